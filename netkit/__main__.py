@@ -1,0 +1,51 @@
+"""The first lines that run. Until click is imported nothing here may be slow, fail or print a traceback."""
+
+import sys
+
+if __name__ == "__main__" and not sys.flags.safe_path:
+    del sys.path[0]  # the current folder, put there by ``-m``: a socket.py in it is not ours
+
+import _signal  # type: ignore[import-not-found]  # C alone: ``signal`` builds enums, and Ctrl-C may come any time
+import os
+
+if _signal.getsignal(_signal.SIGINT) is _signal.default_int_handler:
+    _signal.signal(_signal.SIGINT, _signal.SIG_DFL)
+
+
+def main() -> int:
+    """Run netkit and return its exit code."""
+    _fill_standard_descriptors()
+    if sys.argv[1:2] == ["--version"]:
+        from netkit import __version__
+
+        return _print_version(f"netkit {__version__}\n".encode())
+    from netkit.cli import run
+
+    return run(sys.argv[1:])
+
+
+def _fill_standard_descriptors() -> None:
+    """Put /dev/null where 0, 1 or 2 are closed, or the first socket would take their place.
+
+    An absent stdin is empty. All are opened for reading, so what is written to an absent stdout is an error.
+    """
+    for fd in range(3):
+        try:
+            os.fstat(fd)
+        except OSError:
+            os.open(os.devnull, os.O_RDONLY)  # takes the lowest number free, which is fd
+
+
+def _print_version(line: bytes) -> int:
+    try:
+        os.write(1, line)
+    except BrokenPipeError:
+        _signal.signal(_signal.SIGPIPE, _signal.SIG_DFL)
+        os.kill(os.getpid(), _signal.SIGPIPE)
+    except OSError:
+        return 23
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

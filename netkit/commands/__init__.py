@@ -1,0 +1,1 @@
+"""One file, one command; the group finds them by listing this folder."""

@@ -1,0 +1,112 @@
+"""Talk: open a stream and join it to stdin and stdout"""
+
+from typing import TYPE_CHECKING
+
+from netkit import shell
+
+if TYPE_CHECKING:
+    from netkit.core.address import Endpoint
+
+HABITS = {
+    "-l": "netkit listen ADDRESS listens",
+    "-p": "--source :PORT sets our own port",
+    "-s": "--source ADDR sets our own address",
+    "-N": "the end of input is sent anyway, see --no-shutdown",
+    "-d": "--recv-only leaves stdin alone",
+    "-i": "--idle-timeout D gives up when nothing moves",
+    "-u": "this version has no datagrams",
+    "-z": "this version has no port check; connect --recv-only --timeout 1s < /dev/null tells if a port answers",
+    "-e": "this version runs no program over a connection",
+    "-c": "this version runs no program over a connection",
+    "-U": "write unix:PATH as the address",
+}
+
+
+@shell.command(
+    words="ADDRESS",
+    habits=HABITS,
+    examples=[
+        ("netkit connect example.org 80", "talk to a TCP port"),
+        ("netkit connect db:5432 --wait 30s < query", "keep trying until it is there"),
+        ("netkit connect unix:/run/app.sock --send 'status\\n'", "ask a unix socket"),
+    ],
+)
+@shell.address("client")
+@shell.reach_options
+@shell.dial_options
+@shell.option(
+    "--wait",
+    type=shell.Duration(zero=True),
+    section="Time",
+    help="Keep trying for D while refused, unreachable, unresolved or silent (28).",
+)
+@shell.clock_options
+@shell.ending_options
+@shell.option("--send-only", is_flag=True, section="Ending", help="Leave once our input has ended and is acknowledged.")
+@shell.option("--recv-only", is_flag=True, section="Ending", help="Leave stdin alone; leave when the peer ends.")
+@shell.option("--send", "text", type=shell.Text(), section="Data", help="Send TEXT in place of stdin.")
+@shell.option("--send-hex", "octets", type=shell.Hex(), section="Data", help="Send these bytes in place of stdin.")
+@shell.option("-C", "--crlf", is_flag=True, section="Data", help="Send line ends as CR LF.")
+@shell.raw_option
+@shell.talk_options
+def connect(
+    address: "Endpoint",
+    reach: shell.Reach,
+    dial: shell.Dial,
+    wait: float | None,
+    clocks: shell.Clocks,
+    ends: shell.Ends,
+    send_only: bool,
+    recv_only: bool,
+    text: bytes | None,
+    octets: bytes | None,
+    crlf: bool,
+    raw: bool,
+    talk: shell.Talk,
+) -> int:
+    """Join stdin and stdout to a TCP or unix stream.
+
+    All addresses of a name are raced, so one that is dead costs a quarter of a second. The end of our input is sent
+    as a half-close, and the answer is read to its end, however late it comes. If the peer ends first, what our input
+    still holds is sent, and netkit leaves once it has been idle for a moment (--grace).
+
+    Exit code 0 means that the peer acknowledged every byte of ours and that all of its bytes were written. Data from
+    the peer is shown on a terminal with its control bytes made visible; a pipe or a file gets it as it is.
+    """
+    given = {"--send": text is not None, "--send-hex": octets is not None}
+    shell.exclude({"--send-only": send_only, "--recv-only": recv_only})
+    shell.exclude({**given, "--recv-only": recv_only})
+    ending = ends.ending()
+    if recv_only:
+        why = "--recv-only sends nothing"
+        shell.unapplied(why, {"--crlf": crlf, "--no-shutdown": ends.no_shutdown})
+        shell.unapplied(why, {"--grace": ends.grace is not None, "--hold": ends.hold})
+        ending = ending._replace(grace=0.0)
+    if send_only:
+        shell.unapplied("--send-only leaves with our input's end", {"--no-shutdown": ends.no_shutdown})
+        shell.unapplied("--send-only shows nothing", {"--raw": raw})
+        ending = ending._replace(send_only=True)
+    how = dial.dialling(address, reach)
+
+    async def work() -> None:
+        from netkit.core.dial import dial as dial_once
+        from netkit.core.dial import dial_until
+        from netkit.core.listen import conduct
+        from netkit.services import terminal
+
+        if wait is None:
+            stream = await dial_once(address, how, talk.observe)
+        else:
+            stream = await dial_until(address, wait, how, talk.observe)
+        ours = terminal.Terminal(text=octets if text is None else text, reads=not recv_only, writes=not send_only)
+        handler = terminal.joining(
+            ours,
+            ending,
+            outgoing=terminal.crlf() if crlf else None,
+            incoming=terminal.incoming(raw),
+            idle_timeout=clocks.idle_timeout,
+            observe=talk.observe,
+        )
+        await conduct(stream, handler, talk.observe)
+
+    return shell.run(work(), quiet=talk.quiet, timeout=clocks.timeout)

@@ -1,0 +1,1 @@
+"""Sockets, on the standard library alone: silent, and raising one type of failure."""

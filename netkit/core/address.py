@@ -1,0 +1,235 @@
+"""One grammar for addresses, wherever one is taken. Pure: nothing is looked up but the port of a service name.
+
+Words are read from the left. A word that carries its port, or is ``unix:…``, or for a server is only digits,
+is complete; any other takes the next word as its port.
+"""
+
+import os
+import re
+import socket
+from collections.abc import Sequence
+from typing import Any, Literal, NamedTuple
+
+from netkit.core.errors import Invalid
+
+Role = Literal["client", "server"]
+
+_UNIX_PATH_MAX = 107  # sun_path is 108 bytes with its closing NUL: unix(7)
+_LABEL = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?")
+_SERVICE = re.compile(r"(?=.*[A-Za-z])[A-Za-z0-9][A-Za-z0-9+._-]*")
+_LAST_LABEL_IS_NUMBER = re.compile(r"(?:^|\.)(?:[0-9]+|0[xX][0-9A-Fa-f]*)\.?$")
+
+
+class Endpoint(NamedTuple):
+    """Where to dial or to listen; ``str()`` of it parses back to the same.
+
+    ``host`` is a name, an address without brackets, "" for ``:PORT`` and None for a bare PORT. ``path`` is set for unix
+    sockets alone; a path that begins with NUL is abstract.
+    """
+
+    host: str | None = None
+    port: int = 0
+    path: str | None = None
+    tls: bool = False
+
+    def __str__(self) -> str:
+        return ("tls:" if self.tls else "") + self._plain()
+
+    def _plain(self) -> str:
+        if self.path is not None:
+            return "unix:" + ("@" + self.path[1:] if self.path.startswith("\0") else self.path)
+        if self.host is None:
+            return str(self.port)
+        if ":" in self.host:
+            return f"[{self.host}]:{self.port}"
+        return f"{self.host}:{self.port}"
+
+
+def take(words: Sequence[str], role: Role) -> tuple[Endpoint, list[str]]:
+    """Read one address from the left; return it with the words that follow."""
+    if not words:
+        raise Invalid("an address is missing: HOST PORT, HOST:PORT or unix:PATH")
+    first, *rest = words
+    tls = first.startswith("tls:")
+    word = first.removeprefix("tls:")
+    if word.startswith("tls:"):
+        raise Invalid(f"address {first!r} says tls: twice")
+    if word.startswith("unix:"):
+        return Endpoint(path=_unix_path(word.removeprefix("unix:")), tls=tls), rest
+    host, port = _split(word)
+    if port is None and role == "server" and _is_digits(word):
+        return Endpoint(None, parse_port(word, role), tls=tls), rest
+    if port is None:
+        if not rest and _is_digits(word):
+            raise Invalid(f"port {word} has no host: write HOST {word}, or :{word} for this machine")
+        _check_host(host)
+        if not rest:
+            raise Invalid(f"address {word!r} has no port")
+        port = rest.pop(0)
+    elif host:
+        _check_host(host)
+    elif not word.startswith(":"):
+        raise Invalid("the host is empty")
+    return Endpoint(host, parse_port(port, role), tls=tls), rest
+
+
+def parse(text: str, role: Role) -> Endpoint:
+    """Read an address that is one word, as ``str(Endpoint)`` writes it."""
+    endpoint, rest = take([text], role)
+    if rest:
+        raise Invalid(f"unexpected word {rest[0]!r}")
+    return endpoint
+
+
+def parse_port(text: str, role: Role = "client") -> int:
+    """Read a port: ASCII decimal digits without leading zeros, or a service name; 0 is a server's alone."""
+    if _is_digits(text):
+        if len(text) > 1 and text.startswith("0"):
+            raise Invalid(f"port {text} has a leading zero")
+        lowest = 0 if role == "server" else 1
+        if len(text) > 5 or not lowest <= int(text) <= 65535:
+            raise Invalid(f"port {text[:40]} is not between {lowest} and 65535")
+        return int(text)
+    if not text:
+        raise Invalid("the port is empty")
+    if re.fullmatch(r"-[0-9]+", text):
+        raise Invalid(f"port {text} is negative")
+    if _SERVICE.fullmatch(text):
+        try:
+            return socket.getservbyname(text, "tcp")
+        except OSError:
+            raise Invalid(f"port {text!r} is neither a number nor a known service") from None
+    raise Invalid(f"port {text!r} is not a number")
+
+
+def parse_source(text: str) -> tuple[str, int]:
+    """Read ``ADDR``, ``ADDR:PORT`` or ``:PORT`` of this machine, literals alone; port 0 is any."""
+    host, port = _split(text)
+    if host:
+        _check_host(host)
+        if family_of(host) is None:
+            raise Invalid(f"source {text!r} is not an IP address")
+    elif port is None:
+        raise Invalid("the source is empty")
+    return host, 0 if port is None else parse_port(port, "server")
+
+
+def family_of(host: str) -> int | None:
+    """Return AF_INET or AF_INET6 for an address literal (zone included), None for a name."""
+    try:
+        socket.inet_pton(socket.AF_INET, host)
+        return socket.AF_INET
+    except (OSError, ValueError):
+        pass
+    try:
+        socket.inet_pton(socket.AF_INET6, host.partition("%")[0])
+        return socket.AF_INET6
+    except (OSError, ValueError):
+        return None
+
+
+def from_socket(address: Any) -> Endpoint:
+    """Return the endpoint of what getsockname, getpeername or accept says."""
+    if isinstance(address, bytes):  # abstract, on Linux
+        return Endpoint(path=os.fsdecode(address))
+    if isinstance(address, str):
+        return Endpoint(path=address)
+    host, port = address[:2]
+    scope = address[3] if len(address) == 4 else 0
+    if scope and "%" not in host:
+        host += "%" + _interface_name(scope)
+    return Endpoint(host, port)
+
+
+def _interface_name(index: int) -> str:
+    try:
+        return socket.if_indextoname(index)
+    except OSError:
+        return str(index)
+
+
+def _is_digits(text: str) -> bool:
+    return text.isascii() and text.isdigit()
+
+
+def _split(word: str) -> tuple[str, str | None]:
+    """Split a word into host and port text; None where it carries no port."""
+    if word.startswith("["):
+        host, bracket, after = word[1:].partition("]")
+        if not bracket:
+            raise Invalid(f"address {word!r} has no closing bracket")
+        if family_of(host) != socket.AF_INET6:
+            raise Invalid(f"{host!r} in brackets is not an IPv6 address")
+        if not after:
+            return host, None
+        if not after.startswith(":"):
+            raise Invalid(f"address {word!r} has something other than :PORT after the bracket")
+        return host, after[1:]
+    if word.count(":") >= 2:
+        return word, None
+    host, colon, port = word.partition(":")
+    return host, port if colon else None
+
+
+def _check_host(host: str) -> None:
+    if not host or host.isspace():
+        raise Invalid("the host is empty")
+    if any(ord(c) <= 32 or ord(c) == 127 for c in host):
+        raise Invalid(f"host {host!r} contains a space or a control character")
+    if ":" in host:
+        _check_ipv6(host)
+        return
+    if not host.isascii():
+        raise Invalid(f"host {host!r} is not ASCII: write its A-label (xn--…)")
+    if _LAST_LABEL_IS_NUMBER.search(host):
+        _check_ipv4(host)
+        return
+    _check_name(host)
+
+
+def _check_ipv6(host: str) -> None:
+    address, percent, zone = host.partition("%")
+    if family_of(address) != socket.AF_INET6:
+        raise Invalid(f"host {host!r} is not an IPv6 address (HOST:PORT has one colon)")
+    if percent and not zone:
+        raise Invalid(f"host {host!r} has an empty zone")
+    packed = socket.inet_pton(socket.AF_INET6, address)
+    if not percent and packed[0] == 0xFE and packed[1] & 0xC0 == 0x80:
+        raise Invalid(f"link-local address {host} needs a zone: {host}%INTERFACE")
+
+
+def _check_ipv4(host: str) -> None:
+    if family_of(host) == socket.AF_INET:
+        return
+    parts = host.split(".")
+    if len(parts) > 4:
+        raise Invalid(f"host {host!r} is no IPv4 address: {len(parts)} parts, not 4")
+    try:
+        meant = socket.inet_ntoa(socket.inet_aton(host))
+    except OSError:
+        raise Invalid(f"host {host!r} is no IPv4 address: each of 4 parts is 0 to 255") from None
+    raise Invalid(f"host {host!r} is a legacy spelling: write {meant} if you mean that")
+
+
+def _check_name(host: str) -> None:
+    name = host.removesuffix(".")
+    if len(name) > 253:
+        raise Invalid(f"host name of {len(name)} bytes is longer than 253: {name[:40]}…")
+    for label in name.split("."):
+        if not label:
+            raise Invalid(f"host {host!r} has an empty label")
+        if len(label) > 63:
+            raise Invalid(f"host label of {len(label)} bytes is longer than 63: {label[:40]}…")
+        if not _LABEL.fullmatch(label):
+            raise Invalid(f"host {host!r} is not a host name")
+
+
+def _unix_path(text: str) -> str:
+    if not text or text == "@":
+        raise Invalid("the path after unix: is empty")
+    if "\0" in text:
+        raise Invalid(f"path {text!r} contains a NUL byte")
+    size = len(os.fsencode(text))
+    if size > _UNIX_PATH_MAX:
+        raise Invalid(f"path of {size} bytes is longer than {_UNIX_PATH_MAX}, the most a unix socket can have")
+    return "\0" + text[1:] if text.startswith("@") else text

@@ -1,0 +1,218 @@
+"""Connecting: all addresses of a name are raced (RFC 8305), so a dead one costs a quarter of a second."""
+
+import errno
+import os
+import socket
+from collections.abc import Awaitable, Callable, Sequence
+from itertools import zip_longest
+from typing import NamedTuple, TypeVar
+
+from netkit.core.address import Endpoint, family_of, from_socket
+from netkit.core.errors import Exit, Failure, describe, doing
+from netkit.core.events import Connected, Missed, Observer, Retrying, Trying, ignore, span
+from netkit.core.kernel import Event, Expired, Group, closing, deadline, now, sleep, writable
+from netkit.core.lookup import Address, lookup
+from netkit.core.stream import SocketStream
+
+C = TypeVar("C")
+S = TypeVar("S")
+
+STAGGER = 0.25  # s between attempts: RFC 8305, section 5
+_FIRST_RETRY, _LAST_RETRY = 0.02, 0.5  # s between rounds of --wait
+_BACKLOG_PAUSE = 0.01  # s: a unix listener whose backlog is full says EAGAIN, and nothing wakes us
+
+
+class Dialling(NamedTuple):
+    """How to dial: one family or AF_UNSPEC, seconds for everything up to the connection, our own end."""
+
+    family: int = socket.AF_UNSPEC
+    numeric: bool = False
+    timeout: float = 10.0
+    source: tuple[str, int] | None = None
+
+
+async def dial(target: Endpoint, how: Dialling = Dialling(), observe: Observer = ignore) -> SocketStream:
+    """Return a connected stream, which the caller closes.
+
+    Raises Failure: RESOLVE, CONNECT, BIND for our own end, TIMEOUT when ``how.timeout`` ran out.
+    """
+    begun = now()
+    resolving = target.path is None
+    addresses: list[Address] = []
+    try:
+        with deadline(begun + how.timeout):
+            if target.path is not None:
+                sock = await _connect_unix(target, target.path)
+            else:
+                addresses = await _candidates(target, how, observe)
+                resolving = False
+                sock = await _connect_tcp(target, addresses, how, observe)
+    except Expired:
+        action = f"resolve {target.host}" if resolving else f"connect to {target}"
+        detail = ", ".join(address.host for address in addresses)
+        hint = "a firewall may drop packets; -w waits longer"
+        raise Failure(Exit.TIMEOUT, action, f"no answer within {span(how.timeout)}", detail=detail, hint=hint) from None
+    stream = SocketStream(sock, str(target))
+    address = target if target.path is not None else from_socket(sock.getpeername())
+    observe(Connected(str(address), stream.local, now() - begun))
+    return stream
+
+
+async def dial_until(
+    target: Endpoint, patience: float, how: Dialling = Dialling(), observe: Observer = ignore
+) -> SocketStream:
+    """Dial for ``patience`` seconds, again and again while the target is refused, unreachable, unresolved or silent."""
+    until = now() + patience
+    pause = _FIRST_RETRY
+    while True:
+        try:
+            return await dial(target, how._replace(timeout=min(how.timeout, max(until - now(), 0.001))), observe)
+        except Failure as failure:
+            if failure.exit not in (Exit.RESOLVE, Exit.CONNECT, Exit.TIMEOUT):
+                raise
+            if now() + pause >= until:
+                reason = f"still {failure.reason} after {span(patience)}"
+                raise Failure(
+                    Exit.TIMEOUT, failure.action, reason, detail=failure.detail, hint=failure.hint
+                ) from failure
+            observe(Retrying(str(failure), pause))
+        await sleep(pause)
+        pause = min(pause * 2, _LAST_RETRY)
+
+
+async def race(candidates: Sequence[C], attempt: Callable[[C], Awaitable[S]], drop: Callable[[S], None]) -> S | None:
+    """Try candidates ``STAGGER`` apart, or as soon as the one before has failed, and return the first success.
+
+    ``attempt`` raises OSError for a candidate that fails; None is returned when all did. ``drop`` gets a second success.
+    """
+    winners: list[S] = []
+    group = Group()
+
+    async def one(candidate: C, failed: Event) -> None:
+        try:
+            result = await attempt(candidate)
+        except Failure:
+            raise
+        except OSError:
+            failed.set()
+            return
+        if winners:
+            drop(result)
+        else:
+            winners.append(result)
+            group.cancel()
+
+    async with group:
+        for candidate in candidates:
+            failed = Event()
+            group.start(one(candidate, failed))
+            try:
+                with deadline(now() + STAGGER):
+                    await failed.wait()
+            except Expired:
+                pass
+    return winners[0] if winners else None
+
+
+def interleave(addresses: Sequence[Address]) -> list[Address]:
+    """Let the families take turns, beginning with the resolver's first choice (RFC 8305, section 4)."""
+    if not addresses:
+        return []
+    first = [a for a in addresses if a.family == addresses[0].family]
+    other = [a for a in addresses if a.family != addresses[0].family]
+    return [a for pair in zip_longest(first, other) for a in pair if a is not None]
+
+
+async def _candidates(target: Endpoint, how: Dialling, observe: Observer) -> list[Address]:
+    found = await lookup(target, how.family, numeric=how.numeric, observe=observe)
+    source = how.source[0] if how.source else ""
+    if source:
+        found = [address for address in found if address.family == family_of(source)]
+        if not found:
+            raise Failure(Exit.RESOLVE, f"resolve {target.host}", f"no address of the family of source {source}")
+    return interleave(found)
+
+
+async def _connect_tcp(target: Endpoint, addresses: list[Address], how: Dialling, observe: Observer) -> socket.socket:
+    begun = now()
+    missed: dict[str, list[str]] = {}
+    last: OSError | None = None
+
+    async def attempt(address: Address) -> socket.socket:
+        nonlocal last
+        started = now()
+        observe(Trying(address.host))
+        try:
+            return await _connect(address, how.source)
+        except Failure:
+            raise
+        except OSError as error:
+            last = error
+            missed.setdefault(describe(error), []).append(address.host)
+            observe(Missed(address.host, describe(error), now() - started))
+            raise
+
+    sock = await race(addresses, attempt, socket.socket.close)
+    if sock is not None:
+        return sock
+    hint = "nothing listens there yet? --wait 30s keeps trying" if _refused(last) else ""
+    after = f"after {span(now() - begun)}"
+    if len(missed) == 1:
+        reason, hosts = next(iter(missed.items()))
+        detail = ", ".join([*hosts, after])
+    else:
+        reason = "no address answered"
+        detail = ", ".join([*(f"{', '.join(hosts)}: {why}" for why, hosts in missed.items()), after])
+    raise Failure(Exit.CONNECT, f"connect to {target}", reason, detail=detail, hint=hint) from last
+
+
+async def _connect(address: Address, source: tuple[str, int] | None) -> socket.socket:
+    sock = socket.socket(address.family, socket.SOCK_STREAM)
+    try:
+        sock.setblocking(False)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if source:
+            _bind_source(sock, address, source)
+        code = sock.connect_ex(address.sockaddr)
+        if code == errno.EINPROGRESS:
+            await writable(sock.fileno())
+            code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        if code:
+            raise OSError(code, os.strerror(code))
+        if sock.getsockname() == sock.getpeername():
+            # Both ends drew the same port of the ephemeral range: a connection with ourselves, and no server.
+            raise OSError(errno.ECONNREFUSED, os.strerror(errno.ECONNREFUSED))
+        return sock
+    except BaseException:
+        closing(sock.fileno())
+        sock.close()
+        raise
+
+
+def _refused(error: OSError | None) -> bool:
+    return error is not None and error.errno == errno.ECONNREFUSED
+
+
+def _bind_source(sock: socket.socket, address: Address, source: tuple[str, int]) -> None:
+    host, port = source
+    any_host = "::" if address.family == socket.AF_INET6 else "0.0.0.0"
+    with doing(Exit.BIND, f"use source {Endpoint(host or any_host, port)}"):
+        if port:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.bind(socket.getaddrinfo(host or any_host, port, address.family, socket.SOCK_STREAM)[0][4])
+
+
+async def _connect_unix(target: Endpoint, path: str) -> socket.socket:
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        sock.setblocking(False)
+        with doing(Exit.CONNECT, f"connect to {target}"):
+            while True:
+                try:
+                    sock.connect(os.fsencode(path))
+                    return sock
+                except BlockingIOError:
+                    await sleep(_BACKLOG_PAUSE)
+    except BaseException:
+        sock.close()
+        raise

@@ -1,0 +1,96 @@
+"""Every failure is one sentence for a person and one code for a script.
+
+The codes are curl's where the meaning is curl's. This table is the only one: commands, help and man pages
+read it. A row joins with the command that can produce it.
+"""
+
+import enum
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+
+
+class Exit(enum.IntEnum):
+    """Exit codes; ``MEANING`` says what each promises to a script."""
+
+    OK = 0
+    BUG = 1
+    USAGE = 2
+    RESOLVE = 6
+    CONNECT = 7
+    WRITE = 23
+    READ = 26
+    TIMEOUT = 28
+    BIND = 45
+    SEND = 55
+    RECV = 56
+    NOT_RUNNABLE = 126
+    NOT_FOUND = 127
+    SIGNAL = 128
+
+
+MEANING = {
+    Exit.OK: "The peer acknowledged every byte read from our input, no reset was seen, "
+    "and everything received was written.",
+    Exit.BUG: "Reserved: a bug in netkit.",
+    Exit.USAGE: "A bad option, address, format or combination; nothing was sent.",
+    Exit.RESOLVE: "The name was not found, or the resolver failed.",
+    Exit.CONNECT: "The connection was refused, or the peer is unreachable.",
+    Exit.WRITE: "Standard output or an output file failed.",
+    Exit.READ: "Standard input or an input file failed.",
+    Exit.TIMEOUT: "A clock of ours ran out; the message says which.",
+    Exit.BIND: "Cannot bind or listen.",
+    Exit.SEND: "Bytes that we read were not acknowledged; the message says how many.",
+    Exit.RECV: "The connection was reset while receiving; all of ours was acknowledged.",
+    Exit.NOT_RUNNABLE: "COMMAND could not be run.",
+    Exit.NOT_FOUND: "COMMAND was not found.",
+    Exit.SIGNAL: "128+n: ended by signal n (129 HUP, 130 INT, 141 PIPE: the reader of standard output left, 143 TERM).",
+}
+
+# Which failure a script is told of when several happen at once.
+_PRECEDENCE = (Exit.WRITE, Exit.READ, Exit.TIMEOUT, Exit.SEND, Exit.RECV)
+
+
+class Invalid(ValueError):
+    """Input that means nothing: exit 2, and nothing was sent. Its text is the whole message."""
+
+
+class Failure(OSError):
+    """Something that could not be done: ``cannot ACTION: REASON (DETAIL)``, and the exit code it stands for."""
+
+    def __init__(self, exit: Exit, action: str, reason: str | OSError, *, detail: str = "", hint: str = "") -> None:
+        self.exit = exit
+        self.action = action
+        self.reason = describe(reason) if isinstance(reason, OSError) else reason
+        self.detail = detail
+        self.hint = hint
+        if isinstance(reason, OSError):
+            super().__init__(reason.errno, self.reason)
+        else:
+            super().__init__(self.reason)
+
+    def __str__(self) -> str:
+        detail = f" ({self.detail})" if self.detail else ""
+        return f"cannot {self.action}: {self.reason}{detail}"
+
+
+def describe(error: OSError) -> str:
+    """Return the reason in lower case, as the system words it."""
+    text = os.strerror(error.errno) if error.errno and error.errno > 0 else (error.strerror or str(error))
+    return text[:1].lower() + text[1:]
+
+
+@contextmanager
+def doing(exit: Exit, action: str, *, hint: str = "") -> Iterator[None]:
+    """Turn an OSError of the block into the Failure of ``action``; a Failure passes as it is."""
+    try:
+        yield
+    except Failure:
+        raise
+    except OSError as error:
+        raise Failure(exit, action, error, hint=hint) from error
+
+
+def gravest(failures: Iterable[Failure]) -> Failure:
+    """Return the failure whose code a script should see."""
+    return min(failures, key=lambda f: _PRECEDENCE.index(f.exit) if f.exit in _PRECEDENCE else -1)

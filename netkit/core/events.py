@@ -1,0 +1,89 @@
+"""What the core reports to an observer. The core itself is silent: it never writes a line."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+Observer = Callable[[Any], None]
+
+
+class Resolved(NamedTuple):
+    """A name was looked up."""
+
+    host: str
+    addresses: tuple[str, ...]
+    seconds: float
+
+
+class Trying(NamedTuple):
+    """An address is being dialled."""
+
+    address: str
+
+
+class Missed(NamedTuple):
+    """An address did not answer, or not kindly."""
+
+    address: str
+    reason: str
+    seconds: float
+
+
+class Connected(NamedTuple):
+    """A connection stands."""
+
+    address: str
+    local: str
+    seconds: float
+
+
+class Retrying(NamedTuple):
+    """A target is not there yet and will be dialled again."""
+
+    reason: str
+    seconds: float
+
+
+class Accepted(NamedTuple):
+    """A client came."""
+
+    peer: str
+
+
+class Denied(NamedTuple):
+    """A client was turned away."""
+
+    peer: str
+    reason: str
+
+
+class AcceptPaused(NamedTuple):
+    """The system has no room for another client for the moment."""
+
+    reason: str
+
+
+class InputLeft(NamedTuple):
+    """The peer ended, and our input, still open, was left unread."""
+
+    grace: float
+
+
+class Closed(NamedTuple):
+    """A connection ended. ``reason`` is empty where both sides ended as they should."""
+
+    peer: str
+    bytes_received: int
+    bytes_sent: int
+    seconds: float
+    reason: str
+
+
+def span(seconds: float) -> str:
+    """Return a length of time for a person: ``0.4 ms``, ``12 ms``, ``2 s``, ``1.2 s``."""
+    number, unit = (seconds * 1000, "ms") if seconds < 1 else (seconds, "s")
+    text = f"{number:.1f}" if number < 10 or unit == "s" else f"{number:.0f}"
+    return f"{text.removesuffix('.0')} {unit}"
+
+
+def ignore(event: Any) -> None:
+    """Observe nothing."""

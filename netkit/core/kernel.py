@@ -1,0 +1,647 @@
+"""The kernel does no I/O: it parks tasks until a descriptor is ready, a clock has run out or an event is set.
+
+Everything else is straight-line ``async def`` code on these few names: ``run``, ``readable``, ``writable``,
+``Group``, and beside them ``deadline``, ``sleep``, ``Event``, ``in_thread`` and ``next_signal``. One thread, one kernel
+at a time.
+
+Tasks live in groups, and a group never returns before its tasks ended. Cancelling is an exception,
+``Cancelled``, raised where a task waits; it names the scope (a group, a deadline, the task itself) that asked
+for it, and the scope swallows it on the way out. A task that was already woken with what it waited for gets
+that first: the cancellation meets it at its next wait, or never if it has left the scope by then.
+"""
+
+import _thread
+import errno
+import heapq
+import os
+import selectors
+import signal
+import time
+import types
+from collections import deque
+from collections.abc import Callable, Coroutine, Generator, Sequence
+from itertools import count
+from typing import Any, Protocol, TypeVar
+
+T = TypeVar("T")
+
+_READ, _WRITE = 0, 1
+_BITS = (selectors.EVENT_READ, selectors.EVENT_WRITE)
+
+
+class Cancelled(BaseException):
+    """Raised inside a waiting task to end it; only the scope that asked for it may swallow it."""
+
+    def __init__(self, scope: "_Scope | Task") -> None:
+        super().__init__()
+        self.scope = scope
+
+
+class Expired(Exception):
+    """The clock of a ``deadline`` block ran out. (TimeoutError would also be the system's ETIMEDOUT.)"""
+
+
+class Interrupted(BaseException):
+    """A signal ended the run, after everything was cleaned up."""
+
+    def __init__(self, signum: int) -> None:
+        super().__init__(signum)
+        self.signum = signum
+
+
+class Clock(Protocol):
+    """Where time comes from; tests put a clock that jumps in its place."""
+
+    def now(self) -> float:
+        """Return seconds that never go back."""
+
+    def select(
+        self, selector: selectors.BaseSelector, timeout: float | None
+    ) -> list[tuple[selectors.SelectorKey, int]]:
+        """Wait for descriptors for at most ``timeout`` seconds (None: without end)."""
+
+
+class _Monotonic:
+    now = staticmethod(time.monotonic)
+
+    @staticmethod
+    def select(selector: selectors.BaseSelector, timeout: float | None) -> list[tuple[selectors.SelectorKey, int]]:
+        return selector.select(timeout)
+
+
+class _Scope:
+    """A stretch of one task that can be cancelled on its own."""
+
+    def __init__(self) -> None:
+        self.owner: Task | None = None
+
+    def _enter(self) -> None:
+        self.owner = _running().current
+        self.owner.scopes.append(self)
+
+    def _leave(self) -> None:
+        owner = _entered(self)
+        owner.scopes.remove(self)
+        if owner.pending is self:
+            owner.pending = None
+
+
+class Task:
+    """A coroutine in the care of a group; ``finished`` is set when it has ended, however it ended."""
+
+    __slots__ = (
+        "cancelled",
+        "coroutine",
+        "error",
+        "finished",
+        "group",
+        "parked",
+        "pending",
+        "result",
+        "scopes",
+        "value",
+    )  # fmt: skip
+
+    def __init__(self, coroutine: Coroutine[Any, Any, Any], group: "Group | None") -> None:
+        self.coroutine = coroutine
+        self.group = group
+        self.scopes: list[_Scope] = []
+        self.parked: Callable[[], None] | None = None
+        self.pending: _Scope | Task | None = None
+        self.cancelled = False
+        self.value: Any = None
+        self.error: BaseException | None = None
+        self.finished = Event()
+        self.result: Any = None
+
+    def cancel(self) -> None:
+        """End the task where it waits. Its ``finally`` blocks run, and a second call does not disturb them."""
+        if not self.cancelled:
+            self.cancelled = True
+            self._interrupt(self)
+
+    def _interrupt(self, scope: "_Scope | Task") -> None:
+        if self.finished.is_set() or self._outranks(self.pending, scope):
+            return
+        self.pending = scope
+        if self.parked is not None:
+            self._throw_pending()
+
+    def _throw_pending(self) -> None:
+        scope, self.pending = self.pending, None
+        if scope is not None:
+            self._wake(error=Cancelled(scope))
+
+    def _outranks(self, standing: "_Scope | Task | None", scope: "_Scope | Task") -> bool:
+        """Whether a request already made comes from further out than ``scope``."""
+        if standing is None:
+            return False
+        if standing is self or standing is scope:
+            return True
+        if scope is self:
+            return False
+        return self.scopes.index(standing) < self.scopes.index(scope)  # type: ignore[arg-type]
+
+    def _wake(self, value: Any = None, error: BaseException | None = None) -> None:
+        if self.parked is not None:
+            self.parked()
+            self.parked = None
+        self.value, self.error = value, error
+        _running().ready.append(self)
+
+
+class Event:
+    """A thing that happens once; any number of tasks can wait for it."""
+
+    __slots__ = ("_happened", "_waiting")
+
+    def __init__(self) -> None:
+        self._happened = False
+        self._waiting: list[Task] = []
+
+    def is_set(self) -> bool:
+        """Tell whether it has happened."""
+        return self._happened
+
+    def set(self) -> None:
+        """Let it happen; who waits goes on, in the order in which they came."""
+        self._happened = True
+        for task in tuple(self._waiting):
+            task._wake()
+
+    async def wait(self) -> None:
+        """Wait until it happens; return at once if it has."""
+        if not self._happened:
+            await _park(self._waiting)
+
+
+@types.coroutine
+def _park(queue: list[Task]) -> Generator[None, None, None]:
+    task = _running().current
+    queue.append(task)
+    task.parked = lambda: queue.remove(task)
+    yield
+
+
+class Group(_Scope):
+    """Tasks that end together.
+
+    The first failure cancels the rest, the body of the block included, and is raised when all have ended; later
+    ones are kept in ``failures`` and become its cause. ``cancel()`` ends everything without a failure.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.failures: list[BaseException] = []
+        self._tasks: set[Task] = set()
+        self._idle: list[Task] = []
+        self._cancelled = False
+
+    def start(self, coroutine: Coroutine[Any, Any, Any]) -> Task:
+        """Run a coroutine beside the block; it starts at the next wait."""
+        task = Task(coroutine, self)
+        self._tasks.add(task)
+        _running().ready.append(task)
+        if self._cancelled:
+            task.cancel()
+        return task
+
+    def cancel(self) -> None:
+        """End all tasks, and the block where it waits."""
+        if not self._cancelled:
+            self._cancel_tasks()
+            owner = _entered(self)
+            if self in owner.scopes:
+                owner._interrupt(self)
+
+    def _cancel_tasks(self) -> None:
+        self._cancelled = True
+        for task in tuple(self._tasks):
+            task.cancel()
+
+    async def emptied(self) -> None:
+        """Wait until no task is left, and return at once if none is."""
+        while self._tasks:
+            await _park(self._idle)
+
+    def __len__(self) -> int:
+        return len(self._tasks)
+
+    async def __aenter__(self) -> "Group":
+        self._enter()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: types.TracebackType | None
+    ) -> bool:
+        outer = self._note(error)
+        while self._tasks:
+            try:
+                await self.emptied()
+            except Cancelled as cancelled:
+                outer = self._note(cancelled) or outer
+        self._leave()
+        if outer is not None:
+            raise outer
+        if self.failures:
+            first, *others = self.failures
+            if others:
+                raise first from BaseExceptionGroup("and then", others)
+            raise first
+        return True
+
+    def _note(self, error: BaseException | None) -> Cancelled | None:
+        """Take in how the block ended; return a cancellation that came from further out."""
+        if error is None:
+            return None
+        outer = None
+        if isinstance(error, Cancelled):
+            outer = error if error.scope is not self else None
+        else:
+            self.failures.append(error)
+        self._cancel_tasks()
+        return outer
+
+    def _ended(self, task: Task, error: BaseException | None) -> None:
+        self._tasks.remove(task)
+        if error is not None and not isinstance(error, Cancelled):
+            self.failures.append(error)
+            self.cancel()
+        if not self._tasks:
+            for owner in tuple(self._idle):
+                owner._wake()
+
+
+class deadline(_Scope):
+    """``with deadline(at):`` raise Expired where the block waits once the clock says ``at`` (None: never)."""
+
+    def __init__(self, at: float | None) -> None:
+        super().__init__()
+        self._at = at
+        self._timer: _Timer | None = None
+
+    def __enter__(self) -> "deadline":
+        self._enter()
+        if self._at is not None:
+            self._timer = _running().call_at(self._at, self._expire)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: types.TracebackType | None
+    ) -> None:
+        self._leave()
+        if self._timer is not None:
+            self._timer.action = None
+        if isinstance(error, Cancelled) and error.scope is self:
+            raise Expired from None
+
+    def _expire(self) -> None:
+        _entered(self)._interrupt(self)
+
+
+class _Timer:
+    __slots__ = ("action", "at", "order")
+
+    def __init__(self, at: float, order: int, action: Callable[[], None]) -> None:
+        self.at = at
+        self.order = order
+        self.action: Callable[[], None] | None = action
+
+    def __lt__(self, other: "_Timer") -> bool:
+        return (self.at, self.order) < (other.at, other.order)
+
+
+class _Descriptor:
+    """Who waits for one descriptor, and what the selector watches it for."""
+
+    __slots__ = ("armed", "waiting")
+
+    def __init__(self) -> None:
+        self.waiting: list[Task | None] = [None, None]
+        self.armed = 0
+
+
+class _Kernel:
+    def __init__(self, clock: Clock, signals: Sequence[int]) -> None:
+        self.clock = clock
+        self.ready: deque[Task] = deque()
+        self.current: Task
+        self.main: Task
+        self._selector = selectors.DefaultSelector()
+        self._descriptors: dict[int, _Descriptor] = {}
+        self._timers: list[_Timer] = []
+        self._order = count()
+        self._posted: deque[Callable[[], None]] = deque()
+        self._threads = 0
+        self._lock = _thread.allocate_lock()
+        self._open = True
+        self._signalled: list[Task] = []
+        self.interrupt: int | None = None
+        self._wake_read, self._wake_write = _nonblocking_pipe(self._selector.close)
+        self._selector.register(self._wake_read, selectors.EVENT_READ)
+        self._caught = {n: signal.getsignal(n) for n in signals}
+        self._caught = {n: old for n, old in self._caught.items() if old is not signal.SIG_IGN}
+        if self._caught:
+            signal.set_wakeup_fd(self._wake_write, warn_on_full_buffer=False)
+            for number in self._caught:
+                signal.signal(number, _noted)
+
+    def close(self) -> None:
+        if self._caught:
+            for number, old in self._caught.items():
+                signal.signal(number, old)
+            signal.set_wakeup_fd(-1)
+        with self._lock:
+            self._open = False
+        self._selector.close()
+        os.close(self._wake_read)
+        os.close(self._wake_write)
+
+    # -- the loop
+
+    def loop(self) -> None:
+        ready, main = self.ready, self.main
+        while not main.finished.is_set():
+            for _ in range(len(ready)):
+                self._step(ready.popleft())
+            for key, mask in self.clock.select(self._selector, self._patience()):
+                if key.data is None:
+                    self._woken()
+                else:
+                    self._deliver(key.fd, key.data, mask)
+            # Timers come after descriptors, so data that arrives with its deadline is delivered.
+            self._expire()
+
+    def _step(self, task: Task) -> None:
+        self.current = task
+        task.parked = None
+        value, error = task.value, task.error
+        task.value = task.error = None
+        try:
+            if error is None:
+                task.coroutine.send(value)
+            else:
+                task.coroutine.throw(error)
+        except StopIteration as stop:
+            task.result = stop.value
+            self._end(task, None)
+        except BaseException as failure:  # whatever ended the task belongs to its group
+            self._end(task, failure)
+        else:
+            if task.pending is not None:
+                task._throw_pending()
+
+    def _end(self, task: Task, error: BaseException | None) -> None:
+        task.finished.set()
+        if task.group is not None:
+            task.group._ended(task, error)
+        elif error is not None:
+            task.error = error
+
+    def _patience(self) -> float | None:
+        if self.ready or self.main.finished.is_set():
+            return 0
+        while self._timers and self._timers[0].action is None:
+            heapq.heappop(self._timers)
+        if self._timers:
+            return max(0.0, self._timers[0].at - self.clock.now())
+        return None
+
+    def _expire(self) -> None:
+        timers = self._timers
+        if not timers:
+            return
+        now = self.clock.now()
+        while timers and (timers[0].action is None or timers[0].at <= now):
+            action = heapq.heappop(timers).action
+            if action is not None:
+                action()
+
+    def call_at(self, at: float, action: Callable[[], None]) -> _Timer:
+        timer = _Timer(at, next(self._order), action)
+        heapq.heappush(self._timers, timer)
+        return timer
+
+    # -- descriptors
+
+    def await_descriptor(self, fd: int, side: int) -> bool:
+        """Note that the current task waits for ``fd``; False if the system says that it is always ready."""
+        descriptor = self._descriptors.get(fd)
+        if descriptor is None:
+            descriptor = _Descriptor()
+        elif descriptor.waiting[side] is not None:
+            raise RuntimeError(f"two tasks wait for the same side of descriptor {fd}")
+        if not descriptor.armed & _BITS[side]:
+            try:
+                self._arm(fd, descriptor, descriptor.armed | _BITS[side])
+            except PermissionError:  # epoll refuses what never blocks: regular files, /dev/null
+                return False
+            self._descriptors[fd] = descriptor
+        task = self.current
+        waiting = descriptor.waiting
+        waiting[side] = task
+
+        def unpark() -> None:
+            waiting[side] = None
+
+        task.parked = unpark
+        return True
+
+    def _arm(self, fd: int, descriptor: _Descriptor, bits: int) -> None:
+        if not descriptor.armed:
+            self._selector.register(fd, bits, descriptor)
+        elif bits:
+            self._selector.modify(fd, bits, descriptor)
+        else:
+            self._selector.unregister(fd)
+        descriptor.armed = bits
+
+    def _deliver(self, fd: int, descriptor: _Descriptor, mask: int) -> None:
+        if self._descriptors.get(fd) is not descriptor:
+            return
+        for side in (_READ, _WRITE):
+            if mask & _BITS[side]:
+                task = descriptor.waiting[side]
+                if task is not None:
+                    task._wake()
+                else:
+                    # Nobody waits for it now. A side stays armed from one wait to the next, which saves two
+                    # system calls per message, until the selector reports it in vain.
+                    self._arm(fd, descriptor, descriptor.armed & ~_BITS[side])
+
+    def forget(self, fd: int) -> None:
+        descriptor = self._descriptors.pop(fd, None)
+        if descriptor is None:
+            return
+        if descriptor.armed:
+            self._arm(fd, descriptor, 0)
+        for task in descriptor.waiting:
+            if task is not None:
+                task._wake(error=OSError(errno.EBADF, "closed while waiting"))
+
+    # -- threads and signals
+
+    def post(self, action: Callable[[], None]) -> None:
+        """Run ``action`` in the loop; called from another thread."""
+        with self._lock:
+            if self._open:
+                self._posted.append(action)
+                os.write(self._wake_write, b"\0")
+
+    def _woken(self) -> None:
+        for number in os.read(self._wake_read, 4096):
+            if number in self._caught:
+                self._signal(number)
+        while self._posted:
+            self._posted.popleft()()
+
+    def _signal(self, number: int) -> None:
+        self.interrupt = number
+        if self._signalled:
+            for task in tuple(self._signalled):
+                task._wake(number)
+        else:
+            self.main.cancel()
+
+
+def _noted(number: int, frame: types.FrameType | None) -> None:
+    """Do nothing: the number went through the wake-up descriptor."""
+
+
+def _nonblocking_pipe(on_failure: Callable[[], None]) -> tuple[int, int]:
+    try:
+        ends = os.pipe()
+    except OSError:
+        on_failure()
+        raise
+    for end in ends:
+        os.set_blocking(end, False)
+    return ends
+
+
+_kernel: _Kernel | None = None
+
+
+def _running() -> _Kernel:
+    if _kernel is None:
+        raise RuntimeError("no kernel runs")
+    return _kernel
+
+
+def _entered(scope: _Scope) -> Task:
+    if scope.owner is None:
+        raise RuntimeError("the block was never entered")
+    return scope.owner
+
+
+def run(main: Coroutine[Any, Any, T], *, clock: Clock | None = None, signals: Sequence[int] = ()) -> T:
+    """Run ``main`` and all it starts, and return its result or raise its failure.
+
+    The first of ``signals`` cancels ``main``, unless a task waits in ``next_signal``; when all has ended, Interrupted
+    is raised. Signals that were ignored before stay ignored.
+    """
+    global _kernel
+    if _kernel is not None:
+        raise RuntimeError("a kernel runs already")
+    try:
+        kernel = _Kernel(clock or _Monotonic(), signals)
+    except BaseException:
+        main.close()
+        raise
+    _kernel = kernel
+    try:
+        task = kernel.main = Task(main, None)
+        kernel.ready.append(task)
+        kernel.loop()
+        if kernel.interrupt is not None:
+            raise Interrupted(kernel.interrupt) from task.error
+        if task.error is not None:
+            raise task.error
+        result: T = task.result
+        return result
+    finally:
+        _kernel = None
+        kernel.close()
+
+
+def now() -> float:
+    """Return the kernel's clock, in seconds."""
+    return _running().clock.now()
+
+
+@types.coroutine
+def readable(fd: int) -> Generator[None, None, None]:
+    """Wait until ``fd`` can be read, has ended or failed. Always gives the other tasks a turn."""
+    if not _running().await_descriptor(fd, _READ):
+        _yield_turn()
+    yield
+
+
+@types.coroutine
+def writable(fd: int) -> Generator[None, None, None]:
+    """Wait until ``fd`` takes at least one byte, or failed. Always gives the other tasks a turn."""
+    if not _running().await_descriptor(fd, _WRITE):
+        _yield_turn()
+    yield
+
+
+def _yield_turn() -> None:
+    kernel = _running()
+    task = kernel.current
+    kernel.ready.append(task)
+    task.parked = lambda: kernel.ready.remove(task)
+
+
+def closing(fd: int) -> None:
+    """Say that ``fd`` is about to be closed: who waits for it is woken with EBADF. Every closer must."""
+    if _kernel is not None:
+        _kernel.forget(fd)
+
+
+async def sleep(seconds: float) -> None:
+    """Let ``seconds`` pass."""
+    event = Event()
+    timer = _running().call_at(now() + seconds, event.set)
+    try:
+        await event.wait()
+    finally:
+        timer.action = None
+
+
+async def in_thread(function: Callable[..., T], *args: Any) -> T:
+    """Return ``function(*args)``, run in a thread of its own.
+
+    Cancelling stops the waiting and not the thread: it runs on by itself and its result is dropped.
+    """
+    kernel = _running()
+    done = Event()
+    outcome: list[tuple[T | None, BaseException | None]] = []
+
+    def work() -> None:
+        try:
+            outcome.append((function(*args), None))
+        except BaseException as error:  # raised again in the task that waits
+            outcome.append((None, error))
+        kernel.post(done.set)
+
+    _thread.start_new_thread(work, ())
+    await done.wait()
+    result, error = outcome[0]
+    if error is not None:
+        raise error
+    return result  # type: ignore[return-value]
+
+
+async def next_signal() -> int:
+    """Wait for the next signal and return its number; while a task waits here, signals cancel nothing."""
+    number: int = await _signal_number()
+    return number
+
+
+@types.coroutine
+def _signal_number() -> Generator[None, int, int]:
+    kernel = _running()
+    task = kernel.current
+    kernel._signalled.append(task)
+    task.parked = lambda: kernel._signalled.remove(task)
+    return (yield)

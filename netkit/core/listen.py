@@ -1,0 +1,327 @@
+"""Listening: one port number for all families, an accept loop that nothing stops, and servers that end in order."""
+
+import errno
+import os
+import socket
+import stat
+import struct
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+
+from netkit.core.address import Endpoint, from_socket
+from netkit.core.errors import Exit, Failure, describe, doing
+from netkit.core.events import Accepted, AcceptPaused, Closed, Denied, Observer, span
+from netkit.core.kernel import Event, Expired, Group, closing, deadline, now, readable, sleep
+from netkit.core.lookup import Address, lookup
+from netkit.core.stream import SocketStream
+
+Handler = Callable[[SocketStream], Awaitable[str | None]]
+"""Serves one connection, and may say how it ended. It leaves the closing to ``conduct``."""
+
+DRAIN = 1.0  # s that open connections get to end once a server stops: INTERFACE, signals of servers
+_BACKLOG = 1024  # the system caps it; small ones make clients wait a second for their next SYN
+_PORT_TRIES = 128
+_FULL = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+_FULL_PAUSE = 0.25  # s until accept is tried again, unless a client leaves before
+_FULL_REPORTS = 10.0  # s between two reports of it
+_HINTS: dict[int | None, str] = {
+    errno.EACCES: "ports below 1024 need privileges; try 8080",
+    errno.EADDRINUSE: "port 0 takes a free one",
+}
+_PASSING = (errno.ECONNABORTED, errno.EPERM, errno.EPROTO, errno.EINTR)
+
+
+class Listener:
+    """Bound and listening sockets, which it owns; ``endpoints`` are their real addresses."""
+
+    def __init__(self, sockets: list[socket.socket], path: str | None = None) -> None:
+        self.sockets = sockets
+        self.endpoints = [from_socket(sock.getsockname()) for sock in sockets]
+        self._made = _identity(path) if path is not None and not path.startswith("\0") else None
+        self._path = path
+        self._left = Event()
+        self._full_reported: float | None = None
+
+    @property
+    def port(self) -> int | None:
+        """The one port number of all its sockets, None for a unix socket."""
+        return None if self._path is not None else self.endpoints[0].port
+
+    async def accept(self, sock: socket.socket, observe: Observer) -> SocketStream:
+        """Wait for the next client of one of the sockets. What goes wrong with one client is not an error."""
+        while True:
+            await readable(sock.fileno())
+            try:
+                client, address = sock.accept()
+            except BlockingIOError:
+                continue
+            except OSError as error:
+                if error.errno in _PASSING:
+                    continue
+                if error.errno not in _FULL:
+                    raise Failure(Exit.BIND, f"accept on {from_socket(sock.getsockname())}", error) from error
+                if self._full_reported is None or now() - self._full_reported >= _FULL_REPORTS:
+                    self._full_reported = now()
+                    observe(AcceptPaused(describe(error)))
+                await self.room()
+                continue
+            if sock.family == socket.AF_UNIX:
+                name = str(self.endpoints[0])
+                if self._is_stranger(client):
+                    client.close()
+                    observe(Denied(name, "another user"))
+                    continue
+            else:
+                client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                name = str(from_socket(address))
+            observe(Accepted(name))
+            return SocketStream(client, name)
+
+    def client_left(self) -> None:
+        """Say that a descriptor was freed, for an accept that waits for room."""
+        left, self._left = self._left, Event()
+        left.set()
+
+    def close(self) -> None:
+        """Stop listening, and remove the socket file if it is still ours. Closing twice is nothing."""
+        for sock in self.sockets:
+            if sock.fileno() >= 0:
+                closing(sock.fileno())
+                sock.close()
+        if self._made is not None and self._path is not None:
+            if _identity(self._path) == self._made:
+                os.unlink(self._path)
+            self._made = None
+
+    async def room(self) -> None:
+        """Wait until a client has left, or a moment."""
+        try:
+            with deadline(now() + _FULL_PAUSE):
+                await self._left.wait()
+        except Expired:
+            pass
+
+    def _is_stranger(self, client: socket.socket) -> bool:
+        """An abstract socket has no file mode, so only the own user and root may use it."""
+        if self._path is None or not self._path.startswith("\0"):
+            return False
+        _, uid, _ = struct.unpack("iII", client.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+        return uid not in (os.geteuid(), 0)
+
+
+async def listen(endpoint: Endpoint, *, family: int = 0, numeric: bool = False, observe: Observer) -> Listener:
+    """Return a listener: a bare port is loopback, an empty host every interface, a name all its addresses.
+
+    Raises Failure: BIND, or RESOLVE for the name.
+    """
+    if endpoint.path is not None:
+        with doing(Exit.BIND, f"listen on {endpoint}"):
+            return Listener([_listen_unix(endpoint.path)], endpoint.path)
+    if endpoint.host:
+        addresses = await lookup(endpoint, family, numeric=numeric, observe=observe)
+        optional = False
+    else:
+        hosts = ("127.0.0.1", "::1") if endpoint.host is None else ("0.0.0.0", "::")
+        families = (socket.AF_INET, socket.AF_INET6)
+        addresses = [
+            Address(int(f), (host, endpoint.port)) for f, host in zip(families, hosts) if family in (0, int(f))
+        ]
+        optional = len(addresses) > 1
+    for _ in range(_PORT_TRIES):
+        sockets = _listen_all(addresses, endpoint.port, optional)
+        if sockets:
+            return Listener(sockets)
+    raise Failure(Exit.BIND, f"listen on {endpoint}", f"no port is free for all families in {_PORT_TRIES} tries")
+
+
+async def serve(
+    listener: Listener,
+    handler: Handler,
+    *,
+    stop: Event,
+    max_clients: int | None = None,
+    max_conns: int = 4096,
+    accept_timeout: float | None = None,
+    observe: Observer,
+) -> None:
+    """Serve clients side by side until ``stop``, or until ``max_clients`` of them have been served.
+
+    At ``stop`` the listener closes, open connections get ``DRAIN`` seconds to end, and the rest are reset. What goes
+    wrong with one client is reported and ends that client alone. Raises Failure TIMEOUT if nobody came within
+    ``accept_timeout``. Closes the listener.
+    """
+    came = Event()
+    accepted = 0
+    accepting, serving = Group(), Group()
+
+    async def loop(sock: socket.socket) -> None:
+        nonlocal accepted
+        while True:
+            if len(serving) >= max_conns:
+                await listener.room()
+                continue
+            stream = await listener.accept(sock, observe)
+            if accepted == max_clients:
+                stream.abort()
+                return
+            accepted += 1
+            came.set()
+            serving.start(_served(stream, handler, listener, observe))
+            if accepted == max_clients:
+                accepting.cancel()
+
+    async def first_client(patience: float) -> None:
+        try:
+            with deadline(now() + patience):
+                await came.wait()
+        except Expired:
+            raise nobody_came(listener, patience) from None
+
+    async def cut() -> None:
+        await stop.wait()
+        await sleep(DRAIN)
+        serving.cancel()
+
+    try:
+        async with serving:
+            async with accepting:
+                for sock in listener.sockets:
+                    accepting.start(loop(sock))
+                if accept_timeout is not None:
+                    accepting.start(first_client(accept_timeout))
+                await stop.wait()
+                accepting.cancel()
+            listener.close()
+            async with Group() as ending:
+                ending.start(cut())
+                await serving.emptied()
+                ending.cancel()
+    finally:
+        listener.close()
+
+
+def nobody_came(listener: Listener, patience: float) -> Failure:
+    """Return the failure of ``--accept-timeout``."""
+    action = f"serve on {listener.endpoints[0]}"
+    return Failure(Exit.TIMEOUT, action, f"nobody came within {span(patience)}", detail="--accept-timeout")
+
+
+async def conduct(stream: SocketStream, handler: Handler, observe: Observer) -> None:
+    """Run the handler on the stream, then close it; reset it if the handler failed or was cancelled."""
+    begun = now()
+    reason = "cut short"
+    try:
+        reason = await handler(stream) or ""
+        stream.close()
+    except Failure as failure:
+        reason = str(failure)
+        raise
+    finally:
+        stream.abort()
+        observe(Closed(stream.name, stream.received, stream.sent, now() - begun, reason))
+
+
+async def _served(stream: SocketStream, handler: Handler, listener: Listener, observe: Observer) -> None:
+    try:
+        await conduct(stream, handler, observe)
+    except Failure:
+        pass  # reported by ``conduct``, and this client's alone
+    finally:
+        listener.client_left()
+
+
+def _listen_all(addresses: list[Address], port: int, optional: bool) -> list[socket.socket]:
+    """Bind one socket per address to one port number; [] if the number that the system chose is taken elsewhere.
+
+    ``optional`` forgives an address family that this machine does not have, as long as one is left.
+    """
+    sockets: list[socket.socket] = []
+    missing: Failure | None = None
+    try:
+        for address in addresses:
+            chosen = sockets[0].getsockname()[1] if sockets else port
+            sockaddr = (address.host, chosen, *address.sockaddr[2:])
+            try:
+                with doing(Exit.BIND, f"listen on {Endpoint(address.host, chosen)}"):
+                    sockets.append(_listen_tcp(address.family, sockaddr))
+            except Failure as failure:
+                failure.hint = _HINTS.get(failure.errno, "")
+                if optional and failure.errno in (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL):
+                    missing = failure
+                elif sockets and port == 0 and failure.errno == errno.EADDRINUSE:
+                    _close_all(sockets)
+                    return []
+                else:
+                    raise
+        if missing is not None and not sockets:
+            raise missing
+        return sockets
+    except BaseException:
+        _close_all(sockets)
+        raise
+
+
+def _close_all(sockets: list[socket.socket]) -> None:
+    for sock in sockets:
+        sock.close()
+
+
+def _listen_tcp(family: int, sockaddr: tuple[object, ...]) -> socket.socket:
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        sock.setblocking(False)
+        # A restart goes through at once, over connections in TIME_WAIT; a second listener does not.
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        sock.bind(sockaddr)
+        sock.listen(_BACKLOG)
+        return sock
+    except BaseException:
+        sock.close()
+        raise
+
+
+def _listen_unix(path: str) -> socket.socket:
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        sock.setblocking(False)
+        with _umask(0o177):  # 0600 from the first moment on
+            try:
+                sock.bind(os.fsencode(path))
+            except OSError as error:
+                if error.errno != errno.EADDRINUSE or not _is_stale(path):
+                    raise
+                os.unlink(path)
+                sock.bind(os.fsencode(path))
+        sock.listen(_BACKLOG)
+        return sock
+    except BaseException:
+        sock.close()
+        raise
+
+
+@contextmanager
+def _umask(mask: int) -> Iterator[None]:
+    before = os.umask(mask)
+    try:
+        yield
+    finally:
+        os.umask(before)
+
+
+def _is_stale(path: str) -> bool:
+    """Whether ``path`` is a socket file that nobody listens on, left by a server that was killed."""
+    if path.startswith("\0") or not stat.S_ISSOCK(os.lstat(path).st_mode):
+        return False
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.setblocking(False)
+        return probe.connect_ex(os.fsencode(path)) == errno.ECONNREFUSED
+
+
+def _identity(path: str) -> tuple[int, int] | None:
+    try:
+        status = os.lstat(path)
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino

@@ -1,0 +1,76 @@
+"""Names to socket addresses, by the system's resolver, off the loop: a resolver that hangs holds nobody up."""
+
+import socket
+from typing import NamedTuple
+
+from netkit.core.address import Endpoint, family_of
+from netkit.core.errors import Exit, Failure, Invalid
+from netkit.core.events import Observer, Resolved
+from netkit.core.kernel import in_thread, now
+
+FAMILY_NAMES = {int(socket.AF_INET): "IPv4", int(socket.AF_INET6): "IPv6"}
+_LOOPBACK = ("::1", "127.0.0.1")
+_NOT_FOUND = {socket.EAI_NONAME, getattr(socket, "EAI_NODATA", None), getattr(socket, "EAI_ADDRFAMILY", None)}
+
+
+class Address(NamedTuple):
+    """What a socket call takes: family and socket address."""
+
+    family: int
+    sockaddr: tuple[str, int] | tuple[str, int, int, int]
+
+    @property
+    def host(self) -> str:
+        """The numeric host, zone included."""
+        return self.sockaddr[0]
+
+
+async def lookup(endpoint: Endpoint, family: int, *, numeric: bool = False, observe: Observer) -> list[Address]:
+    """Return the addresses of a TCP endpoint in the resolver's order, each once; an empty host is this machine.
+
+    ``family`` is AF_UNSPEC or the only one wanted. Raises Failure RESOLVE; Invalid for a name if ``numeric``.
+    """
+    host, port = endpoint.host or "", endpoint.port
+    if not host:
+        return [found for text in _LOOPBACK for found in _literal(text, port) if family in (found.family, 0)]
+    literal = family_of(host)
+    if literal is not None:
+        if family not in (literal, socket.AF_UNSPEC):
+            raise Failure(Exit.RESOLVE, f"resolve {host}", f"no {FAMILY_NAMES[family]} address")
+        return _literal(host, port)
+    if numeric:
+        raise Invalid(f"host {host!r} is a name, and --numeric allows addresses alone")
+    begun = now()
+    try:
+        answers = await in_thread(_getaddrinfo, host, port, family)
+    except socket.gaierror as error:
+        raise Failure(Exit.RESOLVE, f"resolve {host}", _reason(error, family)) from error
+    found = list(dict.fromkeys(answers))
+    observe(Resolved(host, tuple(address.host for address in found), now() - begun))
+    return found
+
+
+def _literal(host: str, port: int) -> list[Address]:
+    try:
+        return _getaddrinfo(host, port, socket.AF_UNSPEC, socket.AI_NUMERICHOST)
+    except socket.gaierror as error:
+        zone = host.partition("%")[2]
+        reason = f"no interface {zone}" if zone else _reason(error, socket.AF_UNSPEC)
+        raise Failure(Exit.RESOLVE, f"resolve {host}", reason) from error
+
+
+def _getaddrinfo(host: str, port: int, family: int, flags: int = 0) -> list[Address]:
+    answers = socket.getaddrinfo(
+        host, port, family, socket.SOCK_STREAM, socket.IPPROTO_TCP, flags | socket.AI_NUMERICSERV
+    )
+    return [Address(int(found), sockaddr) for found, _, _, _, sockaddr in answers]  # type: ignore[arg-type]
+
+
+def _reason(error: socket.gaierror, family: int) -> str:
+    if error.errno == socket.EAI_NONAME:
+        return "name not found"
+    if error.errno in _NOT_FOUND:
+        return f"no {FAMILY_NAMES.get(family, 'IP')} address"
+    if error.errno == socket.EAI_AGAIN:
+        return "temporary failure of the resolver"
+    return f"the resolver failed: {error.strerror}"

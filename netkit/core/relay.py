@@ -1,0 +1,176 @@
+"""Joining streams: ``pump`` one way, ``relay`` both ways, and the rules by which a conversation ends.
+
+1. Our input ends: half-close, then receive to the peer's end, however late it answers.
+2. The peer ends: keep sending what our input still has; leave once it is at its end, or idle for ``grace``.
+3. Bytes that we read and the peer did not acknowledge are a failure, and so is a reset in either direction.
+4. Nothing is buffered without bound, and one direction never stops the other.
+"""
+
+import errno
+import os
+from collections.abc import Callable
+from typing import NamedTuple
+
+from netkit.core.errors import Exit, Failure, describe, gravest
+from netkit.core.events import InputLeft, Observer, span
+from netkit.core.kernel import Event, Expired, Group, deadline, now, sleep
+from netkit.core.stream import Stream
+
+Change = Callable[[bytes], bytes]
+"""Bytes in, bytes out. Called with b"" once, at the end, to give back what it still holds."""
+
+_LAST_WORDS = 0.25  # s: how long what a peer sent before our sending failed may take to come in
+_ACKNOWLEDGED_SOONEST, _ACKNOWLEDGED_LATEST = 0.0005, 0.05  # s: the kernel has no event for it
+_RESET = (errno.EPIPE, errno.ENOTCONN)  # how a reset shows in a later call
+
+
+class Flow:
+    """How one direction fares: bytes ``offered`` to the sink, since when it waits for its source, and its end."""
+
+    __slots__ = ("ended", "offered", "waiting_since")
+
+    def __init__(self) -> None:
+        self.offered = 0
+        self.waiting_since: float | None = None
+        self.ended = Event()
+
+
+class Ending(NamedTuple):
+    """When to leave.
+
+    ``grace`` None waits for our input's end for as long as it takes, 0 leaves with the peer. Without ``half_close`` our
+    input's end is not sent. ``send_only`` leaves once our input has ended and is acknowledged.
+    """
+
+    grace: float | None = 0.5
+    half_close: bool = True
+    send_only: bool = False
+
+
+async def pump(
+    source: Stream, sink: Stream, change: Change | None = None, *, flow: Flow | None = None, half_close: bool = True
+) -> None:
+    """Move bytes from source to sink until the source ends, then end the sink too."""
+    flow = flow or Flow()
+    try:
+        while True:
+            flow.waiting_since = now()
+            data = await source.recv()
+            flow.waiting_since = None
+            ended = not data
+            if change is not None:
+                data = change(data)
+            if data:
+                flow.offered += len(data)
+                await sink.send(data)
+            if ended:
+                break
+        if half_close:
+            await sink.send_eof()
+    finally:
+        flow.ended.set()
+
+
+async def relay(
+    local: Stream,
+    peer: Stream,
+    ending: Ending = Ending(),
+    *,
+    outgoing: Change | None = None,
+    incoming: Change | None = None,
+    observe: Observer,
+) -> str:
+    """Join our side and a peer both ways. Returns who ended first when every byte was delivered; closes neither.
+
+    Raises Failure: READ or WRITE for our side; SEND, with the count, if bytes of ours are not acknowledged; RECV after
+    a reset that lost nothing of ours.
+    """
+    out, back = Flow(), Flow()
+    before = peer.sent
+    failures: list[Failure] = []
+    group = Group()
+
+    async def send() -> None:
+        try:
+            await pump(local, peer, outgoing, flow=out, half_close=ending.half_close)
+        except Failure as failure:
+            if failure.exit is not Exit.SEND:
+                raise
+            failures.append(failure)
+            await _idle(back, _LAST_WORDS)
+            group.cancel()
+        else:
+            if ending.send_only:
+                await acknowledged(peer)
+                group.cancel()
+
+    first = ""
+    try:
+        async with group:
+            group.start(send())
+            await pump(peer, local, incoming, flow=back)
+            first = "input ended first" if out.ended.is_set() else "peer ended first"
+            if ending.grace is None:
+                await out.ended.wait()
+            else:
+                await _idle(out, ending.grace)
+                if ending.grace and not out.ended.is_set():
+                    observe(InputLeft(ending.grace))
+            group.cancel()
+        if not failures:
+            await acknowledged(peer)
+            peer.check()
+    except Failure as failure:
+        failures.append(failure)
+    failures += (f for f in group.failures if isinstance(f, Failure) and f not in failures)
+    if failures:
+        raise _judged(gravest(failures), peer, out.offered, peer.sent - before)
+    return first
+
+
+def _judged(failure: Failure, peer: Stream, offered: int, sent: int) -> Failure:
+    """Return what a broken connection means for a script; any other failure means what it says."""
+    if failure.exit not in (Exit.SEND, Exit.RECV):
+        return failure
+    reason = failure.reason
+    if failure.errno in _RESET:
+        reason = describe(OSError(errno.ECONNRESET, os.strerror(errno.ECONNRESET)))
+    lost = offered - (sent - peer.unacknowledged())
+    if lost:
+        detail = f"{lost} of {offered} bytes not acknowledged"
+        return Failure(Exit.SEND, f"send to {peer.name}", reason, detail=detail)
+    return Failure(Exit.RECV, f"receive from {peer.name}", reason, detail=f"after {peer.received} bytes")
+
+
+async def acknowledged(stream: Stream) -> None:
+    """Wait until the peer has acknowledged all that was sent; raise Failure once it never will."""
+    pause = _ACKNOWLEDGED_SOONEST
+    while stream.unacknowledged():
+        stream.check()
+        await sleep(pause)
+        pause = min(pause * 2, _ACKNOWLEDGED_LATEST)
+
+
+async def idle_clock(stream: Stream, patience: float) -> None:
+    """Raise Failure once no byte has moved over the stream, either way, for ``patience`` seconds."""
+    while True:
+        due = stream.moved_at + patience
+        if now() >= due:
+            action = f"go on with {stream.name}"
+            raise Failure(Exit.TIMEOUT, action, f"nothing moved for {span(patience)}", detail="--idle-timeout")
+        await sleep(due - now())
+
+
+async def _idle(flow: Flow, patience: float) -> None:
+    """Return when the flow has ended, or has from now on waited for its source for ``patience`` seconds."""
+    begun = now()
+    while not flow.ended.is_set():
+        waiting = flow.waiting_since
+        due = (now() if waiting is None else max(begun, waiting)) + patience
+        if now() >= due:
+            return
+        try:
+            with deadline(due):
+                await flow.ended.wait()
+        except Expired:
+            pass

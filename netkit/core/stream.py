@@ -1,0 +1,351 @@
+"""A stream carries bytes both ways and ends each way on its own. TCP, unix sockets and files are streams.
+
+Whoever opened a stream closes it. A stream says what failed as a Failure: READ and WRITE for this process's own
+files, RECV and SEND for a peer.
+"""
+
+import errno
+import fcntl
+import os
+import select
+import socket
+import stat
+import struct
+import sys
+from collections.abc import Callable
+from typing import Protocol
+
+from netkit.core.address import from_socket
+from netkit.core.errors import Exit, Failure
+from netkit.core.kernel import closing, now, readable, sleep, writable
+
+SMALLEST_READ = 16 * 1024
+LARGEST_READ = 256 * 1024  # measured: always reading this much makes an echo up to 3 times slower
+
+_SIOCOUTQ = 0x5411  # linux/sockios.h
+_TCP_CLOSE = 7  # the state after a reset: net/tcp_states.h
+_FULL_TTY_PAUSE = 0.01
+
+
+class Stream(Protocol):
+    """What flows between two ends.
+
+    ``name`` is for messages, ``sent`` and ``received`` count bytes, ``moved_at`` is the clock when some last moved.
+    """
+
+    name: str
+    sent: int
+    received: int
+    moved_at: float
+
+    @property
+    def raw_fd(self) -> int | None:
+        """A descriptor whose bytes the kernel may move for us, or None where they pass through our hands."""
+
+    async def recv(self) -> bytes:
+        """Wait for bytes and return what is there; b"" is the end, again and again."""
+
+    async def send(self, data: bytes) -> None:
+        """Return when all of ``data`` has been taken over; ``sent`` counts what was, also when this fails."""
+
+    async def send_eof(self) -> None:
+        """Say that nothing more will be sent. Receiving goes on."""
+
+    def unacknowledged(self) -> int:
+        """Return how many of the ``sent`` bytes the peer has not acknowledged yet. Works after a reset."""
+
+    def check(self) -> None:
+        """Raise Failure if the connection has been reset, though no call has said so yet."""
+
+    def close(self) -> None:
+        """Let go of the stream; who waits in it is woken. Closing twice is nothing."""
+
+    def abort(self) -> None:
+        """Close so that the peer sees a reset, and cannot take what it got for the whole.
+
+        Unix sockets know no reset: there the peer sees one only if it had sent what we did not read.
+        """
+
+
+class SocketStream:
+    """A connected TCP or unix socket, which it makes non-blocking and owns."""
+
+    def __init__(self, sock: socket.socket, name: str) -> None:
+        sock.setblocking(False)
+        self.name = name
+        self.sent = 0
+        self.received = 0
+        self.moved_at = now()
+        self._sock = sock
+        self._fd = sock.fileno()
+        self._size = SMALLEST_READ
+        self._ended = False
+        self._is_tcp = sock.family != socket.AF_UNIX
+
+    @property
+    def raw_fd(self) -> int | None:
+        """The socket."""
+        return self._fd
+
+    @property
+    def local(self) -> str:
+        """The name of our end."""
+        return str(from_socket(self._sock.getsockname()))
+
+    async def recv(self) -> bytes:
+        """See Stream."""
+        while True:
+            await readable(self._fd)
+            try:
+                data = self._sock.recv(self._size)
+            except BlockingIOError:
+                continue
+            except OSError as error:
+                raise Failure(Exit.RECV, f"receive from {self.name}", error) from error
+            self._size = _next_size(self._size, len(data))
+            self.received += len(data)
+            self.moved_at = now()
+            return data
+
+    async def send(self, data: bytes) -> None:
+        """See Stream."""
+        rest = data if isinstance(data, memoryview) else memoryview(data)
+        while rest:
+            try:
+                taken = self._sock.send(rest)
+            except BlockingIOError:
+                await writable(self._fd)
+                continue
+            except OSError as error:
+                raise Failure(Exit.SEND, f"send to {self.name}", error) from error
+            self.sent += taken
+            self.moved_at = now()
+            rest = rest[taken:]
+
+    async def send_eof(self) -> None:
+        """See Stream."""
+        try:
+            self._sock.shutdown(socket.SHUT_WR)
+        except OSError as error:
+            raise Failure(Exit.SEND, f"send the end to {self.name}", error) from error
+        self._ended = True
+
+    def unacknowledged(self) -> int:
+        """See Stream. For a unix socket what the kernel took is delivered."""
+        if not self._is_tcp:
+            return 0
+        queued = _unacknowledged(self._sock)
+        # Our FIN has a sequence number too, the last one.
+        return queued - 1 if self._ended and queued else queued
+
+    def check(self) -> None:
+        """See Stream."""
+        code = self._sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        if not code and self._is_tcp and self.unacknowledged() and _is_dead(self._sock):
+            code = errno.ECONNRESET
+        if code:
+            error = OSError(code, os.strerror(code))
+            raise Failure(Exit.RECV, f"receive from {self.name}", error)
+
+    def close(self) -> None:
+        """See Stream."""
+        closing(self._fd)
+        self._sock.close()
+
+    def abort(self) -> None:
+        """See Stream."""
+        if self._is_tcp and self._sock.fileno() >= 0:
+            self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.close()
+
+
+class FileStream:
+    """Two descriptors as one stream, one to read and one to write: a terminal, pipes, files.
+
+    They belong to the caller and may be shared with other processes: their flags are left as they are, and ``close``
+    leaves them open. ``send_eof`` puts /dev/null in the place of the one that is written, so that its reader goes on.
+    """
+
+    def __init__(self, source: int, sink: int, *, source_name: str = "stdin", sink_name: str = "stdout") -> None:
+        self.name = f"{source_name} and {sink_name}"
+        self.sent = 0
+        self.received = 0
+        self.moved_at = now()
+        self._source = source
+        self._source_name = source_name
+        self._sink = sink
+        self._sink_name = sink_name
+        self._size = SMALLEST_READ
+        self._write: Callable[[memoryview], int] | None = None
+        self._write_fd = sink
+        self._closers: list[Callable[[], None]] = []
+
+    @property
+    def raw_fd(self) -> int | None:
+        """None: there are two."""
+        return None
+
+    async def recv(self) -> bytes:
+        """See Stream."""
+        while True:
+            try:
+                await readable(self._source)
+                data = os.read(self._source, self._size)
+            except BlockingIOError:
+                continue
+            except OSError as error:
+                raise Failure(Exit.READ, f"read {self._source_name}", error) from error
+            self._size = _next_size(self._size, len(data))
+            self.received += len(data)
+            self.moved_at = now()
+            return data
+
+    async def send(self, data: bytes) -> None:
+        """See Stream."""
+        rest = memoryview(data)
+        waited = False
+        try:
+            while rest:
+                try:
+                    taken = (self._write or self._choose_writer())(rest)
+                except BlockingIOError:
+                    if waited:  # a stopped terminal polls as writable and takes nothing
+                        await sleep(_FULL_TTY_PAUSE)
+                    await writable(self._write_fd)
+                    waited = True
+                    continue
+                waited = False
+                self.sent += taken
+                self.moved_at = now()
+                rest = rest[taken:]
+        except OSError as error:
+            raise self._write_failure(error) from error
+
+    async def send_eof(self) -> None:
+        """See Stream."""
+        try:
+            kind = os.fstat(self._sink).st_mode
+            if stat.S_ISSOCK(kind):
+                self._as_socket().shutdown(socket.SHUT_WR)
+            elif stat.S_ISFIFO(kind) or stat.S_ISREG(kind):
+                closing(self._sink)
+                os.close(self._sink)
+                null = os.open(os.devnull, os.O_WRONLY)
+                if null != self._sink:
+                    os.dup2(null, self._sink)
+                    os.close(null)
+        except OSError as error:
+            if error.errno not in (errno.ENOTCONN, errno.EBADF):
+                raise self._write_failure(error) from error
+
+    async def reader_left(self) -> None:
+        """Wait until nobody reads what we write, then raise Failure. Only a pipe can tell."""
+        if _is_pipe(self._sink):
+            try:
+                await readable(self._sink)  # a pipe's writing end is "readable" only when its reader has gone
+            except OSError:  # ended by us
+                return
+            raise self._write_failure(OSError(errno.EPIPE, os.strerror(errno.EPIPE)))
+
+    def unacknowledged(self) -> int:
+        """See Stream: what a file took is delivered."""
+        return 0
+
+    def check(self) -> None:
+        """See Stream: a file knows no reset."""
+
+    def close(self) -> None:
+        """Let go of what was opened beside the two descriptors, which stay open."""
+        for fd in (self._source, self._sink):
+            closing(fd)
+        while self._closers:
+            self._closers.pop()()
+
+    def abort(self) -> None:
+        """Close: nothing stronger can be said to a file."""
+        self.close()
+
+    def _choose_writer(self) -> Callable[[memoryview], int]:
+        """Find how to write without blocking the other direction, and without touching the descriptor's flags."""
+        kind = os.fstat(self._sink).st_mode
+        if stat.S_ISSOCK(kind):
+            sock = self._as_socket()
+            self._write = lambda data: sock.send(data, socket.MSG_DONTWAIT)
+        elif stat.S_ISFIFO(kind):
+            self._write = self._write_pipe if hasattr(os, "RWF_NOWAIT") else self._write_little
+        elif os.isatty(self._sink):
+            self._write = self._write_file if self._reopen() else self._write_little
+        else:
+            self._write = self._write_file
+        return self._write
+
+    def _as_socket(self) -> socket.socket:
+        sock = socket.socket(fileno=os.dup(self._sink))
+        self._closers.append(sock.close)
+        return sock
+
+    def _reopen(self) -> bool:
+        """Open the terminal anew, without blocking; False where the system does not let us."""
+        try:
+            fd = os.open(f"/proc/self/fd/{self._sink}", os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+        except OSError:
+            return False
+        self._write_fd = fd
+
+        def let_go() -> None:
+            closing(fd)
+            os.close(fd)
+
+        self._closers.append(let_go)
+        return True
+
+    def _write_file(self, data: memoryview) -> int:
+        return os.write(self._write_fd, data)
+
+    def _write_pipe(self, data: memoryview) -> int:
+        try:
+            return os.pwritev(self._sink, [data], -1, os.RWF_NOWAIT)
+        except OSError as error:
+            if error.errno != errno.EOPNOTSUPP:
+                raise
+            self._write = self._write_little
+            raise BlockingIOError from error
+
+    def _write_little(self, data: memoryview) -> int:
+        """Write no more than what a descriptor that polls as writable takes without blocking."""
+        if not select.select([], [self._sink], [], 0)[1]:
+            raise BlockingIOError
+        return os.write(self._sink, data[: select.PIPE_BUF])
+
+    def _write_failure(self, error: OSError) -> Failure:
+        return Failure(Exit.WRITE, f"write to {self._sink_name}", error)
+
+
+def _next_size(size: int, got: int) -> int:
+    """Grow by 4 while reads come back full, go back to the smallest when one comes back nearly empty."""
+    if got == size:
+        return min(size * 4, LARGEST_READ)
+    if got * 16 < size:
+        return SMALLEST_READ
+    return size
+
+
+def _is_pipe(fd: int) -> bool:
+    try:
+        return stat.S_ISFIFO(os.fstat(fd).st_mode)
+    except OSError:
+        return False
+
+
+def _unacknowledged(sock: socket.socket) -> int:
+    """Return the bytes in the send queue, sent or not, that the peer has not acknowledged."""
+    if sys.platform == "linux":
+        answer = fcntl.ioctl(sock.fileno(), _SIOCOUTQ, b"\0\0\0\0")
+        return int(struct.unpack("i", answer)[0])
+    return sock.getsockopt(socket.SOL_SOCKET, 0x1024)  # SO_NWRITE: Darwin's sys/socket.h
+
+
+def _is_dead(sock: socket.socket) -> bool:
+    """Whether a TCP connection is over for the kernel, so that what is unacknowledged will stay so."""
+    state = getattr(socket, "TCP_INFO", None)
+    return state is not None and sock.getsockopt(socket.IPPROTO_TCP, state, 1)[0] == _TCP_CLOSE

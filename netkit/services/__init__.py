@@ -1,0 +1,1 @@
+"""What bytes mean: handlers and changes that run over any stream."""

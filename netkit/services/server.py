@@ -1,0 +1,172 @@
+"""What every server shares: how long it serves, the port it tells, and the command it runs meanwhile."""
+
+import os
+import signal
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import NamedTuple
+
+from netkit.core.address import Endpoint
+from netkit.core.errors import Exit, Failure, doing
+from netkit.core.events import Observer
+from netkit.core.kernel import Cancelled, Event, Expired, Group, deadline, in_thread, next_signal, now, sleep
+from netkit.core.listen import DRAIN, Handler, Listener, serve
+from netkit.core.stream import SocketStream
+
+_COMMAND_POLL = 0.02  # s, once COMMAND was asked to end
+
+
+class Limits(NamedTuple):
+    """When a server ends by itself: clients served, seconds without a first client, seconds in all; None is never."""
+
+    max_clients: int | None = None
+    accept_timeout: float | None = None
+    duration: float | None = None
+
+
+async def keep_serving(
+    listener: Listener,
+    handler: Handler,
+    limits: Limits,
+    command: Sequence[str] = (),
+    *,
+    one_shot: bool,
+    observe: Observer,
+) -> int:
+    """Serve until a limit, a signal or the end of COMMAND; return COMMAND's exit code, or 0. Closes the listener.
+
+    The first signal lets open connections end. A ``one_shot`` server is one side of a conversation instead: a signal
+    cuts it, and its failure is raised, unless COMMAND's code tells of another.
+    """
+    stop = Event()
+    code = 0
+    failures: list[Failure] = []
+
+    async def handle(stream: SocketStream) -> str | None:
+        try:
+            return await handler(stream)
+        except Failure as failure:
+            failures.append(failure)
+            raise
+
+    async def stop_after(wait: Awaitable[object]) -> None:
+        await wait
+        stop.set()
+
+    async def run_command() -> None:
+        nonlocal code
+        try:
+            code = await _run(command, _environment(listener.endpoints[0]))
+        finally:
+            stop.set()
+
+    try:
+        async with Group() as group:
+            running = group.start(run_command()) if command else None
+            if limits.duration is not None:
+                group.start(stop_after(sleep(limits.duration)))
+            if not one_shot:
+                group.start(stop_after(_signalled(lambda: running.cancel() if running else None)))
+            await serve(
+                listener,
+                handle if one_shot else handler,
+                stop=stop,
+                max_clients=limits.max_clients,
+                accept_timeout=limits.accept_timeout,
+                observe=observe,
+            )
+            if running is not None and not stop.is_set():
+                await running.finished.wait()
+            group.cancel()
+    finally:
+        listener.close()
+    if failures and not code:
+        raise failures[0]
+    return code
+
+
+@contextmanager
+def port_file(path: str | None, port: int | None) -> Iterator[None]:
+    """Keep a file with the port number at ``path`` while the block runs. It appears whole, by a rename."""
+    if path is None:
+        yield
+        return
+    with doing(Exit.WRITE, f"write port file {path}"):
+        made = _write_whole(path, f"{port}\n".encode())
+    try:
+        yield
+    finally:
+        try:
+            if _identity(path) == made:
+                os.unlink(path)
+        except OSError:
+            pass  # gone, or no longer ours to remove
+
+
+def _write_whole(path: str, content: bytes) -> tuple[int, int]:
+    beside = f"{path}.{os.getpid()}.tmp"
+    fd = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+    try:
+        os.write(fd, content)
+        status = os.fstat(fd)
+        os.rename(beside, path)
+    except OSError:
+        os.unlink(beside)
+        raise
+    finally:
+        os.close(fd)
+    return status.st_dev, status.st_ino
+
+
+def _identity(path: str) -> tuple[int, int]:
+    status = os.lstat(path)
+    return status.st_dev, status.st_ino
+
+
+async def _signalled(then: Callable[[], None]) -> None:
+    await next_signal()
+    then()
+
+
+def _environment(endpoint: Endpoint) -> dict[str, str]:
+    """Return our environment with what COMMAND needs to dial us; a wildcard is dialled on loopback."""
+    loopback = {"0.0.0.0": "127.0.0.1", "::": "::1"}
+    if endpoint.path is not None:
+        return {**os.environ, "NETKIT_ADDRESS": str(endpoint)}
+    host = loopback.get(endpoint.host or "", endpoint.host or "")
+    dialable = endpoint._replace(host=host)
+    return {
+        **os.environ,
+        "NETKIT_HOST": host,
+        "NETKIT_PORT": str(endpoint.port),
+        "NETKIT_ADDRESS": str(dialable),
+    }
+
+
+async def _run(command: Sequence[str], environment: dict[str, str]) -> int:
+    """Run COMMAND on our stdin, stdout and stderr, and return its exit code, 128+n after signal n.
+
+    Cancelled, it gets SIGTERM, and SIGKILL if it is still there after the drain.
+    """
+    import subprocess
+
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # ignored, it would hide the exit code from us
+    try:
+        process = subprocess.Popen(command, env=environment)
+    except FileNotFoundError as error:
+        raise Failure(Exit.NOT_FOUND, f"run {command[0]}", error) from error
+    except OSError as error:
+        raise Failure(Exit.NOT_RUNNABLE, f"run {command[0]}", error) from error
+    try:
+        code = await in_thread(process.wait)
+    except Cancelled:
+        process.terminate()
+        try:
+            with deadline(now() + DRAIN):
+                while process.poll() is None:
+                    await sleep(_COMMAND_POLL)
+        except Expired:
+            process.kill()
+            process.wait()
+        raise
+    return code if code >= 0 else 128 - code

@@ -1,0 +1,651 @@
+"""What commands share: how words become values, how a command runs, and every line said to a person."""
+
+import functools
+import os
+import re
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from typing import Any, NamedTuple, NoReturn, TypeVar
+
+import click
+
+from netkit.core.errors import Exit, Failure, Invalid
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from netkit.core.address import Endpoint, Role
+    from netkit.core.dial import Dialling
+    from netkit.core.events import Observer
+    from netkit.core.listen import Handler
+    from netkit.core.relay import Ending
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+_LINE_MAX = 400  # bytes of a message: one write(2), which a pipe keeps whole
+_TEN_YEARS = 10 * 365 * 24 * 3600.0
+_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "": 1.0}
+_DURATION = re.compile(r"([0-9]+(?:\.[0-9]*)?|\.[0-9]+)(ms|s|m|h|)", re.ASCII)
+_ESCAPE = re.compile(rb"\\(?:x([0-9A-Fa-f]{2})|(.?))", re.DOTALL)
+_ESCAPES = {b"n": b"\n", b"r": b"\r", b"t": b"\t", b"0": b"\0", b"\\": b"\\"}
+_WORD = re.compile(r"-([0-9].*)?", re.DOTALL)  # "-" and what looks like a negative number
+_SIZE_UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
+
+
+# -- saying
+
+
+def printable(text: str) -> str:
+    """Return ``text`` in printable ASCII: other characters as ``\\xNN``, ``\\uNNNN`` or ``\\UNNNNNNNN``."""
+    return "".join(c if " " <= c <= "~" else _escaped(ord(c)) for c in text)
+
+
+def _escaped(code: int) -> str:
+    if 0xDC80 <= code <= 0xDCFF:  # a byte that was not UTF-8, as os.fsdecode keeps it
+        code -= 0xDC00
+    if code < 0x100:
+        return f"\\x{code:02x}"
+    return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
+
+
+def say(text: str) -> None:
+    """Write one line to stderr. A stderr that takes nothing changes nothing else."""
+    line = printable(text)
+    if len(line) >= _LINE_MAX:
+        line = line[: _LINE_MAX - 4] + "..."
+    try:
+        os.write(2, line.encode() + b"\n")
+    except OSError:
+        pass
+
+
+def put(text: str) -> None:
+    """Write an answer to stdout, all of it."""
+    rest = memoryview(text.encode("utf-8", "surrogateescape"))
+    try:
+        while rest:
+            rest = rest[os.write(1, rest) :]
+    except OSError as error:
+        raise Failure(Exit.WRITE, "write to stdout", error) from error
+
+
+def complain(command: str, failure: Failure) -> None:
+    """Say what failed, and on a terminal what to try."""
+    say(f"{command}: {failure}")
+    if failure.hint:
+        hint(failure.hint)
+
+
+def hint(text: str) -> None:
+    """Say what to try, on a terminal alone."""
+    if os.isatty(2):
+        say(f"hint: {text}")
+
+
+def size(count: int) -> str:
+    """Return a number of bytes for a person: ``3 B``, ``1.5 MiB``."""
+    number, unit = float(count), 0
+    while number >= 1024 and unit < len(_SIZE_UNITS) - 1:
+        number, unit = number / 1024, unit + 1
+    return f"{count} B" if unit == 0 else f"{number:.1f} {_SIZE_UNITS[unit]}"
+
+
+def observer(verbose: int, quiet: bool) -> "Observer":
+    """Return the observer that says what happens, as much as was asked for."""
+    from netkit.core import events
+    from netkit.core.events import span
+
+    name = command_name()
+
+    def tell(event: Any) -> None:
+        match event:
+            case events.AcceptPaused(reason) if not quiet:
+                say(f"{name}: cannot accept another client for now: {reason}")
+            case events.Resolved(host, addresses, seconds) if verbose:
+                say(f"{name}: resolved {host} to {', '.join(addresses)} in {span(seconds)}")
+            case events.Trying(address) if verbose > 1:
+                say(f"{name}: trying {address}")
+            case events.Missed(address, reason, seconds) if verbose > 1:
+                say(f"{name}: no connection to {address}: {reason}, after {span(seconds)}")
+            case events.Retrying(reason, seconds) if verbose > 1:
+                say(f"{name}: {reason}; again in {span(seconds)}")
+            case events.Connected(address, local, seconds) if verbose:
+                say(f"{name}: connected to {address} from {local} after {span(seconds)}")
+            case events.Accepted(peer) if verbose:
+                say(f"{name}: connection from {peer}")
+            case events.Denied(peer, reason) if verbose:
+                say(f"{name}: connection from {peer} denied: {reason}")
+            case events.InputLeft(grace) if verbose:
+                say(f"{name}: the peer ended; input was idle for {span(grace)} and is left unread")
+            case events.Closed(peer, received, sent, seconds, reason) if verbose:
+                end = f", {reason}" if reason else ""
+                say(f"{name}: {peer} closed after {span(seconds)}: {size(received)} received, {size(sent)} sent{end}")
+
+    return tell
+
+
+# -- running
+
+
+def run(main: Coroutine[Any, Any, int | None], *, quiet: bool, timeout: float | None = None) -> int:
+    """Run a command's work to its end and return its exit code; a signal ends the process here.
+
+    ``timeout`` bounds the whole of it, in seconds.
+    """
+    import signal
+
+    from netkit.core import kernel
+
+    try:
+        return kernel.run(_within(main, timeout), signals=(signal.SIGINT, signal.SIGTERM, signal.SIGHUP)) or 0
+    except kernel.Interrupted as interrupted:
+        die(interrupted.signum)
+    except Failure as failure:
+        return conclude(failure, quiet=quiet)
+
+
+def conclude(failure: Failure, *, quiet: bool = False) -> int:
+    """Say a failure and return its exit code; a reader of stdout that left is a silent SIGPIPE, as for any filter."""
+    import errno
+    import signal
+
+    if failure.exit is Exit.WRITE and failure.errno == errno.EPIPE:
+        die(signal.SIGPIPE)
+    if os.environ.get("NETKIT_DEBUG"):
+        import traceback
+
+        traceback.print_exception(failure)
+    if not quiet:
+        complain(command_name(), failure)
+    return failure.exit
+
+
+def die(signum: int) -> NoReturn:
+    """End by the signal, so that who waits for us sees it; as process 1, where no signal ends us, by its code."""
+    import signal
+
+    signal.signal(signum, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signum})
+    os.kill(os.getpid(), signum)
+    os._exit(Exit.SIGNAL + signum)
+
+
+async def _within(main: Coroutine[Any, Any, int | None], timeout: float | None) -> int | None:
+    from netkit.core.events import span
+    from netkit.core.kernel import Expired, deadline, now
+
+    try:
+        with deadline(None if timeout is None else now() + timeout):
+            return await main
+    except Expired:
+        reason = f"time ran out after {span(timeout or 0)}"
+        raise Failure(Exit.TIMEOUT, "finish", reason, detail="--timeout") from None
+
+
+def command_name() -> str:
+    """Return ``netkit COMMAND``, as messages begin."""
+    context = click.get_current_context(silent=True)
+    return context.command_path if context else "netkit"
+
+
+# -- words
+
+
+class Option(click.Option):
+    """A click option that knows under which heading help and man page list it."""
+
+    def __init__(self, *args: Any, section: str, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.section = section
+
+
+class Command(click.Command):
+    """A command whose words after ``--`` are COMMAND, whose negative numbers are words, and whose mistakes are one line.
+
+    ``examples`` are pairs of what to type and what it does. ``habits`` maps options of other tools to what to type here.
+    """
+
+    def __init__(
+        self,
+        *args: Any,
+        examples: Sequence[tuple[str, str]],
+        words: str,
+        habits: dict[str, str] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(*args, **kwargs)
+        self.add_help_option = False
+        self.examples = examples
+        self.words = words
+        self.takes_command = "-- COMMAND" in words
+        self.habits = habits or {}
+        self.params.append(_help_option())
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Sort options from words before click sees them, so that it has nothing to guess."""
+        options, words, command = self._sort(args)
+        if command is not None and not self.takes_command:
+            raise click.UsageError("words after '--' would be a command to run, and there is none here", ctx)
+        if command is not None and not command:
+            raise click.UsageError("COMMAND is missing after '--'", ctx)
+        rest = super().parse_args(ctx, [*options, "--", *words])
+        if self.takes_command:
+            ctx.params["command"] = tuple(command or ())
+        return rest
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command; input that means nothing is a usage error."""
+        try:
+            return super().invoke(ctx)
+        except Invalid as error:
+            raise click.UsageError(str(error), ctx) from error
+
+    def get_help(self, ctx: click.Context) -> str:
+        """Return the help page."""
+        from netkit.man import help_page
+
+        return help_page(self, ctx.command_path)
+
+    def _sort(self, args: Sequence[str]) -> tuple[list[str], list[str], list[str] | None]:
+        """Split into options with their values, words, and what follows the first free ``--``."""
+        options: list[str] = []
+        words: list[str] = []
+        rest = list(args)
+        while rest:
+            arg = rest.pop(0)
+            if arg == "--":
+                return options, words, rest
+            if not arg.startswith("-") or _WORD.fullmatch(arg):
+                words.append(arg)
+                continue
+            options.append(arg)
+            if self._wants_value(arg) and rest:
+                options.append(rest.pop(0))
+        return options, words, None
+
+    def _wants_value(self, arg: str) -> bool:
+        """Whether the next word is the value of this option."""
+        names = {name: param for param in self.params if isinstance(param, click.Option) for name in param.opts}
+        if arg.startswith("--"):
+            option = names.get(arg)
+            return option is not None and not option.is_flag and not option.count
+        for position, letter in enumerate(arg[1:], 2):
+            option = names.get("-" + letter)
+            if option is None:
+                return False
+            if not option.is_flag and not option.count:
+                return position == len(arg)
+        return False
+
+
+def command(**attributes: Any) -> Callable[[F], Command]:
+    """Make a function a netkit command; ``attributes`` are those of Command."""
+
+    def decorate(function: F) -> Command:
+        made = click.command(cls=Command, **attributes)(function)
+        return made
+
+    return decorate
+
+
+def _help_option() -> click.Option:
+    def show(ctx: click.Context, param: click.Parameter, value: bool) -> None:
+        if value:
+            put(ctx.get_help() + "\n")
+            ctx.exit(0)
+
+    return Option(
+        ["-h", "--help"],
+        is_flag=True,
+        expose_value=False,
+        is_eager=True,
+        callback=show,
+        help="Show this help.",
+        section="Talk",
+    )
+
+
+def option(*names: str, section: str, **attributes: Any) -> Callable[[F], F]:
+    """Add an option under a heading."""
+    return click.option(*names, cls=Option, section=section, **attributes)
+
+
+def address(role: "Role") -> Callable[[F], F]:
+    """Add the words of one address; the function gets an Endpoint named ``address``."""
+
+    def read(ctx: click.Context, param: click.Parameter, words: tuple[str, ...]) -> Any:
+        if ctx.resilient_parsing:
+            return None
+        from netkit.core.address import take
+
+        try:
+            endpoint, rest = take(words, role)
+        except Invalid as error:
+            raise click.UsageError(str(error) + _misread(ctx, words), ctx) from error
+        if endpoint.tls:
+            raise click.UsageError(f"address {str(endpoint)!r}: this version has no TLS", ctx)
+        if rest:
+            raise click.UsageError(f"unexpected word {rest[0]!r} after address {str(endpoint)!r}", ctx)
+        return endpoint
+
+    return click.argument("address", nargs=-1, callback=read)
+
+
+def _misread(ctx: click.Context, words: tuple[str, ...]) -> str:
+    """Return what to add to an error of the address if -q got a number, as nc's does."""
+    if ctx.params.get("quiet") and len(words) > 1 and words[0].isascii() and words[0].isdigit():
+        return "; -q takes no number here, it silences: see --grace"
+    return ""
+
+
+if TYPE_CHECKING:
+    Parameter = click.ParamType[Any]  # generic in click's newest versions alone
+else:
+    Parameter = click.ParamType
+
+
+class Duration(Parameter):
+    """``500ms``, ``2s``, ``1.5``, ``1m``, ``1h``; bare numbers are seconds. A float of seconds, at most ten years."""
+
+    name = "D"
+
+    def __init__(self, *, zero: bool = False) -> None:
+        self.zero = zero
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Return the seconds."""
+        if isinstance(value, float):
+            return value
+        match = _DURATION.fullmatch(value)
+        if not match:
+            self.fail(f"{value!r} is not a duration, such as 500ms, 2s, 1.5 or 1m", param, ctx)
+        seconds = float(match[1]) * _UNITS[match[2]]
+        if seconds > _TEN_YEARS:
+            self.fail(f"{value!r} is longer than ten years", param, ctx)
+        if not seconds and not self.zero:
+            self.fail(f"{value!r} would leave no time at all", param, ctx)
+        return seconds
+
+
+class Count(Parameter):
+    """A whole number from 1 on, in ASCII digits."""
+
+    name = "N"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Return the number."""
+        if not re.fullmatch(r"[1-9][0-9]{0,17}", value):
+            self.fail(f"{value!r} is not a whole number from 1 on", param, ctx)
+        return int(value)
+
+
+class Text(Parameter):
+    """Bytes, with ``\\n \\r \\t \\0 \\\\ \\xNN`` understood."""
+
+    name = "TEXT"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> bytes:
+        """Return the bytes."""
+
+        def meaning(match: re.Match[bytes]) -> bytes:
+            if match[1]:
+                return bytes([int(match[1], 16)])
+            if match[2] not in _ESCAPES:
+                text = match[0].decode(errors="replace")
+                self.fail(f"{value!r} has {text!r}, which is none of \\n \\r \\t \\0 \\\\ \\xNN", param, ctx)
+            return _ESCAPES[match[2]]
+
+        return _ESCAPE.sub(meaning, os.fsencode(value))
+
+
+class Hex(Parameter):
+    """Bytes in hex digits, with spaces between bytes if wanted."""
+
+    name = "HEX"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> bytes:
+        """Return the bytes."""
+        try:
+            return bytes.fromhex(value)
+        except ValueError:
+            self.fail(f"{value!r} is not pairs of hex digits", param, ctx)
+
+
+class Source(Parameter):
+    """``ADDR``, ``ADDR:PORT`` or ``:PORT`` of this machine."""
+
+    name = "ADDR[:PORT]"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, int]:
+        """Return address and port; "" and 0 are any."""
+        from netkit.core.address import parse_source
+
+        try:
+            return parse_source(value)
+        except Invalid as error:
+            self.fail(str(error), param, ctx)
+
+
+# -- options of many commands
+
+
+def exclude(given: Mapping[str, object]) -> None:
+    """Refuse more than one of these options together."""
+    names = [name for name, value in given.items() if value]
+    if len(names) > 1:
+        raise Invalid(f"{names[0]} and {names[1]} exclude each other")
+
+
+def unapplied(why: str, given: Mapping[str, object]) -> None:
+    """Refuse options that would change nothing here."""
+    for name, value in given.items():
+        if value:
+            raise Invalid(f"{name} does not apply: {why}")
+
+
+def _gathered(name: str, kind: Any, *options: Callable[[F], F]) -> Callable[[F], F]:
+    """Return a decorator that adds ``options`` and hands their values to the function as one ``kind``."""
+
+    def decorate(function: F) -> F:
+        @functools.wraps(function)
+        def call(**values: Any) -> Any:
+            values[name] = kind(**{field: values.pop(field) for field in kind._fields})
+            return function(**values)
+
+        made: Any = call
+        for add in reversed(options):
+            made = add(made)
+        return made  # type: ignore[no-any-return]
+
+    return decorate
+
+
+class Talk(NamedTuple):
+    """How much is said."""
+
+    verbose: int
+    quiet: bool
+
+    @property
+    def observe(self) -> "Observer":
+        """The observer that says as much."""
+        return observer(self.verbose, self.quiet)
+
+
+class Reach(NamedTuple):
+    """Which addresses count."""
+
+    ipv4: bool
+    ipv6: bool
+    numeric: bool
+
+    def family(self, endpoint: "Endpoint") -> int:
+        """Return the one address family wanted, or AF_UNSPEC."""
+        import socket
+
+        exclude({"-4": self.ipv4, "-6": self.ipv6})
+        if endpoint.path is not None:
+            unapplied("a unix socket has no IP address", {"-4": self.ipv4, "-6": self.ipv6, "-n": self.numeric})
+        return int(socket.AF_INET if self.ipv4 else socket.AF_INET6 if self.ipv6 else socket.AF_UNSPEC)
+
+
+class Clocks(NamedTuple):
+    """When patience ends, in seconds."""
+
+    idle_timeout: float | None
+    timeout: float | None
+
+
+class Dial(NamedTuple):
+    """How to connect."""
+
+    connect_timeout: float
+    source: tuple[str, int] | None
+
+    def dialling(self, endpoint: "Endpoint", reach: Reach) -> "Dialling":
+        """Return what the core takes."""
+        from netkit.core.dial import Dialling
+
+        if endpoint.path is not None:
+            unapplied("a unix socket has no IP address", {"--source": self.source})
+        return Dialling(reach.family(endpoint), reach.numeric, self.connect_timeout, self.source)
+
+
+class Ends(NamedTuple):
+    """When a conversation ends."""
+
+    grace: float | None
+    hold: bool
+    no_shutdown: bool
+
+    def ending(self) -> "Ending":
+        """Return what the core takes."""
+        from netkit.core.relay import Ending
+
+        exclude({"--grace": self.grace is not None, "--hold": self.hold})
+        grace = Ending().grace if self.grace is None else self.grace
+        return Ending(None if self.hold else grace, half_close=not self.no_shutdown)
+
+
+class Serving(NamedTuple):
+    """What a server tells, and when it ends by itself."""
+
+    port_file: str | None
+    print_port: bool
+    once: bool
+    max_clients: int | None
+    accept_timeout: float | None
+    duration: float | None
+
+
+talk_options = _gathered(
+    "talk",
+    Talk,
+    option("-v", "--verbose", count=True, section="Talk", help="Say what happens; -vv also every address tried."),
+    option("-q", "--quiet", is_flag=True, section="Talk", help="Say nothing; the exit code tells."),
+)
+
+reach_options = _gathered(
+    "reach",
+    Reach,
+    option("-4", "ipv4", is_flag=True, section="Addresses", help="IPv4 alone."),
+    option("-6", "ipv6", is_flag=True, section="Addresses", help="IPv6 alone."),
+    option("-n", "--numeric", is_flag=True, section="Addresses", help="No names: addresses alone are looked at."),
+)
+
+clock_options = _gathered(
+    "clocks",
+    Clocks,
+    option(
+        "--idle-timeout",
+        type=Duration(),
+        section="Time",
+        help="Give a connection up (28) once no byte has moved either way for D.",
+    ),
+    option("--timeout", type=Duration(), section="Time", help="Give everything up (28) after D."),
+)
+
+dial_options = _gathered(
+    "dial",
+    Dial,
+    option(
+        "-w",
+        "--connect-timeout",
+        type=Duration(),
+        default=10.0,
+        section="Time",
+        help="Time for resolving and connecting together (28); 10s unless given.",
+    ),
+    option("--source", type=Source(), section="Addresses", help="Connect from this address and port."),
+)
+
+ending_options = _gathered(
+    "ends",
+    Ends,
+    option(
+        "--grace",
+        type=Duration(zero=True),
+        section="Ending",
+        help="Once the peer has ended, leave when our input has been idle for D; 500ms unless given.",
+    ),
+    option("--hold", is_flag=True, section="Ending", help="Once the peer has ended, wait for our input's end instead."),
+    option(
+        "--no-shutdown",
+        is_flag=True,
+        section="Ending",
+        help="Do not send our input's end; leave when the peer ends.",
+    ),
+)
+
+raw_option = option("--raw", is_flag=True, section="Data", help="Let control bytes through to a terminal.")
+
+serving_options = _gathered(
+    "serving",
+    Serving,
+    option("--port-file", metavar="PATH", section="Serving", help="Keep the port number in PATH while serving."),
+    option("--print-port", is_flag=True, section="Serving", help="Print the port number as the first line of stdout."),
+    option("--once", is_flag=True, section="Serving", help="Serve one client, then exit."),
+    option("--max-clients", type=Count(), section="Serving", help="Serve N clients, then exit."),
+    option("--accept-timeout", type=Duration(), section="Time", help="Give up (28) if nobody came within D."),
+    option("--for", "duration", type=Duration(), section="Time", help="Stop serving after D; exit 0."),
+)
+
+
+async def serve(
+    endpoint: "Endpoint",
+    handler: "Handler",
+    serving: Serving,
+    command: Sequence[str],
+    reach: Reach,
+    talk: Talk,
+    *,
+    one_shot: bool = False,
+) -> int:
+    """Listen, tell where, and serve until it is time to stop; return COMMAND's exit code, or 0.
+
+    ``one_shot`` serves one client and raises what went wrong with it.
+    """
+    from netkit.core.listen import listen
+    from netkit.services.server import Limits, keep_serving, port_file
+
+    exclude({"--once": serving.once, "--max-clients": serving.max_clients})
+    if endpoint.path is not None:
+        why = "a unix socket has no port"
+        unapplied(why, {"--port-file": serving.port_file, "--print-port": serving.print_port})
+    limits = Limits(
+        max_clients=1 if one_shot or serving.once else serving.max_clients,
+        accept_timeout=serving.accept_timeout,
+        duration=serving.duration,
+    )
+    observe = talk.observe
+    listener = await listen(endpoint, family=reach.family(endpoint), numeric=reach.numeric, observe=observe)
+    try:
+        with port_file(serving.port_file, listener.port):
+            if not talk.quiet:
+                for bound in listener.endpoints:
+                    say(f"{command_name()}: listening on {bound}")
+            if talk.verbose and endpoint.host is None and endpoint.path is None:
+                hint(f"this machine only; {command_name()} :{listener.port} takes every interface")
+            if serving.print_port:
+                put(f"{listener.port}\n")
+            return await keep_serving(listener, handler, limits, command, one_shot=one_shot, observe=observe)
+    finally:
+        listener.close()
