@@ -5,8 +5,8 @@ from collections.abc import Sequence
 
 import click
 
-from netkit.core.errors import Exit, Failure
-from netkit.shell import Command, conclude, put, say
+from netkit.core.errors import Exit
+from netkit.shell import Command, answer, say
 
 _FOLDER = os.path.join(os.path.dirname(__file__), "commands")
 
@@ -22,18 +22,16 @@ class Netkit(click.Group):
             if file.endswith(".py") and file != "__init__.py"
         )
 
-    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+    def get_command(self, ctx: click.Context, name: str) -> Command | None:
         """Import one command; None if there is none of that name."""
         if name not in self.list_commands(ctx):
             return None
         word = name.replace("-", "_")
         module = __import__(f"netkit.commands.{word}", fromlist=[word])
-        found: click.Command = getattr(module, word)
+        found: Command = getattr(module, word)
         return found
 
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str, Command, list[str]]:
         """Find the command that the first word names."""
         name, *rest = args
         found = self.get_command(ctx, name)
@@ -60,17 +58,15 @@ def summaries(names: Sequence[str]) -> list[tuple[str, str, str]]:
 
 def _show_help(ctx: click.Context, param: click.Parameter, value: bool) -> None:
     if value:
-        put(ctx.get_help() + "\n")
-        ctx.exit(0)
+        ctx.exit(answer(ctx.get_help()))
 
 
 @click.group(cls=Netkit, invoke_without_command=True, no_args_is_help=False, add_help_option=False)
 @click.option("-h", "--help", is_flag=True, expose_value=False, is_eager=True, callback=_show_help)
 @click.pass_context
-def netkit(ctx: click.Context) -> None:
+def netkit(ctx: click.Context) -> int:
     """Talk TCP and unix sockets from the shell."""
-    if ctx.invoked_subcommand is None:
-        put(ctx.get_help() + "\n")
+    return answer(ctx.get_help()) if ctx.invoked_subcommand is None else Exit.OK
 
 
 def run(args: list[str]) -> int:
@@ -83,8 +79,6 @@ def run(args: list[str]) -> int:
     except click.UsageError as error:
         say(f"{error.ctx.command_path if error.ctx else 'netkit'}: {_sentence(error)}")
         return Exit.USAGE
-    except Failure as failure:
-        return conclude(failure)
     except Exception as bug:
         if os.environ.get("NETKIT_DEBUG"):
             raise

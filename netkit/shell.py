@@ -57,8 +57,17 @@ def say(text: str) -> None:
         pass
 
 
+def answer(text: str) -> int:
+    """Write an answer and a newline to stdout, and return the exit code."""
+    try:
+        put(text + "\n")
+    except Failure as failure:
+        return conclude(failure)
+    return Exit.OK
+
+
 def put(text: str) -> None:
-    """Write an answer to stdout, all of it."""
+    """Write to stdout, all of it; raise Failure WRITE."""
     rest = memoryview(text.encode("utf-8", "surrogateescape"))
     try:
         while rest:
@@ -140,6 +149,10 @@ def run(main: Coroutine[Any, Any, int | None], *, quiet: bool, timeout: float | 
         die(interrupted.signum)
     except Failure as failure:
         return conclude(failure, quiet=quiet)
+    except OSError as error:
+        return conclude(Failure(Exit.CONNECT, "go on", error), quiet=quiet)
+    finally:
+        main.close()
 
 
 def conclude(failure: Failure, *, quiet: bool = False) -> int:
@@ -198,9 +211,9 @@ class Option(click.Option):
 
 
 class Command(click.Command):
-    """A command whose words after ``--`` are COMMAND, whose negative numbers are words, and whose mistakes are one line.
+    """A command that takes words after ``--`` as COMMAND, negative numbers as words, and whose mistakes are one line.
 
-    ``examples`` are pairs of what to type and what it does. ``habits`` maps options of other tools to what to type here.
+    ``examples`` are pairs of what to type and what it does. ``habits`` maps other tools' options to what to type here.
     """
 
     def __init__(
@@ -218,15 +231,20 @@ class Command(click.Command):
         self.takes_command = "-- COMMAND" in words
         self.habits = habits or {}
         self.params.append(_help_option())
+        self._options = {name: p for p in self.params if isinstance(p, click.Option) for name in p.opts}
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Sort options from words before click sees them, so that it has nothing to guess."""
-        options, words, command = self._sort(args)
-        if command is not None and not self.takes_command:
-            raise click.UsageError("words after '--' would be a command to run, and there is none here", ctx)
-        if command is not None and not command:
-            raise click.UsageError("COMMAND is missing after '--'", ctx)
-        rest = super().parse_args(ctx, [*options, "--", *words])
+        try:
+            options, words, command = self._sort(args)
+            if command is not None and not self.takes_command:
+                raise click.UsageError("words after '--' would be a command to run, and there is none here")
+            if command is not None and not command:
+                raise click.UsageError("COMMAND is missing after '--'")
+            rest = super().parse_args(ctx, [*options, "--", *words])
+        except click.UsageError as error:
+            error.ctx = ctx
+            raise
         if self.takes_command:
             ctx.params["command"] = tuple(command or ())
         return rest
@@ -253,22 +271,23 @@ class Command(click.Command):
             arg = rest.pop(0)
             if arg == "--":
                 return options, words, rest
-            if not arg.startswith("-") or _WORD.fullmatch(arg):
+            if not arg.startswith("-") or (_WORD.fullmatch(arg) and arg[:2] not in self._options):
                 words.append(arg)
                 continue
             options.append(arg)
-            if self._wants_value(arg) and rest:
+            if self._wants_value(arg):
+                if not rest:
+                    raise click.UsageError(f"option {arg!r} needs a value")
                 options.append(rest.pop(0))
         return options, words, None
 
     def _wants_value(self, arg: str) -> bool:
         """Whether the next word is the value of this option."""
-        names = {name: param for param in self.params if isinstance(param, click.Option) for name in param.opts}
         if arg.startswith("--"):
-            option = names.get(arg)
+            option = self._options.get(arg)
             return option is not None and not option.is_flag and not option.count
         for position, letter in enumerate(arg[1:], 2):
-            option = names.get("-" + letter)
+            option = self._options.get("-" + letter)
             if option is None:
                 return False
             if not option.is_flag and not option.count:
@@ -289,8 +308,7 @@ def command(**attributes: Any) -> Callable[[F], Command]:
 def _help_option() -> click.Option:
     def show(ctx: click.Context, param: click.Parameter, value: bool) -> None:
         if value:
-            put(ctx.get_help() + "\n")
-            ctx.exit(0)
+            ctx.exit(answer(ctx.get_help()))
 
     return Option(
         ["-h", "--help"],

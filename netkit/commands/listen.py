@@ -26,7 +26,7 @@ HABITS = {
     habits=HABITS,
     examples=[
         ("netkit listen 9000 > file", "keep what one client on this machine sends"),
-        ("netkit listen :9000 < file", "give a file to the first who asks, on any interface"),
+        ("netkit listen :9000 < file", "give a file to the first who asks, everywhere"),
         ("netkit listen 0 --print-port --accept-timeout 10s", "any free port, for a script"),
     ],
 )

@@ -81,9 +81,10 @@ async def dial_until(
 
 
 async def race(candidates: Sequence[C], attempt: Callable[[C], Awaitable[S]], drop: Callable[[S], None]) -> S | None:
-    """Try candidates ``STAGGER`` apart, or as soon as the one before has failed, and return the first success.
+    """Try candidates ``STAGGER`` apart, or as soon as the one before failed, and return the first success.
 
-    ``attempt`` raises OSError for a candidate that fails; None is returned when all did. ``drop`` gets a second success.
+    ``attempt`` raises OSError for a candidate that fails; None is returned when all did. ``drop`` gets a second
+    success.
     """
     winners: list[S] = []
     group = Group()
@@ -170,7 +171,6 @@ async def _connect(address: Address, source: tuple[str, int] | None) -> socket.s
     sock = socket.socket(address.family, socket.SOCK_STREAM)
     try:
         sock.setblocking(False)
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if source:
             _bind_source(sock, address, source)
         code = sock.connect_ex(address.sockaddr)

@@ -44,7 +44,7 @@ MEANING = {
     Exit.RECV: "The connection was reset while receiving; all of ours was acknowledged.",
     Exit.NOT_RUNNABLE: "COMMAND could not be run.",
     Exit.NOT_FOUND: "COMMAND was not found.",
-    Exit.SIGNAL: "128+n: ended by signal n (129 HUP, 130 INT, 141 PIPE: the reader of standard output left, 143 TERM).",
+    Exit.SIGNAL: "Ended by signal n (129 HUP, 130 INT, 141 PIPE: the reader of standard output left, 143 TERM).",
 }
 
 # Which failure a script is told of when several happen at once.

@@ -72,7 +72,6 @@ class Listener:
                     observe(Denied(name, "another user"))
                     continue
             else:
-                client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 name = str(from_socket(address))
             observe(Accepted(name))
             return SocketStream(client, name)
@@ -124,7 +123,9 @@ async def listen(endpoint: Endpoint, *, family: int = 0, numeric: bool = False, 
         hosts = ("127.0.0.1", "::1") if endpoint.host is None else ("0.0.0.0", "::")
         families = (socket.AF_INET, socket.AF_INET6)
         addresses = [
-            Address(int(f), (host, endpoint.port)) for f, host in zip(families, hosts) if family in (0, int(f))
+            Address(int(f), (host, endpoint.port))
+            for f, host in zip(families, hosts, strict=True)
+            if family in (0, int(f))
         ]
         optional = len(addresses) > 1
     for _ in range(_PORT_TRIES):

@@ -55,19 +55,20 @@ def _literal(host: str, port: int) -> list[Address]:
         return _getaddrinfo(host, port, socket.AF_UNSPEC, socket.AI_NUMERICHOST)
     except socket.gaierror as error:
         zone = host.partition("%")[2]
-        reason = f"no interface {zone}" if zone else _reason(error, socket.AF_UNSPEC)
+        reason = f"zone {zone} is no interface that this address can have" if zone else _reason(error, 0)
         raise Failure(Exit.RESOLVE, f"resolve {host}", reason) from error
 
 
 def _getaddrinfo(host: str, port: int, family: int, flags: int = 0) -> list[Address]:
+    # As bytes: a str would go through Python's own IDNA codec, which is of 2003.
     answers = socket.getaddrinfo(
-        host, port, family, socket.SOCK_STREAM, socket.IPPROTO_TCP, flags | socket.AI_NUMERICSERV
+        host.encode(), port, family, socket.SOCK_STREAM, socket.IPPROTO_TCP, flags | socket.AI_NUMERICSERV
     )
     return [Address(int(found), sockaddr) for found, _, _, _, sockaddr in answers]  # type: ignore[arg-type]
 
 
 def _reason(error: socket.gaierror, family: int) -> str:
-    if error.errno == socket.EAI_NONAME:
+    if error.errno == socket.EAI_NONAME and not family:
         return "name not found"
     if error.errno in _NOT_FOUND:
         return f"no {FAMILY_NAMES.get(family, 'IP')} address"

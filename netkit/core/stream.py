@@ -81,6 +81,9 @@ class SocketStream:
         self._size = SMALLEST_READ
         self._ended = False
         self._is_tcp = sock.family != socket.AF_UNIX
+        if self._is_tcp:
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # a partial line goes out at once
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_OOBINLINE, 1)  # urgent data is data: lose no byte of it
 
     @property
     def raw_fd(self) -> int | None:

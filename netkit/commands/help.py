@@ -1,0 +1,33 @@
+"""More: show a man page as text"""
+
+import click
+
+from netkit import shell
+
+
+@shell.command(
+    words="[COMMAND]",
+    examples=[
+        ("netkit help", "the commands, addresses and exit codes"),
+        ("netkit help connect", "all about one command"),
+    ],
+)
+@click.argument("words", nargs=-1)
+@click.pass_context
+def help(ctx: click.Context, words: tuple[str, ...]) -> int:
+    """Show the man page of COMMAND, or of netkit itself, as plain text.
+
+    The pages are in netkit, so nothing else is needed for it: no man, and no man pages on this machine.
+    """
+    from netkit.cli import netkit, summaries
+    from netkit.man import command_page, overview_page, to_text
+
+    if len(words) > 1:
+        raise click.UsageError(f"unexpected word {words[1]!r} after COMMAND {words[0]!r}", ctx)
+    if words:
+        name, command, _ = netkit.resolve_command(ctx, list(words))
+        [(_, _, summary)] = summaries([name])
+        page = command_page(command, name, summary)
+    else:
+        page = overview_page(summaries(netkit.list_commands(ctx)))
+    return shell.answer(to_text(page))

@@ -1,0 +1,409 @@
+"""The servers as their users meet them: where they listen, what they tell, and when they stop."""
+
+import os
+import signal
+import socket
+import stat
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from tests.support import Finished, died_by, exchange, free_port, netkit, read_all, running
+
+SERVERS = ["listen", "echo", "upper"]
+
+
+def shell(text: str, **popen: object) -> Finished:
+    """Run a line of shell in which ``netkit`` is this netkit."""
+    line = f'netkit() {{ "{sys.executable}" -m netkit "$@"; }}\n{text}'
+    done = subprocess.run(["bash", "-c", line], capture_output=True, timeout=20, stdin=subprocess.DEVNULL)
+    return Finished(done.returncode, done.stdout, done.stderr.decode())
+
+
+def listening(port: int) -> set[str]:
+    """Return the local addresses that listen on a port, from the kernel's tables."""
+    found = set()
+    for table, wildcard, loopback in (
+        ("tcp", "0" * 8, "0100007F"),
+        ("tcp6", "0" * 32, "0" * 24 + "01000000"),
+    ):
+        for row in Path("/proc/net", table).read_text().splitlines()[1:]:
+            local, state = row.split()[1], row.split()[3]
+            host, _, number = local.partition(":")
+            if state == "0A" and int(number, 16) == port:
+                found.add({wildcard: f"{table} any", loopback: f"{table} loopback"}.get(host, host))
+    return found
+
+
+# -- where they listen
+
+
+@pytest.mark.parametrize("name", SERVERS)
+def test_bare_port_is_loopback_alone(name: str) -> None:
+    """A PORT without a host is for this machine, in both families, on one number; 0 says the real one."""
+    with running(name, "0") as server:
+        first = int(server.line(rf"^netkit {name}: listening on 127\.0\.0\.1:(\d+)$")[1])
+        second = int(server.line(rf"^netkit {name}: listening on \[::1\]:(\d+)$")[1])
+        assert first == second != 0
+        assert listening(first) == {"tcp loopback", "tcp6 loopback"}
+
+
+def test_colon_port_is_every_interface() -> None:
+    """:PORT takes IPv4 and IPv6 on one number, as two sockets that do not share a family."""
+    with running("echo", ":0") as server:
+        first = int(server.line(r"listening on 0\.0\.0\.0:(\d+)$")[1])
+        assert int(server.line(r"listening on \[::\]:(\d+)$")[1]) == first
+        assert listening(first) == {"tcp any", "tcp6 any"}
+        assert exchange(first, b"four") == b"four"
+        assert exchange(first, b"six", host="::1") == b"six"
+
+
+@pytest.mark.parametrize(
+    ("address", "bound"),
+    [
+        (["-4", "0"], {"tcp loopback"}),
+        (["-6", ":0"], {"tcp6 any"}),
+        (["127.0.0.1:0"], {"tcp loopback"}),
+        (["[::1]", "0"], {"tcp6 loopback"}),
+    ],
+)
+def test_one_family_or_one_host(address: list[str], bound: set[str]) -> None:
+    """-4, -6 and a host narrow what is bound."""
+    with running("echo", *address) as server:
+        assert listening(server.port) == bound
+
+
+@pytest.mark.parametrize("name", SERVERS)
+def test_second_listener_on_a_port_is_45(name: str) -> None:
+    """The port of another listener is never shared, and the message names it."""
+    with running("echo", "0") as server:
+        port = server.port
+        assert netkit(name, str(port)) == Finished(
+            45, b"", f"netkit {name}: cannot listen on 127.0.0.1:{port}: address already in use\n"
+        )
+
+
+def test_restart_on_the_same_port_works_at_once() -> None:
+    """Connections in TIME_WAIT do not hold the port."""
+    with running("echo", "0", "--once") as server:
+        port = server.port
+        with socket.create_connection(("127.0.0.1", port)) as client:
+            client.sendall(b"x")
+            assert client.recv(1) == b"x"
+            server.signal(signal.SIGTERM)  # the server closes first, so TIME_WAIT is on its side
+            client.shutdown(socket.SHUT_WR)
+            assert read_all(client) == b""
+        server.wait()
+    with running("echo", str(port)) as server:
+        assert server.port == port
+
+
+# -- what they tell
+
+
+@pytest.mark.parametrize("name", SERVERS)
+def test_port_file_appears_whole_and_goes(name: str, tmp_path: Path) -> None:
+    """--port-file is there when netkit listens, holds the number, and is removed at the end."""
+    path = tmp_path / "port"
+    with running(name, "0", "--port-file", str(path), "--", sys.executable, "-c", WAIT_FOR_END) as server:
+        server.line("started")
+        assert path.read_text() == f"{server_port(server.said)}\n"
+        server.stdin.close()
+        assert server.wait() == 0
+    assert list(tmp_path.iterdir()) == []
+
+
+WAIT_FOR_END = "import sys; print('started', file=sys.stderr, flush=True); sys.stdin.read()"
+
+
+def server_port(said: list[str]) -> int:
+    """Return the port from lines that were already read."""
+    return int(said[0].rpartition(":")[2])
+
+
+def test_port_file_of_another_server_stays(tmp_path: Path) -> None:
+    """Only the file that this server made is removed."""
+    path = tmp_path / "port"
+    with running("echo", "0", "--port-file", str(path)) as server:
+        assert server.port
+        os.replace(_written(tmp_path / "other", "1\n"), path)
+        server.signal(signal.SIGTERM)
+        server.wait()
+    assert path.read_text() == "1\n"
+
+
+def _written(path: Path, text: str) -> Path:
+    path.write_text(text)
+    return path
+
+
+def test_port_file_that_cannot_be_written_is_23(tmp_path: Path) -> None:
+    """Nothing is served without the file that was asked for."""
+    done = netkit("echo", "0", "-q", "--port-file", str(tmp_path / "no" / "port"))
+    assert done.code == 23
+    done = netkit("echo", "0", "--port-file", str(tmp_path))
+    assert done.code == 23
+    assert done.err.splitlines()[-1] == f"netkit echo: cannot write port file {tmp_path}: is a directory"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_print_port_is_the_first_line_of_stdout() -> None:
+    """--print-port gives the number to a script, and the payload follows."""
+    with running("listen", "0", "-q", "--print-port") as server:
+        port = int(server.out.readline())
+        exchange(port, b"payload")
+        assert server.finish() == Finished(0, b"payload", "")
+
+
+def test_quiet_server_says_nothing() -> None:
+    """-q hides the ready lines."""
+    with running("echo", "0", "-q", "--print-port", "--once") as server:
+        assert exchange(int(server.out.readline()), b"x") == b"x"
+        assert server.finish() == Finished(0, b"", "")
+
+
+def test_verbose_server_names_its_clients() -> None:
+    """-v says who came and what they moved."""
+    with running("upper", "0", "--once", "-v") as server:
+        exchange(server.port, b"abc")
+        name = server.line(r"connection from (127\.0\.0\.1:\d+)$")[1]
+        server.line(rf"upper: {name} closed after .*: 3 B received, 3 B sent$")
+        assert server.wait() == 0
+
+
+# -- serving
+
+
+def test_two_kinds_of_echo() -> None:
+    """upper changes a to z alone; everything else, NULs and UTF-8 included, comes back as it is."""
+    data = bytes(range(256)) * 50 + "straße é".encode()
+    for name, wanted in (("echo", data), ("upper", data.upper())):
+        with running(name, "0") as server:
+            assert exchange(server.port, data) == wanted
+
+
+def test_clients_are_served_side_by_side() -> None:
+    """A client that says nothing holds up nobody."""
+    with running("echo", "0") as server:
+        port = server.port
+        with socket.create_connection(("127.0.0.1", port)) as idle:
+            for _ in range(3):
+                assert exchange(port, b"next") == b"next"
+            idle.sendall(b"still here")
+            assert idle.recv(100) == b"still here"
+
+
+def test_echo_answers_at_once() -> None:
+    """No byte waits for a newline or for the client's end."""
+    with running("upper", "0") as server, socket.create_connection(("127.0.0.1", server.port)) as client:
+        for byte in b"abc":
+            client.sendall(bytes([byte]))
+            assert client.recv(1) == bytes([byte]).upper()
+
+
+def test_once_and_max_clients_end_with_0() -> None:
+    """A server for N clients serves them, refuses the next and exits 0, whatever the clients did."""
+    with running("echo", "0", "--max-clients", "2") as server:
+        port = server.port
+        with socket.create_connection(("127.0.0.1", port)) as first:
+            assert exchange(port, b"second") == b"second"
+            with pytest.raises(ConnectionRefusedError):
+                socket.create_connection(("127.0.0.1", port))
+            first.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+        assert server.wait() == 0
+
+
+def test_idle_timeout_ends_that_client_alone() -> None:
+    """A silent client is reset; the server goes on."""
+    with running("echo", "0", "--idle-timeout", "200ms", "-v") as server:
+        port = server.port
+        with socket.create_connection(("127.0.0.1", port)) as idle, pytest.raises(ConnectionResetError):
+            idle.recv(1)
+        server.line(r"closed after .*nothing moved for 200 ms \(--idle-timeout\)")
+        assert exchange(port, b"next") == b"next"
+
+
+@pytest.mark.parametrize("name", SERVERS)
+def test_nobody_came_is_28(name: str) -> None:
+    """--accept-timeout without a client is a failure that a script sees."""
+    done = netkit(name, "0", "-4", "-q", "--accept-timeout", "100ms")
+    assert (done.code, done.out, done.err) == (28, b"", "")
+    done = netkit(name, "127.0.0.1:0", "--accept-timeout", "100ms")
+    assert done.err.splitlines()[-1].endswith(": nobody came within 100 ms (--accept-timeout)")
+
+
+@pytest.mark.parametrize("name", SERVERS)
+def test_for_ends_with_0(name: str) -> None:
+    """--for stops a server in order, with or without clients."""
+    assert netkit(name, "0", "-q", "--for", "100ms") == Finished(0, b"", "")
+
+
+def test_for_resets_what_does_not_end_in_the_drain() -> None:
+    """A client that goes on after the drain sees a reset, never an end that looks whole."""
+    with running("echo", "0", "--for", "100ms") as server:
+        with socket.create_connection(("127.0.0.1", server.port)) as client:
+            client.sendall(b"x")
+            assert client.recv(1) == b"x"
+            with pytest.raises(ConnectionResetError):
+                client.recv(1)
+        assert server.wait() == 0
+
+
+def test_timeout_of_a_server_is_28() -> None:
+    """--timeout is the clock of the whole run, on a server too."""
+    done = netkit("echo", "0", "--timeout", "100ms")
+    assert done.code == 28
+    assert done.err.splitlines()[-1] == "netkit echo: cannot finish: time ran out after 100 ms (--timeout)"
+
+
+# -- one-shot listen
+
+
+def test_listen_receives_and_sends() -> None:
+    """One client, both ways, whole, and exit 0."""
+    data = os.urandom(300_000)
+    with running("listen", "0") as server:
+        received = []
+        port = server.port
+        client = threading.Thread(target=lambda: received.append(exchange(port, data)))
+        client.start()
+        server.stdin.write(data[::-1])
+        server.stdin.close()
+        assert server.read_all() == data
+        client.join()
+        assert server.wait() == 0
+    assert received == [data[::-1]]
+
+
+def test_second_client_of_listen_is_refused() -> None:
+    """Once its client has come, nobody else is swallowed."""
+    with running("listen", "0", "-v") as server:
+        port = server.port
+        with socket.create_connection(("127.0.0.1", port)) as client:
+            client.sendall(b"first")
+            assert server.out.read(5) == b"first"
+            for host in ("127.0.0.1", "::1"):
+                with pytest.raises(ConnectionRefusedError):
+                    socket.create_connection((host, port))
+        server.stdin.close()
+        assert server.wait() == 0
+
+
+def test_listen_exits_as_connect_does() -> None:
+    """A reset of its one client is 56, and the line says so."""
+    with running("listen", "0") as server:
+        with socket.create_connection(("127.0.0.1", server.port)) as client:
+            client.sendall(b"half")
+            assert server.out.read(4) == b"half"
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+        assert server.wait() == 56
+        server.line(r"cannot receive from 127\.0\.0\.1:\d+: connection reset by peer \(after 4 bytes\)")
+
+
+def test_listen_with_stdin_from_dev_null_still_receives() -> None:
+    """An empty input ends our direction, and the client's is read to its end."""
+    with running("listen", "0", stdin=subprocess.DEVNULL) as server:
+        assert exchange(server.port, b"x" * 100_000) == b""
+        assert server.read_all() == b"x" * 100_000
+        assert server.wait() == 0
+
+
+# -- COMMAND
+
+
+def test_command_runs_against_the_server() -> None:
+    """The server lives as long as COMMAND, which finds it in its environment."""
+    done = shell("""netkit echo 0 -q -- bash -c "$(declare -f netkit); "'echo hi | netkit connect $NETKIT_ADDRESS'""")
+    assert done == Finished(0, b"hi\n", "")
+
+
+def test_exit_code_of_command_is_ours() -> None:
+    """exit 7 exits 7; a signal is 128+n."""
+    assert netkit("echo", "0", "-q", "--", "sh", "-c", "exit 7") == Finished(7, b"", "")
+    assert netkit("upper", "0", "-q", "--", "sh", "-c", "kill -9 $$") == Finished(137, b"", "")
+
+
+@pytest.mark.parametrize(
+    ("address", "host"), [("0", "127.0.0.1"), (":0", "127.0.0.1"), ("[::]:0", "::1"), ("127.0.0.2:0", "127.0.0.2")]
+)
+def test_command_gets_an_address_that_can_be_dialled(address: str, host: str) -> None:
+    """NETKIT_HOST, NETKIT_PORT and NETKIT_ADDRESS fit together, and a wildcard becomes loopback."""
+    done = netkit("echo", address, "-q", "--", "sh", "-c", "echo $NETKIT_HOST $NETKIT_PORT $NETKIT_ADDRESS")
+    found_host, port, whole = done.out.decode().split()
+    assert (done.code, found_host) == (0, host)
+    assert int(port) > 0
+    assert whole == (f"[{host}]:{port}" if ":" in host else f"{host}:{port}")
+
+
+def test_command_has_our_stdin() -> None:
+    """What is piped into the server is COMMAND's to read."""
+    assert netkit("echo", "0", "-q", "--", "cat", input=b"for the command") == Finished(0, b"for the command", "")
+
+
+@pytest.mark.parametrize(("word", "code", "reason"), [("/nonexistent", 127, "no such file"), ("/", 126, "denied")])
+def test_command_that_cannot_run(word: str, code: int, reason: str) -> None:
+    """As a shell says it: 127 where there is none, 126 where it cannot be run."""
+    done = netkit("echo", "127.0.0.1:0", "--", word)
+    assert done.code == code
+    assert reason in done.err.splitlines()[-1]
+
+
+def test_command_options_are_its_own() -> None:
+    """Whatever follows the first free -- belongs to COMMAND, another -- included."""
+    done = netkit("echo", "0", "-q", "--", "printf", "%s ", "--", "-v", "--once", "-1")
+    assert done == Finished(0, b"-- -v --once -1 ", "")
+
+
+def test_command_ends_with_the_server() -> None:
+    """A signal to the server ends COMMAND too, and leaves no orphan."""
+    with running("echo", "0", "--", "sh", "-c", "echo $$ >&2; exec cat") as server:
+        child = int(server.line(r"^(\d+)$")[1])
+        server.signal(signal.SIGTERM)
+        assert died_by(server.wait()) is signal.SIGTERM
+        with pytest.raises(ProcessLookupError):
+            os.kill(child, 0)
+
+
+# -- unix sockets
+
+
+def test_unix_socket_is_private_and_goes(tmp_path: Path) -> None:
+    """A socket file has mode 0600 from the start, and is removed at the end."""
+    path = tmp_path / "s"
+    with running("echo", f"unix:{path}", umask=0) as server:
+        server.line(f"listening on unix:{path}$")
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+        assert netkit("connect", f"unix:{path}", input=b"hi") == Finished(0, b"hi", "")
+        server.signal(signal.SIGTERM)
+        assert died_by(server.wait()) is signal.SIGTERM
+    assert not path.exists()
+
+
+def test_unix_socket_left_by_a_killed_server_is_replaced(tmp_path: Path) -> None:
+    """After SIGKILL the next start works; a live server's path and other files are never taken."""
+    path = tmp_path / "s"
+    with running("echo", f"unix:{path}") as server:
+        server.line("listening")
+        taken = netkit("echo", f"unix:{path}")
+        assert taken == Finished(45, b"", f"netkit echo: cannot listen on unix:{path}: address already in use\n")
+        server.signal(signal.SIGKILL)
+        server.wait()
+    assert path.exists()
+    with running("echo", f"unix:{path}") as server:
+        server.line("listening")
+    path.unlink()
+    path.write_text("precious")
+    assert netkit("echo", f"unix:{path}").code == 45
+    assert path.read_text() == "precious"
+
+
+def test_abstract_socket_has_no_file() -> None:
+    """unix:@NAME serves without a file, and COMMAND finds it."""
+    name = f"unix:@netkit-test-{free_port()}"
+    done = shell(
+        f"""netkit echo {name} -q -- bash -c "$(declare -f netkit); "'echo hi | netkit connect $NETKIT_ADDRESS'"""
+    )
+    assert done == Finished(0, b"hi\n", "")

@@ -1,0 +1,110 @@
+"""Streams in memory, with a bounded buffer, on the kernel's own events."""
+
+import errno
+import os
+
+from netkit.core.errors import Exit, Failure
+from netkit.core.kernel import Event, now
+
+CAPACITY = 64 * 1024
+
+
+class _Pipe:
+    """One direction: bytes on the way, and events that are made anew each time they are waited for."""
+
+    def __init__(self) -> None:
+        self.buffer = bytearray()
+        self.ended = False
+        self.broken: int | None = None
+        self._changed = Event()
+
+    def changed(self) -> None:
+        changed, self._changed = self._changed, Event()
+        changed.set()
+
+    async def wait(self) -> None:
+        await self._changed.wait()
+
+
+class MemoryStream:
+    """One end of ``pair()``."""
+
+    def __init__(self, name: str, incoming: _Pipe, outgoing: _Pipe) -> None:
+        self.name = name
+        self.sent = 0
+        self.received = 0
+        self.moved_at = now()
+        self._in = incoming
+        self._out = outgoing
+        self._closed = False
+
+    @property
+    def raw_fd(self) -> int | None:
+        return None
+
+    async def recv(self) -> bytes:
+        while True:
+            if self._closed:
+                raise Failure(Exit.RECV, f"receive from {self.name}", _error(errno.EBADF))
+            if self._in.buffer:
+                data = bytes(self._in.buffer[:16384])
+                del self._in.buffer[: len(data)]
+                self.received += len(data)
+                self.moved_at = now()
+                self._in.changed()
+                return data
+            if self._in.broken:
+                raise Failure(Exit.RECV, f"receive from {self.name}", _error(self._in.broken))
+            if self._in.ended:
+                return b""
+            await self._in.wait()
+
+    async def send(self, data: bytes) -> None:
+        rest = memoryview(data)
+        while rest:
+            if self._closed or self._out.broken or self._out.ended:
+                code = errno.EBADF if self._closed else self._out.broken or errno.EPIPE
+                raise Failure(Exit.SEND, f"send to {self.name}", _error(code))
+            room = CAPACITY - len(self._out.buffer)
+            if not room:
+                await self._out.wait()
+                continue
+            self._out.buffer += rest[:room]
+            self.sent += len(rest[:room])
+            self.moved_at = now()
+            rest = rest[room:]
+            self._out.changed()
+
+    async def send_eof(self) -> None:
+        self._out.ended = True
+        self._out.changed()
+
+    def unacknowledged(self) -> int:
+        return 0
+
+    def check(self) -> None:
+        if self._in.broken:
+            raise Failure(Exit.RECV, f"receive from {self.name}", _error(self._in.broken))
+
+    def close(self) -> None:
+        self._closed = True
+        self._out.ended = True
+        if not self._in.ended:
+            self._in.broken = errno.EPIPE
+        self._in.changed()
+        self._out.changed()
+
+    def abort(self) -> None:
+        if not self._closed:
+            self._out.broken = errno.ECONNRESET
+        self.close()
+
+
+def pair() -> tuple[MemoryStream, MemoryStream]:
+    """Return the two ends of a connection in memory."""
+    one, other = _Pipe(), _Pipe()
+    return MemoryStream("memory a", one, other), MemoryStream("memory b", other, one)
+
+
+def _error(code: int) -> OSError:
+    return OSError(code, os.strerror(code))

@@ -1,0 +1,122 @@
+"""The house rules: imports only go down, and each library has its one room."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PACKAGE = ROOT / "netkit"
+FILES = sorted(PACKAGE.rglob("*.py"))
+
+# From the top down. A file may import from its own floor and those below.
+FLOORS = [
+    {"__main__"},
+    {"cli"},
+    {"commands", "man"},
+    {"shell", "view"},
+    {"services"},
+    {"protocols"},
+    {"core"},
+]
+
+
+def imports(path: Path, *, top_level_only: bool = False) -> Iterator[str]:
+    """Yield the modules that a file imports, those for type checking alone left out."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    nodes = tree.body if top_level_only else ast.walk(tree)
+    skipped = {
+        id(node)
+        for branch in ast.walk(tree)
+        if isinstance(branch, ast.If) and isinstance(branch.test, ast.Name) and branch.test.id == "TYPE_CHECKING"
+        for node in ast.walk(branch)
+    }
+    for node in nodes:
+        if id(node) in skipped:
+            continue
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: imports are absolute"
+            yield node.module or ""
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def room(module: str) -> str | None:
+    """Return which room of the house a module of ours is in."""
+    parts = module.split(".")
+    return parts[1] if parts[0] == "netkit" and len(parts) > 1 else None
+
+
+def floor(name: str) -> int | None:
+    """Return how far down a room is, None for a name that is no room."""
+    return next((level for level, rooms in enumerate(FLOORS) if name in rooms), None)
+
+
+def of(path: Path) -> str:
+    """Return the dotted name of a file, ``netkit.core.stream``."""
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts)
+
+
+@pytest.mark.parametrize("path", FILES, ids=of)
+def test_imports_only_go_down(path: Path) -> None:
+    """No floor knows the ones above it. (Only what runs at run time counts: help asks for its page from above.)"""
+    own = floor(room(of(path)) or "")
+    if own is None:
+        assert of(path) == "netkit.__init__"
+        return
+    for module in imports(path, top_level_only=True):
+        target = floor(room(module) or "")
+        assert target is None or target >= own, f"{of(path)} imports {module}, which is above it"
+
+
+@pytest.mark.parametrize("path", FILES, ids=of)
+def test_libraries_keep_to_their_rooms(path: Path) -> None:
+    """click belongs to the shell's floors, rich to the view, ssl to tls; asyncio and logging to nobody."""
+    name = of(path)
+    used = {module.split(".")[0] for module in imports(path)}
+    assert not used & {"asyncio", "logging"}
+    if "click" in used:
+        assert room(name) in {"cli", "shell", "man", "commands"}
+    if "rich" in used:
+        assert name == "netkit.view"
+    if "ssl" in used:
+        assert name == "netkit.core.tls"
+        assert "ssl" not in set(imports(path, top_level_only=True))
+    if "subprocess" in used:
+        assert "subprocess" not in set(imports(path, top_level_only=True)), "only where a program is run"
+
+
+@pytest.mark.parametrize("path", sorted((PACKAGE / "commands").glob("*.py")), ids=of)
+def test_commands_are_thin(path: Path) -> None:
+    """At its top a command imports click, the shell and typing; it holds no ``try`` and says its section and summary."""
+    if path.name == "__init__.py":
+        return
+    for module in imports(path, top_level_only=True):
+        allowed = module.split(".")[0] in {"click", "typing"} or module.startswith("netkit.shell") or module == "netkit"
+        assert allowed, f"{of(path)} imports {module} at its top"
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    assert not any(isinstance(node, ast.Try) for node in ast.walk(tree))
+    section, colon, summary = (ast.get_docstring(tree) or "").splitlines()[0].partition(": ")
+    assert section in {"Talk", "Serve", "Look", "Bytes", "More"} and colon
+    assert summary[0].islower()
+
+
+def test_core_is_the_standard_library_alone() -> None:
+    """The floor that everything stands on stands on nothing of others'."""
+    import sys
+
+    for path in (PACKAGE / "core").glob("*.py"):
+        for module in imports(path):
+            top = module.split(".")[0]
+            assert top in {"netkit", "_thread"} or top in sys.stdlib_module_names, f"{of(path)} imports {module}"
+
+
+def test_no_test_sleeps() -> None:
+    """Waiting is for events. A pause inside a scripted program or a jumping clock is not a sleep of the test's."""
+    for path in sorted((ROOT / "tests").rglob("*.py")):
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Call) and ast.unparse(node.func) == "time.sleep":
+                raise AssertionError(f"{path.relative_to(ROOT)}:{node.lineno} sleeps")

@@ -1,0 +1,285 @@
+"""Help and man pages: they are current, complete, and the same as text and as mdoc."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import click
+import pytest
+
+from netkit import man
+from netkit.cli import netkit as group
+from netkit.core.errors import MEANING, Exit
+from netkit.shell import Command
+from tests.support import netkit
+
+FOLDER = Path(__file__).parent.parent / "man"
+CONTEXT = click.Context(group, info_name="netkit")
+COMMANDS: dict[str, Command] = {
+    name: group.resolve_command(CONTEXT, [name])[1] for name in group.list_commands(CONTEXT)
+}
+PAGES = {page.name: page for page in man.pages()}
+HEAVY = {"rich", "asyncio", "ssl", "logging", "json", "importlib.metadata", "subprocess", "concurrent.futures"}
+
+each_command = pytest.mark.parametrize("name", COMMANDS)
+each_page = pytest.mark.parametrize("page", PAGES.values(), ids=PAGES)
+
+
+def squeezed(text: str) -> str:
+    """Return ``text`` without white space, since two renderers break lines in different places."""
+    return "".join(text.split())
+
+
+def typeset(mdoc: str) -> str:
+    """Return what mandoc makes of a page: no overstrikes, no header, no footer."""
+    done = subprocess.run(["mandoc", "-T", "ascii"], input=mdoc, capture_output=True, text=True, check=True)
+    lines = re.sub(".\b", "", done.stdout).splitlines()
+    return "\n".join(lines[1:-1])
+
+
+def lint(mdoc: str) -> str:
+    """Return what mandoc complains about."""
+    done = subprocess.run(["mandoc", "-T", "lint", "-W", "warning"], input=mdoc, capture_output=True, text=True)
+    return done.stdout + done.stderr
+
+
+def help_of(name: str) -> str:
+    """Return what --help of a command shows."""
+    return COMMANDS[name].get_help(click.Context(COMMANDS[name], CONTEXT, info_name=name))
+
+
+# -- the pages on disk
+
+
+def test_man_is_current(tmp_path: Path) -> None:
+    """The committed pages are what ``python -m netkit.man`` writes: not one is stale, missing or left over."""
+    man.write(str(tmp_path))
+    fresh = {path.name: path.read_text() for path in tmp_path.iterdir()}
+    committed = {path.name: path.read_text() for path in FOLDER.iterdir()}
+    assert sorted(fresh) == sorted(committed), "run python -m netkit.man"
+    assert [name for name in fresh if fresh[name] != committed[name]] == [], "run python -m netkit.man"
+
+
+def test_a_page_for_netkit_and_for_each_command(tmp_path: Path) -> None:
+    """The module makes the folder it is given and writes netkit.1 and a netkit-COMMAND.1 each."""
+    folder = tmp_path / "share" / "man1"
+    subprocess.run([sys.executable, "-m", "netkit.man", str(folder)], check=True)
+    assert {path.name for path in folder.iterdir()} == {"netkit.1", *(f"netkit-{name}.1" for name in COMMANDS)}
+
+
+def test_pages_of_gone_commands_are_removed(tmp_path: Path) -> None:
+    """A page without a command goes; files that are not netkit's pages stay."""
+    for name in ("netkit-gone.1", "netkitten.1", "notes.txt"):
+        (tmp_path / name).write_text("old")
+    man.write(str(tmp_path))
+    left = {path.name for path in tmp_path.iterdir()}
+    assert "netkit-gone.1" not in left
+    assert {"netkitten.1", "notes.txt", "netkit.1"} <= left
+
+
+# -- two renderers
+
+
+@each_page
+def test_lint(page: man.Page) -> None:
+    """mandoc finds nothing to warn of."""
+    assert lint(man.to_mdoc(page)) == ""
+
+
+@each_page
+def test_mdoc_and_text_say_the_same(page: man.Page) -> None:
+    """What mandoc shows of a page is what ``netkit help`` shows, to the letter, but for spacing."""
+    assert squeezed(typeset(man.to_mdoc(page))) == squeezed(man.to_text(page))
+
+
+def test_nothing_is_read_as_markup() -> None:
+    """Dots and quotes at the start of a line, backslashes, macro names and dashes come out as they went in."""
+    nasty = [
+        ".Sh A leading dot, and .Pp within",
+        "'quoted' at the start, \"quoted\" within, `so` and ^ ~ too",
+        r"\n \fB \\ \" \(aq \e and one at the end \ ".strip(),
+        "Nm Ar Fl Op. Ends with a dot. ...and dots! 'Then' a quote",
+        "options -v, --port-file, --a-b-c=x-y and half-close, -5, a - b -- c",
+        "word " * 13 + ".Pp on the next line " + "word " * 14 + "'quoted again",
+    ]
+    terms = ["-x, --long-option ADDR[:PORT]", '-- "COMMAND"...', r"\e", "Nm", "a 'b' `c` ^ ~ -d", "."]
+    pairs = list(zip(terms, nasty, strict=True))
+    blocks: list[str | man.Terms] = [
+        *nasty,
+        man.Terms(pairs, "Fl", "Options"),
+        man.Terms(pairs, "Ic"),
+        man.Terms(pairs),
+        nasty[0],
+    ]
+    page = man.Page(
+        "netkit nasty",
+        r"it's .Sh \n --x",
+        "[-x, --long-option ADDR] [-- COMMAND...]",
+        [man.Section("DESCRIPTION", blocks)],
+        ["netkit"],
+    )
+    mdoc = man.to_mdoc(page)
+    assert lint(mdoc) == ""
+    assert squeezed(typeset(mdoc)) == squeezed(man.to_text(page))
+
+
+@each_page
+def test_what_is_typed_can_be_copied(page: man.Page) -> None:
+    """Nothing to type is left to the typesetter, who makes other characters than ASCII of bare - ' ` ^ and ~."""
+    lines = man.to_mdoc(page).splitlines()
+    terms = [line for line in lines if line.startswith((".It ", ".Op "))]
+    prose = [line for line in lines if not line.startswith(".")]
+    assert terms and prose
+    assert [line for line in terms if re.search(r"(?<!\\)-|['`^~]", line)] == []
+    assert [line for line in prose if re.search(r"(?<![\w\\])-|\\-\w+-", line)] == []
+
+
+@each_page
+def test_text_fits(page: man.Page) -> None:
+    """No line of a page is wider than 78 columns, nor ends in a space, and all of it is ASCII."""
+    lines = man.to_text(page).splitlines()
+    assert [line for line in lines if len(line) > 78 or line != line.rstrip() or not line.isascii()] == []
+
+
+# -- what the pages hold
+
+
+@each_page
+def test_exit_status(page: man.Page) -> None:
+    """Every page has the whole exit table."""
+    shown = squeezed(typeset((FOLDER / f"{page.name}.1").read_text()))
+    for code, meaning in MEANING.items():
+        number = "128+n" if code is Exit.SIGNAL else str(int(code))
+        assert number + squeezed(meaning) in shown
+
+
+@each_command
+def test_every_option_is_documented(name: str) -> None:
+    """Each spelling of each option, and what it does, is in the man page and in --help."""
+    for shown in (typeset((FOLDER / f"netkit-{name}.1").read_text()), help_of(name)):
+        for option in (param for param in COMMANDS[name].params if isinstance(param, click.Option)):
+            for spelling in option.opts:
+                assert re.search(rf"(?<![\w-]){re.escape(spelling)}(?![\w-])", shown)
+            assert option.help and squeezed(option.help) in squeezed(shown)
+
+
+@each_command
+def test_examples(name: str) -> None:
+    """Each example is one line, to be copied, in the man page and in --help, and begins with the command."""
+    assert 2 <= len(COMMANDS[name].examples) <= 3
+    for example, meaning in COMMANDS[name].examples:
+        assert re.search(rf"(^| )netkit {name}\b", example)
+        for shown in (typeset((FOLDER / f"netkit-{name}.1").read_text()), help_of(name)):
+            assert any(example in line for line in shown.splitlines())
+            assert squeezed(meaning) in squeezed(shown)
+
+
+def test_every_command_is_listed() -> None:
+    """Each command with its summary is in the overview and in netkit(1), which refers to its page."""
+    overview, page = group.get_help(CONTEXT), typeset((FOLDER / "netkit.1").read_text())
+    for name in COMMANDS:
+        summary = PAGES[f"netkit-{name}"].summary
+        assert summary
+        for shown in (overview, page):
+            assert re.search(rf"(^| ){name} +{re.escape(summary)}$", shown, re.MULTILINE)
+        assert f"netkit-{name}(1)" in page
+
+
+@each_command
+def test_help_fits(name: str) -> None:
+    """No line of --help is wider than 80 columns, nor ends in a space."""
+    assert [line for line in help_of(name).splitlines() if len(line) > 80 or line != line.rstrip()] == []
+
+
+def test_overview_fits() -> None:
+    """What ``netkit`` alone shows fits 80 columns and 40 lines, whatever the number of commands."""
+    lines = group.get_help(CONTEXT).splitlines()
+    assert [line for line in lines if len(line) > 80 or line != line.rstrip()] == []
+    assert len(lines) <= 40
+
+
+# -- asking for help
+
+
+@pytest.mark.parametrize(
+    "args", [(), ("--help",), ("-h",), ("help",), ("connect", "--help"), ("help", "--help")], ids=str
+)
+def test_help_is_an_answer(args: tuple[str, ...]) -> None:
+    """Whoever asks for help gets it on stdout, with exit code 0 and nothing on stderr."""
+    done = netkit(*args)
+    assert (done.code, done.err) == (0, "")
+    assert done.out.endswith(b"\n") and b"netkit" in done.out
+
+
+def test_help_command_needs_no_other_program() -> None:
+    """``netkit help COMMAND`` is the page as text, where neither man nor mandoc can be found."""
+    done = netkit("help", "connect", env={"PATH": ""})
+    assert done == (0, man.to_text(PAGES["netkit-connect"]).encode() + b"\n", "")
+
+
+def test_help_alone_is_the_page_of_netkit() -> None:
+    """``netkit help`` is netkit(1)."""
+    assert netkit("help", env={"PATH": ""}).out.decode() == man.to_text(PAGES["netkit"]) + "\n"
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (("conect",), "netkit help: no such command 'conect', did you mean 'connect'?\n"),
+        (("zzz",), "netkit help: no such command 'zzz'\n"),
+        (("connect", "80"), "netkit help: unexpected word '80' after COMMAND 'connect'\n"),
+    ],
+    ids=["close", "far", "two words"],
+)
+def test_help_of_what_is_no_command(args: tuple[str, ...], message: str) -> None:
+    """A word that is no command is a usage error in one line, with the word that was meant."""
+    assert netkit("help", *args) == (Exit.USAGE, b"", message)
+
+
+@pytest.mark.parametrize("args", [("--help",), ("connect", "--help"), ("help",)], ids=" ".join)
+def test_help_to_a_full_disk(args: tuple[str, ...]) -> None:
+    """Help that cannot be written is a failure, not silence."""
+    with open("/dev/full", "wb") as full:
+        done = netkit(*args, stdout=full)
+    assert done.code == Exit.WRITE
+    assert re.fullmatch(r"netkit.*: cannot write to stdout: no space left on device\n", done.err)
+
+
+@pytest.mark.parametrize("args", [("--help",), ("connect", "--help"), ("help",)], ids=" ".join)
+def test_help_to_a_reader_that_left(args: tuple[str, ...]) -> None:
+    """A pager that was quit ends netkit silently by SIGPIPE, which a shell shows as 141."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    with open(writing, "wb") as pipe:
+        assert netkit(*args, stdout=pipe) == (-signal.SIGPIPE, b"", "")
+
+
+# -- what help costs
+
+
+def imported_by(*args: str) -> set[str]:
+    """Return the modules that netkit imports for a command line, in a process of its own."""
+    code = (
+        "import sys; before = set(sys.modules)\n"
+        "from netkit.cli import run\n"
+        f"run({list(args)!r})\n"
+        "sys.stderr.write(' '.join(set(sys.modules) - before))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=20)
+    return set(done.stderr.splitlines()[-1].split())
+
+
+@pytest.mark.parametrize("args", [("help",), ("help", "connect"), ("connect", "--help")], ids=" ".join)
+def test_help_imports_little(args: tuple[str, ...]) -> None:
+    """Help needs netkit.man and none of the modules that are slow to import."""
+    imported = imported_by(*args)
+    assert "netkit.man" in imported
+    assert imported & HEAVY == set()
+
+
+def test_work_does_without_man(tmp_path: Path) -> None:
+    """A command that was not asked for help does not import netkit.man."""
+    assert "netkit.man" not in imported_by("connect", f"unix:{tmp_path}/none", "--recv-only")

@@ -1,0 +1,82 @@
+"""What starting costs: modules, not milliseconds. A slow import is a test that fails, not a stopwatch that varies."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from netkit import __version__
+from tests.support import NETKIT, Finished, netkit, peer, read_all
+
+HEAVY = {"rich", "asyncio", "ssl", "logging", "json", "importlib.metadata", "subprocess", "concurrent.futures"}
+
+# Runs netkit with sys.argv and then says, on stderr, which modules are loaded.
+DRIVER = """
+import sys
+from netkit.__main__ import main
+code = main()
+print(*sorted(sys.modules), file=sys.stderr)
+sys.exit(code)
+"""
+
+
+def loaded(*args: str, stdin: bytes = b"") -> tuple[int, bytes, set[str]]:
+    """Run netkit in a fresh interpreter; return exit code, stdout and the modules it loaded."""
+    done = subprocess.run([sys.executable, "-c", DRIVER, *args], input=stdin, capture_output=True, timeout=20)
+    return done.returncode, done.stdout, set(done.stderr.decode().split())
+
+
+@pytest.mark.parametrize("args", [["--help"], [], ["connect", "--help"], ["listen", "--help"]])
+def test_help_loads_nothing_heavy_and_no_socket(args: list[str]) -> None:
+    """Help is drawn from the commands alone."""
+    code, out, modules = loaded(*args)
+    assert code == 0
+    assert b"Usage: netkit" in out
+    assert not modules & (HEAVY | {"socket", "selectors"})
+
+
+def test_overview_imports_no_command() -> None:
+    """The one-line summaries come from the first lines of the files."""
+    _, out, modules = loaded("--help")
+    assert b"connect    open a stream" in out
+    assert not [name for name in modules if name.startswith("netkit.commands.")]
+
+
+def test_connect_loads_nothing_heavy() -> None:
+    """A real conversation, name look-up included, needs none of the heavy modules."""
+    with peer(read_all) as server:
+        code, _, modules = loaded("connect", f"localhost:{server.port}", stdin=b"x")
+        assert server.result() == b"x"
+    assert code == 0
+    assert "netkit.core.dial" in modules
+    assert not modules & HEAVY
+
+
+def test_echo_loads_nothing_heavy() -> None:
+    """Nor does a server, unless it runs a COMMAND."""
+    code, _, modules = loaded("echo", "0", "--for", "50ms")
+    assert code == 0
+    assert not modules & HEAVY
+
+
+def test_version_answers_before_click_is_imported() -> None:
+    """--version prints the version of the package and loads neither click nor a socket."""
+    code, out, modules = loaded("--version")
+    assert (code, out) == (0, f"netkit {__version__}\n".encode())
+    assert not modules & (HEAVY | {"click", "socket", "re"})
+
+
+def test_module_in_the_current_folder_is_not_imported(tmp_path: Path) -> None:
+    """A socket.py, click.py or netkit of the folder we run in is somebody else's."""
+    for name in ("socket", "click", "selectors", "errno_"):
+        (tmp_path / f"{name}.py").write_text("raise SystemExit('imported from the current folder')")
+    assert netkit("--version", cwd=tmp_path) == Finished(0, f"netkit {__version__}\n".encode(), "")
+    assert netkit("connect", "127.0.0.1:1", "-q", cwd=tmp_path).code == 7
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_standard_descriptors_that_are_closed_at_start(closed: str) -> None:
+    """No socket takes the place of a closed descriptor: a failure keeps its code."""
+    line = f'"$0" -m netkit connect 127.0.0.1:1 {closed}'
+    assert subprocess.run(["sh", "-c", line, NETKIT[0]], stderr=subprocess.DEVNULL, timeout=20).returncode == 7
