@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import click
 
 from netkit.core.errors import Exit
-from netkit.shell import Command, answer, say
+from netkit.shell import HABITS, Command, answer, say
 
 _FOLDER = os.path.join(os.path.dirname(__file__), "commands")
 
@@ -72,7 +72,7 @@ def netkit(ctx: click.Context) -> int:
 def run(args: list[str]) -> int:
     """Run netkit with these arguments and return its exit code."""
     try:
-        with netkit.make_context("netkit", args) as ctx:
+        with netkit.make_context("netkit", list(args)) as ctx:
             return netkit.invoke(ctx) or 0
     except click.exceptions.Exit as ended:
         return ended.exit_code
@@ -91,7 +91,7 @@ def _sentence(error: click.UsageError) -> str:
     command = error.ctx.command if error.ctx else None
     if isinstance(error, click.NoSuchOption):
         name = error.option_name
-        habit = command.habits.get(name) if isinstance(command, Command) else None
+        habit = getattr(command, "habits", HABITS).get(name)
         if habit:
             return f"no such option {name!r}: {habit}"
         return f"no such option {name!r}{_meant(name, error.possibilities or ())}"
@@ -106,5 +106,5 @@ def _sentence(error: click.UsageError) -> str:
 def _meant(word: str, known: Sequence[str]) -> str:
     from difflib import get_close_matches
 
-    close = get_close_matches(word, known, 1)
+    close = [name for name in known if name.startswith(word)] or get_close_matches(word, known, 1, cutoff=0.75)
     return f", did you mean {close[0]!r}?" if close else ""

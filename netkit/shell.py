@@ -27,6 +27,23 @@ _DURATION = re.compile(r"([0-9]+(?:\.[0-9]*)?|\.[0-9]+)(ms|s|m|h|)", re.ASCII)
 _ESCAPE = re.compile(rb"\\(?:x([0-9A-Fa-f]{2})|(.?))", re.DOTALL)
 _ESCAPES = {b"n": b"\n", b"r": b"\r", b"t": b"\t", b"0": b"\0", b"\\": b"\\"}
 _WORD = re.compile(r"-([0-9].*)?", re.DOTALL)  # "-" and what looks like a negative number
+# What users of other netcats type, and what to type here.
+HABITS = {
+    "-l": "netkit listen ADDRESS listens",
+    "-u": "this version has no datagrams",
+    "-z": "this version has no port check",
+    "-e": "this version runs no program over a connection",
+    "-c": "this version runs no program over a connection",
+    "-U": "write unix:PATH as the address",
+}
+SERVER_HABITS = {
+    **HABITS,
+    "-l": "this listens already",
+    "-k": "any number of clients are served",
+    "-p": "the port is part of the address",
+    "-s": "the host is part of the address",
+    "-w": "--accept-timeout D bounds the wait for a client",
+}
 _SIZE_UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 
 
@@ -102,11 +119,13 @@ def observer(verbose: int, quiet: bool) -> "Observer":
     from netkit.core import events
     from netkit.core.events import span
 
+    if quiet:
+        return events.ignore
     name = command_name()
 
     def tell(event: Any) -> None:
         match event:
-            case events.AcceptPaused(reason) if not quiet:
+            case events.AcceptPaused(reason):
                 say(f"{name}: cannot accept another client for now: {reason}")
             case events.Resolved(host, addresses, seconds) if verbose:
                 say(f"{name}: resolved {host} to {', '.join(addresses)} in {span(seconds)}")
@@ -274,10 +293,13 @@ class Command(click.Command):
             if not arg.startswith("-") or (_WORD.fullmatch(arg) and arg[:2] not in self._options):
                 words.append(arg)
                 continue
+            if "-" + arg.partition("=")[0] in self._options:
+                raise click.NoSuchOption(arg, possibilities=["-" + arg])
             options.append(arg)
             if self._wants_value(arg):
                 if not rest:
-                    raise click.UsageError(f"option {arg!r} needs a value")
+                    name = arg if arg.startswith("--") else "-" + arg[-1]
+                    raise click.UsageError(f"option {name!r} needs a value")
                 options.append(rest.pop(0))
         return options, words, None
 
@@ -341,7 +363,8 @@ def address(role: "Role") -> Callable[[F], F]:
         if endpoint.tls:
             raise click.UsageError(f"address {str(endpoint)!r}: this version has no TLS", ctx)
         if rest:
-            raise click.UsageError(f"unexpected word {rest[0]!r} after address {str(endpoint)!r}", ctx)
+            text = f"unexpected word {rest[0]!r} after address {str(endpoint)!r}"
+            raise click.UsageError(text + _misread(ctx, words), ctx)
         return endpoint
 
     return click.argument("address", nargs=-1, callback=read)
@@ -446,16 +469,16 @@ class Source(Parameter):
 
 
 def exclude(given: Mapping[str, object]) -> None:
-    """Refuse more than one of these options together."""
-    names = [name for name, value in given.items() if value]
+    """Refuse more than one of these options together; None and False are not given."""
+    names = [name for name, value in given.items() if value is not None and value is not False]
     if len(names) > 1:
         raise Invalid(f"{names[0]} and {names[1]} exclude each other")
 
 
 def unapplied(why: str, given: Mapping[str, object]) -> None:
-    """Refuse options that would change nothing here."""
+    """Refuse options that would change nothing here; None and False are not given."""
     for name, value in given.items():
-        if value:
+        if value is not None and value is not False:
             raise Invalid(f"{name} does not apply: {why}")
 
 
@@ -534,11 +557,15 @@ class Ends(NamedTuple):
     hold: bool
     no_shutdown: bool
 
+    def given(self) -> dict[str, object]:
+        """Return the options by name, for ``unapplied``."""
+        return {"--grace": self.grace, "--hold": self.hold, "--no-shutdown": self.no_shutdown}
+
     def ending(self) -> "Ending":
         """Return what the core takes."""
         from netkit.core.relay import Ending
 
-        exclude({"--grace": self.grace is not None, "--hold": self.hold})
+        exclude({"--grace": self.grace, "--hold": self.hold})
         grace = Ending().grace if self.grace is None else self.grace
         return Ending(None if self.hold else grace, half_close=not self.no_shutdown)
 
@@ -645,6 +672,8 @@ async def serve(
     from netkit.services.server import Limits, keep_serving, port_file
 
     exclude({"--once": serving.once, "--max-clients": serving.max_clients})
+    if serving.port_file == "":
+        raise Invalid("--port-file: the path is empty")
     if endpoint.path is not None:
         why = "a unix socket has no port"
         unapplied(why, {"--port-file": serving.port_file, "--print-port": serving.print_port})

@@ -90,7 +90,7 @@ def test_libraries_keep_to_their_rooms(path: Path) -> None:
 
 @pytest.mark.parametrize("path", sorted((PACKAGE / "commands").glob("*.py")), ids=of)
 def test_commands_are_thin(path: Path) -> None:
-    """At its top a command imports click, the shell and typing; it holds no ``try`` and says its section and summary."""
+    """A command imports click, the shell and typing at its top, holds no ``try``, and says its section and summary."""
     if path.name == "__init__.py":
         return
     for module in imports(path, top_level_only=True):

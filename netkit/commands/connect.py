@@ -8,17 +8,13 @@ if TYPE_CHECKING:
     from netkit.core.address import Endpoint
 
 HABITS = {
+    **shell.HABITS,
     "-l": "netkit listen ADDRESS listens",
     "-p": "--source :PORT sets our own port",
     "-s": "--source ADDR sets our own address",
     "-N": "the end of input is sent anyway, see --no-shutdown",
     "-d": "--recv-only leaves stdin alone",
     "-i": "--idle-timeout D gives up when nothing moves",
-    "-u": "this version has no datagrams",
-    "-z": "this version has no port check; connect --recv-only --timeout 1s < /dev/null tells if a port answers",
-    "-e": "this version runs no program over a connection",
-    "-c": "this version runs no program over a connection",
-    "-U": "write unix:PATH as the address",
 }
 
 
@@ -73,14 +69,11 @@ def connect(
     Exit code 0 means that the peer acknowledged every byte of ours and that all of its bytes were written. Data from
     the peer is shown on a terminal with its control bytes made visible; a pipe or a file gets it as it is.
     """
-    given = {"--send": text is not None, "--send-hex": octets is not None}
     shell.exclude({"--send-only": send_only, "--recv-only": recv_only})
-    shell.exclude({**given, "--recv-only": recv_only})
+    shell.exclude({"--send": text, "--send-hex": octets, "--recv-only": recv_only})
     ending = ends.ending()
     if recv_only:
-        why = "--recv-only sends nothing"
-        shell.unapplied(why, {"--crlf": crlf, "--no-shutdown": ends.no_shutdown})
-        shell.unapplied(why, {"--grace": ends.grace is not None, "--hold": ends.hold})
+        shell.unapplied("--recv-only sends nothing", {"--crlf": crlf, **ends.given()})
         ending = ending._replace(grace=0.0)
     if send_only:
         shell.unapplied("--send-only leaves with our input's end", {"--no-shutdown": ends.no_shutdown})

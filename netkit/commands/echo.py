@@ -10,6 +10,7 @@ if TYPE_CHECKING:
 
 @shell.command(
     words="ADDRESS [-- COMMAND...]",
+    habits=shell.SERVER_HABITS,
     examples=[
         ("netkit echo 9007", "an echo server for this machine"),
         ("netkit echo 0 -- sh -c 'echo hi | netkit connect $NETKIT_ADDRESS'", "a server for as long as a test runs"),

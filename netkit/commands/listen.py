@@ -8,15 +8,10 @@ if TYPE_CHECKING:
     from netkit.core.address import Endpoint
 
 HABITS = {
+    **shell.SERVER_HABITS,
     "-l": "netkit listen ADDRESS listens already",
-    "-p": "the port is part of the address, netkit listen 9000",
     "-N": "the end of input is sent anyway, see --no-shutdown",
     "-k": "this version serves one client; netkit echo and netkit upper serve many",
-    "-u": "this version has no datagrams",
-    "-e": "this version runs no program over a connection",
-    "-c": "this version runs no program over a connection",
-    "-U": "write unix:PATH as the address",
-    "-w": "--accept-timeout D bounds the wait for a client",
     "-i": "--idle-timeout D gives up when nothing moves",
 }
 
@@ -59,7 +54,7 @@ def listen(
         shell.unapplied("listen serves one client in this version", {"--max-clients": serving.max_clients})
     ending = ends.ending()
     if command:
-        shell.unapplied("stdin is COMMAND's", {"--hold": ends.hold, "--grace": ends.grace is not None})
+        shell.unapplied("stdin is COMMAND's", ends.given())
         ending = ending._replace(grace=0.0)
 
     async def work() -> int:

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
 
 @shell.command(
     words="ADDRESS [-- COMMAND...]",
+    habits=shell.SERVER_HABITS,
     examples=[
         ("netkit upper 9007", "an upper-casing server for this machine"),
         ("netkit upper 9007 --once", "serve one client, then exit"),

@@ -1,6 +1,6 @@
 """One grammar for addresses, wherever one is taken. Pure: nothing is looked up but the port of a service name.
 
-Words are read from the left. A word that carries its port, or is ``unix:…``, or for a server is only digits,
+Words are read from the left. A word that carries its port, or is ``unix:...``, or for a server is only digits,
 is complete; any other takes the next word as its port.
 """
 
@@ -16,12 +16,13 @@ Role = Literal["client", "server"]
 
 _UNIX_PATH_MAX = 107  # sun_path is 108 bytes with its closing NUL: unix(7)
 _LABEL = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?")
+_ZONE = re.compile(r"[^\s%/:\[\]]+", re.ASCII)
 _SERVICE = re.compile(r"(?=.*[A-Za-z])[A-Za-z0-9][A-Za-z0-9+._-]*")
 _LAST_LABEL_IS_NUMBER = re.compile(r"(?:^|\.)(?:[0-9]+|0[xX][0-9A-Fa-f]*)\.?$")
 
 
 class Endpoint(NamedTuple):
-    """Where to dial or to listen; ``str()`` of it parses back to the same.
+    """Where to dial or to listen; ``str()`` of it parses back to the same (but for hosts named unix or tls).
 
     ``host`` is a name, an address without brackets, "" for ``:PORT`` and None for a bare PORT. ``path`` is set for unix
     sockets alone; a path that begins with NUL is abstract.
@@ -180,7 +181,7 @@ def _check_host(host: str) -> None:
         _check_ipv6(host)
         return
     if not host.isascii():
-        raise Invalid(f"host {host!r} is not ASCII: write its A-label (xn--…)")
+        raise Invalid(f"host {host!r} is not ASCII: write its A-label (xn--...)")
     if _LAST_LABEL_IS_NUMBER.search(host):
         _check_ipv4(host)
         return
@@ -193,6 +194,8 @@ def _check_ipv6(host: str) -> None:
         raise Invalid(f"host {host!r} is not an IPv6 address (HOST:PORT has one colon)")
     if percent and not zone:
         raise Invalid(f"host {host!r} has an empty zone")
+    if percent and not (zone.isascii() and _ZONE.fullmatch(zone)):
+        raise Invalid(f"host {host!r} has a zone that is no interface's name")
     packed = socket.inet_pton(socket.AF_INET6, address)
     if not percent and packed[0] == 0xFE and packed[1] & 0xC0 == 0x80:
         raise Invalid(f"link-local address {host} needs a zone: {host}%INTERFACE")
@@ -201,6 +204,8 @@ def _check_ipv6(host: str) -> None:
 def _check_ipv4(host: str) -> None:
     if family_of(host) == socket.AF_INET:
         return
+    if host.endswith("."):
+        raise Invalid(f"host {host!r} is no IPv4 address: it ends with a dot")
     parts = host.split(".")
     if len(parts) > 4:
         raise Invalid(f"host {host!r} is no IPv4 address: {len(parts)} parts, not 4")
@@ -214,12 +219,12 @@ def _check_ipv4(host: str) -> None:
 def _check_name(host: str) -> None:
     name = host.removesuffix(".")
     if len(name) > 253:
-        raise Invalid(f"host name of {len(name)} bytes is longer than 253: {name[:40]}…")
+        raise Invalid(f"host name of {len(name)} bytes is longer than 253: {name[:40]}...")
     for label in name.split("."):
         if not label:
             raise Invalid(f"host {host!r} has an empty label")
         if len(label) > 63:
-            raise Invalid(f"host label of {len(label)} bytes is longer than 63: {label[:40]}…")
+            raise Invalid(f"host label of {len(label)} bytes is longer than 63: {label[:40]}...")
         if not _LABEL.fullmatch(label):
             raise Invalid(f"host {host!r} is not a host name")
 

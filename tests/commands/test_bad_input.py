@@ -1,0 +1,703 @@
+"""Mistakes: whatever is typed wrong ends in exit code 2 and one line, and nothing is dialled or bound."""
+
+import contextlib
+import errno
+import json
+import os
+import re
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from netkit import cli
+from netkit.cli import run
+from tests.support import NETKIT, PATIENCE, netkit, peer, read_all
+
+pytestmark = pytest.mark.timeout(30)
+
+Case = tuple[list[str], str]
+"""What is typed after ``netkit``, and what the message has to say."""
+
+SERVERS = ("echo", "listen", "upper")
+LONG = "x" * 100_000
+
+
+def the_line(err: str) -> str:
+    """Return the one line of a message, which is printable ASCII and of bounded length."""
+    assert err.count("\n") == 1
+    assert err.endswith("\n")
+    assert len(err) <= 400
+    line = err[:-1]
+    assert line.isascii()
+    assert line.isprintable()
+    assert line.startswith("netkit")
+    return line
+
+
+def mistake(capfd: pytest.CaptureFixture[str], args: list[str]) -> str:
+    """Run netkit in this process, and return the line with which it refused."""
+    code = run(list(args))
+    out, err = capfd.readouterr()
+    assert (code, out) == (2, ""), err
+    line = the_line(err)
+    name = f"netkit {args[0]}" if args[0] in ("connect", *SERVERS) else "netkit"
+    assert line.startswith(f"{name}: ")
+    return line
+
+
+# -- tables
+
+COMMANDS: list[Case] = [
+    (["conect", "h", "1"], "netkit: no such command 'conect', did you mean 'connect'?"),
+    (["lisen", "0"], "no such command 'lisen', did you mean 'listen'?"),
+    (["ecoh", "0"], "no such command 'ecoh', did you mean 'echo'?"),
+    (["uper", "0"], "no such command 'uper', did you mean 'upper'?"),
+    (["localhost", "80"], "no such command 'localhost'"),
+    (["CONNECT", "h", "1"], "no such command 'CONNECT'"),
+    ([""], "no such command ''"),
+    (["--verbos"], "no such option '--verbos'"),
+    (["--connect"], "no such option '--connect'"),
+]
+OPTIONS: list[Case] = [
+    (
+        ["connect", "--timeot", "3", "h", "1"],
+        "netkit connect: no such option '--timeot', did you mean '--timeout'?",
+    ),
+    (["connect", "--timeot=3", "h", "1"], "no such option '--timeot', did you mean '--timeout'?"),
+    (["connect", "h", "1", "--sorce", "::1"], "no such option '--sorce', did you mean '--source'?"),
+    (["listen", "--prot-file", "/nosuch/p", "0"], "no such option '--prot-file', did you mean '--port-file'?"),
+    (["echo", "--max-client", "3", "0"], "no such option '--max-client', did you mean '--max-clients'?"),
+    (["upper", "0", "--onec"], "no such option '--onec', did you mean '--once'?"),
+    (["connect", "-x", "h", "1"], "no such option '-x'"),
+    (["connect", "-vx", "h", "1"], "no such option '-x'"),
+    (["connect", "--tim", "3", "h", "1"], "no such option '--tim'"),
+    (["connect", "h", "1", "--once"], "no such option '--once'"),
+    (["connect", "h", "1", "--port-file", "/nosuch/p"], "no such option '--port-file'"),
+    (["echo", "0", "--send", "x"], "no such option '--send'"),
+    (["connect", "h", "1", "---"], "no such option '---'"),
+    (["connect", "h", "1", "--=3"], "no such option '--'"),
+]
+HABITS: list[Case] = [
+    (["connect", "-l", "9000"], "no such option '-l': netkit listen"),
+    (["connect", "-lvp", "9000"], "no such option '-l': netkit listen"),
+    (["connect", "-u", "db", "53"], "no such option '-u': "),
+    (["connect", "-z", "db", "53"], "no such option '-z': "),
+    (["connect", "-zv", "db", "53"], "no such option '-z': "),
+    (["connect", "-nvz", "db", "53"], "no such option '-z': "),
+    (["connect", "-e", "/bin/sh", "db", "53"], "no such option '-e': "),
+    (["connect", "-c", "/bin/sh", "db", "53"], "no such option '-c': "),
+    (["connect", "-N", "db", "53"], "no such option '-N': the end of input is sent anyway"),
+    (["connect", "-U", "/run/app.sock"], "no such option '-U': write unix:PATH"),
+    (["connect", "-p", "5000", "db", "53"], "no such option '-p': --source"),
+    (["connect", "-s", "127.0.0.1", "db", "53"], "no such option '-s': --source"),
+    (["connect", "-d", "db", "53"], "no such option '-d': --recv-only"),
+    (["connect", "-i", "1", "db", "53"], "no such option '-i': --idle-timeout"),
+    (["connect", "-q", "1", "db", "53"], "-q takes no number"),
+    (["connect", "db", "53", "-q", "1"], "unexpected word '1'"),
+    (["listen", "-l", "9000"], "no such option '-l': netkit listen"),
+    (["listen", "-lk", "9000"], "no such option '-l': netkit listen"),
+    (["listen", "-k", "9000"], "no such option '-k': "),
+    (["listen", "-p", "9000"], "no such option '-p': the port is part of the address"),
+    (["listen", "-u", "9000"], "no such option '-u': "),
+    (["listen", "-e", "/bin/sh", "9000"], "no such option '-e': "),
+    (["listen", "-c", "/bin/sh", "9000"], "no such option '-c': "),
+    (["listen", "-N", "9000"], "no such option '-N': the end of input is sent anyway"),
+    (["listen", "-U", "/run/app.sock"], "no such option '-U': write unix:PATH"),
+    (["listen", "-w", "1", "9000"], "no such option '-w': --accept-timeout"),
+    (["listen", "-i", "1", "9000"], "no such option '-i': --idle-timeout"),
+    (["listen", "-q", "1", "9000"], "unexpected word '9000'"),
+]
+OPTION_VALUES: list[Case] = [
+    *(
+        (["connect", "127.0.0.1", "1", name], f"option {name!r} needs a value")
+        for name in ("--send", "--timeout", "-w")
+    ),
+    *((["connect", "127.0.0.1", "1", name], f"option {name!r} needs a value") for name in ("--source", "--send-hex")),
+    (["connect", "127.0.0.1", "1", "-vw"], "needs a value"),
+    (["echo", "0", "--port-file"], "option '--port-file' needs a value"),
+    (["upper", "0", "--max-clients"], "option '--max-clients' needs a value"),
+    (["listen", "0", "--for"], "option '--for' needs a value"),
+    (["echo", "0", "--once=3"], "option '--once' takes no value"),
+    (["echo", "0", "--once="], "option '--once' takes no value"),
+    (["connect", "h", "1", "--hold=1"], "option '--hold' takes no value"),
+    (["connect", "h", "1", "--verbose=2"], "option '--verbose' takes no value"),
+    (["connect", "h", "1", "--help=1"], "option '--help' takes no value"),
+    (["connect", "127.0.0.1", "1", "--timeout", "--"], "--timeout: '--' is not a duration"),
+    (["connect", "127.0.0.1", "1", "-w", "--"], "--connect-timeout: '--' is not a duration"),
+    (["connect", "127.0.0.1", "1", "--timeout", "--hold"], "--timeout: '--hold' is not a duration"),
+    (["connect", "127.0.0.1", "1", "-w=2"], "--connect-timeout: '=2' is not a duration"),
+    (["connect", "127.0.0.1", "1", "--send", "--", "--"], "words after '--'"),
+    (["echo", "0", "--port-file", "--", "true"], "unexpected word 'true'"),
+    (["connect", "127.0.0.1", "1", "--send", r"\q"], r"--send: '\\q' has"),
+    (["connect", "127.0.0.1", "1", "--send", r"\x4"], r"none of \n \r \t \0 \\ \xNN"),
+    (["connect", "127.0.0.1", "1", "--send", "a\\"], r"none of \n \r \t \0 \\ \xNN"),
+    (["connect", "127.0.0.1", "1", "--send-hex", "4"], "--send-hex: '4' is not pairs of hex digits"),
+    (["connect", "127.0.0.1", "1", "--send-hex", "0x41"], "--send-hex: '0x41' is not pairs of hex digits"),
+    (["connect", "127.0.0.1", "1", "--send-hex", "@/etc/passwd"], "--send-hex: '@/etc/passwd' is not pairs"),
+    (["connect", "127.0.0.1", "1", "--source", ""], "--source: the source is empty"),
+    (["connect", "127.0.0.1", "1", "--source", "localhost"], "--source: source 'localhost' is not an IP address"),
+    (
+        ["connect", "127.0.0.1", "1", "--source", "127.1"],
+        "--source: host '127.1' is a legacy spelling: write 127.0.0.1",
+    ),
+    (["connect", "127.0.0.1", "1", "--source", ":70000"], "--source: port 70000 is not between"),
+    (["connect", "127.0.0.1", "1", "--source", ":-1"], "--source: port -1 is negative"),
+    *(
+        (["echo", "0", "--max-clients", count], f"--max-clients: {count!r} is not a whole number from 1 on")
+        for count in ("", "0", "-1", "+1", "1.5", "1_0", "1e3", "many")
+    ),
+    (["echo", "0", "--max-clients", "\uff11"], "is not a whole number from 1 on"),
+    (["echo", "0", "--max-clients", "9" * 50], "is not a whole number from 1 on"),
+]
+COMBINATIONS: list[Case] = [
+    (["connect", "127.0.0.1", "1", "-4", "-6"], "-4 and -6 exclude each other"),
+    (["connect", "127.0.0.1", "1", "-46"], "-4 and -6 exclude each other"),
+    (["connect", "127.0.0.1", "1", "--send", "x", "--send-hex", "78"], "--send and --send-hex exclude each other"),
+    (["connect", "127.0.0.1", "1", "--send", "", "--send-hex", ""], "--send and --send-hex exclude each other"),
+    (["connect", "127.0.0.1", "1", "--send", "x", "--recv-only"], "--send and --recv-only exclude each other"),
+    (["connect", "127.0.0.1", "1", "--send", "", "--recv-only"], "--send and --recv-only exclude each other"),
+    (["connect", "127.0.0.1", "1", "--send-hex", "78", "--recv-only"], "--send-hex and --recv-only exclude each other"),
+    (["connect", "127.0.0.1", "1", "--send-only", "--recv-only"], "--send-only and --recv-only exclude each other"),
+    (["connect", "127.0.0.1", "1", "--grace", "1s", "--hold"], "--grace and --hold exclude each other"),
+    (["connect", "127.0.0.1", "1", "--grace", "0", "--hold"], "--grace and --hold exclude each other"),
+    (["connect", "127.0.0.1", "1", "--recv-only", "-C"], "--crlf does not apply: --recv-only sends nothing"),
+    (["connect", "127.0.0.1", "1", "--recv-only", "--no-shutdown"], "--no-shutdown does not apply: --recv-only"),
+    (["connect", "127.0.0.1", "1", "--recv-only", "--grace", "0"], "--grace does not apply: --recv-only"),
+    (["connect", "127.0.0.1", "1", "--recv-only", "--hold"], "--hold does not apply: --recv-only"),
+    (["connect", "127.0.0.1", "1", "--send-only", "--no-shutdown"], "--no-shutdown does not apply: --send-only"),
+    (["connect", "127.0.0.1", "1", "--send-only", "--raw"], "--raw does not apply: --send-only"),
+    (["connect", "-n", "localhost", "1"], "'localhost' is a name, and --numeric"),
+    (["connect", "-n", "--wait", "1", "localhost", "1"], "'localhost' is a name, and --numeric"),
+    (["connect", "unix:/nosuch/app.sock", "-4"], "-4 does not apply: a unix socket has no IP address"),
+    (["connect", "unix:/nosuch/app.sock", "-6"], "-6 does not apply: a unix socket has no IP address"),
+    (["connect", "unix:/nosuch/app.sock", "-n"], "-n does not apply: a unix socket has no IP address"),
+    (
+        ["connect", "unix:/nosuch/app.sock", "--source", "127.0.0.1"],
+        "--source does not apply: a unix socket has no IP address",
+    ),
+    (
+        ["connect", "unix:/nosuch/app.sock", "--source", ":1"],
+        "--source does not apply: a unix socket has no IP address",
+    ),
+    (["listen", "0", "--max-clients", "2"], "--max-clients does not apply"),
+    (["listen", "0", "--grace", "1s", "--hold"], "--grace and --hold exclude each other"),
+    (["listen", "0", "--hold", "--", "true"], "--hold does not apply: stdin is COMMAND's"),
+    (["listen", "0", "--grace", "0", "--", "true"], "--grace does not apply: stdin is COMMAND's"),
+    (["listen", "0", "--no-shutdown", "--", "true"], "--no-shutdown does not apply"),
+    *(([name, "0", "-4", "-6"], "-4 and -6 exclude each other") for name in SERVERS),
+    *(([name, "0", "--once", "--max-clients", "1"], "--once and --max-clients exclude") for name in SERVERS),
+    *(([name, "-n", "localhost:0"], "'localhost' is a name, and --numeric") for name in SERVERS),
+    *(
+        ([name, "unix:/nosuch/app.sock", "-4"], "-4 does not apply: a unix socket has no IP address")
+        for name in SERVERS
+    ),
+    *(
+        ([name, "unix:/nosuch/app.sock", "-6"], "-6 does not apply: a unix socket has no IP address")
+        for name in SERVERS
+    ),
+    *(
+        ([name, "unix:/nosuch/app.sock", "-n"], "-n does not apply: a unix socket has no IP address")
+        for name in SERVERS
+    ),
+    *(
+        ([name, "unix:/nosuch/app.sock", "--print-port"], "--print-port does not apply: a unix socket")
+        for name in SERVERS
+    ),
+    *(
+        ([name, "unix:@app", "--port-file", "/nosuch/p"], "--port-file does not apply: a unix socket")
+        for name in SERVERS
+    ),
+]
+WORDS: list[Case] = [
+    *(([name], "an address is missing") for name in ("connect", *SERVERS)),
+    (["connect", "h", "80", "--"], "after '--'"),
+    (["connect", "h", "80", "--", "true"], "words after '--' would be a command"),
+    (["connect", "--", "h", "80"], "words after '--' would be a command"),
+    (["connect", "--", "-h"], "words after '--' would be a command"),
+    *(([name, "0", "--"], "COMMAND is missing after '--'") for name in SERVERS),
+    (["echo", "--", "0"], "an address is missing"),
+    (["connect", "127.0.0.1", "1", "2"], "unexpected word '2' after address '127.0.0.1:1'"),
+    (["connect", "127.0.0.1:1", "2"], "unexpected word '2' after address '127.0.0.1:1'"),
+    (["connect", "127.0.0.1", "1", "-1"], "unexpected word '-1'"),
+    (["connect", "unix:/nosuch/app.sock", "80"], "unexpected word '80' after address 'unix:/nosuch/app.sock'"),
+    (["echo", "0", "0"], "unexpected word '0' after address '0'"),
+    (["listen", "127.0.0.1", "0", "out"], "unexpected word 'out' after address '127.0.0.1:0'"),
+    (["connect", "80"], "port 80 has no host"),
+    (["connect", "localhost"], "'localhost' has no port"),
+    (["connect", "::1"], "'::1' has no port"),
+    (["listen", "localhost"], "'localhost' has no port"),
+    (["connect", "tls:localhost:443"], "TLS"),
+    (["echo", "tls:0"], "TLS"),
+]
+HOSTS: list[Case] = [
+    (["connect", host, "80"], why)
+    for host, why in [
+        ("", "the host is empty"),
+        (" ", "the host is empty"),
+        (".", "host '.' has an empty label"),
+        ("a..b", "host 'a..b' has an empty label"),
+        ("a" * 64, "host label of 64 bytes is longer than 63"),
+        ("a" * 300, "longer than"),
+        (".".join(["a" * 50] * 6), "host name of 305 bytes is longer than 253"),
+        ("127.1", "host '127.1' is a legacy spelling: write 127.0.0.1"),
+        ("0177.0.0.1", "write 127.0.0.1"),
+        ("2130706433", "write 127.0.0.1"),
+        ("0x7f.1", "write 127.0.0.1"),
+        ("0", "write 0.0.0.0"),
+        ("127.0.0.256", "host '127.0.0.256' is no IPv4 address"),
+        ("1.2.3.4.5", "host '1.2.3.4.5' is no IPv4 address"),
+        ("[127.0.0.1]", "not an IPv6 address"),
+        ("[::1", "no closing bracket"),
+        ("1:2:3", "not an IPv6 address"),
+        ("fe80::1", "link-local address fe80::1 needs a zone"),
+        ("fe80::1%", "empty zone"),
+        ("b\u00fccher.example", "is not ASCII"),
+        ("\uff11\uff12\uff17.0.0.1", "is not ASCII"),
+        ("127\u30020\u30020\u30021", "is not ASCII"),
+        ("@/etc/passwd", "host '@/etc/passwd' is not a host name"),
+        ("%s%n", "host '%s%n' is not a host name"),
+        ("~", "host '~' is not a host name"),
+        ("*", "host '*' is not a host name"),
+        ("-", "host '-' is not a host name"),
+        ("-1", "host '-1' is not a host name"),
+        ("$(id)", "host '$(id)' is not a host name"),
+    ]
+] + [
+    (["connect", "unix:"], "the path after unix: is empty"),
+    (["connect", "unix:@"], "the path after unix: is empty"),
+    (["connect", "unix:" + "p" * 108], "path of 108 bytes is longer than 107"),
+    (["echo", "unix:"], "the path after unix: is empty"),
+    (["listen", "unix:" + "p" * 200], "path of 200 bytes is longer than 107"),
+    (["upper", "unix:a\0b"], "NUL"),
+    (["echo", "127.1:0"], "write 127.0.0.1"),
+    (["listen", "a..b:0"], "empty label"),
+    (["upper", "fe80::1", "0"], "needs a zone"),
+]
+PORTS: list[Case] = [
+    (["connect", "127.0.0.1", "99999"], "netkit connect: port 99999 is not between 1 and 65535"),
+    (["listen", "127.0.0.1", "65536"], "netkit listen: port 65536 is not between 0 and 65535"),
+    (["echo", "70000"], "netkit echo: port 70000 is not between 0 and 65535"),
+    (["upper", ":70000"], "port 70000 is not between 0 and 65535"),
+    *(
+        (["connect", *words], why)
+        for port, why in [
+            ("0", "port 0 is not between 1 and 65535"),
+            ("65536", "port 65536 is not between 1 and 65535"),
+            ("99999999999", "port 99999999999 is not between"),
+            ("-1", "port -1 is negative"),
+            ("+80", "port '+80' is not a number"),
+            (" 80", "port ' 80' is not a number"),
+            ("80\n", r"port '80\n' is not a number"),
+            ("1_0", "port '1_0' is not a number"),
+            ("080", "port 080 has a leading zero"),
+            ("0x50", "port '0x50' is neither a number nor a known service"),
+            ("1e3", "port '1e3' is neither a number nor a known service"),
+            ("80abc", "port '80abc' is neither a number nor a known service"),
+            ("nosuchsvc", "port 'nosuchsvc' is neither a number nor a known service"),
+            ("", "the port is empty"),
+            ("\uff18\uff10", "is not a number"),
+            ("\u0663", "is not a number"),
+        ]
+        for words in (["127.0.0.1", port], [f"127.0.0.1:{port}"])
+    ),
+]
+HOSTILE: list[Case] = [
+    (["connect", "ho\x1b[31mst\nX", "80"], r"host 'ho\x1b[31mst\nX' contains"),
+    (["connect", "x\n::error::y", "80"], r"host 'x\n::error::y' contains"),
+    (["connect", "x\r::error::y:80"], r"x\r::error::y"),
+    (["connect", "a\x7fb", "80"], r"a\x7fb"),
+    (["connect", "a\x9b31mb", "80"], r"a\x9b31mb"),
+    (["connect", "\u202eabc", "80"], r"\u202eabc"),
+    (["connect", "\U000e0041", "80"], r"\U000e0041"),
+    (["connect", "\udcff", "80"], r"\udcff"),
+    (["connect", "h", "8\x1b0\n"], r"port '8\x1b0\n' is not a number"),
+    (["connect", "h", "80", "more\n::error::y"], r"unexpected word 'more\n::error::y'"),
+    (["connect", "h", "80", "--bad\n::error::y"], r"no such option '--bad\n::error::y'"),
+    (["connect", "h", "80", "--b\x1b[31m\u202e\udcff"], "no such option"),
+    (["connect", "h", "80", "-\n"], r"no such option '-\n'"),
+    (["connect", "h", "80", "--timeout", "1\n::error::y"], r"--timeout: '1\n::error::y' is not a duration"),
+    (["connect", "h", "80", "--send", "\\\n::error::y"], "none of"),
+    (["connect", "h", "80", "--send-hex", "\n::error::y"], r"'\n::error::y' is not pairs"),
+    (["connect", "h", "80", "--source", "\n::error::y"], r"\n::error::y"),
+    (["echo", "0", "--max-clients", "1\n::error::y"], r"'1\n::error::y' is not a whole number"),
+    (["echo", "0", "--once=\n::error::y"], "option '--once' takes no value"),
+    (["conn\n::error::ect", "h", "80"], r"no such command 'conn\n::error::ect'"),
+    (["\x1b[31mconnect", "h", "80"], r"no such command '\x1b[31mconnect'"),
+    (["\udcff"], "no such command"),
+    (["--\x1b\n"], r"no such option '--\x1b\n'"),
+    *(
+        (args, "x" * 40)
+        for args in [
+            [LONG],
+            [f"--{LONG}"],
+            ["connect", LONG, "80"],
+            ["connect", f"{LONG}.example", "80"],
+            ["connect", LONG + "!", "80"],
+            ["connect", "h", LONG],
+            ["connect", "h", "80", LONG],
+            ["connect", "h", "80", f"--{LONG}"],
+            ["connect", "h", "80", "--timeout", LONG],
+            ["connect", "h", "80", "--send-hex", LONG],
+            ["connect", "h", "80", "--source", LONG],
+            ["connect", "h", "80", "--send", f"{LONG}\\"],
+            ["echo", "0", "--max-clients", LONG],
+            ["echo", f"[{LONG}]:0"],
+        ]
+    ),
+    (["connect", "unix:" + LONG], "path of 100000 bytes is longer than 107"),
+    (["connect", "\x1b" * 1000, "80"], r"\x1b\x1b\x1b"),
+    (["connect", "h", "9" * 100_000], "port 9999999999"),
+]
+TABLES = {
+    "command": COMMANDS,
+    "option": OPTIONS,
+    "habit": HABITS,
+    "value": OPTION_VALUES,
+    "combination": COMBINATIONS,
+    "word": WORDS,
+    "host": HOSTS,
+    "port": PORTS,
+    "hostile": HOSTILE,
+}
+MISTAKES = [pytest.param(*case, id=f"{name}-{n}") for name, table in TABLES.items() for n, case in enumerate(table)]
+
+DURATION_OPTIONS = {
+    "connect": ["--connect-timeout", "--idle-timeout", "--timeout", "--wait", "--grace"],
+    "listen": ["--accept-timeout", "--for", "--idle-timeout", "--timeout", "--grace"],
+    "echo": ["--accept-timeout", "--for", "--idle-timeout", "--timeout"],
+}
+NO_DURATIONS = (
+    "-1",
+    "-1s",
+    "nan",
+    "inf",
+    "1e100",
+    "abc",
+    "",
+    "1,5",
+    "1_0",
+    "\uff15",
+    "1 s",
+    "1d",
+    "11y",
+    "@/etc/passwd",
+)
+DURATIONS = [(name, option) for name, options in DURATION_OPTIONS.items() for option in options]
+
+
+# -- in this process
+
+
+@pytest.fixture(autouse=True)
+def kept_stdin() -> Iterator[None]:
+    """Put stdin back, which a mistake that goes through would use up and close."""
+    kept = os.dup(0)
+    yield
+    os.dup2(kept, 0)
+    os.close(kept)
+
+
+@pytest.mark.parametrize(("args", "why"), MISTAKES)
+def test_mistake(capfd: pytest.CaptureFixture[str], args: list[str], why: str) -> None:
+    """A mistake is exit code 2, an empty stdout, and one line that says what is wrong."""
+    line = mistake(capfd, args)
+    assert why in line
+    if why.startswith("netkit"):
+        assert line == why
+    if all(arg.isascii() for arg in args):
+        assert r"\u" not in line  # our own words are ASCII, so nothing of them is escaped
+
+
+@pytest.mark.parametrize(("name", "option"), DURATIONS)
+def test_no_duration(capfd: pytest.CaptureFixture[str], name: str, option: str) -> None:
+    """Every clock refuses what is no duration, and the line begins with the option."""
+    address = ["127.0.0.1", "1"] if name == "connect" else ["0"]
+    for value in NO_DURATIONS:
+        for spelled in ([option, value], [f"{option}={value}"]):
+            line = mistake(capfd, [name, *address, *spelled])
+            assert line.startswith(f"netkit {name}: {option}: ")
+            assert "is not a duration" in line
+    assert "longer than ten years" in mistake(capfd, [name, *address, option, "315360001"])
+    if option not in ("--grace", "--wait"):
+        for zero in ("0", "0ms", "0.0", "00"):
+            assert "no time at all" in mistake(capfd, [name, *address, option, zero])
+
+
+def test_non_ascii_host_is_shown_and_our_words_are_plain(capfd: pytest.CaptureFixture[str]) -> None:
+    """Characters of the user beyond ASCII are escaped, and the message itself has none."""
+    line = mistake(capfd, ["connect", "b\u00fccher.example", "80"])
+    assert r"'b\xfccher.example'" in line
+    assert line.count("\\") == 1
+
+
+# -- as a user meets it
+
+TYPED = [
+    COMMANDS[0],
+    OPTIONS[0],
+    (["connect", "-u", "db", "53"], "no such option '-u': "),
+    (["listen", "-l", "9000"], "no such option '-l': netkit listen"),
+    (["connect", "-q", "1", "db", "53"], "-q takes no number"),
+    (["connect", "127.0.0.1", "1", "--send"], "option '--send' needs a value"),
+    (["echo", "0", "--once=3"], "option '--once' takes no value"),
+    (["connect", "127.0.0.1", "1", "--timeout", "nan"], "--timeout: 'nan' is not a duration"),
+    (["connect", "127.0.0.1", "1", "--send-only", "--recv-only"], "exclude each other"),
+    (["echo", "unix:/nosuch/app.sock", "-4"], "-4 does not apply"),
+    (["listen", "unix:/nosuch/app.sock", "--port-file", "/nosuch/p"], "--port-file does not apply"),
+    (["connect", "127.0.0.1", "1", "--", "true"], "words after '--'"),
+    (["listen", "0", "--"], "COMMAND is missing"),
+    (["connect", "127.0.0.1", "-1"], "netkit connect: port -1 is negative"),
+    (["connect", "127.0.0.1", "99999"], "netkit connect: port 99999 is not between 1 and 65535"),
+    (["connect", "127.0.0.1", "\uff18\uff10"], "is not a number"),
+    (["connect", "", "80"], "the host is empty"),
+    (["connect", "0x7f.1", "80"], "write 127.0.0.1"),
+    (["connect", "ho\x1b[31mst\nX", "80"], r"host 'ho\x1b[31mst\nX' contains"),
+    (["connect", "x\n::error::y", "80"], r"host 'x\n::error::y' contains"),
+    (["connect", os.fsdecode(b"\xff\xfe"), "80"], "is not ASCII"),
+    (["connect", LONG, "80"], "longer than"),
+    (["echo", "unix:" + "p" * 108], "path of 108 bytes is longer than 107"),
+]
+
+
+@pytest.mark.parametrize(("args", "why"), TYPED, ids=range(len(TYPED)))
+def test_mistake_of_a_process(args: list[str], why: str) -> None:
+    """A process that was called with a mistake exits with 2 after one line."""
+    code, out, err = netkit(*args)
+    assert (code, out) == (2, b"")
+    assert why in the_line(err)
+
+
+def test_mistake_on_a_terminal_is_one_line() -> None:
+    """A terminal gets no more than a pipe does."""
+    code, shown = on_terminal("connect", "--timeot", "3", "h", "1")
+    assert code == 2
+    assert shown == "netkit connect: no such option '--timeot', did you mean '--timeout'?\r\n"
+
+
+# -- nothing is dialled, nothing is bound
+
+RUN_ALL = """
+import json, os, sys
+from netkit.cli import run
+answer = os.dup(1)
+codes = [int(run(args)) for args in json.load(sys.stdin)]
+os.write(answer, json.dumps(codes).encode())
+"""
+NETWORK = re.compile(r"connect\(.*AF_INET|sendto\(.*AF_INET|bind\(.*AF_(?:INET|UNIX)")
+
+
+def traced(cases: list[list[str]], folder: Path) -> tuple[list[int], list[str]]:
+    """Run netkit once for each case under strace, and return the exit codes and the system calls for the network.
+
+    The system's look-up of users and hosts may ask a daemon over a unix socket, which is no network.
+    """
+    log = folder / "calls"
+    strace = ["strace", "-f", "-qq", "-e", "trace=connect,bind,sendto", "-o", str(log)]
+    done = subprocess.run(
+        [*strace, sys.executable, "-c", RUN_ALL],
+        input=json.dumps(cases).encode(),
+        capture_output=True,
+        timeout=PATIENCE,
+        check=True,
+    )
+    return json.loads(done.stdout), [line for line in log.read_text().splitlines() if NETWORK.search(line)]
+
+
+def test_mistakes_do_not_reach_the_network(tmp_path: Path) -> None:
+    """Not one of all mistakes makes a system call that looks up, dials or binds."""
+    cases = [args for table in TABLES.values() for args, _ in table]
+    cases += [
+        [name, *(["127.0.0.1", "1"] if name == "connect" else ["0"]), option, value]
+        for name, option in DURATIONS
+        for value in NO_DURATIONS
+    ]
+    codes, calls = traced(cases, tmp_path)
+    assert [args for args, code in zip(cases, codes, strict=True) if code != 2] == []
+    assert calls == []
+
+
+def test_the_trace_sees_the_network(tmp_path: Path) -> None:
+    """What is not a mistake dials and binds, and the trace shows both."""
+    with closed_port() as port:
+        codes, calls = traced([["connect", "127.0.0.1", str(port)], ["echo", "127.0.0.1:0", "--", "true"]], tmp_path)
+    assert codes == [7, 0]
+    assert any("connect(" in call and f"htons({port})" in call for call in calls)
+    assert any("bind(" in call and "127.0.0.1" in call for call in calls)
+
+
+# -- what looks like a mistake and is none
+
+
+@pytest.mark.parametrize("text", ["@/etc/passwd", "%s%n ~ *", "-", "--", "--hold"])
+def test_text_is_sent_as_it_is(text: str) -> None:
+    """No word is a file name, a pattern or an option because of how it begins, and ``--`` may be a value."""
+    with peer(read_all) as server:
+        assert netkit("connect", "127.0.0.1", str(server.port), "--send", text) == (0, b"", "")
+        assert server.result() == text.encode()
+
+
+@pytest.mark.parametrize("path", ["~", "*"])
+def test_path_is_taken_as_it_is(path: str, tmp_path: Path) -> None:
+    """A path is a name in the current folder, whatever a shell would make of it."""
+    importable = dict(os.environ, PYTHONPATH=str(Path(cli.__file__).parents[1]))
+    code, out, err = netkit("echo", f"unix:{path}", "--", "ls", cwd=tmp_path, env=importable)
+    assert (code, out, err) == (0, f"{path}\n".encode(), f"netkit echo: listening on unix:{path}\n")
+
+
+@pytest.mark.parametrize("option", ["--grace", "--wait"])
+def test_zero_that_means_something(option: str) -> None:
+    """No grace and no patience are wishes that can be met."""
+    with closed_port() as port:
+        code, _, err = netkit("connect", "127.0.0.1", str(port), option, "0")
+    assert code == (28 if option == "--wait" else 7)
+    assert "connection refused" in the_line(err)
+
+
+def test_zero_grace_of_listen() -> None:
+    """A listener takes no grace as well, and gets as far as waiting for a client."""
+    code, _, err = netkit("listen", "127.0.0.1:0", "--grace", "0", "--accept-timeout", "1ms")
+    assert code == 28
+    assert "nobody came within 1 ms" in err
+
+
+def test_hosts_named_like_a_prefix(capfd: pytest.CaptureFixture[str]) -> None:
+    """The prefixes win over hosts of that name, which two words can still reach."""
+    assert "path" in mistake(capfd, ["connect", "unix:"])
+    assert "port 80 has no host" in mistake(capfd, ["connect", "tls:80"])
+    assert "'tls' is a name" in mistake(capfd, ["connect", "-n", "tls", "80"])
+    assert "'unix' is a name" in mistake(capfd, ["connect", "-n", "unix", "80"])
+
+
+# -- what cannot be done: one line each, as for mistakes
+
+
+@contextlib.contextmanager
+def closed_port() -> Iterator[int]:
+    """Keep a port of 127.0.0.1 on which nobody listens, and that nobody else can take."""
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        yield sock.getsockname()[1]
+
+
+def on_terminal(*args: str) -> tuple[int, str]:
+    """Run netkit with a terminal as its stderr, and return its exit code and what was shown."""
+    ours, theirs = os.openpty()
+    try:
+        with subprocess.Popen(
+            [*NETKIT, *args], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=theirs
+        ) as done:
+            os.close(theirs)
+            theirs = -1
+            shown = b""
+            while chunk := _read_terminal(ours):
+                shown += chunk
+            assert done.stdout is not None
+            assert done.stdout.read() == b""
+            return done.wait(PATIENCE), shown.decode()
+    finally:
+        os.close(ours)
+        if theirs >= 0:
+            os.close(theirs)
+
+
+def _read_terminal(fd: int) -> bytes:
+    try:
+        return os.read(fd, 4096)
+    except OSError as error:
+        if error.errno != errno.EIO:  # how a terminal says that nobody has its other end
+            raise
+        return b""
+
+
+AFTER = r"after \d+(?:\.\d)? m?s"
+
+
+def test_refused() -> None:
+    """A port on which nobody listens is exit code 7, with address, reason and time."""
+    with closed_port() as port:
+        code, out, err = netkit("connect", "127.0.0.1", str(port))
+        named = netkit("connect", "-4", f"localhost:{port}")
+    assert (code, out) == (7, b"")
+    pattern = rf"netkit connect: cannot connect to 127\.0\.0\.1:{port}: connection refused \(127\.0\.0\.1, {AFTER}\)"
+    assert re.fullmatch(pattern, the_line(err))
+    assert (named.code, named.out) == (7, b"")
+    pattern = rf"netkit connect: cannot connect to localhost:{port}: connection refused \(127\.0\.0\.1, {AFTER}\)"
+    assert re.fullmatch(pattern, the_line(named.err))
+
+
+def test_refused_on_a_terminal() -> None:
+    """On a terminal a second line says what to try."""
+    with closed_port() as port:
+        code, shown = on_terminal("connect", "127.0.0.1", str(port))
+    first, second = shown.split("\r\n", 1)
+    assert code == 7
+    assert first.startswith(f"netkit connect: cannot connect to 127.0.0.1:{port}: connection refused (")
+    assert second.startswith("hint: ")
+    assert second.count("\r\n") == 1
+
+
+@pytest.mark.parametrize("options", [["-q"], ["-q", "-vv"]])
+def test_quiet(options: list[str]) -> None:
+    """With -q the exit code is all that is said."""
+    with closed_port() as port:
+        assert netkit("connect", *options, "127.0.0.1", str(port)) == (7, b"", "")
+
+
+@pytest.mark.parametrize(
+    ("address", "shown"),
+    [
+        ("unix:{}/nosuch", "unix:{}/nosuch: no such file or directory"),
+        ("unix:{}/no\nsuch\x1b[31m", r"unix:{}/no\x0asuch\x1b[31m: no such file or directory"),
+        ("unix:{}", "unix:{}: connection refused"),
+        ("unix:@netkit/nosuch\u202e", r"unix:@netkit/nosuch\u202e: connection refused"),
+    ],
+)
+def test_no_unix_socket(address: str, shown: str, tmp_path: Path) -> None:
+    """A unix socket that is not there is exit code 7, with its path on one line."""
+    code, out, err = netkit("connect", address.format(tmp_path))
+    assert (code, out) == (7, b"")
+    assert the_line(err) == f"netkit connect: cannot connect to {shown.format(tmp_path)}"
+
+
+@pytest.mark.parametrize("name", SERVERS)
+def test_address_in_use(name: str) -> None:
+    """A port that somebody has is exit code 45, even if that one would share it."""
+    with socket.create_server(("127.0.0.1", 0), reuse_port=True) as taken:
+        port = taken.getsockname()[1]
+        words = [str(port)] if name == "upper" else ["127.0.0.1", str(port)]
+        code, out, err = netkit(name, *words)
+    assert (code, out) == (45, b"")
+    assert the_line(err) == f"netkit {name}: cannot listen on 127.0.0.1:{port}: address already in use"
+
+
+@pytest.mark.parametrize(
+    ("args", "code", "shown"),
+    [
+        (["connect", "-4", "::1", "80"], 6, "cannot resolve ::1: no IPv4 address"),
+        (["connect", "-6", "127.0.0.1", "80"], 6, "cannot resolve 127.0.0.1: no IPv6 address"),
+        (["listen", "-4", "[::1]:0"], 6, "cannot resolve ::1: no IPv4 address"),
+        (["connect", "--source", "::1", "127.0.0.1", "80"], 6, "cannot resolve 127.0.0.1: no address of the family"),
+        (["connect", "fe80::1%nosuch", "80"], 6, "cannot resolve fe80::1%nosuch: "),
+        (["echo", "192.0.2.1:0"], 45, "cannot listen on 192.0.2.1:0: cannot assign requested address"),
+        (["connect", "--source", "192.0.2.1", "127.0.0.1", "80"], 45, "cannot use source 192.0.2.1"),
+    ],
+)
+def test_address_that_is_not_to_be_had(args: list[str], code: int, shown: str) -> None:
+    """No address of the family is exit code 6, an address that is not ours 45."""
+    done = netkit(*args)
+    assert (done.code, done.out) == (code, b"")
+    assert the_line(done.err).startswith(f"netkit {args[0]}: {shown}")
+
+
+@pytest.mark.parametrize("zone", [os.fsdecode(b"\xff"), "\u00e9", "a\u202eb", "a]b", "z" * 300, "%", "a..b"])
+def test_zone_of_no_interface(capfd: pytest.CaptureFixture[str], zone: str) -> None:
+    """A zone that no interface can have is refused or not found, whatever it is made of."""
+    for args in (["connect", f"fe80::1%{zone}", "80"], ["echo", f"fe80::1%{zone}", "0"]):
+        code = run(list(args))
+        out, err = capfd.readouterr()
+        assert (code in (2, 6), out) == (True, ""), err
+        the_line(err)

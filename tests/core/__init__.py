@@ -1,0 +1,1 @@
+"""The core, on streams in memory and on loopback."""

@@ -1,0 +1,341 @@
+"""Values of options: durations, text, hex, counts and sources, and what is refused."""
+
+import math
+import os
+from typing import Any
+
+import click
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from netkit.shell import Count, Duration, Hex, Source, Text
+
+pytestmark = pytest.mark.timeout(30)
+
+PROPERTY = settings(max_examples=100, deadline=None, database=None)
+TEN_YEARS = 10 * 365 * 24 * 3600
+ARGUMENTS = st.text() | st.binary().map(os.fsdecode)
+
+
+def read(kind: Any, text: str) -> Any:
+    """Read a value as a command does."""
+    return kind.convert(text, None, None)
+
+
+def refusal(kind: Any, text: str) -> str:
+    """Return the message with which a value is refused: one line."""
+    with pytest.raises(click.BadParameter) as refused:
+        read(kind, text)
+    message: str = refused.value.message
+    assert message
+    assert message.isprintable()
+    return message
+
+
+# -- durations
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("500ms", 0.5),
+        ("2s", 2),
+        ("1.5", 1.5),
+        ("1.5s", 1.5),
+        ("1m", 60),
+        ("1h", 3600),
+        ("1.5h", 5400),
+        ("0.25m", 15),
+        ("7", 7),
+        ("007", 7),
+        ("1500ms", 1.5),
+        ("0.5ms", 0.0005),
+        (".5", 0.5),
+        ("1.", 1),
+        ("1" + "0" * 8, 10**8),
+        ("315360000", TEN_YEARS),
+        ("87600h", TEN_YEARS),
+        ("5256000m", TEN_YEARS),
+        ("315360000000ms", TEN_YEARS),
+    ],
+)
+def test_duration(text: str, seconds: float) -> None:
+    """A duration is a number with a unit, seconds where there is none, up to ten years."""
+    for zero in (False, True):
+        assert read(Duration(zero=zero), text) == pytest.approx(seconds, rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("", " ", "abc", "s", "ms", ".", ".s", "nan", "NaN", "inf", "infinity", "-inf", "-1", "-0", "+1", "1e3"),
+        *("1e100", "1_0", "1,5", "1 s", " 1", "1 ", "1\n", "1s\n", "\n1", "1\0", "0x10", "1.2.3", "1..5", "1d"),
+        *("1w", "1S", "1M", "2H", "1sec", "1min", "1ss", "1h30m", "1:30", "\uff15", "\u0665", "1\u0665", "\u00b2"),
+        *("\u00bd", "1\u202fs", "1\u017f", "@/etc/passwd", "%s%n", "~", "*", "-", "--", "\x1b[31m1", "\udcff"),
+    ],
+)
+def test_duration_is_refused(text: str) -> None:
+    """Anything else that Python would take for a number is no duration, and the message shows what is."""
+    for zero in (False, True):
+        assert "is not a duration, such as 500ms" in refusal(Duration(zero=zero), text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["315360001", "315360000.1", "87601h", "5256001m", "315360000001ms", "9" * 400, "9" * 400 + "h", "1" + "0" * 9],
+)
+def test_duration_beyond_ten_years(text: str) -> None:
+    """More than ten years is refused, however many digits it has."""
+    assert "longer than ten years" in refusal(Duration(), text)
+    assert "longer than ten years" in refusal(Duration(zero=True), text)
+
+
+@pytest.mark.parametrize("text", ["0", "0s", "0ms", "0m", "0h", "0.0", ".0", "00", "0." + "0" * 400 + "1"])
+def test_duration_of_nothing(text: str) -> None:
+    """Zero is a duration only where it means something."""
+    assert read(Duration(zero=True), text) == 0
+    assert "no time at all" in refusal(Duration(), text)
+
+
+def test_duration_that_is_a_default() -> None:
+    """Seconds that are a number already stay as they are."""
+    assert Duration().convert(10.0, None, None) == 10.0
+
+
+@PROPERTY
+@given(st.integers(1, TEN_YEARS // 3600), st.sampled_from([("ms", 0.001), ("s", 1), ("", 1), ("m", 60), ("h", 3600)]))
+def test_duration_is_number_times_unit(number: int, unit: tuple[str, float]) -> None:
+    """Every whole number of every unit means that many of them."""
+    name, seconds = unit
+    assert read(Duration(), f"{number}{name}") == pytest.approx(number * seconds, rel=1e-12)
+
+
+@PROPERTY
+@given(st.floats(0.001, TEN_YEARS - 1).map(lambda seconds: f"{seconds:f}"))
+def test_duration_with_a_fraction(text: str) -> None:
+    """A decimal fraction means itself."""
+    assert read(Duration(), text) == float(text)
+
+
+@PROPERTY
+@given(ARGUMENTS | st.text("0123456789.mshe+-_ \n\u0665\uff15"), st.booleans())
+@example("1" * 10_000, False)
+@example("1." + "1" * 10_000, False)
+@example("." * 10_000, False)
+def test_any_text_is_a_duration_or_refused(text: str, zero: bool) -> None:
+    """Whatever is typed, it is refused in one line or is a number of seconds that a clock can take."""
+    try:
+        seconds = read(Duration(zero=zero), text)
+    except click.BadParameter as error:
+        assert error.message.isprintable()
+    else:
+        assert math.isfinite(seconds)
+        assert 0 <= seconds <= TEN_YEARS
+        assert seconds or zero
+        assert text.isascii()
+
+
+# -- text
+
+
+@pytest.mark.parametrize(
+    ("text", "data"),
+    [
+        ("", b""),
+        ("hello", b"hello"),
+        (r"a\r\n", b"a\r\n"),
+        (r"\t\0\\", b"\t\0\\"),
+        (r"\x00\xff\xFf\x1b", b"\0\xff\xff\x1b"),
+        (r"\x414", b"A4"),
+        (r"\012", b"\x0012"),
+        (r"\\n", b"\\n"),
+        (r"\\\n", b"\\\n"),
+        (r"\\x41", b"\\x41"),
+        ("\u00e9\u20ac\U0001f600", "\u00e9\u20ac\U0001f600".encode()),
+        (r"\xc3\xa9", b"\xc3\xa9"),
+        ("\udcff", b"\xff"),
+        ("a\nb\x1b", b"a\nb\x1b"),
+        ("@/etc/passwd", b"@/etc/passwd"),
+        ("%s%n$HOME`id`", b"%s%n$HOME`id`"),
+        ("~", b"~"),
+        ("*", b"*"),
+        ("-", b"-"),
+        ("--", b"--"),
+    ],
+)
+def test_text(text: str, data: bytes) -> None:
+    """Escapes become bytes, and everything else is sent as it was typed."""
+    assert read(Text(), text) == data
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("\\", "a\\", r"\x", r"\x4", r"\xg0", r"\x 41", r"\x4g", r"\X41", r"\q", r"\a", r"\b"),
+        *(r"\e", r"\u00e9", r"\1", r"\N", r"\R", r"\"", r"\'", "\\\n", "\\ ", "\\\u00e9", "\\\udcff"),
+        *("\\\uff58" + "41", "\\x\uff14\uff11"),
+    ],
+)
+def test_text_is_refused(text: str) -> None:
+    """An escape that means nothing is refused, rather than sent, and the message shows those that do."""
+    assert r"\n \r \t \0 \\ \xNN" in refusal(Text(), text)
+
+
+def spelled(data: bytes) -> st.SearchStrategy[str]:
+    """Return ways to type these bytes."""
+
+    def ways(byte: int) -> st.SearchStrategy[str]:
+        short = {10: r"\n", 13: r"\r", 9: r"\t", 0: r"\0", 92: r"\\"}
+        plain = [short[byte]] if byte in short else [chr(byte)] if byte < 128 else []
+        return st.sampled_from([*plain, f"\\x{byte:02x}", f"\\x{byte:02X}"])
+
+    return st.tuples(*map(ways, data)).map("".join)
+
+
+@PROPERTY
+@given(st.binary(max_size=20).flatmap(lambda data: st.tuples(st.just(data), spelled(data))))
+def test_text_can_spell_any_bytes(case: tuple[bytes, str]) -> None:
+    """Every byte string can be typed, each byte in any of its spellings."""
+    data, text = case
+    assert read(Text(), text) == data
+
+
+@PROPERTY
+@given(ARGUMENTS.filter(lambda text: "\\" not in text))
+def test_text_without_escapes_is_itself(text: str) -> None:
+    """Without a backslash the bytes are those of the argument, UTF-8 or not."""
+    assert read(Text(), text) == os.fsencode(text)
+
+
+@PROPERTY
+@given(ARGUMENTS | st.text("\\xX0419afgnrt\n \u00e9"))
+@example("\\" * 10_001)
+def test_any_text_is_read_or_refused(text: str) -> None:
+    """Whatever is typed, nothing but bytes or a refusal in one line comes out."""
+    try:
+        data = read(Text(), text)
+    except click.BadParameter as error:
+        assert "\\" in text
+        assert error.message.isprintable()
+    else:
+        assert isinstance(data, bytes)
+        assert len(data) <= len(os.fsencode(text))
+
+
+# -- hex
+
+
+@pytest.mark.parametrize(
+    ("text", "data"),
+    [("00", b"\0"), ("0aFf", b"\n\xff"), ("de ad be ef", b"\xde\xad\xbe\xef"), ("68656c6c6f", b"hello")],
+)
+def test_hex(text: str, data: bytes) -> None:
+    """Pairs of hex digits are bytes, of either case, with spaces between bytes if wanted."""
+    assert read(Hex(), text) == data
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("0", "000", "0 0", "de a", "0x00", "\\x00", "gg", "-1", "+1", "1_0", "00,00", "00:00", "00\0"),
+        *("\uff10\uff10", "\u0660\u0660", "@/etc/passwd", "-", "--", "~~", "**", "%s", "\u00e9\u00e9"),
+        *("\udcff\udcff", "\x1b[31m"),
+    ],
+)
+def test_hex_is_refused(text: str) -> None:
+    """Anything but whole pairs of ASCII hex digits is refused."""
+    assert "not pairs of hex digits" in refusal(Hex(), text)
+
+
+@PROPERTY
+@given(st.binary())
+def test_hex_can_spell_any_bytes(data: bytes) -> None:
+    """What a program prints as hex is read back, spaced or not."""
+    assert read(Hex(), data.hex()) == data
+    assert read(Hex(), data.hex(" ").upper()) == data
+
+
+@PROPERTY
+@given(ARGUMENTS | st.text("0123456789abcdefABCDEF xg\n\uff10"))
+def test_any_text_is_hex_or_refused(text: str) -> None:
+    """Whatever is typed, nothing but bytes or a refusal in one line comes out."""
+    try:
+        data = read(Hex(), text)
+    except click.BadParameter as error:
+        assert error.message.isprintable()
+    else:
+        assert data.hex() == "".join(text.split()).lower()
+
+
+# -- counts
+
+
+@pytest.mark.parametrize(("text", "number"), [("1", 1), ("10", 10), ("4096", 4096), ("9" * 18, 10**18 - 1)])
+def test_count(text: str, number: int) -> None:
+    """A count is a whole number from 1 on."""
+    assert read(Count(), text) == number
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("", " ", "0", "00", "01", "-1", "+1", " 1", "1 ", "1\n", "1\0", "1.0", "1.", "1e3", "1_0", "1,000"),
+        *("0x1", "1K", "one", "nan", "inf", "\uff11", "\u0661", "1\u0661", "\u00b2", "9" * 5000, "@/etc/passwd"),
+        *("-", "--", "*", "\udcff"),
+    ],
+)
+def test_count_is_refused(text: str) -> None:
+    """Anything but ASCII decimal digits is refused, and so is zero."""
+    assert "not a whole number from 1 on" in refusal(Count(), text)
+
+
+@PROPERTY
+@given(ARGUMENTS | st.text("0123456789+-_. \n\u0661\uff11"))
+def test_any_text_is_a_count_or_refused(text: str) -> None:
+    """Whatever is typed, it is refused in one line or is the number that it shows."""
+    try:
+        number = read(Count(), text)
+    except click.BadParameter as error:
+        assert error.message.isprintable()
+    else:
+        assert number >= 1
+        assert str(number) == text
+
+
+# -- sources
+
+
+@pytest.mark.parametrize(
+    ("text", "source"),
+    [
+        ("127.0.0.1", ("127.0.0.1", 0)),
+        ("127.0.0.1:5000", ("127.0.0.1", 5000)),
+        (":5000", ("", 5000)),
+        ("[::1]:5000", ("::1", 5000)),
+        ("fe80::1%eth0", ("fe80::1%eth0", 0)),
+    ],
+)
+def test_source(text: str, source: tuple[str, int]) -> None:
+    """A source is an address, a port, or both."""
+    assert read(Source(), text) == source
+
+
+@pytest.mark.parametrize(
+    "text", ["", ":", "localhost", "127.1", "127.0.0.1:70000", "[::1", "::g", "fe80::1", "\uff11.0.0.1"]
+)
+def test_source_is_refused(text: str) -> None:
+    """What is no address of a machine is refused as a mistake in the option."""
+    refusal(Source(), text)
+
+
+@PROPERTY
+@given(ARGUMENTS)
+def test_any_text_is_a_source_or_refused(text: str) -> None:
+    """Whatever is typed, nothing but an address with its port or a refusal in one line comes out."""
+    try:
+        _, port = read(Source(), text)
+    except click.BadParameter as error:
+        assert error.message.isprintable()
+    else:
+        assert 0 <= port <= 65535
