@@ -143,6 +143,8 @@ def observer(verbose: int, quiet: bool) -> "Observer":
                 say(f"{name}: connection from {peer} denied: {reason}")
             case events.InputLeft(grace) if verbose:
                 say(f"{name}: the peer ended; input was idle for {span(grace)} and is left unread")
+            case events.Unanswered():
+                hint("nothing came back; a server that drops clients which half-close may want --no-shutdown")
             case events.Closed(peer, received, sent, seconds, reason) if verbose:
                 end = f", {reason}" if reason else ""
                 say(f"{name}: {peer} closed after {span(seconds)}: {size(received)} received, {size(sent)} sent{end}")

@@ -66,6 +66,9 @@ def connect(
     as a half-close, and the answer is read to its end, however late it comes. If the peer ends first, what our input
     still holds is sent, and netkit leaves once it has been idle for a moment (--grace).
 
+    Some servers drop a client that half-closes, and with it what they still had to send: nc -l < file, or nginx as
+    a proxy. For these there is --no-shutdown.
+
     Exit code 0 means that the peer acknowledged every byte of ours and that all of its bytes were written. Data from
     the peer is shown on a terminal with its control bytes made visible; a pipe or a file gets it as it is.
     """

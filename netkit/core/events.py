@@ -68,6 +68,10 @@ class InputLeft(NamedTuple):
     grace: float
 
 
+class Unanswered(NamedTuple):
+    """The peer ended without a byte after our half-close. Some servers take that for a client that left."""
+
+
 class Closed(NamedTuple):
     """A connection ended. ``reason`` is empty where both sides ended as they should."""
 

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from netkit.core.errors import Exit, Failure, describe, gravest
-from netkit.core.events import InputLeft, Observer, span
+from netkit.core.events import InputLeft, Observer, Unanswered, span
 from netkit.core.kernel import Event, Expired, Group, deadline, now, sleep
 from netkit.core.stream import Stream
 
@@ -21,6 +21,7 @@ Change = Callable[[bytes], bytes]
 
 _LAST_WORDS = 0.25  # s: how long what a peer sent before our sending failed may take to come in
 _ACKNOWLEDGED_SOONEST, _ACKNOWLEDGED_LATEST = 0.0005, 0.05  # s: the kernel has no event for it
+_WE, _PEER = "input ended first", "peer ended first"
 _RESET = (errno.EPIPE, errno.ENOTCONN)  # how a reset shows in a later call
 
 
@@ -109,7 +110,7 @@ async def relay(
         async with group:
             group.start(send())
             await pump(peer, local, incoming, flow=back)
-            first = "input ended first" if out.ended.is_set() else "peer ended first"
+            first = _WE if out.ended.is_set() else _PEER
             if ending.grace is None:
                 await out.ended.wait()
             else:
@@ -125,6 +126,8 @@ async def relay(
     failures += (f for f in group.failures if isinstance(f, Failure) and f not in failures)
     if failures:
         raise _judged(gravest(failures), peer, out.offered, peer.sent - before)
+    if first == _WE and ending.half_close and out.offered and not peer.received:
+        observe(Unanswered())
     return first
 
 

@@ -1,0 +1,201 @@
+"""``netkit connect`` at the servers that people have, and ``netkit listen`` as the server of other clients."""
+
+import os
+import pty
+import shlex
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.interop.peers import DATA, OTHER, check_same, content, file_of, run, tcp_client, tcp_server, tool
+from tests.support import NETKIT, free_port, netkit, peer, read_all, running
+
+# -- netkit connect at nc, ncat and socat
+
+
+@pytest.mark.parametrize("server", ["nc", "ncat", "socat"])
+@pytest.mark.parametrize(
+    ("sent", "answer"), [(DATA, b""), (b"", OTHER), (DATA, OTHER)], ids=["to server", "from server", "both ways"]
+)
+def test_connect_to_a_listening_tool(server: str, sent: bytes, answer: bytes) -> None:
+    """What we send arrives whole at the server, what it sends arrives whole here, and both sides leave with 0."""
+    # nc and ncat as servers forget what they have still to send once their client half-closes.
+    options = ["--no-shutdown"] if server != "socat" and answer else []
+    with file_of(answer) as stdin, file_of() as stdout, tcp_server(server, stdin=stdin, stdout=stdout) as (other, at):
+        ours = run([*NETKIT, "connect", at, *options], sent)
+        assert other.finish().code == 0
+        check_same(content(stdout), sent)
+    check_same(ours.out, answer)
+    assert (ours.code, ours.err) == (0, "")
+
+
+def test_connect_to_a_program_behind_socat() -> None:
+    """A foreign echo server, a cat behind socat, gets our half-close and gives every byte back."""
+    with file_of() as nothing, tcp_server("socat", "EXEC:cat", stdin=nothing, stdout=nothing) as (other, at):
+        ours = run([*NETKIT, "connect", at], DATA)
+        assert other.finish().code == 0
+    check_same(ours.out, DATA)
+    assert (ours.code, ours.err) == (0, "")
+
+
+def test_receive_from_a_program_behind_ncat(tmp_path: Path) -> None:
+    """Each of two clients of an ncat that runs a command per client gets the whole of what the command writes."""
+    source = tmp_path / "source"
+    source.write_bytes(OTHER)
+    command = ["-k", "-c", f"cat {shlex.quote(str(source))}"]
+    with file_of() as nothing, tcp_server("ncat", *command, stdin=nothing, stdout=nothing) as (_, at):
+        for _ in range(2):
+            ours = netkit("connect", at, "--recv-only")
+            check_same(ours.out, OTHER)
+            assert (ours.code, ours.err) == (0, "")
+
+
+def test_send_to_a_program_behind_ncat(tmp_path: Path) -> None:
+    """A command that ncat runs for us gets every byte of ours."""
+    target = tmp_path / "target"
+    command = ["-k", "-c", f"cat > {shlex.quote(str(target))}; echo saved >&2"]
+    with file_of() as nothing, tcp_server("ncat", *command, stdin=nothing, stdout=nothing) as (other, at):
+        assert run([*NETKIT, "connect", at], DATA) == (0, b"", "")
+        other.line("^saved$")
+    check_same(target.read_bytes(), DATA)
+
+
+# -- netkit listen with nc, ncat and socat as clients
+
+
+@pytest.mark.parametrize("client", ["nc", "ncat", "socat"])
+def test_listen_receives(client: str) -> None:
+    """What a foreign client sends comes out whole, its half-close ends our stdout, and both sides leave with 0."""
+    with running("listen", "127.0.0.1:0") as server:
+        port = server.port
+        with file_of(DATA) as stdin, running(argv=tcp_client(client, port), stdin=stdin) as other:
+            check_same(server.read_all(), DATA)
+            assert server.finish() == (0, b"", f"netkit listen: listening on 127.0.0.1:{port}\n")
+            assert other.finish() == (0, b"", "")
+
+
+@pytest.mark.parametrize("client", ["nc", "ncat", "socat"])
+def test_listen_sends(client: str) -> None:
+    """A foreign client that half-closes at once still gets all that we have, and both sides leave with 0."""
+    with file_of(DATA) as stdin, running("listen", "127.0.0.1:0", stdin=stdin) as server:
+        port = server.port
+        other = run(tcp_client(client, port))
+        check_same(other.out, DATA)
+        assert (other.code, other.err) == (0, "")
+        assert server.finish() == (0, b"", f"netkit listen: listening on 127.0.0.1:{port}\n")
+
+
+# -- nginx, as a web server and as a proxy
+
+# One process: nothing is left behind if it is killed, and it keeps our user.
+NGINX_CONF = """
+daemon off;
+master_process off;
+worker_processes 1;
+error_log stderr;
+pid nginx.pid;
+events {{ worker_connections 64; }}
+http {{
+    access_log off;
+    client_body_temp_path body;
+    proxy_temp_path proxy;
+    fastcgi_temp_path fastcgi;
+    uwsgi_temp_path uwsgi;
+    scgi_temp_path scgi;
+    server {{
+        listen 127.0.0.1:{port};
+        listen unix:{prefix}/nginx.sock;
+        proxy_read_timeout 10s;
+        location / {{ {location} }}
+    }}
+}}
+"""
+
+
+@contextmanager
+def nginx(prefix: Path, location: str) -> Iterator[str]:
+    """Run nginx with its files in ``prefix``; yield the address where it will listen, for ``connect --wait``."""
+    port = free_port()
+    conf = prefix / "nginx.conf"
+    conf.write_text(NGINX_CONF.format(port=port, prefix=prefix, location=location))
+    with running(argv=[tool("nginx"), "-e", "stderr", "-p", str(prefix), "-c", str(conf)]) as server:
+        yield f"127.0.0.1:{port}"
+        server.signal(signal.SIGTERM)
+        assert server.finish() == (0, b"", "")
+
+
+def check_page(response: bytes, body: bytes) -> None:
+    """Assert that an HTTP response has the status 200 and this body."""
+    head, _, rest = response.partition(b"\r\n\r\n")
+    assert head.split(b"\r\n")[0] == b"HTTP/1.1 200 OK"
+    check_same(rest, body)
+
+
+def test_nginx_serves_a_file(tmp_path: Path) -> None:
+    """A request gets the whole page from nginx, in HTTP/1.0 and 1.1, over TCP and over a unix socket."""
+    (tmp_path / "page").write_bytes(DATA)
+    with nginx(tmp_path, f"root {tmp_path};") as address:
+        http_1_0 = netkit("connect", address, "--wait", "5s", input=b"GET /page HTTP/1.0\r\n\r\n")
+        request = b"GET /page HTTP/1.1\nHost: localhost\nConnection: close\n\n"
+        http_1_1 = netkit("connect", address, "--crlf", input=request)
+        # nginx cuts a client that half-closes once the page does not fit the socket's buffer, as here alone.
+        unix = f"unix:{tmp_path}/nginx.sock"
+        over_unix = netkit("connect", unix, "--no-shutdown", "--send", r"GET /page HTTP/1.0\r\n\r\n")
+    for result in (http_1_0, http_1_1, over_unix):
+        check_page(result.out, DATA)
+        assert (result.code, result.err) == (0, "")
+
+
+def test_post_through_nginx_to_listen(tmp_path: Path) -> None:
+    """With --no-shutdown a request goes through a proxy to a listening netkit and the answer comes back, all whole."""
+    request = b"POST / HTTP/1.0\r\nContent-Length: %d\r\n\r\n%b" % (len(DATA), DATA)
+    answer = b"HTTP/1.0 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(OTHER), OTHER)
+    with running("listen", "127.0.0.1:0") as backend:
+        port = backend.port
+        with (
+            nginx(tmp_path, f"proxy_pass http://127.0.0.1:{port};") as address,
+            file_of(request) as stdin,
+            file_of() as stdout,
+            running("connect", address, "--wait", "5s", "--no-shutdown", stdin=stdin, stdout=stdout) as client,
+        ):
+            got = b""
+            while len(got.partition(b"\r\n\r\n")[2]) < len(DATA) and (chunk := backend.out.read(1 << 18)):
+                got += chunk
+            assert got.startswith(b"POST / HTTP/1.0\r\n")
+            check_same(got.partition(b"\r\n\r\n")[2], DATA)
+            backend.stdin.write(answer)
+            assert backend.finish() == (0, b"", f"netkit listen: listening on 127.0.0.1:{port}\n")
+            assert client.finish() == (0, b"", "")
+            check_page(content(stdout), OTHER)
+
+
+@contextmanager
+def proxy_without_answer(prefix: Path) -> Iterator[str]:
+    """Run nginx as a proxy of a server that never answers, so that only the client can make it leave."""
+    with peer(read_all) as backend, nginx(prefix, f"proxy_pass http://{backend.address};") as address:
+        yield address
+
+
+def test_half_close_makes_a_proxy_drop_the_request(tmp_path: Path) -> None:
+    """A proxy that leaves because of our half-close is an end without a byte: 0, and nothing is printed to a pipe."""
+    with proxy_without_answer(tmp_path) as address:
+        assert netkit("connect", address, "--wait", "5s", "--send", r"GET / HTTP/1.0\r\n\r\n") == (0, b"", "")
+
+
+def test_half_close_that_makes_a_proxy_drop_the_request_gets_a_hint(tmp_path: Path) -> None:
+    """After such an end a person at a terminal gets a hint that names --no-shutdown."""
+    terminal, stderr = pty.openpty()
+    try:
+        with proxy_without_answer(tmp_path) as address:
+            request = ("--wait", "5s", "--send", r"GET / HTTP/1.0\r\n\r\n")
+            assert netkit("connect", address, *request, stderr=stderr) == (0, b"", "")
+        os.write(stderr, b"\n")  # so that there is something to read in any case
+        said = os.read(terminal, 4096).decode()
+    finally:
+        os.close(stderr)
+        os.close(terminal)
+    assert "hint: " in said
+    assert "--no-shutdown" in said
