@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from netkit.core.address import Endpoint, Role
     from netkit.core.dial import Dialling
     from netkit.core.events import Observer
-    from netkit.core.listen import Handler
+    from netkit.core.listen import Handler, Listener
     from netkit.core.relay import Ending
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -656,45 +656,62 @@ serving_options = _gathered(
 )
 
 
-async def serve(
-    endpoint: "Endpoint",
-    handler: "Handler",
-    serving: Serving,
-    command: Sequence[str],
-    reach: Reach,
-    talk: Talk,
-    *,
-    one_shot: bool = False,
-) -> int:
-    """Listen, tell where, and serve until it is time to stop; return COMMAND's exit code, or 0.
+class Server(NamedTuple):
+    """All that a server was told on its command line."""
 
-    ``one_shot`` serves one client and raises what went wrong with it.
-    """
-    from netkit.core.listen import listen
-    from netkit.services.server import Limits, keep_serving, port_file
+    address: "Endpoint"
+    command: tuple[str, ...]
+    reach: Reach
+    serving: Serving
+    clocks: Clocks
+    talk: Talk
 
-    exclude({"--once": serving.once, "--max-clients": serving.max_clients})
-    if serving.port_file == "":
-        raise Invalid("--port-file: the path is empty")
-    if endpoint.path is not None:
-        why = "a unix socket has no port"
-        unapplied(why, {"--port-file": serving.port_file, "--print-port": serving.print_port})
-    limits = Limits(
-        max_clients=1 if one_shot or serving.once else serving.max_clients,
-        accept_timeout=serving.accept_timeout,
-        duration=serving.duration,
-    )
-    observe = talk.observe
-    listener = await listen(endpoint, family=reach.family(endpoint), numeric=reach.numeric, observe=observe)
-    try:
-        with port_file(serving.port_file, listener.port):
-            if not talk.quiet:
-                for bound in listener.endpoints:
-                    say(f"{command_name()}: listening on {bound}")
-            if talk.verbose and endpoint.host is None and endpoint.path is None:
-                hint(f"this machine only; {command_name()} :{listener.port} takes every interface")
-            if serving.print_port:
-                put(f"{listener.port}\n")
-            return await keep_serving(listener, handler, limits, command, one_shot=one_shot, observe=observe)
-    finally:
-        listener.close()
+    def run(self, handler: "Handler", *, one_shot: bool = False) -> int:
+        """Listen, tell where, and serve until it is time to stop; return the exit code.
+
+        ``one_shot`` serves one client, and ends as that conversation does.
+        """
+        unix = self.address.path is not None
+        family = self.reach.family(self.address)
+        exclude({"--once": self.serving.once, "--max-clients": self.serving.max_clients})
+        if self.serving.port_file == "":
+            raise Invalid("--port-file: the path is empty")
+        if unix:
+            why = "a unix socket has no port"
+            unapplied(why, {"--port-file": self.serving.port_file, "--print-port": self.serving.print_port})
+
+        async def work() -> int:
+            from netkit.core.listen import listen
+            from netkit.services.server import Limits, keep_serving, port_file
+
+            observe = self.talk.observe
+            listener = await listen(self.address, family=family, numeric=self.reach.numeric, observe=observe)
+            try:
+                with port_file(self.serving.port_file, listener.port):
+                    self._tell(listener)
+                    limits = Limits(
+                        max_clients=1 if one_shot or self.serving.once else self.serving.max_clients,
+                        accept_timeout=self.serving.accept_timeout,
+                        duration=self.serving.duration,
+                    )
+                    return await keep_serving(
+                        listener, handler, limits, self.command, one_shot=one_shot, observe=observe
+                    )
+            finally:
+                listener.close()
+
+        return run(work(), quiet=self.talk.quiet, timeout=self.clocks.timeout)
+
+    def _tell(self, listener: "Listener") -> None:
+        if not self.talk.quiet:
+            for bound in listener.endpoints:
+                say(f"{command_name()}: listening on {bound}")
+        if self.talk.verbose and not self.talk.quiet and self.address.host is None and listener.port is not None:
+            hint(f"this machine only; {command_name()} :{listener.port} takes every interface")
+        if self.serving.print_port:
+            put(f"{listener.port}\n")
+
+
+server_options = _gathered(
+    "server", Server, address("server"), reach_options, serving_options, clock_options, talk_options
+)

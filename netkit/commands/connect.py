@@ -94,9 +94,9 @@ def connect(
             stream = await dial_once(address, how, talk.observe)
         else:
             stream = await dial_until(address, wait, how, talk.observe)
-        ours = terminal.Terminal(text=octets if text is None else text, reads=not recv_only, writes=not send_only)
+        typed = octets if text is None else text
         handler = terminal.joining(
-            ours,
+            lambda: terminal.Terminal(text=typed, reads=not recv_only, writes=not send_only),
             ending,
             outgoing=terminal.crlf() if crlf else None,
             incoming=terminal.incoming(raw),

@@ -3,6 +3,7 @@
 import codecs
 import os
 import re
+from collections.abc import Callable
 
 from netkit.core.events import Observer
 from netkit.core.kernel import Event, Group
@@ -49,7 +50,7 @@ class Terminal(FileStream):
 
 
 def joining(
-    terminal: Terminal,
+    open_terminal: Callable[[], Terminal],
     ending: Ending,
     *,
     outgoing: Change | None = None,
@@ -57,9 +58,10 @@ def joining(
     idle_timeout: float | None = None,
     observe: Observer,
 ) -> Handler:
-    """Return a handler that joins one connection to the terminal. It fails as ``relay`` does, or if our reader left."""
+    """Return a handler that joins a connection to the terminal. It fails as ``relay`` does, or if our reader left."""
 
     async def handle(stream: SocketStream) -> str:
+        terminal = open_terminal()
         try:
             async with Group() as group:
                 if idle_timeout is not None:
