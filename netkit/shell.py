@@ -155,10 +155,16 @@ def observer(verbose: int, quiet: bool) -> "Observer":
 # -- running
 
 
-def run(main: Coroutine[Any, Any, int | None], *, quiet: bool, timeout: float | None = None) -> int:
+def run(
+    main: Coroutine[Any, Any, int | None],
+    *,
+    quiet: bool,
+    timeout: float | None = None,
+    refused: Exit = Exit.CONNECT,
+) -> int:
     """Run a command's work to its end and return its exit code; a signal ends the process here.
 
-    ``timeout`` bounds the whole of it, in seconds.
+    ``timeout`` bounds the whole of it, in seconds; ``refused`` is the code if the system has no room for us at all.
     """
     import signal
 
@@ -171,7 +177,7 @@ def run(main: Coroutine[Any, Any, int | None], *, quiet: bool, timeout: float | 
     except Failure as failure:
         return conclude(failure, quiet=quiet)
     except OSError as error:
-        return conclude(Failure(Exit.CONNECT, "go on", error), quiet=quiet)
+        return conclude(Failure(refused, "go on", error), quiet=quiet)
     finally:
         main.close()
 
@@ -700,7 +706,7 @@ class Server(NamedTuple):
             finally:
                 listener.close()
 
-        return run(work(), quiet=self.talk.quiet, timeout=self.clocks.timeout)
+        return run(work(), quiet=self.talk.quiet, timeout=self.clocks.timeout, refused=Exit.BIND)
 
     def _tell(self, listener: "Listener") -> None:
         if not self.talk.quiet:

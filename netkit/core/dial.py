@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from itertools import zip_longest
 from typing import NamedTuple, TypeVar
 
-from netkit.core.address import Endpoint, family_of, from_socket
+from netkit.core.address import Endpoint, family_of
 from netkit.core.errors import Exit, Failure, describe, doing
 from netkit.core.events import Connected, Missed, Observer, Retrying, Trying, ignore, span
 from netkit.core.kernel import Event, Expired, Group, closing, deadline, now, sleep, writable
@@ -42,18 +42,16 @@ async def dial(target: Endpoint, how: Dialling = Dialling(), observe: Observer =
     try:
         with deadline(begun + how.timeout):
             if target.path is not None:
-                sock = await _connect_unix(target, target.path)
+                stream, address = await _connect_unix(target, target.path), target
             else:
                 addresses = await _candidates(target, how, observe)
                 resolving = False
-                sock = await _connect_tcp(target, addresses, how, observe)
+                stream, address = await _connect_tcp(target, addresses, how, observe)
     except Expired:
         action = f"resolve {target.host}" if resolving else f"connect to {target}"
         detail = ", ".join(address.host for address in addresses)
         hint = "a firewall may drop packets; -w waits longer"
         raise Failure(Exit.TIMEOUT, action, f"no answer within {span(how.timeout)}", detail=detail, hint=hint) from None
-    stream = SocketStream(sock, str(target))
-    address = target if target.path is not None else from_socket(sock.getpeername())
     observe(Connected(str(address), stream.local, now() - begun))
     return stream
 
@@ -70,11 +68,12 @@ async def dial_until(
         except Failure as failure:
             if failure.exit not in (Exit.RESOLVE, Exit.CONNECT, Exit.TIMEOUT):
                 raise
-            if now() + pause >= until:
+            if now() >= until:
                 reason = f"still {failure.reason} after {span(patience)}"
                 raise Failure(
                     Exit.TIMEOUT, failure.action, reason, detail=failure.detail, hint=failure.hint
                 ) from failure
+            pause = min(pause, until - now())
             observe(Retrying(str(failure), pause))
         await sleep(pause)
         pause = min(pause * 2, _LAST_RETRY)
@@ -103,15 +102,20 @@ async def race(candidates: Sequence[C], attempt: Callable[[C], Awaitable[S]], dr
             winners.append(result)
             group.cancel()
 
-    async with group:
-        for candidate in candidates:
-            failed = Event()
-            group.start(one(candidate, failed))
-            try:
-                with deadline(now() + STAGGER):
-                    await failed.wait()
-            except Expired:
-                pass
+    try:
+        async with group:
+            for candidate in candidates:
+                failed = Event()
+                group.start(one(candidate, failed))
+                try:
+                    with deadline(now() + STAGGER):
+                        await failed.wait()
+                except Expired:
+                    pass
+    except BaseException:
+        for winner in winners:
+            drop(winner)
+        raise
     return winners[0] if winners else None
 
 
@@ -134,17 +138,19 @@ async def _candidates(target: Endpoint, how: Dialling, observe: Observer) -> lis
     return interleave(found)
 
 
-async def _connect_tcp(target: Endpoint, addresses: list[Address], how: Dialling, observe: Observer) -> socket.socket:
+async def _connect_tcp(
+    target: Endpoint, addresses: list[Address], how: Dialling, observe: Observer
+) -> tuple[SocketStream, Endpoint]:
     begun = now()
     missed: dict[str, list[str]] = {}
     last: OSError | None = None
 
-    async def attempt(address: Address) -> socket.socket:
+    async def attempt(address: Address) -> tuple[SocketStream, Endpoint]:
         nonlocal last
         started = now()
         observe(Trying(address.host))
         try:
-            return await _connect(address, how.source)
+            stream = await _connect(address, how.source, str(target))
         except Failure:
             raise
         except OSError as error:
@@ -152,10 +158,11 @@ async def _connect_tcp(target: Endpoint, addresses: list[Address], how: Dialling
             missed.setdefault(describe(error), []).append(address.host)
             observe(Missed(address.host, describe(error), now() - started))
             raise
+        return stream, Endpoint(address.host, target.port)
 
-    sock = await race(addresses, attempt, socket.socket.close)
-    if sock is not None:
-        return sock
+    winner = await race(addresses, attempt, lambda second: second[0].close())
+    if winner is not None:
+        return winner
     hint = "nothing listens there yet? --wait 30s keeps trying" if _refused(last) else ""
     after = f"after {span(now() - begun)}"
     if len(missed) == 1:
@@ -167,22 +174,25 @@ async def _connect_tcp(target: Endpoint, addresses: list[Address], how: Dialling
     raise Failure(Exit.CONNECT, f"connect to {target}", reason, detail=detail, hint=hint) from last
 
 
-async def _connect(address: Address, source: tuple[str, int] | None) -> socket.socket:
+async def _connect(address: Address, source: tuple[str, int] | None, name: str) -> SocketStream:
     sock = socket.socket(address.family, socket.SOCK_STREAM)
     try:
         sock.setblocking(False)
         if source:
             _bind_source(sock, address, source)
-        code = sock.connect_ex(address.sockaddr)
-        if code == errno.EINPROGRESS:
+        code = errno.EINTR
+        while code == errno.EINTR:
+            code = sock.connect_ex(address.sockaddr)
+        if code in (errno.EINPROGRESS, errno.EALREADY):
             await writable(sock.fileno())
             code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-        if code:
+        # A reset comes after the handshake only: the connection stood, and may have brought data.
+        if code not in (0, errno.ECONNRESET):
             raise OSError(code, os.strerror(code))
-        if sock.getsockname() == sock.getpeername():
+        if sock.getsockname()[:2] == address.sockaddr[:2]:
             # Both ends drew the same port of the ephemeral range: a connection with ourselves, and no server.
             raise OSError(errno.ECONNREFUSED, os.strerror(errno.ECONNREFUSED))
-        return sock
+        return SocketStream(sock, name, reset=code)
     except BaseException:
         closing(sock.fileno())
         sock.close()
@@ -202,17 +212,17 @@ def _bind_source(sock: socket.socket, address: Address, source: tuple[str, int])
         sock.bind(socket.getaddrinfo(host or any_host, port, address.family, socket.SOCK_STREAM)[0][4])
 
 
-async def _connect_unix(target: Endpoint, path: str) -> socket.socket:
-    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    try:
-        sock.setblocking(False)
-        with doing(Exit.CONNECT, f"connect to {target}"):
+async def _connect_unix(target: Endpoint, path: str) -> SocketStream:
+    with doing(Exit.CONNECT, f"connect to {target}"):
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            sock.setblocking(False)
             while True:
                 try:
                     sock.connect(os.fsencode(path))
-                    return sock
+                    return SocketStream(sock, str(target))
                 except BlockingIOError:
                     await sleep(_BACKLOG_PAUSE)
-    except BaseException:
-        sock.close()
-        raise
+        except BaseException:
+            sock.close()
+            raise

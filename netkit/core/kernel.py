@@ -25,6 +25,7 @@ from typing import Any, Protocol, TypeVar
 
 T = TypeVar("T")
 
+_DROPPED_MOST = 1000
 _READ, _WRITE = 0, 1
 _BITS = (selectors.EVENT_READ, selectors.EVENT_WRITE)
 
@@ -196,9 +197,13 @@ class Group(_Scope):
         self._tasks: set[Task] = set()
         self._idle: list[Task] = []
         self._cancelled = False
+        self._left = False
 
     def start(self, coroutine: Coroutine[Any, Any, Any]) -> Task:
         """Run a coroutine beside the block; it starts at the next wait."""
+        if self._left:
+            coroutine.close()
+            raise RuntimeError("the group has ended")
         task = Task(coroutine, self)
         self._tasks.add(task)
         _running().ready.append(task)
@@ -241,14 +246,14 @@ class Group(_Scope):
             except Cancelled as cancelled:
                 outer = self._note(cancelled) or outer
         self._leave()
-        if outer is not None:
-            raise outer
-        if self.failures:
-            first, *others = self.failures
-            if others:
-                raise first from BaseExceptionGroup("and then", others)
-            raise first
-        return True
+        self._left = True
+        endings = [outer, *self.failures] if outer else self.failures
+        if not endings:
+            return True
+        first, *others = endings
+        if others:
+            raise first from BaseExceptionGroup("and then", others)
+        raise first
 
     def _note(self, error: BaseException | None) -> Cancelled | None:
         """Take in how the block ended; return a cancellation that came from further out."""
@@ -291,9 +296,9 @@ class deadline(_Scope):
     ) -> None:
         self._leave()
         if self._timer is not None:
-            self._timer.action = None
+            _running().drop(self._timer)
         if isinstance(error, Cancelled) and error.scope is self:
-            raise Expired from None
+            raise Expired from error.__cause__
 
     def _expire(self) -> None:
         _entered(self)._interrupt(self)
@@ -330,6 +335,7 @@ class _Kernel:
         self._selector = selectors.DefaultSelector()
         self._descriptors: dict[int, _Descriptor] = {}
         self._timers: list[_Timer] = []
+        self._dropped = 0
         self._order = count()
         self._posted: deque[Callable[[], None]] = deque()
         self._threads = 0
@@ -403,18 +409,21 @@ class _Kernel:
             return 0
         while self._timers and self._timers[0].action is None:
             heapq.heappop(self._timers)
+            self._dropped -= 1
         if self._timers:
             return max(0.0, self._timers[0].at - self.clock.now())
         return None
 
     def _expire(self) -> None:
-        timers = self._timers
-        if not timers:
+        if not self._timers:
             return
         now = self.clock.now()
-        while timers and (timers[0].action is None or timers[0].at <= now):
-            action = heapq.heappop(timers).action
-            if action is not None:
+        while self._timers and self._timers[0].at <= now:
+            timer = heapq.heappop(self._timers)
+            action, timer.action = timer.action, None
+            if action is None:
+                self._dropped -= 1
+            else:
                 action()
 
     def call_at(self, at: float, action: Callable[[], None]) -> _Timer:
@@ -422,10 +431,22 @@ class _Kernel:
         heapq.heappush(self._timers, timer)
         return timer
 
+    def drop(self, timer: _Timer) -> None:
+        """Forget a timer. It leaves the heap when its time comes, or with others once they are the most of it."""
+        if timer.action is not None:
+            timer.action = None
+            self._dropped += 1
+            if self._dropped > _DROPPED_MOST and self._dropped * 2 > len(self._timers):
+                self._timers = [timer for timer in self._timers if timer.action is not None]
+                heapq.heapify(self._timers)
+                self._dropped = 0
+
     # -- descriptors
 
     def await_descriptor(self, fd: int, side: int) -> bool:
         """Note that the current task waits for ``fd``; False if the system says that it is always ready."""
+        if fd < 0:
+            raise OSError(errno.EBADF, os.strerror(errno.EBADF))
         descriptor = self._descriptors.get(fd)
         if descriptor is None:
             descriptor = _Descriptor()
@@ -605,11 +626,11 @@ async def sleep(seconds: float) -> None:
     try:
         await event.wait()
     finally:
-        timer.action = None
+        _running().drop(timer)
 
 
 async def in_thread(function: Callable[..., T], *args: Any) -> T:
-    """Return ``function(*args)``, run in a thread of its own.
+    """Return ``function(*args)``, run in a thread of its own. Raises OSError if there is no room for one.
 
     Cancelling stops the waiting and not the thread: it runs on by itself and its result is dropped.
     """
@@ -624,7 +645,10 @@ async def in_thread(function: Callable[..., T], *args: Any) -> T:
             outcome.append((None, error))
         kernel.post(done.set)
 
-    _thread.start_new_thread(work, ())
+    try:
+        _thread.start_new_thread(work, ())
+    except RuntimeError as full:  # its way of saying EAGAIN
+        raise OSError(errno.EAGAIN, str(full)) from full
     await done.wait()
     result, error = outcome[0]
     if error is not None:

@@ -28,7 +28,20 @@ _HINTS: dict[int | None, str] = {
     errno.EACCES: "ports below 1024 need privileges; try 8080",
     errno.EADDRINUSE: "port 0 takes a free one",
 }
-_PASSING = (errno.ECONNABORTED, errno.EPERM, errno.EPROTO, errno.EINTR)
+_IPV6_OWN = ("::", "::1")
+# What goes wrong with one connection, not with the listener: accept(2), "Error handling".
+_PASSING = (
+    errno.ECONNABORTED,
+    errno.EPERM,
+    errno.EPROTO,
+    errno.ENOPROTOOPT,
+    errno.ENETDOWN,
+    errno.ENETUNREACH,
+    errno.EHOSTDOWN,
+    errno.EHOSTUNREACH,
+    errno.EOPNOTSUPP,
+    getattr(errno, "ENONET", errno.ENETDOWN),
+)
 
 
 class Listener:
@@ -73,7 +86,6 @@ class Listener:
                     continue
             else:
                 name = str(from_socket(address))
-            observe(Accepted(name))
             return SocketStream(client, name)
 
     def client_left(self) -> None:
@@ -118,7 +130,6 @@ async def listen(endpoint: Endpoint, *, family: int = 0, numeric: bool = False, 
             return Listener([_listen_unix(endpoint.path)], endpoint.path)
     if endpoint.host:
         addresses = await lookup(endpoint, family, numeric=numeric, observe=observe)
-        optional = False
     else:
         hosts = ("127.0.0.1", "::1") if endpoint.host is None else ("0.0.0.0", "::")
         families = (socket.AF_INET, socket.AF_INET6)
@@ -127,9 +138,8 @@ async def listen(endpoint: Endpoint, *, family: int = 0, numeric: bool = False, 
             for f, host in zip(families, hosts, strict=True)
             if family in (0, int(f))
         ]
-        optional = len(addresses) > 1
     for _ in range(_PORT_TRIES):
-        sockets = _listen_all(addresses, endpoint.port, optional)
+        sockets = _listen_all(addresses, endpoint.port)
         if sockets:
             return Listener(sockets)
     raise Failure(Exit.BIND, f"listen on {endpoint}", f"no port is free for all families in {_PORT_TRIES} tries")
@@ -167,6 +177,7 @@ async def serve(
                 return
             accepted += 1
             came.set()
+            observe(Accepted(stream.name))
             serving.start(_served(stream, handler, listener, observe))
             if accepted == max_clients:
                 accepting.cancel()
@@ -231,10 +242,10 @@ async def _served(stream: SocketStream, handler: Handler, listener: Listener, ob
         listener.client_left()
 
 
-def _listen_all(addresses: list[Address], port: int, optional: bool) -> list[socket.socket]:
+def _listen_all(addresses: list[Address], port: int) -> list[socket.socket]:
     """Bind one socket per address to one port number; [] if the number that the system chose is taken elsewhere.
 
-    ``optional`` forgives an address family that this machine does not have, as long as one is left.
+    A machine without IPv6 is forgiven that it has neither :: nor ::1, as long as another address is left.
     """
     sockets: list[socket.socket] = []
     missing: Failure | None = None
@@ -247,7 +258,7 @@ def _listen_all(addresses: list[Address], port: int, optional: bool) -> list[soc
                     sockets.append(_listen_tcp(address.family, sockaddr))
             except Failure as failure:
                 failure.hint = _HINTS.get(failure.errno, "")
-                if optional and failure.errno in (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL):
+                if address.host in _IPV6_OWN and failure.errno in (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL):
                     missing = failure
                 elif sockets and port == 0 and failure.errno == errno.EADDRINUSE:
                     _close_all(sockets)
@@ -312,11 +323,13 @@ def _umask(mask: int) -> Iterator[None]:
 
 
 def _is_stale(path: str) -> bool:
-    """Whether ``path`` is a socket file that nobody listens on, left by a server that was killed."""
+    """Whether ``path`` is a socket file that no socket is bound to, left by a server that was killed.
+
+    Asked with a datagram socket: one that is bound says EPROTOTYPE, and its server notices nothing.
+    """
     if path.startswith("\0") or not stat.S_ISSOCK(os.lstat(path).st_mode):
         return False
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-        probe.setblocking(False)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as probe:
         return probe.connect_ex(os.fsencode(path)) == errno.ECONNREFUSED
 
 

@@ -45,6 +45,8 @@ async def lookup(endpoint: Endpoint, family: int, *, numeric: bool = False, obse
         answers = await in_thread(_getaddrinfo, host, port, family)
     except socket.gaierror as error:
         raise Failure(Exit.RESOLVE, f"resolve {host}", _reason(error, family)) from error
+    except OSError as error:
+        raise Failure(Exit.RESOLVE, f"resolve {host}", error) from error
     found = list(dict.fromkeys(answers))
     observe(Resolved(host, tuple(address.host for address in found), now() - begun))
     return found

@@ -21,6 +21,7 @@ Change = Callable[[bytes], bytes]
 
 _LAST_WORDS = 0.25  # s: how long what a peer sent before our sending failed may take to come in
 _ACKNOWLEDGED_SOONEST, _ACKNOWLEDGED_LATEST = 0.0005, 0.05  # s: the kernel has no event for it
+_GLANCE = 0.01  # s between two looks at a flow that is busy, where no patience at all is asked for
 _WE, _PEER = "input ended first", "peer ended first"
 _RESET = (errno.EPIPE, errno.ENOTCONN)  # how a reset shows in a later call
 
@@ -169,7 +170,7 @@ async def _idle(flow: Flow, patience: float) -> None:
     begun = now()
     while not flow.ended.is_set():
         waiting = flow.waiting_since
-        due = (now() if waiting is None else max(begun, waiting)) + patience
+        due = now() + max(patience, _GLANCE) if waiting is None else max(begun, waiting) + patience
         if now() >= due:
             return
         try:

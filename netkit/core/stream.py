@@ -68,9 +68,12 @@ class Stream(Protocol):
 
 
 class SocketStream:
-    """A connected TCP or unix socket, which it makes non-blocking and owns."""
+    """A connected TCP or unix socket, which it makes non-blocking and owns.
 
-    def __init__(self, sock: socket.socket, name: str) -> None:
+    ``reset`` is an error that the socket has told already, and will not tell again: it follows what was received.
+    """
+
+    def __init__(self, sock: socket.socket, name: str, *, reset: int = 0) -> None:
         sock.setblocking(False)
         self.name = name
         self.sent = 0
@@ -80,6 +83,7 @@ class SocketStream:
         self._fd = sock.fileno()
         self._size = SMALLEST_READ
         self._ended = False
+        self._reset = reset
         self._is_tcp = sock.family != socket.AF_UNIX
         if self._is_tcp:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # a partial line goes out at once
@@ -98,13 +102,15 @@ class SocketStream:
     async def recv(self) -> bytes:
         """See Stream."""
         while True:
-            await readable(self._fd)
             try:
+                await readable(self._fd)
                 data = self._sock.recv(self._size)
             except BlockingIOError:
                 continue
             except OSError as error:
-                raise Failure(Exit.RECV, f"receive from {self.name}", error) from error
+                raise self._recv_failure(error) from error
+            if not data and self._reset:
+                raise self._recv_failure(OSError(self._reset, os.strerror(self._reset)))
             self._size = _next_size(self._size, len(data))
             self.received += len(data)
             self.moved_at = now()
@@ -113,17 +119,18 @@ class SocketStream:
     async def send(self, data: bytes) -> None:
         """See Stream."""
         rest = data if isinstance(data, memoryview) else memoryview(data)
-        while rest:
-            try:
-                taken = self._sock.send(rest)
-            except BlockingIOError:
-                await writable(self._fd)
-                continue
-            except OSError as error:
-                raise Failure(Exit.SEND, f"send to {self.name}", error) from error
-            self.sent += taken
-            self.moved_at = now()
-            rest = rest[taken:]
+        try:
+            while rest:
+                try:
+                    taken = self._sock.send(rest)
+                except BlockingIOError:
+                    await writable(self._fd)
+                    continue
+                self.sent += taken
+                self.moved_at = now()
+                rest = rest[taken:]
+        except OSError as error:
+            raise Failure(Exit.SEND, f"send to {self.name}", error) from error
 
     async def send_eof(self) -> None:
         """See Stream."""
@@ -143,23 +150,27 @@ class SocketStream:
 
     def check(self) -> None:
         """See Stream."""
-        code = self._sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        code = self._sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) or self._reset
         if not code and self._is_tcp and self.unacknowledged() and _is_dead(self._sock):
             code = errno.ECONNRESET
         if code:
-            error = OSError(code, os.strerror(code))
-            raise Failure(Exit.RECV, f"receive from {self.name}", error)
+            raise self._recv_failure(OSError(code, os.strerror(code)))
 
     def close(self) -> None:
         """See Stream."""
-        closing(self._fd)
-        self._sock.close()
+        if self._fd >= 0:
+            closing(self._fd)
+            self._fd = -1  # the number may be another's at once
+            self._sock.close()
 
     def abort(self) -> None:
         """See Stream."""
-        if self._is_tcp and self._sock.fileno() >= 0:
+        if self._is_tcp and self._fd >= 0:
             self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.close()
+
+    def _recv_failure(self, error: OSError) -> Failure:
+        return Failure(Exit.RECV, f"receive from {self.name}", error)
 
 
 class FileStream:
@@ -243,7 +254,7 @@ class FileStream:
 
     async def reader_left(self) -> None:
         """Wait until nobody reads what we write, then raise Failure. Only a pipe can tell."""
-        if _is_pipe(self._sink):
+        if _is_pipe_end(self._sink):
             try:
                 await readable(self._sink)  # a pipe's writing end is "readable" only when its reader has gone
             except OSError:  # ended by us
@@ -263,6 +274,7 @@ class FileStream:
             closing(fd)
         while self._closers:
             self._closers.pop()()
+        self._source = self._sink = self._write_fd = -1
 
     def abort(self) -> None:
         """Close: nothing stronger can be said to a file."""
@@ -333,9 +345,11 @@ def _next_size(size: int, got: int) -> int:
     return size
 
 
-def _is_pipe(fd: int) -> bool:
+def _is_pipe_end(fd: int) -> bool:
+    """Whether ``fd`` is the writing end of a pipe, and no FIFO that was opened both ways."""
     try:
-        return stat.S_ISFIFO(os.fstat(fd).st_mode)
+        one_way = fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_ACCMODE == os.O_WRONLY
+        return one_way and stat.S_ISFIFO(os.fstat(fd).st_mode)
     except OSError:
         return False
 

@@ -38,7 +38,7 @@ async def keep_serving(
     The first signal lets open connections end. A ``one_shot`` server is one side of a conversation instead: a signal
     cuts it, and its failure is raised, unless COMMAND's code tells of another.
     """
-    stop = Event()
+    stop, hurry = Event(), Event()
     code = 0
     failures: list[Failure] = []
 
@@ -56,7 +56,7 @@ async def keep_serving(
     async def run_command() -> None:
         nonlocal code
         try:
-            code = await _run(command, _environment(listener.endpoints[0]))
+            code = await _run(command, _environment(listener.endpoints[0]), hurry)
         finally:
             stop.set()
 
@@ -67,16 +67,23 @@ async def keep_serving(
                 group.start(stop_after(sleep(limits.duration)))
             if not one_shot:
                 group.start(stop_after(_signalled(lambda: running.cancel() if running else None)))
-            await serve(
-                listener,
-                handle if one_shot else handler,
-                stop=stop,
-                max_clients=limits.max_clients,
-                accept_timeout=limits.accept_timeout,
-                observe=observe,
-            )
-            if running is not None and not stop.is_set():
-                await running.finished.wait()
+            try:
+                await serve(
+                    listener,
+                    handle if one_shot else handler,
+                    stop=stop,
+                    max_clients=limits.max_clients,
+                    accept_timeout=limits.accept_timeout,
+                    observe=observe,
+                )
+                if running is not None:
+                    if stop.is_set():
+                        running.cancel()
+                    await running.finished.wait()
+            except Cancelled:
+                if stop.is_set():
+                    hurry.set()
+                raise
             group.cancel()
     finally:
         listener.close()
@@ -143,10 +150,10 @@ def _environment(endpoint: Endpoint) -> dict[str, str]:
     }
 
 
-async def _run(command: Sequence[str], environment: dict[str, str]) -> int:
+async def _run(command: Sequence[str], environment: dict[str, str], hurry: Event) -> int:
     """Run COMMAND on our stdin, stdout and stderr, and return its exit code, 128+n after signal n.
 
-    Cancelled, it gets SIGTERM, and SIGKILL if it is still there after the drain.
+    Cancelled, it gets SIGTERM, and SIGKILL if it is still there after the drain, or as soon as there is ``hurry``.
     """
     import subprocess
 
@@ -163,9 +170,11 @@ async def _run(command: Sequence[str], environment: dict[str, str]) -> int:
         process.terminate()
         try:
             with deadline(now() + DRAIN):
-                while process.poll() is None:
+                while process.poll() is None and not hurry.is_set():
                     await sleep(_COMMAND_POLL)
         except Expired:
+            pass
+        if process.poll() is None:
             process.kill()
             process.wait()
         raise

@@ -1,0 +1,1 @@
+"""How the world goes wrong, and what netkit does about it."""

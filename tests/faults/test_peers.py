@@ -1,0 +1,686 @@
+"""Peers and networks that misbehave: what arrived is kept, what was lost is counted, and nothing hangs or is silent."""
+
+import contextlib
+import hashlib
+import itertools
+import os
+import re
+import select
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support import (
+    PATIENCE,
+    Finished,
+    Running,
+    cpu_seconds,
+    exchange,
+    free_port,
+    netkit,
+    peer,
+    read_all,
+    reset,
+    running,
+)
+
+BIG = 20_000_000
+PATTERN = b"".join(b"%07d\n" % n for n in range(12_500))  # 100,000 bytes, each of which knows its place
+
+_names = itertools.count()
+
+
+# -- what holds in every case
+
+
+def sound(done: Finished, *codes: int) -> Finished:
+    """Check that a run ended with one of ``codes`` (negative: by that signal), and what holds however it ended.
+
+    A failure is one line and everything else none, not counting a server's ready lines; every line is printable,
+    short and says who speaks; no traceback, and never exit code 1.
+    """
+    assert done.code in codes, (done.code, done.err)
+    assert done.code != 1
+    *lines, rest = done.err.split("\n")
+    assert rest == ""
+    for line in lines:
+        assert re.fullmatch(r"netkit[ -~]{0,393}", line), line
+    for word in ("Traceback", "Exception ignored", "ResourceWarning", "Aborted!"):
+        assert word not in done.err
+    failures = [line for line in lines if ": listening on " not in line]
+    assert len(failures) == (1 if done.code > 0 else 0), done.err
+    return done
+
+
+def at_once(names: str, rows: Sequence[Any]) -> Callable[[Callable[..., None]], Callable[[], None]]:
+    """Run a test for all rows at the same time, where ``parametrize`` would run it for one after the other.
+
+    These tests wait for processes most of their time.
+    """
+
+    def decorate(test: Callable[..., None]) -> Callable[[], None]:
+        def run() -> None:
+            with ThreadPoolExecutor(4) as pool:
+                runs = [(row, pool.submit(test, *(row if isinstance(row, tuple) else (row,)))) for row in rows]
+            for row, done in runs:
+                error = done.exception()
+                if error is not None:
+                    error.add_note(f"with {names} = {row!r}")
+                    raise error
+
+        run.__name__ = test.__name__
+        run.__doc__ = test.__doc__
+        run.__module__ = test.__module__
+        return run
+
+    return decorate
+
+
+def digest(data: bytes) -> str:
+    """Return what stands for many bytes in a failed assertion."""
+    return hashlib.sha256(data).hexdigest()
+
+
+# -- the other side of a conversation
+
+
+def converse(
+    way: str,
+    behaviour: Callable[[socket.socket], Any],
+    *options: str,
+    input: bytes | None = b"",
+    window: int | None = None,
+) -> tuple[Finished, Any]:
+    """Hold one conversation with netkit; return what netkit left and what ``behaviour`` returned or raised.
+
+    ``way`` is connect, unix (connect to an abstract socket) or listen. ``input`` None leaves stdin open and idle.
+    ``window`` is the size of the other side's receive buffer.
+    """
+    with contextlib.ExitStack() as stack:
+        pool = stack.enter_context(ThreadPoolExecutor(2))
+        if way == "listen":
+            process = stack.enter_context(running("listen", "127.0.0.1:0", *options))
+            sock = socket.socket()
+            _narrow(sock, window)
+            sock.connect(("127.0.0.1", process.port))
+        else:
+            address, listener = server_socket(way)
+            with listener:
+                _narrow(listener, window)
+                process = stack.enter_context(running("connect", address, *options))
+                listener.settimeout(PATIENCE)
+                sock, _ = listener.accept()
+        sock.settimeout(PATIENCE)
+        played = pool.submit(_play, behaviour, sock)
+        if input is not None:
+            pool.submit(feed, process, input)
+        out = process.read_all()
+        code = process.wait()
+        return Finished(code, out, process.finish().err), played.result()
+
+
+def server_socket(way: str) -> tuple[str, socket.socket]:
+    """Return the address and the socket of a listener for ``connect`` or ``unix``."""
+    if way == "unix":
+        name = f"netkit-test-{os.getpid()}-{next(_names)}"
+        listener = socket.socket(socket.AF_UNIX)
+        listener.bind(f"\0{name}")
+        listener.listen()
+        return f"unix:@{name}", listener
+    listener = socket.create_server(("127.0.0.1", 0))
+    return f"127.0.0.1:{listener.getsockname()[1]}", listener
+
+
+def _narrow(sock: socket.socket, window: int | None) -> None:
+    if window is not None:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, window)
+
+
+def _play(behaviour: Callable[[socket.socket], Any], sock: socket.socket) -> Any:
+    try:
+        with sock:
+            return behaviour(sock)
+    except OSError as error:
+        return error
+
+
+def feed(process: Running, data: bytes) -> None:
+    """Write all of ``data`` to the process and end its input; a process that has left is no error."""
+    with contextlib.suppress(BrokenPipeError), process.stdin:
+        rest = memoryview(data)
+        while rest:
+            rest = rest[process.stdin.write(rest) :]
+
+
+def outlast(sock: socket.socket) -> None:
+    """Neither read nor send until the other side resets or closes both ways."""
+    poll = select.poll()
+    poll.register(sock, 0)  # errors and hang-ups are always told
+    assert poll.poll(PATIENCE * 1000)
+
+
+def say_some(sock: socket.socket) -> None:
+    """Send a word, so that netkit is known to be there, then nothing."""
+    sock.sendall(b"some")
+    outlast(sock)
+
+
+def wait_for_input(sock: socket.socket) -> None:
+    """Wait until something can be read, and leave it unread."""
+    assert select.select([sock], [], [], PATIENCE)[0]
+
+
+def echo(sock: socket.socket) -> None:
+    """Send back all that comes."""
+    while data := sock.recv(65536):
+        sock.sendall(data)
+
+
+def receive(sock: socket.socket, count: int) -> bytes:
+    """Return the next ``count`` bytes, or fewer if there are no more."""
+    with sock.makefile("rb", buffering=0) as file:
+        chunks = []
+        while count and (chunk := file.read(count)):
+            chunks.append(chunk)
+            count -= len(chunk)
+        return b"".join(chunks)
+
+
+def lost(done: Finished) -> tuple[int, int]:
+    """Return from the message how many bytes of how many were not acknowledged."""
+    found = re.search(r"\((\d+) of (\d+) bytes not acknowledged\)$", done.err.strip())
+    assert found, done.err
+    return int(found[1]), int(found[2])
+
+
+def peak_memory(pid: int) -> int:
+    """Return the largest resident size that a process has had so far, in bytes."""
+    found = re.search(r"VmHWM:\s*(\d+) kB", Path(f"/proc/{pid}/status").read_text())
+    assert found
+    return int(found[1]) * 1024
+
+
+def push(fd: int, limit: int) -> int:
+    """Write zeros until for 0.2 s no more is taken, and return how many were; fail beyond ``limit``."""
+    zeros = bytes(65536)
+    pushed = 0
+    os.set_blocking(fd, False)
+    while select.select([], [fd], [], 0.2)[1]:
+        with contextlib.suppress(BlockingIOError):
+            pushed += os.write(fd, zeros)
+        assert pushed <= limit
+    return pushed
+
+
+@contextlib.contextmanager
+def stopped(process: Running) -> Iterator[None]:
+    """Let the process not run for a while: whatever answers meanwhile is the system."""
+    process.signal(signal.SIGSTOP)
+    try:
+        os.waitid(os.P_PID, process.pid, os.WSTOPPED | os.WNOWAIT)
+        yield
+    finally:
+        process.signal(signal.SIGCONT)
+
+
+# -- resets and early ends
+
+
+@at_once("way", ["connect", "listen"])
+def test_reset_at_once(way: str) -> None:
+    """A peer that resets right after the handshake is a failure, on either side of it."""
+    done, _ = converse(way, reset, input=b"hi")
+    assert "connection reset by peer" in sound(done, 55, 56).err
+    assert done.out == b""
+
+
+@at_once("call", ["getsockopt", "getsockname", "getpeername", "recvfrom"])
+def test_reset_before_our_next_call(call: str) -> None:
+    """A reset that overtakes us anywhere on the way from the handshake to the first byte is 56, never a refusal."""
+    delay = f"inject={call}:delay_enter=100000:when=1"  # microseconds
+    wrapper = ("strace", "-f", "-qq", "-o", os.devnull, "-e", f"trace={call}", "-e", delay)
+    with peer(reset) as server:
+        done = sound(netkit("connect", server.address, wrapper=wrapper), 56)
+    assert f"cannot receive from {server.address}: connection reset by peer" in done.err
+
+
+@at_once("way", ["connect", "listen"])
+def test_data_then_reset(way: str) -> None:
+    """What came before a reset is written as far as it came, and the exit code is 56."""
+
+    def send_and_reset(sock: socket.socket) -> None:
+        sock.sendall(PATTERN)
+        reset(sock)
+
+    done, _ = converse(way, send_and_reset, input=None)
+    assert "connection reset by peer" in sound(done, 56).err
+    assert done.out
+    assert PATTERN.startswith(done.out)
+
+
+@at_once("way", ["connect", "listen"])
+def test_peer_stops_reading_and_leaves(way: str) -> None:
+    """Of 20 MB to a peer that reads 1,000 bytes and closes, the line counts those that were lost."""
+    done, _ = converse(way, lambda sock: len(sock.recv(1000)), input=bytes(BIG), window=4096)
+    some, of = lost(sound(done, 55))
+    assert 0 < some <= of <= BIG
+
+
+@at_once("way", ["connect", "unix", "listen"])
+def test_whole_reply_before_a_close_with_our_input_unread(way: str) -> None:
+    """The reset of such a close costs nothing of a reply that was there before it, and is still no success."""
+
+    def answer_and_close(sock: socket.socket) -> None:
+        wait_for_input(sock)
+        sock.sendall(PATTERN[:50_000])
+
+    done, _ = converse(way, answer_and_close, input=bytes(100_000), window=4096)
+    sound(done, 55, 56)
+    assert digest(done.out) == digest(PATTERN[:50_000])
+
+
+def test_reply_that_comes_together_with_the_reset_of_our_sending() -> None:
+    """Learning of both at the same moment we write the reply first, to its end, and then say what was lost."""
+    address, listener = server_socket("connect")
+    with listener, open("/dev/zero", "rb") as zeros, running("connect", address, stdin=zeros) as process:
+        listener.settimeout(PATIENCE)
+        client, _ = listener.accept()
+        wait_for_input(client)
+        with stopped(process), client:
+            client.sendall(PATTERN[:50_000])
+        assert digest(process.read_all()) == digest(PATTERN[:50_000])
+        process.wait()
+        some, of = lost(sound(process.finish(), 55))
+        assert 0 < some <= of
+
+
+def test_echo_of_20_mb() -> None:
+    """What a peer sends back while more goes out is whole, and nothing locks up."""
+    data = os.urandom(BIG)
+    done, _ = converse("unix", echo, input=data)
+    assert digest(sound(done, 0).out) == digest(data)
+
+
+def test_both_sides_write_20_mb_before_they_read() -> None:
+    """Two writers at once do not lock up: the reading goes on while the writing is stuck."""
+    ours, theirs = os.urandom(BIG), os.urandom(BIG)
+
+    def write_first(sock: socket.socket) -> str:
+        sock.sendall(theirs)
+        sock.shutdown(socket.SHUT_WR)
+        return digest(read_all(sock))
+
+    done, found = converse("listen", write_first, input=ours)
+    assert digest(sound(done, 0).out) == digest(theirs)
+    assert found == digest(ours)
+
+
+# -- silent and slow peers
+
+
+def test_peer_that_never_reads_stops_our_reading() -> None:
+    """Its closed window reaches whoever writes to us: no memory and no CPU is spent, and the clock that runs is 28."""
+    with peer(say_some) as server, running("connect", server.address, "--idle-timeout", "500ms") as process:
+        assert process.out.read(4) == b"some"
+        before = peak_memory(process.pid)
+        pushed = push(process.stdin.fileno(), 32 << 20)
+        spent = cpu_seconds(process.pid)
+        assert peak_memory(process.pid) - before < 8 << 20
+        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+        assert cpu_seconds(process.pid) - spent <= 0.1  # a loop that spins would spend 0.3
+        done = process.finish()
+    assert "nothing moved for 500 ms (--idle-timeout)" in sound(done, 28).err
+    assert pushed > 65536
+
+
+@at_once("way", ["connect", "unix", "listen"])
+def test_silent_peer_runs_into_the_idle_timeout(way: str) -> None:
+    """What came before the silence is kept, and a TCP peer sees a reset rather than an end."""
+
+    def fall_silent(sock: socket.socket) -> bytes:
+        sock.sendall(b"some")
+        return sock.recv(1)
+
+    done, seen = converse(way, fall_silent, "--idle-timeout", "100ms", input=None)
+    assert "nothing moved for 100 ms (--idle-timeout)" in sound(done, 28).err
+    assert done.out == b"some"
+    assert seen == b"" if way == "unix" else isinstance(seen, ConnectionResetError)
+
+
+def test_dripping_peer_runs_into_the_whole_timeout_alone() -> None:
+    """A byte now and then keeps the idle clock from running out, but not --timeout."""
+
+    def drip(sock: socket.socket) -> int:
+        for count in itertools.count():
+            try:
+                sock.sendall(b"x")
+            except OSError:
+                return count
+            threading.Event().wait(0.01)
+        return 0
+
+    done, dripped = converse("connect", drip, "--idle-timeout", "200ms", "--timeout", "400ms", input=None)
+    assert "time ran out after 400 ms (--timeout)" in sound(done, 28).err
+    assert 0 < len(done.out) <= dripped
+    assert set(done.out) == set(b"x")
+
+
+def test_one_byte_segments() -> None:
+    """5,000 sends of one byte each arrive whole, for little CPU."""
+
+    def send_single(sock: socket.socket) -> None:
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        for place in range(5000):
+            sock.send(PATTERN[place : place + 1])
+
+    with peer(send_single) as server, running("connect", server.address, "--grace", "0") as process:
+        out = process.read_all()
+        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+        assert cpu_seconds(process.pid) < 1
+        done = process.finish()
+    sound(done, 0)
+    assert digest(out) == digest(PATTERN[:5000])
+
+
+def test_urgent_data_is_data() -> None:
+    """A byte that a peer calls urgent is not lost: it stands in its place, and disturbs nothing."""
+
+    def urge(sock: socket.socket) -> None:
+        sock.sendall(b"ab")
+        sock.send(b"X", socket.MSG_OOB)
+        sock.sendall(b"cd")
+
+    done, _ = converse("listen", urge)
+    assert sound(done, 0).out == b"abXcd"
+
+
+# -- many clients
+
+
+def descriptors(pid: int) -> int:
+    """Return how many descriptors a process has open."""
+    return len(os.listdir(f"/proc/{pid}/fd"))
+
+
+def test_clients_that_connect_and_reset_leave_nothing_behind() -> None:
+    """After 1,000 of them a server answers as before and holds no more descriptors."""
+    with running("echo", "127.0.0.1:0") as server:
+        port = server.port
+        before = descriptors(server.pid)
+        for _ in range(1000):
+            client = socket.create_connection(("127.0.0.1", port), timeout=0.9)  # a SYN dropped once costs a second
+            reset(client)
+        for _ in range(100):  # each turn gives the server one of its own
+            assert exchange(port, b"still here") == b"still here"
+            if descriptors(server.pid) <= before:
+                break
+        assert descriptors(server.pid) == before
+        server.signal(signal.SIGTERM)
+        sound(server.finish(), -signal.SIGTERM)
+
+
+def test_200_clients_at_once() -> None:
+    """All of them get in while the server does not even run, so nobody's SYN is dropped, and all are served."""
+    with running("echo", "127.0.0.1:0", "--max-clients", "200") as server:
+        address = ("127.0.0.1", server.port)
+        with stopped(server), contextlib.ExitStack() as stack:
+            clients = [stack.enter_context(socket.create_connection(address, timeout=0.9)) for _ in range(200)]
+            stack.pop_all()
+        for number, client in enumerate(clients):
+            client.settimeout(PATIENCE)
+            client.sendall(b"%3d" % number)
+        for number, client in enumerate(clients):
+            assert receive(client, 3) == b"%3d" % number
+            client.close()
+        sound(server.finish(), 0)
+
+
+def test_idle_client_holds_up_nobody() -> None:
+    """The second client is served while the first says nothing, and the first one's turn comes too."""
+    with running("upper", "127.0.0.1:0", "--max-clients", "2") as server:
+        port = server.port
+        with socket.create_connection(("127.0.0.1", port), timeout=PATIENCE) as idle:
+            assert exchange(port, b"SECOND") == b"SECOND"
+            idle.sendall(b"FIRST")
+            assert receive(idle, 5) == b"FIRST"
+        sound(server.finish(), 0)
+
+
+# -- connecting
+
+
+@at_once("host", ["127.0.0.1", "::1"])
+def test_refused_names_host_port_and_reason(host: str) -> None:
+    """Nobody listens there: 7."""
+    port = free_port()
+    target = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    assert f"cannot connect to {target}: connection refused (" in sound(netkit("connect", target), 7).err
+
+
+def test_refused_by_a_unix_socket(tmp_path: Path) -> None:
+    """No file, a file that is no socket, and a socket that nobody listens on are 7, each with its reason."""
+    with socket.socket(socket.AF_UNIX) as left_over:
+        left_over.bind(str(tmp_path / "left-over"))
+    (tmp_path / "file").touch()
+    for name, reason in (
+        ("none", "no such file or directory"),
+        ("file", "connection refused"),
+        ("left-over", "connection refused"),
+    ):
+        path = tmp_path / name
+        assert f"cannot connect to unix:{path}: {reason}" in sound(netkit("connect", f"unix:{path}"), 7).err
+
+
+@contextlib.contextmanager
+def full_backlog() -> Iterator[int]:
+    """Give a port on loopback that drops every further SYN: its backlog is full and nobody accepts."""
+    with socket.socket() as listener, contextlib.ExitStack() as stack:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(0)
+        for _ in range(4):
+            filler = stack.enter_context(socket.socket())
+            filler.setblocking(False)
+            filler.connect_ex(listener.getsockname())
+        yield listener.getsockname()[1]
+
+
+@at_once("clock", ["--connect-timeout", "--timeout", "--wait"])
+def test_full_backlog_is_28(clock: str) -> None:
+    """A listener that drops our SYN is given up when the clock that was asked for has run out."""
+    with full_backlog() as port:
+        done = sound(netkit("connect", f"127.0.0.1:{port}", clock, "100ms"), 28)
+    assert "100 ms" in done.err
+
+
+def test_full_backlog_of_a_unix_socket_is_28() -> None:
+    """Here the system says at once that there is no room, and we keep asking until the clock has run out."""
+    address, listener = server_socket("unix")
+    with listener, contextlib.ExitStack() as stack:
+        listener.listen(0)
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                filler = stack.enter_context(socket.socket(socket.AF_UNIX))
+                filler.setblocking(False)
+                filler.connect(listener.getsockname())
+        done = sound(netkit("connect", address, "-w", "100ms"), 28)
+    assert f"cannot connect to {address}: no answer within 100 ms" in done.err
+
+
+# -- connections that break in the middle
+
+
+def test_connection_that_the_system_destroyed_is_56() -> None:
+    """An administrator's ``ss -K`` is not a clean end, and what came before it is kept."""
+
+    with peer(outlast) as probe, socket.create_connection(("127.0.0.1", probe.port)) as ours:
+        destroy_connections_to(probe.port)
+        if not select.select([ours], [], [], 0)[0]:
+            pytest.skip("this system lets nobody destroy connections with ss -K")
+    with peer(say_some) as server, running("connect", server.address) as process:
+        assert process.out.read(4) == b"some"
+        destroy_connections_to(server.port)
+        process.wait()
+        done = sound(process.finish(), 56)
+    assert f"cannot receive from {server.address}: software caused connection abort (after 4 bytes)" in done.err
+
+
+def destroy_connections_to(port: int) -> None:
+    """Let the system abort every connection to a port of 127.0.0.1."""
+    command = ["ss", "--kill", "--tcp", "--numeric", "dst", "127.0.0.1", "dport", "=", str(port)]
+    subprocess.run(command, capture_output=True, timeout=PATIENCE)
+
+
+def test_every_error_of_send_is_55() -> None:
+    """Whatever the system says to the ninth send, we leave at once with 55, the reason and a count."""
+    reasons = {
+        "ENOBUFS": "no buffer space available",
+        "EPIPE": "connection reset by peer",
+        "ECONNRESET": "connection reset by peer",
+        "ETIMEDOUT": "connection timed out",
+        "EHOSTUNREACH": "no route to host",
+        "EIO": "input/output error",
+    }
+    with peer(read_all) as server, contextlib.ExitStack() as stack:
+        clients = {}
+        for name in reasons:
+            inject = f"inject=sendto:error={name}:when=9"
+            wrapper = ("strace", "-f", "-qq", "-o", os.devnull, "-e", "trace=sendto", "-e", inject)
+            zeros = stack.enter_context(open("/dev/zero", "rb"))  # an input that never ends
+            clients[name] = stack.enter_context(running("connect", server.address, wrapper=wrapper, stdin=zeros))
+        for name, reason in reasons.items():
+            clients[name].wait()
+            done = sound(clients[name].finish(), 55)
+            assert f"cannot send to {server.address}: {reason} (" in done.err, name
+            some, of = lost(done)
+            assert 0 < some <= of
+            assert isinstance(server.result(), ConnectionResetError), name
+
+
+# -- networks that lack something, each in a network namespace of its own
+
+
+def _have_namespaces() -> bool:
+    if not shutil.which("unshare"):
+        return False
+    return not subprocess.run([*_UNSHARE, "ip", "link"], capture_output=True, timeout=PATIENCE).returncode
+
+
+_UNSHARE = ("unshare", "--map-root-user", "--net", "--mount")
+needs_namespaces = pytest.mark.skipif(not _have_namespaces(), reason="this system lets us make no network namespace")
+
+
+def namespace(*setup: str) -> tuple[str, ...]:
+    """Return a wrapper that runs netkit in a network of its own, after these lines of shell."""
+    return (*_UNSHARE, "sh", "-ec", "\n".join([*setup, 'exec "$@"']), "sh")
+
+
+LOOPBACK = "ip link set lo up"
+
+
+@needs_namespaces
+@at_once(
+    "args, code, reason",
+    [
+        (["connect", "127.0.0.1:9"], 7, "127.0.0.1:9: network is unreachable"),
+        (["connect", "[::1]:9"], 7, "[::1]:9: cannot assign requested address"),
+        (["connect", "localhost:9", "-4"], 7, "localhost:9: network is unreachable"),
+        (["connect", "unix:@netkit-none"], 7, "unix:@netkit-none: connection refused"),
+        (["listen", "-6", "9000"], 45, "[::1]:9000: cannot assign requested address"),
+    ],
+)
+def test_no_network_at_all(args: list[str], code: int, reason: str) -> None:
+    """Without any interface that is up one line says so: 7 for a client, 45 for a server."""
+    assert reason in sound(netkit(*args, wrapper=namespace()), code).err
+
+
+@needs_namespaces
+def test_every_interface_needs_none() -> None:
+    """A server for every interface starts without one, in order to serve those that come later."""
+    done = netkit("echo", ":9000", "--for", "50ms", wrapper=namespace())
+    assert "listening on 0.0.0.0:9000\n" in sound(done, 0).err
+
+
+NO_IPV6 = "echo 1 > /proc/sys/net/ipv6/conf/all/disable_ipv6"
+
+
+@needs_namespaces
+@at_once("address, ready", [("0", "127.0.0.1"), (":0", "0.0.0.0")])
+def test_without_ipv6_servers_take_ipv4_alone(address: str, ready: str) -> None:
+    """A bare port and :PORT are served over what there is, and the ready line says so."""
+    command = ["sh", "-c", '"$0" -m netkit connect "$NETKIT_ADDRESS" --send hello', sys.executable]
+    done = sound(netkit("echo", address, "--", *command, wrapper=namespace(LOOPBACK, NO_IPV6)), 0)
+    assert done.out == b"hello"
+    assert f"netkit echo: listening on {ready}:" in done.err
+
+
+@needs_namespaces
+def test_without_ipv6_an_ipv6_address_is_7() -> None:
+    """An address of a family that is switched off cannot be reached."""
+    done = sound(netkit("connect", "[::1]:9", wrapper=namespace(LOOPBACK, NO_IPV6)), 7)
+    assert "cannot connect to [::1]:9: cannot assign requested address" in done.err
+
+
+@needs_namespaces
+@at_once("host", ["255.255.255.255", "224.0.0.1", "0.0.0.0", "::", "ff02::1%lo"])
+def test_addresses_that_no_stream_can_reach(host: str) -> None:
+    """Broadcast, multicast and wildcard addresses are no place to connect to: 7 or 2, with a reason."""
+    done = sound(netkit("connect", host, "9", "-w", "2s", wrapper=namespace(LOOPBACK)), 2, 7)
+    assert host in done.err
+
+
+# -- listening
+
+
+def test_privileged_port_is_45() -> None:
+    """Without the privilege a port below 1024 is refused with its address."""
+    if int(Path("/proc/sys/net/ipv4/ip_unprivileged_port_start").read_text()) < 2:
+        pytest.skip("this system takes no port for privileged")
+    drop = "-net_bind_service"
+    wrapper = () if os.geteuid() else ("setpriv", "--inh-caps", drop, "--bounding-set", drop)
+    done = sound(netkit("listen", "127.0.0.1:1", wrapper=wrapper), 45)
+    assert "cannot listen on 127.0.0.1:1: permission denied" in done.err
+
+
+def test_foreign_address_is_45() -> None:
+    """An address that this machine does not have cannot be listened on."""
+    done = sound(netkit("listen", "192.0.2.1:9000"), 45)
+    assert "cannot listen on 192.0.2.1:9000: cannot assign requested address" in done.err
+
+
+def test_port_in_use_is_45() -> None:
+    """A port of another program is not shared with it."""
+    with socket.create_server(("::1", 0), family=socket.AF_INET6) as other:
+        port = other.getsockname()[1]
+        done = sound(netkit("echo", f"[::1]:{port}"), 45)
+    assert f"cannot listen on [::1]:{port}: address already in use" in done.err
+
+
+def test_chosen_port_is_told_once_and_before_any_client() -> None:
+    """The one ready line of an address carries the real port, which can be dialled as soon as it is there."""
+    with running("listen", "127.0.0.1:0") as server:
+        port = server.port
+        with stopped(server):
+            socket.create_connection(("127.0.0.1", port), timeout=0.9).close()
+        server.signal(signal.SIGTERM)
+        done = server.finish()
+    assert port
+    assert done.err.count("listening on") == 1
+
+
+def test_ipv6_wildcard_is_ipv6_alone() -> None:
+    """An address of one family is that family, whatever the system's default for dual sockets is."""
+    with running("echo", "[::]:0", "--once") as server:
+        port = server.port
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(("127.0.0.1", port))
+        assert exchange(port, b"six", host="::1") == b"six"
+        sound(server.finish(), 0)

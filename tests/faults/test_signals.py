@@ -1,0 +1,529 @@
+"""Signals at every moment: netkit dies by the signal, at once and silently, and leaves nothing behind."""
+
+import contextlib
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import termios
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.faults.test_peers import (
+    LOOPBACK,
+    PATTERN,
+    at_once,
+    digest,
+    echo,
+    feed,
+    full_backlog,
+    namespace,
+    needs_namespaces,
+    receive,
+    say_some,
+    server_socket,
+    sound,
+)
+from tests.faults.test_stdio import pipes, terminal
+from tests.support import (
+    NETKIT,
+    PATIENCE,
+    Finished,
+    Running,
+    died_by,
+    exchange,
+    free_port,
+    netkit,
+    peer,
+    read_all,
+    running,
+)
+
+CONTROLLED = ("setsid", "--ctty")  # a wrapper that makes stdin the controlling terminal
+PROMPTLY = 2.0  # s in which a signal must have ended us; promised are 0.5
+
+
+def ends(process: Running, number: signal.Signals) -> Finished:
+    """Send the signal and check that the process dies by it soon, and says nothing."""
+    sent = time.monotonic()
+    process.signal(number)
+    code = process.wait()
+    assert time.monotonic() - sent < PROMPTLY
+    assert died_by(code) is number
+    return sound(process.finish(), -number)
+
+
+def endless(sock: socket.socket) -> None:
+    """Send PATTERN again and again until the other side has gone."""
+    while True:
+        sock.sendall(PATTERN)
+
+
+# -- Ctrl-C on a terminal
+
+
+@at_once("moment", ["silence", "transfer", "accept"])
+def test_ctrl_c_on_a_terminal(moment: str) -> None:
+    """The key ends netkit by SIGINT, in silence, with the terminal as it was and all that had arrived on stdout."""
+    with contextlib.ExitStack() as stack:
+        keyboard, tty = stack.enter_context(terminal())
+        modes = termios.tcgetattr(tty)
+        out = b""
+        if moment == "accept":
+            process = stack.enter_context(running("listen", "127.0.0.1:0", wrapper=CONTROLLED, stdin=tty))
+            assert process.port
+        else:
+            server = stack.enter_context(peer(endless if moment == "transfer" else say_some))
+            process = stack.enter_context(running("connect", server.address, wrapper=CONTROLLED, stdin=tty))
+            out = process.out.read(4)
+        os.write(keyboard, b"\x03")
+        pressed = time.monotonic()
+        out += process.read_all()
+        assert died_by(process.wait()) is signal.SIGINT
+        assert time.monotonic() - pressed < PROMPTLY
+        sound(process.finish(), -signal.SIGINT)
+        assert termios.tcgetattr(tty) == modes
+    if moment == "transfer":
+        assert (PATTERN * (len(out) // len(PATTERN) + 1)).startswith(out)
+    else:
+        assert out == (b"some" if moment == "silence" else b"")
+
+
+# -- Ctrl-C, or another fatal signal, while netkit waits
+
+
+ALL = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
+
+
+@at_once("number", ALL)
+def test_client_dies_by_the_signal(number: signal.Signals) -> None:
+    """Who waits for us sees the signal, and the peer sees a reset rather than an end."""
+    with peer(lambda sock: (sock.sendall(b"some"), sock.recv(1))) as server:
+        with running("connect", server.address) as process:
+            assert process.out.read(4) == b"some"
+            ends(process, number)
+        assert isinstance(server.result(), ConnectionResetError)
+
+
+def test_listener_dies_by_the_signal(tmp_path: Path) -> None:
+    """Waiting for its client it dies as others do, and removes the port file."""
+    path = tmp_path / "port"
+    with running("listen", "127.0.0.1:0", "--port-file", str(path)) as process:
+        port = process.port
+        assert path.read_text() == f"{port}\n"
+        ends(process, signal.SIGTERM)
+    assert list(tmp_path.iterdir()) == []
+
+
+SILENT_RESOLVER = """
+import signal, socket, subprocess, sys, time
+with socket.socket(type=socket.SOCK_DGRAM) as resolver:
+    resolver.bind(("127.0.0.1", 53))
+    resolver.settimeout(10)
+    client = subprocess.Popen(sys.argv[1:], stdin=subprocess.DEVNULL, stdout=sys.stderr, stderr=subprocess.PIPE)
+    resolver.recv(512)
+    sent = time.monotonic()
+    client.send_signal(signal.SIGINT)
+    said = client.stderr.read()
+    print(client.wait(), len(said), time.monotonic() - sent)
+"""
+
+
+@needs_namespaces
+def test_ctrl_c_while_a_name_is_looked_up(tmp_path: Path) -> None:
+    """A resolver that never answers holds nobody up: the query is out, then comes the signal, then the end."""
+    (tmp_path / "resolv.conf").write_text("nameserver 127.0.0.1\n")
+    (tmp_path / "nsswitch.conf").write_text("hosts: files dns\n")
+    bind = [f"mount --bind {tmp_path / name} /etc/{name}" for name in ("resolv.conf", "nsswitch.conf")]
+    command = [*namespace(LOOPBACK, *bind), sys.executable, "-c", SILENT_RESOLVER, *NETKIT, "connect", "db.test", "80"]
+    done = subprocess.run(command, capture_output=True, timeout=PATIENCE)
+    assert done.returncode == 0, done.stderr
+    code, said, seconds = done.stdout.split()
+    assert died_by(int(code)) is signal.SIGINT
+    assert int(said) == 0
+    assert float(seconds) < PROMPTLY
+
+
+def test_ctrl_c_while_connecting_to_a_black_hole() -> None:
+    """A handshake that nobody answers is left at once."""
+    with full_backlog() as port, running("connect", f"127.0.0.1:{port}", "-vv") as process:
+        process.line("trying 127.0.0.1")
+        wait_for_state(port, "02")
+        process.said.clear()
+        ends(process, signal.SIGINT)
+
+
+def wait_for_state(port: int, state: str) -> None:
+    """Wait until the system has a connection to a port of 127.0.0.1 in a state of its table."""
+    deadline = time.monotonic() + PATIENCE
+    remote = f"0100007F:{port:04X}"
+    while time.monotonic() < deadline:
+        rows = [row.split() for row in Path("/proc/net/tcp").read_text().splitlines()]
+        if any(row[2] == remote and row[3] == state for row in rows):
+            return
+    raise AssertionError(f"no connection to port {port} came into state {state}")
+
+
+def test_ctrl_c_while_waiting_for_a_server() -> None:
+    """Between two tries of --wait it ends as well."""
+    with running("connect", f"127.0.0.1:{free_port()}", "--wait", "1h", "-vv") as process:
+        for _ in range(4):
+            process.line("again in")
+        process.said.clear()
+        ends(process, signal.SIGINT)
+
+
+@at_once("kind", ["pipe", "terminal"])
+def test_ctrl_c_while_stdout_takes_nothing(kind: str) -> None:
+    """A reader that has stopped reading cannot hold us, and gets what it had room for, in order."""
+    with contextlib.ExitStack() as stack:
+        if kind == "pipe":
+            _, _, shown, stdout = stack.enter_context(pipes())
+        else:
+            shown, stdout = stack.enter_context(terminal())
+        address, listener = server_socket("connect")
+        stack.enter_context(listener)
+        process = stack.enter_context(running("connect", address, stdout=stdout))
+        sock = stack.enter_context(listener.accept()[0])
+        sock.setblocking(False)
+        while select.select([], [sock], [], 0.15)[1]:  # until nothing moves any more
+            sock.send(PATTERN)
+        ends(process, signal.SIGINT)
+        os.set_blocking(shown, False)
+        kept = os.read(shown, 4000).replace(b"\r", b"")
+        assert len(kept) > 1000
+        assert PATTERN.startswith(kept)
+
+
+@at_once("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL, None])
+def test_unix_socket_goes_with_its_server(number: signal.Signals | None) -> None:
+    """However it ends the file is removed, but for SIGKILL, and after that the next start works all the same."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "socket")
+        with running("echo", f"unix:{path}", "--once") as process:
+            process.line("listening on")
+            if number is None:
+                sound(netkit("connect", f"unix:{path}"), 0)
+                sound(process.finish(), 0)
+            else:
+                ends(process, number)
+        assert path.exists() == (number is signal.SIGKILL)
+        if path.exists():
+            done = netkit("echo", f"unix:{path}", "--for", "20ms")
+            assert f"listening on unix:{path}\n" in sound(done, 0).err
+        assert os.listdir(folder) == []
+
+
+# -- Ctrl-C while netkit starts
+
+
+IMPORTS = """
+import atexit, os, sys
+import netkit
+at, seen, begun = int(sys.argv.pop(1)), 0, False
+
+def hook(event, args):
+    global seen, begun
+    if event == "exec":
+        begun = begun or args[0].co_filename.endswith("__main__.py")
+    elif event == "import" and begun:
+        seen += 1
+        if seen == at:
+            os.kill(os.getpid(), 2)
+
+if not at:
+    atexit.register(lambda: os.write(2, b"%d" % seen))
+path = os.path.join(netkit.__path__[0], "__main__.py")
+with open(path) as file:
+    code = compile(file.read(), path, "exec")
+sys.addaudithook(hook)
+exec(code, {"__name__": "__main__"})
+"""
+
+
+def test_ctrl_c_at_every_moment_of_the_start() -> None:
+    """From its first import to its last netkit dies by SIGINT, without a traceback or any other word."""
+    with peer(lambda sock: sock.sendall(read_all(sock))) as server, contextlib.ExitStack() as stack:
+        start = [sys.executable, "-c", IMPORTS]
+        command = ["connect", server.address, "--send", "x"]
+        counted = subprocess.run([*start, "0", *command], capture_output=True, timeout=PATIENCE)
+        assert counted.stdout == b"x"
+        last = int(counted.stderr)
+        assert last > 30
+        moments = sorted({1, 2, 3, *(1 + last * step // 9 for step in range(9)), last})
+        runs = {at: stack.enter_context(running(argv=[*start, str(at), *command])) for at in moments}
+        for at, process in runs.items():
+            done = process.finish()
+            assert (at, died_by(done.code), done.err) == (at, signal.SIGINT, "")
+
+
+# -- servers
+
+
+def test_server_drains_its_clients() -> None:
+    """A stopping server refuses new clients, gives those it has time to end in order, and goes with the last one."""
+    with running("echo", "127.0.0.1:0") as server, contextlib.ExitStack() as stack:
+        port = server.port
+        clients = [stack.enter_context(socket.create_connection(("127.0.0.1", port), PATIENCE)) for _ in range(3)]
+        for client in clients:
+            client.sendall(b"first")
+            assert receive(client, 5) == b"first"
+        server.signal(signal.SIGINT)
+        wait_for_refusal(port)
+        for client in clients:
+            client.sendall(b"last")
+            client.shutdown(socket.SHUT_WR)
+            assert receive(client, 5) == b"last"
+        server.wait()
+        sound(server.finish(), -signal.SIGINT)
+
+
+def wait_for_refusal(port: int) -> None:
+    """Wait until nobody listens on the port."""
+    deadline = time.monotonic() + PATIENCE
+    while time.monotonic() < deadline:
+        try:
+            socket.create_connection(("127.0.0.1", port), timeout=PATIENCE).close()
+        except ConnectionRefusedError:
+            return
+        except ConnectionResetError:
+            pass
+    raise AssertionError(f"port {port} still takes clients")
+
+
+@at_once("second", [signal.SIGINT, signal.SIGTERM])
+def test_second_signal_skips_the_drain(second: signal.Signals) -> None:
+    """Who is in a hurry signals twice: clients are reset and the server is gone."""
+
+    def seconds() -> float:
+        with running("echo", "127.0.0.1:0") as server:
+            port = server.port
+            with socket.create_connection(("127.0.0.1", port), timeout=PATIENCE) as client:
+                client.sendall(b"first")
+                assert receive(client, 5) == b"first"
+                server.signal(signal.SIGTERM)
+                wait_for_refusal(port)
+                sent = time.monotonic()
+                server.signal(second)
+                with pytest.raises(ConnectionResetError):
+                    client.recv(1)
+            assert died_by(server.wait()) is second
+            sound(server.finish(), -second)
+            return time.monotonic() - sent
+
+    assert any(seconds() < LESS_THAN_THE_DRAIN for _ in range(3))
+
+
+# The drain lasts 1 s; three tries, because a busy machine may hold up one of them.
+LESS_THAN_THE_DRAIN = 0.7
+STUBBORN = 'trap "echo asked >&2" TERM; echo $$ >&2; while :; do sleep 0.05; done'
+
+
+def test_second_signal_does_not_wait_for_command() -> None:
+    """A COMMAND that will not end is killed by the second signal, and no orphan is left."""
+
+    def seconds() -> float:
+        with running("echo", "127.0.0.1:0", "-q", "--", "sh", "-c", STUBBORN) as server:
+            child = int(server.line(r"^(\d+)$")[1])
+            server.signal(signal.SIGTERM)
+            server.line("^asked$")
+            sent = time.monotonic()
+            server.signal(signal.SIGTERM)
+            assert died_by(server.wait()) is signal.SIGTERM
+            taken = time.monotonic() - sent
+            with pytest.raises(ProcessLookupError):
+                os.kill(child, 0)
+            return taken
+
+    assert any(seconds() < LESS_THAN_THE_DRAIN for _ in range(3))
+
+
+# -- hang-up
+
+
+def test_hang_up_of_the_terminal() -> None:
+    """When the window closes netkit goes with it."""
+    with contextlib.ExitStack() as stack:
+        window, tty = stack.enter_context(terminal())
+        server = stack.enter_context(peer(say_some))
+        process = stack.enter_context(running("connect", server.address, wrapper=CONTROLLED, stdin=tty))
+        assert process.out.read(4) == b"some"
+        os.close(tty)
+        os.close(window)
+        closed = time.monotonic()
+        assert died_by(process.wait()) is signal.SIGHUP
+        assert time.monotonic() - closed < PROMPTLY
+        sound(process.finish(), -signal.SIGHUP)
+
+
+def test_terminal_that_goes_without_a_signal() -> None:
+    """A terminal that was only lent to us is an input that has ended: our end is sent, and the answer still comes."""
+    with contextlib.ExitStack() as stack:
+        window, tty = stack.enter_context(terminal())
+
+        def answer(sock: socket.socket) -> None:
+            sock.sendall(b"some")
+            sock.sendall(b"then %d" % len(read_all(sock)))
+
+        server = stack.enter_context(peer(answer))
+        process = stack.enter_context(running("connect", server.address, stdin=tty))
+        assert process.out.read(4) == b"some"
+        os.close(tty)
+        os.close(window)
+        assert process.read_all() in (b"then 0", b"")
+        process.wait(timeout=3)  # promised within 1 s
+        done = process.finish()
+        assert sound(done, 0, 26)
+
+
+@at_once("number", ALL)
+def test_ignored_signal_stays_ignored(number: signal.Signals) -> None:
+    """Under nohup and its like netkit goes on, and ends by itself as ever."""
+    wrapper = ("sh", "-c", f'trap "" {number.name[3:]}; exec "$@"', "sh")
+    with running("echo", "127.0.0.1:0", "--once", wrapper=wrapper) as server:
+        port = server.port
+        server.signal(number)
+        assert exchange(port, b"still here") == b"still here"
+        sound(server.finish(), 0)
+
+
+# -- signals that a parent left ignored or blocked
+
+
+HOSTILE = ("env", "--ignore-signal=INT,PIPE,CHLD,TERM")
+
+
+@at_once("code, script", [(7, "exit 7"), (0, ":"), (137, "kill -9 $$")])
+def test_ignored_signals_hide_no_code_of_command(code: int, script: str) -> None:
+    """How COMMAND ended is our exit code, also where a parent left SIGCHLD ignored."""
+    done = netkit("echo", "127.0.0.1:0", "-q", "--", "sh", "-c", script, wrapper=HOSTILE)
+    assert done == Finished(code, b"", "")
+
+
+def test_ignored_signals_change_no_exit_code() -> None:
+    """A failure is told as ever."""
+    sound(netkit("connect", f"127.0.0.1:{free_port()}", wrapper=HOSTILE), 7)
+
+
+@at_once("wrapper", [(HOSTILE,), (("env", "--block-signal=PIPE"),), (("env", "--block-signal=CHLD"),)])
+def test_reader_that_leaves_where_signals_are_held_back(wrapper: tuple[str, ...]) -> None:
+    """With SIGPIPE or SIGCHLD ignored or blocked by the parent we still end silently, by SIGPIPE."""
+    with peer(say_some) as server, running("connect", server.address, wrapper=wrapper) as process:
+        assert process.out.read(4) == b"some"
+        process.out.close()
+        process.process.stdout = None
+        process.wait()
+        done = process.finish()
+    sound(done, -signal.SIGPIPE)
+
+
+# -- signals that mean nothing to us
+
+
+def test_stopping_and_resizing_disturb_no_transfer() -> None:
+    """15 MB go to a peer and back whole while netkit is stopped, continued and told of window sizes."""
+    data = os.urandom(15_000_000)
+    with peer(echo) as server, running("connect", server.address) as process:
+        feeder = threading.Thread(target=feed, args=(process, data))
+        feeder.start()
+        chunks = []
+        for turn in range(200):
+            chunks.append(process.out.read(65536))
+            process.signal(signal.SIGWINCH)
+            if turn % 20 == 0:
+                process.signal(signal.SIGSTOP)
+                os.waitid(os.P_PID, process.pid, os.WSTOPPED | os.WNOWAIT)
+                process.signal(signal.SIGCONT)
+        chunks.append(process.read_all())
+        feeder.join()
+        sound(process.finish(), 0)
+    assert digest(b"".join(chunks)) == digest(data)
+
+
+# Reading and connecting apart: those calls happen during the start too, where the system's loader has to bear them.
+INTERRUPTED = "recvfrom,sendto,accept4,write,pwritev2,?epoll_wait,epoll_pwait"
+
+
+def interrupting(calls: str, *more: str) -> tuple[str, ...]:
+    """Return a wrapper under which the first three of each of these calls are interrupted."""
+    inject = f"inject={calls}:error=EINTR:when=1..3"
+    return ("strace", "-f", "-qq", "-o", os.devnull, "-e", f"trace={calls}", "-e", inject, *more)
+
+
+def test_interrupted_calls_of_a_server() -> None:
+    """A server of which every kind of call is interrupted three times serves as ever."""
+    with running("echo", "127.0.0.1:0", "--once", wrapper=interrupting(INTERRUPTED)) as server:
+        assert digest(exchange(server.port, PATTERN)) == digest(PATTERN)
+        sound(server.finish(), 0)
+
+
+def test_interrupted_calls_of_a_client(tmp_path: Path) -> None:
+    """A client of which every kind of call is interrupted three times sends and receives as ever."""
+    path = tmp_path / "input"
+    path.write_bytes(PATTERN)
+    for wrapper in (interrupting(INTERRUPTED), interrupting("read", "-P", str(path))):
+        with peer(echo) as server, open(path, "rb") as stdin:
+            done = sound(netkit("connect", server.address, stdin=stdin, wrapper=wrapper), 0)
+        assert digest(done.out) == digest(PATTERN)
+
+
+def test_interrupted_connecting() -> None:
+    """The handshake is begun again, or waited for, when a signal interrupts its call."""
+    with peer(echo) as server:
+        done = netkit("connect", server.address, input=b"hello", wrapper=interrupting("connect"))
+    assert sound(done, 0).out == b"hello"
+
+
+# -- what a peer's bytes may do to a terminal
+
+
+ESCAPES = b"\x1b]0;title\x07 \x1b[2J \x9b31m \xc2\x9b31m \x00\x08\x7f t\tcaf\xc3\xa9\n"
+SHOWN = rb"\x1b]0;title\x07 \x1b[2J \x9b31m \x9b31m \x00\x08\x7f" + b" t\tcaf\xc3\xa9\r\n"
+
+
+@at_once("name", ["connect", "listen"])
+def test_escapes_on_a_terminal(name: str) -> None:
+    """A peer's control bytes are shown, not obeyed, unless --raw asks for that."""
+    assert on_a_terminal(name) == SHOWN
+    assert on_a_terminal(name, "--raw") == ESCAPES.replace(b"\n", b"\r\n")
+
+
+def on_a_terminal(name: str, *options: str) -> bytes:
+    """Return what a terminal gets to see of ESCAPES, sent byte by byte."""
+
+    def say(sock: socket.socket) -> None:
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        for place in range(len(ESCAPES)):
+            sock.send(ESCAPES[place : place + 1])
+
+    with contextlib.ExitStack() as stack:
+        window, tty = stack.enter_context(terminal())
+        if name == "connect":
+            server = stack.enter_context(peer(say))
+            process = stack.enter_context(
+                running("connect", server.address, *options, stdin=subprocess.DEVNULL, stdout=tty)
+            )
+        else:
+            process = stack.enter_context(
+                running("listen", "127.0.0.1:0", *options, stdin=subprocess.DEVNULL, stdout=tty)
+            )
+            with socket.create_connection(("127.0.0.1", process.port), timeout=PATIENCE) as client:
+                say(client)
+        process.wait()
+        sound(process.finish(), 0)
+        shown = b""
+        while select.select([window], [], [], 0)[0]:
+            shown += os.read(window, 1000)
+        return shown
+
+
+def test_escapes_to_a_pipe() -> None:
+    """To anything but a terminal a peer's bytes go as they are."""
+    with peer(lambda sock: sock.sendall(ESCAPES)) as server:
+        assert sound(netkit("connect", server.address), 0).out == ESCAPES

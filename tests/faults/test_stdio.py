@@ -1,0 +1,478 @@
+"""Standard streams that fail, are closed, full or shared, and limits: bytes are whole, or the exit code says so."""
+
+import contextlib
+import fcntl
+import functools
+import os
+import pty
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import termios
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import IO
+
+import pytest
+
+from tests.faults.test_peers import (
+    PATTERN,
+    at_once,
+    digest,
+    echo,
+    lost,
+    outlast,
+    peak_memory,
+    push,
+    receive,
+    say_some,
+    server_socket,
+    sound,
+    wait_for_input,
+)
+from tests.support import PATIENCE, Finished, cpu_seconds, died_by, exchange, free_port, netkit, peer, read_all, running
+
+ALL_BYTES = bytes(range(256)) * 4000 + b"\r\n\r\r\n\n\xff\xfe\xc3" + os.urandom(4_000_000)
+
+
+def redirected(redirection: str) -> tuple[str, ...]:
+    """Return a wrapper that starts netkit as a shell does with this redirection."""
+    return ("sh", "-c", f'exec "$@" {redirection}', "sh")
+
+
+# -- every byte, and memory that stays flat
+
+
+@at_once("name", ["echo", "upper"])
+def test_every_byte_comes_back(name: str) -> None:
+    """All 256 values, line ends and NULs pass two processes both ways; upper changes a to z and nothing else."""
+    wanted = ALL_BYTES.upper() if name == "upper" else ALL_BYTES
+    with running(name, "127.0.0.1:0", "--once") as server:
+        done = sound(netkit("connect", f"127.0.0.1:{server.port}", input=ALL_BYTES), 0)
+        sound(server.finish(), 0)
+    assert digest(done.out) == digest(wanted)
+
+
+def test_every_byte_from_file_to_file(tmp_path: Path) -> None:
+    """Regular files are read and written whole, on both sides at once."""
+    (tmp_path / "one").write_bytes(ALL_BYTES)
+    (tmp_path / "two").write_bytes(ALL_BYTES[::-1])
+    with contextlib.ExitStack() as stack:
+        one, two = (stack.enter_context(open(tmp_path / name, "rb")) for name in ("one", "two"))
+        got_one, got_two = (stack.enter_context(open(tmp_path / f"got {name}", "wb")) for name in ("one", "two"))
+        server = stack.enter_context(running("listen", "127.0.0.1:0", stdin=one, stdout=got_two))
+        sound(netkit("connect", f"127.0.0.1:{server.port}", stdin=two, stdout=got_one), 0)
+        server.wait()
+        sound(server.finish(), 0)
+    assert digest((tmp_path / "got one").read_bytes()) == digest(ALL_BYTES)
+    assert digest((tmp_path / "got two").read_bytes()) == digest(ALL_BYTES[::-1])
+
+
+@at_once("name", ["echo", "upper"])
+def test_64_mb_without_a_newline(name: str) -> None:
+    """A line is nothing that has to be whole before it is answered, so its length costs no memory."""
+    block = b"q" * (1 << 20)
+    with running(name, "127.0.0.1:0") as server:
+        port = server.port
+        exchange(port, b"warm")
+        before = peak_memory(server.pid)
+        with socket.create_connection(("127.0.0.1", port), timeout=PATIENCE) as client:
+            sender = threading.Thread(target=lambda: [client.sendall(block) for _ in range(64)])
+            sender.start()
+            wanted = block.upper() if name == "upper" else block
+            for _ in range(64):
+                assert receive(client, len(block)) == wanted
+            sender.join()
+        assert peak_memory(server.pid) - before <= 16 << 20
+
+
+@at_once("name", ["echo", "upper"])
+def test_client_that_never_reads_is_held_back(name: str) -> None:
+    """Its sending stops once its own answers are stuck; that costs no memory, and others are served."""
+    with running(name, "127.0.0.1:0") as server:
+        port = server.port
+        exchange(port, b"warm")
+        before = peak_memory(server.pid)
+        with socket.create_connection(("127.0.0.1", port), timeout=PATIENCE) as client:
+            push(client.fileno(), 64 << 20)
+            assert exchange(port, b"NEXT") == b"NEXT"
+            assert peak_memory(server.pid) - before <= 16 << 20
+
+
+SHORT = """
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <stdlib.h>
+#include <sys/socket.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+static size_t calls;
+
+static size_t shorter(int applies, size_t size, size_t most) {
+    if (!applies || size <= most) return size;
+    calls++;
+    return most;
+}
+
+ssize_t read(int fd, void *to, size_t size) {
+    ssize_t (*next)(int, void *, size_t) = dlsym(RTLD_NEXT, "read");
+    return next(fd, to, shorter(fd == 0, size, 333));
+}
+
+ssize_t write(int fd, const void *from, size_t size) {
+    ssize_t (*next)(int, const void *, size_t) = dlsym(RTLD_NEXT, "write");
+    return next(fd, from, shorter(fd == 1, size, 99));
+}
+
+ssize_t recv(int fd, void *to, size_t size, int flags) {
+    ssize_t (*next)(int, void *, size_t, int) = dlsym(RTLD_NEXT, "recv");
+    return next(fd, to, shorter(1, size, 333), flags);
+}
+
+ssize_t send(int fd, const void *from, size_t size, int flags) {
+    ssize_t (*next)(int, const void *, size_t, int) = dlsym(RTLD_NEXT, "send");
+    return next(fd, from, shorter(1, size, 99), flags);
+}
+
+static ssize_t little(const char *name, int fd, const struct iovec *parts, int count, off64_t at, int flags) {
+    ssize_t (*next)(int, const struct iovec *, int, off64_t, int) = dlsym(RTLD_NEXT, name);
+    struct iovec part = *parts;
+    part.iov_len = shorter(fd == 1, part.iov_len, 99);
+    return next(fd, &part, count ? 1 : 0, at, flags);
+}
+
+ssize_t pwritev2(int fd, const struct iovec *parts, int count, off64_t at, int flags) {
+    return little("pwritev2", fd, parts, count, at, flags);
+}
+
+ssize_t pwritev64v2(int fd, const struct iovec *parts, int count, off64_t at, int flags) {
+    return little("pwritev64v2", fd, parts, count, at, flags);
+}
+
+__attribute__((destructor)) static void tell(void) {
+    if (calls > 1000) symlink("calls were made shorter", getenv("SHORT_WITNESS"));
+}
+"""
+
+
+@pytest.mark.skipif(not shutil.which("gcc"), reason="there is no gcc to build the short calls with")
+def test_short_reads_and_writes(tmp_path: Path) -> None:
+    """A system that takes and gives a few bytes per call loses none, in a pipe and in a file, out and back."""
+    (tmp_path / "short.c").write_text(SHORT)
+    library = tmp_path / "short.so"
+    compiler = ["gcc", "-shared", "-fPIC", "-O1", "-o", str(library), str(tmp_path / "short.c")]
+    subprocess.run(compiler, check=True, timeout=PATIENCE)
+    witness = tmp_path / "witness"
+    data = ALL_BYTES[-600_000:]
+    env = {**os.environ, "LD_PRELOAD": str(library), "SHORT_WITNESS": str(witness)}
+    with running("echo", "127.0.0.1:0", "--max-clients", "2", env=env) as server:
+        done = sound(netkit("connect", f"127.0.0.1:{server.port}", input=data, env=env), 0)
+        assert digest(done.out) == digest(data)
+        assert witness.is_symlink()
+        (tmp_path / "in").write_bytes(data)
+        with open(tmp_path / "in", "rb") as given, open(tmp_path / "out", "wb") as got:
+            address = re.search(r"127\.0\.0\.1:\d+", server.said[0])
+            assert address
+            sound(netkit("connect", address[0], stdin=given, stdout=got, env=env), 0)
+        assert digest((tmp_path / "out").read_bytes()) == digest(data)
+        sound(server.finish(), 0)
+
+
+# -- stdout
+
+
+def test_full_device_is_23() -> None:
+    """Where stdout takes nothing, the reason is said and the peer is reset: it must not think that all was taken."""
+
+    with peer(lambda sock: (sock.sendall(bytes(100_000)), sock.recv(1))) as server, open("/dev/full", "wb") as full:
+        done = sound(netkit("connect", server.address, "--recv-only", stdout=full), 23)
+        assert isinstance(server.result(), ConnectionResetError)
+    assert done.err == "netkit connect: cannot write to stdout: no space left on device\n"
+
+
+def _have_mounts() -> bool:
+    command = ["unshare", "--map-root-user", "--mount", "mount", "-t", "tmpfs", "none", "/mnt"]
+    return bool(shutil.which("unshare")) and not subprocess.run(command, capture_output=True).returncode
+
+
+@pytest.mark.skipif(not _have_mounts(), reason="this system lets us mount no file system of our own")
+def test_disk_that_fills_up_is_23(tmp_path: Path) -> None:
+    """What a file had room for is the exact beginning, and the exit code says that it is not all."""
+    data = PATTERN * 10
+    script = 'mount -t tmpfs -o size=64k none "$0" && { "$@" > "$0/file"; code=$?; cat "$0/file"; exit $code; }'
+    wrapper = ("unshare", "--map-root-user", "--mount", "sh", "-c", script, str(tmp_path))
+    with peer(lambda sock: (sock.sendall(data), sock.recv(1))) as server:
+        done = sound(netkit("connect", server.address, "--recv-only", wrapper=wrapper), 23)
+        assert isinstance(server.result(), ConnectionResetError)
+    assert done.err == "netkit connect: cannot write to stdout: no space left on device\n"
+    assert digest(done.out) == digest(data[:65536])
+
+
+def test_file_size_limit_is_23(tmp_path: Path) -> None:
+    """The limit of a user is an error of the file like any other, and nobody dies of SIGXFSZ."""
+    with peer(lambda sock: sock.sendall(PATTERN)) as server, open(tmp_path / "file", "wb") as file:
+        done = sound(netkit("connect", server.address, wrapper=("prlimit", "--fsize=1000"), stdout=file), 23)
+    assert done.err == "netkit connect: cannot write to stdout: file too large\n"
+    assert (tmp_path / "file").read_bytes() == PATTERN[:1000]
+
+
+@at_once("way", ["connect", "listen"])
+def test_reader_of_stdout_that_leaves(way: str) -> None:
+    """After ``| head -1`` we are gone at once and silently, by SIGPIPE, though the peer says nothing more."""
+    with contextlib.ExitStack() as stack:
+        if way == "connect":
+            server = stack.enter_context(peer(lambda sock: (sock.sendall(b"first line\n"), sock.recv(1))))
+            process = stack.enter_context(running("connect", server.address))
+        else:
+            process = stack.enter_context(running("listen", "127.0.0.1:0"))
+            client = stack.enter_context(socket.create_connection(("127.0.0.1", process.port), timeout=PATIENCE))
+            client.sendall(b"first line\n")
+        assert process.out.read(11) == b"first line\n"
+        process.out.close()
+        process.process.stdout = None
+        assert died_by(process.wait(timeout=3)) is signal.SIGPIPE  # promised within 1 s
+        sound(process.finish(), -signal.SIGPIPE)
+        if way == "connect":
+            assert isinstance(server.result(), ConnectionResetError)
+        else:
+            with pytest.raises(ConnectionResetError):
+                client.recv(1)
+
+
+def test_reader_of_stdout_that_is_a_socket_leaves() -> None:
+    """Where stdout cannot tell, the next write does, and the end is the same."""
+    ours, theirs = socket.socketpair()
+    go = threading.Event()
+
+    def say_twice(sock: socket.socket) -> None:
+        sock.sendall(b"once")
+        assert go.wait(PATIENCE)
+        sock.sendall(b"twice")
+        outlast(sock)
+
+    with ours, peer(say_twice) as server, running("connect", server.address, stdout=theirs) as process:
+        theirs.close()
+        assert receive(ours, 4) == b"once"
+        ours.close()
+        go.set()
+        process.wait()
+        sound(process.finish(), -signal.SIGPIPE)
+
+
+def test_peer_that_no_longer_reads_is_no_reader_of_stdout() -> None:
+    """The system's EPIPE for a connection is 55 with a message and a count, never a silent SIGPIPE."""
+
+    address, listener = server_socket("unix")
+    with listener, running("connect", address) as process:
+        client, _ = listener.accept()
+        with client:
+            client.shutdown(socket.SHUT_RD)
+            client.sendall(b"no more")
+            assert process.out.read(7) == b"no more"
+            process.stdin.write(bytes(1000))
+            process.wait()
+            done = sound(process.finish(), 55)
+    assert lost(done) == (1000, 1000)
+    assert f"cannot send to {address}: " in done.err
+
+
+def test_closed_stdout() -> None:
+    """With ``>&-`` nothing is lost in silence: 23 if there was data, 0 if there was none."""
+    wrapper = redirected(">&-")
+    with peer(lambda sock: sock.sendall(bytes(1000))) as server:
+        done = sound(netkit("connect", server.address, wrapper=wrapper), 23)
+    assert done.err == "netkit connect: cannot write to stdout: bad file descriptor\n"
+    with peer(read_all) as server:
+        sound(netkit("connect", server.address, wrapper=wrapper, input=b"sent"), 0)
+        assert server.result() == b"sent"
+
+
+# -- stdin
+
+
+@at_once(
+    "given, reason",
+    [
+        (functools.partial(open, os.devnull, "wb"), "bad file descriptor"),
+        (socket.socket, "transport endpoint is not connected"),
+    ],
+)
+def test_unreadable_stdin_is_26(given: Callable[[], IO[bytes] | socket.socket], reason: str) -> None:
+    """What is open for writing alone, or fails, is not the same as an empty input; the peer sees a reset."""
+    with peer(lambda sock: sock.recv(1)) as server, given() as stdin:
+        done = sound(netkit("connect", server.address, stdin=stdin), 26)
+        assert isinstance(server.result(), ConnectionResetError)
+    assert done.err == f"netkit connect: cannot read stdin: {reason}\n"
+
+
+@at_once(
+    "name, redirection",
+    [("connect", "</dev/null"), ("connect", "<&-"), ("listen", "</dev/null"), ("listen", "<&-")],
+)
+def test_empty_stdin_ends_our_direction_alone(name: str, redirection: str) -> None:
+    """With /dev/null or nothing for stdin the peer sees our end first, and what it sends after that is kept."""
+
+    def answer(sock: socket.socket) -> None:
+        assert read_all(sock) == b""
+        sock.sendall(PATTERN)
+
+    wrapper = redirected(redirection)
+    if name == "connect":
+        with peer(answer) as server:
+            done = netkit("connect", server.address, wrapper=wrapper)
+    else:
+        with running("listen", "127.0.0.1:0", wrapper=wrapper) as process:
+            with socket.create_connection(("127.0.0.1", process.port), timeout=PATIENCE) as client:
+                answer(client)
+            out = process.read_all()
+            done = process.finish()._replace(out=out)
+    assert digest(sound(done, 0).out) == digest(PATTERN)
+
+
+# -- stderr
+
+
+@at_once("redirection", ["2>&-", "2>/dev/full"])
+def test_stderr_that_takes_nothing_changes_no_exit_code(redirection: str) -> None:
+    """Failures, usage errors and servers end as they do with a stderr that works."""
+    wrapper = redirected(redirection)
+    assert netkit("connect", f"127.0.0.1:{free_port()}", wrapper=wrapper) == Finished(7, b"", "")
+    assert netkit("connect", "--no-such-option", wrapper=wrapper) == Finished(2, b"", "")
+    with running("echo", "127.0.0.1:0", "--print-port", "--once", "-v", wrapper=wrapper) as server:
+        assert exchange(int(server.out.readline()), b"served") == b"served"
+        assert server.finish() == Finished(0, b"", "")
+
+
+# -- limits
+
+
+@at_once("limit", [5, 6, 7, 8, 10])
+def test_few_descriptors(limit: int) -> None:
+    """With too few descriptors there is one line and a code of the table, with enough an answer; never less."""
+    with peer(lambda sock: sock.sendall(b"answer")) as server:
+        done = netkit("connect", server.address, wrapper=("prlimit", f"--nofile={limit}"))
+    if done.code:
+        assert "too many open files" in sound(done, 7).err
+    else:
+        assert sound(done, 0).out == b"answer"
+    assert done.code == 0 or limit < 10
+
+
+def test_restart_over_a_connection_in_time_wait() -> None:
+    """A port whose last connection we ended ourselves is free again at once."""
+    with running("listen", "127.0.0.1:0", stdin=subprocess.DEVNULL) as server:
+        port = server.port
+        with socket.create_connection(("127.0.0.1", port), timeout=PATIENCE) as client:
+            assert client.recv(1) == b""  # its end comes before ours
+        sound(server.finish(), 0)
+    local = f"0100007F:{port:04X}"
+    states = [row.split()[3] for row in Path("/proc/net/tcp").read_text().splitlines() if row.split()[1] == local]
+    assert states == ["06"]  # TIME_WAIT
+    with running("listen", f"127.0.0.1:{port}") as server:
+        assert server.port == port
+        taken = sound(netkit("listen", f"127.0.0.1:{port}"), 45)
+        assert taken.err == f"netkit listen: cannot listen on 127.0.0.1:{port}: address already in use\n"
+
+
+# -- what belongs to the caller
+
+
+def flags(fd: int) -> int:
+    """Return the status flags of an open file, which all who share it see."""
+    return fcntl.fcntl(fd, fcntl.F_GETFL)
+
+
+@contextlib.contextmanager
+def pipes() -> Iterator[tuple[int, int, int, int]]:
+    """Give the reading and the writing end of two pipes."""
+    ends = (*os.pipe(), *os.pipe())
+    try:
+        yield ends
+    finally:
+        for end in ends:
+            os.close(end)
+
+
+@contextlib.contextmanager
+def terminal() -> Iterator[tuple[int, int]]:
+    """Give the two ends of a terminal: ours, and the one that a program has."""
+    ours, theirs = pty.openpty()
+    try:
+        yield ours, theirs
+    finally:
+        for fd in (ours, theirs):
+            with contextlib.suppress(OSError):
+                os.close(fd)
+
+
+@at_once("way", ["pipes", "terminal"])
+def test_shared_descriptors_keep_their_flags(way: str) -> None:
+    """While netkit runs, after its end and after it was killed, descriptors block as they did before."""
+    with contextlib.ExitStack() as stack:
+        if way == "pipes":
+            given, feeding, showing, shown = stack.enter_context(pipes())
+        else:
+            feeding, given = stack.enter_context(terminal())
+            showing, shown = feeding, given
+            modes = termios.tcgetattr(given)
+        before = flags(given), flags(shown)
+        goes_on = stack.enter_context(peer(echo))
+        ends = stack.enter_context(peer(lambda sock: sock.sendall(sock.recv(100))))
+        for server, number in ((goes_on, signal.SIGTERM), (goes_on, signal.SIGKILL), (ends, None)):
+            with running("connect", server.address, "--grace", "0", stdin=given, stdout=shown) as process:
+                os.write(feeding, b"line\n")
+                expected = b"line\n" if way == "pipes" else b"line\r\nline\r\n"  # a terminal echoes what is typed
+                seen = b""
+                while len(seen) < len(expected):
+                    seen += os.read(showing, 100)
+                assert seen == expected
+                assert (flags(given), flags(shown)) == before
+                if number is not None:
+                    process.signal(number)
+                assert died_by(process.wait()) is number
+            assert (flags(given), flags(shown)) == before
+        if way == "terminal":
+            assert termios.tcgetattr(given) == modes
+
+
+# -- idleness
+
+
+def test_waiting_costs_no_cpu() -> None:
+    """Nothing spins: no server without clients, no silent conversation, no full pipe, no terminal."""
+    with contextlib.ExitStack() as stack:
+        start: Callable[..., object] = lambda *args, **popen: stack.enter_context(running(*args, **popen))  # noqa: E731
+        silent = stack.enter_context(peer(say_some))
+        ended = stack.enter_context(peer(lambda sock: (sock.shutdown(socket.SHUT_WR), outlast(sock))))
+        endless = stack.enter_context(peer(lambda sock: [sock.sendall(PATTERN) for _ in range(10_000)]))
+        ours, dead = stack.enter_context(terminal())
+        os.close(ours)
+        _, unread = stack.enter_context(terminal())
+        _, frozen = stack.enter_context(terminal())
+        termios.tcflow(frozen, termios.TCOOFF)
+        waiting = {
+            "a server without clients": start("echo", "127.0.0.1:0"),
+            "a listener without a client": start("listen", "127.0.0.1:0"),
+            "a silent peer": start("connect", silent.address),
+            "a peer that ended": start("connect", ended.address, "--hold"),
+            "a full pipe": start("connect", endless.address),
+            "a terminal that nobody reads": start("connect", endless.address, stdout=unread),
+            "a terminal stopped by Ctrl-S": start("connect", endless.address, stdout=frozen),
+            "a dead terminal": start("connect", silent.address, stdin=dead),
+        }
+        for name in ("a server without clients", "a listener without a client"):
+            assert waiting[name].port
+        for name in ("a silent peer", "a dead terminal"):
+            assert waiting[name].out.read(4) == b"some"
+        assert waiting["a peer that ended"].read_all() == b""
+        wait_for_input(waiting["a full pipe"].out)
+        threading.Event().wait(0.1)  # the pipe fills up
+        before = {name: cpu_seconds(process.pid) for name, process in waiting.items()}
+        threading.Event().wait(0.3)
+        for name, process in waiting.items():
+            assert cpu_seconds(process.pid) - before[name] <= 0.1, name  # one that spins would spend 0.3
+            assert name == "a dead terminal" or process.process.poll() is None, name
