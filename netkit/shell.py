@@ -12,11 +12,12 @@ from netkit.core.errors import Exit, Failure, Invalid
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from netkit.core.access import Network
     from netkit.core.address import Endpoint, Role
     from netkit.core.dial import Dialling
     from netkit.core.events import Observer
     from netkit.core.listen import Handler, Listener
-    from netkit.core.relay import Ending
+    from netkit.core.relay import Change, Ending
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -61,6 +62,11 @@ def _escaped(code: int) -> str:
     if code < 0x100:
         return f"\\x{code:02x}"
     return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
+
+
+def quoted(pattern: "re.Pattern[bytes]") -> str:
+    """Return a pattern for a message."""
+    return repr(os.fsdecode(pattern.pattern))
 
 
 def say(text: str) -> None:
@@ -473,6 +479,46 @@ class Source(Parameter):
             self.fail(str(error), param, ctx)
 
 
+class Pattern(Parameter):
+    """A regular expression of Python's, over bytes; ^ and $ match at lines."""
+
+    name = "REGEX"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> "re.Pattern[bytes]":
+        """Return the compiled pattern."""
+        try:
+            return re.compile(os.fsencode(value), re.MULTILINE)
+        except (re.error, OverflowError, RecursionError) as error:
+            self.fail(f"{value!r} is not a regular expression: {error}", param, ctx)
+
+
+class Cidr(Parameter):
+    """An address or a network, ``10.0.0.0/8``."""
+
+    name = "CIDR"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> "Network":
+        """Return the network."""
+        from netkit.core.access import parse_network
+
+        try:
+            return parse_network(value)
+        except Invalid as error:
+            self.fail(str(error), param, ctx)
+
+
+class Mode(Parameter):
+    """The permission bits of a file, in octal: ``660``."""
+
+    name = "MODE"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Return the bits."""
+        if not re.fullmatch(r"0?[0-7]{3}", value):
+            self.fail(f"{value!r} is not a mode such as 600 or 660", param, ctx)
+        return int(value, 8)
+
+
 # -- options of many commands
 
 
@@ -548,6 +594,7 @@ class Dial(NamedTuple):
 
     connect_timeout: float
     source: tuple[str, int] | None
+    keepalive: float | None
 
     def dialling(self, endpoint: "Endpoint", reach: Reach) -> "Dialling":
         """Return what the core takes."""
@@ -555,6 +602,7 @@ class Dial(NamedTuple):
 
         if endpoint.path is not None:
             unapplied("a unix socket has no IP address", {"--source": self.source})
+            unapplied("a unix socket has no keepalive", {"--keepalive": self.keepalive})
         return Dialling(reach.family(endpoint), reach.numeric, self.connect_timeout, self.source)
 
 
@@ -585,8 +633,23 @@ class Serving(NamedTuple):
     print_port: bool
     once: bool
     max_clients: int | None
+    max_conns: int | None
     accept_timeout: float | None
     duration: float | None
+    until: "re.Pattern[bytes] | None"
+    allow: "tuple[Network, ...]"
+    deny: "tuple[Network, ...]"
+    greet: bytes | None
+    keepalive: float | None
+    mode: int | None
+
+    def admits(self) -> Callable[[str], bool] | None:
+        """Return the question whether a host may come, None if all may."""
+        if not self.allow and not self.deny:
+            return None
+        from netkit.core.access import Access
+
+        return Access(self.allow, self.deny).admits
 
 
 talk_options = _gathered(
@@ -628,6 +691,7 @@ dial_options = _gathered(
         help="Time for resolving and connecting together (28); 10s unless given.",
     ),
     option("--source", type=Source(), section="Addresses", help="Connect from this address and port."),
+    option("--keepalive", type=Duration(), section="Time", help="Probe a peer that was silent for D (TCP keepalive)."),
 )
 
 ending_options = _gathered(
@@ -657,56 +721,122 @@ serving_options = _gathered(
     option("--print-port", is_flag=True, section="Serving", help="Print the port number as the first line of stdout."),
     option("--once", is_flag=True, section="Serving", help="Serve one client, then exit."),
     option("--max-clients", type=Count(), section="Serving", help="Serve N clients, then exit."),
+    option(
+        "--max-conns",
+        type=Count(),
+        section="Serving",
+        help="Serve at most N clients at one time, the next waits; 4096 unless given.",
+    ),
+    option(
+        "--allow",
+        type=Cidr(),
+        multiple=True,
+        section="Serving",
+        help="Serve clients of this network alone; repeatable.",
+    ),
+    option(
+        "--deny", type=Cidr(), multiple=True, section="Serving", help="Turn away clients of this network; repeatable."
+    ),
+    option("--mode", type=Mode(), section="Serving", help="The mode of a unix socket's file; 600 unless given."),
+    option("--greet", type=Text(), section="Data", help="Send TEXT first; {host} and {port} are the client's."),
+    option(
+        "--until",
+        type=Pattern(),
+        section="Ending",
+        help="Stop serving, with 0, once the data of a client matches.",
+    ),
+    option(
+        "--keepalive", type=Duration(), section="Time", help="Probe a client that was silent for D (TCP keepalive)."
+    ),
     option("--accept-timeout", type=Duration(), section="Time", help="Give up (28) if nobody came within D."),
     option("--for", "duration", type=Duration(), section="Time", help="Stop serving after D; exit 0."),
 )
 
 
-class Server(NamedTuple):
-    """All that a server was told on its command line."""
+class Server:
+    """All that a server was told on its command line, and ``stop``, the event that ends it in order."""
 
-    address: "Endpoint"
-    command: tuple[str, ...]
-    reach: Reach
-    serving: Serving
-    clocks: Clocks
-    talk: Talk
+    _fields = ("address", "command", "reach", "serving", "clocks", "talk")
+
+    def __init__(
+        self,
+        address: "Endpoint",
+        command: tuple[str, ...],
+        reach: Reach,
+        serving: Serving,
+        clocks: Clocks,
+        talk: Talk,
+    ) -> None:
+        from netkit.core.kernel import Event
+
+        self.address = address
+        self.command = command
+        self.reach = reach
+        self.serving = serving
+        self.clocks = clocks
+        self.talk = talk
+        self.stop = Event()
+
+    def changes(self) -> "list[Callable[[], Change]]":
+        """Return what the data of each client goes through first: the watch of --until."""
+        pattern = self.serving.until
+        if pattern is None:
+            return []
+        from netkit.services.pattern import until
+
+        return [lambda: until(pattern, self.stop.set, cut=False)]
 
     def run(self, handler: "Handler", *, one_shot: bool = False) -> int:
         """Listen, tell where, and serve until it is time to stop; return the exit code.
 
         ``one_shot`` serves one client, and ends as that conversation does.
         """
-        unix = self.address.path is not None
+        self._check()
         family = self.reach.family(self.address)
-        exclude({"--once": self.serving.once, "--max-clients": self.serving.max_clients})
-        if self.serving.port_file == "":
-            raise Invalid("--port-file: the path is empty")
-        if unix:
-            why = "a unix socket has no port"
-            unapplied(why, {"--port-file": self.serving.port_file, "--print-port": self.serving.print_port})
+        serving = self.serving
 
         async def work() -> int:
-            from netkit.core.listen import listen
-            from netkit.services.server import Limits, keep_serving, port_file
+            from netkit.core.listen import PRIVATE, Policy, listen
+            from netkit.services.server import keep_serving, port_file, welcoming
 
             observe = self.talk.observe
-            listener = await listen(self.address, family=family, numeric=self.reach.numeric, observe=observe)
+            policy = Policy(
+                max_clients=1 if one_shot or serving.once else serving.max_clients,
+                max_conns=serving.max_conns or Policy().max_conns,
+                accept_timeout=serving.accept_timeout,
+                admits=serving.admits(),
+            )
+            mode = PRIVATE if serving.mode is None else serving.mode
+            listener = await listen(self.address, family=family, numeric=self.reach.numeric, mode=mode, observe=observe)
             try:
-                with port_file(self.serving.port_file, listener.port):
+                with port_file(serving.port_file, listener.port):
                     self._tell(listener)
-                    limits = Limits(
-                        max_clients=1 if one_shot or self.serving.once else self.serving.max_clients,
-                        accept_timeout=self.serving.accept_timeout,
-                        duration=self.serving.duration,
-                    )
                     return await keep_serving(
-                        listener, handler, limits, self.command, one_shot=one_shot, observe=observe
+                        listener,
+                        welcoming(handler, serving.greet, serving.keepalive),
+                        policy,
+                        self.command,
+                        stop=self.stop,
+                        duration=serving.duration,
+                        one_shot=one_shot,
+                        observe=observe,
                     )
             finally:
                 listener.close()
 
         return run(work(), quiet=self.talk.quiet, timeout=self.clocks.timeout, refused=Exit.BIND)
+
+    def _check(self) -> None:
+        serving = self.serving
+        exclude({"--once": serving.once, "--max-clients": serving.max_clients})
+        if serving.port_file == "":
+            raise Invalid("--port-file: the path is empty")
+        if self.address.path is None:
+            unapplied("only a unix socket has a mode", {"--mode": serving.mode})
+            return
+        unapplied("a unix socket has no port", {"--port-file": serving.port_file, "--print-port": serving.print_port})
+        unapplied("a unix socket has no IP address", {"--allow": serving.allow or None, "--deny": serving.deny or None})
+        unapplied("a unix socket has no keepalive", {"--keepalive": serving.keepalive})
 
     def _tell(self, listener: "Listener") -> None:
         if not self.talk.quiet:

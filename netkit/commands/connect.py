@@ -5,7 +5,11 @@ from typing import TYPE_CHECKING
 from netkit import shell
 
 if TYPE_CHECKING:
+    import re
+    from collections.abc import Callable
+
     from netkit.core.address import Endpoint
+    from netkit.core.relay import Change
 
 HABITS = {
     **shell.HABITS,
@@ -40,6 +44,13 @@ HABITS = {
 @shell.ending_options
 @shell.option("--send-only", is_flag=True, section="Ending", help="Leave once our input has ended and is acknowledged.")
 @shell.option("--recv-only", is_flag=True, section="Ending", help="Leave stdin alone; leave when the peer ends.")
+@shell.option(
+    "--until",
+    type=shell.Pattern(),
+    section="Ending",
+    help="Leave, with 0, once what came matches; the output ends with the match (8 if the peer ends first).",
+)
+@shell.option("--max-bytes", type=shell.Count(), section="Ending", help="Leave, with 0, once N bytes came.")
 @shell.option("--send", "text", type=shell.Text(), section="Data", help="Send TEXT in place of stdin.")
 @shell.option("--send-hex", "octets", type=shell.Hex(), section="Data", help="Send these bytes in place of stdin.")
 @shell.option("-C", "--crlf", is_flag=True, section="Data", help="Send line ends as CR LF.")
@@ -54,6 +65,8 @@ def connect(
     ends: shell.Ends,
     send_only: bool,
     recv_only: bool,
+    until: "re.Pattern[bytes] | None",
+    max_bytes: int | None,
     text: bytes | None,
     octets: bytes | None,
     crlf: bool,
@@ -82,27 +95,44 @@ def connect(
         shell.unapplied("--send-only leaves with our input's end", {"--no-shutdown": ends.no_shutdown})
         shell.unapplied("--send-only shows nothing", {"--raw": raw})
         ending = ending._replace(send_only=True)
+    if until is not None or max_bytes is not None:
+        shell.unapplied("the pattern or the bytes end the conversation", {**ends.given(), "--send-only": send_only})
+        ending = ending._replace(grace=0.0)
     how = dial.dialling(address, reach)
 
     async def work() -> None:
+        from functools import partial
+
         from netkit.core.dial import dial as dial_once
         from netkit.core.dial import dial_until
+        from netkit.core.errors import Exit, Failure
+        from netkit.core.kernel import Event
         from netkit.core.listen import conduct
-        from netkit.services import terminal
+        from netkit.services import pattern, terminal
 
         if wait is None:
             stream = await dial_once(address, how, talk.observe)
         else:
             stream = await dial_until(address, wait, how, talk.observe)
+        if dial.keepalive is not None:
+            stream.keep_alive(dial.keepalive)
+        found = Event()
+        wanted: list[Callable[[], Change]] = []
+        if until is not None:
+            wanted.append(partial(pattern.until, until, found.set, cut=True))
+        if max_bytes is not None:
+            wanted.append(partial(pattern.at_most, max_bytes))
         typed = octets if text is None else text
         handler = terminal.joining(
             lambda: terminal.Terminal(text=typed, reads=not recv_only, writes=not send_only),
             ending,
-            outgoing=terminal.crlf() if crlf else None,
-            incoming=terminal.incoming(raw),
+            outgoing=[terminal.crlf] if crlf else [],
+            incoming=[*wanted, *terminal.incoming(raw)],
             idle_timeout=clocks.idle_timeout,
             observe=talk.observe,
         )
         await conduct(stream, handler, talk.observe)
+        if until is not None and not found.is_set():
+            raise Failure(Exit.PROTOCOL, f"find {shell.quoted(until)} in what {stream.name} sent", "it ended before")
 
     return shell.run(work(), quiet=talk.quiet, timeout=clocks.timeout)

@@ -9,15 +9,22 @@ from netkit import shell
     examples=[
         ("netkit echo 9007", "an echo server for this machine"),
         ("netkit echo 0 -- sh -c 'echo hi | netkit connect $NETKIT_ADDRESS'", "a server for as long as a test runs"),
-        ("netkit echo unix:/tmp/echo.sock --for 1m", "on a unix socket, for a minute"),
+        ("netkit echo 9087 --prefix 'You said ' --until bye -v", "a chat server, until somebody says bye"),
     ],
 )
+@shell.option("--prefix", type=shell.Text(), section="Data", help="Put TEXT in front of each line.")
 @shell.server_options
-def echo(server: shell.Server) -> int:
+def echo(server: shell.Server, prefix: bytes | None) -> int:
     """Send every byte back to the client that sent it, at once.
 
     Any number of clients are served side by side. A client's half-close is answered with ours, after its last byte.
     """
-    from netkit.services.echo import echo as handler
+    from functools import partial
 
-    return server.run(handler(idle_timeout=server.clocks.idle_timeout))
+    from netkit.services.echo import echo as handler
+    from netkit.services.pattern import prefixed
+
+    changes = server.changes()
+    if prefix is not None:
+        changes.append(partial(prefixed, prefix))
+    return server.run(handler(changes, idle_timeout=server.clocks.idle_timeout))

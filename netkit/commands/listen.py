@@ -43,7 +43,7 @@ def listen(server: shell.Server, ends: shell.Ends, raw: bool) -> int:
     handler = terminal.joining(
         lambda: terminal.Terminal(reads=not server.command),
         ending,
-        incoming=terminal.incoming(raw),
+        incoming=[*server.changes(), *terminal.incoming(raw)],
         idle_timeout=server.clocks.idle_timeout,
         observe=server.talk.observe,
     )

@@ -20,4 +20,4 @@ def upper(server: shell.Server) -> int:
     """
     from netkit.services.echo import echo as handler
 
-    return server.run(handler(lambda: bytes.upper, idle_timeout=server.clocks.idle_timeout))
+    return server.run(handler([*server.changes(), lambda: bytes.upper], idle_timeout=server.clocks.idle_timeout))

@@ -187,12 +187,11 @@ async def _connect(address: Address, source: tuple[str, int] | None, name: str) 
             await writable(sock.fileno())
             code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
         # A reset comes after the handshake only: the connection stood, and may have brought data.
-        if code not in (0, errno.ECONNRESET):
+        if code not in (0, errno.ECONNRESET, errno.EPIPE):
             raise OSError(code, os.strerror(code))
-        if sock.getsockname()[:2] == address.sockaddr[:2]:
-            # Both ends drew the same port of the ephemeral range: a connection with ourselves, and no server.
+        if _is_self(sock):
             raise OSError(errno.ECONNREFUSED, os.strerror(errno.ECONNREFUSED))
-        return SocketStream(sock, name, reset=code)
+        return SocketStream(sock, name, peer=Endpoint(address.host, address.sockaddr[1]), reset=code)
     except BaseException:
         closing(sock.fileno())
         sock.close()
@@ -201,6 +200,14 @@ async def _connect(address: Address, source: tuple[str, int] | None, name: str) 
 
 def _refused(error: OSError | None) -> bool:
     return error is not None and error.errno == errno.ECONNREFUSED
+
+
+def _is_self(sock: socket.socket) -> bool:
+    """Whether both ends drew the same port of the ephemeral range: a connection with ourselves, and no server."""
+    try:
+        return bool(sock.getsockname() == sock.getpeername())
+    except OSError:  # reset by now
+        return False
 
 
 def _bind_source(sock: socket.socket, address: Address, source: tuple[str, int]) -> None:

@@ -18,6 +18,7 @@ class Exit(enum.IntEnum):
     USAGE = 2
     RESOLVE = 6
     CONNECT = 7
+    PROTOCOL = 8
     WRITE = 23
     READ = 26
     TIMEOUT = 28
@@ -36,6 +37,7 @@ MEANING = {
     Exit.USAGE: "A bad option, address, format or combination; nothing was sent.",
     Exit.RESOLVE: "The name was not found, or the resolver failed.",
     Exit.CONNECT: "The connection was refused, or the peer is unreachable.",
+    Exit.PROTOCOL: "The peer ended before what --until wanted.",
     Exit.WRITE: "Standard output or an output file failed.",
     Exit.READ: "Standard input or an input file failed.",
     Exit.TIMEOUT: "A clock of ours ran out; the message says which.",
@@ -48,7 +50,7 @@ MEANING = {
 }
 
 # Which failure a script is told of when several happen at once.
-_PRECEDENCE = (Exit.WRITE, Exit.READ, Exit.TIMEOUT, Exit.SEND, Exit.RECV)
+_PRECEDENCE = (Exit.WRITE, Exit.READ, Exit.PROTOCOL, Exit.TIMEOUT, Exit.SEND, Exit.RECV)
 
 
 class Invalid(ValueError):

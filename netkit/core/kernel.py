@@ -75,6 +75,7 @@ class _Scope:
 
     def __init__(self) -> None:
         self.owner: Task | None = None
+        self.passed = False  # a cancellation from further out is on its way through
 
     def _enter(self) -> None:
         self.owner = _running().current
@@ -115,6 +116,11 @@ class Task:
         self.finished = Event()
         self.result: Any = None
 
+    @property
+    def waits(self) -> bool:
+        """Whether it waits for something that has not happened yet, so that cancelling it now loses nothing."""
+        return self.parked is not None
+
     def cancel(self) -> None:
         """End the task where it waits. Its ``finally`` blocks run, and a second call does not disturb them."""
         if not self.cancelled:
@@ -124,6 +130,8 @@ class Task:
     def _interrupt(self, scope: "_Scope | Task") -> None:
         if self.finished.is_set() or self._outranks(self.pending, scope):
             return
+        if isinstance(scope, _Scope) and scope.passed:
+            return
         self.pending = scope
         if self.parked is not None:
             self._throw_pending()
@@ -131,6 +139,9 @@ class Task:
     def _throw_pending(self) -> None:
         scope, self.pending = self.pending, None
         if scope is not None:
+            inner = self.scopes[self.scopes.index(scope) + 1 :] if isinstance(scope, _Scope) else self.scopes
+            for each in inner:
+                each.passed = True
             self._wake(error=Cancelled(scope))
 
     def _outranks(self, standing: "_Scope | Task | None", scope: "_Scope | Task") -> bool:
@@ -338,7 +349,6 @@ class _Kernel:
         self._dropped = 0
         self._order = count()
         self._posted: deque[Callable[[], None]] = deque()
-        self._threads = 0
         self._lock = _thread.allocate_lock()
         self._open = True
         self._signalled: list[Task] = []
@@ -478,8 +488,6 @@ class _Kernel:
         descriptor.armed = bits
 
     def _deliver(self, fd: int, descriptor: _Descriptor, mask: int) -> None:
-        if self._descriptors.get(fd) is not descriptor:
-            return
         for side in (_READ, _WRITE):
             if mask & _BITS[side]:
                 task = descriptor.waiting[side]

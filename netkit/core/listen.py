@@ -6,7 +6,8 @@ import socket
 import stat
 import struct
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from typing import NamedTuple
 
 from netkit.core.address import Endpoint, from_socket
 from netkit.core.errors import Exit, Failure, describe, doing
@@ -18,7 +19,8 @@ from netkit.core.stream import SocketStream
 Handler = Callable[[SocketStream], Awaitable[str | None]]
 """Serves one connection, and may say how it ended. It leaves the closing to ``conduct``."""
 
-DRAIN = 1.0  # s that open connections get to end once a server stops: INTERFACE, signals of servers
+DRAIN = 1.0  # s that open connections get to end once a server stops
+PRIVATE = 0o600  # the mode of a socket file
 _BACKLOG = 1024  # the system caps it; small ones make clients wait a second for their next SYN
 _PORT_TRIES = 128
 _FULL = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
@@ -44,11 +46,24 @@ _PASSING = (
 )
 
 
+class Policy(NamedTuple):
+    """Which clients are served: how many in all and at one time, from where, and how long the first may take to come.
+
+    ``admits`` is asked with a client's host; who is turned away is reset and does not count. None is no limit.
+    """
+
+    max_clients: int | None = None
+    max_conns: int = 4096
+    accept_timeout: float | None = None
+    admits: Callable[[str], bool] | None = None
+
+
 class Listener:
     """Bound and listening sockets, which it owns; ``endpoints`` are their real addresses."""
 
-    def __init__(self, sockets: list[socket.socket], path: str | None = None) -> None:
+    def __init__(self, sockets: list[socket.socket], path: str | None = None, mode: int = PRIVATE) -> None:
         self.sockets = sockets
+        self._for_others = bool(mode & 0o066)
         self.endpoints = [from_socket(sock.getsockname()) for sock in sockets]
         self._made = _identity(path) if path is not None and not path.startswith("\0") else None
         self._path = path
@@ -76,17 +91,16 @@ class Listener:
                 if self._full_reported is None or now() - self._full_reported >= _FULL_REPORTS:
                     self._full_reported = now()
                     observe(AcceptPaused(describe(error)))
-                await self.room()
+                await self._room()
                 continue
-            if sock.family == socket.AF_UNIX:
-                name = str(self.endpoints[0])
-                if self._is_stranger(client):
-                    client.close()
-                    observe(Denied(name, "another user"))
-                    continue
-            else:
-                name = str(from_socket(address))
-            return SocketStream(client, name)
+            if sock.family != socket.AF_UNIX:
+                peer = from_socket(address)
+                return SocketStream(client, str(peer), peer=peer)
+            name = str(self.endpoints[0])
+            if not self._is_stranger(client):
+                return SocketStream(client, name)
+            client.close()
+            observe(Denied(name, "another user"))
 
     def client_left(self) -> None:
         """Say that a descriptor was freed, for an accept that waits for room."""
@@ -95,39 +109,48 @@ class Listener:
 
     def close(self) -> None:
         """Stop listening, and remove the socket file if it is still ours. Closing twice is nothing."""
+        if self._made is not None and self._path is not None:
+            # Before the socket is closed: no moment with a dead path, and the inode cannot be another's yet.
+            if _identity(self._path) == self._made:
+                with suppress(OSError):  # the folder may have become read-only; the next start takes a dead path over
+                    os.unlink(self._path)
+            self._made = None
         for sock in self.sockets:
             if sock.fileno() >= 0:
                 closing(sock.fileno())
                 sock.close()
-        if self._made is not None and self._path is not None:
-            if _identity(self._path) == self._made:
-                os.unlink(self._path)
-            self._made = None
 
-    async def room(self) -> None:
-        """Wait until a client has left, or a moment."""
+    async def leaving(self) -> None:
+        """Wait until a client has left."""
+        await self._left.wait()
+
+    async def _room(self) -> None:
         try:
             with deadline(now() + _FULL_PAUSE):
-                await self._left.wait()
+                await self.leaving()
         except Expired:
             pass
 
     def _is_stranger(self, client: socket.socket) -> bool:
-        """An abstract socket has no file mode, so only the own user and root may use it."""
-        if self._path is None or not self._path.startswith("\0"):
+        """An abstract socket has no file mode, so unless others are allowed only the own user and root may use it."""
+        if self._for_others or self._path is None or not self._path.startswith("\0"):
             return False
         _, uid, _ = struct.unpack("iII", client.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
         return uid not in (os.geteuid(), 0)
 
 
-async def listen(endpoint: Endpoint, *, family: int = 0, numeric: bool = False, observe: Observer) -> Listener:
+async def listen(
+    endpoint: Endpoint, *, family: int = 0, numeric: bool = False, mode: int = PRIVATE, observe: Observer
+) -> Listener:
     """Return a listener: a bare port is loopback, an empty host every interface, a name all its addresses.
+
+    ``mode`` is that of a unix socket's file; an abstract one takes other users' clients if it lets group or others in.
 
     Raises Failure: BIND, or RESOLVE for the name.
     """
     if endpoint.path is not None:
         with doing(Exit.BIND, f"listen on {endpoint}"):
-            return Listener([_listen_unix(endpoint.path)], endpoint.path)
+            return Listener([_listen_unix(endpoint.path, mode)], endpoint.path, mode)
     if endpoint.host:
         addresses = await lookup(endpoint, family, numeric=numeric, observe=observe)
     else:
@@ -150,16 +173,14 @@ async def serve(
     handler: Handler,
     *,
     stop: Event,
-    max_clients: int | None = None,
-    max_conns: int = 4096,
-    accept_timeout: float | None = None,
+    policy: Policy = Policy(),
     observe: Observer,
 ) -> None:
-    """Serve clients side by side until ``stop``, or until ``max_clients`` of them have been served.
+    """Serve clients side by side until ``stop``, or until ``policy.max_clients`` of them have been served.
 
     At ``stop`` the listener closes, open connections get ``DRAIN`` seconds to end, and the rest are reset. What goes
     wrong with one client is reported and ends that client alone. Raises Failure TIMEOUT if nobody came within
-    ``accept_timeout``. Closes the listener.
+    ``policy.accept_timeout``. Closes the listener.
     """
     came = Event()
     accepted = 0
@@ -168,18 +189,22 @@ async def serve(
     async def loop(sock: socket.socket) -> None:
         nonlocal accepted
         while True:
-            if len(serving) >= max_conns:
-                await listener.room()
+            if len(serving) >= policy.max_conns:
+                await listener.leaving()
                 continue
             stream = await listener.accept(sock, observe)
-            if accepted == max_clients:
+            if policy.admits is not None and stream.peer is not None and not policy.admits(stream.peer.host or ""):
+                observe(Denied(stream.name, "not allowed"))
+                stream.abort()
+                continue
+            if accepted == policy.max_clients:
                 stream.abort()
                 return
             accepted += 1
             came.set()
             observe(Accepted(stream.name))
             serving.start(_served(stream, handler, listener, observe))
-            if accepted == max_clients:
+            if accepted == policy.max_clients:
                 accepting.cancel()
 
     async def first_client(patience: float) -> None:
@@ -199,8 +224,8 @@ async def serve(
             async with accepting:
                 for sock in listener.sockets:
                     accepting.start(loop(sock))
-                if accept_timeout is not None:
-                    accepting.start(first_client(accept_timeout))
+                if policy.accept_timeout is not None:
+                    accepting.start(first_client(policy.accept_timeout))
                 await stop.wait()
                 accepting.cancel()
             listener.close()
@@ -224,19 +249,20 @@ async def conduct(stream: SocketStream, handler: Handler, observe: Observer) -> 
     reason = "cut short"
     try:
         reason = await handler(stream) or ""
-        stream.close()
-    except Failure as failure:
-        reason = str(failure)
+    except OSError as error:
+        reason = str(error)
         raise
+    else:
+        stream.close()
     finally:
-        stream.abort()
+        stream.abort()  # nothing, where it is closed
         observe(Closed(stream.name, stream.received, stream.sent, now() - begun, reason))
 
 
 async def _served(stream: SocketStream, handler: Handler, listener: Listener, observe: Observer) -> None:
     try:
         await conduct(stream, handler, observe)
-    except Failure:
+    except OSError:
         pass  # reported by ``conduct``, and this client's alone
     finally:
         listener.client_left()
@@ -294,11 +320,11 @@ def _listen_tcp(family: int, sockaddr: tuple[object, ...]) -> socket.socket:
         raise
 
 
-def _listen_unix(path: str) -> socket.socket:
+def _listen_unix(path: str, mode: int) -> socket.socket:
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         sock.setblocking(False)
-        with _umask(0o177):  # 0600 from the first moment on
+        with _umask(~mode & 0o777):  # so that it never has another mode, not for a moment
             try:
                 sock.bind(os.fsencode(path))
             except OSError as error:

@@ -17,13 +17,40 @@ from netkit.core.kernel import Event, Expired, Group, deadline, now, sleep
 from netkit.core.stream import Stream
 
 Change = Callable[[bytes], bytes]
-"""Bytes in, bytes out. Called with b"" once, at the end, to give back what it still holds."""
+"""Bytes in, bytes out. Called with b"" once, at the end, to give back what it still holds. It may raise Done."""
 
 _LAST_WORDS = 0.25  # s: how long what a peer sent before our sending failed may take to come in
 _ACKNOWLEDGED_SOONEST, _ACKNOWLEDGED_LATEST = 0.0005, 0.05  # s: the kernel has no event for it
 _GLANCE = 0.01  # s between two looks at a flow that is busy, where no patience at all is asked for
 _WE, _PEER = "input ended first", "peer ended first"
 _RESET = (errno.EPIPE, errno.ENOTCONN)  # how a reset shows in a later call
+
+
+class Done(Exception):
+    """Raised by a change that wants no more: ``data`` is the last that passes, as if the source had ended there."""
+
+    def __init__(self, data: bytes) -> None:
+        super().__init__()
+        self.data = data
+
+
+def chain(*changes: Change) -> Change:
+    """Return the changes as one, each fed with what the one before gives."""
+
+    def change(data: bytes) -> bytes:
+        ended = not data
+        done = False
+        for each in changes:
+            try:
+                data = each(data) if data else b""
+                data += each(b"") if ended else b""
+            except Done as last:
+                data, ended, done = last.data, True, True
+        if done:
+            raise Done(data)
+        return data
+
+    return change
 
 
 class Flow:
@@ -61,7 +88,10 @@ async def pump(
             flow.waiting_since = None
             ended = not data
             if change is not None:
-                data = change(data)
+                try:
+                    data = change(data)
+                except Done as done:
+                    data, ended = done.data, True
             if data:
                 flow.offered += len(data)
                 await sink.send(data)
@@ -109,19 +139,24 @@ async def relay(
     first = ""
     try:
         async with group:
-            group.start(send())
+            sender = group.start(send())
             await pump(peer, local, incoming, flow=back)
             first = _WE if out.ended.is_set() else _PEER
             if ending.grace is None:
                 await out.ended.wait()
             else:
                 await _idle(out, ending.grace)
+                while not (sender.waits or out.ended.is_set()):  # woken by input in this very moment
+                    await sleep(0)
+                    await _idle(out, ending.grace)
                 if ending.grace and not out.ended.is_set():
                     observe(InputLeft(ending.grace))
             group.cancel()
         if not failures:
             await acknowledged(peer)
             peer.check()
+            if out.offered > peer.sent - before:
+                raise Failure(Exit.SEND, f"send to {peer.name}", "cut short")
     except Failure as failure:
         failures.append(failure)
     failures += (f for f in group.failures if isinstance(f, Failure) and f not in failures)

@@ -15,7 +15,7 @@ import sys
 from collections.abc import Callable
 from typing import Protocol
 
-from netkit.core.address import from_socket
+from netkit.core.address import Endpoint, from_socket
 from netkit.core.errors import Exit, Failure
 from netkit.core.kernel import closing, now, readable, sleep, writable
 
@@ -25,6 +25,8 @@ LARGEST_READ = 256 * 1024  # measured: always reading this much makes an echo up
 _SIOCOUTQ = 0x5411  # linux/sockios.h
 _TCP_CLOSE = 7  # the state after a reset: net/tcp_states.h
 _FULL_TTY_PAUSE = 0.01
+_PTMX = os.makedev(5, 2)  # Documentation/admin-guide/devices.txt of Linux
+_TCP_KEEPALIVE = 0x10  # Darwin's TCP_KEEPIDLE: netinet/tcp.h
 
 
 class Stream(Protocol):
@@ -70,12 +72,14 @@ class Stream(Protocol):
 class SocketStream:
     """A connected TCP or unix socket, which it makes non-blocking and owns.
 
-    ``reset`` is an error that the socket has told already, and will not tell again: it follows what was received.
+    ``peer`` is the address of the other end where it has one. ``reset`` is an error that the socket has told already,
+    and will not tell again: it follows what was received.
     """
 
-    def __init__(self, sock: socket.socket, name: str, *, reset: int = 0) -> None:
+    def __init__(self, sock: socket.socket, name: str, *, peer: Endpoint | None = None, reset: int = 0) -> None:
         sock.setblocking(False)
         self.name = name
+        self.peer = peer
         self.sent = 0
         self.received = 0
         self.moved_at = now()
@@ -98,6 +102,14 @@ class SocketStream:
     def local(self) -> str:
         """The name of our end."""
         return str(from_socket(self._sock.getsockname()))
+
+    def keep_alive(self, idle: float) -> None:
+        """Let the system probe a TCP peer that was silent for ``idle`` seconds; three probes lost are a dead peer."""
+        seconds = max(1, round(idle))
+        self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        self._sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, "TCP_KEEPIDLE", _TCP_KEEPALIVE), seconds)
+        self._sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, max(1, seconds // 3))
+        self._sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3)
 
     async def recv(self) -> bytes:
         """See Stream."""
@@ -187,6 +199,7 @@ class FileStream:
         self.moved_at = now()
         self._source = source
         self._source_name = source_name
+        self._ended = False
         self._sink = sink
         self._sink_name = sink_name
         self._size = SMALLEST_READ
@@ -201,7 +214,7 @@ class FileStream:
 
     async def recv(self) -> bytes:
         """See Stream."""
-        while True:
+        while not self._ended:
             try:
                 await readable(self._source)
                 data = os.read(self._source, self._size)
@@ -212,7 +225,9 @@ class FileStream:
             self._size = _next_size(self._size, len(data))
             self.received += len(data)
             self.moved_at = now()
+            self._ended = not data  # a terminal would go on after its ^D
             return data
+        return b""
 
     async def send(self, data: bytes) -> None:
         """See Stream."""
@@ -242,15 +257,21 @@ class FileStream:
             if stat.S_ISSOCK(kind):
                 self._as_socket().shutdown(socket.SHUT_WR)
             elif stat.S_ISFIFO(kind) or stat.S_ISREG(kind):
-                closing(self._sink)
-                os.close(self._sink)
-                null = os.open(os.devnull, os.O_WRONLY)
-                if null != self._sink:
-                    os.dup2(null, self._sink)
-                    os.close(null)
+                self._end_sink()
         except OSError as error:
             if error.errno not in (errno.ENOTCONN, errno.EBADF):
                 raise self._write_failure(error) from error
+
+    def _end_sink(self) -> None:
+        try:
+            last = os.dup(self._sink)
+            null = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
+        except OSError:  # no descriptor is left: its reader sees the end when we exit
+            return
+        closing(self._sink)
+        os.dup2(null, self._sink)
+        os.close(null)
+        os.close(last)  # some file systems tell only now that the disk is full
 
     async def reader_left(self) -> None:
         """Wait until nobody reads what we write, then raise Failure. Only a pipe can tell."""
@@ -301,6 +322,8 @@ class FileStream:
 
     def _reopen(self) -> bool:
         """Open the terminal anew, without blocking; False where the system does not let us."""
+        if os.fstat(self._sink).st_rdev == _PTMX:  # opened anew, this would be another terminal
+            return False
         try:
             fd = os.open(f"/proc/self/fd/{self._sink}", os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
         except OSError:
@@ -328,7 +351,9 @@ class FileStream:
 
     def _write_little(self, data: memoryview) -> int:
         """Write no more than what a descriptor that polls as writable takes without blocking."""
-        if not select.select([], [self._sink], [], 0)[1]:
+        poll = select.poll()
+        poll.register(self._sink, select.POLLOUT)
+        if not poll.poll(0):
             raise BlockingIOError
         return os.write(self._sink, data[: select.PIPE_BUF])
 
@@ -350,7 +375,7 @@ def _is_pipe_end(fd: int) -> bool:
     try:
         one_way = fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_ACCMODE == os.O_WRONLY
         return one_way and stat.S_ISFIFO(os.fstat(fd).st_mode)
-    except OSError:
+    except (OSError, ValueError):  # closed
         return False
 
 

@@ -4,41 +4,36 @@ import os
 import signal
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import NamedTuple
 
 from netkit.core.address import Endpoint
 from netkit.core.errors import Exit, Failure, doing
 from netkit.core.events import Observer
 from netkit.core.kernel import Cancelled, Event, Expired, Group, deadline, in_thread, next_signal, now, sleep
-from netkit.core.listen import DRAIN, Handler, Listener, serve
+from netkit.core.listen import DRAIN, Handler, Listener, Policy, serve
 from netkit.core.stream import SocketStream
 
 _COMMAND_POLL = 0.02  # s, once COMMAND was asked to end
 
 
-class Limits(NamedTuple):
-    """When a server ends by itself: clients served, seconds without a first client, seconds in all; None is never."""
-
-    max_clients: int | None = None
-    accept_timeout: float | None = None
-    duration: float | None = None
-
-
 async def keep_serving(
     listener: Listener,
     handler: Handler,
-    limits: Limits,
+    policy: Policy,
     command: Sequence[str] = (),
     *,
+    stop: Event,
+    duration: float | None,
     one_shot: bool,
     observe: Observer,
 ) -> int:
-    """Serve until a limit, a signal or the end of COMMAND; return COMMAND's exit code, or 0. Closes the listener.
+    """Serve until a limit, ``stop``, ``duration`` seconds, a signal or the end of COMMAND; close the listener.
+
+    Returns COMMAND's exit code, or 0.
 
     The first signal lets open connections end. A ``one_shot`` server is one side of a conversation instead: a signal
     cuts it, and its failure is raised, unless COMMAND's code tells of another.
     """
-    stop, hurry = Event(), Event()
+    hurry = Event()
     code = 0
     failures: list[Failure] = []
 
@@ -63,8 +58,8 @@ async def keep_serving(
     try:
         async with Group() as group:
             running = group.start(run_command()) if command else None
-            if limits.duration is not None:
-                group.start(stop_after(sleep(limits.duration)))
+            if duration is not None:
+                group.start(stop_after(sleep(duration)))
             if not one_shot:
                 group.start(stop_after(_signalled(lambda: running.cancel() if running else None)))
             try:
@@ -72,8 +67,7 @@ async def keep_serving(
                     listener,
                     handle if one_shot else handler,
                     stop=stop,
-                    max_clients=limits.max_clients,
-                    accept_timeout=limits.accept_timeout,
+                    policy=policy,
                     observe=observe,
                 )
                 if running is not None:
@@ -90,6 +84,20 @@ async def keep_serving(
     if failures and not code:
         raise failures[0]
     return code
+
+
+def welcoming(handler: Handler, greet: bytes | None, keepalive: float | None) -> Handler:
+    """Return the handler with what comes before it: keepalive, and a greeting that may name {host} and {port}."""
+
+    async def handle(stream: SocketStream) -> str | None:
+        if keepalive is not None:
+            stream.keep_alive(keepalive)
+        if greet is not None:
+            host, port = (stream.peer.host or "", str(stream.peer.port)) if stream.peer else ("", "")
+            await stream.send(greet.replace(b"{host}", host.encode()).replace(b"{port}", port.encode()))
+        return await handler(stream)
+
+    return handle
 
 
 @contextmanager

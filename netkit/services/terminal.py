@@ -3,12 +3,12 @@
 import codecs
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from netkit.core.events import Observer
 from netkit.core.kernel import Event, Group
 from netkit.core.listen import Handler
-from netkit.core.relay import Change, Ending, idle_clock, relay
+from netkit.core.relay import Change, Ending, chain, idle_clock, relay
 from netkit.core.stream import FileStream, SocketStream
 
 STDIN, STDOUT = 0, 1
@@ -53,8 +53,8 @@ def joining(
     open_terminal: Callable[[], Terminal],
     ending: Ending,
     *,
-    outgoing: Change | None = None,
-    incoming: Change | None = None,
+    outgoing: Sequence[Callable[[], Change]] = (),
+    incoming: Sequence[Callable[[], Change]] = (),
     idle_timeout: float | None = None,
     observe: Observer,
 ) -> Handler:
@@ -67,7 +67,14 @@ def joining(
                 if idle_timeout is not None:
                     group.start(idle_clock(stream, idle_timeout))
                 group.start(terminal.reader_left())
-                how = await relay(terminal, stream, ending, outgoing=outgoing, incoming=incoming, observe=observe)
+                how = await relay(
+                    terminal,
+                    stream,
+                    ending,
+                    outgoing=chain(*(make() for make in outgoing)) if outgoing else None,
+                    incoming=chain(*(make() for make in incoming)) if incoming else None,
+                    observe=observe,
+                )
                 group.cancel()
         finally:
             terminal.close()
@@ -102,6 +109,6 @@ def visible() -> Change:
     return change
 
 
-def incoming(raw: bool) -> Change | None:
+def incoming(raw: bool) -> list[Callable[[], Change]]:
     """Return what data from a peer goes through on its way to stdout: to anything but a terminal, nothing."""
-    return None if raw or not os.isatty(STDOUT) else visible()
+    return [] if raw or not os.isatty(STDOUT) else [visible]

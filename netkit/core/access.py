@@ -1,0 +1,45 @@
+"""Who may be served: lists of networks, compared with canonical addresses, so that no spelling slips through."""
+
+import ipaddress
+from typing import NamedTuple
+
+from netkit.core.errors import Invalid
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+_MAPPED = ipaddress.IPv6Network("::ffff:0:0/96")  # RFC 4291, section 2.5.5.2
+
+
+class Access(NamedTuple):
+    """Networks that are allowed, all if there are none, and networks that are denied in any case."""
+
+    allow: tuple[Network, ...] = ()
+    deny: tuple[Network, ...] = ()
+
+    def admits(self, host: str) -> bool:
+        """Tell whether a client of this address is served. A zone does not matter, nor IPv4 that came as IPv6."""
+        address = _canonical(host)
+        if any(address in network for network in self.deny):
+            return False
+        return not self.allow or any(address in network for network in self.allow)
+
+
+def parse_network(text: str) -> Network:
+    """Read an address or a CIDR network; raise Invalid for anything else, host bits included."""
+    try:
+        network = ipaddress.ip_network(text, strict=False)
+    except ValueError:
+        raise Invalid(f"{text!r} is neither an IP address nor a network such as 10.0.0.0/8") from None
+    host = text.partition("/")[0]
+    if ipaddress.ip_address(host) != network.network_address:
+        raise Invalid(f"{text!r} is an address inside a network: write {network} if you mean that")
+    if isinstance(network, ipaddress.IPv6Network) and network.subnet_of(_MAPPED):
+        mapped = network.network_address.ipv4_mapped
+        return ipaddress.ip_network(f"{mapped}/{network.prefixlen - 96}")
+    return network
+
+
+def _canonical(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
+    address = ipaddress.ip_address(host.partition("%")[0])
+    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped:
+        return address.ipv4_mapped
+    return address

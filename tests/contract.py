@@ -1,0 +1,387 @@
+"""One contract for every stream, whatever it runs over.
+
+A new kind of stream brings a ``MakePair`` and runs ``check_stream(make_pair, check)`` for each check that applies:
+``EVERY`` of them, ``OWNING`` where closing the stream ends the connection, ``RESETTING`` where the transport knows a
+reset.
+"""
+
+import hashlib
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
+from typing import Any
+
+import pytest
+
+from netkit.core import kernel
+from netkit.core.errors import Exit, Failure
+from netkit.core.kernel import Group, Task, deadline, now, sleep
+from netkit.core.relay import acknowledged
+from netkit.core.stream import Stream
+from tests.support import PATIENCE
+
+MakePair = Callable[[], AbstractAsyncContextManager[tuple[Stream, Stream]]]
+Check = Callable[[MakePair], Awaitable[None]]
+
+MEGABYTES = 3 << 20
+BOUND = 32 << 20  # more than any system buffers for one connection
+STUCK = 50  # turns without a byte after which a sender is taken to be held back
+
+
+def check_stream(make_pair: MakePair, check: Check) -> None:
+    """Run one check of the contract on fresh pairs of connected streams."""
+
+    async def main() -> None:
+        with deadline(now() + PATIENCE):
+            await check(make_pair)
+
+    kernel.run(main())
+
+
+async def read_all(stream: Stream) -> bytes:
+    """Receive to the end."""
+    chunks = []
+    while chunk := await stream.recv():
+        chunks.append(chunk)
+    return b"".join(chunks)
+
+
+async def read_exactly(stream: Stream, size: int) -> bytes:
+    """Receive ``size`` bytes, no fewer; a stream that gives more has made them up."""
+    data = b""
+    while len(data) < size:
+        chunk = await stream.recv()
+        assert chunk, f"the stream ended after {len(data)} of {size} bytes"
+        data += chunk
+    assert len(data) == size
+    return data
+
+
+async def send_without_end(stream: Stream) -> None:
+    """Send until the stream holds us back, and for as long as it does."""
+    while True:
+        await stream.send(bytes(65536))
+
+
+async def until_held_back(stream: Stream) -> int:
+    """Wait until a sender makes no progress, and return how much had been taken by then."""
+    before, turns = -1, 0
+    while turns < STUCK:
+        turns = turns + 1 if stream.sent == before else 0
+        before = stream.sent
+        assert before < BOUND, "the stream buffers without bound"
+        await sleep(0)
+    return before
+
+
+async def wait_for(task: Task) -> None:
+    """Wait for the end of a task, whichever it is."""
+    await task.finished.wait()
+
+
+def pattern(size: int, seed: int = 0) -> bytes:
+    """Return bytes that do not repeat within any buffer's size."""
+    return hashlib.shake_128(seed.to_bytes(4, "big")).digest(size)
+
+
+class Outcome:
+    """Runs an operation as a task of its own and keeps what came of it."""
+
+    def __init__(self, operation: Awaitable[Any]) -> None:
+        self.value: Any = None
+        self.failure: BaseException | None = None
+        self._operation = operation
+
+    async def run(self) -> None:
+        try:
+            self.value = await self._operation
+        except OSError as error:
+            self.failure = error
+
+    def failed_as(self, *exits: Exit) -> None:
+        """Assert that it failed, and in words that a person is told."""
+        assert self.failure is not None, f"no failure, but {self.value!r:.40}"
+        assert isinstance(self.failure, Failure), f"{self.failure!r} would be shown raw"
+        assert self.failure.exit in exits
+
+
+# -- every stream
+
+
+async def bytes_arrive_in_order(make_pair: MakePair) -> None:
+    """What is sent in pieces of any size arrives as one sequence, and both ends count the same."""
+    sizes = [1, 2, 3, 1000, 4095, 4096, 4097, 65536, 65537, 0, 200_000, 1]
+    data = pattern(sum(sizes))
+    async with make_pair() as (a, b), Group() as group:
+
+        async def send() -> None:
+            begin = 0
+            for size in sizes:
+                await a.send(data[begin : begin + size])
+                begin += size
+
+        group.start(send())
+        assert await read_exactly(b, len(data)) == data
+        assert a.sent == b.received == len(data)
+        assert a.received == b.sent == 0
+
+
+async def the_end_comes_after_the_last_byte_and_again(make_pair: MakePair) -> None:
+    """The end is seen once all data was read, and each time that one asks again."""
+    async with make_pair() as (a, b):
+        await a.send(b"last words")
+        await a.send_eof()
+        assert await read_exactly(b, 10) == b"last words"
+        for _ in range(3):
+            assert await b.recv() == b""
+
+
+async def one_direction_goes_on_after_the_other_ended(make_pair: MakePair) -> None:
+    """After a half-close, megabytes still flow the other way, and end there too."""
+    data = pattern(MEGABYTES)
+    async with make_pair() as (a, b), Group() as group:
+        await a.send_eof()
+        assert await b.recv() == b""
+
+        async def answer() -> None:
+            await b.send(data)
+            await b.send_eof()
+
+        group.start(answer())
+        assert await read_all(a) == data
+        assert await a.recv() == b""
+
+
+async def a_slow_reader_holds_the_sender_back(make_pair: MakePair) -> None:
+    """Nothing is buffered without bound, and once the reader goes on so does the sender."""
+    async with make_pair() as (a, b), Group() as group:
+        group.start(send_without_end(a))
+        held = await until_held_back(a)
+        assert held >= 4096
+        while b.received < held + (1 << 20):
+            assert await b.recv()
+        assert a.sent > held
+        group.cancel()
+
+
+async def single_bytes_go_back_and_forth(make_pair: MakePair) -> None:
+    """One byte is sent and arrives at once, without waiting for more."""
+    async with make_pair() as (a, b):
+        for value in range(256):
+            await a.send(bytes([value]))
+            assert await b.recv() == bytes([value])
+            await b.send(bytes([255 - value]))
+            assert await a.recv() == bytes([255 - value])
+
+
+async def many_single_bytes_arrive_whole(make_pair: MakePair) -> None:
+    """Thousands of sends of one byte each lose and reorder nothing."""
+    data = pattern(5000)
+    async with make_pair() as (a, b), Group() as group:
+
+        async def send() -> None:
+            for value in data:
+                await a.send(bytes([value]))
+            await a.send_eof()
+
+        group.start(send())
+        assert await read_all(b) == data
+
+
+async def megabytes_cross_both_ways_at_once(make_pair: MakePair) -> None:
+    """Both ends send megabytes at the same time, and neither direction stops the other."""
+    there, back = pattern(MEGABYTES, 1), pattern(MEGABYTES, 2)
+    digests: dict[str, str] = {}
+
+    async def send(stream: Stream, data: bytes) -> None:
+        await stream.send(data)
+        await stream.send_eof()
+
+    async def receive(stream: Stream, name: str) -> None:
+        digest = hashlib.sha256()
+        while chunk := await stream.recv():
+            digest.update(chunk)
+        digests[name] = digest.hexdigest()
+
+    async with make_pair() as (a, b), Group() as group:
+        group.start(send(a, there))
+        group.start(send(b, back))
+        group.start(receive(a, "back"))
+        group.start(receive(b, "there"))
+    assert digests == {"there": hashlib.sha256(there).hexdigest(), "back": hashlib.sha256(back).hexdigest()}
+
+
+async def views_of_memory_are_sent_too(make_pair: MakePair) -> None:
+    """Sending takes any bytes-like object, as the pieces of a buffer are."""
+    data = bytearray(pattern(1000))
+    async with make_pair() as (a, b):
+        await a.send(memoryview(data)[100:900])  # type: ignore[arg-type]
+        assert await read_exactly(b, 800) == data[100:900]
+
+
+async def the_clock_of_a_stream_follows_its_bytes(make_pair: MakePair) -> None:
+    """``moved_at`` is when a byte last moved either way, and waiting does not count."""
+    async with make_pair() as (a, b):
+        begun = now()
+        assert a.moved_at <= begun and b.moved_at <= begun
+        await sleep(0.002)
+        await a.send(b"x")
+        sent = now()
+        assert begun + 0.002 <= a.moved_at <= sent
+        await b.recv()
+        assert a.moved_at <= b.moved_at <= now()
+
+
+async def what_was_sent_is_acknowledged(make_pair: MakePair) -> None:
+    """Once the other end has it all nothing stays unacknowledged, before and after our end."""
+    async with make_pair() as (a, b), Group() as group:
+        group.start(a.send(bytes(100_000)))
+        await read_exactly(b, 100_000)
+        await acknowledged(a)
+        assert a.unacknowledged() == 0
+        await a.send_eof()
+        assert await b.recv() == b""
+        await acknowledged(a)
+        assert a.unacknowledged() == 0
+        a.check()
+        b.check()
+
+
+async def closing_wakes_the_reader(make_pair: MakePair) -> None:
+    """Who waits for bytes is told by a failure when the stream is closed under it."""
+    async with make_pair() as (a, _), Group() as group:
+        reading = Outcome(a.recv())
+        task = group.start(reading.run())
+        await sleep(0)
+        await sleep(0)
+        assert not task.finished.is_set()
+        a.close()
+        await wait_for(task)
+        reading.failed_as(Exit.RECV, Exit.READ)
+
+
+async def closing_wakes_the_sender(make_pair: MakePair) -> None:
+    """Who is held back by a slow reader is told by a failure when the stream is closed under it."""
+    async with make_pair() as (a, _), Group() as group:
+        sending = Outcome(send_without_end(a))
+        task = group.start(sending.run())
+        await until_held_back(a)
+        assert not task.finished.is_set()
+        a.close()
+        await wait_for(task)
+        sending.failed_as(Exit.SEND, Exit.WRITE)
+
+
+async def closing_twice_is_nothing(make_pair: MakePair) -> None:
+    """A second close, or an abort after it, does nothing: not to us, and not to who got our descriptors next."""
+    async with make_pair() as (a, _):
+        a.close()
+        async with make_pair() as (c, d), Group() as group:
+            reading = Outcome(c.recv())
+            task = group.start(reading.run())
+            await sleep(0)
+            await sleep(0)
+            a.close()
+            a.abort()
+            await d.send(b"still here")
+            await wait_for(task)
+            assert reading.failure is None
+            assert reading.value == b"still here"
+
+
+# -- streams whose close ends the connection
+
+
+async def closing_ends_the_connection(make_pair: MakePair) -> None:
+    """The other end reads what was sent before, and then the end."""
+    async with make_pair() as (a, b):
+        await a.send(b"last words")
+        a.close()
+        assert await read_all(b) == b"last words"
+        assert await b.recv() == b""
+
+
+async def a_closed_stream_fails_at_once(make_pair: MakePair) -> None:
+    """After its close a stream neither waits nor touches who got its descriptor."""
+    async with make_pair() as (a, _):
+        a.close()
+        async with make_pair() as (c, d), Group() as group:
+            reading = group.start(c.recv())
+            await sleep(0)
+            await sleep(0)
+            for operation, exit in ((a.recv, Exit.RECV), (lambda: a.send(b"x"), Exit.SEND)):
+                outcome = Outcome(operation())
+                task = group.start(outcome.run())
+                for _ in range(STUCK):
+                    await sleep(0)
+                assert task.finished.is_set(), "a closed stream waits"
+                outcome.failed_as(exit)
+            await d.send(b"untouched")
+            await wait_for(reading)
+            assert reading.result == b"untouched"
+
+
+async def sending_to_who_left_fails_and_counts(make_pair: MakePair) -> None:
+    """Once the other end is gone sending fails, and ``sent`` tells how much had been taken over."""
+    async with make_pair() as (a, b):
+        b.close()
+        sending = Outcome(send_without_end(a))
+        await sending.run()
+        sending.failed_as(Exit.SEND)
+        assert 0 <= a.sent < BOUND
+
+
+# -- streams that know a reset
+
+
+async def an_abort_is_no_end(make_pair: MakePair) -> None:
+    """The other end cannot take what it got for the whole: it sees a failure and no end before it."""
+    async with make_pair() as (a, b):
+        await a.send(b"the beginning of")
+        a.abort()
+        received = b""
+        with pytest.raises(Failure) as caught:
+            while True:
+                chunk = await b.recv()
+                assert chunk, "a reset looks like an end"
+                received += chunk
+        assert caught.value.exit is Exit.RECV
+        assert b"the beginning of".startswith(received)
+
+
+async def a_reset_that_no_call_has_seen_is_found(make_pair: MakePair) -> None:
+    """``check`` tells of a reset although nothing was received or sent since, and passes as long as there is none."""
+    async with make_pair() as (a, b):
+        await b.send(b"x")
+        b.check()
+        a.abort()
+        with deadline(now() + PATIENCE):
+            while True:
+                try:
+                    b.check()
+                except Failure as failure:
+                    assert failure.exit is Exit.RECV
+                    break
+                await sleep(0)
+
+
+EVERY: tuple[Check, ...] = (
+    bytes_arrive_in_order,
+    the_end_comes_after_the_last_byte_and_again,
+    one_direction_goes_on_after_the_other_ended,
+    a_slow_reader_holds_the_sender_back,
+    single_bytes_go_back_and_forth,
+    many_single_bytes_arrive_whole,
+    megabytes_cross_both_ways_at_once,
+    views_of_memory_are_sent_too,
+    the_clock_of_a_stream_follows_its_bytes,
+    what_was_sent_is_acknowledged,
+    closing_wakes_the_reader,
+    closing_wakes_the_sender,
+    closing_twice_is_nothing,
+)
+OWNING: tuple[Check, ...] = (
+    closing_ends_the_connection,
+    a_closed_stream_fails_at_once,
+    sending_to_who_left_fails_and_counts,
+)
+RESETTING: tuple[Check, ...] = (an_abort_is_no_end, a_reset_that_no_call_has_seen_is_found)

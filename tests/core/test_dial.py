@@ -1,0 +1,592 @@
+"""Dialling: the race of a name's addresses, on a simulated network and on loopback."""
+
+import os
+import select
+import selectors
+import socket
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from netkit.core import dial as dialling
+from netkit.core.address import Endpoint
+from netkit.core.dial import STAGGER, Dialling, dial, dial_until, interleave, race
+from netkit.core.errors import Exit, Failure
+from netkit.core.events import Connected, Missed, Retrying, Trying
+from netkit.core.kernel import Event, Group, now, sleep
+from netkit.core.lookup import Address
+from tests.clock import JumpClock, run
+from tests.scenarios import Network, simulate
+from tests.support import free_port, netkit, reset
+
+DEAD = "192.0.2.1"
+HERE = "127.0.0.1"
+
+
+class PatientClock(JumpClock):
+    """Jumps only when real descriptors have been silent for a moment, which loopback never is with news to tell."""
+
+    def select(
+        self, selector: selectors.BaseSelector, timeout: float | None
+    ) -> list[tuple[selectors.SelectorKey, int]]:
+        return selector.select(0 if timeout == 0 else 0.02) or super().select(selector, timeout)
+
+
+# -- the race, simulated
+
+
+@pytest.mark.parametrize(
+    ("network", "winner", "at"),
+    [
+        pytest.param([(HERE, 0.02, "success")], HERE, 0.02, id="one address"),
+        pytest.param([(DEAD, 30.0, "timeout"), (HERE, 0.02, "success")], HERE, 0.27, id="first dead"),
+        pytest.param(
+            [("::1", 30.0, "timeout"), (DEAD, 30.0, "timeout"), (HERE, 0.02, "success")], HERE, 0.52, id="two dead"
+        ),
+        pytest.param([("::1", 0.01, "refused"), (HERE, 0.02, "success")], HERE, 0.03, id="first refused"),
+        pytest.param([("::1", 0.3, "success"), (HERE, 0.2, "success")], "::1", 0.3, id="first slow but sooner"),
+        pytest.param([("::1", 0.5, "success"), (HERE, 0.1, "success")], HERE, 0.35, id="second sooner"),
+        pytest.param(
+            [("::1", 0.3, "refused"), (DEAD, 30.0, "timeout"), (HERE, 0.02, "success")],
+            HERE,
+            0.52,
+            id="first fails after the second began",
+        ),
+        pytest.param(
+            [(DEAD, 30.0, "timeout"), ("::1", 0.01, "refused"), (HERE, 0.02, "success")],
+            HERE,
+            0.28,
+            id="dead, refused, live",
+        ),
+        pytest.param([("::1", 0.01, "refused"), (HERE, 0.01, "refused")], None, 0.02, id="all refused"),
+        pytest.param([(DEAD, 30.0, "timeout"), (HERE, 0.01, "refused")], None, 30.0, id="refused and dead"),
+        pytest.param([(DEAD, 3.0, "timeout"), ("::1", 3.0, "timeout")], None, 3.25, id="all dead"),
+        pytest.param([(HERE, 2.0, "success")], HERE, 2.0, id="slow but alone"),
+        pytest.param([], None, 0.0, id="no address"),
+        pytest.param(
+            [(f"192.0.2.{n}", 30.0, "timeout") for n in range(24)] + [(HERE, 0.02, "success")], HERE, 6.02, id="24 dead"
+        ),
+    ],
+)
+def test_the_first_answer_wins(network: Network, winner: str | None, at: float) -> None:
+    """A dead address costs a quarter of a second, a refusing one no more than its refusal."""
+    told = simulate(network)
+    assert told.winner == winner
+    assert told.at == pytest.approx(at, abs=1e-9)
+    assert told.dropped == []
+
+
+def test_attempts_begin_a_quarter_of_a_second_apart_or_when_the_one_before_failed() -> None:
+    """Everyone's turn comes in order, and who has not answered by then is not given up."""
+    told = simulate(
+        [
+            ("a", 9.0, "timeout"),
+            ("b", 0.1, "refused"),
+            ("c", 9.0, "timeout"),
+            ("d", 1.0, "success"),
+            ("e", 0.0, "success"),
+        ]
+    )
+    assert told.begun == pytest.approx({"a": 0, "b": 0.25, "c": 0.35, "d": 0.6, "e": 0.85})
+    assert told.winner == "e"
+    assert sorted(told.abandoned) == ["a", "c", "d"]
+
+
+def test_a_second_success_is_dropped() -> None:
+    """Of two connections that stand in the same moment one is returned, and the other let go of."""
+    told = simulate([("a", 0.45, "success"), ("b", 0.2, "success")])
+    assert told.at == pytest.approx(0.45)
+    assert sorted([told.winner or "", *told.dropped]) == ["a", "b"]
+
+
+def test_a_connection_that_stands_in_the_moment_of_the_deadline_is_not_lost() -> None:
+    """It is returned, or dropped where the deadline wins: never left open with nobody to close it."""
+    told = simulate([("a", 10.0, "success")], patience=10.0)
+    assert told.winner == "a" or told.dropped == ["a"]
+
+
+def test_a_deadline_abandons_every_attempt() -> None:
+    """When time is up all attempts end, and none goes on behind our back."""
+    told = simulate([("a", 30.0, "timeout"), ("b", 30.0, "timeout")], patience=10.0)
+    assert told.expired
+    assert told.at == 10.0
+    assert sorted(told.abandoned) == ["a", "b"]
+
+
+def test_a_failure_that_is_final_ends_the_race_and_lets_go_of_the_winner() -> None:
+    """What no other address can mend, such as our own unusable source, is raised, and no connection is left open."""
+    dropped: list[str] = []
+
+    async def attempt(candidate: str) -> str:
+        await sleep(1.0 if candidate == "a" else 1.0 - STAGGER)
+        if candidate == "a":
+            return candidate
+        raise Failure(Exit.BIND, "use source", "no")
+
+    async def main() -> str | None:
+        return await race(["a", "b"], attempt, dropped.append)
+
+    try:
+        assert run(main()) == "a"
+    except Failure as failure:
+        assert failure.exit is Exit.BIND
+        assert dropped == ["a"]
+
+
+@given(
+    st.lists(
+        st.tuples(st.sampled_from([0.0, 0.01, 0.25, 0.3, 2.0]), st.sampled_from(["success", "refused", "timeout"])),
+        max_size=6,
+    )
+)
+def test_any_network_is_raced_to_its_end(hosts: list[tuple[float, str]]) -> None:
+    """A race is lost only if every address failed, and no connection but the winner's stays."""
+    network = [(str(number), seconds, answer) for number, (seconds, answer) in enumerate(hosts)]
+    told = simulate(network)
+    successes = [address for address, _, answer in network if answer == "success"]
+    assert (told.winner is None) is (not successes)
+    if told.winner is None:
+        assert len(told.begun) == len(network)
+        assert told.abandoned == []
+    else:
+        assert told.winner in successes
+        assert (
+            told.at
+            <= min(
+                STAGGER * number + seconds for number, (_, seconds, answer) in enumerate(network) if answer == "success"
+            )
+            + 1e-9
+        )
+    starts = list(told.begun.values())
+    assert starts == sorted(starts)
+    assert all(later - sooner <= STAGGER + 1e-9 for sooner, later in pairwise(starts))
+    assert not set(told.dropped) & {told.winner}
+
+
+def test_families_take_turns_beginning_with_the_resolvers_choice() -> None:
+    """A family that does not work holds up no more than every second attempt."""
+
+    def address(host: str) -> Address:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        return Address(family, (host, 80))
+
+    def order(*hosts: str) -> list[str]:
+        return [found.host for found in interleave([address(host) for host in hosts])]
+
+    assert order() == []
+    assert order(HERE) == [HERE]
+    assert order("::1", "::2", "::3", "1.1.1.1") == ["::1", "1.1.1.1", "::2", "::3"]
+    assert order("1.1.1.1", "2.2.2.2", "::1", "::2") == ["1.1.1.1", "::1", "2.2.2.2", "::2"]
+    assert order("1.1.1.1", "2.2.2.2") == ["1.1.1.1", "2.2.2.2"]
+
+
+# -- loopback
+
+
+@contextmanager
+def listening(host: str = HERE, port: int = 0, backlog: int = 8) -> Iterator[socket.socket]:
+    """A TCP listener that accepts nobody by itself."""
+    with socket.create_server((host, port), backlog=backlog) as server:
+        yield server
+
+
+@contextmanager
+def deaf(host: str, port: int = 0) -> Iterator[socket.socket]:
+    """A TCP listener that lets SYNs go unanswered: its backlog is full."""
+    with ExitStack() as stack:
+        server = stack.enter_context(listening(host, port, backlog=0))
+        stack.enter_context(socket.create_connection(server.getsockname()))
+        yield server
+
+
+def resolving(monkeypatch: pytest.MonkeyPatch, *hosts: str) -> None:
+    """Let any name have these addresses."""
+
+    async def lookup(endpoint: Endpoint, family: int, **_: Any) -> list[Address]:
+        return [Address(socket.AF_INET6 if ":" in host else socket.AF_INET, (host, endpoint.port)) for host in hosts]
+
+    monkeypatch.setattr(dialling, "lookup", lookup)
+
+
+def dial_here(port: int, how: Dialling = Dialling(), host: str = HERE, observe: Any = print) -> tuple[str, str]:
+    """Dial, close, and return the names of both ends."""
+
+    async def main() -> tuple[str, str]:
+        stream = await dial(Endpoint(host, port), how, observe)
+        try:
+            return stream.name, stream.local
+        finally:
+            stream.close()
+
+    return run(main(), PatientClock())
+
+
+def failure_of(port: int, how: Dialling = Dialling(), host: str = HERE) -> Failure:
+    """Return the failure that dialling ends with."""
+    with pytest.raises(Failure) as caught:
+        dial_here(port, how, host)
+    return caught.value
+
+
+def test_a_connection_is_made_and_told() -> None:
+    """The stream is named as the target was written, and the observer hears of every step."""
+    events: list[Any] = []
+    with listening() as server:
+        port = server.getsockname()[1]
+        name, local = dial_here(port, observe=events.append)
+        client, address = server.accept()
+        client.close()
+    assert name == f"{HERE}:{port}"
+    assert local == f"{HERE}:{address[1]}"
+    assert [type(event) for event in events] == [Trying, Connected]
+    assert (events[1].address, events[1].local) == (name, local)
+
+
+def test_a_refused_connection_is_a_failure_that_names_target_and_address() -> None:
+    """Nobody listens: CONNECT, with the reason, the address and how long it took."""
+    port = free_port()
+    failure = failure_of(port)
+    assert failure.exit is Exit.CONNECT
+    assert str(failure).startswith(f"cannot connect to {HERE}:{port}: connection refused ({HERE}, after ")
+
+
+def test_addresses_that_fail_for_different_reasons_are_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each reason names its addresses."""
+    resolving(monkeypatch, HERE, "127.0.0.2", "255.255.255.255")
+    failure = failure_of(free_port(), host="name")
+    assert failure.exit is Exit.CONNECT
+    assert failure.reason == "no address answered"
+    assert f"{HERE}, 127.0.0.2: connection refused" in failure.detail
+    assert "255.255.255.255: " in failure.detail
+
+
+def test_the_families_of_a_name_take_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is dialled after the first address is one of the other family."""
+    tried: list[str] = []
+
+    def observe(event: Any) -> None:
+        if isinstance(event, Trying):
+            tried.append(event.address)
+
+    resolving(monkeypatch, "127.0.0.2", "127.0.0.3", "::1")
+    with pytest.raises(Failure):
+        dial_here(free_port(), host="name", observe=observe)
+    assert tried == ["127.0.0.2", "::1", "127.0.0.3"]
+
+
+def test_a_deaf_first_address_costs_a_quarter_of_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A first address that swallows our SYNs does not keep us from a second that answers."""
+    clock = PatientClock()
+    events: list[Any] = []
+
+    async def main() -> None:
+        stream = await dial(Endpoint("name", port), observe=events.append)
+        assert now() == pytest.approx(STAGGER)
+        stream.close()
+
+    with deaf("127.0.0.2") as silent:
+        port = silent.getsockname()[1]
+        with listening(port=port):
+            resolving(monkeypatch, "127.0.0.2", HERE)
+            run(main(), clock)
+    assert events[:2] == [Trying("127.0.0.2"), Trying(HERE)]
+    assert events[2].address == f"{HERE}:{port}"
+
+
+def test_an_address_that_never_answers_is_a_timeout(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The connect timeout covers the whole race, and the message says how long and which addresses."""
+    clock = PatientClock()
+
+    async def main() -> None:
+        await dial(Endpoint("name", port), Dialling(timeout=2.0))
+
+    with deaf("127.0.0.2") as silent:
+        port = silent.getsockname()[1]
+        resolving(monkeypatch, "127.0.0.2")
+        with pytest.raises(Failure) as caught:
+            run(main(), clock)
+    assert clock.time == pytest.approx(2.0)
+    assert caught.value.exit is Exit.TIMEOUT
+    assert str(caught.value) == f"cannot connect to name:{port}: no answer within 2 s (127.0.0.2)"
+
+
+def test_a_name_that_never_resolves_is_a_timeout_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Resolving counts towards the connect timeout, and the message says that it was what hung."""
+
+    async def lookup(endpoint: Endpoint, family: int, **_: Any) -> list[Address]:
+        await Event().wait()
+        return []
+
+    monkeypatch.setattr(dialling, "lookup", lookup)
+    failure = failure_of(80, Dialling(timeout=3.0), host="name")
+    assert failure.exit is Exit.TIMEOUT
+    assert str(failure) == "cannot resolve name: no answer within 3 s"
+
+
+async def resetting(listener: socket.socket, turns: int, words: bytes = b"") -> None:
+    """Accept one client as soon as it is there, say something and end, and reset it some turns later."""
+    while not select.select([listener], [], [], 0)[0]:
+        await sleep(0)
+    client, _ = listener.accept()
+    if words:
+        client.sendall(words)
+        client.shutdown(socket.SHUT_WR)
+    for _ in range(turns):
+        await sleep(0)
+    reset(client)
+
+
+@pytest.mark.parametrize("turns", range(5))
+def test_a_peer_that_resets_at_once_had_been_connected(turns: int) -> None:
+    """A reset in any moment after the accept is a failure of the conversation, never of connecting."""
+
+    async def main() -> None:
+        async with Group() as group:
+            group.start(resetting(listener, turns))
+            await sleep(0)
+            stream = await dial(Endpoint(HERE, listener.getsockname()[1]))
+            try:
+                assert await stream.recv(), "a reset looks like an end"
+            finally:
+                stream.close()
+
+    with listening() as listener, pytest.raises(Failure) as caught:
+        run(main(), PatientClock())
+    assert caught.value.exit is Exit.RECV
+
+
+@pytest.mark.parametrize("turns", range(5))
+def test_what_came_before_a_reset_that_came_at_once_is_received(turns: int) -> None:
+    """A server that speaks, ends and resets at once is heard, and the reset is known in the end."""
+
+    async def main() -> bytes:
+        async with Group() as group:
+            peer = group.start(resetting(listener, turns, b"go away"))
+            await sleep(0)
+            stream = await dial(Endpoint(HERE, listener.getsockname()[1]))
+            received = b""
+            try:
+                with pytest.raises(Failure) as caught:
+                    while data := await stream.recv():
+                        received += data
+                    await peer.finished.wait()
+                    stream.check()
+                assert caught.value.exit is Exit.RECV
+            finally:
+                stream.close()
+        return received
+
+    with listening() as listener:
+        assert run(main(), PatientClock()) == b"go away"
+
+
+def test_the_source_address_and_port_are_used() -> None:
+    """The peer sees the address and the port that were asked for."""
+    port = free_port()
+    with listening() as server:
+        target = server.getsockname()[1]
+        assert dial_here(target, Dialling(source=("127.0.0.2", port)))[1] == f"127.0.0.2:{port}"
+        assert dial_here(target, Dialling(source=("127.0.0.3", 0)))[1].startswith("127.0.0.3:")
+        assert dial_here(target, Dialling(source=("", port)))[1] == f"{HERE}:{port}"
+
+
+def test_a_source_that_is_not_ours_or_in_use_cannot_be_bound() -> None:
+    """It is our own end that failed, so the failure is BIND and names it."""
+    with listening() as server:
+        port = server.getsockname()[1]
+        foreign = failure_of(port, Dialling(source=(DEAD, 0)))
+        assert foreign.exit is Exit.BIND
+        assert str(foreign) == f"cannot use source {DEAD}:0: cannot assign requested address"
+        taken = failure_of(port, Dialling(source=(HERE, port)))
+        assert taken.exit is Exit.BIND
+
+
+def test_a_source_of_the_other_family_fits_no_address() -> None:
+    """An IPv6 source cannot reach an IPv4 target, and that is said before anything is dialled."""
+    failure = failure_of(80, Dialling(source=("::1", 0)))
+    assert failure.exit is Exit.RESOLVE
+    assert "source ::1" in str(failure)
+
+
+@pytest.mark.parametrize(("target", "source"), [(HERE, HERE), ("0.0.0.0", HERE), ("::1", "::1"), ("::", "::1")])
+def test_a_connection_with_ourselves_is_refused(target: str, source: str) -> None:
+    """TCP lets a socket connect to itself where nobody listens; that is no server that answered."""
+    port = free_port()
+    failure = failure_of(port, Dialling(source=(source, port)), target)
+    assert failure.exit is Exit.CONNECT
+    assert failure.reason == "connection refused"
+
+
+def test_dialling_leaves_no_descriptor_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Losers, failures and expired attempts are closed."""
+    before = os.listdir("/proc/self/fd")
+    with deaf("127.0.0.2") as silent:
+        port = silent.getsockname()[1]
+        with listening(port=port):
+            resolving(monkeypatch, "127.0.0.2", "127.0.0.3", HERE)
+            dial_here(port, host="name")
+        failure_of(port, Dialling(timeout=1.0), host="name")
+    assert os.listdir("/proc/self/fd") == before
+
+
+def test_no_room_for_the_resolvers_thread_is_a_failure_and_no_bug() -> None:
+    """A system at its limit of processes gets one line and an exit code of the table."""
+    wrapper = (
+        "strace",
+        "-f",
+        "-qq",
+        "-o",
+        "/dev/null",
+        "-e",
+        "trace=clone,clone3",
+        "-e",
+        "inject=clone,clone3:error=EAGAIN",
+    )
+    done = netkit("connect", "localhost", str(free_port()), wrapper=wrapper)
+    assert done.code == Exit.RESOLVE, done.err
+    assert done.err.startswith("netkit connect: cannot resolve localhost: ")
+
+
+# -- until it is there
+
+
+def test_a_target_is_dialled_until_it_is_there() -> None:
+    """Refusals are waited out, and the connection is made with the first round after somebody listens."""
+    retries: list[Retrying] = []
+    port = free_port()
+
+    def observe(event: Any) -> None:
+        if isinstance(event, Retrying):
+            retries.append(event)
+            if len(retries) == 4:
+                stack.enter_context(listening(port=port))
+
+    async def main() -> None:
+        stream = await dial_until(Endpoint(HERE, port), 60.0, observe=observe)
+        stream.close()
+
+    with ExitStack() as stack:
+        run(main(), PatientClock())
+    assert len(retries) == 4
+    pauses = [retry.seconds for retry in retries]
+    assert pauses == sorted(pauses)
+    assert retries[0].seconds <= 0.05
+    assert "connection refused" in retries[0].reason
+
+
+def test_the_whole_patience_is_used_before_giving_up() -> None:
+    """A target that comes up just before the end is still reached, and the failure tells the last reason."""
+    port = free_port()
+    clock = PatientClock()
+
+    async def main() -> None:
+        await dial_until(Endpoint(HERE, port), 2.0)
+
+    with pytest.raises(Failure) as caught:
+        run(main(), clock)
+    assert caught.value.exit is Exit.TIMEOUT
+    assert str(caught.value).startswith(f"cannot connect to {HERE}:{port}: still connection refused after 2 s")
+    assert clock.time == pytest.approx(2.0, abs=0.05)
+
+
+def test_a_patience_of_nothing_dials_once() -> None:
+    """Waiting for no time at all is one attempt, and its failure is a timeout."""
+    events: list[Any] = []
+
+    async def main() -> None:
+        await dial_until(Endpoint(HERE, free_port()), 0.0, observe=events.append)
+
+    with pytest.raises(Failure) as caught:
+        run(main(), PatientClock())
+    assert caught.value.exit is Exit.TIMEOUT
+    assert [type(event) for event in events] == [Trying, Missed]
+
+
+def test_what_waiting_cannot_mend_is_not_waited_for() -> None:
+    """A source that is not ours fails at once."""
+    clock = PatientClock()
+
+    async def main() -> None:
+        await dial_until(Endpoint(HERE, free_port()), 60.0, Dialling(source=(DEAD, 0)))
+
+    with pytest.raises(Failure) as caught:
+        run(main(), clock)
+    assert caught.value.exit is Exit.BIND
+    assert clock.time == 0
+
+
+# -- unix sockets
+
+
+def dial_unix(path: str, timeout: float = 10.0, clock: JumpClock | None = None) -> None:
+    """Dial a unix socket, and close."""
+
+    async def main() -> None:
+        stream = await dial(Endpoint(path=path), Dialling(timeout=timeout))
+        assert stream.name == f"unix:{path}"
+        stream.close()
+
+    run(main(), clock)
+
+
+def test_a_unix_socket_is_dialled(tmp_path: Path) -> None:
+    """A path and an abstract name are both reached."""
+    for path in (str(tmp_path / "socket"), f"\0netkit-test-{os.getpid()}"):
+        with socket.socket(socket.AF_UNIX) as server:
+            server.bind(path)
+            server.listen()
+
+            async def main(path: str = path) -> None:
+                (await dial(Endpoint(path=path))).close()
+
+            run(main())
+
+
+@pytest.mark.parametrize(
+    ("kind", "reason"), [("nothing", "no such file or directory"), ("stale", "connection refused")]
+)
+def test_a_unix_socket_that_nobody_serves_is_a_failure(tmp_path: Path, kind: str, reason: str) -> None:
+    """A missing path and a stale one are told apart."""
+    path = tmp_path / "socket"
+    if kind == "stale":
+        with socket.socket(socket.AF_UNIX) as server:
+            server.bind(str(path))
+    with pytest.raises(Failure) as caught:
+        dial_unix(str(path))
+    assert caught.value.exit is Exit.CONNECT
+    assert str(caught.value) == f"cannot connect to unix:{path}: {reason}"
+
+
+def test_a_unix_listener_that_is_full_is_waited_for(tmp_path: Path) -> None:
+    """A full backlog is no refusal: we get in as soon as there is room, or run out of time."""
+    path = str(tmp_path / "socket")
+    clock = JumpClock()
+    with socket.socket(socket.AF_UNIX) as server, ExitStack() as stack:
+        server.bind(path)
+        server.listen(0)
+        first = stack.enter_context(socket.socket(socket.AF_UNIX))
+        first.connect(path)
+
+        with pytest.raises(Failure) as caught:
+            dial_unix(path, 0.3, clock)
+        assert caught.value.exit is Exit.TIMEOUT
+        assert clock.time == pytest.approx(0.3)
+
+        async def make_room() -> None:
+            await sleep(0.1)
+            server.accept()[0].close()
+
+        async def main() -> None:
+            async with Group() as group:
+                group.start(make_room())
+                stream = await dial(Endpoint(path=path))
+                assert now() == pytest.approx(0.1, abs=0.05)
+                stream.close()
+
+        run(main())

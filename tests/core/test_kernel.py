@@ -1,0 +1,1368 @@
+"""The kernel's promises: wake-ups, groups, deadlines, threads and signals."""
+
+import _thread
+import errno
+import itertools
+import os
+import selectors
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+import traceback
+import tracemalloc
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any, NamedTuple
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from netkit.core import kernel
+from netkit.core.kernel import (
+    Event,
+    Expired,
+    Group,
+    Interrupted,
+    closing,
+    deadline,
+    in_thread,
+    next_signal,
+    now,
+    readable,
+    sleep,
+    writable,
+)
+from netkit.core.relay import Flow, pump
+from tests import memory
+from tests.clock import JumpClock, run
+from tests.support import PATIENCE, running
+
+HOUR = 3600.0
+SOON = 3.0  # s: a generous bound on the half second in which a signal ends a run
+
+
+class CountingClock(JumpClock):
+    """Counts how often the selector is asked, and refuses to be asked without end."""
+
+    def __init__(self, limit: int = 1000) -> None:
+        super().__init__()
+        self.asked = 0
+        self._limit = limit
+
+    def select(
+        self, selector: selectors.BaseSelector, timeout: float | None
+    ) -> list[tuple[selectors.SelectorKey, int]]:
+        self.asked += 1
+        assert self.asked < self._limit, "the loop spins"
+        return super().select(selector, timeout)
+
+
+class Sender(JumpClock):
+    """Does something while the clock jumps, so that a descriptor is ready in the very moment of a deadline."""
+
+    def __init__(self, action: Callable[[], object]) -> None:
+        super().__init__()
+        self._action = action
+
+    def select(
+        self, selector: selectors.BaseSelector, timeout: float | None
+    ) -> list[tuple[selectors.SelectorKey, int]]:
+        ready = super().select(selector, timeout)
+        if timeout and not ready:
+            self._action()
+            ready = selector.select(0)
+        return ready
+
+
+@contextmanager
+def connected() -> Iterator[tuple[socket.socket, socket.socket]]:
+    """Two connected sockets that do not block."""
+    one, other = socket.socketpair()
+    with one, other:
+        one.setblocking(False)
+        other.setblocking(False)
+        yield one, other
+
+
+async def turn() -> None:
+    """Let every task that can run do so once."""
+    await sleep(0)
+
+
+# -- the promises
+
+
+def test_closing_wakes_who_waits_and_a_reused_number_never_meets_an_old_waiter() -> None:
+    """Closing a descriptor ends the wait for it with EBADF, and the next one of its number has waiters of its own."""
+    seen: list[str] = []
+
+    async def wait(fd: int, who: str) -> None:
+        try:
+            await readable(fd)
+            seen.append(f"{who} readable")
+        except OSError as error:
+            seen.append(f"{who} {errno.errorcode[error.errno or 0]}")
+
+    async def main() -> None:
+        with connected() as (old, _):
+            number = old.fileno()
+            async with Group() as group:
+                group.start(wait(number, "old"))
+                await turn()
+                closing(number)
+                old.close()
+                with connected() as (new, peer):
+                    assert new.fileno() == number
+                    group.start(wait(number, "new"))
+                    await turn()
+                    assert seen == ["old EBADF"]
+                    peer.send(b"x")
+                    await turn()
+                    closing(number)
+
+    run(main())
+    assert seen == ["old EBADF", "new readable"]
+
+
+@pytest.mark.parametrize("wait", [readable, writable])
+def test_two_tasks_on_one_side_of_a_descriptor_are_an_error_at_once(wait: Callable[[int], Awaitable[None]]) -> None:
+    """The second task that waits for the same side fails, and the first goes on undisturbed."""
+
+    async def main() -> None:
+        with connected() as (sock, peer):
+            with pytest.raises(BlockingIOError):
+                while True:
+                    sock.send(bytes(65536))
+            async with Group() as group:
+                first = group.start(wait(sock.fileno()))  # type: ignore[arg-type]
+                await turn()
+                with pytest.raises(RuntimeError, match="two tasks"):
+                    await wait(sock.fileno())
+                assert not first.finished.is_set()
+                peer.send(b"x")
+                with pytest.raises(BlockingIOError):
+                    while True:
+                        peer.recv(65536)
+            closing(sock.fileno())
+
+    run(main())
+
+
+def test_a_reader_and_a_writer_share_a_descriptor() -> None:
+    """The two sides of one descriptor are waited for at the same time, each woken by its own event."""
+    woken: list[str] = []
+
+    async def wait(side: Callable[[int], Any], fd: int, name: str) -> None:
+        await side(fd)
+        woken.append(name)
+
+    async def main() -> None:
+        with connected() as (sock, peer):
+            async with Group() as group:
+                group.start(wait(readable, sock.fileno(), "read"))
+                group.start(wait(writable, sock.fileno(), "write"))
+                await turn()
+                await turn()
+                assert woken == ["write"]
+                peer.send(b"x")
+            closing(sock.fileno())
+
+    run(main())
+    assert woken == ["write", "read"]
+
+
+def test_a_cancelled_task_runs_its_finally_and_a_group_outlives_its_children() -> None:
+    """A group that is cancelled returns only after each child's cleanup, even one that takes an hour."""
+    log: list[str] = []
+
+    async def child(name: str, cleanup: float) -> None:
+        try:
+            await sleep(2 * HOUR)
+        finally:
+            await sleep(cleanup)
+            log.append(name)
+
+    async def main() -> float:
+        async with Group() as group:
+            group.start(child("slow", HOUR))
+            group.start(child("quick", 0))
+            await sleep(1)
+            group.cancel()
+        log.append("group")
+        return now()
+
+    assert run(main()) == 1 + HOUR
+    assert log == ["quick", "slow", "group"]
+
+
+def test_the_first_failure_of_a_group_is_raised_and_the_others_are_attached() -> None:
+    """The rest of the group is cancelled by the first failure, and what fails meanwhile becomes its cause."""
+
+    async def fail(after: float, name: str) -> None:
+        await sleep(after)
+        raise ValueError(name)
+
+    async def fail_in_cleanup() -> None:
+        try:
+            await sleep(HOUR)
+        finally:
+            raise KeyError("cleanup")
+
+    async def main() -> None:
+        async with Group() as group:
+            group.start(fail(2, "second"))
+            group.start(fail(1, "first"))
+            group.start(fail_in_cleanup())
+            await sleep(HOUR)
+
+    clock = JumpClock()
+    with pytest.raises(ValueError, match="first") as caught:
+        run(main(), clock)
+    assert clock.time == 1
+    assert isinstance(caught.value.__cause__, BaseExceptionGroup)
+    assert [repr(error) for error in caught.value.__cause__.exceptions] == ["KeyError('cleanup')"]
+
+
+def test_a_deadline_that_expires_as_data_arrives_yields_the_data() -> None:
+    """A descriptor that becomes ready in the very moment of the deadline wins."""
+
+    async def main() -> bytes:
+        with deadline(5):
+            await readable(sock.fileno())
+        try:
+            return sock.recv(100)
+        finally:
+            closing(sock.fileno())
+
+    with connected() as (sock, peer):
+        clock = Sender(lambda: peer.send(b"just in time"))
+        assert run(main(), clock) == b"just in time"
+    assert clock.time == 5
+
+
+def test_cancelling_a_pump_loses_no_byte_silently() -> None:
+    """A pump that is cancelled while its sink is full tells how much it took and how much of that it delivered."""
+
+    async def main() -> None:
+        fed, source = memory.pair()
+        sink, taker = memory.pair()
+        flow = Flow()
+        async with Group() as group:
+            group.start(fed.send(bytes(10 * memory.CAPACITY)))
+            pumping = group.start(pump(source, sink, flow=flow))
+            await sleep(HOUR)
+            pumping.cancel()
+            await pumping.finished.wait()
+            delivered = 0
+            while delivered < sink.sent:
+                delivered += len(await taker.recv())
+            group.cancel()
+        assert delivered == memory.CAPACITY
+        assert flow.offered == source.received > sink.sent
+        assert flow.ended.is_set()
+
+    run(main())
+
+
+# -- signals, each in a process of its own
+
+PRELUDE = """
+import fcntl, os, signal, sys, time
+from netkit.core.kernel import *
+from netkit.core.stream import FileStream
+
+def say(*words):
+    os.write(2, " ".join(map(str, words)).encode() + b"\\n")
+
+def start(main):
+    try:
+        run(main, signals=(signal.SIGINT, signal.SIGTERM, signal.SIGHUP))
+        say("returned")
+    except Interrupted as interrupted:
+        say("interrupted by", interrupted.signum)
+"""
+
+# A run in the background of a shell begins with SIGINT ignored, and under nohup with SIGHUP ignored.
+AS_IN_FRONT = """
+for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    signal.signal(number, signal.SIG_DFL)
+"""
+
+IN_SELECT = """
+async def main():
+    try:
+        say("ready")
+        await sleep(1000)
+    finally:
+        say("cleaned up")
+start(main())
+"""
+
+IN_THREAD = """
+async def watch():
+    while not entered:
+        await sleep(0.001)
+    say("ready")
+
+def block():
+    entered.append(True)
+    os.read(0, 1)
+
+entered = []
+
+async def main():
+    try:
+        async with Group() as group:
+            group.start(watch())
+            await in_thread(block)
+    finally:
+        say("cleaned up")
+start(main())
+"""
+
+IN_WRITE = """
+async def watch(stream):
+    while stream.sent < fcntl.fcntl(1, fcntl.F_GETPIPE_SZ):
+        await sleep(0.001)
+    say("ready")
+
+async def main():
+    stream = FileStream(0, 1)
+    try:
+        async with Group() as group:
+            group.start(watch(stream))
+            await stream.send(bytes(1 << 20))
+    finally:
+        say("cleaned up")
+        stream.close()
+start(main())
+"""
+
+ON_STDIN = """
+async def main():
+    say("ready")
+    await FileStream(0, 1).recv()
+start(main())
+"""
+
+TWICE = """
+async def main():
+    try:
+        say("ready")
+        say("first", await next_signal())
+        await sleep(1000)
+    finally:
+        say("cleaned up")
+start(main())
+"""
+
+
+@pytest.mark.parametrize(
+    ("where", "number"),
+    [
+        pytest.param(IN_SELECT, signal.SIGINT, id="select-INT"),
+        pytest.param(IN_SELECT, signal.SIGTERM, id="select-TERM"),
+        pytest.param(IN_SELECT, signal.SIGHUP, id="select-HUP"),
+        pytest.param(IN_THREAD, signal.SIGINT, id="thread-INT"),
+        pytest.param(IN_WRITE, signal.SIGINT, id="full pipe-INT"),
+    ],
+)
+def test_a_signal_ends_the_run_wherever_it_waits(where: str, number: signal.Signals) -> None:
+    """SIGINT, SIGTERM and SIGHUP cancel the root task at once, and its ``finally`` blocks run."""
+    with running(argv=[sys.executable, "-c", PRELUDE + AS_IN_FRONT + where]) as process:
+        process.line("^ready$")
+        process.signal(number)
+        process.line("^cleaned up$")
+        process.line(f"^interrupted by {int(number)}$")
+        assert process.wait(SOON) == 0
+
+
+def test_a_signal_that_was_ignored_before_stays_ignored() -> None:
+    """A program under nohup is not ended by SIGHUP."""
+    argv = ["sh", "-c", 'trap "" HUP; exec "$0" -c "$1"', sys.executable, PRELUDE + ON_STDIN]
+    with running(argv=argv) as process:
+        process.line("^ready$")
+        process.signal(signal.SIGHUP)
+        process.stdin.close()
+        process.line("^returned$")
+
+
+def test_the_first_signal_goes_to_who_waits_for_it_and_the_second_cancels() -> None:
+    """``next_signal`` lets a server end in order, and a second signal does not wait for that."""
+    with running(argv=[sys.executable, "-c", PRELUDE + AS_IN_FRONT + TWICE]) as process:
+        process.line("^ready$")
+        process.signal(signal.SIGTERM)
+        process.line("^first 15$")
+        process.signal(signal.SIGINT)
+        process.line("^cleaned up$")
+        process.line("^interrupted by 2$")
+        assert process.wait(SOON) == 0
+
+
+def test_signal_handlers_are_put_back() -> None:
+    """After a run the process's handlers and its wake-up descriptor are what they were."""
+
+    def handler(number: int, frame: object) -> None:
+        pass
+
+    async def main() -> None:
+        assert signal.getsignal(signal.SIGUSR1) is not handler
+        os.kill(os.getpid(), signal.SIGUSR1)
+        await sleep(HOUR)
+
+    before = signal.signal(signal.SIGUSR1, handler)
+    try:
+        with pytest.raises(Interrupted) as caught:
+            kernel.run(main(), signals=[signal.SIGUSR1], clock=JumpClock())
+        assert caught.value.signum == signal.SIGUSR1
+        assert signal.getsignal(signal.SIGUSR1) is handler
+        assert signal.set_wakeup_fd(-1) == -1
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+
+
+def test_an_interrupted_run_tells_what_failed_meanwhile() -> None:
+    """A failure of the cleanup after a signal is kept as the cause of the interruption."""
+
+    async def main() -> None:
+        os.kill(os.getpid(), signal.SIGUSR1)
+        try:
+            await sleep(HOUR)
+        finally:
+            raise ValueError("cleanup")
+
+    with pytest.raises(Interrupted) as caught:
+        kernel.run(main(), signals=[signal.SIGUSR1], clock=JumpClock())
+    assert isinstance(caught.value.__cause__, ValueError)
+
+
+def test_a_signal_is_not_lost_between_two_waiters() -> None:
+    """Two signals in one moment: the one goes to who waits for it, the other cancels."""
+    seen: list[int] = []
+
+    async def main() -> None:
+        async with Group() as group:
+
+            async def watch() -> None:
+                seen.append(await next_signal())
+                await sleep(HOUR)
+
+            group.start(watch())
+            await turn()
+            os.kill(os.getpid(), signal.SIGUSR1)
+            os.kill(os.getpid(), signal.SIGUSR2)
+            await sleep(HOUR)
+
+    clock = JumpClock()
+    with pytest.raises(Interrupted):
+        kernel.run(main(), signals=[signal.SIGUSR1, signal.SIGUSR2], clock=clock)
+    assert seen == [signal.SIGUSR1]
+    assert clock.time == 0
+
+
+# -- groups and cancelling
+
+
+def test_the_outer_of_two_deadlines_that_expire_together_wins() -> None:
+    """The block that was entered first gets the expiry, so nothing in between goes on."""
+
+    async def main() -> str:
+        try:
+            with deadline(10):
+                try:
+                    with deadline(10):
+                        await sleep(HOUR)
+                except Expired:
+                    return "inner"
+        except Expired:
+            return "outer"
+        return "none"
+
+    assert run(main()) == "outer"
+
+
+def test_a_later_inner_request_never_replaces_an_outer_one() -> None:
+    """Data, an outer deadline and an inner one in the same moment: the data is had, and the outer one comes next."""
+    log: list[str] = []
+
+    async def main() -> None:
+        try:
+            with deadline(5):
+                try:
+                    with deadline(5):
+                        await readable(sock.fileno())
+                        log.append("data")
+                        await sleep(HOUR)
+                except Expired:
+                    log.append("inner")
+                    await sleep(HOUR)
+        except Expired:
+            log.append("outer")
+        closing(sock.fileno())
+
+    with connected() as (sock, peer):
+        clock = Sender(lambda: peer.send(b"x"))
+        run(main(), clock)
+    assert log == ["data", "outer"]
+    assert clock.time == 5
+
+
+async def wait_in_a_group() -> None:
+    """Wait where the way out leads through a group whose child takes a turn to end."""
+    async with Group() as group:
+        group.start(sleep(5))
+
+
+async def wait_and_clean_up() -> None:
+    """Wait where the way out leads through a cleanup that waits itself."""
+    try:
+        await sleep(HOUR)
+    finally:
+        await turn()
+
+
+@pytest.mark.parametrize("wait", [wait_in_a_group, wait_and_clean_up])
+def test_an_inner_request_never_catches_an_outer_one_on_its_way_out(wait: Callable[[], Awaitable[None]]) -> None:
+    """Of two deadlines that expire together the outer one goes through, whatever is waited for on the way."""
+    log: list[str] = []
+
+    async def main() -> None:
+        try:
+            with deadline(5):
+                try:
+                    with deadline(5):
+                        await wait()
+                except Expired:
+                    log.append("inner")
+                await sleep(HOUR)
+        except Expired:
+            log.append("outer")
+
+    clock = JumpClock()
+    run(main(), clock)
+    assert clock.time == 5
+    assert log == ["outer"]
+
+
+def test_a_cleanup_has_deadlines_of_its_own() -> None:
+    """A task that was cancelled can still bound what its ``finally`` block waits for."""
+    log: list[str] = []
+
+    async def child() -> None:
+        try:
+            await sleep(HOUR)
+        finally:
+            try:
+                with deadline(now() + 1):
+                    await sleep(HOUR)
+            except Expired:
+                log.append(f"gave up at {now()}")
+
+    async def main() -> None:
+        async with Group() as group:
+            group.start(child())
+            await sleep(5)
+            group.cancel()
+
+    run(main())
+    assert log == ["gave up at 6.0"]
+
+
+def test_a_deadline_within_a_cancelled_task_never_replaces_the_cancellation() -> None:
+    """A task that was cancelled in the moment of its own deadline ends, and does not go on behind the deadline."""
+
+    async def child() -> None:
+        try:
+            with deadline(5):
+                await readable(sock.fileno())
+                await sleep(HOUR)
+        except Expired:
+            await sleep(HOUR)
+        finally:
+            closing(sock.fileno())
+
+    async def main() -> None:
+        async with Group() as group:
+
+            async def cancel() -> None:
+                await sleep(5)
+                task.cancel()
+
+            group.start(cancel())
+            await turn()
+            task = group.start(child())
+
+    with connected() as (sock, peer):
+        clock = Sender(lambda: peer.send(b"x"))
+        run(main(), clock)
+    assert clock.time == 5
+
+
+def test_an_outer_cancellation_overtakes_an_inner_one_at_the_next_wait() -> None:
+    """A task that copes with its inner deadline meets the outer cancellation where it waits next."""
+    log: list[str] = []
+
+    async def child() -> None:
+        try:
+            try:
+                with deadline(1):
+                    await sleep(HOUR)
+            except Expired:
+                log.append("coped")
+                await sleep(HOUR)
+        finally:
+            log.append("ended")
+
+    async def main() -> float:
+        async with Group() as group:
+            group.start(child())
+            await sleep(1)
+            group.cancel()
+        return now()
+
+    assert run(main()) == 1
+    assert log[-1] == "ended"
+
+
+def test_cancelling_the_outer_group_ends_the_inner_first() -> None:
+    """Children end before the groups they live in, from the innermost to the outermost."""
+    log: list[str] = []
+
+    async def wait(name: str) -> None:
+        try:
+            await sleep(HOUR)
+        finally:
+            log.append(name)
+
+    async def nested() -> None:
+        try:
+            async with Group() as inner:
+                inner.start(wait("grandchild"))
+                await wait("child")
+        finally:
+            log.append("inner group")
+
+    async def main() -> None:
+        async with Group() as outer:
+            outer.start(nested())
+            await sleep(1)
+            outer.cancel()
+        log.append("outer group")
+
+    run(main())
+    assert log == ["child", "grandchild", "inner group", "outer group"]
+
+
+def test_cancelling_a_group_from_a_child_ends_the_block_and_is_no_failure() -> None:
+    """The block that waits inside the group is left, and what follows it runs."""
+
+    async def main() -> float:
+        async with Group() as group:
+
+            async def child() -> None:
+                await sleep(1)
+                group.cancel()
+
+            group.start(child())
+            await sleep(HOUR)
+            raise AssertionError("the block went on")
+        await sleep(1)
+        return now()
+
+    assert run(main()) == 2
+
+
+def test_a_task_cancelled_before_it_ran_still_begins_and_ends_at_its_first_wait() -> None:
+    """No coroutine is dropped unrun: what it took over before its first wait can be let go of."""
+    log: list[str] = []
+
+    async def child() -> None:
+        log.append("began")
+        try:
+            await sleep(HOUR)
+        finally:
+            log.append("ended")
+
+    async def main() -> float:
+        async with Group() as group:
+            group.start(child()).cancel()
+        return now()
+
+    assert run(main()) == 0
+    assert log == ["began", "ended"]
+
+
+def test_a_second_cancel_does_not_disturb_the_cleanup() -> None:
+    """Cancelling twice is cancelling once, also while the ``finally`` block waits."""
+    log: list[str] = []
+
+    async def child() -> None:
+        try:
+            await sleep(HOUR)
+        finally:
+            await sleep(10)
+            log.append("cleaned up")
+
+    async def main() -> None:
+        async with Group() as group:
+            task = group.start(child())
+            await sleep(1)
+            task.cancel()
+            await sleep(1)
+            task.cancel()
+            group.cancel()
+
+    clock = JumpClock()
+    run(main(), clock)
+    assert log == ["cleaned up"]
+    assert clock.time == 11
+
+
+def test_cancelling_one_task_leaves_the_others_alone() -> None:
+    """A task ends by itself without a failure for its group, and ``finished`` tells."""
+
+    async def main() -> tuple[float, Any]:
+        async with Group() as group:
+
+            async def answer() -> int:
+                await sleep(5)
+                return 42
+
+            gone = group.start(sleep(HOUR))
+            stays = group.start(answer())
+            await sleep(1)
+            gone.cancel()
+            await gone.finished.wait()
+            assert len(group) == 1
+            await stays.finished.wait()
+            assert len(group) == 0
+        return now(), stays.result
+
+    assert run(main()) == (5, 42)
+
+
+def test_a_task_started_in_a_cancelled_group_ends_at_its_first_wait() -> None:
+    """A group that is ending takes no new work that lasts."""
+
+    async def main() -> float:
+        async with Group() as group:
+            group.cancel()
+            group.start(sleep(HOUR))
+        return now()
+
+    assert run(main()) == 0
+
+
+def test_a_task_started_by_a_cleanup_ends_at_its_first_wait() -> None:
+    """What a cancelled task starts in its ``finally`` does not keep the group."""
+
+    async def main() -> float:
+        async with Group() as group:
+
+            async def child() -> None:
+                try:
+                    await sleep(HOUR)
+                finally:
+                    await sleep(5)
+                    group.start(sleep(HOUR))
+
+            group.start(child())
+            await sleep(1)
+            group.cancel()
+        return now()
+
+    assert run(main()) == 6
+
+
+def test_a_group_that_was_left_takes_no_task() -> None:
+    """A task that nobody would wait for is refused, not orphaned."""
+
+    async def main() -> None:
+        async with Group() as group:
+            pass
+        late = sleep(0)
+        try:
+            with pytest.raises(RuntimeError):
+                group.start(late)
+        finally:
+            late.close()
+
+    run(main())
+
+
+def test_a_failure_in_a_group_that_is_cancelled_from_outside_is_not_lost() -> None:
+    """A deadline around a group still tells, as its cause, what failed inside while the group ended."""
+
+    async def fail_in_cleanup() -> None:
+        try:
+            await sleep(HOUR)
+        finally:
+            raise ValueError("cleanup")
+
+    async def main() -> None:
+        with deadline(1):
+            async with Group() as group:
+                group.start(fail_in_cleanup())
+
+    with pytest.raises((Expired, ValueError)) as caught:
+        run(main())
+    assert "ValueError: cleanup" in "".join(traceback.format_exception(caught.value))
+
+
+def test_a_failure_of_the_block_cancels_the_children() -> None:
+    """The block is one of the tasks that end together."""
+
+    async def main() -> None:
+        async with Group() as group:
+            group.start(sleep(HOUR))
+            await sleep(1)
+            raise ValueError("block")
+
+    clock = JumpClock()
+    with pytest.raises(ValueError, match="block"):
+        run(main(), clock)
+    assert clock.time == 1
+
+
+def test_a_group_can_be_waited_for_until_it_is_empty() -> None:
+    """``emptied`` returns when the last task ended, and at once if there is none."""
+
+    async def main() -> float:
+        async with Group() as group:
+            await group.emptied()
+            group.start(sleep(HOUR))
+            group.start(sleep(2 * HOUR))
+            await group.emptied()
+            return now()
+
+    assert run(main()) == 2 * HOUR
+
+
+# -- deadlines, clocks, events
+
+
+def test_a_deadline_cuts_a_wait_and_leaves_the_next_alone() -> None:
+    """An hour of virtual time costs nothing, and a deadline that was left never fires."""
+
+    async def main() -> list[float]:
+        times = []
+        with pytest.raises(Expired), deadline(now() + HOUR):
+            await sleep(2 * HOUR)
+        times.append(now())
+        with deadline(now() + 1):
+            await sleep(0.5)
+        await sleep(10)
+        times.append(now())
+        with deadline(None):
+            await sleep(HOUR)
+        times.append(now())
+        return times
+
+    assert run(main()) == [HOUR, HOUR + 10.5, 2 * HOUR + 10.5]
+
+
+def test_a_deadline_in_the_past_cuts_the_first_wait() -> None:
+    """Time that is over is over; what needs no wait still goes through."""
+
+    async def main() -> None:
+        await sleep(10)
+        with deadline(5):
+            pass
+        with pytest.raises(Expired), deadline(5):
+            await sleep(1)
+        assert now() == 10
+
+    run(main())
+
+
+def test_a_deadline_reaches_into_a_group() -> None:
+    """Tasks inside the block end with it."""
+    log: list[str] = []
+
+    async def child() -> None:
+        try:
+            await sleep(HOUR)
+        finally:
+            log.append("child")
+
+    async def main() -> None:
+        try:
+            with deadline(1):
+                async with Group() as group:
+                    group.start(child())
+        except Expired:
+            log.append(f"expired at {now()}")
+
+    run(main())
+    assert log == ["child", "expired at 1.0"]
+
+
+def test_an_event_wakes_all_who_wait_in_their_order() -> None:
+    """Everyone goes on once it happened, first come first, and later ones do not wait."""
+    log: list[int] = []
+
+    async def wait(event: Event, number: int) -> None:
+        await event.wait()
+        log.append(number)
+
+    async def main() -> None:
+        event = Event()
+        async with Group() as group:
+            for number in range(5):
+                group.start(wait(event, number))
+            await turn()
+            assert not event.is_set()
+            event.set()
+            event.set()
+            assert event.is_set()
+        await event.wait()
+
+    run(main())
+    assert log == [0, 1, 2, 3, 4]
+
+
+def test_deadlines_that_were_left_do_not_pile_up() -> None:
+    """Thousands of waits that were over before their deadline leave no memory behind while a shorter one goes on."""
+
+    async def main() -> int:
+        async with Group() as group:
+            group.start(sleep(1))
+            await turn()
+            before, _ = tracemalloc.get_traced_memory()
+            for _ in range(5000):
+                with deadline(HOUR):
+                    await turn()
+            after, _ = tracemalloc.get_traced_memory()
+            group.cancel()
+        return after - before
+
+    tracemalloc.start()
+    try:
+        assert run(main()) < 100_000
+    finally:
+        tracemalloc.stop()
+
+
+# -- descriptors
+
+
+def test_a_ready_descriptor_that_nobody_waits_for_does_not_spin() -> None:
+    """Data left unread, and room left unused, cost a bounded number of looks at the selector."""
+
+    async def main() -> None:
+        with connected() as (sock, peer):
+            peer.send(b"left unread")
+            await readable(sock.fileno())
+            await writable(sock.fileno())
+            await sleep(HOUR)
+            closing(sock.fileno())
+
+    clock = CountingClock(limit=20)
+    run(main(), clock)
+    assert clock.time == HOUR
+
+
+def test_a_hung_up_descriptor_that_nobody_waits_for_does_not_spin() -> None:
+    """Not even the other end's close, which no selector can be told to leave out, keeps the loop busy."""
+
+    async def main() -> None:
+        with connected() as (sock, peer):
+            async with Group() as group:
+                group.start(readable(sock.fileno()))  # type: ignore[arg-type]
+                await turn()
+                peer.close()
+            await sleep(HOUR)
+            await readable(sock.fileno())
+            await sleep(HOUR)
+            closing(sock.fileno())
+
+    clock = CountingClock(limit=30)
+    run(main(), clock)
+    assert clock.time == 2 * HOUR
+
+
+def test_a_ping_pong_costs_one_look_at_the_selector_per_message() -> None:
+    """A descriptor stays armed from one wait to the next."""
+    changes: list[str] = []
+
+    class Counted(selectors.DefaultSelector):
+        def register(self, *args: Any, **kwargs: Any) -> selectors.SelectorKey:
+            changes.append("register")
+            return super().register(*args, **kwargs)
+
+        def modify(self, *args: Any, **kwargs: Any) -> selectors.SelectorKey:
+            changes.append("modify")
+            return super().modify(*args, **kwargs)
+
+        def unregister(self, *args: Any, **kwargs: Any) -> selectors.SelectorKey:
+            changes.append("unregister")
+            return super().unregister(*args, **kwargs)
+
+    async def echo(sock: socket.socket) -> None:
+        for _ in range(100):
+            await readable(sock.fileno())
+            sock.send(sock.recv(10))
+
+    async def main() -> None:
+        with connected() as (sock, peer):
+            async with Group() as group:
+                group.start(echo(peer))
+                for _ in range(100):
+                    sock.send(b"ping")
+                    await readable(sock.fileno())
+                    sock.recv(10)
+            assert changes.count("modify") == changes.count("unregister") == 0
+            closing(sock.fileno())
+            closing(peer.fileno())
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(selectors, "DefaultSelector", Counted)
+        run(main())
+    assert changes.count("register") == 3
+
+
+def test_a_file_is_always_ready_but_gives_the_others_their_turn() -> None:
+    """What the selector refuses, such as a regular file, never waits and never starves another task."""
+    log: list[str] = []
+
+    async def read(fd: int) -> None:
+        for _ in range(3):
+            await readable(fd)
+            log.append("file")
+
+    async def other() -> None:
+        for _ in range(3):
+            log.append("other")
+            await turn()
+
+    async def main() -> None:
+        with open(__file__, "rb") as file:
+            async with Group() as group:
+                group.start(read(file.fileno()))
+                group.start(other())
+
+    run(main())
+    assert sorted(log) == ["file"] * 3 + ["other"] * 3
+    assert log != sorted(log)
+
+
+def test_cancelling_a_task_between_turns_ends_it() -> None:
+    """A task that only gives up its turn can be cancelled like any other."""
+
+    async def main() -> None:
+        with open(os.devnull, "rb") as file:
+
+            async def read() -> None:
+                while True:
+                    await readable(file.fileno())
+
+            async with Group() as group:
+                group.start(read())
+                await turn()
+                group.cancel()
+
+    run(main())
+
+
+def test_a_closed_descriptor_is_an_error_and_not_a_hang() -> None:
+    """Waiting for a number that no file has fails at once."""
+
+    async def main() -> None:
+        with connected() as (sock, _):
+            number = sock.fileno()
+        with pytest.raises(OSError) as caught:
+            await readable(number)
+        assert caught.value.errno == errno.EBADF
+
+    run(main())
+
+
+# -- threads
+
+
+def test_a_thread_returns_its_result_or_raises_its_exception() -> None:
+    """What the function did in its thread arrives in the task that waits."""
+
+    def fail() -> None:
+        raise LookupError("in the thread")
+
+    async def main() -> tuple[int, int]:
+        with pytest.raises(LookupError, match="in the thread"):
+            await in_thread(fail)
+        return await in_thread(divmod, 7, 2)
+
+    assert kernel.run(main()) == (3, 1)
+
+
+def test_the_loop_goes_on_while_a_thread_works() -> None:
+    """Other tasks run while one waits for a thread."""
+    let_go = threading.Event()
+
+    async def main() -> bool:
+        async with Group() as group:
+
+            async def other() -> None:
+                await sleep(0)
+                let_go.set()
+
+            group.start(other())
+            return await in_thread(let_go.wait, PATIENCE)
+
+    assert kernel.run(main()) is True
+
+
+def test_a_thread_that_is_no_longer_waited_for_is_left_behind() -> None:
+    """Cancelling returns at once, and what the thread does later touches no descriptor that came after the kernel's."""
+    let_go = threading.Event()
+
+    async def main() -> None:
+        with pytest.raises(Expired), deadline(now() + 0.01):
+            await in_thread(let_go.wait, PATIENCE)
+
+    threads = _thread._count()
+    kernel.run(main())
+    assert not let_go.is_set()
+    with ExitStack() as stack:
+        pairs = [stack.enter_context(connected()) for _ in range(3)]
+        let_go.set()
+        end = time.monotonic() + PATIENCE
+        while _thread._count() > threads and time.monotonic() < end:
+            os.sched_yield()
+        assert _thread._count() == threads
+        for sock in itertools.chain(*pairs):
+            with pytest.raises(BlockingIOError):
+                sock.recv(1)
+
+
+# -- runs
+
+
+def test_only_one_kernel_runs_at_a_time() -> None:
+    """A kernel within a kernel is refused, and the outer one goes on."""
+
+    async def main() -> str:
+        inner = sleep(0)
+        with pytest.raises(RuntimeError, match="already"):
+            kernel.run(inner)
+        inner.close()
+        return "went on"
+
+    assert run(main()) == "went on"
+
+
+def test_outside_of_a_kernel_nothing_waits() -> None:
+    """The names that need a kernel say so where none runs; ``closing`` has nobody to wake."""
+    with pytest.raises(RuntimeError, match="no kernel"):
+        now()
+    closing(0)
+
+
+def test_a_run_leaves_no_descriptor_open() -> None:
+    """The selector and the wake-up pipe are closed however the run ends."""
+
+    async def fail() -> None:
+        raise ValueError
+
+    before = os.listdir("/proc/self/fd")
+    with pytest.raises(ValueError):
+        run(fail())
+    run(sleep(1))
+    assert os.listdir("/proc/self/fd") == before
+
+
+def test_without_room_for_the_kernel_nothing_leaks() -> None:
+    """A process at its limit of descriptors gets an OSError, and what was opened is closed."""
+    script = """
+import os, resource, sys
+from netkit.core.kernel import run, sleep
+import selectors
+used = len(os.listdir("/proc/self/fd")) - 1
+for spare in (0, 1, 2):
+    resource.setrlimit(resource.RLIMIT_NOFILE, (used + spare, 4096))
+    try:
+        run(sleep(0))
+    except OSError as error:
+        print(error.errno)
+resource.setrlimit(resource.RLIMIT_NOFILE, (1024, 4096))
+print(len(os.listdir("/proc/self/fd")) - 1 == used)
+"""
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", script], capture_output=True, text=True, timeout=PATIENCE, check=True
+    )
+    assert done.stdout.split() == [str(errno.EMFILE)] * 3 + ["True"]
+    assert done.stderr == ""
+
+
+# -- random schedules
+
+
+class Sleep(NamedTuple):
+    seconds: int
+
+
+class Within(NamedTuple):
+    seconds: int
+    body: list[Any]
+
+
+class Cleanup(NamedTuple):
+    seconds: int
+    body: list[Any]
+
+
+class Together(NamedTuple):
+    children: list[list[Any]]
+    body: list[Any]
+
+
+class CancelGroup(NamedTuple):
+    number: int
+
+
+class CancelTask(NamedTuple):
+    number: int
+
+
+class Fail(NamedTuple):
+    pass
+
+
+class Boom(Exception):
+    pass
+
+
+DURATIONS = st.integers(0, 5)
+LEAVES = st.one_of(
+    st.builds(Sleep, DURATIONS),
+    st.builds(CancelGroup, st.integers(0, 7)),
+    st.builds(CancelTask, st.integers(0, 7)),
+    st.builds(Fail),
+    st.builds(Sleep, DURATIONS),
+)
+PROGRAMS = st.recursive(
+    st.lists(LEAVES, max_size=3),
+    lambda body: st.lists(
+        st.one_of(
+            LEAVES,
+            st.builds(Within, DURATIONS, body),
+            st.builds(Cleanup, DURATIONS, body),
+            st.builds(Together, st.lists(body, max_size=3), body),
+        ),
+        max_size=4,
+    ),
+    max_leaves=20,
+)
+
+
+class Machine:
+    """Runs a random program and checks, at each step, what must always hold."""
+
+    def __init__(self) -> None:
+        self.groups: list[Group] = []
+        self.tasks: list[kernel.Task] = []
+        self.open = 0
+        self.time = 0.0
+
+    def tick(self) -> None:
+        assert now() >= self.time, "time went back"
+        self.time = now()
+
+    async def body(self, program: list[Any]) -> None:
+        self.open += 1
+        try:
+            for step in program:
+                await self.step(step)
+                self.tick()
+        finally:
+            self.open -= 1
+
+    async def step(self, step: Any) -> None:
+        match step:
+            case Sleep(seconds):
+                begun = now()
+                await sleep(seconds)
+                assert now() == begun + seconds
+            case Within(seconds, body):
+                at = now() + seconds
+                try:
+                    with deadline(at):
+                        await self.body(body)
+                except Expired:
+                    assert now() >= at, "expired too early"
+            case Cleanup(seconds, body):
+                try:
+                    await self.body(body)
+                finally:
+                    self.open += 1
+                    try:
+                        await sleep(seconds)
+                    finally:
+                        self.open -= 1
+            case Together(children, body):
+                await self.together(children, body)
+            case CancelGroup(number) if self.groups:
+                self.groups[number % len(self.groups)].cancel()
+            case CancelTask(number) if self.tasks:
+                self.tasks[number % len(self.tasks)].cancel()
+            case Fail():
+                raise Boom
+
+    async def together(self, children: list[list[Any]], body: list[Any]) -> None:
+        started: list[kernel.Task] = []
+        try:
+            async with Group() as group:
+                self.groups.append(group)
+                for child in children:
+                    started.append(group.start(self.body(child)))
+                self.tasks += started
+                await self.body(body)
+        finally:
+            assert all(task.finished.is_set() for task in started), "a child survived its group"
+            assert len(group) == 0
+
+
+@settings(max_examples=300, deadline=None)
+@given(PROGRAMS)
+def test_random_schedules_keep_the_order_of_things(program: list[Any]) -> None:
+    """Whatever is nested, slept, cancelled or failed: no child survives, every ``finally`` ran, time only grows."""
+    machine = Machine()
+    clock = CountingClock(limit=100_000)
+    try:
+        run(machine.body(program), clock)
+    except Boom:
+        pass
+    assert machine.open == 0
+    assert all(task.finished.is_set() for task in machine.tasks)
+    assert clock.jumps == sorted(clock.jumps)
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.integers(0, 4), PROGRAMS)
+def test_a_deadline_around_a_random_schedule_is_kept(seconds: int, program: list[Any]) -> None:
+    """A block without slow cleanup never outlasts its deadline."""
+
+    def quick(body: list[Any]) -> list[Any]:
+        return [
+            step._replace(body=quick(step.body), children=[quick(c) for c in step.children])
+            if isinstance(step, Together)
+            else Within(step.seconds, quick(step.body))
+            if isinstance(step, Within | Cleanup)
+            else step
+            for step in body
+        ]
+
+    async def main() -> None:
+        try:
+            with deadline(seconds):
+                await machine.body(quick(program))
+        except (Expired, Boom):
+            pass
+        assert now() <= seconds
+
+    machine = Machine()
+    run(main(), CountingClock(limit=100_000))
+    assert machine.open == 0

@@ -1,0 +1,870 @@
+"""Listening: where, for whom, for how long, and what nothing that one client does can stop."""
+
+import errno
+import os
+import selectors
+import socket
+import stat
+import subprocess
+import sys
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from netkit.core import kernel
+from netkit.core import listen as listening
+from netkit.core.address import Endpoint
+from netkit.core.errors import Exit, Failure
+from netkit.core.events import Accepted, Closed, Denied
+from netkit.core.kernel import Event, Group, now, sleep
+from netkit.core.listen import DRAIN, Handler, Listener, Policy, conduct, listen, serve
+from netkit.core.relay import pump
+from netkit.core.stream import SocketStream
+from tests.clock import JumpClock, run
+from tests.support import PATIENCE, read_all, reset, running
+
+HERE = "127.0.0.1"
+BARE = Endpoint(None, 0)  # as in ``netkit listen 0``
+
+
+class PatientClock(JumpClock):
+    """Jumps only when real descriptors have been silent for a moment, which loopback never is with news to tell."""
+
+    def select(
+        self, selector: selectors.BaseSelector, timeout: float | None
+    ) -> list[tuple[selectors.SelectorKey, int]]:
+        return selector.select(0 if timeout == 0 else 0.02) or super().select(selector, timeout)
+
+
+async def echo(stream: SocketStream) -> str | None:
+    """Send back what comes."""
+    await pump(stream, stream)
+    return None
+
+
+async def hold(stream: SocketStream) -> str | None:
+    """Keep the client for as long as one is let."""
+    await Event().wait()
+    return None
+
+
+class Client:
+    """A client without a loop of its own: what it does is done when the call returns."""
+
+    def __init__(self, listener: Listener, number: int = 0) -> None:
+        endpoint = listener.endpoints[number]
+        if endpoint.path is not None:
+            self.socket = socket.socket(socket.AF_UNIX)
+            self.socket.connect(endpoint.path)
+        else:
+            self.socket = socket.create_connection((endpoint.host, endpoint.port), PATIENCE)
+
+    def __enter__(self) -> "Client":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.socket.close()
+
+    async def receive(self) -> bytes:
+        """Receive what is there, when it is there."""
+        await kernel.readable(self.socket.fileno())
+        data = self.socket.recv(65536)
+        kernel.closing(self.socket.fileno())
+        return data
+
+    async def exchange(self, data: bytes) -> bytes:
+        """Send, and receive what comes back."""
+        self.socket.sendall(data)
+        return await self.receive()
+
+    async def was_reset(self) -> bool:
+        """Receive to the end, and tell whether it was a reset."""
+        try:
+            while await self.receive():
+                pass
+        except ConnectionResetError:
+            return True
+        return False
+
+
+class Server:
+    """``serve`` beside a test: how it goes and when it ends."""
+
+    def __init__(self, listener: Listener) -> None:
+        self.listener = listener
+        self.stop = Event()
+        self.ended_at: float | None = None
+        self.failure: Failure | None = None
+        self.events: list[Any] = []
+
+    async def run(self, handler: Handler, **limits: Any) -> None:
+        try:
+            await serve(self.listener, handler, stop=self.stop, policy=Policy(**limits), observe=self.events.append)
+        except Failure as failure:
+            self.failure = failure
+        self.ended_at = now()
+
+    def seen(self, kind: type) -> list[Any]:
+        """The events of a kind so far."""
+        return [event for event in self.events if isinstance(event, kind)]
+
+
+def serving(
+    script: Callable[[Server], Awaitable[None]],
+    handler: Handler = echo,
+    *,
+    endpoint: Endpoint = BARE,
+    **limits: Any,
+) -> Server:
+    """Serve while a script runs, and until the server ends by itself."""
+    result: list[Server] = []
+
+    async def main() -> None:
+        listener = await listen(endpoint, observe=print)
+        server = Server(listener)
+        result.append(server)
+        try:
+            async with Group() as group:
+                group.start(server.run(handler, **limits))
+                await sleep(0)
+                await script(server)
+        finally:
+            listener.close()
+
+    run(main(), PatientClock())
+    return result[0]
+
+
+def refuses(listener: Listener) -> bool:
+    """Whether nobody listens on the listener's addresses any more."""
+    refused = []
+    for endpoint in listener.endpoints:
+        try:
+            socket.create_connection((endpoint.host, endpoint.port), PATIENCE).close()
+            refused.append(False)
+        except ConnectionRefusedError:
+            refused.append(True)
+    return all(refused)
+
+
+# -- serving
+
+
+def test_clients_are_served_side_by_side_and_one_after_another() -> None:
+    """A client that says nothing keeps no other from being served."""
+
+    async def script(server: Server) -> None:
+        with Client(server.listener) as idle, Client(server.listener, 1) as busy:
+            assert await busy.exchange(b"now") == b"now"
+            assert await idle.exchange(b"later") == b"later"
+        server.stop.set()
+
+    server = serving(script)
+    assert len(server.seen(Accepted)) == len(server.seen(Closed)) == 2
+    assert {event.peer.rsplit(":", 1)[0] for event in server.seen(Accepted)} == {HERE, "[::1]"}
+
+
+def test_after_the_last_of_so_many_clients_the_listener_closes_and_the_server_ends_with_them() -> None:
+    """The limit counts clients served; further ones are refused at once, and those who came are served to their end."""
+
+    async def script(server: Server) -> None:
+        with Client(server.listener) as one, Client(server.listener) as two:
+            assert await one.exchange(b"1") == b"1"
+            assert await two.exchange(b"2") == b"2"
+            assert refuses(server.listener)
+            await sleep(3600)
+            assert server.ended_at is None
+            assert await two.exchange(b"still served") == b"still served"
+
+    server = serving(script, max_clients=2)
+    assert server.failure is None
+    assert server.ended_at is not None and server.ended_at >= 3600
+
+
+def test_a_client_too_many_is_never_swallowed() -> None:
+    """Of clients that come at the same moment no more than the limit are served, and the others are reset."""
+
+    async def script(server: Server) -> None:
+        clients = [Client(server.listener, number % 2) for number in range(6)]
+        served = []
+        for client in clients:
+            try:
+                client.socket.sendall(b"x")
+                served.append(await client.receive() == b"x")
+            except ConnectionError:
+                served.append(False)
+        assert served.count(True) == 1
+        for client in clients:
+            client.socket.close()
+
+    server = serving(script, max_clients=1)
+    assert server.failure is None
+    assert len(server.seen(Accepted)) == len(server.seen(Closed)) == 1
+
+
+def test_nobody_came_in_time() -> None:
+    """A server that waits in vain ends with TIMEOUT, names the clock, and listens no more."""
+
+    async def script(server: Server) -> None:
+        pass
+
+    server = serving(script, accept_timeout=30.0)
+    assert server.ended_at == 30
+    assert server.failure is not None
+    assert server.failure.exit is Exit.TIMEOUT
+    assert "nobody came within 30 s (--accept-timeout)" in str(server.failure)
+    assert refuses(server.listener)
+
+
+def test_the_accept_timeout_ends_with_the_first_client() -> None:
+    """Once somebody came no clock runs, however long nobody else does."""
+
+    async def script(server: Server) -> None:
+        with Client(server.listener) as client:
+            assert await client.exchange(b"x") == b"x"
+        await sleep(3600)
+        assert server.ended_at is None
+        server.stop.set()
+
+    assert serving(script, accept_timeout=30.0).failure is None
+
+
+def test_stopping_refuses_new_clients_at_once_and_lets_the_open_ones_end() -> None:
+    """A client that ends within the drain gets its answer, and the server ends with it."""
+
+    async def script(server: Server) -> None:
+        with Client(server.listener) as client:
+            assert await client.exchange(b"x") == b"x"
+            server.stop.set()
+            await sleep(0.5)
+            assert refuses(server.listener)
+            client.socket.sendall(b"last words")
+            client.socket.shutdown(socket.SHUT_WR)
+            assert await client.receive() == b"last words"
+            assert not await client.was_reset()
+
+    server = serving(script)
+    assert server.failure is None
+    assert server.ended_at is not None and 0.5 <= server.ended_at < DRAIN
+
+
+def test_who_has_not_ended_after_the_drain_is_reset() -> None:
+    """The rest is cut in a way that cannot be taken for an end."""
+
+    async def script(server: Server) -> None:
+        with Client(server.listener) as client:
+            await sleep(10)
+            server.stop.set()
+            assert await client.was_reset()
+
+    server = serving(script, hold)
+    assert server.failure is None
+    assert server.ended_at == 10 + DRAIN
+    assert [event.reason for event in server.seen(Closed)] == ["cut short"]
+
+
+def test_stopping_without_clients_ends_at_once() -> None:
+    """There is nobody to wait for."""
+
+    async def script(server: Server) -> None:
+        await sleep(5)
+        server.stop.set()
+
+    assert serving(script).ended_at == 5
+
+
+def test_what_one_client_does_ends_no_other_and_not_the_server() -> None:
+    """A client that resets is reported and forgotten."""
+
+    async def script(server: Server) -> None:
+        with Client(server.listener) as good:
+            for _ in range(5):
+                bad = Client(server.listener)
+                assert await bad.exchange(b"x") == b"x"
+                reset(bad.socket)
+            assert await good.exchange(b"fine") == b"fine"
+        server.stop.set()
+
+    server = serving(script)
+    assert server.failure is None
+    reasons = [event.reason for event in server.seen(Closed)]
+    assert len(reasons) == 6
+    assert sum("connection reset by peer" in reason for reason in reasons) == 5
+
+
+def test_a_client_that_reset_before_it_was_accepted_is_nothing() -> None:
+    """A connection that was gone before we took it harms nobody."""
+
+    async def script(server: Server) -> None:
+        for number in range(4):
+            reset(Client(server.listener, number % 2).socket)
+        with Client(server.listener) as client:
+            assert await client.exchange(b"x") == b"x"
+        server.stop.set()
+
+    assert serving(script).failure is None
+
+
+def test_no_more_than_so_many_are_served_at_the_same_time() -> None:
+    """The next client waits in the backlog until one leaves."""
+
+    async def script(server: Server) -> None:
+        with Client(server.listener) as one, Client(server.listener) as two, Client(server.listener) as waiting:
+            assert await one.exchange(b"1") == b"1"
+            assert await two.exchange(b"2") == b"2"
+            waiting.socket.sendall(b"3")
+            await sleep(2)
+            assert len(server.seen(Accepted)) == 2
+            left_at = now()
+            one.socket.close()
+            assert await waiting.receive() == b"3"
+            assert now() == left_at  # at once, not at the next look
+        server.stop.set()
+
+    serving(script, max_conns=2)
+
+
+def test_a_handler_decides_how_a_connection_is_told_to_have_ended() -> None:
+    """Its word is the reason, its failure another; a clean end is FIN and a failure a reset, both are reported."""
+    told: list[Closed] = []
+
+    async def good(stream: SocketStream) -> str:
+        await stream.send(b"fine")
+        return "as agreed"
+
+    async def bad(stream: SocketStream) -> str:
+        raise Failure(Exit.RECV, "go on", "no")
+
+    async def main() -> None:
+        for handler in (good, bad):
+            with socket.create_server((HERE, 0)) as server:
+                one, other = socket.create_connection(server.getsockname()), server.accept()[0]
+            with one:
+                try:
+                    await conduct(SocketStream(other, "client"), handler, told.append)
+                    assert one.recv(100) == b"fine"
+                    assert one.recv(100) == b""
+                except Failure:
+                    with pytest.raises(ConnectionResetError):
+                        one.recv(100)
+
+    run(main())
+    assert [event.reason for event in told] == ["as agreed", "cannot go on: no"]
+
+
+def test_serving_leaves_no_descriptor_open() -> None:
+    """However a client left, its descriptor is free again, and the listeners' too."""
+
+    async def script(server: Server) -> None:
+        before = len(os.listdir("/proc/self/fd"))
+        for _ in range(20):
+            with Client(server.listener) as client:
+                assert await client.exchange(b"x") == b"x"
+            reset(Client(server.listener).socket)
+        await sleep(1)
+        assert len(os.listdir("/proc/self/fd")) == before
+        server.stop.set()
+
+    before = os.listdir("/proc/self/fd")
+    serving(script)
+    assert os.listdir("/proc/self/fd") == before
+
+
+# -- ports and families
+
+
+def bound(endpoint: Endpoint, **options: Any) -> list[str]:
+    """Listen, and return where."""
+
+    async def main() -> list[str]:
+        listener = await listen(endpoint, observe=print, **options)
+        try:
+            assert listener.port == listener.endpoints[0].port
+            for sock in listener.sockets:
+                assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
+                assert not sock.getsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT)
+            return [str(endpoint) for endpoint in listener.endpoints]
+        finally:
+            listener.close()
+            listener.close()
+
+    return run(main())
+
+
+@pytest.mark.parametrize(
+    ("host", "family", "expected"),
+    [
+        pytest.param(None, 0, [HERE, "[::1]"], id="bare port"),
+        pytest.param("", 0, ["0.0.0.0", "[::]"], id="every interface"),
+        pytest.param(None, socket.AF_INET, [HERE], id="IPv4 alone"),
+        pytest.param("", socket.AF_INET6, ["[::]"], id="IPv6 alone"),
+        pytest.param("127.0.0.2", 0, ["127.0.0.2"], id="an address"),
+        pytest.param("::1", 0, ["[::1]"], id="an IPv6 address"),
+    ],
+)
+def test_one_port_number_for_all_families(host: str | None, family: int, expected: list[str]) -> None:
+    """Port 0 becomes one free number, the same on each address that was asked for."""
+    hosts, ports = zip(*(address.rsplit(":", 1) for address in bound(Endpoint(host, 0), family=family)), strict=True)
+    assert list(hosts) == expected
+    assert len(set(ports)) == 1
+    assert int(ports[0]) > 0
+
+
+def test_a_number_that_is_taken_on_one_family_is_not_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the system's choice for IPv4 is taken on IPv6 another one is drawn, and no socket is left behind."""
+    real = listening._listen_tcp
+    refusals = iter(range(3))
+
+    def taken_at_first(family: int, sockaddr: tuple[object, ...]) -> socket.socket:
+        if family == socket.AF_INET6 and next(refusals, None) is not None:
+            raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE))
+        return real(family, sockaddr)
+
+    monkeypatch.setattr(listening, "_listen_tcp", taken_at_first)
+    four, six = bound(BARE)
+    assert four.rsplit(":", 1)[1] == six.rsplit(":", 1)[1]
+
+
+def test_a_machine_without_ipv6_listens_on_ipv4_alone(tmp_path: Path) -> None:
+    """A family that is missing is no failure for a port or a name of both families, and is one where it was asked for.
+
+    Containers often have no IPv6 and yet a ``localhost`` of both families.
+    """
+    script = """
+from netkit.core.address import Endpoint
+from netkit.core.errors import Failure
+from netkit.core.kernel import run
+from netkit.core.listen import listen
+
+async def main():
+    for host in (None, "", "localhost", "::1"):
+        try:
+            listener = await listen(Endpoint(host, 0), observe=lambda event: None)
+            print(*(e.host for e in listener.endpoints))
+            listener.close()
+        except Failure as failure:
+            print(int(failure.exit))
+
+run(main())
+"""
+    hosts = tmp_path / "hosts"
+    hosts.write_text("127.0.0.1 localhost\n::1 localhost\n")
+    prepare = (
+        "sysctl -qw net.ipv6.conf.all.disable_ipv6=1 net.ipv6.conf.default.disable_ipv6=1",
+        "ip link set lo up",
+        'mount --bind "$0" /etc/hosts',
+        'exec "$1" -c "$2"',
+    )
+    done = subprocess.run(
+        ["unshare", "-rnm", "sh", "-c", " && ".join(prepare), hosts, sys.executable, script],
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+    )
+    assert done.stderr == ""
+    bare, every, name, literal = done.stdout.splitlines()
+    assert bare == HERE
+    assert every.split()[0] == "0.0.0.0"  # the other wildcard can be bound even so
+    assert name == HERE
+    assert literal == str(int(Exit.BIND))
+
+
+def test_a_port_that_is_taken_cannot_be_bound_and_nothing_is_left_listening() -> None:
+    """Two servers never share a port: the second gets BIND, naming address and port, on each family."""
+    for host in (HERE, "::1"):
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        with socket.create_server((host, 0), family=family) as taken:
+            port = taken.getsockname()[1]
+            with pytest.raises(Failure) as caught:
+                bound(Endpoint(None, port))
+            assert caught.value.exit is Exit.BIND
+            assert str(caught.value) == f"cannot listen on {Endpoint(host, port)}: address already in use"
+            for other in {HERE, "::1"} - {host}:
+                with pytest.raises(ConnectionRefusedError):
+                    socket.create_connection((other, port))
+
+
+def test_a_restart_goes_through_over_connections_that_linger() -> None:
+    """A port with connections in TIME_WAIT can be listened on at once."""
+
+    async def script(server: Server) -> None:
+        with Client(server.listener) as client:
+            assert await client.receive() == b""
+            client.socket.shutdown(socket.SHUT_WR)
+            server.stop.set()
+            while server.ended_at is None:
+                await sleep(0.01)
+
+    async def close_first(stream: SocketStream) -> str | None:
+        await stream.send_eof()
+        await stream.recv()
+        return None
+
+    port = serving(script, close_first, endpoint=Endpoint(HERE, 0)).listener.endpoints[0].port
+    assert bound(Endpoint(HERE, port)) == [f"{HERE}:{port}"]
+
+
+def test_an_address_that_is_not_ours_cannot_be_bound() -> None:
+    """A foreign address is BIND, with the address and the reason."""
+    with pytest.raises(Failure) as caught:
+        bound(Endpoint("192.0.2.1", 0))
+    assert caught.value.exit is Exit.BIND
+    assert str(caught.value) == "cannot listen on 192.0.2.1:0: cannot assign requested address"
+
+
+def test_a_full_backlog_of_clients_is_taken() -> None:
+    """Hundreds who come at once are all let in, none has to knock twice."""
+
+    async def main() -> None:
+        listener = await listen(Endpoint(HERE, 0), observe=print)
+        clients = []
+        for _ in range(200):
+            client = socket.socket()
+            client.settimeout(0.5)  # a dropped SYN is sent again after a second
+            client.connect((HERE, listener.port))
+            clients.append(client)
+        for client in clients:
+            client.close()
+        listener.close()
+
+    run(main())
+
+
+# -- what accept(2) can say
+
+TRANSIENT = [
+    errno.EAGAIN,
+    errno.ECONNABORTED,
+    errno.EPERM,
+    errno.EPROTO,
+    errno.ENETDOWN,
+    errno.ENOPROTOOPT,
+    errno.EHOSTDOWN,
+    errno.ENONET,
+    errno.EHOSTUNREACH,
+    errno.EOPNOTSUPP,
+    errno.ENETUNREACH,
+]
+
+
+class Troubled(socket.socket):
+    """A listening socket whose ``accept`` fails a few times before it goes through."""
+
+    troubles: list[int]
+
+    def accept(self) -> Any:
+        if self.troubles:
+            code = self.troubles.pop()
+            raise OSError(code, os.strerror(code))
+        return super().accept()
+
+
+@pytest.mark.parametrize("code", TRANSIENT, ids=lambda code: errno.errorcode[code])
+def test_what_goes_wrong_with_one_connection_does_not_end_the_listener(code: int) -> None:
+    """Errors that accept(2) passes on from the network of a single client are waited out, without a word."""
+    events: list[Any] = []
+
+    async def main() -> str:
+        with socket.create_server((HERE, 0)) as plain:
+            troubled = Troubled(fileno=plain.detach())
+        troubled.setblocking(False)
+        troubled.troubles = [code, code]
+        listener = Listener([troubled])
+        with Client(listener) as client:
+            stream = await listener.accept(troubled, events.append)
+            await stream.send(b"welcome")
+            assert await client.receive() == b"welcome"
+            stream.close()
+        listener.close()
+        return stream.name
+
+    assert run(main(), PatientClock()).startswith(f"{HERE}:")
+    assert [event for event in events if not isinstance(event, Accepted)] == []
+
+
+ONE_CLIENT = """
+import os
+from netkit.core.address import Endpoint
+from netkit.core.kernel import run
+from netkit.core.listen import listen
+
+async def main():
+    listener = await listen(Endpoint("127.0.0.1", 0), observe=lambda event: None)
+    os.write(2, b"listening on %s\\n" % str(listener.endpoints[0]).encode())
+    stream = await listener.accept(listener.sockets[0], lambda event: None)
+    await stream.send(b"welcome")
+    stream.close()
+    listener.close()
+
+run(main())
+"""
+
+
+@pytest.mark.parametrize(("code", "times"), [("ECONNABORTED", "1..3"), ("EINTR", "1..3"), ("ENOBUFS", "1")])
+def test_the_systems_own_errors_of_accept_are_survived(code: str, times: str) -> None:
+    """The system call fails, also three times in a row, and the client is served all the same."""
+    inject = f"inject=accept4:error={code}:when={times}"
+    strace = ["strace", "-qq", "-o", "/dev/null", "-e", "trace=accept4", "-e", inject]
+    with running(argv=[*strace, sys.executable, "-c", ONE_CLIENT]) as process:
+        with socket.create_connection((HERE, process.port), PATIENCE) as client:
+            assert read_all(client) == b"welcome"
+        assert process.wait() == 0
+
+
+CROWDED = """
+import os, resource, selectors
+from netkit.core import kernel
+from netkit.core.address import Endpoint
+from netkit.core.events import AcceptPaused
+from netkit.core.listen import listen, serve
+from netkit.core.relay import pump
+
+rounds = pauses = 0
+
+class Clock(kernel._Monotonic):
+    @staticmethod
+    def select(selector, timeout):
+        global rounds
+        rounds += 1
+        return selector.select(timeout)
+
+def say(*words):
+    os.write(2, " ".join(map(str, words)).encode() + b"\\n")
+
+def observe(event):
+    global pauses
+    if isinstance(event, AcceptPaused):
+        pauses += 1
+        say("full:", event.reason)
+
+async def echo(stream):
+    await pump(stream, stream)
+
+async def report():
+    await kernel.readable(0)
+    before = rounds
+    await kernel.sleep(0.6)
+    say("rounds", rounds - before)
+
+async def main():
+    listener = await listen(Endpoint("127.0.0.1", 0), observe=observe)
+    used = len(os.listdir("/proc/self/fd")) - 1
+    resource.setrlimit(resource.RLIMIT_NOFILE, (used + 5, used + 5))
+    say("listening on", listener.endpoints[0])
+    stop = kernel.Event()
+    async with kernel.Group() as group:
+        group.start(serve(listener, echo, stop=stop, observe=observe))
+        await report()
+        while os.read(0, 1):
+            await kernel.readable(0)
+        stop.set()
+    say("pauses", pauses)
+
+kernel.run(main(), clock=Clock())
+"""
+
+
+def test_running_out_of_descriptors_slows_down_and_recovers() -> None:
+    """A server at its limit says so once, does not spin, and serves who waits as soon as somebody leaves."""
+    with running(argv=[sys.executable, "-c", CROWDED]) as process:
+        port = process.port
+        clients = [socket.create_connection((HERE, port), PATIENCE) for _ in range(12)]
+        for client in clients:
+            client.sendall(b"x")
+        assert process.line("^full: (.*)$")[1] == "too many open files"
+        process.stdin.write(b"x")
+        assert int(process.line(r"^rounds (\d+)$")[1]) < 30
+        for client in clients:  # who is served leaves and makes room, until everybody was served
+            assert client.recv(1) == b"x"
+            client.close()
+        process.stdin.close()
+        assert process.line(r"^pauses (\d+)$")[1] == "1"
+        assert process.wait() == 0
+
+
+# -- unix sockets
+
+
+@contextmanager
+def listener_at(path: Path | str) -> Iterator[Listener]:
+    """A listener on a unix socket, outside of a kernel."""
+
+    async def main() -> Listener:
+        return await listen(Endpoint(path=str(path)), observe=print)
+
+    listener = run(main())
+    try:
+        yield listener
+    finally:
+        listener.close()
+
+
+def bind_failure(path: Path | str) -> Failure:
+    """Return the failure that listening ends with."""
+    with pytest.raises(Failure) as caught, listener_at(path):
+        pass
+    assert caught.value.exit is Exit.BIND
+    assert str(caught.value).startswith(f"cannot listen on unix:{path}: ")
+    return caught.value
+
+
+def test_a_socket_file_is_the_owners_alone_and_is_removed_at_the_end(tmp_path: Path) -> None:
+    """Whatever the umask, the mode is 0600 from the first moment, the umask stays, and the file goes with us."""
+    path = tmp_path / "socket"
+    before = os.umask(0)
+    try:
+        with listener_at(path) as listener:
+            status = path.lstat()
+            assert stat.S_ISSOCK(status.st_mode)
+            assert stat.S_IMODE(status.st_mode) == 0o600
+            assert listener.port is None
+            assert str(listener.endpoints[0]) == f"unix:{path}"
+        assert os.umask(0) == 0
+    finally:
+        os.umask(before)
+    assert not path.exists()
+
+
+def test_clients_of_a_socket_file_are_served(tmp_path: Path) -> None:
+    """A unix socket is served like any other."""
+
+    async def script(server: Server) -> None:
+        with Client(server.listener) as client:
+            assert await client.exchange(b"x") == b"x"
+        server.stop.set()
+
+    path = tmp_path / "socket"
+    server = serving(script, endpoint=Endpoint(path=str(path)))
+    assert [event.peer for event in server.seen(Accepted)] == [f"unix:{path}"]
+    assert not path.exists()
+
+
+def test_a_socket_file_left_by_a_killed_server_is_replaced(tmp_path: Path) -> None:
+    """A path that nobody listens on is stale, and the new socket is ours alone again."""
+    path = tmp_path / "socket"
+    with socket.socket(socket.AF_UNIX) as killed:
+        killed.bind(str(path))
+        killed.listen()
+    stale = path.lstat()
+    assert stat.S_IMODE(stale.st_mode) != 0o600
+    with listener_at(path), socket.socket(socket.AF_UNIX) as client:
+        client.connect(str(path))
+        assert stat.S_IMODE(path.lstat().st_mode) == 0o600
+    assert not path.exists()
+
+
+def test_a_path_that_is_served_is_refused_and_its_server_notices_nothing(tmp_path: Path) -> None:
+    """The second server gets BIND, and the first, which may wait for its one client, gets none from us."""
+    path = tmp_path / "socket"
+    with listener_at(path) as first:
+        before = path.lstat()
+        assert bind_failure(path).errno == errno.EADDRINUSE
+        assert path.lstat().st_ino == before.st_ino
+        with pytest.raises(BlockingIOError):
+            first.sockets[0].accept()
+
+
+def test_a_path_that_is_bound_but_not_served_yet_is_not_taken_away(tmp_path: Path) -> None:
+    """A server that is just starting is no dead one."""
+    path = tmp_path / "socket"
+    with socket.socket(socket.AF_UNIX) as starting:
+        starting.bind(str(path))
+        bind_failure(path)
+        starting.listen()
+        with socket.socket(socket.AF_UNIX) as client:
+            client.connect(str(path))
+
+
+@pytest.mark.parametrize(
+    "kind", ["file", "directory", "symlink", "dangling symlink", "link to a dead socket", "datagram socket"]
+)
+def test_what_is_no_stale_socket_is_never_removed(tmp_path: Path, kind: str) -> None:
+    """Files, folders, links and other people's sockets on the path are refused and stay as they are."""
+    path, other = tmp_path / "path", tmp_path / "other"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as datagrams:
+        match kind:
+            case "file":
+                path.write_text("precious")
+            case "directory":
+                path.mkdir()
+            case "symlink":
+                other.write_text("precious")
+                path.symlink_to(other)
+            case "dangling symlink":
+                path.symlink_to(other)
+            case "link to a dead socket":
+                with socket.socket(socket.AF_UNIX) as dead:
+                    dead.bind(str(other))
+                path.symlink_to(other)
+            case "datagram socket":
+                datagrams.bind(str(path))
+        before = path.lstat()
+        bind_failure(path)
+        assert path.lstat() == before
+        assert other.exists() is (kind in ("symlink", "link to a dead socket"))
+
+
+def test_a_path_in_no_folder_cannot_be_bound(tmp_path: Path) -> None:
+    """The reason is the system's."""
+    assert bind_failure(tmp_path / "missing" / "socket").reason == "no such file or directory"
+
+
+def test_a_file_that_is_no_longer_ours_is_left_alone(tmp_path: Path) -> None:
+    """Whoever replaced our socket file keeps theirs when we close."""
+    path = tmp_path / "socket"
+    with listener_at(path):
+        path.unlink()
+        path.write_text("precious")
+    assert path.read_text() == "precious"
+    path.unlink()
+    with listener_at(path):
+        path.unlink()
+        with listener_at(path) as second:
+            pass
+        assert not path.exists()
+        del second
+    assert not path.exists()
+
+
+def test_an_abstract_socket_needs_no_file_and_is_free_again_after_the_close() -> None:
+    """The name is taken while we listen, a second server is refused, and nothing is left behind."""
+    path = f"\0netkit-test-{os.getpid()}"
+    shown = f"@netkit-test-{os.getpid()}"
+
+    async def script(server: Server) -> None:
+        with Client(server.listener) as client:
+            assert await client.exchange(b"x") == b"x"
+        with pytest.raises(Failure) as caught:
+            await listen(Endpoint(path=path), observe=print)
+        assert caught.value.exit is Exit.BIND
+        server.stop.set()
+
+    for _ in range(2):
+        server = serving(script, endpoint=Endpoint(path=path))
+        assert [event.peer for event in server.seen(Accepted)] == [f"unix:{shown}"]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="takes another user, and only root can become one")
+def test_an_abstract_socket_denies_other_users() -> None:
+    """It has no file mode, so the peer's user is looked at: others are closed, reported, and do not count."""
+    path = f"\0netkit-test-denied-{os.getpid()}"
+    script = (
+        "import os, socket, sys\nos.setuid(65534)\n"
+        "client = socket.socket(socket.AF_UNIX)\nclient.connect('\\0' + sys.argv[1])\nprint(client.recv(10))"
+    )
+
+    async def main() -> None:
+        listener = await listen(Endpoint(path=path), observe=print)
+        server = Server(listener)
+        async with Group() as group:
+            group.start(server.run(echo, max_clients=1))
+            argv = [sys.executable, "-c", script, path[1:]]
+            assert await kernel.in_thread(subprocess.check_output, argv) == b"b''\n"
+            with Client(listener) as client:
+                assert await client.exchange(b"x") == b"x"
+        assert [type(event) for event in server.events] == [Denied, Accepted, Closed]
+
+    kernel.run(main())

@@ -1,0 +1,60 @@
+"""Networks described as data, and what dialling them does, in exact virtual seconds.
+
+A network is one ``(address, seconds, answer)`` per address, in the order in which they are tried; the answer comes that
+long after the attempt began: ``success``, ``refused`` or ``timeout``.
+"""
+
+import errno
+import os
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from netkit.core.dial import race
+from netkit.core.kernel import Expired, deadline, now, sleep
+from tests.clock import JumpClock, run
+
+Network = Sequence[tuple[str, float, str]]
+
+_ERRORS = {"refused": errno.ECONNREFUSED, "timeout": errno.ETIMEDOUT}
+
+
+class Told(NamedTuple):
+    """How a race went: who won, when it was over, when each attempt began, and what became of the connections."""
+
+    winner: str | None
+    at: float
+    begun: dict[str, float]
+    dropped: list[str]
+    abandoned: list[str]
+    expired: bool
+
+
+def simulate(network: Network, patience: float | None = None) -> Told:
+    """Race the addresses of a network against each other, for at most ``patience`` seconds."""
+    begun: dict[str, float] = {}
+    dropped: list[str] = []
+    abandoned: list[str] = []
+
+    async def attempt(host: tuple[str, float, str]) -> str:
+        address, seconds, answer = host
+        begun[address] = now()
+        try:
+            await sleep(seconds)
+        except BaseException:
+            abandoned.append(address)
+            raise
+        if answer == "success":
+            return address
+        code = _ERRORS[answer]
+        raise OSError(code, os.strerror(code))
+
+    async def main() -> Told:
+        winner, expired = None, False
+        try:
+            with deadline(patience):
+                winner = await race(network, attempt, dropped.append)
+        except Expired:
+            expired = True
+        return Told(winner, now(), begun, dropped, abandoned, expired)
+
+    return run(main(), JumpClock())
