@@ -25,6 +25,8 @@ class Access(NamedTuple):
 
 def parse_network(text: str) -> Network:
     """Read an address or a CIDR network; raise Invalid for anything else, host bits included."""
+    if "%" in text:
+        raise Invalid(f"{text!r} has a zone: a network is the same on every interface")
     try:
         network = ipaddress.ip_network(text, strict=False)
     except ValueError:

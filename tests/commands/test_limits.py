@@ -1,0 +1,215 @@
+"""Limits, access and patterns, on the servers and on ``connect``."""
+
+import os
+import re
+import socket
+import stat
+import subprocess
+import threading
+from pathlib import Path
+
+import pytest
+
+from tests.support import Finished, exchange, netkit, peer, read_all, running
+
+# -- servers
+
+
+@pytest.mark.parametrize("name", ["listen", "echo", "upper"])
+def test_greeting_comes_first_and_names_the_client(name: str) -> None:
+    """Every client is greeted on accept, with its own host and port where the greeting asks for them."""
+    with (
+        running(name, "127.0.0.1:0", "--greet", r"hello {host} {port}\n", stdin=subprocess.DEVNULL) as server,
+        socket.create_connection(("127.0.0.1", server.port)) as client,
+    ):
+        host, port = client.getsockname()
+        client.shutdown(socket.SHUT_WR)
+        assert read_all(client) == f"hello {host} {port}\n".encode()
+
+
+def test_chat_server_of_the_lesson() -> None:
+    """echo with a prefix answers line by line, and stops with 0 once somebody says bye."""
+    with running("echo", "0", "--prefix", "You said ", "--until", "bye", "-v") as server:
+        port = server.port
+        with socket.create_connection(("127.0.0.1", port)) as client, client.makefile("rb") as lines:
+            client.sendall(b"hello\n")
+            assert lines.readline() == b"You said hello\n"
+            client.sendall(b"good bye\n")
+            assert lines.readline() == b"You said good bye\n"
+            assert lines.readline() == b""  # an end, not a reset
+        assert server.wait() == 0
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(("127.0.0.1", port))
+
+
+def test_pattern_may_span_what_a_client_sends_in_pieces() -> None:
+    """b, y and e one by one say bye too; another client's data is not mixed in."""
+    with running("upper", "0", "--until", "bye") as server:
+        port = server.port
+        assert exchange(port, b"by") == b"BY"
+        assert exchange(port, b"e") == b"E"
+        with socket.create_connection(("127.0.0.1", port)) as client:
+            for byte in (b"b", b"y", b"e"):
+                client.sendall(byte)
+                assert client.recv(1) == byte.upper()
+            assert client.recv(1) == b""
+        assert server.wait() == 0
+
+
+def test_listen_until_ends_with_0() -> None:
+    """The one client's data is kept up to the chunk that matched."""
+    with (
+        running("listen", "0", "--until", "END", "--grace", "0") as server,
+        socket.create_connection(("127.0.0.1", server.port)) as client,
+    ):
+        client.sendall(b"data END")
+        assert server.read_all() == b"data END"
+        assert server.wait() == 0
+
+
+@pytest.mark.parametrize(
+    ("options", "served", "refused"),
+    [
+        (["--allow", "127.0.0.0/30"], "127.0.0.1", "127.0.0.9"),
+        (["--deny", "127.0.0.9"], "127.0.0.1", "127.0.0.9"),
+        (["--allow", "::ffff:127.0.0.1", "--allow", "127.0.0.2"], "127.0.0.2", "127.0.0.3"),
+        (["--allow", "127.0.0.0/8", "--deny", "127.0.0.8/29"], "127.0.0.1", "127.0.0.9"),
+    ],
+)
+def test_access_lists(options: list[str], served: str, refused: str) -> None:
+    """Who is not allowed is reset before a byte is served, and does not count as a client."""
+    with running("echo", "127.0.0.1:0", "--once", "-v", *options) as server:
+        port = server.port
+        denied = socket.create_connection(("127.0.0.1", port), source_address=(refused, 0))
+        with denied, pytest.raises(ConnectionResetError):
+            denied.recv(1)
+        assert server.line(rf"connection from {re.escape(refused)}:\d+ denied: not allowed$")
+        with socket.create_connection(("127.0.0.1", port), source_address=(served, 0)) as client:
+            client.sendall(b"x")
+            client.shutdown(socket.SHUT_WR)
+            assert read_all(client) == b"x"
+        assert server.wait() == 0
+
+
+def test_denied_client_does_not_end_the_wait_for_the_first() -> None:
+    """--accept-timeout runs on while strangers come."""
+    with running("echo", "127.0.0.1:0", "--deny", "127.0.0.0/8", "--accept-timeout", "300ms") as server:
+        with socket.create_connection(("127.0.0.1", server.port)) as client, pytest.raises(ConnectionResetError):
+            client.recv(1)
+        assert server.wait() == 28
+
+
+def test_next_client_waits_in_the_backlog() -> None:
+    """With --max-conns 1 a second client is accepted by the system and served when the first has left."""
+    with running("echo", "127.0.0.1:0", "--max-conns", "1") as server:
+        address = ("127.0.0.1", server.port)
+        with socket.create_connection(address) as first:
+            first.sendall(b"1")
+            assert first.recv(1) == b"1"
+            with socket.create_connection(address) as second:
+                second.sendall(b"2")
+                second.settimeout(0.2)
+                with pytest.raises(TimeoutError):
+                    second.recv(1)
+                first.close()
+                second.settimeout(10)
+                assert second.recv(1) == b"2"
+
+
+@pytest.mark.parametrize("mode", ["660", "0666", "600"])
+def test_mode_of_the_socket_file(mode: str, tmp_path: Path) -> None:
+    """--mode is the file's mode from the first moment, whatever the umask."""
+    path = tmp_path / "s"
+    with running("echo", f"unix:{path}", "--mode", mode, umask=0o077) as server:
+        server.line("listening")
+        assert stat.S_IMODE(path.stat().st_mode) == int(mode, 8)
+
+
+def keepalive_of(port: int) -> bool:
+    """Tell whether a connection of a local port has the keepalive timer running, as ``ss`` sees it."""
+    shown = subprocess.run(["ss", "-tnoH", f"( sport = :{port} )"], capture_output=True, text=True, check=True)
+    return "timer:(keepalive" in shown.stdout
+
+
+def test_keepalive_is_on_where_it_was_asked_for() -> None:
+    """The system probes silent peers of a server and of a client."""
+    for options, wanted in (([], False), (["--keepalive", "30s"], True)):
+        with running("echo", "127.0.0.1:0", *options, "-v") as server:
+            port = server.port
+            with running("connect", f"127.0.0.1:{port}", *options, "-v") as client:
+                own = int(client.line(r"from 127\.0\.0\.1:(\d+) after")[1])
+                server.line("connection from")
+                client.stdin.write(b"x")
+                assert client.out.read(1) == b"x"
+                assert keepalive_of(port) is wanted
+                assert keepalive_of(own) is wanted
+
+
+# -- connect
+
+
+def test_until_ends_the_output_with_the_match() -> None:
+    """A prompt without a newline ends the run with 0, while the server still talks and input is open."""
+    held = threading.Event()
+
+    def login(sock: socket.socket) -> None:
+        sock.sendall(b"welcome\nlog")
+        sock.sendall(b"in: more that nobody asked for")
+        held.wait(10)
+
+    with peer(login) as server:
+        try:
+            with running("connect", server.address, "--until", "login:") as process:
+                assert process.read_all() == b"welcome\nlogin:"
+                assert process.wait() == 0
+        finally:
+            held.set()
+
+
+def test_until_delivers_our_input_first() -> None:
+    """What was piped in is acknowledged before 0 is said."""
+    with peer(lambda sock: sock.sendall(b"OK " + sock.recv(100))) as server:
+        assert netkit("connect", server.address, "--until", "^OK", input=b"question") == Finished(0, b"OK", "")
+
+
+def test_peer_that_ends_before_the_match_is_8() -> None:
+    """All that came is on stdout, and the message names the pattern."""
+    with peer(lambda sock: sock.sendall(b"something else")) as server:
+        done = netkit("connect", server.address, "--until", r"log\w+:")
+    assert (done.code, done.out) == (8, b"something else")
+    assert done.err == (f"netkit connect: cannot find 'log\\\\w+:' in what {server.address} sent: it ended before\n")
+
+
+@pytest.mark.parametrize(("limit", "wanted"), [("1", 1), ("1000", 1000), ("100000", 100_000), ("999999", 200_000)])
+def test_max_bytes_is_exact(limit: str, wanted: int) -> None:
+    """Exactly N bytes, or all there were."""
+    data = os.urandom(200_000)
+    with peer(lambda sock: sock.sendall(data)) as server:
+        assert netkit("connect", server.address, "--max-bytes", limit) == Finished(0, data[:wanted], "")
+
+
+# -- mistakes
+
+
+@pytest.mark.parametrize(
+    ("args", "why"),
+    [
+        (["echo", "0", "--allow", "10.0.0.1/8"], "--allow: '10.0.0.1/8' is an address inside a network"),
+        (["echo", "0", "--deny", "localhost"], "--deny: 'localhost' is neither an IP address nor a network"),
+        (["echo", "0", "--until", "("], "--until: '(' is not a regular expression"),
+        (["echo", "0", "--max-conns", "0"], "--max-conns: '0' is not a whole number from 1 on"),
+        (["echo", "0", "--mode", "660"], "--mode does not apply: only a unix socket has a mode"),
+        (["echo", "unix:/s", "--mode", "888"], "--mode: '888' is not a mode"),
+        (["echo", "unix:/s", "--allow", "::1"], "--allow does not apply"),
+        (["echo", "unix:/s", "--keepalive", "1m"], "--keepalive does not apply"),
+        (["connect", "h", "1", "--until", "x", "--hold"], "--hold does not apply"),
+        (["connect", "h", "1", "--max-bytes", "1_0"], "--max-bytes: '1_0' is not a whole number"),
+        (["connect", "h", "1", "--max-bytes", "9", "--send-only"], "--send-only does not apply"),
+    ],
+)
+def test_mistakes(args: list[str], why: str) -> None:
+    """Each is exit 2 and one line that says what is wrong."""
+    done = netkit(*args)
+    assert (done.code, done.out) == (2, b"")
+    assert why in done.err
+    assert done.err.count("\n") == 1

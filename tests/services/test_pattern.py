@@ -1,0 +1,95 @@
+"""The changes that decide where data ends, and the prefix: the same whatever the chunks."""
+
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from netkit.core.relay import Change, Done, chain
+from netkit.services.pattern import WINDOW, at_most, prefixed, until
+from netkit.services.terminal import crlf, visible
+
+CHUNKS = st.lists(st.binary(max_size=12), max_size=12)
+LINES = st.lists(st.sampled_from([b"a", b"b", b"\n", b"ab", b"\nba", b""]), max_size=20)
+
+
+def passed(change: Change, chunks: list[bytes]) -> tuple[bytes, bool]:
+    """Feed chunks and the end; return what came out, and whether the change was done before the end."""
+    out = b""
+    try:
+        for chunk in chunks:
+            if chunk:
+                out += change(chunk)
+        return out + change(b""), False
+    except Done as done:
+        return out + done.data, True
+
+
+def nothing() -> None:
+    """Be told of a match."""
+
+
+@given(LINES, st.sampled_from([b"ba", b"^b", b"a\\nb", b"bb+", b"(?s)a.b"]))
+def test_output_ends_with_the_first_match(chunks: list[bytes], pattern: bytes) -> None:
+    """Whatever the chunks, nothing follows the match, and without one everything passes."""
+    compiled = re.compile(pattern, re.MULTILINE)
+    out, done = passed(until(compiled, nothing, cut=True), chunks)
+    whole = b"".join(chunks)
+    assert whole.startswith(out)
+    assert done == (compiled.search(whole) is not None)
+    if done:
+        assert any(match.end() == len(out) for match in compiled.finditer(out))
+        assert compiled.search(out[:-1]) is None or pattern == b"bb+"
+    else:
+        assert out == whole
+
+
+def test_match_is_found_across_chunks_within_the_window() -> None:
+    """A match may begin far back, and end in the middle of a later chunk."""
+    found: list[bool] = []
+    change = until(re.compile(b"begin.*end", re.DOTALL), lambda: found.append(True), cut=True)
+    middle = b"x" * (WINDOW - 100)
+    assert passed(change, [b"begin", middle, b"..end and more"]) == (b"begin" + middle + b"..end", True)
+    assert found == [True]
+
+
+def test_window_is_bounded() -> None:
+    """What is further back than the window is forgotten, so memory stays flat."""
+    change = until(re.compile(b"begin.*end", re.DOTALL), nothing, cut=True)
+    assert passed(change, [b"begin", b"x" * WINDOW, b"end"])[1] is False
+
+
+def test_without_cut_the_chunk_of_the_match_passes_whole() -> None:
+    """A server answers all that came with the match."""
+    assert passed(until(re.compile(b"bye"), nothing, cut=False), [b"a bye b", b"c"]) == (b"a bye b", True)
+
+
+@given(CHUNKS, st.integers(1, 60))
+def test_at_most_gives_exactly_so_many(chunks: list[bytes], limit: int) -> None:
+    """Neither more nor fewer bytes, and done in the moment the last came."""
+    whole = b"".join(chunks)
+    assert passed(at_most(limit), chunks) == (whole[:limit], len(whole) >= limit)
+
+
+@given(LINES)
+def test_prefix_is_in_front_of_each_line(chunks: list[bytes]) -> None:
+    """The chunks do not matter, and no line is begun that has no byte yet."""
+    whole = b"".join(chunks)
+    wanted = b"".join(b"> " + line for line in re.findall(rb"[^\n]*\n|[^\n]+\Z", whole))
+    assert passed(prefixed(b"> "), chunks) == (wanted, False)
+
+
+@given(CHUNKS)
+def test_chain_is_one_after_the_other(chunks: list[bytes]) -> None:
+    """A chain gives what its links give one by one, with what they hold back at the end."""
+    first, _ = passed(crlf(), chunks)
+    wanted, _ = passed(visible(), [first])
+    assert passed(chain(crlf(), visible()), chunks) == (wanted, False)
+
+
+@pytest.mark.parametrize("split", range(1, 4))
+def test_chain_flushes_what_a_later_link_holds_when_an_earlier_one_is_done(split: int) -> None:
+    """Half a character in front of the cut is shown, not lost."""
+    change = chain(at_most(split), visible())
+    assert passed(change, ["€uro".encode()]) == ("€".encode() if split == 3 else b"\\xe2\\x82"[: 4 * split], True)
