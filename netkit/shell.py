@@ -4,13 +4,12 @@ import functools
 import os
 import re
 from collections.abc import Callable, Coroutine, Mapping, Sequence
-from typing import Any, NamedTuple, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, TypeVar
 
 import click
 
 from netkit.core.errors import Exit, Failure, Invalid
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from netkit.core.access import Network
     from netkit.core.address import Endpoint, Role

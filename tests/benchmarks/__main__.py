@@ -1,0 +1,11 @@
+"""``python -m tests.benchmarks [PART...]``: startup, bulk, echo; all of them unless named."""
+
+import sys
+
+from tests.benchmarks import bulk, echo, startup
+
+PARTS = {"startup": startup.main, "bulk": bulk.main, "echo": echo.main}
+
+if __name__ == "__main__":
+    for name in sys.argv[1:] or PARTS:
+        PARTS[name]()
