@@ -39,8 +39,26 @@ class MemoryStream:
         self._closed = False
 
     @property
-    def raw_fd(self) -> int | None:
+    def raw_source(self) -> int | None:
         return None
+
+    @property
+    def raw_sink(self) -> int | None:
+        return None
+
+    def count_received(self, count: int) -> None:
+        self.received += count
+        self.moved_at = now()
+
+    def count_sent(self, count: int) -> None:
+        self.sent += count
+        self.moved_at = now()
+
+    def recv_failure(self, error: OSError) -> Failure:
+        return Failure(Exit.RECV, f"receive from {self.name}", error)
+
+    def send_failure(self, error: OSError) -> Failure:
+        return Failure(Exit.SEND, f"send to {self.name}", error)
 
     async def recv(self) -> bytes:
         while True:

@@ -14,11 +14,13 @@ from typing import NamedTuple
 from netkit.core.errors import Exit, Failure, describe, gravest
 from netkit.core.events import InputLeft, Observer, Unanswered, span
 from netkit.core.kernel import Event, Expired, Group, deadline, now, sleep
+from netkit.core.splice import move
 from netkit.core.stream import Stream
 
 Change = Callable[[bytes], bytes]
 """Bytes in, bytes out. Called with b"" once, at the end, to give back what it still holds. It may raise Done."""
 
+_PROMOTED_AFTER = 1 << 20  # bytes copied before the kernel is asked to move the rest
 _LAST_WORDS = 0.25  # s: how long what a peer sent before our sending failed may take to come in
 _ACKNOWLEDGED_SOONEST, _ACKNOWLEDGED_LATEST = 0.0005, 0.05  # s: the kernel has no event for it
 _GLANCE = 0.01  # s between two looks at a flow that is busy, where no patience at all is asked for
@@ -63,6 +65,14 @@ class Flow:
         self.waiting_since: float | None = None
         self.ended = Event()
 
+    def wait(self, waits: bool) -> None:
+        """Note that its source is waited for, or is no more."""
+        self.waiting_since = now() if waits else None
+
+    def offer(self, count: int) -> None:
+        """Note bytes that were taken from the source for the sink."""
+        self.offered += count
+
 
 class Ending(NamedTuple):
     """When to leave.
@@ -81,11 +91,12 @@ async def pump(
 ) -> None:
     """Move bytes from source to sink until the source ends, then end the sink too."""
     flow = flow or Flow()
+    promoted = False
     try:
         while True:
-            flow.waiting_since = now()
+            flow.wait(True)
             data = await source.recv()
-            flow.waiting_since = None
+            flow.wait(False)
             ended = not data
             if change is not None:
                 try:
@@ -93,10 +104,13 @@ async def pump(
                 except Done as done:
                     data, ended = done.data, True
             if data:
-                flow.offered += len(data)
+                flow.offer(len(data))
                 await sink.send(data)
             if ended:
                 break
+            if change is None and not promoted and flow.offered >= _PROMOTED_AFTER:
+                promoted = True
+                await move(source, sink, flow.wait, flow.offer)
         if half_close:
             await sink.send_eof()
     finally:

@@ -43,8 +43,12 @@ class Stream(Protocol):
     moved_at: float
 
     @property
-    def raw_fd(self) -> int | None:
-        """A descriptor whose bytes the kernel may move for us, or None where they pass through our hands."""
+    def raw_source(self) -> int | None:
+        """A descriptor from which the kernel may take what ``recv`` would, or None: bytes pass through our hands."""
+
+    @property
+    def raw_sink(self) -> int | None:
+        """A descriptor to which the kernel may give what ``send`` would, or None."""
 
     async def recv(self) -> bytes:
         """Wait for bytes and return what is there; b"" is the end, again and again."""
@@ -54,6 +58,18 @@ class Stream(Protocol):
 
     async def send_eof(self) -> None:
         """Say that nothing more will be sent. Receiving goes on."""
+
+    def count_received(self, count: int) -> None:
+        """Note bytes that left ``raw_source`` or came by ``recv``."""
+
+    def count_sent(self, count: int) -> None:
+        """Note bytes that went into ``raw_sink`` or by ``send``."""
+
+    def recv_failure(self, error: OSError) -> Failure:
+        """Return what an error of receiving means."""
+
+    def send_failure(self, error: OSError) -> Failure:
+        """Return what an error of sending means."""
 
     def unacknowledged(self) -> int:
         """Return how many of the ``sent`` bytes the peer has not acknowledged yet. Works after a reset."""
@@ -96,7 +112,12 @@ class SocketStream:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_OOBINLINE, 1)  # urgent data is data: lose no byte of it
 
     @property
-    def raw_fd(self) -> int | None:
+    def raw_source(self) -> int | None:
+        """The socket, unless a reset that it told already is still to be reported."""
+        return None if self._reset else self._fd
+
+    @property
+    def raw_sink(self) -> int | None:
         """The socket."""
         return self._fd
 
@@ -122,12 +143,11 @@ class SocketStream:
             except BlockingIOError:
                 continue
             except OSError as error:
-                raise self._recv_failure(error) from error
+                raise self.recv_failure(error) from error
             if not data and self._reset:
-                raise self._recv_failure(OSError(self._reset, os.strerror(self._reset)))
+                raise self.recv_failure(OSError(self._reset, os.strerror(self._reset)))
             self._size = _next_size(self._size, len(data))
-            self.received += len(data)
-            self.moved_at = now()
+            self.count_received(len(data))
             return data
 
     async def send(self, data: bytes) -> None:
@@ -140,11 +160,10 @@ class SocketStream:
                 except BlockingIOError:
                     await writable(self._fd)
                     continue
-                self.sent += taken
-                self.moved_at = now()
+                self.count_sent(taken)
                 rest = rest[taken:]
         except OSError as error:
-            raise Failure(Exit.SEND, f"send to {self.name}", error) from error
+            raise self.send_failure(error) from error
 
     async def send_eof(self) -> None:
         """See Stream."""
@@ -168,7 +187,7 @@ class SocketStream:
         if not code and self._is_tcp and self.unacknowledged() and _is_dead(self._sock):
             code = errno.ECONNRESET
         if code:
-            raise self._recv_failure(OSError(code, os.strerror(code)))
+            raise self.recv_failure(OSError(code, os.strerror(code)))
 
     def close(self) -> None:
         """See Stream."""
@@ -183,8 +202,23 @@ class SocketStream:
             self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.close()
 
-    def _recv_failure(self, error: OSError) -> Failure:
+    def count_received(self, count: int) -> None:
+        """See Stream."""
+        self.received += count
+        self.moved_at = now()
+
+    def count_sent(self, count: int) -> None:
+        """See Stream."""
+        self.sent += count
+        self.moved_at = now()
+
+    def recv_failure(self, error: OSError) -> Failure:
+        """See Stream."""
         return Failure(Exit.RECV, f"receive from {self.name}", error)
+
+    def send_failure(self, error: OSError) -> Failure:
+        """See Stream."""
+        return Failure(Exit.SEND, f"send to {self.name}", error)
 
 
 class FileStream:
@@ -210,9 +244,14 @@ class FileStream:
         self._closers: list[Callable[[], None]] = []
 
     @property
-    def raw_fd(self) -> int | None:
-        """None: there are two."""
-        return None
+    def raw_source(self) -> int | None:
+        """The descriptor that is read."""
+        return self._source
+
+    @property
+    def raw_sink(self) -> int | None:
+        """The descriptor that is written."""
+        return self._sink
 
     async def recv(self) -> bytes:
         """See Stream."""
@@ -223,10 +262,9 @@ class FileStream:
             except BlockingIOError:
                 continue
             except OSError as error:
-                raise Failure(Exit.READ, f"read {self._source_name}", error) from error
+                raise self.recv_failure(error) from error
             self._size = _next_size(self._size, len(data))
-            self.received += len(data)
-            self.moved_at = now()
+            self.count_received(len(data))
             self._ended = not data  # a terminal would go on after its ^D
             return data
         return b""
@@ -246,11 +284,10 @@ class FileStream:
                     waited = True
                     continue
                 waited = False
-                self.sent += taken
-                self.moved_at = now()
+                self.count_sent(taken)
                 rest = rest[taken:]
         except OSError as error:
-            raise self._write_failure(error) from error
+            raise self.send_failure(error) from error
 
     async def send_eof(self) -> None:
         """See Stream."""
@@ -262,7 +299,7 @@ class FileStream:
                 self._end_sink()
         except OSError as error:
             if error.errno not in (errno.ENOTCONN, errno.EBADF):
-                raise self._write_failure(error) from error
+                raise self.send_failure(error) from error
 
     def _end_sink(self) -> None:
         try:
@@ -282,7 +319,7 @@ class FileStream:
                 await readable(self._sink)  # a pipe's writing end is "readable" only when its reader has gone
             except OSError:  # ended by us
                 return
-            raise self._write_failure(OSError(errno.EPIPE, os.strerror(errno.EPIPE)))
+            raise self.send_failure(OSError(errno.EPIPE, os.strerror(errno.EPIPE)))
 
     def unacknowledged(self) -> int:
         """See Stream: what a file took is delivered."""
@@ -359,7 +396,22 @@ class FileStream:
             raise BlockingIOError
         return os.write(self._sink, data[: select.PIPE_BUF])
 
-    def _write_failure(self, error: OSError) -> Failure:
+    def count_received(self, count: int) -> None:
+        """See Stream."""
+        self.received += count
+        self.moved_at = now()
+
+    def count_sent(self, count: int) -> None:
+        """See Stream."""
+        self.sent += count
+        self.moved_at = now()
+
+    def recv_failure(self, error: OSError) -> Failure:
+        """See Stream."""
+        return Failure(Exit.READ, f"read {self._source_name}", error)
+
+    def send_failure(self, error: OSError) -> Failure:
+        """See Stream."""
         return Failure(Exit.WRITE, f"write to {self._sink_name}", error)
 
 

@@ -29,6 +29,16 @@ class Terminal(FileStream):
         self._reads = reads
         self._writes = writes
 
+    @property
+    def raw_source(self) -> int | None:
+        """Stdin, if that is where our bytes come from."""
+        return super().raw_source if self._reads and self._text is None else None
+
+    @property
+    def raw_sink(self) -> int | None:
+        """Stdout, if that is where bytes go."""
+        return super().raw_sink if self._writes else None
+
     async def recv(self) -> bytes:
         """Return what was typed, piped or given as text."""
         if self._text is not None:

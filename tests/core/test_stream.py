@@ -135,8 +135,8 @@ def test_contract(make_pair: MakePair, check: Check) -> None:
 
 def queued(stream: Stream) -> int:
     """Return how many bytes the kernel has received for a socket and nobody has read."""
-    assert stream.raw_fd is not None
-    return int(struct.unpack("i", fcntl.ioctl(stream.raw_fd, termios.FIONREAD, b"\0\0\0\0"))[0])
+    assert stream.raw_source is not None
+    return int(struct.unpack("i", fcntl.ioctl(stream.raw_source, termios.FIONREAD, b"\0\0\0\0"))[0])
 
 
 async def until(condition: Callable[[], bool]) -> None:

@@ -1,0 +1,175 @@
+"""The one place that knows splice(2) and sendfile(2): bytes that nobody has to look at stay in the kernel.
+
+Linux alone. What the system refuses is copied, so nothing depends on this file but speed.
+"""
+
+import errno
+import fcntl
+import os
+import select
+import stat
+import sys
+import termios
+from collections.abc import Callable
+
+from netkit.core.kernel import readable, sleep, writable
+from netkit.core.stream import Stream
+
+_CHUNK = 1 << 20
+_PIPE_SIZE = 1 << 20  # the most that an ordinary user may ask for: pipe(7), pipe-max-size
+_PAUSE = 0.001  # s, should both ends be ready and yet nothing move
+_SOCKET_ERRORS = (
+    errno.EPIPE,
+    errno.ECONNRESET,
+    errno.ETIMEDOUT,
+    errno.EHOSTUNREACH,
+    errno.ENETUNREACH,
+    errno.ENETDOWN,
+    errno.ENOBUFS,
+)
+
+Moved = Callable[[int], None]
+
+
+async def move(source: Stream, sink: Stream, waiting: Callable[[bool], None], moved: Moved) -> None:
+    """Move bytes for as long as the kernel does it; then, and at the end of the source, return for copying to go on.
+
+    ``waiting`` is told when the source is waited for and when no more, ``moved`` how many bytes were taken from it.
+    Raises Failure as ``recv`` and ``send`` of the two would.
+    """
+    src, dst = source.raw_source, sink.raw_sink
+    if sys.platform != "linux" or src is None or dst is None:
+        return
+    kind, target = os.fstat(src).st_mode, os.fstat(dst).st_mode
+    if stat.S_ISREG(kind) and stat.S_ISSOCK(target):
+        await _direct(source, sink, src, dst, _sendfile, waiting, moved)
+    elif stat.S_ISFIFO(kind) and stat.S_ISSOCK(target):
+        _enlarge(src)
+        await _direct(source, sink, src, dst, _splice, waiting, moved)
+    elif stat.S_ISSOCK(kind) and stat.S_ISFIFO(target):
+        _enlarge(dst)
+        await _direct(source, sink, src, dst, _splice, waiting, moved)
+    elif stat.S_ISSOCK(kind) and (stat.S_ISREG(target) or stat.S_ISCHR(target)):
+        await _through_a_pipe(source, sink, src, dst, waiting, moved)
+
+
+async def _direct(
+    source: Stream,
+    sink: Stream,
+    src: int,
+    dst: int,
+    step: Callable[[int, int], int],
+    waiting: Callable[[bool], None],
+    moved: Moved,
+) -> None:
+    stuck = False
+    while True:
+        waiting(True)
+        try:
+            await readable(src)
+            waiting(False)
+            count = step(src, dst)
+        except BlockingIOError:
+            try:
+                if stuck:
+                    await sleep(_PAUSE)
+                stuck = True
+                await writable(dst)
+            except BaseException:
+                moved(_pending(src))
+                raise
+            continue
+        except OSError as error:
+            if _is_sinks(error, dst):
+                moved(_pending(src))
+                raise sink.send_failure(error) from error
+            if error.errno in _SOCKET_ERRORS and stat.S_ISSOCK(os.fstat(src).st_mode):
+                raise source.recv_failure(error) from error
+            return  # refused, or a fault that reading will meet again
+        if not count:
+            return
+        stuck = False
+        source.count_received(count)
+        moved(count)
+        sink.count_sent(count)
+
+
+async def _through_a_pipe(
+    source: Stream, sink: Stream, src: int, dst: int, waiting: Callable[[bool], None], moved: Moved
+) -> None:
+    try:
+        out, into = os.pipe()
+    except OSError:
+        return
+    try:
+        _enlarge(into)
+        while True:
+            waiting(True)
+            try:
+                await readable(src)
+                waiting(False)
+                left = _splice(src, into)
+            except BlockingIOError:
+                continue
+            except OSError as error:
+                if error.errno in _SOCKET_ERRORS:
+                    raise source.recv_failure(error) from error
+                return
+            if not left:
+                return
+            source.count_received(left)
+            moved(left)
+            while left:
+                try:
+                    count = os.splice(out, dst, left)
+                except OSError as error:
+                    if error.errno != errno.EINVAL:
+                        raise sink.send_failure(error) from error
+                    await _by_hand(out, sink, left)
+                    return
+                sink.count_sent(count)
+                left -= count
+    finally:
+        os.close(out)
+        os.close(into)
+
+
+async def _by_hand(out: int, sink: Stream, left: int) -> None:
+    """Copy what is in the pipe to a sink that splice refuses, such as a file that is appended to."""
+    while left:
+        data = os.read(out, left)
+        left -= len(data)
+        await sink.send(data)
+
+
+def _pending(src: int) -> int:
+    """Return how many bytes of the source a step that came to nothing was to send: they count as offered, and lost."""
+    status = os.fstat(src)
+    if stat.S_ISREG(status.st_mode):
+        return min(max(status.st_size - os.lseek(src, 0, os.SEEK_CUR), 0), _CHUNK)
+    return int.from_bytes(fcntl.ioctl(src, termios.FIONREAD, bytes(4)), sys.byteorder)
+
+
+def _splice(src: int, dst: int) -> int:
+    # NONBLOCK gives EAGAIN even where the descriptor blocks, so the caller's flags stay as they are.
+    return os.splice(src, dst, _CHUNK, flags=os.SPLICE_F_MOVE | os.SPLICE_F_NONBLOCK)
+
+
+def _sendfile(src: int, dst: int) -> int:
+    return os.sendfile(dst, src, None, _CHUNK)
+
+
+def _enlarge(pipe: int) -> None:
+    try:
+        fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, _PIPE_SIZE)
+    except OSError:
+        pass  # the user has many large pipes already: pipe(7), pipe-user-pages-soft
+
+
+def _is_sinks(error: OSError, dst: int) -> bool:
+    """Whether an error of a step that joins two descriptors is the sink's."""
+    if stat.S_ISSOCK(os.fstat(dst).st_mode):
+        return error.errno in _SOCKET_ERRORS
+    poll = select.poll()
+    poll.register(dst, 0)
+    return error.errno == errno.EPIPE and any(events & select.POLLERR for _, events in poll.poll(0))

@@ -1,0 +1,348 @@
+"""Bytes that the kernel moves for us: the same bytes, counts and failures as if we had copied them."""
+
+import fcntl
+import os
+import random
+import signal
+import socket
+import subprocess
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from netkit.core import kernel, relay, splice
+from netkit.core.relay import pump
+from netkit.core.stream import FileStream, SocketStream
+from tests.support import NETKIT, Finished, Running, died_by, netkit, peer, read_all, reset, running
+
+DATA = random.Random(1).randbytes(5_000_000)
+
+
+class Steps:
+    """How often each of the kernel's ways was taken, and how many bytes it moved."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.moved = 0
+        for name in ("splice", "sendfile"):
+            monkeypatch.setattr(splice.os, name, self._counting(getattr(os, name)))
+
+    def _counting(self, call: Any) -> Any:
+        def counted(*args: Any, **options: Any) -> int:
+            count: int = call(*args, **options)
+            self.moved += count
+            return count
+
+        return counted
+
+
+@pytest.fixture
+def steps(monkeypatch: pytest.MonkeyPatch) -> Steps:
+    """Count what the kernel moves."""
+    return Steps(monkeypatch)
+
+
+@contextmanager
+def connected() -> Iterator[tuple[socket.socket, socket.socket]]:
+    """A TCP connection over loopback."""
+    with (
+        socket.create_server(("127.0.0.1", 0)) as listener,
+        socket.create_connection(listener.getsockname()) as one,
+        listener.accept()[0] as other,
+    ):
+        yield one, other
+
+
+def collected(sock: socket.socket) -> tuple[threading.Thread, list[bytes]]:
+    """Read a socket to its end in a thread."""
+    found: list[bytes] = []
+    thread = threading.Thread(target=lambda: found.append(read_all(sock)))
+    thread.start()
+    return thread, found
+
+
+def pumped(source: Any, sink: Any) -> relay.Flow:
+    """Pump between a descriptor or socket and another, to the end; return the flow."""
+
+    async def main() -> relay.Flow:
+        flow = relay.Flow()
+        null = os.open(os.devnull, os.O_RDWR)
+        try:
+            streams = [
+                SocketStream(end, "the peer") if isinstance(end, socket.socket) else FileStream(*pair)
+                for end, pair in ((source, (source, null)), (sink, (null, sink)))
+            ]
+            await pump(*streams, flow=flow)  # type: ignore[arg-type]
+            assert streams[0].received == streams[1].sent == flow.offered
+            if isinstance(sink, socket.socket):
+                await relay.acknowledged(streams[1])
+            return flow
+        finally:
+            os.close(null)
+
+    return kernel.run(main())
+
+
+# -- every way, byte by byte
+
+
+def test_file_to_socket(steps: Steps, tmp_path: Path) -> None:
+    """A regular file goes by sendfile, from where its offset stands."""
+    path = tmp_path / "file"
+    path.write_bytes(b"already read" + DATA)
+    with connected() as (ours, theirs), path.open("rb", buffering=0) as file:
+        file.read(12)
+        thread, found = collected(theirs)
+        assert pumped(file.fileno(), ours).offered == len(DATA)
+        thread.join()
+    assert found == [DATA]
+    assert steps.moved > len(DATA) // 2
+
+
+def test_pipe_to_socket(steps: Steps) -> None:
+    """A pipe is spliced, whatever the chunks in which it is filled, and its flags stay."""
+    read, write = os.pipe()
+    with connected() as (ours, theirs), os.fdopen(read, "rb") as source:
+        flags = fcntl.fcntl(read, fcntl.F_GETFL)
+        thread, found = collected(theirs)
+        filler = threading.Thread(target=lambda: _fill(write))
+        filler.start()
+        pumped(source.fileno(), ours)
+        filler.join()
+        thread.join()
+        assert fcntl.fcntl(read, fcntl.F_GETFL) == flags
+    assert found == [DATA]
+    assert steps.moved > len(DATA) // 2
+
+
+def _fill(write: int) -> None:
+    with os.fdopen(write, "wb", buffering=0) as pipe:
+        rest = memoryview(DATA)
+        sizes = random.Random(2)
+        while rest:
+            rest = rest[pipe.write(rest[: sizes.choice((1, 100, 4096, 70_000))]) :]
+
+
+def test_socket_to_pipe(steps: Steps) -> None:
+    """A socket is spliced straight into a pipe, and a reader that is slow slows the peer down."""
+    read, write = os.pipe()
+    found: list[bytes] = []
+    with connected() as (ours, theirs), os.fdopen(read, "rb") as pipe:
+        reader = threading.Thread(target=lambda: found.append(pipe.read()))
+        sender = threading.Thread(target=lambda: (theirs.sendall(DATA), theirs.shutdown(socket.SHUT_WR)))
+        sender.start()
+        reader.start()
+        pumped(ours, write)  # at the end /dev/null stands in the pipe's place
+        os.close(write)
+        sender.join()
+        reader.join()
+    assert found == [DATA]
+    assert steps.moved > len(DATA) // 2
+
+
+@pytest.mark.parametrize(("flags", "spliced"), [(os.O_WRONLY, True), (os.O_WRONLY | os.O_APPEND, False)])
+def test_socket_to_file(steps: Steps, tmp_path: Path, flags: int, spliced: bool) -> None:
+    """A file gets its bytes through a pipe; one that is appended to refuses, and loses nothing that was on its way."""
+    path = tmp_path / "file"
+    path.write_bytes(b"")
+    target = os.open(path, flags)
+    with connected() as (ours, theirs):
+        sender = threading.Thread(target=lambda: (theirs.sendall(DATA), theirs.shutdown(socket.SHUT_WR)))
+        sender.start()
+        pumped(ours, target)
+        os.close(target)
+        sender.join()
+    assert path.read_bytes() == DATA
+    assert (steps.moved > len(DATA)) is spliced  # twice: into the pipe, and out of it
+
+
+def test_socket_to_dev_null(steps: Steps) -> None:
+    """What nobody wants is never copied into this process either."""
+    with connected() as (ours, theirs), open(os.devnull, "wb") as null:
+        sender = threading.Thread(target=lambda: (theirs.sendall(DATA), theirs.shutdown(socket.SHUT_WR)))
+        sender.start()
+        assert pumped(ours, null.fileno()).offered == len(DATA)
+        sender.join()
+    assert steps.moved > len(DATA)
+
+
+def test_little_is_copied(steps: Steps) -> None:
+    """Below a MiB no pipe is made and nothing promoted."""
+    with connected() as (ours, theirs), open(os.devnull, "wb") as null:
+        theirs.sendall(b"x" * 1000)
+        theirs.shutdown(socket.SHUT_WR)
+        pumped(ours, null.fileno())
+    assert steps.moved == 0
+
+
+def test_what_has_to_be_looked_at_is_copied(steps: Steps, tmp_path: Path) -> None:
+    """A change sees every byte."""
+    path = tmp_path / "file"
+    path.write_bytes(DATA)
+
+    async def main() -> None:
+        with connected() as (ours, theirs), path.open("rb") as file:
+            thread, found = collected(theirs)
+            await pump(FileStream(file.fileno(), 2), SocketStream(ours, "the peer"), bytes.upper)
+            thread.join()
+            assert found == [DATA.upper()]
+
+    kernel.run(main())
+    assert steps.moved == 0
+
+
+def test_without_descriptors_for_a_pipe_it_is_copied(
+    steps: Steps, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Running out of descriptors costs speed and nothing else."""
+
+    def full() -> tuple[int, int]:
+        raise OSError(24, "Too many open files")
+
+    with connected() as (ours, theirs), (tmp_path / "file").open("wb") as file, ExitStack() as stack:
+        sender = threading.Thread(target=lambda: (theirs.sendall(DATA), theirs.shutdown(socket.SHUT_WR)))
+        sender.start()
+
+        async def main() -> None:
+            stack.enter_context(pytest.MonkeyPatch.context()).setattr(splice.os, "pipe", full)
+            await pump(SocketStream(ours, "the peer"), FileStream(0, file.fileno()))
+
+        kernel.run(main())
+        sender.join()
+    assert (tmp_path / "file").read_bytes() == DATA
+
+
+# -- what goes wrong on the way
+
+
+def read_exactly(process: Running, count: int) -> bytes:
+    """Read so many bytes of a process's stdout, or all there are."""
+    data = b""
+    while len(data) < count and (more := process.out.read(count - len(data))):
+        data += more
+    return data
+
+
+@pytest.mark.parametrize("through", ["file", "pipe"])
+def test_peer_that_leaves_in_the_middle_is_55_with_the_count(through: str, tmp_path: Path) -> None:
+    """What the kernel took and the peer did not is counted, as it is when copied."""
+
+    def leave(sock: socket.socket) -> int:
+        got = 0
+        while got < 2_000_000:
+            got += len(sock.recv(65536))
+        reset(sock)
+        return got
+
+    path = tmp_path / "file"
+    path.write_bytes(DATA * 8)
+    with peer(leave) as server, path.open("rb") as file:
+        if through == "file":
+            done = netkit("connect", server.address, stdin=file)
+        else:
+            done = netkit("connect", server.address, input=DATA * 8)
+        taken = server.result()
+    assert done.code == 55
+    lost, offered = (int(word) for word in done.err.split("(")[1].split()[:3:2])
+    assert offered - lost >= taken  # the system acknowledges what its application then throws away
+    assert 0 < lost <= offered <= len(DATA) * 8
+
+
+@pytest.mark.parametrize("sink", ["pipe", "file"])
+def test_reset_in_the_middle_is_56_with_an_exact_prefix(sink: str, tmp_path: Path) -> None:
+    """Everything that came before the reset is written."""
+    taken = threading.Event()
+
+    def send(sock: socket.socket) -> None:
+        sock.sendall(DATA)
+        taken.wait(20)
+        reset(sock)
+
+    path = tmp_path / "out"
+    with (
+        peer(send) as server,
+        path.open("wb") as file,
+        running("connect", server.address, stdout=file if sink == "file" else subprocess.PIPE) as process,
+    ):
+        if sink == "pipe":
+            assert read_exactly(process, len(DATA)) == DATA
+        else:
+            while path.stat().st_size < len(DATA):
+                os.sched_yield()
+            assert path.read_bytes() == DATA
+        taken.set()
+        assert process.wait() == 56
+        process.line(f"connection reset by peer .after {len(DATA)} bytes.")
+
+
+def test_reader_that_leaves_in_the_middle_ends_us_by_sigpipe() -> None:
+    """As any filter does, silently."""
+    with peer(lambda sock: sock.sendall(DATA * 4)) as server, running("connect", server.address) as process:
+        assert read_exactly(process, 3_000_000) == DATA[:3_000_000]
+        process.out.close()
+        assert died_by(process.wait()) is signal.SIGPIPE
+        assert process.said == []
+
+
+def test_file_that_may_not_grow_is_23(tmp_path: Path) -> None:
+    """The limit is met in the kernel, the message is ours, and the file is an exact prefix."""
+    path = tmp_path / "out"
+    limit = 3_000_000
+    with peer(lambda sock: sock.sendall(DATA)) as server, path.open("wb") as file:
+        done = netkit("connect", server.address, stdout=file, wrapper=("prlimit", f"--fsize={limit}"))
+    assert (done.code, done.err) == (23, "netkit connect: cannot write to stdout: file too large\n")
+    assert path.read_bytes() == DATA[:limit]
+
+
+def test_idle_input_after_bulk_still_ends_with_the_grace() -> None:
+    """Once promoted, a pipe that has gone quiet is idle like any other input."""
+    got = threading.Event()
+
+    def server(sock: socket.socket) -> int:
+        left = len(DATA)
+        while left:
+            left -= len(sock.recv(min(left, 65536)))
+        got.set()
+        sock.shutdown(socket.SHUT_WR)
+        return len(read_all(sock))
+
+    with peer(server) as listening, running("connect", listening.address, "-v") as process:
+        process.stdin.write(DATA)
+        assert got.wait(20)
+        assert process.wait() == 0
+        process.line("input was idle for 500 ms")
+        assert listening.result() == 0
+
+
+def test_idle_clock_counts_what_the_kernel_moves() -> None:
+    """Bytes that pass us by are bytes that move: a slow but steady peer is not idle."""
+
+    def drip(sock: socket.socket) -> None:
+        sock.sendall(DATA)
+        for _ in range(8):
+            threading.Event().wait(0.1)
+            sock.sendall(b".")
+
+    with peer(drip) as server:
+        done = netkit("connect", server.address, "--idle-timeout", "400ms", "--recv-only")
+    assert done == Finished(0, DATA + b"." * 8, "")
+
+
+def test_signal_in_the_middle_ends_at_once() -> None:
+    """A stdout that nobody reads holds the bulk, and not Ctrl-C."""
+    with peer(lambda sock: sock.sendall(DATA * 4)) as server, running("connect", server.address) as process:
+        assert process.out.read(2_000_000)
+        process.signal(signal.SIGINT)
+        assert died_by(process.wait(5)) is signal.SIGINT
+
+
+def test_pipeline_of_files_and_sockets_is_whole(tmp_path: Path) -> None:
+    """File to socket to file, both ends netkit, both ends promoted."""
+    source, target = tmp_path / "source", tmp_path / "target"
+    source.write_bytes(DATA * 4)
+    line = f'"$0" -m netkit listen 0 -q > {target} -- sh -c \'"$0" -m netkit connect $NETKIT_ADDRESS < {source}\' "$0"'
+    subprocess.run(["sh", "-c", line, NETKIT[0]], check=True, timeout=20, stdin=subprocess.DEVNULL)
+    assert target.read_bytes() == source.read_bytes()
