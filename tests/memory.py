@@ -4,7 +4,8 @@ import errno
 import os
 
 from netkit.core.errors import Exit, Failure
-from netkit.core.kernel import Event, now
+from netkit.core.kernel import Event
+from netkit.core.stream import Counted
 
 CAPACITY = 64 * 1024
 
@@ -26,14 +27,11 @@ class _Pipe:
         await self._changed.wait()
 
 
-class MemoryStream:
+class MemoryStream(Counted):
     """One end of ``pair()``."""
 
     def __init__(self, name: str, incoming: _Pipe, outgoing: _Pipe) -> None:
-        self.name = name
-        self.sent = 0
-        self.received = 0
-        self.moved_at = now()
+        super().__init__(name)
         self._in = incoming
         self._out = outgoing
         self._closed = False
@@ -45,14 +43,6 @@ class MemoryStream:
     @property
     def raw_sink(self) -> int | None:
         return None
-
-    def count_received(self, count: int) -> None:
-        self.received += count
-        self.moved_at = now()
-
-    def count_sent(self, count: int) -> None:
-        self.sent += count
-        self.moved_at = now()
 
     def recv_failure(self, error: OSError) -> Failure:
         return Failure(Exit.RECV, f"receive from {self.name}", error)
@@ -67,8 +57,7 @@ class MemoryStream:
             if self._in.buffer:
                 data = bytes(self._in.buffer[:16384])
                 del self._in.buffer[: len(data)]
-                self.received += len(data)
-                self.moved_at = now()
+                self.count_received(len(data))
                 self._in.changed()
                 return data
             if self._in.broken:
@@ -88,8 +77,7 @@ class MemoryStream:
                 await self._out.wait()
                 continue
             self._out.buffer += rest[:room]
-            self.sent += len(rest[:room])
-            self.moved_at = now()
+            self.count_sent(len(rest[:room]))
             rest = rest[room:]
             self._out.changed()
 

@@ -87,7 +87,27 @@ class Stream(Protocol):
         """
 
 
-class SocketStream:
+class Counted:
+    """The part of a stream that counts: ``name``, ``sent``, ``received`` and ``moved_at``."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.sent = 0
+        self.received = 0
+        self.moved_at = now()
+
+    def count_received(self, count: int) -> None:
+        """See Stream."""
+        self.received += count
+        self.moved_at = now()
+
+    def count_sent(self, count: int) -> None:
+        """See Stream."""
+        self.sent += count
+        self.moved_at = now()
+
+
+class SocketStream(Counted):
     """A connected TCP or unix socket, which it makes non-blocking and owns.
 
     ``peer`` is the address of the other end where it has one. ``reset`` is an error that the socket has told already,
@@ -95,12 +115,9 @@ class SocketStream:
     """
 
     def __init__(self, sock: socket.socket, name: str, *, peer: Endpoint | None = None, reset: int = 0) -> None:
+        super().__init__(name)
         sock.setblocking(False)
-        self.name = name
         self.peer = peer
-        self.sent = 0
-        self.received = 0
-        self.moved_at = now()
         self._sock = sock
         self._fd = sock.fileno()
         self._size = SMALLEST_READ
@@ -202,16 +219,6 @@ class SocketStream:
             self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.close()
 
-    def count_received(self, count: int) -> None:
-        """See Stream."""
-        self.received += count
-        self.moved_at = now()
-
-    def count_sent(self, count: int) -> None:
-        """See Stream."""
-        self.sent += count
-        self.moved_at = now()
-
     def recv_failure(self, error: OSError) -> Failure:
         """See Stream."""
         return Failure(Exit.RECV, f"receive from {self.name}", error)
@@ -221,7 +228,7 @@ class SocketStream:
         return Failure(Exit.SEND, f"send to {self.name}", error)
 
 
-class FileStream:
+class FileStream(Counted):
     """Two descriptors as one stream, one to read and one to write: a terminal, pipes, files.
 
     They belong to the caller and may be shared with other processes: their flags are left as they are, and ``close``
@@ -229,10 +236,7 @@ class FileStream:
     """
 
     def __init__(self, source: int, sink: int, *, source_name: str = "stdin", sink_name: str = "stdout") -> None:
-        self.name = f"{source_name} and {sink_name}"
-        self.sent = 0
-        self.received = 0
-        self.moved_at = now()
+        super().__init__(f"{source_name} and {sink_name}")
         self._source = source
         self._source_name = source_name
         self._ended = False
@@ -395,16 +399,6 @@ class FileStream:
         if not poll.poll(0):
             raise BlockingIOError
         return os.write(self._sink, data[: select.PIPE_BUF])
-
-    def count_received(self, count: int) -> None:
-        """See Stream."""
-        self.received += count
-        self.moved_at = now()
-
-    def count_sent(self, count: int) -> None:
-        """See Stream."""
-        self.sent += count
-        self.moved_at = now()
 
     def recv_failure(self, error: OSError) -> Failure:
         """See Stream."""

@@ -453,7 +453,7 @@ run(main())
     hosts = tmp_path / "hosts"
     hosts.write_text("127.0.0.1 localhost\n::1 localhost\n")
     prepare = (
-        "sysctl -qw net.ipv6.conf.all.disable_ipv6=1 net.ipv6.conf.default.disable_ipv6=1",
+        "echo 1 > /proc/sys/net/ipv6/conf/all/disable_ipv6",
         "ip link set lo up",
         'mount --bind "$0" /etc/hosts',
         'exec "$1" -c "$2"',
