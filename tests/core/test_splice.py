@@ -227,7 +227,7 @@ def read_exactly(process: Running, count: int) -> bytes:
 
 
 @pytest.mark.parametrize("through", ["file", "pipe"])
-def test_peer_that_leaves_in_the_middle_is_55_with_the_count(through: str, tmp_path: Path) -> None:
+def test_peer_that_leaves_in_the_middle_is_never_0_and_counts(through: str, tmp_path: Path) -> None:
     """What the kernel took and the peer did not is counted, as it is when copied."""
 
     def leave(sock: socket.socket) -> int:
@@ -245,12 +245,13 @@ def test_peer_that_leaves_in_the_middle_is_55_with_the_count(through: str, tmp_p
         else:
             done = netkit("connect", server.address, input=DATA * 8)
         taken = server.result()
-    if through == "pipe" and done.code == 56:
-        return  # the reset came while the pipe was empty: nothing that we had read was lost
+    if done.code == 56:  # the reset came between two steps, when nothing that we had read was on its way
+        assert done.err.endswith("connection reset by peer (after 0 bytes)\n")
+        return
     assert done.code == 55
     lost, offered = (int(word) for word in done.err.split("(")[1].split()[:3:2])
-    assert offered - lost >= taken  # the system acknowledges what its application then throws away
     assert 0 < lost <= offered <= len(DATA) * 8
+    assert offered >= taken  # all that was read there had been offered here, though its last ACK may be missing
 
 
 @pytest.mark.parametrize("sink", ["pipe", "file"])
