@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import NETKIT, Finished, Running, free_port, netkit, peer, read_all, reset, running
+from tests.support import NETKIT, Finished, Running, free_port, jam, netkit, peer, read_all, reset, running
 
 BIG = 20_000_000
 
@@ -127,7 +127,7 @@ def test_server_half_closes_and_slow_input_still_arrives() -> None:
 
 def test_failing_send_is_55_and_counts_what_was_lost() -> None:
     """A server that stops reading and leaves makes exit code 55, and the message says how many bytes are lost."""
-    with peer(lambda sock: sock.recv(1000)) as server:
+    with peer(lambda sock: jam(sock) or sock.recv(1000)) as server:
         done = netkit("connect", server.address, input=bytes(BIG))
     assert done.code == 55
     lost, offered = (int(word) for word in done.err.split("(")[1].split()[:3:2])
