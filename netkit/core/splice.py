@@ -49,7 +49,8 @@ async def move(source: Stream, sink: Stream, waiting: Callable[[bool], None], mo
     elif stat.S_ISSOCK(kind) and stat.S_ISFIFO(target):
         _enlarge(dst)
         await _direct(source, sink, src, dst, _splice, waiting, moved)
-    elif stat.S_ISSOCK(kind) and (stat.S_ISREG(target) or stat.S_ISCHR(target)):
+    elif stat.S_ISSOCK(kind) and (stat.S_ISREG(target) or stat.S_ISCHR(target)) and not os.isatty(dst):
+        # Not for a terminal: one that is stopped would block us here, and with us every signal.
         await _through_a_pipe(source, sink, src, dst, waiting, moved)
 
 

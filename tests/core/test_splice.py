@@ -347,3 +347,21 @@ def test_pipeline_of_files_and_sockets_is_whole(tmp_path: Path) -> None:
     line = f'"$0" -m netkit listen 0 -q > {target} -- sh -c \'"$0" -m netkit connect $NETKIT_ADDRESS < {source}\' "$0"'
     subprocess.run(["sh", "-c", line, NETKIT[0]], check=True, timeout=20, stdin=subprocess.DEVNULL)
     assert target.read_bytes() == source.read_bytes()
+
+
+def test_stopped_terminal_in_the_middle_holds_no_signal() -> None:
+    """With --raw on a terminal that takes nothing more, Ctrl-C still ends us at once."""
+    master, slave = os.openpty()
+    try:
+        with (
+            peer(lambda sock: sock.sendall(DATA * 4)) as server,
+            running("connect", server.address, "--raw", stdout=slave) as process,
+        ):
+            taken = 0
+            while taken < 2_000_000:  # past the point where bulk begins; then nobody reads
+                taken += len(os.read(master, 65536))
+            process.signal(signal.SIGINT)
+            assert died_by(process.wait(5)) is signal.SIGINT
+    finally:
+        os.close(slave)
+        os.close(master)
