@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import click
 
 from netkit.core.errors import Exit
-from netkit.shell import HABITS, Command, answer, say
+from netkit.shell import HABITS, Command, answer, say, show_help
 
 _FOLDER = os.path.join(os.path.dirname(__file__), "commands")
 
@@ -56,13 +56,8 @@ def summaries(names: Sequence[str]) -> list[tuple[str, str, str]]:
     return found
 
 
-def _show_help(ctx: click.Context, param: click.Parameter, value: bool) -> None:
-    if value:
-        ctx.exit(answer(ctx.get_help()))
-
-
 @click.group(cls=Netkit, invoke_without_command=True, no_args_is_help=False, add_help_option=False)
-@click.option("-h", "--help", is_flag=True, expose_value=False, is_eager=True, callback=_show_help)
+@click.option("-h", "--help", is_flag=True, expose_value=False, is_eager=True, callback=show_help)
 @click.pass_context
 def netkit(ctx: click.Context) -> int:
     """Talk TCP and unix sockets from the shell."""

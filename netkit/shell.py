@@ -334,23 +334,24 @@ def command(**attributes: Any) -> Callable[[F], Command]:
     """Make a function a netkit command; ``attributes`` are those of Command."""
 
     def decorate(function: F) -> Command:
-        made = click.command(cls=Command, **attributes)(function)
-        return made
+        return click.command(cls=Command, **attributes)(function)
 
     return decorate
 
 
-def _help_option() -> click.Option:
-    def show(ctx: click.Context, param: click.Parameter, value: bool) -> None:
-        if value:
-            ctx.exit(answer(ctx.get_help()))
+def show_help(ctx: click.Context, param: click.Parameter, value: bool) -> None:
+    """Print the help page and end, if that was asked for: the callback of --help."""
+    if value:
+        ctx.exit(answer(ctx.get_help()))
 
+
+def _help_option() -> click.Option:
     return Option(
         ["-h", "--help"],
         is_flag=True,
         expose_value=False,
         is_eager=True,
-        callback=show,
+        callback=show_help,
         help="Show this help.",
         section="Talk",
     )

@@ -65,7 +65,7 @@ class Listener:
         self.sockets = sockets
         self._for_others = bool(mode & 0o066)
         self.endpoints = [from_socket(sock.getsockname()) for sock in sockets]
-        self._made = _identity(path) if path is not None and not path.startswith("\0") else None
+        self._made = identity(path) if path is not None and not path.startswith("\0") else None
         self._path = path
         self._left = Event()
         self._full_reported: float | None = None
@@ -111,7 +111,7 @@ class Listener:
         """Stop listening, and remove the socket file if it is still ours. Closing twice is nothing."""
         if self._made is not None and self._path is not None:
             # Before the socket is closed: no moment with a dead path, and the inode cannot be another's yet.
-            if _identity(self._path) == self._made:
+            if identity(self._path) == self._made:
                 with suppress(OSError):  # the folder may have become read-only; the next start takes a dead path over
                     os.unlink(self._path)
             self._made = None
@@ -359,7 +359,8 @@ def _is_stale(path: str) -> bool:
         return probe.connect_ex(os.fsencode(path)) == errno.ECONNREFUSED
 
 
-def _identity(path: str) -> tuple[int, int] | None:
+def identity(path: str) -> tuple[int, int] | None:
+    """Return what tells a file from another that took its name later; None if there is none."""
     try:
         status = os.lstat(path)
     except OSError:

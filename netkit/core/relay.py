@@ -8,7 +8,7 @@
 
 import errno
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from netkit.core.errors import Exit, Failure, describe, gravest
@@ -53,6 +53,11 @@ def chain(*changes: Change) -> Change:
         return data
 
     return change
+
+
+def fresh(makers: Sequence[Callable[[], Change]]) -> Change | None:
+    """Return a chain of changes made anew, for one stream; None where there are none, so that bytes may pass unseen."""
+    return chain(*(make() for make in makers)) if makers else None
 
 
 class Flow:

@@ -169,7 +169,7 @@ class SocketStream(Counted):
 
     async def send(self, data: bytes) -> None:
         """See Stream."""
-        rest = data if isinstance(data, memoryview) else memoryview(data)
+        rest = memoryview(data)
         try:
             while rest:
                 try:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 
 from netkit.core.kernel import Group
 from netkit.core.listen import Handler
-from netkit.core.relay import Change, acknowledged, chain, idle_clock, pump
+from netkit.core.relay import Change, acknowledged, fresh, idle_clock, pump
 from netkit.core.stream import SocketStream
 
 
@@ -19,7 +19,7 @@ def echo(changes: Sequence[Callable[[], Change]] = (), *, idle_timeout: float | 
         async with Group() as group:
             if idle_timeout is not None:
                 group.start(idle_clock(stream, idle_timeout))
-            await pump(stream, stream, chain(*(make() for make in changes)) if changes else None)
+            await pump(stream, stream, fresh(changes))
             await acknowledged(stream)
             group.cancel()
         return None

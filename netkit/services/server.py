@@ -3,13 +3,13 @@
 import os
 import signal
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from netkit.core.address import Endpoint
 from netkit.core.errors import Exit, Failure, doing
 from netkit.core.events import Observer
 from netkit.core.kernel import Cancelled, Event, Expired, Group, deadline, in_thread, next_signal, now, sleep
-from netkit.core.listen import DRAIN, Handler, Listener, Policy, serve
+from netkit.core.listen import DRAIN, Handler, Listener, Policy, identity, serve
 from netkit.core.stream import SocketStream
 
 _COMMAND_POLL = 0.02  # s, once COMMAND was asked to end
@@ -111,11 +111,9 @@ def port_file(path: str | None, port: int | None) -> Iterator[None]:
     try:
         yield
     finally:
-        try:
-            if _identity(path) == made:
+        if identity(path) == made:
+            with suppress(OSError):  # gone, or no longer ours to remove
                 os.unlink(path)
-        except OSError:
-            pass  # gone, or no longer ours to remove
 
 
 def _write_whole(path: str, content: bytes) -> tuple[int, int]:
@@ -130,11 +128,6 @@ def _write_whole(path: str, content: bytes) -> tuple[int, int]:
         raise
     finally:
         os.close(fd)
-    return status.st_dev, status.st_ino
-
-
-def _identity(path: str) -> tuple[int, int]:
-    status = os.lstat(path)
     return status.st_dev, status.st_ino
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from netkit.core.events import Observer
 from netkit.core.kernel import Event, Group
 from netkit.core.listen import Handler
-from netkit.core.relay import Change, Ending, chain, idle_clock, relay
+from netkit.core.relay import Change, Ending, fresh, idle_clock, relay
 from netkit.core.stream import FileStream, SocketStream
 
 STDIN, STDOUT = 0, 1
@@ -81,8 +81,8 @@ def joining(
                     terminal,
                     stream,
                     ending,
-                    outgoing=chain(*(make() for make in outgoing)) if outgoing else None,
-                    incoming=chain(*(make() for make in incoming)) if incoming else None,
+                    outgoing=fresh(outgoing),
+                    incoming=fresh(incoming),
                     observe=observe,
                 )
                 group.cancel()
