@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from netkit.core.events import Observer
     from netkit.core.listen import Handler, Listener
     from netkit.core.relay import Change, Ending
+    from netkit.report import Totals
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -44,7 +45,6 @@ SERVER_HABITS = {
     "-s": "the host is part of the address",
     "-w": "--accept-timeout D bounds the wait for a client",
 }
-_SIZE_UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 
 
 # -- saying
@@ -73,10 +73,7 @@ def say(text: str) -> None:
     line = printable(text)
     if len(line) >= _LINE_MAX:
         line = line[: _LINE_MAX - 4] + "..."
-    try:
-        os.write(2, line.encode() + b"\n")
-    except OSError:
-        pass
+    _write_line(line)
 
 
 def answer(text: str) -> int:
@@ -111,50 +108,18 @@ def hint(text: str) -> None:
         say(f"hint: {text}")
 
 
-def size(count: int) -> str:
-    """Return a number of bytes for a person: ``3 B``, ``1.5 MiB``."""
-    number, unit = float(count), 0
-    while number >= 1024 and unit < len(_SIZE_UNITS) - 1:
-        number, unit = number / 1024, unit + 1
-    return f"{count} B" if unit == 0 else f"{number:.1f} {_SIZE_UNITS[unit]}"
+def emit(event: str, **fields: Any) -> None:
+    """Write one event to stderr as JSON. A stderr that takes nothing changes nothing else."""
+    from netkit.core.record import record
+
+    _write_line(record(event, command_name().removeprefix("netkit "), **fields))
 
 
-def observer(verbose: int, quiet: bool) -> "Observer":
-    """Return the observer that says what happens, as much as was asked for."""
-    from netkit.core import events
-    from netkit.core.events import span
-
-    if quiet:
-        return events.ignore
-    name = command_name()
-
-    def tell(event: Any) -> None:
-        match event:
-            case events.AcceptPaused(reason):
-                say(f"{name}: cannot accept another client for now: {reason}")
-            case events.Resolved(host, addresses, seconds) if verbose:
-                say(f"{name}: resolved {host} to {', '.join(addresses)} in {span(seconds)}")
-            case events.Trying(address) if verbose > 1:
-                say(f"{name}: trying {address}")
-            case events.Missed(address, reason, seconds) if verbose > 1:
-                say(f"{name}: no connection to {address}: {reason}, after {span(seconds)}")
-            case events.Retrying(reason, seconds) if verbose > 1:
-                say(f"{name}: {reason}; again in {span(seconds)}")
-            case events.Connected(address, local, seconds) if verbose:
-                say(f"{name}: connected to {address} from {local} after {span(seconds)}")
-            case events.Accepted(peer) if verbose:
-                say(f"{name}: connection from {peer}")
-            case events.Denied(peer, reason) if verbose:
-                say(f"{name}: connection from {peer} denied: {reason}")
-            case events.InputLeft(grace) if verbose:
-                say(f"{name}: the peer ended; input was idle for {span(grace)} and is left unread")
-            case events.Unanswered():
-                hint("nothing came back; a server that drops clients which half-close may want --no-shutdown")
-            case events.Closed(peer, received, sent, seconds, reason) if verbose:
-                end = f", {reason}" if reason else ""
-                say(f"{name}: {peer} closed after {span(seconds)}: {size(received)} received, {size(sent)} sent{end}")
-
-    return tell
+def _write_line(line: str) -> None:
+    try:
+        os.write(2, line.encode() + b"\n")
+    except OSError:
+        pass
 
 
 # -- running
@@ -162,45 +127,64 @@ def observer(verbose: int, quiet: bool) -> "Observer":
 
 def run(
     main: Coroutine[Any, Any, int | None],
+    talk: "Talk",
     *,
-    quiet: bool,
     timeout: float | None = None,
     refused: Exit = Exit.CONNECT,
+    totals: "Totals | None" = None,
 ) -> int:
     """Run a command's work to its end and return its exit code; a signal ends the process here.
 
     ``timeout`` bounds the whole of it, in seconds; ``refused`` is the code if the system has no room for us at all.
+    ``totals`` are told at the end, however it comes.
     """
     import signal
 
     from netkit.core import kernel
 
+    def told(code: int) -> int:
+        if totals is not None:
+            emit("stats", **totals.fields(code))
+        return code
+
     try:
-        return kernel.run(_within(main, timeout), signals=(signal.SIGINT, signal.SIGTERM, signal.SIGHUP)) or 0
+        return told(kernel.run(_within(main, timeout), signals=(signal.SIGINT, signal.SIGTERM, signal.SIGHUP)) or 0)
     except kernel.Interrupted as interrupted:
+        told(Exit.SIGNAL + interrupted.signum)
         die(interrupted.signum)
     except Failure as failure:
-        return conclude(failure, quiet=quiet)
+        if _is_reader_gone(failure):
+            told(Exit.SIGNAL + signal.SIGPIPE)
+        return told(conclude(failure, talk))
     except OSError as error:
-        return conclude(Failure(refused, "go on", error), quiet=quiet)
+        return told(conclude(Failure(refused, "go on", error), talk))
     finally:
         main.close()
 
 
-def conclude(failure: Failure, *, quiet: bool = False) -> int:
+def conclude(failure: Failure, talk: "Talk | None" = None) -> int:
     """Say a failure and return its exit code; a reader of stdout that left is a silent SIGPIPE, as for any filter."""
-    import errno
     import signal
 
-    if failure.exit is Exit.WRITE and failure.errno == errno.EPIPE:
+    if _is_reader_gone(failure):
         die(signal.SIGPIPE)
     if os.environ.get("NETKIT_DEBUG"):
         import traceback
 
         traceback.print_exception(failure)
-    if not quiet:
+    if talk is not None and talk.json:
+        from netkit.report import failed
+
+        emit("error", **failed(failure))
+    elif talk is None or not talk.quiet:
         complain(command_name(), failure)
     return failure.exit
+
+
+def _is_reader_gone(failure: Failure) -> bool:
+    import errno
+
+    return failure.exit is Exit.WRITE and failure.errno == errno.EPIPE
 
 
 def die(signum: int) -> NoReturn:
@@ -554,15 +538,36 @@ def _gathered(name: str, kind: Any, *options: Callable[[F], F]) -> Callable[[F],
 
 
 class Talk(NamedTuple):
-    """How much is said."""
+    """How much is said, and in which form."""
 
     verbose: int
     quiet: bool
+    json: bool
 
-    @property
-    def observe(self) -> "Observer":
-        """The observer that says as much."""
-        return observer(self.verbose, self.quiet)
+    def observer(self, totals: "Totals | None" = None) -> "Observer":
+        """Return the observer that says as much, and counts for ``totals``."""
+        from netkit.core.events import ignore
+
+        exclude({"--quiet": self.quiet, "--json": self.json})
+        observe = ignore if self.quiet else self._saying()
+        return totals.watching(observe) if totals else observe
+
+    def _saying(self) -> "Observer":
+        from netkit import report
+        from netkit.core import events
+
+        def in_json(event: Any) -> None:
+            if found := report.fields(event, self.verbose):
+                name, fields = found
+                emit(name, **fields)
+
+        def in_words(event: Any) -> None:
+            if line := report.sentence(event, self.verbose):
+                say(f"{command_name()}: {line}")
+            elif isinstance(event, events.Unanswered):
+                hint("nothing came back; a server that drops clients which half-close may want --no-shutdown")
+
+        return in_json if self.json else in_words
 
 
 class Reach(NamedTuple):
@@ -642,6 +647,7 @@ class Serving(NamedTuple):
     greet: bytes | None
     keepalive: float | None
     mode: int | None
+    stats: bool
 
     def admits(self) -> Callable[[str], bool] | None:
         """Return the question whether a host may come, None if all may."""
@@ -657,6 +663,7 @@ talk_options = _gathered(
     Talk,
     option("-v", "--verbose", count=True, section="Talk", help="Say what happens; -vv also every address tried."),
     option("-q", "--quiet", is_flag=True, section="Talk", help="Say nothing; the exit code tells."),
+    option("--json", is_flag=True, section="Talk", help="Say what happens as JSON Lines, failures included."),
 )
 
 reach_options = _gathered(
@@ -748,13 +755,14 @@ serving_options = _gathered(
     option(
         "--keepalive", type=Duration(), section="Time", help="Probe a client that was silent for D (TCP keepalive)."
     ),
+    option("--stats", is_flag=True, section="Talk", help="Say connections and bytes at the end, as JSON."),
     option("--accept-timeout", type=Duration(), section="Time", help="Give up (28) if nobody came within D."),
     option("--for", "duration", type=Duration(), section="Time", help="Stop serving after D; exit 0."),
 )
 
 
 class Server:
-    """All that a server was told on its command line, and ``stop``, the event that ends it in order."""
+    """All that a server was told on its command line, ``observe``, and ``stop``, the event that ends it in order."""
 
     _fields = ("address", "command", "reach", "serving", "clocks", "talk")
 
@@ -768,6 +776,7 @@ class Server:
         talk: Talk,
     ) -> None:
         from netkit.core.kernel import Event
+        from netkit.report import Totals
 
         self.address = address
         self.command = command
@@ -776,6 +785,8 @@ class Server:
         self.clocks = clocks
         self.talk = talk
         self.stop = Event()
+        self._totals = Totals() if serving.stats else None
+        self.observe = talk.observer(self._totals)
 
     def changes(self) -> "list[Callable[[], Change]]":
         """Return what the data of each client goes through first: the watch of --until."""
@@ -786,10 +797,17 @@ class Server:
 
         return [lambda: until(pattern, self.stop.set, cut=False)]
 
-    def run(self, handler: "Handler", *, one_shot: bool = False) -> int:
+    def run(
+        self,
+        handler: "Handler",
+        *,
+        one_shot: bool = False,
+        beside: "Callable[[], Coroutine[Any, Any, None]] | None" = None,
+    ) -> int:
         """Listen, tell where, and serve until it is time to stop; return the exit code.
 
-        ``one_shot`` serves one client, and ends as that conversation does.
+        ``one_shot`` serves one client, and ends as that conversation does. ``beside`` runs as long as the server;
+        should it fail, so does the server.
         """
         self._check()
         family = self.reach.family(self.address)
@@ -799,7 +817,6 @@ class Server:
             from netkit.core.listen import PRIVATE, Policy, listen
             from netkit.services.server import keep_serving, port_file, welcoming
 
-            observe = self.talk.observe
             policy = Policy(
                 max_clients=1 if one_shot or serving.once else serving.max_clients,
                 max_conns=serving.max_conns or Policy().max_conns,
@@ -807,7 +824,9 @@ class Server:
                 admits=serving.admits(),
             )
             mode = PRIVATE if serving.mode is None else serving.mode
-            listener = await listen(self.address, family=family, numeric=self.reach.numeric, mode=mode, observe=observe)
+            listener = await listen(
+                self.address, family=family, numeric=self.reach.numeric, mode=mode, observe=self.observe
+            )
             try:
                 with port_file(serving.port_file, listener.port):
                     self._tell(listener)
@@ -819,12 +838,13 @@ class Server:
                         stop=self.stop,
                         duration=serving.duration,
                         one_shot=one_shot,
-                        observe=observe,
+                        beside=beside,
+                        observe=self.observe,
                     )
             finally:
                 listener.close()
 
-        return run(work(), quiet=self.talk.quiet, timeout=self.clocks.timeout, refused=Exit.BIND)
+        return run(work(), self.talk, timeout=self.clocks.timeout, refused=Exit.BIND, totals=self._totals)
 
     def _check(self) -> None:
         serving = self.serving
@@ -839,10 +859,12 @@ class Server:
         unapplied("a unix socket has no keepalive", {"--keepalive": serving.keepalive})
 
     def _tell(self, listener: "Listener") -> None:
-        if not self.talk.quiet:
-            for bound in listener.endpoints:
-                say(f"{command_name()}: listening on {bound}")
-        if self.talk.verbose and not self.talk.quiet and self.address.host is None and listener.port is not None:
+        from netkit.core.events import Listening
+
+        for bound in listener.endpoints:
+            self.observe(Listening(bound))
+        wordy = self.talk.verbose and not (self.talk.quiet or self.talk.json)
+        if wordy and self.address.host is None and listener.port is not None:
             hint(f"this machine only; {command_name()} :{listener.port} takes every interface")
         if self.serving.print_port:
             put(f"{listener.port}\n")

@@ -16,6 +16,7 @@ FLOORS = [
     {"cli"},
     {"commands", "man"},
     {"shell", "view"},
+    {"report"},
     {"services"},
     {"protocols"},
     {"core"},

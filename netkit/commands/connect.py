@@ -99,6 +99,7 @@ def connect(
         shell.unapplied("the pattern or the bytes end the conversation", {**ends.given(), "--send-only": send_only})
         ending = ending._replace(grace=0.0)
     how = dial.dialling(address, reach)
+    observe = talk.observer()
 
     async def work() -> None:
         from functools import partial
@@ -111,9 +112,9 @@ def connect(
         from netkit.services import pattern, terminal
 
         if wait is None:
-            stream = await dial_once(address, how, talk.observe)
+            stream = await dial_once(address, how, observe)
         else:
-            stream = await dial_until(address, wait, how, talk.observe)
+            stream = await dial_until(address, wait, how, observe)
         if dial.keepalive is not None:
             stream.keep_alive(dial.keepalive)
         found = Event()
@@ -129,10 +130,10 @@ def connect(
             outgoing=[terminal.crlf] if crlf else [],
             incoming=[*wanted, *terminal.incoming(raw)],
             idle_timeout=clocks.idle_timeout,
-            observe=talk.observe,
+            observe=observe,
         )
-        await conduct(stream, handler, talk.observe)
+        await conduct(stream, handler, observe)
         if until is not None and not found.is_set():
             raise Failure(Exit.PROTOCOL, f"find {shell.quoted(until)} in what {stream.name} sent", "it ended before")
 
-    return shell.run(work(), quiet=talk.quiet, timeout=clocks.timeout)
+    return shell.run(work(), talk, timeout=clocks.timeout)

@@ -45,6 +45,6 @@ def listen(server: shell.Server, ends: shell.Ends, raw: bool) -> int:
         ending,
         incoming=[*server.changes(), *terminal.incoming(raw)],
         idle_timeout=server.clocks.idle_timeout,
-        observe=server.talk.observe,
+        observe=server.observe,
     )
     return server.run(handler, one_shot=True)

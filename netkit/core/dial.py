@@ -52,7 +52,7 @@ async def dial(target: Endpoint, how: Dialling = Dialling(), observe: Observer =
         detail = ", ".join(address.host for address in addresses)
         hint = "a firewall may drop packets; -w waits longer"
         raise Failure(Exit.TIMEOUT, action, f"no answer within {span(how.timeout)}", detail=detail, hint=hint) from None
-    observe(Connected(str(address), stream.local, now() - begun))
+    observe(Connected(str(target), address, stream.local, now() - begun))
     return stream
 
 
@@ -165,9 +165,10 @@ async def _connect_tcp(
         return winner
     hint = "nothing listens there yet? --wait 30s keeps trying" if _refused(last) else ""
     after = f"after {span(now() - begun)}"
-    if len(missed) == 1:
-        reason, hosts = next(iter(missed.items()))
-        detail = ", ".join([*hosts, after])
+    reason: str | OSError
+    if len(missed) == 1 and last is not None:
+        [hosts] = missed.values()
+        reason, detail = last, ", ".join([*hosts, after])
     else:
         reason = "no address answered"
         detail = ", ".join([*(f"{', '.join(hosts)}: {why}" for why, hosts in missed.items()), after])
@@ -227,7 +228,7 @@ async def _connect_unix(target: Endpoint, path: str) -> SocketStream:
             while True:
                 try:
                     sock.connect(os.fsencode(path))
-                    return SocketStream(sock, str(target))
+                    return SocketStream(sock, str(target), peer=target)
                 except BlockingIOError:
                     await sleep(_BACKLOG_PAUSE)
         except BaseException:

@@ -3,6 +3,8 @@
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from netkit.core.address import Endpoint
+
 Observer = Callable[[Any], None]
 
 
@@ -29,11 +31,18 @@ class Missed(NamedTuple):
 
 
 class Connected(NamedTuple):
-    """A connection stands."""
+    """A connection stands; ``target`` is what was asked for, ``peer`` the address that answered."""
 
-    address: str
-    local: str
+    target: str
+    peer: Endpoint
+    local: Endpoint
     seconds: float
+
+
+class Listening(NamedTuple):
+    """Clients can come."""
+
+    local: Endpoint
 
 
 class Retrying(NamedTuple):
@@ -46,13 +55,20 @@ class Retrying(NamedTuple):
 class Accepted(NamedTuple):
     """A client came."""
 
-    peer: str
+    peer: Endpoint
 
 
 class Denied(NamedTuple):
     """A client was turned away."""
 
-    peer: str
+    peer: Endpoint
+    reason: str
+
+
+class Cut(NamedTuple):
+    """A client was reset by a server that could not go on with it."""
+
+    peer: Endpoint
     reason: str
 
 
@@ -75,9 +91,11 @@ class Unanswered(NamedTuple):
 class Closed(NamedTuple):
     """A connection ended. ``reason`` is empty where both sides ended as they should."""
 
-    peer: str
+    name: str
+    peer: Endpoint
     bytes_received: int
     bytes_sent: int
+    bytes_acknowledged: int
     seconds: float
     reason: str
 

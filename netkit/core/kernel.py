@@ -195,6 +195,27 @@ def _park(queue: list[Task]) -> Generator[None, None, None]:
     yield
 
 
+class Lock:
+    """``async with lock:`` one task at a time, in the order in which they came."""
+
+    __slots__ = ("_held", "_waiting")
+
+    def __init__(self) -> None:
+        self._held = False
+        self._waiting: list[Task] = []
+
+    async def __aenter__(self) -> None:
+        if self._held:
+            await _park(self._waiting)  # whoever leaves hands over
+        self._held = True
+
+    async def __aexit__(self, *raised: object) -> None:
+        if self._waiting:
+            self._waiting[0]._wake()
+        else:
+            self._held = False
+
+
 class Group(_Scope):
     """Tasks that end together.
 

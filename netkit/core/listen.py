@@ -96,11 +96,10 @@ class Listener:
             if sock.family != socket.AF_UNIX:
                 peer = from_socket(address)
                 return SocketStream(client, str(peer), peer=peer)
-            name = str(self.endpoints[0])
             if not self._is_stranger(client):
-                return SocketStream(client, name)
+                return SocketStream(client, str(self.endpoints[0]), peer=self.endpoints[0])
             client.close()
-            observe(Denied(name, "another user"))
+            observe(Denied(self.endpoints[0], "another user"))
 
     def client_left(self) -> None:
         """Say that a descriptor was freed, for an accept that waits for room."""
@@ -193,8 +192,8 @@ async def serve(
                 await listener.leaving()
                 continue
             stream = await listener.accept(sock, observe)
-            if policy.admits is not None and stream.peer is not None and not policy.admits(stream.peer.host or ""):
-                observe(Denied(stream.name, "not allowed"))
+            if policy.admits is not None and not policy.admits(stream.peer.host or ""):
+                observe(Denied(stream.peer, "not allowed"))
                 stream.abort()
                 continue
             if accepted == policy.max_clients:
@@ -202,7 +201,7 @@ async def serve(
                 return
             accepted += 1
             came.set()
-            observe(Accepted(stream.name))
+            observe(Accepted(stream.peer))
             serving.start(_served(stream, handler, listener, observe))
             if accepted == policy.max_clients:
                 accepting.cancel()
@@ -247,16 +246,17 @@ async def conduct(stream: SocketStream, handler: Handler, observe: Observer) -> 
     """Run the handler on the stream, then close it; reset it if the handler failed or was cancelled."""
     begun = now()
     reason = "cut short"
+    end = stream.abort
     try:
         reason = await handler(stream) or ""
+        end = stream.close
     except OSError as error:
         reason = str(error)
         raise
-    else:
-        stream.close()
     finally:
-        stream.abort()  # nothing, where it is closed
-        observe(Closed(stream.name, stream.received, stream.sent, now() - begun, reason))
+        acknowledged = stream.sent - stream.unacknowledged()
+        end()
+        observe(Closed(stream.name, stream.peer, stream.received, stream.sent, acknowledged, now() - begun, reason))
 
 
 async def _served(stream: SocketStream, handler: Handler, listener: Listener, observe: Observer) -> None:

@@ -19,6 +19,7 @@ from netkit.core.address import Endpoint, from_socket
 from netkit.core.errors import Exit, Failure
 from netkit.core.kernel import closing, now, readable, sleep, writable
 
+UNKNOWN = Endpoint()
 SMALLEST_READ = 16 * 1024
 # Always reading much makes an echo up to 3 times slower. And from 128 KiB on malloc maps fresh memory for each read and
 # gives it back (M_MMAP_THRESHOLD, mallopt(3)): a pipe, which never fills so much, then costs twice the CPU per byte.
@@ -110,11 +111,11 @@ class Counted:
 class SocketStream(Counted):
     """A connected TCP or unix socket, which it makes non-blocking and owns.
 
-    ``peer`` is the address of the other end where it has one. ``reset`` is an error that the socket has told already,
-    and will not tell again: it follows what was received.
+    ``peer`` is the address of the other end, as far as it is known. ``reset`` is an error that the socket has told
+    already, and will not tell again: it follows what was received.
     """
 
-    def __init__(self, sock: socket.socket, name: str, *, peer: Endpoint | None = None, reset: int = 0) -> None:
+    def __init__(self, sock: socket.socket, name: str, *, peer: Endpoint = UNKNOWN, reset: int = 0) -> None:
         super().__init__(name)
         sock.setblocking(False)
         self.peer = peer
@@ -139,9 +140,9 @@ class SocketStream(Counted):
         return self._fd
 
     @property
-    def local(self) -> str:
-        """The name of our end."""
-        return str(from_socket(self._sock.getsockname()))
+    def local(self) -> Endpoint:
+        """Our end."""
+        return from_socket(self._sock.getsockname())
 
     def keep_alive(self, idle: float) -> None:
         """Let the system probe a TCP peer that was silent for ``idle`` seconds; three probes lost are a dead peer."""

@@ -2,8 +2,9 @@
 
 import os
 import signal
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from typing import Any
 
 from netkit.core.address import Endpoint
 from netkit.core.errors import Exit, Failure, doing
@@ -24,11 +25,12 @@ async def keep_serving(
     stop: Event,
     duration: float | None,
     one_shot: bool,
+    beside: Callable[[], Coroutine[Any, Any, None]] | None,
     observe: Observer,
 ) -> int:
     """Serve until a limit, ``stop``, ``duration`` seconds, a signal or the end of COMMAND; close the listener.
 
-    Returns COMMAND's exit code, or 0.
+    Returns COMMAND's exit code, or 0. ``beside`` runs as long; should it fail, that is raised.
 
     The first signal lets open connections end. A ``one_shot`` server is one side of a conversation instead: a signal
     cuts it, and its failure is raised, unless COMMAND's code tells of another.
@@ -58,6 +60,8 @@ async def keep_serving(
     try:
         async with Group() as group:
             running = group.start(run_command()) if command else None
+            if beside is not None:
+                group.start(beside())
             if duration is not None:
                 group.start(stop_after(sleep(duration)))
             if not one_shot:
@@ -93,7 +97,7 @@ def welcoming(handler: Handler, greet: bytes | None, keepalive: float | None) ->
         if keepalive is not None:
             stream.keep_alive(keepalive)
         if greet is not None:
-            host, port = (stream.peer.host or "", str(stream.peer.port)) if stream.peer else ("", "")
+            host, port = (stream.peer.host, str(stream.peer.port)) if stream.peer.host else ("", "")
             await stream.send(greet.replace(b"{host}", host.encode()).replace(b"{port}", port.encode()))
         return await handler(stream)
 

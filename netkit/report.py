@@ -1,0 +1,154 @@
+"""What is told about a run: its events as lines for a person or as fields for JSON, and its totals. It says nothing."""
+
+import time
+from typing import Any
+
+from netkit.core import events
+from netkit.core.address import Endpoint
+from netkit.core.errors import Failure
+from netkit.core.events import Observer, span
+
+_SIZE_UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
+
+
+def size(count: int) -> str:
+    """Return a number of bytes for a person: ``3 B``, ``1.5 MiB``."""
+    number, unit = float(count), 0
+    while number >= 1024 and unit < len(_SIZE_UNITS) - 1:
+        number, unit = number / 1024, unit + 1
+    return f"{count} B" if unit == 0 else f"{number:.1f} {_SIZE_UNITS[unit]}"
+
+
+def sentence(event: Any, verbose: int) -> str | None:
+    """Return the event as a line for a person who asked for so much; None if it is not for them."""
+    match event:
+        case events.Listening(local):
+            return f"listening on {local}"
+        case events.AcceptPaused(reason):
+            return f"cannot accept another client for now: {reason}"
+        case events.Cut(peer, reason):
+            return f"connection from {peer} reset: {reason}"
+        case events.Resolved(host, addresses, seconds) if verbose:
+            return f"resolved {host} to {', '.join(addresses)} in {span(seconds)}"
+        case events.Trying(address) if verbose > 1:
+            return f"trying {address}"
+        case events.Missed(address, reason, seconds) if verbose > 1:
+            return f"no connection to {address}: {reason}, after {span(seconds)}"
+        case events.Retrying(reason, seconds) if verbose > 1:
+            return f"{reason}; again in {span(seconds)}"
+        case events.Connected(_, peer, local, seconds) if verbose:
+            ours = f" from {local}" if local.path is None else ""
+            return f"connected to {peer}{ours} after {span(seconds)}"
+        case events.Accepted(peer) if verbose:
+            return f"connection from {peer}"
+        case events.Denied(peer, reason) if verbose:
+            return f"connection from {peer} denied: {reason}"
+        case events.InputLeft(grace) if verbose:
+            return f"the peer ended; input was idle for {span(grace)} and is left unread"
+        case events.Closed() if verbose:
+            moved = f"{size(event.bytes_received)} received, {size(event.bytes_sent)} sent"
+            end = f", {event.reason}" if event.reason else ""
+            return f"{event.name} closed after {span(event.seconds)}: {moved}{end}"
+    return None
+
+
+def fields(event: Any, verbose: int) -> tuple[str, dict[str, Any]] | None:
+    """Return the event's name and fields for JSON; None if nobody asked for it."""
+    match event:
+        case events.Listening(local):
+            return "listening", _ends(local=local)
+        case events.AcceptPaused(reason):
+            return "accept_paused", {"reason": reason}
+        case events.Cut(peer, reason):
+            return "cut", {**_ends(peer=peer), "reason": reason}
+        case events.Resolved(host, addresses, seconds):
+            return "resolved", {"host": host, "addresses": addresses, "time_ms": _ms(seconds)}
+        case events.Trying(address) if verbose > 1:
+            return "trying", {"address": address}
+        case events.Missed(address, reason, seconds) if verbose > 1:
+            return "missed", {"address": address, "reason": reason, "time_ms": _ms(seconds)}
+        case events.Retrying(reason, seconds) if verbose > 1:
+            return "retrying", {"reason": reason, "time_ms": _ms(seconds)}
+        case events.Connected(target, peer, local, seconds):
+            return "connected", {"target": target, **_ends(peer=peer, local=local), "time_ms": _ms(seconds)}
+        case events.Accepted(peer):
+            return "accepted", _ends(peer=peer)
+        case events.Denied(peer, reason):
+            return "denied", {**_ends(peer=peer), "reason": reason}
+        case events.InputLeft(grace):
+            return "input_left", {"duration_ms": _ms(grace)}
+        case events.Unanswered():
+            return "unanswered", {}
+        case events.Closed():
+            return "closed", {
+                **_ends(peer=event.peer),
+                "duration_ms": _ms(event.seconds),
+                "bytes_sent": event.bytes_sent,
+                "bytes_acknowledged": event.bytes_acknowledged,
+                "bytes_received": event.bytes_received,
+                "reason": event.reason or None,
+            }
+    return None
+
+
+def failed(failure: Failure) -> dict[str, Any]:
+    """Return the fields of a failure for JSON."""
+    return {
+        "reason": failure.reason,
+        "exit_code": int(failure.exit),
+        "error": {"kind": failure.exit.name.lower(), "message": str(failure), "errno": failure.errno},
+    }
+
+
+class Totals:
+    """What a run came to: connections and bytes, from its beginning to now."""
+
+    def __init__(self) -> None:
+        self._begun = time.monotonic()
+        self._connections = 0
+        self._sent = self._acknowledged = self._received = 0
+        self._about: dict[str, Any] = {}
+
+    def watching(self, observe: Observer) -> Observer:
+        """Return ``observe`` with what it is told counted on the way."""
+
+        def count(event: Any) -> None:
+            match event:
+                case events.Connected(target, peer, local, _):
+                    self._about = {"target": target, **_ends(peer=peer, local=local)}
+                case events.Closed():
+                    self._connections += 1
+                    self._sent += event.bytes_sent
+                    self._acknowledged += event.bytes_acknowledged
+                    self._received += event.bytes_received
+            observe(event)
+
+        return count
+
+    def fields(self, exit_code: int) -> dict[str, Any]:
+        """Return the totals for JSON."""
+        return {
+            **self._about,
+            "connections": self._connections,
+            "duration_ms": _ms(time.monotonic() - self._begun),
+            "bytes_sent": self._sent,
+            "bytes_acknowledged": self._acknowledged,
+            "bytes_received": self._received,
+            "exit_code": exit_code,
+        }
+
+
+def _ms(seconds: float) -> float:
+    return round(seconds * 1000, 3)
+
+
+def _ends(**ends: Endpoint) -> dict[str, Any]:
+    """Return address and port of each end, and what they are ends of. A unix socket's address is its ``unix:PATH``."""
+    fields: dict[str, Any] = {}
+    for name, end in ends.items():
+        fields[f"{name}_address"] = end.host or str(end)
+        fields[f"{name}_port"] = None if end.path is not None else end.port
+        if end.path is None:
+            fields["family"] = "ipv6" if ":" in (end.host or "") else "ipv4"
+        fields["protocol"] = "tcp" if end.path is None else "unix"
+    return fields

@@ -1,0 +1,39 @@
+"""One object per line, whatever is in it."""
+
+import base64
+import json
+from datetime import UTC, datetime
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from netkit.core.record import octets, record
+
+EVIL = "a\nb\x1b[31m\x7f\x9b‮\udcff"
+
+
+def test_a_record_is_one_line_of_printable_ascii() -> None:
+    """Text of a peer can neither break the line nor reach a terminal raw, and comes back as it was."""
+    line = record("closed", "connect", reason=EVIL, host=None)
+    assert all(" " <= c <= "~" for c in line)
+    found = json.loads(line)
+    assert found.pop("time").endswith("Z")
+    assert found == {"command": "connect", "event": "closed", "reason": EVIL}
+
+
+def test_the_time_is_now() -> None:
+    """The time of a record parses, with its zone, and lies between before and after."""
+    before = datetime.now(UTC)
+    told = datetime.fromisoformat(json.loads(record("any", "connect"))["time"])
+    assert before <= told <= datetime.now(UTC)
+
+
+@given(st.binary(max_size=64))
+def test_bytes_come_back(data: bytes) -> None:
+    """Bytes are there in base64, and as text just where they are UTF-8."""
+    fields = octets(data)
+    assert base64.b64decode(fields["data"]) == data
+    try:
+        assert data.decode() == fields["text"]
+    except UnicodeDecodeError:
+        assert "text" not in fields
