@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from netkit.core.listen import Handler, Listener
     from netkit.core.relay import Change, Ending
     from netkit.report import Totals
+    from netkit.services.server import Service
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -33,8 +34,8 @@ HABITS = {
     "-l": "netkit listen ADDRESS listens",
     "-u": "this version has no datagrams",
     "-z": "this version has no port check",
-    "-e": "this version runs no program over a connection",
-    "-c": "this version runs no program over a connection",
+    "-e": "--exec CMD of netkit connect and netkit listen runs a program over a connection",
+    "-c": "--sh-exec CMD of netkit connect and netkit listen has the shell run it",
     "-U": "write unix:PATH as the address",
 }
 SERVER_HABITS = {
@@ -160,6 +161,15 @@ def run(
         return told(conclude(Failure(refused, "go on", error), talk))
     finally:
         main.close()
+
+
+def totals(stats: bool) -> "Totals | None":
+    """Return totals that begin now, if they are wanted."""
+    if not stats:
+        return None
+    from netkit.report import Totals
+
+    return Totals()
 
 
 def conclude(failure: Failure, talk: "Talk | None" = None) -> int:
@@ -448,6 +458,50 @@ class Hex(Parameter):
             self.fail(f"{value!r} is not pairs of hex digits", param, ctx)
 
 
+class Words(Parameter):
+    """A program and its arguments, split as a shell splits them; a tuple of words."""
+
+    name = "CMD"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, ...]:
+        """Return the words."""
+        import shlex
+
+        if isinstance(value, tuple):
+            return value
+        try:
+            words = tuple(shlex.split(value))
+        except ValueError as error:
+            self.fail(f"{value!r} cannot be split into words: {str(error).lower()}", param, ctx)
+        if not words or not words[0]:
+            self.fail("there is no program to run", param, ctx)
+        return words
+
+
+class Line(Parameter):
+    """A command line for the shell."""
+
+    name = "CMD"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Return it."""
+        if not value.strip():
+            self.fail("there is no program to run", param, ctx)
+        return str(value)
+
+
+class Path(Parameter):
+    """A file's path."""
+
+    name = "FILE"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Return the path."""
+        if not value:
+            self.fail("the path is empty", param, ctx)
+        return str(value)
+
+
 class Source(Parameter):
     """``ADDR``, ``ADDR:PORT`` or ``:PORT`` of this machine."""
 
@@ -631,6 +685,43 @@ class Ends(NamedTuple):
         return Ending(None if self.hold else grace, half_close=not self.no_shutdown)
 
 
+class Programs(NamedTuple):
+    """A program to run over a connection."""
+
+    exec: tuple[str, ...] | None
+    sh_exec: str | None
+
+    def given(self) -> dict[str, object]:
+        """Return the options by name, for ``exclude``."""
+        return {"--exec": self.exec, "--sh-exec": self.sh_exec}
+
+    @property
+    def argv(self) -> tuple[str, ...] | None:
+        """The program with its arguments; None if there is none."""
+        return self.exec if self.sh_exec is None else ("/bin/sh", "-c", self.sh_exec)
+
+
+class Recorded(NamedTuple):
+    """What is kept or shown of the bytes on the wire."""
+
+    log: str | None
+    hexdump: bool
+
+    def around(self, handler: "Handler", talk: Talk) -> "Handler":
+        """Return the handler with all that goes over its connections recorded. Raises Failure WRITE."""
+        hexdump = self.hexdump or (talk.verbose > 2 and not (talk.json or talk.quiet))
+        if self.log is None and not hexdump:
+            return handler
+        from netkit.services.dialogue import recording
+
+        return recording(handler, self.log, hexdump)
+
+    def check(self, talk: Talk) -> None:
+        """Refuse what does not go together."""
+        exclude({"--hexdump": self.hexdump, "--json": talk.json})
+        exclude({"--hexdump": self.hexdump, "--quiet": talk.quiet})
+
+
 class Serving(NamedTuple):
     """What a server tells, and when it ends by itself."""
 
@@ -719,12 +810,38 @@ ending_options = _gathered(
     ),
 )
 
+program_options = _gathered(
+    "programs",
+    Programs,
+    option(
+        "--exec",
+        type=Words(),
+        section="Data",
+        help="Run CMD over each connection, its stdin and stdout in place of ours; its words are split as in a shell.",
+    ),
+    option("--sh-exec", type=Line(), section="Data", help="The same, and CMD is run by the shell."),
+)
+
+record_options = _gathered(
+    "recorded",
+    Recorded,
+    option(
+        "--hexdump",
+        is_flag=True,
+        section="Talk",
+        help="Dump the bytes of both directions in hex on stderr, as -vvv does.",
+    ),
+    option("--log", type=Path(), section="Talk", help="Append the bytes of both directions to FILE as JSON Lines."),
+)
+
+stats_option = option("--stats", is_flag=True, section="Talk", help="Say bytes and time at the end, as JSON.")
+
 raw_option = option("--raw", is_flag=True, section="Data", help="Let control bytes through to a terminal.")
 
 serving_options = _gathered(
     "serving",
     Serving,
-    option("--port-file", metavar="PATH", section="Serving", help="Keep the port number in PATH while serving."),
+    option("--port-file", type=Path(), section="Serving", help="Keep the port number in FILE while serving."),
     option("--print-port", is_flag=True, section="Serving", help="Print the port number as the first line of stdout."),
     option("--once", is_flag=True, section="Serving", help="Serve one client, then exit."),
     option("--max-clients", type=Count(), section="Serving", help="Serve N clients, then exit."),
@@ -776,7 +893,6 @@ class Server:
         talk: Talk,
     ) -> None:
         from netkit.core.kernel import Event
-        from netkit.report import Totals
 
         self.address = address
         self.command = command
@@ -785,7 +901,7 @@ class Server:
         self.clocks = clocks
         self.talk = talk
         self.stop = Event()
-        self._totals = Totals() if serving.stats else None
+        self._totals = totals(serving.stats)
         self.observe = talk.observer(self._totals)
 
     def changes(self) -> "list[Callable[[], Change]]":
@@ -797,17 +913,11 @@ class Server:
 
         return [lambda: until(pattern, self.stop.set, cut=False)]
 
-    def run(
-        self,
-        handler: "Handler",
-        *,
-        one_shot: bool = False,
-        beside: "Callable[[], Coroutine[Any, Any, None]] | None" = None,
-    ) -> int:
-        """Listen, tell where, and serve until it is time to stop; return the exit code.
+    def run(self, serve: "Callable[[], Service]", *, one_shot: bool = False, recorded: "Recorded | None" = None) -> int:
+        """Listen, tell where, and do what ``serve`` returns until it is time to stop; return the exit code.
 
-        ``one_shot`` serves one client, and ends as that conversation does. ``beside`` runs as long as the server;
-        should it fail, so does the server.
+        ``serve`` is called before anybody can come, and may raise Failure. ``one_shot`` serves one client, and ends as
+        that conversation does. What goes over the wire is ``recorded``.
         """
         self._check()
         family = self.reach.family(self.address)
@@ -823,6 +933,10 @@ class Server:
                 accept_timeout=serving.accept_timeout,
                 admits=serving.admits(),
             )
+            service = serve()
+            handler = welcoming(service.handler, serving.greet, serving.keepalive)
+            if recorded is not None:
+                handler = recorded.around(handler, self.talk)
             mode = PRIVATE if serving.mode is None else serving.mode
             listener = await listen(
                 self.address, family=family, numeric=self.reach.numeric, mode=mode, observe=self.observe
@@ -832,13 +946,12 @@ class Server:
                     self._tell(listener)
                     return await keep_serving(
                         listener,
-                        welcoming(handler, serving.greet, serving.keepalive),
+                        service._replace(handler=handler),
                         policy,
                         self.command,
                         stop=self.stop,
                         duration=serving.duration,
                         one_shot=one_shot,
-                        beside=beside,
                         observe=self.observe,
                     )
             finally:
@@ -849,8 +962,6 @@ class Server:
     def _check(self) -> None:
         serving = self.serving
         exclude({"--once": serving.once, "--max-clients": serving.max_clients})
-        if serving.port_file == "":
-            raise Invalid("--port-file: the path is empty")
         if self.address.path is None:
             unapplied("only a unix socket has a mode", {"--mode": serving.mode})
             return

@@ -1,6 +1,6 @@
 """Talk: open a stream and join it to stdin and stdout"""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from netkit import shell
 
@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 HABITS = {
     **shell.HABITS,
     "-l": "netkit listen ADDRESS listens",
+    "-e": "--exec CMD runs a program over the connection",
+    "-c": "--sh-exec CMD has the shell run it",
+    "-x": "--hexdump shows the bytes, --log FILE keeps them",
     "-p": "--source :PORT sets our own port",
     "-s": "--source ADDR sets our own address",
     "-N": "the end of input is sent anyway, see --no-shutdown",
@@ -54,8 +57,11 @@ HABITS = {
 @shell.option("--send", "text", type=shell.Text(), section="Data", help="Send TEXT in place of stdin.")
 @shell.option("--send-hex", "octets", type=shell.Hex(), section="Data", help="Send these bytes in place of stdin.")
 @shell.option("-C", "--crlf", is_flag=True, section="Data", help="Send line ends as CR LF.")
+@shell.program_options
 @shell.raw_option
 @shell.talk_options
+@shell.record_options
+@shell.stats_option
 def connect(
     address: "Endpoint",
     reach: shell.Reach,
@@ -70,8 +76,11 @@ def connect(
     text: bytes | None,
     octets: bytes | None,
     crlf: bool,
+    programs: shell.Programs,
     raw: bool,
     talk: shell.Talk,
+    recorded: shell.Recorded,
+    stats: bool,
 ) -> int:
     """Join stdin and stdout to a TCP or unix stream.
 
@@ -82,11 +91,16 @@ def connect(
     Some servers drop a client that half-closes, and with it what they still had to send: nc -l < file, or nginx as
     a proxy. For these there is --no-shutdown.
 
+    With --exec or --sh-exec a program takes the place of stdin and stdout. It has a process group of its own, and
+    NETKIT_PEER_HOST, NETKIT_PEER_PORT, NETKIT_LOCAL_HOST and NETKIT_LOCAL_PORT in its environment. Once the peer has
+    ended, the program's end is waited for, unless --grace says for how long. Its exit code is ours.
+
     Exit code 0 means that the peer acknowledged every byte of ours and that all of its bytes were written. Data from
     the peer is shown on a terminal with its control bytes made visible; a pipe or a file gets it as it is.
     """
     shell.exclude({"--send-only": send_only, "--recv-only": recv_only})
-    shell.exclude({"--send": text, "--send-hex": octets, "--recv-only": recv_only})
+    shell.exclude({"--send": text, "--send-hex": octets, "--recv-only": recv_only, **programs.given()})
+    recorded.check(talk)
     ending = ends.ending()
     if recv_only:
         shell.unapplied("--recv-only sends nothing", {"--crlf": crlf, **ends.given()})
@@ -98,10 +112,16 @@ def connect(
     if until is not None or max_bytes is not None:
         shell.unapplied("the pattern or the bytes end the conversation", {**ends.given(), "--send-only": send_only})
         ending = ending._replace(grace=0.0)
+    elif programs.argv is not None:
+        shell.unapplied("the program sends and receives", {"--send-only": send_only, "--raw": raw})
+        if ends.grace is None:
+            ending = ending._replace(grace=None)
     how = dial.dialling(address, reach)
-    observe = talk.observer()
+    totals = shell.totals(stats)
+    observe = talk.observer(totals)
+    codes: list[int] = []
 
-    async def work() -> None:
+    async def work() -> int:
         from functools import partial
 
         from netkit.core.dial import dial as dial_once
@@ -109,31 +129,40 @@ def connect(
         from netkit.core.errors import Exit, Failure
         from netkit.core.kernel import Event
         from netkit.core.listen import conduct
+        from netkit.core.relay import fresh
         from netkit.services import pattern, terminal
 
-        if wait is None:
-            stream = await dial_once(address, how, observe)
-        else:
-            stream = await dial_until(address, wait, how, observe)
-        if dial.keepalive is not None:
-            stream.keep_alive(dial.keepalive)
         found = Event()
         wanted: list[Callable[[], Change]] = []
         if until is not None:
             wanted.append(partial(pattern.until, until, found.set, cut=True))
         if max_bytes is not None:
             wanted.append(partial(pattern.at_most, max_bytes))
-        typed = octets if text is None else text
-        handler = terminal.joining(
-            lambda: terminal.Terminal(text=typed, reads=not recv_only, writes=not send_only),
-            ending,
-            outgoing=[terminal.crlf] if crlf else [],
-            incoming=[*wanted, *terminal.incoming(raw)],
-            idle_timeout=clocks.idle_timeout,
-            observe=observe,
-        )
+        common: Any = {
+            "outgoing": terminal.crlf() if crlf else None,
+            "incoming": lambda stream: fresh([*wanted, *terminal.incoming(raw)]),
+            "idle_timeout": clocks.idle_timeout,
+            "observe": observe,
+        }
+        if programs.argv is not None:
+            from netkit.services.program import running
+
+            handler = running(programs.argv, ending, codes.append, **common)
+        else:
+            typed = octets if text is None else text
+            handler = terminal.joining(
+                lambda: terminal.Terminal(text=typed, reads=not recv_only, writes=not send_only), ending, **common
+            )
+        handler = recorded.around(handler, talk)
+        if wait is None:
+            stream = await dial_once(address, how, observe)
+        else:
+            stream = await dial_until(address, wait, how, observe)
+        if dial.keepalive is not None:
+            stream.keep_alive(dial.keepalive)
         await conduct(stream, handler, observe)
         if until is not None and not found.is_set():
             raise Failure(Exit.PROTOCOL, f"find {shell.quoted(until)} in what {stream.name} sent", "it ended before")
+        return codes[0] if codes else Exit.OK
 
-    return shell.run(work(), talk, timeout=clocks.timeout)
+    return shell.run(work(), talk, timeout=clocks.timeout, totals=totals)

@@ -23,8 +23,9 @@ def echo(server: shell.Server, prefix: bytes | None) -> int:
 
     from netkit.services.echo import echo as handler
     from netkit.services.pattern import prefixed
+    from netkit.services.server import Service
 
     changes = server.changes()
     if prefix is not None:
         changes.append(partial(prefixed, prefix))
-    return server.run(handler(changes, idle_timeout=server.clocks.idle_timeout))
+    return server.run(lambda: Service(handler(changes, idle_timeout=server.clocks.idle_timeout)))

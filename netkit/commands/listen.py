@@ -1,12 +1,19 @@
 """Serve: accept a stream and join it to stdin and stdout"""
 
+from typing import TYPE_CHECKING, Any
+
 from netkit import shell
+
+if TYPE_CHECKING:
+    from netkit.core.relay import Change
+    from netkit.core.stream import Connection
 
 HABITS = {
     **shell.SERVER_HABITS,
     "-l": "netkit listen ADDRESS listens already",
     "-N": "the end of input is sent anyway, see --no-shutdown",
-    "-k": "this version serves one client; netkit echo and netkit upper serve many",
+    "-e": "--exec CMD runs a program over each connection",
+    "-c": "--sh-exec CMD has the shell run it",
     "-i": "--idle-timeout D gives up when nothing moves",
 }
 
@@ -16,35 +23,92 @@ HABITS = {
     habits=HABITS,
     examples=[
         ("netkit listen 9000 > file", "keep what one client on this machine sends"),
-        ("netkit listen :9000 < file", "give a file to the first who asks, everywhere"),
-        ("netkit listen 0 --print-port --accept-timeout 10s", "any free port, for a script"),
+        ("netkit listen :9000 --keep --label", "many clients, each line with who sent it"),
+        ("netkit listen 8080 --reply-file page.http", "the same answer for everybody"),
     ],
 )
 @shell.server_options
+@shell.option("-k", "--keep", is_flag=True, section="Serving", help="Serve any number of clients, side by side.")
 @shell.ending_options
+@shell.option("--label", is_flag=True, section="Data", help="Write each line as HOST:PORT<TAB>line.")
+@shell.option("--reply", type=shell.Text(), section="Data", help="Send TEXT to each client in place of stdin (--keep).")
+@shell.option(
+    "--reply-file", type=shell.Path(), section="Data", help="Send FILE to each client in place of stdin (--keep)."
+)
+@shell.program_options
 @shell.raw_option
-def listen(server: shell.Server, ends: shell.Ends, raw: bool) -> int:
-    """Accept one client and join it to stdin and stdout.
+@shell.record_options
+def listen(
+    server: shell.Server,
+    keep: bool,
+    ends: shell.Ends,
+    label: bool,
+    reply: bytes | None,
+    reply_file: str | None,
+    programs: shell.Programs,
+    raw: bool,
+    recorded: shell.Recorded,
+) -> int:
+    """Accept a client and join it to stdin and stdout; with --keep any number of them.
 
-    The listening socket closes as soon as the client has come, so that a second one is refused rather than
+    For one client, the listening socket closes as soon as it has come, so that a second one is refused rather than
     swallowed. The conversation ends as that of connect does: exit code 0 means that every byte was delivered both ways.
+
+    With --keep what comes from stdin goes to all who are there. It is not read before the first has come, and its end
+    is sent to all, later ones included. Who falls 1 MiB behind the fastest is reset, with one line. With --reply or
+    --reply-file each client gets the same bytes, then our end; what it sends goes to stdout until it ends too, or is
+    silent for a second.
+
+    With --exec or --sh-exec a program talks to each client. It has a process group of its own, and NETKIT_PEER_HOST,
+    NETKIT_PEER_PORT, NETKIT_LOCAL_HOST and NETKIT_LOCAL_PORT in its environment. Once the client has ended, the
+    program's end is waited for, unless --grace says for how long. Without --keep its exit code is ours.
 
     A bare PORT listens on this machine alone; :PORT on every interface. With COMMAND, stdin is COMMAND's and listen
     only receives; when COMMAND ends, so does listen, with its code.
     """
+    from netkit.core.relay import fresh
     from netkit.services import terminal
+    from netkit.services.server import Service
 
-    if (server.serving.max_clients or 1) > 1:
-        shell.unapplied("listen serves one client in this version", {"--max-clients": server.serving.max_clients})
+    shell.exclude({"--reply": reply, "--reply-file": reply_file, **programs.given()})
+    recorded.check(server.talk)
     ending = ends.ending()
+    replies = reply is not None or reply_file is not None
     if server.command:
         shell.unapplied("stdin is COMMAND's", ends.given())
         ending = ending._replace(grace=0.0)
-    handler = terminal.joining(
-        lambda: terminal.Terminal(reads=not server.command),
-        ending,
-        incoming=[*server.changes(), *terminal.incoming(raw)],
-        idle_timeout=server.clocks.idle_timeout,
-        observe=server.observe,
-    )
-    return server.run(handler, one_shot=True)
+    if replies:
+        shell.unapplied("the reply ends the conversation", ends.given())
+    if programs.argv is not None:
+        shell.unapplied("the program gets what comes", {"--label": label, "--raw": raw})
+        if ends.grace is None:
+            ending = ending._replace(grace=None)
+    keep = keep or replies or (server.serving.max_clients or 1) > 1
+    codes: list[int] = []
+
+    def change(stream: "Connection") -> "Change | None":
+        labels = [lambda: terminal.labelled(stream.name)] if label else []
+        return fresh([*server.changes(), *terminal.incoming(raw), *labels])
+
+    def open_terminal() -> terminal.Terminal:
+        return terminal.Terminal(reads=not server.command, by_line=label)
+
+    def serve() -> Service:
+        common: Any = {"incoming": change, "idle_timeout": server.clocks.idle_timeout, "observe": server.observe}
+        if programs.argv is not None:
+            from netkit.services.program import running
+
+            return Service(running(programs.argv, ending, codes.append, **common))
+        if replies:
+            from netkit.services.reply import file, replying, text
+
+            reply_from = file(reply_file) if reply_file is not None else text(reply or b"")
+            return replying(reply_from, open_terminal(), **common)
+        if keep:
+            from netkit.services.crowd import keeping
+
+            return keeping(open_terminal(), ending, **common)
+        return Service(terminal.joining(open_terminal, ending, **common))
+
+    code = server.run(serve, one_shot=not keep, recorded=recorded)
+    return code or (codes[0] if codes and not keep else code)

@@ -19,5 +19,8 @@ def upper(server: shell.Server) -> int:
     served side by side. A client's half-close is answered with ours, after its last byte.
     """
     from netkit.services.echo import echo as handler
+    from netkit.services.server import Service
 
-    return server.run(handler([*server.changes(), lambda: bytes.upper], idle_timeout=server.clocks.idle_timeout))
+    return server.run(
+        lambda: Service(handler([*server.changes(), lambda: bytes.upper], idle_timeout=server.clocks.idle_timeout))
+    )

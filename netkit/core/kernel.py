@@ -195,6 +195,24 @@ def _park(queue: list[Task]) -> Generator[None, None, None]:
     yield
 
 
+class Condition:
+    """Something that changes; who waits is woken at its next change."""
+
+    __slots__ = ("_waiting",)
+
+    def __init__(self) -> None:
+        self._waiting: list[Task] = []
+
+    def notify(self) -> None:
+        """Wake all who wait."""
+        for task in tuple(self._waiting):
+            task._wake()
+
+    async def wait(self) -> None:
+        """Wait for the next change."""
+        await _park(self._waiting)
+
+
 class Lock:
     """``async with lock:`` one task at a time, in the order in which they came."""
 

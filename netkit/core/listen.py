@@ -12,11 +12,11 @@ from typing import NamedTuple
 from netkit.core.address import Endpoint, from_socket
 from netkit.core.errors import Exit, Failure, describe, doing
 from netkit.core.events import Accepted, AcceptPaused, Closed, Denied, Observer, span
-from netkit.core.kernel import Event, Expired, Group, closing, deadline, now, readable, sleep
+from netkit.core.kernel import Condition, Event, Expired, Group, closing, deadline, now, readable, sleep
 from netkit.core.lookup import Address, lookup
-from netkit.core.stream import SocketStream
+from netkit.core.stream import Connection, SocketStream
 
-Handler = Callable[[SocketStream], Awaitable[str | None]]
+Handler = Callable[[Connection], Awaitable[str | None]]
 """Serves one connection, and may say how it ended. It leaves the closing to ``conduct``."""
 
 DRAIN = 1.0  # s that open connections get to end once a server stops
@@ -67,7 +67,7 @@ class Listener:
         self.endpoints = [from_socket(sock.getsockname()) for sock in sockets]
         self._made = identity(path) if path is not None and not path.startswith("\0") else None
         self._path = path
-        self._left = Event()
+        self._left = Condition()
         self._full_reported: float | None = None
 
     @property
@@ -103,8 +103,7 @@ class Listener:
 
     def client_left(self) -> None:
         """Say that a descriptor was freed, for an accept that waits for room."""
-        left, self._left = self._left, Event()
-        left.set()
+        self._left.notify()
 
     def close(self) -> None:
         """Stop listening, and remove the socket file if it is still ours. Closing twice is nothing."""
@@ -179,7 +178,7 @@ async def serve(
 
     At ``stop`` the listener closes, open connections get ``DRAIN`` seconds to end, and the rest are reset. What goes
     wrong with one client is reported and ends that client alone. Raises Failure TIMEOUT if nobody came within
-    ``policy.accept_timeout``. Closes the listener.
+    ``policy.accept_timeout``, READ or WRITE if a file of ours failed. Closes the listener.
     """
     came = Event()
     accepted = 0
@@ -242,7 +241,7 @@ def nobody_came(listener: Listener, patience: float) -> Failure:
     return Failure(Exit.TIMEOUT, action, f"nobody came within {span(patience)}", detail="--accept-timeout")
 
 
-async def conduct(stream: SocketStream, handler: Handler, observe: Observer) -> None:
+async def conduct(stream: Connection, handler: Handler, observe: Observer) -> None:
     """Run the handler on the stream, then close it; reset it if the handler failed or was cancelled."""
     begun = now()
     reason = "cut short"
@@ -262,6 +261,9 @@ async def conduct(stream: SocketStream, handler: Handler, observe: Observer) -> 
 async def _served(stream: SocketStream, handler: Handler, listener: Listener, observe: Observer) -> None:
     try:
         await conduct(stream, handler, observe)
+    except Failure as failure:
+        if failure.exit in (Exit.READ, Exit.WRITE):  # our own stdin, stdout or files, and so everybody's
+            raise
     except OSError:
         pass  # reported by ``conduct``, and this client's alone
     finally:

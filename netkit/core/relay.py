@@ -209,6 +209,15 @@ async def acknowledged(stream: Stream) -> None:
         pause = min(pause * 2, _ACKNOWLEDGED_LATEST)
 
 
+async def seen_off(stream: Stream, patience: float) -> None:
+    """Return once all that was sent is acknowledged, and the peer has then been silent for ``patience`` seconds."""
+    await acknowledged(stream)
+    due = now() + patience
+    while now() < due:
+        await sleep(due - now())
+        due = max(due, stream.moved_at + patience)
+
+
 async def idle_clock(stream: Stream, patience: float) -> None:
     """Raise Failure once no byte has moved over the stream, either way, for ``patience`` seconds."""
     while True:

@@ -35,13 +35,22 @@ _TCP_KEEPALIVE = 0x10  # Darwin's TCP_KEEPIDLE: netinet/tcp.h
 class Stream(Protocol):
     """What flows between two ends.
 
-    ``name`` is for messages, ``sent`` and ``received`` count bytes, ``moved_at`` is the clock when some last moved.
+    ``name`` is for messages.
     """
 
     name: str
-    sent: int
-    received: int
-    moved_at: float
+
+    @property
+    def sent(self) -> int:
+        """Bytes that ``send`` has passed on."""
+
+    @property
+    def received(self) -> int:
+        """Bytes that ``recv`` has returned."""
+
+    @property
+    def moved_at(self) -> float:
+        """The kernel's clock when some last moved, either way."""
 
     @property
     def raw_source(self) -> int | None:
@@ -88,6 +97,21 @@ class Stream(Protocol):
         """
 
 
+class Connection(Stream, Protocol):
+    """A stream to another end on a network; ``peer`` is its address, as far as it is known."""
+
+    @property
+    def peer(self) -> Endpoint:
+        """The other end."""
+
+    @property
+    def local(self) -> Endpoint:
+        """Our end."""
+
+    def keep_alive(self, idle: float) -> None:
+        """Let the system probe a TCP peer that was silent for ``idle`` seconds; three probes lost are a dead peer."""
+
+
 class Counted:
     """The part of a stream that counts: ``name``, ``sent``, ``received`` and ``moved_at``."""
 
@@ -118,7 +142,7 @@ class SocketStream(Counted):
     def __init__(self, sock: socket.socket, name: str, *, peer: Endpoint = UNKNOWN, reset: int = 0) -> None:
         super().__init__(name)
         sock.setblocking(False)
-        self.peer = peer
+        self._peer = peer
         self._sock = sock
         self._fd = sock.fileno()
         self._size = SMALLEST_READ
@@ -140,12 +164,17 @@ class SocketStream(Counted):
         return self._fd
 
     @property
+    def peer(self) -> Endpoint:
+        """See Connection."""
+        return self._peer
+
+    @property
     def local(self) -> Endpoint:
-        """Our end."""
+        """See Connection."""
         return from_socket(self._sock.getsockname())
 
     def keep_alive(self, idle: float) -> None:
-        """Let the system probe a TCP peer that was silent for ``idle`` seconds; three probes lost are a dead peer."""
+        """See Connection."""
         seconds = max(1, round(idle))
         self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         self._sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, "TCP_KEEPIDLE", _TCP_KEEPALIVE), seconds)
@@ -227,6 +256,97 @@ class SocketStream(Counted):
     def send_failure(self, error: OSError) -> Failure:
         """See Stream."""
         return Failure(Exit.SEND, f"send to {self.name}", error)
+
+
+class Wrapped:
+    """A connection that hands everything to the one it wraps; its children change what they are for."""
+
+    def __init__(self, stream: Connection) -> None:
+        self._stream = stream
+        self.name = stream.name
+
+    @property
+    def sent(self) -> int:
+        """See Stream."""
+        return self._stream.sent
+
+    @property
+    def received(self) -> int:
+        """See Stream."""
+        return self._stream.received
+
+    @property
+    def moved_at(self) -> float:
+        """See Stream."""
+        return self._stream.moved_at
+
+    @property
+    def raw_source(self) -> int | None:
+        """See Stream."""
+        return self._stream.raw_source
+
+    @property
+    def raw_sink(self) -> int | None:
+        """See Stream."""
+        return self._stream.raw_sink
+
+    @property
+    def peer(self) -> Endpoint:
+        """See Connection."""
+        return self._stream.peer
+
+    @property
+    def local(self) -> Endpoint:
+        """See Connection."""
+        return self._stream.local
+
+    def keep_alive(self, idle: float) -> None:
+        """See Connection."""
+        self._stream.keep_alive(idle)
+
+    async def recv(self) -> bytes:
+        """See Stream."""
+        return await self._stream.recv()
+
+    async def send(self, data: bytes) -> None:
+        """See Stream."""
+        await self._stream.send(data)
+
+    async def send_eof(self) -> None:
+        """See Stream."""
+        await self._stream.send_eof()
+
+    def count_received(self, count: int) -> None:
+        """See Stream."""
+        self._stream.count_received(count)
+
+    def count_sent(self, count: int) -> None:
+        """See Stream."""
+        self._stream.count_sent(count)
+
+    def recv_failure(self, error: OSError) -> Failure:
+        """See Stream."""
+        return self._stream.recv_failure(error)
+
+    def send_failure(self, error: OSError) -> Failure:
+        """See Stream."""
+        return self._stream.send_failure(error)
+
+    def unacknowledged(self) -> int:
+        """See Stream."""
+        return self._stream.unacknowledged()
+
+    def check(self) -> None:
+        """See Stream."""
+        self._stream.check()
+
+    def close(self) -> None:
+        """See Stream."""
+        self._stream.close()
+
+    def abort(self) -> None:
+        """See Stream."""
+        self._stream.abort()
 
 
 class FileStream(Counted):

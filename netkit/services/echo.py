@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from netkit.core.kernel import Group
 from netkit.core.listen import Handler
 from netkit.core.relay import Change, acknowledged, fresh, idle_clock, pump
-from netkit.core.stream import SocketStream
+from netkit.core.stream import Connection
 
 
 def echo(changes: Sequence[Callable[[], Change]] = (), *, idle_timeout: float | None = None) -> Handler:
@@ -15,7 +15,7 @@ def echo(changes: Sequence[Callable[[], Change]] = (), *, idle_timeout: float | 
     seconds is cut.
     """
 
-    async def handle(stream: SocketStream) -> str | None:
+    async def handle(stream: Connection) -> str | None:
         async with Group() as group:
             if idle_timeout is not None:
                 group.start(idle_clock(stream, idle_timeout))

@@ -1,36 +1,41 @@
 """What every server shares: how long it serves, the port it tells, and the command it runs meanwhile."""
 
 import os
-import signal
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from typing import Any
+from typing import Any, NamedTuple
 
 from netkit.core.address import Endpoint
 from netkit.core.errors import Exit, Failure, doing
 from netkit.core.events import Observer
-from netkit.core.kernel import Cancelled, Event, Expired, Group, deadline, in_thread, next_signal, now, sleep
+from netkit.core.kernel import Cancelled, Event, Expired, Group, deadline, next_signal, now, sleep
 from netkit.core.listen import DRAIN, Handler, Listener, Policy, identity, serve
-from netkit.core.stream import SocketStream
+from netkit.core.stream import Connection
 
 _COMMAND_POLL = 0.02  # s, once COMMAND was asked to end
 
 
+class Service(NamedTuple):
+    """What a server does: ``handler`` for each client, and ``beside`` for as long as it runs."""
+
+    handler: Handler
+    beside: Callable[[], Coroutine[Any, Any, None]] | None = None
+
+
 async def keep_serving(
     listener: Listener,
-    handler: Handler,
+    service: Service,
     policy: Policy,
     command: Sequence[str] = (),
     *,
     stop: Event,
     duration: float | None,
     one_shot: bool,
-    beside: Callable[[], Coroutine[Any, Any, None]] | None,
     observe: Observer,
 ) -> int:
     """Serve until a limit, ``stop``, ``duration`` seconds, a signal or the end of COMMAND; close the listener.
 
-    Returns COMMAND's exit code, or 0. ``beside`` runs as long; should it fail, that is raised.
+    Returns COMMAND's exit code, or 0. Should what runs beside the service fail, that is raised.
 
     The first signal lets open connections end. A ``one_shot`` server is one side of a conversation instead: a signal
     cuts it, and its failure is raised, unless COMMAND's code tells of another.
@@ -39,9 +44,9 @@ async def keep_serving(
     code = 0
     failures: list[Failure] = []
 
-    async def handle(stream: SocketStream) -> str | None:
+    async def handle(stream: Connection) -> str | None:
         try:
-            return await handler(stream)
+            return await service.handler(stream)
         except Failure as failure:
             failures.append(failure)
             raise
@@ -60,8 +65,8 @@ async def keep_serving(
     try:
         async with Group() as group:
             running = group.start(run_command()) if command else None
-            if beside is not None:
-                group.start(beside())
+            if service.beside is not None:
+                group.start(service.beside())
             if duration is not None:
                 group.start(stop_after(sleep(duration)))
             if not one_shot:
@@ -69,7 +74,7 @@ async def keep_serving(
             try:
                 await serve(
                     listener,
-                    handle if one_shot else handler,
+                    handle if one_shot else service.handler,
                     stop=stop,
                     policy=policy,
                     observe=observe,
@@ -93,7 +98,7 @@ async def keep_serving(
 def welcoming(handler: Handler, greet: bytes | None, keepalive: float | None) -> Handler:
     """Return the handler with what comes before it: keepalive, and a greeting that may name {host} and {port}."""
 
-    async def handle(stream: SocketStream) -> str | None:
+    async def handle(stream: Connection) -> str | None:
         if keepalive is not None:
             stream.keep_alive(keepalive)
         if greet is not None:
@@ -160,17 +165,11 @@ async def _run(command: Sequence[str], environment: dict[str, str], hurry: Event
 
     Cancelled, it gets SIGTERM, and SIGKILL if it is still there after the drain, or as soon as there is ``hurry``.
     """
-    import subprocess
+    from netkit.services.program import ended, start
 
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # ignored, it would hide the exit code from us
+    process = start(command, environment)
     try:
-        process = subprocess.Popen(command, env=environment)
-    except FileNotFoundError as error:
-        raise Failure(Exit.NOT_FOUND, f"run {command[0]}", error) from error
-    except OSError as error:
-        raise Failure(Exit.NOT_RUNNABLE, f"run {command[0]}", error) from error
-    try:
-        code = await in_thread(process.wait)
+        return await ended(process)
     except Cancelled:
         process.terminate()
         try:
@@ -183,4 +182,3 @@ async def _run(command: Sequence[str], environment: dict[str, str], hurry: Event
             process.kill()
             process.wait()
         raise
-    return code if code >= 0 else 128 - code

@@ -3,16 +3,18 @@
 import codecs
 import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from netkit.core.events import Observer
 from netkit.core.kernel import Event, Group
 from netkit.core.listen import Handler
-from netkit.core.relay import Change, Ending, fresh, idle_clock, relay
-from netkit.core.stream import FileStream, SocketStream
+from netkit.core.relay import Change, Ending, idle_clock, relay
+from netkit.core.stream import Connection, FileStream
 
 STDIN, STDOUT = 0, 1
+LINE_MOST = 64 * 1024  # bytes of a line that a label is put before
 
+_LINE = re.compile(rb"[^\n]*\n|[^\n]+")
 _LONE_LF = re.compile(rb"(?<!\r)\n")
 _SHOWN = {c: f"\\x{c:02x}" for c in (*range(32), *range(127, 160)) if chr(c) not in "\n\r\t"}
 
@@ -21,11 +23,15 @@ class Terminal(FileStream):
     """Stdin and stdout, or in place of stdin a ``text`` that is fixed beforehand.
 
     ``reads`` False leaves stdin alone: nothing comes and it never ends. ``writes`` False drops what is sent.
+    ``by_line`` writes each line by itself.
     """
 
-    def __init__(self, *, text: bytes | None = None, reads: bool = True, writes: bool = True) -> None:
+    def __init__(
+        self, *, text: bytes | None = None, reads: bool = True, writes: bool = True, by_line: bool = False
+    ) -> None:
         super().__init__(STDIN, STDOUT)
         self._text = text
+        self._by_line = by_line
         self._reads = reads
         self._writes = writes
 
@@ -36,8 +42,8 @@ class Terminal(FileStream):
 
     @property
     def raw_sink(self) -> int | None:
-        """Stdout, if that is where bytes go."""
-        return super().raw_sink if self._writes else None
+        """Stdout, if that is where bytes go as they are."""
+        return super().raw_sink if self._writes and not self._by_line else None
 
     async def recv(self) -> bytes:
         """Return what was typed, piped or given as text."""
@@ -50,8 +56,10 @@ class Terminal(FileStream):
 
     async def send(self, data: bytes) -> None:
         """Write to stdout."""
-        if self._writes:
-            await super().send(data)
+        if not self._writes:
+            return
+        for piece in _LINE.findall(data) if self._by_line else (data,):
+            await super().send(piece)
 
     async def send_eof(self) -> None:
         """End stdout, so that its reader goes on."""
@@ -63,14 +71,17 @@ def joining(
     open_terminal: Callable[[], Terminal],
     ending: Ending,
     *,
-    outgoing: Sequence[Callable[[], Change]] = (),
-    incoming: Sequence[Callable[[], Change]] = (),
+    outgoing: Change | None = None,
+    incoming: Callable[[Connection], Change | None],
     idle_timeout: float | None = None,
     observe: Observer,
 ) -> Handler:
-    """Return a handler that joins a connection to the terminal. It fails as ``relay`` does, or if our reader left."""
+    """Return a handler that joins a connection to the terminal. It fails as ``relay`` does, or if our reader left.
 
-    async def handle(stream: SocketStream) -> str:
+    ``incoming`` returns what the bytes of a connection go through, ``outgoing`` is what those for it do.
+    """
+
+    async def handle(stream: Connection) -> str:
         terminal = open_terminal()
         try:
             async with Group() as group:
@@ -81,8 +92,8 @@ def joining(
                     terminal,
                     stream,
                     ending,
-                    outgoing=fresh(outgoing),
-                    incoming=fresh(incoming),
+                    outgoing=outgoing,
+                    incoming=incoming(stream),
                     observe=observe,
                 )
                 group.cancel()
@@ -102,6 +113,28 @@ def crlf() -> Change:
         kept = b"\n" if after_cr and data.startswith(b"\n") else b""
         after_cr = data.endswith(b"\r")
         return kept + _LONE_LF.sub(b"\r\n", data[len(kept) :])
+
+    return change
+
+
+def labelled(label: str) -> Change:
+    """Return a change that gives each line as ``LABEL<TAB>line``, once it is complete or the end has come.
+
+    A line longer than ``LINE_MOST`` bytes becomes several, each with the label.
+    """
+    head = label.encode() + b"\t"
+    kept = b""
+
+    def change(data: bytes) -> bytes:
+        nonlocal kept
+        *lines, kept = (kept + data).split(b"\n") if data else (kept, b"")
+        if not data:
+            lines = [line for line in lines if line]
+        pieces = [line[i : i + LINE_MOST] for line in lines for i in range(0, len(line) or 1, LINE_MOST)]
+        while len(kept) >= LINE_MOST:
+            pieces.append(kept[:LINE_MOST])
+            kept = kept[LINE_MOST:]
+        return b"".join(head + piece + b"\n" for piece in pieces)
 
     return change
 

@@ -1,0 +1,187 @@
+"""Many clients on one stdin and one stdout."""
+
+from collections import deque
+from collections.abc import Callable
+
+from netkit.core.errors import Exit, Failure
+from netkit.core.events import Cut, Observer
+from netkit.core.kernel import Condition, Event, Group, Lock
+from netkit.core.relay import Change, Ending, idle_clock, relay
+from netkit.core.stream import Connection, Counted
+from netkit.services.server import Service
+from netkit.services.terminal import Terminal
+
+BEHIND_MOST = 1 << 20  # bytes that may wait for one client
+
+
+class Output:
+    """The terminal's stdout, on which clients take turns, a chunk at a time."""
+
+    def __init__(self, terminal: Terminal) -> None:
+        self.terminal = terminal
+        self._turn = Lock()
+
+    async def write(self, data: bytes) -> None:
+        """Write all of a chunk."""
+        async with self._turn:
+            await self.terminal.send(data)
+
+
+class Side(Counted):
+    """Our side of one of many clients: what it sends goes to the stdout of all, which its end leaves open."""
+
+    def __init__(self, output: Output) -> None:
+        super().__init__("stdin and stdout")
+        self._output = output
+
+    @property
+    def raw_source(self) -> int | None:
+        """None: see Stream."""
+        return None
+
+    @property
+    def raw_sink(self) -> int | None:
+        """None: the clients take turns."""
+        return None
+
+    async def send(self, data: bytes) -> None:
+        """See Stream."""
+        await self._output.write(data)
+        self.count_sent(len(data))
+
+    async def send_eof(self) -> None:
+        """Leave stdout open for the others."""
+
+    def recv_failure(self, error: OSError) -> Failure:
+        """See Stream."""
+        return self._output.terminal.recv_failure(error)
+
+    def send_failure(self, error: OSError) -> Failure:
+        """See Stream."""
+        return self._output.terminal.send_failure(error)
+
+    def unacknowledged(self) -> int:
+        """See Stream: what stdout took is delivered."""
+        return 0
+
+    def check(self) -> None:
+        """See Stream: files know no reset."""
+
+    def close(self) -> None:
+        """Close nothing: the terminal is everybody's."""
+
+    def abort(self) -> None:
+        """Close nothing: the terminal is everybody's."""
+
+
+class Crowd:
+    """Clients who all get what stdin brings while they are there, and the end that it came to.
+
+    Stdin is read while somebody is there, at the pace of the fastest; who is ``BEHIND_MOST`` bytes behind is reset.
+    """
+
+    def __init__(self, terminal: Terminal) -> None:
+        self.output = Output(terminal)
+        self.seats: set[_Seat] = set()
+        self.stirred = Condition()
+        self.ended = Event()
+
+    async def feed(self) -> None:
+        """Read stdin to its end. Raises Failure: READ, or WRITE once nobody reads stdout any more."""
+        terminal = self.output.terminal
+        async with Group() as group:
+            group.start(terminal.reader_left())
+            while not self.ended.is_set():
+                await self._until(lambda: bool(self.seats))
+                data = await terminal.recv()
+                await self._until(lambda: bool(self.seats))
+                if not data:
+                    self.ended.set()
+                for seat in self.seats:
+                    seat.give(data)
+                await self._until(lambda: not self.seats or any(seat.waits for seat in self.seats))
+
+    async def _until(self, condition: Callable[[], bool]) -> None:
+        while not condition():
+            await self.stirred.wait()
+
+
+class _Seat(Side):
+    """The side of one client in a crowd, from its coming until it is read no more."""
+
+    def __init__(self, crowd: Crowd) -> None:
+        super().__init__(crowd.output)
+        self.waits = False
+        self.behind = Event()
+        self._crowd = crowd
+        self._chunks: deque[bytes] = deque()
+        self._waiting_bytes = 0
+        self._given = Condition()
+        crowd.seats.add(self)
+        crowd.stirred.notify()
+
+    def give(self, data: bytes) -> None:
+        """Put bytes from stdin into the queue, or tell of its end."""
+        if data:
+            self._chunks.append(data)
+            self._waiting_bytes += len(data)
+        if self._waiting_bytes > BEHIND_MOST:
+            self.behind.set()
+        self.waits = False
+        self._given.notify()
+
+    async def recv(self) -> bytes:
+        """See Stream."""
+        while not self._chunks and not self._crowd.ended.is_set():
+            self.waits = True
+            self._crowd.stirred.notify()
+            try:
+                await self._given.wait()
+            except BaseException:  # nobody reads this side any more: what stdin brings from now on is for others
+                self.leave()
+                raise
+        if not self._chunks:
+            return b""
+        data = self._chunks.popleft()
+        self._waiting_bytes -= len(data)
+        self.count_received(len(data))
+        return data
+
+    def leave(self) -> None:
+        """Get no more. Leaving twice is nothing."""
+        self._crowd.seats.discard(self)
+        self._crowd.stirred.notify()
+
+
+def keeping(
+    terminal: Terminal,
+    ending: Ending,
+    *,
+    incoming: Callable[[Connection], Change | None],
+    idle_timeout: float | None = None,
+    observe: Observer,
+) -> Service:
+    """Join each client to the terminal. ``incoming`` returns what a client's bytes go through."""
+    crowd = Crowd(terminal)
+
+    async def handle(stream: Connection) -> str:
+        seat = _Seat(crowd)
+
+        async def keep_up() -> None:
+            await seat.behind.wait()
+            reason = f"it is {BEHIND_MOST >> 20} MiB behind"
+            observe(Cut(stream.peer, reason))
+            raise Failure(Exit.SEND, f"send to {stream.name}", reason)
+
+        try:
+            async with Group() as group:
+                if idle_timeout is not None:
+                    group.start(idle_clock(stream, idle_timeout))
+                group.start(keep_up())
+                how = await relay(seat, stream, ending, incoming=incoming(stream), observe=observe)
+                group.cancel()
+        finally:
+            seat.leave()
+        return how
+
+    return Service(handle, crowd.feed)

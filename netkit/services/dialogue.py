@@ -1,0 +1,113 @@
+"""Recording what goes over a connection: to a log that a program reads, or as a hex dump for a person."""
+
+import errno
+import os
+import stat
+
+from netkit.core.address import Endpoint
+from netkit.core.errors import Exit, Failure
+from netkit.core.kernel import Lock
+from netkit.core.listen import Handler
+from netkit.core.record import line, moment, octets
+from netkit.core.stream import Connection, FileStream, Wrapped
+from netkit.services.dump import dump
+
+STDERR = 2
+_ARROWS = {"sent": ">", "received": "<"}
+
+
+class Log:
+    """JSON Lines appended to a file: ``time``, ``direction``, the peer and the bytes, in the order of the wire.
+
+    The file is made with mode 0600; a symbolic link or anything but a regular file is refused. Raises Failure WRITE.
+    """
+
+    def __init__(self, path: str) -> None:
+        self._action = f"write log {path}"
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+        try:
+            self._fd = os.open(path, flags, 0o600)
+        except OSError as error:
+            reason = "it is a symbolic link" if error.errno == errno.ELOOP and os.path.islink(path) else error
+            raise Failure(Exit.WRITE, self._action, reason) from error
+        if not stat.S_ISREG(os.fstat(self._fd).st_mode):
+            os.close(self._fd)
+            raise Failure(Exit.WRITE, self._action, "it is not a regular file")
+
+    def note(self, direction: str, peer: Endpoint, data: bytes) -> None:
+        """Append one record."""
+        where = {"peer_address": peer.host or str(peer), "peer_port": peer.port or None}
+        text = line(time=moment(), direction=direction, **where, **octets(data))
+        rest = memoryview(text.encode() + b"\n")
+        try:
+            while rest:
+                rest = rest[os.write(self._fd, rest) :]
+        except OSError as error:
+            raise Failure(Exit.WRITE, self._action, error) from error
+
+
+class _Screen:
+    """A hex dump on stderr: a line with direction, time and peer, then the bytes with their offsets in the stream."""
+
+    def __init__(self) -> None:
+        self._stderr: FileStream | None = FileStream(STDERR, STDERR, sink_name="stderr")
+        self._turn = Lock()
+
+    async def show(self, direction: str, name: str, data: bytes, offset: int) -> None:
+        head = f"{_ARROWS[direction]} {moment()} {name} {len(data)} B\n"
+        async with self._turn:
+            if self._stderr is not None:
+                try:
+                    await self._stderr.send((head + dump(data, offset)).encode())
+                except Failure:  # a stderr that takes nothing changes nothing else
+                    self._stderr = None
+
+
+class _Recorded(Wrapped):
+    """A connection whose bytes are noted as they come and as they are taken; the kernel moves none of them past us."""
+
+    def __init__(self, stream: Connection, log: Log | None, screen: _Screen | None) -> None:
+        super().__init__(stream)
+        self._log = log
+        self._screen = screen
+
+    @property
+    def raw_source(self) -> int | None:
+        return None
+
+    @property
+    def raw_sink(self) -> int | None:
+        return None
+
+    async def recv(self) -> bytes:
+        data = await super().recv()
+        if data and self._log is not None:
+            self._log.note("received", self.peer, data)
+        if data and self._screen is not None:
+            await self._screen.show("received", self.name, data, self.received - len(data))
+        return data
+
+    async def send(self, data: bytes) -> None:
+        before = self.sent
+        try:
+            await super().send(data)
+        finally:
+            taken = data[: self.sent - before]
+            if taken and self._log is not None:
+                self._log.note("sent", self.peer, taken)
+        if self._screen is not None:
+            await self._screen.show("sent", self.name, taken, before)
+
+
+def recording(handler: Handler, log: str | None, hexdump: bool) -> Handler:
+    """Return the handler with what goes over each connection noted in the file ``log`` and dumped on stderr.
+
+    Raises Failure WRITE if the log cannot be opened.
+    """
+    file = Log(log) if log is not None else None
+    screen = _Screen() if hexdump else None
+
+    async def handle(stream: Connection) -> str | None:
+        return await handler(_Recorded(stream, file, screen))
+
+    return handle
