@@ -44,8 +44,8 @@ MEANING = {
     Exit.BIND: "Cannot bind or listen.",
     Exit.SEND: "Bytes that we read were not acknowledged; the message says how many.",
     Exit.RECV: "The connection was reset while receiving; all of ours was acknowledged.",
-    Exit.NOT_RUNNABLE: "COMMAND could not be run.",
-    Exit.NOT_FOUND: "COMMAND was not found.",
+    Exit.NOT_RUNNABLE: "COMMAND, or the program of --exec, could not be run.",
+    Exit.NOT_FOUND: "COMMAND, or the program of --exec, was not found.",
     Exit.SIGNAL: "Ended by signal n (129 HUP, 130 INT, 141 PIPE: the reader of standard output left, 143 TERM).",
 }
 

@@ -13,7 +13,8 @@ from typing import NamedTuple
 
 from netkit.core.errors import Exit, Failure, describe, gravest
 from netkit.core.events import InputLeft, Observer, Unanswered, span
-from netkit.core.kernel import Event, Expired, Group, deadline, now, sleep
+from netkit.core.flow import Flow
+from netkit.core.kernel import Expired, Group, deadline, now, sleep
 from netkit.core.splice import move
 from netkit.core.stream import Stream
 
@@ -60,25 +61,6 @@ def fresh(makers: Sequence[Callable[[], Change]]) -> Change | None:
     return chain(*(make() for make in makers)) if makers else None
 
 
-class Flow:
-    """How one direction fares: bytes ``offered`` to the sink, since when it waits for its source, and its end."""
-
-    __slots__ = ("ended", "offered", "waiting_since")
-
-    def __init__(self) -> None:
-        self.offered = 0
-        self.waiting_since: float | None = None
-        self.ended = Event()
-
-    def wait(self, waits: bool) -> None:
-        """Note that its source is waited for, or is no more."""
-        self.waiting_since = now() if waits else None
-
-    def offer(self, count: int) -> None:
-        """Note bytes that were taken from the source for the sink."""
-        self.offered += count
-
-
 class Ending(NamedTuple):
     """When to leave.
 
@@ -115,7 +97,7 @@ async def pump(
                 break
             if change is None and not promoted and flow.offered >= _PROMOTED_AFTER:
                 promoted = True
-                await move(source, sink, flow.wait, flow.offer)
+                await move(source, sink, flow)
         if half_close:
             await sink.send_eof()
     finally:

@@ -12,6 +12,7 @@ import sys
 import termios
 from collections.abc import Callable
 
+from netkit.core.flow import Flow
 from netkit.core.kernel import readable, sleep, writable
 from netkit.core.stream import Stream
 
@@ -28,13 +29,10 @@ _SOCKET_ERRORS = (
     errno.ENOBUFS,
 )
 
-Moved = Callable[[int], None]
 
-
-async def move(source: Stream, sink: Stream, waiting: Callable[[bool], None], moved: Moved) -> None:
+async def move(source: Stream, sink: Stream, flow: Flow) -> None:
     """Move bytes for as long as the kernel does it; then, and at the end of the source, return for copying to go on.
 
-    ``waiting`` is told when the source is waited for and when no more, ``moved`` how many bytes were taken from it.
     Raises Failure as ``recv`` and ``send`` of the two would.
     """
     src, dst = source.raw_source, sink.raw_sink
@@ -42,16 +40,16 @@ async def move(source: Stream, sink: Stream, waiting: Callable[[bool], None], mo
         return
     kind, target = os.fstat(src).st_mode, os.fstat(dst).st_mode
     if stat.S_ISREG(kind) and stat.S_ISSOCK(target):
-        await _direct(source, sink, src, dst, _sendfile, waiting, moved)
+        await _direct(source, sink, src, dst, _sendfile, flow)
     elif stat.S_ISFIFO(kind) and stat.S_ISSOCK(target):
         _enlarge(src)
-        await _direct(source, sink, src, dst, _splice, waiting, moved)
+        await _direct(source, sink, src, dst, _splice, flow)
     elif stat.S_ISSOCK(kind) and stat.S_ISFIFO(target):
         _enlarge(dst)
-        await _direct(source, sink, src, dst, _splice, waiting, moved)
+        await _direct(source, sink, src, dst, _splice, flow)
     elif stat.S_ISSOCK(kind) and (stat.S_ISREG(target) or stat.S_ISCHR(target)) and not os.isatty(dst):
         # Not for a terminal: one that is stopped would block us here, and with us every signal.
-        await _through_a_pipe(source, sink, src, dst, waiting, moved)
+        await _through_a_pipe(source, sink, src, dst, flow)
 
 
 async def _direct(
@@ -60,15 +58,14 @@ async def _direct(
     src: int,
     dst: int,
     step: Callable[[int, int], int],
-    waiting: Callable[[bool], None],
-    moved: Moved,
+    flow: Flow,
 ) -> None:
     stuck = False
     while True:
-        waiting(True)
+        flow.wait(True)
         try:
             await readable(src)
-            waiting(False)
+            flow.wait(False)
             count = step(src, dst)
         except BlockingIOError:
             try:
@@ -77,12 +74,12 @@ async def _direct(
                 stuck = True
                 await writable(dst)
             except BaseException:
-                moved(_pending(src))
+                flow.offer(_pending(src))
                 raise
             continue
         except OSError as error:
             if _is_sinks(error, dst):
-                moved(_pending(src))
+                flow.offer(_pending(src))
                 raise sink.send_failure(error) from error
             if error.errno in _SOCKET_ERRORS and stat.S_ISSOCK(os.fstat(src).st_mode):
                 raise source.recv_failure(error) from error
@@ -91,13 +88,11 @@ async def _direct(
             return
         stuck = False
         source.count_received(count)
-        moved(count)
+        flow.offer(count)
         sink.count_sent(count)
 
 
-async def _through_a_pipe(
-    source: Stream, sink: Stream, src: int, dst: int, waiting: Callable[[bool], None], moved: Moved
-) -> None:
+async def _through_a_pipe(source: Stream, sink: Stream, src: int, dst: int, flow: Flow) -> None:
     try:
         out, into = os.pipe()
     except OSError:
@@ -105,10 +100,10 @@ async def _through_a_pipe(
     try:
         _enlarge(into)
         while True:
-            waiting(True)
+            flow.wait(True)
             try:
                 await readable(src)
-                waiting(False)
+                flow.wait(False)
                 left = _splice(src, into)
             except BlockingIOError:
                 continue
@@ -119,7 +114,7 @@ async def _through_a_pipe(
             if not left:
                 return
             source.count_received(left)
-            moved(left)
+            flow.offer(left)
             while left:
                 try:
                     count = os.splice(out, dst, left)

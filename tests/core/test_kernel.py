@@ -22,6 +22,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from netkit.core import kernel
+from netkit.core.flow import Flow
 from netkit.core.kernel import (
     Event,
     Expired,
@@ -36,7 +37,7 @@ from netkit.core.kernel import (
     sleep,
     writable,
 )
-from netkit.core.relay import Flow, pump
+from netkit.core.relay import pump
 from tests import memory
 from tests.clock import JumpClock, run
 from tests.support import PATIENCE, running

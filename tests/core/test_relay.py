@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 
 from netkit.core.errors import Exit, Failure, gravest
 from netkit.core.events import InputLeft
+from netkit.core.flow import Flow
 from netkit.core.kernel import Event, Expired, Group, deadline, now, sleep
-from netkit.core.relay import Change, Ending, Flow, acknowledged, idle_clock, pump, relay
+from netkit.core.relay import Change, Ending, acknowledged, idle_clock, pump, relay
 from netkit.services.terminal import crlf, visible
 from tests import memory
 from tests.clock import JumpClock, run

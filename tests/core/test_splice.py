@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from netkit.core import kernel, relay, splice
+from netkit.core.flow import Flow
 from netkit.core.relay import pump
 from netkit.core.stream import FileStream, SocketStream
 from tests.support import NETKIT, Finished, Running, died_by, jam, netkit, peer, read_all, reset, running
@@ -68,7 +69,7 @@ def pumped(source: Any, sink: Any) -> relay.Flow:
     """Pump between a descriptor or socket and another, to the end; return the flow."""
 
     async def main() -> relay.Flow:
-        flow = relay.Flow()
+        flow = Flow()
         null = os.open(os.devnull, os.O_RDWR)
         try:
             streams = [
