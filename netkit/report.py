@@ -24,8 +24,8 @@ def sentence(event: Any, verbose: int) -> str | None:
     match event:
         case events.Listening(local):
             return f"listening on {local}"
-        case events.AcceptPaused(reason):
-            return f"cannot accept another client for now: {reason}"
+        case events.Paused(action, reason):
+            return f"cannot {action} for now: {reason}"
         case events.Cut(peer, reason):
             return f"connection from {peer} reset: {reason}"
         case events.Resolved(host, addresses, seconds) if verbose:
@@ -57,8 +57,8 @@ def fields(event: Any, verbose: int) -> tuple[str, dict[str, Any]] | None:
     match event:
         case events.Listening(local):
             return "listening", _ends(local=local)
-        case events.AcceptPaused(reason):
-            return "accept_paused", {"reason": reason}
+        case events.Paused(action, reason):
+            return "paused", {"reason": f"cannot {action}: {reason}"}
         case events.Cut(peer, reason):
             return "cut", {**_ends(peer=peer), "reason": reason}
         case events.Resolved(host, addresses, seconds):

@@ -72,9 +72,10 @@ class Cut(NamedTuple):
     reason: str
 
 
-class AcceptPaused(NamedTuple):
-    """The system has no room for another client for the moment."""
+class Paused(NamedTuple):
+    """The system has no room for something at the moment; it is tried again."""
 
+    action: str
     reason: str
 
 

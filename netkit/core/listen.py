@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from netkit.core.address import Endpoint, from_socket
 from netkit.core.errors import Exit, Failure, describe, doing
-from netkit.core.events import Accepted, AcceptPaused, Closed, Denied, Observer, span
+from netkit.core.events import Accepted, Closed, Denied, Observer, Paused, span
 from netkit.core.kernel import Condition, Event, Expired, Group, closing, deadline, now, readable, sleep
 from netkit.core.lookup import Address, lookup
 from netkit.core.stream import Connection, SocketStream
@@ -23,8 +23,8 @@ DRAIN = 1.0  # s that open connections get to end once a server stops
 PRIVATE = 0o600  # the mode of a socket file
 _BACKLOG = 1024  # the system caps it; small ones make clients wait a second for their next SYN
 _PORT_TRIES = 128
+_FULL_PAUSE = 0.25  # s until what the system had no room for is tried again
 _FULL = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
-_FULL_PAUSE = 0.25  # s until accept is tried again, unless a client leaves before
 _FULL_REPORTS = 10.0  # s between two reports of it
 _HINTS: dict[int | None, str] = {
     errno.EACCES: "ports below 1024 need privileges; try 8080",
@@ -58,6 +58,19 @@ class Policy(NamedTuple):
     admits: Callable[[str], bool] | None = None
 
 
+class Full:
+    """Reports that the system is full, but not all the time."""
+
+    def __init__(self) -> None:
+        self._reported: float | None = None
+
+    def report(self, action: str, error: OSError, observe: Observer) -> None:
+        """Tell what could not be done, unless that was told a moment ago."""
+        if self._reported is None or now() - self._reported >= _FULL_REPORTS:
+            self._reported = now()
+            observe(Paused(action, describe(error)))
+
+
 class Listener:
     """Bound and listening sockets, which it owns; ``endpoints`` are their real addresses."""
 
@@ -68,7 +81,7 @@ class Listener:
         self._made = identity(path) if path is not None and not path.startswith("\0") else None
         self._path = path
         self._left = Condition()
-        self._full_reported: float | None = None
+        self._full = Full()
 
     @property
     def port(self) -> int | None:
@@ -88,9 +101,7 @@ class Listener:
                     continue
                 if error.errno not in _FULL:
                     raise Failure(Exit.BIND, f"accept on {from_socket(sock.getsockname())}", error) from error
-                if self._full_reported is None or now() - self._full_reported >= _FULL_REPORTS:
-                    self._full_reported = now()
-                    observe(AcceptPaused(describe(error)))
+                self._full.report("accept another client", error, observe)
                 await self._room()
                 continue
             if sock.family != socket.AF_UNIX:

@@ -11,10 +11,11 @@ from typing import Any
 from netkit.core.errors import Exit, Failure
 from netkit.core.events import Cut, Observer
 from netkit.core.kernel import Event, Expired, Group, closing, deadline, in_thread, now, readable
-from netkit.core.listen import DRAIN, Handler
+from netkit.core.listen import DRAIN, Full, Handler
 from netkit.core.relay import Change, Ending, idle_clock, relay, seen_off
 from netkit.core.stream import Connection, FileStream
 
+_FULL = (errno.EMFILE, errno.ENFILE, errno.EAGAIN, errno.ENOMEM)
 _LAST_CHANCE = 0.25  # s from SIGTERM to SIGKILL for a program whose connection is over
 
 
@@ -118,7 +119,9 @@ class Program(FileStream):
         return await ended(self._process)
 
     async def end(self) -> None:
-        """End the program and all that it started, by SIGTERM, and after a moment by SIGKILL."""
+        """End the program and all that it started, by SIGTERM, and after a moment by SIGKILL. Ended, it is left alone."""
+        if self._process.returncode is not None:
+            return
         self.close()
         self._signal(signal.SIGTERM)
         try:
@@ -151,15 +154,21 @@ def running(
 
     ``incoming`` returns what the bytes of a connection go through, ``outgoing`` is what the program's output does. When
     the program's output has ended and it reads no more, the peer is let go once it ended too, or sent nothing for
-    ``DRAIN`` seconds. A program whose connection failed is ended. Raises Failure at once if there is no such program.
+    ``DRAIN`` seconds. A program that we leave before its output ended is ended, and its exit code is not told.
+
+    Raises Failure at once if there is no such program.
     """
     find(argv)
+    full = Full()
 
     async def handle(stream: Connection) -> str:
         try:
             program = Program(argv, _environment(stream))
         except Failure as failure:
-            observe(Cut(stream.peer, str(failure)))
+            if failure.errno in _FULL:  # to wait here would keep the descriptors that others need
+                full.report("run another program", failure, observe)
+            else:
+                observe(Cut(stream.peer, str(failure)))
             raise
         how = "program ended first"
 
@@ -178,13 +187,12 @@ def running(
                     program, stream, ending, outgoing=outgoing, incoming=incoming(stream), observe=observe
                 )
                 group.cancel()
-            program.close()
-            code = await program.ended()
-        except BaseException:
+            if program.answered.is_set():
+                program.close()
+                finished(await program.ended())
+        finally:
             await program.end()
-            raise
-        finished(code)
-        return f"{how}, exit code {code}"
+        return how
 
     return handle
 

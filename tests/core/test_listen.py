@@ -618,7 +618,7 @@ CROWDED = """
 import os, resource, selectors
 from netkit.core import kernel
 from netkit.core.address import Endpoint
-from netkit.core.events import AcceptPaused
+from netkit.core.events import Paused
 from netkit.core.listen import listen, serve
 from netkit.core.relay import pump
 
@@ -636,7 +636,7 @@ def say(*words):
 
 def observe(event):
     global pauses
-    if isinstance(event, AcceptPaused):
+    if isinstance(event, Paused):
         pauses += 1
         say("full:", event.reason)
 
