@@ -119,7 +119,7 @@ class Program(FileStream):
         return await ended(self._process)
 
     async def end(self) -> None:
-        """End the program and all that it started, by SIGTERM, and after a moment by SIGKILL. Ended, it is left alone."""
+        """Unless it has ended, end the program and all that it started: by SIGTERM, after a moment by SIGKILL."""
         if self._process.returncode is not None:
             return
         self.close()
