@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import click
 
 from netkit.core.errors import Exit
-from netkit.shell import HABITS, Command, answer, say, show_help
+from netkit.shell import HABITS, Command, answer, hint, say, show_help
 
 _FOLDER = os.path.join(os.path.dirname(__file__), "commands")
 
@@ -73,6 +73,8 @@ def run(args: list[str]) -> int:
         return ended.exit_code
     except click.UsageError as error:
         say(f"{error.ctx.command_path if error.ctx else 'netkit'}: {_sentence(error)}")
+        if what := getattr(error, "hint", ""):
+            hint(what)
         return Exit.USAGE
     except Exception as bug:
         if os.environ.get("NETKIT_DEBUG"):

@@ -39,6 +39,10 @@ def sentence(event: Any, verbose: int) -> str | None:
         case events.Connected(_, peer, local, seconds) if verbose:
             ours = f" from {local}" if local.path is None else ""
             return f"connected to {peer}{ours} after {span(seconds)}"
+        case events.Secured() if verbose:
+            alpn = f", ALPN {event.alpn}" if event.alpn else ""
+            dates = f", certificate of {', '.join(event.names)}, {event.not_before} to {event.not_after}"
+            return f"secured by {event.protocol} with {event.cipher}{alpn}{dates if event.not_after else ''}"
         case events.Accepted(peer) if verbose:
             return f"connection from {peer}"
         case events.Denied(peer, reason) if verbose:
@@ -71,6 +75,8 @@ def fields(event: Any, verbose: int) -> tuple[str, dict[str, Any]] | None:
             return "retrying", {"reason": reason, "time_ms": _ms(seconds)}
         case events.Connected(target, peer, local, seconds):
             return "connected", {"target": target, **_ends(peer=peer, local=local), "time_ms": _ms(seconds)}
+        case events.Secured():
+            return "secured", {**event._asdict(), "names": event.names or None}
         case events.Accepted(peer):
             return "accepted", _ends(peer=peer)
         case events.Denied(peer, reason):

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from netkit.core.events import Observer
     from netkit.core.listen import Handler, Listener
     from netkit.core.relay import Change, Ending
+    from netkit.core.stream import Secure
+    from netkit.core.tls import Security
     from netkit.report import Totals
     from netkit.services.server import Service
 
@@ -280,7 +282,9 @@ class Command(click.Command):
         try:
             return super().invoke(ctx)
         except Invalid as error:
-            raise click.UsageError(str(error), ctx) from error
+            usage = click.UsageError(str(error), ctx)
+            usage.hint = error.hint  # type: ignore[attr-defined]
+            raise usage from error
 
     def get_help(self, ctx: click.Context) -> str:
         """Return the help page."""
@@ -356,8 +360,8 @@ def option(*names: str, section: str, **attributes: Any) -> Callable[[F], F]:
     return click.option(*names, cls=Option, section=section, **attributes)
 
 
-def address(role: "Role") -> Callable[[F], F]:
-    """Add the words of one address; the function gets an Endpoint named ``address``."""
+def address(role: "Role", *, tls: bool = False) -> Callable[[F], F]:
+    """Add the words of one address, with ``tls`` a secured one too; the function gets an Endpoint named ``address``."""
 
     def read(ctx: click.Context, param: click.Parameter, words: tuple[str, ...]) -> Any:
         if ctx.resilient_parsing:
@@ -368,8 +372,8 @@ def address(role: "Role") -> Callable[[F], F]:
             endpoint, rest = take(words, role)
         except Invalid as error:
             raise click.UsageError(str(error) + _misread(ctx, words), ctx) from error
-        if endpoint.tls:
-            raise click.UsageError(f"address {str(endpoint)!r}: this version has no TLS", ctx)
+        if endpoint.tls and not tls:
+            raise click.UsageError(f"address {str(endpoint)!r}: there is no TLS here", ctx)
         if rest:
             text = f"unexpected word {rest[0]!r} after address {str(endpoint)!r}"
             raise click.UsageError(text + _misread(ctx, words), ctx)
@@ -500,6 +504,37 @@ class Path(Parameter):
         if not value:
             self.fail("the path is empty", param, ctx)
         return str(value)
+
+
+class HostName(Parameter):
+    """The name of a host, or its address."""
+
+    name = "NAME"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Return the name."""
+        from netkit.core.address import check_host
+
+        try:
+            check_host(value)
+        except Invalid as error:
+            self.fail(str(error), param, ctx)
+        return str(value)
+
+
+class Protocols(Parameter):
+    """Names of protocols with commas between them, as ALPN has them (RFC 7301); a tuple."""
+
+    name = "NAME,..."
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, ...]:
+        """Return the names."""
+        if isinstance(value, tuple):
+            return value
+        names = tuple(value.split(","))
+        if not all(name.isascii() and name.isprintable() and 0 < len(name) < 256 for name in names):
+            self.fail(f"{value!r} is not names of 1 to 255 ASCII characters, such as h2,http/1.1", param, ctx)
+        return names
 
 
 class Source(Parameter):
@@ -641,6 +676,72 @@ class Reach(NamedTuple):
         return int(socket.AF_INET if self.ipv4 else socket.AF_INET6 if self.ipv6 else socket.AF_UNSPEC)
 
 
+class Tls(NamedTuple):
+    """Whether and how a connection is secured."""
+
+    tls: bool
+    cafile: str | None
+    cert: str | None
+    key: str | None
+    servername: str | None
+    alpn: tuple[str, ...] | None
+    insecure: bool
+
+    def client(self, target: "Endpoint", talk: Talk) -> "Callable[[Observer], Secure] | None":
+        """Return what makes the handshake of a client; None if there is to be none."""
+        if not self._wanted(target):
+            return None
+        if self.key is not None and self.cert is None:
+            raise Invalid("--key needs --cert")
+        exclude({"--insecure": self.insecure, "--cafile": self.cafile})
+        host = self.servername or target.host or ("localhost" if target.path is None else None)
+        if host is None and not self.insecure:
+            raise Invalid("a unix socket has no name that a certificate could have: --servername NAME says it")
+        if self.insecure:
+            emit("unverified", target=str(target)) if talk.json else say(
+                f"{command_name()}: the certificate of {target} is not verified (--insecure)"
+            )
+
+        def make(observe: "Observer") -> "Secure":
+            from netkit.core import tls
+
+            return tls.client(self._security(), host or "", observe)
+
+        return make
+
+    def server(self, address: "Endpoint") -> "Callable[[Observer], Secure] | None":
+        """Return what makes the handshake of a server; None if there is to be none."""
+        if not self._wanted(address):
+            return None
+        unapplied("a server has the certificate", {"--servername": self.servername, "--insecure": self.insecure})
+        if self.cert is None or self.key is None:
+            pair = (
+                "openssl req -x509 -newkey rsa:2048 -nodes -keyout key.pem -out cert.pem -days 30 -subj /CN=localhost"
+            )
+            hint = f"{pair} -addext subjectAltName=DNS:localhost makes a pair"
+            raise Invalid("a TLS server needs --cert and --key", hint=hint)
+
+        def make(observe: "Observer") -> "Secure":
+            from netkit.core import tls
+
+            return tls.server(self._security(), observe)
+
+        return make
+
+    def _wanted(self, endpoint: "Endpoint") -> bool:
+        if self.tls or endpoint.tls:
+            return True
+        options = {"--cafile": self.cafile, "--cert": self.cert, "--key": self.key, "--servername": self.servername}
+        unapplied("without --tls or tls: nothing is secured", {**options, "--alpn": self.alpn})
+        unapplied("without --tls or tls: nothing is secured", {"--insecure": self.insecure})
+        return False
+
+    def _security(self) -> "Security":
+        from netkit.core.tls import Security
+
+        return Security(self.cafile, self.cert, self.key, self.alpn or (), self.insecure)
+
+
 class Clocks(NamedTuple):
     """When patience ends, in seconds."""
 
@@ -765,6 +866,18 @@ reach_options = _gathered(
     option("-n", "--numeric", is_flag=True, section="Addresses", help="No names: addresses alone are looked at."),
 )
 
+tls_options = _gathered(
+    "tls",
+    Tls,
+    option("--tls", is_flag=True, section="TLS", help="Speak TLS, as with tls: in front of the address."),
+    option("--cafile", type=Path(), section="TLS", help="Trust the authorities in FILE (PEM); who comes needs one."),
+    option("--cert", type=Path(), section="TLS", help="Our certificate and its chain (PEM)."),
+    option("--key", type=Path(), section="TLS", help="The key of our certificate (PEM, not encrypted)."),
+    option("--servername", type=HostName(), section="TLS", help="The name to ask for and to verify."),
+    option("--alpn", type=Protocols(), section="TLS", help="Protocols to agree on, in the order of preference."),
+    option("--insecure", is_flag=True, section="TLS", help="Do not verify the peer's certificate."),
+)
+
 clock_options = _gathered(
     "clocks",
     Clocks,
@@ -881,7 +994,7 @@ serving_options = _gathered(
 class Server:
     """All that a server was told on its command line, ``observe``, and ``stop``, the event that ends it in order."""
 
-    _fields = ("address", "command", "reach", "serving", "clocks", "talk")
+    _fields = ("address", "command", "reach", "serving", "tls", "clocks", "talk")
 
     def __init__(
         self,
@@ -889,6 +1002,7 @@ class Server:
         command: tuple[str, ...],
         reach: Reach,
         serving: Serving,
+        tls: Tls,
         clocks: Clocks,
         talk: Talk,
     ) -> None:
@@ -900,6 +1014,7 @@ class Server:
         self.serving = serving
         self.clocks = clocks
         self.talk = talk
+        self._secure = tls.server(address)
         self.stop = Event()
         self._totals = totals(serving.stats)
         self.observe = talk.observer(self._totals)
@@ -932,6 +1047,7 @@ class Server:
                 max_conns=serving.max_conns or Policy().max_conns,
                 accept_timeout=serving.accept_timeout,
                 admits=serving.admits(),
+                secure=self._secure(self.observe) if self._secure else None,
             )
             service = serve()
             handler = welcoming(service.handler, serving.greet, serving.keepalive)
@@ -982,5 +1098,12 @@ class Server:
 
 
 server_options = _gathered(
-    "server", Server, address("server"), reach_options, serving_options, clock_options, talk_options
+    "server",
+    Server,
+    address("server", tls=True),
+    reach_options,
+    serving_options,
+    tls_options,
+    clock_options,
+    talk_options,
 )

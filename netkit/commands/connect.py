@@ -34,9 +34,10 @@ HABITS = {
         ("netkit connect unix:/run/app.sock --send 'status\\n'", "ask a unix socket"),
     ],
 )
-@shell.address("client")
+@shell.address("client", tls=True)
 @shell.reach_options
 @shell.dial_options
+@shell.tls_options
 @shell.option(
     "--wait",
     type=shell.Duration(zero=True),
@@ -66,6 +67,7 @@ def connect(
     address: "Endpoint",
     reach: shell.Reach,
     dial: shell.Dial,
+    tls: shell.Tls,
     wait: float | None,
     clocks: shell.Clocks,
     ends: shell.Ends,
@@ -82,7 +84,7 @@ def connect(
     recorded: shell.Recorded,
     stats: bool,
 ) -> int:
-    """Join stdin and stdout to a TCP or unix stream.
+    """Join stdin and stdout to a TCP, TLS or unix stream.
 
     All addresses of a name are raced, so one that is dead costs a quarter of a second. The end of our input is sent
     as a half-close, and the answer is read to its end, however late it comes. If the peer ends first, what our input
@@ -117,6 +119,7 @@ def connect(
         if ends.grace is None:
             ending = ending._replace(grace=None)
     how = dial.dialling(address, reach)
+    secure = tls.client(address, talk)
     totals = shell.totals(stats)
     observe = talk.observer(totals)
     codes: list[int] = []
@@ -154,10 +157,11 @@ def connect(
                 lambda: terminal.Terminal(text=typed, reads=not recv_only, writes=not send_only), ending, **common
             )
         handler = recorded.around(handler, talk)
+        dialling = how._replace(secure=secure(observe) if secure else None)
         if wait is None:
-            stream = await dial_once(address, how, observe)
+            stream = await dial_once(address, dialling, observe)
         else:
-            stream = await dial_until(address, wait, how, observe)
+            stream = await dial_until(address, wait, dialling, observe)
         if dial.keepalive is not None:
             stream.keep_alive(dial.keepalive)
         await conduct(stream, handler, observe)

@@ -63,12 +63,12 @@ def take(words: Sequence[str], role: Role) -> tuple[Endpoint, list[str]]:
     if port is None:
         if not rest and _is_digits(word):
             raise Invalid(f"port {word} has no host: write HOST {word}, or :{word} for this machine")
-        _check_host(host)
+        check_host(host)
         if not rest:
             raise Invalid(f"address {word!r} has no port")
         port = rest.pop(0)
     elif host:
-        _check_host(host)
+        check_host(host)
     elif not word.startswith(":"):
         raise Invalid("the host is empty")
     return Endpoint(host, parse_port(port, role), tls=tls), rest
@@ -107,7 +107,7 @@ def parse_source(text: str) -> tuple[str, int]:
     """Read ``ADDR``, ``ADDR:PORT`` or ``:PORT`` of this machine, literals alone; port 0 is any."""
     host, port = _split(text)
     if host:
-        _check_host(host)
+        check_host(host)
         if family_of(host) is None:
             raise Invalid(f"source {text!r} is not an IP address")
     elif port is None:
@@ -172,7 +172,8 @@ def _split(word: str) -> tuple[str, str | None]:
     return host, port if colon else None
 
 
-def _check_host(host: str) -> None:
+def check_host(host: str) -> None:
+    """Raise Invalid unless ``host`` can be a host: a name, or an address without brackets."""
     if not host or host.isspace():
         raise Invalid("the host is empty")
     if any(ord(c) <= 32 or ord(c) == 127 for c in host):

@@ -12,7 +12,7 @@ from netkit.core.errors import Exit, Failure, describe, doing
 from netkit.core.events import Connected, Missed, Observer, Retrying, Trying, ignore, span
 from netkit.core.kernel import Event, Expired, Group, closing, deadline, now, sleep, writable
 from netkit.core.lookup import Address, lookup
-from netkit.core.stream import SocketStream
+from netkit.core.stream import Connection, Secure, SocketStream
 
 C = TypeVar("C")
 S = TypeVar("S")
@@ -23,21 +23,23 @@ _BACKLOG_PAUSE = 0.01  # s: a unix listener whose backlog is full says EAGAIN, a
 
 
 class Dialling(NamedTuple):
-    """How to dial: one family or AF_UNSPEC, seconds for everything up to the connection, our own end."""
+    """How to dial: one family or AF_UNSPEC, seconds for everything up to the connection, our own end, a handshake."""
 
     family: int = socket.AF_UNSPEC
     numeric: bool = False
     timeout: float = 10.0
     source: tuple[str, int] | None = None
+    secure: Secure | None = None
 
 
-async def dial(target: Endpoint, how: Dialling = Dialling(), observe: Observer = ignore) -> SocketStream:
-    """Return a connected stream, which the caller closes.
+async def dial(target: Endpoint, how: Dialling = Dialling(), observe: Observer = ignore) -> Connection:
+    """Return a connected stream, secured if that is how, which the caller closes.
 
-    Raises Failure: RESOLVE, CONNECT, BIND for our own end, TIMEOUT when ``how.timeout`` ran out.
+    Raises Failure: RESOLVE, CONNECT, BIND for our own end, TIMEOUT when ``how.timeout`` ran out, CERT and TLS for the
+    handshake.
     """
     begun = now()
-    resolving = target.path is None
+    action = f"connect to {target}" if target.path is not None else f"resolve {target.host}"
     addresses: list[Address] = []
     try:
         with deadline(begun + how.timeout):
@@ -45,20 +47,26 @@ async def dial(target: Endpoint, how: Dialling = Dialling(), observe: Observer =
                 stream, address = await _connect_unix(target, target.path), target
             else:
                 addresses = await _candidates(target, how, observe)
-                resolving = False
+                action = f"connect to {target}"
                 stream, address = await _connect_tcp(target, addresses, how, observe)
+            observe(Connected(str(target), address, stream.local, now() - begun))
+            if how.secure is None:
+                return stream
+            action = f"secure the connection to {target}"
+            try:
+                return await how.secure(stream)
+            except BaseException:
+                stream.abort()
+                raise
     except Expired:
-        action = f"resolve {target.host}" if resolving else f"connect to {target}"
         detail = ", ".join(address.host for address in addresses)
         hint = "a firewall may drop packets; -w waits longer"
         raise Failure(Exit.TIMEOUT, action, f"no answer within {span(how.timeout)}", detail=detail, hint=hint) from None
-    observe(Connected(str(target), address, stream.local, now() - begun))
-    return stream
 
 
 async def dial_until(
     target: Endpoint, patience: float, how: Dialling = Dialling(), observe: Observer = ignore
-) -> SocketStream:
+) -> Connection:
     """Dial for ``patience`` seconds, again and again while the target is refused, unreachable, unresolved or silent."""
     until = now() + patience
     pause = _FIRST_RETRY

@@ -19,12 +19,15 @@ class Exit(enum.IntEnum):
     RESOLVE = 6
     CONNECT = 7
     PROTOCOL = 8
+    PARTIAL = 18
     WRITE = 23
     READ = 26
     TIMEOUT = 28
+    TLS = 35
     BIND = 45
     SEND = 55
     RECV = 56
+    CERT = 60
     NOT_RUNNABLE = 126
     NOT_FOUND = 127
     SIGNAL = 128
@@ -38,23 +41,40 @@ MEANING = {
     Exit.RESOLVE: "The name was not found, or the resolver failed.",
     Exit.CONNECT: "The connection was refused, or the peer is unreachable.",
     Exit.PROTOCOL: "The peer ended before what --until wanted.",
+    Exit.PARTIAL: "The peer's stream ended early: TLS without close_notify.",
     Exit.WRITE: "Standard output or an output file failed.",
     Exit.READ: "Standard input or an input file failed.",
     Exit.TIMEOUT: "A clock of ours ran out; the message says which.",
+    Exit.TLS: "The TLS handshake failed for another reason than the certificate.",
     Exit.BIND: "Cannot bind or listen.",
     Exit.SEND: "Bytes that we read were not acknowledged; the message says how many.",
     Exit.RECV: "The connection was reset while receiving; all of ours was acknowledged.",
+    Exit.CERT: "The certificate or its host name is not acceptable; nothing was sent.",
     Exit.NOT_RUNNABLE: "COMMAND, or the program of --exec, could not be run.",
     Exit.NOT_FOUND: "COMMAND, or the program of --exec, was not found.",
     Exit.SIGNAL: "Ended by signal n (129 HUP, 130 INT, 141 PIPE: the reader of standard output left, 143 TERM).",
 }
 
 # Which failure a script is told of when several happen at once.
-_PRECEDENCE = (Exit.WRITE, Exit.READ, Exit.PROTOCOL, Exit.TIMEOUT, Exit.SEND, Exit.RECV)
+_PRECEDENCE = (
+    Exit.WRITE,
+    Exit.READ,
+    Exit.CERT,
+    Exit.TLS,
+    Exit.PROTOCOL,
+    Exit.TIMEOUT,
+    Exit.SEND,
+    Exit.RECV,
+    Exit.PARTIAL,
+)
 
 
 class Invalid(ValueError):
-    """Input that means nothing: exit 2, and nothing was sent. Its text is the whole message."""
+    """Input that means nothing: exit 2, and nothing was sent. Its text is the whole message; ``hint`` what to try."""
+
+    def __init__(self, text: str, *, hint: str = "") -> None:
+        super().__init__(text)
+        self.hint = hint
 
 
 class Failure(OSError):

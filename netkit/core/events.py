@@ -39,6 +39,17 @@ class Connected(NamedTuple):
     seconds: float
 
 
+class Secured(NamedTuple):
+    """A TLS handshake is done. The peer's certificate has ``names`` and dates where it was verified."""
+
+    protocol: str
+    cipher: str
+    alpn: str | None
+    names: tuple[str, ...]
+    not_before: str | None
+    not_after: str | None
+
+
 class Listening(NamedTuple):
     """Clients can come."""
 

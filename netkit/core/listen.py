@@ -14,12 +14,13 @@ from netkit.core.errors import Exit, Failure, describe, doing
 from netkit.core.events import Accepted, Closed, Denied, Observer, Paused, span
 from netkit.core.kernel import Condition, Event, Expired, Group, closing, deadline, now, readable, sleep
 from netkit.core.lookup import Address, lookup
-from netkit.core.stream import Connection, SocketStream
+from netkit.core.stream import Connection, Secure, SocketStream
 
 Handler = Callable[[Connection], Awaitable[str | None]]
 """Serves one connection, and may say how it ended. It leaves the closing to ``conduct``."""
 
 DRAIN = 1.0  # s that open connections get to end once a server stops
+HANDSHAKE = 10.0  # s that a client gets for its handshake
 PRIVATE = 0o600  # the mode of a socket file
 _BACKLOG = 1024  # the system caps it; small ones make clients wait a second for their next SYN
 _PORT_TRIES = 128
@@ -50,12 +51,14 @@ class Policy(NamedTuple):
     """Which clients are served: how many in all and at one time, from where, and how long the first may take to come.
 
     ``admits`` is asked with a client's host; who is turned away is reset and does not count. None is no limit.
+    ``secure`` takes each client through a handshake first.
     """
 
     max_clients: int | None = None
     max_conns: int = 4096
     accept_timeout: float | None = None
     admits: Callable[[str], bool] | None = None
+    secure: Secure | None = None
 
 
 class Full:
@@ -212,7 +215,7 @@ async def serve(
             accepted += 1
             came.set()
             observe(Accepted(stream.peer))
-            serving.start(_served(stream, handler, listener, observe))
+            serving.start(_served(stream, handler, policy.secure, listener, observe))
             if accepted == policy.max_clients:
                 accepting.cancel()
 
@@ -252,26 +255,55 @@ def nobody_came(listener: Listener, patience: float) -> Failure:
     return Failure(Exit.TIMEOUT, action, f"nobody came within {span(patience)}", detail="--accept-timeout")
 
 
-async def conduct(stream: Connection, handler: Handler, observe: Observer) -> None:
-    """Run the handler on the stream, then close it; reset it if the handler failed or was cancelled."""
+async def conduct(stream: Connection, handler: Handler, observe: Observer, secure: Secure | None = None) -> None:
+    """Run the handler on the stream, ``secure`` first, and close it; reset it if one failed or was cancelled."""
     begun = now()
     reason = "cut short"
-    end = stream.abort
+    whole = False
+    bare = secure is not None
     try:
+        if secure is not None:
+            stream = await _secured(stream, secure)
+            bare = False
         reason = await handler(stream) or ""
-        end = stream.close
+        await _farewell(stream)
+        whole = True
     except OSError as error:
         reason = str(error)
         raise
     finally:
-        acknowledged = stream.sent - stream.unacknowledged()
-        end()
-        observe(Closed(stream.name, stream.peer, stream.received, stream.sent, acknowledged, now() - begun, reason))
+        # A handshake that failed moved no payload.
+        counts = (0, 0, 0) if bare else (stream.received, stream.sent, stream.sent - stream.unacknowledged())
+        if whole:
+            stream.close()
+        else:
+            stream.abort()
+        observe(Closed(stream.name, stream.peer, *counts, now() - begun, reason))
 
 
-async def _served(stream: SocketStream, handler: Handler, listener: Listener, observe: Observer) -> None:
+async def _secured(stream: Connection, secure: Secure) -> Connection:
     try:
-        await conduct(stream, handler, observe)
+        with deadline(now() + HANDSHAKE):
+            return await secure(stream)
+    except Expired:
+        action = f"secure the connection to {stream.name}"
+        raise Failure(Exit.TIMEOUT, action, f"no handshake within {span(HANDSHAKE)}") from None
+
+
+async def _farewell(stream: Connection) -> None:
+    """Send our end if the handler did not, so that a peer over TLS can tell it from a cut."""
+    try:
+        with deadline(now() + DRAIN):
+            await stream.send_eof()
+    except (Failure, Expired):
+        pass  # the peer has left, or takes no more
+
+
+async def _served(
+    stream: SocketStream, handler: Handler, secure: Secure | None, listener: Listener, observe: Observer
+) -> None:
+    try:
+        await conduct(stream, handler, observe, secure)
     except Failure as failure:
         if failure.exit in (Exit.READ, Exit.WRITE):  # our own stdin, stdout or files, and so everybody's
             raise

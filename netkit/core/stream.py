@@ -12,7 +12,7 @@ import socket
 import stat
 import struct
 import sys
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Protocol
 
 from netkit.core.address import Endpoint, from_socket
@@ -110,6 +110,10 @@ class Connection(Stream, Protocol):
 
     def keep_alive(self, idle: float) -> None:
         """Let the system probe a TCP peer that was silent for ``idle`` seconds; three probes lost are a dead peer."""
+
+
+Secure = Callable[[Connection], Awaitable[Connection]]
+"""Takes a connection through a handshake and returns it secured. The caller closes, whatever happens."""
 
 
 class Counted:
@@ -213,7 +217,9 @@ class SocketStream(Counted):
             raise self.send_failure(error) from error
 
     async def send_eof(self) -> None:
-        """See Stream."""
+        """See Stream. Ending twice is nothing."""
+        if self._ended:
+            return
         try:
             self._sock.shutdown(socket.SHUT_WR)
         except OSError as error:

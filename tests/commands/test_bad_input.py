@@ -249,7 +249,17 @@ WORDS: list[Case] = [
     (["connect", "localhost"], "'localhost' has no port"),
     (["connect", "::1"], "'::1' has no port"),
     (["listen", "localhost"], "'localhost' has no port"),
-    (["connect", "tls:localhost:443"], "TLS"),
+    (["echo", "tls:0"], "a TLS server needs --cert and --key"),
+    (["listen", "0", "--tls", "--cert", "c.pem"], "a TLS server needs --cert and --key"),
+    (["upper", "0", "--cert", "c.pem", "--key", "k.pem"], "--cert does not apply: without --tls or tls: nothing is"),
+    (["echo", "tls:0", "--cert", "c", "--key", "k", "--insecure"], "--insecure does not apply: a server has"),
+    (["connect", "h", "80", "--insecure"], "--insecure does not apply: without --tls or tls: nothing is secured"),
+    (["connect", "h", "80", "--alpn", "h2"], "--alpn does not apply: without --tls or tls: nothing is secured"),
+    (["connect", "h", "80", "--tls", "--alpn", "h2,,x"], "--alpn: 'h2,,x' is not names of 1 to 255 ASCII"),
+    (["connect", "h", "80", "--tls", "--key", "k.pem"], "--key needs --cert"),
+    (["connect", "h", "80", "--tls", "--servername", "a..b"], "--servername: host 'a..b' has an empty label"),
+    (["connect", "h", "80", "--tls", "--insecure", "--cafile", "c"], "--insecure and --cafile exclude each other"),
+    (["connect", "tls:unix:/run/app"], "a unix socket has no name that a certificate could have"),
     (["echo", "tls:0"], "TLS"),
 ]
 HOSTS: list[Case] = [

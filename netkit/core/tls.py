@@ -1,0 +1,319 @@
+"""TLS over any stream: the library turns bytes into records, and the stream underneath carries them.
+
+The end of our side is a close_notify alert, after which the peer's bytes are still read; a peer whose stream ends
+without one was cut short. Versions from TLS 1.2 on. Session secrets are written nowhere.
+"""
+
+from collections import deque
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from netkit.core.errors import Exit, Failure, doing
+from netkit.core.events import Observer, Secured
+from netkit.core.kernel import Lock, now
+from netkit.core.stream import LARGEST_READ, Connection, Secure, Wrapped
+
+if TYPE_CHECKING:
+    import ssl
+
+_RECORD = 16 * 1024  # bytes of a record at most: RFC 8446, section 5.1
+_PIECE = 8 * _RECORD
+_NOTES_MOST = 64  # notes of where records end that are kept before those acknowledged are dropped
+_ALERTS = ("sslv3 alert ", "tlsv1 alert ", "tlsv13 alert ")
+_REASONS = {
+    "wrong version number": "the peer does not speak TLS",
+    "http request": "the peer does not speak TLS",
+    "packet length too long": "the peer does not speak TLS",
+    "record layer failure": "the peer does not speak TLS",
+    "unsupported protocol": "the peer speaks no version from TLS 1.2 on",
+    "no shared cipher": "no cipher in common",
+}
+
+
+class Security(NamedTuple):
+    """How one side speaks TLS.
+
+    ``cafile`` has the authorities that are trusted, in PEM (a client's are the system's unless given; a server asks for
+    certificates only if it is). ``cert`` and ``key`` are files in PEM, ``alpn`` protocols in the order of preference.
+    """
+
+    cafile: str | None = None
+    cert: str | None = None
+    key: str | None = None
+    alpn: tuple[str, ...] = ()
+    insecure: bool = False
+
+
+def client(how: Security, host: str, observe: Observer) -> Secure:
+    """Return what makes a client's connection to ``host`` secure. Raises Failure READ for files that cannot be used.
+
+    The handshake raises Failure: CERT for a certificate that is not acceptable, else TLS. Nothing of the payload has
+    been sent then.
+    """
+    import ssl
+
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.hostname_checks_common_name = False
+    if how.insecure:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    elif how.cafile is None:
+        context.load_default_certs()
+    _prepare(context, how)
+    name = host.partition("%")[0].rstrip(".")
+
+    async def secure(stream: Connection) -> TlsStream:
+        return await _shaken(TlsStream(stream, context, name), observe)
+
+    return secure
+
+
+def server(how: Security, observe: Observer) -> Secure:
+    """Return what makes a client of ours secure. Raises Failure READ for files that cannot be used."""
+    import ssl
+
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.num_tickets = 0  # a client that leaves with a ticket unread would reset the connection
+    if how.cafile is not None:
+        context.verify_mode = ssl.CERT_REQUIRED
+    _prepare(context, how)
+
+    async def secure(stream: Connection) -> TlsStream:
+        return await _shaken(TlsStream(stream, context, None), observe)
+
+    return secure
+
+
+def _prepare(context: "ssl.SSLContext", how: Security) -> None:
+    import ssl
+
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.options |= ssl.OP_NO_RENEGOTIATION
+    if how.alpn:
+        context.set_alpn_protocols(list(how.alpn))
+    if how.cafile is not None:
+        with doing(Exit.READ, f"read authorities from {how.cafile}"):
+            _load(lambda: context.load_verify_locations(how.cafile), "no certificate in PEM is in it")
+    if how.cert is not None:
+        key = how.key or how.cert
+        with doing(Exit.READ, f"use certificate {how.cert} with key {key}"):
+            # Without a function for it OpenSSL would ask the terminal for the passphrase of a key.
+            _load(lambda: context.load_cert_chain(how.cert or "", key, lambda: b""), "they are no pair in PEM")
+
+
+def _load(load: Callable[[], None], otherwise: str) -> None:
+    import ssl
+
+    try:
+        load()
+    except ssl.SSLError as error:
+        raise OSError(None, (error.reason or "").replace("_", " ").lower() or otherwise) from error
+
+
+class TlsStream(Wrapped):
+    """The secured stream. ``sent`` and ``received`` count payload; what is underneath is closed with it."""
+
+    def __init__(self, stream: Connection, context: "ssl.SSLContext", name: str | None) -> None:
+        import ssl
+
+        super().__init__(stream)
+        self._ssl = ssl
+        self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self.tls = context.wrap_bio(
+            self._incoming, self._outgoing, server_side=name is None, server_hostname=name or None
+        )
+        self._turn = Lock()
+        self._held = b""  # payload that had to be read before its time
+        self._sent = self._received = 0
+        self._moved_at = now()
+        self._ended = False
+        self._ends: deque[tuple[int, int]] = deque()  # where pieces end: in the stream underneath, and in the payload
+        self._acknowledged = 0
+
+    @property
+    def sent(self) -> int:
+        """Bytes of payload that were sent."""
+        return self._sent
+
+    @property
+    def received(self) -> int:
+        """Bytes of payload that were received."""
+        return self._received
+
+    @property
+    def moved_at(self) -> float:
+        """The kernel's clock when payload last moved, either way."""
+        return self._moved_at
+
+    @property
+    def raw_source(self) -> int | None:
+        """None: the bytes are encrypted."""
+        return None
+
+    @property
+    def raw_sink(self) -> int | None:
+        """None: the bytes are encrypted."""
+        return None
+
+    def count_received(self, count: int) -> None:
+        """See Stream."""
+        self._received += count
+        self._moved_at = now()
+
+    def count_sent(self, count: int) -> None:
+        """See Stream."""
+        self._sent += count
+        self._moved_at = now()
+
+    async def shake(self) -> None:
+        """Go through the handshake. Raises Failure CERT or TLS, after the peer was told why."""
+        action = f"secure the connection to {self.name}"
+        try:
+            await self._shake(action)
+        except Failure as failure:
+            if failure.exit in (Exit.SEND, Exit.RECV):
+                raise Failure(Exit.TLS, action, failure.reason) from failure
+            raise
+
+    async def _shake(self, action: str) -> None:
+        while True:
+            try:
+                self.tls.do_handshake()
+            except self._ssl.SSLWantReadError:
+                await self._flush()
+                if not await self._feed():
+                    raise Failure(Exit.TLS, action, "the peer ended in the middle of it") from None
+                continue
+            except self._ssl.SSLCertVerificationError as error:
+                await self._tell_why()
+                raise Failure(Exit.CERT, f"trust {self.name}", error.verify_message.lower().rstrip(".")) from error
+            except self._ssl.SSLError as error:
+                await self._tell_why()
+                raise Failure(Exit.TLS, action, _reason(error)) from error
+            await self._flush()
+            return
+
+    async def recv(self) -> bytes:
+        """See Stream. Raises Failure: PARTIAL if the peer's stream ends without close_notify, TLS for an alert."""
+        data = self._read()
+        while data is None:
+            await self._flush()  # what reading made us say, such as new keys
+            if not await self._feed():
+                raise self._cut_short()
+            data = self._read()
+        if data:
+            self.count_received(len(data))
+        return data
+
+    async def send(self, data: bytes) -> None:
+        """See Stream."""
+        rest = memoryview(data)
+        while rest:
+            piece, rest = rest[:_PIECE], rest[_PIECE:]
+            try:
+                self.tls.write(piece)
+            except self._ssl.SSLError as error:
+                raise Failure(Exit.SEND, f"send to {self.name}", _reason(error)) from error
+            self.count_sent(len(piece))
+            await self._flush()
+
+    async def send_eof(self) -> None:
+        """Send close_notify; receiving goes on."""
+        if self._ended:
+            return
+        self._ended = True
+        # unwrap() would fail, and lose it, if there were payload still to be read.
+        while data := self._read_on():
+            self._held += data
+        try:
+            self.tls.unwrap()
+        except (self._ssl.SSLWantReadError, self._ssl.SSLError):
+            pass  # the peer's close_notify is still to come
+        await self._flush()
+
+    def unacknowledged(self) -> int:
+        """See Stream: payload of which not all the ciphertext was acknowledged."""
+        carried = self._stream.sent - self._stream.unacknowledged()
+        while self._ends and self._ends[0][0] <= carried:
+            self._acknowledged = self._ends.popleft()[1]
+        return self._sent - self._acknowledged
+
+    def _read(self) -> bytes | None:
+        """Return payload that is here, b"" after close_notify, None where more has to come first."""
+        if self._held:
+            data, self._held = self._held, b""
+            return data
+        return self._read_on()
+
+    def _read_on(self) -> bytes | None:
+        parts: list[bytes] = []
+        size = 0
+        while size < LARGEST_READ:
+            try:
+                part = self.tls.read(_RECORD)
+            except self._ssl.SSLWantReadError:
+                break
+            except self._ssl.SSLZeroReturnError:
+                return b"".join(parts)
+            except self._ssl.SSLError as error:
+                if parts:
+                    break  # it comes again
+                raise Failure(Exit.TLS, f"receive from {self.name}", _reason(error)) from error
+            if not part:
+                return b"".join(parts)
+            parts.append(part)
+            size += len(part)
+        return b"".join(parts) if parts else None
+
+    async def _feed(self) -> bool:
+        """Wait for more of the stream underneath; False at its end."""
+        data = await self._stream.recv()
+        self._incoming.write(data)
+        return bool(data)
+
+    async def _flush(self) -> None:
+        """Send the records that are ready, and note where they end."""
+        async with self._turn:
+            data = self._outgoing.read()
+            if data:
+                self._ends.append((self._stream.sent + len(data), self._sent))
+                if len(self._ends) > _NOTES_MOST:
+                    self.unacknowledged()
+                await self._stream.send(data)
+
+    async def _tell_why(self) -> None:
+        try:
+            await self._flush()
+        except Failure:
+            pass
+
+    def _cut_short(self) -> Failure:
+        detail = f"after {self.received} bytes"
+        return Failure(Exit.PARTIAL, f"receive from {self.name}", "it ended without close_notify", detail=detail)
+
+
+def _reason(error: "ssl.SSLError") -> str:
+    """Return what OpenSSL says: alerts of the peer by their names of RFC 8446, the rest in its own words."""
+    text = (error.reason or str(error)).replace("_", " ").lower()
+    for prefix in _ALERTS:
+        if text.startswith(prefix):
+            return f"the peer sent alert {text.removeprefix(prefix).replace(' ', '_')}"
+    return _REASONS.get(text, text)
+
+
+async def _shaken(stream: TlsStream, observe: Observer) -> TlsStream:
+    await stream.shake()
+    tls = stream.tls
+    cipher = tls.cipher()
+    found: dict[str, Any] = tls.getpeercert() or {}
+    observe(
+        Secured(
+            protocol=tls.version() or "",
+            cipher=cipher[0] if cipher else "",
+            alpn=tls.selected_alpn_protocol(),
+            names=tuple(value for _, value in found.get("subjectAltName", ())),
+            not_before=found.get("notBefore"),
+            not_after=found.get("notAfter"),
+        )
+    )
+    return stream
