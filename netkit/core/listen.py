@@ -266,7 +266,7 @@ async def conduct(stream: Connection, handler: Handler, observe: Observer, secur
             stream = await _secured(stream, secure)
             bare = False
         reason = await handler(stream) or ""
-        await _farewell(stream)
+        await farewell(stream)
         whole = True
     except OSError as error:
         reason = str(error)
@@ -290,7 +290,7 @@ async def _secured(stream: Connection, secure: Secure) -> Connection:
         raise Failure(Exit.TIMEOUT, action, f"no handshake within {span(HANDSHAKE)}") from None
 
 
-async def _farewell(stream: Connection) -> None:
+async def farewell(stream: Connection) -> None:
     """Send our end if the handler did not, so that a peer over TLS can tell it from a cut."""
     try:
         with deadline(now() + DRAIN):

@@ -168,6 +168,44 @@ async def relay(
     return first
 
 
+class Break(NamedTuple):
+    """What cut a bridge: a failure, and the stream whose failure it is."""
+
+    stream: Stream
+    failure: Failure
+
+
+async def bridge(client: Stream, target: Stream) -> Break | None:
+    """Join two peers both ways, each half-closed when the other ends; closes neither.
+
+    Returns what broke it, once the client has what still came for it; None if every byte was delivered both ways.
+    """
+    forth, back = Flow(), Flow()
+    breaks: list[Break] = []
+    group = Group()
+
+    async def carry(source: Stream, sink: Stream, flow: Flow, other: Flow) -> None:
+        try:
+            await pump(source, sink, flow=flow)
+            await acknowledged(sink)
+        except Failure as failure:
+            breaks.append(Break(sink if failure.exit is Exit.SEND else source, failure))
+            await _idle(other, _LAST_WORDS)
+            group.cancel()
+
+    async with group:
+        group.start(carry(client, target, forth, back))
+        group.start(carry(target, client, back, forth))
+    if not breaks:
+        return None
+    try:
+        with deadline(now() + _LAST_WORDS):
+            await acknowledged(client)
+    except (Failure, Expired):
+        pass
+    return breaks[0]
+
+
 def _judged(failure: Failure, peer: Stream, offered: int, sent: int) -> Failure:
     """Return what a broken connection means for a script; any other failure means what it says."""
     if failure.exit not in (Exit.SEND, Exit.RECV):

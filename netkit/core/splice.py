@@ -47,6 +47,8 @@ async def move(source: Stream, sink: Stream, flow: Flow) -> None:
     elif stat.S_ISSOCK(kind) and stat.S_ISFIFO(target):
         _enlarge(dst)
         await _direct(source, sink, src, dst, _splice, flow)
+    elif stat.S_ISSOCK(kind) and stat.S_ISSOCK(target) and not os.get_blocking(dst):
+        await _through_a_pipe(source, sink, src, dst, flow)
     elif stat.S_ISSOCK(kind) and (stat.S_ISREG(target) or stat.S_ISCHR(target)) and not os.isatty(dst):
         # Not for a terminal: one that is stopped would block us here, and with us every signal.
         await _through_a_pipe(source, sink, src, dst, flow)
@@ -118,6 +120,9 @@ async def _through_a_pipe(source: Stream, sink: Stream, src: int, dst: int, flow
             while left:
                 try:
                     count = os.splice(out, dst, left)
+                except BlockingIOError:  # a socket alone: files take it or fail
+                    await writable(dst)
+                    continue
                 except OSError as error:
                     if error.errno != errno.EINVAL:
                         raise sink.send_failure(error) from error

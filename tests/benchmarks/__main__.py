@@ -1,10 +1,10 @@
-"""``python -m tests.benchmarks [PART...]``: startup, bulk, echo; all of them unless named."""
+"""``python -m tests.benchmarks [PART...]``: startup, bulk, secured, echo; all of them unless named."""
 
 import sys
 
-from tests.benchmarks import bulk, echo, startup
+from tests.benchmarks import bulk, echo, secured, startup
 
-PARTS = {"startup": startup.main, "bulk": bulk.main, "echo": echo.main}
+PARTS = {"startup": startup.main, "bulk": bulk.main, "secured": secured.main, "echo": echo.main}
 
 if __name__ == "__main__":
     for name in sys.argv[1:] or PARTS:

@@ -12,13 +12,16 @@ from tests.benchmarks.measure import NETKIT, Cost, available, medians, show, sta
 SIZE = 1 << 30
 ROUNDS = 3
 
-CLIENTS: dict[str, Callable[[str], list[str]]] = {
+Argv = Callable[[str], list[str]]
+"""Returns what to run for a port."""
+
+CLIENTS: dict[str, Argv] = {
     "netkit": lambda port: [*NETKIT, "connect", "127.0.0.1", port],
     "nc": lambda port: ["nc", "-N", "127.0.0.1", port],
     "ncat": lambda port: ["ncat", "--send-only", "127.0.0.1", port],
     "socat": lambda port: ["socat", "-u", "-b", "262144", "-", f"TCP:127.0.0.1:{port}"],
 }
-SERVERS: dict[str, Callable[[str], list[str]]] = {
+SERVERS: dict[str, Argv] = {
     "netkit": lambda port: [*NETKIT, "listen", "-q", port],
     "nc": lambda port: ["nc", "-l", "127.0.0.1", port],
     "ncat": lambda port: ["ncat", "-l", "--recv-only", "127.0.0.1", port],
@@ -45,7 +48,7 @@ def await_listener(port: str) -> None:
                         return
 
 
-def transfer(tool: str, data: IO[bytes], piped: bool) -> dict[str, Cost]:
+def transfer(client: Argv, server: Argv, data: IO[bytes], piped: bool) -> dict[str, Cost]:
     """Send the file once; return what both ends cost."""
     port = free_port()
     data.seek(0)
@@ -57,40 +60,47 @@ def transfer(tool: str, data: IO[bytes], piped: bool) -> dict[str, Cost]:
         sink, source = drain.stdin, feed.stdout
     else:
         sink, source = subprocess.DEVNULL, data  # type: ignore[assignment]
-    server = start(SERVERS[tool](port), stdin=subprocess.DEVNULL, stdout=sink)
+    receiver = start(server(port), stdin=subprocess.DEVNULL, stdout=sink)
     await_listener(port)
     since = time.perf_counter()
-    client = start(CLIENTS[tool](port), stdin=source, stdout=subprocess.DEVNULL)
+    sender = start(client(port), stdin=source, stdout=subprocess.DEVNULL)
     for end in ends:
         for pipe in (end.stdin, end.stdout):
             if pipe is not None:
                 pipe.close()
-    costs = {"send": timed(client, since), "receive": timed(server, since)}
+    costs = {"send": timed(sender, since), "receive": timed(receiver, since)}
     for end in ends:
         end.wait()
     return costs
 
 
-def main() -> None:
-    """Measure and print."""
-    tools = available(CLIENTS)
+def compare(title: str, clients: dict[str, Argv], servers: dict[str, Argv], piped: bool) -> None:
+    """Let each tool be client and server of itself, in turn, and print the table."""
     with tempfile.TemporaryFile() as data:
         for _ in range(SIZE >> 20):
             data.write(bytes(1 << 20))
         data.flush()
-        for title, piped in (("file -> TCP -> /dev/null", False), ("pipe -> TCP -> pipe", True)):
-            runs = {tool: (lambda tool=tool, piped=piped: transfer(tool, data, piped)) for tool in tools}  # type: ignore[misc]
-            results = medians(ROUNDS, runs)
-            best = results["netkit"]["receive"].wall
-            rows = [
-                (
-                    tool,
-                    f"{roles['receive'].wall:.2f}",
-                    f"{roles['receive'].wall / best:.2f}",
-                    f"{roles['send'].cpu:.2f}",
-                    f"{roles['receive'].cpu:.2f}",
-                )
-                for tool, roles in results.items()
-            ]
-            heads = ("", "wall s", "ratio to netkit", "CPU s sending", "CPU s receiving")
-            show(f"1 GiB {title}, medians of {ROUNDS}, interleaved", heads, rows)
+
+        def run(tool: str) -> Callable[[], dict[str, Cost]]:
+            return lambda: transfer(clients[tool], servers[tool], data, piped)
+
+        results = medians(ROUNDS, {tool: run(tool) for tool in available(clients)})
+    best = results["netkit"]["receive"].wall
+    rows = [
+        (
+            tool,
+            f"{roles['receive'].wall:.2f}",
+            f"{roles['receive'].wall / best:.2f}",
+            f"{roles['send'].cpu:.2f}",
+            f"{roles['receive'].cpu:.2f}",
+        )
+        for tool, roles in results.items()
+    ]
+    heads = ("", "wall s", "ratio to netkit", "CPU s sending", "CPU s receiving")
+    show(f"1 GiB {title}, medians of {ROUNDS}, interleaved", heads, rows)
+
+
+def main() -> None:
+    """Measure and print."""
+    compare("file -> TCP -> /dev/null", CLIENTS, SERVERS, piped=False)
+    compare("pipe -> TCP -> pipe", CLIENTS, SERVERS, piped=True)

@@ -24,10 +24,12 @@ def available(tools: Iterable[str]) -> list[str]:
     return [tool for tool in tools if tool == "netkit" or shutil.which(tool)]
 
 
-def timed(process: "subprocess.Popen[bytes]", since: float) -> Cost:
-    """Wait for a process that was started at ``since`` and return what it cost."""
-    _, _, usage = os.wait4(process.pid, 0)
-    process.returncode = 0
+def timed(process: "subprocess.Popen[bytes]", since: float, codes: Sequence[int] = (0,)) -> Cost:
+    """Wait for a process that was started at ``since`` and return what it cost; it must end with one of ``codes``."""
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode not in codes:
+        raise RuntimeError(f"{process.args} ended with {process.returncode}")
     return Cost(time.perf_counter() - since, usage.ru_utime + usage.ru_stime)
 
 
