@@ -1,0 +1,153 @@
+"""A bridge between two peers: all bytes both ways, each end passed on, and what breaks one side told apart."""
+
+import hashlib
+import os
+import socket
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+
+from netkit.core import kernel, splice
+from netkit.core.errors import Exit, Failure
+from netkit.core.kernel import Group, deadline, now
+from netkit.core.relay import Break, bridge
+from netkit.core.stream import SocketStream, Stream
+from tests.memory import pair
+from tests.support import PATIENCE, reset
+
+BULK = 8 << 20
+
+
+def run(main: Callable[[], Awaitable[Any]]) -> Any:
+    """Run a test's coroutine, which may not hang."""
+
+    async def bounded() -> Any:
+        with deadline(now() + PATIENCE):
+            return await main()
+
+    return kernel.run(bounded())
+
+
+async def read_all(stream: Stream) -> bytes:
+    """Receive to the end."""
+    chunks = []
+    while chunk := await stream.recv():
+        chunks.append(chunk)
+    return b"".join(chunks)
+
+
+def test_each_way_ends_by_itself() -> None:
+    """The client's end reaches the target while the target goes on, however late it answers."""
+
+    async def main() -> None:
+        client, ours = pair()
+        target, theirs = pair()
+        async with Group() as group:
+            joined = group.start(bridge(ours, theirs))
+            await client.send(b"question")
+            await client.send_eof()
+            assert await read_all(target) == b"question"
+            await target.send(b"answer")
+            assert await client.recv() == b"answer"
+            assert not joined.finished.is_set()
+            await target.send_eof()
+            assert await client.recv() == b""
+            await joined.finished.wait()
+        assert joined.result is None
+
+    run(main)
+
+
+@pytest.mark.parametrize("side", ["client", "target"])
+def test_who_broke_it_is_told(side: str) -> None:
+    """A reset names the stream that was reset, and the client gets first what had come for it."""
+
+    async def main() -> None:
+        client, ours = pair()
+        target, theirs = pair()
+        async with Group() as group:
+            joined = group.start(bridge(ours, theirs))
+            await target.send(b"so far")
+            assert await client.recv() == b"so far"
+            (client if side == "client" else target).abort()
+            await joined.finished.wait()
+        broken: Break = joined.result
+        assert broken.stream is (ours if side == "client" else theirs)
+        assert isinstance(broken.failure, Failure)
+        assert broken.failure.exit in (Exit.RECV, Exit.SEND)
+
+    run(main)
+
+
+def test_what_a_target_said_before_it_left_reaches_the_client() -> None:
+    """A target that answers, ends and resets while the client still sends: the answer is delivered before the break."""
+
+    async def main() -> None:
+        client, ours = socket.socketpair()
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            near = socket.create_connection(server.getsockname())
+            far, _ = server.accept()
+        stream, other = SocketStream(ours, "client"), SocketStream(near, "target")
+        far.sendall(b"no more")
+        client.sendall(b"x" * 10_000)
+        async with Group() as group:
+            joined = group.start(bridge(stream, other))
+            await kernel.in_thread(far.recv, 10)
+            reset(far)
+            await joined.finished.wait()
+        assert joined.result.stream is other
+        stream.close()
+        other.abort()
+        with client:
+            assert client.recv(100) == b"no more"
+
+    run(main)
+
+
+@pytest.mark.parametrize("kind", ["tcp", "unix"])
+def test_bulk_stays_in_the_kernel(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Megabytes both ways at once arrive whole, and all but the first of them never pass through our hands."""
+    spliced = 0
+    real = os.splice
+
+    def counting(*args: Any, **kwargs: Any) -> int:
+        nonlocal spliced
+        moved = real(*args, **kwargs)
+        spliced += moved
+        return moved
+
+    monkeypatch.setattr(splice.os, "splice", counting)
+
+    def connected() -> tuple[socket.socket, socket.socket]:
+        if kind == "unix":
+            return socket.socketpair()
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            near = socket.create_connection(server.getsockname())
+            return near, server.accept()[0]
+
+    async def main() -> None:
+        (client, ours), (theirs, target) = connected(), connected()
+        ends = [SocketStream(client, "a"), SocketStream(target, "b")]
+        middle = [SocketStream(ours, "client"), SocketStream(theirs, "target")]
+        data = {end.name: os.urandom(BULK) for end in ends}
+        seen: dict[str, str] = {}
+
+        async def send(end: SocketStream) -> None:
+            await end.send(data[end.name])
+            await end.send_eof()
+
+        async def receive(end: SocketStream) -> None:
+            seen[end.name] = hashlib.sha256(await read_all(end)).hexdigest()
+
+        async with Group() as group:
+            for end in ends:
+                group.start(send(end))
+                group.start(receive(end))
+            assert await bridge(*middle) is None
+        assert seen == {"a": hashlib.sha256(data["b"]).hexdigest(), "b": hashlib.sha256(data["a"]).hexdigest()}
+        for stream in (*ends, *middle):
+            stream.close()
+
+    run(main)
+    assert spliced > 2 * BULK
