@@ -1,0 +1,630 @@
+"""Programs over connections: what they are given, how their conversations end, and that none outlives its own."""
+
+import os
+import re
+import resource
+import select
+import shlex
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from time import monotonic
+
+import pytest
+
+from tests.faults.test_peers import at_once
+from tests.support import (
+    PATIENCE,
+    Finished,
+    Running,
+    cpu_seconds,
+    died_by,
+    exchange,
+    free_port,
+    netkit,
+    peer,
+    read_all,
+    reset,
+    running,
+)
+
+MEGABYTE = os.urandom(1_000_000)
+
+
+@contextmanager
+def dialled(process: Running) -> Iterator[socket.socket]:
+    """Connect to a listening netkit."""
+    with socket.create_connection(("127.0.0.1", process.port), timeout=PATIENCE) as client:
+        yield client
+
+
+def children(pid: int) -> list[int]:
+    """Return the children of a process, those that nobody waited for included."""
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+class Watched:
+    """A process of somebody else, from a moment at which it runs; it cannot be mistaken for a later one."""
+
+    def __init__(self, pid: int) -> None:
+        self._fd = os.pidfd_open(pid)
+
+    def ended(self) -> bool:
+        """Wait for its end, and close; False if it does not come."""
+        try:
+            return bool(select.select([self._fd], [], [], 3.0)[0])
+        finally:
+            os.close(self._fd)
+
+
+def watch_told(client: socket.socket) -> list[Watched]:
+    """Read one line of process ids, byte by byte, and watch these processes."""
+    line = b""
+    while not line.endswith(b"\n"):
+        byte = client.recv(1)
+        assert byte
+        line += byte
+    return [Watched(int(pid)) for pid in line.split()]
+
+
+def make_fifo(path: Path) -> str:
+    """Make a FIFO; return its path as a word of shell."""
+    os.mkfifo(path)
+    return shlex.quote(str(path))
+
+
+# -- what a program is given
+
+
+def test_words_are_split_as_in_a_shell_and_nothing_else_happens_to_them() -> None:
+    """Quotes and backslashes group; there is no shell, so $, *, ; and > are letters like others."""
+    line = r"""printf %s\\n 'a b' c\ d "e'f" '' $HOME '*' ';' '>x' """
+    with running("listen", "127.0.0.1:0", "--exec", line) as server:
+        assert exchange(server.port, b"").decode().split("\n") == ["a b", "c d", "e'f", "", "$HOME", "*", ";", ">x", ""]
+
+
+def test_line_for_the_shell() -> None:
+    """--sh-exec has the shell read the line; the program's stderr is ours."""
+    line = 'tr a-z A-Z | sed "s/^/$WORD/"; echo done >&2'
+    with running("listen", "127.0.0.1:0", "--sh-exec", line, env={**os.environ, "WORD": "you: "}) as server:
+        port = server.port
+        assert exchange(port, b"hello\n") == b"you: HELLO\n"
+        assert server.finish() == (0, b"", f"netkit listen: listening on 127.0.0.1:{port}\ndone\n")
+
+
+def told_environment(output: bytes) -> dict[str, str]:
+    """Return what ``env`` printed of netkit's own variables."""
+    lines = output.decode().splitlines()
+    return dict(line.removeprefix("NETKIT_").split("=", 1) for line in lines if line.startswith("NETKIT_"))
+
+
+STALE = {**os.environ, "NETKIT_PEER_HOST": "stale", "NETKIT_PEER_PORT": "1", "NETKIT_LOCAL_PORT": "2"}
+
+
+def test_both_ends_are_in_the_environment_of_a_server_program() -> None:
+    """The client's and our address and port are told, whatever was in our own environment."""
+    with running("listen", "0", "--keep", "--exec", "env", env=STALE) as server:
+        port = server.port
+        for host in ("127.0.0.1", "::1"):
+            with socket.create_connection((host, port)) as client:
+                own = client.getsockname()[1]
+                wanted = {"PEER_HOST": host, "PEER_PORT": str(own), "LOCAL_HOST": host, "LOCAL_PORT": str(port)}
+                assert told_environment(read_all(client)) == wanted
+
+
+@at_once("host", ["127.0.0.1", "::1"])
+def test_both_ends_are_in_the_environment_of_a_client_program(host: str) -> None:
+    """connect tells the same of the server that it reached."""
+    with peer(lambda sock: (sock.getpeername()[1], read_all(sock)), host) as server:
+        assert netkit("connect", server.address, "--exec", "env", env=STALE).code == 0
+        own, output = server.result()
+    wanted = {"PEER_HOST": host, "PEER_PORT": str(server.port), "LOCAL_HOST": host, "LOCAL_PORT": str(own)}
+    assert told_environment(output) == wanted
+
+
+def test_environment_of_an_outer_conversation_is_not_passed_on() -> None:
+    """Over a unix socket, which has neither host nor port, none is told, least of all another conversation's."""
+    name = f"netkit-test-{free_port()}"
+    with running("listen", f"unix:@{name}", "--exec", "env", env=STALE) as server:
+        server.line("listening")
+        with socket.socket(socket.AF_UNIX) as client:
+            client.connect(f"\0{name}")
+            assert told_environment(read_all(client)) == {}
+
+
+def test_program_sees_descriptors_0_to_2_alone() -> None:
+    """Neither listener nor client nor the pipes of others leak; ls itself opens 3, the lowest that is free."""
+    with running("listen", "127.0.0.1:0", "-k", "--exec", "ls /proc/self/fd") as server:
+        port = server.port
+        with socket.create_connection(("127.0.0.1", port)):
+            assert exchange(port, b"").split() == [b"0", b"1", b"2", b"3"]
+
+
+@at_once("ignored, mask", [([], 0), (["--ignore-signal=HUP"], 1 << (signal.SIGHUP - 1))])
+def test_program_has_the_signals_that_we_were_given(ignored: list[str], mask: int) -> None:
+    """Nothing is blocked, and ignored is only what was ignored when we started; a Python's SIGPIPE is not."""
+    wrapper = ["env", "--default-signal", *ignored]
+    with running("listen", "127.0.0.1:0", "--exec", "cat /proc/self/status", wrapper=wrapper) as server:
+        status = exchange(server.port, b"").decode()
+    masks = {name: int(bits, 16) for name, bits in re.findall(r"^(Sig(?:Blk|Ign)):\s*(\w+)$", status, re.MULTILINE)}
+    assert masks == {"SigBlk": 0, "SigIgn": mask}
+
+
+# -- exit codes
+
+
+@at_once("line, code", [("exit 7", 7), ("kill -9 $$", 137)])
+def test_exit_code_of_the_program_is_that_of_connect(line: str, code: int) -> None:
+    """A signal is 128+n, as a shell says it, and is nothing to complain of."""
+    with peer(read_all) as server:
+        assert netkit("connect", server.address, "--sh-exec", line) == Finished(code, b"", "")
+
+
+@at_once("options, code", [([], 3), (["--keep", "--once"], 0)])
+def test_exit_code_of_listen(options: list[str], code: int) -> None:
+    """That of the one program; a server of many does not depend on what became of one."""
+    with running("listen", "127.0.0.1:0", "--sh-exec", "cat; exit 3", *options) as server:
+        assert exchange(server.port, b"all of it") == b"all of it"
+        assert server.wait() == code
+
+
+def test_exit_code_although_the_child_signal_is_ignored() -> None:
+    """Who started us may ignore SIGCHLD; the code is found all the same."""
+    with peer(read_all) as server:
+        wrapper = ["env", "--ignore-signal=CHLD"]
+        assert netkit("connect", server.address, "--sh-exec", "exit 7", wrapper=wrapper).code == 7
+
+
+CANNOT_RUN = [
+    ("no-such-program -x", 127, "no-such-program: no such file or directory"),
+    ("/etc/passwd", 126, "/etc/passwd: permission denied"),
+]
+
+
+@at_once("line, code, said", CANNOT_RUN)
+def test_program_that_cannot_run_is_told_before_anything_is_dialled(line: str, code: int, said: str) -> None:
+    """127 where there is none, 126 where it cannot be run, and no server was bothered."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        done = netkit("connect", f"127.0.0.1:{server.getsockname()[1]}", "--exec", line)
+        assert done == Finished(code, b"", f"netkit connect: cannot run {said}\n")
+        server.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            server.accept()
+
+
+@at_once("line, code, said", CANNOT_RUN)
+def test_program_that_cannot_run_is_told_before_anything_is_bound(line: str, code: int, said: str) -> None:
+    """Even on a port that is taken it is the program that is complained of."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        done = netkit("listen", f"127.0.0.1:{server.getsockname()[1]}", "-k", "--exec", line)
+    assert done == Finished(code, b"", f"netkit listen: cannot run {said}\n")
+
+
+@pytest.fixture
+def garbage(tmp_path: Path) -> str:
+    """Make a file that may be run and cannot."""
+    path = tmp_path / "garbage"
+    path.write_text("garbage\n")
+    path.chmod(0o755)
+    return str(path)
+
+
+def test_file_that_is_no_program_is_126_in_one_line(garbage: str) -> None:
+    """What only the system can tell comes once the peer is there: it is reset, and one line says why."""
+    said = f"cannot run {garbage}: exec format error\n"
+    with peer(read_all) as server:
+        done = netkit("connect", server.address, "--exec", garbage)
+        assert done == Finished(126, b"", f"netkit connect: {said}")
+        assert isinstance(server.result(), ConnectionResetError)
+
+
+def test_file_that_is_no_program_is_126_for_the_one_client(garbage: str) -> None:
+    """A server of one ends with it, and says so in one line too."""
+    with running("listen", "127.0.0.1:0", "--exec", garbage) as process:
+        port = process.port
+        with socket.create_connection(("127.0.0.1", port)) as client, pytest.raises(ConnectionResetError):
+            client.recv(1)
+        said = f"netkit listen: listening on 127.0.0.1:{port}\nnetkit listen: cannot run {garbage}: exec format error\n"
+        assert process.finish() == (126, b"", said)
+
+
+def test_program_does_not_start_without_a_connection(tmp_path: Path) -> None:
+    """A refused connection is 7, and the program never ran."""
+    assert netkit("connect", f"127.0.0.1:{free_port()}", "--exec", f"touch {tmp_path}/ran").code == 7
+    assert list(tmp_path.iterdir()) == []
+
+
+@at_once(
+    "args, why",
+    [
+        (["connect", "h", "1", "--exec", "cat", "--send-only"], "--send-only does not apply"),
+        (["connect", "h", "1", "--exec", "cat 'x"], "cannot be split into words: no closing quotation"),
+        (["listen", "0", "--sh-exec", " "], "there is no program to run"),
+        (["listen", "0", "--exec", "cat", "--label"], "--label does not apply"),
+    ],
+)
+def test_mistakes(args: list[str], why: str) -> None:
+    """Each is exit 2 and one line that says what is wrong."""
+    done = netkit(*args)
+    assert (done.code, done.out, done.err.count("\n")) == (2, b"", 1)
+    assert why in done.err
+
+
+# -- how a conversation ends
+
+
+def test_late_answer_is_delivered_whole(tmp_path: Path) -> None:
+    """Long after the half-close, and with no clock of half a second in the way, every byte of an answer comes."""
+    answer = tmp_path / "answer"
+    answer.write_bytes(MEGABYTE)
+    gates = [tmp_path / "listen", tmp_path / "connect"]
+    lines = [f"cat >/dev/null; read x < {make_fifo(gate)}; cat {answer}" for gate in gates]
+
+    def ask(sock: socket.socket) -> bytes:
+        sock.sendall(b"question")
+        sock.shutdown(socket.SHUT_WR)
+        return read_all(sock)
+
+    with (
+        running("listen", "127.0.0.1:0", "--sh-exec", lines[0]) as process,
+        peer(ask) as server,
+        running("connect", server.address, "--sh-exec", lines[1]) as other,
+        dialled(process) as client,
+    ):
+        client.sendall(b"question")
+        client.shutdown(socket.SHUT_WR)
+        with gates[0].open("w") as first, gates[1].open("w") as second:  # opened once the programs have seen the end
+            client.settimeout(0.7)
+            with pytest.raises(TimeoutError):
+                client.recv(1)
+            first.write("go\n")
+            second.write("go\n")
+        client.settimeout(PATIENCE)
+        assert read_all(client) == MEGABYTE
+        assert server.result() == MEGABYTE
+        assert process.wait() == other.wait() == 0
+
+
+def test_program_that_does_not_read_all() -> None:
+    """A client that first sends and then reads gets the answer and our end, no reset, whether or not it half-closes."""
+    programs = {"true": b"", "head -c 5": MEGABYTE[:5], f"head -c {len(MEGABYTE)}": MEGABYTE}
+    with running("listen", "127.0.0.1:0", "--keep", "--sh-exec", 'read -r line; eval "exec $line"') as process:
+        address = ("127.0.0.1", process.port)
+        for line, answer in programs.items():
+            data = line.encode() + b"\n" + MEGABYTE
+            assert exchange(address[1], data) == answer
+            with socket.create_connection(address) as client:
+                sender = threading.Thread(target=client.sendall, args=(data,))
+                sender.start()
+                assert read_all(client) == answer
+                sender.join()
+
+
+@at_once("line, answer", [("true", b""), ("head -c 5", MEGABYTE[:5])])
+def test_program_of_connect_that_does_not_read_all(line: str, answer: bytes) -> None:
+    """The same holds for a server that talks first: it gets the answer and our end, and we the program's code."""
+
+    def talk(sock: socket.socket) -> bytes:
+        sock.sendall(MEGABYTE)
+        return read_all(sock)
+
+    with peer(talk) as server:
+        assert netkit("connect", server.address, "--exec", line) == Finished(0, b"", "")
+        assert server.result() == answer
+
+
+def test_peer_that_never_stops_sending_does_not_keep_us() -> None:
+    """Once the program has ended, a peer that goes on and on is left, and the program's code is ours."""
+
+    def chatter(sock: socket.socket) -> None:
+        while True:
+            sock.sendall(MEGABYTE)
+
+    with peer(chatter) as server, running("connect", server.address, "--sh-exec", "head -c 5; exit 3") as process:
+        assert process.wait(timeout=4) == 3
+
+
+def test_program_that_ended_its_output_reads_on(tmp_path: Path) -> None:
+    """A program that says nothing more still gets every byte, however late it takes them."""
+    gate, kept = tmp_path / "gate", tmp_path / "kept"
+    line = f"exec >&-; read x < {make_fifo(gate)}; cat > {kept}"
+    with running("listen", "127.0.0.1:0", "--sh-exec", line) as process, dialled(process) as client:
+        assert client.recv(1) == b""
+        sender = threading.Thread(target=lambda: (client.sendall(MEGABYTE), client.shutdown(socket.SHUT_WR)))
+        sender.start()
+        gate.write_text("go\n")
+        assert process.wait() == 0
+        sender.join()
+    assert kept.read_bytes() == MEGABYTE
+
+
+@at_once("name", ["connect", "listen"])
+def test_reset_ends_the_program(name: str) -> None:
+    """A program whose peer is gone is not left running, and the reset is no success."""
+
+    def watch_and_reset(sock: socket.socket) -> Watched:
+        program = watch_told(sock)[0]
+        reset(sock)
+        return program
+
+    line = "echo $$; exec sleep 100"
+    if name == "connect":
+        with peer(watch_and_reset) as server:
+            done = netkit("connect", server.address, "--sh-exec", line)
+            assert (done.code, done.err) == (
+                56,
+                f"netkit connect: cannot receive from {server.address}: connection reset by peer (after 0 bytes)\n",
+            )
+            assert server.result().ended()
+    else:
+        with running("listen", "127.0.0.1:0", "--keep", "-v", "--sh-exec", line) as process:
+            with dialled(process) as client:
+                program = watch_and_reset(client)
+            process.line("closed after .*: connection reset by peer")
+            assert program.ended()
+            assert children(process.pid) == []
+
+
+def test_idle_timeout_ends_client_and_program_alone() -> None:
+    """The client is reset, the program is gone, and the server goes on."""
+    options = ("--keep", "-v", "--idle-timeout", "200ms")
+    with running("listen", "127.0.0.1:0", *options, "--sh-exec", "echo $$; exec cat") as process:
+        port = process.port
+        with socket.create_connection(("127.0.0.1", port)) as client:
+            program = watch_told(client)[0]
+            with pytest.raises(ConnectionResetError):
+                client.recv(1)
+        process.line("closed after .*nothing moved for 200 ms")
+        assert program.ended()
+        assert exchange(port, b"next").endswith(b"\nnext")
+
+
+@at_once(
+    "clock, said",
+    [
+        ("--idle-timeout", "cannot go on with {}: nothing moved for 200 ms (--idle-timeout)"),
+        ("--timeout", "cannot finish: time ran out after 200 ms (--timeout)"),
+    ],
+)
+def test_clocks_of_connect_end_the_program(clock: str, said: str) -> None:
+    """28, one line that names the clock, a reset for the peer, and no program left."""
+
+    def watch(sock: socket.socket) -> tuple[Watched, bool]:
+        program = watch_told(sock)[0]
+        try:
+            return program, bool(sock.recv(1))
+        except ConnectionResetError:
+            return program, True
+
+    with peer(watch) as server:
+        done = netkit("connect", server.address, clock, "200ms", "--sh-exec", "echo $$; exec sleep 100")
+        assert done == Finished(28, b"", f"netkit connect: {said.format(server.address)}\n")
+        program, was_reset = server.result()
+    assert was_reset
+    assert program.ended()
+
+
+def test_grace_bounds_a_program_that_does_not_end() -> None:
+    """With --grace a program that is idle once its client has ended is ended too, and the client let go."""
+    line = "echo $$; exec sleep 5"
+    with (
+        running("listen", "127.0.0.1:0", "--keep", "--grace", "100ms", "--sh-exec", line) as process,
+        dialled(process) as client,
+    ):
+        program = watch_told(client)[0]
+        client.shutdown(socket.SHUT_WR)
+        client.settimeout(2)
+        with suppress(ConnectionResetError):
+            assert client.recv(1) == b""
+        assert program.ended()
+
+
+@at_once(
+    "options, line",
+    [
+        (["--until", "OK"], "cat"),
+        (["--max-bytes", "8"], 'all=$(cat); printf %s "$all"'),
+        (["--until", "OK"], "sleep 0"),
+    ],
+)
+def test_ends_that_the_data_decides(options: list[str], line: str) -> None:
+    """The program gets what comes up to there and then its input's end; its answer is sent, and the exit code is 0."""
+
+    def talk(sock: socket.socket) -> bytes:
+        sock.sendall(b"hello OK and more")
+        return read_all(sock)
+
+    with peer(talk) as server:
+        assert netkit("connect", server.address, *options, "--sh-exec", line) == Finished(0, b"", "")
+        assert server.result() == (b"" if line == "sleep 0" else b"hello OK")
+
+
+def test_until_that_does_not_come_is_8() -> None:
+    """The program's own success does not hide it."""
+    with peer(lambda sock: (sock.sendall(b"hello"), sock.shutdown(socket.SHUT_WR), read_all(sock))) as server:
+        done = netkit("connect", server.address, "--until", "OK", "--exec", "cat")
+    assert (done.code, done.out) == (8, b"")
+    assert done.err == f"netkit connect: cannot find 'OK' in what {server.address} sent: it ended before\n"
+
+
+def test_server_until_stops_with_0() -> None:
+    """A server of programs stops once a client's data matches; who is there is answered to the end."""
+    with running("listen", "127.0.0.1:0", "--keep", "--until", "bye", "--exec", "cat") as process:
+        assert exchange(process.port, b"good bye\n") == b"good bye\n"
+        assert process.wait() == 0
+
+
+# -- many, and none left over
+
+
+def test_short_lived_programs_leave_no_zombie() -> None:
+    """After 30 clients, one after the other and side by side, the server that still runs has no child."""
+    with running("listen", "127.0.0.1:0", "--keep", "-v", "--exec", "cat") as process:
+        port = process.port
+        for number in range(15):
+            assert exchange(port, b"%d" % number) == b"%d" % number
+        clients = [socket.create_connection(("127.0.0.1", port)) for _ in range(15)]
+        for client in clients:
+            client.sendall(b"x")
+            assert client.recv(1) == b"x"
+        assert len(children(process.pid)) >= 15
+        for client in clients:
+            client.close()
+        for _ in range(30):
+            process.line("closed after")
+        assert children(process.pid) == []
+
+
+SCRIPTS = [
+    "echo $$; exec sleep 100",
+    "sleep 100 & echo $$ $!; wait; true",  # what --sh-exec 'sleep 100; true' is: a child of the shell
+    "trap '' TERM HUP INT; sleep 100 & echo $$ $!; wait; sleep 100; true",
+]
+
+
+def test_signal_ends_server_and_programs_within_the_drain() -> None:
+    """Programs that ignore it and the children of programs included; who ends within the drain is served to the end."""
+    with running("listen", "127.0.0.1:0", "--keep", "--sh-exec", 'read -r line; eval "$line"') as process:
+        port = process.port
+        clients = [socket.create_connection(("127.0.0.1", port), timeout=PATIENCE) for _ in [*SCRIPTS, "cat"]]
+        programs: list[Watched] = []
+        for client, script in zip(clients, SCRIPTS, strict=False):
+            client.sendall(script.encode() + b"\n")
+            programs += watch_told(client)
+        assert len(programs) == 5
+        last = clients[-1]
+        last.sendall(b"exec cat\nhere")
+        assert last.recv(4) == b"here"
+
+        begun = monotonic()
+        process.signal(signal.SIGTERM)
+        last.sendall(b"still here")
+        last.shutdown(socket.SHUT_WR)
+        assert read_all(last) == b"still here"
+        assert died_by(process.wait()) is signal.SIGTERM
+        assert monotonic() - begun < 2.5  # a second of drain, and a moment between SIGTERM and SIGKILL
+        assert all([program.ended() for program in programs])
+        for client in clients[:-1]:
+            with pytest.raises(ConnectionResetError):
+                client.recv(1)
+        for client in clients:
+            client.close()
+
+
+@at_once("name", ["connect", "listen"])
+def test_signal_ends_the_one_program(name: str) -> None:
+    """Where there is one conversation a signal cuts it: no drain, no orphan, and a reset for the peer."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = "127.0.0.1:0" if name == "listen" else f"127.0.0.1:{server.getsockname()[1]}"
+        with running(name, address, "--sh-exec", SCRIPTS[1]) as process:
+            sock = socket.create_connection(("127.0.0.1", process.port)) if name == "listen" else server.accept()[0]
+            with sock:
+                programs = watch_told(sock)
+                process.signal(signal.SIGINT)
+                assert died_by(process.wait()) is signal.SIGINT
+                assert all([program.ended() for program in programs])
+                with pytest.raises(ConnectionResetError):
+                    sock.recv(1)
+
+
+def test_program_ends_with_a_netkit_that_was_killed() -> None:
+    """Nothing of ours can run after SIGKILL, but the pipes close, so a program that reads sees the end."""
+    with (
+        running("listen", "127.0.0.1:0", "--keep", "--sh-exec", "echo $$; exec cat") as process,
+        dialled(process) as client,
+    ):
+        program = watch_told(client)[0]
+        process.signal(signal.SIGKILL)
+        process.wait()
+        assert program.ended()
+
+
+def test_programs_beside_command() -> None:
+    """A server of programs for as long as COMMAND runs; the exit code is COMMAND's."""
+    command = ["sh", "-c", '"$0" -m netkit connect $NETKIT_ADDRESS --send hi; exit 3', sys.executable]
+    done = netkit("listen", "127.0.0.1:0", "--keep", "-q", "--exec", "cat", "--", *command)
+    assert done == Finished(3, b"hi", "")
+
+
+# -- no descriptor left
+
+
+def test_client_without_a_program_is_reset_and_the_server_goes_on() -> None:
+    """Where the system has no room for one more program that client alone pays, with one line."""
+    options = ("--keep", "-v", "--exec", "cat")
+    with running("listen", "127.0.0.1:0", *options, wrapper=["prlimit", "--nofile=16"]) as process:
+        port = process.port
+        with socket.create_connection(("127.0.0.1", port)) as first:
+            first.sendall(b"1")
+            assert first.recv(1) == b"1"
+            with socket.create_connection(("127.0.0.1", port)) as second:
+                with pytest.raises(ConnectionResetError):
+                    second.recv(1)
+                name = f"127.0.0.1:{second.getsockname()[1]}"
+            process.line("closed after .*cannot run cat")
+            told = [line for line in process.said if "reset" in line]
+            assert told == [f"netkit listen: connection from {name} reset: cannot run cat: too many open files\n"]
+            first.sendall(b"2")
+            assert first.recv(1) == b"2"
+        process.line("closed after")
+        assert exchange(port, b"third") == b"third"
+
+
+@contextmanager
+def no_descriptor_left(pid: int) -> Iterator[None]:
+    """Allow a process no descriptor more than it has."""
+    open_ones = {int(name) for name in os.listdir(f"/proc/{pid}/fd")}
+    lowest_free = next(fd for fd in range(len(open_ones) + 1) if fd not in open_ones)
+    before = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, (lowest_free, before[1]))
+    try:
+        yield
+    finally:
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, before)
+
+
+def test_no_room_to_accept_is_cheap_and_passes() -> None:
+    """While no descriptor is left nothing spins, one line says so, and the client is served once there is room."""
+    with running("listen", "127.0.0.1:0", "--keep", "--exec", "cat") as process:
+        port = process.port
+        with socket.create_connection(("127.0.0.1", port)) as first:
+            first.sendall(b"1")
+            assert first.recv(1) == b"1"
+            with no_descriptor_left(process.pid):
+                second = socket.create_connection(("127.0.0.1", port))
+                second.sendall(b"2")
+                process.line("cannot accept another client for now: too many open files$")
+                before = cpu_seconds(process.pid)
+                second.settimeout(0.4)
+                with pytest.raises(TimeoutError):
+                    second.recv(1)
+                assert cpu_seconds(process.pid) - before < 0.15
+            with second:
+                second.settimeout(PATIENCE)
+                assert second.recv(1) == b"2"
+        process.signal(signal.SIGTERM)
+        process.wait()
+        assert process.finish().err.count("cannot accept") == 1
+
+
+@at_once("left", [0, 1])
+def test_half_close_reaches_the_program_without_a_descriptor_to_spare(left: int) -> None:
+    """A program's input ends with its client's, also while the server has none left, or one; none is lost by that."""
+    with running("listen", "127.0.0.1:0", "--keep", "-v", "--exec", "cat") as process:
+        port = process.port
+        before = len(os.listdir(f"/proc/{process.pid}/fd"))
+        with socket.create_connection(("127.0.0.1", port)) as client:
+            client.sendall(b"x")
+            assert client.recv(1) == b"x"
+            with no_descriptor_left(process.pid):
+                top, hard = resource.prlimit(process.pid, resource.RLIMIT_NOFILE)
+                resource.prlimit(process.pid, resource.RLIMIT_NOFILE, (top + left, hard))
+                client.shutdown(socket.SHUT_WR)
+                client.settimeout(2)
+                assert client.recv(1) == b""
+        process.line("closed after")
+        assert len(os.listdir(f"/proc/{process.pid}/fd")) == before

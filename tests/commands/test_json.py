@@ -1,0 +1,386 @@
+"""What a program is told: every line of stderr an object, and totals that are what the other side counted."""
+
+import ctypes
+import json
+import os
+import re
+import signal
+import socket
+import struct
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from typing import Any
+
+import pytest
+
+from tests.faults.test_peers import at_once, feed
+from tests.support import PATIENCE, died_by, exchange, free_port, jam, netkit, peer, read_all, reset, running
+
+FIELDS = {
+    *("command", "event", "time", "target", "host", "port", "address", "peer_address", "peer_port"),
+    *("local_address", "local_port", "family", "protocol", "state", "time_ms", "duration_ms", "bytes_sent"),
+    *("bytes_acknowledged", "bytes_received", "reason", "exit_code", "error"),
+    *("addresses", "connections"),  # of "resolved" and of "stats"
+}
+DATA = os.urandom(300_000)
+
+
+def parse(text: str, command: str = "connect") -> list[dict[str, Any]]:
+    """Return the objects, and check what holds for every one: printable ASCII, known fields, nothing empty."""
+    assert text == "" or text.endswith("\n")
+    objects = []
+    for line in text.splitlines():
+        assert re.fullmatch(r"\{[ -~]+\}", line)
+        found = json.loads(line)
+        assert found["command"] == command
+        assert set(found) <= FIELDS
+        assert None not in found.values()
+        assert datetime.fromisoformat(found["time"]).utcoffset() is not None
+        objects.append(found)
+    return objects
+
+
+def events(objects: list[dict[str, Any]]) -> list[str]:
+    """Return the names of what happened, in its order."""
+    return [found["event"] for found in objects]
+
+
+def moved(found: dict[str, Any]) -> tuple[int, int, int]:
+    """Return the bytes sent, acknowledged and received."""
+    return found["bytes_sent"], found["bytes_acknowledged"], found["bytes_received"]
+
+
+# -- what happens
+
+
+def test_conversation_of_connect() -> None:
+    """Connected, closed and, if wanted, the totals, with both ends and the bytes that the peer counted."""
+    with peer(lambda sock: (sock.getpeername()[1], len(read_all(sock)), sock.sendall(DATA))) as server:
+        done = netkit("connect", f"localhost:{server.port}", "-4", "--json", "--stats", input=DATA[:100_000])
+        own, received, _ = server.result()
+    resolved, connected, closed, stats = parse(done.err)
+    assert (done.code, done.out, received) == (0, DATA, 100_000)
+    assert events([resolved, connected, closed, stats]) == ["resolved", "connected", "closed", "stats"]
+    assert (resolved["host"], resolved["addresses"]) == ("localhost", ["127.0.0.1"])
+    both = {
+        "target": f"localhost:{server.port}",
+        "peer_address": "127.0.0.1",
+        "peer_port": server.port,
+        "local_address": "127.0.0.1",
+        "local_port": own,
+        "family": "ipv4",
+        "protocol": "tcp",
+    }
+    for found in (connected, stats):
+        assert {name: found[name] for name in both} == both
+    for found in (closed, stats):
+        assert moved(found) == (100_000, 100_000, len(DATA))
+    assert closed["reason"] == "input ended first"
+    assert (stats["connections"], stats["exit_code"]) == (1, 0)
+    assert 0 <= closed["duration_ms"] <= stats["duration_ms"]
+
+
+@at_once("name", ["listen", "echo", "upper"])
+def test_life_of_a_server(name: str) -> None:
+    """Listening on each address, who came, how each ended, and the totals of all."""
+    options = ("--reply", "x" * 1000) if name == "listen" else ()
+    with running(name, "0", *options, "--max-clients", "2", "--json", "--stats", stdin=subprocess.DEVNULL) as server:
+        port = int(server.line(r'"local_address": "127\.0\.0\.1", "local_port": (\d+)')[1])
+        answers = [len(exchange(port, bytes(size), host)) for size, host in ((300, "127.0.0.1"), (20_000, "::1"))]
+        server.process.wait()
+        objects = parse(server.finish().err, name)
+    assert events(objects[:2]) == ["listening", "listening"]
+    assert [(found["local_address"], found["local_port"], found["family"]) for found in objects[:2]] == [
+        ("127.0.0.1", port, "ipv4"),
+        ("::1", port, "ipv6"),
+    ]
+    assert sorted(events(objects[2:-1])) == ["accepted", "accepted", "closed", "closed"]
+    closed = {found["peer_address"]: found for found in objects if found["event"] == "closed"}
+    assert moved(closed["127.0.0.1"]) == (answers[0], answers[0], 300)
+    assert moved(closed["::1"]) == (answers[1], answers[1], 20_000)
+    stats = objects[-1]
+    assert (stats["event"], stats["connections"], stats["exit_code"]) == ("stats", 2, 0)
+    assert moved(stats) == (sum(answers), sum(answers), 20_300)
+
+
+def test_conversation_over_a_unix_socket() -> None:
+    """The address is the socket's, and there are no ports."""
+    target = f"unix:@netkit-test-{free_port()}"
+    with running("listen", target, "--json", "--exec", "cat") as server:
+        server.line("listening")
+        done = netkit("connect", target, "--json", "--stats", input=b"hi")
+        theirs = parse(server.finish().err, "listen")
+    assert (done.code, done.out) == (0, b"hi")
+    for found in parse(done.err):
+        assert (found["peer_address"], found["protocol"]) == (target, "unix")
+        assert not {"peer_port", "local_port", "family"} & set(found)
+    assert theirs[-1]["reason"] == "peer ended first, exit code 0"
+    assert moved(theirs[-1]) == (2, 2, 2)
+
+
+def test_addresses_that_were_tried() -> None:
+    """With -vv each address that was tried is there, and each that did not answer, with the reason."""
+    port = free_port()
+    done = netkit("connect", f"127.0.0.1:{port}", "--wait", "150ms", "--json", "-vv")
+    objects = parse(done.err)
+    assert events(objects[:3]) == ["trying", "missed", "retrying"]
+    assert objects[1]["address"] == "127.0.0.1"
+    assert objects[1]["reason"] == "connection refused"
+    assert "connection refused" in objects[2]["reason"]
+    assert events(objects)[-1] == "error"
+
+
+def test_clients_that_are_turned_away_and_cut() -> None:
+    """Denied and reset ones are events; the totals count who was served."""
+    options = ("--keep", "--deny", "127.0.0.9", "--json", "--stats", "--exec", "cat")
+    with running("listen", "127.0.0.1:0", *options, wrapper=["prlimit", "--nofile=12"]) as server:
+        port = int(server.line(r'"local_port": (\d+)')[1])
+        for source in ("127.0.0.9", "127.0.0.1"):
+            client = socket.create_connection(("127.0.0.1", port), source_address=(source, 0))
+            with client, pytest.raises(ConnectionResetError):
+                client.recv(1)
+        server.line('"event": "closed"')
+        server.signal(signal.SIGTERM)
+        server.wait()
+        _, denied, accepted, cut, closed, stats = parse(server.finish().err, "listen")
+    assert (denied["event"], denied["peer_address"], denied["reason"]) == ("denied", "127.0.0.9", "not allowed")
+    assert (accepted["event"], accepted["peer_address"]) == ("accepted", "127.0.0.1")
+    assert (cut["event"], cut["reason"]) == ("cut", "cannot run cat: too many open files")
+    assert (closed["event"], stats["connections"]) == ("closed", 1)
+
+
+def test_input_that_was_left_and_answer_that_did_not_come() -> None:
+    """What a person gets as a line or a hint is an event too."""
+    with peer(lambda sock: sock.shutdown(socket.SHUT_WR) or read_all(sock)) as server:
+        with running("connect", server.address, "--grace", "10ms", "--json") as process:
+            assert process.wait() == 0
+            left = parse(process.finish().err)
+        unanswered = parse(netkit("connect", server.address, "--json", "--hold", input=b"x").err)
+    assert events(left) == ["connected", "input_left", "closed"]
+    assert left[1]["duration_ms"] == 10
+    assert "error" not in events(unanswered)
+
+
+# -- failures
+
+
+def refuse(sock: socket.socket) -> None:
+    """Reset once a byte has come."""
+    sock.recv(1)
+    reset(sock)
+
+
+def refuse_much(sock: socket.socket) -> None:
+    """Reset once more is on its way than we ever take."""
+    jam(sock)
+    reset(sock)
+
+
+# A command, its exit code, its kind of failure, and its arguments; CLOSED is an address where nobody listens.
+FAILING = [
+    ("connect", 7, "connect", ["CLOSED"]),
+    ("connect", 7, "connect", ["unix:/no/such\n\x1b[31m\u202esocket"]),
+    ("connect", 6, "resolve", ["nosuch.invalid:80"]),
+    ("connect", 28, "timeout", ["CLOSED", "--wait", "50ms"]),
+    ("connect", 23, "write", ["CLOSED", "--log", "/no/such\nlog"]),
+    ("connect", 127, "not_found", ["CLOSED", "--exec", "'no\x1b such'"]),
+    ("listen", 45, "bind", ["192.0.2.1:1"]),
+    ("echo", 28, "timeout", ["127.0.0.1:0", "--accept-timeout", "50ms"]),
+    ("upper", 28, "timeout", ["127.0.0.1:0", "--timeout", "50ms"]),
+]
+
+
+@at_once("name, code, kind, args", FAILING)
+def test_failure_is_an_object(name: str, code: int, kind: str, args: list[str]) -> None:
+    """In place of the line: reason, exit code, kind, and as message what the line says; at last the totals."""
+    args = [arg.replace("CLOSED", f"127.0.0.1:{free_port()}") for arg in args]
+    done = netkit(name, *args, "--json", "--stats")
+    assert (done.code, done.out) == (code, b"")
+    *_, failure, stats = parse(done.err, name)
+    assert events([failure, stats]) == ["error", "stats"]
+    check_failure(failure, code, kind)
+    assert (stats["exit_code"], stats["connections"], moved(stats)) == (code, 0, (0, 0, 0))
+
+
+def check_failure(failure: dict[str, Any], code: int, kind: str) -> None:
+    """Assert what every failure tells."""
+    assert failure["exit_code"] == code
+    assert set(failure["error"]) == {"kind", "message", "errno"}
+    assert failure["error"]["kind"] == kind
+    assert failure["error"]["message"].startswith("cannot ")
+    assert failure["reason"] in failure["error"]["message"]
+
+
+@at_once(
+    "code, kind, behaviour, args, size",
+    [
+        (8, "protocol", lambda sock: sock.sendall(b"no"), ["--until", "yes"], 0),
+        (28, "timeout", read_all, ["--idle-timeout", "50ms"], -1),
+        (55, "send", refuse_much, ["--hold"], 20_000_000),
+        (56, "recv", refuse, ["--hold"], 1),
+    ],
+)
+def test_failure_of_a_conversation(
+    code: int, kind: str, behaviour: Callable[[socket.socket], Any], args: list[str], size: int
+) -> None:
+    """The same for what a peer did; the totals are what came to pass until then. A size below 0 is idle input."""
+    with peer(behaviour) as server, running("connect", server.address, *args, "--json", "--stats") as process:
+        if size >= 0:
+            feed(process, bytes(size))
+        out = process.read_all()
+        assert process.wait() == code
+        connected, closed, failure, stats = parse(process.finish().err)
+    assert events([connected, closed, failure, stats]) == ["connected", "closed", "error", "stats"]
+    check_failure(failure, code, kind)
+    assert (stats["exit_code"], stats["bytes_received"]) == (code, len(out))
+    assert moved(closed) == moved(stats)
+    assert stats["bytes_acknowledged"] <= stats["bytes_sent"] <= max(size, 0)
+    if code == 55:
+        lost, of = map(int, re.findall(r"(\d+) of (\d+) bytes", failure["error"]["message"])[0])
+        assert of - lost == stats["bytes_acknowledged"]
+
+
+# -- totals
+
+
+def test_totals_without_json() -> None:
+    """--stats alone is one object, which -q does not silence."""
+    with peer(lambda sock: sock.sendall(b"hello")) as server:
+        done = netkit("connect", server.address, "--stats", "-q")
+    (stats,) = parse(done.err)
+    assert (stats["event"], moved(stats), stats["exit_code"]) == ("stats", (0, 0, 5), 0)
+
+
+@at_once("name", ["connect", "echo"])
+def test_totals_after_a_signal(name: str) -> None:
+    """They are told on the way out, with the code that a shell sees, and netkit dies by the signal all the same."""
+    if name == "connect":
+        with (
+            peer(lambda sock: (sock.sendall(b"hello"), read_all(sock))) as server,
+            running("connect", server.address, "--stats") as process,
+        ):
+            assert process.out.read(5) == b"hello"
+            process.signal(signal.SIGTERM)
+            assert died_by(process.wait()) is signal.SIGTERM
+            (stats,) = parse(process.finish().err)
+        wanted = (0, 0, 5)
+    else:
+        with running("echo", "127.0.0.1:0", "--stats") as process:
+            assert exchange(process.port, b"hello") == b"hello"
+            process.signal(signal.SIGTERM)
+            assert died_by(process.wait()) is signal.SIGTERM
+            (stats,) = parse(process.finish().err.partition("\n")[2], "echo")
+        wanted = (5, 5, 5)
+    assert (stats["exit_code"], stats["connections"], moved(stats)) == (143, 1, wanted)
+
+
+def test_totals_when_the_reader_of_stdout_leaves() -> None:
+    """Death by SIGPIPE is otherwise silent, but totals were asked for."""
+    reading, writing = os.pipe()
+    with peer(lambda sock: sock.sendall(DATA)) as server:
+        os.close(reading)
+        done = netkit("connect", server.address, "--stats", stdout=writing)
+        os.close(writing)
+    assert died_by(done.code) is signal.SIGPIPE
+    (stats,) = parse(done.err)
+    assert (stats["event"], stats["exit_code"]) == ("stats", 141)
+
+
+def test_totals_of_a_program_have_its_exit_code() -> None:
+    """With --exec the code in the totals is the one that netkit leaves with."""
+    with peer(read_all) as server:
+        done = netkit("connect", server.address, "--stats", "--sh-exec", "echo hello; exit 7")
+        assert server.result() == b"hello\n"
+    (stats,) = parse(done.err)
+    assert (done.code, stats["exit_code"], moved(stats)) == (7, 7, (6, 6, 0))
+
+
+@contextmanager
+def capture(port: int) -> Iterator[socket.socket]:
+    """Capture what goes from and to an IPv4 port over the loopback interface; skip where we may not."""
+    # Classic BPF, linux/filter.h: let pass whole what has the port at 20 or 22, behind an IP header without options.
+    code = [
+        (0x28, 0, 0, 20),
+        (0x15, 2, 0, port),
+        (0x28, 0, 0, 22),
+        (0x15, 0, 1, port),
+        (6, 0, 0, 1 << 18),
+        (6, 0, 0, 0),
+    ]
+    program = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *step) for step in code))
+    try:
+        sock = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, 0)
+    except PermissionError:
+        pytest.skip("may not capture packets")
+    with sock:
+        sock.setsockopt(socket.SOL_SOCKET, 26, struct.pack("HP", len(code), ctypes.addressof(program)))
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
+        sock.settimeout(PATIENCE)
+        sock.bind(("lo", 0x0800))
+        yield sock
+
+
+def payload(sock: socket.socket, client: int, server: int) -> tuple[int, int]:
+    """Return the payload bytes of a captured IPv4 connection from client and server, each sequence number once."""
+    seen: dict[int, set[tuple[int, int]]] = {client: set(), server: set()}
+    ended: set[int] = set()
+    while ended != {client, server}:
+        packet = sock.recv(1 << 17)
+        header = (packet[0] & 15) * 4
+        source, target, sequence = struct.unpack_from("!HHI", packet, header)
+        if {source, target} != {client, server}:
+            continue
+        length = len(packet) - header - (packet[header + 12] >> 4) * 4
+        if length:
+            seen[source].add((sequence, length))
+        if packet[header + 13] & 1:  # FIN
+            ended.add(source)
+    return sum(length for _, length in seen[client]), sum(length for _, length in seen[server])
+
+
+def test_totals_are_what_went_over_the_wire() -> None:
+    """The bytes that both sides report are those in the packets."""
+    with (
+        running("echo", "127.0.0.1:0", "--once", "--stats", "--prefix", "> ") as server,
+        capture(port := server.port) as wire,
+    ):
+        done = netkit("connect", f"127.0.0.1:{port}", "--stats", input=b"a line\n" * 10_000)
+        server.wait()
+        (ours,) = parse(done.err)
+        (theirs,) = parse(server.finish().err.partition("\n")[2], "echo")
+        sent, received = payload(wire, ours["local_port"], port)
+    assert (sent, received) == (70_000, 90_000)
+    assert moved(ours) == (sent, sent, received)
+    assert moved(theirs) == (received, received, sent)
+
+
+# -- text of others
+
+
+@at_once("host", ["a\nb", "\x1b[31mh", 'h"}\n{"event":"closed', "h\x9b\u202e.example", "h\udcff"])
+def test_hostile_host_breaks_no_line(host: str) -> None:
+    """A name that no host has is refused in one printable line before there are events."""
+    done = netkit("connect", host, "80", "--json", "--stats")
+    assert done.code == 2
+    assert re.fullmatch(r"[ -~]+\n", done.err)
+
+
+def test_hostile_names_in_events(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """A path may hold any byte; every event that names it is still one line, and says it back exactly."""
+    folder = tmp_path_factory.mktemp("s")
+    target = f'unix:{folder}/"\n\x1b[31m\u202e\x7f\udcff'
+    with running("listen", target, "--json", "--stats", "-vvv", "--exec", "cat") as server:
+        assert json.loads(server.line("listening").string)["local_address"] == target
+        done = netkit("connect", target, "--json", "--stats", "-vvv", input=b"\x1b\xff")
+        objects = parse(server.finish().err, "listen")
+    assert (done.code, done.out) == (0, b"\x1b\xff")
+    assert {found["target"] for found in parse(done.err) if "target" in found} == {target}
+    assert {found["peer_address"] for found in objects if "peer_address" in found} == {target}
+
+
+def test_mistake_of_quiet_json() -> None:
+    """Nothing to say and all to say do not go together."""
+    done = netkit("connect", "h", "1", "-q", "--json")
+    assert (done.code, done.err) == (2, "netkit connect: --quiet and --json exclude each other\n")

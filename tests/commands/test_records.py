@@ -1,0 +1,506 @@
+"""What is kept of a conversation: the log that a program reads back, and the hex dump for a person."""
+
+import base64
+import fcntl
+import json
+import os
+import re
+import select
+import shutil
+import signal
+import socket
+import stat
+import subprocess
+import termios
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.faults.test_peers import at_once, feed
+from tests.support import Finished, died_by, exchange, jam, netkit, peer, read_all, reset, running
+
+BULK = os.urandom(1_500_000)  # beyond the first MiB, from where on bytes may pass unseen
+
+
+def read_log(path: Path) -> list[dict[str, Any]]:
+    """Return the records of a log."""
+    text = path.read_text(encoding="ascii")
+    assert text.endswith("\n")
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def octets(record: dict[str, Any]) -> bytes:
+    """Return the bytes of a record, and check that its text says the same."""
+    data = base64.b64decode(record["data"], validate=True)
+    try:
+        assert record.get("text") == data.decode()
+    except UnicodeDecodeError:
+        assert "text" not in record
+    return data
+
+
+def heard(records: list[dict[str, Any]], direction: str) -> bytes:
+    """Return all that went one way."""
+    return b"".join(octets(record) for record in records if record["direction"] == direction)
+
+
+# -- the log
+
+
+def test_log_is_the_dialogue_in_its_order(tmp_path: Path) -> None:
+    """What each side said, in turn, as the peer saw it: direction, bytes, whom with, and when."""
+    path = tmp_path / "log"
+    talk = [b"220 ready\r\n", b"HELO me\n", b"250 \xff\x00\x1b[31m", "grüße\n".encode(), b"bye"]
+
+    def converse(sock: socket.socket) -> bytes:
+        for turn in range(0, 4, 2):
+            sock.sendall(talk[turn])
+            assert sock.recv(100) == talk[turn + 1]
+        sock.sendall(talk[4])
+        sock.shutdown(socket.SHUT_WR)
+        return read_all(sock)
+
+    with peer(converse) as server, running("connect", server.address, "--log", str(path)) as process:
+        for turn in range(0, 4, 2):
+            assert process.out.read(len(talk[turn])) == talk[turn]
+            process.stdin.write(talk[turn + 1])
+        assert process.finish() == (0, talk[4], "")
+        assert server.result() == b""
+        port = server.port
+    records = read_log(path)
+    assert [octets(record) for record in records] == talk
+    assert [record["direction"] for record in records] == ["received", "sent", "received", "sent", "received"]
+    assert {(record["peer_address"], record["peer_port"]) for record in records} == {("127.0.0.1", port)}
+    times = [record["time"] for record in records]
+    assert times == sorted(times)
+    assert all(re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z", time) for time in times)
+    assert {tuple(sorted(set(record) - {"text"})) for record in records} == {
+        ("data", "direction", "peer_address", "peer_port", "time")
+    }
+
+
+@pytest.mark.parametrize("name", ["connect", "listen"])
+def test_log_of_bulk_is_whole(name: str, tmp_path: Path) -> None:
+    """Logged are all bytes of both directions, also where the kernel could have moved them past us."""
+    path = tmp_path / "log"
+    answer = BULK[::-1]
+    with (tmp_path / "input").open("w+b") as stdin, (tmp_path / "output").open("w+b") as stdout:
+        stdin.write(BULK)
+        stdin.seek(0)
+        options: dict[str, Any] = {"stdin": stdin, "stdout": stdout}
+        if name == "connect":
+            with peer(lambda sock: talk_both_ways(sock, answer)) as server:
+                assert netkit("connect", server.address, "--log", str(path), **options).code == 0
+                got = server.result()
+        else:
+            with running("listen", "127.0.0.1:0", "--log", str(path), **options) as process:
+                got = exchange(process.port, answer)
+                assert process.wait() == 0
+    assert got == BULK
+    assert (tmp_path / "output").read_bytes() == answer
+    records = read_log(path)
+    assert heard(records, "sent") == BULK
+    assert heard(records, "received") == answer
+
+
+def talk_both_ways(sock: socket.socket, data: bytes) -> bytes:
+    """Send all while all is read, then end."""
+    sender = threading.Thread(target=lambda: (sock.sendall(data), sock.shutdown(socket.SHUT_WR)))
+    sender.start()
+    try:
+        return read_all(sock)
+    finally:
+        sender.join()
+
+
+def test_log_of_many_clients_tells_them_apart(tmp_path: Path) -> None:
+    """Greeting, questions and answers of each client are found by its address and port, IPv6 as IPv4."""
+    path = tmp_path / "log"
+    options = ("--keep", "--exec", "cat", "--greet", r"hello {port}\n", "--log", str(path))
+    said: dict[tuple[str, int], bytes] = {}
+    with running("listen", "0", *options) as process:
+        port = process.port
+        clients = [socket.create_connection((host, port)) for host in ("127.0.0.1", "::1", "127.0.0.1")]
+        for client in clients:
+            own = client.getsockname()[:2]
+            greeting = f"hello {own[1]}\n".encode()
+            assert client.recv(100) == greeting
+            said[own] = f"I am {own[1]}".encode()
+            client.sendall(said[own])
+        for client in clients:
+            client.shutdown(socket.SHUT_WR)
+            assert read_all(client) == said[client.getsockname()[:2]]
+            client.close()
+    records = read_log(path)
+    for own, words in said.items():
+        mine = [record for record in records if (record["peer_address"], record["peer_port"]) == own]
+        assert heard(mine, "received") == words
+        assert heard(mine, "sent") == f"hello {own[1]}\n".encode() + words
+        assert [record["direction"] for record in mine] == ["sent", "received", "sent"]
+    assert sum(len(words) for words in said.values()) == len(heard(records, "received"))
+
+
+def test_log_of_a_unix_socket_names_its_path(tmp_path: Path) -> None:
+    """There is no port to tell."""
+    path, log = tmp_path / "s", tmp_path / "log"
+    with running("listen", f"unix:{path}", "--log", str(log)) as process:
+        process.line("listening")
+        with socket.socket(socket.AF_UNIX) as client:
+            client.connect(str(path))
+            client.sendall(b"hi")
+        assert process.finish().out == b"hi"
+    (record,) = read_log(log)
+    assert (record["peer_address"], octets(record)) == (f"unix:{path}", b"hi")
+    assert "peer_port" not in record
+
+
+def test_log_of_sending_that_a_reset_cuts_short(tmp_path: Path) -> None:
+    """Logged is what was handed over, no more: the beginning of our input, and as much as --stats counts."""
+    path = tmp_path / "log"
+
+    def stop(sock: socket.socket) -> None:
+        jam(sock)
+        reset(sock)
+
+    with peer(stop) as server, (tmp_path / "input").open("w+b") as stdin:
+        stdin.write(BULK * 10)
+        stdin.seek(0)
+        done = netkit("connect", server.address, "--log", str(path), "--json", "--stats", stdin=stdin)
+    assert done.code == 55
+    stats = json.loads(done.err.splitlines()[-1])
+    sent = heard(read_log(path), "sent")
+    assert sent
+    assert (BULK * 10).startswith(sent)
+    assert (stats["event"], stats["bytes_sent"], stats["exit_code"]) == ("stats", len(sent), 55)
+    assert stats["bytes_acknowledged"] <= len(sent)
+
+
+def test_log_is_private_and_appended_to(tmp_path: Path) -> None:
+    """A new log is 0600 whatever the umask; one that is there keeps its mode and what is in it."""
+    path = tmp_path / "log"
+    with peer(read_all) as server:
+        netkit("connect", server.address, "--send", "one", "--log", str(path), umask=0)
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+        path.chmod(0o640)
+        netkit("connect", server.address, "--send", "two", "--log", str(path))
+    assert [octets(record) for record in read_log(path)] == [b"one", b"two"]
+    assert stat.S_IMODE(path.stat().st_mode) == 0o640
+
+
+def refused_logs(folder: Path) -> Iterator[tuple[Path, str]]:
+    """Make what is no log, and yield it with the reason."""
+    target = folder / "target"
+    target.write_text("precious")
+    (folder / "link").symlink_to(target)
+    yield folder / "link", "it is a symbolic link"
+    (folder / "dangling").symlink_to(folder / "nothing")
+    yield folder / "dangling", "it is a symbolic link"
+    yield folder, "is a directory"
+    os.mkfifo(folder / "fifo")
+    yield folder / "fifo", "no such device or address"
+    fd = os.open(folder / "fifo", os.O_RDONLY | os.O_NONBLOCK)
+    yield folder / "fifo", "it is not a regular file"
+    os.close(fd)
+    yield Path("/dev/full"), "it is not a regular file"
+
+
+def test_log_that_is_refused_is_23_before_anything_is_dialled(tmp_path: Path) -> None:
+    """Links, folders, FIFOs and devices are no logs: one line says why, and no server was bothered."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"127.0.0.1:{server.getsockname()[1]}"
+        for path, reason in refused_logs(tmp_path):
+            done = netkit("connect", address, "--log", str(path))
+            assert done == Finished(23, b"", f"netkit connect: cannot write log {path}: {reason}\n")
+        server.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            server.accept()
+        done = netkit("listen", address, "--log", str(tmp_path))  # the port is taken, which is not looked at
+        assert done == Finished(23, b"", f"netkit listen: cannot write log {tmp_path}: is a directory\n")
+    assert (tmp_path / "target").read_text() == "precious"
+    assert not (tmp_path / "nothing").exists()
+
+
+@pytest.mark.skipif(os.geteuid() == 0 and shutil.which("setpriv") is None, reason="setpriv is not installed")
+def test_log_that_may_not_be_written_is_23(tmp_path: Path) -> None:
+    """A file of somebody else is left as it is."""
+    path = tmp_path / "log"
+    path.write_text("")
+    path.chmod(0o400)
+    wrapper = ["setpriv", "--bounding-set=-all"] if os.geteuid() == 0 else []  # a root that owns all but may not all
+    done = netkit("connect", "127.0.0.1:1", "--log", str(path), wrapper=wrapper)
+    assert done == Finished(23, b"", f"netkit connect: cannot write log {path}: permission denied\n")
+
+
+def small_disk(folder: Path) -> list[str]:
+    """Return what runs a command with a disk of 64 KiB in a folder; skip where we may not mount."""
+    script = 'mount -t tmpfs -o size=64k none "$0" && exec "$@"'
+    wrapper = ["unshare", "-m", "sh", "-c", script, str(folder)]
+    if subprocess.run([*wrapper, "true"], capture_output=True).returncode:
+        pytest.skip("cannot mount a small disk")
+    return wrapper
+
+
+@pytest.mark.parametrize("limit", ["disk", "size"])
+def test_log_that_fills_up_ends_connect_with_23(limit: str, tmp_path: Path) -> None:
+    """What cannot be logged is not passed on as if nothing had happened: one line, 23, a reset."""
+    path = tmp_path / "log"
+    reason = "no space left on device" if limit == "disk" else "file too large"
+    wrapper = small_disk(tmp_path) if limit == "disk" else ["prlimit", "--fsize=65536"]
+
+    def pour(sock: socket.socket) -> None:
+        while True:
+            sock.sendall(BULK)
+
+    with peer(pour) as server, running("connect", server.address, "--log", str(path), wrapper=wrapper) as process:
+        out = process.read_all()
+        assert process.finish() == (23, b"", f"netkit connect: cannot write log {path}: {reason}\n")
+        assert isinstance(server.result(), ConnectionError)
+    assert BULK.startswith(out[: len(BULK)])
+    if limit == "size":
+        assert path.stat().st_size == 65536
+
+
+def test_log_that_fills_up_ends_a_server_with_23(tmp_path: Path) -> None:
+    """The log is everybody's: all clients are reset, and no program goes on."""
+    path = tmp_path / "log"
+    options = ("--keep", "--log", str(path), "--exec", "cat")
+    with running("listen", "127.0.0.1:0", *options, wrapper=["prlimit", "--fsize=65536"]) as process:
+        port = process.port
+        with socket.create_connection(("127.0.0.1", port)) as other:
+            other.sendall(b"x")
+            assert other.recv(1) == b"x"
+            with socket.create_connection(("127.0.0.1", port)) as client, suppress(ConnectionError):
+                client.sendall(BULK)
+            with pytest.raises(ConnectionResetError):
+                other.recv(1)
+        done = process.finish()
+    assert done.code == 23
+    assert done.err.splitlines()[1:] == [f"netkit listen: cannot write log {path}: file too large"]
+
+
+# -- the hex dump
+
+HEAD = re.compile(r"([<>]) (\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z) (\S+) (\d+) B")
+ROW = re.compile(r"[0-9a-f]{8,}: (?:[0-9a-f]{2} | {3}){16} [ -~]{1,16}")
+
+
+def dumped(lines: list[str], name: str) -> dict[str, list[tuple[int, str]]]:
+    """Return what a dump holds of one peer: by direction the size and rows of each piece."""
+    pieces: dict[str, list[tuple[int, str]]] = {"<": [], ">": []}
+    current = None
+    for line in lines:
+        if head := HEAD.fullmatch(line):
+            current = head
+            if head[3] == name:
+                pieces[head[1]].append((int(head[4]), ""))
+        else:
+            assert ROW.fullmatch(line), line
+            assert current is not None
+            if current[3] == name:
+                size, rows = pieces[current[1]][-1]
+                pieces[current[1]][-1] = (size, rows + line + "\n")
+    return pieces
+
+
+def check_rows(pieces: list[tuple[int, str]], data: bytes) -> None:
+    """Assert that the pieces are what xxd prints for ``data``, cut where they are cut."""
+    offset = 0
+    for size, rows in pieces:
+        piece = data[offset : offset + size]
+        xxd = subprocess.run(["xxd", "-g1", "-o", str(offset)], input=piece, capture_output=True, check=True)
+        assert rows == xxd.stdout.decode()
+        offset += size
+    assert offset == len(data)
+
+
+needs_xxd = pytest.mark.skipif(shutil.which("xxd") is None, reason="xxd is not installed")
+
+
+@needs_xxd
+@at_once("option", ["--hexdump", "-vvv"])
+def test_hexdump_is_what_xxd_prints(option: str) -> None:
+    """Both directions, each with its own offsets, which go on where a piece ended in the middle of a row."""
+    question, answer = BULK[:40_000], b"12345" + BULK[-30_000:]
+
+    def converse(sock: socket.socket) -> bytes:
+        sock.sendall(answer[:5])
+        data = read_all(sock)
+        sock.sendall(answer[5:])
+        return data
+
+    with peer(converse) as server, running("connect", server.address, option) as process:
+        assert process.out.read(5) == answer[:5]
+        feed(process, question)
+        done = process.finish()
+        assert done.code == 0
+        assert done.out == answer[5:]
+        assert server.result() == question
+    lines = [line for line in done.err.splitlines() if not line.startswith("netkit connect: ")]
+    pieces = dumped(lines, server.address)
+    assert pieces["<"][0][0] == 5
+    check_rows(pieces[">"], question)
+    check_rows(pieces["<"], answer)
+    said = len(done.err.splitlines()) - len(lines)
+    assert said == (3 if option == "-vvv" else 0)  # trying, connected, closed
+
+
+@needs_xxd
+def test_hexdump_of_many_clients(tmp_path: Path) -> None:
+    """Each piece says whose it is, and each client's offsets are its own."""
+    clients = {}
+    with running("listen", "127.0.0.1:0", "--keep", "--hexdump", "--exec", "cat", "--greet", "hi") as process:
+        port = process.port
+        for data in (BULK[:20], BULK[20:50]):
+            with socket.create_connection(("127.0.0.1", port)) as client:
+                client.sendall(data)
+                client.shutdown(socket.SHUT_WR)
+                assert read_all(client) == b"hi" + data
+                clients[f"127.0.0.1:{client.getsockname()[1]}"] = data
+        process.signal(signal.SIGTERM)
+        process.wait()
+        lines = process.finish().err.splitlines()[1:]
+    for name, data in clients.items():
+        pieces = dumped(lines, name)
+        check_rows(pieces["<"], data)
+        check_rows(pieces[">"], b"hi" + data)
+
+
+@at_once("redirection", ["2>&-", "2>/dev/full", "2>&1 >/dev/null | :"])
+def test_stderr_that_takes_no_dump_changes_nothing(redirection: str) -> None:
+    """Closed, full or without a reader: the conversation goes on, whole, and ends with 0."""
+    script = f'set -o pipefail; "$@" {redirection}; exit $?'
+    with peer(lambda sock: (sock.sendall(BULK), read_all(sock))[1]) as server:
+        done = netkit("connect", server.address, "--hexdump", "--send", "hi", wrapper=["bash", "-c", script, "sh"])
+        assert done.code == 0
+        assert server.result() == b"hi"
+    assert done.out == (b"" if ">/dev/null" in redirection else BULK)
+
+
+@contextmanager
+def full_pipe(room: int = 0) -> Iterator[tuple[int, int]]:
+    """Make a pipe that takes only ``room`` bytes more, a multiple of a page; yield its ends."""
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+    with suppress(BlockingIOError):
+        while True:
+            os.write(writing, bytes(select.PIPE_BUF))
+    os.set_blocking(writing, True)
+    if room:
+        os.read(reading, room)
+    try:
+        yield reading, writing
+    finally:
+        for fd in (reading, writing):
+            with suppress(OSError):
+                os.close(fd)
+
+
+@at_once(
+    "options, room",
+    [
+        (["--hexdump"], 0),
+        (["-vvv"], select.PIPE_BUF),
+        (["--hexdump", "--stats"], 0),
+        (["-v"], 0),
+        (["--json"], 0),
+    ],
+)
+def test_stderr_that_nobody_reads_holds_no_signal(options: list[str], room: int) -> None:
+    """Whatever waits to be said, SIGTERM ends netkit as ever."""
+    with (
+        full_pipe(room) as (_, stderr),
+        peer(lambda sock: (sock.sendall(b"hi"), read_all(sock))) as server,
+        running("connect", server.address, *options, stderr=stderr) as process,
+    ):
+        process.stdin.write(BULK[:1000])
+        wait_for_sleep(process.pid)
+        process.signal(signal.SIGTERM)
+        assert died_by(process.wait(timeout=1.5)) is signal.SIGTERM
+
+
+def wait_for_sleep(pid: int) -> None:
+    """Wait until a netkit has caught its signals and waits for something."""
+    caught = 0
+    while not caught >> (signal.SIGTERM - 1) & 1:
+        status = Path(f"/proc/{pid}/status").read_text()
+        caught = int(re.search(r"SigCgt:\s*(\w+)", status)[1], 16)  # type: ignore[index]
+        os.sched_yield()
+    while Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "S":
+        os.sched_yield()
+
+
+def test_dump_that_waits_for_its_reader_loses_nothing() -> None:
+    """A reader of stderr that is slow slows the conversation, and gets the whole dump once it reads."""
+    with (
+        full_pipe() as (reading, stderr),
+        peer(lambda sock: (sock.sendall(BULK[:10_000]), read_all(sock))[1]) as server,
+        running("connect", server.address, "--hexdump", stderr=stderr) as process,
+    ):
+        os.close(stderr)
+        process.stdin.write(BULK[:3000])
+        process.stdin.close()
+        with open(reading, "rb", closefd=False) as file:
+            text = file.read().lstrip(b"\0").decode()
+        assert process.read_all() == BULK[:10_000]
+        assert process.wait() == 0
+        assert server.result() == BULK[:3000]
+    pieces = dumped(text.splitlines(), server.address)
+    assert sum(size for size, _ in pieces["<"]) == 10_000
+    assert sum(size for size, _ in pieces[">"]) == 3000
+
+
+def test_talk_does_not_break_into_a_dump(tmp_path: Path) -> None:
+    """A line that is said while a dump waits for its reader comes between rows, never inside of one."""
+    port_file = tmp_path / "port"
+    options = ("--keep", "-vvv", "--exec", "cat", "--port-file", str(port_file))
+    with full_pipe(2 * select.PIPE_BUF) as (reading, stderr):
+        with running("listen", "127.0.0.1:0", *options, stderr=stderr) as process:
+            os.close(stderr)
+            os.read(reading, 14 * select.PIPE_BUF)
+            said = b""
+            while b"\n" not in said:
+                said += os.read(reading, 100_000).lstrip(b"\0")
+            port = int(port_file.read_text())
+            with socket.create_connection(("127.0.0.1", port)) as first:
+                first.sendall(BULK[:100_000])
+                while not pipe_is_full(reading):
+                    os.sched_yield()
+                with socket.create_connection(("127.0.0.1", port)) as second:
+                    second.settimeout(0.3)
+                    second.sendall(b"x")
+                    with suppress(TimeoutError):
+                        second.recv(1)
+                    for _ in range(40):  # bit by bit, so that room comes in the middle of rows
+                        said += os.read(reading, 5000)
+            process.signal(signal.SIGKILL)
+            process.wait()
+        while data := os.read(reading, 100_000):
+            said += data
+    lines = said.decode().splitlines()[:-1]  # the last one may have been cut by the end
+    broken = [line for line in lines if not re.fullmatch(rf"{HEAD.pattern}|{ROW.pattern}|netkit listen: [ -~]+", line)]
+    assert broken == []
+
+
+def pipe_is_full(reading: int) -> bool:
+    """Tell whether a pipe of the usual size takes no page more."""
+    waiting = int.from_bytes(fcntl.ioctl(reading, termios.FIONREAD, bytes(4)), "little")
+    return waiting > 15 * select.PIPE_BUF
+
+
+@at_once(
+    "args, why",
+    [
+        (["connect", "h", "1", "--hexdump", "--json"], "--hexdump and --json exclude each other"),
+        (["listen", "0", "--hexdump", "-q"], "--hexdump and --quiet exclude each other"),
+        (["connect", "h", "1", "--log", ""], "--log: the path is empty"),
+    ],
+)
+def test_mistakes(args: list[str], why: str) -> None:
+    """Each is exit 2 and one line that says what is wrong."""
+    done = netkit(*args)
+    assert (done.code, done.out, done.err.count("\n")) == (2, b"", 1)
+    assert why in done.err

@@ -1,0 +1,61 @@
+"""Programs over connections with other people's clients and servers at the far end: the echo that ncat's own loses."""
+
+from pathlib import Path
+
+from tests.faults.test_peers import at_once
+from tests.interop.peers import DATA, check_same, content, file_of, run, tcp_client, tcp_server, unix_client
+from tests.support import NETKIT, running
+
+
+@at_once("client", ["netkit", "nc", "ncat", "socat"])
+def test_every_byte_comes_back_from_a_program(client: str) -> None:
+    """A client that sends 300,000 bytes and half-closes gets all of them back from a cat, and the cat's 0 is ours."""
+    with running("listen", "127.0.0.1:0", "--exec", "cat") as server:
+        port = server.port
+        result = run(tcp_client(client, port), DATA)
+        check_same(result.out, DATA)
+        assert (result.code, result.err) == (0, "")
+        assert server.finish() == (0, b"", f"netkit listen: listening on 127.0.0.1:{port}\n")
+
+
+def test_answer_longer_than_the_question(tmp_path: Path) -> None:
+    """A client that sends a line and half-closes waits for all that the program then has to say."""
+    (tmp_path / "page").write_bytes(DATA)
+    with running(
+        "listen", "127.0.0.1:0", "--keep", "--sh-exec", f'read -r name; exec cat "{tmp_path}/$name"'
+    ) as server:
+        port = server.port
+        for client in ("nc", "ncat", "socat"):
+            result = run(tcp_client(client, port), b"page\n")
+            check_same(result.out, DATA)
+            assert (result.code, result.err) == (0, "")
+
+
+def test_every_byte_comes_back_over_a_unix_socket(tmp_path: Path) -> None:
+    """The same holds on a unix socket."""
+    path = str(tmp_path / "socket")
+    with running("listen", f"unix:{path}", "--keep", "--exec", "cat") as server:
+        server.line("listening on unix:")
+        for client in ("nc", "ncat", "socat"):
+            result = run(unix_client(client, path), DATA)
+            check_same(result.out, DATA)
+            assert (result.code, result.err) == (0, "")
+
+
+def test_program_of_ours_talks_to_a_listening_socat() -> None:
+    """What a foreign server sends goes through our program and comes back to it whole; the program's code is ours."""
+    with file_of(DATA) as stdin, file_of() as stdout, tcp_server("socat", stdin=stdin, stdout=stdout) as (other, at):
+        ours = run([*NETKIT, "connect", at, "--sh-exec", "cat; exit 5"])
+        assert other.finish().code == 0
+        check_same(content(stdout), DATA)
+    assert ours == (5, b"", "")
+
+
+def test_program_of_ours_sends_to_a_listening_ncat(tmp_path: Path) -> None:
+    """A server that forgets what it has to say once its client half-closes still gets all of a program's output."""
+    (tmp_path / "page").write_bytes(DATA)
+    with file_of() as stdin, file_of() as stdout, tcp_server("ncat", stdin=stdin, stdout=stdout) as (other, at):
+        ours = run([*NETKIT, "connect", at, "--exec", f"cat '{tmp_path}/page'"])
+        assert other.finish().code == 0
+        check_same(content(stdout), DATA)
+    assert ours == (0, b"", "")

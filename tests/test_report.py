@@ -1,0 +1,260 @@
+"""What is told about a run, as data: every event has its sentence and its fields, and totals add up."""
+
+import json
+import re
+from typing import Any, NamedTuple, get_type_hints
+
+import pytest
+
+from netkit import report
+from netkit.core import events
+from netkit.core.address import Endpoint
+from netkit.core.errors import Exit, Failure
+from netkit.core.record import record
+
+PEER = Endpoint("192.0.2.7", 5432)
+LOCAL = Endpoint("192.0.2.1", 40000)
+SIX = Endpoint("2001:db8::7", 443)
+UNIX = Endpoint(path="/run/app.sock")
+
+
+class Told(NamedTuple):
+    """An event, from which -v on it has a sentence, that sentence, and its name and fields for JSON."""
+
+    event: Any
+    verbose: int | None
+    sentence: str
+    name: str
+    fields: dict[str, Any]
+
+
+WHAT = ("address", "port")
+
+
+def ends(**ends: tuple[str, int]) -> dict[str, Any]:
+    """Return the fields for IPv4 ends over TCP."""
+    named = {f"{who}_{what}": part for who, end in ends.items() for what, part in zip(WHAT, end, strict=True)}
+    return {**named, "family": "ipv4", "protocol": "tcp"}
+
+
+P, L = ("192.0.2.7", 5432), ("192.0.2.1", 40000)
+
+EVERY = [
+    Told(
+        events.Resolved("db", ("192.0.2.7", "2001:db8::7"), 0.0123),
+        1,
+        "resolved db to 192.0.2.7, 2001:db8::7 in 12 ms",
+        "resolved",
+        {"host": "db", "addresses": ["192.0.2.7", "2001:db8::7"], "time_ms": 12.3},
+    ),
+    Told(events.Trying("192.0.2.7"), 2, "trying 192.0.2.7", "trying", {"address": "192.0.2.7"}),
+    Told(
+        events.Missed("192.0.2.7", "connection refused", 0.0004),
+        2,
+        "no connection to 192.0.2.7: connection refused, after 0.4 ms",
+        "missed",
+        {"address": "192.0.2.7", "reason": "connection refused", "time_ms": 0.4},
+    ),
+    Told(
+        events.Connected("db:5432", PEER, LOCAL, 0.25),
+        1,
+        "connected to 192.0.2.7:5432 from 192.0.2.1:40000 after 250 ms",
+        "connected",
+        {"target": "db:5432", **ends(peer=P, local=L), "time_ms": 250.0},
+    ),
+    Told(events.Listening(LOCAL), 0, "listening on 192.0.2.1:40000", "listening", ends(local=L)),
+    Told(
+        events.Retrying("connection refused", 1.0),
+        2,
+        "connection refused; again in 1 s",
+        "retrying",
+        {"reason": "connection refused", "time_ms": 1000.0},
+    ),
+    Told(events.Accepted(PEER), 1, "connection from 192.0.2.7:5432", "accepted", ends(peer=P)),
+    Told(
+        events.Denied(PEER, "not allowed"),
+        1,
+        "connection from 192.0.2.7:5432 denied: not allowed",
+        "denied",
+        {**ends(peer=P), "reason": "not allowed"},
+    ),
+    Told(
+        events.Cut(PEER, "it is 1 MiB behind"),
+        0,
+        "connection from 192.0.2.7:5432 reset: it is 1 MiB behind",
+        "cut",
+        {**ends(peer=P), "reason": "it is 1 MiB behind"},
+    ),
+    Told(
+        events.AcceptPaused("too many open files"),
+        0,
+        "cannot accept another client for now: too many open files",
+        "accept_paused",
+        {"reason": "too many open files"},
+    ),
+    Told(
+        events.InputLeft(0.5),
+        1,
+        "the peer ended; input was idle for 500 ms and is left unread",
+        "input_left",
+        {"duration_ms": 500.0},
+    ),
+    Told(events.Unanswered(), None, "", "unanswered", {}),  # a person gets it as a hint
+    Told(
+        events.Closed("192.0.2.7:5432", PEER, 3, 2048, 2000, 1.2, "peer ended first"),
+        1,
+        "192.0.2.7:5432 closed after 1.2 s: 3 B received, 2.0 KiB sent, peer ended first",
+        "closed",
+        {
+            **ends(peer=P),
+            "duration_ms": 1200.0,
+            "bytes_sent": 2048,
+            "bytes_acknowledged": 2000,
+            "bytes_received": 3,
+            "reason": "peer ended first",
+        },
+    ),
+]
+
+every = pytest.mark.parametrize("told", EVERY, ids=[told.name for told in EVERY])
+QUIETER_IN_JSON = {"trying", "missed", "retrying"}  # one per address or try: for those who ask for more
+
+
+def event_types() -> set[type]:
+    """Return all that the core can report."""
+    return {kind for kind in vars(events).values() if isinstance(kind, type) and kind.__module__ == events.__name__}
+
+
+def test_every_event_is_in_the_table() -> None:
+    """A new event needs a sentence and fields before this passes."""
+    assert event_types() == {type(told.event) for told in EVERY}
+    assert all(get_type_hints(kind) is not None and issubclass(kind, tuple) for kind in event_types())
+
+
+@every
+def test_sentence(told: Told) -> None:
+    """Each event is one sentence from its level on, and nothing below it."""
+    for verbose in range(4):
+        wanted = told.sentence if told.verbose is not None and verbose >= told.verbose else None
+        assert report.sentence(told.event, verbose) == wanted
+
+
+@every
+def test_fields(told: Told) -> None:
+    """Each event has its name and fields in JSON; what comes once per address or try has to be asked for."""
+    for verbose in range(4):
+        found = report.fields(told.event, verbose)
+        if told.name in QUIETER_IN_JSON and verbose < 2:
+            assert found is None
+        else:
+            assert found is not None
+            assert found[0] == told.name
+            # By way of the line, as who reads it sees them: tuples are arrays there, and what is None is not there.
+            read = json.loads(record(found[0], "connect", **found[1]))
+            assert {name: read[name] for name in read if name not in ("command", "event", "time")} == told.fields
+
+
+def test_end_without_a_reason() -> None:
+    """Where both sides ended as they should there is nothing to add, and no empty field."""
+    closed = events.Closed("c", PEER, 0, 0, 0, 0.001, "")
+    assert report.sentence(closed, 1) == "c closed after 1 ms: 0 B received, 0 B sent"
+    found = report.fields(closed, 0)
+    assert found is not None
+    assert "reason" not in json.loads(record(found[0], "connect", **found[1]))
+
+
+@pytest.mark.parametrize(
+    ("end", "wanted"),
+    [
+        (PEER, {"peer_address": "192.0.2.7", "peer_port": 5432, "family": "ipv4", "protocol": "tcp"}),
+        (SIX, {"peer_address": "2001:db8::7", "peer_port": 443, "family": "ipv6", "protocol": "tcp"}),
+        (UNIX, {"peer_address": "unix:/run/app.sock", "peer_port": None, "protocol": "unix"}),
+        (Endpoint(path="\0name"), {"peer_address": "unix:@name", "peer_port": None, "protocol": "unix"}),
+    ],
+)
+def test_kinds_of_ends(end: Endpoint, wanted: dict[str, Any]) -> None:
+    """Addresses come without brackets, with their family; a unix socket has neither port nor family."""
+    assert report.fields(events.Accepted(end), 0) == ("accepted", wanted)
+
+
+def test_connection_over_a_unix_socket_has_no_own_end_to_tell() -> None:
+    """Our end of one has no name, so the sentence leaves it out."""
+    connected = events.Connected("unix:/run/app.sock", UNIX, Endpoint(path=""), 0.002)
+    assert report.sentence(connected, 1) == "connected to unix:/run/app.sock after 2 ms"
+
+
+@pytest.mark.parametrize(
+    ("count", "text"),
+    [
+        (0, "0 B"),
+        (1023, "1023 B"),
+        (1024, "1.0 KiB"),
+        (1536, "1.5 KiB"),
+        ((1 << 20) - 1, "1024.0 KiB"),
+        (1 << 20, "1.0 MiB"),
+        (5 << 30, "5.0 GiB"),
+        (3 << 40, "3.0 TiB"),
+        (2048 << 40, "2048.0 TiB"),
+    ],
+)
+def test_size(count: int, text: str) -> None:
+    """Bytes are counted one by one to 1023, then in powers of 1024, and there is a largest unit."""
+    assert report.size(count) == text
+
+
+@pytest.mark.parametrize("code", [code for code in Exit if code > Exit.USAGE and code < Exit.SIGNAL])
+def test_failure(code: Exit) -> None:
+    """A failure tells its reason, its code, and by ``kind`` what the code means; the message is the sentence."""
+    failure = Failure(code, "do it", OSError(104, "ignored"), detail="after 4 bytes")
+    assert report.failed(failure) == {
+        "reason": "connection reset by peer",
+        "exit_code": int(code),
+        "error": {
+            "kind": code.name.lower(),
+            "message": "cannot do it: connection reset by peer (after 4 bytes)",
+            "errno": 104,
+        },
+    }
+    assert report.failed(Failure(code, "do it", "it ended before"))["error"]["errno"] is None
+
+
+def closed(received: int, sent: int, acknowledged: int) -> events.Closed:
+    """Return the end of a connection."""
+    return events.Closed("c", PEER, received, sent, acknowledged, 0.1, "")
+
+
+def test_totals_of_a_server() -> None:
+    """Connections and bytes are those of all that ended, and who is told otherwise still hears of every event."""
+    heard: list[Any] = []
+    totals = report.Totals()
+    observe = totals.watching(heard.append)
+    told = [events.Accepted(PEER), closed(1, 20, 300), closed(4000, 50000, 600000), events.Denied(PEER, "no")]
+    for event in told:
+        observe(event)
+    assert heard == told
+    found = totals.fields(Exit.TIMEOUT)
+    assert found.pop("duration_ms") >= 0
+    assert found == {
+        "connections": 2,
+        "bytes_received": 4001,
+        "bytes_sent": 50020,
+        "bytes_acknowledged": 600300,
+        "exit_code": 28,
+    }
+
+
+def test_totals_of_a_client_name_its_peer() -> None:
+    """Which address answered is there, also while nothing has ended yet."""
+    totals = report.Totals()
+    totals.watching(events.ignore)(events.Connected("db:5432", PEER, LOCAL, 0.1))
+    found = totals.fields(Exit.OK)
+    assert found["target"] == "db:5432"
+    assert {name: found[name] for name in ends(peer=P, local=L)} == ends(peer=P, local=L)
+    assert (found["connections"], found["bytes_sent"]) == (0, 0)
+
+
+def test_times_are_milliseconds_to_the_microsecond() -> None:
+    """Units are in the key, and no number has a tail of digits that mean nothing."""
+    found = report.fields(events.Resolved("h", (), 1 / 3), 0)
+    assert found is not None
+    assert re.fullmatch(r"333\.333", json.dumps(found[1]["time_ms"]))
