@@ -1,0 +1,530 @@
+"""``netkit listen --keep``: one stdin for many clients, many clients on one stdout, and none that disturbs another."""
+
+import array
+import contextlib
+import errno
+import fcntl
+import os
+import re
+import resource
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import termios
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support import PATIENCE, Finished, Running, died_by, exchange, jam, netkit, read_all, reset, running
+
+MIB = 1 << 20
+HERE = "127.0.0.1:0"
+
+
+# -- what tests share
+
+
+def connect(port: int, *, window: int | None = None) -> socket.socket:
+    """Return a client of a server on this machine; ``window`` is the size of its receive buffer."""
+    sock = socket.socket()
+    sock.settimeout(PATIENCE)
+    if window is not None:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, window)
+    try:
+        sock.connect(("127.0.0.1", port))
+    except OSError:  # refused, or reset already
+        sock.close()
+        raise
+    return sock
+
+
+def receive(sock: socket.socket, count: int) -> bytes:
+    """Return the next ``count`` bytes, or fewer at the end."""
+    data = bytearray()
+    while len(data) < count and (chunk := sock.recv(min(count - len(data), MIB))):
+        data += chunk
+    return bytes(data)
+
+
+def label(sock: socket.socket) -> bytes:
+    """Return the label of a client's lines."""
+    host, port = sock.getsockname()
+    return f"{host}:{port}\t".encode()
+
+
+def out_lines(server: Running, count: int) -> list[bytes]:
+    """Return the next lines of a server's stdout."""
+    data = b""
+    while data.count(b"\n") < count and (chunk := server.out.read(MIB)):
+        data += chunk
+    return data.splitlines(keepends=True)
+
+
+def held(pipe: int) -> int:
+    """Return how many bytes a pipe holds that nobody has read."""
+    count = array.array("i", [0])
+    fcntl.ioctl(pipe, termios.FIONREAD, count)
+    return count[0]
+
+
+def peak(pid: int) -> int:
+    """Return the most memory that a process has had resident so far, in bytes."""
+    found = re.search(r"VmHWM:\s*(\d+) kB", Path(f"/proc/{pid}/status").read_text())
+    assert found is not None
+    return int(found[1]) * 1024
+
+
+@contextlib.contextmanager
+def stopped(server: Running) -> Iterator[None]:
+    """Stop a process while the block runs, so that all that happens in it comes to the process at once."""
+    server.signal(signal.SIGSTOP)
+    os.waitid(os.P_PID, server.pid, os.WSTOPPED | os.WNOWAIT)
+    try:
+        yield
+    finally:
+        server.signal(signal.SIGCONT)
+
+
+def complaints(done: Finished) -> list[str]:
+    """Return what was said on stderr but for where the server listens."""
+    return [line for line in done.err.splitlines() if ": listening on " not in line]
+
+
+# -- stdin for all
+
+
+def test_stdin_waits_for_the_first_client_goes_to_all_and_ends_for_all() -> None:
+    """Nobody there: nothing read. Then all get what comes, and its end, later ones too; they may still send."""
+    source, sink = os.pipe()
+    with (
+        os.fdopen(source, "rb", buffering=0) as stdin,
+        os.fdopen(sink, "wb", buffering=0) as keyboard,
+        running("listen", HERE, "-k", "-v", "--deny", "127.0.0.9", stdin=stdin) as server,
+    ):
+        keyboard.write(b"early ")
+        port = server.port
+        with socket.create_connection(("127.0.0.1", port), source_address=("127.0.0.9", 0)):
+            server.line("denied")  # so it runs, and could have read
+        assert held(source) == 6
+        with connect(port) as one:
+            assert receive(one, 6) == b"early "
+            with connect(port) as two:
+                for _ in range(2):
+                    server.line("connection from")
+                keyboard.write(b"for all")
+                for client in (one, two):
+                    assert receive(client, 7) == b"for all"
+                keyboard.close()
+                with connect(port) as three:
+                    for client in (one, two, three):
+                        assert client.recv(1) == b""
+                    for client in (one, two, three):
+                        client.sendall(b"!")
+                        client.shutdown(socket.SHUT_WR)
+                    assert b"".join(server.out.read(1) for _ in range(3)) == b"!!!"
+
+
+def test_what_comes_while_nobody_is_there_waits_for_the_next() -> None:
+    """Clients come and go; each byte of stdin goes to one of them, in order, and at its end so does that."""
+    with running("listen", HERE, "-k", "-v", "--grace", "50ms") as server:
+        port = server.port
+        for number in range(4):
+            word = b"%d" % number
+            if number:
+                server.stdin.write(word)
+            with connect(port) as client:
+                if not number:
+                    server.stdin.write(word)
+                assert receive(client, 1) == word
+            server.line("closed after")
+        server.stdin.write(b"last")
+        server.stdin.close()
+        for wanted in (b"last", b"", b""):
+            with connect(port) as client:
+                assert read_all(client) == wanted
+            server.line("closed after")
+
+
+def test_a_client_that_never_reads_is_reset_with_one_line_and_costs_the_others_nothing() -> None:
+    """The others get every one of 16 MiB meanwhile, memory stays flat, and the exit code is none of its business."""
+    piece = os.urandom(MIB // 2)
+    with running("listen", HERE, "-k", "--max-clients", "3") as server:
+        port = server.port
+        with connect(port, window=4096) as stuck, connect(port) as one, connect(port) as two:
+            address = label(stuck).decode().strip()
+            for client in (stuck, one, two):  # all three are served
+                client.sendall(b"!")
+                assert server.out.read(1) == b"!"
+            before = peak(server.pid)
+            for _ in range(32):
+                writer = threading.Thread(target=server.stdin.write, args=(piece,))
+                writer.start()
+                for client in (one, two):
+                    assert receive(client, len(piece)) == piece
+                writer.join()
+            assert peak(server.pid) - before < 16 * MIB
+            with pytest.raises(ConnectionResetError):
+                read_all(stuck)
+            server.stdin.close()
+            for client in (one, two):
+                assert client.recv(1) == b""
+                client.shutdown(socket.SHUT_WR)
+        done = server.finish()
+    assert done.code == 0
+    assert complaints(done) == [f"netkit listen: connection from {address} reset: it is 1 MiB behind"]
+
+
+def test_a_slow_client_alone_is_never_reset() -> None:
+    """It sets the pace: stdin waits, memory stays flat, and every byte arrives once it reads."""
+    data = os.urandom(12 * MIB)
+    with running("listen", HERE, "-k", "--max-clients", "1") as server, connect(server.port) as client:
+        before = peak(server.pid)
+        writer = threading.Thread(target=lambda: (server.stdin.write(data), server.stdin.close()))
+        writer.start()
+        jam(client)
+        assert writer.is_alive()
+        assert receive(client, len(data)) == data
+        assert client.recv(1) == b""
+        writer.join()
+        assert peak(server.pid) - before < 16 * MIB
+        client.shutdown(socket.SHUT_WR)
+        assert complaints(server.finish()) == []
+        assert server.wait() == 0
+
+
+def test_500_idle_clients_and_the_next_is_served() -> None:
+    """The one after 500 who say nothing is heard, and all are told what stdin says."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard != resource.RLIM_INFINITY and hard < 2048:
+        pytest.skip("too few descriptors")
+    with contextlib.ExitStack() as stack:
+        if soft < 2048:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (2048, hard))
+            stack.callback(resource.setrlimit, resource.RLIMIT_NOFILE, (soft, hard))
+        server = stack.enter_context(running("listen", HERE, "--max-clients", "501"))
+        port = server.port
+        idle = [stack.enter_context(connect(port)) for _ in range(500)]
+        with connect(port) as next_one:
+            next_one.sendall(b"here")
+            assert server.out.read(4) == b"here"
+            server.stdin.write(b"all")
+            server.stdin.close()
+            for client in (next_one, *idle):
+                assert read_all(client) == b"all"
+                client.shutdown(socket.SHUT_WR)
+        assert server.finish()[:2] == (0, b"")
+
+
+# -- stdout of all
+
+
+def test_labels_tell_clients_apart_whatever_the_pieces() -> None:
+    """Each line comes whole behind who sent it, though lines arrive in turns; a last one gets its newline."""
+    with running("listen", HERE, "-k", "--label") as server:
+        port = server.port
+        with connect(port) as one, connect(port) as two, connect(port) as three:
+            for client, text in ((one, b"al"), (two, b"be"), (one, b"pha\r\n\nx"), (three, b"\x00\xff\x1b[31m\n")):
+                client.sendall(text)
+            assert set(out_lines(server, 3)) == {
+                label(one) + b"alpha\r\n",
+                label(one) + b"\n",
+                label(three) + b"\x00\xff\x1b[31m\n",
+            }
+            for client, text in ((two, b"ta\n"), (one, b"y"), (two, b"no newline")):
+                client.sendall(text)
+            assert out_lines(server, 1) == [label(two) + b"beta\n"]
+            server.stdin.close()
+            two.shutdown(socket.SHUT_WR)
+            assert out_lines(server, 1) == [label(two) + b"no newline\n"]
+            one.shutdown(socket.SHUT_WR)
+            assert out_lines(server, 1) == [label(one) + b"xy\n"]
+
+
+def test_long_lines_come_in_labelled_pieces_that_nobody_gets_between() -> None:
+    """Lines over 64 KiB are cut, each piece labelled, and a reader that is slow still gets line after line."""
+    size, most = 200_000, 65_536
+    with running("listen", HERE, "--label", "--max-clients", "4", stdin=subprocess.DEVNULL) as server:
+        port = server.port
+        with contextlib.ExitStack() as stack:
+            clients = {bytes([65 + n]): stack.enter_context(connect(port)) for n in range(4)}
+            labels = {letter: label(client) for letter, client in clients.items()}
+            for letter, client in clients.items():
+                client.sendall(letter * size + b"\n" + letter.lower())
+                client.shutdown(socket.SHUT_WR)
+            lines = server.read_all().splitlines()
+        assert server.wait() == 0
+        for letter, head in labels.items():
+            pieces = [line.removeprefix(head) for line in lines if line.startswith(head)]
+            assert [(piece[:1], len(piece)) for piece in pieces] == [
+                *[(letter, most)] * (size // most),
+                (letter, size % most),
+                (letter.lower(), 1),
+            ]
+            assert all(len(set(piece)) == 1 for piece in pieces)
+        assert len(lines) == 4 * 5
+
+
+@pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed")
+def test_each_labelled_line_is_one_write(tmp_path: Path) -> None:
+    """Other processes may write to the same pipe or file: a line of ours goes out whole, by itself."""
+    trace = tmp_path / "trace"
+    strace = ("strace", "-f", "--seccomp-bpf", "-qqq", "-e", "trace=write,pwritev2", "-s", "200", "-o", str(trace))
+    with running("listen", HERE, "-k", "--label", "--max-clients", "1", wrapper=strace) as server:
+        with connect(server.port) as client:
+            head = label(client).decode().replace("\t", "\\t")
+            server.stdin.close()
+            client.sendall(b"a\nb\n\nc")
+            client.shutdown(socket.SHUT_WR)
+            assert read_all(client) == b""
+        assert server.wait() == 0
+    written = re.findall(r'^\d+ +(?:write\(1, |pwritev2\(1, \[\{iov_base=)"((?:[^"\\]|\\.)*)"', trace.read_text(), re.M)
+    assert written == [f"{head}a\\n", f"{head}b\\n", f"{head}\\n", f"{head}c\\n"]
+
+
+def test_chunks_of_clients_follow_each_other_on_a_full_stdout() -> None:
+    """What one client sent at once stays together, though the pipe has room for a part of it alone."""
+    size = 16_000
+    with running("listen", HERE, "--max-clients", "8", stdin=subprocess.DEVNULL) as server:
+        port = server.port
+        with contextlib.ExitStack() as stack:
+            with stopped(server):
+                for number in range(8):  # twice what the pipe holds
+                    client = stack.enter_context(connect(port))
+                    client.sendall(b"%d" % number * size)
+                    client.shutdown(socket.SHUT_WR)
+            out = server.read_all()
+        assert server.wait() == 0
+    runs = [(found[1], len(found[0])) for found in re.finditer(rb"(.)\1*", out)]
+    assert sorted(runs) == [(b"%d" % number, size) for number in range(8)]
+
+
+def test_a_client_that_is_cut_leaves_no_torn_line() -> None:
+    """Reset while stdout was full, a client may lose lines, but none is left unfinished in front of another's."""
+    piece = bytes(MIB // 2)
+    with running("listen", HERE, "-k", "--label") as server:
+        port = server.port
+        with connect(port, window=4096) as one, connect(port) as two:
+            one.sendall((b"a" * 50_000 + b"\n") * 2)  # more than a pipe holds
+            for _ in range(24):
+                server.stdin.write(piece)
+                assert receive(two, len(piece)) == piece
+            server.line("reset: it is 1 MiB behind")
+            two.sendall(b"b\n")
+            out = b""
+            while not out.endswith(b"\tb\n"):
+                out += server.out.read(MIB)
+    assert [line.count(b"\t") for line in out.splitlines()] in ([1, 1], [1, 1, 1])
+
+
+def test_what_a_client_said_before_it_was_reset_is_kept() -> None:
+    """A last line without a newline is written too, as it is without --label."""
+    with running("listen", HERE, "-k", "--label", "-v") as server:
+        with connect(server.port) as client:
+            head = label(client)
+            client.sendall(b"whole\nin")
+            assert server.out.read(100) == head + b"whole\n"
+            client.sendall(b"complete")
+            reset(client)
+        server.line("closed after")
+        server.signal(signal.SIGTERM)
+        assert server.read_all() == head + b"incomplete\n"
+
+
+# -- how it ends
+
+
+def test_a_stdout_that_takes_no_more_ends_the_server() -> None:
+    """A full disk is everybody's: 23 and one line, and every client is reset."""
+    with open("/dev/full", "wb") as full, running("listen", HERE, "-k", "--label", stdout=full) as server:
+        port = server.port
+        with contextlib.ExitStack() as stack:
+            clients = [stack.enter_context(connect(port)) for _ in range(5)]
+            clients[3].sendall(b"one line\n")
+            for client in clients:
+                with pytest.raises(ConnectionResetError):
+                    client.recv(1)
+        done = server.finish()
+    assert done.code == 23
+    assert complaints(done) == ["netkit listen: cannot write to stdout: no space left on device"]
+
+
+def test_a_reader_of_stdout_that_leaves_ends_the_server() -> None:
+    """As a shell's pipeline expects, by SIGPIPE and in silence, with clients that say nothing at all."""
+    with running("listen", HERE, "-k") as server:
+        port = server.port
+        with connect(port) as one, connect(port) as two:
+            for client in (one, two):
+                client.sendall(b"!")
+                assert server.out.read(1) == b"!"
+            server.out.close()
+            for client in (one, two):
+                with pytest.raises(ConnectionResetError):
+                    client.recv(1)
+        assert died_by(server.wait()) is signal.SIGPIPE
+        server.process.stdout = None
+        assert complaints(server.finish()) == []
+
+
+def test_a_stdin_that_fails_ends_the_server() -> None:
+    """26 and one line, once the first client makes it read; till then it serves."""
+    with open(os.devnull, "wb") as unreadable, running("listen", HERE, "-k", stdin=unreadable) as server:
+        with pytest.raises(ConnectionResetError), connect(server.port) as client:
+            client.recv(1)
+        done = server.finish()
+    assert done.code == 26
+    assert complaints(done) == ["netkit listen: cannot read stdin: bad file descriptor"]
+
+
+@pytest.mark.parametrize("stdin", ["< /dev/null", "<&-"])
+def test_an_empty_stdin_still_receives(stdin: str) -> None:
+    """Its end goes to each client at once, and each is heard out."""
+    wrapper = ("sh", "-c", f'exec "$@" {stdin}', "sh")
+    with running("listen", HERE, "--max-clients", "2", wrapper=wrapper) as server:
+        port = server.port
+        for word in (b"one", b"two"):
+            with connect(port) as client:
+                assert client.recv(1) == b""
+                client.sendall(word)
+        assert server.finish()[:2] == (0, b"onetwo")
+
+
+def test_what_one_client_does_is_no_matter_to_the_others_nor_to_the_exit_code() -> None:
+    """One leaves at once, one resets, one is idle for too long, the last is served, and the exit code is 0."""
+    with running("listen", HERE, "--max-clients", "4", "--idle-timeout", "150ms") as server:
+        port = server.port
+        connect(port).close()
+        with connect(port) as rude, connect(port) as idle:
+            rude.sendall(b"!")
+            assert server.out.read(1) == b"!"
+            reset(rude)
+            with pytest.raises(ConnectionResetError):
+                idle.recv(1)
+        server.stdin.write(b"bye")
+        server.stdin.close()
+        assert exchange(port, b"good") == b"bye"
+        done = server.finish()
+    assert done[:2] == (0, b"good")
+    assert complaints(done) == []
+
+
+def test_a_signal_lets_clients_end() -> None:
+    """After SIGTERM nobody new is served; who is there may say the rest and ends in order, not by a reset."""
+    with running("listen", HERE, "-k", "--grace", "0", "--label") as server:
+        port = server.port
+        with connect(port) as client:
+            client.sendall(b"first\n")
+            assert server.out.read(100) == label(client) + b"first\n"
+            server.signal(signal.SIGTERM)
+            refused = False
+            while not refused:
+                with socket.socket() as late:
+                    refused = late.connect_ex(("127.0.0.1", port)) == errno.ECONNREFUSED
+            client.sendall(b"last")
+            client.shutdown(socket.SHUT_WR)
+            assert read_all(client) == b""
+            assert server.read_all() == label(client) + b"last\n"
+        assert died_by(server.wait()) is signal.SIGTERM
+
+
+def test_max_clients_above_one_implies_keep() -> None:
+    """Two at a time, the third is refused, and 0 once both have left, though stdin is open."""
+    with running("listen", HERE, "--max-clients", "2", "--grace", "0") as server:
+        port = server.port
+        with connect(port) as one, connect(port) as two:
+            for client in (two, one):
+                client.sendall(b"!")
+                assert server.out.read(1) == b"!"
+            with pytest.raises(ConnectionRefusedError):
+                connect(port)
+        assert server.wait() == 0
+
+
+# -- each client's ending
+
+
+def test_hold_keeps_a_client_that_ended_until_stdin_does() -> None:
+    """Its end is not ours: what comes long after still goes to it."""
+    with running("listen", HERE, "-k", "--hold") as server, connect(server.port) as client:
+        client.shutdown(socket.SHUT_WR)
+        client.settimeout(0.7)  # more than the half second of grace that it would have otherwise
+        with pytest.raises(TimeoutError):
+            client.recv(1)
+        client.settimeout(PATIENCE)
+        server.stdin.write(b"late")
+        server.stdin.close()
+        assert read_all(client) == b"late"
+
+
+def test_grace_is_how_long_a_client_that_ended_may_wait_for_input() -> None:
+    """With 0 it is let go at once, stdin still open, by an end and not by a reset."""
+    with running("listen", HERE, "-k", "--grace", "0", "-v") as server, connect(server.port) as client:
+        client.sendall(b"request")
+        client.shutdown(socket.SHUT_WR)
+        assert server.out.read(7) == b"request"
+        assert read_all(client) == b""
+        server.line("closed after .*: 7 B received, 0 B sent, peer ended first$")
+
+
+def test_no_shutdown_keeps_the_end_of_stdin_to_itself() -> None:
+    """A client that is there and one that comes later see no end before they ended themselves."""
+    with running("listen", HERE, "--max-clients", "2", "--no-shutdown") as server:
+        port = server.port
+        with connect(port) as one:
+            server.stdin.write(b"data")
+            server.stdin.close()
+            assert receive(one, 4) == b"data"
+            with connect(port) as two:
+                for client in (one, two):
+                    client.settimeout(0.1)
+                    with pytest.raises(TimeoutError):
+                        client.recv(1)
+                    client.settimeout(PATIENCE)
+                    client.shutdown(socket.SHUT_WR)
+                    assert read_all(client) == b""
+        assert server.wait() == 0
+
+
+# -- COMMAND, and unix sockets
+
+TALK = """
+import os, socket, sys
+for line in sys.stdin:
+    with socket.create_connection((os.environ["NETKIT_HOST"], os.environ["NETKIT_PORT"])) as sock:
+        sock.sendall(line.encode())
+        sock.shutdown(socket.SHUT_WR)
+        assert sock.recv(1) == b""
+sys.exit(5)
+"""
+
+
+def test_command_has_stdin_and_its_clients_only_send() -> None:
+    """Stdin is COMMAND's alone; what its clients say comes out, and its code is ours."""
+    done = netkit("listen", HERE, "-q", "-k", "--", sys.executable, "-c", TALK, input=b"one\ntwo\nthree\n")
+    assert done == Finished(5, b"one\ntwo\nthree\n", "")
+
+
+@pytest.mark.parametrize("kind", ["path", "abstract"])
+def test_unix_sockets_are_kept_too(kind: str, tmp_path: Path) -> None:
+    """Many clients on one path or name, side by side; the socket's name is their label."""
+    path = str(tmp_path / "s")
+    name = f"@netkit-test-{os.getpid()}"
+    address, target = (f"unix:{path}", path) if kind == "path" else (f"unix:{name}", "\0" + name[1:])
+    with running("listen", address, "--label", "--max-clients", "2") as server, contextlib.ExitStack() as stack:
+        server.line("listening on unix:")
+        clients = [stack.enter_context(socket.socket(socket.AF_UNIX)) for _ in range(2)]
+        for client in clients:
+            client.settimeout(PATIENCE)
+            client.connect(target)
+        for client in reversed(clients):
+            client.sendall(b"line\n")
+            assert server.out.read(500) == f"{address}\tline\n".encode()
+        server.stdin.write(b"for all")
+        server.stdin.close()
+        for client in clients:
+            assert read_all(client) == b"for all"
+            client.shutdown(socket.SHUT_WR)
+        assert server.finish()[:2] == (0, b"")

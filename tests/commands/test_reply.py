@@ -1,0 +1,217 @@
+"""``netkit listen --reply`` and ``--reply-file``: the same bytes for everybody, whole, and the requests on stdout."""
+
+import contextlib
+import os
+import random
+import shutil
+import signal
+import socket
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from tests.commands.test_keep import HERE, complaints, connect, held, label, receive
+from tests.faults.test_peers import at_once
+from tests.support import Finished, died_by, exchange, netkit, read_all, reset, running
+
+REPLY = random.Random(1).randbytes(1 << 20)
+
+
+@pytest.fixture
+def page(tmp_path: Path) -> Path:
+    """Return a file of 1 MiB."""
+    path = tmp_path / "page"
+    path.write_bytes(REPLY)
+    return path
+
+
+# -- every byte to everybody
+
+
+def test_200_clients_that_send_before_they_read_get_every_byte(page: Path, tmp_path: Path) -> None:
+    """All at once send 64 KiB and only then read: each gets the whole file and an end, and each request is kept."""
+    requests = tmp_path / "requests"
+    rows = 64
+    with contextlib.ExitStack() as stack:
+        stdout = stack.enter_context(requests.open("wb"))
+        options = ("--reply-file", str(page), "--label", "--max-clients", "200")
+        server = stack.enter_context(running("listen", HERE, *options, stdout=stdout))
+        port = server.port
+        clients = [stack.enter_context(connect(port)) for _ in range(200)]
+        labels = [label(client) for client in clients]
+        for number, client in enumerate(clients):
+            client.sendall(b"".join(b"%03d %02d".ljust(1028, b".") % (number, row) + b"\n" for row in range(rows)))
+        for client in clients:
+            assert read_all(client) == REPLY  # a reset would raise
+            client.shutdown(socket.SHUT_WR)
+        assert complaints(server.finish()) == []
+        assert server.wait() == 0
+    lines: dict[bytes, list[bytes]] = {}
+    for line in requests.read_bytes().splitlines():
+        head, _, text = line.partition(b"\t")
+        lines.setdefault(head + b"\t", []).append(text.rstrip(b"."))
+    assert lines == {head: [b"%03d %02d" % (n, row) for row in range(rows)] for n, head in enumerate(labels)}
+
+
+def test_text_is_sent_as_it_is_meant_and_stdin_is_left_alone() -> None:
+    """Escapes are bytes, nothing is added, the end follows at once, and what is piped in stays there."""
+    source, sink = os.pipe()
+    with (
+        os.fdopen(source, "rb", buffering=0) as stdin,
+        os.fdopen(sink, "wb", buffering=0) as keyboard,
+        running("listen", HERE, "--reply", r"a\r\n\0\xff\\", "--max-clients", "2", stdin=stdin) as server,
+    ):
+        keyboard.write(b"mine")
+        port = server.port
+        for request in (b"request ", b""):
+            assert exchange(port, request) == b"a\r\n\0\xff\\"
+        assert server.finish()[:2] == (0, b"request ")
+        assert held(source) == 4
+
+
+@pytest.mark.parametrize("option", ["--reply", "--reply-file"])
+def test_an_empty_reply_is_an_end(option: str, tmp_path: Path) -> None:
+    """An empty text and an empty file answer nothing, end, and still hear the client out."""
+    path = tmp_path / "empty"
+    path.touch()
+    with running("listen", HERE, option, "" if option == "--reply" else str(path), "--max-clients", "1") as server:
+        with connect(server.port) as client:
+            assert client.recv(1) == b""
+            client.sendall(b"request")
+        assert server.finish()[:2] == (0, b"request")
+
+
+def test_a_client_that_never_ends_is_let_go_by_an_end() -> None:
+    """It has a second; then it is closed, not reset, and its connection tells no error."""
+    with running("listen", HERE, "--reply", "whole", "--max-clients", "1", "-v") as server:
+        with connect(server.port) as client:
+            client.sendall(b"request")
+            assert receive(client, 100) == b"whole"
+            seconds = float(server.line(r"closed after ([\d.]+) s: 7 B received, 5 B sent, all was sent$")[1])
+            assert 0.9 < seconds < 10
+            assert client.recv(1) == b""
+            assert client.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) == 0
+        assert server.finish()[:2] == (0, b"request")
+
+
+def test_over_a_unix_socket(page: Path, tmp_path: Path) -> None:
+    """A client of a socket file that sends first gets every byte too, and no reset."""
+    path = str(tmp_path / "s")
+    with running("listen", f"unix:{path}", "--reply-file", str(page), "--max-clients", "1") as server:
+        server.line("listening")
+        with socket.socket(socket.AF_UNIX) as client:
+            client.connect(path)
+            client.sendall(bytes(65_536))
+            assert read_all(client) == REPLY
+        assert server.finish()[:2] == (0, bytes(65_536))
+
+
+# -- what can go wrong
+
+
+def test_without_descriptors_the_next_clients_wait(page: Path) -> None:
+    """Who was accepted is served: a reply needs no descriptor that an accept can have taken."""
+    with running("listen", HERE, "--reply-file", str(page), wrapper=("prlimit", "--nofile=20")) as server:
+        port = server.port
+        with contextlib.ExitStack() as stack:
+            clients = [stack.enter_context(connect(port)) for _ in range(15)]
+            for client in clients:
+                assert read_all(client) == REPLY
+                client.close()
+
+
+def test_clients_that_leave_or_reset_are_no_matter(page: Path) -> None:
+    """One that resets amid the reply, and one that leaves before it, cost the others and the exit code nothing."""
+    with running("listen", HERE, "--reply-file", str(page), "--max-clients", "3") as server:
+        port = server.port
+        with connect(port, window=4096) as rude:
+            assert receive(rude, 1) == REPLY[:1]
+            reset(rude)
+        connect(port).close()
+        assert exchange(port, b"") == REPLY
+        done = server.finish()
+    assert done.code == 0
+    assert complaints(done) == []
+
+
+def test_a_file_that_is_gone_costs_the_client_that_asks_for_it(page: Path) -> None:
+    """It is reset, with one line, and the server goes on."""
+    with running("listen", HERE, "--reply-file", str(page)) as server:
+        port = server.port
+        assert exchange(port, b"") == REPLY
+        away = page.rename(page.with_name("away"))
+        with pytest.raises(ConnectionResetError), connect(port) as client:
+            client.recv(1)
+        away.rename(page)
+        assert exchange(port, b"") == REPLY
+        server.signal(signal.SIGTERM)
+        done = server.finish()
+    assert died_by(done.code) is signal.SIGTERM
+    assert len(complaints(done)) == 1
+    assert complaints(done)[0].endswith(" reset: no such file or directory")
+
+
+# A root that is held to the modes of files like everybody else.
+ORDINARY = ("setpriv", "--bounding-set=-dac_override,-dac_read_search") if os.geteuid() == 0 else ()
+
+
+@at_once(
+    "kind, reason",
+    [
+        ("missing", "no such file or directory"),
+        ("directory", "it is not a regular file"),
+        ("fifo", "it is not a regular file"),
+        ("unreadable", "permission denied"),
+    ],
+)
+def test_a_file_that_cannot_be_sent_is_26(kind: str, reason: str) -> None:
+    """It is found out before anybody can come: nothing listens, nothing hangs."""
+    if kind == "unreadable" and ORDINARY and shutil.which(ORDINARY[0]) is None:
+        return  # shown wherever tests do not run as root
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "reply")
+        match kind:
+            case "directory":
+                path.mkdir()
+            case "fifo":
+                os.mkfifo(path)
+            case "unreadable":
+                path.touch(0)
+        wrapper = ORDINARY if kind == "unreadable" else ()
+        done = netkit("listen", HERE, "--reply-file", str(path), wrapper=wrapper)
+    assert done == Finished(26, b"", f"netkit listen: cannot read {path}: {reason}\n")
+
+
+@at_once(
+    "option, other",
+    [
+        ("--reply", ["--reply-file", "x"]),
+        ("--reply", ["--exec", "cat"]),
+        ("--reply", ["--hold"]),
+        ("--reply-file", ["--grace", "1"]),
+        ("--reply-file", ["--no-shutdown"]),
+    ],
+)
+def test_what_cannot_go_together_is_2(option: str, other: list[str]) -> None:
+    """An option that a reply leaves nothing to do for is an error, in one line, before anything listens."""
+    done = netkit("listen", HERE, option, "x", *other)
+    assert (done.code, done.out) == (2, b"")
+    assert len(done.err.splitlines()) == 1
+    assert other[0] in done.err
+
+
+def test_a_stdout_that_fails_ends_the_server() -> None:
+    """A full disk is 23, a reader that left SIGPIPE, and the clients are reset."""
+    with open("/dev/full", "wb") as full, running("listen", HERE, "--reply", "x", stdout=full) as server:
+        with connect(server.port) as client:
+            client.sendall(b"request")
+            with contextlib.suppress(ConnectionResetError):
+                read_all(client)
+        done = server.finish()
+    assert done.code == 23
+    assert complaints(done) == ["netkit listen: cannot write to stdout: no space left on device"]
+    with running("listen", HERE, "--reply", "x") as server:
+        assert server.port
+        server.out.close()
+        assert died_by(server.wait()) is signal.SIGPIPE

@@ -1,0 +1,278 @@
+"""Taking turns: the kernel's lock and condition, and what becomes of them when who waits is cancelled."""
+
+from collections.abc import Callable
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from netkit.core.kernel import Condition, Event, Expired, Group, Lock, Task, deadline, now, sleep
+from tests.clock import run
+
+
+class Room:
+    """A lock with a record of who was inside, in which two at a time are an error."""
+
+    def __init__(self) -> None:
+        self.lock = Lock()
+        self.log: list[str] = []
+        self._inside = False
+
+    async def use(self, name: str, seconds: float) -> None:
+        """Go in, stay for a while and leave."""
+        async with self.lock:
+            assert not self._inside, f"{name} is not alone"
+            self._inside = True
+            self.log.append(name)
+            try:
+                await sleep(seconds)
+            finally:
+                self._inside = False
+
+
+# -- Lock
+
+
+def test_a_lock_lets_one_in_at_a_time_in_the_order_of_coming() -> None:
+    """Nobody overtakes: who comes at the moment of leaving stands behind all who wait."""
+    room = Room()
+
+    async def main() -> None:
+        async with Group() as group:
+            for name in "abc":
+                group.start(room.use(name, 1))
+            await sleep(1)  # a is leaving in this moment
+            group.start(room.use("d", 1))
+        assert now() == 4
+
+    run(main())
+    assert room.log == list("abcd")
+
+
+def test_a_lock_that_is_free_is_taken_without_a_wait() -> None:
+    """Nobody else gets a turn before the block, and leaving and coming again costs none either."""
+    log: list[str] = []
+
+    async def other() -> None:
+        log.append("other")
+
+    async def main() -> None:
+        lock = Lock()
+        async with Group() as group:
+            group.start(other())
+            for _ in range(2):
+                async with lock:
+                    log.append("main")
+
+    run(main())
+    assert log == ["main", "main", "other"]
+
+
+def test_a_lock_passes_over_who_no_longer_waits() -> None:
+    """A cancelled task and one whose deadline expired leave the queue, and the others keep their places."""
+    room = Room()
+
+    async def hasty() -> None:
+        with pytest.raises(Expired), deadline(now() + 1):
+            await room.use("b", 1)
+
+    async def main() -> None:
+        async with Group() as group:
+            group.start(room.use("a", 3))
+            group.start(hasty())
+            gone = group.start(room.use("c", 1))
+            group.start(room.use("d", 1))
+            await sleep(2)
+            gone.cancel()
+        assert now() == 4
+
+    run(main())
+    assert room.log == ["a", "d"]
+
+
+@pytest.mark.parametrize("how", ["cancelled", "failed"])
+def test_a_lock_is_given_back_however_its_block_ends(how: str) -> None:
+    """A holder that is cancelled or fails hands over to the next."""
+    room = Room()
+
+    async def holder() -> None:
+        async with room.lock:
+            if how == "failed":
+                await sleep(1)
+                raise ValueError
+            await Event().wait()
+
+    async def tried() -> None:
+        with pytest.raises(ValueError):
+            await holder()
+
+    async def main() -> None:
+        async with Group() as group:
+            first = group.start(tried() if how == "failed" else holder())
+            group.start(room.use("b", 0))
+            await sleep(1)
+            first.cancel()
+
+    run(main())
+    assert room.log == ["b"]
+
+
+@pytest.mark.parametrize("order", ["handed over first", "cancelled first"])
+def test_a_lock_is_not_lost_with_who_was_cancelled_as_it_was_handed_over(order: str) -> None:
+    """Whoever gives the lock to a task that is cancelled in the same moment, the task after it still comes in."""
+    room = Room()
+
+    async def main() -> None:
+        async with Group() as group:
+            async with room.lock:
+                second = group.start(room.use("b", 1))
+                group.start(room.use("c", 1))
+                await sleep(1)
+                if order == "cancelled first":
+                    second.cancel()
+            second.cancel()
+        assert now() == 2
+
+    run(main())
+    assert room.log == (["b", "c"] if order == "handed over first" else ["c"])
+
+
+def test_a_lock_that_comes_as_the_deadline_expires_is_held_or_left_to_the_next() -> None:
+    """With both in the same moment the block runs whole or not at all, and the lock goes on either way."""
+    room = Room()
+
+    async def hasty() -> None:
+        try:
+            with deadline(1):
+                await room.use("b", 0)
+        except Expired:
+            assert "b" not in room.log or room.log[-1] == "b"
+
+    async def main() -> None:
+        async with Group() as group:
+            group.start(room.use("a", 1))
+            group.start(hasty())
+            group.start(room.use("c", 1))
+
+    run(main())
+    assert room.log[0] == "a"
+    assert room.log[-1] == "c"
+
+
+TURNS = st.lists(
+    st.tuples(st.integers(0, 4), st.integers(0, 3), st.none() | st.integers(0, 6), st.none() | st.integers(0, 6)),
+    max_size=7,
+)
+
+
+@settings(max_examples=100, deadline=None)
+@given(TURNS)
+def test_random_turns_are_taken_one_at_a_time_and_leave_the_lock_free(
+    turns: list[tuple[int, int, int | None, int | None]],
+) -> None:
+    """Whoever comes, stays, is cancelled or runs out of time when: never two inside, and at the end it is free."""
+    room = Room()
+
+    async def visit(name: str, comes: int, stays: int, patience: int | None) -> None:
+        await sleep(comes)
+        try:
+            with deadline(None if patience is None else now() + patience):
+                await room.use(name, stays)
+        except Expired:
+            pass
+
+    async def cancel(task: Task, at: int) -> None:
+        await sleep(at)
+        task.cancel()
+
+    async def main() -> None:
+        async with Group() as group:
+            for number, (comes, stays, patience, cancelled) in enumerate(turns):
+                task = group.start(visit(str(number), comes, stays, patience))
+                if cancelled is not None:
+                    group.start(cancel(task, cancelled))
+        with deadline(now() + 1):
+            await room.use("last", 0)
+
+    run(main())
+    assert room.log[-1] == "last"
+
+
+# -- Condition
+
+
+def test_a_condition_wakes_all_who_wait_and_none_who_come_later() -> None:
+    """A change is for those who wait for it; it is not kept."""
+    log: list[str] = []
+    changed = Condition()
+
+    async def wait(name: str) -> None:
+        await changed.wait()
+        log.append(name)
+
+    async def main() -> None:
+        changed.notify()
+        async with Group() as group:
+            for name in "ab":
+                group.start(wait(name))
+            await sleep(1)
+            assert log == []
+            changed.notify()
+            changed.notify()
+            late = group.start(wait("late"))
+            await sleep(1)
+            assert log == ["a", "b"]
+            assert late.waits
+            group.cancel()
+
+    run(main())
+    assert log == ["a", "b"]
+
+
+def test_a_condition_that_is_waited_for_again_needs_another_change() -> None:
+    """Two changes before who waits had a turn are one to it."""
+    seen: list[float] = []
+    changed = Condition()
+
+    async def watch() -> None:
+        while True:
+            await changed.wait()
+            seen.append(now())
+
+    async def main() -> None:
+        async with Group() as group:
+            group.start(watch())
+            for _ in range(3):
+                await sleep(1)
+                changed.notify()
+                changed.notify()
+            await sleep(1)
+            group.cancel()
+
+    run(main())
+    assert seen == [1, 2, 3]
+
+
+@pytest.mark.parametrize("first", ["notify", "cancel"])
+def test_a_change_and_a_cancellation_in_the_same_moment(first: str) -> None:
+    """Who was woken goes on to its next wait; who was cancelled is woken no more, and the others are."""
+    log: list[str] = []
+    changed = Condition()
+
+    async def wait(name: str) -> None:
+        await changed.wait()
+        log.append(name)
+        await sleep(0)
+        log.append(f"{name} went on")
+
+    async def main() -> None:
+        async with Group() as group:
+            task = group.start(wait("a"))
+            group.start(wait("b"))
+            await sleep(1)
+            steps: list[Callable[[], None]] = [changed.notify, task.cancel]
+            for step in steps if first == "notify" else reversed(steps):
+                step()
+
+    run(main())
+    assert log == (["a", "b", "b went on"] if first == "notify" else ["b", "b went on"])

@@ -1,0 +1,383 @@
+"""Many clients on one terminal, in memory: what each gets and what is kept of each, to the byte and the second."""
+
+import re
+import tracemalloc
+from collections.abc import Callable
+from itertools import pairwise
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from netkit.core.address import Endpoint
+from netkit.core.errors import Failure
+from netkit.core.events import Cut
+from netkit.core.kernel import Condition, Event, Group, now, sleep
+from netkit.core.relay import Change, Ending
+from netkit.services.crowd import keeping
+from netkit.services.reply import replying, text
+from netkit.services.server import Service
+from netkit.services.terminal import LINE_MOST, labelled
+from tests import memory
+from tests.clock import run
+
+HEAD = b"label\t"
+
+
+# -- labels
+
+LENGTHS = st.sampled_from([0, 1, 2, LINE_MOST - 1, LINE_MOST, LINE_MOST + 1, 2 * LINE_MOST, 2 * LINE_MOST + 1])
+FILLS = st.sampled_from([b"x", b"\r", b"\0", b"\xff", b"\t"])
+
+
+def cut(whole: bytes, where: list[int]) -> list[bytes]:
+    """Cut bytes into chunks, at places about the line ends and the multiples of 64 KiB."""
+    ends = [found.start() for found in re.finditer(b"\n", whole)]
+    places = [edge + shift for edge in (*ends, *range(0, len(whole), LINE_MOST)) for shift in (-1, 0, 1)]
+    edges = sorted({0, len(whole), *(places[each % len(places)] for each in where if places)})
+    return [whole[a:b] for a, b in pairwise(edge for edge in edges if 0 <= edge <= len(whole))]
+
+
+def pieces(whole: bytes) -> list[bytes]:
+    """Return what lines are to be written for ``whole``, a last one without a newline included."""
+    lines = whole.removesuffix(b"\n").split(b"\n") if whole else []
+    return [line[i : i + LINE_MOST] for line in lines for i in range(0, max(len(line), 1), LINE_MOST)]
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.tuples(LENGTHS, FILLS), max_size=4), st.lists(st.integers(0, 100), max_size=5))
+def test_labelled_lines_are_the_same_under_every_chunking(lines: list[tuple[int, bytes]], where: list[int]) -> None:
+    """Each line comes once with its label, one over 64 KiB in pieces with a label each, however the bytes arrived."""
+    whole = b"\n".join(fill * length for length, fill in lines)
+    change = labelled("label")
+    out = b"".join(change(chunk) for chunk in cut(whole, where)) + change(b"")
+    # Compared by lengths first: a difference in bulk is no use on a screen.
+    wanted = [HEAD + piece for piece in pieces(whole)]
+    got = out.removesuffix(b"\n").split(b"\n") if out else []
+    assert [len(line) for line in got] == [len(line) for line in wanted]
+    assert got == wanted
+    assert not out or out.endswith(b"\n")
+
+
+def test_a_line_of_64_kib_is_one_line_when_its_newline_comes_later() -> None:
+    """Such a line is not over 64 KiB: it is one piece, and no empty line follows it."""
+    change = labelled("label")
+    out = change(b"x" * LINE_MOST) + change(b"\n") + change(b"next\n") + change(b"")
+    assert [line[len(HEAD) :] for line in out.splitlines()] == [b"x" * LINE_MOST, b"next"]
+
+
+def test_a_line_without_an_end_does_not_pile_up() -> None:
+    """Of a line that never ends at most 64 KiB are kept, and every whole piece is passed on."""
+    change = labelled("label")
+    got = sum(change(b"x" * 1000).count(b"x") for _ in range(1000))
+    assert 1_000_000 - LINE_MOST <= got < 1_000_000
+
+
+# -- a terminal in memory
+
+
+class Desk:
+    """A terminal whose stdin is typed by a test and whose stdout is a list of chunks, taken while it is not full."""
+
+    def __init__(self) -> None:
+        self.typed: list[bytes] = []
+        self.reads = 0
+        self.out: list[bytes] = []
+        self.sent = 0
+        self.full = False
+        self.changed = Condition()
+
+    def type(self, data: bytes) -> None:
+        """Let stdin hold ``data`` next, b"" for its end."""
+        self.typed.append(data)
+        self.changed.notify()
+
+    def drain(self) -> None:
+        """Let stdout take bytes again."""
+        self.full = False
+        self.changed.notify()
+
+    async def recv(self) -> bytes:
+        while not self.typed:
+            await self.changed.wait()
+        self.reads += 1
+        return self.typed.pop(0)
+
+    async def send(self, data: bytes) -> None:
+        while self.full:
+            await self.changed.wait()
+        self.out.append(data)
+        self.sent += len(data)
+
+    async def reader_left(self) -> None:
+        await Event().wait()
+
+    def recv_failure(self, error: OSError) -> Failure:
+        raise AssertionError(error)
+
+    def send_failure(self, error: OSError) -> Failure:
+        raise AssertionError(error)
+
+
+class Client:
+    """One client: ``stream`` is its end; ``served`` the moment at which the server had done with it."""
+
+    def __init__(self, group: Group, service: Service, name: str) -> None:
+        self.stream, self._servers = memory.pair()
+        self._servers.name = name
+        self._servers.peer = Endpoint(name, 1)  # type: ignore[attr-defined]
+        self.served: float | None = None
+        self.how = ""
+        group.start(self._serve(service))
+
+    async def _serve(self, service: Service) -> None:
+        end = self._servers.abort
+        try:
+            self.how = await service.handler(self._servers) or ""  # type: ignore[arg-type]
+            end = self._servers.close
+        except OSError as error:
+            self.how = str(error)
+        finally:
+            self.served = now()
+            end()
+
+    @property
+    def incoming(self) -> bytearray:
+        """What has come and was not read."""
+        return self.stream._in.buffer
+
+    async def read(self, count: int) -> bytes:
+        data = b""
+        while len(data) < count and (chunk := await self.stream.recv()):
+            data += chunk
+        return data
+
+
+def unchanged(stream: object) -> Change | None:
+    """Pass a client's bytes as they are."""
+    return None
+
+
+def crowd(desk: Desk, ending: Ending = Ending(), observe: Callable[[object], None] = lambda event: None) -> Service:
+    """Return the service of a crowd at the desk."""
+    return keeping(desk, ending, incoming=unchanged, observe=observe)  # type: ignore[arg-type]
+
+
+async def settle() -> None:
+    """Let all who can go on do so."""
+    for _ in range(20):
+        await sleep(0)
+
+
+# -- stdin for all
+
+
+def test_stdin_waits_for_the_first_client_and_goes_to_all() -> None:
+    """Nothing is read before somebody is there; then all get the same, and the end, and so do those who come later."""
+    desk = Desk()
+
+    async def main() -> None:
+        service = crowd(desk)
+        assert service.beside is not None
+        async with Group() as group:
+            group.start(service.beside())
+            desk.type(b"first")
+            await sleep(3600)
+            assert desk.reads == 0
+            one = Client(group, service, "one")
+            assert await one.read(5) == b"first"
+            two = Client(group, service, "two")
+            await settle()
+            desk.type(b"second")
+            for client in (one, two):
+                assert await client.read(6) == b"second"
+            desk.type(b"")
+            three = Client(group, service, "three")
+            for client in (one, two, three):
+                assert await client.read(1) == b""
+            await sleep(3600)
+            assert one.served is None  # its own direction is open for as long as it likes
+            await one.stream.send(b"late")
+            for client in (one, two, three):
+                await client.stream.send_eof()
+            await settle()
+            assert b"".join(desk.out) == b"late"
+            assert [client.how for client in (one, two, three)] == ["input ended first"] * 3
+            group.cancel()
+
+    run(main())
+
+
+def test_input_that_comes_as_the_only_client_is_let_go_is_for_the_next() -> None:
+    """Typed in the very moment in which the last client ends and is not waited for, a line goes to the next one."""
+    desk = Desk()
+
+    async def main() -> None:
+        service = crowd(desk, Ending(0.0))
+        assert service.beside is not None
+        async with Group() as group:
+            group.start(service.beside())
+            first = Client(group, service, "first")
+            await settle()
+            await first.stream.send_eof()
+            desk.type(b"line")
+            got = await first.read(4)
+            second = Client(group, service, "second")
+            if not got:
+                await sleep(1)
+                got = bytes(second.incoming)
+            assert got == b"line"
+            group.cancel()
+
+    run(main())
+
+
+def test_a_client_alone_sets_the_pace() -> None:
+    """However slow it is, it is never behind: stdin is not read on before it took what there was."""
+    desk = Desk()
+    cut: list[object] = []
+
+    async def main() -> None:
+        service = crowd(desk, observe=cut.append)
+        assert service.beside is not None
+        async with Group() as group:
+            group.start(service.beside())
+            for _ in range(40):
+                desk.type(bytes(100_000))
+            client = Client(group, service, "slow")
+            await sleep(3600)
+            assert desk.reads <= 3  # one in the connection, one on its way, one in hand
+            got = 0
+            while got < 4_000_000:
+                got += len(await client.stream.recv())
+            assert not cut
+            group.cancel()
+
+    run(main())
+
+
+def test_who_falls_behind_is_cut_with_one_event_and_the_rest_miss_nothing() -> None:
+    """More than 1 MiB behind the others a client is reset, no sooner; stdin is read at the pace of the fastest."""
+    desk = Desk()
+    cut: list[object] = []
+
+    async def main() -> None:
+        service = crowd(desk, observe=cut.append)
+        assert service.beside is not None
+        async with Group() as group:
+            group.start(service.beside())
+            stuck, quick = Client(group, service, "stuck"), Client(group, service, "quick")
+            await settle()
+            for number in range(40):
+                desk.type(b"%c" % number * 65_536)
+                assert await quick.read(65_536) == b"%c" % number * 65_536
+                # one is in its connection, one on its way to it, 16 wait, and one more is too much
+                assert bool(cut) == (number >= 18), number
+            assert [type(event) for event in cut] == [Cut]
+            assert stuck.how == "cannot send to stuck: it is 1 MiB behind"
+            assert quick.served is None
+            group.cancel()
+
+    run(main())
+
+
+def test_small_pieces_cost_a_client_that_never_reads_little_too() -> None:
+    """What waits for a client is bounded in memory, not only in bytes: 16 MiB for the 1 MiB that it may be behind."""
+    desk = Desk()
+    count = 10_000
+
+    async def main() -> None:
+        service = crowd(desk)
+        assert service.beside is not None
+        async with Group() as group:
+            group.start(service.beside())
+            stuck, quick = Client(group, service, "stuck"), Client(group, service, "quick")
+            await settle()
+            desk.type(bytes(2 * memory.CAPACITY))  # fills the connection of the one who does not read
+            await quick.read(2 * memory.CAPACITY)
+            before, _ = tracemalloc.get_traced_memory()
+            for number in range(count // 2):
+                desk.type(b"%c%c" % divmod(number, 256))
+                await quick.read(2)
+            after, _ = tracemalloc.get_traced_memory()
+            assert stuck.served is None
+            assert after - before < 16 * count
+            group.cancel()
+
+    tracemalloc.start()
+    try:
+        run(main())
+    finally:
+        tracemalloc.stop()
+
+
+# -- a reply for each
+
+
+def serve_reply(desk: Desk, behaviour: Callable[[Client], object], seconds: float) -> Client:
+    """Let one client of a reply do what it does, and return it after so much time at the most."""
+
+    async def main() -> Client:
+        service = replying(text(b"reply"), desk, incoming=unchanged, observe=lambda event: None)  # type: ignore[arg-type]
+        async with Group() as group:
+            client = Client(group, service, "client")
+            group.start(behaviour(client))  # type: ignore[arg-type]
+            await sleep(seconds)
+            group.cancel()
+        return client
+
+    return run(main())
+
+
+def test_a_client_that_ends_is_let_go_at_once() -> None:
+    """The second that a client gets to end is not waited for once it has."""
+
+    async def behave(client: Client) -> None:
+        await client.stream.send(b"request")
+        assert await client.read(100) == b"reply"
+        await client.stream.send_eof()
+
+    desk = Desk()
+    client = serve_reply(desk, behave, 3600)
+    assert client.served == 0
+    assert desk.out == [b"request"]
+
+
+def test_a_client_that_never_ends_is_let_go_after_a_second() -> None:
+    """One that has the reply and is silent is closed, not kept, and not sooner than it may need."""
+
+    async def behave(client: Client) -> None:
+        assert await client.read(100) == b"reply"
+
+    client = serve_reply(Desk(), behave, 3600)
+    assert client.served == 1
+    assert client.how == "all was sent"
+
+
+def test_a_client_that_still_sends_is_heard_out() -> None:
+    """The second begins anew with each piece of a request."""
+
+    async def behave(client: Client) -> None:
+        for _ in range(5):
+            await client.stream.send(b"piece ")
+            await sleep(0.75)
+        await client.stream.send_eof()
+
+    desk = Desk()
+    client = serve_reply(desk, behave, 3600)
+    assert client.served == 3.75
+    assert b"".join(desk.out) == b"piece " * 5
+
+
+def test_a_request_that_waits_for_a_slow_stdout_is_not_lost() -> None:
+    """While stdout takes nothing nobody is given up as silent: every byte is written once it does."""
+    desk = Desk()
+    desk.full = True
+
+    async def behave(client: Client) -> None:
+        await client.stream.send(bytes(50_000))
+        await client.stream.send_eof()
+        await sleep(60)
+        desk.drain()
+
+    serve_reply(desk, behave, 3600)
+    assert sum(map(len, desk.out)) == 50_000
