@@ -1,0 +1,51 @@
+"""The last acknowledgement of a connection that both sides ended: it closes the socket, and is no reset."""
+
+import socket
+from collections.abc import Callable
+
+from netkit.core.stream import SocketStream
+from tests.clock import run
+from tests.support import read_all
+
+CLOSE = 7  # net/tcp_states.h
+
+
+class Interleaved(SocketStream):
+    """A stream over which something happens right after it was asked what is not acknowledged."""
+
+    then: Callable[[], None] | None = None
+
+    def unacknowledged(self) -> int:
+        count = super().unacknowledged()
+        then, self.then = self.then, None
+        if then is not None:
+            then()
+        return count
+
+
+def test_the_last_acknowledgement_amid_a_check_is_no_reset() -> None:
+    """The peer ended first and takes our last bytes while we look: the connection is over, and nothing was lost."""
+    with socket.create_server(("127.0.0.1", 0)) as listener, socket.socket() as peer:
+        peer.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        peer.connect(listener.getsockname())
+        ours, _ = listener.accept()
+        peer.shutdown(socket.SHUT_WR)
+
+        def take_all() -> None:
+            read_all(peer)
+            while ours.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] != CLOSE:
+                pass
+
+        async def main() -> None:
+            stream = Interleaved(ours, "peer")
+            try:
+                assert await stream.recv() == b""
+                ours.send(bytes(1_000_000))  # more than the peer's side holds
+                await stream.send_eof()
+                assert stream.unacknowledged()
+                stream.then = take_all
+                stream.check()
+            finally:
+                stream.close()
+
+        run(main())
