@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 F = TypeVar("F", bound=Callable[..., Any])
 
 _LINE_MAX = 400  # bytes of a message: one write(2), which a pipe keeps whole
+_GLANCE_MS = 50  # between two looks for a signal
 _TEN_YEARS = 10 * 365 * 24 * 3600.0
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "": 1.0}
 _DURATION = re.compile(r"([0-9]+(?:\.[0-9]*)?|\.[0-9]+)(ms|s|m|h|)", re.ASCII)
@@ -119,7 +120,17 @@ def emit(event: str, **fields: Any) -> None:
 
 
 def _write_line(line: str) -> None:
+    """Write to stderr. While that is full we wait, but not once a signal has come."""
+    import select
+
+    from netkit.core.kernel import signalled
+
     try:
+        poll = select.poll()
+        poll.register(2, select.POLLOUT)
+        while not poll.poll(_GLANCE_MS):
+            if signalled():
+                return
         os.write(2, line.encode() + b"\n")
     except OSError:
         pass

@@ -62,6 +62,20 @@ EVERY = [
         "connected",
         {"target": "db:5432", **ends(peer=P, local=L), "time_ms": 250.0},
     ),
+    Told(
+        events.Secured("TLSv1.3", "TLS_AES_256_GCM_SHA384", "h2", ("db", "db.local"), "Jan  1", "Jan  2"),
+        1,
+        "secured by TLSv1.3 with TLS_AES_256_GCM_SHA384, ALPN h2, certificate of db, db.local, Jan  1 to Jan  2",
+        "secured",
+        {
+            "protocol": "TLSv1.3",
+            "cipher": "TLS_AES_256_GCM_SHA384",
+            "alpn": "h2",
+            "names": ["db", "db.local"],
+            "not_before": "Jan  1",
+            "not_after": "Jan  2",
+        },
+    ),
     Told(events.Listening(LOCAL), 0, "listening on 192.0.2.1:40000", "listening", ends(local=L)),
     Told(
         events.Retrying("connection refused", 1.0),
@@ -86,11 +100,11 @@ EVERY = [
         {**ends(peer=P), "reason": "it is 1 MiB behind"},
     ),
     Told(
-        events.AcceptPaused("too many open files"),
+        events.Paused("accept another client", "too many open files"),
         0,
         "cannot accept another client for now: too many open files",
-        "accept_paused",
-        {"reason": "too many open files"},
+        "paused",
+        {"reason": "cannot accept another client: too many open files"},
     ),
     Told(
         events.InputLeft(0.5),

@@ -114,7 +114,7 @@ def connect(
     if until is not None or max_bytes is not None:
         shell.unapplied("the pattern or the bytes end the conversation", {**ends.given(), "--send-only": send_only})
         ending = ending._replace(grace=0.0)
-    elif programs.argv is not None:
+    if programs.argv is not None:
         shell.unapplied("the program sends and receives", {"--send-only": send_only, "--raw": raw})
         if ends.grace is None:
             ending = ending._replace(grace=None)
@@ -150,7 +150,7 @@ def connect(
         if programs.argv is not None:
             from netkit.services.program import running
 
-            handler = running(programs.argv, ending, codes.append, **common)
+            handler = running(programs.argv, ending, codes.append, alone=True, **common)
         else:
             typed = octets if text is None else text
             handler = terminal.joining(

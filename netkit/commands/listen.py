@@ -84,7 +84,11 @@ def listen(
         if ends.grace is None:
             ending = ending._replace(grace=None)
     keep = keep or replies or (server.serving.max_clients or 1) > 1
-    codes: list[int] = []
+    code = 0
+
+    def finished(with_code: int) -> None:
+        nonlocal code
+        code = 0 if keep else with_code
 
     def change(stream: "Connection") -> "Change | None":
         labels = [lambda: terminal.labelled(stream.name)] if label else []
@@ -98,7 +102,7 @@ def listen(
         if programs.argv is not None:
             from netkit.services.program import running
 
-            return Service(running(programs.argv, ending, codes.append, **common))
+            return Service(running(programs.argv, ending, finished, alone=not keep, **common))
         if replies:
             from netkit.services.reply import file, replying, text
 
@@ -110,5 +114,4 @@ def listen(
             return keeping(open_terminal(), ending, **common)
         return Service(terminal.joining(open_terminal, ending, **common))
 
-    code = server.run(serve, one_shot=not keep, recorded=recorded)
-    return code or (codes[0] if codes and not keep else code)
+    return server.run(serve, one_shot=not keep, recorded=recorded) or code

@@ -573,7 +573,9 @@ class _Kernel:
 
 
 def _noted(number: int, frame: types.FrameType | None) -> None:
-    """Do nothing: the number went through the wake-up descriptor."""
+    """Remember that there was one; its number went through the wake-up descriptor."""
+    global _signalled
+    _signalled = True
 
 
 def _nonblocking_pipe(on_failure: Callable[[], None]) -> tuple[int, int]:
@@ -588,6 +590,7 @@ def _nonblocking_pipe(on_failure: Callable[[], None]) -> tuple[int, int]:
 
 
 _kernel: _Kernel | None = None
+_signalled = False
 
 
 def _running() -> _Kernel:
@@ -608,9 +611,10 @@ def run(main: Coroutine[Any, Any, T], *, clock: Clock | None = None, signals: Se
     The first of ``signals`` cancels ``main``, unless a task waits in ``next_signal``; when all has ended, Interrupted
     is raised. Signals that were ignored before stay ignored.
     """
-    global _kernel
+    global _kernel, _signalled
     if _kernel is not None:
         raise RuntimeError("a kernel runs already")
+    _signalled = False
     try:
         kernel = _Kernel(clock or _Monotonic(), signals)
     except BaseException:
@@ -630,6 +634,11 @@ def run(main: Coroutine[Any, Any, T], *, clock: Clock | None = None, signals: Se
     finally:
         _kernel = None
         kernel.close()
+
+
+def signalled() -> bool:
+    """Tell whether a signal has come since the last ``run`` began, so that code that blocks may give up."""
+    return _signalled
 
 
 def now() -> float:

@@ -82,7 +82,12 @@ async def pump(
     try:
         while True:
             flow.wait(True)
-            data = await source.recv()
+            try:
+                data = await source.recv()
+            except Failure:
+                if change is not None and (rest := change(b"")):
+                    await sink.send(rest)
+                raise
             flow.wait(False)
             ended = not data
             if change is not None:
@@ -229,13 +234,17 @@ async def acknowledged(stream: Stream) -> None:
         pause = min(pause * 2, _ACKNOWLEDGED_LATEST)
 
 
-async def seen_off(stream: Stream, patience: float) -> None:
-    """Return once all that was sent is acknowledged, and the peer has then been silent for ``patience`` seconds."""
+async def seen_off(stream: Stream, patience: float, most: float, busy: Callable[[], bool] = lambda: False) -> None:
+    """Return once all that was sent is acknowledged, and the peer has then been silent for ``patience`` seconds.
+
+    While we are ``busy`` with what it sent it is not silent. A peer that goes on sending is given ``most`` seconds.
+    """
     await acknowledged(stream)
+    latest = now() + most
     due = now() + patience
     while now() < due:
         await sleep(due - now())
-        due = max(due, stream.moved_at + patience)
+        due = now() + patience if busy() else min(max(due, stream.moved_at + patience), latest)
 
 
 async def idle_clock(stream: Stream, patience: float) -> None:

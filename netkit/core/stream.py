@@ -237,7 +237,7 @@ class SocketStream(Counted):
     def check(self) -> None:
         """See Stream."""
         code = self._sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) or self._reset
-        if not code and self._is_tcp and self.unacknowledged() and _is_dead(self._sock):
+        if not code and self._is_tcp and _is_dead(self._sock) and self.unacknowledged():
             code = errno.ECONNRESET
         if code:
             raise self.recv_failure(OSError(code, os.strerror(code)))
@@ -434,9 +434,13 @@ class FileStream(Counted):
 
     def _end_sink(self) -> None:
         try:
-            last = os.dup(self._sink)
             null = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
         except OSError:  # no descriptor is left: its reader sees the end when we exit
+            return
+        try:
+            last = os.dup(self._sink)
+        except OSError:
+            os.close(null)
             return
         closing(self._sink)
         os.dup2(null, self._sink)

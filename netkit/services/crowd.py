@@ -12,6 +12,7 @@ from netkit.services.server import Service
 from netkit.services.terminal import Terminal
 
 BEHIND_MOST = 1 << 20  # bytes that may wait for one client
+_SMALL = 4096  # bytes of a chunk that the next is joined to, so that few bytes do not cost an object each
 
 
 class Output:
@@ -20,11 +21,17 @@ class Output:
     def __init__(self, terminal: Terminal) -> None:
         self.terminal = terminal
         self._turn = Lock()
+        self._rest = b""  # of a chunk whose client was cut while it was written
 
     async def write(self, data: bytes) -> None:
-        """Write all of a chunk."""
+        """Write all of a chunk, or leave the rest of it to who comes next."""
         async with self._turn:
-            await self.terminal.send(data)
+            whole = self._rest + data
+            before = self.terminal.sent
+            try:
+                await self.terminal.send(whole)
+            finally:
+                self._rest = whole[self.terminal.sent - before :]
 
 
 class Side(Counted):
@@ -33,6 +40,7 @@ class Side(Counted):
     def __init__(self, output: Output) -> None:
         super().__init__("stdin and stdout")
         self._output = output
+        self.writing = False
 
     @property
     def raw_source(self) -> int | None:
@@ -46,7 +54,11 @@ class Side(Counted):
 
     async def send(self, data: bytes) -> None:
         """See Stream."""
-        await self._output.write(data)
+        self.writing = True
+        try:
+            await self._output.write(data)
+        finally:
+            self.writing = False
         self.count_sent(len(data))
 
     async def send_eof(self) -> None:
@@ -85,6 +97,7 @@ class Crowd:
         self.seats: set[_Seat] = set()
         self.stirred = Condition()
         self.ended = Event()
+        self.taken = True  # whether somebody has taken the last chunk
 
     async def feed(self) -> None:
         """Read stdin to its end. Raises Failure: READ, or WRITE once nobody reads stdout any more."""
@@ -97,9 +110,14 @@ class Crowd:
                 await self._until(lambda: bool(self.seats))
                 if not data:
                     self.ended.set()
-                for seat in self.seats:
-                    seat.give(data)
-                await self._until(lambda: not self.seats or any(seat.waits for seat in self.seats))
+                self.taken = not data
+                while True:
+                    for seat in self.seats:
+                        seat.give(data)
+                    await self._until(lambda: not self.seats or any(seat.waits for seat in self.seats))
+                    if self.taken:
+                        break
+                    await self._until(lambda: bool(self.seats))  # who was there left with it unread
 
     async def _until(self, condition: Callable[[], bool]) -> None:
         while not condition():
@@ -122,9 +140,11 @@ class _Seat(Side):
 
     def give(self, data: bytes) -> None:
         """Put bytes from stdin into the queue, or tell of its end."""
-        if data:
+        if self._chunks and len(self._chunks[-1]) < _SMALL:
+            self._chunks[-1] += data
+        elif data:
             self._chunks.append(data)
-            self._waiting_bytes += len(data)
+        self._waiting_bytes += len(data)
         if self._waiting_bytes > BEHIND_MOST:
             self.behind.set()
         self.waits = False
@@ -144,6 +164,7 @@ class _Seat(Side):
             return b""
         data = self._chunks.popleft()
         self._waiting_bytes -= len(data)
+        self._crowd.taken = True
         self.count_received(len(data))
         return data
 

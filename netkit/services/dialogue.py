@@ -13,6 +13,7 @@ from netkit.core.stream import Connection, FileStream, Wrapped
 from netkit.services.dump import dump
 
 STDERR = 2
+_AT_ONCE = 48 * 16  # bytes whose dump is under PIPE_BUF, so that other lines come between lines alone: pipe(7)
 _ARROWS = {"sent": ">", "received": "<"}
 
 
@@ -56,9 +57,13 @@ class _Screen:
     async def show(self, direction: str, name: str, data: bytes, offset: int) -> None:
         head = f"{_ARROWS[direction]} {moment()} {name} {len(data)} B\n"
         async with self._turn:
-            if self._stderr is not None:
+            for start in range(0, len(data), _AT_ONCE):
+                if self._stderr is None:
+                    return
+                text = head if start == 0 else ""
+                text += dump(data[start : start + _AT_ONCE], offset + start)
                 try:
-                    await self._stderr.send((head + dump(data, offset)).encode())
+                    await self._stderr.send(text.encode())
                 except Failure:  # a stderr that takes nothing changes nothing else
                     self._stderr = None
 

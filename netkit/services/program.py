@@ -16,6 +16,7 @@ from netkit.core.relay import Change, Ending, idle_clock, relay, seen_off
 from netkit.core.stream import Connection, FileStream
 
 _FULL = (errno.EMFILE, errno.ENFILE, errno.EAGAIN, errno.ENOMEM)
+_OURS = ("NETKIT_PEER_", "NETKIT_LOCAL_")  # an outer netkit's
 _LAST_CHANCE = 0.25  # s from SIGTERM to SIGKILL for a program whose connection is over
 
 
@@ -100,10 +101,17 @@ class Program(FileStream):
                 raise
             self._deaf = True
 
+    async def send_eof(self) -> None:
+        """See Stream. Closes our end of the pipe, which takes no descriptor."""
+        closing(self._sink)
+        self._pipes[0].close()
+        self._sink = -1
+
     async def stopped_reading(self) -> None:
         """Wait until nobody reads its stdin; for ever if we ended it."""
         try:
-            await self.reader_left()
+            if self._sink >= 0:
+                await self.reader_left()
         except Failure:
             return
         await Event().wait()
@@ -148,15 +156,17 @@ def running(
     outgoing: Change | None = None,
     incoming: Callable[[Connection], Change | None],
     idle_timeout: float | None = None,
+    alone: bool,
     observe: Observer,
 ) -> Handler:
     """Return a handler that runs a program over each connection, and tells ``finished`` its exit code.
 
     ``incoming`` returns what the bytes of a connection go through, ``outgoing`` is what the program's output does. When
-    the program's output has ended and it reads no more, the peer is let go once it ended too, or sent nothing for
-    ``DRAIN`` seconds. A program that we leave before its output ended is ended, and its exit code is not told.
+    the program's output has ended and it reads no more, the peer is let go once it ended too, or after ``DRAIN``
+    seconds. A program that we leave before its output ended is ended, and its exit code is not told.
 
-    Raises Failure at once if there is no such program.
+    Raises Failure at once if there is no such program. A program that cannot be run for one of many clients, who are
+    not ``alone``, is told.
     """
     find(argv)
     full = Full()
@@ -165,7 +175,9 @@ def running(
         try:
             program = Program(argv, _environment(stream))
         except Failure as failure:
-            if failure.errno in _FULL:  # to wait here would keep the descriptors that others need
+            if alone:
+                pass
+            elif failure.errno in _FULL:  # to wait here would keep the descriptors that others need
                 full.report("run another program", failure, observe)
             else:
                 observe(Cut(stream.peer, str(failure)))
@@ -175,7 +187,7 @@ def running(
         async def see_off() -> None:
             await program.answered.wait()
             await program.stopped_reading()
-            await seen_off(stream, DRAIN)
+            await seen_off(stream, DRAIN, DRAIN)
             group.cancel()
 
         try:
@@ -189,7 +201,9 @@ def running(
                 group.cancel()
             if program.answered.is_set():
                 program.close()
-                finished(await program.ended())
+                code = await program.ended()
+                finished(code)
+                how = f"{how}, exit code {code}"
         finally:
             await program.end()
         return how
@@ -199,7 +213,7 @@ def running(
 
 def _environment(stream: Connection) -> dict[str, str]:
     """Return our environment with both ends of the connection, as far as they have names."""
-    environment = dict(os.environ)
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(_OURS)}
     for side, end in (("PEER", stream.peer), ("LOCAL", stream.local)):
         if end.host is not None:
             environment[f"NETKIT_{side}_HOST"] = end.host

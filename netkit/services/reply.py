@@ -5,17 +5,19 @@ import stat
 from collections.abc import Callable
 
 from netkit.core.errors import Exit, Failure, doing
-from netkit.core.events import Cut, Observer
-from netkit.core.kernel import Event, Group
+from netkit.core.events import Observer
+from netkit.core.kernel import Event, Group, sleep
 from netkit.core.listen import DRAIN
 from netkit.core.relay import Change, Ending, idle_clock, relay, seen_off
-from netkit.core.stream import Connection, FileStream, Stream
+from netkit.core.stream import LARGEST_READ, Connection, FileStream, Stream
 from netkit.services.crowd import Output, Side
 from netkit.services.server import Service
 from netkit.services.terminal import Terminal
 
+_SENDING_MOST = 10.0  # s that a client who has the reply may go on sending
+
 Opener = Callable[[], Stream]
-"""Opens the reply anew, for one client, who closes it."""
+"""Returns the reply from its beginning, for one client."""
 
 
 def text(reply: bytes) -> Opener:
@@ -24,27 +26,37 @@ def text(reply: bytes) -> Opener:
 
 
 def file(path: str) -> Opener:
-    """Return the opener of a reply that is in a regular file. Raises Failure READ if it cannot be read now."""
+    """Return the opener of a reply that is in a regular file. Raises Failure READ if it cannot be read."""
     with doing(Exit.READ, f"read {path}"):
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-        regular = stat.S_ISREG(os.fstat(fd).st_mode)
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
         os.close(fd)
-    if not regular:
         raise Failure(Exit.READ, f"read {path}", "it is not a regular file")
-    return lambda: _File(path)
+    return lambda: _File(fd, path)
 
 
 class _File(FileStream):
-    """A file of its own to read."""
+    """A file to read from its beginning, by a descriptor that others read too."""
 
-    def __init__(self, path: str) -> None:
-        self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-        super().__init__(self._fd, self._fd, source_name=path)
+    def __init__(self, fd: int, path: str) -> None:
+        super().__init__(fd, fd, source_name=path)
+        self._fd = fd
+        self._offset = 0
 
-    def close(self) -> None:
+    @property
+    def raw_source(self) -> int | None:
+        """None: the descriptor's own offset is everybody's."""
+        return None
+
+    async def recv(self) -> bytes:
         """See Stream."""
-        super().close()
-        os.close(self._fd)
+        await sleep(0)  # a file is always ready, and others want their turn
+        try:
+            data = os.pread(self._fd, LARGEST_READ, self._offset)
+        except OSError as error:
+            raise self.recv_failure(error) from error
+        self._offset += len(data)
+        return data
 
 
 class _Reply(Side):
@@ -54,10 +66,6 @@ class _Reply(Side):
         super().__init__(output)
         self.ended = Event()
         self._reply = reply
-
-    @property
-    def raw_source(self) -> int | None:
-        return self._reply.raw_source
 
     async def recv(self) -> bytes:
         data = await self._reply.recv()
@@ -80,35 +88,26 @@ def replying(
 ) -> Service:
     """Send each client the reply and then our end; what it sends goes to the terminal meanwhile.
 
-    ``incoming`` returns what a client's bytes go through. A client that has the whole reply is let go once it ended, or
-    sent nothing for ``DRAIN`` seconds.
+    ``incoming`` returns what a client's bytes go through. A client that has the whole reply is let go once it ended,
+    sent nothing for ``DRAIN`` seconds, or did not come to an end in ``_SENDING_MOST``.
     """
     output = Output(terminal)
 
     async def handle(stream: Connection) -> str:
-        try:
-            reply = open_reply()
-        except OSError as error:  # no descriptor is left, or the file is gone: for this client, perhaps not the next
-            failure = Failure(Exit.SEND, f"send the reply to {stream.name}", error)
-            observe(Cut(stream.peer, failure.reason))
-            raise failure from error
-        side = _Reply(reply, output)
+        side = _Reply(open_reply(), output)
         how = "all was sent"
 
         async def see_off() -> None:
             await side.ended.wait()
-            await seen_off(stream, DRAIN)
+            await seen_off(stream, DRAIN, _SENDING_MOST, lambda: side.writing)
             group.cancel()
 
-        try:
-            async with Group() as group:
-                if idle_timeout is not None:
-                    group.start(idle_clock(stream, idle_timeout))
-                group.start(see_off())
-                how = await relay(side, stream, Ending(None), incoming=incoming(stream), observe=observe)
-                group.cancel()
-        finally:
-            reply.close()
+        async with Group() as group:
+            if idle_timeout is not None:
+                group.start(idle_clock(stream, idle_timeout))
+            group.start(see_off())
+            how = await relay(side, stream, Ending(None), incoming=incoming(stream), observe=observe)
+            group.cancel()
         return how
 
     return Service(handle, terminal.reader_left)

@@ -6,12 +6,13 @@ import re
 from collections.abc import Callable
 
 from netkit.core.events import Observer
-from netkit.core.kernel import Event, Group
+from netkit.core.kernel import Event, Group, sleep
 from netkit.core.listen import Handler
 from netkit.core.relay import Change, Ending, idle_clock, relay
 from netkit.core.stream import Connection, FileStream
 
 STDIN, STDOUT = 0, 1
+_LINES_AT_ONCE = 500  # lines that are written before others get their turn
 LINE_MOST = 64 * 1024  # bytes of a line that a label is put before
 
 _LINE = re.compile(rb"[^\n]*\n|[^\n]+")
@@ -58,8 +59,10 @@ class Terminal(FileStream):
         """Write to stdout."""
         if not self._writes:
             return
-        for piece in _LINE.findall(data) if self._by_line else (data,):
+        for number, piece in enumerate(_LINE.findall(data) if self._by_line else (data,), 1):
             await super().send(piece)
+            if number % _LINES_AT_ONCE == 0:
+                await sleep(0)
 
     async def send_eof(self) -> None:
         """End stdout, so that its reader goes on."""
@@ -131,7 +134,7 @@ def labelled(label: str) -> Change:
         if not data:
             lines = [line for line in lines if line]
         pieces = [line[i : i + LINE_MOST] for line in lines for i in range(0, len(line) or 1, LINE_MOST)]
-        while len(kept) >= LINE_MOST:
+        while len(kept) > LINE_MOST:
             pieces.append(kept[:LINE_MOST])
             kept = kept[LINE_MOST:]
         return b"".join(head + piece + b"\n" for piece in pieces)

@@ -132,8 +132,8 @@ def test_addresses_that_were_tried() -> None:
     assert events(objects)[-1] == "error"
 
 
-def test_clients_that_are_turned_away_and_cut() -> None:
-    """Denied and reset ones are events; the totals count who was served."""
+def test_clients_that_are_turned_away() -> None:
+    """Denied ones, and one that there is no room for, are events; the totals count who was served."""
     options = ("--keep", "--deny", "127.0.0.9", "--json", "--stats", "--exec", "cat")
     with running("listen", "127.0.0.1:0", *options, wrapper=["prlimit", "--nofile=12"]) as server:
         port = int(server.line(r'"local_port": (\d+)')[1])
@@ -144,10 +144,10 @@ def test_clients_that_are_turned_away_and_cut() -> None:
         server.line('"event": "closed"')
         server.signal(signal.SIGTERM)
         server.wait()
-        _, denied, accepted, cut, closed, stats = parse(server.finish().err, "listen")
+        _, denied, accepted, paused, closed, stats = parse(server.finish().err, "listen")
     assert (denied["event"], denied["peer_address"], denied["reason"]) == ("denied", "127.0.0.9", "not allowed")
     assert (accepted["event"], accepted["peer_address"]) == ("accepted", "127.0.0.1")
-    assert (cut["event"], cut["reason"]) == ("cut", "cannot run cat: too many open files")
+    assert (paused["event"], paused["reason"]) == ("paused", "cannot run another program: too many open files")
     assert (closed["event"], stats["connections"]) == ("closed", 1)
 
 
