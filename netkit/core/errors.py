@@ -28,6 +28,7 @@ class Exit(enum.IntEnum):
     SEND = 55
     RECV = 56
     CERT = 60
+    TOO_BIG = 63
     NOT_RUNNABLE = 126
     NOT_FOUND = 127
     SIGNAL = 128
@@ -35,13 +36,13 @@ class Exit(enum.IntEnum):
 
 MEANING = {
     Exit.OK: "The peer acknowledged every byte read from our input, no reset was seen, "
-    "and everything received was written.",
+    "and everything received was written; or the answer was printed.",
     Exit.BUG: "Reserved: a bug in netkit.",
     Exit.USAGE: "A bad option, address, format or combination; nothing was sent.",
     Exit.RESOLVE: "The name was not found, or the resolver failed.",
     Exit.CONNECT: "The connection was refused, or the peer is unreachable.",
-    Exit.PROTOCOL: "The peer ended before what --until wanted.",
-    Exit.PARTIAL: "The peer's stream ended early: TLS without close_notify.",
+    Exit.PROTOCOL: "The peer ended before what --until wanted, or input was malformed.",
+    Exit.PARTIAL: "The peer's stream ended early: TLS without close_notify; or input ended within a record.",
     Exit.WRITE: "Standard output or an output file failed.",
     Exit.READ: "Standard input or an input file failed.",
     Exit.TIMEOUT: "A clock of ours ran out; the message says which.",
@@ -50,6 +51,7 @@ MEANING = {
     Exit.SEND: "Bytes that we read were not acknowledged; the message says how many.",
     Exit.RECV: "The connection was reset while receiving; all of ours was acknowledged.",
     Exit.CERT: "The certificate or its host name is not acceptable; nothing was sent.",
+    Exit.TOO_BIG: "A size limit was hit.",
     Exit.NOT_RUNNABLE: "COMMAND, or the program of --exec, could not be run.",
     Exit.NOT_FOUND: "COMMAND, or the program of --exec, was not found.",
     Exit.SIGNAL: "Ended by signal n (129 HUP, 130 INT, 141 PIPE: the reader of standard output left, 143 TERM).",
@@ -62,6 +64,7 @@ _PRECEDENCE = (
     Exit.CERT,
     Exit.TLS,
     Exit.PROTOCOL,
+    Exit.TOO_BIG,
     Exit.TIMEOUT,
     Exit.SEND,
     Exit.RECV,

@@ -1,0 +1,169 @@
+"""Records in a stream: of one size, with their length in front, or lines, in whatever chunks they come.
+
+Memory holds one record and one chunk. A record that says it is larger than wanted is refused before it is read.
+"""
+
+import re
+from collections.abc import Iterable, Iterator
+from itertools import count
+from typing import Literal, NamedTuple
+
+from netkit.core.errors import Exit, Failure, Invalid
+
+_PREFIX = re.compile(r"u(8|16|32)(le)?")
+
+
+class Prefix(NamedTuple):
+    """A length in front of each record: an unsigned number of ``width`` bytes."""
+
+    width: int
+    order: Literal["big", "little"]
+
+    @property
+    def most(self) -> int:
+        """The longest record that it can tell."""
+        return (1 << 8 * self.width) - 1
+
+    def frame(self, record: bytes) -> bytes:
+        """Return the record with its length in front; raise Invalid if it is too long for that."""
+        if len(record) > self.most:
+            raise Invalid(f"a record of more than {self.most} bytes does not fit a length of {8 * self.width} bits")
+        return len(record).to_bytes(self.width, self.order) + record
+
+
+def parse_prefix(word: str) -> Prefix:
+    """Read ``u8``, ``u16`` or ``u32``, with ``le`` behind it if the length is little-endian."""
+    match = _PREFIX.fullmatch(word)
+    if not match:
+        raise Invalid(f"{word!r} is none of u8, u16, u32, nor these with le")
+    return Prefix(int(match[1]) // 8, "little" if match[2] else "big")
+
+
+class Source:
+    """Chunks from which bytes are taken by number. ``offset`` counts those taken; no chunk is drawn before need."""
+
+    def __init__(self, chunks: Iterable[bytes]) -> None:
+        self.offset = 0
+        self._chunks = iter(chunks)
+        self._held = b""
+        self._taken = 0  # of those held
+
+    def take(self, size: int) -> bytes:
+        """Return the next ``size`` bytes; fewer at the end alone."""
+        if len(self._held) - self._taken < size:
+            self._draw(size)
+        data = self._held[self._taken : self._taken + size]
+        self._taken += len(data)
+        self.offset += len(data)
+        return data
+
+    def _draw(self, size: int) -> None:
+        held = bytearray(self._held[self._taken :])
+        for chunk in self._chunks:
+            held += chunk
+            if len(held) >= size:
+                break
+        self._held, self._taken = bytes(held), 0
+
+
+def records(source: Source, size: int | None, most: int, *, repeat: bool) -> Iterator[tuple[int, bytes]]:
+    """Yield the offset and the bytes of records of ``size`` bytes each, or of the one that is all there is if None.
+
+    The last one may be short. Without ``repeat``, bytes after the first are a Failure PROTOCOL.
+    """
+    if size is None:
+        if repeat:
+            raise Invalid("--repeat does not apply: the last field takes the rest")
+        yield 0, _rest(source, most)
+    elif not repeat:
+        data = source.take(size)
+        _check_last(source)
+        yield 0, data
+    else:
+        if not size:
+            raise Invalid("--repeat does not apply: a record has no bytes")
+        while data := source.take(size):
+            yield source.offset - len(data), data
+
+
+def frames(source: Source, prefix: Prefix, most: int, *, repeat: bool) -> Iterator[tuple[int, bytes]]:
+    """Yield the offset and the bytes of records that have their length in front; without ``repeat``, of the only one.
+
+    Raises Failure: PARTIAL for input that ends within a record, TOO_BIG for a length over ``most``, PROTOCOL for bytes
+    after the only one.
+    """
+    for number in count(1):
+        head = source.take(prefix.width)
+        if repeat and not head:
+            return
+        _check_whole(source, head, prefix.width, f"the length of record {number}")
+        size = int.from_bytes(head, prefix.order)
+        offset = source.offset
+        if size > most:
+            raise Failure(
+                Exit.TOO_BIG,
+                f"read record {number} at offset {offset}",
+                f"it would be {size} bytes, more than {most}",
+                detail="--max-size",
+            )
+        data = source.take(size)
+        _check_whole(source, data, size, f"record {number}")
+        if not repeat:
+            _check_last(source)
+        yield offset, data
+        if not repeat:
+            return
+
+
+def whole(chunks: Iterable[bytes], prefix: Prefix, most: int) -> Iterator[bytes]:
+    """Yield all that comes as one record; raise Invalid or Failure TOO_BIG, before anything, for one too long."""
+    source = Source(chunks)
+    yield prefix.frame(_rest(source, most) if most <= prefix.most else source.take(prefix.most + 1))
+
+
+def lines(chunks: Iterable[bytes], prefix: Prefix, most: int) -> Iterator[bytes]:
+    """Yield each line, its newline removed and its length in front, once it is whole; the last may lack a newline.
+
+    Raises Failure TOO_BIG for one of more than ``most`` bytes, or than its length can tell.
+    """
+    limit, why = min((prefix.most, "--length"), (most, "--max-size"))
+    held = bytearray()
+    number = 1
+
+    def hold(piece: bytes) -> None:
+        if len(held) + len(piece) > limit:
+            raise Failure(Exit.TOO_BIG, f"frame line {number}", f"it is more than {limit} bytes", detail=why)
+        held.extend(piece)
+
+    for chunk in chunks:
+        *ended, begun = chunk.split(b"\n")
+        for piece in ended:
+            hold(piece)
+            yield prefix.frame(bytes(held))
+            held.clear()
+            number += 1
+        hold(begun)
+    if held:
+        yield prefix.frame(bytes(held))
+
+
+def _rest(source: Source, most: int) -> bytes:
+    data = source.take(most + 1)
+    if len(data) > most:
+        raise Failure(
+            Exit.TOO_BIG, "take the input as one record", f"it is more than {most} bytes", detail="--max-size"
+        )
+    return data
+
+
+def _check_whole(source: Source, data: bytes, size: int, what: str) -> None:
+    if len(data) < size:
+        where = f"{what} at offset {source.offset - len(data)}"
+        raise Failure(Exit.PARTIAL, f"read {where}", f"the input ended after {len(data)} of {size} bytes")
+
+
+def _check_last(source: Source) -> None:
+    where = source.offset
+    if source.take(1):
+        hint = "--repeat reads one record after the other"
+        raise Failure(Exit.PROTOCOL, "read one record", f"more bytes follow at offset {where}", hint=hint)

@@ -1,0 +1,44 @@
+"""TEXT: bytes as a person types them, with escapes for those that have no key."""
+
+import os
+import re
+
+from netkit.core.errors import Invalid
+
+_ESCAPE = re.compile(rb"\\(?:x([0-9A-Fa-f]{2})|(.?))", re.DOTALL)
+_MEANING = {b"n": b"\n", b"r": b"\r", b"t": b"\t", b"0": b"\0", b"\\": b"\\"}
+
+
+def parse(text: str) -> bytes:
+    """Return the bytes that ``text`` spells, with ``\\n \\r \\t \\0 \\\\ \\xNN`` understood."""
+
+    def meaning(match: re.Match[bytes]) -> bytes:
+        if match[1]:
+            return bytes([int(match[1], 16)])
+        if match[2] not in _MEANING:
+            escape = match[0].decode(errors="replace")
+            raise Invalid(f"{text!r} has {escape!r}, which is none of \\n \\r \\t \\0 \\\\ \\xNN")
+        return _MEANING[match[2]]
+
+    return _ESCAPE.sub(meaning, os.fsencode(text))
+
+
+def spell(data: bytes) -> str:
+    """Return the TEXT of these bytes: printable, on one line, and read by ``parse`` as the same bytes."""
+    text = data.decode("utf-8", "surrogateescape")
+    return text if text.isprintable() and "\\" not in text else text.translate(_SPELLING)
+
+
+class _Spelling(dict[int, str]):
+    """How characters are spelled; most are known beforehand."""
+
+    def __missing__(self, code: int) -> str:
+        character = chr(code)
+        if character.isprintable():
+            return character
+        return "".join(f"\\x{byte:02x}" for byte in character.encode("utf-8", "surrogateescape"))
+
+
+_SPELLING = _Spelling()
+_SPELLING.update({code: _SPELLING[code] for code in (*range(0x80), *range(0xDC80, 0xDD00))})
+_SPELLING.update({ord(meaning): f"\\{letter.decode()}" for letter, meaning in _MEANING.items()})
