@@ -60,10 +60,47 @@ _ABOUT_PORTS = (
 _VALUES: Pairs = (
     ("D", "A duration: 500ms, 2s, 1.5, 1m or 1h. A bare number is seconds."),
     ("N", "A whole number from 1 on."),
+    ("SIZE", "Bytes: 1500, 64K, 1M or 2G, in powers of 1024."),
     ("TEXT", r"Text in which \n, \r, \t, \0, \\ and \xNN stand for bytes."),
     ("HEX", "Bytes as pairs of hex digits, with spaces between bytes if wanted."),
 )
 _DEBUGGING: Pairs = (("NETKIT_DEBUG", "If set, a failure shows its traceback as well."),)
+_ABOUT_FORMAT = (
+    "FORMAT is one word: typed fields, 'u16:port u32le:seq ip', or codes as in Python's struct, '!HIB'. If a part of "
+    "it is a field and no mark is in front, all are fields: ip and hex are fields, !ip and !hex are codes. Without a "
+    "mark, codes are in network order."
+)
+_FORMAT = (
+    (
+        "Fields",
+        (
+            ("u8 u16 u32 u64", "Whole numbers from 0 on, of so many bits."),
+            ("i8 i16 i32 i64", "Whole numbers that may be negative."),
+            ("f32 f64", "Floating-point numbers."),
+            ("ip ip6 mac", "Addresses: 192.0.2.1, 2001:db8::1, 02:00:5e:10:00:01."),
+            ("str, str8", "TEXT of any length, or filled up with NULs to 8 bytes."),
+            ("hex, hex8", "Bytes in hex, any number or 8 of them."),
+            ("TYPEle", "Behind any type: its octets in reverse, little-endian."),
+            ("TYPE:NAME", "The name of the field, a key of what --json writes."),
+        ),
+    ),
+    (
+        "Codes",
+        (
+            ("b h i l q", "Whole numbers of 1, 2, 4, 4 and 8 bytes that may be negative; B H I L Q are from 0 on."),
+            ("e f d", "Floating-point numbers of 2, 4 and 8 bytes."),
+            ("? c", "false or true (0 or 1); one byte as TEXT."),
+            ("8s 8p", "TEXT filled up with NULs to 8 bytes; in p the first byte counts those that follow."),
+            ("x", "A byte of padding, without a value."),
+            ("n N P", "Sizes and pointers of this machine, under @ alone."),
+            ("4H", "With a count, as many values; counts of s and p are bytes."),
+            (
+                "! > < = @",
+                "In front of all codes: network order, big-endian, little-endian, native, native and aligned.",
+            ),
+        ),
+    ),
+)
 _ABOUT_COMMAND = (
     "COMMAND runs once the server is ready, with the server's standard input as its own. The server ends with it and "
     "returns its exit code. COMMAND is told where to connect:"
@@ -150,6 +187,8 @@ def command_page(command: Command, name: str, summary: str) -> Page:
         Section("DESCRIPTION", _paragraphs(command)),
         Section("OPTIONS", [Terms(pairs, "Fl", title) for title, pairs in _option_sections(command)]),
     ]
+    if "FORMAT" in command.words:
+        sections.append(Section("FORMAT", [_ABOUT_FORMAT, *(Terms(pairs, "Ic", title) for title, pairs in _FORMAT)]))
     if command.takes_command:
         sections.append(Section("ENVIRONMENT", [_ABOUT_COMMAND, Terms(_FOR_COMMAND, "Ev")]))
     sections += [_exit_status(), Section("EXAMPLES", [Terms(command.examples, "Ic")])]

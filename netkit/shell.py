@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from netkit.core.stream import Secure
     from netkit.core.tls import Security
     from netkit.report import Totals
+    from netkit.services.filtering import Filter
+    from netkit.services.framing import Prefix
     from netkit.services.server import Service
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -29,9 +31,9 @@ _GLANCE_MS = 50  # between two looks for a signal
 _TEN_YEARS = 10 * 365 * 24 * 3600.0
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "": 1.0}
 _DURATION = re.compile(r"([0-9]+(?:\.[0-9]*)?|\.[0-9]+)(ms|s|m|h|)", re.ASCII)
-_ESCAPE = re.compile(rb"\\(?:x([0-9A-Fa-f]{2})|(.?))", re.DOTALL)
-_ESCAPES = {b"n": b"\n", b"r": b"\r", b"t": b"\t", b"0": b"\0", b"\\": b"\\"}
-_WORD = re.compile(r"-([0-9].*)?", re.DOTALL)  # "-" and what looks like a negative number
+_SIZE = re.compile(r"([1-9][0-9]{0,11})([KMG]?)")
+_SIZES = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
+_WORD = re.compile(r"-(\.?[0-9].*|inf|nan|)", re.DOTALL)  # "-" and what looks like a negative number
 # What users of other netcats type, and what to type here.
 HABITS = {
     "-l": "netkit listen ADDRESS listens",
@@ -97,6 +99,17 @@ def put(text: str) -> None:
             rest = rest[os.write(1, rest) :]
     except OSError as error:
         raise Failure(Exit.WRITE, "write to stdout", error) from error
+
+
+def filtered(change: "Filter", talk: "Talk", given: bytes | None = None) -> int:
+    """Write what ``change`` makes of stdin, or of ``given`` in its place, to stdout, and return the exit code."""
+    from netkit.services.filtering import run
+
+    try:
+        run(change, given)
+    except Failure as failure:
+        return conclude(failure, talk)
+    return Exit.OK
 
 
 def complain(command: str, failure: Failure) -> None:
@@ -441,6 +454,36 @@ class Count(Parameter):
         return int(value)
 
 
+class Size(Parameter):
+    """Bytes: ``1500``, ``64K``, ``1M`` or ``2G``, in powers of 1024; not 0."""
+
+    name = "SIZE"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Return the bytes."""
+        if isinstance(value, int):
+            return value
+        match = _SIZE.fullmatch(value)
+        if not match:
+            self.fail(f"{value!r} is not a size, such as 1500, 64K, 1M or 2G", param, ctx)
+        return int(match[1]) * _SIZES[match[2]]
+
+
+class Length(Parameter):
+    """The length in front of a record: ``u8``, ``u16`` or ``u32``, with ``le`` behind it if wanted."""
+
+    name = "u8|u16|u32[le]"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> "Prefix":
+        """Return the prefix."""
+        from netkit.services.framing import parse_prefix
+
+        try:
+            return parse_prefix(value)
+        except Invalid as error:
+            self.fail(str(error), param, ctx)
+
+
 class Text(Parameter):
     """Bytes, with ``\\n \\r \\t \\0 \\\\ \\xNN`` understood."""
 
@@ -448,16 +491,12 @@ class Text(Parameter):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> bytes:
         """Return the bytes."""
+        from netkit.services.text import parse
 
-        def meaning(match: re.Match[bytes]) -> bytes:
-            if match[1]:
-                return bytes([int(match[1], 16)])
-            if match[2] not in _ESCAPES:
-                text = match[0].decode(errors="replace")
-                self.fail(f"{value!r} has {text!r}, which is none of \\n \\r \\t \\0 \\\\ \\xNN", param, ctx)
-            return _ESCAPES[match[2]]
-
-        return _ESCAPE.sub(meaning, os.fsencode(value))
+        try:
+            return parse(value)
+        except Invalid as error:
+            self.fail(str(error), param, ctx)
 
 
 class Hex(Parameter):
@@ -867,6 +906,16 @@ talk_options = _gathered(
     option("-v", "--verbose", count=True, section="Talk", help="Say what happens; -vv also every address tried."),
     option("-q", "--quiet", is_flag=True, section="Talk", help="Say nothing; the exit code tells."),
     option("--json", is_flag=True, section="Talk", help="Say what happens as JSON Lines, failures included."),
+)
+
+quiet_option = option("-q", "--quiet", is_flag=True, section="Talk", help="Say nothing; the exit code tells.")
+
+max_size_option = option(
+    "--max-size",
+    type=Size(),
+    default=16 << 20,
+    section="Data",
+    help="The largest record, or format, in bytes (63); 16M unless given.",
 )
 
 reach_options = _gathered(

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from netkit.shell import Count, Duration, Hex, Source, Text
+from netkit.shell import Count, Duration, Hex, Length, Size, Source, Text
 
 pytestmark = pytest.mark.timeout(30)
 
@@ -301,6 +301,70 @@ def test_any_text_is_a_count_or_refused(text: str) -> None:
     else:
         assert number >= 1
         assert str(number) == text
+
+
+# -- sizes
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [("1", 1), ("1500", 1500), ("64K", 65536), ("1M", 1 << 20), ("2G", 2 << 30), ("9" * 12, 10**12 - 1)],
+)
+def test_size(text: str, size: int) -> None:
+    """A size is a number of bytes, or of powers of 1024."""
+    assert read(Size(), text) == size
+
+
+def test_size_that_is_a_default() -> None:
+    """A number of bytes already stays as it is."""
+    assert Size().convert(1 << 24, None, None) == 1 << 24
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("", " ", "0", "0K", "01", "K", "-1", "+1", " 1", "1 ", "1\n", "1\0", "1.5K", "1e3", "1_0", "1,000", "0x1"),
+        *("1k", "1m", "1g", "1T", "1KB", "1KiB", "1 K", "nan", "inf", "\uff11", "\u0661", "1\u0661", "1\u212a"),
+        *("9" * 13, "9" * 5000, "@/etc/passwd", "-", "--", "*", "\udcff"),
+    ],
+)
+def test_size_is_refused(text: str) -> None:
+    """Anything else is no size, and the message shows what is."""
+    assert "is not a size, such as 1500, 64K, 1M or 2G" in refusal(Size(), text)
+
+
+@PROPERTY
+@given(ARGUMENTS | st.text("0123456789KMGBi+-_. \n\u0661\uff11"))
+def test_any_text_is_a_size_or_refused(text: str) -> None:
+    """Whatever is typed, it is refused in one line or is a number of bytes from 1 on."""
+    try:
+        size = read(Size(), text)
+    except click.BadParameter as error:
+        assert error.message.isprintable()
+    else:
+        assert size >= 1
+        assert text.isascii()
+
+
+# -- lengths of records
+
+
+@pytest.mark.parametrize(
+    ("text", "prefix"),
+    [
+        *(("u8", (1, "big")), ("u16", (2, "big")), ("u32", (4, "big"))),
+        *(("u8le", (1, "little")), ("u16le", (2, "little")), ("u32le", (4, "little"))),
+    ],
+)
+def test_length(text: str, prefix: tuple[int, str]) -> None:
+    """A length has 1, 2 or 4 bytes, in the order of the network unless it says le."""
+    assert read(Length(), text) == prefix
+
+
+@pytest.mark.parametrize("text", ["", "u", "u0", "u64", "u16be", "U16", "i16", "16", "u16 ", "u16\n", "le", "\uff11"])
+def test_length_is_refused(text: str) -> None:
+    """Anything else is no length, and the message names those that are."""
+    assert "is none of u8, u16, u32, nor these with le" in refusal(Length(), text)
 
 
 # -- sources

@@ -1,0 +1,71 @@
+"""Bytes: values to bytes"""
+
+from typing import TYPE_CHECKING
+
+import click
+
+from netkit import shell
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from netkit.services.framing import Prefix
+
+
+@shell.command(
+    words="[FORMAT VALUE...]",
+    examples=[
+        ("netkit pack '!HIB' 80 1 255 | netkit connect db:5432", "send a header"),
+        ("netkit pack --hex 'u16:port u32le:seq ip str' 80 7 10.0.0.1 hi", "show the bytes"),
+        ("netkit pack --length u16 --lines < words", "put its length before each line"),
+    ],
+)
+@click.argument("form", required=False)
+@click.argument("values", nargs=-1)
+@shell.option("--hex", "in_hex", is_flag=True, section="Data", help="Write hex, one line for each record.")
+@shell.option("--show", is_flag=True, section="Data", help="Show one number in native, little- and big-endian order.")
+@shell.option("--length", type=shell.Length(), section="Data", help="Put the length of each record before it.")
+@shell.option("--lines", is_flag=True, section="Data", help="With --length, make each line of stdin a record.")
+@shell.max_size_option
+@shell.quiet_option
+def pack(
+    form: str | None,
+    values: tuple[str, ...],
+    in_hex: bool,
+    show: bool,
+    length: "Prefix | None",
+    lines: bool,
+    max_size: int,
+    quiet: bool,
+) -> int:
+    """Turn values into bytes.
+
+    FORMAT says what each VALUE becomes: typed fields, 'u16:port u32le:seq ip', or a struct format, '!HIB', in network
+    order unless it begins with another mark. A value that does not fit its field, one that is missing and one too many
+    are exit code 2, with the field and its offset, and nothing is written.
+
+    Whole numbers are decimal, or hex after 0x. Strings are TEXT; one that begins with a dash is written \\x2d.
+
+    With --length a record begins with its own length; without a FORMAT, the record is stdin as a whole, or with
+    --lines each line of it. On a terminal bytes are shown as a hex dump.
+    """
+    from netkit.core.errors import Invalid
+    from netkit.services import framing, packing, showing
+
+    talk = shell.Talk(0, quiet, False)
+    if show:
+        shell.unapplied("--show shows one number", {"--hex": in_hex, "--length": length, "--lines": lines})
+    if form is not None:
+        shell.unapplied("the values of FORMAT are the record", {"--lines": lines})
+
+        def packed(_: "Iterable[bytes]") -> "Iterable[bytes]":
+            if show:
+                return [showing.orders(form, values, max_size).encode()]
+            record = packing.parse(form, max_size).pack(values)
+            return showing.octets([length.frame(record) if length else record], in_hex=in_hex)
+
+        return shell.filtered(packed, talk, b"")
+    if length is None:
+        raise Invalid("FORMAT is missing, such as '!HIB' or 'u16:port ip'")
+    frame = framing.lines if lines else framing.whole
+    return shell.filtered(lambda chunks: showing.octets(frame(chunks, length, max_size), in_hex=in_hex), talk)

@@ -1,0 +1,76 @@
+"""Bytes: bytes to values"""
+
+from typing import TYPE_CHECKING
+
+import click
+
+from netkit import shell
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from netkit.services.framing import Prefix
+
+
+@shell.command(
+    words="[FORMAT [HEX...]]",
+    examples=[
+        ("netkit connect time.example.org 37 | netkit unpack u32", "seconds since 1900"),
+        ("netkit unpack --json 'u16:port ip:host' 0050 7f000001", "values by name"),
+        ("netkit listen 9000 | netkit unpack --repeat --length u16 str", "a line for each record"),
+    ],
+)
+@click.argument("form", required=False)
+@click.argument("octets", nargs=-1, type=shell.Hex())
+@shell.option("--repeat", is_flag=True, section="Data", help="Read record after record, as they come.")
+@shell.option("--length", type=shell.Length(), section="Data", help="Each record has its length before it.")
+@shell.option("--lines", is_flag=True, section="Data", help="With --length alone, write each record as a line.")
+@shell.max_size_option
+@shell.option("--json", is_flag=True, section="Data", help="Write records, and failures, as JSON Lines.")
+@shell.quiet_option
+def unpack(
+    form: str | None,
+    octets: tuple[bytes, ...],
+    repeat: bool,
+    length: "Prefix | None",
+    lines: bool,
+    max_size: int,
+    json: bool,
+    quiet: bool,
+) -> int:
+    """Turn bytes into values.
+
+    The bytes are those of stdin, or of HEX. FORMAT is that of netkit pack; a str or a hex without a length takes the
+    rest, and comes last. Each record is a line of values, with a tab between them, that netkit pack takes: strings are
+    TEXT. With --json it is an object, with the values by name, or by position from 1 on.
+
+    The bytes are one record: if they end within it the exit code is 18, if more follow it is 8, and nothing is
+    written. With --repeat there are any number of records, each of which is written once it is complete.
+
+    With --length each record is that which its length tells, and FORMAT has to fit it; without a FORMAT, the records
+    themselves are written, on a terminal as a hex dump. A length beyond --max-size is exit code 63.
+    """
+    from netkit.core.errors import Invalid
+
+    shell.exclude({"--quiet": quiet, "--json": json})
+    if form is not None:
+        shell.unapplied("with a FORMAT each record is a line", {"--lines": lines})
+    elif length is None:
+        raise Invalid("FORMAT is missing, such as '!HIB' or 'u16:port ip'")
+    else:
+        shell.unapplied("without a FORMAT there are no values", {"--json": json})
+
+    def change(chunks: "Iterable[bytes]") -> "Iterator[bytes]":
+        from netkit.services import framing, packing, showing
+
+        layout = None if form is None else packing.parse(form, max_size, reading=True)
+        source = framing.Source(chunks)
+        if length is not None:
+            records = framing.frames(source, length, max_size, repeat=repeat or lines)
+        else:
+            records = framing.records(source, layout.size if layout else None, max_size, repeat=repeat)
+        if layout is not None:
+            return showing.values(records, layout, json=json)
+        return showing.lines(records) if lines else showing.octets(data for _, data in records)
+
+    return shell.filtered(change, shell.Talk(0, quiet, json), b"".join(octets) if octets else None)

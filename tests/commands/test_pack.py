@@ -1,0 +1,328 @@
+"""pack: bytes for programs, a dump for a person, and a refusal for all that does not fit."""
+
+import contextlib
+import fcntl
+import os
+import pty
+import signal
+import socket
+import struct
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from netkit.cli import run
+from netkit.services.dump import dump
+from tests.faults.test_peers import sound
+from tests.interop.peers import tool
+from tests.support import NETKIT, PATIENCE, Finished, died_by, free_port, netkit, peer, read_all, running
+
+
+def pipeline(text: str, *args: str, input: bytes = b"") -> Finished:
+    """Run a line of the shell in which $netkit is ours and $1, $2, ... are ``args``; the last exit code counts."""
+    line = f'netkit() {{ "$python" -m netkit "$@"; }}; {text}'
+    environment = {**os.environ, "python": NETKIT[0]}
+    done = subprocess.run(
+        ["sh", "-c", line, "sh", *args], input=input, capture_output=True, env=environment, timeout=PATIENCE
+    )
+    return Finished(done.returncode, done.stdout, done.stderr.decode())
+
+
+def on_terminal(*args: str, input: bytes = b"") -> str:
+    """Run netkit with a terminal as its stdout, and return what is seen there."""
+    ours, theirs = pty.openpty()
+    try:
+        sound(netkit(*args, input=input, stdout=theirs), 0)
+        return os.read(ours, 65536).decode().replace("\r\n", "\n")
+    finally:
+        os.close(ours)
+        os.close(theirs)
+
+
+def refused(capfd: pytest.CaptureFixture[str], *args: str, code: int = 2) -> str:
+    """Run netkit in this process, and return the one line with which it refused; stdout has nothing."""
+    assert run(list(args)) == code
+    out, err = capfd.readouterr()
+    assert out == ""
+    assert err.count("\n") == 1 and len(err) <= 400 and err[:-1].isascii() and err[:-1].isprintable()
+    assert err.startswith(f"netkit {args[0]}: ")
+    return err.removeprefix(f"netkit {args[0]}: ").rstrip("\n")
+
+
+# -- what comes out
+
+
+def test_bytes_in_a_pipe() -> None:
+    """A pipe gets the bytes, all of them and nothing else."""
+    done = netkit("pack", "!HIB", "80", "1", "255")
+    assert done == (0, struct.pack("!HIB", 80, 1, 255), "")
+    assert netkit("pack", "4x").out == bytes(4)
+
+
+def test_stdin_is_left_alone() -> None:
+    """With a FORMAT nothing is read, so what follows in a script still has its input."""
+    done = pipeline("netkit pack --hex B 7; cat", input=b"left")
+    assert done == (0, b"07\nleft", "")
+
+
+@pytest.mark.parametrize(
+    ("args", "out"),
+    [
+        (["--hex", "u16:port u32le:seq ip str", "80", "7", "10.0.0.1", r"h\ni"], "0050070000000a000001680a69\n"),
+        (["--hex", "HBb", "0x50", "1", "-1"], "005001ff\n"),
+        (["--hex", "d", "-.5"], "bfe0000000000000\n"),
+        (["--hex", "2f", "-inf", "nan"], "ff8000007fc00000\n"),
+        (["--hex", "str", r"\x2dx"], "2d78\n"),
+        (["--hex", "str", ""], "\n"),
+        (["--hex", "str", "@/etc/passwd %s%n ~ *"], b"@/etc/passwd %s%n ~ *".hex() + "\n"),
+        (["--hex", "--length", "u16", "!HI", "80", "1"], "0006005000000001\n"),
+        (["--hex", "--length", "u32le", "str", "hi"], "020000006869\n"),
+    ],
+)
+def test_hex(capfd: pytest.CaptureFixture[str], args: list[str], out: str) -> None:
+    """--hex is one line for a record; negative numbers are words, and so is what a shell would find special."""
+    assert run(["pack", *args]) == 0
+    assert capfd.readouterr() == (out, "")
+
+
+def test_dump_on_a_terminal() -> None:
+    """A person sees offsets, hex and ASCII; of records, each begins a line."""
+    data = bytes(range(40))
+    assert on_terminal("pack", "hex", data.hex()) == dump(data)
+    shown = on_terminal("pack", "--length", "u8", "--lines", input=b"hello\nworld\n")
+    assert shown == dump(b"\5hello") + dump(b"\5world", 6)
+    assert on_terminal("pack", "--hex", "H", "1") == "0001\n"
+
+
+@pytest.mark.parametrize(
+    ("form", "word", "in_hex", "native"),
+    [
+        ("i", "1234", "1234 = 0x4d2", struct.pack("@i", 1234)),
+        ("!i", "0x4d2", "1234 = 0x4d2", struct.pack("@i", 1234)),
+        ("h", "-5", "-5 = -0x5", struct.pack("@h", -5)),
+        ("d", "1.5", "1.5 = 0x3ff8000000000000", struct.pack("@d", 1.5)),
+        ("u32le:seq", "1", "1 = 0x1", struct.pack("=I", 1)),
+        ("f32", "-inf", "-inf = 0xff800000", struct.pack("=f", float("-inf"))),
+    ],
+)
+def test_show(capfd: pytest.CaptureFixture[str], form: str, word: str, in_hex: str, native: bytes) -> None:
+    """--show is a lesson in byte order: decimal, hex, and the bytes in each order, as hex and as Python's."""
+    assert run(["pack", "--show", form, word]) == 0
+    head, blank, *rows = capfd.readouterr().out.splitlines()
+    assert head == f"{in_hex} (this machine is {sys.byteorder}-endian, the network big-endian)"
+    assert blank == ""
+    little = native if sys.byteorder == "little" else native[::-1]
+    expected = {"native": native, "little": little, "big": little[::-1]}
+    assert [row.split()[0] for row in rows] == list(expected)
+    for row, data in zip(rows, expected.values(), strict=True):
+        assert row[8:].startswith(data.hex(" ") + "  ") and row.endswith("  " + repr(data))
+        assert len(row) <= 80
+
+
+def test_show_of_native_sizes(capfd: pytest.CaptureFixture[str]) -> None:
+    """A long is what this machine has, and 4 bytes in the other orders; a pointer exists here alone."""
+    assert run(["pack", "--show", "l", "1"]) == 0
+    rows = capfd.readouterr().out.splitlines()[2:]
+    assert [row.rpartition("  ")[2] for row in rows] == [repr(struct.pack(mark + "l", 1)) for mark in "@<>"]
+    assert run(["pack", "--show", "@P", "1"]) == 0
+    [row] = capfd.readouterr().out.splitlines()[2:]
+    assert row.startswith("native") and row.endswith(repr(struct.pack("@P", 1)))
+
+
+# -- filters
+
+
+def test_a_conversation_of_filters() -> None:
+    """What was packed goes through a connection and is unpacked on the other side of it."""
+    with running("echo", "127.0.0.1:0", "--once") as server:
+        line = "netkit pack '!HIB' 80 1 255 | netkit connect \"$1\" | netkit unpack '!HIB'"
+        assert pipeline(line, f"127.0.0.1:{server.port}") == (0, b"80\t1\t255\n", "")
+
+
+def test_a_dns_query_is_answered() -> None:
+    """A query that was packed, names and all, with its length in front, gets dnsmasq to answer over TCP."""
+    port = str(free_port())
+    server = [tool("dnsmasq"), "--no-daemon", "--conf-file=/dev/null", "--no-resolv", "--no-hosts", "--bind-interfaces"]
+    server += ["--listen-address=127.0.0.1", f"--port={port}", "--address=/example.test/192.0.2.7"]
+    query = "netkit pack --length u16 '!6H 8p5px 2H' 4660 0x100 1 0 0 0 example test 1 1"
+    answer = (
+        "u16:id u16:flags u16:questions u16:answers hex4 hex18 u16 u16:type u16:class u32:ttl u16:length ip:address"
+    )
+    with running(argv=server) as dnsmasq:
+        dnsmasq.line("started")
+        done = pipeline(f"{query} | netkit connect 127.0.0.1 {port} | netkit unpack --length u16 '{answer}'")
+    question = b"\7example\4test\0\0\1\0\1".hex().encode()
+    assert done == (0, b"4660\t34176\t1\t1\t00000000\t" + question + b"\t49164\t1\t1\t0\t4\t192.0.2.7\n", "")
+
+
+def test_lines_are_framed_as_they_come() -> None:
+    """Each line is written once it is whole, while stdin stays open."""
+    with running("pack", "--length", "u16", "--lines") as process:
+        process.stdin.write(b"he")
+        process.stdin.write(b"llo\n\nwo")
+        assert process.out.read(9) == b"\0\5hello\0\0"
+        process.stdin.write(b"rld")
+        process.stdin.close()
+        assert process.read_all() == b"\0\5world"
+        assert process.wait() == 0
+
+
+def test_whole_input_as_one_record() -> None:
+    """Without --lines there is one record, newlines and all, and no input is a record of nothing."""
+    data = os.urandom(65535)
+    assert netkit("pack", "--length", "u16", input=data) == (0, b"\xff\xff" + data, "")
+    assert netkit("pack", "--length", "u32le", input=b"") == (0, bytes(4), "")
+
+
+def test_records_that_are_too_long() -> None:
+    """The whole of stdin is refused before a byte is written; of lines, those before are written."""
+    long = b"x" * 256
+    done = sound(netkit("pack", "--length", "u8", input=long), 2)
+    assert (done.out, done.err) == (
+        b"",
+        "netkit pack: a record of more than 255 bytes does not fit a length of 8 bits\n",
+    )
+    done = sound(netkit("pack", "--length", "u8", "--lines", input=b"a\n" + long), 63)
+    assert (done.out, done.err) == (b"\1a", "netkit pack: cannot frame line 2: it is more than 255 bytes (--length)\n")
+    done = sound(netkit("pack", "--length", "u32", "--max-size", "1K", input=long * 5), 63)
+    assert done.err == "netkit pack: cannot take the input as one record: it is more than 1024 bytes (--max-size)\n"
+    assert done.out == b""
+
+
+# -- mistakes
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        ([], "FORMAT is missing, such as '!HIB' or 'u16:port ip'"),
+        (["--hex"], "FORMAT is missing, such as '!HIB' or 'u16:port ip'"),
+        ([""], "the format is empty"),
+        (["B", "300"], "field 1 (B at offset 0): 300 is not between 0 and 255"),
+        (["Q", "-1"], "field 1 (Q at offset 0): -1 is not between 0 and 18446744073709551615"),
+        (["Q", str(2**64)], f"field 1 (Q at offset 0): {2**64} is not between 0 and {2**64 - 1}"),
+        (["B", "abc"], "field 1 (B at offset 0): 'abc' is not a whole number, such as 80, -1 or 0x50"),
+        (["u16:port", "70000"], "field 1 'port' (u16 at offset 0): 70000 is not between 0 and 65535"),
+        (["H", "\uff18\uff10"], "field 1 (H at offset 0): '\\uff18\\uff10' is not a whole number"),
+        (["IH", "1", "1_0"], "field 2 (H at offset 4): '1_0' is not a whole number"),
+        (["hex:body", "abc"], "field 1 'body' (hex at offset 0): 'abc' is not pairs of hex digits"),
+        (["u8 hex", "1", "zz"], "field 2 (hex at offset 1): 'zz' is not pairs of hex digits"),
+        (["HB", "1"], "field 2 (B at offset 2) has no value: 1 given, 2 wanted"),
+        (["HB", "1", "2", "3"], "value 3 '3' has no field: the format has 2 and ends at offset 3"),
+        (["5s", "ho\x1b[31mst\n"], "field 1 (5s at offset 0): 'ho\\x1b[31mst\\n' is 10 bytes, more than 5"),
+        (["u24", "1"], "format 'u24' is neither fields of u8 u16"),
+        (["!Z", "1"], "format '!Z' is no struct format: 'Z' is no code"),
+        (["x" * 100_000 + "Z"], "'Z' is no code"),
+        (["--length", "u24", "B", "1"], "--length: 'u24' is none of u8, u16, u32, nor these with le"),
+        (["--length", "u8", "256x"], "a record of more than 255 bytes does not fit a length of 8 bits"),
+        (["--max-size", "0", "B", "1"], "--max-size: '0' is not a size, such as 1500, 64K, 1M or 2G"),
+        (["--lines", "B", "1"], "--lines does not apply: the values of FORMAT are the record"),
+        (["--lines"], "FORMAT is missing"),
+        (["--show"], "FORMAT is missing"),
+        (["--show", "--hex", "i", "1"], "--hex does not apply: --show shows one number"),
+        (["--show", "--length", "u8", "i", "1"], "--length does not apply: --show shows one number"),
+        (["--show", "HB", "1", "2"], "--show takes the format of one number, such as i or u32, not 'HB'"),
+        (["--show", "ip", "127.0.0.1"], "--show takes the format of one number, such as i or u32, not 'ip'"),
+        (["--show", "i"], "field 1 (i at offset 0) has no value: 0 given, 1 wanted"),
+        (["--show", "i", "1", "2"], "value 2 '2' has no field"),
+        (["--show", "i", str(2**31)], "is not between -2147483648 and 2147483647"),
+        (["B", "1", "--", "2"], "words after '--' would be a command to run, and there is none here"),
+        (["str", "-x"], "no such option '-x'"),
+        (["--lenght", "u8"], "no such option '--lenght', did you mean '--length'?"),
+    ],
+)
+def test_mistakes(capfd: pytest.CaptureFixture[str], args: list[str], message: str) -> None:
+    """Whatever does not fit is exit code 2 and one line with the field and its offset; nothing is written."""
+    assert message in refused(capfd, "pack", *args)
+
+
+def test_quiet(capfd: pytest.CaptureFixture[str]) -> None:
+    """-q leaves the exit code alone to tell of a failure."""
+    assert run(["pack", "-q", "999999999x"]) == 63
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("form", ["999999999x", "4294967295s", "1000000000B", "u8 str4294967295", "9" * 100_000 + "x"])
+def test_bombs_are_63(capfd: pytest.CaptureFixture[str], form: str) -> None:
+    """A format of more than --max-size is too big, whatever the values are."""
+    for args in ([], ["1", "2"]):
+        message = refused(capfd, "pack", form, *args, code=63)
+        assert message.startswith(f"cannot use format '{form[:40]}") and "it takes more than 16777216 bytes" in message
+    assert "more than 4 bytes" in refused(capfd, "pack", "--max-size", "4", "HIB", "1", "2", "3", code=63)
+
+
+def test_bombs_take_no_memory() -> None:
+    """They are refused in a process that could not hold them; so are as many values as an argument has room for."""
+    small = ("prlimit", f"--data={64 << 20}", "--cpu=2")
+    assert sound(netkit("pack", "999999999x", wrapper=small), 63).out == b""
+    assert sound(netkit("unpack", "4294967295s", wrapper=small), 63).out == b""
+    assert sound(netkit("pack", "B" * 60_000, "1", wrapper=small), 2).out == b""
+    assert sound(netkit("pack", "u8 " * 40_000, "1", wrapper=small), 2).out == b""
+    assert sound(netkit("unpack", "--length", "u32", input=b"\xff\xff\xff\xff0123456789", wrapper=small), 63).out == b""
+
+
+# -- stdin and stdout
+
+
+def test_stdout_that_fails() -> None:
+    """A full disk is 23, a limit on files too, and a reader that left is a silent SIGPIPE."""
+    with open("/dev/full", "wb") as full:
+        done = sound(netkit("pack", "B", "1", stdout=full), 23)
+    assert done.err == "netkit pack: cannot write to stdout: no space left on device\n"
+    reading, writing = os.pipe()
+    os.close(reading)
+    try:
+        done = netkit("pack", "B", "1", stdout=writing)
+    finally:
+        os.close(writing)
+    assert (died_by(done.code), done.err) == (signal.SIGPIPE, "")
+
+
+def test_stdout_cut_off_by_a_limit(tmp_path: Path) -> None:
+    """What fits is written and the rest is 23."""
+    with open(tmp_path / "file", "wb") as file:
+        done = sound(
+            netkit("pack", "--length", "u32", input=bytes(5000), stdout=file, wrapper=("prlimit", "--fsize=1000")), 23
+        )
+    assert done.err == "netkit pack: cannot write to stdout: file too large\n"
+    assert (tmp_path / "file").read_bytes() == (5000).to_bytes(4, "big") + bytes(996)
+
+
+def test_stdin_that_cannot_be_read() -> None:
+    """A file or a pipe that is open for writing alone is 26, neither an empty record nor a wait without end."""
+    reading, writing = os.pipe()
+    with open(os.devnull, "wb") as null:
+        for stdin in (null.fileno(), writing):
+            done = sound(netkit("pack", "--length", "u8", stdin=stdin), 26)
+            assert (done.out, done.err) == (b"", "netkit pack: cannot read stdin: bad file descriptor\n")
+    os.close(reading)
+    os.close(writing)
+
+
+def test_descriptors_that_do_not_block() -> None:
+    """Stdin and stdout that somebody else made non-blocking are waited for, and stay as they are."""
+    with contextlib.ExitStack() as stack:
+        theirs, ours = socket.socketpair()
+        stack.enter_context(theirs)
+        stack.enter_context(ours)
+        theirs.setblocking(False)
+        data = os.urandom(1 << 20)
+        process = stack.enter_context(running("pack", "--length", "u32", stdin=theirs, stdout=theirs))
+        ours.sendall(data)
+        ours.shutdown(socket.SHUT_WR)
+        theirs_flags = fcntl.fcntl(theirs, fcntl.F_GETFL)
+        got = b""
+        while len(got) < len(data) + 4:
+            got += ours.recv(1 << 16)
+        assert process.wait() == 0
+        assert got == len(data).to_bytes(4, "big") + data
+        assert theirs_flags & os.O_NONBLOCK and fcntl.fcntl(theirs, fcntl.F_GETFL) == theirs_flags
+
+
+def test_pack_as_the_payload_of_a_peer() -> None:
+    """The bytes of a pipe are the bytes of the connection."""
+    with peer(read_all) as server:
+        assert pipeline('netkit pack ip6 2001:db8::1 | netkit connect "$1"', server.address).code == 0
+        assert server.result() == socket.inet_pton(socket.AF_INET6, "2001:db8::1")

@@ -1,0 +1,292 @@
+"""unpack: values of whole records alone, as soon as they are whole, and never more memory than a record needs."""
+
+import json
+import random
+import re
+import signal
+import struct
+import subprocess
+
+import pytest
+
+from netkit.cli import run
+from netkit.services.dump import dump
+from tests.commands.test_pack import on_terminal, pipeline, refused
+from tests.faults.test_peers import peak_memory, sound
+from tests.support import died_by, netkit, running
+
+RECORD = struct.pack("!HIB", 80, 1, 255)
+
+
+def objects(out: str) -> list[dict[str, object]]:
+    """Return JSON Lines, each without its time, which has to be in RFC 3339."""
+    found = [json.loads(line) for line in out.splitlines()]
+    for item in found:
+        assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z", item.pop("time"))
+    return found
+
+
+# -- what comes out
+
+
+def test_one_record() -> None:
+    """The bytes of stdin are one line of values, with tabs between them."""
+    assert netkit("unpack", "!HIB", input=RECORD) == (0, b"80\t1\t255\n", "")
+    assert netkit("unpack", "u16:port u32:seq u8", input=RECORD) == (0, b"80\t1\t255\n", "")
+
+
+@pytest.mark.parametrize(
+    ("args", "line"),
+    [
+        (["!HIB", "0050", "00000001", "ff"], "80\t1\t255"),
+        (["u16 ip:host str4 f32 hex", "0050 7f000001 6869 0000 7f800000 ff00"], "80\t127.0.0.1\thi\tinf\tff00"),
+        (["str", "09411b5b5c0a c3a9 ff e280ae"], r"\tA\x1b[\\\n" + "\u00e9" + r"\xff\xe2\x80\xae"),
+        (["4sp?c", "6869000000 01 41"], r"hi\0\0" + "\t\ttrue\tA"),
+        (["str", ""], ""),
+        (["<e f d".replace(" ", ""), "003c 0000c03f 000000000000f0ff"], "1.0\t1.5\t-inf"),
+        (["4x", "01020304"], ""),
+        (["--length", "u16", "u8 str", "0003 01 6869"], "1\thi"),
+        (["--length", "u16le", "--repeat", "B", "0100 01 0100 02"], "1\n2"),
+        (["--repeat", "B", "010203"], "1\n2\n3"),
+        (["--repeat", "!H", ""], None),
+    ],
+)
+def test_values(capfd: pytest.CaptureFixture[str], args: list[str], line: str | None) -> None:
+    """Bytes may be words of hex; what is no printable text is escaped, so that a record is one line."""
+    assert run(["unpack", *args]) == 0
+    assert capfd.readouterr() == ("" if line is None else line + "\n", "")
+
+
+def test_what_unpack_prints_is_what_pack_takes() -> None:
+    """A line of values, split at its tabs, packs to the same bytes."""
+    data = random.Random(6).randbytes(200)
+    form = "u16 i32le f64 ip mac str20:name hex8 u8 ip6 str"
+    line = sound(netkit("unpack", form, input=data), 0).out.decode().removesuffix("\n")
+    assert netkit("pack", form, *line.split("\t")).out == data
+
+
+def test_json(capfd: pytest.CaptureFixture[str]) -> None:
+    """--json is one object for a record: where it lay, and its values by name, or by position."""
+    form = "u16:port ip:host str4:name u64 f32:ratio f32 hex:rest"
+    words = ["0050", "7f000001", "68690000", "ff" * 8, "3fc00000", "7fc00000", "c0ff"]
+    assert run(["unpack", "--json", form, *words]) == 0
+    [record] = objects(capfd.readouterr().out)
+    values = {"port": 80, "host": "127.0.0.1", "name": "hi", "4": 2**64 - 1, "ratio": 1.5, "6": "nan", "rest": "c0ff"}
+    assert record == {"command": "unpack", "event": "record", "offset": 0, "values": values}
+
+
+def test_json_of_many_records(capfd: pytest.CaptureFixture[str]) -> None:
+    """Offsets are those in the input. Bytes are base64, with their text where they are UTF-8; booleans are booleans."""
+    assert run(["unpack", "--json", "--repeat", "--length", "u8", "2s?", "03 686900", "03 ff1b01"]) == 0
+    assert [(item["offset"], item["values"]) for item in objects(capfd.readouterr().out)] == [
+        (1, {"1": {"data": "aGk=", "text": "hi"}, "2": False}),
+        (5, {"1": {"data": "/xs="}, "2": True}),
+    ]
+
+
+def test_json_of_a_failure(capfd: pytest.CaptureFixture[str]) -> None:
+    """With --json a failure is an object on stderr, after the records that were whole."""
+    assert run(["unpack", "--json", "--repeat", "u16:port", "0050 00"]) == 18
+    out, err = capfd.readouterr()
+    assert [item["values"] for item in objects(out)] == [{"port": 80}]
+    [failure] = objects(err)
+    assert (failure["command"], failure["event"], failure["exit_code"]) == ("unpack", "error", 18)
+    assert failure["error"] == {
+        "kind": "partial",
+        "message": "cannot unpack field 1 'port' (u16 at offset 2): the record ended after 1 of 2 bytes",
+        "errno": None,
+    }
+
+
+def test_on_a_terminal() -> None:
+    """Nothing that came reaches a terminal raw: values are escaped, records are dumped, and lines made visible."""
+    nasty = b"a\x1b[31m\x9b\t"
+    frame = bytes([len(nasty)]) + nasty
+    assert on_terminal("unpack", "str", input=nasty) == "a\\x1b[31m\\x9b\\t\n"
+    assert on_terminal("unpack", "--length", "u8", input=frame) == dump(nasty)
+    assert on_terminal("unpack", "--length", "u8", "--lines", input=frame * 2) == "a\\x1b[31m\\x9b\t\n" * 2
+
+
+# -- frames
+
+
+def test_frames_both_ways() -> None:
+    """What pack framed unpack unframes, whole and by line, byte for byte."""
+    data = random.Random(7).randbytes(60_000)
+    assert pipeline("netkit pack --length u16le | netkit unpack --length u16le", input=data) == (0, data, "")
+    lines = b"\n".join([b"a", b"", b"\r", b"x" * 255, b"\xff\0"]) + b"\n"
+    for length in ("u8", "u32"):
+        done = pipeline('netkit pack --length "$1" --lines | netkit unpack --length "$1" --lines', length, input=lines)
+        assert done == (0, lines, "")
+
+
+def test_frames_as_bytes() -> None:
+    """Without a FORMAT the records are written as they are, one, or one after the other."""
+    assert netkit("unpack", "--length", "u16", "--repeat", input=b"\0\2a\n\0\0\0\1\xff") == (0, b"a\n\xff", "")
+
+
+@pytest.mark.parametrize(
+    ("args", "out", "code", "message"),
+    [
+        (
+            ["--length", "u16", "--repeat", "B", "0001 07 00"],
+            "7\n",
+            18,
+            "cannot read the length of record 2 at offset 3",
+        ),
+        (["--length", "u8", "B", "01 07 01"], "", 8, "cannot read one record: more bytes follow at offset 2"),
+        (["--length", "u8", "B", "02 07 08"], "", 8, "cannot unpack a record of 1 bytes: more follow at offset 2"),
+        (["--length", "u8", "H", "01 07"], "", 18, "field 1 (H at offset 1): the record ended after 1 of 2 bytes"),
+        (["--length", "u8", "H", "02 07"], "", 18, "cannot read record 1 at offset 1: the input ended after 1 of 2"),
+        (["--length", "u16", "H", ""], "", 18, "the length of record 1 at offset 0: the input ended after 0 of 2"),
+        (["--length", "u8", "--repeat", "B", "01 07 01 08 02"], "7\n8\n", 18, "cannot read record 3 at offset 5"),
+        (
+            ["--length", "u32", "B", "ffffffff 01"],
+            "",
+            63,
+            "it would be 4294967295 bytes, more than 16777216 (--max-size)",
+        ),
+        (["--length", "u8", "--max-size", "2", "str", "03 616263"], "", 63, "more than 2 (--max-size)"),
+        (["--max-size", "2", "str", "616263"], "", 63, "it is more than 2 bytes (--max-size)"),
+        (["!HIB", "0050 00000001"], "", 18, "field 3 (B at offset 6): the record ended after 0 of 1 bytes"),
+        (["!HIB", "0050 00000001 ff 00"], "", 8, "cannot read one record: more bytes follow at offset 7"),
+        (["!HIB", ""], "", 18, "field 1 (H at offset 0): the record ended after 0 of 2 bytes"),
+        (["--repeat", "u16:a u8:b", "0001 02 0003 04 00"], "1\t2\n3\t4\n", 18, "field 1 'a' (u16 at offset 6)"),
+        (["4p", "09616263"], "", 8, "field 1 (4p at offset 0): it says that it has 9 bytes, and has room for 3"),
+        (["999999999x"], "", 63, "it takes more than 16777216 bytes (--max-size)"),
+        (["65537B"], "", 63, "it has more than 65536 values"),
+    ],
+)
+def test_records_that_are_not_whole(
+    capfd: pytest.CaptureFixture[str], args: list[str], out: str, code: int, message: str
+) -> None:
+    """Short is 18, long is 8, too large 63, with the field and the offset; of such a record nothing is written."""
+    assert run(["unpack", *args]) == code
+    shown, err = capfd.readouterr()
+    assert shown == out
+    assert err.startswith("netkit unpack: cannot ") and err.count("\n") == 1
+    assert message in err
+
+
+def test_lines_of_records_that_are_two() -> None:
+    """A record with a newline in it is not written as a line; those before it are."""
+    done = sound(netkit("unpack", "--length", "u8", "--lines", input=b"\1a\3b\nc"), 8)
+    assert done.out == b"a\n"
+    assert done.err == "netkit unpack: cannot write the record at offset 3 as a line: there is a newline in it\n"
+
+
+# -- streams
+
+
+def test_each_record_at_once() -> None:
+    """A record is written once its last byte has come, however it was cut, and while input goes on."""
+    with running("unpack", "--repeat", "!HB") as process:
+        for piece, line in (
+            (b"\0", b""),
+            (b"\1\2\0", b"1\t2\n"),
+            (b"\3", b""),
+            (b"\4" + b"\0\5\6" * 2, b"3\t4\n5\t6\n5\t6\n"),
+        ):
+            process.stdin.write(piece)
+            assert process.out.read(len(line)) == line
+        process.stdin.write(b"\0")
+        done = sound(process.finish(), 18)
+    assert done.out == b""
+    assert "cannot unpack field 1 (H at offset 12): the record ended after 1 of 2 bytes" in done.err
+
+
+def test_a_stream_without_bound() -> None:
+    """64 MiB of records, framed and not, take no more memory than one of them."""
+    block = bytes(1 << 20)
+    rows: list[tuple[list[str], bytes]] = [
+        (["--length", "u32", "--repeat"], len(block).to_bytes(4, "big")),
+        (["--length", "u32", "--repeat", "1048574xH"], len(block).to_bytes(4, "big")),
+        (["--repeat", "1048574xH"], b""),
+    ]
+    for args, head in rows:
+        with running("unpack", *args, stdout=subprocess.DEVNULL) as process:
+            for _ in range(64):
+                process.stdin.write(head + block)
+            assert peak_memory(process.pid) <= 40 << 20
+            assert sound(process.finish(), 0).err == ""
+
+
+def test_bad_input_ends_at_once() -> None:
+    """A length that is too large, and bytes after the only record, end the run while the input is still open."""
+    for args, data, code in (
+        (["--length", "u32"], b"\xff\xff\xff\xff", 63),
+        (["B"], b"ab", 8),
+        (["--max-size", "3", "str"], b"abcd", 63),
+    ):
+        with running("unpack", *args) as process:
+            process.stdin.write(data)
+            assert process.wait() == code
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_signals_end_it(number: signal.Signals) -> None:
+    """A signal ends it by that signal, silently, with the records before on stdout."""
+    with running("unpack", "--repeat", "B") as process:
+        process.stdin.write(b"\7")
+        assert process.out.read(2) == b"7\n"
+        process.signal(number)
+        assert died_by(process.wait()) is number
+        assert process.finish()[1:] == (b"", "")
+
+
+def test_signals_that_were_ignored() -> None:
+    """Under nohup a hang-up changes nothing."""
+    with running("unpack", "--repeat", "B", wrapper=("nohup",)) as process:
+        process.stdin.write(b"\7")
+        assert process.out.read(2) == b"7\n"
+        process.signal(signal.SIGHUP)
+        process.stdin.write(b"\x08")
+        assert process.out.read(2) == b"8\n"
+        assert process.finish().code == 0
+
+
+def test_a_reader_that_leaves() -> None:
+    """Once nobody reads stdout it ends by SIGPIPE, silently: at the next record, and while there is none."""
+    with running("unpack", "--repeat", "B") as process:
+        process.stdin.write(b"\7")
+        assert process.out.read(2) == b"7\n"
+        process.out.close()
+        assert died_by(process.wait()) is signal.SIGPIPE
+    done = pipeline("yes | tr -d '\\n' | { netkit unpack --repeat 2s; echo $? >&2; } | head -n 1")
+    assert (done.code, done.out, done.err) == (0, b"yy\n", "141\n")
+
+
+def test_stdout_that_fails_once_records_came() -> None:
+    """A full disk ends an endless stream with 23."""
+    done = sound(pipeline("cat /dev/zero | netkit unpack --repeat Q > /dev/full"), 23)
+    assert done.err == "netkit unpack: cannot write to stdout: no space left on device\n"
+
+
+# -- mistakes
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        ([], "FORMAT is missing, such as '!HIB' or 'u16:port ip'"),
+        (["--repeat"], "FORMAT is missing, such as '!HIB' or 'u16:port ip'"),
+        (["B", "abc"], "'abc' is not pairs of hex digits"),
+        (["B", "07", "zz"], "'zz' is not pairs of hex digits"),
+        (["B", "\uff10\uff17"], "is not pairs of hex digits"),
+        (["!Z", "07"], "format '!Z' is no struct format: 'Z' is no code"),
+        (["u16:a u8:a", "00"], "field 2: the name 'a' is taken"),
+        (["str u8", "00"], "field 1 (str) needs a length, as str8 has: more follow"),
+        (["--repeat", "str", "00"], "--repeat does not apply: the last field takes the rest"),
+        (["--repeat", "0s", "00"], "--repeat does not apply: a record has no bytes"),
+        (["--lines", "str", "00"], "--lines does not apply: with a FORMAT each record is a line"),
+        (["--lines"], "FORMAT is missing"),
+        (["--json", "--length", "u8"], "--json does not apply: without a FORMAT there are no values"),
+        (["--json", "-q", "B", "07"], "--quiet and --json exclude each other"),
+        (["--length", "u64", "B", "07"], "--length: 'u64' is none of u8, u16, u32, nor these with le"),
+        (["--max-size", "1k", "B", "07"], "--max-size: '1k' is not a size, such as 1500, 64K, 1M or 2G"),
+        (["--hex", "B", "07"], "no such option '--hex'"),
+    ],
+)
+def test_mistakes(capfd: pytest.CaptureFixture[str], args: list[str], message: str) -> None:
+    """Whatever was typed wrong is exit code 2 and one line; nothing is read."""
+    assert message in refused(capfd, "unpack", *args)
