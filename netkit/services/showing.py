@@ -93,7 +93,7 @@ def orders(form: str, words: Sequence[str], most: int) -> str:
     [number] = parse(spellings["native"], most).unpack(packed["native"])
     in_hex = hex(number) if isinstance(number, int) else "0x" + packed["big"].hex()
     width = max(len(data.hex(" ")) for data in packed.values())
-    rows = [f"{spelled(number)} = {in_hex} (this machine is {sys.byteorder}-endian, the network big-endian)", ""]
+    rows = [f"{spelled(number)} = {in_hex}", f"native is {sys.byteorder}-endian here, the network is big-endian", ""]
     for order, data in packed.items():
         rows.append(f"{order:<6}  {data.hex(' '):{width}}  {data!r}")
     return "\n".join(rows) + "\n"

@@ -110,9 +110,9 @@ def test_dump_on_a_terminal() -> None:
 def test_show(capfd: pytest.CaptureFixture[str], form: str, word: str, in_hex: str, native: bytes) -> None:
     """--show is a lesson in byte order: decimal, hex, and the bytes in each order, as hex and as Python's."""
     assert run(["pack", "--show", form, word]) == 0
-    head, blank, *rows = capfd.readouterr().out.splitlines()
-    assert head == f"{in_hex} (this machine is {sys.byteorder}-endian, the network big-endian)"
-    assert blank == ""
+    head, machine, blank, *rows = capfd.readouterr().out.splitlines()
+    assert (head, blank) == (in_hex, "")
+    assert machine == f"native is {sys.byteorder}-endian here, the network is big-endian"
     little = native if sys.byteorder == "little" else native[::-1]
     expected = {"native": native, "little": little, "big": little[::-1]}
     assert [row.split()[0] for row in rows] == list(expected)
@@ -124,10 +124,10 @@ def test_show(capfd: pytest.CaptureFixture[str], form: str, word: str, in_hex: s
 def test_show_of_native_sizes(capfd: pytest.CaptureFixture[str]) -> None:
     """A long is what this machine has, and 4 bytes in the other orders; a pointer exists here alone."""
     assert run(["pack", "--show", "l", "1"]) == 0
-    rows = capfd.readouterr().out.splitlines()[2:]
+    rows = capfd.readouterr().out.splitlines()[3:]
     assert [row.rpartition("  ")[2] for row in rows] == [repr(struct.pack(mark + "l", 1)) for mark in "@<>"]
     assert run(["pack", "--show", "@P", "1"]) == 0
-    [row] = capfd.readouterr().out.splitlines()[2:]
+    [row] = capfd.readouterr().out.splitlines()[3:]
     assert row.startswith("native") and row.endswith(repr(struct.pack("@P", 1)))
 
 

@@ -460,6 +460,8 @@ def struct_cases(draw: st.DrawFn) -> tuple[str, list[str], list[Any]]:
             for word, value in draw(st.lists(words_of(code), min_size=times, max_size=times)):
                 words.append(word)
                 values.append(value)
+    if not mark and {"ip", "hex"} & set(form.split()):
+        form = "!" + form  # else these would be fields
     return form, words, values
 
 
