@@ -46,7 +46,7 @@ async def dial(target: Endpoint, how: Dialling = Dialling(), observe: Observer =
             if target.path is not None:
                 stream, address = await _connect_unix(target, target.path), target
             else:
-                addresses = await _candidates(target, how, observe)
+                addresses = await candidates(target, how, observe)
                 action = f"connect to {target}"
                 stream, address = await _connect_tcp(target, addresses, how, observe)
             observe(Connected(str(target), address, stream.local, now() - begun))
@@ -136,7 +136,8 @@ def interleave(addresses: Sequence[Address]) -> list[Address]:
     return [a for pair in zip_longest(first, other) for a in pair if a is not None]
 
 
-async def _candidates(target: Endpoint, how: Dialling, observe: Observer) -> list[Address]:
+async def candidates(target: Endpoint, how: Dialling, observe: Observer) -> list[Address]:
+    """Return the addresses to try, in this order; raise Failure RESOLVE."""
     found = await lookup(target, how.family, numeric=how.numeric, observe=observe)
     source = how.source[0] if how.source else ""
     if source:
@@ -188,7 +189,7 @@ async def _connect(address: Address, source: tuple[str, int] | None, name: str) 
     try:
         sock.setblocking(False)
         if source:
-            _bind_source(sock, address, source)
+            bind_source(sock, address, source)
         code = errno.EINTR
         while code == errno.EINTR:
             code = sock.connect_ex(address.sockaddr)
@@ -198,7 +199,7 @@ async def _connect(address: Address, source: tuple[str, int] | None, name: str) 
         # A reset comes after the handshake only: the connection stood, and may have brought data.
         if code not in (0, errno.ECONNRESET, errno.EPIPE):
             raise OSError(code, os.strerror(code))
-        if _is_self(sock):
+        if is_self(sock):
             raise OSError(errno.ECONNREFUSED, os.strerror(errno.ECONNREFUSED))
         return SocketStream(sock, name, peer=Endpoint(address.host, address.sockaddr[1]), reset=code)
     except BaseException:
@@ -211,7 +212,7 @@ def _refused(error: OSError | None) -> bool:
     return error is not None and error.errno == errno.ECONNREFUSED
 
 
-def _is_self(sock: socket.socket) -> bool:
+def is_self(sock: socket.socket) -> bool:
     """Whether both ends drew the same port of the ephemeral range: a connection with ourselves, and no server."""
     try:
         return bool(sock.getsockname() == sock.getpeername())
@@ -219,11 +220,12 @@ def _is_self(sock: socket.socket) -> bool:
         return False
 
 
-def _bind_source(sock: socket.socket, address: Address, source: tuple[str, int]) -> None:
+def bind_source(sock: socket.socket, address: Address, source: tuple[str, int]) -> None:
+    """Give a socket that will talk to ``address`` its own end; raise Failure BIND."""
     host, port = source
     any_host = "::" if address.family == socket.AF_INET6 else "0.0.0.0"
     with doing(Exit.BIND, f"use source {Endpoint(host or any_host, port)}"):
-        if port:
+        if port and sock.type == socket.SOCK_STREAM:  # two datagram sockets would share the port
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         sock.bind(socket.getaddrinfo(host or any_host, port, address.family, socket.SOCK_STREAM)[0][4])
 

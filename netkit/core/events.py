@@ -51,15 +51,49 @@ class Secured(NamedTuple):
 
 
 class Listening(NamedTuple):
-    """Clients can come."""
+    """Clients can come. ``beside`` a TCP server it is the same port for UDP."""
 
     local: Endpoint
+    protocol: str = "tcp"
+    beside: bool = False
 
 
 class Retrying(NamedTuple):
     """A target is not there yet and will be dialled again."""
 
     reason: str
+    seconds: float
+
+
+class Opened(NamedTuple):
+    """A socket is ready to send datagrams. Nothing was sent yet, so nobody knows whether there is a peer."""
+
+    target: str
+    peer: Endpoint
+    local: Endpoint
+
+
+class Dropped(NamedTuple):
+    """Datagrams came faster than they were read, and the kernel dropped ``number`` of them, or at least so many."""
+
+    number: int
+    at_least: bool
+
+
+class Ignored(NamedTuple):
+    """A datagram was left unread or unanswered on purpose."""
+
+    peer: Endpoint
+    reason: str
+
+
+class Carried(NamedTuple):
+    """What sockets have sent and received as datagrams, told once, at their end."""
+
+    datagrams_received: int
+    bytes_received: int
+    datagrams_sent: int
+    bytes_sent: int
     seconds: float
 
 

@@ -5,9 +5,9 @@ import os
 import socket
 import stat
 import struct
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from netkit.core.address import Endpoint, from_socket
 from netkit.core.errors import Exit, Failure, describe, doing
@@ -18,6 +18,9 @@ from netkit.core.stream import Connection, Secure, SocketStream
 
 Handler = Callable[[Connection], Awaitable[str | None]]
 """Serves one connection, and may say how it ended. It leaves the closing to ``conduct``."""
+
+Opener = Callable[[int, tuple[Any, ...]], socket.socket]
+"""Makes the socket of a server, bound, from family and socket address."""
 
 DRAIN = 1.0  # s that open connections get to end once a server stops
 HANDSHAKE = 10.0  # s that a client gets for its handshake
@@ -163,20 +166,31 @@ async def listen(
     if endpoint.path is not None:
         with doing(Exit.BIND, f"listen on {endpoint}"):
             return Listener([_listen_unix(endpoint.path, mode)], endpoint.path, mode)
+    addresses = await addresses_of(endpoint, family=family, numeric=numeric, observe=observe)
+    return Listener(bind_all([(address, listen_tcp) for address in addresses], endpoint))
+
+
+async def addresses_of(endpoint: Endpoint, *, family: int, numeric: bool, observe: Observer) -> list[Address]:
+    """Return what a server at ``endpoint`` binds; raise Failure RESOLVE for the name."""
     if endpoint.host:
-        addresses = await lookup(endpoint, family, numeric=numeric, observe=observe)
-    else:
-        hosts = ("127.0.0.1", "::1") if endpoint.host is None else ("0.0.0.0", "::")
-        families = (socket.AF_INET, socket.AF_INET6)
-        addresses = [
-            Address(int(f), (host, endpoint.port))
-            for f, host in zip(families, hosts, strict=True)
-            if family in (0, int(f))
-        ]
+        return await lookup(endpoint, family, numeric=numeric, observe=observe)
+    hosts = ("127.0.0.1", "::1") if endpoint.host is None else ("0.0.0.0", "::")
+    families = (socket.AF_INET, socket.AF_INET6)
+    return [
+        Address(int(f), (host, endpoint.port)) for f, host in zip(families, hosts, strict=True) if family in (0, int(f))
+    ]
+
+
+def bind_all(wanted: Sequence[tuple[Address, Opener]], endpoint: Endpoint) -> list[socket.socket]:
+    """Return a socket for each address wanted, all with one port number; raise Failure BIND.
+
+    Port 0 is a number that is free for all of them. A machine without IPv6 is forgiven that it has neither :: nor ::1,
+    as long as another address is left.
+    """
     for _ in range(_PORT_TRIES):
-        sockets = _listen_all(addresses, endpoint.port)
+        sockets = _bind_once(wanted, endpoint.port)
         if sockets:
-            return Listener(sockets)
+            return sockets
     raise Failure(Exit.BIND, f"listen on {endpoint}", f"no port is free for all families in {_PORT_TRIES} tries")
 
 
@@ -224,7 +238,7 @@ async def serve(
             with deadline(now() + patience):
                 await came.wait()
         except Expired:
-            raise nobody_came(listener, patience) from None
+            raise nobody_came(listener.endpoints[0], patience) from None
 
     async def cut() -> None:
         await stop.wait()
@@ -249,9 +263,9 @@ async def serve(
         listener.close()
 
 
-def nobody_came(listener: Listener, patience: float) -> Failure:
+def nobody_came(endpoint: Endpoint, patience: float) -> Failure:
     """Return the failure of ``--accept-timeout``."""
-    action = f"serve on {listener.endpoints[0]}"
+    action = f"serve on {endpoint}"
     return Failure(Exit.TIMEOUT, action, f"nobody came within {span(patience)}", detail="--accept-timeout")
 
 
@@ -313,20 +327,17 @@ async def _served(
         listener.client_left()
 
 
-def _listen_all(addresses: list[Address], port: int) -> list[socket.socket]:
-    """Bind one socket per address to one port number; [] if the number that the system chose is taken elsewhere.
-
-    A machine without IPv6 is forgiven that it has neither :: nor ::1, as long as another address is left.
-    """
+def _bind_once(wanted: Sequence[tuple[Address, Opener]], port: int) -> list[socket.socket]:
+    """Return the sockets; [] if the number that the system chose for the first is taken elsewhere."""
     sockets: list[socket.socket] = []
     missing: Failure | None = None
     try:
-        for address in addresses:
+        for address, open_socket in wanted:
             chosen = sockets[0].getsockname()[1] if sockets else port
             sockaddr = (address.host, chosen, *address.sockaddr[2:])
             try:
                 with doing(Exit.BIND, f"listen on {Endpoint(address.host, chosen)}"):
-                    sockets.append(_listen_tcp(address.family, sockaddr))
+                    sockets.append(open_socket(address.family, sockaddr))
             except Failure as failure:
                 failure.hint = _HINTS.get(failure.errno, "")
                 if address.host in _IPV6_OWN and failure.errno in (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL):
@@ -349,7 +360,8 @@ def _close_all(sockets: list[socket.socket]) -> None:
         sock.close()
 
 
-def _listen_tcp(family: int, sockaddr: tuple[object, ...]) -> socket.socket:
+def listen_tcp(family: int, sockaddr: tuple[Any, ...]) -> socket.socket:
+    """Return a socket that listens; raise OSError."""
     sock = socket.socket(family, socket.SOCK_STREAM)
     try:
         sock.setblocking(False)

@@ -415,7 +415,7 @@ def test_one_port_number_for_all_families(host: str | None, family: int, expecte
 
 def test_a_number_that_is_taken_on_one_family_is_not_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where the system's choice for IPv4 is taken on IPv6 another one is drawn, and no socket is left behind."""
-    real = listening._listen_tcp
+    real = listening.listen_tcp
     refusals = iter(range(3))
 
     def taken_at_first(family: int, sockaddr: tuple[object, ...]) -> socket.socket:
@@ -423,7 +423,7 @@ def test_a_number_that_is_taken_on_one_family_is_not_chosen(monkeypatch: pytest.
             raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE))
         return real(family, sockaddr)
 
-    monkeypatch.setattr(listening, "_listen_tcp", taken_at_first)
+    monkeypatch.setattr(listening, "listen_tcp", taken_at_first)
     four, six = bound(BARE)
     assert four.rsplit(":", 1)[1] == six.rsplit(":", 1)[1]
 

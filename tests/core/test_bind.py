@@ -1,0 +1,304 @@
+"""Bound sockets: heard from everybody, answered from where they were asked, and served until it is time to stop."""
+
+import socket
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+
+from netkit.core.address import Endpoint
+from netkit.core.bind import Bound, Limits, parse_group, serve
+from netkit.core.datagram import Burst, Datagram, cut
+from netkit.core.dial import Dialling
+from netkit.core.errors import Exit, Failure, Invalid
+from netkit.core.events import Carried, Dropped, Ignored
+from netkit.core.kernel import Event, Group, now, sleep
+from netkit.core.listen import DRAIN
+from tests.room import BARE, HOSTS, PatientClock, Room, run
+
+# -- addresses
+
+
+def test_a_bare_port_is_loopback_with_one_number() -> None:
+    """Both families, one port, this machine alone."""
+
+    async def script(room: Room) -> None:
+        bound = await room.bind(BARE)
+        assert [endpoint.host for endpoint in bound.endpoints] == list(HOSTS)
+        assert {endpoint.port for endpoint in bound.endpoints} == {bound.port} and bound.port
+        only = await room.bind(BARE, family=int(socket.AF_INET6))
+        assert [endpoint.host for endpoint in only.endpoints] == ["::1"]
+
+    run(script)
+
+
+def test_a_port_is_never_shared_unawares() -> None:
+    """A second server on the same port is 45, though the system would let two datagram sockets share."""
+
+    async def script(room: Room) -> None:
+        first = await room.bind()
+        with pytest.raises(Failure, match="address already in use") as caught:
+            await room.bind(first.endpoints[0])
+        assert caught.value.exit is Exit.BIND
+
+    run(script)
+
+
+@pytest.mark.parametrize(("asked", "number"), [("127.0.0.1", 0), ("127.0.0.5", 0), ("::1", 1)])
+def test_an_answer_leaves_from_the_address_that_was_asked(asked: str, number: int) -> None:
+    """A server on every interface answers so that a client with a connected socket hears it."""
+
+    async def script(room: Room) -> None:
+        bound = await room.bind(Endpoint("", 0))
+        server = bound.sockets[number]
+        client = await room.connect(Endpoint(asked, bound.port))
+        await client.send(b"who?")
+        data, peer = await server.receive()
+        assert peer.local == socket.inet_pton(socket.AF_INET6 if ":" in asked else socket.AF_INET, asked)
+        assert peer.endpoint == client.local and str(peer) == str(client.local)
+        await server.send(data, peer)
+        assert (await client.receive())[0] == b"who?"
+
+    run(script)
+
+
+@pytest.mark.parametrize(("host", "zone"), [(None, ""), ("", "%lo")])
+def test_a_group_is_heard_by_all_who_joined_it(host: str | None, zone: str) -> None:
+    """Two servers share a group's port, hear that group alone, once, and answer from an address of their own."""
+
+    async def script(room: Room) -> None:
+        group = "239.251.7.1"
+        first = await room.bind(Endpoint(host, 0), groups=[group + zone])
+        second = await room.bind(Endpoint(host, first.port), groups=[group + zone])
+        assert first.endpoints[-1] == Endpoint(group, first.port)
+        source = Dialling(source=("127.0.0.1", 0))
+        client = await room.connect(Endpoint(group, first.port), source)
+        stranger = await room.connect(Endpoint("239.251.7.2", first.port), source)
+        await stranger.send(b"for others")
+        await client.send(b"for all")
+        for bound in (first, second):
+            data, peer = await bound.sockets[-1].receive()
+            assert data == b"for all"
+            await bound.sockets[-1].send(b"heard", peer)
+            assert [sock.take() for sock in bound.sockets] == [[]] * 3
+        for _ in range(2):
+            data, peer = await client.receive()
+            assert data == b"heard" and peer.endpoint.host == "127.0.0.1"
+
+    run(script)
+
+
+@pytest.mark.parametrize("text", ["239.1.2.3", "224.0.0.1", "ff02::1%lo", "ff15::1", "239.1.2.3%lo"])
+def test_groups_are_read(text: str) -> None:
+    """Literals of either family, with an interface if wanted."""
+    assert parse_group(text) == text
+
+
+@pytest.mark.parametrize(
+    "text", ["", "10.0.0.1", "fe80::1%lo", "example.org", "239.1.2", "255.255.255.255", "ff02::1%"]
+)
+def test_groups_that_are_none(text: str) -> None:
+    """Anything else is named and refused."""
+    with pytest.raises(Invalid) as caught:
+        parse_group(text)
+    assert repr(text) in str(caught.value)
+
+
+def test_a_group_on_an_interface_that_is_none_is_45() -> None:
+    """The system's reason is told."""
+
+    async def script(room: Room) -> None:
+        with pytest.raises(Failure, match="no interface with this name") as caught:
+            await room.bind(BARE, groups=["239.1.2.3%nosuch0"])
+        assert caught.value.exit is Exit.BIND
+
+    run(script)
+
+
+# -- serving
+
+
+class Served:
+    """``serve`` beside a script: what it was given, what it told, how it ended."""
+
+    def __init__(self, bound: Bound, pause: float) -> None:
+        self.bound = bound
+        self.pause = pause
+        self.stop = Event()
+        self.data: list[bytes] = []
+        self.events: list[Any] = []
+        self.failure: Failure | None = None
+        self.ended_at: float | None = None
+        self.busy = 0
+
+    async def take(self, sock: Datagram, bursts: list[Burst]) -> None:
+        assert not self.busy, "one socket at a time"
+        self.busy += 1
+        await sleep(self.pause)
+        for burst in bursts:
+            self.data += cut(burst.data, burst.size)
+        self.busy -= 1
+
+    async def run(self, **limits: Any) -> None:
+        try:
+            await serve(self.bound, self.take, stop=self.stop, limits=Limits(**limits), observe=self.events.append)
+        except Failure as failure:
+            self.failure = failure
+        self.ended_at = now()
+
+
+def serving(script: Callable[[Room, Served], Awaitable[None]], *, pause: float = 0, **limits: Any) -> Served:
+    """Serve while a script runs, and until the server ends by itself; the handler takes ``pause`` seconds."""
+    result: list[Served] = []
+
+    async def main(room: Room) -> None:
+        served = Served(await room.bind(BARE), pause)
+        result.append(served)
+        async with Group() as group:
+            group.start(served.run(**limits))
+            await sleep(0)
+            await script(room, served)
+
+    run(main, PatientClock())
+    return result[0]
+
+
+async def talk(room: Room, served: Served, data: bytes, size: int, number: int = 0) -> None:
+    """Send to one of a server's addresses."""
+    client = await room.connect(served.bound.endpoints[number])
+    await client.send_cut(data, size)
+
+
+def test_a_count_ends_the_server_in_the_middle_of_a_burst() -> None:
+    """Exactly so many datagrams are handed over, however they came."""
+
+    async def script(room: Room, served: Served) -> None:
+        await talk(room, served, b"aabbccdd", 2)
+
+    served = serving(script, most=3)
+    assert served.data == [b"aa", b"bb", b"cc"] and served.failure is None
+
+
+def test_what_came_before_the_end_is_still_handed_over() -> None:
+    """``stop`` leaves nothing in the queues, of either family."""
+
+    async def script(room: Room, served: Served) -> None:
+        await talk(room, served, b"abc", 1, 0)
+        await talk(room, served, b"def", 1, 1)
+        served.stop.set()
+
+    assert sorted(serving(script).data) == [b"a", b"b", b"c", b"d", b"e", b"f"]
+
+
+def test_a_stuck_handler_gets_a_second_to_end() -> None:
+    """After ``stop`` it may go on for a moment, and is cut then."""
+
+    async def script(room: Room, served: Served) -> None:
+        await talk(room, served, b"a", 1)
+        await sleep(5)
+        served.stop.set()
+
+    served = serving(script, pause=3600.0)
+    assert served.data == [] and served.ended_at == pytest.approx(5 + DRAIN)
+
+
+def test_every_address_is_served() -> None:
+    """Both loopback addresses are heard, one at a time."""
+
+    async def script(room: Room, served: Served) -> None:
+        for _ in range(3):
+            await talk(room, served, b"4", 1, 0)
+            await talk(room, served, b"6", 1, 1)
+
+    assert sorted(serving(script, most=6).data) == [b"4"] * 3 + [b"6"] * 3
+
+
+def test_an_empty_datagram_stops_nobody() -> None:
+    """It is one as any other."""
+
+    async def script(room: Room, served: Served) -> None:
+        client = await room.connect(served.bound.endpoints[0])
+        for data in (b"", b"a", b""):
+            await client.send(data)
+
+    assert serving(script, most=3).data == [b"", b"a", b""]
+
+
+def test_nobody_came_in_time() -> None:
+    """The clock of the first datagram is 28."""
+
+    async def script(room: Room, served: Served) -> None:
+        pass
+
+    served = serving(script, accept_timeout=30.0)
+    assert served.failure is not None and served.failure.exit is Exit.TIMEOUT
+    assert "nobody came within 30 s" in str(served.failure)
+    assert served.ended_at == pytest.approx(30.0)
+
+
+def test_silence_begins_anew_with_each_datagram() -> None:
+    """The idle clock counts from the last one, and the clock of the first is over once it came."""
+
+    async def script(room: Room, served: Served) -> None:
+        await sleep(5)
+        await talk(room, served, b"a", 1)
+        await sleep(8)
+        await talk(room, served, b"b", 1)
+
+    served = serving(script, accept_timeout=6.0, idle_timeout=10.0)
+    assert served.data == [b"a", b"b"]
+    assert served.failure is not None and "nothing came for 10 s" in str(served.failure)
+    assert served.ended_at == pytest.approx(23.0)
+
+
+def test_who_is_not_allowed_is_not_heard() -> None:
+    """Access is asked with the sender's address; what is left out is told to the observer and does not count."""
+
+    async def script(room: Room, served: Served) -> None:
+        await talk(room, served, b"no", 2, 1)
+        await talk(room, served, b"yes", 3, 0)
+
+    served = serving(script, most=1, admits=lambda host: host == "127.0.0.1")
+    assert served.data == [b"yes"]
+    assert [event.reason for event in served.events if isinstance(event, Ignored)] == ["not allowed"]
+
+
+def test_drops_are_reported() -> None:
+    """The end of a server says what the kernel dropped, and calls it a lower bound where datagrams come joined."""
+
+    async def script(room: Room, served: Served) -> None:
+        (sock, _) = served.bound.sockets
+        sock._sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1)
+        sender = room.plain()
+        for _ in range(100):
+            sender.sendto(b"x" * 100, sock._sock.getsockname())
+        served.stop.set()
+
+    served = serving(script)
+    assert served.events == [
+        Dropped(100 - len(served.data), True),
+        Carried(len(served.data), 100 * len(served.data), 0, 0, 0.0),
+    ]
+
+
+def test_two_clocks_run_one_after_the_other() -> None:
+    """Patience for the first datagram may be longer than that for the next."""
+
+    async def script(room: Room, served: Served) -> None:
+        await sleep(50)
+        await talk(room, served, b"a", 1)
+
+    served = serving(script, accept_timeout=60.0, idle_timeout=3.0)
+    assert served.data == [b"a"]
+    assert served.failure is not None and "nothing came for 3 s" in str(served.failure)
+    assert served.ended_at == pytest.approx(53.0)
+
+
+def test_a_busy_handler_is_no_silence() -> None:
+    """What waits in the queue while an earlier datagram is still dealt with has come."""
+
+    async def script(room: Room, served: Served) -> None:
+        await talk(room, served, b"a", 1)
+
+    served = serving(script, idle_timeout=10.0, pause=25.0)
+    assert served.failure is not None and served.ended_at == pytest.approx(35.0)

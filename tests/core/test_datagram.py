@@ -1,0 +1,387 @@
+"""Datagrams: whole, heard from the target alone, and the same with and without offload."""
+
+import errno
+import socket
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from netkit.core import datagram
+from netkit.core.address import Endpoint
+from netkit.core.datagram import LARGEST, MARK, Burst, Datagram, cut
+from netkit.core.dial import Dialling
+from netkit.core.errors import Exit, Failure
+from netkit.core.events import Opened
+from netkit.core.kernel import Expired, Group, deadline, now, sleep
+from tests.room import HOSTS, Room, run
+
+
+async def receive(sock: Datagram, number: int) -> list[bytes]:
+    """Receive so many datagrams."""
+    return [(await sock.receive())[0] for _ in range(number)]
+
+
+# -- whole datagrams
+
+
+@pytest.mark.parametrize("host", HOSTS)
+def test_every_size_arrives_whole(host: str) -> None:
+    """Nothing, one byte, and the most that fits: each is one datagram, there and back."""
+    sizes = (0, 1, 1400, 9000, 16385, LARGEST)
+
+    async def script(room: Room) -> None:
+        server = (await room.bind(Endpoint(host, 0))).sockets[0]
+        client = await room.connect(server.local)
+        for size in sizes:
+            await client.send(b"x" * size)
+            data, peer = await server.receive()
+            assert data == b"x" * size
+            await server.send(data, peer)
+            assert await client.receive() == (data, client_peer(server))
+        assert (client.sent, client.sent_bytes) == (len(sizes), sum(sizes))
+        assert (client.received, client.received_bytes) == (len(sizes), sum(sizes))
+        assert (server.sent, server.received) == (len(sizes), len(sizes))
+
+    run(script)
+
+
+def client_peer(server: Datagram) -> datagram.Peer:
+    """Return how a client sees a server."""
+    return datagram.Peer(server._sock.getsockname())
+
+
+def test_more_than_fits_is_55_and_nothing_leaves() -> None:
+    """The system's own limit is told as it is."""
+
+    async def script(room: Room) -> None:
+        server = (await room.bind()).sockets[0]
+        client = await room.connect(server.local)
+        with pytest.raises(Failure, match="message too long") as caught:
+            await client.send(b"x" * (LARGEST + 1))
+        assert caught.value.exit is Exit.SEND
+        assert (client.sent, client.sent_bytes) == (0, 0)
+        assert server.take() == []
+
+    run(script)
+
+
+def test_two_peers_get_their_own_answers() -> None:
+    """A server is nobody's: who asks is answered, however the peers interleave."""
+
+    async def script(room: Room) -> None:
+        server = (await room.bind()).sockets[0]
+        one, other = await room.connect(server.local), await room.connect(server.local)
+        for word in (b"1", b"2", b"3"):
+            await one.send(b"one" + word)
+            await other.send(b"other" + word)
+        for _ in range(6):
+            data, peer = await server.receive()
+            await server.send(data.upper(), peer)
+        assert await receive(one, 3) == [b"ONE1", b"ONE2", b"ONE3"]
+        assert await receive(other, 3) == [b"OTHER1", b"OTHER2", b"OTHER3"]
+
+    run(script)
+
+
+def test_a_client_hears_its_target_alone() -> None:
+    """What others send to a client's port never reaches it."""
+
+    async def script(room: Room) -> None:
+        server = (await room.bind()).sockets[0]
+        client = await room.connect(server.local)
+        stranger = await room.connect(client.local)
+        await stranger.send(b"forged")
+        await client.send(b"?")
+        _, peer = await server.receive()
+        await server.send(b"true", peer)
+        assert await receive(client, 1) == [b"true"]
+
+    run(script)
+
+
+# -- offload
+
+
+def received_by_anybody(send: Callable[[Datagram], Awaitable[None]], number: int) -> list[bytes]:
+    """Return what a socket without offload receives of what ``send`` sends."""
+
+    async def script(room: Room) -> list[bytes]:
+        sink = room.plain()
+        sink.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 22)
+        client = await room.connect(Endpoint(*sink.getsockname()))
+        await send(client)
+        return [sink.recv(1 << 16) for _ in range(number)]
+
+    found: list[bytes] = run(script)
+    return found
+
+
+def refuse_offload(sock: Datagram) -> None:
+    """Let the system refuse segmentation: it needs checksums."""
+    sock._sock.setsockopt(socket.SOL_SOCKET, getattr(socket, "SO_NO_CHECK", 11), 1)
+
+
+LENGTHS = st.tuples(st.integers(0, 40_000), st.integers(1, 3_000)).filter(lambda pair: pair[0] // pair[1] < 150)
+
+
+@pytest.mark.parametrize("refused", [False, True])
+@given(lengths=LENGTHS)
+@settings(max_examples=25, deadline=None)
+def test_bulk_is_cut_where_asked(refused: bool, lengths: tuple[int, int]) -> None:
+    """Whether the system cuts or we do, the same datagrams arrive."""
+    length, size = lengths
+    data = bytes(n % 251 for n in range(length))
+    wanted = list(cut(data, size))
+
+    async def send(client: Datagram) -> None:
+        if refused:
+            refuse_offload(client)
+        await client.send_cut(data, size)
+        assert (client.sent, client.sent_bytes) == (len(wanted), length)
+
+    assert received_by_anybody(send, len(wanted)) == wanted
+
+
+@pytest.mark.parametrize("size", [1, 64, 1400, 40_000, LARGEST])
+@pytest.mark.parametrize("refused", [False, True])
+def test_bulk_arrives_as_it_was_cut(size: int, refused: bool) -> None:
+    """Joined on their way or not, datagrams are taken apart at the same places."""
+    data = bytes(n % 253 for n in range(3 * size + size // 2))
+
+    async def script(room: Room) -> None:
+        server = (await room.bind()).sockets[0]
+        client = await room.connect(server.local)
+        if refused:
+            refuse_offload(client)
+        await client.send_cut(data, size)
+        assert await receive(server, 4 if size > 1 else 3) == list(cut(data, size))
+        assert server.received == client.sent and server.received_bytes == len(data)
+
+    run(script)
+
+
+def test_bulk_goes_by_few_system_calls() -> None:
+    """A thousand datagrams of one size leave in a handful of calls, and arrive in as many."""
+
+    async def script(room: Room) -> None:
+        server = (await room.bind()).sockets[0]
+        client = await room.connect(server.local)
+        await client.send_cut(b"x" * 64_000, 64)
+        await server.ready()
+        bursts = server.take()
+        assert sum(burst.number for burst in bursts) == 1000
+        assert len(bursts) <= 16
+
+    run(script)
+
+
+def test_a_system_that_cuts_less_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Older systems take 64 pieces where newer ones take 128, and say no more than EINVAL."""
+    monkeypatch.setattr(datagram, "_MOST_SEGMENTS", 1023)  # more than any system takes
+
+    async def send(client: Datagram) -> None:
+        await client.send_cut(b"ab" * 200, 2)
+        assert client._segments == 64
+
+    assert received_by_anybody(send, 200) == [b"ab"] * 200
+
+
+def test_many_datagrams_are_taken_at_one_wake_up() -> None:
+    """What came is taken in turns of 64 reads, so that nobody is kept waiting by one socket."""
+
+    async def script(room: Room) -> None:
+        server = (await room.bind()).sockets[0]
+        sender = room.plain()
+        for _ in range(100):
+            sender.sendto(b"x", server._sock.getsockname())
+        await server.ready()
+        assert [len(server.take()) for _ in range(3)] == [64, 36, 0]
+
+    run(script)
+
+
+def test_a_burst_can_be_shortened() -> None:
+    """``first`` cuts between datagrams."""
+    burst = Burst(b"aabbc", 2, datagram.Peer(("", 1)))
+    assert burst.number == 3
+    assert burst.first(2).data == b"aabb" and burst.first(2).number == 2
+    assert burst.first(3) is burst
+    assert Burst(b"", 0, burst.peer).number == 1
+
+
+# -- errors
+
+
+@pytest.mark.parametrize("host", HOSTS)
+@pytest.mark.parametrize("by", ["send", "receive", "take"])
+def test_a_closed_port_is_7(host: str, by: str) -> None:
+    """That nobody is there comes back, and the next call says it, once."""
+
+    async def script(room: Room) -> None:
+        server = await room.bind(Endpoint(host, 0))
+        client = await room.connect(server.endpoints[0])
+        server.close()
+        await client.send(b"anybody?")
+        with pytest.raises(Failure) as caught:
+            if by == "receive":
+                await client.receive()
+            await client.ready()
+            if by == "send":
+                await client.send(b"really nobody?")
+            client.take()
+        assert caught.value.exit is Exit.CONNECT
+        assert str(caught.value) == f"cannot send to {server.endpoints[0]}: connection refused ({host})"
+        assert client.take() == []
+        with pytest.raises(Expired), deadline(now() + 0.05):  # and it is not ready for ever
+            await client.ready()
+
+    run(script)
+
+
+def test_a_name_with_two_addresses_is_hinted_at() -> None:
+    """Datagrams cannot be raced: if the first address refuses, another may not."""
+
+    async def script(room: Room) -> None:
+        server = await room.bind(Endpoint("127.0.0.1", 0))
+        client = await room.connect(Endpoint("", server.port))
+        await client.send(b"x")
+        with pytest.raises(Failure) as caught:
+            await client.receive()
+        assert caught.value.hint == "-4 and -6 choose between its addresses"
+
+    run(script)
+
+
+def test_closing_wakes_the_reader() -> None:
+    """Who waits for a datagram is told that none will come."""
+
+    async def script(room: Room) -> None:
+        server = (await room.bind()).sockets[0]
+
+        async def wait() -> None:
+            with pytest.raises(Failure) as caught:
+                await server.receive()
+            assert caught.value.errno == errno.EBADF
+
+        async with Group() as group:
+            group.start(wait())
+            await sleep(0)
+            server.close()
+            server.close()
+
+    run(script)
+
+
+def test_patience_that_runs_out_loses_nothing() -> None:
+    """A datagram that comes after a deadline is received by the next call."""
+
+    async def script(room: Room) -> None:
+        server = (await room.bind()).sockets[0]
+        with pytest.raises(Expired), deadline(now() + 0.01):
+            await server.receive()
+        client = await room.connect(server.local)
+        await client.send_cut(b"aabb", 2)
+        assert await receive(server, 2) == [b"aa", b"bb"]
+
+    run(script)
+
+
+def test_broadcast_wants_to_be_asked_for() -> None:
+    """A broadcast address is refused by the system unless it is allowed."""
+
+    async def script(room: Room) -> None:
+        with pytest.raises(Failure, match="permission denied") as caught:
+            await room.connect(Endpoint("255.255.255.255", 9))
+        assert caught.value.exit is Exit.CONNECT and "--broadcast" in caught.value.hint
+        await room.connect(Endpoint("255.255.255.255", 9), broadcast=True)
+
+    run(script)
+
+
+def test_a_socket_never_talks_to_itself() -> None:
+    """The port that is both ours and the target's has nobody else behind it."""
+
+    async def script(room: Room) -> None:
+        taken = (await room.connect(Endpoint("127.0.0.1", 9), Dialling(source=("127.0.0.1", 0)))).local.port
+        first = await room.connect(Endpoint("127.0.0.1", 9), Dialling(source=("127.0.0.2", taken)))
+        with pytest.raises(Failure, match="cannot use source") as caught:  # never shared, not even with our own kind
+            await room.connect(Endpoint("127.0.0.1", 9), Dialling(source=("127.0.0.2", first.local.port)))
+        assert caught.value.exit is Exit.BIND
+        free = await room.bind()
+        free.close()
+        with pytest.raises(Failure, match="refused"):
+            await room.connect(free.endpoints[0], Dialling(source=("127.0.0.1", free.port)))
+
+    run(script)
+
+
+def test_what_was_dropped_is_counted() -> None:
+    """Sent less received is lost, and the kernel counts it where nothing was joined."""
+
+    async def script(room: Room) -> None:
+        server = (await room.bind()).sockets[0]
+        server._sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1)
+        sender = room.plain()
+        for _ in range(100):
+            sender.sendto(b"x" * 100, server._sock.getsockname())
+        await server.ready()
+        while server.take():
+            pass
+        assert 0 < server.received < 100
+        assert server.dropped() == 100 - server.received
+
+    run(script)
+
+
+@pytest.mark.parametrize("host", HOSTS)
+def test_a_marked_answer_is_known_as_one(host: str) -> None:
+    """DSCP 1 goes out with what a marked socket sends, and is seen where it arrives."""
+
+    async def script(room: Room) -> None:
+        one, other = (await room.bind(Endpoint(host, 0))).sockets[0], (await room.bind(Endpoint(host, 0))).sockets[0]
+        target = client_peer(other)
+        await one.send(b"question", target)
+        one.mark()
+        await one.send(b"answer", target)
+        await other.ready()
+        seen = other.take()
+        if len(seen) == 1:
+            await other.ready()
+            seen += other.take()
+        assert [burst.traffic_class for burst in seen] == [0, MARK]
+
+    run(script)
+
+
+@pytest.mark.parametrize("host", HOSTS)
+def test_hops_are_set(host: str) -> None:
+    """TTL and hop limit arrive as asked."""
+
+    async def script(room: Room) -> None:
+        sink = room.plain(host)
+        if ":" in host:
+            sink.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVHOPLIMIT, 1)
+        else:
+            sink.setsockopt(socket.IPPROTO_IP, 12, 1)  # IP_RECVTTL
+        client = await room.connect(Endpoint(host, sink.getsockname()[1]), hops=7)
+        await client.send(b"x")
+        (told,) = sink.recvmsg(10, 100)[1]
+        assert told[2][0] == 7
+
+    run(script)
+
+
+def test_the_observer_hears_where_datagrams_will_go() -> None:
+    """``connect`` says what it found, and sends nothing."""
+
+    async def script(room: Room) -> None:
+        server = (await room.bind()).sockets[0]
+        events: list[Any] = []
+        client = await room.connect(server.local, observe=events.append)
+        assert events == [Opened(str(server.local), server.local, client.local)]
+        assert server.take() == []
+
+    run(script)

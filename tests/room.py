@@ -1,0 +1,64 @@
+"""What tests of datagrams work with: sockets that are closed at the end, ours and plain ones, on the real kernel."""
+
+import selectors
+import socket
+from collections.abc import Awaitable, Callable
+from contextlib import ExitStack
+from typing import Any
+
+from netkit.core import bind as binding
+from netkit.core import datagram, kernel
+from netkit.core.address import Endpoint
+from netkit.core.bind import Bound
+from netkit.core.datagram import Datagram
+from netkit.core.kernel import deadline, now
+from tests.clock import JumpClock
+from tests.support import PATIENCE
+
+HERE = Endpoint("127.0.0.1", 0)
+BARE = Endpoint(None, 0)  # as in ``netkit udp-serve 0``
+HOSTS = ("127.0.0.1", "::1")
+
+
+class PatientClock(JumpClock):
+    """Jumps only when real descriptors have been silent for a moment, which loopback never is with news to tell."""
+
+    def select(
+        self, selector: selectors.BaseSelector, timeout: float | None
+    ) -> list[tuple[selectors.SelectorKey, int]]:
+        return selector.select(0 if timeout == 0 else 0.02) or super().select(selector, timeout)
+
+
+class Room:
+    """What a script works with; all that it opens is closed at its end."""
+
+    def __init__(self, stack: ExitStack) -> None:
+        self._stack = stack
+
+    async def bind(self, endpoint: Endpoint = HERE, **options: Any) -> Bound:
+        bound = await binding.bind(endpoint, **options)
+        self._stack.callback(bound.close)
+        return bound
+
+    async def connect(self, endpoint: Endpoint, *how: Any, **options: Any) -> Datagram:
+        sock = await datagram.connect(endpoint, *how, **options)
+        self._stack.callback(sock.close)
+        return sock
+
+    def plain(self, host: str = "127.0.0.1") -> socket.socket:
+        """A socket that knows nothing of ours."""
+        sock = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_DGRAM)
+        self._stack.callback(sock.close)
+        sock.settimeout(PATIENCE)
+        sock.bind((host, 0))
+        return sock
+
+
+def run(script: Callable[[Room], Awaitable[Any]], clock: kernel.Clock | None = None) -> Any:
+    """Run a script on the kernel; one that hangs fails."""
+
+    async def main() -> Any:
+        with ExitStack() as stack, deadline(now() + (PATIENCE if clock is None else 1e9)):
+            return await script(Room(stack))
+
+    return kernel.run(main(), clock=clock)
