@@ -1,3 +1,3 @@
-"""The netcat-style multitool: talk TCP and unix sockets from the shell."""
+"""The netcat-style multitool: talk TCP, UDP and unix sockets from the shell."""
 
 __version__ = "0.1.0"

@@ -60,7 +60,7 @@ def summaries(names: Sequence[str]) -> list[tuple[str, str, str]]:
 @click.option("-h", "--help", is_flag=True, expose_value=False, is_eager=True, callback=show_help)
 @click.pass_context
 def netkit(ctx: click.Context) -> int:
-    """Talk TCP and unix sockets from the shell."""
+    """Talk TCP, UDP and unix sockets from the shell."""
     return answer(ctx.get_help()) if ctx.invoked_subcommand is None else Exit.OK
 
 

@@ -22,7 +22,7 @@ PAGE_WIDTH = 78
 _INDENT = 5
 _MEANING_WIDTH = 45  # columns that a long meaning has at least
 
-_SUMMARY = "talk TCP and unix sockets from the shell"
+_SUMMARY = "talk TCP, UDP and unix sockets from the shell"
 _COMMAND_SECTIONS = ("Talk", "Serve", "Look", "Bytes", "More")
 _OPTION_SECTIONS = ("Addresses", "Serving", "TLS", "Ending", "Data", "Time", "Talk")
 
@@ -35,8 +35,9 @@ _EXAMPLES: Pairs = (
     ("netkit echo 0 -- make test", "a server for as long as a command runs"),
 )
 _DESCRIPTION = (
-    "netkit joins the shell to TCP and unix sockets: it connects, it listens and it serves. When a conversation ends "
-    "with exit status 0, every byte was delivered; every failure is one line and has an exit status of its own.",
+    "netkit joins the shell to TCP, UDP and unix sockets: it connects, it listens and it serves. When a conversation "
+    "ends with exit status 0, every byte was delivered; every failure is one line and has an exit status of its own. "
+    "UDP alone acknowledges nothing: there 0 means that the system took every datagram and no error had come back.",
     "Standard output carries what the peer sent, or the answer, and nothing else. What there is to say is one line on "
     "standard error: a client says nothing unless something failed, a server says where it listens. With -v they say "
     "what happens, with -q nothing at all. On a terminal, control bytes from a peer are made visible.",
@@ -60,7 +61,7 @@ _ABOUT_PORTS = (
 _VALUES: Pairs = (
     ("D", "A duration: 500ms, 2s, 1.5, 1m or 1h. A bare number is seconds."),
     ("N", "A whole number from 1 on."),
-    ("SIZE", "Bytes: 1500, 64K, 1M or 2G, in powers of 1024."),
+    ("SIZE", "Bytes, or bytes per second: 1500, 64K, 1M or 2G, in powers of 1024."),
     ("TEXT", r"Text in which \n, \r, \t, \0, \\ and \xNN stand for bytes."),
     ("HEX", "Bytes as pairs of hex digits, with spaces between bytes if wanted."),
 )

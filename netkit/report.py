@@ -22,8 +22,8 @@ def size(count: int) -> str:
 def sentence(event: Any, verbose: int) -> str | None:
     """Return the event as a line for a person who asked for so much; None if it is not for them."""
     match event:
-        case events.Listening(local):
-            return f"listening on {local}"
+        case events.Listening(local, protocol, beside):
+            return f"listening on {local}" + (f"/{protocol}" if beside else "")
         case events.Paused(action, reason):
             return f"cannot {action} for now: {reason}"
         case events.Cut(peer, reason):
@@ -47,6 +47,17 @@ def sentence(event: Any, verbose: int) -> str | None:
             return f"connection from {peer}"
         case events.Denied(peer, reason) if verbose:
             return f"connection from {peer} denied: {reason}"
+        case events.Opened(_, peer, local) if verbose:
+            return f"sending to {peer} from {local}"
+        case events.Dropped(number, at_least):
+            many = f"at least {number}" if at_least else f"{number}"
+            return f"the kernel dropped {many} datagrams: they came faster than they were read"
+        case events.Ignored(peer, reason) if verbose:
+            return f"datagram from {peer} ignored: {reason}"
+        case events.Carried() if verbose:
+            received = f"{_many(event.datagrams_received)} ({size(event.bytes_received)}) received"
+            sent = f"{_many(event.datagrams_sent)} ({size(event.bytes_sent)}) sent"
+            return f"closed after {span(event.seconds)}: {received}, {sent}"
         case events.InputLeft(grace) if verbose:
             return f"the peer ended; input was idle for {span(grace)} and is left unread"
         case events.Closed() if verbose:
@@ -59,8 +70,8 @@ def sentence(event: Any, verbose: int) -> str | None:
 def fields(event: Any, verbose: int) -> tuple[str, dict[str, Any]] | None:
     """Return the event's name and fields for JSON; None if nobody asked for it."""
     match event:
-        case events.Listening(local):
-            return "listening", _ends(local=local)
+        case events.Listening(local, protocol, _):
+            return "listening", _ends(protocol, local=local)
         case events.Paused(action, reason):
             return "paused", {"reason": f"cannot {action}: {reason}"}
         case events.Cut(peer, reason):
@@ -81,6 +92,14 @@ def fields(event: Any, verbose: int) -> tuple[str, dict[str, Any]] | None:
             return "accepted", _ends(peer=peer)
         case events.Denied(peer, reason):
             return "denied", {**_ends(peer=peer), "reason": reason}
+        case events.Opened(target, peer, local):
+            return "opened", {"target": target, **_ends("udp", peer=peer, local=local)}
+        case events.Dropped(number, _):
+            return "dropped", {"datagrams_dropped_min": number}
+        case events.Ignored(peer, reason):
+            return "ignored", {**_ends("udp", peer=peer), "reason": reason}
+        case events.Carried():
+            return "closed", {"duration_ms": _ms(event.seconds), "protocol": "udp", **_counts(event)}
         case events.InputLeft(grace):
             return "input_left", {"duration_ms": _ms(grace)}
         case events.Unanswered():
@@ -107,12 +126,18 @@ def failed(failure: Failure) -> dict[str, Any]:
 
 
 class Totals:
-    """What a run came to: connections and bytes, from its beginning to now."""
+    """What a run came to, from its beginning to now: connections, datagrams, and the bytes of both.
 
-    def __init__(self) -> None:
+    Which of the two there can be is what it was told, or what it then listens for.
+    """
+
+    def __init__(self, protocol: str | None = None) -> None:
         self._begun = time.monotonic()
+        self._protocols = {protocol} if protocol else set()
         self._connections = 0
-        self._sent = self._acknowledged = self._received = 0
+        self._acknowledged = 0
+        self._sent = self._received = 0
+        self._datagrams_sent = self._datagrams_received = self._dropped = 0
         self._about: dict[str, Any] = {}
 
     def watching(self, observe: Observer) -> Observer:
@@ -120,35 +145,56 @@ class Totals:
 
         def count(event: Any) -> None:
             match event:
+                case events.Listening(_, protocol, _):
+                    self._protocols.add(protocol)
                 case events.Connected(target, peer, local, _):
                     self._about = {"target": target, **_ends(peer=peer, local=local)}
+                case events.Opened(target, peer, local):
+                    self._about = {"target": target, **_ends("udp", peer=peer, local=local)}
                 case events.Closed():
                     self._connections += 1
                     self._sent += event.bytes_sent
                     self._acknowledged += event.bytes_acknowledged
                     self._received += event.bytes_received
+                case events.Carried():
+                    self._datagrams_sent += event.datagrams_sent
+                    self._sent += event.bytes_sent
+                    self._datagrams_received += event.datagrams_received
+                    self._received += event.bytes_received
+                case events.Dropped(number, _):
+                    self._dropped = number
             observe(event)
 
         return count
 
     def fields(self, exit_code: int) -> dict[str, Any]:
         """Return the totals for JSON."""
-        return {
-            **self._about,
-            "connections": self._connections,
-            "duration_ms": _ms(time.monotonic() - self._begun),
-            "bytes_sent": self._sent,
-            "bytes_acknowledged": self._acknowledged,
-            "bytes_received": self._received,
-            "exit_code": exit_code,
-        }
+        told = {**self._about, "duration_ms": _ms(time.monotonic() - self._begun)}
+        if self._protocols != {"udp"}:
+            told["connections"] = self._connections
+            told["bytes_acknowledged"] = self._acknowledged
+        if "udp" in self._protocols:
+            told["datagrams_sent"] = self._datagrams_sent
+            told["datagrams_received"] = self._datagrams_received
+            told["datagrams_dropped_min"] = self._dropped
+        return {**told, "bytes_sent": self._sent, "bytes_received": self._received, "exit_code": exit_code}
 
 
 def _ms(seconds: float) -> float:
     return round(seconds * 1000, 3)
 
 
-def _ends(**ends: Endpoint) -> dict[str, Any]:
+def _counts(event: events.Carried) -> dict[str, int]:
+    counted = event._asdict()
+    del counted["seconds"]
+    return counted
+
+
+def _many(number: int) -> str:
+    return "1 datagram" if number == 1 else f"{number} datagrams"
+
+
+def _ends(protocol: str = "tcp", /, **ends: Endpoint) -> dict[str, Any]:
     """Return address and port of each end, and what they are ends of. A unix socket's address is its ``unix:PATH``."""
     fields: dict[str, Any] = {}
     for name, end in ends.items():
@@ -156,5 +202,5 @@ def _ends(**ends: Endpoint) -> dict[str, Any]:
         fields[f"{name}_port"] = None if end.path is not None else end.port
         if end.path is None:
             fields["family"] = "ipv6" if ":" in (end.host or "") else "ipv4"
-        fields["protocol"] = "tcp" if end.path is None else "unix"
+        fields["protocol"] = protocol if end.path is None else "unix"
     return fields

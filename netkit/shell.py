@@ -13,16 +13,17 @@ from netkit.core.errors import Exit, Failure, Invalid
 if TYPE_CHECKING:
     from netkit.core.access import Network
     from netkit.core.address import Endpoint, Role
+    from netkit.core.bind import Receiver
     from netkit.core.dial import Dialling
     from netkit.core.events import Observer
-    from netkit.core.listen import Handler, Listener
+    from netkit.core.listen import Handler
     from netkit.core.relay import Change, Ending
     from netkit.core.stream import Secure
     from netkit.core.tls import Security
     from netkit.report import Totals
     from netkit.services.filtering import Filter
     from netkit.services.framing import Prefix
-    from netkit.services.server import Service
+    from netkit.services.server import Service, Sockets
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -37,7 +38,7 @@ _WORD = re.compile(r"-(\.?[0-9].*|inf|nan|)", re.DOTALL)  # "-" and what looks l
 # What users of other netcats type, and what to type here.
 HABITS = {
     "-l": "netkit listen ADDRESS listens",
-    "-u": "this version has no datagrams",
+    "-u": "datagrams are netkit udp-send and netkit udp-serve",
     "-z": "this version has no port check",
     "-e": "--exec CMD of netkit connect and netkit listen runs a program over a connection",
     "-c": "--sh-exec CMD of netkit connect and netkit listen has the shell run it",
@@ -189,13 +190,13 @@ def run(
         main.close()
 
 
-def totals(stats: bool) -> "Totals | None":
-    """Return totals that begin now, if they are wanted."""
+def totals(stats: bool, protocol: str | None = None) -> "Totals | None":
+    """Return totals that begin now, if they are wanted; of a protocol, if it is known."""
     if not stats:
         return None
     from netkit.report import Totals
 
-    return Totals()
+    return Totals(protocol)
 
 
 def conclude(failure: Failure, talk: "Talk | None" = None) -> int:
@@ -384,8 +385,12 @@ def option(*names: str, section: str, **attributes: Any) -> Callable[[F], F]:
     return click.option(*names, cls=Option, section=section, **attributes)
 
 
-def address(role: "Role", *, tls: bool = False) -> Callable[[F], F]:
-    """Add the words of one address, with ``tls`` a secured one too; the function gets an Endpoint named ``address``."""
+def address(role: "Role", *, tls: bool = False, udp: bool = False, rest_as: str | None = None) -> Callable[[F], F]:
+    """Add the words of one address; the function gets an Endpoint named ``address``.
+
+    It may be secured with ``tls``, and with ``udp`` is one for datagrams. The words behind it are a mistake, or with
+    ``rest_as`` texts, a tuple of bytes that gets this name.
+    """
 
     def read(ctx: click.Context, param: click.Parameter, words: tuple[str, ...]) -> Any:
         if ctx.resilient_parsing:
@@ -396,9 +401,13 @@ def address(role: "Role", *, tls: bool = False) -> Callable[[F], F]:
             endpoint, rest = take(words, role)
         except Invalid as error:
             raise click.UsageError(str(error) + _misread(ctx, words), ctx) from error
+        if udp and (endpoint.tls or endpoint.path is not None):
+            raise click.UsageError(f"address {str(endpoint)!r} is none for UDP datagrams", ctx)
         if endpoint.tls and not tls:
             raise click.UsageError(f"address {str(endpoint)!r}: there is no TLS here", ctx)
-        if rest:
+        if rest_as:
+            ctx.params[rest_as] = tuple(Text().convert(word, None, ctx) for word in rest)
+        elif rest:
             text = f"unexpected word {rest[0]!r} after address {str(endpoint)!r}"
             raise click.UsageError(text + _misread(ctx, words), ctx)
         return endpoint
@@ -447,17 +456,49 @@ class Count(Parameter):
 
     name = "N"
 
+    def __init__(self, *, most: int = 10**18 - 1) -> None:
+        self.most = most
+
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
         """Return the number."""
         if not re.fullmatch(r"[1-9][0-9]{0,17}", value):
             self.fail(f"{value!r} is not a whole number from 1 on", param, ctx)
+        if int(value) > self.most:
+            self.fail(f"{value!r} is more than {self.most}", param, ctx)
         return int(value)
+
+
+class CountOrAny(Count):
+    """A whole number from 1 on, or ``any``."""
+
+    name = "N|any"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the number, or ``any`` as it is."""
+        return value if value == "any" else super().convert(value, param, ctx)
+
+
+class OneOf(Parameter):
+    """One of a few words."""
+
+    def __init__(self, *words: str) -> None:
+        self.words = words
+        self.name = "|".join(words)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Return the word."""
+        if value not in self.words:
+            self.fail(f"{value!r} is none of {', '.join(self.words)}", param, ctx)
+        return str(value)
 
 
 class Size(Parameter):
     """Bytes: ``1500``, ``64K``, ``1M`` or ``2G``, in powers of 1024; not 0."""
 
     name = "SIZE"
+
+    def __init__(self, *, most: int | None = None) -> None:
+        self.most = most
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
         """Return the bytes."""
@@ -466,7 +507,10 @@ class Size(Parameter):
         match = _SIZE.fullmatch(value)
         if not match:
             self.fail(f"{value!r} is not a size, such as 1500, 64K, 1M or 2G", param, ctx)
-        return int(match[1]) * _SIZES[match[2]]
+        size = int(match[1]) * _SIZES[match[2]]
+        if self.most is not None and size > self.most:
+            self.fail(f"{value!r} is more than {self.most}", param, ctx)
+        return size
 
 
 class Length(Parameter):
@@ -626,6 +670,21 @@ class Cidr(Parameter):
 
         try:
             return parse_network(value)
+        except Invalid as error:
+            self.fail(str(error), param, ctx)
+
+
+class Group(Parameter):
+    """A multicast address, with ``%INTERFACE`` if wanted."""
+
+    name = "GROUP"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Return it as it is."""
+        from netkit.core.bind import parse_group
+
+        try:
+            return parse_group(value)
         except Invalid as error:
             self.fail(str(error), param, ctx)
 
@@ -874,21 +933,15 @@ class Recorded(NamedTuple):
 
 
 class Serving(NamedTuple):
-    """What a server tells, and when it ends by itself."""
+    """What a server tells, whom it serves, and when it ends by itself."""
 
     port_file: str | None
     print_port: bool
-    once: bool
-    max_clients: int | None
-    max_conns: int | None
     accept_timeout: float | None
     duration: float | None
     until: "re.Pattern[bytes] | None"
     allow: "tuple[Network, ...]"
     deny: "tuple[Network, ...]"
-    greet: bytes | None
-    keepalive: float | None
-    mode: int | None
     stats: bool
 
     def admits(self) -> Callable[[str], bool] | None:
@@ -898,6 +951,50 @@ class Serving(NamedTuple):
         from netkit.core.access import Access
 
         return Access(self.allow, self.deny).admits
+
+
+class Clients(NamedTuple):
+    """How many connections a server takes, and how."""
+
+    once: bool = False
+    max_clients: int | None = None
+    max_conns: int | None = None
+    greet: bytes | None = None
+    keepalive: float | None = None
+    mode: int | None = None
+
+    def given(self) -> dict[str, object]:
+        """Return the options by name, for ``unapplied``."""
+        return {f"--{name.replace('_', '-')}": value for name, value in self._asdict().items()}
+
+
+class Transport(NamedTuple):
+    """Which protocols a server serves, TCP if neither is asked for."""
+
+    udp: bool
+    both: bool
+
+    def given(self) -> dict[str, object]:
+        """Return the options by name, for ``exclude`` and ``unapplied``."""
+        return {"--udp": self.udp, "--both": self.both}
+
+
+class Output(NamedTuple):
+    """How datagrams are shown."""
+
+    output: str | None
+    raw: bool
+
+    def given(self) -> dict[str, object]:
+        """Return the options by name, for ``unapplied``."""
+        return {"--output": self.output, "--raw": self.raw}
+
+    def kind(self, talk: Talk) -> str:
+        """Return the form that was asked for, or is meant."""
+        kind = self.output or ("json" if talk.json else "raw")
+        if kind not in ("raw", "lines"):
+            unapplied(f"--output {kind} writes no control bytes", {"--raw": self.raw})
+        return kind
 
 
 talk_options = _gathered(
@@ -947,6 +1044,13 @@ clock_options = _gathered(
         section="Time",
         help="Give a connection up (28) once no byte has moved either way for D.",
     ),
+    option("--timeout", type=Duration(), section="Time", help="Give everything up (28) after D."),
+)
+
+datagram_clock_options = _gathered(
+    "clocks",
+    Clocks,
+    option("--idle-timeout", type=Duration(), section="Time", help="Give up (28) once no datagram has come for D."),
     option("--timeout", type=Duration(), section="Time", help="Give everything up (28) after D."),
 )
 
@@ -1011,19 +1115,30 @@ stats_option = option("--stats", is_flag=True, section="Talk", help="Say bytes a
 
 raw_option = option("--raw", is_flag=True, section="Data", help="Let control bytes through to a terminal.")
 
+output_options = _gathered(
+    "output",
+    Output,
+    option(
+        "--output",
+        type=OneOf("raw", "lines", "hex", "json", "none"),
+        section="Data",
+        help="Print datagrams in this form; raw bytes unless given, with --json json.",
+    ),
+    raw_option,
+)
+
+transport_options = _gathered(
+    "transport",
+    Transport,
+    option("--udp", is_flag=True, section="Serving", help="Serve UDP datagrams instead of TCP."),
+    option("--both", is_flag=True, section="Serving", help="Serve TCP and UDP on one port number."),
+)
+
 serving_options = _gathered(
     "serving",
     Serving,
     option("--port-file", type=Path(), section="Serving", help="Keep the port number in FILE while serving."),
     option("--print-port", is_flag=True, section="Serving", help="Print the port number as the first line of stdout."),
-    option("--once", is_flag=True, section="Serving", help="Serve one client, then exit."),
-    option("--max-clients", type=Count(), section="Serving", help="Serve N clients, then exit."),
-    option(
-        "--max-conns",
-        type=Count(),
-        section="Serving",
-        help="Serve at most N clients at one time, the next waits; 4096 unless given.",
-    ),
     option(
         "--allow",
         type=Cidr(),
@@ -1034,27 +1149,40 @@ serving_options = _gathered(
     option(
         "--deny", type=Cidr(), multiple=True, section="Serving", help="Turn away clients of this network; repeatable."
     ),
-    option("--mode", type=Mode(), section="Serving", help="The mode of a unix socket's file; 600 unless given."),
-    option("--greet", type=Text(), section="Data", help="Send TEXT first; {host} and {port} are the client's."),
     option(
         "--until",
         type=Pattern(),
         section="Ending",
         help="Stop serving, with 0, once the data of a client matches.",
     ),
+    option("--stats", is_flag=True, section="Talk", help="Say what was served at the end, as JSON."),
+    option("--accept-timeout", type=Duration(), section="Time", help="Give up (28) if nobody came within D."),
+    option("--for", "duration", type=Duration(), section="Time", help="Stop serving after D; exit 0."),
+)
+
+client_options = _gathered(
+    "clients",
+    Clients,
+    option("--once", is_flag=True, section="Serving", help="Serve one client, then exit."),
+    option("--max-clients", type=Count(), section="Serving", help="Serve N clients, then exit."),
+    option(
+        "--max-conns",
+        type=Count(),
+        section="Serving",
+        help="Serve at most N clients at one time, the next waits; 4096 unless given.",
+    ),
+    option("--mode", type=Mode(), section="Serving", help="The mode of a unix socket's file; 600 unless given."),
+    option("--greet", type=Text(), section="Data", help="Send TEXT first; {host} and {port} are the client's."),
     option(
         "--keepalive", type=Duration(), section="Time", help="Probe a client that was silent for D (TCP keepalive)."
     ),
-    option("--stats", is_flag=True, section="Talk", help="Say connections and bytes at the end, as JSON."),
-    option("--accept-timeout", type=Duration(), section="Time", help="Give up (28) if nobody came within D."),
-    option("--for", "duration", type=Duration(), section="Time", help="Stop serving after D; exit 0."),
 )
 
 
 class Server:
     """All that a server was told on its command line, ``observe``, and ``stop``, the event that ends it in order."""
 
-    _fields = ("address", "command", "reach", "serving", "tls", "clocks", "talk")
+    _fields: tuple[str, ...] = ("address", "command", "reach", "serving", "clients", "tls", "clocks", "talk")
 
     def __init__(
         self,
@@ -1062,9 +1190,10 @@ class Server:
         command: tuple[str, ...],
         reach: Reach,
         serving: Serving,
-        tls: Tls,
         clocks: Clocks,
         talk: Talk,
+        clients: Clients | None = None,
+        tls: Tls | None = None,
     ) -> None:
         from netkit.core.kernel import Event
 
@@ -1072,9 +1201,10 @@ class Server:
         self.command = command
         self.reach = reach
         self.serving = serving
+        self.clients = clients or Clients()
         self.clocks = clocks
         self.talk = talk
-        self._secure = tls.server(address)
+        self._secure = tls.server(address) if tls else None
         self.stop = Event()
         self._totals = totals(serving.stats)
         self.observe = talk.observer(self._totals)
@@ -1088,6 +1218,41 @@ class Server:
 
         return [lambda: until(pattern, self.stop.set, cut=False)]
 
+    def receiver(self, *receivers: "Receiver") -> "Receiver":
+        """Return what hands datagrams to each of these, and then to the watch of --until."""
+        from netkit.services.datagrams import in_turn, until
+
+        pattern = self.serving.until
+        return in_turn(*receivers, *([until(pattern, self.stop)] if pattern is not None else []))
+
+    def check(self, transport: Transport) -> None:
+        """Refuse what datagrams do not have, if they are to be served."""
+        exclude(transport.given())
+        if not (transport.udp or transport.both):
+            return
+        if self.address.path is not None:
+            raise Invalid(f"address {str(self.address)!r} is none for UDP datagrams")
+        if self._secure is not None:
+            unapplied("datagrams are not secured", transport.given())
+        if transport.udp:
+            unapplied("datagrams make no connections", self.clients.given())
+            unapplied("datagrams make no connections", {"--idle-timeout": self.clocks.idle_timeout})
+        else:
+            kinds = "there are connections and datagrams"
+            clients = {"--once": self.clients.once, "--max-clients": self.clients.max_clients}
+            unapplied(kinds, {**clients, "--accept-timeout": self.serving.accept_timeout})
+
+    def service(self, transport: Transport, handler: "Handler", change: Callable[[bytes], bytes]) -> "Service":
+        """Return what serves clients with ``handler``, or sends datagrams back through ``change``, or both."""
+        from netkit.services.server import Service
+
+        if not (transport.udp or transport.both):
+            return Service(handler)
+        from netkit.services.datagrams import answering, changed
+
+        receiver = self.receiver(answering(changed(change), self.observe))
+        return Service(None if transport.udp else handler, receiver=receiver)
+
     def run(self, serve: "Callable[[], Service]", *, one_shot: bool = False, recorded: "Recorded | None" = None) -> int:
         """Listen, tell where, and do what ``serve`` returns until it is time to stop; return the exit code.
 
@@ -1096,65 +1261,76 @@ class Server:
         """
         self._check()
         family = self.reach.family(self.address)
-        serving = self.serving
+        serving, clients = self.serving, self.clients
 
         async def work() -> int:
-            from netkit.core.listen import PRIVATE, Policy, listen
-            from netkit.services.server import keep_serving, port_file, welcoming
+            from netkit.core.listen import PRIVATE, Policy
+            from netkit.services.server import keep_serving, open_sockets, port_file, welcoming
 
             policy = Policy(
-                max_clients=1 if one_shot or serving.once else serving.max_clients,
-                max_conns=serving.max_conns or Policy().max_conns,
+                max_clients=1 if one_shot or clients.once else clients.max_clients,
+                max_conns=clients.max_conns or Policy().max_conns,
                 accept_timeout=serving.accept_timeout,
                 admits=serving.admits(),
                 secure=self._secure(self.observe) if self._secure else None,
             )
             service = serve()
-            handler = welcoming(service.handler, serving.greet, serving.keepalive)
-            if recorded is not None:
-                handler = recorded.around(handler, self.talk)
-            mode = PRIVATE if serving.mode is None else serving.mode
-            listener = await listen(
-                self.address, family=family, numeric=self.reach.numeric, mode=mode, observe=self.observe
+            if service.handler is not None:
+                handler = welcoming(service.handler, clients.greet, clients.keepalive)
+                if recorded is not None:
+                    handler = recorded.around(handler, self.talk)
+                service = service._replace(handler=handler)
+            sockets = await open_sockets(
+                self.address,
+                service,
+                family=family,
+                numeric=self.reach.numeric,
+                mode=PRIVATE if clients.mode is None else clients.mode,
+                observe=self.observe,
             )
             try:
-                with port_file(serving.port_file, listener.port):
-                    self._tell(listener)
+                with port_file(serving.port_file, sockets.port):
+                    self._tell(sockets)
                     return await keep_serving(
-                        listener,
-                        service._replace(handler=handler),
+                        sockets,
+                        service,
                         policy,
                         self.command,
+                        idle_timeout=None if service.handler else self.clocks.idle_timeout,
                         stop=self.stop,
                         duration=serving.duration,
                         one_shot=one_shot,
                         observe=self.observe,
                     )
             finally:
-                listener.close()
+                sockets.close()
 
         return run(work(), self.talk, timeout=self.clocks.timeout, refused=Exit.BIND, totals=self._totals)
 
     def _check(self) -> None:
-        serving = self.serving
-        exclude({"--once": serving.once, "--max-clients": serving.max_clients})
+        serving, clients = self.serving, self.clients
+        exclude({"--once": clients.once, "--max-clients": clients.max_clients})
         if self.address.path is None:
-            unapplied("only a unix socket has a mode", {"--mode": serving.mode})
+            unapplied("only a unix socket has a mode", {"--mode": clients.mode})
             return
         unapplied("a unix socket has no port", {"--port-file": serving.port_file, "--print-port": serving.print_port})
         unapplied("a unix socket has no IP address", {"--allow": serving.allow or None, "--deny": serving.deny or None})
-        unapplied("a unix socket has no keepalive", {"--keepalive": serving.keepalive})
+        unapplied("a unix socket has no keepalive", {"--keepalive": clients.keepalive})
 
-    def _tell(self, listener: "Listener") -> None:
-        from netkit.core.events import Listening
-
-        for bound in listener.endpoints:
-            self.observe(Listening(bound))
+    def _tell(self, sockets: "Sockets") -> None:
+        for each in sockets.listening:
+            self.observe(each)
         wordy = self.talk.verbose and not (self.talk.quiet or self.talk.json)
-        if wordy and self.address.host is None and listener.port is not None:
-            hint(f"this machine only; {command_name()} :{listener.port} takes every interface")
+        if wordy and self.address.host is None and sockets.port is not None:
+            hint(f"this machine only; {command_name()} :{sockets.port} takes every interface")
         if self.serving.print_port:
-            put(f"{listener.port}\n")
+            put(f"{sockets.port}\n")
+
+
+class DatagramServer(Server):
+    """A server that knows no clients, and nothing of their options."""
+
+    _fields = tuple(field for field in Server._fields if field not in ("clients", "tls"))
 
 
 server_options = _gathered(
@@ -1163,7 +1339,18 @@ server_options = _gathered(
     address("server", tls=True),
     reach_options,
     serving_options,
+    client_options,
     tls_options,
     clock_options,
+    talk_options,
+)
+
+datagram_server_options = _gathered(
+    "server",
+    DatagramServer,
+    address("server", udp=True),
+    reach_options,
+    serving_options,
+    datagram_clock_options,
     talk_options,
 )

@@ -113,6 +113,41 @@ EVERY = [
         "input_left",
         {"duration_ms": 500.0},
     ),
+    Told(
+        events.Opened("db:53", PEER, LOCAL),
+        1,
+        "sending to 192.0.2.7:5432 from 192.0.2.1:40000",
+        "opened",
+        {"target": "db:53", **ends(peer=P, local=L), "protocol": "udp"},
+    ),
+    Told(
+        events.Dropped(7, True),
+        0,
+        "the kernel dropped at least 7 datagrams: they came faster than they were read",
+        "dropped",
+        {"datagrams_dropped_min": 7},
+    ),
+    Told(
+        events.Ignored(PEER, "not allowed"),
+        1,
+        "datagram from 192.0.2.7:5432 ignored: not allowed",
+        "ignored",
+        {**ends(peer=P), "protocol": "udp", "reason": "not allowed"},
+    ),
+    Told(
+        events.Carried(2, 2048, 1, 3, 1.2),
+        1,
+        "closed after 1.2 s: 2 datagrams (2.0 KiB) received, 1 datagram (3 B) sent",
+        "closed",
+        {
+            "duration_ms": 1200.0,
+            "protocol": "udp",
+            "datagrams_received": 2,
+            "bytes_received": 2048,
+            "datagrams_sent": 1,
+            "bytes_sent": 3,
+        },
+    ),
     Told(events.Unanswered(), None, "", "unanswered", {}),  # a person gets it as a hint
     Told(
         events.Closed("192.0.2.7:5432", PEER, 3, 2048, 2000, 1.2, "peer ended first"),
@@ -265,6 +300,35 @@ def test_totals_of_a_client_name_its_peer() -> None:
     assert found["target"] == "db:5432"
     assert {name: found[name] for name in ends(peer=P, local=L)} == ends(peer=P, local=L)
     assert (found["connections"], found["bytes_sent"]) == (0, 0)
+
+
+def test_totals_of_datagrams() -> None:
+    """They have no connections and nothing that is acknowledged; a server of both protocols has all."""
+    for listening, more in (([], set()), ([events.Listening(LOCAL)], {"connections", "bytes_acknowledged"})):
+        totals = report.Totals()
+        observe = totals.watching(events.ignore)
+        carried = [events.Dropped(3, True), events.Dropped(5, True), events.Carried(2, 20, 1, 10, 0.1)]
+        for event in (*listening, events.Listening(LOCAL, "udp"), *carried):
+            observe(event)
+        found = totals.fields(Exit.OK)
+        counted = {"datagrams_received": 2, "datagrams_sent": 1, "datagrams_dropped_min": 5}
+        counted |= {"bytes_received": 20, "bytes_sent": 10, "exit_code": 0}
+        assert {name: found[name] for name in counted} == counted
+        assert set(found) == {*counted, "duration_ms", *more}
+
+
+def test_drops_that_are_counted_one_by_one() -> None:
+    """Where nothing comes joined the number is no lower bound."""
+    assert (report.sentence(events.Dropped(7, False), 0) or "").startswith("the kernel dropped 7 datagrams")
+
+
+def test_udp_beside_tcp() -> None:
+    """Both on one port are told apart, for a person where there are both, for JSON always."""
+    both, alone = events.Listening(LOCAL, "udp", beside=True), events.Listening(LOCAL, "udp")
+    assert report.sentence(both, 0) == "listening on 192.0.2.1:40000/udp"
+    assert report.sentence(alone, 0) == "listening on 192.0.2.1:40000"
+    for event in (both, alone):
+        assert (report.fields(event, 0) or ("", {}))[1]["protocol"] == "udp"
 
 
 def test_times_are_milliseconds_to_the_microsecond() -> None:

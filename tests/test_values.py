@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from netkit.shell import Count, Duration, Hex, Length, Size, Source, Text
+from netkit.shell import Count, CountOrAny, Duration, Hex, Length, OneOf, Size, Source, Text
 
 pytestmark = pytest.mark.timeout(30)
 
@@ -403,3 +403,22 @@ def test_any_text_is_a_source_or_refused(text: str) -> None:
         assert error.message.isprintable()
     else:
         assert 0 <= port <= 65535
+
+
+# -- bounds and words
+
+
+def test_bounds() -> None:
+    """A size or a count may have a most, which is told."""
+    assert read(Size(most=65507), "65507") == 65507
+    assert refusal(Size(most=65507), "64K") == "'64K' is more than 65507"
+    assert read(Count(most=255), "255") == 255
+    assert refusal(Count(most=255), "256") == "'256' is more than 255"
+
+
+def test_words() -> None:
+    """A word is one of a few, and a count may be any."""
+    assert read(CountOrAny(), "any") == "any" and read(CountOrAny(), "3") == 3
+    assert "is not a whole number" in refusal(CountOrAny(), "Any")
+    assert read(OneOf("raw", "hex"), "hex") == "hex"
+    assert refusal(OneOf("raw", "hex"), "HEX") == "'HEX' is none of raw, hex"

@@ -5,7 +5,7 @@ from netkit import shell
 
 @shell.command(
     words="ADDRESS [-- COMMAND...]",
-    habits=shell.SERVER_HABITS,
+    habits={**shell.SERVER_HABITS, "-u": "--udp serves datagrams"},
     examples=[
         ("netkit echo 9007", "an echo server for this machine"),
         ("netkit echo 0 -- sh -c 'echo hi | netkit connect $NETKIT_ADDRESS'", "a server for as long as a test runs"),
@@ -13,19 +13,25 @@ from netkit import shell
     ],
 )
 @shell.option("--prefix", type=shell.Text(), section="Data", help="Put TEXT in front of each line.")
+@shell.transport_options
 @shell.server_options
-def echo(server: shell.Server, prefix: bytes | None) -> int:
+def echo(server: shell.Server, transport: shell.Transport, prefix: bytes | None) -> int:
     """Send every byte back to the client that sent it, at once.
 
     Any number of clients are served side by side. A client's half-close is answered with ours, after its last byte.
+
+    Over UDP each datagram comes back as it is, marked as an answer (DSCP 1). What is marked is never answered, nor what
+    comes from ports 7, 13, 17, 19 and 37 or from this server itself, so that no forged datagram makes two servers talk.
     """
     from functools import partial
 
     from netkit.services.echo import echo as handler
     from netkit.services.pattern import prefixed
-    from netkit.services.server import Service
 
+    server.check(transport)
     changes = server.changes()
     if prefix is not None:
+        shell.unapplied("a datagram is sent back as long as it was", transport.given())
         changes.append(partial(prefixed, prefix))
-    return server.run(lambda: Service(handler(changes, idle_timeout=server.clocks.idle_timeout)))
+    serve = handler(changes, idle_timeout=server.clocks.idle_timeout)
+    return server.run(lambda: server.service(transport, serve, bytes))

@@ -83,7 +83,7 @@ def listen(
         shell.unapplied("the program gets what comes", {"--label": label, "--raw": raw})
         if ends.grace is None:
             ending = ending._replace(grace=None)
-    keep = keep or replies or (server.serving.max_clients or 1) > 1
+    keep = keep or replies or (server.clients.max_clients or 1) > 1
     code = 0
 
     def finished(with_code: int) -> None:

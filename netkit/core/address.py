@@ -61,7 +61,7 @@ def take(words: Sequence[str], role: Role) -> tuple[Endpoint, list[str]]:
     if port is None and role == "server" and _is_digits(word):
         return Endpoint(None, parse_port(word, role), tls=tls), rest
     if port is None:
-        if not rest and _is_digits(word):
+        if _is_digits(word) and not (rest and (_is_digits(rest[0]) or len(word) > 5)):
             raise Invalid(f"port {word} has no host: write HOST {word}, or :{word} for this machine")
         check_host(host)
         if not rest:
@@ -97,7 +97,7 @@ def parse_port(text: str, role: Role = "client") -> int:
         raise Invalid(f"port {text} is negative")
     if _SERVICE.fullmatch(text):
         try:
-            return socket.getservbyname(text, "tcp")
+            return socket.getservbyname(text)  # of any protocol: some are known for UDP alone
         except OSError:
             raise Invalid(f"port {text!r} is neither a number nor a known service") from None
     raise Invalid(f"port {text!r} is not a number")

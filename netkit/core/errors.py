@@ -44,7 +44,7 @@ MEANING = {
     Exit.PROTOCOL: "The peer ended before what --until wanted, or input was malformed.",
     Exit.PARTIAL: "The peer's stream ended early: TLS without close_notify; or input ended within a record.",
     Exit.WRITE: "Standard output or an output file failed.",
-    Exit.READ: "Standard input or an input file failed.",
+    Exit.READ: "Standard input or an input file failed, or held what cannot be sent.",
     Exit.TIMEOUT: "A clock of ours ran out; the message says which.",
     Exit.TLS: "The TLS handshake failed for another reason than the certificate.",
     Exit.BIND: "Cannot bind or listen.",

@@ -3,39 +3,92 @@
 import os
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from netkit.core.address import Endpoint
 from netkit.core.errors import Exit, Failure, doing
-from netkit.core.events import Observer
+from netkit.core.events import Listening, Observer
 from netkit.core.kernel import Cancelled, Event, Expired, Group, deadline, next_signal, now, sleep
-from netkit.core.listen import DRAIN, Handler, Listener, Policy, identity, serve
+from netkit.core.listen import DRAIN, Handler, Listener, Policy, identity, listen, serve
 from netkit.core.stream import Connection
+
+if TYPE_CHECKING:
+    from netkit.core.bind import Bound, Receiver
 
 _COMMAND_POLL = 0.02  # s, once COMMAND was asked to end
 
 
 class Service(NamedTuple):
-    """What a server does: ``handler`` for each client, and ``beside`` for as long as it runs."""
+    """What a server does: ``handler`` for each client, and ``beside`` for as long as it runs.
 
-    handler: Handler
+    ``receiver`` gets the datagrams that come to the same port, and to ``groups`` if there is no handler: at most
+    ``most`` of them.
+    """
+
+    handler: Handler | None = None
     beside: Callable[[], Coroutine[Any, Any, None]] | None = None
+    receiver: "Receiver | None" = None
+    groups: Sequence[str] = ()
+    most: int | None = None
+
+
+class Sockets(NamedTuple):
+    """What a server is reached by: clients, datagrams, or both on one port number."""
+
+    listener: Listener | None = None
+    bound: "Bound | None" = None
+
+    @property
+    def listening(self) -> list[Listening]:
+        """What there is to tell about them."""
+        streams = [Listening(endpoint) for endpoint in self.listener.endpoints] if self.listener else []
+        if self.bound is None:
+            return streams
+        return streams + [Listening(endpoint, "udp", bool(streams)) for endpoint in self.bound.endpoints]
+
+    @property
+    def port(self) -> int | None:
+        """The one port number, None for a unix socket."""
+        endpoint = self.listening[0].local
+        return None if endpoint.path is not None else endpoint.port
+
+    def close(self) -> None:
+        """Close them. Closing twice is nothing."""
+        for each in self:
+            if each is not None:
+                each.close()
+
+
+async def open_sockets(
+    endpoint: Endpoint, service: Service, *, family: int, numeric: bool, mode: int, observe: Observer
+) -> Sockets:
+    """Return what the service needs; raise Failure BIND, or RESOLVE for the name."""
+    if service.receiver is None:
+        return Sockets(await listen(endpoint, family=family, numeric=numeric, mode=mode, observe=observe))
+    from netkit.core.bind import bind, bind_both
+
+    if service.handler is not None:
+        return Sockets(*await bind_both(endpoint, family=family, numeric=numeric, observe=observe))
+    groups = service.groups
+    return Sockets(None, await bind(endpoint, family=family, numeric=numeric, groups=groups, observe=observe))
 
 
 async def keep_serving(
-    listener: Listener,
+    sockets: Sockets,
     service: Service,
     policy: Policy,
     command: Sequence[str] = (),
     *,
+    idle_timeout: float | None = None,
     stop: Event,
     duration: float | None,
     one_shot: bool,
     observe: Observer,
 ) -> int:
-    """Serve until a limit, ``stop``, ``duration`` seconds, a signal or the end of COMMAND; close the listener.
+    """Serve until a limit, ``stop``, ``duration`` seconds, a signal or the end of COMMAND; close the sockets.
 
-    Returns COMMAND's exit code, or 0. Should what runs beside the service fail, that is raised.
+    Returns COMMAND's exit code, or 0. Should what runs beside the service fail, that is raised. Without any
+    datagram for ``idle_timeout`` seconds it fails.
 
     The first signal lets open connections end. A ``one_shot`` server is one side of a conversation instead: a signal
     cuts it, and its failure is raised, unless COMMAND's code tells of another.
@@ -46,7 +99,7 @@ async def keep_serving(
 
     async def handle(stream: Connection) -> str | None:
         try:
-            return await service.handler(stream)
+            return await service.handler(stream) if service.handler else None
         except Failure as failure:
             failures.append(failure)
             raise
@@ -58,9 +111,21 @@ async def keep_serving(
     async def run_command() -> None:
         nonlocal code
         try:
-            code = await _run(command, _environment(listener.endpoints[0]), hurry)
+            code = await _run(command, _environment(sockets.listening[0].local), hurry)
         finally:
             stop.set()
+
+    async def serve_all() -> None:
+        async with Group() as serving:
+            if sockets.listener is not None and service.handler is not None:
+                handler = handle if one_shot else service.handler
+                serving.start(serve(sockets.listener, handler, stop=stop, policy=policy, observe=observe))
+            if sockets.bound is not None and service.receiver is not None:
+                from netkit.core.bind import Limits
+                from netkit.core.bind import serve as receive
+
+                limits = Limits(service.most, policy.admits, policy.accept_timeout, idle_timeout)
+                serving.start(receive(sockets.bound, service.receiver, stop=stop, limits=limits, observe=observe))
 
     try:
         async with Group() as group:
@@ -72,13 +137,7 @@ async def keep_serving(
             if not one_shot:
                 group.start(stop_after(_signalled(lambda: running.cancel() if running else None)))
             try:
-                await serve(
-                    listener,
-                    handle if one_shot else service.handler,
-                    stop=stop,
-                    policy=policy,
-                    observe=observe,
-                )
+                await serve_all()
                 if running is not None:
                     if stop.is_set():
                         running.cancel()
@@ -89,7 +148,7 @@ async def keep_serving(
                 raise
             group.cancel()
     finally:
-        listener.close()
+        sockets.close()
     if failures and not code:
         raise failures[0]
     return code

@@ -44,7 +44,7 @@ def mistake(capfd: pytest.CaptureFixture[str], args: list[str]) -> str:
     out, err = capfd.readouterr()
     assert (code, out) == (2, ""), err
     line = the_line(err)
-    name = f"netkit {args[0]}" if args[0] in ("connect", *SERVERS) else "netkit"
+    name = f"netkit {args[0]}" if args[0] in ("connect", "udp-send", "udp-serve", *SERVERS) else "netkit"
     assert line.startswith(f"{name}: ")
     return line
 
@@ -84,7 +84,18 @@ OPTIONS: list[Case] = [
 HABITS: list[Case] = [
     (["connect", "-l", "9000"], "no such option '-l': netkit listen"),
     (["connect", "-lvp", "9000"], "no such option '-l': netkit listen"),
-    (["connect", "-u", "db", "53"], "no such option '-u': "),
+    *(
+        ([name, "-u", *words], "no such option '-u': datagrams are netkit udp-send and netkit udp-serve")
+        for name, words in (("connect", ["db", "53"]), ("listen", ["53"]), ("connect", ["-v", "db", "53"]))
+    ),
+    (["udp-send", "-u", "db", "53"], "no such option '-u': datagrams are all that netkit udp-send sends"),
+    (["echo", "-u", "7"], "no such option '-u': --udp serves datagrams"),
+    (["udp-send", "-l", "53"], "no such option '-l': netkit udp-serve ADDRESS receives"),
+    (["udp-send", "-w", "1", "db", "53"], "no such option '-w': --wait D"),
+    (["udp-send", "-b", "db", "53"], "no such option '-b': --broadcast"),
+    (["udp-serve", "-u", "53"], "no such option '-u': datagrams are all that netkit udp-serve receives"),
+    (["udp-serve", "-lk", "53"], "no such option '-l': this listens already"),
+    (["udp-serve", "-W", "1", "53"], "no such option '-W': --count N"),
     (["connect", "-z", "db", "53"], "no such option '-z': "),
     (["connect", "-zv", "db", "53"], "no such option '-z': "),
     (["connect", "-nvz", "db", "53"], "no such option '-z': "),
@@ -102,7 +113,6 @@ HABITS: list[Case] = [
     (["listen", "-lk", "9000"], "no such option '-l': netkit listen"),
     (["connect", "-x", "db", "53"], "no such option '-x': --hexdump"),
     (["listen", "-p", "9000"], "no such option '-p': the port is part of the address"),
-    (["listen", "-u", "9000"], "no such option '-u': "),
     (["listen", "-e", "/bin/sh", "9000"], "no such option '-e': "),
     (["listen", "-c", "/bin/sh", "9000"], "no such option '-c': "),
     (["listen", "-N", "9000"], "no such option '-N': the end of input is sent anyway"),
@@ -262,6 +272,72 @@ WORDS: list[Case] = [
     (["connect", "tls:unix:/run/app"], "a unix socket has no name that a certificate could have"),
     (["echo", "tls:0"], "TLS"),
 ]
+TO = ["udp-send", "127.0.0.1", "9"]
+DATAGRAMS: list[Case] = [
+    *(
+        ([*TO, "--size", text], f"--size: {text!r} is not a size, such as 1500, 64K, 1M or 2G")
+        for text in ("0", "-1", "1.5", "1k", "1KB", "0x10", "1_0", " 1", "", "K", "01", "nan", "\uff11")
+        if text.isascii()
+    ),
+    ([*TO, "--size", "\uff11"], "is not a size"),
+    ([*TO, "--size", "65508"], "--size: '65508' is more than 65507"),
+    ([*TO, "--size", "64K"], "--size: '64K' is more than 65507"),
+    ([*TO, "--rate", "0"], "--rate: '0' is not a size"),
+    ([*TO, "--rate", "fast"], "--rate: 'fast' is not a size"),
+    ([*TO, "--rate", "-1M"], "--rate: '-1M' is not a size"),
+    *(([*TO, option, "0"], f"{option}: '0' is not a whole number from 1 on") for option in ("--repeat", "--ttl")),
+    ([*TO, "--replies", "0"], "--replies: '0' is not a whole number from 1 on"),
+    ([*TO, "--replies", "all"], "--replies: 'all' is not a whole number from 1 on"),
+    ([*TO, "--ttl", "256"], "--ttl: '256' is more than 255"),
+    ([*TO, "--wait", "-1"], "--wait: '-1' is not a duration"),
+    ([*TO, "--output", "xml", "--wait", "1"], "--output: 'xml' is none of raw, lines, hex, json, none"),
+    ([*TO, "--output", "hex"], "--output does not apply: no replies are waited for"),
+    ([*TO, "--raw"], "--raw does not apply: no replies are waited for"),
+    ([*TO, "--raw", "--output", "hex", "--wait", "1"], "--raw does not apply: --output hex"),
+    ([*TO, "x", "--interval", "1"], "--interval does not apply: nothing is repeated"),
+    ([*TO, "--lines", "--repeat", "2"], "--repeat does not apply: stdin is sent as it comes"),
+    *(([*TO, "x", *option], "does not apply: TEXT is what is sent") for option in (["--lines"], ["--hex"])),
+    ([*TO, "x", "--size", "9"], "--size does not apply: TEXT is what is sent"),
+    ([*TO, "--lines", "--hex"], "--lines and --hex exclude each other"),
+    ([*TO, "--lines", "--size", "9"], "--lines and --size exclude each other"),
+    ([*TO, "x" * 65508], "TEXT 1 has 65508 bytes: 65507 are the most a datagram holds"),
+    ([*TO, "ok", "\\q"], "which is none of"),
+    ([*TO, "--timeout", "0"], "--timeout: '0' would leave no time at all"),
+    ([*TO, "--json", "-q"], "--quiet and --json exclude each other"),
+    ([*TO, "--", "true"], "words after '--' would be a command"),
+    (["udp-send", "9", "text"], "port 9 has no host: write HOST 9, or :9 for this machine"),
+    (["udp-send", "localhost", "text"], "port 'text' is neither a number nor a known service"),
+    (["udp-send", "127.0.0.1"], "'127.0.0.1' has no port"),
+    (["udp-send", "127.0.0.1", "0", "x"], "port 0 is not between 1 and 65535"),
+    (["udp-send", "unix:/nosuch/app.sock", "x"], "address 'unix:/nosuch/app.sock' is none for UDP datagrams"),
+    (["udp-send", "tls:localhost:9", "x"], "address 'tls:localhost:9' is none for UDP datagrams"),
+    (["udp-serve", "unix:@app"], "address 'unix:@app' is none for UDP datagrams"),
+    (["udp-serve", "0", "--count", "0"], "--count: '0' is not a whole number from 1 on"),
+    (["udp-serve", "0", "--reply", "x", "--reply-with", "echo"], "--reply and --reply-with exclude each other"),
+    (["udp-serve", "0", "--reply-with", "cat"], "--reply-with: 'cat' is none of echo, upper"),
+    (["udp-serve", "0", "--output", "line"], "--output: 'line' is none of"),
+    *(
+        (["udp-serve", "0", "--join", group], f"--join: {group!r} is not a multicast address")
+        for group in ("10.0.0.1", "::1", "all", "", "239.1.2", "255.255.255.255", "223.255.255.255", "240.0.0.0")
+    ),
+    (["udp-serve", "0", "--join", "239.1.2.3%"], "--join: '239.1.2.3%' has an empty zone"),
+    (["udp-serve", "0", "-6", "--join", "239.1.2.3"], "--join 239.1.2.3 does not apply: it is of the other family"),
+    (["udp-serve", "239.1.2.3:5000"], "239.1.2.3 is a multicast group: write :5000 --join 239.1.2.3"),
+    *((["udp-serve", "0", option], f"no such option {option!r}") for option in ("--once", "--tls", "--greet")),
+    (["udp-serve", "0", "--max-clients", "1"], "no such option '--max-clients'"),
+    (["udp-serve", "0", "--for", "0"], "--for: '0' would leave no time at all"),
+    *(
+        ([name, "0", "--udp", *option], f"{option[0]} does not apply: datagrams make no connections")
+        for name in ("echo", "upper")
+        for option in (["--once"], ["--max-clients", "2"], ["--greet", "hi"], ["--keepalive", "1"])
+    ),
+    (["echo", "0", "--udp", "--idle-timeout", "1"], "--idle-timeout does not apply: datagrams make no connections"),
+    (["echo", "0", "--udp", "--both"], "--udp and --both exclude each other"),
+    (["echo", "0", "--udp", "--prefix", "x"], "--udp does not apply: a datagram is sent back as long as it was"),
+    (["echo", "0", "--both", "--prefix", "x"], "--both does not apply: a datagram is sent back as long as it was"),
+    (["echo", "0", "--both", "--once"], "--once does not apply: there are connections and datagrams"),
+    (["upper", "unix:@app", "--udp"], "address 'unix:@app' is none for UDP datagrams"),
+]
 HOSTS: list[Case] = [
     (["connect", host, "80"], why)
     for host, why in [
@@ -388,6 +464,7 @@ TABLES = {
     "value": OPTION_VALUES,
     "combination": COMBINATIONS,
     "word": WORDS,
+    "datagram": DATAGRAMS,
     "host": HOSTS,
     "port": PORTS,
     "hostile": HOSTILE,
@@ -398,6 +475,8 @@ DURATION_OPTIONS = {
     "connect": ["--connect-timeout", "--idle-timeout", "--timeout", "--wait", "--grace"],
     "listen": ["--accept-timeout", "--for", "--idle-timeout", "--timeout", "--grace"],
     "echo": ["--accept-timeout", "--for", "--idle-timeout", "--timeout"],
+    "udp-send": ["--wait", "--timeout"],
+    "udp-serve": ["--accept-timeout", "--for", "--idle-timeout", "--timeout"],
 }
 NO_DURATIONS = (
     "-1",
@@ -444,7 +523,7 @@ def test_mistake(capfd: pytest.CaptureFixture[str], args: list[str], why: str) -
 @pytest.mark.parametrize(("name", "option"), DURATIONS)
 def test_no_duration(capfd: pytest.CaptureFixture[str], name: str, option: str) -> None:
     """Every clock refuses what is no duration, and the line begins with the option."""
-    address = ["127.0.0.1", "1"] if name == "connect" else ["0"]
+    address = ["127.0.0.1", "1"] if name in ("connect", "udp-send") else ["0"]
     for value in NO_DURATIONS:
         for spelled in ([option, value], [f"{option}={value}"]):
             line = mistake(capfd, [name, *address, *spelled])
@@ -540,7 +619,7 @@ def test_mistakes_do_not_reach_the_network(tmp_path: Path) -> None:
     """Not one of all mistakes makes a system call that looks up, dials or binds."""
     cases = [args for table in TABLES.values() for args, _ in table]
     cases += [
-        [name, *(["127.0.0.1", "1"] if name == "connect" else ["0"]), option, value]
+        [name, *(["127.0.0.1", "1"] if name in ("connect", "udp-send") else ["0"]), option, value]
         for name, option in DURATIONS
         for value in NO_DURATIONS
     ]

@@ -457,7 +457,9 @@ def test_port_is_refused(port: str, why: str) -> None:
         assert refusal([f"localhost:{port}"], role) == message
 
 
-@pytest.mark.parametrize(("text", "port"), [("1", 1), ("80", 80), ("65535", 65535), ("http", 80), ("https", 443)])
+@pytest.mark.parametrize(
+    ("text", "port"), [("1", 1), ("80", 80), ("65535", 65535), ("http", 80), ("https", 443), ("tftp", 69)]
+)
 def test_port(text: str, port: int) -> None:
     """A port is a number from 1 to 65535 or the name of a service."""
     for role in ROLES:

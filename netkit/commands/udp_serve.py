@@ -1,0 +1,69 @@
+"""Serve: print datagrams as they arrive"""
+
+from netkit import shell
+
+HABITS = {
+    **shell.SERVER_HABITS,
+    "-u": "datagrams are all that netkit udp-serve receives",
+    "-k": "any number of peers are heard",
+    "-w": "--idle-timeout D gives up when nothing comes",
+    "-W": "--count N",
+    "-i": "--idle-timeout D gives up when nothing comes",
+}
+
+
+@shell.command(
+    words="ADDRESS [-- COMMAND...]",
+    habits=HABITS,
+    examples=[
+        ("netkit udp-serve :514 --output lines", "what the machines around log"),
+        ("netkit udp-serve 0 --count 1 -- make test", "a receiver for as long as a test runs"),
+        ("netkit udp-serve :5000 --output hex | netkit udp-send --hex host 5000", "pass datagrams on"),
+    ],
+)
+@shell.output_options
+@shell.option("--reply", type=shell.Text(), section="Data", help="Answer each datagram with TEXT.")
+@shell.option("--reply-with", type=shell.OneOf("echo", "upper"), section="Data", help="Answer each with itself.")
+@shell.option("--count", type=shell.Count(), section="Ending", help="Receive N datagrams, then exit.")
+@shell.option(
+    "--join", type=shell.Group(), multiple=True, section="Addresses", help="Receive what is sent to GROUP too."
+)
+@shell.datagram_server_options
+def udp_serve(
+    server: shell.DatagramServer,
+    output: shell.Output,
+    reply: bytes | None,
+    reply_with: str | None,
+    count: int | None,
+    join: tuple[str, ...],
+) -> int:
+    """Receive datagrams from every peer, and print each as it arrives.
+
+    Datagrams arrive whole, of up to 65507 bytes; an empty one is one, too. --output lines ends each with a newline
+    unless it has one, hex prints a line of digits for each, which netkit udp-send --hex reads back, and json an object
+    with where it came from. Datagrams that came faster than they were read are dropped by the kernel, and reported: at
+    least so many, for what the kernel had joined it counts as one.
+
+    Replies leave from the address that was asked, and are marked (DSCP 1). What is marked gets none, nor what comes
+    from ports 7, 13, 17, 19 and 37 or from this server itself, so that no forged datagram makes two servers talk.
+
+    A bare PORT receives on this machine alone; :PORT on every interface. --join GROUP listens to a multicast group on
+    the same port, on the interface of ADDRESS or, as GROUP%INTERFACE, on that one.
+    """
+    from netkit.core.relay import fresh
+    from netkit.services import datagrams
+    from netkit.services.server import Service
+    from netkit.services.terminal import incoming
+
+    shell.exclude({"--reply": reply, "--reply-with": reply_with})
+    datagrams.check_groups(server.address, join, server.reach.family(server.address))
+    kind = output.kind(server.talk)
+    receivers = []
+    if kind != "none":
+        receivers.append(datagrams.showing(datagrams.shown(kind, "udp-serve"), fresh(incoming(output.raw))))
+    answer = datagrams.replying(reply, reply_with)
+    if answer is not None:
+        receivers.append(datagrams.answering(answer, server.observe))
+    receiver = server.receiver(*receivers)
+    beside = None if kind == "none" else datagrams.reader_left
+    return server.run(lambda: Service(None, beside, receiver, join, count))

@@ -1,0 +1,669 @@
+"""udp-send and udp-serve as their users meet them: what is sent, what is printed, and how each of them ends."""
+
+import contextlib
+import json
+import os
+import pty
+import random
+import signal
+import socket
+import struct
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support import NETKIT, PATIENCE, died_by, netkit, running
+
+LARGEST = 65507
+DATA = random.Random(7)
+
+
+@contextlib.contextmanager
+def udp(host: str = "127.0.0.1", port: int = 0) -> Iterator[socket.socket]:
+    """Open a plain socket at a free port."""
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.settimeout(PATIENCE)
+        sock.bind((host, port))
+        yield sock
+
+
+def address(sock: socket.socket) -> str:
+    """Return where a socket is, in one word."""
+    host, port = sock.getsockname()[:2]
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def waiting(sock: socket.socket) -> list[bytes]:
+    """Return what a socket has received by now."""
+    sock.setblocking(False)
+    found = []
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            found.append(sock.recv(1 << 16))
+    sock.settimeout(PATIENCE)
+    return found
+
+
+def stats(err: str) -> dict[str, Any]:
+    """Return the totals that a process told."""
+    (found,) = (json.loads(line) for line in err.splitlines() if '"event": "stats"' in line)
+    return dict(found)
+
+
+# -- udp-send: what is sent
+
+
+def test_each_text_is_a_datagram() -> None:
+    """Escapes are understood, an empty text is an empty datagram, and there is nothing to say."""
+    with udp() as sink:
+        assert netkit("udp-send", address(sink), "one", "", r"t\x00wo\n", "-5", input=None) == (0, b"", "")
+        assert waiting(sink) == [b"one", b"", b"t\0wo\n", b"-5"]
+
+
+@pytest.mark.parametrize("size", [0, LARGEST])
+def test_all_of_stdin_is_a_datagram(size: int) -> None:
+    """Whole, however long it is, and though it has lines."""
+    data = DATA.randbytes(size // 2) + b"\n" * (size - size // 2)
+    with udp() as sink:
+        assert netkit("udp-send", address(sink), input=data) == (0, b"", "")
+        assert waiting(sink) == [data]
+
+
+@pytest.mark.parametrize("by", ["text", "stdin"])
+def test_more_than_a_datagram_holds_is_2(by: str) -> None:
+    """65508 bytes are a mistake, and nothing leaves, not even what stands before them."""
+    data = "x" * (LARGEST + 1)
+    with udp() as sink:
+        if by == "text":
+            code, out, err = netkit("udp-send", address(sink), "first", data)
+        else:
+            code, out, err = netkit("udp-send", address(sink), input=data.encode())
+        assert (code, out) == (2, b"") and err.count("\n") == 1
+        assert "65507" in err
+        assert waiting(sink) == []
+
+
+def test_lines_leave_as_they_are_complete() -> None:
+    """A line is sent while stdin stays open; the last one needs no newline."""
+    with udp() as sink, running("udp-send", "--lines", address(sink)) as sender:
+        for line in (b"one", b"", b"two"):
+            sender.stdin.write(line + b"\n")
+            assert sink.recv(100) == line
+        sender.stdin.write(b"rest")
+        assert sender.finish() == (0, b"", "")
+        assert waiting(sink) == [b"rest"]
+
+
+@pytest.mark.parametrize(
+    ("option", "text", "code", "why"),
+    [
+        ("--lines", b"a\n" + b"x" * (LARGEST + 1) + b"\nb\n", 63, "cannot send line 2 of stdin: it is longer than"),
+        ("--hex", b"61\n" + b"00" * (LARGEST + 1) + b"\n62\n", 63, "cannot send line 2 of stdin: it is longer than"),
+        ("--hex", b"61\nxy\x1b\n62\n", 26, r"cannot read line 2 of stdin: 'xy\x1b' is not pairs of hex digits"),
+    ],
+)
+def test_a_bad_line_ends_the_stream(option: str, text: bytes, code: int, why: str) -> None:
+    """What stands before it was sent, the line is named, and nothing after it is sent."""
+    with udp() as sink:
+        found = netkit("udp-send", option, address(sink), input=text)
+        assert (found.code, found.out) == (code, b"")
+        assert found.err.startswith(f"netkit udp-send: {why}") and found.err.count("\n") == 1
+        assert waiting(sink) == [b"a"]
+
+
+def test_pieces() -> None:
+    """--size cuts, the last piece is what is left, and no input is no datagram."""
+    data = DATA.randbytes(10_000)
+    with udp() as sink:
+        assert netkit("udp-send", "--size", "1K", address(sink), input=data) == (0, b"", "")
+        assert waiting(sink) == [data[at : at + 1024] for at in range(0, 10_000, 1024)]
+        assert netkit("udp-send", "--size", "1K", address(sink), input=b"") == (0, b"", "")
+        assert waiting(sink) == []
+
+
+def test_everything_again() -> None:
+    """--repeat sends all of it so many times."""
+    with udp() as sink:
+        netkit("udp-send", address(sink), "--repeat", "3", "--interval", "1ms", input=b"x\ny")
+        assert waiting(sink) == [b"x\ny"] * 3
+
+
+def test_a_rate_is_kept() -> None:
+    """As many bytes as a fifth of the rate take no less than almost a fifth of a second."""
+    with udp() as sink:
+        sink.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 22)
+        found = netkit("udp-send", "--size", "100", "--rate", "200K", "--stats", address(sink), input=b"x" * 40960)
+        assert found.code == 0
+        assert stats(found.err)["duration_ms"] > 190
+        assert b"".join(waiting(sink)) == b"x" * 40960
+
+
+def test_where_it_leaves_from() -> None:
+    """--source and --ttl are seen at the other end; both families are spoken."""
+    with udp() as sink, udp("::1") as sink6:
+        sink.setsockopt(socket.IPPROTO_IP, 12, 1)  # IP_RECVTTL
+        assert netkit("udp-send", address(sink), "x", "--source", "127.0.0.9", "--ttl", "3").code == 0
+        _, told, _, peer = sink.recvmsg(10, 100)
+        assert peer[0] == "127.0.0.9" and told[0][2][0] == 3
+        assert netkit("udp-send", address(sink6), "x").code == 0
+        assert sink6.recvfrom(10)[1][0] == "::1"
+
+
+def test_broadcast_is_allowed_by_an_option() -> None:
+    """Without --broadcast the system refuses, which is 7; with it the datagram arrives."""
+    with udp("0.0.0.0") as sink:
+        port = str(sink.getsockname()[1])
+        code, _, err = netkit("udp-send", "127.255.255.255", port, "x")
+        assert code == 7 and "permission denied" in err
+        assert waiting(sink) == []
+        assert netkit("udp-send", "127.255.255.255", port, "x", "--broadcast").code == 0
+        assert sink.recv(10) == b"x"
+
+
+def test_a_terminal_sends_lines_and_shows_no_control_bytes() -> None:
+    """What is typed is sent line by line; what comes back is made visible."""
+    ours, theirs = pty.openpty()
+    try:
+        with (
+            udp() as sink,
+            running("udp-send", address(sink), "--replies", "1", stdin=theirs, stdout=theirs) as sender,
+        ):
+            os.write(ours, b"typed\n")
+            data, peer = sink.recvfrom(100)
+            assert data == b"typed"
+            sink.sendto(b"\x1b[31m!", peer)
+            shown = b""
+            while not shown.endswith(b"!"):
+                shown += os.read(ours, 100)
+            assert shown == b"typed\r\n\\x1b[31m!"
+            os.write(ours, b"\x04")
+            assert sender.wait() == 0
+    finally:
+        os.close(ours)
+        os.close(theirs)
+
+
+# -- udp-send: replies
+
+
+def reply_to(sock: socket.socket, *replies: bytes) -> bytes:
+    """Receive, answer, and return what came."""
+    data, peer = sock.recvfrom(1 << 16)
+    for each in replies:
+        sock.sendto(each, peer)
+    return data
+
+
+def test_replies_are_printed_and_end_it() -> None:
+    """As many as wanted, byte by byte, the empty one counted; then it exits, whatever else may come."""
+    with (
+        udp() as sink,
+        running("udp-send", address(sink), "?", "--replies", "3", "--wait", "1h", "--output", "hex") as sender,
+    ):
+        assert reply_to(sink, b"a\n", b"", b"\xff", b"too many") == b"?"
+        assert sender.finish() == (0, b"610a\n\nff\n", "")
+
+
+def test_silence_is_28() -> None:
+    """Fewer replies than wanted, then nothing for --wait: 28, and what came was printed."""
+    with (
+        udp() as sink,
+        running("udp-send", address(sink), "?", "--replies", "2", "--wait", "100ms") as sender,
+    ):
+        reply_to(sink, b"one")
+        code, out, err = sender.finish()
+        assert (code, out) == (28, b"one")
+        reason = "1 of 2 replies, then none for 100 ms (--wait)"
+        assert err == f"netkit udp-send: cannot hear from {address(sink)}: {reason}\n"
+
+
+def test_silence_ends_within_a_second_and_a_half() -> None:
+    """Patience is one second, unless asked for otherwise."""
+    with udp() as sink:
+        found = netkit("udp-send", address(sink), "?", "--replies", "1", "--stats")
+        assert found.code == 28 and "no reply for 1 s (--wait)" in found.err
+        assert 950 < stats(found.err)["duration_ms"] < 1500
+
+
+def test_any_number_of_replies_may_be_none() -> None:
+    """--wait alone takes what comes, and is content with nothing."""
+    with udp() as sink:
+        assert netkit("udp-send", address(sink), "?", "--wait", "20ms") == (0, b"", "")
+
+
+def test_replies_that_come_while_more_is_sent() -> None:
+    """They are printed as they come, and what was still to be sent is sent."""
+    with udp() as sink, running("udp-send", "--lines", "--replies", "1", address(sink)) as sender:
+        sender.stdin.write(b"first\n")
+        assert reply_to(sink, b"early") == b"first"
+        assert sender.out.read(5) == b"early"
+        sender.stdin.write(b"second\n")
+        assert sink.recv(100) == b"second"
+        assert sender.finish() == (0, b"", "")
+
+
+@pytest.mark.parametrize("options", [[], ["--lines"]])
+def test_a_closed_port_is_7(options: list[str]) -> None:
+    """That nobody is there is told at once, also while stdin stays open."""
+    with udp() as sink:
+        where = address(sink)
+    with running("udp-send", where, *(options if "--lines" in options else [*options, "x"])) as sender:
+        if "--lines" in options:
+            sender.stdin.write(b"anybody?\n")
+        assert sender.line("refused")[0]
+        code, out, err = sender.finish()
+    assert (code, out) == (7, b"")
+    assert err == f"netkit udp-send: cannot send to {where}: connection refused (127.0.0.1)\n"
+
+
+def test_a_reader_that_left_is_a_silent_signal() -> None:
+    """As for any filter: a stdout that nobody reads ends it by SIGPIPE, before any reply."""
+    with udp() as sink, running("udp-send", address(sink), "?", "--wait", "1h") as sender:
+        sink.recv(10)
+        sender.out.close()
+        assert died_by(sender.wait()) is signal.SIGPIPE
+
+
+def test_a_signal_ends_the_waiting() -> None:
+    """It dies by the signal, and tells its totals first."""
+    with udp() as sink, running("udp-send", address(sink), "?", "--wait", "1h", "--stats") as sender:
+        sink.recv(10)
+        sender.signal(signal.SIGTERM)
+        code, _, err = sender.finish()
+        assert died_by(code) is signal.SIGTERM
+        assert stats(err)["datagrams_sent"] == 1 and stats(err)["exit_code"] == 143
+
+
+def test_what_was_sent_is_counted() -> None:
+    """--stats is one object with both directions; -v says the same in words."""
+    with udp() as sink, running("udp-send", address(sink), "abc", "", "-v", "--stats", "--replies", "1") as sender:
+        reply_to(sink, b"reply")
+        code, _, err = sender.finish()
+        told = stats(err)
+        assert code == 0 and told["target"] == address(sink) and told["protocol"] == "udp"
+        assert (told["datagrams_sent"], told["bytes_sent"]) == (2, 3)
+        assert (told["datagrams_received"], told["bytes_received"]) == (1, 5)
+        assert "connections" not in told and "bytes_acknowledged" not in told
+        assert f"sending to {address(sink)} from 127.0.0.1:{told['local_port']}" in err
+        assert "1 datagram (5 B) received, 2 datagrams (3 B) sent" in err
+
+
+def test_json() -> None:
+    """Replies are objects on stdout; what happens and what fails are objects on stderr."""
+    with udp() as sink, running("udp-send", address(sink), "?", "--json", "--replies", "1") as sender:
+        reply_to(sink, b"yes")
+        code, out, err = sender.finish()
+        found = json.loads(out)
+        assert code == 0
+        assert (found["command"], found["event"], found["text"]) == ("udp-send", "datagram", "yes")
+        assert found["peer_port"] == sink.getsockname()[1]
+        assert [json.loads(line)["event"] for line in err.splitlines()] == ["opened", "closed"]
+        where = address(sink)
+    failed = json.loads(netkit("udp-send", where, "x", "--json", "--wait", "1").err.splitlines()[-1])
+    assert (failed["event"], failed["exit_code"], failed["error"]["kind"]) == ("error", 7, "connect")
+
+
+# -- udp-serve: what is printed
+
+
+def send(port: int, *data: bytes, host: str = "127.0.0.1") -> None:
+    """Send datagrams from a socket that is new to everybody."""
+    with udp(host) as sock:
+        for each in data:
+            sock.sendto(each, (host, port))
+
+
+def test_datagrams_arrive_whole_from_everybody() -> None:
+    """From both families, empty and as long as can be; stdout has their bytes and nothing else."""
+    largest = DATA.randbytes(LARGEST)
+    with running("udp-serve", "0", "--count", "5") as server:
+        port = server.port
+        for data in (b"one\n", b"", largest):
+            send(port, data)
+        send(port, b"six", b"end", host="::1")
+        assert server.read_all() in (b"one\n" + largest + b"sixend", b"sixendone\n" + largest)
+        assert server.wait() == 0
+
+
+@pytest.mark.parametrize(
+    ("output", "wanted"),
+    [("lines", b"a\nb\n\n\xff\n"), ("hex", b"61\n620a\n\nff\n")],
+)
+def test_forms(output: str, wanted: bytes) -> None:
+    """Boundaries are kept in every form but raw."""
+    with running("udp-serve", "127.0.0.1:0", "--output", output, "--count", "4") as server:
+        send(server.port, b"a", b"b\n", b"", b"\xff")
+        code, out, _ = server.finish()
+        assert (code, out) == (0, wanted)
+
+
+def test_json_is_one_object_for_each() -> None:
+    """With --json that is the default, and it has who, when, where and what."""
+    with running("udp-serve", "127.0.0.1:0", "--json", "--count", "2") as server, udp() as sock:
+        listening = json.loads(server.line("listening")[0] and server.said[-1])
+        assert (listening["local_address"], listening["protocol"]) == ("127.0.0.1", "udp")
+        for data in (b"hi", b"\xff"):
+            sock.sendto(data, ("127.0.0.1", listening["local_port"]))
+        first, second = map(json.loads, server.read_all().splitlines())
+        assert server.wait() == 0
+        assert first["peer_port"] == second["peer_port"] == sock.getsockname()[1]
+    assert (first["text"], first["bytes_received"], first["local_port"]) == ("hi", 2, listening["local_port"])
+    assert second["data"] == "/w==" and "text" not in second
+
+
+def test_a_pipe_of_hex_passes_datagrams_on() -> None:
+    """``udp-serve --output hex | udp-send --hex`` keeps every boundary and every empty datagram."""
+    wanted = [b"", b"a", b"\n", b"", DATA.randbytes(LARGEST), b"b" * 9000, b""]
+    with udp() as sink, running("udp-serve", "127.0.0.1:0", "--output", "hex", "--count", "7") as server:
+        with running("udp-send", "--hex", address(sink), stdin=server.out) as sender:
+            send(server.port, *wanted)
+            assert server.wait() == 0
+            assert sender.wait() == 0
+        assert waiting(sink) == wanted
+
+
+def test_a_terminal_gets_no_control_bytes() -> None:
+    """They are made visible, unless --raw lets them through."""
+    for options, wanted in (([], b"\\x1b[31m\r\n"), (["--raw"], b"\x1b[31m\r\n")):
+        ours, theirs = pty.openpty()
+        with running(
+            "udp-serve", "127.0.0.1:0", "--output", "lines", "--count", "1", *options, stdout=theirs
+        ) as server:
+            send(server.port, b"\x1b[31m")
+            assert server.wait() == 0
+        assert os.read(ours, 100) == wanted
+        os.close(ours)
+        os.close(theirs)
+
+
+@pytest.mark.parametrize(("name", "change"), [("echo", bytes), ("upper", bytes.upper)])
+def test_interleaved_peers_get_their_own_answers(name: str, change: Any) -> None:
+    """Every datagram goes back to who sent it, an empty one included."""
+    with (
+        running("udp-serve", "127.0.0.1:0", "--output", "none", "--reply-with", name) as server,
+        udp() as one,
+        udp() as other,
+    ):
+        to = ("127.0.0.1", server.port)
+        for number in range(20):
+            one.sendto(b"one%d" % number, to)
+            other.sendto(b"other%d" % number if number else b"", to)
+        for number in range(20):
+            assert one.recv(100) == change(b"one%d" % number)
+            assert other.recv(100) == change(b"other%d" % number if number else b"")
+
+
+def test_a_fixed_reply() -> None:
+    """--reply answers every datagram with the same text, of joined ones too."""
+    with running("udp-serve", "127.0.0.1:0", "--reply", r"ok\n") as server:
+        where = f"127.0.0.1:{server.port}"
+        found = netkit("udp-send", where, "--size", "2", "--replies", "3", "--output", "hex", input=b"aabbc")
+        assert found == (0, b"6f6b0a\n" * 3, "")
+        server.signal(signal.SIGTERM)
+        assert server.finish().out == b"aabbc"
+
+
+# -- udp-serve: how it ends
+
+
+def test_patience() -> None:
+    """Nobody came, and nothing more came: both are 28 and say which clock it was."""
+    found = netkit("udp-serve", "0", "-4", "--accept-timeout", "20ms")
+    assert found.code == 28 and "nobody came within 20 ms (--accept-timeout)" in found.err
+    with running("udp-serve", "127.0.0.1:0", "--idle-timeout", "100ms") as server:
+        send(server.port, b"x")
+        code, out, err = server.finish()
+        assert (code, out) == (28, b"x") and "nothing came for 100 ms (--idle-timeout)" in err
+
+
+def test_until() -> None:
+    """A datagram that matches is the last."""
+    with running("udp-serve", "127.0.0.1:0", "--until", "^bye$") as server:
+        send(server.port, b"not bye", b"x\nbye\ny")
+        code, out, _ = server.finish()
+        assert code == 0 and out.startswith(b"not byex\nbye\ny")
+
+
+def test_access() -> None:
+    """Who is not allowed is neither printed nor counted nor answered."""
+    with running("udp-serve", "0", "--allow", "127.0.0.1", "--count", "1", "-v") as server:
+        port = server.port
+        send(port, b"no", host="::1")
+        server.line(r"datagram from \[::1\]:\d+ ignored: not allowed")
+        send(port, b"yes")
+        assert server.finish()[:2] == (0, b"yes")
+
+
+def test_a_command_runs_while_it_serves(tmp_path: Path) -> None:
+    """COMMAND is told where, what it sent is printed though it ends at once, and its code is the code."""
+    port_file = tmp_path / "port"
+    script = f'test "$(cat {port_file})" = $NETKIT_PORT && {" ".join(NETKIT)} udp-send $NETKIT_ADDRESS told; exit 3'
+    code, out, err = netkit("udp-serve", "0", "--port-file", str(port_file), "--print-port", "--", "sh", "-c", script)
+    assert code == 3 and not port_file.exists()
+    port, _, rest = out.partition(b"\n")
+    assert rest == b"told" and f":{port.decode()}\n" in err
+
+
+def test_a_signal_loses_nothing_that_has_come() -> None:
+    """What waits in the kernel is still printed, then the signal is what it died of."""
+    with running("udp-serve", "127.0.0.1:0", "--stats") as server:
+        port = server.port
+        send(port, b"first")
+        assert server.out.read(5) == b"first"
+        os.kill(server.pid, signal.SIGSTOP)
+        send(port, b"a", b"b", b"c")
+        server.signal(signal.SIGTERM)
+        os.kill(server.pid, signal.SIGCONT)
+        code, out, err = server.finish()
+        assert died_by(code) is signal.SIGTERM and out == b"abc"
+        assert stats(err)["datagrams_received"] == 4
+
+
+def test_a_full_disk_is_23() -> None:
+    """What cannot be printed is a failure, and never silent."""
+    with open("/dev/full", "wb") as full, running("udp-serve", "127.0.0.1:0", stdout=full) as server:
+        send(server.port, b"x")
+        code, _, err = server.finish()
+        assert code == 23 and "cannot write to stdout: no space left on device" in err
+
+
+def test_a_reader_that_left_ends_the_server() -> None:
+    """Nobody reads on: SIGPIPE, before any datagram comes."""
+    with running("udp-serve", "0") as server:
+        assert server.port
+        server.out.close()
+        assert died_by(server.wait()) is signal.SIGPIPE
+
+
+def test_a_port_that_is_taken_is_45() -> None:
+    """Datagrams are never shared between two servers unawares."""
+    with udp() as taken:
+        code, out, err = netkit("udp-serve", address(taken))
+        assert (code, out) == (45, b"")
+        assert err == f"netkit udp-serve: cannot listen on {address(taken)}: address already in use\n"
+
+
+def test_groups() -> None:
+    """--join hears a group on the interface of ADDRESS, beside what is sent to ADDRESS itself."""
+    with running("udp-serve", "0", "--join", "239.251.7.9", "--output", "lines", "--count", "2") as server:
+        port = server.port
+        server.line(rf"listening on 239\.251\.7\.9:{port}$")
+        where = f"239.251.7.9:{port}"
+        assert netkit("udp-send", where, "to all", "--source", "127.0.0.1").code == 0
+        assert server.out.read(7) == b"to all\n"
+        send(port, b"to one")
+        assert server.finish()[:2] == (0, b"to one\n")
+
+
+# -- bulk
+
+
+def test_bulk_at_a_rate_arrives_exactly() -> None:
+    """100,000 datagrams of 1,400 bytes go from a file to a file, and both sides count the same."""
+    data = DATA.randbytes(1 << 20) * 134
+    data = data[: 1400 * 100_000]
+    with (
+        running("udp-serve", "127.0.0.1:0", "--stats", "--count", "100000", "--idle-timeout", "5") as server,
+        running("udp-send", "--size", "1400", "--rate", "250M", f"127.0.0.1:{server.port}", "--stats") as sender,
+    ):
+        feeder = threading.Thread(target=lambda: (sender.stdin.write(data), sender.stdin.close()))
+        feeder.start()
+        got = server.read_all()
+        feeder.join()
+        sent, received = sender.finish(), server.finish()
+    assert (sent.code, received.code) == (0, 0)
+    assert stats(sent.err)["datagrams_sent"] == stats(received.err)["datagrams_received"] == 100_000
+    assert got == data
+    assert "dropped" not in received.err.replace("datagrams_dropped_min", "")
+
+
+def test_an_interface_that_is_too_narrow_for_offload() -> None:
+    """Where one datagram takes several packets the system cuts none for us, and the same ones arrive."""
+    narrow = ["unshare", "-rn", "sh", "-c", 'ip link set lo mtu 1500 up && exec "$@"', "-"]
+    send = f"yes | head -c 9000 | {' '.join(NETKIT)} udp-send --size 4000 $NETKIT_ADDRESS"
+    code, out, err = netkit("udp-serve", "127.0.0.1:0", "--output", "hex", "--", "sh", "-c", send, wrapper=narrow)
+    assert code == 0, err
+    assert out.split() == [b"790a" * 2000, b"790a" * 2000, b"790a" * 500]
+
+
+def test_what_is_lost_is_told() -> None:
+    """Both totals differ by what was lost, and the receiver says that the kernel dropped no less than it saw."""
+    with running("udp-serve", "127.0.0.1:0", "--stats") as server:
+        server_port = server.port
+        where = f"127.0.0.1:{server_port}"
+        send(server_port, b"-")
+        assert server.out.read(1) == b"-"
+        os.kill(server.pid, signal.SIGSTOP)  # so that it cannot hold what comes
+        sent = netkit("udp-send", "--size", "1400", where, "--stats", input=b"x" * 1400 * 20_000)
+        server.signal(signal.SIGTERM)
+        os.kill(server.pid, signal.SIGCONT)
+        code, out, err = server.finish()
+    assert sent.code == 0 and died_by(code) is signal.SIGTERM
+    told, heard = stats(sent.err), stats(err)
+    lost = told["datagrams_sent"] - (heard["datagrams_received"] - 1)
+    assert told["datagrams_sent"] == 20_000 and lost > 0
+    assert heard["bytes_received"] - 1 == len(out) == 1400 * (20_000 - lost)
+    dropped = heard["datagrams_dropped_min"]
+    assert 0 < dropped <= lost
+    assert f"the kernel dropped at least {dropped} datagrams: they came faster than they were read" in err
+
+
+def test_slow_output_takes_no_memory() -> None:
+    """A stdout that is not read holds up the reading of datagrams, and nothing is kept but what is in hand."""
+    with running("udp-serve", "127.0.0.1:0") as server:
+        where = f"127.0.0.1:{server.port}"
+        netkit("udp-send", "--size", "60000", where, input=b"x" * 60_000 * 1500)
+        with open(f"/proc/{server.pid}/status", encoding="ascii") as status:
+            (peak,) = (int(line.split()[1]) for line in status if line.startswith("VmHWM:"))
+        assert peak < 60_000  # KiB
+        server.process.kill()
+
+
+# -- echo and upper
+
+
+@pytest.mark.parametrize(("name", "change"), [("echo", bytes), ("upper", bytes.upper)])
+def test_servers_of_both_protocols(name: str, change: Any) -> None:
+    """TCP and UDP share one port number; both answer, and the totals have both."""
+    with running(name, "0", "--both", "--stats") as server:
+        port = int(server.line(r"listening on 127\.0\.0\.1:(\d+)$")[1])
+        server.line(rf"listening on \[::1\]:{port}$")
+        server.line(rf"listening on 127\.0\.0\.1:{port}/udp$")
+        with socket.create_connection(("127.0.0.1", port)) as stream:
+            stream.sendall(b"tcp")
+            assert stream.recv(10) == change(b"tcp")
+        for host in ("127.0.0.1", "::1"):
+            with udp(host) as sock:
+                for data in (b"hello", b"", b"x" * LARGEST):
+                    sock.sendto(data, (host, port))
+                    assert sock.recv(1 << 16) == change(data)
+        server.signal(signal.SIGTERM)
+        told = stats(server.finish().err)
+        assert (told["connections"], told["datagrams_received"], told["datagrams_sent"]) == (1, 6, 6)
+        assert told["bytes_received"] == told["bytes_sent"] == 3 + 2 * (5 + LARGEST)
+
+
+def test_udp_alone() -> None:
+    """--udp leaves the TCP port to others; bulk comes back in as few pieces as it came."""
+    with running("echo", "127.0.0.1:0", "--udp") as server:
+        port = server.port
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(("127.0.0.1", port))
+        data = DATA.randbytes(64_000)
+        code, out, _ = netkit("udp-send", f"127.0.0.1:{port}", "--size", "64", "--replies", "999", input=data)
+        assert code == 0 and out == data[:-64]  # replies that come joined are counted one by one
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs low ports and raw sockets")
+@pytest.mark.parametrize("port", [7, 13, 17, 19, 37])
+def test_ports_that_answer_to_anything_get_no_answer(port: int) -> None:
+    """A datagram that seems to come from such a service stays unanswered, and -v says why."""
+    with running("upper", "127.0.0.1:0", "--udp", "-v") as server, udp(port=port) as service, udp() as other:
+        to = ("127.0.0.1", server.port)
+        service.sendto(b"x", to)
+        server.line(rf"datagram from 127\.0\.0\.1:{port} ignored: port {port} would answer back")
+        other.sendto(b"y", to)
+        assert other.recv(10) == b"Y"
+        assert waiting(service) == []
+
+
+def forged(source: tuple[str, int], target: tuple[str, int], data: bytes) -> bytes:
+    """Return an IPv4 packet that claims to come from ``source``; the system fills in what it knows."""
+    datagram = struct.pack("!4H", source[1], target[1], 8 + len(data), 0) + data
+    ends = socket.inet_aton(source[0]) + socket.inet_aton(target[0])
+    return struct.pack("!2B3H2BH", 0x45, 0, 20 + len(datagram), 0, 0, 64, socket.IPPROTO_UDP, 0) + ends + datagram
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs raw sockets")
+def test_two_servers_cannot_be_made_to_talk() -> None:
+    """One datagram that seems to come from the other server ends after one answer; one from itself gets none."""
+    with (
+        running("echo", "127.0.0.1:0", "--both", "--stats") as one,
+        running("upper", "127.0.0.1:0", "--udp", "--stats") as other,
+        socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW) as raw,
+        udp() as probe,
+    ):
+        first, second = (("127.0.0.1", one.port), ("127.0.0.1", other.port))
+        raw.sendto(forged(second, first, b"x"), first)
+        raw.sendto(forged(first, first, b"y"), first)
+        for _ in range(20):  # each is answered behind what came before it
+            for to in (first, second):
+                probe.sendto(b"?", to)
+                assert probe.recv(10) == b"?"
+        for server in (one, other):
+            server.signal(signal.SIGTERM)
+        heard = [stats(server.finish().err) for server in (one, other)]
+    assert [each["datagrams_received"] - 20 for each in heard] == [2, 1]
+    assert [each["datagrams_sent"] - 20 for each in heard] == [1, 0]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs raw sockets")
+def test_a_server_on_every_interface_does_not_talk_to_itself() -> None:
+    """Whichever of this machine's addresses the forger chose."""
+    with (
+        running("echo", ":0", "-4", "--udp", "-v") as server,
+        socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW) as raw,
+    ):
+        port = server.port
+        raw.sendto(forged(("127.0.0.7", port), ("127.0.0.1", port), b"x"), ("127.0.0.1", port))
+        server.line(rf"datagram from 127\.0\.0\.7:{port} ignored: it claims to come from here")
+
+
+def test_a_pattern_ends_both_halves() -> None:
+    """--until looks at datagrams, too."""
+    with running("echo", "127.0.0.1:0", "--both", "--until", "bye") as server, udp() as sock:
+        sock.sendto(b"good bye", ("127.0.0.1", server.port))
+        assert sock.recv(20) == b"good bye"
+        assert server.wait() == 0
+
+
+def test_a_port_taken_by_either_protocol_is_45() -> None:
+    """--both needs both; a port 0 is one that is free for both."""
+    for family in (socket.SOCK_STREAM, socket.SOCK_DGRAM):
+        with socket.socket(socket.AF_INET, family) as taken:
+            taken.bind(("127.0.0.1", 0))
+            code, _, err = netkit("echo", address(taken), "--both")
+            assert code == 45 and "address already in use" in err

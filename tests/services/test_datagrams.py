@@ -1,0 +1,210 @@
+"""What datagrams mean: input cut into them, how they are shown, and which of them are never answered."""
+
+import json
+from itertools import pairwise
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from netkit.core.address import Endpoint
+from netkit.core.datagram import LARGEST, MARK, Burst, Peer, cut
+from netkit.core.errors import Exit, Failure, Invalid
+from netkit.services import datagrams
+from netkit.services.datagrams import Framing, in_hex, in_lines, in_pieces, refusal, runs, whole
+
+PROPERTY = settings(max_examples=60, deadline=None, database=None)
+CHUNKS = st.lists(st.binary(max_size=60), max_size=8).map(lambda chunks: [chunk for chunk in chunks if chunk])
+SOME_LINES = st.lists(st.binary(max_size=12).map(lambda line: line.replace(b"\n", b"")), max_size=20)
+
+
+def cut_up(framing: Framing, chunks: list[bytes]) -> list[bytes]:
+    """Return the datagrams that input becomes, however it comes."""
+    return [data for chunk in [*chunks, b""] for run in framing(chunk) for data in cut(*run)]
+
+
+def chunked(text: bytes, sizes: list[int]) -> list[bytes]:
+    """Cut text into chunks of these sizes, and the rest."""
+    chunks = []
+    for size in sizes:
+        chunks.append(text[:size])
+        text = text[size:]
+    return [chunk for chunk in [*chunks, text] if chunk]
+
+
+# -- input
+
+
+@pytest.mark.parametrize("chunks", [[], [b"a"], [b"a\n", b"", b"b"], [b"x" * LARGEST]])
+def test_whole(chunks: list[bytes]) -> None:
+    """All of the input is one datagram, and no input is an empty one."""
+    chunks = [chunk for chunk in chunks if chunk]
+    assert cut_up(whole(), chunks) == [b"".join(chunks)]
+
+
+def test_whole_is_refused_as_soon_as_it_is_too_long() -> None:
+    """Input that never ends is not kept."""
+    frame = whole()
+    assert list(frame(b"x" * LARGEST)) == []
+    with pytest.raises(Failure, match="longer than 65507 bytes") as caught:
+        list(frame(b"x"))
+    assert caught.value.exit is Exit.USAGE
+
+
+@PROPERTY
+@given(CHUNKS, st.integers(1, 50))
+def test_pieces(chunks: list[bytes], size: int) -> None:
+    """Pieces have the size asked for, but the last, and none is empty."""
+    text = b"".join(chunks)
+    assert cut_up(in_pieces(size), chunks) == ([] if not text else list(cut(text, size)))
+
+
+@PROPERTY
+@given(SOME_LINES, st.lists(st.integers(1, 30), max_size=8), st.booleans())
+def test_lines(lines: list[bytes], sizes: list[int], ended: bool) -> None:
+    """Each line is a datagram, the empty ones too; the last may lack its newline."""
+    text = b"".join(line + b"\n" for line in lines)
+    if not ended and lines and lines[-1]:
+        text = text[:-1]
+    assert cut_up(in_lines(), chunked(text, sizes)) == lines
+
+
+@PROPERTY
+@given(SOME_LINES, st.lists(st.integers(1, 30), max_size=8))
+def test_hex(lines: list[bytes], sizes: list[int]) -> None:
+    """Each line of hex is a datagram."""
+    text = b"".join(line.hex(" ").encode() + b"\n" for line in lines)
+    assert cut_up(in_hex(), chunked(text, sizes)) == lines
+
+
+def test_hex_as_people_write_it() -> None:
+    """Capitals, spaces and CR LF pass; a last line without an end counts."""
+    assert cut_up(in_hex(), [b"DE ad\r\n\n be ef \n00"]) == [b"\xde\xad", b"", b"\xbe\xef", b"\0"]
+
+
+@pytest.mark.parametrize("bad", [b"abc", b"zz", b"a b", b"0x41", b"\xff\xff", b"\xef\xbc\x91\xef\xbc\x92"])
+def test_hex_that_is_none(bad: bytes) -> None:
+    """A bad line is 26 and named; the good ones before it have passed."""
+    passed: list[bytes] = []
+    with pytest.raises(Failure) as caught:
+        for run in in_hex()(b"41\n42\n" + bad + b"\n43\n"):
+            passed += cut(*run)
+    assert passed == [b"A", b"B"]
+    assert caught.value.exit is Exit.READ
+    assert caught.value.action == "read line 3 of stdin" and "is not pairs of hex digits" in str(caught.value)
+
+
+@pytest.mark.parametrize("framing", [in_lines, in_hex])
+@pytest.mark.parametrize("ended", [True, False])
+def test_a_line_that_is_too_long(framing: Any, ended: bool) -> None:
+    """It is 63 and named, at its end or as soon as it cannot be a datagram; the lines before it have passed."""
+    digit = b"0" if framing is in_hex else b"x"
+    length = 2 * LARGEST + 2 if framing is in_hex else LARGEST + 1
+    text = digit * length + b"\n" if ended else digit * (4 * LARGEST + 1)
+    passed: list[bytes] = []
+    with pytest.raises(Failure) as caught:
+        for run in framing()(b"00\n" + text):
+            passed += cut(*run)
+    assert len(passed) == 1
+    assert caught.value.exit is Exit.TOO_BIG and caught.value.action == "send line 2 of stdin"
+
+
+@PROPERTY
+@given(st.lists(st.sampled_from([b"", b"a", b"b", b"cc", b"dd"]), max_size=30))
+def test_runs_change_nothing(data: list[bytes]) -> None:
+    """Neighbours of one size are joined, and the same datagrams come out."""
+    joined = list(runs(data))
+    assert [piece for run in joined for piece in cut(*run)] == data
+    for (_, size), (_, after) in pairwise(joined):
+        assert size != after or b"" in data
+
+
+def test_texts_that_are_too_long() -> None:
+    """A text that is no datagram is named by its number."""
+    datagrams.check_texts([b"", b"x" * LARGEST])
+    with pytest.raises(Invalid, match="TEXT 2 has 65508 bytes"):
+        datagrams.check_texts([b"", b"x" * (LARGEST + 1)])
+
+
+# -- showing
+
+BURST = Burst(b"ab\ncd", 3, Peer(("192.0.2.1", 5)))
+
+
+class Sock:
+    """What a way to show asks of a socket."""
+
+    local = Endpoint("198.51.100.1", 9)
+
+
+def show(output: str, burst: Burst = BURST) -> bytes:
+    """Return how a burst is shown."""
+    return datagrams.shown(output, "udp-serve")(Sock(), burst)  # type: ignore[arg-type]
+
+
+def test_how_datagrams_are_shown() -> None:
+    """Raw are the bytes, lines end where they did not, hex is one line each, none is nothing."""
+    assert show("raw") == b"ab\ncd"
+    assert show("lines") == b"ab\ncd\n"
+    assert show("hex") == b"61620a\n6364\n"
+    assert show("none") == b""
+    empty = BURST._replace(data=b"")
+    assert [show(output, empty) for output in ("raw", "lines", "hex")] == [b"", b"\n", b"\n"]
+
+
+def test_json_has_both_ends() -> None:
+    """One object for each datagram, with peer, local address, length, and the bytes twice where they are text."""
+    first, second = map(json.loads, show("json").splitlines())
+    assert first.pop("time") and second.pop("time")
+    assert first == {
+        "command": "udp-serve",
+        "event": "datagram",
+        "peer_address": "192.0.2.1",
+        "peer_port": 5,
+        "local_address": "198.51.100.1",
+        "local_port": 9,
+        "protocol": "udp",
+        "bytes_received": 3,
+        "data": "YWIK",
+        "text": "ab\n",
+    }
+    assert second["data"] == "Y2Q="
+    asked = BURST._replace(peer=Peer(("::1", 5, 0, 0), b"\0" * 15 + b"\2"), data=b"\xff")
+    found = json.loads(show("json", asked))
+    assert (found["peer_address"], found["local_address"], found["data"]) == ("::1", "::2", "/w==")
+    assert "text" not in found
+
+
+# -- answers
+
+
+@pytest.mark.parametrize(
+    ("host", "port", "traffic_class", "why"),
+    [
+        ("192.0.2.1", 40000, 0, ""),
+        ("192.0.2.1", 40000, MARK, "answer itself"),
+        ("192.0.2.1", 40000, MARK | 3, "answer itself"),  # whatever ECN says
+        ("192.0.2.1", 40000, MARK << 1, ""),
+        *(("192.0.2.1", port, 0, f"port {port} would answer") for port in (7, 13, 17, 19, 37)),
+        ("192.0.2.1", 0, 0, "port 0"),
+        ("224.0.0.1", 40000, 0, "no single host"),
+        ("255.255.255.255", 40000, 0, "no single host"),
+        ("ff02::1%lo", 40000, 0, "no single host"),
+        ("127.0.0.1", 9007, 0, "from here"),
+        ("127.0.0.2", 9007, 0, ""),
+        ("192.0.2.1", 9007, 0, ""),
+    ],
+)
+def test_what_is_not_answered(host: str, port: int, traffic_class: int, why: str) -> None:
+    """Answers, ports that answer to anything, what is no single host, and what claims to come from the server."""
+    burst = Burst(b"x", 1, Peer((host, port)), traffic_class)
+    found = refusal(burst, "127.0.0.1", 9007)
+    assert bool(found) == bool(why) and why in found
+
+
+def test_every_address_of_a_wildcard_is_its_own() -> None:
+    """A server on every interface is reached at all addresses of this machine, and at no other."""
+    for host, why in (("127.0.0.2", "it claims to come from here"), ("192.0.2.1", "")):
+        assert refusal(Burst(b"x", 1, Peer((host, 9007))), "0.0.0.0", 9007) == why
+    assert refusal(Burst(b"x", 1, Peer(("::1", 9007, 0, 0))), "::", 9007) == "it claims to come from here"
