@@ -385,8 +385,12 @@ def option(*names: str, section: str, **attributes: Any) -> Callable[[F], F]:
     return click.option(*names, cls=Option, section=section, **attributes)
 
 
-def address(role: "Role", *, tls: bool = False, udp: bool = False, rest_as: str | None = None) -> Callable[[F], F]:
+def address(
+    role: "Role", *, tls: bool = False, udp: bool = False, rest_as: str | None = None, target: bool = False
+) -> Callable[[F], F]:
     """Add the words of one address; the function gets an Endpoint named ``address``.
+
+    With ``target`` another follows, that of a client, which the function gets by this name.
 
     It may be secured with ``tls``, and with ``udp`` is one for datagrams. The words behind it are a mistake, or with
     ``rest_as`` texts, a tuple of bytes that gets this name.
@@ -405,10 +409,16 @@ def address(role: "Role", *, tls: bool = False, udp: bool = False, rest_as: str 
             raise click.UsageError(f"address {str(endpoint)!r} is none for UDP datagrams", ctx)
         if endpoint.tls and not tls:
             raise click.UsageError(f"address {str(endpoint)!r}: there is no TLS here", ctx)
+        if target:
+            try:
+                ctx.params["target"], rest = take(rest, "client")
+            except Invalid as error:
+                raise click.UsageError(f"TARGET: {error}", ctx) from error
         if rest_as:
             ctx.params[rest_as] = tuple(Text().convert(word, None, ctx) for word in rest)
         elif rest:
-            text = f"unexpected word {rest[0]!r} after address {str(endpoint)!r}"
+            last = ctx.params["target"] if target else endpoint
+            text = f"unexpected word {rest[0]!r} after address {str(last)!r}"
             raise click.UsageError(text + _misread(ctx, words), ctx)
         return endpoint
 
@@ -851,6 +861,41 @@ class Tls(NamedTuple):
         return Security(self.cafile, self.cert, self.key, self.alpn or (), self.insecure)
 
 
+class BothTls(NamedTuple):
+    """How either side of a relay is secured."""
+
+    cafile: str | None
+    cert: str | None
+    key: str | None
+    servername: str | None
+    alpn: tuple[str, ...] | None
+    insecure: bool
+
+    def sides(self, address: "Endpoint", target: "Endpoint") -> tuple[Tls, Tls]:
+        """Return what is for our clients and what is for the target, which gets what both could have meant.
+
+        But for our own certificate: a server needs one.
+        """
+        pair = (self.cert, self.key)
+        near = Tls(
+            address.tls,
+            None if target.tls else self.cafile,
+            *(pair if address.tls else (None, None)),
+            None,
+            self.alpn if address.tls else None,
+            False,
+        )
+        far = Tls(
+            target.tls,
+            self.cafile if target.tls else None,
+            *((None, None) if address.tls else pair),
+            self.servername,
+            None if address.tls and not target.tls else self.alpn,
+            self.insecure,
+        )
+        return near, far
+
+
 class Clocks(NamedTuple):
     """When patience ends, in seconds."""
 
@@ -1023,10 +1068,7 @@ reach_options = _gathered(
     option("-n", "--numeric", is_flag=True, section="Addresses", help="No names: addresses alone are looked at."),
 )
 
-tls_options = _gathered(
-    "tls",
-    Tls,
-    option("--tls", is_flag=True, section="TLS", help="Speak TLS, as with tls: in front of the address."),
+_tls_choices = (
     option("--cafile", type=Path(), section="TLS", help="Trust the authorities in FILE (PEM); who comes needs one."),
     option("--cert", type=Path(), section="TLS", help="Our certificate and its chain (PEM)."),
     option("--key", type=Path(), section="TLS", help="The key of our certificate (PEM, not encrypted)."),
@@ -1034,6 +1076,15 @@ tls_options = _gathered(
     option("--alpn", type=Protocols(), section="TLS", help="Protocols to agree on, in the order of preference."),
     option("--insecure", is_flag=True, section="TLS", help="Do not verify the peer's certificate."),
 )
+
+tls_options = _gathered(
+    "tls",
+    Tls,
+    option("--tls", is_flag=True, section="TLS", help="Speak TLS, as with tls: in front of the address."),
+    *_tls_choices,
+)
+
+both_tls_options = _gathered("tls", BothTls, *_tls_choices)
 
 clock_options = _gathered(
     "clocks",
@@ -1054,18 +1105,21 @@ datagram_clock_options = _gathered(
     option("--timeout", type=Duration(), section="Time", help="Give everything up (28) after D."),
 )
 
+_connect_timeout_option = option(
+    "-w",
+    "--connect-timeout",
+    type=Duration(),
+    default=10.0,
+    section="Time",
+    help="Time for resolving and connecting together (28); 10s unless given.",
+)
+_source_option = option("--source", type=Source(), section="Addresses", help="Connect from this address and port.")
+
 dial_options = _gathered(
     "dial",
     Dial,
-    option(
-        "-w",
-        "--connect-timeout",
-        type=Duration(),
-        default=10.0,
-        section="Time",
-        help="Time for resolving and connecting together (28); 10s unless given.",
-    ),
-    option("--source", type=Source(), section="Addresses", help="Connect from this address and port."),
+    _connect_timeout_option,
+    _source_option,
     option("--keepalive", type=Duration(), section="Time", help="Probe a peer that was silent for D (TCP keepalive)."),
 )
 
@@ -1260,7 +1314,7 @@ class Server:
         that conversation does. What goes over the wire is ``recorded``.
         """
         self._check()
-        family = self.reach.family(self.address)
+        family = self._family()
         serving, clients = self.serving, self.clients
 
         async def work() -> int:
@@ -1307,6 +1361,9 @@ class Server:
 
         return run(work(), self.talk, timeout=self.clocks.timeout, refused=Exit.BIND, totals=self._totals)
 
+    def _family(self) -> int:
+        return self.reach.family(self.address)
+
     def _check(self) -> None:
         serving, clients = self.serving, self.clients
         exclude({"--once": clients.once, "--max-clients": clients.max_clients})
@@ -1325,6 +1382,40 @@ class Server:
             hint(f"this machine only; {command_name()} :{sockets.port} takes every interface")
         if self.serving.print_port:
             put(f"{sockets.port}\n")
+
+
+class Relay(Server):
+    """A server whose clients are joined to ``target``."""
+
+    _fields = (*Server._fields, "target", "connect_timeout", "source")
+
+    def __init__(
+        self,
+        target: "Endpoint",
+        connect_timeout: float,
+        source: tuple[str, int] | None,
+        tls: BothTls,
+        talk: Talk,
+        **told: Any,
+    ) -> None:
+        near, far = tls.sides(told["address"], target)
+        super().__init__(tls=near, talk=talk, **told)
+        if target.path is not None and target.path == self.address.path:
+            raise Invalid(f"{target} is this relay itself")
+        self.target = target
+        self._far = far.client(target, talk)
+        family = 0 if target.path is not None and self.address.path is None else self.reach.family(target)
+        self._dialling = Dial(connect_timeout, source, None).dialling(
+            target, self.reach._replace(ipv4=False, ipv6=False)
+        )
+        self._dialling = self._dialling._replace(family=family)
+
+    def dialled(self) -> "Dialling":
+        """Return how the target is dialled. Raises Failure READ for files that cannot be used."""
+        return self._dialling._replace(secure=self._far(self.observe) if self._far else None)
+
+    def _family(self) -> int:
+        return 0 if self.address.path is not None and self.target.path is None else super()._family()
 
 
 class DatagramServer(Server):
@@ -1352,5 +1443,19 @@ datagram_server_options = _gathered(
     reach_options,
     serving_options,
     datagram_clock_options,
+    talk_options,
+)
+
+relay_options = _gathered(
+    "server",
+    Relay,
+    address("server", tls=True, target=True),
+    reach_options,
+    _connect_timeout_option,
+    _source_option,
+    serving_options,
+    client_options,
+    both_tls_options,
+    clock_options,
     talk_options,
 )

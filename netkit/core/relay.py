@@ -180,8 +180,8 @@ class Break(NamedTuple):
     failure: Failure
 
 
-async def bridge(client: Stream, target: Stream) -> Break | None:
-    """Join two peers both ways, each half-closed when the other ends; closes neither.
+async def bridge(client: Stream, target: Stream, change: Change | None = None) -> Break | None:
+    """Join two peers both ways, each half-closed when the other ends; closes neither. ``change`` is for the target.
 
     Returns what broke it, once the client has what still came for it; None if every byte was delivered both ways.
     """
@@ -189,9 +189,9 @@ async def bridge(client: Stream, target: Stream) -> Break | None:
     breaks: list[Break] = []
     group = Group()
 
-    async def carry(source: Stream, sink: Stream, flow: Flow, other: Flow) -> None:
+    async def carry(source: Stream, sink: Stream, flow: Flow, other: Flow, change: Change | None = None) -> None:
         try:
-            await pump(source, sink, flow=flow)
+            await pump(source, sink, change, flow=flow)
             await acknowledged(sink)
         except Failure as failure:
             breaks.append(Break(sink if failure.exit is Exit.SEND else source, failure))
@@ -199,7 +199,7 @@ async def bridge(client: Stream, target: Stream) -> Break | None:
             group.cancel()
 
     async with group:
-        group.start(carry(client, target, forth, back))
+        group.start(carry(client, target, forth, back, change))
         group.start(carry(target, client, back, forth))
     if not breaks:
         return None

@@ -1,40 +1,53 @@
 """Forwarding: each client of ours becomes a client of a target."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from netkit.core.address import Endpoint
 from netkit.core.dial import Dialling, dial
 from netkit.core.errors import Exit, Failure
 from netkit.core.events import Cut, Observer
-from netkit.core.kernel import Group
+from netkit.core.kernel import Group, now
 from netkit.core.listen import Handler, farewell
-from netkit.core.relay import bridge, idle_clock
+from netkit.core.relay import Change, bridge, fresh, idle_clock
 from netkit.core.stream import Connection
+
+_SELF_PAUSE = 1.0  # s
 
 
 def forwarding(
     target: Endpoint,
     how: Dialling,
-    is_us: Callable[[Connection], bool],
     *,
+    changes: Callable[[], Sequence[Callable[[], Change]]],
+    keepalive: float | None,
     idle_timeout: float | None = None,
     observe: Observer,
 ) -> Handler:
     """Return a handler that dials ``target`` for each client and joins the two.
 
-    A target that refuses, resets or is cut short, or that ``is_us``, is a reset for the client, and told. A client that
-    does is a reset for the target.
+    A target that refuses, resets, is cut short, or is the relay itself, is a reset for the client, and told. A client
+    that does is a reset for the target. What clients send goes through ``changes``, made for each.
     """
 
+    # A relay that dials itself is its own next client, who would make it dial again: so for a while nobody does.
+    itself = Failure(Exit.CONNECT, f"connect to {target}", "that is this relay itself")
+    refused_until = 0.0
+
     async def connected(client: Connection) -> Connection:
+        nonlocal refused_until
         try:
+            if now() < refused_until:
+                raise itself
             stream = await dial(target, how)
-            if is_us(stream):
+            if stream.peer._replace(tls=False) == client.local._replace(tls=False):
                 stream.abort()
-                raise Failure(Exit.CONNECT, f"connect to {target}", "that is this relay itself")
+                refused_until = now() + _SELF_PAUSE
+                raise itself
         except Failure as failure:
             observe(Cut(client.peer, str(failure)))
             raise
+        if keepalive is not None and stream.peer.path is None:
+            stream.keep_alive(keepalive)
         return stream
 
     async def handle(client: Connection) -> None:
@@ -44,7 +57,7 @@ def forwarding(
             async with Group() as group:
                 if idle_timeout is not None:
                     group.start(idle_clock(client, idle_timeout))
-                broken = await bridge(client, stream)
+                broken = await bridge(client, stream, fresh(changes()))
                 group.cancel()
             if broken is not None:
                 if broken.stream is stream:

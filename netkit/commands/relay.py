@@ -1,0 +1,52 @@
+"""Serve: accept here, connect there"""
+
+from netkit import shell
+
+HABITS = {
+    **shell.SERVER_HABITS,
+    "-l": "the first address is listened on, the second connected to",
+    "-e": "the second address is the target",
+    "-c": "the second address is the target",
+    "-w": "-w bounds connecting to the target",
+}
+
+
+@shell.command(
+    words="LISTEN TARGET [-- COMMAND...]",
+    habits=HABITS,
+    examples=[
+        ("netkit relay 8080 db:5432", "a port of this machine leads to another's"),
+        ("netkit relay tls::8443 127.0.0.1:80 --cert c.pem --key k.pem", "TLS in front of a server without it"),
+        ("netkit relay 6379 unix:/run/redis.sock --allow 127.0.0.1", "a unix socket for clients that know none"),
+    ],
+)
+@shell.relay_options
+@shell.record_options
+def relay(server: shell.Relay, recorded: shell.Recorded) -> int:
+    """Accept clients on LISTEN and join each to TARGET, which is dialled for it.
+
+    Every byte goes both ways as it comes, and each side's end is passed on to the other, so that a late answer still
+    arrives. A target that refuses, resets, or ends TLS without saying so, resets the client: a short answer never looks
+    whole. It is one line here. A client that does it resets the target.
+
+    LISTEN and TARGET may be TCP, TLS (tls:) or unix sockets (unix:). --cert and --key are for LISTEN if that is tls:,
+    else shown to TARGET; --cafile says who may be TARGET if that is tls:, else who may come. With --log and --hexdump
+    the bytes are those between the client and us.
+    """
+    from netkit.services.forward import forwarding
+    from netkit.services.server import Service
+
+    recorded.check(server.talk)
+    return server.run(
+        lambda: Service(
+            forwarding(
+                server.target,
+                server.dialled(),
+                changes=server.changes,
+                keepalive=server.clients.keepalive,
+                idle_timeout=server.clocks.idle_timeout,
+                observe=server.observe,
+            )
+        ),
+        recorded=recorded,
+    )
