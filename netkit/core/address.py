@@ -11,11 +11,14 @@ from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple
 
 from netkit.core.errors import Invalid
+from netkit.core.services import find
 
 Role = Literal["client", "server"]
+Protocol = Literal["tcp", "udp"]
 
 _UNIX_PATH_MAX = 107  # sun_path is 108 bytes with its closing NUL: unix(7)
 _LABEL = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?")
+_RANGE = re.compile(r"([0-9]+)-(.*)", re.DOTALL)
 _ZONE = re.compile(r"[^\s%/:\[\]]+", re.ASCII)
 _SERVICE = re.compile(r"(?=.*[A-Za-z])[A-Za-z0-9][A-Za-z0-9+._-]*")
 _LAST_LABEL_IS_NUMBER = re.compile(r"(?:^|\.)(?:[0-9]+|0[xX][0-9A-Fa-f]*)\.?$")
@@ -63,15 +66,66 @@ def take(words: Sequence[str], role: Role) -> tuple[Endpoint, list[str]]:
     if port is None:
         if _is_digits(word) and not (rest and (_is_digits(rest[0]) or len(word) > 5)):
             raise Invalid(f"port {word} has no host: write HOST {word}, or :{word} for this machine")
-        check_host(host)
+        host = check_host(host)
         if not rest:
             raise Invalid(f"address {word!r} has no port")
         port = rest.pop(0)
     elif host:
-        check_host(host)
+        host = check_host(host)
     elif not word.startswith(":"):
         raise Invalid("the host is empty")
     return Endpoint(host, parse_port(port, role), tls=tls), rest
+
+
+class Target(NamedTuple):
+    """Ports of a host, each once and in the order given; an empty ``host`` is this machine."""
+
+    host: str
+    ports: tuple[int, ...]
+
+
+def take_ports(words: Sequence[str], protocol: Protocol = "tcp") -> list[Target]:
+    """Read ``HOST:PORTS`` and ``HOST PORTS`` from the left, all of them; a port named twice counts once."""
+    if not words:
+        raise Invalid("a target is missing: HOST PORTS or HOST:PORTS")
+    found: dict[str, dict[int, None]] = {}
+    rest = list(words)
+    while rest:
+        word = rest.pop(0)
+        if word.startswith("unix:"):
+            raise Invalid(f"target {word!r} is a unix socket, and has no port")
+        if word.startswith("tls:"):
+            raise Invalid(f"target {word!r}: this version has no TLS")
+        host, ports = _split(word)
+        if ports is None:
+            if not rest and _is_digits(word):
+                raise Invalid(f"port {word} has no host: write HOST {word}, or :{word} for this machine")
+            if not rest:
+                check_host(host)
+                raise Invalid(f"target {word!r} has no port")
+            ports = rest.pop(0)
+        if host or not word.startswith(":"):
+            host = check_host(host)
+        found.setdefault(host, {}).update(dict.fromkeys(parse_ports(ports, protocol)))
+    return [Target(host, tuple(ports)) for host, ports in found.items()]
+
+
+def parse_ports(text: str, protocol: Protocol = "tcp") -> list[int]:
+    """Read a list of ports and ranges, ``22,80,8000-8010``; service names are ports too."""
+    ports: list[int] = []
+    for part in text.split(","):
+        if text and not part:
+            raise Invalid(f"port list {text!r} has an empty part")
+        if not (match := _RANGE.fullmatch(part)):
+            ports.append(parse_port(part, protocol=protocol))
+            continue
+        if not _is_digits(match[2]):
+            raise Invalid(f"port range {part!r} is not LOW-HIGH")
+        low, high = parse_port(match[1]), parse_port(match[2])
+        if low > high:
+            raise Invalid(f"port range {part} is reversed: write {high}-{low}")
+        ports += range(low, high + 1)
+    return ports
 
 
 def parse(text: str, role: Role) -> Endpoint:
@@ -82,7 +136,7 @@ def parse(text: str, role: Role) -> Endpoint:
     return endpoint
 
 
-def parse_port(text: str, role: Role = "client") -> int:
+def parse_port(text: str, role: Role = "client", protocol: Protocol | None = None) -> int:
     """Read a port: ASCII decimal digits without leading zeros, or a service name; 0 is a server's alone."""
     if _is_digits(text):
         if len(text) > 1 and text.startswith("0"):
@@ -97,8 +151,11 @@ def parse_port(text: str, role: Role = "client") -> int:
         raise Invalid(f"port {text} is negative")
     if _SERVICE.fullmatch(text):
         try:
-            return socket.getservbyname(text)  # of any protocol: some are known for UDP alone
+            return socket.getservbyname(text, *(protocol,) if protocol else ())
         except OSError:
+            for service in find(text):
+                if protocol in (service.protocol, None):
+                    return service.port
             raise Invalid(f"port {text!r} is neither a number nor a known service") from None
     raise Invalid(f"port {text!r} is not a number")
 
@@ -107,7 +164,7 @@ def parse_source(text: str) -> tuple[str, int]:
     """Read ``ADDR``, ``ADDR:PORT`` or ``:PORT`` of this machine, literals alone; port 0 is any."""
     host, port = _split(text)
     if host:
-        check_host(host)
+        host = check_host(host)
         if family_of(host) is None:
             raise Invalid(f"source {text!r} is not an IP address")
     elif port is None:
@@ -172,21 +229,34 @@ def _split(word: str) -> tuple[str, str | None]:
     return host, port if colon else None
 
 
-def check_host(host: str) -> None:
-    """Raise Invalid unless ``host`` can be a host: a name, or an address without brackets."""
+def check_host(host: str) -> str:
+    """Return the host as resolvers take it: a name in A-labels. Raise Invalid for what is none."""
     if not host or host.isspace():
         raise Invalid("the host is empty")
     if any(ord(c) <= 32 or ord(c) == 127 for c in host):
         raise Invalid(f"host {host!r} contains a space or a control character")
     if ":" in host:
         _check_ipv6(host)
-        return
-    if not host.isascii():
-        raise Invalid(f"host {host!r} is not ASCII: write its A-label (xn--...)")
-    if _LAST_LABEL_IS_NUMBER.search(host):
+    elif not host.isascii():
+        host = _a_labels(host)
+        _check_name(host)
+    elif _LAST_LABEL_IS_NUMBER.search(host):
         _check_ipv4(host)
-        return
-    _check_name(host)
+    else:
+        _check_name(host)
+    return host
+
+
+def _a_labels(host: str) -> str:
+    """Convert a name by IDNA 2008: only full stops separate labels, and no other digit becomes an ASCII one."""
+    import unicodedata
+
+    import idna
+
+    try:
+        return idna.encode(unicodedata.normalize("NFC", host.lower()), strict=True).decode()
+    except idna.IDNAError as error:
+        raise Invalid(f"host {host!r} is no internationalized name: {error}") from error
 
 
 def _check_ipv6(host: str) -> None:

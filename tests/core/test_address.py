@@ -8,7 +8,19 @@ import pytest
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
-from netkit.core.address import Endpoint, Role, family_of, from_socket, parse, parse_port, parse_source, take
+from netkit.core.address import (
+    Endpoint,
+    Role,
+    Target,
+    family_of,
+    from_socket,
+    parse,
+    parse_port,
+    parse_ports,
+    parse_source,
+    take,
+    take_ports,
+)
 from netkit.core.errors import Invalid
 
 pytestmark = pytest.mark.timeout(30)
@@ -200,14 +212,15 @@ REFUSED_HOSTS = [
     ("user@host", "not a host name"),
     ("127.0.0.1%lo", "not a host name"),
     ("localhost%lo", "not a host name"),
-    ("b\u00fccher.example", "not ASCII"),
-    ("\u0661\u0662\u0667.0.0.1", "not ASCII"),
-    ("\uff11\uff12\uff17.0.0.1", "not ASCII"),
-    ("127\u30020\u30020\u30021", "not ASCII"),
-    ("127\uff0e0\uff0e0\uff0e1", "not ASCII"),
-    ("exam\u00adple", "not ASCII"),
-    ("\u202elocalhost", "not ASCII"),
-    ("\udcff", "not ASCII"),
+    ("b\u00fccher..example", "Empty Label"),
+    ("\u2603.example", "no internationalized name"),
+    ("\u0661\u0662\u0667.0.0.1", "no internationalized name"),
+    ("\uff11\uff12\uff17.0.0.1", "no internationalized name"),
+    ("127\u30020\u30020\u30021", "no internationalized name"),
+    ("127\uff0e0\uff0e0\uff0e1", "no internationalized name"),
+    ("exam\u00adple", "no internationalized name"),
+    ("\u202elocalhost", "no internationalized name"),
+    ("\udcff", "no internationalized name"),
     ("127.0.0.256", "0 to 255"),
     ("256.1.1.1", "0 to 255"),
     ("1.2.3.4.5", "5 parts"),
@@ -515,7 +528,7 @@ def test_source(text: str, source: tuple[str, int]) -> None:
         ("127.1", "127.0.0.1"),
         ("80", "0.0.0.80"),
         ("127.0.0.256", "0 to 255"),
-        ("\uff11.0.0.1", "not ASCII"),
+        ("\uff11.0.0.1", "no internationalized name"),
         ("fe80::1", "needs a zone"),
         ("fe80::1%", "empty zone"),
         ("::g", "not an IPv6 address"),
@@ -713,3 +726,88 @@ def test_huge_words(word: str) -> None:
         for role in ROLES:
             for words in ([huge + "!"], [huge + "!", "80"], ["localhost", huge]):
                 refusal(words, role)
+
+
+# -- names beyond ASCII
+
+
+@pytest.mark.parametrize(
+    ("host", "label"),
+    [
+        ("b\u00fccher.example", "xn--bcher-kva.example"),
+        ("B\u00dccher.Example", "xn--bcher-kva.example"),
+        ("bu\u0308cher.example", "xn--bcher-kva.example"),  # decomposed, as some systems type it
+        ("fa\u00df.de", "xn--fa-hia.de"),  # IDNA 2003 made fass.de of it
+        ("\u4f8b\u3048.\u30c6\u30b9\u30c8", "xn--r8jz45g.xn--zckzah"),
+    ],
+)
+def test_names_beyond_ascii_become_a_labels(host: str, label: str) -> None:
+    """IDNA 2008 makes the name that resolvers take, for clients, servers and lists of ports."""
+    assert take([host, "80"], "client") == (Endpoint(label, 80), [])
+    assert take([f"{host}:80"], "server") == (Endpoint(label, 80), [])
+    assert take_ports([host, "80"]) == [Target(label, (80,))]
+
+
+# -- lists of ports
+
+
+@pytest.mark.parametrize(
+    ("words", "targets"),
+    [
+        (["db:1,2"], [Target("db", (1, 2))]),
+        (["db", "3-5,1", "::1", "80", "[::1]:81"], [Target("db", (3, 4, 5, 1)), Target("::1", (80, 81))]),
+        (["db:80,80,79-81"], [Target("db", (80, 79, 81))]),
+        ([":8,http", ":8"], [Target("", (8, 80))]),
+        (["db:65535-65535"], [Target("db", (65535,))]),
+        (["fe80::1%lo", "ssh"], [Target("fe80::1%lo", (22,))]),
+    ],
+)
+def test_targets(words: list[str], targets: list[Target]) -> None:
+    """Words are read from the left; each port of a host counts once, in the order given."""
+    assert take_ports(words) == targets
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("", "the port is empty"),
+        (",", "has an empty part"),
+        ("1,", "has an empty part"),
+        ("1,,2", "has an empty part"),
+        ("1-", "is not LOW-HIGH"),
+        ("-5", "port -5 is negative"),
+        ("1-2-3", "is not LOW-HIGH"),
+        ("1 - 2", "not a number"),
+        ("3-1", "is reversed: write 1-3"),
+        ("0-5", "port 0 is not between"),
+        ("1-65536", "port 65536 is not between"),
+        ("01-5", "leading zero"),
+        ("1-http", "is not LOW-HIGH"),
+        ("80,nosuchsvc", "neither a number nor a known service"),
+        ("\uff11-\uff12", "not a number"),
+        ("1-\u0665", "is not LOW-HIGH"),
+    ],
+)
+def test_ports_are_refused(text: str, why: str) -> None:
+    """A list that means nothing is refused, and the message says which part of it."""
+    with pytest.raises(Invalid) as refused:
+        parse_ports(text)
+    assert why in str(refused.value)
+
+
+@given(st.text("0123456789,-h \n\u0661", max_size=12))
+def test_any_text_is_ports_or_refused(text: str) -> None:
+    """Whatever is typed, ports or a refusal in one line come out."""
+    try:
+        ports = parse_ports(text)
+    except Invalid as error:
+        assert str(error).isprintable()
+    else:
+        assert ports and all(0 < port < 65536 for port in ports)
+
+
+def test_services_have_ports_of_their_protocol() -> None:
+    """A name is looked up for the protocol that is asked about."""
+    assert parse_ports("tftp", "udp") == [69]
+    with pytest.raises(Invalid):
+        parse_ports("tftp", "tcp")
