@@ -24,7 +24,7 @@ _MEANING_WIDTH = 45  # columns that a long meaning has at least
 
 _SUMMARY = "talk TCP, UDP and unix sockets from the shell"
 _COMMAND_SECTIONS = ("Talk", "Serve", "Look", "Bytes", "More")
-_OPTION_SECTIONS = ("Addresses", "Serving", "TLS", "Ending", "Data", "Time", "Talk")
+_OPTION_SECTIONS = ("Addresses", "Checking", "Serving", "TLS", "Ending", "Data", "Time", "Talk")
 
 Pairs = Sequence[tuple[str, str]]  # terms and meanings
 Summaries = Sequence[tuple[str, str, str]]  # sections, names and summaries of commands
@@ -190,7 +190,7 @@ def command_page(command: Command, name: str, summary: str) -> Page:
     ]
     if "FORMAT" in command.words:
         sections.append(Section("FORMAT", [_ABOUT_FORMAT, *(Terms(pairs, "Ic", title) for title, pairs in _FORMAT)]))
-    if command.takes_command:
+    if any("--port-file" in option.opts for option in command.params):
         sections.append(Section("ENVIRONMENT", [_ABOUT_COMMAND, Terms(_FOR_COMMAND, "Ev")]))
     sections += [_exit_status(), Section("EXAMPLES", [Terms(command.examples, "Ic")])]
     return Page(f"netkit {name}", summary, f"[OPTIONS] {command.words}", sections, see=["netkit"])

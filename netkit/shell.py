@@ -39,7 +39,7 @@ _WORD = re.compile(r"-(\.?[0-9].*|inf|nan|)", re.DOTALL)  # "-" and what looks l
 HABITS = {
     "-l": "netkit listen ADDRESS listens",
     "-u": "datagrams are netkit udp-send and netkit udp-serve",
-    "-z": "this version has no port check",
+    "-z": "netkit portcheck HOST PORTS looks which ports are open",
     "-e": "--exec CMD of netkit connect and netkit listen runs a program over a connection",
     "-c": "--sh-exec CMD of netkit connect and netkit listen has the shell run it",
     "-U": "write unix:PATH as the address",
@@ -244,6 +244,20 @@ async def _within(main: Coroutine[Any, Any, int | None], timeout: float | None) 
     except Expired:
         reason = f"time ran out after {span(timeout or 0)}"
         raise Failure(Exit.TIMEOUT, "finish", reason, detail="--timeout") from None
+
+
+def become(command: tuple[str, ...], talk: "Talk") -> int:
+    """Put COMMAND in our place, with the signals as they were before Python; return the exit code if it cannot run."""
+    import signal
+
+    for ignored in (signal.SIGPIPE, signal.SIGXFSZ):
+        signal.signal(ignored, signal.SIG_DFL)
+    try:
+        os.execvp(command[0], command)
+    except FileNotFoundError as error:
+        return conclude(Failure(Exit.NOT_FOUND, f"run {command[0]}", error), talk)
+    except OSError as error:
+        return conclude(Failure(Exit.NOT_RUNNABLE, f"run {command[0]}", error), talk)
 
 
 def command_name() -> str:
@@ -620,10 +634,9 @@ class HostName(Parameter):
         from netkit.core.address import check_host
 
         try:
-            check_host(value)
+            return check_host(value)
         except Invalid as error:
             self.fail(str(error), param, ctx)
-        return str(value)
 
 
 class Protocols(Parameter):
@@ -639,6 +652,20 @@ class Protocols(Parameter):
         if not all(name.isascii() and name.isprintable() and 0 < len(name) < 256 for name in names):
             self.fail(f"{value!r} is not names of 1 to 255 ASCII characters, such as h2,http/1.1", param, ctx)
         return names
+
+
+class Choice(Parameter):
+    """One of a few words."""
+
+    def __init__(self, name: str, *words: str) -> None:
+        self.name = name
+        self.words = words
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Return the word."""
+        if value not in self.words:
+            self.fail(f"{value!r} is none of {', '.join(self.words)}", param, ctx)
+        return str(value)
 
 
 class Source(Parameter):
@@ -785,12 +812,12 @@ class Reach(NamedTuple):
     ipv6: bool
     numeric: bool
 
-    def family(self, endpoint: "Endpoint") -> int:
+    def family(self, endpoint: "Endpoint | None" = None) -> int:
         """Return the one address family wanted, or AF_UNSPEC."""
         import socket
 
         exclude({"-4": self.ipv4, "-6": self.ipv6})
-        if endpoint.path is not None:
+        if endpoint is not None and endpoint.path is not None:
             unapplied("a unix socket has no IP address", {"-4": self.ipv4, "-6": self.ipv6, "-n": self.numeric})
         return int(socket.AF_INET if self.ipv4 else socket.AF_INET6 if self.ipv6 else socket.AF_UNSPEC)
 
@@ -1041,6 +1068,43 @@ class Output(NamedTuple):
             unapplied(f"--output {kind} writes no control bytes", {"--raw": self.raw})
         return kind
 
+
+class View(NamedTuple):
+    """What is shown beside plain lines."""
+
+    color: str | None
+    progress: bool
+    no_progress: bool
+
+    def coloured(self, fd: int) -> bool:
+        """Whether what is written there is coloured: --color beats NO_COLOR, which beats FORCE_COLOR."""
+        if self.color in ("always", "never"):
+            return self.color == "always"
+        if os.environ.get("NO_COLOR"):
+            return False
+        return bool(os.environ.get("FORCE_COLOR")) or os.isatty(fd)
+
+    def moving_after(self) -> float | None:
+        """Return the seconds after which something on stderr may move, or None if nothing ever does."""
+        exclude({"--progress": self.progress, "--no-progress": self.no_progress})
+        if not os.isatty(2):
+            unapplied("stderr is no terminal", {"--progress": self.progress})
+            return None
+        return None if self.no_progress else 0.0 if self.progress else 0.5
+
+
+view_options = _gathered(
+    "view",
+    View,
+    option(
+        "--color",
+        type=Choice("WHEN", "auto", "always", "never"),
+        section="Talk",
+        help="Colour on a terminal (auto), always or never.",
+    ),
+    option("--progress", is_flag=True, section="Talk", help="Show on the terminal how far it is, at once."),
+    option("--no-progress", is_flag=True, section="Talk", help="Show nothing that moves."),
+)
 
 talk_options = _gathered(
     "talk",

@@ -662,6 +662,13 @@ def writable(fd: int) -> Generator[None, None, None]:
     yield
 
 
+@types.coroutine
+def turn() -> Generator[None, None, None]:
+    """Give the other tasks a turn."""
+    _yield_turn()
+    yield
+
+
 def _yield_turn() -> None:
     kernel = _running()
     task = kernel.current

@@ -1,8 +1,8 @@
-"""``python -m tests.benchmarks [PART...]``: startup, bulk, secured, echo, datagrams; all of them unless named."""
+"""``python -m tests.benchmarks [PART...]``: startup, bulk, secured, echo, datagrams, ports; all of them unless named."""
 
 import sys
 
-from tests.benchmarks import bulk, datagrams, echo, secured, startup
+from tests.benchmarks import bulk, datagrams, echo, ports, secured, startup
 
 PARTS = {
     "startup": startup.main,
@@ -10,6 +10,7 @@ PARTS = {
     "secured": secured.main,
     "echo": echo.main,
     "datagrams": datagrams.main,
+    "ports": ports.main,
 }
 
 if __name__ == "__main__":

@@ -1,0 +1,158 @@
+"""Look: which ports are open, or wait until they are"""
+
+from typing import TYPE_CHECKING
+
+import click
+
+from netkit import shell
+
+if TYPE_CHECKING:
+    import re
+
+HABITS = {
+    **shell.HABITS,
+    "-z": "netkit portcheck only looks anyway",
+    "-u": "--udp checks UDP ports",
+    "-p": "the ports are part of the target: HOST:22,80,8000-8010",
+    "-t": "-w D is the time for each port, --wait D for all to be there",
+    "-i": "--interval D is the time between two rounds of --wait",
+    "-N": "nothing is sent unless --send says so",
+}
+
+
+@shell.command(
+    words="TARGET... [-- COMMAND...]",
+    habits=HABITS,
+    examples=[
+        ("netkit portcheck db:5432 mq:5672 --wait 60s -- make test", "run a command once all is there"),
+        ("netkit portcheck example.org 22,80,8000-8010", "which of these are open"),
+        ("netkit portcheck cache:6379 --send 'PING\\r\\n' --expect PONG", "whether a server answers"),
+    ],
+)
+@click.argument("words", nargs=-1)
+@shell.reach_options
+@shell.option("--udp", is_flag=True, section="Checking", help="Check UDP ports: only an answer shows that one is open.")
+@shell.option(
+    "--payload", type=shell.Hex(), section="Checking", help="Send these bytes to a UDP port; none by default."
+)
+@shell.option("--any", is_flag=True, section="Checking", help="One port as wanted is enough.")
+@shell.option("--closed", is_flag=True, section="Checking", help="Want the ports closed.")
+@shell.option("--banner", is_flag=True, section="Checking", help="Show what a port says first.")
+@shell.option("--settle", type=shell.Duration(zero=True), section="Checking", help="Want a port to stay open for D.")
+@shell.option("--send", "text", type=shell.Text(), section="Checking", help="Send TEXT first.")
+@shell.option("--expect", type=shell.Pattern(), section="Checking", help="Want an answer that matches (8, 28).")
+@shell.option(
+    "--concurrency",
+    type=shell.Count(),
+    section="Checking",
+    help="Try at most N at one time; as many as there is room for.",
+)
+@shell.option(
+    "-w",
+    "--connect-timeout",
+    type=shell.Duration(),
+    default=3.0,
+    section="Time",
+    help="Time for each look-up, connection and answer (28); 3s unless given.",
+)
+@shell.option(
+    "--wait",
+    type=shell.Duration(zero=True),
+    section="Time",
+    help="Try again until all is as wanted, for at most D (28).",
+)
+@shell.option("--interval", type=shell.Duration(zero=True), section="Time", help="Time between two rounds of --wait.")
+@shell.option("--timeout", type=shell.Duration(), section="Time", help="Give everything up (28) after D.")
+@shell.option("--all", is_flag=True, section="Talk", help="A line for each port, however many are the same.")
+@shell.option(
+    "--format",
+    "form",
+    type=shell.Choice("FORMAT", "text", "json", "tap", "junit", "github"),
+    section="Talk",
+    help="Write text, json, tap, junit or github; text unless given.",
+)
+@shell.view_options
+@shell.talk_options
+def portcheck(
+    words: tuple[str, ...],
+    command: tuple[str, ...],
+    reach: shell.Reach,
+    udp: bool,
+    payload: bytes | None,
+    any: bool,
+    closed: bool,
+    banner: bool,
+    settle: float | None,
+    text: bytes | None,
+    expect: "re.Pattern[bytes] | None",
+    concurrency: int | None,
+    connect_timeout: float,
+    wait: float | None,
+    interval: float | None,
+    timeout: float | None,
+    all: bool,
+    form: str | None,
+    view: shell.View,
+    talk: shell.Talk,
+) -> int:
+    """Tell of each port whether it is open, closed, filtered or unreachable, or wait until all are open.
+
+    TARGET is HOST:PORTS or HOST PORTS, with lists, ranges and names of services: 22,80,8000-8010,https. A line says
+    host, port, address, state, milliseconds and more, separated by tabs, as soon as it is known; a state that more than
+    25 ports of a host share, open excepted, is summed up. Nothing is sent but what --send says, and connections are
+    closed, not reset.
+
+    closed: the host refused. filtered: no answer in time. unreachable: the network said so. unknown: the name has no
+    address. open|filtered: no answer over UDP, which may mean either. A host is tried at all of its addresses; one that
+    is open is enough, and a port is closed only if all of them say so.
+
+    Exit code 0 means that every port is as wanted. Otherwise it is 7 if one answered that is not, else 6 for a name
+    without an address, 8 for a wrong answer, 28 for none; after --wait it is 28. COMMAND takes the place of netkit once
+    all is well.
+    """
+    from netkit.core.address import family_of, take_ports
+    from netkit.core.errors import Invalid
+    from netkit.services.ports import Check, Checker, Tally, limit
+    from netkit.verdicts import tell, writing
+
+    shell.exclude({"--json": talk.json, "--format": form})
+    shell.exclude({"--payload": payload, "--send": text})
+    if udp:
+        shell.unapplied("a UDP port has no connection", {"--settle": settle})
+    else:
+        shell.unapplied("--send TEXT is for TCP", {"--payload": payload})
+    if closed:
+        given = {"--banner": banner, "--settle": settle, "--send": text if not udp else None, "--expect": expect}
+        shell.unapplied("a closed port says nothing", given)
+    if not (banner or expect or udp):
+        shell.unapplied("nobody would read the answer: --expect or --banner", {"--send": text})
+    if not wait:
+        shell.unapplied("there is one round without --wait", {"--interval": interval})
+    form = "json" if talk.json else form or "text"
+    talk = talk._replace(json=form == "json")
+    if form != "text":
+        shell.unapplied(f"{form} has every port anyway", {"--all": all})
+    targets = take_ports(words, "udp" if udp else "tcp")
+    names = [target.host for target in targets if target.host and family_of(target.host) is None]
+    if names and reach.numeric:
+        raise Invalid(f"host {names[0]!r} is a name, and --numeric allows addresses alone")
+    check = Check(
+        protocol="udp" if udp else "tcp",
+        timeout=connect_timeout,
+        closed=closed,
+        payload=payload or text or b"",
+        expect=expect,
+        banner=banner,
+        settle=settle,
+        family=reach.family(),
+    )
+    writer, screen = writing(form, targets, view, talk, any=any, all=all)
+    observe = talk.observer()
+    attempts, lookups = limit(len(names))
+
+    async def work() -> None:
+        checker = Checker(check, concurrency or attempts, lookups, observe)
+        await tell(checker, targets, Tally(check, targets, any=any), writer, wait, interval, screen)
+
+    code = shell.run(work(), talk, timeout=timeout)
+    return code if code or not command else shell.become(command, talk)

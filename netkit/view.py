@@ -1,0 +1,113 @@
+"""What moves or is drawn on a terminal: tables and progress. The only file that imports rich.
+
+Foreign text reaches rich escaped, and as Text, so that nothing in it is markup.
+"""
+
+import sys
+from collections.abc import Callable, Sequence
+from typing import TextIO
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from netkit.core.address import Target
+from netkit.core.errors import Failure
+from netkit.core.events import span
+from netkit.core.kernel import now, sleep
+from netkit.services.ports import CLOSED, FILTERED, OPEN, SILENT, UNKNOWN, UNREACHABLE, Result, Tally
+from netkit.verdicts import Lines, detail
+
+_FRAME = 0.1  # s between two pictures
+_COLOURS = {OPEN: "green", CLOSED: "red", UNREACHABLE: "red", FILTERED: "yellow", SILENT: "yellow", UNKNOWN: "magenta"}
+
+
+def console(file: TextIO, *, coloured: bool) -> Console:
+    """Return a terminal that colours as we decide, and guesses nothing."""
+    return Console(file=file, force_terminal=True, no_color=not coloured, highlight=False, emoji=False, markup=False)
+
+
+def table(*heads: str, right: Sequence[str] = ()) -> Table:
+    """Return a table without lines, its last column folded if it must."""
+    drawn = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    for head in heads:
+        drawn.add_column(Text(head), justify="right" if head in right else "left", overflow="fold")
+    return drawn
+
+
+def drawn(what: RenderableType, *, coloured: bool) -> str:
+    """Return it as the text that draws it on stdout's terminal."""
+    screen = console(sys.stdout, coloured=coloured)
+    with screen.capture() as capture:
+        screen.print(what)
+    return capture.get()
+
+
+class PortTable(Lines):
+    """The verdicts as a table, in the order of the targets; while they come it grows, after ``after`` seconds."""
+
+    def __init__(self, targets: Sequence[Target], *, any: bool, all: bool, coloured: bool, after: float | None) -> None:
+        super().__init__(targets, any=any, all=all)
+        self._targets = targets
+        self._places = {target.host or "localhost": place for place, target in enumerate(targets)}
+        self._rows: list[Result] = []
+        self._colour = coloured
+        self._after = after
+
+    def line(self, result: Result) -> str:
+        """Add a row; what is written is the table, at the end."""
+        self._rows.append(result)
+        return ""
+
+    def end(self, failure: Failure | None) -> str:
+        """Return the table."""
+        super().end(failure)
+        return drawn(self._table(), coloured=self._colour) if self._rows else ""
+
+    def _table(self) -> Table:
+        made = table("TARGET", "ADDRESS", "STATE", "TIME", "DETAIL", right=["TIME"])
+        for result in sorted(self._rows, key=lambda result: (self._places[result.host], result.port)):
+            finding = result.finding
+            made.add_row(
+                Text(str(result)),
+                Text(finding.address or "-"),
+                Text(finding.state, style=_COLOURS[finding.state]),
+                Text("-" if finding.seconds is None else span(finding.seconds)),
+                Text(detail(result)),
+            )
+        return made
+
+    async def show(self, tally: Tally) -> None:
+        """Draw the table as it is, again and again."""
+        if self._after is not None:
+            begun = now()
+            screen = console(sys.stdout, coloured=self._colour)
+            await _animate(screen, self._after, lambda: Group(self._table(), _bar(tally, now() - begun)))
+
+
+async def progress(tally: Tally, after: float, *, coloured: bool) -> None:
+    """Show on stderr how far a check is, after so many seconds."""
+    begun = now()
+    await _animate(console(sys.stderr, coloured=coloured), after, lambda: _bar(tally, now() - begun))
+
+
+async def _animate(screen: Console, after: float, picture: Callable[[], RenderableType]) -> None:
+    await sleep(after)
+    with Live(
+        picture(), console=screen, auto_refresh=False, transient=True, redirect_stdout=False, redirect_stderr=False
+    ) as live:
+        while True:
+            await sleep(_FRAME)
+            live.update(picture(), refresh=True)
+
+
+def _bar(tally: Tally, seconds: float) -> Table:
+    row = Table.grid(padding=(0, 2, 0, 0))
+    row.add_row(
+        ProgressBar(tally.total, tally.known, width=30),
+        Text(f"{tally.known:,} of {tally.total:,} ports, {tally.open:,} open"),
+        Text(f"{int(seconds) // 60}:{int(seconds) % 60:02}"),
+    )
+    return row

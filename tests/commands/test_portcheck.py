@@ -1,0 +1,553 @@
+"""portcheck beside real servers and real firewalls, what its reports are to those who read them, and how it waits."""
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.interop.peers import tool
+from tests.support import NETKIT, PATIENCE, Finished, free_port, netkit, peer, read_all, running
+
+HOSTILE = b'\x1b]0;PWNED\x07\t##[error]x\n::error::forged\nok 9 - forged\r<a>&"%0A]]>\xff\xe2\x80\xae\n'
+
+# A network of its own in which a firewall drops, refuses and rejects; then netkit.
+FIREWALL = """
+ip link set lo up
+nft -f - <<'END'
+table inet firewall {
+  chain input {
+    type filter hook input priority 0;
+    tcp dport 1000-1999 drop
+    udp dport 1000-1999 drop
+    tcp dport 2001 reject with icmpx type admin-prohibited
+    tcp dport 2002 reject with tcp reset
+  }
+}
+END
+exec "$@"
+"""
+
+
+def behind_firewall(*args: str, limits: str = "") -> Finished:
+    """Run netkit behind the firewall."""
+    namespace = [tool("unshare"), "-rn", "sh", "-ec", limits + FIREWALL, "sh"]
+    if not shutil.which("nft", path=os.environ["PATH"] + ":/usr/sbin:/sbin"):
+        pytest.skip("nft is not installed")
+    path = os.environ["PATH"] + ":/usr/sbin:/sbin"
+    return netkit(*args, wrapper=namespace, env={**os.environ, "PATH": path})
+
+
+def rows(result: Finished) -> list[list[str]]:
+    """Return the fields of each line."""
+    return [line.split("\t") for line in result.out.decode().splitlines()]
+
+
+def states(result: Finished) -> dict[str, str]:
+    """Return the state of each port."""
+    return {f"{row[0]}:{row[1]}": row[3] for row in rows(result)}
+
+
+@contextmanager
+def nginx(folder: Path) -> Iterator[int]:
+    """Run a web server; yield its port."""
+    port = free_port()
+    conf = folder / "nginx.conf"
+    conf.write_text(
+        f"daemon off; master_process off; pid {folder}/pid; error_log {folder}/errors info; events {{}}"
+        f" http {{ access_log off; server {{ listen 127.0.0.1:{port}; }} }}"
+    )
+    argv = [tool("nginx"), "-e", "stderr", "-p", str(folder), "-c", str(conf)]
+    with running(argv=argv) as server:
+        yield port
+        server.signal(signal.SIGTERM)
+        server.finish()
+
+
+@contextmanager
+def redis() -> Iterator[int]:
+    """Run a redis server; yield its port."""
+    port = free_port()
+    with running(argv=[tool("redis-server"), "--port", str(port), "--bind", "127.0.0.1", "--save", ""]):
+        yield port
+
+
+@contextmanager
+def tls_server(folder: Path) -> Iterator[int]:
+    """Run openssl s_server; yield its port."""
+    port = free_port()
+    key, cert = folder / "key.pem", folder / "cert.pem"
+    make = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
+    subprocess.run([*make, "-keyout", key, "-out", cert, "-subj", "/CN=localhost"], check=True, capture_output=True)
+    argv = [tool("openssl"), "s_server", "-accept", f"127.0.0.1:{port}", "-cert", str(cert), "-key", str(key)]
+    with running(argv=argv, stdin=subprocess.PIPE):
+        yield port
+
+
+def send(data: bytes) -> Callable[[socket.socket], bytes]:
+    """Return a server that sends and then reads to the end, or to a reset."""
+
+    def behave(client: socket.socket) -> bytes:
+        client.sendall(data)
+        return read_all(client)
+
+    return behave
+
+
+# -- verdicts
+
+
+def test_real_services_are_open(tmp_path: Path) -> None:
+    """A web server, redis and a TLS server are waited for, found open, and hear nothing but a good end."""
+    with nginx(tmp_path) as web, redis() as cache, tls_server(tmp_path) as tls:
+        closed = free_port()
+        ports = f"{web},{cache},{tls}"
+        assert netkit("portcheck", "127.0.0.1", ports, "--wait", "10s", "-q") == (0, b"", "")
+        found = netkit("portcheck", "127.0.0.1", f"{ports},{closed}")
+        assert list(states(found).values()) == ["open", "open", "open", "closed"]
+        answer = netkit("portcheck", f"localhost:{cache}", "--send", r"PING\r\n", "--expect", r"^\+PONG\r$")
+        asked = netkit("portcheck", f"localhost:{web}", "--send", r"GET / HTTP/1.0\r\n\r\n", "--banner")
+    assert found.code == 7
+    assert found.err.startswith("netkit portcheck: cannot find all 4 ports open: 3 as wanted after ")
+    assert found.err.endswith(f"(127.0.0.1:{closed} closed)\n")
+    assert (answer.code, answer.err) == (0, "")
+    assert rows(answer)[0][5] == "+PONG"
+    assert rows(asked)[0][5].startswith(r"HTTP/1.1 404 Not Found\x0d\x0aServer: nginx")
+    assert "reset" not in (tmp_path / "errors").read_text()
+
+
+def test_firewalls() -> None:
+    """Dropped is filtered, refused is closed, rejected is unreachable, each with its reason, its time and its code."""
+    found = behind_firewall("portcheck", "127.0.0.1:1000,2001,2002,2003", "-w", "300ms")
+    assert [[*row[:4], row[5]] for row in sorted(rows(found), key=lambda row: row[1])] == [
+        ["127.0.0.1", "1000/tcp", "127.0.0.1", "filtered", "no answer"],
+        ["127.0.0.1", "2001/tcp", "127.0.0.1", "unreachable", "no route to host"],
+        ["127.0.0.1", "2002/tcp", "127.0.0.1", "closed", "connection refused"],
+        ["127.0.0.1", "2003/tcp", "127.0.0.1", "closed", "connection refused"],
+    ]
+    times = {row[1]: float(row[4]) for row in rows(found)}
+    assert times.pop("1000/tcp") >= 300
+    assert max(times.values()) < 300
+    assert found.code == 7
+
+
+@pytest.mark.parametrize(
+    ("args", "code", "message"),
+    [
+        (["127.0.0.1:1000"], 28, "cannot find 127.0.0.1:1000 open: no answer (127.0.0.1, after "),
+        (["127.0.0.1:1000", "::1", "2003"], 7, "cannot find all 2 ports open: none as wanted after "),
+        (["localhost:2001"], 7, "cannot find localhost:2001 open: "),
+        (["127.0.0.1:1000", "--closed"], 28, "cannot find 127.0.0.1:1000 closed: no answer ("),
+        (["127.0.0.1:2002", "--closed"], 0, ""),
+        (["127.0.0.1:1000", "--udp"], 28, "cannot find 127.0.0.1:1000 open: no answer (127.0.0.1, after "),
+        (["127.0.0.1:2003", "--udp"], 7, "cannot find 127.0.0.1:2003 open: connection refused ("),
+        (["127.0.0.1:1000-1001", "--any"], 28, "cannot find any of 2 ports open: none as wanted after "),
+    ],
+)
+def test_what_a_script_is_told_behind_a_firewall(args: list[str], code: int, message: str) -> None:
+    """Each way not to be as wanted has its code and one line."""
+    found = behind_firewall("portcheck", *args, "-w", "200ms")
+    assert found.code == code
+    assert found.err.startswith(f"netkit portcheck: {message}" if message else "")
+    assert found.err.count("\n") == (1 if code else 0)
+
+
+def test_a_name_without_an_address_is_unknown() -> None:
+    """It is told from a port that does not answer, also beside one that does."""
+    with peer(read_all) as server:
+        found = netkit("portcheck", "nosuch.invalid:7", server.address)
+    assert sorted(rows(found))[-1] == ["nosuch.invalid", "7/tcp", "-", "unknown", "-", "name not found"]
+    assert found.code == 6
+    assert found.err.count("\n") == 1
+    assert "nosuch.invalid:7 unknown: name not found" in found.err
+
+
+def test_few_descriptors_change_no_verdict() -> None:
+    """With 20 descriptors it takes longer to know the same."""
+    wrapper = ("prlimit", "--nofile=20")
+    with peer(read_all) as one, peer(read_all) as other:
+        args = ["portcheck", "localhost", f"{one.port},{other.port},1-300", "--all", "--concurrency", "500"]
+        few, many = netkit(*args, wrapper=wrapper), netkit(*args)
+    assert states(few) == states(many)
+    assert sorted(states(few).values())[-3:] == ["closed", "open", "open"]
+    assert (few.code, many.code) == (7, 7)
+    dropped = behind_firewall("portcheck", "127.0.0.1:1000-1039", "-w", "100ms", "--all", limits="ulimit -n 16\n")
+    assert (dropped.code, list(states(dropped).values())) == (28, ["filtered"] * 40)
+
+
+def test_no_descriptor_at_all_is_no_verdict() -> None:
+    """If there is no room for a single socket, that is what it says, after a moment."""
+    found = netkit("portcheck", "127.0.0.1:1", wrapper=("prlimit", "--nofile=6"))
+    assert (found.code, found.out) == (7, b"")
+    assert "too many open files" in found.err
+
+
+def test_a_connection_with_ourselves_is_not_open() -> None:
+    """Where only four ports can be ours, we meet ourselves soon: that is a closed port, again and again."""
+    ports = "sysctl -qw net.ipv4.ip_local_port_range='40000 40003'\n"
+    args = ["portcheck", "127.0.0.1:40000-40003", "--wait", "400ms", "--interval", "0"]
+    found = behind_firewall(*args, limits=ports)
+    assert (found.code, list(states(found).values())) == (28, ["closed"] * 4)
+
+
+def test_connections_end_well() -> None:
+    """A server that says much first sees our end, and no reset."""
+    with peer(send(b"220 hello\r\n" + bytes(100_000))) as server:
+        found = netkit("portcheck", server.address)
+        assert server.result() == b""
+    assert found.code == 0
+
+
+def test_banner() -> None:
+    """What a server says first is shown, and made harmless."""
+    with peer(send(b"SSH-2.0-x\x1b[31m\r\n")) as server:
+        found = netkit("portcheck", server.address, "--banner")
+        said = netkit("portcheck", server.address, "--banner", "--json")
+    assert rows(found)[0][5] == r"SSH-2.0-x\x1b[31m"
+    assert json.loads(said.out)["text"] == "SSH-2.0-x\x1b[31m\r\n"
+
+
+def test_settle() -> None:
+    """A proxy that accepts for a server that is not there is closed; one that stays is open."""
+    with peer(lambda client: None) as server:
+        left = netkit("portcheck", server.address, "--settle", "5s")
+    with peer(read_all) as server:
+        stayed = netkit("portcheck", server.address, "--settle", "50ms")
+    assert left.code == 7
+    assert rows(left)[0][3] == "closed"
+    assert rows(left)[0][5].startswith("accepted, then closed by the peer after ")
+    assert (stayed.code, rows(stayed)[0][3]) == (0, "open")
+
+
+@pytest.mark.parametrize(
+    ("said", "code", "reason"),
+    [(b"no\n", 8, "closed by the peer before a match: no"), (b"", 8, "closed by the peer before a match")],
+)
+def test_expect_before_the_end(said: bytes, code: int, reason: str) -> None:
+    """A server that ends before what is expected is a failure of its own, 8, though the port is open."""
+    with peer(lambda client: client.sendall(said)) as server:
+        found = netkit("portcheck", server.address, "--expect", "yes")
+    assert (found.code, rows(found)[0][3], rows(found)[0][5]) == (code, "open", reason)
+
+
+def test_expect_in_time() -> None:
+    """One that stays silent is 28."""
+    with peer(read_all) as server:
+        found = netkit("portcheck", server.address, "--expect", "yes", "-w", "100ms")
+    assert (found.code, rows(found)[0][5]) == (28, "no match within 100 ms")
+
+
+def test_any_does_not_wait_for_the_rest() -> None:
+    """The first port that is as wanted ends it, though another one would be silent for an hour."""
+    server = f"ip link set lo up; {NETKIT[0]} -m netkit echo localhost:2500 --once --for 10s --port-file $PORT"
+    server += " < /dev/null > /dev/null 2>&1 &\n"
+    server += "while [ ! -s $PORT ]; do :; done\n"
+    with tempfile.TemporaryDirectory() as folder:
+        found = behind_firewall(
+            "portcheck", "127.0.0.1:1000,2500", "--any", "-w", "1h", limits=f"PORT={folder}/port\n{server}"
+        )
+    assert (found.code, found.err) == (0, "")
+    assert [row[1] for row in rows(found)] == ["2500/tcp"]
+
+
+def test_udp() -> None:
+    """Over UDP only an answer is open; ICMP is closed; the payload is what was typed."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as server:
+        server.bind(("127.0.0.1", 0))
+        server.settimeout(PATIENCE)
+        port = server.getsockname()[1]
+        got: list[bytes] = []
+
+        def answer() -> None:
+            data, client = server.recvfrom(100)
+            got.append(data)
+            server.sendto(b"pong\x07", client)
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        found = netkit("portcheck", "--udp", f"127.0.0.1:{port},1", "--payload", "00ff 70", "--banner")
+        thread.join()
+        silent = netkit("portcheck", "--udp", f"127.0.0.1:{port}", "-w", "60ms")
+    assert got == [b"\x00\xffp"]
+    assert [(row[3], row[5]) for row in rows(found)] == [("open", r"pong\x07"), ("closed", "connection refused")]
+    assert found.code == 7
+    assert (silent.code, rows(silent)[0][3]) == (28, "open|filtered")
+
+
+# -- what is written
+
+
+def test_many_of_a_kind_are_summed_up() -> None:
+    """More than 25 ports of a host in one state are one line on stderr, unless all are asked for."""
+    with peer(read_all) as server:
+        found = netkit("portcheck", "127.0.0.1", f"1-26,{server.port}", "::1", "2-3")
+        whole = netkit("portcheck", "127.0.0.1", f"1-26,{server.port}", "--all")
+        few = netkit("portcheck", "127.0.0.1", f"1-25,{server.port}")
+    assert [row[0] for row in rows(found) if row[3] != "open"] == ["::1", "::1"]
+    assert found.err.splitlines()[0] == "netkit portcheck: 127.0.0.1: 26 ports closed"
+    assert len(rows(whole)) == 27
+    assert len(rows(few)) == 26
+    assert whole.err.count("\n") == few.err.count("\n") == 1
+
+
+def test_json() -> None:
+    """One object per port, as the text says it."""
+    with peer(read_all) as server:
+        found = netkit("portcheck", f"localhost:{server.port},1", "--json", "-4")
+    port, closed = (json.loads(line) for line in found.out.splitlines())
+    assert port.pop("time") and port.pop("time_ms") > 0
+    assert port == {
+        "command": "portcheck",
+        "event": "port",
+        "host": "localhost",
+        "port": server.port,
+        "protocol": "tcp",
+        "address": "127.0.0.1",
+        "family": "ipv4",
+        "state": "open",
+        "exit_code": 0,
+    }
+    assert (closed["state"], closed["reason"], closed["exit_code"]) == ("closed", "connection refused", 7)
+    assert [json.loads(line)["event"] for line in found.err.splitlines()][-1] == "error"
+
+
+def test_tap(tmp_path: Path) -> None:
+    """prove counts as many tests, and as many failures, as there are ports."""
+    with peer(send(HOSTILE)) as server:
+        good = netkit("portcheck", server.address, "--format", "tap", "--banner")
+        bad = netkit(
+            "portcheck", f"127.0.0.1:{server.port},1,2", "--format", "tap", "--expect", "nosuch", "-w", "200ms"
+        )
+        some = netkit("portcheck", f"127.0.0.1:1,{server.port}", "--format", "tap", "--any")
+    for name, report in (("good", good), ("bad", bad), ("some", some)):
+        (tmp_path / name).write_bytes(report.out)
+        assert all(32 <= byte < 127 or byte == 10 for byte in report.out)
+    assert prove(tmp_path / "good") == (0, "Tests=1")
+    assert prove(tmp_path / "some") == (0, "Tests=1")
+    assert prove(tmp_path / "bad") == (1, "Tests=3")
+
+
+def prove(path: Path) -> tuple[int, str]:
+    """Let Perl's harness read a report; return its code, and how many tests it saw."""
+    done = subprocess.run([tool("prove"), "-e", "cat", str(path)], capture_output=True, text=True, timeout=PATIENCE)
+    assert "Parse errors" not in done.stdout
+    return done.returncode, done.stdout.partition("Files=1, ")[2].partition(",")[0]
+
+
+SCHEMA = """<?xml version="1.0"?>
+<xs:schema xmlns:xs="http://www.w3.org/2001/XMLSchema">
+  <xs:element name="testsuite">
+    <xs:complexType>
+      <xs:sequence>
+        <xs:element name="testcase" minOccurs="0" maxOccurs="unbounded">
+          <xs:complexType>
+            <xs:choice minOccurs="0">
+              <xs:element name="skipped"/>
+              <xs:element name="failure">
+                <xs:complexType>
+                  <xs:attribute name="type" use="required"/>
+                  <xs:attribute name="message" use="required"/>
+                </xs:complexType>
+              </xs:element>
+            </xs:choice>
+            <xs:attribute name="name" use="required"/>
+            <xs:attribute name="classname" use="required"/>
+            <xs:attribute name="time" type="xs:decimal" use="required"/>
+          </xs:complexType>
+        </xs:element>
+      </xs:sequence>
+      <xs:attribute name="name" use="required"/>
+      <xs:attribute name="tests" type="xs:unsignedInt" use="required"/>
+      <xs:attribute name="failures" type="xs:unsignedInt" use="required"/>
+      <xs:attribute name="errors" type="xs:unsignedInt" use="required"/>
+      <xs:attribute name="skipped" type="xs:unsignedInt" use="required"/>
+    </xs:complexType>
+  </xs:element>
+</xs:schema>
+"""
+
+
+def test_junit(tmp_path: Path) -> None:
+    """The report is valid XML of the schema, with counts that are true, whatever a peer says."""
+    schema = tmp_path / "junit.xsd"
+    schema.write_text(SCHEMA)
+    with peer(send(HOSTILE)) as server:
+        args = [f"127.0.0.1:{server.port},1,2", "--format", "junit"]
+        reports = [
+            netkit("portcheck", *args, "--expect", "nosuch", "-w", "200ms"),
+            netkit("portcheck", *args, "--any"),
+            netkit("portcheck", "127.0.0.1:1,2", "--any", "--format", "junit"),
+        ]
+    counts = [('tests="3"', 'failures="3"'), ('tests="', 'failures="0"'), ('tests="3"', 'failures="1"')]
+    for report, (tests, failures) in zip(reports, counts, strict=True):
+        path = tmp_path / "report.xml"
+        path.write_bytes(report.out)
+        done = subprocess.run([tool("xmllint"), "--noout", "--schema", schema, path], capture_output=True, text=True)
+        assert (done.returncode, done.stderr) == (0, f"{path} validates\n")
+        assert tests in report.out.decode() and failures in report.out.decode()
+
+
+def test_github() -> None:
+    """Each port that is not as wanted is one annotation, and no peer can write another, nor an older command."""
+    with peer(send(HOSTILE)) as server:
+        bad = netkit(
+            "portcheck", f"127.0.0.1:{server.port},1", "--format", "github", "--expect", "nosuch", "-w", "200ms"
+        )
+        good = netkit("portcheck", server.address, "--format", "github", "--banner")
+    lines = bad.out.decode().splitlines()
+    assert sorted(lines)[0] == "::error title=127.0.0.1%3A1/tcp closed::connection refused"
+    assert len(lines) == 2 and all(line.startswith("::error title=127.0.0.1%3A") for line in lines)
+    assert b"##[" not in bad.out + good.out
+    assert good.out.count(b"\n") == 1 and not good.out.startswith(b":")
+
+
+def test_hostile_banner_is_one_line() -> None:
+    """In plain lines too a peer's words stay in their field."""
+    with peer(send(HOSTILE)) as server:
+        found = netkit("portcheck", server.address, "--banner")
+    [row] = rows(found)
+    assert len(row) == 6
+    assert row[5].isprintable() and row[5].isascii()
+
+
+def test_colour_in_a_pipe_is_only_asked_for() -> None:
+    """A pipe gets plain text, unless --color says otherwise; and then the state alone is coloured."""
+    plain = netkit("portcheck", "127.0.0.1:1", env={**os.environ, "FORCE_COLOR": "1"})
+    coloured = netkit("portcheck", "127.0.0.1:1", "--color", "always", env={**os.environ, "NO_COLOR": "1"})
+    assert b"\x1b" not in plain.out
+    assert coloured.out.split(b"\t")[3] == b"\x1b[31mclosed\x1b[m"
+
+
+def test_a_reader_that_leaves_ends_it() -> None:
+    """Waiting for a port, it ends silently as soon as nobody reads what it would say."""
+    read, write = os.pipe()
+    with running("portcheck", "127.0.0.1:1", "--wait", "1h", "-vv", stdout=write) as check:
+        os.close(write)
+        check.line("again in")
+        os.close(read)
+        assert check.wait() == -signal.SIGPIPE
+
+
+# -- waiting
+
+
+def test_wait_then_command() -> None:
+    """What is not there yet is tried again; then COMMAND takes our place, our pid and our stdin, with its own code."""
+    port = free_port()
+    command = ["sh", "-c", 'echo $$; cat; trap "" PIPE; exit 5']
+    args = ["portcheck", f"localhost:{port}", "--wait", "20s", "-vv", "--", *command]
+    with running(*args) as check:
+        check.line(rf"localhost:{port} is closed: .*; again in")
+        with socket.create_server(("127.0.0.1", port)):
+            check.stdin.write(b"input")
+            result = check.finish()
+    assert result.code == 5
+    assert result.out.splitlines()[1:] == [str(check.pid).encode(), b"input"]
+
+
+def test_command_gets_the_signals_as_they_were() -> None:
+    """Python ignores SIGPIPE; what runs in our place does not."""
+    script = "kill -PIPE $$; echo survived"
+    with peer(read_all) as server:
+        result = netkit("portcheck", "-q", server.address, "--", "sh", "-c", script)
+    assert (result.code, result.out) == (-signal.SIGPIPE, b"")
+
+
+@pytest.mark.parametrize(("command", "code"), [("/nosuch/command", 127), ("/etc/passwd", 126)])
+def test_command_that_cannot_run(command: str, code: int) -> None:
+    """COMMAND's failure is told by its own codes."""
+    with peer(read_all) as server:
+        result = netkit("portcheck", "-q", server.address, "--", command)
+        loud = netkit("portcheck", server.address, "--", command)
+    assert result == (code, b"", "")
+    assert loud.err.startswith(f"netkit portcheck: cannot run {command}: ")
+
+
+def test_command_does_not_run_if_a_port_is_missing() -> None:
+    """Nor when time runs out, which is 28 and says what is still not there."""
+    with peer(read_all) as server:
+        args = ["portcheck", f"127.0.0.1:1,{server.port}", "--wait", "150ms", "--", "echo", "run"]
+        result = netkit(*args)
+    assert result.code == 28
+    assert b"run" not in result.out
+    assert result.err.startswith("netkit portcheck: cannot find all 2 ports open: 1 still as wanted after ")
+    assert "127.0.0.1:1 closed" in result.err
+
+
+def test_wait_looks_names_up_again() -> None:
+    """A name that is not there yet is waited for as a port is: here /etc/hosts learns it meanwhile."""
+    port = free_port()
+    hosts = f"/tmp/hosts.{os.getpid()}"
+    with socket.create_server(("127.0.0.1", port)):
+        learn = f'cp /etc/hosts {hosts} && mount --bind {hosts} /etc/hosts && rm {hosts} && exec "$@"'
+        namespace = ["unshare", "-rm", "sh", "-c", learn, "sh"]
+        try:
+            with running("portcheck", f"late.invalid:{port}", "--wait", "20s", "-vv", wrapper=namespace) as check:
+                check.line("late.invalid.* is unknown: name not found; again in")
+                with open(f"/proc/{check.pid}/root/etc/hosts", "a", encoding="ascii") as file:
+                    file.write("127.0.0.1 late.invalid\n")
+                result = check.finish()
+        finally:
+            if os.path.exists(hosts):
+                os.unlink(hosts)
+    assert (result.code, result.out.split(b"\t")[3]) == (0, b"open")
+
+
+def test_wait_until_closed() -> None:
+    """--closed waits for a server to go."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = "{}:{}".format(*server.getsockname())
+        with running("portcheck", address, "--closed", "--wait", "20s", "-vv") as check:
+            check.line(f"{address} is open; again in")
+            server.close()
+            result = check.finish()
+    assert (result.code, result.out.split(b"\t")[3]) == (0, b"closed")
+
+
+# -- mistakes
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        ([], "a target is missing: HOST PORTS or HOST:PORTS"),
+        (["127.0.0.1", "3-1"], "port range 3-1 is reversed: write 1-3"),
+        (["127.0.0.1", "-1"], "port -1 is negative"),
+        (["127.0.0.1", "1-"], "port range '1-' is not LOW-HIGH"),
+        (["127.0.0.1", "1,,2"], "port list '1,,2' has an empty part"),
+        (["db", "0"], "port 0 is not between 1 and 65535"),
+        (["db"], "target 'db' has no port"),
+        (["127.0.0.256:1"], "host '127.0.0.256' is no IPv4 address"),
+        (["127.1:1"], "host '127.1' is a legacy spelling: write 127.0.0.1"),
+        (["unix:/run/x"], "is a unix socket, and has no port"),
+        (["tls:db:1"], "this version has no TLS"),
+        (["localhost:1", "-n"], "host 'localhost' is a name, and --numeric"),
+        (["h:1", "--payload", "00"], "--payload does not apply: --send TEXT is for TCP"),
+        (["h:1", "--send", "x"], "--send does not apply: nobody would read the answer"),
+        (["h:1", "--closed", "--banner"], "--banner does not apply: a closed port says nothing"),
+        (["h:1", "--udp", "--settle", "1s"], "--settle does not apply: a UDP port has no connection"),
+        (["h:1", "--interval", "1s"], "--interval does not apply: there is one round without --wait"),
+        (["h:1", "--format", "xml"], "--format: 'xml' is none of text, json, tap, junit, github"),
+        (["h:1", "--format", "tap", "--json"], "--json and --format exclude each other"),
+        (["h:1", "--format", "tap", "--all"], "--all does not apply: tap has every port anyway"),
+        (["h:1", "--progress"], "--progress does not apply: stderr is no terminal"),
+        (["h:1", "--color", "red"], "--color: 'red' is none of auto, always, never"),
+        (["h:1", "--"], "COMMAND is missing after '--'"),
+        (["-z", "h", "1"], "no such option '-z': netkit portcheck only looks anyway"),
+        (["-u", "h", "1"], "no such option '-u': --udp checks UDP ports"),
+    ],
+)
+def test_mistakes(args: list[str], message: str) -> None:
+    """What cannot be meant is one line and 2; nothing was looked up or dialled."""
+    result = netkit("portcheck", *args)
+    assert (result.code, result.out) == (2, b"")
+    assert result.err.startswith("netkit portcheck: ") and result.err.count("\n") == 1
+    assert message in result.err
