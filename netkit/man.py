@@ -193,7 +193,7 @@ def command_page(command: Command, name: str, summary: str) -> Page:
     if any("--port-file" in option.opts for option in command.params):
         sections.append(Section("ENVIRONMENT", [_ABOUT_COMMAND, Terms(_FOR_COMMAND, "Ev")]))
     sections += [_exit_status(), Section("EXAMPLES", [Terms(command.examples, "Ic")])]
-    return Page(f"netkit {name}", summary, f"[OPTIONS] {command.words}", sections, see=["netkit"])
+    return Page(f"netkit {name}", summary, f"[OPTIONS] {command.words}".strip(), sections, see=["netkit"])
 
 
 def _exit_status() -> Section:
@@ -246,7 +246,7 @@ def help_page(command: Command, path: str) -> str:
     options = list(_option_sections(command))
     width = _term_width([pair for _, pairs in options for pair in pairs], HELP_WIDTH - 2)
     lines = [*_wrapped(_paragraphs(command)[0], 0, HELP_WIDTH), "", *_table(command.examples, 2, HELP_WIDTH), ""]
-    lines.append(f"Usage: {path} [OPTIONS] {command.words}")
+    lines.append(f"Usage: {path} [OPTIONS] {command.words}".rstrip())
     for title, pairs in options:
         lines += ["", title, *_table(pairs, 2, HELP_WIDTH, width)]
     lines += ["", f"Exit codes and more: netkit help {command.name}.  Addresses: netkit help."]

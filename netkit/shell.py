@@ -92,6 +92,17 @@ def answer(text: str) -> int:
     return Exit.OK
 
 
+def answer_rows(rows: Sequence[Sequence[str]]) -> int:
+    """Write rows to stdout, their cells separated by tabs, on a terminal in columns; return the exit code."""
+    if not rows:
+        return Exit.OK
+    shown = [[printable(cell) for cell in row] for row in rows]
+    if not os.isatty(1):
+        return answer("\n".join("\t".join(row) for row in shown))
+    widths = [max(len(row[i]) for row in shown if i < len(row)) for i in range(max(map(len, shown)))]
+    return answer("\n".join("  ".join(map(str.ljust, row, widths)).rstrip() for row in shown))
+
+
 def put(text: str) -> None:
     """Write to stdout, all of it; raise Failure WRITE."""
     rest = memoryview(text.encode("utf-8", "surrogateescape"))
@@ -1113,6 +1124,8 @@ talk_options = _gathered(
     option("-q", "--quiet", is_flag=True, section="Talk", help="Say nothing; the exit code tells."),
     option("--json", is_flag=True, section="Talk", help="Say what happens as JSON Lines, failures included."),
 )
+
+json_option = option("--json", is_flag=True, section="Talk", help="Answer as JSON Lines.")
 
 quiet_option = option("-q", "--quiet", is_flag=True, section="Talk", help="Say nothing; the exit code tells.")
 

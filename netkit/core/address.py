@@ -60,7 +60,7 @@ def take(words: Sequence[str], role: Role) -> tuple[Endpoint, list[str]]:
         raise Invalid(f"address {first!r} says tls: twice")
     if word.startswith("unix:"):
         return Endpoint(path=_unix_path(word.removeprefix("unix:")), tls=tls), rest
-    host, port = _split(word)
+    host, port = split(word)
     if port is None and role == "server" and _is_digits(word):
         return Endpoint(None, parse_port(word, role), tls=tls), rest
     if port is None:
@@ -96,7 +96,7 @@ def take_ports(words: Sequence[str], protocol: Protocol = "tcp") -> list[Target]
             raise Invalid(f"target {word!r} is a unix socket, and has no port")
         if word.startswith("tls:"):
             raise Invalid(f"target {word!r}: this version has no TLS")
-        host, ports = _split(word)
+        host, ports = split(word)
         if ports is None:
             if not rest and _is_digits(word):
                 raise Invalid(f"port {word} has no host: write HOST {word}, or :{word} for this machine")
@@ -162,7 +162,7 @@ def parse_port(text: str, role: Role = "client", protocol: Protocol | None = Non
 
 def parse_source(text: str) -> tuple[str, int]:
     """Read ``ADDR``, ``ADDR:PORT`` or ``:PORT`` of this machine, literals alone; port 0 is any."""
-    host, port = _split(text)
+    host, port = split(text)
     if host:
         host = check_host(host)
         if family_of(host) is None:
@@ -210,7 +210,7 @@ def _is_digits(text: str) -> bool:
     return text.isascii() and text.isdigit()
 
 
-def _split(word: str) -> tuple[str, str | None]:
+def split(word: str) -> tuple[str, str | None]:
     """Split a word into host and port text; None where it carries no port."""
     if word.startswith("["):
         host, bracket, after = word[1:].partition("]")
@@ -280,11 +280,20 @@ def _check_ipv4(host: str) -> None:
     parts = host.split(".")
     if len(parts) > 4:
         raise Invalid(f"host {host!r} is no IPv4 address: {len(parts)} parts, not 4")
-    try:
-        meant = socket.inet_ntoa(socket.inet_aton(host))
-    except OSError:
-        raise Invalid(f"host {host!r} is no IPv4 address: each of 4 parts is 0 to 255") from None
+    meant = legacy(host)
+    if meant is None:
+        raise Invalid(f"host {host!r} is no IPv4 address: each of 4 parts is 0 to 255")
     raise Invalid(f"host {host!r} is a legacy spelling: write {meant} if you mean that")
+
+
+def legacy(host: str) -> str | None:
+    """Return the IPv4 address that inet_aton(3) makes of another spelling; None if it is one of today, or none."""
+    if not host.isascii() or not _LAST_LABEL_IS_NUMBER.search(host) or family_of(host) is not None:
+        return None
+    try:
+        return socket.inet_ntoa(socket.inet_aton(host))
+    except (OSError, ValueError):
+        return None
 
 
 def _check_name(host: str) -> None:

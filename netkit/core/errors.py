@@ -16,6 +16,7 @@ class Exit(enum.IntEnum):
     OK = 0
     BUG = 1
     USAGE = 2
+    NOTHING = 3
     RESOLVE = 6
     CONNECT = 7
     PROTOCOL = 8
@@ -39,6 +40,7 @@ MEANING = {
     "and everything received was written; or the answer was printed.",
     Exit.BUG: "Reserved: a bug in netkit.",
     Exit.USAGE: "A bad option, address, format or combination; nothing was sent.",
+    Exit.NOTHING: "Nothing matched.",
     Exit.RESOLVE: "The name was not found, or the resolver failed.",
     Exit.CONNECT: "The connection was refused, or the peer is unreachable; a port answered, but not as wanted.",
     Exit.PROTOCOL: "The peer ended before what --until or --expect wanted, or input was malformed.",

@@ -5,10 +5,12 @@ from collections.abc import Iterator
 from functools import cache
 from typing import NamedTuple
 
+from netkit.core.errors import Invalid
 from netkit.core.wellknown import TABLE
 
 _PATH = "/etc/services"
 _ROW = re.compile(r"([^\s#]+)\s+([0-9]{1,5})/([a-z,]+)([^#]*)")
+_PORT = re.compile(r"[1-9][0-9]{0,4}")
 
 
 class Service(NamedTuple):
@@ -41,8 +43,14 @@ def parse(text: str) -> Iterator[Service]:
 
 
 def find(word: str) -> list[Service]:
-    """Return the services of that name or port: ``http``, ``80``, ``domain/udp``, ``53/udp``."""
+    """Return the services of that name or port, ``http``, ``80``, ``53/udp``; raise Invalid for what can be neither."""
     name, slash, protocol = word.partition("/")
+    if not name:
+        raise Invalid(f"service {word!r} has no name")
+    if slash and protocol not in ("tcp", "udp"):
+        raise Invalid(f"protocol {protocol!r} is neither tcp nor udp")
+    if re.fullmatch(r"-?[0-9]+", name) and not (_PORT.fullmatch(name) and int(name) <= 65535):
+        raise Invalid(f"port {name[:40]} is not between 1 and 65535")
     return [
         service
         for service in table()

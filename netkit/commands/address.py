@@ -1,0 +1,39 @@
+"""Look: what an address or a network is"""
+
+import click
+
+from netkit import shell
+
+
+@shell.command(
+    words="WORD...",
+    habits=shell.HABITS,
+    examples=[
+        ("netkit address 10.1.2.3/8", "a network: range, mask and size"),
+        ("netkit address fe80::1%eth0", "an address in every form"),
+        ("netkit address 0177.1", "what a legacy spelling means"),
+    ],
+)
+@click.argument("words", nargs=-1)
+@shell.json_option
+def address(words: tuple[str, ...], json: bool) -> int:
+    """Tell what an address or a network is: its canonical form, its octets, its kind, its range.
+
+    WORD is an address, a network such as 10.0.0.0/8, a name, or HOST:PORT, unix:PATH and tls:ADDRESS as they are given
+    to other commands; each stands alone. A name beyond ASCII is shown as its A-label. Nothing is looked up.
+
+    Exit code 2 says that a word is not well formed. Legacy spellings of IPv4 addresses, which other commands refuse,
+    are explained.
+    """
+    from netkit.core.errors import Invalid
+    from netkit.core.record import record
+    from netkit.services.explain import explain, fields
+
+    if not words:
+        raise Invalid("a word is missing: an address, a network or HOST:PORT")
+    found = [(word, explain(word)) for word in words]
+    if json:
+        return shell.answer(
+            "\n".join(record("address", "address", target=word, **fields(rows)) for word, rows in found)
+        )
+    return shell.answer_rows([(word, *row) if len(words) > 1 else row for word, rows in found for row in rows])

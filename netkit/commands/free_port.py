@@ -1,0 +1,41 @@
+"""Look: a port that nothing uses"""
+
+from typing import Literal
+
+import click
+
+from netkit import shell
+
+
+@shell.command(
+    words="",
+    habits={**shell.HABITS, "-u": "--udp finds UDP ports"},
+    examples=[
+        ("netkit free-port", "one port, for a script"),
+        ("netkit free-port -n 3 --udp", "three UDP ports, all different"),
+    ],
+)
+@click.argument("words", nargs=-1)
+@shell.option("-n", "--count", type=shell.Count(), default="1", section="Data", help="Print N ports; 1 unless given.")
+@shell.option("--udp", is_flag=True, section="Data", help="Find UDP ports.")
+@shell.json_option
+def free_port(words: tuple[str, ...], count: int, udp: bool, json: bool) -> int:
+    """Print a port on which nothing listens, on any interface, in IPv4 and IPv6.
+
+    By the time it is used somebody else may have taken it. There is no such race for a server that takes port 0: netkit
+    listen, echo and upper tell theirs with --print-port and --port-file, and give it to a COMMAND.
+    """
+    from netkit.core.errors import Invalid
+    from netkit.core.record import record
+    from netkit.services.free import free_ports
+
+    if words:
+        raise Invalid(f"unexpected word {words[0]!r}: the system chooses the port")
+    protocol: Literal["tcp", "udp"] = "udp" if udp else "tcp"
+
+    async def work() -> None:
+        found = await free_ports(count, protocol)
+        lines = [record("port", "free-port", port=port, protocol=protocol) if json else str(port) for port in found]
+        shell.put("\n".join(lines) + "\n")
+
+    return shell.run(work(), shell.Talk(0, False, json))

@@ -1,0 +1,42 @@
+"""Look: names and numbers of ports"""
+
+import click
+
+from netkit import shell
+
+
+@shell.command(
+    words="[NAME|PORT...]",
+    habits=shell.HABITS,
+    examples=[
+        ("netkit services https", "the port of a name"),
+        ("netkit services 53/udp", "the name of a port"),
+        ("netkit services", "the whole table"),
+    ],
+)
+@click.argument("words", nargs=-1)
+@shell.json_option
+def services(words: tuple[str, ...], json: bool) -> int:
+    """Show which ports services have, and which services ports have: name, port and protocol, other names.
+
+    The table is the one of this machine, /etc/services, or netkit's own where there is none. A NAME or PORT may be
+    followed by /tcp or /udp. Exit code 3 says that one of them is not in the table.
+    """
+    from netkit.core.errors import Exit, Failure
+    from netkit.core.record import record
+    from netkit.core.services import find, table
+
+    found = {word: find(word) for word in words}
+    shown = dict.fromkeys(service for each in found.values() for service in each) if words else table()
+    if json:
+        lines = [record("service", "services", **service._asdict()) for service in shown]
+        code = shell.answer("\n".join(lines)) if lines else Exit.OK
+    else:
+        code = shell.answer_rows(
+            [(service.name, f"{service.port}/{service.protocol}", " ".join(service.aliases)) for service in shown]
+        )
+    missing = [word for word, each in found.items() if not each]
+    if code or not missing:
+        return code
+    failure = Failure(Exit.NOTHING, f"find {', '.join(missing)}", "no such service or port")
+    return shell.conclude(failure, shell.Talk(0, False, json))

@@ -1,0 +1,131 @@
+"""address, services and free-port, as a script meets them."""
+
+import json
+import socket
+import subprocess
+
+import pytest
+
+from netkit.core.services import parse, table
+from netkit.core.wellknown import TABLE
+from tests.interop.peers import tool
+from tests.support import netkit
+
+
+def test_address() -> None:
+    """One word is names and values; several stand alone, and each line begins with its word."""
+    one = netkit("address", "127.0.0.1")
+    two = netkit("address", "127.0.0.1", "db:80")
+    assert one.out.startswith(b"address\t127.0.0.1\nkind\tloopback\noctets\t127 0 0 1\n")
+    assert two.out.endswith(b"\ndb:80\tname\tdb\ndb:80\tkind\thost name\ndb:80\tport\t80\ndb:80\tservice\thttp\n")
+    assert (one.code, one.err, two.code, two.err) == (0, "", 0, "")
+
+
+def test_address_json() -> None:
+    """One object per word; a port is a number."""
+    result = netkit("address", "[::1]:80", "10.0.0.0/8", "--json")
+    first, second = (json.loads(line) for line in result.out.splitlines())
+    assert (first["target"], first["address"], first["port"]) == ("[::1]:80", "::1", 80)
+    assert (second["event"], second["network"], second["size"]) == ("address", "10.0.0.0/8", "16777216")
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ([], "a word is missing"),
+        ([""], "the host is empty"),
+        (["127.0.0.256"], "each of 4 parts is 0 to 255"),
+        (["1.2.3.4.5"], "5 parts, not 4"),
+        (["10.0.0.0/33"], "prefix length '33' is not between 0 and 32"),
+        (["10.0.0.0/08"], "prefix length '08' is not between 0 and 32"),
+        (["10.0.0.0/"], "prefix length '' is not between 0 and 32"),
+        (["example.org/8"], "is neither an IP address nor a network"),
+        (["127.1:80"], "is a legacy spelling: write 127.0.0.1"),
+        (["db:70000"], "port 70000 is not between 1 and 65535"),
+        (["db:"], "the port is empty"),
+        (["[::1"], "no closing bracket"),
+        (["127.0.0.1", "a..b"], "has an empty label"),
+        (["\x1b[31m"], "contains a space or a control character"),
+        (["\uff11.1.1.1"], "is no internationalized name"),
+    ],
+)
+def test_address_mistakes(words: list[str], message: str) -> None:
+    """A word that is not well formed is 2 and one line, and nothing is said of the others."""
+    result = netkit("address", *words)
+    assert (result.code, result.out) == (2, b"")
+    assert message in result.err
+    assert result.err.count("\n") == 1 and result.err[:-1].isprintable()
+
+
+def test_services_are_those_of_the_system() -> None:
+    """Names, aliases and ports are found as getent finds them, for both protocols."""
+    assert netkit("services", "domain").out == b"domain\t53/tcp\t\ndomain\t53/udp\t\n"
+    for word in ("https/tcp", "www/tcp", "514/udp", "25/tcp"):
+        wanted = subprocess.run([tool("getent"), "services", word], capture_output=True, text=True).stdout.split()
+        assert netkit("services", word).out.decode().split() == wanted
+
+
+def test_services_without_a_table() -> None:
+    """In a container without /etc/services the names that everybody knows are there all the same."""
+    wrapper = ["unshare", "-rm", "sh", "-ec", 'mount --bind /dev/null /etc/services; exec "$@"', "sh"]
+    found = netkit("services", "postgres", "53/udp", wrapper=wrapper)
+    assert (found.code, found.out, found.err) == (0, b"postgresql\t5432/tcp\tpostgres\ndomain\t53/udp\tdns\n", "")
+    checked = netkit("portcheck", "127.0.0.1:tcpmux", wrapper=wrapper)
+    assert checked.out.startswith(b"127.0.0.1\t1/tcp\t127.0.0.1\tclosed\t")
+
+
+def test_services_json() -> None:
+    """One object per port of a name."""
+    [found] = map(json.loads, netkit("services", "ssh", "--json").out.splitlines())
+    assert (found["name"], found["port"], found["protocol"], found["aliases"]) == ("ssh", 22, "tcp", [])
+
+
+def test_what_no_service_has_is_3() -> None:
+    """What is found is shown; what is not is named, in one line."""
+    result = netkit("services", "http/tcp", "nosuch", "9999")
+    assert (result.code, result.out) == (3, b"http\t80/tcp\twww\n")
+    assert result.err == "netkit services: cannot find nosuch, 9999: no such service or port\n"
+
+
+@pytest.mark.parametrize("word", ["0", "65536", "080", "-1", "http/sctp", "/tcp", "", "99999999999"])
+def test_services_mistakes(word: str) -> None:
+    """What can be neither a name nor a port is 2."""
+    result = netkit("services", word)
+    assert (result.code, result.out, result.err.count("\n")) == (2, b"", 1)
+
+
+def test_our_table_is_sound() -> None:
+    """Each row of ours is read, each name is that of one port, and the system's table does not contradict it."""
+    ours = list(parse(TABLE))
+    assert len({service.port for service in ours}) > 100
+    for protocol in ("tcp", "udp"):
+        names = [n for s in ours if s.protocol == protocol for n in (s.name, *s.aliases)]
+        assert len(names) == len(set(names))
+    theirs = {(name, s.protocol): s.port for s in table() for name in (s.name, *s.aliases)}
+    assert [s for s in ours if theirs.get((s.name, s.protocol), s.port) != s.port] == []
+
+
+def test_free_port() -> None:
+    """The port can be taken, on every interface and in both families; several are all different."""
+    [port] = map(int, netkit("free-port").out.split())
+    with socket.create_server(("0.0.0.0", port)), socket.create_server(("::1", port), family=socket.AF_INET6):
+        pass
+    result = netkit("free-port", "--udp", "-n", "200")
+    ports = set(map(int, result.out.split()))
+    assert (result.code, result.err, len(ports)) == (0, "", 200)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.bind(("", ports.pop()))
+
+
+def test_free_ports_that_are_not_there() -> None:
+    """If the system has not so many, that is 45 and no answer."""
+    result = netkit("free-port", "-n", "70000")
+    assert (result.code, result.out) == (45, b"")
+    assert result.err.startswith("netkit free-port: cannot find 70000 free ports: the system gave ")
+
+
+@pytest.mark.parametrize("args", [["80"], ["-n", "0"], ["-n", "-1"], ["-u"]])
+def test_free_port_mistakes(args: list[str]) -> None:
+    """It takes no port, and a number from 1 on."""
+    result = netkit("free-port", *args)
+    assert (result.code, result.out, result.err.count("\n")) == (2, b"", 1)
