@@ -17,7 +17,9 @@ from netkit.core.address import Target
 from netkit.core.errors import Failure
 from netkit.core.events import span
 from netkit.core.kernel import now, sleep
+from netkit.services.names import Answer
 from netkit.services.ports import CLOSED, FILTERED, OPEN, SILENT, UNKNOWN, UNREACHABLE, Result, Tally
+from netkit.shell import printable
 from netkit.verdicts import Lines, detail
 
 _FRAME = 0.1  # s between two pictures
@@ -85,6 +87,19 @@ class PortTable(Lines):
             begun = now()
             screen = console(sys.stdout, coloured=self._colour)
             await _animate(screen, self._after, lambda: Group(self._table(), _bar(tally, now() - begun)))
+
+
+def answer_table(answers: Sequence[Answer], *, coloured: bool) -> str:
+    """Return the table of answers to look-ups as the text that draws it."""
+    heads = ["NAME", "ANSWER", "CANONICAL NAME", "TIME"]
+    asked = any(answer.server for answer in answers)
+    made = table(*heads, *(["SERVER"] if asked else []), right=["TIME"])
+    for answer in answers:
+        for value in answer.values:
+            cells = [answer.name or value.kind, value.text, answer.canonical or "", span(answer.seconds)]
+            cells += [f"{answer.server or ''} {answer.protocol or ''}"] if asked else []
+            made.add_row(*(Text(printable(cell)) for cell in cells))
+    return drawn(made, coloured=coloured)
 
 
 async def progress(tally: Tally, after: float, *, coloured: bool) -> None:

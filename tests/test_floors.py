@@ -15,7 +15,7 @@ FLOORS = [
     {"__main__"},
     {"cli"},
     {"commands", "man"},
-    {"shell", "verdicts", "view"},
+    {"lookups", "shell", "verdicts", "view"},
     {"report"},
     {"services"},
     {"protocols"},
@@ -74,7 +74,7 @@ def test_imports_only_go_down(path: Path) -> None:
 
 @pytest.mark.parametrize("path", FILES, ids=of)
 def test_libraries_keep_to_their_rooms(path: Path) -> None:
-    """click belongs to the shell's floors, rich to the view, ssl to tls; asyncio and logging to nobody."""
+    """click is the shell's, rich the view's, dns its protocol's, ssl that of tls; asyncio and logging are nobody's."""
     name = of(path)
     used = {module.split(".")[0] for module in imports(path)}
     assert not used & {"asyncio", "logging"}
@@ -82,6 +82,8 @@ def test_libraries_keep_to_their_rooms(path: Path) -> None:
         assert room(name) in {"cli", "shell", "man", "commands"}
     if "rich" in used:
         assert name == "netkit.view"
+    if "dns" in used:
+        assert name == "netkit.protocols.dns"
     if "ssl" in used:
         assert name == "netkit.core.tls"
         assert "ssl" not in set(imports(path, top_level_only=True))

@@ -60,6 +60,19 @@ def test_echo_loads_nothing_heavy() -> None:
     assert not modules & HEAVY
 
 
+def test_ports_and_names_load_their_libraries_only_when_used() -> None:
+    """In a pipe nothing is drawn, a name of the system's needs no library of DNS, and one in ASCII none for IDNA."""
+    code, _, modules = loaded("portcheck", "localhost:1")
+    assert code == 7
+    assert not modules & {"rich", "dns", "idna", "asyncio", "ssl", "logging", "subprocess"}
+    code, _, modules = loaded("resolve", "localhost")
+    assert code == 0
+    assert not modules & {"rich", "dns", "idna", "asyncio", "ssl", "logging", "subprocess"}
+    _, _, modules = loaded("resolve", "--type", "A", "--server", "127.0.0.1:1", "localhost")
+    assert "dns.message" in modules
+    assert not modules & {"asyncio", "ssl", "logging", "subprocess"}
+
+
 def test_version_answers_before_click_is_imported() -> None:
     """--version prints the version of the package and loads neither click nor a socket."""
     code, out, modules = loaded("--version")

@@ -1,10 +1,10 @@
 """Names to socket addresses, by the system's resolver, off the loop: a resolver that hangs holds nobody up."""
 
 import socket
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from netkit.core.address import Endpoint, family_of
-from netkit.core.errors import Exit, Failure, Invalid
+from netkit.core.errors import Exit, Failure, Invalid, doing
 from netkit.core.events import Observer, Resolved
 from netkit.core.kernel import in_thread, now
 
@@ -41,32 +41,59 @@ async def lookup(endpoint: Endpoint, family: int, *, numeric: bool = False, obse
     if numeric:
         raise Invalid(f"host {host!r} is a name, and --numeric allows addresses alone")
     begun = now()
-    try:
-        answers = await in_thread(_getaddrinfo, host, port, family)
-    except socket.gaierror as error:
-        raise Failure(Exit.RESOLVE, f"resolve {host}", _reason(error, family)) from error
-    except OSError as error:
-        raise Failure(Exit.RESOLVE, f"resolve {host}", error) from error
-    found = list(dict.fromkeys(answers))
+    found, _ = await canonical(host, port, family)
     observe(Resolved(host, tuple(address.host for address in found), now() - begun))
     return found
 
 
+async def canonical(host: str, port: int, family: int) -> tuple[list[Address], str | None]:
+    """Return the addresses of a name in the resolver's order, each once, and the name behind its aliases."""
+    with doing(Exit.RESOLVE, f"resolve {host}"):
+        return await in_thread(_known, host, port, family)
+
+
+async def reverse(host: str) -> str:
+    """Return the name of an address. Raises Failure RESOLVE."""
+    [address] = _literal(host, 0)
+    try:
+        return (await in_thread(socket.getnameinfo, address.sockaddr, socket.NI_NAMEREQD | socket.NI_NUMERICSERV))[0]
+    except socket.gaierror as error:
+        reason = "no name" if error.errno == socket.EAI_NONAME else _reason(error, 0)
+        raise Failure(Exit.RESOLVE, f"resolve {host}", reason) from error
+    except OSError as error:
+        raise Failure(Exit.RESOLVE, f"resolve {host}", error) from error
+
+
 def _literal(host: str, port: int) -> list[Address]:
     try:
-        return _getaddrinfo(host, port, socket.AF_UNSPEC, socket.AI_NUMERICHOST)
+        return [_address(found) for found in _getaddrinfo(host, port, socket.AF_UNSPEC, socket.AI_NUMERICHOST)]
     except socket.gaierror as error:
         zone = host.partition("%")[2]
         reason = f"zone {zone} is no interface that this address can have" if zone else _reason(error, 0)
         raise Failure(Exit.RESOLVE, f"resolve {host}", reason) from error
 
 
-def _getaddrinfo(host: str, port: int, family: int, flags: int = 0) -> list[Address]:
+def _known(host: str, port: int, family: int) -> tuple[list[Address], str | None]:
+    try:
+        answers = _getaddrinfo(host, port, family, socket.AI_CANONNAME)
+    except socket.gaierror as error:
+        if family and error.errno == socket.EAI_NONAME:  # no such name at all, or none of that family
+            _known(host, port, socket.AF_UNSPEC)
+        raise Failure(Exit.RESOLVE, f"resolve {host}", _reason(error, family)) from error
+    except UnicodeError:  # the name behind the aliases is no text
+        answers = _getaddrinfo(host, port, family)
+    return list(dict.fromkeys(map(_address, answers))), answers[0][3] or None
+
+
+def _getaddrinfo(host: str, port: int, family: int, flags: int = 0) -> list[Any]:
     # As bytes: a str would go through Python's own IDNA codec, which is of 2003.
-    answers = socket.getaddrinfo(
+    return socket.getaddrinfo(
         host.encode(), port, family, socket.SOCK_STREAM, socket.IPPROTO_TCP, flags | socket.AI_NUMERICSERV
     )
-    return [Address(int(found), sockaddr) for found, _, _, _, sockaddr in answers]  # type: ignore[arg-type]
+
+
+def _address(answer: Any) -> Address:
+    return Address(int(answer[0]), answer[4])
 
 
 def _reason(error: socket.gaierror, family: int) -> str:

@@ -9,7 +9,7 @@ from netkit.core.stream import FileStream
 T = TypeVar("T")
 Put = Callable[[str], None]
 
-_STDIN, _STDOUT = 0, 1
+_NONE, _STDOUT = -1, 1
 
 
 async def answering(work: Callable[[Put], Awaitable[T]]) -> T:
@@ -36,7 +36,7 @@ async def answering(work: Callable[[Put], Awaitable[T]]) -> T:
             if ended and not waiting:
                 return
 
-    stdout = FileStream(_STDIN, _STDOUT)
+    stdout = FileStream(_NONE, _STDOUT)
     try:
         async with Group() as group:
             group.start(stdout.reader_left())

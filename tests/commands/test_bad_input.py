@@ -23,6 +23,7 @@ Case = tuple[list[str], str]
 """What is typed after ``netkit``, and what the message has to say."""
 
 SERVERS = ("echo", "listen", "upper")
+LOOKS = ("address", "free-port", "portcheck", "resolve", "services")
 LONG = "x" * 100_000
 
 
@@ -44,7 +45,8 @@ def mistake(capfd: pytest.CaptureFixture[str], args: list[str]) -> str:
     out, err = capfd.readouterr()
     assert (code, out) == (2, ""), err
     line = the_line(err)
-    name = f"netkit {args[0]}" if args[0] in ("connect", "udp-send", "udp-serve", *SERVERS) else "netkit"
+    known = ("connect", "udp-send", "udp-serve", *SERVERS, *LOOKS)
+    name = f"netkit {args[0]}" if args[0] in known else "netkit"
     assert line.startswith(f"{name}: ")
     return line
 

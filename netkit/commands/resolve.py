@@ -1,0 +1,102 @@
+"""Look: addresses of a name"""
+
+import click
+
+from netkit import shell
+
+HABITS = {
+    **shell.HABITS,
+    "-t": "--type MX asks DNS for that type of record",
+    "-x": "an address is looked up in reverse anyway",
+    "-p": "the port is part of the server's address: --server HOST:PORT",
+}
+
+
+@shell.command(
+    words="[NAME...]",
+    habits=HABITS,
+    examples=[
+        ("netkit resolve example.org", "the addresses that connect would try, in its order"),
+        ("netkit resolve example.org --type MX --server 9.9.9.9", "ask a DNS server"),
+        ("netkit resolve - < names", "many names, one per line"),
+    ],
+)
+@click.argument("words", nargs=-1)
+@shell.option("-4", "ipv4", is_flag=True, section="Addresses", help="IPv4 alone.")
+@shell.option("-6", "ipv6", is_flag=True, section="Addresses", help="IPv6 alone.")
+@shell.option("--canonical", is_flag=True, section="Data", help="Show the name behind all aliases instead.")
+@shell.option("--service", metavar="NAME", section="Data", help="Show addresses with the port of this service.")
+@shell.option("--type", "kind", metavar="TYPE", section="Data", help="Ask DNS for A, AAAA, MX, TXT, NS, SOA, SRV...")
+@shell.option(
+    "--server", metavar="ADDRESS", section="Data", help="Ask this DNS server, on port 53 unless given; not the system."
+)
+@shell.option(
+    "-w",
+    "--connect-timeout",
+    type=shell.Duration(),
+    default=10.0,
+    section="Time",
+    help="Time for each name (28); 10s unless given.",
+)
+@shell.option("--timeout", type=shell.Duration(), section="Time", help="Give everything up (28) after D.")
+@shell.view_options
+@shell.talk_options
+def resolve(
+    words: tuple[str, ...],
+    ipv4: bool,
+    ipv6: bool,
+    canonical: bool,
+    service: str | None,
+    kind: str | None,
+    server: str | None,
+    connect_timeout: float,
+    timeout: float | None,
+    view: shell.View,
+    talk: shell.Talk,
+) -> int:
+    """Show the addresses of a name, in the order in which connect would try them.
+
+    The system's resolver is asked, with its hosts file and its search list; --type and --server ask DNS itself. An
+    address is looked up for its name. With several names each line begins with the name and a tab. A NAME of - stands
+    for names on standard input, one per line. Without a NAME it is this machine: hostname, fqdn and addresses.
+
+    Exit code 6 means that a name was not found or a resolver failed, and the message says which; 28 that there was no
+    answer in time. The other names are looked up all the same.
+    """
+    from netkit.core.address import parse_port
+    from netkit.services.names import Asking, check, parse_server
+
+    reach = shell.Reach(ipv4, ipv6, False)
+    family = reach.family()
+    shell.exclude({"--canonical": canonical, "--service": service, "--type": kind})
+    shell.unapplied("--type says which addresses", {"-4": ipv4 and kind, "-6": ipv6 and kind})
+    if server is not None:
+        shell.unapplied("a DNS server knows no services", {"--service": service})
+    if not words:
+        given = {"--canonical": canonical, "--service": service, "--type": kind, "--server": server}
+        shell.unapplied("it is about a NAME", given)
+    kinds: tuple[str, ...] = ()
+    if kind is not None:
+        from netkit.protocols.dns import check_kind
+
+        kinds = (check_kind(kind),)
+    how = Asking(
+        family=family,
+        timeout=connect_timeout,
+        canonical=canonical,
+        port=None if service is None else parse_port(service),
+        kinds=kinds,
+        server=None if server is None else parse_server(server),
+    )
+    for word in words:
+        if word != "-":
+            check(word, how)
+    view.moving_after()
+    talk.observer()
+
+    async def work() -> int:
+        from netkit.lookups import tell
+
+        return await tell(words, how, view, talk)
+
+    return shell.run(work(), talk, timeout=timeout)

@@ -1,0 +1,1 @@
+"""Protocols without I/O, of libraries, run over our streams and datagrams."""

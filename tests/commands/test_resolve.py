@@ -1,0 +1,451 @@
+"""resolve in a network of its own, with dnsmasq as the system's resolver and nsd as a server, beside dig and getent."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from tests.commands.test_bad_input import mistake
+from tests.interop.peers import tool
+from tests.support import NETKIT, PATIENCE, Finished, netkit, running
+
+ZONE = r"""
+$ORIGIN zone.test.
+$TTL 300
+@ SOA ns hostmaster 1 2 3 4 5
+@ NS ns
+@ MX 10 mail
+@ MX 5 other.example.
+@ CAA 0 issue "ca.example"
+ns A 127.0.0.1
+www CNAME both
+both A 192.0.2.1
+both A 192.0.2.2
+both AAAA 2001:db8::1
+four A 192.0.2.4
+text TXT "plain" "with \"quotes\" and \\"
+evil TXT "\027]0;PWNED\007" "line\010::error::forged" "\255\128\226\128\174"
+_sip._tcp SRV 1 2 5060 both
+loop1 CNAME loop2
+loop2 CNAME loop1
+far CNAME elsewhere.example.
+big TXT "{filler}"
+big TXT "1{filler}"
+big TXT "2{filler}"
+big TXT "3{filler}"
+big TXT "4{filler}"
+big TXT "5{filler}"
+big TXT "6{filler}"
+""".replace("{filler}", "x" * 240)
+
+REVERSE = r"""
+$ORIGIN 2.0.192.in-addr.arpa.
+$TTL 300
+@ SOA ns.zone.test. hostmaster.zone.test. 1 2 3 4 5
+@ NS ns.zone.test.
+1 PTR both.zone.test.
+9 PTR \027[31mred\010forged.zone.test.
+"""
+
+NSD = """
+server:
+  ip-address: 127.0.0.1@5300
+  username: ""
+  zonesdir: "{folder}"
+  pidfile: ""
+  database: ""
+  zonelistfile: "{folder}/zones"
+  xfrdfile: ""
+  do-ip6: no
+remote-control:
+  control-enable: no
+zone:
+  name: zone.test
+  zonefile: zone
+zone:
+  name: 2.0.192.in-addr.arpa
+  zonefile: reverse
+zone:
+  name: broken.test
+  zonefile: nosuch
+"""
+
+# A network and a view of /etc of our own; stdin, an open pipe, keeps it.
+SCRIPT = """
+ip link set lo up
+echo 'nameserver 127.0.0.1' > "$1/resolv.conf"
+echo '127.0.0.1 localhost hosts.test' > "$1/hosts"
+mount --bind "$1/resolv.conf" /etc/resolv.conf
+mount --bind "$1/hosts" /etc/hosts
+nsd -d -c "$1/nsd.conf" > "$1/nsd.log" 2>&1 &
+servers=$!
+dnsmasq --no-daemon --conf-file=/dev/null --no-resolv --listen-address=127.0.0.1 --pid-file= \
+  --server=/zone.test/127.0.0.1#5300 --server=/broken.test/127.0.0.1#5300 --server=/192.in-addr.arpa/127.0.0.1#5300 \
+  --server=/silent.test/127.0.0.1#5301 --local=/test/ > "$1/dnsmasq.log" 2>&1 &
+servers="$servers $!"
+socat -u UDP-RECV:5301 OPEN:/dev/null > /dev/null 2>&1 &
+servers="$servers $!"
+"$2" -m netkit portcheck 127.0.0.1:53,5300 --wait 20s --interval 20ms -q
+echo ready >&2
+read -r _ || kill $servers
+wait
+"""
+
+
+@pytest.fixture(scope="module")
+def inside(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[str]]:
+    """Start the servers; yield what runs a command beside them."""
+    for name in ("dnsmasq", "nsd", "dig", "unshare", "nsenter"):
+        tool(name)
+    folder = tmp_path_factory.mktemp("dns")
+    (folder / "zone").write_text(ZONE)
+    (folder / "reverse").write_text(REVERSE)
+    (folder / "nsd.conf").write_text(NSD.format(folder=folder))
+    path = os.environ["PATH"] + ":/usr/sbin:/sbin"
+    argv = ["unshare", "-rnm", "sh", "-c", SCRIPT, "sh", str(folder), NETKIT[0]]
+    with running(argv=argv, env={**os.environ, "PATH": path}) as servers:
+        servers.line("ready")
+        yield ["nsenter", "-t", str(servers.pid), "-U", "-n", "-m", "--preserve-credentials"]
+        servers.finish()
+
+
+def lines(result: Finished) -> list[str]:
+    """Return the lines of an answer, which had no complaint."""
+    assert (result.code, result.err) == (0, "")
+    return result.out.decode().splitlines()
+
+
+def told(inside: list[str], *argv: str) -> list[str]:
+    """Return the lines that another tool prints beside the servers."""
+    return subprocess.run([*inside, *argv], capture_output=True, text=True, timeout=PATIENCE).stdout.splitlines()
+
+
+SERVER = ("--server", "127.0.0.1:5300")
+
+
+# -- the system's resolver
+
+
+@pytest.mark.parametrize("name", ["both.zone.test", "www.zone.test", "four.zone.test", "localhost"])
+def test_addresses_are_those_of_getent(inside: list[str], name: str) -> None:
+    """The addresses come once each and, with one of IPv6, in the order of getaddrinfo with the families in turn."""
+    rows = [row.split() for row in told(inside, "getent", "ahosts", name)]
+    wanted = [row[0] for row in rows if row[1] == "STREAM"]
+    found = lines(netkit("resolve", name, wrapper=inside))
+    assert sorted(found) == sorted(wanted)
+    assert found[0] == wanted[0]
+
+
+def test_several_names(inside: list[str]) -> None:
+    """Each line begins with its name, in the order given; what fails is a line on stderr, and the code is 6."""
+    result = netkit(
+        "resolve", "four.zone.test", "nosuch.zone.test", "-", input=b"localhost\n\n192.0.2.1", wrapper=inside
+    )
+    assert result.out == b"four.zone.test\t192.0.2.4\nlocalhost\t127.0.0.1\n192.0.2.1\tboth.zone.test\n"
+    assert (result.code, result.err) == (6, "netkit resolve: cannot resolve nosuch.zone.test: name not found\n")
+
+
+def test_names_are_answered_as_they_come(inside: list[str]) -> None:
+    """A name on stdin is answered while stdin is still open; a line that is no name is 26, and not the end."""
+    with running("resolve", "-", wrapper=inside) as process:
+        process.stdin.write(b"localhost\n")
+        assert process.out.read(20) == b"localhost\t127.0.0.1\n"
+        process.stdin.write(b"a..b\nhosts.test")
+        result = process.finish()
+    assert (result.code, result.out) == (26, b"hosts.test\t127.0.0.1\n")
+    assert result.err == "netkit resolve: cannot resolve a..b: host 'a..b' has an empty label\n"
+
+
+def test_canonical_and_service(inside: list[str]) -> None:
+    """The name behind the aliases, and addresses with a port as other commands take them."""
+    assert lines(netkit("resolve", "--canonical", "www.zone.test", wrapper=inside)) == ["both.zone.test"]
+    found = lines(netkit("resolve", "--service", "https", "www.zone.test", wrapper=inside))
+    assert sorted(found) == ["192.0.2.1:443", "192.0.2.2:443", "[2001:db8::1]:443"]
+
+
+def test_reverse(inside: list[str]) -> None:
+    """An address is looked up for its name; one that has none, or a name that is none, is 6."""
+    assert lines(netkit("resolve", "192.0.2.1", wrapper=inside)) == ["both.zone.test"]
+    for address in ("192.0.2.7", "192.0.2.9"):
+        result = netkit("resolve", address, wrapper=inside)
+        assert (result.code, result.out) == (6, b"")
+        assert result.err == f"netkit resolve: cannot resolve {address}: no name\n"
+
+
+@pytest.mark.parametrize(
+    ("args", "code", "reason"),
+    [
+        (["nosuch.zone.test"], 6, "name not found"),
+        (["-6", "nosuch.zone.test"], 6, "name not found"),
+        (["text.zone.test"], 6, "no IP address"),
+        (["-6", "four.zone.test"], 6, "no IPv6 address"),
+        (["-6", "hosts.test"], 6, "no IPv6 address"),
+        (["x.broken.test"], 6, "temporary failure of the resolver"),
+        (["x.silent.test", "-w", "200ms"], 28, "no answer within 200 ms"),
+        (["--type", "A", "x.silent.test", "-w", "200ms"], 28, "no answer within 200 ms (127.0.0.1:53)"),
+    ],
+)
+def test_failures_are_told_apart(inside: list[str], args: list[str], code: int, reason: str) -> None:
+    """Not found, no such family, temporary failure and silence each have their words; silence has its code."""
+    result = netkit("resolve", *args, wrapper=inside)
+    name = next(arg for arg in args if arg.endswith(".test"))
+    assert result == (code, b"", f"netkit resolve: cannot resolve {name}: {reason}\n")
+
+
+def test_silent_resolver_ends_with_the_clock_and_by_a_signal(inside: list[str]) -> None:
+    """A resolver that hangs holds neither --timeout up, nor SIGINT."""
+    late = netkit("resolve", "x.silent.test", "--timeout", "200ms", wrapper=inside)
+    assert (late.code, late.out) == (28, b"")
+    assert late.err == "netkit resolve: cannot finish: time ran out after 200 ms (--timeout)\n"
+    with running("resolve", "localhost", "x.silent.test", wrapper=inside) as process:
+        process.out.read(1)
+        process.signal(signal.SIGINT)
+        assert process.wait() == -signal.SIGINT
+
+
+def test_this_machine(inside: list[str]) -> None:
+    """Without a name it is this machine; if its name has no address, that is said."""
+    result = netkit("resolve")
+    assert result.out.decode().startswith(f"hostname\t{socket.gethostname()}\n") or result.code == 6
+
+
+def test_json(inside: list[str]) -> None:
+    """One object per address or record, with what was asked."""
+    found = [json.loads(line) for line in lines(netkit("resolve", "www.zone.test", "--json", "-6", wrapper=inside))]
+    assert [(each["event"], each["host"], each["address"], each["family"]) for each in found] == [
+        ("address", "www.zone.test", "2001:db8::1", "ipv6")
+    ]
+    assert found[0]["canonical"] == "both.zone.test"
+    args = ["resolve", "zone.test", "--type", "mx", *SERVER, "--json"]
+    found = [json.loads(line) for line in lines(netkit(*args, wrapper=inside))]
+    assert sorted(each["value"] for each in found) == ["10 mail.zone.test.", "5 other.example."]
+    assert {(each["type"], each["ttl_s"], each["server"], each["protocol"]) for each in found} == {
+        ("MX", 300, "127.0.0.1:5300", "udp")
+    }
+
+
+# -- DNS itself
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        *(("zone.test", kind) for kind in ("MX", "NS", "SOA", "CAA")),
+        *(("both.zone.test", kind) for kind in ("A", "AAAA")),
+        ("_sip._tcp.zone.test", "SRV"),
+        ("www.zone.test", "CNAME"),
+        ("text.zone.test", "TXT"),
+        ("evil.zone.test", "TXT"),
+        ("big.zone.test", "TXT"),
+        ("1.2.0.192.in-addr.arpa", "PTR"),
+        ("9.2.0.192.in-addr.arpa", "PTR"),
+        ("four.zone.test", "TYPE1"),
+    ],
+)
+def test_records_are_those_of_dig(inside: list[str], name: str, kind: str) -> None:
+    """Each type of record is written as dig writes it, from nsd or through dnsmasq, the system's server."""
+    wanted = sorted(told(inside, "dig", "+short", "@127.0.0.1", "-p", "5300", name, kind))
+    assert wanted
+    asked = () if kind in ("MX", "TXT") else SERVER
+    assert sorted(lines(netkit("resolve", name, "--type", kind, *asked, wrapper=inside))) == wanted
+
+
+def test_server_alone_gives_addresses(inside: list[str]) -> None:
+    """Without a type it is both kinds of address behind the aliases, or the name of an address."""
+    found = lines(netkit("resolve", "www.zone.test", *SERVER, wrapper=inside))
+    assert sorted(found) == ["192.0.2.1", "192.0.2.2", "2001:db8::1"]
+    assert lines(netkit("resolve", "-6", "www.zone.test", *SERVER, wrapper=inside)) == ["2001:db8::1"]
+    found = lines(netkit("resolve", "four.zone.test", "192.0.2.1", *SERVER, wrapper=inside))
+    assert found == ["four.zone.test\t192.0.2.4", "192.0.2.1\tboth.zone.test."]
+    assert lines(netkit("resolve", "www.zone.test", "--canonical", *SERVER, wrapper=inside)) == ["both.zone.test"]
+
+
+def test_an_answer_that_is_cut_is_asked_for_over_tcp(inside: list[str]) -> None:
+    """What does not fit into a datagram comes whole, over a stream."""
+    args = ["resolve", "big.zone.test", "--type", "TXT", *SERVER, "--json"]
+    found = [json.loads(line) for line in lines(netkit(*args, wrapper=inside))]
+    assert [each["protocol"] for each in found] == ["tcp"] * 7
+    assert {len(each["value"]) for each in found} == {242, 243}
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "reason"),
+    [
+        ("nosuch.zone.test", "A", "name not found"),
+        ("four.zone.test", "AAAA", "no AAAA record"),
+        ("x.broken.test", "A", "temporary failure of the server (SERVFAIL)"),
+        ("example.org", "A", "the server refuses to answer (REFUSED)"),
+        ("loop1.zone.test", "A", "its aliases never end"),
+        ("far.zone.test", "A", "no A record"),
+    ],
+)
+def test_dns_failures_are_told_apart(inside: list[str], name: str, kind: str, reason: str) -> None:
+    """NXDOMAIN, no data, SERVFAIL, REFUSED, endless and dangling aliases are 6, each in its own words."""
+    result = netkit("resolve", name, "--type", kind, *SERVER, wrapper=inside)
+    assert (result.code, result.out) == (6, b"")
+    assert result.err.startswith(f"netkit resolve: cannot resolve {name}: {reason}")
+    assert "127.0.0.1:5300" in result.err
+
+
+def test_text_of_dns_forges_nothing(inside: list[str]) -> None:
+    """Escapes, newlines and bytes beyond ASCII of a TXT or PTR record stay on their line, in printable ASCII."""
+    for args in (["evil.zone.test", "--type", "TXT"], ["192.0.2.9"], ["192.0.2.9", "--json"]):
+        [line] = lines(netkit("resolve", *args, *SERVER, wrapper=inside))
+        assert line.isascii() and line.isprintable()
+
+
+# -- servers of our own, that misbehave
+
+
+@contextmanager
+def server(answer: Callable[[bytes], list[bytes]]) -> Iterator[str]:
+    """Run a DNS server over UDP that answers as it is told to; yield its address."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.bind(("127.0.0.1", 0))
+
+        def serve() -> None:
+            while True:
+                query, client = sock.recvfrom(4096)
+                if not query:
+                    return
+                for reply in answer(query):
+                    sock.sendto(reply, client)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        try:
+            yield "{}:{}".format(*sock.getsockname())
+        finally:
+            sock.sendto(b"", sock.getsockname())
+            thread.join(PATIENCE)
+
+
+def reply(query: bytes, *, rcode: int = 0, flags: int = 0x8180, address: bytes = b"\x7f\0\0\x07") -> bytes:
+    """Return an answer with one A record, or with none if it is an error."""
+    end = query.index(b"\0", 12) + 5
+    head = query[:2] + (flags | rcode).to_bytes(2, "big") + b"\0\1" + (b"\0\0" if rcode else b"\0\1") + b"\0\0\0\0"
+    record = b"" if rcode else b"\xc0\x0c\0\1\0\1\0\0\0\x05\0\4" + address
+    return head + query[12:end] + record
+
+
+def ask(address: str, *args: str) -> Finished:
+    """Ask a server of ours for an address."""
+    return netkit("resolve", "x.example", "--type", "A", "--server", address, *args)
+
+
+def test_forged_answers_are_not_heard() -> None:
+    """An answer with another id, to another question, or that is none at all, does not count; the right one does."""
+
+    def answer(query: bytes) -> list[bytes]:
+        other_id = bytes([query[0] ^ 1]) + query[1:]
+        other_name = query.replace(b"\1x\7example", b"\1y\7example")
+        good = reply(query)
+        return [reply(other_id), reply(other_name), query, b"", good[:20], b"\0" * 40, good]
+
+    with server(answer) as address:
+        assert ask(address) == (0, b"127.0.0.7\n", "")
+
+
+def test_lost_queries_are_sent_again() -> None:
+    """The first query is lost; the next has another id, and comes from another port."""
+    seen: list[bytes] = []
+
+    def answer(query: bytes) -> list[bytes]:
+        seen.append(query[:2])
+        return [reply(query)] if len(seen) > 1 else []
+
+    with server(answer) as address:
+        assert ask(address) == (0, b"127.0.0.7\n", "")
+    assert len(seen) == 2
+
+
+def test_server_of_old_is_asked_without_edns() -> None:
+    """One that knows no EDNS says FORMERR, and is asked as of old."""
+    with server(lambda query: [reply(query, rcode=1 if query[11] else 0)]) as address:
+        assert ask(address) == (0, b"127.0.0.7\n", "")
+
+
+def test_what_means_nothing_is_8() -> None:
+    """A server that talks, but never answers, is a failure of its own."""
+    with server(lambda query: [b"nonsense"]) as address:
+        result = ask(address, "-w", "150ms")
+    assert result == (8, b"", f"netkit resolve: cannot resolve x.example: what came is no answer ({address})\n")
+
+
+def test_server_that_is_not_there() -> None:
+    """A refused datagram is told at once."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.bind(("127.0.0.1", 0))
+        address = "{}:{}".format(*sock.getsockname())
+    result = ask(address, "-w", "1h")
+    assert result == (6, b"", f"netkit resolve: cannot resolve x.example: connection refused ({address})\n")
+
+
+def test_stream_that_ends_early_is_8() -> None:
+    """An answer that is cut over TCP too means nothing."""
+    with server(lambda query: [reply(query, flags=0x8380)]) as address:
+        host, _, port = address.rpartition(":")
+        with socket.create_server((host, int(port))) as listener:
+            thread = threading.Thread(target=lambda: listener.accept()[0].close())
+            thread.start()
+            result = ask(address)
+            thread.join()
+    assert result.code in (6, 8)
+    assert result.err.startswith("netkit resolve: cannot resolve x.example: ")
+
+
+# -- mistakes
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["a..b"], "has an empty label"),
+        ([""], "the host is empty"),
+        (["."], "has an empty label"),
+        (["x" * 64], "longer than 63"),
+        (["127.1"], "is a legacy spelling: write 127.0.0.1"),
+        (["127.0.0.256"], "each of 4 parts is 0 to 255"),
+        (["db:80"], "has a port"),
+        (["ho\x1b[31mst\nX"], "contains a space or a control character"),
+        (["x", "-4", "-6"], "-4 and -6 exclude each other"),
+        (["x", "--type", "A", "-4"], "-4 does not apply: --type says which addresses"),
+        (["x", "--type", "NOSUCH"], "type 'NOSUCH' is none of DNS"),
+        (["x", "--type", "AXFR"], "type 'AXFR' is no type of record"),
+        (["x", "--type", ""], "type '' is none of DNS"),
+        (["127.0.0.1", "--type", "MX"], "is an address, and has no MX record"),
+        (["x", "--service", "nosuch"], "neither a number nor a known service"),
+        (["x", "--service", "http", "--server", "::1"], "--service does not apply: a DNS server knows no services"),
+        (["x", "--canonical", "--service", "http"], "--canonical and --service exclude each other"),
+        (["x", "--server", "tls:127.0.0.1"], "this version has no TLS"),
+        (["x", "--server", "127.0.0.1:0"], "port 0 is not between 1 and 65535"),
+        (["x", "--server", ""], "the host is empty"),
+        (["--type", "A"], "--type does not apply: it is about a NAME"),
+        (["x", "-q", "--json"], "--quiet and --json exclude each other"),
+        (["-t", "MX", "x"], "no such option '-t': --type MX"),
+        (["x", "--", "true"], "words after '--'"),
+    ],
+)
+def test_mistakes(capfd: pytest.CaptureFixture[str], args: list[str], message: str) -> None:
+    """What cannot be meant is one line and 2; nothing was looked up, asked or dialled."""
+    line = mistake(capfd, ["resolve", *args])
+    assert line.startswith("netkit resolve: ")
+    assert message in line
+
+
+def test_quiet() -> None:
+    """With -q the exit code alone tells."""
+    assert netkit("resolve", "-q", "localhost") == (0, b"", "")
+    assert netkit("resolve", "-q", "nosuch.invalid") == (6, b"", "")
+
+
+def test_beyond_ascii() -> None:
+    """A name beyond ASCII is asked for, and shown, as its A-label."""
+    result = netkit("resolve", "b\u00fccher.invalid")
+    assert result == (6, b"", "netkit resolve: cannot resolve xn--bcher-kva.invalid: name not found\n")
