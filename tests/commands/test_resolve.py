@@ -209,6 +209,18 @@ def test_silent_resolver_ends_with_the_clock_and_by_a_signal(inside: list[str]) 
         assert process.wait() == -signal.SIGINT
 
 
+def test_silent_resolver_holds_no_other_port_up(inside: list[str]) -> None:
+    """portcheck tells of what it knows, and of a name that is not answered when its time is over: unknown, and 28."""
+    result = netkit("portcheck", "x.silent.test:80", "four.zone.test:1", "hosts.test:1", "-w", "300ms", wrapper=inside)
+    rows = [line.split("\t") for line in result.out.decode().splitlines()]
+    assert [row[0] for row in rows][-1] == "x.silent.test"
+    assert rows[-1][3:] == ["unknown", "-", "no answer of the resolver within 300 ms"]
+    assert sorted(row[3] for row in rows[:2]) == ["closed", "unreachable"]
+    alone = netkit("portcheck", "x.silent.test:80", "--wait", "200ms", wrapper=inside)
+    assert alone.code == 28
+    assert alone.err.startswith("netkit portcheck: cannot find x.silent.test:80 open: still no answer of the resolver")
+
+
 def test_this_machine(inside: list[str]) -> None:
     """Without a name it is this machine; if its name has no address, that is said."""
     result = netkit("resolve")

@@ -1,0 +1,158 @@
+"""What a person sees on a terminal: tables and progress, and nothing of a peer's that a terminal would obey."""
+
+import contextlib
+import fcntl
+import os
+import pty
+import signal
+import struct
+import subprocess
+import termios
+from collections.abc import Iterator
+from pathlib import Path
+
+import pyte
+import pytest
+
+from tests.commands.test_portcheck import FIREWALL, HOSTILE, send
+from tests.support import NETKIT, PATIENCE, netkit, peer, read_all, running
+
+COLUMNS, ROWS = 100, 30
+
+
+@contextlib.contextmanager
+def terminal() -> Iterator[tuple[int, int]]:
+    """Open a terminal of a known size; yield our end and the one for a program."""
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", ROWS, COLUMNS, 0, 0))
+    try:
+        yield ours, theirs
+    finally:
+        for fd in (ours, theirs):
+            with contextlib.suppress(OSError):
+                os.close(fd)
+
+
+def read_until_hung_up(fd: int) -> bytes:
+    """Read what was written to a terminal until nobody has it open any more."""
+    data = b""
+    with contextlib.suppress(OSError):
+        while chunk := os.read(fd, 65536):
+            data += chunk
+    return data
+
+
+def seen(*args: str, env: dict[str, str] | None = None) -> tuple[int, bytes, list[str]]:
+    """Run netkit on a terminal; return its code, the bytes it wrote, and the lines that are to be seen at the end."""
+    with terminal() as (ours, theirs):
+        environment = {**os.environ, "TERM": "xterm", **(env or {})}
+        argv = [*NETKIT, *args]
+        process = subprocess.Popen(argv, stdin=theirs, stdout=theirs, stderr=theirs, env=environment)
+        os.close(theirs)
+        data = read_until_hung_up(ours)
+        code = process.wait(PATIENCE)
+    screen = pyte.Screen(COLUMNS, ROWS)
+    pyte.ByteStream(screen).feed(data)
+    assert not screen.cursor.hidden
+    return code, data, [line.rstrip() for line in screen.display if line.strip()]
+
+
+def test_ports_are_a_table() -> None:
+    """Targets, addresses, states, times and details stand in columns, in the order of the targets."""
+    with peer(read_all) as server:
+        code, _, lines = seen("portcheck", "nosuch.invalid:7", f"localhost:{server.port},1", "-4")
+    assert code == 7
+    assert lines[0].split() == ["TARGET", "ADDRESS", "STATE", "TIME", "DETAIL"]
+    assert lines[1].split()[:3] == ["nosuch.invalid:7", "-", "unknown"]
+    assert lines[2].split()[:3] == ["localhost:1", "127.0.0.1", "closed"]
+    assert lines[3].split()[:3] == [f"localhost:{server.port}", "127.0.0.1", "open"]
+    assert lines[4].startswith("netkit portcheck: cannot find all 3 ports open: 1 as wanted after ")
+    assert lines[-1] == "hint: not there yet? --wait 30s keeps trying"
+
+
+def test_a_peer_draws_nothing() -> None:
+    """Escapes of a banner are shown and not obeyed, and what would be markup is text."""
+    with peer(send(b"[/red][bold]" + HOSTILE)) as server:
+        code, data, lines = seen("portcheck", server.address, "--banner", "--color", "never")
+    assert code == 0
+    assert b"\x1b]" not in data and b"\x07" not in data
+    assert r"[/red][bold]\x1b]0;PWNED\x07" in lines[1]
+    assert not any(line.startswith(("::error", "ok ")) for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("args", "env", "coloured"),
+    [
+        ([], {}, True),
+        ([], {"NO_COLOR": "1"}, False),
+        (["--color", "always"], {"NO_COLOR": "1"}, True),
+        (["--color", "never"], {"FORCE_COLOR": "1"}, False),
+    ],
+)
+def test_colour(args: list[str], env: dict[str, str], coloured: bool) -> None:
+    """A terminal gets colour, but --color beats NO_COLOR."""
+    clean = {name: value for name, value in os.environ.items() if name not in ("NO_COLOR", "FORCE_COLOR")}
+    code, data, _ = seen("portcheck", "127.0.0.1:1", *args, env={**clean, **env})
+    assert code == 7
+    assert (b"\x1b[31mclosed" in data) == coloured
+
+
+def test_names_are_a_table() -> None:
+    """Names, answers, canonical names and times stand in columns."""
+    code, _, lines = seen("resolve", "localhost", "-4")
+    assert code == 0
+    assert lines[0].split() == ["NAME", "ANSWER", "CANONICAL", "NAME", "TIME"]
+    assert lines[1].split()[:3] == ["localhost", "127.0.0.1", "localhost"]
+
+
+def test_services_are_columns() -> None:
+    """Without rich, the columns of a short table stand below each other."""
+    code, data, lines = seen("services", "ssh", "http/tcp")
+    assert (code, lines) == (0, ["ssh   22/tcp", "http  80/tcp  www"])
+    assert b"\t" not in data
+
+
+def test_progress_moves_on_a_terminal_alone(tmp_path: Path) -> None:
+    """With stdout in a file, stderr's terminal shows how far it is; nothing is left of that, and the file is plain."""
+    path = os.environ["PATH"] + ":/usr/sbin:/sbin"
+    namespace = ["unshare", "-rn", "sh", "-ec", FIREWALL, "sh"]
+    args = ["portcheck", "127.0.0.1:1000-1003,2003", "-w", "500ms", "--progress"]
+    with terminal() as (ours, theirs), open(tmp_path / "out", "wb") as out:
+        environment = {**os.environ, "PATH": path, "TERM": "xterm"}
+        process = subprocess.Popen([*namespace, *NETKIT, *args], stdout=out, stderr=theirs, env=environment)
+        os.close(theirs)
+        data = read_until_hung_up(ours)
+        assert process.wait(PATIENCE) == 7
+    assert b"1 of 5 ports, 0 open" in data
+    screen = pyte.Screen(COLUMNS, ROWS)
+    pyte.ByteStream(screen).feed(data)
+    assert not screen.cursor.hidden
+    assert screen.display[0].startswith("netkit portcheck: cannot find all 5 ports open: none as wanted after ")
+    written = (tmp_path / "out").read_bytes()
+    assert written.count(b"\n") == 5 and b"\x1b" not in written
+
+
+def test_interrupted_progress_leaves_the_terminal_as_it_was() -> None:
+    """Ctrl-C while something moves ends by the signal, with the cursor to be seen."""
+    with terminal() as (ours, theirs):
+        argv = [*NETKIT, "portcheck", "127.0.0.1:1", "--wait", "1h", "--progress"]
+        environment = {**os.environ, "TERM": "xterm"}
+        with running(argv=argv, stdin=theirs, stdout=theirs, stderr=theirs, env=environment) as process:
+            os.close(theirs)
+            data = b""
+            while b"of 1 ports" not in data:
+                data += os.read(ours, 65536)
+            process.signal(signal.SIGINT)
+            data += read_until_hung_up(ours)
+            assert process.wait() == -signal.SIGINT
+    screen = pyte.Screen(COLUMNS, ROWS)
+    pyte.ByteStream(screen).feed(data)
+    assert not screen.cursor.hidden
+
+
+def test_nothing_moves_in_a_pipe() -> None:
+    """Where stderr is no terminal there is neither progress nor an escape, however long it takes."""
+    result = netkit("portcheck", "127.0.0.1:1", "--wait", "700ms", env={**os.environ, "FORCE_COLOR": "1"})
+    assert result.code == 28
+    assert "\x1b" not in result.err and b"\x1b" not in result.out
+    assert result.err.count("\n") == 1
