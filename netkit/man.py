@@ -33,6 +33,7 @@ _EXAMPLES: Pairs = (
     ("netkit connect example.org 80", "join stdin and stdout to a TCP port"),
     ("netkit listen :9000 > file", "take one connection, keep what it sends"),
     ("netkit echo 0 -- make test", "a server for as long as a command runs"),
+    ("netkit portcheck db:5432 --wait 60s", "wait until a port is open"),
 )
 _DESCRIPTION = (
     "netkit joins the shell to TCP, UDP and unix sockets: it connects, it listens and it serves. When a conversation "

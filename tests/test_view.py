@@ -15,6 +15,7 @@ import pyte
 import pytest
 
 from tests.commands.test_portcheck import FIREWALL, HOSTILE, send
+from tests.interop.peers import separate
 from tests.support import NETKIT, PATIENCE, netkit, peer, read_all, running
 
 COLUMNS, ROWS = 100, 30
@@ -114,11 +115,10 @@ def test_services_are_columns() -> None:
 
 def test_progress_moves_on_a_terminal_alone(tmp_path: Path) -> None:
     """With stdout in a file, stderr's terminal shows how far it is; nothing is left of that, and the file is plain."""
-    path = os.environ["PATH"] + ":/usr/sbin:/sbin"
-    namespace = ["unshare", "-rn", "sh", "-ec", FIREWALL, "sh"]
+    namespace = separate(FIREWALL)
     args = ["portcheck", "127.0.0.1:1000-1003,2003", "-w", "500ms", "--progress"]
     with terminal() as (ours, theirs), open(tmp_path / "out", "wb") as out:
-        environment = {**os.environ, "PATH": path, "TERM": "xterm"}
+        environment = {**os.environ, "TERM": "xterm"}
         process = subprocess.Popen([*namespace, *NETKIT, *args], stdout=out, stderr=theirs, env=environment)
         os.close(theirs)
         data = read_until_hung_up(ours)

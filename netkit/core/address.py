@@ -95,7 +95,7 @@ def take_ports(words: Sequence[str], protocol: Protocol = "tcp") -> list[Target]
         if word.startswith("unix:"):
             raise Invalid(f"target {word!r} is a unix socket, and has no port")
         if word.startswith("tls:"):
-            raise Invalid(f"target {word!r}: this version has no TLS")
+            raise Invalid(f"target {word!r}: ports are checked without TLS")
         host, ports = split(word)
         if ports is None:
             if not rest and _is_digits(word):

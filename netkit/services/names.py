@@ -62,7 +62,7 @@ class Asking(NamedTuple):
 def parse_server(text: str) -> Endpoint:
     """Read the address of a DNS server, whose port need not be given."""
     if text.startswith("tls:"):
-        raise Invalid("this version has no TLS")
+        raise Invalid(f"server {text!r}: DNS is not asked over TLS")
     if text.startswith("unix:"):
         raise Invalid(f"server {text!r} is a unix socket")
     host, port = split(text)

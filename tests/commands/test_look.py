@@ -1,7 +1,6 @@
 """address, services and free-port, as a script meets them."""
 
 import json
-import os
 import socket
 import subprocess
 
@@ -10,7 +9,7 @@ import pytest
 from netkit.core.services import parse, table
 from netkit.core.wellknown import TABLE
 from tests.commands.test_bad_input import mistake
-from tests.interop.peers import tool
+from tests.interop.peers import separate, tool
 from tests.support import netkit
 
 
@@ -66,7 +65,7 @@ def test_services_are_those_of_the_system() -> None:
 
 def test_services_without_a_table() -> None:
     """In a container without /etc/services the names that everybody knows are there all the same."""
-    wrapper = ["unshare", "-rm", "sh", "-ec", 'mount --bind /dev/null /etc/services; exec "$@"', "sh"]
+    wrapper = separate("ip link set lo up; mount --bind /dev/null /etc/services")
     found = netkit("services", "postgres", "53/udp", wrapper=wrapper)
     assert (found.code, found.out, found.err) == (0, b"postgresql\t5432/tcp\tpostgres\ndomain\t53/udp\tdns\n", "")
     checked = netkit("portcheck", "127.0.0.1:tcpmux", wrapper=wrapper)
@@ -117,10 +116,8 @@ def test_free_port() -> None:
 
 def test_free_ports_that_are_not_there() -> None:
     """If the system has not so many, that is 45 and no answer."""
-    narrow = 'ip link set lo up; sysctl -qw net.ipv4.ip_local_port_range="40000 40015"; exec "$@"'
-    path = os.environ["PATH"] + ":/usr/sbin:/sbin"
-    wrapper = ["unshare", "-rn", "sh", "-ec", narrow, "sh"]
-    result = netkit("free-port", "-n", "100", wrapper=wrapper, env={**os.environ, "PATH": path})
+    wrapper = separate("ip link set lo up; echo 40000 40015 > /proc/sys/net/ipv4/ip_local_port_range")
+    result = netkit("free-port", "-n", "100", wrapper=wrapper)
     assert (result.code, result.out) == (45, b"")
     assert result.err.startswith("netkit free-port: cannot find 100 free ports: the system gave ")
 

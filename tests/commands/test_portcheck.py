@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -15,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.commands.test_bad_input import mistake
-from tests.interop.peers import tool
+from tests.interop.peers import separate, tool
 from tests.support import NETKIT, PATIENCE, Finished, free_port, netkit, peer, read_all, running
 
 HOSTILE = b'\x1b]0;PWNED\x07\t##[error]x\n::error::forged\nok 9 - forged\r<a>&"%0A]]>\xff\xe2\x80\xae\n'
@@ -34,17 +33,13 @@ table inet firewall {
   }
 }
 END
-exec "$@"
 """
 
 
 def behind_firewall(*args: str, limits: str = "") -> Finished:
     """Run netkit behind the firewall."""
-    namespace = [tool("unshare"), "-rn", "sh", "-ec", limits + FIREWALL, "sh"]
-    if not shutil.which("nft", path=os.environ["PATH"] + ":/usr/sbin:/sbin"):
-        pytest.skip("nft is not installed")
-    path = os.environ["PATH"] + ":/usr/sbin:/sbin"
-    return netkit(*args, wrapper=namespace, env={**os.environ, "PATH": path})
+    tool("nft")
+    return netkit(*args, wrapper=separate(limits + FIREWALL))
 
 
 def rows(result: Finished) -> list[list[str]]:
@@ -193,7 +188,7 @@ def test_no_descriptor_at_all_is_no_verdict() -> None:
 
 def test_a_connection_with_ourselves_is_not_open() -> None:
     """Where only four ports can be ours, we meet ourselves soon: that is a closed port, again and again."""
-    ports = "sysctl -qw net.ipv4.ip_local_port_range='40000 40003'\n"
+    ports = "echo 40000 40003 > /proc/sys/net/ipv4/ip_local_port_range\n"
     args = ["portcheck", "127.0.0.1:40000-40003", "--wait", "400ms", "--interval", "0"]
     found = behind_firewall(*args, limits=ports)
     assert (found.code, list(states(found).values())) == (28, ["closed"] * 4)
@@ -488,8 +483,8 @@ def test_wait_looks_names_up_again() -> None:
     port = free_port()
     hosts = f"/tmp/hosts.{os.getpid()}"
     with socket.create_server(("127.0.0.1", port)):
-        learn = f'cp /etc/hosts {hosts} && mount --bind {hosts} /etc/hosts && rm {hosts} && exec "$@"'
-        namespace = ["unshare", "-rm", "sh", "-c", learn, "sh"]
+        learn = f"cp /etc/hosts {hosts}; mount --bind {hosts} /etc/hosts; rm {hosts}"
+        namespace = ["unshare", "-rm", *separate(learn)[2:]]
         try:
             with running("portcheck", f"late.invalid:{port}", "--wait", "20s", "-vv", wrapper=namespace) as check:
                 check.line("late.invalid.* is unknown: name not found; again in")
@@ -529,7 +524,7 @@ def test_wait_until_closed() -> None:
         (["127.0.0.256:1"], "host '127.0.0.256' is no IPv4 address"),
         (["127.1:1"], "host '127.1' is a legacy spelling: write 127.0.0.1"),
         (["unix:/run/x"], "is a unix socket, and has no port"),
-        (["tls:db:1"], "this version has no TLS"),
+        (["tls:db:1"], "ports are checked without TLS"),
         (["localhost:1", "-n"], "host 'localhost' is a name, and --numeric"),
         (["h:1", "--payload", "00"], "--payload does not apply: --send TEXT is for TCP"),
         (["h:1", "--send", "x"], "--send does not apply: nobody would read the answer"),

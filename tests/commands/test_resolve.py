@@ -1,7 +1,6 @@
 """resolve in a network of its own, with dnsmasq as the system's resolver and nsd as a server, beside dig and getent."""
 
 import json
-import os
 import signal
 import socket
 import subprocess
@@ -12,7 +11,7 @@ from contextlib import contextmanager
 import pytest
 
 from tests.commands.test_bad_input import mistake
-from tests.interop.peers import tool
+from tests.interop.peers import separate, tool
 from tests.support import NETKIT, PATIENCE, Finished, netkit, running
 
 ZONE = r"""
@@ -78,7 +77,6 @@ zone:
 
 # A network and a view of /etc of our own; stdin, an open pipe, keeps it.
 SCRIPT = """
-ip link set lo up
 echo 'nameserver 127.0.0.1' > "$1/resolv.conf"
 echo '127.0.0.1 localhost hosts.test' > "$1/hosts"
 mount --bind "$1/resolv.conf" /etc/resolv.conf
@@ -107,9 +105,7 @@ def inside(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[str]]:
     (folder / "zone").write_text(ZONE)
     (folder / "reverse").write_text(REVERSE)
     (folder / "nsd.conf").write_text(NSD.format(folder=folder))
-    path = os.environ["PATH"] + ":/usr/sbin:/sbin"
-    argv = ["unshare", "-rnm", "sh", "-c", SCRIPT, "sh", str(folder), NETKIT[0]]
-    with running(argv=argv, env={**os.environ, "PATH": path}) as servers:
+    with running(argv=[*separate("ip link set lo up"), "sh", "-c", SCRIPT, "sh", str(folder), NETKIT[0]]) as servers:
         servers.line("ready")
         yield ["nsenter", "-t", str(servers.pid), "-U", "-n", "-m", "--preserve-credentials"]
         servers.finish()
@@ -434,7 +430,7 @@ def test_stream_that_ends_early_is_8() -> None:
         (["x", "--service", "nosuch"], "neither a number nor a known service"),
         (["x", "--service", "http", "--server", "::1"], "--service does not apply: a DNS server knows no services"),
         (["x", "--canonical", "--service", "http"], "--canonical and --service exclude each other"),
-        (["x", "--server", "tls:127.0.0.1"], "this version has no TLS"),
+        (["x", "--server", "tls:127.0.0.1"], "DNS is not asked over TLS"),
         (["x", "--server", "127.0.0.1:0"], "port 0 is not between 1 and 65535"),
         (["x", "--server", ""], "the host is empty"),
         (["--type", "A"], "--type does not apply: it is about a NAME"),

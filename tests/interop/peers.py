@@ -4,6 +4,7 @@ Their stdin and stdout are files wherever bulk is moved, so no test has to feed 
 """
 
 import contextlib
+import functools
 import random
 import shutil
 import subprocess
@@ -24,6 +25,20 @@ def tool(name: str) -> str:
     names = ("nc.openbsd", "nc") if name == "nc" else (name, f"/usr/sbin/{name}")
     path = next(filter(None, map(shutil.which, names)), None)
     return path or pytest.skip(f"{name} is not installed")
+
+
+@functools.cache
+def _may_separate() -> bool:
+    return subprocess.run(["unshare", "-rnm", "true"], capture_output=True).returncode == 0
+
+
+def separate(script: str) -> list[str]:
+    """Return what runs a command in a network and a view of files of its own, after ``script``; skip without them."""
+    tool("unshare")
+    if not _may_separate():
+        pytest.skip("namespaces are not allowed here")
+    path = f"PATH=$PATH:/usr/sbin:/sbin\n{script}\n"
+    return ["unshare", "-rnm", "sh", "-ec", path + 'exec "$@"', "sh"]
 
 
 def tcp_client(name: str, port: int) -> list[str]:
