@@ -159,7 +159,7 @@ class Tally:
         else:
             detail = ", ".join(f"{result} {result.finding.brief}" for result in self._bad)
         some = "any of" if self._any else "all"
-        reason = f"{self.good or 'none'} {'still ' if waited else ''}as wanted {after}"
+        reason = f"{self.good or 'none'} as wanted {after}"
         hint = self._hint(exit, waited)
         return Failure(exit, f"find {some} {self.total} ports {self._wanted}", reason, detail=detail, hint=hint)
 

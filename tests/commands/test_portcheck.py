@@ -474,7 +474,7 @@ def test_command_does_not_run_if_a_port_is_missing() -> None:
         result = netkit(*args)
     assert result.code == 28
     assert b"run" not in result.out
-    assert result.err.startswith("netkit portcheck: cannot find all 2 ports open: 1 still as wanted after ")
+    assert result.err.startswith("netkit portcheck: cannot find all 2 ports open: 1 as wanted after ")
     assert "127.0.0.1:1 closed" in result.err
 
 

@@ -1,0 +1,119 @@
+"""What many findings come to: for one port at several addresses, and for a script that asked about many ports."""
+
+from collections.abc import Sequence
+
+import pytest
+
+from netkit.core.address import Target
+from netkit.core.errors import Exit
+from netkit.core.lookup import Address
+from netkit.services.ports import (
+    CLOSED,
+    FILTERED,
+    OPEN,
+    SILENT,
+    UNKNOWN,
+    UNREACHABLE,
+    Check,
+    Finding,
+    Result,
+    Tally,
+    _Sweep,
+)
+from tests.clock import run
+
+EXITS = {
+    OPEN: Exit.OK,
+    CLOSED: Exit.CONNECT,
+    UNREACHABLE: Exit.CONNECT,
+    FILTERED: Exit.TIMEOUT,
+    SILENT: Exit.TIMEOUT,
+    UNKNOWN: Exit.RESOLVE,
+}
+ADDRESSES = [Address(2, (f"192.0.2.{number}", 0)) for number in range(1, 4)]
+
+
+def verdict(states: Sequence[str], *, closed: bool = False) -> tuple[str, int]:
+    """Return the verdict on a port whose addresses say so in turn, and how many of them it took."""
+
+    async def main() -> tuple[str, int]:
+        told: list[Finding] = []
+        sweep = _Sweep([80], ADDRESSES[: len(states)], lambda port, finding: told.append(finding))
+        for number, state in enumerate(states, 1):
+            finding = Finding(state, state, EXITS[state], f"192.0.2.{number}")
+            sweep.note(80, finding, conclusive=state == OPEN and (closed or not finding.exit))
+            if told:
+                assert sweep.finished.is_set()
+                for _ in states[number:]:
+                    sweep.note(80, finding, conclusive=True)  # later ones change nothing
+                assert len(told) == 1
+                return told[0].state, number
+        raise AssertionError("no verdict")
+
+    return run(main())
+
+
+@pytest.mark.parametrize(
+    ("states", "wanted"),
+    [
+        ([OPEN], (OPEN, 1)),
+        ([CLOSED], (CLOSED, 1)),
+        ([OPEN, CLOSED, FILTERED], (OPEN, 1)),
+        ([CLOSED, OPEN, FILTERED], (OPEN, 2)),
+        ([CLOSED, CLOSED, CLOSED], (CLOSED, 3)),
+        ([CLOSED, FILTERED, CLOSED], (FILTERED, 3)),
+        ([UNREACHABLE, CLOSED], (UNREACHABLE, 2)),
+        ([UNREACHABLE, SILENT], (SILENT, 2)),
+    ],
+)
+def test_one_address_is_enough_to_be_open_and_all_to_be_closed(states: list[str], wanted: tuple[str, int]) -> None:
+    """The first that is open decides; without one, nothing is certain before all have spoken."""
+    assert verdict(states) == wanted
+
+
+def test_reasons_of_all_addresses_are_told() -> None:
+    """Where addresses differ, each has its reason."""
+
+    async def main() -> str:
+        told: list[Finding] = []
+        sweep = _Sweep([80], ADDRESSES, lambda port, finding: told.append(finding))
+        for address, reason in zip("abc", ["no answer", "refused", "refused"], strict=True):
+            sweep.note(80, Finding(CLOSED, reason, Exit.CONNECT, address), conclusive=False)
+        return told[0].reason
+
+    assert run(main()) == "a: no answer; b, c: refused"
+
+
+def outcome(states: Sequence[str], *, any: bool = False, closed: bool = False) -> Exit:
+    """Return the code for ports in these states."""
+    tally = Tally(Check(closed=closed), [Target("h", tuple(range(1, len(states) + 1)))], any=any)
+    for port, state in enumerate(states, 1):
+        exit = Exit.OK if closed and state == CLOSED else Exit.CONNECT if closed and state == OPEN else EXITS[state]
+        tally.note(Result("h", port, "tcp", Finding(state, "", exit)))
+    failure = tally.failure(1.0)
+    return Exit.OK if failure is None else failure.exit
+
+
+@pytest.mark.parametrize(
+    ("states", "exit"),
+    [
+        ([OPEN, OPEN], Exit.OK),
+        ([OPEN, CLOSED, UNKNOWN, FILTERED], Exit.CONNECT),
+        ([FILTERED, UNREACHABLE], Exit.CONNECT),
+        ([FILTERED, UNKNOWN, OPEN], Exit.RESOLVE),
+        ([FILTERED, OPEN], Exit.TIMEOUT),
+        ([SILENT], Exit.TIMEOUT),
+    ],
+)
+def test_what_a_script_is_told(states: list[str], exit: Exit) -> None:
+    """Code 7 says that a port answered otherwise than wanted; else 6, else 28."""
+    assert outcome(states) == exit
+
+
+def test_any_and_closed() -> None:
+    """One is enough with --any; with --closed it is open ports that are not as wanted."""
+    assert outcome([FILTERED, OPEN, CLOSED], any=True) is Exit.OK
+    assert outcome([FILTERED, CLOSED], any=True) is Exit.CONNECT
+    assert outcome([CLOSED, CLOSED], closed=True) is Exit.OK
+    assert outcome([CLOSED, OPEN], closed=True) is Exit.CONNECT
+    assert outcome([CLOSED, FILTERED], closed=True) is Exit.TIMEOUT
