@@ -1,4 +1,4 @@
-"""``python -m tests.benchmarks [PART...]``: startup, bulk, secured, echo, datagrams, ports; all of them unless named."""
+"""``python -m tests.benchmarks [PART...]``: startup, bulk, secured, echo, datagrams, ports; all unless named."""
 
 import sys
 
