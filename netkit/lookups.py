@@ -5,9 +5,10 @@ from collections.abc import Sequence
 
 from netkit.core.errors import Exit, Failure
 from netkit.core.record import record
+from netkit.options import Talk, View
 from netkit.services.answers import Put, answering
 from netkit.services.names import Answer, Asking, Outcome, answers, given, here
-from netkit.shell import Talk, View, conclude, printable
+from netkit.shell import conclude, printable
 
 # Which failure a script is told of when names differ.
 _PRECEDENCE = (Exit.READ, Exit.RESOLVE, Exit.PROTOCOL, Exit.TIMEOUT)

@@ -12,9 +12,10 @@ from netkit.core.errors import Exit, Failure
 from netkit.core.kernel import Group, now
 from netkit.core.record import octets, record
 from netkit.core.services import name_of
+from netkit.options import Talk, View
 from netkit.services.answers import Put, answering
 from netkit.services.ports import CLOSED, FILTERED, OPEN, SILENT, SUMMED, UNKNOWN, UNREACHABLE, Checker, Result, Tally
-from netkit.shell import Talk, View, command_name, printable, say
+from netkit.shell import command_name, printable, say
 
 Screen = Callable[[Tally], Coroutine[Any, Any, None]]
 """Shows how far a check is, until it is cancelled."""

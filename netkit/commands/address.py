@@ -2,7 +2,7 @@
 
 import click
 
-from netkit import shell
+from netkit import options, shell
 
 
 @shell.command(
@@ -15,7 +15,7 @@ from netkit import shell
     ],
 )
 @click.argument("words", nargs=-1)
-@shell.json_option
+@options.json_option
 def address(words: tuple[str, ...], json: bool) -> int:
     """Tell what an address or a network is: its canonical form, its octets, its kind, its range.
 

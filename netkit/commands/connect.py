@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
-from netkit import shell
+from netkit import options, shell, values
 
 if TYPE_CHECKING:
     import re
@@ -35,42 +35,42 @@ HABITS = {
     ],
 )
 @shell.address("client", tls=True)
-@shell.reach_options
-@shell.dial_options
-@shell.tls_options
+@options.reach_options
+@options.dial_options
+@options.tls_options
 @shell.option(
     "--wait",
-    type=shell.Duration(zero=True),
+    type=values.Duration(zero=True),
     section="Time",
     help="Keep trying for D while refused, unreachable, unresolved or silent (28).",
 )
-@shell.clock_options
-@shell.ending_options
+@options.clock_options
+@options.ending_options
 @shell.option("--send-only", is_flag=True, section="Ending", help="Leave once our input has ended and is acknowledged.")
 @shell.option("--recv-only", is_flag=True, section="Ending", help="Leave stdin alone; leave when the peer ends.")
 @shell.option(
     "--until",
-    type=shell.Pattern(),
+    type=values.Pattern(),
     section="Ending",
     help="Leave, with 0, once what came matches; the output ends with the match (8 if the peer ends first).",
 )
-@shell.option("--max-bytes", type=shell.Count(), section="Ending", help="Leave, with 0, once N bytes came.")
-@shell.option("--send", "text", type=shell.Text(), section="Data", help="Send TEXT in place of stdin.")
-@shell.option("--send-hex", "octets", type=shell.Hex(), section="Data", help="Send these bytes in place of stdin.")
+@shell.option("--max-bytes", type=values.Count(), section="Ending", help="Leave, with 0, once N bytes came.")
+@shell.option("--send", "text", type=values.Text(), section="Data", help="Send TEXT in place of stdin.")
+@shell.option("--send-hex", "octets", type=values.Hex(), section="Data", help="Send these bytes in place of stdin.")
 @shell.option("-C", "--crlf", is_flag=True, section="Data", help="Send line ends as CR LF.")
-@shell.program_options
-@shell.raw_option
-@shell.talk_options
-@shell.record_options
-@shell.stats_option
+@options.program_options
+@options.raw_option
+@options.talk_options
+@options.record_options
+@options.stats_option
 def connect(
     address: "Endpoint",
-    reach: shell.Reach,
-    dial: shell.Dial,
-    tls: shell.Tls,
+    reach: options.Reach,
+    dial: options.Dial,
+    tls: options.Tls,
     wait: float | None,
-    clocks: shell.Clocks,
-    ends: shell.Ends,
+    clocks: options.Clocks,
+    ends: options.Ends,
     send_only: bool,
     recv_only: bool,
     until: "re.Pattern[bytes] | None",
@@ -78,10 +78,10 @@ def connect(
     text: bytes | None,
     octets: bytes | None,
     crlf: bool,
-    programs: shell.Programs,
+    programs: options.Programs,
     raw: bool,
-    talk: shell.Talk,
-    recorded: shell.Recorded,
+    talk: options.Talk,
+    recorded: options.Recorded,
     stats: bool,
 ) -> int:
     """Join stdin and stdout to a TCP, TLS or unix stream.

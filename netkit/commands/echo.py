@@ -1,6 +1,6 @@
 """Serve: send every byte back"""
 
-from netkit import shell
+from netkit import options, serving, shell, values
 
 
 @shell.command(
@@ -12,10 +12,10 @@ from netkit import shell
         ("netkit echo 9087 --prefix 'You said ' --until bye -v", "a chat server, until somebody says bye"),
     ],
 )
-@shell.option("--prefix", type=shell.Text(), section="Data", help="Put TEXT in front of each line.")
-@shell.transport_options
-@shell.server_options
-def echo(server: shell.Server, transport: shell.Transport, prefix: bytes | None) -> int:
+@shell.option("--prefix", type=values.Text(), section="Data", help="Put TEXT in front of each line.")
+@options.transport_options
+@serving.server_options
+def echo(server: serving.Server, transport: options.Transport, prefix: bytes | None) -> int:
     """Send every byte back to the client that sent it, at once.
 
     Any number of clients are served side by side. A client's half-close is answered with ours, after its last byte.

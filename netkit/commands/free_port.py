@@ -4,7 +4,7 @@ from typing import Literal
 
 import click
 
-from netkit import shell
+from netkit import options, shell, values
 
 
 @shell.command(
@@ -16,9 +16,9 @@ from netkit import shell
     ],
 )
 @click.argument("words", nargs=-1)
-@shell.option("-n", "--count", type=shell.Count(), default="1", section="Data", help="Print N ports; 1 unless given.")
+@shell.option("-n", "--count", type=values.Count(), default="1", section="Data", help="Print N ports; 1 unless given.")
 @shell.option("--udp", is_flag=True, section="Data", help="Find UDP ports.")
-@shell.json_option
+@options.json_option
 def free_port(words: tuple[str, ...], count: int, udp: bool, json: bool) -> int:
     """Print a port on which nothing listens, on any interface, in IPv4 and IPv6.
 
@@ -38,4 +38,4 @@ def free_port(words: tuple[str, ...], count: int, udp: bool, json: bool) -> int:
         lines = [record("port", "free-port", port=port, protocol=protocol) if json else str(port) for port in found]
         shell.put("\n".join(lines) + "\n")
 
-    return shell.run(work(), shell.Talk(0, False, json))
+    return shell.run(work(), options.Talk(0, False, json))

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
-from netkit import shell
+from netkit import options, serving, shell, values
 
 if TYPE_CHECKING:
     from netkit.core.relay import Change
@@ -27,27 +27,29 @@ HABITS = {
         ("netkit listen 8080 --reply-file page.http", "the same answer for everybody"),
     ],
 )
-@shell.server_options
+@serving.server_options
 @shell.option("-k", "--keep", is_flag=True, section="Serving", help="Serve any number of clients, side by side.")
-@shell.ending_options
+@options.ending_options
 @shell.option("--label", is_flag=True, section="Data", help="Write each line as HOST:PORT<TAB>line.")
-@shell.option("--reply", type=shell.Text(), section="Data", help="Send TEXT to each client in place of stdin (--keep).")
 @shell.option(
-    "--reply-file", type=shell.Path(), section="Data", help="Send FILE to each client in place of stdin (--keep)."
+    "--reply", type=values.Text(), section="Data", help="Send TEXT to each client in place of stdin (--keep)."
 )
-@shell.program_options
-@shell.raw_option
-@shell.record_options
+@shell.option(
+    "--reply-file", type=values.Path(), section="Data", help="Send FILE to each client in place of stdin (--keep)."
+)
+@options.program_options
+@options.raw_option
+@options.record_options
 def listen(
-    server: shell.Server,
+    server: serving.Server,
     keep: bool,
-    ends: shell.Ends,
+    ends: options.Ends,
     label: bool,
     reply: bytes | None,
     reply_file: str | None,
-    programs: shell.Programs,
+    programs: options.Programs,
     raw: bool,
-    recorded: shell.Recorded,
+    recorded: options.Recorded,
 ) -> int:
     """Accept a client and join it to stdin and stdout; with --keep any number of them.
 

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from netkit import shell
+from netkit import options, shell, values
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -24,10 +24,10 @@ if TYPE_CHECKING:
 @click.argument("values", nargs=-1)
 @shell.option("--hex", "in_hex", is_flag=True, section="Data", help="Write hex, one line for each record.")
 @shell.option("--show", is_flag=True, section="Data", help="Show one number in native, little- and big-endian order.")
-@shell.option("--length", type=shell.Length(), section="Data", help="Put the length of each record before it.")
+@shell.option("--length", type=values.Length(), section="Data", help="Put the length of each record before it.")
 @shell.option("--lines", is_flag=True, section="Data", help="With --length, make each line of stdin a record.")
-@shell.max_size_option
-@shell.quiet_option
+@options.max_size_option
+@options.quiet_option
 def pack(
     form: str | None,
     values: tuple[str, ...],
@@ -52,7 +52,7 @@ def pack(
     from netkit.core.errors import Invalid
     from netkit.services import framing, packing, showing
 
-    talk = shell.Talk(0, quiet, False)
+    talk = options.Talk(0, quiet, False)
     if show:
         shell.unapplied("--show shows one number", {"--hex": in_hex, "--length": length, "--lines": lines})
     if form is not None:

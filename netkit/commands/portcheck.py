@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from netkit import shell
+from netkit import options, shell, values
 
 if TYPE_CHECKING:
     import re
@@ -30,53 +30,53 @@ HABITS = {
     ],
 )
 @click.argument("words", nargs=-1)
-@shell.reach_options
+@options.reach_options
 @shell.option("--udp", is_flag=True, section="Checking", help="Check UDP ports: only an answer shows that one is open.")
 @shell.option(
-    "--payload", type=shell.Hex(), section="Checking", help="Send these bytes to a UDP port; none by default."
+    "--payload", type=values.Hex(), section="Checking", help="Send these bytes to a UDP port; none by default."
 )
 @shell.option("--any", is_flag=True, section="Checking", help="One port as wanted is enough.")
 @shell.option("--closed", is_flag=True, section="Checking", help="Want the ports closed.")
 @shell.option("--banner", is_flag=True, section="Checking", help="Show what a port says first.")
-@shell.option("--settle", type=shell.Duration(zero=True), section="Checking", help="Want a port to stay open for D.")
-@shell.option("--send", "text", type=shell.Text(), section="Checking", help="Send TEXT first.")
-@shell.option("--expect", type=shell.Pattern(), section="Checking", help="Want an answer that matches (8, 28).")
+@shell.option("--settle", type=values.Duration(zero=True), section="Checking", help="Want a port to stay open for D.")
+@shell.option("--send", "text", type=values.Text(), section="Checking", help="Send TEXT first.")
+@shell.option("--expect", type=values.Pattern(), section="Checking", help="Want an answer that matches (8, 28).")
 @shell.option(
     "--concurrency",
-    type=shell.Count(),
+    type=values.Count(),
     section="Checking",
     help="Try at most N at one time; as many as there is room for.",
 )
 @shell.option(
     "-w",
     "--connect-timeout",
-    type=shell.Duration(),
+    type=values.Duration(),
     default=3.0,
     section="Time",
     help="Time for each look-up, connection and answer (28); 3s unless given.",
 )
 @shell.option(
     "--wait",
-    type=shell.Duration(zero=True),
+    type=values.Duration(zero=True),
     section="Time",
     help="Try again until all is as wanted, for at most D (28).",
 )
-@shell.option("--interval", type=shell.Duration(zero=True), section="Time", help="Time between two rounds of --wait.")
-@shell.option("--timeout", type=shell.Duration(), section="Time", help="Give everything up (28) after D.")
+@shell.option("--interval", type=values.Duration(zero=True), section="Time", help="Time between two rounds of --wait.")
+@shell.option("--timeout", type=values.Duration(), section="Time", help="Give everything up (28) after D.")
 @shell.option("--all", is_flag=True, section="Talk", help="A line for each port, however many are the same.")
 @shell.option(
     "--format",
     "form",
-    type=shell.Choice("FORMAT", "text", "json", "tap", "junit", "github"),
+    type=values.OneOf("text", "json", "tap", "junit", "github", name="FORMAT"),
     section="Talk",
     help="Write text, json, tap, junit or github; text unless given.",
 )
-@shell.view_options
-@shell.talk_options
+@options.view_options
+@options.talk_options
 def portcheck(
     words: tuple[str, ...],
     command: tuple[str, ...],
-    reach: shell.Reach,
+    reach: options.Reach,
     udp: bool,
     payload: bytes | None,
     any: bool,
@@ -92,8 +92,8 @@ def portcheck(
     timeout: float | None,
     all: bool,
     form: str | None,
-    view: shell.View,
-    talk: shell.Talk,
+    view: options.View,
+    talk: options.Talk,
 ) -> int:
     """Tell of each port whether it is open, closed, filtered or unreachable, or wait until all are open.
 

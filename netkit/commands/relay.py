@@ -1,6 +1,6 @@
 """Serve: accept here, connect there"""
 
-from netkit import shell
+from netkit import options, serving, shell
 
 HABITS = {
     **shell.SERVER_HABITS,
@@ -20,9 +20,9 @@ HABITS = {
         ("netkit relay 6379 unix:/run/redis.sock --allow 127.0.0.1", "a unix socket for clients that know none"),
     ],
 )
-@shell.relay_options
-@shell.record_options
-def relay(server: shell.Relay, recorded: shell.Recorded) -> int:
+@serving.relay_options
+@options.record_options
+def relay(server: serving.Relay, recorded: options.Recorded) -> int:
     """Accept clients on LISTEN and join each to TARGET, which is dialled for it.
 
     Every byte goes both ways as it comes, and each side's end is passed on to the other, so that a late answer still

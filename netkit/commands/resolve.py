@@ -2,7 +2,7 @@
 
 import click
 
-from netkit import shell
+from netkit import options, shell, values
 
 HABITS = {
     **shell.HABITS,
@@ -33,14 +33,14 @@ HABITS = {
 @shell.option(
     "-w",
     "--connect-timeout",
-    type=shell.Duration(),
+    type=values.Duration(),
     default=10.0,
     section="Time",
     help="Time for each name (28); 10s unless given.",
 )
-@shell.option("--timeout", type=shell.Duration(), section="Time", help="Give everything up (28) after D.")
-@shell.view_options
-@shell.talk_options
+@shell.option("--timeout", type=values.Duration(), section="Time", help="Give everything up (28) after D.")
+@options.view_options
+@options.talk_options
 def resolve(
     words: tuple[str, ...],
     ipv4: bool,
@@ -51,8 +51,8 @@ def resolve(
     server: str | None,
     connect_timeout: float,
     timeout: float | None,
-    view: shell.View,
-    talk: shell.Talk,
+    view: options.View,
+    talk: options.Talk,
 ) -> int:
     """Show the addresses of a name, in the order in which connect would try them.
 
@@ -66,7 +66,7 @@ def resolve(
     from netkit.core.address import parse_port
     from netkit.services.names import Asking, check, parse_server
 
-    reach = shell.Reach(ipv4, ipv6, False)
+    reach = options.Reach(ipv4, ipv6, False)
     family = reach.family()
     shell.exclude({"--canonical": canonical, "--service": service, "--type": kind})
     shell.unapplied("--type says which addresses", {"-4": ipv4 and kind, "-6": ipv6 and kind})

@@ -2,7 +2,7 @@
 
 import click
 
-from netkit import shell
+from netkit import options, shell
 
 
 @shell.command(
@@ -15,7 +15,7 @@ from netkit import shell
     ],
 )
 @click.argument("words", nargs=-1)
-@shell.json_option
+@options.json_option
 def services(words: tuple[str, ...], json: bool) -> int:
     """Show which ports services have, and which services ports have: name, port and protocol, other names.
 
@@ -39,4 +39,4 @@ def services(words: tuple[str, ...], json: bool) -> int:
     if code or not missing:
         return code
     failure = Failure(Exit.NOTHING, f"find {', '.join(missing)}", "no such service or port")
-    return shell.conclude(failure, shell.Talk(0, False, json))
+    return shell.conclude(failure, options.Talk(0, False, json))

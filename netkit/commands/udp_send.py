@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, Literal
 
-from netkit import shell
+from netkit import options, shell, values
 
 if TYPE_CHECKING:
     from netkit.core.address import Endpoint
@@ -31,31 +31,31 @@ HABITS = {
 )
 @shell.address("client", udp=True, rest_as="texts")
 @shell.option("--lines", is_flag=True, section="Data", help="Each line of stdin is a datagram, sent at once.")
-@shell.option("--size", type=shell.Size(most=65507), section="Data", help="Cut stdin into datagrams of SIZE bytes.")
+@shell.option("--size", type=values.Size(most=65507), section="Data", help="Cut stdin into datagrams of SIZE bytes.")
 @shell.option("--hex", "by_hex", is_flag=True, section="Data", help="Each line of stdin is a datagram in hex digits.")
-@shell.option("--rate", type=shell.Size(), section="Data", help="Send at most SIZE bytes per second.")
-@shell.option("--repeat", type=shell.Count(), section="Data", help="Send everything N times.")
+@shell.option("--rate", type=values.Size(), section="Data", help="Send at most SIZE bytes per second.")
+@shell.option("--repeat", type=values.Count(), section="Data", help="Send everything N times.")
 @shell.option(
     "--interval",
-    type=shell.Duration(zero=True),
+    type=values.Duration(zero=True),
     section="Time",
     help="Pause for D between two times of --repeat; 1s unless given.",
 )
-@shell.option("--replies", type=shell.CountOrAny(), section="Ending", help="Print the first N replies, or any.")
+@shell.option("--replies", type=values.CountOrAny(), section="Ending", help="Print the first N replies, or any.")
 @shell.option(
     "--wait",
-    type=shell.Duration(zero=True),
+    type=values.Duration(zero=True),
     section="Time",
     help="Wait for a reply until D of silence (28 if too few came); 1s unless given.",
 )
-@shell.output_options
+@options.output_options
 @shell.option("--broadcast", is_flag=True, section="Addresses", help="Allow ADDRESS to be a broadcast address.")
-@shell.option("--ttl", type=shell.Count(most=255), section="Addresses", help="Let datagrams pass at most N routers.")
-@shell.option("--source", type=shell.Source(), section="Addresses", help="Send from this address and port.")
-@shell.option("--timeout", type=shell.Duration(), section="Time", help="Give everything up (28) after D.")
+@shell.option("--ttl", type=values.Count(most=255), section="Addresses", help="Let datagrams pass at most N routers.")
+@shell.option("--source", type=values.Source(), section="Addresses", help="Send from this address and port.")
+@shell.option("--timeout", type=values.Duration(), section="Time", help="Give everything up (28) after D.")
 @shell.option("--stats", is_flag=True, section="Talk", help="Say datagrams and bytes at the end, as JSON.")
-@shell.reach_options
-@shell.talk_options
+@options.reach_options
+@options.talk_options
 def udp_send(
     address: "Endpoint",
     texts: tuple[bytes, ...],
@@ -67,14 +67,14 @@ def udp_send(
     interval: float | None,
     replies: "int | Literal['any'] | None",
     wait: float | None,
-    output: shell.Output,
+    output: options.Output,
     broadcast: bool,
     ttl: int | None,
     source: "tuple[str, int] | None",
     timeout: float | None,
     stats: bool,
-    reach: shell.Reach,
-    talk: shell.Talk,
+    reach: options.Reach,
+    talk: options.Talk,
 ) -> int:
     """Send each TEXT as one datagram, and exit.
 

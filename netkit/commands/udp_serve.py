@@ -1,6 +1,6 @@
 """Serve: print datagrams as they arrive"""
 
-from netkit import shell
+from netkit import options, serving, shell, values
 
 HABITS = {
     **shell.SERVER_HABITS,
@@ -21,17 +21,17 @@ HABITS = {
         ("netkit udp-serve :5000 --output hex | netkit udp-send --hex host 5000", "pass datagrams on"),
     ],
 )
-@shell.output_options
-@shell.option("--reply", type=shell.Text(), section="Data", help="Answer each datagram with TEXT.")
-@shell.option("--reply-with", type=shell.OneOf("echo", "upper"), section="Data", help="Answer each with itself.")
-@shell.option("--count", type=shell.Count(), section="Ending", help="Receive N datagrams, then exit.")
+@options.output_options
+@shell.option("--reply", type=values.Text(), section="Data", help="Answer each datagram with TEXT.")
+@shell.option("--reply-with", type=values.OneOf("echo", "upper"), section="Data", help="Answer each with itself.")
+@shell.option("--count", type=values.Count(), section="Ending", help="Receive N datagrams, then exit.")
 @shell.option(
-    "--join", type=shell.Group(), multiple=True, section="Addresses", help="Receive what is sent to GROUP too."
+    "--join", type=values.Group(), multiple=True, section="Addresses", help="Receive what is sent to GROUP too."
 )
-@shell.datagram_server_options
+@serving.datagram_server_options
 def udp_serve(
-    server: shell.DatagramServer,
-    output: shell.Output,
+    server: serving.DatagramServer,
+    output: options.Output,
     reply: bytes | None,
     reply_with: str | None,
     count: int | None,

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from netkit import shell
+from netkit import options, shell, values
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -21,13 +21,13 @@ if TYPE_CHECKING:
     ],
 )
 @click.argument("form", required=False)
-@click.argument("octets", nargs=-1, type=shell.Hex())
+@click.argument("octets", nargs=-1, type=values.Hex())
 @shell.option("--repeat", is_flag=True, section="Data", help="Read record after record, as they come.")
-@shell.option("--length", type=shell.Length(), section="Data", help="Each record has its length before it.")
+@shell.option("--length", type=values.Length(), section="Data", help="Each record has its length before it.")
 @shell.option("--lines", is_flag=True, section="Data", help="With --length alone, write each record as a line.")
-@shell.max_size_option
+@options.max_size_option
 @shell.option("--json", is_flag=True, section="Data", help="Write records, and failures, as JSON Lines.")
-@shell.quiet_option
+@options.quiet_option
 def unpack(
     form: str | None,
     octets: tuple[bytes, ...],
@@ -73,4 +73,4 @@ def unpack(
             return showing.values(records, layout, json=json)
         return showing.lines(records) if lines else showing.octets(data for _, data in records)
 
-    return shell.filtered(change, shell.Talk(0, quiet, json), b"".join(octets) if octets else None)
+    return shell.filtered(change, options.Talk(0, quiet, json), b"".join(octets) if octets else None)

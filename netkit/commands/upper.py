@@ -1,6 +1,6 @@
 """Serve: send every byte back in upper case"""
 
-from netkit import shell
+from netkit import options, serving, shell
 
 
 @shell.command(
@@ -12,9 +12,9 @@ from netkit import shell
         ("netkit upper 9007 --udp", "the same for datagrams"),
     ],
 )
-@shell.transport_options
-@shell.server_options
-def upper(server: shell.Server, transport: shell.Transport) -> int:
+@options.transport_options
+@serving.server_options
+def upper(server: serving.Server, transport: options.Transport) -> int:
     """Send every byte back in upper case, at once.
 
     The letters a to z become A to Z; every other byte, UTF-8 included, comes back as it is. Any number of clients are

@@ -1,0 +1,564 @@
+"""Options that many commands share, in bundles: what they say, and what they mean to the core."""
+
+import os
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from netkit.core.errors import Invalid
+from netkit.shell import command_name, emit, exclude, gathered, hint, option, say, unapplied
+from netkit.values import (
+    Cidr,
+    Count,
+    Duration,
+    HostName,
+    Line,
+    Mode,
+    OneOf,
+    Path,
+    Pattern,
+    Protocols,
+    Size,
+    Source,
+    Text,
+    Words,
+)
+
+if TYPE_CHECKING:
+    import re
+
+    from netkit.core.access import Network
+    from netkit.core.address import Endpoint
+    from netkit.core.dial import Dialling
+    from netkit.core.events import Observer
+    from netkit.core.listen import Handler
+    from netkit.core.relay import Ending
+    from netkit.core.stream import Secure
+    from netkit.core.tls import Security
+    from netkit.report import Totals
+
+
+class Talk(NamedTuple):
+    """How much is said, and in which form."""
+
+    verbose: int
+    quiet: bool
+    json: bool
+
+    def observer(self, totals: "Totals | None" = None) -> "Observer":
+        """Return the observer that says as much, and counts for ``totals``."""
+        from netkit.core.events import ignore
+
+        exclude({"--quiet": self.quiet, "--json": self.json})
+        observe = ignore if self.quiet else self._saying()
+        return totals.watching(observe) if totals else observe
+
+    def _saying(self) -> "Observer":
+        from netkit import report
+        from netkit.core import events
+
+        def in_json(event: Any) -> None:
+            if found := report.fields(event, self.verbose):
+                name, fields = found
+                emit(name, **fields)
+
+        def in_words(event: Any) -> None:
+            if line := report.sentence(event, self.verbose):
+                say(f"{command_name()}: {line}")
+            elif isinstance(event, events.Unanswered):
+                hint("nothing came back; a server that drops clients which half-close may want --no-shutdown")
+
+        return in_json if self.json else in_words
+
+
+class Reach(NamedTuple):
+    """Which addresses count."""
+
+    ipv4: bool
+    ipv6: bool
+    numeric: bool
+
+    def family(self, endpoint: "Endpoint | None" = None) -> int:
+        """Return the one address family wanted, or AF_UNSPEC."""
+        import socket
+
+        exclude({"-4": self.ipv4, "-6": self.ipv6})
+        if endpoint is not None and endpoint.path is not None:
+            unapplied("a unix socket has no IP address", {"-4": self.ipv4, "-6": self.ipv6, "-n": self.numeric})
+        return int(socket.AF_INET if self.ipv4 else socket.AF_INET6 if self.ipv6 else socket.AF_UNSPEC)
+
+
+class Tls(NamedTuple):
+    """Whether and how a connection is secured."""
+
+    tls: bool
+    cafile: str | None
+    cert: str | None
+    key: str | None
+    servername: str | None
+    alpn: tuple[str, ...] | None
+    insecure: bool
+
+    def client(self, target: "Endpoint", talk: Talk) -> "Callable[[Observer], Secure] | None":
+        """Return what makes the handshake of a client; None if there is to be none."""
+        if not self._wanted(target):
+            return None
+        if self.key is not None and self.cert is None:
+            raise Invalid("--key needs --cert")
+        exclude({"--insecure": self.insecure, "--cafile": self.cafile})
+        host = self.servername or target.host or ("localhost" if target.path is None else None)
+        if host is None and not self.insecure:
+            raise Invalid("a unix socket has no name that a certificate could have: --servername NAME says it")
+        if self.insecure:
+            emit("unverified", target=str(target)) if talk.json else say(
+                f"{command_name()}: the certificate of {target} is not verified (--insecure)"
+            )
+
+        def make(observe: "Observer") -> "Secure":
+            from netkit.core import tls
+
+            return tls.client(self._security(), host or "", observe)
+
+        return make
+
+    def server(self, address: "Endpoint") -> "Callable[[Observer], Secure] | None":
+        """Return what makes the handshake of a server; None if there is to be none."""
+        if not self._wanted(address):
+            return None
+        unapplied("a server has the certificate", {"--servername": self.servername, "--insecure": self.insecure})
+        if self.cert is None or self.key is None:
+            pair = (
+                "openssl req -x509 -newkey rsa:2048 -nodes -keyout key.pem -out cert.pem -days 30 -subj /CN=localhost"
+            )
+            hint = f"{pair} -addext subjectAltName=DNS:localhost makes a pair"
+            raise Invalid("a TLS server needs --cert and --key", hint=hint)
+
+        def make(observe: "Observer") -> "Secure":
+            from netkit.core import tls
+
+            return tls.server(self._security(), observe)
+
+        return make
+
+    def _wanted(self, endpoint: "Endpoint") -> bool:
+        if self.tls or endpoint.tls:
+            return True
+        options = {"--cafile": self.cafile, "--cert": self.cert, "--key": self.key, "--servername": self.servername}
+        unapplied("without --tls or tls: nothing is secured", {**options, "--alpn": self.alpn})
+        unapplied("without --tls or tls: nothing is secured", {"--insecure": self.insecure})
+        return False
+
+    def _security(self) -> "Security":
+        from netkit.core.tls import Security
+
+        return Security(self.cafile, self.cert, self.key, self.alpn or (), self.insecure)
+
+
+class BothTls(NamedTuple):
+    """How either side of a relay is secured."""
+
+    cafile: str | None
+    cert: str | None
+    key: str | None
+    servername: str | None
+    alpn: tuple[str, ...] | None
+    insecure: bool
+
+    def sides(self, address: "Endpoint", target: "Endpoint") -> tuple[Tls, Tls]:
+        """Return what is for our clients and what is for the target, which gets what both could have meant.
+
+        But for our own certificate: a server needs one.
+        """
+        pair = (self.cert, self.key)
+        near = Tls(
+            address.tls,
+            None if target.tls else self.cafile,
+            *(pair if address.tls else (None, None)),
+            None,
+            self.alpn if address.tls else None,
+            False,
+        )
+        far = Tls(
+            target.tls,
+            self.cafile if target.tls else None,
+            *((None, None) if address.tls else pair),
+            self.servername,
+            None if address.tls and not target.tls else self.alpn,
+            self.insecure,
+        )
+        return near, far
+
+
+class Clocks(NamedTuple):
+    """When patience ends, in seconds."""
+
+    idle_timeout: float | None
+    timeout: float | None
+
+
+class Dial(NamedTuple):
+    """How to connect."""
+
+    connect_timeout: float
+    source: tuple[str, int] | None
+    keepalive: float | None
+
+    def dialling(self, endpoint: "Endpoint", reach: Reach) -> "Dialling":
+        """Return what the core takes."""
+        from netkit.core.dial import Dialling
+
+        if endpoint.path is not None:
+            unapplied("a unix socket has no IP address", {"--source": self.source})
+            unapplied("a unix socket has no keepalive", {"--keepalive": self.keepalive})
+        return Dialling(reach.family(endpoint), reach.numeric, self.connect_timeout, self.source)
+
+
+class Ends(NamedTuple):
+    """When a conversation ends."""
+
+    grace: float | None
+    hold: bool
+    no_shutdown: bool
+
+    def given(self) -> dict[str, object]:
+        """Return the options by name, for ``unapplied``."""
+        return {"--grace": self.grace, "--hold": self.hold, "--no-shutdown": self.no_shutdown}
+
+    def ending(self) -> "Ending":
+        """Return what the core takes."""
+        from netkit.core.relay import Ending
+
+        exclude({"--grace": self.grace, "--hold": self.hold})
+        grace = Ending().grace if self.grace is None else self.grace
+        return Ending(None if self.hold else grace, half_close=not self.no_shutdown)
+
+
+class Programs(NamedTuple):
+    """A program to run over a connection."""
+
+    exec: tuple[str, ...] | None
+    sh_exec: str | None
+
+    def given(self) -> dict[str, object]:
+        """Return the options by name, for ``exclude``."""
+        return {"--exec": self.exec, "--sh-exec": self.sh_exec}
+
+    @property
+    def argv(self) -> tuple[str, ...] | None:
+        """The program with its arguments; None if there is none."""
+        return self.exec if self.sh_exec is None else ("/bin/sh", "-c", self.sh_exec)
+
+
+class Recorded(NamedTuple):
+    """What is kept or shown of the bytes on the wire."""
+
+    log: str | None
+    hexdump: bool
+
+    def around(self, handler: "Handler", talk: Talk) -> "Handler":
+        """Return the handler with all that goes over its connections recorded. Raises Failure WRITE."""
+        hexdump = self.hexdump or (talk.verbose > 2 and not (talk.json or talk.quiet))
+        if self.log is None and not hexdump:
+            return handler
+        from netkit.services.dialogue import recording
+
+        return recording(handler, self.log, hexdump)
+
+    def check(self, talk: Talk) -> None:
+        """Refuse what does not go together."""
+        exclude({"--hexdump": self.hexdump, "--json": talk.json})
+        exclude({"--hexdump": self.hexdump, "--quiet": talk.quiet})
+
+
+class Serving(NamedTuple):
+    """What a server tells, whom it serves, and when it ends by itself."""
+
+    port_file: str | None
+    print_port: bool
+    accept_timeout: float | None
+    duration: float | None
+    until: "re.Pattern[bytes] | None"
+    allow: "tuple[Network, ...]"
+    deny: "tuple[Network, ...]"
+    stats: bool
+
+    def admits(self) -> Callable[[str], bool] | None:
+        """Return the question whether a host may come, None if all may."""
+        if not self.allow and not self.deny:
+            return None
+        from netkit.core.access import Access
+
+        return Access(self.allow, self.deny).admits
+
+
+class Clients(NamedTuple):
+    """How many connections a server takes, and how."""
+
+    once: bool = False
+    max_clients: int | None = None
+    max_conns: int | None = None
+    greet: bytes | None = None
+    keepalive: float | None = None
+    mode: int | None = None
+
+    def given(self) -> dict[str, object]:
+        """Return the options by name, for ``unapplied``."""
+        return {f"--{name.replace('_', '-')}": value for name, value in self._asdict().items()}
+
+
+class Transport(NamedTuple):
+    """Which protocols a server serves, TCP if neither is asked for."""
+
+    udp: bool
+    both: bool
+
+    def given(self) -> dict[str, object]:
+        """Return the options by name, for ``exclude`` and ``unapplied``."""
+        return {"--udp": self.udp, "--both": self.both}
+
+
+class Output(NamedTuple):
+    """How datagrams are shown."""
+
+    output: str | None
+    raw: bool
+
+    def given(self) -> dict[str, object]:
+        """Return the options by name, for ``unapplied``."""
+        return {"--output": self.output, "--raw": self.raw}
+
+    def kind(self, talk: Talk) -> str:
+        """Return the form that was asked for, or is meant."""
+        kind = self.output or ("json" if talk.json else "raw")
+        if kind not in ("raw", "lines"):
+            unapplied(f"--output {kind} writes no control bytes", {"--raw": self.raw})
+        return kind
+
+
+class View(NamedTuple):
+    """What is shown beside plain lines."""
+
+    color: str | None
+    progress: bool
+    no_progress: bool
+
+    def coloured(self, fd: int) -> bool:
+        """Whether what is written there is coloured: --color beats NO_COLOR, which beats FORCE_COLOR."""
+        if self.color in ("always", "never"):
+            return self.color == "always"
+        if os.environ.get("NO_COLOR"):
+            return False
+        return bool(os.environ.get("FORCE_COLOR")) or os.isatty(fd)
+
+    def moving_after(self) -> float | None:
+        """Return the seconds after which something on stderr may move, or None if nothing ever does."""
+        exclude({"--progress": self.progress, "--no-progress": self.no_progress})
+        if not os.isatty(2):
+            unapplied("stderr is no terminal", {"--progress": self.progress})
+            return None
+        return None if self.no_progress else 0.0 if self.progress else 0.5
+
+
+view_options = gathered(
+    "view",
+    View,
+    option(
+        "--color",
+        type=OneOf("auto", "always", "never", name="WHEN"),
+        section="Talk",
+        help="Colour on a terminal (auto), always or never.",
+    ),
+    option("--progress", is_flag=True, section="Talk", help="Show on the terminal how far it is, at once."),
+    option("--no-progress", is_flag=True, section="Talk", help="Show nothing that moves."),
+)
+
+talk_options = gathered(
+    "talk",
+    Talk,
+    option("-v", "--verbose", count=True, section="Talk", help="Say what happens; -vv also every address tried."),
+    option("-q", "--quiet", is_flag=True, section="Talk", help="Say nothing; the exit code tells."),
+    option("--json", is_flag=True, section="Talk", help="Say what happens as JSON Lines, failures included."),
+)
+
+json_option = option("--json", is_flag=True, section="Talk", help="Answer as JSON Lines.")
+
+quiet_option = option("-q", "--quiet", is_flag=True, section="Talk", help="Say nothing; the exit code tells.")
+
+max_size_option = option(
+    "--max-size",
+    type=Size(),
+    default=16 << 20,
+    section="Data",
+    help="The largest record, or format, in bytes (63); 16M unless given.",
+)
+
+reach_options = gathered(
+    "reach",
+    Reach,
+    option("-4", "ipv4", is_flag=True, section="Addresses", help="IPv4 alone."),
+    option("-6", "ipv6", is_flag=True, section="Addresses", help="IPv6 alone."),
+    option("-n", "--numeric", is_flag=True, section="Addresses", help="No names: addresses alone are looked at."),
+)
+
+_tls_choices = (
+    option("--cafile", type=Path(), section="TLS", help="Trust the authorities in FILE (PEM); who comes needs one."),
+    option("--cert", type=Path(), section="TLS", help="Our certificate and its chain (PEM)."),
+    option("--key", type=Path(), section="TLS", help="The key of our certificate (PEM, not encrypted)."),
+    option("--servername", type=HostName(), section="TLS", help="The name to ask for and to verify."),
+    option("--alpn", type=Protocols(), section="TLS", help="Protocols to agree on, in the order of preference."),
+    option("--insecure", is_flag=True, section="TLS", help="Do not verify the peer's certificate."),
+)
+
+tls_options = gathered(
+    "tls",
+    Tls,
+    option("--tls", is_flag=True, section="TLS", help="Speak TLS, as with tls: in front of the address."),
+    *_tls_choices,
+)
+
+both_tls_options = gathered("tls", BothTls, *_tls_choices)
+
+clock_options = gathered(
+    "clocks",
+    Clocks,
+    option(
+        "--idle-timeout",
+        type=Duration(),
+        section="Time",
+        help="Give a connection up (28) once no byte has moved either way for D.",
+    ),
+    option("--timeout", type=Duration(), section="Time", help="Give everything up (28) after D."),
+)
+
+datagram_clock_options = gathered(
+    "clocks",
+    Clocks,
+    option("--idle-timeout", type=Duration(), section="Time", help="Give up (28) once no datagram has come for D."),
+    option("--timeout", type=Duration(), section="Time", help="Give everything up (28) after D."),
+)
+
+connect_timeout_option = option(
+    "-w",
+    "--connect-timeout",
+    type=Duration(),
+    default=10.0,
+    section="Time",
+    help="Time for resolving and connecting together (28); 10s unless given.",
+)
+source_option = option("--source", type=Source(), section="Addresses", help="Connect from this address and port.")
+
+dial_options = gathered(
+    "dial",
+    Dial,
+    connect_timeout_option,
+    source_option,
+    option("--keepalive", type=Duration(), section="Time", help="Probe a peer that was silent for D (TCP keepalive)."),
+)
+
+ending_options = gathered(
+    "ends",
+    Ends,
+    option(
+        "--grace",
+        type=Duration(zero=True),
+        section="Ending",
+        help="Once the peer has ended, leave when our input has been idle for D; 500ms unless given.",
+    ),
+    option("--hold", is_flag=True, section="Ending", help="Once the peer has ended, wait for our input's end instead."),
+    option(
+        "--no-shutdown",
+        is_flag=True,
+        section="Ending",
+        help="Do not send our input's end; leave when the peer ends.",
+    ),
+)
+
+program_options = gathered(
+    "programs",
+    Programs,
+    option(
+        "--exec",
+        type=Words(),
+        section="Data",
+        help="Run CMD over each connection, its stdin and stdout in place of ours; its words are split as in a shell.",
+    ),
+    option("--sh-exec", type=Line(), section="Data", help="The same, and CMD is run by the shell."),
+)
+
+record_options = gathered(
+    "recorded",
+    Recorded,
+    option(
+        "--hexdump",
+        is_flag=True,
+        section="Talk",
+        help="Dump the bytes of both directions in hex on stderr, as -vvv does.",
+    ),
+    option("--log", type=Path(), section="Talk", help="Append the bytes of both directions to FILE as JSON Lines."),
+)
+
+stats_option = option("--stats", is_flag=True, section="Talk", help="Say bytes and time at the end, as JSON.")
+
+raw_option = option("--raw", is_flag=True, section="Data", help="Let control bytes through to a terminal.")
+
+output_options = gathered(
+    "output",
+    Output,
+    option(
+        "--output",
+        type=OneOf("raw", "lines", "hex", "json", "none"),
+        section="Data",
+        help="Print datagrams in this form; raw bytes unless given, with --json json.",
+    ),
+    raw_option,
+)
+
+transport_options = gathered(
+    "transport",
+    Transport,
+    option("--udp", is_flag=True, section="Serving", help="Serve UDP datagrams instead of TCP."),
+    option("--both", is_flag=True, section="Serving", help="Serve TCP and UDP on one port number."),
+)
+
+serving_options = gathered(
+    "serving",
+    Serving,
+    option("--port-file", type=Path(), section="Serving", help="Keep the port number in FILE while serving."),
+    option("--print-port", is_flag=True, section="Serving", help="Print the port number as the first line of stdout."),
+    option(
+        "--allow",
+        type=Cidr(),
+        multiple=True,
+        section="Serving",
+        help="Serve clients of this network alone; repeatable.",
+    ),
+    option(
+        "--deny", type=Cidr(), multiple=True, section="Serving", help="Turn away clients of this network; repeatable."
+    ),
+    option(
+        "--until",
+        type=Pattern(),
+        section="Ending",
+        help="Stop serving, with 0, once the data of a client matches.",
+    ),
+    option("--stats", is_flag=True, section="Talk", help="Say what was served at the end, as JSON."),
+    option("--accept-timeout", type=Duration(), section="Time", help="Give up (28) if nobody came within D."),
+    option("--for", "duration", type=Duration(), section="Time", help="Stop serving after D; exit 0."),
+)
+
+client_options = gathered(
+    "clients",
+    Clients,
+    option("--once", is_flag=True, section="Serving", help="Serve one client, then exit."),
+    option("--max-clients", type=Count(), section="Serving", help="Serve N clients, then exit."),
+    option(
+        "--max-conns",
+        type=Count(),
+        section="Serving",
+        help="Serve at most N clients at one time, the next waits; 4096 unless given.",
+    ),
+    option("--mode", type=Mode(), section="Serving", help="The mode of a unix socket's file; 600 unless given."),
+    option("--greet", type=Text(), section="Data", help="Send TEXT first; {host} and {port} are the client's."),
+    option(
+        "--keepalive", type=Duration(), section="Time", help="Probe a client that was silent for D (TCP keepalive)."
+    ),
+)
