@@ -9,7 +9,6 @@ from netkit.core.address import Endpoint, family_of, from_socket
 from netkit.core.datagram import (
     IP_PKTINFO,
     IP_RECVTOS,
-    WAKE,
     Burst,
     Datagram,
     Peer,
@@ -237,7 +236,7 @@ class _Server:
                 await self.handle(sock, sock.take())
 
     async def handle(self, sock: Datagram, bursts: list[Burst]) -> None:
-        if len(bursts) == WAKE and now() - self.reported_at >= _REPORTS:
+        if now() - self.reported_at >= _REPORTS:
             self.report()
         if self.limits.admits is not None:
             bursts = [burst for burst in bursts if self.admit(burst.peer, self.limits.admits)]

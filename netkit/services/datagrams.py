@@ -8,20 +8,20 @@ from typing import NamedTuple
 
 from netkit.core.address import Endpoint
 from netkit.core.bind import Receiver, is_ours
-from netkit.core.datagram import LARGEST, MARK, Burst, Datagram, Peer, carried, cut, is_multicast
+from netkit.core.datagram import LARGEST, MARK, Burst, Data, Datagram, Peer, carried, cut, is_multicast
 from netkit.core.errors import Exit, Failure, Invalid
 from netkit.core.events import Dropped, Ignored, Observer, span
 from netkit.core.kernel import Event, Expired, Group, deadline, now, sleep
 from netkit.core.relay import Change
 from netkit.services.terminal import Terminal
 
-Run = tuple[bytes, int]
+Run = tuple[Data, int]
 """Datagrams that follow each other: bytes, and the size of each datagram; the last one may be shorter."""
 
 Framing = Callable[[bytes], Iterable[Run]]
 """Input as it comes, and b"" at its end, to the datagrams that are complete. It may raise Failure, after these."""
 
-Put = Callable[[bytes, int], Awaitable[None]]
+Put = Callable[[Data, int], Awaitable[None]]
 """Sends a Run."""
 
 Speech = Callable[[Terminal, Put], Awaitable[None]]
@@ -65,11 +65,17 @@ def in_pieces(size: int) -> Framing:
 
     def frame(data: bytes) -> Iterator[Run]:
         nonlocal held
-        text = held + data
-        end = len(text) // size * size if data else len(text)
-        held = text[end:]
-        if end:
-            yield text[:end], size
+        start = min(size - len(held), len(data)) if held else 0
+        begun, held = held + data[:start], b""
+        if data and 0 < len(begun) < size:
+            held = begun
+            return
+        if begun:
+            yield begun, size
+        end = start + (len(data) - start) // size * size
+        held = data[end:]
+        if end > start:
+            yield memoryview(data)[start:end], size  # bulk is not copied
 
     return frame
 
@@ -166,13 +172,13 @@ def putting(sock: Datagram, rate: int | None) -> Put:
     """Return what sends to the target of ``sock``, no faster than ``rate`` bytes per second."""
     due = now()
 
-    async def put(data: bytes, size: int) -> None:
+    async def put(data: Data, size: int) -> None:
         await sock.send_cut(data, size)
 
-    async def put_slowly(data: bytes, size: int) -> None:
+    async def put_slowly(data: Data, size: int) -> None:
         nonlocal due
         step = max(int((rate or 0) * _STEP) // size, 1) * size
-        for piece in cut(data, step):
+        for piece in cut(memoryview(data), step):
             due = max(due, now() - _CREDIT)
             if due > now():
                 await sleep(due - now())

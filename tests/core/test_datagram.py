@@ -174,6 +174,8 @@ def test_bulk_goes_by_few_system_calls() -> None:
         bursts = server.take()
         assert sum(burst.number for burst in bursts) == 1000
         assert len(bursts) <= 16
+        await client.send_cut(b"x" * 60_000 * 4, 60_000)
+        assert [len(server.take()) for _ in range(3)] == [3, 1, 0]  # bulk in pieces that a cache holds
 
     run(script)
 
