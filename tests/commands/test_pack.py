@@ -326,3 +326,18 @@ def test_pack_as_the_payload_of_a_peer() -> None:
     with peer(read_all) as server:
         assert pipeline('netkit pack ip6 2001:db8::1 | netkit connect "$1"', server.address).code == 0
         assert server.result() == socket.inet_pton(socket.AF_INET6, "2001:db8::1")
+
+
+def test_a_dns_query_is_answered_over_udp() -> None:
+    """A query that was packed is answered by dnsmasq in one datagram, which is unpacked."""
+    port = str(free_port())
+    server = [tool("dnsmasq"), "--no-daemon", "--conf-file=/dev/null", "--no-resolv", "--no-hosts", "--bind-interfaces"]
+    server += ["--listen-address=127.0.0.1", f"--port={port}", "--address=/example.test/192.0.2.7"]
+    query = "netkit pack --hex '!6H 8p5px 2H' 4660 0x100 1 0 0 0 example test 1 1"
+    answer = "u16:id u16:flags u16 u16:answers hex4 hex18 u16 u16:type u16 u32:ttl u16 ip:address"
+    with running(argv=server) as dnsmasq:
+        dnsmasq.line("started")
+        done = pipeline(f"{query} | netkit udp-send 127.0.0.1 {port} --hex --replies 1 | netkit unpack '{answer}'")
+    assert (done.code, done.err) == (0, "")
+    assert done.out.split(b"\t")[0] == b"4660"
+    assert done.out.endswith(b"\t192.0.2.7\n")
