@@ -68,7 +68,9 @@ def transfer(client: Argv, server: Argv, data: IO[bytes], piped: bool) -> dict[s
         for pipe in (end.stdin, end.stdout):
             if pipe is not None:
                 pipe.close()
-    costs = {"send": timed(sender, since), "receive": timed(receiver, since)}
+    # ncat's sender leaves TLS without close_notify, and its receiver may call that a failure.
+    codes = (0, 1) if server(port)[0] == "ncat" else (0,)
+    costs = {"send": timed(sender, since), "receive": timed(receiver, since, codes)}
     for end in ends:
         end.wait()
     return costs
