@@ -1,51 +1,78 @@
-"""TLS is a stream like any other: the contract, over a real handshake, with OpenSSL on the other side as well."""
+"""TLS is a stream like any other: the contract, over a real handshake; ends, counts, clocks and what a peer may say."""
 
+import array
+import fcntl
 import socket
-from collections.abc import AsyncIterator
+import termios
+from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
-import trustme
+from cryptography import x509
+from cryptography.x509.oid import NameOID
 
 from netkit.core import tls
+from netkit.core.address import Endpoint
+from netkit.core.dial import Dialling, dial, dial_until
 from netkit.core.errors import Exit, Failure
-from netkit.core.events import ignore
-from netkit.core.kernel import Group
-from netkit.core.stream import SocketStream, Stream
+from netkit.core.events import Closed, Observer, ignore
+from netkit.core.kernel import Expired, Group, deadline, now, sleep
+from netkit.core.listen import HANDSHAKE, conduct
+from netkit.core.relay import Ending, relay
+from netkit.core.stream import Secure, SocketStream, Stream
 from netkit.core.tls import Security
-from tests import contract
-from tests.contract import Check, check_stream
+from netkit.report import fields, sentence
+from tests import contract, memory
+from tests.clock import JumpClock, run
+from tests.commands.tls import BAD, Pair, Pki
+from tests.contract import Check, Outcome, check_stream, pattern, read_all, read_exactly, until_held_back
+from tests.core.test_listen import HERE, Client, PatientClock, Server, hold, serving
 from tests.core.test_stream import tcp_sockets
 
+RECORD = 16 * 1024  # RFC 8446, section 5.1
+OVERHEAD = 5 + 1 + 16  # header, type and tag of a record under AES-GCM: RFC 8446, section 5.2
+TARGET = Endpoint(HERE, 1)
 
-@pytest.fixture(scope="module")
-def pair_of(tmp_path_factory: pytest.TempPathFactory) -> Any:
+
+async def shaken(client: Awaitable[Any], server: Awaitable[Any]) -> tuple[Any, Any]:
+    """Go through a handshake from both sides, and return both streams."""
+    made: dict[str, Any] = {}
+
+    async def shake(name: str, secure: Awaitable[Any]) -> None:
+        made[name] = await secure
+
+    async with Group() as group:
+        group.start(shake("a", client))
+        group.start(shake("b", server))
+    return made["a"], made["b"]
+
+
+def client_of(pki: Pki, observe: Observer = ignore, name: str = "localhost", **about: Any) -> Secure:
+    """Return what secures a client that trusts the authority."""
+    return tls.client(Security(cafile=pki.ca, **about), name, observe)
+
+
+def server_of(pki: Pki, observe: Observer = ignore, pair: Pair | None = None, **about: Any) -> Secure:
+    """Return what secures the clients of a server."""
+    pair = pair or pki.good
+    return tls.server(Security(cert=pair.cert, key=pair.key, **about), observe)
+
+
+@pytest.fixture
+def pair_of(pki: Pki) -> Any:
     """Return what makes two ends of a secured TCP connection."""
-    folder = tmp_path_factory.mktemp("tls")
-    authority = trustme.CA()
-    certificate = authority.issue_cert("localhost")
-    authority.cert_pem.write_to_path(str(folder / "ca.pem"))
-    certificate.private_key_and_cert_chain_pem.write_to_path(str(folder / "pair.pem"))
-    client = tls.client(Security(cafile=str(folder / "ca.pem")), "localhost", ignore)
-    server = tls.server(Security(cert=str(folder / "pair.pem"), key=str(folder / "pair.pem")), ignore)
+    client, server = client_of(pki), server_of(pki)
 
     @asynccontextmanager
     async def make() -> AsyncIterator[tuple[Stream, Stream]]:
         ours, theirs = tcp_sockets()
-        made: dict[str, Stream] = {}
-
-        async def shake(name: str, sock: socket.socket, secure: Any) -> None:
-            made[name] = await secure(SocketStream(sock, name))
-
-        async with Group() as group:
-            group.start(shake("a", ours, client))
-            group.start(shake("b", theirs, server))
+        a, b = await shaken(client(SocketStream(ours, "a")), server(SocketStream(theirs, "b")))
         try:
-            yield made["a"], made["b"]
+            yield a, b
         finally:
-            made["a"].close()
-            made["b"].close()
+            a.close()
+            b.close()
 
     return make
 
@@ -74,3 +101,409 @@ def test_closing_without_an_end_is_a_cut(pair_of: Any) -> None:
             assert caught.value.exit is Exit.PARTIAL
 
     check_stream(pair_of, check)
+
+
+def test_a_sender_who_is_held_back_does_not_stop_the_receiver(pair_of: Any) -> None:
+    """From a peer that reads only once it has sent all of its own megabytes we get them, and it gets ours."""
+    there, back = pattern(12 << 20, 1), pattern(contract.MEGABYTES, 2)
+
+    async def check(make_pair: Any) -> None:
+        async with make_pair() as (a, b), Group() as group:
+            group.start(a.send(there))
+            await until_held_back(a)
+            answering = group.start(b.send(back))
+            try:
+                with deadline(now() + 3):
+                    assert await read_exactly(a, len(back)) == back
+            except Expired:
+                pytest.fail(f"{a.received} of {len(back)} bytes came while we were held back")
+            await answering.finished.wait()
+            assert await read_exactly(b, len(there)) == there
+
+    check_stream(pair_of, check)
+
+
+def test_an_end_waits_for_its_turn(pair_of: Any) -> None:
+    """An end that is wanted while a send is held back comes after the last byte of it."""
+    data = pattern(100_000)
+
+    async def check(make_pair: Any) -> None:
+        async with make_pair() as (a, b), Group() as group:
+            filling = 0
+            while a.unacknowledged() <= filling:  # until the connection holds no more
+                filling = a.unacknowledged()
+                await a.send(data)
+            group.start(a.send_eof())
+            got = await read_all(b)
+            assert len(got) == a.sent
+            assert got == data * (a.sent // len(data))
+
+    check_stream(pair_of, check)
+
+
+def test_a_reply_comes_however_late(pki: Pki) -> None:
+    """After our close_notify the answer is read to its end, an hour later too, and not a byte is lost."""
+    clock = JumpClock()
+
+    async def answer(stream: Any) -> None:
+        assert await read_all(stream) == b"question"
+        await sleep(3600)
+        for _ in range(3):
+            await stream.send(b"answer" * 10_000)
+            await sleep(1)
+        await stream.send_eof()
+
+    async def main() -> bytes:
+        one, other = memory.pair()
+        a, b = await shaken(client_of(pki)(connection(one)), server_of(pki)(connection(other)))
+        async with Group() as group:
+            group.start(answer(b))
+            await a.send(b"question")
+            await a.send_eof()
+            return await read_all(a)
+
+    assert run(main(), clock) == b"answer" * 30_000
+    assert clock.time == pytest.approx(3603)
+
+
+def test_what_had_come_before_our_end_is_not_lost(pki: Pki) -> None:
+    """Payload that was here, unread, when we sent close_notify is received after it."""
+
+    async def main() -> bytes:
+        one, other = memory.pair()
+        a, b = await shaken(client_of(pki)(connection(one)), server_of(pki)(connection(other)))
+        first = pattern(20_000)
+        await b.send(first)
+        begin = await a.recv()
+        await a.send_eof()
+        await b.send(b"and more")
+        await b.send_eof()
+        assert await read_all(b) == b""
+        rest = await read_all(a)
+        assert begin + rest == first + b"and more"
+        return rest
+
+    assert run(main()).endswith(b"and more")
+
+
+def connection(stream: memory.MemoryStream) -> Any:
+    """Take a stream in memory for a connection; its addresses are not asked for."""
+    return stream
+
+
+# -- resets
+
+
+def test_payload_that_was_lost_is_counted_to_the_record(pki: Pki) -> None:
+    """What is unacknowledged when a peer resets is all but the records that its system had taken whole."""
+
+    async def check(_: Any) -> None:
+        ours, theirs = tcp_sockets()
+        under = SocketStream(ours, "a")
+        a, b = await shaken(client_of(pki)(under), server_of(pki)(SocketStream(theirs, "b")))
+        before = under.sent
+        async with Group() as group:
+            sending = Outcome(contract.send_without_end(a))
+            task = group.start(sending.run())
+            await until_held_back(a)
+            while (taken := under.sent - before - under.unacknowledged()) != waiting(theirs):
+                await sleep(0)
+            b.abort()
+            await task.finished.wait()
+            sending.failed_as(Exit.SEND)
+            delivered = taken // (RECORD + OVERHEAD) * RECORD
+            assert a.sent - a.unacknowledged() == delivered
+            a.close()
+
+    check_stream(tcp_sockets, check)  # type: ignore[arg-type]
+
+
+def test_an_end_that_nobody_wants_is_no_reset(pair_of: Any) -> None:
+    """A peer that closed after its close_notify has got all of ours: that ours is refused then loses nothing."""
+
+    async def check(make_pair: Any) -> None:
+        local, ours = memory.pair()
+        async with make_pair() as (a, b), Group() as group:
+            joined = Outcome(relay(local, a, Ending(None), observe=ignore))
+            task = group.start(joined.run())
+            await ours.send(b"question")
+            assert await b.recv() == b"question"
+            await b.send(b"answer")
+            await b.send_eof()
+            b.close()
+            assert await read_all(ours) == b"answer"
+            await ours.send_eof()
+            await task.finished.wait()
+            assert (joined.failure, joined.value) == (None, "peer ended first")
+
+    check_stream(pair_of, check)
+
+
+def waiting(sock: socket.socket) -> int:
+    """Return the bytes that could be received at once."""
+    count = array.array("i", [0])
+    fcntl.ioctl(sock, termios.FIONREAD, count)
+    return count[0]
+
+
+# -- what a peer says in place of a handshake
+
+ALERTS = {
+    10: "unexpected_message",
+    20: "bad_record_mac",
+    22: "record_overflow",
+    40: "handshake_failure",
+    42: "bad_certificate",
+    43: "unsupported_certificate",
+    44: "certificate_revoked",
+    45: "certificate_expired",
+    46: "certificate_unknown",
+    47: "illegal_parameter",
+    48: "unknown_ca",
+    49: "access_denied",
+    50: "decode_error",
+    51: "decrypt_error",
+    70: "protocol_version",
+    71: "insufficient_security",
+    80: "internal_error",
+    86: "inappropriate_fallback",
+    90: "user_canceled",
+    109: "missing_extension",
+    110: "unsupported_extension",
+    112: "unrecognized_name",
+    113: "bad_certificate_status_response",
+    115: "unknown_psk_identity",
+    116: "certificate_required",
+    120: "no_application_protocol",
+}
+"""RFC 8446, section 6."""
+
+
+def refused(secure: Secure, words: bytes, *, end: bool = False) -> Failure:
+    """Return how a handshake fails with a peer that says ``words`` in its place, and ends if so."""
+
+    async def main() -> Failure:
+        ours, theirs = memory.pair()
+        await theirs.send(words)
+        if end:
+            await theirs.send_eof()
+        with pytest.raises(Failure) as caught:
+            await secure(connection(ours))
+        return caught.value
+
+    return run(main())
+
+
+@pytest.mark.parametrize(("number", "name"), ALERTS.items(), ids=str)
+def test_an_alert_is_told_by_its_name(pki: Pki, number: int, name: str) -> None:
+    """A fatal alert in place of an answer is TLS, and the reason is the alert as RFC 8446 names it."""
+    failure = refused(client_of(pki), bytes([21, 3, 3, 0, 2, 2, number]))
+    assert (failure.exit, failure.reason) == (Exit.TLS, f"the peer sent alert {name}")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        b"SSH-2.0-OpenSSH_9.2\r\n",
+        b"HTTP/1.1 400 Bad Request\r\n\r\n",
+        b"220 ready\r\n",
+        bytes(100),
+        bytes(range(255, 0, -1)),
+    ],
+    ids=["ssh", "http", "smtp", "zeros", "noise"],
+)
+def test_what_is_not_tls_is_called_so(pki: Pki, words: bytes) -> None:
+    """Plaintext in place of a handshake is TLS, for a client and for a server, in words that say what is wrong."""
+    for secure in (client_of(pki), server_of(pki)):
+        failure = refused(secure, words)
+        assert (failure.exit, failure.reason) == (Exit.TLS, "the peer does not speak TLS")
+
+
+@pytest.mark.parametrize("words", [b"", b"22", b"\x16\x03\x03\x10\0half a record"], ids=["nothing", "little", "half"])
+def test_an_end_in_place_of_a_handshake(pki: Pki, words: bytes) -> None:
+    """A peer that ends before the handshake is done is TLS too."""
+    for secure in (client_of(pki), server_of(pki)):
+        failure = refused(secure, words, end=True)
+        assert (failure.exit, failure.reason) == (Exit.TLS, "the peer ended in the middle of it")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [b"\x15\x03\x03\0\2\1\0", b"\x15\x03\x03\0\2\2\0", b"\x15\x03\x03\0\2\2\x63", b"\x17\x03\x03\0\5hello"],
+    ids=["close_notify", "fatal close_notify", "alert without a name", "payload"],
+)
+def test_records_out_of_place(pki: Pki, words: bytes) -> None:
+    """Other records in place of a handshake are TLS, and no message shows a library's insides."""
+    for secure in (client_of(pki), server_of(pki)):
+        failure = refused(secure, words)
+        assert failure.exit is Exit.TLS
+        assert ".c:" not in failure.reason, failure.reason
+        assert "[" not in failure.reason, failure.reason
+
+
+# -- certificates
+
+
+def meet(client: Secure, server: Secure) -> tuple[Any, Any]:
+    """Let a client and a server go through a handshake, and return how that fails for each; None if it does not."""
+
+    async def main() -> tuple[Any, Any]:
+        one, other = memory.pair()
+        ours, theirs = Outcome(client(connection(one))), Outcome(server(connection(other)))
+        async with Group() as group:
+            group.start(ours.run())
+            group.start(theirs.run())
+        return ours.failure, theirs.failure
+
+    return run(main())
+
+
+STRANGE = {
+    "folder name": [x509.DirectoryName(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "x")]))],
+    "registered": [x509.RegisteredID(x509.ObjectIdentifier("1.2.3.4"))],
+    "other": [x509.OtherName(x509.ObjectIdentifier("1.2.3.4"), b"\x0c\x01x")],
+    "address": [x509.UniformResourceIdentifier("spiffe://x/y"), x509.RFC822Name("x@example.org")],
+    "control bytes": b"\x30\x07\x82\x05a\x1b[2J",
+    "no UTF-8": b"\x30\x05\x82\x03\xff\xfeA",
+    "short address": b"\x30\x05\x87\x03\x7f\0\0",
+}
+
+
+@pytest.mark.parametrize("kind", STRANGE)
+def test_whatever_names_a_certificate_has_they_can_be_told(pki: Pki, kind: str) -> None:
+    """A certificate that is verified is told as text and as JSON, or refused; it is never an error of ours."""
+    told: list[Any] = []
+    pair = pki.built("strange", "c", STRANGE[kind])
+    client = client_of(pki, cert=pair.cert, key=pair.key)
+    _, failure = meet(client, server_of(pki, told.append, cafile=pki.ca))
+    if failure is None:
+        [event] = told
+        assert all(isinstance(name, str) for name in event.names)
+        assert "TLSv1.3" in (sentence(event, 1) or "")
+        assert fields(event, 1) is not None
+    else:
+        assert failure.exit in (Exit.TLS, Exit.CERT)
+
+
+def test_a_certificate_without_alternative_names_is_told_by_its_subject(pki: Pki) -> None:
+    """Client certificates often have a common name alone: the line then says that, not nothing."""
+    told: list[Any] = []
+    client = client_of(pki, cert=pki.client.cert, key=pki.client.key)
+    assert meet(client, server_of(pki, told.append, cafile=pki.ca)) == (None, None)
+    assert "certificate of a client, " in (sentence(told[0], 1) or "")
+
+
+@pytest.mark.parametrize("kind", BAD)
+def test_a_bad_certificate_is_refused_before_payload(pki: Pki, kind: str) -> None:
+    """Each is CERT for the client, and its server is told so by an alert."""
+    name = HERE if kind == "address as DNS name" else "localhost"
+    ours, theirs = meet(client_of(pki, name=name), server_of(pki, pair=pki.bad(kind)))
+    assert (ours.exit, theirs.exit) == (Exit.CERT, Exit.TLS)
+    assert theirs.reason.startswith("the peer sent alert ")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "www.example.org",
+        "WWW.Example.ORG",
+        "www.example.org.",
+        "xn--bcher-kva.example",
+        "xn--bcher-kva.example.org",
+        "192.0.2.7",
+        "fe80::1",
+        "fe80::1%eth0",
+        "FE80:0:0:0:0:0:0:1",
+    ],
+)
+def test_names_that_a_certificate_covers(pki: Pki, name: str) -> None:
+    """Wildcards, A-labels, addresses of both families, a zone and a trailing dot are matched as they should be."""
+    assert meet(client_of(pki, name=name), server_of(pki, pair=pki.names)) == (None, None)
+
+
+@pytest.mark.parametrize("name", ["example.org", "a.b.example.org", "xn--fiqs8s.example", "192.0.2.8", "fe80::2"])
+def test_names_that_a_certificate_does_not_cover(pki: Pki, name: str) -> None:
+    """A wildcard stands for one label, and never for none."""
+    failure, _ = meet(client_of(pki, name=name), server_of(pki, pair=pki.names))
+    assert failure.exit is Exit.CERT
+    assert "match" in failure.reason
+
+
+# -- clocks
+
+
+def test_a_handshake_has_ten_seconds(pki: Pki) -> None:
+    """A client that says nothing, or a byte now and then, is cut after HANDSHAKE seconds in all."""
+    for pause in (1000.0, 0.9):
+        clock = PatientClock() if pause > HANDSHAKE else JumpClock()
+        events: list[Any] = []
+
+        async def main(pause: float = pause, events: list[Any] = events) -> None:
+            ours, theirs = socket.socketpair()
+            with theirs:
+                async with Group() as group:
+
+                    async def drip() -> None:
+                        for byte in b"\x16\x03\x01\x02\0\x01\0\x01\xfc\x03\x03" + bytes(100):
+                            await sleep(pause)
+                            theirs.send(bytes([byte]))
+
+                    group.start(drip())
+                    with pytest.raises(Failure) as caught:
+                        await conduct(SocketStream(ours, "client"), hold, events.append, server_of(pki))
+                    group.cancel()
+            assert caught.value.exit is Exit.TIMEOUT
+            assert str(caught.value) == "cannot secure the connection to client: no handshake within 10 s"
+
+        run(main(), clock)
+        assert clock.time == pytest.approx(HANDSHAKE)
+        [closed] = events
+        assert isinstance(closed, Closed)
+        assert (closed.bytes_received, closed.bytes_sent, closed.bytes_acknowledged) == (0, 0, 0)
+
+
+def test_a_client_that_stalls_holds_up_nobody(pki: Pki) -> None:
+    """Others are served meanwhile; the one is reset when its time is over, and the server goes on."""
+
+    async def script(server: Server) -> None:
+        with Client(server.listener) as stalled, Client(server.listener) as plain:
+            plain.socket.sendall(b"GET / HTTP/1.0\r\n\r\n")
+            assert await plain.was_reset()
+            for _ in range(2):
+                stream = await dial(server.listener.endpoints[0], Dialling(secure=client_of(pki)))
+                await stream.send(b"echo")
+                assert await stream.recv() == b"echo"
+                stream.close()
+            assert now() < 1
+            assert await stalled.was_reset()
+            assert now() == pytest.approx(HANDSHAKE, abs=0.5)
+        server.stop.set()
+
+    server = serving(script, secure=server_of(pki))
+    assert server.failure is None
+    reasons = [event.reason for event in server.seen(Closed)]
+    assert any("does not speak TLS" in reason for reason in reasons)
+    assert any("no handshake within 10 s" in reason for reason in reasons)
+
+
+def test_the_connect_timeout_covers_the_handshake(pki: Pki) -> None:
+    """A server that accepts and says nothing is TIMEOUT after that long, in words that say what hung."""
+    clock = PatientClock()
+    with socket.create_server((HERE, 0)) as listener:
+        target = Endpoint(HERE, listener.getsockname()[1])
+        with pytest.raises(Failure) as caught:
+            run(dial(target, Dialling(timeout=3.0, secure=client_of(pki))), clock)
+    assert clock.time == pytest.approx(3.0)
+    assert caught.value.exit is Exit.TIMEOUT
+    assert str(caught.value).startswith(f"cannot secure the connection to {target}: no answer within 3 s")
+
+
+def test_the_patience_of_wait_covers_handshakes(pki: Pki) -> None:
+    """Who waits for a server to come dials a silent one again until the patience is over; a refusal is final."""
+    clock = PatientClock()
+    with socket.create_server((HERE, 0)) as listener:
+        target = Endpoint(HERE, listener.getsockname()[1])
+        with pytest.raises(Failure) as caught:
+            run(dial_until(target, 5.0, Dialling(timeout=2.0, secure=client_of(pki))), clock)
+        assert clock.time == pytest.approx(5.0, abs=0.1)
+        assert caught.value.exit is Exit.TIMEOUT

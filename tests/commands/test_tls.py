@@ -1,0 +1,743 @@
+"""TLS as users of connect and of the servers meet it: what is trusted, what is refused, and that payload is payload."""
+
+import contextlib
+import json
+import os
+import pty
+import queue
+import re
+import signal
+import socket
+import ssl
+import subprocess
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from netkit.cli import run
+from tests.commands.test_records import heard, read_log
+from tests.commands.tls import BAD, Cut, Pair, Pki, Secured, dialled, serving
+from tests.faults.test_peers import at_once, feed
+from tests.interop.peers import DATA, OTHER, check_same
+from tests.support import PATIENCE, Finished, Running, died_by, netkit, peer, read_all, reset, running
+from tests.test_startup import HEAVY, loaded
+
+HERE = "127.0.0.1"
+V12, V13 = ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3
+
+
+def trusting(pki: Pki, address: str) -> tuple[str, ...]:
+    """Return how connect is told to go there."""
+    return "connect", f"tls:{address}", "--cafile", pki.ca
+
+
+def secured(pki: Pki, name: str, *options: str, **popen: Any) -> Any:
+    """Run a server over TLS."""
+    return running(name, f"tls:{HERE}:0", *pki.good.options(), *options, **popen)
+
+
+def exchanged(client: Secured, data: bytes) -> bytes:
+    """Send data and close_notify while reading, and return what comes back up to close_notify; close."""
+    with client.sock:
+        # The library is not for two threads at once: what a connection surely holds is sent before we read.
+        for start in range(0, len(data), 50_000):
+            client.send(data[start : start + 50_000])
+        client.end()
+        return client.read_all()
+
+
+def the_failure(done: Finished) -> str:
+    """Return the last line that a process said."""
+    return done.err.splitlines()[-1]
+
+
+# -- every byte, both ways
+
+
+@pytest.mark.parametrize("version", [V12, V13], ids=["1.2", "1.3"])
+def test_connect_carries_every_byte_under_half_close(pki: Pki, version: ssl.TLSVersion) -> None:
+    """A server that answers only after our close_notify, once a gate opens, gets all of ours and its reply is whole."""
+    gate = threading.Event()
+    asked: queue.SimpleQueue[bytes] = queue.SimpleQueue()
+
+    def answer(client: Secured) -> Any:
+        asked.put(client.read_all())
+        assert gate.wait(PATIENCE)
+        client.send(OTHER)
+        client.end()
+        read_all(client.sock)
+        return client.tls.version()
+
+    with peer(serving(pki.server(minimum_version=version, maximum_version=version), answer)) as server:
+        with running(*trusting(pki, server.address), "-v") as client:
+            feed(client, DATA)
+            check_same(asked.get(timeout=PATIENCE), DATA)
+            gate.set()
+            check_same(client.read_all(), OTHER)
+            done = client.finish()
+        assert done.code == 0
+        assert server.result() == f"TLSv1.{int(version) - 0x301}"
+        assert re.search(r"secured by TLSv1\.[23] with \S+, certificate of localhost, 127\.0\.0\.1, ", done.err)
+        assert re.search(r"closed after .*: 293\.0 KiB received, 293\.0 KiB sent", done.err)
+
+
+def test_a_service_over_tls(pki: Pki) -> None:
+    """What upper does is the same under TLS, for connect and for a foreign client; --stats count payload."""
+    wanted = DATA.upper()
+    with secured(pki, "upper", "--max-clients", "2", "--stats") as server:
+        port = server.port
+        done = netkit(*trusting(pki, f"localhost:{port}"), input=DATA)
+        check_same(done.out, wanted)
+        assert (done.code, done.err) == (0, "")
+        check_same(exchanged(dialled(port, pki.client_context()), DATA[:100_000]), wanted[:100_000])
+        done = server.finish()
+    assert done.code == 0
+    stats = json.loads(the_failure(done))
+    assert (stats["bytes_received"], stats["bytes_sent"], stats["bytes_acknowledged"]) == (400_000,) * 3
+
+
+def test_listen_carries_every_byte(pki: Pki) -> None:
+    """One-shot listen joins its client over TLS both ways, and leaves with 0."""
+    with secured(pki, "listen", "--log", f"{pki.folder}/listen.log") as server, contextlib.ExitStack() as stack:
+        client = stack.enter_context(running(*trusting(pki, f"{HERE}:{server.port}")))
+        feeding = [threading.Thread(target=feed, args=who) for who in ((server, OTHER), (client, DATA))]
+        for thread in feeding:
+            thread.start()
+        check_same(server.read_all(), DATA)
+        check_same(client.read_all(), OTHER)
+        for thread in feeding:
+            thread.join()
+        assert (server.wait(), client.wait()) == (0, 0)
+    records = read_log(pki.folder / "listen.log")
+    check_same(heard(records, "received"), DATA)
+    check_same(heard(records, "sent"), OTHER)
+
+
+def test_a_peer_that_ends_first(pki: Pki) -> None:
+    """After its close_notify what our input still has is sent; the end of ours, which it refuses, is no reset."""
+
+    def leave(client: Secured) -> None:
+        client.send(b"bye")
+        client.end()
+
+    with peer(serving(pki.server(), leave)) as server, running(*trusting(pki, server.address), "--hold") as client:
+        assert client.out.read(3) == b"bye"
+        server.result()
+        assert client.finish() == Finished(0, b"", "")
+
+
+def test_a_peer_that_was_only_to_speak(pki: Pki) -> None:
+    """A server that closes after its word, and reads nothing of one who has nothing to say, is 0, as over TCP."""
+
+    shaken = threading.Event()
+
+    def speak(client: Secured) -> None:
+        shaken.set()
+        client.sock.recv(1, socket.MSG_PEEK)  # its close_notify is here, and stays unread
+        client.send(b"a word")
+        client.end()
+
+    with peer(serving(pki.server(), speak)) as server, running(*trusting(pki, server.address)) as client:
+        assert shaken.wait(PATIENCE)
+        assert client.finish() == Finished(0, b"a word", "")
+
+
+def test_no_shutdown_keeps_our_end(pki: Pki) -> None:
+    """With --no-shutdown close_notify is sent only once the peer's has come."""
+
+    def answer(client: Secured) -> Any:
+        assert client.read_exactly(8) == b"question"
+        before = client.ciphertext
+        client.sock.settimeout(0.1)
+        with pytest.raises(TimeoutError):
+            client.recv()
+        client.sock.settimeout(PATIENCE)
+        client.send(b"answer")
+        client.end()
+        return client.read_all(), client.ciphertext - before
+
+    with peer(serving(pki.server(), answer)) as server:
+        options = ("--no-shutdown", "--send", "question")
+        assert netkit(*trusting(pki, server.address), *options) == Finished(0, b"answer", "")
+        rest, ciphertext = server.result()
+    assert rest == b""
+    assert 0 < ciphertext < 100
+
+
+# -- streams that are cut
+
+
+def test_a_cut_gives_the_prefix_and_18(pki: Pki) -> None:
+    """A TCP end without close_notify is an end too early: what came is written, and a script is told."""
+
+    def cut(client: Secured) -> None:
+        assert client.read_all() == b"question"
+        client.send(DATA)
+
+    with peer(serving(pki.server(), cut)) as server:
+        done = netkit(*trusting(pki, server.address), input=b"question")
+    check_same(done.out, DATA)
+    assert done.code == 18
+    reason = f"it ended without close_notify (after {len(DATA)} bytes)"
+    assert done.err == f"netkit connect: cannot receive from tls:{server.address}: {reason}\n"
+
+
+def test_a_cut_after_our_end_gets_a_hint(pki: Pki) -> None:
+    """Some servers leave because of our close_notify: a person at a terminal is told of --no-shutdown."""
+    with peer(serving(pki.server(), lambda client: client.read_all())) as server:
+        code, said = at_a_terminal(*trusting(pki, server.address), "--send", "question")
+    assert code == 18
+    assert re.search(r"^hint: .*--no-shutdown", said, re.MULTILINE), said
+
+
+def at_a_terminal(*args: str) -> tuple[int, str]:
+    """Run netkit with a terminal as its stderr; return its exit code and what that showed."""
+    terminal, stderr = pty.openpty()
+    try:
+        code = netkit(*args, stderr=stderr).code
+        os.write(stderr, b"\n.")
+        said = b""
+        while not said.endswith(b"\n."):
+            said += os.read(terminal, 4096)
+    finally:
+        os.close(stderr)
+        os.close(terminal)
+    return code, said.decode().replace("\r", "")
+
+
+def test_a_record_that_is_cut_or_forged(pki: Pki) -> None:
+    """Half a record is not payload: 18; one that was changed on its way is 35, and what came before it is kept."""
+
+    def half(client: Secured) -> None:
+        client.send(b"whole")
+        client.sock.sendall(b"\x17\x03\x03\x01\x00" + bytes(100))
+
+    def forged(client: Secured) -> None:
+        client.send(b"whole")
+        client.sock.sendall(b"\x17\x03\x03\x00\x20" + bytes(32))
+        with contextlib.suppress(OSError):
+            read_all(client.sock)
+
+    for behaviour, code in ((half, 18), (forged, 35)):
+        with peer(serving(pki.server(), behaviour)) as server:
+            done = netkit(*trusting(pki, server.address), "--no-shutdown")
+        assert (done.code, done.out) == (code, b"whole"), done.err
+
+
+def test_a_reset_is_56_with_what_had_come(pki: Pki) -> None:
+    """A reset after all of ours was acknowledged is 56, and counts payload."""
+
+    def break_off(client: Secured) -> None:
+        assert client.read_exactly(8) == b"question"
+        client.send(bytes(1000))
+        reached.get(timeout=PATIENCE)
+        reset(client.sock)
+
+    reached: queue.SimpleQueue[None] = queue.SimpleQueue()
+    with peer(serving(pki.server(), break_off)) as server, running(*trusting(pki, server.address)) as client:
+        client.stdin.write(b"question")
+        assert len(client.out.read(1000)) == 1000
+        reached.put(None)
+        server.result()
+        done = client.finish()
+    assert (done.code, done.out) == (56, b"")
+    said = f"cannot receive from tls:{server.address}: connection reset by peer (after 1000 bytes)"
+    assert done.err == f"netkit connect: {said}\n"
+
+
+def test_a_reset_is_55_with_what_was_lost(pki: Pki) -> None:
+    """Payload that a peer did not take before its reset is counted in payload, not in ciphertext."""
+    size = 16 << 20
+
+    def break_off(client: Secured) -> None:
+        client.read_exactly(1 << 20)
+        reset(client.sock)
+
+    with peer(serving(pki.server(), break_off)) as server:
+        done = netkit(*trusting(pki, server.address), input=bytes(size), timeout=PATIENCE)
+    assert done.code == 55
+    found = re.search(r"\((\d+) of (\d+) bytes not acknowledged\)$", done.err.strip())
+    assert found, done.err
+    lost, offered = int(found[1]), int(found[2])
+    assert lost <= offered - (1 << 20)
+    assert offered <= size
+
+
+# -- what is no handshake
+
+
+def test_data_before_a_handshake_is_never_payload(pki: Pki) -> None:
+    """Words that a peer sends in place of a handshake, with its end or without, are 35, and none reaches stdout."""
+
+    def speak(sock: socket.socket) -> bytes:
+        sock.sendall(b"220 mail.example ready\r\n")
+        sock.shutdown(socket.SHUT_WR)
+        return read_all(sock)
+
+    with peer(speak) as server:
+        done = netkit(*trusting(pki, server.address), input=b"secret words")
+        hello = server.result()
+    assert (done.code, done.out) == (35, b"")
+    assert done.err == f"netkit connect: cannot secure the connection to tls:{server.address}: " + (
+        "the peer does not speak TLS\n"
+    )
+    assert isinstance(hello, OSError) or b"secret" not in hello
+
+
+def test_one_shot_listen_fails_with_its_handshake(pki: Pki) -> None:
+    """A client that is no TLS client is 35 for a listen that served it alone; nothing is read or written."""
+
+    def check(words: bytes) -> None:
+        with secured(pki, "listen") as server, socket.create_connection((HERE, server.port)) as client:
+            client.sendall(words)
+            if not words.startswith(b"GET"):  # those are refused without waiting for more
+                client.shutdown(socket.SHUT_WR)
+            done = server.finish()
+        assert (done.code, done.out) == (35, b"")
+        assert re.search(rf"cannot secure the connection to {HERE}:\d+: ", the_failure(done))
+
+    at_once("words", [(b"GET / HTTP/1.0\r\n\r\n",), (b"\x16\x03\x01",), (b"",)])(check)()
+
+
+def test_no_client_changes_what_a_server_of_many_exits_with(pki: Pki) -> None:
+    """Plaintext, a stall, a cut and a wrong certificate hold up nobody and leave a server of many at 0."""
+    with (
+        secured(pki, "echo", "--max-clients", "6", "--cafile", pki.ca, "-v") as server,
+        contextlib.ExitStack() as stack,
+    ):
+        port = server.port
+        stalled, plain, cut = (stack.enter_context(socket.create_connection((HERE, port))) for _ in range(3))
+        plain.sendall(b"GET / HTTP/1.0\r\n\r\n")
+        cut.sendall(b"\x16\x03")
+        cut.close()
+        for _ in range(2):
+            client = dialled(port, pki.client_context(pki.client))
+            assert exchanged(client, DATA[:1000]) == DATA[:1000]
+        stranger = dialled(port, pki.client_context(pki.stranger))
+        with stranger.sock, pytest.raises((ssl.SSLError, OSError)):
+            stranger.recv()
+        stalled.close()
+        done = server.finish()
+    assert done.code == 0
+    assert done.err.count("cannot secure the connection to ") == 3
+    assert done.err.count("cannot trust ") == 1
+    for reason in ("the peer does not speak TLS", "the peer ended in the middle of it", "certificate of a client"):
+        assert reason in done.err
+
+
+def test_listen_for_many_reads_its_input_after_a_handshake(pki: Pki) -> None:
+    """With --keep a client that never gets through the handshake gets no place among those that stdin is for."""
+    with secured(pki, "listen", "--keep", "--label", "-q", "--print-port") as server:
+        port = int(server.out.readline())
+        with socket.create_connection((HERE, port)) as stalled:
+            server.stdin.write(b"for whom it may concern")
+            client = dialled(port, pki.client_context())
+            with client.sock:
+                assert client.read_exactly(23) == b"for whom it may concern"
+                client.send(b"thanks\n")
+                assert server.out.readline().endswith(b"\tthanks\n")
+                stalled.setblocking(False)
+                with pytest.raises(BlockingIOError):
+                    stalled.recv(1)
+                stalled.close()
+            server.signal(signal.SIGTERM)
+            assert died_by(server.wait()) is signal.SIGTERM
+
+
+# -- clocks
+
+
+def stalling(sock: socket.socket) -> int:
+    """Take the hello and say nothing."""
+    return len(read_all(sock))
+
+
+def test_a_handshake_under_the_clocks_of_a_client(pki: Pki) -> None:
+    """A server that never answers the hello is 28 by each clock of ours, and the line says which."""
+
+    def check(option: str, reason: str) -> None:
+        with peer(stalling) as server:
+            done = netkit(*trusting(pki, server.address), option, "200ms")
+        assert (done.code, done.out) == (28, b"")
+        assert re.search(reason, the_failure(done))
+        assert done.err.count("\n") == 1
+
+    timeout = r"time ran out after 200 ms \(--timeout\)"
+    rows = [("-w", "no answer within 200 ms"), ("--timeout", timeout), ("--wait", "after 200 ms")]
+    at_once("option, reason", rows)(check)()
+
+
+def test_a_handshake_under_a_signal_and_the_clock_of_a_server(pki: Pki) -> None:
+    """SIGTERM and --timeout end a server although a client stalls in its handshake, each with its code."""
+
+    def check(name: str, option: str, code: int) -> None:
+        options = (option, "200ms") if option else ("-v",)
+        with secured(pki, name, *options) as server, socket.create_connection((HERE, server.port)) as stalled:
+            stalled.sendall(b"\x16\x03\x01")
+            if not option:
+                server.line("connection from ")
+                server.signal(signal.SIGTERM)
+            assert server.wait(5) == code
+            with pytest.raises(ConnectionResetError):
+                read_all(stalled)
+
+    at_once("name, option, code", [("echo", "--timeout", 28), ("listen", "", -signal.SIGTERM)])(check)()
+
+
+def test_an_interrupted_handshake(pki: Pki) -> None:
+    """Ctrl-C in a handshake ends connect at once, by the signal and without a word."""
+    hello = threading.Event()
+
+    def stall(sock: socket.socket) -> None:
+        sock.recv(1)
+        hello.set()
+        with contextlib.suppress(OSError):
+            read_all(sock)
+
+    with peer(stall) as server, running(*trusting(pki, server.address)) as client:
+        assert hello.wait(PATIENCE)
+        client.signal(signal.SIGINT)
+        assert died_by(client.wait(5)) is signal.SIGINT
+        assert client.finish().err == ""
+
+
+# -- certificates of servers
+
+
+def test_a_bad_certificate_is_60_and_nothing_is_sent(pki: Pki) -> None:
+    """Five ways of being nobody that we know: 60, one line, and the server got no byte of payload."""
+
+    def check(kind: str) -> None:
+        host = HERE if kind == "address as DNS name" else "localhost"
+        with peer(serving(pki.server(pki.bad(kind)), lambda client: client.recv())) as server:
+            target = f"tls:{host}:{server.port}"
+            done = netkit("connect", "-4", target, "--cafile", pki.ca, input=b"secret")
+            got = server.result()
+        assert (done.code, done.out) == (60, b"")
+        assert re.fullmatch(f"netkit connect: cannot trust {re.escape(target)}: [ -~]+\n", done.err)
+        # Its handshake failed, or the first that came after it was an alert or a reset.
+        assert isinstance(got, (ssl.SSLError, Cut, OSError)), got
+
+    at_once("kind", [(kind,) for kind in BAD])(check)()
+
+
+def test_insecure_trusts_anybody_and_says_so(pki: Pki) -> None:
+    """With --insecure each bad certificate is taken, and one line says that nothing was verified, also with -q."""
+    said = "the certificate of tls:{} is not verified (--insecure)"
+
+    def check(kind: str, *talk: str) -> None:
+        with peer(serving(pki.server(pki.bad(kind)), answered)) as server:
+            done = netkit("connect", f"tls:{server.address}", "--insecure", *talk, input=b"hello")
+        assert (done.code, done.out) == (0, b"HELLO")
+        if "--json" in talk:
+            [event] = [e for e in map(json.loads, done.err.splitlines()) if e["event"] == "unverified"]
+            assert event["target"] == f"tls:{server.address}"
+        else:
+            assert done.err == f"netkit connect: {said.format(server.address)}\n"
+
+    at_once("kind, talk", [("self-signed",), ("expired", "-q"), ("wrong name", "--json")])(check)()
+
+
+def answered(client: Secured) -> Any:
+    """Send back all that comes in upper case; return what the handshake came to."""
+    data = client.read_all()
+    client.send(data.upper())
+    client.end()
+    return {"alpn": client.tls.selected_alpn_protocol(), "peer": client.tls.getpeercert(), "data": data}
+
+
+def test_the_systems_authorities_are_trusted(pki: Pki, tmp_path: Path) -> None:
+    """Without --cafile it is the system's store that decides."""
+    with peer(serving(pki.server(), answered)) as server:
+        trusted = netkit("connect", f"tls:{server.address}", input=b"hi", env={**os.environ, "SSL_CERT_FILE": pki.ca})
+        distrusted = netkit("connect", f"tls:{server.address}", input=b"hi")
+    assert trusted == Finished(0, b"HI", "")
+    assert (distrusted.code, distrusted.out) == (60, b"")
+
+
+def test_servername_is_what_is_asked_for_and_verified(pki: Pki) -> None:
+    """--servername goes into SNI and takes the place of the host that was dialled; an address is not sent."""
+    asked: list[str | None] = []
+    context = pki.server(pki.names)
+    context.sni_callback = lambda sock, name, context: asked.append(name)
+    rows = [("www.example.org.", 0), ("example.org", 60), ("192.0.2.7", 0)]
+    with peer(serving(context, answered)) as server:
+        for name, code in rows:
+            done = netkit(*trusting(pki, server.address), "--servername", name, input=b"hi")
+            assert done.code == code, (name, done.err)
+    assert asked == ["www.example.org", "example.org", None]
+
+
+def test_an_address_of_ipv6(pki: Pki) -> None:
+    """An IPv6 address is verified as an address."""
+    with running("upper", "tls:[::1]:0", *pki.good.options(), "--once") as server:
+        assert netkit(*trusting(pki, f"[::1]:{server.port}"), input=b"six") == Finished(0, b"SIX", "")
+
+
+def test_unix_sockets_over_tls(pki: Pki, tmp_path: Path) -> None:
+    """A unix socket is secured too, for who says which name its certificate should have."""
+    path = tmp_path / "socket"
+    with running("upper", f"tls:unix:{path}", *pki.good.options(), "--once") as server:
+        server.line("listening on unix:")
+        done = netkit("connect", f"tls:unix:{path}", "--cafile", pki.ca, "--servername", "localhost", input=DATA)
+        check_same(done.out, DATA.upper())
+        assert (done.code, done.err) == (0, "")
+        assert server.wait() == 0
+    with running("echo", f"unix:{path}", "--tls", *pki.good.options(), "--once") as server:
+        server.line("listening on unix:")
+        done = netkit("connect", f"unix:{path}", "--tls", "--insecure", "-q", input=b"x")
+        assert (done.code, done.out) == (0, b"x")
+
+
+# -- certificates of clients
+
+
+def test_a_certificate_that_is_missed_late(pki: Pki) -> None:
+    """Under TLS 1.3 the alert comes once we have begun to send: it is told by 35, and not the reset that follows."""
+    with peer(serving(pki.server(asks=True), answered)) as server:
+        done = netkit(*trusting(pki, server.address), input=DATA)
+        assert isinstance(server.result(), (ssl.SSLError, Cut))
+    assert (done.code, done.out) == (35, b""), done.err
+    assert done.err.endswith(": the peer sent alert certificate_required\n")
+
+
+def test_listen_asks_for_certificates_of_clients(pki: Pki) -> None:
+    """With --cafile who has a certificate of it is served; others are 35, and nothing of theirs passes."""
+
+    def check(pair: Pair | None, code: int, alert: str) -> None:
+        with secured(pki, "listen", "--cafile", pki.ca, stdin=subprocess.DEVNULL) as server:
+            client = netkit(*trusting(pki, f"{HERE}:{server.port}"), *(pair.options() if pair else ()), input=b"words")
+            done = server.finish()
+        if not code:
+            assert (client, done.code, done.out) == (Finished(0, b"", ""), 0, b"words")
+            return
+        assert (client.code, client.out) == (35, b""), client.err
+        assert client.err.endswith(f": the peer sent alert {alert}\n")
+        assert (done.code, done.out) == (code, b""), done.err
+
+    rows = [(None, 35, "certificate_required"), (pki.stranger, 60, "unknown_ca"), (pki.client, 0, "")]
+    at_once("pair, code, alert", rows)(check)()
+
+
+def test_a_certificate_of_a_client_never_ends_a_server(pki: Pki) -> None:
+    """Whatever names an authority put into it, -v tells them escaped, and the server goes on."""
+    strange = [pki.built(f"strange {n}", "c", names) for n, names in enumerate((ESCAPE, FOLDER, NOISE))]
+    with secured(pki, "echo", "--cafile", pki.ca, "-v") as server:
+        port = server.port
+        for pair in strange:
+            with contextlib.suppress(OSError, Cut, ssl.SSLError):
+                exchanged(dialled(port, pki.client_context(pair)), b"x")
+        assert exchanged(dialled(port, pki.client_context(pki.client)), b"still here") == b"still here"
+        server.signal(signal.SIGTERM)
+        done = server.finish()
+    assert "bug" not in done.err
+    assert "a\\x1b[2J" in done.err
+    assert done.err.replace("\n", "").isprintable()
+
+
+FOLDER = b"\x30\x11\xa4\x0f\x30\x0d\x31\x0b\x30\x09\x06\x03\x55\x04\x03\x0c\x02xy"  # a directoryName, CN=xy
+NOISE = b"\x30\x05\x82\x03\xff\xfeA"
+ESCAPE = b"\x30\x07\x82\x05a\x1b[2J"
+
+
+# -- ALPN and versions
+
+
+@pytest.mark.parametrize(("ours", "theirs", "agreed"), [("h2,http/1.1", ["http/1.1"], "http/1.1"), ("x", ["y"], None)])
+def test_alpn_of_connect(pki: Pki, ours: str, theirs: list[str], agreed: str | None) -> None:
+    """--alpn offers protocols in order; what was agreed on is an event."""
+    context = pki.server()
+    context.set_alpn_protocols(theirs)
+    with peer(serving(context, answered)) as server:
+        done = netkit(*trusting(pki, server.address), "--alpn", ours, "--json", input=b"hi")
+        assert server.result()["alpn"] == agreed
+    [event] = [e for e in map(json.loads, done.err.splitlines()) if e["event"] == "secured"]
+    assert (event["protocol"], event.get("alpn"), event["names"][:2]) == ("TLSv1.3", agreed, ["localhost", HERE])
+
+
+def test_alpn_of_listen(pki: Pki) -> None:
+    """A server chooses by its own order."""
+    with secured(pki, "echo", "--alpn", "b,a", "--once") as server:
+        context = pki.client_context()
+        context.set_alpn_protocols(["a", "b"])
+        client = dialled(server.port, context)
+        assert client.tls.selected_alpn_protocol() == "b"
+        assert exchanged(client, b"x") == b"x"
+
+
+def test_suites_that_are_not_shared(pki: Pki) -> None:
+    """No cipher in common is 35 on both sides, with a line that says so."""
+    with secured(pki, "listen", stdin=subprocess.DEVNULL) as server:
+        context = pki.client_context(maximum_version=V12)
+        context.set_ciphers("ECDHE-RSA-AES128-GCM-SHA256")  # the certificate's key is no RSA key
+        with pytest.raises(ssl.SSLError, match="HANDSHAKE_FAILURE"):
+            dialled(server.port, context)
+        done = server.finish()
+    assert done.code == 35
+    assert the_failure(done).endswith(": no cipher in common")
+
+
+# -- files
+
+
+@pytest.mark.parametrize("name", ["connect", "echo"])
+def test_files_that_cannot_be_used_are_26_before_anything_else(
+    pki: Pki, name: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Missing, unreadable, empty, garbage, mismatched and encrypted files: one line, nothing is dialled or bound."""
+    garbage, empty, missing = (tmp_path / word for word in ("garbage", "empty", "missing"))
+    garbage.write_bytes(b"-----BEGIN CERTIFICATE-----\nnonsense\n-----END CERTIFICATE-----\n")
+    empty.touch()
+    good = pki.good
+    rows = [
+        ("--cert", str(missing), "--key", good.key),
+        ("--cert", good.cert, "--key", str(tmp_path)),
+        ("--cert", str(garbage), "--key", good.key),
+        ("--cert", good.cert, "--key", str(empty)),
+        ("--cert", good.cert, "--key", pki.client.key),
+        ("--cert", good.cert, "--key", pki.encrypted()),
+        (*good.options(), "--cafile", str(missing)),
+        (*good.options(), "--cafile", str(garbage)),
+        (*good.options(), "--cafile", pki.client.key),
+    ]
+    with socket.create_server((HERE, 0)) as listener:
+        address = f"tls:{HERE}:{listener.getsockname()[1]}"  # taken, so that who binds first says 45
+        for options in rows:
+            assert run([name, address, *options]) == 26, options
+            out, err = capfd.readouterr()
+            assert out == ""
+            assert re.fullmatch(f"netkit {name}: cannot [ -~]+\n", err)
+            assert next(word for word in options if word not in good and not word.startswith("--")) in err
+        listener.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            listener.accept()
+
+
+def test_a_server_without_a_pair_is_a_mistake() -> None:
+    """At a terminal the line that misses --cert and --key is followed by a command that makes such a pair."""
+    code, said = at_a_terminal("listen", "tls:0")
+    assert code == 2
+    assert said.startswith("netkit listen: a TLS server needs --cert and --key\nhint: openssl req -x509 ")
+
+
+@pytest.mark.parametrize(
+    ("args", "why"),
+    [
+        (["connect", "h", "1", "--cafile", "/f"], "--cafile does not apply: without --tls or tls: nothing is secured"),
+        (["connect", "h", "1", "--insecure"], "--insecure does not apply"),
+        (["echo", "0", "--cert", "/f", "--key", "/f"], "--cert does not apply"),
+        (["echo", "0", "--alpn", "x"], "--alpn does not apply"),
+        (["connect", "tls:h:1", "--key", "/f"], "--key needs --cert"),
+        (["connect", "tls:h:1", "--insecure", "--cafile", "/f"], "exclude each other"),
+        (["connect", "tls:unix:/s"], "--servername NAME"),
+        (["connect", "tls:h:1", "--servername", "a..b"], "--servername"),
+        (["connect", "tls:h:1", "--alpn", "a,,b"], "--alpn"),
+        (["connect", "tls:h:1", "--alpn", "h\u00e9"], "--alpn"),
+        (["connect", "tls:tls:h:1"], "twice"),
+        (["listen", "tls:0"], "netkit listen: a TLS server needs --cert and --key\n"),
+        (["echo", "0", "--tls", "--cert", "/f"], "netkit echo: a TLS server needs --cert and --key\n"),
+        (["upper", "0", "--tls", "--key", "/f"], "netkit upper: a TLS server needs --cert and --key\n"),
+        (["connect", "tls:h:1", "--insecure", "-q", "--json"], "--quiet and --json exclude each other"),
+        (["listen", "tls:0", "--cert", "/f", "--key", "/f", "--insecure"], "--insecure does not apply"),
+        (["listen", "tls:0", "--cert", "/f", "--key", "/f", "--servername", "h"], "--servername does not apply"),
+    ],
+)
+def test_mistakes(capfd: pytest.CaptureFixture[str], args: list[str], why: str) -> None:
+    """Each is exit 2 and one line that says what is wrong."""
+    assert run(args) == 2
+    out, err = capfd.readouterr()
+    assert (out, err.count("\n")) == ("", 1)
+    assert why in err
+
+
+# -- what is kept, shown and run is payload
+
+
+def test_records_and_limits_are_of_payload(pki: Pki, tmp_path: Path) -> None:
+    """--log, --hexdump, --stats, --until and --max-bytes see what was meant, not what was on the wire."""
+    log = tmp_path / "log"
+    with secured(pki, "echo", "--greet", "hi {host}\\n", "--until", "stop") as server:
+        target = trusting(pki, f"{HERE}:{server.port}")
+        done = netkit(*target, "--log", str(log), "--stats", "--send", "ping\\n", "--until", "ping\\n")
+        assert (done.code, done.out) == (0, b"hi 127.0.0.1\nping\n")
+        stats = json.loads(done.err)
+        assert (stats["bytes_sent"], stats["bytes_acknowledged"], stats["bytes_received"]) == (5, 5, 18)
+        records = read_log(log)
+        assert (heard(records, "sent"), heard(records, "received")) == (b"ping\n", done.out)
+        done = netkit(*target, "--hexdump", "--send", "stop", "--max-bytes", "17")
+        assert (done.code, done.out) == (0, b"hi 127.0.0.1\nstop")
+        assert re.search(r"^0+: 73 74 6f 70 +stop$", done.err, re.MULTILINE), done.err
+        assert server.wait() == 0
+
+
+def test_programs_over_tls(pki: Pki) -> None:
+    """--exec on either side talks payload, under half-close and with many clients."""
+    with secured(pki, "listen", "--keep", "--exec", "tr a-z A-Z") as server:
+        target = trusting(pki, f"{HERE}:{server.port}")
+        check_same(netkit(*target, input=DATA).out, DATA.upper())
+        done = netkit(*target, "--sh-exec", "echo over; exec >&-; cat >&2")
+        assert (done.code, done.err) == (0, "OVER\n")
+
+
+def test_the_same_reply_for_everybody(pki: Pki) -> None:
+    """--reply over TLS is whole and ends with close_notify, and the request is on stdout."""
+    with secured(pki, "listen", "--reply", "the answer", "--max-clients", "3") as server:
+        port = server.port
+        for _ in range(3):
+            client = dialled(port, pki.client_context())
+            assert exchanged(client, b"?") == b"the answer"
+        assert server.finish()[:2] == (0, b"???")
+
+
+def test_no_secret_is_written(pki: Pki, tmp_path: Path) -> None:
+    """SSLKEYLOGFILE in the environment makes neither side write the keys of its sessions."""
+    keys = tmp_path / "keys"
+    env = {**os.environ, "SSLKEYLOGFILE": str(keys)}
+    with secured(pki, "upper", "--once", env=env) as server:
+        assert netkit(*trusting(pki, f"{HERE}:{server.port}"), input=b"x", env=env) == Finished(0, b"X", "")
+        assert server.wait() == 0
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_ssl_is_for_who_asks_for_it(pki: Pki) -> None:
+    """The module is imported with TLS alone, and help of it needs none."""
+    with peer(read_all) as server:
+        code, _, modules = loaded("connect", server.address)
+    assert (code, modules & HEAVY) == (0, set())
+    with peer(serving(pki.server(), answered)) as server:
+        code, _, modules = loaded(*trusting(pki, server.address), stdin=b"x")
+    assert (code, modules & HEAVY) == (0, {"ssl"})
+    code, _, modules = loaded("listen", "tls:0")
+    assert (code, modules & HEAVY) == (2, set())
+
+
+@pytest.mark.timeout(20)
+def test_memory_stays_flat(pki: Pki) -> None:
+    """200 MB through echo and back cost neither side more than a few megabytes beyond its first ones."""
+    size = 200_000_000
+    with secured(pki, "echo", "--once") as server:
+        with (
+            open("/dev/zero", "rb") as zero,
+            running(argv=["head", "-c", str(size)], stdin=zero) as source,
+            running(*trusting(pki, f"{HERE}:{server.port}"), stdin=source.out) as client,
+        ):
+            count = 0
+            peak: list[int] = []
+            while chunk := client.out.read(1 << 18):
+                count += len(chunk)
+                if count < size and count // 40_000_000 == len(peak):
+                    peak.append(max(peak_memory(server), peak_memory(client)))
+            assert count == size
+            assert client.wait() == 0
+        assert server.wait() == 0
+    assert max(peak) < 64 << 20, peak
+    assert peak[-1] - peak[1] < 4 << 20, peak
+
+
+def peak_memory(process: Running) -> int:
+    """Return the most memory that a process had in bytes."""
+    found = re.search(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{process.pid}/status").read_text())
+    assert found
+    return int(found[1]) << 10

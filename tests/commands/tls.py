@@ -1,0 +1,254 @@
+"""What tests of TLS share: certificates, good and bad, and a peer whose every record is ours to place."""
+
+import datetime
+import functools
+import socket
+import ssl
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+import trustme
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from tests.support import PATIENCE
+
+BAD = ("self-signed", "expired", "wrong name", "name only in CN", "address as DNS name")
+PASSPHRASE = b"secret"
+DAY = datetime.timedelta(days=1)
+
+
+class Pair(NamedTuple):
+    """Files in PEM: a certificate, its key, and the two in one."""
+
+    cert: str
+    key: str
+    both: str
+
+    def options(self) -> tuple[str, ...]:
+        """As netkit takes them."""
+        return "--cert", self.cert, "--key", self.key
+
+
+class Pki:
+    """An authority and what it issued; ``ca`` is the file to trust, ``other_ca`` that of a stranger."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._authority = trustme.CA()
+        stranger = trustme.CA()
+        self.ca = self._write("ca", self._authority.cert_pem.bytes())
+        self.other_ca = self._write("other-ca", stranger.cert_pem.bytes())
+        self.good = self._issued("good", "localhost", "127.0.0.1", "::1")
+        self.client = self._issued("client", common_name="a client")
+        self.stranger = self.keep("stranger", stranger.issue_cert(common_name="a stranger"))
+        self.names = self._issued("names", "*.example.org", "xn--bcher-kva.example", "fe80::1", "192.0.2.7")
+
+    def bad(self, kind: str) -> Pair:
+        """Return a pair that no client may take for localhost or 127.0.0.1: one of BAD."""
+        past = datetime.datetime(2020, 1, 1)
+        local = ("localhost", "127.0.0.1")
+        return {
+            "self-signed": lambda: self.built(kind, "localhost", [x509.DNSName("localhost")], signed=False),
+            "expired": lambda: self._issued(kind, *local, not_before=past, not_after=past + DAY),
+            "wrong name": lambda: self._issued(kind, "other.example"),
+            "name only in CN": lambda: self._issued(kind, common_name="localhost"),
+            "address as DNS name": lambda: self.built(kind, "127.0.0.1", [x509.DNSName("127.0.0.1")]),
+        }[kind]()
+
+    def built(self, file: str, name: str, names: Sequence[x509.GeneralName] | bytes, *, signed: bool = True) -> Pair:
+        """Issue a certificate with alternative names as they are given, or as the DER of all."""
+        key = ec.generate_private_key(ec.SECP256R1())
+        authority = x509.load_pem_x509_certificate(self._authority.cert_pem.bytes())
+        issuer_key: Any = serialization.load_pem_private_key(self._authority.private_key_pem.bytes(), None)
+        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+        alternatives: x509.ExtensionType = (
+            x509.UnrecognizedExtension(x509.OID_SUBJECT_ALTERNATIVE_NAME, names)
+            if isinstance(names, bytes)
+            else x509.SubjectAlternativeName(names)
+        )
+        now = datetime.datetime.now(datetime.UTC)
+        certificate = (
+            x509.CertificateBuilder()
+            .subject_name(subject)
+            .issuer_name(authority.subject if signed else subject)
+            .public_key(key.public_key())
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(now - DAY)
+            .not_valid_after(now + DAY)
+            .add_extension(alternatives, critical=False)
+            .sign(issuer_key if signed else key, hashes.SHA256())
+        )
+        return self._pair(file, certificate.public_bytes(serialization.Encoding.PEM), pem_of(key))
+
+    def encrypted(self) -> str:
+        """Return the key of ``good`` as a file that wants a passphrase."""
+        key: Any = serialization.load_pem_private_key(Path(self.good.key).read_bytes(), None)
+        return self._write("encrypted", pem_of(key, PASSPHRASE))
+
+    def keep(self, name: str, issued: trustme.LeafCert) -> Pair:
+        """Write what was issued to files."""
+        chain = b"".join(blob.bytes() for blob in issued.cert_chain_pems)
+        return self._pair(name, chain, issued.private_key_pem.bytes())
+
+    def _issued(self, name: str, *identities: str, **about: Any) -> Pair:
+        return self.keep(name, self._authority.issue_cert(*identities, **about))
+
+    def _pair(self, name: str, cert: bytes, key: bytes) -> Pair:
+        return Pair(self._write(f"{name} cert", cert), self._write(f"{name} key", key), self._write(name, key + cert))
+
+    def _write(self, name: str, content: bytes) -> str:
+        path = self.folder / f"{name.replace(' ', '-')}.pem"
+        path.write_bytes(content)
+        return str(path)
+
+    # -- contexts of peers
+
+    def server(self, pair: Pair | None = None, *, asks: bool = False, **about: Any) -> ssl.SSLContext:
+        """Return the context of a server, which ``asks`` for the certificates of clients."""
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        pair = pair or self.good
+        context.load_cert_chain(pair.cert, pair.key)
+        if asks:
+            context.verify_mode = ssl.CERT_REQUIRED
+            context.load_verify_locations(self.ca)
+        return _set(context, **about)
+
+    def client_context(self, pair: Pair | None = None, **about: Any) -> ssl.SSLContext:
+        """Return the context of a client that trusts the authority, with a certificate if it has one."""
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.load_verify_locations(self.ca)
+        if pair is not None:
+            context.load_cert_chain(pair.cert, pair.key)
+        return _set(context, **about)
+
+
+def _set(context: ssl.SSLContext, **about: Any) -> ssl.SSLContext:
+    for name, value in about.items():
+        setattr(context, name, value)
+    return context
+
+
+def pem_of(key: Any, passphrase: bytes | None = None) -> bytes:
+    """Return a private key in PEM."""
+    return bytes(
+        key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.BestAvailableEncryption(passphrase) if passphrase else serialization.NoEncryption(),
+        )
+    )
+
+
+@pytest.fixture(scope="session")
+def pki(tmp_path_factory: pytest.TempPathFactory) -> Pki:
+    """Return the certificates, made once."""
+    return Pki(tmp_path_factory.mktemp("pki"))
+
+
+class Cut(Exception):
+    """The other side ended without close_notify."""
+
+
+class Secured:
+    """One end of TLS over a blocking socket: a half-close is one, a cut is told, and each record goes when we say.
+
+    ``ciphertext`` counts what was received of the socket.
+    """
+
+    def __init__(self, sock: socket.socket, context: ssl.SSLContext, name: str | None = None) -> None:
+        sock.settimeout(PATIENCE)
+        if sock.family != socket.AF_UNIX:
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.sock = sock
+        self.ciphertext = 0
+        self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self.tls = context.wrap_bio(self._incoming, self._outgoing, server_side=name is None, server_hostname=name)
+
+    def shake(self) -> "Secured":
+        """Go through the handshake; an alert that it ends in is sent."""
+        try:
+            self._until_done(self.tls.do_handshake)
+        finally:
+            self.flush()
+        return self
+
+    def recv(self) -> bytes:
+        """Return what comes next, b"" after close_notify; raise Cut if there was none."""
+        try:
+            return bytes(self._until_done(lambda: self.tls.read(65536)))
+        except ssl.SSLZeroReturnError:
+            return b""
+
+    def read_all(self) -> bytes:
+        """Read to close_notify."""
+        parts = []
+        while part := self.recv():
+            parts.append(part)
+        return b"".join(parts)
+
+    def read_exactly(self, count: int) -> bytes:
+        """Read so many bytes."""
+        data = b""
+        while len(data) < count:
+            data += self._until_done(functools.partial(self.tls.read, count - len(data)))
+        return data
+
+    def send(self, data: bytes) -> None:
+        """Send all of it."""
+        self.tls.write(data)
+        self.flush()
+
+    def end(self) -> None:
+        """Send close_notify. Only for who has read all that came."""
+        try:
+            self.tls.unwrap()
+        except ssl.SSLError:
+            pass  # the other's is still to come
+        self.flush()
+
+    def flush(self) -> None:
+        """Send the records that are ready."""
+        if data := self._outgoing.read():
+            self.sock.sendall(data)
+
+    def _until_done(self, step: Callable[[], Any]) -> Any:
+        while True:
+            try:
+                return step()
+            except ssl.SSLWantReadError:
+                self.flush()
+                data = self.sock.recv(65536)
+                if not data:
+                    raise Cut from None
+                self.ciphertext += len(data)
+                self._incoming.write(data)
+
+
+def serving(context: ssl.SSLContext, behaviour: Callable[[Secured], Any]) -> Callable[[socket.socket], Any]:
+    """Return the behaviour of a peer (see tests.support) that secures its clients first.
+
+    What it comes to is what ``behaviour`` returns, or how the handshake or the stream failed.
+    """
+
+    def behave(sock: socket.socket) -> Any:
+        try:
+            return behaviour(Secured(sock, context).shake())
+        except (ssl.SSLError, Cut) as error:
+            return error
+
+    return behave
+
+
+def dialled(port: int, context: ssl.SSLContext, host: str = "127.0.0.1", name: str = "localhost") -> Secured:
+    """Connect and go through the handshake; the caller closes ``sock``."""
+    sock = socket.create_connection((host, port), PATIENCE)
+    try:
+        return Secured(sock, context, name).shake()
+    except BaseException:
+        sock.close()
+        raise

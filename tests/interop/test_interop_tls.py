@@ -1,0 +1,348 @@
+"""TLS with the peers that people have: openssl, ncat, socat, nginx and curl, on either side."""
+
+import contextlib
+import re
+import signal
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.commands.tls import Pair, Pki
+from tests.faults.test_peers import at_once, feed
+from tests.interop.peers import DATA, OTHER, check_same, content, file_of, run, tool
+from tests.interop.test_interop_servers import check_page
+from tests.support import NETKIT, Finished, Running, free_port, running
+
+HERE = "127.0.0.1"
+TEXT = DATA.hex().encode()[:300_000]  # without the letters that are commands to s_client at the start of a line
+ANY = ("-cipher", "ALL:@SECLEVEL=0")  # old versions want this of OpenSSL
+
+
+def connecting(pki: Pki, port: int | str) -> list[str]:
+    """Return our client, which waits until somebody listens."""
+    return [*NETKIT, "connect", f"tls:{HERE}:{port}", "--cafile", pki.ca, "--wait", "10s"]
+
+
+@contextlib.contextmanager
+def s_server(pki: Pki, *options: str, **popen: Any) -> Iterator[tuple[Running, int]]:
+    """Run openssl's server."""
+    port = free_port()
+    pair = ("-cert", pki.good.cert, "-key", pki.good.key)
+    argv = [tool("openssl"), "s_server", "-accept", f"{HERE}:{port}", *pair, *options]
+    with running(argv=argv, **popen) as server:
+        yield server, port
+
+
+def s_client(pki: Pki, port: int, *options: str) -> list[str]:
+    """Return openssl's client, which gives up on a certificate that it cannot verify."""
+    trust = ("-CAfile", pki.ca, "-verify_return_error", "-verify_quiet")
+    return [tool("openssl"), "s_client", "-connect", f"{HERE}:{port}", *trust, *options]
+
+
+@contextlib.contextmanager
+def serving(pki: Pki, name: str, *options: str, **popen: Any) -> Iterator[tuple[Running, int]]:
+    """Run one of our servers over TLS."""
+    with running(name, f"tls:{HERE}:0", *pki.good.options(), *options, **popen) as server:
+        yield server, server.port
+
+
+# -- openssl
+
+
+@pytest.mark.parametrize("version", ["-tls1_2", "-tls1_3"])
+def test_openssl_serves(pki: Pki, version: str) -> None:
+    """s_server gets 300,000 bytes of ours whole, and both leave with 0."""
+    with file_of() as stdout, s_server(pki, version, "-quiet", "-naccept", "1", stdout=stdout) as (server, port):
+        ours = run([*connecting(pki, port), "-v"], DATA)
+        assert server.finish().code == 0
+        check_same(content(stdout), DATA)
+    assert ours.code == 0
+    assert f"secured by TLSv{version[-3:].replace('_', '.')} with " in ours.err
+
+
+def test_openssl_serves_a_page(pki: Pki, tmp_path: Path) -> None:
+    """A page that comes after our half-close is whole."""
+    (tmp_path / "page").write_bytes(b"HTTP/1.1 200 OK\r\n\r\n" + OTHER)
+    with s_server(pki, "-HTTP", cwd=tmp_path, stdin=subprocess.DEVNULL) as (_, port):
+        ours = run(connecting(pki, port), b"GET /page HTTP/1.0\r\n\r\n")
+        check_page(ours.out, OTHER)
+        assert (ours.code, ours.err) == (0, "")
+
+
+def test_openssl_dials(pki: Pki) -> None:
+    """s_client sends 300,000 bytes to listen, and gets as many from it; both leave with 0."""
+
+    def sends(version: str) -> None:
+        with (
+            serving(pki, "listen") as (server, port),
+            running(argv=s_client(pki, port, "-quiet", "-no_ign_eof", version)) as client,
+        ):
+            feed(client, TEXT)
+            check_same(server.read_all(), TEXT)
+            assert client.finish().code == 0
+            assert server.finish().code == 0
+
+    def receives(version: str) -> None:
+        with file_of(OTHER) as stdin, serving(pki, "listen", stdin=stdin) as (server, port):
+            theirs = run(s_client(pki, port, "-quiet", version))
+            check_same(theirs.out, OTHER)
+            assert (theirs.code, server.finish().code) == (0, 0)
+
+    rows = [(way, version) for version in ("-tls1_2", "-tls1_3") for way in (sends, receives)]
+    at_once("way, version", rows)(lambda way, version: way(version))()
+
+
+def test_openssl_renews_its_keys_in_the_middle(pki: Pki) -> None:
+    """Through echo every byte comes back over updates of the keys, asked for (K) and told (k), large and small."""
+    with (
+        serving(pki, "echo", "--once") as (server, port),
+        running(argv=s_client(pki, port, "-tls1_3", "-brief")) as client,
+    ):
+        client.line("DONE|CONNECTION ESTABLISHED")
+        for command in (b"K\n", b"k\n", b"K\n"):
+            block = TEXT[:50_000] + b"\n"
+            feed_on(client, block)
+            check_same(exactly(client, len(block)), block)
+            client.stdin.write(command)
+            client.line("KEYUPDATE")
+        client.stdin.write(b"last\n")
+        assert exactly(client, 5) == b"last\n"
+        assert client.finish().code == 0
+        assert server.finish().code == 0
+
+
+def feed_on(process: Running, data: bytes) -> None:
+    """Write all of ``data``, and leave the input open."""
+    rest = memoryview(data)
+    while rest:
+        rest = rest[process.stdin.write(rest) :]
+
+
+def exactly(process: Running, count: int) -> bytes:
+    """Read so many bytes of stdout."""
+    data = b""
+    while len(data) < count and (chunk := process.out.read(count - len(data))):
+        data += chunk
+    return data
+
+
+def test_openssl_gets_no_ticket(pki: Pki) -> None:
+    """No session of ours is ever resumed: the server sends no ticket."""
+    with serving(pki, "echo", "--max-clients", "2") as (server, port):
+        for version in ("-tls1_2", "-tls1_3"):
+            theirs = run(s_client(pki, port, version, "-no_ign_eof", "-msg"))
+            assert theirs.code == 0
+            assert b"Finished" in theirs.out
+            assert b"NewSessionTicket" not in theirs.out, version
+        assert server.finish().code == 0
+
+
+def test_openssl_agrees_on_a_protocol(pki: Pki) -> None:
+    """ALPN with openssl on either side."""
+    with s_server(pki, "-alpn", "http/1.1,h2", "-HTTP", stdin=subprocess.DEVNULL) as (_, port):
+        ours = run([*connecting(pki, port), "--alpn", "h2", "-v"])
+        assert ", ALPN h2, certificate of localhost" in ours.err
+    with serving(pki, "echo", "--alpn", "b,a", "--once", "-v") as (server, port):
+        theirs = run(s_client(pki, port, "-alpn", "a,b", "-no_ign_eof"))
+        assert b"ALPN protocol: b\n" in theirs.out
+        server.line("secured by .*, ALPN b$")
+
+
+@pytest.mark.parametrize("version", ["-tls1_2", "-tls1_3"])
+def test_openssl_wants_a_certificate(pki: Pki, version: str, tmp_path: Path) -> None:
+    """s_server gets our certificate; without it, or with a stranger's, we leave with 35 and say its alert."""
+    (tmp_path / "page").write_bytes(b"HTTP/1.1 200 OK\r\n\r\n" + OTHER)
+    options = ("-Verify", "1", "-verify_return_error", "-CAfile", pki.ca, "-HTTP", version)
+    with s_server(pki, *options, cwd=tmp_path, stdin=subprocess.DEVNULL) as (_, port):
+        asked = b"GET /page HTTP/1.0\r\n\r\n"
+
+        def check(pair: Pair | None, alert: str) -> None:
+            ours = run([*connecting(pki, port), *(pair.options() if pair else ())], asked)
+            if alert:
+                assert (ours.code, ours.out) == (35, b"")
+                assert ours.err.endswith(f": the peer sent alert {alert}\n")
+                return
+            check_page(ours.out, OTHER)
+            assert (ours.code, ours.err) == (0, "")
+
+        missed = "handshake_failure" if version == "-tls1_2" else "certificate_required"
+        at_once("pair, alert", [(None, missed), (pki.stranger, "unknown_ca"), (pki.client, "")])(check)()
+
+
+def test_openssl_shows_a_certificate(pki: Pki) -> None:
+    """Our server takes s_client's certificate, and nobody without one."""
+    with serving(pki, "echo", "--cafile", pki.ca, "-v") as (server, port):
+        options = ("-quiet", "-no_ign_eof")
+        mine = ("-cert", pki.client.cert, "-key", pki.client.key)
+        assert run(s_client(pki, port, *options, *mine)).code == 0
+        server.line("secured by ")
+        run(s_client(pki, port, *options))
+        server.line("cannot secure the connection to .*: peer did not return a certificate")
+
+
+def test_old_versions_are_refused(pki: Pki) -> None:
+    """A peer that speaks nothing newer than TLS 1.1 is 35 on either side, in words that say so."""
+    version = "-tls1_1"
+    with s_server(pki, version, *ANY, "-HTTP", stdin=subprocess.DEVNULL) as (_, port):
+        ours = run(connecting(pki, port), b"secret")
+    assert (ours.code, ours.out) == (35, b"")
+    assert "TLS 1.2" in ours.err or "protocol_version" in ours.err
+    with serving(pki, "listen", stdin=subprocess.DEVNULL) as (server, port):
+        theirs = run(s_client(pki, port, version, *ANY))
+        done = server.finish()
+    assert theirs.code != 0
+    assert b"protocol version" in theirs.err.encode()
+    assert done.out == b""
+    assert (done.code, done.err.splitlines()[-1].rpartition(": ")[2]) == (
+        35,
+        "the peer speaks no version from TLS 1.2 on",
+    )
+
+
+# -- ncat, which ends a stream without close_notify
+
+
+def test_ncat_serves(pki: Pki) -> None:
+    """ncat gets every byte; that it ends its own stream without close_notify is 18 after the last byte."""
+    argv = [tool("ncat"), "-lnv", "--ssl", "--ssl-cert", pki.good.cert, "--ssl-key", pki.good.key, HERE]
+    port = free_port()
+    with file_of() as stdout, running(argv=[*argv, str(port)], stdout=stdout) as server:
+        server.line("(?i)listening on .*")
+        assert run(connecting(pki, port), DATA) == (0, b"", "")
+        assert server.finish().code == 0
+        check_same(content(stdout), DATA)
+    with file_of(OTHER) as stdin, running(argv=[*argv, str(port)], stdin=stdin) as server:
+        server.line("(?i)listening on .*")
+        ours = run([*connecting(pki, port), "--no-shutdown"])
+        check_same(ours.out, OTHER)
+        assert ours.code == 18
+        assert "it ended without close_notify (after 300000 bytes)" in ours.err
+
+
+def test_ncat_dials(pki: Pki) -> None:
+    """ncat verifies us and every byte goes either way; its missing close_notify is 18 for a listen."""
+
+    def dialling(port: int) -> list[str]:
+        return [tool("ncat"), "--ssl-verify", "--ssl-trustfile", pki.ca, "localhost", str(port)]
+
+    with serving(pki, "listen") as (server, port), running(argv=dialling(port)) as client:
+        feed(client, DATA)
+        check_same(server.read_all(), DATA)
+        done = server.finish()
+        assert done.code == 18
+        assert "it ended without close_notify (after 300000 bytes)" in done.err
+    with (
+        file_of(OTHER) as stdin,
+        serving(pki, "listen", stdin=stdin) as (server, port),
+        running(argv=dialling(port)) as client,
+    ):
+        check_same(exactly(client, len(OTHER)), OTHER)
+        assert client.finish() == (0, b"", "")
+        assert server.finish().code == 18
+
+
+# -- socat
+
+
+def test_socat_serves(pki: Pki) -> None:
+    """socat sends and gets 300,000 bytes under half-close, as stdin and stdout and as a program that echoes."""
+
+    def check(sent: bytes, answer: bytes, what: str) -> None:
+        listening = f"OPENSSL-LISTEN:0,bind={HERE},cert={pki.good.both},verify=0"
+        argv = [tool("socat"), "-dd", "-t", "10", listening, what]
+        with file_of(answer) as stdin, file_of() as stdout, running(argv=argv, stdin=stdin, stdout=stdout) as server:
+            port = server.line(r"(?i)listening on .*\b(\d+)$")[1]
+            ours = run(connecting(pki, port), sent)
+            assert server.finish().code == 0
+            check_same(content(stdout), b"" if what == "EXEC:cat" else sent)
+        check_same(ours.out, sent if what == "EXEC:cat" else answer)
+        assert (ours.code, ours.err) == (0, "")
+
+    at_once("sent, answer, what", [(DATA, b"", "STDIO"), (DATA, OTHER, "STDIO"), (DATA, b"", "EXEC:cat")])(check)()
+
+
+def test_socat_dials(pki: Pki) -> None:
+    """socat verifies us, and every byte comes back from echo under its half-close; with listen both leave with 0."""
+
+    def dialling(port: int) -> list[str]:
+        return [tool("socat"), "-t", "10", "-", f"OPENSSL:localhost:{port},cafile={pki.ca}"]
+
+    with serving(pki, "echo", "--once") as (server, port):
+        theirs = run(dialling(port), DATA)
+        check_same(theirs.out, DATA)
+        assert (theirs.code, theirs.err, server.finish().code) == (0, "", 0)
+    with (
+        file_of(OTHER) as stdin,
+        file_of(DATA) as given,
+        serving(pki, "listen", stdin=stdin) as (server, port),
+        running(argv=dialling(port), stdin=given) as client,
+    ):
+        check_same(server.read_all(), DATA)
+        check_same(client.read_all(), OTHER)
+        assert (client.wait(), server.wait()) == (0, 0)
+
+
+# -- nginx and curl
+
+NGINX = """
+daemon off;
+master_process off;
+error_log stderr;
+pid nginx.pid;
+events {{ worker_connections 64; }}
+http {{
+    access_log off;
+    client_body_temp_path body;
+    proxy_temp_path proxy;
+    fastcgi_temp_path fastcgi;
+    uwsgi_temp_path uwsgi;
+    scgi_temp_path scgi;
+    server {{
+        listen {here}:{port} ssl;
+        ssl_certificate {cert};
+        ssl_certificate_key {key};
+        location / {{ root {root}; }}
+    }}
+}}
+"""
+
+
+def test_nginx_serves_https(pki: Pki, tmp_path: Path) -> None:
+    """A page of nginx is whole with --no-shutdown; what it drops for our close_notify is never taken for the whole."""
+    (tmp_path / "page").write_bytes(OTHER)
+    port = free_port()
+    conf = tmp_path / "nginx.conf"
+    conf.write_text(NGINX.format(here=HERE, port=port, cert=pki.good.cert, key=pki.good.key, root=tmp_path))
+    argv = [tool("nginx"), "-e", "stderr", "-p", str(tmp_path), "-c", str(conf)]
+    with running(argv=argv) as server:
+        request = b"GET /page HTTP/1.0\r\n\r\n"
+        whole = run([*connecting(pki, port), "--no-shutdown"], request)
+        check_page(whole.out, OTHER)
+        assert (whole.code, whole.err) == (0, "")
+        ours = run(connecting(pki, port), request)
+        assert ours.code in (18, 56)
+        assert re.search(rf" \(after {len(ours.out)} bytes\)$", ours.err.strip())
+        server.signal(signal.SIGTERM)
+        assert server.finish().code == 0
+
+
+def test_curl_gets_a_page_of_listen(pki: Pki, tmp_path: Path) -> None:
+    """Every curl gets the whole reply over TLS, and each request is on stdout; a stranger's authority is 60 for it."""
+    page = tmp_path / "page"
+    page.write_bytes(b"HTTP/1.0 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(OTHER), OTHER))
+    with serving(pki, "listen", "--reply-file", str(page), "--max-clients", "4") as (server, port):
+
+        def check(ca: str, *options: str) -> Finished:
+            return run([tool("curl"), "-sS", "--cacert", ca, *options, f"https://localhost:{port}/x"])
+
+        for options in ((), ("--tls-max", "1.2"), ("-d", "@" + str(page))):
+            theirs = check(pki.ca, *options)
+            check_same(theirs.out, OTHER)
+            assert (theirs.code, theirs.err) == (0, "")
+        assert check(pki.other_ca).code == 60
+        done = server.finish()
+    assert done.code == 0
+    assert len(re.findall(rb"(?:GET|POST) /x HTTP/1.1\r\n", done.out)) == 3
