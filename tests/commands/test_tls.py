@@ -666,7 +666,8 @@ def test_records_and_limits_are_of_payload(pki: Pki, tmp_path: Path) -> None:
         assert (stats["bytes_sent"], stats["bytes_acknowledged"], stats["bytes_received"]) == (5, 5, 18)
         records = read_log(log)
         assert (heard(records, "sent"), heard(records, "received")) == (b"ping\n", done.out)
-        done = netkit(*target, "--hexdump", "--send", "stop", "--max-bytes", "17")
+        assert netkit(*target, "--recv-only", "--max-bytes", "10") == Finished(0, b"hi 127.0.0", "")
+        done = netkit(*target, "--hexdump", "--send", "stop")
         assert (done.code, done.out) == (0, b"hi 127.0.0.1\nstop")
         assert re.search(r"^0+: 73 74 6f 70 +stop$", done.err, re.MULTILINE), done.err
         assert server.wait() == 0
