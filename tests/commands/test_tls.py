@@ -21,7 +21,7 @@ from tests.commands.test_records import heard, read_log
 from tests.commands.tls import BAD, Cut, Pair, Pki, Secured, dialled, serving
 from tests.faults.test_peers import at_once, feed
 from tests.interop.peers import DATA, OTHER, check_same
-from tests.support import PATIENCE, Finished, Running, died_by, netkit, peer, read_all, reset, running
+from tests.support import PATIENCE, Finished, Running, died_by, jam, netkit, peer, read_all, reset, running
 from tests.test_startup import HEAVY, loaded
 
 HERE = "127.0.0.1"
@@ -253,6 +253,7 @@ def test_a_reset_is_55_with_what_was_lost(pki: Pki) -> None:
 
     def break_off(client: Secured) -> None:
         client.read_exactly(1 << 20)
+        jam(client.sock)
         reset(client.sock)
 
     with peer(serving(pki.server(), break_off)) as server:
