@@ -119,9 +119,9 @@ def connect(
         if ends.grace is None:
             ending = ending._replace(grace=None)
     how = dial.dialling(address, reach)
-    secure = tls.client(address, talk)
     totals = shell.totals(stats)
     observe = talk.observer(totals)
+    secure = tls.client(address, talk)
     codes: list[int] = []
 
     async def work() -> int:

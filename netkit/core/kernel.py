@@ -222,6 +222,11 @@ class Lock:
         self._held = False
         self._waiting: list[Task] = []
 
+    @property
+    def held(self) -> bool:
+        """Whether a task has it."""
+        return self._held
+
     async def __aenter__(self) -> None:
         if self._held:
             await _park(self._waiting)  # whoever leaves hands over

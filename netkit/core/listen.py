@@ -201,12 +201,14 @@ async def serve(
     stop: Event,
     policy: Policy = Policy(),
     observe: Observer,
+    failed: Callable[[Failure], None] = lambda failure: None,
 ) -> None:
     """Serve clients side by side until ``stop``, or until ``policy.max_clients`` of them have been served.
 
     At ``stop`` the listener closes, open connections get ``DRAIN`` seconds to end, and the rest are reset. What goes
-    wrong with one client is reported and ends that client alone. Raises Failure TIMEOUT if nobody came within
-    ``policy.accept_timeout``, READ or WRITE if a file of ours failed. Closes the listener.
+    wrong with one client is reported, handed to ``failed``, and ends that client alone. Closes the listener.
+
+    Raises Failure: TIMEOUT if nobody came within ``policy.accept_timeout``, READ or WRITE if a file of ours failed.
     """
     came = Event()
     accepted = 0
@@ -229,7 +231,7 @@ async def serve(
             accepted += 1
             came.set()
             observe(Accepted(stream.peer))
-            serving.start(_served(stream, handler, policy.secure, listener, observe))
+            serving.start(_served(stream, handler, policy.secure, listener, observe, failed))
             if accepted == policy.max_clients:
                 accepting.cancel()
 
@@ -314,11 +316,17 @@ async def farewell(stream: Connection) -> None:
 
 
 async def _served(
-    stream: SocketStream, handler: Handler, secure: Secure | None, listener: Listener, observe: Observer
+    stream: SocketStream,
+    handler: Handler,
+    secure: Secure | None,
+    listener: Listener,
+    observe: Observer,
+    failed: Callable[[Failure], None],
 ) -> None:
     try:
         await conduct(stream, handler, observe, secure)
     except Failure as failure:
+        failed(failure)
         if failure.exit in (Exit.READ, Exit.WRITE):  # our own stdin, stdout or files, and so everybody's
             raise
     except OSError:

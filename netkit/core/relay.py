@@ -221,8 +221,9 @@ def _judged(failure: Failure, peer: Stream, offered: int, sent: int) -> Failure:
     lost = offered - (sent - peer.unacknowledged())
     if lost:
         detail = f"{lost} of {offered} bytes not acknowledged"
-        return Failure(Exit.SEND, f"send to {peer.name}", reason, detail=detail)
-    return Failure(Exit.RECV, f"receive from {peer.name}", reason, detail=f"after {peer.received} bytes")
+        return Failure(Exit.SEND, f"send to {peer.name}", reason, detail=detail, hint=failure.hint)
+    detail = f"after {peer.received} bytes"
+    return Failure(Exit.RECV, f"receive from {peer.name}", reason, detail=detail, hint=failure.hint)
 
 
 async def acknowledged(stream: Stream) -> None:

@@ -4,6 +4,7 @@ The end of our side is a close_notify alert, after which the peer's bytes are st
 without one was cut short. Versions from TLS 1.2 on. Session secrets are written nowhere.
 """
 
+import re
 from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from netkit.core.errors import Exit, Failure, doing
 from netkit.core.events import Observer, Secured
 from netkit.core.kernel import Lock, now
+from netkit.core.relay import acknowledged
 from netkit.core.stream import LARGEST_READ, Connection, Secure, Wrapped
 
 if TYPE_CHECKING:
@@ -19,7 +21,20 @@ if TYPE_CHECKING:
 _RECORD = 16 * 1024  # bytes of a record at most: RFC 8446, section 5.1
 _PIECE = 8 * _RECORD
 _NOTES_MOST = 64  # notes of where records end that are kept before those acknowledged are dropped
-_ALERTS = ("sslv3 alert ", "tlsv1 alert ", "tlsv13 alert ")
+# The fatal alerts of RFC 8446, section 6.2.
+_ALERTS = frozenset(
+    (
+        *("unexpected_message", "bad_record_mac", "record_overflow", "handshake_failure", "bad_certificate"),
+        *("unsupported_certificate", "certificate_revoked", "certificate_expired", "certificate_unknown"),
+        *("illegal_parameter", "unknown_ca", "access_denied", "decode_error", "decrypt_error", "protocol_version"),
+        *("insufficient_security", "internal_error", "inappropriate_fallback", "user_canceled", "missing_extension"),
+        *("unsupported_extension", "unrecognized_name", "bad_certificate_status_response", "unknown_psk_identity"),
+        *("certificate_required", "no_application_protocol"),
+    )
+)
+_WRAPPING = re.compile(r"^\[[^]]*\] | \(_ssl\.c:[0-9]+\)$")  # what Python puts around OpenSSL's words
+_SENDER = re.compile(r"^(?:sslv3|tlsv1|tlsv13) (?:alert )?")
+_HINT = "a server that drops clients which half-close may want --no-shutdown"
 _REASONS = {
     "wrong version number": "the peer does not speak TLS",
     "http request": "the peer does not speak TLS",
@@ -74,6 +89,7 @@ def server(how: Security, observe: Observer) -> Secure:
 
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.num_tickets = 0  # a client that leaves with a ticket unread would reset the connection
+    context.options |= ssl.OP_NO_TICKET  # that is for TLS 1.2
     if how.cafile is not None:
         context.verify_mode = ssl.CERT_REQUIRED
     _prepare(context, how)
@@ -126,8 +142,10 @@ class TlsStream(Wrapped):
         self._held = b""  # payload that had to be read before its time
         self._sent = self._received = 0
         self._moved_at = now()
-        self._ended = False
-        self._ends: deque[tuple[int, int]] = deque()  # where pieces end: in the stream underneath, and in the payload
+        self._ended = self._peer_ended = False
+        self._settled = False  # all of ours is acknowledged but for close_notify
+        self._written: list[tuple[int, int]] = []  # the same for what is still to be flushed
+        self._ends: deque[tuple[int, int]] = deque()  # where records end: in the stream underneath, and in the payload
         self._acknowledged = 0
 
     @property
@@ -197,12 +215,17 @@ class TlsStream(Wrapped):
         """See Stream. Raises Failure: PARTIAL if the peer's stream ends without close_notify, TLS for an alert."""
         data = self._read()
         while data is None:
-            await self._flush()  # what reading made us say, such as new keys
+            # What reading made us say, such as new keys. A sender who is held back takes it along: to wait for that
+            # one here would keep the peer from reading.
+            if not self._turn.held or self._outgoing.pending > _PIECE:
+                await self._flush()
             if not await self._feed():
                 raise self._cut_short()
             data = self._read()
         if data:
             self.count_received(len(data))
+        else:
+            self._peer_ended = True
         return data
 
     async def send(self, data: bytes) -> None:
@@ -210,18 +233,29 @@ class TlsStream(Wrapped):
         rest = memoryview(data)
         while rest:
             piece, rest = rest[:_PIECE], rest[_PIECE:]
-            try:
-                self.tls.write(piece)
-            except self._ssl.SSLError as error:
-                raise Failure(Exit.SEND, f"send to {self.name}", _reason(error)) from error
-            self.count_sent(len(piece))
+            for start in range(0, len(piece), _RECORD):
+                part = piece[start : start + _RECORD]
+                try:
+                    self.tls.write(part)
+                except self._ssl.SSLError as error:
+                    raise Failure(Exit.SEND, f"send to {self.name}", _reason(error)) from error
+                self.count_sent(len(part))
+                self._written.append((self._outgoing.pending, self._sent))
             await self._flush()
 
     async def send_eof(self) -> None:
-        """Send close_notify; receiving goes on."""
+        """Send close_notify; receiving goes on.
+
+        A peer that has ended and closed answers it by a reset, which is nothing once all the rest is acknowledged.
+        """
         if self._ended:
             return
         self._ended = True
+        if self._peer_ended:
+            await acknowledged(self)
+        if self._peer_ended or not self._sent:
+            self.check()
+            self._settled = True
         # unwrap() would fail, and lose it, if there were payload still to be read.
         while data := self._read_on():
             self._held += data
@@ -229,7 +263,16 @@ class TlsStream(Wrapped):
             self.tls.unwrap()
         except (self._ssl.SSLWantReadError, self._ssl.SSLError):
             pass  # the peer's close_notify is still to come
-        await self._flush()
+        try:
+            await self._flush()
+        except Failure:
+            if not self._peer_ended:
+                raise
+
+    def check(self) -> None:
+        """See Stream. A peer that has ended needs no close_notify of ours."""
+        if not (self._settled and self._peer_ended):
+            super().check()
 
     def unacknowledged(self) -> int:
         """See Stream: payload of which not all the ciphertext was acknowledged."""
@@ -267,16 +310,22 @@ class TlsStream(Wrapped):
 
     async def _feed(self) -> bool:
         """Wait for more of the stream underneath; False at its end."""
-        data = await self._stream.recv()
+        try:
+            data = await self._stream.recv()
+        except Failure as failure:
+            if self._ended:
+                failure.hint = _HINT
+            raise
         self._incoming.write(data)
         return bool(data)
 
     async def _flush(self) -> None:
         """Send the records that are ready, and note where they end."""
         async with self._turn:
-            data = self._outgoing.read()
-            if data:
-                self._ends.append((self._stream.sent + len(data), self._sent))
+            while data := self._outgoing.read():
+                before = self._stream.sent
+                self._ends += [(before + end, sent) for end, sent in self._written]
+                self._written.clear()
                 if len(self._ends) > _NOTES_MOST:
                     self.unacknowledged()
                 await self._stream.send(data)
@@ -289,31 +338,41 @@ class TlsStream(Wrapped):
 
     def _cut_short(self) -> Failure:
         detail = f"after {self.received} bytes"
-        return Failure(Exit.PARTIAL, f"receive from {self.name}", "it ended without close_notify", detail=detail)
+        hint = _HINT if self._ended else ""
+        reason = "it ended without close_notify"
+        return Failure(Exit.PARTIAL, f"receive from {self.name}", reason, detail=detail, hint=hint)
 
 
 def _reason(error: "ssl.SSLError") -> str:
     """Return what OpenSSL says: alerts of the peer by their names of RFC 8446, the rest in its own words."""
-    text = (error.reason or str(error)).replace("_", " ").lower()
-    for prefix in _ALERTS:
-        if text.startswith(prefix):
-            return f"the peer sent alert {text.removeprefix(prefix).replace(' ', '_')}"
-    return _REASONS.get(text, text)
+    text = _WRAPPING.sub("", error.reason or error.strerror or str(error)).replace("_", " ").lower()
+    name = _SENDER.sub("", text).replace(" ", "_").replace("cancelled", "canceled")
+    return f"the peer sent alert {name}" if name in _ALERTS else _REASONS.get(text, text)
 
 
 async def _shaken(stream: TlsStream, observe: Observer) -> TlsStream:
     await stream.shake()
     tls = stream.tls
     cipher = tls.cipher()
-    found: dict[str, Any] = tls.getpeercert() or {}
+    names, found = _subject(tls)
     observe(
         Secured(
             protocol=tls.version() or "",
             cipher=cipher[0] if cipher else "",
             alpn=tls.selected_alpn_protocol(),
-            names=tuple(value for _, value in found.get("subjectAltName", ())),
+            names=names,
             not_before=found.get("notBefore"),
             not_after=found.get("notAfter"),
         )
     )
     return stream
+
+
+def _subject(tls: "ssl.SSLObject") -> tuple[tuple[str, ...], dict[str, Any]]:
+    """Return the names in the peer's certificate, and what else Python reads in it where it was verified."""
+    try:
+        found: dict[str, Any] = tls.getpeercert() or {}
+    except ValueError:  # a name that is not UTF-8
+        return (), {}
+    names = tuple(str(value) for _, value in found.get("subjectAltName", ()))
+    return names or tuple(v for part in found.get("subject", ()) for k, v in part if k == "commonName"), found

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from netkit.core.address import Endpoint
 from netkit.core.errors import Exit, Failure, doing
-from netkit.core.events import Listening, Observer
+from netkit.core.events import Listening, Observer, ignore
 from netkit.core.kernel import Cancelled, Event, Expired, Group, deadline, next_signal, now, sleep
 from netkit.core.listen import DRAIN, Handler, Listener, Policy, identity, listen, serve
 from netkit.core.stream import Connection
@@ -97,13 +97,6 @@ async def keep_serving(
     code = 0
     failures: list[Failure] = []
 
-    async def handle(stream: Connection) -> str | None:
-        try:
-            return await service.handler(stream) if service.handler else None
-        except Failure as failure:
-            failures.append(failure)
-            raise
-
     async def stop_after(wait: Awaitable[object]) -> None:
         await wait
         stop.set()
@@ -118,8 +111,10 @@ async def keep_serving(
     async def serve_all() -> None:
         async with Group() as serving:
             if sockets.listener is not None and service.handler is not None:
-                handler = handle if one_shot else service.handler
-                serving.start(serve(sockets.listener, handler, stop=stop, policy=policy, observe=observe))
+                failed = failures.append if one_shot else ignore
+                serving.start(
+                    serve(sockets.listener, service.handler, stop=stop, policy=policy, observe=observe, failed=failed)
+                )
             if sockets.bound is not None and service.receiver is not None:
                 from netkit.core.bind import Limits
                 from netkit.core.bind import serve as receive
