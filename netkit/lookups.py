@@ -11,7 +11,7 @@ from netkit.services.names import Answer, Asking, Outcome, answers, given, here
 from netkit.shell import conclude, printable
 
 # Which failure a script is told of when names differ.
-_PRECEDENCE = (Exit.READ, Exit.RESOLVE, Exit.PROTOCOL, Exit.TIMEOUT)
+_PRECEDENCE = (Exit.READ, Exit.CERT, Exit.TLS, Exit.RESOLVE, Exit.PROTOCOL, Exit.TIMEOUT, Exit.PARTIAL)
 
 
 async def tell(words: Sequence[str], how: Asking, view: View, talk: Talk) -> int:

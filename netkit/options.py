@@ -1,7 +1,8 @@
 """Options that many commands share, in bundles: what they say, and what they mean to the core."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from netkit.core.errors import Invalid
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     import re
 
     from netkit.core.access import Network
-    from netkit.core.address import Endpoint
+    from netkit.core.address import Endpoint, Target
     from netkit.core.dial import Dialling
     from netkit.core.events import Observer
     from netkit.core.listen import Handler
@@ -100,29 +101,39 @@ class Tls(NamedTuple):
 
     def client(self, target: "Endpoint", talk: Talk) -> "Callable[[Observer], Secure] | None":
         """Return what makes the handshake of a client; None if there is to be none."""
-        if not self._wanted(target):
+        if not self._wanted(target.tls):
             return None
+        if target.path is not None and self.servername is None and not self.insecure:
+            raise Invalid("a unix socket has no name that a certificate could have: --servername NAME says it")
+        host = target.host or ("localhost" if target.path is None else "")
+        return partial(self._clients(str(target), talk), host)
+
+    def checks(self, targets: "Sequence[Target]", talk: Talk) -> "Callable[[str, Observer], Secure] | None":
+        """Return what makes the handshake with a host of those targets that want one; None if none does."""
+        if not self._wanted(any(target.tls for target in targets)):
+            return None
+        hosts = dict.fromkeys(target.host or "localhost" for target in targets if target.tls)
+        return self._clients(", ".join(hosts), talk)
+
+    def _clients(self, whom: str, talk: Talk) -> "Callable[[str, Observer], Secure]":
         if self.key is not None and self.cert is None:
             raise Invalid("--key needs --cert")
         exclude({"--insecure": self.insecure, "--cafile": self.cafile})
-        host = self.servername or target.host or ("localhost" if target.path is None else None)
-        if host is None and not self.insecure:
-            raise Invalid("a unix socket has no name that a certificate could have: --servername NAME says it")
         if self.insecure:
-            emit("unverified", target=str(target)) if talk.json else say(
-                f"{command_name()}: the certificate of {target} is not verified (--insecure)"
+            emit("unverified", target=whom) if talk.json else say(
+                f"{command_name()}: the certificate of {whom} is not verified (--insecure)"
             )
 
-        def make(observe: "Observer") -> "Secure":
+        def make(host: str, observe: "Observer") -> "Secure":
             from netkit.core import tls
 
-            return tls.client(self._security(), host or "", observe)
+            return tls.client(self._security(), self.servername or host, observe)
 
         return make
 
     def server(self, address: "Endpoint") -> "Callable[[Observer], Secure] | None":
         """Return what makes the handshake of a server; None if there is to be none."""
-        if not self._wanted(address):
+        if not self._wanted(address.tls):
             return None
         unapplied("a server has the certificate", {"--servername": self.servername, "--insecure": self.insecure})
         if self.cert is None or self.key is None:
@@ -139,8 +150,8 @@ class Tls(NamedTuple):
 
         return make
 
-    def _wanted(self, endpoint: "Endpoint") -> bool:
-        if self.tls or endpoint.tls:
+    def _wanted(self, tls: bool) -> bool:
+        if self.tls or tls:
             return True
         options = {"--cafile": self.cafile, "--cert": self.cert, "--key": self.key, "--servername": self.servername}
         unapplied("without --tls or tls: nothing is secured", {**options, "--alpn": self.alpn})

@@ -9,6 +9,7 @@ from typing import Any
 
 from netkit.core.address import Target
 from netkit.core.errors import Exit, Failure
+from netkit.core.events import Secured
 from netkit.core.kernel import Group, now
 from netkit.core.record import octets, record
 from netkit.core.services import name_of
@@ -24,14 +25,17 @@ _COLOURS = {OPEN: 32, CLOSED: 31, FILTERED: 33, SILENT: 33, UNREACHABLE: 31, UNK
 
 
 def detail(result: Result) -> str:
-    """Return what there is to say beside the state: the reason, what the peer said, or the name of the service."""
+    """Return what there is to say beside the state: reason, TLS, what the peer said, or the name of the service."""
     finding = result.finding
+    about = printable(", ".join(filter(None, (finding.reason, finding.secured and _secured(finding.secured)))))
     if finding.data is not None:
         said = printable(finding.data.decode("utf-8", "surrogateescape").rstrip("\r\n"))
-        return f"{finding.reason}: {said}" if finding.reason else said
-    if finding.reason:
-        return printable(finding.reason)
-    return name_of(result.port, result.protocol) or ""
+        return f"{about}: {said}" if about else said
+    return about or name_of(result.port, result.protocol) or ""
+
+
+def _secured(event: Secured) -> str:
+    return f"{event.protocol}, certificate until {event.not_after}" if event.not_after else event.protocol
 
 
 def milliseconds(result: Result) -> str:
@@ -124,6 +128,7 @@ class Json(Writer):
             "reason": finding.reason or None,
             "service": name_of(result.port, result.protocol),
             "exit_code": int(finding.exit),
+            "tls": finding.secured and {key: value for key, value in finding.secured._asdict().items() if value},
             **(octets(finding.data) if finding.data is not None else {}),
         }
         return record("port", "portcheck", **fields) + "\n"

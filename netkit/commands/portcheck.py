@@ -27,6 +27,7 @@ HABITS = {
         ("netkit portcheck db:5432 mq:5672 --wait 60s -- make test", "run a command once all is there"),
         ("netkit portcheck example.org 22,80,8000-8010", "which of these are open"),
         ("netkit portcheck cache:6379 --send 'PING\\r\\n' --expect PONG", "whether a server answers"),
+        ("netkit portcheck tls:example.org:443 --expires 720h", "whether a certificate is good for 30 days"),
     ],
 )
 @click.argument("words", nargs=-1)
@@ -41,6 +42,10 @@ HABITS = {
 @shell.option("--settle", type=values.Duration(zero=True), section="Checking", help="Want a port to stay open for D.")
 @shell.option("--send", "text", type=values.Text(), section="Checking", help="Send TEXT first.")
 @shell.option("--expect", type=values.Pattern(), section="Checking", help="Want an answer that matches (8, 28).")
+@options.tls_options
+@shell.option(
+    "--expires", type=values.Duration(), section="TLS", help="Want certificates that do not end within D (60)."
+)
 @shell.option(
     "--concurrency",
     type=values.Count(),
@@ -85,6 +90,8 @@ def portcheck(
     settle: float | None,
     text: bytes | None,
     expect: "re.Pattern[bytes] | None",
+    tls: options.Tls,
+    expires: float | None,
     concurrency: int | None,
     connect_timeout: float,
     wait: float | None,
@@ -106,9 +113,13 @@ def portcheck(
     address. open|filtered: no answer over UDP, which may mean either. A host is tried at all of its addresses; one that
     is open is enough, and a port is closed only if all of them say so.
 
-    Exit code 0 means that every port is as wanted. Otherwise it is 7 if one answered that is not, else 6 for a name
-    without an address, 8 for a wrong answer, 28 for none; after --wait it is 28. COMMAND takes the place of netkit once
-    all is well.
+    With tls: in front of a target, or --tls for all, a port is as wanted once a TLS handshake with it is done and its
+    certificate is acceptable, within the time of -w; what --send says and --expect wants is then secured. The line has
+    the version of TLS and the certificate's end.
+
+    Exit code 0 means that every port is as wanted. Otherwise it is 60 if a certificate is not acceptable or ends too
+    soon, else 35 if a handshake failed, 7 if a port answered that is not as wanted, 6 for a name without an address, 8
+    for a wrong answer, 28 for none; after --wait it is 28. COMMAND takes the place of netkit once all is well.
     """
     from netkit.core.address import family_of, take_ports
     from netkit.core.errors import Invalid
@@ -117,22 +128,28 @@ def portcheck(
 
     shell.exclude({"--json": talk.json, "--format": form})
     shell.exclude({"--payload": payload, "--send": text})
+    targets = take_ports(words, "udp" if udp else "tcp", tls=tls.tls)
+    secured = [target for target in targets if target.tls]
     if udp:
-        shell.unapplied("a UDP port has no connection", {"--settle": settle})
+        shell.unapplied("a UDP port has no connection", {"--settle": settle, "--tls": bool(secured)})
     else:
         shell.unapplied("--send TEXT is for TCP", {"--payload": payload})
     if closed:
         given = {"--banner": banner, "--settle": settle, "--send": text if not udp else None, "--expect": expect}
+        given["--tls"] = bool(secured)
         shell.unapplied("a closed port says nothing", given)
     if not (banner or expect or udp):
         shell.unapplied("nobody would read the answer: --expect or --banner", {"--send": text})
     if not wait:
         shell.unapplied("there is one round without --wait", {"--interval": interval})
+    if secured:
+        shell.exclude({"--expires": expires, "--insecure": tls.insecure})
+    else:
+        shell.unapplied("without --tls or tls: nothing is secured", {"--expires": expires})
     form = "json" if talk.json else form or "text"
     talk = talk._replace(json=form == "json")
     if form != "text":
         shell.unapplied(f"{form} has every port anyway", {"--all": all})
-    targets = take_ports(words, "udp" if udp else "tcp")
     names = [target.host for target in targets if target.host and family_of(target.host) is None]
     if names and reach.numeric:
         raise Invalid(f"host {names[0]!r} is a name, and --numeric allows addresses alone")
@@ -144,14 +161,18 @@ def portcheck(
         expect=expect,
         banner=banner,
         settle=settle,
+        expires=expires,
         family=reach.family(),
     )
     writer, screen = writing(form, targets, view, talk, any=any, all=all)
     observe = talk.observer()
     attempts, lookups = limit(len(names))
+    securing = tls.checks(targets, talk)
 
     async def work() -> None:
-        checker = Checker(check, concurrency or attempts, lookups, observe)
+        if securing is not None:
+            securing("", observe)  # files that cannot be used are known before anybody is asked
+        checker = Checker(check, concurrency or attempts, lookups, observe, securing)
         await tell(checker, targets, Tally(check, targets, any=any), writer, wait, interval, screen)
 
     code = shell.run(work(), talk, timeout=timeout)

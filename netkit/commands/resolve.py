@@ -18,6 +18,7 @@ HABITS = {
     examples=[
         ("netkit resolve example.org", "the addresses that connect would try, in its order"),
         ("netkit resolve example.org --type MX --server 9.9.9.9", "ask a DNS server"),
+        ("netkit resolve example.org --server tls:dns.quad9.net", "ask it over TLS"),
         ("netkit resolve - < names", "many names, one per line"),
     ],
 )
@@ -28,8 +29,12 @@ HABITS = {
 @shell.option("--service", metavar="NAME", section="Data", help="Show addresses with the port of this service.")
 @shell.option("--type", "kind", metavar="TYPE", section="Data", help="Ask DNS for A, AAAA, MX, TXT, NS, SOA, SRV...")
 @shell.option(
-    "--server", metavar="ADDRESS", section="Data", help="Ask this DNS server, on port 53 unless given; not the system."
+    "--server",
+    metavar="ADDRESS",
+    section="Data",
+    help="Ask this DNS server, not the system; on port 53 unless given, over TLS 853.",
 )
+@options.tls_options
 @shell.option(
     "-w",
     "--connect-timeout",
@@ -49,6 +54,7 @@ def resolve(
     service: str | None,
     kind: str | None,
     server: str | None,
+    tls: options.Tls,
     connect_timeout: float,
     timeout: float | None,
     view: options.View,
@@ -60,10 +66,14 @@ def resolve(
     address is looked up for its name. With several names each line begins with the name and a tab. A NAME of - stands
     for names on standard input, one per line. Without a NAME it is this machine: hostname, fqdn and addresses.
 
+    With tls: in front of the server, or --tls, it is asked over TLS (RFC 7858), and its certificate must be for the
+    server as it is written, or for --servername; otherwise nothing is asked.
+
     Exit code 6 means that a name was not found or a resolver failed, and the message says which; 28 that there was no
-    answer in time. The other names are looked up all the same.
+    answer in time; 60 that the server's certificate is not acceptable, and 35 that there is no TLS with it. The other
+    names are looked up all the same.
     """
-    from netkit.core.address import parse_port
+    from netkit.core.address import Endpoint, parse_port
     from netkit.services.names import Asking, check, parse_server
 
     reach = options.Reach(ipv4, ipv6, False)
@@ -75,6 +85,9 @@ def resolve(
     if not words:
         given = {"--canonical": canonical, "--service": service, "--type": kind, "--server": server}
         shell.unapplied("it is about a NAME", given)
+    endpoint = None if server is None else parse_server(server, tls=tls.tls)
+    if endpoint is None:
+        shell.unapplied("without --server nothing is secured", {"--tls": tls.tls})
     kinds: tuple[str, ...] = ()
     if kind is not None:
         from netkit.protocols.dns import check_kind
@@ -86,17 +99,18 @@ def resolve(
         canonical=canonical,
         port=None if service is None else parse_port(service),
         kinds=kinds,
-        server=None if server is None else parse_server(server),
+        server=endpoint,
     )
     for word in words:
         if word != "-":
             check(word, how)
     view.moving_after()
-    talk.observer()
+    observe = talk.observer()
+    secure = tls.client(endpoint or Endpoint(), talk)
 
     async def work() -> int:
         from netkit.lookups import tell
 
-        return await tell(words, how, view, talk)
+        return await tell(words, how._replace(secure=secure(observe) if secure else None), view, talk)
 
     return shell.run(work(), talk, timeout=timeout)

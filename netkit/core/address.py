@@ -82,20 +82,25 @@ class Target(NamedTuple):
 
     host: str
     ports: tuple[int, ...]
+    tls: bool = False
 
 
-def take_ports(words: Sequence[str], protocol: Protocol = "tcp") -> list[Target]:
-    """Read ``HOST:PORTS`` and ``HOST PORTS`` from the left, all of them; a port named twice counts once."""
+def take_ports(words: Sequence[str], protocol: Protocol = "tcp", *, tls: bool = False) -> list[Target]:
+    """Read ``HOST:PORTS`` and ``HOST PORTS`` from the left, all of them; a port named twice counts once.
+
+    ``tls`` is for all of them, as ``tls:`` in front of a word is for it.
+    """
     if not words:
         raise Invalid("a target is missing: HOST PORTS or HOST:PORTS")
-    found: dict[str, dict[int, None]] = {}
+    found: dict[tuple[str, bool], dict[int, None]] = {}
     rest = list(words)
     while rest:
-        word = rest.pop(0)
-        if word.startswith("unix:"):
-            raise Invalid(f"target {word!r} is a unix socket, and has no port")
+        first = rest.pop(0)
+        word = first.removeprefix("tls:")
         if word.startswith("tls:"):
-            raise Invalid(f"target {word!r}: ports are checked without TLS")
+            raise Invalid(f"target {first!r} says tls: twice")
+        if word.startswith("unix:"):
+            raise Invalid(f"target {first!r} is a unix socket, and has no port")
         host, ports = split(word)
         if ports is None:
             if not rest and _is_digits(word):
@@ -106,8 +111,9 @@ def take_ports(words: Sequence[str], protocol: Protocol = "tcp") -> list[Target]
             ports = rest.pop(0)
         if host or not word.startswith(":"):
             host = check_host(host)
-        found.setdefault(host, {}).update(dict.fromkeys(parse_ports(ports, protocol)))
-    return [Target(host, tuple(ports)) for host, ports in found.items()]
+        secured = tls or first.startswith("tls:")
+        found.setdefault((host, secured), {}).update(dict.fromkeys(parse_ports(ports, protocol)))
+    return [Target(host, tuple(ports), secured) for (host, secured), ports in found.items()]
 
 
 def parse_ports(text: str, protocol: Protocol = "tcp") -> list[int]:

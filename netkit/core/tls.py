@@ -7,6 +7,7 @@ without one was cut short. Versions from TLS 1.2 on. Session secrets are written
 import re
 from collections import deque
 from collections.abc import Callable
+from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from netkit.core.errors import Exit, Failure, doing
@@ -65,6 +66,18 @@ def client(how: Security, host: str, observe: Observer) -> Secure:
     The handshake raises Failure: CERT for a certificate that is not acceptable, else TLS. Nothing of the payload has
     been sent then.
     """
+    context = _for_clients(how)
+    name = host.partition("%")[0].rstrip(".")
+
+    async def secure(stream: Connection) -> TlsStream:
+        return await _shaken(TlsStream(stream, context, name), observe)
+
+    return secure
+
+
+@cache
+def _for_clients(how: Security) -> "ssl.SSLContext":
+    """Return what all our connections share: to load what the system trusts takes longer than a handshake."""
     import ssl
 
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
@@ -75,12 +88,7 @@ def client(how: Security, host: str, observe: Observer) -> Secure:
     elif how.cafile is None:
         context.load_default_certs()
     _prepare(context, how)
-    name = host.partition("%")[0].rstrip(".")
-
-    async def secure(stream: Connection) -> TlsStream:
-        return await _shaken(TlsStream(stream, context, name), observe)
-
-    return secure
+    return context
 
 
 def server(how: Security, observe: Observer) -> Secure:
@@ -98,6 +106,13 @@ def server(how: Security, observe: Observer) -> Secure:
         return await _shaken(TlsStream(stream, context, None), observe)
 
     return secure
+
+
+def seconds_of(date: str) -> int:
+    """Return the seconds since the epoch of a certificate's date."""
+    import ssl
+
+    return ssl.cert_time_to_seconds(date)
 
 
 def _prepare(context: "ssl.SSLContext", how: Security) -> None:

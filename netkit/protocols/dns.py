@@ -5,6 +5,7 @@ Each try has a random id, from a port that the system chooses at random; what do
 
 import struct
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from itertools import count
 from typing import NamedTuple
 
@@ -23,6 +24,7 @@ from netkit.core.dial import Dialling, dial
 from netkit.core.errors import Exit, Failure, Invalid
 from netkit.core.events import span
 from netkit.core.kernel import Expired, deadline, now
+from netkit.core.stream import Secure
 
 _PAYLOAD = 1232  # bytes of an answer that no path fragments: DNS flag day 2020
 _FOREVER = 3600.0  # s: another deadline stands
@@ -34,6 +36,8 @@ _WORDS = {
 }
 # Of another server one may hear better.
 _NEXT = (dns.rcode.SERVFAIL, dns.rcode.REFUSED, dns.rcode.NOTIMP)
+# Failures that say more than that nothing was found.
+_TOLD = (Exit.PROTOCOL, Exit.CERT, Exit.TLS, Exit.PARTIAL)
 
 
 class Record(NamedTuple):
@@ -64,30 +68,35 @@ def check_kind(text: str) -> str:
     return dns.rdatatype.to_text(kind)
 
 
-async def ask(host: str, kind: str, servers: Sequence[Endpoint], timeout: float) -> Reply:
+async def ask(
+    host: str, kind: str, servers: Sequence[Endpoint], begun: float, timeout: float, secure: Secure | None = None
+) -> Reply:
     """Ask the servers, one after the other and all over again, for records of a name; of an address, for its name.
 
-    Raises Failure: RESOLVE if there is no such name, PROTOCOL if what came means nothing, TIMEOUT.
+    ``timeout`` seconds are counted from ``begun``; ``secure`` makes it DNS over TLS (RFC 7858). Raises Failure: RESOLVE
+    if there is no such name, PROTOCOL if what came means nothing, TIMEOUT; CERT, TLS and PARTIAL as TLS does.
     """
     if family_of(host) is not None:
         name = dns.reversename.from_address(host.partition("%")[0])
     else:
         name = dns.name.from_text(host)
     query = dns.message.make_query(name, kind, use_edns=0, payload=_PAYLOAD)
-    until = now() + timeout
+    until = begun + timeout
     failed: set[Endpoint] = set()
     odd: set[Endpoint] = set()
     for turn in count():
         server = servers[turn % len(servers)]
         query.id = dns.entropy.random_16()
-        protocol = "udp"
+        protocol = "udp" if secure is None else "tls"
         try:
-            with deadline(min(until, now() + _FIRST_PAUSE * 2.0 ** (turn // len(servers)))):
-                answer = await _over_udp(query, server, odd)
-            if answer.flags & dns.flags.TC:
-                protocol = "tcp"
+            if protocol == "udp":
+                with deadline(min(until, now() + _FIRST_PAUSE * 2.0 ** (turn // len(servers)))):
+                    answer = await _over_udp(query, server, odd)
+                if answer.flags & dns.flags.TC:
+                    protocol = "tcp"
+            if protocol != "udp":
                 with deadline(until):
-                    answer = await _over_tcp(query, server)
+                    answer = await _over_stream(query, server, secure)
         except Expired:
             if now() < until:
                 continue
@@ -98,7 +107,9 @@ async def ask(host: str, kind: str, servers: Sequence[Endpoint], timeout: float)
         except Failure as failure:
             failed.add(server)
             if len(failed) == len(set(servers)):
-                exit = failure.exit if failure.exit is Exit.PROTOCOL else Exit.RESOLVE
+                if failure.exit is Exit.RESOLVE:  # of the server's own name
+                    raise
+                exit = failure.exit if failure.exit in _TOLD else Exit.RESOLVE
                 raise _failure(exit, host, failure.reason, servers) from failure
             continue
         if answer.rcode() == dns.rcode.FORMERR and query.edns >= 0:
@@ -127,9 +138,9 @@ async def _over_udp(query: dns.message.Message, server: Endpoint, odd: set[Endpo
         sock.close()
 
 
-async def _over_tcp(query: dns.message.Message, server: Endpoint) -> dns.message.Message:
+async def _over_stream(query: dns.message.Message, server: Endpoint, secure: Secure | None) -> dns.message.Message:
     """Return the answer to a query, whole (RFC 7766)."""
-    stream = await dial(server, Dialling(timeout=_FOREVER))
+    stream = await dial(server, Dialling(timeout=_FOREVER, secure=secure))
     try:
         wire = query.to_wire()
         await stream.send(len(wire).to_bytes(2, "big") + wire)
@@ -139,7 +150,10 @@ async def _over_tcp(query: dns.message.Message, server: Endpoint) -> dns.message
             if not chunk:
                 raise Failure(Exit.PROTOCOL, f"ask {server}", "it ended before its answer did")
             data += chunk
-        return _parse(query, data[2 : 2 + int.from_bytes(data[:2], "big")])
+        answer = _parse(query, data[2 : 2 + int.from_bytes(data[:2], "big")])
+        with suppress(Failure):
+            await stream.send_eof()
+        return answer
     finally:
         stream.close()
 

@@ -11,11 +11,11 @@ from netkit.core.errors import Exit, Failure, Invalid
 from netkit.core.events import ignore, span
 from netkit.core.kernel import Event, Expired, Group, deadline, now
 from netkit.core.lookup import canonical, lookup, reverse
-from netkit.core.stream import FileStream
+from netkit.core.stream import FileStream, Secure
 
 _AT_ONCE = 16  # names that are looked up at one time
 _LINE_MAX = 1024  # bytes of a line that may be a name
-_DNS_PORT = 53
+_DNS_PORT, _SECURED_PORT = 53, 853  # the latter of RFC 7858
 _CONFIGURATION = "/etc/resolv.conf"
 
 
@@ -49,7 +49,10 @@ class Outcome(NamedTuple):
 
 
 class Asking(NamedTuple):
-    """How to look up: ``kinds`` of records and whom to ask for them, or none of both for the system's resolver."""
+    """How to look up: ``kinds`` of records and whom to ask for them, or none of both for the system's resolver.
+
+    With ``secure`` the server is asked over TLS.
+    """
 
     family: int = 0
     timeout: float = 10.0
@@ -57,18 +60,22 @@ class Asking(NamedTuple):
     port: int | None = None
     kinds: tuple[str, ...] = ()
     server: Endpoint | None = None
+    secure: Secure | None = None
 
 
-def parse_server(text: str) -> Endpoint:
-    """Read the address of a DNS server, whose port need not be given."""
-    if text.startswith("tls:"):
-        raise Invalid(f"server {text!r}: DNS is not asked over TLS")
-    if text.startswith("unix:"):
+def parse_server(text: str, *, tls: bool = False) -> Endpoint:
+    """Read the address of a DNS server, whose port need not be given; ``tls`` is as ``tls:`` in front of it."""
+    word = text.removeprefix("tls:")
+    if word.startswith("tls:"):
+        raise Invalid(f"server {text!r} says tls: twice")
+    if word.startswith("unix:"):
         raise Invalid(f"server {text!r} is a unix socket")
-    host, port = split(text)
-    if host or not text.startswith(":"):
+    tls = tls or text.startswith("tls:")
+    host, port = split(word)
+    if host or not word.startswith(":"):
         host = check_host(host)
-    return Endpoint(host, _DNS_PORT if port is None else parse_port(port, protocol="udp"))
+    usual = _SECURED_PORT if tls else _DNS_PORT
+    return Endpoint(host, usual if port is None else parse_port(port, protocol="tcp" if tls else "udp"), tls=tls)
 
 
 def check(name: str, how: Asking) -> str:
@@ -119,14 +126,14 @@ async def _from_dns(host: str, how: Asking, begun: float) -> Answer:
     until = begun + how.timeout
     try:
         with deadline(until):
-            servers = await _servers(how.server)
+            servers = await _servers(how)
     except Expired:
         raise Failure(Exit.TIMEOUT, f"resolve {how.server}", f"no answer within {span(how.timeout)}") from None
     kinds = how.kinds or _kinds(host, how.family)
     replies: dict[str, Reply] = {}
 
     async def one(kind: str) -> None:
-        replies[kind] = await ask(host, kind, servers, until - now())
+        replies[kind] = await ask(host, kind, servers, begun, how.timeout, how.secure)
 
     async with Group() as group:
         for kind in kinds:
@@ -151,11 +158,13 @@ def _kinds(host: str, family: int) -> tuple[str, ...]:
     return ("A",) if family == socket.AF_INET else ("AAAA",)
 
 
-async def _servers(wanted: Endpoint | None) -> list[Endpoint]:
-    if wanted is None:
+async def _servers(how: Asking) -> list[Endpoint]:
+    if how.server is None:
         return [Endpoint(host, _DNS_PORT) for host in _configured()]
-    found = await lookup(wanted, 0, observe=ignore)
-    return [Endpoint(address.host, wanted.port) for address in found]
+    if how.secure is not None:
+        return [how.server._replace(tls=False)]  # whose addresses are raced when it is dialled
+    found = await lookup(how.server, 0, observe=ignore)
+    return [Endpoint(address.host, how.server.port) for address in found]
 
 
 def _configured() -> list[str]:

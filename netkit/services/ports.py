@@ -4,6 +4,7 @@ import errno
 import math
 import os
 import re
+import time
 from collections import deque
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
 from functools import cache
@@ -13,11 +14,11 @@ from netkit.core.address import Endpoint, Protocol, Target
 from netkit.core.datagram import connect
 from netkit.core.dial import Dialling
 from netkit.core.errors import Exit, Failure, describe
-from netkit.core.events import Observer, Retrying, ignore, span
+from netkit.core.events import Observer, Retrying, Secured, ignore, span
 from netkit.core.kernel import Event, Expired, Group, deadline, now, sleep, turn
 from netkit.core.lookup import Address, lookup
 from netkit.core.probe import SCARCE, Prober
-from netkit.core.stream import SocketStream
+from netkit.core.stream import Connection, Secure
 from netkit.services.pattern import WINDOW
 
 OPEN, CLOSED, FILTERED, UNREACHABLE, UNKNOWN = "open", "closed", "filtered", "unreachable", "unknown"
@@ -34,6 +35,7 @@ _TURN = 16  # attempts after which others get a turn, though nothing was waited 
 _SHORTEST = 0.001  # s of patience, however near the end
 _UDP_TRIES = 3  # datagrams to a port that is silent, spread over its time
 _TOLD = 256  # bytes of a banner
+_DAY = 86400.0  # s
 
 # Of the addresses of a host the one that counts: a port is closed only if all of them say so.
 _RANK = (OPEN, FILTERED, SILENT, UNREACHABLE, CLOSED)
@@ -43,7 +45,7 @@ class Check(NamedTuple):
     """What is asked of each port, and what is wanted: open, unless ``closed``.
 
     ``timeout`` seconds bound each look-up, each attempt, and each wait for an answer. ``payload`` is what a UDP port is
-    sent, or what a TCP port is told before its answer is expected.
+    sent, or what a TCP port is told before its answer is expected. A certificate is to be good for ``expires`` seconds.
     """
 
     protocol: Protocol = "tcp"
@@ -53,6 +55,7 @@ class Check(NamedTuple):
     expect: re.Pattern[bytes] | None = None
     banner: bool = False
     settle: float | None = None
+    expires: float | None = None
     family: int = 0
     numeric: bool = False
 
@@ -63,7 +66,10 @@ class Check(NamedTuple):
 
 
 class Finding(NamedTuple):
-    """What one address had to say; ``exit`` is OK if that is as wanted. ``data`` is what it sent, for a banner."""
+    """What one address had to say; ``exit`` is OK if that is as wanted.
+
+    ``data`` is what it sent, for a banner. ``secured`` is there if a TLS handshake was done.
+    """
 
     state: str
     reason: str
@@ -71,6 +77,7 @@ class Finding(NamedTuple):
     address: str | None = None
     seconds: float | None = None
     data: bytes | None = None
+    secured: Secured | None = None
 
     @property
     def brief(self) -> str:
@@ -91,9 +98,11 @@ class Result(NamedTuple):
 
 
 # Which verdict a script is told of when ports differ.
-_PRECEDENCE = (Exit.CONNECT, Exit.RESOLVE, Exit.PROTOCOL, Exit.TIMEOUT)
+_PRECEDENCE = (Exit.CERT, Exit.TLS, Exit.CONNECT, Exit.RESOLVE, Exit.PROTOCOL, Exit.TIMEOUT)
 _NAMED = 10  # ports that a failure names
 Report = Callable[[Result], None]
+Securing = Callable[[str, Observer], Secure]
+"""Makes the handshake with a host; the observer is told of it."""
 _NOTHING = Finding(UNKNOWN, "not tried", Exit.TIMEOUT)
 
 
@@ -172,14 +181,22 @@ class Tally:
 
 
 class Checker:
-    """Checks ports, ``attempts`` addresses and ``lookups`` names at one time.
+    """Checks ports, ``attempts`` addresses and ``lookups`` names at one time; ``securing`` is for targets with TLS.
 
     If descriptors run out all the same, fewer are tried at a time; what a port is called never changes for it.
     """
 
-    def __init__(self, check: Check, attempts: int, lookups: int = _LOOKUPS, observe: Observer = ignore) -> None:
+    def __init__(
+        self,
+        check: Check,
+        attempts: int,
+        lookups: int = _LOOKUPS,
+        observe: Observer = ignore,
+        securing: Securing | None = None,
+    ) -> None:
         self.check = check
         self.observe = observe
+        self._securing = securing
         self._most = attempts
         self._workers = 0
         self._lookups = lookups
@@ -255,7 +272,7 @@ class Checker:
             for port in target.ports:
                 report(self._result(target.host, port, finding))
             return
-        sweep = _Sweep(target.ports, addresses, lambda port, finding: report(self._result(target.host, port, finding)))
+        sweep = _Sweep(target, addresses, lambda port, finding: report(self._result(target.host, port, finding)))
         self._sweeps.append(sweep)
         try:
             self._hire()
@@ -314,14 +331,16 @@ class Checker:
         prober = Prober(self._hire)
         done = 0
         scarce_since: float | None = None
-        attempt = self._udp if self.check.protocol == "udp" else self._tcp
         try:
             while (job := self._next()) is not None:
                 sweep, port, address = job
                 begun = now()
                 stream = None
                 try:
-                    finding, stream = await attempt(prober, address, begun)
+                    if self.check.protocol == "udp":
+                        finding = await self._udp(address, begun)
+                    else:
+                        finding, stream = await self._tcp(prober, sweep.target, address, begun)
                 except OSError as error:
                     if error.errno in SCARCE:
                         self._again.append(job)
@@ -347,22 +366,58 @@ class Checker:
             self._workers -= 1
             prober.close()
 
-    async def _tcp(self, prober: Prober, address: Address, begun: float) -> tuple[Finding, SocketStream | None]:
+    async def _tcp(
+        self, prober: Prober, target: Target, address: Address, begun: float
+    ) -> tuple[Finding, Connection | None]:
+        stream: Connection
         try:
             stream = await prober.connect(address, self._patience(begun))
         except Expired:
             return self._silent(FILTERED, address, begun), None
-        seconds = now() - begun
         try:
-            finding = Finding(OPEN, "", Exit.CONNECT if self.check.closed else Exit.OK)
-            if self.check.converses:
-                finding = await self._converse(stream)
+            finding = Finding(OPEN, "", Exit.CONNECT if self.check.closed else Exit.OK, address.host)
+            if target.tls:
+                self._hire()
+                finding, stream = await self._secure(stream, target.host, finding, begun)
+            finding = finding._replace(seconds=now() - begun)
+            if self.check.converses and not finding.exit:
+                self._hire()
+                finding = await self._converse(stream, finding)
         except BaseException:
             stream.close()
             raise
-        return finding._replace(address=address.host, seconds=seconds), stream
+        return finding, stream
 
-    async def _udp(self, prober: Prober, address: Address, begun: float) -> tuple[Finding, SocketStream | None]:
+    async def _secure(
+        self, stream: Connection, host: str, finding: Finding, begun: float
+    ) -> tuple[Finding, Connection]:
+        """Go through the handshake; return what that adds to the finding, and the secured stream if there is one."""
+        seen: list[Secured] = []
+
+        def observe(event: Any) -> None:
+            seen.append(event)
+            self.observe(event)
+
+        assert self._securing is not None
+        secure = self._securing(host or "localhost", observe)
+        patience = self._patience(begun)
+        try:
+            with deadline(begun + patience):
+                secured = await secure(stream)
+        except Expired:
+            return finding._replace(reason=f"no TLS handshake within {span(patience)}", exit=Exit.TIMEOUT), stream
+        except Failure as failure:
+            return finding._replace(reason=failure.reason, exit=failure.exit), stream
+        finding = finding._replace(secured=seen[0])
+        if self.check.expires is not None and seen[0].not_after:
+            from netkit.core.tls import seconds_of
+
+            left = seconds_of(seen[0].not_after) - time.time()
+            if left < self.check.expires:
+                finding = finding._replace(reason=f"its certificate ends in {left / _DAY:.1f} days", exit=Exit.CERT)
+        return finding, secured
+
+    async def _udp(self, address: Address, begun: float) -> Finding:
         patience = self._patience(begun)
         target = Endpoint(address.host, address.sockaddr[1])
         sock = await connect(target, Dialling(timeout=patience))
@@ -376,12 +431,12 @@ class Checker:
                         while finding.state != OPEN or finding.exit is Exit.TIMEOUT:
                             data, _ = await sock.receive()
                             finding = self._answered(data, address, begun)
-                        return finding, None
+                        return finding
                 except Expired:
                     pass
         finally:
             sock.close()
-        return finding._replace(seconds=now() - begun), None
+        return finding._replace(seconds=now() - begun)
 
     def _answered(self, data: bytes, address: Address, begun: float) -> Finding:
         """Return the finding on a UDP port from which a datagram came."""
@@ -391,21 +446,22 @@ class Checker:
         shown = data[:_TOLD] if self.check.banner or self.check.expect is not None else None
         return Finding(OPEN, reason, exit, address.host, now() - begun, shown)
 
-    async def _converse(self, stream: SocketStream) -> Finding:
+    async def _converse(self, stream: Connection, found: Finding) -> Finding:
         """Say and hear what is asked for on an open connection, and see how long it stays open."""
         begun = now()
         patience = self._patience(begun)
-        finding = Finding(OPEN, "", Exit.OK)
+        finding = found
         try:
             with deadline(begun + patience):
-                finding = await _hear(stream, self.check)
-        except (Expired, Failure) as error:
-            if isinstance(error, Expired):
-                finding = Finding(OPEN, f"no match within {span(patience)}", Exit.TIMEOUT)
-            else:
-                finding = Finding(OPEN, f"{error.reason} before a match", Exit.PROTOCOL)
-            if self.check.expect is None:
-                finding = Finding(OPEN, "", Exit.OK)
+                finding = await _hear(stream, self.check, found)
+        except Expired:
+            if self.check.expect is not None:
+                finding = found._replace(reason=f"no match within {span(patience)}", exit=Exit.TIMEOUT)
+        except Failure as failure:
+            if failure.exit is Exit.TLS:  # an alert: of TLS 1.3 a client whose certificate is missed hears it now
+                finding = found._replace(reason=failure.reason, exit=Exit.TLS)
+            elif self.check.expect is not None:
+                finding = found._replace(reason=f"{failure.reason} before a match", exit=Exit.PROTOCOL)
         if self.check.settle is None or finding.exit is not Exit.OK:
             return finding
         settled = begun + self.check.settle
@@ -420,7 +476,8 @@ class Checker:
             return finding._replace(reason=f"open for {span(now() - begun)} only", exit=Exit.TIMEOUT)
         except Failure as failure:
             reason = failure.reason
-        return Finding(CLOSED, f"accepted, then {reason} after {span(now() - begun)}", Exit.CONNECT)
+        reason = f"accepted, then {reason} after {span(now() - begun)}"
+        return found._replace(state=CLOSED, reason=reason, exit=Exit.CONNECT)
 
     def _silent(self, state: str, address: Address, begun: float) -> Finding:
         return Finding(state, "no answer", Exit.TIMEOUT, address.host, now() - begun)
@@ -437,14 +494,13 @@ class Checker:
 class _Sweep:
     """The ports of a host on their way: what is still to be tried, and what the addresses have said so far."""
 
-    def __init__(
-        self, ports: Sequence[int], addresses: Sequence[Address], tell: Callable[[int, Finding], None]
-    ) -> None:
-        self.waiting = len(ports) * len(addresses)  # attempts that have not begun
+    def __init__(self, target: Target, addresses: Sequence[Address], tell: Callable[[int, Finding], None]) -> None:
+        self.target = target
+        self.waiting = len(target.ports) * len(addresses)  # attempts that have not begun
         self.finished = Event()
-        self._jobs = self._all(ports, addresses)
+        self._jobs = self._all(target.ports, addresses)
         self._tell = tell
-        self._left = len(ports)
+        self._left = len(target.ports)
         self._addresses = len(addresses)
         self._found: dict[int, list[Finding]] = {}
         self._told: set[int] = set()
@@ -500,7 +556,7 @@ def _reason(code: int) -> str:
     return describe(OSError(code, os.strerror(code)))
 
 
-async def _hear(stream: SocketStream, check: Check) -> Finding:
+async def _hear(stream: Connection, check: Check, found: Finding) -> Finding:
     """Send what is to be sent, and return what came in answer, if that matters."""
     data = b""
     await stream.send(check.payload)
@@ -508,15 +564,16 @@ async def _hear(stream: SocketStream, check: Check) -> Finding:
         chunk = await stream.recv()
         data = (data + chunk)[-WINDOW:]
         if check.expect is None:
-            return Finding(OPEN, "", Exit.OK, data=data[:_TOLD] or None)
+            return found._replace(data=data[:_TOLD] or None)
         if (match := check.expect.search(data)) is not None:
-            return Finding(OPEN, "", Exit.OK, data=match[0][:_TOLD])
+            return found._replace(data=match[0][:_TOLD])
         if not chunk:
-            return Finding(OPEN, "closed by the peer before a match", Exit.PROTOCOL, data=data[:_TOLD] or None)
-    return Finding(OPEN, "", Exit.OK)
+            reason = "closed by the peer before a match"
+            return found._replace(reason=reason, exit=Exit.PROTOCOL, data=data[:_TOLD] or None)
+    return found
 
 
-async def _leave(stream: SocketStream) -> None:
+async def _leave(stream: Connection) -> None:
     """End a connection by FIN, and take what is still on its way, so that no RST follows."""
     try:
         with deadline(now() + _FAREWELL):

@@ -508,6 +508,20 @@ def test_wait_until_closed() -> None:
     assert (result.code, result.out.split(b"\t")[3]) == (0, b"closed")
 
 
+def test_conversations_go_on_side_by_side() -> None:
+    """Servers that speak only once all of them are asked are heard, all of them."""
+    asked = threading.Barrier(3)
+
+    def behave(client: socket.socket) -> bytes:
+        asked.wait(PATIENCE)
+        client.sendall(b"ready\n")
+        return read_all(client)
+
+    with peer(behave) as a, peer(behave) as b, peer(behave) as c:
+        ports = f"{a.port},{b.port},{c.port}"
+        assert netkit("portcheck", "127.0.0.1", ports, "--expect", "ready", "-q").code == 0
+
+
 # -- mistakes
 
 
@@ -524,7 +538,14 @@ def test_wait_until_closed() -> None:
         (["127.0.0.256:1"], "host '127.0.0.256' is no IPv4 address"),
         (["127.1:1"], "host '127.1' is a legacy spelling: write 127.0.0.1"),
         (["unix:/run/x"], "is a unix socket, and has no port"),
-        (["tls:db:1"], "ports are checked without TLS"),
+        (["tls:tls:db:1"], "says tls: twice"),
+        (["tls:unix:/run/x"], "is a unix socket, and has no port"),
+        (["tls:h:1", "--udp"], "--tls does not apply: a UDP port has no connection"),
+        (["tls:h:1", "--closed"], "--tls does not apply: a closed port says nothing"),
+        (["h:1", "--expires", "1h"], "--expires does not apply: without --tls or tls: nothing is secured"),
+        (["h:1", "--insecure"], "--insecure does not apply: without --tls or tls: nothing is secured"),
+        (["tls:h:1", "--expires", "1h", "--insecure"], "--expires and --insecure exclude each other"),
+        (["tls:h:1", "--expires", "30d"], "--expires: "),
         (["localhost:1", "-n"], "host 'localhost' is a name, and --numeric"),
         (["h:1", "--payload", "00"], "--payload does not apply: --send TEXT is for TCP"),
         (["h:1", "--send", "x"], "--send does not apply: nobody would read the answer"),

@@ -38,7 +38,7 @@ def verdict(states: Sequence[str], *, closed: bool = False) -> tuple[str, int]:
 
     async def main() -> tuple[str, int]:
         told: list[Finding] = []
-        sweep = _Sweep([80], ADDRESSES[: len(states)], lambda port, finding: told.append(finding))
+        sweep = _Sweep(Target("h", (80,)), ADDRESSES[: len(states)], lambda port, finding: told.append(finding))
         for number, state in enumerate(states, 1):
             finding = Finding(state, state, EXITS[state], f"192.0.2.{number}")
             sweep.note(80, finding, conclusive=state == OPEN and (closed or not finding.exit))
@@ -76,7 +76,7 @@ def test_reasons_of_all_addresses_are_told() -> None:
 
     async def main() -> str:
         told: list[Finding] = []
-        sweep = _Sweep([80], ADDRESSES, lambda port, finding: told.append(finding))
+        sweep = _Sweep(Target("h", (80,)), ADDRESSES, lambda port, finding: told.append(finding))
         for address, reason in zip("abc", ["no answer", "refused", "refused"], strict=True):
             sweep.note(80, Finding(CLOSED, reason, Exit.CONNECT, address), conclusive=False)
         return told[0].reason

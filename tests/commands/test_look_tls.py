@@ -1,0 +1,285 @@
+"""The looking commands over TLS: certificates good and bad, servers of OpenSSL's, dnsmasq behind a front of ours."""
+
+import datetime
+import json
+import re
+import socket
+import ssl
+import subprocess
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+import trustme
+
+from tests.interop.peers import tool
+from tests.support import Finished, Running, free_port, netkit, peer, read_all, running
+
+DAY = datetime.timedelta(days=1)
+
+
+class Authority(NamedTuple):
+    """What clients trust, and pairs of certificate and key in files, by what is the matter with them."""
+
+    cafile: str
+    pairs: dict[str, str]
+
+
+@pytest.fixture(scope="module")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    """Issue the certificates, all but one from the authority that clients trust."""
+    folder = tmp_path_factory.mktemp("certificates")
+    ours, other = trustme.CA(), trustme.CA()
+    now = datetime.datetime.now(datetime.UTC)
+    made = {
+        "good": ours.issue_cert("localhost", "127.0.0.1", not_after=now + 365 * DAY),
+        "ending": ours.issue_cert("localhost", not_after=now + 10 * DAY),
+        "expired": ours.issue_cert("localhost", not_before=now - 10 * DAY, not_after=now - DAY),
+        "another name": ours.issue_cert("elsewhere.test"),
+        "untrusted": other.issue_cert("localhost"),
+    }
+    pairs = {}
+    for name, certificate in made.items():
+        pairs[name] = str(folder / f"{name}.pem")
+        certificate.private_key_and_cert_chain_pem.write_to_path(pairs[name])
+    pairs["self-signed"] = str(folder / "self-signed.pem")
+    key = str(folder / "key.pem")
+    argv = [tool("openssl"), "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
+    argv += ["-subj", "/CN=x", "-addext", "subjectAltName=DNS:localhost"]
+    subprocess.run([*argv, "-out", pairs["self-signed"], "-keyout", key], check=True, capture_output=True)
+    with open(pairs["self-signed"], "a") as file:
+        file.write(Path(key).read_text())
+    ours.cert_pem.write_to_path(str(folder / "ca.pem"))
+    return Authority(str(folder / "ca.pem"), pairs)
+
+
+class Server(NamedTuple):
+    """A server of OpenSSL's: its process and its port."""
+
+    process: Running
+    port: int
+
+
+@contextmanager
+def openssl(pair: str, *args: str) -> Iterator[Server]:
+    """Run openssl s_server; what it receives goes to its stdout, what is written to its stdin to its client."""
+    argv = [tool("openssl"), "s_server", "-accept", "127.0.0.1:0", "-naccept", "1", "-cert", pair, "-key", pair]
+    with running(argv=[*argv, *args]) as server:
+        said = b""
+        while b"\n" not in said.partition(b"ACCEPT 127.0.0.1:")[2]:
+            said += server.out.read(1)
+        yield Server(server, int(said.rpartition(b":")[2]))
+
+
+@pytest.fixture(scope="module")
+def dns(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[int, Path]]:
+    """Run dnsmasq; yield its port and the file in which it notes each query."""
+    log = tmp_path_factory.mktemp("dns") / "log"
+    port = free_port()
+    argv = [
+        tool("dnsmasq"),
+        "--keep-in-foreground",
+        "--conf-file=/dev/null",
+        "--no-resolv",
+        "--no-hosts",
+        "--pid-file=",
+    ]
+    argv += [f"--port={port}", "--listen-address=127.0.0.1", "--bind-interfaces", "--log-queries", "--user="]
+    argv += ["--local=/test/", "--host-record=both.test,192.0.2.1,2001:db8::1", "--cname=www.test,both.test"]
+    argv += [f"--txt-record=long.test,{'x' * 250},{'y' * 250},{'z' * 250},{'w' * 250},{'v' * 250}"]
+    argv += [f"--log-facility={log}"]
+    with running(argv=argv):
+        assert netkit("portcheck", f"127.0.0.1:{port}", "--wait", "10s", "-q").code == 0
+        yield port, log
+
+
+@contextmanager
+def front(pair: str, port: int) -> Iterator[int]:
+    """Put TLS in front of a port; yield the port of that."""
+    with running("relay", "tls:127.0.0.1:0", f"127.0.0.1:{port}", "--cert", pair, "--key", pair) as server:
+        yield server.port
+
+
+# -- DNS over TLS
+
+
+def test_a_server_is_asked_over_tls(dns: tuple[int, Path], authority: Authority) -> None:
+    """Addresses, names behind aliases and answers of many bytes come, and the protocol is told."""
+    with front(authority.pairs["good"], dns[0]) as port:
+        server = ["--server", f"tls:localhost:{port}", "--cafile", authority.cafile]
+        assert netkit("resolve", "both.test", *server) == (0, b"192.0.2.1\n2001:db8::1\n", "")
+        found = netkit("resolve", "long.test", "www.test", "--type", "txt", *server)
+        assert found.code == 6
+        assert found.out.startswith(b'long.test\t"xxx')
+        assert f"cannot resolve www.test: no TXT record (localhost:{port}, both.test" in found.err
+        told = json.loads(netkit("resolve", "www.test", "-4", "--json", *server).out)
+        assert (told["protocol"], told["server"], told["canonical"]) == ("tls", f"localhost:{port}", "both.test")
+        by_address = ["--server", f"127.0.0.1:{port}", "--tls", "--cafile", authority.cafile, "-4", "-v"]
+        found = netkit("resolve", "both.test", *by_address)
+        assert (found.code, found.out) == (0, b"192.0.2.1\n")
+        assert "certificate of localhost, 127.0.0.1" in found.err
+
+
+@pytest.mark.parametrize(
+    ("pair", "args", "reason"),
+    [
+        ("expired", [], "certificate has expired"),
+        ("another name", [], "hostname mismatch, certificate is not valid for 'localhost'"),
+        ("good", ["--servername", "elsewhere.test"], "not valid for 'elsewhere.test'"),
+    ],
+)
+def test_a_server_that_is_not_trusted_is_asked_nothing(
+    dns: tuple[int, Path], authority: Authority, pair: str, args: list[str], reason: str
+) -> None:
+    """A certificate that is not acceptable is 60, and no query comes through."""
+    with front(authority.pairs[pair], dns[0]) as port:
+        name = f"{pair.replace(' ', '-')}.test"
+        server = ["--server", f"tls:localhost:{port}", "--cafile", authority.cafile, *args]
+        found = netkit("resolve", name, *server)
+        assert (found.code, found.out) == (60, b"")
+        assert found.err.startswith(f"netkit resolve: cannot resolve {name}: ")
+        assert reason in found.err
+    assert name not in dns[1].read_text()
+
+
+def test_a_certificate_need_not_be_trusted(dns: tuple[int, Path], authority: Authority) -> None:
+    """With --servername it is for another name, and with --insecure for any, which is said."""
+    with front(authority.pairs["another name"], dns[0]) as port:
+        server = ["both.test", "-4", "--server", f"tls:localhost:{port}"]
+        named = netkit("resolve", *server, "--servername", "elsewhere.test", "--cafile", authority.cafile)
+        assert named == (0, b"192.0.2.1\n", "")
+        warning = f"netkit resolve: the certificate of tls:localhost:{port} is not verified (--insecure)\n"
+        assert netkit("resolve", *server, "--insecure") == (0, b"192.0.2.1\n", warning)
+
+
+def test_a_server_without_tls_is_35_and_one_that_is_silent_28() -> None:
+    """What does not speak TLS is asked nothing; what says nothing has the time of -w."""
+    with peer(greet) as plain, peer(read_all) as silent:
+        found = netkit("resolve", "both.test", "-4", "--server", f"tls:{plain.address}")
+        assert found.code == 35
+        assert "cannot resolve both.test: the peer does not speak TLS" in found.err
+        found = netkit("resolve", "both.test", "-4", "--server", f"tls:{silent.address}", "-w", "200ms")
+        assert found.code == 28
+        assert f"no answer within 200 ms ({silent.address})" in found.err
+
+
+def test_a_server_that_ends_before_its_answer(authority: Authority) -> None:
+    """A secured stream that ends well, but too early, is no answer (8)."""
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(authority.pairs["good"])
+
+    def end(client: socket.socket) -> None:
+        with context.wrap_socket(client, server_side=True) as secured:
+            secured.recv(100)
+            secured.unwrap()
+
+    with peer(end) as server:
+        found = netkit("resolve", "x.test", "-4", "--server", f"tls:{server.address}", *trusting(authority))
+    assert (found.code, found.out) == (8, b"")
+    assert "cannot resolve x.test: it ended before its answer did" in found.err
+
+
+# -- ports
+
+
+def greet(client: socket.socket) -> bytes:
+    """Speak first, and no TLS."""
+    client.sendall(b"220 mail.test ESMTP\r\n")
+    return read_all(client)
+
+
+def trusting(authority: Authority, *args: str) -> list[str]:
+    """Return the options of a client that trusts the authority."""
+    return ["--cafile", authority.cafile, *args]
+
+
+def verdicts(result: Finished) -> dict[int, dict[str, Any]]:
+    """Return the object of each port."""
+    return {told["port"]: told for told in map(json.loads, result.out.splitlines())}
+
+
+def test_certificates_good_and_bad(authority: Authority) -> None:
+    """A port whose certificate is not acceptable is open, has the reason, is 60, and is told nothing."""
+    wanted = {
+        "good": (0, None),
+        "ending": (60, "its certificate ends in 10.0 days"),
+        "expired": (60, "certificate has expired"),
+        "another name": (60, "hostname mismatch, certificate is not valid for 'localhost'"),
+        "untrusted": (60, "unable to get local issuer certificate"),
+        "self-signed": (60, "self-signed certificate"),
+    }
+    with ExitStack() as stack:
+        servers = {name: stack.enter_context(openssl(authority.pairs[name])) for name in wanted}
+        for server in servers.values():
+            server.process.stdin.write(b"welcome\n")
+        ports = ",".join(str(server.port) for server in servers.values())
+        asked = ["--send", "SECRET\\n", "--expect", "welcome", "--expires", "240h", "--json"]
+        found = netkit("portcheck", f"tls:localhost:{ports}", *trusting(authority, *asked))
+        told = verdicts(found)
+        heard = {name for name, server in servers.items() if b"SECRET" in server.process.finish().out}
+    assert {name: (told[at.port]["exit_code"], told[at.port].get("reason")) for name, at in servers.items()} == wanted
+    assert {verdict["state"] for verdict in told.values()} == {"open"}
+    assert heard == {"good"}
+    assert found.code == 60
+    good = told[servers["good"].port]
+    assert good["text"] == "welcome"
+    assert good["tls"]["protocol"] == "TLSv1.3"
+    assert good["tls"]["names"] == ["localhost", "127.0.0.1"]
+    assert good["tls"].keys() >= {"cipher", "not_before", "not_after"}
+
+
+def test_the_line_of_a_port(authority: Authority) -> None:
+    """It has the version and the certificate's end, and what the peer said; -v has what was agreed on."""
+    with openssl(authority.pairs["ending"], "-alpn", "h2", "-tls1_2", "-naccept", "2") as server:
+        server.process.stdin.write(b"welcome\n")
+        args = [f"localhost:{server.port}", "--tls", *trusting(authority, "--alpn", "h2", "-v")]
+        found = netkit("portcheck", *args, "--banner", "--expires", "200h")
+        assert found.code == 0, found
+        ends = r"[A-Z][a-z]{2} [ 0-9]\d \d\d:\d\d:\d\d \d{4} GMT"
+        line = (
+            rf"localhost\t{server.port}/tcp\t127\.0\.0\.1\topen\t[\d.]+\tTLSv1\.2, certificate until {ends}: welcome\n"
+        )
+        assert re.fullmatch(line, found.out.decode())
+        assert re.search(r"secured by TLSv1\.2 with \S+, ALPN h2, certificate of localhost, ", found.err)
+        found = netkit("portcheck", f"tls:localhost:{server.port}", "--insecure")
+    assert found.code == 0
+    assert found.out.endswith(b"\tTLSv1.2\n")
+    assert found.err == "netkit portcheck: the certificate of localhost is not verified (--insecure)\n"
+
+
+def test_servers_without_tls(authority: Authority) -> None:
+    """A peer that speaks otherwise is 35, one that says nothing 28 within -w; beside others the gravest is told."""
+    with peer(greet) as plain, peer(read_all) as silent, openssl(authority.pairs["expired"]) as expired:
+        closed = free_port()
+        found = netkit("portcheck", f"tls:localhost:{silent.port}", "-w", "300ms", "--json")
+        [stalled] = verdicts(found).values()
+        assert (found.code, stalled["state"], stalled["reason"]) == (28, "open", "no TLS handshake within 300 ms")
+        assert 300 <= stalled["time_ms"] < 2000
+        found = netkit("portcheck", f"tls:127.0.0.1:{plain.port},{closed}", f"127.0.0.1:{plain.port}", "--json")
+        assert found.code == 35
+        assert sorted(told["exit_code"] for told in map(json.loads, found.out.splitlines())) == [0, 7, 35]
+        assert "the peer does not speak TLS" in found.err
+        found = netkit("portcheck", f"tls:localhost:{plain.port},{closed},{expired.port}", *trusting(authority))
+        assert found.code == 60
+        heard = sorted(plain.result()[:1] for _ in range(3))  # none was reset
+        assert heard == [b"", b"\x16", b"\x16"]  # the latter is a handshake, and its alert
+
+
+def test_certificates_of_ours(authority: Authority) -> None:
+    """A server that wants a certificate gets ours; without one it is 35, as soon as anything is read."""
+    wants = ["-Verify", "1", "-CAfile", authority.cafile, "-rev", "-naccept", "2"]
+    with openssl(authority.pairs["good"], *wants) as server:
+        asked = [f"tls:localhost:{server.port}", *trusting(authority, "--send", "abc\\n", "--expect", "cba")]
+        found = netkit("portcheck", *asked)
+        assert found.code == 35
+        assert "the peer sent alert certificate_required" in found.err
+        pair = authority.pairs["ending"]
+        assert netkit("portcheck", *asked, "--cert", pair, "--key", pair, "-q") == (0, b"", "")
+
+
+def test_files_are_read_first() -> None:
+    """A file of authorities that is not there is 26, whatever the ports, and however long they are waited for."""
+    found = netkit("portcheck", f"tls:localhost:{free_port()}", "--cafile", "/nosuch", "--wait", "1m")
+    assert found == (26, b"", "netkit portcheck: cannot read authorities from /nosuch: no such file or directory\n")
