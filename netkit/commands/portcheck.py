@@ -25,9 +25,8 @@ HABITS = {
     habits=HABITS,
     examples=[
         ("netkit portcheck db:5432 mq:5672 --wait 60s -- make test", "run a command once all is there"),
-        ("netkit portcheck example.org 22,80,8000-8010", "which of these are open"),
+        ("netkit portcheck db:22,80,8000-8010 tls:db:443 --expires 720h", "what is open; is TLS good for 30 days more"),
         ("netkit portcheck cache:6379 --send 'PING\\r\\n' --expect PONG", "whether a server answers"),
-        ("netkit portcheck tls:example.org:443 --expires 720h", "whether a certificate is good for 30 days"),
     ],
 )
 @click.argument("words", nargs=-1)

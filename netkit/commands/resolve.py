@@ -17,8 +17,7 @@ HABITS = {
     habits=HABITS,
     examples=[
         ("netkit resolve example.org", "the addresses that connect would try, in its order"),
-        ("netkit resolve example.org --type MX --server 9.9.9.9", "ask a DNS server"),
-        ("netkit resolve example.org --server tls:dns.quad9.net", "ask it over TLS"),
+        ("netkit resolve example.org --type MX --server tls:9.9.9.9", "ask a DNS server, over TLS"),
         ("netkit resolve - < names", "many names, one per line"),
     ],
 )
