@@ -400,12 +400,11 @@ class Checker:
 
         assert self._securing is not None
         secure = self._securing(host or "localhost", observe)
-        patience = self._patience(begun)
         try:
-            with deadline(begun + patience):
+            with deadline(begun + self._patience(begun)):
                 secured = await secure(stream)
         except Expired:
-            return finding._replace(reason=f"no TLS handshake within {span(patience)}", exit=Exit.TIMEOUT), stream
+            return finding._replace(reason="no TLS handshake in time", exit=Exit.TIMEOUT), stream
         except Failure as failure:
             return finding._replace(reason=failure.reason, exit=failure.exit), stream
         finding = finding._replace(secured=seen[0])

@@ -254,7 +254,7 @@ def test_servers_without_tls(authority: Authority) -> None:
         closed = free_port()
         found = netkit("portcheck", f"tls:localhost:{silent.port}", "-w", "300ms", "--json")
         [stalled] = verdicts(found).values()
-        assert (found.code, stalled["state"], stalled["reason"]) == (28, "open", "no TLS handshake within 300 ms")
+        assert (found.code, stalled["state"], stalled["reason"]) == (28, "open", "no TLS handshake in time")
         assert 300 <= stalled["time_ms"] < 2000
         found = netkit("portcheck", f"tls:127.0.0.1:{plain.port},{closed}", f"127.0.0.1:{plain.port}", "--json")
         assert found.code == 35
