@@ -1,5 +1,6 @@
 """Forwarding: each client of ours becomes a client of a target."""
 
+import os
 from collections.abc import Callable, Sequence
 
 from netkit.core.address import Endpoint
@@ -34,15 +35,17 @@ def forwarding(
     refused_until = 0.0
 
     async def connected(client: Connection) -> Connection:
-        nonlocal refused_until
+        async def secured(stream: Connection) -> Connection:
+            nonlocal refused_until
+            if _is_same(stream.peer, client.local):  # before a handshake, which would wait for one of its own
+                refused_until = now() + _SELF_PAUSE
+                raise itself
+            return stream if how.secure is None else await how.secure(stream)
+
         try:
             if now() < refused_until:
                 raise itself
-            stream = await dial(target, how)
-            if stream.peer._replace(tls=False) == client.local._replace(tls=False):
-                stream.abort()
-                refused_until = now() + _SELF_PAUSE
-                raise itself
+            stream = await dial(target, how._replace(secure=secured))
         except Failure as failure:
             observe(Cut(client.peer, str(failure)))
             raise
@@ -72,3 +75,13 @@ def forwarding(
                 stream.abort()
 
     return handle
+
+
+def _is_same(one: Endpoint, other: Endpoint) -> bool:
+    """Tell whether two ends are one; a unix socket's path may be spelled in many ways."""
+    if one.path is None or other.path is None:
+        return one._replace(tls=False) == other._replace(tls=False)
+    try:
+        return os.path.samefile(one.path, other.path)
+    except (OSError, ValueError):  # an abstract name is no file's
+        return one.path == other.path

@@ -1,0 +1,643 @@
+"""``netkit relay`` as its users meet it: all bytes both ways, no short answer taken for a whole, and its limits."""
+
+import contextlib
+import errno
+import errno
+import json
+import os
+import re
+import select
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from netkit import cli
+from tests.interop.peers import DATA, OTHER, check_same, run, tool
+from tests.relays import HERE, Certificates, complaints, converse, make_certificates, target, until_reset
+from tests.support import (
+    NETKIT,
+    PATIENCE,
+    Peer,
+    Running,
+    cpu_seconds,
+    died_by,
+    exchange,
+    free_port,
+    netkit,
+    peer,
+    read_all,
+    reset,
+    running,
+)
+
+MIB = 1 << 20
+
+
+@pytest.fixture(scope="module")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
+    """Return files in PEM."""
+    return make_certificates(tmp_path_factory.mktemp("tls"))
+
+
+def dialled(port: int) -> socket.socket:
+    """Return a connection to a relay."""
+    return socket.create_connection(("127.0.0.1", port), timeout=PATIENCE)
+
+
+def both(sock: socket.socket) -> bytes:
+    """Send OTHER, and return all that came."""
+    return converse(sock, OTHER)
+
+
+def answering(sock: socket.socket) -> bytes:
+    """Return all that came, once it was answered with OTHER."""
+    data = read_all(sock)
+    sock.sendall(OTHER)
+    if hasattr(sock, "unwrap"):
+        sock.unwrap()
+    return data
+
+
+# -- bytes
+
+
+@pytest.mark.parametrize(
+    ("near", "far"), [("tcp", "tcp"), ("tcp", "tls"), ("tls", "tcp"), ("tls", "tls"), ("unix", "tcp"), ("tcp", "unix")]
+)
+def test_every_byte_goes_both_ways(near: str, far: str, certificates: Certificates, tmp_path: Path) -> None:
+    """300,000 bytes go to the target, whose answer begins only after the client's end, and nothing is said."""
+    ours = ["--cert", certificates.cert, "--key", certificates.key] if near == "tls" else []
+    theirs = ["--cafile", certificates.ca] if far == "tls" else []
+    listen = {"tcp": HERE, "tls": f"tls:{HERE}", "unix": f"unix:{tmp_path}/s"}[near]
+    with (
+        target(far, answering, certificates, tmp_path) as there,
+        running("relay", listen, there.address, *ours, *theirs) as server,
+    ):
+        if near == "unix":
+            server.line("listening on unix:")
+            with socket.socket(socket.AF_UNIX) as client:
+                client.connect(f"{tmp_path}/s")
+                got = converse(client, DATA)
+        elif near == "tls":
+            address = f"tls:127.0.0.1:{server.port}"
+            done = run([*NETKIT, "connect", address, "--cafile", certificates.ca], DATA)
+            assert (done.code, done.err) == (0, "")
+            got = done.out
+        else:
+            got = exchange(server.port, DATA)
+        check_same(got, OTHER)
+        check_same(there.result(), DATA)
+        assert complaints(server) == []
+
+
+def test_both_ways_at_once() -> None:
+    """A client and a target that both send before they listen end whole."""
+    with peer(both) as there, running("relay", HERE, there.address) as server:
+        check_same(exchange(server.port, DATA), OTHER)
+        check_same(there.result(), DATA)
+        assert complaints(server) == []
+
+
+def test_a_late_answer_is_complete() -> None:
+    """Long after the client's end was passed on, the target may still answer; nothing ends meanwhile."""
+    asked, gate = threading.Event(), threading.Event()
+
+    def late(sock: socket.socket) -> None:
+        assert read_all(sock) == b"question"
+        asked.set()
+        gate.wait(PATIENCE)
+        sock.sendall(OTHER)
+
+    with peer(late) as there, running("relay", HERE, there.address) as server, dialled(server.port) as client:
+        client.sendall(b"question")
+        client.shutdown(socket.SHUT_WR)
+        assert asked.wait(PATIENCE)
+        assert select.select([client], [], [], 0.6)[0] == []  # longer than any patience that the relay has of its own
+        gate.set()
+        check_same(read_all(client), OTHER)
+        assert complaints(server) == []
+
+
+def test_a_target_that_ends_first_still_hears_the_client() -> None:
+    """The target's end reaches the client, who goes on sending for as long as it likes."""
+
+    def ending(sock: socket.socket) -> bytes:
+        sock.sendall(b"no more from here")
+        sock.shutdown(socket.SHUT_WR)
+        return read_all(sock)
+
+    with peer(ending) as there, running("relay", HERE, there.address) as server, dialled(server.port) as client:
+        assert read_all(client) == b"no more from here"
+        client.sendall(DATA)
+        client.shutdown(socket.SHUT_WR)
+        check_same(there.result(), DATA)
+        assert complaints(server) == []
+
+
+def test_bulk_stays_in_the_kernel(tmp_path: Path) -> None:
+    """All but the first of 8 MiB passes from socket to socket by splice(2)."""
+    calls = tmp_path / "calls"
+    wrapper = (tool("strace"), "-qq", "-o", str(calls), "-e", "trace=splice")
+    data = os.urandom(8 * MIB)
+    with peer(answering) as there, running("relay", HERE, there.address, "--once", wrapper=wrapper) as server:
+        check_same(exchange(server.port, data), OTHER)
+        check_same(there.result(), data)
+        assert server.wait() == 0
+    moved = sum(int(count) for count in re.findall(r"\)\s+= (\d+)$", calls.read_text(), re.MULTILINE))
+    assert moved > 12 * MIB  # each byte into a pipe and out of it
+
+
+def test_two_hundred_clients_at_once() -> None:
+    """Everybody has a connection before anybody says a word, and each gets its own bytes."""
+    data = [os.urandom(20_000) for _ in range(200)]
+    with running("echo", HERE) as there, running("relay", HERE, f"127.0.0.1:{there.port}") as server:
+        port = server.port
+        with contextlib.ExitStack() as stack:
+            clients = [stack.enter_context(dialled(port)) for _ in data]
+            for client, each in zip(clients, data, strict=True):
+                client.sendall(each)
+                client.shutdown(socket.SHUT_WR)
+            assert [read_all(client) for client in clients] == data
+        assert complaints(server) == []
+
+
+def peak(pid: int) -> int:
+    """Return the most memory that a process has had resident so far, in bytes."""
+    found = re.search(r"VmHWM:\s*(\d+) kB", Path(f"/proc/{pid}/status").read_text())
+    assert found is not None
+    return int(found[1]) * 1024
+
+
+def test_a_client_that_never_reads_costs_no_memory_and_holds_up_nobody() -> None:
+    """The target can send no more than the sockets on the way hold, and others are served as before."""
+    stuck = threading.Event()
+
+    def pouring(sock: socket.socket) -> int | None:
+        if sock.recv(10) != b"pour":
+            return sock.sendall(b"served")
+        sock.setblocking(False)
+        poured = 0
+        while select.select([], [sock], [], 0.3)[1]:
+            poured += sock.send(bytes(65536))
+            assert poured < 64 * MIB
+        stuck.set()
+        return poured
+
+    with peer(pouring) as there, running("relay", HERE, there.address) as server:
+        port = server.port
+        with dialled(port) as client:
+            assert greeted(port) == b"served"
+            before = peak(server.pid)
+            client.sendall(b"pour")
+            assert stuck.wait(PATIENCE)
+            assert greeted(port) == b"served"
+            assert peak(server.pid) - before < 8 * MIB
+
+
+def greeted(port: int) -> bytes:
+    """Return the answer to a greeting."""
+    with dialled(port) as client:
+        client.sendall(b"hello")
+        return read_all(client)
+
+
+# -- what is cut short
+
+
+def resetting(sock: Any) -> None:
+    """Reset the connection amid an answer."""
+    sock.sendall(b"half an ans")
+    if sock.recv(100) == b"question":
+        reset(sock)
+
+
+def untold(sock: Any) -> None:
+    """End TLS without a word about it."""
+    sock.recv(100)
+    sock.sendall(b"half an ans")
+    sock.shutdown(socket.SHUT_WR)
+
+
+@pytest.mark.parametrize(
+    ("kind", "behaviour", "why"),
+    [
+        ("tcp", resetting, r"connection reset by peer"),
+        ("tls", resetting, r"connection reset by peer"),
+        ("tls", untold, r"close_notify"),
+    ],
+    ids=["reset", "reset under tls", "tls without its end"],
+)
+@pytest.mark.parametrize("near", ["tcp", "tls"])
+def test_a_short_answer_never_looks_whole(
+    near: str, kind: str, behaviour: Any, why: str, certificates: Certificates, tmp_path: Path
+) -> None:
+    """The client gets what came, and then a reset; here it is one line that names the target."""
+    ours = ["--cert", certificates.cert, "--key", certificates.key] if near == "tls" else []
+    theirs = ["--cafile", certificates.ca] if kind == "tls" else []
+    listen = f"tls:{HERE}" if near == "tls" else HERE
+    with (
+        target(kind, behaviour, certificates, tmp_path) as there,
+        running("relay", listen, there.address, *ours, *theirs) as server,
+        dialled(server.port) as bare,
+        certificates.wrapped(bare) if near == "tls" else bare as client,
+    ):
+        if behaviour is resetting:
+            assert client.recv(100) == b"half an ans"
+        client.sendall(b"question")
+        assert until_reset(client) == (b"" if behaviour is resetting else b"half an ans")
+        (line,) = complaints(server)
+        assert re.search(why, line) and there.address in line
+        assert line.startswith("netkit relay: ")
+
+
+def test_a_target_that_is_killed() -> None:
+    """A process that dies amid its answer with something of the client unread is a reset for the client."""
+    with (
+        running("listen", HERE) as there,
+        running("relay", HERE, f"127.0.0.1:{there.port}") as server,
+        dialled(server.port) as client,
+    ):
+        there.stdin.write(b"half an ans")
+        assert client.recv(100) == b"half an ans"
+        there.signal(signal.SIGSTOP)
+        client.sendall(b"question")
+        there.signal(signal.SIGKILL)
+        assert until_reset(client) == b""
+        (line,) = complaints(server)
+        assert "connection reset by peer" in line
+
+
+def is_reset(port: int, data: bytes = b"", source: str = "127.0.0.1") -> bool:
+    """Tell whether a client is reset without a word, which may happen before it knows that it is connected."""
+    try:
+        with socket.create_connection(("127.0.0.1", port), PATIENCE, (source, 0)) as client:
+            client.sendall(data)
+            return until_reset(client) == b""
+    except (ConnectionResetError, BrokenPipeError):
+        return True
+
+
+@pytest.mark.parametrize("data", [b"", b"hello"], ids=["silent", "talking"])
+def test_a_target_that_refuses_resets_the_client(data: bytes) -> None:
+    """Nobody there is a reset, and one line that says why."""
+    there = f"127.0.0.1:{free_port()}"
+    with running("relay", HERE, there) as server:
+        assert is_reset(server.port, data)
+        (line,) = complaints(server)
+        assert re.search(rf"cannot connect to {there}: connection refused", line)
+
+
+def test_a_client_that_resets_resets_the_target() -> None:
+    """The target is not told that all had been said; here nothing is, for it is the client's own affair."""
+    came = threading.Event()
+
+    def hearing(sock: socket.socket) -> bytes:
+        data = sock.recv(100)
+        came.set()
+        return data + read_all(sock)
+
+    with peer(hearing) as there, running("relay", HERE, there.address) as server, dialled(server.port) as client:
+        client.sendall(b"half a ques")
+        assert came.wait(PATIENCE)
+        reset(client)
+        assert isinstance(there.result(), ConnectionResetError)
+        assert complaints(server) == []
+
+
+def test_a_client_that_leaves_tls_without_its_end_resets_the_target(certificates: Certificates) -> None:
+    """A question that was cut is no question."""
+    came = threading.Event()
+
+    def hearing(sock: socket.socket) -> bytes:
+        data = sock.recv(100)
+        came.set()
+        return data + read_all(sock)
+
+    words = ["--cert", certificates.cert, "--key", certificates.key]
+    with (
+        peer(hearing) as there,
+        running("relay", f"tls:{HERE}", there.address, *words) as server,
+        dialled(server.port) as bare,
+        certificates.wrapped(bare) as client,
+    ):
+        client.sendall(b"half a ques")
+        assert came.wait(PATIENCE)
+        client.shutdown(socket.SHUT_WR)
+        assert isinstance(there.result(), ConnectionResetError)
+
+
+def test_a_plain_client_of_tls_never_reaches_the_target(certificates: Certificates) -> None:
+    """Nobody is dialled for a client without a handshake, and others are served."""
+    words = ["--cert", certificates.cert, "--key", certificates.key]
+    with peer(answering) as there, running("relay", f"tls:{HERE}", there.address, *words) as server:
+        port = server.port
+        with dialled(port) as silent, dialled(port) as plain:
+            plain.sendall(b"GET / HTTP/1.0\r\n\r\n")
+            with contextlib.suppress(ConnectionResetError):
+                read_all(plain)
+            done = netkit("connect", f"tls:127.0.0.1:{port}", "--cafile", certificates.ca, input=b"hello")
+            assert done.code == 0
+            check_same(done.out, OTHER)
+            assert there.result() == b"hello"
+            assert there.results.empty()
+            silent.close()
+
+
+def test_a_target_with_a_bad_certificate_gets_no_byte(certificates: Certificates, tmp_path: Path) -> None:
+    """Who is not trusted is a reset for the client, one line here, and hears nothing of what the client said."""
+    with (
+        target("tls", read_all, certificates, tmp_path) as there,
+        running("relay", HERE, there.address) as server,
+    ):
+        assert is_reset(server.port, b"a secret")
+        assert isinstance(there.result(), OSError)
+        (line,) = complaints(server)
+        assert "certificate" in line and there.address in line
+
+
+# -- relays in a circle
+
+
+@pytest.mark.parametrize("how", ["literal", "name", "wildcard", "tls"])
+def test_a_relay_to_itself_ends_at_once(how: str) -> None:
+    """The client is reset, the reason is told, and no crowd of connections has come of it."""
+    port = free_port()
+    listen, there = {
+        "literal": (f"127.0.0.1:{port}", f"127.0.0.1:{port}"),
+        "name": (f"{port}", f"localhost:{port}"),
+        "wildcard": (f":{port}", f":{port}"),
+        "tls": (f"127.0.0.1:{port}", f"tls:127.0.0.1:{port}"),
+    }[how]
+    with running("relay", listen, there, "--stats") as server:
+        server.line("listening")
+        with socket.create_connection(("127.0.0.2" if how == "wildcard" else "127.0.0.1", port)) as client:
+            assert until_reset(client) == b""
+        *lines, last = complaints(server)
+        assert lines and any("that is this relay itself" in line for line in lines)
+        assert json.loads(last)["connections"] <= 4
+
+
+@pytest.mark.parametrize("spelling", ["same", "other", "link"])
+def test_a_unix_relay_to_itself(spelling: str, tmp_path: Path) -> None:
+    """The same path is refused outright; another name of it ends as soon as a client comes."""
+    path = tmp_path / "s"
+    (tmp_path / "link").symlink_to(path)
+    there = {"same": path, "other": f"{tmp_path}/./s", "link": tmp_path / "link"}[spelling]
+    if spelling == "same":
+        done = netkit("relay", f"unix:{path}", f"unix:{there}")
+        assert (done.code, done.err) == (2, f"netkit relay: unix:{path} is this relay itself\n")
+        assert not path.exists()
+        return
+    with running("relay", f"unix:{path}", f"unix:{there}", "--stats") as server, socket.socket(socket.AF_UNIX) as one:
+        server.line("listening")
+        one.settimeout(PATIENCE)
+        one.connect(str(path))
+        assert one.recv(10) == b""
+        *lines, last = complaints(server)
+        assert lines and all("that is this relay itself" in line for line in lines)
+        assert json.loads(last)["connections"] <= 4
+
+
+def test_a_ring_of_two_is_capped() -> None:
+    """Two relays to each other open as many connections as --max-conns lets them, and then nothing more happens."""
+    port = free_port()
+    with (
+        running("relay", HERE, f"127.0.0.1:{port}", "--max-conns", "10", "-w", "1h") as one,
+        running("relay", f"127.0.0.1:{port}", f"127.0.0.1:{one.port}", "--max-conns", "10", "-v") as two,
+    ):
+        two.line("listening")
+        with dialled(port):
+            for _ in range(10):
+                two.line("connection from")
+            used = cpu_seconds(one.pid) + cpu_seconds(two.pid)
+            assert select.select([two.out], [], [], 0.2)[0] == []
+            assert cpu_seconds(one.pid) + cpu_seconds(two.pid) - used < 0.1
+            two.signal(signal.SIGTERM)
+            assert died_by(two.wait()) is signal.SIGTERM
+        assert len(re.findall(r"connection from \S+:\d+$", two.finish().err, re.MULTILINE)) == 10
+
+
+# -- options
+
+
+@contextlib.contextmanager
+def serving(*options: str, behaviour: Any = answering) -> Iterator[tuple[Running, Peer]]:
+    """Run a relay to a target that answers with OTHER."""
+    with peer(behaviour) as there, running("relay", HERE, there.address, *options) as server:
+        yield server, there
+
+
+def test_access_lists() -> None:
+    """Who is denied is reset, and nobody is dialled for it."""
+    with serving("--allow", "127.0.0.0/30", "--deny", "127.0.0.2") as (server, there):
+        port = server.port
+        for host in ("127.0.0.2", "127.0.0.9"):
+            assert is_reset(port, source=host)
+        check_same(exchange(port, b"hello"), OTHER)
+        assert there.result() == b"hello" and there.results.empty()
+
+
+@pytest.mark.parametrize("option", [["--once"], ["--max-clients", "1"]])
+def test_one_client(option: list[str]) -> None:
+    """It serves one, refuses the next, and exits with 0."""
+    with serving(*option) as (server, _):
+        port = server.port
+        with dialled(port) as client:
+            client.sendall(b"x")
+            with pytest.raises(OSError), dialled(port) as second:
+                second.sendall(b"x")
+                if not second.recv(1):
+                    raise ConnectionResetError
+            client.shutdown(socket.SHUT_WR)
+            check_same(read_all(client), OTHER)
+        assert server.wait() == 0
+
+
+def test_as_many_at_one_time() -> None:
+    """The next client waits until one has left, and nobody is dialled for it before."""
+    with serving("--max-conns", "1") as (server, there):
+        port = server.port
+        with dialled(port) as first, dialled(port) as second:
+            second.sendall(b"second")
+            second.shutdown(socket.SHUT_WR)
+            first.sendall(b"first")
+            assert select.select([second], [], [], 0.1)[0] == []
+            first.shutdown(socket.SHUT_WR)
+            check_same(read_all(first), OTHER)
+            check_same(read_all(second), OTHER)
+        assert [there.result(), there.result()] == [b"first", b"second"]
+
+
+def test_idle_clock_resets_both() -> None:
+    """--idle-timeout ends a silent pair alone, as a reset on both sides."""
+    with serving("--idle-timeout", "100ms", "-v") as (server, there):
+        port = server.port
+        with dialled(port) as client:
+            client.sendall(b"half a ques")
+            assert until_reset(client) == b""
+        assert isinstance(there.result(), ConnectionResetError)
+        check_same(exchange(port, b"hello"), OTHER)
+        server.line("nothing moved for 100 ms")
+
+
+def test_the_clock_of_the_whole() -> None:
+    """--timeout is 28, and resets who is there."""
+    with serving("--timeout", "300ms") as (server, _), dialled(server.port) as client:
+        assert until_reset(client) == b""
+        assert server.wait() == 28
+        server.line(r"cannot finish: time ran out after 300 ms \(--timeout\)")
+
+
+def test_until() -> None:
+    """What a client says can end it, with 0, and is passed on."""
+    with serving("--until", "bye") as (server, there):
+        check_same(exchange(server.port, b"good bye"), OTHER)
+        assert there.result() == b"good bye"
+        assert server.wait() == 0
+
+
+def test_a_greeting_and_a_command(tmp_path: Path) -> None:
+    """COMMAND is told where, and its exit code is the relay's; a client is greeted before the target speaks."""
+    code = (
+        "import os, socket, sys; s = socket.create_connection((os.environ['NETKIT_HOST'], os.environ['NETKIT_PORT']));"
+        "s.shutdown(1); data = s.makefile('rb').read(); sys.exit(7 if data[:3] == b'hi ' and len(data) > 9 else 1)"
+    )
+    with peer(answering) as there:
+        done = netkit("relay", HERE, there.address, "-q", "--greet", "hi ", "--", sys.executable, "-c", code)
+        assert done == (7, b"", "")
+        assert there.result() == b""
+
+
+def test_what_is_told_in_json(tmp_path: Path) -> None:
+    """--json and --stats say connections and bytes of clients, and --log what went between them and us."""
+    log = tmp_path / "log"
+    with serving("--json", "--stats", "--once", "--log", str(log)) as (server, _):
+        listening = json.loads(server.line("listening")[0] and server.said[-1])
+        check_same(exchange(listening["local_port"], b"hello"), OTHER)
+        assert server.wait() == 0
+        told = [json.loads(line) for line in server.finish().err.splitlines()]
+    assert {each["command"] for each in told} == {"relay"}
+    *_, last = told
+    assert last["event"] == "stats" and last["connections"] == 1
+    assert (last["bytes_received"], last["bytes_sent"]) == (5, len(OTHER))
+    records = [json.loads(line) for line in log.read_text().splitlines()]
+    assert (records[0]["direction"], records[0]["text"]) == ("received", "hello")
+    assert {each["direction"] for each in records[1:]} == {"sent"}
+
+
+def test_a_cut_is_told_in_json() -> None:
+    """A target that refuses is an event with the client and the reason."""
+    with running("relay", HERE, f"127.0.0.1:{free_port()}", "--json") as server:
+        server.line("listening")
+        assert is_reset(json.loads(server.said[-1])["local_port"])
+        server.line('"event": "cut"')
+        told = json.loads(server.said[-1])
+        assert told["peer_address"] == "127.0.0.1" and "connection refused" in told["reason"]
+
+
+def test_hexdump() -> None:
+    """The bytes of both directions are shown as they pass."""
+    with serving("--hexdump", "--once", behaviour=lambda sock: sock.sendall(sock.recv(9).upper())) as (server, _):
+        assert exchange(server.port, b"hello") == b"HELLO"
+        said = server.finish().err
+    assert re.search(r"^< .* 5 B$", said, re.MULTILINE) and "hello" in said
+    assert re.search(r"^> .* 5 B$", said, re.MULTILINE) and "HELLO" in said
+
+
+def knock(port: int) -> int:
+    """Return how connecting ended, as an error number."""
+    with socket.socket() as sock:
+        return sock.connect_ex(("127.0.0.1", port))
+
+
+def test_drain() -> None:
+    """SIGTERM refuses new clients at once and lets those who are there end within a second."""
+    asked, gate = threading.Event(), threading.Event()
+
+    def late(sock: socket.socket) -> None:
+        sock.recv(10)
+        asked.set()
+        gate.wait(PATIENCE)
+        sock.sendall(b"answer")
+
+    with serving(behaviour=late) as (server, _):
+        port = server.port
+        with dialled(port) as client:
+            client.sendall(b"question")
+            client.shutdown(socket.SHUT_WR)
+            assert asked.wait(PATIENCE)
+            server.signal(signal.SIGTERM)
+            while knock(port) != errno.ECONNREFUSED:
+                pass
+            gate.set()
+            assert read_all(client) == b"answer"
+        assert died_by(server.wait()) is signal.SIGTERM
+
+
+def test_drain_resets_the_rest() -> None:
+    """Who is still there after that second is reset, on both sides."""
+    came = threading.Event()
+
+    def hearing(sock: socket.socket) -> bytes:
+        sock.recv(100)
+        came.set()
+        return read_all(sock)
+
+    with serving(behaviour=hearing) as (server, there), dialled(server.port) as client:
+        client.sendall(b"half a ques")
+        assert came.wait(PATIENCE)
+        server.signal(signal.SIGTERM)
+        server.signal(signal.SIGTERM)
+        assert until_reset(client) == b""
+        assert isinstance(there.result(), ConnectionResetError)
+        assert died_by(server.wait()) is signal.SIGTERM
+
+
+# -- bad input
+
+
+@pytest.mark.parametrize(
+    ("words", "why"),
+    [
+        ([], "an address is missing"),
+        ([HERE], "TARGET: an address is missing"),
+        ([HERE, "80"], "TARGET: port 80 has no host"),
+        ([HERE, "127.0.0.1:0"], "TARGET: port 0"),
+        ([HERE, "127.0.0.1:70000"], "TARGET: port 70000"),
+        ([HERE, "127.0.0.1", "80", "more"], "unexpected word 'more' after address '127.0.0.1:80'"),
+        ([HERE, "127.0.0.1:80", "--insecure"], "--insecure does not apply"),
+        ([HERE, "127.0.0.1:80", "--servername", "x"], "--servername does not apply"),
+        ([HERE, "127.0.0.1:80", "--cafile", "x"], "--cafile does not apply"),
+        ([HERE, "127.0.0.1:80", "--cert", "x", "--key", "x"], "--cert does not apply"),
+        ([HERE, "127.0.0.1:80", "--alpn", "x"], "--alpn does not apply"),
+        ([HERE, "tls:127.0.0.1:80", "--key", "x"], "--key needs --cert"),
+        ([HERE, "tls:127.0.0.1:80", "--insecure", "--cafile", "x"], "--insecure and --cafile exclude each other"),
+        (["tls:" + HERE, "127.0.0.1:80"], "a TLS server needs --cert and --key"),
+        (["tls:" + HERE, "127.0.0.1:80", "--servername", "x", "--cert", "x", "--key", "x"], "--servername does not"),
+        (["tls:" + HERE, "127.0.0.1:80", "--insecure", "--cert", "x", "--key", "x"], "--insecure does not apply"),
+        ([HERE, "unix:/none", "--source", "127.0.0.1"], "--source does not apply"),
+        ([HERE, "127.0.0.1:80", "--mode", "660"], "--mode does not apply"),
+        ([HERE, "127.0.0.1:80", "--once", "--max-clients", "2"], "--once and --max-clients exclude each other"),
+        ([HERE, "127.0.0.1:80", "--hexdump", "--json"], "--hexdump and --json exclude each other"),
+        ([HERE, "127.0.0.1:80", "-4", "-6"], "-4 and -6 exclude each other"),
+        ([HERE, "127.0.0.1:80", "-l"], "no such option '-l'"),
+        ([HERE, "127.0.0.1:80", "--"], "COMMAND is missing"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_bad_input(
+    words: list[str], why: str, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One line, exit code 2, and nothing is bound."""
+    bound: list[object] = []
+    monkeypatch.setattr(socket.socket, "bind", lambda sock, address: bound.append(address))
+    code = cli.run(["relay", *words])
+    out, err = capfd.readouterr()
+    assert (code, out, bound) == (2, "", [])
+    assert err.startswith(f"netkit relay: {why}") and err.count("\n") == 1
