@@ -2,7 +2,6 @@
 
 import contextlib
 import errno
-import errno
 import json
 import os
 import re
