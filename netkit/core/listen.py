@@ -307,10 +307,10 @@ async def _secured(stream: Connection, secure: Secure) -> Connection:
 
 
 async def farewell(stream: Connection) -> None:
-    """Send our end if the handler did not, so that a peer over TLS can tell it from a cut."""
+    """Leave a conversation that ended well, if the peer lets us."""
     try:
         with deadline(now() + DRAIN):
-            await stream.send_eof()
+            await stream.leave()
     except (Failure, Expired):
         pass  # the peer has left, or takes no more
 

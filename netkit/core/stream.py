@@ -111,6 +111,9 @@ class Connection(Stream, Protocol):
     def keep_alive(self, idle: float) -> None:
         """Let the system probe a TCP peer that was silent for ``idle`` seconds; three probes lost are a dead peer."""
 
+    async def leave(self) -> None:
+        """Send our end if that is still to be sent, so that closing is no cut."""
+
 
 Secure = Callable[[Connection], Awaitable[Connection]]
 """Takes a connection through a handshake and returns it secured. The caller closes, whatever happens."""
@@ -176,6 +179,10 @@ class SocketStream(Counted):
     def local(self) -> Endpoint:
         """See Connection."""
         return from_socket(self._sock.getsockname())
+
+    async def leave(self) -> None:
+        """See Connection."""
+        await self.send_eof()
 
     def keep_alive(self, idle: float) -> None:
         """See Connection."""
@@ -309,6 +316,10 @@ class Wrapped:
     def keep_alive(self, idle: float) -> None:
         """See Connection."""
         self._stream.keep_alive(idle)
+
+    async def leave(self) -> None:
+        """See Connection."""
+        await self._stream.leave()
 
     async def recv(self) -> bytes:
         """See Stream."""

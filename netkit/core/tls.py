@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from netkit.core.errors import Exit, Failure, doing
 from netkit.core.events import Observer, Secured
-from netkit.core.kernel import Lock, now
+from netkit.core.kernel import Expired, Lock, deadline, now
 from netkit.core.relay import acknowledged
 from netkit.core.stream import LARGEST_READ, Connection, Secure, Wrapped
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 _RECORD = 16 * 1024  # bytes of a record at most: RFC 8446, section 5.1
 _PIECE = 8 * _RECORD
+_LAST_WORDS = 0.25  # s that the peer has for its close_notify when we leave
 _NOTES_MOST = 64  # notes of where records end that are kept before those acknowledged are dropped
 # The fatal alerts of RFC 8446, section 6.2.
 _ALERTS = frozenset(
@@ -248,14 +249,13 @@ class TlsStream(Wrapped):
         rest = memoryview(data)
         while rest:
             piece, rest = rest[:_PIECE], rest[_PIECE:]
-            for start in range(0, len(piece), _RECORD):
-                part = piece[start : start + _RECORD]
-                try:
-                    self.tls.write(part)
-                except self._ssl.SSLError as error:
-                    raise Failure(Exit.SEND, f"send to {self.name}", _reason(error)) from error
-                self.count_sent(len(part))
-                self._written.append((self._outgoing.pending, self._sent))
+            before = self._outgoing.pending
+            try:
+                self.tls.write(piece)
+            except self._ssl.SSLError as error:
+                raise Failure(Exit.SEND, f"send to {self.name}", _reason(error)) from error
+            self._note(len(piece), before, self._outgoing.pending)
+            self.count_sent(len(piece))
             await self._flush()
 
     async def send_eof(self) -> None:
@@ -284,6 +284,16 @@ class TlsStream(Wrapped):
             if not self._peer_ended:
                 raise
 
+    async def leave(self) -> None:
+        """See Connection. What the peer says in this moment is dropped: unread, it would make a reset of our end."""
+        await self.send_eof()
+        try:
+            with deadline(now() + _LAST_WORDS):
+                while not self._peer_ended and self._read() != b"" and await self._feed():
+                    pass
+        except (Failure, Expired):
+            pass
+
     def check(self) -> None:
         """See Stream. A peer that has ended needs no close_notify of ours."""
         if not (self._settled and self._peer_ended):
@@ -295,6 +305,13 @@ class TlsStream(Wrapped):
         while self._ends and self._ends[0][0] <= carried:
             self._acknowledged = self._ends.popleft()[1]
         return self._sent - self._acknowledged
+
+    def _note(self, size: int, before: int, after: int) -> None:
+        """Note where the records of a piece end, which all have the same overhead but for padding in the last."""
+        overhead = -(-(after - before - size) // -(-size // _RECORD))
+        for number, end in enumerate(range(_RECORD, size, _RECORD), 1):
+            self._written.append((before + end + number * overhead, self._sent + end))
+        self._written.append((after, self._sent + size))
 
     def _read(self) -> bytes | None:
         """Return payload that is here, b"" after close_notify, None where more has to come first."""
