@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 _RECORD = 16 * 1024  # bytes of a record at most: RFC 8446, section 5.1
 _PIECE = 8 * _RECORD
 _LAST_WORDS = 0.25  # s that the peer has for its close_notify when we leave
-_NOTES_MOST = 64  # notes of where records end that are kept before those acknowledged are dropped
+_PIECES_MOST = 256  # sent pieces that are remembered before those acknowledged are looked for
 # The fatal alerts of RFC 8446, section 6.2.
 _ALERTS = frozenset(
     (
@@ -142,6 +142,20 @@ def _load(load: Callable[[], None], otherwise: str) -> None:
         raise OSError(None, (error.reason or "").replace("_", " ").lower() or otherwise) from error
 
 
+class _Piece(NamedTuple):
+    """Payload of ``size`` bytes, and where its records lie in the stream underneath."""
+
+    start: int
+    end: int
+    size: int
+
+    def records(self, carried: int) -> int:
+        """Return the payload of the records that are whole in the first ``carried`` bytes underneath."""
+        number = -(-self.size // _RECORD)
+        overhead = (self.end - self.start - self.size) // number
+        return min(max(carried - self.start, 0) // (_RECORD + overhead), number) * _RECORD
+
+
 class TlsStream(Wrapped):
     """The secured stream. ``sent`` and ``received`` count payload; what is underneath is closed with it."""
 
@@ -160,8 +174,8 @@ class TlsStream(Wrapped):
         self._moved_at = now()
         self._ended = self._peer_ended = False
         self._settled = False  # all of ours is acknowledged but for close_notify
-        self._written: list[tuple[int, int]] = []  # the same for what is still to be flushed
-        self._ends: deque[tuple[int, int]] = deque()  # where records end: in the stream underneath, and in the payload
+        self._pieces: deque[_Piece] = deque()  # sent, and not known to be acknowledged
+        self._written: list[_Piece] = []  # the same for what is still to be flushed
         self._acknowledged = 0
 
     @property
@@ -254,7 +268,7 @@ class TlsStream(Wrapped):
                 self.tls.write(piece)
             except self._ssl.SSLError as error:
                 raise Failure(Exit.SEND, f"send to {self.name}", _reason(error)) from error
-            self._note(len(piece), before, self._outgoing.pending)
+            self._written.append(_Piece(before, self._outgoing.pending, len(piece)))
             self.count_sent(len(piece))
             await self._flush()
 
@@ -300,18 +314,12 @@ class TlsStream(Wrapped):
             super().check()
 
     def unacknowledged(self) -> int:
-        """See Stream: payload of which not all the ciphertext was acknowledged."""
+        """See Stream: payload of which not all the ciphertext was acknowledged, record by record."""
         carried = self._stream.sent - self._stream.unacknowledged()
-        while self._ends and self._ends[0][0] <= carried:
-            self._acknowledged = self._ends.popleft()[1]
-        return self._sent - self._acknowledged
-
-    def _note(self, size: int, before: int, after: int) -> None:
-        """Note where the records of a piece end, which all have the same overhead but for padding in the last."""
-        overhead = -(-(after - before - size) // -(-size // _RECORD))
-        for number, end in enumerate(range(_RECORD, size, _RECORD), 1):
-            self._written.append((before + end + number * overhead, self._sent + end))
-        self._written.append((after, self._sent + size))
+        while self._pieces and self._pieces[0].end <= carried:
+            self._acknowledged += self._pieces.popleft().size
+        whole = self._pieces[0].records(carried) if self._pieces else 0
+        return self._sent - self._acknowledged - whole
 
     def _read(self) -> bytes | None:
         """Return payload that is here, b"" after close_notify, None where more has to come first."""
@@ -356,9 +364,9 @@ class TlsStream(Wrapped):
         async with self._turn:
             while data := self._outgoing.read():
                 before = self._stream.sent
-                self._ends += [(before + end, sent) for end, sent in self._written]
+                self._pieces += [_Piece(before + start, before + end, size) for start, end, size in self._written]
                 self._written.clear()
-                if len(self._ends) > _NOTES_MOST:
+                if len(self._pieces) > _PIECES_MOST:
                     self.unacknowledged()
                 await self._stream.send(data)
 
