@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from netkit import options
 from netkit.core.errors import Exit, Invalid
-from netkit.shell import address, command_name, exclude, gathered, hint, put, run, totals, unapplied
+from netkit.shell import address, command_name, exclude, gathered, hint, option, put, run, totals, unapplied
 
 if TYPE_CHECKING:
     from netkit.core.address import Endpoint
@@ -135,7 +135,7 @@ class Server:
                         service,
                         policy,
                         self.command,
-                        idle_timeout=None if service.handler else self.clocks.idle_timeout,
+                        idle_timeout=None if service.handler else self._patience(),
                         stop=self.stop,
                         duration=serving.duration,
                         one_shot=one_shot,
@@ -148,6 +148,10 @@ class Server:
 
     def _family(self) -> int:
         return self.reach.family(self.address)
+
+    def _patience(self) -> float | None:
+        """Return how long there may be no datagram at all."""
+        return self.clocks.idle_timeout
 
     def _check(self) -> None:
         serving, clients = self.serving, self.clients
@@ -172,22 +176,31 @@ class Server:
 class Relay(Server):
     """A server whose clients are joined to ``target``."""
 
-    _fields = (*Server._fields, "target", "connect_timeout", "source")
+    _fields = (*Server._fields, "target", "connect_timeout", "source", "udp")
 
     def __init__(
         self,
         target: "Endpoint",
         connect_timeout: float,
         source: tuple[str, int] | None,
+        udp: bool,
         tls: options.BothTls,
         talk: options.Talk,
         **told: Any,
     ) -> None:
+        from netkit.core.lookup import check_numeric
+
+        for each in (told["address"], target):
+            if udp and (each.tls or each.path is not None):
+                raise Invalid(f"address {str(each)!r} is none for UDP datagrams")
         near, far = tls.sides(told["address"], target)
         super().__init__(tls=near, talk=talk, **told)
         if target.path is not None and target.path == self.address.path:
             raise Invalid(f"{target} is this relay itself")
+        if self.reach.numeric and target.host:
+            check_numeric(target.host)
         self.target = target
+        self.udp = udp
         self._far = far.client(target, talk)
         family = 0 if target.path is not None and self.address.path is None else self.reach.family(target)
         self._dialling = options.Dial(connect_timeout, source, None).dialling(
@@ -198,6 +211,25 @@ class Relay(Server):
     def dialled(self) -> "Dialling":
         """Return how the target is dialled. Raises Failure READ for files that cannot be used."""
         return self._dialling._replace(secure=self._far(self.observe) if self._far else None)
+
+    def associations(self, recorded: options.Recorded) -> "Service":
+        """Return what relays datagrams; refuse what they do not have."""
+        from netkit.services.associations import IDLE, MOST, Associations
+        from netkit.services.server import Service
+
+        unapplied("datagrams make no connections", self.clients._replace(max_conns=None).given())
+        unapplied("datagrams are not recorded", {"--log": recorded.log, "--hexdump": recorded.hexdump})
+        found = Associations(
+            self.target,
+            self.dialled(),
+            most=self.clients.max_conns or MOST,
+            idle=self.clocks.idle_timeout or IDLE,
+            observe=self.observe,
+        )
+        return Service(beside=found.run, receiver=self.receiver(found.receive))
+
+    def _patience(self) -> float | None:
+        return None
 
     def _family(self) -> int:
         return 0 if self.address.path is not None and self.target.path is None else super()._family()
@@ -238,6 +270,7 @@ relay_options = gathered(
     options.reach_options,
     options.connect_timeout_option,
     options.source_option,
+    option("--udp", is_flag=True, section="Serving", help="Relay UDP datagrams instead of TCP."),
     options.serving_options,
     options.client_options,
     options.both_tls_options,

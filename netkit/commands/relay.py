@@ -7,6 +7,7 @@ HABITS = {
     "-l": "the first address is listened on, the second connected to",
     "-e": "the second address is the target",
     "-c": "the second address is the target",
+    "-u": "--udp relays datagrams",
     "-w": "-w bounds connecting to the target",
 }
 
@@ -17,7 +18,7 @@ HABITS = {
     examples=[
         ("netkit relay 8080 db:5432", "a port of this machine leads to another's"),
         ("netkit relay tls::8443 127.0.0.1:80 --cert c.pem --key k.pem", "TLS in front of a server without it"),
-        ("netkit relay 6379 unix:/run/redis.sock --allow 127.0.0.1", "a unix socket for clients that know none"),
+        ("netkit relay --udp :53 192.0.2.53:53", "a name server behind this machine"),
     ],
 )
 @serving.relay_options
@@ -32,11 +33,18 @@ def relay(server: serving.Relay, recorded: options.Recorded) -> int:
     LISTEN and TARGET may be TCP, TLS (tls:) or unix sockets (unix:). --cert and --key are for LISTEN if that is tls:,
     else shown to TARGET; --cafile says who may be TARGET if that is tls:, else who may come. With --log and --hexdump
     the bytes are those between the client and us.
+
+    With --udp each client's address gets a socket of its own to TARGET, and answers leave from the address that was
+    asked. After 60s without a datagram either way (--idle-timeout), or when TARGET turns out not to be there, it is
+    closed. There are at most 1024 at one time (--max-conns); what further clients send is dropped, and told.
     """
     from netkit.services.forward import forwarding
     from netkit.services.server import Service
 
     recorded.check(server.talk)
+    if server.udp:
+        service = server.associations(recorded)
+        return server.run(lambda: service)
     return server.run(
         lambda: Service(
             forwarding(

@@ -28,7 +28,7 @@ PRIVATE = 0o600  # the mode of a socket file
 _BACKLOG = 1024  # the system caps it; small ones make clients wait a second for their next SYN
 _PORT_TRIES = 128
 _FULL_PAUSE = 0.25  # s until what the system had no room for is tried again
-_FULL = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+FULL = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 _FULL_REPORTS = 10.0  # s between two reports of it
 _HINTS: dict[int | None, str] = {
     errno.EACCES: "ports below 1024 need privileges; try 8080",
@@ -105,7 +105,7 @@ class Listener:
             except OSError as error:
                 if error.errno in _PASSING:
                     continue
-                if error.errno not in _FULL:
+                if error.errno not in FULL:
                     raise Failure(Exit.BIND, f"accept on {from_socket(sock.getsockname())}", error) from error
                 self._full.report("accept another client", error, observe)
                 await self._room()

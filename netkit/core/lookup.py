@@ -39,7 +39,7 @@ async def lookup(endpoint: Endpoint, family: int, *, numeric: bool = False, obse
             raise Failure(Exit.RESOLVE, f"resolve {host}", f"no {FAMILY_NAMES[family]} address")
         return _literal(host, port)
     if numeric:
-        raise Invalid(f"host {host!r} is a name, and --numeric allows addresses alone")
+        check_numeric(host)
     begun = now()
     found, _ = await canonical(host, port, family)
     observe(Resolved(host, tuple(address.host for address in found), now() - begun))
@@ -62,6 +62,12 @@ async def reverse(host: str) -> str:
         raise Failure(Exit.RESOLVE, f"resolve {host}", reason) from error
     except OSError as error:
         raise Failure(Exit.RESOLVE, f"resolve {host}", error) from error
+
+
+def check_numeric(host: str) -> None:
+    """Raise Invalid for a name."""
+    if family_of(host) is None:
+        raise Invalid(f"host {host!r} is a name, and --numeric allows addresses alone")
 
 
 def _literal(host: str, port: int) -> list[Address]:

@@ -259,17 +259,28 @@ def test_a_target_that_is_killed() -> None:
     """A process that dies amid its answer with something of the client unread is a reset for the client."""
     with (
         running("listen", HERE) as there,
-        running("relay", HERE, f"127.0.0.1:{there.port}") as server,
+        running("relay", HERE, f"127.0.0.1:{(port := there.port)}") as server,
         dialled(server.port) as client,
     ):
         there.stdin.write(b"half an ans")
         assert client.recv(100) == b"half an ans"
         there.signal(signal.SIGSTOP)
         client.sendall(b"question")
+        while not unread(port):
+            os.sched_yield()
         there.signal(signal.SIGKILL)
         assert until_reset(client) == b""
         (line,) = complaints(server)
         assert "connection reset by peer" in line
+
+
+def unread(port: int) -> int:
+    """Return the bytes that wait to be read on the connections of an IPv4 port of this machine."""
+    with open("/proc/net/tcp", encoding="ascii") as rows:
+        fields = [row.split() for row in rows]
+    return sum(
+        int(row[4].partition(":")[2], 16) for row in fields if row[1].endswith(f":{port:04X}") and row[3] == "01"
+    )
 
 
 def is_reset(port: int, data: bytes = b"", source: str = "127.0.0.1") -> bool:
@@ -625,6 +636,7 @@ def test_drain_resets_the_rest() -> None:
         ([HERE, "127.0.0.1:80", "--once", "--max-clients", "2"], "--once and --max-clients exclude each other"),
         ([HERE, "127.0.0.1:80", "--hexdump", "--json"], "--hexdump and --json exclude each other"),
         ([HERE, "127.0.0.1:80", "-4", "-6"], "-4 and -6 exclude each other"),
+        ([HERE, "localhost:80", "-n"], "host 'localhost' is a name"),
         ([HERE, "127.0.0.1:80", "-l"], "no such option '-l'"),
         ([HERE, "127.0.0.1:80", "--"], "COMMAND is missing"),
     ],

@@ -1,0 +1,387 @@
+"""``netkit relay --udp`` as its users meet it: whole datagrams both ways, and a socket of its own for each client."""
+
+import contextlib
+import json
+import os
+import random
+import re
+import resource
+import signal
+import socket
+import struct
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from netkit import cli
+from tests.interop.peers import tool
+from tests.interop.test_interop_datagrams import bound
+from tests.relays import HERE, complaints
+from tests.support import PATIENCE, Running, died_by, free_port, netkit, running
+
+LARGEST = 65507
+
+
+@contextlib.contextmanager
+def udp(host: str = "127.0.0.1", port: int = 0) -> Iterator[socket.socket]:
+    """Open a plain socket at a free port."""
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 22)
+        sock.settimeout(PATIENCE)
+        sock.bind((host, port))
+        yield sock
+
+
+@contextlib.contextmanager
+def relayed(*options: str, listen: str = HERE, **popen: Any) -> Iterator[tuple[Running, socket.socket]]:
+    """Run a relay to a plain socket."""
+    with udp() as there, running("relay", "--udp", listen, address(there), *options, **popen) as server:
+        yield server, there
+
+
+def address(sock: socket.socket) -> str:
+    """Return where a socket is, in one word."""
+    return "{}:{}".format(*sock.getsockname())
+
+
+def client(stack: contextlib.ExitStack, port: int, host: str = "127.0.0.1") -> socket.socket:
+    """Return a socket that hears a relay alone."""
+    sock = stack.enter_context(udp(host))
+    sock.connect((host, port))
+    return sock
+
+
+# -- datagrams
+
+
+def test_each_client_has_its_own_answers() -> None:
+    """The target sees each client's socket apart, however they take turns, and what it answers finds its client."""
+    with relayed() as (server, there), contextlib.ExitStack() as stack:
+        port = server.port
+        clients = [client(stack, port) for _ in range(2)]
+        seen: dict[int, set[Any]] = {0: set(), 1: set()}
+        for turn in range(3):
+            for number, each in enumerate(clients):
+                each.send(f"{number} {turn}".encode())
+            asked = [there.recvfrom(100) for _ in clients]
+            for data, peer in reversed(asked):
+                seen[int(data[:1])].add(peer)
+                there.sendto(data + b"!", peer)
+                there.sendto(data + b"?", peer)
+            for number, each in enumerate(clients):
+                assert [each.recv(100) for _ in "!?"] == [f"{number} {turn}{end}".encode() for end in "!?"]
+        assert len(seen[0]) == len(seen[1]) == 1 and seen[0] != seen[1]
+        assert complaints(server) == []
+
+
+@pytest.mark.parametrize("size", [0, 1, 1472, LARGEST])
+def test_datagrams_stay_whole(size: int) -> None:
+    """Whatever fits into a datagram arrives as one, both ways, the empty one included."""
+    data = random.Random(size).randbytes(size)
+    with relayed() as (server, there), contextlib.ExitStack() as stack:
+        here = client(stack, server.port)
+        here.send(data)
+        got, peer = there.recvfrom(1 << 17)
+        assert got == data
+        there.sendto(data[::-1], peer)
+        assert here.recv(1 << 17) == data[::-1]
+
+
+def test_bulk_is_neither_cut_nor_merged() -> None:
+    """Many datagrams at once, of one size or of any, arrive in their order and their sizes."""
+    numbers = random.Random(3)
+    sizes = [100] * 300 + [numbers.randrange(1500) for _ in range(100)]
+    data = [numbers.randbytes(size) for size in sizes]
+    text = b"".join(each.hex().encode() + b"\n" for each in data)
+    with relayed() as (server, there), contextlib.ExitStack() as stack:
+        port = server.port
+        assert netkit("udp-send", "--hex", f"127.0.0.1:{port}", input=text).code == 0
+        assert [there.recv(2000) for _ in data] == data
+        here = client(stack, port)
+        here.send(b"all of it")
+        _, peer = there.recvfrom(100)
+        for each in data:
+            there.sendto(each, peer)
+        assert [here.recv(2000) for _ in data] == data
+
+
+def test_bulk_moves_by_segments(tmp_path: Path) -> None:
+    """What comes joined leaves joined: 2,000 datagrams take a small part of as many calls of sendmsg(2)."""
+    calls = tmp_path / "calls"
+    wrapper = (tool("strace"), "-qq", "-o", str(calls), "-e", "trace=sendmsg")
+    with relayed("--until", "last", wrapper=wrapper) as (server, _):
+        port = server.port
+        assert netkit("udp-send", "--size", "100", f"127.0.0.1:{port}", input=bytes(200_000)).code == 0
+        assert netkit("udp-send", f"127.0.0.1:{port}", "last").code == 0
+        assert server.wait() == 0
+    moved = [int(count) for count in re.findall(r"\)\s+= (\d+)$", calls.read_text(), re.MULTILINE)]
+    assert sum(moved) == 200_004 and len(moved) < 200
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.0.0.9", "::1"])
+def test_answers_leave_from_the_address_that_was_asked(host: str) -> None:
+    """A relay on every interface answers from where it was asked; a connected client hears nothing else."""
+    with relayed(listen=":0") as (server, there), contextlib.ExitStack() as stack:
+        here = client(stack, server.port, host)
+        here.send(b"question")
+        _, peer = there.recvfrom(100)
+        there.sendto(b"answer", peer)
+        assert here.recv(100) == b"answer"
+
+
+def test_only_the_target_answers() -> None:
+    """What strangers send to an association's socket reaches nobody."""
+    with relayed() as (server, there), contextlib.ExitStack() as stack:
+        here = client(stack, server.port)
+        here.send(b"question")
+        _, peer = there.recvfrom(100)
+        with udp() as stranger, contextlib.suppress(ConnectionRefusedError):
+            stranger.connect(peer)
+            stranger.send(b"forged")
+            stranger.recv(1)  # the system says that nobody hears it
+        there.sendto(b"answer", peer)
+        assert here.recv(100) == b"answer"
+
+
+# -- how associations end
+
+
+def test_idle_associations_end() -> None:
+    """After --idle-timeout without a datagram the socket is gone, the relay is not, and the next is a new one."""
+    with relayed("--idle-timeout", "100ms") as (server, there), contextlib.ExitStack() as stack:
+        here = client(stack, server.port)
+        here.send(b"one")
+        _, first = there.recvfrom(100)
+        while taken(first):
+            os.sched_yield()
+        here.send(b"two")
+        data, second = there.recvfrom(100)
+        there.sendto(b"answer", second)
+        assert (data, here.recv(100)) == (b"two", b"answer")
+        assert server.process.poll() is None
+        assert complaints(server) == []
+
+
+def taken(peer: tuple[str, int]) -> bool:
+    """Tell whether a UDP port of this machine is still taken, from the kernel's table."""
+    return f":{peer[1]:04X} " in Path("/proc/net/udp").read_text(encoding="ascii")
+
+
+def test_a_target_that_is_not_there() -> None:
+    """The error that comes back ends that association and is told; once somebody is there, all is well."""
+    port = free_port()
+    with running("relay", "--udp", HERE, f"127.0.0.1:{port}") as server, contextlib.ExitStack() as stack:
+        here = client(stack, server.port)
+        here.send(b"lost")
+        own = here.getsockname()[1]
+        server.line(rf"cannot send to 127.0.0.1:{port} for now: connection refused \(127.0.0.1, for 127.0.0.1:{own}\)$")
+        with udp(port=port) as there:
+            here.send(b"heard")
+            assert there.recv(100) == b"heard"
+        assert complaints(server)[1:] == []
+
+
+def test_a_name_that_is_not_found() -> None:
+    """Every client learns by silence, and the relay goes on."""
+    with running("relay", "--udp", HERE, "no.such.name.invalid:53") as server, contextlib.ExitStack() as stack:
+        here = client(stack, server.port)
+        here.send(b"lost")
+        server.line(r"cannot resolve no\.such\.name\.invalid for now: .* \(for 127\.0\.0\.1:\d+\)$")
+        assert server.process.poll() is None
+
+
+def test_eleven_hundred_clients() -> None:
+    """1,024 are served; what the others send is dropped, and told once."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wrapper = ("prlimit", "--nofile=4096")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(4096, hard), hard))
+    try:
+        with relayed("--json", wrapper=wrapper) as (server, there), contextlib.ExitStack() as stack:
+            server.line("listening")
+            port = json.loads(server.said[-1])["local_port"]
+            clients = [stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM)) for _ in range(1100)]
+            peers = set()
+            for number, each in enumerate(clients):
+                each.sendto(str(number).encode(), ("127.0.0.1", port))
+                if number < 1024:
+                    data, peer = there.recvfrom(100)
+                    assert data == str(number).encode()
+                    peers.add(peer)
+            assert len(peers) == 1024
+            for _ in range(76):
+                server.line('"ignored"')
+                assert json.loads(server.said[-1])["reason"] == "there are too many others"
+            clients[0].sendto(b"again", ("127.0.0.1", port))
+            assert there.recv(100) == b"again"
+            assert sum('"paused"' in line for line in server.said) == 1
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_as_many_at_one_time() -> None:
+    """--max-conns says how many, and one that has ended makes room."""
+    options = ("--max-conns", "1", "--idle-timeout", "200ms", "-v")
+    with relayed(*options) as (server, there), contextlib.ExitStack() as stack:
+        port = server.port
+        first, second = client(stack, port), client(stack, port)
+        first.send(b"first")
+        _, peer = there.recvfrom(100)
+        second.send(b"second")
+        server.line(rf"datagram from {address(second)} ignored: there are too many others$")
+        while taken(peer):
+            os.sched_yield()
+        second.send(b"third")
+        assert there.recv(100) == b"third"
+
+
+@pytest.mark.parametrize("there", ["127.0.0.1", "localhost", ""], ids=["literal", "name", "any"])
+def test_never_relays_to_itself(there: str) -> None:
+    """The first datagram that comes back is dropped, it is told, and nothing goes round."""
+    port = free_port()
+    listen = f"127.0.0.1:{port}" if there == "127.0.0.1" else f":{port}"
+    with running("relay", "--udp", listen, f"{there}:{port}", "-v") as server:
+        server.line("listening")
+        assert netkit("udp-send", f"127.0.0.1:{port}", "x", "y", "z").code == 0
+        server.line("that is this relay itself$")
+        server.signal(signal.SIGTERM)
+        received = server.line(r"closed after .*: (\d+) datagrams? \(.* received, (\d+) datagram")
+        assert int(received[1]) <= 6 and received[2] == "0"
+        assert died_by(server.wait()) is signal.SIGTERM
+
+
+# -- options
+
+
+def test_access_lists() -> None:
+    """What comes from elsewhere is dropped before there is an association for it."""
+    with relayed("--deny", "127.0.0.9", "-v") as (server, there), contextlib.ExitStack() as stack:
+        port = server.port
+        with udp("127.0.0.9") as denied:
+            denied.sendto(b"no", ("127.0.0.1", port))
+        server.line(r"datagram from 127\.0\.0\.9:\d+ ignored: not allowed$")
+        client(stack, port).send(b"yes")
+        assert there.recv(100) == b"yes"
+
+
+def test_the_totals() -> None:
+    """--stats counts the datagrams of clients and those that went back to them; --until ends it with 0."""
+    with relayed("--stats", "--until", "^bye$") as (server, there), contextlib.ExitStack() as stack:
+        here = client(stack, server.port)
+        here.send(b"question")
+        _, peer = there.recvfrom(100)
+        there.sendto(b"an answer", peer)
+        assert here.recv(100) == b"an answer"
+        here.send(b"bye")
+        assert there.recv(100) == b"bye"
+        assert server.wait() == 0
+        (line,) = complaints(server)
+    told = json.loads(line)
+    assert (told["command"], told["event"]) == ("relay", "stats")
+    assert (told["datagrams_received"], told["bytes_received"]) == (2, 11)
+    assert (told["datagrams_sent"], told["bytes_sent"]) == (1, 9)
+    assert "connections" not in told
+
+
+def test_what_has_come_is_passed_on_at_the_end() -> None:
+    """A signal ends the relay once the target has all that had arrived by then."""
+    with relayed() as (server, there), contextlib.ExitStack() as stack:
+        port = server.port
+        client(stack, port).send(b"it serves")
+        assert there.recv(100) == b"it serves"
+        here = client(stack, port)
+        server.signal(signal.SIGSTOP)
+        for number in range(20):
+            here.send(str(number).encode())
+        server.signal(signal.SIGTERM)
+        server.signal(signal.SIGCONT)
+        assert died_by(server.wait()) is signal.SIGTERM
+        assert [there.recv(100) for _ in range(20)] == [str(number).encode() for number in range(20)]
+
+
+def test_a_command() -> None:
+    """COMMAND is told where, and its exit code is the relay's; --for ends with 0."""
+    code = (
+        "import os, socket; s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM);"
+        "s.sendto(b'hi', (os.environ['NETKIT_HOST'], int(os.environ['NETKIT_PORT']))); raise SystemExit(7)"
+    )
+    with udp() as there:
+        assert netkit("relay", "--udp", HERE, address(there), "-q", "--", sys.executable, "-c", code) == (7, b"", "")
+        assert there.recv(10) == b"hi"
+        assert netkit("relay", "--udp", HERE, address(there), "-q", "--for", "50ms") == (0, b"", "")
+        assert netkit("relay", "--udp", HERE, address(there), "-q", "--accept-timeout", "50ms").code == 28
+
+
+@pytest.mark.parametrize(
+    ("words", "why"),
+    [
+        (["tls:" + HERE, "127.0.0.1:80"], f"address 'tls:{HERE}' is none for UDP datagrams"),
+        ([HERE, "tls:127.0.0.1:80"], "address 'tls:127.0.0.1:80' is none for UDP datagrams"),
+        (["unix:/none", "127.0.0.1:80"], "address 'unix:/none' is none for UDP datagrams"),
+        ([HERE, "unix:/none"], "address 'unix:/none' is none for UDP datagrams"),
+        ([HERE, "127.0.0.1:80", "--once"], "--once does not apply: datagrams make no connections"),
+        ([HERE, "127.0.0.1:80", "--max-clients", "3"], "--max-clients does not apply"),
+        ([HERE, "127.0.0.1:80", "--greet", "x"], "--greet does not apply"),
+        ([HERE, "127.0.0.1:80", "--keepalive", "1s"], "--keepalive does not apply"),
+        ([HERE, "127.0.0.1:80", "--mode", "600"], "--mode does not apply"),
+        ([HERE, "127.0.0.1:80", "--log", "x"], "--log does not apply: datagrams are not recorded"),
+        ([HERE, "127.0.0.1:80", "--hexdump"], "--hexdump does not apply"),
+        ([HERE, "127.0.0.1:80", "--cafile", "x"], "--cafile does not apply"),
+        ([HERE, "127.0.0.1:80", "--insecure"], "--insecure does not apply"),
+        ([HERE, "localhost:80", "-n"], "host 'localhost' is a name"),
+        ([HERE, "80"], "TARGET: port 80 has no host"),
+        ([HERE], "TARGET: an address is missing"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_bad_input(
+    words: list[str], why: str, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One line, exit code 2, and nothing is bound."""
+    bound: list[object] = []
+    monkeypatch.setattr(socket.socket, "bind", lambda sock, address: bound.append(address))
+    code = cli.run(["relay", "--udp", *words])
+    out, err = capfd.readouterr()
+    assert (code, out, bound) == (2, "", [])
+    assert err.startswith(f"netkit relay: {why}") and err.count("\n") == 1
+
+
+# -- other people's tools
+
+
+def test_a_name_server_behind_it() -> None:
+    """dnsmasq answers a query through the relay."""
+    port = free_port()
+    options = ["--keep-in-foreground", "--conf-file=/dev/null", "--no-resolv", "--no-hosts", "--user=root"]
+    argv = [tool("dnsmasq"), *options, f"--port={port}", "--listen-address=127.0.0.1", "--bind-interfaces"]
+    name = b"\4host\6netkit\4test\0"
+    query = struct.pack("!6H", 0x1234, 0x0100, 1, 0, 0, 0) + name + struct.pack("!2H", 1, 1)
+    with (
+        bound([*argv, "--address=/netkit.test/192.0.2.7", "--pid-file="], port),
+        running("relay", "--udp", HERE, f"127.0.0.1:{port}") as server,
+    ):
+        there = f"127.0.0.1:{server.port}"
+        asked = netkit("udp-send", "--hex", "--replies", "1", there, input=query.hex().encode() + b"\n")
+    assert (asked.code, asked.err) == (0, "")
+    assert asked.out[:2] == b"\x12\x34" and asked.out.endswith(bytes([192, 0, 2, 7]))
+
+
+def test_their_clients() -> None:
+    """nc and socat at the same time, at a netkit that answers, each get their own."""
+    with (
+        running("udp-serve", HERE, "--output", "none", "--reply-with", "upper") as there,
+        running("relay", "--udp", HERE, f"127.0.0.1:{there.port}") as server,
+    ):
+        port = server.port
+        with (
+            running(argv=[tool("nc"), "-u", "127.0.0.1", str(port)]) as one,
+            running(argv=[tool("socat"), "-", f"UDP:127.0.0.1:{port}"]) as other,
+        ):
+            for word in (b"first", b"second"):
+                for name, each in ((b" of nc\n", one), (b" of socat\n", other)):
+                    each.stdin.write(word + name)
+                for name, each in ((b" of nc\n", one), (b" of socat\n", other)):
+                    assert each.out.read(len(word + name)) == (word + name).upper()
+        assert complaints(server) == []
