@@ -1,13 +1,14 @@
-"""``python -m tests.benchmarks [PART...]``: startup, bulk, secured, echo, datagrams, ports; all unless named."""
+"""``python -m tests.benchmarks [PART...]``: each of ``PARTS`` by its name; all of them unless named."""
 
 import sys
 
-from tests.benchmarks import bulk, datagrams, echo, ports, secured, startup
+from tests.benchmarks import bulk, datagrams, echo, ports, relay, secured, startup
 
 PARTS = {
     "startup": startup.main,
     "bulk": bulk.main,
     "secured": secured.main,
+    "relay": relay.main,
     "echo": echo.main,
     "datagrams": datagrams.main,
     "ports": ports.main,
