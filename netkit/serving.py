@@ -129,12 +129,12 @@ class Server:
             )
             try:
                 with port_file(serving.port_file, sockets.port):
-                    self._tell(sockets)
                     return await keep_serving(
                         sockets,
                         service,
                         policy,
                         self.command,
+                        ready=lambda: self._tell(sockets),
                         idle_timeout=None if service.handler else self._patience(),
                         stop=self.stop,
                         duration=serving.duration,

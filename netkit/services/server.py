@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from netkit.core.address import Endpoint
 from netkit.core.errors import Exit, Failure, doing
 from netkit.core.events import Listening, Observer, ignore
-from netkit.core.kernel import Cancelled, Event, Expired, Group, deadline, next_signal, now, sleep
+from netkit.core.kernel import Cancelled, Event, Expired, Group, Task, deadline, next_signal, now, sleep
 from netkit.core.listen import DRAIN, Handler, Listener, Policy, identity, listen, serve
 from netkit.core.stream import Connection
 
@@ -79,6 +79,7 @@ async def keep_serving(
     policy: Policy,
     command: Sequence[str] = (),
     *,
+    ready: Callable[[], None],
     idle_timeout: float | None = None,
     stop: Event,
     duration: float | None,
@@ -87,8 +88,8 @@ async def keep_serving(
 ) -> int:
     """Serve until a limit, ``stop``, ``duration`` seconds, a signal or the end of COMMAND; close the sockets.
 
-    Returns COMMAND's exit code, or 0. Should what runs beside the service fail, that is raised. Without any
-    datagram for ``idle_timeout`` seconds it fails.
+    Returns COMMAND's exit code, or 0. ``ready`` is called once a signal would end all this in order. Should what runs
+    beside the service fail, that is raised. Without any datagram for ``idle_timeout`` seconds it fails.
 
     The first signal lets open connections end. A ``one_shot`` server is one side of a conversation instead: a signal
     cuts it, and its failure is raised, unless COMMAND's code tells of another.
@@ -124,13 +125,17 @@ async def keep_serving(
 
     try:
         async with Group() as group:
-            running = group.start(run_command()) if command else None
+            running: Task | None = None
+            if not one_shot:
+                group.start(stop_after(_signalled(lambda: running.cancel() if running else None)))
+                await sleep(0)
+            ready()
+            if command:
+                running = group.start(run_command())
             if service.beside is not None:
                 group.start(service.beside())
             if duration is not None:
                 group.start(stop_after(sleep(duration)))
-            if not one_shot:
-                group.start(stop_after(_signalled(lambda: running.cancel() if running else None)))
             try:
                 await serve_all()
                 if running is not None:

@@ -1,0 +1,41 @@
+"""Servers end in order from the moment that they are said to be ready."""
+
+import os
+import signal
+
+import pytest
+
+from netkit.core import kernel
+from netkit.core.address import Endpoint
+from netkit.core.events import ignore
+from netkit.core.kernel import Event
+from netkit.core.listen import PRIVATE, Policy
+from netkit.services.echo import echo
+from netkit.services.server import Service, keep_serving, open_sockets
+
+
+def test_a_signal_at_the_ready_line_ends_in_order() -> None:
+    """Who stops a server as soon as it is ready gets the drain, as later."""
+    ended_in_order = False
+
+    async def main() -> None:
+        nonlocal ended_in_order
+        service = Service(echo())
+        sockets = await open_sockets(
+            Endpoint("127.0.0.1", 0), service, family=0, numeric=True, mode=PRIVATE, observe=ignore
+        )
+        await keep_serving(
+            sockets,
+            service,
+            Policy(),
+            ready=lambda: os.kill(os.getpid(), signal.SIGTERM),
+            stop=Event(),
+            duration=None,
+            one_shot=False,
+            observe=ignore,
+        )
+        ended_in_order = True
+
+    with pytest.raises(kernel.Interrupted):
+        kernel.run(main(), signals=(signal.SIGTERM,))
+    assert ended_in_order
