@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import ssl
 
 _RECORD = 16 * 1024  # bytes of a record at most: RFC 8446, section 5.1
-_PIECE = 8 * _RECORD
+_PIECE = 16 * _RECORD
 _LAST_WORDS = 0.25  # s that the peer has for its close_notify when we leave
 _PIECES_MOST = 256  # sent pieces that are remembered before those acknowledged are looked for
 # The fatal alerts of RFC 8446, section 6.2.
