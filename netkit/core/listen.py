@@ -14,6 +14,7 @@ from netkit.core.errors import Exit, Failure, describe, doing
 from netkit.core.events import Accepted, Closed, Denied, Observer, Paused, span
 from netkit.core.kernel import Condition, Event, Expired, Group, closing, deadline, now, readable, sleep
 from netkit.core.lookup import Address, lookup
+from netkit.core.relay import idle_clock
 from netkit.core.stream import Connection, Secure, SocketStream
 
 Handler = Callable[[Connection], Awaitable[str | None]]
@@ -263,6 +264,21 @@ async def serve(
                 ending.cancel()
     finally:
         listener.close()
+
+
+def impatient(handler: Handler, patience: float | None) -> Handler:
+    """Return the handler under a clock: it fails once nothing moved either way for ``patience`` seconds, if any."""
+    if patience is None:
+        return handler
+
+    async def handle(stream: Connection) -> str | None:
+        async with Group() as group:
+            group.start(idle_clock(stream, patience))
+            how = await handler(stream)
+            group.cancel()
+        return how
+
+    return handle
 
 
 def nobody_came(endpoint: Endpoint, patience: float) -> Failure:

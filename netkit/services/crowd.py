@@ -6,7 +6,8 @@ from collections.abc import Callable
 from netkit.core.errors import Exit, Failure
 from netkit.core.events import Cut, Observer
 from netkit.core.kernel import Condition, Event, Group, Lock
-from netkit.core.relay import Change, Ending, idle_clock, relay
+from netkit.core.listen import impatient
+from netkit.core.relay import Change, Ending, relay
 from netkit.core.stream import Connection, Counted
 from netkit.services.server import Service
 from netkit.services.terminal import Terminal
@@ -196,8 +197,6 @@ def keeping(
 
         try:
             async with Group() as group:
-                if idle_timeout is not None:
-                    group.start(idle_clock(stream, idle_timeout))
                 group.start(keep_up())
                 how = await relay(seat, stream, ending, incoming=incoming(stream), observe=observe)
                 group.cancel()
@@ -205,4 +204,4 @@ def keeping(
             seat.leave()
         return how
 
-    return Service(handle, crowd.feed)
+    return Service(impatient(handle, idle_timeout), crowd.feed)

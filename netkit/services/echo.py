@@ -2,9 +2,8 @@
 
 from collections.abc import Callable, Sequence
 
-from netkit.core.kernel import Group
-from netkit.core.listen import Handler
-from netkit.core.relay import Change, acknowledged, fresh, idle_clock, pump
+from netkit.core.listen import Handler, impatient
+from netkit.core.relay import Change, acknowledged, fresh, pump
 from netkit.core.stream import Connection
 
 
@@ -16,12 +15,8 @@ def echo(changes: Sequence[Callable[[], Change]] = (), *, idle_timeout: float | 
     """
 
     async def handle(stream: Connection) -> str | None:
-        async with Group() as group:
-            if idle_timeout is not None:
-                group.start(idle_clock(stream, idle_timeout))
-            await pump(stream, stream, fresh(changes))
-            await acknowledged(stream)
-            group.cancel()
+        await pump(stream, stream, fresh(changes))
+        await acknowledged(stream)
         return None
 
-    return handle
+    return impatient(handle, idle_timeout)

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from netkit.core.errors import Exit, Failure, doing
 from netkit.core.events import Observer
 from netkit.core.kernel import Event, Group, sleep
-from netkit.core.listen import DRAIN
-from netkit.core.relay import Change, Ending, idle_clock, relay, seen_off
+from netkit.core.listen import DRAIN, impatient
+from netkit.core.relay import Change, Ending, relay, seen_off
 from netkit.core.stream import LARGEST_READ, Connection, FileStream, Stream
 from netkit.services.crowd import Output, Side
 from netkit.services.server import Service
@@ -103,11 +103,9 @@ def replying(
             group.cancel()
 
         async with Group() as group:
-            if idle_timeout is not None:
-                group.start(idle_clock(stream, idle_timeout))
             group.start(see_off())
             how = await relay(side, stream, Ending(None), incoming=incoming(stream), observe=observe)
             group.cancel()
         return how
 
-    return Service(handle, terminal.reader_left)
+    return Service(impatient(handle, idle_timeout), terminal.reader_left)

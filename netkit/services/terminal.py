@@ -7,8 +7,8 @@ from collections.abc import Callable
 
 from netkit.core.events import Observer
 from netkit.core.kernel import Event, Group, sleep
-from netkit.core.listen import Handler
-from netkit.core.relay import Change, Ending, idle_clock, relay
+from netkit.core.listen import Handler, impatient
+from netkit.core.relay import Change, Ending, relay
 from netkit.core.stream import Connection, FileStream
 
 STDIN, STDOUT = 0, 1
@@ -88,8 +88,6 @@ def joining(
         terminal = open_terminal()
         try:
             async with Group() as group:
-                if idle_timeout is not None:
-                    group.start(idle_clock(stream, idle_timeout))
                 group.start(terminal.reader_left())
                 how = await relay(
                     terminal,
@@ -104,7 +102,7 @@ def joining(
             terminal.close()
         return how
 
-    return handle
+    return impatient(handle, idle_timeout)
 
 
 def crlf() -> Change:
