@@ -428,6 +428,8 @@ tls_options = gathered(
 
 both_tls_options = gathered("tls", BothTls, *_tls_choices)
 
+timeout_option = option("--timeout", type=Duration(), section="Time", help="Give everything up (28) after D.")
+
 clock_options = gathered(
     "clocks",
     Clocks,
@@ -437,14 +439,14 @@ clock_options = gathered(
         section="Time",
         help="Give a connection up (28) once no byte has moved either way for D.",
     ),
-    option("--timeout", type=Duration(), section="Time", help="Give everything up (28) after D."),
+    timeout_option,
 )
 
 datagram_clock_options = gathered(
     "clocks",
     Clocks,
     option("--idle-timeout", type=Duration(), section="Time", help="Give up (28) once no datagram has come for D."),
-    option("--timeout", type=Duration(), section="Time", help="Give everything up (28) after D."),
+    timeout_option,
 )
 
 connect_timeout_option = option(

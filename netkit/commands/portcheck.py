@@ -66,7 +66,7 @@ HABITS = {
     help="Try again until all is as wanted, for at most D (28).",
 )
 @shell.option("--interval", type=values.Duration(zero=True), section="Time", help="Time between two rounds of --wait.")
-@shell.option("--timeout", type=values.Duration(), section="Time", help="Give everything up (28) after D.")
+@options.timeout_option
 @shell.option("--all", is_flag=True, section="Talk", help="A line for each port, however many are the same.")
 @shell.option(
     "--format",

@@ -42,7 +42,7 @@ HABITS = {
     section="Time",
     help="Time for each name (28); 10s unless given.",
 )
-@shell.option("--timeout", type=values.Duration(), section="Time", help="Give everything up (28) after D.")
+@options.timeout_option
 @options.view_options
 @options.talk_options
 def resolve(

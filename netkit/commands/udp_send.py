@@ -52,7 +52,7 @@ HABITS = {
 @shell.option("--broadcast", is_flag=True, section="Addresses", help="Allow ADDRESS to be a broadcast address.")
 @shell.option("--ttl", type=values.Count(most=255), section="Addresses", help="Let datagrams pass at most N routers.")
 @shell.option("--source", type=values.Source(), section="Addresses", help="Send from this address and port.")
-@shell.option("--timeout", type=values.Duration(), section="Time", help="Give everything up (28) after D.")
+@options.timeout_option
 @shell.option("--stats", is_flag=True, section="Talk", help="Say datagrams and bytes at the end, as JSON.")
 @options.reach_options
 @options.talk_options
