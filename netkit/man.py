@@ -24,7 +24,7 @@ _MEANING_WIDTH = 45  # columns that a long meaning has at least
 
 _SUMMARY = "talk TCP, UDP and unix sockets from the shell"
 _COMMAND_SECTIONS = ("Talk", "Serve", "Look", "Bytes", "More")
-_OPTION_SECTIONS = ("Addresses", "Checking", "Serving", "TLS", "Ending", "Data", "Time", "Talk")
+_OPTION_SECTIONS = ("Addresses", "Checking", "Request", "Serving", "TLS", "Ending", "Data", "Time", "Talk")
 
 Pairs = Sequence[tuple[str, str]]  # terms and meanings
 Summaries = Sequence[tuple[str, str, str]]  # sections, names and summaries of commands

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from netkit.core.relay import Ending
     from netkit.core.stream import Secure
     from netkit.core.tls import Security
+    from netkit.protocols.url import Url
     from netkit.report import Totals
 
 
@@ -106,19 +107,24 @@ class Tls(NamedTuple):
         if target.path is not None and self.servername is None and not self.insecure:
             raise Invalid("a unix socket has no name that a certificate could have: --servername NAME says it")
         host = target.host or ("localhost" if target.path is None else "")
-        return partial(self._clients(str(target), talk), host)
+        return partial(self.clients(str(target), talk), host)
 
     def checks(self, targets: "Sequence[Target]", talk: Talk) -> "Callable[[str, Observer], Secure] | None":
         """Return what makes the handshake with a host of those targets that want one; None if none does."""
         if not self._wanted(any(target.tls for target in targets)):
             return None
         hosts = dict.fromkeys(target.host or "localhost" for target in targets if target.tls)
-        return self._clients(", ".join(hosts), talk)
+        return self.clients(", ".join(hosts), talk)
 
-    def _clients(self, whom: str, talk: Talk) -> "Callable[[str, Observer], Secure]":
+    def check(self) -> None:
+        """Refuse what does not go together."""
         if self.key is not None and self.cert is None:
             raise Invalid("--key needs --cert")
         exclude({"--insecure": self.insecure, "--cafile": self.cafile})
+
+    def clients(self, whom: str, talk: Talk) -> "Callable[[str, Observer], Secure]":
+        """Return what makes the handshake with a host; ``whom`` is who they are, for the warning of --insecure."""
+        self.check()
         if self.insecure:
             emit("unverified", target=whom) if talk.json else say(
                 f"{command_name()}: the certificate of {whom} is not verified (--insecure)"
@@ -162,6 +168,34 @@ class Tls(NamedTuple):
         from netkit.core.tls import Security
 
         return Security(self.cafile, self.cert, self.key, self.alpn or (), self.insecure)
+
+
+class Https(NamedTuple):
+    """How servers of https URLs are verified, and who we are to the one that was asked for."""
+
+    cafile: str | None
+    cert: str | None
+    key: str | None
+    servername: str | None
+    insecure: bool
+
+    def client(self, url: "Url", talk: Talk, observe: "Observer") -> "Callable[[Url, bool], Secure]":
+        """Return what makes the handshake for a URL, and is told whether it has the origin of this one.
+
+        Certificate, key and name are for this origin alone.
+        """
+        if url.scheme != "https":
+            unapplied("the URL is not https", {"--servername": self.servername, "--cert": self.cert, "--key": self.key})
+        self._tls(True).check()
+
+        def secure(url: "Url", own: bool) -> "Secure":
+            return self._tls(own).clients(url.authority, talk)(url.endpoint.host or "", observe)
+
+        return secure
+
+    def _tls(self, own: bool) -> Tls:
+        ours = (self.cert, self.key, self.servername) if own else (None, None, None)
+        return Tls(True, self.cafile, *ours, ("http/1.1",), self.insecure)
 
 
 class BothTls(NamedTuple):
@@ -410,13 +444,16 @@ reach_options = gathered(
     option("-n", "--numeric", is_flag=True, section="Addresses", help="No names: addresses alone are looked at."),
 )
 
-_tls_choices = (
+_https_choices = (
     option("--cafile", type=Path(), section="TLS", help="Trust the authorities in FILE (PEM); who comes needs one."),
     option("--cert", type=Path(), section="TLS", help="Our certificate and its chain (PEM)."),
     option("--key", type=Path(), section="TLS", help="The key of our certificate (PEM, not encrypted)."),
     option("--servername", type=HostName(), section="TLS", help="The name to ask for and to verify."),
-    option("--alpn", type=Protocols(), section="TLS", help="Protocols to agree on, in the order of preference."),
     option("--insecure", is_flag=True, section="TLS", help="Do not verify the peer's certificate."),
+)
+_tls_choices = (
+    *_https_choices,
+    option("--alpn", type=Protocols(), section="TLS", help="Protocols to agree on, in the order of preference."),
 )
 
 tls_options = gathered(
@@ -425,6 +462,8 @@ tls_options = gathered(
     option("--tls", is_flag=True, section="TLS", help="Speak TLS, as with tls: in front of the address."),
     *_tls_choices,
 )
+
+https_options = gathered("https", Https, *_https_choices)
 
 both_tls_options = gathered("tls", BothTls, *_tls_choices)
 

@@ -58,6 +58,11 @@ def sentence(event: Any, verbose: int) -> str | None:
             received = f"{_many(event.datagrams_received)} ({size(event.bytes_received)}) received"
             sent = f"{_many(event.datagrams_sent)} ({size(event.bytes_sent)}) sent"
             return f"closed after {span(event.seconds)}: {received}, {sent}"
+        case events.Answered(_, status, reason, length, kind) if verbose:
+            about = ", ".join(filter(None, (None if length is None else size(length), kind)))
+            return f"answered {f'{status} {reason}'.rstrip()}{about and ': '}{about}"
+        case events.Redirected(_, status, location) if verbose:
+            return f"redirected by {status} to {location}"
         case events.InputLeft(grace) if verbose:
             return f"the peer ended; input was idle for {span(grace)} and is left unread"
         case events.Closed() if verbose:
@@ -100,6 +105,16 @@ def fields(event: Any, verbose: int) -> tuple[str, dict[str, Any]] | None:
             return "ignored", {**_ends("udp", peer=peer), "reason": reason}
         case events.Carried():
             return "closed", {"duration_ms": _ms(event.seconds), "protocol": "udp", **_counts(event)}
+        case events.Answered():
+            return "answered", {
+                "target": event.url,
+                "status": event.status,
+                "reason": event.reason or None,
+                "size_bytes": event.size,
+                "content_type": event.kind,
+            }
+        case events.Redirected(url, status, location):
+            return "redirected", {"target": url, "status": status, "location": location}
         case events.InputLeft(grace):
             return "input_left", {"duration_ms": _ms(grace)}
         case events.Unanswered():

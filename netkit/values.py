@@ -16,6 +16,7 @@ _TEN_YEARS = 10 * 365 * 24 * 3600.0
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "": 1.0}
 _DURATION = re.compile(r"([0-9]+(?:\.[0-9]*)?|\.[0-9]+)(ms|s|m|h|)", re.ASCII)
 _SIZE = re.compile(r"([1-9][0-9]{0,11})([KMG]?)")
+_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _SIZES = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
 
 if TYPE_CHECKING:
@@ -48,17 +49,20 @@ class Duration(Parameter):
 
 
 class Count(Parameter):
-    """A whole number from 1 on, in ASCII digits."""
+    """A whole number in ASCII digits, from 1 on, or from 0."""
 
     name = "N"
 
-    def __init__(self, *, most: int = 10**18 - 1) -> None:
+    def __init__(self, *, zero: bool = False, most: int = 10**18 - 1) -> None:
+        self.zero = zero
         self.most = most
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
         """Return the number."""
-        if not re.fullmatch(r"[1-9][0-9]{0,17}", value):
-            self.fail(f"{value!r} is not a whole number from 1 on", param, ctx)
+        if isinstance(value, int):
+            return value
+        if not re.fullmatch(r"[1-9][0-9]{0,17}", value) and not (self.zero and value == "0"):
+            self.fail(f"{value!r} is not a whole number from {0 if self.zero else 1} on", param, ctx)
         if int(value) > self.most:
             self.fail(f"{value!r} is more than {self.most}", param, ctx)
         return int(value)
@@ -181,6 +185,37 @@ class Line(Parameter):
         """Return it."""
         if not value.strip():
             self.fail("there is no program to run", param, ctx)
+        return str(value)
+
+
+class Field(Parameter):
+    """A field of an HTTP message: ``NAME: VALUE`` (RFC 9110, section 5)."""
+
+    name = "NAME: VALUE"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, bytes]:
+        """Return name and value."""
+        if isinstance(value, tuple):
+            return value
+        name, colon, rest = value.partition(":")
+        if not colon or not _TOKEN.fullmatch(name):
+            self.fail(f"{value!r} is not a field, such as 'Accept: text/html'", param, ctx)
+        if any(c != "\t" and (c < " " or c == "\x7f") for c in rest):
+            self.fail(f"{value!r} contains a control character", param, ctx)
+        return name, os.fsencode(rest.strip(" \t"))
+
+
+class Verb(Parameter):
+    """The method of an HTTP request: a token, such as PUT (RFC 9110, section 9)."""
+
+    name = "METHOD"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Return it as it is: methods are case-sensitive."""
+        if not _TOKEN.fullmatch(value):
+            self.fail(f"{value!r} is not a method, such as PUT", param, ctx)
+        if value == "CONNECT":
+            self.fail("CONNECT opens a tunnel, and fetches nothing", param, ctx)
         return str(value)
 
 

@@ -148,6 +148,26 @@ EVERY = [
             "bytes_sent": 3,
         },
     ),
+    Told(
+        events.Answered("http://h/x", 200, "OK", 1536, "text/plain"),
+        1,
+        "answered 200 OK: 1.5 KiB, text/plain",
+        "answered",
+        {
+            "target": "http://h/x",
+            "status": 200,
+            "reason": "OK",
+            "size_bytes": 1536,
+            "content_type": "text/plain",
+        },
+    ),
+    Told(
+        events.Redirected("http://h/x", 302, "http://h/y"),
+        1,
+        "redirected by 302 to http://h/y",
+        "redirected",
+        {"target": "http://h/x", "status": 302, "location": "http://h/y"},
+    ),
     Told(events.Unanswered(), None, "", "unanswered", {}),  # a person gets it as a hint
     Told(
         events.Closed("192.0.2.7:5432", PEER, 3, 2048, 2000, 1.2, "peer ended first"),

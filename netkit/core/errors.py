@@ -21,11 +21,13 @@ class Exit(enum.IntEnum):
     CONNECT = 7
     PROTOCOL = 8
     PARTIAL = 18
+    HTTP = 22
     WRITE = 23
     READ = 26
     TIMEOUT = 28
     TLS = 35
     BIND = 45
+    REDIRECTS = 47
     SEND = 55
     RECV = 56
     CERT = 60
@@ -43,13 +45,17 @@ MEANING = {
     Exit.NOTHING: "Nothing matched.",
     Exit.RESOLVE: "The name was not found, or the resolver failed.",
     Exit.CONNECT: "The connection was refused, or the peer is unreachable; a port answered, but not as wanted.",
-    Exit.PROTOCOL: "The peer ended before what --until or --expect wanted, or input was malformed.",
-    Exit.PARTIAL: "The peer's stream ended early: TLS without close_notify; or input ended within a record.",
+    Exit.PROTOCOL: "The peer ended before what --until or --expect wanted, or said something malformed; "
+    "or input was malformed.",
+    Exit.PARTIAL: "The peer's stream ended early: TLS without close_notify, a body that is short; "
+    "or input ended within a record.",
+    Exit.HTTP: "An HTTP server answered with a status of 400 or more, and --fail or --resume was given.",
     Exit.WRITE: "Standard output or an output file failed.",
     Exit.READ: "Standard input or an input file failed, or held what cannot be sent.",
     Exit.TIMEOUT: "A clock of ours ran out; the message says which.",
     Exit.TLS: "The TLS handshake failed for another reason than the certificate.",
     Exit.BIND: "Cannot bind or listen.",
+    Exit.REDIRECTS: "More redirects than --max-redirects allows.",
     Exit.SEND: "Bytes that we read were not acknowledged; the message says how many.",
     Exit.RECV: "The connection was reset while receiving; all of ours was acknowledged.",
     Exit.CERT: "The certificate or its host name is not acceptable; nothing was sent.",

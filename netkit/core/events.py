@@ -124,6 +124,24 @@ class Paused(NamedTuple):
     reason: str
 
 
+class Answered(NamedTuple):
+    """An HTTP server answered: the head of its answer is here. ``size`` is that of the body, if it is known."""
+
+    url: str
+    status: int
+    reason: str
+    size: int | None
+    kind: str | None
+
+
+class Redirected(NamedTuple):
+    """An HTTP server sent us on."""
+
+    url: str
+    status: int
+    location: str
+
+
 class InputLeft(NamedTuple):
     """The peer ended, and our input, still open, was left unread."""
 

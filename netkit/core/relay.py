@@ -21,7 +21,7 @@ from netkit.core.stream import Stream
 Change = Callable[[bytes], bytes]
 """Bytes in, bytes out. Called with b"" once, at the end, to give back what it still holds. It may raise Done."""
 
-_PROMOTED_AFTER = 1 << 20  # bytes copied before the kernel is asked to move the rest
+PROMOTED_AFTER = 1 << 20  # bytes copied before the kernel is asked to move the rest
 _LAST_WORDS = 0.25  # s: how long what a peer sent before our sending failed may take to come in
 _ACKNOWLEDGED_SOONEST, _ACKNOWLEDGED_LATEST = 0.0005, 0.05  # s: the kernel has no event for it
 _GLANCE = 0.01  # s between two looks at a flow that is busy, where no patience at all is asked for
@@ -100,7 +100,7 @@ async def pump(
                 await sink.send(data)
             if ended:
                 break
-            if change is None and not promoted and flow.offered >= _PROMOTED_AFTER:
+            if change is None and not promoted and flow.offered >= PROMOTED_AFTER:
                 promoted = True
                 await move(source, sink, flow)
         if half_close:
@@ -167,7 +167,7 @@ async def relay(
         failures.append(failure)
     failures += (f for f in group.failures if isinstance(f, Failure) and f not in failures)
     if failures:
-        raise _judged(gravest(failures), peer, out.offered, peer.sent - before)
+        raise judged(gravest(failures), peer, out.offered, peer.sent - before)
     if first == _WE and ending.half_close and out.offered and not peer.received:
         observe(Unanswered())
     return first
@@ -211,8 +211,11 @@ async def bridge(client: Stream, target: Stream, change: Change | None = None) -
     return breaks[0]
 
 
-def _judged(failure: Failure, peer: Stream, offered: int, sent: int) -> Failure:
-    """Return what a broken connection means for a script; any other failure means what it says."""
+def judged(failure: Failure, peer: Stream, offered: int, sent: int) -> Failure:
+    """Return what a broken connection means for a script; any other failure means what it says.
+
+    ``offered`` bytes were for the peer, of which ``sent`` went out.
+    """
     if failure.exit not in (Exit.SEND, Exit.RECV):
         return failure
     reason = failure.reason

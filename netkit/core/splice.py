@@ -30,28 +30,28 @@ _SOCKET_ERRORS = (
 )
 
 
-async def move(source: Stream, sink: Stream, flow: Flow) -> None:
+async def move(source: Stream, sink: Stream, flow: Flow, most: int | None = None) -> None:
     """Move bytes for as long as the kernel does it; then, and at the end of the source, return for copying to go on.
 
-    Raises Failure as ``recv`` and ``send`` of the two would.
+    No more than ``most`` bytes are moved. Raises Failure as ``recv`` and ``send`` of the two would.
     """
     src, dst = source.raw_source, sink.raw_sink
     if sys.platform != "linux" or src is None or dst is None:
         return
     kind, target = os.fstat(src).st_mode, os.fstat(dst).st_mode
     if stat.S_ISREG(kind) and stat.S_ISSOCK(target):
-        await _direct(source, sink, src, dst, _sendfile, flow)
+        await _direct(source, sink, src, dst, _sendfile, flow, most)
     elif stat.S_ISFIFO(kind) and stat.S_ISSOCK(target):
         _enlarge(src)
-        await _direct(source, sink, src, dst, _splice, flow)
+        await _direct(source, sink, src, dst, _splice, flow, most)
     elif stat.S_ISSOCK(kind) and stat.S_ISFIFO(target):
         _enlarge(dst)
-        await _direct(source, sink, src, dst, _splice, flow)
+        await _direct(source, sink, src, dst, _splice, flow, most)
     elif stat.S_ISSOCK(kind) and stat.S_ISSOCK(target) and not os.get_blocking(dst):
-        await _through_a_pipe(source, sink, src, dst, flow)
+        await _through_a_pipe(source, sink, src, dst, flow, most)
     elif stat.S_ISSOCK(kind) and (stat.S_ISREG(target) or stat.S_ISCHR(target)) and not os.isatty(dst):
         # Not for a terminal: one that is stopped would block us here, and with us every signal.
-        await _through_a_pipe(source, sink, src, dst, flow)
+        await _through_a_pipe(source, sink, src, dst, flow, most)
 
 
 async def _direct(
@@ -59,16 +59,17 @@ async def _direct(
     sink: Stream,
     src: int,
     dst: int,
-    step: Callable[[int, int], int],
+    step: Callable[[int, int, int], int],
     flow: Flow,
+    most: int | None,
 ) -> None:
     stuck = False
-    while True:
+    while most is None or most > 0:
         flow.wait(True)
         try:
             await readable(src)
             flow.wait(False)
-            count = step(src, dst)
+            count = step(src, dst, _size(most))
         except BlockingIOError:
             try:
                 if stuck:
@@ -89,24 +90,25 @@ async def _direct(
         if not count:
             return
         stuck = False
+        most = None if most is None else most - count
         source.count_received(count)
         flow.offer(count)
         sink.count_sent(count)
 
 
-async def _through_a_pipe(source: Stream, sink: Stream, src: int, dst: int, flow: Flow) -> None:
+async def _through_a_pipe(source: Stream, sink: Stream, src: int, dst: int, flow: Flow, most: int | None) -> None:
     try:
         out, into = os.pipe()
     except OSError:
         return
     try:
         _enlarge(into)
-        while True:
+        while most is None or most > 0:
             flow.wait(True)
             try:
                 await readable(src)
                 flow.wait(False)
-                left = _splice(src, into)
+                left = _splice(src, into, _size(most))
             except BlockingIOError:
                 continue
             except OSError as error:
@@ -115,6 +117,7 @@ async def _through_a_pipe(source: Stream, sink: Stream, src: int, dst: int, flow
                 return
             if not left:
                 return
+            most = None if most is None else most - left
             source.count_received(left)
             flow.offer(left)
             while left:
@@ -151,13 +154,17 @@ def _pending(src: int) -> int:
     return int.from_bytes(fcntl.ioctl(src, termios.FIONREAD, bytes(4)), sys.byteorder)
 
 
-def _splice(src: int, dst: int) -> int:
+def _size(most: int | None) -> int:
+    return _CHUNK if most is None else min(most, _CHUNK)
+
+
+def _splice(src: int, dst: int, size: int) -> int:
     # NONBLOCK gives EAGAIN even where the descriptor blocks, so the caller's flags stay as they are.
-    return os.splice(src, dst, _CHUNK, flags=os.SPLICE_F_MOVE | os.SPLICE_F_NONBLOCK)
+    return os.splice(src, dst, size, flags=os.SPLICE_F_MOVE | os.SPLICE_F_NONBLOCK)
 
 
-def _sendfile(src: int, dst: int) -> int:
-    return os.sendfile(dst, src, None, _CHUNK)
+def _sendfile(src: int, dst: int, size: int) -> int:
+    return os.sendfile(dst, src, None, size)
 
 
 def _enlarge(pipe: int) -> None:

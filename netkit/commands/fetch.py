@@ -1,0 +1,177 @@
+"""Talk: get a URL"""
+
+from typing import TYPE_CHECKING
+
+import click
+
+from netkit import options, shell, values
+
+if TYPE_CHECKING:
+    from netkit.services.fetch import Place
+
+HABITS = {
+    **shell.HABITS,
+    "-I": "--head asks for the head alone",
+    "-L": "redirects are followed anyway, see --max-redirects",
+    "-X": "--method METHOD",
+    "-d": "--data TEXT",
+    "-f": "--fail",
+    "-O": "-o FILE names the file",
+    "-C": "--resume goes on with what -o FILE has left",
+    "-c": "--resume goes on with what -o FILE has left",
+    "-k": "--insecure does not verify the certificate",
+    "-u": "-H 'Authorization: ...', or http://USER:PASSWORD@HOST/",
+    "-e": "-H 'Referer: URL'",
+    "-A": "-H 'User-Agent: NAME'",
+    "-b": "-H 'Cookie: NAME=VALUE'",
+    "-s": "nothing is said on success anyway; -q says nothing at all",
+    "-m": "--timeout D",
+    "-l": "netkit listen ADDRESS listens",
+}
+
+
+@shell.command(
+    words="URL",
+    habits=HABITS,
+    examples=[
+        ("netkit fetch https://example.org/ | less", "a page, on standard output"),
+        ("netkit fetch -o big.iso --resume http://host/big.iso", "a file, from where it was cut"),
+        ("netkit fetch --unix-socket /run/app.sock http://localhost/status --fail", "ask a server on a unix socket"),
+    ],
+)
+@click.argument("words", nargs=-1)
+@options.reach_options
+@options.dial_options
+@shell.option(
+    "--unix-socket",
+    "socket",
+    type=values.Path(),
+    section="Addresses",
+    help="Connect to this unix socket, @NAME if abstract, and not to the host.",
+)
+@options.https_options
+@options.clock_options
+@shell.option(
+    "--max-redirects",
+    type=values.Count(zero=True, most=1000),
+    default=10,
+    section="Ending",
+    help="Follow at most N redirects (47); 10 unless given.",
+)
+@shell.option("--max-size", type=values.Size(), section="Ending", help="Give up (63) on more than SIZE bytes.")
+@shell.option("--fail", is_flag=True, section="Ending", help="Fail (22), and write nothing, on a status from 400 on.")
+@shell.option("--method", type=values.Verb(), section="Request", help="The method; GET unless given.")
+@shell.option("--head", is_flag=True, section="Request", help="Ask for the head alone (HEAD), and write it.")
+@shell.option(
+    "-H",
+    "--header",
+    "fields",
+    type=values.Field(),
+    multiple=True,
+    section="Request",
+    help="Add this field, or put it in the place of netkit's own; repeatable.",
+)
+@shell.option(
+    "--data", "body", type=values.Text(), section="Request", help="Send TEXT as the body; by POST unless --method says."
+)
+@shell.option(
+    "-o",
+    "--output",
+    "path",
+    type=values.Path(),
+    section="Data",
+    help="Write to FILE, which is there only once it is whole.",
+)
+@shell.option("--force", is_flag=True, section="Data", help="Overwrite FILE.")
+@shell.option(
+    "--resume", is_flag=True, section="Data", help="Go on with what is left of FILE, if it is the same version still."
+)
+@shell.option("-i", "--include", is_flag=True, section="Data", help="Write the head of the answer before its body.")
+@options.raw_option
+@options.talk_options
+def fetch(
+    words: tuple[str, ...],
+    reach: options.Reach,
+    dial: options.Dial,
+    socket: str | None,
+    https: options.Https,
+    clocks: options.Clocks,
+    max_redirects: int,
+    max_size: int | None,
+    fail: bool,
+    method: str | None,
+    head: bool,
+    fields: tuple[tuple[str, bytes], ...],
+    body: bytes | None,
+    path: str | None,
+    force: bool,
+    resume: bool,
+    include: bool,
+    raw: bool,
+    talk: options.Talk,
+) -> int:
+    """Get an http or https URL (HTTP/1.1) to standard output, or to a file.
+
+    Redirects are followed, to http and https alone. To another origin (scheme, host and port) they take neither user
+    and password of the URL nor the client's certificate nor fields of -H, but for those that cannot be a secret, such
+    as Accept. A POST becomes a GET where browsers do so (301, 302, 303).
+
+    With -o what comes is written to FILE.netkit-part, which is put in the place of FILE once it is whole; a symbolic
+    link there is replaced, never followed. A download that was cut can be resumed if the server has said by an ETag or
+    a Last-Modified which version it is: --resume asks for the rest, and for all of it once the version is another.
+    It implies --fail.
+
+    Nothing is decompressed: bytes are written as they came. The answer must say without doubt where it ends; one that
+    has two lengths, or a length and chunks, is refused (8). On a terminal control bytes are made visible.
+
+    Exit code 0 means that all of the answer was written, whatever its status; with --fail a status from 400 on is 22.
+    A body that ends early is 18.
+    """
+    from netkit.core.address import Endpoint
+    from netkit.core.address import parse as parse_address
+    from netkit.protocols.url import parse
+    from netkit.services.fetch import Asked, Fetch, Printed, Reached, Saved, check_fields
+
+    if len(words) != 1:
+        raise click.UsageError("the URL is missing" if not words else f"unexpected word {words[1]!r} after the URL")
+    url = parse(words[0])
+    check_fields(fields)
+    shell.exclude({"--head": head, "--method": method})
+    shell.exclude({"--head": head, "--data": body})
+    shell.exclude({"user and password in the URL": url.userinfo, "-H Authorization": "authorization" in _names(fields)})
+    if head:
+        shell.unapplied("--head writes the head alone", {"--include": include, "--max-size": max_size})
+    if path is None:
+        shell.unapplied("without -o FILE there is no file", {"--force": force, "--resume": resume})
+    else:
+        shell.unapplied("it goes to a file", {"--raw": raw})
+        if path == "-":
+            raise click.UsageError("-o - is no file: without -o it goes to standard output")
+    if resume:
+        given = {"--head": head, "--include": include, "--data": body, "-H Range": "range" in _names(fields)}
+        shell.unapplied("--resume asks for the rest of a file", {**given, "--method": method not in (None, "GET")})
+    via = None if socket is None else parse_address(f"unix:{socket}", "client")
+    asked = Asked(
+        url=url,
+        method="HEAD" if head else method or ("GET" if body is None else "POST"),
+        fields=fields,
+        body=body,
+        fail=fail or resume,
+        include=include or head,
+        max_redirects=max_redirects,
+        max_size=max_size,
+        idle_timeout=clocks.idle_timeout,
+    )
+    observe = talk.observer()
+    dialling = dial.dialling(via or Endpoint("localhost"), reach)
+    reached = Reached(dialling, https.client(url, talk, observe), via, dial.keepalive)
+
+    async def work() -> None:
+        place: Place = Printed(raw=raw) if path is None else Saved(path, str(url), force=force, resume=resume)
+        await place.run(Fetch(asked, place, reached, observe))
+
+    return shell.run(work(), talk, timeout=clocks.timeout)
+
+
+def _names(fields: tuple[tuple[str, bytes], ...]) -> set[str]:
+    return {name.lower() for name, _ in fields}

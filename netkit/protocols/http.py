@@ -1,0 +1,201 @@
+"""HTTP/1.1 (RFC 9112) over a stream: one request and its answer.
+
+h11 writes the request and reads heads and chunks. The bytes of a body without chunks are the stream's own, so that the
+kernel may move them.
+"""
+
+import re
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import h11
+
+from netkit.core.errors import Exit, Failure
+from netkit.core.stream import Connection, Wrapped
+
+HEAD_MOST = 256 * 1024  # bytes of all heads together, of a chunk's line, of trailers; curl's limit is 300 KB
+_TOO_LONG = 431  # h11's hint for what is larger than it may be
+_BODILESS = (204, 304)  # RFC 9112, section 6.3
+_LENGTHS = re.compile(rb"^content-length[ \t]*:", re.IGNORECASE | re.MULTILINE)
+
+
+class Request(NamedTuple):
+    """What is asked: a method, the target (path and query), the fields of the head, and a body or None."""
+
+    method: str
+    target: str
+    fields: Sequence[tuple[str, bytes]]
+    body: bytes | None = None
+
+
+class Head(NamedTuple):
+    """The head of an answer. ``fields`` have names in lower case, and ``raw`` is all of it as it came."""
+
+    status: int
+    reason: str
+    fields: Sequence[tuple[bytes, bytes]]
+    raw: bytes
+
+    def get(self, name: str) -> str | None:
+        """Return the first field of that name, in lower case; bytes that are not ASCII as Latin-1."""
+        return next((value.decode("latin-1") for key, value in self.fields if key == name.encode()), None)
+
+    @property
+    def status_line(self) -> str:
+        """Status and reason, for a person."""
+        return f"{self.status} {self.reason}".rstrip()
+
+
+class Exchange(Wrapped):
+    """A request and its answer over a connection, which the caller closes.
+
+    As a stream it receives the body of the answer. ``carried`` counts its bytes, and ``left`` is how many are still
+    to come: None while nobody can know, where they are chunked or end with the connection. ``name`` is what is asked
+    for, in messages.
+    """
+
+    def __init__(self, stream: Connection, request: Request, name: str) -> None:
+        super().__init__(stream)
+        self.name = name
+        self.carried = 0
+        self.left: int | None = None
+        self.refused: Failure | None = None
+        self._method = request.method
+        self._http = h11.Connection(h11.CLIENT, max_incomplete_event_size=HEAD_MOST)
+        fields = [(key.encode(), value) for key, value in request.fields]
+        if request.body is not None:
+            fields.append((b"Content-Length", str(len(request.body)).encode()))
+        parts = [
+            h11.Request(method=request.method.encode(), target=request.target.encode(), headers=fields),
+            h11.Data(data=request.body or b""),
+            h11.EndOfMessage(),
+        ]
+        self._request = b"".join(self._http.send(part) or b"" for part in parts)
+        self._plain = False  # the body is the stream's own bytes
+        self._held = b""  # bytes of it that came with the head
+
+    @property
+    def offered(self) -> int:
+        """Bytes of the request."""
+        return len(self._request)
+
+    @property
+    def raw_source(self) -> int | None:
+        """The connection's descriptor where the next bytes of the body are its own; ``left`` of them at most."""
+        return self._stream.raw_source if self._plain and not self._held else None
+
+    async def ask(self) -> None:
+        """Send the request. That the peer takes no more of it is noted: it may have answered all the same."""
+        try:
+            await self._stream.send(self._request)
+        except Failure as failure:
+            self.refused = failure
+
+    async def head(self) -> Head:
+        """Return the head of the answer, once that has come; those with status 1xx before it are passed over.
+
+        Raises Failure: PROTOCOL for what is malformed or ambiguous, or no answer at all; TOO_BIG for more than
+        ``HEAD_MOST`` bytes.
+        """
+        raw = bytearray()
+        size = 0
+        while True:
+            event = self._next()
+            if event is h11.NEED_DATA:
+                data = await self._stream.recv()
+                if not data:
+                    reason = "it ended in the middle of its head" if raw or size else "it ended without an answer"
+                    raise self._malformed(reason)
+                raw += data
+                self._http.receive_data(data)
+                continue
+            rest = self._http.trailing_data[0]
+            head = bytes(raw[: len(raw) - len(rest)])
+            raw = bytearray(rest)
+            size += len(head)
+            if size > HEAD_MOST:
+                raise self._too_long()
+            if isinstance(event, h11.Response):
+                self._frame(event, head, rest)
+                reason = bytes(event.reason).decode("latin-1")
+                return Head(event.status_code, reason, list(event.headers), head)
+
+    async def recv(self) -> bytes:
+        """Return bytes of the body as they come; b"" is its end.
+
+        Raises Failure: PARTIAL if the peer ends before it, PROTOCOL for a malformed chunk.
+        """
+        if self.left == 0:
+            return b""
+        data = await (self._recv_plain() if self._plain else self._recv_chunked())
+        self.carried += len(data)
+        return data
+
+    def count_received(self, count: int) -> None:
+        """Note bytes of the body that left ``raw_source``."""
+        self._stream.count_received(count)
+        self.carried += count
+        if self.left is not None:
+            self.left -= count
+
+    async def _recv_plain(self) -> bytes:
+        data, self._held = self._held or await self._stream.recv(), b""
+        if self.left is not None:
+            if not data:
+                raise self._cut_short(f"{self.carried} of {self.carried + self.left} bytes")
+            data = data[: self.left]
+            self.left -= len(data)
+        return data
+
+    async def _recv_chunked(self) -> bytes:
+        while True:
+            event = self._next()
+            if isinstance(event, h11.Data):
+                return bytes(event.data)
+            if isinstance(event, h11.EndOfMessage):
+                self.left = 0
+            if event is not h11.NEED_DATA:
+                return b""
+            data = await self._stream.recv()
+            if not data:
+                raise self._cut_short(f"after {self.carried} bytes, amid its chunks")
+            self._http.receive_data(data)
+
+    def _next(self) -> object:
+        try:
+            return self._http.next_event()
+        except h11.RemoteProtocolError as error:
+            if error.error_status_hint == _TOO_LONG:
+                raise self._too_long() from error
+            text = str(error)
+            raise self._malformed(text[:1].lower() + text[1:]) from error
+
+    def _frame(self, response: h11.Response, head: bytes, rest: bytes) -> None:
+        """Decide where the body ends (RFC 9112, section 6.3), and refuse what two readers may decide differently."""
+        version = bytes(response.http_version)
+        fields = dict(response.headers)
+        chunked = b"transfer-encoding" in fields
+        if not version.startswith(b"1."):
+            raise self._malformed(f"it speaks HTTP/{version.decode()}")
+        if len(_LENGTHS.findall(head)) > 1:
+            raise self._malformed("it has two Content-Length fields")
+        if chunked and b"content-length" in fields:
+            raise self._malformed("it has both Content-Length and Transfer-Encoding")
+        if chunked and version == b"1.0":
+            raise self._malformed("it has Transfer-Encoding, which HTTP/1.0 does not know")
+        if self._method == "HEAD" or response.status_code in _BODILESS:
+            self.left, self._plain = 0, True
+        elif not chunked:
+            length = fields.get(b"content-length")
+            self.left = None if length is None else int(length)
+            self._plain, self._held = True, rest
+
+    def _malformed(self, reason: str) -> Failure:
+        return Failure(Exit.PROTOCOL, f"understand the answer for {self.name}", reason)
+
+    def _too_long(self) -> Failure:
+        reason = f"its head, or a line of its chunks, has more than {HEAD_MOST} bytes"
+        return Failure(Exit.TOO_BIG, f"understand the answer for {self.name}", reason)
+
+    def _cut_short(self, detail: str) -> Failure:
+        return Failure(Exit.PARTIAL, f"receive {self.name}", "the server ended early", detail=detail)

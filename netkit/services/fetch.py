@@ -1,0 +1,326 @@
+"""Fetching a URL: who is asked, where redirects lead, and where the answer goes."""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, Protocol
+
+from netkit import __version__
+from netkit.core.address import Endpoint
+from netkit.core.dial import Dialling, dial
+from netkit.core.errors import Exit, Failure, Invalid
+from netkit.core.events import Answered, Observer, Redirected
+from netkit.core.flow import Flow
+from netkit.core.kernel import Expired, Group, deadline, now
+from netkit.core.listen import conduct, impatient
+from netkit.core.relay import PROMOTED_AFTER, Change, acknowledged, fresh, judged
+from netkit.core.splice import move
+from netkit.core.stream import Connection, Secure, Stream
+from netkit.protocols.http import Exchange, Head, Request
+from netkit.protocols.url import Url, follow
+from netkit.services.download import Download
+from netkit.services.terminal import Terminal, incoming
+
+_PATIENCE = 1.0  # s that a server which has answered may take to acknowledge what it was sent
+_MOVED = (301, 302, 303, 307, 308)
+_PARTIAL_CONTENT, _UNSATISFIABLE = 206, 416
+# What a redirect to another origin is told of the fields that were given: nothing that could be a secret.
+_HARMLESS = frozenset(
+    (
+        *("accept", "accept-charset", "accept-encoding", "accept-language", "cache-control", "content-encoding"),
+        *("content-language", "content-type", "if-match", "if-modified-since", "if-none-match", "if-range"),
+        *("if-unmodified-since", "pragma", "range", "user-agent"),
+    )
+)
+_OURS = ("content-length", "transfer-encoding", "upgrade", "te", "trailer")
+
+
+class Asked(NamedTuple):
+    """What to ask, and what to make of the answer. ``fields`` are added to ours, or take their place.
+
+    ``include`` writes the head of the answer before its body. Sizes are in bytes, ``idle_timeout`` in seconds.
+    """
+
+    url: Url
+    method: str = "GET"
+    fields: tuple[tuple[str, bytes], ...] = ()
+    body: bytes | None = None
+    fail: bool = False
+    include: bool = False
+    max_redirects: int = 10
+    max_size: int | None = None
+    idle_timeout: float | None = None
+
+
+class Reached(NamedTuple):
+    """How servers are reached.
+
+    ``via`` is dialled in place of every URL's host. ``secure`` makes the handshake for a URL, and is told whether that
+    has the origin of the first. ``keepalive`` is in seconds.
+    """
+
+    dialling: Dialling
+    secure: Callable[[Url, bool], Secure]
+    via: Endpoint | None = None
+    keepalive: float | None = None
+
+
+class Place(Protocol):
+    """Where the answer goes."""
+
+    @property
+    def before(self) -> int:
+        """Bytes of the body that are there already."""
+
+    @property
+    def conditions(self) -> Sequence[tuple[str, bytes]]:
+        """The fields that ask for the rest of it; none to ask for all."""
+
+    @property
+    def change(self) -> Change | None:
+        """What all that is written goes through."""
+
+    def restart(self) -> None:
+        """Ask for all of it."""
+
+    async def run(self, fetch: "Fetch") -> None:
+        """Fetch, with this as the place."""
+
+    def open(self, head: Head) -> Stream:
+        """Return what the body is sent to; raise Failure if it cannot be the body that was asked for."""
+
+
+class Printed:
+    """Stdout as a place; on a terminal control bytes are made visible, unless ``raw``."""
+
+    before = 0
+    conditions = ()
+
+    def __init__(self, *, raw: bool) -> None:
+        self.change = fresh(incoming(raw))
+        self._terminal = Terminal(reads=False)
+
+    def restart(self) -> None:
+        """See Place: all is asked for anyway."""
+
+    def open(self, head: Head) -> Stream:
+        """See Place."""
+        return self._terminal
+
+    async def run(self, fetch: "Fetch") -> None:
+        """Fetch, for as long as somebody reads it. Raises what that does, and Failure WRITE."""
+        try:
+            async with Group() as group:
+                group.start(self._terminal.reader_left())
+                await fetch.run()
+                group.cancel()
+        finally:
+            self._terminal.close()
+
+
+class Saved(Download):
+    """A file as a place."""
+
+    change = None
+
+    async def run(self, fetch: "Fetch") -> None:
+        """Fetch, and put the file in its place. Raises what that does, and Failure WRITE."""
+        try:
+            await fetch.run()
+            self.finish()
+        except BaseException as error:
+            if (kept := self.close()) and isinstance(error, Failure) and not error.hint:
+                error.hint = f"--resume goes on with the {kept} bytes that came"
+            raise
+        self.close()
+
+
+class _Step(NamedTuple):
+    """One request of a chain; ``own`` as long as all before it were for the same origin."""
+
+    url: Url
+    method: str
+    fields: tuple[tuple[str, bytes], ...]
+    body: bytes | None
+    own: bool
+
+
+class Fetch:
+    """One URL, fetched once."""
+
+    def __init__(self, asked: Asked, place: Place, reached: Reached, observe: Observer) -> None:
+        self._asked = asked
+        self._place = place
+        self._reached = reached
+        self._observe = observe
+        self._exchange: Exchange | None = None
+
+    @property
+    def received(self) -> tuple[int, int | None]:
+        """Bytes of the body that are here, and how many it has in all if that is known."""
+        if self._exchange is None:
+            return self._place.before, None
+        here = self._place.before + self._exchange.carried
+        return here, None if self._exchange.left is None else here + self._exchange.left
+
+    async def run(self) -> None:
+        """Ask, follow redirects, and write the answer to its place.
+
+        Raises Failure: those of ``dial`` and of ``Exchange``; HTTP for a status of 400 or more if that is to fail,
+        REDIRECTS, TOO_BIG, and what the place raises.
+        """
+        asked = self._asked
+        step: _Step | None = _Step(asked.url, asked.method, asked.fields, asked.body, True)
+        redirects = 0
+        while step is not None:
+            last, step = step, await self._take(step)
+            if step is not None and step is not last:
+                redirects += 1
+                if redirects > asked.max_redirects:
+                    detail = f"the last one to {step.url}"
+                    reason = f"more than {asked.max_redirects} redirects"
+                    raise Failure(Exit.REDIRECTS, f"fetch {asked.url}", reason, detail=detail)
+
+    async def _take(self, step: _Step) -> _Step | None:
+        """Do one request; return the next, if there is to be one."""
+        reached = self._reached
+        secure = reached.secure(step.url, step.own) if step.url.scheme == "https" else None
+        dialling = reached.dialling._replace(secure=secure)
+        stream = await dial(reached.via or step.url.endpoint, dialling, self._observe)
+        if reached.keepalive is not None:
+            stream.keep_alive(reached.keepalive)
+        following: list[_Step] = []
+
+        async def handle(stream: Connection) -> None:
+            exchange = Exchange(stream, self._request(step), str(step.url))
+            try:
+                async with Group() as group:
+                    group.start(exchange.ask())
+                    following.extend(await self._answer(exchange, step))
+                    group.cancel()
+                if not following:
+                    await _taken(exchange, stream)
+            except Failure as failure:
+                raise judged(failure, stream, exchange.offered, stream.sent) from failure
+
+        await conduct(stream, impatient(handle, self._asked.idle_timeout), self._observe)
+        return following[0] if following else None
+
+    def _request(self, step: _Step) -> Request:
+        fields: dict[str, list[tuple[str, bytes]]] = {}
+        authorization = step.url.authorization
+        ours = {
+            "Host": step.url.authority,
+            "User-Agent": f"netkit/{__version__}",
+            "Accept": "*/*",
+            "Accept-Encoding": "identity",
+            **({"Authorization": authorization} if authorization else {}),
+            **({"Content-Type": "application/x-www-form-urlencoded"} if step.body is not None else {}),
+        }
+        for name, value in ours.items():
+            fields[name.lower()] = [(name, value.encode())]
+        given: dict[str, list[tuple[str, bytes]]] = {}
+        for name, octets in (*step.fields, *self._place.conditions):
+            given.setdefault(name.lower(), []).append((name, octets))
+        fields.update(given)
+        return Request(step.method, step.url.target, [field for each in fields.values() for field in each], step.body)
+
+    async def _answer(self, exchange: Exchange, step: _Step) -> list[_Step]:
+        """Take the answer; return the next request, if there is to be one."""
+        asked, place = self._asked, self._place
+        head = await exchange.head()
+        length = head.get("content-length")
+        self._observe(
+            Answered(
+                str(step.url),
+                head.status,
+                head.reason,
+                None if length is None else int(length),
+                head.get("content-type"),
+            )
+        )
+        if following := _redirected(step, head):
+            self._observe(Redirected(str(step.url), head.status, str(following.url)))
+            return [following]
+        if head.status == _UNSATISFIABLE and place.conditions:
+            place.restart()
+            return [step]
+        if asked.fail and head.status >= 400:
+            raise Failure(Exit.HTTP, f"fetch {step.url}", f"the server answered {head.status_line}")
+        ranged = place.conditions or any(name.lower() == "range" for name, _ in step.fields)
+        if head.status == _PARTIAL_CONTENT and not ranged:
+            raise Failure(Exit.PROTOCOL, f"fetch {step.url}", "the server sent a part, and was asked for all")
+        sink = place.open(head)
+        self._exchange = exchange
+        self._check_size(sum(filter(None, (place.before, exchange.left))))
+        if asked.include:
+            await _write(sink, head.raw, place.change)
+        await self._carry(exchange, sink)
+        if place.change is not None and (rest := place.change(b"")):
+            await sink.send(rest)
+        return []
+
+    async def _carry(self, exchange: Exchange, sink: Stream) -> None:
+        """Write the body, of which the kernel moves what nobody has to look at."""
+        most = None if self._asked.max_size is None else self._asked.max_size - self._place.before
+        promoted = self._place.change is not None
+        while data := await exchange.recv():
+            if most is not None and exchange.carried > most:
+                data = data[: len(data) - (exchange.carried - most)]
+            await _write(sink, data, self._place.change)
+            self._check_size(self._place.before + exchange.carried)
+            if not promoted and exchange.carried >= PROMOTED_AFTER:
+                promoted = True
+                limits = [limit for limit in (exchange.left, most and most - exchange.carried) if limit is not None]
+                await move(exchange, sink, Flow(), min(limits, default=None))
+
+    def _check_size(self, size: int) -> None:
+        most = self._asked.max_size
+        if most is not None and size > most:
+            action = f"receive {self._asked.url}"
+            raise Failure(Exit.TOO_BIG, action, f"it has more than {most} bytes", detail="--max-size")
+
+
+async def _taken(exchange: Exchange, stream: Connection) -> None:
+    """Return once the server has acknowledged the request; raise Failure SEND if it answered, and left some of it."""
+    try:
+        with deadline(now() + _PATIENCE):
+            await acknowledged(stream)
+    except Expired:
+        pass
+    if lost := exchange.offered - (stream.sent - stream.unacknowledged()):
+        detail = f"{lost} of {exchange.offered} bytes not acknowledged"
+        raise Failure(Exit.SEND, f"send to {stream.name}", "it answered, and took no more", detail=detail)
+
+
+async def _write(sink: Stream, data: bytes, change: Change | None) -> None:
+    await sink.send(change(data) if change is not None else data)
+
+
+def check_fields(fields: Sequence[tuple[str, bytes]]) -> None:
+    """Raise Invalid for fields that are not to be given: those that frame the message, and a second Host."""
+    names = [name.lower() for name, _ in fields]
+    for name in names:
+        if name in _OURS:
+            raise Invalid(f"field {name!r} is not to be given: it says how the message is read")
+        if name == "host" and names.count(name) > 1:
+            raise Invalid("there is one Host")
+
+
+def _redirected(step: _Step, head: Head) -> _Step | None:
+    """Return the request that a redirect asks for (RFC 9110, section 15.4); None if it is none."""
+    location = head.get("location")
+    if head.status not in _MOVED or location is None:
+        return None
+    try:
+        url = follow(step.url, location.encode("latin-1"))
+    except Invalid as error:
+        raise Failure(Exit.PROTOCOL, f"follow the redirect of {step.url}", str(error)) from error
+    same = url.origin == step.url.origin
+    if same and url.userinfo is None:
+        url = url._replace(userinfo=step.url.userinfo)
+    method, body, fields = step.method, step.body, step.fields
+    if (head.status == 303 and method != "HEAD") or (head.status in (301, 302) and method == "POST"):
+        method, body = "GET", None
+        fields = tuple(field for field in fields if not field[0].lower().startswith("content-"))
+    if not same:
+        fields = tuple(field for field in fields if field[0].lower() in _HARMLESS)
+    return _Step(url, method, fields, body, step.own and same)
