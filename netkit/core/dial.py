@@ -172,7 +172,7 @@ async def _connect_tcp(
     winner = await race(addresses, attempt, lambda second: second[0].close())
     if winner is not None:
         return winner
-    hint = "nothing listens there yet? --wait 30s keeps trying" if _refused(last) else ""
+    hint = f"nothing listens there yet? netkit portcheck {target} --wait 30s" if _refused(last) else ""
     after = f"after {span(now() - begun)}"
     reason: str | OSError
     if len(missed) == 1 and last is not None:
