@@ -16,6 +16,8 @@ from netkit.core.stream import Connection, Wrapped
 HEAD_MOST = 256 * 1024  # bytes of all heads together, of a chunk's line, of trailers; curl's limit is 300 KB
 _TOO_LONG = 431  # h11's hint for what is larger than it may be
 _BODILESS = (204, 304)  # RFC 9112, section 6.3
+_BEGINNING = b"HTTP/"
+_BYTES = re.compile(r"(?:bytearray\()?b(['\"].*['\"])\)?")  # how h11 quotes what it does not understand
 _LENGTHS = re.compile(rb"^content-length[ \t]*:", re.IGNORECASE | re.MULTILINE)
 
 
@@ -107,6 +109,8 @@ class Exchange(Wrapped):
                     reason = "it ended in the middle of its head" if raw or size else "it ended without an answer"
                     raise self._malformed(reason)
                 raw += data
+                if raw[: len(_BEGINNING)] != _BEGINNING[: len(raw)]:
+                    raise self._malformed("it does not speak HTTP")
                 self._http.receive_data(data)
                 continue
             rest = self._http.trailing_data[0]
@@ -167,8 +171,9 @@ class Exchange(Wrapped):
         except h11.RemoteProtocolError as error:
             if error.error_status_hint == _TOO_LONG:
                 raise self._too_long() from error
-            text = str(error)
-            raise self._malformed(text[:1].lower() + text[1:]) from error
+            text = _BYTES.sub(r"\1", str(error))
+            reason = "it wants to speak another protocol" if "_SWITCH_" in text else text[:1].lower() + text[1:]
+            raise self._malformed(reason) from error
 
     def _frame(self, response: h11.Response, head: bytes, rest: bytes) -> None:
         """Decide where the body ends (RFC 9112, section 6.3), and refuse what two readers may decide differently."""

@@ -170,6 +170,36 @@ def test_socket_to_dev_null(steps: Steps) -> None:
     assert steps.moved > len(DATA)
 
 
+@pytest.mark.parametrize("kind", ["file to socket", "pipe to socket", "socket to pipe", "socket to file"])
+def test_no_more_than_most_is_moved(kind: str, tmp_path: Path) -> None:
+    """Bytes beyond those that were asked for stay in the source, where they may be somebody else's."""
+    (tmp_path / "source").write_bytes(DATA[:50_000])
+    with (
+        connected() as (one, other),
+        open(tmp_path / "source", "rb") as file,
+        open(tmp_path / "sink", "wb+") as sink,
+        ExitStack() as stack,
+    ):
+        reader, writer = (stack.enter_context(open(fd, mode)) for fd, mode in zip(os.pipe(), ("rb", "wb"), strict=True))
+        if kind == "pipe to socket":
+            os.write(writer.fileno(), DATA[:50_000])
+        if kind.startswith("socket"):
+            other.sendall(DATA[:50_000])
+            other.shutdown(socket.SHUT_WR)
+        near = {"file": file.fileno(), "pipe": reader.fileno()}.get(kind.split()[0])
+        far = {"file": sink.fileno(), "pipe": writer.fileno()}.get(kind.split()[2])
+
+        async def main() -> tuple[int, int]:
+            source = SocketStream(one, "the peer") if near is None else FileStream(near, near)
+            target = SocketStream(one, "the peer") if far is None else FileStream(far, far)
+            await splice.move(source, target, Flow(), 20_001)
+            return source.received, target.sent
+
+        assert kernel.run(main()) == (20_001, 20_001)
+        rest = one.recv(50_000, socket.MSG_WAITALL) if near is None else os.read(near, 50_000)
+        assert rest == DATA[20_001:50_000]
+
+
 def test_little_is_copied(steps: Steps) -> None:
     """Below a MiB no pipe is made and nothing promoted."""
     with connected() as (ours, theirs), open(os.devnull, "wb") as null:
