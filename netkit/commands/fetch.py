@@ -148,8 +148,10 @@ def fetch(
         if path == "-":
             raise click.UsageError("-o - is no file: without -o it goes to standard output")
     if resume:
-        given = {"--head": head, "--include": include, "--data": body, "-H Range": "range" in _names(fields)}
-        shell.unapplied("--resume asks for the rest of a file", {**given, "--method": method not in (None, "GET")})
+        names = _names(fields)
+        given = {"--head": head, "--include": include, "--data": body, "--method": method not in (None, "GET")}
+        given |= {"-H Range": "range" in names, "-H If-Range": "if-range" in names}
+        shell.unapplied("--resume asks for the rest of a file", given)
     via = None if socket is None else parse_address(f"unix:{socket}", "client")
     asked = Asked(
         url=url,
@@ -167,7 +169,10 @@ def fetch(
     reached = Reached(dialling, https.client(url, talk, observe), via, dial.keepalive)
 
     async def work() -> None:
-        place: Place = Printed(raw=raw) if path is None else Saved(path, str(url), force=force, resume=resume)
+        plain = asked.method == "GET" and not asked.include
+        place: Place = (
+            Printed(raw=raw) if path is None else Saved(path, str(url), force=force, resume=resume, plain=plain)
+        )
         await place.run(Fetch(asked, place, reached, observe))
 
     return shell.run(work(), talk, timeout=clocks.timeout)

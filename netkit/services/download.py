@@ -12,42 +12,55 @@ import re
 import stat
 from contextlib import suppress
 from email.utils import parsedate_to_datetime
-from typing import Any
+from typing import NamedTuple
 
 from netkit.core.errors import Exit, Failure, doing
 from netkit.core.stream import FileStream, Stream
 from netkit.protocols.http import Head
 
 _OK, _PARTIAL_CONTENT = 200, 206
-_RANGE = re.compile(r"bytes ([0-9]{1,18})-[0-9]{1,18}/([0-9]{1,18}|\*)")
+_RANGE = re.compile(r"bytes ([0-9]{1,18})-([0-9]{1,18})/([0-9]{1,18}|\*)")
+_VALIDATOR = re.compile(r"[!-~\xa0-\xff]([ -~\xa0-\xff]*[!-~\xa0-\xff])?")
 _INFO_MOST = 64 * 1024  # bytes; ours are a few hundred
 _SURE = 60.0  # s by which a Last-Modified has to be older than the answer to tell versions apart (RFC 9110, 8.8.2.2)
+
+
+class _Info(NamedTuple):
+    """Which version of which URL a part is of: its ETag, what If-Range is to say, and its bytes if that is known."""
+
+    url: str
+    validator: str
+    tag: str | None
+    length: int | None
 
 
 class Download:
     """The file at ``path``, for the answer to one URL. Opened before anything is asked; ``close`` ends it.
 
-    ``resume`` goes on with what an earlier download of this URL has left. Raises Failure WRITE, also if there is a file
-    at ``path`` already and not ``force``.
+    ``resume`` goes on with what an earlier download of this URL has left. What comes is left for that if it is
+    ``plain``: the body alone, and that of a GET. Raises Failure WRITE, also if there is a file at ``path`` already and
+    not ``force``.
     """
 
-    def __init__(self, path: str, url: str, *, force: bool, resume: bool) -> None:
+    def __init__(self, path: str, url: str, *, force: bool, resume: bool, plain: bool = True) -> None:
         self._path = path
         self._url = url
         self._force = force
+        self._plain = plain
         self._part, self._info = path + ".netkit-part", path + ".netkit-info"
         self._action = f"write {path}"
         self.before = 0
-        self._known: dict[str, Any] = {}
+        self._known: _Info | None = None
+        self._info_status: os.stat_result | None = None
         self._whole: int | None = None  # bytes the file will have, as far as a range tells
-        self._resumable = False
         self._begun = False
         self._finished = False
         old = self._check_place()
+        self._mode = None if old is None else old.st_mode & 0o777
         self._fd = self._open()
         try:
-            if old is not None:
-                os.fchmod(self._fd, stat.S_IMODE(old.st_mode))
+            if self._mode is not None:
+                os.fchmod(self._fd, self._mode | stat.S_IRUSR | stat.S_IWUSR)
             if resume:
                 self._recall()
         except BaseException:
@@ -57,9 +70,9 @@ class Download:
     @property
     def conditions(self) -> list[tuple[str, bytes]]:
         """The fields that ask for what is missing, if it is still of the same version; none to ask for all."""
-        if not self.before:
+        if not self.before or self._known is None:
             return []
-        return [("Range", b"bytes=%d-" % self.before), ("If-Range", self._known["validator"].encode("latin-1"))]
+        return [("Range", b"bytes=%d-" % self.before), ("If-Range", self._known.validator.encode("latin-1"))]
 
     def restart(self) -> None:
         """Ask for all of it: there is no such range."""
@@ -67,8 +80,8 @@ class Download:
 
     def open(self, head: Head) -> Stream:
         """Return where the body of this answer goes. Raises Failure PROTOCOL for a range that was not asked for."""
-        if head.status == _PARTIAL_CONTENT and self.before:
-            self._check_range(head)
+        if head.status == _PARTIAL_CONTENT and self.before and self._known is not None:
+            self._check_range(head, self._known)
         else:
             self.before = 0
         self._begun = True
@@ -87,18 +100,20 @@ class Download:
             raise Failure(Exit.PARTIAL, f"receive {self._url}", "the server sent a part alone", detail=detail)
         with doing(Exit.WRITE, self._action):
             os.close(os.dup(self._fd))  # some file systems tell only now that a quota is full: close(2)
+            if self._mode is not None:
+                os.fchmod(self._fd, self._mode)
             self._rename()
         self._finished = True
-        _remove(self._info)
+        self._forget()
 
     def close(self) -> int:
         """Let go; return how many bytes are kept for ``resume`` to go on with."""
         size = os.fstat(self._fd).st_size
-        if not self._finished and ((self._begun and not self._resumable) or not size):
+        if not self._finished and (not size or (self._begun and self._known is None)):
             _remove(self._part)
-            _remove(self._info)
+            self._forget()
         os.close(self._fd)
-        return size if self._resumable and not self._finished else 0
+        return 0 if self._finished or self._known is None else size
 
     def _check_place(self) -> os.stat_result | None:
         """Return the status of a file that may be replaced; None if there is none."""
@@ -107,14 +122,12 @@ class Download:
                 old = os.lstat(self._path)
             except FileNotFoundError:
                 return None
-        if not self._force:
-            raise Failure(Exit.WRITE, self._action, "it exists", hint="--force overwrites it")
-        if stat.S_ISLNK(old.st_mode):
-            return None  # the link is replaced, not what it leads to
-        if not stat.S_ISREG(old.st_mode):
+        if not (stat.S_ISREG(old.st_mode) or stat.S_ISLNK(old.st_mode)):
             reason = "it is a folder" if stat.S_ISDIR(old.st_mode) else "it is not a regular file"
             raise Failure(Exit.WRITE, self._action, reason)
-        return old
+        if not self._force:
+            raise Failure(Exit.WRITE, self._action, "it exists", hint="--force overwrites it")
+        return old if stat.S_ISREG(old.st_mode) else None  # a link is replaced, not what it leads to
 
     def _open(self) -> int:
         """Open the part for us alone: a regular file of our own that no other netkit writes."""
@@ -137,54 +150,54 @@ class Download:
 
     def _recall(self) -> None:
         """Go on where the last download of this URL ended, if its version is known."""
+        size = os.fstat(self._fd).st_size
         try:
             with open(self._info, "rb", opener=_no_link) as file:
-                ours = os.fstat(file.fileno()).st_uid == os.geteuid()
-                known = json.loads(file.read(_INFO_MOST))
-            size = os.fstat(self._fd).st_size
-            length = known["length"]
-            if not ours or known["url"] != self._url or not _is_validator(known["validator"]) or not size:
-                return
-            if length is not None and (type(length) is not int or size > length):
-                return
-        except (OSError, ValueError, KeyError, TypeError):
+                status = os.fstat(file.fileno())
+                known = _Info(**json.loads(file.read(_INFO_MOST)))
+        except (OSError, ValueError, TypeError, RecursionError):
             return
-        self._known = known
+        if status.st_uid != os.geteuid() or not _is_sound(known) or known.url != self._url or not size:
+            return
+        if known.length is not None and size > known.length:
+            return
+        self._known, self._info_status = known, status
         # Of a part that is whole the last byte is asked for again: whether it is of this version is still to be known.
-        self.before = size - 1 if size == length else size
-        self._resumable = True
+        self.before = size - 1 if size == known.length else size
 
-    def _check_range(self, head: Head) -> None:
+    def _check_range(self, head: Head, known: _Info) -> None:
         action = f"resume {self._url}"
         match = _RANGE.fullmatch(head.get("content-range") or "")
-        if not match or int(match[1]) != self.before:
+        if not match or int(match[1]) != self.before or int(match[2]) < self.before:
             raise Failure(Exit.PROTOCOL, action, "the server sent another range than the one asked for")
-        tag, length = head.get("etag"), self._known["length"]
-        self._whole = length if match[2] == "*" else int(match[2])
+        self._whole = known.length if match[3] == "*" else int(match[3])
         if self._whole is None:
             raise Failure(Exit.PROTOCOL, action, "the server does not say how much there is")
-        if tag not in (None, self._known["tag"]) or length not in (None, self._whole):
+        if head.get("etag") not in (None, known.tag) or known.length not in (None, self._whole):
             raise Failure(Exit.PROTOCOL, action, "the server sent a range of another version")
+        if int(match[2]) >= self._whole:
+            raise Failure(Exit.PROTOCOL, action, "the server sent a range beyond the end")
 
     def _note(self, head: Head) -> None:
         """Write down which version this is, if that can be known again."""
-        self._resumable = False
+        self._known = None
         _remove(self._info)
         validator = _validator(head)
-        if head.status != _OK or validator is None:
+        if head.status != _OK or validator is None or not self._plain:
             return
         length = head.get("content-length")
-        self._known = {
-            "url": self._url,
-            "validator": validator,
-            "tag": head.get("etag"),
-            "length": None if length is None else int(length),
-        }
+        known = _Info(self._url, validator, head.get("etag"), None if length is None else int(length))
         with suppress(OSError):  # then it cannot be resumed
             fd = os.open(self._info, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
             with open(fd, "w") as file:
-                json.dump(self._known, file)
-            self._resumable = True
+                self._info_status = os.fstat(fd)
+                json.dump(known._asdict(), file)
+            self._known = known
+
+    def _forget(self) -> None:
+        """Remove our own info: by now another netkit may have written its."""
+        if self._info_status is not None and _is_at(self._info_status, self._info):
+            _remove(self._info)
 
     def _rename(self) -> None:
         if self._force:
@@ -206,17 +219,23 @@ def _validator(head: Head) -> str | None:
     """Return what If-Range may say (RFC 9110, section 13.1.5): a strong entity tag, or a date that is surely strong."""
     tag = head.get("etag")
     if tag is not None:
-        return tag if _is_validator(tag) and tag.startswith('"') else None
-    modified, date = head.get("last-modified"), head.get("date")
+        return tag if tag.startswith('"') and _VALIDATOR.fullmatch(tag) else None
+    modified = head.get("last-modified")
     try:
-        age = parsedate_to_datetime(date or "") - parsedate_to_datetime(modified or "")
-    except (TypeError, ValueError):
+        age = parsedate_to_datetime(head.get("date") or "") - parsedate_to_datetime(modified or "")
+    except (TypeError, ValueError, OverflowError):
         return None
-    return modified if age.total_seconds() >= _SURE and _is_validator(modified) else None
+    return modified if modified and age.total_seconds() >= _SURE and _VALIDATOR.fullmatch(modified) else None
 
 
-def _is_validator(text: Any) -> bool:
-    return isinstance(text, str) and bool(re.fullmatch(r"[\x20-\x7e\xa0-\xff]+", text))
+def _is_sound(known: _Info) -> bool:
+    """Whether what was read is what we write: the file may have been cut or changed."""
+    return (
+        isinstance(known.validator, str)
+        and _VALIDATOR.fullmatch(known.validator) is not None
+        and isinstance(known.tag, str | None)
+        and (known.length is None or type(known.length) is int)
+    )
 
 
 def _lock(fd: int, action: str) -> None:

@@ -21,7 +21,7 @@ from netkit.services.terminal import Terminal, incoming
 
 _PATIENCE = 1.0  # s that a server which has answered may take to acknowledge what it was sent
 _MOVED = (301, 302, 303, 307, 308)
-_PARTIAL_CONTENT, _UNSATISFIABLE = 206, 416
+_PARTIAL_CONTENT, _NOT_MODIFIED, _UNSATISFIABLE = 206, 304, 416
 # What a redirect to another origin is told of the fields that were given: nothing that could be a secret.
 _HARMLESS = frozenset(
     (
@@ -117,15 +117,22 @@ class Printed:
 
 
 class Saved(Download):
-    """A file as a place."""
+    """A file as a place. An answer that it is what the asker has already (304) leaves it as it is."""
 
     change = None
+    _unchanged = False
+
+    def open(self, head: Head) -> Stream:
+        """See Place."""
+        self._unchanged = head.status == _NOT_MODIFIED
+        return Terminal(reads=False, writes=False) if self._unchanged else super().open(head)
 
     async def run(self, fetch: "Fetch") -> None:
         """Fetch, and put the file in its place. Raises what that does, and Failure WRITE."""
         try:
             await fetch.run()
-            self.finish()
+            if not self._unchanged:
+                self.finish()
         except BaseException as error:
             if (kept := self.close()) and isinstance(error, Failure) and not error.hint:
                 error.hint = f"--resume goes on with the {kept} bytes that came"
