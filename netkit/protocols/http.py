@@ -13,12 +13,31 @@ import h11
 from netkit.core.errors import Exit, Failure
 from netkit.core.stream import Connection, Wrapped
 
-HEAD_MOST = 256 * 1024  # bytes of all heads together, of a chunk's line, of trailers; curl's limit is 300 KB
-_TOO_LONG = 431  # h11's hint for what is larger than it may be
+HEAD_MOST = 256 * 1024  # bytes of all heads together; curl's limit is 300 KB
+_LINE_MOST = 8 * 1024  # bytes between two chunks, and of the trailers: RFC 9112, section 3, asks for 8000
+_BLANKS_MOST = 1024  # bytes: h11 takes time by the square of a run of blanks that is followed by nonsense
 _BODILESS = (204, 304)  # RFC 9112, section 6.3
 _BEGINNING = b"HTTP/"
-_BYTES = re.compile(r"(?:bytearray\()?b(['\"].*['\"])\)?")  # how h11 quotes what it does not understand
-_LENGTHS = re.compile(rb"^content-length[ \t]*:", re.IGNORECASE | re.MULTILINE)
+_TLS = (0x15, 0x16)  # an alert, a handshake: RFC 8446, section 5.1
+_BLANKS = re.compile(rb"[ \t\r\n]{%d}" % _BLANKS_MOST)
+_END = re.compile(rb"\n\r?\n")
+_LENGTHS = re.compile(rb"^content-length[ \t]*:((?:[^\n]|\n[ \t])*)", re.IGNORECASE | re.MULTILINE)
+_QUOTED = re.compile(r"b(['\"].*?['\"])(?=\)|$| )")
+# What h11 says of an answer, and what we say.
+_WORDS = {
+    "illegal status line": "its status line is malformed",
+    "illegal header line": "a field is malformed",
+    "no response line": "its status line is empty",
+    "illegal chunk header": "the size of a chunk is malformed",
+    "malformed chunk footer": "a chunk ends with something else",
+    "conflicting Content-Length": "it has two Content-Lengths",
+    "bad Content-Length": "its Content-Length is no number",
+    "multiple Transfer-Encoding": "it has two Transfer-Encodings",
+    "Only Transfer-Encoding": "its Transfer-Encoding is not chunked",
+    "continuation line": "its first field continues nothing",
+    "Received server _SWITCH": "it wants to speak another protocol",
+    "InformationalResponse status_code": "its status is below 100",
+}
 
 
 class Request(NamedTuple):
@@ -74,7 +93,8 @@ class Exchange(Wrapped):
         ]
         self._request = b"".join(self._http.send(part) or b"" for part in parts)
         self._plain = False  # the body is the stream's own bytes
-        self._held = b""  # bytes of it that came with the head
+        self._held = memoryview(b"")  # bytes that came with the head, or that are still to be read as chunks
+        self._line = 0  # bytes that were given to h11 since its last event
 
     @property
     def offered(self) -> int:
@@ -99,30 +119,31 @@ class Exchange(Wrapped):
         Raises Failure: PROTOCOL for what is malformed or ambiguous, or no answer at all; TOO_BIG for more than
         ``HEAD_MOST`` bytes.
         """
-        raw = bytearray()
-        size = 0
+        came = bytearray()
+        size = looked = 0
         while True:
-            event = self._next()
-            if event is h11.NEED_DATA:
+            end = _END.search(came, max(looked - 2, 0))
+            if size + (end.end() if end else len(came)) > HEAD_MOST:
+                raise self._too_long("its head", HEAD_MOST)
+            if end is None:
+                looked = len(came)
                 data = await self._stream.recv()
                 if not data:
-                    reason = "it ended in the middle of its head" if raw or size else "it ended without an answer"
+                    reason = "it ended in the middle of its head" if looked or size else "it ended without an answer"
                     raise self._malformed(reason)
-                raw += data
-                if raw[: len(_BEGINNING)] != _BEGINNING[: len(raw)]:
-                    raise self._malformed("it does not speak HTTP")
-                self._http.receive_data(data)
+                came += data
+                self._check_beginning(came)
                 continue
-            rest = self._http.trailing_data[0]
-            head = bytes(raw[: len(raw) - len(rest)])
-            raw = bytearray(rest)
-            size += len(head)
-            if size > HEAD_MOST:
-                raise self._too_long()
+            raw, came = bytes(came[: end.end()]), came[end.end() :]
+            size, looked = size + len(raw), 0
+            if _BLANKS.search(raw):
+                raise self._malformed(f"it has {_BLANKS_MOST} blanks in a row")
+            self._http.receive_data(raw)
+            event = self._next()
             if isinstance(event, h11.Response):
-                self._frame(event, head, rest)
-                reason = bytes(event.reason).decode("latin-1")
-                return Head(event.status_code, reason, list(event.headers), head)
+                self._frame(event, raw)
+                self._held = memoryview(came)
+                return Head(event.status_code, bytes(event.reason).decode("latin-1"), list(event.headers), raw)
 
     async def recv(self) -> bytes:
         """Return bytes of the body as they come; b"" is its end.
@@ -143,7 +164,7 @@ class Exchange(Wrapped):
             self.left -= count
 
     async def _recv_plain(self) -> bytes:
-        data, self._held = self._held or await self._stream.recv(), b""
+        data, self._held = bytes(self._held) or await self._stream.recv(), memoryview(b"")
         if self.left is not None:
             if not data:
                 raise self._cut_short(f"{self.carried} of {self.carried + self.left} bytes")
@@ -155,35 +176,44 @@ class Exchange(Wrapped):
         while True:
             event = self._next()
             if isinstance(event, h11.Data):
+                self._line = 0
                 return bytes(event.data)
             if isinstance(event, h11.EndOfMessage):
                 self.left = 0
-            if event is not h11.NEED_DATA:
                 return b""
-            data = await self._stream.recv()
-            if not data:
-                raise self._cut_short(f"after {self.carried} bytes, amid its chunks")
-            self._http.receive_data(data)
+            if self._line > _LINE_MOST:
+                raise self._too_long("a line between its chunks", _LINE_MOST)
+            if not self._held:
+                self._held = memoryview(await self._stream.recv())
+                if not self._held:
+                    raise self._cut_short(f"after {self.carried} bytes, amid its chunks")
+            piece, self._held = self._held[:_LINE_MOST], self._held[_LINE_MOST:]
+            self._line += len(piece)
+            self._http.receive_data(bytes(piece))
 
     def _next(self) -> object:
         try:
             return self._http.next_event()
         except h11.RemoteProtocolError as error:
-            if error.error_status_hint == _TOO_LONG:
-                raise self._too_long() from error
-            text = _BYTES.sub(r"\1", str(error))
-            reason = "it wants to speak another protocol" if "_SWITCH_" in text else text[:1].lower() + text[1:]
-            raise self._malformed(reason) from error
+            text = str(error)
+            reason = next((words for said, words in _WORDS.items() if text.startswith(said)), text)
+            quoted = _QUOTED.search(text)
+            raise self._malformed(reason + (f": {quoted[1]}" if quoted else "")) from error
 
-    def _frame(self, response: h11.Response, head: bytes, rest: bytes) -> None:
+    def _check_beginning(self, came: bytearray) -> None:
+        if came[: len(_BEGINNING)] != _BEGINNING[: len(came)]:
+            raise self._malformed("it speaks TLS, not HTTP" if came[0] in _TLS else "it does not speak HTTP")
+
+    def _frame(self, response: h11.Response, raw: bytes) -> None:
         """Decide where the body ends (RFC 9112, section 6.3), and refuse what two readers may decide differently."""
         version = bytes(response.http_version)
         fields = dict(response.headers)
         chunked = b"transfer-encoding" in fields
         if not version.startswith(b"1."):
             raise self._malformed(f"it speaks HTTP/{version.decode()}")
-        if len(_LENGTHS.findall(head)) > 1:
-            raise self._malformed("it has two Content-Length fields")
+        lengths = _LENGTHS.findall(raw)
+        if len(lengths) > 1 or any(b"," in length for length in lengths):
+            raise self._malformed("it has two Content-Lengths")
         if chunked and b"content-length" in fields:
             raise self._malformed("it has both Content-Length and Transfer-Encoding")
         if chunked and version == b"1.0":
@@ -193,14 +223,13 @@ class Exchange(Wrapped):
         elif not chunked:
             length = fields.get(b"content-length")
             self.left = None if length is None else int(length)
-            self._plain, self._held = True, rest
+            self._plain = True
 
     def _malformed(self, reason: str) -> Failure:
         return Failure(Exit.PROTOCOL, f"understand the answer for {self.name}", reason)
 
-    def _too_long(self) -> Failure:
-        reason = f"its head, or a line of its chunks, has more than {HEAD_MOST} bytes"
-        return Failure(Exit.TOO_BIG, f"understand the answer for {self.name}", reason)
+    def _too_long(self, what: str, most: int) -> Failure:
+        return Failure(Exit.TOO_BIG, f"understand the answer for {self.name}", f"{what} has more than {most} bytes")
 
     def _cut_short(self, detail: str) -> Failure:
         return Failure(Exit.PARTIAL, f"receive {self.name}", "the server ended early", detail=detail)

@@ -4,7 +4,7 @@ import base64
 import os
 import re
 from typing import NamedTuple
-from urllib.parse import quote, unquote_to_bytes, urljoin
+from urllib.parse import quote, unquote_to_bytes
 
 from netkit.core.address import Endpoint, check_host, parse_port, split
 from netkit.core.errors import Invalid
@@ -12,6 +12,7 @@ from netkit.core.errors import Invalid
 _PORTS = {"http": 80, "https": 443}
 _PARTS = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://([^/?#]*)([^?#]*)(\?[^#]*)?(?:#.*)?")
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):(?![0-9])")
+_LEAD = re.compile(r"(?:[A-Za-z][A-Za-z0-9+.-]*:)?/*")
 _CONTROL = re.compile(r"[\x00-\x20\x7f]")
 _PRINTABLE = "".join(map(chr, range(0x21, 0x7F)))
 
@@ -46,8 +47,8 @@ class Url(NamedTuple):
         """The field that says user and password, as Basic (RFC 7617); None if the URL has none."""
         if self.userinfo is None:
             return None
-        user, _, password = self.userinfo.partition(":")
-        return "Basic " + base64.b64encode(unquote_to_bytes(user) + b":" + unquote_to_bytes(password)).decode()
+        user, _, password = (unquote_to_bytes(part) for part in os.fsencode(self.userinfo).partition(b":"))
+        return "Basic " + base64.b64encode(user + b":" + password).decode()
 
 
 def parse(text: str) -> Url:
@@ -64,22 +65,48 @@ def parse(text: str) -> Url:
     try:
         endpoint = _endpoint(place, scheme)
     except Invalid as error:
-        raise Invalid(f"URL {_shown(text)!r}: {error}") from error
+        reason = "in user and password / is %2F, ? is %3F and # is %23" if "@" in text and not at else str(error)
+        raise Invalid(f"URL {_shown(text)!r}: {reason}") from None
     if "\\" in text:
         raise Invalid(f"URL {_shown(text)!r} contains a backslash")
     return Url(scheme, endpoint, quote(os.fsencode((path or "/") + query), safe=_PRINTABLE), user if at else None)
 
 
 def follow(base: Url, location: bytes) -> Url:
-    """Return where a Location field leads from ``base``; raise Invalid. Spaces in it are encoded, as browsers do."""
+    """Return where a Location field leads from ``base`` (RFC 3986, section 5.2); raise Invalid.
+
+    Spaces in it are encoded, as browsers do.
+    """
     text = quote(location, safe=_PRINTABLE + " ").replace(" ", "%20")
     if any(byte < 0x20 or byte == 0x7F for byte in location):
         raise Invalid(f"URL {_shown(text)!r} contains a control character")
-    try:
-        joined = urljoin(str(base), text)
-    except ValueError as error:
-        raise Invalid(f"URL {_shown(text)!r} is malformed: {str(error).lower()}") from error
-    return parse(joined)
+    reference, _, _ = text.partition("#")
+    if _SCHEME.match(reference):
+        url = parse(reference)
+    elif reference.startswith("//"):
+        url = parse(f"{base.scheme}:{reference}")
+    else:
+        path, mark, query = reference.partition("?")
+        old, old_mark, old_query = base.target.partition("?")
+        if not path:
+            path, mark, query = old, *((mark, query) if mark else (old_mark, old_query))
+        elif not path.startswith("/"):
+            path = old[: old.rindex("/") + 1] + path
+        url = base._replace(target=path + mark + query, userinfo=None)
+    path, mark, query = url.target.partition("?")
+    return url._replace(target=_without_dots(path) + mark + query)
+
+
+def _without_dots(path: str) -> str:
+    """Return the path without segments . and .. (RFC 3986, section 5.2.4)."""
+    found: list[str] = []
+    segments = path.split("/")[1:]
+    for segment in segments:
+        if segment == "..":
+            del found[-1:]
+        elif segment != ".":
+            found.append(segment)
+    return "/" + "/".join(found) + ("/" if found and segments[-1] in (".", "..") else "")
 
 
 def _endpoint(place: str, scheme: str) -> Endpoint:
@@ -104,7 +131,7 @@ def _unreadable(text: str) -> Url:
 
 
 def _shown(text: str) -> str:
-    """Return the text without what stands before an @, which may be a password."""
-    head, slashes, rest = text.partition("//") if "//" in text else ("", "", text)
-    authority, slash, path = rest.partition("/")
-    return head + slashes + authority.rpartition("@")[2] + slash + path
+    """Return the text without all that may be a password: what stands between its slashes and its last @."""
+    head, at, rest = text.rpartition("@")
+    lead = _LEAD.match(head)
+    return lead[0] + rest if at and lead else text
