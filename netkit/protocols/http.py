@@ -122,6 +122,7 @@ class Exchange(Wrapped):
         came = bytearray()
         size = looked = 0
         while True:
+            self._check_beginning(came)
             end = _END.search(came, max(looked - 2, 0))
             if size + (end.end() if end else len(came)) > HEAD_MOST:
                 raise self._too_long("its head", HEAD_MOST)
@@ -132,7 +133,6 @@ class Exchange(Wrapped):
                     reason = "it ended in the middle of its head" if looked or size else "it ended without an answer"
                     raise self._malformed(reason)
                 came += data
-                self._check_beginning(came)
                 continue
             raw, came = bytes(came[: end.end()]), came[end.end() :]
             size, looked = size + len(raw), 0

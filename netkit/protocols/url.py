@@ -55,6 +55,7 @@ def parse(text: str) -> Url:
     """Read a URL; raise Invalid. What is not ASCII in path and query is encoded, and the fragment is dropped."""
     if _CONTROL.search(text):
         raise Invalid(f"URL {_shown(text)!r} contains a space or a control character")
+    _check_slashes(text)
     match = _PARTS.fullmatch(text)
     if not match:
         return _unreadable(text)
@@ -67,8 +68,6 @@ def parse(text: str) -> Url:
     except Invalid as error:
         reason = "in user and password / is %2F, ? is %3F and # is %23" if "@" in text and not at else str(error)
         raise Invalid(f"URL {_shown(text)!r}: {reason}") from None
-    if "\\" in text:
-        raise Invalid(f"URL {_shown(text)!r} contains a backslash")
     return Url(scheme, endpoint, quote(os.fsencode((path or "/") + query), safe=_PRINTABLE), user if at else None)
 
 
@@ -80,6 +79,7 @@ def follow(base: Url, location: bytes) -> Url:
     text = quote(location, safe=_PRINTABLE + " ").replace(" ", "%20")
     if any(byte < 0x20 or byte == 0x7F for byte in location):
         raise Invalid(f"URL {_shown(text)!r} contains a control character")
+    _check_slashes(text)
     reference, _, _ = text.partition("#")
     if _SCHEME.match(reference):
         url = parse(reference)
@@ -95,6 +95,12 @@ def follow(base: Url, location: bytes) -> Url:
         url = base._replace(target=path + mark + query, userinfo=None)
     path, mark, query = url.target.partition("?")
     return url._replace(target=_without_dots(path) + mark + query)
+
+
+def _check_slashes(text: str) -> None:
+    """Refuse what some readers take for a slash."""
+    if "\\" in text:
+        raise Invalid(f"URL {_shown(text)!r} contains a backslash")
 
 
 def _without_dots(path: str) -> str:
