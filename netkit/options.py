@@ -403,15 +403,17 @@ class View(NamedTuple):
         return None if self.no_progress else 0.0 if self.progress else 0.5
 
 
+color_option = option(
+    "--color",
+    type=OneOf("auto", "always", "never", name="WHEN"),
+    section="Talk",
+    help="Colour on a terminal (auto), always or never.",
+)
+
 view_options = gathered(
     "view",
     View,
-    option(
-        "--color",
-        type=OneOf("auto", "always", "never", name="WHEN"),
-        section="Talk",
-        help="Colour on a terminal (auto), always or never.",
-    ),
+    color_option,
     option("--progress", is_flag=True, section="Talk", help="Show on the terminal how far it is, at once."),
     option("--no-progress", is_flag=True, section="Talk", help="Show nothing that moves."),
 )

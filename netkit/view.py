@@ -3,8 +3,9 @@
 Foreign text reaches rich escaped, and as Text, so that nothing in it is markup.
 """
 
+import itertools
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TextIO
 
 from rich.console import Console, Group, RenderableType
@@ -17,12 +18,15 @@ from netkit.core.address import Target
 from netkit.core.errors import Failure
 from netkit.core.events import span
 from netkit.core.kernel import now, sleep
+from netkit.listing import HEADS, RIGHT, STATE, cells, is_open
 from netkit.services.names import Answer
 from netkit.services.ports import CLOSED, FILTERED, OPEN, SILENT, UNKNOWN, UNREACHABLE, Result, Tally
+from netkit.services.sockets import Owned
 from netkit.shell import printable
 from netkit.verdicts import Lines, detail
 
 _FRAME = 0.1  # s between two pictures
+_PIECE = 100  # rows of a long table that are drawn at once, some 50 ms
 _COLOURS = {OPEN: "green", CLOSED: "red", UNREACHABLE: "red", FILTERED: "yellow", SILENT: "yellow", UNKNOWN: "magenta"}
 
 
@@ -100,6 +104,84 @@ def answer_table(answers: Sequence[Answer], *, coloured: bool) -> str:
             cells += [f"{answer.server or ''} {answer.protocol or ''}"] if asked else []
             made.add_row(*(Text(printable(cell)) for cell in cells))
     return drawn(made, coloured=coloured)
+
+
+def socket_tables(found: Sequence[Owned], *, coloured: bool) -> Iterator[str]:
+    """Yield the table of sockets, a piece at a time, as the text that draws it."""
+    rows = [*map(cells, found)]
+    widths = _widths([HEADS, *rows], console(sys.stdout, coloured=coloured).width)
+    for at in range(0, len(found), _PIECE):
+        piece = _socket_table(found[at : at + _PIECE], rows[at : at + _PIECE], widths, headed=not at)
+        yield drawn(piece, coloured=coloured)
+
+
+async def watch_sockets(look: Callable[[], Sequence[Owned]], every: float, *, coloured: bool) -> None:
+    """Draw what ``look`` finds on stdout's terminal, now and then every so many seconds, until cancelled."""
+    screen = console(sys.stdout, coloured=coloured)
+    await animate(1, lambda: _fitting(look(), screen), coloured=coloured, every=every, kept=True)
+
+
+def _fitting(found: Sequence[Owned], screen: Console) -> RenderableType:
+    """Return as much of the table as there are lines for on the screen, and below it how much more there is."""
+    room = screen.height - 2  # a line for what is left out, and one for the cursor
+    rows = [*map(cells, found[:room])]
+    widths = _widths([HEADS, *rows], screen.width)
+    heights = itertools.accumulate(_height(row, widths) for row in (HEADS, *rows))
+    shown = max(0, sum(height <= room for height in heights) - 1)
+    rest = len(found) - shown
+    more = Text(f"and {rest:,} more" if rest else "")
+    return Group(_socket_table(found[:shown], rows[:shown], widths), more)
+
+
+def _socket_table(
+    found: Sequence[Owned], rows: Sequence[Sequence[str]], widths: Sequence[int], *, headed: bool = True
+) -> Table:
+    made = table(*HEADS, right=RIGHT)
+    made.padding = (0, 1, 0, 0)
+    made.show_header = headed
+    for column, width in zip(made.columns, widths, strict=True):
+        column.width = width
+    for owned, row in zip(found, rows, strict=True):
+        texts = [*map(Text, row)]
+        if is_open(owned):
+            texts[STATE].stylize("green")
+        made.add_row(*texts)
+    return made
+
+
+def _widths(rows: Sequence[Sequence[str]], room: int) -> list[int]:
+    """Return the widths of columns that fit, with a space behind each: the widest are the first to be folded."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    while sum(widths) + len(widths) > room and max(widths) > 1:
+        widths[widths.index(max(widths))] -= 1
+    return widths
+
+
+def _height(row: Sequence[str], widths: Sequence[int]) -> int:
+    return max(-(-len(cell) // width) for cell, width in zip(row, widths, strict=True))
+
+
+async def animate(
+    fd: int,
+    picture: Callable[[], RenderableType],
+    *,
+    coloured: bool,
+    after: float = 0.0,
+    every: float = _FRAME,
+    kept: bool = False,
+) -> None:
+    """Draw what ``picture`` returns on a terminal, after some seconds and then every so many, until cancelled.
+
+    ``kept`` leaves the last picture there.
+    """
+    await sleep(after)
+    screen = console(sys.stdout if fd == 1 else sys.stderr, coloured=coloured)
+    with Live(
+        picture(), console=screen, auto_refresh=False, transient=not kept, redirect_stdout=False, redirect_stderr=False
+    ) as live:
+        while True:
+            live.update(picture(), refresh=True)
+            await sleep(every)
 
 
 async def progress(tally: Tally, after: float, *, coloured: bool) -> None:

@@ -16,7 +16,7 @@ FLOORS = [
     {"__main__"},
     {"cli"},
     {"commands", "man"},
-    {"lookups", "options", "serving", "shell", "values", "verdicts", "view"},
+    {"listing", "lookups", "options", "serving", "shell", "values", "verdicts", "view"},
     {"report"},
     {"services"},
     {"protocols"},

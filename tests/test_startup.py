@@ -1,5 +1,6 @@
 """What starting costs: modules, not milliseconds. A slow import is a test that fails, not a stopwatch that varies."""
 
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -71,6 +72,15 @@ def test_ports_and_names_load_their_libraries_only_when_used() -> None:
     _, _, modules = loaded("resolve", "--type", "A", "--server", "127.0.0.1:1", "localhost")
     assert "dns.message" in modules
     assert not modules & {"asyncio", "ssl", "logging", "subprocess"}
+
+
+def test_sockets_draws_on_terminals_alone() -> None:
+    """In a pipe there are columns, and nothing is loaded that would draw a table."""
+    with socket.create_server(("127.0.0.1", 0)):
+        code, out, modules = loaded("sockets", "--tcp")
+    assert (code, out[:5]) == (0, b"PROTO")
+    assert "netkit.core.sockdiag" in modules
+    assert not modules & (HEAVY - {"json"})
 
 
 def test_version_answers_before_click_is_imported() -> None:

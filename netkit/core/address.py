@@ -201,11 +201,12 @@ def from_socket(address: Any) -> Endpoint:
     host, port = address[:2]
     scope = address[3] if len(address) == 4 else 0
     if scope and "%" not in host:
-        host += "%" + _interface_name(scope)
+        host += "%" + interface_name(scope)
     return Endpoint(host, port)
 
 
-def _interface_name(index: int) -> str:
+def interface_name(index: int) -> str:
+    """Return the name of an interface, or its number if it has gone."""
     try:
         return socket.if_indextoname(index)
     except OSError:

@@ -51,7 +51,8 @@ MEANING = {
     "or input ended within a record.",
     Exit.HTTP: "An HTTP server answered with a status of 400 or more, and --fail or --resume was given.",
     Exit.WRITE: "Standard output or an output file failed.",
-    Exit.READ: "Standard input or an input file failed, or held what cannot be sent.",
+    Exit.READ: "Standard input or an input file failed, or held what cannot be sent; "
+    "or the kernel does not tell of its sockets.",
     Exit.TIMEOUT: "A clock of ours ran out; the message says which.",
     Exit.TLS: "The TLS handshake failed for another reason than the certificate.",
     Exit.BIND: "Cannot bind or listen.",

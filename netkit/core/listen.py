@@ -33,7 +33,7 @@ FULL = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 _FULL_REPORTS = 10.0  # s between two reports of it
 _HINTS: dict[int | None, str] = {
     errno.EACCES: "ports below 1024 need privileges; try 8080",
-    errno.EADDRINUSE: "port 0 takes a free one",
+    errno.EADDRINUSE: "netkit sockets --listening --port {port} shows who has it; port 0 takes a free one",
 }
 _IPV6_OWN = ("::", "::1")
 # What goes wrong with one connection, not with the listener: accept(2), "Error handling".
@@ -363,7 +363,7 @@ def _bind_once(wanted: Sequence[tuple[Address, Opener]], port: int) -> list[sock
                 with doing(Exit.BIND, f"listen on {Endpoint(address.host, chosen)}"):
                     sockets.append(open_socket(address.family, sockaddr))
             except Failure as failure:
-                failure.hint = _HINTS.get(failure.errno, "")
+                failure.hint = _HINTS.get(failure.errno, "").format(port=chosen)
                 if address.host in _IPV6_OWN and failure.errno in (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL):
                     missing = failure
                 elif sockets and port == 0 and failure.errno == errno.EADDRINUSE:

@@ -23,7 +23,7 @@ Case = tuple[list[str], str]
 """What is typed after ``netkit``, and what the message has to say."""
 
 SERVERS = ("echo", "listen", "upper")
-LOOKS = ("address", "free-port", "portcheck", "resolve", "services")
+LOOKS = ("address", "free-port", "portcheck", "resolve", "services", "sockets")
 LONG = "x" * 100_000
 
 

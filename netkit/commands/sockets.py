@@ -1,0 +1,101 @@
+"""Look: connections and listeners of this machine"""
+
+import click
+
+from netkit import options, shell, values
+
+HABITS = {
+    **shell.HABITS,
+    "-a": "sockets in every state are shown anyway",
+    "-l": "--listening shows listeners alone",
+    "-n": "addresses and ports are numbers anyway",
+    "-p": "processes are shown anyway; --pid N shows those of one",
+    "-t": "--tcp shows TCP alone, --tcp --udp both",
+    "-u": "--udp shows UDP alone, --tcp --udp both",
+    "-x": "--unix shows unix sockets alone",
+    "-c": "--watch 1s shows them again every second",
+    "-i": "--port N shows who has a port",
+}
+
+
+@shell.command(
+    words="",
+    habits=HABITS,
+    examples=[
+        ("netkit sockets --listening --port 8080", "who has the port"),
+        ("netkit sockets --tcp --state established --watch 1s", "connections, as they come and go"),
+        ("netkit sockets --pid 1234 --json", "the sockets of a process, for a script"),
+    ],
+)
+@click.argument("words", nargs=-1)
+@shell.option("--listening", is_flag=True, section="Data", help="Sockets that wait for whoever comes.")
+@shell.option("--tcp", is_flag=True, section="Data", help="TCP; --tcp --udp is both, without unix sockets.")
+@shell.option("--udp", is_flag=True, section="Data", help="UDP.")
+@shell.option("--unix", is_flag=True, section="Data", help="Unix sockets.")
+@shell.option("--port", metavar="N", section="Data", help="Sockets that have this port, at either end.")
+@shell.option("--pid", type=values.Count(), section="Data", help="Sockets that this process has open.")
+@shell.option("--state", metavar="S", section="Data", help="Sockets in this state, as ss and netstat name it too.")
+@shell.option("--watch", type=values.Duration(), section="Time", help="Show them again every D, until interrupted.")
+@options.color_option
+@options.quiet_option
+@options.json_option
+def sockets(
+    words: tuple[str, ...],
+    listening: bool,
+    tcp: bool,
+    udp: bool,
+    unix: bool,
+    port: str | None,
+    pid: int | None,
+    state: str | None,
+    watch: float | None,
+    color: str | None,
+    quiet: bool,
+    json: bool,
+) -> int:
+    """Show the TCP, UDP and unix sockets of this machine: queues, addresses, state, user and process.
+
+    The kernel's own tables are read, those of our network namespace, on Linux alone. Options narrow down what is shown:
+    a socket is one for which all of them hold. --listening means TCP and unix listeners, and sockets for datagrams that
+    have an address and no peer. On a terminal there is a table; in a pipe there are columns under a line of their
+    names, no cell is empty or has a space, and a minus stands for what there is not or we may not see: other users'
+    processes are root's to see.
+
+    The queues are bytes that wait to be read, and to be acknowledged; those of a listener are connections, how many
+    wait to be accepted and how many may. A process is PID/NAME, or PID+3/NAME if three more have the socket open;
+    --json has them all. Unix sockets are u_str, u_dgr and u_seq, as in ss, for their types stream, dgram and seqpacket;
+    one without a name is inode:N. Foreign text is escaped where it is not printable ASCII.
+
+    Exit code 3 says that there is no such socket; --watch goes on all the same. 26 says that the kernel does not tell.
+    """
+    from netkit.core.address import parse_port
+    from netkit.core.errors import Invalid
+    from netkit.services.sockets import PROTOCOLS, Wanted, parse_state
+
+    if words:
+        raise Invalid(f"unexpected word {words[0]!r}: --port N shows who has a port")
+    shell.exclude({"--quiet": quiet, "--json": json})
+    shell.exclude({"--quiet": quiet, "--watch": watch})
+    shell.exclude({"--listening": listening, "--state": state})
+    chosen = tuple(name for name, given in zip(PROTOCOLS, (tcp, udp, unix), strict=True) if given) or PROTOCOLS
+    if chosen == ("unix",):
+        shell.unapplied("a unix socket has no port", {"--port": port})
+    wanted = Wanted(
+        chosen,
+        listening,
+        None if state is None else parse_state(state, chosen),
+        None if port is None else parse_port(port),
+        pid,
+    )
+    view = options.View(color, False, False)
+    talk = options.Talk(0, quiet, json)
+
+    async def work() -> None:
+        from netkit import listing
+
+        if watch is None:
+            await listing.tell(wanted, view, json=json, quiet=quiet)
+        else:
+            await listing.watch(wanted, watch, view, json=json)
+
+    return shell.run(work(), talk)

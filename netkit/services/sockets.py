@@ -1,0 +1,160 @@
+"""Which sockets there are on this machine, and whose they are."""
+
+import os
+import pwd
+from collections.abc import Iterable, Sequence
+from difflib import get_close_matches
+from typing import NamedTuple
+
+from netkit.core.errors import Exit, Invalid, doing
+from netkit.core.sockdiag import ESTABLISHED, LISTEN, STATES, UNCONNECTED, Socket, sockets
+
+PROTOCOLS = ("tcp", "udp", "unix")
+# What ss, netstat and RFC 9293 call the states; case, "-" and "_" are all the same.
+_ALIASES = {
+    "estab": ESTABLISHED,
+    "connected": ESTABLISHED,
+    "listening": LISTEN,
+    "synrecv": "syn-received",
+    "synrcvd": "syn-received",
+    "unconn": UNCONNECTED,
+    "close": "closed",
+}
+
+
+class Process(NamedTuple):
+    """A process that has a socket open; ``name`` is any text."""
+
+    pid: int
+    name: str
+
+
+class Owned(NamedTuple):
+    """A socket, the name of its user and the processes that have it open, by their pids: none that we cannot see."""
+
+    socket: Socket
+    user: str | None
+    processes: tuple[Process, ...]
+
+
+class Wanted(NamedTuple):
+    """Which sockets are meant: those for which all holds. ``port`` is that of either end."""
+
+    protocols: Sequence[str] = PROTOCOLS
+    listening: bool = False
+    state: str | None = None
+    port: int | None = None
+    pid: int | None = None
+
+    def asked(self) -> list[str]:
+        """Return the protocols that may have such sockets."""
+        return [
+            protocol
+            for protocol in self.protocols
+            if self.state in (None, *STATES[protocol]) and (self.port is None or protocol != "unix")
+        ]
+
+    def takes(self, one: Socket) -> bool:
+        """Whether it is meant, as far as its processes do not matter."""
+        return (
+            (not self.listening or is_listening(one))
+            and self.state in (None, one.state)
+            and self.port in (None, one.local_port, one.peer_port)
+        )
+
+
+def is_listening(one: Socket) -> bool:
+    """Whether a socket waits for whoever comes: a listener, or one for datagrams with an address and without a peer."""
+    return one.state == LISTEN or (one.kind != "stream" and one.state == UNCONNECTED and one.local is not None)
+
+
+def listing(wanted: Wanted) -> list[Owned]:
+    """Return the sockets that are meant, listeners of each protocol first, then by port and address.
+
+    Raises Failure READ.
+    """
+    found = [one for one in sockets(wanted.asked()) if wanted.takes(one)]
+    processes = _processes({one.inode for one in found if one.inode})
+    names: dict[int, str] = {}
+    owned = []
+    for one in sorted(found, key=_order):
+        holders = processes.get(one.inode, ())
+        if wanted.pid is not None and all(process.pid != wanted.pid for process in holders):
+            continue
+        if one.uid is not None and one.uid not in names:
+            names[one.uid] = _user_name(one.uid)
+        owned.append(Owned(one, None if one.uid is None else names[one.uid], tuple(holders)))
+    return owned
+
+
+def _order(one: Socket) -> tuple[object, ...]:
+    ends = (one.local_port or 0, one.local or "", one.peer_port or 0, one.peer or "")
+    return (PROTOCOLS.index(one.protocol), not is_listening(one), *ends, one.inode)
+
+
+def parse_state(text: str, protocols: Iterable[str]) -> str:
+    """Return the state that is meant; raise Invalid for one that none of these protocols has."""
+    known = {_squeezed(name): name for names in STATES.values() for name in names} | _ALIASES
+    word = _squeezed(text)
+    name = known.get(word)
+    possible = dict.fromkeys(name for protocol in protocols for name in STATES[protocol])
+    if name is None:
+        close = get_close_matches(word, known, 1)
+        meant = f", did you mean {known[close[0]]!r}?" if close else f": {', '.join(possible)}"
+        raise Invalid(f"--state: {text!r} is no state{meant}")
+    if name not in possible:
+        raise Invalid(f"--state {name} does not apply: {' and '.join(protocols)} sockets are {', '.join(possible)}")
+    return name
+
+
+def _squeezed(text: str) -> str:
+    return text.lower().replace("-", "").replace("_", "")
+
+
+def _user_name(uid: int) -> str:
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)
+
+
+def _processes(inodes: set[int]) -> dict[int, list[Process]]:
+    """Return for each of these sockets who has it open, by pid; raise Failure READ.
+
+    Processes that end meanwhile, and those that we may not look into, are left out.
+    """
+    found: dict[int, list[Process]] = {}
+    if not inodes:
+        return found
+    links = {f"socket:[{inode}]": inode for inode in inodes}
+    with doing(Exit.READ, "read /proc"):
+        pids = sorted(int(name) for name in os.listdir("/proc") if name.isdecimal())
+    for pid in pids:
+        process = None
+        for inode in {links[link] for link in _open_files(pid) if link in links}:
+            process = process or Process(pid, _process_name(pid))
+            found.setdefault(inode, []).append(process)
+    return found
+
+
+def _open_files(pid: int) -> list[str]:
+    folder = f"/proc/{pid}/fd"
+    links = []
+    try:
+        names = os.listdir(folder)
+    except OSError:
+        return []
+    for name in names:
+        try:
+            links.append(os.readlink(f"{folder}/{name}"))
+        except OSError:
+            pass
+    return links
+
+
+def _process_name(pid: int) -> str:
+    try:
+        with open(f"/proc/{pid}/comm", "rb") as file:
+            return file.read().removesuffix(b"\n").decode("utf-8", "backslashreplace")
+    except OSError:
+        return ""

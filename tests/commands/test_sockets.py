@@ -1,0 +1,403 @@
+"""sockets, beside ss, in pipes, on terminals and while everything changes."""
+
+import fcntl
+import json
+import os
+import re
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import termios
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pyte
+import pytest
+
+from netkit.services.sockets import parse_state
+from tests.commands.menagerie import FORGED
+from tests.commands.test_bad_input import mistake
+from tests.interop.peers import separate, tool
+from tests.support import NETKIT, PATIENCE, Finished, free_port, netkit, running
+from tests.test_view import read_until_hung_up, terminal
+
+SOCKETS = [*NETKIT, "sockets"]
+NAME = r"evil\x1b[31m\x0aname"
+HEADS = ["PROTO", "RECV", "SEND", "LOCAL", "PEER", "STATE", "USER", "PROCESS"]
+Row = tuple[str, str, str, str, str, str, tuple[int, ...]]
+
+# Another user may not be allowed to read our modules: what is needed is imported before.
+AS_NOBODY = """
+import os, sys
+from netkit.cli import run
+run(["sockets", "--json"])
+os.setgroups([]); os.setgid(65534); os.setuid(65534)
+print("AS NOBODY", flush=True)
+sys.exit(run(["sockets", "--json"]))
+"""
+MANY_TIMES = """
+from netkit.cli import run
+codes = {run(["sockets"]) for _ in range(20)}
+assert codes == {0}, codes
+"""
+
+
+class Zoo:
+    """What commands said while the sockets of the menagerie were open."""
+
+    def __init__(self, folder: Path, commands: Sequence[Sequence[str]], *how: str, wrapper: Sequence[str]) -> None:
+        argv = [*wrapper, sys.executable, "-m", "tests.commands.menagerie", str(folder), *how]
+        done = subprocess.run(argv, input=json.dumps(commands).encode(), capture_output=True, timeout=PATIENCE * 2)
+        assert done.returncode == 0, done.stderr.decode()
+        told = json.loads(done.stdout)
+        self.pids: list[int] = told["pids"]
+        self.opened: int = told["opened"]
+        self.outputs: list[str] = []
+        for code, out, err in told["outputs"]:
+            assert (code, err) == (0, ""), err
+            self.outputs.append(out)
+
+
+def isolated() -> list[str]:
+    """Return what runs a command where there are no sockets but its own."""
+    return separate("ip link set lo up")
+
+
+def of_ss(text: str) -> list[Row]:
+    """Read what ss prints; a name with a newline tears its rows."""
+    rows = []
+    for row in re.split(r"^(?=(?:tcp|udp) )", text, flags=re.MULTILINE)[1:]:
+        protocol, state, received, sent, local, peer = row.split()[:6]
+        ends = [re.sub(r"^\*:", "[::]:", end) for end in (local, peer)]
+        far = "-" if ends[1].endswith(":*") else ends[1]
+        state = parse_state(state, (protocol,))
+        rows.append((protocol, received, sent, ends[0], far, state, pids_of_ss(row)))
+    return sorted(rows)
+
+
+def pids_of_ss(row: str) -> tuple[int, ...]:
+    """Return the processes of a row of ss."""
+    return tuple(sorted(map(int, re.findall(r"pid=(\d+),", row))))
+
+
+def of_json(text: str) -> list[Row]:
+    """Read the TCP and UDP sockets of --json."""
+    return sorted(
+        (
+            one["protocol"],
+            str(one.get("receive_queue_bytes", one.get("accept_queue"))),
+            str(one.get("send_queue_bytes", one.get("accept_queue_max"))),
+            end(one, "local"),
+            end(one, "peer"),
+            one["state"],
+            tuple(process["pid"] for process in one.get("processes", ())),
+        )
+        for one in map(json.loads, text.splitlines())
+        if one["protocol"] != "unix"
+    )
+
+
+def end(one: dict[str, Any], side: str) -> str:
+    """Return an address and its port as ss writes them."""
+    address = one.get(f"{side}_address")
+    if address is None:
+        return "-"
+    return f"[{address}]:{one[f'{side}_port']}" if ":" in address else f"{address}:{one[f'{side}_port']}"
+
+
+def unix_of_ss(text: str) -> set[tuple[str, int, int, tuple[int, ...]]]:
+    """Return type, inode, peer's inode and processes of the unix sockets that ss prints."""
+    found = set()
+    for row in re.split(r"^(?=u_\w+ )", text, flags=re.MULTILINE)[1:]:
+        inodes = re.search(r" (\d+) \* (\d+)\s", row)
+        assert inodes
+        found.add((row[:5], int(inodes[1]), int(inodes[2]), pids_of_ss(row)))
+    return found
+
+
+def unix_of_json(text: str) -> set[tuple[str, int, int, tuple[int, ...]]]:
+    """Return the same of --json."""
+    kinds = {"stream": "u_str", "dgram": "u_dgr", "seqpacket": "u_seq"}
+    return {
+        (
+            kinds[one["type"]],
+            one["inode"],
+            one.get("peer_inode", 0),
+            tuple(process["pid"] for process in one.get("processes", ())),
+        )
+        for one in map(json.loads, text.splitlines())
+        if one["protocol"] == "unix"
+    }
+
+
+# -- the same as ss
+
+
+def test_the_same_sockets_as_ss(tmp_path: Path) -> None:
+    """Every protocol, state, queue, address and process is as ss has it, each socket once, foreign text escaped."""
+    ss = tool("ss")
+    strace = [tool("strace"), "-o", "/dev/null", "-e", "trace=socket", "-e", "inject=socket:error=EPROTONOSUPPORT"]
+    commands = [
+        [ss, "-tuanpH"],
+        [ss, "-xanpH"],
+        [*SOCKETS, "--json"],
+        SOCKETS,
+        [*strace, *SOCKETS, "--tcp", "--udp"],
+    ]
+    zoo = Zoo(tmp_path, commands, wrapper=isolated())
+    inet, unix, told, text, fallback = zoo.outputs
+    assert of_json(told) == of_ss(inet)
+    assert unix_of_json(told) == unix_of_ss(unix)
+    assert len(told.splitlines()) == zoo.opened + 1  # and one that was not accepted
+
+    rows = [line.split() for line in text.splitlines()]
+    assert rows[0] == HEADS
+    assert len(rows) == zoo.opened + 2
+    assert all(len(row) == len(HEADS) for row in rows)
+    protocols = [row[0].partition("_")[0] for row in rows[1:]]
+    assert protocols == sorted(protocols, key=["tcp", "udp", "u"].index)
+    assert {row[7] for row in rows[1:]} == {f"{zoo.pids[0]}+1/{NAME}", "-"}
+    assert "\x1b" not in text and "\x1b" not in told
+
+    # Where there is no sock_diag the same is read from /proc/net, but for what a listener may have waiting.
+    plain = [row[:2] + row[3:] for row in rows if row[0] in ("PROTO", "tcp", "udp")]
+    assert [line.split()[:2] + line.split()[3:] for line in fallback.splitlines()] == plain
+
+
+def test_names_of_unix_sockets_forge_nothing(tmp_path: Path) -> None:
+    """A name with a newline, which makes a line of its own in /proc/net/unix, is a name; NULs and spaces are seen."""
+    zoo = Zoo(tmp_path, [["cat", "/proc/net/unix"], [*SOCKETS, "--unix"], [*SOCKETS, "--json"]], wrapper=isolated())
+    kernel, text, told = zoo.outputs
+    forged = FORGED.decode().replace("/", ":")
+    assert f"\n{forged}\n" in kernel
+    names = [line.split()[3] for line in text.splitlines()]
+    assert "x\\x0a" + forged.replace(" ", "\\x20") in names
+    assert r"@abstract\x00\x1b[31m" in names
+    assert names.count(f"{tmp_path}/a\\x20b") == 2
+    found = [json.loads(line) for line in told.splitlines()]
+    assert f"unix:x\n{forged}" in [one.get("local_address") for one in found]
+    [client] = [one for one in found if one.get("peer_address") == f"unix:{tmp_path}/a b"]
+    assert client["pid"] == zoo.pids[0] and client["process"] == "evil\x1b[31m\nname"
+
+
+def test_while_a_thousand_sockets_churn(tmp_path: Path) -> None:
+    """No row is torn or there twice meanwhile; and once they stay as they are, it is the same set as ss has."""
+    ss = [tool("ss"), "-tuanpH"]
+    commands = [[sys.executable, "-c", MANY_TIMES], [], ss, [*SOCKETS, "--json"], ss]
+    zoo = Zoo(tmp_path, commands, "churn", wrapper=isolated())
+    meanwhile, before, told, after = zoo.outputs
+    assert zoo.opened >= 1000
+    listings = meanwhile.split("PROTO")[1:]
+    assert len(listings) == 20
+    for text in listings:
+        rows = [tuple(line.split()) for line in text.splitlines()[1:]]
+        assert {len(row) for row in rows} == {len(HEADS)}
+        ends = [(row[0], row[3], row[4]) for row in rows if row[0] in ("tcp", "udp") or row[3].startswith("inode:")]
+        assert len(set(ends)) == len(ends)
+    # Those in time-wait, which end by themselves, may be in one listing and not in the next.
+    first, ours, last = set(of_ss(before)), of_json(told), set(of_ss(after))
+    assert len(set(ours)) == len(ours)
+    assert first & last <= set(ours) <= first | last
+    assert sum(row[5] != "time-wait" for row in ours) > 500
+
+
+def test_other_users_processes_are_unknown(tmp_path: Path) -> None:
+    """To an ordinary user sockets of others are shown as to root, and who has them is what ss shows too: nobody."""
+    if os.geteuid():
+        pytest.skip("only root can become somebody else")
+    wrapper = [tool("unshare"), "-n", "sh", "-ec", 'PATH=$PATH:/sbin ip link set lo up; exec "$@"', "sh"]
+    nobody = [tool("setpriv"), "--reuid=65534", "--regid=65534", "--clear-groups"]
+    zoo = Zoo(tmp_path, [[sys.executable, "-c", AS_NOBODY], [*nobody, tool("ss"), "-tuanpH"]], wrapper=wrapper)
+    whole, _, seen = zoo.outputs[0].partition("AS NOBODY\n")
+    assert of_json(seen) == of_ss(zoo.outputs[1])
+    assert [row[:-1] for row in of_json(seen)] == [row[:-1] for row in of_json(whole)]
+    found = [json.loads(line) for line in seen.splitlines()]
+    assert not [one for one in found if "pid" in one or "process" in one or "processes" in one]
+    assert {one.get("user") for one in found} == {"root", None}
+
+
+# -- what is asked for
+
+
+def test_who_has_a_port() -> None:
+    """Listener and connections are told apart, by port, process and state; the exit code tells without a word."""
+    with socket.create_server(("127.0.0.1", 0)) as server, socket.create_connection(server.getsockname()) as client:
+        port, mine = str(server.getsockname()[1]), str(os.getpid())
+        [one] = map(json.loads, netkit("sockets", "--listening", "--port", port, "--json").out.splitlines())
+        assert (one["command"], one["event"], one["protocol"], one["family"]) == ("sockets", "socket", "tcp", "ipv4")
+        assert (one["local_address"], one["local_port"], one["state"]) == ("127.0.0.1", int(port), "listen")
+        assert (one["accept_queue"], one["pid"], one["uid"]) == (1, os.getpid(), os.getuid())
+        assert "peer_address" not in one and "receive_queue_bytes" not in one
+        text = netkit("sockets", "--tcp", "--pid", mine, "--port", port, "--state", "ESTAB").out.decode()
+        local = client.getsockname()[1]
+        assert [line.split()[3:6] for line in text.splitlines()[1:]] == [
+            [f"127.0.0.1:{local}", f"127.0.0.1:{port}", "established"]
+        ]
+        assert netkit("sockets", "--udp", "--port", port, "-q") == Finished(3, b"", "")
+        assert netkit("sockets", "--tcp", "--port", port, "-q") == Finished(0, b"", "")
+
+
+def test_nothing_matches() -> None:
+    """3, and nothing on stdout, not even the names of the columns."""
+    args = ("sockets", "--listening", "--port", str(free_port()))
+    assert netkit(*args) == Finished(3, b"", "netkit sockets: cannot find a socket: none matches\n")
+    told = netkit(*args, "--json")
+    assert (told.code, told.out) == (3, b"")
+    assert json.loads(told.err)["error"]["kind"] == "nothing"
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["8080"], "unexpected word '8080': --port N shows who has a port"),
+        (["--port", "99999"], "port 99999 is not between 1 and 65535"),
+        (["--port", "0"], "port 0 is not between 1 and 65535"),
+        (["--unix", "--port", "80"], "--port does not apply: a unix socket has no port"),
+        (["--unix", "--state", "SYN_SENT"], "--state syn-sent does not apply: unix sockets are"),
+        (["--state", "lisen"], "'lisen' is no state, did you mean 'listen'?"),
+        (["--state", "listen", "--listening"], "--listening and --state exclude each other"),
+        (["--pid", "0"], "'0' is not a whole number from 1 on"),
+        (["--watch", "0"], "'0' would leave no time at all"),
+        (["--watch", "1s", "-q"], "--quiet and --watch exclude each other"),
+        (["--json", "-q"], "--quiet and --json exclude each other"),
+        (["-tulpn"], "--tcp shows TCP alone, --tcp --udp both"),
+        (["-an"], "sockets in every state are shown anyway"),
+        (["--listen"], "no such option '--listen', did you mean '--listening'?"),
+    ],
+)
+def test_mistakes(capfd: pytest.CaptureFixture[str], args: list[str], message: str) -> None:
+    """What means nothing, and what the users of ss and netstat type, is one line that says what to type."""
+    assert message in mistake(capfd, ["sockets", *args])
+
+
+def test_unix_sockets_need_sock_diag() -> None:
+    """Where the kernel does not tell of them without ambiguity, that is a failure, and not a list without them."""
+    wrapper = [tool("strace"), "-o", "/dev/null", "-e", "trace=socket", "-e", "inject=socket:error=EPROTONOSUPPORT"]
+    reason = "protocol not supported (the kernel's unix_diag)"
+    assert netkit("sockets", wrapper=wrapper) == Finished(
+        26, b"", f"netkit sockets: cannot list unix sockets: {reason}\n"
+    )
+
+
+# -- again and again
+
+
+def test_watch_in_a_pipe() -> None:
+    """The whole list comes again and again, a blank line between; nothing that matches is no end; a signal is."""
+    port = free_port()
+    with running("sockets", "--watch", "20ms", "--listening", "--port", str(port)) as process:
+        assert process.out.readline().split() == [head.encode() for head in HEADS]
+        assert process.out.readline() == b"\n"
+        with socket.create_server(("127.0.0.1", port)):
+            while f"127.0.0.1:{port}".encode() not in process.out.readline():
+                pass
+            assert process.out.readline() == b"\n"
+        process.signal(signal.SIGTERM)
+        assert process.finish()[::2] == (-signal.SIGTERM, "")
+
+
+def test_watch_ends_when_its_reader_leaves() -> None:
+    """As for any filter, silently, also while it waits; each object has its time."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = str(server.getsockname()[1])
+        with running("sockets", "--watch", "50ms", "--json", "--port", port) as process:
+            first, second = (json.loads(process.out.readline()) for _ in range(2))
+            assert first["inode"] == second["inode"] and first["time"] < second["time"]
+            process.out.close()
+            assert process.wait() == -signal.SIGPIPE
+            assert process.said == []
+
+
+# -- on a terminal
+
+
+def shown(data: bytes, columns: int, rows: int) -> list[str]:
+    """Return the lines that are to be seen after ``data``."""
+    screen = pyte.Screen(columns, rows)
+    pyte.ByteStream(screen).feed(data)
+    assert not screen.cursor.hidden
+    return [line.rstrip() for line in screen.display if line.strip()]
+
+
+def on_terminal(argv: Sequence[str], columns: int, rows: int, **environment: str) -> tuple[int, bytes]:
+    """Run a command on a terminal of this size; return its code and what it wrote."""
+    with terminal() as (ours, theirs):
+        fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+        clean = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES")}
+        environment = {**clean, "TERM": "xterm", **environment}
+        process = subprocess.Popen(argv, stdin=theirs, stdout=theirs, stderr=theirs, env=environment)
+        os.close(theirs)
+        data = read_until_hung_up(ours)
+        return process.wait(PATIENCE), data
+
+
+@pytest.mark.parametrize("columns", [40, 80, 120])
+def test_table_fits_the_terminal(columns: int, tmp_path: Path) -> None:
+    """At 80 and 120 columns rows are whole and addresses of IPv4 unbroken; what is longer is folded, nothing is cut."""
+    path = str(tmp_path / ("long" * 20))[:100]
+    with (
+        socket.socket(socket.AF_UNIX) as unix,
+        socket.create_server(("127.0.0.1", 0)) as server,
+        socket.create_connection(server.getsockname()) as client,
+    ):
+        unix.bind(path)
+        unix.listen()
+        code, data = on_terminal([*SOCKETS, "--pid", str(os.getpid())], columns, 100)
+        ends = [f"127.0.0.1:{one.getsockname()[1]}" for one in (server, client)]
+    assert code == 0
+    lines = shown(data, columns, 100)
+    plain = re.sub(rb"\x1b\[[0-9;]*m", b"", data).decode()
+    assert max(map(len, plain.splitlines())) <= columns
+    head = next(line for line in lines if "LOCA" in line)
+    column = "".join(line[head.index("LOCA") :].partition(" ")[0] for line in lines)
+    assert all(end in column for end in (*ends, path))
+    if columns >= 80:
+        assert lines[0].split() == HEADS
+        [connected] = [line.split() for line in lines if ends[1] in line.split()[3:4]]
+        assert connected[:6] == ["tcp", "0", "0", ends[1], ends[0], "established"]
+
+
+def test_watch_on_a_terminal() -> None:
+    """The table is drawn in place, as much as there is room for; Ctrl-C leaves the last one there and the cursor."""
+    columns, rows = 80, 10
+    servers = [socket.create_server(("127.0.0.1", 0)) for _ in range(12)]
+    argv = [*SOCKETS, "--tcp", "--listening", "--pid", str(os.getpid()), "--watch", "30ms"]
+    with terminal() as (ours, theirs):
+        fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+        clean = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES")}
+        environment = {**clean, "TERM": "xterm"}
+        with running(argv=argv, stdin=theirs, stdout=theirs, stderr=theirs, env=environment) as process:
+            os.close(theirs)
+            data = b""
+            while data.count(b"PROTO") < 3:
+                data += os.read(ours, 65536)
+            while servers:
+                servers.pop().close()
+            port_of_last = socket.create_server(("127.0.0.1", 0))
+            with port_of_last:
+                wanted = f"127.0.0.1:{port_of_last.getsockname()[1]}".encode()
+                while wanted not in data or b"more" in data[data.rindex(b"PROTO") :]:
+                    data += os.read(ours, 65536)
+                process.signal(signal.SIGINT)
+                data += read_until_hung_up(ours)
+                assert process.wait() == -signal.SIGINT
+    before = pyte.Screen(columns, rows)
+    pyte.ByteStream(before).feed(data[: data.index(b"more") + 4])
+    assert re.search(r"^and \d+ more", "\n".join(before.display), re.MULTILINE)
+    lines = shown(data, columns, rows)
+    assert lines[0].split() == HEADS
+    assert [line.split()[3] for line in lines[1:]] == [wanted.decode()]
+
+
+def test_the_hint_of_a_taken_port_shows_who_has_it() -> None:
+    """What a terminal is told when an address is in use is a command that names the process."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        code, data = on_terminal([*NETKIT, "listen", f"127.0.0.1:{port}"], 120, 10)
+        assert code == 45
+        command = f"netkit sockets --listening --port {port}"
+        assert f"hint: {command} shows who has it; port 0 takes a free one" in shown(data, 120, 10)
+        assert netkit(*command.split()[1:]).out.split()[-1].startswith(f"{os.getpid()}/".encode())

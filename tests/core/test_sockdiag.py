@@ -1,0 +1,117 @@
+"""The kernel's tables of sockets: how they are read, and what becomes of rows that are torn, strange or there twice."""
+
+import socket
+import struct
+import sys
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from netkit.core import sockdiag
+from netkit.core.sockdiag import Socket, once, parse_inet, parse_proc, parse_unix, sockets
+
+LITTLE = """\
+  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode
+   0: 0100007F:1F90 00000000:0000 0A 00000000:00000003 00:00000000 00000000  1000        0 4242 1 00000000d0299326 100
+   1: 0100007F:1F90 0200007F:D431 01 00000010:00000020 01:00000014 00000000     0        0 4243 2 0000000000000000 20 4
+  12: 0100007F:1F90 0300007F:D431 06 00000000:00000000 03:00000F9F 00000000     0        0 0 3 0000000000000000
+"""
+SIX = (
+    "   0: 0000000000000000FFFF00000100007F:0050 00000000000000000000000001000000:0051 01 "
+    "00000000:00000000 00:00000000 00000000     0        0 7 1 0000000000000000 100 0 0 10 0\n"
+)
+READ = [
+    Socket("tcp", "ipv4", "listen", "127.0.0.1", 8080, None, None, 3, None, 1000, 4242),
+    Socket("tcp", "ipv4", "established", "127.0.0.1", 8080, "127.0.0.2", 54321, 32, 16, 0, 4243),
+    Socket("tcp", "ipv4", "time-wait", "127.0.0.1", 8080, "127.0.0.3", 54321, 0, 0, None, 0),
+]
+
+
+def swapped(listing: str) -> str:
+    """Return what a machine of the other byte order would show."""
+    for word in ("0100007F", "0200007F", "0300007F", "FFFF0000", "01000000"):
+        listing = listing.replace(word, bytes.fromhex(word)[::-1].hex().upper())
+    return listing
+
+
+def test_proc_on_either_byte_order() -> None:
+    """Addresses are words of the machine's byte order; queues, states, users and inodes are numbers."""
+    assert list(parse_proc(LITTLE, "tcp", "ipv4", "little")) == READ
+    assert list(parse_proc(swapped(LITTLE), "tcp", "ipv4", "big")) == READ
+    for text, order in ((SIX, "little"), (swapped(SIX), "big")):
+        [six] = parse_proc(text, "tcp", "ipv6", order)
+        assert (six.local, six.local_port, six.peer, six.peer_port) == ("::ffff:127.0.0.1", 80, "::1", 81)
+
+
+@given(st.data())
+def test_a_torn_listing_has_no_torn_socket(data: st.DataObject) -> None:
+    """Wherever a listing is cut, what comes of it are sockets of the whole."""
+    begin = data.draw(st.integers(0, len(LITTLE)))
+    end = data.draw(st.integers(begin, len(LITTLE)))
+    assert set(parse_proc(LITTLE[begin:end], "tcp", "ipv4", "little")) <= set(READ)
+
+
+@given(st.text() | st.text("0123456789ABCDEF: \n"), st.sampled_from(["ipv4", "ipv6"]))
+def test_garbage_is_no_socket(text: str, family: str) -> None:
+    """What is no line of a socket is left out, and does not hurt its neighbours."""
+    assert list(parse_proc(text, "tcp", family)) == []
+    if family == "ipv4":
+        assert list(parse_proc(f"{text}\n{LITTLE}", "tcp", family, "little")) == READ
+
+
+def inet(state: int = 1, inode: int = 5, *, peer: str = "10.0.0.2", index: int = 0) -> bytes:
+    """Return an inet_diag_msg."""
+    ends = [socket.inet_aton(host).ljust(16, b"\0") for host in ("10.0.0.1", peer)]
+    head = struct.pack("=BBBB", socket.AF_INET, state, 0, 0) + struct.pack("!HH", 80, 0 if peer == "0.0.0.0" else 9)
+    return head + b"".join(ends) + struct.pack("=I8xIIIII", index, 0, 1, 2, 1000, inode)
+
+
+def test_inet_answers() -> None:
+    """Addresses and ports are in network order, the rest in the machine's; whose a closed connection was is unknown."""
+    made = parse_inet("tcp", inet())
+    assert made == Socket("tcp", "ipv4", "established", "10.0.0.1", 80, "10.0.0.2", 9, 1, 2, 1000, 5)
+    assert parse_inet("tcp", inet(6, 0)).uid is None
+    assert parse_inet("tcp", inet(10, peer="0.0.0.0")).peer is None
+    assert parse_inet("udp", inet(7, peer="0.0.0.0")).state == "unconnected"
+    assert parse_inet("tcp", inet(99)).state == "99"
+    assert parse_inet("udp", inet(7, index=socket.if_nametoindex("lo"))).local == "10.0.0.1%lo"
+
+
+def test_unix_answers() -> None:
+    """Names are whole, whatever bytes are in them; what is not told is None."""
+    head = struct.pack("=BBBxI8x", socket.AF_UNIX, socket.SOCK_STREAM, 10, 9)
+    name = b"a\n\xff\0"
+    padded = struct.pack("=HH", 4 + len(name), 0) + name
+    queues = struct.pack("=HHII", 12, 4, 3, 128)
+    told = parse_unix(head + padded + queues)
+    assert (told.local, told.receive_queue, told.send_queue, told.inode) == ("a\n\\xff", 3, 128, 9)
+    bare = parse_unix(head)
+    assert (bare.local, bare.receive_queue, bare.uid, bare.peer_inode, bare.kind) == (None, None, None, None, "stream")
+    hidden = struct.pack("=HH", 6, 0) + b"\0a"
+    assert parse_unix(head + hidden).local == "\0a"
+
+
+def test_each_socket_once() -> None:
+    """What was seen twice is there once, as it was last; what only looks alike is there as often as it is."""
+    listening, connected, waiting = READ
+    ended = connected._replace(state="time-wait", inode=0, uid=None)
+    other = listening._replace(inode=4244)  # the same port, shared
+    assert once([listening, connected, ended, waiting, listening, waiting, other]) == [listening, ended, waiting, other]
+
+
+def test_elsewhere_than_on_linux(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another system is told so in one line, and 26 says that the kernel does not tell."""
+    from netkit.cli import run
+
+    monkeypatch.setattr(sys, "platform", "freebsd14")
+    assert run(["sockets"]) == 26
+    reason = "only Linux tells of them as netkit asks, by sock_diag and /proc/net"
+    assert capfd.readouterr() == ("", f"netkit sockets: cannot list sockets: {reason}\n")
+
+
+def test_what_the_kernel_refuses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An answer that is an error is the reason why unix sockets cannot be listed."""
+    monkeypatch.setattr(sockdiag, "_SOCK_DIAG_BY_FAMILY", 99)
+    with pytest.raises(OSError, match=r"cannot list unix sockets: .* \(the kernel's unix_diag\)"):
+        sockets(["unix"])

@@ -1,0 +1,88 @@
+"""Which sockets are meant, in which order, and whose they are."""
+
+import os
+import socket
+
+import pytest
+
+from netkit.core.errors import Invalid
+from netkit.core.sockdiag import Socket
+from netkit.services.sockets import Process, Wanted, is_listening, listing, parse_state
+
+LISTENER = Socket("tcp", "ipv4", "listen", "0.0.0.0", 80, None, None, 0, 128, 0, 1)
+CONNECTED = Socket("tcp", "ipv4", "established", "127.0.0.1", 5000, "127.0.0.2", 80, 0, 0, 0, 2)
+DATAGRAMS = Socket("udp", "ipv4", "unconnected", "0.0.0.0", 53, None, None, 0, 0, 0, 3)
+HALF_MADE = Socket("unix", "unix", "unconnected", "/run/x", None, None, None, 0, 0, 0, 4, "stream")
+RECEIVER = Socket("unix", "unix", "unconnected", "/run/log", None, None, None, 0, 0, 0, 5, "dgram")
+NAMELESS = Socket("unix", "unix", "unconnected", None, None, None, None, 0, 0, 0, 6, "dgram")
+ALL = (LISTENER, CONNECTED, DATAGRAMS, HALF_MADE, RECEIVER, NAMELESS)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "taken"),
+    [
+        (Wanted(), ALL),
+        (Wanted(listening=True), (LISTENER, DATAGRAMS, RECEIVER)),
+        (Wanted(port=80), (LISTENER, CONNECTED)),
+        (Wanted(port=80, state="established"), (CONNECTED,)),
+        (Wanted(state="unconnected"), (DATAGRAMS, HALF_MADE, RECEIVER, NAMELESS)),
+    ],
+)
+def test_what_is_meant(wanted: Wanted, taken: tuple[Socket, ...]) -> None:
+    """All that was asked for must hold; a port may be that of either end; who waits for whoever comes is listening."""
+    assert tuple(filter(wanted.takes, ALL)) == taken
+    assert tuple(filter(is_listening, ALL)) == (LISTENER, DATAGRAMS, RECEIVER)
+
+
+def test_only_tables_that_may_have_some_are_read() -> None:
+    """A unix socket has no port, and only TCP waits after its end."""
+    assert Wanted(port=80).asked() == ["tcp", "udp"]
+    assert Wanted(state="time-wait").asked() == ["tcp"]
+    assert Wanted(state="listen").asked() == ["tcp", "unix"]
+
+
+@pytest.mark.parametrize(
+    ("text", "state"),
+    [
+        ("ESTAB", "established"),
+        ("CONNECTED", "established"),
+        ("TIME_WAIT", "time-wait"),
+        ("time-wait", "time-wait"),
+        ("FIN_WAIT1", "fin-wait-1"),
+        ("FIN-WAIT-2", "fin-wait-2"),
+        ("SYN_RECV", "syn-received"),
+        ("LISTENING", "listen"),
+        ("UNCONN", "unconnected"),
+    ],
+)
+def test_states_as_others_name_them(text: str, state: str) -> None:
+    """Names of ss, of netstat and of RFC 9293 are understood in any case."""
+    assert parse_state(text, ("tcp", "udp")) == state
+
+
+@pytest.mark.parametrize(
+    ("text", "protocols", "message"),
+    [
+        ("lissen", ("tcp",), "'lissen' is no state, did you mean 'listen'?"),
+        ("", ("udp",), "'' is no state: established, unconnected"),
+        ("syn-sent", ("unix",), "--state syn-sent does not apply: unix sockets are listen, established, unconnected"),
+        ("listen", ("udp",), "--state listen does not apply: udp sockets are established, unconnected"),
+    ],
+)
+def test_no_state(text: str, protocols: tuple[str, ...], message: str) -> None:
+    """A state that there is not, or not for these protocols, is a mistake that says which there are."""
+    with pytest.raises(Invalid) as caught:
+        parse_state(text, protocols)
+    assert message in str(caught.value)
+
+
+def test_own_sockets_are_found_with_their_process_and_user() -> None:
+    """A socket of ours is there once, with its user and with us."""
+    with open("/proc/self/comm") as file:
+        name = file.read()[:-1]
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        [found] = listing(Wanted(listening=True, port=server.getsockname()[1], pid=os.getpid()))
+        assert found.socket.inode == os.fstat(server.fileno()).st_ino
+        assert found.socket.uid == os.getuid()
+        assert found.processes == (Process(os.getpid(), name),)
+        assert listing(Wanted(port=server.getsockname()[1], pid=1)) == []
