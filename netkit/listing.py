@@ -11,7 +11,7 @@ from netkit.core.sockdiag import LISTEN, Socket
 from netkit.core.stream import FileStream
 from netkit.options import View
 from netkit.services.answers import Put, answering
-from netkit.services.sockets import Owned, Wanted, is_listening, listing
+from netkit.services.sockets import Owned, Wanted, any_of, is_listening, listing
 from netkit.shell import printable
 
 HEADS = ("PROTO", "RECV", "SEND", "LOCAL", "PEER", "STATE", "USER", "PROCESS")
@@ -23,16 +23,19 @@ _PLAIN = "\x1b[m"
 _NONE, _STDOUT = -1, 1
 
 
-async def tell(wanted: Wanted, view: View, *, json: bool, quiet: bool) -> None:
+def check(wanted: Wanted) -> None:
+    """Raise Failure: NOTHING if there is no such socket, READ."""
+    if not any_of(wanted):
+        raise _nothing(wanted)
+
+
+async def tell(wanted: Wanted, view: View, *, json: bool) -> None:
     """Write the sockets to stdout; raise Failure: NOTHING if there is none, READ, WRITE."""
 
     async def work(put: Put) -> None:
         found = listing(wanted)
         if not found:
-            hint = "root alone sees the processes of other users" if wanted.pid is not None and os.geteuid() else ""
-            raise Failure(Exit.NOTHING, "find a socket", "none matches", hint=hint)
-        if quiet:
-            return
+            raise _nothing(wanted)
         if json or not os.isatty(_STDOUT):
             put(_text(found, view, json=json))
         else:
@@ -43,6 +46,11 @@ async def tell(wanted: Wanted, view: View, *, json: bool, quiet: bool) -> None:
                 await turn()
 
     await answering(work)
+
+
+def _nothing(wanted: Wanted) -> Failure:
+    hint = "root alone sees the processes of other users" if wanted.pid is not None and os.geteuid() else ""
+    return Failure(Exit.NOTHING, "find a socket", "none matches", hint=hint)
 
 
 async def watch(wanted: Wanted, every: float, view: View, *, json: bool) -> None:

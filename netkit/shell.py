@@ -46,6 +46,8 @@ SERVER_HABITS = {
 
 def printable(text: str) -> str:
     """Return ``text`` in printable ASCII: other characters as ``\\xNN``, ``\\uNNNN`` or ``\\UNNNNNNNN``."""
+    if text.isascii() and text.isprintable():
+        return text
     return "".join(c if " " <= c <= "~" else _escaped(ord(c)) for c in text)
 
 

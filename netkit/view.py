@@ -123,7 +123,7 @@ async def watch_sockets(look: Callable[[], Sequence[Owned]], every: float, *, co
 
 def _fitting(found: Sequence[Owned], screen: Console) -> RenderableType:
     """Return as much of the table as there are lines for on the screen, and below it how much more there is."""
-    room = screen.height - 2  # a line for what is left out, and one for the cursor
+    room = max(1, screen.height - 2)  # a line for what is left out, and one for the cursor
     rows = [*map(cells, found[:room])]
     widths = _widths([HEADS, *rows], screen.width)
     heights = itertools.accumulate(_height(row, widths) for row in (HEADS, *rows))

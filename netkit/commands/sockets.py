@@ -93,8 +93,10 @@ def sockets(
     async def work() -> None:
         from netkit import listing
 
-        if watch is None:
-            await listing.tell(wanted, view, json=json, quiet=quiet)
+        if quiet:
+            listing.check(wanted)
+        elif watch is None:
+            await listing.tell(wanted, view, json=json)
         else:
             await listing.watch(wanted, watch, view, json=json)
 

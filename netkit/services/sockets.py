@@ -65,7 +65,15 @@ class Wanted(NamedTuple):
 
 def is_listening(one: Socket) -> bool:
     """Whether a socket waits for whoever comes: a listener, or one for datagrams with an address and without a peer."""
-    return one.state == LISTEN or (one.kind != "stream" and one.state == UNCONNECTED and one.local is not None)
+    receives = one.state == UNCONNECTED and one.kind in (None, "dgram") and one.local is not None
+    return one.state == LISTEN or receives
+
+
+def any_of(wanted: Wanted) -> bool:
+    """Whether there is such a socket; raise Failure READ."""
+    if wanted.pid is not None:
+        return bool(listing(wanted))
+    return any(map(wanted.takes, sockets(wanted.asked())))
 
 
 def listing(wanted: Wanted) -> list[Owned]:

@@ -1,5 +1,6 @@
 """sockets, beside ss, in pipes, on terminals and while everything changes."""
 
+import contextlib
 import fcntl
 import json
 import os
@@ -10,7 +11,7 @@ import struct
 import subprocess
 import sys
 import termios
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -219,6 +220,17 @@ def test_other_users_processes_are_unknown(tmp_path: Path) -> None:
     assert {one.get("user") for one in found} == {"root", None}
 
 
+def test_addresses_of_a_link_have_its_name() -> None:
+    """Where an address means something on one interface alone, the interface is with it."""
+    wrapper = separate("ip link set lo up; ip addr add fe80::5/64 dev lo nodad")
+    look = '"$0" -m netkit sockets --tcp --json; ss -tuanpH'
+    done = netkit("echo", "fe80::5%lo", "0", "--", "sh", "-c", look, sys.executable, wrapper=wrapper)
+    assert done.code == 0, done.err
+    [one] = of_json(done.out.decode().partition("\n")[0])
+    assert one[3].startswith("[fe80::5%lo]:") and one[4] == "-"
+    assert [row[:6] for row in of_ss(done.out.decode())] == [one[:6]]
+
+
 # -- what is asked for
 
 
@@ -240,6 +252,17 @@ def test_who_has_a_port() -> None:
         assert netkit("sockets", "--tcp", "--port", port, "-q") == Finished(0, b"", "")
 
 
+def test_colour_in_a_pipe() -> None:
+    """Only if it was asked for always; columns stay in their places."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        args = ("sockets", "--listening", "--port", str(server.getsockname()[1]))
+        plain = netkit(*args, env={**os.environ, "FORCE_COLOR": "1"}).out
+        coloured = netkit(*args, "--color", "always").out
+    assert b"\x1b" not in plain
+    assert b"\x1b[32mlisten\x1b[m" in coloured
+    assert coloured.replace(b"\x1b[32m", b"").replace(b"\x1b[m", b"") == plain
+
+
 def test_nothing_matches() -> None:
     """3, and nothing on stdout, not even the names of the columns."""
     args = ("sockets", "--listening", "--port", str(free_port()))
@@ -247,6 +270,7 @@ def test_nothing_matches() -> None:
     told = netkit(*args, "--json")
     assert (told.code, told.out) == (3, b"")
     assert json.loads(told.err)["error"]["kind"] == "nothing"
+    assert netkit("sockets", "--pid", str(2**22 + 1), "-q") == Finished(3, b"", "")
 
 
 @pytest.mark.parametrize(
@@ -322,12 +346,18 @@ def shown(data: bytes, columns: int, rows: int) -> list[str]:
     return [line.rstrip() for line in screen.display if line.strip()]
 
 
-def on_terminal(argv: Sequence[str], columns: int, rows: int, **environment: str) -> tuple[int, bytes]:
-    """Run a command on a terminal of this size; return its code and what it wrote."""
+@contextlib.contextmanager
+def sized(columns: int, rows: int) -> Iterator[tuple[int, int, dict[str, str]]]:
+    """Open a terminal of this size; yield our end, the one for a program, and the environment for that."""
+    clean = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES", "NO_COLOR")}
     with terminal() as (ours, theirs):
         fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
-        clean = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES")}
-        environment = {**clean, "TERM": "xterm", **environment}
+        yield ours, theirs, {**clean, "TERM": "xterm"}
+
+
+def on_terminal(argv: Sequence[str], columns: int, rows: int) -> tuple[int, bytes]:
+    """Run a command on a terminal of this size; return its code and what it wrote."""
+    with sized(columns, rows) as (ours, theirs, environment):
         process = subprocess.Popen(argv, stdin=theirs, stdout=theirs, stderr=theirs, env=environment)
         os.close(theirs)
         data = read_until_hung_up(ours)
@@ -365,25 +395,23 @@ def test_watch_on_a_terminal() -> None:
     columns, rows = 80, 10
     servers = [socket.create_server(("127.0.0.1", 0)) for _ in range(12)]
     argv = [*SOCKETS, "--tcp", "--listening", "--pid", str(os.getpid()), "--watch", "30ms"]
-    with terminal() as (ours, theirs):
-        fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
-        clean = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES")}
-        environment = {**clean, "TERM": "xterm"}
-        with running(argv=argv, stdin=theirs, stdout=theirs, stderr=theirs, env=environment) as process:
-            os.close(theirs)
-            data = b""
-            while data.count(b"PROTO") < 3:
+    with (
+        sized(columns, rows) as (ours, theirs, environment),
+        running(argv=argv, stdin=theirs, stdout=theirs, stderr=theirs, env=environment) as process,
+    ):
+        os.close(theirs)
+        data = b""
+        while data.count(b"PROTO") < 3:
+            data += os.read(ours, 65536)
+        while servers:
+            servers.pop().close()
+        with socket.create_server(("127.0.0.1", 0)) as last:
+            wanted = f"127.0.0.1:{last.getsockname()[1]}".encode()
+            while wanted not in data or b"more" in data[data.rindex(b"PROTO") :]:
                 data += os.read(ours, 65536)
-            while servers:
-                servers.pop().close()
-            port_of_last = socket.create_server(("127.0.0.1", 0))
-            with port_of_last:
-                wanted = f"127.0.0.1:{port_of_last.getsockname()[1]}".encode()
-                while wanted not in data or b"more" in data[data.rindex(b"PROTO") :]:
-                    data += os.read(ours, 65536)
-                process.signal(signal.SIGINT)
-                data += read_until_hung_up(ours)
-                assert process.wait() == -signal.SIGINT
+            process.signal(signal.SIGINT)
+            data += read_until_hung_up(ours)
+            assert process.wait() == -signal.SIGINT
     before = pyte.Screen(columns, rows)
     pyte.ByteStream(before).feed(data[: data.index(b"more") + 4])
     assert re.search(r"^and \d+ more", "\n".join(before.display), re.MULTILINE)

@@ -14,8 +14,9 @@ CONNECTED = Socket("tcp", "ipv4", "established", "127.0.0.1", 5000, "127.0.0.2",
 DATAGRAMS = Socket("udp", "ipv4", "unconnected", "0.0.0.0", 53, None, None, 0, 0, 0, 3)
 HALF_MADE = Socket("unix", "unix", "unconnected", "/run/x", None, None, None, 0, 0, 0, 4, "stream")
 RECEIVER = Socket("unix", "unix", "unconnected", "/run/log", None, None, None, 0, 0, 0, 5, "dgram")
+BOUND = RECEIVER._replace(kind="seqpacket", inode=7)
 NAMELESS = Socket("unix", "unix", "unconnected", None, None, None, None, 0, 0, 0, 6, "dgram")
-ALL = (LISTENER, CONNECTED, DATAGRAMS, HALF_MADE, RECEIVER, NAMELESS)
+ALL = (LISTENER, CONNECTED, DATAGRAMS, HALF_MADE, RECEIVER, BOUND, NAMELESS)
 
 
 @pytest.mark.parametrize(
@@ -25,7 +26,7 @@ ALL = (LISTENER, CONNECTED, DATAGRAMS, HALF_MADE, RECEIVER, NAMELESS)
         (Wanted(listening=True), (LISTENER, DATAGRAMS, RECEIVER)),
         (Wanted(port=80), (LISTENER, CONNECTED)),
         (Wanted(port=80, state="established"), (CONNECTED,)),
-        (Wanted(state="unconnected"), (DATAGRAMS, HALF_MADE, RECEIVER, NAMELESS)),
+        (Wanted(state="unconnected"), (DATAGRAMS, HALF_MADE, RECEIVER, BOUND, NAMELESS)),
     ],
 )
 def test_what_is_meant(wanted: Wanted, taken: tuple[Socket, ...]) -> None:
