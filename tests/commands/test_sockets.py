@@ -72,7 +72,7 @@ def of_ss(text: str) -> list[Row]:
     rows = []
     for row in re.split(r"^(?=(?:tcp|udp) )", text, flags=re.MULTILINE)[1:]:
         protocol, state, received, sent, local, peer = row.split()[:6]
-        ends = [re.sub(r"^\*:", "[::]:", end) for end in (local, peer)]
+        ends = [re.sub(r"\](%\w+):", r"\1]:", re.sub(r"^\*:", "[::]:", end)) for end in (local, peer)]
         far = "-" if ends[1].endswith(":*") else ends[1]
         state = parse_state(state, (protocol,))
         rows.append((protocol, received, sent, ends[0], far, state, pids_of_ss(row)))
