@@ -28,6 +28,8 @@ HABITS = {
     ],
 )
 @click.argument("words", nargs=-1)
+@shell.option("-4", "ipv4", is_flag=True, section="Addresses", help="IPv4 alone.")
+@shell.option("-6", "ipv6", is_flag=True, section="Addresses", help="IPv6 alone.")
 @shell.option("--listening", is_flag=True, section="Data", help="Sockets that wait for whoever comes.")
 @shell.option("--tcp", is_flag=True, section="Data", help="TCP; --tcp --udp is both, without unix sockets.")
 @shell.option("--udp", is_flag=True, section="Data", help="UDP.")
@@ -41,6 +43,8 @@ HABITS = {
 @options.json_option
 def sockets(
     words: tuple[str, ...],
+    ipv4: bool,
+    ipv6: bool,
     listening: bool,
     tcp: bool,
     udp: bool,
@@ -80,12 +84,15 @@ def sockets(
     chosen = tuple(name for name, given in zip(PROTOCOLS, (tcp, udp, unix), strict=True) if given) or PROTOCOLS
     if chosen == ("unix",):
         shell.unapplied("a unix socket has no port", {"--port": port})
+        shell.unapplied("a unix socket has no IP address", {"-4": ipv4, "-6": ipv6})
+    shell.exclude({"-4": ipv4, "-6": ipv6})
     wanted = Wanted(
-        chosen,
-        listening,
-        None if state is None else parse_state(state, chosen),
-        None if port is None else parse_port(port),
-        pid,
+        protocols=chosen,
+        family="ipv4" if ipv4 else "ipv6" if ipv6 else None,
+        listening=listening,
+        state=None if state is None else parse_state(state, chosen),
+        port=None if port is None else parse_port(port),
+        pid=pid,
     )
     view = options.View(color, False, False)
     talk = options.Talk(0, quiet, json)

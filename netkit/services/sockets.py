@@ -38,9 +38,10 @@ class Owned(NamedTuple):
 
 
 class Wanted(NamedTuple):
-    """Which sockets are meant: those for which all holds. ``port`` is that of either end."""
+    """Which sockets are meant: those for which all holds. ``port`` is that of either end, ``family`` ipv4 or ipv6."""
 
     protocols: Sequence[str] = PROTOCOLS
+    family: str | None = None
     listening: bool = False
     state: str | None = None
     port: int | None = None
@@ -48,16 +49,18 @@ class Wanted(NamedTuple):
 
     def asked(self) -> list[str]:
         """Return the protocols that may have such sockets."""
+        internet = self.port is not None or self.family is not None
         return [
             protocol
             for protocol in self.protocols
-            if self.state in (None, *STATES[protocol]) and (self.port is None or protocol != "unix")
+            if self.state in (None, *STATES[protocol]) and not (internet and protocol == "unix")
         ]
 
     def takes(self, one: Socket) -> bool:
         """Whether it is meant, as far as its processes do not matter."""
         return (
-            (not self.listening or is_listening(one))
+            self.family in (None, one.family)
+            and (not self.listening or is_listening(one))
             and self.state in (None, one.state)
             and self.port in (None, one.local_port, one.peer_port)
         )

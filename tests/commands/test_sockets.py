@@ -280,6 +280,8 @@ def test_nothing_matches() -> None:
         (["--port", "99999"], "port 99999 is not between 1 and 65535"),
         (["--port", "0"], "port 0 is not between 1 and 65535"),
         (["--unix", "--port", "80"], "--port does not apply: a unix socket has no port"),
+        (["--unix", "-4"], "-4 does not apply: a unix socket has no IP address"),
+        (["-4", "-6"], "-4 and -6 exclude each other"),
         (["--unix", "--state", "SYN_SENT"], "--state syn-sent does not apply: unix sockets are"),
         (["--state", "lisen"], "'lisen' is no state, did you mean 'listen'?"),
         (["--state", "listen", "--listening"], "--listening and --state exclude each other"),

@@ -5,7 +5,7 @@ import struct
 import sys
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from netkit.core import sockdiag
@@ -52,6 +52,7 @@ def test_a_torn_listing_has_no_torn_socket(data: st.DataObject) -> None:
     assert set(parse_proc(LITTLE[begin:end], "tcp", "ipv4", "little")) <= set(READ)
 
 
+@settings(max_examples=50)
 @given(st.text() | st.text("0123456789ABCDEF: \n"), st.sampled_from(["ipv4", "ipv6"]))
 def test_garbage_is_no_socket(text: str, family: str) -> None:
     """What is no line of a socket is left out, and does not hurt its neighbours."""

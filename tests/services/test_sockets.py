@@ -26,6 +26,8 @@ ALL = (LISTENER, CONNECTED, DATAGRAMS, HALF_MADE, RECEIVER, BOUND, NAMELESS)
         (Wanted(listening=True), (LISTENER, DATAGRAMS, RECEIVER)),
         (Wanted(port=80), (LISTENER, CONNECTED)),
         (Wanted(port=80, state="established"), (CONNECTED,)),
+        (Wanted(family="ipv4"), (LISTENER, CONNECTED, DATAGRAMS)),
+        (Wanted(family="ipv6"), ()),
         (Wanted(state="unconnected"), (DATAGRAMS, HALF_MADE, RECEIVER, BOUND, NAMELESS)),
     ],
 )
@@ -36,8 +38,8 @@ def test_what_is_meant(wanted: Wanted, taken: tuple[Socket, ...]) -> None:
 
 
 def test_only_tables_that_may_have_some_are_read() -> None:
-    """A unix socket has no port, and only TCP waits after its end."""
-    assert Wanted(port=80).asked() == ["tcp", "udp"]
+    """A unix socket has neither port nor IP address, and only TCP waits after its end."""
+    assert Wanted(port=80).asked() == Wanted(family="ipv6").asked() == ["tcp", "udp"]
     assert Wanted(state="time-wait").asked() == ["tcp"]
     assert Wanted(state="listen").asked() == ["tcp", "unix"]
 
