@@ -94,11 +94,6 @@ def cells(owned: Owned) -> tuple[str, ...]:
     return tuple(map(printable, texts))
 
 
-def is_open(owned: Owned) -> bool:
-    """Whether the row stands out."""
-    return is_listening(owned.socket)
-
-
 def _end(one: Socket, address: str | None, port: int | None, inode: int | None) -> str:
     if one.protocol == "unix":
         if address is None:
@@ -135,7 +130,7 @@ def _columns(found: Sequence[Owned], *, coloured: bool) -> str:
             for cell, width, head in zip(row, widths, HEADS, strict=True)
         ]
         padded[-1] = row[-1]
-        if coloured and number and is_open(found[number - 1]):
+        if coloured and number and is_listening(found[number - 1].socket):
             padded[STATE] = f"{_LISTENING}{row[STATE]}{_PLAIN}{padded[STATE][len(row[STATE]) :]}"
         lines.append("  ".join(padded) + "\n")
     return "".join(lines)

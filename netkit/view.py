@@ -18,10 +18,10 @@ from netkit.core.address import Target
 from netkit.core.errors import Failure
 from netkit.core.events import span
 from netkit.core.kernel import now, sleep
-from netkit.listing import HEADS, RIGHT, STATE, cells, is_open
+from netkit.listing import HEADS, RIGHT, STATE, cells
 from netkit.services.names import Answer
 from netkit.services.ports import CLOSED, FILTERED, OPEN, SILENT, UNKNOWN, UNREACHABLE, Result, Tally
-from netkit.services.sockets import Owned
+from netkit.services.sockets import Owned, is_listening
 from netkit.shell import printable
 from netkit.verdicts import Lines, detail
 
@@ -143,7 +143,7 @@ def _socket_table(
         column.width = width
     for owned, row in zip(found, rows, strict=True):
         texts = [*map(Text, row)]
-        if is_open(owned):
+        if is_listening(owned.socket):
             texts[STATE].stylize("green")
         made.add_row(*texts)
     return made
