@@ -198,10 +198,10 @@ class Field(Parameter):
         if isinstance(value, tuple):
             return value
         name, colon, rest = value.partition(":")
-        if not colon or not _TOKEN.fullmatch(name):
-            self.fail(f"{value!r} is not a field, such as 'Accept: text/html'", param, ctx)
+        if not colon or not _TOKEN.fullmatch(name):  # of which nothing is said: it may be a secret
+            self.fail("it is not a field, such as 'Accept: text/html'", param, ctx)
         if any(c != "\t" and (c < " " or c == "\x7f") for c in rest):
-            self.fail(f"{value!r} contains a control character", param, ctx)
+            self.fail(f"the value of {name!r} contains a control character", param, ctx)
         return name, os.fsencode(rest.strip(" \t"))
 
 

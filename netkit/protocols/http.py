@@ -14,10 +14,11 @@ from netkit.core.errors import Exit, Failure
 from netkit.core.stream import Connection, Wrapped
 
 HEAD_MOST = 256 * 1024  # bytes of all heads together; curl's limit is 300 KB
-_LINE_MOST = 8 * 1024  # bytes between two chunks, and of the trailers: RFC 9112, section 3, asks for 8000
+_LINE_MOST = 8 * 1024  # bytes of the status line, between two chunks, of trailers: RFC 9112, section 3, has 8000
 _BLANKS_MOST = 1024  # bytes: h11 takes time by the square of a run of blanks that is followed by nonsense
 _BODILESS = (204, 304)  # RFC 9112, section 6.3
 _BEGINNING = b"HTTP/"
+_STATUS_LINE = re.compile(rb"HTTP/[0-9]\.[0-9] [0-9]{3}( [^\r]*)?\r?")
 _TLS = (0x15, 0x16)  # an alert, a handshake: RFC 8446, section 5.1
 _BLANKS = re.compile(rb"[ \t\r\n]{%d}" % _BLANKS_MOST)
 _END = re.compile(rb"\n\r?\n")
@@ -80,7 +81,6 @@ class Exchange(Wrapped):
         self.name = name
         self.carried = 0
         self.left: int | None = None
-        self.refused: Failure | None = None
         self._method = request.method
         self._http = h11.Connection(h11.CLIENT, max_incomplete_event_size=HEAD_MOST)
         fields = [(key.encode(), value) for key, value in request.fields]
@@ -94,7 +94,8 @@ class Exchange(Wrapped):
         self._request = b"".join(self._http.send(part) or b"" for part in parts)
         self._plain = False  # the body is the stream's own bytes
         self._held = memoryview(b"")  # bytes that came with the head, or that are still to be read as chunks
-        self._line = 0  # bytes that were given to h11 since its last event
+        self._piece = 0  # how many of them h11 gets at once
+        self._line = 0  # bytes that it got since its last event
 
     @property
     def offered(self) -> int:
@@ -107,11 +108,11 @@ class Exchange(Wrapped):
         return self._stream.raw_source if self._plain and not self._held else None
 
     async def ask(self) -> None:
-        """Send the request. That the peer takes no more of it is noted: it may have answered all the same."""
+        """Send the request. That the peer takes no more of it is no failure here: it may have answered all the same."""
         try:
             await self._stream.send(self._request)
-        except Failure as failure:
-            self.refused = failure
+        except Failure:
+            pass
 
     async def head(self) -> Head:
         """Return the head of the answer, once that has come; those with status 1xx before it are passed over.
@@ -142,7 +143,7 @@ class Exchange(Wrapped):
             event = self._next()
             if isinstance(event, h11.Response):
                 self._frame(event, raw)
-                self._held = memoryview(came)
+                self._hold(bytes(came))
                 return Head(event.status_code, bytes(event.reason).decode("latin-1"), list(event.headers), raw)
 
     async def recv(self) -> bytes:
@@ -184,12 +185,18 @@ class Exchange(Wrapped):
             if self._line > _LINE_MOST:
                 raise self._too_long("a line between its chunks", _LINE_MOST)
             if not self._held:
-                self._held = memoryview(await self._stream.recv())
+                self._hold(await self._stream.recv())
                 if not self._held:
                     raise self._cut_short(f"after {self.carried} bytes, amid its chunks")
-            piece, self._held = self._held[:_LINE_MOST], self._held[_LINE_MOST:]
+            piece, self._held = self._held[: self._piece], self._held[self._piece :]
             self._line += len(piece)
             self._http.receive_data(bytes(piece))
+
+    def _hold(self, data: bytes) -> None:
+        """Keep bytes for h11, which gets them in little pieces where many blanks could be a line that takes it long."""
+        self._held = memoryview(data)
+        blanks = data.count(b" ") + data.count(b"\t")
+        self._piece = _LINE_MOST if blanks > _LINE_MOST else max(len(data), 1)
 
     def _next(self) -> object:
         try:
@@ -203,6 +210,11 @@ class Exchange(Wrapped):
     def _check_beginning(self, came: bytearray) -> None:
         if came[: len(_BEGINNING)] != _BEGINNING[: len(came)]:
             raise self._malformed("it speaks TLS, not HTTP" if came[0] in _TLS else "it does not speak HTTP")
+        line, newline, _ = came[: _LINE_MOST + 1].partition(b"\n")
+        if len(line) > _LINE_MOST:
+            raise self._too_long("its status line", _LINE_MOST)
+        if newline and not _STATUS_LINE.fullmatch(line):
+            raise self._malformed(f"its status line is malformed: {line.rstrip().decode('latin-1')!r}")
 
     def _frame(self, response: h11.Response, raw: bytes) -> None:
         """Decide where the body ends (RFC 9112, section 6.3), and refuse what two readers may decide differently."""

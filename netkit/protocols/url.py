@@ -11,7 +11,7 @@ from netkit.core.errors import Invalid
 
 _PORTS = {"http": 80, "https": 443}
 _PARTS = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://([^/?#]*)([^?#]*)(\?[^#]*)?(?:#.*)?")
-_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):(?![0-9])")
+_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):")
 _LEAD = re.compile(r"(?:[A-Za-z][A-Za-z0-9+.-]*:)?/*")
 _CONTROL = re.compile(r"[\x00-\x20\x7f]")
 _PRINTABLE = "".join(map(chr, range(0x21, 0x7F)))
@@ -128,11 +128,11 @@ def _endpoint(place: str, scheme: str) -> Endpoint:
 def _unreadable(text: str) -> Url:
     if not text:
         raise Invalid("the URL is empty")
-    scheme = _SCHEME.match(text)
-    if scheme and scheme[1].lower() in _PORTS:
-        raise Invalid(f"URL {_shown(text)!r} has no host: write {scheme[1].lower()}://HOST/PATH")
-    if scheme:
-        raise Invalid(f"URL {_shown(text)!r} is of scheme {scheme[1]}: only http and https are spoken here")
+    scheme, colon, rest = text.partition(":")
+    if colon and scheme.lower() in _PORTS:
+        raise Invalid(f"URL {_shown(text)!r} has no host: write {scheme.lower()}://HOST/PATH")
+    if _SCHEME.match(text) and not rest[:1].isdigit():
+        raise Invalid(f"URL {_shown(text)!r} is of scheme {scheme}: only http and https are spoken here")
     raise Invalid(f"URL {_shown(text)!r} has no scheme: write http://{_shown(text)}")
 
 

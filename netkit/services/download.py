@@ -138,7 +138,9 @@ class Download:
                 fd = os.open(self._part, flags, 0o666)
             try:
                 status = os.fstat(fd)
-                if not stat.S_ISREG(status.st_mode) or status.st_nlink > 1 or status.st_uid != os.geteuid():
+                if status.st_nlink == 2 and self._force and _is_at(status, self._path):
+                    _remove(self._part)  # the file has been in its place since a netkit was killed at its very end
+                elif not stat.S_ISREG(status.st_mode) or status.st_nlink > 1 or status.st_uid != os.geteuid():
                     raise Failure(Exit.WRITE, action, "it is there, and not a file of ours alone")
                 _lock(fd, action)
                 if _is_at(status, self._part):
