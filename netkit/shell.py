@@ -43,6 +43,9 @@ SERVER_HABITS = {
 
 # -- saying
 
+# Returns what the terminal of stderr is to get before a line: what wipes the picture that is drawn there, if one is.
+before_line: Callable[[], bytes] = bytes
+
 
 def printable(text: str) -> str:
     """Return ``text`` in printable ASCII: other characters as ``\\xNN``, ``\\uNNNN`` or ``\\UNNNNNNNN``."""
@@ -133,6 +136,11 @@ def emit(event: str, **fields: Any) -> None:
     _write_line(record(event, command_name().removeprefix("netkit "), **fields))
 
 
+def same_terminal(one: int, other: int) -> bool:
+    """Tell whether two descriptors are open on one terminal."""
+    return os.isatty(one) and os.isatty(other) and os.fstat(one).st_rdev == os.fstat(other).st_rdev
+
+
 def _write_line(line: str) -> None:
     """Write to stderr. While that is full we wait, but not once a signal has come."""
     import select
@@ -145,7 +153,7 @@ def _write_line(line: str) -> None:
         while not poll.poll(_GLANCE_MS):
             if signalled():
                 return
-        os.write(2, line.encode() + b"\n")
+        os.write(2, before_line() + line.encode() + b"\n")
     except OSError:
         pass
 

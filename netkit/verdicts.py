@@ -255,8 +255,6 @@ def writing(
         return REPORTS[form](targets, any=any), None
     if talk.quiet:
         return Writer(targets, any=any), None
-    if talk.verbose:  # its lines would run into what moves
-        after = None
     if os.isatty(1):
         from netkit.view import PortTable
 

@@ -3,21 +3,24 @@
 Foreign text reaches rich escaped, and as Text, so that nothing in it is markup.
 """
 
+import heapq
 import itertools
+import os
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import TextIO
 
 from rich.console import Console, Group, RenderableType
-from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from netkit import shell
 from netkit.core.address import Target
 from netkit.core.errors import Failure
 from netkit.core.events import span
 from netkit.core.kernel import now, sleep
+from netkit.core.stream import FileStream
 from netkit.listing import HEADS, RIGHT, STATE, cells
 from netkit.services.names import Answer
 from netkit.services.ports import CLOSED, FILTERED, OPEN, SILENT, UNKNOWN, UNREACHABLE, Result, Tally
@@ -25,14 +28,39 @@ from netkit.services.sockets import Owned, is_listening
 from netkit.shell import printable
 from netkit.verdicts import Lines, detail
 
+_NONE, _STDOUT, _STDERR = -1, 1, 2
 _FRAME = 0.1  # s between two pictures
+_WIPE = b"\r\x1b[J"  # ED: ECMA-48
+_TRIES, _PAUSE = 10, 0.01  # how often, and after how many seconds, a terminal that takes nothing is tried at the end
 _PIECE = 100  # rows of a long table that are drawn at once, some 50 ms
 _COLOURS = {OPEN: "green", CLOSED: "red", UNREACHABLE: "red", FILTERED: "yellow", SILENT: "yellow", UNKNOWN: "magenta"}
 
 
-def console(file: TextIO, *, coloured: bool) -> Console:
-    """Return a terminal that colours as we decide, and guesses nothing."""
-    return Console(file=file, force_terminal=True, no_color=not coloured, highlight=False, emoji=False, markup=False)
+def rows(what: RenderableType, fd: int, *, coloured: bool) -> list[str]:
+    """Return the rows that draw it on the terminal ``fd``, as wide as that is now, coloured as we decide."""
+    here = size(fd)
+    screen = Console(
+        file=sys.stderr if fd == _STDERR else sys.stdout,
+        width=here.columns,
+        height=here.lines,
+        force_terminal=True,
+        no_color=not coloured,
+        highlight=False,
+        emoji=False,
+        markup=False,
+    )
+    with screen.capture() as capture:
+        screen.print(what)
+    return capture.get().removesuffix("\n").split("\n")
+
+
+def size(fd: int) -> os.terminal_size:
+    """Return how large the terminal ``fd`` is at the moment."""
+    try:
+        columns, lines = os.get_terminal_size(fd)
+    except OSError:
+        columns = lines = 0
+    return os.terminal_size((columns or 80, lines or 24))  # some terminals do not know
 
 
 def table(*heads: str, right: Sequence[str] = ()) -> Table:
@@ -45,10 +73,7 @@ def table(*heads: str, right: Sequence[str] = ()) -> Table:
 
 def drawn(what: RenderableType, *, coloured: bool) -> str:
     """Return it as the text that draws it on stdout's terminal."""
-    screen = console(sys.stdout, coloured=coloured)
-    with screen.capture() as capture:
-        screen.print(what)
-    return capture.get()
+    return "".join(row + "\n" for row in rows(what, _STDOUT, coloured=coloured))
 
 
 class PortTable(Lines):
@@ -70,11 +95,13 @@ class PortTable(Lines):
     def end(self, failure: Failure | None) -> str:
         """Return the table."""
         super().end(failure)
-        return drawn(self._table(), coloured=self._colour) if self._rows else ""
+        if not self._rows:
+            return ""
+        return drawn(self._table(sorted(self._rows, key=self._place)), coloured=self._colour)
 
-    def _table(self) -> Table:
+    def _table(self, results: Sequence[Result]) -> Table:
         made = table("TARGET", "ADDRESS", "STATE", "TIME", "DETAIL", right=["TIME"])
-        for result in sorted(self._rows, key=lambda result: (self._places[result.host], result.port)):
+        for result in results:
             finding = result.finding
             made.add_row(
                 Text(str(result)),
@@ -85,12 +112,22 @@ class PortTable(Lines):
             )
         return made
 
+    def _place(self, result: Result) -> tuple[int, int]:
+        return self._places[result.host], result.port
+
     async def show(self, tally: Tally) -> None:
-        """Draw the table as it is, again and again."""
-        if self._after is not None:
-            begun = now()
-            screen = console(sys.stdout, coloured=self._colour)
-            await _animate(screen, self._after, lambda: Group(self._table(), _bar(tally, now() - begun)))
+        """Draw the table as it is, again and again, as many rows as there is room for."""
+        if self._after is None:
+            return
+        begun = now()
+
+        def picture() -> RenderableType:
+            most = max(size(_STDOUT).lines - 3, 1)  # beside the heads, the bar and how many more there are
+            shown = self._table(heapq.nsmallest(most, self._rows, key=self._place))
+            more = len(self._rows) - most
+            return Group(shown, *([Text(f"and {more:,} more")] if more > 0 else []), _bar(tally, now() - begun))
+
+        await animate(_STDOUT, picture, coloured=self._colour, after=self._after)
 
 
 def answer_table(answers: Sequence[Answer], *, coloured: bool) -> str:
@@ -109,7 +146,7 @@ def answer_table(answers: Sequence[Answer], *, coloured: bool) -> str:
 def socket_tables(found: Sequence[Owned], *, coloured: bool) -> Iterator[str]:
     """Yield the table of sockets, a piece at a time, as the text that draws it."""
     rows = [*map(cells, found)]
-    widths = _widths([HEADS, *rows], console(sys.stdout, coloured=coloured).width)
+    widths = _widths([HEADS, *rows], size(_STDOUT).columns)
     for at in range(0, len(found), _PIECE):
         piece = _socket_table(found[at : at + _PIECE], rows[at : at + _PIECE], widths, headed=not at)
         yield drawn(piece, coloured=coloured)
@@ -117,20 +154,18 @@ def socket_tables(found: Sequence[Owned], *, coloured: bool) -> Iterator[str]:
 
 async def watch_sockets(look: Callable[[], Sequence[Owned]], every: float, *, coloured: bool) -> None:
     """Draw what ``look`` finds on stdout's terminal, now and then every so many seconds, until cancelled."""
-    screen = console(sys.stdout, coloured=coloured)
-    await animate(1, lambda: _fitting(look(), screen), coloured=coloured, every=every, kept=True)
+    await animate(_STDOUT, lambda: _fitting(look()), coloured=coloured, every=every, kept=True)
 
 
-def _fitting(found: Sequence[Owned], screen: Console) -> RenderableType:
+def _fitting(found: Sequence[Owned]) -> RenderableType:
     """Return as much of the table as there are lines for on the screen, and below it how much more there is."""
-    room = max(1, screen.height - 2)  # a line for what is left out, and one for the cursor
+    room = max(1, size(_STDOUT).lines - 2)  # a line for what is left out, and one for the cursor
     rows = [*map(cells, found[:room])]
-    widths = _widths([HEADS, *rows], screen.width)
+    widths = _widths([HEADS, *rows], size(_STDOUT).columns)
     heights = itertools.accumulate(_height(row, widths) for row in (HEADS, *rows))
     shown = max(0, sum(height <= room for height in heights) - 1)
     rest = len(found) - shown
-    more = Text(f"and {rest:,} more" if rest else "")
-    return Group(_socket_table(found[:shown], rows[:shown], widths), more)
+    return Group(_socket_table(found[:shown], rows[:shown], widths), *([Text(f"and {rest:,} more")] if rest else []))
 
 
 def _socket_table(
@@ -161,6 +196,97 @@ def _height(row: Sequence[str], widths: Sequence[int]) -> int:
     return max(-(-len(cell) // width) for cell, width in zip(row, widths, strict=True))
 
 
+async def progress(tally: Tally, after: float, *, coloured: bool) -> None:
+    """Show on stderr how far a check is, after so many seconds."""
+    begun = now()
+    await animate(_STDERR, lambda: _bar(tally, now() - begun), coloured=coloured, after=after)
+
+
+class _Screen:
+    """A picture on a terminal, which takes what it takes at once: while there is a ``rest``, pictures are skipped.
+
+    The cursor is left at the upper left, so erasing from there on wipes it, whatever became of the rows below. In the
+    background nothing is drawn: the terminal is another's.
+    """
+
+    def __init__(self, fd: int, *, coloured: bool) -> None:
+        self._fd = fd
+        self._coloured = coloured
+        self._own = os.dup(fd)
+        self._terminal = FileStream(_NONE, self._own)
+        self._rest = b""  # of what was to be written
+        self._drawn = False  # whether a picture stands once that is
+        self._picture: RenderableType | None = None
+        if shell.same_terminal(fd, _STDERR):
+            shell.before_line = self.wiped
+
+    def draw(self, picture: RenderableType) -> None:
+        """Draw it in place of what is there, cut to the screen; an empty one takes no room at all."""
+        self._push()
+        if self._rest or not _is_in_front(self._fd):
+            return
+        self._picture = picture
+        shown = rows(picture, self._fd, coloured=self._coloured)
+        if shown == [""]:
+            self._rest = self.wiped()
+            self._push()
+            return
+        most = size(self._fd).lines
+        if len(shown) > most:
+            shown[most - 1 :] = [f"and {len(shown) - most + 1:,} more"]
+        if not _is_dumb():
+            self._put("\n".join(shown) + "\r" + (f"\x1b[{len(shown) - 1}A" if len(shown) > 1 else ""), drawn=True)
+
+    def wiped(self) -> bytes:
+        """Return what the terminal is to get before anything else, and take that for written."""
+        text = self._rest + (_WIPE if self._drawn else b"")
+        self._rest, self._drawn = b"", False
+        return text if _is_in_front(self._fd) else b""
+
+    def leave(self, *, kept: bool) -> None:
+        """Wipe the picture, or draw the last one whole; what the terminal does not take comes before the next line."""
+        if kept and self._picture is not None and _is_in_front(self._fd):
+            self._put("\n".join(rows(self._picture, self._fd, coloured=self._coloured)) + "\n", drawn=False)
+        else:
+            self._rest = self.wiped()
+        tries = _TRIES
+        while self._rest and tries:
+            left = len(self._rest)
+            self._push()
+            if len(self._rest) == left:
+                tries -= 1
+                time.sleep(_PAUSE)
+        self._terminal.close()
+        os.close(self._own)
+
+    def _put(self, text: str, *, drawn: bool) -> None:
+        self._rest += (b"" if _is_dumb() else _WIPE) + text.encode()
+        self._drawn = drawn
+        self._push()
+
+    def _push(self) -> None:
+        try:
+            while self._rest:
+                self._rest = self._rest[self._terminal.take(memoryview(self._rest)) :]
+        except BlockingIOError:
+            pass
+        except OSError:  # it was hung up
+            self._rest = b""
+
+
+def _is_in_front(fd: int) -> bool:
+    """Whether we are no job in the background of this terminal."""
+    try:
+        return os.tcgetpgrp(fd) == os.getpgrp()
+    except OSError:  # it controls nobody, or others
+        return True
+
+
+def _is_dumb() -> bool:
+    """Whether the terminal says of itself that it knows no escape sequences."""
+    return os.environ.get("TERM") in ("dumb", "unknown")
+
+
 async def animate(
     fd: int,
     picture: Callable[[], RenderableType],
@@ -170,34 +296,22 @@ async def animate(
     every: float = _FRAME,
     kept: bool = False,
 ) -> None:
-    """Draw what ``picture`` returns on a terminal, after some seconds and then every so many, until cancelled.
+    """Draw ``picture()`` on the terminal ``fd`` after so many seconds, and then again and again, until cancelled.
 
-    ``kept`` leaves the last picture there.
+    At the end it is wiped, or with ``kept`` the last one is left, whole. A terminal that takes nothing holds up nothing
+    but its pictures, and lines that shell writes to it come whole, between two of them. One picture at a time.
     """
     await sleep(after)
-    screen = console(sys.stdout if fd == 1 else sys.stderr, coloured=coloured)
-    with Live(
-        picture(), console=screen, auto_refresh=False, transient=not kept, redirect_stdout=False, redirect_stderr=False
-    ) as live:
+    try:
+        screen = _Screen(fd, coloured=coloured)
+    except OSError:  # no descriptor is left: others need them more
+        return
+    try:
         while True:
-            live.update(picture(), refresh=True)
+            screen.draw(picture())
             await sleep(every)
-
-
-async def progress(tally: Tally, after: float, *, coloured: bool) -> None:
-    """Show on stderr how far a check is, after so many seconds."""
-    begun = now()
-    await _animate(console(sys.stderr, coloured=coloured), after, lambda: _bar(tally, now() - begun))
-
-
-async def _animate(screen: Console, after: float, picture: Callable[[], RenderableType]) -> None:
-    await sleep(after)
-    with Live(
-        picture(), console=screen, auto_refresh=False, transient=True, redirect_stdout=False, redirect_stderr=False
-    ) as live:
-        while True:
-            await sleep(_FRAME)
-            live.update(picture(), refresh=True)
+    finally:
+        screen.leave(kept=kept)
 
 
 def _bar(tally: Tally, seconds: float) -> Table:

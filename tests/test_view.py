@@ -25,13 +25,18 @@ COLUMNS, ROWS = 100, 30
 def terminal() -> Iterator[tuple[int, int]]:
     """Open a terminal of a known size; yield our end and the one for a program."""
     ours, theirs = pty.openpty()
-    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", ROWS, COLUMNS, 0, 0))
+    resize(theirs, COLUMNS)
     try:
         yield ours, theirs
     finally:
         for fd in (ours, theirs):
             with contextlib.suppress(OSError):
                 os.close(fd)
+
+
+def resize(fd: int, columns: int, rows: int = ROWS) -> None:
+    """Give a terminal another size."""
+    fcntl.ioctl(fd, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
 
 
 def read_until_hung_up(fd: int) -> bytes:

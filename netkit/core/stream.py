@@ -420,7 +420,7 @@ class FileStream(Counted):
         try:
             while rest:
                 try:
-                    taken = (self._write or self._choose_writer())(rest)
+                    taken = self.take(rest)
                 except BlockingIOError:
                     if waited:  # a stopped terminal polls as writable and takes nothing
                         await sleep(_FULL_TTY_PAUSE)
@@ -432,6 +432,10 @@ class FileStream(Counted):
                 rest = rest[taken:]
         except OSError as error:
             raise self.send_failure(error) from error
+
+    def take(self, data: memoryview) -> int:
+        """Write what the sink takes at once, and return how many bytes that is; raise BlockingIOError if none."""
+        return (self._write or self._choose_writer())(data)
 
     async def send_eof(self) -> None:
         """See Stream."""

@@ -1,0 +1,271 @@
+"""Pictures that move on a terminal: whole or wiped, never in anybody's way."""
+
+import contextlib
+import os
+import select
+import signal
+import subprocess
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pyte
+import pytest
+from rich.console import RenderableType
+from rich.text import Text
+
+from netkit import shell
+from netkit.core.kernel import Group, sleep
+from netkit.view import animate
+from tests.clock import run
+from tests.support import NETKIT, PATIENCE, running
+from tests.test_view import COLUMNS, ROWS, read_until_hung_up, resize, terminal
+
+STOP, GO = b"\x13", b"\x11"  # Ctrl-S, Ctrl-Q
+
+
+def taken(fd: int) -> bytes:
+    """Return what a terminal has been written and nobody has read yet."""
+    data = b""
+    while select.select([fd], [], [], 0.02)[0]:
+        data += os.read(fd, 65536)
+    return data
+
+
+def stop(ours: int, theirs: int) -> None:
+    """Press Ctrl-S, and return once the terminal takes nothing any more."""
+    os.write(ours, STOP)
+    while select.select([], [theirs], [], 0)[1]:
+        os.sched_yield()
+
+
+class Shown:
+    """What is to be seen on a terminal."""
+
+    def __init__(self) -> None:
+        self.screen = pyte.HistoryScreen(COLUMNS, ROWS, history=1000)
+        self._stream = pyte.ByteStream(self.screen)
+
+    def lines(self, data: bytes) -> list[str]:
+        """Return all lines from the first to the last that is not empty, once ``data`` is written too."""
+        self._stream.feed(data)
+        assert not self.screen.cursor.hidden
+        above = ["".join(row[x].data for x in range(COLUMNS)) for row in self.screen.history.top]
+        return "\n".join(line.rstrip() for line in (*above, *self.screen.display)).rstrip().splitlines()
+
+
+def drawing(
+    theirs: int, picture: Callable[[], RenderableType], script: Callable[[], Awaitable[None]], **options: Any
+) -> None:
+    """Draw on a clock that jumps while ``script`` runs."""
+
+    async def main() -> None:
+        async with Group() as group:
+            group.start(animate(theirs, picture, coloured=False, **options))
+            await script()
+            group.cancel()
+
+    run(main())
+
+
+def test_a_picture_comes_after_a_while_and_leaves_nothing() -> None:
+    """Nothing is drawn before its time, each picture takes the place of the last, and at the end there is none."""
+    seen: list[list[str]] = []
+    shown = Shown()
+    numbers = iter(range(100))
+
+    with terminal() as (ours, theirs):
+
+        async def script() -> None:
+            for pause in (0.45, 0.1, 0.1):
+                await sleep(pause)
+                seen.append(shown.lines(taken(ours)))
+
+        os.write(theirs, b"before\n")
+        drawing(theirs, lambda: Text(f"picture {next(numbers)}\nof two rows"), script, after=0.5)
+        assert shown.lines(taken(ours)) == ["before"]
+    assert seen == [["before"], ["before", "picture 0", "of two rows"], ["before", "picture 1", "of two rows"]]
+    assert (shown.screen.cursor.x, shown.screen.cursor.y) == (0, 1)
+
+
+def test_a_picture_that_is_empty_writes_nothing() -> None:
+    """A picture of nothing leaves the line alone that somebody has begun; one that becomes empty is wiped."""
+    pictures = iter(["", "", "there", "", ""])
+    with terminal() as (ours, theirs):
+        os.write(theirs, b"begun")
+        assert taken(ours) == b"begun"
+
+        async def script() -> None:
+            await sleep(0.15)
+            assert taken(ours) == b""
+            await sleep(0.3)
+
+        drawing(theirs, lambda: Text(next(pictures)), script)
+        data = taken(ours)
+    assert b"there" in data
+    assert Shown().lines(data) == []
+    assert data.endswith(b"\x1b[J") and data.count(b"\x1b[J") == 2
+
+
+@pytest.mark.parametrize("kept", [False, True])
+def test_a_picture_larger_than_the_screen(kept: bool) -> None:
+    """It is cut, and says by how much; the last is whole where it is kept, also in the scrollback."""
+    rows = [f"row {number}" for number in range(ROWS + 20)]
+    shown = Shown()
+    with terminal() as (ours, theirs):
+
+        async def script() -> None:
+            await sleep(0.35)
+            lines = shown.lines(taken(ours))
+            assert lines == [*rows[: ROWS - 1], "and 21 more"]
+
+        drawing(theirs, lambda: Text("\n".join(rows)), script, kept=kept)
+        assert shown.lines(taken(ours)) == (rows if kept else [])
+
+
+def test_a_picture_is_as_wide_as_the_terminal_is_now() -> None:
+    """A terminal that gets smaller gets a smaller picture with the next frame."""
+    shown = Shown()
+    with terminal() as (ours, theirs):
+
+        async def script() -> None:
+            await sleep(0.05)
+            assert shown.lines(taken(ours)) == ["x" * COLUMNS, "x" * (200 - COLUMNS)]
+            resize(theirs, 40)
+            await sleep(0.1)
+            assert shown.lines(taken(ours)) == ["x" * 40] * 5
+
+        drawing(theirs, lambda: Text("x" * 200), script)
+
+
+@pytest.mark.parametrize("kept", [False, True])
+def test_a_stopped_terminal_skips_pictures(kept: bool) -> None:
+    """While it takes nothing no time is lost, and once it goes on it gets a whole picture, or is wiped."""
+    shown = Shown()
+    frames = 0
+
+    def picture() -> Text:
+        nonlocal frames
+        frames += 1
+        return Text(f"frame {frames}")
+
+    with terminal() as (ours, theirs):
+
+        async def script() -> None:
+            await sleep(0.05)
+            assert shown.lines(taken(ours)) == ["frame 1"]
+            stop(ours, theirs)
+            await sleep(1)
+            assert frames > 10
+            assert taken(ours) == b""
+            os.write(ours, GO)
+            while not select.select([], [theirs], [], 0)[1]:
+                os.sched_yield()
+            await sleep(0.2)
+            assert shown.lines(taken(ours)) == [f"frame {frames}"]
+
+        drawing(theirs, picture, script, kept=kept)
+        assert shown.lines(taken(ours)) == ([f"frame {frames}"] if kept else [])
+
+
+def test_a_terminal_that_nobody_reads() -> None:
+    """It fills up within a picture; that is completed when there is room, and none is ever torn."""
+    numbers = iter(range(10_000))
+    shown = Shown()
+    with terminal() as (ours, theirs):
+
+        async def script() -> None:
+            for _ in range(3):
+                await sleep(10)
+                assert not select.select([], [theirs], [], 0)[1]
+                while select.select([ours], [], [], 0.02)[0]:
+                    data = os.read(ours, 4096)
+                    shown.lines(data)
+                await sleep(0.2)
+                lines = shown.lines(taken(ours))
+                assert len(lines) == 20 and len(set(lines)) == 1, lines
+
+        def picture() -> Text:
+            number = next(numbers)
+            return Text("\n".join([f"{number:050}"] * 20))
+
+        drawing(theirs, picture, script)
+        assert shown.lines(taken(ours)) == []
+
+
+def test_what_a_full_terminal_is_owed_comes_before_the_next_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A picture that was cut off within is completed and wiped by whoever writes next, in one piece with the line."""
+    monkeypatch.setattr(shell, "same_terminal", lambda one, other: True)
+    monkeypatch.setattr(shell, "before_line", bytes)
+    shown = Shown()
+    with terminal() as (ours, theirs):
+
+        async def script() -> None:
+            await sleep(10)
+
+        drawing(theirs, lambda: Text("\n".join(["y" * 50] * 20)), script)
+        assert shown.lines(taken(ours)) != []
+        os.write(theirs, shell.before_line() + b"line\n")
+        assert shown.lines(taken(ours)) == ["line"]
+        assert shell.before_line() == b""
+
+
+def test_lines_and_pictures_do_not_tear() -> None:
+    """Lines of -vv and the table share a terminal: each line is whole, and nothing of a picture is left between."""
+    with terminal() as (ours, theirs):
+        argv = [*NETKIT, "portcheck", "localhost:1,2", "-4", "--wait", "700ms", "--interval", "30ms", "-vv"]
+        environment = {**os.environ, "TERM": "xterm"}
+        with running(
+            argv=[*argv, "--progress"], stdin=theirs, stdout=theirs, stderr=theirs, env=environment
+        ) as process:
+            os.close(theirs)
+            data = read_until_hung_up(ours)
+            assert process.wait() == 28
+    assert b"of 2 ports, 0 open" in data
+    lines = Shown().lines(data)
+    said = [line for line in lines if line.startswith(("netkit portcheck: resolved", "netkit portcheck: localhost:1"))]
+    assert len(said) > 10
+    assert all(line.endswith((" ms", " s")) for line in said)
+    rest = [line.split()[0] for line in lines if line not in said]
+    assert rest == [
+        "TARGET",
+        "localhost:1",
+        "localhost:2",
+        "netkit",
+        "alhost:2",
+    ]  # the failure is wider than the screen
+
+
+@pytest.mark.parametrize("stopped", [True, False], ids=["stopped", "unread"])
+def test_signals_end_it_at_once(stopped: bool) -> None:
+    """A terminal that takes nothing does not hold up SIGTERM."""
+    with terminal() as (ours, theirs):
+        argv = [*NETKIT, "portcheck", "127.0.0.1:1", "--wait", "1h", "--progress"]
+        environment = {**os.environ, "TERM": "xterm"}
+        with running(argv=argv, stdin=theirs, stdout=theirs, stderr=theirs, env=environment) as process:
+            data = b""
+            while b"of 1 ports" not in data:
+                data += os.read(ours, 65536)
+            if stopped:
+                stop(ours, theirs)
+            else:
+                os.set_blocking(theirs, False)
+                with contextlib.suppress(BlockingIOError):
+                    while True:
+                        os.write(theirs, b"z" * 100)
+            process.signal(signal.SIGTERM)
+            assert process.wait(5) == -signal.SIGTERM
+
+
+def test_nothing_is_drawn_from_the_background() -> None:
+    """A job in the background leaves the terminal to who is in front, but for its last line."""
+    with terminal() as (ours, theirs):
+        job = '"$@" & wait $!; exit $?'
+        netkit = [*NETKIT, "portcheck", "127.0.0.1:1", "--wait", "300ms", "--progress"]
+        argv = ["setsid", "--ctty", "sh", "-mc", job, "sh", *netkit]
+        process = subprocess.Popen(
+            argv, stdin=theirs, stdout=theirs, stderr=theirs, env={**os.environ, "TERM": "xterm"}
+        )
+        os.close(theirs)
+        data = read_until_hung_up(ours)
+        assert process.wait(PATIENCE) == 28
+    assert b"of 1 ports" not in data and b"\x1b[J" not in data
