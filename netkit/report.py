@@ -1,22 +1,28 @@
 """What is told about a run: its events as lines for a person or as fields for JSON, and its totals. It says nothing."""
 
 import time
-from typing import Any
+from collections import deque
+from typing import Any, NamedTuple
 
 from netkit.core import events
 from netkit.core.address import Endpoint
 from netkit.core.errors import Failure
 from netkit.core.events import Observer, span
+from netkit.core.flow import Transfer
 
 _SIZE_UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
+_RECENT = 3.0  # s that a rate is taken over
+_LONGEST = 100 * 3600  # s left: beyond that it is a guess
 
 
-def size(count: int) -> str:
-    """Return a number of bytes for a person: ``3 B``, ``1.5 MiB``."""
+def size(count: int, *, short: bool = False) -> str:
+    """Return a number of bytes for a person: ``3 B``, ``1.5 MiB``; ``short`` has at most four digits: ``430 MiB``."""
     number, unit = float(count), 0
     while number >= 1024 and unit < len(_SIZE_UNITS) - 1:
         number, unit = number / 1024, unit + 1
-    return f"{count} B" if unit == 0 else f"{number:.1f} {_SIZE_UNITS[unit]}"
+    if unit == 0:
+        return f"{count} B"
+    return f"{number:.0f} {_SIZE_UNITS[unit]}" if short and number >= 9.95 else f"{number:.1f} {_SIZE_UNITS[unit]}"
 
 
 def sentence(event: Any, verbose: int) -> str | None:
@@ -138,6 +144,50 @@ def failed(failure: Failure) -> dict[str, Any]:
         "exit_code": int(failure.exit),
         "error": {"kind": failure.exit.name.lower(), "message": str(failure), "errno": failure.errno},
     }
+
+
+class Moved(NamedTuple):
+    """What there is to say of a transfer: the ``share`` of 1 that is done, None where nobody knows, and words.
+
+    ``clock`` is the time left where the share is known, otherwise the time since it began.
+    """
+
+    share: float | None
+    amount: str
+    rate: str
+    clock: str
+
+
+class Pace:
+    """How fast a transfer that began at ``begun``, in seconds of any clock, has gone in the last few seconds."""
+
+    def __init__(self, begun: float) -> None:
+        self._begun = begun
+        self._samples = deque([(begun, 0)])
+
+    def said(self, transfer: Transfer, at: float) -> Moved:
+        """Note how far it is now, and return what there is to say."""
+        samples = self._samples
+        samples.append((at, transfer.moved))
+        while len(samples) > 2 and samples[1][0] <= at - _RECENT:
+            samples.popleft()
+        since, moved = samples[0]
+        rate = max(transfer.moved - moved, 0) / (at - since) if at > since else 0.0
+        done, total = transfer.before + transfer.moved, transfer.total
+        amount, speed = size(done, short=True), size(int(rate), short=True) + "/s"
+        if total is None:
+            return Moved(None, amount, speed, _clock(at - self._begun))
+        left = max(total - done, 0)
+        share = min(done / total, 1.0) if total else 1.0
+        clock = _clock(left / rate) if left and rate and left / rate < _LONGEST else "-:--" if left else _clock(0)
+        return Moved(share, f"{amount}/{size(total, short=True)}", speed, clock)
+
+
+def _clock(seconds: float) -> str:
+    """Return ``m:ss``, or ``h:mm:ss``."""
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
 class Totals:

@@ -8,6 +8,7 @@ import itertools
 import os
 import sys
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 
 from rich.console import Console, Group, RenderableType
@@ -19,9 +20,11 @@ from netkit import shell
 from netkit.core.address import Target
 from netkit.core.errors import Failure
 from netkit.core.events import span
+from netkit.core.flow import Transfer
 from netkit.core.kernel import now, sleep
 from netkit.core.stream import FileStream
 from netkit.listing import HEADS, RIGHT, STATE, cells
+from netkit.report import Moved, Pace
 from netkit.services.names import Answer
 from netkit.services.ports import CLOSED, FILTERED, OPEN, SILENT, UNKNOWN, UNREACHABLE, Result, Tally
 from netkit.services.sockets import Owned, is_listening
@@ -33,6 +36,7 @@ _FRAME = 0.1  # s between two pictures
 _WIPE = b"\r\x1b[J"  # ED: ECMA-48
 _TRIES, _PAUSE = 10, 0.01  # how often, and after how many seconds, a terminal that takes nothing is tried at the end
 _PIECE = 100  # rows of a long table that are drawn at once, some 50 ms
+_BAR, _SHORTEST_BAR = 40, 5  # columns
 _COLOURS = {OPEN: "green", CLOSED: "red", UNREACHABLE: "red", FILTERED: "yellow", SILENT: "yellow", UNKNOWN: "magenta"}
 
 
@@ -312,6 +316,44 @@ async def animate(
             await sleep(every)
     finally:
         screen.leave(kept=kept)
+
+
+async def transfers(
+    moving: Callable[[], Sequence[Transfer]], after: float, *, coloured: bool, begun: float | None = None
+) -> None:
+    """Show on stderr how far transfers are, a row for each, after so many seconds, until cancelled.
+
+    They began at ``begun`` by the kernel's clock, or now.
+    """
+    since = now() if begun is None else begun
+    paces: defaultdict[str, Pace] = defaultdict(lambda: Pace(since))
+
+    def picture() -> RenderableType:
+        each = [(transfer.name, paces[transfer.name].said(transfer, now())) for transfer in moving()]
+        longest = max((len(name) for name, _ in each), default=0)
+        return Group(*(_moved(name.ljust(longest), said, size(_STDERR).columns) for name, said in each))
+
+    await animate(_STDERR, picture, coloured=coloured, after=after)
+
+
+def _moved(name: str, said: Moved, columns: int) -> RenderableType:
+    """Return a row that fits: the bar takes what is left; where that is too little, what matters least goes first."""
+    cells = {"amount": said.amount.rjust(7), "rate": said.rate.rjust(9), "clock": said.clock}
+    if said.share is not None:
+        cells = {"share": f"{int(said.share * 100):3}%", **cells}
+    room = columns - len(name) - 1
+    for least in ("amount", "clock", "rate") if said.share is not None else ("clock", "rate"):
+        if len("  ".join(cells.values())) > room:
+            del cells[least]
+    words = "  ".join(cells.values())
+    row = Table.grid(padding=(0, 1, 0, 0))
+    drawn = [Text(printable(name), no_wrap=True), Text(words, no_wrap=True)]
+    bar = min(room - len(words) - 1, _BAR)
+    if said.share is None or bar < _SHORTEST_BAR:
+        row.add_row(*drawn)
+    else:
+        row.add_row(drawn[0], ProgressBar(1.0, said.share, width=bar), drawn[1])
+    return row
 
 
 def _bar(tally: Tally, seconds: float) -> Table:

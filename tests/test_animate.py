@@ -41,15 +41,15 @@ def stop(ours: int, theirs: int) -> None:
 class Shown:
     """What is to be seen on a terminal."""
 
-    def __init__(self) -> None:
-        self.screen = pyte.HistoryScreen(COLUMNS, ROWS, history=1000)
+    def __init__(self, columns: int = COLUMNS) -> None:
+        self.screen = pyte.HistoryScreen(columns, ROWS, history=1000)
         self._stream = pyte.ByteStream(self.screen)
 
     def lines(self, data: bytes) -> list[str]:
         """Return all lines from the first to the last that is not empty, once ``data`` is written too."""
         self._stream.feed(data)
         assert not self.screen.cursor.hidden
-        above = ["".join(row[x].data for x in range(COLUMNS)) for row in self.screen.history.top]
+        above = ["".join(row[x].data for x in range(self.screen.columns)) for row in self.screen.history.top]
         return "\n".join(line.rstrip() for line in (*above, *self.screen.display)).rstrip().splitlines()
 
 

@@ -1,4 +1,6 @@
-"""One direction of a conversation, as those who have to judge it see it."""
+"""One direction of a conversation, as those who have to judge it or to show it see it."""
+
+from typing import NamedTuple
 
 from netkit.core.kernel import Event, now
 
@@ -20,3 +22,15 @@ class Flow:
     def offer(self, count: int) -> None:
         """Note bytes that were taken from the source for the sink."""
         self.offered += count
+
+
+class Transfer(NamedTuple):
+    """How far a transfer is: ``name`` says which ("sent", "received"), ``moved`` counts its bytes since it began.
+
+    ``total`` is what it comes to with those that were there ``before``, None where nobody knows.
+    """
+
+    name: str
+    moved: int
+    total: int | None = None
+    before: int = 0

@@ -1,0 +1,63 @@
+"""How far a transfer is, to be seen on a terminal."""
+
+import pytest
+
+from netkit import view
+from netkit.core.flow import Transfer
+from netkit.core.kernel import Group, sleep
+from tests.clock import run
+from tests.test_animate import Shown, taken
+from tests.test_view import resize, terminal
+
+KNOWN, OPEN = Transfer("sent", 430 << 20, 1 << 30), Transfer("received", 430 << 20)
+
+
+def rows_of(transfers: list[Transfer], columns: int, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Return what is to be seen of transfers after half a second."""
+    with terminal() as (ours, theirs):
+        resize(theirs, columns)
+        monkeypatch.setattr(view, "_STDERR", theirs)
+        shown = Shown(columns)
+
+        async def main() -> None:
+            async with Group() as group:
+                group.start(view.transfers(lambda: transfers, 0.5, coloured=False))
+                await sleep(0.4)
+                assert taken(ours) == b""
+                await sleep(0.15)
+                rows.extend(shown.lines(taken(ours)))
+                group.cancel()
+
+        rows: list[str] = []
+        run(main())
+        assert shown.lines(taken(ours)) == []
+        return rows
+
+
+@pytest.mark.parametrize(
+    ("columns", "wanted"),
+    [
+        (120, ["sent     ━━━━━━━━━━━━━━━━╸                         41%  430 MiB/1.0 GiB  860 MiB/s  0:00"]),
+        (80, ["sent     ━━━━━━━━━━━━━                     41%  430 MiB/1.0 GiB  860 MiB/s  0:00"]),
+        (60, ["sent     ━━━━━         41%  430 MiB/1.0 GiB  860 MiB/s  0:00"]),
+        (47, ["sent      41%  430 MiB/1.0 GiB  860 MiB/s  0:00"]),
+        (30, ["sent      41%  860 MiB/s  0:00"]),
+        (14, ["sent      41%"]),
+    ],
+)
+def test_a_row_fits_the_terminal(columns: int, wanted: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Bar, percent, bytes, rate and time left are one row each, as wide as there is room for, and never two."""
+    rows = rows_of([KNOWN, OPEN], columns, monkeypatch)
+    assert rows[:1] == wanted
+    assert len(rows) == 2 and rows[1].startswith("rec") and "430 MiB" in rows[1]
+
+
+def test_one_row_is_not_indented(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the size is unknown the row has bytes, rate and the time since it began."""
+    assert rows_of([OPEN._replace(name="sent")], 80, monkeypatch) == ["sent 430 MiB  860 MiB/s  0:00"]
+
+
+@pytest.mark.parametrize("columns", [*range(2, 30), 50, 100])
+def test_no_width_breaks_it(columns: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However narrow the terminal, a transfer is one row."""
+    assert len(rows_of([KNOWN], columns, monkeypatch)) == 1
