@@ -5,8 +5,9 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from netkit import shell
 from netkit.core.errors import Invalid
-from netkit.shell import command_name, emit, exclude, gathered, hint, option, say, unapplied
+from netkit.shell import command_name, emit, exclude, gathered, hint, option, same_terminal, say, unapplied
 from netkit.values import (
     Cidr,
     Count,
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from netkit.core.tls import Security
     from netkit.protocols.url import Url
     from netkit.report import Totals
+    from netkit.services.progress import Moving, Show, Shown
 
 
 class Talk(NamedTuple):
@@ -301,12 +303,15 @@ class Recorded(NamedTuple):
 
     def around(self, handler: "Handler", talk: Talk) -> "Handler":
         """Return the handler with all that goes over its connections recorded. Raises Failure WRITE."""
-        hexdump = self.hexdump or (talk.verbose > 2 and not (talk.json or talk.quiet))
-        if self.log is None and not hexdump:
+        if self.log is None and not self.dumps(talk):
             return handler
         from netkit.services.dialogue import recording
 
-        return recording(handler, self.log, hexdump)
+        return recording(handler, self.log, self.dumps(talk))
+
+    def dumps(self, talk: Talk) -> bool:
+        """Whether there is a dump on stderr."""
+        return self.hexdump or (talk.verbose > 2 and not (talk.json or talk.quiet))
 
     def check(self, talk: Talk) -> None:
         """Refuse what does not go together."""
@@ -379,6 +384,69 @@ class Output(NamedTuple):
         return kind
 
 
+class Progress(NamedTuple):
+    """Whether something shows how far it is."""
+
+    progress: bool
+    no_progress: bool
+
+    def given(self) -> dict[str, object]:
+        """Return the option that asks for it by name, for ``exclude`` and ``unapplied``."""
+        return {"--progress": self.progress}
+
+    def after(self) -> float | None:
+        """Return the seconds after which something on stderr may move, or None if nothing ever does."""
+        exclude({**self.given(), "--no-progress": self.no_progress})
+        if not os.isatty(2):
+            unapplied("stderr is no terminal", self.given())
+            return None
+        return None if self.no_progress else 0.0 if self.progress else 0.5
+
+    def shown(self, talk: Talk, recorded: Recorded, *, reads: bool, writes: bool, long: bool = True) -> "Shown":
+        """Return what shows the transfers of one conversation, if anything does, on stderr's terminal.
+
+        It ``reads`` stdin and ``writes`` stdout, or not, and sends as much as it reads or, unless ``long``, maybe more.
+        """
+        from netkit.services.progress import Shown, Ways
+
+        after = self.after()
+        ways = Ways(reads, writes, long)
+        exclude({"--quiet": talk.quiet, **self.given()})
+        exclude({"--json": talk.json, **self.given()})
+        moves = ways.sends or ways.receives
+        if not moves:
+            unapplied("no file or pipe is sent or received", self.given())
+        dumps = recorded.dumps(talk)
+        if dumps:
+            unapplied("the dump is shown there", self.given())
+        show = None if after is None or talk.quiet or talk.json or dumps or not moves else showing(after)
+        return Shown(show, ways, (lambda: shell.before_line()) if same_terminal(1, 2) else None)
+
+
+def showing(after: float) -> "Show":
+    """Return what shows transfers on stderr's terminal, after so many seconds; before, it loads nothing."""
+
+    async def show(moving: "Moving") -> None:
+        from netkit.core.kernel import now, sleep
+
+        begun = now()
+        await sleep(after)
+        from netkit.view import transfers
+
+        await transfers(moving, 0.0, coloured=coloured(2), begun=begun)
+
+    return show
+
+
+def coloured(fd: int, color: str | None = None) -> bool:
+    """Whether what is written there is coloured: --color beats NO_COLOR, which beats FORCE_COLOR."""
+    if color in ("always", "never"):
+        return color == "always"
+    if os.environ.get("NO_COLOR"):
+        return False
+    return bool(os.environ.get("FORCE_COLOR")) or os.isatty(fd)
+
+
 class View(NamedTuple):
     """What is shown beside plain lines."""
 
@@ -387,20 +455,20 @@ class View(NamedTuple):
     no_progress: bool
 
     def coloured(self, fd: int) -> bool:
-        """Whether what is written there is coloured: --color beats NO_COLOR, which beats FORCE_COLOR."""
-        if self.color in ("always", "never"):
-            return self.color == "always"
-        if os.environ.get("NO_COLOR"):
-            return False
-        return bool(os.environ.get("FORCE_COLOR")) or os.isatty(fd)
+        """Whether what is written there is coloured."""
+        return coloured(fd, self.color)
 
     def moving_after(self) -> float | None:
         """Return the seconds after which something on stderr may move, or None if nothing ever does."""
-        exclude({"--progress": self.progress, "--no-progress": self.no_progress})
-        if not os.isatty(2):
-            unapplied("stderr is no terminal", {"--progress": self.progress})
-            return None
-        return None if self.no_progress else 0.0 if self.progress else 0.5
+        return Progress(self.progress, self.no_progress).after()
+
+
+_progress_choices = (
+    option("--progress", is_flag=True, section="Talk", help="Show on the terminal how far it is, at once."),
+    option("--no-progress", is_flag=True, section="Talk", help="Show nothing that moves."),
+)
+
+progress_options = gathered("progress", Progress, *_progress_choices)
 
 
 color_option = option(
@@ -414,8 +482,7 @@ view_options = gathered(
     "view",
     View,
     color_option,
-    option("--progress", is_flag=True, section="Talk", help="Show on the terminal how far it is, at once."),
-    option("--no-progress", is_flag=True, section="Talk", help="Show nothing that moves."),
+    *_progress_choices,
 )
 
 talk_options = gathered(

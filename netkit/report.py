@@ -11,7 +11,7 @@ from netkit.core.events import Observer, span
 from netkit.core.flow import Transfer
 
 _SIZE_UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
-_RECENT = 3.0  # s that a rate is taken over
+_RECENT, _SOON = 3.0, 0.05  # s that a rate is taken over, at most and at least
 _LONGEST = 100 * 3600  # s left: beyond that it is a guess
 
 
@@ -172,7 +172,7 @@ class Pace:
         while len(samples) > 2 and samples[1][0] <= at - _RECENT:
             samples.popleft()
         since, moved = samples[0]
-        rate = max(transfer.moved - moved, 0) / (at - since) if at > since else 0.0
+        rate = max(transfer.moved - moved, 0) / (at - since) if at - since >= _SOON else 0.0
         done, total = transfer.before + transfer.moved, transfer.total
         amount, speed = size(done, short=True), size(int(rate), short=True) + "/s"
         if total is None:

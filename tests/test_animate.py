@@ -212,7 +212,7 @@ def test_what_a_full_terminal_is_owed_comes_before_the_next_line(monkeypatch: py
 def test_lines_and_pictures_do_not_tear() -> None:
     """Lines of -vv and the table share a terminal: each line is whole, and nothing of a picture is left between."""
     with terminal() as (ours, theirs):
-        argv = [*NETKIT, "portcheck", "localhost:1,2", "-4", "--wait", "700ms", "--interval", "30ms", "-vv"]
+        argv = [*NETKIT, "portcheck", "localhost:1,2", "-4", "--wait", "500ms", "--interval", "25ms", "-vv"]
         environment = {**os.environ, "TERM": "xterm"}
         with running(
             argv=[*argv, "--progress"], stdin=theirs, stdout=theirs, stderr=theirs, env=environment

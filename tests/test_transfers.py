@@ -1,14 +1,21 @@
 """How far a transfer is, to be seen on a terminal."""
 
+import os
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.cells import cell_len
 
 from netkit import view
 from netkit.core.flow import Transfer
 from netkit.core.kernel import Group, sleep
+from netkit.report import Pace
 from tests.clock import run
 from tests.test_animate import Shown, taken
 from tests.test_view import resize, terminal
 
+SIZES = st.integers(0, 1 << 70)
 KNOWN, OPEN = Transfer("sent", 430 << 20, 1 << 30), Transfer("received", 430 << 20)
 
 
@@ -57,7 +64,12 @@ def test_one_row_is_not_indented(monkeypatch: pytest.MonkeyPatch) -> None:
     assert rows_of([OPEN._replace(name="sent")], 80, monkeypatch) == ["sent 430 MiB  860 MiB/s  0:00"]
 
 
-@pytest.mark.parametrize("columns", [*range(2, 30), 50, 100])
-def test_no_width_breaks_it(columns: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """However narrow the terminal, a transfer is one row."""
-    assert len(rows_of([KNOWN], columns, monkeypatch)) == 1
+@given(st.builds(Transfer, st.just("sent"), SIZES, st.none() | SIZES, SIZES), st.floats(0, 1e9), st.integers(2, 300))
+def test_nothing_breaks_a_row(transfer: Transfer, at: float, columns: int) -> None:
+    """Whatever the numbers and however narrow the terminal, a transfer is one row that fits, and at most 100 %."""
+    said = Pace(0.0).said(transfer, at)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(view, "size", lambda fd: os.terminal_size((columns, 24)))
+        rows = view.rows(view._moved("sent", said, columns), 2, coloured=False)
+    assert len(rows) == 1 and cell_len(rows[0]) <= columns
+    assert said.share is None or 0 <= said.share <= 1

@@ -61,6 +61,7 @@ HABITS = {
 @options.program_options
 @options.raw_option
 @options.talk_options
+@options.progress_options
 @options.record_options
 @options.stats_option
 def connect(
@@ -81,6 +82,7 @@ def connect(
     programs: options.Programs,
     raw: bool,
     talk: options.Talk,
+    progress: options.Progress,
     recorded: options.Recorded,
     stats: bool,
 ) -> int:
@@ -99,6 +101,9 @@ def connect(
 
     Exit code 0 means that the peer acknowledged every byte of ours and that all of its bytes were written. Data from
     the peer is shown on a terminal with its control bytes made visible; a pipe or a file gets it as it is.
+
+    What is sent from a file or a pipe, or received into one, is seen to move on stderr's terminal once it has taken
+    half a second, and gives way to what the peer says there. Where somebody may type, it waits until much has come.
     """
     shell.exclude({"--send-only": send_only, "--recv-only": recv_only})
     shell.exclude({"--send": text, "--send-hex": octets, "--recv-only": recv_only, **programs.given()})
@@ -118,6 +123,10 @@ def connect(
         shell.unapplied("the program sends and receives", {"--send-only": send_only, "--raw": raw})
         if ends.grace is None:
             ending = ending._replace(grace=None)
+    typed = octets if text is None else text
+    ours = programs.argv is None
+    reads, writes = ours and typed is None and not recv_only, ours and not send_only
+    shown = progress.shown(talk, recorded, reads=reads, writes=writes, long=not crlf)
     how = dial.dialling(address, reach)
     totals = shell.totals(stats)
     observe = talk.observer(totals)
@@ -143,7 +152,7 @@ def connect(
             wanted.append(partial(pattern.at_most, max_bytes))
         common: Any = {
             "outgoing": terminal.crlf() if crlf else None,
-            "incoming": lambda stream: fresh([*wanted, *terminal.incoming(raw)]),
+            "incoming": lambda stream: fresh([*wanted, *terminal.incoming(raw), *shown.changes()]),
             "idle_timeout": clocks.idle_timeout,
             "observe": observe,
         }
@@ -152,11 +161,10 @@ def connect(
 
             handler = running(programs.argv, ending, codes.append, alone=True, **common)
         else:
-            typed = octets if text is None else text
             handler = terminal.joining(
                 lambda: terminal.Terminal(text=typed, reads=not recv_only, writes=not send_only), ending, **common
             )
-        handler = recorded.around(handler, talk)
+        handler = recorded.around(shown.around(handler), talk)
         dialling = how._replace(secure=secure(observe) if secure else None)
         if wait is None:
             stream = await dial_once(address, dialling, observe)

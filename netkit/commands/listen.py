@@ -39,6 +39,7 @@ HABITS = {
 )
 @options.program_options
 @options.raw_option
+@options.progress_options
 @options.record_options
 def listen(
     server: serving.Server,
@@ -49,6 +50,7 @@ def listen(
     reply_file: str | None,
     programs: options.Programs,
     raw: bool,
+    progress: options.Progress,
     recorded: options.Recorded,
 ) -> int:
     """Accept a client and join it to stdin and stdout; with --keep any number of them.
@@ -64,6 +66,8 @@ def listen(
     With --exec or --sh-exec a program talks to each client. It has a process group of its own, and NETKIT_PEER_HOST,
     NETKIT_PEER_PORT, NETKIT_LOCAL_HOST and NETKIT_LOCAL_PORT in its environment. Once the client has ended, the
     program's end is waited for, unless --grace says for how long. Without --keep its exit code is ours.
+
+    What moves between one client and a file or a pipe is shown on stderr's terminal once it has taken half a second.
 
     A bare PORT listens on this machine alone; :PORT on every interface. With COMMAND, stdin is COMMAND's and listen
     only receives; when COMMAND ends, so does listen, with its code.
@@ -86,6 +90,10 @@ def listen(
         if ends.grace is None:
             ending = ending._replace(grace=None)
     keep = keep or replies or (server.clients.max_clients or 1) > 1
+    if keep:
+        shell.unapplied("it would show one client", progress.given())
+    ours = not keep and programs.argv is None and not server.command
+    shown = progress.shown(server.talk, recorded, reads=ours, writes=ours)
     code = 0
 
     def finished(with_code: int) -> None:
@@ -94,7 +102,7 @@ def listen(
 
     def change(stream: "Connection") -> "Change | None":
         labels = [lambda: terminal.labelled(stream.name)] if label else []
-        return fresh([*server.changes(), *terminal.incoming(raw), *labels])
+        return fresh([*server.changes(), *terminal.incoming(raw), *labels, *shown.changes()])
 
     def open_terminal() -> terminal.Terminal:
         return terminal.Terminal(reads=not server.command, by_line=label)
@@ -114,6 +122,6 @@ def listen(
             from netkit.services.crowd import keeping
 
             return keeping(open_terminal(), ending, **common)
-        return Service(terminal.joining(open_terminal, ending, **common))
+        return Service(shown.around(terminal.joining(open_terminal, ending, **common)))
 
     return server.run(serve, one_shot=not keep, recorded=recorded) or code

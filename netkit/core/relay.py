@@ -168,7 +168,8 @@ async def relay(
     failures += (f for f in group.failures if isinstance(f, Failure) and f not in failures)
     if failures:
         raise judged(gravest(failures), peer, out.offered, peer.sent - before)
-    if first == _WE and ending.half_close and out.offered and not peer.received:
+    asked = ending.half_close and not ending.send_only
+    if first == _WE and asked and out.offered and not peer.received:
         observe(Unanswered())
     return first
 

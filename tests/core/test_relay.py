@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from netkit.core.errors import Exit, Failure, gravest
-from netkit.core.events import InputLeft
+from netkit.core.events import InputLeft, Unanswered
 from netkit.core.flow import Flow
 from netkit.core.kernel import Event, Expired, Group, deadline, now, sleep
 from netkit.core.relay import Change, Ending, acknowledged, idle_clock, pump, relay
@@ -341,6 +341,24 @@ def test_send_only_goes_on_receiving_until_all_is_acknowledged() -> None:
 
     outcome = converse(user, chatter, Ending(send_only=True), server_reads=False)
     assert outcome.failure is None
+
+
+@pytest.mark.parametrize("send_only", [False, True])
+def test_a_peer_that_ends_without_a_word_is_told_of(send_only: bool) -> None:
+    """It may have dropped us for our half-close; to who only sends that is nothing to remark."""
+
+    async def user(keyboard: MemoryStream) -> None:
+        await keyboard.send(b"request")
+        await keyboard.send_eof()
+
+    async def server(far: MemoryStream) -> None:
+        await far.recv()
+        await sleep(0.0001)  # before we look whether it was acknowledged again
+        await far.send_eof()
+
+    outcome = converse(user, server, Ending(send_only=send_only))
+    assert outcome.failure is None
+    assert outcome.events == ([] if send_only else [Unanswered()])
 
 
 def test_success_waits_for_the_last_acknowledgement() -> None:

@@ -1,0 +1,106 @@
+"""How far a conversation is: what stdin gives on its way to the peer, and what the peer sends on its way to stdout."""
+
+import os
+import stat
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any, NamedTuple
+
+from netkit.core.flow import Transfer
+from netkit.core.kernel import Group
+from netkit.core.listen import Handler
+from netkit.core.relay import Change
+from netkit.core.stream import Connection
+from netkit.services.terminal import STDIN, STDOUT
+
+_TALK_MOST = 64 * 1024  # bytes that come before somebody types: who gets more did not come to type
+
+Moving = Callable[[], Sequence[Transfer]]
+"""Returns how far transfers are."""
+
+Show = Callable[[Moving], Coroutine[Any, Any, None]]
+"""Shows transfers until it is cancelled."""
+
+
+class Ways(NamedTuple):
+    """Which of stdin and stdout are read and written, and whether what is sent is as ``long`` as what is read."""
+
+    reads: bool
+    writes: bool
+    long: bool = True
+
+    @property
+    def sends(self) -> bool:
+        """Whether what goes out is a transfer, and not typed."""
+        return self.reads and not os.isatty(STDIN)
+
+    @property
+    def receives(self) -> bool:
+        """Whether what comes in is a transfer, and not shown."""
+        return self.writes and not os.isatty(STDOUT)
+
+    @property
+    def typed(self) -> bool:
+        """Whether somebody may type."""
+        return self.reads and os.isatty(STDIN)
+
+    def total(self) -> int | None:
+        """Return how many bytes are to be sent, None where nobody knows."""
+        status = os.fstat(STDIN)
+        if not (self.long and stat.S_ISREG(status.st_mode) and status.st_size):  # those of /proc have no size
+            return None
+        return max(status.st_size - os.lseek(STDIN, 0, os.SEEK_CUR), 0)
+
+
+class Shown:
+    """Transfers that are shown beside a conversation.
+
+    A row of what is sent comes with the first byte if nobody knows how many there are. Where somebody may type, the row
+    of what is received waits for ``_TALK_MOST`` bytes, and goes with the first line that is typed. Where the peer's
+    bytes go to that terminal too, the first of them ends it all: ``wiped`` returns what they come after.
+    """
+
+    def __init__(self, show: Show | None, ways: Ways, wiped: Callable[[], bytes] | None) -> None:
+        self._show = show
+        self._ways = ways
+        self._wiped = wiped
+
+    def around(self, handler: Handler) -> Handler:
+        """Return the handler with what it moves shown meanwhile, if anything is."""
+        show = self._show
+        if show is None:
+            return handler
+
+        async def handle(stream: Connection) -> str | None:
+            async with Group() as group:
+                group.start(show(self._moving(stream)))
+                how = await handler(stream)
+                group.cancel()
+            return how
+
+        return handle
+
+    def changes(self) -> list[Callable[[], Change]]:
+        """Return what the peer's bytes go through last: before them comes what wipes the picture."""
+        wiped = self._wiped
+        if self._show is None or wiped is None:
+            return []
+        return [lambda: lambda data: wiped() + data if data else b""]
+
+    def _moving(self, stream: Connection) -> Moving:
+        ways = self._ways
+        sends, receives, typed = ways.sends, ways.receives, ways.typed
+        total = ways.total() if sends else None
+        sent_before, received_before = stream.sent, stream.received
+
+        def moving() -> list[Transfer]:
+            sent, received = stream.sent - sent_before, stream.received - received_before
+            if self._wiped is not None and received:
+                return []
+            rows = []
+            if sends and (sent or total is not None):
+                rows.append(Transfer("sent", sent, total))
+            if receives and not (typed and (sent or received < _TALK_MOST)):
+                rows.append(Transfer("received", received))
+            return rows
+
+        return moving
