@@ -206,11 +206,10 @@ def reset(sock: socket.socket) -> None:
 
 def jam(sock: socket.socket) -> None:
     """Read nothing until the peer of an IPv4 connection over loopback has sent more than the connection holds."""
-    host, port = sock.getpeername()
-    local = f"{socket.inet_aton(host)[::-1].hex().upper()}:{port:04X}"
+    ends = [f"{socket.inet_aton(h)[::-1].hex().upper()}:{p:04X}" for h, p in (sock.getpeername(), sock.getsockname())]
     while True:
         with open("/proc/net/tcp", encoding="ascii") as rows:
-            queues = [row.split()[4] for row in rows if row.split()[1] == local]
+            queues = [row.split()[4] for row in rows if row.split()[1:3] == ends]
         if queues and int(queues[0].partition(":")[0], 16) > 100_000:
             return
         os.sched_yield()
