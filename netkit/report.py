@@ -163,17 +163,19 @@ class Pace:
 
     def __init__(self, begun: float) -> None:
         self._begun = begun
-        self._samples = deque([(begun, 0)])
+        self._samples: deque[tuple[float, int]] = deque()
 
     def said(self, transfer: Transfer, at: float) -> Moved:
         """Note how far it is now, and return what there is to say."""
         samples = self._samples
+        if not samples:
+            samples.append((self._begun, transfer.before))
         samples.append((at, transfer.moved))
         while len(samples) > 2 and samples[1][0] <= at - _RECENT:
             samples.popleft()
         since, moved = samples[0]
         rate = max(transfer.moved - moved, 0) / (at - since) if at - since >= _SOON else 0.0
-        done, total = transfer.before + transfer.moved, transfer.total
+        done, total = transfer.moved, transfer.total
         amount, speed = size(done, short=True), size(int(rate), short=True) + "/s"
         if total is None:
             return Moved(None, amount, speed, _clock(at - self._begun))

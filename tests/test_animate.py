@@ -209,6 +209,16 @@ def test_what_a_full_terminal_is_owed_comes_before_the_next_line(monkeypatch: py
         assert shell.before_line() == b""
 
 
+@pytest.mark.parametrize("kept", [False, True])
+def test_a_dumb_terminal_gets_the_last_alone(kept: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that knows no escape sequences gets none, and of the pictures the last if it is kept."""
+    monkeypatch.setenv("TERM", "dumb")
+    numbers = iter(range(100))
+    with terminal() as (ours, theirs):
+        drawing(theirs, lambda: Text(f"picture {next(numbers)}"), lambda: sleep(0.25), kept=kept)
+        assert taken(ours) == (b"picture 2\r\n" if kept else b"")
+
+
 def test_lines_and_pictures_do_not_tear() -> None:
     """Lines of -vv and the table share a terminal: each line is whole, and nothing of a picture is left between."""
     with terminal() as (ours, theirs):

@@ -25,9 +25,10 @@ class Flow:
 
 
 class Transfer(NamedTuple):
-    """How far a transfer is: ``name`` says which ("sent", "received"), ``moved`` counts its bytes since it began.
+    """How far a transfer is: ``name`` says which ("sent", "received"), ``moved`` counts its bytes so far.
 
-    ``total`` is what it comes to with those that were there ``before``, None where nobody knows.
+    ``total`` is what they come to, None where nobody knows. ``before`` of them were there when it began: they count for
+    what is done, and not for the rate.
     """
 
     name: str
