@@ -219,6 +219,35 @@ def test_a_dumb_terminal_gets_the_last_alone(kept: bool, monkeypatch: pytest.Mon
         assert taken(ours) == (b"picture 2\r\n" if kept else b"")
 
 
+@pytest.mark.parametrize("fd", [1, 2])
+def test_a_line_has_nothing_of_the_picture(fd: int) -> None:
+    """A line that is shorter than the picture stands alone, and the picture goes on below it."""
+    shown = Shown()
+    standard = [os.dup(1), os.dup(2)]
+    with terminal() as (ours, theirs):
+
+        async def script() -> None:
+            await sleep(0.05)
+            shell.say("first")
+            shell.say("second")
+            lines.append(shown.lines(taken(ours)))
+            await sleep(0.1)
+            lines.append(shown.lines(taken(ours)))
+
+        lines: list[list[str]] = []
+        try:
+            os.dup2(theirs, 1)
+            os.dup2(theirs, 2)
+            drawing(fd, lambda: Text("x" * 90 + "\n" + "y" * 90), script)
+        finally:
+            os.dup2(standard[0], 1)
+            os.dup2(standard[1], 2)
+            os.close(standard[0])
+            os.close(standard[1])
+        assert lines == [["first", "second"], ["first", "second", "x" * 90, "y" * 90]]
+        assert shown.lines(taken(ours)) == ["first", "second"]
+
+
 def test_lines_and_pictures_do_not_tear() -> None:
     """Lines of -vv and the table share a terminal: each line is whole, and nothing of a picture is left between."""
     with terminal() as (ours, theirs):

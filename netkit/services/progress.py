@@ -90,10 +90,10 @@ class Shown:
         ways = self._ways
         sends, receives, typed = ways.sends, ways.receives, ways.typed
         total = ways.total() if sends else None
-        sent_before, received_before = stream.sent, stream.received
+        greeted = stream.sent
 
         def moving() -> list[Transfer]:
-            sent, received = stream.sent - sent_before, stream.received - received_before
+            sent, received = stream.sent - greeted, stream.received
             if self._wiped is not None and received:
                 return []
             rows = []

@@ -165,10 +165,12 @@ def test_a_pipe_that_is_sent() -> None:
 
 
 def test_a_file_that_is_received(tmp_path: Path) -> None:
-    """Listen shows what it gets, below the line that says where it listens, which stays."""
+    """Listen shows what it gets, and no greeting, below the line that says where it listens, which stays."""
     with (
         open(tmp_path / "got", "wb") as got,
-        watched("listen", "127.0.0.1:0", "--progress", "--greet", "hello", stdout=got) as netkit,
+        watched(
+            "listen", "127.0.0.1:0", "--progress", "--greet", "hello", stdin=subprocess.DEVNULL, stdout=got
+        ) as netkit,
     ):
         ready = netkit.until(r"listening on 127.0.0.1:\d+")
         with socket.create_connection(("127.0.0.1", int(ready.rpartition(":")[2])), timeout=PATIENCE) as client:
