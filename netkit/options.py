@@ -402,24 +402,25 @@ class Progress(NamedTuple):
             return None
         return None if self.no_progress else 0.0 if self.progress else 0.5
 
+    def show(self, talk: Talk, unseen: str) -> "Show | None":
+        """Return what shows transfers on stderr's terminal, if anything does; ``unseen`` says why there are none."""
+        after = self.after()
+        exclude({"--quiet": talk.quiet, **self.given()})
+        exclude({"--json": talk.json, **self.given()})
+        if unseen:
+            unapplied(unseen, self.given())
+        return None if after is None or talk.quiet or talk.json or unseen else showing(after)
+
     def shown(self, talk: Talk, recorded: Recorded, *, reads: bool, writes: bool, long: bool = True) -> "Shown":
-        """Return what shows the transfers of one conversation, if anything does, on stderr's terminal.
+        """Return what shows the transfers of one conversation.
 
         It ``reads`` stdin and ``writes`` stdout, or not, and sends as much as it reads or, unless ``long``, maybe more.
         """
         from netkit.services.progress import Shown, Ways
 
-        after = self.after()
         ways = Ways(reads, writes, long)
-        exclude({"--quiet": talk.quiet, **self.given()})
-        exclude({"--json": talk.json, **self.given()})
-        moves = ways.sends or ways.receives
-        if not moves:
-            unapplied("no file or pipe is sent or received", self.given())
-        dumps = recorded.dumps(talk)
-        if dumps:
-            unapplied("the dump is shown there", self.given())
-        show = None if after is None or talk.quiet or talk.json or dumps or not moves else showing(after)
+        unseen = "" if ways.sends or ways.receives else "no file or pipe is sent or received"
+        show = self.show(talk, unseen or ("the dump is shown there" if recorded.dumps(talk) else ""))
         return Shown(show, ways, (lambda: shell.before_line()) if same_terminal(1, 2) else None)
 
 

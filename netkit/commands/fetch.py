@@ -89,6 +89,7 @@ HABITS = {
 @shell.option("-i", "--include", is_flag=True, section="Data", help="Write the head of the answer before its body.")
 @options.raw_option
 @options.talk_options
+@options.progress_options
 def fetch(
     words: tuple[str, ...],
     reach: options.Reach,
@@ -109,6 +110,7 @@ def fetch(
     include: bool,
     raw: bool,
     talk: options.Talk,
+    progress: options.Progress,
 ) -> int:
     """Get an http or https URL (HTTP/1.1) to standard output, or to a file.
 
@@ -121,6 +123,8 @@ def fetch(
     a Last-Modified which version it is: --resume asks for the rest, and for all of it once the version is another.
     It implies --fail.
 
+    On stderr's terminal you see how far it is once it has taken half a second, unless the answer is shown there too.
+
     Nothing is decompressed: bytes are written as they came. The answer must say without doubt where it ends; one that
     has two lengths, or a length and chunks, is refused (8). On a terminal control bytes are made visible.
 
@@ -131,6 +135,7 @@ def fetch(
     from netkit.core.address import parse as parse_address
     from netkit.protocols.url import parse
     from netkit.services.fetch import Asked, Fetch, Printed, Reached, Saved, check_fields
+    from netkit.services.progress import Ways
 
     if len(words) != 1:
         raise click.UsageError("the URL is missing" if not words else f"unexpected word {words[1]!r} after the URL")
@@ -152,6 +157,10 @@ def fetch(
         given = {"--head": head, "--include": include, "--data": body, "--method": method not in (None, "GET")}
         given |= {"-H Range": "range" in names, "-H If-Range": "if-range" in names}
         shell.unapplied("--resume asks for the rest of a file", given)
+    unseen = "a head is no transfer" if head else ""
+    if path is None and not Ways(reads=False, writes=True).receives:
+        unseen = "the answer is shown on a terminal"
+    show = progress.show(talk, unseen)
     via = None if socket is None else parse_address(f"unix:{socket}", "client")
     asked = Asked(
         url=url,
@@ -173,7 +182,7 @@ def fetch(
         place: Place = (
             Printed(raw=raw) if path is None else Saved(path, str(url), force=force, resume=resume, plain=plain)
         )
-        await place.run(Fetch(asked, place, reached, observe))
+        await place.run(Fetch(asked, place, reached, observe, show))
 
     return shell.run(work(), talk, timeout=clocks.timeout)
 

@@ -8,7 +8,7 @@ from netkit.core.address import Endpoint
 from netkit.core.dial import Dialling, dial
 from netkit.core.errors import Exit, Failure, Invalid
 from netkit.core.events import Answered, Observer, Redirected
-from netkit.core.flow import Flow
+from netkit.core.flow import Flow, Transfer
 from netkit.core.kernel import Expired, Group, deadline, now
 from netkit.core.listen import conduct, impatient
 from netkit.core.relay import PROMOTED_AFTER, Change, acknowledged, fresh, judged
@@ -17,6 +17,7 @@ from netkit.core.stream import Connection, Secure, Stream
 from netkit.protocols.http import Exchange, Head, Request
 from netkit.protocols.url import Url, follow
 from netkit.services.download import Download
+from netkit.services.progress import Show
 from netkit.services.terminal import Terminal, incoming
 
 _PATIENCE = 1.0  # s that a server which has answered may take to acknowledge what it was sent
@@ -153,27 +154,36 @@ class _Step(NamedTuple):
 class Fetch:
     """One URL, fetched once."""
 
-    def __init__(self, asked: Asked, place: Place, reached: Reached, observe: Observer) -> None:
+    def __init__(
+        self, asked: Asked, place: Place, reached: Reached, observe: Observer, show: Show | None = None
+    ) -> None:
+        self._show = show
         self._asked = asked
         self._place = place
         self._reached = reached
         self._observe = observe
         self._exchange: Exchange | None = None
 
-    @property
-    def received(self) -> tuple[int, int | None]:
-        """Bytes of the body that are here, and how many it has in all if that is known."""
-        if self._exchange is None:
-            return self._place.before, None
-        here = self._place.before + self._exchange.carried
-        return here, None if self._exchange.left is None else here + self._exchange.left
-
     async def run(self) -> None:
-        """Ask, follow redirects, and write the answer to its place.
+        """Ask, follow redirects, and write the answer to its place; show meanwhile how far that is.
 
         Raises Failure: those of ``dial`` and of ``Exchange``; HTTP for a status of 400 or more if that is to fail,
         REDIRECTS, TOO_BIG, and what the place raises.
         """
+        async with Group() as group:
+            if self._show is not None:
+                group.start(self._show(self._moving))
+            await self._follow()
+            group.cancel()
+
+    def _moving(self) -> list[Transfer]:
+        if self._exchange is None:
+            return []
+        before, left = self._place.before, self._exchange.left
+        here = before + self._exchange.carried
+        return [Transfer("received", here, None if left is None else here + left, before)]
+
+    async def _follow(self) -> None:
         asked = self._asked
         step: _Step | None = _Step(asked.url, asked.method, asked.fields, asked.body, True)
         redirects = 0
