@@ -1,4 +1,4 @@
-"""Progress of connect and listen: on a terminal alone, in nobody's way, and gone at the end."""
+"""Progress of connect, listen and fetch: on a terminal alone, in nobody's way, and gone at the end."""
 
 import contextlib
 import os
@@ -348,4 +348,62 @@ def test_where_there_is_none(args: list[str], reason: str) -> None:
     stdin = subprocess.DEVNULL if {"--hexdump", "-q", "--json"} & set(args) else None
     with watched(command, "--progress", *rest, stdin=stdin) as netkit:
         assert reason in " ".join(netkit.end())
+        assert netkit.process.wait() == 2
+
+
+# -- fetch
+
+
+class Halting:
+    """An HTTP server that sends half of a body of 64 MiB, and the other half when it is told to ``go`` on."""
+
+    def __init__(self) -> None:
+        self.go = threading.Event()
+
+    def __call__(self, sock: socket.socket) -> None:
+        sock.recv(65536)
+        sock.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % SIZE)
+        sock.sendall(bytes(SIZE // 2))
+        assert self.go.wait(PATIENCE)
+        sock.sendall(bytes(SIZE // 2))
+
+
+@pytest.mark.parametrize("columns", [80, 120])
+def test_a_url_that_is_fetched(columns: int, tmp_path: Path) -> None:
+    """After half a second there is a bar with percent, bytes, rate and time left; at the end nothing."""
+    file, server = tmp_path / "file", Halting()
+    with (
+        peer(server) as there,
+        watched("fetch", "-o", str(file), f"http://{there.address}/", columns=columns) as netkit,
+    ):
+        row = netkit.until(r"^received ━.* +50%  32 MiB/64 MiB +[\d.]+ .?i?B/s  (\d+:\d\d|-:--)$")
+        assert len(netkit.lines) == 1 and len(row) <= columns
+        server.go.set()
+        assert netkit.end() == []
+        assert netkit.process.wait() == 0
+    assert file.stat().st_size == SIZE
+
+
+def test_an_answer_on_the_terminal_is_all_that_is_there() -> None:
+    """What is fetched to a terminal is not mixed with how far it is."""
+    there_is_more = threading.Event()
+
+    def serve(sock: socket.socket) -> None:
+        sock.recv(65536)
+        sock.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 11\r\n\r\nhello ")
+        there_is_more.wait(1)  # longer than the half second after which something would move
+        sock.sendall(b"world")
+
+    with peer(serve) as there, watched("fetch", f"http://{there.address}/") as netkit:
+        assert netkit.end() == ["hello world"]
+        assert netkit.data == b"hello world"
+
+
+@pytest.mark.parametrize("option", [(), ("--head",), ("-q",), ("--json",)])
+def test_nothing_to_show_of_a_url(option: tuple[str, ...]) -> None:
+    """--progress is a mistake where nothing would be shown, and nobody is asked."""
+    stdout = None if not option else subprocess.DEVNULL
+    with watched("fetch", "--progress", *option, "http://127.0.0.1:1/", stdout=stdout) as netkit:
+        [line] = netkit.end()
+        assert "--progress" in line
         assert netkit.process.wait() == 2
