@@ -1,0 +1,694 @@
+"""Servers of HTTP that misbehave: what came is kept, what is doubtful is refused, and no secret goes to a stranger."""
+
+import base64
+import contextlib
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import ssl
+import subprocess
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from netkit import __version__
+from tests.commands.tls import Pki
+from tests.faults.test_peers import at_once, sound
+from tests.support import NETKIT, PATIENCE, Finished, died_by, netkit, peer, read_all, reset, running
+from tests.test_view import read_until_hung_up, terminal
+
+OK = b"HTTP/1.1 200 OK\r\n"
+CHUNKED = OK + b"Transfer-Encoding: chunked\r\n\r\n"
+HELLO = OK + b"Content-Length: 5\r\n\r\nhello"
+LOST = b"HTTP/1.1 404 Not Found\r\nContent-Length: 4\r\n\r\nlost"
+BIG = "x" * 120_000  # more than the connection of a server holds that reads little, and still one argument
+MEMORY = "--data=80000000"  # bytes; of prlimit
+
+Answer = bytes | Callable[[socket.socket], Any]
+
+
+class Site:
+    """A server; ``asked`` are the requests as they came."""
+
+    def __init__(self, answers: "Answer | dict[str, Answer]", *, holds: bool, context: ssl.SSLContext | None) -> None:
+        self.answers = answers
+        self.asked: list[bytes] = []
+        self.certificates: list[Any] = []
+        self.port = 0
+        self._holds = holds
+        self._context = context
+
+    @property
+    def url(self) -> str:
+        return f"http{'s' if self._context else ''}://127.0.0.1:{self.port}"
+
+    def behave(self, sock: socket.socket) -> None:
+        """Read a request, answer it, and stay if the site holds."""
+        if self._context is not None:
+            sock = self._context.wrap_socket(sock, server_side=True)
+            self.certificates.append(sock.getpeercert())  # type: ignore[attr-defined]
+        with sock, contextlib.suppress(OSError):
+            request = _request(sock)
+            self.asked.append(request)
+            path = request.split(b" ")[1].decode()
+            answer = self.answers.get(path, LOST) if isinstance(self.answers, dict) else self.answers
+            if callable(answer):
+                answer(sock)
+            else:
+                sock.sendall(answer)
+            if self._holds:
+                read_all(sock)
+            elif self._context is not None:
+                sock.unwrap()  # type: ignore[attr-defined]
+
+
+def _request(sock: socket.socket) -> bytes:
+    """Read a request with its body."""
+    data = b""
+    while b"\r\n\r\n" not in data:
+        data += sock.recv(65536)
+    head, _, body = data.partition(b"\r\n\r\n")
+    length = re.search(rb"\r\nContent-Length: (\d+)", head)
+    while length and len(body) < int(length[1]):
+        body += sock.recv(65536)
+    return head + b"\r\n\r\n" + body
+
+
+@contextlib.contextmanager
+def site(
+    answers: Answer | dict[str, Answer] = HELLO,
+    *,
+    holds: bool = False,
+    host: str = "127.0.0.1",
+    context: ssl.SSLContext | None = None,
+) -> Iterator[Site]:
+    """Serve one answer, or one for each path, while the block runs; ``holds`` keeps connections open."""
+    served = Site(answers, holds=holds, context=context)
+    with peer(served.behave, host) as server:
+        served.port = server.port
+        yield served
+
+
+def fetched(answer: Answer, *options: str, holds: bool = False, wrapper: tuple[str, ...] = ()) -> Finished:
+    """Fetch one answer."""
+    with site(answer, holds=holds) as server:
+        return netkit("fetch", server.url, *options, wrapper=wrapper)
+
+
+def redirect(location: str | bytes, status: int = 302) -> bytes:
+    """Return an answer that leads on."""
+    where = location.encode() if isinstance(location, str) else location
+    return b"HTTP/1.1 %d Moved\r\nLocation: %s\r\nContent-Length: 5\r\n\r\nmoved" % (status, where)
+
+
+def fields(request: bytes) -> dict[str, str]:
+    """Return the fields of a request, by name in lower case."""
+    lines = request.partition(b"\r\n\r\n")[0].decode().split("\r\n")[1:]
+    return {name.lower(): value for name, _, value in (line.partition(": ") for line in lines)}
+
+
+# -- framing
+
+
+@at_once(
+    "answer, code, out, says",
+    [
+        (OK + b"Content-Length: 5\r\nContent-Length: 6\r\n\r\nhello", 8, b"", "Content-Length"),
+        (OK + b"Content-Length: 5, 5\r\n\r\nhello", 8, b"", "Content-Length"),
+        (OK + b"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 8, b"", "both"),
+        (OK + b"Transfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n", 8, b"", "chunked"),
+        (b"HTTP/2.0 200 OK\r\n\r\nhello", 8, b"", "HTTP/2.0"),
+        (b"HTTP/1.1 2\x1b[31mK\r\n\r\nhello", 8, b"", "status"),
+        (b"", 8, b"", "without an answer"),
+        (OK + b"Content-Len", 8, b"", "in the middle of its head"),
+        (CHUNKED + b"5\r\nhello\r\n\x1b[2J\r\n", 8, b"hello", "chunk"),
+        (CHUNKED + b"5\r\nhello5\r\nworld\r\n", 8, b"hello", "chunk"),
+        (OK + b"Content-Length: 10\r\n\r\nhello", 18, b"hello", "5 of 10 bytes"),
+        (CHUNKED + b"a\r\nhello", 18, b"hello", "5 bytes"),
+        (CHUNKED + b"5\r\nhello\r\n0\r\n", 18, b"hello", "5 bytes"),
+    ],
+)
+def test_framing(answer: bytes, code: int, out: bytes, says: str) -> None:
+    """What is malformed or ambiguous is 8, a short body 18; what came of it is written, and the message says which."""
+    done = sound(fetched(answer), code)
+    assert done.out == out
+    assert says in done.err
+    assert "bytearray" not in done.err
+
+
+@at_once("answer", [b"SSH-2.0-OpenSSH_9.6\r\n", b"220 mail ESMTP\r\n", b"HTTP/1.1 100 Continue\r\n\r\nhello"])
+def test_another_protocol(answer: bytes) -> None:
+    """A server that speaks something else and stays is left at once."""
+    assert sound(fetched(answer, holds=True), 8).out == b""
+
+
+@at_once("head", [OK + b"Content-Length: 10\r\n\r\n", CHUNKED + b"a\r\n", OK + b"\r\n"])
+def test_reset_in_the_body(head: bytes) -> None:
+    """A reset amid the body is 56, also where the body would end with the connection; what came is written."""
+    seen = threading.Event()
+
+    def answer(sock: socket.socket) -> None:
+        sock.sendall(head + b"hello")
+        assert seen.wait(PATIENCE)
+        reset(sock)
+
+    with site(answer) as server, running("fetch", server.url) as process:
+        assert process.out.read(5) == b"hello"
+        seen.set()
+        done = process.finish()
+    sound(done, 56)
+    assert f"connection reset by peer (after {len(head) + 5} bytes)" in done.err
+
+
+# -- floods
+
+
+def _endless(before: bytes, unit: bytes) -> Callable[[socket.socket], None]:
+    def answer(sock: socket.socket) -> None:
+        sock.sendall(before)
+        while True:
+            sock.sendall(unit)
+
+    return answer
+
+
+@at_once(
+    "before, unit",
+    [
+        (OK + b"X: ", b"x" * 65536),
+        (OK, b"X: y\r\n" * 10_000),
+        (b"", b"HTTP/1.1 103 Early\r\nLink: </x>\r\n\r\n" * 2000),
+        (CHUNKED + b"5;", b"x" * 65536),
+        (CHUNKED + b"0\r\n", b"X: y\r\n" * 10_000),
+    ],
+)
+def test_flood(before: bytes, unit: bytes) -> None:
+    """Heads, hints, chunk lines and trailers without end are 63, in a few tens of MB."""
+    done = sound(fetched(_endless(before, unit), wrapper=("prlimit", MEMORY)), 63)
+    assert done.out == b""
+
+
+def test_blanks_do_not_hold_the_clock() -> None:
+    """No line of a head keeps netkit from hearing its clock."""
+    answer = OK + b"X:" + b" " * 200_000 + b"\x0b\r\n\r\n"
+    sound(fetched(answer, "--timeout", "10s"), 8, 63)
+
+
+def test_large_body_in_little_memory() -> None:
+    """A body without end of its framing is passed on as it comes, up to --max-size, and not gathered."""
+    with open("/dev/null", "wb") as out, site(_endless(CHUNKED, b"10000\r\n%s\r\n" % (b"x" * 65536))) as server:
+        args = ("fetch", server.url, "--max-size", "200M")
+        sound(netkit(*args, stdout=out, wrapper=("prlimit", MEMORY)), 63)
+
+
+def test_head_that_drips() -> None:
+    """A head that comes byte by byte is read."""
+    head = OK + b"X: " + b"x" * 20_000 + b"\r\nContent-Length: 5\r\n\r\n"
+
+    def answer(sock: socket.socket) -> None:
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        for byte in head:
+            sock.send(bytes([byte]))
+        sock.sendall(b"hello")
+
+    done = sound(fetched(answer, "-i", "--idle-timeout", "5s"), 0)
+    assert done.out == head + b"hello"
+
+
+# -- connections that stay, and answers that come early
+
+
+@at_once(
+    "answer, options, out",
+    [
+        (HELLO, (), b"hello"),
+        (CHUNKED + b"5\r\nhello\r\n0\r\n\r\n", (), b"hello"),
+        (CHUNKED + b"".join(b"1\r\n%c\r\n" % byte for byte in b"hello") + b"0\r\n\r\n", (), b"hello"),
+        (OK + b"Content-Length: 0\r\n\r\n", (), b""),
+        (OK + b"Content-Length: 5\r\n\r\n", ("--head",), OK + b"Content-Length: 5\r\n\r\n"),
+        (b"HTTP/1.1 204 No Content\r\n\r\n", (), b""),
+        (b"HTTP/1.1 304 Not Modified\r\nContent-Length: 5\r\n\r\n", (), b""),
+        (b"HTTP/1.1 103 Early\r\n\r\n" + HELLO + b"more", ("-i",), HELLO),
+    ],
+)
+def test_the_server_stays(answer: bytes, options: tuple[str, ...], out: bytes) -> None:
+    """Fetch ends with the answer, and does not wait for a connection that is kept."""
+    assert sound(fetched(answer, *options, holds=True), 0).out == out
+
+
+@at_once("stays", [True, False])
+def test_answer_before_the_body_was_read(stays: bool) -> None:
+    """An answer that comes before the request was read is written, and that some of it was not taken is 55."""
+    left = threading.Event()
+
+    def behave(sock: socket.socket) -> None:
+        sock.recv(100)
+        sock.sendall(b"HTTP/1.1 413 Too Large\r\nContent-Length: 2\r\n\r\nno")
+        assert not stays or left.wait(PATIENCE)
+
+    with peer(behave) as server:
+        server._listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        done = netkit("fetch", f"http://127.0.0.1:{server.port}", "--data", BIG)
+        left.set()
+    sound(done, 55)
+    assert done.out == b"no"
+    assert "bytes not acknowledged" in done.err
+
+
+def test_answer_while_the_body_is_read() -> None:
+    """A server that answers first and then reads all of the request gets all of it."""
+
+    def behave(sock: socket.socket) -> int:
+        size = len(sock.recv(100))
+        sock.sendall(HELLO)
+        while data := sock.recv(5000):
+            size += len(data)
+        return size
+
+    with peer(behave) as server:
+        server._listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        done = netkit("fetch", f"http://127.0.0.1:{server.port}", "--data", BIG)
+        assert server.result() > len(BIG)
+    assert sound(done, 0).out == b"hello"
+
+
+# -- redirects
+
+
+@at_once(
+    "count, options, code",
+    [
+        *((10, (), 0), (11, (), 47), (0, ("--max-redirects", "0"), 0), (1, ("--max-redirects", "0"), 47)),
+        *((12, ("--max-redirects", "12"), 0), (3, ("--max-redirects", "2"), 47)),
+    ],
+)
+def test_count_of_redirects(count: int, options: tuple[str, ...], code: int) -> None:
+    """Ten redirects are followed, or as many as --max-redirects says; the next is 47, and is not asked."""
+    answers: dict[str, Answer] = {f"/{n}": redirect(f"/{n - 1}") for n in range(1, count + 1)} | {"/0": HELLO}
+    with site(answers) as server:
+        done = sound(netkit("fetch", f"{server.url}/{count}", *options), code)
+    assert done.out == (b"" if code else b"hello")
+    assert len(server.asked) == (count if code else count + 1)
+
+
+@at_once(
+    "location, target",
+    [
+        *(("/x?y#z", "/x?y"), ("x", "/a/x"), ("../x", "/x"), ("?x", "/a/b?x"), ("x y", "/a/x%20y")),
+        *(("/\xe9", "/%C3%A9"), ("//127.0.0.1:{port}/x", "/x"), ("HTTP://127.0.0.1:{port}", "/"), ("/x?", "/x?")),
+    ],
+)
+def test_where_redirects_lead(location: str, target: str) -> None:
+    """A Location is relative to the URL it came from, and its fragment is nobody's but ours."""
+    with site() as server:
+        server.answers = {"/a/b": redirect(location.format(port=server.port)), target: HELLO}
+        assert sound(netkit("fetch", f"{server.url}/a/b"), 0).out == b"hello"
+
+
+@at_once(
+    "location",
+    [
+        *(b"file:///etc/passwd", b"ftp://127.0.0.1/", b"javascript:alert(1)", b"gopher://127.0.0.1/", b"http://127.1/"),
+        *(b"/\x1b[31m", b"http://\xe2\x80\xae/", b"http://user:secret@h:x/"),
+    ],
+)
+def test_redirect_refused(location: bytes) -> None:
+    """Redirects to what is not http or https, or is no URL, are 8: nothing is asked, and nothing of them is obeyed."""
+    with site({"/": redirect(location)}) as server:
+        done = sound(netkit("fetch", server.url), 8)
+    assert (done.out, len(server.asked)) == (b"", 1)
+    assert "secret" not in done.err
+
+
+@at_once("location", [b"", b"/", b"#x", b"?"])
+def test_loop(location: bytes) -> None:
+    """A page that leads to itself is 47."""
+    done = sound(fetched(redirect(location), "--max-redirects", "2"), 47)
+    assert "more than 2 redirects" in done.err
+
+
+def test_a_part_that_was_not_asked_for() -> None:
+    """206 for a request without Range is no whole answer: 8, and nothing is written; with -H Range it is one."""
+    part = b"HTTP/1.1 206 Partial Content\r\nContent-Range: bytes 0-4/9\r\nContent-Length: 5\r\n\r\nhello"
+    assert sound(fetched(part), 8).out == b""
+    assert sound(fetched(part, "-H", "Range: bytes=0-4"), 0).out == b"hello"
+
+
+def test_redirect_without_location() -> None:
+    """A status of a redirect that leads nowhere is an answer like any other."""
+    assert sound(fetched(b"HTTP/1.1 302 Found\r\nContent-Length: 5\r\n\r\nhello"), 0).out == b"hello"
+
+
+@at_once(
+    "status, method, asked",
+    [
+        *(
+            (301, "POST", "GET"),
+            (302, "POST", "GET"),
+            (303, "POST", "GET"),
+            (307, "POST", "POST"),
+            (308, "POST", "POST"),
+        ),
+        *((301, "PUT", "PUT"), (303, "PUT", "GET"), (302, "HEAD", "HEAD"), (303, "HEAD", "HEAD")),
+    ],
+)
+def test_methods_of_redirects(status: int, method: str, asked: str) -> None:
+    """301, 302 and 303 make a GET of a POST, 303 of anything but a HEAD; 307 and 308 ask the same again."""
+    body = () if method == "HEAD" else ("--data", "body", "-H", "Content-Type: text/plain")
+    with site({"/": redirect("/x", status), "/x": b"HTTP/1.1 204 No Content\r\n\r\n"}) as server:
+        sound(netkit("fetch", server.url, "--method", method, *body), 0)
+    first, second = server.asked
+    assert first.startswith(f"{method} / HTTP/1.1\r\n".encode())
+    assert second.startswith(f"{asked} /x HTTP/1.1\r\n".encode())
+    assert second.endswith(b"\r\n\r\nbody" if asked == method and body else b"\r\n\r\n")
+    assert ("content-type" in fields(second)) == ("content-length" in fields(second)) == second.endswith(b"body")
+
+
+# -- secrets
+
+SECRETS = ("-H", "Cookie: secret", "-H", "X-Api-Key: secret", "-H", "Referer: http://h/secret", "-H", "Accept: a/b")
+
+
+@at_once("host, port", [("localhost", "same"), ("127.0.0.1", "other"), ("127.0.0.2", "same")])
+def test_no_secret_crosses_origins(host: str, port: str) -> None:
+    """Another host or port gets no user, password or field that could be a secret; nor does the first, led back to."""
+    answers: dict[str, Answer] = {"/back": HELLO}
+    with site(answers, host="0.0.0.0") as own, site(answers) as other:
+        there = other if port == "other" else own
+        answers["/"] = redirect(f"http://{host}:{there.port}/there")
+        answers["/there"] = redirect(f"{own.url}/back")
+        url = f"http://user:p%40ss@127.0.0.1:{own.port}/"
+        done = netkit("fetch", url, "-4", "-vv", *SECRETS)
+    assert (done.code, done.out) == (0, b"hello")
+    first, there_asked, back = own.asked[0], there.asked[-1 if port == "other" else 1], own.asked[-1]
+    assert fields(first)["authorization"] == "Basic " + base64.b64encode(b"user:p@ss").decode()
+    assert {"cookie", "x-api-key", "referer"} <= set(fields(first))
+    for request in (there_asked, back):
+        assert b"secret" not in request
+        assert set(fields(request)) == {"host", "user-agent", "accept", "accept-encoding"}
+        assert fields(request)["accept"] == "a/b"
+    assert "p%40ss" not in done.err
+    assert "user" not in done.err
+
+
+def test_secrets_within_an_origin() -> None:
+    """A redirect within the same scheme, host and port keeps them."""
+    with site() as server:
+        server.answers = {"/": redirect(f"{server.url}/x"), "/x": HELLO}
+        sound(netkit("fetch", f"http://user:secret@127.0.0.1:{server.port}/", *SECRETS), 0)
+    first, second = map(fields, server.asked)
+    assert first == second
+    assert {"authorization", "cookie", "x-api-key", "referer"} <= set(second)
+
+
+def test_user_of_a_location() -> None:
+    """User and password of a Location are for where it leads; --json and -v tell neither."""
+    for talk in ("-vv", "--json"):
+        with site() as server:
+            server.answers = {"/": redirect(f"http://other:secret@127.0.0.1:{server.port}/x"), "/x": HELLO}
+            done = netkit("fetch", f"http://user:secret@127.0.0.1:{server.port}/", talk)
+        assert done.out == b"hello"
+        assert "secret" not in done.err
+        told = [fields(request)["authorization"].removeprefix("Basic ") for request in server.asked]
+        assert [base64.b64decode(pair) for pair in told] == [b"user:secret", b"other:secret"]
+
+
+@at_once("answer, code", [(b"HTTP/1.1 404 No\r\n\r\n", 22), (b"", 8), (OK + b"Content-Length: 9\r\n\r\n", 18)])
+def test_no_password_in_messages(answer: bytes, code: int) -> None:
+    """No failure tells user or password."""
+    for talk in ((), ("-vv",), ("--json",)):
+        with site(answer) as server:
+            done = netkit("fetch", f"http://user:secret@127.0.0.1:{server.port}/", "--fail", *talk)
+        assert done.code == code
+        assert str(server.port) in done.err
+        assert "user" not in done.err
+        assert "secret" not in done.err
+
+
+def test_certificate_does_not_cross_origins(pki: Pki) -> None:
+    """Our certificate is for the origin that was asked for alone."""
+    context = pki.server(asks=True)
+    context.verify_mode = ssl.CERT_OPTIONAL
+    ours = ("--cafile", pki.ca, *pki.client.options())
+    with site({"/back": HELLO}, context=context) as own, site(context=context) as other:
+        own.answers = {"/": redirect("/own"), "/own": redirect(f"{other.url}/there"), "/back": HELLO}
+        other.answers = {"/there": redirect(f"{own.url}/back")}
+        assert sound(netkit("fetch", f"{own.url}/", *ours), 0).out == b"hello"
+    assert [bool(found) for found in own.certificates] == [True, True, False]
+    assert not other.certificates[0]
+
+
+# -- clocks
+
+
+@at_once(
+    "answer, options, out, says",
+    [
+        (b"", ("--idle-timeout", "300ms"), b"", "--idle-timeout"),
+        (b"", ("--timeout", "300ms"), b"", "--timeout"),
+        (OK + b"Content-Le", ("--idle-timeout", "300ms"), b"", "--idle-timeout"),
+        (OK + b"Content-Length: 10\r\n\r\nhello", ("--idle-timeout", "300ms"), b"hello", "--idle-timeout"),
+        (CHUNKED + b"a\r\nhello", ("--timeout", "300ms"), b"hello", "--timeout"),
+        (OK + b"\r\nhello", ("--idle-timeout", "300ms"), b"hello", "--idle-timeout"),
+    ],
+)
+def test_clocks(answer: bytes, options: tuple[str, ...], out: bytes, says: str) -> None:
+    """A server that says nothing, or stops amid its answer, is left (28), and the message says why."""
+    done = sound(fetched(answer, *options, holds=True), 28)
+    assert done.out == out
+    assert says in done.err
+    assert "300 ms" in done.err
+
+
+def test_connecting_has_a_clock() -> None:
+    """A server whose backlog is full, and that never takes us, is 28 after --connect-timeout."""
+    with contextlib.ExitStack() as stack:
+        listener = stack.enter_context(socket.socket())
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(0)
+        for _ in range(3):
+            waiting = stack.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex(listener.getsockname())
+        done = netkit("fetch", f"http://127.0.0.1:{listener.getsockname()[1]}", "-w", "300ms")
+    assert "300 ms" in sound(done, 28).err
+
+
+def test_a_drip_is_no_silence() -> None:
+    """--idle-timeout is not for a server that is slow, and has no less time for it in all than it takes."""
+    slow = threading.Event()
+
+    def answer(sock: socket.socket) -> None:
+        for byte in OK + b"\r\nhello":
+            sock.sendall(bytes([byte]))
+            slow.wait(0.04)  # 24 times, so longer than the clock in all
+
+    assert sound(fetched(answer, "--idle-timeout", "700ms"), 0).out == b"hello"
+
+
+# -- limits
+
+
+@at_once(
+    "head, body, tail",
+    [
+        (OK + b"Content-Length: 100000\r\n\r\n", b"x" * 100_000, b""),
+        (CHUNKED, b"186a0\r\n" + b"x" * 100_000 + b"\r\n", b"0\r\n\r\n"),
+        (CHUNKED, b"1\r\nx\r\n" * 1000 + b"182b8\r\n" + b"x" * 99_000 + b"\r\n", b"0\r\n\r\n"),
+        (OK + b"\r\n", b"x" * 100_000, b""),
+    ],
+)
+def test_max_size(head: bytes, body: bytes, tail: bytes) -> None:
+    """A body of SIZE bytes is whole; one byte more is 63, and SIZE is written, or nothing if a length told."""
+    assert sound(fetched(head + body + tail, "--max-size", "100000"), 0).out == b"x" * 100_000
+    done = sound(fetched(head + body + tail, "--max-size", "99999"), 63)
+    assert done.out == (b"" if b"Content-Length" in head else b"x" * 99_999)
+    assert "more than 99999 bytes (--max-size)" in done.err
+
+
+def test_max_size_of_a_large_body() -> None:
+    """The limit holds where the kernel moves the bytes."""
+    for size in (3_000_000, 2_999_999):
+        done = fetched(OK + b"\r\n" + b"x" * 3_000_000, "--max-size", str(size))
+        assert (done.code, len(done.out)) == (0 if size == 3_000_000 else 63, size)
+
+
+# -- what is told
+
+HOSTILE = (
+    b"HTTP/1.1 404 \x1b[31mNo\xe2\x80\xae\xff\r\n"
+    b"Content-Type: text/\x1b]0;x\x07\xe2\x80\xae\r\nContent-Length: 2\r\n\r\nno"
+)
+
+
+def test_fail() -> None:
+    """A status from 400 on is an answer; with --fail it is 22, and its body is not written."""
+    assert sound(fetched(HOSTILE), 0).out == b"no"
+    done = sound(fetched(HOSTILE, "--fail"), 22)
+    assert done.out == b""
+    assert r"the server answered 404 \x1b[31mNo" in done.err
+    assert sound(fetched(HELLO, "--fail"), 0).out == b"hello"
+
+
+def test_nothing_of_a_peer_is_obeyed() -> None:
+    """Escapes and bidi of reason, type and Location are shown as what they are."""
+    with site({"/": redirect(b"/\xe2\x80\xae\xff"), "/%E2%80%AE%FF": HOSTILE}) as server:
+        done = netkit("fetch", server.url, "-vv", "--fail")
+    assert done.code == 22
+    for line in done.err.splitlines():
+        assert re.fullmatch(r"netkit fetch: [ -~]+", line)
+    assert r"answered 404 \x1b[31mNo" in done.err
+    assert "redirected by 302 to " in done.err
+
+
+def test_quiet() -> None:
+    """-q tells nothing, whatever happens."""
+    for answer, code in ((HELLO, 0), (b"", 8), (redirect(b"ftp://h/"), 8)):
+        done = fetched(answer, "-q")
+        assert (done.code, done.err) == (code, "")
+
+
+def test_json() -> None:
+    """--json has an object for each thing that happened, with the names that all commands have."""
+    typed = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 5\r\n\r\nhello"
+    with site({"/": redirect("/x"), "/x": typed}) as server:
+        done = netkit("fetch", server.url, "--json")
+    told = [json.loads(line) for line in done.err.splitlines()]
+    assert (done.code, done.out) == (0, b"hello")
+    assert [found["event"] for found in told] == [
+        *("connected", "answered", "redirected", "closed"),
+        *("connected", "answered", "closed"),
+    ]
+    assert all(found["command"] == "fetch" and "time" in found for found in told)
+    connected, moved, redirected, _, _, answered, closed = told
+    assert (connected["peer_address"], connected["peer_port"]) == ("127.0.0.1", server.port)
+    assert (moved["target"], moved["status"], moved["reason"]) == (f"{server.url}/", 302, "Moved")
+    assert (redirected["status"], redirected["location"]) == (302, f"{server.url}/x")
+    assert (answered["status"], answered["size_bytes"], answered["content_type"]) == (200, 5, "text/plain")
+    assert (closed["bytes_received"], closed["bytes_sent"]) == (len(typed), len(server.asked[1]))
+
+
+def test_failure_in_json() -> None:
+    """With --json a failure is an object, which is ASCII, and the last one."""
+    done = fetched(HOSTILE, "--json", "--fail")
+    assert done.code == 22
+    assert done.err.isascii()
+    *_, failure = (json.loads(line) for line in done.err.splitlines())
+    assert (failure["exit_code"], failure["error"]["kind"]) == (22, "http")
+    assert failure["error"]["message"].startswith("cannot fetch http://127.0.0.1:")
+
+
+# -- what is sent
+
+AGENT = f"User-Agent: netkit/{__version__}\r\n"
+COMMON = f"{AGENT}Accept: */*\r\nAccept-Encoding: identity\r\n"
+FORM = "Content-Type: application/x-www-form-urlencoded\r\n"
+
+
+@at_once(
+    "path, options, request",
+    [
+        ("", (), "GET / HTTP/1.1\r\nHost: {host}\r\n" + COMMON + "\r\n"),
+        ("/\xe9?\xe9=%20#x", (), "GET /%C3%A9?%C3%A9=%20 HTTP/1.1\r\nHost: {host}\r\n" + COMMON + "\r\n"),
+        ("/x", ("--head",), "HEAD /x HTTP/1.1\r\nHost: {host}\r\n" + COMMON + "\r\n"),
+        ("/x", ("--method", "DELETE"), "DELETE /x HTTP/1.1\r\nHost: {host}\r\n" + COMMON + "\r\n"),
+        ("/x", ("--method", "get"), "get /x HTTP/1.1\r\nHost: {host}\r\n" + COMMON + "\r\n"),
+        (
+            "/x",
+            ("--data", "a=\\x00\\n"),
+            "POST /x HTTP/1.1\r\nHost: {host}\r\n" + COMMON + FORM + "Content-Length: 4\r\n\r\na=\0\n",
+        ),
+        (
+            "/x",
+            ("--data", "", "--method", "PUT"),
+            "PUT /x HTTP/1.1\r\nHost: {host}\r\n" + COMMON + FORM + "Content-Length: 0\r\n\r\n",
+        ),
+        (
+            "/x",
+            ("-H", "accept: a/b", "-H", "X-One:1", "-H", "X-Two: \u20ac \t2 ", "-H", "x-one: 3", "-H", "User-Agent:"),
+            "GET /x HTTP/1.1\r\nHost: {host}\r\nUser-Agent: \r\naccept: a/b\r\nAccept-Encoding: identity\r\n"
+            "X-One: 1\r\nx-one: 3\r\nX-Two: \u20ac \t2\r\n\r\n",
+        ),
+        ("/x", ("-H", "Host: other:81"), "GET /x HTTP/1.1\r\nHost: other:81\r\n" + COMMON + "\r\n"),
+    ],
+)
+def test_request(path: str, options: tuple[str, ...], request: str) -> None:
+    """What goes over the wire is this, to the byte."""
+    answer = HELLO if "--head" not in options else OK + b"\r\n"
+    with site(lambda sock: sock.sendall(answer)) as server:
+        sound(netkit("fetch", server.url + path, *options), 0)
+    assert server.asked == [request.format(host=f"127.0.0.1:{server.port}").encode()]
+
+
+@at_once(
+    "place, url, host",
+    [
+        ("::1", "http://[::1]:{port}/", "[::1]:{port}"),
+        ("::1", "http://[0:0::1]:{port}/", "[0:0::1]:{port}"),
+        ("127.0.0.1", "http://LOCALHOST:{port}/", "localhost:{port}"),
+    ],
+)
+def test_host(place: str, url: str, host: str) -> None:
+    """Host has the brackets of an IPv6 address, and the port that the URL has."""
+    with site(host=place) as server:
+        sound(netkit("fetch", url.format(port=server.port)), 0)
+    assert fields(server.asked[0])["host"] == host.format(port=server.port)
+
+
+# -- where it goes
+
+ESCAPES = bytes(range(256)) + b"\x1b[31mred\x1b]0;title\x07\r\n"
+
+
+def test_bytes_are_exact_in_a_pipe() -> None:
+    """To a pipe the body is what it was, byte for byte."""
+    assert sound(fetched(OK + b"\r\n" + ESCAPES), 0).out == ESCAPES
+
+
+def test_terminal() -> None:
+    """On a terminal control bytes of head and body are made visible, unless --raw."""
+    answer = OK + b"X: \x1b[2J\r\nContent-Length: 13\r\n\r\n\x1b[31m\x9b2Jred\r\n"
+    for raw in (False, True):
+        with site(answer) as server, terminal() as (ours, theirs):
+            argv = [*NETKIT, "fetch", server.url, "-i", *(["--raw"] if raw else [])]
+            process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=theirs)
+            os.close(theirs)
+            shown = read_until_hung_up(ours)
+            assert process.wait(PATIENCE) == 0
+        assert (b"\x1b[31m" in shown, b"\x1b[2J" in shown) == (raw, raw)
+        assert (rb"\x1b[31m" in shown) == (not raw)
+        assert b"red" in shown
+
+
+@at_once("answer", [OK + b"\r\n" + b"x" * 100, CHUNKED + b"64\r\n" + b"x" * 100 + b"\r\n", b""])
+def test_the_reader_leaves(answer: bytes) -> None:
+    """Where nobody reads on, fetch ends at once, by SIGPIPE and without a word, though the server be silent."""
+    asked = threading.Event()
+
+    def behave(sock: socket.socket) -> None:
+        asked.set()
+        sock.sendall(answer)
+
+    with site(behave, holds=True) as server, running("fetch", server.url) as process:
+        assert asked.wait(PATIENCE)
+        if answer:
+            assert process.out.read(10) == b"x" * 10
+        process.out.close()
+        assert died_by(process.wait()) is signal.SIGPIPE
+
+
+def test_head_10(tmp_path: Path) -> None:
+    """``fetch | head -c 10`` of an endless body ends at once."""
+    assert shutil.which("head")
+    with site(_endless(OK + b"\r\n", b"x" * 65536)) as server:
+        line = f"{' '.join(NETKIT)} fetch {server.url} 2>err; echo $? >code"
+        done = subprocess.run(
+            ["sh", "-c", f"({line}) | head -c 10"], capture_output=True, cwd=tmp_path, timeout=PATIENCE
+        )
+    assert done.stdout == b"x" * 10
+    assert (tmp_path / "err").read_text() == ""
+    assert (tmp_path / "code").read_text() == "141\n"
