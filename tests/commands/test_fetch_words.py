@@ -1,0 +1,220 @@
+"""What is typed after fetch: whatever is wrong is one line and exit code 2, and nobody is connected to."""
+
+import os
+import socket
+from collections.abc import Iterator
+from typing import Any
+
+import click
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from netkit.cli import run
+from netkit.values import Field, Verb
+from tests.commands.test_bad_input import the_line
+
+pytestmark = pytest.mark.timeout(30)
+
+PROPERTY = settings(max_examples=100, deadline=None, database=None)
+ARGUMENTS = st.text() | st.binary().map(os.fsdecode)
+URL = "http://127.0.0.1:{port}/"
+
+
+@pytest.fixture(scope="module")
+def port() -> Iterator[int]:
+    """The port of a listener that nobody may come to."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.setblocking(False)
+        yield listener.getsockname()[1]
+        with pytest.raises(BlockingIOError):
+            listener.accept()
+
+
+def refused(capfd: pytest.CaptureFixture[str], *words: str) -> str:
+    """Run fetch in this process, and return the line with which it refused."""
+    code = run(["fetch", *words])
+    out, err = capfd.readouterr()
+    assert (code, out) == (2, ""), err
+    return the_line(err)
+
+
+# -- words
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        ([], "the URL is missing"),
+        ([URL, "more"], "unexpected word 'more' after the URL"),
+        ([""], "the URL is empty"),
+        (["127.0.0.1:{port}"], "write http://127.0.0.1:{port}"),
+        (["127.0.0.1", "{port}"], "unexpected word '{port}'"),
+        (["ftp://127.0.0.1:{port}/"], "scheme ftp"),
+        (["file:///etc/passwd"], "scheme file"),
+        (["http://127.0.0.1:0{port}/"], "leading zero"),
+        (["http://127.1:{port}/"], "write 127.0.0.1"),
+        (["http://user:secret@127.0.0.1:{port}x/"], "is not a number"),
+        ([URL + " HTTP/1.1"], "a space or a control character"),
+        ([URL + "\r\nX: y"], "a space or a control character"),
+        ([URL + "\x1b[2J"], "a space or a control character"),
+        ([URL + "\n"], "a space or a control character"),
+        (["http://127.0.0.1:{port}\\@other/"], "backslash"),
+        ([URL, "-H", "X: a\r\nY: b"], "control character"),
+        ([URL, "-H", "X: a\nY: b"], "control character"),
+        ([URL, "-H", "X: a\rb"], "control character"),
+        ([URL, "-H", "X: \x1b[2J"], "control character"),
+        ([URL, "-H", "X: \x7f"], "control character"),
+        ([URL, "-H", "X\r\nY: b"], "is not a field"),
+        ([URL, "-H", "X : b"], "is not a field"),
+        ([URL, "-H", " X: b"], "is not a field"),
+        ([URL, "-H", "X Y: b"], "is not a field"),
+        ([URL, "-H", ": b"], "is not a field"),
+        ([URL, "-H", "X"], "is not a field"),
+        ([URL, "-H", "\xc4: b"], "is not a field"),
+        ([URL, "-H", ""], "is not a field"),
+        ([URL, "-H", "Content-Length: 5"], "content-length"),
+        ([URL, "-H", "TRANSFER-ENCODING: chunked"], "transfer-encoding"),
+        ([URL, "-H", "Upgrade: h2c"], "upgrade"),
+        ([URL, "-H", "TE: trailers"], "te"),
+        ([URL, "-H", "Trailer: X"], "trailer"),
+        ([URL, "-H", "Host: a", "-H", "host: b"], "one Host"),
+        ([URL, "--method", "GET /x"], "is not a method"),
+        ([URL, "--method", "GET\r\nX: y"], "is not a method"),
+        ([URL, "--method", ""], "is not a method"),
+        ([URL, "--method", "G\xc4T"], "is not a method"),
+        ([URL, "--method", "CONNECT"], "tunnel"),
+        ([URL, "--head", "--method", "PUT"], "--method"),
+        ([URL, "--head", "--data", "x"], "--data"),
+        ([URL, "--head", "--data", ""], "--data"),
+        ([URL, "--head", "-i"], "--include"),
+        ([URL, "--head", "--max-size", "1K"], "--max-size"),
+        ([URL, "--data", "\\x"], "data"),
+        ([URL, "--force"], "--force"),
+        ([URL, "--resume"], "--resume"),
+        ([URL, "-o", "-"], "standard output"),
+        ([URL, "-o", ""], "empty"),
+        ([URL, "-o", "x", "--raw"], "--raw"),
+        ([URL, "-o", "x", "--resume", "--head"], "--head"),
+        ([URL, "-o", "x", "--resume", "-i"], "--include"),
+        ([URL, "-o", "x", "--resume", "--data", "x"], "--data"),
+        ([URL, "-o", "x", "--resume", "--data", ""], "--data"),
+        ([URL, "-o", "x", "--resume", "--method", "PUT"], "--method"),
+        ([URL, "-o", "x", "--resume", "-H", "range: bytes=1-"], "Range"),
+        ([URL, "-o", "x", "--resume", "-H", "if-range: x"], "If-Range"),
+        (["http://user@127.0.0.1:{port}/", "-H", "authorization: x"], "Authorization"),
+        (["http://@127.0.0.1:{port}/", "-H", "authorization: x"], "Authorization"),
+        ([URL, "--max-redirects", "-1"], "whole number"),
+        ([URL, "--max-redirects", "1001"], "more than 1000"),
+        ([URL, "--max-redirects", "1_0"], "whole number"),
+        ([URL, "--max-size", "0"], "not a size"),
+        ([URL, "--max-size", "-1"], "not a size"),
+        ([URL, "--timeout", "0"], "no time"),
+        ([URL, "--idle-timeout", "nan"], "not a duration"),
+        ([URL, "-w", "\uff11"], "not a duration"),
+        ([URL, "-4", "-6"], "-6"),
+        ([URL, "-q", "--json"], "--json"),
+        ([URL, "--cert", "x"], "--cert"),
+        ([URL, "--key", "x"], "--key"),
+        ([URL, "--servername", "x"], "--servername"),
+        ([URL, "--unix-socket", ""], "empty"),
+        ([URL, "--unix-socket", "/x", "-4"], "-4"),
+        ([URL, "--unix-socket", "/x", "--source", "127.0.0.1"], "--source"),
+        ([URL, "--unix-socket", "/x", "--keepalive", "1"], "--keepalive"),
+        ([URL, "--unix-socket", "/" + "x" * 200], "longer than"),
+        ([URL, "--source", "localhost"], "not an IP address"),
+        ([URL, "-I"], "--head"),
+        ([URL, "-L"], "--max-redirects"),
+        ([URL, "-X", "PUT"], "--method"),
+        ([URL, "-d", "x"], "--data"),
+        ([URL, "-O"], "-o FILE"),
+        ([URL, "-k"], "--insecure"),
+        ([URL, "-u", "user"], "Authorization"),
+        ([URL, "--metod", "PUT"], "did you mean '--method'?"),
+    ],
+)
+def test_mistake(capfd: pytest.CaptureFixture[str], port: int, words: list[str], says: str) -> None:
+    """A mistake is one line that says what is wrong with exit code 2, and nothing was sent."""
+    line = refused(capfd, *(word.format(port=port) for word in words))
+    assert line.startswith("netkit fetch: ")
+    assert says.format(port=port) in line
+    assert "secret" not in line
+
+
+@pytest.mark.parametrize(
+    "field", ["Authorization: secret\n", "Cookie secret", "Cookie: \x1bsecret", "Authorization secret:"]
+)
+def test_a_field_is_no_message(capfd: pytest.CaptureFixture[str], port: int, field: str) -> None:
+    """What a field says is not told where it is refused: it may be a password."""
+    assert "secret" not in refused(capfd, URL.format(port=port), "-H", field)
+
+
+# -- values
+
+
+def read(kind: Any, text: str) -> Any:
+    """Read a value as a command does."""
+    return kind.convert(text, None, None)
+
+
+@pytest.mark.parametrize(
+    ("text", "field"),
+    [
+        ("A: b", ("A", b"b")),
+        ("A:b", ("A", b"b")),
+        ("A:  b \t", ("A", b"b")),
+        ("A: b: c", ("A", b"b: c")),
+        ("A: b \t c", ("A", b"b \t c")),
+        ("A:", ("A", b"")),
+        ("A: ", ("A", b"")),
+        ("x-!#$%&'*+.^_`|~9: b", ("x-!#$%&'*+.^_`|~9", b"b")),
+        ("A: \xe9\u20ac", ("A", "\xe9\u20ac".encode())),
+        ("A: \udcff", ("A", b"\xff")),
+        ("A: \x85\xa0\u2028", ("A", "\x85\xa0\u2028".encode())),
+    ],
+)
+def test_field(text: str, field: tuple[str, bytes]) -> None:
+    """A field is a token, a colon and bytes, without the blanks around them."""
+    assert read(Field(), text) == field
+    assert read(Field(), field) == field  # type: ignore[arg-type]
+
+
+@PROPERTY
+@given(ARGUMENTS | st.tuples(st.sampled_from(["A", "x-y", ""]), ARGUMENTS).map(": ".join))
+@example("A: \r\nB: c")
+def test_any_text_is_a_field_or_refused(text: str) -> None:
+    """No field can end its line, or hold what RFC 9110 does not allow (section 5.5)."""
+    try:
+        name, value = read(Field(), text)
+    except click.BadParameter as refused:
+        assert refused.message
+        return
+    assert name
+    assert name.isascii()
+    assert not set(name) & set(" \t\r\n:\0")
+    assert all(byte == 9 or 32 <= byte != 127 for byte in value)
+    assert value == value.strip(b" \t")
+
+
+@pytest.mark.parametrize("text", ["GET", "get", "PUT", "M-SEARCH", "PROPFIND", "X_1", "connect"])
+def test_method(text: str) -> None:
+    """A method is a token, and its case counts."""
+    assert read(Verb(), text) == text
+
+
+@PROPERTY
+@given(ARGUMENTS)
+@example("GET\n")
+@example("")
+@example("CONNECT")
+def test_any_text_is_a_method_or_refused(text: str) -> None:
+    """Nothing but a token is a method, and CONNECT is none for us."""
+    try:
+        read(Verb(), text)
+    except click.BadParameter as refused:
+        assert refused.message
+        return
+    assert text != "CONNECT"
+    assert text.isascii()
+    assert text.isprintable()
+    assert not set(text) & set(' "(),/:;<=>?@[\\]{}')
