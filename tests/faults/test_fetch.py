@@ -192,6 +192,21 @@ def test_flood(before: bytes, unit: bytes) -> None:
     assert done.out == b""
 
 
+@at_once(
+    "head",
+    [
+        OK + b"a:\n" * 85_000 + b"\r\n",
+        OK + b"a: b\n" + b" c\n" * 85_000 + b"\r\n",
+        b"HTTP/1.1 200 " + b"x" * 260_000 + b"\r\n\r\n",
+        b"HTTP/1.1 302 Found\r\nLocation: http://" + b"x." * 130_000 + b"\r\n\r\n",
+        b"HTTP/1.1 404 \xff\r\nContent-Type: " + b"\x1b" * 260_000 + b"\r\n\r\n",
+    ],
+)
+def test_largest_head(head: bytes) -> None:
+    """A head just below the limit takes little memory, and what is told of it is short."""
+    sound(fetched(head, "--fail", wrapper=("prlimit", MEMORY)), 0, 8, 22, 63)
+
+
 def test_blanks_do_not_hold_the_clock() -> None:
     """No line of a head keeps netkit from hearing its clock."""
     answer = OK + b"X:" + b" " * 200_000 + b"\x0b\r\n\r\n"
