@@ -16,7 +16,7 @@ from tests.memory import MemoryStream, pair
 
 pytestmark = pytest.mark.timeout(30)
 
-PROPERTY = settings(max_examples=500, deadline=None, database=None)
+PROPERTY = settings(max_examples=350, deadline=None, database=None)
 OK = b"HTTP/1.1 200 OK\r\n"
 CHUNKED = OK + b"Transfer-Encoding: chunked\r\n\r\n"
 ODD = (Exit.PROTOCOL, Exit.PARTIAL, Exit.TOO_BIG)  # what a malformed answer may be
