@@ -207,13 +207,13 @@ def test_blanks_do_not_hold_the_clock() -> None:
 def test_large_body_in_little_memory() -> None:
     """A body without end of its framing is passed on as it comes, up to --max-size, and not gathered."""
     with open("/dev/null", "wb") as out, site(_endless(CHUNKED, b"10000\r\n%s\r\n" % (b"x" * 65536))) as server:
-        args = ("fetch", server.url, "--max-size", "200M")
+        args = ("fetch", server.url, "--max-size", "100M")
         sound(netkit(*args, stdout=out, wrapper=("prlimit", MEMORY)), 63)
 
 
 def test_head_that_drips() -> None:
     """A head that comes byte by byte is read."""
-    head = OK + b"X: " + b"x" * 20_000 + b"\r\nContent-Length: 5\r\n\r\n"
+    head = OK + b"X: " + b"x" * 10_000 + b"\r\nContent-Length: 5\r\n\r\n"
 
     def answer(sock: socket.socket) -> None:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
