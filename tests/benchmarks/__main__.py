@@ -2,7 +2,7 @@
 
 import sys
 
-from tests.benchmarks import bulk, datagrams, echo, ports, relay, secured, startup
+from tests.benchmarks import bulk, datagrams, echo, fetch, ports, relay, secured, startup
 
 PARTS = {
     "startup": startup.main,
@@ -12,6 +12,7 @@ PARTS = {
     "echo": echo.main,
     "datagrams": datagrams.main,
     "ports": ports.main,
+    "fetch": fetch.main,
 }
 
 if __name__ == "__main__":

@@ -1,0 +1,613 @@
+"""fetch as its users meet it: files that are whole or not there, going on after a cut, TLS, unix sockets, signals."""
+
+import contextlib
+import os
+import random
+import signal
+import socket
+import ssl
+import stat
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from tests.commands.tls import Pki, Secured, serving
+from tests.faults.test_peers import LOOPBACK, at_once, full_backlog, namespace, needs_namespaces, sound
+from tests.faults.test_signals import PROMPTLY, SILENT_RESOLVER, ends
+from tests.interop.peers import check_same, separate
+from tests.services.test_download import files
+from tests.support import (
+    NETKIT,
+    PATIENCE,
+    Finished,
+    died_by,
+    free_port,
+    netkit,
+    peer,
+    read_all,
+    running,
+)
+
+BODY = random.Random(8).randbytes(300_000)
+HALF = len(BODY) // 2
+Behaviour = Callable[[socket.socket], object]
+
+
+class Site:
+    """A web server of ours: ``url`` is where, ``asked`` the requests as they came."""
+
+    def __init__(self, url: str, asked: list[bytes]) -> None:
+        self.url = url
+        self.asked = asked
+
+    @property
+    def conditions(self) -> list[tuple[str | None, str | None]]:
+        """Range and If-Range of each request."""
+        return [(field(request, "range"), field(request, "if-range")) for request in self.asked]
+
+
+def field(request: bytes, name: str) -> str | None:
+    """Return the one field of that name in a request; None if there is none."""
+    lines = [line.partition(":") for line in request.decode("latin-1").split("\r\n\r\n")[0].split("\r\n")[1:]]
+    values = [value.strip() for key, _, value in lines if key.lower() == name]
+    assert len(values) <= 1, f"{name} is there {len(values)} times"
+    return values[0] if values else None
+
+
+def request_of(sock: socket.socket) -> bytes:
+    """Read a request, and its body if it has one."""
+    request = b""
+    while b"\r\n\r\n" not in request and (data := sock.recv(65536)):
+        request += data
+    length = int(field(request, "content-length") or 0)
+    while len(request.partition(b"\r\n\r\n")[2]) < length and (data := sock.recv(65536)):
+        request += data
+    return request
+
+
+def answering(answers: Iterator[bytes | Behaviour], asked: list[bytes]) -> Behaviour:
+    """Return the behaviour of a server that gives the next answer to each client, and then ends."""
+
+    def behave(sock: socket.socket) -> None:
+        asked.append(request_of(sock))
+        answer = next(answers)
+        if callable(answer):
+            answer(sock)
+        else:
+            sock.sendall(answer)
+
+    return behave
+
+
+@contextlib.contextmanager
+def site(*answers: bytes | Behaviour, host: str = "127.0.0.1") -> Iterator[Site]:
+    """Serve one request after the other, each over a connection of its own."""
+    asked: list[bytes] = []
+    with peer(answering(iter(answers), asked), host) as server:
+        yield Site(f"http://{server.address}", asked)
+
+
+@contextlib.contextmanager
+def unix_site(address: str, *answers: bytes | Behaviour) -> Iterator[list[bytes]]:
+    """Serve so on a unix socket; yield the requests."""
+    asked: list[bytes] = []
+    behave = answering(iter(answers), asked)
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(address)
+        listener.listen()
+
+        def serve() -> None:
+            for _ in answers:
+                client, _ = listener.accept()
+                with client, contextlib.suppress(OSError):
+                    behave(client)
+
+        server = threading.Thread(target=serve, daemon=True)
+        server.start()
+        yield asked
+        server.join(PATIENCE)
+
+
+def answer(body: bytes = BODY, status: str = "200 OK", length: int | None = None, **fields: str) -> bytes:
+    """Return an answer; its length is ``body``'s unless given."""
+    about = {"Content-Length": str(len(body) if length is None else length), **fields}
+    lines = [f"HTTP/1.1 {status}", *(f"{name.replace('_', '-')}: {value}" for name, value in about.items()), "", ""]
+    return "\r\n".join(lines).encode() + body
+
+
+def rest(start: int, count: int | None = None, tag: str = '"v1"') -> bytes:
+    """Return an answer with the body from ``start`` on, of which ``count`` bytes come."""
+    where = f"bytes {start}-{len(BODY) - 1}/{len(BODY)}"
+    part = BODY[start:]
+    return answer(part[:count], "206 Partial Content", len(part), ETag=tag, Content_Range=where)
+
+
+WHOLE = answer(ETag='"v1"')
+CUT = answer(BODY[:HALF], length=len(BODY), ETag='"v1"')
+MISSING = answer(b"no", "404 Not Found")
+
+
+def held(data: bytes) -> Behaviour:
+    """Return a server that sends this and then waits until the client has left."""
+
+    def behave(sock: socket.socket) -> None:
+        sock.sendall(data)
+        read_all(sock)
+
+    return behave
+
+
+def await_part(path: Path, size: int) -> None:
+    """Return once so many bytes of a file have come."""
+    part = f"{path}.netkit-part"
+    while True:
+        with contextlib.suppress(FileNotFoundError):
+            if os.stat(part).st_size >= size:
+                return
+        os.sched_yield()
+
+
+def fetch(*args: str, code: int = 0, **popen: object) -> Finished:
+    """Run fetch to its end, which has to be this one."""
+    done = sound(netkit("fetch", *args, **popen), code)  # type: ignore[arg-type]
+    if code == 0:
+        assert done.err == ""
+    return done
+
+
+# -- a file
+
+
+def test_a_file_comes_alone(tmp_path: Path) -> None:
+    """A file that is whole is all there is; it is overwritten with --force alone, and else nothing is asked."""
+    path = tmp_path / "file"
+    with site(WHOLE, answer(b"new")) as web:
+        assert fetch(web.url, "-o", str(path)).out == b""
+        check_same(path.read_bytes(), BODY)
+        assert f"cannot write {path}: it exists" in fetch(web.url, "-o", str(path), code=23).err
+        assert len(web.asked) == 1
+        fetch(web.url, "-o", str(path), "--force")
+    assert path.read_bytes() == b"new"
+    assert files(tmp_path) == ["file"]
+
+
+def test_no_litter(tmp_path: Path) -> None:
+    """A server that refuses, or has no such file, or says nothing, leaves no file and no part."""
+    path = str(tmp_path / "file")
+    with site(MISSING, b"") as web:
+        fetch(web.url, "-o", path, "--fail", code=22)
+        fetch(web.url, "-o", path, code=8)
+    fetch(f"http://127.0.0.1:{free_port()}/", "-o", path, code=7)
+    assert files(tmp_path) == []
+
+
+def test_a_place_that_cannot_be(tmp_path: Path) -> None:
+    """Without the folder, or with a name that leaves no room for its part's: 23, and nothing is asked."""
+    (tmp_path / "file").touch()
+    with site() as web:
+        for name in ("folder/file", "n" * 250):
+            done = fetch(web.url, "-o", str(tmp_path / name), code=23)
+            assert done.err.startswith(f"netkit fetch: cannot write {tmp_path}")
+        assert web.asked == []
+    assert files(tmp_path) == ["file"]
+
+
+def test_a_file_limit(tmp_path: Path) -> None:
+    """A file that may not grow is 23, and names it; what came can be gone on with."""
+    path = tmp_path / "file"
+    with site(WHOLE, rest(100_000)) as web:
+        done = fetch(web.url, "-o", str(path), code=23, wrapper=("prlimit", "--fsize=100000"))
+        assert f"{path}: file too large" in done.err
+        fetch(web.url, "-o", str(path), "--resume")
+        assert web.conditions == [(None, None), ("bytes=100000-", '"v1"')]
+    check_same(path.read_bytes(), BODY)
+
+
+def test_a_full_disk(tmp_path: Path) -> None:
+    """A disk that is full is 23, and names the file; nothing looks finished, whichever way bytes were moved."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    wrapper = separate(f"ip link set lo up; mount -t tmpfs -o size=200k none '{disk}'")
+    script = f'cd {disk}; "$@"; code=$?; ls -A >&2; exit $code'
+    tail = ("--unix-socket", str(tmp_path / "sock"), "-o", str(disk / "file"), "http://localhost/")
+    for sent in (WHOLE, answer(BODY)):
+        with unix_site(str(tmp_path / "sock"), sent):
+            command = [*wrapper, "sh", "-c", script, "sh", *NETKIT, "fetch", *tail]
+            with running(argv=command) as process:
+                done = process.finish()
+        os.unlink(tmp_path / "sock")
+        said, *left = done.err.splitlines()
+        assert (done.code, said) == (
+            23,
+            f"netkit fetch: cannot write to {disk}/file: no space left on device",
+        )
+        assert left == (["file.netkit-info", "file.netkit-part"] if sent is WHOLE else [])
+
+
+def test_what_is_no_file_is_refused(tmp_path: Path) -> None:
+    """A FIFO and /dev/null are refused with --force too, and nothing is asked."""
+    os.mkfifo(tmp_path / "fifo")
+    with site() as web:
+        for place in (str(tmp_path / "fifo"), "/dev/null"):
+            assert place in fetch(web.url, "-o", place, "--force", code=23).err
+        assert web.asked == []
+    assert stat.S_ISCHR(os.stat("/dev/null").st_mode)
+    assert files(tmp_path) == ["fifo"]
+
+
+def test_two_for_the_same_file(tmp_path: Path) -> None:
+    """A second netkit for the file that a first one writes asks nothing; what somebody makes meanwhile is kept."""
+    path = tmp_path / "file"
+    go = threading.Event()
+
+    def wait(sock: socket.socket) -> None:
+        sock.sendall(CUT)
+        assert go.wait(PATIENCE)
+        sock.sendall(BODY[HALF:])
+
+    with site(wait) as web, running("fetch", web.url, "-o", str(path)) as first:
+        await_part(path, HALF)
+        assert "another netkit" in fetch(web.url, "-o", str(path), "--force", "--resume", code=23).err
+        path.write_bytes(b"theirs")
+        go.set()
+        done = sound(first.finish(), 23)
+        assert str(path) in done.err and "file exists" in done.err
+        assert len(web.asked) == 1
+    assert path.read_bytes() == b"theirs"
+
+
+def test_no_content_is_no_file(tmp_path: Path) -> None:
+    """Told that the file is what it was (304), it is what it was."""
+    path = tmp_path / "file"
+    path.write_bytes(b"old")
+    with site(b'HTTP/1.1 304 Not Modified\r\nETag: "v1"\r\n\r\n') as web:
+        fetch(web.url, "-o", str(path), "--force", "-H", 'If-None-Match: "v1"')
+    assert path.read_bytes() == b"old"
+
+
+# -- going on
+
+
+@at_once("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+def test_going_on_after_a_signal(number: signal.Signals) -> None:
+    """A download that a signal ends leaves what came, and --resume asks from the right byte on: no byte twice."""
+    with tempfile.TemporaryDirectory() as folder, site(held(CUT), rest(HALF)) as web:
+        path = Path(folder) / "file"
+        with running("fetch", web.url, "-o", str(path)) as process:
+            await_part(path, HALF)
+            process.signal(number)
+            assert died_by(process.wait()) is number
+            assert process.finish().err == ""
+        assert files(path.parent) == ["file.netkit-info", "file.netkit-part"]
+        fetch(web.url, "-o", str(path), "--resume")
+        assert web.conditions == [(None, None), (f"bytes={HALF}-", '"v1"')]
+        check_same(path.read_bytes(), BODY)
+        assert files(path.parent) == ["file"]
+
+
+def test_going_on_again_and_again(tmp_path: Path) -> None:
+    """Silent (28), busy (22), cut (18): what came is kept each time, and in the end the file is whole."""
+    path = str(tmp_path / "file")
+    with site(held(CUT), answer(b"", "503 Busy"), rest(HALF, 1000), rest(HALF + 1000)) as web:
+        assert "--idle-timeout" in fetch(web.url, "-o", path, "--idle-timeout", "100ms", code=28).err
+        fetch(web.url, "-o", path, "--resume", code=22)
+        assert f"(1000 of {len(BODY) - HALF} bytes)" in fetch(web.url, "-o", path, "--resume", code=18).err
+        assert files(tmp_path) == ["file.netkit-info", "file.netkit-part"]
+        fetch(web.url, "-o", path, "--resume")
+        ranges = [None, f"bytes={HALF}-", f"bytes={HALF}-", f"bytes={HALF + 1000}-"]
+        assert [asked for asked, _ in web.conditions] == ranges
+    check_same(Path(path).read_bytes(), BODY)
+    assert files(tmp_path) == ["file"]
+
+
+def test_going_on_where_a_redirect_leads(tmp_path: Path) -> None:
+    """A part belongs to the URL that was asked for; the server that this leads to is asked for the rest."""
+    path = tmp_path / "file"
+    with site(CUT, rest(HALF)) as mirror:
+        moved = answer(b"", "302 Found", Location=mirror.url)
+        with site(moved, moved) as web:
+            fetch(web.url, "-o", str(path), code=18)
+            fetch(web.url, "-o", str(path), "--resume")
+        assert mirror.conditions == [(None, None), (f"bytes={HALF}-", '"v1"')]
+    check_same(path.read_bytes(), BODY)
+
+
+def test_another_version(tmp_path: Path) -> None:
+    """A range of another version is 8 and touches nothing; a whole answer is the file, of the new content alone."""
+    path = tmp_path / "file"
+    with site(CUT, rest(HALF, tag='"v2"'), answer(b"new", ETag='"v2"')) as web:
+        fetch(web.url, "-o", str(path), code=18)
+        fetch(web.url, "-o", str(path), "--resume", code=8)
+        assert Path(f"{path}.netkit-part").read_bytes() == BODY[:HALF]
+        fetch(web.url, "-o", str(path), "--resume")
+    assert path.read_bytes() == b"new"
+    assert files(tmp_path) == ["file"]
+
+
+def test_no_such_range(tmp_path: Path) -> None:
+    """A server that has no such range (416) is asked once more, for all of it."""
+    path = tmp_path / "file"
+    with site(CUT, answer(b"", "416 Range Not Satisfiable"), answer(b"new")) as web:
+        fetch(web.url, "-o", str(path), code=18)
+        fetch(web.url, "-o", str(path), "--resume")
+        assert [asked for asked, _ in web.conditions] == [None, f"bytes={HALF}-", None]
+    assert path.read_bytes() == b"new"
+
+
+@at_once("options", [["--include"], ["--data", "x"]])
+def test_what_is_no_part_is_not_gone_on_with(options: list[str]) -> None:
+    """What came with its head, or as the answer to another request, is not taken for a part of the file."""
+    with tempfile.TemporaryDirectory() as folder, site(CUT, WHOLE) as web:
+        path = Path(folder) / "file"
+        fetch(web.url, "-o", str(path), *options, code=18)
+        fetch(web.url, "-o", str(path), "--resume")
+        assert web.conditions[1] == (None, None)
+        check_same(path.read_bytes(), BODY)
+
+
+# -- TLS
+
+
+@contextlib.contextmanager
+def secured_site(
+    context: ssl.SSLContext, *answers: Callable[[Secured], object], host: str = "127.0.0.1"
+) -> Iterator[Site]:
+    """Serve so over TLS; each answer sends, and ends as it will."""
+    asked: list[bytes] = []
+    left = iter(answers)
+
+    def behave(tls: Secured) -> None:
+        request = b""
+        while b"\r\n\r\n" not in request:
+            request += tls.recv()
+        asked.append(request)
+        next(left)(tls)
+
+    with peer(serving(context, behave), host) as server:
+        yield Site(f"https://{server.address}", asked)
+
+
+def whole(tls: Secured) -> None:
+    """Answer with the body, and end as TLS does."""
+    tls.send(answer())
+    tls.end()
+
+
+def cut_close_delimited(tls: Secured) -> None:
+    """Answer with what ends with the connection, and end without close_notify."""
+    tls.send(b"HTTP/1.1 200 OK\r\n\r\nthe beginning")
+
+
+def test_https(pki: Pki, tmp_path: Path) -> None:
+    """A page comes whole from a server that an authority we trust vouches for; from another one it is 60."""
+    with secured_site(pki.server(), whole, whole) as web:
+        url = web.url.replace("127.0.0.1", "localhost")
+        check_same(fetch(url, "--cafile", pki.ca).out, BODY)
+        fetch(web.url, "--cafile", pki.other_ca, code=60)
+        done = netkit("fetch", web.url, "--insecure", "-o", str(tmp_path / "file"))
+        assert done.code == 0
+        assert done.err.count("\n") == 1 and "not verified" in done.err
+        check_same((tmp_path / "file").read_bytes(), BODY)
+        assert len(web.asked) == 2
+
+
+def test_bad_certificates(pki: Pki, tmp_path: Path) -> None:
+    """A certificate that is another's, expired or nobody's is 60; nothing is asked, and nothing left."""
+    for kind in ("wrong name", "expired", "self-signed"):
+        with secured_site(pki.server(pki.bad(kind)), whole) as web:
+            url = web.url.replace("127.0.0.1", "localhost")
+            fetch(url, "--cafile", pki.ca, "-o", str(tmp_path / "file"), code=60)
+            assert web.asked == []
+    assert files(tmp_path) == []
+
+
+def test_truncation(pki: Pki) -> None:
+    """Without close_notify a body that ends with the connection is 18; one whose length is known is whole, and 0."""
+
+    def known(tls: Secured) -> None:
+        tls.send(answer())
+
+    with secured_site(pki.server(), cut_close_delimited, known) as web:
+        done = fetch(web.url, "--cafile", pki.ca, code=18)
+        assert done.out == b"the beginning"
+        check_same(fetch(web.url, "--cafile", pki.ca).out, BODY)
+
+
+def test_http_where_https_should_be(pki: Pki, tmp_path: Path) -> None:
+    """A server that speaks no TLS is 35; one that does is nothing that answers in HTTP."""
+
+    def bad_request(sock: socket.socket) -> None:
+        sock.recv(65536)
+        sock.sendall(MISSING)
+
+    with peer(bad_request) as plain:
+        fetch(f"https://{plain.address}", code=35)
+    with secured_site(pki.server(), whole) as secure:
+        fetch(secure.url.replace("https", "http"), "-o", str(tmp_path / "file"), code=8)
+        assert secure.asked == []
+    assert files(tmp_path) == []
+
+
+def test_redirect_to_https(pki: Pki) -> None:
+    """A redirect from http to https is followed, and the certificate is looked at there."""
+    with secured_site(pki.server(), whole) as secure:
+        with site(answer(b"", "301 Moved", Location=f"{secure.url}/x")) as web:
+            check_same(fetch(web.url, "--cafile", pki.ca).out, BODY)
+        assert len(secure.asked) == 1
+
+
+# -- unix sockets
+
+
+def test_unix_sockets(pki: Pki, tmp_path: Path) -> None:
+    """A path, a relative one, an abstract name, and TLS over it; the Host is the URL's all the same."""
+    name = f"netkit-test-{os.getpid()}"
+
+    def secured(sock: socket.socket) -> None:
+        tls = Secured(sock, pki.server()).shake()
+        while b"\r\n\r\n" not in tls.recv():
+            pass
+        whole(tls)
+
+    with unix_site(str(tmp_path / "sock"), WHOLE, WHOLE) as asked:
+        check_same(fetch("http://app:81/x?y", "--unix-socket", str(tmp_path / "sock")).out, BODY)
+        check_same(fetch("http://app/", "--unix-socket", "sock", cwd=tmp_path).out, BODY)
+        assert asked[0].startswith(b"GET /x?y HTTP/1.1\r\nHost: app:81\r\n")
+    with unix_site(f"\0{name}", WHOLE):
+        check_same(fetch("http://app/", "--unix-socket", f"@{name}").out, BODY)
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(tmp_path / "tls"))
+        listener.listen()
+        trusting = ("--unix-socket", str(tmp_path / "tls"), "--cafile", pki.ca, "-o", str(tmp_path / "file"))
+        with running("fetch", "https://localhost/", *trusting) as ours:
+            client, _ = listener.accept()
+            with client:
+                secured(client)
+            assert ours.finish() == (0, b"", "")
+    check_same((tmp_path / "file").read_bytes(), BODY)
+
+
+def test_unix_sockets_that_cannot_be(tmp_path: Path) -> None:
+    """One that is not there is 7; what is for addresses does not go with it: 2."""
+    path = str(tmp_path / "none")
+    assert path in fetch("http://app/", "--unix-socket", path, code=7).err
+    fetch("http://app/", "--unix-socket", path, "-4", code=2)
+    fetch("http://app/", "--unix-socket", path, "--source", "127.0.0.1", code=2)
+
+
+# -- addresses
+
+
+def test_addresses(tmp_path: Path) -> None:
+    """IPv6 literals, a name of which one address is dead, and where from."""
+    with site(WHOLE, host="::1") as web:
+        check_same(fetch(web.url).out, BODY)
+        assert field(web.asked[0], "host") == web.url.removeprefix("http://")
+    came: list[str] = []
+
+    def note(sock: socket.socket) -> None:
+        came.append(sock.getpeername()[0])
+        sock.sendall(WHOLE)
+
+    with site(note, note) as web:
+        fetch(web.url, "--source", "127.0.0.2")
+        fetch(web.url, "-6", code=6)
+        assert came == ["127.0.0.2"]
+        (tmp_path / "hosts").write_text("127.0.0.3 two.test\n127.0.0.1 two.test\n")
+        separate("")  # skips where that is not allowed
+        script = f"mount --bind '{tmp_path}/hosts' /etc/hosts; exec \"$@\""
+        wrapper = ("unshare", "-rm", "sh", "-ec", script, "sh")
+        url = web.url.replace("127.0.0.1", "two.test")
+        done = netkit("fetch", url, "-vv", wrapper=wrapper)
+        check_same(done.out, BODY)
+        assert (done.code, len(came)) == (0, 2)
+        assert "127.0.0.3" in done.err
+
+
+def test_keepalive() -> None:
+    """With --keepalive the connection asks for signs of life: the kernel's table shows that timer."""
+    timers: list[str] = []
+
+    def look(sock: socket.socket) -> None:
+        port = f":{sock.getpeername()[1]:04X}"
+        with open("/proc/net/tcp", encoding="ascii") as rows:
+            timers.extend(row.split()[5][:2] for row in rows if row.split()[1].endswith(port))
+        sock.sendall(WHOLE)
+
+    with site(look, look) as web:
+        fetch(web.url)
+        fetch(web.url, "--keepalive", "60s")
+    assert timers == ["00", "02"]
+
+
+# -- waiting
+
+
+def head_then_silence(sock: socket.socket) -> None:
+    """Answer with a head, and no byte of the body."""
+    held(answer(b"", length=10))(sock)
+
+
+@at_once("number, moment", [(signal.SIGINT, "head"), (signal.SIGTERM, "body"), (signal.SIGINT, "stdout")])
+def test_signals_while_it_waits(number: signal.Signals, moment: str) -> None:
+    """Whatever it waits for, a signal ends it at once: the head, the body, or somebody to read what came."""
+    waits = threading.Event()
+
+    def behave(sock: socket.socket) -> None:
+        waits.set()
+        if moment == "body":
+            sock.sendall(answer(b"x", length=10))
+        if moment == "stdout":
+            sock.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
+            with contextlib.suppress(OSError):
+                while True:
+                    sock.sendall(BODY)
+        read_all(sock)
+
+    with site(behave) as web, running("fetch", web.url) as process:
+        assert waits.wait(PATIENCE)
+        if moment != "head":
+            assert process.out.read(1)
+        ends(process, number)
+
+
+@at_once("clock", ["-w", "--timeout", None])
+def test_waiting_for_a_connection(clock: str | None) -> None:
+    """A server that takes no connection is 28 when a clock has run out, and a signal is faster than that."""
+    with full_backlog() as port:
+        if clock is not None:
+            assert "100 ms" in fetch(f"http://127.0.0.1:{port}/", clock, "100ms", code=28).err
+            return
+        with running("fetch", f"http://127.0.0.1:{port}/", "-vv") as process:
+            process.line("connecting|trying")
+            process.signal(signal.SIGINT)
+            assert died_by(process.wait()) is signal.SIGINT
+
+
+@needs_namespaces
+def test_a_signal_while_it_resolves(tmp_path: Path) -> None:
+    """A resolver that never answers does not hold the end up."""
+    (tmp_path / "resolv.conf").write_text("nameserver 127.0.0.1\n")
+    (tmp_path / "nsswitch.conf").write_text("hosts: files dns\n")
+    bind = [f"mount --bind {tmp_path / name} /etc/{name}" for name in ("resolv.conf", "nsswitch.conf")]
+    command = [*namespace(LOOPBACK, *bind), sys.executable, "-c", SILENT_RESOLVER, *NETKIT, "fetch", "http://db.test/"]
+    done = subprocess.run(command, capture_output=True, timeout=PATIENCE)
+    assert done.returncode == 0, done.stderr
+    code, said, seconds = done.stdout.split()
+    assert (died_by(int(code)), int(said)) == (signal.SIGINT, 0)
+    assert float(seconds) < PROMPTLY
+
+
+def test_a_slow_reader_slows_the_server_down() -> None:
+    """What nobody reads is not fetched: the server is held up and memory stays flat; in the end every byte is there."""
+    count = 100
+
+    def behave(sock: socket.socket) -> None:
+        head, _, _ = answer(b"", length=count * len(BODY)).partition(b"\r\n\r\n")
+        sock.sendall(head + b"\r\n\r\n")
+        for _ in range(count):
+            sock.sendall(BODY)
+
+    with site(behave) as web, running("fetch", web.url) as process:
+        assert process.out.read(1) == BODY[:1]
+        host, port = web.url.removeprefix("http://").split(":")
+        await_jam(host, int(port))
+        with open(f"/proc/{process.pid}/status", encoding="ascii") as status:
+            peak = next(int(line.split()[1]) for line in status if line.startswith("VmHWM"))
+        assert peak < 60_000
+        check_same(BODY[:1] + process.read_all(), BODY * count)
+        assert process.finish()[::2] == (0, "")
+
+
+def await_jam(host: str, port: int) -> None:
+    """Return once the server on that port has sent more than the connection holds."""
+    local = f"{socket.inet_aton(host)[::-1].hex().upper()}:{port:04X}"
+    while True:
+        with open("/proc/net/tcp", encoding="ascii") as rows:
+            queues = [row.split()[4] for row in rows if row.split()[1] == local and row.split()[3] == "01"]
+        if queues and int(queues[0].partition(":")[0], 16) > 100_000:
+            return
+        os.sched_yield()

@@ -1,0 +1,379 @@
+"""fetch with the servers that people have: nginx, Python's http.server, openssl's, and our own listen."""
+
+import contextlib
+import hashlib
+import http.server
+import os
+import re
+import signal
+import socket
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+from tests.commands.tls import Pki
+from tests.interop.peers import DATA, OTHER, check_same, tool
+from tests.interop.test_interop_tls import s_server
+from tests.support import NETKIT, Finished, free_port, netkit, running
+
+SLOW = 2_000_000  # bytes of what nginx sends at 512 KiB/s, unless a range is asked for
+LARGE = 64 << 20
+
+CONF = """
+daemon off;
+master_process off;
+error_log stderr;
+pid nginx.pid;
+events {{ worker_connections 64; }}
+http {{
+    log_format asked escape=none '$request_method $request_uri $status [$http_range] [$http_if_range]';
+    access_log log asked;
+    client_body_temp_path body;
+    proxy_temp_path proxy;
+    fastcgi_temp_path fastcgi;
+    uwsgi_temp_path uwsgi;
+    scgi_temp_path scgi;
+    sendfile on;
+    root {folder};
+    types {{ text/html html; }}
+    map $http_range $pace {{ default 0; "" 512k; }}
+    server {{
+        listen 127.0.0.1:{port};
+        listen unix:{folder}/sock;
+        location / {{ autoindex on; ssi on; }}
+        location /slow {{ limit_rate $pace; }}
+        location = /moved {{ return 302 /page?x=1; }}
+        location = /busy {{ return 503; }}
+        location = /secure {{ return 307 https://localhost:{secure}/who; }}
+        location = /told {{ return 200 "$request_method [$http_x_test] [$content_type] [$http_user_agent] [$host]"; }}
+    }}
+    server {{
+        listen 127.0.0.1:{secure} ssl;
+        listen unix:{folder}/tls ssl;
+        ssl_certificate {cert};
+        ssl_certificate_key {key};
+        ssl_client_certificate {ca};
+        ssl_verify_client optional;
+        location / {{ }}
+        location = /who {{ return 200 "$ssl_client_verify $ssl_client_s_dn"; }}
+    }}
+}}
+"""
+
+
+class Nginx(NamedTuple):
+    """Where nginx is, and the folder that it serves."""
+
+    url: str
+    port: int
+    secure: str
+    folder: Path
+
+    def logged(self, path: str, count: int) -> list[str]:
+        """Wait until so many requests for a path have been logged, and return what was logged of them."""
+        while True:
+            rows = [line.split(" ", 2) for line in (self.folder / "log").read_text().splitlines(keepends=True)]
+            found = [row[2].strip() for row in rows if row[1] == path and row[2].endswith("\n")]
+            if len(found) >= count:
+                return found
+            os.sched_yield()
+
+
+@pytest.fixture(scope="module")
+def nginx(pki: Pki, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nginx]:
+    """Run nginx, over TCP, TLS and unix sockets."""
+    folder = tmp_path_factory.mktemp("nginx")
+    port, secure = free_port(), free_port()
+    about = {"folder": folder, "port": port, "secure": secure, "ca": pki.ca}
+    (folder / "conf").write_text(CONF.format(**about, cert=pki.good.cert, key=pki.good.key))
+    (folder / "page").write_bytes(DATA)
+    (folder / "empty").touch()
+    (folder / "page.html").write_bytes(DATA)
+    with running(argv=[tool("nginx"), "-e", "stderr", "-p", str(folder), "-c", str(folder / "conf")]) as server:
+        await_listener(secure)
+        yield Nginx(f"http://127.0.0.1:{port}", port, f"https://localhost:{secure}", folder)
+        server.signal(signal.SIGTERM)
+        assert server.finish().code == 0
+
+
+def await_listener(port: int) -> None:
+    """Return once somebody listens."""
+    while True:
+        with contextlib.suppress(ConnectionRefusedError), socket.create_connection(("127.0.0.1", port)):
+            return
+
+
+def fetch(*args: str, code: int = 0, **popen: Any) -> Finished:
+    """Run fetch to its end, which has to be this one; of success nothing is said."""
+    done = netkit("fetch", *args, **popen)
+    assert done.code == code, done.err
+    if code == 0:
+        assert done.err == ""
+    return done
+
+
+# -- nginx
+
+
+def test_pages_of_nginx(nginx: Nginx) -> None:
+    """A page, an empty one, a redirect to it, one in chunks and a folder's list come whole, and 404 is what it is."""
+    check_same(fetch(f"{nginx.url}/page").out, DATA)
+    check_same(fetch(f"{nginx.url}/moved").out, DATA)
+    assert fetch(f"{nginx.url}/empty").out == b""
+    chunked = fetch(f"{nginx.url}/page.html", "-i").out
+    assert b"\r\nTransfer-Encoding: chunked\r\n" in chunked
+    check_same(chunked.partition(b"\r\n\r\n")[2], DATA)
+    assert b'<a href="page">' in fetch(f"{nginx.url}/").out
+    assert b"<h1>404 Not Found</h1>" in fetch(f"{nginx.url}/none").out
+    done = fetch(f"{nginx.url}/none", "--fail", code=22)
+    assert (done.out, done.err) == (
+        b"",
+        f"netkit fetch: cannot fetch {nginx.url}/none: the server answered 404 Not Found\n",
+    )
+    assert nginx.logged("/page?x=1", 1) == ["200 [] []"]
+
+
+def test_heads_of_nginx(nginx: Nginx) -> None:
+    """What --head and -i write is the head as it came, byte for byte."""
+    with socket.create_connection(("127.0.0.1", nginx.port)) as sock:
+        sock.sendall(b"HEAD /page HTTP/1.1\r\nHost: x\r\n\r\n")
+        theirs = b""
+        while not theirs.endswith(b"\r\n\r\n"):
+            theirs += sock.recv(4096)
+    dated = re.compile(rb"\r\nDate: [^\r]+")
+    assert dated.sub(b"", fetch(f"{nginx.url}/page", "--head").out) == dated.sub(b"", theirs)
+    head, end, body = fetch(f"{nginx.url}/page", "-i").out.partition(b"\r\n\r\n")
+    assert dated.sub(b"", head + end) == dated.sub(b"", theirs)
+    check_same(body, DATA)
+
+
+def test_what_nginx_is_told(nginx: Nginx) -> None:
+    """nginx sees the method, the fields and the type that were asked for."""
+    told = fetch(f"{nginx.url}/told", "-H", "X-Test: a b", "-H", "User-Agent: me", "-H", "Host: other").out
+    assert told == b"GET [a b] [] [me] [other]"
+    told = fetch(f"{nginx.url}/told", "--data", "a=1", "--method", "PUT", "-H", "Content-Type: text/plain").out
+    assert re.fullmatch(rb"PUT \[\] \[text/plain\] \[netkit/[0-9.]+\] \[127.0.0.1\]", told)
+
+
+def test_going_on_with_nginx(nginx: Nginx, tmp_path: Path) -> None:
+    """A download that was cut goes on at the very byte; the file is what nginx has."""
+    name = "slow"
+    data = (DATA * 7)[:SLOW]
+    (nginx.folder / name).write_bytes(data)
+    path = tmp_path / "file"
+    with running("fetch", f"{nginx.url}/{name}", "-o", str(path)) as process:
+        count = cut(process.process, path)
+    assert 0 < count < SLOW
+    fetch(f"{nginx.url}/{name}", "-o", str(path), "--resume")
+    check_same(path.read_bytes(), data)
+    asked = nginx.logged(f"/{name}", 2)
+    assert re.fullmatch(rf'206 \[bytes={count}-\] \["[0-9a-f-]+"\]', asked[1])
+    assert [file.name for file in tmp_path.iterdir()] == ["file"]
+
+
+def cut(process: Any, path: Path) -> int:
+    """Kill a download in the middle of its body, and return how many bytes came."""
+    part = Path(f"{path}.netkit-part")
+    while not part.exists() or part.stat().st_size < 100_000:
+        os.sched_yield()
+    process.kill()
+    process.wait()
+    return part.stat().st_size
+
+
+def test_a_file_that_changed_on_nginx(nginx: Nginx, tmp_path: Path) -> None:
+    """What is another version by now comes all anew, and nothing of the old one is in it."""
+    (nginx.folder / "slow-news").write_bytes((DATA * 7)[:SLOW])
+    path = tmp_path / "file"
+    with running("fetch", f"{nginx.url}/slow-news", "-o", str(path)) as process:
+        count = cut(process.process, path)
+    (nginx.folder / "slow-news").write_bytes(OTHER)
+    fetch(f"{nginx.url}/slow-news", "-o", str(path), "--resume")
+    check_same(path.read_bytes(), OTHER)
+    assert nginx.logged("/slow-news", 2)[1].startswith(f"200 [bytes={count}-]")
+
+
+def test_parts_that_are_whole_or_too_long(nginx: Nginx, tmp_path: Path) -> None:
+    """A part that is whole is made sure of by its last byte; one that is too long begins anew; 503 keeps what came."""
+    path = tmp_path / "file"
+    etag = re.search(r"ETag: (\S+)", fetch(f"{nginx.url}/page", "--head").out.decode())[1]  # type: ignore[index]
+
+    def left(url: str, part: bytes, length: int) -> None:
+        Path(f"{path}.netkit-part").write_bytes(part)
+        spelled = etag.replace('"', '\\"')
+        info = f'{{"url": "{url}", "validator": "{spelled}", "tag": "{spelled}", "length": {length}}}'
+        Path(f"{path}.netkit-info").write_text(info)
+
+    for part, length, asked in (
+        (DATA, len(DATA), f"206 [bytes={len(DATA) - 1}-]"),
+        (DATA + b"x", len(DATA), "200 []"),
+        (DATA + b"x", len(DATA) + 9, None),
+    ):
+        left(f"{nginx.url}/page", part, length)
+        before = len(nginx.logged("/page", 0))
+        fetch(f"{nginx.url}/page", "-o", str(path), "--resume", "--force")
+        check_same(path.read_bytes(), DATA)
+        if asked is not None:
+            assert nginx.logged("/page", before + 1)[before].startswith(asked)
+        else:
+            assert [row[:3] for row in nginx.logged("/page", before + 2)[before:]] == ["416", "200"]
+    left(f"{nginx.url}/busy", DATA[:100], len(DATA))
+    fetch(f"{nginx.url}/busy", "-o", str(path), "--resume", "--force", code=22)
+    assert Path(f"{path}.netkit-part").read_bytes() == DATA[:100]
+
+
+def test_nginx_on_a_unix_socket(nginx: Nginx, pki: Pki, tmp_path: Path) -> None:
+    """Pages come over a unix socket as they do over TCP, in plain text and over TLS, to a file too."""
+    over = ("--unix-socket", str(nginx.folder / "sock"))
+    fetch("http://app/page", *over, "-o", str(tmp_path / "file"))
+    check_same((tmp_path / "file").read_bytes(), DATA)
+    assert fetch("http://app/told", *over).out.endswith(b"[app]")
+    secure = ("--unix-socket", str(nginx.folder / "tls"), "--cafile", pki.ca)
+    check_same(fetch("https://localhost/page", *secure).out, DATA)
+    fetch("https://other.example/page", *secure, code=60)
+
+
+def test_https_of_nginx(nginx: Nginx, pki: Pki, tmp_path: Path) -> None:
+    """nginx is verified, sees our certificate if it is its own that was asked, and not if a redirect led there."""
+    trust = ("--cafile", pki.ca)
+    check_same(fetch(f"{nginx.secure}/page", *trust).out, DATA)
+    assert fetch(f"{nginx.secure}/who", *trust, *pki.client.options()).out.startswith(b"SUCCESS CN=a client,")
+    assert fetch(f"{nginx.secure}/who", *trust, *pki.stranger.options()).out.startswith(b"<html>")
+    assert fetch(f"{nginx.url}/secure", *trust).out == b"NONE "
+    fetch(f"https://127.0.0.1:{nginx.port}/", code=35)
+    assert b"400 The plain HTTP request" in fetch(nginx.secure.replace("https", "http")).out
+
+
+@pytest.mark.parametrize("into", ["file", "pipe"])
+def test_the_kernel_moves_what_is_large(nginx: Nginx, tmp_path: Path, into: str) -> None:
+    """64 MiB arrive as they are, and nearly all of them by splice(2): hardly a byte went through our memory."""
+    large = nginx.folder / "large"
+    if not large.exists():
+        with large.open("wb") as file:
+            for index in range(LARGE // (1 << 20)):
+                file.write(index.to_bytes(4, "big") + bytes((1 << 20) - 4))
+    trace, path = tmp_path / "trace", tmp_path / "file"
+    calls = "splice,read,readv,recvfrom,recvmsg"
+    argv = [tool("strace"), "-f", "-qq", "-o", str(trace), "-e", f"trace={calls}", "-e", "signal=none"]
+    argv += [*NETKIT, "fetch", f"{nginx.url}/large", *(["-o", str(path)] if into == "file" else [])]
+    digest = hashlib.sha256()
+    with running(argv=argv) as process:
+        while into == "pipe" and (data := process.out.read(1 << 20)):
+            digest.update(data)
+        assert process.wait() == 0
+    if into == "file":
+        digest.update(path.read_bytes())
+    assert digest.digest() == hashlib.sha256(large.read_bytes()).digest()
+    moved = [int(count) for count in re.findall(r"splice\(.*= (\d+)$", trace.read_text(), re.MULTILINE)]
+    assert sum(moved) >= (1 if into == "pipe" else 2) * LARGE * 0.95
+    received = re.findall(r"(?:recvfrom|recvmsg)\(.*= (\d+)$", trace.read_text(), re.MULTILINE)
+    assert sum(map(int, received)) < LARGE * 0.05
+
+
+# -- Python
+
+
+@contextlib.contextmanager
+def python_server(handler: type[http.server.BaseHTTPRequestHandler]) -> Iterator[str]:
+    """Serve in threads of this process."""
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_address[1]}"
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def test_python_serves_a_folder(tmp_path: Path) -> None:
+    """``python -m http.server`` gives a file, a list and a redirect in HTTP/1.0; it knows no ranges."""
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "page").write_bytes(DATA)
+    os.utime(tmp_path / "folder" / "page", (1_600_000_000,) * 2)
+    argv = [NETKIT[0], "-u", "-m", "http.server", "0", "--bind", "127.0.0.1", "--directory", str(tmp_path)]
+    path = tmp_path / "file"
+    with running(argv=argv) as server:
+        url = "http://127.0.0.1:" + re.search(rb"port (\d+)", server.out.readline())[1].decode()  # type: ignore[index]
+        check_same(fetch(f"{url}/folder/page").out, DATA)
+        assert b'<a href="page">' in fetch(f"{url}/folder").out  # by way of /folder/
+        info = (
+            f'{{"url": "{url}/folder/page", "validator": "Sun, 13 Sep 2020 12:26:40 GMT", "tag": null, "length": null}}'
+        )
+        Path(f"{path}.netkit-info").write_text(info)
+        Path(f"{path}.netkit-part").write_bytes(OTHER[:1000])
+        fetch(f"{url}/folder/page", "-o", str(path), "--resume")
+        check_same(path.read_bytes(), DATA)
+        assert fetch(f"{url}/none", "--fail", code=22).out == b""
+
+
+class Told(http.server.BaseHTTPRequestHandler):
+    """Says what it was told; keeps the connection, as HTTP/1.1 does, unless it is to be HTTP/1.0 without a length."""
+
+    protocol_version = "HTTP/1.1"
+
+    def answer(self) -> None:
+        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        said = f"{self.command} {self.path}\n{self.headers}".encode() + body
+        if self.path == "/old":
+            self.protocol_version = "HTTP/1.0"
+        self.send_response(200)
+        if self.path != "/old":
+            self.send_header("Content-Length", str(len(said)))
+        self.end_headers()
+        self.wfile.write(said)
+        self.close_connection = self.path == "/old"
+
+    do_GET = do_POST = do_PUT = do_DELETE = answer
+
+    def log_message(self, *_: Any) -> None:
+        """Say nothing."""
+
+
+def test_what_python_is_told() -> None:
+    """A server that keeps the connection holds nobody up, and it got just what was asked for."""
+    with python_server(Told) as url:
+        host = url.removeprefix("http://")
+        asked = fetch(f"{url}/a%20b?c").out.decode()
+        ours = re.search(r"User-Agent: (netkit/\S+)", asked)[1]  # type: ignore[index]
+        about = f"Host: {host}\nUser-Agent: {ours}\nAccept: */*\nAccept-Encoding: identity\n"
+        assert asked == f"GET /a%20b?c\n{about}\n"
+        body = fetch(f"{url}/", "--data", r"a=1&b=\x00").out
+        typed = "Content-Type: application/x-www-form-urlencoded\nContent-Length: 7\n"
+        assert body == f"POST /\n{about}{typed}\n".encode() + b"a=1&b=\0"
+        changed = fetch(f"{url}/", "--method", "DELETE", "-H", "Accept: text/html", "-H", "X: 1", "-H", "X: 2").out
+        assert changed == f"DELETE /\n{about.replace('*/*', 'text/html')}X: 1\nX: 2\n\n".encode()
+        assert fetch(f"{url}/old").out == f"GET /old\n{about}\n".encode()
+
+
+# -- openssl, and our own
+
+
+def test_openssl_serves_a_file(pki: Pki, tmp_path: Path) -> None:
+    """s_server's pages end with the connection, and with close_notify."""
+    (tmp_path / "page").write_bytes(DATA)
+    (tmp_path / "answer").write_bytes(b"HTTP/1.1 200 OK\r\nContent-Length: 300000\r\n\r\n" + OTHER)
+    for mode, name, data in (("-WWW", "page", DATA), ("-HTTP", "answer", OTHER)):
+        with s_server(pki, mode, "-naccept", "1", cwd=tmp_path) as (server, port):
+            while b"ACCEPT" not in server.out.readline():
+                pass
+            check_same(fetch(f"https://localhost:{port}/{name}", "--cafile", pki.ca).out, data)
+
+
+def test_listen_serves_a_reply(pki: Pki, tmp_path: Path) -> None:
+    """A fixed reply of ours is an answer, plain and over TLS; what it was asked is on its stdout."""
+    page = tmp_path / "page"
+    page.write_bytes(b"HTTP/1.1 200 OK\r\n\r\n" + DATA)
+    trust = ("--cafile", pki.ca)
+    for address, scheme, options in (("127.0.0.1:0", "http", ()), ("tls:127.0.0.1:0", "https", pki.good.options())):
+        serve = ("listen", address, "--reply-file", str(page), "--max-clients", "2", *options)
+        with running(*serve) as server:
+            port = server.port
+            check_same(fetch(f"{scheme}://localhost:{port}/", *trust, "-4").out, DATA)
+            fetch(f"{scheme}://127.0.0.1:{port}/", *trust, "--head")
+            done = server.finish()
+        assert done.code == 0
+        assert re.findall(rb"^(\S+) / HTTP/1.1\r$", done.out, re.MULTILINE) == [b"GET", b"HEAD"]

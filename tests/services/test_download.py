@@ -1,0 +1,526 @@
+"""A download's file: what it refuses, what it goes on from, and that nothing but the whole is ever in its place."""
+
+import errno
+import json
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from netkit.core import kernel
+from netkit.core.errors import Exit, Failure
+from netkit.protocols.http import Head
+from netkit.services.download import Download
+
+URL = "http://host/file"
+BODY = bytes(range(256)) * 4
+DATE = "Fri, 20 Nov 2020 12:00:00 GMT"
+LONG_AGO = "Fri, 20 Nov 2020 11:00:00 GMT"
+INFO = {"url": URL, "validator": '"v1"', "tag": '"v1"', "length": len(BODY)}
+
+
+def head(status: int = 200, **fields: str | int) -> Head:
+    """Return the head of an answer."""
+    pairs = [(name.replace("_", "-").encode(), str(value).encode("latin-1")) for name, value in fields.items()]
+    return Head(status, "", pairs, b"")
+
+
+WHOLE = head(etag='"v1"', content_length=len(BODY))
+
+
+def rest(start: int, **fields: str | int) -> Head:
+    """Return the head of an answer with what is missing from byte ``start`` on."""
+    about: dict[str, str | int] = {"etag": '"v1"', "content_range": f"bytes {start}-{len(BODY) - 1}/{len(BODY)}"}
+    return head(206, **{**about, **fields})
+
+
+@contextmanager
+def downloading(path: Path | str, *, force: bool = False, resume: bool = False, url: str = URL) -> Iterator[Download]:
+    """Open a download, and let go of it at the end."""
+    download = Download(str(path), url, force=force, resume=resume)
+    try:
+        yield download
+    finally:
+        download.close()
+
+
+def write(download: Download, answer: Head, data: bytes) -> None:
+    """Take the head of an answer and write so much of its body."""
+
+    async def take() -> None:
+        await download.open(answer).send(data)
+
+    kernel.run(take())
+
+
+def cut(path: Path, count: int = 300, answer: Head = WHOLE) -> None:
+    """Leave what a download leaves that was cut after ``count`` bytes."""
+    with downloading(path) as download:
+        write(download, answer, BODY[:count])
+
+
+def files(folder: Path) -> list[str]:
+    """Return what there is."""
+    return sorted(path.name for path in folder.iterdir())
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """Return where the file is to be, in a folder of its own."""
+    return tmp_path / "file"
+
+
+# -- its place
+
+
+def test_the_file_is_there_once_it_is_whole(path: Path) -> None:
+    """Until it is finished there is a part and no file; after that the file and nothing else."""
+    with downloading(path) as download:
+        write(download, WHOLE, BODY)
+        assert files(path.parent) == ["file.netkit-info", "file.netkit-part"]
+        download.finish()
+        assert files(path.parent) == ["file"]
+    assert path.read_bytes() == BODY
+    assert files(path.parent) == ["file"]
+
+
+def test_the_old_file_is_whole_until_the_new_one_is(path: Path) -> None:
+    """A reader of the file that is overwritten sees the old content, then the new, never less; it keeps its own."""
+    path.write_bytes(b"old")
+    with path.open("rb") as reader, downloading(path, force=True) as download:
+        write(download, WHOLE, BODY)
+        assert path.read_bytes() == b"old"
+        download.finish()
+        assert (path.read_bytes(), reader.read()) == (BODY, b"old")
+
+
+@pytest.mark.parametrize("force", [False, True])
+@pytest.mark.parametrize("kind", ["folder", "fifo", "device", "socket"])
+def test_what_is_no_file_stays(path: Path, kind: str, force: bool) -> None:
+    """A folder, a FIFO, a device or a socket is refused with and without --force, and is still there."""
+    if kind == "folder":
+        path.mkdir()
+    elif kind == "fifo":
+        os.mkfifo(path)
+    elif kind == "socket":
+        os.mknod(path, 0o600 | stat.S_IFSOCK)
+    else:
+        path = Path("/dev/null")
+    before = os.lstat(path)
+    with pytest.raises(Failure) as caught:
+        Download(str(path), URL, force=force, resume=False)
+    assert caught.value.exit is Exit.WRITE
+    assert str(path) in str(caught.value)
+    assert os.path.samestat(before, os.lstat(path))
+    assert os.lstat(path).st_mode == before.st_mode
+    if kind != "device":
+        assert files(path.parent) == ["file"]
+
+
+def test_nobody_is_told_to_force_what_force_does_not_do(path: Path) -> None:
+    """Where there is a folder, --force is not what to try."""
+    path.mkdir()
+    with pytest.raises(Failure) as caught:
+        Download(str(path), URL, force=False, resume=False)
+    assert "force" not in caught.value.hint
+
+
+@pytest.mark.parametrize("target", ["precious", "missing", "/dev/null"])
+def test_a_link_is_replaced_not_followed(path: Path, target: str) -> None:
+    """With --force the file takes the place of a symbolic link, and what that led to is as it was."""
+    precious = path.parent / "precious"
+    precious.write_bytes(b"precious")
+    path.symlink_to(target)
+    with pytest.raises(Failure) as caught:
+        Download(str(path), URL, force=False, resume=False)
+    assert caught.value.exit is Exit.WRITE
+    assert path.is_symlink()
+    with downloading(path, force=True) as download:
+        write(download, WHOLE, BODY)
+        download.finish()
+    assert not path.is_symlink()
+    assert path.read_bytes() == BODY
+    assert precious.read_bytes() == b"precious"
+    assert files(path.parent) == ["file", "precious"]
+
+
+@pytest.mark.parametrize("suffix", [".netkit-part", ".netkit-info"])
+@pytest.mark.parametrize("plant", ["symbolic link", "dangling link", "hard link", "fifo", "folder"])
+def test_nothing_planted_beside_it_is_written(path: Path, suffix: str, plant: str) -> None:
+    """Somebody's link, FIFO or folder in the place of the part or of its info is never written to nor waited for.
+
+    The part is refused; without its info there is nothing to resume, and the file comes all the same.
+    """
+    victim = path.parent / "victim"
+    victim.write_bytes(json.dumps(INFO).encode())
+    planted = Path(f"{path}{suffix}")
+    if plant == "hard link":
+        planted.hardlink_to(victim)
+    elif plant == "fifo":
+        os.mkfifo(planted)
+    elif plant == "folder":
+        planted.mkdir()
+    else:
+        planted.symlink_to("victim" if plant == "symbolic link" else "nowhere")
+    if suffix == ".netkit-part":
+        with pytest.raises(Failure) as caught:
+            Download(str(path), URL, force=True, resume=True)
+        assert caught.value.exit is Exit.WRITE
+        assert f"{path}{suffix}" in str(caught.value)
+        assert planted.name in files(path.parent)
+    else:
+        with downloading(path, resume=True) as download:
+            assert download.conditions == []
+            write(download, WHOLE, BODY)
+            download.finish()
+        assert path.read_bytes() == BODY
+    assert victim.read_bytes() == json.dumps(INFO).encode()
+    assert "nowhere" not in files(path.parent)
+
+
+def test_somebody_elses_file_is_kept(path: Path) -> None:
+    """A file that somebody made while it was downloaded is not overwritten without --force."""
+    with downloading(path) as download:
+        write(download, WHOLE, BODY)
+        path.write_bytes(b"theirs")
+        with pytest.raises(Failure) as caught:
+            download.finish()
+    assert caught.value.exit is Exit.WRITE
+    assert path.read_bytes() == b"theirs"
+
+
+def test_two_at_once(path: Path) -> None:
+    """While one writes the part another is refused; once the first is done the second does it anew."""
+    with downloading(path) as first:
+        write(first, WHOLE, BODY[:10])
+        with pytest.raises(Failure) as caught:
+            Download(str(path), URL, force=True, resume=True)
+        assert caught.value.exit is Exit.WRITE
+        write(first, WHOLE, BODY)
+        first.finish()
+        with downloading(path, force=True) as second:
+            write(second, WHOLE, BODY[::-1])
+            second.finish()
+    assert path.read_bytes() == BODY[::-1]
+    assert files(path.parent) == ["file"]
+
+
+@pytest.mark.parametrize("mask", [0o022, 0o077])
+def test_mode_of_a_new_file(path: Path, mask: int) -> None:
+    """A new file has the mode that any program's would have."""
+    before = os.umask(mask)
+    try:
+        with downloading(path) as download:
+            write(download, WHOLE, BODY)
+            download.finish()
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o666 & ~mask
+
+
+@pytest.mark.parametrize(("mode", "kept"), [(0o600, 0o600), (0o755, 0o755), (0o444, 0o444), (0o6755, 0o755)])
+def test_mode_of_a_file_that_is_overwritten(path: Path, mode: int, kept: int) -> None:
+    """The permissions of the old file are kept, and its part is nobody's that could not read it; never a set-id bit.
+
+    The new file may be another user's than the old one was.
+    """
+    path.write_bytes(b"old")
+    path.chmod(mode)
+    with downloading(path, force=True) as download:
+        write(download, WHOLE, BODY)
+        part = stat.S_IMODE(os.stat(f"{path}.netkit-part").st_mode)
+        assert not part & ~(kept | 0o600)
+        download.finish()
+    assert stat.S_IMODE(path.stat().st_mode) == kept
+
+
+def test_a_folder_without_hard_links(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the file system has no hard links (FAT) the file is renamed, and somebody else's is kept there too."""
+
+    def refused(*_: Any) -> None:
+        raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+
+    monkeypatch.setattr(os, "link", refused)
+    with downloading(path) as download:
+        write(download, WHOLE, BODY)
+        download.finish()
+    assert path.read_bytes() == BODY
+    path.unlink()
+    with downloading(path) as download:
+        write(download, WHOLE, BODY)
+        path.write_bytes(b"theirs")
+        with pytest.raises(Failure):
+            download.finish()
+    assert path.read_bytes() == b"theirs"
+
+
+@pytest.mark.parametrize("name", ["-", "-o", "a\nb", "\udcff\x1b[31m", "é", "n" * 240])
+def test_names(tmp_path: Path, name: str) -> None:
+    """Whatever a file may be called, a download may be."""
+    with downloading(tmp_path / name) as download:
+        write(download, WHOLE, BODY)
+        download.finish()
+    assert files(tmp_path) == [name]
+
+
+# -- what is left
+
+
+@pytest.mark.parametrize("answer", [WHOLE, head(), head(etag='W/"weak"'), head(404, etag='"v1"')])
+def test_what_is_left_after_a_cut(path: Path, answer: Head) -> None:
+    """A part is kept with its info if a later run can go on with it, and else nothing is."""
+    with downloading(path) as download:
+        write(download, answer, BODY[:300])
+    wanted = ["file.netkit-info", "file.netkit-part"] if answer is WHOLE else []
+    assert files(path.parent) == wanted
+
+
+def test_nothing_is_left_of_nothing(path: Path) -> None:
+    """A download that never got a byte leaves no trace, whether it was answered or not."""
+    for answer in (None, WHOLE):
+        with downloading(path) as download:
+            if answer is not None:
+                write(download, answer, b"")
+        assert files(path.parent) == []
+
+
+def test_an_earlier_part_outlives_a_failure(path: Path) -> None:
+    """What an earlier run left is kept by a run that was never answered, with and without --resume."""
+    cut(path)
+    for resume in (False, True):
+        with downloading(path, resume=resume):
+            pass
+        assert Path(f"{path}.netkit-part").read_bytes() == BODY[:300]
+        with downloading(path, resume=True) as download:
+            assert download.before == 300
+
+
+# -- going on
+
+
+def test_going_on(path: Path) -> None:
+    """What is missing is asked for, on the condition that it is the same version, and is put behind what came."""
+    cut(path)
+    with downloading(path, resume=True) as download:
+        assert download.conditions == [("Range", b"bytes=300-"), ("If-Range", b'"v1"')]
+        write(download, rest(300), BODY[300:600])
+    with downloading(path, resume=True) as download:
+        assert download.before == 600
+        write(download, rest(600), BODY[600:])
+        download.finish()
+    assert path.read_bytes() == BODY
+    assert files(path.parent) == ["file"]
+
+
+def test_another_version_comes_all_anew(path: Path) -> None:
+    """An answer with all of it is the content alone, and what is kept then is of the new version."""
+    cut(path)
+    with downloading(path, resume=True) as download:
+        write(download, head(etag='"v2"', content_length=9), b"new")
+    with downloading(path, resume=True) as download:
+        assert download.conditions == [("Range", b"bytes=3-"), ("If-Range", b'"v2"')]
+        write(download, head(), b"newest")
+        download.finish()
+    assert path.read_bytes() == b"newest"
+
+
+def test_a_part_that_is_whole(path: Path) -> None:
+    """Of a part that is whole the last byte is asked for again, since it may be of a version that is no more."""
+    cut(path, len(BODY))
+    with downloading(path, resume=True) as download:
+        assert download.conditions == [("Range", b"bytes=1023-"), ("If-Range", b'"v1"')]
+        write(download, rest(1023), BODY[1023:])
+        download.finish()
+    assert path.read_bytes() == BODY
+
+
+def test_no_such_range(path: Path) -> None:
+    """After ``restart`` all is asked for, and what was there is not in the way."""
+    cut(path)
+    with downloading(path, resume=True) as download:
+        download.restart()
+        assert (download.before, download.conditions) == (0, [])
+        write(download, head(), b"all")
+        download.finish()
+    assert path.read_bytes() == b"all"
+
+
+@pytest.mark.parametrize(
+    ("last", "date", "wanted"),
+    [
+        (LONG_AGO, DATE, LONG_AGO),
+        (DATE, DATE, None),
+        ("Fri, 20 Nov 2020 11:59:30 GMT", DATE, None),
+        (LONG_AGO, None, None),
+        (None, DATE, None),
+        ("yesterday", DATE, None),
+        (LONG_AGO, "", None),
+        ("Fri, 20 Nov 2020 11:00:00", DATE, None),
+        (LONG_AGO, "Mon, 1 Jan 2020 00:00:00 +99999999999999999999", None),
+        ("Mon, 99999999999999999999999 Jan 2020 00:00:00 GMT", DATE, None),
+    ],
+)
+def test_a_date_tells_versions_apart(path: Path, last: str | None, date: str | None, wanted: str | None) -> None:
+    """Without an entity tag it is the date of the last change, if that was a minute before the answer at least."""
+    fields = {name: value for name, value in (("last_modified", last), ("date", date)) if value is not None}
+    cut(path, answer=head(**fields))
+    with downloading(path, resume=True) as download:
+        said = dict(download.conditions).get("If-Range")
+        assert said == (None if wanted is None else wanted.encode())
+
+
+@pytest.mark.parametrize(
+    ("fields", "size", "count", "code"),
+    [
+        ({"content_range": "bytes 300-1023/*"}, 1024, 724, None),
+        ({"content_range": "bytes 300-699/1024"}, 1024, 400, Exit.PARTIAL),
+        ({"content_range": "bytes 300-1023/1024"}, 1024, 700, Exit.PARTIAL),
+        ({"content_range": "bytes 300-1023/1024"}, 1024, 725, Exit.PARTIAL),
+        ({"content_range": "bytes 300-1023/1024", "etag": '"v2"'}, 1024, 724, Exit.PROTOCOL),
+        ({"content_range": "bytes 300-1999/2000"}, 1024, 1700, Exit.PROTOCOL),
+        ({"content_range": "bytes 299-1023/1024"}, 1024, 725, Exit.PROTOCOL),
+        ({"content_range": "bytes 0-1023/1024"}, 1024, 1024, Exit.PROTOCOL),
+        ({"content_range": "bytes */1024"}, 1024, 0, Exit.PROTOCOL),
+        ({"content_range": "300-1023/1024"}, 1024, 724, Exit.PROTOCOL),
+        ({"content_range": "bytes 300-1023"}, 1024, 724, Exit.PROTOCOL),
+        ({"content_range": "bytes -300-1023/1024"}, 1024, 724, Exit.PROTOCOL),
+        ({"content_range": "bytes ٣٠٠-1023/1024".encode().decode("latin-1")}, 1024, 724, Exit.PROTOCOL),
+        ({"content_range": "bytes 300-1023/" + "9" * 5000}, 1024, 724, Exit.PROTOCOL),
+        ({"content_range": "bytes 300-299/1024"}, 1024, 724, Exit.PROTOCOL),
+        ({"content_range": "bytes 300-1024/1024"}, 1024, 724, Exit.PROTOCOL),
+        ({"content_type": "multipart/byteranges; boundary=x"}, 1024, 0, Exit.PROTOCOL),
+        ({"content_range": "bytes 300-1023/*"}, None, 724, Exit.PROTOCOL),
+        ({"content_range": "bytes 300-1023/1024"}, None, 724, None),
+    ],
+)
+def test_ranges(path: Path, fields: dict[str, str | int], size: int | None, count: int, code: Exit | None) -> None:
+    """Only the range that was asked for is put behind what came: to the end, of a file of that size, of that version.
+
+    What is refused leaves the part as it was; what was too short or too long is no file.
+    """
+    length = {} if size is None else {"content_length": size}
+    cut(path, answer=head(etag='"v1"', **length))
+    with downloading(path, resume=True) as download:
+        if code is Exit.PROTOCOL:
+            with pytest.raises(Failure) as caught:
+                write(download, head(206, **fields), b"")
+            assert Path(f"{path}.netkit-part").read_bytes() == BODY[:300]
+        else:
+            write(download, head(206, **fields), (BODY * 2)[300 : 300 + count])
+            if code is None:
+                download.finish()
+                assert path.read_bytes() == BODY
+                return
+            with pytest.raises(Failure) as caught:
+                download.finish()
+        assert caught.value.exit is code
+    assert not path.exists()
+
+
+def forged(path: Path, info: bytes, part: bytes = BODY[:300]) -> list[tuple[str, bytes]]:
+    """Put a part and its info there, go through an answer to what is asked for, and return the conditions."""
+    Path(f"{path}.netkit-part").write_bytes(part)
+    Path(f"{path}.netkit-info").write_bytes(info)
+    with downloading(path, resume=True) as download:
+        conditions = download.conditions
+        for name, value in conditions:
+            assert value == value.strip() and b"\n" not in value, name
+        if conditions:
+            try:
+                write(download, rest(download.before), BODY[download.before :])
+                download.finish()
+            except Failure as failure:
+                assert failure.exit in (Exit.PROTOCOL, Exit.PARTIAL)
+        else:
+            write(download, WHOLE, BODY)
+            download.finish()
+    assert not path.exists() or path.read_bytes() == BODY
+    return conditions
+
+
+@pytest.mark.parametrize(
+    "info",
+    [
+        b"",
+        b"{",
+        b"null",
+        b"[]",
+        b"\xff\xfe",
+        b"\0" * 200,
+        b"[" * 60_000,
+        b"9" * 60_000,
+        json.dumps(INFO).encode()[:-2],
+        *(
+            json.dumps({**INFO, **change}).encode()
+            for change in (
+                {"url": URL + "2"},
+                {"url": None},
+                {"validator": None},
+                {"validator": ""},
+                {"validator": " "},
+                {"validator": '"v1" '},
+                {"validator": "a\r\nX: y"},
+                {"validator": "☕"},
+                {"validator": ['"v1"']},
+                {"length": 299},
+                {"length": -1},
+                {"length": 1024.0},
+                {"length": True},
+                {"length": "1024"},
+            )
+        ),
+        *(json.dumps({key: value for key, value in INFO.items() if key != left}).encode() for left in INFO),
+    ],
+    ids=lambda info: repr(info[:80])[2:-1],
+)
+def test_info_that_says_nothing(path: Path, info: bytes) -> None:
+    """From a part whose info is missing a word, torn, forged or of another URL nothing goes on: all is asked for."""
+    assert forged(path, info) == []
+
+
+def test_info_that_is_missing(path: Path) -> None:
+    """From a part alone nothing goes on."""
+    cut(path)
+    os.unlink(f"{path}.netkit-info")
+    with downloading(path, resume=True) as download:
+        assert download.conditions == []
+
+
+def test_info_of_another_user(path: Path) -> None:
+    """What somebody else wrote there is not believed."""
+    cut(path)
+    if os.geteuid():
+        pytest.skip("only root can give files away")
+    os.chown(f"{path}.netkit-info", 65534, 65534)
+    with downloading(path, resume=True) as download:
+        assert download.conditions == []
+
+
+def test_part_of_another_user(path: Path) -> None:
+    """What somebody else can write to while we do is refused."""
+    cut(path)
+    if os.geteuid():
+        pytest.skip("only root can give files away")
+    os.chown(f"{path}.netkit-part", 65534, 65534)
+    with pytest.raises(Failure) as caught:
+        Download(str(path), URL, force=True, resume=True)
+    assert caught.value.exit is Exit.WRITE
+
+
+@settings(deadline=None, database=None, max_examples=40)
+@given(
+    st.dictionaries(
+        st.sampled_from([*INFO]), st.none() | st.integers() | st.text(max_size=4) | st.sampled_from(['"v1"'])
+    )
+)
+def test_any_info(change: dict[str, Any]) -> None:
+    """Whatever the info says, the file is what the server sent, or there is none; no fault but a Failure."""
+    with TemporaryDirectory() as folder:
+        forged(Path(folder) / "file", json.dumps({**INFO, **change}).encode())
