@@ -236,7 +236,7 @@ def test_mode_of_a_file_that_is_overwritten(path: Path, mode: int, kept: int) ->
     with downloading(path, force=True) as download:
         write(download, WHOLE, BODY)
         part = stat.S_IMODE(os.stat(f"{path}.netkit-part").st_mode)
-        assert not part & ~(kept | 0o600)
+        assert part == kept | 0o600  # it is opened again to go on
         download.finish()
     assert stat.S_IMODE(path.stat().st_mode) == kept
 
@@ -489,6 +489,16 @@ def test_info_that_is_missing(path: Path) -> None:
     """From a part alone nothing goes on."""
     cut(path)
     os.unlink(f"{path}.netkit-info")
+    with downloading(path, resume=True) as download:
+        assert download.conditions == []
+
+
+def test_info_that_is_a_link(path: Path) -> None:
+    """What a symbolic link leads to is not read, though it be sound."""
+    cut(path)
+    info = Path(f"{path}.netkit-info")
+    info.rename(path.parent / "elsewhere")
+    info.symlink_to("elsewhere")
     with downloading(path, resume=True) as download:
         assert download.conditions == []
 
