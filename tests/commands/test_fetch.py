@@ -512,11 +512,11 @@ def test_keepalive() -> None:
     timers: list[str] = []
 
     def look(sock: socket.socket) -> None:
-        port = f":{sock.getpeername()[1]:04X}"
+        pair = [f"0100007F:{port:04X}" for _, port in (sock.getpeername(), sock.getsockname())]
         timer = "01"
         while timer == "01":  # until the request has been acknowledged
             with open("/proc/net/tcp", encoding="ascii") as rows:
-                timer = next(row.split()[5][:2] for row in rows if row.split()[1].endswith(port))
+                timer = next(row.split()[5][:2] for row in rows if row.split()[1:3] == pair)
         timers.append(timer)
         sock.sendall(WHOLE)
 
