@@ -196,6 +196,18 @@ def test_somebody_elses_file_is_kept(path: Path) -> None:
     assert path.read_bytes() == b"theirs"
 
 
+def test_a_part_that_is_the_file_already(path: Path) -> None:
+    """What was killed between giving the file its name and taking the part's is no obstacle, and is not written to."""
+    cut(path, len(BODY))
+    path.hardlink_to(f"{path}.netkit-part")
+    with downloading(path, force=True, resume=True) as download:
+        write(download, WHOLE, b"new")
+        assert path.read_bytes() == BODY
+        download.finish()
+    assert path.read_bytes() == b"new"
+    assert files(path.parent) == ["file"]
+
+
 def test_two_at_once(path: Path) -> None:
     """While one writes the part another is refused; once the first is done the second does it anew."""
     with downloading(path) as first:
