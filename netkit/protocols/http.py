@@ -21,6 +21,7 @@ _BEGINNING = b"HTTP/"
 _STATUS_LINE = re.compile(rb"HTTP/[0-9]\.[0-9] [0-9]{3}( [^\r]*)?\r?")
 _TLS = (0x15, 0x16)  # an alert, a handshake: RFC 8446, section 5.1
 _BLANKS = re.compile(rb"[ \t\r\n]{%d}" % _BLANKS_MOST)
+_TWO_BLANKS = re.compile(rb"[ \t][ \t]")
 _END = re.compile(rb"\n\r?\n")
 _LENGTHS = re.compile(rb"^content-length[ \t]*:((?:[^\n]|\n[ \t])*)", re.IGNORECASE | re.MULTILINE)
 _QUOTED = re.compile(r"b(['\"].*?['\"])(?=\)|$| )")
@@ -94,6 +95,7 @@ class Exchange(Wrapped):
         self._request = b"".join(self._http.send(part) or b"" for part in parts)
         self._plain = False  # the body is the stream's own bytes
         self._held = memoryview(b"")  # bytes that came with the head, or that are still to be read as chunks
+        self._failure: Failure | None = None  # that comes after what was received
         self._piece = 0  # how many of them h11 gets at once
         self._line = 0  # bytes that it got since its last event
 
@@ -151,6 +153,8 @@ class Exchange(Wrapped):
 
         Raises Failure: PARTIAL if the peer ends before it, PROTOCOL for a malformed chunk.
         """
+        if self._failure is not None:
+            raise self._failure
         if self.left == 0:
             return b""
         data = await (self._recv_plain() if self._plain else self._recv_chunked())
@@ -174,16 +178,26 @@ class Exchange(Wrapped):
         return data
 
     async def _recv_chunked(self) -> bytes:
+        parts: list[bytes] = []
         while True:
-            event = self._next()
+            try:
+                event = self._next()
+            except Failure as failure:
+                if not parts:
+                    raise
+                self._failure = failure
+                break
             if isinstance(event, h11.Data):
                 self._line = 0
-                return bytes(event.data)
+                parts.append(event.data)
+                continue
             if isinstance(event, h11.EndOfMessage):
                 self.left = 0
-                return b""
+                break
             if self._line > _LINE_MOST:
                 raise self._too_long("a line between its chunks", _LINE_MOST)
+            if parts:
+                break
             if not self._held:
                 self._hold(await self._stream.recv())
                 if not self._held:
@@ -191,12 +205,13 @@ class Exchange(Wrapped):
             piece, self._held = self._held[: self._piece], self._held[self._piece :]
             self._line += len(piece)
             self._http.receive_data(bytes(piece))
+        return b"".join(parts)
 
     def _hold(self, data: bytes) -> None:
-        """Keep bytes for h11, which gets them in little pieces where many blanks could be a line that takes it long."""
+        """Keep bytes for h11, which gets them in little pieces if there may be a run of blanks as long as a line."""
         self._held = memoryview(data)
-        blanks = data.count(b" ") + data.count(b"\t")
-        self._piece = _LINE_MOST if blanks > _LINE_MOST else max(len(data), 1)
+        some = data[:: _LINE_MOST // 2]  # such a run has two of these
+        self._piece = _LINE_MOST if _TWO_BLANKS.search(some) else max(len(data), 1)
 
     def _next(self) -> object:
         try:
