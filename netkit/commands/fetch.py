@@ -114,7 +114,8 @@ def fetch(
 ) -> int:
     """Get an http or https URL (HTTP/1.1) to standard output, or to a file.
 
-    Redirects are followed, to http and https alone. To another origin (scheme, host and port) they take neither user
+    Each URL's host is connected to, or with --unix-socket that socket for all of them; proxies are not used. Redirects
+    are followed, to http and https alone. To another origin (scheme, host and port) they take neither user
     and password of the URL nor the client's certificate nor fields of -H, but for those that cannot be a secret, such
     as Accept. A POST becomes a GET where browsers do so (301, 302, 303).
 

@@ -11,14 +11,14 @@ from netkit.core.events import Answered, Observer, Redirected
 from netkit.core.flow import Flow, Transfer
 from netkit.core.kernel import Expired, Group, deadline, now
 from netkit.core.listen import conduct, impatient
-from netkit.core.relay import PROMOTED_AFTER, Change, acknowledged, fresh, judged
+from netkit.core.relay import PROMOTED_AFTER, acknowledged, judged
 from netkit.core.splice import move
 from netkit.core.stream import Connection, Secure, Stream
 from netkit.protocols.http import Exchange, Head, Request
 from netkit.protocols.url import Url, follow
 from netkit.services.download import Download
 from netkit.services.progress import Show
-from netkit.services.terminal import Terminal, incoming
+from netkit.services.terminal import Terminal, incoming, visible
 
 _PATIENCE = 1.0  # s that a server which has answered may take to acknowledge what it was sent
 _MOVED = (301, 302, 303, 307, 308)
@@ -75,10 +75,6 @@ class Place(Protocol):
     def conditions(self) -> Sequence[tuple[str, bytes]]:
         """The fields that ask for the rest of it; none to ask for all."""
 
-    @property
-    def change(self) -> Change | None:
-        """What all that is written goes through."""
-
     def restart(self) -> None:
         """Ask for all of it."""
 
@@ -89,6 +85,21 @@ class Place(Protocol):
         """Return what the body is sent to; raise Failure if it cannot be the body that was asked for."""
 
 
+class _Visible(Terminal):
+    """Stdout on a terminal, where control bytes are made visible."""
+
+    def __init__(self) -> None:
+        super().__init__(reads=False)
+        self._change = visible()
+
+    @property
+    def raw_sink(self) -> int | None:
+        return None
+
+    async def send(self, data: bytes) -> None:
+        await super().send(self._change(data))
+
+
 class Printed:
     """Stdout as a place; on a terminal control bytes are made visible, unless ``raw``."""
 
@@ -96,8 +107,7 @@ class Printed:
     conditions = ()
 
     def __init__(self, *, raw: bool) -> None:
-        self.change = fresh(incoming(raw))
-        self._terminal = Terminal(reads=False)
+        self._terminal = _Visible() if incoming(raw) else Terminal(reads=False)
 
     def restart(self) -> None:
         """See Place: all is asked for anyway."""
@@ -111,7 +121,12 @@ class Printed:
         try:
             async with Group() as group:
                 group.start(self._terminal.reader_left())
-                await fetch.run()
+                try:
+                    await fetch.run()
+                except Failure:
+                    await self._terminal.send(b"")  # the beginning of a character may still be held
+                    raise
+                await self._terminal.send(b"")
                 group.cancel()
         finally:
             self._terminal.close()
@@ -120,7 +135,6 @@ class Printed:
 class Saved(Download):
     """A file as a place. An answer that it is what the asker has already (304) leaves it as it is."""
 
-    change = None
     _unchanged = False
 
     def open(self, head: Head) -> Stream:
@@ -204,22 +218,23 @@ class Fetch:
         stream = await dial(reached.via or step.url.endpoint, dialling, self._observe)
         if reached.keepalive is not None:
             stream.keep_alive(reached.keepalive)
-        following: list[_Step] = []
+        following: _Step | None = None
 
         async def handle(stream: Connection) -> None:
+            nonlocal following
             exchange = Exchange(stream, self._request(step), str(step.url))
             try:
                 async with Group() as group:
                     group.start(exchange.ask())
-                    following.extend(await self._answer(exchange, step))
+                    following = await self._answer(exchange, step)
                     group.cancel()
-                if not following:
+                if following is None:
                     await _taken(exchange, stream)
             except Failure as failure:
                 raise judged(failure, stream, exchange.offered, stream.sent) from failure
 
         await conduct(stream, impatient(handle, self._asked.idle_timeout), self._observe)
-        return following[0] if following else None
+        return following
 
     def _request(self, step: _Step) -> Request:
         fields: dict[str, list[tuple[str, bytes]]] = {}
@@ -240,8 +255,8 @@ class Fetch:
         fields.update(given)
         return Request(step.method, step.url.target, [field for each in fields.values() for field in each], step.body)
 
-    async def _answer(self, exchange: Exchange, step: _Step) -> list[_Step]:
-        """Take the answer; return the next request, if there is to be one."""
+    async def _answer(self, exchange: Exchange, step: _Step) -> _Step | None:
+        """Take the answer; return the next request, if there is to be one: the same again to ask for all of it."""
         asked, place = self._asked, self._place
         head = await exchange.head()
         length = head.get("content-length")
@@ -256,10 +271,10 @@ class Fetch:
         )
         if following := _redirected(step, head):
             self._observe(Redirected(str(step.url), head.status, str(following.url)))
-            return [following]
+            return following
         if head.status == _UNSATISFIABLE and place.conditions:
             place.restart()
-            return [step]
+            return step
         if asked.fail and head.status >= 400:
             raise Failure(Exit.HTTP, f"fetch {step.url}", f"the server answered {head.status_line}")
         ranged = place.conditions or any(name.lower() == "range" for name, _ in step.fields)
@@ -269,20 +284,18 @@ class Fetch:
         self._exchange = exchange
         self._check_size(sum(filter(None, (place.before, exchange.left))))
         if asked.include:
-            await _write(sink, head.raw, place.change)
+            await sink.send(head.raw)
         await self._carry(exchange, sink)
-        if place.change is not None and (rest := place.change(b"")):
-            await sink.send(rest)
-        return []
+        return None
 
     async def _carry(self, exchange: Exchange, sink: Stream) -> None:
         """Write the body, of which the kernel moves what nobody has to look at."""
         most = None if self._asked.max_size is None else self._asked.max_size - self._place.before
-        promoted = self._place.change is not None
+        promoted = False
         while data := await exchange.recv():
             if most is not None and exchange.carried > most:
                 data = data[: len(data) - (exchange.carried - most)]
-            await _write(sink, data, self._place.change)
+            await sink.send(data)
             self._check_size(self._place.before + exchange.carried)
             if not promoted and exchange.carried >= PROMOTED_AFTER:
                 promoted = True
@@ -306,10 +319,6 @@ async def _taken(exchange: Exchange, stream: Connection) -> None:
     if lost := exchange.offered - (stream.sent - stream.unacknowledged()):
         detail = f"{lost} of {exchange.offered} bytes not acknowledged"
         raise Failure(Exit.SEND, f"send to {stream.name}", "it answered, and took no more", detail=detail)
-
-
-async def _write(sink: Stream, data: bytes, change: Change | None) -> None:
-    await sink.send(change(data) if change is not None else data)
 
 
 def check_fields(fields: Sequence[tuple[str, bytes]]) -> None:
