@@ -174,7 +174,8 @@ class Download:
         self._whole = known.length if match[3] == "*" else int(match[3])
         if self._whole is None:
             raise Failure(Exit.PROTOCOL, action, "the server does not say how much there is")
-        if head.get("etag") not in (None, known.tag) or known.length not in (None, self._whole):
+        dated = known.tag is None and head.get("last-modified") not in (None, known.validator)
+        if dated or head.get("etag") not in (None, known.tag) or known.length not in (None, self._whole):
             raise Failure(Exit.PROTOCOL, action, "the server sent a range of another version")
         if int(match[2]) >= self._whole:
             raise Failure(Exit.PROTOCOL, action, "the server sent a range beyond the end")

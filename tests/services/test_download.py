@@ -436,6 +436,23 @@ def test_ranges(path: Path, fields: dict[str, str | int], size: int | None, coun
     assert not path.exists()
 
 
+@pytest.mark.parametrize(("modified", "same"), [(LONG_AGO, True), (None, True), (DATE, False)])
+def test_the_range_of_another_date(path: Path, modified: str | None, same: bool) -> None:
+    """Where a date tells versions apart, a range with another date is refused: some servers look at no If-Range."""
+    cut(path, answer=head(last_modified=LONG_AGO, date=DATE, content_length=len(BODY)))
+    said = {} if modified is None else {"last_modified": modified}
+    with downloading(path, resume=True) as download:
+        answer = head(206, content_range=f"bytes 300-{len(BODY) - 1}/{len(BODY)}", **said)
+        if same:
+            write(download, answer, BODY[300:])
+            download.finish()
+            assert path.read_bytes() == BODY
+        else:
+            with pytest.raises(Failure) as caught:
+                write(download, answer, b"")
+            assert caught.value.exit is Exit.PROTOCOL
+
+
 def forged(path: Path, info: bytes, part: bytes = BODY[:300]) -> list[tuple[str, bytes]]:
     """Put a part and its info there, go through an answer to what is asked for, and return the conditions."""
     Path(f"{path}.netkit-part").write_bytes(part)
