@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable, Sequence
-from functools import partial
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from netkit import shell
@@ -190,10 +190,11 @@ class Https(NamedTuple):
             unapplied("the URL is not https", {"--servername": self.servername, "--cert": self.cert, "--key": self.key})
         self._tls(True).check()
 
-        def secure(url: "Url", own: bool) -> "Secure":
-            return self._tls(own).clients(url.authority, talk)(url.endpoint.host or "", observe)
+        @cache
+        def made(authority: str, host: str, own: bool) -> "Secure":
+            return self._tls(own).clients(authority, talk)(host, observe)
 
-        return secure
+        return lambda url, own: made(url.authority, url.endpoint.host or "", own)
 
     def _tls(self, own: bool) -> Tls:
         ours = (self.cert, self.key, self.servername) if own else (None, None, None)
@@ -434,7 +435,7 @@ def showing(after: float) -> "Show":
         await sleep(after)
         from netkit.view import transfers
 
-        await transfers(moving, 0.0, coloured=coloured(2), begun=begun)
+        await transfers(moving, begun, coloured=coloured(2))
 
     return show
 

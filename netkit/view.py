@@ -7,6 +7,7 @@ import heapq
 import itertools
 import os
 import sys
+import termios
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
@@ -33,6 +34,7 @@ from netkit.verdicts import Lines, detail
 
 _NONE, _STDOUT, _STDERR = -1, 1, 2
 _FRAME = 0.1  # s between two pictures
+_LFLAG = 3  # of what tcgetattr returns
 _WIPE = b"\r\x1b[J"  # ED: ECMA-48
 _TRIES, _PAUSE = 10, 0.01  # how often, and after how many seconds, a terminal that takes nothing is tried at the end
 _PIECE = 100  # rows of a long table that are drawn at once, some 50 ms
@@ -279,10 +281,10 @@ class _Screen:
 
 
 def _is_in_front(fd: int) -> bool:
-    """Whether we are no job in the background of this terminal."""
+    """Whether the terminal is ours: we are no job in its background, and no pager beside us reads it key by key."""
     try:
-        return os.tcgetpgrp(fd) == os.getpgrp()
-    except OSError:  # it controls nobody, or others
+        return os.tcgetpgrp(fd) == os.getpgrp() and bool(termios.tcgetattr(fd)[_LFLAG] & termios.ICANON)
+    except (OSError, termios.error):  # it controls nobody, or others
         return True
 
 
@@ -318,22 +320,16 @@ async def animate(
         screen.leave(kept=kept)
 
 
-async def transfers(
-    moving: Callable[[], Sequence[Transfer]], after: float, *, coloured: bool, begun: float | None = None
-) -> None:
-    """Show on stderr how far transfers are, a row for each, after so many seconds, until cancelled.
-
-    They began at ``begun`` by the kernel's clock, or now.
-    """
-    since = now() if begun is None else begun
-    paces: defaultdict[str, Pace] = defaultdict(lambda: Pace(since))
+async def transfers(moving: Callable[[], Sequence[Transfer]], begun: float, *, coloured: bool) -> None:
+    """Show on stderr how far transfers are, a row for each, until cancelled. ``begun`` is by the kernel's clock."""
+    paces: defaultdict[str, Pace] = defaultdict(lambda: Pace(begun))
 
     def picture() -> RenderableType:
         each = [(transfer.name, paces[transfer.name].said(transfer, now())) for transfer in moving()]
         longest = max((len(name) for name, _ in each), default=0)
         return Group(*(_moved(name.ljust(longest), said, size(_STDERR).columns) for name, said in each))
 
-    await animate(_STDERR, picture, coloured=coloured, after=after)
+    await animate(_STDERR, picture, coloured=coloured)
 
 
 def _moved(name: str, said: Moved, columns: int) -> RenderableType:

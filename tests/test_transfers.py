@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
-from netkit import view
+from netkit import options, view
 from netkit.core.flow import Transfer
 from netkit.core.kernel import Group, sleep
 from netkit.report import Pace
@@ -28,7 +28,7 @@ def rows_of(transfers: list[Transfer], columns: int, monkeypatch: pytest.MonkeyP
 
         async def main() -> None:
             async with Group() as group:
-                group.start(view.transfers(lambda: transfers, 0.5, coloured=False))
+                group.start(options.showing(0.5)(lambda: transfers))
                 await sleep(0.4)
                 assert taken(ours) == b""
                 await sleep(0.15)

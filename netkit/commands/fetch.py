@@ -26,6 +26,9 @@ HABITS = {
     "-b": "-H 'Cookie: NAME=VALUE'",
     "-s": "nothing is said on success anyway; -q says nothing at all",
     "-m": "--timeout D",
+    "-r": "-H 'Range: bytes=0-99'",
+    "-T": "--method PUT --data TEXT",
+    "-x": "proxies are not used",
     "-l": "netkit listen ADDRESS listens",
 }
 
@@ -58,7 +61,12 @@ HABITS = {
     section="Ending",
     help="Follow at most N redirects (47); 10 unless given.",
 )
-@shell.option("--max-size", type=values.Size(), section="Ending", help="Give up (63) on more than SIZE bytes.")
+@shell.option(
+    "--max-size",
+    type=values.Size(),
+    section="Ending",
+    help="Give up (63) on more than SIZE bytes, at once if their number is told.",
+)
 @shell.option("--fail", is_flag=True, section="Ending", help="Fail (22), and write nothing, on a status from 400 on.")
 @shell.option("--method", type=values.Verb(), section="Request", help="The method; GET unless given.")
 @shell.option("--head", is_flag=True, section="Request", help="Ask for the head alone (HEAD), and write it.")
@@ -115,9 +123,9 @@ def fetch(
     """Get an http or https URL (HTTP/1.1) to standard output, or to a file.
 
     Each URL's host is connected to, or with --unix-socket that socket for all of them; proxies are not used. Redirects
-    are followed, to http and https alone. To another origin (scheme, host and port) they take neither user
-    and password of the URL nor the client's certificate nor fields of -H, but for those that cannot be a secret, such
-    as Accept. A POST becomes a GET where browsers do so (301, 302, 303).
+    are followed, to http and https alone. To another origin (scheme, host and port) they take neither user and password
+    of the URL nor the client's certificate nor fields of -H, but for those that cannot be a secret, such as Accept. A
+    POST becomes a GET where browsers do so (301, 302, 303); 307 and 308 take --data along, but not from https to http.
 
     With -o what comes is written to FILE.netkit-part, which is put in the place of FILE once it is whole; a symbolic
     link there is replaced, never followed. A download that was cut can be resumed if the server has said by an ETag or
@@ -134,6 +142,7 @@ def fetch(
     """
     from netkit.core.address import Endpoint
     from netkit.core.address import parse as parse_address
+    from netkit.protocols.http import names
     from netkit.protocols.url import parse
     from netkit.services.fetch import Asked, Fetch, Printed, Reached, Saved, check_fields
     from netkit.services.progress import Ways
@@ -144,7 +153,8 @@ def fetch(
     check_fields(fields)
     shell.exclude({"--head": head, "--method": method})
     shell.exclude({"--head": head, "--data": body})
-    shell.exclude({"user and password in the URL": url.userinfo, "-H Authorization": "authorization" in _names(fields)})
+    given = names(fields)
+    shell.exclude({"user and password in the URL": url.userinfo, "-H Authorization": "authorization" in given})
     if head:
         shell.unapplied("--head writes the head alone", {"--include": include, "--max-size": max_size})
     if path is None:
@@ -154,10 +164,9 @@ def fetch(
         if path == "-":
             raise click.UsageError("-o - is no file: without -o it goes to standard output")
     if resume:
-        names = _names(fields)
-        given = {"--head": head, "--include": include, "--data": body, "--method": method not in (None, "GET")}
-        given |= {"-H Range": "range" in names, "-H If-Range": "if-range" in names}
-        shell.unapplied("--resume asks for the rest of a file", given)
+        ranges = {"-H Range": "range" in given, "-H If-Range": "if-range" in given}
+        other = {"--head": head, "--include": include, "--data": body, "--method": method not in (None, "GET")}
+        shell.unapplied("--resume asks for the rest of a file", {**other, **ranges})
     unseen = "a head is no transfer" if head else ""
     if path is None and not Ways(reads=False, writes=True).receives:
         unseen = "the answer is shown on a terminal"
@@ -186,7 +195,3 @@ def fetch(
         await place.run(Fetch(asked, place, reached, observe, show))
 
     return shell.run(work(), talk, timeout=clocks.timeout)
-
-
-def _names(fields: tuple[tuple[str, bytes], ...]) -> set[str]:
-    return {name.lower() for name, _ in fields}

@@ -17,6 +17,7 @@ Role = Literal["client", "server"]
 Protocol = Literal["tcp", "udp"]
 
 _UNIX_PATH_MAX = 107  # sun_path is 108 bytes with its closing NUL: unix(7)
+_NAME_MAX = 253  # characters that 255 bytes on the wire leave for a name: RFC 1035, section 2.3.4
 _LABEL = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?")
 _RANGE = re.compile(r"([0-9]+)-(.*)", re.DOTALL)
 _ZONE = re.compile(r"[^\s%/:\[\]]+", re.ASCII)
@@ -260,6 +261,8 @@ def _a_labels(host: str) -> str:
 
     import idna
 
+    if len(host) > _NAME_MAX:  # its A-labels are longer still, and take their time
+        raise Invalid(f"host name of {len(host)} characters is longer than {_NAME_MAX}: {host[:40]}...")
     try:
         return idna.encode(unicodedata.normalize("NFC", host.lower()), strict=True).decode()
     except idna.IDNAError as error:
@@ -305,8 +308,8 @@ def legacy(host: str) -> str | None:
 
 def _check_name(host: str) -> None:
     name = host.removesuffix(".")
-    if len(name) > 253:
-        raise Invalid(f"host name of {len(name)} bytes is longer than 253: {name[:40]}...")
+    if len(name) > _NAME_MAX:
+        raise Invalid(f"host name of {len(name)} bytes is longer than {_NAME_MAX}: {name[:40]}...")
     for label in name.split("."):
         if not label:
             raise Invalid(f"host {host!r} has an empty label")

@@ -16,7 +16,10 @@ from netkit.core.stream import Connection, Wrapped
 HEAD_MOST = 256 * 1024  # bytes of all heads together; curl's limit is 300 KB
 _LINE_MOST = 8 * 1024  # bytes of the status line, between two chunks, of trailers: RFC 9112, section 3, has 8000
 _BLANKS_MOST = 1024  # bytes: h11 takes time by the square of a run of blanks that is followed by nonsense
-_BODILESS = (204, 304)  # RFC 9112, section 6.3
+# RFC 9110, section 15
+OK, NO_CONTENT, PARTIAL_CONTENT, NOT_MODIFIED, UNSATISFIABLE = 200, 204, 206, 304, 416
+_BODILESS = (NO_CONTENT, NOT_MODIFIED)  # RFC 9112, section 6.3
+_BODIED = ("POST", "PUT", "PATCH")  # where no body is said to be none: RFC 9110, section 8.6
 _BEGINNING = b"HTTP/"
 _STATUS_LINE = re.compile(rb"HTTP/[0-9]\.[0-9] [0-9]{3}( [^\r]*)?\r?")
 _TLS = (0x15, 0x16)  # an alert, a handshake: RFC 8446, section 5.1
@@ -42,6 +45,11 @@ _WORDS = {
 }
 
 
+def names(fields: Sequence[tuple[str, bytes]]) -> list[str]:
+    """Return the names of fields in lower case, in which they are compared."""
+    return [name.lower() for name, _ in fields]
+
+
 class Request(NamedTuple):
     """What is asked: a method, the target (path and query), the fields of the head, and a body or None."""
 
@@ -60,7 +68,7 @@ class Head(NamedTuple):
     raw: bytes
 
     def get(self, name: str) -> str | None:
-        """Return the first field of that name, in lower case; bytes that are not ASCII as Latin-1."""
+        """Return the first field of that name, which is in lower case; bytes that are not ASCII as Latin-1."""
         return next((value.decode("latin-1") for key, value in self.fields if key == name.encode()), None)
 
     @property
@@ -85,8 +93,8 @@ class Exchange(Wrapped):
         self._method = request.method
         self._http = h11.Connection(h11.CLIENT, max_incomplete_event_size=HEAD_MOST)
         fields = [(key.encode(), value) for key, value in request.fields]
-        if request.body is not None:
-            fields.append((b"Content-Length", str(len(request.body)).encode()))
+        if request.body is not None or request.method in _BODIED:
+            fields.append((b"Content-Length", b"%d" % len(request.body or b"")))
         parts = [
             h11.Request(method=request.method.encode(), target=request.target.encode(), headers=fields),
             h11.Data(data=request.body or b""),

@@ -40,7 +40,7 @@ class Url(NamedTuple):
     @property
     def origin(self) -> tuple[str, str, int]:
         """Whom credentials are for: scheme, host and port (RFC 6454)."""
-        return self.scheme, (self.endpoint.host or "").lower().removesuffix("."), self.endpoint.port
+        return self.scheme, (self.endpoint.host or "").removesuffix("."), self.endpoint.port
 
     @property
     def authorization(self) -> str | None:
@@ -68,7 +68,7 @@ def parse(text: str) -> Url:
     except Invalid as error:
         reason = "in user and password / is %2F, ? is %3F and # is %23" if "@" in text and not at else str(error)
         raise Invalid(f"URL {_shown(text)!r}: {reason}") from None
-    return Url(scheme, endpoint, quote(os.fsencode((path or "/") + query), safe=_PRINTABLE), user if at else None)
+    return Url(scheme, endpoint, _encoded((path or "/") + query), user if at else None)
 
 
 def follow(base: Url, location: bytes) -> Url:
@@ -76,8 +76,8 @@ def follow(base: Url, location: bytes) -> Url:
 
     Spaces in it are encoded, as browsers do.
     """
-    text = quote(location, safe=_PRINTABLE + " ").replace(" ", "%20")
-    if any(byte < 0x20 or byte == 0x7F for byte in location):
+    text = location.decode("utf-8", "surrogateescape").replace(" ", "%20")
+    if _CONTROL.search(text):
         raise Invalid(f"URL {_shown(text)!r} contains a control character")
     _check_slashes(text)
     reference, _, _ = text.partition("#")
@@ -92,9 +92,14 @@ def follow(base: Url, location: bytes) -> Url:
             path, mark, query = old, *((mark, query) if mark else (old_mark, old_query))
         elif not path.startswith("/"):
             path = old[: old.rindex("/") + 1] + path
-        url = base._replace(target=path + mark + query, userinfo=None)
+        url = base._replace(target=_encoded(path + mark + query), userinfo=None)
     path, mark, query = url.target.partition("?")
     return url._replace(target=_without_dots(path) + mark + query)
+
+
+def _encoded(target: str) -> str:
+    """Return path and query with what is not ASCII encoded (RFC 3987, section 3.1), bytes that are no UTF-8 as well."""
+    return quote(target.encode("utf-8", "surrogateescape"), safe=_PRINTABLE)
 
 
 def _check_slashes(text: str) -> None:
@@ -122,7 +127,8 @@ def _endpoint(place: str, scheme: str) -> Endpoint:
     host, port = split(place.replace("%25", "%"))  # a zone: RFC 6874
     if port and not (port.isascii() and port.isdigit()):
         raise Invalid(f"port {port!r} is not a number")
-    return Endpoint(check_host(host).lower(), parse_port(port) if port else _PORTS[scheme])
+    name, percent, zone = check_host(host).partition("%")
+    return Endpoint(name.lower() + percent + zone, parse_port(port) if port else _PORTS[scheme])
 
 
 def _unreadable(text: str) -> Url:
@@ -140,4 +146,4 @@ def _shown(text: str) -> str:
     """Return the text without all that may be a password: what stands between its slashes and its last @."""
     head, at, rest = text.rpartition("@")
     lead = _LEAD.match(head)
-    return lead[0] + rest if at and lead else text
+    return f"{lead[0]}...@{rest}" if at and lead else text

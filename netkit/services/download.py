@@ -4,7 +4,6 @@ While FILE is not whole there are ``FILE.netkit-part``, with what came, and ``FI
 version of which URL it is. Both are gone when FILE is there, and also after a failure if nothing could go on from them.
 """
 
-import errno
 import fcntl
 import json
 import os
@@ -15,9 +14,8 @@ from typing import NamedTuple
 
 from netkit.core.errors import Exit, Failure, doing
 from netkit.core.stream import FileStream, Stream
-from netkit.protocols.http import Head
+from netkit.protocols.http import OK, PARTIAL_CONTENT, UNSATISFIABLE, Head
 
-_OK, _PARTIAL_CONTENT = 200, 206
 _RANGE = re.compile(r"bytes ([0-9]{1,18})-([0-9]{1,18})/([0-9]{1,18}|\*)")
 _VALIDATOR = re.compile(r"[!-~\xa0-\xff]([ -~\xa0-\xff]*[!-~\xa0-\xff])?")
 _INFO_MOST = 64 * 1024  # bytes; ours are a few hundred
@@ -53,6 +51,7 @@ class Download:
         self._info_status: os.stat_result | None = None
         self._whole: int | None = None  # bytes the file will have, as far as a range tells
         self._begun = False
+        self._is_whole = False
         self._finished = False
         old = self._check_place()
         self._mode = None if old is None else old.st_mode & 0o777
@@ -73,15 +72,26 @@ class Download:
             return []
         return [("Range", b"bytes=%d-" % self.before), ("If-Range", self._known.validator.encode("latin-1"))]
 
+    def fits(self, head: Head) -> bool:
+        """Whether this answers ``conditions``: False if they are to be dropped, and all of it is to be asked for.
+
+        Raises Failure PROTOCOL for what is neither the file nor the part that was asked for.
+        """
+        if self._known is None or head.status == OK:
+            return True
+        if head.status == PARTIAL_CONTENT:
+            return self._is_rest(head, self._known)
+        if head.status == UNSATISFIABLE:
+            return False
+        raise self._unresumed(f"the server answered {head.status_line}")
+
     def restart(self) -> None:
-        """Ask for all of it: there is no such range."""
+        """Ask for all of it."""
         self.before = 0
 
     def open(self, head: Head) -> Stream:
-        """Return where the body of this answer goes. Raises Failure PROTOCOL for a range that was not asked for."""
-        if head.status == _PARTIAL_CONTENT and self.before and self._known is not None:
-            self._check_range(head, self._known)
-        else:
+        """Return where the body of this answer goes."""
+        if head.status != PARTIAL_CONTENT:
             self.before = 0
         self._begun = True
         with doing(Exit.WRITE, self._action):
@@ -101,6 +111,7 @@ class Download:
             os.close(os.dup(self._fd))  # some file systems tell only now that a quota is full: close(2)
             if self._mode is not None:
                 os.fchmod(self._fd, self._mode)
+            self._is_whole = True
             self._rename()
         self._finished = True
         self._forget()
@@ -108,7 +119,8 @@ class Download:
     def close(self) -> int:
         """Let go; return how many bytes are kept for ``resume`` to go on with."""
         size = os.fstat(self._fd).st_size
-        if not self._finished and (not size or (self._begun and self._known is None)):
+        useless = not size or (self._begun and self._known is None)
+        if useless and not self._is_whole and _is_at(os.fstat(self._fd), self._part):
             _remove(self._part)
             self._forget()
         os.close(self._fd)
@@ -122,8 +134,10 @@ class Download:
             except FileNotFoundError:
                 return None
         if not (stat.S_ISREG(old.st_mode) or stat.S_ISLNK(old.st_mode)):
-            reason = "it is a folder" if stat.S_ISDIR(old.st_mode) else "it is not a regular file"
-            raise Failure(Exit.WRITE, self._action, reason)
+            if stat.S_ISDIR(old.st_mode):
+                raise Failure(Exit.WRITE, self._action, "it is a folder")
+            hint = f"without -o, > {self._path} writes to it"
+            raise Failure(Exit.WRITE, self._action, "it is not a regular file", hint=hint)
         if not self._force:
             raise Failure(Exit.WRITE, self._action, "it exists", hint="--force overwrites it")
         return old if stat.S_ISREG(old.st_mode) else None  # a link is replaced, not what it leads to
@@ -166,26 +180,32 @@ class Download:
         # Of a part that is whole the last byte is asked for again: whether it is of this version is still to be known.
         self.before = size - 1 if size == known.length else size
 
-    def _check_range(self, head: Head, known: _Info) -> None:
-        action = f"resume {self._url}"
+    def _is_rest(self, head: Head, known: _Info) -> bool:
+        """Whether a range is of this version still: some servers send one of another, whatever If-Range says."""
         match = _RANGE.fullmatch(head.get("content-range") or "")
         if not match or int(match[1]) != self.before or int(match[2]) < self.before:
-            raise Failure(Exit.PROTOCOL, action, "the server sent another range than the one asked for")
-        self._whole = known.length if match[3] == "*" else int(match[3])
-        if self._whole is None:
-            raise Failure(Exit.PROTOCOL, action, "the server does not say how much there is")
+            raise self._unresumed("the server sent another range than the one asked for")
         dated = known.tag is None and head.get("last-modified") not in (None, known.validator)
-        if dated or head.get("etag") not in (None, known.tag) or known.length not in (None, self._whole):
-            raise Failure(Exit.PROTOCOL, action, "the server sent a range of another version")
-        if int(match[2]) >= self._whole:
-            raise Failure(Exit.PROTOCOL, action, "the server sent a range beyond the end")
+        whole = known.length if match[3] == "*" else int(match[3])
+        if dated or head.get("etag") not in (None, known.tag) or known.length not in (None, whole):
+            return False
+        if whole is None:
+            raise self._unresumed("the server does not say how much there is")
+        size = int(match[2]) + 1 - self.before
+        if int(match[2]) >= whole or head.get("content-length") not in (None, str(size)):
+            raise self._unresumed("the server sent more than the range it names")
+        self._whole = whole
+        return True
+
+    def _unresumed(self, reason: str) -> Failure:
+        return Failure(Exit.PROTOCOL, f"resume {self._url}", reason, hint="without --resume it comes all anew")
 
     def _note(self, head: Head) -> None:
         """Write down which version this is, if that can be known again."""
         self._known = None
         _remove(self._info)
         validator = _validator(head)
-        if head.status != _OK or validator is None or not self._plain:
+        if head.status != OK or validator is None or not self._plain:
             return
         length = head.get("content-length")
         known = _Info(self._url, validator, head.get("etag"), None if length is None else int(length))
@@ -202,16 +222,16 @@ class Download:
             _remove(self._info)
 
     def _rename(self) -> None:
+        if not _is_at(os.fstat(self._fd), self._part):
+            raise Failure(Exit.WRITE, self._action, f"{self._part} is another file by now")
         if self._force:
             os.replace(self._part, self._path)
             return
         try:
             os.link(self._part, self._path)  # fails if somebody made it meanwhile
-        except FileExistsError:
-            raise
-        except OSError:  # a file system without hard links
+        except OSError:  # or on a file system without hard links
             if os.path.lexists(self._path):
-                raise OSError(errno.EEXIST, os.strerror(errno.EEXIST)) from None
+                raise Failure(Exit.WRITE, self._action, "it exists by now", detail=f"{self._part} is whole") from None
             os.rename(self._part, self._path)
         else:
             os.unlink(self._part)

@@ -9,20 +9,19 @@ from netkit.core.dial import Dialling, dial
 from netkit.core.errors import Exit, Failure, Invalid
 from netkit.core.events import Answered, Observer, Redirected
 from netkit.core.flow import Flow, Transfer
-from netkit.core.kernel import Expired, Group, deadline, now
+from netkit.core.kernel import Expired, Group, Task, deadline, now
 from netkit.core.listen import conduct, impatient
 from netkit.core.relay import PROMOTED_AFTER, acknowledged, judged
 from netkit.core.splice import move
 from netkit.core.stream import Connection, Secure, Stream
-from netkit.protocols.http import Exchange, Head, Request
+from netkit.protocols.http import NOT_MODIFIED, PARTIAL_CONTENT, UNSATISFIABLE, Exchange, Head, Request, names
 from netkit.protocols.url import Url, follow
 from netkit.services.download import Download
 from netkit.services.progress import Show
 from netkit.services.terminal import Terminal, incoming, visible
 
-_PATIENCE = 1.0  # s that a server which has answered may take to acknowledge what it was sent
-_MOVED = (301, 302, 303, 307, 308)
-_PARTIAL_CONTENT, _NOT_MODIFIED, _UNSATISFIABLE = 206, 304, 416
+_PATIENCE = 1.0  # s in which a server that has answered acknowledges some more of what it was sent
+_MOVED, _SAME = (301, 302, 303, 307, 308), (307, 308)
 # What a redirect to another origin is told of the fields that were given: nothing that could be a secret.
 _HARMLESS = frozenset(
     (
@@ -31,6 +30,7 @@ _HARMLESS = frozenset(
         *("if-unmodified-since", "pragma", "range", "user-agent"),
     )
 )
+_CONDITIONS = frozenset(("if-none-match", "if-modified-since"))
 _OURS = ("content-length", "transfer-encoding", "upgrade", "te", "trailer")
 
 
@@ -75,6 +75,9 @@ class Place(Protocol):
     def conditions(self) -> Sequence[tuple[str, bytes]]:
         """The fields that ask for the rest of it; none to ask for all."""
 
+    def fits(self, head: Head) -> bool:
+        """Whether this answers ``conditions``; raise Failure if it cannot be what was asked for."""
+
     def restart(self) -> None:
         """Ask for all of it."""
 
@@ -82,7 +85,7 @@ class Place(Protocol):
         """Fetch, with this as the place."""
 
     def open(self, head: Head) -> Stream:
-        """Return what the body is sent to; raise Failure if it cannot be the body that was asked for."""
+        """Return what the body is sent to."""
 
 
 class _Visible(Terminal):
@@ -108,6 +111,10 @@ class Printed:
 
     def __init__(self, *, raw: bool) -> None:
         self._terminal = _Visible() if incoming(raw) else Terminal(reads=False)
+
+    def fits(self, head: Head) -> bool:
+        """See Place."""
+        return True
 
     def restart(self) -> None:
         """See Place: all is asked for anyway."""
@@ -139,7 +146,7 @@ class Saved(Download):
 
     def open(self, head: Head) -> Stream:
         """See Place."""
-        self._unchanged = head.status == _NOT_MODIFIED
+        self._unchanged = head.status == NOT_MODIFIED
         return Terminal(reads=False, writes=False) if self._unchanged else super().open(head)
 
     async def run(self, fetch: "Fetch") -> None:
@@ -181,8 +188,8 @@ class Fetch:
     async def run(self) -> None:
         """Ask, follow redirects, and write the answer to its place; show meanwhile how far that is.
 
-        Raises Failure: those of ``dial`` and of ``Exchange``; HTTP for a status of 400 or more if that is to fail,
-        REDIRECTS, TOO_BIG, and what the place raises.
+        Raises Failure: those of ``dial``, of ``Exchange`` and of the place; HTTP for a status of 400 or more if that is
+        to fail, REDIRECTS, TOO_BIG, PROTOCOL for an answer to something else, SEND if the request was not all taken.
         """
         async with Group() as group:
             if self._show is not None:
@@ -225,11 +232,11 @@ class Fetch:
             exchange = Exchange(stream, self._request(step), str(step.url))
             try:
                 async with Group() as group:
-                    group.start(exchange.ask())
+                    asking = group.start(exchange.ask())
                     following = await self._answer(exchange, step)
+                    if following is None:
+                        await _taken(exchange, stream, asking)
                     group.cancel()
-                if following is None:
-                    await _taken(exchange, stream)
             except Failure as failure:
                 raise judged(failure, stream, exchange.offered, stream.sent) from failure
 
@@ -272,14 +279,16 @@ class Fetch:
         if following := _redirected(step, head):
             self._observe(Redirected(str(step.url), head.status, str(following.url)))
             return following
-        if head.status == _UNSATISFIABLE and place.conditions:
+        given = names(step.fields)
+        if head.status == PARTIAL_CONTENT and not place.conditions and "range" not in given:
+            raise Failure(Exit.PROTOCOL, f"fetch {step.url}", "the server sent a part, and was asked for all")
+        if head.status == NOT_MODIFIED and not _CONDITIONS.intersection(given):
+            raise Failure(Exit.PROTOCOL, f"fetch {step.url}", "the server says that it is the same, and was not asked")
+        if asked.fail and head.status >= 400 and not (head.status == UNSATISFIABLE and place.conditions):
+            raise Failure(Exit.HTTP, f"fetch {step.url}", f"the server answered {head.status_line}")
+        if place.conditions and not place.fits(head):
             place.restart()
             return step
-        if asked.fail and head.status >= 400:
-            raise Failure(Exit.HTTP, f"fetch {step.url}", f"the server answered {head.status_line}")
-        ranged = place.conditions or any(name.lower() == "range" for name, _ in step.fields)
-        if head.status == _PARTIAL_CONTENT and not ranged:
-            raise Failure(Exit.PROTOCOL, f"fetch {step.url}", "the server sent a part, and was asked for all")
         sink = place.open(head)
         self._exchange = exchange
         self._check_size(sum(filter(None, (place.before, exchange.left))))
@@ -309,26 +318,31 @@ class Fetch:
             raise Failure(Exit.TOO_BIG, action, f"it has more than {most} bytes", detail="--max-size")
 
 
-async def _taken(exchange: Exchange, stream: Connection) -> None:
-    """Return once the server has acknowledged the request; raise Failure SEND if it answered, and left some of it."""
-    try:
-        with deadline(now() + _PATIENCE):
-            await acknowledged(stream)
-    except Expired:
-        pass
-    if lost := exchange.offered - (stream.sent - stream.unacknowledged()):
-        detail = f"{lost} of {exchange.offered} bytes not acknowledged"
+async def _taken(exchange: Exchange, stream: Connection, asking: Task) -> None:
+    """Return once the server has acknowledged the request; raise Failure SEND if it answered, and takes no more."""
+    before, taken = -1, 0
+    while before < taken < exchange.offered:
+        before = taken
+        try:
+            with deadline(now() + _PATIENCE):
+                await asking.finished.wait()
+                await acknowledged(stream)
+        except Expired:
+            pass
+        taken = stream.sent - stream.unacknowledged()
+    if taken < exchange.offered:
+        detail = f"{exchange.offered - taken} of {exchange.offered} bytes not acknowledged"
         raise Failure(Exit.SEND, f"send to {stream.name}", "it answered, and took no more", detail=detail)
 
 
 def check_fields(fields: Sequence[tuple[str, bytes]]) -> None:
     """Raise Invalid for fields that are not to be given: those that frame the message, and a second Host."""
-    names = [name.lower() for name, _ in fields]
-    for name in names:
+    given = names(fields)
+    for name in given:
         if name in _OURS:
             raise Invalid(f"field {name!r} is not to be given: it says how the message is read")
-        if name == "host" and names.count(name) > 1:
-            raise Invalid("there is one Host")
+    if given.count("host") > 1:
+        raise Invalid("there is one Host")
 
 
 def _redirected(step: _Step, head: Head) -> _Step | None:
@@ -340,6 +354,9 @@ def _redirected(step: _Step, head: Head) -> _Step | None:
         url = follow(step.url, location.encode("latin-1"))
     except Invalid as error:
         raise Failure(Exit.PROTOCOL, f"follow the redirect of {step.url}", str(error)) from error
+    if step.body is not None and head.status in _SAME and (step.url.scheme, url.scheme) == ("https", "http"):
+        reason = "it would take the body from https to http"
+        raise Failure(Exit.PROTOCOL, f"follow the redirect of {step.url}", reason, detail=f"to {url}")
     same = url.origin == step.url.origin
     if same and url.userinfo is None:
         url = url._replace(userinfo=step.url.userinfo)

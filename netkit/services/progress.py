@@ -1,4 +1,4 @@
-"""How far a conversation is: what stdin gives on its way to the peer, and what the peer sends on its way to stdout."""
+"""How far a conversation is: what of stdin the peer has acknowledged, and what it sends on its way to stdout."""
 
 import os
 import stat
@@ -93,7 +93,7 @@ class Shown:
         greeted = stream.sent
 
         def moving() -> list[Transfer]:
-            sent, received = stream.sent - greeted, stream.received
+            sent, received = max(stream.sent - stream.unacknowledged() - greeted, 0), stream.received
             if self._wiped is not None and received:
                 return []
             rows = []

@@ -8,6 +8,7 @@ what is open then stays so.
 """
 
 import ctypes
+import fcntl
 import json
 import os
 import socket
@@ -15,11 +16,13 @@ import struct
 import subprocess
 import sys
 import threading
+import time
 from typing import Any
 
 NAME = b"evil\x1b[31m\nname"
 FORGED = b"0000000000000000: 00000002 00000000 00010000 0001 01 1 /run/root.sock"
 _PR_SET_NAME = 15  # prctl(2)
+_SIOCOUTQ, _FIN_WAIT_1 = 0x5411, 4  # linux/sockios.h, linux/tcp.h
 _THREADS, _EACH = 4, 250
 
 
@@ -49,7 +52,8 @@ def opened(folder: str) -> list[socket.socket]:
     half = join(four, socket.AF_INET)
     half.shutdown(socket.SHUT_WR)
     made.append(four.accept()[0])
-    join(four, socket.AF_INET).send(b"not accepted")
+    waiting = join(four, socket.AF_INET)
+    waiting.send(b"not accepted")
     six = add(socket.SOCK_STREAM, ("::", 0), listens=True, family=socket.AF_INET6)
     port = six.getsockname()[1]
     join(six, socket.AF_INET, ("127.0.0.1", port))
@@ -67,7 +71,18 @@ def opened(folder: str) -> list[socket.socket]:
     os.chdir(folder)
     add(socket.SOCK_STREAM, b"x\n" + FORGED.replace(b"/", b":"), family=socket.AF_UNIX)
     made += socket.socketpair()
+    for client in (full, half, waiting):
+        _settle(client)
     return made
+
+
+def _settle(sock: socket.socket) -> None:
+    """Return once the peer's kernel has acknowledged all, our end too: an ACK may wait for 40 ms."""
+    while (
+        fcntl.ioctl(sock, _SIOCOUTQ, bytes(4)) != bytes(4)
+        or sock.getsockopt(socket.SOL_TCP, socket.TCP_INFO, 1)[0] == _FIN_WAIT_1
+    ):
+        time.sleep(0.005)
 
 
 def churn(stop: threading.Event) -> list[socket.socket]:

@@ -254,17 +254,20 @@ def test_two_for_the_same_file(tmp_path: Path) -> None:
         path.write_bytes(b"theirs")
         go.set()
         done = sound(first.finish(), 23)
-        assert str(path) in done.err and "file exists" in done.err
+        assert f"{path}: it exists by now ({path}.netkit-part is whole)" in done.err
         assert len(web.asked) == 1
     assert path.read_bytes() == b"theirs"
+    assert Path(f"{path}.netkit-part").read_bytes() == BODY
 
 
 def test_no_content_is_no_file(tmp_path: Path) -> None:
     """Told that the file is what it was (304), it is what it was."""
     path = tmp_path / "file"
     path.write_bytes(b"old")
-    with site(b'HTTP/1.1 304 Not Modified\r\nETag: "v1"\r\n\r\n') as web:
+    same = b'HTTP/1.1 304 Not Modified\r\nETag: "v1"\r\n\r\n'
+    with site(same, same) as web:
         fetch(web.url, "-o", str(path), "--force", "-H", 'If-None-Match: "v1"')
+        assert "was not asked" in fetch(web.url, "-o", str(path), "--force", code=8).err
     assert path.read_bytes() == b"old"
 
 
@@ -316,13 +319,12 @@ def test_going_on_where_a_redirect_leads(tmp_path: Path) -> None:
 
 
 def test_another_version(tmp_path: Path) -> None:
-    """A range of another version is 8 and touches nothing; a whole answer is the file, of the new content alone."""
+    """A range of another version is dropped, and all is asked for: the file is of the new content alone."""
     path = tmp_path / "file"
     with site(CUT, rest(HALF, tag='"v2"'), answer(b"new", ETag='"v2"')) as web:
         fetch(web.url, "-o", str(path), code=18)
-        fetch(web.url, "-o", str(path), "--resume", code=8)
-        assert Path(f"{path}.netkit-part").read_bytes() == BODY[:HALF]
         fetch(web.url, "-o", str(path), "--resume")
+        assert [asked for asked, _ in web.conditions] == [None, f"bytes={HALF}-", None]
     assert path.read_bytes() == b"new"
     assert files(tmp_path) == ["file"]
 

@@ -234,7 +234,7 @@ def test_head_that_drips() -> None:
         (HELLO, (), b"hello"),
         (CHUNKED + b"5\r\nhello\r\n0\r\n\r\n", (), b"hello"),
         (OK + b"Content-Length: 5\r\n\r\n", ("--head",), OK + b"Content-Length: 5\r\n\r\n"),
-        (b"HTTP/1.1 304 Not Modified\r\nContent-Length: 5\r\n\r\n", (), b""),
+        (b"HTTP/1.1 304 Not Modified\r\nContent-Length: 5\r\n\r\n", ("-H", "If-None-Match: x"), b""),
         (b"HTTP/1.1 103 Early\r\n\r\n" + HELLO + b"more", ("-i",), HELLO),
     ],
 )

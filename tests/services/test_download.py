@@ -55,6 +55,7 @@ def write(download: Download, answer: Head, data: bytes) -> None:
     """Take the head of an answer and write so much of its body."""
 
     async def take() -> None:
+        assert not download.conditions or download.fits(answer)
         await download.open(answer).send(data)
 
     kernel.run(take())
@@ -395,8 +396,8 @@ def test_a_date_tells_versions_apart(path: Path, last: str | None, date: str | N
         ({"content_range": "bytes 300-699/1024"}, 1024, 400, Exit.PARTIAL),
         ({"content_range": "bytes 300-1023/1024"}, 1024, 700, Exit.PARTIAL),
         ({"content_range": "bytes 300-1023/1024"}, 1024, 725, Exit.PARTIAL),
-        ({"content_range": "bytes 300-1023/1024", "etag": '"v2"'}, 1024, 724, Exit.PROTOCOL),
-        ({"content_range": "bytes 300-1999/2000"}, 1024, 1700, Exit.PROTOCOL),
+        ({"content_range": "bytes 300-1023/1024", "content_length": 723}, 1024, 724, Exit.PROTOCOL),
+        ({"content_range": "bytes 300-1023/1024", "content_length": 725}, 1024, 724, Exit.PROTOCOL),
         ({"content_range": "bytes 299-1023/1024"}, 1024, 725, Exit.PROTOCOL),
         ({"content_range": "bytes 0-1023/1024"}, 1024, 1024, Exit.PROTOCOL),
         ({"content_range": "bytes */1024"}, 1024, 0, Exit.PROTOCOL),
@@ -436,21 +437,55 @@ def test_ranges(path: Path, fields: dict[str, str | int], size: int | None, coun
     assert not path.exists()
 
 
+@pytest.mark.parametrize(
+    "fields",
+    [{"etag": '"v2"'}, {"etag": '"v1"', "content_range": "bytes 300-1999/2000"}, {"etag": 'W/"v1"'}],
+)
+def test_the_range_of_another_version(path: Path, fields: dict[str, str | int]) -> None:
+    """Some servers look at no If-Range: what they send of another version is not put behind what came."""
+    cut(path)
+    with downloading(path, resume=True) as download:
+        assert not download.fits(rest(300, **fields))
+        download.restart()
+        assert download.conditions == []
+        write(download, head(etag='"v2"', content_length=3), b"new")
+        download.finish()
+    assert path.read_bytes() == b"new"
+
+
 @pytest.mark.parametrize(("modified", "same"), [(LONG_AGO, True), (None, True), (DATE, False)])
 def test_the_range_of_another_date(path: Path, modified: str | None, same: bool) -> None:
-    """Where a date tells versions apart, a range with another date is refused: some servers look at no If-Range."""
+    """Where a date tells versions apart, a range with another date is of another version."""
     cut(path, answer=head(last_modified=LONG_AGO, date=DATE, content_length=len(BODY)))
     said = {} if modified is None else {"last_modified": modified}
     with downloading(path, resume=True) as download:
-        answer = head(206, content_range=f"bytes 300-{len(BODY) - 1}/{len(BODY)}", **said)
-        if same:
-            write(download, answer, BODY[300:])
-            download.finish()
-            assert path.read_bytes() == BODY
-        else:
+        assert download.fits(head(206, content_range=f"bytes 300-{len(BODY) - 1}/{len(BODY)}", **said)) is same
+
+
+@pytest.mark.parametrize("status", [204, 300, 304])
+def test_what_is_no_part_of_the_file(path: Path, status: int) -> None:
+    """An answer that is neither the file nor the rest of it is refused, and the part stays."""
+    cut(path)
+    with downloading(path, resume=True) as download, pytest.raises(Failure) as caught:
+        download.fits(head(status))
+    assert caught.value.exit is Exit.PROTOCOL
+    assert files(path.parent) == ["file.netkit-info", "file.netkit-part"]
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_a_part_that_was_replaced(path: Path, whole: bool) -> None:
+    """What stands under the part's name by now is another's: it is neither put in the file's place nor removed."""
+    first = Download(str(path), URL, force=False, resume=False)
+    write(first, head(), BODY)
+    Path(f"{path}.netkit-part").unlink()
+    with downloading(path) as second:
+        write(second, WHOLE, BODY[:9])
+        if whole:
             with pytest.raises(Failure) as caught:
-                write(download, answer, b"")
-            assert caught.value.exit is Exit.PROTOCOL
+                first.finish()
+            assert caught.value.exit is Exit.WRITE
+        first.close()
+        assert files(path.parent) == ["file.netkit-info", "file.netkit-part"]
 
 
 def forged(path: Path, info: bytes, part: bytes = BODY[:300]) -> list[tuple[str, bytes]]:
@@ -461,15 +496,15 @@ def forged(path: Path, info: bytes, part: bytes = BODY[:300]) -> list[tuple[str,
         conditions = download.conditions
         for name, value in conditions:
             assert value == value.strip() and b"\n" not in value, name
-        if conditions:
-            try:
+        try:
+            if conditions and download.fits(rest(download.before)):
                 write(download, rest(download.before), BODY[download.before :])
-                download.finish()
-            except Failure as failure:
-                assert failure.exit in (Exit.PROTOCOL, Exit.PARTIAL)
-        else:
-            write(download, WHOLE, BODY)
+            else:
+                download.restart()
+                write(download, WHOLE, BODY)
             download.finish()
+        except Failure as failure:
+            assert conditions and failure.exit in (Exit.PROTOCOL, Exit.PARTIAL)
     assert not path.exists() or path.read_bytes() == BODY
     return conditions
 
