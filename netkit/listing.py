@@ -1,6 +1,5 @@
 """How sockets are listed: columns, JSON or, on a terminal, a table. Foreign text is printable ASCII."""
 
-import os
 from collections.abc import Callable, Sequence
 
 from netkit.core.address import Endpoint
@@ -12,7 +11,7 @@ from netkit.core.stream import FileStream
 from netkit.options import View
 from netkit.services.answers import Put, answering
 from netkit.services.sockets import Owned, Wanted, any_of, is_listening, listing
-from netkit.shell import printable
+from netkit.shell import draws, printable
 
 HEADS = ("PROTO", "RECV", "SEND", "LOCAL", "PEER", "STATE", "USER", "PROCESS")
 RIGHT = ("RECV", "SEND")
@@ -26,7 +25,7 @@ _NONE, _STDOUT = -1, 1
 def check(wanted: Wanted) -> None:
     """Raise Failure: NOTHING if there is no such socket, READ."""
     if not any_of(wanted):
-        raise _nothing(wanted)
+        raise _nothing()
 
 
 async def tell(wanted: Wanted, view: View, *, json: bool) -> None:
@@ -35,8 +34,8 @@ async def tell(wanted: Wanted, view: View, *, json: bool) -> None:
     async def work(put: Put) -> None:
         found = listing(wanted)
         if not found:
-            raise _nothing(wanted)
-        if json or not os.isatty(_STDOUT):
+            raise _nothing()
+        if json or not draws(_STDOUT):
             put(_text(found, view, json=json))
         else:
             from netkit.view import socket_tables
@@ -48,14 +47,13 @@ async def tell(wanted: Wanted, view: View, *, json: bool) -> None:
     await answering(work)
 
 
-def _nothing(wanted: Wanted) -> Failure:
-    hint = "root alone sees the processes of other users" if wanted.pid is not None and os.geteuid() else ""
-    return Failure(Exit.NOTHING, "find a socket", "none matches", hint=hint)
+def _nothing() -> Failure:
+    return Failure(Exit.NOTHING, "find a socket", "none matches")
 
 
 async def watch(wanted: Wanted, every: float, view: View, *, json: bool) -> None:
     """Write the sockets to stdout, or draw them on its terminal, now and then every so many seconds, without end."""
-    if json or not os.isatty(_STDOUT):
+    if json or not draws(_STDOUT):
         await _repeat(lambda first: ("" if first or json else "\n") + _text(listing(wanted), view, json=json), every)
     else:
         from netkit.view import watch_sockets

@@ -466,8 +466,8 @@ class View(NamedTuple):
 
 
 _progress_choices = (
-    option("--progress", is_flag=True, section="Talk", help="Show on the terminal how far it is, at once."),
-    option("--no-progress", is_flag=True, section="Talk", help="Show nothing that moves."),
+    option("--progress", is_flag=True, section="Talk", help="Show progress on the terminal at once."),
+    option("--no-progress", is_flag=True, section="Talk", help="Show no progress."),
 )
 
 progress_options = gathered("progress", Progress, *_progress_choices)
@@ -515,14 +515,20 @@ reach_options = gathered(
     option("-n", "--numeric", is_flag=True, section="Addresses", help="No names: addresses alone are looked at."),
 )
 
+_cafile = option(
+    "--cafile",
+    type=Path(),
+    section="TLS",
+    help="Trust the authorities in FILE (PEM); a server then wants certificates.",
+)
 _https_choices = (
-    option("--cafile", type=Path(), section="TLS", help="Trust the authorities in FILE (PEM); who comes needs one."),
     option("--cert", type=Path(), section="TLS", help="Our certificate and its chain (PEM)."),
     option("--key", type=Path(), section="TLS", help="The key of our certificate (PEM, not encrypted)."),
     option("--servername", type=HostName(), section="TLS", help="The name to ask for and to verify."),
     option("--insecure", is_flag=True, section="TLS", help="Do not verify the peer's certificate."),
 )
 _tls_choices = (
+    _cafile,
     *_https_choices,
     option("--alpn", type=Protocols(), section="TLS", help="Protocols to agree on, in the order of preference."),
 )
@@ -534,7 +540,12 @@ tls_options = gathered(
     *_tls_choices,
 )
 
-https_options = gathered("https", Https, *_https_choices)
+https_options = gathered(
+    "https",
+    Https,
+    option("--cafile", type=Path(), section="TLS", help="Trust the authorities in FILE (PEM)."),
+    *_https_choices,
+)
 
 both_tls_options = gathered("tls", BothTls, *_tls_choices)
 
@@ -565,7 +576,7 @@ connect_timeout_option = option(
     type=Duration(),
     default=10.0,
     section="Time",
-    help="Time for resolving and connecting together (28); 10s unless given.",
+    help="Time for resolving, connecting and TLS together (28); 10s unless given.",
 )
 source_option = option("--source", type=Source(), section="Addresses", help="Connect from this address and port.")
 

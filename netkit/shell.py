@@ -136,6 +136,11 @@ def emit(event: str, **fields: Any) -> None:
     _write_line(record(event, command_name().removeprefix("netkit "), **fields))
 
 
+def draws(fd: int) -> bool:
+    """Tell whether a descriptor is open on a terminal that knows escape sequences."""
+    return os.isatty(fd) and os.environ.get("TERM") not in ("dumb", "unknown")
+
+
 def same_terminal(one: int, other: int) -> bool:
     """Tell whether two descriptors are open on one terminal."""
     return os.isatty(one) and os.isatty(other) and os.fstat(one).st_rdev == os.fstat(other).st_rdev

@@ -191,7 +191,7 @@ class Line(Parameter):
 class Field(Parameter):
     """A field of an HTTP message: ``NAME: VALUE`` (RFC 9110, section 5)."""
 
-    name = "NAME: VALUE"
+    name = "FIELD"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, bytes]:
         """Return name and value."""
@@ -199,7 +199,7 @@ class Field(Parameter):
             return value
         name, colon, rest = value.partition(":")
         if not colon or not _TOKEN.fullmatch(name):  # of which nothing is said: it may be a secret
-            self.fail("it is not a field, such as 'Accept: text/html'", param, ctx)
+            self.fail("not a field, such as 'Accept: text/html'", param, ctx)
         if any(c != "\t" and (c < " " or c == "\x7f") for c in rest):
             self.fail(f"the value of {name!r} contains a control character", param, ctx)
         return name, os.fsencode(rest.strip(" \t"))

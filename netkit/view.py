@@ -215,8 +215,9 @@ class _Screen:
     background nothing is drawn: the terminal is another's.
     """
 
-    def __init__(self, fd: int, *, coloured: bool) -> None:
+    def __init__(self, fd: int, *, coloured: bool, kept: bool) -> None:
         self._fd = fd
+        self._kept = kept
         self._coloured = coloured
         self._own = os.dup(fd)
         self._terminal = FileStream(_NONE, self._own)
@@ -229,7 +230,7 @@ class _Screen:
     def draw(self, picture: RenderableType) -> None:
         """Draw it in place of what is there, cut to the screen; an empty one takes no room at all."""
         self._push()
-        if self._rest or not _is_in_front(self._fd):
+        if self._rest or not self._may_draw():
             return
         self._picture = picture
         shown = rows(picture, self._fd, coloured=self._coloured)
@@ -240,18 +241,18 @@ class _Screen:
         most = size(self._fd).lines
         if len(shown) > most:
             shown[most - 1 :] = [f"and {len(shown) - most + 1:,} more"]
-        if not _is_dumb():
+        if shell.draws(self._fd):
             self._put("\n".join(shown) + "\r" + (f"\x1b[{len(shown) - 1}A" if len(shown) > 1 else ""), drawn=True)
 
     def wiped(self) -> bytes:
         """Return what the terminal is to get before anything else, and take that for written."""
         text = self._rest + (_WIPE if self._drawn else b"")
         self._rest, self._drawn = b"", False
-        return text if _is_in_front(self._fd) else b""
+        return text if self._may_draw() else b""
 
-    def leave(self, *, kept: bool) -> None:
+    def leave(self) -> None:
         """Wipe the picture, or draw the last one whole; what the terminal does not take comes before the next line."""
-        if kept and self._picture is not None and _is_in_front(self._fd):
+        if self._kept and self._picture is not None:
             self._put("\n".join(rows(self._picture, self._fd, coloured=self._coloured)) + "\n", drawn=False)
         else:
             self._rest = self.wiped()
@@ -265,8 +266,12 @@ class _Screen:
         self._terminal.close()
         os.close(self._own)
 
+    def _may_draw(self) -> bool:
+        """Whether the terminal is ours. A picture that is kept is an answer, and is there anyway."""
+        return self._kept or _is_in_front(self._fd)
+
     def _put(self, text: str, *, drawn: bool) -> None:
-        self._rest += (b"" if _is_dumb() else _WIPE) + text.encode()
+        self._rest += (_WIPE if shell.draws(self._fd) else b"") + text.encode()
         self._drawn = drawn
         self._push()
 
@@ -288,11 +293,6 @@ def _is_in_front(fd: int) -> bool:
         return True
 
 
-def _is_dumb() -> bool:
-    """Whether the terminal says of itself that it knows no escape sequences."""
-    return os.environ.get("TERM") in ("dumb", "unknown")
-
-
 async def animate(
     fd: int,
     picture: Callable[[], RenderableType],
@@ -309,7 +309,7 @@ async def animate(
     """
     await sleep(after)
     try:
-        screen = _Screen(fd, coloured=coloured)
+        screen = _Screen(fd, coloured=coloured, kept=kept)
     except OSError:  # no descriptor is left: others need them more
         return
     try:
@@ -317,7 +317,7 @@ async def animate(
             screen.draw(picture())
             await sleep(every)
     finally:
-        screen.leave(kept=kept)
+        screen.leave()
 
 
 async def transfers(moving: Callable[[], Sequence[Transfer]], begun: float, *, coloured: bool) -> None:

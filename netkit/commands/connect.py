@@ -102,8 +102,9 @@ def connect(
     Exit code 0 means that the peer acknowledged every byte of ours and that all of its bytes were written. Data from
     the peer is shown on a terminal with its control bytes made visible; a pipe or a file gets it as it is.
 
-    What is sent from a file or a pipe, or received into one, is seen to move on stderr's terminal once it has taken
-    half a second, and gives way to what the peer says there. Where somebody may type, it waits until much has come.
+    When data comes from or goes to a file or a pipe, progress is shown on stderr's terminal after half a second; it
+    gives way to what the peer says there. Where somebody may type, it appears only after 64 KiB have come, and goes
+    with the first line typed. What counts as sent is what the peer has acknowledged.
     """
     shell.exclude({"--send-only": send_only, "--recv-only": recv_only})
     shell.exclude({"--send": text, "--send-hex": octets, "--recv-only": recv_only, **programs.given()})

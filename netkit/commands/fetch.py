@@ -11,24 +11,30 @@ if TYPE_CHECKING:
 
 HABITS = {
     **shell.HABITS,
-    "-I": "--head asks for the head alone",
-    "-L": "redirects are followed anyway, see --max-redirects",
-    "-X": "--method METHOD",
-    "-d": "--data TEXT",
+    **dict.fromkeys(("-I", "--spider"), "--head asks for the head alone"),
+    **dict.fromkeys(("-L", "--location"), "redirects are followed anyway, see --max-redirects"),
+    **dict.fromkeys(("-X", "--request"), "--method METHOD"),
+    **dict.fromkeys(
+        ("-d", "--data-raw", "--data-binary", "--post-data"), "--data TEXT sends TEXT; @FILE names no file"
+    ),
+    **dict.fromkeys(("-T", "--upload-file"), "--method PUT --data TEXT"),
+    **dict.fromkeys(("-F", "--form"), "there are no forms with files; --data TEXT sends TEXT"),
     "-f": "--fail",
-    "-O": "-o FILE names the file",
-    "-C": "--resume goes on with what -o FILE has left",
-    "-c": "--resume goes on with what -o FILE has left",
-    "-k": "--insecure does not verify the certificate",
-    "-u": "-H 'Authorization: ...', or http://USER:PASSWORD@HOST/",
-    "-e": "-H 'Referer: URL'",
-    "-A": "-H 'User-Agent: NAME'",
-    "-b": "-H 'Cookie: NAME=VALUE'",
-    "-s": "nothing is said on success anyway; -q says nothing at all",
-    "-m": "--timeout D",
-    "-r": "-H 'Range: bytes=0-99'",
-    "-T": "--method PUT --data TEXT",
-    "-x": "proxies are not used",
+    **dict.fromkeys(("-O", "--remote-name"), "-o FILE names the file"),
+    **dict.fromkeys(("-C", "-c", "--continue", "--continue-at"), "--resume goes on with what -o FILE has left"),
+    **dict.fromkeys(("-r", "--range"), "-H 'Range: bytes=0-99'"),
+    **dict.fromkeys(("-z", "--time-cond"), "-H 'If-Modified-Since: DATE'"),
+    **dict.fromkeys(("-k", "--no-check-certificate"), "--insecure does not verify the certificate"),
+    **dict.fromkeys(("--cacert", "--ca-certificate"), "--cafile FILE"),
+    **dict.fromkeys(("-u", "--user"), "-H 'Authorization: ...', or http://USER:PASSWORD@HOST/"),
+    **dict.fromkeys(("-e", "--referer"), "-H 'Referer: URL'"),
+    **dict.fromkeys(("-A", "-U", "--user-agent"), "-H 'User-Agent: NAME'"),
+    **dict.fromkeys(("-b", "--cookie"), "-H 'Cookie: NAME=VALUE'"),
+    **dict.fromkeys(("-x", "--proxy"), "proxies are not used"),
+    **dict.fromkeys(("-s", "-S", "--silent", "--show-error"), "only failures are said anyway; -q says nothing at all"),
+    **dict.fromkeys(("-m", "--max-time"), "--timeout D"),
+    **dict.fromkeys(("-#", "--progress-bar"), "--progress shows it at once"),
+    "--compressed": "nothing is decompressed; -H 'Accept-Encoding: gzip' asks for it",
     "-l": "netkit listen ADDRESS listens",
 }
 
@@ -67,9 +73,11 @@ HABITS = {
     section="Ending",
     help="Give up (63) on more than SIZE bytes, at once if their number is told.",
 )
-@shell.option("--fail", is_flag=True, section="Ending", help="Fail (22), and write nothing, on a status from 400 on.")
+@shell.option(
+    "--fail", is_flag=True, section="Ending", help="Fail (22), and write nothing, on a status of 400 or more."
+)
 @shell.option("--method", type=values.Verb(), section="Request", help="The method; GET unless given.")
-@shell.option("--head", is_flag=True, section="Request", help="Ask for the head alone (HEAD), and write it.")
+@shell.option("--head", is_flag=True, section="Request", help="Ask for status and fields alone (HEAD), and write them.")
 @shell.option(
     "-H",
     "--header",
@@ -77,10 +85,14 @@ HABITS = {
     type=values.Field(),
     multiple=True,
     section="Request",
-    help="Add this field, or put it in the place of netkit's own; repeatable.",
+    help="Add a field, 'NAME: VALUE', or put it in the place of netkit's own; repeatable.",
 )
 @shell.option(
-    "--data", "body", type=values.Text(), section="Request", help="Send TEXT as the body; by POST unless --method says."
+    "--data",
+    "body",
+    type=values.Text(),
+    section="Request",
+    help="Send TEXT, by POST unless --method says, as a form unless -H has a Content-Type; \\n and \\xNN are bytes.",
 )
 @shell.option(
     "-o",
@@ -90,11 +102,14 @@ HABITS = {
     section="Data",
     help="Write to FILE, which is there only once it is whole.",
 )
-@shell.option("--force", is_flag=True, section="Data", help="Overwrite FILE.")
+@shell.option("--force", is_flag=True, section="Data", help="Replace FILE if it exists.")
 @shell.option(
-    "--resume", is_flag=True, section="Data", help="Go on with what is left of FILE, if it is the same version still."
+    "--resume",
+    is_flag=True,
+    section="Data",
+    help="Go on with a download of FILE that was cut, if the server has that version still; implies --fail.",
 )
-@shell.option("-i", "--include", is_flag=True, section="Data", help="Write the head of the answer before its body.")
+@shell.option("-i", "--include", is_flag=True, section="Data", help="Write status and fields before the body.")
 @options.raw_option
 @options.talk_options
 @options.progress_options
@@ -123,19 +138,20 @@ def fetch(
     """Get an http or https URL (HTTP/1.1) to standard output, or to a file.
 
     Each URL's host is connected to, or with --unix-socket that socket for all of them; proxies are not used. Redirects
-    are followed, to http and https alone. To another origin (scheme, host and port) they take neither user and password
-    of the URL nor the client's certificate nor fields of -H, but for those that cannot be a secret, such as Accept. A
-    POST becomes a GET where browsers do so (301, 302, 303); 307 and 308 take --data along, but not from https to http.
+    are followed, to http and https alone. To another origin (scheme, host and port) netkit sends neither the user and
+    password of the URL, nor the client's certificate, nor any field of -H that could be a secret. A POST becomes a GET
+    where browsers do so (301, 302, 303); 307 and 308 take --data along, but not from https to http.
 
     With -o what comes is written to FILE.netkit-part, which is put in the place of FILE once it is whole; a symbolic
     link there is replaced, never followed. A download that was cut can be resumed if the server has said by an ETag or
     a Last-Modified which version it is: --resume asks for the rest, and for all of it once the version is another.
-    It implies --fail.
+    Without it what was left is dropped as soon as an answer comes.
 
-    On stderr's terminal you see how far it is once it has taken half a second, unless the answer is shown there too.
+    Progress is shown on stderr's terminal after half a second, unless the answer is shown on a terminal.
 
     Nothing is decompressed: bytes are written as they came. The answer must say without doubt where it ends; one that
-    has two lengths, or a length and chunks, is refused (8). On a terminal control bytes are made visible.
+    has two lengths, even equal ones, or a length and chunks, is refused (8). On a terminal control bytes are made
+    visible.
 
     Exit code 0 means that all of the answer was written, whatever its status; with --fail a status from 400 on is 22.
     A body that ends early is 18.
@@ -148,7 +164,8 @@ def fetch(
     from netkit.services.progress import Ways
 
     if len(words) != 1:
-        raise click.UsageError("the URL is missing" if not words else f"unexpected word {words[1]!r} after the URL")
+        several = f"one URL is wanted, and these are {len(words)} words: {', '.join(map(repr, words))}"
+        raise click.UsageError(several if words else "the URL is missing")
     url = parse(words[0])
     check_fields(fields)
     shell.exclude({"--head": head, "--method": method})
@@ -171,7 +188,7 @@ def fetch(
     if path is None and not Ways(reads=False, writes=True).receives:
         unseen = "the answer is shown on a terminal"
     show = progress.show(talk, unseen)
-    via = None if socket is None else parse_address(f"unix:{socket}", "client")
+    via = None if socket is None else parse_address(f"unix:{socket.removeprefix('unix:')}", "client")
     asked = Asked(
         url=url,
         method="HEAD" if head else method or ("GET" if body is None else "POST"),

@@ -59,15 +59,15 @@ def listen(
     swallowed. The conversation ends as that of connect does: exit code 0 means that every byte was delivered both ways.
 
     With --keep what comes from stdin goes to all who are there. It is not read before the first has come, and its end
-    is sent to all, later ones included. Who falls 1 MiB behind the fastest is reset, with one line. With --reply or
-    --reply-file each client gets the same bytes, then our end; what it sends goes to stdout until it ends too, or is
-    silent for a second.
+    is sent to all, later ones included. A client that falls 1 MiB behind the fastest is reset, and a line says so. With
+    --reply or --reply-file each client gets the same bytes, then our end; what it sends goes to stdout until it ends
+    too, or is silent for a second.
 
     With --exec or --sh-exec a program talks to each client. It has a process group of its own, and NETKIT_PEER_HOST,
     NETKIT_PEER_PORT, NETKIT_LOCAL_HOST and NETKIT_LOCAL_PORT in its environment. Once the client has ended, the
     program's end is waited for, unless --grace says for how long. Without --keep its exit code is ours.
 
-    What moves between one client and a file or a pipe is shown on stderr's terminal once it has taken half a second.
+    When data of one client comes from or goes to a file or a pipe, progress is shown on stderr's terminal.
 
     A bare PORT listens on this machine alone; :PORT on every interface. With COMMAND, stdin is COMMAND's and listen
     only receives; when COMMAND ends, so does listen, with its code.

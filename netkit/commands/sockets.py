@@ -15,6 +15,7 @@ HABITS = {
     "-x": "--unix shows unix sockets alone",
     "-c": "--watch 1s shows them again every second",
     "-i": "--port N shows who has a port",
+    "-e": "--json has user, uid and inode",
 }
 
 
@@ -30,14 +31,14 @@ HABITS = {
 @click.argument("words", nargs=-1)
 @shell.option("-4", "ipv4", is_flag=True, section="Addresses", help="IPv4 alone.")
 @shell.option("-6", "ipv6", is_flag=True, section="Addresses", help="IPv6 alone.")
-@shell.option("--listening", is_flag=True, section="Data", help="Sockets that wait for whoever comes.")
+@shell.option("--listening", is_flag=True, section="Data", help="Listeners, and datagram sockets without a peer.")
 @shell.option("--tcp", is_flag=True, section="Data", help="TCP; --tcp --udp is both, without unix sockets.")
 @shell.option("--udp", is_flag=True, section="Data", help="UDP.")
 @shell.option("--unix", is_flag=True, section="Data", help="Unix sockets.")
 @shell.option("--port", metavar="N", section="Data", help="Sockets that have this port, at either end.")
 @shell.option("--pid", type=values.Count(), section="Data", help="Sockets that this process has open.")
 @shell.option("--state", metavar="S", section="Data", help="Sockets in this state, as ss and netstat name it too.")
-@shell.option("--watch", type=values.Duration(), section="Time", help="Show them again every D, until interrupted.")
+@shell.option("--watch", type=values.Duration(), section="Time", help="Show them again every D until interrupted.")
 @options.color_option
 @options.quiet_option
 @options.json_option
@@ -60,24 +61,26 @@ def sockets(
     """Show the TCP, UDP and unix sockets of this machine: queues, addresses, state, user and process.
 
     The kernel's own tables are read, those of our network namespace, on Linux alone. Options narrow down what is shown:
-    a socket is one for which all of them hold. --listening means TCP and unix listeners, and sockets for datagrams that
-    have an address and no peer. On a terminal there is a table; in a pipe there are columns under a line of their
-    names, no cell is empty or has a space, and a minus stands for what there is not or we may not see: other users'
-    processes are root's to see.
+    a socket is shown if all of them hold. --listening means TCP and unix listeners, and sockets for datagrams that have
+    an address and no peer. On a terminal there is a table; in a pipe there are columns under a line of their names, no
+    cell is empty or contains a space, and - means none, or not ours to see: only root sees the processes of others.
+    In a pipe --watch writes an empty line between two looks, and --json none; each object has its time.
 
     The queues are bytes that wait to be read, and to be acknowledged; those of a listener are connections, how many
     wait to be accepted and how many may. A process is PID/NAME, or PID+3/NAME if three more have the socket open;
     --json has them all. Unix sockets are u_str, u_dgr and u_seq, as in ss, for their types stream, dgram and seqpacket;
     one without a name is inode:N. Foreign text is escaped where it is not printable ASCII.
 
-    Exit code 3 says that there is no such socket; --watch goes on all the same. 26 says that the kernel does not tell.
+    Exit code 3 says that there is no such socket; --watch goes on all the same. 26 says that the kernel does not tell,
+    or not us: of the process of another user.
     """
     from netkit.core.address import parse_port
     from netkit.core.errors import Invalid
     from netkit.services.sockets import PROTOCOLS, Wanted, parse_state
 
     if words:
-        raise Invalid(f"unexpected word {words[0]!r}: --port N shows who has a port")
+        meant = "--state S shows those in a state" if words[0] == "state" else "--port N shows who has a port"
+        raise Invalid(f"unexpected word {words[0]!r}: {meant}")
     shell.exclude({"--quiet": quiet, "--json": json})
     shell.exclude({"--quiet": quiet, "--watch": watch})
     shell.exclude({"--listening": listening, "--state": state})

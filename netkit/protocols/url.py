@@ -139,7 +139,7 @@ def _unreadable(text: str) -> Url:
         raise Invalid(f"URL {_shown(text)!r} has no host: write {scheme.lower()}://HOST/PATH")
     if _SCHEME.match(text) and not rest[:1].isdigit():
         raise Invalid(f"URL {_shown(text)!r} is of scheme {scheme}: only http and https are spoken here")
-    raise Invalid(f"URL {_shown(text)!r} has no scheme: write http://{_shown(text)}")
+    raise Invalid(f"URL {_shown(text)!r} has no scheme: write http://{_shown(text).lstrip('/')}")
 
 
 def _shown(text: str) -> str:

@@ -53,7 +53,7 @@ class Download:
         self._begun = False
         self._is_whole = False
         self._finished = False
-        old = self._check_place()
+        old = self._check_place(resume)
         self._mode = None if old is None else old.st_mode & 0o777
         self._fd = self._open()
         try:
@@ -126,20 +126,22 @@ class Download:
         os.close(self._fd)
         return 0 if self._finished or self._known is None else size
 
-    def _check_place(self) -> os.stat_result | None:
-        """Return the status of a file that may be replaced; None if there is none."""
+    def _check_place(self, resume: bool) -> os.stat_result | None:
+        """Return the status of a regular file that may be replaced; None if there is none."""
         with doing(Exit.WRITE, self._action):
             try:
                 old = os.lstat(self._path)
+                led = os.stat(self._path) if stat.S_ISLNK(old.st_mode) and os.path.exists(self._path) else old
             except FileNotFoundError:
                 return None
-        if not (stat.S_ISREG(old.st_mode) or stat.S_ISLNK(old.st_mode)):
-            if stat.S_ISDIR(old.st_mode):
-                raise Failure(Exit.WRITE, self._action, "it is a folder")
+        if stat.S_ISDIR(led.st_mode):
+            raise Failure(Exit.WRITE, self._action, "it is a folder")
+        if not (stat.S_ISREG(led.st_mode) or stat.S_ISLNK(led.st_mode)):
             hint = f"without -o, > {self._path} writes to it"
             raise Failure(Exit.WRITE, self._action, "it is not a regular file", hint=hint)
         if not self._force:
-            raise Failure(Exit.WRITE, self._action, "it exists", hint="--force overwrites it")
+            part = f"what was cut is {self._part}, and " if resume else ""
+            raise Failure(Exit.WRITE, self._action, "it exists", hint=f"{part}--force replaces it")
         return old if stat.S_ISREG(old.st_mode) else None  # a link is replaced, not what it leads to
 
     def _open(self) -> int:

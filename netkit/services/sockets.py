@@ -84,6 +84,8 @@ def listing(wanted: Wanted) -> list[Owned]:
 
     Raises Failure READ.
     """
+    if wanted.pid is not None:
+        _check_process(wanted.pid)
     found = [one for one in sockets(wanted.asked()) if wanted.takes(one)]
     processes = _processes({one.inode for one in found if one.inode})
     names: dict[int, str] = {}
@@ -146,6 +148,16 @@ def _processes(inodes: set[int]) -> dict[int, list[Process]]:
             process = process or Process(pid, _process_name(pid))
             found.setdefault(inode, []).append(process)
     return found
+
+
+def _check_process(pid: int) -> None:
+    """Raise Failure READ if we may not look into this process: nobody could say then that it has no sockets."""
+    hint = "only root sees the sockets of other users' processes"
+    with doing(Exit.READ, f"read the sockets of process {pid}", hint=hint):
+        try:
+            os.listdir(f"/proc/{pid}/fd")
+        except (FileNotFoundError, ProcessLookupError):
+            pass
 
 
 def _open_files(pid: int) -> list[str]:

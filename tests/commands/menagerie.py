@@ -16,7 +16,6 @@ import struct
 import subprocess
 import sys
 import threading
-import time
 from typing import Any
 
 NAME = b"evil\x1b[31m\nname"
@@ -82,7 +81,7 @@ def _settle(sock: socket.socket) -> None:
         fcntl.ioctl(sock, _SIOCOUTQ, bytes(4)) != bytes(4)
         or sock.getsockopt(socket.SOL_TCP, socket.TCP_INFO, 1)[0] == _FIN_WAIT_1
     ):
-        time.sleep(0.005)
+        threading.Event().wait(0.005)
 
 
 def churn(stop: threading.Event) -> list[socket.socket]:

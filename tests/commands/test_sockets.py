@@ -220,6 +220,18 @@ def test_other_users_processes_are_unknown(tmp_path: Path) -> None:
     assert {one.get("user") for one in found} == {"root", None}
 
 
+def test_a_process_of_another_user_is_not_ours_to_see() -> None:
+    """Who may not look into a process is told so (26), and not that it has no sockets (3)."""
+    if os.geteuid():
+        pytest.skip("only root can become somebody else")
+    script = AS_NOBODY.replace('"--json"', f'"--pid", "{os.getpid()}"')
+    with socket.create_server(("127.0.0.1", 0)):
+        done = subprocess.run([sys.executable, "-c", script], capture_output=True, timeout=PATIENCE)
+    assert done.returncode == 26
+    reason = b"permission denied"
+    assert done.stderr == b"netkit sockets: cannot read the sockets of process %d: %b\n" % (os.getpid(), reason)
+
+
 def test_addresses_of_a_link_have_its_name() -> None:
     """Where an address means something on one interface alone, the interface is with it."""
     wrapper = separate("ip link set lo up; ip addr add fe80::5/64 dev lo nodad")
@@ -420,6 +432,38 @@ def test_watch_on_a_terminal() -> None:
     lines = shown(data, columns, rows)
     assert lines[0].split() == HEADS
     assert [line.split()[3] for line in lines[1:]] == [wanted.decode()]
+
+
+def test_watch_on_a_terminal_without_escapes() -> None:
+    """A terminal that knows no escape sequences gets columns, again and again, as a pipe does."""
+    argv = [*SOCKETS, "--tcp", "--listening", "--watch", "20ms"]
+    with (
+        socket.create_server(("127.0.0.1", 0)),
+        sized(80, 10) as (ours, theirs, environment),
+        running(argv=argv, stdin=theirs, stdout=theirs, stderr=theirs, env={**environment, "TERM": "dumb"}) as process,
+    ):
+        os.close(theirs)
+        data = b""
+        while data.count(b"PROTO") < 3:
+            data += os.read(ours, 65536)
+        process.signal(signal.SIGINT)
+        data += read_until_hung_up(ours)
+        assert process.wait() == -signal.SIGINT
+    assert b"\x1b" not in data
+
+
+def test_watch_from_the_background() -> None:
+    """A table is the answer, and is there also where a picture of progress would not be: timeout(1) makes a group."""
+    argv = ["setsid", "--ctty", "timeout", "1", *SOCKETS, "--tcp", "--listening", "--watch", "20ms"]
+    with (
+        socket.create_server(("127.0.0.1", 0)),
+        sized(80, 10) as (ours, theirs, environment),
+        running(argv=argv, stdin=theirs, stdout=theirs, stderr=theirs, env=environment) as process,
+    ):
+        os.close(theirs)
+        data = read_until_hung_up(ours)
+        assert process.wait() == 124
+    assert data.count(b"PROTO") > 2
 
 
 def test_the_hint_of_a_taken_port_shows_who_has_it() -> None:

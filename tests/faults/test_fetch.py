@@ -9,9 +9,12 @@ import signal
 import socket
 import ssl
 import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
+
+import pytest
 
 from netkit import __version__
 from tests.commands.tls import Pki
@@ -279,6 +282,36 @@ def test_answer_while_the_body_is_read() -> None:
     assert sound(done, 0).out == b"hello"
 
 
+# In a network of its own, so that little of the request is with the system: of a namespace's tcp_wmem, tcp(7).
+ANSWERED_FIRST = """
+import socket, subprocess, sys, threading
+from pathlib import Path
+Path("/proc/sys/net/ipv4/tcp_wmem").write_text("4096 16384 32768")
+with socket.create_server(("127.0.0.1", 0)) as listener:
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    url = f"http://127.0.0.1:{listener.getsockname()[1]}/"
+    process = subprocess.Popen([sys.executable, "-m", "netkit", "fetch", "--data", "x" * 100_000, url])
+    with listener.accept()[0] as sock:
+        size = len(sock.recv(100))
+        sock.sendall(b"HTTP/1.1 200 OK\\r\\nContent-Length: 5\\r\\n\\r\\nhello")
+        while data := sock.recv(4096):
+            size += len(data)
+            threading.Event().wait(0.01)  # the time that a server takes for them
+    assert size > 100_000, size
+    sys.exit(process.wait())
+"""
+
+
+def test_answer_before_the_body_is_taken_slowly() -> None:
+    """A server that has answered, and takes the request bit by bit, is waited for and gets all of it."""
+    if os.geteuid():
+        pytest.skip("only root can make a network of its own")
+    wrapper = ("unshare", "-n", "sh", "-ec", 'PATH=$PATH:/sbin ip link set lo up; exec "$@"', "sh")
+    with running(argv=[*wrapper, sys.executable, "-c", ANSWERED_FIRST]) as process:
+        done = process.finish()
+    assert (done.code, done.out, done.err) == (0, b"hello", "")
+
+
 # -- redirects
 
 
@@ -445,6 +478,15 @@ def test_certificate_does_not_cross_origins(pki: Pki) -> None:
     assert not other.certificates[0]
 
 
+def test_a_body_does_not_leave_https(pki: Pki) -> None:
+    """A redirect that would send what was posted over TLS without it is not followed."""
+    with site() as plain, site({"/": redirect(plain.url, 308)}, context=pki.server()) as own:
+        done = netkit("fetch", own.url, "--cafile", pki.ca, "--data", "secret")
+        assert "from https to http" in sound(done, 8).err
+        assert sound(netkit("fetch", own.url, "--cafile", pki.ca), 0).out == b"hello"
+    assert len(plain.asked) == 1
+
+
 # -- clocks
 
 
@@ -599,6 +641,11 @@ FORM = "Content-Type: application/x-www-form-urlencoded\r\n"
             "/x",
             ("--data", "a=\\x00\\n"),
             "POST /x HTTP/1.1\r\nHost: {host}\r\n" + COMMON + FORM + "Content-Length: 4\r\n\r\na=\0\n",
+        ),
+        (
+            "/x",
+            ("--method", "POST"),
+            "POST /x HTTP/1.1\r\nHost: {host}\r\n" + COMMON + "Content-Length: 0\r\n\r\n",
         ),
         (
             "/x",

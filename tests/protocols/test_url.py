@@ -284,6 +284,11 @@ def test_redirect(base: str, location: bytes, url: str) -> None:
     assert str(follow(parse(base), location)) == url
 
 
+def test_a_zone_is_named_as_it_is() -> None:
+    """Names of interfaces have capitals, unlike those of hosts."""
+    assert parse("http://[FE80::1%25enP2p1s0]/").endpoint.host == "fe80::1%enP2p1s0"
+
+
 def test_redirect_keeps_the_zone() -> None:
     """A link-local host that redirects to another path is asked over the same interface."""
     assert follow(parse("http://[fe80::1%25eth0]:81/x"), b"/y").endpoint == Endpoint("fe80::1%eth0", 81)

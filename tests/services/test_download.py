@@ -133,7 +133,7 @@ def test_nobody_is_told_to_force_what_force_does_not_do(path: Path) -> None:
     assert "force" not in caught.value.hint
 
 
-@pytest.mark.parametrize("target", ["precious", "missing", "/dev/null"])
+@pytest.mark.parametrize("target", ["precious", "missing"])
 def test_a_link_is_replaced_not_followed(path: Path, target: str) -> None:
     """With --force the file takes the place of a symbolic link, and what that led to is as it was."""
     precious = path.parent / "precious"
@@ -150,6 +150,17 @@ def test_a_link_is_replaced_not_followed(path: Path, target: str) -> None:
     assert path.read_bytes() == BODY
     assert precious.read_bytes() == b"precious"
     assert files(path.parent) == ["file", "precious"]
+
+
+@pytest.mark.parametrize("target", ["/dev/null", "/dev"])
+def test_a_link_to_what_is_no_file_stays(path: Path, target: str) -> None:
+    """Who writes to /dev/stdout or the like means what it leads to, and must not lose the link."""
+    path.symlink_to(target)
+    with pytest.raises(Failure) as caught:
+        Download(str(path), URL, force=True, resume=False)
+    assert caught.value.exit is Exit.WRITE and "--force" not in caught.value.hint
+    assert os.readlink(path) == target
+    assert files(path.parent) == ["file"]
 
 
 @pytest.mark.parametrize("suffix", [".netkit-part", ".netkit-info"])
