@@ -350,8 +350,8 @@ def test_silent_peer_runs_into_the_idle_timeout(way: str) -> None:
         sock.sendall(b"some")
         return sock.recv(1)
 
-    done, seen = converse(way, fall_silent, "--idle-timeout", "100ms", input=None)
-    assert "nothing moved for 100 ms (--idle-timeout)" in sound(done, 28).err
+    done, seen = converse(way, fall_silent, "--idle-timeout", "400ms", input=None)
+    assert "nothing moved for 400 ms (--idle-timeout)" in sound(done, 28).err
     assert done.out == b"some"
     assert seen == b"" if way == "unix" else isinstance(seen, ConnectionResetError)
 
