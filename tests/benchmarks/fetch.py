@@ -13,21 +13,14 @@ import trustme
 
 from tests.benchmarks.bulk import SIZE, await_listener, free_port
 from tests.benchmarks.measure import NETKIT, Cost, available, medians, show, start, timed
+from tests.interop.peers import NGINX
 
 ROUNDS = 3
-CONF = """
-daemon off;
-master_process off;
-pid pid;
-events {{ worker_connections 64; }}
-http {{
+CONF = (
+    NGINX
+    + """
     access_log off;
     sendfile on;
-    client_body_temp_path body;
-    proxy_temp_path proxy;
-    fastcgi_temp_path fastcgi;
-    uwsgi_temp_path uwsgi;
-    scgi_temp_path scgi;
     proxy_buffering off;
     server {{
         listen 127.0.0.1:{plain};
@@ -42,6 +35,7 @@ http {{
     }}
 }}
 """
+)
 
 Argv = Callable[[str, str, str | None], list[str]]
 """Returns what to run for a URL, an authority's file, and a file to write or None."""

@@ -19,6 +19,22 @@ from tests.support import NETKIT, PATIENCE, Finished, Running, free_port, runnin
 DATA = random.Random(1).randbytes(300_000)
 OTHER = random.Random(2).randbytes(300_000)  # unlike DATA, so that one direction is never taken for the other
 
+# How a configuration of nginx begins, for str.format: one process, so that nothing is left behind if it is killed and
+# it keeps our user, and all that it writes in the folder it runs in. The block of http is still open.
+NGINX = """
+daemon off;
+master_process off;
+error_log stderr;
+pid nginx.pid;
+events {{ worker_connections 64; }}
+http {{
+    client_body_temp_path body;
+    proxy_temp_path proxy;
+    fastcgi_temp_path fastcgi;
+    uwsgi_temp_path uwsgi;
+    scgi_temp_path scgi;
+"""
+
 
 def tool(name: str) -> str:
     """Return where a tool is; skip the test that needs it if it is not installed."""

@@ -15,27 +15,18 @@ from typing import Any, NamedTuple
 import pytest
 
 from tests.commands.tls import Pki
-from tests.interop.peers import DATA, OTHER, check_same, tool
+from tests.interop.peers import DATA, NGINX, OTHER, check_same, tool
 from tests.interop.test_interop_tls import s_server
 from tests.support import NETKIT, Finished, free_port, netkit, running
 
 SLOW = 2_000_000  # bytes of what nginx sends at 512 KiB/s, unless a range is asked for
 LARGE = 64 << 20
 
-CONF = """
-daemon off;
-master_process off;
-error_log stderr;
-pid nginx.pid;
-events {{ worker_connections 64; }}
-http {{
+CONF = (
+    NGINX
+    + """
     log_format asked escape=none '$request_method $request_uri $status [$http_range] [$http_if_range]';
     access_log log asked;
-    client_body_temp_path body;
-    proxy_temp_path proxy;
-    fastcgi_temp_path fastcgi;
-    uwsgi_temp_path uwsgi;
-    scgi_temp_path scgi;
     sendfile on;
     root {folder};
     types {{ text/html html; }}
@@ -62,6 +53,7 @@ http {{
     }}
 }}
 """
+)
 
 
 class Nginx(NamedTuple):

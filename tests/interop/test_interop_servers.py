@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.interop.peers import DATA, OTHER, check_same, content, file_of, run, tcp_client, tcp_server, tool
+from tests.interop.peers import DATA, NGINX, OTHER, check_same, content, file_of, run, tcp_client, tcp_server, tool
 from tests.support import NETKIT, free_port, netkit, peer, read_all, running
 
 # -- netkit connect at nc, ncat and socat
@@ -90,21 +90,10 @@ def test_listen_sends(client: str) -> None:
 
 # -- nginx, as a web server and as a proxy
 
-# One process: nothing is left behind if it is killed, and it keeps our user.
-NGINX_CONF = """
-daemon off;
-master_process off;
-worker_processes 1;
-error_log stderr;
-pid nginx.pid;
-events {{ worker_connections 64; }}
-http {{
+NGINX_CONF = (
+    NGINX
+    + """
     access_log off;
-    client_body_temp_path body;
-    proxy_temp_path proxy;
-    fastcgi_temp_path fastcgi;
-    uwsgi_temp_path uwsgi;
-    scgi_temp_path scgi;
     server {{
         listen 127.0.0.1:{port};
         listen unix:{prefix}/nginx.sock;
@@ -113,6 +102,7 @@ http {{
     }}
 }}
 """
+)
 
 
 @contextmanager

@@ -12,7 +12,7 @@ import pytest
 
 from tests.commands.tls import Pair, Pki
 from tests.faults.test_peers import at_once, feed
-from tests.interop.peers import DATA, OTHER, check_same, content, file_of, run, tool
+from tests.interop.peers import DATA, NGINX, OTHER, check_same, content, file_of, run, tool
 from tests.interop.test_interop_servers import check_page
 from tests.support import NETKIT, Finished, Running, free_port, running
 
@@ -287,19 +287,10 @@ def test_socat_dials(pki: Pki) -> None:
 
 # -- nginx and curl
 
-NGINX = """
-daemon off;
-master_process off;
-error_log stderr;
-pid nginx.pid;
-events {{ worker_connections 64; }}
-http {{
+NGINX_TLS = (
+    NGINX
+    + """
     access_log off;
-    client_body_temp_path body;
-    proxy_temp_path proxy;
-    fastcgi_temp_path fastcgi;
-    uwsgi_temp_path uwsgi;
-    scgi_temp_path scgi;
     server {{
         listen {here}:{port} ssl;
         ssl_certificate {cert};
@@ -308,6 +299,7 @@ http {{
     }}
 }}
 """
+)
 
 
 def test_nginx_serves_https(pki: Pki, tmp_path: Path) -> None:
@@ -315,7 +307,7 @@ def test_nginx_serves_https(pki: Pki, tmp_path: Path) -> None:
     (tmp_path / "page").write_bytes(OTHER)
     port = free_port()
     conf = tmp_path / "nginx.conf"
-    conf.write_text(NGINX.format(here=HERE, port=port, cert=pki.good.cert, key=pki.good.key, root=tmp_path))
+    conf.write_text(NGINX_TLS.format(here=HERE, port=port, cert=pki.good.cert, key=pki.good.key, root=tmp_path))
     argv = [tool("nginx"), "-e", "stderr", "-p", str(tmp_path), "-c", str(conf)]
     with running(argv=argv) as server:
         request = b"GET /page HTTP/1.0\r\n\r\n"
