@@ -149,6 +149,8 @@ def portcheck(
     talk = talk._replace(json=form == "json")
     if form != "text":
         shell.unapplied(f"{form} has every port anyway", {"--all": all})
+        shell.unapplied(f"{form} has no colours", {"--color": view.color})
+    shell.exclude({"--quiet": talk.quiet, "--color": view.color})
     names = [target.host for target in targets if target.host and family_of(target.host) is None]
     if names and reach.numeric:
         raise Invalid(f"host {names[0]!r} is a name, and --numeric allows addresses alone")

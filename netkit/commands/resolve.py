@@ -103,6 +103,8 @@ def resolve(
     for word in words:
         if word != "-":
             check(word, how)
+    shell.exclude({"--quiet": talk.quiet, "--color": view.color})
+    shell.exclude({"--json": talk.json, "--color": view.color})
     view.moving_after()
     observe = talk.observer()
     secure = tls.client(endpoint or Endpoint(), talk)

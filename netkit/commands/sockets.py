@@ -83,6 +83,8 @@ def sockets(
         raise Invalid(f"unexpected word {words[0]!r}: {meant}")
     shell.exclude({"--quiet": quiet, "--json": json})
     shell.exclude({"--quiet": quiet, "--watch": watch})
+    shell.exclude({"--quiet": quiet, "--color": color})
+    shell.exclude({"--json": json, "--color": color})
     shell.exclude({"--listening": listening, "--state": state})
     chosen = tuple(name for name, given in zip(PROTOCOLS, (tcp, udp, unix), strict=True) if given) or PROTOCOLS
     if chosen == ("unix",):

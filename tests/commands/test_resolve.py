@@ -447,6 +447,8 @@ def test_stream_that_ends_early_is_8() -> None:
         (["x", "--server", ""], "the host is empty"),
         (["--type", "A"], "--type does not apply: it is about a NAME"),
         (["x", "-q", "--json"], "--quiet and --json exclude each other"),
+        (["x", "--json", "--color", "never"], "--json and --color exclude each other"),
+        (["x", "-q", "--color", "auto"], "--quiet and --color exclude each other"),
         (["-t", "MX", "x"], "no such option '-t': --type MX"),
         (["x", "--", "true"], "words after '--'"),
     ],

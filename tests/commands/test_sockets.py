@@ -301,6 +301,8 @@ def test_nothing_matches() -> None:
         (["--watch", "0"], "'0' would leave no time at all"),
         (["--watch", "1s", "-q"], "--quiet and --watch exclude each other"),
         (["--json", "-q"], "--quiet and --json exclude each other"),
+        (["--json", "--color", "never"], "--json and --color exclude each other"),
+        (["--color", "always", "-q"], "--quiet and --color exclude each other"),
         (["-tulpn"], "--tcp shows TCP alone, --tcp --udp both"),
         (["-an"], "sockets in every state are shown anyway"),
         (["--listen"], "no such option '--listen', did you mean '--listening'?"),
