@@ -4,9 +4,9 @@ Foreign text reaches rich escaped, and as Text, so that nothing in it is markup.
 """
 
 import heapq
+import io
 import itertools
 import os
-import sys
 import termios
 import time
 from collections import defaultdict
@@ -19,7 +19,7 @@ from rich.text import Text
 
 from netkit import shell
 from netkit.core.address import Target
-from netkit.core.errors import Failure
+from netkit.core.errors import Exit, Failure
 from netkit.core.events import span
 from netkit.core.flow import Transfer
 from netkit.core.kernel import now, sleep
@@ -46,7 +46,7 @@ def rows(what: RenderableType, fd: int, *, coloured: bool) -> list[str]:
     """Return the rows that draw it on the terminal ``fd``, as wide as that is now, coloured as we decide."""
     here = size(fd)
     screen = Console(
-        file=sys.stderr if fd == _STDERR else sys.stdout,
+        file=io.StringIO(),  # the terminal itself would be written to, even if only with nothing
         width=here.columns,
         height=here.lines,
         force_terminal=True,
@@ -183,7 +183,7 @@ def _socket_table(
     for column, width in zip(made.columns, widths, strict=True):
         column.width = width
     for owned, row in zip(found, rows, strict=True):
-        texts = [*map(Text, row)]
+        texts = [Text(_folded(cell, width)) for cell, width in zip(row, widths, strict=True)]
         if is_listening(owned.socket):
             texts[STATE].stylize("green")
         made.add_row(*texts)
@@ -196,6 +196,11 @@ def _widths(rows: Sequence[Sequence[str]], room: int) -> list[int]:
     while sum(widths) + len(widths) > room and max(widths) > 1:
         widths[widths.index(max(widths))] -= 1
     return widths
+
+
+def _folded(cell: str, width: int) -> str:
+    """Return the lines of a cell, cut where the column ends: rich would look for a space before."""
+    return "\n".join(cell[at : at + width] for at in range(0, len(cell), width))
 
 
 def _height(row: Sequence[str], widths: Sequence[int]) -> int:
@@ -219,6 +224,7 @@ class _Screen:
         self._fd = fd
         self._kept = kept
         self._coloured = coloured
+        self._draws = shell.draws(fd)
         self._own = os.dup(fd)
         self._terminal = FileStream(_NONE, self._own)
         self._rest = b""  # of what was to be written
@@ -241,7 +247,7 @@ class _Screen:
         most = size(self._fd).lines
         if len(shown) > most:
             shown[most - 1 :] = [f"and {len(shown) - most + 1:,} more"]
-        if shell.draws(self._fd):
+        if self._draws:
             self._put("\n".join(shown) + "\r" + (f"\x1b[{len(shown) - 1}A" if len(shown) > 1 else ""), drawn=True)
 
     def wiped(self) -> bytes:
@@ -263,6 +269,9 @@ class _Screen:
             if len(self._rest) == left:
                 tries -= 1
                 time.sleep(_PAUSE)
+
+    def close(self) -> None:
+        """Let go of the terminal."""
         self._terminal.close()
         os.close(self._own)
 
@@ -271,7 +280,7 @@ class _Screen:
         return self._kept or _is_in_front(self._fd)
 
     def _put(self, text: str, *, drawn: bool) -> None:
-        self._rest += (_WIPE if shell.draws(self._fd) else b"") + text.encode()
+        self._rest += (_WIPE if self._draws else b"") + text.encode()
         self._drawn = drawn
         self._push()
 
@@ -281,8 +290,10 @@ class _Screen:
                 self._rest = self._rest[self._terminal.take(memoryview(self._rest)) :]
         except BlockingIOError:
             pass
-        except OSError:  # it was hung up
+        except OSError as error:  # it was hung up
             self._rest = b""
+            if self._kept:
+                raise Failure(Exit.WRITE, "write to stdout", error) from error
 
 
 def _is_in_front(fd: int) -> bool:
@@ -304,20 +315,26 @@ async def animate(
 ) -> None:
     """Draw ``picture()`` on the terminal ``fd`` after so many seconds, and then again and again, until cancelled.
 
-    At the end it is wiped, or with ``kept`` the last one is left, whole. A terminal that takes nothing holds up nothing
+    At the end it is wiped, or with ``kept``, for an answer on stdout, the last one is left, whole; raises Failure WRITE
+    then if the terminal has gone. A terminal that takes nothing holds up nothing
     but its pictures, and lines that shell writes to it come whole, between two of them. One picture at a time.
     """
     await sleep(after)
     try:
         screen = _Screen(fd, coloured=coloured, kept=kept)
-    except OSError:  # no descriptor is left: others need them more
+    except OSError as error:  # no descriptor is left: others need them more than a picture
+        if kept:
+            raise Failure(Exit.WRITE, "write to stdout", error) from error
         return
     try:
-        while True:
-            screen.draw(picture())
-            await sleep(every)
+        try:
+            while True:
+                screen.draw(picture())
+                await sleep(every)
+        finally:
+            screen.leave()
     finally:
-        screen.leave()
+        screen.close()
 
 
 async def transfers(moving: Callable[[], Sequence[Transfer]], begun: float, *, coloured: bool) -> None:

@@ -154,8 +154,10 @@ def _check_process(pid: int) -> None:
     """Raise Failure READ if we may not look into this process: nobody could say then that it has no sockets."""
     hint = "only root sees the sockets of other users' processes"
     with doing(Exit.READ, f"read the sockets of process {pid}", hint=hint):
+        folder = f"/proc/{pid}/fd"
         try:
-            os.listdir(f"/proc/{pid}/fd")
+            for name in os.listdir(folder)[:1]:
+                os.readlink(f"{folder}/{name}")  # where root may not trace, it may see that there are some
         except (FileNotFoundError, ProcessLookupError):
             pass
 

@@ -147,6 +147,24 @@ def test_what_is_there_to_send_begins_where_stdin_is(big: IO[bytes]) -> None:
         assert there.result() == 48 * MIB
 
 
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_terminal_that_goes_away(unbuffered: str, big: IO[bytes], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where nobody can see the picture any more, the transfer goes on to its end."""
+    monkeypatch.setenv("PYTHONUNBUFFERED", unbuffered)
+    slow = Slow()
+    with (
+        peer(slow) as there,
+        watched("connect", there.address, "--send-only", "--progress", stdin=big, stdout=subprocess.DEVNULL) as netkit,
+        open(os.devnull) as null,
+    ):
+        netkit.until(ROW)
+        for end in (netkit.theirs, netkit.ours):
+            os.dup2(null.fileno(), end)
+        slow.go.set()
+        assert netkit.process.wait(PATIENCE) == 0
+        assert there.result() == SIZE
+
+
 def test_a_pipe_that_is_sent() -> None:
     """Where nobody knows how much there is, the row has bytes, rate and time, once there are any."""
     slow = Slow()

@@ -430,7 +430,7 @@ def test_watch_on_a_terminal() -> None:
             assert process.wait() == -signal.SIGINT
     before = pyte.Screen(columns, rows)
     pyte.ByteStream(before).feed(data[: data.index(b"more") + 4])
-    assert re.search(r"^and \d+ more", "\n".join(before.display), re.MULTILINE)
+    assert re.search(r"^and 5 more", "\n".join(before.display), re.MULTILINE)  # 12, and room for 7 below the heads
     lines = shown(data, columns, rows)
     assert lines[0].split() == HEADS
     assert [line.split()[3] for line in lines[1:]] == [wanted.decode()]
@@ -452,6 +452,48 @@ def test_watch_on_a_terminal_without_escapes() -> None:
         data += read_until_hung_up(ours)
         assert process.wait() == -signal.SIGINT
     assert b"\x1b" not in data
+
+
+def test_watch_ends_with_its_terminal() -> None:
+    """A terminal that has gone is a stdout that failed (23), also for who hears no SIGHUP."""
+    argv = [*SOCKETS, "--tcp", "--listening", "--watch", "20ms"]
+    with (
+        socket.create_server(("127.0.0.1", 0)),
+        sized(80, 10) as (ours, theirs, environment),
+        running(argv=argv, stdin=theirs, stdout=theirs, env=environment) as process,
+        open(os.devnull) as null,
+    ):
+        data = b""
+        while b"PROTO" not in data:
+            data += os.read(ours, 65536)
+        for end in (theirs, ours):
+            os.dup2(null.fileno(), end)
+        process.line("cannot write to stdout: input/output error")
+        assert process.wait() == 23
+
+
+def test_watch_counts_what_is_left_out_of_long_names(tmp_path: Path) -> None:
+    """Names are folded where their column ends, so what there is room for is known, spaces in them or not."""
+    columns, rows, names = 80, 12, 29
+    argv = [*SOCKETS, "--unix", "--listening", "--pid", str(os.getpid()), "--watch", "30ms"]
+    with contextlib.ExitStack() as stack, contextlib.chdir(tmp_path):
+        for number in range(names):
+            unix = stack.enter_context(socket.socket(socket.AF_UNIX))
+            unix.bind(f"My Long Application Name of many words, some socket that is here {number:02}")
+            unix.listen()
+        ours, theirs, environment = stack.enter_context(sized(columns, rows))
+        process = stack.enter_context(running(argv=argv, stdin=theirs, stdout=theirs, stderr=theirs, env=environment))
+        os.close(theirs)
+        data = b""
+        while data.count(b"more") < 2:
+            data += os.read(ours, 65536)
+        process.signal(signal.SIGINT)
+        read_until_hung_up(ours)
+    screen = pyte.Screen(columns, rows)
+    pyte.ByteStream(screen).feed(data[: data.index(b"more") + 4])
+    shown = "".join("".join(screen.display).split())
+    [more] = re.findall(r"and (\d+) more", "\n".join(screen.display))
+    assert names - int(more) == sum(f"here{number:02}" in shown for number in range(names)) > 2
 
 
 def test_watch_from_the_background() -> None:

@@ -61,10 +61,11 @@ def test_garbage_is_no_socket(text: str, family: str) -> None:
         assert list(parse_proc(f"{text}\n{LITTLE}", "tcp", family, "little")) == READ
 
 
-def inet(state: int = 1, inode: int = 5, *, peer: str = "10.0.0.2", index: int = 0) -> bytes:
+def inet(state: int = 1, inode: int = 5, *, local: str = "10.0.0.1", peer: str = "10.0.0.2", index: int = 0) -> bytes:
     """Return an inet_diag_msg."""
-    ends = [socket.inet_aton(host).ljust(16, b"\0") for host in ("10.0.0.1", peer)]
-    head = struct.pack("=BBBB", socket.AF_INET, state, 0, 0) + struct.pack("!HH", 80, 0 if peer == "0.0.0.0" else 9)
+    family = socket.AF_INET6 if ":" in local else socket.AF_INET
+    ends = [socket.inet_pton(family, host).ljust(16, b"\0") for host in (local, peer)]
+    head = struct.pack("=BBBB", family, state, 0, 0) + struct.pack("!HH", 80, 0 if peer == "0.0.0.0" else 9)
     return head + b"".join(ends) + struct.pack("=I8xIIIII", index, 0, 1, 2, 1000, inode)
 
 
@@ -77,6 +78,10 @@ def test_inet_answers() -> None:
     assert parse_inet("udp", inet(7, peer="0.0.0.0")).state == "unconnected"
     assert parse_inet("tcp", inet(99)).state == "99"
     assert parse_inet("udp", inet(7, index=socket.if_nametoindex("lo"))).local == "10.0.0.1%lo"
+    linked = parse_inet("tcp", inet(local="fe80::1", peer="fe80::2", index=socket.if_nametoindex("lo")))
+    assert (linked.local, linked.peer) == ("fe80::1%lo", "fe80::2%lo")
+    bound = parse_inet("tcp", inet(local="::1", peer="2001:db8::2", index=socket.if_nametoindex("lo")))
+    assert (bound.local, bound.peer) == ("::1%lo", "2001:db8::2")
 
 
 def test_unix_answers() -> None:

@@ -2,6 +2,7 @@
 
 import os
 import socket
+import subprocess
 
 import pytest
 
@@ -88,4 +89,5 @@ def test_own_sockets_are_found_with_their_process_and_user() -> None:
         assert found.socket.inode == os.fstat(server.fileno()).st_ino
         assert found.socket.uid == os.getuid()
         assert found.processes == (Process(os.getpid(), name),)
-        assert listing(Wanted(port=server.getsockname()[1], pid=1)) == []
+        with subprocess.Popen(["cat"], stdin=subprocess.PIPE) as other:
+            assert listing(Wanted(port=server.getsockname()[1], pid=other.pid)) == []
