@@ -515,21 +515,20 @@ reach_options = gathered(
     option("-n", "--numeric", is_flag=True, section="Addresses", help="No names: addresses alone are looked at."),
 )
 
-_cafile = option(
-    "--cafile",
-    type=Path(),
-    section="TLS",
-    help="Trust the authorities in FILE (PEM); a server then wants certificates.",
-)
-_https_choices = (
+_identity_choices = (
     option("--cert", type=Path(), section="TLS", help="Our certificate and its chain (PEM)."),
     option("--key", type=Path(), section="TLS", help="The key of our certificate (PEM, not encrypted)."),
     option("--servername", type=HostName(), section="TLS", help="The name to ask for and to verify."),
     option("--insecure", is_flag=True, section="TLS", help="Do not verify the peer's certificate."),
 )
 _tls_choices = (
-    _cafile,
-    *_https_choices,
+    option(
+        "--cafile",
+        type=Path(),
+        section="TLS",
+        help="Trust the authorities in FILE (PEM); a server then wants certificates.",
+    ),
+    *_identity_choices,
     option("--alpn", type=Protocols(), section="TLS", help="Protocols to agree on, in the order of preference."),
 )
 
@@ -544,7 +543,7 @@ https_options = gathered(
     "https",
     Https,
     option("--cafile", type=Path(), section="TLS", help="Trust the authorities in FILE (PEM)."),
-    *_https_choices,
+    *_identity_choices,
 )
 
 both_tls_options = gathered("tls", BothTls, *_tls_choices)

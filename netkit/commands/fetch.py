@@ -156,7 +156,6 @@ def fetch(
     Exit code 0 means that all of the answer was written, whatever its status; with --fail a status from 400 on is 22.
     A body that ends early is 18.
     """
-    from netkit.core.address import Endpoint
     from netkit.core.address import parse as parse_address
     from netkit.protocols.http import names
     from netkit.protocols.url import parse
@@ -201,7 +200,7 @@ def fetch(
         idle_timeout=clocks.idle_timeout,
     )
     observe = talk.observer()
-    dialling = dial.dialling(via or Endpoint("localhost"), reach)
+    dialling = dial.dialling(via or url.endpoint, reach)
     reached = Reached(dialling, https.client(url, talk, observe), via, dial.keepalive)
 
     async def work() -> None:

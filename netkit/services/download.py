@@ -52,7 +52,6 @@ class Download:
         self._whole: int | None = None  # bytes the file will have, as far as a range tells
         self._begun = False
         self._is_whole = False
-        self._finished = False
         old = self._check_place(resume)
         self._mode = None if old is None else old.st_mode & 0o777
         self._fd = self._open()
@@ -113,18 +112,18 @@ class Download:
                 os.fchmod(self._fd, self._mode)
             self._is_whole = True
             self._rename()
-        self._finished = True
         self._forget()
 
     def close(self) -> int:
         """Let go; return how many bytes are kept for ``resume`` to go on with."""
-        size = os.fstat(self._fd).st_size
-        useless = not size or (self._begun and self._known is None)
-        if useless and not self._is_whole and _is_at(os.fstat(self._fd), self._part):
+        status = os.fstat(self._fd)
+        is_there = _is_at(status, self._part)  # neither in its place by now, nor replaced
+        useless = not status.st_size or (self._begun and self._known is None)
+        if is_there and useless and not self._is_whole:
             _remove(self._part)
             self._forget()
         os.close(self._fd)
-        return 0 if self._finished or self._known is None else size
+        return status.st_size if is_there and self._known is not None else 0
 
     def _check_place(self, resume: bool) -> os.stat_result | None:
         """Return the status of a regular file that may be replaced; None if there is none."""
