@@ -19,7 +19,7 @@ def main() -> int:
         from netkit import __version__
 
         return _print_version(f"netkit {__version__}\n".encode())
-    from netkit.cli import run
+    from netkit.cli.app import run
 
     return run(sys.argv[1:])
 

@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 
 from netkit.core import kernel
+from netkit.core.connection import acknowledged
 from netkit.core.errors import Exit, Failure
 from netkit.core.kernel import Group, Task, deadline, now, sleep
-from netkit.core.relay import acknowledged
 from netkit.core.stream import Stream
 from tests.support import PATIENCE
 
@@ -119,7 +119,7 @@ async def bytes_arrive_in_order(make_pair: MakePair) -> None:
                 await a.send(data[begin : begin + size])
                 begin += size
 
-        group.start(send())
+        group.start_soon(send())
         assert await read_exactly(b, len(data)) == data
         assert a.sent == b.received == len(data)
         assert a.received == b.sent == 0
@@ -146,7 +146,7 @@ async def one_direction_goes_on_after_the_other_ended(make_pair: MakePair) -> No
             await b.send(data)
             await b.send_eof()
 
-        group.start(answer())
+        group.start_soon(answer())
         assert await read_all(a) == data
         assert await a.recv() == b""
 
@@ -154,7 +154,7 @@ async def one_direction_goes_on_after_the_other_ended(make_pair: MakePair) -> No
 async def a_slow_reader_holds_the_sender_back(make_pair: MakePair) -> None:
     """Nothing is buffered without bound, and once the reader goes on so does the sender."""
     async with make_pair() as (a, b), Group() as group:
-        group.start(send_without_end(a))
+        group.start_soon(send_without_end(a))
         held = await until_held_back(a)
         assert held >= 4096
         while b.received < held + (1 << 20):
@@ -183,7 +183,7 @@ async def many_single_bytes_arrive_whole(make_pair: MakePair) -> None:
                 await a.send(bytes([value]))
             await a.send_eof()
 
-        group.start(send())
+        group.start_soon(send())
         assert await read_all(b) == data
 
 
@@ -203,10 +203,10 @@ async def megabytes_cross_both_ways_at_once(make_pair: MakePair) -> None:
         digests[name] = digest.hexdigest()
 
     async with make_pair() as (a, b), Group() as group:
-        group.start(send(a, there))
-        group.start(send(b, back))
-        group.start(receive(a, "back"))
-        group.start(receive(b, "there"))
+        group.start_soon(send(a, there))
+        group.start_soon(send(b, back))
+        group.start_soon(receive(a, "back"))
+        group.start_soon(receive(b, "there"))
     assert digests == {"there": hashlib.sha256(there).hexdigest(), "back": hashlib.sha256(back).hexdigest()}
 
 
@@ -234,7 +234,7 @@ async def the_clock_of_a_stream_follows_its_bytes(make_pair: MakePair) -> None:
 async def what_was_sent_is_acknowledged(make_pair: MakePair) -> None:
     """Once the other end has it all nothing stays unacknowledged, before and after our end."""
     async with make_pair() as (a, b), Group() as group:
-        group.start(a.send(bytes(100_000)))
+        group.start_soon(a.send(bytes(100_000)))
         await read_exactly(b, 100_000)
         await acknowledged(a)
         assert a.unacknowledged() == 0
@@ -250,7 +250,7 @@ async def closing_wakes_the_reader(make_pair: MakePair) -> None:
     """Who waits for bytes is told by a failure when the stream is closed under it."""
     async with make_pair() as (a, _), Group() as group:
         reading = Outcome(a.recv())
-        task = group.start(reading.run())
+        task = group.start_soon(reading.run())
         await sleep(0)
         await sleep(0)
         assert not task.finished.is_set()
@@ -263,7 +263,7 @@ async def closing_wakes_the_sender(make_pair: MakePair) -> None:
     """Who is held back by a slow reader is told by a failure when the stream is closed under it."""
     async with make_pair() as (a, _), Group() as group:
         sending = Outcome(send_without_end(a))
-        task = group.start(sending.run())
+        task = group.start_soon(sending.run())
         await until_held_back(a)
         assert not task.finished.is_set()
         a.close()
@@ -277,7 +277,7 @@ async def closing_twice_is_nothing(make_pair: MakePair) -> None:
         a.close()
         async with make_pair() as (c, d), Group() as group:
             reading = Outcome(c.recv())
-            task = group.start(reading.run())
+            task = group.start_soon(reading.run())
             await sleep(0)
             await sleep(0)
             a.close()
@@ -305,12 +305,12 @@ async def a_closed_stream_fails_at_once(make_pair: MakePair) -> None:
     async with make_pair() as (a, _):
         a.close()
         async with make_pair() as (c, d), Group() as group:
-            reading = group.start(c.recv())
+            reading = group.start_soon(c.recv())
             await sleep(0)
             await sleep(0)
             for operation, exit in ((a.recv, Exit.RECV), (lambda: a.send(b"x"), Exit.SEND)):
                 outcome = Outcome(operation())
-                task = group.start(outcome.run())
+                task = group.start_soon(outcome.run())
                 for _ in range(STUCK):
                     await sleep(0)
                 assert task.finished.is_set(), "a closed stream waits"

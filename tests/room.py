@@ -6,12 +6,12 @@ from collections.abc import Awaitable, Callable
 from contextlib import ExitStack
 from typing import Any
 
-from netkit.core import bind as binding
-from netkit.core import datagram, kernel
+from netkit.core import kernel, udp
+from netkit.core import udp_server as binding
 from netkit.core.address import Endpoint
-from netkit.core.bind import Bound
-from netkit.core.datagram import Datagram
 from netkit.core.kernel import deadline, now
+from netkit.core.udp import Datagram
+from netkit.core.udp_server import Bound
 from tests.clock import JumpClock
 from tests.support import PATIENCE
 
@@ -41,7 +41,7 @@ class Room:
         return bound
 
     async def connect(self, endpoint: Endpoint, *how: Any, **options: Any) -> Datagram:
-        sock = await datagram.connect(endpoint, *how, **options)
+        sock = await udp.connect(endpoint, *how, **options)
         self._stack.callback(sock.close)
         return sock
 

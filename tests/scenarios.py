@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from netkit.core.dial import race
-from netkit.core.kernel import Expired, deadline, now, sleep
+from netkit.core.kernel import DeadlineExceeded, deadline, now, sleep
 from tests.clock import JumpClock, run
 
 Network = Sequence[tuple[str, float, str]]
@@ -53,7 +53,7 @@ def simulate(network: Network, patience: float | None = None) -> Told:
         try:
             with deadline(patience):
                 winner = await race(network, attempt, dropped.append)
-        except Expired:
+        except DeadlineExceeded:
             expired = True
         return Told(winner, now(), begun, dropped, abandoned, expired)
 

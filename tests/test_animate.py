@@ -13,9 +13,9 @@ import pytest
 from rich.console import RenderableType
 from rich.text import Text
 
-from netkit import shell
 from netkit.core.kernel import Group, sleep
-from netkit.view import animate
+from netkit.output import console
+from netkit.output.terminal.screen import animate
 from tests.clock import run
 from tests.support import NETKIT, PATIENCE, running
 from tests.test_view import COLUMNS, ROWS, read_until_hung_up, resize, terminal
@@ -60,7 +60,7 @@ def drawing(
 
     async def main() -> None:
         async with Group() as group:
-            group.start(animate(theirs, picture, coloured=False, **options))
+            group.start_soon(animate(theirs, picture, coloured=False, **options))
             await script()
             group.cancel()
 
@@ -194,8 +194,8 @@ def test_a_terminal_that_nobody_reads() -> None:
 
 def test_what_a_full_terminal_is_owed_comes_before_the_next_line(monkeypatch: pytest.MonkeyPatch) -> None:
     """A picture that was cut off within is completed and wiped by whoever writes next, in one piece with the line."""
-    monkeypatch.setattr(shell, "same_terminal", lambda one, other: True)
-    monkeypatch.setattr(shell, "before_line", bytes)
+    monkeypatch.setattr(console, "same_terminal", lambda one, other: True)
+    monkeypatch.setattr(console, "before_line", bytes)
     shown = Shown()
     with terminal() as (ours, theirs):
 
@@ -204,9 +204,9 @@ def test_what_a_full_terminal_is_owed_comes_before_the_next_line(monkeypatch: py
 
         drawing(theirs, lambda: Text("\n".join(["y" * 50] * 20)), script)
         assert shown.lines(taken(ours)) != []
-        os.write(theirs, shell.before_line() + b"line\n")
+        os.write(theirs, console.before_line() + b"line\n")
         assert shown.lines(taken(ours)) == ["line"]
-        assert shell.before_line() == b""
+        assert console.before_line() == b""
 
 
 @pytest.mark.parametrize("kept", [False, True])
@@ -228,8 +228,8 @@ def test_a_line_has_nothing_of_the_picture(fd: int) -> None:
 
         async def script() -> None:
             await sleep(0.05)
-            shell.say("first")
-            shell.say("second")
+            console.say("first")
+            console.say("second")
             lines.append(shown.lines(taken(ours)))
             await sleep(0.1)
             lines.append(shown.lines(taken(ours)))

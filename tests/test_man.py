@@ -10,10 +10,10 @@ from pathlib import Path
 import click
 import pytest
 
-from netkit import man
-from netkit.cli import netkit as group
+from netkit.cli import man, pages
+from netkit.cli.app import netkit as group
+from netkit.cli.command import Command
 from netkit.core.errors import MEANING, Exit
-from netkit.shell import Command
 from tests.support import netkit
 
 FOLDER = Path(__file__).parent.parent / "man"
@@ -55,18 +55,18 @@ def help_of(name: str) -> str:
 
 
 def test_man_is_current(tmp_path: Path) -> None:
-    """The committed pages are what ``python -m netkit.man`` writes: not one is stale, missing or left over."""
+    """The committed pages are what ``python -m netkit.cli.man`` writes: not one is stale, missing or left over."""
     man.write(str(tmp_path))
     fresh = {path.name: path.read_text() for path in tmp_path.iterdir()}
     committed = {path.name: path.read_text() for path in FOLDER.iterdir()}
-    assert sorted(fresh) == sorted(committed), "run python -m netkit.man"
-    assert [name for name in fresh if fresh[name] != committed[name]] == [], "run python -m netkit.man"
+    assert sorted(fresh) == sorted(committed), "run python -m netkit.cli.man"
+    assert [name for name in fresh if fresh[name] != committed[name]] == [], "run python -m netkit.cli.man"
 
 
 def test_a_page_for_netkit_and_for_each_command(tmp_path: Path) -> None:
     """The module makes the folder it is given and writes netkit.1 and a netkit-COMMAND.1 each."""
     folder = tmp_path / "share" / "man1"
-    subprocess.run([sys.executable, "-m", "netkit.man", str(folder)], check=True)
+    subprocess.run([sys.executable, "-m", "netkit.cli.man", str(folder)], check=True)
     assert {path.name for path in folder.iterdir()} == {"netkit.1", *(f"netkit-{name}.1" for name in COMMANDS)}
 
 
@@ -84,15 +84,15 @@ def test_pages_of_gone_commands_are_removed(tmp_path: Path) -> None:
 
 
 @each_page
-def test_lint(page: man.Page) -> None:
+def test_lint(page: pages.Page) -> None:
     """mandoc finds nothing to warn of."""
     assert lint(man.to_mdoc(page)) == ""
 
 
 @each_page
-def test_mdoc_and_text_say_the_same(page: man.Page) -> None:
+def test_mdoc_and_text_say_the_same(page: pages.Page) -> None:
     """What mandoc shows of a page is what ``netkit help`` shows, to the letter, but for spacing."""
-    assert squeezed(typeset(man.to_mdoc(page))) == squeezed(man.to_text(page))
+    assert squeezed(typeset(man.to_mdoc(page))) == squeezed(pages.to_text(page))
 
 
 def test_nothing_is_read_as_markup() -> None:
@@ -107,27 +107,27 @@ def test_nothing_is_read_as_markup() -> None:
     ]
     terms = ["-x, --long-option ADDR[:PORT]", '-- "COMMAND"...', r"\e", "Nm", "a 'b' `c` ^ ~ -d", "."]
     pairs = list(zip(terms, nasty, strict=True))
-    blocks: list[str | man.Terms] = [
+    blocks: list[str | pages.Terms] = [
         *nasty,
-        man.Terms(pairs, "Fl", "Options"),
-        man.Terms(pairs, "Ic"),
-        man.Terms(pairs),
+        pages.Terms(pairs, "Fl", "Options"),
+        pages.Terms(pairs, "Ic"),
+        pages.Terms(pairs),
         nasty[0],
     ]
-    page = man.Page(
+    page = pages.Page(
         "netkit nasty",
         r"it's .Sh \n --x",
         "[-x, --long-option ADDR] [-- COMMAND...]",
-        [man.Section("DESCRIPTION", blocks)],
+        [pages.Section("DESCRIPTION", blocks)],
         ["netkit"],
     )
     mdoc = man.to_mdoc(page)
     assert lint(mdoc) == ""
-    assert squeezed(typeset(mdoc)) == squeezed(man.to_text(page))
+    assert squeezed(typeset(mdoc)) == squeezed(pages.to_text(page))
 
 
 @each_page
-def test_what_is_typed_can_be_copied(page: man.Page) -> None:
+def test_what_is_typed_can_be_copied(page: pages.Page) -> None:
     """Nothing to type is left to the typesetter, who makes other characters than ASCII of bare - ' ` ^ and ~."""
     lines = man.to_mdoc(page).splitlines()
     terms = [line for line in lines if line.startswith((".It ", ".Op "))]
@@ -138,9 +138,9 @@ def test_what_is_typed_can_be_copied(page: man.Page) -> None:
 
 
 @each_page
-def test_text_fits(page: man.Page) -> None:
+def test_text_fits(page: pages.Page) -> None:
     """No line of a page is wider than 78 columns, nor ends in a space, and all of it is ASCII."""
-    lines = man.to_text(page).splitlines()
+    lines = pages.to_text(page).splitlines()
     assert [line for line in lines if len(line) > 78 or line != line.rstrip() or not line.isascii()] == []
 
 
@@ -148,7 +148,7 @@ def test_text_fits(page: man.Page) -> None:
 
 
 @each_page
-def test_exit_status(page: man.Page) -> None:
+def test_exit_status(page: pages.Page) -> None:
     """Every page has the whole exit table."""
     shown = squeezed(typeset((FOLDER / f"{page.name}.1").read_text()))
     for code, meaning in MEANING.items():
@@ -217,12 +217,12 @@ def test_help_is_an_answer(args: tuple[str, ...]) -> None:
 def test_help_command_needs_no_other_program() -> None:
     """``netkit help COMMAND`` is the page as text, where neither man nor mandoc can be found."""
     done = netkit("help", "connect", env={"PATH": ""})
-    assert done == (0, man.to_text(PAGES["netkit-connect"]).encode() + b"\n", "")
+    assert done == (0, pages.to_text(PAGES["netkit-connect"]).encode() + b"\n", "")
 
 
 def test_help_alone_is_the_page_of_netkit() -> None:
     """``netkit help`` is netkit(1)."""
-    assert netkit("help", env={"PATH": ""}).out.decode() == man.to_text(PAGES["netkit"]) + "\n"
+    assert netkit("help", env={"PATH": ""}).out.decode() == pages.to_text(PAGES["netkit"]) + "\n"
 
 
 @pytest.mark.parametrize(
@@ -264,7 +264,7 @@ def imported_by(*args: str) -> set[str]:
     """Return the modules that netkit imports for a command line, in a process of its own."""
     code = (
         "import sys; before = set(sys.modules)\n"
-        "from netkit.cli import run\n"
+        "from netkit.cli.app import run\n"
         f"run({list(args)!r})\n"
         "sys.stderr.write(' '.join(set(sys.modules) - before))"
     )
@@ -274,12 +274,12 @@ def imported_by(*args: str) -> set[str]:
 
 @pytest.mark.parametrize("args", [("help",), ("help", "connect"), ("connect", "--help")], ids=" ".join)
 def test_help_imports_little(args: tuple[str, ...]) -> None:
-    """Help needs netkit.man and none of the modules that are slow to import."""
+    """Help needs netkit.cli.man and none of the modules that are slow to import."""
     imported = imported_by(*args)
-    assert "netkit.man" in imported
+    assert "netkit.cli.pages" in imported
     assert imported & HEAVY == set()
 
 
 def test_work_does_without_man(tmp_path: Path) -> None:
-    """A command that was not asked for help does not import netkit.man."""
-    assert "netkit.man" not in imported_by("connect", f"unix:{tmp_path}/none", "--recv-only")
+    """A command that was not asked for help does not import netkit.cli.man."""
+    assert "netkit.cli.pages" not in imported_by("connect", f"unix:{tmp_path}/none", "--recv-only")

@@ -6,13 +6,15 @@ from typing import Any, NamedTuple, get_type_hints
 
 import pytest
 
-from netkit import report
 from netkit.core import events
 from netkit.core.address import Endpoint
 from netkit.core.errors import Exit, Failure
 from netkit.core.flow import Transfer
-from netkit.core.record import record
-from netkit.report import Moved, Pace
+from netkit.output import events as events_module
+from netkit.output import jsonl, units
+from netkit.output import totals as totals_module
+from netkit.output.jsonl import record
+from netkit.output.rate import ProgressLine, RateMeter
 
 PEER = Endpoint("192.0.2.7", 5432)
 LOCAL = Endpoint("192.0.2.1", 40000)
@@ -207,14 +209,14 @@ def test_sentence(told: Told) -> None:
     """Each event is one sentence from its level on, and nothing below it."""
     for verbose in range(4):
         wanted = told.sentence if told.verbose is not None and verbose >= told.verbose else None
-        assert report.sentence(told.event, verbose) == wanted
+        assert events_module.sentence(told.event, verbose) == wanted
 
 
 @every
 def test_fields(told: Told) -> None:
     """Each event has its name and fields in JSON; what comes once per address or try has to be asked for."""
     for verbose in range(4):
-        found = report.fields(told.event, verbose)
+        found = events_module.fields(told.event, verbose)
         if told.name in QUIETER_IN_JSON and verbose < 2:
             assert found is None
         else:
@@ -228,8 +230,8 @@ def test_fields(told: Told) -> None:
 def test_end_without_a_reason() -> None:
     """Where both sides ended as they should there is nothing to add, and no empty field."""
     closed = events.Closed("c", PEER, 0, 0, 0, 0.001, "")
-    assert report.sentence(closed, 1) == "c closed after 1 ms: 0 B received, 0 B sent"
-    found = report.fields(closed, 0)
+    assert events_module.sentence(closed, 1) == "c closed after 1 ms: 0 B received, 0 B sent"
+    found = events_module.fields(closed, 0)
     assert found is not None
     assert "reason" not in json.loads(record(found[0], "connect", **found[1]))
 
@@ -245,13 +247,13 @@ def test_end_without_a_reason() -> None:
 )
 def test_kinds_of_ends(end: Endpoint, wanted: dict[str, Any]) -> None:
     """Addresses come without brackets, with their family; a unix socket has neither port nor family."""
-    assert report.fields(events.Accepted(end), 0) == ("accepted", wanted)
+    assert events_module.fields(events.Accepted(end), 0) == ("accepted", wanted)
 
 
 def test_connection_over_a_unix_socket_has_no_own_end_to_tell() -> None:
     """Our end of one has no name, so the sentence leaves it out."""
     connected = events.Connected("unix:/run/app.sock", UNIX, Endpoint(path=""), 0.002)
-    assert report.sentence(connected, 1) == "connected to unix:/run/app.sock after 2 ms"
+    assert events_module.sentence(connected, 1) == "connected to unix:/run/app.sock after 2 ms"
 
 
 @pytest.mark.parametrize(
@@ -270,14 +272,14 @@ def test_connection_over_a_unix_socket_has_no_own_end_to_tell() -> None:
 )
 def test_size(count: int, text: str) -> None:
     """Bytes are counted one by one to 1023, then in powers of 1024, and there is a largest unit."""
-    assert report.size(count) == text
+    assert units.size(count) == text
 
 
 @pytest.mark.parametrize("code", [code for code in Exit if code > Exit.USAGE and code < Exit.SIGNAL])
 def test_failure(code: Exit) -> None:
     """A failure tells its reason, its code, and by ``kind`` what the code means; the message is the sentence."""
     failure = Failure(code, "do it", OSError(104, "ignored"), detail="after 4 bytes")
-    assert report.failed(failure) == {
+    assert jsonl.failed(failure) == {
         "reason": "connection reset by peer",
         "exit_code": int(code),
         "error": {
@@ -286,7 +288,7 @@ def test_failure(code: Exit) -> None:
             "errno": 104,
         },
     }
-    assert report.failed(Failure(code, "do it", "it ended before"))["error"]["errno"] is None
+    assert jsonl.failed(Failure(code, "do it", "it ended before"))["error"]["errno"] is None
 
 
 def closed(received: int, sent: int, acknowledged: int) -> events.Closed:
@@ -297,7 +299,7 @@ def closed(received: int, sent: int, acknowledged: int) -> events.Closed:
 def test_totals_of_a_server() -> None:
     """Connections and bytes are those of all that ended, and who is told otherwise still hears of every event."""
     heard: list[Any] = []
-    totals = report.Totals()
+    totals = totals_module.Totals()
     observe = totals.watching(heard.append)
     told = [events.Accepted(PEER), closed(1, 20, 300), closed(4000, 50000, 600000), events.Denied(PEER, "no")]
     for event in told:
@@ -316,7 +318,7 @@ def test_totals_of_a_server() -> None:
 
 def test_totals_of_a_client_name_its_peer() -> None:
     """Which address answered is there, also while nothing has ended yet."""
-    totals = report.Totals()
+    totals = totals_module.Totals()
     totals.watching(events.ignore)(events.Connected("db:5432", PEER, LOCAL, 0.1))
     found = totals.fields(Exit.OK)
     assert found["target"] == "db:5432"
@@ -327,7 +329,7 @@ def test_totals_of_a_client_name_its_peer() -> None:
 def test_totals_of_datagrams() -> None:
     """They have no connections and nothing that is acknowledged; a server of both protocols has all."""
     for listening, more in (([], set()), ([events.Listening(LOCAL)], {"connections", "bytes_acknowledged"})):
-        totals = report.Totals()
+        totals = totals_module.Totals()
         observe = totals.watching(events.ignore)
         carried = [events.Dropped(3, True), events.Dropped(5, True), events.Carried(2, 20, 1, 10, 0.1)]
         for event in (*listening, events.Listening(LOCAL, "udp"), *carried):
@@ -341,21 +343,21 @@ def test_totals_of_datagrams() -> None:
 
 def test_drops_that_are_counted_one_by_one() -> None:
     """Where nothing comes joined the number is no lower bound."""
-    assert (report.sentence(events.Dropped(7, False), 0) or "").startswith("the kernel dropped 7 datagrams")
+    assert (events_module.sentence(events.Dropped(7, False), 0) or "").startswith("the kernel dropped 7 datagrams")
 
 
 def test_udp_beside_tcp() -> None:
     """Both on one port are told apart, for a person where there are both, for JSON always."""
     both, alone = events.Listening(LOCAL, "udp", beside=True), events.Listening(LOCAL, "udp")
-    assert report.sentence(both, 0) == "listening on 192.0.2.1:40000/udp"
-    assert report.sentence(alone, 0) == "listening on 192.0.2.1:40000"
+    assert events_module.sentence(both, 0) == "listening on 192.0.2.1:40000/udp"
+    assert events_module.sentence(alone, 0) == "listening on 192.0.2.1:40000"
     for event in (both, alone):
-        assert (report.fields(event, 0) or ("", {}))[1]["protocol"] == "udp"
+        assert (events_module.fields(event, 0) or ("", {}))[1]["protocol"] == "udp"
 
 
 def test_times_are_milliseconds_to_the_microsecond() -> None:
     """Units are in the key, and no number has a tail of digits that mean nothing."""
-    found = report.fields(events.Resolved("h", (), 1 / 3), 0)
+    found = events_module.fields(events.Resolved("h", (), 1 / 3), 0)
     assert found is not None
     assert re.fullmatch(r"333\.333", json.dumps(found[1]["time_ms"]))
 
@@ -382,26 +384,26 @@ MIB = 1 << 20
 )
 def test_how_far_a_transfer_is(transfer: Transfer, at: float, said: tuple[float | None, str, str, str]) -> None:
     """Share, bytes, rate and time, whatever is known, all there or too much; what was there before is not fast."""
-    assert Pace(0.0).said(transfer, at) == Moved(*said)
+    assert RateMeter(0.0).sample(transfer, at) == ProgressLine(*said)
 
 
 def test_a_rate_is_that_of_the_last_seconds() -> None:
     """A transfer that stalls has no rate and no time left soon, and one that goes on has its new rate."""
-    pace = Pace(100.0)
+    pace = RateMeter(100.0)
     told = [
-        pace.said(Transfer("sent", min(tick, 50) * MIB, 100 * MIB), 100 + tick / 10) for tick in (*range(51), 65, 80)
+        pace.sample(Transfer("sent", min(tick, 50) * MIB, 100 * MIB), 100 + tick / 10) for tick in (*range(51), 65, 80)
     ]
     assert {each.rate for each in told[1:51]} == {"10 MiB/s"}
     assert [each.clock for each in told[1:51:10]] == ["0:09", "0:08", "0:07", "0:06", "0:05"]
     assert told[51].rate == "5.0 MiB/s"
     assert (told[52].rate, told[52].clock) == ("0 B/s", "-:--")
-    again = [pace.said(Transfer("sent", (50 + tick) * MIB, 100 * MIB), 108 + tick) for tick in range(1, 9)]
+    again = [pace.sample(Transfer("sent", (50 + tick) * MIB, 100 * MIB), 108 + tick) for tick in range(1, 9)]
     assert again[-1].rate == "1.0 MiB/s"
 
 
 def test_a_transfer_that_begins_again_is_not_fast_backwards() -> None:
     """Fewer bytes than before are no rate below zero."""
-    pace = Pace(0.0)
-    pace.said(Transfer("received", 1000), 1.0)
-    pace.said(Transfer("received", 1000), 4.0)
-    assert pace.said(Transfer("received", 10, 20), 4.1).rate == "0 B/s"
+    pace = RateMeter(0.0)
+    pace.sample(Transfer("received", 1000), 1.0)
+    pace.sample(Transfer("received", 1000), 4.0)
+    assert pace.sample(Transfer("received", 10, 20), 4.1).rate == "0 B/s"

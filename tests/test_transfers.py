@@ -7,10 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
-from netkit import options, view
+from netkit.cli import options
 from netkit.core.flow import Transfer
 from netkit.core.kernel import Group, sleep
-from netkit.report import Pace
+from netkit.output.rate import RateMeter
+from netkit.output.terminal import progress, screen
 from tests.clock import run
 from tests.test_animate import Shown, taken
 from tests.test_view import resize, terminal
@@ -23,12 +24,12 @@ def rows_of(transfers: list[Transfer], columns: int, monkeypatch: pytest.MonkeyP
     """Return what is to be seen of transfers after half a second."""
     with terminal() as (ours, theirs):
         resize(theirs, columns)
-        monkeypatch.setattr(view, "_STDERR", theirs)
+        monkeypatch.setattr(progress, "STDERR", theirs)
         shown = Shown(columns)
 
         async def main() -> None:
             async with Group() as group:
-                group.start(options.showing(0.5)(lambda: transfers))
+                group.start_soon(options.showing(0.5)(lambda: transfers))
                 await sleep(0.4)
                 assert taken(ours) == b""
                 await sleep(0.15)
@@ -67,9 +68,9 @@ def test_one_row_is_not_indented(monkeypatch: pytest.MonkeyPatch) -> None:
 @given(st.builds(Transfer, st.just("sent"), SIZES, st.none() | SIZES, SIZES), st.floats(0, 1e9), st.integers(2, 300))
 def test_nothing_breaks_a_row(transfer: Transfer, at: float, columns: int) -> None:
     """Whatever the numbers and however narrow the terminal, a transfer is one row that fits, and at most 100 %."""
-    said = Pace(0.0).said(transfer, at)
+    said = RateMeter(0.0).sample(transfer, at)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(view, "size", lambda fd: os.terminal_size((columns, 24)))
-        rows = view.rows(view._moved("sent", said, columns), 2, coloured=False)
+        patch.setattr(screen, "size", lambda fd: os.terminal_size((columns, 24)))
+        rows = screen.rows(progress._moved("sent", said, columns), 2, coloured=False)
     assert len(rows) == 1 and cell_len(rows[0]) <= columns
     assert said.share is None or 0 <= said.share <= 1

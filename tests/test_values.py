@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from netkit.values import Count, CountOrAny, Duration, Hex, Length, OneOf, Size, Source, Text
+from netkit.cli.types import Count, CountOrAny, Duration, Hex, Length, OneOf, Size, Source, Text
 
 pytestmark = pytest.mark.timeout(30)
 

@@ -2,12 +2,12 @@
 
 import click
 
-from netkit import options, shell
+from netkit.cli import command, habits, options, run
 
 
-@shell.command(
+@command.command(
     words="WORD...",
-    habits=shell.HABITS,
+    habits=habits.HABITS,
     examples=[
         ("netkit address 10.1.2.3/8", "a network: range, mask and size"),
         ("netkit address fe80::1%eth0", "an address in every form"),
@@ -26,14 +26,12 @@ def address(words: tuple[str, ...], json: bool) -> int:
     are explained.
     """
     from netkit.core.errors import Invalid
-    from netkit.core.record import record
-    from netkit.services.explain import explain, fields
+    from netkit.output.jsonl import record
+    from netkit.services.address import explain, fields
 
     if not words:
         raise Invalid("a word is missing: an address, a network or HOST:PORT")
     found = [(word, explain(word)) for word in words]
     if json:
-        return shell.answer(
-            "\n".join(record("address", "address", target=word, **fields(rows)) for word, rows in found)
-        )
-    return shell.answer_rows([(word, *row) if len(words) > 1 else row for word, rows in found for row in rows])
+        return run.answer("\n".join(record("address", "address", target=word, **fields(rows)) for word, rows in found))
+    return run.answer_rows([(word, *row) if len(words) > 1 else row for word, rows in found for row in rows])

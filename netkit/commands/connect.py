@@ -2,17 +2,19 @@
 
 from typing import TYPE_CHECKING, Any
 
-from netkit import options, shell, values
+from netkit.cli import command, habits, options, rules, run, types
+from netkit.output import escape
+from netkit.output.console import Verbosity
 
 if TYPE_CHECKING:
     import re
     from collections.abc import Callable
 
     from netkit.core.address import Endpoint
-    from netkit.core.relay import Change
+    from netkit.core.pump import Change
 
 HABITS = {
-    **shell.HABITS,
+    **habits.HABITS,
     "-l": "netkit listen ADDRESS listens",
     "-e": "--exec CMD runs a program over the connection",
     "-c": "--sh-exec CMD has the shell run it",
@@ -25,7 +27,7 @@ HABITS = {
 }
 
 
-@shell.command(
+@command.command(
     words="ADDRESS",
     habits=HABITS,
     examples=[
@@ -34,30 +36,32 @@ HABITS = {
         ("netkit connect unix:/run/app.sock --send 'status\\n'", "ask a unix socket"),
     ],
 )
-@shell.address("client", tls=True)
+@command.address("client", tls=True)
 @options.reach_options
 @options.dial_options
 @options.tls_options
-@shell.option(
+@command.option(
     "--wait",
-    type=values.Duration(zero=True),
+    type=types.Duration(zero=True),
     section="Time",
     help="Keep trying for D while refused, unreachable, unresolved or silent (28).",
 )
 @options.clock_options
 @options.ending_options
-@shell.option("--send-only", is_flag=True, section="Ending", help="Leave once our input has ended and is acknowledged.")
-@shell.option("--recv-only", is_flag=True, section="Ending", help="Leave stdin alone; leave when the peer ends.")
-@shell.option(
+@command.option(
+    "--send-only", is_flag=True, section="Ending", help="Leave once our input has ended and is acknowledged."
+)
+@command.option("--recv-only", is_flag=True, section="Ending", help="Leave stdin alone; leave when the peer ends.")
+@command.option(
     "--until",
-    type=values.Pattern(),
+    type=types.Pattern(),
     section="Ending",
     help="Leave, with 0, once what came matches; the output ends with the match (8 if the peer ends first).",
 )
-@shell.option("--max-bytes", type=values.Count(), section="Ending", help="Leave, with 0, once N bytes came.")
-@shell.option("--send", "text", type=values.Text(), section="Data", help="Send TEXT in place of stdin.")
-@shell.option("--send-hex", "octets", type=values.Hex(), section="Data", help="Send these bytes in place of stdin.")
-@shell.option("-C", "--crlf", is_flag=True, section="Data", help="Send line ends as CR LF.")
+@command.option("--max-bytes", type=types.Count(), section="Ending", help="Leave, with 0, once N bytes came.")
+@command.option("--send", "text", type=types.Text(), section="Data", help="Send TEXT in place of stdin.")
+@command.option("--send-hex", "octets", type=types.Hex(), section="Data", help="Send these bytes in place of stdin.")
+@command.option("-C", "--crlf", is_flag=True, section="Data", help="Send line ends as CR LF.")
 @options.program_options
 @options.raw_option
 @options.talk_options
@@ -66,7 +70,7 @@ HABITS = {
 @options.stats_option
 def connect(
     address: "Endpoint",
-    reach: options.Reach,
+    reach: options.FamilyOptions,
     dial: options.Dial,
     tls: options.Tls,
     wait: float | None,
@@ -81,7 +85,7 @@ def connect(
     crlf: bool,
     programs: options.Programs,
     raw: bool,
-    talk: options.Talk,
+    talk: Verbosity,
     progress: options.Progress,
     recorded: options.Recorded,
     stats: bool,
@@ -106,22 +110,22 @@ def connect(
     gives way to what the peer says there. Where somebody may type, it appears only after 64 KiB have come, and goes
     with the first line typed. What counts as sent is what the peer has acknowledged.
     """
-    shell.exclude({"--send-only": send_only, "--recv-only": recv_only})
-    shell.exclude({"--send": text, "--send-hex": octets, "--recv-only": recv_only, **programs.given()})
+    rules.exclude({"--send-only": send_only, "--recv-only": recv_only})
+    rules.exclude({"--send": text, "--send-hex": octets, "--recv-only": recv_only, **programs.given()})
     recorded.check(talk)
     ending = ends.ending()
     if recv_only:
-        shell.unapplied("--recv-only sends nothing", {"--crlf": crlf, **ends.given()})
+        rules.unapplied("--recv-only sends nothing", {"--crlf": crlf, **ends.given()})
         ending = ending._replace(grace=0.0)
     if send_only:
-        shell.unapplied("--send-only leaves with our input's end", {"--no-shutdown": ends.no_shutdown})
-        shell.unapplied("--send-only shows nothing", {"--raw": raw})
+        rules.unapplied("--send-only leaves with our input's end", {"--no-shutdown": ends.no_shutdown})
+        rules.unapplied("--send-only shows nothing", {"--raw": raw})
         ending = ending._replace(send_only=True)
     if until is not None or max_bytes is not None:
-        shell.unapplied("the pattern or the bytes end the conversation", {**ends.given(), "--send-only": send_only})
+        rules.unapplied("the pattern or the bytes end the conversation", {**ends.given(), "--send-only": send_only})
         ending = ending._replace(grace=0.0)
     if programs.argv is not None:
-        shell.unapplied("the program sends and receives", {"--send-only": send_only, "--raw": raw})
+        rules.unapplied("the program sends and receives", {"--send-only": send_only, "--raw": raw})
         if ends.grace is None:
             ending = ending._replace(grace=None)
     typed = octets if text is None else text
@@ -129,41 +133,43 @@ def connect(
     reads, writes = ours and typed is None and not recv_only, ours and not send_only
     shown = progress.shown(talk, recorded, reads=reads, writes=writes, long=not crlf)
     how = dial.dialling(address, reach)
-    totals = shell.totals(stats)
-    observe = talk.observer(totals)
+    totals = run.totals(stats)
+    from netkit.output.events import observer
+
+    observe = observer(talk, totals.watching if totals else None)
     secure = tls.client(address, talk)
     codes: list[int] = []
 
     async def work() -> int:
         from functools import partial
 
+        from netkit.core.connection import serve_connection
         from netkit.core.dial import dial as dial_once
         from netkit.core.dial import dial_until
         from netkit.core.errors import Exit, Failure
         from netkit.core.kernel import Event
-        from netkit.core.listen import conduct
-        from netkit.core.relay import fresh
-        from netkit.services import pattern, terminal
+        from netkit.core.pump import fresh
+        from netkit.services import join, transforms
 
         found = Event()
         wanted: list[Callable[[], Change]] = []
         if until is not None:
-            wanted.append(partial(pattern.until, until, found.set, cut=True))
+            wanted.append(partial(transforms.until, until, found.set, cut=True))
         if max_bytes is not None:
-            wanted.append(partial(pattern.at_most, max_bytes))
+            wanted.append(partial(transforms.at_most, max_bytes))
         common: Any = {
-            "outgoing": terminal.crlf() if crlf else None,
-            "incoming": lambda stream: fresh([*wanted, *terminal.incoming(raw), *shown.changes()]),
+            "outgoing": transforms.crlf() if crlf else None,
+            "incoming": lambda stream: fresh([*wanted, *transforms.incoming(raw), *shown.changes()]),
             "idle_timeout": clocks.idle_timeout,
             "observe": observe,
         }
         if programs.argv is not None:
-            from netkit.services.program import running
+            from netkit.services.exec import running
 
             handler = running(programs.argv, ending, codes.append, alone=True, **common)
         else:
-            handler = terminal.joining(
-                lambda: terminal.Terminal(text=typed, reads=not recv_only, writes=not send_only), ending, **common
+            handler = join.joining(
+                lambda: join.Terminal(text=typed, reads=not recv_only, writes=not send_only), ending, **common
             )
         handler = recorded.around(shown.around(handler), talk)
         dialling = how._replace(secure=secure(observe) if secure else None)
@@ -173,9 +179,9 @@ def connect(
             stream = await dial_until(address, wait, dialling, observe)
         if dial.keepalive is not None:
             stream.keep_alive(dial.keepalive)
-        await conduct(stream, handler, observe)
+        await serve_connection(stream, handler, observe)
         if until is not None and not found.is_set():
-            raise Failure(Exit.PROTOCOL, f"find {shell.quoted(until)} in what {stream.name} sent", "it ended before")
+            raise Failure(Exit.PROTOCOL, f"find {escape.quoted(until)} in what {stream.name} sent", "it ended before")
         return codes[0] if codes else Exit.OK
 
-    return shell.run(work(), talk, timeout=clocks.timeout, totals=totals)
+    return run.run(work(), talk, timeout=clocks.timeout, totals=totals)

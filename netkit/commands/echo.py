@@ -1,21 +1,22 @@
 """Serve: send every byte back"""
 
-from netkit import options, serving, shell, values
+from netkit.cli import command, habits, options, rules, types
+from netkit.cli import server as server_module
 
 
-@shell.command(
+@command.command(
     words="ADDRESS [-- COMMAND...]",
-    habits={**shell.SERVER_HABITS, "-u": "--udp serves datagrams"},
+    habits={**habits.SERVER_HABITS, "-u": "--udp serves datagrams"},
     examples=[
         ("netkit echo 9007", "an echo server for this machine"),
         ("netkit echo 0 -- sh -c 'echo hi | netkit connect $NETKIT_ADDRESS'", "a server for as long as a test runs"),
         ("netkit echo 9087 --prefix 'You said ' --until bye -v", "a chat server, until somebody says bye"),
     ],
 )
-@shell.option("--prefix", type=values.Text(), section="Data", help="Put TEXT in front of each line.")
+@command.option("--prefix", type=types.Text(), section="Data", help="Put TEXT in front of each line.")
 @options.transport_options
-@serving.server_options
-def echo(server: serving.Server, transport: options.Transport, prefix: bytes | None) -> int:
+@server_module.server_options
+def echo(server: server_module.Server, transport: options.Transport, prefix: bytes | None) -> int:
     """Send every byte back to the client that sent it, at once.
 
     Any number of clients are served side by side. A client's half-close is answered with ours, after its last byte.
@@ -26,12 +27,12 @@ def echo(server: serving.Server, transport: options.Transport, prefix: bytes | N
     from functools import partial
 
     from netkit.services.echo import echo as handler
-    from netkit.services.pattern import prefixed
+    from netkit.services.transforms import prefixed
 
     server.check(transport)
     changes = server.changes()
     if prefix is not None:
-        shell.unapplied("a datagram is sent back as long as it was", transport.given())
+        rules.unapplied("a datagram is sent back as long as it was", transport.given())
         changes.append(partial(prefixed, prefix))
     serve = handler(changes, idle_timeout=server.clocks.idle_timeout)
     return server.run(lambda: server.service(transport, serve, bytes))

@@ -4,13 +4,14 @@ from typing import TYPE_CHECKING
 
 import click
 
-from netkit import options, shell, values
+from netkit.cli import command, habits, options, rules, run, types
+from netkit.output.console import Verbosity
 
 if TYPE_CHECKING:
-    from netkit.services.fetch import Place
+    from netkit.services.fetch.client import Place
 
 HABITS = {
-    **shell.HABITS,
+    **habits.HABITS,
     **dict.fromkeys(("-I", "--spider"), "--head asks for the head alone"),
     **dict.fromkeys(("-L", "--location"), "redirects are followed anyway, see --max-redirects"),
     **dict.fromkeys(("-X", "--request"), "--method METHOD"),
@@ -39,7 +40,7 @@ HABITS = {
 }
 
 
-@shell.command(
+@command.command(
     words="URL",
     habits=HABITS,
     examples=[
@@ -51,71 +52,73 @@ HABITS = {
 @click.argument("words", nargs=-1)
 @options.reach_options
 @options.dial_options
-@shell.option(
+@command.option(
     "--unix-socket",
     "socket",
-    type=values.Path(),
+    type=types.Path(),
     section="Addresses",
     help="Connect to this unix socket, @NAME if abstract, and not to the host.",
 )
 @options.https_options
 @options.clock_options
-@shell.option(
+@command.option(
     "--max-redirects",
-    type=values.Count(zero=True, most=1000),
+    type=types.Count(zero=True, most=1000),
     default=10,
     section="Ending",
     help="Follow at most N redirects (47); 10 unless given.",
 )
-@shell.option(
+@command.option(
     "--max-size",
-    type=values.Size(),
+    type=types.Size(),
     section="Ending",
     help="Give up (63) on more than SIZE bytes, at once if their number is told.",
 )
-@shell.option(
+@command.option(
     "--fail", is_flag=True, section="Ending", help="Fail (22), and write nothing, on a status of 400 or more."
 )
-@shell.option("--method", type=values.Verb(), section="Request", help="The method; GET unless given.")
-@shell.option("--head", is_flag=True, section="Request", help="Ask for status and fields alone (HEAD), and write them.")
-@shell.option(
+@command.option("--method", type=types.Verb(), section="Request", help="The method; GET unless given.")
+@command.option(
+    "--head", is_flag=True, section="Request", help="Ask for status and fields alone (HEAD), and write them."
+)
+@command.option(
     "-H",
     "--header",
     "fields",
-    type=values.Field(),
+    type=types.Field(),
     multiple=True,
     section="Request",
     help="Add a field, 'NAME: VALUE', or put it in the place of netkit's own; repeatable.",
 )
-@shell.option(
+@command.option(
     "--data",
     "body",
-    type=values.Text(),
+    type=types.Text(),
     section="Request",
     help="Send TEXT, by POST unless --method says, as a form unless -H has a Content-Type; \\n and \\xNN are bytes.",
 )
-@shell.option(
+@command.option(
     "-o",
     "--output",
     "path",
-    type=values.Path(),
+    type=types.Path(),
     section="Data",
     help="Write to FILE, which is there only once it is whole.",
 )
-@shell.option("--force", is_flag=True, section="Data", help="Replace FILE if it exists.")
-@shell.option(
+@command.option("--force", is_flag=True, section="Data", help="Replace FILE if it exists.")
+@command.option(
     "--resume",
     is_flag=True,
     section="Data",
     help="Go on with a download of FILE that was cut, if the server has that version still; implies --fail.",
 )
-@shell.option("-i", "--include", is_flag=True, section="Data", help="Write status and fields before the body.")
+@command.option("-i", "--include", is_flag=True, section="Data", help="Write status and fields before the body.")
 @options.raw_option
 @options.talk_options
 @options.progress_options
 def fetch(
     words: tuple[str, ...],
-    reach: options.Reach,
+    reach: options.FamilyOptions,
     dial: options.Dial,
     socket: str | None,
     https: options.Https,
@@ -132,7 +135,7 @@ def fetch(
     resume: bool,
     include: bool,
     raw: bool,
-    talk: options.Talk,
+    talk: Verbosity,
     progress: options.Progress,
 ) -> int:
     """Get an http or https URL (HTTP/1.1) to standard output, or to a file.
@@ -159,7 +162,7 @@ def fetch(
     from netkit.core.address import parse as parse_address
     from netkit.protocols.http import names
     from netkit.protocols.url import parse
-    from netkit.services.fetch import Asked, Fetch, Printed, Reached, Saved, check_fields
+    from netkit.services.fetch.client import Asked, Fetch, Printed, Reached, Saved, check_fields
     from netkit.services.progress import Ways
 
     if len(words) != 1:
@@ -167,22 +170,22 @@ def fetch(
         raise click.UsageError(several if words else "the URL is missing")
     url = parse(words[0])
     check_fields(fields)
-    shell.exclude({"--head": head, "--method": method})
-    shell.exclude({"--head": head, "--data": body})
+    rules.exclude({"--head": head, "--method": method})
+    rules.exclude({"--head": head, "--data": body})
     given = names(fields)
-    shell.exclude({"user and password in the URL": url.userinfo, "-H Authorization": "authorization" in given})
+    rules.exclude({"user and password in the URL": url.userinfo, "-H Authorization": "authorization" in given})
     if head:
-        shell.unapplied("--head writes the head alone", {"--include": include, "--max-size": max_size})
+        rules.unapplied("--head writes the head alone", {"--include": include, "--max-size": max_size})
     if path is None:
-        shell.unapplied("without -o FILE there is no file", {"--force": force, "--resume": resume})
+        rules.unapplied("without -o FILE there is no file", {"--force": force, "--resume": resume})
     else:
-        shell.unapplied("it goes to a file", {"--raw": raw})
+        rules.unapplied("it goes to a file", {"--raw": raw})
         if path == "-":
             raise click.UsageError("-o - is no file: without -o it goes to standard output")
     if resume:
         ranges = {"-H Range": "range" in given, "-H If-Range": "if-range" in given}
         other = {"--head": head, "--include": include, "--data": body, "--method": method not in (None, "GET")}
-        shell.unapplied("--resume asks for the rest of a file", {**other, **ranges})
+        rules.unapplied("--resume asks for the rest of a file", {**other, **ranges})
     unseen = "a head is no transfer" if head else ""
     if path is None and not Ways(reads=False, writes=True).receives:
         unseen = "the answer is shown on a terminal"
@@ -199,7 +202,9 @@ def fetch(
         max_size=max_size,
         idle_timeout=clocks.idle_timeout,
     )
-    observe = talk.observer()
+    from netkit.output.events import observer
+
+    observe = observer(talk)
     dialling = dial.dialling(via or url.endpoint, reach)
     reached = Reached(dialling, https.client(url, talk, observe), via, dial.keepalive)
 
@@ -210,4 +215,4 @@ def fetch(
         )
         await place.run(Fetch(asked, place, reached, observe, show))
 
-    return shell.run(work(), talk, timeout=clocks.timeout)
+    return run.run(work(), talk, timeout=clocks.timeout)

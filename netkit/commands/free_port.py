@@ -4,20 +4,22 @@ from typing import Literal
 
 import click
 
-from netkit import options, shell, values
+from netkit.cli import command, habits, options, run, types
+from netkit.output import console
+from netkit.output.console import Verbosity
 
 
-@shell.command(
+@command.command(
     words="",
-    habits={**shell.HABITS, "-u": "--udp finds UDP ports"},
+    habits={**habits.HABITS, "-u": "--udp finds UDP ports"},
     examples=[
         ("netkit free-port", "one port, for a script"),
         ("netkit free-port -n 3 --udp", "three UDP ports, all different"),
     ],
 )
 @click.argument("words", nargs=-1)
-@shell.option("-n", "--count", type=values.Count(), default="1", section="Data", help="Print N ports; 1 unless given.")
-@shell.option("--udp", is_flag=True, section="Data", help="Find UDP ports.")
+@command.option("-n", "--count", type=types.Count(), default="1", section="Data", help="Print N ports; 1 unless given.")
+@command.option("--udp", is_flag=True, section="Data", help="Find UDP ports.")
 @options.json_option
 def free_port(words: tuple[str, ...], count: int, udp: bool, json: bool) -> int:
     """Print a port on which nothing listens, on any interface, in IPv4 and IPv6.
@@ -26,8 +28,8 @@ def free_port(words: tuple[str, ...], count: int, udp: bool, json: bool) -> int:
     listen, echo and upper tell theirs with --print-port and --port-file, and give it to a COMMAND.
     """
     from netkit.core.errors import Invalid
-    from netkit.core.record import record
-    from netkit.services.free import free_ports
+    from netkit.output.jsonl import record
+    from netkit.services.free_port import free_ports
 
     if words:
         raise Invalid(f"unexpected word {words[0]!r}: the system chooses the port")
@@ -36,6 +38,6 @@ def free_port(words: tuple[str, ...], count: int, udp: bool, json: bool) -> int:
     async def work() -> None:
         found = await free_ports(count, protocol)
         lines = [record("port", "free-port", port=port, protocol=protocol) if json else str(port) for port in found]
-        shell.put("\n".join(lines) + "\n")
+        console.put("\n".join(lines) + "\n")
 
-    return shell.run(work(), options.Talk(0, False, json))
+    return run.run(work(), Verbosity(0, False, json))

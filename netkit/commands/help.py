@@ -2,10 +2,11 @@
 
 import click
 
-from netkit import shell
+from netkit.cli import command as command_module
+from netkit.cli import run
 
 
-@shell.command(
+@command_module.command(
     words="[COMMAND]",
     examples=[
         ("netkit help", "the commands, addresses and exit codes"),
@@ -19,8 +20,8 @@ def help(ctx: click.Context, words: tuple[str, ...]) -> int:
 
     The pages are in netkit, so nothing else is needed for it: no man, and no man pages on this machine.
     """
-    from netkit.cli import netkit, summaries
-    from netkit.man import command_page, overview_page, to_text
+    from netkit.cli.app import netkit, summaries
+    from netkit.cli.pages import command_page, overview_page, to_text
 
     if len(words) > 1:
         raise click.UsageError(f"unexpected word {words[1]!r} after COMMAND {words[0]!r}", ctx)
@@ -30,4 +31,4 @@ def help(ctx: click.Context, words: tuple[str, ...]) -> int:
         page = command_page(command, name, summary)
     else:
         page = overview_page(summaries(netkit.list_commands(ctx)))
-    return shell.answer(to_text(page))
+    return run.answer(to_text(page))

@@ -2,14 +2,15 @@
 
 from typing import TYPE_CHECKING, Any
 
-from netkit import options, serving, shell, values
+from netkit.cli import command, habits, options, rules, types
+from netkit.cli import server as server_module
 
 if TYPE_CHECKING:
-    from netkit.core.relay import Change
+    from netkit.core.pump import Change
     from netkit.core.stream import Connection
 
 HABITS = {
-    **shell.SERVER_HABITS,
+    **habits.SERVER_HABITS,
     "-l": "netkit listen ADDRESS listens already",
     "-N": "the end of input is sent anyway, see --no-shutdown",
     "-e": "--exec CMD runs a program over each connection",
@@ -18,7 +19,7 @@ HABITS = {
 }
 
 
-@shell.command(
+@command.command(
     words="ADDRESS [-- COMMAND...]",
     habits=HABITS,
     examples=[
@@ -27,22 +28,22 @@ HABITS = {
         ("netkit listen 8080 --reply-file page.http", "the same answer for everybody"),
     ],
 )
-@serving.server_options
-@shell.option("-k", "--keep", is_flag=True, section="Serving", help="Serve any number of clients, side by side.")
+@server_module.server_options
+@command.option("-k", "--keep", is_flag=True, section="Serving", help="Serve any number of clients, side by side.")
 @options.ending_options
-@shell.option("--label", is_flag=True, section="Data", help="Write each line as HOST:PORT<TAB>line.")
-@shell.option(
-    "--reply", type=values.Text(), section="Data", help="Send TEXT to each client in place of stdin (--keep)."
+@command.option("--label", is_flag=True, section="Data", help="Write each line as HOST:PORT<TAB>line.")
+@command.option(
+    "--reply", type=types.Text(), section="Data", help="Send TEXT to each client in place of stdin (--keep)."
 )
-@shell.option(
-    "--reply-file", type=values.Path(), section="Data", help="Send FILE to each client in place of stdin (--keep)."
+@command.option(
+    "--reply-file", type=types.Path(), section="Data", help="Send FILE to each client in place of stdin (--keep)."
 )
 @options.program_options
 @options.raw_option
 @options.progress_options
 @options.record_options
 def listen(
-    server: serving.Server,
+    server: server_module.Server,
     keep: bool,
     ends: options.Ends,
     label: bool,
@@ -72,26 +73,26 @@ def listen(
     A bare PORT listens on this machine alone; :PORT on every interface. With COMMAND, stdin is COMMAND's and listen
     only receives; when COMMAND ends, so does listen, with its code.
     """
-    from netkit.core.relay import fresh
-    from netkit.services import terminal
+    from netkit.core.pump import fresh
+    from netkit.services import join, transforms
     from netkit.services.server import Service
 
-    shell.exclude({"--reply": reply, "--reply-file": reply_file, **programs.given()})
+    rules.exclude({"--reply": reply, "--reply-file": reply_file, **programs.given()})
     recorded.check(server.talk)
     ending = ends.ending()
     replies = reply is not None or reply_file is not None
     if server.command:
-        shell.unapplied("stdin is COMMAND's", ends.given())
+        rules.unapplied("stdin is COMMAND's", ends.given())
         ending = ending._replace(grace=0.0)
     if replies:
-        shell.unapplied("the reply ends the conversation", ends.given())
+        rules.unapplied("the reply ends the conversation", ends.given())
     if programs.argv is not None:
-        shell.unapplied("the program gets what comes", {"--label": label, "--raw": raw})
+        rules.unapplied("the program gets what comes", {"--label": label, "--raw": raw})
         if ends.grace is None:
             ending = ending._replace(grace=None)
     keep = keep or replies or (server.clients.max_clients or 1) > 1
     if keep:
-        shell.unapplied("it would show one client", progress.given())
+        rules.unapplied("it would show one client", progress.given())
     ours = not keep and programs.argv is None and not server.command
     shown = progress.shown(server.talk, recorded, reads=ours, writes=ours)
     code = 0
@@ -101,16 +102,16 @@ def listen(
         code = 0 if keep else with_code
 
     def change(stream: "Connection") -> "Change | None":
-        labels = [lambda: terminal.labelled(stream.name)] if label else []
-        return fresh([*server.changes(), *terminal.incoming(raw), *labels, *shown.changes()])
+        labels = [lambda: transforms.labelled(stream.name)] if label else []
+        return fresh([*server.changes(), *transforms.incoming(raw), *labels, *shown.changes()])
 
-    def open_terminal() -> terminal.Terminal:
-        return terminal.Terminal(reads=not server.command, by_line=label)
+    def open_terminal() -> join.Terminal:
+        return join.Terminal(reads=not server.command, by_line=label)
 
     def serve() -> Service:
         common: Any = {"incoming": change, "idle_timeout": server.clocks.idle_timeout, "observe": server.observe}
         if programs.argv is not None:
-            from netkit.services.program import running
+            from netkit.services.exec import running
 
             return Service(running(programs.argv, ending, finished, alone=not keep, **common))
         if replies:
@@ -119,9 +120,9 @@ def listen(
             reply_from = file(reply_file) if reply_file is not None else text(reply or b"")
             return replying(reply_from, open_terminal(), **common)
         if keep:
-            from netkit.services.crowd import keeping
+            from netkit.services.broadcast import keeping
 
             return keeping(open_terminal(), ending, **common)
-        return Service(shown.around(terminal.joining(open_terminal, ending, **common)))
+        return Service(shown.around(join.joining(open_terminal, ending, **common)))
 
     return server.run(serve, one_shot=not keep, recorded=recorded) or code

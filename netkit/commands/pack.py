@@ -4,15 +4,16 @@ from typing import TYPE_CHECKING
 
 import click
 
-from netkit import options, shell, values
+from netkit.cli import command, options, rules, run, types
+from netkit.output.console import Verbosity
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from netkit.services.framing import Prefix
+    from netkit.services.pack.framing import Prefix
 
 
-@shell.command(
+@command.command(
     words="[FORMAT VALUE...]",
     examples=[
         ("netkit pack '!HIB' 80 1 255 | netkit connect db:5432", "send a header"),
@@ -22,10 +23,10 @@ if TYPE_CHECKING:
 )
 @click.argument("form", required=False)
 @click.argument("values", nargs=-1)
-@shell.option("--hex", "in_hex", is_flag=True, section="Data", help="Write hex, one line for each record.")
-@shell.option("--show", is_flag=True, section="Data", help="Show one number in native, little- and big-endian order.")
-@shell.option("--length", type=values.Length(), section="Data", help="Put the length of each record before it.")
-@shell.option("--lines", is_flag=True, section="Data", help="With --length, make each line of stdin a record.")
+@command.option("--hex", "in_hex", is_flag=True, section="Data", help="Write hex, one line for each record.")
+@command.option("--show", is_flag=True, section="Data", help="Show one number in native, little- and big-endian order.")
+@command.option("--length", type=types.Length(), section="Data", help="Put the length of each record before it.")
+@command.option("--lines", is_flag=True, section="Data", help="With --length, make each line of stdin a record.")
 @options.max_size_option
 @options.quiet_option
 def pack(
@@ -50,22 +51,23 @@ def pack(
     --lines each line of it. On a terminal bytes are shown as a hex dump.
     """
     from netkit.core.errors import Invalid
-    from netkit.services import framing, packing, showing
+    from netkit.output import records
+    from netkit.services.pack import formats, framing
 
-    talk = options.Talk(0, quiet, False)
+    talk = Verbosity(0, quiet, False)
     if show:
-        shell.unapplied("--show shows one number", {"--hex": in_hex, "--length": length, "--lines": lines})
+        rules.unapplied("--show shows one number", {"--hex": in_hex, "--length": length, "--lines": lines})
     if form is not None:
-        shell.unapplied("the values of FORMAT are the record", {"--lines": lines})
+        rules.unapplied("the values of FORMAT are the record", {"--lines": lines})
 
         def packed(_: "Iterable[bytes]") -> "Iterable[bytes]":
             if show:
-                return [showing.orders(form, values, max_size).encode()]
-            record = packing.parse(form, max_size).pack(values)
-            return showing.octets([length.frame(record) if length else record], in_hex=in_hex)
+                return [records.orders(form, values, max_size).encode()]
+            record = formats.parse(form, max_size).pack(values)
+            return records.octets([length.frame(record) if length else record], in_hex=in_hex)
 
-        return shell.filtered(packed, talk, b"")
+        return run.filtered(packed, talk, b"")
     if length is None:
         raise Invalid("FORMAT is missing, such as '!HIB' or 'u16:port ip'")
     frame = framing.lines if lines else framing.whole
-    return shell.filtered(lambda chunks: showing.octets(frame(chunks, length, max_size), in_hex=in_hex), talk)
+    return run.filtered(lambda chunks: records.octets(frame(chunks, length, max_size), in_hex=in_hex), talk)

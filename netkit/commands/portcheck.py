@@ -4,13 +4,15 @@ from typing import TYPE_CHECKING
 
 import click
 
-from netkit import options, shell, values
+from netkit.cli import command as command_module
+from netkit.cli import habits, options, rules, run, types
+from netkit.output.console import Verbosity
 
 if TYPE_CHECKING:
     import re
 
 HABITS = {
-    **shell.HABITS,
+    **habits.HABITS,
     "-z": "netkit portcheck only looks anyway",
     "-u": "--udp checks UDP ports",
     "-p": "the ports are part of the target: HOST:22,80,8000-8010",
@@ -20,7 +22,7 @@ HABITS = {
 }
 
 
-@shell.command(
+@command_module.command(
     words="TARGET... [-- COMMAND...]",
     habits=HABITS,
     examples=[
@@ -31,47 +33,55 @@ HABITS = {
 )
 @click.argument("words", nargs=-1)
 @options.reach_options
-@shell.option("--udp", is_flag=True, section="Checking", help="Check UDP ports: only an answer shows that one is open.")
-@shell.option(
-    "--payload", type=values.Hex(), section="Checking", help="Send these bytes to a UDP port; none by default."
+@command_module.option(
+    "--udp", is_flag=True, section="Checking", help="Check UDP ports: only an answer shows that one is open."
 )
-@shell.option("--any", is_flag=True, section="Checking", help="One port as wanted is enough.")
-@shell.option("--closed", is_flag=True, section="Checking", help="Want the ports closed.")
-@shell.option("--banner", is_flag=True, section="Checking", help="Show what a port says first.")
-@shell.option("--settle", type=values.Duration(zero=True), section="Checking", help="Want a port to stay open for D.")
-@shell.option("--send", "text", type=values.Text(), section="Checking", help="Send TEXT first.")
-@shell.option("--expect", type=values.Pattern(), section="Checking", help="Want an answer that matches (8, 28).")
+@command_module.option(
+    "--payload", type=types.Hex(), section="Checking", help="Send these bytes to a UDP port; none by default."
+)
+@command_module.option("--any", is_flag=True, section="Checking", help="One port as wanted is enough.")
+@command_module.option("--closed", is_flag=True, section="Checking", help="Want the ports closed.")
+@command_module.option("--banner", is_flag=True, section="Checking", help="Show what a port says first.")
+@command_module.option(
+    "--settle", type=types.Duration(zero=True), section="Checking", help="Want a port to stay open for D."
+)
+@command_module.option("--send", "text", type=types.Text(), section="Checking", help="Send TEXT first.")
+@command_module.option(
+    "--expect", type=types.Pattern(), section="Checking", help="Want an answer that matches (8, 28)."
+)
 @options.tls_options
-@shell.option(
-    "--expires", type=values.Duration(), section="TLS", help="Want certificates that do not end within D (60)."
+@command_module.option(
+    "--expires", type=types.Duration(), section="TLS", help="Want certificates that do not end within D (60)."
 )
-@shell.option(
+@command_module.option(
     "--concurrency",
-    type=values.Count(),
+    type=types.Count(),
     section="Checking",
     help="Try at most N at one time; as many as there is room for.",
 )
-@shell.option(
+@command_module.option(
     "-w",
     "--connect-timeout",
-    type=values.Duration(),
+    type=types.Duration(),
     default=3.0,
     section="Time",
     help="Time for each look-up, connection and answer (28); 3s unless given.",
 )
-@shell.option(
+@command_module.option(
     "--wait",
-    type=values.Duration(zero=True),
+    type=types.Duration(zero=True),
     section="Time",
     help="Try again until all is as wanted, for at most D (28).",
 )
-@shell.option("--interval", type=values.Duration(zero=True), section="Time", help="Time between two rounds of --wait.")
+@command_module.option(
+    "--interval", type=types.Duration(zero=True), section="Time", help="Time between two rounds of --wait."
+)
 @options.timeout_option
-@shell.option("--all", is_flag=True, section="Talk", help="A line for each port, however many are the same.")
-@shell.option(
+@command_module.option("--all", is_flag=True, section="Talk", help="A line for each port, however many are the same.")
+@command_module.option(
     "--format",
     "form",
-    type=values.OneOf("text", "json", "tap", "junit", "github", name="FORMAT"),
+    type=types.OneOf("text", "json", "tap", "junit", "github", name="FORMAT"),
     section="Talk",
     help="Write text, json, tap, junit or github; text unless given.",
 )
@@ -80,7 +90,7 @@ HABITS = {
 def portcheck(
     words: tuple[str, ...],
     command: tuple[str, ...],
-    reach: options.Reach,
+    reach: options.FamilyOptions,
     udp: bool,
     payload: bytes | None,
     any: bool,
@@ -98,8 +108,8 @@ def portcheck(
     timeout: float | None,
     all: bool,
     form: str | None,
-    view: options.View,
-    talk: options.Talk,
+    view: options.ViewOptions,
+    talk: Verbosity,
 ) -> int:
     """Tell of each port whether it is open, closed, filtered or unreachable, or wait until all are open.
 
@@ -122,35 +132,35 @@ def portcheck(
     """
     from netkit.core.address import family_of, take_ports
     from netkit.core.errors import Invalid
-    from netkit.services.ports import Check, Checker, Tally, limit
-    from netkit.verdicts import tell, writing
+    from netkit.output.portcheck import tell, writing
+    from netkit.services.portcheck import Check, Checker, Summary, limit
 
-    shell.exclude({"--json": talk.json, "--format": form})
-    shell.exclude({"--payload": payload, "--send": text})
+    rules.exclude({"--json": talk.json, "--format": form})
+    rules.exclude({"--payload": payload, "--send": text})
     targets = take_ports(words, "udp" if udp else "tcp", tls=tls.tls)
     secured = [target for target in targets if target.tls]
     if udp:
-        shell.unapplied("a UDP port has no connection", {"--settle": settle, "--tls": bool(secured)})
+        rules.unapplied("a UDP port has no connection", {"--settle": settle, "--tls": bool(secured)})
     else:
-        shell.unapplied("--send TEXT is for TCP", {"--payload": payload})
+        rules.unapplied("--send TEXT is for TCP", {"--payload": payload})
     if closed:
         given = {"--banner": banner, "--settle": settle, "--send": text if not udp else None, "--expect": expect}
         given["--tls"] = bool(secured)
-        shell.unapplied("a closed port says nothing", given)
+        rules.unapplied("a closed port says nothing", given)
     if not (banner or expect or udp):
-        shell.unapplied("nobody would read the answer: --expect or --banner", {"--send": text})
+        rules.unapplied("nobody would read the answer: --expect or --banner", {"--send": text})
     if not wait:
-        shell.unapplied("there is one round without --wait", {"--interval": interval})
+        rules.unapplied("there is one round without --wait", {"--interval": interval})
     if secured:
-        shell.exclude({"--expires": expires, "--insecure": tls.insecure})
+        rules.exclude({"--expires": expires, "--insecure": tls.insecure})
     else:
-        shell.unapplied("without --tls or tls: nothing is secured", {"--expires": expires})
+        rules.unapplied("without --tls or tls: nothing is secured", {"--expires": expires})
     form = "json" if talk.json else form or "text"
     talk = talk._replace(json=form == "json")
     if form != "text":
-        shell.unapplied(f"{form} has every port anyway", {"--all": all})
-        shell.unapplied(f"{form} has no colours", {"--color": view.color})
-    shell.exclude({"--quiet": talk.quiet, "--color": view.color})
+        rules.unapplied(f"{form} has every port anyway", {"--all": all})
+        rules.unapplied(f"{form} has no colours", {"--color": view.color})
+    rules.exclude({"--quiet": talk.quiet, "--color": view.color})
     names = [target.host for target in targets if target.host and family_of(target.host) is None]
     if names and reach.numeric:
         raise Invalid(f"host {names[0]!r} is a name, and --numeric allows addresses alone")
@@ -165,8 +175,10 @@ def portcheck(
         expires=expires,
         family=reach.family(),
     )
-    writer, screen = writing(form, targets, view, talk, any=any, all=all)
-    observe = talk.observer()
+    writer, screen = writing(form, targets, view.view(), talk, any=any, all=all)
+    from netkit.output.events import observer
+
+    observe = observer(talk)
     attempts, lookups = limit(len(names))
     securing = tls.checks(targets, talk)
 
@@ -174,7 +186,7 @@ def portcheck(
         if securing is not None:
             securing("", observe)  # files that cannot be used are known before anybody is asked
         checker = Checker(check, concurrency or attempts, lookups, observe, securing)
-        await tell(checker, targets, Tally(check, targets, any=any), writer, wait, interval, screen)
+        await tell(checker, targets, Summary(check, targets, any=any), writer, wait, interval, screen)
 
-    code = shell.run(work(), talk, timeout=timeout)
-    return code if code or not command else shell.become(command, talk)
+    code = run.run(work(), talk, timeout=timeout)
+    return code if code or not command else run.become(command, talk)

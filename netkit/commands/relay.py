@@ -1,9 +1,10 @@
 """Serve: accept here, connect there"""
 
-from netkit import options, serving, shell
+from netkit.cli import command, habits, options
+from netkit.cli import server as server_module
 
 HABITS = {
-    **shell.SERVER_HABITS,
+    **habits.SERVER_HABITS,
     "-l": "the first address is listened on, the second connected to",
     "-e": "the second address is the target",
     "-c": "the second address is the target",
@@ -12,7 +13,7 @@ HABITS = {
 }
 
 
-@shell.command(
+@command.command(
     words="LISTEN TARGET [-- COMMAND...]",
     habits=HABITS,
     examples=[
@@ -21,9 +22,9 @@ HABITS = {
         ("netkit relay --udp :53 192.0.2.53:53", "a name server behind this machine"),
     ],
 )
-@serving.relay_options
+@server_module.relay_options
 @options.record_options
-def relay(server: serving.Relay, recorded: options.Recorded) -> int:
+def relay(server: server_module.Relay, recorded: options.Recorded) -> int:
     """Accept clients on LISTEN and join each to TARGET, which is dialled for it.
 
     Every byte goes both ways as it comes, and each side's end is passed on to the other, so that a late answer still
@@ -38,7 +39,7 @@ def relay(server: serving.Relay, recorded: options.Recorded) -> int:
     asked. After 60s without a datagram either way (--idle-timeout), or when TARGET turns out not to be there, it is
     closed. There are at most 1024 at one time (--max-conns); what further clients send is dropped, and told.
     """
-    from netkit.services.forward import forwarding
+    from netkit.services.relay import forwarding
     from netkit.services.server import Service
 
     recorded.check(server.talk)

@@ -2,17 +2,18 @@
 
 import click
 
-from netkit import options, shell, values
+from netkit.cli import command, habits, options, rules, run, types
+from netkit.output.console import Verbosity
 
 HABITS = {
-    **shell.HABITS,
+    **habits.HABITS,
     "-t": "--type MX asks DNS for that type of record",
     "-x": "an address is looked up in reverse anyway",
     "-p": "the port is part of the server's address: --server HOST:PORT",
 }
 
 
-@shell.command(
+@command.command(
     words="[NAME...]",
     habits=HABITS,
     examples=[
@@ -22,22 +23,22 @@ HABITS = {
     ],
 )
 @click.argument("words", nargs=-1)
-@shell.option("-4", "ipv4", is_flag=True, section="Addresses", help="IPv4 alone.")
-@shell.option("-6", "ipv6", is_flag=True, section="Addresses", help="IPv6 alone.")
-@shell.option("--canonical", is_flag=True, section="Data", help="Show the name behind all aliases instead.")
-@shell.option("--service", metavar="NAME", section="Data", help="Show addresses with the port of this service.")
-@shell.option("--type", "kind", metavar="TYPE", section="Data", help="Ask DNS for A, AAAA, MX, TXT, NS, SOA, SRV...")
-@shell.option(
+@command.option("-4", "ipv4", is_flag=True, section="Addresses", help="IPv4 alone.")
+@command.option("-6", "ipv6", is_flag=True, section="Addresses", help="IPv6 alone.")
+@command.option("--canonical", is_flag=True, section="Data", help="Show the name behind all aliases instead.")
+@command.option("--service", metavar="NAME", section="Data", help="Show addresses with the port of this service.")
+@command.option("--type", "kind", metavar="TYPE", section="Data", help="Ask DNS for A, AAAA, MX, TXT, NS, SOA, SRV...")
+@command.option(
     "--server",
     metavar="ADDRESS",
     section="Data",
     help="Ask this DNS server, not the system; on port 53 unless given, over TLS 853.",
 )
 @options.tls_options
-@shell.option(
+@command.option(
     "-w",
     "--connect-timeout",
-    type=values.Duration(),
+    type=types.Duration(),
     default=10.0,
     section="Time",
     help="Time for each name (28); 10s unless given.",
@@ -56,8 +57,8 @@ def resolve(
     tls: options.Tls,
     connect_timeout: float,
     timeout: float | None,
-    view: options.View,
-    talk: options.Talk,
+    view: options.ViewOptions,
+    talk: Verbosity,
 ) -> int:
     """Show the addresses of a name, in the order in which connect would try them.
 
@@ -73,26 +74,26 @@ def resolve(
     names are looked up all the same.
     """
     from netkit.core.address import Endpoint, parse_port
-    from netkit.services.names import Asking, check, parse_server
+    from netkit.services.resolve import Query, check, parse_server
 
-    reach = options.Reach(ipv4, ipv6, False)
+    reach = options.FamilyOptions(ipv4, ipv6, False)
     family = reach.family()
-    shell.exclude({"--canonical": canonical, "--service": service, "--type": kind})
-    shell.unapplied("--type says which addresses", {"-4": ipv4 and kind, "-6": ipv6 and kind})
+    rules.exclude({"--canonical": canonical, "--service": service, "--type": kind})
+    rules.unapplied("--type says which addresses", {"-4": ipv4 and kind, "-6": ipv6 and kind})
     if server is not None:
-        shell.unapplied("a DNS server knows no services", {"--service": service})
+        rules.unapplied("a DNS server knows no services", {"--service": service})
     if not words:
         given = {"--canonical": canonical, "--service": service, "--type": kind, "--server": server}
-        shell.unapplied("it is about a NAME", given)
+        rules.unapplied("it is about a NAME", given)
     endpoint = None if server is None else parse_server(server, tls=tls.tls)
     if endpoint is None:
-        shell.unapplied("without --server nothing is secured", {"--tls": tls.tls})
+        rules.unapplied("without --server nothing is secured", {"--tls": tls.tls})
     kinds: tuple[str, ...] = ()
     if kind is not None:
         from netkit.protocols.dns import check_kind
 
         kinds = (check_kind(kind),)
-    how = Asking(
+    how = Query(
         family=family,
         timeout=connect_timeout,
         canonical=canonical,
@@ -103,15 +104,17 @@ def resolve(
     for word in words:
         if word != "-":
             check(word, how)
-    shell.exclude({"--quiet": talk.quiet, "--color": view.color})
-    shell.exclude({"--json": talk.json, "--color": view.color})
-    view.moving_after()
-    observe = talk.observer()
+    rules.exclude({"--quiet": talk.quiet, "--color": view.color})
+    rules.exclude({"--json": talk.json, "--color": view.color})
+    shown = view.view()
+    from netkit.output.events import observer
+
+    observe = observer(talk)
     secure = tls.client(endpoint or Endpoint(), talk)
 
     async def work() -> int:
-        from netkit.lookups import tell
+        from netkit.output.resolve import tell
 
-        return await tell(words, how._replace(secure=secure(observe) if secure else None), view, talk)
+        return await tell(words, how._replace(secure=secure(observe) if secure else None), shown, talk)
 
-    return shell.run(work(), talk, timeout=timeout)
+    return run.run(work(), talk, timeout=timeout)

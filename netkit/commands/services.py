@@ -2,12 +2,13 @@
 
 import click
 
-from netkit import options, shell
+from netkit.cli import command, habits, options, run
+from netkit.output.console import Verbosity
 
 
-@shell.command(
+@command.command(
     words="[NAME|PORT...]",
-    habits=shell.HABITS,
+    habits=habits.HABITS,
     examples=[
         ("netkit services https", "the port of a name"),
         ("netkit services 53/udp", "the name of a port"),
@@ -23,20 +24,20 @@ def services(words: tuple[str, ...], json: bool) -> int:
     followed by /tcp or /udp. Exit code 3 says that one of them is not in the table.
     """
     from netkit.core.errors import Exit, Failure
-    from netkit.core.record import record
-    from netkit.core.services import find, table
+    from netkit.core.port_names import find, table
+    from netkit.output.jsonl import record
 
     found = {word: find(word) for word in words}
     shown = dict.fromkeys(service for each in found.values() for service in each) if words else table()
     if json:
         lines = [record("service", "services", **service._asdict()) for service in shown]
-        code = shell.answer("\n".join(lines)) if lines else Exit.OK
+        code = run.answer("\n".join(lines)) if lines else Exit.OK
     else:
-        code = shell.answer_rows(
+        code = run.answer_rows(
             [(service.name, f"{service.port}/{service.protocol}", " ".join(service.aliases)) for service in shown]
         )
     missing = [word for word, each in found.items() if not each]
     if code or not missing:
         return code
     failure = Failure(Exit.NOTHING, f"find {', '.join(missing)}", "no such service or port")
-    return shell.conclude(failure, options.Talk(0, False, json))
+    return run.conclude(failure, Verbosity(0, False, json))

@@ -2,10 +2,11 @@
 
 import click
 
-from netkit import options, shell, values
+from netkit.cli import command, habits, options, rules, run, types
+from netkit.output.console import Verbosity, View
 
 HABITS = {
-    **shell.HABITS,
+    **habits.HABITS,
     "-a": "sockets in every state are shown anyway",
     "-l": "--listening shows listeners alone",
     "-n": "addresses and ports are numbers anyway",
@@ -19,7 +20,7 @@ HABITS = {
 }
 
 
-@shell.command(
+@command.command(
     words="",
     habits=HABITS,
     examples=[
@@ -29,16 +30,16 @@ HABITS = {
     ],
 )
 @click.argument("words", nargs=-1)
-@shell.option("-4", "ipv4", is_flag=True, section="Addresses", help="IPv4 alone.")
-@shell.option("-6", "ipv6", is_flag=True, section="Addresses", help="IPv6 alone.")
-@shell.option("--listening", is_flag=True, section="Data", help="Listeners, and datagram sockets without a peer.")
-@shell.option("--tcp", is_flag=True, section="Data", help="TCP; --tcp --udp is both, without unix sockets.")
-@shell.option("--udp", is_flag=True, section="Data", help="UDP.")
-@shell.option("--unix", is_flag=True, section="Data", help="Unix sockets.")
-@shell.option("--port", metavar="N", section="Data", help="Sockets that have this port, at either end.")
-@shell.option("--pid", type=values.Count(), section="Data", help="Sockets that this process has open.")
-@shell.option("--state", metavar="S", section="Data", help="Sockets in this state, as ss and netstat name it too.")
-@shell.option("--watch", type=values.Duration(), section="Time", help="Show them again every D until interrupted.")
+@command.option("-4", "ipv4", is_flag=True, section="Addresses", help="IPv4 alone.")
+@command.option("-6", "ipv6", is_flag=True, section="Addresses", help="IPv6 alone.")
+@command.option("--listening", is_flag=True, section="Data", help="Listeners, and datagram sockets without a peer.")
+@command.option("--tcp", is_flag=True, section="Data", help="TCP; --tcp --udp is both, without unix sockets.")
+@command.option("--udp", is_flag=True, section="Data", help="UDP.")
+@command.option("--unix", is_flag=True, section="Data", help="Unix sockets.")
+@command.option("--port", metavar="N", section="Data", help="Sockets that have this port, at either end.")
+@command.option("--pid", type=types.Count(), section="Data", help="Sockets that this process has open.")
+@command.option("--state", metavar="S", section="Data", help="Sockets in this state, as ss and netstat name it too.")
+@command.option("--watch", type=types.Duration(), section="Time", help="Show them again every D until interrupted.")
 @options.color_option
 @options.quiet_option
 @options.json_option
@@ -81,16 +82,16 @@ def sockets(
     if words:
         meant = "--state S shows those in a state" if words[0] == "state" else "--port N shows who has a port"
         raise Invalid(f"unexpected word {words[0]!r}: {meant}")
-    shell.exclude({"--quiet": quiet, "--json": json})
-    shell.exclude({"--quiet": quiet, "--watch": watch})
-    shell.exclude({"--quiet": quiet, "--color": color})
-    shell.exclude({"--json": json, "--color": color})
-    shell.exclude({"--listening": listening, "--state": state})
+    rules.exclude({"--quiet": quiet, "--json": json})
+    rules.exclude({"--quiet": quiet, "--watch": watch})
+    rules.exclude({"--quiet": quiet, "--color": color})
+    rules.exclude({"--json": json, "--color": color})
+    rules.exclude({"--listening": listening, "--state": state})
     chosen = tuple(name for name, given in zip(PROTOCOLS, (tcp, udp, unix), strict=True) if given) or PROTOCOLS
     if chosen == ("unix",):
-        shell.unapplied("a unix socket has no port", {"--port": port})
-        shell.unapplied("a unix socket has no IP address", {"-4": ipv4, "-6": ipv6})
-    shell.exclude({"-4": ipv4, "-6": ipv6})
+        rules.unapplied("a unix socket has no port", {"--port": port})
+        rules.unapplied("a unix socket has no IP address", {"-4": ipv4, "-6": ipv6})
+    rules.exclude({"-4": ipv4, "-6": ipv6})
     wanted = Wanted(
         protocols=chosen,
         family="ipv4" if ipv4 else "ipv6" if ipv6 else None,
@@ -99,17 +100,17 @@ def sockets(
         port=None if port is None else parse_port(port),
         pid=pid,
     )
-    view = options.View(color, False, False)
-    talk = options.Talk(0, quiet, json)
+    view = View(color, None)
+    talk = Verbosity(0, quiet, json)
 
     async def work() -> None:
-        from netkit import listing
+        from netkit.output import sockets as sockets_module
 
         if quiet:
-            listing.check(wanted)
+            sockets_module.check(wanted)
         elif watch is None:
-            await listing.tell(wanted, view, json=json)
+            await sockets_module.tell(wanted, view, json=json)
         else:
-            await listing.watch(wanted, watch, view, json=json)
+            await sockets_module.watch(wanted, watch, view, json=json)
 
-    return shell.run(work(), talk)
+    return run.run(work(), talk)

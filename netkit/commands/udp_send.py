@@ -2,13 +2,14 @@
 
 from typing import TYPE_CHECKING, Literal
 
-from netkit import options, shell, values
+from netkit.cli import command, habits, options, rules, run, types
+from netkit.output.console import Verbosity
 
 if TYPE_CHECKING:
     from netkit.core.address import Endpoint
 
 HABITS = {
-    **shell.HABITS,
+    **habits.HABITS,
     "-u": "datagrams are all that netkit udp-send sends",
     "-l": "netkit udp-serve ADDRESS receives",
     "-b": "--broadcast allows broadcast addresses",
@@ -20,7 +21,7 @@ HABITS = {
 }
 
 
-@shell.command(
+@command.command(
     words="ADDRESS [TEXT...]",
     habits=HABITS,
     examples=[
@@ -29,31 +30,31 @@ HABITS = {
         ("netkit udp-send --replies 1 10.0.0.7 5000 status", "ask, and print the reply"),
     ],
 )
-@shell.address("client", udp=True, rest_as="texts")
-@shell.option("--lines", is_flag=True, section="Data", help="Each line of stdin is a datagram, sent at once.")
-@shell.option("--size", type=values.Size(most=65507), section="Data", help="Cut stdin into datagrams of SIZE bytes.")
-@shell.option("--hex", "by_hex", is_flag=True, section="Data", help="Each line of stdin is a datagram in hex digits.")
-@shell.option("--rate", type=values.Size(), section="Data", help="Send at most SIZE bytes per second.")
-@shell.option("--repeat", type=values.Count(), section="Data", help="Send everything N times.")
-@shell.option(
+@command.address("client", udp=True, rest_as="texts")
+@command.option("--lines", is_flag=True, section="Data", help="Each line of stdin is a datagram, sent at once.")
+@command.option("--size", type=types.Size(most=65507), section="Data", help="Cut stdin into datagrams of SIZE bytes.")
+@command.option("--hex", "by_hex", is_flag=True, section="Data", help="Each line of stdin is a datagram in hex digits.")
+@command.option("--rate", type=types.Size(), section="Data", help="Send at most SIZE bytes per second.")
+@command.option("--repeat", type=types.Count(), section="Data", help="Send everything N times.")
+@command.option(
     "--interval",
-    type=values.Duration(zero=True),
+    type=types.Duration(zero=True),
     section="Time",
     help="Pause for D between two times of --repeat; 1s unless given.",
 )
-@shell.option("--replies", type=values.CountOrAny(), section="Ending", help="Print the first N replies, or any.")
-@shell.option(
+@command.option("--replies", type=types.CountOrAny(), section="Ending", help="Print the first N replies, or any.")
+@command.option(
     "--wait",
-    type=values.Duration(zero=True),
+    type=types.Duration(zero=True),
     section="Time",
     help="Wait for a reply until D of silence (28 if too few came); 1s unless given.",
 )
 @options.output_options
-@shell.option("--broadcast", is_flag=True, section="Addresses", help="Allow ADDRESS to be a broadcast address.")
-@shell.option("--ttl", type=values.Count(most=255), section="Addresses", help="Let datagrams pass at most N routers.")
-@shell.option("--source", type=values.Source(), section="Addresses", help="Send from this address and port.")
+@command.option("--broadcast", is_flag=True, section="Addresses", help="Allow ADDRESS to be a broadcast address.")
+@command.option("--ttl", type=types.Count(most=255), section="Addresses", help="Let datagrams pass at most N routers.")
+@command.option("--source", type=types.Source(), section="Addresses", help="Send from this address and port.")
 @options.timeout_option
-@shell.option("--stats", is_flag=True, section="Talk", help="Say datagrams and bytes at the end, as JSON.")
+@command.option("--stats", is_flag=True, section="Talk", help="Say datagrams and bytes at the end, as JSON.")
 @options.reach_options
 @options.talk_options
 def udp_send(
@@ -73,8 +74,8 @@ def udp_send(
     source: "tuple[str, int] | None",
     timeout: float | None,
     stats: bool,
-    reach: options.Reach,
-    talk: options.Talk,
+    reach: options.FamilyOptions,
+    talk: Verbosity,
 ) -> int:
     """Send each TEXT as one datagram, and exit.
 
@@ -90,39 +91,44 @@ def udp_send(
     """
     import os
 
-    from netkit.core.datagram import connect
     from netkit.core.dial import Dialling
-    from netkit.core.relay import fresh
-    from netkit.services import datagrams
-    from netkit.services.terminal import STDIN, incoming
+    from netkit.core.pump import fresh
+    from netkit.core.udp import connect
+    from netkit.output import datagrams
+    from netkit.services.join import STDIN
+    from netkit.services.transforms import incoming
+    from netkit.services.udp import framing as framing_module
+    from netkit.services.udp import send
 
     cuts = {"--lines": lines, "--size": size, "--hex": by_hex}
-    shell.exclude(cuts)
+    rules.exclude(cuts)
     if texts:
-        shell.unapplied("TEXT is what is sent", cuts)
-        datagrams.check_texts(texts)
+        rules.unapplied("TEXT is what is sent", cuts)
+        framing_module.check_texts(texts)
     elif not (size or by_hex):
         lines = lines or os.isatty(STDIN)
-    framing = datagrams.framing(lines, size, by_hex)
+    framing = framing_module.framing(lines, size, by_hex)
     if framing:
-        shell.unapplied("stdin is sent as it comes", {"--repeat": repeat})
+        rules.unapplied("stdin is sent as it comes", {"--repeat": repeat})
     if repeat is None:
-        shell.unapplied("nothing is repeated", {"--interval": interval})
+        rules.unapplied("nothing is repeated", {"--interval": interval})
     if replies is None and wait is None:
-        shell.unapplied("no replies are waited for", output.given())
+        rules.unapplied("no replies are waited for", output.given())
         wanted = None
     else:
         show = datagrams.shown(output.kind(talk), "udp-send")
         number = replies if isinstance(replies, int) else None
-        wanted = datagrams.Replies(number, 1.0 if wait is None else wait, show, fresh(incoming(output.raw)))
+        wanted = send.Replies(number, 1.0 if wait is None else wait, show, fresh(incoming(output.raw)))
     pause = 1.0 if interval is None else interval
-    speak = datagrams.as_it_comes(framing) if framing else datagrams.all_at_once(texts, repeat or 1, pause)
+    speak = send.as_it_comes(framing) if framing else send.all_at_once(texts, repeat or 1, pause)
     how = Dialling(reach.family(address), reach.numeric, source=source)
-    totals = shell.totals(stats, "udp")
-    observe = talk.observer(totals)
+    totals = run.totals(stats, "udp")
+    from netkit.output.events import observer
+
+    observe = observer(talk, totals.watching if totals else None)
 
     async def work() -> None:
         opening = connect(address, how, broadcast=broadcast, hops=ttl, observe=observe)
-        await datagrams.exchange(opening, speak, wanted, rate=rate, observe=observe)
+        await send.exchange(opening, speak, wanted, rate=rate, observe=observe)
 
-    return shell.run(work(), talk, timeout=timeout, totals=totals)
+    return run.run(work(), talk, timeout=timeout, totals=totals)

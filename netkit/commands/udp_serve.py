@@ -1,9 +1,10 @@
 """Serve: print datagrams as they arrive"""
 
-from netkit import options, serving, shell, values
+from netkit.cli import command, habits, options, rules, types
+from netkit.cli import server as server_module
 
 HABITS = {
-    **shell.SERVER_HABITS,
+    **habits.SERVER_HABITS,
     "-u": "datagrams are all that netkit udp-serve receives",
     "-k": "any number of peers are heard",
     "-w": "--idle-timeout D gives up when nothing comes",
@@ -12,7 +13,7 @@ HABITS = {
 }
 
 
-@shell.command(
+@command.command(
     words="ADDRESS [-- COMMAND...]",
     habits=HABITS,
     examples=[
@@ -22,15 +23,15 @@ HABITS = {
     ],
 )
 @options.output_options
-@shell.option("--reply", type=values.Text(), section="Data", help="Answer each datagram with TEXT.")
-@shell.option("--reply-with", type=values.OneOf("echo", "upper"), section="Data", help="Answer each with itself.")
-@shell.option("--count", type=values.Count(), section="Ending", help="Receive N datagrams, then exit.")
-@shell.option(
-    "--join", type=values.Group(), multiple=True, section="Addresses", help="Receive what is sent to GROUP too."
+@command.option("--reply", type=types.Text(), section="Data", help="Answer each datagram with TEXT.")
+@command.option("--reply-with", type=types.OneOf("echo", "upper"), section="Data", help="Answer each with itself.")
+@command.option("--count", type=types.Count(), section="Ending", help="Receive N datagrams, then exit.")
+@command.option(
+    "--join", type=types.Group(), multiple=True, section="Addresses", help="Receive what is sent to GROUP too."
 )
-@serving.datagram_server_options
+@server_module.datagram_server_options
 def udp_serve(
-    server: serving.DatagramServer,
+    server: server_module.DatagramServer,
     output: options.Output,
     reply: bytes | None,
     reply_with: str | None,
@@ -50,20 +51,21 @@ def udp_serve(
     A bare PORT receives on this machine alone; :PORT on every interface. --join GROUP listens to a multicast group on
     the same port, on the interface of ADDRESS or, as GROUP%INTERFACE, on that one.
     """
-    from netkit.core.relay import fresh
-    from netkit.services import datagrams
+    from netkit.core.pump import fresh
+    from netkit.output import datagrams
     from netkit.services.server import Service
-    from netkit.services.terminal import incoming
+    from netkit.services.transforms import incoming
+    from netkit.services.udp import serve
 
-    shell.exclude({"--reply": reply, "--reply-with": reply_with})
-    datagrams.check_groups(server.address, join, server.reach.family(server.address))
+    rules.exclude({"--reply": reply, "--reply-with": reply_with})
+    serve.check_groups(server.address, join, server.reach.family(server.address))
     kind = output.kind(server.talk)
     receivers = []
     if kind != "none":
-        receivers.append(datagrams.showing(datagrams.shown(kind, "udp-serve"), fresh(incoming(output.raw))))
-    answer = datagrams.replying(reply, reply_with)
+        receivers.append(serve.showing(datagrams.shown(kind, "udp-serve"), fresh(incoming(output.raw))))
+    answer = serve.replying(reply, reply_with)
     if answer is not None:
-        receivers.append(datagrams.answering(answer, server.observe))
+        receivers.append(serve.answering(answer, server.observe))
     receiver = server.receiver(*receivers)
-    beside = None if kind == "none" else datagrams.reader_left
+    beside = None if kind == "none" else serve.reader_left
     return server.run(lambda: Service(None, beside, receiver, join, count))

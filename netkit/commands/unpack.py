@@ -4,15 +4,16 @@ from typing import TYPE_CHECKING
 
 import click
 
-from netkit import options, shell, values
+from netkit.cli import command, options, rules, run, types
+from netkit.output.console import Verbosity
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from netkit.services.framing import Prefix
+    from netkit.services.pack.framing import Prefix
 
 
-@shell.command(
+@command.command(
     words="[FORMAT [HEX...]]",
     examples=[
         ("netkit connect time.example.org 37 | netkit unpack u32", "seconds since 1900"),
@@ -21,12 +22,12 @@ if TYPE_CHECKING:
     ],
 )
 @click.argument("form", required=False)
-@click.argument("octets", nargs=-1, type=values.Hex())
-@shell.option("--repeat", is_flag=True, section="Data", help="Read record after record, as they come.")
-@shell.option("--length", type=values.Length(), section="Data", help="Each record has its length before it.")
-@shell.option("--lines", is_flag=True, section="Data", help="With --length alone, write each record as a line.")
+@click.argument("octets", nargs=-1, type=types.Hex())
+@command.option("--repeat", is_flag=True, section="Data", help="Read record after record, as they come.")
+@command.option("--length", type=types.Length(), section="Data", help="Each record has its length before it.")
+@command.option("--lines", is_flag=True, section="Data", help="With --length alone, write each record as a line.")
 @options.max_size_option
-@shell.option("--json", is_flag=True, section="Data", help="Write records, and failures, as JSON Lines.")
+@command.option("--json", is_flag=True, section="Data", help="Write records, and failures, as JSON Lines.")
 @options.quiet_option
 def unpack(
     form: str | None,
@@ -52,25 +53,26 @@ def unpack(
     """
     from netkit.core.errors import Invalid
 
-    shell.exclude({"--quiet": quiet, "--json": json})
+    rules.exclude({"--quiet": quiet, "--json": json})
     if form is not None:
-        shell.unapplied("with a FORMAT each record is a line", {"--lines": lines})
+        rules.unapplied("with a FORMAT each record is a line", {"--lines": lines})
     elif length is None:
         raise Invalid("FORMAT is missing, such as '!HIB' or 'u16:port ip'")
     else:
-        shell.unapplied("without a FORMAT there are no values", {"--json": json})
+        rules.unapplied("without a FORMAT there are no values", {"--json": json})
 
     def change(chunks: "Iterable[bytes]") -> "Iterator[bytes]":
-        from netkit.services import framing, packing, showing
+        from netkit.output import records as records_module
+        from netkit.services.pack import formats, framing
 
-        layout = None if form is None else packing.parse(form, max_size, reading=True)
+        layout = None if form is None else formats.parse(form, max_size, reading=True)
         source = framing.Source(chunks)
         if length is not None:
             records = framing.frames(source, length, max_size, repeat=repeat or lines)
         else:
             records = framing.records(source, layout.size if layout else None, max_size, repeat=repeat)
         if layout is not None:
-            return showing.values(records, layout, json=json)
-        return showing.lines(records) if lines else showing.octets(data for _, data in records)
+            return records_module.values(records, layout, json=json)
+        return records_module.lines(records) if lines else records_module.octets(data for _, data in records)
 
-    return shell.filtered(change, options.Talk(0, quiet, json), b"".join(octets) if octets else None)
+    return run.filtered(change, Verbosity(0, quiet, json), b"".join(octets) if octets else None)

@@ -1,11 +1,12 @@
 """Serve: send every byte back in upper case"""
 
-from netkit import options, serving, shell
+from netkit.cli import command, habits, options
+from netkit.cli import server as server_module
 
 
-@shell.command(
+@command.command(
     words="ADDRESS [-- COMMAND...]",
-    habits={**shell.SERVER_HABITS, "-u": "--udp serves datagrams"},
+    habits={**habits.SERVER_HABITS, "-u": "--udp serves datagrams"},
     examples=[
         ("netkit upper 9007", "an upper-casing server for this machine"),
         ("netkit upper 9007 --once", "serve one client, then exit"),
@@ -13,8 +14,8 @@ from netkit import options, serving, shell
     ],
 )
 @options.transport_options
-@serving.server_options
-def upper(server: serving.Server, transport: options.Transport) -> int:
+@server_module.server_options
+def upper(server: server_module.Server, transport: options.Transport) -> int:
     """Send every byte back in upper case, at once.
 
     The letters a to z become A to Z; every other byte, UTF-8 included, comes back as it is. Any number of clients are

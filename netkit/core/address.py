@@ -11,13 +11,13 @@ from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple
 
 from netkit.core.errors import Invalid
-from netkit.core.services import find
+from netkit.core.port_names import find
 
 Role = Literal["client", "server"]
 Protocol = Literal["tcp", "udp"]
 
-_UNIX_PATH_MAX = 107  # sun_path is 108 bytes with its closing NUL: unix(7)
-_NAME_MAX = 253  # characters that 255 bytes on the wire leave for a name: RFC 1035, section 2.3.4
+_MAX_UNIX_PATH = 107  # sun_path is 108 bytes with its closing NUL: unix(7)
+_MAX_NAME = 253  # characters that 255 bytes on the wire leave for a name: RFC 1035, section 2.3.4
 _LABEL = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?")
 _RANGE = re.compile(r"([0-9]+)-(.*)", re.DOTALL)
 _ZONE = re.compile(r"[^\s%/:\[\]]+", re.ASCII)
@@ -261,8 +261,8 @@ def _a_labels(host: str) -> str:
 
     import idna
 
-    if len(host) > _NAME_MAX:  # its A-labels are longer still, and take their time
-        raise Invalid(f"host name of {len(host)} characters is longer than {_NAME_MAX}: {host[:40]}...")
+    if len(host) > _MAX_NAME:  # its A-labels are longer still, and take their time
+        raise Invalid(f"host name of {len(host)} characters is longer than {_MAX_NAME}: {host[:40]}...")
     try:
         return idna.encode(unicodedata.normalize("NFC", host.lower()), strict=True).decode()
     except idna.IDNAError as error:
@@ -308,8 +308,8 @@ def legacy(host: str) -> str | None:
 
 def _check_name(host: str) -> None:
     name = host.removesuffix(".")
-    if len(name) > _NAME_MAX:
-        raise Invalid(f"host name of {len(name)} bytes is longer than {_NAME_MAX}: {name[:40]}...")
+    if len(name) > _MAX_NAME:
+        raise Invalid(f"host name of {len(name)} bytes is longer than {_MAX_NAME}: {name[:40]}...")
     for label in name.split("."):
         if not label:
             raise Invalid(f"host {host!r} has an empty label")
@@ -325,6 +325,6 @@ def _unix_path(text: str) -> str:
     if "\0" in text:
         raise Invalid(f"path {text!r} contains a NUL byte")
     size = len(os.fsencode(text))
-    if size > _UNIX_PATH_MAX:
-        raise Invalid(f"path of {size} bytes is longer than {_UNIX_PATH_MAX}, the most a unix socket can have")
+    if size > _MAX_UNIX_PATH:
+        raise Invalid(f"path of {size} bytes is longer than {_MAX_UNIX_PATH}, the most a unix socket can have")
     return "\0" + text[1:] if text.startswith("@") else text

@@ -10,9 +10,10 @@ from typing import NamedTuple, TypeVar
 from netkit.core.address import Endpoint, family_of
 from netkit.core.errors import Exit, Failure, describe, doing
 from netkit.core.events import Connected, Missed, Observer, Retrying, Trying, ignore, span
-from netkit.core.kernel import Event, Expired, Group, closing, deadline, now, sleep, writable
+from netkit.core.kernel import DeadlineExceeded, Event, Group, deadline, notify_closing, now, sleep, writable
 from netkit.core.lookup import Address, lookup
-from netkit.core.stream import Connection, Secure, SocketStream
+from netkit.core.socket_stream import SocketStream
+from netkit.core.stream import Connection, Secure
 
 C = TypeVar("C")
 S = TypeVar("S")
@@ -58,7 +59,7 @@ async def dial(target: Endpoint, how: Dialling = Dialling(), observe: Observer =
             except BaseException:
                 stream.abort()
                 raise
-    except Expired:
+    except DeadlineExceeded:
         detail = ", ".join(address.host for address in addresses)
         hint = "a firewall may drop packets; -w waits longer"
         raise Failure(Exit.TIMEOUT, action, f"no answer within {span(how.timeout)}", detail=detail, hint=hint) from None
@@ -114,11 +115,11 @@ async def race(candidates: Sequence[C], attempt: Callable[[C], Awaitable[S]], dr
         async with group:
             for candidate in candidates:
                 failed = Event()
-                group.start(one(candidate, failed))
+                group.start_soon(one(candidate, failed))
                 try:
                     with deadline(now() + STAGGER):
                         await failed.wait()
-                except Expired:
+                except DeadlineExceeded:
                     pass
     except BaseException:
         for winner in winners:
@@ -203,7 +204,7 @@ async def _connect(address: Address, source: tuple[str, int] | None, name: str) 
             raise OSError(errno.ECONNREFUSED, os.strerror(errno.ECONNREFUSED))
         return SocketStream(sock, name, peer=Endpoint(address.host, address.sockaddr[1]), reset=code)
     except BaseException:
-        closing(sock.fileno())
+        notify_closing(sock.fileno())
         sock.close()
         raise
 

@@ -125,6 +125,6 @@ def doing(exit: Exit, action: str, *, hint: str = "") -> Iterator[None]:
         raise Failure(exit, action, error, hint=hint) from error
 
 
-def gravest(failures: Iterable[Failure]) -> Failure:
+def most_severe(failures: Iterable[Failure]) -> Failure:
     """Return the failure whose code a script should see."""
     return min(failures, key=lambda f: _PRECEDENCE.index(f.exit) if f.exit in _PRECEDENCE else -1)

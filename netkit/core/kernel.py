@@ -25,7 +25,7 @@ from typing import Any, Protocol, TypeVar
 
 T = TypeVar("T")
 
-_DROPPED_MOST = 1000
+_MAX_DROPPED = 1000
 _READ, _WRITE = 0, 1
 _BITS = (selectors.EVENT_READ, selectors.EVENT_WRITE)
 
@@ -38,7 +38,7 @@ class Cancelled(BaseException):
         self.scope = scope
 
 
-class Expired(Exception):
+class DeadlineExceeded(Exception):
     """The clock of a ``deadline`` block ran out. (TimeoutError would also be the system's ETIMEDOUT.)"""
 
 
@@ -254,7 +254,7 @@ class Group(_Scope):
         self._cancelled = False
         self._left = False
 
-    def start(self, coroutine: Coroutine[Any, Any, Any]) -> Task:
+    def start_soon(self, coroutine: Coroutine[Any, Any, Any]) -> Task:
         """Run a coroutine beside the block; it starts at the next wait."""
         if self._left:
             coroutine.close()
@@ -353,7 +353,7 @@ class deadline(_Scope):
         if self._timer is not None:
             _running().drop(self._timer)
         if isinstance(error, Cancelled) and error.scope is self:
-            raise Expired from error.__cause__
+            raise DeadlineExceeded from error.__cause__
 
     def _expire(self) -> None:
         _entered(self)._interrupt(self)
@@ -404,7 +404,7 @@ class _Kernel:
         if self._caught:
             signal.set_wakeup_fd(self._wake_write, warn_on_full_buffer=False)
             for number in self._caught:
-                signal.signal(number, _noted)
+                signal.signal(number, _on_signal)
 
     def close(self) -> None:
         if self._caught:
@@ -490,7 +490,7 @@ class _Kernel:
         if timer.action is not None:
             timer.action = None
             self._dropped += 1
-            if self._dropped > _DROPPED_MOST and self._dropped * 2 > len(self._timers):
+            if self._dropped > _MAX_DROPPED and self._dropped * 2 > len(self._timers):
                 self._timers = [timer for timer in self._timers if timer.action is not None]
                 heapq.heapify(self._timers)
                 self._dropped = 0
@@ -577,7 +577,7 @@ class _Kernel:
             self.main.cancel()
 
 
-def _noted(number: int, frame: types.FrameType | None) -> None:
+def _on_signal(number: int, frame: types.FrameType | None) -> None:
     """Remember that there was one; its number went through the wake-up descriptor."""
     global _signalled
     _signalled = True
@@ -668,7 +668,7 @@ def writable(fd: int) -> Generator[None, None, None]:
 
 
 @types.coroutine
-def turn() -> Generator[None, None, None]:
+def checkpoint() -> Generator[None, None, None]:
     """Give the other tasks a turn."""
     _yield_turn()
     yield
@@ -681,7 +681,7 @@ def _yield_turn() -> None:
     task.parked = lambda: kernel.ready.remove(task)
 
 
-def closing(fd: int) -> None:
+def notify_closing(fd: int) -> None:
     """Say that ``fd`` is about to be closed: who waits for it is woken with EBADF. Every closer must."""
     if _kernel is not None:
         _kernel.forget(fd)

@@ -8,57 +8,23 @@
 
 import errno
 import os
-from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from netkit.core.errors import Exit, Failure, describe, gravest
-from netkit.core.events import InputLeft, Observer, Unanswered, span
+from netkit.core.connection import acknowledged
+from netkit.core.errors import Exit, Failure, describe, most_severe
+from netkit.core.events import InputLeft, Observer, Unanswered
 from netkit.core.flow import Flow
-from netkit.core.kernel import Expired, Group, deadline, now, sleep
-from netkit.core.splice import move
+from netkit.core.kernel import DeadlineExceeded, Group, deadline, now, sleep
+from netkit.core.pump import Change, pump
 from netkit.core.stream import Stream
 
-Change = Callable[[bytes], bytes]
-"""Bytes in, bytes out. Called with b"" once, at the end, to give back what it still holds. It may raise Done."""
-
-PROMOTED_AFTER = 1 << 20  # bytes copied before the kernel is asked to move the rest
 _LAST_WORDS = 0.25  # s: how long what a peer sent before our sending failed may take to come in
-_ACKNOWLEDGED_SOONEST, _ACKNOWLEDGED_LATEST = 0.0005, 0.05  # s: the kernel has no event for it
+
 _GLANCE = 0.01  # s between two looks at a flow that is busy, where no patience at all is asked for
+
 _WE, _PEER = "input ended first", "peer ended first"
+
 _RESET = (errno.EPIPE, errno.ENOTCONN)  # how a reset shows in a later call
-
-
-class Done(Exception):
-    """Raised by a change that wants no more: ``data`` is the last that passes, as if the source had ended there."""
-
-    def __init__(self, data: bytes) -> None:
-        super().__init__()
-        self.data = data
-
-
-def chain(*changes: Change) -> Change:
-    """Return the changes as one, each fed with what the one before gives."""
-
-    def change(data: bytes) -> bytes:
-        ended = not data
-        done = False
-        for each in changes:
-            try:
-                data = each(data) if data else b""
-                data += each(b"") if ended else b""
-            except Done as last:
-                data, ended, done = last.data, True, True
-        if done:
-            raise Done(data)
-        return data
-
-    return change
-
-
-def fresh(makers: Sequence[Callable[[], Change]]) -> Change | None:
-    """Return a chain of changes made anew, for one stream; None where there are none, so that bytes may pass unseen."""
-    return chain(*(make() for make in makers)) if makers else None
 
 
 class Ending(NamedTuple):
@@ -71,42 +37,6 @@ class Ending(NamedTuple):
     grace: float | None = 0.5
     half_close: bool = True
     send_only: bool = False
-
-
-async def pump(
-    source: Stream, sink: Stream, change: Change | None = None, *, flow: Flow | None = None, half_close: bool = True
-) -> None:
-    """Move bytes from source to sink until the source ends, then end the sink too."""
-    flow = flow or Flow()
-    promoted = False
-    try:
-        while True:
-            flow.wait(True)
-            try:
-                data = await source.recv()
-            except Failure:
-                if change is not None and (rest := change(b"")):
-                    await sink.send(rest)
-                raise
-            flow.wait(False)
-            ended = not data
-            if change is not None:
-                try:
-                    data = change(data)
-                except Done as done:
-                    data, ended = done.data, True
-            if data:
-                flow.offer(len(data))
-                await sink.send(data)
-            if ended:
-                break
-            if change is None and not promoted and flow.offered >= PROMOTED_AFTER:
-                promoted = True
-                await move(source, sink, flow)
-        if half_close:
-            await sink.send_eof()
-    finally:
-        flow.ended.set()
 
 
 async def relay(
@@ -145,7 +75,7 @@ async def relay(
     first = ""
     try:
         async with group:
-            sender = group.start(send())
+            sender = group.start_soon(send())
             await pump(peer, local, incoming, flow=back)
             first = _WE if out.ended.is_set() else _PEER
             if ending.grace is None:
@@ -167,7 +97,7 @@ async def relay(
         failures.append(failure)
     failures += (f for f in group.failures if isinstance(f, Failure) and f not in failures)
     if failures:
-        raise judged(gravest(failures), peer, out.offered, peer.sent - before)
+        raise classify(most_severe(failures), peer, out.offered, peer.sent - before)
     asked = ending.half_close and not ending.send_only
     if first == _WE and asked and out.offered and not peer.received:
         observe(Unanswered())
@@ -200,19 +130,19 @@ async def bridge(client: Stream, target: Stream, change: Change | None = None) -
             group.cancel()
 
     async with group:
-        group.start(carry(client, target, forth, back, change))
-        group.start(carry(target, client, back, forth))
+        group.start_soon(carry(client, target, forth, back, change))
+        group.start_soon(carry(target, client, back, forth))
     if not breaks:
         return None
     try:
         with deadline(now() + _LAST_WORDS):
             await acknowledged(client)
-    except (Failure, Expired):
+    except (Failure, DeadlineExceeded):
         pass
     return breaks[0]
 
 
-def judged(failure: Failure, peer: Stream, offered: int, sent: int) -> Failure:
+def classify(failure: Failure, peer: Stream, offered: int, sent: int) -> Failure:
     """Return what a broken connection means for a script; any other failure means what it says.
 
     ``offered`` bytes were for the peer, of which ``sent`` went out.
@@ -230,38 +160,6 @@ def judged(failure: Failure, peer: Stream, offered: int, sent: int) -> Failure:
     return Failure(Exit.RECV, f"receive from {peer.name}", reason, detail=detail, hint=failure.hint)
 
 
-async def acknowledged(stream: Stream) -> None:
-    """Wait until the peer has acknowledged all that was sent; raise Failure once it never will."""
-    pause = _ACKNOWLEDGED_SOONEST
-    while stream.unacknowledged():
-        stream.check()
-        await sleep(pause)
-        pause = min(pause * 2, _ACKNOWLEDGED_LATEST)
-
-
-async def seen_off(stream: Stream, patience: float, most: float, busy: Callable[[], bool] = lambda: False) -> None:
-    """Return once all that was sent is acknowledged, and the peer has then been silent for ``patience`` seconds.
-
-    While we are ``busy`` with what it sent it is not silent. A peer that goes on sending is given ``most`` seconds.
-    """
-    await acknowledged(stream)
-    latest = now() + most
-    due = now() + patience
-    while now() < due:
-        await sleep(due - now())
-        due = now() + patience if busy() else min(max(due, stream.moved_at + patience), latest)
-
-
-async def idle_clock(stream: Stream, patience: float) -> None:
-    """Raise Failure once no byte has moved over the stream, either way, for ``patience`` seconds."""
-    while True:
-        due = stream.moved_at + patience
-        if now() >= due:
-            action = f"go on with {stream.name}"
-            raise Failure(Exit.TIMEOUT, action, f"nothing moved for {span(patience)}", detail="--idle-timeout")
-        await sleep(due - now())
-
-
 async def _idle(flow: Flow, patience: float) -> None:
     """Return when the flow has ended, or has from now on waited for its source for ``patience`` seconds."""
     begun = now()
@@ -273,5 +171,5 @@ async def _idle(flow: Flow, patience: float) -> None:
         try:
             with deadline(due):
                 await flow.ended.wait()
-        except Expired:
+        except DeadlineExceeded:
             pass

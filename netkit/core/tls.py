@@ -10,10 +10,10 @@ from collections.abc import Callable
 from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from netkit.core.connection import acknowledged
 from netkit.core.errors import Exit, Failure, doing
 from netkit.core.events import Observer, Secured
-from netkit.core.kernel import Expired, Lock, deadline, now
-from netkit.core.relay import acknowledged
+from netkit.core.kernel import DeadlineExceeded, Lock, deadline, now
 from netkit.core.stream import LARGEST_READ, Connection, Secure, Wrapped
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 _RECORD = 16 * 1024  # bytes of a record at most: RFC 8446, section 5.1
 _PIECE = 16 * _RECORD
 _LAST_WORDS = 0.25  # s that the peer has for its close_notify when we leave
-_PIECES_MOST = 256  # sent pieces that are remembered before those acknowledged are looked for
+_MAX_PIECES = 256  # sent pieces that are remembered before those acknowledged are looked for
 # The fatal alerts of RFC 8446, section 6.2.
 _ALERTS = frozenset(
     (
@@ -71,7 +71,7 @@ def client(how: Security, host: str, observe: Observer) -> Secure:
     name = host.partition("%")[0].rstrip(".")
 
     async def secure(stream: Connection) -> TlsStream:
-        return await _shaken(TlsStream(stream, context, name), observe)
+        return await _handshake_and_report(TlsStream(stream, context, name), observe)
 
     return secure
 
@@ -104,7 +104,7 @@ def server(how: Security, observe: Observer) -> Secure:
     _prepare(context, how)
 
     async def secure(stream: Connection) -> TlsStream:
-        return await _shaken(TlsStream(stream, context, None), observe)
+        return await _handshake_and_report(TlsStream(stream, context, None), observe)
 
     return secure
 
@@ -213,7 +213,7 @@ class TlsStream(Wrapped):
         self._sent += count
         self._moved_at = now()
 
-    async def shake(self) -> None:
+    async def do_handshake(self) -> None:
         """Go through the handshake. Raises Failure CERT or TLS, after the peer was told why."""
         action = f"secure the connection to {self.name}"
         try:
@@ -233,10 +233,10 @@ class TlsStream(Wrapped):
                     raise Failure(Exit.TLS, action, "the peer ended in the middle of it") from None
                 continue
             except self._ssl.SSLCertVerificationError as error:
-                await self._tell_why()
+                await self._flush_alert()
                 raise Failure(Exit.CERT, f"trust {self.name}", error.verify_message.lower().rstrip(".")) from error
             except self._ssl.SSLError as error:
-                await self._tell_why()
+                await self._flush_alert()
                 raise Failure(Exit.TLS, action, _reason(error)) from error
             await self._flush()
             return
@@ -305,7 +305,7 @@ class TlsStream(Wrapped):
             with deadline(now() + _LAST_WORDS):
                 while not self._peer_ended and self._read() != b"" and await self._feed():
                     pass
-        except (Failure, Expired):
+        except (Failure, DeadlineExceeded):
             pass
 
     def check(self) -> None:
@@ -366,11 +366,11 @@ class TlsStream(Wrapped):
                 before = self._stream.sent
                 self._pieces += [_Piece(before + start, before + end, size) for start, end, size in self._written]
                 self._written.clear()
-                if len(self._pieces) > _PIECES_MOST:
+                if len(self._pieces) > _MAX_PIECES:
                     self.unacknowledged()
                 await self._stream.send(data)
 
-    async def _tell_why(self) -> None:
+    async def _flush_alert(self) -> None:
         try:
             await self._flush()
         except Failure:
@@ -390,8 +390,8 @@ def _reason(error: "ssl.SSLError") -> str:
     return f"the peer sent alert {name}" if name in _ALERTS else _REASONS.get(text, text)
 
 
-async def _shaken(stream: TlsStream, observe: Observer) -> TlsStream:
-    await stream.shake()
+async def _handshake_and_report(stream: TlsStream, observe: Observer) -> TlsStream:
+    await stream.do_handshake()
     tls = stream.tls
     cipher = tls.cipher()
     names, found = _subject(tls)

@@ -18,12 +18,12 @@ import dns.rcode
 import dns.rdatatype
 import dns.reversename
 
-from netkit.core import datagram
+from netkit.core import udp
 from netkit.core.address import Endpoint, family_of
 from netkit.core.dial import Dialling, dial
 from netkit.core.errors import Exit, Failure, Invalid
 from netkit.core.events import span
-from netkit.core.kernel import Expired, deadline, now
+from netkit.core.kernel import DeadlineExceeded, deadline, now
 from netkit.core.stream import Secure
 
 _PAYLOAD = 1232  # bytes of an answer that no path fragments: DNS flag day 2020
@@ -84,20 +84,20 @@ async def ask(
     until = begun + timeout
     failed: set[Endpoint] = set()
     odd: set[Endpoint] = set()
-    for turn in count():
-        server = servers[turn % len(servers)]
+    for checkpoint in count():
+        server = servers[checkpoint % len(servers)]
         query.id = dns.entropy.random_16()
         protocol = "udp" if secure is None else "tls"
         try:
             if protocol == "udp":
-                with deadline(min(until, now() + _FIRST_PAUSE * 2.0 ** (turn // len(servers)))):
+                with deadline(min(until, now() + _FIRST_PAUSE * 2.0 ** (checkpoint // len(servers)))):
                     answer = await _over_udp(query, server, odd)
                 if answer.flags & dns.flags.TC:
                     protocol = "tcp"
             if protocol != "udp":
                 with deadline(until):
                     answer = await _over_stream(query, server, secure)
-        except Expired:
+        except DeadlineExceeded:
             if now() < until:
                 continue
             if odd:
@@ -125,7 +125,7 @@ async def ask(
 
 async def _over_udp(query: dns.message.Message, server: Endpoint, odd: set[Endpoint]) -> dns.message.Message:
     """Return the answer to a query, which may be cut short; who says what is no answer is noted as ``odd``."""
-    sock = await datagram.connect(server)
+    sock = await udp.connect(server)
     try:
         await sock.send(query.to_wire())
         while True:

@@ -13,9 +13,9 @@ import h11
 from netkit.core.errors import Exit, Failure
 from netkit.core.stream import Connection, Wrapped
 
-HEAD_MOST = 256 * 1024  # bytes of all heads together; curl's limit is 300 KB
-_LINE_MOST = 8 * 1024  # bytes of the status line, between two chunks, of trailers: RFC 9112, section 3, has 8000
-_BLANKS_MOST = 1024  # bytes: h11 takes time by the square of a run of blanks that is followed by nonsense
+MAX_HEAD = 256 * 1024  # bytes of all heads together; curl's limit is 300 KB
+_MAX_LINE = 8 * 1024  # bytes of the status line, between two chunks, of trailers: RFC 9112, section 3, has 8000
+_MAX_BLANKS = 1024  # bytes: h11 takes time by the square of a run of blanks that is followed by nonsense
 # RFC 9110, section 15
 OK, NO_CONTENT, PARTIAL_CONTENT, NOT_MODIFIED, UNSATISFIABLE = 200, 204, 206, 304, 416
 _BODILESS = (NO_CONTENT, NOT_MODIFIED)  # RFC 9112, section 6.3
@@ -23,7 +23,7 @@ _BODIED = ("POST", "PUT", "PATCH")  # where no body is said to be none: RFC 9110
 _BEGINNING = b"HTTP/"
 _STATUS_LINE = re.compile(rb"HTTP/[0-9]\.[0-9] [0-9]{3}( [^\r]*)?\r?")
 _TLS = (0x15, 0x16)  # an alert, a handshake: RFC 8446, section 5.1
-_BLANKS = re.compile(rb"[ \t\r\n]{%d}" % _BLANKS_MOST)
+_BLANKS = re.compile(rb"[ \t\r\n]{%d}" % _MAX_BLANKS)
 _TWO_BLANKS = re.compile(rb"[ \t][ \t]")
 _END = re.compile(rb"\n\r?\n")
 _LENGTHS = re.compile(rb"^content-length[ \t]*:((?:[^\n]|\n[ \t])*)", re.IGNORECASE | re.MULTILINE)
@@ -91,7 +91,7 @@ class Exchange(Wrapped):
         self.carried = 0
         self.left: int | None = None
         self._method = request.method
-        self._http = h11.Connection(h11.CLIENT, max_incomplete_event_size=HEAD_MOST)
+        self._http = h11.Connection(h11.CLIENT, max_incomplete_event_size=MAX_HEAD)
         fields = [(key.encode(), value) for key, value in request.fields]
         if request.body is not None or request.method in _BODIED:
             fields.append((b"Content-Length", b"%d" % len(request.body or b"")))
@@ -128,15 +128,15 @@ class Exchange(Wrapped):
         """Return the head of the answer, once that has come; those with status 1xx before it are passed over.
 
         Raises Failure: PROTOCOL for what is malformed or ambiguous, or no answer at all; TOO_BIG for more than
-        ``HEAD_MOST`` bytes.
+        ``MAX_HEAD`` bytes.
         """
         came = bytearray()
         size = looked = 0
         while True:
             self._check_beginning(came)
             end = _END.search(came, max(looked - 2, 0))
-            if size + (end.end() if end else len(came)) > HEAD_MOST:
-                raise self._too_long("its head", HEAD_MOST)
+            if size + (end.end() if end else len(came)) > MAX_HEAD:
+                raise self._too_long("its head", MAX_HEAD)
             if end is None:
                 looked = len(came)
                 data = await self._stream.recv()
@@ -148,7 +148,7 @@ class Exchange(Wrapped):
             raw, came = bytes(came[: end.end()]), came[end.end() :]
             size, looked = size + len(raw), 0
             if _BLANKS.search(raw):
-                raise self._malformed(f"it has {_BLANKS_MOST} blanks in a row")
+                raise self._malformed(f"it has {_MAX_BLANKS} blanks in a row")
             self._http.receive_data(raw)
             event = self._next()
             if isinstance(event, h11.Response):
@@ -202,8 +202,8 @@ class Exchange(Wrapped):
             if isinstance(event, h11.EndOfMessage):
                 self.left = 0
                 break
-            if self._line > _LINE_MOST:
-                raise self._too_long("a line between its chunks", _LINE_MOST)
+            if self._line > _MAX_LINE:
+                raise self._too_long("a line between its chunks", _MAX_LINE)
             if parts:
                 break
             if not self._held:
@@ -218,8 +218,8 @@ class Exchange(Wrapped):
     def _hold(self, data: bytes) -> None:
         """Keep bytes for h11, which gets them in little pieces if there may be a run of blanks as long as a line."""
         self._held = memoryview(data)
-        some = data[:: _LINE_MOST // 2]  # such a run has two of these
-        self._piece = _LINE_MOST if _TWO_BLANKS.search(some) else max(len(data), 1)
+        some = data[:: _MAX_LINE // 2]  # such a run has two of these
+        self._piece = _MAX_LINE if _TWO_BLANKS.search(some) else max(len(data), 1)
 
     def _next(self) -> object:
         try:
@@ -233,9 +233,9 @@ class Exchange(Wrapped):
     def _check_beginning(self, came: bytearray) -> None:
         if came[: len(_BEGINNING)] != _BEGINNING[: len(came)]:
             raise self._malformed("it speaks TLS, not HTTP" if came[0] in _TLS else "it does not speak HTTP")
-        line, newline, _ = came[: _LINE_MOST + 1].partition(b"\n")
-        if len(line) > _LINE_MOST:
-            raise self._too_long("its status line", _LINE_MOST)
+        line, newline, _ = came[: _MAX_LINE + 1].partition(b"\n")
+        if len(line) > _MAX_LINE:
+            raise self._too_long("its status line", _MAX_LINE)
         if newline and not _STATUS_LINE.fullmatch(line):
             raise self._malformed(f"its status line is malformed: {line.rstrip().decode('latin-1')!r}")
 

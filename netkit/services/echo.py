@@ -2,8 +2,8 @@
 
 from collections.abc import Callable, Sequence
 
-from netkit.core.listen import Handler, impatient
-from netkit.core.relay import Change, acknowledged, fresh, pump
+from netkit.core.connection import Handler, acknowledged, with_idle_timeout
+from netkit.core.pump import Change, fresh, pump
 from netkit.core.stream import Connection
 
 
@@ -19,4 +19,4 @@ def echo(changes: Sequence[Callable[[], Change]] = (), *, idle_timeout: float | 
         await acknowledged(stream)
         return None
 
-    return impatient(handle, idle_timeout)
+    return with_idle_timeout(handle, idle_timeout)

@@ -5,14 +5,14 @@ import stat
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, NamedTuple
 
+from netkit.core.connection import Handler
 from netkit.core.flow import Transfer
 from netkit.core.kernel import Group
-from netkit.core.listen import Handler
-from netkit.core.relay import Change
+from netkit.core.pump import Change
 from netkit.core.stream import Connection
-from netkit.services.terminal import STDIN, STDOUT
+from netkit.services.join import STDIN, STDOUT
 
-_TALK_MOST = 64 * 1024  # bytes that come before somebody types: who gets more did not come to type
+_MAX_TALK = 64 * 1024  # bytes that come before somebody types: who gets more did not come to type
 
 Moving = Callable[[], Sequence[Transfer]]
 """Returns how far transfers are."""
@@ -55,7 +55,7 @@ class Shown:
     """Transfers that are shown beside a conversation.
 
     A row of what is sent comes with the first byte if nobody knows how many there are. Where somebody may type, the row
-    of what is received waits for ``_TALK_MOST`` bytes, and goes with the first line that is typed. Where the peer's
+    of what is received waits for ``_MAX_TALK`` bytes, and goes with the first line that is typed. Where the peer's
     bytes go to that terminal too, the first of them ends it all: ``wiped`` returns what they come after.
     """
 
@@ -72,7 +72,7 @@ class Shown:
 
         async def handle(stream: Connection) -> str | None:
             async with Group() as group:
-                group.start(show(self._moving(stream)))
+                group.start_soon(show(self._moving(stream)))
                 how = await handler(stream)
                 group.cancel()
             return how
@@ -99,7 +99,7 @@ class Shown:
             rows = []
             if sends and (sent or total is not None):
                 rows.append(Transfer("sent", sent, total))
-            if receives and not (typed and (sent or received < _TALK_MOST)):
+            if receives and not (typed and (sent or received < _MAX_TALK)):
                 rows.append(Transfer("received", received))
             return rows
 

@@ -4,17 +4,19 @@ import os
 import stat
 from collections.abc import Callable
 
+from netkit.core.connection import DRAIN, drain, with_idle_timeout
 from netkit.core.errors import Exit, Failure, doing
 from netkit.core.events import Observer
 from netkit.core.kernel import Event, Group, sleep
-from netkit.core.listen import DRAIN, impatient
-from netkit.core.relay import Change, Ending, relay, seen_off
-from netkit.core.stream import LARGEST_READ, Connection, FileStream, Stream
-from netkit.services.crowd import Output, Side
+from netkit.core.pump import Change
+from netkit.core.relay import Ending, relay
+from netkit.core.stdio import FileStream
+from netkit.core.stream import LARGEST_READ, Connection, Stream
+from netkit.services.broadcast import Output, Side
+from netkit.services.join import Terminal
 from netkit.services.server import Service
-from netkit.services.terminal import Terminal
 
-_SENDING_MOST = 10.0  # s that a client who has the reply may go on sending
+_MAX_SENDING = 10.0  # s that a client who has the reply may go on sending
 
 Opener = Callable[[], Stream]
 """Returns the reply from its beginning, for one client."""
@@ -89,7 +91,7 @@ def replying(
     """Send each client the reply and then our end; what it sends goes to the terminal meanwhile.
 
     ``incoming`` returns what a client's bytes go through. A client that has the whole reply is let go once it ended,
-    sent nothing for ``DRAIN`` seconds, or did not come to an end in ``_SENDING_MOST``.
+    sent nothing for ``DRAIN`` seconds, or did not come to an end in ``_MAX_SENDING``.
     """
     output = Output(terminal)
 
@@ -99,13 +101,13 @@ def replying(
 
         async def see_off() -> None:
             await side.ended.wait()
-            await seen_off(stream, DRAIN, _SENDING_MOST, lambda: side.writing)
+            await drain(stream, DRAIN, _MAX_SENDING, lambda: side.writing)
             group.cancel()
 
         async with Group() as group:
-            group.start(see_off())
+            group.start_soon(see_off())
             how = await relay(side, stream, Ending(None), incoming=incoming(stream), observe=observe)
             group.cancel()
         return how
 
-    return Service(impatient(handle, idle_timeout), terminal.reader_left)
+    return Service(with_idle_timeout(handle, idle_timeout), terminal.reader_left)

@@ -6,14 +6,16 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from netkit.core.address import Endpoint
+from netkit.core.connection import DRAIN, Handler
 from netkit.core.errors import Exit, Failure, doing
 from netkit.core.events import Listening, Observer, ignore
-from netkit.core.kernel import Cancelled, Event, Expired, Group, Task, deadline, next_signal, now, sleep
-from netkit.core.listen import DRAIN, Handler, Listener, Policy, identity, listen, serve
+from netkit.core.kernel import Cancelled, DeadlineExceeded, Event, Group, Task, deadline, next_signal, now, sleep
+from netkit.core.policy import Policy
 from netkit.core.stream import Connection
+from netkit.core.tcp_server import Listener, identity, listen, serve
 
 if TYPE_CHECKING:
-    from netkit.core.bind import Bound, Receiver
+    from netkit.core.udp_server import Bound, Receiver
 
 _COMMAND_POLL = 0.02  # s, once COMMAND was asked to end
 
@@ -65,7 +67,7 @@ async def open_sockets(
     """Return what the service needs; raise Failure BIND, or RESOLVE for the name."""
     if service.receiver is None:
         return Sockets(await listen(endpoint, family=family, numeric=numeric, mode=mode, observe=observe))
-    from netkit.core.bind import bind, bind_both
+    from netkit.core.udp_server import bind, bind_both
 
     if service.handler is not None:
         return Sockets(*await bind_both(endpoint, family=family, numeric=numeric, observe=observe))
@@ -113,29 +115,29 @@ async def keep_serving(
         async with Group() as serving:
             if sockets.listener is not None and service.handler is not None:
                 failed = failures.append if one_shot else ignore
-                serving.start(
+                serving.start_soon(
                     serve(sockets.listener, service.handler, stop=stop, policy=policy, observe=observe, failed=failed)
                 )
             if sockets.bound is not None and service.receiver is not None:
-                from netkit.core.bind import Limits
-                from netkit.core.bind import serve as receive
+                from netkit.core.udp_server import Limits
+                from netkit.core.udp_server import serve as receive
 
                 limits = Limits(service.most, policy.admits, policy.accept_timeout, idle_timeout)
-                serving.start(receive(sockets.bound, service.receiver, stop=stop, limits=limits, observe=observe))
+                serving.start_soon(receive(sockets.bound, service.receiver, stop=stop, limits=limits, observe=observe))
 
     try:
         async with Group() as group:
             running: Task | None = None
             if not one_shot:
-                group.start(stop_after(_signalled(lambda: running.cancel() if running else None)))
+                group.start_soon(stop_after(_signalled(lambda: running.cancel() if running else None)))
                 await sleep(0)
             ready()
             if command:
-                running = group.start(run_command())
+                running = group.start_soon(run_command())
             if service.beside is not None:
-                group.start(service.beside())
+                group.start_soon(service.beside())
             if duration is not None:
-                group.start(stop_after(sleep(duration)))
+                group.start_soon(stop_after(sleep(duration)))
             try:
                 await serve_all()
                 if running is not None:
@@ -224,7 +226,7 @@ async def _run(command: Sequence[str], environment: dict[str, str], hurry: Event
 
     Cancelled, it gets SIGTERM, and SIGKILL if it is still there after the drain, or as soon as there is ``hurry``.
     """
-    from netkit.services.program import ended, start
+    from netkit.services.exec import ended, start
 
     process = start(command, environment)
     try:
@@ -235,7 +237,7 @@ async def _run(command: Sequence[str], environment: dict[str, str], hurry: Event
             with deadline(now() + DRAIN):
                 while process.poll() is None and not hurry.is_set():
                     await sleep(_COMMAND_POLL)
-        except Expired:
+        except DeadlineExceeded:
             pass
         if process.poll() is None:
             process.kill()

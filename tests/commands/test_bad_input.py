@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from netkit import cli
-from netkit.cli import run
+from netkit.cli import app
+from netkit.cli.app import run
 from tests.support import NETKIT, PATIENCE, netkit, peer, read_all
 
 pytestmark = pytest.mark.timeout(30)
@@ -592,7 +592,7 @@ def test_mistake_on_a_terminal_is_one_line() -> None:
 
 RUN_ALL = """
 import json, os, sys
-from netkit.cli import run
+from netkit.cli.app import run
 answer = os.dup(1)
 codes = [int(run(args)) for args in json.load(sys.stdin)]
 os.write(answer, json.dumps(codes).encode())
@@ -653,7 +653,7 @@ def test_text_is_sent_as_it_is(text: str) -> None:
 @pytest.mark.parametrize("path", ["~", "*"])
 def test_path_is_taken_as_it_is(path: str, tmp_path: Path) -> None:
     """A path is a name in the current folder, whatever a shell would make of it."""
-    importable = dict(os.environ, PYTHONPATH=str(Path(cli.__file__).parents[1]))
+    importable = dict(os.environ, PYTHONPATH=str(Path(app.__file__).parents[1]))
     code, out, err = netkit("echo", f"unix:{path}", "--", "ls", cwd=tmp_path, env=importable)
     assert (code, out, err) == (0, f"{path}\n".encode(), f"netkit echo: listening on unix:{path}\n")
 

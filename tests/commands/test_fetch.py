@@ -449,7 +449,7 @@ def test_unix_sockets(pki: Pki, tmp_path: Path) -> None:
     name = f"netkit-test-{os.getpid()}"
 
     def secured(sock: socket.socket) -> None:
-        tls = Secured(sock, pki.server()).shake()
+        tls = Secured(sock, pki.server()).do_handshake()
         while b"\r\n\r\n" not in tls.recv():
             pass
         whole(tls)

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from netkit.cli import run
-from netkit.values import Field, Verb
+from netkit.cli.app import run
+from netkit.cli.types import Field, Verb
 from tests.commands.test_bad_input import the_line
 
 pytestmark = pytest.mark.timeout(30)

@@ -6,8 +6,8 @@ import subprocess
 
 import pytest
 
-from netkit.core.services import parse, table
-from netkit.core.wellknown import TABLE
+from netkit.core.port_names import parse, table
+from netkit.core.port_table import TABLE
 from tests.commands.test_bad_input import mistake
 from tests.interop.peers import separate, tool
 from tests.support import netkit

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from netkit.cli import run
-from netkit.services.dump import dump
+from netkit.cli.app import run
+from netkit.output.hexdump import dump
 from tests.faults.test_peers import sound
 from tests.interop.peers import tool
 from tests.support import NETKIT, PATIENCE, Finished, died_by, free_port, netkit, peer, read_all, running

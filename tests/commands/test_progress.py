@@ -346,7 +346,7 @@ def test_nothing_is_loaded_that_draws_nothing(on_terminal: bool) -> None:
         modules = set((said or read_until_hung_up(ours)).decode().split())
     assert process.returncode == 0
     assert "netkit.services.progress" in modules
-    assert not modules & {"rich", "netkit.view"}
+    assert not modules & {"rich", "netkit.output.terminal"}
 
 
 @pytest.mark.parametrize(

@@ -57,17 +57,17 @@ def test_log_is_the_dialogue_in_its_order(tmp_path: Path) -> None:
     talk = [b"220 ready\r\n", b"HELO me\n", b"250 \xff\x00\x1b[31m", "grüße\n".encode(), b"bye"]
 
     def converse(sock: socket.socket) -> bytes:
-        for turn in range(0, 4, 2):
-            sock.sendall(talk[turn])
-            assert sock.recv(100) == talk[turn + 1]
+        for checkpoint in range(0, 4, 2):
+            sock.sendall(talk[checkpoint])
+            assert sock.recv(100) == talk[checkpoint + 1]
         sock.sendall(talk[4])
         sock.shutdown(socket.SHUT_WR)
         return read_all(sock)
 
     with peer(converse) as server, running("connect", server.address, "--log", str(path)) as process:
-        for turn in range(0, 4, 2):
-            assert process.out.read(len(talk[turn])) == talk[turn]
-            process.stdin.write(talk[turn + 1])
+        for checkpoint in range(0, 4, 2):
+            assert process.out.read(len(talk[checkpoint])) == talk[checkpoint]
+            process.stdin.write(talk[checkpoint + 1])
         assert process.finish() == (0, talk[4], "")
         assert server.result() == b""
         port = server.port

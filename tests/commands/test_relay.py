@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from netkit import cli
+from netkit.cli import app
 from tests.interop.peers import DATA, OTHER, check_same, run, tool
 from tests.relays import HERE, Certificates, complaints, converse, make_certificates, target, until_reset
 from tests.support import (
@@ -650,7 +650,7 @@ def test_bad_input(
     """One line, exit code 2, and nothing is bound."""
     bound: list[object] = []
     monkeypatch.setattr(socket.socket, "bind", lambda sock, address: bound.append(address))
-    code = cli.run(["relay", *words])
+    code = app.run(["relay", *words])
     out, err = capfd.readouterr()
     assert (code, out, bound) == (2, "", [])
     assert err.startswith(f"netkit relay: {why}") and err.count("\n") == 1

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from netkit import cli
+from netkit.cli import app
 from tests.interop.peers import tool
 from tests.interop.test_interop_datagrams import bound
 from tests.relays import HERE, complaints
@@ -342,7 +342,7 @@ def test_bad_input(
     """One line, exit code 2, and nothing is bound."""
     bound: list[object] = []
     monkeypatch.setattr(socket.socket, "bind", lambda sock, address: bound.append(address))
-    code = cli.run(["relay", "--udp", *words])
+    code = app.run(["relay", "--udp", *words])
     out, err = capfd.readouterr()
     assert (code, out, bound) == (2, "", [])
     assert err.startswith(f"netkit relay: {why}") and err.count("\n") == 1

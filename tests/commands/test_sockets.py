@@ -33,14 +33,14 @@ Row = tuple[str, str, str, str, str, str, tuple[int, ...]]
 # Another user may not be allowed to read our modules: what is needed is imported before.
 AS_NOBODY = """
 import os, sys
-from netkit.cli import run
+from netkit.cli.app import run
 run(["sockets", "--json"])
 os.setgroups([]); os.setgid(65534); os.setuid(65534)
 print("AS NOBODY", flush=True)
 sys.exit(run(["sockets", "--json"]))
 """
 MANY_TIMES = """
-from netkit.cli import run
+from netkit.cli.app import run
 codes = {run(["sockets"]) for _ in range(20)}
 assert codes == {0}, codes
 """

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from netkit.cli import run
+from netkit.cli.app import run
 from tests.commands.test_records import heard, read_log
 from tests.commands.tls import BAD, Cut, Pair, Pki, Secured, dialled, serving
 from tests.faults.test_peers import at_once, feed

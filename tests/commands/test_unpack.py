@@ -9,8 +9,8 @@ import subprocess
 
 import pytest
 
-from netkit.cli import run
-from netkit.services.dump import dump
+from netkit.cli.app import run
+from netkit.output.hexdump import dump
 from tests.commands.test_pack import on_terminal, pipeline, refused
 from tests.faults.test_peers import peak_memory, sound
 from tests.support import died_by, netkit, running

@@ -169,7 +169,7 @@ class Secured:
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         self.tls = context.wrap_bio(self._incoming, self._outgoing, server_side=name is None, server_hostname=name)
 
-    def shake(self) -> "Secured":
+    def do_handshake(self) -> "Secured":
         """Go through the handshake; an alert that it ends in is sent."""
         try:
             self._until_done(self.tls.do_handshake)
@@ -237,7 +237,7 @@ def serving(context: ssl.SSLContext, behaviour: Callable[[Secured], Any]) -> Cal
 
     def behave(sock: socket.socket) -> Any:
         try:
-            return behaviour(Secured(sock, context).shake())
+            return behaviour(Secured(sock, context).do_handshake())
         except (ssl.SSLError, Cut) as error:
             return error
 
@@ -248,7 +248,7 @@ def dialled(port: int, context: ssl.SSLContext, host: str = "127.0.0.1", name: s
     """Connect and go through the handshake; the caller closes ``sock``."""
     sock = socket.create_connection((host, port), PATIENCE)
     try:
-        return Secured(sock, context, name).shake()
+        return Secured(sock, context, name).do_handshake()
     except BaseException:
         sock.close()
         raise

@@ -7,13 +7,13 @@ from typing import Any
 import pytest
 
 from netkit.core.address import Endpoint
-from netkit.core.bind import Bound, Limits, parse_group, serve
-from netkit.core.datagram import Burst, Datagram, cut
+from netkit.core.connection import DRAIN
 from netkit.core.dial import Dialling
 from netkit.core.errors import Exit, Failure, Invalid
 from netkit.core.events import Carried, Dropped, Ignored
 from netkit.core.kernel import Event, Group, now, sleep
-from netkit.core.listen import DRAIN
+from netkit.core.udp import Burst, Datagram, cut
+from netkit.core.udp_server import Bound, Limits, parse_group, serve
 from tests.room import BARE, HOSTS, PatientClock, Room, run
 
 # -- addresses
@@ -155,7 +155,7 @@ def serving(script: Callable[[Room, Served], Awaitable[None]], *, pause: float =
         served = Served(await room.bind(BARE), pause)
         result.append(served)
         async with Group() as group:
-            group.start(served.run(**limits))
+            group.start_soon(served.run(**limits))
             await sleep(0)
             await script(room, served)
 

@@ -12,7 +12,8 @@ from netkit.core import kernel, splice
 from netkit.core.errors import Exit, Failure
 from netkit.core.kernel import Group, deadline, now
 from netkit.core.relay import Break, bridge
-from netkit.core.stream import SocketStream, Stream
+from netkit.core.socket_stream import SocketStream
+from netkit.core.stream import Stream
 from tests.memory import pair
 from tests.support import PATIENCE, reset
 
@@ -44,7 +45,7 @@ def test_each_way_ends_by_itself() -> None:
         client, ours = pair()
         target, theirs = pair()
         async with Group() as group:
-            joined = group.start(bridge(ours, theirs))
+            joined = group.start_soon(bridge(ours, theirs))
             await client.send(b"question")
             await client.send_eof()
             assert await read_all(target) == b"question"
@@ -67,7 +68,7 @@ def test_who_broke_it_is_told(side: str) -> None:
         client, ours = pair()
         target, theirs = pair()
         async with Group() as group:
-            joined = group.start(bridge(ours, theirs))
+            joined = group.start_soon(bridge(ours, theirs))
             await target.send(b"so far")
             assert await client.recv() == b"so far"
             (client if side == "client" else target).abort()
@@ -92,7 +93,7 @@ def test_what_a_target_said_before_it_left_reaches_the_client() -> None:
         far.sendall(b"no more")
         client.sendall(b"x" * 10_000)
         async with Group() as group:
-            joined = group.start(bridge(stream, other))
+            joined = group.start_soon(bridge(stream, other))
             await kernel.in_thread(far.recv, 10)
             reset(far)
             await joined.finished.wait()
@@ -142,8 +143,8 @@ def test_bulk_stays_in_the_kernel(kind: str, monkeypatch: pytest.MonkeyPatch) ->
 
         async with Group() as group:
             for end in ends:
-                group.start(send(end))
-                group.start(receive(end))
+                group.start_soon(send(end))
+                group.start_soon(receive(end))
             assert await bridge(*middle) is None
         assert seen == {"a": hashlib.sha256(data["b"]).hexdigest(), "b": hashlib.sha256(data["a"]).hexdigest()}
         for stream in (*ends, *middle):

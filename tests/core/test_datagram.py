@@ -9,13 +9,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from netkit.core import datagram
+from netkit.core import udp
 from netkit.core.address import Endpoint
-from netkit.core.datagram import LARGEST, MARK, Burst, Datagram, cut
 from netkit.core.dial import Dialling
 from netkit.core.errors import Exit, Failure
 from netkit.core.events import Opened
-from netkit.core.kernel import Expired, Group, deadline, now, sleep
+from netkit.core.kernel import DeadlineExceeded, Group, deadline, now, sleep
+from netkit.core.udp import LARGEST, MARK, Burst, Datagram, cut
 from tests.room import HOSTS, Room, run
 
 
@@ -48,9 +48,9 @@ def test_every_size_arrives_whole(host: str) -> None:
     run(script)
 
 
-def client_peer(server: Datagram) -> datagram.Peer:
+def client_peer(server: Datagram) -> udp.Peer:
     """Return how a client sees a server."""
-    return datagram.Peer(server._sock.getsockname())
+    return udp.Peer(server._sock.getsockname())
 
 
 def test_more_than_fits_is_55_and_nothing_leaves() -> None:
@@ -182,7 +182,7 @@ def test_bulk_goes_by_few_system_calls() -> None:
 
 def test_a_system_that_cuts_less_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Older systems take 64 pieces where newer ones take 128, and say no more than EINVAL."""
-    monkeypatch.setattr(datagram, "_MOST_SEGMENTS", 1023)  # more than any system takes
+    monkeypatch.setattr(udp, "_MAX_SEGMENTS", 1023)  # more than any system takes
 
     async def send(client: Datagram) -> None:
         await client.send_cut(b"ab" * 200, 2)
@@ -207,7 +207,7 @@ def test_many_datagrams_are_taken_at_one_wake_up() -> None:
 
 def test_a_burst_can_be_shortened() -> None:
     """``first`` cuts between datagrams."""
-    burst = Burst(b"aabbc", 2, datagram.Peer(("", 1)))
+    burst = Burst(b"aabbc", 2, udp.Peer(("", 1)))
     assert burst.number == 3
     assert burst.first(2).data == b"aabb" and burst.first(2).number == 2
     assert burst.first(3) is burst
@@ -237,7 +237,7 @@ def test_a_closed_port_is_7(host: str, by: str) -> None:
         assert caught.value.exit is Exit.CONNECT
         assert str(caught.value) == f"cannot send to {server.endpoints[0]}: connection refused ({host})"
         assert client.take() == []
-        with pytest.raises(Expired), deadline(now() + 0.05):  # and it is not ready for ever
+        with pytest.raises(DeadlineExceeded), deadline(now() + 0.05):  # and it is not ready for ever
             await client.ready()
 
     run(script)
@@ -269,7 +269,7 @@ def test_closing_wakes_the_reader() -> None:
             assert caught.value.errno == errno.EBADF
 
         async with Group() as group:
-            group.start(wait())
+            group.start_soon(wait())
             await sleep(0)
             server.close()
             server.close()
@@ -282,7 +282,7 @@ def test_patience_that_runs_out_loses_nothing() -> None:
 
     async def script(room: Room) -> None:
         server = (await room.bind()).sockets[0]
-        with pytest.raises(Expired), deadline(now() + 0.01):
+        with pytest.raises(DeadlineExceeded), deadline(now() + 0.01):
             await server.receive()
         client = await room.connect(server.local)
         await client.send_cut(b"aabb", 2)

@@ -348,7 +348,7 @@ def test_a_peer_that_resets_at_once_had_been_connected(turns: int) -> None:
 
     async def main() -> None:
         async with Group() as group:
-            group.start(resetting(listener, turns))
+            group.start_soon(resetting(listener, turns))
             await sleep(0)
             stream = await dial(Endpoint(HERE, listener.getsockname()[1]))
             try:
@@ -367,7 +367,7 @@ def test_what_came_before_a_reset_that_came_at_once_is_received(turns: int) -> N
 
     async def main() -> bytes:
         async with Group() as group:
-            peer = group.start(resetting(listener, turns, b"go away"))
+            peer = group.start_soon(resetting(listener, turns, b"go away"))
             await sleep(0)
             stream = await dial(Endpoint(HERE, listener.getsockname()[1]))
             received = b""
@@ -584,7 +584,7 @@ def test_a_unix_listener_that_is_full_is_waited_for(tmp_path: Path) -> None:
 
         async def main() -> None:
             async with Group() as group:
-                group.start(make_room())
+                group.start_soon(make_room())
                 stream = await dial(Endpoint(path=path))
                 assert now() == pytest.approx(0.1, abs=0.05)
                 stream.close()

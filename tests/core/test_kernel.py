@@ -24,20 +24,20 @@ from hypothesis import strategies as st
 from netkit.core import kernel
 from netkit.core.flow import Flow
 from netkit.core.kernel import (
+    DeadlineExceeded,
     Event,
-    Expired,
     Group,
     Interrupted,
-    closing,
     deadline,
     in_thread,
     next_signal,
+    notify_closing,
     now,
     readable,
     sleep,
     writable,
 )
-from netkit.core.relay import pump
+from netkit.core.pump import pump
 from tests import memory
 from tests.clock import JumpClock, run
 from tests.support import PATIENCE, running
@@ -89,7 +89,7 @@ def connected() -> Iterator[tuple[socket.socket, socket.socket]]:
         yield one, other
 
 
-async def turn() -> None:
+async def checkpoint() -> None:
     """Let every task that can run do so once."""
     await sleep(0)
 
@@ -112,18 +112,18 @@ def test_closing_wakes_who_waits_and_a_reused_number_never_meets_an_old_waiter()
         with connected() as (old, _):
             number = old.fileno()
             async with Group() as group:
-                group.start(wait(number, "old"))
-                await turn()
-                closing(number)
+                group.start_soon(wait(number, "old"))
+                await checkpoint()
+                notify_closing(number)
                 old.close()
                 with connected() as (new, peer):
                     assert new.fileno() == number
-                    group.start(wait(number, "new"))
-                    await turn()
+                    group.start_soon(wait(number, "new"))
+                    await checkpoint()
                     assert seen == ["old EBADF"]
                     peer.send(b"x")
-                    await turn()
-                    closing(number)
+                    await checkpoint()
+                    notify_closing(number)
 
     run(main())
     assert seen == ["old EBADF", "new readable"]
@@ -139,8 +139,8 @@ def test_two_tasks_on_one_side_of_a_descriptor_are_an_error_at_once(wait: Callab
                 while True:
                     sock.send(bytes(65536))
             async with Group() as group:
-                first = group.start(wait(sock.fileno()))  # type: ignore[arg-type]
-                await turn()
+                first = group.start_soon(wait(sock.fileno()))  # type: ignore[arg-type]
+                await checkpoint()
                 with pytest.raises(RuntimeError, match="two tasks"):
                     await wait(sock.fileno())
                 assert not first.finished.is_set()
@@ -148,7 +148,7 @@ def test_two_tasks_on_one_side_of_a_descriptor_are_an_error_at_once(wait: Callab
                 with pytest.raises(BlockingIOError):
                     while True:
                         peer.recv(65536)
-            closing(sock.fileno())
+            notify_closing(sock.fileno())
 
     run(main())
 
@@ -164,13 +164,13 @@ def test_a_reader_and_a_writer_share_a_descriptor() -> None:
     async def main() -> None:
         with connected() as (sock, peer):
             async with Group() as group:
-                group.start(wait(readable, sock.fileno(), "read"))
-                group.start(wait(writable, sock.fileno(), "write"))
-                await turn()
-                await turn()
+                group.start_soon(wait(readable, sock.fileno(), "read"))
+                group.start_soon(wait(writable, sock.fileno(), "write"))
+                await checkpoint()
+                await checkpoint()
                 assert woken == ["write"]
                 peer.send(b"x")
-            closing(sock.fileno())
+            notify_closing(sock.fileno())
 
     run(main())
     assert woken == ["write", "read"]
@@ -189,8 +189,8 @@ def test_a_cancelled_task_runs_its_finally_and_a_group_outlives_its_children() -
 
     async def main() -> float:
         async with Group() as group:
-            group.start(child("slow", HOUR))
-            group.start(child("quick", 0))
+            group.start_soon(child("slow", HOUR))
+            group.start_soon(child("quick", 0))
             await sleep(1)
             group.cancel()
         log.append("group")
@@ -215,9 +215,9 @@ def test_the_first_failure_of_a_group_is_raised_and_the_others_are_attached() ->
 
     async def main() -> None:
         async with Group() as group:
-            group.start(fail(2, "second"))
-            group.start(fail(1, "first"))
-            group.start(fail_in_cleanup())
+            group.start_soon(fail(2, "second"))
+            group.start_soon(fail(1, "first"))
+            group.start_soon(fail_in_cleanup())
             await sleep(HOUR)
 
     clock = JumpClock()
@@ -237,7 +237,7 @@ def test_a_deadline_that_expires_as_data_arrives_yields_the_data() -> None:
         try:
             return sock.recv(100)
         finally:
-            closing(sock.fileno())
+            notify_closing(sock.fileno())
 
     with connected() as (sock, peer):
         clock = Sender(lambda: peer.send(b"just in time"))
@@ -253,8 +253,8 @@ def test_cancelling_a_pump_loses_no_byte_silently() -> None:
         sink, taker = memory.pair()
         flow = Flow()
         async with Group() as group:
-            group.start(fed.send(bytes(10 * memory.CAPACITY)))
-            pumping = group.start(pump(source, sink, flow=flow))
+            group.start_soon(fed.send(bytes(10 * memory.CAPACITY)))
+            pumping = group.start_soon(pump(source, sink, flow=flow))
             await sleep(HOUR)
             pumping.cancel()
             await pumping.finished.wait()
@@ -274,7 +274,7 @@ def test_cancelling_a_pump_loses_no_byte_silently() -> None:
 PRELUDE = """
 import fcntl, os, signal, sys, time
 from netkit.core.kernel import *
-from netkit.core.stream import FileStream
+from netkit.core.stdio import FileStream
 
 def say(*words):
     os.write(2, " ".join(map(str, words)).encode() + b"\\n")
@@ -452,8 +452,8 @@ def test_a_signal_is_not_lost_between_two_waiters() -> None:
                 seen.append(await next_signal())
                 await sleep(HOUR)
 
-            group.start(watch())
-            await turn()
+            group.start_soon(watch())
+            await checkpoint()
             os.kill(os.getpid(), signal.SIGUSR1)
             os.kill(os.getpid(), signal.SIGUSR2)
             await sleep(HOUR)
@@ -477,9 +477,9 @@ def test_the_outer_of_two_deadlines_that_expire_together_wins() -> None:
                 try:
                     with deadline(10):
                         await sleep(HOUR)
-                except Expired:
+                except DeadlineExceeded:
                     return "inner"
-        except Expired:
+        except DeadlineExceeded:
             return "outer"
         return "none"
 
@@ -498,12 +498,12 @@ def test_a_later_inner_request_never_replaces_an_outer_one() -> None:
                         await readable(sock.fileno())
                         log.append("data")
                         await sleep(HOUR)
-                except Expired:
+                except DeadlineExceeded:
                     log.append("inner")
                     await sleep(HOUR)
-        except Expired:
+        except DeadlineExceeded:
             log.append("outer")
-        closing(sock.fileno())
+        notify_closing(sock.fileno())
 
     with connected() as (sock, peer):
         clock = Sender(lambda: peer.send(b"x"))
@@ -515,7 +515,7 @@ def test_a_later_inner_request_never_replaces_an_outer_one() -> None:
 async def wait_in_a_group() -> None:
     """Wait where the way out leads through a group whose child takes a turn to end."""
     async with Group() as group:
-        group.start(sleep(5))
+        group.start_soon(sleep(5))
 
 
 async def wait_and_clean_up() -> None:
@@ -523,7 +523,7 @@ async def wait_and_clean_up() -> None:
     try:
         await sleep(HOUR)
     finally:
-        await turn()
+        await checkpoint()
 
 
 @pytest.mark.parametrize("wait", [wait_in_a_group, wait_and_clean_up])
@@ -537,10 +537,10 @@ def test_an_inner_request_never_catches_an_outer_one_on_its_way_out(wait: Callab
                 try:
                     with deadline(5):
                         await wait()
-                except Expired:
+                except DeadlineExceeded:
                     log.append("inner")
                 await sleep(HOUR)
-        except Expired:
+        except DeadlineExceeded:
             log.append("outer")
 
     clock = JumpClock()
@@ -560,12 +560,12 @@ def test_a_cleanup_has_deadlines_of_its_own() -> None:
             try:
                 with deadline(now() + 1):
                     await sleep(HOUR)
-            except Expired:
+            except DeadlineExceeded:
                 log.append(f"gave up at {now()}")
 
     async def main() -> None:
         async with Group() as group:
-            group.start(child())
+            group.start_soon(child())
             await sleep(5)
             group.cancel()
 
@@ -581,10 +581,10 @@ def test_a_deadline_within_a_cancelled_task_never_replaces_the_cancellation() ->
             with deadline(5):
                 await readable(sock.fileno())
                 await sleep(HOUR)
-        except Expired:
+        except DeadlineExceeded:
             await sleep(HOUR)
         finally:
-            closing(sock.fileno())
+            notify_closing(sock.fileno())
 
     async def main() -> None:
         async with Group() as group:
@@ -593,9 +593,9 @@ def test_a_deadline_within_a_cancelled_task_never_replaces_the_cancellation() ->
                 await sleep(5)
                 task.cancel()
 
-            group.start(cancel())
-            await turn()
-            task = group.start(child())
+            group.start_soon(cancel())
+            await checkpoint()
+            task = group.start_soon(child())
 
     with connected() as (sock, peer):
         clock = Sender(lambda: peer.send(b"x"))
@@ -612,7 +612,7 @@ def test_an_outer_cancellation_overtakes_an_inner_one_at_the_next_wait() -> None
             try:
                 with deadline(1):
                     await sleep(HOUR)
-            except Expired:
+            except DeadlineExceeded:
                 log.append("coped")
                 await sleep(HOUR)
         finally:
@@ -620,7 +620,7 @@ def test_an_outer_cancellation_overtakes_an_inner_one_at_the_next_wait() -> None
 
     async def main() -> float:
         async with Group() as group:
-            group.start(child())
+            group.start_soon(child())
             await sleep(1)
             group.cancel()
         return now()
@@ -642,14 +642,14 @@ def test_cancelling_the_outer_group_ends_the_inner_first() -> None:
     async def nested() -> None:
         try:
             async with Group() as inner:
-                inner.start(wait("grandchild"))
+                inner.start_soon(wait("grandchild"))
                 await wait("child")
         finally:
             log.append("inner group")
 
     async def main() -> None:
         async with Group() as outer:
-            outer.start(nested())
+            outer.start_soon(nested())
             await sleep(1)
             outer.cancel()
         log.append("outer group")
@@ -668,7 +668,7 @@ def test_cancelling_a_group_from_a_child_ends_the_block_and_is_no_failure() -> N
                 await sleep(1)
                 group.cancel()
 
-            group.start(child())
+            group.start_soon(child())
             await sleep(HOUR)
             raise AssertionError("the block went on")
         await sleep(1)
@@ -690,7 +690,7 @@ def test_a_task_cancelled_before_it_ran_still_begins_and_ends_at_its_first_wait(
 
     async def main() -> float:
         async with Group() as group:
-            group.start(child()).cancel()
+            group.start_soon(child()).cancel()
         return now()
 
     assert run(main()) == 0
@@ -710,7 +710,7 @@ def test_a_second_cancel_does_not_disturb_the_cleanup() -> None:
 
     async def main() -> None:
         async with Group() as group:
-            task = group.start(child())
+            task = group.start_soon(child())
             await sleep(1)
             task.cancel()
             await sleep(1)
@@ -733,8 +733,8 @@ def test_cancelling_one_task_leaves_the_others_alone() -> None:
                 await sleep(5)
                 return 42
 
-            gone = group.start(sleep(HOUR))
-            stays = group.start(answer())
+            gone = group.start_soon(sleep(HOUR))
+            stays = group.start_soon(answer())
             await sleep(1)
             gone.cancel()
             await gone.finished.wait()
@@ -752,7 +752,7 @@ def test_a_task_started_in_a_cancelled_group_ends_at_its_first_wait() -> None:
     async def main() -> float:
         async with Group() as group:
             group.cancel()
-            group.start(sleep(HOUR))
+            group.start_soon(sleep(HOUR))
         return now()
 
     assert run(main()) == 0
@@ -769,9 +769,9 @@ def test_a_task_started_by_a_cleanup_ends_at_its_first_wait() -> None:
                     await sleep(HOUR)
                 finally:
                     await sleep(5)
-                    group.start(sleep(HOUR))
+                    group.start_soon(sleep(HOUR))
 
-            group.start(child())
+            group.start_soon(child())
             await sleep(1)
             group.cancel()
         return now()
@@ -788,7 +788,7 @@ def test_a_group_that_was_left_takes_no_task() -> None:
         late = sleep(0)
         try:
             with pytest.raises(RuntimeError):
-                group.start(late)
+                group.start_soon(late)
         finally:
             late.close()
 
@@ -807,9 +807,9 @@ def test_a_failure_in_a_group_that_is_cancelled_from_outside_is_not_lost() -> No
     async def main() -> None:
         with deadline(1):
             async with Group() as group:
-                group.start(fail_in_cleanup())
+                group.start_soon(fail_in_cleanup())
 
-    with pytest.raises((Expired, ValueError)) as caught:
+    with pytest.raises((DeadlineExceeded, ValueError)) as caught:
         run(main())
     assert "ValueError: cleanup" in "".join(traceback.format_exception(caught.value))
 
@@ -819,7 +819,7 @@ def test_a_failure_of_the_block_cancels_the_children() -> None:
 
     async def main() -> None:
         async with Group() as group:
-            group.start(sleep(HOUR))
+            group.start_soon(sleep(HOUR))
             await sleep(1)
             raise ValueError("block")
 
@@ -835,8 +835,8 @@ def test_a_group_can_be_waited_for_until_it_is_empty() -> None:
     async def main() -> float:
         async with Group() as group:
             await group.emptied()
-            group.start(sleep(HOUR))
-            group.start(sleep(2 * HOUR))
+            group.start_soon(sleep(HOUR))
+            group.start_soon(sleep(2 * HOUR))
             await group.emptied()
             return now()
 
@@ -851,7 +851,7 @@ def test_a_deadline_cuts_a_wait_and_leaves_the_next_alone() -> None:
 
     async def main() -> list[float]:
         times = []
-        with pytest.raises(Expired), deadline(now() + HOUR):
+        with pytest.raises(DeadlineExceeded), deadline(now() + HOUR):
             await sleep(2 * HOUR)
         times.append(now())
         with deadline(now() + 1):
@@ -873,7 +873,7 @@ def test_a_deadline_in_the_past_cuts_the_first_wait() -> None:
         await sleep(10)
         with deadline(5):
             pass
-        with pytest.raises(Expired), deadline(5):
+        with pytest.raises(DeadlineExceeded), deadline(5):
             await sleep(1)
         assert now() == 10
 
@@ -894,8 +894,8 @@ def test_a_deadline_reaches_into_a_group() -> None:
         try:
             with deadline(1):
                 async with Group() as group:
-                    group.start(child())
-        except Expired:
+                    group.start_soon(child())
+        except DeadlineExceeded:
             log.append(f"expired at {now()}")
 
     run(main())
@@ -914,8 +914,8 @@ def test_an_event_wakes_all_who_wait_in_their_order() -> None:
         event = Event()
         async with Group() as group:
             for number in range(5):
-                group.start(wait(event, number))
-            await turn()
+                group.start_soon(wait(event, number))
+            await checkpoint()
             assert not event.is_set()
             event.set()
             event.set()
@@ -931,12 +931,12 @@ def test_deadlines_that_were_left_do_not_pile_up() -> None:
 
     async def main() -> int:
         async with Group() as group:
-            group.start(sleep(1))
-            await turn()
+            group.start_soon(sleep(1))
+            await checkpoint()
             before, _ = tracemalloc.get_traced_memory()
             for _ in range(5000):
                 with deadline(HOUR):
-                    await turn()
+                    await checkpoint()
             after, _ = tracemalloc.get_traced_memory()
             group.cancel()
         return after - before
@@ -960,7 +960,7 @@ def test_a_ready_descriptor_that_nobody_waits_for_does_not_spin() -> None:
             await readable(sock.fileno())
             await writable(sock.fileno())
             await sleep(HOUR)
-            closing(sock.fileno())
+            notify_closing(sock.fileno())
 
     clock = CountingClock(limit=20)
     run(main(), clock)
@@ -973,13 +973,13 @@ def test_a_hung_up_descriptor_that_nobody_waits_for_does_not_spin() -> None:
     async def main() -> None:
         with connected() as (sock, peer):
             async with Group() as group:
-                group.start(readable(sock.fileno()))  # type: ignore[arg-type]
-                await turn()
+                group.start_soon(readable(sock.fileno()))  # type: ignore[arg-type]
+                await checkpoint()
                 peer.close()
             await sleep(HOUR)
             await readable(sock.fileno())
             await sleep(HOUR)
-            closing(sock.fileno())
+            notify_closing(sock.fileno())
 
     clock = CountingClock(limit=30)
     run(main(), clock)
@@ -1011,14 +1011,14 @@ def test_a_ping_pong_costs_one_look_at_the_selector_per_message() -> None:
     async def main() -> None:
         with connected() as (sock, peer):
             async with Group() as group:
-                group.start(echo(peer))
+                group.start_soon(echo(peer))
                 for _ in range(100):
                     sock.send(b"ping")
                     await readable(sock.fileno())
                     sock.recv(10)
             assert changes.count("modify") == changes.count("unregister") == 0
-            closing(sock.fileno())
-            closing(peer.fileno())
+            notify_closing(sock.fileno())
+            notify_closing(peer.fileno())
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(selectors, "DefaultSelector", Counted)
@@ -1038,13 +1038,13 @@ def test_a_file_is_always_ready_but_gives_the_others_their_turn() -> None:
     async def other() -> None:
         for _ in range(3):
             log.append("other")
-            await turn()
+            await checkpoint()
 
     async def main() -> None:
         with open(__file__, "rb") as file:
             async with Group() as group:
-                group.start(read(file.fileno()))
-                group.start(other())
+                group.start_soon(read(file.fileno()))
+                group.start_soon(other())
 
     run(main())
     assert sorted(log) == ["file"] * 3 + ["other"] * 3
@@ -1062,8 +1062,8 @@ def test_cancelling_a_task_between_turns_ends_it() -> None:
                     await readable(file.fileno())
 
             async with Group() as group:
-                group.start(read())
-                await turn()
+                group.start_soon(read())
+                await checkpoint()
                 group.cancel()
 
     run(main())
@@ -1110,7 +1110,7 @@ def test_the_loop_goes_on_while_a_thread_works() -> None:
                 await sleep(0)
                 let_go.set()
 
-            group.start(other())
+            group.start_soon(other())
             return await in_thread(let_go.wait, PATIENCE)
 
     assert kernel.run(main()) is True
@@ -1121,7 +1121,7 @@ def test_a_thread_that_is_no_longer_waited_for_is_left_behind() -> None:
     let_go = threading.Event()
 
     async def main() -> None:
-        with pytest.raises(Expired), deadline(now() + 0.01):
+        with pytest.raises(DeadlineExceeded), deadline(now() + 0.01):
             await in_thread(let_go.wait, PATIENCE)
 
     threads = _thread._count()
@@ -1159,7 +1159,7 @@ def test_outside_of_a_kernel_nothing_waits() -> None:
     """The names that need a kernel say so where none runs; ``closing`` has nobody to wake."""
     with pytest.raises(RuntimeError, match="no kernel"):
         now()
-    closing(0)
+    notify_closing(0)
 
 
 def test_a_run_leaves_no_descriptor_open() -> None:
@@ -1292,7 +1292,7 @@ class Machine:
                 try:
                     with deadline(at):
                         await self.body(body)
-                except Expired:
+                except DeadlineExceeded:
                     assert now() >= at, "expired too early"
             case Cleanup(seconds, body):
                 try:
@@ -1318,7 +1318,7 @@ class Machine:
             async with Group() as group:
                 self.groups.append(group)
                 for child in children:
-                    started.append(group.start(self.body(child)))
+                    started.append(group.start_soon(self.body(child)))
                 self.tasks += started
                 await self.body(body)
         finally:
@@ -1360,7 +1360,7 @@ def test_a_deadline_around_a_random_schedule_is_kept(seconds: int, program: list
         try:
             with deadline(seconds):
                 await machine.body(quick(program))
-        except (Expired, Boom):
+        except (DeadlineExceeded, Boom):
             pass
         assert now() <= seconds
 

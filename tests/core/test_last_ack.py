@@ -3,7 +3,7 @@
 import socket
 from collections.abc import Callable
 
-from netkit.core.stream import SocketStream
+from netkit.core.socket_stream import SocketStream
 from tests.clock import run
 from tests.support import read_all
 

@@ -15,14 +15,16 @@ from typing import Any
 import pytest
 
 from netkit.core import kernel
-from netkit.core import listen as listening
+from netkit.core import tcp_server as listening
 from netkit.core.address import Endpoint
+from netkit.core.connection import DRAIN, Handler, serve_connection
 from netkit.core.errors import Exit, Failure
 from netkit.core.events import Accepted, Closed, Denied
 from netkit.core.kernel import Event, Group, now, sleep
-from netkit.core.listen import DRAIN, Handler, Listener, Policy, conduct, listen, serve
-from netkit.core.relay import pump
-from netkit.core.stream import SocketStream
+from netkit.core.policy import Policy
+from netkit.core.pump import pump
+from netkit.core.socket_stream import SocketStream
+from netkit.core.tcp_server import Listener, listen, serve
 from tests.clock import JumpClock, run
 from tests.support import PATIENCE, read_all, reset, running
 
@@ -72,7 +74,7 @@ class Client:
         """Receive what is there, when it is there."""
         await kernel.readable(self.socket.fileno())
         data = self.socket.recv(65536)
-        kernel.closing(self.socket.fileno())
+        kernel.notify_closing(self.socket.fileno())
         return data
 
     async def exchange(self, data: bytes) -> bytes:
@@ -128,7 +130,7 @@ def serving(
         result.append(server)
         try:
             async with Group() as group:
-                group.start(server.run(handler, **limits))
+                group.start_soon(server.run(handler, **limits))
                 await sleep(0)
                 await script(server)
         finally:
@@ -344,7 +346,7 @@ def test_a_handler_decides_how_a_connection_is_told_to_have_ended() -> None:
                 one, other = socket.create_connection(server.getsockname()), server.accept()[0]
             with one:
                 try:
-                    await conduct(SocketStream(other, "client"), handler, told.append)
+                    await serve_connection(SocketStream(other, "client"), handler, told.append)
                     assert one.recv(100) == b"fine"
                     assert one.recv(100) == b""
                 except Failure:
@@ -437,7 +439,7 @@ def test_a_machine_without_ipv6_listens_on_ipv4_alone(tmp_path: Path) -> None:
 from netkit.core.address import Endpoint
 from netkit.core.errors import Failure
 from netkit.core.kernel import run
-from netkit.core.listen import listen
+from netkit.core.tcp_server import listen
 
 async def main():
     for host in (None, "", "localhost", "::1"):
@@ -589,7 +591,7 @@ ONE_CLIENT = """
 import os
 from netkit.core.address import Endpoint
 from netkit.core.kernel import run
-from netkit.core.listen import listen
+from netkit.core.tcp_server import listen
 
 async def main():
     listener = await listen(Endpoint("127.0.0.1", 0), observe=lambda event: None)
@@ -619,8 +621,8 @@ import os, resource, selectors
 from netkit.core import kernel
 from netkit.core.address import Endpoint
 from netkit.core.events import Paused
-from netkit.core.listen import listen, serve
-from netkit.core.relay import pump
+from netkit.core.tcp_server import listen, serve
+from netkit.core.pump import pump
 
 rounds = pauses = 0
 
@@ -860,7 +862,7 @@ def test_an_abstract_socket_denies_other_users() -> None:
         listener = await listen(Endpoint(path=path), observe=print)
         server = Server(listener)
         async with Group() as group:
-            group.start(server.run(echo, max_clients=1))
+            group.start_soon(server.run(echo, max_clients=1))
             argv = [sys.executable, "-c", script, path[1:]]
             assert await kernel.in_thread(subprocess.check_output, argv) == b"b''\n"
             with Client(listener) as client:

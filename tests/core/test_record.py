@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from hypothesis import given
 from hypothesis import strategies as st
 
-from netkit.core.record import octets, record
+from netkit.output.jsonl import octets, record
 
 EVIL = "a\nb\x1b[31m\x7f\x9b‮\udcff"
 

@@ -11,12 +11,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from netkit.core.errors import Exit, Failure, gravest
+from netkit.core.connection import acknowledged, idle_clock
+from netkit.core.errors import Exit, Failure, most_severe
 from netkit.core.events import InputLeft, Unanswered
 from netkit.core.flow import Flow
-from netkit.core.kernel import Event, Expired, Group, deadline, now, sleep
-from netkit.core.relay import Change, Ending, acknowledged, idle_clock, pump, relay
-from netkit.services.terminal import crlf, visible
+from netkit.core.kernel import DeadlineExceeded, Event, Group, deadline, now, sleep
+from netkit.core.pump import Change, pump
+from netkit.core.relay import Ending, relay
+from netkit.services.transforms import crlf, visible
 from tests import memory
 from tests.clock import JumpClock, run
 from tests.memory import CAPACITY, MemoryStream
@@ -99,11 +101,11 @@ def converse(
         peer, far = acknowledging_pair()
         async with Group() as group:
             if user_reads:
-                group.start(collect(keyboard, outcome.user_got, outcome.user_saw_end))
+                group.start_soon(collect(keyboard, outcome.user_got, outcome.user_saw_end))
             if server_reads:
-                group.start(collect(far, outcome.server_got, outcome.server_saw_end))
-            group.start(user(keyboard))  # type: ignore[arg-type]
-            group.start(server(far))  # type: ignore[arg-type]
+                group.start_soon(collect(far, outcome.server_got, outcome.server_saw_end))
+            group.start_soon(user(keyboard))  # type: ignore[arg-type]
+            group.start_soon(server(far))  # type: ignore[arg-type]
             try:
                 outcome.said = await relay(
                     local, peer, ending, outgoing=outgoing, incoming=incoming, observe=outcome.events.append
@@ -385,7 +387,7 @@ def test_waiting_for_acknowledgements_is_cheap() -> None:
         peer, far = acknowledging_pair()
         await peer.send(b"x")
         async with Group() as group:
-            group.start(acknowledged(peer))
+            group.start_soon(acknowledged(peer))
             await sleep(10)
             await far.recv()
         return peer.asked
@@ -400,7 +402,7 @@ def test_a_short_conversation_is_not_held_up_by_the_wait_for_acknowledgements() 
         peer, far = acknowledging_pair()
         await peer.send(b"x")
         async with Group() as group:
-            group.start(acknowledged(peer))
+            group.start_soon(acknowledged(peer))
             await sleep(0.001)
             await far.recv()
         return now()
@@ -550,7 +552,7 @@ def test_of_failures_at_the_same_moment_the_gravest_is_told(
                     await sleep(reset_at)
                     far.abort()
 
-            group.start(server())
+            group.start_soon(server())
             with pytest.raises(Failure) as caught:
                 await relay(local, peer, observe=print)
             assert now() == 1
@@ -565,7 +567,7 @@ def test_the_gravest_of_failures_does_not_depend_on_their_order(exits: list[Exit
     """Stdout, stdin, our clocks, sending, receiving: a script is told of the first of these that happened."""
     happened = exits[:count]
     order = [Exit.WRITE, Exit.READ, Exit.TIMEOUT, Exit.SEND, Exit.RECV]
-    assert gravest(Failure(exit, "do", "reason") for exit in happened).exit == min(happened, key=order.index)
+    assert most_severe(Failure(exit, "do", "reason") for exit in happened).exit == min(happened, key=order.index)
 
 
 def test_a_failure_of_the_server_side_leaves_no_task_behind() -> None:
@@ -578,7 +580,7 @@ def test_a_failure_of_the_server_side_leaves_no_task_behind() -> None:
         with pytest.raises(Failure):
             await relay(local, peer, observe=print)
         async with Group() as group:  # nobody else waits on either stream any more
-            group.start(local.recv())
+            group.start_soon(local.recv())
             await sleep(0)
             group.cancel()
 
@@ -600,7 +602,7 @@ def test_only_this_conversation_counts() -> None:
                 await sleep(1)
                 far.abort()
 
-            group.start(server())
+            group.start_soon(server())
             with pytest.raises(Failure) as caught:
                 await relay(local, peer, observe=print)
         return caught.value
@@ -672,7 +674,7 @@ def test_any_byte_either_way_winds_the_idle_clock_up(direction: str) -> None:
         stream, far = memory.pair()
         with pytest.raises(Failure):
             async with Group() as group:
-                group.start(drip(stream, far) if direction == "sent" else drip(far, stream))
+                group.start_soon(drip(stream, far) if direction == "sent" else drip(far, stream))
                 await idle_clock(stream, 2)
         return now()
 
@@ -687,7 +689,7 @@ def test_the_flow_tells_how_a_direction_fares() -> None:
         sink, taker = memory.pair()
         flow = Flow()
         async with Group() as group:
-            group.start(pump(source, sink, flow=flow))
+            group.start_soon(pump(source, sink, flow=flow))
             await sleep(5)
             assert (flow.waiting_since, flow.offered) == (0, 0)
             await fed.send(b"abc")
@@ -712,7 +714,7 @@ def test_an_echo_is_a_pump_from_a_stream_to_itself() -> None:
     async def main() -> bytes:
         client, served = memory.pair()
         async with Group() as group:
-            group.start(pump(served, served))
+            group.start_soon(pump(served, served))
             await client.send(b"hello")
             await client.send_eof()
             received = b""
@@ -880,7 +882,7 @@ def test_a_relay_that_is_cut_short_never_claims_success(
 
     async def server(far: MemoryStream) -> None:
         async with Group() as group:
-            group.start(say(far))
+            group.start_soon(say(far))
             await sleep(moment)
             far.abort()
 
@@ -904,6 +906,6 @@ def test_a_deadline_around_a_relay_ends_both_directions() -> None:
             await relay(local, peer, observe=print)
 
     clock = JumpClock()
-    with pytest.raises(Expired):
+    with pytest.raises(DeadlineExceeded):
         run(main(), clock)
     assert clock.time == 30

@@ -108,7 +108,7 @@ def test_each_socket_once() -> None:
 
 def test_elsewhere_than_on_linux(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """Another system is told so in one line, and 26 says that the kernel does not tell."""
-    from netkit.cli import run
+    from netkit.cli.app import run
 
     monkeypatch.setattr(sys, "platform", "freebsd14")
     assert run(["sockets"]) == 26

@@ -14,10 +14,11 @@ from typing import Any
 
 import pytest
 
-from netkit.core import kernel, relay, splice
+from netkit.core import connection, kernel, relay, splice
 from netkit.core.flow import Flow
-from netkit.core.relay import pump
-from netkit.core.stream import FileStream, SocketStream
+from netkit.core.pump import pump
+from netkit.core.socket_stream import SocketStream
+from netkit.core.stdio import FileStream
 from tests.support import NETKIT, Finished, Running, died_by, jam, netkit, peer, read_all, reset, running
 
 DATA = random.Random(1).randbytes(5_000_000)
@@ -79,7 +80,7 @@ def pumped(source: Any, sink: Any) -> relay.Flow:
             await pump(*streams, flow=flow)  # type: ignore[arg-type]
             assert streams[0].received == streams[1].sent == flow.offered
             if isinstance(sink, socket.socket):
-                await relay.acknowledged(streams[1])
+                await connection.acknowledged(streams[1])
             return flow
         finally:
             os.close(null)

@@ -17,10 +17,12 @@ from typing import IO, Any
 import pytest
 
 from netkit.core import kernel
+from netkit.core.connection import acknowledged
 from netkit.core.errors import Exit, Failure
 from netkit.core.kernel import Group, deadline, now, sleep
-from netkit.core.relay import acknowledged
-from netkit.core.stream import LARGEST_READ, SMALLEST_READ, FileStream, SocketStream, Stream
+from netkit.core.socket_stream import SocketStream
+from netkit.core.stdio import FileStream
+from netkit.core.stream import LARGEST_READ, SMALLEST_READ, Stream
 from tests import memory
 from tests.contract import (
     EVERY,
@@ -152,7 +154,7 @@ def test_after_a_reset_the_count_of_unacknowledged_bytes_is_right() -> None:
     async def main() -> None:
         async with streams_of(tcp_sockets()) as (a, b):
             async with Group() as group:
-                group.start(send_without_end(a))
+                group.start_soon(send_without_end(a))
                 await until_held_back(a)
                 group.cancel()
             await until(lambda: a.unacknowledged() == a.sent - queued(b))
@@ -177,7 +179,7 @@ def test_the_end_itself_counts_as_no_byte() -> None:
     async def main() -> None:
         async with streams_of(tcp_sockets()) as (a, b):
             async with Group() as group:
-                group.start(send_without_end(a))
+                group.start_soon(send_without_end(a))
                 await until_held_back(a)
                 group.cancel()
             await until(lambda: a.unacknowledged() == a.sent - queued(b))
@@ -252,7 +254,7 @@ def test_reads_grow_with_the_flood_and_shrink_after_it() -> None:
 
     async def main() -> None:
         async with streams_of(tcp_sockets()) as (a, b), Group() as group:
-            group.start(send_without_end(a))
+            group.start_soon(send_without_end(a))
             sizes = []
             for _ in range(6):
                 await until_held_back(a)
@@ -423,7 +425,7 @@ def test_the_flags_of_the_descriptors_never_change(kind: str) -> None:
     async def main() -> None:
         stream = FileStream(source, sink)
         async with Group() as group:
-            group.start(send_without_end(stream))
+            group.start_soon(send_without_end(stream))
             await until_held_back(stream)
             assert flags_of(fds) == before
             group.cancel()
@@ -455,7 +457,7 @@ def test_descriptors_that_do_not_block_are_taken_as_they_are(kind: str) -> None:
     async def main() -> None:
         stream = FileStream(reader, writer)
         async with Group() as group:
-            group.start(stream.send(data))
+            group.start_soon(stream.send(data))
             received = b""
             while len(received) < len(data):
                 received += await stream.recv()
@@ -481,7 +483,7 @@ def test_a_terminal_gets_every_byte() -> None:
         with terminal() as (master, slave):
             ours, screen = FileStream(slave, slave), FileStream(master, slave)
             async with Group() as group:
-                group.start(ours.send(data))
+                group.start_soon(ours.send(data))
                 seen = b""
                 while len(seen) < len(data):
                     seen += await screen.recv()
@@ -517,7 +519,7 @@ def test_a_stopped_terminal_is_waited_for_and_not_spun_on() -> None:
             stream = FileStream(slave, slave)
             termios.tcflow(slave, termios.TCOOFF)
             async with Group() as group:
-                group.start(stream.send(b"x" * 100))
+                group.start_soon(stream.send(b"x" * 100))
                 begun = clock.rounds
                 await sleep(0.3)
                 assert clock.rounds - begun < 100
@@ -539,7 +541,7 @@ def test_nobody_reads_a_pipe_any_more() -> None:
         with pipe() as (reader, writer), opened(os.devnull, os.O_RDONLY) as null:
             stream = FileStream(null, writer.fileno())
             async with Group() as group:
-                watching = group.start(stream.reader_left())
+                watching = group.start_soon(stream.reader_left())
                 await stream.send(b"unread")
                 for _ in range(10):
                     await sleep(0)
@@ -561,7 +563,7 @@ def test_a_fifo_open_both_ways_still_has_its_reader(tmp_path: Path) -> None:
         with opened(path, os.O_RDWR) as fifo, opened(os.devnull, os.O_RDONLY) as null:
             stream = FileStream(null, fifo)
             async with Group() as group:
-                group.start(stream.reader_left())
+                group.start_soon(stream.reader_left())
                 await stream.send(b"unread")
                 for _ in range(10):
                     await sleep(0)
@@ -590,7 +592,7 @@ def test_our_own_end_is_no_reader_that_left() -> None:
             with pipe() as (_, writer), opened(os.devnull, os.O_RDONLY) as null:
                 stream = FileStream(null, writer.fileno())
                 async with Group() as group:
-                    group.start(stream.reader_left())
+                    group.start_soon(stream.reader_left())
                     await sleep(0)
                     await sleep(0)
                     await end(stream)
@@ -686,7 +688,7 @@ def test_a_blocked_sink_stops_no_other_task() -> None:
     async def main() -> None:
         with pipe() as (_, writer), opened(os.devnull, os.O_RDONLY) as null:
             stream = FileStream(null, writer.fileno())
-            with pytest.raises(kernel.Expired), deadline(now() + 0.05):
+            with pytest.raises(kernel.DeadlineExceeded), deadline(now() + 0.05):
                 await stream.send(bytes(MEGABYTE))
             stream.close()
             assert stream.sent == fcntl.fcntl(writer, fcntl.F_GETPIPE_SZ)

@@ -14,15 +14,16 @@ from cryptography.x509.oid import NameOID
 
 from netkit.core import tls
 from netkit.core.address import Endpoint
+from netkit.core.connection import HANDSHAKE, serve_connection
 from netkit.core.dial import Dialling, dial, dial_until
 from netkit.core.errors import Exit, Failure
 from netkit.core.events import Closed, Observer, ignore
-from netkit.core.kernel import Expired, Group, deadline, now, sleep
-from netkit.core.listen import HANDSHAKE, conduct
+from netkit.core.kernel import DeadlineExceeded, Group, deadline, now, sleep
 from netkit.core.relay import Ending, relay
-from netkit.core.stream import Secure, SocketStream, Stream
+from netkit.core.socket_stream import SocketStream
+from netkit.core.stream import Secure, Stream
 from netkit.core.tls import Security
-from netkit.report import fields, sentence
+from netkit.output.events import fields, sentence
 from tests import contract, memory
 from tests.clock import JumpClock, run
 from tests.commands.tls import BAD, Pair, Pki
@@ -39,12 +40,12 @@ async def shaken(client: Awaitable[Any], server: Awaitable[Any]) -> tuple[Any, A
     """Go through a handshake from both sides, and return both streams."""
     made: dict[str, Any] = {}
 
-    async def shake(name: str, secure: Awaitable[Any]) -> None:
+    async def do_handshake(name: str, secure: Awaitable[Any]) -> None:
         made[name] = await secure
 
     async with Group() as group:
-        group.start(shake("a", client))
-        group.start(shake("b", server))
+        group.start_soon(do_handshake("a", client))
+        group.start_soon(do_handshake("b", server))
     return made["a"], made["b"]
 
 
@@ -109,13 +110,13 @@ def test_a_sender_who_is_held_back_does_not_stop_the_receiver(pair_of: Any) -> N
 
     async def check(make_pair: Any) -> None:
         async with make_pair() as (a, b), Group() as group:
-            group.start(a.send(there))
+            group.start_soon(a.send(there))
             await until_held_back(a)
-            answering = group.start(b.send(back))
+            answering = group.start_soon(b.send(back))
             try:
                 with deadline(now() + 3):
                     assert await read_exactly(a, len(back)) == back
-            except Expired:
+            except DeadlineExceeded:
                 pytest.fail(f"{a.received} of {len(back)} bytes came while we were held back")
             await answering.finished.wait()
             assert await read_exactly(b, len(there)) == there
@@ -133,7 +134,7 @@ def test_an_end_waits_for_its_turn(pair_of: Any) -> None:
             while a.unacknowledged() <= filling:  # until the connection holds no more
                 filling = a.unacknowledged()
                 await a.send(data)
-            group.start(a.send_eof())
+            group.start_soon(a.send_eof())
             got = await read_all(b)
             assert len(got) == a.sent
             assert got == data * (a.sent // len(data))
@@ -157,7 +158,7 @@ def test_a_reply_comes_however_late(pki: Pki) -> None:
         one, other = memory.pair()
         a, b = await shaken(client_of(pki)(connection(one)), server_of(pki)(connection(other)))
         async with Group() as group:
-            group.start(answer(b))
+            group.start_soon(answer(b))
             await a.send(b"question")
             await a.send_eof()
             return await read_all(a)
@@ -204,7 +205,7 @@ def test_payload_that_was_lost_is_counted_to_the_record(pki: Pki) -> None:
         before = under.sent
         async with Group() as group:
             sending = Outcome(contract.send_without_end(a))
-            task = group.start(sending.run())
+            task = group.start_soon(sending.run())
             await until_held_back(a)
             while (taken := under.sent - before - under.unacknowledged()) != waiting(theirs):
                 await sleep(0)
@@ -225,7 +226,7 @@ def test_an_end_that_nobody_wants_is_no_reset(pair_of: Any) -> None:
         local, ours = memory.pair()
         async with make_pair() as (a, b), Group() as group:
             joined = Outcome(relay(local, a, Ending(None), observe=ignore))
-            task = group.start(joined.run())
+            task = group.start_soon(joined.run())
             await ours.send(b"question")
             assert await b.recv() == b"question"
             await b.send(b"answer")
@@ -351,8 +352,8 @@ def meet(client: Secure, server: Secure) -> tuple[Any, Any]:
         one, other = memory.pair()
         ours, theirs = Outcome(client(connection(one))), Outcome(server(connection(other)))
         async with Group() as group:
-            group.start(ours.run())
-            group.start(theirs.run())
+            group.start_soon(ours.run())
+            group.start_soon(theirs.run())
         return ours.failure, theirs.failure
 
     return run(main())
@@ -448,9 +449,9 @@ def test_a_handshake_has_ten_seconds(pki: Pki) -> None:
                             await sleep(pause)
                             theirs.send(bytes([byte]))
 
-                    group.start(drip())
+                    group.start_soon(drip())
                     with pytest.raises(Failure) as caught:
-                        await conduct(SocketStream(ours, "client"), hold, events.append, server_of(pki))
+                        await serve_connection(SocketStream(ours, "client"), hold, events.append, server_of(pki))
                     group.cancel()
             assert caught.value.exit is Exit.TIMEOUT
             assert str(caught.value) == "cannot secure the connection to client: no handshake within 10 s"

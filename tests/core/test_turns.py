@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from netkit.core.kernel import Condition, Event, Expired, Group, Lock, Task, deadline, now, sleep
+from netkit.core.kernel import Condition, DeadlineExceeded, Event, Group, Lock, Task, deadline, now, sleep
 from tests.clock import run
 
 
@@ -40,9 +40,9 @@ def test_a_lock_lets_one_in_at_a_time_in_the_order_of_coming() -> None:
     async def main() -> None:
         async with Group() as group:
             for name in "abc":
-                group.start(room.use(name, 1))
+                group.start_soon(room.use(name, 1))
             await sleep(1)  # a is leaving in this moment
-            group.start(room.use("d", 1))
+            group.start_soon(room.use("d", 1))
         assert now() == 4
 
     run(main())
@@ -59,7 +59,7 @@ def test_a_lock_that_is_free_is_taken_without_a_wait() -> None:
     async def main() -> None:
         lock = Lock()
         async with Group() as group:
-            group.start(other())
+            group.start_soon(other())
             for _ in range(2):
                 async with lock:
                     log.append("main")
@@ -73,15 +73,15 @@ def test_a_lock_passes_over_who_no_longer_waits() -> None:
     room = Room()
 
     async def hasty() -> None:
-        with pytest.raises(Expired), deadline(now() + 1):
+        with pytest.raises(DeadlineExceeded), deadline(now() + 1):
             await room.use("b", 1)
 
     async def main() -> None:
         async with Group() as group:
-            group.start(room.use("a", 3))
-            group.start(hasty())
-            gone = group.start(room.use("c", 1))
-            group.start(room.use("d", 1))
+            group.start_soon(room.use("a", 3))
+            group.start_soon(hasty())
+            gone = group.start_soon(room.use("c", 1))
+            group.start_soon(room.use("d", 1))
             await sleep(2)
             gone.cancel()
         assert now() == 4
@@ -108,8 +108,8 @@ def test_a_lock_is_given_back_however_its_block_ends(how: str) -> None:
 
     async def main() -> None:
         async with Group() as group:
-            first = group.start(tried() if how == "failed" else holder())
-            group.start(room.use("b", 0))
+            first = group.start_soon(tried() if how == "failed" else holder())
+            group.start_soon(room.use("b", 0))
             await sleep(1)
             first.cancel()
 
@@ -125,8 +125,8 @@ def test_a_lock_is_not_lost_with_who_was_cancelled_as_it_was_handed_over(order: 
     async def main() -> None:
         async with Group() as group:
             async with room.lock:
-                second = group.start(room.use("b", 1))
-                group.start(room.use("c", 1))
+                second = group.start_soon(room.use("b", 1))
+                group.start_soon(room.use("c", 1))
                 await sleep(1)
                 if order == "cancelled first":
                     second.cancel()
@@ -145,14 +145,14 @@ def test_a_lock_that_comes_as_the_deadline_expires_is_held_or_left_to_the_next()
         try:
             with deadline(1):
                 await room.use("b", 0)
-        except Expired:
+        except DeadlineExceeded:
             assert "b" not in room.log or room.log[-1] == "b"
 
     async def main() -> None:
         async with Group() as group:
-            group.start(room.use("a", 1))
-            group.start(hasty())
-            group.start(room.use("c", 1))
+            group.start_soon(room.use("a", 1))
+            group.start_soon(hasty())
+            group.start_soon(room.use("c", 1))
 
     run(main())
     assert room.log[0] == "a"
@@ -178,7 +178,7 @@ def test_random_turns_are_taken_one_at_a_time_and_leave_the_lock_free(
         try:
             with deadline(None if patience is None else now() + patience):
                 await room.use(name, stays)
-        except Expired:
+        except DeadlineExceeded:
             pass
 
     async def cancel(task: Task, at: int) -> None:
@@ -188,9 +188,9 @@ def test_random_turns_are_taken_one_at_a_time_and_leave_the_lock_free(
     async def main() -> None:
         async with Group() as group:
             for number, (comes, stays, patience, cancelled) in enumerate(turns):
-                task = group.start(visit(str(number), comes, stays, patience))
+                task = group.start_soon(visit(str(number), comes, stays, patience))
                 if cancelled is not None:
-                    group.start(cancel(task, cancelled))
+                    group.start_soon(cancel(task, cancelled))
         with deadline(now() + 1):
             await room.use("last", 0)
 
@@ -214,12 +214,12 @@ def test_a_condition_wakes_all_who_wait_and_none_who_come_later() -> None:
         changed.notify()
         async with Group() as group:
             for name in "ab":
-                group.start(wait(name))
+                group.start_soon(wait(name))
             await sleep(1)
             assert log == []
             changed.notify()
             changed.notify()
-            late = group.start(wait("late"))
+            late = group.start_soon(wait("late"))
             await sleep(1)
             assert log == ["a", "b"]
             assert late.waits
@@ -241,7 +241,7 @@ def test_a_condition_that_is_waited_for_again_needs_another_change() -> None:
 
     async def main() -> None:
         async with Group() as group:
-            group.start(watch())
+            group.start_soon(watch())
             for _ in range(3):
                 await sleep(1)
                 changed.notify()
@@ -267,8 +267,8 @@ def test_a_change_and_a_cancellation_in_the_same_moment(first: str) -> None:
 
     async def main() -> None:
         async with Group() as group:
-            task = group.start(wait("a"))
-            group.start(wait("b"))
+            task = group.start_soon(wait("a"))
+            group.start_soon(wait("b"))
             await sleep(1)
             steps: list[Callable[[], None]] = [changed.notify, task.cancel]
             for step in steps if first == "notify" else reversed(steps):

@@ -433,10 +433,10 @@ def test_stopping_and_resizing_disturb_no_transfer() -> None:
         feeder = threading.Thread(target=feed, args=(process, data))
         feeder.start()
         chunks = []
-        for turn in range(200):
+        for checkpoint in range(200):
             chunks.append(process.out.read(65536))
             process.signal(signal.SIGWINCH)
-            if turn % 20 == 0:
+            if checkpoint % 20 == 0:
                 process.signal(signal.SIGSTOP)
                 os.waitid(os.P_PID, process.pid, os.WSTOPPED | os.WNOWAIT)
                 process.signal(signal.SIGCONT)

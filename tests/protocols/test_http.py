@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from netkit.core.errors import Exit, Failure
 from netkit.core.kernel import Group
-from netkit.protocols.http import HEAD_MOST, Exchange, Head, Request
+from netkit.protocols.http import MAX_HEAD, Exchange, Head, Request
 from tests.clock import run
 from tests.memory import MemoryStream, pair
 
@@ -53,8 +53,8 @@ def take(answer: bytes, cuts: Sequence[int] = (), method: str = "GET", *, ends: 
         ours, theirs = pair()
         exchange = Exchange(ours, Request(method, "/", [("Host", b"h")]), "http://h/")
         async with Group() as group:
-            group.start(exchange.ask())
-            group.start(send(theirs))
+            group.start_soon(exchange.ask())
+            group.start_soon(send(theirs))
             try:
                 taken.head = await exchange.head()
                 while data := await exchange.recv():
@@ -291,8 +291,8 @@ def test_chunk_longer_than_it_says() -> None:
 )
 def test_flood(before: bytes, unit: bytes) -> None:
     """A head, hints, a chunk's line or trailers without end are given up after a quarter of a MiB."""
-    flood = unit * (2 * HEAD_MOST // len(unit))
-    taken = take(before + flood, range(0, 2 * HEAD_MOST, 4096))
+    flood = unit * (2 * MAX_HEAD // len(unit))
+    taken = take(before + flood, range(0, 2 * MAX_HEAD, 4096))
     assert taken.exit is Exit.TOO_BIG, taken.failure
 
 

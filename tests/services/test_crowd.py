@@ -12,11 +12,12 @@ from netkit.core.address import Endpoint
 from netkit.core.errors import Failure
 from netkit.core.events import Cut
 from netkit.core.kernel import Condition, Event, Group, now, sleep
-from netkit.core.relay import Change, Ending
-from netkit.services.crowd import keeping
+from netkit.core.pump import Change
+from netkit.core.relay import Ending
+from netkit.services.broadcast import keeping
 from netkit.services.reply import replying, text
 from netkit.services.server import Service
-from netkit.services.terminal import LINE_MOST, labelled
+from netkit.services.transforms import MAX_LINE, labelled
 from tests import memory
 from tests.clock import run
 
@@ -25,14 +26,14 @@ HEAD = b"label\t"
 
 # -- labels
 
-LENGTHS = st.sampled_from([0, 1, 2, LINE_MOST - 1, LINE_MOST, LINE_MOST + 1, 2 * LINE_MOST, 2 * LINE_MOST + 1])
+LENGTHS = st.sampled_from([0, 1, 2, MAX_LINE - 1, MAX_LINE, MAX_LINE + 1, 2 * MAX_LINE, 2 * MAX_LINE + 1])
 FILLS = st.sampled_from([b"x", b"\r", b"\0", b"\xff", b"\t"])
 
 
 def cut(whole: bytes, where: list[int]) -> list[bytes]:
     """Cut bytes into chunks, at places about the line ends and the multiples of 64 KiB."""
     ends = [found.start() for found in re.finditer(b"\n", whole)]
-    places = [edge + shift for edge in (*ends, *range(0, len(whole), LINE_MOST)) for shift in (-1, 0, 1)]
+    places = [edge + shift for edge in (*ends, *range(0, len(whole), MAX_LINE)) for shift in (-1, 0, 1)]
     edges = sorted({0, len(whole), *(places[each % len(places)] for each in where if places)})
     return [whole[a:b] for a, b in pairwise(edge for edge in edges if 0 <= edge <= len(whole))]
 
@@ -40,7 +41,7 @@ def cut(whole: bytes, where: list[int]) -> list[bytes]:
 def pieces(whole: bytes) -> list[bytes]:
     """Return what lines are to be written for ``whole``, a last one without a newline included."""
     lines = whole.removesuffix(b"\n").split(b"\n") if whole else []
-    return [line[i : i + LINE_MOST] for line in lines for i in range(0, max(len(line), 1), LINE_MOST)]
+    return [line[i : i + MAX_LINE] for line in lines for i in range(0, max(len(line), 1), MAX_LINE)]
 
 
 @settings(max_examples=60, deadline=None)
@@ -61,15 +62,15 @@ def test_labelled_lines_are_the_same_under_every_chunking(lines: list[tuple[int,
 def test_a_line_of_64_kib_is_one_line_when_its_newline_comes_later() -> None:
     """Such a line is not over 64 KiB: it is one piece, and no empty line follows it."""
     change = labelled("label")
-    out = change(b"x" * LINE_MOST) + change(b"\n") + change(b"next\n") + change(b"")
-    assert [line[len(HEAD) :] for line in out.splitlines()] == [b"x" * LINE_MOST, b"next"]
+    out = change(b"x" * MAX_LINE) + change(b"\n") + change(b"next\n") + change(b"")
+    assert [line[len(HEAD) :] for line in out.splitlines()] == [b"x" * MAX_LINE, b"next"]
 
 
 def test_a_line_without_an_end_does_not_pile_up() -> None:
     """Of a line that never ends at most 64 KiB are kept, and every whole piece is passed on."""
     change = labelled("label")
     got = sum(change(b"x" * 1000).count(b"x") for _ in range(1000))
-    assert 1_000_000 - LINE_MOST <= got < 1_000_000
+    assert 1_000_000 - MAX_LINE <= got < 1_000_000
 
 
 # -- a terminal in memory
@@ -127,7 +128,7 @@ class Client:
         self._servers.peer = Endpoint(name, 1)  # type: ignore[attr-defined]
         self.served: float | None = None
         self.how = ""
-        group.start(self._serve(service))
+        group.start_soon(self._serve(service))
 
     async def _serve(self, service: Service) -> None:
         end = self._servers.abort
@@ -157,7 +158,7 @@ def unchanged(stream: object) -> Change | None:
     return None
 
 
-def crowd(desk: Desk, ending: Ending = Ending(), observe: Callable[[object], None] = lambda event: None) -> Service:
+def broadcast(desk: Desk, ending: Ending = Ending(), observe: Callable[[object], None] = lambda event: None) -> Service:
     """Return the service of a crowd at the desk."""
     return keeping(desk, ending, incoming=unchanged, observe=observe)  # type: ignore[arg-type]
 
@@ -176,10 +177,10 @@ def test_stdin_waits_for_the_first_client_and_goes_to_all() -> None:
     desk = Desk()
 
     async def main() -> None:
-        service = crowd(desk)
+        service = broadcast(desk)
         assert service.beside is not None
         async with Group() as group:
-            group.start(service.beside())
+            group.start_soon(service.beside())
             desk.type(b"first")
             await sleep(3600)
             assert desk.reads == 0
@@ -212,10 +213,10 @@ def test_input_that_comes_as_the_only_client_is_let_go_is_for_the_next() -> None
     desk = Desk()
 
     async def main() -> None:
-        service = crowd(desk, Ending(0.0))
+        service = broadcast(desk, Ending(0.0))
         assert service.beside is not None
         async with Group() as group:
-            group.start(service.beside())
+            group.start_soon(service.beside())
             first = Client(group, service, "first")
             await settle()
             await first.stream.send_eof()
@@ -237,10 +238,10 @@ def test_a_client_alone_sets_the_pace() -> None:
     cut: list[object] = []
 
     async def main() -> None:
-        service = crowd(desk, observe=cut.append)
+        service = broadcast(desk, observe=cut.append)
         assert service.beside is not None
         async with Group() as group:
-            group.start(service.beside())
+            group.start_soon(service.beside())
             for _ in range(40):
                 desk.type(bytes(100_000))
             client = Client(group, service, "slow")
@@ -261,10 +262,10 @@ def test_who_falls_behind_is_cut_with_one_event_and_the_rest_miss_nothing() -> N
     cut: list[object] = []
 
     async def main() -> None:
-        service = crowd(desk, observe=cut.append)
+        service = broadcast(desk, observe=cut.append)
         assert service.beside is not None
         async with Group() as group:
-            group.start(service.beside())
+            group.start_soon(service.beside())
             stuck, quick = Client(group, service, "stuck"), Client(group, service, "quick")
             await settle()
             for number in range(40):
@@ -286,10 +287,10 @@ def test_small_pieces_cost_a_client_that_never_reads_little_too() -> None:
     count = 10_000
 
     async def main() -> None:
-        service = crowd(desk)
+        service = broadcast(desk)
         assert service.beside is not None
         async with Group() as group:
-            group.start(service.beside())
+            group.start_soon(service.beside())
             stuck, quick = Client(group, service, "stuck"), Client(group, service, "quick")
             await settle()
             desk.type(bytes(2 * memory.CAPACITY))  # fills the connection of the one who does not read
@@ -320,7 +321,7 @@ def serve_reply(desk: Desk, behaviour: Callable[[Client], object], seconds: floa
         service = replying(text(b"reply"), desk, incoming=unchanged, observe=lambda event: None)  # type: ignore[arg-type]
         async with Group() as group:
             client = Client(group, service, "client")
-            group.start(behaviour(client))  # type: ignore[arg-type]
+            group.start_soon(behaviour(client))  # type: ignore[arg-type]
             await sleep(seconds)
             group.cancel()
         return client

@@ -9,10 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from netkit.core.address import Endpoint
-from netkit.core.datagram import LARGEST, MARK, Burst, Peer, cut
 from netkit.core.errors import Exit, Failure, Invalid
-from netkit.services import datagrams
-from netkit.services.datagrams import Framing, in_hex, in_lines, in_pieces, refusal, runs, whole
+from netkit.core.udp import LARGEST, MARK, Burst, Peer, cut
+from netkit.output import datagrams
+from netkit.services.udp import framing as framing_module
+from netkit.services.udp.framing import Framing, in_hex, in_lines, in_pieces, runs, whole
+from netkit.services.udp.serve import refusal
 
 PROPERTY = settings(max_examples=60, deadline=None, database=None)
 CHUNKS = st.lists(st.binary(max_size=60), max_size=8).map(lambda chunks: [chunk for chunk in chunks if chunk])
@@ -122,9 +124,9 @@ def test_runs_change_nothing(data: list[bytes]) -> None:
 
 def test_texts_that_are_too_long() -> None:
     """A text that is no datagram is named by its number."""
-    datagrams.check_texts([b"", b"x" * LARGEST])
+    framing_module.check_texts([b"", b"x" * LARGEST])
     with pytest.raises(Invalid, match="TEXT 2 has 65508 bytes"):
-        datagrams.check_texts([b"", b"x" * (LARGEST + 1)])
+        framing_module.check_texts([b"", b"x" * (LARGEST + 1)])
 
 
 # -- showing

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from netkit.core import kernel
 from netkit.core.errors import Exit, Failure
 from netkit.protocols.http import Head
-from netkit.services.download import Download
+from netkit.services.fetch.download import Download
 
 URL = "http://host/file"
 BODY = bytes(range(256)) * 4

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from netkit.services.dump import dump
+from netkit.output.hexdump import dump
 
 
 @pytest.mark.skipif(shutil.which("xxd") is None, reason="xxd is not installed")

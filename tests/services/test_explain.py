@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from netkit.core.errors import Invalid
-from netkit.services.explain import explain
+from netkit.services.address import explain
 
 
 @given(st.ip_addresses())

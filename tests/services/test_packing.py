@@ -13,10 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from netkit.core.errors import Exit, Failure, Invalid
+from netkit.output.records import plain, spelled
 from netkit.services import text
-from netkit.services.framing import Source, frames, parse_prefix, records
-from netkit.services.packing import VALUES_MAX, Value, parse
-from netkit.services.showing import plain, spelled
+from netkit.services.pack.formats import MAX_VALUES, Value, parse
+from netkit.services.pack.framing import Source, frames, parse_prefix, records
 
 MOST = 1 << 24
 PROPERTY = settings(max_examples=100, deadline=None, database=None)
@@ -643,7 +643,7 @@ def test_short_and_long_records() -> None:
     [
         *("999999999x", "4294967295s", "16777217x", "16777216xB", "18446744073709551616s", "9" * 100_000 + "x"),
         *("9223372036854775808b", "4611686018427387903b4611686018427387903H", "@8388608xq8388608x", "@16777213xi"),
-        *("str16777217", "hex4294967295", "u8 str99999999999999999999", f"{VALUES_MAX + 1}B", "B" * (VALUES_MAX + 1)),
+        *("str16777217", "hex4294967295", "u8 str99999999999999999999", f"{MAX_VALUES + 1}B", "B" * (MAX_VALUES + 1)),
         "1048576x" * 17,
     ],
     ids=lambda form: form[:40],
@@ -662,8 +662,8 @@ def test_a_format_as_large_as_may_be() -> None:
     assert parse("16777216x", MOST).size == MOST
     assert parse("@16777212xi", MOST).size == MOST
     assert parse("str16777216", MOST).size == MOST
-    assert len(parse("B" * VALUES_MAX, MOST).fields) == VALUES_MAX
-    assert len(parse(f"{VALUES_MAX}B", MOST).fields) == VALUES_MAX
+    assert len(parse("B" * MAX_VALUES, MOST).fields) == MAX_VALUES
+    assert len(parse(f"{MAX_VALUES}B", MOST).fields) == MAX_VALUES
 
 
 # -- both ways, in any chunks

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from netkit.core.errors import Exit, Failure, Invalid
-from netkit.services.framing import Prefix, Source, frames, lines, parse_prefix, records, whole
+from netkit.services.pack.framing import Prefix, Source, frames, lines, parse_prefix, records, whole
 
 PROPERTY = settings(max_examples=100, deadline=None, database=None)
 PREFIXES = [parse_prefix(word) for word in ("u8", "u16", "u32", "u8le", "u16le", "u32le")]

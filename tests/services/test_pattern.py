@@ -6,9 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from netkit.core.relay import Change, Done, chain
-from netkit.services.pattern import WINDOW, at_most, prefixed, until
-from netkit.services.terminal import crlf, visible
+from netkit.core.pump import Change, Done, chain
+from netkit.services.transforms import WINDOW, at_most, crlf, prefixed, until, visible
 
 CHUNKS = st.lists(st.binary(max_size=12), max_size=12)
 LINES = st.lists(st.sampled_from([b"a", b"b", b"\n", b"ab", b"\nba", b""]), max_size=20)

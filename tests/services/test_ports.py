@@ -7,7 +7,7 @@ import pytest
 from netkit.core.address import Target
 from netkit.core.errors import Exit
 from netkit.core.lookup import Address
-from netkit.services.ports import (
+from netkit.services.portcheck import (
     CLOSED,
     FILTERED,
     OPEN,
@@ -15,10 +15,10 @@ from netkit.services.ports import (
     UNKNOWN,
     UNREACHABLE,
     Check,
-    Finding,
+    HostScan,
+    ProbeResult,
     Result,
-    Tally,
-    _Sweep,
+    Summary,
 )
 from tests.clock import run
 
@@ -37,10 +37,10 @@ def verdict(states: Sequence[str], *, closed: bool = False) -> tuple[str, int]:
     """Return the verdict on a port whose addresses say so in turn, and how many of them it took."""
 
     async def main() -> tuple[str, int]:
-        told: list[Finding] = []
-        sweep = _Sweep(Target("h", (80,)), ADDRESSES[: len(states)], lambda port, finding: told.append(finding))
+        told: list[ProbeResult] = []
+        sweep = HostScan(Target("h", (80,)), ADDRESSES[: len(states)], lambda port, finding: told.append(finding))
         for number, state in enumerate(states, 1):
-            finding = Finding(state, state, EXITS[state], f"192.0.2.{number}")
+            finding = ProbeResult(state, state, EXITS[state], f"192.0.2.{number}")
             sweep.note(80, finding, conclusive=state == OPEN and (closed or not finding.exit))
             if told:
                 assert sweep.finished.is_set()
@@ -75,10 +75,10 @@ def test_reasons_of_all_addresses_are_told() -> None:
     """Where addresses differ, each has its reason."""
 
     async def main() -> str:
-        told: list[Finding] = []
-        sweep = _Sweep(Target("h", (80,)), ADDRESSES, lambda port, finding: told.append(finding))
+        told: list[ProbeResult] = []
+        sweep = HostScan(Target("h", (80,)), ADDRESSES, lambda port, finding: told.append(finding))
         for address, reason in zip("abc", ["no answer", "refused", "refused"], strict=True):
-            sweep.note(80, Finding(CLOSED, reason, Exit.CONNECT, address), conclusive=False)
+            sweep.note(80, ProbeResult(CLOSED, reason, Exit.CONNECT, address), conclusive=False)
         return told[0].reason
 
     assert run(main()) == "a: no answer; b, c: refused"
@@ -86,11 +86,11 @@ def test_reasons_of_all_addresses_are_told() -> None:
 
 def outcome(states: Sequence[str], *, any: bool = False, closed: bool = False) -> Exit:
     """Return the code for ports in these states."""
-    tally = Tally(Check(closed=closed), [Target("h", tuple(range(1, len(states) + 1)))], any=any)
+    summary = Summary(Check(closed=closed), [Target("h", tuple(range(1, len(states) + 1)))], any=any)
     for port, state in enumerate(states, 1):
         exit = Exit.OK if closed and state == CLOSED else Exit.CONNECT if closed and state == OPEN else EXITS[state]
-        tally.note(Result("h", port, "tcp", Finding(state, "", exit)))
-    failure = tally.failure(1.0)
+        summary.note(Result("h", port, "tcp", ProbeResult(state, "", exit)))
+    failure = summary.failure(1.0)
     return Exit.OK if failure is None else failure.exit
 
 

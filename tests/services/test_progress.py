@@ -8,8 +8,9 @@ import pytest
 
 from netkit.core import kernel
 from netkit.core.flow import Transfer
-from netkit.core.kernel import Event, Expired, deadline, now
-from netkit.core.stream import Connection, SocketStream
+from netkit.core.kernel import DeadlineExceeded, Event, deadline, now
+from netkit.core.socket_stream import SocketStream
+from netkit.core.stream import Connection
 from netkit.services.progress import Moving, Shown, Ways
 
 
@@ -27,7 +28,7 @@ def test_what_is_sent_is_what_was_acknowledged(monkeypatch: pytest.MonkeyPatch) 
         try:
             with deadline(now() + 0.05):
                 await stream.send(bytes(20_000_000))
-        except Expired:
+        except DeadlineExceeded:
             rows.append(seen[0]())
 
     with socket.socket() as listener:

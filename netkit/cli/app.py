@@ -1,0 +1,110 @@
+"""The command group: one file in ``commands`` is one command, imported when it is asked for."""
+
+import os
+from collections.abc import Sequence
+
+import click
+
+from netkit.cli.command import Command, show_help
+from netkit.cli.habits import HABITS
+from netkit.cli.run import answer
+from netkit.core.errors import Exit
+from netkit.output.console import hint, say
+
+_FOLDER = os.path.join(os.path.dirname(os.path.dirname(__file__)), "commands")
+
+
+class Netkit(click.Group):
+    """The commands that lie in the folder."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the names, in alphabetic order."""
+        return sorted(
+            file.removesuffix(".py").replace("_", "-")
+            for file in os.listdir(_FOLDER)
+            if file.endswith(".py") and file != "__init__.py"
+        )
+
+    def get_command(self, ctx: click.Context, name: str) -> Command | None:
+        """Import one command; None if there is none of that name."""
+        if name not in self.list_commands(ctx):
+            return None
+        word = name.replace("-", "_")
+        module = __import__(f"netkit.commands.{word}", fromlist=[word])
+        found: Command = getattr(module, word)
+        return found
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str, Command, list[str]]:
+        """Find the command that the first word names."""
+        name, *rest = args
+        found = self.get_command(ctx, name)
+        if found is None:
+            raise click.UsageError(f"no such command {name!r}{_meant(name, self.list_commands(ctx))}", ctx)
+        return name, found, rest
+
+    def get_help(self, ctx: click.Context) -> str:
+        """Return the overview."""
+        from netkit.cli.pages import overview
+
+        return overview(summaries(self.list_commands(ctx)))
+
+
+def summaries(names: Sequence[str]) -> list[tuple[str, str, str]]:
+    """Return section, name and summary of commands: the first line of each file, which is not imported for it."""
+    found = []
+    for name in names:
+        with open(os.path.join(_FOLDER, name.replace("-", "_") + ".py"), encoding="utf-8") as file:
+            section, _, summary = file.readline().strip().strip('"').partition(": ")
+        found.append((section, name, summary.rstrip(".")))
+    return found
+
+
+@click.group(cls=Netkit, invoke_without_command=True, no_args_is_help=False, add_help_option=False)
+@click.option("-h", "--help", is_flag=True, expose_value=False, is_eager=True, callback=show_help)
+@click.pass_context
+def netkit(ctx: click.Context) -> int:
+    """Verbosity TCP, UDP and unix sockets from the shell."""
+    return answer(ctx.get_help()) if ctx.invoked_subcommand is None else Exit.OK
+
+
+def run(args: list[str]) -> int:
+    """Run netkit with these arguments and return its exit code."""
+    try:
+        with netkit.make_context("netkit", list(args)) as ctx:
+            return netkit.invoke(ctx) or 0
+    except click.exceptions.Exit as ended:
+        return ended.exit_code
+    except click.UsageError as error:
+        say(f"{error.ctx.command_path if error.ctx else 'netkit'}: {_sentence(error)}")
+        if what := getattr(error, "hint", ""):
+            hint(what)
+        return Exit.USAGE
+    except Exception as bug:
+        if os.environ.get("NETKIT_DEBUG"):
+            raise
+        say(f"netkit: this is a bug in netkit: {type(bug).__name__}: {bug} (NETKIT_DEBUG=1 shows where)")
+        return Exit.BUG
+
+
+def _sentence(error: click.UsageError) -> str:
+    """Word one of click's errors as netkit words its own: lower case, one line, the option first."""
+    command = error.ctx.command if error.ctx else None
+    if isinstance(error, click.NoSuchOption):
+        name = error.option_name
+        habit = getattr(command, "habits", HABITS).get(name)
+        if habit:
+            return f"no such option {name!r}: {habit}"
+        return f"no such option {name!r}{_meant(name, error.possibilities or ())}"
+    if isinstance(error, click.BadOptionUsage):
+        wants = "takes no value" if "not take" in error.message else "needs a value"
+        return f"option {error.option_name!r} {wants}"
+    if isinstance(error, click.BadParameter) and isinstance(error.param, click.Option):
+        return f"{max(error.param.opts, key=len)}: {error.message}"
+    return error.message
+
+
+def _meant(word: str, known: Sequence[str]) -> str:
+    from difflib import get_close_matches
+
+    close = [name for name in known if name.startswith(word)] or get_close_matches(word, known, 1, cutoff=0.75)
+    return f", did you mean {close[0]!r}?" if close else ""

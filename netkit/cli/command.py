@@ -1,0 +1,215 @@
+"""What commands share: how their words are sorted, how a command runs, and every line said to a person."""
+
+import functools
+import re
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from netkit.cli.run import answer
+from netkit.cli.types import Text
+from netkit.core.errors import Invalid
+from netkit.output import console
+
+if TYPE_CHECKING:
+    from netkit.core.address import Role
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+_WORD = re.compile(r"-(\.?[0-9].*|inf|nan|)", re.DOTALL)  # "-" and what looks like a negative number
+
+
+class Option(click.Option):
+    """A click option that knows under which heading help and man page list it."""
+
+    def __init__(self, *args: Any, section: str, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.section = section
+
+
+class Command(click.Command):
+    """A command that takes words after ``--`` as COMMAND, negative numbers as words, and whose mistakes are one line.
+
+    ``examples`` are pairs of what to type and what it does. ``habits`` maps other tools' options to what to type here.
+    """
+
+    def __init__(
+        self,
+        *args: Any,
+        examples: Sequence[tuple[str, str]],
+        words: str,
+        habits: dict[str, str] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(*args, **kwargs)
+        self.add_help_option = False
+        self.examples = examples
+        self.words = words
+        self.takes_command = "-- COMMAND" in words
+        self.habits = habits or {}
+        self.params.append(_help_option())
+        self._options = {name: p for p in self.params if isinstance(p, click.Option) for name in p.opts}
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Sort options from words before click sees them, so that it has nothing to guess."""
+        console.program = ctx.command_path
+        try:
+            options, words, command = self._sort(args)
+            if command is not None and not self.takes_command:
+                raise click.UsageError("words after '--' would be a command to run, and there is none here")
+            if command is not None and not command:
+                raise click.UsageError("COMMAND is missing after '--'")
+            rest = super().parse_args(ctx, [*options, "--", *words])
+        except click.UsageError as error:
+            error.ctx = ctx
+            raise
+        if self.takes_command:
+            ctx.params["command"] = tuple(command or ())
+        return rest
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command; input that means nothing is a usage error."""
+        try:
+            return super().invoke(ctx)
+        except Invalid as error:
+            usage = click.UsageError(str(error), ctx)
+            usage.hint = error.hint  # type: ignore[attr-defined]
+            raise usage from error
+
+    def get_help(self, ctx: click.Context) -> str:
+        """Return the help page."""
+        from netkit.cli.pages import help_page
+
+        return help_page(self, ctx.command_path)
+
+    def _sort(self, args: Sequence[str]) -> tuple[list[str], list[str], list[str] | None]:
+        """Split into options with their values, words, and what follows the first free ``--``."""
+        options: list[str] = []
+        words: list[str] = []
+        rest = list(args)
+        while rest:
+            arg = rest.pop(0)
+            if arg == "--":
+                return options, words, rest
+            if not arg.startswith("-") or (_WORD.fullmatch(arg) and arg[:2] not in self._options):
+                words.append(arg)
+                continue
+            if "-" + arg.partition("=")[0] in self._options:
+                raise click.NoSuchOption(arg, possibilities=["-" + arg])
+            options.append(arg)
+            if self._wants_value(arg):
+                if not rest:
+                    name = arg if arg.startswith("--") else "-" + arg[-1]
+                    raise click.UsageError(f"option {name!r} needs a value")
+                options.append(rest.pop(0))
+        return options, words, None
+
+    def _wants_value(self, arg: str) -> bool:
+        """Whether the next word is the value of this option."""
+        if arg.startswith("--"):
+            option = self._options.get(arg)
+            return option is not None and not option.is_flag and not option.count
+        for position, letter in enumerate(arg[1:], 2):
+            option = self._options.get("-" + letter)
+            if option is None:
+                return False
+            if not option.is_flag and not option.count:
+                return position == len(arg)
+        return False
+
+
+def command(**attributes: Any) -> Callable[[F], Command]:
+    """Make a function a netkit command; ``attributes`` are those of Command."""
+
+    def decorate(function: F) -> Command:
+        return click.command(cls=Command, **attributes)(function)
+
+    return decorate
+
+
+def show_help(ctx: click.Context, param: click.Parameter, value: bool) -> None:
+    """Print the help page and end, if that was asked for: the callback of --help."""
+    if value:
+        ctx.exit(answer(ctx.get_help()))
+
+
+def _help_option() -> click.Option:
+    return Option(
+        ["-h", "--help"],
+        is_flag=True,
+        expose_value=False,
+        is_eager=True,
+        callback=show_help,
+        help="Show this help.",
+        section="Talk",
+    )
+
+
+def option(*names: str, section: str, **attributes: Any) -> Callable[[F], F]:
+    """Add an option under a heading."""
+    return click.option(*names, cls=Option, section=section, **attributes)
+
+
+def address(
+    role: "Role", *, tls: bool = False, udp: bool = False, rest_as: str | None = None, target: bool = False
+) -> Callable[[F], F]:
+    """Add the words of one address; the function gets an Endpoint named ``address``.
+
+    With ``target`` another follows, that of a client, which the function gets by this name.
+
+    It may be secured with ``tls``, and with ``udp`` is one for datagrams. The words behind it are a mistake, or with
+    ``rest_as`` texts, a tuple of bytes that gets this name.
+    """
+
+    def read(ctx: click.Context, param: click.Parameter, words: tuple[str, ...]) -> Any:
+        if ctx.resilient_parsing:
+            return None
+        from netkit.core.address import take
+
+        try:
+            endpoint, rest = take(words, role)
+        except Invalid as error:
+            raise click.UsageError(str(error) + _misread(ctx, words), ctx) from error
+        if udp and (endpoint.tls or endpoint.path is not None):
+            raise click.UsageError(f"address {str(endpoint)!r} is none for UDP datagrams", ctx)
+        if endpoint.tls and not tls:
+            raise click.UsageError(f"address {str(endpoint)!r}: there is no TLS here", ctx)
+        if target:
+            try:
+                ctx.params["target"], rest = take(rest, "client")
+            except Invalid as error:
+                raise click.UsageError(f"TARGET: {error}", ctx) from error
+        if rest_as:
+            ctx.params[rest_as] = tuple(Text().convert(word, None, ctx) for word in rest)
+        elif rest:
+            last = ctx.params["target"] if target else endpoint
+            text = f"unexpected word {rest[0]!r} after address {str(last)!r}"
+            raise click.UsageError(text + _misread(ctx, words), ctx)
+        return endpoint
+
+    return click.argument("address", nargs=-1, callback=read)
+
+
+def _misread(ctx: click.Context, words: tuple[str, ...]) -> str:
+    """Return what to add to an error of the address if -q got a number, as nc's does."""
+    if ctx.params.get("quiet") and len(words) > 1 and words[0].isascii() and words[0].isdigit():
+        return "; -q takes no number here, it silences: see --grace"
+    return ""
+
+
+def gathered(name: str, kind: Any, *options: Callable[[F], F]) -> Callable[[F], F]:
+    """Return a decorator that adds ``options`` and hands their values to the function as one ``kind``."""
+
+    def decorate(function: F) -> F:
+        @functools.wraps(function)
+        def call(**values: Any) -> Any:
+            values[name] = kind(**{field: values.pop(field) for field in kind._fields})
+            return function(**values)
+
+        made: Any = call
+        for add in reversed(options):
+            made = add(made)
+        return made  # type: ignore[no-any-return]
+
+    return decorate

@@ -1,0 +1,25 @@
+"""What users of other tools type, and what to type here."""
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    pass
+
+# What users of other netcats type, and what to type here.
+HABITS = {
+    "-l": "netkit listen ADDRESS listens",
+    "-u": "datagrams are netkit udp-send and netkit udp-serve",
+    "-z": "netkit portcheck HOST PORTS looks which ports are open",
+    "-e": "--exec CMD of netkit connect and netkit listen runs a program over a connection",
+    "-c": "--sh-exec CMD of netkit connect and netkit listen has the shell run it",
+    "-U": "write unix:PATH as the address",
+}
+
+SERVER_HABITS = {
+    **HABITS,
+    "-l": "this listens already",
+    "-k": "any number of clients are served",
+    "-p": "the port is part of the address",
+    "-s": "the host is part of the address",
+    "-w": "--accept-timeout D bounds the wait for a client",
+}

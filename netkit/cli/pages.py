@@ -1,0 +1,310 @@
+"""The pages of help: what ``--help`` and ``netkit help`` show, and what man pages hold."""
+
+import textwrap
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple, Protocol
+
+import click
+
+from netkit.core.errors import MEANING, Exit
+
+HELP_WIDTH = 80
+
+PAGE_WIDTH = 78
+
+_INDENT = 5
+
+_MEANING_WIDTH = 45  # columns that a long meaning has at least
+
+_SUMMARY = "talk TCP, UDP and unix sockets from the shell"
+
+_COMMAND_SECTIONS = ("Talk", "Serve", "Look", "Bytes", "More")
+
+_OPTION_SECTIONS = ("Addresses", "Checking", "Request", "Serving", "TLS", "Ending", "Data", "Time", "Talk")
+
+Pairs = Sequence[tuple[str, str]]  # terms and meanings
+
+Summaries = Sequence[tuple[str, str, str]]  # sections, names and summaries of commands
+
+
+_EXAMPLES: Pairs = (
+    ("netkit connect example.org 80", "join stdin and stdout to a TCP port"),
+    ("netkit listen :9000 > file", "take one connection, keep what it sends"),
+    ("netkit echo 0 -- make test", "a server for as long as a command runs"),
+    ("netkit portcheck db:5432 --wait 60s", "wait until a port is open"),
+)
+
+
+_DESCRIPTION = (
+    "netkit joins the shell to TCP, UDP and unix sockets: it connects, it listens and it serves. When a conversation "
+    "ends with exit status 0, every byte was delivered; every failure is one line and has an exit status of its own. "
+    "UDP alone acknowledges nothing: there 0 means that the system took every datagram and no error had come back.",
+    "Standard output carries what the peer sent, or the answer, and nothing else. What there is to say is one line on "
+    "standard error: a client says nothing unless something failed, a server says where it listens. With -v they say "
+    "what happens, with -q nothing at all. On a terminal, control bytes from a peer are made visible.",
+)
+
+
+_OPTIONS: Pairs = (
+    ("-h, --help", "Show the commands; after a COMMAND, its options."),
+    ("--version", "Print the version."),
+)
+
+
+_ADDRESSES: Pairs = (
+    ("HOST PORT, HOST:PORT", "That port of a host. A server binds every address that the host's name has."),
+    ("[::1]:80, ::1 80", "An IPv6 address, with its zone where it needs one: fe80::1%eth0."),
+    ("PORT", "Servers alone: this machine, on 127.0.0.1 and ::1."),
+    (":PORT", "A client connects to this machine; a server takes every interface, IPv4 and IPv6."),
+    ("unix:PATH", "A unix socket. A server makes it for its own user alone, with mode 0600."),
+    ("unix:@NAME", "An abstract unix socket, on Linux. A server takes clients of its own user and of root."),
+)
+
+
+_ABOUT_PORTS = (
+    "A port is a number up to 65535 in decimal digits, or the name of a service. For a server port 0 is one that the "
+    "system chooses, the same for IPv4 and IPv6."
+)
+
+
+_VALUES: Pairs = (
+    ("D", "A duration: 500ms, 2s, 1.5, 1m or 1h. A bare number is seconds."),
+    ("N", "A whole number from 1 on."),
+    ("SIZE", "Bytes, or bytes per second: 1500, 64K, 1M or 2G, in powers of 1024."),
+    ("TEXT", r"Text in which \n, \r, \t, \0, \\ and \xNN stand for bytes."),
+    ("HEX", "Bytes as pairs of hex digits, with spaces between bytes if wanted."),
+)
+
+
+_DEBUGGING: Pairs = (("NETKIT_DEBUG", "If set, a failure shows its traceback as well."),)
+
+
+_ABOUT_FORMAT = (
+    "FORMAT is one word: typed fields, 'u16:port u32le:seq ip', or codes as in Python's struct, '!HIB'. If a part of "
+    "it is a field and no mark is in front, all are fields: ip and hex are fields, !ip and !hex are codes. Without a "
+    "mark, codes are in network order."
+)
+
+_FORMAT = (
+    (
+        "Fields",
+        (
+            ("u8 u16 u32 u64", "Whole numbers from 0 on, of so many bits."),
+            ("i8 i16 i32 i64", "Whole numbers that may be negative."),
+            ("f32 f64", "Floating-point numbers."),
+            ("ip ip6 mac", "Addresses: 192.0.2.1, 2001:db8::1, 02:00:5e:10:00:01."),
+            ("str, str8", "TEXT of any length, or filled up with NULs to 8 bytes."),
+            ("hex, hex8", "Bytes in hex, any number or 8 of them."),
+            ("TYPEle", "Behind any type: its octets in reverse, little-endian."),
+            ("TYPE:NAME", "The name of the field, a key of what --json writes."),
+        ),
+    ),
+    (
+        "Codes",
+        (
+            ("b h i l q", "Whole numbers of 1, 2, 4, 4 and 8 bytes that may be negative; B H I L Q are from 0 on."),
+            ("e f d", "Floating-point numbers of 2, 4 and 8 bytes."),
+            ("? c", "false or true (0 or 1); one byte as TEXT."),
+            ("8s 8p", "TEXT filled up with NULs to 8 bytes; in p the first byte counts those that follow."),
+            ("x", "A byte of padding, without a value."),
+            ("n N P", "Sizes and pointers of this machine, under @ alone."),
+            ("4H", "With a count, as many values; counts of s and p are bytes."),
+            (
+                "! > < = @",
+                "In front of all codes: network order, big-endian, little-endian, native, native and aligned.",
+            ),
+        ),
+    ),
+)
+
+_ABOUT_COMMAND = (
+    "COMMAND runs once the server is ready, with the server's standard input as its own. The server ends with it and "
+    "returns its exit code. COMMAND is told where to connect:"
+)
+
+
+_FOR_COMMAND: Pairs = (
+    ("NETKIT_HOST", "The IP address; 127.0.0.1 or ::1 if every interface is served."),
+    ("NETKIT_PORT", "The port."),
+    ("NETKIT_ADDRESS", "Both in one word, or unix:PATH, as netkit connect takes it."),
+)
+
+
+class Terms(NamedTuple):
+    """Terms and what each means, maybe under a heading. ``macro`` is mdoc's for a term; Fl is any words of usage."""
+
+    pairs: Pairs
+    macro: str = ""
+    heading: str = ""
+
+
+class Section(NamedTuple):
+    """A heading over paragraphs and terms."""
+
+    title: str
+    blocks: Sequence[str | Terms]
+
+    def term_width(self) -> int:
+        """Return the columns for terms, the same in the whole section."""
+        pairs = [pair for block in self.blocks if isinstance(block, Terms) for pair in block.pairs]
+        return _term_width(pairs, PAGE_WIDTH - _INDENT)
+
+
+class Page(NamedTuple):
+    """A man page before it is mdoc or text; the ``see`` are names of other pages."""
+
+    command: str
+    summary: str
+    words: str
+    sections: Sequence[Section]
+    see: Sequence[str]
+
+    @property
+    def name(self) -> str:
+        """The name of the page: netkit-connect."""
+        return self.command.replace(" ", "-")
+
+
+class Described(Protocol):
+    """What a page needs to know of a command."""
+
+    name: str | None
+    help: str | None
+    words: str
+    examples: Sequence[tuple[str, str]]
+    params: list[click.Parameter]
+
+
+def overview_page(commands: Summaries) -> Page:
+    """Return the page of netkit itself."""
+    return Page(
+        command="netkit",
+        summary=_SUMMARY,
+        words="COMMAND [OPTIONS] ...",
+        sections=(
+            Section("DESCRIPTION", _DESCRIPTION),
+            Section("COMMANDS", [Terms(pairs, "Ic", title) for title, pairs in _command_sections(commands)]),
+            Section("OPTIONS", [Terms(_OPTIONS, "Fl")]),
+            Section("ADDRESSES", [Terms(_ADDRESSES, "Fl"), _ABOUT_PORTS]),
+            Section("VALUES", [Terms(_VALUES, "Fl")]),
+            Section("ENVIRONMENT", [Terms(_DEBUGGING, "Ev")]),
+            _exit_status(),
+            Section("EXAMPLES", [Terms(_EXAMPLES, "Ic")]),
+        ),
+        see=[f"netkit-{name}" for _, name, _ in commands],
+    )
+
+
+def command_page(command: Described, name: str, summary: str) -> Page:
+    """Return the page of a command."""
+    sections = [
+        Section("DESCRIPTION", _paragraphs(command)),
+        Section("OPTIONS", [Terms(pairs, "Fl", title) for title, pairs in _option_sections(command)]),
+    ]
+    if "FORMAT" in command.words:
+        sections.append(Section("FORMAT", [_ABOUT_FORMAT, *(Terms(pairs, "Ic", title) for title, pairs in _FORMAT)]))
+    if any("--port-file" in option.opts for option in command.params):
+        sections.append(Section("ENVIRONMENT", [_ABOUT_COMMAND, Terms(_FOR_COMMAND, "Ev")]))
+    sections += [_exit_status(), Section("EXAMPLES", [Terms(command.examples, "Ic")])]
+    return Page(f"netkit {name}", summary, f"[OPTIONS] {command.words}".strip(), sections, see=["netkit"])
+
+
+def _exit_status() -> Section:
+    rows = {str(int(code)): meaning for code, meaning in MEANING.items() if code is not Exit.SIGNAL}
+    rows["128+n"] = MEANING[Exit.SIGNAL]
+    return Section("EXIT STATUS", [Terms(list(rows.items()))])
+
+
+def _paragraphs(command: Described) -> list[str]:
+    return [" ".join(part.split()) for part in (command.help or "").split("\n\n")]
+
+
+def _command_sections(commands: Summaries) -> Iterator[tuple[str, Pairs]]:
+    """Yield the headings of commands with their names and summaries."""
+    for title in sorted({section for section, _, _ in commands}, key=_COMMAND_SECTIONS.index):
+        yield title, [(name, summary) for section, name, summary in commands if section == title]
+
+
+def _option_sections(command: Described) -> Iterator[tuple[str, Pairs]]:
+    """Yield the headings of options with how each is typed and what it does."""
+    options: list[Any] = [param for param in command.params if isinstance(param, click.Option)]
+    for title in sorted({option.section for option in options}, key=_OPTION_SECTIONS.index):
+        yield title, [(_typed(option), option.help or "") for option in options if option.section == title]
+
+
+def _typed(option: Any) -> str:
+    """Return how an option is typed: ``-w, --connect-timeout D``."""
+    names = ", ".join(sorted(option.opts, key=len))
+    return names if option.is_flag or option.count else f"{names} {option.metavar or option.type.name}"
+
+
+def overview(commands: Summaries) -> str:
+    """Return what ``netkit`` alone shows."""
+    lines = [f"netkit: {_SUMMARY}", "", *_table(_EXAMPLES, 2, HELP_WIDTH), ""]
+    lines += ["Usage: netkit COMMAND [OPTIONS] ...", ""]
+    for title, pairs in _command_sections(commands):
+        heading = title
+        for name, summary in pairs:
+            lines.append(f"{heading:<8}{name:<11}{summary}")
+            heading = ""
+    lines += ["", "-v says more, -q nothing, -h helps, --version.  netkit help COMMAND, man netkit"]
+    return "\n".join(lines)
+
+
+def help_page(command: Described, path: str) -> str:
+    """Return what ``COMMAND --help`` shows: a sentence, examples, and the options under their headings."""
+    options = list(_option_sections(command))
+    width = _term_width([pair for _, pairs in options for pair in pairs], HELP_WIDTH - 2)
+    lines = [*wrapped(_paragraphs(command)[0], 0, HELP_WIDTH), "", *_table(command.examples, 2, HELP_WIDTH), ""]
+    lines.append(f"Usage: {path} [OPTIONS] {command.words}".rstrip())
+    for title, pairs in options:
+        lines += ["", title, *_table(pairs, 2, HELP_WIDTH, width)]
+    lines += ["", f"Exit codes and more: netkit help {command.name}.  Addresses: netkit help."]
+    return "\n".join(lines)
+
+
+def to_text(page: Page) -> str:
+    """Return a page as plain text."""
+    margin = " " * _INDENT
+    lines = ["NAME", f"{margin}{page.name} - {page.summary}", "", "SYNOPSIS", f"{margin}{page.command} {page.words}"]
+    for section in page.sections:
+        lines += ["", section.title]
+        for number, block in enumerate(section.blocks):
+            lines += [""] if number else []
+            if isinstance(block, str):
+                lines += wrapped(block, _INDENT, PAGE_WIDTH)
+            else:
+                lines += [f"   {block.heading}"] if block.heading else []
+                lines += _table(block.pairs, _INDENT, PAGE_WIDTH, section.term_width())
+    see = ", ".join(f"{name}(1)" for name in page.see)
+    lines += ["", "SEE ALSO", *wrapped(see, _INDENT, PAGE_WIDTH)]
+    return "\n".join(lines)
+
+
+def _table(pairs: Pairs, indent: int, width: int, term_width: int | None = None) -> list[str]:
+    """Return terms with their meanings beside them; below those that are too wide."""
+    if term_width is None:
+        term_width = _term_width(pairs, width - indent)
+    lines = []
+    for term, meaning in pairs:
+        beside = wrapped(meaning, indent + term_width + 2, width)
+        if len(term) <= term_width:
+            beside[0] = f"{'':{indent}}{term:{term_width}}  {beside[0].lstrip()}"
+        else:
+            lines.append(" " * indent + term)
+        lines += beside
+    return lines
+
+
+def _term_width(pairs: Pairs, width: int) -> int:
+    """Return the width of the widest term that leaves the meanings enough of ``width``."""
+    room = width - 2 - min(_MEANING_WIDTH, max((len(meaning) for _, meaning in pairs), default=0))
+    return max((len(term) for term, _ in pairs if len(term) <= room), default=4)
+
+
+def wrapped(text: str, indent: int, width: int) -> list[str]:
+    """Fold text into lines of at most ``width``, each after ``indent`` blanks."""
+    margin = " " * indent
+    return textwrap.wrap(
+        text, width, initial_indent=margin, subsequent_indent=margin, break_on_hyphens=False, break_long_words=False
+    )

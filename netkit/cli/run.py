@@ -1,0 +1,146 @@
+"""Running a command: the kernel, signals and exit codes."""
+
+import os
+from collections.abc import Coroutine, Sequence
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from netkit.core.errors import Exit, Failure
+from netkit.output.console import Verbosity, emit, put, tell_failure
+from netkit.output.escape import printable
+
+if TYPE_CHECKING:
+    from netkit.output.totals import Totals
+    from netkit.services.pack.filter import Filter
+
+
+def answer(text: str) -> int:
+    """Write an answer and a newline to stdout, and return the exit code."""
+    try:
+        put(text + "\n")
+    except Failure as failure:
+        return conclude(failure)
+    return Exit.OK
+
+
+def answer_rows(rows: Sequence[Sequence[str]]) -> int:
+    """Write rows to stdout, their cells separated by tabs, on a terminal in columns; return the exit code."""
+    if not rows:
+        return Exit.OK
+    shown = [[printable(cell) for cell in row] for row in rows]
+    if not os.isatty(1):
+        return answer("\n".join("\t".join(row) for row in shown))
+    widths = [max(len(row[i]) for row in shown if i < len(row)) for i in range(max(map(len, shown)))]
+    return answer("\n".join("  ".join(map(str.ljust, row, widths)).rstrip() for row in shown))
+
+
+def filtered(change: "Filter", talk: Verbosity, given: bytes | None = None) -> int:
+    """Write what ``change`` makes of stdin, or of ``given`` in its place, to stdout, and return the exit code."""
+    from netkit.services.pack.filter import run
+
+    try:
+        run(change, given)
+    except Failure as failure:
+        return conclude(failure, talk)
+    return Exit.OK
+
+
+def run(
+    main: Coroutine[Any, Any, int | None],
+    talk: Verbosity,
+    *,
+    timeout: float | None = None,
+    refused: Exit = Exit.CONNECT,
+    totals: "Totals | None" = None,
+) -> int:
+    """Run a command's work to its end and return its exit code; a signal ends the process here.
+
+    ``timeout`` bounds the whole of it, in seconds; ``refused`` is the code if the system has no room for us at all.
+    ``totals`` are told at the end, however it comes.
+    """
+    import signal
+
+    from netkit.core import kernel
+
+    def told(code: int) -> int:
+        if totals is not None:
+            emit("stats", **totals.fields(code))
+        return code
+
+    try:
+        return told(kernel.run(_within(main, timeout), signals=(signal.SIGINT, signal.SIGTERM, signal.SIGHUP)) or 0)
+    except kernel.Interrupted as interrupted:
+        told(Exit.SIGNAL + interrupted.signum)
+        die(interrupted.signum)
+    except Failure as failure:
+        if _is_reader_gone(failure):
+            told(Exit.SIGNAL + signal.SIGPIPE)
+        return told(conclude(failure, talk))
+    except OSError as error:
+        return told(conclude(Failure(refused, "go on", error), talk))
+    finally:
+        main.close()
+
+
+def totals(stats: bool, protocol: str | None = None) -> "Totals | None":
+    """Return totals that begin now, if they are wanted; of a protocol, if it is known."""
+    if not stats:
+        return None
+    from netkit.output.totals import Totals
+
+    return Totals(protocol)
+
+
+def conclude(failure: Failure, talk: Verbosity | None = None) -> int:
+    """Say a failure and return its exit code; a reader of stdout that left is a silent SIGPIPE, as for any filter."""
+    import signal
+
+    if _is_reader_gone(failure):
+        die(signal.SIGPIPE)
+    if os.environ.get("NETKIT_DEBUG"):
+        import traceback
+
+        traceback.print_exception(failure)
+    tell_failure(failure, talk)
+    return failure.exit
+
+
+def _is_reader_gone(failure: Failure) -> bool:
+    import errno
+
+    return failure.exit is Exit.WRITE and failure.errno == errno.EPIPE
+
+
+def die(signum: int) -> NoReturn:
+    """End by the signal, so that who waits for us sees it; as process 1, where no signal ends us, by its code."""
+    import signal
+
+    signal.signal(signum, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signum})
+    os.kill(os.getpid(), signum)
+    os._exit(Exit.SIGNAL + signum)
+
+
+async def _within(main: Coroutine[Any, Any, int | None], timeout: float | None) -> int | None:
+    from netkit.core.events import span
+    from netkit.core.kernel import DeadlineExceeded, deadline, now
+
+    try:
+        with deadline(None if timeout is None else now() + timeout):
+            return await main
+    except DeadlineExceeded:
+        reason = f"time ran out after {span(timeout or 0)}"
+        raise Failure(Exit.TIMEOUT, "finish", reason, detail="--timeout") from None
+
+
+def become(command: tuple[str, ...], talk: Verbosity) -> int:
+    """Put COMMAND in our place, with the signals as they were before Python; return the exit code if it cannot run."""
+    import signal
+
+    for ignored in (signal.SIGPIPE, signal.SIGXFSZ):
+        signal.signal(ignored, signal.SIG_DFL)
+    try:
+        os.execvp(command[0], command)
+    except FileNotFoundError as error:
+        return conclude(Failure(Exit.NOT_FOUND, f"run {command[0]}", error), talk)
+    except OSError as error:
+        return conclude(Failure(Exit.NOT_RUNNABLE, f"run {command[0]}", error), talk)

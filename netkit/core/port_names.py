@@ -1,0 +1,71 @@
+"""The names of ports, both ways: from the system's table, or from ours where the system has none."""
+
+import re
+from collections.abc import Iterator
+from functools import cache
+from typing import NamedTuple
+
+from netkit.core.errors import Invalid
+from netkit.core.port_table import TABLE
+
+_PATH = "/etc/services"
+
+_ROW = re.compile(r"([^\s#]+)\s+([0-9]{1,5})/([a-z,]+)([^#]*)")
+
+_PORT = re.compile(r"[1-9][0-9]{0,4}")
+
+
+class Service(NamedTuple):
+    """A port's name, and the other names it goes by."""
+
+    name: str
+    port: int
+    protocol: str
+    aliases: tuple[str, ...] = ()
+
+
+@cache
+def table() -> tuple[Service, ...]:
+    """Return the services of TCP and UDP, in the table's order."""
+    try:
+        with open(_PATH, encoding="utf-8", errors="surrogateescape") as file:
+            found = tuple(parse(file.read()))
+    except OSError:
+        found = ()
+    return found or tuple(parse(TABLE))
+
+
+def parse(text: str) -> Iterator[Service]:
+    """Yield the services of a table as services(5) describes it; ours may name two protocols in one row."""
+    for line in text.splitlines():
+        if match := _ROW.match(line):
+            for protocol in match[3].split(","):
+                if protocol in ("tcp", "udp") and 0 < int(match[2]) < 65536:
+                    yield Service(match[1], int(match[2]), protocol, tuple(match[4].split()))
+
+
+def find(word: str) -> list[Service]:
+    """Return the services of that name or port, ``http``, ``80``, ``53/udp``; raise Invalid for what can be neither."""
+    name, slash, protocol = word.partition("/")
+    if not name:
+        raise Invalid(f"service {word!r} has no name")
+    if slash and protocol not in ("tcp", "udp"):
+        raise Invalid(f"protocol {protocol!r} is neither tcp nor udp")
+    if re.fullmatch(r"-?[0-9]+", name) and not (_PORT.fullmatch(name) and int(name) <= 65535):
+        raise Invalid(f"port {name[:40]} is not between 1 and 65535")
+    return [
+        service
+        for service in table()
+        if (name in (service.name, *service.aliases) or name == str(service.port))
+        and (not slash or protocol == service.protocol)
+    ]
+
+
+def name_of(port: int, protocol: str) -> str | None:
+    """Return the first name of a port, None if it has none."""
+    return _names().get((port, protocol))
+
+
+@cache
+def _names() -> dict[tuple[int, str], str]:
+    return {(service.port, service.protocol): service.name for service in reversed(table())}

@@ -1,0 +1,215 @@
+"""Descriptors of the caller, such as stdin and stdout, as a stream."""
+
+import errno
+import fcntl
+import os
+import select
+import socket
+import stat
+from collections.abc import Callable
+
+from netkit.core.errors import Exit, Failure
+from netkit.core.kernel import notify_closing, readable, sleep, writable
+from netkit.core.stream import SMALLEST_READ, Counted, next_size
+
+_FULL_TTY_PAUSE = 0.01
+
+_PTMX = os.makedev(5, 2)  # Documentation/admin-guide/devices.txt of Linux
+
+
+class FileStream(Counted):
+    """Two descriptors as one stream, one to read and one to write: a terminal, pipes, files.
+
+    They belong to the caller and may be shared with other processes: their flags are left as they are, and ``close``
+    leaves them open. ``send_eof`` puts /dev/null in the place of the one that is written, so that its reader goes on.
+    """
+
+    def __init__(self, source: int, sink: int, *, source_name: str = "stdin", sink_name: str = "stdout") -> None:
+        super().__init__(f"{source_name} and {sink_name}")
+        self._source = source
+        self._source_name = source_name
+        self._ended = False
+        self._sink = sink
+        self._sink_name = sink_name
+        self._size = SMALLEST_READ
+        self._write: Callable[[memoryview], int] | None = None
+        self._write_fd = sink
+        self._closers: list[Callable[[], None]] = []
+
+    @property
+    def raw_source(self) -> int | None:
+        """The descriptor that is read."""
+        return self._source
+
+    @property
+    def raw_sink(self) -> int | None:
+        """The descriptor that is written."""
+        return self._sink
+
+    async def recv(self) -> bytes:
+        """See Stream."""
+        while not self._ended:
+            try:
+                await readable(self._source)
+                data = os.read(self._source, self._size)
+            except BlockingIOError:
+                continue
+            except OSError as error:
+                raise self.recv_failure(error) from error
+            self._size = next_size(self._size, len(data))
+            self.count_received(len(data))
+            self._ended = not data  # a terminal would go on after its ^D
+            return data
+        return b""
+
+    async def send(self, data: bytes) -> None:
+        """See Stream."""
+        rest = memoryview(data)
+        waited = False
+        try:
+            while rest:
+                try:
+                    taken = self.take(rest)
+                except BlockingIOError:
+                    if waited:  # a stopped terminal polls as writable and takes nothing
+                        await sleep(_FULL_TTY_PAUSE)
+                    await writable(self._write_fd)
+                    waited = True
+                    continue
+                waited = False
+                self.count_sent(taken)
+                rest = rest[taken:]
+        except OSError as error:
+            raise self.send_failure(error) from error
+
+    def take(self, data: memoryview) -> int:
+        """Write what the sink takes at once, and return how many bytes that is; raise BlockingIOError if none."""
+        return (self._write or self._choose_writer())(data)
+
+    async def send_eof(self) -> None:
+        """See Stream."""
+        try:
+            kind = os.fstat(self._sink).st_mode
+            if stat.S_ISSOCK(kind):
+                self._as_socket().shutdown(socket.SHUT_WR)
+            elif stat.S_ISFIFO(kind) or stat.S_ISREG(kind):
+                self._end_sink()
+        except OSError as error:
+            if error.errno not in (errno.ENOTCONN, errno.EBADF):
+                raise self.send_failure(error) from error
+
+    def _end_sink(self) -> None:
+        try:
+            null = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
+        except OSError:  # no descriptor is left: its reader sees the end when we exit
+            return
+        try:
+            last = os.dup(self._sink)
+        except OSError:
+            os.close(null)
+            return
+        notify_closing(self._sink)
+        os.dup2(null, self._sink)
+        os.close(null)
+        os.close(last)  # some file systems tell only now that the disk is full
+
+    async def reader_left(self) -> None:
+        """Wait until nobody reads what we write, then raise Failure. Only a pipe can tell."""
+        if _is_pipe_end(self._sink):
+            try:
+                await readable(self._sink)  # a pipe's writing end is "readable" only when its reader has gone
+            except OSError:  # ended by us
+                return
+            raise self.send_failure(OSError(errno.EPIPE, os.strerror(errno.EPIPE)))
+
+    def unacknowledged(self) -> int:
+        """See Stream: what a file took is delivered."""
+        return 0
+
+    def check(self) -> None:
+        """See Stream: a file knows no reset."""
+
+    def close(self) -> None:
+        """Let go of what was opened beside the two descriptors, which stay open."""
+        for fd in (self._source, self._sink):
+            notify_closing(fd)
+        while self._closers:
+            self._closers.pop()()
+        self._source = self._sink = self._write_fd = -1
+
+    def abort(self) -> None:
+        """Close: nothing stronger can be said to a file."""
+        self.close()
+
+    def _choose_writer(self) -> Callable[[memoryview], int]:
+        """Find how to write without blocking the other direction, and without touching the descriptor's flags."""
+        kind = os.fstat(self._sink).st_mode
+        if stat.S_ISSOCK(kind):
+            sock = self._as_socket()
+            self._write = lambda data: sock.send(data, socket.MSG_DONTWAIT)
+        elif stat.S_ISFIFO(kind):
+            self._write = self._write_pipe if hasattr(os, "RWF_NOWAIT") else self._write_little
+        elif os.isatty(self._sink):
+            self._write = self._write_file if self._reopen() else self._write_little
+        else:
+            self._write = self._write_file
+        return self._write
+
+    def _as_socket(self) -> socket.socket:
+        sock = socket.socket(fileno=os.dup(self._sink))
+        self._closers.append(sock.close)
+        return sock
+
+    def _reopen(self) -> bool:
+        """Open the terminal anew, without blocking; False where the system does not let us."""
+        if os.fstat(self._sink).st_rdev == _PTMX:  # opened anew, this would be another terminal
+            return False
+        try:
+            fd = os.open(f"/proc/self/fd/{self._sink}", os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+        except OSError:
+            return False
+        self._write_fd = fd
+
+        def let_go() -> None:
+            notify_closing(fd)
+            os.close(fd)
+
+        self._closers.append(let_go)
+        return True
+
+    def _write_file(self, data: memoryview) -> int:
+        return os.write(self._write_fd, data)
+
+    def _write_pipe(self, data: memoryview) -> int:
+        try:
+            return os.pwritev(self._sink, [data], -1, os.RWF_NOWAIT)
+        except OSError as error:
+            if error.errno != errno.EOPNOTSUPP:
+                raise
+            self._write = self._write_little
+            raise BlockingIOError from error
+
+    def _write_little(self, data: memoryview) -> int:
+        """Write no more than what a descriptor that polls as writable takes without blocking."""
+        poll = select.poll()
+        poll.register(self._sink, select.POLLOUT)
+        if not poll.poll(0):
+            raise BlockingIOError
+        return os.write(self._sink, data[: select.PIPE_BUF])
+
+    def recv_failure(self, error: OSError) -> Failure:
+        """See Stream."""
+        return Failure(Exit.READ, f"read {self._source_name}", error)
+
+    def send_failure(self, error: OSError) -> Failure:
+        """See Stream."""
+        return Failure(Exit.WRITE, f"write to {self._sink_name}", error)
+
+
+def _is_pipe_end(fd: int) -> bool:
+    """Whether ``fd`` is the writing end of a pipe, and no FIFO that was opened both ways."""
+    try:
+        one_way = fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_ACCMODE == os.O_WRONLY
+        return one_way and stat.S_ISFIFO(os.fstat(fd).st_mode)
+    except (OSError, ValueError):  # closed
+        return False

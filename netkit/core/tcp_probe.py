@@ -1,0 +1,91 @@
+"""Asking many addresses in turn whether somebody listens there, with as few system calls as that takes."""
+
+import errno
+import os
+import socket
+import sys
+from collections.abc import Callable
+
+from netkit.core.address import Endpoint
+from netkit.core.dial import is_self
+from netkit.core.kernel import deadline, notify_closing, now, writable
+from netkit.core.lookup import Address
+from netkit.core.socket_stream import SocketStream
+
+# The system has no room for another socket at the moment; nothing has been learnt of the port.
+SCARCE = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EAGAIN))
+
+_LINUX = sys.platform == "linux"
+
+_TYPE = int(socket.SOCK_STREAM)
+
+_REFUSED = os.strerror(errno.ECONNREFUSED)
+
+_PENDING = (errno.EINPROGRESS, errno.EALREADY, errno.EINTR)
+
+
+class Prober:
+    """Connects to one address after the other. It owns a socket between two calls; ``close`` lets go of it.
+
+    ``waiting`` is called before it waits for an answer, so that somebody else can ask meanwhile.
+
+    On Linux a socket whose connection was refused can be connected anew, and a second connect(2) tells how the first
+    one went: over loopback that is all a closed port takes.
+    """
+
+    def __init__(self, waiting: Callable[[], None]) -> None:
+        self._waiting = waiting
+        self._kept: socket.SocketType | None = None
+        self._family = 0
+
+    async def connect(self, address: Address, timeout: float) -> SocketStream:
+        """Return a stream, which the caller closes. Raises OSError as the system does, Expired after ``timeout``.
+
+        A connection with ourselves, to which a port of the ephemeral range leads that nobody listens on, is refused.
+        """
+        sock = self._take(address.family)
+        code = sock.connect_ex(address.sockaddr)
+        if _LINUX and code == errno.EINPROGRESS:
+            code = sock.connect_ex(address.sockaddr)
+        if code == errno.ECONNREFUSED and _LINUX:
+            self._kept = sock
+            raise ConnectionRefusedError(code, _REFUSED)
+        try:
+            if code in _PENDING:
+                self._waiting()
+                with deadline(now() + timeout):
+                    await writable(sock.fileno())
+                code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+            # A reset comes after the handshake only: somebody listened.
+            if code not in (0, errno.EISCONN, errno.ECONNRESET, errno.EPIPE):
+                raise OSError(code, os.strerror(code))
+            found = socket.socket(fileno=sock.fileno())
+        except BaseException:
+            notify_closing(sock.fileno())
+            sock.close()
+            raise
+        sock.detach()
+        name = str(Endpoint(address.host, address.sockaddr[1]))
+        reset = code if code != errno.EISCONN else 0
+        stream = SocketStream(found, name, peer=Endpoint(address.host, address.sockaddr[1]), reset=reset)
+        if is_self(found):
+            stream.abort()  # by FIN it would keep the port busy for a minute
+            raise ConnectionRefusedError(errno.ECONNREFUSED, _REFUSED)
+        return stream
+
+    def close(self) -> None:
+        """Let go of the socket. Closing twice is nothing."""
+        if self._kept is not None:
+            self._kept.close()
+            self._kept = None
+
+    def _take(self, family: int) -> socket.SocketType:
+        kept, self._kept = self._kept, None
+        if kept is not None:
+            if self._family == family:
+                return kept
+            kept.close()
+        sock = socket.SocketType(family, _TYPE)
+        sock.setblocking(False)
+        self._family = family
+        return sock

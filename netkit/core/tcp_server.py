@@ -1,0 +1,289 @@
+"""Listening: one port number for all families, an accept loop that nothing stops, and servers that end in order."""
+
+import errno
+import os
+import socket
+import stat
+import struct
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+
+from netkit.core.address import Endpoint, from_socket
+from netkit.core.bind import addresses_of, bind_all
+from netkit.core.connection import DRAIN, Handler, serve_connection
+from netkit.core.errors import Exit, Failure, doing
+from netkit.core.events import Accepted, Denied, Observer
+from netkit.core.kernel import Condition, DeadlineExceeded, Event, Group, deadline, notify_closing, now, readable, sleep
+from netkit.core.policy import FULL, Full, Policy, nobody_came
+from netkit.core.socket_stream import SocketStream
+from netkit.core.stream import Secure
+
+PRIVATE = 0o600  # the mode of a socket file
+
+_BACKLOG = 1024  # the system caps it; small ones make clients wait a second for their next SYN
+
+_FULL_PAUSE = 0.25  # s until what the system had no room for is tried again
+
+# What goes wrong with one connection, not with the listener: accept(2), "Error handling".
+_PASSING = (
+    errno.ECONNABORTED,
+    errno.EPERM,
+    errno.EPROTO,
+    errno.ENOPROTOOPT,
+    errno.ENETDOWN,
+    errno.ENETUNREACH,
+    errno.EHOSTDOWN,
+    errno.EHOSTUNREACH,
+    errno.EOPNOTSUPP,
+    getattr(errno, "ENONET", errno.ENETDOWN),
+)
+
+
+class Listener:
+    """Bound and listening sockets, which it owns; ``endpoints`` are their real addresses."""
+
+    def __init__(self, sockets: list[socket.socket], path: str | None = None, mode: int = PRIVATE) -> None:
+        self.sockets = sockets
+        self._for_others = bool(mode & 0o066)
+        self.endpoints = [from_socket(sock.getsockname()) for sock in sockets]
+        self._made = identity(path) if path is not None and not path.startswith("\0") else None
+        self._path = path
+        self._left = Condition()
+        self._full = Full()
+
+    @property
+    def port(self) -> int | None:
+        """The one port number of all its sockets, None for a unix socket."""
+        return None if self._path is not None else self.endpoints[0].port
+
+    async def accept(self, sock: socket.socket, observe: Observer) -> SocketStream:
+        """Wait for the next client of one of the sockets. What goes wrong with one client is not an error."""
+        while True:
+            await readable(sock.fileno())
+            try:
+                client, address = sock.accept()
+            except BlockingIOError:
+                continue
+            except OSError as error:
+                if error.errno in _PASSING:
+                    continue
+                if error.errno not in FULL:
+                    raise Failure(Exit.BIND, f"accept on {from_socket(sock.getsockname())}", error) from error
+                self._full.report("accept another client", error, observe)
+                await self._room()
+                continue
+            if sock.family != socket.AF_UNIX:
+                peer = from_socket(address)
+                return SocketStream(client, str(peer), peer=peer)
+            if not self._is_stranger(client):
+                return SocketStream(client, str(self.endpoints[0]), peer=self.endpoints[0])
+            client.close()
+            observe(Denied(self.endpoints[0], "another user"))
+
+    def client_left(self) -> None:
+        """Say that a descriptor was freed, for an accept that waits for room."""
+        self._left.notify()
+
+    def close(self) -> None:
+        """Stop listening, and remove the socket file if it is still ours. Closing twice is nothing."""
+        if self._made is not None and self._path is not None:
+            # Before the socket is closed: no moment with a dead path, and the inode cannot be another's yet.
+            if identity(self._path) == self._made:
+                with suppress(OSError):  # the folder may have become read-only; the next start takes a dead path over
+                    os.unlink(self._path)
+            self._made = None
+        for sock in self.sockets:
+            if sock.fileno() >= 0:
+                notify_closing(sock.fileno())
+                sock.close()
+
+    async def leaving(self) -> None:
+        """Wait until a client has left."""
+        await self._left.wait()
+
+    async def _room(self) -> None:
+        try:
+            with deadline(now() + _FULL_PAUSE):
+                await self.leaving()
+        except DeadlineExceeded:
+            pass
+
+    def _is_stranger(self, client: socket.socket) -> bool:
+        """An abstract socket has no file mode, so unless others are allowed only the own user and root may use it."""
+        if self._for_others or self._path is None or not self._path.startswith("\0"):
+            return False
+        _, uid, _ = struct.unpack("iII", client.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+        return uid not in (os.geteuid(), 0)
+
+
+async def listen(
+    endpoint: Endpoint, *, family: int = 0, numeric: bool = False, mode: int = PRIVATE, observe: Observer
+) -> Listener:
+    """Return a listener: a bare port is loopback, an empty host every interface, a name all its addresses.
+
+    ``mode`` is that of a unix socket's file; an abstract one takes other users' clients if it lets group or others in.
+
+    Raises Failure: BIND, or RESOLVE for the name.
+    """
+    if endpoint.path is not None:
+        with doing(Exit.BIND, f"listen on {endpoint}"):
+            return Listener([_listen_unix(endpoint.path, mode)], endpoint.path, mode)
+    addresses = await addresses_of(endpoint, family=family, numeric=numeric, observe=observe)
+    return Listener(bind_all([(address, listen_tcp) for address in addresses], endpoint))
+
+
+async def serve(
+    listener: Listener,
+    handler: Handler,
+    *,
+    stop: Event,
+    policy: Policy = Policy(),
+    observe: Observer,
+    failed: Callable[[Failure], None] = lambda failure: None,
+) -> None:
+    """Serve clients side by side until ``stop``, or until ``policy.max_clients`` of them have been served.
+
+    At ``stop`` the listener closes, open connections get ``DRAIN`` seconds to end, and the rest are reset. What goes
+    wrong with one client is reported, handed to ``failed``, and ends that client alone. Closes the listener.
+
+    Raises Failure: TIMEOUT if nobody came within ``policy.accept_timeout``, READ or WRITE if a file of ours failed.
+    """
+    came = Event()
+    accepted = 0
+    accepting, serving = Group(), Group()
+
+    async def loop(sock: socket.socket) -> None:
+        nonlocal accepted
+        while True:
+            if len(serving) >= policy.max_conns:
+                await listener.leaving()
+                continue
+            stream = await listener.accept(sock, observe)
+            if policy.admits is not None and not policy.admits(stream.peer.host or ""):
+                observe(Denied(stream.peer, "not allowed"))
+                stream.abort()
+                continue
+            if accepted == policy.max_clients:
+                stream.abort()
+                return
+            accepted += 1
+            came.set()
+            observe(Accepted(stream.peer))
+            serving.start_soon(_served(stream, handler, policy.secure, listener, observe, failed))
+            if accepted == policy.max_clients:
+                accepting.cancel()
+
+    async def first_client(patience: float) -> None:
+        try:
+            with deadline(now() + patience):
+                await came.wait()
+        except DeadlineExceeded:
+            raise nobody_came(listener.endpoints[0], patience) from None
+
+    async def cut() -> None:
+        await stop.wait()
+        await sleep(DRAIN)
+        serving.cancel()
+
+    try:
+        async with serving:
+            async with accepting:
+                for sock in listener.sockets:
+                    accepting.start_soon(loop(sock))
+                if policy.accept_timeout is not None:
+                    accepting.start_soon(first_client(policy.accept_timeout))
+                await stop.wait()
+                accepting.cancel()
+            listener.close()
+            async with Group() as ending:
+                ending.start_soon(cut())
+                await serving.emptied()
+                ending.cancel()
+    finally:
+        listener.close()
+
+
+async def _served(
+    stream: SocketStream,
+    handler: Handler,
+    secure: Secure | None,
+    listener: Listener,
+    observe: Observer,
+    failed: Callable[[Failure], None],
+) -> None:
+    try:
+        await serve_connection(stream, handler, observe, secure)
+    except Failure as failure:
+        failed(failure)
+        if failure.exit in (Exit.READ, Exit.WRITE):  # our own stdin, stdout or files, and so everybody's
+            raise
+    except OSError:
+        pass  # reported by ``serve_connection``, and this client's alone
+    finally:
+        listener.client_left()
+
+
+def listen_tcp(family: int, sockaddr: tuple[Any, ...]) -> socket.socket:
+    """Return a socket that listens; raise OSError."""
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        sock.setblocking(False)
+        # A restart goes through at once, over connections in TIME_WAIT; a second listener does not.
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        sock.bind(sockaddr)
+        sock.listen(_BACKLOG)
+        return sock
+    except BaseException:
+        sock.close()
+        raise
+
+
+def _listen_unix(path: str, mode: int) -> socket.socket:
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        sock.setblocking(False)
+        with _umask(~mode & 0o777):  # so that it never has another mode, not for a moment
+            try:
+                sock.bind(os.fsencode(path))
+            except OSError as error:
+                if error.errno != errno.EADDRINUSE or not _is_stale(path):
+                    raise
+                os.unlink(path)
+                sock.bind(os.fsencode(path))
+        sock.listen(_BACKLOG)
+        return sock
+    except BaseException:
+        sock.close()
+        raise
+
+
+@contextmanager
+def _umask(mask: int) -> Iterator[None]:
+    before = os.umask(mask)
+    try:
+        yield
+    finally:
+        os.umask(before)
+
+
+def _is_stale(path: str) -> bool:
+    """Whether ``path`` is a socket file that no socket is bound to, left by a server that was killed.
+
+    Asked with a datagram socket: one that is bound says EPROTOTYPE, and its server notices nothing.
+    """
+    if path.startswith("\0") or not stat.S_ISSOCK(os.lstat(path).st_mode):
+        return False
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as probe:
+        return probe.connect_ex(os.fsencode(path)) == errno.ECONNREFUSED
+
+
+def identity(path: str) -> tuple[int, int] | None:
+    """Return what tells a file from another that took its name later; None if there is none."""
+    try:
+        status = os.lstat(path)
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino

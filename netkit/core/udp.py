@@ -1,0 +1,389 @@
+"""Datagrams: whole ones, from every peer, none cut and none merged; and bulk that the kernel cuts and joins for us.
+
+Datagrams of one size that follow each other leave in one system call (UDP_SEGMENT) and arrive in one (UDP_GRO). Where
+the system refuses, each goes by itself: what arrives is the same.
+"""
+
+import errno
+import os
+import socket
+import struct
+import sys
+from collections import deque
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from typing import Any, NamedTuple, TypeVar
+
+from netkit.core.address import Endpoint, family_of, from_socket
+from netkit.core.dial import Dialling, bind_source, candidates, is_self
+from netkit.core.errors import Exit, Failure
+from netkit.core.events import Carried, Observer, Opened, ignore, span
+from netkit.core.kernel import DeadlineExceeded, deadline, notify_closing, now, readable, sleep, writable
+from netkit.core.lookup import Address
+
+Data = bytes | memoryview
+
+D = TypeVar("D", bytes, memoryview)
+
+LARGEST = 65507  # bytes that fit into a datagram over IPv4: 65535 less the headers of RFC 791 and RFC 768
+
+MARK = 1 << 2  # DSCP 1 in the traffic class
+
+# What Python's socket module does not name: linux/in.h, linux/in6.h, linux/udp.h, asm-generic/socket.h.
+IP_PKTINFO = 8
+
+_IP_RECVERR, _IPV6_RECVERR = 11, 25
+
+IP_RECVTOS = 13
+
+_SO_MEMINFO, _DROPS = 55, 8
+
+_UDP_SEGMENT, _UDP_GRO = 103, 104
+
+_LINUX = sys.platform == "linux"
+
+_BUFFER = 4 << 20  # bytes asked for what waits to be read; net.core.rmem_max may allow less
+
+_MAX_READ = 1 << 16
+
+_MAX_TOLD = 256  # bytes of what comes beside a datagram
+
+_MAX_SEGMENTS = 128  # UDP_MAX_SEGMENTS; 64 before Linux 6.9
+
+_OLD_MAX_SEGMENTS = 64
+
+_WAKE = 64  # reads of one socket before the others get their turn
+
+_WAKE_BYTES = 128 * 1024  # or so many bytes: more are not used again while the processor's cache still has them
+
+_NO_OFFLOAD = (errno.EINVAL, errno.EIO, errno.EMSGSIZE, errno.EOPNOTSUPP)
+
+_FULL_PAUSE = 0.001  # s: the queue of an interface is full, and nothing tells when it no longer is
+
+_ERROR = struct.Struct("=IBBBxII")  # sock_extended_err: linux/errqueue.h
+
+
+class Peer(NamedTuple):
+    """Where a datagram came from: ``address`` as the system writes it, and ``local``, our address that it was sent to.
+
+    ``local`` is packed, and b"" where a socket has one address anyway. What is sent to a peer leaves from there.
+    """
+
+    address: Any
+    local: bytes = b""
+
+    @property
+    def endpoint(self) -> Endpoint:
+        """The address to show."""
+        return from_socket(self.address)
+
+    def __str__(self) -> str:
+        return str(self.endpoint)
+
+
+class Burst(NamedTuple):
+    """Datagrams of one peer that came together: ``data`` cut every ``size`` bytes, the last one may be shorter."""
+
+    data: bytes
+    size: int
+    peer: Peer
+    traffic_class: int = 0
+
+    @property
+    def number(self) -> int:
+        """How many datagrams these are."""
+        return pieces(self.data, self.size)
+
+    def first(self, number: int) -> "Burst":
+        """Return a burst of no more than the first ``number`` datagrams."""
+        return self if self.number <= number else self._replace(data=self.data[: number * self.size])
+
+
+def cut(data: D, size: int) -> Iterator[D]:
+    """Yield ``data`` in pieces of ``size`` bytes, the last one may be shorter; no data is one empty piece."""
+    if len(data) <= size:
+        yield data
+    else:
+        for start in range(0, len(data), size):
+            yield data[start : start + size]
+
+
+def pieces(data: bytes, size: int) -> int:
+    """Return into how many pieces ``cut`` cuts."""
+    return -(-len(data) // size) if data else 1
+
+
+class Datagram:
+    """A socket for datagrams, which it owns. ``sent``, ``received`` and their bytes count what passed.
+
+    ``name`` is its target, or for a server its own address. With a target, an error that comes back for what was sent
+    (ICMP) is raised by the next call, as Failure CONNECT; ``hint`` is what to try if it is that nobody is there.
+    """
+
+    hint = ""
+
+    def __init__(self, sock: socket.socket, name: str, target: Any = None) -> None:
+        sock.setblocking(False)
+        self.name = name
+        self.sent = self.sent_bytes = 0
+        self.received = self.received_bytes = 0
+        self._sock = sock
+        self._fd = sock.fileno()
+        self._ipv6 = sock.family == socket.AF_INET6
+        self._target = target  # where send() without a peer goes to, if the socket is not connected
+        self._segments = _MAX_SEGMENTS if _LINUX else 1
+        self._held: deque[tuple[bytes, Peer]] = deque()
+        self._error: OSError | None = None
+        self.joined = try_option(sock, socket.IPPROTO_UDP, _UDP_GRO, 1)  # whether one read may bring many datagrams
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _BUFFER)
+
+    @property
+    def local(self) -> Endpoint:
+        """Our own address."""
+        return from_socket(self._sock.getsockname())
+
+    async def receive(self) -> tuple[bytes, Peer]:
+        """Wait for a datagram and return it with where it came from. b"" is a datagram as any other."""
+        while not self._held:
+            await self.ready()
+            for burst in self.take(1):
+                self._held += ((data, burst.peer) for data in cut(burst.data, burst.size))
+        return self._held.popleft()
+
+    async def ready(self) -> None:
+        """Wait until there may be something to take."""
+        try:
+            await readable(self._fd)
+        except OSError as error:
+            raise self._failure(error) from error
+
+    def take(self, most: int = _WAKE) -> list[Burst]:
+        """Return what has come, in its order, with at most so many reads, and never wait."""
+        bursts: list[Burst] = []
+        try:
+            if self._error is not None:
+                error, self._error = self._error, None
+                raise error
+            before = self.received_bytes
+            while len(bursts) < most and self.received_bytes - before < _WAKE_BYTES:
+                bursts.append(self._read())
+        except BlockingIOError:
+            pass
+        except OSError as error:
+            if not bursts:
+                raise self._failure(error) from error
+            self._error = error
+        return bursts
+
+    def _read(self) -> Burst:
+        data, told, _, address = self._sock.recvmsg(_MAX_READ, _MAX_TOLD)
+        size, local, traffic_class = len(data) or 1, b"", 0
+        for level, kind, value in told:
+            if level == socket.IPPROTO_UDP:
+                if kind == _UDP_GRO:
+                    size = int.from_bytes(value, sys.byteorder)
+            elif kind == IP_PKTINFO and level == socket.IPPROTO_IP:
+                local = value[4:8]  # ipi_spec_dst
+            elif kind == socket.IPV6_PKTINFO and level == socket.IPPROTO_IPV6:
+                local = b"" if value[0] == 0xFF else value[:16]  # nothing can leave from a multicast address
+            else:  # IP_TOS is one byte, IPV6_TCLASS an int
+                traffic_class = int.from_bytes(value, sys.byteorder)
+        burst = Burst(data, size, Peer(address, local), traffic_class)
+        self.received += burst.number
+        self.received_bytes += len(data)
+        return burst
+
+    async def send(self, data: bytes, peer: Peer | None = None) -> None:
+        """Send one datagram to ``peer``, by default to the target."""
+        await self.send_cut(data, max(len(data), 1), peer)
+
+    async def send_cut(self, data: Data, size: int, peer: Peer | None = None) -> None:
+        """Send ``data`` in datagrams of ``size`` bytes, the last one may be shorter; no data is one empty datagram."""
+        rest = memoryview(data)
+        while True:
+            piece = rest[: max(min(self._segments, LARGEST // size), 1) * size]
+            many = len(piece) > size
+            try:
+                await self._put(piece, [_segmented(size)] if many else [], peer)
+            except OSError as error:
+                if not many or error.errno not in _NO_OFFLOAD:
+                    raise self._failure(error) from error
+                self._segments = _OLD_MAX_SEGMENTS if self._segments > _OLD_MAX_SEGMENTS else 1
+                continue
+            self.sent += -(-len(piece) // size) or 1
+            self.sent_bytes += len(piece)
+            rest = rest[len(piece) :]
+            if not rest:
+                return
+
+    async def _put(self, data: memoryview, beside: list[tuple[int, int, bytes]], peer: Peer | None) -> None:
+        address = self._target
+        if peer is not None:
+            address = peer.address
+            if peer.local:
+                beside.append(self._leaving_from(peer))
+        while True:
+            try:
+                if address is None:
+                    self._sock.sendmsg((data,), beside)
+                else:
+                    self._sock.sendmsg((data,), beside, 0, address)
+                return
+            except BlockingIOError:
+                await writable(self._fd)
+            except OSError as error:
+                if error.errno != errno.ENOBUFS:
+                    raise
+                await sleep(_FULL_PAUSE)
+
+    def _leaving_from(self, peer: Peer) -> tuple[int, int, bytes]:
+        if self._ipv6:
+            return socket.IPPROTO_IPV6, socket.IPV6_PKTINFO, peer.local + struct.pack("=I", peer.address[3])
+        return socket.IPPROTO_IP, IP_PKTINFO, struct.pack("=I4s4x", 0, peer.local)
+
+    def mark(self) -> None:
+        """Mark what is sent as an answer that wants no answer: DSCP 1."""
+        if self._ipv6:
+            self._sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_TCLASS, MARK)
+        else:
+            self._sock.setsockopt(socket.IPPROTO_IP, socket.IP_TOS, MARK)
+
+    def dropped(self) -> int:
+        """Return how many datagrams the kernel dropped because they were not read in time.
+
+        A lower bound where ``joined``: what came joined counts as one.
+        """
+        if not _LINUX:
+            return 0
+        numbers = self._sock.getsockopt(socket.SOL_SOCKET, _SO_MEMINFO, 4 * (_DROPS + 1))
+        return int(struct.unpack_from("=I", numbers, 4 * _DROPS)[0])
+
+    def close(self) -> None:
+        """Let go of the socket; who waits for it is woken. Closing twice is nothing."""
+        if self._fd >= 0:
+            notify_closing(self._fd)
+            self._fd = -1
+            self._sock.close()
+
+    def _failure(self, error: OSError) -> Failure:
+        exit = Exit.SEND if error.errno == errno.EMSGSIZE else Exit.CONNECT
+        hint = self.hint if error.errno == errno.ECONNREFUSED else ""
+        return Failure(exit, f"send to {self.name}", error, detail=", ".join(self._witnesses()), hint=hint)
+
+    def _witnesses(self) -> list[str]:
+        """Return who sent the errors that came back, and forget these: as long as they wait, the socket is "ready"."""
+        seen: dict[str, None] = {}
+        with suppress(OSError):  # BlockingIOError: there is no more; or the socket is closed
+            while _LINUX:
+                _, told, _, _ = self._sock.recvmsg(0, 512, socket.MSG_ERRQUEUE)
+                seen.update((_offender(value), None) for _, kind, value in told if kind in (_IP_RECVERR, _IPV6_RECVERR))
+        return [who for who in seen if who]
+
+
+def carried(sockets: Sequence[Datagram], seconds: float) -> Carried:
+    """Return what the sockets have carried in so many seconds."""
+    return Carried(
+        datagrams_received=sum(sock.received for sock in sockets),
+        bytes_received=sum(sock.received_bytes for sock in sockets),
+        datagrams_sent=sum(sock.sent for sock in sockets),
+        bytes_sent=sum(sock.sent_bytes for sock in sockets),
+        seconds=seconds,
+    )
+
+
+async def connect(
+    target: Endpoint,
+    how: Dialling = Dialling(),
+    *,
+    broadcast: bool = False,
+    hops: int | None = None,
+    observe: Observer = ignore,
+) -> Datagram:
+    """Return a socket with a target, which the caller closes; nothing is sent.
+
+    It hears the target alone. If that is a broadcast or multicast address, it hears whoever answers. ``hops`` is TTL
+    or hop limit. Raises Failure: RESOLVE, CONNECT, BIND for our own end, TIMEOUT when ``how.timeout`` ran out.
+    """
+    try:
+        with deadline(now() + how.timeout):
+            addresses = await candidates(target, how, observe)
+    except DeadlineExceeded:
+        raise Failure(Exit.TIMEOUT, f"resolve {target.host}", f"no answer within {span(how.timeout)}") from None
+    failures: list[tuple[Address, OSError]] = []
+    for address in addresses:
+        try:
+            found = _connected(address, how.source, str(target), broadcast, hops)
+        except Failure:
+            raise
+        except OSError as error:
+            failures.append((address, error))
+        else:
+            if len({each.family for each in addresses}) > 1:
+                found.hint = "-4 and -6 choose between its addresses"
+            observe(Opened(str(target), Endpoint(address.host, target.port), found.local))
+            return found
+    _, first = failures[0]
+    hint = "--broadcast allows broadcast addresses" if first.errno == errno.EACCES and not broadcast else ""
+    detail = ", ".join(address.host for address, _ in failures)
+    raise Failure(Exit.CONNECT, f"send to {target}", first, detail=detail, hint=hint) from first
+
+
+def _connected(
+    address: Address, source: tuple[str, int] | None, name: str, broadcast: bool, hops: int | None
+) -> Datagram:
+    sock = socket.socket(address.family, socket.SOCK_DGRAM)
+    try:
+        ipv6 = address.family == socket.AF_INET6
+        level = socket.IPPROTO_IPV6 if ipv6 else socket.IPPROTO_IP
+        if source:
+            bind_source(sock, address, source)
+        if broadcast:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
+        if hops is not None:
+            sock.setsockopt(level, socket.IPV6_UNICAST_HOPS if ipv6 else socket.IP_TTL, hops)
+            sock.setsockopt(level, socket.IPV6_MULTICAST_HOPS if ipv6 else socket.IP_MULTICAST_TTL, hops)
+        try_option(sock, level, _IPV6_RECVERR if ipv6 else _IP_RECVERR, 1)
+        if broadcast or is_multicast(address.host):
+            return Datagram(sock, name, address.sockaddr)
+        sock.connect(address.sockaddr)
+        if is_self(sock):
+            raise OSError(errno.ECONNREFUSED, os.strerror(errno.ECONNREFUSED))
+        return Datagram(sock, name)
+    except BaseException:
+        sock.close()
+        raise
+
+
+def is_multicast(host: str) -> bool:
+    """Tell whether an address literal is that of a group."""
+    family = family_of(host)
+    if family is None:
+        return False
+    first = socket.inet_pton(family, host.partition("%")[0])[0]
+    return first == 0xFF if family == socket.AF_INET6 else first >> 4 == 0xE
+
+
+def _segmented(size: int) -> tuple[int, int, bytes]:
+    return socket.IPPROTO_UDP, _UDP_SEGMENT, struct.pack("=H", size)
+
+
+def try_option(sock: socket.socket, level: int, option: int, value: int) -> bool:
+    """Set one of Linux's options; tell whether this system has it."""
+    if not _LINUX:  # the number may mean something else there
+        return False
+    try:
+        sock.setsockopt(level, option, value)
+    except OSError:
+        return False
+    return True
+
+
+def _offender(value: bytes) -> str:
+    """Return who sent the error of an IP_RECVERR message, "" for this machine: ip(7), SO_EE_OFFENDER."""
+    address = value[_ERROR.size :]
+    family = int.from_bytes(address[:2], sys.byteorder)
+    if family == socket.AF_INET:
+        return socket.inet_ntop(family, address[4:8])
+    if family == socket.AF_INET6:
+        return socket.inet_ntop(family, address[8:24])
+    return ""

@@ -1,0 +1,57 @@
+"""How fast a transfer goes, for a progress line."""
+
+from collections import deque
+from typing import NamedTuple
+
+from netkit.core.flow import Transfer
+from netkit.output.units import size
+
+_RECENT, _SOON = 3.0, 0.05  # s that a rate is taken over, at most and at least
+
+_LONGEST = 100 * 3600  # s left: beyond that it is a guess
+
+
+class ProgressLine(NamedTuple):
+    """What there is to say of a transfer: the ``share`` of 1 that is done, None where nobody knows, and words.
+
+    ``clock`` is the time left where the share is known, otherwise the time since it began.
+    """
+
+    share: float | None
+    amount: str
+    rate: str
+    clock: str
+
+
+class RateMeter:
+    """How fast a transfer that began at ``begun``, in seconds of any clock, has gone in the last few seconds."""
+
+    def __init__(self, begun: float) -> None:
+        self._begun = begun
+        self._samples: deque[tuple[float, int]] = deque()
+
+    def sample(self, transfer: Transfer, at: float) -> ProgressLine:
+        """Note how far it is now, and return what there is to say."""
+        samples = self._samples
+        if not samples:
+            samples.append((self._begun, transfer.before))
+        samples.append((at, transfer.moved))
+        while len(samples) > 2 and samples[1][0] <= at - _RECENT:
+            samples.popleft()
+        since, moved = samples[0]
+        rate = max(transfer.moved - moved, 0) / (at - since) if at - since >= _SOON else 0.0
+        done, total = transfer.moved, transfer.total
+        amount, speed = size(done, short=True), size(int(rate), short=True) + "/s"
+        if total is None:
+            return ProgressLine(None, amount, speed, _clock(at - self._begun))
+        left = max(total - done, 0)
+        share = min(done / total, 1.0) if total else 1.0
+        clock = _clock(left / rate) if left and rate and left / rate < _LONGEST else "-:--" if left else _clock(0)
+        return ProgressLine(share, f"{amount}/{size(total, short=True)}", speed, clock)
+
+
+def _clock(seconds: float) -> str:
+    """Return ``m:ss``, or ``h:mm:ss``."""
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

@@ -1,0 +1,101 @@
+"""How records and values look on stdout: to a program as they are, to a person so that they can be read."""
+
+import math
+import os
+import re
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+from netkit.core.errors import Exit, Failure, Invalid
+from netkit.output.hexdump import dump
+from netkit.services import text
+from netkit.services.pack.formats import Format, Value, parse
+
+STDOUT = 1
+
+_NATIVE = "nNP"  # have no order of their own to choose
+
+_STRUCT = re.compile(r"[@=<>!]?([bBhHiIlLqQnNPefd])")
+
+_FIELD = re.compile(r"([uif][0-9]+)(?:le)?(?::.*)?")
+
+
+def octets(pieces: Iterable[bytes], *, in_hex: bool = False) -> Iterator[bytes]:
+    """Yield bytes as they are, as a hex dump on a terminal, or in hex, one line for each piece."""
+    dumps = os.isatty(STDOUT)
+    offset = 0
+    for data in pieces:
+        if in_hex:
+            yield f"{data.hex()}\n".encode()
+        else:
+            yield dump(data, offset).encode() if dumps else data
+        offset += len(data)
+
+
+def lines(records: Iterable[tuple[int, bytes]]) -> Iterator[bytes]:
+    """Yield records as lines, on a terminal with control bytes made visible; one that is two lines is a Failure."""
+    from netkit.services.transforms import visible
+
+    change = visible() if os.isatty(STDOUT) else bytes
+    for offset, data in records:
+        if b"\n" in data:
+            raise Failure(Exit.PROTOCOL, f"write the record at offset {offset} as a line", "there is a newline in it")
+        yield change(data + b"\n")
+
+
+def values(records: Iterable[tuple[int, bytes]], form: Format, *, json: bool) -> Iterator[bytes]:
+    """Yield the values of each record as a line, with tabs between them, or as an object."""
+    from netkit.output.jsonl import record
+
+    for offset, data in records:
+        found = form.unpack(data, offset)
+        if json:
+            named = {field.key: plain(value) for field, value in zip(form.fields, found, strict=True)}
+            line = record("record", "unpack", offset=offset, values=named)
+        else:
+            line = "\t".join(map(spelled, found))
+        yield line.encode()
+        yield b"\n"
+
+
+def spelled(value: Value) -> str:
+    """Return a value as a person would type it: printable, on one line."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, str):
+        return text.spell(value.encode("utf-8", "surrogateescape"))
+    return text.spell(value) if isinstance(value, bytes) else repr(value)
+
+
+def plain(value: Value) -> Any:
+    """Return a value as JSON has it: bytes, and text that is not UTF-8, as octets; inf and nan by name."""
+    from netkit.output.jsonl import octets
+
+    if isinstance(value, str):
+        fields = octets(value.encode("utf-8", "surrogateescape"))
+        return fields.get("text", fields)
+    if isinstance(value, float) and not math.isfinite(value):
+        return repr(value)
+    return octets(value) if isinstance(value, bytes) else value
+
+
+def orders(form: str, words: Sequence[str], most: int) -> str:
+    """Return a table: a number in decimal and hex, and its bytes in every order, as hex and as Python writes them."""
+    if code := _STRUCT.fullmatch(form):
+        spellings = {"native": f"@{code[1]}", "little": f"<{code[1]}", "big": f">{code[1]}"}
+        if code[1] in _NATIVE:
+            spellings = {"native": spellings["native"]}
+    elif field := _FIELD.fullmatch(form):
+        little, big = f"{field[1]}le", field[1]
+        spellings = {"native": little if sys.byteorder == "little" else big, "little": little, "big": big}
+    else:
+        raise Invalid(f"--show takes the format of one number, such as i or u32, not {form[:40]!r}")
+    packed = {order: parse(spelling, most).pack(words) for order, spelling in spellings.items()}
+    [number] = parse(spellings["native"], most).unpack(packed["native"])
+    in_hex = hex(number) if isinstance(number, int) else "0x" + packed["big"].hex()
+    width = max(len(data.hex(" ")) for data in packed.values())
+    rows = [f"{spelled(number)} = {in_hex}", f"native is {sys.byteorder}-endian here, the network is big-endian", ""]
+    for order, data in packed.items():
+        rows.append(f"{order:<6}  {data.hex(' '):{width}}  {data!r}")
+    return "\n".join(rows) + "\n"

@@ -1,0 +1,1 @@
+"""Tables and moving pictures on a terminal. rich lives here alone."""

@@ -1,0 +1,175 @@
+"""A picture on a terminal, drawn again and again without ever blocking."""
+
+import io
+import os
+import termios
+import time
+from collections.abc import Callable
+
+from rich.console import Console, RenderableType
+
+from netkit.core.errors import Exit, Failure
+from netkit.core.kernel import sleep
+from netkit.core.stdio import FileStream
+from netkit.output import console
+
+NONE, STDOUT, STDERR = -1, 1, 2
+
+_FRAME = 0.1  # s between two pictures
+
+_LFLAG = 3  # of what tcgetattr returns
+
+_WIPE = b"\r\x1b[J"  # ED: ECMA-48
+
+_TRIES, _PAUSE = 10, 0.01  # how often, and after how many seconds, a terminal that takes nothing is tried at the end
+
+
+def rows(what: RenderableType, fd: int, *, coloured: bool) -> list[str]:
+    """Return the rows that draw it on the terminal ``fd``, as wide as that is now, coloured as we decide."""
+    here = size(fd)
+    screen = Console(
+        file=io.StringIO(),  # the terminal itself would be written to, even if only with nothing
+        width=here.columns,
+        height=here.lines,
+        force_terminal=True,
+        no_color=not coloured,
+        highlight=False,
+        emoji=False,
+        markup=False,
+    )
+    with screen.capture() as capture:
+        screen.print(what)
+    return capture.get().removesuffix("\n").split("\n")
+
+
+def size(fd: int) -> os.terminal_size:
+    """Return how large the terminal ``fd`` is at the moment."""
+    try:
+        columns, lines = os.get_terminal_size(fd)
+    except OSError:
+        columns = lines = 0
+    return os.terminal_size((columns or 80, lines or 24))  # some terminals do not know
+
+
+class _Screen:
+    """A picture on a terminal, which takes what it takes at once: while there is a ``rest``, pictures are skipped.
+
+    The cursor is left at the upper left, so erasing from there on wipes it, whatever became of the rows below. In the
+    background nothing is drawn: the terminal is another's.
+    """
+
+    def __init__(self, fd: int, *, coloured: bool, kept: bool) -> None:
+        self._fd = fd
+        self._kept = kept
+        self._coloured = coloured
+        self._draws = console.draws(fd)
+        self._own = os.dup(fd)
+        self._terminal = FileStream(NONE, self._own)
+        self._rest = b""  # of what was to be written
+        self._drawn = False  # whether a picture stands once that is
+        self._picture: RenderableType | None = None
+        if console.same_terminal(fd, STDERR):
+            console.before_line = self.wiped
+
+    def draw(self, picture: RenderableType) -> None:
+        """Draw it in place of what is there, cut to the screen; an empty one takes no room at all."""
+        self._push()
+        if self._rest or not self._may_draw():
+            return
+        self._picture = picture
+        shown = rows(picture, self._fd, coloured=self._coloured)
+        if shown == [""]:
+            self._rest = self.wiped()
+            self._push()
+            return
+        most = size(self._fd).lines
+        if len(shown) > most:
+            shown[most - 1 :] = [f"and {len(shown) - most + 1:,} more"]
+        if self._draws:
+            self._put("\n".join(shown) + "\r" + (f"\x1b[{len(shown) - 1}A" if len(shown) > 1 else ""), drawn=True)
+
+    def wiped(self) -> bytes:
+        """Return what the terminal is to get before anything else, and take that for written."""
+        text = self._rest + (_WIPE if self._drawn else b"")
+        self._rest, self._drawn = b"", False
+        return text if self._may_draw() else b""
+
+    def leave(self) -> None:
+        """Wipe the picture, or draw the last one whole; what the terminal does not take comes before the next line."""
+        if self._kept and self._picture is not None:
+            self._put("\n".join(rows(self._picture, self._fd, coloured=self._coloured)) + "\n", drawn=False)
+        else:
+            self._rest = self.wiped()
+        tries = _TRIES
+        while self._rest and tries:
+            left = len(self._rest)
+            self._push()
+            if len(self._rest) == left:
+                tries -= 1
+                time.sleep(_PAUSE)
+
+    def close(self) -> None:
+        """Let go of the terminal."""
+        self._terminal.close()
+        os.close(self._own)
+
+    def _may_draw(self) -> bool:
+        """Whether the terminal is ours. A picture that is kept is an answer, and is there anyway."""
+        return self._kept or _is_in_front(self._fd)
+
+    def _put(self, text: str, *, drawn: bool) -> None:
+        self._rest += (_WIPE if self._draws else b"") + text.encode()
+        self._drawn = drawn
+        self._push()
+
+    def _push(self) -> None:
+        try:
+            while self._rest:
+                self._rest = self._rest[self._terminal.take(memoryview(self._rest)) :]
+        except BlockingIOError:
+            pass
+        except OSError as error:  # it was hung up
+            self._rest = b""
+            if self._kept:
+                raise Failure(Exit.WRITE, "write to stdout", error) from error
+
+
+def _is_in_front(fd: int) -> bool:
+    """Whether the terminal is ours: we are no job in its background, and no pager beside us reads it key by key."""
+    try:
+        return os.tcgetpgrp(fd) == os.getpgrp() and bool(termios.tcgetattr(fd)[_LFLAG] & termios.ICANON)
+    except (OSError, termios.error):  # it controls nobody, or others
+        return True
+
+
+async def animate(
+    fd: int,
+    picture: Callable[[], RenderableType],
+    *,
+    coloured: bool,
+    after: float = 0.0,
+    every: float = _FRAME,
+    kept: bool = False,
+) -> None:
+    """Draw ``picture()`` on the terminal ``fd`` after so many seconds, and then again and again, until cancelled.
+
+    At the end it is wiped, or with ``kept``, for an answer on stdout, the last one is left, whole; raises Failure WRITE
+    then if the terminal has gone. A terminal that takes nothing holds up nothing
+    but its pictures, and lines that shell writes to it come whole, between two of them. One picture at a time.
+    """
+    await sleep(after)
+    try:
+        screen = _Screen(fd, coloured=coloured, kept=kept)
+    except OSError as error:  # no descriptor is left: others need them more than a picture
+        if kept:
+            raise Failure(Exit.WRITE, "write to stdout", error) from error
+        return
+    try:
+        try:
+            while True:
+                screen.draw(picture())
+                await sleep(every)
+        finally:
+            screen.leave()
+    finally:
+        screen.close()

@@ -1,0 +1,211 @@
+"""Many clients on one stdin and one stdout."""
+
+from collections import deque
+from collections.abc import Callable
+
+from netkit.core.connection import with_idle_timeout
+from netkit.core.errors import Exit, Failure
+from netkit.core.events import Cut, Observer
+from netkit.core.kernel import Condition, Event, Group, Lock
+from netkit.core.pump import Change
+from netkit.core.relay import Ending, relay
+from netkit.core.stream import Connection, Counted
+from netkit.services.join import Terminal
+from netkit.services.server import Service
+
+MAX_BEHIND = 1 << 20  # bytes that may wait for one client
+
+_SMALL = 4096  # bytes of a chunk that the next is joined to, so that few bytes do not cost an object each
+
+
+class Output:
+    """The terminal's stdout, on which clients take turns, a chunk at a time."""
+
+    def __init__(self, terminal: Terminal) -> None:
+        self.terminal = terminal
+        self._turn = Lock()
+        self._rest = b""  # of a chunk whose client was cut while it was written
+
+    async def write(self, data: bytes) -> None:
+        """Write all of a chunk, or leave the rest of it to who comes next."""
+        async with self._turn:
+            whole = self._rest + data
+            before = self.terminal.sent
+            try:
+                await self.terminal.send(whole)
+            finally:
+                self._rest = whole[self.terminal.sent - before :]
+
+
+class Side(Counted):
+    """Our side of one of many clients: what it sends goes to the stdout of all, which its end leaves open."""
+
+    def __init__(self, output: Output) -> None:
+        super().__init__("stdin and stdout")
+        self._output = output
+        self.writing = False
+
+    @property
+    def raw_source(self) -> int | None:
+        """None: see Stream."""
+        return None
+
+    @property
+    def raw_sink(self) -> int | None:
+        """None: the clients take turns."""
+        return None
+
+    async def send(self, data: bytes) -> None:
+        """See Stream."""
+        self.writing = True
+        try:
+            await self._output.write(data)
+        finally:
+            self.writing = False
+        self.count_sent(len(data))
+
+    async def send_eof(self) -> None:
+        """Leave stdout open for the others."""
+
+    def recv_failure(self, error: OSError) -> Failure:
+        """See Stream."""
+        return self._output.terminal.recv_failure(error)
+
+    def send_failure(self, error: OSError) -> Failure:
+        """See Stream."""
+        return self._output.terminal.send_failure(error)
+
+    def unacknowledged(self) -> int:
+        """See Stream: what stdout took is delivered."""
+        return 0
+
+    def check(self) -> None:
+        """See Stream: files know no reset."""
+
+    def close(self) -> None:
+        """Close nothing: the terminal is everybody's."""
+
+    def abort(self) -> None:
+        """Close nothing: the terminal is everybody's."""
+
+
+class Broadcast:
+    """Clients who all get what stdin brings while they are there, and the end that it came to.
+
+    Stdin is read while somebody is there, at the pace of the fastest; who is ``MAX_BEHIND`` bytes behind is reset.
+    """
+
+    def __init__(self, terminal: Terminal) -> None:
+        self.output = Output(terminal)
+        self.subscribers: set[_Subscriber] = set()
+        self.stirred = Condition()
+        self.ended = Event()
+        self.taken = True  # whether somebody has taken the last chunk
+
+    async def feed(self) -> None:
+        """Read stdin to its end. Raises Failure: READ, or WRITE once nobody reads stdout any more."""
+        terminal = self.output.terminal
+        async with Group() as group:
+            group.start_soon(terminal.reader_left())
+            while not self.ended.is_set():
+                await self._until(lambda: bool(self.subscribers))
+                data = await terminal.recv()
+                await self._until(lambda: bool(self.subscribers))
+                if not data:
+                    self.ended.set()
+                self.taken = not data
+                while True:
+                    for subscriber in self.subscribers:
+                        subscriber.give(data)
+                    await self._until(
+                        lambda: not self.subscribers or any(subscriber.waits for subscriber in self.subscribers)
+                    )
+                    if self.taken:
+                        break
+                    await self._until(lambda: bool(self.subscribers))  # who was there left with it unread
+
+    async def _until(self, condition: Callable[[], bool]) -> None:
+        while not condition():
+            await self.stirred.wait()
+
+
+class _Subscriber(Side):
+    """The side of one client in a crowd, from its coming until it is read no more."""
+
+    def __init__(self, broadcast: Broadcast) -> None:
+        super().__init__(broadcast.output)
+        self.waits = False
+        self.behind = Event()
+        self._crowd = broadcast
+        self._chunks: deque[bytes] = deque()
+        self._waiting_bytes = 0
+        self._given = Condition()
+        broadcast.subscribers.add(self)
+        broadcast.stirred.notify()
+
+    def give(self, data: bytes) -> None:
+        """Put bytes from stdin into the queue, or tell of its end."""
+        if self._chunks and len(self._chunks[-1]) < _SMALL:
+            self._chunks[-1] += data
+        elif data:
+            self._chunks.append(data)
+        self._waiting_bytes += len(data)
+        if self._waiting_bytes > MAX_BEHIND:
+            self.behind.set()
+        self.waits = False
+        self._given.notify()
+
+    async def recv(self) -> bytes:
+        """See Stream."""
+        while not self._chunks and not self._crowd.ended.is_set():
+            self.waits = True
+            self._crowd.stirred.notify()
+            try:
+                await self._given.wait()
+            except BaseException:  # nobody reads this side any more: what stdin brings from now on is for others
+                self.leave()
+                raise
+        if not self._chunks:
+            return b""
+        data = self._chunks.popleft()
+        self._waiting_bytes -= len(data)
+        self._crowd.taken = True
+        self.count_received(len(data))
+        return data
+
+    def leave(self) -> None:
+        """Get no more. Leaving twice is nothing."""
+        self._crowd.subscribers.discard(self)
+        self._crowd.stirred.notify()
+
+
+def keeping(
+    terminal: Terminal,
+    ending: Ending,
+    *,
+    incoming: Callable[[Connection], Change | None],
+    idle_timeout: float | None = None,
+    observe: Observer,
+) -> Service:
+    """Join each client to the terminal. ``incoming`` returns what a client's bytes go through."""
+    broadcast = Broadcast(terminal)
+
+    async def handle(stream: Connection) -> str:
+        subscriber = _Subscriber(broadcast)
+
+        async def keep_up() -> None:
+            await subscriber.behind.wait()
+            reason = f"it is {MAX_BEHIND >> 20} MiB behind"
+            observe(Cut(stream.peer, reason))
+            raise Failure(Exit.SEND, f"send to {stream.name}", reason)
+
+        try:
+            async with Group() as group:
+                group.start_soon(keep_up())
+                how = await relay(subscriber, stream, ending, incoming=incoming(stream), observe=observe)
+                group.cancel()
+        finally:
+            subscriber.leave()
+        return how
+
+    return Service(with_idle_timeout(handle, idle_timeout), broadcast.feed)

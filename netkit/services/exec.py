@@ -1,0 +1,226 @@
+"""Running a program: beside a server, or on one end of a conversation. Programs are reaped, never orphaned."""
+
+import errno
+import os
+import shutil
+import signal
+import subprocess
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from netkit.core.connection import DRAIN, Handler, drain, idle_clock
+from netkit.core.errors import Exit, Failure
+from netkit.core.events import Cut, Observer
+from netkit.core.kernel import DeadlineExceeded, Event, Group, deadline, in_thread, notify_closing, now, readable
+from netkit.core.policy import Full
+from netkit.core.pump import Change
+from netkit.core.relay import Ending, relay
+from netkit.core.stdio import FileStream
+from netkit.core.stream import Connection
+
+_FULL = (errno.EMFILE, errno.ENFILE, errno.EAGAIN, errno.ENOMEM)
+
+_OURS = ("NETKIT_PEER_", "NETKIT_LOCAL_")  # an outer netkit's
+
+_LAST_CHANCE = 0.25  # s from SIGTERM to SIGKILL for a program whose connection is over
+
+
+def find(argv: Sequence[str]) -> None:
+    """Raise Failure NOT_FOUND or NOT_RUNNABLE if there is no such program."""
+    if shutil.which(argv[0]) is None:
+        missing = os.sep not in argv[0] or not os.path.exists(argv[0])
+        code = errno.ENOENT if missing else errno.EACCES
+        kind = Exit.NOT_FOUND if missing else Exit.NOT_RUNNABLE
+        raise Failure(kind, f"run {argv[0]}", OSError(code, os.strerror(code)))
+
+
+def start(argv: Sequence[str], environment: dict[str, str], **popen: Any) -> subprocess.Popen[bytes]:
+    """Start a program. Raises Failure NOT_FOUND or NOT_RUNNABLE."""
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # ignored, it would hide the exit code from us
+    try:
+        return subprocess.Popen(argv, env=environment, **popen)
+    except FileNotFoundError as error:
+        raise Failure(Exit.NOT_FOUND, f"run {argv[0]}", error) from error
+    except OSError as error:
+        raise Failure(Exit.NOT_RUNNABLE, f"run {argv[0]}", error) from error
+
+
+async def ended(process: subprocess.Popen[bytes]) -> int:
+    """Wait for a program to end, reap it and return its exit code, 128+n after signal n."""
+    try:
+        fd = os.pidfd_open(process.pid)
+    except (AttributeError, OSError):  # no Linux, an old one, or no descriptor left
+        await in_thread(process.wait)
+    else:
+        try:
+            await readable(fd)
+        finally:
+            notify_closing(fd)
+            os.close(fd)
+    code = process.wait()
+    return code if code >= 0 else 128 - code
+
+
+class Program(FileStream):
+    """A running program as a stream: its stdout is what we receive, its stdin what we send to.
+
+    It has descriptors 0 to 2 alone and a process group of its own. What is sent once it stopped reading is dropped: its
+    answer may still be on its way. ``answered`` is set at the end of its output.
+    """
+
+    def __init__(self, argv: Sequence[str], environment: dict[str, str]) -> None:
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+        self._process = start(argv, environment, bufsize=0, process_group=0, **pipes)
+        assert self._process.stdin is not None and self._process.stdout is not None
+        self._pipes = (self._process.stdin, self._process.stdout)
+        name = os.path.basename(argv[0])
+        super().__init__(
+            self._process.stdout.fileno(),
+            self._process.stdin.fileno(),
+            source_name=f"the output of {name}",
+            sink_name=name,
+        )
+        self.answered = Event()
+        self._deaf = False
+
+    @property
+    def raw_sink(self) -> int | None:
+        """None: a program that stops reading is no failure here, and to splice it is one."""
+        return None
+
+    async def recv(self) -> bytes:
+        """See Stream."""
+        data = await super().recv()
+        if not data:
+            self.answered.set()
+        return data
+
+    async def send(self, data: bytes) -> None:
+        """See Stream."""
+        if self._deaf:
+            return
+        try:
+            await super().send(data)
+        except Failure as failure:
+            if failure.errno != errno.EPIPE:
+                raise
+            self._deaf = True
+
+    async def send_eof(self) -> None:
+        """See Stream. Closes our end of the pipe, which takes no descriptor."""
+        notify_closing(self._sink)
+        self._pipes[0].close()
+        self._sink = -1
+
+    async def stopped_reading(self) -> None:
+        """Wait until nobody reads its stdin; for ever if we ended it."""
+        try:
+            if self._sink >= 0:
+                await self.reader_left()
+        except Failure:
+            return
+        await Event().wait()
+
+    def close(self) -> None:
+        """Close both pipes; the program goes on."""
+        super().close()
+        for pipe in self._pipes:
+            pipe.close()
+
+    async def ended(self) -> int:
+        """Wait for the program's own end; return its exit code, 128+n after signal n."""
+        return await ended(self._process)
+
+    async def end(self) -> None:
+        """Unless it has ended, end the program and all that it started: by SIGTERM, after a moment by SIGKILL."""
+        if self._process.returncode is not None:
+            return
+        self.close()
+        self._signal(signal.SIGTERM)
+        try:
+            with deadline(now() + _LAST_CHANCE):
+                await self.ended()
+        except DeadlineExceeded:
+            pass
+        finally:
+            self._signal(signal.SIGKILL)
+            self._process.wait()
+
+    def _signal(self, number: int) -> None:
+        try:
+            os.killpg(self._process.pid, number)
+        except ProcessLookupError:
+            pass
+
+
+def running(
+    argv: Sequence[str],
+    ending: Ending,
+    finished: Callable[[int], None],
+    *,
+    outgoing: Change | None = None,
+    incoming: Callable[[Connection], Change | None],
+    idle_timeout: float | None = None,
+    alone: bool,
+    observe: Observer,
+) -> Handler:
+    """Return a handler that runs a program over each connection, and tells ``finished`` its exit code.
+
+    ``incoming`` returns what the bytes of a connection go through, ``outgoing`` is what the program's output does. When
+    the program's output has ended and it reads no more, the peer is let go once it ended too, or after ``DRAIN``
+    seconds. A program that we leave before its output ended is ended, and its exit code is not told.
+
+    Raises Failure at once if there is no such program. A program that cannot be run for one of many clients, who are
+    not ``alone``, is told.
+    """
+    find(argv)
+    full = Full()
+
+    async def handle(stream: Connection) -> str:
+        try:
+            program = Program(argv, _environment(stream))
+        except Failure as failure:
+            if alone:
+                pass
+            elif failure.errno in _FULL:  # to wait here would keep the descriptors that others need
+                full.report("run another program", failure, observe)
+            else:
+                observe(Cut(stream.peer, str(failure)))
+            raise
+        how = "program ended first"
+
+        async def see_off() -> None:
+            await program.answered.wait()
+            await program.stopped_reading()
+            await drain(stream, DRAIN, DRAIN)
+            group.cancel()
+
+        try:
+            async with Group() as group:
+                if idle_timeout is not None:
+                    group.start_soon(idle_clock(stream, idle_timeout))
+                group.start_soon(see_off())
+                how = await relay(
+                    program, stream, ending, outgoing=outgoing, incoming=incoming(stream), observe=observe
+                )
+                group.cancel()
+            if program.answered.is_set():
+                program.close()
+                code = await program.ended()
+                finished(code)
+                how = f"{how}, exit code {code}"
+        finally:
+            await program.end()
+        return how
+
+    return handle
+
+
+def _environment(stream: Connection) -> dict[str, str]:
+    """Return our environment with both ends of the connection, as far as they have names."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(_OURS)}
+    for side, end in (("PEER", stream.peer), ("LOCAL", stream.local)):
+        if end.host is not None:
+            environment[f"NETKIT_{side}_HOST"] = end.host
+            environment[f"NETKIT_{side}_PORT"] = str(end.port)
+    return environment

@@ -1,0 +1,1 @@
+"""Getting a URL, to stdout or to a file."""

@@ -1,0 +1,375 @@
+"""Fetching a URL: who is asked, where redirects lead, and where the answer goes."""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, Protocol
+
+from netkit import __version__
+from netkit.core.address import Endpoint
+from netkit.core.connection import acknowledged, serve_connection, with_idle_timeout
+from netkit.core.dial import Dialling, dial
+from netkit.core.errors import Exit, Failure, Invalid
+from netkit.core.events import Answered, Observer, Redirected
+from netkit.core.flow import Flow, Transfer
+from netkit.core.kernel import DeadlineExceeded, Group, Task, deadline, now
+from netkit.core.pump import PROMOTED_AFTER
+from netkit.core.relay import classify
+from netkit.core.splice import move
+from netkit.core.stream import Connection, Secure, Stream
+from netkit.protocols.http import NOT_MODIFIED, PARTIAL_CONTENT, UNSATISFIABLE, Exchange, Head, Request, names
+from netkit.protocols.url import Url, follow
+from netkit.services.fetch.download import Download
+from netkit.services.join import Terminal
+from netkit.services.progress import Show
+from netkit.services.transforms import incoming, visible
+
+_PATIENCE = 1.0  # s in which a server that has answered acknowledges some more of what it was sent
+
+_MOVED, _SAME = (301, 302, 303, 307, 308), (307, 308)
+
+# What a redirect to another origin is told of the fields that were given: nothing that could be a secret.
+_HARMLESS = frozenset(
+    (
+        *("accept", "accept-charset", "accept-encoding", "accept-language", "cache-control", "content-encoding"),
+        *("content-language", "content-type", "if-match", "if-modified-since", "if-none-match", "if-range"),
+        *("if-unmodified-since", "pragma", "range", "user-agent"),
+    )
+)
+
+_CONDITIONS = frozenset(("if-none-match", "if-modified-since"))
+
+_OURS = ("content-length", "transfer-encoding", "upgrade", "te", "trailer")
+
+
+class Asked(NamedTuple):
+    """What to ask, and what to make of the answer. ``fields`` are added to ours, or take their place.
+
+    ``include`` writes the head of the answer before its body. Sizes are in bytes, ``idle_timeout`` in seconds.
+    """
+
+    url: Url
+    method: str = "GET"
+    fields: tuple[tuple[str, bytes], ...] = ()
+    body: bytes | None = None
+    fail: bool = False
+    include: bool = False
+    max_redirects: int = 10
+    max_size: int | None = None
+    idle_timeout: float | None = None
+
+
+class Reached(NamedTuple):
+    """How servers are reached.
+
+    ``via`` is dialled in place of every URL's host. ``secure`` makes the handshake for a URL, and is told whether that
+    has the origin of the first. ``keepalive`` is in seconds.
+    """
+
+    dialling: Dialling
+    secure: Callable[[Url, bool], Secure]
+    via: Endpoint | None = None
+    keepalive: float | None = None
+
+
+class Place(Protocol):
+    """Where the answer goes."""
+
+    @property
+    def before(self) -> int:
+        """Bytes of the body that are there already."""
+
+    @property
+    def conditions(self) -> Sequence[tuple[str, bytes]]:
+        """The fields that ask for the rest of it; none to ask for all."""
+
+    def fits(self, head: Head) -> bool:
+        """Whether this answers ``conditions``; raise Failure if it cannot be what was asked for."""
+
+    def restart(self) -> None:
+        """Ask for all of it."""
+
+    async def run(self, fetch: "Fetch") -> None:
+        """Fetch, with this as the place."""
+
+    def open(self, head: Head) -> Stream:
+        """Return what the body is sent to."""
+
+
+class _Visible(Terminal):
+    """Stdout on a terminal, where control bytes are made visible."""
+
+    def __init__(self) -> None:
+        super().__init__(reads=False)
+        self._change = visible()
+
+    @property
+    def raw_sink(self) -> int | None:
+        return None
+
+    async def send(self, data: bytes) -> None:
+        await super().send(self._change(data))
+
+
+class Printed:
+    """Stdout as a place; on a terminal control bytes are made visible, unless ``raw``."""
+
+    before = 0
+    conditions = ()
+
+    def __init__(self, *, raw: bool) -> None:
+        self._terminal = _Visible() if incoming(raw) else Terminal(reads=False)
+
+    def fits(self, head: Head) -> bool:
+        """See Place."""
+        return True
+
+    def restart(self) -> None:
+        """See Place: all is asked for anyway."""
+
+    def open(self, head: Head) -> Stream:
+        """See Place."""
+        return self._terminal
+
+    async def run(self, fetch: "Fetch") -> None:
+        """Fetch, for as long as somebody reads it. Raises what that does, and Failure WRITE."""
+        try:
+            async with Group() as group:
+                group.start_soon(self._terminal.reader_left())
+                try:
+                    await fetch.run()
+                except Failure:
+                    await self._terminal.send(b"")  # the beginning of a character may still be held
+                    raise
+                await self._terminal.send(b"")
+                group.cancel()
+        finally:
+            self._terminal.close()
+
+
+class Saved(Download):
+    """A file as a place. An answer that it is what the asker has already (304) leaves it as it is."""
+
+    _unchanged = False
+
+    def open(self, head: Head) -> Stream:
+        """See Place."""
+        self._unchanged = head.status == NOT_MODIFIED
+        return Terminal(reads=False, writes=False) if self._unchanged else super().open(head)
+
+    async def run(self, fetch: "Fetch") -> None:
+        """Fetch, and put the file in its place. Raises what that does, and Failure WRITE."""
+        try:
+            await fetch.run()
+            if not self._unchanged:
+                self.finish()
+        except BaseException as error:
+            if (kept := self.close()) and isinstance(error, Failure) and not error.hint:
+                error.hint = f"--resume goes on with the {kept} bytes that came"
+            raise
+        self.close()
+
+
+class _Step(NamedTuple):
+    """One request of a chain; ``own`` as long as all before it were for the same origin."""
+
+    url: Url
+    method: str
+    fields: tuple[tuple[str, bytes], ...]
+    body: bytes | None
+    own: bool
+
+
+class Fetch:
+    """One URL, fetched once."""
+
+    def __init__(
+        self, asked: Asked, place: Place, reached: Reached, observe: Observer, show: Show | None = None
+    ) -> None:
+        self._show = show
+        self._asked = asked
+        self._place = place
+        self._reached = reached
+        self._observe = observe
+        self._exchange: Exchange | None = None
+
+    async def run(self) -> None:
+        """Ask, follow redirects, and write the answer to its place; show meanwhile how far that is.
+
+        Raises Failure: those of ``dial``, of ``Exchange`` and of the place; HTTP for a status of 400 or more if that is
+        to fail, REDIRECTS, TOO_BIG, PROTOCOL for an answer to something else, SEND if the request was not all taken.
+        """
+        async with Group() as group:
+            if self._show is not None:
+                group.start_soon(self._show(self._moving))
+            await self._follow()
+            group.cancel()
+
+    def _moving(self) -> list[Transfer]:
+        if self._exchange is None:
+            return []
+        before, left = self._place.before, self._exchange.left
+        here = before + self._exchange.carried
+        return [Transfer("received", here, None if left is None else here + left, before)]
+
+    async def _follow(self) -> None:
+        asked = self._asked
+        step: _Step | None = _Step(asked.url, asked.method, asked.fields, asked.body, True)
+        redirects = 0
+        while step is not None:
+            last, step = step, await self._take(step)
+            if step is not None and step is not last:
+                redirects += 1
+                if redirects > asked.max_redirects:
+                    detail = f"the last one to {step.url}"
+                    reason = f"more than {asked.max_redirects} redirects"
+                    raise Failure(Exit.REDIRECTS, f"fetch {asked.url}", reason, detail=detail)
+
+    async def _take(self, step: _Step) -> _Step | None:
+        """Do one request; return the next, if there is to be one."""
+        reached = self._reached
+        secure = reached.secure(step.url, step.own) if step.url.scheme == "https" else None
+        dialling = reached.dialling._replace(secure=secure)
+        stream = await dial(reached.via or step.url.endpoint, dialling, self._observe)
+        if reached.keepalive is not None:
+            stream.keep_alive(reached.keepalive)
+        following: _Step | None = None
+
+        async def handle(stream: Connection) -> None:
+            nonlocal following
+            exchange = Exchange(stream, self._request(step), str(step.url))
+            try:
+                async with Group() as group:
+                    asking = group.start_soon(exchange.ask())
+                    following = await self._answer(exchange, step)
+                    if following is None:
+                        await _taken(exchange, stream, asking)
+                    group.cancel()
+            except Failure as failure:
+                raise classify(failure, stream, exchange.offered, stream.sent) from failure
+
+        await serve_connection(stream, with_idle_timeout(handle, self._asked.idle_timeout), self._observe)
+        return following
+
+    def _request(self, step: _Step) -> Request:
+        fields: dict[str, list[tuple[str, bytes]]] = {}
+        authorization = step.url.authorization
+        ours = {
+            "Host": step.url.authority,
+            "User-Agent": f"netkit/{__version__}",
+            "Accept": "*/*",
+            "Accept-Encoding": "identity",
+            **({"Authorization": authorization} if authorization else {}),
+            **({"Content-Type": "application/x-www-form-urlencoded"} if step.body is not None else {}),
+        }
+        for name, value in ours.items():
+            fields[name.lower()] = [(name, value.encode())]
+        given: dict[str, list[tuple[str, bytes]]] = {}
+        for name, octets in (*step.fields, *self._place.conditions):
+            given.setdefault(name.lower(), []).append((name, octets))
+        fields.update(given)
+        return Request(step.method, step.url.target, [field for each in fields.values() for field in each], step.body)
+
+    async def _answer(self, exchange: Exchange, step: _Step) -> _Step | None:
+        """Take the answer; return the next request, if there is to be one: the same again to ask for all of it."""
+        asked, place = self._asked, self._place
+        head = await exchange.head()
+        length = head.get("content-length")
+        self._observe(
+            Answered(
+                str(step.url),
+                head.status,
+                head.reason,
+                None if length is None else int(length),
+                head.get("content-type"),
+            )
+        )
+        if following := _redirected(step, head):
+            self._observe(Redirected(str(step.url), head.status, str(following.url)))
+            return following
+        given = names(step.fields)
+        if head.status == PARTIAL_CONTENT and not place.conditions and "range" not in given:
+            raise Failure(Exit.PROTOCOL, f"fetch {step.url}", "the server sent a part, and was asked for all")
+        if head.status == NOT_MODIFIED and not _CONDITIONS.intersection(given):
+            raise Failure(Exit.PROTOCOL, f"fetch {step.url}", "the server says that it is the same, and was not asked")
+        if asked.fail and head.status >= 400 and not (head.status == UNSATISFIABLE and place.conditions):
+            raise Failure(Exit.HTTP, f"fetch {step.url}", f"the server answered {head.status_line}")
+        if place.conditions and not place.fits(head):
+            place.restart()
+            return step
+        sink = place.open(head)
+        self._exchange = exchange
+        self._check_size(sum(filter(None, (place.before, exchange.left))))
+        if asked.include:
+            await sink.send(head.raw)
+        await self._carry(exchange, sink)
+        return None
+
+    async def _carry(self, exchange: Exchange, sink: Stream) -> None:
+        """Write the body, of which the kernel moves what nobody has to look at."""
+        most = None if self._asked.max_size is None else self._asked.max_size - self._place.before
+        promoted = False
+        while data := await exchange.recv():
+            if most is not None and exchange.carried > most:
+                data = data[: len(data) - (exchange.carried - most)]
+            await sink.send(data)
+            self._check_size(self._place.before + exchange.carried)
+            if not promoted and exchange.carried >= PROMOTED_AFTER:
+                promoted = True
+                limits = [limit for limit in (exchange.left, most and most - exchange.carried) if limit is not None]
+                await move(exchange, sink, Flow(), min(limits, default=None))
+
+    def _check_size(self, size: int) -> None:
+        most = self._asked.max_size
+        if most is not None and size > most:
+            action = f"receive {self._asked.url}"
+            raise Failure(Exit.TOO_BIG, action, f"it has more than {most} bytes", detail="--max-size")
+
+
+async def _taken(exchange: Exchange, stream: Connection, asking: Task) -> None:
+    """Return once the server has acknowledged the request; raise Failure SEND if it answered, and takes no more."""
+    before, taken = -1, 0
+    while before < taken < exchange.offered:
+        before = taken
+        try:
+            with deadline(now() + _PATIENCE):
+                await asking.finished.wait()
+                await acknowledged(stream)
+        except DeadlineExceeded:
+            pass
+        taken = stream.sent - stream.unacknowledged()
+    if taken < exchange.offered:
+        detail = f"{exchange.offered - taken} of {exchange.offered} bytes not acknowledged"
+        raise Failure(Exit.SEND, f"send to {stream.name}", "it answered, and took no more", detail=detail)
+
+
+def check_fields(fields: Sequence[tuple[str, bytes]]) -> None:
+    """Raise Invalid for fields that are not to be given: those that frame the message, and a second Host."""
+    given = names(fields)
+    for name in given:
+        if name in _OURS:
+            raise Invalid(f"field {name!r} is not to be given: it says how the message is read")
+    if given.count("host") > 1:
+        raise Invalid("there is one Host")
+
+
+def _redirected(step: _Step, head: Head) -> _Step | None:
+    """Return the request that a redirect asks for (RFC 9110, section 15.4); None if it is none."""
+    location = head.get("location")
+    if head.status not in _MOVED or location is None:
+        return None
+    try:
+        url = follow(step.url, location.encode("latin-1"))
+    except Invalid as error:
+        raise Failure(Exit.PROTOCOL, f"follow the redirect of {step.url}", str(error)) from error
+    if step.body is not None and head.status in _SAME and (step.url.scheme, url.scheme) == ("https", "http"):
+        reason = "it would take the body from https to http"
+        raise Failure(Exit.PROTOCOL, f"follow the redirect of {step.url}", reason, detail=f"to {url}")
+    same = url.origin == step.url.origin
+    if same and url.userinfo is None:
+        url = url._replace(userinfo=step.url.userinfo)
+    method, body, fields = step.method, step.body, step.fields
+    if (head.status == 303 and method != "HEAD") or (head.status in (301, 302) and method == "POST"):
+        method, body = "GET", None
+        fields = tuple(field for field in fields if not field[0].lower().startswith("content-"))
+    if not same:
+        fields = tuple(field for field in fields if field[0].lower() in _HARMLESS)
+    return _Step(url, method, fields, body, step.own and same)

@@ -1,0 +1,292 @@
+"""A file that is downloaded: written beside its place and renamed once it is whole, so that no part looks finished.
+
+While FILE is not whole there are ``FILE.netkit-part``, with what came, and ``FILE.netkit-info``, which says of which
+version of which URL it is. Both are gone when FILE is there, and also after a failure if nothing could go on from them.
+"""
+
+import fcntl
+import json
+import os
+import re
+import stat
+from contextlib import suppress
+from typing import NamedTuple
+
+from netkit.core.errors import Exit, Failure, doing
+from netkit.core.stdio import FileStream
+from netkit.core.stream import Stream
+from netkit.protocols.http import OK, PARTIAL_CONTENT, UNSATISFIABLE, Head
+
+_RANGE = re.compile(r"bytes ([0-9]{1,18})-([0-9]{1,18})/([0-9]{1,18}|\*)")
+
+_VALIDATOR = re.compile(r"[!-~\xa0-\xff]([ -~\xa0-\xff]*[!-~\xa0-\xff])?")
+
+_MAX_INFO = 64 * 1024  # bytes; ours are a few hundred
+
+_SURE = 60.0  # s by which a Last-Modified has to be older than the answer to tell versions apart (RFC 9110, 8.8.2.2)
+
+
+class _Info(NamedTuple):
+    """Which version of which URL a part is of: its ETag, what If-Range is to say, and its bytes if that is known."""
+
+    url: str
+    validator: str
+    tag: str | None
+    length: int | None
+
+
+class Download:
+    """The file at ``path``, for the answer to one URL. Opened before anything is asked; ``close`` ends it.
+
+    ``resume`` goes on with what an earlier download of this URL has left. What comes is left for that if it is
+    ``plain``: the body alone, and that of a GET. Raises Failure WRITE, also if there is a file at ``path`` already and
+    not ``force``.
+    """
+
+    def __init__(self, path: str, url: str, *, force: bool, resume: bool, plain: bool = True) -> None:
+        self._path = path
+        self._url = url
+        self._force = force
+        self._plain = plain
+        self._part, self._info = path + ".netkit-part", path + ".netkit-info"
+        self._action = f"write {path}"
+        self.before = 0
+        self._known: _Info | None = None
+        self._info_status: os.stat_result | None = None
+        self._whole: int | None = None  # bytes the file will have, as far as a range tells
+        self._begun = False
+        self._is_whole = False
+        old = self._check_place(resume)
+        self._mode = None if old is None else old.st_mode & 0o777
+        self._fd = self._open()
+        try:
+            if self._mode is not None:
+                os.fchmod(self._fd, self._mode | stat.S_IRUSR | stat.S_IWUSR)
+            if resume:
+                self._recall()
+        except BaseException:
+            os.close(self._fd)
+            raise
+
+    @property
+    def conditions(self) -> list[tuple[str, bytes]]:
+        """The fields that ask for what is missing, if it is still of the same version; none to ask for all."""
+        if not self.before or self._known is None:
+            return []
+        return [("Range", b"bytes=%d-" % self.before), ("If-Range", self._known.validator.encode("latin-1"))]
+
+    def fits(self, head: Head) -> bool:
+        """Whether this answers ``conditions``: False if they are to be dropped, and all of it is to be asked for.
+
+        Raises Failure PROTOCOL for what is neither the file nor the part that was asked for.
+        """
+        if self._known is None or head.status == OK:
+            return True
+        if head.status == PARTIAL_CONTENT:
+            return self._is_rest(head, self._known)
+        if head.status == UNSATISFIABLE:
+            return False
+        raise self._unresumed(f"the server answered {head.status_line}")
+
+    def restart(self) -> None:
+        """Ask for all of it."""
+        self.before = 0
+
+    def open(self, head: Head) -> Stream:
+        """Return where the body of this answer goes."""
+        if head.status != PARTIAL_CONTENT:
+            self.before = 0
+        self._begun = True
+        with doing(Exit.WRITE, self._action):
+            os.ftruncate(self._fd, self.before)
+            os.lseek(self._fd, self.before, os.SEEK_SET)
+        if not self.before:
+            self._note(head)
+        return FileStream(self._fd, self._fd, sink_name=self._path)
+
+    def finish(self) -> None:
+        """Put the file in its place. Raises Failure PARTIAL if it is not whole."""
+        size = os.fstat(self._fd).st_size
+        if self._whole is not None and size != self._whole:
+            detail = f"{size} of {self._whole} bytes"
+            raise Failure(Exit.PARTIAL, f"receive {self._url}", "the server sent a part alone", detail=detail)
+        with doing(Exit.WRITE, self._action):
+            os.close(os.dup(self._fd))  # some file systems tell only now that a quota is full: close(2)
+            if self._mode is not None:
+                os.fchmod(self._fd, self._mode)
+            self._is_whole = True
+            self._rename()
+        self._forget()
+
+    def close(self) -> int:
+        """Let go; return how many bytes are kept for ``resume`` to go on with."""
+        status = os.fstat(self._fd)
+        is_there = _is_at(status, self._part)  # neither in its place by now, nor replaced
+        useless = not status.st_size or (self._begun and self._known is None)
+        if is_there and useless and not self._is_whole:
+            _remove(self._part)
+            self._forget()
+        os.close(self._fd)
+        return status.st_size if is_there and self._known is not None else 0
+
+    def _check_place(self, resume: bool) -> os.stat_result | None:
+        """Return the status of a regular file that may be replaced; None if there is none."""
+        with doing(Exit.WRITE, self._action):
+            try:
+                old = os.lstat(self._path)
+                led = os.stat(self._path) if stat.S_ISLNK(old.st_mode) and os.path.exists(self._path) else old
+            except FileNotFoundError:
+                return None
+        if stat.S_ISDIR(led.st_mode):
+            raise Failure(Exit.WRITE, self._action, "it is a folder")
+        if not (stat.S_ISREG(led.st_mode) or stat.S_ISLNK(led.st_mode)):
+            hint = f"without -o, > {self._path} writes to it"
+            raise Failure(Exit.WRITE, self._action, "it is not a regular file", hint=hint)
+        if not self._force:
+            part = f"what was cut is {self._part}, and " if resume else ""
+            raise Failure(Exit.WRITE, self._action, "it exists", hint=f"{part}--force replaces it")
+        return old if stat.S_ISREG(old.st_mode) else None  # a link is replaced, not what it leads to
+
+    def _open(self) -> int:
+        """Open the part for us alone: a regular file of our own that no other netkit writes."""
+        flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+        action = f"write {self._part}"
+        while True:
+            with doing(Exit.WRITE, action):
+                fd = os.open(self._part, flags, 0o666)
+            try:
+                status = os.fstat(fd)
+                if status.st_nlink == 2 and self._force and _is_at(status, self._path):
+                    _remove(self._part)  # the file has been in its place since a netkit was killed at its very end
+                elif not stat.S_ISREG(status.st_mode) or status.st_nlink > 1 or status.st_uid != os.geteuid():
+                    raise Failure(Exit.WRITE, action, "it is there, and not a file of ours alone")
+                _lock(fd, action)
+                if _is_at(status, self._part):
+                    return fd
+            except BaseException:
+                os.close(fd)
+                raise
+            os.close(fd)  # another has just put it in its place
+
+    def _recall(self) -> None:
+        """Go on where the last download of this URL ended, if its version is known."""
+        size = os.fstat(self._fd).st_size
+        try:
+            with open(self._info, "rb", opener=_no_link) as file:
+                status = os.fstat(file.fileno())
+                known = _Info(**json.loads(file.read(_MAX_INFO)))
+        except (OSError, ValueError, TypeError, RecursionError):
+            return
+        if status.st_uid != os.geteuid() or not _is_sound(known) or known.url != self._url or not size:
+            return
+        if known.length is not None and size > known.length:
+            return
+        self._known, self._info_status = known, status
+        # Of a part that is whole the last byte is asked for again: whether it is of this version is still to be known.
+        self.before = size - 1 if size == known.length else size
+
+    def _is_rest(self, head: Head, known: _Info) -> bool:
+        """Whether a range is of this version still: some servers send one of another, whatever If-Range says."""
+        match = _RANGE.fullmatch(head.get("content-range") or "")
+        if not match or int(match[1]) != self.before or int(match[2]) < self.before:
+            raise self._unresumed("the server sent another range than the one asked for")
+        dated = known.tag is None and head.get("last-modified") not in (None, known.validator)
+        whole = known.length if match[3] == "*" else int(match[3])
+        if dated or head.get("etag") not in (None, known.tag) or known.length not in (None, whole):
+            return False
+        if whole is None:
+            raise self._unresumed("the server does not say how much there is")
+        size = int(match[2]) + 1 - self.before
+        if int(match[2]) >= whole or head.get("content-length") not in (None, str(size)):
+            raise self._unresumed("the server sent more than the range it names")
+        self._whole = whole
+        return True
+
+    def _unresumed(self, reason: str) -> Failure:
+        return Failure(Exit.PROTOCOL, f"resume {self._url}", reason, hint="without --resume it comes all anew")
+
+    def _note(self, head: Head) -> None:
+        """Write down which version this is, if that can be known again."""
+        self._known = None
+        _remove(self._info)
+        validator = _validator(head)
+        if head.status != OK or validator is None or not self._plain:
+            return
+        length = head.get("content-length")
+        known = _Info(self._url, validator, head.get("etag"), None if length is None else int(length))
+        with suppress(OSError):  # then it cannot be resumed
+            fd = os.open(self._info, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+            with open(fd, "w") as file:
+                self._info_status = os.fstat(fd)
+                json.dump(known._asdict(), file)
+            self._known = known
+
+    def _forget(self) -> None:
+        """Remove our own info: by now another netkit may have written its."""
+        if self._info_status is not None and _is_at(self._info_status, self._info):
+            _remove(self._info)
+
+    def _rename(self) -> None:
+        if not _is_at(os.fstat(self._fd), self._part):
+            raise Failure(Exit.WRITE, self._action, f"{self._part} is another file by now")
+        if self._force:
+            os.replace(self._part, self._path)
+            return
+        try:
+            os.link(self._part, self._path)  # fails if somebody made it meanwhile
+        except OSError:  # or on a file system without hard links
+            if os.path.lexists(self._path):
+                raise Failure(Exit.WRITE, self._action, "it exists by now", detail=f"{self._part} is whole") from None
+            os.rename(self._part, self._path)
+        else:
+            os.unlink(self._part)
+
+
+def _validator(head: Head) -> str | None:
+    """Return what If-Range may say (RFC 9110, section 13.1.5): a strong entity tag, or a date that is surely strong."""
+    tag = head.get("etag")
+    if tag is not None:
+        return tag if tag.startswith('"') and _VALIDATOR.fullmatch(tag) else None
+    from email.utils import parsedate_to_datetime  # it takes 7 ms to load, and most servers have entity tags
+
+    modified = head.get("last-modified")
+    try:
+        age = parsedate_to_datetime(head.get("date") or "") - parsedate_to_datetime(modified or "")
+    except (TypeError, ValueError, OverflowError):
+        return None
+    return modified if modified and age.total_seconds() >= _SURE and _VALIDATOR.fullmatch(modified) else None
+
+
+def _is_sound(known: _Info) -> bool:
+    """Whether what was read is what we write: the file may have been cut or changed."""
+    return (
+        isinstance(known.validator, str)
+        and _VALIDATOR.fullmatch(known.validator) is not None
+        and isinstance(known.tag, str | None)
+        and (known.length is None or type(known.length) is int)
+    )
+
+
+def _lock(fd: int, action: str) -> None:
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise Failure(Exit.WRITE, action, "another netkit is writing it") from None
+    except OSError:
+        pass  # a file system without locks
+
+
+def _is_at(status: os.stat_result, path: str) -> bool:
+    try:
+        return os.path.samestat(status, os.lstat(path))
+    except FileNotFoundError:
+        return False
+
+
+def _no_link(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK)
+
+
+def _remove(path: str) -> None:
+    with suppress(OSError):
+        os.unlink(path)

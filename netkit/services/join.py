@@ -1,0 +1,103 @@
+"""This process's own stdin and stdout as one end of a conversation."""
+
+import re
+from collections.abc import Callable
+
+from netkit.core.connection import Handler, with_idle_timeout
+from netkit.core.events import Observer
+from netkit.core.kernel import Event, Group, sleep
+from netkit.core.pump import Change
+from netkit.core.relay import Ending, relay
+from netkit.core.stdio import FileStream
+from netkit.core.stream import Connection
+
+STDIN, STDOUT = 0, 1
+
+_LINES_AT_ONCE = 500  # lines that are written before others get their turn
+
+_LINE = re.compile(rb"[^\n]*\n|[^\n]+")
+
+
+class Terminal(FileStream):
+    """Stdin and stdout, or in place of stdin a ``text`` that is fixed beforehand.
+
+    ``reads`` False leaves stdin alone: nothing comes and it never ends. ``writes`` False drops what is sent.
+    ``by_line`` writes each line by itself.
+    """
+
+    def __init__(
+        self, *, text: bytes | None = None, reads: bool = True, writes: bool = True, by_line: bool = False
+    ) -> None:
+        super().__init__(STDIN, STDOUT)
+        self._text = text
+        self._by_line = by_line
+        self._reads = reads
+        self._writes = writes
+
+    @property
+    def raw_source(self) -> int | None:
+        """Stdin, if that is where our bytes come from."""
+        return super().raw_source if self._reads and self._text is None else None
+
+    @property
+    def raw_sink(self) -> int | None:
+        """Stdout, if that is where bytes go as they are."""
+        return super().raw_sink if self._writes and not self._by_line else None
+
+    async def recv(self) -> bytes:
+        """Return what was typed, piped or given as text."""
+        if self._text is not None:
+            data, self._text = self._text, b""
+            return data
+        if not self._reads:
+            await Event().wait()
+        return await super().recv()
+
+    async def send(self, data: bytes) -> None:
+        """Write to stdout."""
+        if not self._writes:
+            return
+        for number, piece in enumerate(_LINE.findall(data) if self._by_line else (data,), 1):
+            await super().send(piece)
+            if number % _LINES_AT_ONCE == 0:
+                await sleep(0)
+
+    async def send_eof(self) -> None:
+        """End stdout, so that its reader goes on."""
+        if self._writes:
+            await super().send_eof()
+
+
+def joining(
+    open_terminal: Callable[[], Terminal],
+    ending: Ending,
+    *,
+    outgoing: Change | None = None,
+    incoming: Callable[[Connection], Change | None],
+    idle_timeout: float | None = None,
+    observe: Observer,
+) -> Handler:
+    """Return a handler that joins a connection to the terminal. It fails as ``relay`` does, or if our reader left.
+
+    ``incoming`` returns what the bytes of a connection go through, ``outgoing`` is what those for it do.
+    """
+
+    async def handle(stream: Connection) -> str:
+        terminal = open_terminal()
+        try:
+            async with Group() as group:
+                group.start_soon(terminal.reader_left())
+                how = await relay(
+                    terminal,
+                    stream,
+                    ending,
+                    outgoing=outgoing,
+                    incoming=incoming(stream),
+                    observe=observe,
+                )
+                group.cancel()
+        finally:
+            terminal.close()
+        return how
+
+    return with_idle_timeout(handle, idle_timeout)

@@ -1,0 +1,415 @@
+"""Values to bytes and back, by a ``struct`` format or by typed fields with names. What does not fit is refused."""
+
+import functools
+import math
+import re
+import struct
+import sys
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from netkit.core.errors import Exit, Failure, Invalid
+from netkit.services import text
+
+Value = int | float | bool | bytes | str
+
+MAX_VALUES = 65536  # of one record: a count of seven digits must not become as many objects
+
+_TYPES = "u8 u16 u32 u64 i8 i16 i32 i64 f32 f64 ip ip6 mac str hex"
+
+_FIELD = re.compile(
+    r"(?P<type>[ui](?:8|16|32|64)|f(?:32|64)|ip6?|mac|str|hex)(?P<size>(?<=str|hex)[1-9][0-9]*)?(?P<le>le)?"
+    r"(?P<named>:(?P<name>.*))?"
+)
+
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")
+
+_MARKS = "@=<>!"
+
+_SPACE = " \t\n\r\f\v"
+
+_ITEM = re.compile(rf"[{_SPACE}]*([0-9]*)([xcbB?hHiIlLqQnNefdspP])")
+
+_STANDARD = {"b": 1, "h": 2, "i": 4, "l": 4, "q": 8}  # bytes, wherever @ does not lead
+
+_INTEGER = re.compile(r"-?(?:0|[1-9][0-9]*|0[xX][0-9A-Fa-f]+)")
+
+_FLOAT = re.compile(r"-?(?:(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?|inf|nan)")
+
+_MAC = re.compile(r"[0-9A-Fa-f]{2}([:-])[0-9A-Fa-f]{2}(?:\1[0-9A-Fa-f]{2}){4}")
+
+_BOOLEANS = {"0": b"\0", "1": b"\1", "false": b"\0", "true": b"\1"}
+
+_SHORT = 40  # characters of a word that a message repeats
+
+
+class Codec(NamedTuple):
+    """How a value is ``size`` bytes, or any number if that is None.
+
+    ``encode`` takes the word that was typed. Both raise Invalid, with the reason alone, for what cannot be.
+    """
+
+    size: int | None
+    encode: Callable[[str], bytes]
+    decode: Callable[[bytes], Value]
+
+
+class Field(NamedTuple):
+    """A value of a format, the ``number``-th from 1 on: ``padding``, then bytes that ``start`` there in a record."""
+
+    number: int
+    name: str | None
+    kind: str
+    padding: int
+    start: int
+    codec: Codec
+
+    @property
+    def key(self) -> str:
+        """The name, or without one the number."""
+        return self.name or str(self.number)
+
+    def at(self, offset: int) -> str:
+        """Return what a message calls the field."""
+        name = f" {_short(self.name)}" if self.name else ""
+        return f"field {self.number}{name} ({self.kind} at offset {offset})"
+
+
+class Format:
+    """Fields in order, and ``padding`` after the last. The last alone may have no size, and takes the rest."""
+
+    def __init__(self, fields: Sequence[Field], padding: int) -> None:
+        self.fields = fields
+        self.padding = padding
+        last = fields[-1] if fields else None
+        self.least = (last.start + (last.codec.size or 0) if last else 0) + padding
+        self.size = None if last and last.codec.size is None else self.least
+
+    def pack(self, values: Sequence[str]) -> bytes:
+        """Return the bytes of values as they are typed; raise Invalid for one that does not fit, lacks or is left."""
+        packed = bytearray()
+        for field in self.fields:
+            packed += bytes(field.padding)
+            if field.number > len(values):
+                raise Invalid(f"{field.at(len(packed))} has no value: {len(values)} given, {len(self.fields)} wanted")
+            try:
+                packed += field.codec.encode(values[field.number - 1])
+            except Invalid as error:
+                raise Invalid(f"{field.at(len(packed))}: {error}") from error
+        packed += bytes(self.padding)
+        if len(values) > len(self.fields):
+            extra = f"value {len(self.fields) + 1} {_short(values[len(self.fields)])}"
+            raise Invalid(f"{extra} has no field: the format has {len(self.fields)} and ends at offset {len(packed)}")
+        return bytes(packed)
+
+    def unpack(self, data: bytes, offset: int = 0) -> list[Value]:
+        """Return the values of one record, whose place in the input is ``offset``.
+
+        Raises Failure: PARTIAL for too few bytes, PROTOCOL for too many or for a field that contradicts itself.
+        """
+        if len(data) != self.size and (self.size is not None or len(data) < self.least):
+            raise self._misfit(len(data), offset)
+        values = []
+        for field in self.fields:
+            start, size = field.start, field.codec.size
+            try:
+                values.append(field.codec.decode(data[start:] if size is None else data[start : start + size]))
+            except Invalid as error:
+                raise Failure(Exit.PROTOCOL, f"unpack {field.at(offset + start)}", str(error)) from error
+        return values
+
+    def _misfit(self, length: int, offset: int) -> Failure:
+        if length > self.least:
+            more = f"more follow at offset {offset + self.least}"
+            return Failure(Exit.PROTOCOL, f"unpack a record of {self.least} bytes", more)
+        for field in self.fields:
+            size = field.codec.size or 0
+            if field.start + size > length:
+                came = f"the record ended after {max(0, length - field.start)} of {size} bytes"
+                return Failure(Exit.PARTIAL, f"unpack {field.at(offset + field.start)}", came)
+        padding = f"padding at offset {offset + self.least - self.padding}"
+        return Failure(Exit.PARTIAL, f"unpack {padding}", "the record ended before its end")
+
+
+def parse(form: str, most: int, *, reading: bool = False) -> Format:
+    """Read a format of records of at most ``most`` bytes.
+
+    It is typed fields if one of its words is such a field and no byte-order mark leads, and a struct format otherwise.
+    For ``reading``, a field must have a size if others follow. Raises Invalid, or Failure TOO_BIG before anything is
+    allocated.
+    """
+    words = re.findall(rf"[^{_SPACE}]+", form)
+    if not words:
+        raise Invalid("the format is empty")
+    layout = _Layout(form, most)
+    if words[0][0] not in _MARKS and any(":" in word or _FIELD.fullmatch(word) for word in words):
+        _lay_fields(layout, words)
+    else:
+        _lay_struct(layout, form)
+    if reading:
+        for field in layout.fields[:-1]:
+            if field.codec.size is None:
+                raise Invalid(f"field {field.number} ({field.kind}) needs a length, as str8 has: more follow")
+    return Format(layout.fields, layout.padding)
+
+
+def _short(word: str) -> str:
+    return repr(_cut(word))
+
+
+def _cut(word: str) -> str:
+    return word if len(word) <= _SHORT else word[:_SHORT] + "..."
+
+
+class _Layout:
+    """Fields as they are read, one after the other; it refuses to grow beyond what a record may have."""
+
+    def __init__(self, form: str, most: int) -> None:
+        self.fields: list[Field] = []
+        self.padding = 0
+        self._form = form
+        self._most = most
+        self._end = 0
+
+    def pad(self, size: int) -> None:
+        self.padding += size
+        self._grow(size)
+
+    def align(self, alignment: int) -> None:
+        self.pad(-self._end % alignment)
+
+    def add(self, kind: str, codec: Codec, count: int = 1, name: str | None = None) -> None:
+        start = self._end
+        self._grow((codec.size or 0) * count)
+        if len(self.fields) + count > MAX_VALUES:
+            raise self._too_big(f"it has more than {MAX_VALUES} values", hint="--repeat reads any number of records")
+        for place in range(count):
+            at = start + (codec.size or 0) * place
+            self.fields.append(Field(len(self.fields) + 1, name, kind, self.padding, at, codec))
+            self.padding = 0
+
+    def _grow(self, size: int) -> None:
+        self._end += size
+        if self._end > self._most:
+            raise self._too_big(f"it takes more than {self._most} bytes", detail="--max-size")
+
+    def _too_big(self, reason: str, *, detail: str = "", hint: str = "") -> Failure:
+        return Failure(Exit.TOO_BIG, f"use format {_short(self._form)}", reason, detail=detail, hint=hint)
+
+
+def _lay_fields(layout: _Layout, words: Sequence[str]) -> None:
+    names = set()
+    for number, word in enumerate(words, 1):
+        match = _FIELD.fullmatch(word)
+        if not match:
+            raise Invalid(f"field {number}: {_short(word.partition(':')[0])} is none of {_TYPES}, nor these with le")
+        name = match["name"]
+        if match["named"] and not _NAME.fullmatch(name):
+            raise Invalid(f"field {number}: the name {_short(name)} is no word of ASCII letters, digits, _, - and .")
+        if name in names:
+            raise Invalid(f"field {number}: the name {_short(name)} is taken")
+        if name:
+            names.add(name)
+        size = _count(match["size"]) if match["size"] else None
+        codec = _typed(match["type"], size, little=bool(match["le"]))
+        layout.add(word.partition(":")[0], codec, name=name)
+
+
+def _lay_struct(layout: _Layout, form: str) -> None:
+    mark = form[0] if form[0] in _MARKS else ""
+    native = mark == "@"
+    little = mark == "<" or (mark in ("@", "=") and sys.byteorder == "little")
+    place, end = len(mark), len(form.rstrip(_SPACE))
+    while place < end:
+        item = _ITEM.match(form, place, end)
+        if not item:
+            neither = "no struct format" if mark else f"neither fields of {_TYPES} nor a struct format"
+            raise Invalid(f"format {_short(form)} is {neither}: {_short(form[place:end].lstrip(_SPACE))} is no code")
+        place = item.end()
+        digits, code = item.groups()
+        count = _count(digits) if digits else 1
+        if code == "x":
+            layout.pad(count)
+        elif code in "sp":
+            layout.add(digits + code, _string(count) if code == "s" else _pascal(count))
+        elif code in "c?":
+            layout.add(code, _CHARACTER if code == "c" else _BOOLEAN, count)
+        elif code in "nNP" and not native:
+            raise Invalid(f"format {_short(form)}: {code!r} is native alone, begin with @")
+        else:
+            if native:
+                layout.align(struct.calcsize(f"@x{code}") - struct.calcsize(f"@{code}"))
+            layout.add(code, _number(code, native=native, little=little), count)
+
+
+def _count(digits: str) -> int:
+    return int(digits) if len(digits) < 20 else 10**20  # beyond any size; Python refuses to read thousands of digits
+
+
+@functools.cache
+def _number(code: str, *, native: bool, little: bool) -> Codec:
+    if code in "efd":
+        codec = _float(code)
+    else:
+        size = struct.calcsize(f"@{code}") if native else _STANDARD[code.lower()]
+        codec = _integer(size, signed=code.islower())
+    return _reversed(codec) if little else codec
+
+
+@functools.cache
+def _typed(kind: str, size: int | None, *, little: bool) -> Codec:
+    if kind == "str":
+        codec = _text(size)
+    elif kind == "hex":
+        codec = _hex(size)
+    elif kind in _ADDRESSES:
+        codec = _ADDRESSES[kind]
+    elif kind[0] == "f":
+        codec = _float("f" if kind == "f32" else "d")
+    else:
+        codec = _integer(int(kind[1:]) // 8, signed=kind[0] == "i")
+    return _reversed(codec) if little else codec
+
+
+def _reversed(codec: Codec) -> Codec:
+    """Return the codec with the octets in reverse order: little-endian of what is big-endian."""
+    return Codec(codec.size, lambda word: codec.encode(word)[::-1], lambda data: codec.decode(data[::-1]))
+
+
+def _integer(size: int, *, signed: bool) -> Codec:
+    low, high = (-(1 << 8 * size - 1), (1 << 8 * size - 1) - 1) if signed else (0, (1 << 8 * size) - 1)
+
+    def encode(word: str) -> bytes:
+        if not _INTEGER.fullmatch(word):
+            raise Invalid(f"{_short(word)} is not a whole number, such as 80, -1 or 0x50")
+        number = int(word, 16 if "x" in word.lower() else 10) if len(word) <= _SHORT else high + 1
+        if not low <= number <= high:
+            raise Invalid(f"{_cut(word)} is not between {low} and {high}")
+        return number.to_bytes(size, "big", signed=signed)
+
+    return Codec(size, encode, lambda data: int.from_bytes(data, "big", signed=signed))
+
+
+def _float(code: str) -> Codec:
+    layout = struct.Struct(f">{code}")
+
+    def encode(word: str) -> bytes:
+        if not _FLOAT.fullmatch(word):
+            raise Invalid(f"{_short(word)} is not a number, such as 1.5, -2, 1e9, inf or nan")
+        number = float(word)
+        try:
+            if math.isinf(number) and "inf" not in word:
+                raise OverflowError
+            return layout.pack(number)
+        except OverflowError:
+            raise Invalid(f"{_cut(word)} is beyond what {layout.size} bytes hold") from None
+
+    def decode(data: bytes) -> float:
+        number: float = layout.unpack(data)[0]
+        return number
+
+    return Codec(layout.size, encode, decode)
+
+
+def _encode_boolean(word: str) -> bytes:
+    if word not in _BOOLEANS:
+        raise Invalid(f"{_short(word)} is none of true, false, 1 and 0")
+    return _BOOLEANS[word]
+
+
+def _encode_character(word: str) -> bytes:
+    data = text.parse(word)
+    if len(data) != 1:
+        raise Invalid(f"{_short(word)} is {len(data)} bytes, not 1")
+    return data
+
+
+def _at_most(size: int, word: str) -> bytes:
+    data = text.parse(word)
+    if len(data) > size:
+        raise Invalid(f"{_short(word)} is {len(data)} bytes, more than {size}")
+    return data
+
+
+def _string(size: int) -> Codec:
+    """Bytes, filled up with NULs; they come back with them, as struct's do."""
+    return Codec(size, lambda word: _at_most(size, word).ljust(size, b"\0"), bytes)
+
+
+def _pascal(size: int) -> Codec:
+    """A byte that counts, and as many bytes, filled up with NULs. Of no byte at all, it holds the empty string."""
+    room = min(max(size - 1, 0), 255)
+
+    def encode(word: str) -> bytes:
+        data = _at_most(room, word)
+        return (bytes([len(data)]) + data).ljust(size, b"\0")[:size]
+
+    def decode(data: bytes) -> bytes:
+        length = data[0] if data else 0
+        if length > room:
+            raise Invalid(f"it says that it has {length} bytes, and has room for {room}")
+        return data[1 : 1 + length]
+
+    return Codec(size, encode, decode)
+
+
+def _text(size: int | None) -> Codec:
+    """Text. One that has a size is filled up with NULs, which are taken off again."""
+    if size is None:
+        return Codec(None, text.parse, lambda data: data.decode("utf-8", "surrogateescape"))
+    fill = _string(size).encode
+    return Codec(size, fill, lambda data: data.rstrip(b"\0").decode("utf-8", "surrogateescape"))
+
+
+def _hex(size: int | None) -> Codec:
+    def encode(word: str) -> bytes:
+        try:
+            data = bytes.fromhex(word)
+        except ValueError:
+            raise Invalid(f"{_short(word)} is not pairs of hex digits") from None
+        if size is not None and len(data) != size:
+            raise Invalid(f"{_short(word)} is {len(data)} bytes, not {size}")
+        return data
+
+    return Codec(size, encode, bytes.hex)
+
+
+def _encode_ip(word: str) -> bytes:
+    from socket import AF_INET, inet_pton
+
+    try:
+        return inet_pton(AF_INET, word)
+    except (OSError, ValueError):
+        raise Invalid(f"{_short(word)} is not an IPv4 address, such as 192.0.2.1 (ip6 is IPv6)") from None
+
+
+def _encode_ip6(word: str) -> bytes:
+    from socket import AF_INET6, inet_pton
+
+    try:
+        return inet_pton(AF_INET6, word)
+    except (OSError, ValueError):
+        raise Invalid(f"{_short(word)} is not an IPv6 address, such as 2001:db8::1") from None
+
+
+def _decode_ip6(data: bytes) -> str:
+    from socket import AF_INET6, inet_ntop
+
+    return inet_ntop(AF_INET6, data)
+
+
+def _encode_mac(word: str) -> bytes:
+    if not _MAC.fullmatch(word):
+        raise Invalid(f"{_short(word)} is not a MAC address, such as 02:00:5e:10:00:01")
+    return bytes.fromhex(word.replace(word[2], ""))
+
+
+_CHARACTER = Codec(1, _encode_character, bytes)
+
+_BOOLEAN = Codec(1, _encode_boolean, lambda data: data != b"\0")
+
+_ADDRESSES = {
+    "ip": Codec(4, _encode_ip, lambda data: ".".join(map(str, data))),
+    "ip6": Codec(16, _encode_ip6, _decode_ip6),
+    "mac": Codec(6, _encode_mac, lambda data: data.hex(":")),
+}

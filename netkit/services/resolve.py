@@ -1,0 +1,258 @@
+"""Looking names up: by the system's resolver as connect does, or by asking DNS servers; many at a time, in order."""
+
+import socket
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import NamedTuple
+
+from netkit.core.address import Endpoint, check_host, family_of, parse_port, split
+from netkit.core.dial import interleave
+from netkit.core.errors import Exit, Failure, Invalid
+from netkit.core.events import ignore, span
+from netkit.core.kernel import DeadlineExceeded, Event, Group, deadline, now
+from netkit.core.lookup import canonical, lookup, reverse
+from netkit.core.stdio import FileStream
+from netkit.core.stream import Secure
+
+_AT_ONCE = 16  # names that are looked up at one time
+
+_MAX_LINE = 1024  # bytes of a line that may be a name
+
+_DNS_PORT, _SECURED_PORT = 53, 853  # the latter of RFC 7858
+
+_CONFIGURATION = "/etc/resolv.conf"
+
+
+class Value(NamedTuple):
+    """One address, name or record; ``kind`` is "address", "name" or a type of DNS. ``ttl`` is in seconds."""
+
+    kind: str
+    text: str
+    ttl: int | None = None
+
+
+class Answer(NamedTuple):
+    """What is known of a name, or of this machine if that is empty: at least one value.
+
+    ``server`` and ``protocol`` say who was asked, if not the system.
+    """
+
+    name: str
+    values: tuple[Value, ...]
+    seconds: float
+    canonical: str | None = None
+    server: str | None = None
+    protocol: str | None = None
+
+
+class Outcome(NamedTuple):
+    """A name as it was given, and its answer, or why there is none."""
+
+    name: str
+    result: "Answer | Failure"
+
+
+class Query(NamedTuple):
+    """How to look up: ``kinds`` of records and whom to ask for them, or none of both for the system's resolver.
+
+    With ``secure`` the server is asked over TLS.
+    """
+
+    family: int = 0
+    timeout: float = 10.0
+    canonical: bool = False
+    port: int | None = None
+    kinds: tuple[str, ...] = ()
+    server: Endpoint | None = None
+    secure: Secure | None = None
+
+
+def parse_server(text: str, *, tls: bool = False) -> Endpoint:
+    """Read the address of a DNS server, whose port need not be given; ``tls`` is as ``tls:`` in front of it."""
+    word = text.removeprefix("tls:")
+    if word.startswith("tls:"):
+        raise Invalid(f"server {text!r} says tls: twice")
+    if word.startswith("unix:"):
+        raise Invalid(f"server {text!r} is a unix socket")
+    tls = tls or text.startswith("tls:")
+    host, port = split(word)
+    if host or not word.startswith(":"):
+        host = check_host(host)
+    usual = _SECURED_PORT if tls else _DNS_PORT
+    return Endpoint(host, usual if port is None else parse_port(port, protocol="tcp" if tls else "udp"), tls=tls)
+
+
+def check(name: str, how: Query) -> str:
+    """Return a name, or an address, as it can be looked up; raise Invalid for what cannot."""
+    if how.kinds and name == ".":
+        return name
+    if name.count(":") == 1:
+        raise Invalid(f"name {name!r} has a port")
+    host = check_host(name)
+    if family_of(host) is not None and how.kinds not in ((), ("PTR",)):
+        raise Invalid(f"host {host!r} is an address, and has no {how.kinds[0]} record: see --type PTR")
+    return host
+
+
+async def answer(host: str, how: Query) -> Answer:
+    """Look one name up, or an address for its name. Raises Failure."""
+    begun = now()
+    if how.kinds or how.server:
+        return await _from_dns(host, how, begun)
+    try:
+        with deadline(begun + how.timeout):
+            return await _from_system(host, how, begun)
+    except DeadlineExceeded:
+        raise Failure(Exit.TIMEOUT, f"resolve {host}", f"no answer within {span(how.timeout)}") from None
+
+
+async def _from_system(host: str, how: Query, begun: float) -> Answer:
+    name: str | None = None
+    if family_of(host) is None:
+        found, name = await canonical(host, 0, how.family)
+    elif how.port is None:
+        return Answer(host, (Value("name", await reverse(host)),), now() - begun)
+    else:
+        found = await lookup(Endpoint(host), how.family, observe=ignore)
+    hosts = [address.host for address in interleave(found)]
+    if how.canonical:
+        values = [Value("name", name or host)]
+    elif how.port is not None:
+        values = [Value("address", str(Endpoint(text, how.port))) for text in hosts]
+    else:
+        values = [Value("address", text) for text in hosts]
+    return Answer(host, tuple(values), now() - begun, name)
+
+
+async def _from_dns(host: str, how: Query, begun: float) -> Answer:
+    from netkit.protocols.dns import Reply, ask
+
+    until = begun + how.timeout
+    try:
+        with deadline(until):
+            servers = await _servers(how)
+    except DeadlineExceeded:
+        raise Failure(Exit.TIMEOUT, f"resolve {how.server}", f"no answer within {span(how.timeout)}") from None
+    kinds = how.kinds or _kinds(host, how.family)
+    replies: dict[str, Reply] = {}
+
+    async def one(kind: str) -> None:
+        replies[kind] = await ask(host, kind, servers, begun, how.timeout, how.secure)
+
+    async with Group() as group:
+        for kind in kinds:
+            group.start_soon(one(kind))
+    first = replies[kinds[0]]
+    values = tuple(Value(*record) for kind in kinds for record in replies[kind].records)
+    if not values:
+        alias = "" if first.canonical == host.rstrip(".") else f", {first.canonical}, its canonical name"
+        reason = f"no {' or '.join(kinds)} record"
+        raise Failure(Exit.RESOLVE, f"resolve {host}", reason, detail=str(first.server) + alias)
+    if how.canonical:
+        values = (Value("name", first.canonical),)
+    return Answer(host, values, now() - begun, first.canonical, str(first.server), first.protocol)
+
+
+def _kinds(host: str, family: int) -> tuple[str, ...]:
+    """Return the types of record that answer for a name, or for an address, unless others are asked for."""
+    if family_of(host) is not None:
+        return ("PTR",)
+    if family == 0:
+        return ("A", "AAAA")
+    return ("A",) if family == socket.AF_INET else ("AAAA",)
+
+
+async def _servers(how: Query) -> list[Endpoint]:
+    if how.server is None:
+        return [Endpoint(host, _DNS_PORT) for host in _configured()]
+    if how.secure is not None:
+        return [how.server._replace(tls=False)]  # whose addresses are raced when it is dialled
+    found = await lookup(how.server, 0, observe=ignore)
+    return [Endpoint(address.host, how.server.port) for address in found]
+
+
+def _configured() -> list[str]:
+    """Return the system's name servers: resolv.conf(5)."""
+    try:
+        with open(_CONFIGURATION, encoding="utf-8", errors="replace") as file:
+            rows = [line.split() for line in file]
+    except OSError:
+        rows = []
+    found = [row[1] for row in rows if len(row) > 1 and row[0] == "nameserver" and family_of(row[1]) is not None]
+    return found or ["127.0.0.1"]
+
+
+async def here(how: Query) -> Answer:
+    """Return what this machine is called: its host name, its full name and the addresses of that."""
+    host = socket.gethostname()
+    begun = now()
+    values = [Value("hostname", host)]
+    try:
+        with deadline(begun + how.timeout):
+            found, name = await canonical(host, 0, how.family)
+    except DeadlineExceeded:
+        raise Failure(Exit.TIMEOUT, f"resolve {host}", f"no answer within {span(how.timeout)}") from None
+    values += [Value("fqdn", name)] if name else []
+    values += [Value("address", address.host) for address in interleave(found)]
+    return Answer("", tuple(values), now() - begun, name)
+
+
+async def answers(names: AsyncIterator[str], how: Query, report: Callable[[Outcome], None]) -> None:
+    """Look many names up, several at a time, and report each in its turn."""
+    waiting: deque[tuple[str, list[Answer | Failure]]] = deque()
+    room = _AT_ONCE
+    left = Event()
+
+    def flush() -> None:
+        while waiting and waiting[0][1]:
+            name, [result] = waiting.popleft()
+            report(Outcome(name, result))
+
+    async def one(name: str, outcome: list[Answer | Failure]) -> None:
+        nonlocal room
+        try:
+            outcome.append(await answer(check(name, how), how))
+        except Failure as failure:
+            outcome.append(failure)
+        except Invalid as error:
+            outcome.append(Failure(Exit.READ, f"resolve {name[:80]}", str(error)))
+        room += 1
+        left.set()
+        flush()
+
+    async with Group() as group:
+        async for name in names:
+            while not room:
+                left = Event()
+                await left.wait()
+            room -= 1
+            outcome: list[Answer | Failure] = []
+            waiting.append((name, outcome))
+            group.start_soon(one(name, outcome))
+
+
+async def given(words: Sequence[str]) -> AsyncIterator[str]:
+    """Yield the words; for ``-`` the lines of stdin, as they come, without those that are empty."""
+    for word in words:
+        if word != "-":
+            yield word
+            continue
+        async for line in _lines():
+            if line:
+                yield line
+
+
+async def _lines() -> AsyncIterator[str]:
+    stdin = FileStream(0, -1)
+    rest = b""
+    try:
+        while data := await stdin.recv():
+            *whole, rest = (rest + data).split(b"\n")
+            for line in whole:
+                yield line.decode("utf-8", "surrogateescape").strip()
+            if len(rest) > _MAX_LINE:
+                raise Failure(Exit.READ, "read a name from stdin", f"a line is longer than {_MAX_LINE} bytes")
+        if rest:
+            yield rest.decode("utf-8", "surrogateescape").strip()
+    finally:
+        stdin.close()

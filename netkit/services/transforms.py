@@ -1,0 +1,122 @@
+"""Changes of bytes on their way: line ends, labels, visible control bytes, ends that the data decides."""
+
+import codecs
+import os
+import re
+from collections.abc import Callable
+
+from netkit.core.pump import Change, Done
+from netkit.services.join import STDOUT
+
+MAX_LINE = 64 * 1024  # bytes of a line that a label is put before
+
+_LONE_LF = re.compile(rb"(?<!\r)\n")
+
+_SHOWN = {c: f"\\x{c:02x}" for c in (*range(32), *range(127, 160)) if chr(c) not in "\n\r\t"}
+
+
+def crlf() -> Change:
+    """Return a change that sends each line end as CR LF; one that is CR LF already stays."""
+    after_cr = False
+
+    def change(data: bytes) -> bytes:
+        nonlocal after_cr
+        kept = b"\n" if after_cr and data.startswith(b"\n") else b""
+        after_cr = data.endswith(b"\r")
+        return kept + _LONE_LF.sub(b"\r\n", data[len(kept) :])
+
+    return change
+
+
+def labelled(label: str) -> Change:
+    """Return a change that gives each line as ``LABEL<TAB>line``, once it is complete or the end has come.
+
+    A line longer than ``MAX_LINE`` bytes becomes several, each with the label.
+    """
+    head = label.encode() + b"\t"
+    kept = b""
+
+    def change(data: bytes) -> bytes:
+        nonlocal kept
+        *lines, kept = (kept + data).split(b"\n") if data else (kept, b"")
+        if not data:
+            lines = [line for line in lines if line]
+        pieces = [line[i : i + MAX_LINE] for line in lines for i in range(0, len(line) or 1, MAX_LINE)]
+        while len(kept) > MAX_LINE:
+            pieces.append(kept[:MAX_LINE])
+            kept = kept[MAX_LINE:]
+        return b"".join(head + piece + b"\n" for piece in pieces)
+
+    return change
+
+
+def visible() -> Change:
+    """Return a change that makes control bytes visible as ``\\xNN``: C0 but for newline, return and tab, DEL, C1.
+
+    UTF-8 passes, also where a character arrives in pieces; bytes that are not UTF-8 become visible too.
+    """
+    decoder = codecs.getincrementaldecoder("utf-8")("backslashreplace")
+
+    def change(data: bytes) -> bytes:
+        return decoder.decode(data, final=not data).translate(_SHOWN).encode()
+
+    return change
+
+
+def incoming(raw: bool) -> list[Callable[[], Change]]:
+    """Return what data from a peer goes through on its way to stdout: to anything but a terminal, nothing."""
+    return [] if raw or not os.isatty(STDOUT) else [visible]
+
+
+WINDOW = 64 * 1024  # bytes back in which a match that spans chunks is found
+
+
+def until(pattern: re.Pattern[bytes], found: Callable[[], None], *, cut: bool) -> Change:
+    """Return a change that passes bytes as they are and is done with the first match, which ``found`` is told.
+
+    With ``cut`` the output ends with the match, otherwise with the chunk it came in. A match may span chunks as long as
+    it fits into the last ``WINDOW`` bytes.
+    """
+    window = b""
+
+    def change(data: bytes) -> bytes:
+        nonlocal window
+        text = window + data
+        match = pattern.search(text) if data else None
+        if match is None:
+            window = text[-WINDOW:]
+            return data
+        found()
+        raise Done(data[: max(match.end() - len(window), 0)] if cut else data)
+
+    return change
+
+
+def at_most(limit: int) -> Change:
+    """Return a change that is done with the ``limit``-th byte."""
+    left = limit
+
+    def change(data: bytes) -> bytes:
+        nonlocal left
+        if len(data) >= left:
+            raise Done(data[:left])
+        left -= len(data)
+        return data
+
+    return change
+
+
+def prefixed(prefix: bytes) -> Change:
+    """Return a change that puts ``prefix`` in front of each line, as soon as its first byte comes."""
+    fresh = True
+
+    def change(data: bytes) -> bytes:
+        nonlocal fresh
+        if not data:
+            return b""
+        head = prefix if fresh else b""
+        fresh = data.endswith(b"\n")
+        body = data[:-1] if fresh else data
+        return head + body.replace(b"\n", b"\n" + prefix) + (b"\n" if fresh else b"")
+
+    return change

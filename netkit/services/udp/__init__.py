@@ -1,0 +1,1 @@
+"""Sending, serving and relaying datagrams."""

@@ -1,0 +1,143 @@
+"""How input is cut into datagrams."""
+
+from collections.abc import Callable, Iterable, Iterator
+
+from netkit.core.errors import Exit, Failure, Invalid
+from netkit.core.udp import LARGEST, Burst, Data, Datagram
+
+Run = tuple[Data, int]
+"""Datagrams that follow each other: bytes, and the size of each datagram; the last one may be shorter."""
+
+
+Framing = Callable[[bytes], Iterable[Run]]
+"""Input as it comes, and b"" at its end, to the datagrams that are complete. It may raise Failure, after these."""
+
+
+Show = Callable[[Datagram, Burst], bytes]
+"""How what was received is written."""
+
+
+_TOO_LONG = f"it is longer than {LARGEST} bytes, the most a datagram holds"
+
+_LONGEST_HEX = 4 * LARGEST  # digits, and spaces between them
+
+
+def whole() -> Framing:
+    """Take all of the input for one datagram."""
+    held = bytearray()
+
+    def frame(data: bytes) -> Iterator[Run]:
+        held.extend(data)
+        if len(held) > LARGEST:
+            hint = "--lines or --size N cuts it"
+            raise Failure(Exit.USAGE, "send stdin as one datagram", _TOO_LONG, hint=hint)
+        if not data:
+            yield bytes(held), LARGEST
+
+    return frame
+
+
+def in_pieces(size: int) -> Framing:
+    """Cut the input every ``size`` bytes; what is left at the end is the last datagram."""
+    held = b""
+
+    def frame(data: bytes) -> Iterator[Run]:
+        nonlocal held
+        start = min(size - len(held), len(data)) if held else 0
+        begun, held = held + data[:start], b""
+        if data and 0 < len(begun) < size:
+            held = begun
+            return
+        if begun:
+            yield begun, size
+        end = start + (len(data) - start) // size * size
+        held = data[end:]
+        if end > start:
+            yield memoryview(data)[start:end], size  # bulk is not copied
+
+    return frame
+
+
+def in_lines() -> Framing:
+    """Make each line a datagram, without its newline."""
+
+    def read(line: bytes, number: int) -> bytes:
+        if len(line) > LARGEST:
+            raise _too_long(number)
+        return line
+
+    return _lines(read, LARGEST)
+
+
+def in_hex() -> Framing:
+    """Make each line of hex digits a datagram; an empty line is an empty one."""
+
+    def read(line: bytes, number: int) -> bytes:
+        try:
+            data = bytes.fromhex(line.decode("ascii"))
+        except ValueError:
+            shown = ascii(line[:40].decode("latin-1"))
+            raise Failure(Exit.READ, f"read line {number} of stdin", f"{shown} is not pairs of hex digits") from None
+        if len(data) > LARGEST:
+            raise _too_long(number)
+        return data
+
+    return _lines(read, _LONGEST_HEX)
+
+
+def _lines(read: Callable[[bytes, int], bytes], longest: int) -> Framing:
+    held, number = b"", 0
+
+    def lines(data: bytes) -> Iterator[bytes]:
+        nonlocal held, number
+        *complete, held = (held + data).split(b"\n")
+        if held and not data:
+            complete, held = [held], b""
+        for line in complete:
+            number += 1
+            yield read(line, number)
+        if len(held) > longest:
+            raise _too_long(number + 1)
+
+    return lambda data: runs(lines(data))
+
+
+def _too_long(number: int) -> Failure:
+    return Failure(Exit.TOO_BIG, f"send line {number} of stdin", _TOO_LONG)
+
+
+def runs(datagrams: Iterable[bytes]) -> Iterator[Run]:
+    """Join neighbours of one size; what came before a Failure passes before it is raised."""
+    held: list[bytes] = []
+    try:
+        for data in datagrams:
+            if held and (len(data) != len(held[0]) or not data):
+                yield _joined(held)
+                held = []
+            held.append(data)
+    except Failure:
+        if held:
+            yield _joined(held)
+        raise
+    if held:
+        yield _joined(held)
+
+
+def _joined(datagrams: list[bytes]) -> Run:
+    return b"".join(datagrams), len(datagrams[0]) or 1
+
+
+def framing(lines: bool, size: int | None, by_hex: bool) -> Framing | None:
+    """Return how input is cut as it comes, None if it is not."""
+    if lines:
+        return in_lines()
+    if by_hex:
+        return in_hex()
+    return None if size is None else in_pieces(size)
+
+
+def check_texts(texts: Iterable[bytes]) -> None:
+    """Raise Invalid if one is too long."""
+    for number, text in enumerate(texts, 1):
+        if len(text) > LARGEST:
+            raise Invalid(f"TEXT {number} has {len(text)} bytes: {LARGEST} are the most a datagram holds")

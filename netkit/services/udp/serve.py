@@ -1,0 +1,136 @@
+"""What datagrams mean: how input is cut into them, how they are shown, and which of them are answered."""
+
+import socket
+from collections.abc import Awaitable, Callable, Sequence
+from re import Pattern
+
+from netkit.core.address import Endpoint
+from netkit.core.errors import Failure, Invalid
+from netkit.core.events import Ignored, Observer
+from netkit.core.kernel import Event
+from netkit.core.pump import Change
+from netkit.core.udp import MARK, Burst, Datagram, cut, is_multicast
+from netkit.core.udp_server import Receiver, is_ours
+from netkit.services.join import Terminal
+from netkit.services.udp.framing import Show
+from netkit.services.udp.send import transformed
+
+Reply = Callable[[Datagram, Burst], Awaitable[None]]
+"""Sends the answers to what was received."""
+
+
+_ANSWERING = (7, 13, 17, 19, 37)  # echo, daytime, qotd, chargen, time: RFC 862 to 868
+
+_DSCP = 0xFC  # the bits of the traffic class without ECN: RFC 2474
+
+
+def in_turn(*receivers: Receiver) -> Receiver:
+    """Return all of these as one."""
+
+    async def receive(sock: Datagram, bursts: list[Burst]) -> None:
+        for each in receivers:
+            await each(sock, bursts)
+
+    return receive
+
+
+def showing(show: Show, change: Change | None = None) -> Receiver:
+    """Write what comes to stdout, through ``change``."""
+    terminal: Terminal | None = None
+
+    async def receive(sock: Datagram, bursts: list[Burst]) -> None:
+        nonlocal terminal
+        terminal = terminal or Terminal(reads=False)
+        await terminal.send(transformed(change, b"".join([show(sock, burst) for burst in bursts])))
+
+    return receive
+
+
+async def reader_left() -> None:
+    """Raise Failure once nobody reads our stdout."""
+    await Terminal(reads=False).reader_left()
+
+
+def until(pattern: Pattern[bytes], stop: Event) -> Receiver:
+    """Set ``stop`` once a datagram matches."""
+
+    async def receive(sock: Datagram, bursts: list[Burst]) -> None:
+        if any(pattern.search(data) for burst in bursts for data in cut(burst.data, burst.size)):
+            stop.set()
+
+    return receive
+
+
+def answering(reply: Reply, observe: Observer) -> Receiver:
+    """Answer what comes, marked as an answer; never what may be one itself, or comes from who would answer to it.
+
+    Two servers of this kind cannot be made to talk to each other by a datagram with a forged source.
+    """
+    own: dict[Datagram, tuple[str, int]] = {}
+
+    async def receive(sock: Datagram, bursts: list[Burst]) -> None:
+        if sock not in own:
+            sock.mark()
+            own[sock] = sock.local.host or "", sock.local.port
+        for burst in bursts:
+            reason = refusal(burst, *own[sock])
+            if not reason:
+                try:
+                    await reply(sock, burst)
+                except Failure as failure:
+                    reason = failure.reason
+            if reason:
+                observe(Ignored(burst.peer.endpoint, reason))
+
+    return receive
+
+
+def refusal(burst: Burst, own_host: str, own_port: int) -> str:
+    """Return why a datagram to a server at ``own_host`` gets no answer, "" if it gets one."""
+    host, port = burst.peer.address[:2]
+    if burst.traffic_class & _DSCP == MARK:
+        return "it is an answer itself"
+    if port in _ANSWERING:
+        return f"port {port} would answer back"
+    if port == 0:
+        return "port 0 takes no answer"
+    if is_multicast(host) or host == "255.255.255.255":
+        return "its source is no single host"
+    if port == own_port and (host == own_host or (own_host in ("0.0.0.0", "::") and is_ours(host))):
+        return "it claims to come from here"
+    return ""
+
+
+def replying(text: bytes | None, name: str | None) -> Reply | None:
+    """Return the reply that was asked for: a text, or ``echo`` or ``upper``."""
+    if text is not None:
+        return fixed(text)
+    return {"echo": changed(bytes), "upper": changed(bytes.upper)}[name] if name else None
+
+
+def changed(change: Callable[[bytes], bytes]) -> Reply:
+    """Send each datagram back through ``change``, which may not make it longer or shorter."""
+
+    async def reply(sock: Datagram, burst: Burst) -> None:
+        await sock.send_cut(change(burst.data), burst.size, burst.peer)
+
+    return reply
+
+
+def fixed(text: bytes) -> Reply:
+    """Answer each datagram with ``text``."""
+
+    async def reply(sock: Datagram, burst: Burst) -> None:
+        for _ in range(burst.number):
+            await sock.send(text, burst.peer)
+
+    return reply
+
+
+def check_groups(endpoint: Endpoint, groups: Sequence[str], family: int) -> None:
+    """Raise Invalid if a server would never hear what it was told to."""
+    if endpoint.host and is_multicast(endpoint.host):
+        raise Invalid(f"{endpoint.host} is a multicast group: write :{endpoint.port} --join {endpoint.host}")
+    for group in groups:
+        if family not in (socket.AF_UNSPEC, socket.AF_INET6 if ":" in group else socket.AF_INET):
+            raise Invalid(f"--join {group} does not apply: it is of the other family")
