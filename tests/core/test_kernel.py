@@ -318,7 +318,7 @@ entered = []
 async def main():
     try:
         async with Group() as group:
-            group.start(watch())
+            group.start_soon(watch())
             await in_thread(block)
     finally:
         say("cleaned up")
@@ -335,7 +335,7 @@ async def main():
     stream = FileStream(0, 1)
     try:
         async with Group() as group:
-            group.start(watch(stream))
+            group.start_soon(watch(stream))
             await stream.send(bytes(1 << 20))
     finally:
         say("cleaned up")

@@ -658,7 +658,7 @@ async def main():
     say("listening on", listener.endpoints[0])
     stop = kernel.Event()
     async with kernel.Group() as group:
-        group.start(serve(listener, echo, stop=stop, observe=observe))
+        group.start_soon(serve(listener, echo, stop=stop, observe=observe))
         await report()
         while os.read(0, 1):
             await kernel.readable(0)
