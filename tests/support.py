@@ -11,12 +11,12 @@ import signal
 import socket
 import struct
 import subprocess
-import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
-NETKIT = (sys.executable, "-m", "netkit")
+from tests.support_fork import NETKIT, Process
+
 PATIENCE = 20.0  # s after which a test is taken to hang
 
 
@@ -29,15 +29,30 @@ class Finished(NamedTuple):
 
 
 def netkit(
-    *args: str, input: bytes | None = b"", timeout: float = PATIENCE, wrapper: Sequence[str] = (), **popen: Any
+    *args: str,
+    input: bytes | None = b"",
+    timeout: float = PATIENCE,
+    wrapper: Sequence[str] = (),
+    real: bool = False,
+    **popen: Any,
 ) -> Finished:
-    """Run netkit to its end. ``wrapper`` is put in front, such as ``("prlimit", "--nofile=20")``."""
-    if "stdin" not in popen:
-        popen["input"] = input
+    """Run netkit to its end. ``wrapper`` is put in front, such as ``("prlimit", "--nofile=20")``.
+
+    It is forked from one that waits, in a moment; ``real`` starts an interpreter for it, as does a wrapper.
+    """
+    if "stdin" in popen:
+        input = None
+    elif input is not None:
+        popen["stdin"] = subprocess.PIPE
     popen.setdefault("stdout", subprocess.PIPE)
     popen.setdefault("stderr", subprocess.PIPE)
-    done = subprocess.run([*wrapper, *NETKIT, *args], timeout=timeout, **popen)
-    return Finished(done.returncode, done.stdout or b"", (done.stderr or b"").decode())
+    with Process([*wrapper, *NETKIT, *args], real=real, **popen) as process:
+        try:
+            out, err = process.communicate(input, timeout)
+        except BaseException:
+            process.kill()
+            raise
+    return Finished(process.returncode, out or b"", (err or b"").decode())
 
 
 class Running:
@@ -46,7 +61,7 @@ class Running:
     def __init__(self, argv: Sequence[str], **popen: Any) -> None:
         for name in ("stdin", "stdout", "stderr"):
             popen.setdefault(name, subprocess.PIPE)
-        self.process = subprocess.Popen(argv, bufsize=0, **popen)
+        self.process = Process(argv, **popen)
         self.said: list[str] = []
         self._lines: queue.SimpleQueue[str | None] = queue.SimpleQueue()
         self._reader: threading.Thread | None = None
@@ -114,10 +129,15 @@ class Running:
 
 @contextlib.contextmanager
 def running(
-    *args: str, wrapper: Sequence[str] = (), argv: Sequence[str] | None = None, **popen: Any
+    *args: str,
+    wrapper: Sequence[str] = (),
+    argv: Sequence[str] | None = None,
+    real: bool = False,
+    **popen: Any,
 ) -> Iterator[Running]:
-    """Run netkit, or ``argv``, beside the test, and end it by its pid if it is still there."""
-    process = Running(list(argv) if argv else [*wrapper, *NETKIT, *args], **popen)
+    """Run netkit, or ``argv``, beside the test, and end it by its pid if it is still there; ``real`` is as above."""
+    real = real or argv is not None
+    process = Running(list(argv) if argv else [*wrapper, *NETKIT, *args], real=real, **popen)
     try:
         yield process
     finally:
