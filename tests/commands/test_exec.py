@@ -587,7 +587,7 @@ def no_descriptor_left(pid: int) -> Iterator[None]:
 
 def test_no_room_to_accept_is_cheap_and_passes() -> None:
     """While no descriptor is left nothing spins, one line says so, and the client is served once there is room."""
-    with running("listen", "127.0.0.1:0", "--keep", "--exec", "cat") as process:
+    with running("listen", "127.0.0.1:0", "--keep", "--exec", "cat", real=True) as process:
         port = process.port
         with socket.create_connection(("127.0.0.1", port)) as first:
             first.sendall(b"1")

@@ -596,7 +596,7 @@ def test_a_slow_reader_slows_the_server_down() -> None:
         for _ in range(count):
             sock.sendall(BODY)
 
-    with site(behave) as web, running("fetch", web.url) as process:
+    with site(behave) as web, running("fetch", web.url, real=True) as process:
         assert process.out.read(1) == BODY[:1]
         host, port = web.url.removeprefix("http://").split(":")
         await_jam(host, int(port))

@@ -152,7 +152,7 @@ def test_what_comes_while_nobody_is_there_waits_for_the_next() -> None:
 def test_a_client_that_never_reads_is_reset_with_one_line_and_costs_the_others_nothing() -> None:
     """The others get every one of 16 MiB meanwhile, memory stays flat, and the exit code is none of its business."""
     piece = os.urandom(MIB // 2)
-    with running("listen", HERE, "-k", "--max-clients", "3") as server:
+    with running("listen", HERE, "-k", "--max-clients", "3", real=True) as server:
         port = server.port
         with connect(port, window=4096) as stuck, connect(port) as one, connect(port) as two:
             address = label(stuck).decode().strip()
@@ -181,7 +181,7 @@ def test_a_client_that_never_reads_is_reset_with_one_line_and_costs_the_others_n
 def test_a_slow_client_alone_is_never_reset() -> None:
     """It sets the pace: stdin waits, memory stays flat, and every byte arrives once it reads."""
     data = os.urandom(12 * MIB)
-    with running("listen", HERE, "-k", "--max-clients", "1") as server, connect(server.port) as client:
+    with running("listen", HERE, "-k", "--max-clients", "1", real=True) as server, connect(server.port) as client:
         before = peak(server.pid)
         writer = threading.Thread(target=lambda: (server.stdin.write(data), server.stdin.close()))
         writer.start()

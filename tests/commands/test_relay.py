@@ -188,7 +188,7 @@ def test_a_client_that_never_reads_costs_no_memory_and_holds_up_nobody() -> None
         stuck.set()
         return poured
 
-    with peer(pouring) as there, running("relay", HERE, there.address) as server:
+    with peer(pouring) as there, running("relay", HERE, there.address, real=True) as server:
         port = server.port
         with dialled(port) as client:
             assert greeted(port) == b"served"
@@ -418,8 +418,8 @@ def test_a_ring_of_two_is_capped() -> None:
     """Two relays to each other open as many connections as --max-conns lets them, and then nothing more happens."""
     port = free_port()
     with (
-        running("relay", HERE, f"127.0.0.1:{port}", "--max-conns", "10", "-w", "1h") as one,
-        running("relay", f"127.0.0.1:{port}", f"127.0.0.1:{one.port}", "--max-conns", "10", "-v") as two,
+        running("relay", HERE, f"127.0.0.1:{port}", "--max-conns", "10", "-w", "1h", real=True) as one,
+        running("relay", f"127.0.0.1:{port}", f"127.0.0.1:{one.port}", "--max-conns", "10", "-v", real=True) as two,
     ):
         two.line("listening")
         with dialled(port):

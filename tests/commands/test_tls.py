@@ -719,11 +719,11 @@ def test_ssl_is_for_who_asks_for_it(pki: Pki) -> None:
 def test_memory_stays_flat(pki: Pki) -> None:
     """200 MB through echo and back cost neither side more than a few megabytes beyond its first ones."""
     size = 200_000_000
-    with secured(pki, "echo", "--once") as server:
+    with secured(pki, "echo", "--once", real=True) as server:
         with (
             open("/dev/zero", "rb") as zero,
             running(argv=["head", "-c", str(size)], stdin=zero) as source,
-            running(*trusting(pki, f"{HERE}:{server.port}"), stdin=source.out) as client,
+            running(*trusting(pki, f"{HERE}:{server.port}"), stdin=source.out, real=True) as client,
         ):
             count = 0
             peak: list[int] = []

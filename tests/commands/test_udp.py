@@ -561,7 +561,7 @@ def test_what_is_lost_is_told() -> None:
 
 def test_slow_output_takes_no_memory() -> None:
     """A stdout that is not read holds up the reading of datagrams, and nothing is kept but what is in hand."""
-    with running("udp-serve", "127.0.0.1:0") as server:
+    with running("udp-serve", "127.0.0.1:0", real=True) as server:
         where = f"127.0.0.1:{server.port}"
         netkit("udp-send", "--size", "60000", where, input=b"x" * 60_000 * 1500)
         with open(f"/proc/{server.pid}/status", encoding="ascii") as status:

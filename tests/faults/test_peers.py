@@ -329,7 +329,10 @@ def test_both_sides_write_20_mb_before_they_read() -> None:
 
 def test_peer_that_never_reads_stops_our_reading() -> None:
     """Its closed window reaches whoever writes to us: no memory and no CPU is spent, and the clock that runs is 28."""
-    with peer(say_some) as server, running("connect", server.address, "--idle-timeout", "500ms") as process:
+    with (
+        peer(say_some) as server,
+        running("connect", server.address, "--idle-timeout", "500ms", real=True) as process,
+    ):
         assert process.out.read(4) == b"some"
         before = peak_memory(process.pid)
         pushed = push(process.stdin.fileno(), 32 << 20)
@@ -382,7 +385,7 @@ def test_one_byte_segments() -> None:
         for place in range(5000):
             sock.send(PATTERN[place : place + 1])
 
-    with peer(send_single) as server, running("connect", server.address, "--grace", "0") as process:
+    with peer(send_single) as server, running("connect", server.address, "--grace", "0", real=True) as process:
         out = process.read_all()
         os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
         assert cpu_seconds(process.pid) < 1

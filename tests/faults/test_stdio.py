@@ -75,7 +75,7 @@ def test_every_byte_from_file_to_file(tmp_path: Path) -> None:
 def test_64_mb_without_a_newline(name: str) -> None:
     """A line is nothing that has to be whole before it is answered, so its length costs no memory."""
     block = b"q" * (1 << 20)
-    with running(name, "127.0.0.1:0") as server:
+    with running(name, "127.0.0.1:0", real=True) as server:
         port = server.port
         exchange(port, b"warm")
         before = peak_memory(server.pid)
@@ -92,7 +92,7 @@ def test_64_mb_without_a_newline(name: str) -> None:
 @at_once("name", ["echo", "upper"])
 def test_client_that_never_reads_is_held_back(name: str) -> None:
     """Its sending stops once its own answers are stuck; that costs no memory, and others are served."""
-    with running(name, "127.0.0.1:0") as server:
+    with running(name, "127.0.0.1:0", real=True) as server:
         port = server.port
         exchange(port, b"warm")
         before = peak_memory(server.pid)
@@ -445,7 +445,7 @@ def test_shared_descriptors_keep_their_flags(way: str) -> None:
 def test_waiting_costs_no_cpu() -> None:
     """Nothing spins: no server without clients, no silent conversation, no full pipe, no terminal."""
     with contextlib.ExitStack() as stack:
-        start: Callable[..., object] = lambda *args, **popen: stack.enter_context(running(*args, **popen))  # noqa: E731
+        start: Callable[..., object] = lambda *args, **popen: stack.enter_context(running(*args, real=True, **popen))  # noqa: E731
         silent = stack.enter_context(peer(say_some))
         ended = stack.enter_context(peer(lambda sock: (sock.shutdown(socket.SHUT_WR), outlast(sock))))
         endless = stack.enter_context(peer(lambda sock: [sock.sendall(PATTERN) for _ in range(10_000)]))
