@@ -11,6 +11,9 @@ import pytest
 
 from tests.support import died_by, exchange, netkit, running
 
+ROOT = Path(__file__).parent.parent
+FILES = sorted((ROOT / "netkit" / "commands").glob("[!_]*.py"))
+COMMANDS = [file.stem.replace("_", "-") for file in FILES]
 LINUX = pytest.mark.skipif(sys.platform != "linux", reason="netkit is forked on Linux alone")
 # What the system tells of a process that nothing but its start decides.
 SAME = r"^(?:Name|Umask|PPid|Uid|Groups|Threads|Sig[PBIC]\w+|ShdPnd|Cap\w+|NoNewPrivs|Seccomp|Cpus_allowed):.*$"
@@ -74,6 +77,13 @@ def test_descriptors_are_passed(tmp_path: Path) -> None:
             os.close(200)
 
 
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_starts_for_real(name: str) -> None:
+    """Whatever the other tests fork, each command is also imported by an interpreter of its own, and says the same."""
+    for args in ([name, "--help"], [name, "--no-such-option"]):
+        assert netkit(*args, real=True) == netkit(*args)
+
+
 def test_ends_are_seen() -> None:
     """Exit codes, signals and what comes after a time-out are as Popen tells them."""
     assert netkit("no-such-command").code == 2
@@ -125,7 +135,7 @@ sys.stdin.read()
 @pytest.mark.parametrize("number", [None, signal.SIGTERM, signal.SIGKILL])
 def test_the_server_ends_with_its_user(number: signal.Signals | None) -> None:
     """However pytest ends, nothing stays: its stderr, which is the server's too, comes to its end."""
-    with running(argv=[sys.executable, "-c", USER], cwd=Path(__file__).parent.parent) as user:
+    with running(argv=[sys.executable, "-c", USER], cwd=ROOT) as user:
         assert user.out.readline() == b"0\n"
         if number is not None:
             user.signal(number)
