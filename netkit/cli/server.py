@@ -1,6 +1,6 @@
 """What servers are told on their command lines, and running them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from netkit.cli import options
@@ -96,12 +96,19 @@ class Server:
         return Service(None if transport.udp else handler, receiver=receiver)
 
     def run(
-        self, serve: "Callable[[], Service]", *, one_shot: bool = False, recorded: "options.Recorded | None" = None
+        self,
+        serve: "Callable[[], Service]",
+        *,
+        one_shot: bool = False,
+        recorded: "options.Recorded | None" = None,
+        groups: Sequence[str] = (),
+        count: int | None = None,
     ) -> int:
         """Listen, tell where, and do what ``serve`` returns until it is time to stop; return the exit code.
 
         ``serve`` is called before anybody can come, and may raise Failure. ``one_shot`` serves one client, and ends as
-        that conversation does. What goes over the wire is ``recorded``.
+        that conversation does. What goes over the wire is ``recorded``. Datagrams are received from multicast
+        ``groups`` too, and no more than ``count``.
         """
         self._check()
         family = self._family()
@@ -112,14 +119,16 @@ class Server:
             from netkit.core.tcp_server import PRIVATE
             from netkit.services.server import keep_serving, open_sockets, port_file, welcoming
 
+            secure = self._secure(self.observe) if self._secure else None
+            service = serve()
             policy = Policy(
-                max_clients=1 if one_shot or clients.once else clients.max_clients,
+                limit=1 if one_shot or clients.once else clients.max_clients or count,
                 max_conns=clients.max_conns or Policy().max_conns,
                 accept_timeout=serving.accept_timeout,
+                idle_timeout=None if service.handler else self._patience(),
                 admits=serving.admits(),
-                secure=self._secure(self.observe) if self._secure else None,
+                secure=secure,
             )
-            service = serve()
             if service.handler is not None:
                 handler = welcoming(service.handler, clients.greet, clients.keepalive)
                 if recorded is not None:
@@ -128,6 +137,7 @@ class Server:
             sockets = await open_sockets(
                 self.address,
                 service,
+                groups=groups,
                 family=family,
                 numeric=self.reach.numeric,
                 mode=PRIVATE if clients.mode is None else clients.mode,
@@ -141,7 +151,6 @@ class Server:
                         policy,
                         self.command,
                         ready=lambda: self._tell(sockets),
-                        idle_timeout=None if service.handler else self._patience(),
                         stop=self.stop,
                         duration=serving.duration,
                         one_shot=one_shot,

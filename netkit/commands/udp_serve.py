@@ -68,4 +68,4 @@ def udp_serve(
         receivers.append(serve.answering(answer, server.observe))
     receiver = server.receiver(*receivers)
     beside = None if kind == "none" else serve.reader_left
-    return server.run(lambda: Service(None, beside, receiver, join, count))
+    return server.run(lambda: Service(None, beside, receiver), groups=join, count=count)

@@ -1,13 +1,14 @@
-"""Which clients a server takes."""
+"""Whom a server takes, how many of them, and how long it waits for them: the same for connections and datagrams."""
 
 import errno
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import NamedTuple
 
 from netkit.core.address import Endpoint
+from netkit.core.connection import DRAIN
 from netkit.core.errors import Exit, Failure, describe
 from netkit.core.events import Observer, Paused, span
-from netkit.core.kernel import now
+from netkit.core.kernel import DeadlineExceeded, Event, Group, deadline, now, sleep
 from netkit.core.stream import Secure
 
 FULL = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
@@ -16,17 +17,73 @@ _FULL_REPORTS = 10.0  # s between two reports of it
 
 
 class Policy(NamedTuple):
-    """Which clients are served: how many in all and at one time, from where, and how long the first may take to come.
+    """What a server was told about those who come. A client is a connection or a datagram; None is no limit.
 
-    ``admits`` is asked with a client's host; who is turned away is reset and does not count. None is no limit.
-    ``secure`` takes each client through a handshake first.
+    ``limit`` is the number of clients in all, ``max_conns`` that of connections at one time. ``admits`` is asked with
+    a client's host; those turned away do not count. The first has ``accept_timeout`` seconds to come, and between two
+    datagrams there may be ``idle_timeout``. ``secure`` takes each connection through a handshake first.
     """
 
-    max_clients: int | None = None
+    limit: int | None = None
     max_conns: int = 4096
     accept_timeout: float | None = None
+    idle_timeout: float | None = None
     admits: Callable[[str], bool] | None = None
     secure: Secure | None = None
+
+
+class Admission:
+    """Applies a policy to those who come to the server at ``endpoint``; ``came`` is set once the first is taken."""
+
+    def __init__(self, policy: Policy, endpoint: Endpoint) -> None:
+        self.policy = policy
+        self.came = Event()
+        self._endpoint = endpoint
+        self._left = policy.limit
+
+    @property
+    def full(self) -> bool:
+        """Whether nobody else is taken."""
+        return self._left == 0
+
+    def admits(self, host: str) -> bool:
+        """Whether a client from this host may be taken."""
+        return self.policy.admits is None or self.policy.admits(host)
+
+    def take(self, number: int = 1) -> int:
+        """Count so many clients, and return how many of them are within the limit."""
+        if self._left is not None:
+            number = min(number, self._left)
+            self._left -= number
+        if number:
+            self.came.set()
+        return number
+
+    async def await_first(self) -> None:
+        """Return once the first client has come. Raises Failure TIMEOUT after ``accept_timeout``."""
+        patience = self.policy.accept_timeout
+        if patience is None:
+            return
+        try:
+            with deadline(now() + patience):
+                await self.came.wait()
+        except DeadlineExceeded:
+            reason = f"nobody came within {span(patience)}"
+            raise Failure(Exit.TIMEOUT, f"serve on {self._endpoint}", reason, detail="--accept-timeout") from None
+
+
+async def finish(work: Awaitable[None], stop: Event) -> None:
+    """Wait for the last work of a server; once ``stop`` is set it has ``DRAIN`` seconds to end, and is left then."""
+
+    async def cut() -> None:
+        await stop.wait()
+        await sleep(DRAIN)
+        group.cancel()
+
+    async with Group() as group:
+        group.start_soon(cut())
+        await work
+        group.cancel()
 
 
 class Full:
@@ -40,9 +97,3 @@ class Full:
         if self._reported is None or now() - self._reported >= _FULL_REPORTS:
             self._reported = now()
             observe(Paused(action, describe(error)))
-
-
-def nobody_came(endpoint: Endpoint, patience: float) -> Failure:
-    """Return the failure of ``--accept-timeout``."""
-    action = f"serve on {endpoint}"
-    return Failure(Exit.TIMEOUT, action, f"nobody came within {span(patience)}", detail="--accept-timeout")

@@ -11,11 +11,11 @@ from typing import Any
 
 from netkit.core.address import Endpoint, from_socket
 from netkit.core.bind import addresses_of, bind_all
-from netkit.core.connection import DRAIN, Handler, serve_connection
+from netkit.core.connection import Handler, serve_connection
 from netkit.core.errors import Exit, Failure, doing
 from netkit.core.events import Accepted, Denied, Observer
-from netkit.core.kernel import DeadlineExceeded, Group, deadline, notify_closing, now, readable, sleep
-from netkit.core.policy import FULL, Full, Policy, nobody_came
+from netkit.core.kernel import DeadlineExceeded, Group, deadline, notify_closing, now, readable
+from netkit.core.policy import FULL, Admission, Full, Policy, finish
 from netkit.core.socket_stream import SocketStream
 from netkit.core.stream import Secure
 from netkit.core.sync import Condition, Event
@@ -143,64 +143,44 @@ async def serve(
     observe: Observer,
     failed: Callable[[Failure], None] = lambda failure: None,
 ) -> None:
-    """Serve clients side by side until ``stop``, or until ``policy.max_clients`` of them have been served.
+    """Serve clients side by side until ``stop``, or until ``policy.limit`` of them have been served.
 
     At ``stop`` the listener closes, open connections get ``DRAIN`` seconds to end, and the rest are reset. What goes
     wrong with one client is reported, handed to ``failed``, and ends that client alone. Closes the listener.
 
     Raises Failure: TIMEOUT if nobody came within ``policy.accept_timeout``, READ or WRITE if a file of ours failed.
     """
-    came = Event()
-    accepted = 0
+    admission = Admission(policy, listener.endpoints[0])
     accepting, serving = Group(), Group()
 
-    async def loop(sock: socket.socket) -> None:
-        nonlocal accepted
+    async def accept(sock: socket.socket) -> None:
         while True:
             if len(serving) >= policy.max_conns:
                 await listener.leaving()
                 continue
             stream = await listener.accept(sock, observe)
-            if policy.admits is not None and not policy.admits(stream.peer.host or ""):
+            if not admission.admits(stream.peer.host or ""):
                 observe(Denied(stream.peer, "not allowed"))
                 stream.abort()
-                continue
-            if accepted == policy.max_clients:
+            elif not admission.take():
                 stream.abort()
-                return
-            accepted += 1
-            came.set()
-            observe(Accepted(stream.peer))
-            serving.start_soon(_served(stream, handler, policy.secure, listener, observe, failed))
-            if accepted == policy.max_clients:
-                accepting.cancel()
-
-    async def first_client(patience: float) -> None:
-        try:
-            with deadline(now() + patience):
-                await came.wait()
-        except DeadlineExceeded:
-            raise nobody_came(listener.endpoints[0], patience) from None
-
-    async def cut() -> None:
-        await stop.wait()
-        await sleep(DRAIN)
-        serving.cancel()
+            else:
+                observe(Accepted(stream.peer))
+                serving.start_soon(_served(stream, handler, policy.secure, listener, observe, failed))
+                if admission.full:
+                    accepting.cancel()
 
     try:
         async with serving:
             async with accepting:
                 for sock in listener.sockets:
-                    accepting.start_soon(loop(sock))
-                if policy.accept_timeout is not None:
-                    accepting.start_soon(first_client(policy.accept_timeout))
+                    accepting.start_soon(accept(sock))
+                accepting.start_soon(admission.await_first())
                 await stop.wait()
                 accepting.cancel()
             listener.close()
-            async with Group() as ending:
-                ending.start_soon(cut())
-                await serving.emptied()
-                ending.cancel()
+            await finish(serving.emptied(), stop)
+            serving.cancel()
     finally:
         listener.close()
 

@@ -3,19 +3,18 @@
 import socket
 import struct
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 from netkit.core.address import Endpoint, family_of, from_socket
 from netkit.core.bind import Opener, addresses_of, bind_all
-from netkit.core.connection import DRAIN
 from netkit.core.errors import Exit, Failure, Invalid, doing
 from netkit.core.events import Dropped, Ignored, Observer, ignore, span
-from netkit.core.kernel import DeadlineExceeded, Group, deadline, now, sleep
+from netkit.core.kernel import Group, now, sleep
 from netkit.core.lookup import Address
-from netkit.core.policy import nobody_came
+from netkit.core.policy import Admission, Policy, finish
 from netkit.core.sync import Event, Lock
 from netkit.core.tcp_server import Listener, listen_tcp
-from netkit.core.udp import IP_PKTINFO, IP_RECVTOS, Burst, Datagram, Peer, carried, is_multicast, try_option
+from netkit.core.udp import IP_PKTINFO, IP_RECVTOS, Burst, Datagram, carried, is_multicast, try_option
 
 _IP_MULTICAST_ALL, _IPV6_MULTICAST_ALL = 49, 29  # linux/in.h, linux/in6.h
 
@@ -159,146 +158,96 @@ def parse_group(text: str) -> str:
     return text
 
 
-class Limits(NamedTuple):
-    """How many datagrams are served, from where, and for how many seconds there may be none. None is no limit.
-
-    ``admits`` is asked with a sender's host. ``accept_timeout`` is for the first, ``idle_timeout`` for each.
-    """
-
-    most: int | None = None
-    admits: Callable[[str], bool] | None = None
-    accept_timeout: float | None = None
-    idle_timeout: float | None = None
-
-
 async def serve(
     bound: Bound,
     handler: Receiver,
     *,
     stop: Event,
-    limits: Limits = Limits(),
+    policy: Policy = Policy(),
     observe: Observer = ignore,
 ) -> None:
-    """Hand over what comes, in its order, until ``stop`` or ``limits.most`` datagrams, and close the sockets.
+    """Hand over what comes, in its order, until ``stop`` or ``policy.limit`` datagrams, and close the sockets.
 
     The handler is called for one socket at a time. At ``stop`` what has come already is still handed over, for at most
     ``DRAIN`` seconds. Raises Failure TIMEOUT when nothing came for too long, and what the handler raises.
     """
-    server = _Server(bound, handler, stop, limits, observe)
+    admission = Admission(policy, bound.endpoints[0])
+    drops = _Drops(bound, observe)
+    serving = Group()
+    turn = Lock()
+    begun = moved_at = now()
+
+    async def receive(sock: Datagram) -> None:
+        while True:
+            await sock.ready()
+            async with turn:
+                await hand_over(sock, sock.take())
+
+    async def hand_over(sock: Datagram, bursts: list[Burst]) -> None:
+        nonlocal moved_at
+        drops.report_from_time_to_time()
+        taken = []
+        for burst in bursts:
+            if not admission.admits(burst.peer.address[0]):
+                observe(Ignored(burst.peer.endpoint, "not allowed"))
+            elif number := admission.take(burst.number):
+                taken.append(burst.first(number))
+        if taken:
+            await handler(sock, taken)
+            moved_at = now()
+        if admission.full:
+            serving.cancel()
+
+    async def hand_over_the_rest() -> None:
+        async with turn:
+            for sock in bound.sockets:
+                while bursts := sock.take():
+                    await hand_over(sock, bursts)
+                    await sleep(0)
+
+    async def await_silence(patience: float) -> None:
+        if policy.accept_timeout is not None:
+            await admission.came.wait()
+        while now() < (due := (now() if turn.held else moved_at) + patience):  # a busy handler is no silence
+            await sleep(due - now())
+        action = f"serve on {bound.endpoints[0]}"
+        raise Failure(Exit.TIMEOUT, action, f"nothing came for {span(patience)}", detail="--idle-timeout")
+
     try:
-        async with Group() as clocks:
-            if limits.accept_timeout is not None:
-                clocks.start_soon(server.await_first(limits.accept_timeout))
-            if limits.idle_timeout is not None:
-                clocks.start_soon(server.await_silence(limits.idle_timeout))
-            async with Group() as receiving:
-                for sock in bound.sockets:
-                    receiving.start_soon(server.receive(sock))
-                await stop.wait()
-                server.interrupt()
-                try:
-                    with deadline(now() + DRAIN):
-                        await receiving.emptied()
-                        await server.drain()
-                except DeadlineExceeded:
-                    receiving.cancel()
-            clocks.cancel()
+        async with serving:
+            for sock in bound.sockets:
+                serving.start_soon(receive(sock))
+            serving.start_soon(admission.await_first())
+            if policy.idle_timeout is not None:
+                serving.start_soon(await_silence(policy.idle_timeout))
+            await stop.wait()
+            await finish(hand_over_the_rest(), stop)
+            serving.cancel()
     finally:
-        server.report()
-        observe(carried(bound.sockets, now() - server.begun))
+        drops.report()
+        observe(carried(bound.sockets, now() - begun))
         bound.close()
 
 
-class _Server:
-    def __init__(self, bound: Bound, handler: Receiver, stop: Event, limits: Limits, observe: Observer) -> None:
-        self.bound = bound
-        self.handler = handler
-        self.stop = stop
-        self.limits = limits
-        self.observe = observe
-        self.left = limits.most
-        self.came = Event()
-        self.begun = self.moved_at = now()
-        self.waiting: dict[Datagram, Group] = {}
-        self.turn = Lock()
-        self.busy = False
-        self.reported_at = self.begun
-        self.dropped = 0
+class _Drops:
+    """Reports what the kernel dropped, if it dropped more since the last report."""
 
-    async def receive(self, sock: Datagram) -> None:
-        while not self.stop.is_set():
-            async with Group() as waiting:  # a scope of its own: cancelled, it has lost nothing
-                self.waiting[sock] = waiting
-                await sock.ready()
-            async with self.turn:
-                await self.handle(sock, sock.take())
+    def __init__(self, bound: Bound, observe: Observer) -> None:
+        self._bound = bound
+        self._observe = observe
+        self._reported = 0
+        self._reported_at = now()
 
-    async def handle(self, sock: Datagram, bursts: list[Burst]) -> None:
-        if now() - self.reported_at >= _REPORTS:
+    def report_from_time_to_time(self) -> None:
+        if now() - self._reported_at >= _REPORTS:
             self.report()
-        if self.limits.admits is not None:
-            bursts = [burst for burst in bursts if self.admit(burst.peer, self.limits.admits)]
-        if self.left is not None:
-            bursts = self.counted(bursts, self.left)
-        if bursts:
-            self.came.set()
-            self.busy = True
-            await self.handler(sock, bursts)
-            self.busy = False
-            self.moved_at = now()
-
-    def admit(self, peer: Peer, admits: Callable[[str], bool]) -> bool:
-        admitted = admits(peer.address[0])
-        if not admitted:
-            self.observe(Ignored(peer.endpoint, "not allowed"))
-        return admitted
-
-    def counted(self, bursts: list[Burst], left: int) -> list[Burst]:
-        """Return no more than the ``left`` datagrams that are still wanted."""
-        wanted: list[Burst] = []
-        for burst in bursts:
-            if left:
-                wanted.append(burst.first(left))
-                left -= wanted[-1].number
-        self.left = left
-        if not left:
-            self.stop.set()
-        return wanted
-
-    def interrupt(self) -> None:
-        for waiting in self.waiting.values():
-            waiting.cancel()
-
-    async def drain(self) -> None:
-        for sock in self.bound.sockets:
-            while self.left != 0 and (bursts := sock.take()):
-                await self.handle(sock, bursts)
-                await sleep(0)
-
-    async def await_first(self, patience: float) -> None:
-        try:
-            with deadline(now() + patience):
-                await self.came.wait()
-        except DeadlineExceeded:
-            raise nobody_came(self.bound.endpoints[0], patience) from None
-
-    async def await_silence(self, patience: float) -> None:
-        """Raise Failure once nothing came for so long. What waits while the handler is busy is not silence."""
-        if self.limits.accept_timeout is not None:
-            await self.came.wait()
-        while True:
-            due = (now() if self.busy else self.moved_at) + patience
-            if now() >= due:
-                action = f"serve on {self.bound.endpoints[0]}"
-                raise Failure(Exit.TIMEOUT, action, f"nothing came for {span(patience)}", detail="--idle-timeout")
-            await sleep(due - now())
 
     def report(self) -> None:
-        self.reported_at = now()
-        dropped = self.bound.dropped()
-        if dropped.number > self.dropped:
-            self.dropped = dropped.number
-            self.observe(dropped)
+        self._reported_at = now()
+        dropped = self._bound.dropped()
+        if dropped.number > self._reported:
+            self._reported = dropped.number
+            self._observe(dropped)
 
 
 def _loopback() -> int:

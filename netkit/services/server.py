@@ -1,7 +1,7 @@
 """What every server shares: how long it serves, the port it tells, and the command it runs meanwhile."""
 
 import os
-from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -22,17 +22,14 @@ _COMMAND_POLL = 0.02  # s, once COMMAND was asked to end
 
 
 class Service(NamedTuple):
-    """What a server does: ``handler`` for each client, and ``beside`` for as long as it runs.
+    """What a server does: ``handler`` for each client, ``receiver`` for datagrams that come to the same port.
 
-    ``receiver`` gets the datagrams that come to the same port, and to ``groups`` if there is no handler: at most
-    ``most`` of them.
+    ``beside`` runs for as long as the server does.
     """
 
     handler: Handler | None = None
     beside: Callable[[], Coroutine[Any, Any, None]] | None = None
     receiver: "Receiver | None" = None
-    groups: Sequence[str] = ()
-    most: int | None = None
 
 
 class Sockets(NamedTuple):
@@ -43,7 +40,7 @@ class Sockets(NamedTuple):
 
     @property
     def listening(self) -> list[Listening]:
-        """What there is to tell about them."""
+        """The event for each address."""
         streams = [Listening(endpoint) for endpoint in self.listener.endpoints] if self.listener else []
         if self.bound is None:
             return streams
@@ -63,16 +60,25 @@ class Sockets(NamedTuple):
 
 
 async def open_sockets(
-    endpoint: Endpoint, service: Service, *, family: int, numeric: bool, mode: int, observe: Observer
+    endpoint: Endpoint,
+    service: Service,
+    *,
+    groups: Sequence[str] = (),
+    family: int,
+    numeric: bool,
+    mode: int,
+    observe: Observer,
 ) -> Sockets:
-    """Return what the service needs; raise Failure BIND, or RESOLVE for the name."""
+    """Open what the service needs; one for datagrams alone hears the multicast ``groups`` too.
+
+    Raises Failure: BIND, or RESOLVE for the name.
+    """
     if service.receiver is None:
         return Sockets(await listen(endpoint, family=family, numeric=numeric, mode=mode, observe=observe))
     from netkit.core.udp_server import bind, bind_both
 
     if service.handler is not None:
         return Sockets(*await bind_both(endpoint, family=family, numeric=numeric, observe=observe))
-    groups = service.groups
     return Sockets(None, await bind(endpoint, family=family, numeric=numeric, groups=groups, observe=observe))
 
 
@@ -83,7 +89,6 @@ async def keep_serving(
     command: Sequence[str] = (),
     *,
     ready: Callable[[], None],
-    idle_timeout: float | None = None,
     stop: Event,
     duration: float | None,
     one_shot: bool,
@@ -91,18 +96,25 @@ async def keep_serving(
 ) -> int:
     """Serve until a limit, ``stop``, ``duration`` seconds, a signal or the end of COMMAND; close the sockets.
 
-    Returns COMMAND's exit code, or 0. ``ready`` is called once a signal would end all this in order. Should what runs
-    beside the service fail, that is raised. Without any datagram for ``idle_timeout`` seconds it fails.
+    Returns COMMAND's exit code, or 0. ``ready`` is called once a signal would end all this in order. Raises Failure if
+    a server does, or what runs beside it.
 
     The first signal lets open connections end. A ``one_shot`` server is one side of a conversation instead: a signal
     cuts it, and its failure is raised, unless COMMAND's code tells of another.
     """
+    running: Task | None = None
     hurry = Event()
     code = 0
     failures: list[Failure] = []
 
-    async def stop_after(wait: Awaitable[object]) -> None:
-        await wait
+    async def stop_at_signal() -> None:
+        await next_signal()
+        if running is not None:
+            running.cancel()
+        stop.set()
+
+    async def stop_in_time(seconds: float) -> None:
+        await sleep(seconds)
         stop.set()
 
     async def run_command() -> None:
@@ -112,25 +124,10 @@ async def keep_serving(
         finally:
             stop.set()
 
-    async def serve_all() -> None:
-        async with Group() as serving:
-            if sockets.listener is not None and service.handler is not None:
-                failed = failures.append if one_shot else ignore
-                serving.start_soon(
-                    serve(sockets.listener, service.handler, stop=stop, policy=policy, observe=observe, failed=failed)
-                )
-            if sockets.bound is not None and service.receiver is not None:
-                from netkit.core.udp_server import Limits
-                from netkit.core.udp_server import serve as receive
-
-                limits = Limits(service.most, policy.admits, policy.accept_timeout, idle_timeout)
-                serving.start_soon(receive(sockets.bound, service.receiver, stop=stop, limits=limits, observe=observe))
-
     try:
         async with Group() as group:
-            running: Task | None = None
             if not one_shot:
-                group.start_soon(stop_after(_signalled(lambda: running.cancel() if running else None)))
+                group.start_soon(stop_at_signal())
                 await sleep(0)
             ready()
             if command:
@@ -138,9 +135,9 @@ async def keep_serving(
             if service.beside is not None:
                 group.start_soon(service.beside())
             if duration is not None:
-                group.start_soon(stop_after(sleep(duration)))
+                group.start_soon(stop_in_time(duration))
             try:
-                await serve_all()
+                await _serve(sockets, service, policy, stop, observe, failures.append if one_shot else ignore)
                 if running is not None:
                     if stop.is_set():
                         running.cancel()
@@ -155,6 +152,25 @@ async def keep_serving(
     if failures and not code:
         raise failures[0]
     return code
+
+
+async def _serve(
+    sockets: Sockets,
+    service: Service,
+    policy: Policy,
+    stop: Event,
+    observe: Observer,
+    failed: Callable[[Failure], None],
+) -> None:
+    async with Group() as group:
+        if sockets.listener is not None and service.handler is not None:
+            listener, handler = sockets.listener, service.handler
+            group.start_soon(serve(listener, handler, stop=stop, policy=policy, observe=observe, failed=failed))
+        if sockets.bound is not None and service.receiver is not None:
+            from netkit.core import udp_server
+
+            bound, receiver = sockets.bound, service.receiver
+            group.start_soon(udp_server.serve(bound, receiver, stop=stop, policy=policy, observe=observe))
 
 
 def welcoming(handler: Handler, greet: bytes | None, keepalive: float | None) -> Handler:
@@ -202,24 +218,13 @@ def _write_whole(path: str, content: bytes) -> tuple[int, int]:
     return status.st_dev, status.st_ino
 
 
-async def _signalled(then: Callable[[], None]) -> None:
-    await next_signal()
-    then()
-
-
 def _environment(endpoint: Endpoint) -> dict[str, str]:
-    """Return our environment with what COMMAND needs to dial us; a wildcard is dialled on loopback."""
-    loopback = {"0.0.0.0": "127.0.0.1", "::": "::1"}
-    if endpoint.path is not None:
-        return {**os.environ, "NETKIT_ADDRESS": str(endpoint)}
-    host = loopback.get(endpoint.host or "", endpoint.host or "")
-    dialable = endpoint._replace(host=host)
-    return {
-        **os.environ,
-        "NETKIT_HOST": host,
-        "NETKIT_PORT": str(endpoint.port),
-        "NETKIT_ADDRESS": str(dialable),
-    }
+    """Our environment with what COMMAND needs to dial us; a wildcard is dialled on loopback."""
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(endpoint.host or "", endpoint.host)
+    told = {"NETKIT_ADDRESS": str(endpoint._replace(host=host))}
+    if endpoint.path is None:
+        told |= {"NETKIT_HOST": host or "", "NETKIT_PORT": str(endpoint.port)}
+    return {**os.environ, **told}
 
 
 async def _run(command: Sequence[str], environment: dict[str, str], hurry: Event) -> int:

@@ -447,6 +447,15 @@ def test_a_command_runs_while_it_serves(tmp_path: Path) -> None:
     assert rest == b"told" and f":{port.decode()}\n" in err
 
 
+def test_a_command_outlives_the_count() -> None:
+    """A receiver that has all it wanted ends when COMMAND does, with its code, as servers of clients do."""
+    script = f"{' '.join(NETKIT)} udp-send $NETKIT_ADDRESS told; read line; exit $line"
+    with running("udp-serve", "127.0.0.1:0", "--count", "1", "--", "sh", "-c", script) as server:
+        assert server.out.read(4) == b"told"
+        server.stdin.write(b"4\n")
+        assert server.finish()[:2] == (4, b"")
+
+
 def test_a_signal_loses_nothing_that_has_come() -> None:
     """What waits in the kernel is still printed, then the signal is what it died of."""
     with running("udp-serve", "127.0.0.1:0", "--stats") as server:

@@ -28,8 +28,8 @@ from tests import contract, memory
 from tests.clock import JumpClock, run
 from tests.commands.tls import BAD, Pair, Pki
 from tests.contract import Check, Outcome, check_stream, pattern, read_all, read_exactly, until_held_back
-from tests.core.test_listen import HERE, Client, PatientClock, Server, hold, serving
 from tests.core.test_stream import tcp_sockets
+from tests.core.test_tcp_server import HERE, Client, PatientClock, Server, hold, serving
 
 RECORD = 16 * 1024  # RFC 8446, section 5.1
 OVERHEAD = 5 + 1 + 16  # header, type and tag of a record under AES-GCM: RFC 8446, section 5.2

@@ -12,9 +12,10 @@ from netkit.core.dial import Dialling
 from netkit.core.errors import Exit, Failure, Invalid
 from netkit.core.events import Carried, Dropped, Ignored
 from netkit.core.kernel import Group, now, sleep
+from netkit.core.policy import Policy
 from netkit.core.sync import Event
 from netkit.core.udp import Burst, Datagram, cut
-from netkit.core.udp_server import Bound, Limits, parse_group, serve
+from netkit.core.udp_server import Bound, parse_group, serve
 from tests.room import BARE, HOSTS, PatientClock, Room, run
 
 # -- addresses
@@ -142,7 +143,7 @@ class Served:
 
     async def run(self, **limits: Any) -> None:
         try:
-            await serve(self.bound, self.take, stop=self.stop, limits=Limits(**limits), observe=self.events.append)
+            await serve(self.bound, self.take, stop=self.stop, policy=Policy(**limits), observe=self.events.append)
         except Failure as failure:
             self.failure = failure
         self.ended_at = now()
@@ -176,7 +177,7 @@ def test_a_count_ends_the_server_in_the_middle_of_a_burst() -> None:
     async def script(room: Room, served: Served) -> None:
         await talk(room, served, b"aabbccdd", 2)
 
-    served = serving(script, most=3)
+    served = serving(script, limit=3)
     assert served.data == [b"aa", b"bb", b"cc"] and served.failure is None
 
 
@@ -203,6 +204,17 @@ def test_a_stuck_handler_gets_a_second_to_end() -> None:
     assert served.data == [] and served.ended_at == pytest.approx(5 + DRAIN)
 
 
+def test_the_last_of_a_count_has_time() -> None:
+    """What was received is handed over whole, however long that takes: only ``stop`` cuts it."""
+
+    async def script(room: Room, served: Served) -> None:
+        await talk(room, served, b"a", 1)
+
+    served = serving(script, limit=1, pause=3600.0)
+    assert served.data == [b"a"] and served.failure is None
+    assert not served.stop.is_set() and served.ended_at == pytest.approx(3600.0)
+
+
 def test_every_address_is_served() -> None:
     """Both loopback addresses are heard, one at a time."""
 
@@ -211,7 +223,7 @@ def test_every_address_is_served() -> None:
             await talk(room, served, b"4", 1, 0)
             await talk(room, served, b"6", 1, 1)
 
-    assert sorted(serving(script, most=6).data) == [b"4"] * 3 + [b"6"] * 3
+    assert sorted(serving(script, limit=6).data) == [b"4"] * 3 + [b"6"] * 3
 
 
 def test_an_empty_datagram_stops_nobody() -> None:
@@ -222,7 +234,7 @@ def test_an_empty_datagram_stops_nobody() -> None:
         for data in (b"", b"a", b""):
             await client.send(data)
 
-    assert serving(script, most=3).data == [b"", b"a", b""]
+    assert serving(script, limit=3).data == [b"", b"a", b""]
 
 
 def test_nobody_came_in_time() -> None:
@@ -257,9 +269,10 @@ def test_who_is_not_allowed_is_not_heard() -> None:
 
     async def script(room: Room, served: Served) -> None:
         await talk(room, served, b"no", 2, 1)
+        await sleep(1)  # two sockets have no order between them
         await talk(room, served, b"yes", 3, 0)
 
-    served = serving(script, most=1, admits=lambda host: host == "127.0.0.1")
+    served = serving(script, limit=1, admits=lambda host: host == "127.0.0.1")
     assert served.data == [b"yes"]
     assert [event.reason for event in served.events if isinstance(event, Ignored)] == ["not allowed"]
 

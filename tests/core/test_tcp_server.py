@@ -182,7 +182,7 @@ def test_after_the_last_of_so_many_clients_the_listener_closes_and_the_server_en
             assert server.ended_at is None
             assert await two.exchange(b"still served") == b"still served"
 
-    server = serving(script, max_clients=2)
+    server = serving(script, limit=2)
     assert server.failure is None
     assert server.ended_at is not None and server.ended_at >= 3600
 
@@ -203,7 +203,7 @@ def test_a_client_too_many_is_never_swallowed() -> None:
         for client in clients:
             client.socket.close()
 
-    server = serving(script, max_clients=1)
+    server = serving(script, limit=1)
     assert server.failure is None
     assert len(server.seen(Accepted)) == len(server.seen(Closed)) == 1
 
@@ -864,7 +864,7 @@ def test_an_abstract_socket_denies_other_users() -> None:
         listener = await listen(Endpoint(path=path), observe=print)
         server = Server(listener)
         async with Group() as group:
-            group.start_soon(server.run(echo, max_clients=1))
+            group.start_soon(server.run(echo, limit=1))
             argv = [sys.executable, "-c", script, path[1:]]
             assert await kernel.to_thread(subprocess.check_output, argv) == b"b''\n"
             with Client(listener) as client:
