@@ -230,15 +230,15 @@ class Relay(Server):
     def associations(self, recorded: options.Recorded) -> "Service":
         """Return what relays datagrams; refuse what they do not have."""
         from netkit.services.server import Service
-        from netkit.services.udp.relay import IDLE, MOST, Associations
+        from netkit.services.udp.relay import IDLE_TIMEOUT, MAX_ASSOCIATIONS, Associations
 
         unapplied("datagrams make no connections", self.clients._replace(max_conns=None).given())
         unapplied("datagrams are not recorded", {"--log": recorded.log, "--hexdump": recorded.hexdump})
         found = Associations(
             self.target,
             self.dialled(),
-            most=self.clients.max_conns or MOST,
-            idle=self.clocks.idle_timeout or IDLE,
+            limit=self.clients.max_conns or MAX_ASSOCIATIONS,
+            idle_timeout=self.clocks.idle_timeout or IDLE_TIMEOUT,
             observe=self.observe,
         )
         return Service(beside=found.run, receiver=self.receiver(found.receive))

@@ -142,6 +142,18 @@ class Datagram:
         """Our own address."""
         return from_socket(self._sock.getsockname())
 
+    @property
+    def target(self) -> Endpoint:
+        """The address that it has as its target."""
+        return from_socket(self._sock.getpeername() if self._target is None else self._target)
+
+    def reached_by(self, peer: Peer) -> Endpoint:
+        """The address of ours that a peer has sent to."""
+        if not peer.local:
+            return self.local
+        host = socket.inet_ntop(socket.AF_INET6 if self._ipv6 else socket.AF_INET, peer.local)
+        return from_socket((host, self.local.port, *peer.address[2:]))
+
     async def receive(self) -> tuple[bytes, Peer]:
         """Wait for a datagram and return it with where it came from. b"" is a datagram as any other."""
         while not self._held:

@@ -15,6 +15,30 @@ from netkit.core.stream import Connection
 
 _SELF_PAUSE = 1.0  # s
 
+SELF = "that is this relay itself"
+
+
+class SelfGuard:
+    """Finds out that the target of a relay is the relay itself, and is ``closed`` for a moment then.
+
+    A relay that reaches itself is its own next client, for whom it would do so again.
+    """
+
+    def __init__(self) -> None:
+        self._closed_until = 0.0
+
+    @property
+    def closed(self) -> bool:
+        """Whether nobody is to be served, for this would happen again."""
+        return now() < self._closed_until
+
+    def is_self(self, target: Endpoint, reached: Endpoint) -> bool:
+        """Whether the address that we reached for a client is the one at which the client reached us."""
+        found = _is_same(target, reached)
+        if found:
+            self._closed_until = now() + _SELF_PAUSE
+        return found
+
 
 def forwarding(
     target: Endpoint,
@@ -31,20 +55,17 @@ def forwarding(
     that does is a reset for the target. What clients send goes through ``changes``, made for each.
     """
 
-    # A relay that dials itself is its own next client, who would make it dial again: so for a while nobody does.
-    itself = Failure(Exit.CONNECT, f"connect to {target}", "that is this relay itself")
-    refused_until = 0.0
+    guard = SelfGuard()
+    itself = Failure(Exit.CONNECT, f"connect to {target}", SELF)
 
     async def connected(client: Connection) -> Connection:
         async def secured(stream: Connection) -> Connection:
-            nonlocal refused_until
-            if _is_same(stream.peer, client.local):  # before a handshake, which would wait for one of its own
-                refused_until = now() + _SELF_PAUSE
+            if guard.is_self(stream.peer, client.local):  # before a handshake, which would wait for one of its own
                 raise itself
             return stream if how.secure is None else await how.secure(stream)
 
         try:
-            if now() < refused_until:
+            if guard.closed:
                 raise itself
             stream = await dial(target, how._replace(secure=secured))
         except Failure as failure:
@@ -79,7 +100,7 @@ def forwarding(
 
 
 def _is_same(one: Endpoint, other: Endpoint) -> bool:
-    """Tell whether two ends are one; a unix socket's path may be spelled in many ways."""
+    """Whether two addresses are one; a unix socket's path may be spelled in many ways."""
     if one.path is None or other.path is None:
         return one._replace(tls=False) == other._replace(tls=False)
     try:

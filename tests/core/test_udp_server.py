@@ -58,6 +58,7 @@ def test_an_answer_leaves_from_the_address_that_was_asked(asked: str, number: in
         data, peer = await server.receive()
         assert peer.local == socket.inet_pton(socket.AF_INET6 if ":" in asked else socket.AF_INET, asked)
         assert peer.endpoint == client.local and str(peer) == str(client.local)
+        assert server.reached_by(peer) == client.target == Endpoint(asked, bound.port)
         await server.send(data, peer)
         assert (await client.receive())[0] == b"who?"
 

@@ -1,4 +1,4 @@
-"""Associations: what each peer sends goes to a target from a socket of its own, by which the answers come back."""
+"""Relaying datagrams: each peer gets a socket of its own to the target, and the answers that come to it."""
 
 from collections import deque
 
@@ -11,23 +11,22 @@ from netkit.core.kernel import DeadlineExceeded, Group, deadline, now, sleep
 from netkit.core.policy import FULL, Full
 from netkit.core.sync import Condition, Event, Lock
 from netkit.core.udp import Burst, Datagram, Peer, connect
+from netkit.services.relay import SELF, SelfGuard
 
-MOST = 1024
+MAX_ASSOCIATIONS = 1024
 
-IDLE = 60.0  # s
+IDLE_TIMEOUT = 60.0  # s
 
 _MAX_HELD = 1 << 20  # bytes of one peer that wait for the target to be resolved, or for room on the way there
 
 _OVERHEAD = 64  # bytes that a datagram counts beside its own, so that empty ones are bounded too
 
-_SELF_PAUSE = 1.0  # s
-
 
 class Associations:
-    """Who has sent something lately, each with a socket that is connected to ``target``.
+    """The peers that have sent something lately, each with a socket that is connected to ``target``.
 
-    An association ends with ``idle`` seconds of silence both ways, or with an error that comes back for what was sent.
-    There are at most ``most`` at one time: what others send is dropped, and told. ``run`` has to run
+    An association ends with ``idle_timeout`` seconds of silence both ways, or with an error that comes back for what
+    was sent. There are at most ``limit`` at one time: what others send is dropped, and told. ``run`` has to run
     beside what calls ``receive``.
     """
 
@@ -36,20 +35,19 @@ class Associations:
         target: Endpoint,
         how: Dialling,
         *,
-        most: int = MOST,
-        idle: float = IDLE,
+        limit: int = MAX_ASSOCIATIONS,
+        idle_timeout: float = IDLE_TIMEOUT,
         observe: Observer,
     ) -> None:
         self._target = target
         self._how = how
-        self._most = most
-        self._idle = idle
+        self._limit = limit
+        self._idle_timeout = idle_timeout
         self._observe = observe
         self._group = Group()
         self._standing: dict[tuple[Datagram, Peer], _Association] = {}
-        self._own: dict[Endpoint, _Association] = {}  # by our end of it
         self._turns: dict[Datagram, Lock] = {}
-        self._refused_until = 0.0
+        self._guard = SelfGuard()
         self._full = Full()
 
     async def run(self) -> None:
@@ -68,7 +66,7 @@ class Associations:
     async def receive(self, sock: Datagram, bursts: list[Burst]) -> None:
         """Take what came to one socket of ours; answers leave by the same, from the address that was asked."""
         for burst in bursts:
-            association = self._standing.get((sock, burst.peer)) or self._begun(sock, burst.peer)
+            association = self._standing.get((sock, burst.peer)) or self._begin(sock, burst.peer)
             if association is None:
                 continue
             if not association.take(burst):
@@ -76,57 +74,52 @@ class Associations:
                 if not association.take(burst):
                     self._observe(Ignored(burst.peer.endpoint, "the target takes no more at the moment"))
 
-    def _begun(self, sock: Datagram, peer: Peer) -> "_Association | None":
-        """Return a new association, None if there cannot be one."""
-        endpoint = peer.endpoint
-        if endpoint in self._own:
-            self._refused_until = now() + _SELF_PAUSE
-            self._observe(Paused(f"relay to {self._target}", "that is this relay itself"))
-            self._own[endpoint].cancel()
+    def _begin(self, sock: Datagram, peer: Peer) -> "_Association | None":
+        """Add an association; None if there cannot be one."""
+        if self._guard.closed:
+            self._observe(Ignored(peer.endpoint, "the target is this relay itself"))
             return None
-        if now() < self._refused_until:
-            self._observe(Ignored(endpoint, "the target is this relay itself"))
+        if len(self._standing) >= self._limit:
+            self._observe(Ignored(peer.endpoint, "there are too many others"))
+            self._full.report("take another client", OSError(None, f"there are {self._limit}"), self._observe)
             return None
-        if len(self._standing) >= self._most:
-            self._observe(Ignored(endpoint, "there are too many others"))
-            self._full.report("take another client", OSError(None, f"there are {self._most}"), self._observe)
-            return None
-        found = self._standing[sock, peer] = _Association(sock, peer, self._turns.setdefault(sock, Lock()))
-        self._group.start_soon(self._kept(found))
-        return found
+        begun = self._standing[sock, peer] = _Association(sock, peer, self._turns.setdefault(sock, Lock()))
+        self._group.start_soon(self._keep(begun))
+        return begun
 
-    async def _kept(self, association: "_Association") -> None:
+    async def _keep(self, association: "_Association") -> None:
         """Serve an association to its end."""
+        ours, peer = association.ours, association.peer
         theirs: Datagram | None = None
         try:
             theirs = await connect(self._target, self._how)
-            self._own[theirs.local] = association
-            await association.serve(theirs, self._idle, self._observe)
+            if self._guard.is_self(theirs.target, ours.reached_by(peer)):
+                self._observe(Paused(f"relay to {self._target}", SELF))
+            else:
+                await association.serve(theirs, self._idle_timeout, self._observe)
         except Failure as failure:
             if failure.errno in FULL:
                 self._full.report(failure.action, failure, self._observe)
             else:
-                detail = ", ".join(filter(None, (failure.detail, f"for {association.peer}")))
+                detail = ", ".join(filter(None, (failure.detail, f"for {peer}")))
                 self._observe(Paused(failure.action, f"{failure.reason} ({detail})"))
         finally:
-            del self._standing[association.ours, association.peer]
+            del self._standing[ours, peer]
             association.forget()
             if theirs is not None:
-                del self._own[theirs.local]
                 theirs.close()
 
 
 class _Association:
-    """One peer of ours, and the socket that stands for it at the target."""
+    """One peer of ours, and what of it waits for the target. ``turn`` is for whoever sends by ``ours``."""
 
-    def __init__(self, ours: Datagram, peer: Peer, checkpoint: Lock) -> None:
+    def __init__(self, ours: Datagram, peer: Peer, turn: Lock) -> None:
         self.ours = ours
         self.peer = peer
-        self._turn = checkpoint  # who sends by ``ours``
-        self._group = Group()
+        self._turn = turn
         self._held: deque[Burst] = deque()
         self._held_bytes = 0
-        self.transformed = Condition()
+        self._changed = Condition()
         self._moved_at = now()
 
     def take(self, burst: Burst) -> bool:
@@ -136,37 +129,36 @@ class _Association:
             return False
         self._held.append(burst)
         self._held_bytes += weight
-        self.transformed.notify_all()
+        self._changed.notify_all()
         return True
 
     async def emptied(self) -> None:
         """Wait until the target has got what was taken."""
         while self._held:
-            await self.transformed.wait()
-
-    def cancel(self) -> None:
-        """End it."""
-        self._group.cancel()
+            await self._changed.wait()
 
     def forget(self) -> None:
         """Let go of what is held."""
         self._held.clear()
-        self.transformed.notify_all()
+        self._changed.notify_all()
 
-    async def serve(self, theirs: Datagram, idle: float, observe: Observer) -> None:
-        """Carry datagrams both ways until ``idle`` seconds of silence; raise Failure CONNECT for an error that came."""
+    async def serve(self, theirs: Datagram, idle_timeout: float, observe: Observer) -> None:
+        """Carry datagrams both ways until ``idle_timeout`` seconds of silence.
+
+        Raises Failure CONNECT for an error that came back.
+        """
         self._moved_at = now()
-        async with self._group:
-            self._group.start_soon(self._forth(theirs, observe))
-            self._group.start_soon(self._back(theirs, observe))
-            while now() < self._moved_at + idle:
-                await sleep(self._moved_at + idle - now())
-            self._group.cancel()
+        async with Group() as group:
+            group.start_soon(self._send(theirs, observe))
+            group.start_soon(self._answer(theirs, observe))
+            while now() < (due := self._moved_at + idle_timeout):
+                await sleep(due - now())
+            group.cancel()
 
-    async def _forth(self, theirs: Datagram, observe: Observer) -> None:
+    async def _send(self, theirs: Datagram, observe: Observer) -> None:
         while True:
             while not self._held:
-                await self.transformed.wait()
+                await self._changed.wait()
             burst = self._held[0]
             self._moved_at = now()
             try:
@@ -177,9 +169,9 @@ class _Association:
                 observe(Ignored(self.peer.endpoint, failure.reason))
             self._held.popleft()
             self._held_bytes -= _weight(burst)
-            self.transformed.notify_all()
+            self._changed.notify_all()
 
-    async def _back(self, theirs: Datagram, observe: Observer) -> None:
+    async def _answer(self, theirs: Datagram, observe: Observer) -> None:
         while True:
             await theirs.ready()
             for burst in theirs.take():
