@@ -133,7 +133,8 @@ def portcheck(
     from netkit.core.address import family_of, take_ports
     from netkit.core.errors import Invalid
     from netkit.output.portcheck import tell, writing
-    from netkit.services.portcheck import Check, Checker, Summary, limit
+    from netkit.services.portcheck.check import Check, Summary
+    from netkit.services.portcheck.scan import Checker, limits
 
     rules.exclude({"--json": talk.json, "--format": form})
     rules.exclude({"--payload": payload, "--send": text})
@@ -179,14 +180,14 @@ def portcheck(
     from netkit.output.events import observer
 
     observe = observer(talk)
-    attempts, lookups = limit(len(names))
+    attempts, lookups = limits(len(names))
     securing = tls.checks(targets, talk)
 
     async def work() -> None:
         if securing is not None:
             securing("", observe)  # files that cannot be used are known before anybody is asked
         checker = Checker(check, concurrency or attempts, lookups, observe, securing)
-        await tell(checker, targets, Summary(check, targets, any=any), writer, wait, interval, screen)
+        await tell(checker, targets, Summary(check, targets, any_port=any), writer, wait, interval, screen)
 
     code = run.run(work(), talk, timeout=timeout)
     return code if code or not command else run.become(command, talk)

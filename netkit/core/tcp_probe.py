@@ -24,7 +24,7 @@ _REFUSED = os.strerror(errno.ECONNREFUSED)
 _PENDING = (errno.EINPROGRESS, errno.EALREADY, errno.EINTR)
 
 
-class Prober:
+class TcpProber:
     """Connects to one address after the other. It owns a socket between two calls; ``close`` lets go of it.
 
     ``waiting`` is called before it waits for an answer, so that somebody else can ask meanwhile.

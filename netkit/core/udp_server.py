@@ -208,7 +208,7 @@ async def serve(
     async def await_silence(patience: float) -> None:
         if policy.accept_timeout is not None:
             await admission.came.wait()
-        while now() < (due := (now() if turn.held else moved_at) + patience):  # a busy handler is no silence
+        while now() < (due := (now() if turn.locked() else moved_at) + patience):  # a busy handler is no silence
             await sleep(due - now())
         action = f"serve on {bound.endpoints[0]}"
         raise Failure(Exit.TIMEOUT, action, f"nothing came for {span(patience)}", detail="--idle-timeout")

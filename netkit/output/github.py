@@ -3,7 +3,7 @@
 from netkit.core.errors import Exit, Failure
 from netkit.output.escape import printable
 from netkit.output.port_writer import Lines, detail
-from netkit.services.portcheck import Result
+from netkit.services.portcheck.check import Result
 
 
 class Github(Lines):
@@ -15,9 +15,9 @@ class Github(Lines):
 
     def line(self, result: Result) -> str:
         """See write."""
-        if result.finding.exit is Exit.OK or self.any:
+        if result.probe.exit is Exit.OK or self.any:
             return _defused(super().line(result))
-        title = f"{result.host}:{result.port}/{result.protocol} {result.finding.state}"
+        title = f"{result.host}:{result.port}/{result.protocol} {result.probe.state}"
         return _annotation(title, detail(result))
 
     def end(self, failure: Failure | None) -> str:

@@ -3,7 +3,7 @@
 from netkit.core.errors import Exit, Failure
 from netkit.output.escape import printable
 from netkit.output.port_writer import Writer, detail
-from netkit.services.portcheck import Result
+from netkit.services.portcheck.check import Result
 
 
 class Junit(Writer):
@@ -17,18 +17,18 @@ class Junit(Writer):
 
     def write(self, result: Result) -> str:
         """Keep the case."""
-        finding = result.finding
+        probe = result.probe
         name = _escaped(f"{result.host}:{result.port}/{result.protocol}")
-        case = f'  <testcase classname="netkit.portcheck" name="{name}" time="{finding.seconds or 0:.6f}"'
-        if finding.exit is Exit.OK:
+        case = f'  <testcase classname="netkit.portcheck" name="{name}" time="{probe.seconds or 0:.6f}"'
+        if probe.exit is Exit.OK:
             self._cases.append(f"{case}/>\n")
         elif self.any:
             self._cases.append(f"{case}><skipped/></testcase>\n")
         else:
             self._failed += 1
-            where = f" ({finding.address})" if finding.address else ""
-            message = _escaped(f"{finding.state}: {detail(result)}{where}")
-            self._cases.append(f'{case}><failure type="{finding.state}" message="{message}"/></testcase>\n')
+            where = f" ({probe.address})" if probe.address else ""
+            message = _escaped(f"{probe.state}: {detail(result)}{where}")
+            self._cases.append(f'{case}><failure type="{probe.state}" message="{message}"/></testcase>\n')
         return ""
 
     def end(self, failure: Failure | None) -> str:

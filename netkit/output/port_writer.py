@@ -11,7 +11,7 @@ from netkit.core.events import Secured
 from netkit.core.port_names import name_of
 from netkit.output.escape import printable
 from netkit.output.jsonl import octets, record
-from netkit.services.portcheck import (
+from netkit.services.portcheck.check import (
     CLOSED,
     COLLAPSE_AFTER,
     FILTERED,
@@ -27,10 +27,10 @@ _COLOURS = {OPEN: 32, CLOSED: 31, FILTERED: 33, SILENT: 33, UNREACHABLE: 31, UNK
 
 def detail(result: Result) -> str:
     """Return what there is to say beside the state: reason, TLS, what the peer said, or the name of the service."""
-    finding = result.finding
-    about = printable(", ".join(filter(None, (finding.reason, finding.secured and _secured(finding.secured)))))
-    if finding.data is not None:
-        said = printable(finding.data.decode("utf-8", "surrogateescape").rstrip("\r\n"))
+    probe = result.probe
+    about = printable(", ".join(filter(None, (probe.reason, probe.secured and _secured(probe.secured)))))
+    if probe.data is not None:
+        said = printable(probe.data.decode("utf-8", "surrogateescape").rstrip("\r\n"))
         return f"{about}: {said}" if about else said
     return about or name_of(result.port, result.protocol) or ""
 
@@ -41,7 +41,7 @@ def _secured(event: Secured) -> str:
 
 def milliseconds(result: Result) -> str:
     """Return how long the port took to answer, or not to."""
-    seconds = result.finding.seconds
+    seconds = result.probe.seconds
     return "-" if seconds is None else f"{seconds * 1000:.1f}"
 
 
@@ -85,9 +85,9 @@ class Lines(Writer):
 
     def write(self, result: Result) -> str:
         """Return the line, unless there may be too many of its kind."""
-        if result.host not in self._many or result.finding.state == OPEN:
+        if result.host not in self._many or result.probe.state == OPEN:
             return self.line(result)
-        kind = result.host, result.finding.state
+        kind = result.host, result.probe.state
         self._counts[kind] = self._counts.get(kind, 0) + 1
         held = self._held.setdefault(kind, [])
         if self._counts[kind] <= COLLAPSE_AFTER + 1:
@@ -107,10 +107,10 @@ class Lines(Writer):
 
     def line(self, result: Result) -> str:
         """Return the line of a port."""
-        finding = result.finding
+        probe = result.probe
         port = f"{result.port}/{result.protocol}"
-        state = f"\x1b[{_COLOURS[finding.state]}m{finding.state}\x1b[m" if self._coloured else finding.state
-        fields = result.host, port, finding.address or "-", state, milliseconds(result), detail(result)
+        state = f"\x1b[{_COLOURS[probe.state]}m{probe.state}\x1b[m" if self._coloured else probe.state
+        fields = result.host, port, probe.address or "-", state, milliseconds(result), detail(result)
         return "\t".join(fields) + "\n"
 
 
@@ -119,19 +119,19 @@ class Json(Writer):
 
     def write(self, result: Result) -> str:
         """Return the object of a port."""
-        finding = result.finding
+        probe = result.probe
         fields = {
             "host": result.host,
             "port": result.port,
             "protocol": result.protocol,
-            "address": finding.address,
-            "family": finding.address and ("ipv6" if ":" in finding.address else "ipv4"),
-            "state": finding.state,
-            "time_ms": None if finding.seconds is None else round(finding.seconds * 1000, 3),
-            "reason": finding.reason or None,
+            "address": probe.address,
+            "family": probe.address and ("ipv6" if ":" in probe.address else "ipv4"),
+            "state": probe.state,
+            "time_ms": None if probe.seconds is None else round(probe.seconds * 1000, 3),
+            "reason": probe.reason or None,
             "service": name_of(result.port, result.protocol),
-            "exit_code": int(finding.exit),
-            "tls": finding.secured and {key: value for key, value in finding.secured._asdict().items() if value},
-            **(octets(finding.data) if finding.data is not None else {}),
+            "exit_code": int(probe.exit),
+            "tls": probe.secured and {key: value for key, value in probe.secured._asdict().items() if value},
+            **(octets(probe.data) if probe.data is not None else {}),
         }
         return record("port", "portcheck", **fields) + "\n"

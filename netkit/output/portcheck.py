@@ -17,11 +17,8 @@ from netkit.output.junit import Junit
 from netkit.output.port_writer import Json, Lines, Writer
 from netkit.output.stdout import Put, answering
 from netkit.output.tap import Tap
-from netkit.services.portcheck import (
-    Checker,
-    Result,
-    Summary,
-)
+from netkit.services.portcheck.check import Result, Summary
+from netkit.services.portcheck.scan import Checker
 
 Screen = Callable[[Summary], Coroutine[Any, Any, None]]
 """Shows how far a check is, until it is cancelled."""

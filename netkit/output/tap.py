@@ -3,7 +3,7 @@
 from netkit.core.errors import Exit, Failure
 from netkit.output.escape import printable
 from netkit.output.port_writer import Writer, detail, milliseconds
-from netkit.services.portcheck import Result
+from netkit.services.portcheck.check import Result
 
 
 class Tap(Writer):
@@ -16,16 +16,16 @@ class Tap(Writer):
 
     def write(self, result: Result) -> str:
         """Return a test, or a remark."""
-        title = f"{result.host}:{result.port}/{result.protocol} {result.finding.state}"
+        title = f"{result.host}:{result.port}/{result.protocol} {result.probe.state}"
         if self.any:
             return f"# {title} {detail(result)}".rstrip() + "\n"
         self._number += 1
-        if result.finding.exit is Exit.OK:
+        if result.probe.exit is Exit.OK:
             return f"ok {self._number} - {title}\n"
         lines = [f"not ok {self._number} - {title}", "  ---", f"  message: {_quoted(detail(result))}"]
-        if result.finding.address is not None:
-            lines.append(f"  address: {_quoted(result.finding.address)}")
-        if result.finding.seconds is not None:
+        if result.probe.address is not None:
+            lines.append(f"  address: {_quoted(result.probe.address)}")
+        if result.probe.seconds is not None:
             lines.append(f"  time_ms: {milliseconds(result)}")
         return "\n".join([*lines, "  ...\n"])
 

@@ -15,7 +15,7 @@ from netkit.output.port_writer import Lines, detail
 from netkit.output.terminal.progress import bar
 from netkit.output.terminal.screen import STDOUT, animate, size
 from netkit.output.terminal.tables import COLOURS, drawn, table
-from netkit.services.portcheck import Result, Summary
+from netkit.services.portcheck.check import Result, Summary
 
 
 class PortTable(Lines):
@@ -44,12 +44,12 @@ class PortTable(Lines):
     def _table(self, results: Sequence[Result]) -> Table:
         made = table("TARGET", "ADDRESS", "STATE", "TIME", "DETAIL", right=["TIME"])
         for result in results:
-            finding = result.finding
+            probe = result.probe
             made.add_row(
                 Text(str(result)),
-                Text(finding.address or "-"),
-                Text(finding.state, style=COLOURS[finding.state]),
-                Text("-" if finding.seconds is None else span(finding.seconds)),
+                Text(probe.address or "-"),
+                Text(probe.state, style=COLOURS[probe.state]),
+                Text("-" if probe.seconds is None else span(probe.seconds)),
                 Text(detail(result)),
             )
         return made

@@ -13,7 +13,7 @@ from netkit.core.kernel import now
 from netkit.output.escape import printable
 from netkit.output.rate import ProgressLine, RateMeter
 from netkit.output.terminal.screen import STDERR, animate, size
-from netkit.services.portcheck import Summary
+from netkit.services.portcheck.check import Summary
 
 _BAR, _SHORTEST_BAR = 40, 5  # columns
 

@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from netkit.output.terminal.screen import STDOUT, rows
-from netkit.services.portcheck import CLOSED, FILTERED, OPEN, SILENT, UNKNOWN, UNREACHABLE
+from netkit.services.portcheck.check import CLOSED, FILTERED, OPEN, SILENT, UNKNOWN, UNREACHABLE
 
 COLOURS = {OPEN: "green", CLOSED: "red", UNREACHABLE: "red", FILTERED: "yellow", SILENT: "yellow", UNKNOWN: "magenta"}
 

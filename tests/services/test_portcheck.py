@@ -1,4 +1,4 @@
-"""What many findings come to: for one port at several addresses, and for a script that asked about many ports."""
+"""What many results come to: for one port at several addresses, and for a script that asked about many ports."""
 
 from collections.abc import Sequence
 
@@ -7,7 +7,7 @@ import pytest
 from netkit.core.address import Target
 from netkit.core.errors import Exit
 from netkit.core.lookup import Address
-from netkit.services.portcheck import (
+from netkit.services.portcheck.check import (
     CLOSED,
     FILTERED,
     OPEN,
@@ -15,11 +15,11 @@ from netkit.services.portcheck import (
     UNKNOWN,
     UNREACHABLE,
     Check,
-    HostScan,
     ProbeResult,
     Result,
     Summary,
 )
+from netkit.services.portcheck.scan import HostScan
 from tests.clock import run
 
 EXITS = {
@@ -38,14 +38,14 @@ def verdict(states: Sequence[str], *, closed: bool = False) -> tuple[str, int]:
 
     async def main() -> tuple[str, int]:
         told: list[ProbeResult] = []
-        sweep = HostScan(Target("h", (80,)), ADDRESSES[: len(states)], lambda port, finding: told.append(finding))
+        scan = HostScan(Target("h", (80,)), ADDRESSES[: len(states)], lambda port, probe: told.append(probe))
         for number, state in enumerate(states, 1):
-            finding = ProbeResult(state, state, EXITS[state], f"192.0.2.{number}")
-            sweep.note(80, finding, conclusive=state == OPEN and (closed or not finding.exit))
+            probe = ProbeResult(state, state, EXITS[state], f"192.0.2.{number}")
+            scan.note(80, probe, conclusive=state == OPEN and (closed or not probe.exit))
             if told:
-                assert sweep.finished.is_set()
+                assert scan.finished.is_set()
                 for _ in states[number:]:
-                    sweep.note(80, finding, conclusive=True)  # later ones change nothing
+                    scan.note(80, probe, conclusive=True)  # later ones change nothing
                 assert len(told) == 1
                 return told[0].state, number
         raise AssertionError("no verdict")
@@ -76,9 +76,9 @@ def test_reasons_of_all_addresses_are_told() -> None:
 
     async def main() -> str:
         told: list[ProbeResult] = []
-        sweep = HostScan(Target("h", (80,)), ADDRESSES, lambda port, finding: told.append(finding))
+        scan = HostScan(Target("h", (80,)), ADDRESSES, lambda port, probe: told.append(probe))
         for address, reason in zip("abc", ["no answer", "refused", "refused"], strict=True):
-            sweep.note(80, ProbeResult(CLOSED, reason, Exit.CONNECT, address), conclusive=False)
+            scan.note(80, ProbeResult(CLOSED, reason, Exit.CONNECT, address), conclusive=False)
         return told[0].reason
 
     assert run(main()) == "a: no answer; b, c: refused"
@@ -86,7 +86,7 @@ def test_reasons_of_all_addresses_are_told() -> None:
 
 def outcome(states: Sequence[str], *, any: bool = False, closed: bool = False) -> Exit:
     """Return the code for ports in these states."""
-    summary = Summary(Check(closed=closed), [Target("h", tuple(range(1, len(states) + 1)))], any=any)
+    summary = Summary(Check(closed=closed), [Target("h", tuple(range(1, len(states) + 1)))], any_port=any)
     for port, state in enumerate(states, 1):
         exit = Exit.OK if closed and state == CLOSED else Exit.CONNECT if closed and state == OPEN else EXITS[state]
         summary.note(Result("h", port, "tcp", ProbeResult(state, "", exit)))

@@ -1,0 +1,136 @@
+"""What is asked of ports, what was found out about each, and what that comes to for a script."""
+
+import re
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from netkit.core.address import Endpoint, Protocol, Target
+from netkit.core.errors import Exit, Failure
+from netkit.core.events import Secured, span
+
+OPEN, CLOSED, FILTERED, UNREACHABLE, UNKNOWN = "open", "closed", "filtered", "unreachable", "unknown"
+
+SILENT = "open|filtered"  # over UDP: no answer may mean either
+
+COLLAPSE_AFTER = 25  # ports of a host that may share a state before it is summed up
+
+# Which exit code a script is told of when ports differ.
+_PRECEDENCE = (Exit.CERT, Exit.TLS, Exit.CONNECT, Exit.RESOLVE, Exit.PROTOCOL, Exit.TIMEOUT)
+
+_MAX_NAMED = 10  # ports that a failure names
+
+
+class Check(NamedTuple):
+    """What is asked of each port, and what is wanted: open, unless ``closed``.
+
+    ``timeout`` seconds bound each look-up, each attempt, and each wait for an answer. ``payload`` is what a UDP port is
+    sent, or what a TCP port is told before its answer is expected. A certificate is to be good for ``expires`` seconds.
+    """
+
+    protocol: Protocol = "tcp"
+    timeout: float = 3.0
+    closed: bool = False
+    payload: bytes = b""
+    expect: re.Pattern[bytes] | None = None
+    banner: bool = False
+    settle: float | None = None
+    expires: float | None = None
+    family: int = 0
+
+    @property
+    def converses(self) -> bool:
+        """Whether an open connection is more than closed again."""
+        return self.expect is not None or self.banner or self.settle is not None
+
+
+class ProbeResult(NamedTuple):
+    """What was found out at one address, or for a port at all of them; ``exit`` is OK if that is as wanted.
+
+    ``data`` is what the port sent, for a banner. ``secured`` is there if a TLS handshake was done.
+    """
+
+    state: str
+    reason: str
+    exit: Exit
+    address: str | None = None
+    seconds: float | None = None
+    data: bytes | None = None
+    secured: Secured | None = None
+
+    @property
+    def brief(self) -> str:
+        """The state, and the reason where the state alone is none."""
+        return f"{self.state}: {self.reason}" if self.state in (OPEN, UNKNOWN) and self.reason else self.state
+
+
+class Result(NamedTuple):
+    """The result for a port. ``host`` is never empty."""
+
+    host: str
+    port: int
+    protocol: str
+    probe: ProbeResult
+
+    def __str__(self) -> str:
+        return str(Endpoint(self.host, self.port))
+
+
+Report = Callable[[Result], None]
+
+
+class Summary:
+    """Counts of a check: of ``total`` ports those that are ``known``, ``open`` and ``good``, which is as wanted."""
+
+    def __init__(self, check: Check, targets: Sequence[Target], *, any_port: bool) -> None:
+        self.total = sum(len(target.ports) for target in targets)
+        self.known = self.open = self.good = 0
+        self._wanted = CLOSED if check.closed else OPEN
+        self._any_port = any_port  # one is enough
+        self._exits: set[Exit] = set()
+        self._bad: list[Result] = []  # the first of them
+        self._bad_states: dict[str, int] = {}
+
+    @property
+    def enough(self) -> bool:
+        """Whether nothing that is still to come can change the outcome."""
+        return self._any_port and self.good > 0
+
+    def note(self, result: Result) -> None:
+        """Count a result."""
+        probe = result.probe
+        self.known += 1
+        self.open += probe.state == OPEN
+        if probe.exit is Exit.OK:
+            self.good += 1
+            return
+        self._exits.add(probe.exit)
+        self._bad_states[probe.state] = self._bad_states.get(probe.state, 0) + 1
+        if len(self._bad) <= _MAX_NAMED:
+            self._bad.append(result)
+
+    def failure(self, seconds: float, *, waited: bool = False) -> Failure | None:
+        """What is not as wanted after so many seconds, None if all is well; ``waited`` is until time ran out."""
+        if self.good == self.total or self.enough:
+            return None
+        exit = Exit.TIMEOUT if waited else min(self._exits, key=_PRECEDENCE.index)
+        after = f"after {span(seconds)}"
+        if self.total == 1:
+            [result] = self._bad
+            which = str(result)
+            reason = result.probe.reason or f"it is {result.probe.state}"
+            reason = f"still {reason}" if waited else reason
+            detail = ", ".join(filter(None, (result.probe.address, after)))
+        else:
+            which = f"{'any of' if self._any_port else 'all'} {self.total} ports"
+            reason = f"{self.good or 'none'} as wanted {after}"
+            detail = ", ".join(f"{result} {result.probe.brief}" for result in self._bad)
+            if len(self._bad) > _MAX_NAMED:
+                detail = ", ".join(f"{count} {state}" for state, count in self._bad_states.items())
+        return Failure(exit, f"find {which} {self._wanted}", reason, detail=detail, hint=self._hint(exit, waited))
+
+    def _hint(self, exit: Exit, waited: bool) -> str:
+        if waited or self._wanted == CLOSED:
+            return ""
+        if exit is Exit.CONNECT:
+            return "not there yet? --wait 30s keeps trying"
+        return "a firewall may drop packets; -w waits longer" if exit is Exit.TIMEOUT else ""

@@ -1,0 +1,225 @@
+"""Finding out about one port at one address, over TCP, TLS or UDP."""
+
+import errno
+import os
+import time
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+from netkit.core.address import Endpoint
+from netkit.core.dial import Dialling
+from netkit.core.errors import Exit, Failure, describe
+from netkit.core.events import Observer, Secured, span
+from netkit.core.kernel import DeadlineExceeded, deadline, now
+from netkit.core.lookup import Address
+from netkit.core.stream import Connection, Secure
+from netkit.core.tcp_probe import SCARCE, TcpProber
+from netkit.core.udp import connect
+from netkit.services.portcheck.check import CLOSED, FILTERED, OPEN, SILENT, UNREACHABLE, Check, ProbeResult
+from netkit.services.transforms import WINDOW
+
+_MIN_PATIENCE = 0.001  # s, however near the end
+
+_UDP_TRIES = 3  # datagrams to a port that is silent, spread over its time
+
+_MAX_BANNER = 256  # bytes
+
+_DAY = 86400.0  # s
+
+Securing = Callable[[str, Observer], Secure]
+"""Makes the handshake with a host; the observer is told of it."""
+
+
+class Prober:
+    """Probes one address after the other, none beyond ``until``; its owner closes it.
+
+    ``waiting`` is called before it waits for an answer, so that somebody else can go on meanwhile.
+    """
+
+    def __init__(
+        self,
+        check: Check,
+        waiting: Callable[[], None],
+        *,
+        until: float,
+        observe: Observer,
+        securing: Securing | None,
+    ) -> None:
+        self._check = check
+        self._waiting = waiting
+        self._until = until
+        self._observe = observe
+        self._securing = securing
+        self._tcp = TcpProber(waiting)
+        self._host = ""
+        self._begun = 0.0
+
+    def close(self) -> None:
+        """Let go of what is kept for the next address."""
+        self._tcp.close()
+
+    async def probe(self, address: Address, tls_name: str | None) -> tuple[ProbeResult, Connection | None]:
+        """Probe an address, with a TLS handshake if its host has a ``tls_name``.
+
+        A connection that came of it is the caller's to close. Raises OSError if the system has no room for it (SCARCE).
+        """
+        self._host, self._begun = address.host, now()
+        try:
+            if self._check.protocol == "udp":
+                return await self._probe_udp(address), None
+            return await self._probe_tcp(address, tls_name)
+        except DeadlineExceeded:
+            return self._silent(FILTERED), None
+        except OSError as error:
+            if error.errno in SCARCE:
+                raise
+            code = error.errno or 0
+            if code == errno.ETIMEDOUT:
+                return self._silent(FILTERED), None
+            if code == errno.ECONNREFUSED:
+                return self._found(CLOSED, _reason(code), Exit.OK if self._check.closed else Exit.CONNECT), None
+            return self._found(UNREACHABLE, _reason(code), Exit.CONNECT), None
+
+    def _found(self, state: str, reason: str, exit: Exit) -> ProbeResult:
+        return ProbeResult(state, reason, exit, self._host, now() - self._begun)
+
+    def _open(self) -> ProbeResult:
+        return self._found(OPEN, "", Exit.CONNECT if self._check.closed else Exit.OK)
+
+    def _silent(self, state: str) -> ProbeResult:
+        return self._found(state, "no answer", Exit.TIMEOUT)
+
+    async def _probe_udp(self, address: Address) -> ProbeResult:
+        time_left = patience(self._check, self._until)
+        sock = await connect(Endpoint(address.host, address.sockaddr[1]), Dialling(timeout=time_left))
+        found = self._silent(SILENT)
+        try:
+            for part in range(1, _UDP_TRIES + 1):
+                await sock.send(self._check.payload)
+                self._waiting()
+                try:
+                    with deadline(self._begun + time_left * part / _UDP_TRIES):
+                        while found.state != OPEN or found.exit is Exit.TIMEOUT:
+                            found = self._answered((await sock.receive())[0])
+                        return found
+                except DeadlineExceeded:
+                    pass
+        finally:
+            sock.close()
+        return found._replace(seconds=now() - self._begun)
+
+    def _answered(self, data: bytes) -> ProbeResult:
+        """The result for a UDP port from which a datagram came."""
+        found = self._open()
+        if self._check.banner or self._check.expect is not None:
+            found = found._replace(data=data[:_MAX_BANNER])
+        if self._check.expect is not None and not self._check.expect.search(data):
+            return found._replace(reason=f"no match within {span(self._check.timeout)}", exit=Exit.TIMEOUT)
+        return found
+
+    async def _probe_tcp(self, address: Address, tls_name: str | None) -> tuple[ProbeResult, Connection]:
+        time_left = patience(self._check, self._until)
+        stream: Connection = await self._tcp.connect(address, time_left)
+        try:
+            found = self._open()
+            if tls_name is not None:
+                self._waiting()
+                found, stream = await self._secure(stream, tls_name, found, self._begun + time_left)
+                found = found._replace(seconds=now() - self._begun)
+            if self._check.converses and not found.exit:
+                self._waiting()
+                begun = now()
+                found = await self._converse(stream, found)
+                if self._check.settle is not None and not found.exit:
+                    found = await self._settle(stream, found, begun)
+        except BaseException:
+            stream.close()
+            raise
+        return found, stream
+
+    async def _secure(
+        self, stream: Connection, name: str, found: ProbeResult, due: float
+    ) -> tuple[ProbeResult, Connection]:
+        """Do the handshake; return what that adds to the result, and the secured stream if there is one."""
+        seen: list[Secured] = []
+
+        def observe(event: Any) -> None:
+            seen.append(event)
+            self._observe(event)
+
+        assert self._securing is not None
+        try:
+            with deadline(due):
+                secured = await self._securing(name, observe)(stream)
+        except DeadlineExceeded:
+            return found._replace(reason="no TLS handshake in time", exit=Exit.TIMEOUT), stream
+        except Failure as failure:
+            return found._replace(reason=failure.reason, exit=failure.exit), stream
+        found = found._replace(secured=seen[0])
+        if self._check.expires is not None and seen[0].not_after:
+            from netkit.core.tls import seconds_of
+
+            left = seconds_of(seen[0].not_after) - time.time()
+            if left < self._check.expires:
+                found = found._replace(reason=f"its certificate ends in {left / _DAY:.1f} days", exit=Exit.CERT)
+        return found, secured
+
+    async def _converse(self, stream: Connection, found: ProbeResult) -> ProbeResult:
+        """Send what is to be sent, and wait for the answer if that matters."""
+        time_left = patience(self._check, self._until)
+        try:
+            with deadline(now() + time_left):
+                return await self._hear(stream, found)
+        except DeadlineExceeded:
+            if self._check.expect is not None:
+                return found._replace(reason=f"no match within {span(time_left)}", exit=Exit.TIMEOUT)
+        except Failure as failure:
+            if failure.exit is Exit.TLS:  # an alert: of TLS 1.3 a client whose certificate is missed hears it now
+                return found._replace(reason=failure.reason, exit=Exit.TLS)
+            if self._check.expect is not None:
+                return found._replace(reason=f"{failure.reason} before a match", exit=Exit.PROTOCOL)
+        return found
+
+    async def _hear(self, stream: Connection, found: ProbeResult) -> ProbeResult:
+        expect = self._check.expect
+        data = b""
+        await stream.send(self._check.payload)
+        while expect is not None or self._check.banner:
+            chunk = await stream.recv()
+            data = (data + chunk)[-WINDOW:]
+            if expect is None:
+                return found._replace(data=data[:_MAX_BANNER] or None)
+            if (match := expect.search(data)) is not None:
+                return found._replace(data=match[0][:_MAX_BANNER])
+            if not chunk:
+                reason = "closed by the peer before a match"
+                return found._replace(reason=reason, exit=Exit.PROTOCOL, data=data[:_MAX_BANNER] or None)
+        return found
+
+    async def _settle(self, stream: Connection, found: ProbeResult, begun: float) -> ProbeResult:
+        """See whether the connection is still open so many seconds after the conversation had ``begun``."""
+        settled = begun + (self._check.settle or 0)
+        reason = "closed by the peer"
+        try:
+            with deadline(min(settled, self._until)):
+                while await stream.recv():
+                    pass
+        except DeadlineExceeded:
+            if settled <= self._until:
+                return found
+            return found._replace(reason=f"open for {span(now() - begun)} only", exit=Exit.TIMEOUT)
+        except Failure as failure:
+            reason = failure.reason
+        reason = f"accepted, then {reason} after {span(now() - begun)}"
+        return found._replace(state=CLOSED, reason=reason, exit=Exit.CONNECT, data=None)
+
+
+def patience(check: Check, until: float) -> float:
+    """How long something that begins now may take, in seconds."""
+    return max(min(check.timeout, until - now()), _MIN_PATIENCE)
+
+
+@cache
+def _reason(code: int) -> str:
+    return describe(OSError(code, os.strerror(code)))

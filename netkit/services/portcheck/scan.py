@@ -1,0 +1,317 @@
+"""Checking many ports of many hosts at one time; each result is reported as soon as it is known."""
+
+import math
+import os
+from collections import deque
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
+from typing import Any
+
+from netkit.core.address import Endpoint, Target
+from netkit.core.errors import Exit, Failure
+from netkit.core.events import Observer, Retrying, ignore, span
+from netkit.core.kernel import DeadlineExceeded, Group, checkpoint, deadline, now, sleep
+from netkit.core.lookup import Address, lookup
+from netkit.core.stream import Connection
+from netkit.core.sync import Event
+from netkit.core.tcp_probe import SCARCE
+from netkit.services.portcheck.check import (
+    CLOSED,
+    FILTERED,
+    OPEN,
+    SILENT,
+    UNKNOWN,
+    UNREACHABLE,
+    Check,
+    ProbeResult,
+    Report,
+    Result,
+)
+from netkit.services.portcheck.probe import Prober, Securing, patience
+
+_MAX_ATTEMPTS = 1024  # at one time, however many descriptors there are
+
+_MAX_LOOKUPS = 16  # at one time
+
+_PER_LOOKUP = 4  # descriptors that the system's resolver may hold for a name
+
+_CLOSING = 0.2  # s for an open port to take our FIN and to end, so that nothing it says meets a closed socket
+
+_SCARCE_PAUSE, _SCARCE_PATIENCE = 0.02, 0.5  # s
+
+_FIRST_RETRY, _LAST_RETRY = 0.02, 0.5  # s between rounds
+
+_TURN = 16  # attempts after which others get a turn, though nothing was waited for
+
+# Of the addresses of a host the one that counts: a port is closed only if all of them say so.
+_RANK = (OPEN, FILTERED, SILENT, UNREACHABLE, CLOSED)
+
+_Job = tuple["HostScan", int, Address]
+"""A port of a host at one of its addresses."""
+
+
+def limits(names: int) -> tuple[int, int]:
+    """How many attempts, and look-ups of so many names, the descriptors that are left allow at one time."""
+    import resource
+
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY:
+        return _MAX_ATTEMPTS, _MAX_LOOKUPS
+    room = max(soft - len(os.listdir("/dev/fd")), 1)
+    lookups = max(1, min(names, _MAX_LOOKUPS, room // (2 * _PER_LOOKUP)))
+    return max(1, min(_MAX_ATTEMPTS, room - (lookups * _PER_LOOKUP if names else 0))), lookups
+
+
+class Checker:
+    """Checks ports, ``attempts`` addresses and ``lookups`` names at one time; ``securing`` is for targets with TLS.
+
+    If descriptors run out all the same, fewer are tried at a time; what a port is called never changes for it.
+    """
+
+    def __init__(
+        self,
+        check: Check,
+        attempts: int,
+        lookups: int = _MAX_LOOKUPS,
+        observe: Observer = ignore,
+        securing: Securing | None = None,
+    ) -> None:
+        self.check = check
+        self.observe = observe
+        self._securing = securing
+        self._max_workers = attempts
+        self._workers = 0
+        self._lookups = lookups  # that may still begin
+        self._awaiting_lookup: deque[Event] = deque()
+        self._scans: deque[HostScan] = deque()
+        self._again: list[_Job] = []  # that the system had no room for
+        self._until = math.inf
+        self._probing = Group()
+        self._rounds = Group()
+        self._closing = Group()
+
+    async def run(self, targets: Sequence[Target], report: Report) -> None:
+        """Report each port of the targets once."""
+        await self._run_all(self._round(target, report) for target in targets)
+
+    async def wait(self, targets: Sequence[Target], wait: float, interval: float | None, report: Report) -> None:
+        """Check again and again until ``wait`` seconds have passed, a port no more once it is as wanted.
+
+        Names are looked up anew each time. Each port is reported once: when it is as wanted, or at the end. Between
+        two rounds ``interval`` seconds pass; by default less at first than later.
+        """
+        self._until = now() + wait
+        await self._run_all(self._keep_trying(target, interval, report) for target in targets)
+
+    def stop(self) -> None:
+        """Let ``run`` or ``wait`` return now: what is not known yet is not reported."""
+        self._rounds.cancel()
+
+    async def _run_all(self, rounds: Iterable[Coroutine[Any, Any, None]]) -> None:
+        """Run what is to be done for each target; then drop attempts that matter no more, but end connections well."""
+        async with self._closing, self._probing:
+            async with self._rounds:
+                for each in rounds:
+                    self._rounds.start_soon(each)
+            self._probing.cancel()
+
+    async def _keep_trying(self, target: Target, interval: float | None, report: Report) -> None:
+        not_tried = ProbeResult(UNKNOWN, "not tried", Exit.TIMEOUT)
+        missing = {port: self._result(target.host, port, not_tried) for port in target.ports}
+        pause = _FIRST_RETRY
+
+        def note(result: Result) -> None:
+            missing[result.port] = result
+            if result.probe.exit is Exit.OK:
+                report(missing.pop(result.port))
+
+        while True:
+            await self._round(target._replace(ports=tuple(missing)), note)
+            left = self._until - now()
+            if not missing or left <= 0:
+                break
+            wait = min(pause if interval is None else interval, left)
+            first = next(iter(missing.values()))
+            reason = f": {first.probe.reason}" if first.probe.reason else ""
+            self.observe(Retrying(f"{first} is {first.probe.state}{reason}", wait))
+            await sleep(wait)
+            pause = min(pause * 2, _LAST_RETRY)
+        for result in missing.values():
+            report(result)
+
+    def _result(self, host: str, port: int, probe: ProbeResult) -> Result:
+        return Result(host or "localhost", port, self.check.protocol, probe)
+
+    async def _round(self, target: Target, report: Report) -> None:
+        """Check each port of a target once."""
+        try:
+            addresses = await self._addresses(target.host)
+        except Failure as failure:
+            unknown = ProbeResult(UNKNOWN, failure.reason, failure.exit)
+            for port in target.ports:
+                report(self._result(target.host, port, unknown))
+            return
+        scan = HostScan(target, addresses, lambda port, probe: report(self._result(target.host, port, probe)))
+        self._scans.append(scan)
+        try:
+            self._start_worker()
+            await scan.finished.wait()
+        finally:
+            scan.waiting = 0
+            if scan in self._scans:
+                self._scans.remove(scan)
+
+    async def _addresses(self, host: str) -> list[Address]:
+        """Look a name up, in its turn. Raises Failure, with TIMEOUT if the resolver was silent."""
+        if self._lookups:
+            self._lookups -= 1
+        else:
+            turn = Event()
+            self._awaiting_lookup.append(turn)
+            await turn.wait()
+        time_left = patience(self.check, self._until)
+        try:
+            with deadline(now() + time_left):
+                while True:
+                    try:
+                        return await lookup(Endpoint(host), self.check.family, observe=self.observe)
+                    except Failure as failure:
+                        if failure.errno not in SCARCE:
+                            raise
+                    await sleep(_SCARCE_PAUSE)
+        except DeadlineExceeded:
+            reason = f"no answer of the resolver within {span(time_left)}"
+            raise Failure(Exit.TIMEOUT, f"resolve {host}", reason) from None
+        finally:
+            if self._awaiting_lookup:
+                self._awaiting_lookup.popleft().set()
+            else:
+                self._lookups += 1
+
+    def _start_worker(self) -> None:
+        """Let somebody else go on with what waits; called by whoever is about to wait for an answer."""
+        if self._workers < self._max_workers and (self._again or any(scan.waiting for scan in self._scans)):
+            self._workers += 1
+            self._probing.start_soon(self._work())
+
+    def _next_job(self) -> _Job | None:
+        if self._again:
+            return self._again.pop()
+        while self._scans:
+            job = self._scans[0].next()
+            if job is not None:
+                return self._scans[0], *job
+            self._scans.popleft()
+        return None
+
+    async def _work(self) -> None:
+        """Try one address after the other, until none is left."""
+        prober = Prober(
+            self.check, self._start_worker, until=self._until, observe=self.observe, securing=self._securing
+        )
+        done = 0
+        scarce_since: float | None = None
+        try:
+            while (job := self._next_job()) is not None:
+                scan, port, address = job
+                try:
+                    probe, stream = await prober.probe(address, scan.tls_name)
+                except OSError as error:  # of SCARCE
+                    self._again.append(job)
+                    if self._workers > 1:  # somebody else goes on
+                        self._max_workers = self._workers - 1
+                        return
+                    scarce_since = scarce_since or now()
+                    if now() - scarce_since > _SCARCE_PATIENCE:
+                        raise Failure(Exit.CONNECT, f"check {Endpoint(address.host, port)}", error) from error
+                    await sleep(_SCARCE_PAUSE)
+                    continue
+                scarce_since = None
+                closing = self._closing.start_soon(_close(stream)) if stream is not None else None
+                scan.note(port, probe, conclusive=probe.state == OPEN and (self.check.closed or not probe.exit))
+                if closing is not None:
+                    self._start_worker()
+                    await closing.finished.wait()
+                done += 1
+                if not done % _TURN:
+                    await checkpoint()
+        finally:
+            self._workers -= 1
+            prober.close()
+
+
+class HostScan:
+    """The ports of a host on their way: what is still to be tried, and what its addresses have said so far.
+
+    ``report`` is called once for each port, and ``finished`` is set after the last.
+    """
+
+    def __init__(
+        self, target: Target, addresses: Sequence[Address], report: Callable[[int, ProbeResult], None]
+    ) -> None:
+        self.tls_name = (target.host or "localhost") if target.tls else None
+        self.waiting = len(target.ports) * len(addresses)  # attempts that have not begun
+        self.finished = Event()
+        self._jobs = self._all_jobs(target.ports, addresses)
+        self._report = report
+        self._left = len(target.ports)
+        self._addresses = len(addresses)
+        self._probes: dict[int, list[ProbeResult]] = {}
+        self._reported: set[int] = set()
+
+    @staticmethod
+    def _all_jobs(ports: Sequence[int], addresses: Sequence[Address]) -> Iterator[tuple[int, Address]]:
+        for port in ports:
+            for family, sockaddr in addresses:
+                yield port, Address(family, (sockaddr[0], port, *sockaddr[2:]))
+
+    def next(self) -> tuple[int, Address] | None:
+        """A port and an address to try next, or None if nothing is left to begin."""
+        while self.waiting:
+            self.waiting -= 1
+            job = next(self._jobs)
+            if job[0] not in self._reported:
+                return job
+        return None
+
+    def note(self, port: int, probe: ProbeResult, *, conclusive: bool) -> None:
+        """Take in what one address said, and report the port once that is certain."""
+        if self._addresses > 1:
+            if port in self._reported:
+                return
+            probes = self._probes.setdefault(port, [])
+            probes.append(probe)
+            if not conclusive and len(probes) < self._addresses:
+                return
+            del self._probes[port]
+            self._reported.add(port)
+            if not conclusive:
+                probe = _combined(probes)
+        self._report(port, probe)
+        self._left -= 1
+        if not self._left:
+            self.finished.set()
+
+
+def _combined(probes: Sequence[ProbeResult]) -> ProbeResult:
+    """The one of several addresses' results that counts, with the reasons of all."""
+    chosen = min(probes, key=lambda probe: _RANK.index(probe.state))
+    reasons: dict[str, list[str]] = {}
+    for probe in probes:
+        reasons.setdefault(probe.reason, []).append(probe.address or "")
+    if len(reasons) > 1:
+        text = "; ".join(f"{', '.join(hosts)}: {reason}" for reason, hosts in reasons.items())
+        return chosen._replace(reason=text)
+    return chosen
+
+
+async def _close(stream: Connection) -> None:
+    """End a connection by FIN, and take what is still on its way, so that no RST follows."""
+    try:
+        with deadline(now() + _CLOSING):
+            await stream.send_eof()
+            while await stream.recv():
+                pass
+    except (DeadlineExceeded, Failure):
+        pass
+    finally:
+        stream.close()
