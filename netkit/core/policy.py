@@ -8,8 +8,9 @@ from netkit.core.address import Endpoint
 from netkit.core.connection import DRAIN
 from netkit.core.errors import Exit, Failure, describe
 from netkit.core.events import Observer, Paused, span
-from netkit.core.kernel import DeadlineExceeded, Event, Group, deadline, now, sleep
+from netkit.core.kernel import DeadlineExceeded, Group, deadline, now, sleep
 from netkit.core.stream import Secure
+from netkit.core.sync import Event
 
 FULL = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
