@@ -10,16 +10,16 @@ from netkit.core.stream import Connection, Secure, Stream
 _ACKNOWLEDGED_SOONEST, _ACKNOWLEDGED_LATEST = 0.0005, 0.05  # s: the kernel has no event for it
 
 
-async def acknowledged(stream: Stream) -> None:
+async def acknowledged(stream: Connection) -> None:
     """Wait until the peer has acknowledged all that was sent; raise Failure once it never will."""
     pause = _ACKNOWLEDGED_SOONEST
     while stream.unacknowledged():
-        stream.check()
+        stream.raise_if_reset()
         await sleep(pause)
         pause = min(pause * 2, _ACKNOWLEDGED_LATEST)
 
 
-async def drain(stream: Stream, patience: float, most: float, busy: Callable[[], bool] = lambda: False) -> None:
+async def drain(stream: Connection, patience: float, most: float, busy: Callable[[], bool] = lambda: False) -> None:
     """Return once all that was sent is acknowledged, and the peer has then been silent for ``patience`` seconds.
 
     While we are ``busy`` with what it sent it is not silent. A peer that goes on sending is given ``most`` seconds.
@@ -29,13 +29,13 @@ async def drain(stream: Stream, patience: float, most: float, busy: Callable[[],
     due = now() + patience
     while now() < due:
         await sleep(due - now())
-        due = now() + patience if busy() else min(max(due, stream.moved_at + patience), latest)
+        due = now() + patience if busy() else min(max(due, stream.counts.moved_at + patience), latest)
 
 
 async def idle_clock(stream: Stream, patience: float) -> None:
     """Raise Failure once no byte has moved over the stream, either way, for ``patience`` seconds."""
     while True:
-        due = stream.moved_at + patience
+        due = stream.counts.moved_at + patience
         if now() >= due:
             action = f"go on with {stream.name}"
             raise Failure(Exit.TIMEOUT, action, f"nothing moved for {span(patience)}", detail="--idle-timeout")
@@ -85,8 +85,9 @@ async def serve_connection(
         reason = str(error)
         raise
     finally:
+        received, sent = stream.counts.received, stream.counts.sent
         # A handshake that failed moved no payload.
-        counts = (0, 0, 0) if bare else (stream.received, stream.sent, stream.sent - stream.unacknowledged())
+        counts = (0, 0, 0) if bare else (received, sent, sent - stream.unacknowledged())
         if whole:
             stream.close()
         else:
@@ -107,6 +108,6 @@ async def close_gracefully(stream: Connection) -> None:
     """Leave a conversation that ended well, if the peer lets us."""
     try:
         with deadline(now() + DRAIN):
-            await stream.leave()
+            await stream.shutdown()
     except (Failure, DeadlineExceeded):
         pass  # the peer has left, or takes no more

@@ -14,7 +14,7 @@ from netkit.core.connection import acknowledged
 from netkit.core.errors import Exit, Failure, doing
 from netkit.core.events import Observer, Secured
 from netkit.core.kernel import DeadlineExceeded, deadline, now
-from netkit.core.stream import LARGEST_READ, Connection, Secure, Wrapped
+from netkit.core.stream import LARGEST_READ, Connection, Counts, Secure, Wrapped
 from netkit.core.sync import Lock
 
 if TYPE_CHECKING:
@@ -158,12 +158,13 @@ class _Piece(NamedTuple):
 
 
 class TlsStream(Wrapped):
-    """The secured stream. ``sent`` and ``received`` count payload; what is underneath is closed with it."""
+    """The secured stream, which counts payload; what is underneath is closed with it."""
 
     def __init__(self, stream: Connection, context: "ssl.SSLContext", name: str | None) -> None:
         import ssl
 
         super().__init__(stream)
+        self.counts = Counts()
         self._ssl = ssl
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         self.tls = context.wrap_bio(
@@ -171,48 +172,11 @@ class TlsStream(Wrapped):
         )
         self._turn = Lock()
         self._held = b""  # payload that had to be read before its time
-        self._sent = self._received = 0
-        self._moved_at = now()
         self._ended = self._peer_ended = False
         self._settled = False  # all of ours is acknowledged but for close_notify
         self._pieces: deque[_Piece] = deque()  # sent, and not known to be acknowledged
         self._written: list[_Piece] = []  # the same for what is still to be flushed
         self._acknowledged = 0
-
-    @property
-    def sent(self) -> int:
-        """Bytes of payload that were sent."""
-        return self._sent
-
-    @property
-    def received(self) -> int:
-        """Bytes of payload that were received."""
-        return self._received
-
-    @property
-    def moved_at(self) -> float:
-        """The kernel's clock when payload last moved, either way."""
-        return self._moved_at
-
-    @property
-    def raw_source(self) -> int | None:
-        """None: the bytes are encrypted."""
-        return None
-
-    @property
-    def raw_sink(self) -> int | None:
-        """None: the bytes are encrypted."""
-        return None
-
-    def count_received(self, count: int) -> None:
-        """See Stream."""
-        self._received += count
-        self._moved_at = now()
-
-    def count_sent(self, count: int) -> None:
-        """See Stream."""
-        self._sent += count
-        self._moved_at = now()
 
     async def do_handshake(self) -> None:
         """Go through the handshake. Raises Failure CERT or TLS, after the peer was told why."""
@@ -243,7 +207,7 @@ class TlsStream(Wrapped):
             return
 
     async def recv(self) -> bytes:
-        """See Stream. Raises Failure: PARTIAL if the peer's stream ends without close_notify, TLS for an alert."""
+        """Receive payload. Raises Failure: PARTIAL if the peer's stream ends without close_notify, TLS for an alert."""
         data = self._read()
         while data is None:
             # What reading made us say, such as new keys. A sender who is held back takes it along: to wait for that
@@ -254,13 +218,12 @@ class TlsStream(Wrapped):
                 raise self._cut_short()
             data = self._read()
         if data:
-            self.count_received(len(data))
+            self.counts.add_received(len(data))
         else:
             self._peer_ended = True
         return data
 
     async def send(self, data: bytes) -> None:
-        """See Stream."""
         rest = memoryview(data)
         while rest:
             piece, rest = rest[:_PIECE], rest[_PIECE:]
@@ -270,7 +233,7 @@ class TlsStream(Wrapped):
             except self._ssl.SSLError as error:
                 raise Failure(Exit.SEND, f"send to {self.name}", _reason(error)) from error
             self._written.append(_Piece(before, self._outgoing.pending, len(piece)))
-            self.count_sent(len(piece))
+            self.counts.add_sent(len(piece))
             await self._flush()
 
     async def send_eof(self) -> None:
@@ -283,8 +246,8 @@ class TlsStream(Wrapped):
         self._ended = True
         if self._peer_ended:
             await acknowledged(self)
-        if self._peer_ended or not self._sent:
-            self.check()
+        if self._peer_ended or not self.counts.sent:
+            self.raise_if_reset()
             self._settled = True
         # unwrap() would fail, and lose it, if there were payload still to be read.
         while data := self._read_on():
@@ -299,8 +262,8 @@ class TlsStream(Wrapped):
             if not self._peer_ended:
                 raise
 
-    async def leave(self) -> None:
-        """See Connection. What the peer says in this moment is dropped: unread, it would make a reset of our end."""
+    async def shutdown(self) -> None:
+        """Send close_notify; what the peer says in this moment is dropped: unread, it would make a reset of our end."""
         await self.send_eof()
         try:
             with deadline(now() + _LAST_WORDS):
@@ -309,18 +272,18 @@ class TlsStream(Wrapped):
         except (Failure, DeadlineExceeded):
             pass
 
-    def check(self) -> None:
-        """See Stream. A peer that has ended needs no close_notify of ours."""
+    def raise_if_reset(self) -> None:
+        """A peer that has ended needs no close_notify of ours."""
         if not (self._settled and self._peer_ended):
-            super().check()
+            super().raise_if_reset()
 
     def unacknowledged(self) -> int:
-        """See Stream: payload of which not all the ciphertext was acknowledged, record by record."""
-        carried = self._stream.sent - self._stream.unacknowledged()
+        """Payload of which not all the ciphertext was acknowledged, record by record."""
+        carried = self._stream.counts.sent - self._stream.unacknowledged()
         while self._pieces and self._pieces[0].end <= carried:
             self._acknowledged += self._pieces.popleft().size
         whole = self._pieces[0].records(carried) if self._pieces else 0
-        return self._sent - self._acknowledged - whole
+        return self.counts.sent - self._acknowledged - whole
 
     def _read(self) -> bytes | None:
         """Return payload that is here, b"" after close_notify, None where more has to come first."""
@@ -364,7 +327,7 @@ class TlsStream(Wrapped):
         """Send the records that are ready, and note where they end."""
         async with self._turn:
             while data := self._outgoing.read():
-                before = self._stream.sent
+                before = self._stream.counts.sent
                 self._pieces += [_Piece(before + start, before + end, size) for start, end, size in self._written]
                 self._written.clear()
                 if len(self._pieces) > _MAX_PIECES:
@@ -378,7 +341,7 @@ class TlsStream(Wrapped):
             pass
 
     def _cut_short(self) -> Failure:
-        detail = f"after {self.received} bytes"
+        detail = f"after {self.counts.received} bytes"
         hint = _HINT if self._ended else ""
         reason = "it ended without close_notify"
         return Failure(Exit.PARTIAL, f"receive from {self.name}", reason, detail=detail, hint=hint)

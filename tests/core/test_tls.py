@@ -78,7 +78,7 @@ def pair_of(pki: Pki) -> Any:
     return make
 
 
-CHECKS = contract.EVERY + contract.OWNING + contract.RESETTING
+CHECKS = contract.EVERY + contract.CONNECTED + contract.OWNING + contract.RESETTING
 
 
 @pytest.mark.parametrize(
@@ -117,7 +117,7 @@ def test_a_sender_who_is_held_back_does_not_stop_the_receiver(pair_of: Any) -> N
                 with deadline(now() + 3):
                     assert await read_exactly(a, len(back)) == back
             except DeadlineExceeded:
-                pytest.fail(f"{a.received} of {len(back)} bytes came while we were held back")
+                pytest.fail(f"{a.counts.received} of {len(back)} bytes came while we were held back")
             await answering.finished.wait()
             assert await read_exactly(b, len(there)) == there
 
@@ -136,8 +136,8 @@ def test_an_end_waits_for_its_turn(pair_of: Any) -> None:
                 await a.send(data)
             group.start_soon(a.send_eof())
             got = await read_all(b)
-            assert len(got) == a.sent
-            assert got == data * (a.sent // len(data))
+            assert len(got) == a.counts.sent
+            assert got == data * (a.counts.sent // len(data))
 
     check_stream(pair_of, check)
 
@@ -202,18 +202,18 @@ def test_payload_that_was_lost_is_counted_to_the_record(pki: Pki) -> None:
         ours, theirs = tcp_sockets()
         under = SocketStream(ours, "a")
         a, b = await shaken(client_of(pki)(under), server_of(pki)(SocketStream(theirs, "b")))
-        before = under.sent
+        before = under.counts.sent
         async with Group() as group:
             sending = Outcome(contract.send_without_end(a))
             task = group.start_soon(sending.run())
             await until_held_back(a)
-            while (taken := under.sent - before - under.unacknowledged()) != waiting(theirs):
+            while (taken := under.counts.sent - before - under.unacknowledged()) != waiting(theirs):
                 await sleep(0)
             b.abort()
             await task.finished.wait()
             sending.failed_as(Exit.SEND)
             delivered = taken // (RECORD + OVERHEAD) * RECORD
-            assert a.sent - a.unacknowledged() == delivered
+            assert a.counts.sent - a.unacknowledged() == delivered
             a.close()
 
     check_stream(tcp_sockets, check)  # type: ignore[arg-type]
