@@ -17,9 +17,10 @@ from netkit.core import kernel
 from netkit.core.connection import acknowledged
 from netkit.core.errors import Exit, Failure
 from netkit.core.kernel import Group, Task, deadline, now, sleep
+from netkit.core.layer import Wrapped
 from netkit.core.pump import PROMOTED_AFTER, pump
 from netkit.core.stdio import FileStream
-from netkit.core.stream import Stream, Wrapped
+from netkit.core.stream import Stream
 from tests.support import PATIENCE
 
 MakePair = Callable[[], AbstractAsyncContextManager[tuple[Any, Any]]]

@@ -4,7 +4,7 @@ Whoever opened a stream closes it. A stream says what failed as a Failure: READ 
 files, RECV and SEND for a peer.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
 from netkit.core.address import Endpoint
@@ -30,6 +30,10 @@ class Counts:
         self.sent = 0
         self.received = 0
         self.moved_at = now()
+
+    def restart(self) -> None:
+        """Count from 0."""
+        self.sent = self.received = 0
 
     def add_received(self, count: int) -> None:
         """Count bytes that were received."""
@@ -94,10 +98,6 @@ class Connection(Stream, Protocol):
         """Send our end if that is still to be sent, and what else lets ``close`` end the connection in order."""
 
 
-Secure = Callable[[Connection], Awaitable[Connection]]
-"""Takes a connection through a handshake and returns it secured. The caller closes, whatever happens."""
-
-
 class RawEnd(NamedTuple):
     """A descriptor by which the kernel may move the bytes of a stream, without a copy in this process.
 
@@ -133,50 +133,6 @@ def _raw_end(stream: Stream, method: str, verb: str) -> RawEnd | None:
         if verb in vars(cls):
             break
     return None
-
-
-class Wrapped:
-    """A connection that hands everything to the one it wraps; its children change what they are for."""
-
-    def __init__(self, stream: Connection) -> None:
-        self._stream = stream
-        self.name = stream.name
-        self.counts = stream.counts
-
-    @property
-    def peer(self) -> Endpoint:
-        return self._stream.peer
-
-    @property
-    def local(self) -> Endpoint:
-        return self._stream.local
-
-    async def recv(self) -> bytes:
-        return await self._stream.recv()
-
-    async def send(self, data: bytes) -> None:
-        await self._stream.send(data)
-
-    async def send_eof(self) -> None:
-        await self._stream.send_eof()
-
-    def close(self) -> None:
-        self._stream.close()
-
-    def abort(self) -> None:
-        self._stream.abort()
-
-    def unacknowledged(self) -> int:
-        return self._stream.unacknowledged()
-
-    def raise_if_reset(self) -> None:
-        self._stream.raise_if_reset()
-
-    def keep_alive(self, idle: float) -> None:
-        self._stream.keep_alive(idle)
-
-    async def shutdown(self) -> None:
-        await self._stream.shutdown()
 
 
 def next_size(size: int, got: int) -> int:

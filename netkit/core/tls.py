@@ -5,7 +5,6 @@ without one was cut short. Versions from TLS 1.2 on. Session secrets are written
 """
 
 import re
-from collections import deque
 from collections.abc import Callable
 from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -13,8 +12,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from netkit.core.connection import acknowledged
 from netkit.core.errors import Exit, Failure, doing
 from netkit.core.events import Observer, Secured
-from netkit.core.kernel import DeadlineExceeded, deadline, now
-from netkit.core.stream import LARGEST_READ, Connection, Counts, Secure, Wrapped
+from netkit.core.kernel import DeadlineExceeded, Group, deadline, now
+from netkit.core.layer import Layer, Ledger, Wrapped
+from netkit.core.stream import LARGEST_READ, Connection, Counts
 from netkit.core.sync import Lock
 
 if TYPE_CHECKING:
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 _RECORD = 16 * 1024  # bytes of a record at most: RFC 8446, section 5.1
 _PIECE = 16 * _RECORD
 _LAST_WORDS = 0.25  # s that the peer has for its close_notify when we leave
-_MAX_PIECES = 256  # sent pieces that are remembered before those acknowledged are looked for
 # The fatal alerts of RFC 8446, section 6.2.
 _ALERTS = frozenset(
     (
@@ -62,8 +61,8 @@ class Security(NamedTuple):
     insecure: bool = False
 
 
-def client(how: Security, host: str, observe: Observer) -> Secure:
-    """Return what makes a client's connection to ``host`` secure. Raises Failure READ for files that cannot be used.
+def client(how: Security, host: str, observe: Observer) -> Layer:
+    """The layer that secures a client's connection to ``host``. Raises Failure READ for files that cannot be used.
 
     The handshake raises Failure: CERT for a certificate that is not acceptable, else TLS. Nothing of the payload has
     been sent then.
@@ -71,7 +70,7 @@ def client(how: Security, host: str, observe: Observer) -> Secure:
     context = _for_clients(how)
     name = host.partition("%")[0].rstrip(".")
 
-    async def secure(stream: Connection) -> TlsStream:
+    async def secure(stream: Connection, group: Group) -> TlsStream:
         return await _handshake_and_report(TlsStream(stream, context, name), observe)
 
     return secure
@@ -93,8 +92,8 @@ def _for_clients(how: Security) -> "ssl.SSLContext":
     return context
 
 
-def server(how: Security, observe: Observer) -> Secure:
-    """Return what makes a client of ours secure. Raises Failure READ for files that cannot be used."""
+def server(how: Security, observe: Observer) -> Layer:
+    """The layer that secures the connection of a client of ours. Raises Failure READ for files that cannot be used."""
     import ssl
 
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -104,7 +103,7 @@ def server(how: Security, observe: Observer) -> Secure:
         context.verify_mode = ssl.CERT_REQUIRED
     _prepare(context, how)
 
-    async def secure(stream: Connection) -> TlsStream:
+    async def secure(stream: Connection, group: Group) -> TlsStream:
         return await _handshake_and_report(TlsStream(stream, context, None), observe)
 
     return secure
@@ -143,18 +142,11 @@ def _load(load: Callable[[], None], otherwise: str) -> None:
         raise OSError(None, (error.reason or "").replace("_", " ").lower() or otherwise) from error
 
 
-class _Piece(NamedTuple):
-    """Payload of ``size`` bytes, and where its records lie in the stream underneath."""
-
-    start: int
-    end: int
-    size: int
-
-    def records(self, carried: int) -> int:
-        """Return the payload of the records that are whole in the first ``carried`` bytes underneath."""
-        number = -(-self.size // _RECORD)
-        overhead = (self.end - self.start - self.size) // number
-        return min(max(carried - self.start, 0) // (_RECORD + overhead), number) * _RECORD
+def _records(start: int, end: int, size: int) -> list[tuple[int, int]]:
+    """Where each of the records from ``start`` to ``end`` ends, and its part of their ``size`` bytes of payload."""
+    full, last = divmod(size - 1, _RECORD)
+    step = _RECORD + (end - start - size) // (full + 1)
+    return [*((start + step * number, _RECORD) for number in range(1, full + 1)), (end, last + 1)]
 
 
 class TlsStream(Wrapped):
@@ -174,9 +166,8 @@ class TlsStream(Wrapped):
         self._held = b""  # payload that had to be read before its time
         self._ended = self._peer_ended = False
         self._settled = False  # all of ours is acknowledged but for close_notify
-        self._pieces: deque[_Piece] = deque()  # sent, and not known to be acknowledged
-        self._written: list[_Piece] = []  # the same for what is still to be flushed
-        self._acknowledged = 0
+        self._sent = Ledger(stream)
+        self._written: list[tuple[int, int]] = []  # where the records in ``_outgoing`` end, and their payload
 
     async def do_handshake(self) -> None:
         """Go through the handshake. Raises Failure CERT or TLS, after the peer was told why."""
@@ -232,7 +223,7 @@ class TlsStream(Wrapped):
                 self.tls.write(piece)
             except self._ssl.SSLError as error:
                 raise Failure(Exit.SEND, f"send to {self.name}", _reason(error)) from error
-            self._written.append(_Piece(before, self._outgoing.pending, len(piece)))
+            self._written += _records(before, self._outgoing.pending, len(piece))
             self.counts.add_sent(len(piece))
             await self._flush()
 
@@ -279,11 +270,7 @@ class TlsStream(Wrapped):
 
     def unacknowledged(self) -> int:
         """Payload of which not all the ciphertext was acknowledged, record by record."""
-        carried = self._stream.counts.sent - self._stream.unacknowledged()
-        while self._pieces and self._pieces[0].end <= carried:
-            self._acknowledged += self._pieces.popleft().size
-        whole = self._pieces[0].records(carried) if self._pieces else 0
-        return self.counts.sent - self._acknowledged - whole
+        return self._sent.unacknowledged() + sum(size for _, size in self._written)
 
     def _read(self) -> bytes | None:
         """Return payload that is here, b"" after close_notify, None where more has to come first."""
@@ -328,10 +315,9 @@ class TlsStream(Wrapped):
         async with self._turn:
             while data := self._outgoing.read():
                 before = self._stream.counts.sent
-                self._pieces += [_Piece(before + start, before + end, size) for start, end, size in self._written]
+                for end, size in self._written:
+                    self._sent.add(before + end, size)
                 self._written.clear()
-                if len(self._pieces) > _MAX_PIECES:
-                    self.unacknowledged()
                 await self._stream.send(data)
 
     async def _flush_alert(self) -> None:

@@ -11,7 +11,8 @@ from typing import NamedTuple
 import h11
 
 from netkit.core.errors import Exit, Failure
-from netkit.core.stream import Connection, Counts, RawEnd, Wrapped, raw_source
+from netkit.core.layer import Wrapped
+from netkit.core.stream import Connection, Counts, RawEnd, raw_source
 
 MAX_HEAD = 256 * 1024  # bytes of all heads together; curl's limit is 300 KB
 _MAX_LINE = 8 * 1024  # bytes of the status line, between two chunks, of trailers: RFC 9112, section 3, has 8000

@@ -4,7 +4,8 @@ from typing import Protocol
 
 from netkit.core.address import Endpoint
 from netkit.core.connection import Handler
-from netkit.core.stream import Connection, Wrapped
+from netkit.core.layer import Wrapped
+from netkit.core.stream import Connection
 
 
 class Log(Protocol):

@@ -11,10 +11,11 @@ from netkit.core.errors import Exit, Failure, Invalid
 from netkit.core.events import Answered, Observer, Redirected
 from netkit.core.flow import Flow, Transfer
 from netkit.core.kernel import DeadlineExceeded, Group, Task, deadline, now
+from netkit.core.layer import Layer
 from netkit.core.pump import PROMOTED_AFTER
 from netkit.core.relay import classify
 from netkit.core.splice import move
-from netkit.core.stream import Connection, Secure, Stream
+from netkit.core.stream import Connection, Stream
 from netkit.protocols.http import NOT_MODIFIED, PARTIAL_CONTENT, UNSATISFIABLE, Exchange, Head, Request, names
 from netkit.protocols.url import Url, follow
 from netkit.services.fetch.download import Download
@@ -60,12 +61,12 @@ class Asked(NamedTuple):
 class Reached(NamedTuple):
     """How servers are reached.
 
-    ``via`` is dialled in place of every URL's host. ``secure`` makes the handshake for a URL, and is told whether that
+    ``via`` is dialled in place of every URL's host. ``secure`` is the layer for a URL, and is told whether that
     has the origin of the first. ``keepalive`` is in seconds.
     """
 
     dialling: Dialling
-    secure: Callable[[Url, bool], Secure]
+    secure: Callable[[Url, bool], Layer]
     via: Endpoint | None = None
     keepalive: float | None = None
 
@@ -219,11 +220,8 @@ class Fetch:
     async def _take(self, step: _Step) -> _Step | None:
         """Do one request; return the next, if there is to be one."""
         reached = self._reached
-        secure = reached.secure(step.url, step.own) if step.url.scheme == "https" else None
-        dialling = reached.dialling._replace(secure=secure)
-        stream = await dial(reached.via or step.url.endpoint, dialling, self._observe)
-        if reached.keepalive is not None:
-            stream.keep_alive(reached.keepalive)
+        layers = [reached.secure(step.url, step.own)] if step.url.scheme == "https" else []
+        dialling = reached.dialling._replace(layers=layers)
         following: _Step | None = None
 
         async def handle(stream: Connection) -> None:
@@ -239,7 +237,12 @@ class Fetch:
             except Failure as failure:
                 raise classify(failure, stream, exchange.offered, stream.counts.sent) from failure
 
-        await serve_connection(stream, with_idle_timeout(handle, self._asked.idle_timeout), self._observe)
+        async with Group() as group:
+            stream = await dial(reached.via or step.url.endpoint, dialling, self._observe, group)
+            if reached.keepalive is not None:
+                stream.keep_alive(reached.keepalive)
+            handler = with_idle_timeout(handle, self._asked.idle_timeout)
+            await serve_connection(stream, handler, self._observe, group=group)
         return following
 
     def _request(self, step: _Step) -> Request:
