@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from netkit.core.address import Endpoint
 from netkit.core.errors import Failure
 from netkit.core.kernel import Group
+from netkit.core.socket_stream import SocketStream
 from netkit.core.stream import Connection, Counts
 
 if TYPE_CHECKING:
@@ -85,6 +86,31 @@ class Wrapped:
     async def shutdown(self) -> None:
         await self.send_eof()
         await self._stream.shutdown()
+
+
+def unread(stream: Connection, data: bytes) -> Connection:
+    """Give back what a handshake received too much: the connection whose ``recv`` returns it next.
+
+    A socket takes it back itself, so that the kernel may still move all that follows.
+    """
+    if isinstance(stream, SocketStream):
+        stream.unread(data)
+        return stream
+    return _Unread(stream, data)
+
+
+class _Unread(Wrapped):
+    def __init__(self, stream: Connection, data: bytes) -> None:
+        super().__init__(stream)
+        self._data = data
+        self.counts.received -= len(data)
+
+    async def recv(self) -> bytes:
+        if not self._data:
+            return await super().recv()
+        data, self._data = self._data, b""
+        self.counts.add_received(len(data))
+        return data
 
 
 class Changed(Wrapped):

@@ -38,6 +38,7 @@ class SocketStream:
         self._size = SMALLEST_READ
         self._ended = False
         self._reset = reset
+        self._unread = b""
         self._is_tcp = sock.family != socket.AF_UNIX
         if self._is_tcp:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # a partial line goes out at once
@@ -48,8 +49,10 @@ class SocketStream:
         return from_socket(self._sock.getsockname())
 
     def raw_source(self) -> RawEnd | None:
-        """The socket, unless a reset that it told already is still to be reported."""
-        return None if self._reset else RawEnd(self._fd, self.counts.add_received, self._recv_failure)
+        """The socket, unless ``recv`` has something of its own to say: bytes given back, or a reset told already."""
+        if self._reset or self._unread:
+            return None
+        return RawEnd(self._fd, self.counts.add_received, self._recv_failure)
 
     def raw_sink(self) -> RawEnd | None:
         return RawEnd(self._fd, self.counts.add_sent, self._send_failure)
@@ -64,7 +67,16 @@ class SocketStream:
         self._sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, max(1, seconds // 3))
         self._sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3)
 
+    def unread(self, data: bytes) -> None:
+        """Take back bytes that were received too early: ``recv`` returns them next."""
+        self._unread = data + self._unread
+        self.counts.received -= len(data)
+
     async def recv(self) -> bytes:
+        if self._unread:
+            data, self._unread = self._unread, b""
+            self.counts.add_received(len(data))
+            return data
         while True:
             try:
                 await readable(self._fd)
@@ -122,6 +134,7 @@ class SocketStream:
         if self._fd >= 0:
             notify_closing(self._fd)
             self._fd = -1  # the number may be another's at once
+            self._unread = b""
             self._sock.close()
 
     def abort(self) -> None:

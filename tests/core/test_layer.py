@@ -1,8 +1,11 @@
 """Layers: what is between a connection and its conversation, for who dials and for who serves."""
 
+import socket
+import threading
 from collections import deque
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,16 +17,19 @@ from netkit.core.dial import Dialling, dial, dial_until
 from netkit.core.errors import Exit, Failure
 from netkit.core.events import Closed, ignore
 from netkit.core.kernel import Group, Task, now, sleep
-from netkit.core.layer import Changed, Layer, Wrapped, through
+from netkit.core.layer import Changed, Layer, Wrapped, through, unread
+from netkit.core.pump import pump
 from netkit.core.relay import Ending, relay
 from netkit.core.socket_stream import SocketStream
-from netkit.core.stream import Connection, Counts
+from netkit.core.stdio import FileStream
+from netkit.core.stream import Connection, Counts, raw_source
 from netkit.core.sync import Condition, Event
 from tests import contract, memory
 from tests.clock import run
-from tests.contract import Check, Outcome, check_stream, read_all, read_exactly, wait_for
+from tests.contract import Check, Outcome, check_stream, pattern, read_all, read_exactly, wait_for
+from tests.core.test_splice import Steps
 from tests.core.test_stream import streams_of, tcp_sockets
-from tests.core.test_tcp_server import Client, Server, serving
+from tests.core.test_tcp_server import HERE, Client, Server, serving
 
 # -- a layer that changes what goes through it
 
@@ -366,3 +372,93 @@ def test_an_attempt_that_fails_leaves_nothing_running() -> None:
 
     assert serving(script).failure is None
     assert len(tasks) == 2
+
+
+# -- what a handshake received too much
+
+BANNER = b"220 ready when you are\r\n"
+
+
+async def after_the_banner(stream: Connection, group: Group) -> Connection:
+    """Read a line, and give back what came with it."""
+    came = b""
+    while b"\n" not in came:
+        came += await stream.recv()
+    assert came[: len(BANNER)] == BANNER
+    return unread(stream, came[len(BANNER) :])
+
+
+@contextmanager
+def talkative(data: bytes) -> Iterator[Endpoint]:
+    """A server whose banner and ``data`` come in one piece."""
+    with socket.create_server((HERE, 0)) as listener:
+
+        def talk() -> None:
+            client, _ = listener.accept()
+            with client:
+                client.sendall(BANNER + data)
+
+        thread = threading.Thread(target=talk)
+        thread.start()
+        yield Endpoint(HERE, listener.getsockname()[1])
+        thread.join()
+
+
+def test_a_handshake_costs_no_zero_copy(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """What came with a banner is received first, then the kernel moves the rest, and every byte is counted once."""
+    steps = Steps(monkeypatch)
+    data = pattern(contract.PAST_PROMOTION)
+    with talkative(data) as target, (tmp_path / "got").open("wb") as file:
+
+        async def main() -> None:
+            async with Group() as group:
+                stream = await dial(target, Dialling(layers=[after_the_banner]), group=group)
+                assert isinstance(stream, SocketStream)
+                assert raw_source(stream) is None, "what was given back would be passed by"
+                first = await stream.recv()
+                assert data.startswith(first)
+                assert raw_source(stream) is not None
+                stream.unread(first)
+                await pump(stream, FileStream(file.fileno(), file.fileno()), half_close=False)
+                assert stream.counts.received == len(data)
+                stream.close()
+
+        kernel.run(main())
+    assert (tmp_path / "got").read_bytes() == data
+    assert steps.moved > len(data) // 2
+
+
+def test_what_was_given_back_comes_in_its_order() -> None:
+    """The last that was given back comes first, and a stream that was closed has nothing left."""
+
+    async def main() -> None:
+        async with streams_of(tcp_sockets()) as (a, b):
+            await b.send(b"one two three")
+            came = await read_exactly(a, 13)
+            a.unread(came[8:])
+            a.unread(came[:8])
+            assert a.counts.received == 0
+            assert await a.recv() == came
+            a.unread(came)
+            a.close()
+            reading = Outcome(a.recv())
+            await reading.run()
+            reading.failed_as(Exit.RECV)
+
+    kernel.run(main())
+
+
+def test_a_connection_over_another_gives_back_too() -> None:
+    """Also what is no socket, such as one behind another layer."""
+
+    async def main() -> None:
+        near, far = memory.pair()
+        await far.send(BANNER + b"and more")
+        await far.send_eof()
+        stream = await through(near, [after_the_banner], Group())  # type: ignore[arg-type]
+        assert stream.counts.received == 0
+        assert await stream.recv() == b"and more"
+        assert await stream.recv() == b""
+        assert stream.counts.received == 8
+
+    run(main())
