@@ -35,8 +35,8 @@ if TYPE_CHECKING:
     from netkit.core.connection import Handler
     from netkit.core.dial import Dialling
     from netkit.core.events import Observer
+    from netkit.core.layer import Layer
     from netkit.core.relay import Ending
-    from netkit.core.stream import Secure
     from netkit.core.tls import Security
     from netkit.protocols.url import Url
     from netkit.services.progress import Moving, Show, Shown
@@ -70,7 +70,7 @@ class Tls(NamedTuple):
     alpn: tuple[str, ...] | None
     insecure: bool
 
-    def client(self, target: "Endpoint", talk: Verbosity) -> "Callable[[Observer], Secure] | None":
+    def client(self, target: "Endpoint", talk: Verbosity) -> "Callable[[Observer], Layer] | None":
         """Return what makes the handshake of a client; None if there is to be none."""
         if not self._wanted(target.tls):
             return None
@@ -79,7 +79,7 @@ class Tls(NamedTuple):
         host = target.host or ("localhost" if target.path is None else "")
         return partial(self.clients(str(target), talk), host)
 
-    def checks(self, targets: "Sequence[Target]", talk: Verbosity) -> "Callable[[str, Observer], Secure] | None":
+    def checks(self, targets: "Sequence[Target]", talk: Verbosity) -> "Callable[[str, Observer], Layer] | None":
         """Return what makes the handshake with a host of those targets that want one; None if none does."""
         if not self._wanted(any(target.tls for target in targets)):
             return None
@@ -92,7 +92,7 @@ class Tls(NamedTuple):
             raise Invalid("--key needs --cert")
         exclude({"--insecure": self.insecure, "--cafile": self.cafile})
 
-    def clients(self, whom: str, talk: Verbosity) -> "Callable[[str, Observer], Secure]":
+    def clients(self, whom: str, talk: Verbosity) -> "Callable[[str, Observer], Layer]":
         """Return what makes the handshake with a host; ``whom`` is who they are, for the warning of --insecure."""
         self.check()
         if self.insecure:
@@ -100,14 +100,14 @@ class Tls(NamedTuple):
                 f"{console.program}: the certificate of {whom} is not verified (--insecure)"
             )
 
-        def make(host: str, observe: "Observer") -> "Secure":
+        def make(host: str, observe: "Observer") -> "Layer":
             from netkit.core import tls
 
             return tls.client(self._security(), self.servername or host, observe)
 
         return make
 
-    def server(self, address: "Endpoint") -> "Callable[[Observer], Secure] | None":
+    def server(self, address: "Endpoint") -> "Callable[[Observer], Layer] | None":
         """Return what makes the handshake of a server; None if there is to be none."""
         if not self._wanted(address.tls):
             return None
@@ -119,7 +119,7 @@ class Tls(NamedTuple):
             hint = f"{pair} -addext subjectAltName=DNS:localhost makes a pair"
             raise Invalid("a TLS server needs --cert and --key", hint=hint)
 
-        def make(observe: "Observer") -> "Secure":
+        def make(observe: "Observer") -> "Layer":
             from netkit.core import tls
 
             return tls.server(self._security(), observe)
@@ -149,7 +149,7 @@ class Https(NamedTuple):
     servername: str | None
     insecure: bool
 
-    def client(self, url: "Url", talk: Verbosity, observe: "Observer") -> "Callable[[Url, bool], Secure]":
+    def client(self, url: "Url", talk: Verbosity, observe: "Observer") -> "Callable[[Url, bool], Layer]":
         """Return what makes the handshake for a URL, and is told whether it has the origin of this one.
 
         Certificate, key and name are for this origin alone.
@@ -159,7 +159,7 @@ class Https(NamedTuple):
         self._tls(True).check()
 
         @cache
-        def made(authority: str, host: str, own: bool) -> "Secure":
+        def made(authority: str, host: str, own: bool) -> "Layer":
             return self._tls(own).clients(authority, talk)(host, observe)
 
         return lambda url, own: made(url.authority, url.endpoint.host or "", own)

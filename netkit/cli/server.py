@@ -119,7 +119,7 @@ class Server:
             from netkit.core.tcp_server import PRIVATE
             from netkit.services.server import keep_serving, open_sockets, port_file, welcoming
 
-            secure = self._secure(self.observe) if self._secure else None
+            layers = [self._secure(self.observe)] if self._secure else []
             service = serve()
             policy = Policy(
                 limit=1 if one_shot or clients.once else clients.max_clients or count,
@@ -127,7 +127,7 @@ class Server:
                 accept_timeout=serving.accept_timeout,
                 idle_timeout=None if service.handler else self._patience(),
                 admits=serving.admits(),
-                secure=secure,
+                layers=layers,
             )
             if service.handler is not None:
                 handler = welcoming(service.handler, clients.greet, clients.keepalive)
@@ -225,7 +225,7 @@ class Relay(Server):
 
     def dialled(self) -> "Dialling":
         """Return how the target is dialled. Raises Failure READ for files that cannot be used."""
-        return self._dialling._replace(secure=self._far(self.observe) if self._far else None)
+        return self._dialling._replace(layers=[self._far(self.observe)] if self._far else [])
 
     def associations(self, recorded: options.Recorded) -> "Service":
         """Return what relays datagrams; refuse what they do not have."""

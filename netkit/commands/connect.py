@@ -147,6 +147,7 @@ def connect(
         from netkit.core.dial import dial as dial_once
         from netkit.core.dial import dial_until
         from netkit.core.errors import Exit, Failure
+        from netkit.core.kernel import Group
         from netkit.core.pump import fresh
         from netkit.core.sync import Event
         from netkit.services import join, transforms
@@ -172,14 +173,15 @@ def connect(
                 lambda: join.Terminal(text=typed, reads=not recv_only, writes=not send_only), ending, **common
             )
         handler = recorded.around(shown.around(handler), talk)
-        dialling = how._replace(secure=secure(observe) if secure else None)
-        if wait is None:
-            stream = await dial_once(address, dialling, observe)
-        else:
-            stream = await dial_until(address, wait, dialling, observe)
-        if dial.keepalive is not None:
-            stream.keep_alive(dial.keepalive)
-        await serve_connection(stream, handler, observe)
+        dialling = how._replace(layers=[secure(observe)] if secure else [])
+        async with Group() as group:
+            if wait is None:
+                stream = await dial_once(address, dialling, observe, group)
+            else:
+                stream = await dial_until(address, wait, dialling, observe, group)
+            if dial.keepalive is not None:
+                stream.keep_alive(dial.keepalive)
+            await serve_connection(stream, handler, observe, group=group)
         if until is not None and not found.is_set():
             raise Failure(Exit.PROTOCOL, f"find {escape.quoted(until)} in what {stream.name} sent", "it ended before")
         return codes[0] if codes else Exit.OK

@@ -1,58 +1,74 @@
-"""One connection from open to close: what handlers are, and what every conversation shares."""
+"""One connection from open to close: through its layers, to its handler, under its clocks, and to an end in order."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 
 from netkit.core.errors import Exit, Failure
 from netkit.core.events import Closed, Observer, span
 from netkit.core.kernel import DeadlineExceeded, Group, deadline, now, sleep
-from netkit.core.stream import Connection, Secure, Stream
+from netkit.core.layer import Layer, through
+from netkit.core.stream import Connection, Stream
+
+HANDSHAKE = 10.0  # s that a client gets for its handshake
+
+DRAIN = 1.0  # s that open connections get to end once a server stops
 
 _ACKNOWLEDGED_SOONEST, _ACKNOWLEDGED_LATEST = 0.0005, 0.05  # s: the kernel has no event for it
-
-
-async def acknowledged(stream: Stream) -> None:
-    """Wait until the peer has acknowledged all that was sent; raise Failure once it never will."""
-    pause = _ACKNOWLEDGED_SOONEST
-    while stream.unacknowledged():
-        stream.check()
-        await sleep(pause)
-        pause = min(pause * 2, _ACKNOWLEDGED_LATEST)
-
-
-async def drain(stream: Stream, patience: float, most: float, busy: Callable[[], bool] = lambda: False) -> None:
-    """Return once all that was sent is acknowledged, and the peer has then been silent for ``patience`` seconds.
-
-    While we are ``busy`` with what it sent it is not silent. A peer that goes on sending is given ``most`` seconds.
-    """
-    await acknowledged(stream)
-    latest = now() + most
-    due = now() + patience
-    while now() < due:
-        await sleep(due - now())
-        due = now() + patience if busy() else min(max(due, stream.moved_at + patience), latest)
-
-
-async def idle_clock(stream: Stream, patience: float) -> None:
-    """Raise Failure once no byte has moved over the stream, either way, for ``patience`` seconds."""
-    while True:
-        due = stream.moved_at + patience
-        if now() >= due:
-            action = f"go on with {stream.name}"
-            raise Failure(Exit.TIMEOUT, action, f"nothing moved for {span(patience)}", detail="--idle-timeout")
-        await sleep(due - now())
-
 
 Handler = Callable[[Connection], Awaitable[str | None]]
 """Serves one connection, and may say how it ended. It leaves the closing to ``serve_connection``."""
 
 
-DRAIN = 1.0  # s that open connections get to end once a server stops
+async def serve_connection(
+    stream: Connection,
+    handler: Handler,
+    observe: Observer,
+    layers: Sequence[Layer] = (),
+    group: Group | None = None,
+) -> None:
+    """Take the stream through the layers, run the handler on it and close it; reset it if one failed or was cancelled.
 
-HANDSHAKE = 10.0  # s that a client gets for its handshake
+    ``group`` has what layers run that it has gone through already: those of ``dial``.
+    """
+    if layers and group is None:
+        async with Group() as group:
+            await serve_connection(stream, handler, observe, layers, group)
+        return
+    begun = now()
+    reason = "cut short"
+    whole = is_open = False
+    try:
+        if layers and group is not None:
+            stream = await _within_handshake(stream, layers, group)
+        is_open = True
+        reason = await handler(stream) or ""
+        await close_gracefully(stream)
+        whole = True
+    except OSError as error:
+        reason = str(error)
+        raise
+    finally:
+        received, sent = (stream.counts.received, stream.counts.sent) if is_open else (0, 0)
+        acknowledged = sent - stream.unacknowledged() if is_open else 0
+        if group is not None:
+            group.cancel()
+        if whole:
+            stream.close()
+        else:
+            stream.abort()
+        observe(Closed(stream.name, stream.peer, received, sent, acknowledged, now() - begun, reason))
+
+
+async def _within_handshake(stream: Connection, layers: Sequence[Layer], group: Group) -> Connection:
+    try:
+        with deadline(now() + HANDSHAKE):
+            return await through(stream, layers, group)
+    except DeadlineExceeded:
+        action = f"secure the connection to {stream.name}"
+        raise Failure(Exit.TIMEOUT, action, f"no handshake within {span(HANDSHAKE)}") from None
 
 
 def with_idle_timeout(handler: Handler, patience: float | None) -> Handler:
-    """Return the handler under a clock: it fails once nothing moved either way for ``patience`` seconds, if any."""
+    """The handler under a clock: it fails once nothing moved either way for ``patience`` seconds, if any."""
     if patience is None:
         return handler
 
@@ -66,47 +82,42 @@ def with_idle_timeout(handler: Handler, patience: float | None) -> Handler:
     return handle
 
 
-async def serve_connection(
-    stream: Connection, handler: Handler, observe: Observer, secure: Secure | None = None
-) -> None:
-    """Run the handler on the stream, ``secure`` first, and close it; reset it if one failed or was cancelled."""
-    begun = now()
-    reason = "cut short"
-    whole = False
-    bare = secure is not None
-    try:
-        if secure is not None:
-            stream = await _secured(stream, secure)
-            bare = False
-        reason = await handler(stream) or ""
-        await close_gracefully(stream)
-        whole = True
-    except OSError as error:
-        reason = str(error)
-        raise
-    finally:
-        # A handshake that failed moved no payload.
-        counts = (0, 0, 0) if bare else (stream.received, stream.sent, stream.sent - stream.unacknowledged())
-        if whole:
-            stream.close()
-        else:
-            stream.abort()
-        observe(Closed(stream.name, stream.peer, *counts, now() - begun, reason))
+async def idle_clock(stream: Stream, patience: float) -> None:
+    """Raise Failure once no byte has moved over the stream, either way, for ``patience`` seconds."""
+    while True:
+        due = stream.counts.moved_at + patience
+        if now() >= due:
+            action = f"go on with {stream.name}"
+            raise Failure(Exit.TIMEOUT, action, f"nothing moved for {span(patience)}", detail="--idle-timeout")
+        await sleep(due - now())
 
 
-async def _secured(stream: Connection, secure: Secure) -> Connection:
-    try:
-        with deadline(now() + HANDSHAKE):
-            return await secure(stream)
-    except DeadlineExceeded:
-        action = f"secure the connection to {stream.name}"
-        raise Failure(Exit.TIMEOUT, action, f"no handshake within {span(HANDSHAKE)}") from None
+async def acknowledged(stream: Connection) -> None:
+    """Wait until the peer has acknowledged all that was sent; raise Failure once it never will."""
+    pause = _ACKNOWLEDGED_SOONEST
+    while stream.unacknowledged():
+        stream.raise_if_reset()
+        await sleep(pause)
+        pause = min(pause * 2, _ACKNOWLEDGED_LATEST)
+
+
+async def drain(stream: Connection, patience: float, most: float, busy: Callable[[], bool] = lambda: False) -> None:
+    """Return once all that was sent is acknowledged, and the peer has then been silent for ``patience`` seconds.
+
+    While we are ``busy`` with what it sent it is not silent. A peer that goes on sending is given ``most`` seconds.
+    """
+    await acknowledged(stream)
+    latest = now() + most
+    due = now() + patience
+    while now() < due:
+        await sleep(due - now())
+        due = now() + patience if busy() else min(max(due, stream.counts.moved_at + patience), latest)
 
 
 async def close_gracefully(stream: Connection) -> None:
-    """Leave a conversation that ended well, if the peer lets us."""
+    """Send our end after a conversation that ended well, if the peer lets us; whoever opened the stream closes it."""
     try:
         with deadline(now() + DRAIN):
-            await stream.leave()
+            await stream.shutdown()
     except (Failure, DeadlineExceeded):
         pass  # the peer has left, or takes no more

@@ -11,9 +11,10 @@ from netkit.core.address import Endpoint, family_of
 from netkit.core.errors import Exit, Failure, describe, doing
 from netkit.core.events import Connected, Missed, Observer, Retrying, Trying, ignore, span
 from netkit.core.kernel import DeadlineExceeded, Group, deadline, notify_closing, now, sleep, writable
+from netkit.core.layer import Layer, through
 from netkit.core.lookup import Address, lookup
 from netkit.core.socket_stream import SocketStream
-from netkit.core.stream import Connection, Secure
+from netkit.core.stream import Connection
 from netkit.core.sync import Event
 
 C = TypeVar("C")
@@ -25,20 +26,27 @@ _BACKLOG_PAUSE = 0.01  # s: a unix listener whose backlog is full says EAGAIN, a
 
 
 class Dialling(NamedTuple):
-    """How to dial: one family or AF_UNSPEC, seconds for everything up to the connection, our own end, a handshake."""
+    """How to dial: one family or AF_UNSPEC, seconds for everything up to the last layer's handshake, our own end, and
+    the layers that the connection goes through, the one next to the wire first.
+    """
 
     family: int = socket.AF_UNSPEC
     numeric: bool = False
     timeout: float = 10.0
     source: tuple[str, int] | None = None
-    secure: Secure | None = None
+    layers: Sequence[Layer] = ()
 
 
-async def dial(target: Endpoint, how: Dialling = Dialling(), observe: Observer = ignore) -> Connection:
-    """Return a connected stream, secured if that is how, which the caller closes.
+async def dial(
+    target: Endpoint, how: Dialling = Dialling(), observe: Observer = ignore, group: Group | None = None
+) -> Connection:
+    """Connect, go through the layers, and return a stream that the caller closes.
 
-    Raises Failure: RESOLVE, CONNECT, BIND for our own end, TIMEOUT when ``how.timeout`` ran out, CERT and TLS for the
-    handshake.
+    What layers run is in ``group``, which they need: the caller cancels it before it closes the stream, as
+    ``serve_connection`` does.
+
+    Raises Failure: RESOLVE, CONNECT, BIND for our own end, TIMEOUT when ``how.timeout`` ran out, and what the layers
+    raise, such as CERT and TLS.
     """
     begun = now()
     action = f"connect to {target}" if target.path is not None else f"resolve {target.host}"
@@ -52,11 +60,12 @@ async def dial(target: Endpoint, how: Dialling = Dialling(), observe: Observer =
                 action = f"connect to {target}"
                 stream, address = await _connect_tcp(target, addresses, how, observe)
             observe(Connected(str(target), address, stream.local, now() - begun))
-            if how.secure is None:
+            if not how.layers:
                 return stream
+            assert group is not None, "layers need a group"
             action = f"secure the connection to {target}"
             try:
-                return await how.secure(stream)
+                return await through(stream, how.layers, group)
             except BaseException:
                 stream.abort()
                 raise
@@ -67,14 +76,19 @@ async def dial(target: Endpoint, how: Dialling = Dialling(), observe: Observer =
 
 
 async def dial_until(
-    target: Endpoint, patience: float, how: Dialling = Dialling(), observe: Observer = ignore
+    target: Endpoint,
+    patience: float,
+    how: Dialling = Dialling(),
+    observe: Observer = ignore,
+    group: Group | None = None,
 ) -> Connection:
     """Dial for ``patience`` seconds, again and again while the target is refused, unreachable, unresolved or silent."""
     until = now() + patience
     pause = _FIRST_RETRY
     while True:
         try:
-            return await dial(target, how._replace(timeout=min(how.timeout, max(until - now(), 0.001))), observe)
+            left = min(how.timeout, max(until - now(), 0.001))
+            return await dial(target, how._replace(timeout=left), observe, group)
         except Failure as failure:
             if failure.exit not in (Exit.RESOLVE, Exit.CONNECT, Exit.TIMEOUT):
                 raise

@@ -213,6 +213,11 @@ class Group(_Scope):
         while self._tasks:
             await self._idle.wait()
 
+    @property
+    def tasks(self) -> frozenset[Task]:
+        """Those that have not ended."""
+        return frozenset(self._tasks)
+
     def __len__(self) -> int:
         return len(self._tasks)
 

@@ -1,7 +1,7 @@
 """Whom a server takes, how many of them, and how long it waits for them: the same for connections and datagrams."""
 
 import errno
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import NamedTuple
 
 from netkit.core.address import Endpoint
@@ -9,7 +9,7 @@ from netkit.core.connection import DRAIN
 from netkit.core.errors import Exit, Failure, describe
 from netkit.core.events import Observer, Paused, span
 from netkit.core.kernel import DeadlineExceeded, Group, deadline, now, sleep
-from netkit.core.stream import Secure
+from netkit.core.layer import Layer
 from netkit.core.sync import Event
 
 FULL = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
@@ -22,7 +22,7 @@ class Policy(NamedTuple):
 
     ``limit`` is the number of clients in all, ``max_conns`` that of connections at one time. ``admits`` is asked with
     a client's host; those turned away do not count. The first has ``accept_timeout`` seconds to come, and between two
-    datagrams there may be ``idle_timeout``. ``secure`` takes each connection through a handshake first.
+    datagrams there may be ``idle_timeout``. Each connection goes through the ``layers`` first.
     """
 
     limit: int | None = None
@@ -30,7 +30,7 @@ class Policy(NamedTuple):
     accept_timeout: float | None = None
     idle_timeout: float | None = None
     admits: Callable[[str], bool] | None = None
-    secure: Secure | None = None
+    layers: Sequence[Layer] = ()
 
 
 class Admission:

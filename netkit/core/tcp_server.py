@@ -5,7 +5,7 @@ import os
 import socket
 import stat
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -15,9 +15,9 @@ from netkit.core.connection import Handler, serve_connection
 from netkit.core.errors import Exit, Failure, doing
 from netkit.core.events import Accepted, Denied, Observer
 from netkit.core.kernel import DeadlineExceeded, Group, deadline, notify_closing, now, readable
+from netkit.core.layer import Layer
 from netkit.core.policy import FULL, Admission, Full, Policy, finish
 from netkit.core.socket_stream import SocketStream
-from netkit.core.stream import Secure
 from netkit.core.sync import Condition, Event
 
 PRIVATE = 0o600  # the mode of a socket file
@@ -166,7 +166,7 @@ async def serve(
                 stream.abort()
             else:
                 observe(Accepted(stream.peer))
-                serving.start_soon(_served(stream, handler, policy.secure, listener, observe, failed))
+                serving.start_soon(_served(stream, handler, policy.layers, listener, observe, failed))
                 if admission.full:
                     accepting.cancel()
 
@@ -188,13 +188,13 @@ async def serve(
 async def _served(
     stream: SocketStream,
     handler: Handler,
-    secure: Secure | None,
+    layers: Sequence[Layer],
     listener: Listener,
     observe: Observer,
     failed: Callable[[Failure], None],
 ) -> None:
     try:
-        await serve_connection(stream, handler, observe, secure)
+        await serve_connection(stream, handler, observe, layers)
     except Failure as failure:
         failed(failure)
         if failure.exit in (Exit.READ, Exit.WRITE):  # our own stdin, stdout or files, and so everybody's

@@ -16,7 +16,7 @@ from netkit.core.policy import Full
 from netkit.core.pump import Change
 from netkit.core.relay import Ending, relay
 from netkit.core.stdio import FileStream
-from netkit.core.stream import Connection
+from netkit.core.stream import Connection, RawEnd
 from netkit.core.sync import Event
 
 _FULL = (errno.EMFILE, errno.ENFILE, errno.EAGAIN, errno.ENOMEM)
@@ -84,20 +84,16 @@ class Program(FileStream):
         self.answered = Event()
         self._deaf = False
 
-    @property
-    def raw_sink(self) -> int | None:
-        """None: a program that stops reading is no failure here, and to splice it is one."""
-        return None
+    def raw_source(self) -> RawEnd | None:
+        return super().raw_source()  # whoever moves bytes by it meets the end in ``recv``
 
     async def recv(self) -> bytes:
-        """See Stream."""
         data = await super().recv()
         if not data:
             self.answered.set()
         return data
 
     async def send(self, data: bytes) -> None:
-        """See Stream."""
         if self._deaf:
             return
         try:
@@ -108,7 +104,7 @@ class Program(FileStream):
             self._deaf = True
 
     async def send_eof(self) -> None:
-        """See Stream. Closes our end of the pipe, which takes no descriptor."""
+        """Close our end of the pipe, which takes no descriptor."""
         notify_closing(self._sink)
         self._pipes[0].close()
         self._sink = -1

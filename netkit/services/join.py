@@ -9,7 +9,7 @@ from netkit.core.kernel import Group, sleep
 from netkit.core.pump import Change
 from netkit.core.relay import Ending, relay
 from netkit.core.stdio import FileStream
-from netkit.core.stream import Connection
+from netkit.core.stream import Connection, RawEnd
 from netkit.core.sync import Event
 
 STDIN, STDOUT = 0, 1
@@ -35,15 +35,11 @@ class Terminal(FileStream):
         self._reads = reads
         self._writes = writes
 
-    @property
-    def raw_source(self) -> int | None:
-        """Stdin, if that is where our bytes come from."""
-        return super().raw_source if self._reads and self._text is None else None
+    def raw_source(self) -> RawEnd | None:
+        return super().raw_source() if self._reads and self._text is None else None
 
-    @property
-    def raw_sink(self) -> int | None:
-        """Stdout, if that is where bytes go as they are."""
-        return super().raw_sink if self._writes and not self._by_line else None
+    def raw_sink(self) -> RawEnd | None:
+        return super().raw_sink() if self._writes and not self._by_line else None
 
     async def recv(self) -> bytes:
         """Return what was typed, piped or given as text."""

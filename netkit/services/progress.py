@@ -90,10 +90,11 @@ class Shown:
         ways = self._ways
         sends, receives, typed = ways.sends, ways.receives, ways.typed
         total = ways.total() if sends else None
-        greeted = stream.sent
+        counts = stream.counts
+        greeted = counts.sent
 
         def moving() -> list[Transfer]:
-            sent, received = max(stream.sent - stream.unacknowledged() - greeted, 0), stream.received
+            sent, received = max(counts.sent - stream.unacknowledged() - greeted, 0), counts.received
             if self._wiped is not None and received:
                 return []
             rows = []

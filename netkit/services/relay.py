@@ -4,10 +4,10 @@ import os
 from collections.abc import Callable, Sequence
 
 from netkit.core.address import Endpoint
-from netkit.core.connection import Handler, close_gracefully, idle_clock
+from netkit.core.connection import Handler, idle_clock, serve_connection
 from netkit.core.dial import Dialling, dial
 from netkit.core.errors import Exit, Failure
-from netkit.core.events import Cut, Observer
+from netkit.core.events import Cut, Observer, ignore
 from netkit.core.kernel import Group, now
 from netkit.core.pump import Change, fresh
 from netkit.core.relay import bridge
@@ -58,16 +58,17 @@ def forwarding(
     guard = SelfGuard()
     itself = Failure(Exit.CONNECT, f"connect to {target}", SELF)
 
-    async def connected(client: Connection) -> Connection:
-        async def secured(stream: Connection) -> Connection:
-            if guard.is_self(stream.peer, client.local):  # before a handshake, which would wait for one of its own
+    async def connected(client: Connection, group: Group) -> Connection:
+        async def not_itself(stream: Connection, group: Group) -> Connection:
+            if guard.is_self(stream.peer, client.local):
                 raise itself
-            return stream if how.secure is None else await how.secure(stream)
+            return stream
 
         try:
             if guard.closed:
                 raise itself
-            stream = await dial(target, how._replace(secure=secured))
+            # That comes before a handshake, which would wait for one of its own.
+            stream = await dial(target, how._replace(layers=[not_itself, *how.layers]), group=group)
         except Failure as failure:
             observe(Cut(client.peer, str(failure)))
             raise
@@ -76,9 +77,7 @@ def forwarding(
         return stream
 
     async def handle(client: Connection) -> None:
-        stream = await connected(client)
-        whole = False
-        try:
+        async def join(stream: Connection) -> None:
             async with Group() as group:
                 if idle_timeout is not None:
                     group.start_soon(idle_clock(client, idle_timeout))
@@ -88,13 +87,10 @@ def forwarding(
                 if broken.stream is stream:
                     observe(Cut(client.peer, str(broken.failure)))
                 raise broken.failure
-            await close_gracefully(stream)
-            whole = True
-        finally:
-            if whole:
-                stream.close()
-            else:
-                stream.abort()
+
+        async with Group() as group:
+            stream = await connected(client, group)
+            await serve_connection(stream, join, ignore, group=group)
 
     return handle
 

@@ -43,21 +43,13 @@ class _File(FileStream):
 
     def __init__(self, fd: int, path: str) -> None:
         super().__init__(fd, fd, source_name=path)
-        self._fd = fd
+        self._fd, self._path = fd, path
         self._offset = 0
 
-    @property
-    def raw_source(self) -> int | None:
-        """None: the descriptor's own offset is everybody's."""
-        return None
-
     async def recv(self) -> bytes:
-        """See Stream."""
         await sleep(0)  # a file is always ready, and others want their turn
-        try:
+        with doing(Exit.READ, f"read {self._path}"):
             data = os.pread(self._fd, LARGEST_READ, self._offset)
-        except OSError as error:
-            raise self.recv_failure(error) from error
         self._offset += len(data)
         return data
 
@@ -72,13 +64,10 @@ class _Reply(Side):
 
     async def recv(self) -> bytes:
         data = await self._reply.recv()
-        self.count_received(len(data))
+        self.counts.add_received(len(data))
         if not data:
             self.ended.set()
         return data
-
-    def recv_failure(self, error: OSError) -> Failure:
-        return self._reply.recv_failure(error)
 
 
 def replying(

@@ -10,9 +10,9 @@ from netkit.core.dial import interleave
 from netkit.core.errors import Exit, Failure, Invalid
 from netkit.core.events import ignore, span
 from netkit.core.kernel import DeadlineExceeded, Group, deadline, now
+from netkit.core.layer import Layer
 from netkit.core.lookup import canonical, lookup, reverse
 from netkit.core.stdio import FileStream
-from netkit.core.stream import Secure
 from netkit.core.sync import Event
 
 _AT_ONCE = 16  # names that are looked up at one time
@@ -65,7 +65,7 @@ class Query(NamedTuple):
     port: int | None = None
     kinds: tuple[str, ...] = ()
     server: Endpoint | None = None
-    secure: Secure | None = None
+    secure: Layer | None = None
 
 
 def parse_server(text: str, *, tls: bool = False) -> Endpoint:

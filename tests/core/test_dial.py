@@ -377,7 +377,7 @@ def test_what_came_before_a_reset_that_came_at_once_is_received(turns: int) -> N
                     while data := await stream.recv():
                         received += data
                     await peer.finished.wait()
-                    stream.check()
+                    stream.raise_if_reset()
                 assert caught.value.exit is Exit.RECV
             finally:
                 stream.close()

@@ -259,11 +259,11 @@ def test_cancelling_a_pump_loses_no_byte_silently() -> None:
             pumping.cancel()
             await pumping.finished.wait()
             delivered = 0
-            while delivered < sink.sent:
+            while delivered < sink.counts.sent:
                 delivered += len(await taker.recv())
             group.cancel()
         assert delivered == memory.CAPACITY
-        assert flow.offered == source.received > sink.sent
+        assert flow.offered == source.counts.received > sink.counts.sent
         assert flow.ended.is_set()
 
     run(main())
@@ -327,7 +327,7 @@ start(main())
 
 IN_WRITE = """
 async def watch(stream):
-    while stream.sent < fcntl.fcntl(1, fcntl.F_GETPIPE_SZ):
+    while stream.counts.sent < fcntl.fcntl(1, fcntl.F_GETPIPE_SZ):
         await sleep(0.001)
     say("ready")
 

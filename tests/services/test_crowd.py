@@ -4,12 +4,12 @@ import re
 import tracemalloc
 from collections.abc import Callable
 from itertools import pairwise
+from types import SimpleNamespace
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from netkit.core.address import Endpoint
-from netkit.core.errors import Failure
 from netkit.core.events import Cut
 from netkit.core.kernel import Group, now, sleep
 from netkit.core.pump import Change
@@ -84,7 +84,7 @@ class Desk:
         self.typed: list[bytes] = []
         self.reads = 0
         self.out: list[bytes] = []
-        self.sent = 0
+        self.counts = SimpleNamespace(sent=0)
         self.full = False
         self.changed = Condition()
 
@@ -108,16 +108,10 @@ class Desk:
         while self.full:
             await self.changed.wait()
         self.out.append(data)
-        self.sent += len(data)
+        self.counts.sent += len(data)
 
     async def reader_left(self) -> None:
         await Event().wait()
-
-    def recv_failure(self, error: OSError) -> Failure:
-        raise AssertionError(error)
-
-    def send_failure(self, error: OSError) -> Failure:
-        raise AssertionError(error)
 
 
 class Client:

@@ -11,10 +11,11 @@ from netkit.core.errors import Exit, Failure, Invalid
 from netkit.core.events import Answered, Observer, Redirected
 from netkit.core.flow import Flow, Transfer
 from netkit.core.kernel import DeadlineExceeded, Group, Task, deadline, now
+from netkit.core.layer import Layer
 from netkit.core.pump import PROMOTED_AFTER
 from netkit.core.relay import classify
 from netkit.core.splice import move
-from netkit.core.stream import Connection, Secure, Stream
+from netkit.core.stream import Connection, Stream
 from netkit.protocols.http import NOT_MODIFIED, PARTIAL_CONTENT, UNSATISFIABLE, Exchange, Head, Request, names
 from netkit.protocols.url import Url, follow
 from netkit.services.fetch.download import Download
@@ -60,12 +61,12 @@ class Asked(NamedTuple):
 class Reached(NamedTuple):
     """How servers are reached.
 
-    ``via`` is dialled in place of every URL's host. ``secure`` makes the handshake for a URL, and is told whether that
+    ``via`` is dialled in place of every URL's host. ``secure`` is the layer for a URL, and is told whether that
     has the origin of the first. ``keepalive`` is in seconds.
     """
 
     dialling: Dialling
-    secure: Callable[[Url, bool], Secure]
+    secure: Callable[[Url, bool], Layer]
     via: Endpoint | None = None
     keepalive: float | None = None
 
@@ -101,10 +102,6 @@ class _Visible(Terminal):
         super().__init__(reads=False)
         self._change = visible()
 
-    @property
-    def raw_sink(self) -> int | None:
-        return None
-
     async def send(self, data: bytes) -> None:
         await super().send(self._change(data))
 
@@ -119,14 +116,12 @@ class Printed:
         self._terminal = _Visible() if incoming(raw) else Terminal(reads=False)
 
     def fits(self, head: Head) -> bool:
-        """See Place."""
         return True
 
     def restart(self) -> None:
-        """See Place: all is asked for anyway."""
+        """Do nothing: all is asked for anyway."""
 
     def open(self, head: Head) -> Stream:
-        """See Place."""
         return self._terminal
 
     async def run(self, fetch: "Fetch") -> None:
@@ -151,7 +146,6 @@ class Saved(Download):
     _unchanged = False
 
     def open(self, head: Head) -> Stream:
-        """See Place."""
         self._unchanged = head.status == NOT_MODIFIED
         return Terminal(reads=False, writes=False) if self._unchanged else super().open(head)
 
@@ -207,7 +201,7 @@ class Fetch:
         if self._exchange is None:
             return []
         before, left = self._place.before, self._exchange.left
-        here = before + self._exchange.carried
+        here = before + self._exchange.counts.received
         return [Transfer("received", here, None if left is None else here + left, before)]
 
     async def _follow(self) -> None:
@@ -226,11 +220,8 @@ class Fetch:
     async def _take(self, step: _Step) -> _Step | None:
         """Do one request; return the next, if there is to be one."""
         reached = self._reached
-        secure = reached.secure(step.url, step.own) if step.url.scheme == "https" else None
-        dialling = reached.dialling._replace(secure=secure)
-        stream = await dial(reached.via or step.url.endpoint, dialling, self._observe)
-        if reached.keepalive is not None:
-            stream.keep_alive(reached.keepalive)
+        layers = [reached.secure(step.url, step.own)] if step.url.scheme == "https" else []
+        dialling = reached.dialling._replace(layers=layers)
         following: _Step | None = None
 
         async def handle(stream: Connection) -> None:
@@ -244,9 +235,14 @@ class Fetch:
                         await _taken(exchange, stream, asking)
                     group.cancel()
             except Failure as failure:
-                raise classify(failure, stream, exchange.offered, stream.sent) from failure
+                raise classify(failure, stream, exchange.offered, stream.counts.sent) from failure
 
-        await serve_connection(stream, with_idle_timeout(handle, self._asked.idle_timeout), self._observe)
+        async with Group() as group:
+            stream = await dial(reached.via or step.url.endpoint, dialling, self._observe, group)
+            if reached.keepalive is not None:
+                stream.keep_alive(reached.keepalive)
+            handler = with_idle_timeout(handle, self._asked.idle_timeout)
+            await serve_connection(stream, handler, self._observe, group=group)
         return following
 
     def _request(self, step: _Step) -> Request:
@@ -308,14 +304,13 @@ class Fetch:
         most = None if self._asked.max_size is None else self._asked.max_size - self._place.before
         promoted = False
         while data := await exchange.recv():
-            if most is not None and exchange.carried > most:
-                data = data[: len(data) - (exchange.carried - most)]
+            if most is not None and exchange.counts.received > most:
+                data = data[: len(data) - (exchange.counts.received - most)]
             await sink.send(data)
-            self._check_size(self._place.before + exchange.carried)
-            if not promoted and exchange.carried >= PROMOTED_AFTER:
+            self._check_size(self._place.before + exchange.counts.received)
+            if not promoted and exchange.counts.received >= PROMOTED_AFTER:
                 promoted = True
-                limits = [limit for limit in (exchange.left, most and most - exchange.carried) if limit is not None]
-                await move(exchange, sink, Flow(), min(limits, default=None))
+                await move(exchange, sink, Flow(), most and most - exchange.counts.received)
 
     def _check_size(self, size: int) -> None:
         most = self._asked.max_size
@@ -335,7 +330,7 @@ async def _taken(exchange: Exchange, stream: Connection, asking: Task) -> None:
                 await acknowledged(stream)
         except DeadlineExceeded:
             pass
-        taken = stream.sent - stream.unacknowledged()
+        taken = stream.counts.sent - stream.unacknowledged()
     if taken < exchange.offered:
         detail = f"{exchange.offered - taken} of {exchange.offered} bytes not acknowledged"
         raise Failure(Exit.SEND, f"send to {stream.name}", "it answered, and took no more", detail=detail)

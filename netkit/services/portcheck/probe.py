@@ -11,9 +11,10 @@ from netkit.core.address import Endpoint
 from netkit.core.dial import Dialling
 from netkit.core.errors import Exit, Failure, describe
 from netkit.core.events import Observer, Secured, span
-from netkit.core.kernel import DeadlineExceeded, deadline, now
+from netkit.core.kernel import DeadlineExceeded, Group, deadline, now
+from netkit.core.layer import Layer
 from netkit.core.lookup import Address
-from netkit.core.stream import Connection, Secure
+from netkit.core.stream import Connection
 from netkit.core.tcp_probe import SCARCE, TcpProber
 from netkit.core.udp import connect
 from netkit.services.portcheck.check import CLOSED, FILTERED, OPEN, SILENT, UNREACHABLE, Check, ProbeResult
@@ -27,7 +28,7 @@ _MAX_BANNER = 256  # bytes
 
 _DAY = 86400.0  # s
 
-Securing = Callable[[str, Observer], Secure]
+Securing = Callable[[str, Observer], Layer]
 """Makes the handshake with a host; the observer is told of it."""
 
 
@@ -150,8 +151,9 @@ class Prober:
 
         assert self._securing is not None
         try:
-            with deadline(due):
-                secured = await self._securing(name, observe)(stream)
+            async with Group() as group:  # for the handshake alone: TLS runs nothing beside
+                with deadline(due):
+                    secured = await self._securing(name, observe)(stream, group)
         except DeadlineExceeded:
             return found._replace(reason="no TLS handshake in time", exit=Exit.TIMEOUT), stream
         except Failure as failure:
