@@ -4,8 +4,8 @@ import errno
 import os
 
 from netkit.core.errors import Exit, Failure
-from netkit.core.kernel import Event
 from netkit.core.stream import Counted
+from netkit.core.sync import Event
 
 CAPACITY = 64 * 1024
 

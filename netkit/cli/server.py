@@ -36,7 +36,7 @@ class Server:
         clients: options.Clients | None = None,
         tls: options.Tls | None = None,
     ) -> None:
-        from netkit.core.kernel import Event
+        from netkit.core.sync import Event
         from netkit.output.events import observer
 
         self.address = address

@@ -147,8 +147,8 @@ def connect(
         from netkit.core.dial import dial as dial_once
         from netkit.core.dial import dial_until
         from netkit.core.errors import Exit, Failure
-        from netkit.core.kernel import Event
         from netkit.core.pump import fresh
+        from netkit.core.sync import Event
         from netkit.services import join, transforms
 
         found = Event()

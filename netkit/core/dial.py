@@ -10,10 +10,11 @@ from typing import NamedTuple, TypeVar
 from netkit.core.address import Endpoint, family_of
 from netkit.core.errors import Exit, Failure, describe, doing
 from netkit.core.events import Connected, Missed, Observer, Retrying, Trying, ignore, span
-from netkit.core.kernel import DeadlineExceeded, Event, Group, deadline, notify_closing, now, sleep, writable
+from netkit.core.kernel import DeadlineExceeded, Group, deadline, notify_closing, now, sleep, writable
 from netkit.core.lookup import Address, lookup
 from netkit.core.socket_stream import SocketStream
 from netkit.core.stream import Connection, Secure
+from netkit.core.sync import Event
 
 C = TypeVar("C")
 S = TypeVar("S")

@@ -2,7 +2,8 @@
 
 from typing import NamedTuple
 
-from netkit.core.kernel import Event, now
+from netkit.core.kernel import now
+from netkit.core.sync import Event
 
 
 class Flow:

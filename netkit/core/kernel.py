@@ -1,8 +1,11 @@
 """The kernel does no I/O: it parks tasks until a descriptor is ready, a clock has run out or an event is set.
 
 Everything else is straight-line ``async def`` code on these few names: ``run``, ``readable``, ``writable``,
-``Group``, and beside them ``deadline``, ``sleep``, ``Event``, ``in_thread`` and ``next_signal``. One thread, one kernel
-at a time.
+``Group``, and beside them ``deadline``, ``sleep``, ``to_thread`` and ``next_signal``; sync.py adds what tasks do to
+each other. One thread, one kernel at a time.
+
+A task waits by yielding the queue that it stands in from then on: an event's, a descriptor's, that of the tasks that
+are ready. ``Task.wake`` takes it out again.
 
 Tasks live in groups, and a group never returns before its tasks ended. Cancelling is an exception,
 ``Cancelled``, raised where a task waits; it names the scope (a group, a deadline, the task itself) that asked
@@ -22,6 +25,8 @@ from collections import deque
 from collections.abc import Callable, Coroutine, Generator, Sequence
 from itertools import count
 from typing import Any, Protocol, TypeVar
+
+from netkit.core.sync import Condition, Event
 
 T = TypeVar("T")
 
@@ -97,8 +102,8 @@ class Task:
         "error",
         "finished",
         "group",
-        "parked",
         "pending",
+        "queue",
         "result",
         "scopes",
         "value",
@@ -108,7 +113,7 @@ class Task:
         self.coroutine = coroutine
         self.group = group
         self.scopes: list[_Scope] = []
-        self.parked: Callable[[], None] | None = None
+        self.queue: list[Task] | deque[Task] | None = None  # None: it runs, or was woken
         self.pending: _Scope | Task | None = None
         self.cancelled = False
         self.value: Any = None
@@ -119,7 +124,7 @@ class Task:
     @property
     def waits(self) -> bool:
         """Whether it waits for something that has not happened yet, so that cancelling it now loses nothing."""
-        return self.parked is not None
+        return self.queue is not None
 
     def cancel(self) -> None:
         """End the task where it waits. Its ``finally`` blocks run, and a second call does not disturb them."""
@@ -133,7 +138,7 @@ class Task:
         if isinstance(scope, _Scope) and scope.passed:
             return
         self.pending = scope
-        if self.parked is not None:
+        if self.queue is not None:
             self._throw_pending()
 
     def _throw_pending(self) -> None:
@@ -142,7 +147,7 @@ class Task:
             inner = self.scopes[self.scopes.index(scope) + 1 :] if isinstance(scope, _Scope) else self.scopes
             for each in inner:
                 each.passed = True
-            self._wake(error=Cancelled(scope))
+            self.wake(error=Cancelled(scope))
 
     def _outranks(self, standing: "_Scope | Task | None", scope: "_Scope | Task") -> bool:
         """Whether a request already made comes from further out than ``scope``."""
@@ -154,89 +159,13 @@ class Task:
             return False
         return self.scopes.index(standing) < self.scopes.index(scope)  # type: ignore[arg-type]
 
-    def _wake(self, value: Any = None, error: BaseException | None = None) -> None:
-        if self.parked is not None:
-            self.parked()
-            self.parked = None
+    def wake(self, value: Any = None, error: BaseException | None = None) -> None:
+        """Let it go on with ``value``, or with ``error`` raised, from where it waits."""
+        if self.queue is not None:
+            self.queue.remove(self)
+            self.queue = None
         self.value, self.error = value, error
         _running().ready.append(self)
-
-
-class Event:
-    """A thing that happens once; any number of tasks can wait for it."""
-
-    __slots__ = ("_happened", "_waiting")
-
-    def __init__(self) -> None:
-        self._happened = False
-        self._waiting: list[Task] = []
-
-    def is_set(self) -> bool:
-        """Tell whether it has happened."""
-        return self._happened
-
-    def set(self) -> None:
-        """Let it happen; who waits goes on, in the order in which they came."""
-        self._happened = True
-        for task in tuple(self._waiting):
-            task._wake()
-
-    async def wait(self) -> None:
-        """Wait until it happens; return at once if it has."""
-        if not self._happened:
-            await _park(self._waiting)
-
-
-@types.coroutine
-def _park(queue: list[Task]) -> Generator[None, None, None]:
-    task = _running().current
-    queue.append(task)
-    task.parked = lambda: queue.remove(task)
-    yield
-
-
-class Condition:
-    """Something that changes; who waits is woken at its next change."""
-
-    __slots__ = ("_waiting",)
-
-    def __init__(self) -> None:
-        self._waiting: list[Task] = []
-
-    def notify(self) -> None:
-        """Wake all who wait."""
-        for task in tuple(self._waiting):
-            task._wake()
-
-    async def wait(self) -> None:
-        """Wait for the next change."""
-        await _park(self._waiting)
-
-
-class Lock:
-    """``async with lock:`` one task at a time, in the order in which they came."""
-
-    __slots__ = ("_held", "_waiting")
-
-    def __init__(self) -> None:
-        self._held = False
-        self._waiting: list[Task] = []
-
-    @property
-    def held(self) -> bool:
-        """Whether a task has it."""
-        return self._held
-
-    async def __aenter__(self) -> None:
-        if self._held:
-            await _park(self._waiting)  # whoever leaves hands over
-        self._held = True
-
-    async def __aexit__(self, *raised: object) -> None:
-        if self._waiting:
-            self._waiting[0]._wake()
-        else:
-            self._held = False
 
 
 class Group(_Scope):
@@ -250,7 +179,7 @@ class Group(_Scope):
         super().__init__()
         self.failures: list[BaseException] = []
         self._tasks: set[Task] = set()
-        self._idle: list[Task] = []
+        self._idle = Condition()
         self._cancelled = False
         self._left = False
 
@@ -282,7 +211,7 @@ class Group(_Scope):
     async def emptied(self) -> None:
         """Wait until no task is left, and return at once if none is."""
         while self._tasks:
-            await _park(self._idle)
+            await self._idle.wait()
 
     def __len__(self) -> int:
         return len(self._tasks)
@@ -328,12 +257,11 @@ class Group(_Scope):
             self.failures.append(error)
             self.cancel()
         if not self._tasks:
-            for owner in tuple(self._idle):
-                owner._wake()
+            self._idle.notify_all()
 
 
 class deadline(_Scope):
-    """``with deadline(at):`` raise Expired where the block waits once the clock says ``at`` (None: never)."""
+    """``with deadline(at):`` raise DeadlineExceeded where the block waits once the clock says ``at`` (None: never)."""
 
     def __init__(self, at: float | None) -> None:
         super().__init__()
@@ -372,12 +300,12 @@ class _Timer:
 
 
 class _Descriptor:
-    """Who waits for one descriptor, and what the selector watches it for."""
+    """Who waits for one descriptor, one task at most on each side, and what the selector watches it for."""
 
-    __slots__ = ("armed", "waiting")
+    __slots__ = ("armed", "queues")
 
     def __init__(self) -> None:
-        self.waiting: list[Task | None] = [None, None]
+        self.queues: tuple[list[Task], list[Task]] = ([], [])
         self.armed = 0
 
 
@@ -395,7 +323,7 @@ class _Kernel:
         self._posted: deque[Callable[[], None]] = deque()
         self._lock = _thread.allocate_lock()
         self._open = True
-        self._signalled: list[Task] = []
+        self.signal_waiters: list[Task] = []
         self.interrupt: int | None = None
         self._wake_read, self._wake_write = _nonblocking_pipe(self._selector.close)
         self._selector.register(self._wake_read, selectors.EVENT_READ)
@@ -434,20 +362,19 @@ class _Kernel:
 
     def _step(self, task: Task) -> None:
         self.current = task
-        task.parked = None
+        task.queue = None
         value, error = task.value, task.error
         task.value = task.error = None
         try:
-            if error is None:
-                task.coroutine.send(value)
-            else:
-                task.coroutine.throw(error)
+            queue = task.coroutine.send(value) if error is None else task.coroutine.throw(error)
         except StopIteration as stop:
             task.result = stop.value
             self._end(task, None)
         except BaseException as failure:  # whatever ended the task belongs to its group
             self._end(task, failure)
         else:
+            queue.append(task)
+            task.queue = queue
             if task.pending is not None:
                 task._throw_pending()
 
@@ -497,30 +424,21 @@ class _Kernel:
 
     # -- descriptors
 
-    def await_descriptor(self, fd: int, side: int) -> bool:
-        """Note that the current task waits for ``fd``; False if the system says that it is always ready."""
+    def queue(self, fd: int, side: int) -> "list[Task] | deque[Task]":
+        """Return where to wait for ``fd``: among the ready tasks if the system says that it never blocks."""
         if fd < 0:
             raise OSError(errno.EBADF, os.strerror(errno.EBADF))
-        descriptor = self._descriptors.get(fd)
-        if descriptor is None:
-            descriptor = _Descriptor()
-        elif descriptor.waiting[side] is not None:
+        descriptor = self._descriptors.get(fd) or _Descriptor()
+        queue = descriptor.queues[side]
+        if queue:
             raise RuntimeError(f"two tasks wait for the same side of descriptor {fd}")
         if not descriptor.armed & _BITS[side]:
             try:
                 self._arm(fd, descriptor, descriptor.armed | _BITS[side])
             except PermissionError:  # epoll refuses what never blocks: regular files, /dev/null
-                return False
+                return self.ready
             self._descriptors[fd] = descriptor
-        task = self.current
-        waiting = descriptor.waiting
-        waiting[side] = task
-
-        def unpark() -> None:
-            waiting[side] = None
-
-        task.parked = unpark
-        return True
+        return queue
 
     def _arm(self, fd: int, descriptor: _Descriptor, bits: int) -> None:
         if not descriptor.armed:
@@ -534,9 +452,9 @@ class _Kernel:
     def _deliver(self, fd: int, descriptor: _Descriptor, mask: int) -> None:
         for side in (_READ, _WRITE):
             if mask & _BITS[side]:
-                task = descriptor.waiting[side]
-                if task is not None:
-                    task._wake()
+                queue = descriptor.queues[side]
+                if queue:
+                    queue[0].wake()
                 else:
                     # Nobody waits for it now. A side stays armed from one wait to the next, which saves two
                     # system calls per message, until the selector reports it in vain.
@@ -548,9 +466,9 @@ class _Kernel:
             return
         if descriptor.armed:
             self._arm(fd, descriptor, 0)
-        for task in descriptor.waiting:
-            if task is not None:
-                task._wake(error=OSError(errno.EBADF, "closed while waiting"))
+        for queue in descriptor.queues:
+            for task in tuple(queue):
+                task.wake(error=OSError(errno.EBADF, "closed while waiting"))
 
     # -- threads and signals
 
@@ -570,9 +488,9 @@ class _Kernel:
 
     def _signal(self, number: int) -> None:
         self.interrupt = number
-        if self._signalled:
-            for task in tuple(self._signalled):
-                task._wake(number)
+        if self.signal_waiters:
+            for task in tuple(self.signal_waiters):
+                task.wake(number)
         else:
             self.main.cancel()
 
@@ -652,33 +570,21 @@ def now() -> float:
 
 
 @types.coroutine
-def readable(fd: int) -> Generator[None, None, None]:
+def readable(fd: int) -> Generator[Any, None, None]:
     """Wait until ``fd`` can be read, has ended or failed. Always gives the other tasks a turn."""
-    if not _running().await_descriptor(fd, _READ):
-        _yield_turn()
-    yield
+    yield _running().queue(fd, _READ)
 
 
 @types.coroutine
-def writable(fd: int) -> Generator[None, None, None]:
+def writable(fd: int) -> Generator[Any, None, None]:
     """Wait until ``fd`` takes at least one byte, or failed. Always gives the other tasks a turn."""
-    if not _running().await_descriptor(fd, _WRITE):
-        _yield_turn()
-    yield
+    yield _running().queue(fd, _WRITE)
 
 
 @types.coroutine
-def checkpoint() -> Generator[None, None, None]:
+def checkpoint() -> Generator[Any, None, None]:
     """Give the other tasks a turn."""
-    _yield_turn()
-    yield
-
-
-def _yield_turn() -> None:
-    kernel = _running()
-    task = kernel.current
-    kernel.ready.append(task)
-    task.parked = lambda: kernel.ready.remove(task)
+    yield _running().ready
 
 
 def notify_closing(fd: int) -> None:
@@ -697,7 +603,7 @@ async def sleep(seconds: float) -> None:
         _running().drop(timer)
 
 
-async def in_thread(function: Callable[..., T], *args: Any) -> T:
+async def to_thread(function: Callable[..., T], *args: Any) -> T:
     """Return ``function(*args)``, run in a thread of its own. Raises OSError if there is no room for one.
 
     Cancelling stops the waiting and not the thread: it runs on by itself and its result is dropped.
@@ -724,16 +630,7 @@ async def in_thread(function: Callable[..., T], *args: Any) -> T:
     return result  # type: ignore[return-value]
 
 
-async def next_signal() -> int:
-    """Wait for the next signal and return its number; while a task waits here, signals cancel nothing."""
-    number: int = await _signal_number()
-    return number
-
-
 @types.coroutine
-def _signal_number() -> Generator[None, int, int]:
-    kernel = _running()
-    task = kernel.current
-    kernel._signalled.append(task)
-    task.parked = lambda: kernel._signalled.remove(task)
-    return (yield)
+def next_signal() -> Generator[Any, int, int]:
+    """Wait for the next signal and return its number; while a task waits here, signals cancel nothing."""
+    return (yield _running().signal_waiters)

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 from netkit.core.address import Endpoint, family_of
 from netkit.core.errors import Exit, Failure, Invalid, doing
 from netkit.core.events import Observer, Resolved
-from netkit.core.kernel import in_thread, now
+from netkit.core.kernel import now, to_thread
 
 FAMILY_NAMES = {int(socket.AF_INET): "IPv4", int(socket.AF_INET6): "IPv6"}
 _LOOPBACK = ("::1", "127.0.0.1")
@@ -49,14 +49,14 @@ async def lookup(endpoint: Endpoint, family: int, *, numeric: bool = False, obse
 async def canonical(host: str, port: int, family: int) -> tuple[list[Address], str | None]:
     """Return the addresses of a name in the resolver's order, each once, and the name behind its aliases."""
     with doing(Exit.RESOLVE, f"resolve {host}"):
-        return await in_thread(_known, host, port, family)
+        return await to_thread(_known, host, port, family)
 
 
 async def reverse(host: str) -> str:
     """Return the name of an address. Raises Failure RESOLVE."""
     [address] = _literal(host, 0)
     try:
-        return (await in_thread(socket.getnameinfo, address.sockaddr, socket.NI_NAMEREQD | socket.NI_NUMERICSERV))[0]
+        return (await to_thread(socket.getnameinfo, address.sockaddr, socket.NI_NAMEREQD | socket.NI_NUMERICSERV))[0]
     except socket.gaierror as error:
         reason = "no name" if error.errno == socket.EAI_NONAME else _reason(error, 0)
         raise Failure(Exit.RESOLVE, f"resolve {host}", reason) from error

@@ -14,10 +14,11 @@ from netkit.core.bind import addresses_of, bind_all
 from netkit.core.connection import DRAIN, Handler, serve_connection
 from netkit.core.errors import Exit, Failure, doing
 from netkit.core.events import Accepted, Denied, Observer
-from netkit.core.kernel import Condition, DeadlineExceeded, Event, Group, deadline, notify_closing, now, readable, sleep
+from netkit.core.kernel import DeadlineExceeded, Group, deadline, notify_closing, now, readable, sleep
 from netkit.core.policy import FULL, Full, Policy, nobody_came
 from netkit.core.socket_stream import SocketStream
 from netkit.core.stream import Secure
+from netkit.core.sync import Condition, Event
 
 PRIVATE = 0o600  # the mode of a socket file
 
@@ -83,7 +84,7 @@ class Listener:
 
     def client_left(self) -> None:
         """Say that a descriptor was freed, for an accept that waits for room."""
-        self._left.notify()
+        self._left.notify_all()
 
     def close(self) -> None:
         """Stop listening, and remove the socket file if it is still ours. Closing twice is nothing."""

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from netkit.core.connection import acknowledged
 from netkit.core.errors import Exit, Failure, doing
 from netkit.core.events import Observer, Secured
-from netkit.core.kernel import DeadlineExceeded, Lock, deadline, now
+from netkit.core.kernel import DeadlineExceeded, deadline, now
 from netkit.core.stream import LARGEST_READ, Connection, Secure, Wrapped
+from netkit.core.sync import Lock
 
 if TYPE_CHECKING:
     import ssl
@@ -247,7 +248,7 @@ class TlsStream(Wrapped):
         while data is None:
             # What reading made us say, such as new keys. A sender who is held back takes it along: to wait for that
             # one here would keep the peer from reading.
-            if not self._turn.held or self._outgoing.pending > _PIECE:
+            if not self._turn.locked() or self._outgoing.pending > _PIECE:
                 await self._flush()
             if not await self._feed():
                 raise self._cut_short()

@@ -10,9 +10,10 @@ from netkit.core.bind import Opener, addresses_of, bind_all
 from netkit.core.connection import DRAIN
 from netkit.core.errors import Exit, Failure, Invalid, doing
 from netkit.core.events import Dropped, Ignored, Observer, ignore, span
-from netkit.core.kernel import DeadlineExceeded, Event, Group, Lock, deadline, now, sleep
+from netkit.core.kernel import DeadlineExceeded, Group, deadline, now, sleep
 from netkit.core.lookup import Address
 from netkit.core.policy import nobody_came
+from netkit.core.sync import Event, Lock
 from netkit.core.tcp_server import Listener, listen_tcp
 from netkit.core.udp import IP_PKTINFO, IP_RECVTOS, Burst, Datagram, Peer, carried, is_multicast, try_option
 

@@ -6,8 +6,8 @@ import stat
 
 from netkit.core.address import Endpoint
 from netkit.core.errors import Exit, Failure
-from netkit.core.kernel import Lock
 from netkit.core.stdio import FileStream
+from netkit.core.sync import Lock
 from netkit.output.hexdump import dump
 from netkit.output.jsonl import line, moment, octets
 

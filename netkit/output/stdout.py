@@ -3,8 +3,9 @@
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
-from netkit.core.kernel import Event, Group
+from netkit.core.kernel import Group
 from netkit.core.stdio import FileStream
+from netkit.core.sync import Event
 
 T = TypeVar("T")
 

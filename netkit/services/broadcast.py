@@ -6,10 +6,11 @@ from collections.abc import Callable
 from netkit.core.connection import with_idle_timeout
 from netkit.core.errors import Exit, Failure
 from netkit.core.events import Cut, Observer
-from netkit.core.kernel import Condition, Event, Group, Lock
+from netkit.core.kernel import Group
 from netkit.core.pump import Change
 from netkit.core.relay import Ending, relay
 from netkit.core.stream import Connection, Counted
+from netkit.core.sync import Condition, Event, Lock
 from netkit.services.join import Terminal
 from netkit.services.server import Service
 
@@ -141,7 +142,7 @@ class _Subscriber(Side):
         self._waiting_bytes = 0
         self._given = Condition()
         broadcast.subscribers.add(self)
-        broadcast.stirred.notify()
+        broadcast.stirred.notify_all()
 
     def give(self, data: bytes) -> None:
         """Put bytes from stdin into the queue, or tell of its end."""
@@ -153,13 +154,13 @@ class _Subscriber(Side):
         if self._waiting_bytes > MAX_BEHIND:
             self.behind.set()
         self.waits = False
-        self._given.notify()
+        self._given.notify_all()
 
     async def recv(self) -> bytes:
         """See Stream."""
         while not self._chunks and not self._crowd.ended.is_set():
             self.waits = True
-            self._crowd.stirred.notify()
+            self._crowd.stirred.notify_all()
             try:
                 await self._given.wait()
             except BaseException:  # nobody reads this side any more: what stdin brings from now on is for others
@@ -176,7 +177,7 @@ class _Subscriber(Side):
     def leave(self) -> None:
         """Get no more. Leaving twice is nothing."""
         self._crowd.subscribers.discard(self)
-        self._crowd.stirred.notify()
+        self._crowd.stirred.notify_all()
 
 
 def keeping(

@@ -11,12 +11,13 @@ from typing import Any
 from netkit.core.connection import DRAIN, Handler, drain, idle_clock
 from netkit.core.errors import Exit, Failure
 from netkit.core.events import Cut, Observer
-from netkit.core.kernel import DeadlineExceeded, Event, Group, deadline, in_thread, notify_closing, now, readable
+from netkit.core.kernel import DeadlineExceeded, Group, deadline, notify_closing, now, readable, to_thread
 from netkit.core.policy import Full
 from netkit.core.pump import Change
 from netkit.core.relay import Ending, relay
 from netkit.core.stdio import FileStream
 from netkit.core.stream import Connection
+from netkit.core.sync import Event
 
 _FULL = (errno.EMFILE, errno.ENFILE, errno.EAGAIN, errno.ENOMEM)
 
@@ -50,7 +51,7 @@ async def ended(process: subprocess.Popen[bytes]) -> int:
     try:
         fd = os.pidfd_open(process.pid)
     except (AttributeError, OSError):  # no Linux, an old one, or no descriptor left
-        await in_thread(process.wait)
+        await to_thread(process.wait)
     else:
         try:
             await readable(fd)

@@ -5,11 +5,12 @@ from collections.abc import Callable
 
 from netkit.core.connection import Handler, with_idle_timeout
 from netkit.core.events import Observer
-from netkit.core.kernel import Event, Group, sleep
+from netkit.core.kernel import Group, sleep
 from netkit.core.pump import Change
 from netkit.core.relay import Ending, relay
 from netkit.core.stdio import FileStream
 from netkit.core.stream import Connection
+from netkit.core.sync import Event
 
 STDIN, STDOUT = 0, 1
 

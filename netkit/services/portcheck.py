@@ -14,9 +14,10 @@ from netkit.core.address import Endpoint, Protocol, Target
 from netkit.core.dial import Dialling
 from netkit.core.errors import Exit, Failure, describe
 from netkit.core.events import Observer, Retrying, Secured, ignore, span
-from netkit.core.kernel import DeadlineExceeded, Event, Group, checkpoint, deadline, now, sleep
+from netkit.core.kernel import DeadlineExceeded, Group, checkpoint, deadline, now, sleep
 from netkit.core.lookup import Address, lookup
 from netkit.core.stream import Connection, Secure
+from netkit.core.sync import Event
 from netkit.core.tcp_probe import SCARCE, Prober
 from netkit.core.udp import connect
 from netkit.services.transforms import WINDOW

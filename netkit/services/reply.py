@@ -7,11 +7,12 @@ from collections.abc import Callable
 from netkit.core.connection import DRAIN, drain, with_idle_timeout
 from netkit.core.errors import Exit, Failure, doing
 from netkit.core.events import Observer
-from netkit.core.kernel import Event, Group, sleep
+from netkit.core.kernel import Group, sleep
 from netkit.core.pump import Change
 from netkit.core.relay import Ending, relay
 from netkit.core.stdio import FileStream
 from netkit.core.stream import LARGEST_READ, Connection, Stream
+from netkit.core.sync import Event
 from netkit.services.broadcast import Output, Side
 from netkit.services.join import Terminal
 from netkit.services.server import Service

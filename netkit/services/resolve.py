@@ -9,10 +9,11 @@ from netkit.core.address import Endpoint, check_host, family_of, parse_port, spl
 from netkit.core.dial import interleave
 from netkit.core.errors import Exit, Failure, Invalid
 from netkit.core.events import ignore, span
-from netkit.core.kernel import DeadlineExceeded, Event, Group, deadline, now
+from netkit.core.kernel import DeadlineExceeded, Group, deadline, now
 from netkit.core.lookup import canonical, lookup, reverse
 from netkit.core.stdio import FileStream
 from netkit.core.stream import Secure
+from netkit.core.sync import Event
 
 _AT_ONCE = 16  # names that are looked up at one time
 

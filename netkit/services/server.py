@@ -9,9 +9,10 @@ from netkit.core.address import Endpoint
 from netkit.core.connection import DRAIN, Handler
 from netkit.core.errors import Exit, Failure, doing
 from netkit.core.events import Listening, Observer, ignore
-from netkit.core.kernel import Cancelled, DeadlineExceeded, Event, Group, Task, deadline, next_signal, now, sleep
+from netkit.core.kernel import Cancelled, DeadlineExceeded, Group, Task, deadline, next_signal, now, sleep
 from netkit.core.policy import Policy
 from netkit.core.stream import Connection
+from netkit.core.sync import Event
 from netkit.core.tcp_server import Listener, identity, listen, serve
 
 if TYPE_CHECKING:

@@ -11,7 +11,8 @@ from netkit.core.connection import DRAIN
 from netkit.core.dial import Dialling
 from netkit.core.errors import Exit, Failure, Invalid
 from netkit.core.events import Carried, Dropped, Ignored
-from netkit.core.kernel import Event, Group, now, sleep
+from netkit.core.kernel import Group, now, sleep
+from netkit.core.sync import Event
 from netkit.core.udp import Burst, Datagram, cut
 from netkit.core.udp_server import Bound, Limits, parse_group, serve
 from tests.room import BARE, HOSTS, PatientClock, Room, run

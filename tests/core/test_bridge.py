@@ -94,7 +94,7 @@ def test_what_a_target_said_before_it_left_reaches_the_client() -> None:
         client.sendall(b"x" * 10_000)
         async with Group() as group:
             joined = group.start_soon(bridge(stream, other))
-            await kernel.in_thread(far.recv, 10)
+            await kernel.to_thread(far.recv, 10)
             reset(far)
             await joined.finished.wait()
         assert joined.result.stream is other

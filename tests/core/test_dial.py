@@ -19,8 +19,9 @@ from netkit.core.address import Endpoint
 from netkit.core.dial import STAGGER, Dialling, dial, dial_until, interleave, race
 from netkit.core.errors import Exit, Failure
 from netkit.core.events import Connected, Missed, Retrying, Trying
-from netkit.core.kernel import Event, Group, now, sleep
+from netkit.core.kernel import Group, now, sleep
 from netkit.core.lookup import Address
+from netkit.core.sync import Event
 from tests.clock import JumpClock, run
 from tests.scenarios import Network, simulate
 from tests.support import free_port, netkit, reset

@@ -25,19 +25,19 @@ from netkit.core import kernel
 from netkit.core.flow import Flow
 from netkit.core.kernel import (
     DeadlineExceeded,
-    Event,
     Group,
     Interrupted,
     deadline,
-    in_thread,
     next_signal,
     notify_closing,
     now,
     readable,
     sleep,
+    to_thread,
     writable,
 )
 from netkit.core.pump import pump
+from netkit.core.sync import Event
 from tests import memory
 from tests.clock import JumpClock, run
 from tests.support import PATIENCE, running
@@ -319,7 +319,7 @@ async def main():
     try:
         async with Group() as group:
             group.start_soon(watch())
-            await in_thread(block)
+            await to_thread(block)
     finally:
         say("cleaned up")
 start(main())
@@ -1093,8 +1093,8 @@ def test_a_thread_returns_its_result_or_raises_its_exception() -> None:
 
     async def main() -> tuple[int, int]:
         with pytest.raises(LookupError, match="in the thread"):
-            await in_thread(fail)
-        return await in_thread(divmod, 7, 2)
+            await to_thread(fail)
+        return await to_thread(divmod, 7, 2)
 
     assert kernel.run(main()) == (3, 1)
 
@@ -1111,7 +1111,7 @@ def test_the_loop_goes_on_while_a_thread_works() -> None:
                 let_go.set()
 
             group.start_soon(other())
-            return await in_thread(let_go.wait, PATIENCE)
+            return await to_thread(let_go.wait, PATIENCE)
 
     assert kernel.run(main()) is True
 
@@ -1122,7 +1122,7 @@ def test_a_thread_that_is_no_longer_waited_for_is_left_behind() -> None:
 
     async def main() -> None:
         with pytest.raises(DeadlineExceeded), deadline(now() + 0.01):
-            await in_thread(let_go.wait, PATIENCE)
+            await to_thread(let_go.wait, PATIENCE)
 
     threads = _thread._count()
     kernel.run(main())

@@ -20,10 +20,11 @@ from netkit.core.address import Endpoint
 from netkit.core.connection import DRAIN, Handler, serve_connection
 from netkit.core.errors import Exit, Failure
 from netkit.core.events import Accepted, Closed, Denied
-from netkit.core.kernel import Event, Group, now, sleep
+from netkit.core.kernel import Group, now, sleep
 from netkit.core.policy import Policy
 from netkit.core.pump import pump
 from netkit.core.socket_stream import SocketStream
+from netkit.core.sync import Event
 from netkit.core.tcp_server import Listener, listen, serve
 from tests.clock import JumpClock, run
 from tests.support import PATIENCE, read_all, reset, running
@@ -623,6 +624,7 @@ from netkit.core.address import Endpoint
 from netkit.core.events import Paused
 from netkit.core.tcp_server import listen, serve
 from netkit.core.pump import pump
+from netkit.core.sync import Event
 
 rounds = pauses = 0
 
@@ -656,7 +658,7 @@ async def main():
     used = len(os.listdir("/proc/self/fd")) - 1
     resource.setrlimit(resource.RLIMIT_NOFILE, (used + 5, used + 5))
     say("listening on", listener.endpoints[0])
-    stop = kernel.Event()
+    stop = Event()
     async with kernel.Group() as group:
         group.start_soon(serve(listener, echo, stop=stop, observe=observe))
         await report()
@@ -864,7 +866,7 @@ def test_an_abstract_socket_denies_other_users() -> None:
         async with Group() as group:
             group.start_soon(server.run(echo, max_clients=1))
             argv = [sys.executable, "-c", script, path[1:]]
-            assert await kernel.in_thread(subprocess.check_output, argv) == b"b''\n"
+            assert await kernel.to_thread(subprocess.check_output, argv) == b"b''\n"
             with Client(listener) as client:
                 assert await client.exchange(b"x") == b"x"
         assert [type(event) for event in server.events] == [Denied, Accepted, Closed]

@@ -15,9 +15,10 @@ from netkit.core.connection import acknowledged, idle_clock
 from netkit.core.errors import Exit, Failure, most_severe
 from netkit.core.events import InputLeft, Unanswered
 from netkit.core.flow import Flow
-from netkit.core.kernel import DeadlineExceeded, Event, Group, deadline, now, sleep
+from netkit.core.kernel import DeadlineExceeded, Group, deadline, now, sleep
 from netkit.core.pump import Change, pump
 from netkit.core.relay import Ending, relay
+from netkit.core.sync import Event
 from netkit.services.transforms import crlf, visible
 from tests import memory
 from tests.clock import JumpClock, run

@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 from netkit.core.address import Endpoint
 from netkit.core.errors import Failure
 from netkit.core.events import Cut
-from netkit.core.kernel import Condition, Event, Group, now, sleep
+from netkit.core.kernel import Group, now, sleep
 from netkit.core.pump import Change
 from netkit.core.relay import Ending
+from netkit.core.sync import Condition, Event
 from netkit.services.broadcast import keeping
 from netkit.services.reply import replying, text
 from netkit.services.server import Service
@@ -90,12 +91,12 @@ class Desk:
     def type(self, data: bytes) -> None:
         """Let stdin hold ``data`` next, b"" for its end."""
         self.typed.append(data)
-        self.changed.notify()
+        self.changed.notify_all()
 
     def drain(self) -> None:
         """Let stdout take bytes again."""
         self.full = False
-        self.changed.notify()
+        self.changed.notify_all()
 
     async def recv(self) -> bytes:
         while not self.typed:

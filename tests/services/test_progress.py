@@ -8,9 +8,10 @@ import pytest
 
 from netkit.core import kernel
 from netkit.core.flow import Transfer
-from netkit.core.kernel import DeadlineExceeded, Event, deadline, now
+from netkit.core.kernel import DeadlineExceeded, deadline, now
 from netkit.core.socket_stream import SocketStream
 from netkit.core.stream import Connection
+from netkit.core.sync import Event
 from netkit.services.progress import Moving, Shown, Ways
 
 

@@ -8,8 +8,8 @@ import pytest
 from netkit.core import kernel
 from netkit.core.address import Endpoint
 from netkit.core.events import ignore
-from netkit.core.kernel import Event
 from netkit.core.policy import Policy
+from netkit.core.sync import Event
 from netkit.core.tcp_server import PRIVATE
 from netkit.services.echo import echo
 from netkit.services.server import Service, keep_serving, open_sockets

@@ -7,8 +7,9 @@ from netkit.core.connection import DRAIN
 from netkit.core.dial import Dialling
 from netkit.core.errors import Exit, Failure
 from netkit.core.events import Ignored, Observer, Paused
-from netkit.core.kernel import Condition, DeadlineExceeded, Event, Group, Lock, deadline, now, sleep
+from netkit.core.kernel import DeadlineExceeded, Group, deadline, now, sleep
 from netkit.core.policy import FULL, Full
+from netkit.core.sync import Condition, Event, Lock
 from netkit.core.udp import Burst, Datagram, Peer, connect
 
 MOST = 1024
@@ -135,7 +136,7 @@ class _Association:
             return False
         self._held.append(burst)
         self._held_bytes += weight
-        self.transformed.notify()
+        self.transformed.notify_all()
         return True
 
     async def emptied(self) -> None:
@@ -150,7 +151,7 @@ class _Association:
     def forget(self) -> None:
         """Let go of what is held."""
         self._held.clear()
-        self.transformed.notify()
+        self.transformed.notify_all()
 
     async def serve(self, theirs: Datagram, idle: float, observe: Observer) -> None:
         """Carry datagrams both ways until ``idle`` seconds of silence; raise Failure CONNECT for an error that came."""
@@ -176,7 +177,7 @@ class _Association:
                 observe(Ignored(self.peer.endpoint, failure.reason))
             self._held.popleft()
             self._held_bytes -= _weight(burst)
-            self.transformed.notify()
+            self.transformed.notify_all()
 
     async def _back(self, theirs: Datagram, observe: Observer) -> None:
         while True:

@@ -7,8 +7,8 @@ from re import Pattern
 from netkit.core.address import Endpoint
 from netkit.core.errors import Failure, Invalid
 from netkit.core.events import Ignored, Observer
-from netkit.core.kernel import Event
 from netkit.core.pump import Change
+from netkit.core.sync import Event
 from netkit.core.udp import MARK, Burst, Datagram, cut, is_multicast
 from netkit.core.udp_server import Receiver, is_ours
 from netkit.services.join import Terminal

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from netkit.core.kernel import Condition, DeadlineExceeded, Event, Group, Lock, Task, deadline, now, sleep
+from netkit.core.kernel import DeadlineExceeded, Group, Task, deadline, now, sleep
+from netkit.core.sync import Condition, Event, Lock
 from tests.clock import run
 
 
@@ -211,14 +212,14 @@ def test_a_condition_wakes_all_who_wait_and_none_who_come_later() -> None:
         log.append(name)
 
     async def main() -> None:
-        changed.notify()
+        changed.notify_all()
         async with Group() as group:
             for name in "ab":
                 group.start_soon(wait(name))
             await sleep(1)
             assert log == []
-            changed.notify()
-            changed.notify()
+            changed.notify_all()
+            changed.notify_all()
             late = group.start_soon(wait("late"))
             await sleep(1)
             assert log == ["a", "b"]
@@ -244,8 +245,8 @@ def test_a_condition_that_is_waited_for_again_needs_another_change() -> None:
             group.start_soon(watch())
             for _ in range(3):
                 await sleep(1)
-                changed.notify()
-                changed.notify()
+                changed.notify_all()
+                changed.notify_all()
             await sleep(1)
             group.cancel()
 
@@ -270,7 +271,7 @@ def test_a_change_and_a_cancellation_in_the_same_moment(first: str) -> None:
             task = group.start_soon(wait("a"))
             group.start_soon(wait("b"))
             await sleep(1)
-            steps: list[Callable[[], None]] = [changed.notify, task.cancel]
+            steps: list[Callable[[], None]] = [changed.notify_all, task.cancel]
             for step in steps if first == "notify" else reversed(steps):
                 step()
 

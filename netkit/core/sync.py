@@ -1,0 +1,96 @@
+"""What one task waits for and another does: an Event, a Condition, a Lock.
+
+Nothing here knows the kernel. A task waits by yielding the queue that it stands in from then on, and ``wake`` takes
+it out again: see kernel.py.
+"""
+
+import types
+from collections.abc import Generator
+from typing import Protocol
+
+
+class _Waiter(Protocol):
+    """A task, as far as it is known here."""
+
+    def wake(self) -> None:
+        """Leave the queue and go on."""
+
+
+class _Queue:
+    """The tasks that wait for one thing, in the order in which they came."""
+
+    __slots__ = ("_waiting",)
+
+    def __init__(self) -> None:
+        self._waiting: list[_Waiter] = []
+
+    @types.coroutine
+    def _park(self) -> Generator[list[_Waiter], None, None]:
+        yield self._waiting
+
+    def _wake_all(self) -> None:
+        for task in tuple(self._waiting):
+            task.wake()
+
+
+class Event(_Queue):
+    """A thing that happens once; any number of tasks can wait for it."""
+
+    __slots__ = ("_happened",)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._happened = False
+
+    def is_set(self) -> bool:
+        """Whether it has happened."""
+        return self._happened
+
+    def set(self) -> None:
+        """Let it happen; who waits goes on."""
+        self._happened = True
+        self._wake_all()
+
+    async def wait(self) -> None:
+        """Wait until it happens; return at once if it has."""
+        if not self._happened:
+            await self._park()
+
+
+class Condition(_Queue):
+    """Something that changes again and again; who waits is woken at its next change."""
+
+    __slots__ = ()
+
+    def notify_all(self) -> None:
+        """Wake all who wait."""
+        self._wake_all()
+
+    async def wait(self) -> None:
+        """Wait for the next change."""
+        await self._park()
+
+
+class Lock(_Queue):
+    """``async with lock:`` one task at a time, in the order in which they came."""
+
+    __slots__ = ("_held",)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._held = False
+
+    def locked(self) -> bool:
+        """Whether a task has it."""
+        return self._held
+
+    async def __aenter__(self) -> None:
+        if self._held:
+            await self._park()  # whoever leaves hands over
+        self._held = True
+
+    async def __aexit__(self, *raised: object) -> None:
+        if self._waiting:
+            self._waiting[0].wake()
+        else:
+            self._held = False
