@@ -603,30 +603,31 @@ def test_a_deadline_within_a_cancelled_task_never_replaces_the_cancellation() ->
     assert clock.time == 5
 
 
-def test_an_outer_cancellation_overtakes_an_inner_one_at_the_next_wait() -> None:
-    """A task that copes with its inner deadline meets the outer cancellation where it waits next."""
+@pytest.mark.parametrize("first", ["group", "deadline"])
+def test_an_outer_group_wins_over_an_inner_deadline_of_the_same_moment(first: str) -> None:
+    """As drawn in kernel.py: the group is left either way, and what is in between gets to its next wait at most."""
     log: list[str] = []
+    outer = Group()
 
-    async def child() -> None:
-        try:
-            try:
-                with deadline(1):
-                    await sleep(HOUR)
-            except DeadlineExceeded:
-                log.append("coped")
-                await sleep(HOUR)
-        finally:
-            log.append("ended")
+    async def cancel() -> None:
+        await sleep(5)
+        outer.cancel()
 
     async def main() -> float:
-        async with Group() as group:
-            group.start_soon(child())
-            await sleep(1)
-            group.cancel()
+        async with outer:
+            try:
+                with deadline(5):
+                    if first == "deadline":
+                        outer.start_soon(cancel())
+                    await sleep(HOUR)
+            except DeadlineExceeded:
+                log.append("handler")
+                await sleep(HOUR)
+            log.append("beyond")
         return now()
 
-    assert run(main()) == 1
-    assert log[-1] == "ended"
+    assert run(main(), Sender(outer.cancel) if first == "group" else JumpClock()) == 5
+    assert log == ([] if first == "group" else ["handler"])
 
 
 def test_cancelling_the_outer_group_ends_the_inner_first() -> None:
