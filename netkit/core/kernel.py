@@ -62,7 +62,7 @@ import _thread
 import errno
 import heapq
 import os
-import selectors
+import select
 import signal
 import time
 import types
@@ -75,11 +75,14 @@ from netkit.core.sync import Condition, Event
 
 T = TypeVar("T")
 
+Poll = Callable[[float | None], list[tuple[int, int]]]
+"""Waits for so many seconds at most, None: without end; returns (descriptor, events) of those that are ready."""
+
 SignalHandler = Callable[[int, types.FrameType | None], object]
 
 _MAX_DROPPED = 1000
-_READ, _WRITE = 0, 1
-_BITS = (selectors.EVENT_READ, selectors.EVENT_WRITE)
+_READ, _WRITE = select.POLLIN, select.POLLOUT  # the same numbers as those of epoll
+_DAY = 86400.0
 
 
 class Cancelled(BaseException):
@@ -106,20 +109,37 @@ class Clock(Protocol):
     """Where time comes from; tests put a clock that jumps in its place."""
 
     def now(self) -> float:
-        """Return seconds that never go back."""
+        """Seconds that never go back."""
 
-    def select(
-        self, selector: selectors.BaseSelector, timeout: float | None
-    ) -> list[tuple[selectors.SelectorKey, int]]:
-        """Wait for descriptors for at most ``timeout`` seconds (None: without end)."""
+    def wait(self, poll: Poll, timeout: float | None) -> list[tuple[int, int]]:
+        """Wait with ``poll`` for at most ``timeout`` seconds (None: without end); waking early does no harm."""
 
 
 class _Monotonic:
     now = staticmethod(time.monotonic)
 
     @staticmethod
-    def select(selector: selectors.BaseSelector, timeout: float | None) -> list[tuple[selectors.SelectorKey, int]]:
-        return selector.select(timeout)
+    def wait(poll: Poll, timeout: float | None) -> list[tuple[int, int]]:
+        return poll(timeout if timeout is None else min(timeout, _DAY))  # their milliseconds are an int of 32 bits
+
+
+class _Poll:
+    """``select.poll`` in the ways of ``select.epoll``, for systems without it."""
+
+    def __init__(self) -> None:
+        self._poll = select.poll()
+        self.modify = self._poll.modify
+        self.unregister = self._poll.unregister
+
+    def register(self, fd: int, events: int) -> None:
+        os.fstat(fd)  # raises OSError if it is closed
+        self._poll.register(fd, events)
+
+    def poll(self, timeout: float | None) -> list[tuple[int, int]]:
+        return self._poll.poll(None if timeout is None else timeout * 1000)
+
+    def close(self) -> None:
+        pass
 
 
 class Task:
@@ -334,13 +354,14 @@ class _Timer:
 
 
 class _Descriptor:
-    """Who waits for one descriptor, one task at most on each side, and what the selector watches it for."""
+    """Who waits for one descriptor, one task at most on each side, and what the poller watches it for."""
 
-    __slots__ = ("armed", "queues")
+    __slots__ = ("armed", "reader", "writer")
 
     def __init__(self) -> None:
-        self.queues: tuple[list[Task], list[Task]] = ([], [])
         self.armed = 0
+        self.reader: list[Task] = []
+        self.writer: list[Task] = []
 
 
 class _Kernel:
@@ -349,7 +370,7 @@ class _Kernel:
         self.ready: deque[Task] = deque()
         self.current: Task
         self.main: Task
-        self._selector = selectors.DefaultSelector()
+        self._poller = select.epoll() if hasattr(select, "epoll") else _Poll()
         self._descriptors: dict[int, _Descriptor] = {}
         self._timers: list[_Timer] = []
         self._dropped = 0
@@ -359,8 +380,8 @@ class _Kernel:
         self._open = True
         self.signal_waiters: list[Task] = []
         self.interrupt: int | None = None
-        self._wake_read, self._wake_write = _nonblocking_pipe(self._selector.close)
-        self._selector.register(self._wake_read, selectors.EVENT_READ)
+        self._wake_read, self._wake_write = _nonblocking_pipe(self._poller.close)
+        self._poller.register(self._wake_read, _READ)
         self._caught = {n: signal.getsignal(n) for n in signals}
         self._caught = {n: old for n, old in self._caught.items() if old is not signal.SIG_IGN}
         if self._caught:
@@ -375,7 +396,7 @@ class _Kernel:
             signal.set_wakeup_fd(-1)
         with self._lock:
             self._open = False
-        self._selector.close()
+        self._poller.close()
         os.close(self._wake_read)
         os.close(self._wake_write)
 
@@ -386,12 +407,11 @@ class _Kernel:
         while not main.finished.is_set():
             for _ in range(len(ready)):
                 self._step(ready.popleft())
-            for key, mask in self.clock.select(self._selector, self._patience()):
-                if key.data is None:
+            for fd, events in self.clock.wait(self._poller.poll, self._patience()):
+                if fd == self._wake_read:
                     self._woken()
                 else:
-                    self._deliver(key.fd, key.data, mask)
-            # Timers come after descriptors, so data that arrives with its deadline is delivered.
+                    self._deliver(fd, events)
             self._expire()
 
     def _step(self, task: Task) -> None:
@@ -463,36 +483,46 @@ class _Kernel:
         if fd < 0:
             raise OSError(errno.EBADF, os.strerror(errno.EBADF))
         descriptor = self._descriptors.get(fd) or _Descriptor()
-        queue = descriptor.queues[side]
+        queue = descriptor.reader if side == _READ else descriptor.writer
         if queue:
             raise RuntimeError(f"two tasks wait for the same side of descriptor {fd}")
-        if not descriptor.armed & _BITS[side]:
+        if not descriptor.armed & side:
             try:
-                self._arm(fd, descriptor, descriptor.armed | _BITS[side])
+                self._arm(fd, descriptor, descriptor.armed | side)
             except PermissionError:  # epoll refuses what never blocks: regular files, /dev/null
                 return self.ready
             self._descriptors[fd] = descriptor
         return queue
 
-    def _arm(self, fd: int, descriptor: _Descriptor, bits: int) -> None:
+    def _arm(self, fd: int, descriptor: _Descriptor, sides: int) -> None:
         if not descriptor.armed:
-            self._selector.register(fd, bits, descriptor)
-        elif bits:
-            self._selector.modify(fd, bits, descriptor)
+            self._poller.register(fd, sides)
+        elif sides:
+            self._poller.modify(fd, sides)
         else:
-            self._selector.unregister(fd)
-        descriptor.armed = bits
+            self._poller.unregister(fd)
+        descriptor.armed = sides
 
-    def _deliver(self, fd: int, descriptor: _Descriptor, mask: int) -> None:
-        for side in (_READ, _WRITE):
-            if mask & _BITS[side]:
-                queue = descriptor.queues[side]
-                if queue:
-                    queue[0].wake()
-                else:
-                    # Nobody waits for it now. A side stays armed from one wait to the next, which saves two
-                    # system calls per message, until the selector reports it in vain.
-                    self._arm(fd, descriptor, descriptor.armed & ~_BITS[side])
+    def _deliver(self, fd: int, events: int) -> None:
+        """Wake who waits for ``fd``. An error, or the end of the peer, is told to both sides.
+
+        A side stays armed from one wait to the next, which saves two system calls per message, until it is reported
+        when nobody waits for it.
+        """
+        descriptor = self._descriptors[fd]
+        idle = 0
+        if events & ~_WRITE and descriptor.armed & _READ:
+            if descriptor.reader:
+                descriptor.reader[0].wake()
+            else:
+                idle |= _READ
+        if events & ~_READ and descriptor.armed & _WRITE:
+            if descriptor.writer:
+                descriptor.writer[0].wake()
+            else:
+                idle |= _WRITE
+        if idle:
+            self._arm(fd, descriptor, descriptor.armed & ~idle)
 
     def forget(self, fd: int) -> None:
         descriptor = self._descriptors.pop(fd, None)
@@ -500,9 +530,8 @@ class _Kernel:
             return
         if descriptor.armed:
             self._arm(fd, descriptor, 0)
-        for queue in descriptor.queues:
-            for task in tuple(queue):
-                task.wake(error=OSError(errno.EBADF, "closed while waiting"))
+        for task in (*descriptor.reader, *descriptor.writer):
+            task.wake(error=OSError(errno.EBADF, "closed while waiting"))
 
     # -- threads and signals
 

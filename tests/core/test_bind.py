@@ -15,7 +15,8 @@ from netkit.core.kernel import Group, now, sleep
 from netkit.core.sync import Event
 from netkit.core.udp import Burst, Datagram, cut
 from netkit.core.udp_server import Bound, Limits, parse_group, serve
-from tests.room import BARE, HOSTS, PatientClock, Room, run
+from tests.clock import PatientClock
+from tests.room import BARE, HOSTS, Room, run
 
 # -- addresses
 
