@@ -1,10 +1,10 @@
 """A clock that jumps: when nothing else can happen, time moves on to the next deadline, at once."""
 
-import selectors
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
 from netkit.core import kernel
+from netkit.core.kernel import Poll
 
 T = TypeVar("T")
 
@@ -19,16 +19,21 @@ class JumpClock:
     def now(self) -> float:
         return self.time
 
-    def select(
-        self, selector: selectors.BaseSelector, timeout: float | None
-    ) -> list[tuple[selectors.SelectorKey, int]]:
-        ready = selector.select(0)
+    def wait(self, poll: Poll, timeout: float | None) -> list[tuple[int, int]]:
+        ready = poll(0)
         if not ready and timeout is None:
             raise RuntimeError("nothing can ever happen: no descriptor is ready and no deadline stands")
         if not ready and timeout:
             self.time += timeout
             self.jumps.append(self.time)
         return ready
+
+
+class PatientClock(JumpClock):
+    """Jumps only when real descriptors have been silent for a moment, which loopback never is with news to tell."""
+
+    def wait(self, poll: Poll, timeout: float | None) -> list[tuple[int, int]]:
+        return poll(0 if timeout == 0 else 0.02) or super().wait(poll, timeout)
 
 
 def run(main: Coroutine[Any, Any, T], clock: JumpClock | None = None) -> T:

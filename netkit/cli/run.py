@@ -5,7 +5,7 @@ from collections.abc import Coroutine, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from netkit.core.errors import Exit, Failure
-from netkit.output.console import Verbosity, emit, put, tell_failure
+from netkit.output.console import Verbosity, emit, put, stop_waiting, tell_failure
 from netkit.output.escape import printable
 
 if TYPE_CHECKING:
@@ -67,7 +67,8 @@ def run(
         return code
 
     try:
-        return told(kernel.run(_within(main, timeout), signals=(signal.SIGINT, signal.SIGTERM, signal.SIGHUP)) or 0)
+        ending = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+        return told(kernel.run(_within(main, timeout), signals=ending, on_signal=stop_waiting) or 0)
     except kernel.Interrupted as interrupted:
         told(Exit.SIGNAL + interrupted.signum)
         die(interrupted.signum)

@@ -1,23 +1,68 @@
-"""The kernel does no I/O: it parks tasks until a descriptor is ready, a clock has run out or an event is set.
+"""A kernel for coroutines: it runs tasks, parks them and wakes them. It does no I/O.
 
-Everything else is straight-line ``async def`` code on these few names: ``run``, ``readable``, ``writable``,
-``Group``, and beside them ``deadline``, ``sleep``, ``to_thread`` and ``next_signal``; sync.py adds what tasks do to
-each other. One thread, one kernel at a time.
+All else in netkit is straight-line ``async def`` code on these few names: ``run``, ``readable``, ``writable``,
+``Group``, ``deadline``, ``sleep``, ``now``, ``checkpoint``, ``to_thread``, ``next_signal``, and those of sync.py:
+``Event``, ``Condition``, ``Lock``. One thread, one kernel at a time.
 
-A task waits by yielding the queue that it stands in from then on: an event's, a descriptor's, that of the tasks that
-are ready. ``Task.wake`` takes it out again.
+Tasks and the loop. A task is a coroutine in the care of a group. It runs until it waits, and it waits by yielding the
+queue that it stands in from then on: that of an event, of a descriptor, or of the tasks that are ready. ``Task.wake``
+takes it out and makes it ready, with what its wait returns or raises. One turn of the loop
 
-Tasks live in groups, and a group never returns before its tasks ended. Cancelling is an exception,
-``Cancelled``, raised where a task waits; it names the scope (a group, a deadline, the task itself) that asked
-for it, and the scope swallows it on the way out. A task that was already woken with what it waited for gets
-that first: the cancellation meets it at its next wait, or never if it has left the scope by then.
+1. resumes each task that is ready, once;
+2. waits for descriptors: not at all if a task is ready again, and otherwise until the next timer;
+3. wakes who waits for a descriptor that is ready;
+4. runs the timers that are due: after the descriptors, so that data which arrives with its deadline is had.
+
+Scopes and cancellation. A scope is a part of a task that can be ended from outside: the block of a ``Group``, ended by
+``cancel()`` or by the first failure inside; the block of a ``deadline``, ended by the clock; and the whole task, ended
+by ``Task.cancel``. To end it is to raise ``Cancelled``, which names the scope, where the task waits. The ``finally``
+blocks on the way out run, and may wait. Only the scope that is named swallows it: a group then ends without a failure,
+a deadline raises DeadlineExceeded in its place, a task is over. Nobody else may stop a Cancelled.
+
+- A task that runs, or was woken already with what it waited for, gets that first. The request stands until its next
+  wait, and is dropped if the task leaves the scope before.
+- Of two requests that stand, the outer one is raised: the way out of it leads through the inner scope anyway.
+- Once a Cancelled was raised, the scopes inside the one that it names are passed: what they ask for from then on is
+  dropped, so the cleanup on the way out is not cut short. Scopes that the cleanup opens are new, and are heard.
+
+An example. A task waits in ``readable``, and when the clock says 5, another one calls ``outer.cancel()``:
+
+    async with Group() as outer: ------------------+
+        try:                                       |
+            with deadline(5): -----------------+   |
+                await readable(fd)             |   |
+            -----------------------------------+   |
+        except DeadlineExceeded:                   |
+            await send(b"too late")                |
+    -----------------------------------------------+
+
+    the group is first                             the deadline is first
+
+    readable raises Cancelled(outer)               readable raises Cancelled(deadline)
+    the deadline is passed: it is not heard        the request of the group stands
+    the deadline lets Cancelled(outer) through     the deadline swallows it, raises DeadlineExceeded
+    send is never called                           send raises Cancelled(outer) where it waits
+    the group swallows it                          the group swallows it
+
+The outer one wins either way: the most that an inner one can do is to run up to the next wait. And if ``fd`` can be
+read in that very moment, ``readable`` returns, and whatever the task waits for next raises Cancelled(outer).
+
+The kernel promises, each with a test in tests/core/test_kernel.py:
+
+1. Closing wakes whoever waits for the descriptor, and a number that is used again never meets an old waiter.
+2. Two tasks that wait for the same side of a descriptor are an error at once.
+3. A cancelled task runs its ``finally`` blocks, and a group never returns before all its tasks have ended.
+4. The first failure of a group is raised, the others are attached to it.
+5. A deadline that expires as data arrives yields the data.
+6. The first of the signals given to ``run`` cancels the main task at once, wherever it waits.
+7. A pump that is cancelled tells how much it took, and how much of that it delivered.
 """
 
 import _thread
 import errno
 import heapq
 import os
-import selectors
+import select
 import signal
 import time
 import types
@@ -30,9 +75,14 @@ from netkit.core.sync import Condition, Event
 
 T = TypeVar("T")
 
+Poll = Callable[[float | None], list[tuple[int, int]]]
+"""Waits for so many seconds at most, None: without end; returns (descriptor, events) of those that are ready."""
+
+SignalHandler = Callable[[int, types.FrameType | None], object]
+
 _MAX_DROPPED = 1000
-_READ, _WRITE = 0, 1
-_BITS = (selectors.EVENT_READ, selectors.EVENT_WRITE)
+_READ, _WRITE = select.POLLIN, select.POLLOUT  # the same numbers as those of epoll
+_DAY = 86400.0
 
 
 class Cancelled(BaseException):
@@ -59,62 +109,52 @@ class Clock(Protocol):
     """Where time comes from; tests put a clock that jumps in its place."""
 
     def now(self) -> float:
-        """Return seconds that never go back."""
+        """Seconds that never go back."""
 
-    def select(
-        self, selector: selectors.BaseSelector, timeout: float | None
-    ) -> list[tuple[selectors.SelectorKey, int]]:
-        """Wait for descriptors for at most ``timeout`` seconds (None: without end)."""
+    def wait(self, poll: Poll, timeout: float | None) -> list[tuple[int, int]]:
+        """Wait with ``poll`` for at most ``timeout`` seconds (None: without end); waking early does no harm."""
 
 
 class _Monotonic:
     now = staticmethod(time.monotonic)
 
     @staticmethod
-    def select(selector: selectors.BaseSelector, timeout: float | None) -> list[tuple[selectors.SelectorKey, int]]:
-        return selector.select(timeout)
+    def wait(poll: Poll, timeout: float | None) -> list[tuple[int, int]]:
+        return poll(timeout if timeout is None else min(timeout, _DAY))  # their milliseconds are an int of 32 bits
 
 
-class _Scope:
-    """A stretch of one task that can be cancelled on its own."""
+class _Poll:
+    """``select.poll`` in the ways of ``select.epoll``, for systems without it."""
 
     def __init__(self) -> None:
-        self.owner: Task | None = None
-        self.passed = False  # a cancellation from further out is on its way through
+        self._poll = select.poll()
+        self.modify = self._poll.modify
+        self.unregister = self._poll.unregister
 
-    def _enter(self) -> None:
-        self.owner = _running().current
-        self.owner.scopes.append(self)
+    def register(self, fd: int, events: int) -> None:
+        os.fstat(fd)  # raises OSError if it is closed
+        self._poll.register(fd, events)
 
-    def _leave(self) -> None:
-        owner = _entered(self)
-        owner.scopes.remove(self)
-        if owner.pending is self:
-            owner.pending = None
+    def poll(self, timeout: float | None) -> list[tuple[int, int]]:
+        return self._poll.poll(None if timeout is None else timeout * 1000)
+
+    def close(self) -> None:
+        pass
 
 
 class Task:
     """A coroutine in the care of a group; ``finished`` is set when it has ended, however it ended."""
 
     __slots__ = (
-        "cancelled",
-        "coroutine",
-        "error",
-        "finished",
-        "group",
-        "pending",
-        "queue",
-        "result",
-        "scopes",
-        "value",
+        "cancelled", "coroutine", "error", "finished", "group", "pending", "queue", "result", "scopes", "value",
     )  # fmt: skip
 
     def __init__(self, coroutine: Coroutine[Any, Any, Any], group: "Group | None") -> None:
         self.coroutine = coroutine
         self.group = group
-        self.scopes: list[_Scope] = []
+        self.scopes: list[_Scope] = []  # the blocks that it is in, the outermost first
         self.queue: list[Task] | deque[Task] | None = None  # None: it runs, or was woken
-        self.pending: _Scope | Task | None = None
+        self.pending: _Scope | Task | None = None  # the scope whose Cancelled it gets at its next wait
         self.cancelled = False
         self.value: Any = None
         self.error: BaseException | None = None
@@ -133,39 +173,57 @@ class Task:
             self._interrupt(self)
 
     def _interrupt(self, scope: "_Scope | Task") -> None:
-        if self.finished.is_set() or self._outranks(self.pending, scope):
+        """Have the Cancelled of ``scope`` raised where the task waits, unless one from further out stands."""
+        if self.finished.is_set():
             return
-        if isinstance(scope, _Scope) and scope.passed:
-            return
-        self.pending = scope
+        if self.pending is None or self._depth(scope) < self._depth(self.pending):
+            self.pending = scope
         if self.queue is not None:
-            self._throw_pending()
+            self._raise_pending()
 
-    def _throw_pending(self) -> None:
+    def _raise_pending(self) -> None:
+        """Raise the Cancelled that stands, if one does. What the scopes further in ask for later is dropped."""
         scope, self.pending = self.pending, None
         if scope is not None:
-            inner = self.scopes[self.scopes.index(scope) + 1 :] if isinstance(scope, _Scope) else self.scopes
-            for each in inner:
-                each.passed = True
+            for inner in self.scopes[self._depth(scope) + 1 :]:
+                inner.passed = True
             self.wake(error=Cancelled(scope))
 
-    def _outranks(self, standing: "_Scope | Task | None", scope: "_Scope | Task") -> bool:
-        """Whether a request already made comes from further out than ``scope``."""
-        if standing is None:
-            return False
-        if standing is self or standing is scope:
-            return True
-        if scope is self:
-            return False
-        return self.scopes.index(standing) < self.scopes.index(scope)  # type: ignore[arg-type]
+    def _depth(self, scope: "_Scope | Task") -> int:
+        """The place of a scope among those of the task, which is itself outside of them all."""
+        return -1 if isinstance(scope, Task) else self.scopes.index(scope)
 
     def wake(self, value: Any = None, error: BaseException | None = None) -> None:
-        """Let it go on with ``value``, or with ``error`` raised, from where it waits."""
+        """Make it ready: its wait returns ``value`` or raises ``error``."""
         if self.queue is not None:
             self.queue.remove(self)
             self.queue = None
         self.value, self.error = value, error
         _running().ready.append(self)
+
+
+class _Scope:
+    """A block of one task that can be ended on its own."""
+
+    __slots__ = ("owner", "passed")
+
+    owner: Task
+
+    def __init__(self) -> None:
+        self.passed = False  # a Cancelled from further out is on its way through
+
+    def _enter(self) -> None:
+        self.owner = _running().current
+        self.owner.scopes.append(self)
+
+    def _leave(self) -> None:
+        self.owner.scopes.remove(self)
+        if self.owner.pending is self:
+            self.owner.pending = None
+
+    def _interrupt(self) -> None:
+        if not self.passed:
+            self.owner._interrupt(self)
 
 
 class Group(_Scope):
@@ -175,17 +233,18 @@ class Group(_Scope):
     ones are kept in ``failures`` and become its cause. ``cancel()`` ends everything without a failure.
     """
 
+    __slots__ = ("_cancelled", "_idle", "_tasks", "failures")
+
     def __init__(self) -> None:
         super().__init__()
         self.failures: list[BaseException] = []
         self._tasks: set[Task] = set()
         self._idle = Condition()
         self._cancelled = False
-        self._left = False
 
     def start_soon(self, coroutine: Coroutine[Any, Any, Any]) -> Task:
         """Run a coroutine beside the block; it starts at the next wait."""
-        if self._left:
+        if self not in self.owner.scopes:
             coroutine.close()
             raise RuntimeError("the group has ended")
         task = Task(coroutine, self)
@@ -199,9 +258,8 @@ class Group(_Scope):
         """End all tasks, and the block where it waits."""
         if not self._cancelled:
             self._cancel_tasks()
-            owner = _entered(self)
-            if self in owner.scopes:
-                owner._interrupt(self)
+            if self in self.owner.scopes:
+                self._interrupt()
 
     def _cancel_tasks(self) -> None:
         self._cancelled = True
@@ -235,7 +293,6 @@ class Group(_Scope):
             except Cancelled as cancelled:
                 outer = self._note(cancelled) or outer
         self._leave()
-        self._left = True
         endings = [outer, *self.failures] if outer else self.failures
         if not endings:
             return True
@@ -245,16 +302,14 @@ class Group(_Scope):
         raise first
 
     def _note(self, error: BaseException | None) -> Cancelled | None:
-        """Take in how the block ended; return a cancellation that came from further out."""
+        """Take in how the block ended; return a Cancelled that is for a scope further out."""
         if error is None:
             return None
-        outer = None
-        if isinstance(error, Cancelled):
-            outer = error if error.scope is not self else None
-        else:
-            self.failures.append(error)
         self._cancel_tasks()
-        return outer
+        if not isinstance(error, Cancelled):
+            self.failures.append(error)
+            return None
+        return None if error.scope is self else error
 
     def _ended(self, task: Task, error: BaseException | None) -> None:
         self._tasks.remove(task)
@@ -268,6 +323,8 @@ class Group(_Scope):
 class deadline(_Scope):
     """``with deadline(at):`` raise DeadlineExceeded where the block waits once the clock says ``at`` (None: never)."""
 
+    __slots__ = ("_at", "_timer")
+
     def __init__(self, at: float | None) -> None:
         super().__init__()
         self._at = at
@@ -276,7 +333,7 @@ class deadline(_Scope):
     def __enter__(self) -> "deadline":
         self._enter()
         if self._at is not None:
-            self._timer = _running().call_at(self._at, self._expire)
+            self._timer = _running().call_at(self._at, self._interrupt)
         return self
 
     def __exit__(
@@ -287,9 +344,6 @@ class deadline(_Scope):
             _running().drop(self._timer)
         if isinstance(error, Cancelled) and error.scope is self:
             raise DeadlineExceeded from error.__cause__
-
-    def _expire(self) -> None:
-        _entered(self)._interrupt(self)
 
 
 class _Timer:
@@ -305,22 +359,23 @@ class _Timer:
 
 
 class _Descriptor:
-    """Who waits for one descriptor, one task at most on each side, and what the selector watches it for."""
+    """Who waits for one descriptor, one task at most on each side, and what the poller watches it for."""
 
-    __slots__ = ("armed", "queues")
+    __slots__ = ("armed", "reader", "writer")
 
     def __init__(self) -> None:
-        self.queues: tuple[list[Task], list[Task]] = ([], [])
         self.armed = 0
+        self.reader: list[Task] = []
+        self.writer: list[Task] = []
 
 
 class _Kernel:
-    def __init__(self, clock: Clock, signals: Sequence[int]) -> None:
+    def __init__(self, clock: Clock, signals: Sequence[int], on_signal: SignalHandler) -> None:
         self.clock = clock
         self.ready: deque[Task] = deque()
         self.current: Task
         self.main: Task
-        self._selector = selectors.DefaultSelector()
+        self._poller = select.epoll() if hasattr(select, "epoll") else _Poll()
         self._descriptors: dict[int, _Descriptor] = {}
         self._timers: list[_Timer] = []
         self._dropped = 0
@@ -330,14 +385,14 @@ class _Kernel:
         self._open = True
         self.signal_waiters: list[Task] = []
         self.interrupt: int | None = None
-        self._wake_read, self._wake_write = _nonblocking_pipe(self._selector.close)
-        self._selector.register(self._wake_read, selectors.EVENT_READ)
+        self._wake_read, self._wake_write = _nonblocking_pipe(self._poller.close)
+        self._poller.register(self._wake_read, _READ)
         self._caught = {n: signal.getsignal(n) for n in signals}
         self._caught = {n: old for n, old in self._caught.items() if old is not signal.SIG_IGN}
         if self._caught:
             signal.set_wakeup_fd(self._wake_write, warn_on_full_buffer=False)
             for number in self._caught:
-                signal.signal(number, _on_signal)
+                signal.signal(number, on_signal)
 
     def close(self) -> None:
         if self._caught:
@@ -346,7 +401,7 @@ class _Kernel:
             signal.set_wakeup_fd(-1)
         with self._lock:
             self._open = False
-        self._selector.close()
+        self._poller.close()
         os.close(self._wake_read)
         os.close(self._wake_write)
 
@@ -357,12 +412,11 @@ class _Kernel:
         while not main.finished.is_set():
             for _ in range(len(ready)):
                 self._step(ready.popleft())
-            for key, mask in self.clock.select(self._selector, self._patience()):
-                if key.data is None:
+            for fd, events in self.clock.wait(self._poller.poll, self._patience()):
+                if fd == self._wake_read:
                     self._woken()
                 else:
-                    self._deliver(key.fd, key.data, mask)
-            # Timers come after descriptors, so data that arrives with its deadline is delivered.
+                    self._deliver(fd, events)
             self._expire()
 
     def _step(self, task: Task) -> None:
@@ -381,7 +435,7 @@ class _Kernel:
             queue.append(task)
             task.queue = queue
             if task.pending is not None:
-                task._throw_pending()
+                task._raise_pending()
 
     def _end(self, task: Task, error: BaseException | None) -> None:
         task.finished.set()
@@ -434,36 +488,46 @@ class _Kernel:
         if fd < 0:
             raise OSError(errno.EBADF, os.strerror(errno.EBADF))
         descriptor = self._descriptors.get(fd) or _Descriptor()
-        queue = descriptor.queues[side]
+        queue = descriptor.reader if side == _READ else descriptor.writer
         if queue:
             raise RuntimeError(f"two tasks wait for the same side of descriptor {fd}")
-        if not descriptor.armed & _BITS[side]:
+        if not descriptor.armed & side:
             try:
-                self._arm(fd, descriptor, descriptor.armed | _BITS[side])
+                self._arm(fd, descriptor, descriptor.armed | side)
             except PermissionError:  # epoll refuses what never blocks: regular files, /dev/null
                 return self.ready
             self._descriptors[fd] = descriptor
         return queue
 
-    def _arm(self, fd: int, descriptor: _Descriptor, bits: int) -> None:
+    def _arm(self, fd: int, descriptor: _Descriptor, sides: int) -> None:
         if not descriptor.armed:
-            self._selector.register(fd, bits, descriptor)
-        elif bits:
-            self._selector.modify(fd, bits, descriptor)
+            self._poller.register(fd, sides)
+        elif sides:
+            self._poller.modify(fd, sides)
         else:
-            self._selector.unregister(fd)
-        descriptor.armed = bits
+            self._poller.unregister(fd)
+        descriptor.armed = sides
 
-    def _deliver(self, fd: int, descriptor: _Descriptor, mask: int) -> None:
-        for side in (_READ, _WRITE):
-            if mask & _BITS[side]:
-                queue = descriptor.queues[side]
-                if queue:
-                    queue[0].wake()
-                else:
-                    # Nobody waits for it now. A side stays armed from one wait to the next, which saves two
-                    # system calls per message, until the selector reports it in vain.
-                    self._arm(fd, descriptor, descriptor.armed & ~_BITS[side])
+    def _deliver(self, fd: int, events: int) -> None:
+        """Wake who waits for ``fd``. An error, or the end of the peer, is told to both sides.
+
+        A side stays armed from one wait to the next, which saves two system calls per message, until it is reported
+        when nobody waits for it.
+        """
+        descriptor = self._descriptors[fd]
+        idle = 0
+        if events & ~_WRITE and descriptor.armed & _READ:
+            if descriptor.reader:
+                descriptor.reader[0].wake()
+            else:
+                idle |= _READ
+        if events & ~_READ and descriptor.armed & _WRITE:
+            if descriptor.writer:
+                descriptor.writer[0].wake()
+            else:
+                idle |= _WRITE
+        if idle:
+            self._arm(fd, descriptor, descriptor.armed & ~idle)
 
     def forget(self, fd: int) -> None:
         descriptor = self._descriptors.pop(fd, None)
@@ -471,9 +535,8 @@ class _Kernel:
             return
         if descriptor.armed:
             self._arm(fd, descriptor, 0)
-        for queue in descriptor.queues:
-            for task in tuple(queue):
-                task.wake(error=OSError(errno.EBADF, "closed while waiting"))
+        for task in (*descriptor.reader, *descriptor.writer):
+            task.wake(error=OSError(errno.EBADF, "closed while waiting"))
 
     # -- threads and signals
 
@@ -500,10 +563,8 @@ class _Kernel:
             self.main.cancel()
 
 
-def _on_signal(number: int, frame: types.FrameType | None) -> None:
-    """Remember that there was one; its number went through the wake-up descriptor."""
-    global _signalled
-    _signalled = True
+def _ignore(number: int, frame: types.FrameType | None) -> None:
+    """Leave it to the loop, which gets the number through the wake-up descriptor."""
 
 
 def _nonblocking_pipe(on_failure: Callable[[], None]) -> tuple[int, int]:
@@ -518,7 +579,6 @@ def _nonblocking_pipe(on_failure: Callable[[], None]) -> tuple[int, int]:
 
 
 _kernel: _Kernel | None = None
-_signalled = False
 
 
 def _running() -> _Kernel:
@@ -527,24 +587,24 @@ def _running() -> _Kernel:
     return _kernel
 
 
-def _entered(scope: _Scope) -> Task:
-    if scope.owner is None:
-        raise RuntimeError("the block was never entered")
-    return scope.owner
-
-
-def run(main: Coroutine[Any, Any, T], *, clock: Clock | None = None, signals: Sequence[int] = ()) -> T:
+def run(
+    main: Coroutine[Any, Any, T],
+    *,
+    clock: Clock | None = None,
+    signals: Sequence[int] = (),
+    on_signal: SignalHandler = _ignore,
+) -> T:
     """Run ``main`` and all it starts, and return its result or raise its failure.
 
     The first of ``signals`` cancels ``main``, unless a task waits in ``next_signal``; when all has ended, Interrupted
-    is raised. Signals that were ignored before stay ignored.
+    is raised. Signals that were ignored before stay ignored. ``on_signal`` is called as each one comes, in the middle
+    of whatever runs, so that code which blocks the loop may give up.
     """
-    global _kernel, _signalled
+    global _kernel
     if _kernel is not None:
         raise RuntimeError("a kernel runs already")
-    _signalled = False
     try:
-        kernel = _Kernel(clock or _Monotonic(), signals)
+        kernel = _Kernel(clock or _Monotonic(), signals, on_signal)
     except BaseException:
         main.close()
         raise
@@ -562,11 +622,6 @@ def run(main: Coroutine[Any, Any, T], *, clock: Clock | None = None, signals: Se
     finally:
         _kernel = None
         kernel.close()
-
-
-def signalled() -> bool:
-    """Tell whether a signal has come since the last ``run`` began, so that code that blocks may give up."""
-    return _signalled
 
 
 def now() -> float:

@@ -17,6 +17,8 @@ program = "netkit"
 # Returns what the terminal of stderr is to get before a line: what wipes the picture that is drawn there, if one is.
 before_line: Callable[[], bytes] = bytes
 
+_stopped = False
+
 
 def say(text: str) -> None:
     """Write one line to stderr. A stderr that takes nothing changes nothing else."""
@@ -66,17 +68,21 @@ def same_terminal(one: int, other: int) -> bool:
     return os.isatty(one) and os.isatty(other) and os.fstat(one).st_rdev == os.fstat(other).st_rdev
 
 
+def stop_waiting(*signal: object) -> None:
+    """Wait for a full stderr no more: the handler of a signal that ends the process."""
+    global _stopped
+    _stopped = True
+
+
 def _write_line(line: str) -> None:
     """Write to stderr. While that is full we wait, but not once a signal has come."""
     import select
-
-    from netkit.core.kernel import signalled
 
     try:
         poll = select.poll()
         poll.register(2, select.POLLOUT)
         while not poll.poll(_GLANCE_MS):
-            if signalled():
+            if _stopped:
                 return
         os.write(2, before_line() + line.encode() + b"\n")
     except OSError:

@@ -4,7 +4,6 @@ import errno
 import fcntl
 import os
 import pty
-import selectors
 import socket
 import struct
 import termios
@@ -19,7 +18,7 @@ import pytest
 from netkit.core import kernel
 from netkit.core.connection import acknowledged
 from netkit.core.errors import Exit, Failure
-from netkit.core.kernel import Group, deadline, now, sleep
+from netkit.core.kernel import Group, Poll, deadline, now, sleep
 from netkit.core.socket_stream import SocketStream
 from netkit.core.stdio import FileStream
 from netkit.core.stream import LARGEST_READ, SMALLEST_READ, Stream, raw_source
@@ -505,11 +504,9 @@ class CountingClock:
     def now(self) -> float:
         return kernel._Monotonic.now()
 
-    def select(
-        self, selector: selectors.BaseSelector, timeout: float | None
-    ) -> list[tuple[selectors.SelectorKey, int]]:
+    def wait(self, poll: Poll, timeout: float | None) -> list[tuple[int, int]]:
         self.rounds += 1
-        return selector.select(timeout)
+        return poll(timeout)
 
 
 def test_a_stopped_terminal_is_waited_for_and_not_spun_on() -> None:

@@ -2,7 +2,6 @@
 
 import errno
 import os
-import selectors
 import socket
 import stat
 import subprocess
@@ -26,20 +25,11 @@ from netkit.core.pump import pump
 from netkit.core.socket_stream import SocketStream
 from netkit.core.sync import Event
 from netkit.core.tcp_server import Listener, listen, serve
-from tests.clock import JumpClock, run
+from tests.clock import PatientClock, run
 from tests.support import PATIENCE, read_all, reset, running
 
 HERE = "127.0.0.1"
 BARE = Endpoint(None, 0)  # as in ``netkit listen 0``
-
-
-class PatientClock(JumpClock):
-    """Jumps only when real descriptors have been silent for a moment, which loopback never is with news to tell."""
-
-    def select(
-        self, selector: selectors.BaseSelector, timeout: float | None
-    ) -> list[tuple[selectors.SelectorKey, int]]:
-        return selector.select(0 if timeout == 0 else 0.02) or super().select(selector, timeout)
 
 
 async def echo(stream: SocketStream) -> str | None:
@@ -618,7 +608,7 @@ def test_the_systems_own_errors_of_accept_are_survived(code: str, times: str) ->
 
 
 CROWDED = """
-import os, resource, selectors
+import os, resource
 from netkit.core import kernel
 from netkit.core.address import Endpoint
 from netkit.core.events import Paused
@@ -630,10 +620,10 @@ rounds = pauses = 0
 
 class Clock(kernel._Monotonic):
     @staticmethod
-    def select(selector, timeout):
+    def wait(poll, timeout):
         global rounds
         rounds += 1
-        return selector.select(timeout)
+        return poll(timeout)
 
 def say(*words):
     os.write(2, " ".join(map(str, words)).encode() + b"\\n")

@@ -121,6 +121,20 @@ def test_listener_dies_by_the_signal(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_stderr_that_takes_nothing_holds_no_signal_up() -> None:
+    """Even the totals, which are told last, wait no more for whoever reads stderr once a signal came."""
+    reader, writer = os.pipe()
+    address, listener = server_socket("connect")
+    with open(reader, "rb"), open(writer, "wb", buffering=0) as full, listener:
+        os.set_blocking(writer, False)
+        while full.write(bytes(4096)):
+            pass
+        os.set_blocking(writer, True)
+        with running("connect", "--stats", address, stderr=writer) as process, listener.accept()[0]:
+            process.signal(signal.SIGTERM)
+            assert died_by(process.wait(PROMPTLY)) is signal.SIGTERM
+
+
 SILENT_RESOLVER = """
 import signal, socket, subprocess, sys, time
 with socket.socket(type=socket.SOCK_DGRAM) as resolver:
