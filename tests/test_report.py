@@ -6,12 +6,12 @@ from typing import Any, NamedTuple, get_type_hints
 
 import pytest
 
-from netkit.core import events
+from netkit.core import events, units
 from netkit.core.address import Endpoint
 from netkit.core.errors import Exit, Failure
 from netkit.core.flow import Transfer
 from netkit.output import events as events_module
-from netkit.output import jsonl, units
+from netkit.output import jsonl
 from netkit.output import totals as totals_module
 from netkit.output.jsonl import record
 from netkit.output.rate import ProgressLine, RateMeter
@@ -190,18 +190,50 @@ EVERY = [
 ]
 
 every = pytest.mark.parametrize("told", EVERY, ids=[told.name for told in EVERY])
+# Fields that mean the same in every command, and those of some events alone.
+SHARED = {
+    *("target", "host", "port", "address", "peer_address", "peer_port", "local_address", "local_port", "family"),
+    *("protocol", "state", "time_ms", "duration_ms", "bytes_sent", "bytes_acknowledged", "bytes_received", "reason"),
+}
+OWN = {
+    *("addresses", "datagrams_received", "datagrams_sent", "datagrams_dropped_min"),
+    *("cipher", "alpn", "names", "not_before", "not_after"),
+    *("status", "size_bytes", "content_type", "location"),
+}
 QUIETER_IN_JSON = {"trying", "missed", "retrying"}  # one per address or try: for those who ask for more
 
 
 def event_types() -> set[type]:
     """Return all that the core can report."""
-    return {kind for kind in vars(events).values() if isinstance(kind, type) and kind.__module__ == events.__name__}
+    found = {kind for kind in vars(events).values() if isinstance(kind, type) and kind.__module__ == events.__name__}
+    return found - {events.CoreEvent}
 
 
 def test_every_event_is_in_the_table() -> None:
-    """A new event needs a sentence and fields before this passes."""
-    assert event_types() == {type(told.event) for told in EVERY}
-    assert all(get_type_hints(kind) is not None and issubclass(kind, tuple) for kind in event_types())
+    """A new event needs a row, with a sentence and fields, and an example here before this passes."""
+    assert event_types() == {type(told.event) for told in EVERY} == set(events_module.TABLE)
+    assert all(get_type_hints(kind) is not None and issubclass(kind, events.CoreEvent) for kind in event_types())
+
+
+@every
+def test_row(told: Told) -> None:
+    """A row has the name and the level of its event, and names fields that the event knows, each known to scripts."""
+    row = events_module.TABLE[type(told.event)]
+    assert (row.name, row.spoken) == (told.name, told.verbose)
+    assert row.written == (2 if told.name in QUIETER_IN_JSON else 0)
+    _, found = events_module.fields(told.event, 2) or ("", {})
+    assert set(found) == set(told.fields) <= SHARED | OWN
+    assert not SHARED & OWN
+
+
+@every
+def test_event_is_a_value(told: Told) -> None:
+    """Events of one kind with the same fields are equal, and what one is can be read and written again."""
+    kind, values = type(told.event), told.event.values()
+    assert kind(**values) == kind(*values.values()) == told.event != object()
+    assert eval(repr(told.event), {**vars(events), "Endpoint": Endpoint}) == told.event
+    for name in values:
+        assert kind(**{**values, name: "another"}) != told.event
 
 
 @every

@@ -121,14 +121,14 @@ def die(signum: int) -> NoReturn:
 
 
 async def _within(main: Coroutine[Any, Any, int | None], timeout: float | None) -> int | None:
-    from netkit.core.events import span
     from netkit.core.kernel import DeadlineExceeded, deadline, now
+    from netkit.core.units import duration
 
     try:
         with deadline(None if timeout is None else now() + timeout):
             return await main
     except DeadlineExceeded:
-        reason = f"time ran out after {span(timeout or 0)}"
+        reason = f"time ran out after {duration(timeout or 0)}"
         raise Failure(Exit.TIMEOUT, "finish", reason, detail="--timeout") from None
 
 

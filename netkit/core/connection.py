@@ -3,9 +3,10 @@
 from collections.abc import Awaitable, Callable
 
 from netkit.core.errors import Exit, Failure
-from netkit.core.events import Closed, Observer, span
+from netkit.core.events import Closed, Observer
 from netkit.core.kernel import DeadlineExceeded, Group, deadline, now, sleep
 from netkit.core.stream import Connection, Secure, Stream
+from netkit.core.units import duration
 
 _ACKNOWLEDGED_SOONEST, _ACKNOWLEDGED_LATEST = 0.0005, 0.05  # s: the kernel has no event for it
 
@@ -38,7 +39,7 @@ async def idle_clock(stream: Stream, patience: float) -> None:
         due = stream.moved_at + patience
         if now() >= due:
             action = f"go on with {stream.name}"
-            raise Failure(Exit.TIMEOUT, action, f"nothing moved for {span(patience)}", detail="--idle-timeout")
+            raise Failure(Exit.TIMEOUT, action, f"nothing moved for {duration(patience)}", detail="--idle-timeout")
         await sleep(due - now())
 
 
@@ -100,7 +101,7 @@ async def _secured(stream: Connection, secure: Secure) -> Connection:
             return await secure(stream)
     except DeadlineExceeded:
         action = f"secure the connection to {stream.name}"
-        raise Failure(Exit.TIMEOUT, action, f"no handshake within {span(HANDSHAKE)}") from None
+        raise Failure(Exit.TIMEOUT, action, f"no handshake within {duration(HANDSHAKE)}") from None
 
 
 async def close_gracefully(stream: Connection) -> None:

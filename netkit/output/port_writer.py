@@ -28,14 +28,16 @@ _COLOURS = {OPEN: 32, CLOSED: 31, FILTERED: 33, SILENT: 33, UNREACHABLE: 31, UNK
 def detail(result: Result) -> str:
     """Return what there is to say beside the state: reason, TLS, what the peer said, or the name of the service."""
     probe = result.probe
-    about = printable(", ".join(filter(None, (probe.reason, probe.secured and _secured(probe.secured)))))
+    about = printable(", ".join(filter(None, (probe.reason, _secured(probe.secured)))))
     if probe.data is not None:
         said = printable(probe.data.decode("utf-8", "surrogateescape").rstrip("\r\n"))
         return f"{about}: {said}" if about else said
     return about or name_of(result.port, result.protocol) or ""
 
 
-def _secured(event: Secured) -> str:
+def _secured(event: Secured | None) -> str:
+    if event is None:
+        return ""
     return f"{event.protocol}, certificate until {event.not_after}" if event.not_after else event.protocol
 
 
@@ -131,7 +133,7 @@ class Json(Writer):
             "reason": probe.reason or None,
             "service": name_of(result.port, result.protocol),
             "exit_code": int(probe.exit),
-            "tls": probe.secured and {key: value for key, value in probe.secured._asdict().items() if value},
+            "tls": probe.secured and {key: value for key, value in probe.secured.values().items() if value},
             **(octets(probe.data) if probe.data is not None else {}),
         }
         return record("port", "portcheck", **fields) + "\n"

@@ -4,7 +4,7 @@ from collections import deque
 from typing import NamedTuple
 
 from netkit.core.flow import Transfer
-from netkit.output.units import size
+from netkit.core.units import size
 
 _RECENT, _SOON = 3.0, 0.05  # s that a rate is taken over, at most and at least
 

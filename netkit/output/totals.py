@@ -4,8 +4,9 @@ import time
 from typing import Any
 
 from netkit.core import events
-from netkit.core.events import Observer
-from netkit.output.events import ends_of, milliseconds
+from netkit.core.events import CoreEvent, Observer
+from netkit.core.units import milliseconds
+from netkit.output.events import ends_of
 
 
 class Totals:
@@ -24,16 +25,16 @@ class Totals:
         self._about: dict[str, Any] = {}
 
     def watching(self, observe: Observer) -> Observer:
-        """Return ``observe`` with what it is told counted on the way."""
+        """``observe`` with what it is told counted on the way."""
 
-        def count(event: Any) -> None:
+        def count(event: CoreEvent) -> None:
             match event:
-                case events.Listening(_, protocol, _):
-                    self._protocols.add(protocol)
-                case events.Connected(target, peer, local, _):
-                    self._about = {"target": target, **ends_of(peer=peer, local=local)}
-                case events.Opened(target, peer, local):
-                    self._about = {"target": target, **ends_of("udp", peer=peer, local=local)}
+                case events.Listening():
+                    self._protocols.add(event.protocol)
+                case events.Connected():
+                    self._about = {"target": event.target, **ends_of(peer=event.peer, local=event.local)}
+                case events.Opened():
+                    self._about = {"target": event.target, **ends_of("udp", peer=event.peer, local=event.local)}
                 case events.Closed():
                     self._connections += 1
                     self._sent += event.bytes_sent
@@ -44,14 +45,14 @@ class Totals:
                     self._sent += event.bytes_sent
                     self._datagrams_received += event.datagrams_received
                     self._received += event.bytes_received
-                case events.Dropped(number, _):
-                    self._dropped = number
+                case events.Dropped():
+                    self._dropped = event.datagrams_dropped_min
             observe(event)
 
         return count
 
     def fields(self, exit_code: int) -> dict[str, Any]:
-        """Return the totals for JSON."""
+        """The totals for JSON."""
         told = {**self._about, "duration_ms": milliseconds(time.monotonic() - self._begun)}
         if self._protocols != {"udp"}:
             told["connections"] = self._connections

@@ -9,8 +9,8 @@ from rich.text import Text
 
 from netkit.core.address import Target
 from netkit.core.errors import Failure
-from netkit.core.events import span
 from netkit.core.kernel import now
+from netkit.core.units import duration
 from netkit.output.port_writer import Lines, detail
 from netkit.output.terminal.progress import bar
 from netkit.output.terminal.screen import STDOUT, animate, size
@@ -49,7 +49,7 @@ class PortTable(Lines):
                 Text(str(result)),
                 Text(probe.address or "-"),
                 Text(probe.state, style=COLOURS[probe.state]),
-                Text("-" if probe.seconds is None else span(probe.seconds)),
+                Text("-" if probe.seconds is None else duration(probe.seconds)),
                 Text(detail(result)),
             )
         return made

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from rich.text import Text
 
-from netkit.core.events import span
+from netkit.core.units import duration
 from netkit.output.escape import printable
 from netkit.output.terminal.tables import drawn, table
 from netkit.services.resolve import Answer
@@ -17,7 +17,7 @@ def answer_table(answers: Sequence[Answer], *, coloured: bool) -> str:
     made = table(*heads, *(["SERVER"] if asked else []), right=["TIME"])
     for answer in answers:
         for value in answer.values:
-            cells = [answer.name or value.kind, value.text, answer.canonical or "", span(answer.seconds)]
+            cells = [answer.name or value.kind, value.text, answer.canonical or "", duration(answer.seconds)]
             cells += [f"{answer.server or ''} {answer.protocol or ''}"] if asked else []
             made.add_row(*(Text(printable(cell)) for cell in cells))
     return drawn(made, coloured=coloured)

@@ -6,7 +6,8 @@ from typing import NamedTuple
 
 from netkit.core.address import Endpoint, Protocol, Target
 from netkit.core.errors import Exit, Failure
-from netkit.core.events import Secured, span
+from netkit.core.events import Secured
+from netkit.core.units import duration
 
 OPEN, CLOSED, FILTERED, UNREACHABLE, UNKNOWN = "open", "closed", "filtered", "unreachable", "unknown"
 
@@ -113,7 +114,7 @@ class Summary:
         if self.good == self.total or self.enough:
             return None
         exit = Exit.TIMEOUT if waited else min(self._exits, key=_PRECEDENCE.index)
-        after = f"after {span(seconds)}"
+        after = f"after {duration(seconds)}"
         if self.total == 1:
             [result] = self._bad
             which = str(result)
