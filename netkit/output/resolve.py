@@ -3,15 +3,12 @@
 import os
 from collections.abc import Sequence
 
-from netkit.core.errors import Exit, Failure
+from netkit.core.errors import NAME_PRECEDENCE, Exit, Failure, most_severe
 from netkit.output.console import Verbosity, View, tell_failure
 from netkit.output.escape import printable
 from netkit.output.jsonl import record
 from netkit.output.stdout import Put, answering
 from netkit.services.resolve import Answer, Outcome, Query, answers, given, here
-
-# Which failure a script is told of when names differ.
-_PRECEDENCE = (Exit.READ, Exit.CERT, Exit.TLS, Exit.RESOLVE, Exit.PROTOCOL, Exit.TIMEOUT, Exit.PARTIAL)
 
 
 async def tell(words: Sequence[str], how: Query, view: View, talk: Verbosity) -> int:
@@ -42,7 +39,7 @@ async def tell(words: Sequence[str], how: Query, view: View, talk: Verbosity) ->
             put(answer_table(table, coloured=view.coloured(1)))
 
     await answering(work)
-    return min((failure.exit for failure in failures), key=_PRECEDENCE.index, default=Exit.OK)
+    return most_severe(failures, NAME_PRECEDENCE).exit if failures else Exit.OK
 
 
 def _lines(answer: Answer, *, named: bool) -> str:
