@@ -4,12 +4,12 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from netkit.core import events
-from netkit.core.address import Endpoint
 from netkit.core.errors import Invalid
 from netkit.core.events import CoreEvent, Observer
 from netkit.core.units import duration, milliseconds, size
 from netkit.output import console
 from netkit.output.console import Verbosity
+from netkit.output.jsonl import ends_of
 
 
 class Row(NamedTuple):
@@ -129,18 +129,6 @@ def fields(event: Any, verbose: int) -> tuple[str, dict[str, Any]] | None:
             value = getattr(event, name)
             found[name] = value or None if name in ("names", "reason") else value
     return row.name, found
-
-
-def ends_of(protocol: str = "tcp", /, **ends: Endpoint) -> dict[str, Any]:
-    """Address and port of each end, and what they are ends of. A unix socket's address is its ``unix:PATH``."""
-    fields: dict[str, Any] = {}
-    for name, end in ends.items():
-        fields[f"{name}_address"] = end.host or str(end)
-        fields[f"{name}_port"] = None if end.path is not None else end.port
-        if end.path is None:
-            fields["family"] = "ipv6" if ":" in (end.host or "") else "ipv4"
-        fields["protocol"] = protocol if end.path is None else "unix"
-    return fields
 
 
 def observer(verbosity: Verbosity, count: Callable[[Observer], Observer] | None = None) -> Observer:
