@@ -13,7 +13,7 @@ import pytest
 from netkit.cli import man, pages
 from netkit.cli.app import netkit as group
 from netkit.cli.command import Command
-from netkit.core.errors import MEANING, Exit
+from netkit.core.errors import Exit
 from tests.support import netkit
 
 FOLDER = Path(__file__).parent.parent / "man"
@@ -151,9 +151,9 @@ def test_text_fits(page: pages.Page) -> None:
 def test_exit_status(page: pages.Page) -> None:
     """Every page has the whole exit table."""
     shown = squeezed(typeset((FOLDER / f"{page.name}.1").read_text()))
-    for code, meaning in MEANING.items():
+    for code in Exit:
         number = "128+n" if code is Exit.SIGNAL else str(int(code))
-        assert number + squeezed(meaning) in shown
+        assert number + squeezed(code.meaning) in shown
 
 
 @each_command

@@ -403,9 +403,9 @@ def showing(after: float) -> "Show":
 
         begun = now()
         await sleep(after)
-        from netkit.output.terminal.progress import transfers
+        from netkit.output.terminal.progress import show_transfers
 
-        await transfers(moving, begun, coloured=coloured(2))
+        await show_transfers(moving, begun, coloured=coloured(2))
 
     return show
 

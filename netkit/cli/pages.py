@@ -6,7 +6,7 @@ from typing import Any, NamedTuple, Protocol
 
 import click
 
-from netkit.core.errors import MEANING, Exit
+from netkit.core.errors import Exit
 
 HELP_WIDTH = 80
 
@@ -210,8 +210,8 @@ def command_page(command: Described, name: str, summary: str) -> Page:
 
 
 def _exit_status() -> Section:
-    rows = {str(int(code)): meaning for code, meaning in MEANING.items() if code is not Exit.SIGNAL}
-    rows["128+n"] = MEANING[Exit.SIGNAL]
+    rows = {str(int(code)): code.meaning for code in Exit if code is not Exit.SIGNAL}
+    rows["128+n"] = Exit.SIGNAL.meaning
     return Section("EXIT STATUS", [Terms(list(rows.items()))])
 
 

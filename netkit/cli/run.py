@@ -5,8 +5,8 @@ from collections.abc import Coroutine, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from netkit.core.errors import Exit, Failure
-from netkit.output.console import Verbosity, emit, put, stop_waiting, tell_failure
-from netkit.output.escape import printable
+from netkit.output import console
+from netkit.output.console import Verbosity, emit, stop_waiting, tell_failure
 
 if TYPE_CHECKING:
     from netkit.output.totals import Totals
@@ -16,21 +16,17 @@ if TYPE_CHECKING:
 def answer(text: str) -> int:
     """Write an answer and a newline to stdout, and return the exit code."""
     try:
-        put(text + "\n")
+        console.write(text + "\n")
     except Failure as failure:
         return conclude(failure)
     return Exit.OK
 
 
 def answer_rows(rows: Sequence[Sequence[str]]) -> int:
-    """Write rows to stdout, their cells separated by tabs, on a terminal in columns; return the exit code."""
-    if not rows:
-        return Exit.OK
-    shown = [[printable(cell) for cell in row] for row in rows]
-    if not os.isatty(1):
-        return answer("\n".join("\t".join(row) for row in shown))
-    widths = [max(len(row[i]) for row in shown if i < len(row)) for i in range(max(map(len, shown)))]
-    return answer("\n".join("  ".join(map(str.ljust, row, widths)).rstrip() for row in shown))
+    """Write rows to stdout, if there are any; return the exit code."""
+    from netkit.output.columns import table
+
+    return answer(table(rows)) if rows else Exit.OK
 
 
 def filtered(change: "Filter", talk: Verbosity, given: bytes | None = None) -> int:
@@ -38,7 +34,7 @@ def filtered(change: "Filter", talk: Verbosity, given: bytes | None = None) -> i
     from netkit.services.pack.filter import run
 
     try:
-        run(change, given)
+        run(change, given, console.write_bytes)
     except Failure as failure:
         return conclude(failure, talk)
     return Exit.OK
@@ -122,14 +118,14 @@ def die(signum: int) -> NoReturn:
 
 
 async def _within(main: Coroutine[Any, Any, int | None], timeout: float | None) -> int | None:
-    from netkit.core.events import span
     from netkit.core.kernel import DeadlineExceeded, deadline, now
+    from netkit.core.units import duration
 
     try:
         with deadline(None if timeout is None else now() + timeout):
             return await main
     except DeadlineExceeded:
-        reason = f"time ran out after {span(timeout or 0)}"
+        reason = f"time ran out after {duration(timeout or 0)}"
         raise Failure(Exit.TIMEOUT, "finish", reason, detail="--timeout") from None
 
 

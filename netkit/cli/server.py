@@ -9,7 +9,7 @@ from netkit.cli.rules import exclude, unapplied
 from netkit.cli.run import run, totals
 from netkit.core.errors import Exit, Invalid
 from netkit.output import console
-from netkit.output.console import Verbosity, hint, put
+from netkit.output.console import Verbosity, hint
 
 if TYPE_CHECKING:
     from netkit.core.address import Endpoint
@@ -185,7 +185,7 @@ class Server:
         if wordy and self.address.host is None and sockets.port is not None:
             hint(f"this machine only; {console.program} :{sockets.port} takes every interface")
         if self.serving.print_port:
-            put(f"{sockets.port}\n")
+            console.write(f"{sockets.port}\n")
 
 
 class Relay(Server):

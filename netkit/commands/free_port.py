@@ -38,6 +38,6 @@ def free_port(words: tuple[str, ...], count: int, udp: bool, json: bool) -> int:
     async def work() -> None:
         found = await free_ports(count, protocol)
         lines = [record("port", "free-port", port=port, protocol=protocol) if json else str(port) for port in found]
-        console.put("\n".join(lines) + "\n")
+        console.write("\n".join(lines) + "\n")
 
     return run.run(work(), Verbosity(0, False, json))

@@ -132,7 +132,7 @@ def portcheck(
     """
     from netkit.core.address import family_of, take_ports
     from netkit.core.errors import Invalid
-    from netkit.output.portcheck import tell, writing
+    from netkit.output.portcheck.report import make_writer, write
     from netkit.services.portcheck.check import Check, Summary
     from netkit.services.portcheck.scan import Checker, limits
 
@@ -176,7 +176,7 @@ def portcheck(
         expires=expires,
         family=reach.family(),
     )
-    writer, screen = writing(form, targets, view.view(), talk, any=any, all=all)
+    writer = make_writer(form, targets, view.view(), talk, any_port=any, each_port=all)
     from netkit.output.events import observer
 
     observe = observer(talk)
@@ -187,7 +187,7 @@ def portcheck(
         if securing is not None:
             securing("", observe)  # files that cannot be used are known before anybody is asked
         checker = Checker(check, concurrency or attempts, lookups, observe, securing)
-        await tell(checker, targets, Summary(check, targets, any_port=any), writer, wait, interval, screen)
+        await write(checker, targets, Summary(check, targets, any_port=any), writer, wait, interval)
 
     code = run.run(work(), talk, timeout=timeout)
     return code if code or not command else run.become(command, talk)

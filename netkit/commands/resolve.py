@@ -113,8 +113,8 @@ def resolve(
     secure = tls.client(endpoint or Endpoint(), talk)
 
     async def work() -> int:
-        from netkit.output.resolve import tell
+        from netkit.output.resolve import write
 
-        return await tell(words, how._replace(secure=secure(observe) if secure else None), shown, talk)
+        return await write(words, how._replace(secure=secure(observe) if secure else None), shown, talk)
 
     return run.run(work(), talk, timeout=timeout)

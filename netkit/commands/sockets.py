@@ -109,7 +109,7 @@ def sockets(
         if quiet:
             sockets_module.check(wanted)
         elif watch is None:
-            await sockets_module.tell(wanted, view, json=json)
+            await sockets_module.write(wanted, view, json=json)
         else:
             await sockets_module.watch(wanted, watch, view, json=json)
 

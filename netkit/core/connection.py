@@ -3,10 +3,11 @@
 from collections.abc import Awaitable, Callable, Sequence
 
 from netkit.core.errors import Exit, Failure
-from netkit.core.events import Closed, Observer, span
+from netkit.core.events import Closed, Observer
 from netkit.core.kernel import DeadlineExceeded, Group, deadline, now, sleep
 from netkit.core.layer import Layer, through
 from netkit.core.stream import Connection, Stream
+from netkit.core.units import duration
 
 HANDSHAKE = 10.0  # s that a client gets for its handshake
 
@@ -64,7 +65,7 @@ async def _within_handshake(stream: Connection, layers: Sequence[Layer], group: 
             return await through(stream, layers, group)
     except DeadlineExceeded:
         action = f"secure the connection to {stream.name}"
-        raise Failure(Exit.TIMEOUT, action, f"no handshake within {span(HANDSHAKE)}") from None
+        raise Failure(Exit.TIMEOUT, action, f"no handshake within {duration(HANDSHAKE)}") from None
 
 
 def with_idle_timeout(handler: Handler, patience: float | None) -> Handler:
@@ -88,7 +89,7 @@ async def idle_clock(stream: Stream, patience: float) -> None:
         due = stream.counts.moved_at + patience
         if now() >= due:
             action = f"go on with {stream.name}"
-            raise Failure(Exit.TIMEOUT, action, f"nothing moved for {span(patience)}", detail="--idle-timeout")
+            raise Failure(Exit.TIMEOUT, action, f"nothing moved for {duration(patience)}", detail="--idle-timeout")
         await sleep(due - now())
 
 

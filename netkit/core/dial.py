@@ -9,13 +9,14 @@ from typing import NamedTuple, TypeVar
 
 from netkit.core.address import Endpoint, family_of
 from netkit.core.errors import Exit, Failure, describe, doing
-from netkit.core.events import Connected, Missed, Observer, Retrying, Trying, ignore, span
+from netkit.core.events import Connected, Missed, Observer, Retrying, Trying, ignore
 from netkit.core.kernel import DeadlineExceeded, Group, deadline, notify_closing, now, sleep, writable
 from netkit.core.layer import Layer, through
 from netkit.core.lookup import Address, lookup
 from netkit.core.socket_stream import SocketStream
 from netkit.core.stream import Connection
 from netkit.core.sync import Event
+from netkit.core.units import duration
 
 C = TypeVar("C")
 S = TypeVar("S")
@@ -72,7 +73,9 @@ async def dial(
     except DeadlineExceeded:
         detail = ", ".join(address.host for address in addresses)
         hint = "a firewall may drop packets; -w waits longer"
-        raise Failure(Exit.TIMEOUT, action, f"no answer within {span(how.timeout)}", detail=detail, hint=hint) from None
+        raise Failure(
+            Exit.TIMEOUT, action, f"no answer within {duration(how.timeout)}", detail=detail, hint=hint
+        ) from None
 
 
 async def dial_until(
@@ -93,7 +96,7 @@ async def dial_until(
             if failure.exit not in (Exit.RESOLVE, Exit.CONNECT, Exit.TIMEOUT):
                 raise
             if now() >= until:
-                reason = f"still {failure.reason} after {span(patience)}"
+                reason = f"still {failure.reason} after {duration(patience)}"
                 raise Failure(
                     Exit.TIMEOUT, failure.action, reason, detail=failure.detail, hint=failure.hint
                 ) from failure
@@ -189,7 +192,7 @@ async def _connect_tcp(
     if winner is not None:
         return winner
     hint = f"nothing listens there yet? netkit portcheck {target} --wait 30s" if _refused(last) else ""
-    after = f"after {span(now() - begun)}"
+    after = f"after {duration(now() - begun)}"
     reason: str | OSError
     if len(missed) == 1 and last is not None:
         [hosts] = missed.values()

@@ -7,10 +7,11 @@ from typing import NamedTuple
 from netkit.core.address import Endpoint
 from netkit.core.connection import DRAIN
 from netkit.core.errors import Exit, Failure, describe
-from netkit.core.events import Observer, Paused, span
+from netkit.core.events import Observer, Paused
 from netkit.core.kernel import DeadlineExceeded, Group, deadline, now, sleep
 from netkit.core.layer import Layer
 from netkit.core.sync import Event
+from netkit.core.units import duration
 
 FULL = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
@@ -69,7 +70,7 @@ class Admission:
             with deadline(now() + patience):
                 await self.came.wait()
         except DeadlineExceeded:
-            reason = f"nobody came within {span(patience)}"
+            reason = f"nobody came within {duration(patience)}"
             raise Failure(Exit.TIMEOUT, f"serve on {self._endpoint}", reason, detail="--accept-timeout") from None
 
 

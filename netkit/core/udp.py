@@ -17,9 +17,10 @@ from typing import Any, NamedTuple, TypeVar
 from netkit.core.address import Endpoint, family_of, from_socket
 from netkit.core.dial import Dialling, bind_source, candidates, is_self
 from netkit.core.errors import Exit, Failure
-from netkit.core.events import Carried, Observer, Opened, ignore, span
+from netkit.core.events import Carried, Observer, Opened, ignore
 from netkit.core.kernel import DeadlineExceeded, deadline, notify_closing, now, readable, sleep, writable
 from netkit.core.lookup import Address
+from netkit.core.units import duration
 
 Data = bytes | memoryview
 
@@ -320,7 +321,7 @@ async def connect(
         with deadline(now() + how.timeout):
             addresses = await candidates(target, how, observe)
     except DeadlineExceeded:
-        raise Failure(Exit.TIMEOUT, f"resolve {target.host}", f"no answer within {span(how.timeout)}") from None
+        raise Failure(Exit.TIMEOUT, f"resolve {target.host}", f"no answer within {duration(how.timeout)}") from None
     failures: list[tuple[Address, OSError]] = []
     for address in addresses:
         try:

@@ -8,13 +8,14 @@ from typing import Any
 from netkit.core.address import Endpoint, family_of, from_socket
 from netkit.core.bind import Opener, addresses_of, bind_all
 from netkit.core.errors import Exit, Failure, Invalid, doing
-from netkit.core.events import Dropped, Ignored, Observer, ignore, span
+from netkit.core.events import Dropped, Ignored, Observer, ignore
 from netkit.core.kernel import Group, now, sleep
 from netkit.core.lookup import Address
 from netkit.core.policy import Admission, Policy, finish
 from netkit.core.sync import Event, Lock
 from netkit.core.tcp_server import Listener, listen_tcp
 from netkit.core.udp import IP_PKTINFO, IP_RECVTOS, Burst, Datagram, carried, is_multicast, try_option
+from netkit.core.units import duration
 
 _IP_MULTICAST_ALL, _IPV6_MULTICAST_ALL = 49, 29  # linux/in.h, linux/in6.h
 
@@ -211,7 +212,7 @@ async def serve(
         while now() < (due := (now() if turn.locked() else moved_at) + patience):  # a busy handler is no silence
             await sleep(due - now())
         action = f"serve on {bound.endpoints[0]}"
-        raise Failure(Exit.TIMEOUT, action, f"nothing came for {span(patience)}", detail="--idle-timeout")
+        raise Failure(Exit.TIMEOUT, action, f"nothing came for {duration(patience)}", detail="--idle-timeout")
 
     try:
         async with serving:
@@ -245,8 +246,8 @@ class _Drops:
     def report(self) -> None:
         self._reported_at = now()
         dropped = self._bound.dropped()
-        if dropped.number > self._reported:
-            self._reported = dropped.number
+        if dropped.datagrams_dropped_min > self._reported:
+            self._reported = dropped.datagrams_dropped_min
             self._observe(dropped)
 
 

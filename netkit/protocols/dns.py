@@ -22,9 +22,9 @@ from netkit.core import udp
 from netkit.core.address import Endpoint, family_of
 from netkit.core.dial import Dialling, dial
 from netkit.core.errors import Exit, Failure, Invalid
-from netkit.core.events import span
 from netkit.core.kernel import DeadlineExceeded, Group, deadline, now
 from netkit.core.layer import Layer
+from netkit.core.units import duration
 
 _PAYLOAD = 1232  # bytes of an answer that no path fragments: DNS flag day 2020
 _FOREVER = 3600.0  # s: another deadline stands
@@ -102,7 +102,7 @@ async def ask(
                 continue
             if odd:
                 raise _failure(Exit.PROTOCOL, host, "what came is no answer", odd) from None
-            reason = f"no answer within {span(timeout)}"
+            reason = f"no answer within {duration(timeout)}"
             raise _failure(Exit.TIMEOUT, host, reason, servers) from None
         except Failure as failure:
             failed.add(server)

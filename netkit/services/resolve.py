@@ -8,12 +8,13 @@ from typing import NamedTuple
 from netkit.core.address import Endpoint, check_host, family_of, parse_port, split
 from netkit.core.dial import interleave
 from netkit.core.errors import Exit, Failure, Invalid
-from netkit.core.events import ignore, span
+from netkit.core.events import ignore
 from netkit.core.kernel import DeadlineExceeded, Group, deadline, now
 from netkit.core.layer import Layer
 from netkit.core.lookup import canonical, lookup, reverse
 from netkit.core.stdio import FileStream
 from netkit.core.sync import Event
+from netkit.core.units import duration
 
 _AT_ONCE = 16  # names that are looked up at one time
 
@@ -104,7 +105,7 @@ async def answer(host: str, how: Query) -> Answer:
         with deadline(begun + how.timeout):
             return await _from_system(host, how, begun)
     except DeadlineExceeded:
-        raise Failure(Exit.TIMEOUT, f"resolve {host}", f"no answer within {span(how.timeout)}") from None
+        raise Failure(Exit.TIMEOUT, f"resolve {host}", f"no answer within {duration(how.timeout)}") from None
 
 
 async def _from_system(host: str, how: Query, begun: float) -> Answer:
@@ -133,7 +134,7 @@ async def _from_dns(host: str, how: Query, begun: float) -> Answer:
         with deadline(until):
             servers = await _servers(how)
     except DeadlineExceeded:
-        raise Failure(Exit.TIMEOUT, f"resolve {how.server}", f"no answer within {span(how.timeout)}") from None
+        raise Failure(Exit.TIMEOUT, f"resolve {how.server}", f"no answer within {duration(how.timeout)}") from None
     kinds = how.kinds or _kinds(host, how.family)
     replies: dict[str, Reply] = {}
 
@@ -192,7 +193,7 @@ async def here(how: Query) -> Answer:
         with deadline(begun + how.timeout):
             found, name = await canonical(host, 0, how.family)
     except DeadlineExceeded:
-        raise Failure(Exit.TIMEOUT, f"resolve {host}", f"no answer within {span(how.timeout)}") from None
+        raise Failure(Exit.TIMEOUT, f"resolve {host}", f"no answer within {duration(how.timeout)}") from None
     values += [Value("fqdn", name)] if name else []
     values += [Value("address", address.host) for address in interleave(found)]
     return Answer("", tuple(values), now() - begun, name)

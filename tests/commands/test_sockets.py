@@ -23,7 +23,7 @@ from tests.commands.menagerie import FORGED
 from tests.commands.test_bad_input import mistake
 from tests.interop.peers import separate, tool
 from tests.support import NETKIT, PATIENCE, Finished, free_port, netkit, running
-from tests.test_view import read_until_hung_up, terminal
+from tests.terminals import read_until_hung_up, terminal
 
 SOCKETS = [*NETKIT, "sockets"]
 NAME = r"evil\x1b[31m\x0aname"

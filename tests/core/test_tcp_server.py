@@ -632,7 +632,7 @@ def observe(event):
     global pauses
     if isinstance(event, Paused):
         pauses += 1
-        say("full:", event.reason)
+        say("full:", event.cause)
 
 async def echo(stream):
     await pump(stream, stream)

@@ -20,7 +20,7 @@ from netkit import __version__
 from tests.commands.tls import Pki
 from tests.faults.test_peers import at_once, sound
 from tests.support import NETKIT, PATIENCE, Finished, died_by, netkit, peer, read_all, reset, running
-from tests.test_view import read_until_hung_up, terminal
+from tests.terminals import read_until_hung_up, terminal
 
 OK = b"HTTP/1.1 200 OK\r\n"
 CHUNKED = OK + b"Transfer-Encoding: chunked\r\n\r\n"

@@ -10,17 +10,20 @@ from netkit.core.errors import Exit, Failure, doing
 
 Filter = Callable[[Iterable[bytes]], Iterable[bytes]]
 
+Write = Callable[[bytes | bytearray], None]
+"""Writes all of it, however long that takes."""
+
 _STDIN, _STDOUT = 0, 1
 
 _CHUNK = 64 * 1024
 
 
-def run(change: Filter, given: bytes | None = None) -> None:
-    """Write what ``change`` makes of stdin, or of ``given`` in its place; raise Failure READ or WRITE, or its own.
+def run(change: Filter, given: bytes | None, write: Write) -> None:
+    """Write what ``change`` makes of stdin, or of ``given`` in its place; raise Failure READ, or what the two raise.
 
     What it made is written before more input is waited for, and before it fails.
     """
-    output = _Output()
+    output = _Output(write)
 
     def chunks() -> Iterator[bytes]:
         with doing(Exit.READ, "read stdin"):
@@ -39,7 +42,8 @@ def run(change: Filter, given: bytes | None = None) -> None:
 class _Output:
     """Stdout, where small pieces wait for each other."""
 
-    def __init__(self) -> None:
+    def __init__(self, write: Write) -> None:
+        self._write = write
         self._held = bytearray()
 
     def put(self, piece: bytes) -> None:
@@ -47,13 +51,13 @@ class _Output:
             self._held += piece
         else:
             self.flush()
-            _write(piece)
+            self._write(piece)
         if len(self._held) >= _CHUNK:
             self.flush()
 
     def flush(self) -> None:
         data, self._held = self._held, bytearray()
-        _write(data)
+        self._write(data)
 
 
 def _read() -> bytes:
@@ -71,16 +75,3 @@ def _read() -> bytes:
             if _STDIN in ready:
                 with suppress(BlockingIOError):  # another reader of the same stdin was first
                     return os.read(_STDIN, _CHUNK)
-
-
-def _write(data: bytes | bytearray) -> None:
-    rest = memoryview(data)
-    while rest:
-        try:
-            rest = rest[os.write(_STDOUT, rest) :]
-        except BlockingIOError:  # somebody who shares stdout made it so
-            poll = select.poll()
-            poll.register(_STDOUT, select.POLLOUT)
-            poll.poll()
-        except OSError as error:
-            raise Failure(Exit.WRITE, "write to stdout", error) from error

@@ -10,13 +10,14 @@ from typing import Any
 from netkit.core.address import Endpoint
 from netkit.core.dial import Dialling
 from netkit.core.errors import Exit, Failure, describe
-from netkit.core.events import Observer, Secured, span
+from netkit.core.events import Observer, Secured
 from netkit.core.kernel import DeadlineExceeded, Group, deadline, now
 from netkit.core.layer import Layer
 from netkit.core.lookup import Address
 from netkit.core.stream import Connection
 from netkit.core.tcp_probe import SCARCE, TcpProber
 from netkit.core.udp import connect
+from netkit.core.units import duration
 from netkit.services.portcheck.check import CLOSED, FILTERED, OPEN, SILENT, UNREACHABLE, Check, ProbeResult
 from netkit.services.transforms import WINDOW
 
@@ -116,7 +117,7 @@ class Prober:
         if self._check.banner or self._check.expect is not None:
             found = found._replace(data=data[:_MAX_BANNER])
         if self._check.expect is not None and not self._check.expect.search(data):
-            return found._replace(reason=f"no match within {span(self._check.timeout)}", exit=Exit.TIMEOUT)
+            return found._replace(reason=f"no match within {duration(self._check.timeout)}", exit=Exit.TIMEOUT)
         return found
 
     async def _probe_tcp(self, address: Address, tls_name: str | None) -> tuple[ProbeResult, Connection]:
@@ -175,7 +176,7 @@ class Prober:
                 return await self._hear(stream, found)
         except DeadlineExceeded:
             if self._check.expect is not None:
-                return found._replace(reason=f"no match within {span(time_left)}", exit=Exit.TIMEOUT)
+                return found._replace(reason=f"no match within {duration(time_left)}", exit=Exit.TIMEOUT)
         except Failure as failure:
             if failure.exit is Exit.TLS:  # an alert: of TLS 1.3 a client whose certificate is missed hears it now
                 return found._replace(reason=failure.reason, exit=Exit.TLS)
@@ -210,10 +211,10 @@ class Prober:
         except DeadlineExceeded:
             if settled <= self._until:
                 return found
-            return found._replace(reason=f"open for {span(now() - begun)} only", exit=Exit.TIMEOUT)
+            return found._replace(reason=f"open for {duration(now() - begun)} only", exit=Exit.TIMEOUT)
         except Failure as failure:
             reason = failure.reason
-        reason = f"accepted, then {reason} after {span(now() - begun)}"
+        reason = f"accepted, then {reason} after {duration(now() - begun)}"
         return found._replace(state=CLOSED, reason=reason, exit=Exit.CONNECT, data=None)
 
 

@@ -8,12 +8,13 @@ from typing import Any
 
 from netkit.core.address import Endpoint, Target
 from netkit.core.errors import Exit, Failure
-from netkit.core.events import Observer, Retrying, ignore, span
+from netkit.core.events import Observer, Retrying, ignore
 from netkit.core.kernel import DeadlineExceeded, Group, checkpoint, deadline, now, sleep
 from netkit.core.lookup import Address, lookup
 from netkit.core.stream import Connection
 from netkit.core.sync import Event
 from netkit.core.tcp_probe import SCARCE
+from netkit.core.units import duration
 from netkit.services.portcheck.check import (
     CLOSED,
     FILTERED,
@@ -179,7 +180,7 @@ class Checker:
                             raise
                     await sleep(_SCARCE_PAUSE)
         except DeadlineExceeded:
-            reason = f"no answer of the resolver within {span(time_left)}"
+            reason = f"no answer of the resolver within {duration(time_left)}"
             raise Failure(Exit.TIMEOUT, f"resolve {host}", reason) from None
         finally:
             if self._awaiting_lookup:

@@ -5,10 +5,11 @@ from functools import partial
 from typing import NamedTuple
 
 from netkit.core.errors import Exit, Failure
-from netkit.core.events import Dropped, Observer, span
+from netkit.core.events import Dropped, Observer
 from netkit.core.kernel import DeadlineExceeded, Group, deadline, now, sleep
 from netkit.core.pump import Change
 from netkit.core.udp import Data, Datagram, carried, cut
+from netkit.core.units import duration
 from netkit.services.join import Terminal
 from netkit.services.udp.framing import Framing, Run, Show, runs, whole
 
@@ -103,7 +104,7 @@ async def exchange(
         terminal.close()
         sock.close()
     if replies is not None and heard < (replies.wanted or 0):
-        silence = span(replies.patience)
+        silence = duration(replies.patience)
         reason = f"{heard} of {replies.wanted} replies, then none for {silence}" if heard else f"no reply for {silence}"
         raise Failure(Exit.TIMEOUT, f"hear from {sock.name}", reason, detail="--wait")
 
