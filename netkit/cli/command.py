@@ -2,11 +2,13 @@
 
 import functools
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from netkit.cli.rules import Rule, check
 from netkit.cli.run import answer
 from netkit.cli.types import Text
 from netkit.core.errors import Invalid
@@ -32,6 +34,7 @@ class Command(click.Command):
     """A command that takes words after ``--`` as COMMAND, negative numbers as words, and whose mistakes are one line.
 
     ``examples`` are pairs of what to type and what it does. ``habits`` maps other tools' options to what to type here.
+    ``rules`` say which options go together; the first that is broken is a usage error.
     """
 
     def __init__(
@@ -40,6 +43,7 @@ class Command(click.Command):
         examples: Sequence[tuple[str, str]],
         words: str,
         habits: dict[str, str] | None = None,
+        rules: Sequence[Rule] = (),
         **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
@@ -48,34 +52,29 @@ class Command(click.Command):
         self.words = words
         self.takes_command = "-- COMMAND" in words
         self.habits = habits or {}
+        self.rules = rules
         self.params.append(_help_option())
         self._options = {name: p for p in self.params if isinstance(p, click.Option) for name in p.opts}
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Sort options from words before click sees them, so that it has nothing to guess."""
         console.program = ctx.command_path
-        try:
+        with _usage_errors(ctx):
             options, words, command = self._sort(args)
             if command is not None and not self.takes_command:
                 raise click.UsageError("words after '--' would be a command to run, and there is none here")
             if command is not None and not command:
                 raise click.UsageError("COMMAND is missing after '--'")
             rest = super().parse_args(ctx, [*options, "--", *words])
-        except click.UsageError as error:
-            error.ctx = ctx
-            raise
-        if self.takes_command:
-            ctx.params["command"] = tuple(command or ())
+            if self.takes_command:
+                ctx.params["command"] = tuple(command or ())
+            check(self.rules, self._options, ctx)
         return rest
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command; input that means nothing is a usage error."""
-        try:
+        with _usage_errors(ctx):
             return super().invoke(ctx)
-        except Invalid as error:
-            usage = click.UsageError(str(error), ctx)
-            usage.hint = error.hint  # type: ignore[attr-defined]
-            raise usage from error
 
     def get_help(self, ctx: click.Context) -> str:
         """Return the help page."""
@@ -119,13 +118,33 @@ class Command(click.Command):
         return False
 
 
-def command(**attributes: Any) -> Callable[[F], Command]:
-    """Make a function a netkit command; ``attributes`` are those of Command."""
+@contextmanager
+def _usage_errors(ctx: click.Context) -> Iterator[None]:
+    """Input that means nothing is a usage error of this command, whether click or netkit finds it."""
+    try:
+        yield
+    except click.UsageError as error:
+        error.ctx = ctx
+        raise
+    except Invalid as error:
+        usage = click.UsageError(str(error), ctx)
+        usage.hint = error.hint  # type: ignore[attr-defined]
+        raise usage from error
+
+
+def command(*, rules: Sequence[Rule] = (), **attributes: Any) -> Callable[[F], Command]:
+    """Make a function a netkit command; ``attributes`` are those of Command, whose bundles bring rules of their own."""
 
     def decorate(function: F) -> Command:
-        return click.command(cls=Command, **attributes)(function)
+        return click.command(cls=Command, rules=[*rules, *_rules_of(function)], **attributes)(function)
 
     return decorate
+
+
+def _rules_of(function: Callable[..., Any]) -> list[Rule]:
+    """The rules that the bundles of a function have brought, from top to bottom."""
+    found: list[Rule] = vars(function).setdefault("rules", [])
+    return found
 
 
 def show_help(ctx: click.Context, param: click.Parameter, value: bool) -> None:
@@ -163,8 +182,6 @@ def address(
     """
 
     def read(ctx: click.Context, param: click.Parameter, words: tuple[str, ...]) -> Any:
-        if ctx.resilient_parsing:
-            return None
         from netkit.core.address import take
 
         try:
@@ -198,8 +215,8 @@ def _misread(ctx: click.Context, words: tuple[str, ...]) -> str:
     return ""
 
 
-def gathered(name: str, kind: Any, *options: Callable[[F], F]) -> Callable[[F], F]:
-    """Return a decorator that adds ``options`` and hands their values to the function as one ``kind``."""
+def gathered(name: str, kind: Any, *options: Callable[[F], F], rules: Sequence[Rule] = ()) -> Callable[[F], F]:
+    """A decorator that adds ``options``, their ``rules``, and hands their values to the function as one ``kind``."""
 
     def decorate(function: F) -> F:
         @functools.wraps(function)
@@ -210,6 +227,7 @@ def gathered(name: str, kind: Any, *options: Callable[[F], F]) -> Callable[[F], 
         made: Any = call
         for add in reversed(options):
             made = add(made)
+        _rules_of(made)[:0] = rules
         return made  # type: ignore[no-any-return]
 
     return decorate

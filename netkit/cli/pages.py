@@ -6,6 +6,7 @@ from typing import Any, NamedTuple, Protocol
 
 import click
 
+from netkit.cli.rules import Rule, sentences
 from netkit.core.errors import MEANING, Exit
 
 HELP_WIDTH = 80
@@ -173,6 +174,7 @@ class Described(Protocol):
     words: str
     examples: Sequence[tuple[str, str]]
     params: list[click.Parameter]
+    rules: Sequence[Rule]
 
 
 def overview_page(commands: Summaries) -> Page:
@@ -199,7 +201,7 @@ def command_page(command: Described, name: str, summary: str) -> Page:
     """Return the page of a command."""
     sections = [
         Section("DESCRIPTION", _paragraphs(command)),
-        Section("OPTIONS", [Terms(pairs, "Fl", title) for title, pairs in _option_sections(command)]),
+        Section("OPTIONS", [Terms(pairs, "Fl", title) for title, pairs in _option_sections(command, command.rules)]),
     ]
     if "FORMAT" in command.words:
         sections.append(Section("FORMAT", [_ABOUT_FORMAT, *(Terms(pairs, "Ic", title) for title, pairs in _FORMAT)]))
@@ -225,11 +227,18 @@ def _command_sections(commands: Summaries) -> Iterator[tuple[str, Pairs]]:
         yield title, [(name, summary) for section, name, summary in commands if section == title]
 
 
-def _option_sections(command: Described) -> Iterator[tuple[str, Pairs]]:
-    """Yield the headings of options with how each is typed and what it does."""
+def _option_sections(command: Described, rules: Sequence[Rule] = ()) -> Iterator[tuple[str, Pairs]]:
+    """Yield the headings of options with how each is typed, what it does, and what the rules say of it."""
     options: list[Any] = [param for param in command.params if isinstance(param, click.Option)]
     for title in sorted({option.section for option in options}, key=_OPTION_SECTIONS.index):
-        yield title, [(_typed(option), option.help or "") for option in options if option.section == title]
+        yield (
+            title,
+            [
+                (_typed(option), f"{option.help} {sentences(rules, option.opts)}".strip())
+                for option in options
+                if option.section == title
+            ],
+        )
 
 
 def _typed(option: Any) -> str:

@@ -4,7 +4,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from netkit.cli import command, options, rules, run, types
+from netkit.cli import command, options, run, types
+from netkit.cli.rules import excluded
 from netkit.output.console import Verbosity
 
 if TYPE_CHECKING:
@@ -15,6 +16,10 @@ if TYPE_CHECKING:
 
 @command.command(
     words="[FORMAT VALUE...]",
+    rules=[
+        excluded("--hex", "--length", "--lines", by="--show", why="--show shows one number"),
+        excluded("--lines", by=options.FORMAT, why="the values of FORMAT are the record"),
+    ],
     examples=[
         ("netkit pack '!HIB' 80 1 255 | netkit connect db:5432", "send a header"),
         ("netkit pack --hex 'u16:port u32le:seq ip str' 80 7 10.0.0.1 hi", "show the bytes"),
@@ -55,10 +60,7 @@ def pack(
     from netkit.services.pack import formats, framing
 
     talk = Verbosity(0, quiet, False)
-    if show:
-        rules.unapplied("--show shows one number", {"--hex": in_hex, "--length": length, "--lines": lines})
     if form is not None:
-        rules.unapplied("the values of FORMAT are the record", {"--lines": lines})
 
         def packed(_: "Iterable[bytes]") -> "Iterable[bytes]":
             if show:

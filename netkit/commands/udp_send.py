@@ -2,7 +2,8 @@
 
 from typing import TYPE_CHECKING, Literal
 
-from netkit.cli import command, habits, options, rules, run, types
+from netkit.cli import command, habits, options, run, types
+from netkit.cli.rules import Case, Values, excluded, needs, one_of
 from netkit.output.console import Verbosity
 
 if TYPE_CHECKING:
@@ -21,9 +22,27 @@ HABITS = {
 }
 
 
+def _is_typed(values: Values) -> bool:
+    import os
+
+    return not values["texts"] and os.isatty(0)
+
+
+_CUTS = ("--lines", "--size", "--hex")
+
+RULES = (
+    one_of(*_CUTS),
+    excluded(*_CUTS, by=Case("TEXT", lambda values: values["texts"]), why="TEXT is what is sent"),
+    excluded("--repeat", by=(*_CUTS, Case("text typed on a terminal", _is_typed)), why="stdin is sent as it comes"),
+    needs("--interval", on="--repeat", why="nothing is repeated"),
+    needs("--output", "--raw", on=("--replies", "--wait"), why="no replies are waited for"),
+)
+
+
 @command.command(
     words="ADDRESS [TEXT...]",
     habits=HABITS,
+    rules=RULES,
     examples=[
         ("netkit udp-send localhost 8125 'hits:1|c'", "one datagram"),
         ("tail -f app.log | netkit udp-send --lines log 514", "each line as it comes"),
@@ -100,20 +119,12 @@ def udp_send(
     from netkit.services.udp import framing as framing_module
     from netkit.services.udp import send
 
-    cuts = {"--lines": lines, "--size": size, "--hex": by_hex}
-    rules.exclude(cuts)
     if texts:
-        rules.unapplied("TEXT is what is sent", cuts)
         framing_module.check_texts(texts)
     elif not (size or by_hex):
         lines = lines or os.isatty(STDIN)
     framing = framing_module.framing(lines, size, by_hex)
-    if framing:
-        rules.unapplied("stdin is sent as it comes", {"--repeat": repeat})
-    if repeat is None:
-        rules.unapplied("nothing is repeated", {"--interval": interval})
     if replies is None and wait is None:
-        rules.unapplied("no replies are waited for", output.given())
         wanted = None
     else:
         show = datagrams.shown(output.kind(talk), "udp-send")
@@ -121,7 +132,7 @@ def udp_send(
         wanted = send.Replies(number, 1.0 if wait is None else wait, show, fresh(incoming(output.raw)))
     pause = 1.0 if interval is None else interval
     speak = send.as_it_comes(framing) if framing else send.all_at_once(texts, repeat or 1, pause)
-    how = Dialling(reach.family(address), reach.numeric, source=source)
+    how = Dialling(reach.family(), reach.numeric, source=source)
     totals = run.totals(stats, "udp")
     from netkit.output.events import observer
 

@@ -5,7 +5,6 @@ from typing import Any
 
 from netkit.core import events
 from netkit.core.address import Endpoint
-from netkit.core.errors import Invalid
 from netkit.core.events import Observer, span
 from netkit.output import console
 from netkit.output.console import Verbosity
@@ -153,8 +152,6 @@ def ends_of(protocol: str = "tcp", /, **ends: Endpoint) -> dict[str, Any]:
 
 def observer(verbosity: Verbosity, count: Callable[[Observer], Observer] | None = None) -> Observer:
     """The observer that says as much, through ``count`` if something counts what it is told."""
-    if verbosity.quiet and verbosity.json:
-        raise Invalid("--quiet and --json exclude each other")
 
     def in_json(event: Any) -> None:
         if found := fields(event, verbosity.verbose):
