@@ -10,7 +10,7 @@ import click
 
 from netkit.cli.rules import Rule, check
 from netkit.cli.run import answer
-from netkit.cli.types import Text
+from netkit.cli.types import parse_text
 from netkit.core.errors import Invalid
 from netkit.output import console
 
@@ -198,7 +198,7 @@ def address(
             except Invalid as error:
                 raise click.UsageError(f"TARGET: {error}", ctx) from error
         if rest_as:
-            ctx.params[rest_as] = tuple(Text().convert(word, None, ctx) for word in rest)
+            ctx.params[rest_as] = tuple(map(parse_text, rest))
         elif rest:
             last = ctx.params["target"] if target else endpoint
             text = f"unexpected word {rest[0]!r} after address {str(last)!r}"

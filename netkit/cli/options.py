@@ -5,24 +5,9 @@ from collections.abc import Callable, Sequence
 from functools import cache, partial
 from typing import TYPE_CHECKING, NamedTuple
 
+from netkit.cli import types
 from netkit.cli.command import gathered, option
 from netkit.cli.rules import Case, Values, excluded, needs, one_of
-from netkit.cli.types import (
-    Cidr,
-    Count,
-    Duration,
-    HostName,
-    Line,
-    Mode,
-    OneOf,
-    Path,
-    Pattern,
-    Protocols,
-    Size,
-    Source,
-    Text,
-    Words,
-)
 from netkit.core.errors import Invalid
 from netkit.output import console
 from netkit.output.console import Verbosity, View, coloured, emit, same_terminal, say
@@ -404,7 +389,7 @@ progress_options = gathered(
 
 color_option = option(
     "--color",
-    type=OneOf("auto", "always", "never", name="WHEN"),
+    type=types.choice("auto", "always", "never", name="WHEN"),
     section="Talk",
     help="Colour on a terminal (auto), always or never.",
 )
@@ -432,7 +417,7 @@ quiet_option = option("-q", "--quiet", is_flag=True, section="Talk", help="Say n
 
 max_size_option = option(
     "--max-size",
-    type=Size(),
+    type=types.SIZE,
     default=16 << 20,
     section="Data",
     help="The largest record, or format, in bytes (63); 16M unless given.",
@@ -448,21 +433,21 @@ reach_options = gathered(
 )
 
 _identity_choices = (
-    option("--cert", type=Path(), section="TLS", help="Our certificate and its chain (PEM)."),
-    option("--key", type=Path(), section="TLS", help="The key of our certificate (PEM, not encrypted)."),
-    option("--servername", type=HostName(), section="TLS", help="The name to ask for and to verify."),
+    option("--cert", type=types.FILE, section="TLS", help="Our certificate and its chain (PEM)."),
+    option("--key", type=types.FILE, section="TLS", help="The key of our certificate (PEM, not encrypted)."),
+    option("--servername", type=types.HOST, section="TLS", help="The name to ask for and to verify."),
     option("--insecure", is_flag=True, section="TLS", help="Do not verify the peer's certificate."),
 )
 
 _tls_choices = (
     option(
         "--cafile",
-        type=Path(),
+        type=types.FILE,
         section="TLS",
         help="Trust the authorities in FILE (PEM); a server then wants certificates.",
     ),
     *_identity_choices,
-    option("--alpn", type=Protocols(), section="TLS", help="Protocols to agree on, in the order of preference."),
+    option("--alpn", type=types.ALPN, section="TLS", help="Protocols to agree on, in the order of preference."),
 )
 
 _tls_option = option("--tls", is_flag=True, section="TLS", help="Speak TLS, as with tls: in front of the address.")
@@ -491,7 +476,7 @@ server_tls_options = gathered(
 https_options = gathered(
     "https",
     Https,
-    option("--cafile", type=Path(), section="TLS", help="Trust the authorities in FILE (PEM)."),
+    option("--cafile", type=types.FILE, section="TLS", help="Trust the authorities in FILE (PEM)."),
     *_identity_choices,
     rules=[
         excluded(
@@ -519,14 +504,14 @@ both_tls_options = gathered(
     ],
 )
 
-timeout_option = option("--timeout", type=Duration(), section="Time", help="Give everything up (28) after D.")
+timeout_option = option("--timeout", type=types.DURATION, section="Time", help="Give everything up (28) after D.")
 
 clock_options = gathered(
     "clocks",
     Clocks,
     option(
         "--idle-timeout",
-        type=Duration(),
+        type=types.DURATION,
         section="Time",
         help="Give a connection up (28) once no byte has moved either way for D.",
     ),
@@ -536,27 +521,29 @@ clock_options = gathered(
 datagram_clock_options = gathered(
     "clocks",
     Clocks,
-    option("--idle-timeout", type=Duration(), section="Time", help="Give up (28) once no datagram has come for D."),
+    option("--idle-timeout", type=types.DURATION, section="Time", help="Give up (28) once no datagram has come for D."),
     timeout_option,
 )
 
 connect_timeout_option = option(
     "-w",
     "--connect-timeout",
-    type=Duration(),
+    type=types.DURATION,
     default=10.0,
     section="Time",
     help="Time for resolving, connecting and TLS together (28); 10s unless given.",
 )
 
-source_option = option("--source", type=Source(), section="Addresses", help="Connect from this address and port.")
+source_option = option("--source", type=types.SOURCE, section="Addresses", help="Connect from this address and port.")
 
 dial_options = gathered(
     "dial",
     Dial,
     connect_timeout_option,
     source_option,
-    option("--keepalive", type=Duration(), section="Time", help="Probe a peer that was silent for D (TCP keepalive)."),
+    option(
+        "--keepalive", type=types.DURATION, section="Time", help="Probe a peer that was silent for D (TCP keepalive)."
+    ),
     rules=[
         excluded("-4", "-6", "-n", "--source", by=UNIX, why="a unix socket has no IP address"),
         excluded("--keepalive", by=UNIX, why="a unix socket has no keepalive"),
@@ -568,7 +555,7 @@ ending_options = gathered(
     Ends,
     option(
         "--grace",
-        type=Duration(zero=True),
+        type=types.DURATION_OR_ZERO,
         section="Ending",
         help="Once the peer has ended, leave when our input has been idle for D; 500ms unless given.",
     ),
@@ -587,11 +574,11 @@ program_options = gathered(
     Programs,
     option(
         "--exec",
-        type=Words(),
+        type=types.COMMAND,
         section="Data",
         help="Run CMD over each connection, its stdin and stdout in place of ours; its words are split as in a shell.",
     ),
-    option("--sh-exec", type=Line(), section="Data", help="The same, and CMD is run by the shell."),
+    option("--sh-exec", type=types.SHELL_COMMAND, section="Data", help="The same, and CMD is run by the shell."),
 )
 
 record_options = gathered(
@@ -603,7 +590,7 @@ record_options = gathered(
         section="Talk",
         help="Dump the bytes of both directions in hex on stderr, as -vvv does.",
     ),
-    option("--log", type=Path(), section="Talk", help="Append the bytes of both directions to FILE as JSON Lines."),
+    option("--log", type=types.FILE, section="Talk", help="Append the bytes of both directions to FILE as JSON Lines."),
     rules=[one_of("--hexdump", "--json"), one_of("--hexdump", "--quiet")],
 )
 
@@ -623,7 +610,7 @@ output_options = gathered(
     Output,
     option(
         "--output",
-        type=OneOf("raw", "lines", "hex", "json", "none"),
+        type=types.choice("raw", "lines", "hex", "json", "none"),
         section="Data",
         help="Print datagrams in this form; raw bytes unless given, with --json json.",
     ),
@@ -655,44 +642,48 @@ transport_options = gathered(
 serving_options = gathered(
     "serving",
     Serving,
-    option("--port-file", type=Path(), section="Serving", help="Keep the port number in FILE while serving."),
+    option("--port-file", type=types.FILE, section="Serving", help="Keep the port number in FILE while serving."),
     option("--print-port", is_flag=True, section="Serving", help="Print the port number as the first line of stdout."),
     option(
         "--allow",
-        type=Cidr(),
+        type=types.CIDR,
         multiple=True,
         section="Serving",
         help="Serve clients of this network alone; repeatable.",
     ),
     option(
-        "--deny", type=Cidr(), multiple=True, section="Serving", help="Turn away clients of this network; repeatable."
+        "--deny",
+        type=types.CIDR,
+        multiple=True,
+        section="Serving",
+        help="Turn away clients of this network; repeatable.",
     ),
     option(
         "--until",
-        type=Pattern(),
+        type=types.REGEX,
         section="Ending",
         help="Stop serving, with 0, once the data of a client matches.",
     ),
     option("--stats", is_flag=True, section="Talk", help="Say what was served at the end, as JSON."),
-    option("--accept-timeout", type=Duration(), section="Time", help="Give up (28) if nobody came within D."),
-    option("--for", "duration", type=Duration(), section="Time", help="Stop serving after D; exit 0."),
+    option("--accept-timeout", type=types.DURATION, section="Time", help="Give up (28) if nobody came within D."),
+    option("--for", "duration", type=types.DURATION, section="Time", help="Stop serving after D; exit 0."),
 )
 
 client_options = gathered(
     "clients",
     Clients,
     option("--once", is_flag=True, section="Serving", help="Serve one client, then exit."),
-    option("--max-clients", type=Count(), section="Serving", help="Serve N clients, then exit."),
+    option("--max-clients", type=types.COUNT, section="Serving", help="Serve N clients, then exit."),
     option(
         "--max-conns",
-        type=Count(),
+        type=types.COUNT,
         section="Serving",
         help="Serve at most N clients at one time, the next waits; 4096 unless given.",
     ),
-    option("--mode", type=Mode(), section="Serving", help="The mode of a unix socket's file; 600 unless given."),
-    option("--greet", type=Text(), section="Data", help="Send TEXT first; {host} and {port} are the client's."),
+    option("--mode", type=types.MODE, section="Serving", help="The mode of a unix socket's file; 600 unless given."),
+    option("--greet", type=types.TEXT, section="Data", help="Send TEXT first; {host} and {port} are the client's."),
     option(
-        "--keepalive", type=Duration(), section="Time", help="Probe a client that was silent for D (TCP keepalive)."
+        "--keepalive", type=types.DURATION, section="Time", help="Probe a client that was silent for D (TCP keepalive)."
     ),
     rules=[
         one_of("--once", "--max-clients"),

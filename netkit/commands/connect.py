@@ -70,7 +70,7 @@ RULES = (
 @options.tls_options
 @command.option(
     "--wait",
-    type=types.Duration(zero=True),
+    type=types.DURATION_OR_ZERO,
     section="Time",
     help="Keep trying for D while refused, unreachable, unresolved or silent (28).",
 )
@@ -82,13 +82,13 @@ RULES = (
 @command.option("--recv-only", is_flag=True, section="Ending", help="Leave stdin alone; leave when the peer ends.")
 @command.option(
     "--until",
-    type=types.Pattern(),
+    type=types.REGEX,
     section="Ending",
     help="Leave, with 0, once what came matches; the output ends with the match (8 if the peer ends first).",
 )
-@command.option("--max-bytes", type=types.Count(), section="Ending", help="Leave, with 0, once N bytes came.")
-@command.option("--send", "text", type=types.Text(), section="Data", help="Send TEXT in place of stdin.")
-@command.option("--send-hex", "octets", type=types.Hex(), section="Data", help="Send these bytes in place of stdin.")
+@command.option("--max-bytes", type=types.COUNT, section="Ending", help="Leave, with 0, once N bytes came.")
+@command.option("--send", "text", type=types.TEXT, section="Data", help="Send TEXT in place of stdin.")
+@command.option("--send-hex", "octets", type=types.HEX, section="Data", help="Send these bytes in place of stdin.")
 @command.option("-C", "--crlf", is_flag=True, section="Data", help="Send line ends as CR LF.")
 @options.program_options
 @options.raw_option

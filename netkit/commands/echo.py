@@ -15,7 +15,7 @@ from netkit.cli.rules import excluded
         ("netkit echo 9087 --prefix 'You said ' --until bye -v", "a chat server, until somebody says bye"),
     ],
 )
-@command.option("--prefix", type=types.Text(), section="Data", help="Put TEXT in front of each line.")
+@command.option("--prefix", type=types.TEXT, section="Data", help="Put TEXT in front of each line.")
 @options.transport_options
 @server_module.server_options
 def echo(server: server_module.Server, transport: options.Transport, prefix: bytes | None) -> int:

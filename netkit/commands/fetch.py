@@ -104,7 +104,7 @@ RULES = (
 @command.option(
     "--unix-socket",
     "socket",
-    type=types.Path(),
+    type=types.FILE,
     section="Addresses",
     help="Connect to this unix socket, @NAME if abstract, and not to the host.",
 )
@@ -112,21 +112,21 @@ RULES = (
 @options.clock_options
 @command.option(
     "--max-redirects",
-    type=types.Count(zero=True, most=1000),
+    type=types.count(zero=True, most=1000),
     default=10,
     section="Ending",
     help="Follow at most N redirects (47); 10 unless given.",
 )
 @command.option(
     "--max-size",
-    type=types.Size(),
+    type=types.SIZE,
     section="Ending",
     help="Give up (63) on more than SIZE bytes, at once if their number is told.",
 )
 @command.option(
     "--fail", is_flag=True, section="Ending", help="Fail (22), and write nothing, on a status of 400 or more."
 )
-@command.option("--method", type=types.Verb(), section="Request", help="The method; GET unless given.")
+@command.option("--method", type=types.METHOD, section="Request", help="The method; GET unless given.")
 @command.option(
     "--head", is_flag=True, section="Request", help="Ask for status and fields alone (HEAD), and write them."
 )
@@ -134,7 +134,7 @@ RULES = (
     "-H",
     "--header",
     "fields",
-    type=types.Field(),
+    type=types.FIELD,
     multiple=True,
     section="Request",
     help="Add a field, 'NAME: VALUE', or put it in the place of netkit's own; repeatable.",
@@ -142,7 +142,7 @@ RULES = (
 @command.option(
     "--data",
     "body",
-    type=types.Text(),
+    type=types.TEXT,
     section="Request",
     help="Send TEXT, by POST unless --method says, as a form unless -H has a Content-Type; \\n and \\xNN are bytes.",
 )
@@ -150,7 +150,7 @@ RULES = (
     "-o",
     "--output",
     "path",
-    type=types.Path(),
+    type=types.FILE,
     section="Data",
     help="Write to FILE, which is there only once it is whole.",
 )

@@ -62,11 +62,9 @@ RULES = (
 @command.option("-k", "--keep", is_flag=True, section="Serving", help="Serve any number of clients, side by side.")
 @options.ending_options
 @command.option("--label", is_flag=True, section="Data", help="Write each line as HOST:PORT<TAB>line.")
+@command.option("--reply", type=types.TEXT, section="Data", help="Send TEXT to each client in place of stdin (--keep).")
 @command.option(
-    "--reply", type=types.Text(), section="Data", help="Send TEXT to each client in place of stdin (--keep)."
-)
-@command.option(
-    "--reply-file", type=types.Path(), section="Data", help="Send FILE to each client in place of stdin (--keep)."
+    "--reply-file", type=types.FILE, section="Data", help="Send FILE to each client in place of stdin (--keep)."
 )
 @options.program_options
 @options.raw_option

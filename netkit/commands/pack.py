@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 @click.argument("values", nargs=-1)
 @command.option("--hex", "in_hex", is_flag=True, section="Data", help="Write hex, one line for each record.")
 @command.option("--show", is_flag=True, section="Data", help="Show one number in native, little- and big-endian order.")
-@command.option("--length", type=types.Length(), section="Data", help="Put the length of each record before it.")
+@command.option("--length", type=types.PREFIX, section="Data", help="Put the length of each record before it.")
 @command.option("--lines", is_flag=True, section="Data", help="With --length, make each line of stdin a record.")
 @options.max_size_option
 @options.quiet_option

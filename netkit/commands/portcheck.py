@@ -76,51 +76,49 @@ RULES = (
     "--udp", is_flag=True, section="Checking", help="Check UDP ports: only an answer shows that one is open."
 )
 @command_module.option(
-    "--payload", type=types.Hex(), section="Checking", help="Send these bytes to a UDP port; none by default."
+    "--payload", type=types.HEX, section="Checking", help="Send these bytes to a UDP port; none by default."
 )
 @command_module.option("--any", is_flag=True, section="Checking", help="One port as wanted is enough.")
 @command_module.option("--closed", is_flag=True, section="Checking", help="Want the ports closed.")
 @command_module.option("--banner", is_flag=True, section="Checking", help="Show what a port says first.")
 @command_module.option(
-    "--settle", type=types.Duration(zero=True), section="Checking", help="Want a port to stay open for D."
+    "--settle", type=types.DURATION_OR_ZERO, section="Checking", help="Want a port to stay open for D."
 )
-@command_module.option("--send", "text", type=types.Text(), section="Checking", help="Send TEXT first.")
-@command_module.option(
-    "--expect", type=types.Pattern(), section="Checking", help="Want an answer that matches (8, 28)."
-)
+@command_module.option("--send", "text", type=types.TEXT, section="Checking", help="Send TEXT first.")
+@command_module.option("--expect", type=types.REGEX, section="Checking", help="Want an answer that matches (8, 28).")
 @options.tls_options
 @command_module.option(
-    "--expires", type=types.Duration(), section="TLS", help="Want certificates that do not end within D (60)."
+    "--expires", type=types.DURATION, section="TLS", help="Want certificates that do not end within D (60)."
 )
 @command_module.option(
     "--concurrency",
-    type=types.Count(),
+    type=types.COUNT,
     section="Checking",
     help="Try at most N at one time; as many as there is room for.",
 )
 @command_module.option(
     "-w",
     "--connect-timeout",
-    type=types.Duration(),
+    type=types.DURATION,
     default=3.0,
     section="Time",
     help="Time for each look-up, connection and answer (28); 3s unless given.",
 )
 @command_module.option(
     "--wait",
-    type=types.Duration(zero=True),
+    type=types.DURATION_OR_ZERO,
     section="Time",
     help="Try again until all is as wanted, for at most D (28).",
 )
 @command_module.option(
-    "--interval", type=types.Duration(zero=True), section="Time", help="Time between two rounds of --wait."
+    "--interval", type=types.DURATION_OR_ZERO, section="Time", help="Time between two rounds of --wait."
 )
 @options.timeout_option
 @command_module.option("--all", is_flag=True, section="Talk", help="A line for each port, however many are the same.")
 @command_module.option(
     "--format",
     "form",
-    type=types.OneOf("text", "json", "tap", "junit", "github", name="FORMAT"),
+    type=types.choice("text", "json", "tap", "junit", "github", name="FORMAT"),
     section="Talk",
     help="Write text, json, tap, junit or github; text unless given.",
 )

@@ -56,7 +56,7 @@ RULES = (
 @command.option(
     "-w",
     "--connect-timeout",
-    type=types.Duration(),
+    type=types.DURATION,
     default=10.0,
     section="Time",
     help="Time for each name (28); 10s unless given.",

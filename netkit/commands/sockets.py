@@ -53,9 +53,9 @@ RULES = (
 @command.option("--udp", is_flag=True, section="Data", help="UDP.")
 @command.option("--unix", is_flag=True, section="Data", help="Unix sockets.")
 @command.option("--port", metavar="N", section="Data", help="Sockets that have this port, at either end.")
-@command.option("--pid", type=types.Count(), section="Data", help="Sockets that this process has open.")
+@command.option("--pid", type=types.COUNT, section="Data", help="Sockets that this process has open.")
 @command.option("--state", metavar="S", section="Data", help="Sockets in this state, as ss and netstat name it too.")
-@command.option("--watch", type=types.Duration(), section="Time", help="Show them again every D until interrupted.")
+@command.option("--watch", type=types.DURATION, section="Time", help="Show them again every D until interrupted.")
 @options.color_option
 @options.quiet_option
 @options.json_option

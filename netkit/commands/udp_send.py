@@ -51,27 +51,27 @@ RULES = (
 )
 @command.address("client", udp=True, rest_as="texts")
 @command.option("--lines", is_flag=True, section="Data", help="Each line of stdin is a datagram, sent at once.")
-@command.option("--size", type=types.Size(most=65507), section="Data", help="Cut stdin into datagrams of SIZE bytes.")
+@command.option("--size", type=types.size(most=65507), section="Data", help="Cut stdin into datagrams of SIZE bytes.")
 @command.option("--hex", "by_hex", is_flag=True, section="Data", help="Each line of stdin is a datagram in hex digits.")
-@command.option("--rate", type=types.Size(), section="Data", help="Send at most SIZE bytes per second.")
-@command.option("--repeat", type=types.Count(), section="Data", help="Send everything N times.")
+@command.option("--rate", type=types.SIZE, section="Data", help="Send at most SIZE bytes per second.")
+@command.option("--repeat", type=types.COUNT, section="Data", help="Send everything N times.")
 @command.option(
     "--interval",
-    type=types.Duration(zero=True),
+    type=types.DURATION_OR_ZERO,
     section="Time",
     help="Pause for D between two times of --repeat; 1s unless given.",
 )
-@command.option("--replies", type=types.CountOrAny(), section="Ending", help="Print the first N replies, or any.")
+@command.option("--replies", type=types.COUNT_OR_ANY, section="Ending", help="Print the first N replies, or any.")
 @command.option(
     "--wait",
-    type=types.Duration(zero=True),
+    type=types.DURATION_OR_ZERO,
     section="Time",
     help="Wait for a reply until D of silence (28 if too few came); 1s unless given.",
 )
 @options.output_options
 @command.option("--broadcast", is_flag=True, section="Addresses", help="Allow ADDRESS to be a broadcast address.")
-@command.option("--ttl", type=types.Count(most=255), section="Addresses", help="Let datagrams pass at most N routers.")
-@command.option("--source", type=types.Source(), section="Addresses", help="Send from this address and port.")
+@command.option("--ttl", type=types.count(most=255), section="Addresses", help="Let datagrams pass at most N routers.")
+@command.option("--source", type=types.SOURCE, section="Addresses", help="Send from this address and port.")
 @options.timeout_option
 @command.option("--stats", is_flag=True, section="Talk", help="Say datagrams and bytes at the end, as JSON.")
 @options.reach_options

@@ -25,11 +25,11 @@ HABITS = {
     ],
 )
 @options.output_options
-@command.option("--reply", type=types.Text(), section="Data", help="Answer each datagram with TEXT.")
-@command.option("--reply-with", type=types.OneOf("echo", "upper"), section="Data", help="Answer each with itself.")
-@command.option("--count", type=types.Count(), section="Ending", help="Receive N datagrams, then exit.")
+@command.option("--reply", type=types.TEXT, section="Data", help="Answer each datagram with TEXT.")
+@command.option("--reply-with", type=types.choice("echo", "upper"), section="Data", help="Answer each with itself.")
+@command.option("--count", type=types.COUNT, section="Ending", help="Receive N datagrams, then exit.")
 @command.option(
-    "--join", type=types.Group(), multiple=True, section="Addresses", help="Receive what is sent to GROUP too."
+    "--join", type=types.GROUP, multiple=True, section="Addresses", help="Receive what is sent to GROUP too."
 )
 @server_module.datagram_server_options
 def udp_serve(

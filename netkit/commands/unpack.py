@@ -33,9 +33,9 @@ _WITHOUT_FORMAT = Case(
     ],
 )
 @click.argument("form", required=False)
-@click.argument("octets", nargs=-1, type=types.Hex())
+@click.argument("octets", nargs=-1, type=types.HEX)
 @command.option("--repeat", is_flag=True, section="Data", help="Read record after record, as they come.")
-@command.option("--length", type=types.Length(), section="Data", help="Each record has its length before it.")
+@command.option("--length", type=types.PREFIX, section="Data", help="Each record has its length before it.")
 @command.option("--lines", is_flag=True, section="Data", help="With --length alone, write each record as a line.")
 @options.max_size_option
 @command.option("--json", is_flag=True, section="Data", help="Write records, and failures, as JSON Lines.")
