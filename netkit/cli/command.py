@@ -1,4 +1,4 @@
-"""What commands share: how their words are sorted, how a command runs, and every line said to a person."""
+"""A command and its options: how its words are told from options, and what is wrong with them."""
 
 import functools
 import re
@@ -15,7 +15,7 @@ from netkit.core.errors import Invalid
 from netkit.output import console
 
 if TYPE_CHECKING:
-    from netkit.core.address import Role
+    from netkit.core.address import Endpoint, Role
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -77,7 +77,7 @@ class Command(click.Command):
             return super().invoke(ctx)
 
     def get_help(self, ctx: click.Context) -> str:
-        """Return the help page."""
+        """The help page."""
         from netkit.cli.pages import help_page
 
         return help_page(self, ctx.command_path)
@@ -170,46 +170,40 @@ def option(*names: str, section: str, **attributes: Any) -> Callable[[F], F]:
     return click.option(*names, cls=Option, section=section, **attributes)
 
 
-def address(
-    role: "Role", *, tls: bool = False, udp: bool = False, rest_as: str | None = None, target: bool = False
-) -> Callable[[F], F]:
+def address(role: "Role", *, udp: bool = False, rest_as: str | None = None, target: bool = False) -> Callable[[F], F]:
     """Add the words of one address; the function gets an Endpoint named ``address``.
 
-    With ``target`` another follows, that of a client, which the function gets by this name.
-
-    It may be secured with ``tls``, and with ``udp`` is one for datagrams. The words behind it are a mistake, or with
-    ``rest_as`` texts, a tuple of bytes that gets this name.
+    With ``target`` a client's address follows, which the function gets by this name. With ``udp`` the address is for
+    datagrams. Words behind it are a mistake or, with ``rest_as``, texts: a tuple of bytes of that name.
     """
 
-    def read(ctx: click.Context, param: click.Parameter, words: tuple[str, ...]) -> Any:
+    def read(ctx: click.Context, param: click.Parameter, words: tuple[str, ...]) -> "Endpoint":
         from netkit.core.address import take
 
         try:
             endpoint, rest = take(words, role)
         except Invalid as error:
-            raise click.UsageError(str(error) + _misread(ctx, words), ctx) from error
+            raise Invalid(f"{error}{_misread(ctx, words)}") from error
         if udp and (endpoint.tls or endpoint.path is not None):
-            raise click.UsageError(f"address {str(endpoint)!r} is none for UDP datagrams", ctx)
-        if endpoint.tls and not tls:
-            raise click.UsageError(f"address {str(endpoint)!r}: there is no TLS here", ctx)
+            raise Invalid(f"address {str(endpoint)!r} is none for UDP datagrams")
+        last = endpoint
         if target:
             try:
-                ctx.params["target"], rest = take(rest, "client")
+                last, rest = take(rest, "client")
             except Invalid as error:
-                raise click.UsageError(f"TARGET: {error}", ctx) from error
+                raise Invalid(f"TARGET: {error}") from error
+            ctx.params["target"] = last
         if rest_as:
             ctx.params[rest_as] = tuple(map(parse_text, rest))
         elif rest:
-            last = ctx.params["target"] if target else endpoint
-            text = f"unexpected word {rest[0]!r} after address {str(last)!r}"
-            raise click.UsageError(text + _misread(ctx, words), ctx)
+            raise Invalid(f"unexpected word {rest[0]!r} after address {str(last)!r}{_misread(ctx, words)}")
         return endpoint
 
     return click.argument("address", nargs=-1, callback=read)
 
 
 def _misread(ctx: click.Context, words: tuple[str, ...]) -> str:
-    """Return what to add to an error of the address if -q got a number, as nc's does."""
+    """What to add to an error of the address if -q got a number, as nc's does."""
     if ctx.params.get("quiet") and len(words) > 1 and words[0].isascii() and words[0].isdigit():
         return "; -q takes no number here, it silences: see --grace"
     return ""

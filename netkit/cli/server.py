@@ -224,7 +224,7 @@ class DatagramServer(Server):
 server_options = gathered(
     "server",
     Server,
-    address("server", tls=True),
+    address("server"),
     options.reach_options,
     options.serving_options,
     options.client_options,
@@ -251,7 +251,7 @@ _BOTH_UNIX = Case("two unix: addresses", lambda values: values["address"].path a
 relay_options = gathered(
     "server",
     Relay,
-    address("server", tls=True, target=True),
+    address("server", target=True),
     options.reach_options,
     options.connect_timeout_option,
     options.source_option,

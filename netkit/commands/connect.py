@@ -64,7 +64,7 @@ RULES = (
         ("netkit connect unix:/run/app.sock --send 'status\\n'", "ask a unix socket"),
     ],
 )
-@command.address("client", tls=True)
+@command.address("client")
 @options.reach_options
 @options.dial_options
 @options.tls_options
