@@ -5,24 +5,9 @@ from collections.abc import Callable, Sequence
 from functools import cache, partial
 from typing import TYPE_CHECKING, NamedTuple
 
+from netkit.cli import types
 from netkit.cli.command import gathered, option
-from netkit.cli.rules import exclude, unapplied
-from netkit.cli.types import (
-    Cidr,
-    Count,
-    Duration,
-    HostName,
-    Line,
-    Mode,
-    OneOf,
-    Path,
-    Pattern,
-    Protocols,
-    Size,
-    Source,
-    Text,
-    Words,
-)
+from netkit.cli.rules import Case, Values, excluded, needs, one_of
 from netkit.core.errors import Invalid
 from netkit.output import console
 from netkit.output.console import Verbosity, View, coloured, emit, same_terminal, say
@@ -49,13 +34,10 @@ class FamilyOptions(NamedTuple):
     ipv6: bool
     numeric: bool
 
-    def family(self, endpoint: "Endpoint | None" = None) -> int:
+    def family(self) -> int:
         """Return the one address family wanted, or AF_UNSPEC."""
         import socket
 
-        exclude({"-4": self.ipv4, "-6": self.ipv6})
-        if endpoint is not None and endpoint.path is not None:
-            unapplied("a unix socket has no IP address", {"-4": self.ipv4, "-6": self.ipv6, "-n": self.numeric})
         return int(socket.AF_INET if self.ipv4 else socket.AF_INET6 if self.ipv6 else socket.AF_UNSPEC)
 
 
@@ -72,7 +54,7 @@ class Tls(NamedTuple):
 
     def client(self, target: "Endpoint", talk: Verbosity) -> "Callable[[Observer], Layer] | None":
         """Return what makes the handshake of a client; None if there is to be none."""
-        if not self._wanted(target.tls):
+        if not (self.tls or target.tls):
             return None
         if target.path is not None and self.servername is None and not self.insecure:
             raise Invalid("a unix socket has no name that a certificate could have: --servername NAME says it")
@@ -81,20 +63,13 @@ class Tls(NamedTuple):
 
     def checks(self, targets: "Sequence[Target]", talk: Verbosity) -> "Callable[[str, Observer], Layer] | None":
         """Return what makes the handshake with a host of those targets that want one; None if none does."""
-        if not self._wanted(any(target.tls for target in targets)):
+        if not any(target.tls for target in targets):
             return None
         hosts = dict.fromkeys(target.host or "localhost" for target in targets if target.tls)
         return self.clients(", ".join(hosts), talk)
 
-    def check(self) -> None:
-        """Refuse what does not go together."""
-        if self.key is not None and self.cert is None:
-            raise Invalid("--key needs --cert")
-        exclude({"--insecure": self.insecure, "--cafile": self.cafile})
-
     def clients(self, whom: str, talk: Verbosity) -> "Callable[[str, Observer], Layer]":
         """Return what makes the handshake with a host; ``whom`` is who they are, for the warning of --insecure."""
-        self.check()
         if self.insecure:
             emit("unverified", target=whom) if talk.json else say(
                 f"{console.program}: the certificate of {whom} is not verified (--insecure)"
@@ -109,9 +84,8 @@ class Tls(NamedTuple):
 
     def server(self, address: "Endpoint") -> "Callable[[Observer], Layer] | None":
         """Return what makes the handshake of a server; None if there is to be none."""
-        if not self._wanted(address.tls):
+        if not (self.tls or address.tls):
             return None
-        unapplied("a server has the certificate", {"--servername": self.servername, "--insecure": self.insecure})
         if self.cert is None or self.key is None:
             pair = (
                 "openssl req -x509 -newkey rsa:2048 -nodes -keyout key.pem -out cert.pem -days 30 -subj /CN=localhost"
@@ -125,14 +99,6 @@ class Tls(NamedTuple):
             return tls.server(self._security(), observe)
 
         return make
-
-    def _wanted(self, tls: bool) -> bool:
-        if self.tls or tls:
-            return True
-        options = {"--cafile": self.cafile, "--cert": self.cert, "--key": self.key, "--servername": self.servername}
-        unapplied("without --tls or tls: nothing is secured", {**options, "--alpn": self.alpn})
-        unapplied("without --tls or tls: nothing is secured", {"--insecure": self.insecure})
-        return False
 
     def _security(self) -> "Security":
         from netkit.core.tls import Security
@@ -154,9 +120,6 @@ class Https(NamedTuple):
 
         Certificate, key and name are for this origin alone.
         """
-        if url.scheme != "https":
-            unapplied("the URL is not https", {"--servername": self.servername, "--cert": self.cert, "--key": self.key})
-        self._tls(True).check()
 
         @cache
         def made(authority: str, host: str, own: bool) -> "Layer":
@@ -218,14 +181,11 @@ class Dial(NamedTuple):
     source: tuple[str, int] | None
     keepalive: float | None
 
-    def dialling(self, endpoint: "Endpoint", reach: FamilyOptions) -> "Dialling":
+    def dialling(self, reach: FamilyOptions) -> "Dialling":
         """Return what the core takes."""
         from netkit.core.dial import Dialling
 
-        if endpoint.path is not None:
-            unapplied("a unix socket has no IP address", {"--source": self.source})
-            unapplied("a unix socket has no keepalive", {"--keepalive": self.keepalive})
-        return Dialling(reach.family(endpoint), reach.numeric, self.connect_timeout, self.source)
+        return Dialling(reach.family(), reach.numeric, self.connect_timeout, self.source)
 
 
 class Ends(NamedTuple):
@@ -235,15 +195,10 @@ class Ends(NamedTuple):
     hold: bool
     no_shutdown: bool
 
-    def given(self) -> dict[str, object]:
-        """Return the options by name, for ``unapplied``."""
-        return {"--grace": self.grace, "--hold": self.hold, "--no-shutdown": self.no_shutdown}
-
     def ending(self) -> "Ending":
         """Return what the core takes."""
         from netkit.core.relay import Ending
 
-        exclude({"--grace": self.grace, "--hold": self.hold})
         grace = Ending().grace if self.grace is None else self.grace
         return Ending(None if self.hold else grace, half_close=not self.no_shutdown)
 
@@ -253,10 +208,6 @@ class Programs(NamedTuple):
 
     exec: tuple[str, ...] | None
     sh_exec: str | None
-
-    def given(self) -> dict[str, object]:
-        """Return the options by name, for ``exclude``."""
-        return {"--exec": self.exec, "--sh-exec": self.sh_exec}
 
     @property
     def argv(self) -> tuple[str, ...] | None:
@@ -283,11 +234,6 @@ class Recorded(NamedTuple):
     def dumps(self, talk: Verbosity) -> bool:
         """Whether there is a dump on stderr."""
         return self.hexdump or (talk.verbose > 2 and not (talk.json or talk.quiet))
-
-    def check(self, talk: Verbosity) -> None:
-        """Refuse what does not go together."""
-        exclude({"--hexdump": self.hexdump, "--json": talk.json})
-        exclude({"--hexdump": self.hexdump, "--quiet": talk.quiet})
 
 
 class Serving(NamedTuple):
@@ -321,20 +267,12 @@ class Clients(NamedTuple):
     keepalive: float | None = None
     mode: int | None = None
 
-    def given(self) -> dict[str, object]:
-        """Return the options by name, for ``unapplied``."""
-        return {f"--{name.replace('_', '-')}": value for name, value in self._asdict().items()}
-
 
 class Transport(NamedTuple):
     """Which protocols a server serves, TCP if neither is asked for."""
 
     udp: bool
     both: bool
-
-    def given(self) -> dict[str, object]:
-        """Return the options by name, for ``exclude`` and ``unapplied``."""
-        return {"--udp": self.udp, "--both": self.both}
 
 
 class Output(NamedTuple):
@@ -343,16 +281,9 @@ class Output(NamedTuple):
     output: str | None
     raw: bool
 
-    def given(self) -> dict[str, object]:
-        """Return the options by name, for ``unapplied``."""
-        return {"--output": self.output, "--raw": self.raw}
-
     def kind(self, talk: Verbosity) -> str:
         """Return the form that was asked for, or is meant."""
-        kind = self.output or ("json" if talk.json else "raw")
-        if kind not in ("raw", "lines"):
-            unapplied(f"--output {kind} writes no control bytes", {"--raw": self.raw})
-        return kind
+        return self.output or ("json" if talk.json else "raw")
 
 
 class Progress(NamedTuple):
@@ -361,26 +292,16 @@ class Progress(NamedTuple):
     progress: bool
     no_progress: bool
 
-    def given(self) -> dict[str, object]:
-        """Return the option that asks for it by name, for ``exclude`` and ``unapplied``."""
-        return {"--progress": self.progress}
-
     def after(self) -> float | None:
         """Return the seconds after which something on stderr may move, or None if nothing ever does."""
-        exclude({**self.given(), "--no-progress": self.no_progress})
-        if not os.isatty(2):
-            unapplied("stderr is no terminal", self.given())
+        if self.no_progress or not os.isatty(2):
             return None
-        return None if self.no_progress else 0.0 if self.progress else 0.5
+        return 0.0 if self.progress else 0.5
 
-    def show(self, talk: Verbosity, unseen: str) -> "Show | None":
-        """Return what shows transfers on stderr's terminal, if anything does; ``unseen`` says why there are none."""
+    def show(self, talk: Verbosity) -> "Show | None":
+        """What shows transfers on stderr's terminal, if anything does."""
         after = self.after()
-        exclude({"--quiet": talk.quiet, **self.given()})
-        exclude({"--json": talk.json, **self.given()})
-        if unseen:
-            unapplied(unseen, self.given())
-        return None if after is None or talk.quiet or talk.json or unseen else showing(after)
+        return None if after is None or talk.quiet or talk.json else showing(after)
 
     def shown(self, talk: Verbosity, recorded: Recorded, *, reads: bool, writes: bool, long: bool = True) -> "Shown":
         """Return what shows the transfers of one conversation.
@@ -390,8 +311,8 @@ class Progress(NamedTuple):
         from netkit.services.progress import Shown, Ways
 
         ways = Ways(reads, writes, long)
-        unseen = "" if ways.sends or ways.receives else "no file or pipe is sent or received"
-        show = self.show(talk, unseen or ("the dump is shown there" if recorded.dumps(talk) else ""))
+        seen = (ways.sends or ways.receives) and not recorded.dumps(talk)
+        show = self.show(talk) if seen else None
         return Shown(show, ways, (lambda: console.before_line()) if same_terminal(1, 2) else None)
 
 
@@ -408,6 +329,33 @@ def showing(after: float) -> "Show":
         await show_transfers(moving, begun, coloured=coloured(2))
 
     return show
+
+
+def _is_unix(values: Values) -> bool:
+    return values.get("socket") is not None or getattr(values.get("address"), "path", None) is not None
+
+
+def _is_secured(values: Values) -> object:
+    named = (values.get("address"), values.get("target"), *values.get("targets", ()))
+    server = values.get("server") or ""
+    return values.get("tls") or server.startswith("tls:") or any(each.tls for each in named if each is not None)
+
+
+UNIX = Case("a unix socket", _is_unix)
+
+SECURED = Case("--tls or a tls: address", _is_secured)
+
+COMMAND = Case("COMMAND", lambda values: values["command"])
+
+FORMAT = Case("FORMAT", lambda values: values["form"] is not None)
+
+DUMP = Case("a dump on stderr", lambda values: Recorded(None, values["hexdump"]).dumps(_verbosity(values)))
+
+_TERMINAL = Case("a terminal on stderr", lambda values: os.isatty(2))
+
+
+def _verbosity(values: Values) -> Verbosity:
+    return Verbosity(values["verbose"], values["quiet"], values["json"])
 
 
 class ViewOptions(NamedTuple):
@@ -427,11 +375,21 @@ _progress_choices = (
     option("--no-progress", is_flag=True, section="Talk", help="Show no progress."),
 )
 
-progress_options = gathered("progress", Progress, *_progress_choices)
+_progress_rules = (
+    one_of("--progress", "--no-progress"),
+    needs("--progress", on=_TERMINAL, why="stderr is no terminal"),
+)
+
+progress_options = gathered(
+    "progress",
+    Progress,
+    *_progress_choices,
+    rules=[*_progress_rules, one_of("--quiet", "--progress"), one_of("--json", "--progress")],
+)
 
 color_option = option(
     "--color",
-    type=OneOf("auto", "always", "never", name="WHEN"),
+    type=types.choice("auto", "always", "never", name="WHEN"),
     section="Talk",
     help="Colour on a terminal (auto), always or never.",
 )
@@ -441,6 +399,7 @@ view_options = gathered(
     ViewOptions,
     color_option,
     *_progress_choices,
+    rules=_progress_rules,
 )
 
 talk_options = gathered(
@@ -449,6 +408,7 @@ talk_options = gathered(
     option("-v", "--verbose", count=True, section="Talk", help="Say what happens; -vv also every address tried."),
     option("-q", "--quiet", is_flag=True, section="Talk", help="Say nothing; the exit code tells."),
     option("--json", is_flag=True, section="Talk", help="Say what happens as JSON Lines, failures included."),
+    rules=[one_of("--quiet", "--json")],
 )
 
 json_option = option("--json", is_flag=True, section="Talk", help="Answer as JSON Lines.")
@@ -457,7 +417,7 @@ quiet_option = option("-q", "--quiet", is_flag=True, section="Talk", help="Say n
 
 max_size_option = option(
     "--max-size",
-    type=Size(),
+    type=types.SIZE,
     default=16 << 20,
     section="Data",
     help="The largest record, or format, in bytes (63); 16M unless given.",
@@ -469,50 +429,89 @@ reach_options = gathered(
     option("-4", "ipv4", is_flag=True, section="Addresses", help="IPv4 alone."),
     option("-6", "ipv6", is_flag=True, section="Addresses", help="IPv6 alone."),
     option("-n", "--numeric", is_flag=True, section="Addresses", help="No names: addresses alone are looked at."),
+    rules=[one_of("-4", "-6")],
 )
 
 _identity_choices = (
-    option("--cert", type=Path(), section="TLS", help="Our certificate and its chain (PEM)."),
-    option("--key", type=Path(), section="TLS", help="The key of our certificate (PEM, not encrypted)."),
-    option("--servername", type=HostName(), section="TLS", help="The name to ask for and to verify."),
+    option("--cert", type=types.FILE, section="TLS", help="Our certificate and its chain (PEM)."),
+    option("--key", type=types.FILE, section="TLS", help="The key of our certificate (PEM, not encrypted)."),
+    option("--servername", type=types.HOST, section="TLS", help="The name to ask for and to verify."),
     option("--insecure", is_flag=True, section="TLS", help="Do not verify the peer's certificate."),
 )
 
 _tls_choices = (
     option(
         "--cafile",
-        type=Path(),
+        type=types.FILE,
         section="TLS",
         help="Trust the authorities in FILE (PEM); a server then wants certificates.",
     ),
     *_identity_choices,
-    option("--alpn", type=Protocols(), section="TLS", help="Protocols to agree on, in the order of preference."),
+    option("--alpn", type=types.ALPN, section="TLS", help="Protocols to agree on, in the order of preference."),
 )
 
-tls_options = gathered(
+_tls_option = option("--tls", is_flag=True, section="TLS", help="Speak TLS, as with tls: in front of the address.")
+
+_identity_rules = (needs("--key", on="--cert"), one_of("--insecure", "--cafile"))
+
+_BARE = "without --tls or tls: nothing is secured"
+
+_tls_rule = needs("--cafile", "--cert", "--key", "--servername", "--alpn", "--insecure", on=SECURED, why=_BARE)
+
+tls_options = gathered("tls", Tls, _tls_option, *_tls_choices, rules=[_tls_rule, *_identity_rules])
+
+server_tls_options = gathered(
     "tls",
     Tls,
-    option("--tls", is_flag=True, section="TLS", help="Speak TLS, as with tls: in front of the address."),
+    _tls_option,
     *_tls_choices,
+    rules=[
+        _tls_rule,
+        excluded(
+            "--servername", "--insecure", by=Case("a server", lambda values: True), why="a server has the certificate"
+        ),
+    ],
 )
 
 https_options = gathered(
     "https",
     Https,
-    option("--cafile", type=Path(), section="TLS", help="Trust the authorities in FILE (PEM)."),
+    option("--cafile", type=types.FILE, section="TLS", help="Trust the authorities in FILE (PEM)."),
     *_identity_choices,
+    rules=[
+        excluded(
+            *("--servername", "--cert", "--key"),
+            by=Case("an http URL", lambda values: values["url"].scheme != "https"),
+            why="the URL is not https",
+        ),
+        *_identity_rules,
+    ],
 )
 
-both_tls_options = gathered("tls", BothTls, *_tls_choices)
+both_tls_options = gathered(
+    "tls",
+    BothTls,
+    *_tls_choices,
+    rules=[
+        needs("--cafile", "--cert", "--key", "--alpn", on=SECURED, why=_BARE),
+        needs(
+            *("--servername", "--insecure"),
+            on=Case("a tls: address as TARGET", lambda values: values["target"].tls),
+            why=_BARE,
+        ),
+        needs(Case("--key", lambda values: values["key"] and not values["address"].tls), on="--cert"),
+        one_of("--insecure", "--cafile"),
+    ],
+)
 
-timeout_option = option("--timeout", type=Duration(), section="Time", help="Give everything up (28) after D.")
+timeout_option = option("--timeout", type=types.DURATION, section="Time", help="Give everything up (28) after D.")
 
 clock_options = gathered(
     "clocks",
     Clocks,
     option(
         "--idle-timeout",
-        type=Duration(),
+        type=types.DURATION,
         section="Time",
         help="Give a connection up (28) once no byte has moved either way for D.",
     ),
@@ -522,27 +521,33 @@ clock_options = gathered(
 datagram_clock_options = gathered(
     "clocks",
     Clocks,
-    option("--idle-timeout", type=Duration(), section="Time", help="Give up (28) once no datagram has come for D."),
+    option("--idle-timeout", type=types.DURATION, section="Time", help="Give up (28) once no datagram has come for D."),
     timeout_option,
 )
 
 connect_timeout_option = option(
     "-w",
     "--connect-timeout",
-    type=Duration(),
+    type=types.DURATION,
     default=10.0,
     section="Time",
     help="Time for resolving, connecting and TLS together (28); 10s unless given.",
 )
 
-source_option = option("--source", type=Source(), section="Addresses", help="Connect from this address and port.")
+source_option = option("--source", type=types.SOURCE, section="Addresses", help="Connect from this address and port.")
 
 dial_options = gathered(
     "dial",
     Dial,
     connect_timeout_option,
     source_option,
-    option("--keepalive", type=Duration(), section="Time", help="Probe a peer that was silent for D (TCP keepalive)."),
+    option(
+        "--keepalive", type=types.DURATION, section="Time", help="Probe a peer that was silent for D (TCP keepalive)."
+    ),
+    rules=[
+        excluded("-4", "-6", "-n", "--source", by=UNIX, why="a unix socket has no IP address"),
+        excluded("--keepalive", by=UNIX, why="a unix socket has no keepalive"),
+    ],
 )
 
 ending_options = gathered(
@@ -550,7 +555,7 @@ ending_options = gathered(
     Ends,
     option(
         "--grace",
-        type=Duration(zero=True),
+        type=types.DURATION_OR_ZERO,
         section="Ending",
         help="Once the peer has ended, leave when our input has been idle for D; 500ms unless given.",
     ),
@@ -561,6 +566,7 @@ ending_options = gathered(
         section="Ending",
         help="Do not send our input's end; leave when the peer ends.",
     ),
+    rules=[one_of("--grace", "--hold")],
 )
 
 program_options = gathered(
@@ -568,11 +574,11 @@ program_options = gathered(
     Programs,
     option(
         "--exec",
-        type=Words(),
+        type=types.COMMAND,
         section="Data",
         help="Run CMD over each connection, its stdin and stdout in place of ours; its words are split as in a shell.",
     ),
-    option("--sh-exec", type=Line(), section="Data", help="The same, and CMD is run by the shell."),
+    option("--sh-exec", type=types.SHELL_COMMAND, section="Data", help="The same, and CMD is run by the shell."),
 )
 
 record_options = gathered(
@@ -584,23 +590,32 @@ record_options = gathered(
         section="Talk",
         help="Dump the bytes of both directions in hex on stderr, as -vvv does.",
     ),
-    option("--log", type=Path(), section="Talk", help="Append the bytes of both directions to FILE as JSON Lines."),
+    option("--log", type=types.FILE, section="Talk", help="Append the bytes of both directions to FILE as JSON Lines."),
+    rules=[one_of("--hexdump", "--json"), one_of("--hexdump", "--quiet")],
 )
 
 stats_option = option("--stats", is_flag=True, section="Talk", help="Say bytes and time at the end, as JSON.")
 
 raw_option = option("--raw", is_flag=True, section="Data", help="Let control bytes through to a terminal.")
 
+_PRINTABLE = ("hex", "json", "none")
+
+
+def _form(name: str) -> Case:
+    return Case(f"--output {name}", lambda values: Output(values["output"], False).kind(_verbosity(values)) == name)
+
+
 output_options = gathered(
     "output",
     Output,
     option(
         "--output",
-        type=OneOf("raw", "lines", "hex", "json", "none"),
+        type=types.choice("raw", "lines", "hex", "json", "none"),
         section="Data",
         help="Print datagrams in this form; raw bytes unless given, with --json json.",
     ),
     raw_option,
+    rules=[excluded("--raw", by=_form(name), why=f"--output {name} writes no control bytes") for name in _PRINTABLE],
 )
 
 transport_options = gathered(
@@ -608,48 +623,73 @@ transport_options = gathered(
     Transport,
     option("--udp", is_flag=True, section="Serving", help="Serve UDP datagrams instead of TCP."),
     option("--both", is_flag=True, section="Serving", help="Serve TCP and UDP on one port number."),
+    rules=[
+        one_of("--udp", "--both"),
+        excluded("--udp", "--both", by=SECURED, why="datagrams are not secured"),
+        excluded(
+            *("--once", "--max-clients", "--max-conns", "--greet", "--keepalive", "--mode", "--idle-timeout"),
+            by="--udp",
+            why="datagrams make no connections",
+        ),
+        excluded(
+            *("--once", "--max-clients", "--accept-timeout"),
+            by="--both",
+            why="there are connections and datagrams",
+        ),
+    ],
 )
 
 serving_options = gathered(
     "serving",
     Serving,
-    option("--port-file", type=Path(), section="Serving", help="Keep the port number in FILE while serving."),
+    option("--port-file", type=types.FILE, section="Serving", help="Keep the port number in FILE while serving."),
     option("--print-port", is_flag=True, section="Serving", help="Print the port number as the first line of stdout."),
     option(
         "--allow",
-        type=Cidr(),
+        type=types.CIDR,
         multiple=True,
         section="Serving",
         help="Serve clients of this network alone; repeatable.",
     ),
     option(
-        "--deny", type=Cidr(), multiple=True, section="Serving", help="Turn away clients of this network; repeatable."
+        "--deny",
+        type=types.CIDR,
+        multiple=True,
+        section="Serving",
+        help="Turn away clients of this network; repeatable.",
     ),
     option(
         "--until",
-        type=Pattern(),
+        type=types.REGEX,
         section="Ending",
         help="Stop serving, with 0, once the data of a client matches.",
     ),
     option("--stats", is_flag=True, section="Talk", help="Say what was served at the end, as JSON."),
-    option("--accept-timeout", type=Duration(), section="Time", help="Give up (28) if nobody came within D."),
-    option("--for", "duration", type=Duration(), section="Time", help="Stop serving after D; exit 0."),
+    option("--accept-timeout", type=types.DURATION, section="Time", help="Give up (28) if nobody came within D."),
+    option("--for", "duration", type=types.DURATION, section="Time", help="Stop serving after D; exit 0."),
 )
 
 client_options = gathered(
     "clients",
     Clients,
     option("--once", is_flag=True, section="Serving", help="Serve one client, then exit."),
-    option("--max-clients", type=Count(), section="Serving", help="Serve N clients, then exit."),
+    option("--max-clients", type=types.COUNT, section="Serving", help="Serve N clients, then exit."),
     option(
         "--max-conns",
-        type=Count(),
+        type=types.COUNT,
         section="Serving",
         help="Serve at most N clients at one time, the next waits; 4096 unless given.",
     ),
-    option("--mode", type=Mode(), section="Serving", help="The mode of a unix socket's file; 600 unless given."),
-    option("--greet", type=Text(), section="Data", help="Send TEXT first; {host} and {port} are the client's."),
+    option("--mode", type=types.MODE, section="Serving", help="The mode of a unix socket's file; 600 unless given."),
+    option("--greet", type=types.TEXT, section="Data", help="Send TEXT first; {host} and {port} are the client's."),
     option(
-        "--keepalive", type=Duration(), section="Time", help="Probe a client that was silent for D (TCP keepalive)."
+        "--keepalive", type=types.DURATION, section="Time", help="Probe a client that was silent for D (TCP keepalive)."
     ),
+    rules=[
+        one_of("--once", "--max-clients"),
+        needs("--mode", on=UNIX, why="only a unix socket has a mode"),
+        excluded("--port-file", "--print-port", by=UNIX, why="a unix socket has no port"),
+        excluded("--allow", "--deny", by=UNIX, why="a unix socket has no IP address"),
+        excluded("--keepalive", by=UNIX, why="a unix socket has no keepalive"),
+    ],
 )

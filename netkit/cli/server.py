@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from netkit.cli import options
 from netkit.cli.command import address, gathered, option
-from netkit.cli.rules import exclude, unapplied
+from netkit.cli.rules import Case, excluded
 from netkit.cli.run import run, totals
 from netkit.core.errors import Exit, Invalid
 from netkit.output import console
@@ -68,21 +68,9 @@ class Server:
         return in_turn(*receivers, *([until(pattern, self.stop)] if pattern is not None else []))
 
     def check(self, transport: options.Transport) -> None:
-        """Refuse what datagrams do not have, if they are to be served."""
-        exclude(transport.given())
-        if not (transport.udp or transport.both):
-            return
-        if self.address.path is not None:
+        """Raise Invalid if datagrams are to be served and the address is none for them."""
+        if (transport.udp or transport.both) and self.address.path is not None:
             raise Invalid(f"address {str(self.address)!r} is none for UDP datagrams")
-        if self._secure is not None:
-            unapplied("datagrams are not secured", transport.given())
-        if transport.udp:
-            unapplied("datagrams make no connections", self.clients.given())
-            unapplied("datagrams make no connections", {"--idle-timeout": self.clocks.idle_timeout})
-        else:
-            kinds = "there are connections and datagrams"
-            clients = {"--once": self.clients.once, "--max-clients": self.clients.max_clients}
-            unapplied(kinds, {**clients, "--accept-timeout": self.serving.accept_timeout})
 
     def service(self, transport: options.Transport, handler: "Handler", change: Callable[[bytes], bytes]) -> "Service":
         """Return what serves clients with ``handler``, or sends datagrams back through ``change``, or both."""
@@ -110,8 +98,7 @@ class Server:
         that conversation does. What goes over the wire is ``recorded``. Datagrams are received from multicast
         ``groups`` too, and no more than ``count``.
         """
-        self._check()
-        family = self._family()
+        family = self.reach.family()
         serving, clients = self.serving, self.clients
 
         async def work() -> int:
@@ -161,22 +148,9 @@ class Server:
 
         return run(work(), self.talk, timeout=self.clocks.timeout, refused=Exit.BIND, totals=self._totals)
 
-    def _family(self) -> int:
-        return self.reach.family(self.address)
-
     def _patience(self) -> float | None:
         """Return how long there may be no datagram at all."""
         return self.clocks.idle_timeout
-
-    def _check(self) -> None:
-        serving, clients = self.serving, self.clients
-        exclude({"--once": clients.once, "--max-clients": clients.max_clients})
-        if self.address.path is None:
-            unapplied("only a unix socket has a mode", {"--mode": clients.mode})
-            return
-        unapplied("a unix socket has no port", {"--port-file": serving.port_file, "--print-port": serving.print_port})
-        unapplied("a unix socket has no IP address", {"--allow": serving.allow or None, "--deny": serving.deny or None})
-        unapplied("a unix socket has no keepalive", {"--keepalive": clients.keepalive})
 
     def _tell(self, sockets: "Sockets") -> None:
         for each in sockets.listening:
@@ -217,23 +191,17 @@ class Relay(Server):
         self.target = target
         self.udp = udp
         self._far = far.client(target, talk)
-        family = 0 if target.path is not None and self.address.path is None else self.reach.family(target)
-        self._dialling = options.Dial(connect_timeout, source, None).dialling(
-            target, self.reach._replace(ipv4=False, ipv6=False)
-        )
-        self._dialling = self._dialling._replace(family=family)
+        self._dialling = options.Dial(connect_timeout, source, None).dialling(self.reach)
 
     def dialled(self) -> "Dialling":
         """Return how the target is dialled. Raises Failure READ for files that cannot be used."""
         return self._dialling._replace(layers=[self._far(self.observe)] if self._far else [])
 
-    def associations(self, recorded: options.Recorded) -> "Service":
-        """Return what relays datagrams; refuse what they do not have."""
+    def associations(self) -> "Service":
+        """Return what relays datagrams."""
         from netkit.services.server import Service
         from netkit.services.udp.relay import IDLE_TIMEOUT, MAX_ASSOCIATIONS, Associations
 
-        unapplied("datagrams make no connections", self.clients._replace(max_conns=None).given())
-        unapplied("datagrams are not recorded", {"--log": recorded.log, "--hexdump": recorded.hexdump})
         found = Associations(
             self.target,
             self.dialled(),
@@ -246,9 +214,6 @@ class Relay(Server):
     def _patience(self) -> float | None:
         return None
 
-    def _family(self) -> int:
-        return 0 if self.address.path is not None and self.target.path is None else super()._family()
-
 
 class DatagramServer(Server):
     """A server that knows no clients, and nothing of their options."""
@@ -259,13 +224,14 @@ class DatagramServer(Server):
 server_options = gathered(
     "server",
     Server,
-    address("server", tls=True),
+    address("server"),
     options.reach_options,
     options.serving_options,
     options.client_options,
-    options.tls_options,
+    options.server_tls_options,
     options.clock_options,
     options.talk_options,
+    rules=[excluded("-4", "-6", "-n", by=options.UNIX, why="a unix socket has no IP address")],
 )
 
 datagram_server_options = gathered(
@@ -278,10 +244,14 @@ datagram_server_options = gathered(
     options.talk_options,
 )
 
+_TO_UNIX = Case("a unix: address as TARGET", lambda values: values["target"].path is not None)
+
+_BOTH_UNIX = Case("two unix: addresses", lambda values: values["address"].path and values["target"].path)
+
 relay_options = gathered(
     "server",
     Relay,
-    address("server", tls=True, target=True),
+    address("server", target=True),
     options.reach_options,
     options.connect_timeout_option,
     options.source_option,
@@ -291,4 +261,13 @@ relay_options = gathered(
     options.both_tls_options,
     options.clock_options,
     options.talk_options,
+    rules=[
+        excluded("-4", "-6", by=_BOTH_UNIX, why="a unix socket has no IP address"),
+        excluded("-n", "--source", by=_TO_UNIX, why="a unix socket has no IP address"),
+        excluded(
+            *("--once", "--max-clients", "--greet", "--keepalive", "--mode"),
+            by="--udp",
+            why="datagrams make no connections",
+        ),
+    ],
 )

@@ -2,7 +2,8 @@
 
 from typing import TYPE_CHECKING, Any
 
-from netkit.cli import command, habits, options, rules, run, types
+from netkit.cli import command, habits, options, run, types
+from netkit.cli.rules import Case, Values, excluded, needs, one_of
 from netkit.output import escape
 from netkit.output.console import Verbosity
 
@@ -27,22 +28,49 @@ HABITS = {
 }
 
 
+def _moves_data(values: Values) -> bool:
+    from netkit.services.progress import Ways
+
+    ours = values["exec"] is None and values["sh_exec"] is None
+    typed = values["text"] is not None or values["octets"] is not None
+    ways = Ways(ours and not typed and not values["recv_only"], ours and not values["send_only"])
+    return ways.sends or ways.receives
+
+
+RULES = (
+    one_of("--send-only", "--recv-only"),
+    one_of("--send", "--send-hex", "--recv-only", "--exec", "--sh-exec"),
+    excluded("--crlf", "--grace", "--hold", "--no-shutdown", by="--recv-only", why="--recv-only sends nothing"),
+    excluded("--no-shutdown", by="--send-only", why="--send-only leaves with our input's end"),
+    excluded("--raw", by="--send-only", why="--send-only shows nothing"),
+    excluded(
+        *("--grace", "--hold", "--no-shutdown", "--send-only"),
+        by=("--until", "--max-bytes"),
+        why="the pattern or the bytes end the conversation",
+    ),
+    excluded("--send-only", "--raw", by=("--exec", "--sh-exec"), why="the program sends and receives"),
+    needs("--progress", on=Case("a file or a pipe", _moves_data), why="no file or pipe is sent or received"),
+    excluded("--progress", by=options.DUMP, why="the dump is shown there"),
+)
+
+
 @command.command(
     words="ADDRESS",
     habits=HABITS,
+    rules=RULES,
     examples=[
         ("netkit connect example.org 80", "talk to a TCP port"),
         ("netkit connect db:5432 --wait 30s < query", "keep trying until it is there"),
         ("netkit connect unix:/run/app.sock --send 'status\\n'", "ask a unix socket"),
     ],
 )
-@command.address("client", tls=True)
+@command.address("client")
 @options.reach_options
 @options.dial_options
 @options.tls_options
 @command.option(
     "--wait",
-    type=types.Duration(zero=True),
+    type=types.DURATION_OR_ZERO,
     section="Time",
     help="Keep trying for D while refused, unreachable, unresolved or silent (28).",
 )
@@ -54,13 +82,13 @@ HABITS = {
 @command.option("--recv-only", is_flag=True, section="Ending", help="Leave stdin alone; leave when the peer ends.")
 @command.option(
     "--until",
-    type=types.Pattern(),
+    type=types.REGEX,
     section="Ending",
     help="Leave, with 0, once what came matches; the output ends with the match (8 if the peer ends first).",
 )
-@command.option("--max-bytes", type=types.Count(), section="Ending", help="Leave, with 0, once N bytes came.")
-@command.option("--send", "text", type=types.Text(), section="Data", help="Send TEXT in place of stdin.")
-@command.option("--send-hex", "octets", type=types.Hex(), section="Data", help="Send these bytes in place of stdin.")
+@command.option("--max-bytes", type=types.COUNT, section="Ending", help="Leave, with 0, once N bytes came.")
+@command.option("--send", "text", type=types.TEXT, section="Data", help="Send TEXT in place of stdin.")
+@command.option("--send-hex", "octets", type=types.HEX, section="Data", help="Send these bytes in place of stdin.")
 @command.option("-C", "--crlf", is_flag=True, section="Data", help="Send line ends as CR LF.")
 @options.program_options
 @options.raw_option
@@ -110,29 +138,20 @@ def connect(
     gives way to what the peer says there. Where somebody may type, it appears only after 64 KiB have come, and goes
     with the first line typed. What counts as sent is what the peer has acknowledged.
     """
-    rules.exclude({"--send-only": send_only, "--recv-only": recv_only})
-    rules.exclude({"--send": text, "--send-hex": octets, "--recv-only": recv_only, **programs.given()})
-    recorded.check(talk)
     ending = ends.ending()
     if recv_only:
-        rules.unapplied("--recv-only sends nothing", {"--crlf": crlf, **ends.given()})
         ending = ending._replace(grace=0.0)
     if send_only:
-        rules.unapplied("--send-only leaves with our input's end", {"--no-shutdown": ends.no_shutdown})
-        rules.unapplied("--send-only shows nothing", {"--raw": raw})
         ending = ending._replace(send_only=True)
     if until is not None or max_bytes is not None:
-        rules.unapplied("the pattern or the bytes end the conversation", {**ends.given(), "--send-only": send_only})
         ending = ending._replace(grace=0.0)
-    if programs.argv is not None:
-        rules.unapplied("the program sends and receives", {"--send-only": send_only, "--raw": raw})
-        if ends.grace is None:
-            ending = ending._replace(grace=None)
+    if programs.argv is not None and ends.grace is None:
+        ending = ending._replace(grace=None)
     typed = octets if text is None else text
     ours = programs.argv is None
     reads, writes = ours and typed is None and not recv_only, ours and not send_only
     shown = progress.shown(talk, recorded, reads=reads, writes=writes, long=not crlf)
-    how = dial.dialling(address, reach)
+    how = dial.dialling(reach)
     totals = run.totals(stats)
     from netkit.output.events import observer
 

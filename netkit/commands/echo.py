@@ -1,19 +1,21 @@
 """Serve: send every byte back"""
 
-from netkit.cli import command, habits, options, rules, types
+from netkit.cli import command, habits, options, types
 from netkit.cli import server as server_module
+from netkit.cli.rules import excluded
 
 
 @command.command(
     words="ADDRESS [-- COMMAND...]",
     habits={**habits.SERVER_HABITS, "-u": "--udp serves datagrams"},
+    rules=[excluded("--udp", "--both", by="--prefix", why="a datagram is sent back as long as it was")],
     examples=[
         ("netkit echo 9007", "an echo server for this machine"),
         ("netkit echo 0 -- sh -c 'echo hi | netkit connect $NETKIT_ADDRESS'", "a server for as long as a test runs"),
         ("netkit echo 9087 --prefix 'You said ' --until bye -v", "a chat server, until somebody says bye"),
     ],
 )
-@command.option("--prefix", type=types.Text(), section="Data", help="Put TEXT in front of each line.")
+@command.option("--prefix", type=types.TEXT, section="Data", help="Put TEXT in front of each line.")
 @options.transport_options
 @server_module.server_options
 def echo(server: server_module.Server, transport: options.Transport, prefix: bytes | None) -> int:
@@ -32,7 +34,6 @@ def echo(server: server_module.Server, transport: options.Transport, prefix: byt
     server.check(transport)
     changes = server.changes()
     if prefix is not None:
-        rules.unapplied("a datagram is sent back as long as it was", transport.given())
         changes.append(partial(prefixed, prefix))
     serve = handler(changes, idle_timeout=server.clocks.idle_timeout)
     return server.run(lambda: server.service(transport, serve, bytes))

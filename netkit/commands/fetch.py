@@ -4,10 +4,12 @@ from typing import TYPE_CHECKING
 
 import click
 
-from netkit.cli import command, habits, options, rules, run, types
+from netkit.cli import command, habits, options, run, types
+from netkit.cli.rules import Case, Values, excluded, needs, one_of
 from netkit.output.console import Verbosity
 
 if TYPE_CHECKING:
+    from netkit.protocols.url import Url
     from netkit.services.fetch.client import Place
 
 HABITS = {
@@ -40,22 +42,69 @@ HABITS = {
 }
 
 
+def _url(ctx: click.Context, param: click.Parameter, words: tuple[str, ...]) -> "Url":
+    from netkit.protocols.url import parse
+
+    if len(words) != 1:
+        several = f"one URL is wanted, and these are {len(words)} words: {', '.join(map(repr, words))}"
+        raise click.UsageError(several if words else "the URL is missing")
+    return parse(words[0])
+
+
+def _field(name: str) -> Case:
+    return Case(f"-H {name}", lambda values: any(field.lower() == name.lower() for field, _ in values["fields"]))
+
+
+def _shows_on_terminal(values: Values) -> bool:
+    from netkit.services.progress import Ways
+
+    return values["path"] is None and not Ways(reads=False, writes=True).receives
+
+
+RULES = (
+    one_of("--head", "--method"),
+    one_of("--head", "--data"),
+    one_of(
+        Case("user and password in the URL", lambda values: values["url"].userinfo is not None),
+        _field("Authorization"),
+    ),
+    excluded("--include", "--max-size", by="--head", why="--head writes the head alone"),
+    needs("--force", "--resume", on="-o", why="without -o FILE there is no file"),
+    excluded("--raw", by="-o", why="it goes to a file"),
+    excluded(
+        *("--head", "--include", "--data"),
+        Case("--method", lambda values: values["method"] not in (None, "GET")),
+        _field("Range"),
+        _field("If-Range"),
+        by="--resume",
+        why="--resume asks for the rest of a file",
+    ),
+    excluded("--progress", by="--head", why="a head is no transfer"),
+    excluded(
+        "--progress",
+        by=Case("an answer shown on a terminal", _shows_on_terminal),
+        why="the answer is shown on a terminal",
+    ),
+)
+
+
 @command.command(
     words="URL",
     habits=HABITS,
+    rules=RULES,
     examples=[
         ("netkit fetch https://example.org/ | less", "a page, on standard output"),
         ("netkit fetch -o big.iso --resume http://host/big.iso", "a file, from where it was cut"),
         ("netkit fetch --unix-socket /run/app.sock http://localhost/status --fail", "ask a server on a unix socket"),
     ],
 )
-@click.argument("words", nargs=-1)
+@click.argument("url", nargs=-1, callback=_url)
 @options.reach_options
 @options.dial_options
 @command.option(
     "--unix-socket",
     "socket",
-    type=types.Path(),
+    type=types.FILE,
     section="Addresses",
     help="Connect to this unix socket, @NAME if abstract, and not to the host.",
 )
@@ -63,21 +112,21 @@ HABITS = {
 @options.clock_options
 @command.option(
     "--max-redirects",
-    type=types.Count(zero=True, most=1000),
+    type=types.count(zero=True, most=1000),
     default=10,
     section="Ending",
     help="Follow at most N redirects (47); 10 unless given.",
 )
 @command.option(
     "--max-size",
-    type=types.Size(),
+    type=types.SIZE,
     section="Ending",
     help="Give up (63) on more than SIZE bytes, at once if their number is told.",
 )
 @command.option(
     "--fail", is_flag=True, section="Ending", help="Fail (22), and write nothing, on a status of 400 or more."
 )
-@command.option("--method", type=types.Verb(), section="Request", help="The method; GET unless given.")
+@command.option("--method", type=types.METHOD, section="Request", help="The method; GET unless given.")
 @command.option(
     "--head", is_flag=True, section="Request", help="Ask for status and fields alone (HEAD), and write them."
 )
@@ -85,7 +134,7 @@ HABITS = {
     "-H",
     "--header",
     "fields",
-    type=types.Field(),
+    type=types.FIELD,
     multiple=True,
     section="Request",
     help="Add a field, 'NAME: VALUE', or put it in the place of netkit's own; repeatable.",
@@ -93,7 +142,7 @@ HABITS = {
 @command.option(
     "--data",
     "body",
-    type=types.Text(),
+    type=types.TEXT,
     section="Request",
     help="Send TEXT, by POST unless --method says, as a form unless -H has a Content-Type; \\n and \\xNN are bytes.",
 )
@@ -101,7 +150,7 @@ HABITS = {
     "-o",
     "--output",
     "path",
-    type=types.Path(),
+    type=types.FILE,
     section="Data",
     help="Write to FILE, which is there only once it is whole.",
 )
@@ -117,7 +166,7 @@ HABITS = {
 @options.talk_options
 @options.progress_options
 def fetch(
-    words: tuple[str, ...],
+    url: "Url",
     reach: options.FamilyOptions,
     dial: options.Dial,
     socket: str | None,
@@ -160,36 +209,14 @@ def fetch(
     A body that ends early is 18.
     """
     from netkit.core.address import parse as parse_address
-    from netkit.protocols.http import names
-    from netkit.protocols.url import parse
     from netkit.services.fetch.client import Asked, Fetch, Printed, Reached, Saved, check_fields
     from netkit.services.progress import Ways
 
-    if len(words) != 1:
-        several = f"one URL is wanted, and these are {len(words)} words: {', '.join(map(repr, words))}"
-        raise click.UsageError(several if words else "the URL is missing")
-    url = parse(words[0])
     check_fields(fields)
-    rules.exclude({"--head": head, "--method": method})
-    rules.exclude({"--head": head, "--data": body})
-    given = names(fields)
-    rules.exclude({"user and password in the URL": url.userinfo, "-H Authorization": "authorization" in given})
-    if head:
-        rules.unapplied("--head writes the head alone", {"--include": include, "--max-size": max_size})
-    if path is None:
-        rules.unapplied("without -o FILE there is no file", {"--force": force, "--resume": resume})
-    else:
-        rules.unapplied("it goes to a file", {"--raw": raw})
-        if path == "-":
-            raise click.UsageError("-o - is no file: without -o it goes to standard output")
-    if resume:
-        ranges = {"-H Range": "range" in given, "-H If-Range": "if-range" in given}
-        other = {"--head": head, "--include": include, "--data": body, "--method": method not in (None, "GET")}
-        rules.unapplied("--resume asks for the rest of a file", {**other, **ranges})
-    unseen = "a head is no transfer" if head else ""
-    if path is None and not Ways(reads=False, writes=True).receives:
-        unseen = "the answer is shown on a terminal"
-    show = progress.show(talk, unseen)
+    if path == "-":
+        raise click.UsageError("-o - is no file: without -o it goes to standard output")
+    seen = not head and (path is not None or Ways(reads=False, writes=True).receives)
+    show = progress.show(talk) if seen else None
     via = None if socket is None else parse_address(f"unix:{socket.removeprefix('unix:')}", "client")
     asked = Asked(
         url=url,
@@ -205,7 +232,7 @@ def fetch(
     from netkit.output.events import observer
 
     observe = observer(talk)
-    dialling = dial.dialling(via or url.endpoint, reach)
+    dialling = dial.dialling(reach)
     reached = Reached(dialling, https.client(url, talk, observe), via, dial.keepalive)
 
     async def work() -> None:

@@ -18,7 +18,7 @@ from netkit.output.console import Verbosity
     ],
 )
 @click.argument("words", nargs=-1)
-@command.option("-n", "--count", type=types.Count(), default="1", section="Data", help="Print N ports; 1 unless given.")
+@command.option("-n", "--count", type=types.COUNT, default="1", section="Data", help="Print N ports; 1 unless given.")
 @command.option("--udp", is_flag=True, section="Data", help="Find UDP ports.")
 @options.json_option
 def free_port(words: tuple[str, ...], count: int, udp: bool, json: bool) -> int:

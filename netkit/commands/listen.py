@@ -2,8 +2,9 @@
 
 from typing import TYPE_CHECKING, Any
 
-from netkit.cli import command, habits, options, rules, types
+from netkit.cli import command, habits, options, types
 from netkit.cli import server as server_module
+from netkit.cli.rules import Case, Values, excluded, needs, one_of
 
 if TYPE_CHECKING:
     from netkit.core.pump import Change
@@ -19,9 +20,38 @@ HABITS = {
 }
 
 
+def _keeps(values: Values) -> bool:
+    replies = values["reply"] is not None or values["reply_file"] is not None
+    return values["keep"] or replies or (values["max_clients"] or 1) > 1
+
+
+def _moves_data(values: Values) -> bool:
+    from netkit.services.progress import Ways
+
+    ours = values["exec"] is None and values["sh_exec"] is None and not (_keeps(values) or values["command"])
+    ways = Ways(ours, ours)
+    return ways.sends or ways.receives
+
+
+_ENDS = ("--grace", "--hold", "--no-shutdown")
+
+RULES = (
+    one_of("--reply", "--reply-file", "--exec", "--sh-exec"),
+    excluded("--grace", "--hold", "--no-shutdown", by=options.COMMAND, why="stdin is COMMAND's"),
+    excluded(
+        "--grace", "--hold", "--no-shutdown", by=("--reply", "--reply-file"), why="the reply ends the conversation"
+    ),
+    excluded("--label", "--raw", by=("--exec", "--sh-exec"), why="the program gets what comes"),
+    excluded("--progress", by=Case("several clients", _keeps), why="it would show one client"),
+    needs("--progress", on=Case("a file or a pipe", _moves_data), why="no file or pipe is sent or received"),
+    excluded("--progress", by=options.DUMP, why="the dump is shown there"),
+)
+
+
 @command.command(
     words="ADDRESS [-- COMMAND...]",
     habits=HABITS,
+    rules=RULES,
     examples=[
         ("netkit listen 9000 > file", "keep what one client on this machine sends"),
         ("netkit listen :9000 --keep --label", "many clients, each line with who sent it"),
@@ -32,11 +62,9 @@ HABITS = {
 @command.option("-k", "--keep", is_flag=True, section="Serving", help="Serve any number of clients, side by side.")
 @options.ending_options
 @command.option("--label", is_flag=True, section="Data", help="Write each line as HOST:PORT<TAB>line.")
+@command.option("--reply", type=types.TEXT, section="Data", help="Send TEXT to each client in place of stdin (--keep).")
 @command.option(
-    "--reply", type=types.Text(), section="Data", help="Send TEXT to each client in place of stdin (--keep)."
-)
-@command.option(
-    "--reply-file", type=types.Path(), section="Data", help="Send FILE to each client in place of stdin (--keep)."
+    "--reply-file", type=types.FILE, section="Data", help="Send FILE to each client in place of stdin (--keep)."
 )
 @options.program_options
 @options.raw_option
@@ -77,22 +105,13 @@ def listen(
     from netkit.services import join, transforms
     from netkit.services.server import Service
 
-    rules.exclude({"--reply": reply, "--reply-file": reply_file, **programs.given()})
-    recorded.check(server.talk)
     ending = ends.ending()
     replies = reply is not None or reply_file is not None
     if server.command:
-        rules.unapplied("stdin is COMMAND's", ends.given())
         ending = ending._replace(grace=0.0)
-    if replies:
-        rules.unapplied("the reply ends the conversation", ends.given())
-    if programs.argv is not None:
-        rules.unapplied("the program gets what comes", {"--label": label, "--raw": raw})
-        if ends.grace is None:
-            ending = ending._replace(grace=None)
+    if programs.argv is not None and ends.grace is None:
+        ending = ending._replace(grace=None)
     keep = keep or replies or (server.clients.max_clients or 1) > 1
-    if keep:
-        rules.unapplied("it would show one client", progress.given())
     ours = not keep and programs.argv is None and not server.command
     shown = progress.shown(server.talk, recorded, reads=ours, writes=ours)
     code = 0

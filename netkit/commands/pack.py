@@ -4,7 +4,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from netkit.cli import command, options, rules, run, types
+from netkit.cli import command, options, run, types
+from netkit.cli.rules import excluded
 from netkit.output.console import Verbosity
 
 if TYPE_CHECKING:
@@ -15,6 +16,10 @@ if TYPE_CHECKING:
 
 @command.command(
     words="[FORMAT VALUE...]",
+    rules=[
+        excluded("--hex", "--length", "--lines", by="--show", why="--show shows one number"),
+        excluded("--lines", by=options.FORMAT, why="the values of FORMAT are the record"),
+    ],
     examples=[
         ("netkit pack '!HIB' 80 1 255 | netkit connect db:5432", "send a header"),
         ("netkit pack --hex 'u16:port u32le:seq ip str' 80 7 10.0.0.1 hi", "show the bytes"),
@@ -25,7 +30,7 @@ if TYPE_CHECKING:
 @click.argument("values", nargs=-1)
 @command.option("--hex", "in_hex", is_flag=True, section="Data", help="Write hex, one line for each record.")
 @command.option("--show", is_flag=True, section="Data", help="Show one number in native, little- and big-endian order.")
-@command.option("--length", type=types.Length(), section="Data", help="Put the length of each record before it.")
+@command.option("--length", type=types.PREFIX, section="Data", help="Put the length of each record before it.")
 @command.option("--lines", is_flag=True, section="Data", help="With --length, make each line of stdin a record.")
 @options.max_size_option
 @options.quiet_option
@@ -55,10 +60,7 @@ def pack(
     from netkit.services.pack import formats, framing
 
     talk = Verbosity(0, quiet, False)
-    if show:
-        rules.unapplied("--show shows one number", {"--hex": in_hex, "--length": length, "--lines": lines})
     if form is not None:
-        rules.unapplied("the values of FORMAT are the record", {"--lines": lines})
 
         def packed(_: "Iterable[bytes]") -> "Iterable[bytes]":
             if show:

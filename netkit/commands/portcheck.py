@@ -5,11 +5,14 @@ from typing import TYPE_CHECKING
 import click
 
 from netkit.cli import command as command_module
-from netkit.cli import habits, options, rules, run, types
+from netkit.cli import habits, options, run, types
+from netkit.cli.rules import Case, excluded, needs, one_of
 from netkit.output.console import Verbosity
 
 if TYPE_CHECKING:
     import re
+
+    from netkit.core.address import Target
 
 HABITS = {
     **habits.HABITS,
@@ -22,73 +25,107 @@ HABITS = {
 }
 
 
+def _targets(ctx: click.Context, param: click.Parameter, words: tuple[str, ...]) -> "list[Target]":
+    from netkit.core.address import take_ports
+
+    given = ctx.params  # options that were typed come before arguments
+    return take_ports(words, "udp" if given.get("udp") else "tcp", tls=given.get("tls", False))
+
+
+_TLS = Case("--tls", options.SECURED.holds)
+
+_TCP_SEND = Case("--send", lambda values: values["text"] is not None and not values["udp"])
+
+_REPORTS = ("tap", "junit", "github")
+
+RULES = (
+    one_of("--json", "--format"),
+    one_of("--payload", "--send"),
+    excluded("--settle", _TLS, by="--udp", why="a UDP port has no connection"),
+    needs("--payload", on="--udp", why="--send TEXT is for TCP"),
+    excluded(*("--banner", "--settle", _TCP_SEND, "--expect", _TLS), by="--closed", why="a closed port says nothing"),
+    needs("--send", on=("--banner", "--expect", "--udp"), why="nobody would read the answer: --expect or --banner"),
+    needs(
+        "--interval",
+        on=Case("--wait", lambda values: values["wait"]),  # with 0 there is one round, too
+        why="there is one round without --wait",
+    ),
+    needs("--expires", on=options.SECURED, why="without --tls or tls: nothing is secured"),
+    one_of("--expires", "--insecure"),
+    excluded("--all", by=("--json", "--format json"), why="json has every port anyway"),
+    *(excluded("--all", by=f"--format {name}", why=f"{name} has every port anyway") for name in _REPORTS),
+    excluded("--color", by=("--json", "--format json"), why="json has no colours"),
+    *(excluded("--color", by=f"--format {name}", why=f"{name} has no colours") for name in _REPORTS),
+    one_of("--quiet", "--color"),
+)
+
+
 @command_module.command(
     words="TARGET... [-- COMMAND...]",
     habits=HABITS,
+    rules=RULES,
     examples=[
         ("netkit portcheck db:5432 mq:5672 --wait 60s -- make test", "run a command once all is there"),
         ("netkit portcheck db:22,80,8000-8010 tls:db:443 --expires 720h", "what is open; is TLS good for 30 days more"),
         ("netkit portcheck cache:6379 --send 'PING\\r\\n' --expect PONG", "whether a server answers"),
     ],
 )
-@click.argument("words", nargs=-1)
+@click.argument("targets", nargs=-1, callback=_targets)
 @options.reach_options
 @command_module.option(
     "--udp", is_flag=True, section="Checking", help="Check UDP ports: only an answer shows that one is open."
 )
 @command_module.option(
-    "--payload", type=types.Hex(), section="Checking", help="Send these bytes to a UDP port; none by default."
+    "--payload", type=types.HEX, section="Checking", help="Send these bytes to a UDP port; none by default."
 )
 @command_module.option("--any", is_flag=True, section="Checking", help="One port as wanted is enough.")
 @command_module.option("--closed", is_flag=True, section="Checking", help="Want the ports closed.")
 @command_module.option("--banner", is_flag=True, section="Checking", help="Show what a port says first.")
 @command_module.option(
-    "--settle", type=types.Duration(zero=True), section="Checking", help="Want a port to stay open for D."
+    "--settle", type=types.DURATION_OR_ZERO, section="Checking", help="Want a port to stay open for D."
 )
-@command_module.option("--send", "text", type=types.Text(), section="Checking", help="Send TEXT first.")
-@command_module.option(
-    "--expect", type=types.Pattern(), section="Checking", help="Want an answer that matches (8, 28)."
-)
+@command_module.option("--send", "text", type=types.TEXT, section="Checking", help="Send TEXT first.")
+@command_module.option("--expect", type=types.REGEX, section="Checking", help="Want an answer that matches (8, 28).")
 @options.tls_options
 @command_module.option(
-    "--expires", type=types.Duration(), section="TLS", help="Want certificates that do not end within D (60)."
+    "--expires", type=types.DURATION, section="TLS", help="Want certificates that do not end within D (60)."
 )
 @command_module.option(
     "--concurrency",
-    type=types.Count(),
+    type=types.COUNT,
     section="Checking",
     help="Try at most N at one time; as many as there is room for.",
 )
 @command_module.option(
     "-w",
     "--connect-timeout",
-    type=types.Duration(),
+    type=types.DURATION,
     default=3.0,
     section="Time",
     help="Time for each look-up, connection and answer (28); 3s unless given.",
 )
 @command_module.option(
     "--wait",
-    type=types.Duration(zero=True),
+    type=types.DURATION_OR_ZERO,
     section="Time",
     help="Try again until all is as wanted, for at most D (28).",
 )
 @command_module.option(
-    "--interval", type=types.Duration(zero=True), section="Time", help="Time between two rounds of --wait."
+    "--interval", type=types.DURATION_OR_ZERO, section="Time", help="Time between two rounds of --wait."
 )
 @options.timeout_option
 @command_module.option("--all", is_flag=True, section="Talk", help="A line for each port, however many are the same.")
 @command_module.option(
     "--format",
     "form",
-    type=types.OneOf("text", "json", "tap", "junit", "github", name="FORMAT"),
+    type=types.choice("text", "json", "tap", "junit", "github", name="FORMAT"),
     section="Talk",
     help="Write text, json, tap, junit or github; text unless given.",
 )
 @options.view_options
 @options.talk_options
 def portcheck(
-    words: tuple[str, ...],
+    targets: "list[Target]",
     command: tuple[str, ...],
     reach: options.FamilyOptions,
     udp: bool,
@@ -130,38 +167,14 @@ def portcheck(
     soon, else 35 if a handshake failed, 7 if a port answered that is not as wanted, 6 for a name without an address, 8
     for a wrong answer, 28 for none; after --wait it is 28. COMMAND takes the place of netkit once all is well.
     """
-    from netkit.core.address import family_of, take_ports
+    from netkit.core.address import family_of
     from netkit.core.errors import Invalid
     from netkit.output.portcheck.report import make_writer, write
     from netkit.services.portcheck.check import Check, Summary
     from netkit.services.portcheck.scan import Checker, limits
 
-    rules.exclude({"--json": talk.json, "--format": form})
-    rules.exclude({"--payload": payload, "--send": text})
-    targets = take_ports(words, "udp" if udp else "tcp", tls=tls.tls)
-    secured = [target for target in targets if target.tls]
-    if udp:
-        rules.unapplied("a UDP port has no connection", {"--settle": settle, "--tls": bool(secured)})
-    else:
-        rules.unapplied("--send TEXT is for TCP", {"--payload": payload})
-    if closed:
-        given = {"--banner": banner, "--settle": settle, "--send": text if not udp else None, "--expect": expect}
-        given["--tls"] = bool(secured)
-        rules.unapplied("a closed port says nothing", given)
-    if not (banner or expect or udp):
-        rules.unapplied("nobody would read the answer: --expect or --banner", {"--send": text})
-    if not wait:
-        rules.unapplied("there is one round without --wait", {"--interval": interval})
-    if secured:
-        rules.exclude({"--expires": expires, "--insecure": tls.insecure})
-    else:
-        rules.unapplied("without --tls or tls: nothing is secured", {"--expires": expires})
     form = "json" if talk.json else form or "text"
     talk = talk._replace(json=form == "json")
-    if form != "text":
-        rules.unapplied(f"{form} has every port anyway", {"--all": all})
-        rules.unapplied(f"{form} has no colours", {"--color": view.color})
-    rules.exclude({"--quiet": talk.quiet, "--color": view.color})
     names = [target.host for target in targets if target.host and family_of(target.host) is None]
     if names and reach.numeric:
         raise Invalid(f"host {names[0]!r} is a name, and --numeric allows addresses alone")

@@ -2,6 +2,7 @@
 
 from netkit.cli import command, habits, options
 from netkit.cli import server as server_module
+from netkit.cli.rules import excluded
 
 HABITS = {
     **habits.SERVER_HABITS,
@@ -16,6 +17,7 @@ HABITS = {
 @command.command(
     words="LISTEN TARGET [-- COMMAND...]",
     habits=HABITS,
+    rules=[excluded("--log", "--hexdump", by="--udp", why="datagrams are not recorded")],
     examples=[
         ("netkit relay 8080 db:5432", "a port of this machine leads to another's"),
         ("netkit relay tls::8443 127.0.0.1:80 --cert c.pem --key k.pem", "TLS in front of a server without it"),
@@ -42,9 +44,8 @@ def relay(server: server_module.Relay, recorded: options.Recorded) -> int:
     from netkit.services.relay import forwarding
     from netkit.services.server import Service
 
-    recorded.check(server.talk)
     if server.udp:
-        service = server.associations(recorded)
+        service = server.associations()
         return server.run(lambda: service)
     return server.run(
         lambda: Service(

@@ -2,7 +2,8 @@
 
 import click
 
-from netkit.cli import command, habits, options, rules, run, types
+from netkit.cli import command, habits, options, run, types
+from netkit.cli.rules import Case, excluded, needs, one_of
 from netkit.output.console import Verbosity
 
 HABITS = {
@@ -13,9 +14,26 @@ HABITS = {
 }
 
 
+RULES = (
+    one_of("-4", "-6"),
+    one_of("--canonical", "--service", "--type"),
+    excluded("-4", "-6", by="--type", why="--type says which addresses"),
+    excluded("--service", by="--server", why="a DNS server knows no services"),
+    needs(
+        *("--canonical", "--service", "--type", "--server"),
+        on=Case("NAME", lambda values: values["words"]),
+        why="it is about a NAME",
+    ),
+    needs("--tls", on="--server", why="without --server nothing is secured"),
+    one_of("--quiet", "--color"),
+    one_of("--json", "--color"),
+)
+
+
 @command.command(
     words="[NAME...]",
     habits=HABITS,
+    rules=RULES,
     examples=[
         ("netkit resolve example.org", "the addresses that connect would try, in its order"),
         ("netkit resolve example.org --type MX --server tls:9.9.9.9", "ask a DNS server, over TLS"),
@@ -38,7 +56,7 @@ HABITS = {
 @command.option(
     "-w",
     "--connect-timeout",
-    type=types.Duration(),
+    type=types.DURATION,
     default=10.0,
     section="Time",
     help="Time for each name (28); 10s unless given.",
@@ -78,16 +96,7 @@ def resolve(
 
     reach = options.FamilyOptions(ipv4, ipv6, False)
     family = reach.family()
-    rules.exclude({"--canonical": canonical, "--service": service, "--type": kind})
-    rules.unapplied("--type says which addresses", {"-4": ipv4 and kind, "-6": ipv6 and kind})
-    if server is not None:
-        rules.unapplied("a DNS server knows no services", {"--service": service})
-    if not words:
-        given = {"--canonical": canonical, "--service": service, "--type": kind, "--server": server}
-        rules.unapplied("it is about a NAME", given)
     endpoint = None if server is None else parse_server(server, tls=tls.tls)
-    if endpoint is None:
-        rules.unapplied("without --server nothing is secured", {"--tls": tls.tls})
     kinds: tuple[str, ...] = ()
     if kind is not None:
         from netkit.protocols.dns import check_kind
@@ -104,8 +113,6 @@ def resolve(
     for word in words:
         if word != "-":
             check(word, how)
-    rules.exclude({"--quiet": talk.quiet, "--color": view.color})
-    rules.exclude({"--json": talk.json, "--color": view.color})
     shown = view.view()
     from netkit.output.events import observer
 

@@ -2,7 +2,8 @@
 
 import click
 
-from netkit.cli import command, habits, options, rules, run, types
+from netkit.cli import command, habits, options, run, types
+from netkit.cli.rules import Case, excluded, one_of
 from netkit.output.console import Verbosity, View
 
 HABITS = {
@@ -20,9 +21,24 @@ HABITS = {
 }
 
 
+_UNIX_ALONE = Case("--unix alone", lambda values: values["unix"] and not (values["tcp"] or values["udp"]))
+
+RULES = (
+    one_of("--quiet", "--json"),
+    one_of("--quiet", "--watch"),
+    one_of("--quiet", "--color"),
+    one_of("--json", "--color"),
+    one_of("--listening", "--state"),
+    excluded("--port", by=_UNIX_ALONE, why="a unix socket has no port"),
+    excluded("-4", "-6", by=_UNIX_ALONE, why="a unix socket has no IP address"),
+    one_of("-4", "-6"),
+)
+
+
 @command.command(
     words="",
     habits=HABITS,
+    rules=RULES,
     examples=[
         ("netkit sockets --listening --port 8080", "who has the port"),
         ("netkit sockets --tcp --state established --watch 1s", "connections, as they come and go"),
@@ -37,9 +53,9 @@ HABITS = {
 @command.option("--udp", is_flag=True, section="Data", help="UDP.")
 @command.option("--unix", is_flag=True, section="Data", help="Unix sockets.")
 @command.option("--port", metavar="N", section="Data", help="Sockets that have this port, at either end.")
-@command.option("--pid", type=types.Count(), section="Data", help="Sockets that this process has open.")
+@command.option("--pid", type=types.COUNT, section="Data", help="Sockets that this process has open.")
 @command.option("--state", metavar="S", section="Data", help="Sockets in this state, as ss and netstat name it too.")
-@command.option("--watch", type=types.Duration(), section="Time", help="Show them again every D until interrupted.")
+@command.option("--watch", type=types.DURATION, section="Time", help="Show them again every D until interrupted.")
 @options.color_option
 @options.quiet_option
 @options.json_option
@@ -82,16 +98,7 @@ def sockets(
     if words:
         meant = "--state S shows those in a state" if words[0] == "state" else "--port N shows who has a port"
         raise Invalid(f"unexpected word {words[0]!r}: {meant}")
-    rules.exclude({"--quiet": quiet, "--json": json})
-    rules.exclude({"--quiet": quiet, "--watch": watch})
-    rules.exclude({"--quiet": quiet, "--color": color})
-    rules.exclude({"--json": json, "--color": color})
-    rules.exclude({"--listening": listening, "--state": state})
     chosen = tuple(name for name, given in zip(PROTOCOLS, (tcp, udp, unix), strict=True) if given) or PROTOCOLS
-    if chosen == ("unix",):
-        rules.unapplied("a unix socket has no port", {"--port": port})
-        rules.unapplied("a unix socket has no IP address", {"-4": ipv4, "-6": ipv6})
-    rules.exclude({"-4": ipv4, "-6": ipv6})
     wanted = Wanted(
         protocols=chosen,
         family="ipv4" if ipv4 else "ipv6" if ipv6 else None,

@@ -2,7 +2,8 @@
 
 from typing import TYPE_CHECKING, Literal
 
-from netkit.cli import command, habits, options, rules, run, types
+from netkit.cli import command, habits, options, run, types
+from netkit.cli.rules import Case, Values, excluded, needs, one_of
 from netkit.output.console import Verbosity
 
 if TYPE_CHECKING:
@@ -21,9 +22,27 @@ HABITS = {
 }
 
 
+def _is_typed(values: Values) -> bool:
+    import os
+
+    return not values["texts"] and os.isatty(0)
+
+
+_CUTS = ("--lines", "--size", "--hex")
+
+RULES = (
+    one_of(*_CUTS),
+    excluded(*_CUTS, by=Case("TEXT", lambda values: values["texts"]), why="TEXT is what is sent"),
+    excluded("--repeat", by=(*_CUTS, Case("text typed on a terminal", _is_typed)), why="stdin is sent as it comes"),
+    needs("--interval", on="--repeat", why="nothing is repeated"),
+    needs("--output", "--raw", on=("--replies", "--wait"), why="no replies are waited for"),
+)
+
+
 @command.command(
     words="ADDRESS [TEXT...]",
     habits=HABITS,
+    rules=RULES,
     examples=[
         ("netkit udp-send localhost 8125 'hits:1|c'", "one datagram"),
         ("tail -f app.log | netkit udp-send --lines log 514", "each line as it comes"),
@@ -32,27 +51,27 @@ HABITS = {
 )
 @command.address("client", udp=True, rest_as="texts")
 @command.option("--lines", is_flag=True, section="Data", help="Each line of stdin is a datagram, sent at once.")
-@command.option("--size", type=types.Size(most=65507), section="Data", help="Cut stdin into datagrams of SIZE bytes.")
+@command.option("--size", type=types.size(most=65507), section="Data", help="Cut stdin into datagrams of SIZE bytes.")
 @command.option("--hex", "by_hex", is_flag=True, section="Data", help="Each line of stdin is a datagram in hex digits.")
-@command.option("--rate", type=types.Size(), section="Data", help="Send at most SIZE bytes per second.")
-@command.option("--repeat", type=types.Count(), section="Data", help="Send everything N times.")
+@command.option("--rate", type=types.SIZE, section="Data", help="Send at most SIZE bytes per second.")
+@command.option("--repeat", type=types.COUNT, section="Data", help="Send everything N times.")
 @command.option(
     "--interval",
-    type=types.Duration(zero=True),
+    type=types.DURATION_OR_ZERO,
     section="Time",
     help="Pause for D between two times of --repeat; 1s unless given.",
 )
-@command.option("--replies", type=types.CountOrAny(), section="Ending", help="Print the first N replies, or any.")
+@command.option("--replies", type=types.COUNT_OR_ANY, section="Ending", help="Print the first N replies, or any.")
 @command.option(
     "--wait",
-    type=types.Duration(zero=True),
+    type=types.DURATION_OR_ZERO,
     section="Time",
     help="Wait for a reply until D of silence (28 if too few came); 1s unless given.",
 )
 @options.output_options
 @command.option("--broadcast", is_flag=True, section="Addresses", help="Allow ADDRESS to be a broadcast address.")
-@command.option("--ttl", type=types.Count(most=255), section="Addresses", help="Let datagrams pass at most N routers.")
-@command.option("--source", type=types.Source(), section="Addresses", help="Send from this address and port.")
+@command.option("--ttl", type=types.count(most=255), section="Addresses", help="Let datagrams pass at most N routers.")
+@command.option("--source", type=types.SOURCE, section="Addresses", help="Send from this address and port.")
 @options.timeout_option
 @command.option("--stats", is_flag=True, section="Talk", help="Say datagrams and bytes at the end, as JSON.")
 @options.reach_options
@@ -100,20 +119,12 @@ def udp_send(
     from netkit.services.udp import framing as framing_module
     from netkit.services.udp import send
 
-    cuts = {"--lines": lines, "--size": size, "--hex": by_hex}
-    rules.exclude(cuts)
     if texts:
-        rules.unapplied("TEXT is what is sent", cuts)
         framing_module.check_texts(texts)
     elif not (size or by_hex):
         lines = lines or os.isatty(STDIN)
     framing = framing_module.framing(lines, size, by_hex)
-    if framing:
-        rules.unapplied("stdin is sent as it comes", {"--repeat": repeat})
-    if repeat is None:
-        rules.unapplied("nothing is repeated", {"--interval": interval})
     if replies is None and wait is None:
-        rules.unapplied("no replies are waited for", output.given())
         wanted = None
     else:
         show = datagrams.shown(output.kind(talk), "udp-send")
@@ -121,7 +132,7 @@ def udp_send(
         wanted = send.Replies(number, 1.0 if wait is None else wait, show, fresh(incoming(output.raw)))
     pause = 1.0 if interval is None else interval
     speak = send.as_it_comes(framing) if framing else send.all_at_once(texts, repeat or 1, pause)
-    how = Dialling(reach.family(address), reach.numeric, source=source)
+    how = Dialling(reach.family(), reach.numeric, source=source)
     totals = run.totals(stats, "udp")
     from netkit.output.events import observer
 

@@ -1,7 +1,8 @@
 """Serve: print datagrams as they arrive"""
 
-from netkit.cli import command, habits, options, rules, types
+from netkit.cli import command, habits, options, types
 from netkit.cli import server as server_module
+from netkit.cli.rules import one_of
 
 HABITS = {
     **habits.SERVER_HABITS,
@@ -16,6 +17,7 @@ HABITS = {
 @command.command(
     words="ADDRESS [-- COMMAND...]",
     habits=HABITS,
+    rules=[one_of("--reply", "--reply-with")],
     examples=[
         ("netkit udp-serve :514 --output lines", "what the machines around log"),
         ("netkit udp-serve 0 --count 1 -- make test", "a receiver for as long as a test runs"),
@@ -23,11 +25,11 @@ HABITS = {
     ],
 )
 @options.output_options
-@command.option("--reply", type=types.Text(), section="Data", help="Answer each datagram with TEXT.")
-@command.option("--reply-with", type=types.OneOf("echo", "upper"), section="Data", help="Answer each with itself.")
-@command.option("--count", type=types.Count(), section="Ending", help="Receive N datagrams, then exit.")
+@command.option("--reply", type=types.TEXT, section="Data", help="Answer each datagram with TEXT.")
+@command.option("--reply-with", type=types.choice("echo", "upper"), section="Data", help="Answer each with itself.")
+@command.option("--count", type=types.COUNT, section="Ending", help="Receive N datagrams, then exit.")
 @command.option(
-    "--join", type=types.Group(), multiple=True, section="Addresses", help="Receive what is sent to GROUP too."
+    "--join", type=types.GROUP, multiple=True, section="Addresses", help="Receive what is sent to GROUP too."
 )
 @server_module.datagram_server_options
 def udp_serve(
@@ -57,8 +59,7 @@ def udp_serve(
     from netkit.services.transforms import incoming
     from netkit.services.udp import serve
 
-    rules.exclude({"--reply": reply, "--reply-with": reply_with})
-    serve.check_groups(server.address, join, server.reach.family(server.address))
+    serve.check_groups(server.address, join, server.reach.family())
     kind = output.kind(server.talk)
     receivers = []
     if kind != "none":

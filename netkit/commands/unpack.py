@@ -4,7 +4,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from netkit.cli import command, options, rules, run, types
+from netkit.cli import command, options, run, types
+from netkit.cli.rules import Case, excluded, one_of
 from netkit.output.console import Verbosity
 
 if TYPE_CHECKING:
@@ -13,8 +14,18 @@ if TYPE_CHECKING:
     from netkit.services.pack.framing import Prefix
 
 
+_WITHOUT_FORMAT = Case(
+    "--length without FORMAT", lambda values: values["form"] is None and values["length"] is not None
+)
+
+
 @command.command(
     words="[FORMAT [HEX...]]",
+    rules=[
+        one_of("--quiet", "--json"),
+        excluded("--lines", by=options.FORMAT, why="with a FORMAT each record is a line"),
+        excluded("--json", by=_WITHOUT_FORMAT, why="without a FORMAT there are no values"),
+    ],
     examples=[
         ("netkit connect time.example.org 37 | netkit unpack u32", "seconds since 1900"),
         ("netkit unpack --json 'u16:port ip:host' 0050 7f000001", "values by name"),
@@ -22,9 +33,9 @@ if TYPE_CHECKING:
     ],
 )
 @click.argument("form", required=False)
-@click.argument("octets", nargs=-1, type=types.Hex())
+@click.argument("octets", nargs=-1, type=types.HEX)
 @command.option("--repeat", is_flag=True, section="Data", help="Read record after record, as they come.")
-@command.option("--length", type=types.Length(), section="Data", help="Each record has its length before it.")
+@command.option("--length", type=types.PREFIX, section="Data", help="Each record has its length before it.")
 @command.option("--lines", is_flag=True, section="Data", help="With --length alone, write each record as a line.")
 @options.max_size_option
 @command.option("--json", is_flag=True, section="Data", help="Write records, and failures, as JSON Lines.")
@@ -53,13 +64,8 @@ def unpack(
     """
     from netkit.core.errors import Invalid
 
-    rules.exclude({"--quiet": quiet, "--json": json})
-    if form is not None:
-        rules.unapplied("with a FORMAT each record is a line", {"--lines": lines})
-    elif length is None:
+    if form is None and length is None:
         raise Invalid("FORMAT is missing, such as '!HIB' or 'u16:port ip'")
-    else:
-        rules.unapplied("without a FORMAT there are no values", {"--json": json})
 
     def change(chunks: "Iterable[bytes]") -> "Iterator[bytes]":
         from netkit.output import records as records_module

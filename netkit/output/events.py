@@ -4,7 +4,6 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from netkit.core import events
-from netkit.core.errors import Invalid
 from netkit.core.events import CoreEvent, Observer
 from netkit.core.units import duration, milliseconds, size
 from netkit.output import console
@@ -133,8 +132,6 @@ def fields(event: Any, verbose: int) -> tuple[str, dict[str, Any]] | None:
 
 def observer(verbosity: Verbosity, count: Callable[[Observer], Observer] | None = None) -> Observer:
     """The observer that says as much, through ``count`` if something counts what it is told."""
-    if verbosity.quiet and verbosity.json:
-        raise Invalid("--quiet and --json exclude each other")
 
     def in_json(event: CoreEvent) -> None:
         if found := fields(event, verbosity.verbose):

@@ -16,7 +16,7 @@ from netkit.cli.command import Command
 from netkit.core.errors import Exit
 from tests.support import netkit
 
-FOLDER = Path(__file__).parent.parent / "man"
+FOLDER = Path(__file__).parents[2] / "man"
 CONTEXT = click.Context(group, info_name="netkit")
 COMMANDS: dict[str, Command] = {
     name: group.resolve_command(CONTEXT, [name])[1] for name in group.list_commands(CONTEXT)
