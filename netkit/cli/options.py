@@ -10,7 +10,7 @@ from netkit.cli.command import gathered, option
 from netkit.cli.rules import Case, Values, excluded, needs, one_of
 from netkit.core.errors import Invalid
 from netkit.output import console
-from netkit.output.console import Verbosity, View, coloured, emit, same_terminal, say
+from netkit.output.console import DEFAULT_VIEW, Verbosity, View, emit, same_terminal, say
 
 if TYPE_CHECKING:
     import re
@@ -326,7 +326,7 @@ def showing(after: float) -> "Show":
         await sleep(after)
         from netkit.output.terminal.progress import show_transfers
 
-        await show_transfers(moving, begun, coloured=coloured(2))
+        await show_transfers(moving, begun, coloured=DEFAULT_VIEW.coloured(2))
 
     return show
 

@@ -44,8 +44,15 @@ class View(NamedTuple):
     moving_after: float | None
 
     def coloured(self, fd: int) -> bool:
-        """Whether what is written there is coloured."""
-        return coloured(fd, self.color)
+        """Whether what is written there is coloured: --color beats NO_COLOR, which beats FORCE_COLOR."""
+        if self.color in ("always", "never"):
+            return self.color == "always"
+        if os.environ.get("NO_COLOR"):
+            return False
+        return bool(os.environ.get("FORCE_COLOR")) or os.isatty(fd)
+
+
+DEFAULT_VIEW = View(None, None)
 
 
 def write(text: str) -> None:
@@ -113,15 +120,6 @@ def _write_line(line: str) -> None:
         os.write(STDERR, before_line() + line.encode() + b"\n")
     except OSError:
         pass
-
-
-def coloured(fd: int, color: str | None = None) -> bool:
-    """Whether what is written there is coloured: --color beats NO_COLOR, which beats FORCE_COLOR."""
-    if color in ("always", "never"):
-        return color == "always"
-    if os.environ.get("NO_COLOR"):
-        return False
-    return bool(os.environ.get("FORCE_COLOR")) or os.isatty(fd)
 
 
 def draws(fd: int) -> bool:

@@ -11,13 +11,11 @@ class Github(Lines):
     """Lines, and for each port that is not as wanted an annotation as GitHub's runners read it."""
 
     def write(self, result: Result) -> str:
-        """The line, or the annotation."""
         if result.probe.exit is Exit.OK or self.any_port:
             return _defused(self.line(result))
         return _annotation(f"{port_name(result)} {result.probe.state}", detail(result))
 
     def end(self, failure: Failure | None) -> str:
-        """The annotation of the whole, if there is but one."""
         return _annotation(failure.action, printable(str(failure))) if self.any_port and failure else ""
 
 

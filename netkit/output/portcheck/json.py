@@ -11,7 +11,6 @@ class Json(Writer):
     """An object for each port as it is known."""
 
     def write(self, result: Result) -> str:
-        """The object of a port."""
         probe = result.probe
         secured = probe.secured.values() if probe.secured else {}
         fields = {

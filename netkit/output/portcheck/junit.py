@@ -7,16 +7,17 @@ from netkit.services.portcheck.check import Result
 
 
 class Junit(Writer):
-    """One suite with a case for each port, and one for the whole if any port will do."""
+    """One suite with a case for each port, and one for the whole if any port will do.
+
+    All is written at the end: the counts come first, and are known last.
+    """
 
     def begin(self) -> str:
-        """Nothing: the counts come first, and are known last."""
         self._cases: list[str] = []
         self._failed = self._skipped = 0
         return ""
 
     def write(self, result: Result) -> str:
-        """Nothing yet: the case is kept."""
         probe = result.probe
         name, time = port_name(result), f"{probe.seconds or 0:.6f}"
         if probe.exit is Exit.OK:
@@ -30,7 +31,6 @@ class Junit(Writer):
         return ""
 
     def end(self, failure: Failure | None) -> str:
-        """The whole suite."""
         if self.any_port and failure:
             self._fail("any", "0", "any", printable(str(failure)))
         counts = f'tests="{len(self._cases)}" failures="{self._failed}" errors="0" skipped="{self._skipped}"'

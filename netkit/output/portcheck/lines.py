@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from netkit.core.address import Target
 from netkit.core.errors import Failure
-from netkit.output.console import STDERR, View
+from netkit.output.console import DEFAULT_VIEW, STDERR, View
 from netkit.output.escape import painted
 from netkit.output.portcheck.writer import Writer, detail, time_of
 from netkit.services.portcheck.check import (
@@ -22,8 +22,6 @@ from netkit.services.portcheck.check import (
 
 COLOURS = {OPEN: "green", CLOSED: "red", UNREACHABLE: "red", FILTERED: "yellow", SILENT: "yellow", UNKNOWN: "magenta"}
 
-_PLAIN = View(None, None)
-
 
 class Lines(Writer):
     """A line for each port as it is known, tab-separated.
@@ -33,7 +31,7 @@ class Lines(Writer):
     """
 
     def __init__(
-        self, targets: Sequence[Target], *, any_port: bool, each_port: bool = False, view: View = _PLAIN
+        self, targets: Sequence[Target], *, any_port: bool, each_port: bool = False, view: View = DEFAULT_VIEW
     ) -> None:
         super().__init__(targets, any_port=any_port)
         self.view = view
@@ -44,7 +42,6 @@ class Lines(Writer):
         self._counts: Counter[tuple[str, str]] = Counter()
 
     def write(self, result: Result) -> str:
-        """The line, unless there may be too many of its kind."""
         if result.host not in self._large or result.probe.state == OPEN:
             return self.line(result)
         kind = result.host, result.probe.state
@@ -54,7 +51,6 @@ class Lines(Writer):
         return ""
 
     def end(self, failure: Failure | None) -> str:
-        """The lines that were held back, but for those that are summed up."""
         shown: list[str] = []
         for (host, state), count in self._counts.items():
             if count <= COLLAPSE_AFTER:
@@ -71,7 +67,6 @@ class Lines(Writer):
         return "\t".join((result.host, port, probe.address or "-", state, time_of(result), detail(result))) + "\n"
 
     async def show(self, summary: Summary) -> None:
-        """Show on stderr's terminal how far the check is, if anything is to move there."""
         if self.view.moving_after is not None:
             from netkit.output.terminal.progress import show_check
 

@@ -10,12 +10,10 @@ class Tap(Writer):
     """The Test Anything Protocol, version 13: a test for each port, or a single one if any port will do."""
 
     def begin(self) -> str:
-        """Version and plan."""
         self._number = 0
         return f"TAP version 13\n1..{1 if self.any_port else self.total}\n"
 
     def write(self, result: Result) -> str:
-        """A test, or a remark."""
         probe = result.probe
         title = f"{port_name(result)} {probe.state}"
         if self.any_port:
@@ -31,7 +29,6 @@ class Tap(Writer):
         return "\n".join([*lines, "  ...\n"])
 
     def end(self, failure: Failure | None) -> str:
-        """The test of the whole, if there is but one."""
         if not self.any_port:
             return ""
         return f"not ok 1 - {printable(failure.action)}\n" if failure else "ok 1 - a port is as wanted\n"

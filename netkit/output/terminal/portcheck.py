@@ -30,19 +30,16 @@ class PortTable(Lines):
         self._coloured = view.coloured(STDOUT)
 
     def line(self, result: Result) -> str:
-        """Nothing yet, but one row more."""
         self._rows.append(result)
         return ""
 
     def end(self, failure: Failure | None) -> str:
-        """The whole table."""
         super().end(failure)
         if not self._rows:
             return ""
         return drawn(self._table(sorted(self._rows, key=self._place)), coloured=self._coloured)
 
     async def show(self, summary: Summary) -> None:
-        """Draw the table as it is, again and again, as many rows as there is room for."""
         if self.view.moving_after is None:
             return
         begun = now()

@@ -108,7 +108,6 @@ class _Screen:
                 time.sleep(_PAUSE)
 
     def close(self) -> None:
-        """Let go of the terminal."""
         self._terminal.close()
         os.close(self._own)
 
