@@ -20,11 +20,7 @@ Handler = Callable[[Connection], Awaitable[str | None]]
 
 
 async def serve_connection(
-    stream: Connection,
-    handler: Handler,
-    observe: Observer,
-    layers: Sequence[Layer] = (),
-    group: Group | None = None,
+    stream: Connection, handler: Handler, observe: Observer, layers: Sequence[Layer] = (), group: Group | None = None
 ) -> None:
     """Take the stream through the layers, run the handler on it and close it; reset it if one failed or was cancelled.
 
@@ -48,15 +44,17 @@ async def serve_connection(
         reason = str(error)
         raise
     finally:
-        received, sent = (stream.counts.received, stream.counts.sent) if is_open else (0, 0)
-        acknowledged = sent - stream.unacknowledged() if is_open else 0
+        moved = (0, 0, 0)  # a handshake that failed moved no payload
+        if is_open:
+            sent = stream.counts.sent
+            moved = (stream.counts.received, sent, sent - stream.unacknowledged())
         if group is not None:
             group.cancel()
         if whole:
             stream.close()
         else:
             stream.abort()
-        observe(Closed(stream.name, stream.peer, received, sent, acknowledged, now() - begun, reason))
+        observe(Closed(stream.name, stream.peer, *moved, now() - begun, reason))
 
 
 async def _within_handshake(stream: Connection, layers: Sequence[Layer], group: Group) -> Connection:

@@ -156,7 +156,7 @@ def interleave(addresses: Sequence[Address]) -> list[Address]:
 
 
 async def candidates(target: Endpoint, how: Dialling, observe: Observer) -> list[Address]:
-    """Return the addresses to try, in this order; raise Failure RESOLVE."""
+    """The addresses to try, in this order. Raises Failure RESOLVE."""
     found = await lookup(target, how.family, numeric=how.numeric, observe=observe)
     source = how.source[0] if how.source else ""
     if source:

@@ -114,7 +114,7 @@ class _Unread(Wrapped):
 
 
 class Changed(Wrapped):
-    """A connection whose bytes go through a ``Change`` either way; it counts them as its user sees them.
+    """A connection whose bytes go through a ``Change`` either way (one without Done); it counts what its user sees.
 
     What ``outgoing`` holds goes before our end, and counts as unacknowledged until then.
     """

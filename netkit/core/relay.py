@@ -145,7 +145,7 @@ async def bridge(client: Connection, target: Connection, change: Change | None =
 
 
 def classify(failure: Failure, peer: Connection, offered: int, sent: int) -> Failure:
-    """Return what a broken connection means for a script; any other failure means what it says.
+    """The failure that a broken connection is for a script; any other is what it says.
 
     ``offered`` bytes were for the peer, of which ``sent`` went out.
     """
@@ -163,7 +163,7 @@ def classify(failure: Failure, peer: Connection, offered: int, sent: int) -> Fai
 
 
 async def _idle(flow: Flow, patience: float) -> None:
-    """Return when the flow has ended, or has from now on waited for its source for ``patience`` seconds."""
+    """Wait until the flow has ended, or has from now on waited for its source for ``patience`` seconds."""
     begun = now()
     while not flow.ended.is_set():
         waiting = flow.waiting_since

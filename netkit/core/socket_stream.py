@@ -150,7 +150,7 @@ class SocketStream:
 
 
 def _unacknowledged(sock: socket.socket) -> int:
-    """Return the bytes in the send queue, sent or not, that the peer has not acknowledged."""
+    """The bytes in the send queue, sent or not, that the peer has not acknowledged."""
     if sys.platform == "linux":
         answer = fcntl.ioctl(sock.fileno(), _SIOCOUTQ, b"\0\0\0\0")
         return int(struct.unpack("i", answer)[0])

@@ -1,4 +1,4 @@
-"""The one place that knows splice(2) and sendfile(2): bytes that nobody has to look at stay in the kernel.
+"""splice(2) and sendfile(2): bytes that nobody has to look at stay in the kernel.
 
 Linux alone. What the system refuses is copied, so nothing depends on this file but speed.
 """
@@ -145,7 +145,7 @@ async def _by_hand(out: int, sink: Stream, left: int) -> None:
 
 
 def _pending(src: int) -> int:
-    """Return how many bytes of the source a step that came to nothing was to send: they count as offered, and lost."""
+    """How many bytes of the source a step that came to nothing was to send: they count as offered, and lost."""
     status = os.fstat(src)
     if stat.S_ISREG(status.st_mode):
         return min(max(status.st_size - os.lseek(src, 0, os.SEEK_CUR), 0), _CHUNK)

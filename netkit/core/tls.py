@@ -67,18 +67,12 @@ def client(how: Security, host: str, observe: Observer) -> Layer:
     The handshake raises Failure: CERT for a certificate that is not acceptable, else TLS. Nothing of the payload has
     been sent then.
     """
-    context = _for_clients(how)
-    name = host.partition("%")[0].rstrip(".")
-
-    async def secure(stream: Connection, group: Group) -> TlsStream:
-        return await _handshake_and_report(TlsStream(stream, context, name), observe)
-
-    return secure
+    return _layer(_for_clients(how), host.partition("%")[0].rstrip("."), observe)
 
 
 @cache
 def _for_clients(how: Security) -> "ssl.SSLContext":
-    """Return what all our connections share: to load what the system trusts takes longer than a handshake."""
+    """The context that all our connections share: to load what the system trusts takes longer than a handshake."""
     import ssl
 
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
@@ -102,15 +96,23 @@ def server(how: Security, observe: Observer) -> Layer:
     if how.cafile is not None:
         context.verify_mode = ssl.CERT_REQUIRED
     _prepare(context, how)
+    return _layer(context, None, observe)
 
-    async def secure(stream: Connection, group: Group) -> TlsStream:
-        return await _handshake_and_report(TlsStream(stream, context, None), observe)
+
+def _layer(context: "ssl.SSLContext", name: str | None, observe: Observer) -> Layer:
+    """``name`` is the server's, or None if that is us."""
+
+    async def secure(stream: Connection, group: Group) -> Connection:
+        secured = TlsStream(stream, context, name)
+        await secured.do_handshake()
+        observe(secured.describe())
+        return secured
 
     return secure
 
 
 def seconds_of(date: str) -> int:
-    """Return the seconds since the epoch of a certificate's date."""
+    """A certificate's date in seconds since the epoch."""
     import ssl
 
     return ssl.cert_time_to_seconds(date)
@@ -197,6 +199,19 @@ class TlsStream(Wrapped):
             await self._flush()
             return
 
+    def describe(self) -> Secured:
+        """What the handshake came to."""
+        cipher = self.tls.cipher()
+        names, found = _subject(self.tls)
+        return Secured(
+            protocol=self.tls.version() or "",
+            cipher=cipher[0] if cipher else "",
+            alpn=self.tls.selected_alpn_protocol(),
+            names=names,
+            not_before=found.get("notBefore"),
+            not_after=found.get("notAfter"),
+        )
+
     async def recv(self) -> bytes:
         """Receive payload. Raises Failure: PARTIAL if the peer's stream ends without close_notify, TLS for an alert."""
         data = self._read()
@@ -273,7 +288,7 @@ class TlsStream(Wrapped):
         return self._sent.unacknowledged() + sum(size for _, size in self._written)
 
     def _read(self) -> bytes | None:
-        """Return payload that is here, b"" after close_notify, None where more has to come first."""
+        """Payload that is here, b"" after close_notify, None where more has to come first."""
         if self._held:
             data, self._held = self._held, b""
             return data
@@ -334,32 +349,14 @@ class TlsStream(Wrapped):
 
 
 def _reason(error: "ssl.SSLError") -> str:
-    """Return what OpenSSL says: alerts of the peer by their names of RFC 8446, the rest in its own words."""
+    """What OpenSSL says: alerts of the peer by their names of RFC 8446, the rest in its own words."""
     text = _WRAPPING.sub("", error.reason or error.strerror or str(error)).replace("_", " ").lower()
     name = _SENDER.sub("", text).replace(" ", "_").replace("cancelled", "canceled")
     return f"the peer sent alert {name}" if name in _ALERTS else _REASONS.get(text, text)
 
 
-async def _handshake_and_report(stream: TlsStream, observe: Observer) -> TlsStream:
-    await stream.do_handshake()
-    tls = stream.tls
-    cipher = tls.cipher()
-    names, found = _subject(tls)
-    observe(
-        Secured(
-            protocol=tls.version() or "",
-            cipher=cipher[0] if cipher else "",
-            alpn=tls.selected_alpn_protocol(),
-            names=names,
-            not_before=found.get("notBefore"),
-            not_after=found.get("notAfter"),
-        )
-    )
-    return stream
-
-
 def _subject(tls: "ssl.SSLObject") -> tuple[tuple[str, ...], dict[str, Any]]:
-    """Return the names in the peer's certificate, and what else Python reads in it where it was verified."""
+    """The names in the peer's certificate, and what else Python reads in it where it was verified."""
     try:
         found: dict[str, Any] = tls.getpeercert() or {}
     except ValueError:  # a name that is not UTF-8

@@ -47,7 +47,7 @@ _WORDS = {
 
 
 def names(fields: Sequence[tuple[str, bytes]]) -> list[str]:
-    """Return the names of fields in lower case, in which they are compared."""
+    """The names of fields in lower case, in which they are compared."""
     return [name.lower() for name, _ in fields]
 
 
@@ -69,7 +69,7 @@ class Head(NamedTuple):
     raw: bytes
 
     def get(self, name: str) -> str | None:
-        """Return the first field of that name, which is in lower case; bytes that are not ASCII as Latin-1."""
+        """The first field of that name, which is in lower case; bytes that are not ASCII as Latin-1."""
         return next((value.decode("latin-1") for key, value in self.fields if key == name.encode()), None)
 
     @property
@@ -134,7 +134,7 @@ class Exchange(Wrapped):
             pass
 
     async def head(self) -> Head:
-        """Return the head of the answer, once that has come; those with status 1xx before it are passed over.
+        """Receive the head of the answer; those with status 1xx before it are passed over.
 
         Raises Failure: PROTOCOL for what is malformed or ambiguous, or no answer at all; TOO_BIG for more than
         ``MAX_HEAD`` bytes.
@@ -166,7 +166,7 @@ class Exchange(Wrapped):
                 return Head(event.status_code, bytes(event.reason).decode("latin-1"), list(event.headers), raw)
 
     async def recv(self) -> bytes:
-        """Return bytes of the body as they come; b"" is its end.
+        """Receive the body; b"" is its end.
 
         Raises Failure: PARTIAL if the peer ends before it, PROTOCOL for a malformed chunk.
         """

@@ -51,7 +51,7 @@ class _Recorded(Wrapped):
 
 
 def recording(handler: Handler, log: Log | None, dump: Dump | None) -> Handler:
-    """Return the handler with what goes over each connection noted in ``log`` and shown by ``dump``."""
+    """The handler, with what goes over each connection noted in ``log`` and shown by ``dump``."""
 
     async def handle(stream: Connection) -> str | None:
         return await handler(_Recorded(stream, log, dump))
