@@ -1,12 +1,15 @@
 """Names to socket addresses, by the system's resolver, off the loop: a resolver that hangs holds nobody up."""
 
 import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 from netkit.core.address import Endpoint, family_of
 from netkit.core.errors import Exit, Failure, Invalid, doing
 from netkit.core.events import Observer, Resolved
-from netkit.core.kernel import now, to_thread
+from netkit.core.kernel import DeadlineExceeded, deadline, now, to_thread
+from netkit.core.units import duration
 
 FAMILY_NAMES = {int(socket.AF_INET): "IPv4", int(socket.AF_INET6): "IPv6"}
 _LOOPBACK = ("::1", "127.0.0.1")
@@ -44,6 +47,16 @@ async def lookup(endpoint: Endpoint, family: int, *, numeric: bool = False, obse
     found, _ = await canonical(host, port, family)
     observe(Resolved(host, tuple(address.host for address in found), now() - begun))
     return found
+
+
+@contextmanager
+def resolving(host: object, timeout: float) -> Iterator[None]:
+    """Raise Failure TIMEOUT if the block, which looks ``host`` up, takes longer than ``timeout`` seconds."""
+    try:
+        with deadline(now() + timeout):
+            yield
+    except DeadlineExceeded:
+        raise Failure(Exit.TIMEOUT, f"resolve {host}", f"no answer within {duration(timeout)}") from None
 
 
 async def canonical(host: str, port: int, family: int) -> tuple[list[Address], str | None]:

@@ -18,9 +18,8 @@ from netkit.core.address import Endpoint, family_of, from_socket
 from netkit.core.dial import Dialling, bind_source, candidates, is_self
 from netkit.core.errors import Exit, Failure
 from netkit.core.events import Carried, Observer, Opened, ignore
-from netkit.core.kernel import DeadlineExceeded, deadline, notify_closing, now, readable, sleep, writable
-from netkit.core.lookup import Address
-from netkit.core.units import duration
+from netkit.core.kernel import notify_closing, readable, sleep, writable
+from netkit.core.lookup import Address, resolving
 
 Data = bytes | memoryview
 
@@ -317,11 +316,8 @@ async def connect(
     It hears the target alone. If that is a broadcast or multicast address, it hears whoever answers. ``hops`` is TTL
     or hop limit. Raises Failure: RESOLVE, CONNECT, BIND for our own end, TIMEOUT when ``how.timeout`` ran out.
     """
-    try:
-        with deadline(now() + how.timeout):
-            addresses = await candidates(target, how, observe)
-    except DeadlineExceeded:
-        raise Failure(Exit.TIMEOUT, f"resolve {target.host}", f"no answer within {duration(how.timeout)}") from None
+    with resolving(target.host, how.timeout):
+        addresses = await candidates(target, how, observe)
     failures: list[tuple[Address, OSError]] = []
     for address in addresses:
         try:

@@ -12,7 +12,7 @@ from netkit.core.events import Observer, Retrying, ignore
 from netkit.core.kernel import DeadlineExceeded, Group, checkpoint, deadline, now, sleep
 from netkit.core.lookup import Address, lookup
 from netkit.core.stream import Connection
-from netkit.core.sync import Event
+from netkit.core.sync import Event, Semaphore
 from netkit.core.tcp_probe import SCARCE
 from netkit.core.units import duration
 from netkit.services.portcheck.check import (
@@ -81,8 +81,7 @@ class Checker:
         self._securing = securing
         self._max_workers = attempts
         self._workers = 0
-        self._lookups = lookups  # that may still begin
-        self._awaiting_lookup: deque[Event] = deque()
+        self._lookups = Semaphore(lookups)
         self._scans: deque[HostScan] = deque()
         self._again: list[_Job] = []  # that the system had no room for
         self._until = math.inf
@@ -163,30 +162,20 @@ class Checker:
 
     async def _addresses(self, host: str) -> list[Address]:
         """Look a name up, in its turn. Raises Failure, with TIMEOUT if the resolver was silent."""
-        if self._lookups:
-            self._lookups -= 1
-        else:
-            turn = Event()
-            self._awaiting_lookup.append(turn)
-            await turn.wait()
-        time_left = patience(self.check, self._until)
-        try:
-            with deadline(now() + time_left):
-                while True:
-                    try:
-                        return await lookup(Endpoint(host), self.check.family, observe=self.observe)
-                    except Failure as failure:
-                        if failure.errno not in SCARCE:
-                            raise
-                    await sleep(_SCARCE_PAUSE)
-        except DeadlineExceeded:
-            reason = f"no answer of the resolver within {duration(time_left)}"
-            raise Failure(Exit.TIMEOUT, f"resolve {host}", reason) from None
-        finally:
-            if self._awaiting_lookup:
-                self._awaiting_lookup.popleft().set()
-            else:
-                self._lookups += 1
+        async with self._lookups:
+            time_left = patience(self.check, self._until)
+            try:
+                with deadline(now() + time_left):
+                    while True:
+                        try:
+                            return await lookup(Endpoint(host), self.check.family, observe=self.observe)
+                        except Failure as failure:
+                            if failure.errno not in SCARCE:
+                                raise
+                        await sleep(_SCARCE_PAUSE)
+            except DeadlineExceeded:
+                reason = f"no answer of the resolver within {duration(time_left)}"
+                raise Failure(Exit.TIMEOUT, f"resolve {host}", reason) from None
 
     def _start_worker(self) -> None:
         """Let somebody else go on with what waits; called by whoever is about to wait for an answer."""
