@@ -3,19 +3,13 @@
 from collections.abc import Callable, Iterable, Iterator
 
 from netkit.core.errors import Exit, Failure, Invalid
-from netkit.core.udp import LARGEST, Burst, Data, Datagram
+from netkit.core.udp import LARGEST, Data
 
-Run = tuple[Data, int]
+Batch = tuple[Data, int]
 """Datagrams that follow each other: bytes, and the size of each datagram; the last one may be shorter."""
 
-
-Framing = Callable[[bytes], Iterable[Run]]
+Framing = Callable[[bytes], Iterable[Batch]]
 """Input as it comes, and b"" at its end, to the datagrams that are complete. It may raise Failure, after these."""
-
-
-Show = Callable[[Datagram, Burst], bytes]
-"""How what was received is written."""
-
 
 _TOO_LONG = f"it is longer than {LARGEST} bytes, the most a datagram holds"
 
@@ -26,7 +20,7 @@ def whole() -> Framing:
     """Take all of the input for one datagram."""
     held = bytearray()
 
-    def frame(data: bytes) -> Iterator[Run]:
+    def frame(data: bytes) -> Iterator[Batch]:
         held.extend(data)
         if len(held) > LARGEST:
             hint = "--lines or --size N cuts it"
@@ -41,7 +35,7 @@ def in_pieces(size: int) -> Framing:
     """Cut the input every ``size`` bytes; what is left at the end is the last datagram."""
     held = b""
 
-    def frame(data: bytes) -> Iterator[Run]:
+    def frame(data: bytes) -> Iterator[Batch]:
         nonlocal held
         start = min(size - len(held), len(data)) if held else 0
         begun, held = held + data[:start], b""
@@ -99,36 +93,37 @@ def _lines(read: Callable[[bytes, int], bytes], longest: int) -> Framing:
         if len(held) > longest:
             raise _too_long(number + 1)
 
-    return lambda data: runs(lines(data))
+    return lambda data: batched(lines(data))
 
 
 def _too_long(number: int) -> Failure:
     return Failure(Exit.TOO_BIG, f"send line {number} of stdin", _TOO_LONG)
 
 
-def runs(datagrams: Iterable[bytes]) -> Iterator[Run]:
+def batched(datagrams: Iterable[bytes]) -> Iterator[Batch]:
     """Join neighbours of one size; what came before a Failure passes before it is raised."""
     held: list[bytes] = []
+    failed: Failure | None = None
     try:
         for data in datagrams:
             if held and (len(data) != len(held[0]) or not data):
                 yield _joined(held)
                 held = []
             held.append(data)
-    except Failure:
-        if held:
-            yield _joined(held)
-        raise
+    except Failure as failure:
+        failed = failure
     if held:
         yield _joined(held)
+    if failed is not None:
+        raise failed
 
 
-def _joined(datagrams: list[bytes]) -> Run:
+def _joined(datagrams: list[bytes]) -> Batch:
     return b"".join(datagrams), len(datagrams[0]) or 1
 
 
 def framing(lines: bool, size: int | None, by_hex: bool) -> Framing | None:
-    """Return how input is cut as it comes, None if it is not."""
+    """How input is cut as it comes, None if it is not."""
     if lines:
         return in_lines()
     if by_hex:

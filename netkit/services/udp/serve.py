@@ -7,17 +7,14 @@ from re import Pattern
 from netkit.core.address import Endpoint
 from netkit.core.errors import Failure, Invalid
 from netkit.core.events import Ignored, Observer
-from netkit.core.pump import Change
 from netkit.core.sync import Event
 from netkit.core.udp import MARK, Burst, Datagram, cut, is_multicast
 from netkit.core.udp_server import Receiver, is_ours
 from netkit.services.join import Terminal
-from netkit.services.udp.framing import Show
-from netkit.services.udp.send import transformed
+from netkit.services.udp.formatter import Formatter
 
 Reply = Callable[[Datagram, Burst], Awaitable[None]]
 """Sends the answers to what was received."""
-
 
 _ANSWERING = (7, 13, 17, 19, 37)  # echo, daytime, qotd, chargen, time: RFC 862 to 868
 
@@ -34,14 +31,14 @@ def in_turn(*receivers: Receiver) -> Receiver:
     return receive
 
 
-def showing(show: Show, change: Change | None = None) -> Receiver:
-    """Write what comes to stdout, through ``change``."""
+def showing(form: Formatter) -> Receiver:
+    """Write what comes to stdout."""
     terminal: Terminal | None = None
 
     async def receive(sock: Datagram, bursts: list[Burst]) -> None:
         nonlocal terminal
         terminal = terminal or Terminal(reads=False)
-        await terminal.send(transformed(change, b"".join([show(sock, burst) for burst in bursts])))
+        await terminal.send(b"".join([form(sock, burst) for burst in bursts]))
 
     return receive
 
