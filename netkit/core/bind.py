@@ -13,9 +13,7 @@ from netkit.core.lookup import Address, lookup
 Opener = Callable[[int, tuple[Any, ...]], socket.socket]
 """Makes the socket of a server, bound, from family and socket address."""
 
-
 _PORT_TRIES = 128
-
 _HINTS: dict[int | None, str] = {
     errno.EACCES: "ports below 1024 need privileges; try 8080",
     errno.EADDRINUSE: "netkit sockets --listening --port {port} shows who has it; port 0 takes a free one",

@@ -9,9 +9,7 @@ from netkit.core.errors import Invalid
 from netkit.core.port_table import TABLE
 
 _PATH = "/etc/services"
-
 _ROW = re.compile(r"([^\s#]+)\s+([0-9]{1,5})/([a-z,]+)([^#]*)")
-
 _PORT = re.compile(r"[1-9][0-9]{0,4}")
 
 

@@ -14,13 +14,9 @@ from netkit.core.socket_stream import SocketStream
 
 # The system has no room for another socket at the moment; nothing has been learnt of the port.
 SCARCE = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EAGAIN))
-
 _LINUX = sys.platform == "linux"
-
 _TYPE = int(socket.SOCK_STREAM)
-
 _REFUSED = os.strerror(errno.ECONNREFUSED)
-
 _PENDING = (errno.EINPROGRESS, errno.EALREADY, errno.EINTR)
 
 

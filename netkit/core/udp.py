@@ -24,42 +24,25 @@ from netkit.core.lookup import Address, resolving
 Data = bytes | memoryview
 
 D = TypeVar("D", bytes, memoryview)
-
 LARGEST = 65507  # bytes that fit into a datagram over IPv4: 65535 less the headers of RFC 791 and RFC 768
-
 MARK = 1 << 2  # DSCP 1 in the traffic class
 
 # What Python's socket module does not name: linux/in.h, linux/in6.h, linux/udp.h, asm-generic/socket.h.
 IP_PKTINFO = 8
-
 _IP_RECVERR, _IPV6_RECVERR = 11, 25
-
 IP_RECVTOS = 13
-
 _SO_MEMINFO, _DROPS = 55, 8
-
 _UDP_SEGMENT, _UDP_GRO = 103, 104
-
 _LINUX = sys.platform == "linux"
-
 _BUFFER = 4 << 20  # bytes asked for what waits to be read; net.core.rmem_max may allow less
-
 _MAX_READ = 1 << 16
-
 _MAX_TOLD = 256  # bytes of what comes beside a datagram
-
 _MAX_SEGMENTS = 128  # UDP_MAX_SEGMENTS; 64 before Linux 6.9
-
 _OLD_MAX_SEGMENTS = 64
-
 _WAKE = 64  # reads of one socket before the others get their turn
-
 _WAKE_BYTES = 128 * 1024  # or so many bytes: more are not used again while the processor's cache still has them
-
 _NO_OFFLOAD = (errno.EINVAL, errno.EIO, errno.EMSGSIZE, errno.EOPNOTSUPP)
-
 _FULL_PAUSE = 0.001  # s: the queue of an interface is full, and nothing tells when it no longer is
-
 _ERROR = struct.Struct("=IBBBxII")  # sock_extended_err: linux/errqueue.h
 
 

@@ -18,9 +18,7 @@ from netkit.core.udp import IP_PKTINFO, IP_RECVTOS, Burst, Datagram, carried, is
 from netkit.core.units import duration
 
 _IP_MULTICAST_ALL, _IPV6_MULTICAST_ALL = 49, 29  # linux/in.h, linux/in6.h
-
 _REPORTS = 10.0  # s between two reports of drops
-
 _WILDCARDS = ("0.0.0.0", "::")
 
 

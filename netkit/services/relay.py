@@ -14,7 +14,6 @@ from netkit.core.relay import bridge
 from netkit.core.stream import Connection
 
 _SELF_PAUSE = 1.0  # s
-
 SELF = "that is this relay itself"
 
 

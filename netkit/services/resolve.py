@@ -15,11 +15,8 @@ from netkit.core.stdio import FileStream
 from netkit.core.sync import Semaphore
 
 _MAX_LOOKUPS = 16  # at one time
-
 _MAX_LINE = 1024  # bytes of a line that may be a name
-
 _DNS_PORT, _SECURED_PORT = 53, 853  # the latter of RFC 7858
-
 _CONFIGURATION = "/etc/resolv.conf"
 
 

@@ -9,9 +9,7 @@ from netkit.core.pump import Change, Done
 from netkit.services.join import STDOUT
 
 MAX_LINE = 64 * 1024  # bytes of a line that a label is put before
-
 _LONE_LF = re.compile(rb"(?<!\r)\n")
-
 _SHOWN = {c: f"\\x{c:02x}" for c in (*range(32), *range(127, 160)) if chr(c) not in "\n\r\t"}
 
 

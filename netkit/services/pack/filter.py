@@ -14,7 +14,6 @@ Write = Callable[[bytes | bytearray], None]
 """Writes all of it, however long that takes."""
 
 _STDIN, _STDOUT = 0, 1
-
 _CHUNK = 64 * 1024
 
 

@@ -14,32 +14,21 @@ from netkit.services import text
 Value = int | float | bool | bytes | str
 
 MAX_VALUES = 65536  # of one record: a count of seven digits must not become as many objects
-
 _TYPES = "u8 u16 u32 u64 i8 i16 i32 i64 f32 f64 ip ip6 mac str hex"
-
 _FIELD = re.compile(
     r"(?P<type>[ui](?:8|16|32|64)|f(?:32|64)|ip6?|mac|str|hex)(?P<size>(?<=str|hex)[1-9][0-9]*)?(?P<le>le)?"
     r"(?P<named>:(?P<name>.*))?"
 )
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")
-
 _MARKS = "@=<>!"
-
 _SPACE = " \t\n\r\f\v"
-
 _ITEM = re.compile(rf"[{_SPACE}]*([0-9]*)([xcbB?hHiIlLqQnNefdspP])")
-
 _STANDARD = {"b": 1, "h": 2, "i": 4, "l": 4, "q": 8}  # bytes, wherever @ does not lead
-
 _INTEGER = re.compile(r"-?(?:0|[1-9][0-9]*|0[xX][0-9A-Fa-f]+)")
-
 _FLOAT = re.compile(r"-?(?:(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?|inf|nan)")
-
 _MAC = re.compile(r"[0-9A-Fa-f]{2}([:-])[0-9A-Fa-f]{2}(?:\1[0-9A-Fa-f]{2}){4}")
-
 _BOOLEANS = {"0": b"\0", "1": b"\1", "false": b"\0", "true": b"\1"}
-
 _SHORT = 40  # characters of a word that a message repeats
 
 
@@ -405,9 +394,7 @@ def _encode_mac(word: str) -> bytes:
 
 
 _CHARACTER = Codec(1, _encode_character, bytes)
-
 _BOOLEAN = Codec(1, _encode_boolean, lambda data: data != b"\0")
-
 _ADDRESSES = {
     "ip": Codec(4, _encode_ip, lambda data: ".".join(map(str, data))),
     "ip6": Codec(16, _encode_ip6, _decode_ip6),

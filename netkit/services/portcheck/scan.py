@@ -30,17 +30,11 @@ from netkit.services.portcheck.check import (
 from netkit.services.portcheck.probe import Prober, Securing, patience
 
 _MAX_ATTEMPTS = 1024  # at one time, however many descriptors there are
-
 _MAX_LOOKUPS = 16  # at one time
-
 _PER_LOOKUP = 4  # descriptors that the system's resolver may hold for a name
-
 _CLOSING = 0.2  # s for an open port to take our FIN and to end, so that nothing it says meets a closed socket
-
 _SCARCE_PAUSE, _SCARCE_PATIENCE = 0.02, 0.5  # s
-
 _FIRST_RETRY, _LAST_RETRY = 0.02, 0.5  # s between rounds
-
 _TURN = 16  # attempts after which others get a turn, though nothing was waited for
 
 # Of the addresses of a host the one that counts: a port is closed only if all of them say so.

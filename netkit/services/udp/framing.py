@@ -12,7 +12,6 @@ Framing = Callable[[bytes], Iterable[Batch]]
 """Input as it comes, and b"" at its end, to the datagrams that are complete. It may raise Failure, after these."""
 
 _TOO_LONG = f"it is longer than {LARGEST} bytes, the most a datagram holds"
-
 _LONGEST_HEX = 4 * LARGEST  # digits, and spaces between them
 
 

@@ -13,7 +13,6 @@ from netkit.services.udp.formatter import Formatter
 from netkit.services.udp.framing import Batch, Framing, batched, whole
 
 _STEP = 0.001  # s: what is sent at once, at a given rate
-
 _CREDIT = 0.002  # s that a pause which took too long is made up for
 
 Batches = Callable[[Terminal], AsyncIterator[Batch]]

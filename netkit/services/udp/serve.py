@@ -17,7 +17,6 @@ Reply = Callable[[Datagram, Burst], Awaitable[None]]
 """Sends the answers to what was received."""
 
 _ANSWERING = (7, 13, 17, 19, 37)  # echo, daytime, qotd, chargen, time: RFC 862 to 868
-
 _DSCP = 0xFC  # the bits of the traffic class without ECN: RFC 2474
 
 
