@@ -1,4 +1,4 @@
-"""Listening: one port number for all families, an accept loop that nothing stops, and servers that end in order."""
+"""Servers of connections: one port number for all families, an accept loop that nothing stops, and an end in order."""
 
 import errno
 import os
@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 from typing import Any
 
 from netkit.core.address import Endpoint, from_socket
-from netkit.core.bind import addresses_of, bind_all
+from netkit.core.bind import addresses_of, bind_all, new_socket
 from netkit.core.connection import Handler, serve_connection
 from netkit.core.errors import Exit, Failure, doing
 from netkit.core.events import Accepted, Denied, Observer
@@ -40,7 +40,7 @@ _PASSING = (
 
 
 class Listener:
-    """Bound and listening sockets, which it owns; ``endpoints`` are their real addresses."""
+    """Listening sockets, which it owns; ``endpoints`` are their real addresses."""
 
     def __init__(self, sockets: list[socket.socket], path: str | None = None, mode: int = PRIVATE) -> None:
         self.sockets = sockets
@@ -81,7 +81,7 @@ class Listener:
             observe(Denied(self.endpoints[0], "another user"))
 
     def client_left(self) -> None:
-        """Say that a descriptor was freed, for an accept that waits for room."""
+        """Wake an accept that waits for room, for a descriptor was freed."""
         self._left.notify_all()
 
     def close(self) -> None:
@@ -119,10 +119,9 @@ class Listener:
 async def listen(
     endpoint: Endpoint, *, family: int = 0, numeric: bool = False, mode: int = PRIVATE, observe: Observer
 ) -> Listener:
-    """Return a listener: a bare port is loopback, an empty host every interface, a name all its addresses.
+    """Listen on the addresses of ``endpoint``: see ``addresses_of``.
 
     ``mode`` is that of a unix socket's file; an abstract one takes other users' clients if it lets group or others in.
-
     Raises Failure: BIND, or RESOLVE for the name.
     """
     if endpoint.path is not None:
@@ -204,10 +203,8 @@ async def _served(
 
 
 def listen_tcp(family: int, sockaddr: tuple[Any, ...]) -> socket.socket:
-    """Return a socket that listens; raise OSError."""
-    sock = socket.socket(family, socket.SOCK_STREAM)
-    try:
-        sock.setblocking(False)
+    """A socket that listens. Raises OSError."""
+    with new_socket(family, socket.SOCK_STREAM) as sock:
         # A restart goes through at once, over connections in TIME_WAIT; a second listener does not.
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if family == socket.AF_INET6:
@@ -215,15 +212,10 @@ def listen_tcp(family: int, sockaddr: tuple[Any, ...]) -> socket.socket:
         sock.bind(sockaddr)
         sock.listen(_BACKLOG)
         return sock
-    except BaseException:
-        sock.close()
-        raise
 
 
 def _listen_unix(path: str, mode: int) -> socket.socket:
-    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    try:
-        sock.setblocking(False)
+    with new_socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
         with _umask(~mode & 0o777):  # so that it never has another mode, not for a moment
             try:
                 sock.bind(os.fsencode(path))
@@ -234,9 +226,6 @@ def _listen_unix(path: str, mode: int) -> socket.socket:
                 sock.bind(os.fsencode(path))
         sock.listen(_BACKLOG)
         return sock
-    except BaseException:
-        sock.close()
-        raise
 
 
 @contextmanager
@@ -260,7 +249,7 @@ def _is_stale(path: str) -> bool:
 
 
 def identity(path: str) -> tuple[int, int] | None:
-    """Return what tells a file from another that took its name later; None if there is none."""
+    """Device and inode, which tell a file from another that took its name later; None if there is none."""
     try:
         status = os.lstat(path)
     except OSError:
