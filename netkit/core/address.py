@@ -180,7 +180,7 @@ def parse_source(text: str) -> tuple[str, int]:
 
 
 def family_of(host: str) -> int | None:
-    """Return AF_INET or AF_INET6 for an address literal (zone included), None for a name."""
+    """AF_INET or AF_INET6 for an address literal (zone included), None for a name."""
     try:
         socket.inet_pton(socket.AF_INET, host)
         return socket.AF_INET
@@ -194,7 +194,7 @@ def family_of(host: str) -> int | None:
 
 
 def from_socket(address: Any) -> Endpoint:
-    """Return the endpoint of what getsockname, getpeername or accept says."""
+    """The endpoint of a socket address, as getsockname, getpeername and accept have it."""
     if isinstance(address, bytes):  # abstract, on Linux
         return Endpoint(path=os.fsdecode(address))
     if isinstance(address, str):
@@ -207,7 +207,7 @@ def from_socket(address: Any) -> Endpoint:
 
 
 def interface_name(index: int) -> str:
-    """Return the name of an interface, or its number if it has gone."""
+    """The name of an interface, or its number if it has gone."""
     try:
         return socket.if_indextoname(index)
     except OSError:
@@ -238,7 +238,7 @@ def split(word: str) -> tuple[str, str | None]:
 
 
 def check_host(host: str) -> str:
-    """Return the host as resolvers take it: a name in A-labels. Raise Invalid for what is none."""
+    """Check a host, and return it as resolvers take it: a name in A-labels. Raises Invalid."""
     if not host or host.isspace():
         raise Invalid("the host is empty")
     if any(ord(c) <= 32 or ord(c) == 127 for c in host):
@@ -297,7 +297,7 @@ def _check_ipv4(host: str) -> None:
 
 
 def legacy(host: str) -> str | None:
-    """Return the IPv4 address that inet_aton(3) makes of another spelling; None if it is one of today, or none."""
+    """The IPv4 address that inet_aton(3) makes of another spelling; None if it is one of today, or none."""
     if not host.isascii() or not _LAST_LABEL_IS_NUMBER.search(host) or family_of(host) is not None:
         return None
     try:

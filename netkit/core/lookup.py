@@ -29,7 +29,7 @@ class Address(NamedTuple):
 
 
 async def lookup(endpoint: Endpoint, family: int, *, numeric: bool = False, observe: Observer) -> list[Address]:
-    """Return the addresses of a TCP endpoint in the resolver's order, each once; an empty host is this machine.
+    """The addresses of a TCP endpoint in the resolver's order, each once; an empty host is this machine.
 
     ``family`` is AF_UNSPEC or the only one wanted. Raises Failure RESOLVE; Invalid for a name if ``numeric``.
     """
@@ -60,13 +60,13 @@ def resolving(host: object, timeout: float) -> Iterator[None]:
 
 
 async def canonical(host: str, port: int, family: int) -> tuple[list[Address], str | None]:
-    """Return the addresses of a name in the resolver's order, each once, and the name behind its aliases."""
+    """The addresses of a name in the resolver's order, each once, and the name behind its aliases."""
     with doing(Exit.RESOLVE, f"resolve {host}"):
         return await to_thread(_known, host, port, family)
 
 
 async def reverse(host: str) -> str:
-    """Return the name of an address. Raises Failure RESOLVE."""
+    """The name of an address. Raises Failure RESOLVE."""
     [address] = _literal(host, 0)
     try:
         return (await to_thread(socket.getnameinfo, address.sockaddr, socket.NI_NAMEREQD | socket.NI_NUMERICSERV))[0]

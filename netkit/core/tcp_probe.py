@@ -1,4 +1,4 @@
-"""Asking many addresses in turn whether somebody listens there, with as few system calls as that takes."""
+"""Connecting to many addresses in turn to see whether somebody listens there, with few system calls."""
 
 import errno
 import os
@@ -35,7 +35,7 @@ class TcpProber:
         self._family = 0
 
     async def connect(self, address: Address, timeout: float) -> SocketStream:
-        """Return a stream, which the caller closes. Raises OSError as the system does, Expired after ``timeout``.
+        """Connect; the caller closes the stream. Raises OSError as the system does, DeadlineExceeded after ``timeout``.
 
         A connection with ourselves, to which a port of the ephemeral range leads that nobody listens on, is refused.
         """
