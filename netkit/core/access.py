@@ -1,4 +1,4 @@
-"""Lists of networks that are allowed or denied, compared with canonical addresses, so that no spelling slips through."""
+"""Networks that are allowed or denied, compared with canonical addresses, so that no spelling slips through."""
 
 import ipaddress
 from typing import NamedTuple

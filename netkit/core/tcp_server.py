@@ -24,23 +24,16 @@ PRIVATE = 0o600  # the mode of a socket file
 _BACKLOG = 1024  # the system caps it; small ones make clients wait a second for their next SYN
 _FULL_PAUSE = 0.25  # s until what the system had no room for is tried again
 
-# What goes wrong with one connection, not with the listener: accept(2), "Error handling".
-_PASSING = (
-    errno.ECONNABORTED,
-    errno.EPERM,
-    errno.EPROTO,
-    errno.ENOPROTOOPT,
-    errno.ENETDOWN,
-    errno.ENETUNREACH,
-    errno.EHOSTDOWN,
-    errno.EHOSTUNREACH,
-    errno.EOPNOTSUPP,
-    getattr(errno, "ENONET", errno.ENETDOWN),
-)
+# What goes wrong with one connection, not with the listener: accept(2), "Error handling". ENONET is Linux's.
+_PASSING_NAMES = "ECONNABORTED EPERM EPROTO ENOPROTOOPT ENETDOWN ENETUNREACH EHOSTDOWN EHOSTUNREACH EOPNOTSUPP ENONET"
+_PASSING = {getattr(errno, name, None) for name in _PASSING_NAMES.split()}
 
 
 class Listener:
-    """Listening sockets, which it owns; ``endpoints`` are their real addresses."""
+    """Listening sockets, which it owns; ``endpoints`` are their real addresses.
+
+    Who ends with a client notifies ``left``, for there is room for another.
+    """
 
     def __init__(self, sockets: list[socket.socket], path: str | None = None, mode: int = PRIVATE) -> None:
         self.sockets = sockets
@@ -48,7 +41,7 @@ class Listener:
         self.endpoints = [from_socket(sock.getsockname()) for sock in sockets]
         self._made = identity(path) if path is not None and not path.startswith("\0") else None
         self._path = path
-        self._left = Condition()
+        self.left = Condition()
         self._full = Full()
 
     @property
@@ -80,10 +73,6 @@ class Listener:
             client.close()
             observe(Denied(self.endpoints[0], "another user"))
 
-    def client_left(self) -> None:
-        """Wake an accept that waits for room, for a descriptor was freed."""
-        self._left.notify_all()
-
     def close(self) -> None:
         """Stop listening, and remove the socket file if it is still ours. Closing twice is nothing."""
         if self._made is not None and self._path is not None:
@@ -97,14 +86,10 @@ class Listener:
                 notify_closing(sock.fileno())
                 sock.close()
 
-    async def leaving(self) -> None:
-        """Wait until a client has left."""
-        await self._left.wait()
-
     async def _room(self) -> None:
         try:
             with deadline(now() + _FULL_PAUSE):
-                await self.leaving()
+                await self.left.wait()
         except DeadlineExceeded:
             pass
 
@@ -153,7 +138,7 @@ async def serve(
     async def accept(sock: socket.socket) -> None:
         while True:
             if len(serving) >= policy.max_conns:
-                await listener.leaving()
+                await listener.left.wait()
                 continue
             stream = await listener.accept(sock, observe)
             if not admission.admits(stream.peer.host or ""):
@@ -199,7 +184,7 @@ async def _served(
     except OSError:
         pass  # reported by ``serve_connection``, and this client's alone
     finally:
-        listener.client_left()
+        listener.left.notify_all()
 
 
 def listen_tcp(family: int, sockaddr: tuple[Any, ...]) -> socket.socket:

@@ -1,4 +1,4 @@
-"""A filter's stdin and stdout. They block, no kernel is in between, so a signal ends the process at once."""
+"""The loop of pack and unpack from stdin to stdout. It blocks, so a signal ends the process at once."""
 
 import errno
 import os
@@ -60,7 +60,7 @@ class _Output:
 
 
 def _read() -> bytes:
-    """Wait for input, and return b"" at its end. Raises Failure WRITE if stdout's reader leaves meanwhile."""
+    """Wait for input; b"" is its end. Raises Failure WRITE if stdout's reader leaves meanwhile."""
     poll = select.poll()
     poll.register(_STDIN, select.POLLIN)
     poll.register(_STDOUT, 0)  # errors alone
