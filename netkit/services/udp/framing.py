@@ -1,4 +1,4 @@
-"""How input is cut into datagrams."""
+"""Cutting input into datagrams."""
 
 from collections.abc import Callable, Iterable, Iterator
 
@@ -12,7 +12,7 @@ Framing = Callable[[bytes], Iterable[Batch]]
 """Input as it comes, and b"" at its end, to the datagrams that are complete. It may raise Failure, after these."""
 
 _TOO_LONG = f"it is longer than {LARGEST} bytes, the most a datagram holds"
-_LONGEST_HEX = 4 * LARGEST  # digits, and spaces between them
+_MAX_HEX = 4 * LARGEST  # digits, and spaces between them
 
 
 def whole() -> Framing:
@@ -53,13 +53,7 @@ def in_pieces(size: int) -> Framing:
 
 def in_lines() -> Framing:
     """Make each line a datagram, without its newline."""
-
-    def read(line: bytes, number: int) -> bytes:
-        if len(line) > LARGEST:
-            raise _too_long(number)
-        return line
-
-    return _lines(read, LARGEST)
+    return _lines(lambda line, number: line, LARGEST)
 
 
 def in_hex() -> Framing:
@@ -67,36 +61,35 @@ def in_hex() -> Framing:
 
     def read(line: bytes, number: int) -> bytes:
         try:
-            data = bytes.fromhex(line.decode("ascii"))
+            return bytes.fromhex(line.decode("ascii"))
         except ValueError:
             shown = ascii(line[:40].decode("latin-1"))
             raise Failure(Exit.READ, f"read line {number} of stdin", f"{shown} is not pairs of hex digits") from None
-        if len(data) > LARGEST:
-            raise _too_long(number)
-        return data
 
-    return _lines(read, _LONGEST_HEX)
+    return _lines(read, _MAX_HEX)
 
 
-def _lines(read: Callable[[bytes, int], bytes], longest: int) -> Framing:
+def _lines(read: Callable[[bytes, int], bytes], max_held: int) -> Framing:
     held, number = b"", 0
 
-    def lines(data: bytes) -> Iterator[bytes]:
+    def datagrams(data: bytes) -> Iterator[bytes]:
         nonlocal held, number
         *complete, held = (held + data).split(b"\n")
         if held and not data:
             complete, held = [held], b""
         for line in complete:
             number += 1
-            yield read(line, number)
-        if len(held) > longest:
-            raise _too_long(number + 1)
+            datagram = read(line, number)
+            _check_size(datagram, LARGEST, number)
+            yield datagram
+        _check_size(held, max_held, number + 1)
 
-    return lambda data: batched(lines(data))
+    return lambda data: batched(datagrams(data))
 
 
-def _too_long(number: int) -> Failure:
-    return Failure(Exit.TOO_BIG, f"send line {number} of stdin", _TOO_LONG)
+def _check_size(data: bytes, limit: int, number: int) -> None:
+    if len(data) > limit:
+        raise Failure(Exit.TOO_BIG, f"send line {number} of stdin", _TOO_LONG)
 
 
 def batched(datagrams: Iterable[bytes]) -> Iterator[Batch]:

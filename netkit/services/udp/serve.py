@@ -1,4 +1,4 @@
-"""What datagrams mean: how input is cut into them, how they are shown, and which of them are answered."""
+"""Serving datagrams: receivers that write them, answer them, or stop the server."""
 
 import socket
 from collections.abc import Awaitable, Callable, Sequence
@@ -21,7 +21,7 @@ _DSCP = 0xFC  # the bits of the traffic class without ECN: RFC 2474
 
 
 def in_turn(*receivers: Receiver) -> Receiver:
-    """Return all of these as one."""
+    """All of these as one, each in its turn."""
 
     async def receive(sock: Datagram, bursts: list[Burst]) -> None:
         for each in receivers:
@@ -82,7 +82,7 @@ def answering(reply: Reply, observe: Observer) -> Receiver:
 
 
 def refusal(burst: Burst, own_host: str, own_port: int) -> str:
-    """Return why a datagram to a server at ``own_host`` gets no answer, "" if it gets one."""
+    """Why a datagram to a server at ``own_host`` gets no answer, "" if it gets one."""
     host, port = burst.peer.address[:2]
     if burst.traffic_class & _DSCP == MARK:
         return "it is an answer itself"
@@ -98,7 +98,7 @@ def refusal(burst: Burst, own_host: str, own_port: int) -> str:
 
 
 def replying(text: bytes | None, name: str | None) -> Reply | None:
-    """Return the reply that was asked for: a text, or ``echo`` or ``upper``."""
+    """The reply that was asked for, if one was: a text, or ``echo`` or ``upper``."""
     if text is not None:
         return fixed(text)
     return {"echo": changed(bytes), "upper": changed(bytes.upper)}[name] if name else None
