@@ -3,7 +3,7 @@
 import math
 import os
 from collections import deque
-from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from typing import Any
 
 from netkit.core.address import Endpoint, Target
@@ -235,43 +235,31 @@ class HostScan:
         self.tls_name = (target.host or "localhost") if target.tls else None
         self.waiting = len(target.ports) * len(addresses)  # attempts that have not begun
         self.finished = Event()
-        self._jobs = self._all_jobs(target.ports, addresses)
+        self._jobs = ((port, address) for port in target.ports for address in addresses)
         self._report = report
-        self._left = len(target.ports)
+        self._left = set(target.ports)
         self._addresses = len(addresses)
         self._probes: dict[int, list[ProbeResult]] = {}
-        self._reported: set[int] = set()
-
-    @staticmethod
-    def _all_jobs(ports: Sequence[int], addresses: Sequence[Address]) -> Iterator[tuple[int, Address]]:
-        for port in ports:
-            for family, sockaddr in addresses:
-                yield port, Address(family, (sockaddr[0], port, *sockaddr[2:]))
 
     def next(self) -> tuple[int, Address] | None:
         """A port and an address to try next, or None if nothing is left to begin."""
         while self.waiting:
             self.waiting -= 1
-            job = next(self._jobs)
-            if job[0] not in self._reported:
-                return job
+            port, (family, sockaddr) = next(self._jobs)
+            if port in self._left:
+                return port, Address(family, (sockaddr[0], port, *sockaddr[2:]))
         return None
 
     def note(self, port: int, probe: ProbeResult, *, conclusive: bool) -> None:
         """Take in what one address said, and report the port once that is certain."""
-        if self._addresses > 1:
-            if port in self._reported:
-                return
-            probes = self._probes.setdefault(port, [])
-            probes.append(probe)
-            if not conclusive and len(probes) < self._addresses:
-                return
+        if port not in self._left:
+            return
+        probes = self._probes.setdefault(port, [])
+        probes.append(probe)
+        if conclusive or len(probes) == self._addresses:
+            self._left.remove(port)
             del self._probes[port]
-            self._reported.add(port)
-            if not conclusive:
-                probe = _combined(probes)
-        self._report(port, probe)
-        self._left -= 1
+            self._report(port, probe if conclusive else _combined(probes))
         if not self._left:
             self.finished.set()
 
