@@ -55,10 +55,7 @@ def take(words: Sequence[str], role: Role) -> tuple[Endpoint, list[str]]:
     if not words:
         raise Invalid("an address is missing: HOST PORT, HOST:PORT or unix:PATH")
     first, *rest = words
-    tls = first.startswith("tls:")
-    word = first.removeprefix("tls:")
-    if word.startswith("tls:"):
-        raise Invalid(f"address {first!r} says tls: twice")
+    word, tls = without_tls(first, "address")
     if word.startswith("unix:"):
         return Endpoint(path=_unix_path(word.removeprefix("unix:")), tls=tls), rest
     host, port = split(word)
@@ -97,9 +94,7 @@ def take_ports(words: Sequence[str], protocol: Protocol = "tcp", *, tls: bool = 
     rest = list(words)
     while rest:
         first = rest.pop(0)
-        word = first.removeprefix("tls:")
-        if word.startswith("tls:"):
-            raise Invalid(f"target {first!r} says tls: twice")
+        word, secured = without_tls(first, "target")
         if word.startswith("unix:"):
             raise Invalid(f"target {first!r} is a unix socket, and has no port")
         host, ports = split(word)
@@ -112,8 +107,7 @@ def take_ports(words: Sequence[str], protocol: Protocol = "tcp", *, tls: bool = 
             ports = rest.pop(0)
         if host or not word.startswith(":"):
             host = check_host(host)
-        secured = tls or first.startswith("tls:")
-        found.setdefault((host, secured), {}).update(dict.fromkeys(parse_ports(ports, protocol)))
+        found.setdefault((host, tls or secured), {}).update(dict.fromkeys(parse_ports(ports, protocol)))
     return [Target(host, tuple(ports), secured) for (host, secured), ports in found.items()]
 
 
@@ -216,6 +210,14 @@ def interface_name(index: int) -> str:
 
 def _is_digits(text: str) -> bool:
     return text.isascii() and text.isdigit()
+
+
+def without_tls(word: str, what: str) -> tuple[str, bool]:
+    """A word without ``tls:`` in front, and whether it had that; ``what`` it is for the message of Invalid."""
+    rest = word.removeprefix("tls:")
+    if rest.startswith("tls:"):
+        raise Invalid(f"{what} {word!r} says tls: twice")
+    return rest, rest != word
 
 
 def split(word: str) -> tuple[str, str | None]:

@@ -4,7 +4,7 @@ import socket
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import NamedTuple
 
-from netkit.core.address import Endpoint, check_host, family_of, parse_port, split
+from netkit.core.address import Endpoint, check_host, family_of, parse_port, split, without_tls
 from netkit.core.dial import interleave
 from netkit.core.errors import Exit, Failure, Invalid
 from netkit.core.events import ignore
@@ -66,12 +66,10 @@ class Query(NamedTuple):
 
 def parse_server(text: str, *, tls: bool = False) -> Endpoint:
     """Read the address of a DNS server, whose port need not be given; ``tls`` is as ``tls:`` in front of it."""
-    word = text.removeprefix("tls:")
-    if word.startswith("tls:"):
-        raise Invalid(f"server {text!r} says tls: twice")
+    word, secured = without_tls(text, "server")
     if word.startswith("unix:"):
         raise Invalid(f"server {text!r} is a unix socket")
-    tls = tls or text.startswith("tls:")
+    tls = tls or secured
     host, port = split(word)
     if host or not word.startswith(":"):
         host = check_host(host)
