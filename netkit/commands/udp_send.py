@@ -127,7 +127,7 @@ def udp_send(
     if replies is None and wait is None:
         wanted = None
     else:
-        form = formatter.changed(datagrams.shown(output.kind(talk), "udp-send"), fresh(incoming(output.raw)))
+        form = formatter.with_change(datagrams.shown(output.kind(talk), "udp-send"), fresh(incoming(output.raw)))
         number = replies if isinstance(replies, int) else None
         wanted = send.Replies(number, 1.0 if wait is None else wait, form)
     pause = 1.0 if interval is None else interval

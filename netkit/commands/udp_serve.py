@@ -64,7 +64,7 @@ def udp_serve(
     receivers = []
     if kind != "none":
         form = datagrams.shown(kind, "udp-serve")
-        receivers.append(serve.showing(formatter.changed(form, fresh(incoming(output.raw)))))
+        receivers.append(serve.showing(formatter.with_change(form, fresh(incoming(output.raw)))))
     answer = serve.replying(reply, reply_with)
     if answer is not None:
         receivers.append(serve.answering(answer, server.observe))

@@ -10,10 +10,11 @@ from netkit.core.address import Endpoint
 from netkit.core.dial import is_self
 from netkit.core.kernel import deadline, notify_closing, now, writable
 from netkit.core.lookup import Address
+from netkit.core.policy import FULL
 from netkit.core.socket_stream import SocketStream
 
 # The system has no room for another socket at the moment; nothing has been learnt of the port.
-SCARCE = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EAGAIN))
+SCARCE = frozenset((*FULL, errno.EAGAIN))
 _LINUX = sys.platform == "linux"
 _TYPE = int(socket.SOCK_STREAM)
 _REFUSED = os.strerror(errno.ECONNREFUSED)

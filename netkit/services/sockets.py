@@ -2,7 +2,8 @@
 
 import os
 import pwd
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from difflib import get_close_matches
 from typing import NamedTuple
 
@@ -162,19 +163,11 @@ def _check_process(pid: int) -> None:
             pass
 
 
-def _open_files(pid: int) -> list[str]:
-    folder = f"/proc/{pid}/fd"
-    links = []
-    try:
-        names = os.listdir(folder)
-    except OSError:
-        return []
-    for name in names:
-        try:
-            links.append(os.readlink(f"{folder}/{name}"))
-        except OSError:
-            pass
-    return links
+def _open_files(pid: int) -> Iterator[str]:
+    with suppress(OSError):  # it has ended, or is not ours to look into
+        for name in os.listdir(f"/proc/{pid}/fd"):
+            with suppress(OSError):  # closed meanwhile
+                yield os.readlink(f"/proc/{pid}/fd/{name}")
 
 
 def _process_name(pid: int) -> str:

@@ -22,41 +22,26 @@ def run(change: Filter, given: bytes | None, write: Write) -> None:
 
     What it made is written before more input is waited for, and before it fails.
     """
-    output = _Output(write)
+    made = bytearray()
+
+    def flush() -> None:
+        write(bytes(made))
+        made.clear()
 
     def chunks() -> Iterator[bytes]:
         with doing(Exit.READ, "read stdin"):
             os.read(_STDIN, 0)  # of one that is open for writing alone, poll would tell nothing
         while data := _read():
             yield data
-            output.flush()
+            flush()
 
     try:
         for piece in change(chunks() if given is None else [given]):
-            output.put(piece)
+            made += piece
+            if len(made) >= _CHUNK:
+                flush()
     finally:
-        output.flush()
-
-
-class _Output:
-    """Stdout, where small pieces wait for each other."""
-
-    def __init__(self, write: Write) -> None:
-        self._write = write
-        self._held = bytearray()
-
-    def put(self, piece: bytes) -> None:
-        if len(piece) < _CHUNK:
-            self._held += piece
-        else:
-            self.flush()
-            self._write(piece)
-        if len(self._held) >= _CHUNK:
-            self.flush()
-
-    def flush(self) -> None:
-        data, self._held = self._held, bytearray()
-        self._write(data)
+        flush()
 
 
 def _read() -> bytes:

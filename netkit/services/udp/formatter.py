@@ -8,6 +8,6 @@ from netkit.core.udp import Burst, Datagram
 Formatter = Callable[[Datagram, Burst], bytes]
 
 
-def changed(form: Formatter, change: Change | None) -> Formatter:
+def with_change(form: Formatter, change: Change | None) -> Formatter:
     """The formatter with a change behind it that sees the end after each burst."""
     return form if change is None else lambda sock, burst: change(form(sock, burst)) + change(b"")
