@@ -25,8 +25,9 @@ def run(change: Filter, given: bytes | None, write: Write) -> None:
     made = bytearray()
 
     def flush() -> None:
-        write(bytes(made))
-        made.clear()
+        data = bytes(made)
+        made.clear()  # before it is tried: what failed is not tried again
+        write(data)
 
     def chunks() -> Iterator[bytes]:
         with doing(Exit.READ, "read stdin"):
