@@ -116,8 +116,8 @@ def udp_send(
     from netkit.output import datagrams
     from netkit.services.join import STDIN
     from netkit.services.transforms import incoming
+    from netkit.services.udp import formatter, send
     from netkit.services.udp import framing as framing_module
-    from netkit.services.udp import send
 
     if texts:
         framing_module.check_texts(texts)
@@ -127,11 +127,11 @@ def udp_send(
     if replies is None and wait is None:
         wanted = None
     else:
-        show = datagrams.shown(output.kind(talk), "udp-send")
+        form = formatter.with_change(datagrams.shown(output.kind(talk), "udp-send"), fresh(incoming(output.raw)))
         number = replies if isinstance(replies, int) else None
-        wanted = send.Replies(number, 1.0 if wait is None else wait, show, fresh(incoming(output.raw)))
+        wanted = send.Replies(number, 1.0 if wait is None else wait, form)
     pause = 1.0 if interval is None else interval
-    speak = send.as_it_comes(framing) if framing else send.all_at_once(texts, repeat or 1, pause)
+    batches = send.as_it_comes(framing) if framing else send.repeated(texts, repeat or 1, pause)
     how = Dialling(reach.family(), reach.numeric, source=source)
     totals = run.totals(stats, "udp")
     from netkit.output.events import observer
@@ -140,6 +140,6 @@ def udp_send(
 
     async def work() -> None:
         opening = connect(address, how, broadcast=broadcast, hops=ttl, observe=observe)
-        await send.exchange(opening, speak, wanted, rate=rate, observe=observe)
+        await send.exchange(opening, batches, wanted, rate=rate, observe=observe)
 
     return run.run(work(), talk, timeout=timeout, totals=totals)

@@ -57,13 +57,14 @@ def udp_serve(
     from netkit.output import datagrams
     from netkit.services.server import Service
     from netkit.services.transforms import incoming
-    from netkit.services.udp import serve
+    from netkit.services.udp import formatter, serve
 
     serve.check_groups(server.address, join, server.reach.family())
     kind = output.kind(server.talk)
     receivers = []
     if kind != "none":
-        receivers.append(serve.showing(datagrams.shown(kind, "udp-serve"), fresh(incoming(output.raw))))
+        form = datagrams.shown(kind, "udp-serve")
+        receivers.append(serve.showing(formatter.with_change(form, fresh(incoming(output.raw)))))
     answer = serve.replying(reply, reply_with)
     if answer is not None:
         receivers.append(serve.answering(answer, server.observe))

@@ -8,9 +8,10 @@ from itertools import zip_longest
 from typing import NamedTuple, TypeVar
 
 from netkit.core.address import Endpoint, family_of
+from netkit.core.bind import new_socket
 from netkit.core.errors import Exit, Failure, describe, doing
 from netkit.core.events import Connected, Missed, Observer, Retrying, Trying, ignore
-from netkit.core.kernel import DeadlineExceeded, Group, deadline, notify_closing, now, sleep, writable
+from netkit.core.kernel import DeadlineExceeded, Group, deadline, now, sleep, writable
 from netkit.core.layer import Layer, through
 from netkit.core.lookup import Address, lookup
 from netkit.core.socket_stream import SocketStream
@@ -204,9 +205,7 @@ async def _connect_tcp(
 
 
 async def _connect(address: Address, source: tuple[str, int] | None, name: str) -> SocketStream:
-    sock = socket.socket(address.family, socket.SOCK_STREAM)
-    try:
-        sock.setblocking(False)
+    with new_socket(address.family, socket.SOCK_STREAM) as sock:
         if source:
             bind_source(sock, address, source)
         code = errno.EINTR
@@ -221,10 +220,6 @@ async def _connect(address: Address, source: tuple[str, int] | None, name: str) 
         if is_self(sock):
             raise OSError(errno.ECONNREFUSED, os.strerror(errno.ECONNREFUSED))
         return SocketStream(sock, name, peer=Endpoint(address.host, address.sockaddr[1]), reset=code)
-    except BaseException:
-        notify_closing(sock.fileno())
-        sock.close()
-        raise
 
 
 def _refused(error: OSError | None) -> bool:
@@ -250,16 +245,10 @@ def bind_source(sock: socket.socket, address: Address, source: tuple[str, int]) 
 
 
 async def _connect_unix(target: Endpoint, path: str) -> SocketStream:
-    with doing(Exit.CONNECT, f"connect to {target}"):
-        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        try:
-            sock.setblocking(False)
-            while True:
-                try:
-                    sock.connect(os.fsencode(path))
-                    return SocketStream(sock, str(target), peer=target)
-                except BlockingIOError:
-                    await sleep(_BACKLOG_PAUSE)
-        except BaseException:
-            sock.close()
-            raise
+    with doing(Exit.CONNECT, f"connect to {target}"), new_socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
+        while True:
+            try:
+                sock.connect(os.fsencode(path))
+                return SocketStream(sock, str(target), peer=target)
+            except BlockingIOError:
+                await sleep(_BACKLOG_PAUSE)

@@ -14,7 +14,6 @@ from netkit.core.sync import Event
 from netkit.core.units import duration
 
 FULL = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
-
 _FULL_REPORTS = 10.0  # s between two reports of it
 
 

@@ -3,10 +3,10 @@
 import socket
 
 from netkit.core.udp import Burst, Datagram, Peer, cut
-from netkit.services.udp.framing import Show
+from netkit.services.udp.formatter import Formatter
 
 
-def shown(output: str, command: str) -> Show:
+def shown(output: str, command: str) -> Formatter:
     """How datagrams are shown: not at all, as raw bytes, lines, hex, or json: as events of ``command``."""
     if output == "json":
         return _as_json(command)
@@ -31,7 +31,7 @@ def _in_hex(sock: Datagram, burst: Burst) -> bytes:
     return b"".join(data.hex().encode() + b"\n" for data in cut(burst.data, burst.size))
 
 
-def _as_json(command: str) -> Show:
+def _as_json(command: str) -> Formatter:
     """Each datagram as an event of ``command``, with where it came from and where it went to."""
     from netkit.output.jsonl import octets, record
 

@@ -9,7 +9,7 @@ from netkit.output.console import STDOUT, Verbosity, View, tell_failure
 from netkit.output.escape import printable
 from netkit.output.jsonl import family_name, record
 from netkit.output.stdout import stdout_writer
-from netkit.services.resolve import Answer, Outcome, Query, answers, given, here
+from netkit.services.resolve import Answer, Outcome, Query, answers, iter_names, local_host
 
 
 async def write(words: Sequence[str], how: Query, view: View, verbosity: Verbosity) -> int:
@@ -31,9 +31,9 @@ async def write(words: Sequence[str], how: Query, view: View, verbosity: Verbosi
 
     async with stdout_writer() as stdout:
         if words:
-            await answers(given(words), how, note)
+            await answers(iter_names(words), how, note)
         else:
-            note(Outcome("", await here(how)))
+            note(Outcome("", await local_host(how)))
         if table:
             stdout.write(_table(table, coloured=view.coloured(STDOUT)))
     return most_severe(failures, NAME_PRECEDENCE).exit if failures else Exit.OK

@@ -1,4 +1,4 @@
-"""How far a conversation is: what of stdin the peer has acknowledged, and what it sends on its way to stdout."""
+"""The progress of a conversation: what the peer has acknowledged of stdin, and what it sends to stdout."""
 
 import os
 import stat
@@ -44,7 +44,7 @@ class Ways(NamedTuple):
         return self.reads and os.isatty(STDIN)
 
     def total(self) -> int | None:
-        """Return how many bytes are to be sent, None where nobody knows."""
+        """How many bytes are to be sent, None where nobody knows."""
         status = os.fstat(STDIN)
         if not (self.long and stat.S_ISREG(status.st_mode) and status.st_size):  # those of /proc have no size
             return None
@@ -65,7 +65,7 @@ class Shown:
         self._wiped = wiped
 
     def around(self, handler: Handler) -> Handler:
-        """Return the handler with what it moves shown meanwhile, if anything is."""
+        """The handler with its transfers shown meanwhile, if any are."""
         show = self._show
         if show is None:
             return handler
@@ -80,7 +80,7 @@ class Shown:
         return handle
 
     def changes(self) -> list[Callable[[], Change]]:
-        """Return what the peer's bytes go through last: before them comes what wipes the picture."""
+        """The last change of the peer's bytes: before them comes what wipes the picture."""
         wiped = self._wiped
         if self._show is None or wiped is None:
             return []

@@ -1,4 +1,4 @@
-"""Forwarding: each client of ours becomes a client of a target."""
+"""Relaying connections: each client is joined to a target, which is dialled for it."""
 
 import os
 from collections.abc import Callable, Sequence
@@ -14,7 +14,6 @@ from netkit.core.relay import bridge
 from netkit.core.stream import Connection
 
 _SELF_PAUSE = 1.0  # s
-
 SELF = "that is this relay itself"
 
 
@@ -49,12 +48,11 @@ def forwarding(
     idle_timeout: float | None = None,
     observe: Observer,
 ) -> Handler:
-    """Return a handler that dials ``target`` for each client and joins the two.
+    """A handler that dials ``target`` for each client and joins the two.
 
     A target that refuses, resets, is cut short, or is the relay itself, is a reset for the client, and told. A client
     that does is a reset for the target. What clients send goes through ``changes``, made for each.
     """
-
     guard = SelfGuard()
     itself = Failure(Exit.CONNECT, f"connect to {target}", SELF)
 

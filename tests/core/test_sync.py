@@ -1,4 +1,4 @@
-"""Taking turns: the kernel's lock and condition, and what becomes of them when who waits is cancelled."""
+"""Taking turns: lock, semaphore and condition, and what becomes of them when who waits is cancelled."""
 
 from collections.abc import Callable
 
@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from netkit.core.kernel import DeadlineExceeded, Group, Task, deadline, now, sleep
-from netkit.core.sync import Condition, Event, Lock
+from netkit.core.sync import Condition, Event, Lock, Semaphore
 from tests.clock import run
 
 
@@ -197,6 +197,36 @@ def test_random_turns_are_taken_one_at_a_time_and_leave_the_lock_free(
 
     run(main())
     assert room.log[-1] == "last"
+
+
+# -- Semaphore
+
+
+def test_a_semaphore_lets_so_many_in() -> None:
+    """Three places for seven: who waits gets the place of who leaves, and at the end all are free."""
+    inside = most = 0
+    places = Semaphore(3)
+
+    async def use() -> None:
+        nonlocal inside, most
+        async with places:
+            inside += 1
+            most = max(most, inside)
+            await sleep(1)
+            inside -= 1
+
+    async def main() -> None:
+        async with Group() as group:
+            for _ in range(7):
+                group.start_soon(use())
+        assert now() == 3
+        for _ in range(3):
+            assert not places.locked()
+            await places.acquire()
+        assert places.locked()
+
+    run(main())
+    assert most == 3
 
 
 # -- Condition

@@ -1,4 +1,4 @@
-"""A filter's stdin and stdout. They block, no kernel is in between, so a signal ends the process at once."""
+"""The loop of pack and unpack from stdin to stdout. It blocks, so a signal ends the process at once."""
 
 import errno
 import os
@@ -14,7 +14,6 @@ Write = Callable[[bytes | bytearray], None]
 """Writes all of it, however long that takes."""
 
 _STDIN, _STDOUT = 0, 1
-
 _CHUNK = 64 * 1024
 
 
@@ -23,45 +22,31 @@ def run(change: Filter, given: bytes | None, write: Write) -> None:
 
     What it made is written before more input is waited for, and before it fails.
     """
-    output = _Output(write)
+    made = bytearray()
+
+    def flush() -> None:
+        data = bytes(made)
+        made.clear()  # before it is tried: what failed is not tried again
+        write(data)
 
     def chunks() -> Iterator[bytes]:
         with doing(Exit.READ, "read stdin"):
             os.read(_STDIN, 0)  # of one that is open for writing alone, poll would tell nothing
         while data := _read():
             yield data
-            output.flush()
+            flush()
 
     try:
         for piece in change(chunks() if given is None else [given]):
-            output.put(piece)
+            made += piece
+            if len(made) >= _CHUNK:
+                flush()
     finally:
-        output.flush()
-
-
-class _Output:
-    """Stdout, where small pieces wait for each other."""
-
-    def __init__(self, write: Write) -> None:
-        self._write = write
-        self._held = bytearray()
-
-    def put(self, piece: bytes) -> None:
-        if len(piece) < _CHUNK:
-            self._held += piece
-        else:
-            self.flush()
-            self._write(piece)
-        if len(self._held) >= _CHUNK:
-            self.flush()
-
-    def flush(self) -> None:
-        data, self._held = self._held, bytearray()
-        self._write(data)
+        flush()
 
 
 def _read() -> bytes:
-    """Wait for input, and return b"" at its end. Raises Failure WRITE if stdout's reader leaves meanwhile."""
+    """Wait for input; b"" is its end. Raises Failure WRITE if stdout's reader leaves meanwhile."""
     poll = select.poll()
     poll.register(_STDIN, select.POLLIN)
     poll.register(_STDOUT, 0)  # errors alone

@@ -10,9 +10,7 @@ from netkit.core.events import Secured
 from netkit.core.units import duration
 
 OPEN, CLOSED, FILTERED, UNREACHABLE, UNKNOWN = "open", "closed", "filtered", "unreachable", "unknown"
-
 SILENT = "open|filtered"  # over UDP: no answer may mean either
-
 COLLAPSE_AFTER = 25  # ports of a host that may share a state before it is summed up
 
 _MAX_NAMED = 10  # ports that a failure names

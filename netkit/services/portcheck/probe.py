@@ -22,11 +22,8 @@ from netkit.services.portcheck.check import CLOSED, FILTERED, OPEN, SILENT, UNRE
 from netkit.services.transforms import WINDOW
 
 _MIN_PATIENCE = 0.001  # s, however near the end
-
 _UDP_TRIES = 3  # datagrams to a port that is silent, spread over its time
-
 _MAX_BANNER = 256  # bytes
-
 _DAY = 86400.0  # s
 
 Securing = Callable[[str, Observer], Layer]

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from netkit.core.errors import Exit, Failure, Invalid
 from netkit.core.udp import LARGEST, MARK, Burst, Peer, cut
 from netkit.services.udp import framing as framing_module
-from netkit.services.udp.framing import Framing, in_hex, in_lines, in_pieces, runs, whole
+from netkit.services.udp.framing import Framing, batched, in_hex, in_lines, in_pieces, whole
 from netkit.services.udp.serve import refusal
 
 PROPERTY = settings(max_examples=60, deadline=None, database=None)
@@ -20,7 +20,7 @@ SOME_LINES = st.lists(st.binary(max_size=12).map(lambda line: line.replace(b"\n"
 
 def cut_up(framing: Framing, chunks: list[bytes]) -> list[bytes]:
     """Return the datagrams that input becomes, however it comes."""
-    return [data for chunk in [*chunks, b""] for run in framing(chunk) for data in cut(*run)]
+    return [data for chunk in [*chunks, b""] for batch in framing(chunk) for data in cut(*batch)]
 
 
 def chunked(text: bytes, sizes: list[int]) -> list[bytes]:
@@ -87,8 +87,8 @@ def test_hex_that_is_none(bad: bytes) -> None:
     """A bad line is 26 and named; the good ones before it have passed."""
     passed: list[bytes] = []
     with pytest.raises(Failure) as caught:
-        for run in in_hex()(b"41\n42\n" + bad + b"\n43\n"):
-            passed += cut(*run)
+        for batch in in_hex()(b"41\n42\n" + bad + b"\n43\n"):
+            passed += cut(*batch)
     assert passed == [b"A", b"B"]
     assert caught.value.exit is Exit.READ
     assert caught.value.action == "read line 3 of stdin" and "is not pairs of hex digits" in str(caught.value)
@@ -103,18 +103,18 @@ def test_a_line_that_is_too_long(framing: Any, ended: bool) -> None:
     text = digit * length + b"\n" if ended else digit * (4 * LARGEST + 1)
     passed: list[bytes] = []
     with pytest.raises(Failure) as caught:
-        for run in framing()(b"00\n" + text):
-            passed += cut(*run)
+        for batch in framing()(b"00\n" + text):
+            passed += cut(*batch)
     assert len(passed) == 1
     assert caught.value.exit is Exit.TOO_BIG and caught.value.action == "send line 2 of stdin"
 
 
 @PROPERTY
 @given(st.lists(st.sampled_from([b"", b"a", b"b", b"cc", b"dd"]), max_size=30))
-def test_runs_change_nothing(data: list[bytes]) -> None:
+def test_batches_change_nothing(data: list[bytes]) -> None:
     """Neighbours of one size are joined, and the same datagrams come out."""
-    joined = list(runs(data))
-    assert [piece for run in joined for piece in cut(*run)] == data
+    joined = list(batched(data))
+    assert [piece for batch in joined for piece in cut(*batch)] == data
     for (_, size), (_, after) in pairwise(joined):
         assert size != after or b"" in data
 
