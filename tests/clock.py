@@ -4,12 +4,12 @@ from collections.abc import Coroutine
 from typing import Any, TypeVar
 
 from netkit.core import kernel
-from netkit.core.kernel import Poll
+from netkit.core.kernel import Clock, Poll
 
 T = TypeVar("T")
 
 
-class JumpClock:
+class JumpClock(Clock):
     """Virtual seconds from 0 on; ``jumps`` are the moments it jumped to."""
 
     def __init__(self) -> None:
