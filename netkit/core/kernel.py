@@ -1,8 +1,7 @@
 """A kernel for coroutines: it runs tasks, parks them and wakes them. It does no I/O.
 
-All else in netkit is straight-line ``async def`` code on these few names: ``run``, ``readable``, ``writable``,
-``Group``, ``deadline``, ``sleep``, ``now``, ``checkpoint``, ``to_thread``, ``next_signal``, and those of sync.py:
-``Event``, ``Condition``, ``Lock``. One thread, one kernel at a time.
+All else in netkit is straight-line ``async def`` code on the few names at the end of this file, on ``Group`` and
+``deadline``, and on ``Event``, ``Condition`` and ``Lock`` of sync.py. One thread, one kernel at a time.
 
 Tasks and the loop. A task is a coroutine in the care of a group. It runs until it waits, and it waits by yielding the
 queue that it stands in from then on: that of an event, of a descriptor, or of the tasks that are ready. ``Task.wake``
@@ -10,8 +9,12 @@ takes it out and makes it ready, with what its wait returns or raises. One turn 
 
 1. resumes each task that is ready, once;
 2. waits for descriptors: not at all if a task is ready again, and otherwise until the next timer;
-3. wakes who waits for a descriptor that is ready;
+3. wakes who waits for a descriptor that is ready, or calls the step given to ``while_readable``;
 4. runs the timers that are due: after the descriptors, so that data which arrives with its deadline is had.
+
+Time. ``now`` is the clock itself for a task, so that what it measures is right, and what it sets a deadline by is not
+out of date after something that took long. For steps and timers it is the moment at which the loop had waited: one look
+at the clock serves all the messages of a turn.
 
 Scopes and cancellation. A scope is a part of a task that can be ended from outside: the block of a ``Group``, ended by
 ``cancel()`` or by the first failure inside; the block of a ``deadline``, ended by the clock; and the whole task, ended
@@ -25,27 +28,19 @@ a deadline raises DeadlineExceeded in its place, a task is over. Nobody else may
 - Once a Cancelled was raised, the scopes inside the one that it names are passed: what they ask for from then on is
   dropped, so the cleanup on the way out is not cut short. Scopes that the cleanup opens are new, and are heard.
 
-An example. A task waits in ``readable``, and when the clock says 5, another one calls ``outer.cancel()``:
+An example: a task waits in ``readable``, the deadline expires, and in the same moment another task calls
+``outer.cancel()``. What happens, in the order of the numbers, if one or the other is a little earlier:
 
-    async with Group() as outer: ------------------+
-        try:                                       |
-            with deadline(5): -----------------+   |
-                await readable(fd)             |   |
-            -----------------------------------+   |
-        except DeadlineExceeded:                   |
-            await send(b"too late")                |
-    -----------------------------------------------+
+                                         the group first             the deadline first
+    async with Group() as outer:         3 swallows it               5 swallows it
+        try:
+            with deadline(5):            2 is passed, lets it by     2 swallows it, raises DeadlineExceeded
+                await readable(fd)       1 raises Cancelled(outer)   1 raises Cancelled(deadline)
+        except DeadlineExceeded:                                     3 catches it
+            await send(b"too late")        is never called           4 raises Cancelled(outer) at its first wait
 
-    the group is first                             the deadline is first
-
-    readable raises Cancelled(outer)               readable raises Cancelled(deadline)
-    the deadline is passed: it is not heard        the request of the group stands
-    the deadline lets Cancelled(outer) through     the deadline swallows it, raises DeadlineExceeded
-    send is never called                           send raises Cancelled(outer) where it waits
-    the group swallows it                          the group swallows it
-
-The outer one wins either way: the most that an inner one can do is to run up to the next wait. And if ``fd`` can be
-read in that very moment, ``readable`` returns, and whatever the task waits for next raises Cancelled(outer).
+So the outer one wins either way: the most that the inner one can do is to let the task run up to its next wait. And if
+``fd`` can be read in that very moment, ``readable`` returns, and the next wait raises Cancelled(outer).
 
 The kernel promises, each with a test in tests/core/test_kernel.py:
 
@@ -69,27 +64,22 @@ import types
 from collections import deque
 from collections.abc import Callable, Coroutine, Generator, Sequence
 from itertools import count
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 from netkit.core.sync import Condition, Event
 
 T = TypeVar("T")
-
+Step = Callable[[], bool]
 Poll = Callable[[float | None], list[tuple[int, int]]]
 """Waits for so many seconds at most, None: without end; returns (descriptor, events) of those that are ready."""
 
-SignalHandler = Callable[[int, types.FrameType | None], object]
-
-_MAX_DROPPED = 1000
 _READ, _WRITE = select.POLLIN, select.POLLOUT  # the same numbers as those of epoll
-_DAY = 86400.0
 
 
 class Cancelled(BaseException):
     """Raised inside a waiting task to end it; only the scope that asked for it may swallow it."""
 
     def __init__(self, scope: "_Scope | Task") -> None:
-        super().__init__()
         self.scope = scope
 
 
@@ -101,26 +91,19 @@ class Interrupted(BaseException):
     """A signal ended the run, after everything was cleaned up."""
 
     def __init__(self, signum: int) -> None:
-        super().__init__(signum)
         self.signum = signum
 
 
-class Clock(Protocol):
-    """Where time comes from; tests put a clock that jumps in its place."""
+class Clock:
+    """Time as the system has it; tests put a clock that jumps in its place."""
 
     def now(self) -> float:
         """Seconds that never go back."""
+        return time.monotonic()
 
     def wait(self, poll: Poll, timeout: float | None) -> list[tuple[int, int]]:
-        """Wait with ``poll`` for at most ``timeout`` seconds (None: without end); waking early does no harm."""
-
-
-class _Monotonic:
-    now = staticmethod(time.monotonic)
-
-    @staticmethod
-    def wait(poll: Poll, timeout: float | None) -> list[tuple[int, int]]:
-        return poll(timeout if timeout is None else min(timeout, _DAY))  # their milliseconds are an int of 32 bits
+        """Wait with ``poll`` for at most ``timeout`` seconds (None: without end). Less does no harm."""
+        return poll(timeout if timeout is None else min(timeout, 86400))  # its milliseconds have to fit an int
 
 
 class _Poll:
@@ -156,8 +139,8 @@ class Task:
         self.queue: list[Task] | deque[Task] | None = None  # None: it runs, or was woken
         self.pending: _Scope | Task | None = None  # the scope whose Cancelled it gets at its next wait
         self.cancelled = False
-        self.value: Any = None
-        self.error: BaseException | None = None
+        self.value: Any = None  # what its wait returns
+        self.error: BaseException | None = None  # or raises
         self.finished = Event()
         self.result: Any = None
 
@@ -174,8 +157,6 @@ class Task:
 
     def _interrupt(self, scope: "_Scope | Task") -> None:
         """Have the Cancelled of ``scope`` raised where the task waits, unless one from further out stands."""
-        if self.finished.is_set():
-            return
         if self.pending is None or self._depth(scope) < self._depth(self.pending):
             self.pending = scope
         if self.queue is not None:
@@ -206,7 +187,6 @@ class _Scope:
     """A block of one task that can be ended on its own."""
 
     __slots__ = ("owner", "passed")
-
     owner: Task
 
     def __init__(self) -> None:
@@ -257,14 +237,11 @@ class Group(_Scope):
     def cancel(self) -> None:
         """End all tasks, and the block where it waits."""
         if not self._cancelled:
-            self._cancel_tasks()
+            self._cancelled = True
+            for task in tuple(self._tasks):
+                task.cancel()
             if self in self.owner.scopes:
                 self._interrupt()
-
-    def _cancel_tasks(self) -> None:
-        self._cancelled = True
-        for task in tuple(self._tasks):
-            task.cancel()
 
     async def emptied(self) -> None:
         """Wait until no task is left, and return at once if none is."""
@@ -283,29 +260,26 @@ class Group(_Scope):
         self._enter()
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: types.TracebackType | None
-    ) -> bool:
+    async def __aexit__(self, kind: object, error: BaseException | None, trace: object) -> bool:
         outer = self._note(error)
         while self._tasks:
             try:
                 await self.emptied()
             except Cancelled as cancelled:
-                outer = self._note(cancelled) or outer
+                outer = self._note(cancelled)
         self._leave()
         endings = [outer, *self.failures] if outer else self.failures
-        if not endings:
-            return True
-        first, *others = endings
-        if others:
-            raise first from BaseExceptionGroup("and then", others)
-        raise first
+        if len(endings) > 1:
+            raise endings[0] from BaseExceptionGroup("and then", endings[1:])
+        if endings:
+            raise endings[0]
+        return True
 
     def _note(self, error: BaseException | None) -> Cancelled | None:
         """Take in how the block ended; return a Cancelled that is for a scope further out."""
         if error is None:
             return None
-        self._cancel_tasks()
+        self.cancel()
         if not isinstance(error, Cancelled):
             self.failures.append(error)
             return None
@@ -330,15 +304,12 @@ class deadline(_Scope):
         self._at = at
         self._timer: _Timer | None = None
 
-    def __enter__(self) -> "deadline":
+    def __enter__(self) -> None:
         self._enter()
         if self._at is not None:
             self._timer = _running().call_at(self._at, self._interrupt)
-        return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: types.TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         self._leave()
         if self._timer is not None:
             _running().drop(self._timer)
@@ -346,49 +317,44 @@ class deadline(_Scope):
             raise DeadlineExceeded from error.__cause__
 
 
-class _Timer:
-    __slots__ = ("action", "at", "order")
-
-    def __init__(self, at: float, order: int, action: Callable[[], None]) -> None:
-        self.at = at
-        self.order = order
-        self.action: Callable[[], None] | None = action
-
-    def __lt__(self, other: "_Timer") -> bool:
-        return (self.at, self.order) < (other.at, other.order)
-
-
 class _Descriptor:
     """Who waits for one descriptor, one task at most on each side, and what the poller watches it for."""
 
-    __slots__ = ("armed", "reader", "writer")
+    __slots__ = ("armed", "reader", "step", "writer")
 
     def __init__(self) -> None:
         self.armed = 0
         self.reader: list[Task] = []
         self.writer: list[Task] = []
+        self.step: Step | None = None  # called in place of waking the reader
+
+
+_Timer = list[Any]  # [at, order, action]: order tells those of one moment apart, action is None when it is over
 
 
 class _Kernel:
-    def __init__(self, clock: Clock, signals: Sequence[int], on_signal: SignalHandler) -> None:
+    def __init__(
+        self, main: Coroutine[Any, Any, Any], clock: Clock, signals: Sequence[int], on_signal: Callable[..., object]
+    ) -> None:
+        self.main = self.current = Task(main, None)
+        self.ready = deque([self.main])
         self.clock = clock
-        self.ready: deque[Task] = deque()
-        self.current: Task
-        self.main: Task
-        self._poller = select.epoll() if hasattr(select, "epoll") else _Poll()
-        self._descriptors: dict[int, _Descriptor] = {}
+        self.time: float | None = None  # of this turn, once it has waited
         self._timers: list[_Timer] = []
-        self._dropped = 0
+        self._standing = 0  # of them: the others were dropped
         self._order = count()
-        self._posted: deque[Callable[[], None]] = deque()
+        self._descriptors: dict[int, _Descriptor] = {}
+        self._poller = select.epoll() if hasattr(select, "epoll") else _Poll()
+        self._posted: deque[tuple[list[Task], Any, BaseException | None]] = deque()
         self._lock = _thread.allocate_lock()
         self._open = True
+        self._wake_read, self._wake_write = os.pipe()
+        os.set_blocking(self._wake_read, False)
+        os.set_blocking(self._wake_write, False)
+        self._poller.register(self._wake_read, _READ)
         self.signal_waiters: list[Task] = []
         self.interrupt: int | None = None
-        self._wake_read, self._wake_write = _nonblocking_pipe(self._poller.close)
-        self._poller.register(self._wake_read, _READ)
-        self._caught = {n: signal.getsignal(n) for n in signals}
-        self._caught = {n: old for n, old in self._caught.items() if old is not signal.SIG_IGN}
+        self._caught = {n: old for n in signals if (old := signal.getsignal(n)) is not signal.SIG_IGN}
         if self._caught:
             signal.set_wakeup_fd(self._wake_write, warn_on_full_buffer=False)
             for number in self._caught:
@@ -411,15 +377,15 @@ class _Kernel:
         ready, main = self.ready, self.main
         while not main.finished.is_set():
             for _ in range(len(ready)):
-                self._step(ready.popleft())
-            for fd, events in self.clock.wait(self._poller.poll, self._patience()):
-                if fd == self._wake_read:
-                    self._woken()
-                else:
-                    self._deliver(fd, events)
-            self._expire()
+                self._resume(ready.popleft())
+            found = self.clock.wait(self._poller.poll, self._patience())
+            self.time = self.clock.now()
+            for fd, events in found:
+                self._deliver(fd, events)
+            self._expire(self.time)
+            self.time = None
 
-    def _step(self, task: Task) -> None:
+    def _resume(self, task: Task) -> None:
         self.current = task
         task.queue = None
         value, error = task.value, task.error
@@ -441,49 +407,42 @@ class _Kernel:
         task.finished.set()
         if task.group is not None:
             task.group._ended(task, error)
-        elif error is not None:
+        else:
             task.error = error
 
     def _patience(self) -> float | None:
         if self.ready or self.main.finished.is_set():
             return 0
-        while self._timers and self._timers[0].action is None:
+        while self._timers and self._timers[0][2] is None:
             heapq.heappop(self._timers)
-            self._dropped -= 1
-        if self._timers:
-            return max(0.0, self._timers[0].at - self.clock.now())
-        return None
+        return max(0.0, self._timers[0][0] - self.clock.now()) if self._timers else None
 
-    def _expire(self) -> None:
-        if not self._timers:
-            return
-        now = self.clock.now()
-        while self._timers and self._timers[0].at <= now:
+    def _expire(self, now: float) -> None:
+        while self._timers and self._timers[0][0] <= now:
             timer = heapq.heappop(self._timers)
-            action, timer.action = timer.action, None
-            if action is None:
-                self._dropped -= 1
-            else:
+            action = timer[2]
+            self.drop(timer)
+            if action is not None:
                 action()
 
     def call_at(self, at: float, action: Callable[[], None]) -> _Timer:
-        timer = _Timer(at, next(self._order), action)
+        timer = [at, next(self._order), action]
         heapq.heappush(self._timers, timer)
+        self._standing += 1
         return timer
 
     def drop(self, timer: _Timer) -> None:
         """Forget a timer. It leaves the heap when its time comes, or with others once they are the most of it."""
-        if timer.action is not None:
-            timer.action = None
-            self._dropped += 1
-            if self._dropped > _MAX_DROPPED and self._dropped * 2 > len(self._timers):
-                self._timers = [timer for timer in self._timers if timer.action is not None]
+        if timer[2] is not None:
+            timer[2] = None
+            self._standing -= 1
+            if len(self._timers) > 100 + 2 * self._standing:
+                self._timers = [timer for timer in self._timers if timer[2] is not None]
                 heapq.heapify(self._timers)
-                self._dropped = 0
 
     # -- descriptors
 
-    def queue(self, fd: int, side: int) -> "list[Task] | deque[Task]":
+    def queue(self, fd: int, side: int, step: Step | None = None) -> "list[Task] | deque[Task]":
         """Return where to wait for ``fd``: among the ready tasks if the system says that it never blocks."""
         if fd < 0:
             raise OSError(errno.EBADF, os.strerror(errno.EBADF))
@@ -497,6 +456,8 @@ class _Kernel:
             except PermissionError:  # epoll refuses what never blocks: regular files, /dev/null
                 return self.ready
             self._descriptors[fd] = descriptor
+        if side == _READ:
+            descriptor.step = step
         return queue
 
     def _arm(self, fd: int, descriptor: _Descriptor, sides: int) -> None:
@@ -509,18 +470,24 @@ class _Kernel:
         descriptor.armed = sides
 
     def _deliver(self, fd: int, events: int) -> None:
-        """Wake who waits for ``fd``. An error, or the end of the peer, is told to both sides.
+        """Wake who waits for ``fd``, or call its step. An error, or the end of the peer, concerns both sides.
 
         A side stays armed from one wait to the next, which saves two system calls per message, until it is reported
         when nobody waits for it.
         """
-        descriptor = self._descriptors[fd]
+        descriptor = self._descriptors.get(fd)
+        if descriptor is None:  # our own, or closed by a step of this turn
+            if fd == self._wake_read:
+                self._woken()
+            return
         idle = 0
         if events & ~_WRITE and descriptor.armed & _READ:
-            if descriptor.reader:
+            if not descriptor.reader:
+                idle |= _READ
+            elif descriptor.step is None:
                 descriptor.reader[0].wake()
             else:
-                idle |= _READ
+                self._call(descriptor.step, descriptor.reader)
         if events & ~_READ and descriptor.armed & _WRITE:
             if descriptor.writer:
                 descriptor.writer[0].wake()
@@ -528,6 +495,16 @@ class _Kernel:
                 idle |= _WRITE
         if idle:
             self._arm(fd, descriptor, descriptor.armed & ~idle)
+
+    def _call(self, step: Step, reader: list[Task]) -> None:
+        error = None
+        try:
+            if step():
+                return
+        except BaseException as failure:  # it belongs to the task
+            error = failure
+        for task in tuple(reader):  # none is left if the step ended the wait by itself
+            task.wake(error=error)
 
     def forget(self, fd: int) -> None:
         descriptor = self._descriptors.pop(fd, None)
@@ -540,42 +517,25 @@ class _Kernel:
 
     # -- threads and signals
 
-    def post(self, action: Callable[[], None]) -> None:
-        """Run ``action`` in the loop; called from another thread."""
+    def post(self, queue: list[Task], value: Any, error: BaseException | None) -> None:
+        """Wake who waits in ``queue``; called from another thread."""
         with self._lock:
             if self._open:
-                self._posted.append(action)
-                os.write(self._wake_write, b"\0")
+                self._posted.append((queue, value, error))
+                os.write(self._wake_write, b"\\0")
 
     def _woken(self) -> None:
         for number in os.read(self._wake_read, 4096):
             if number in self._caught:
-                self._signal(number)
+                self.interrupt = number
+                if not self.signal_waiters:
+                    self.main.cancel()
+                for task in tuple(self.signal_waiters):
+                    task.wake(number)
         while self._posted:
-            self._posted.popleft()()
-
-    def _signal(self, number: int) -> None:
-        self.interrupt = number
-        if self.signal_waiters:
-            for task in tuple(self.signal_waiters):
-                task.wake(number)
-        else:
-            self.main.cancel()
-
-
-def _ignore(number: int, frame: types.FrameType | None) -> None:
-    """Leave it to the loop, which gets the number through the wake-up descriptor."""
-
-
-def _nonblocking_pipe(on_failure: Callable[[], None]) -> tuple[int, int]:
-    try:
-        ends = os.pipe()
-    except OSError:
-        on_failure()
-        raise
-    for end in ends:
-        os.set_blocking(end, False)
-    return ends
+            queue, value, error = self._posted.popleft()
+            for task in tuple(queue):
+                task.wake(value, error)
 
 
 _kernel: _Kernel | None = None
@@ -592,7 +552,7 @@ def run(
     *,
     clock: Clock | None = None,
     signals: Sequence[int] = (),
-    on_signal: SignalHandler = _ignore,
+    on_signal: Callable[..., object] = lambda *signal: None,
 ) -> T:
     """Run ``main`` and all it starts, and return its result or raise its failure.
 
@@ -604,20 +564,17 @@ def run(
     if _kernel is not None:
         raise RuntimeError("a kernel runs already")
     try:
-        kernel = _Kernel(clock or _Monotonic(), signals, on_signal)
+        _kernel = kernel = _Kernel(main, clock or Clock(), signals, on_signal)
     except BaseException:
         main.close()
         raise
-    _kernel = kernel
     try:
-        task = kernel.main = Task(main, None)
-        kernel.ready.append(task)
         kernel.loop()
         if kernel.interrupt is not None:
-            raise Interrupted(kernel.interrupt) from task.error
-        if task.error is not None:
-            raise task.error
-        result: T = task.result
+            raise Interrupted(kernel.interrupt) from kernel.main.error
+        if kernel.main.error is not None:
+            raise kernel.main.error
+        result: T = kernel.main.result
         return result
     finally:
         _kernel = None
@@ -625,8 +582,9 @@ def run(
 
 
 def now() -> float:
-    """Return the kernel's clock, in seconds."""
-    return _running().clock.now()
+    """The kernel's clock, in seconds."""
+    kernel = _running()
+    return kernel.clock.now() if kernel.time is None else kernel.time
 
 
 @types.coroutine
@@ -639,6 +597,20 @@ def readable(fd: int) -> Generator[Any, None, None]:
 def writable(fd: int) -> Generator[Any, None, None]:
     """Wait until ``fd`` takes at least one byte, or failed. Always gives the other tasks a turn."""
     yield _running().queue(fd, _WRITE)
+
+
+@types.coroutine
+def while_readable(fd: int, step: Step) -> Generator[Any, None, None]:
+    """Have the loop call ``step`` each time ``fd`` can be read, has ended or failed, until it returns False.
+
+    The task waits meanwhile, which saves the switch to it for each message; what ``step`` raises is raised here. A step
+    does not block, and is called once a turn at most, so that all descriptors get theirs.
+    """
+    kernel = _running()
+    queue = kernel.queue(fd, _READ, step)
+    yield queue
+    while queue is kernel.ready and step():
+        yield queue
 
 
 @types.coroutine
@@ -663,31 +635,27 @@ async def sleep(seconds: float) -> None:
         _running().drop(timer)
 
 
-async def to_thread(function: Callable[..., T], *args: Any) -> T:
+@types.coroutine
+def to_thread(function: Callable[..., T], *args: Any) -> Generator[Any, T, T]:
     """Return ``function(*args)``, run in a thread of its own. Raises OSError if there is no room for one.
 
     Cancelling stops the waiting and not the thread: it runs on by itself and its result is dropped.
     """
     kernel = _running()
-    done = Event()
-    outcome: list[tuple[T | None, BaseException | None]] = []
+    waiting: list[Task] = []
 
     def work() -> None:
         try:
-            outcome.append((function(*args), None))
+            outcome: Any = (function(*args), None)
         except BaseException as error:  # raised again in the task that waits
-            outcome.append((None, error))
-        kernel.post(done.set)
+            outcome = (None, error)
+        kernel.post(waiting, *outcome)
 
     try:
         _thread.start_new_thread(work, ())
     except RuntimeError as full:  # its way of saying EAGAIN
         raise OSError(errno.EAGAIN, str(full)) from full
-    await done.wait()
-    result, error = outcome[0]
-    if error is not None:
-        raise error
-    return result  # type: ignore[return-value]
+    return (yield waiting)
 
 
 @types.coroutine

@@ -1,31 +1,24 @@
 """What one task waits for and another does: an Event, a Condition, a Semaphore, a Lock.
 
-Nothing here knows the kernel. A task waits by yielding the queue that it stands in from then on, and ``wake`` takes
+The kernel is not known here. A task waits by yielding the queue that it stands in from then on, and its ``wake`` takes
 it out again: see kernel.py.
 """
 
 import types
 from collections.abc import Generator
-from typing import Protocol
-
-
-class _Waiter(Protocol):
-    """A task, as far as it is known here."""
-
-    def wake(self) -> None:
-        """Leave the queue and go on."""
+from typing import Any
 
 
 class _Queue:
-    """The tasks that wait for one thing, in the order in which they came."""
+    """The tasks that wait, in the order in which they came."""
 
     __slots__ = ("_waiting",)
 
     def __init__(self) -> None:
-        self._waiting: list[_Waiter] = []
+        self._waiting: list[Any] = []
 
     @types.coroutine
-    def _park(self) -> Generator[list[_Waiter], None, None]:
+    def _park(self) -> Generator[list[Any], None, None]:
         yield self._waiting
 
     def _wake_all(self) -> None:
