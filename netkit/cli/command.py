@@ -1,6 +1,7 @@
 """A command and its options: how its words are told from options, and what is wrong with them."""
 
 import functools
+import inspect
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -209,19 +210,34 @@ def _misread(ctx: click.Context, words: tuple[str, ...]) -> str:
     return ""
 
 
-def gathered(name: str, kind: Any, *options: Callable[[F], F], rules: Sequence[Rule] = ()) -> Callable[[F], F]:
-    """A decorator that adds ``options``, their ``rules``, and hands their values to the function as one ``kind``."""
+Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
-    def decorate(function: F) -> F:
+
+def chained(*options: Decorator, rules: Sequence[Rule] = ()) -> Decorator:
+    """Add several options, in this order, and their ``rules``."""
+
+    def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
+        for add in reversed(options):
+            function = add(function)
+        _rules_of(function)[:0] = rules
+        return function
+
+    return decorate
+
+
+def gathered(name: str, kind: Callable[..., Any], *options: Decorator, rules: Sequence[Rule] = ()) -> Decorator:
+    """Add ``options`` and their ``rules``, and hand the function one ``kind`` in place of the values that it takes.
+
+    These are values of ``options``, and of the options above this decorator; what nobody gives keeps its default.
+    """
+
+    def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(function)
         def call(**values: Any) -> Any:
-            values[name] = kind(**{field: values.pop(field) for field in kind._fields})
+            fields = inspect.signature(kind).parameters
+            values[name] = kind(**{field: values.pop(field) for field in fields if field in values})
             return function(**values)
 
-        made: Any = call
-        for add in reversed(options):
-            made = add(made)
-        _rules_of(made)[:0] = rules
-        return made  # type: ignore[no-any-return]
+        return chained(*options, rules=rules)(call)
 
     return decorate

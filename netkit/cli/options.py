@@ -1,12 +1,11 @@
 """Options that many commands share, in bundles: what they say, and what they mean to the core."""
 
 import os
-from collections.abc import Callable, Sequence
-from functools import cache, partial
+from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
 from netkit.cli import types
-from netkit.cli.command import gathered, option
+from netkit.cli.command import chained, gathered, option
 from netkit.cli.rules import Case, Values, excluded, needs, one_of
 from netkit.core.errors import Invalid
 from netkit.output import console
@@ -16,74 +15,65 @@ if TYPE_CHECKING:
     import re
 
     from netkit.core.access import Network
-    from netkit.core.address import Endpoint, Target
+    from netkit.core.address import Endpoint
     from netkit.core.connection import Handler
-    from netkit.core.dial import Dialling
     from netkit.core.events import Observer
     from netkit.core.layer import Layer
     from netkit.core.relay import Ending
     from netkit.core.tls import Security
-    from netkit.protocols.url import Url
+    from netkit.services.join import Conversation, Terminal
     from netkit.services.progress import Moving, Show, Shown
 
 
 class FamilyOptions(NamedTuple):
     """Which addresses count."""
 
-    ipv4: bool
-    ipv6: bool
-    numeric: bool
+    ipv4: bool = False
+    ipv6: bool = False
+    numeric: bool = False
 
     def family(self) -> int:
-        """Return the one address family wanted, or AF_UNSPEC."""
+        """The one address family wanted, or AF_UNSPEC."""
         import socket
 
         return int(socket.AF_INET if self.ipv4 else socket.AF_INET6 if self.ipv6 else socket.AF_UNSPEC)
 
+    def check(self, host: str | None) -> None:
+        """Raise Invalid for a name, if addresses alone are looked at."""
+        if self.numeric and host:
+            from netkit.core.lookup import check_numeric
 
-class Tls(NamedTuple):
-    """Whether and how a connection is secured."""
+            check_numeric(host)
 
-    tls: bool
-    cafile: str | None
-    cert: str | None
-    key: str | None
-    servername: str | None
-    alpn: tuple[str, ...] | None
-    insecure: bool
 
-    def client(self, target: "Endpoint", talk: Verbosity) -> "Callable[[Observer], Layer] | None":
-        """Return what makes the handshake of a client; None if there is to be none."""
-        if not (self.tls or target.tls):
-            return None
-        if target.path is not None and self.servername is None and not self.insecure:
-            raise Invalid("a unix socket has no name that a certificate could have: --servername NAME says it")
-        host = target.host or ("localhost" if target.path is None else "")
-        return partial(self.clients(str(target), talk), host)
+class TlsOptions(NamedTuple):
+    """Whether and how connections are secured."""
 
-    def checks(self, targets: "Sequence[Target]", talk: Verbosity) -> "Callable[[str, Observer], Layer] | None":
-        """Return what makes the handshake with a host of those targets that want one; None if none does."""
-        if not any(target.tls for target in targets):
-            return None
-        hosts = dict.fromkeys(target.host or "localhost" for target in targets if target.tls)
-        return self.clients(", ".join(hosts), talk)
+    tls: bool = False
+    cafile: str | None = None
+    cert: str | None = None
+    key: str | None = None
+    servername: str | None = None
+    alpn: tuple[str, ...] | None = None
+    insecure: bool = False
 
-    def clients(self, whom: str, talk: Verbosity) -> "Callable[[str, Observer], Layer]":
-        """Return what makes the handshake with a host; ``whom`` is who they are, for the warning of --insecure."""
-        if self.insecure:
-            emit("unverified", target=whom) if talk.json else say(
-                f"{console.program}: the certificate of {whom} is not verified (--insecure)"
-            )
+    def warn(self, whom: str, verbosity: Verbosity) -> None:
+        """Say that nobody verifies who ``whom`` is, if that is so."""
+        if not self.insecure:
+            return
+        if verbosity.json:
+            emit("unverified", target=whom)
+        else:
+            say(f"{console.program}: the certificate of {whom} is not verified (--insecure)")
 
-        def make(host: str, observe: "Observer") -> "Layer":
-            from netkit.core import tls
+    def client(self, host: str, observe: "Observer") -> "Layer":
+        """The handshake with ``host``. Raises Failure READ for a file that cannot be used."""
+        from netkit.core import tls
 
-            return tls.client(self._security(), self.servername or host, observe)
-
-        return make
+        return tls.client(self._security(), self.servername or host, observe)
 
     def server(self, address: "Endpoint") -> "Callable[[Observer], Layer] | None":
-        """Return what makes the handshake of a server; None if there is to be none."""
+        """What makes the handshake of a server, and raises Failure READ as ``client`` does; None if there is none."""
         if not (self.tls or address.tls):
             return None
         if self.cert is None or self.key is None:
@@ -100,110 +90,49 @@ class Tls(NamedTuple):
 
         return make
 
+    def share(self, tls: bool, *names: str) -> "TlsOptions":
+        """The options with these names alone, for one of several peers."""
+        return TlsOptions(tls, **{name: getattr(self, name) for name in names})
+
+    def sides(self, near: bool, far: bool) -> "tuple[TlsOptions, TlsOptions]":
+        """What is for the clients of a relay and what for its target, whichever of them are secured.
+
+        The target gets what both could have meant, but for our own certificate: a server needs one.
+        """
+        ours = ("cert", "key", "alpn")
+        for_clients = (*(ours if near else ()), *(() if far else ("cafile",)))
+        for_target = ("servername", "insecure", *(("cafile", "alpn") if far else ()), *(() if near else ours))
+        return self.share(near, *for_clients), self.share(far, *for_target)
+
+    def for_url(self, own: bool) -> "TlsOptions":
+        """What is for the server of a URL; certificate, key and name are for our ``own`` alone, who was asked for."""
+        ours = ("cert", "key", "servername") if own else ()
+        return self.share(True, "cafile", "insecure", *ours)._replace(alpn=("http/1.1",))
+
     def _security(self) -> "Security":
         from netkit.core.tls import Security
 
         return Security(self.cafile, self.cert, self.key, self.alpn or (), self.insecure)
 
 
-class Https(NamedTuple):
-    """How servers of https URLs are verified, and who we are to the one that was asked for."""
-
-    cafile: str | None
-    cert: str | None
-    key: str | None
-    servername: str | None
-    insecure: bool
-
-    def client(self, url: "Url", talk: Verbosity, observe: "Observer") -> "Callable[[Url, bool], Layer]":
-        """Return what makes the handshake for a URL, and is told whether it has the origin of this one.
-
-        Certificate, key and name are for this origin alone.
-        """
-
-        @cache
-        def made(authority: str, host: str, own: bool) -> "Layer":
-            return self._tls(own).clients(authority, talk)(host, observe)
-
-        return lambda url, own: made(url.authority, url.endpoint.host or "", own)
-
-    def _tls(self, own: bool) -> Tls:
-        ours = (self.cert, self.key, self.servername) if own else (None, None, None)
-        return Tls(True, self.cafile, *ours, ("http/1.1",), self.insecure)
-
-
-class BothTls(NamedTuple):
-    """How either side of a relay is secured."""
-
-    cafile: str | None
-    cert: str | None
-    key: str | None
-    servername: str | None
-    alpn: tuple[str, ...] | None
-    insecure: bool
-
-    def sides(self, address: "Endpoint", target: "Endpoint") -> tuple[Tls, Tls]:
-        """Return what is for our clients and what is for the target, which gets what both could have meant.
-
-        But for our own certificate: a server needs one.
-        """
-        pair = (self.cert, self.key)
-        near = Tls(
-            address.tls,
-            None if target.tls else self.cafile,
-            *(pair if address.tls else (None, None)),
-            None,
-            self.alpn if address.tls else None,
-            False,
-        )
-        far = Tls(
-            target.tls,
-            self.cafile if target.tls else None,
-            *((None, None) if address.tls else pair),
-            self.servername,
-            None if address.tls and not target.tls else self.alpn,
-            self.insecure,
-        )
-        return near, far
-
-
-class Clocks(NamedTuple):
-    """When patience ends, in seconds."""
-
-    idle_timeout: float | None
-    timeout: float | None
-
-
-class Dial(NamedTuple):
-    """How to connect."""
-
-    connect_timeout: float
-    source: tuple[str, int] | None
-    keepalive: float | None
-
-    def dialling(self, reach: FamilyOptions) -> "Dialling":
-        """Return what the core takes."""
-        from netkit.core.dial import Dialling
-
-        return Dialling(reach.family(), reach.numeric, self.connect_timeout, self.source)
-
-
-class Ends(NamedTuple):
+class EndingOptions(NamedTuple):
     """When a conversation ends."""
 
     grace: float | None
     hold: bool
     no_shutdown: bool
 
-    def ending(self) -> "Ending":
-        """Return what the core takes."""
+    def ending(self, *, waits: bool = False, at_once: bool = False, send_only: bool = False) -> "Ending":
+        """What the core takes. Without --grace, we leave ``at_once`` with the peer, or wait for our input's end."""
         from netkit.core.relay import Ending
 
-        grace = Ending().grace if self.grace is None else self.grace
-        return Ending(None if self.hold else grace, half_close=not self.no_shutdown)
+        grace = self.grace
+        if grace is None:
+            grace = None if self.hold or waits else 0.0 if at_once else Ending().grace
+        return Ending(grace, half_close=not self.no_shutdown, send_only=send_only)
 
 
-class Programs(NamedTuple):
+class ProgramOptions(NamedTuple):
     """A program to run over a connection."""
 
     exec: tuple[str, ...] | None
@@ -214,29 +143,49 @@ class Programs(NamedTuple):
         """The program with its arguments; None if there is none."""
         return self.exec if self.sh_exec is None else ("/bin/sh", "-c", self.sh_exec)
 
+    def joining(
+        self,
+        open_terminal: "Callable[[], Terminal]",
+        conversation: "Conversation",
+        finished: Callable[[int], None],
+        *,
+        alone: bool = True,
+    ) -> "Handler":
+        """The handler that joins connections to the program, or where there is none to the terminal.
 
-class Recorded(NamedTuple):
+        ``finished`` is told the program's exit code. Raises Failure if there is no such program.
+        """
+        if self.argv is None:
+            from netkit.services.join import joining
+
+            return joining(open_terminal, conversation)
+        from netkit.services.exec import running
+
+        return running(self.argv, conversation, finished, alone=alone)
+
+
+class RecordOptions(NamedTuple):
     """What is kept or shown of the bytes on the wire."""
 
     log: str | None
     hexdump: bool
 
-    def around(self, handler: "Handler", talk: Verbosity) -> "Handler":
-        """Return the handler with all that goes over its connections recorded. Raises Failure WRITE."""
-        if self.log is None and not self.dumps(talk):
+    def around(self, handler: "Handler", verbosity: Verbosity) -> "Handler":
+        """The handler with all that goes over its connections recorded. Raises Failure WRITE."""
+        if self.log is None and not self.dumps(verbosity):
             return handler
         from netkit.output.recording import HexDump, Log
         from netkit.services.recorder import recording
 
         log = Log(self.log) if self.log is not None else None
-        return recording(handler, log, HexDump() if self.dumps(talk) else None)
+        return recording(handler, log, HexDump() if self.dumps(verbosity) else None)
 
-    def dumps(self, talk: Verbosity) -> bool:
+    def dumps(self, verbosity: Verbosity) -> bool:
         """Whether there is a dump on stderr."""
-        return self.hexdump or (talk.verbose > 2 and not (talk.json or talk.quiet))
+        return self.hexdump or (verbosity.verbose > 2 and not (verbosity.json or verbosity.quiet))
 
 
-class Serving(NamedTuple):
+class ServingOptions(NamedTuple):
     """What a server tells, whom it serves, and when it ends by itself."""
 
     port_file: str | None
@@ -249,7 +198,7 @@ class Serving(NamedTuple):
     stats: bool
 
     def admits(self) -> Callable[[str], bool] | None:
-        """Return the question whether a host may come, None if all may."""
+        """Whether a host may come, as a function; None if all may."""
         if not self.allow and not self.deny:
             return None
         from netkit.core.access import Access
@@ -257,7 +206,7 @@ class Serving(NamedTuple):
         return Access(self.allow, self.deny).admits
 
 
-class Clients(NamedTuple):
+class AcceptOptions(NamedTuple):
     """How many connections a server takes, and how."""
 
     once: bool = False
@@ -268,56 +217,58 @@ class Clients(NamedTuple):
     mode: int | None = None
 
 
-class Transport(NamedTuple):
+class TransportOptions(NamedTuple):
     """Which protocols a server serves, TCP if neither is asked for."""
 
-    udp: bool
-    both: bool
+    udp: bool = False
+    both: bool = False
 
 
-class Output(NamedTuple):
+class OutputOptions(NamedTuple):
     """How datagrams are shown."""
 
     output: str | None
     raw: bool
 
-    def kind(self, talk: Verbosity) -> str:
-        """Return the form that was asked for, or is meant."""
-        return self.output or ("json" if talk.json else "raw")
+    def kind(self, verbosity: Verbosity) -> str:
+        """The form that was asked for, or is meant."""
+        return self.output or ("json" if verbosity.json else "raw")
 
 
-class Progress(NamedTuple):
+class ProgressOptions(NamedTuple):
     """Whether something shows how far it is."""
 
     progress: bool
     no_progress: bool
 
     def after(self) -> float | None:
-        """Return the seconds after which something on stderr may move, or None if nothing ever does."""
+        """The seconds after which something on stderr may move, None if nothing ever does."""
         if self.no_progress or not os.isatty(2):
             return None
         return 0.0 if self.progress else 0.5
 
-    def show(self, talk: Verbosity) -> "Show | None":
+    def show(self, verbosity: Verbosity) -> "Show | None":
         """What shows transfers on stderr's terminal, if anything does."""
         after = self.after()
-        return None if after is None or talk.quiet or talk.json else showing(after)
+        return None if after is None or verbosity.quiet or verbosity.json else showing(after)
 
-    def shown(self, talk: Verbosity, recorded: Recorded, *, reads: bool, writes: bool, long: bool = True) -> "Shown":
-        """Return what shows the transfers of one conversation.
+    def shown(
+        self, verbosity: Verbosity, record: RecordOptions, *, reads: bool, writes: bool, long: bool = True
+    ) -> "Shown":
+        """What shows the transfers of one conversation.
 
         It ``reads`` stdin and ``writes`` stdout, or not, and sends as much as it reads or, unless ``long``, maybe more.
         """
         from netkit.services.progress import Shown, Ways
 
         ways = Ways(reads, writes, long)
-        seen = (ways.sends or ways.receives) and not recorded.dumps(talk)
-        show = self.show(talk) if seen else None
+        seen = (ways.sends or ways.receives) and not record.dumps(verbosity)
+        show = self.show(verbosity) if seen else None
         return Shown(show, ways, (lambda: console.before_line()) if same_terminal(1, 2) else None)
 
 
 def showing(after: float) -> "Show":
-    """Return what shows transfers on stderr's terminal, after so many seconds; before, it loads nothing."""
+    """Show transfers on stderr's terminal, after so many seconds; before, it loads nothing."""
 
     async def show(moving: "Moving") -> None:
         from netkit.core.kernel import now, sleep
@@ -349,7 +300,7 @@ COMMAND = Case("COMMAND", lambda values: values["command"])
 
 FORMAT = Case("FORMAT", lambda values: values["form"] is not None)
 
-DUMP = Case("a dump on stderr", lambda values: Recorded(None, values["hexdump"]).dumps(_verbosity(values)))
+DUMP = Case("a dump on stderr", lambda values: RecordOptions(None, values["hexdump"]).dumps(_verbosity(values)))
 
 _TERMINAL = Case("a terminal on stderr", lambda values: os.isatty(2))
 
@@ -366,8 +317,8 @@ class ViewOptions(NamedTuple):
     no_progress: bool
 
     def view(self) -> View:
-        """Return what is shown beside plain lines."""
-        return View(self.color, Progress(self.progress, self.no_progress).after())
+        """What is shown beside plain lines."""
+        return View(self.color, ProgressOptions(self.progress, self.no_progress).after())
 
 
 _progress_choices = (
@@ -382,7 +333,7 @@ _progress_rules = (
 
 progress_options = gathered(
     "progress",
-    Progress,
+    ProgressOptions,
     *_progress_choices,
     rules=[*_progress_rules, one_of("--quiet", "--progress"), one_of("--json", "--progress")],
 )
@@ -402,8 +353,8 @@ view_options = gathered(
     rules=_progress_rules,
 )
 
-talk_options = gathered(
-    "talk",
+verbosity_options = gathered(
+    "verbosity",
     Verbosity,
     option("-v", "--verbose", count=True, section="Talk", help="Say what happens; -vv also every address tried."),
     option("-q", "--quiet", is_flag=True, section="Talk", help="Say nothing; the exit code tells."),
@@ -423,11 +374,17 @@ max_size_option = option(
     help="The largest record, or format, in bytes (63); 16M unless given.",
 )
 
-reach_options = gathered(
-    "reach",
-    FamilyOptions,
+_version_choices = (
     option("-4", "ipv4", is_flag=True, section="Addresses", help="IPv4 alone."),
     option("-6", "ipv6", is_flag=True, section="Addresses", help="IPv6 alone."),
+)
+
+version_options = gathered("family", FamilyOptions, *_version_choices, rules=[one_of("-4", "-6")])
+
+family_options = gathered(
+    "family",
+    FamilyOptions,
+    *_version_choices,
     option("-n", "--numeric", is_flag=True, section="Addresses", help="No names: addresses alone are looked at."),
     rules=[one_of("-4", "-6")],
 )
@@ -458,11 +415,11 @@ _BARE = "without --tls or tls: nothing is secured"
 
 _tls_rule = needs("--cafile", "--cert", "--key", "--servername", "--alpn", "--insecure", on=SECURED, why=_BARE)
 
-tls_options = gathered("tls", Tls, _tls_option, *_tls_choices, rules=[_tls_rule, *_identity_rules])
+tls_options = gathered("tls", TlsOptions, _tls_option, *_tls_choices, rules=[_tls_rule, *_identity_rules])
 
 server_tls_options = gathered(
     "tls",
-    Tls,
+    TlsOptions,
     _tls_option,
     *_tls_choices,
     rules=[
@@ -474,8 +431,8 @@ server_tls_options = gathered(
 )
 
 https_options = gathered(
-    "https",
-    Https,
+    "tls",
+    TlsOptions,
     option("--cafile", type=types.FILE, section="TLS", help="Trust the authorities in FILE (PEM)."),
     *_identity_choices,
     rules=[
@@ -488,9 +445,9 @@ https_options = gathered(
     ],
 )
 
-both_tls_options = gathered(
+relay_tls_options = gathered(
     "tls",
-    BothTls,
+    TlsOptions,
     *_tls_choices,
     rules=[
         needs("--cafile", "--cert", "--key", "--alpn", on=SECURED, why=_BARE),
@@ -506,9 +463,7 @@ both_tls_options = gathered(
 
 timeout_option = option("--timeout", type=types.DURATION, section="Time", help="Give everything up (28) after D.")
 
-clock_options = gathered(
-    "clocks",
-    Clocks,
+timeout_options = chained(
     option(
         "--idle-timeout",
         type=types.DURATION,
@@ -518,9 +473,7 @@ clock_options = gathered(
     timeout_option,
 )
 
-datagram_clock_options = gathered(
-    "clocks",
-    Clocks,
+datagram_timeout_options = chained(
     option("--idle-timeout", type=types.DURATION, section="Time", help="Give up (28) once no datagram has come for D."),
     timeout_option,
 )
@@ -536,9 +489,7 @@ connect_timeout_option = option(
 
 source_option = option("--source", type=types.SOURCE, section="Addresses", help="Connect from this address and port.")
 
-dial_options = gathered(
-    "dial",
-    Dial,
+dial_options = chained(
     connect_timeout_option,
     source_option,
     option(
@@ -551,8 +502,8 @@ dial_options = gathered(
 )
 
 ending_options = gathered(
-    "ends",
-    Ends,
+    "ending",
+    EndingOptions,
     option(
         "--grace",
         type=types.DURATION_OR_ZERO,
@@ -570,8 +521,8 @@ ending_options = gathered(
 )
 
 program_options = gathered(
-    "programs",
-    Programs,
+    "program",
+    ProgramOptions,
     option(
         "--exec",
         type=types.COMMAND,
@@ -582,8 +533,8 @@ program_options = gathered(
 )
 
 record_options = gathered(
-    "recorded",
-    Recorded,
+    "record",
+    RecordOptions,
     option(
         "--hexdump",
         is_flag=True,
@@ -602,12 +553,14 @@ _PRINTABLE = ("hex", "json", "none")
 
 
 def _form(name: str) -> Case:
-    return Case(f"--output {name}", lambda values: Output(values["output"], False).kind(_verbosity(values)) == name)
+    return Case(
+        f"--output {name}", lambda values: OutputOptions(values["output"], False).kind(_verbosity(values)) == name
+    )
 
 
 output_options = gathered(
     "output",
-    Output,
+    OutputOptions,
     option(
         "--output",
         type=types.choice("raw", "lines", "hex", "json", "none"),
@@ -620,7 +573,7 @@ output_options = gathered(
 
 transport_options = gathered(
     "transport",
-    Transport,
+    TransportOptions,
     option("--udp", is_flag=True, section="Serving", help="Serve UDP datagrams instead of TCP."),
     option("--both", is_flag=True, section="Serving", help="Serve TCP and UDP on one port number."),
     rules=[
@@ -641,7 +594,7 @@ transport_options = gathered(
 
 serving_options = gathered(
     "serving",
-    Serving,
+    ServingOptions,
     option("--port-file", type=types.FILE, section="Serving", help="Keep the port number in FILE while serving."),
     option("--print-port", is_flag=True, section="Serving", help="Print the port number as the first line of stdout."),
     option(
@@ -669,9 +622,9 @@ serving_options = gathered(
     option("--for", "duration", type=types.DURATION, section="Time", help="Stop serving after D; exit 0."),
 )
 
-client_options = gathered(
-    "clients",
-    Clients,
+accept_options = gathered(
+    "accept",
+    AcceptOptions,
     option("--once", is_flag=True, section="Serving", help="Serve one client, then exit."),
     option("--max-clients", type=types.COUNT, section="Serving", help="Serve N clients, then exit."),
     option(

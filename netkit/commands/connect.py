@@ -1,18 +1,13 @@
 """Talk: open a stream and join it to stdin and stdout"""
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from netkit.cli import command, habits, options, run, types
+from netkit.cli import client as client_module
+from netkit.cli import command, habits, options, types
 from netkit.cli.rules import Case, Values, excluded, needs, one_of
-from netkit.output import escape
-from netkit.output.console import Verbosity
 
 if TYPE_CHECKING:
     import re
-    from collections.abc import Callable
-
-    from netkit.core.address import Endpoint
-    from netkit.core.pump import Change
 
 HABITS = {
     **habits.HABITS,
@@ -65,7 +60,7 @@ RULES = (
     ],
 )
 @command.address("client")
-@options.reach_options
+@options.family_options
 @options.dial_options
 @options.tls_options
 @command.option(
@@ -74,7 +69,7 @@ RULES = (
     section="Time",
     help="Keep trying for D while refused, unreachable, unresolved or silent (28).",
 )
-@options.clock_options
+@options.timeout_options
 @options.ending_options
 @command.option(
     "--send-only", is_flag=True, section="Ending", help="Leave once our input has ended and is acknowledged."
@@ -92,18 +87,14 @@ RULES = (
 @command.option("-C", "--crlf", is_flag=True, section="Data", help="Send line ends as CR LF.")
 @options.program_options
 @options.raw_option
-@options.talk_options
+@options.verbosity_options
 @options.progress_options
 @options.record_options
 @options.stats_option
+@client_module.client_options
 def connect(
-    address: "Endpoint",
-    reach: options.FamilyOptions,
-    dial: options.Dial,
-    tls: options.Tls,
-    wait: float | None,
-    clocks: options.Clocks,
-    ends: options.Ends,
+    client: client_module.ClientOptions,
+    ending: options.EndingOptions,
     send_only: bool,
     recv_only: bool,
     until: "re.Pattern[bytes] | None",
@@ -111,12 +102,10 @@ def connect(
     text: bytes | None,
     octets: bytes | None,
     crlf: bool,
-    programs: options.Programs,
+    program: options.ProgramOptions,
     raw: bool,
-    talk: Verbosity,
-    progress: options.Progress,
-    recorded: options.Recorded,
-    stats: bool,
+    progress: options.ProgressOptions,
+    record: options.RecordOptions,
 ) -> int:
     """Join stdin and stdout to a TCP, TLS or unix stream.
 
@@ -138,71 +127,32 @@ def connect(
     gives way to what the peer says there. Where somebody may type, it appears only after 64 KiB have come, and goes
     with the first line typed. What counts as sent is what the peer has acknowledged.
     """
-    ending = ends.ending()
-    if recv_only:
-        ending = ending._replace(grace=0.0)
-    if send_only:
-        ending = ending._replace(send_only=True)
-    if until is not None or max_bytes is not None:
-        ending = ending._replace(grace=0.0)
-    if programs.argv is not None and ends.grace is None:
-        ending = ending._replace(grace=None)
-    typed = octets if text is None else text
-    ours = programs.argv is None
-    reads, writes = ours and typed is None and not recv_only, ours and not send_only
-    shown = progress.shown(talk, recorded, reads=reads, writes=writes, long=not crlf)
-    how = dial.dialling(reach)
-    totals = run.totals(stats)
-    from netkit.output.events import observer
+    from functools import partial
 
-    observe = observer(talk, totals.watching if totals else None)
-    secure = tls.client(address, talk)
-    codes: list[int] = []
+    from netkit.core.pump import fresh
+    from netkit.services import join, transforms
+
+    limits = transforms.Limits(until, max_bytes)
+    typed = octets if text is None else text
+    reads = program.argv is None and typed is None and not recv_only
+    writes = program.argv is None and not send_only
+    shown = progress.shown(client.verbosity, record, reads=reads, writes=writes, long=not crlf)
+    changes = [*limits.changes(), *transforms.incoming(raw), *shown.changes()]
+    conversation = join.Conversation(
+        ending.ending(waits=program.argv is not None, at_once=recv_only or bool(limits), send_only=send_only),
+        incoming=lambda _: fresh(changes),
+        outgoing=transforms.crlf() if crlf else None,
+        idle_timeout=client.idle_timeout,
+        observe=client.observe,
+    )
+    terminal = partial(join.Terminal, text=typed, reads=not recv_only, writes=not send_only)
+    codes = [0]
 
     async def work() -> int:
-        from functools import partial
+        handler = shown.around(program.joining(terminal, conversation, codes.append))
+        handler = record.around(handler, client.verbosity)
+        await client.converse(handler)
+        limits.check(str(client.address))
+        return codes[-1]
 
-        from netkit.core.connection import serve_connection
-        from netkit.core.dial import dial as dial_once
-        from netkit.core.dial import dial_until
-        from netkit.core.errors import Exit, Failure
-        from netkit.core.kernel import Group
-        from netkit.core.pump import fresh
-        from netkit.core.sync import Event
-        from netkit.services import join, transforms
-
-        found = Event()
-        wanted: list[Callable[[], Change]] = []
-        if until is not None:
-            wanted.append(partial(transforms.until, until, found.set, cut=True))
-        if max_bytes is not None:
-            wanted.append(partial(transforms.at_most, max_bytes))
-        common: Any = {
-            "outgoing": transforms.crlf() if crlf else None,
-            "incoming": lambda stream: fresh([*wanted, *transforms.incoming(raw), *shown.changes()]),
-            "idle_timeout": clocks.idle_timeout,
-            "observe": observe,
-        }
-        if programs.argv is not None:
-            from netkit.services.exec import running
-
-            handler = running(programs.argv, ending, codes.append, alone=True, **common)
-        else:
-            handler = join.joining(
-                lambda: join.Terminal(text=typed, reads=not recv_only, writes=not send_only), ending, **common
-            )
-        handler = recorded.around(shown.around(handler), talk)
-        dialling = how._replace(layers=[secure(observe)] if secure else [])
-        async with Group() as group:
-            if wait is None:
-                stream = await dial_once(address, dialling, observe, group)
-            else:
-                stream = await dial_until(address, wait, dialling, observe, group)
-            if dial.keepalive is not None:
-                stream.keep_alive(dial.keepalive)
-            await serve_connection(stream, handler, observe, group=group)
-        if until is not None and not found.is_set():
-            raise Failure(Exit.PROTOCOL, f"find {escape.quoted(until)} in what {stream.name} sent", "it ended before")
-        return codes[0] if codes else Exit.OK
-
-    return run.run(work(), talk, timeout=clocks.timeout, totals=totals)
+    return client.run(work())

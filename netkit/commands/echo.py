@@ -18,7 +18,7 @@ from netkit.cli.rules import excluded
 @command.option("--prefix", type=types.TEXT, section="Data", help="Put TEXT in front of each line.")
 @options.transport_options
 @server_module.server_options
-def echo(server: server_module.Server, transport: options.Transport, prefix: bytes | None) -> int:
+def echo(server: server_module.ServerOptions, prefix: bytes | None) -> int:
     """Send every byte back to the client that sent it, at once.
 
     Any number of clients are served side by side. A client's half-close is answered with ours, after its last byte.
@@ -31,9 +31,8 @@ def echo(server: server_module.Server, transport: options.Transport, prefix: byt
     from netkit.services.echo import echo as handler
     from netkit.services.transforms import prefixed
 
-    server.check(transport)
     changes = server.changes()
     if prefix is not None:
         changes.append(partial(prefixed, prefix))
-    serve = handler(changes, idle_timeout=server.clocks.idle_timeout)
-    return server.run(lambda: server.service(transport, serve, bytes))
+    serve = handler(changes, idle_timeout=server.idle_timeout)
+    return server.run(lambda: server.service(serve, bytes))

@@ -4,13 +4,12 @@ from typing import TYPE_CHECKING
 
 import click
 
-from netkit.cli import command, habits, options, run, types
+from netkit.cli import client as client_module
+from netkit.cli import command, habits, options, types
 from netkit.cli.rules import Case, Values, excluded, needs, one_of
-from netkit.output.console import Verbosity
 
 if TYPE_CHECKING:
     from netkit.protocols.url import Url
-    from netkit.services.fetch.client import Place
 
 HABITS = {
     **habits.HABITS,
@@ -99,7 +98,7 @@ RULES = (
     ],
 )
 @click.argument("url", nargs=-1, callback=_url)
-@options.reach_options
+@options.family_options
 @options.dial_options
 @command.option(
     "--unix-socket",
@@ -109,7 +108,7 @@ RULES = (
     help="Connect to this unix socket, @NAME if abstract, and not to the host.",
 )
 @options.https_options
-@options.clock_options
+@options.timeout_options
 @command.option(
     "--max-redirects",
     type=types.count(zero=True, most=1000),
@@ -163,15 +162,13 @@ RULES = (
 )
 @command.option("-i", "--include", is_flag=True, section="Data", help="Write status and fields before the body.")
 @options.raw_option
-@options.talk_options
+@options.verbosity_options
 @options.progress_options
+@client_module.client_options
 def fetch(
+    client: client_module.ClientOptions,
     url: "Url",
-    reach: options.FamilyOptions,
-    dial: options.Dial,
     socket: str | None,
-    https: options.Https,
-    clocks: options.Clocks,
     max_redirects: int,
     max_size: int | None,
     fail: bool,
@@ -184,8 +181,7 @@ def fetch(
     resume: bool,
     include: bool,
     raw: bool,
-    talk: Verbosity,
-    progress: options.Progress,
+    progress: options.ProgressOptions,
 ) -> int:
     """Get an http or https URL (HTTP/1.1) to standard output, or to a file.
 
@@ -209,15 +205,15 @@ def fetch(
     A body that ends early is 18.
     """
     from netkit.core.address import parse as parse_address
-    from netkit.services.fetch.client import Asked, Fetch, Printed, Reached, Saved, check_fields
+    from netkit.services.fetch.client import Asked, Fetch, check_fields, printed, saved
     from netkit.services.progress import Ways
 
     check_fields(fields)
     if path == "-":
         raise click.UsageError("-o - is no file: without -o it goes to standard output")
     seen = not head and (path is not None or Ways(reads=False, writes=True).receives)
-    show = progress.show(talk) if seen else None
-    via = None if socket is None else parse_address(f"unix:{socket.removeprefix('unix:')}", "client")
+    show = progress.show(client.verbosity) if seen else None
+    dial = client.urls(url, None if socket is None else parse_address(f"unix:{socket.removeprefix('unix:')}", "client"))
     asked = Asked(
         url=url,
         method="HEAD" if head else method or ("GET" if body is None else "POST"),
@@ -227,19 +223,11 @@ def fetch(
         include=include or head,
         max_redirects=max_redirects,
         max_size=max_size,
-        idle_timeout=clocks.idle_timeout,
+        idle_timeout=client.idle_timeout,
     )
-    from netkit.output.events import observer
-
-    observe = observer(talk)
-    dialling = dial.dialling(reach)
-    reached = Reached(dialling, https.client(url, talk, observe), via, dial.keepalive)
 
     async def work() -> None:
-        plain = asked.method == "GET" and not asked.include
-        place: Place = (
-            Printed(raw=raw) if path is None else Saved(path, str(url), force=force, resume=resume, plain=plain)
-        )
-        await place.run(Fetch(asked, place, reached, observe, show))
+        async with printed(raw=raw) if path is None else saved(path, asked, force=force, resume=resume) as place:
+            await Fetch(asked, place, dial, client.observe, show).run()
 
-    return run.run(work(), talk, timeout=clocks.timeout)
+    return client.run(work())

@@ -1,6 +1,6 @@
 """Serve: accept a stream and join it to stdin and stdout"""
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from netkit.cli import command, habits, options, types
 from netkit.cli import server as server_module
@@ -71,16 +71,16 @@ RULES = (
 @options.progress_options
 @options.record_options
 def listen(
-    server: server_module.Server,
+    server: server_module.ServerOptions,
     keep: bool,
-    ends: options.Ends,
+    ending: options.EndingOptions,
     label: bool,
     reply: bytes | None,
     reply_file: str | None,
-    programs: options.Programs,
+    program: options.ProgramOptions,
     raw: bool,
-    progress: options.Progress,
-    recorded: options.Recorded,
+    progress: options.ProgressOptions,
+    record: options.RecordOptions,
 ) -> int:
     """Accept a client and join it to stdin and stdout; with --keep any number of them.
 
@@ -101,47 +101,39 @@ def listen(
     A bare PORT listens on this machine alone; :PORT on every interface. With COMMAND, stdin is COMMAND's and listen
     only receives; when COMMAND ends, so does listen, with its code.
     """
+    from functools import partial
+
     from netkit.core.pump import fresh
     from netkit.services import join, transforms
     from netkit.services.server import Service
 
-    ending = ends.ending()
     replies = reply is not None or reply_file is not None
-    if server.command:
-        ending = ending._replace(grace=0.0)
-    if programs.argv is not None and ends.grace is None:
-        ending = ending._replace(grace=None)
-    keep = keep or replies or (server.clients.max_clients or 1) > 1
-    ours = not keep and programs.argv is None and not server.command
-    shown = progress.shown(server.talk, recorded, reads=ours, writes=ours)
-    code = 0
-
-    def finished(with_code: int) -> None:
-        nonlocal code
-        code = 0 if keep else with_code
+    keep = keep or replies or (server.accept.max_clients or 1) > 1
+    ours = not (keep or program.argv is not None or server.command)
+    shown = progress.shown(server.verbosity, record, reads=ours, writes=ours)
+    codes = [0]
 
     def change(stream: "Connection") -> "Change | None":
-        labels = [lambda: transforms.labelled(stream.name)] if label else []
+        labels = [partial(transforms.labelled, stream.name)] if label else []
         return fresh([*server.changes(), *transforms.incoming(raw), *labels, *shown.changes()])
 
-    def open_terminal() -> join.Terminal:
-        return join.Terminal(reads=not server.command, by_line=label)
+    conversation = join.Conversation(
+        ending.ending(waits=replies or program.argv is not None, at_once=bool(server.command)),
+        incoming=change,
+        idle_timeout=server.idle_timeout,
+        observe=server.observe,
+    )
+    terminal = partial(join.Terminal, reads=not server.command, by_line=label)
 
     def serve() -> Service:
-        common: Any = {"incoming": change, "idle_timeout": server.clocks.idle_timeout, "observe": server.observe}
-        if programs.argv is not None:
-            from netkit.services.exec import running
-
-            return Service(running(programs.argv, ending, finished, alone=not keep, **common))
         if replies:
-            from netkit.services.reply import file, replying, text
+            from netkit.services.reply import opener, replying
 
-            reply_from = file(reply_file) if reply_file is not None else text(reply or b"")
-            return replying(reply_from, open_terminal(), **common)
-        if keep:
+            return replying(opener(reply, reply_file), terminal(), conversation)
+        if keep and program.argv is None:
             from netkit.services.broadcast import keeping
 
-            return keeping(open_terminal(), ending, **common)
-        return Service(shown.around(join.joining(open_terminal, ending, **common)))
+            return keeping(terminal(), conversation)
+        return Service(shown.around(program.joining(terminal, conversation, codes.append, alone=not keep)))
 
-    return server.run(serve, one_shot=not keep, recorded=recorded) or code
+    return server.run(serve, one_shot=not keep, record=record) or (0 if keep else codes[-1])

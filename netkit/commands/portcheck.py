@@ -4,10 +4,10 @@ from typing import TYPE_CHECKING
 
 import click
 
+from netkit.cli import client as client_module
 from netkit.cli import command as command_module
 from netkit.cli import habits, options, run, types
 from netkit.cli.rules import Case, excluded, needs, one_of
-from netkit.output.console import Verbosity
 
 if TYPE_CHECKING:
     import re
@@ -71,7 +71,7 @@ RULES = (
     ],
 )
 @click.argument("targets", nargs=-1, callback=_targets)
-@options.reach_options
+@options.family_options
 @command_module.option(
     "--udp", is_flag=True, section="Checking", help="Check UDP ports: only an answer shows that one is open."
 )
@@ -123,11 +123,12 @@ RULES = (
     help="Write text, json, tap, junit or github; text unless given.",
 )
 @options.view_options
-@options.talk_options
+@options.verbosity_options
+@client_module.client_options
 def portcheck(
+    client: client_module.ClientOptions,
     targets: "list[Target]",
     command: tuple[str, ...],
-    reach: options.FamilyOptions,
     udp: bool,
     payload: bytes | None,
     any: bool,
@@ -136,17 +137,12 @@ def portcheck(
     settle: float | None,
     text: bytes | None,
     expect: "re.Pattern[bytes] | None",
-    tls: options.Tls,
     expires: float | None,
     concurrency: int | None,
-    connect_timeout: float,
-    wait: float | None,
     interval: float | None,
-    timeout: float | None,
     all: bool,
     form: str | None,
     view: options.ViewOptions,
-    talk: Verbosity,
 ) -> int:
     """Tell of each port whether it is open, closed, filtered or unreachable, or wait until all are open.
 
@@ -167,40 +163,36 @@ def portcheck(
     soon, else 35 if a handshake failed, 7 if a port answered that is not as wanted, 6 for a name without an address, 8
     for a wrong answer, 28 for none; after --wait it is 28. COMMAND takes the place of netkit once all is well.
     """
-    from netkit.core.address import family_of
-    from netkit.core.errors import Invalid
     from netkit.output.portcheck.report import make_writer, write
     from netkit.services.portcheck.check import Check, Summary
     from netkit.services.portcheck.scan import Checker, limits
 
-    form = "json" if talk.json else form or "text"
-    talk = talk._replace(json=form == "json")
-    names = [target.host for target in targets if target.host and family_of(target.host) is None]
-    if names and reach.numeric:
-        raise Invalid(f"host {names[0]!r} is a name, and --numeric allows addresses alone")
+    form = "json" if client.verbosity.json else form or "text"
+    client.verbosity = client.verbosity._replace(json=form == "json")
+    secured = dict.fromkeys(target.host or "localhost" for target in targets if target.tls)
+    for target in targets:
+        client.family.check(target.host)
     check = Check(
         protocol="udp" if udp else "tcp",
-        timeout=connect_timeout,
+        timeout=client.connect_timeout,
         closed=closed,
         payload=payload or text or b"",
         expect=expect,
         banner=banner,
         settle=settle,
         expires=expires,
-        family=reach.family(),
+        family=client.family.family(),
     )
-    writer = make_writer(form, targets, view.view(), talk, any_port=any, each_port=all)
-    from netkit.output.events import observer
-
-    observe = observer(talk)
-    attempts, lookups = limits(len(names))
-    securing = tls.checks(targets, talk)
+    writer = make_writer(form, targets, view.view(), client.verbosity, any_port=any, each_port=all)
+    attempts, lookups = limits(targets)
 
     async def work() -> None:
-        if securing is not None:
-            securing("", observe)  # files that cannot be used are known before anybody is asked
-        checker = Checker(check, concurrency or attempts, lookups, observe, securing)
-        await write(checker, targets, Summary(check, targets, any_port=any), writer, wait, interval)
+        if secured:
+            client.tls.warn(", ".join(secured), client.verbosity)
+            client.tls.client("", client.observe)  # files that cannot be used are known before anybody is asked
+        checker = Checker(
+            check, concurrency or attempts, lookups, client.observe, client.tls.client if secured else None
+        )
+        await write(checker, targets, Summary(check, targets, any_port=any), writer, client.wait, interval)
 
-    code = run.run(work(), talk, timeout=timeout)
-    return code if code or not command else run.become(command, talk)
+    return client.run(work()) or (run.become(command, client.verbosity) if command else 0)

@@ -26,7 +26,7 @@ HABITS = {
 )
 @server_module.relay_options
 @options.record_options
-def relay(server: server_module.Relay, recorded: options.Recorded) -> int:
+def relay(server: server_module.RelayOptions, record: options.RecordOptions) -> int:
     """Accept clients on LISTEN and join each to TARGET, which is dialled for it.
 
     Every byte goes both ways as it comes, and each side's end is passed on to the other, so that a late answer still
@@ -50,13 +50,13 @@ def relay(server: server_module.Relay, recorded: options.Recorded) -> int:
     return server.run(
         lambda: Service(
             forwarding(
-                server.target,
-                server.dialled(),
+                server.target.address,
+                server.target.dialling(),
                 changes=server.changes,
-                keepalive=server.clients.keepalive,
-                idle_timeout=server.clocks.idle_timeout,
+                keepalive=server.accept.keepalive,
+                idle_timeout=server.target.idle_timeout,
                 observe=server.observe,
             )
         ),
-        recorded=recorded,
+        record=record,
     )

@@ -2,9 +2,9 @@
 
 import click
 
-from netkit.cli import command, habits, options, run, types
+from netkit.cli import client as client_module
+from netkit.cli import command, habits, options, types
 from netkit.cli.rules import Case, excluded, needs, one_of
-from netkit.output.console import Verbosity
 
 HABITS = {
     **habits.HABITS,
@@ -41,8 +41,7 @@ RULES = (
     ],
 )
 @click.argument("words", nargs=-1)
-@command.option("-4", "ipv4", is_flag=True, section="Addresses", help="IPv4 alone.")
-@command.option("-6", "ipv6", is_flag=True, section="Addresses", help="IPv6 alone.")
+@options.version_options
 @command.option("--canonical", is_flag=True, section="Data", help="Show the name behind all aliases instead.")
 @command.option("--service", metavar="NAME", section="Data", help="Show addresses with the port of this service.")
 @command.option("--type", "kind", metavar="TYPE", section="Data", help="Ask DNS for A, AAAA, MX, TXT, NS, SOA, SRV...")
@@ -63,20 +62,16 @@ RULES = (
 )
 @options.timeout_option
 @options.view_options
-@options.talk_options
+@options.verbosity_options
+@client_module.client_options
 def resolve(
+    client: client_module.ClientOptions,
     words: tuple[str, ...],
-    ipv4: bool,
-    ipv6: bool,
     canonical: bool,
     service: str | None,
     kind: str | None,
     server: str | None,
-    tls: options.Tls,
-    connect_timeout: float,
-    timeout: float | None,
     view: options.ViewOptions,
-    talk: Verbosity,
 ) -> int:
     """Show the addresses of a name, in the order in which connect would try them.
 
@@ -91,37 +86,16 @@ def resolve(
     answer in time; 60 that the server's certificate is not acceptable, and 35 that there is no TLS with it. The other
     names are looked up all the same.
     """
-    from netkit.core.address import Endpoint, parse_port
-    from netkit.services.resolve import Query, check, parse_server
+    from netkit.core.address import Endpoint
+    from netkit.output.resolve import write
+    from netkit.services.resolve import parse_query
 
-    reach = options.FamilyOptions(ipv4, ipv6, False)
-    family = reach.family()
-    endpoint = None if server is None else parse_server(server, tls=tls.tls)
-    kinds: tuple[str, ...] = ()
-    if kind is not None:
-        from netkit.protocols.dns import check_kind
-
-        kinds = (check_kind(kind),)
-    how = Query(
-        family=family,
-        timeout=connect_timeout,
-        canonical=canonical,
-        port=None if service is None else parse_port(service),
-        kinds=kinds,
-        server=endpoint,
-    )
-    for word in words:
-        if word != "-":
-            check(word, how)
+    query = parse_query(words, kind, service, server, tls=client.tls.tls)
+    query = query._replace(family=client.family.family(), timeout=client.connect_timeout, canonical=canonical)
+    client.to(query.server or Endpoint())
     shown = view.view()
-    from netkit.output.events import observer
-
-    observe = observer(talk)
-    secure = tls.client(endpoint or Endpoint(), talk)
 
     async def work() -> int:
-        from netkit.output.resolve import write
+        return await write(words, query._replace(layers=client.dialling().layers), shown, client.verbosity)
 
-        return await write(words, how._replace(secure=secure(observe) if secure else None), shown, talk)
-
-    return run.run(work(), talk, timeout=timeout)
+    return client.run(work())

@@ -46,8 +46,7 @@ RULES = (
     ],
 )
 @click.argument("words", nargs=-1)
-@command.option("-4", "ipv4", is_flag=True, section="Addresses", help="IPv4 alone.")
-@command.option("-6", "ipv6", is_flag=True, section="Addresses", help="IPv6 alone.")
+@options.version_options
 @command.option("--listening", is_flag=True, section="Data", help="Listeners, and datagram sockets without a peer.")
 @command.option("--tcp", is_flag=True, section="Data", help="TCP; --tcp --udp is both, without unix sockets.")
 @command.option("--udp", is_flag=True, section="Data", help="UDP.")
@@ -61,8 +60,7 @@ RULES = (
 @options.json_option
 def sockets(
     words: tuple[str, ...],
-    ipv4: bool,
-    ipv6: bool,
+    family: options.FamilyOptions,
     listening: bool,
     tcp: bool,
     udp: bool,
@@ -101,14 +99,13 @@ def sockets(
     chosen = tuple(name for name, given in zip(PROTOCOLS, (tcp, udp, unix), strict=True) if given) or PROTOCOLS
     wanted = Wanted(
         protocols=chosen,
-        family="ipv4" if ipv4 else "ipv6" if ipv6 else None,
+        family="ipv4" if family.ipv4 else "ipv6" if family.ipv6 else None,
         listening=listening,
         state=None if state is None else parse_state(state, chosen),
         port=None if port is None else parse_port(port),
         pid=pid,
     )
     view = View(color, None)
-    talk = Verbosity(0, quiet, json)
 
     async def work() -> None:
         from netkit.output import sockets as sockets_module
@@ -120,4 +117,4 @@ def sockets(
         else:
             await sockets_module.watch(wanted, watch, view, json=json)
 
-    return run.run(work(), talk)
+    return run.run(work(), Verbosity(0, quiet, json))

@@ -1,13 +1,10 @@
 """Talk: send text or stdin as datagrams"""
 
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
-from netkit.cli import command, habits, options, run, types
+from netkit.cli import client as client_module
+from netkit.cli import command, habits, options, types
 from netkit.cli.rules import Case, Values, excluded, needs, one_of
-from netkit.output.console import Verbosity
-
-if TYPE_CHECKING:
-    from netkit.core.address import Endpoint
 
 HABITS = {
     **habits.HABITS,
@@ -64,6 +61,7 @@ RULES = (
 @command.option("--replies", type=types.COUNT_OR_ANY, section="Ending", help="Print the first N replies, or any.")
 @command.option(
     "--wait",
+    "patience",
     type=types.DURATION_OR_ZERO,
     section="Time",
     help="Wait for a reply until D of silence (28 if too few came); 1s unless given.",
@@ -74,10 +72,11 @@ RULES = (
 @command.option("--source", type=types.SOURCE, section="Addresses", help="Send from this address and port.")
 @options.timeout_option
 @command.option("--stats", is_flag=True, section="Talk", help="Say datagrams and bytes at the end, as JSON.")
-@options.reach_options
-@options.talk_options
+@options.family_options
+@options.verbosity_options
+@client_module.datagram_client_options
 def udp_send(
-    address: "Endpoint",
+    client: client_module.ClientOptions,
     texts: tuple[bytes, ...],
     lines: bool,
     size: int | None,
@@ -86,15 +85,10 @@ def udp_send(
     repeat: int | None,
     interval: float | None,
     replies: "int | Literal['any'] | None",
-    wait: float | None,
-    output: options.Output,
+    patience: float | None,
+    output: options.OutputOptions,
     broadcast: bool,
     ttl: int | None,
-    source: "tuple[str, int] | None",
-    timeout: float | None,
-    stats: bool,
-    reach: options.FamilyOptions,
-    talk: Verbosity,
 ) -> int:
     """Send each TEXT as one datagram, and exit.
 
@@ -108,38 +102,25 @@ def udp_send(
     --wait alone waits for any number of replies, and is content with none. A broadcast or multicast address hears
     whoever replies, any other address its owner alone.
     """
-    import os
-
-    from netkit.core.dial import Dialling
     from netkit.core.pump import fresh
     from netkit.core.udp import connect
     from netkit.output import datagrams
-    from netkit.services.join import STDIN
     from netkit.services.transforms import incoming
     from netkit.services.udp import framing as framing_module
     from netkit.services.udp import send
 
-    if texts:
-        framing_module.check_texts(texts)
-    elif not (size or by_hex):
-        lines = lines or os.isatty(STDIN)
-    framing = framing_module.framing(lines, size, by_hex)
-    if replies is None and wait is None:
-        wanted = None
-    else:
-        show = datagrams.shown(output.kind(talk), "udp-send")
-        number = replies if isinstance(replies, int) else None
-        wanted = send.Replies(number, 1.0 if wait is None else wait, show, fresh(incoming(output.raw)))
+    framing_module.check_texts(texts)
+    framing = None if texts else framing_module.framing(lines, size, by_hex)
+    wanted = None
+    if replies is not None or patience is not None:
+        show = datagrams.shown(output.kind(client.verbosity), "udp-send")
+        number = None if replies == "any" else replies
+        wanted = send.Replies(number, 1.0 if patience is None else patience, show, fresh(incoming(output.raw)))
     pause = 1.0 if interval is None else interval
     speak = send.as_it_comes(framing) if framing else send.all_at_once(texts, repeat or 1, pause)
-    how = Dialling(reach.family(), reach.numeric, source=source)
-    totals = run.totals(stats, "udp")
-    from netkit.output.events import observer
-
-    observe = observer(talk, totals.watching if totals else None)
 
     async def work() -> None:
-        opening = connect(address, how, broadcast=broadcast, hops=ttl, observe=observe)
-        await send.exchange(opening, speak, wanted, rate=rate, observe=observe)
+        opening = connect(client.address, client.dialling(), broadcast=broadcast, hops=ttl, observe=client.observe)
+        await send.exchange(opening, speak, wanted, rate=rate, observe=client.observe)
 
-    return run.run(work(), talk, timeout=timeout, totals=totals)
+    return client.run(work())

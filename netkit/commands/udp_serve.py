@@ -33,8 +33,8 @@ HABITS = {
 )
 @server_module.datagram_server_options
 def udp_serve(
-    server: server_module.DatagramServer,
-    output: options.Output,
+    server: server_module.ServerOptions,
+    output: options.OutputOptions,
     reply: bytes | None,
     reply_with: str | None,
     count: int | None,
@@ -59,8 +59,8 @@ def udp_serve(
     from netkit.services.transforms import incoming
     from netkit.services.udp import serve
 
-    serve.check_groups(server.address, join, server.reach.family())
-    kind = output.kind(server.talk)
+    serve.check_groups(server.address, join, server.family.family())
+    kind = output.kind(server.verbosity)
     receivers = []
     if kind != "none":
         receivers.append(serve.showing(datagrams.shown(kind, "udp-serve"), fresh(incoming(output.raw))))

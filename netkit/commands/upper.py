@@ -15,7 +15,7 @@ from netkit.cli import server as server_module
 )
 @options.transport_options
 @server_module.server_options
-def upper(server: server_module.Server, transport: options.Transport) -> int:
+def upper(server: server_module.ServerOptions) -> int:
     """Send every byte back in upper case, at once.
 
     The letters a to z become A to Z; every other byte, UTF-8 included, comes back as it is. Any number of clients are
@@ -26,6 +26,5 @@ def upper(server: server_module.Server, transport: options.Transport) -> int:
     """
     from netkit.services.echo import echo as handler
 
-    server.check(transport)
-    serve = handler([*server.changes(), lambda: bytes.upper], idle_timeout=server.clocks.idle_timeout)
-    return server.run(lambda: server.service(transport, serve, bytes.upper))
+    serve = handler([*server.changes(), lambda: bytes.upper], idle_timeout=server.idle_timeout)
+    return server.run(lambda: server.service(serve, bytes.upper))
