@@ -188,16 +188,31 @@ class RelayOptions(ServerOptions):
         )
         self.target.run = self._run
 
-    def associations(self) -> "Service":
-        """What relays datagrams."""
+    def relaying(self) -> "Service":
+        """What joins each client to the target. Raises Failure READ for a file of TLS that cannot be used."""
         from netkit.services.server import Service
+
+        target, how = self.target, self.target.dialling()
+        if not self.udp:
+            from netkit.services.relay import forwarding
+
+            return Service(
+                forwarding(
+                    target.address,
+                    how,
+                    changes=self.changes,
+                    keepalive=self.accept.keepalive,
+                    idle_timeout=target.idle_timeout,
+                    observe=self.observe,
+                )
+            )
         from netkit.services.udp.relay import IDLE_TIMEOUT, MAX_ASSOCIATIONS, Associations
 
         found = Associations(
-            self.target.address,
-            self.target.dialling(),
+            target.address,
+            how,
             limit=self.accept.max_conns or MAX_ASSOCIATIONS,
-            idle_timeout=self.target.idle_timeout or IDLE_TIMEOUT,
+            idle_timeout=target.idle_timeout or IDLE_TIMEOUT,
             observe=self.observe,
         )
         return Service(beside=found.run, receiver=self.receiver(found.receive))

@@ -41,22 +41,4 @@ def relay(server: server_module.RelayOptions, record: options.RecordOptions) -> 
     asked. After 60s without a datagram either way (--idle-timeout), or when TARGET turns out not to be there, it is
     closed. There are at most 1024 at one time (--max-conns); what further clients send is dropped, and told.
     """
-    from netkit.services.relay import forwarding
-    from netkit.services.server import Service
-
-    if server.udp:
-        service = server.associations()
-        return server.run(lambda: service)
-    return server.run(
-        lambda: Service(
-            forwarding(
-                server.target.address,
-                server.target.dialling(),
-                changes=server.changes,
-                keepalive=server.accept.keepalive,
-                idle_timeout=server.target.idle_timeout,
-                observe=server.observe,
-            )
-        ),
-        record=record,
-    )
+    return server.run(server.relaying, record=record)

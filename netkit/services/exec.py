@@ -203,7 +203,7 @@ def running(
 
 
 def _environment(stream: Connection) -> dict[str, str]:
-    """Return our environment with both ends of the connection, as far as they have names."""
+    """Our environment with both ends of the connection, as far as they have names."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith(_OURS)}
     for side, end in (("PEER", stream.peer), ("LOCAL", stream.local)):
         if end.host is not None:

@@ -43,7 +43,7 @@ class Terminal(FileStream):
         return super().raw_sink() if self._writes and not self._by_line else None
 
     async def recv(self) -> bytes:
-        """Return what was typed, piped or given as text."""
+        """What was typed, piped or given as text."""
         if self._text is not None:
             data, self._text = self._text, b""
             return data

@@ -49,7 +49,7 @@ def forwarding(
     idle_timeout: float | None = None,
     observe: Observer,
 ) -> Handler:
-    """Return a handler that dials ``target`` for each client and joins the two.
+    """A handler that dials ``target`` for each client and joins the two.
 
     A target that refuses, resets, is cut short, or is the relay itself, is a reset for the client, and told. A client
     that does is a reset for the target. What clients send goes through ``changes``, made for each.

@@ -105,7 +105,7 @@ def parse_server(text: str, *, tls: bool = False) -> Endpoint:
 
 
 def check(name: str, how: Query) -> str:
-    """Return a name, or an address, as it can be looked up; raise Invalid for what cannot."""
+    """A name, or an address, as it can be looked up; raise Invalid for what cannot."""
     if how.kinds and name == ".":
         return name
     if name.count(":") == 1:
@@ -176,7 +176,7 @@ async def _from_dns(host: str, how: Query, begun: float) -> Answer:
 
 
 def _kinds(host: str, family: int) -> tuple[str, ...]:
-    """Return the types of record that answer for a name, or for an address, unless others are asked for."""
+    """The types of record that answer for a name, or for an address, unless others are asked for."""
     if family_of(host) is not None:
         return ("PTR",)
     if family == 0:
@@ -194,7 +194,7 @@ async def _servers(how: Query) -> list[Endpoint]:
 
 
 def _configured() -> list[str]:
-    """Return the system's name servers: resolv.conf(5)."""
+    """The system's name servers: resolv.conf(5)."""
     try:
         with open(_CONFIGURATION, encoding="utf-8", errors="replace") as file:
             rows = [line.split() for line in file]
@@ -205,7 +205,7 @@ def _configured() -> list[str]:
 
 
 async def here(how: Query) -> Answer:
-    """Return what this machine is called: its host name, its full name and the addresses of that."""
+    """What this machine is called: its host name, its full name and the addresses of that."""
     host = socket.gethostname()
     begun = now()
     values = [Value("hostname", host)]

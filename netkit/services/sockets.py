@@ -48,7 +48,7 @@ class Wanted(NamedTuple):
     pid: int | None = None
 
     def asked(self) -> list[str]:
-        """Return the protocols that may have such sockets."""
+        """The protocols that may have such sockets."""
         internet = self.port is not None or self.family is not None
         return [
             protocol
@@ -80,7 +80,7 @@ def any_of(wanted: Wanted) -> bool:
 
 
 def listing(wanted: Wanted) -> list[Owned]:
-    """Return the sockets that are meant, listeners of each protocol first, then by port and address.
+    """The sockets that are meant, listeners of each protocol first, then by port and address.
 
     Raises Failure READ.
     """
@@ -106,7 +106,7 @@ def _order(one: Socket) -> tuple[object, ...]:
 
 
 def parse_state(text: str, protocols: Iterable[str]) -> str:
-    """Return the state that is meant; raise Invalid for one that none of these protocols has."""
+    """The state that is meant; raise Invalid for one that none of these protocols has."""
     known = {_squeezed(name): name for names in STATES.values() for name in names} | _ALIASES
     word = _squeezed(text)
     name = known.get(word)
@@ -132,7 +132,7 @@ def _user_name(uid: int) -> str:
 
 
 def _processes(inodes: set[int]) -> dict[int, list[Process]]:
-    """Return for each of these sockets who has it open, by pid; raise Failure READ.
+    """Who has each of these sockets open, by pid; raise Failure READ.
 
     Processes that end meanwhile, and those that we may not look into, are left out.
     """

@@ -18,7 +18,7 @@ _SHOWN = {c: f"\\x{c:02x}" for c in (*range(32), *range(127, 160)) if chr(c) not
 
 
 def crlf() -> Change:
-    """Return a change that sends each line end as CR LF; one that is CR LF already stays."""
+    """A change that sends each line end as CR LF; one that is CR LF already stays."""
     after_cr = False
 
     def change(data: bytes) -> bytes:
@@ -31,7 +31,7 @@ def crlf() -> Change:
 
 
 def labelled(label: str) -> Change:
-    """Return a change that gives each line as ``LABEL<TAB>line``, once it is complete or the end has come.
+    """A change that gives each line as ``LABEL<TAB>line``, once it is complete or the end has come.
 
     A line longer than ``MAX_LINE`` bytes becomes several, each with the label.
     """
@@ -53,7 +53,7 @@ def labelled(label: str) -> Change:
 
 
 def visible() -> Change:
-    """Return a change that makes control bytes visible as ``\\xNN``: C0 but for newline, return and tab, DEL, C1.
+    """A change that makes control bytes visible as ``\\xNN``: C0 but for newline, return and tab, DEL, C1.
 
     UTF-8 passes, also where a character arrives in pieces; bytes that are not UTF-8 become visible too.
     """
@@ -66,7 +66,7 @@ def visible() -> Change:
 
 
 def incoming(raw: bool) -> list[Callable[[], Change]]:
-    """Return what data from a peer goes through on its way to stdout: to anything but a terminal, nothing."""
+    """Makers of what data from a peer goes through on its way to stdout: to anything but a terminal, nothing."""
     return [] if raw or not os.isatty(STDOUT) else [visible]
 
 
@@ -74,7 +74,7 @@ WINDOW = 64 * 1024  # bytes back in which a match that spans chunks is found
 
 
 def until(pattern: re.Pattern[bytes], found: Callable[[], None], *, cut: bool) -> Change:
-    """Return a change that passes bytes as they are and is done with the first match, which ``found`` is told.
+    """A change that passes bytes as they are and is done with the first match, which ``found`` is told.
 
     With ``cut`` the output ends with the match, otherwise with the chunk it came in. A match may span chunks as long as
     it fits into the last ``WINDOW`` bytes.
@@ -95,7 +95,7 @@ def until(pattern: re.Pattern[bytes], found: Callable[[], None], *, cut: bool) -
 
 
 def at_most(limit: int) -> Change:
-    """Return a change that is done with the ``limit``-th byte."""
+    """A change that is done with the ``limit``-th byte."""
     left = limit
 
     def change(data: bytes) -> bytes:
@@ -139,7 +139,7 @@ class Limits:
 
 
 def prefixed(prefix: bytes) -> Change:
-    """Return a change that puts ``prefix`` in front of each line, as soon as its first byte comes."""
+    """A change that puts ``prefix`` in front of each line, as soon as its first byte comes."""
     fresh = True
 
     def change(data: bytes) -> bytes:

@@ -312,7 +312,7 @@ class Fetch:
 
 
 async def _taken(exchange: Exchange, stream: Connection, asking: Task) -> None:
-    """Return once the server has acknowledged the request; raise Failure SEND if it answered, and takes no more."""
+    """Wait until the server has acknowledged the request; raise Failure SEND if it answered, and takes no more."""
     before, taken = -1, 0
     while before < taken < exchange.offered:
         before = taken
