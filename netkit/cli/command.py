@@ -5,7 +5,7 @@ import inspect
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -18,15 +18,17 @@ from netkit.output import console
 if TYPE_CHECKING:
     from netkit.core.address import Endpoint, Role
 
-F = TypeVar("F", bound=Callable[..., Any])
+Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 _WORD = re.compile(r"-(\.?[0-9].*|inf|nan|)", re.DOTALL)  # "-" and what looks like a negative number
 
 
 class Option(click.Option):
-    """A click option that knows under which heading help and man page list it."""
+    """A click option that help and man page list in a section; a flag, unless it has a type or is counted."""
 
     def __init__(self, *args: Any, section: str, **kwargs: Any) -> None:
+        if not kwargs.keys() & {"type", "count"}:
+            kwargs["is_flag"] = True
         super().__init__(*args, **kwargs)
         self.section = section
 
@@ -54,7 +56,16 @@ class Command(click.Command):
         self.takes_command = "-- COMMAND" in words
         self.habits = habits or {}
         self.rules = rules
-        self.params.append(_help_option())
+        self.params.append(
+            Option(
+                ["-h", "--help"],
+                expose_value=False,
+                is_eager=True,
+                callback=show_help,
+                section="Output",
+                help="Show this help.",
+            )
+        )
         self._options = {name: p for p in self.params if isinstance(p, click.Option) for name in p.opts}
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
@@ -133,10 +144,10 @@ def _usage_errors(ctx: click.Context) -> Iterator[None]:
         raise usage from error
 
 
-def command(*, rules: Sequence[Rule] = (), **attributes: Any) -> Callable[[F], Command]:
+def command(*, rules: Sequence[Rule] = (), **attributes: Any) -> Callable[[Callable[..., Any]], Command]:
     """Make a function a netkit command; ``attributes`` are those of Command, whose bundles bring rules of their own."""
 
-    def decorate(function: F) -> Command:
+    def decorate(function: Callable[..., Any]) -> Command:
         return click.command(cls=Command, rules=[*rules, *_rules_of(function)], **attributes)(function)
 
     return decorate
@@ -154,24 +165,12 @@ def show_help(ctx: click.Context, param: click.Parameter, value: bool) -> None:
         ctx.exit(answer(ctx.get_help()))
 
 
-def _help_option() -> click.Option:
-    return Option(
-        ["-h", "--help"],
-        is_flag=True,
-        expose_value=False,
-        is_eager=True,
-        callback=show_help,
-        help="Show this help.",
-        section="Talk",
-    )
-
-
-def option(*names: str, section: str, **attributes: Any) -> Callable[[F], F]:
-    """Add an option under a heading."""
+def option(*names: str, section: str, **attributes: Any) -> Decorator:
+    """Add an Option."""
     return click.option(*names, cls=Option, section=section, **attributes)
 
 
-def address(role: "Role", *, udp: bool = False, rest_as: str | None = None, target: bool = False) -> Callable[[F], F]:
+def address(role: "Role", *, udp: bool = False, rest_as: str | None = None, target: bool = False) -> Decorator:
     """Add the words of one address; the function gets an Endpoint named ``address``.
 
     With ``target`` a client's address follows, which the function gets by this name. With ``udp`` the address is for
@@ -208,9 +207,6 @@ def _misread(ctx: click.Context, words: tuple[str, ...]) -> str:
     if ctx.params.get("quiet") and len(words) > 1 and words[0].isascii() and words[0].isdigit():
         return "; -q takes no number here, it silences: see --grace"
     return ""
-
-
-Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 
 def chained(*options: Decorator, rules: Sequence[Rule] = ()) -> Decorator:

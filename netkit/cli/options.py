@@ -322,8 +322,8 @@ class ViewOptions(NamedTuple):
 
 
 _progress_choices = (
-    option("--progress", is_flag=True, section="Talk", help="Show progress on the terminal at once."),
-    option("--no-progress", is_flag=True, section="Talk", help="Show no progress."),
+    option("--progress", section="Output", help="Show progress from the start."),
+    option("--no-progress", section="Output", help="Do not show progress."),
 )
 
 _progress_rules = (
@@ -341,42 +341,36 @@ progress_options = gathered(
 color_option = option(
     "--color",
     type=types.choice("auto", "always", "never", name="WHEN"),
-    section="Talk",
-    help="Colour on a terminal (auto), always or never.",
+    section="Output",
+    help="Use colour on a terminal (auto), always or never.",
 )
 
-view_options = gathered(
-    "view",
-    ViewOptions,
-    color_option,
-    *_progress_choices,
-    rules=_progress_rules,
-)
+view_options = gathered("view", ViewOptions, color_option, *_progress_choices, rules=_progress_rules)
 
 verbosity_options = gathered(
     "verbosity",
     Verbosity,
-    option("-v", "--verbose", count=True, section="Talk", help="Say what happens; -vv also every address tried."),
-    option("-q", "--quiet", is_flag=True, section="Talk", help="Say nothing; the exit code tells."),
-    option("--json", is_flag=True, section="Talk", help="Say what happens as JSON Lines, failures included."),
+    option("-v", "--verbose", count=True, section="Output", help="Print what happens; -vv also each address tried."),
+    option("-q", "--quiet", section="Output", help="Print no messages; see the exit code."),
+    option("--json", section="Output", help="Print events and failures as JSON Lines."),
     rules=[one_of("--quiet", "--json")],
 )
 
-json_option = option("--json", is_flag=True, section="Talk", help="Answer as JSON Lines.")
+json_option = option("--json", section="Output", help="Print the answer as JSON Lines.")
 
-quiet_option = option("-q", "--quiet", is_flag=True, section="Talk", help="Say nothing; the exit code tells.")
+quiet_option = option("-q", "--quiet", section="Output", help="Print no messages; see the exit code.")
 
 max_size_option = option(
     "--max-size",
     type=types.SIZE,
     default=16 << 20,
     section="Data",
-    help="The largest record, or format, in bytes (63); 16M unless given.",
+    help="Exit with 63 if a record or a format is longer (default: 16M).",
 )
 
 _version_choices = (
-    option("-4", "ipv4", is_flag=True, section="Addresses", help="IPv4 alone."),
-    option("-6", "ipv6", is_flag=True, section="Addresses", help="IPv6 alone."),
+    option("-4", "ipv4", section="Addresses", help="Use IPv4 only."),
+    option("-6", "ipv6", section="Addresses", help="Use IPv6 only."),
 )
 
 version_options = gathered("family", FamilyOptions, *_version_choices, rules=[one_of("-4", "-6")])
@@ -385,15 +379,15 @@ family_options = gathered(
     "family",
     FamilyOptions,
     *_version_choices,
-    option("-n", "--numeric", is_flag=True, section="Addresses", help="No names: addresses alone are looked at."),
+    option("-n", "--numeric", section="Addresses", help="Accept only addresses, no names."),
     rules=[one_of("-4", "-6")],
 )
 
 _identity_choices = (
-    option("--cert", type=types.FILE, section="TLS", help="Our certificate and its chain (PEM)."),
-    option("--key", type=types.FILE, section="TLS", help="The key of our certificate (PEM, not encrypted)."),
-    option("--servername", type=types.HOST, section="TLS", help="The name to ask for and to verify."),
-    option("--insecure", is_flag=True, section="TLS", help="Do not verify the peer's certificate."),
+    option("--cert", type=types.FILE, section="TLS", help="Certificate to present, with its chain (PEM)."),
+    option("--key", type=types.FILE, section="TLS", help="Key of the certificate (PEM, not encrypted)."),
+    option("--servername", type=types.HOST, section="TLS", help="Name to ask for (SNI) and to verify."),
+    option("--insecure", section="TLS", help="Do not verify the peer's certificate."),
 )
 
 _tls_choices = (
@@ -401,13 +395,13 @@ _tls_choices = (
         "--cafile",
         type=types.FILE,
         section="TLS",
-        help="Trust the authorities in FILE (PEM); a server then wants certificates.",
+        help="Trust the authorities in FILE (PEM); a server then requires certificates.",
     ),
     *_identity_choices,
-    option("--alpn", type=types.ALPN, section="TLS", help="Protocols to agree on, in the order of preference."),
+    option("--alpn", type=types.ALPN, section="TLS", help="Protocols to agree on (ALPN), the preferred first."),
 )
 
-_tls_option = option("--tls", is_flag=True, section="TLS", help="Speak TLS, as with tls: in front of the address.")
+_tls_option = option("--tls", section="TLS", help="Use TLS, as with tls: before the address.")
 
 _identity_rules = (needs("--key", on="--cert"), one_of("--insecure", "--cafile"))
 
@@ -461,20 +455,15 @@ relay_tls_options = gathered(
     ],
 )
 
-timeout_option = option("--timeout", type=types.DURATION, section="Time", help="Give everything up (28) after D.")
+timeout_option = option("--timeout", type=types.DURATION, section="Time", help="Exit with 28 after D.")
 
 timeout_options = chained(
-    option(
-        "--idle-timeout",
-        type=types.DURATION,
-        section="Time",
-        help="Give a connection up (28) once no byte has moved either way for D.",
-    ),
+    option("--idle-timeout", type=types.DURATION, section="Time", help="Close a connection idle for D (exit code 28)."),
     timeout_option,
 )
 
 datagram_timeout_options = chained(
-    option("--idle-timeout", type=types.DURATION, section="Time", help="Give up (28) once no datagram has come for D."),
+    option("--idle-timeout", type=types.DURATION, section="Time", help="Exit with 28 when no datagram comes for D."),
     timeout_option,
 )
 
@@ -484,7 +473,7 @@ connect_timeout_option = option(
     type=types.DURATION,
     default=10.0,
     section="Time",
-    help="Time for resolving, connecting and TLS together (28); 10s unless given.",
+    help="Time limit for resolving, connecting and TLS (default: 10s; exit code 28).",
 )
 
 source_option = option("--source", type=types.SOURCE, section="Addresses", help="Connect from this address and port.")
@@ -492,9 +481,7 @@ source_option = option("--source", type=types.SOURCE, section="Addresses", help=
 dial_options = chained(
     connect_timeout_option,
     source_option,
-    option(
-        "--keepalive", type=types.DURATION, section="Time", help="Probe a peer that was silent for D (TCP keepalive)."
-    ),
+    option("--keepalive", type=types.DURATION, section="Time", help="Probe a peer silent for D (TCP keepalive)."),
     rules=[
         excluded("-4", "-6", "-n", "--source", by=UNIX, why="a unix socket has no IP address"),
         excluded("--keepalive", by=UNIX, why="a unix socket has no keepalive"),
@@ -508,15 +495,10 @@ ending_options = gathered(
         "--grace",
         type=types.DURATION_OR_ZERO,
         section="Ending",
-        help="Once the peer has ended, leave when our input has been idle for D; 500ms unless given.",
+        help="After the peer's end, exit when our input is idle for D (default: 500ms).",
     ),
-    option("--hold", is_flag=True, section="Ending", help="Once the peer has ended, wait for our input's end instead."),
-    option(
-        "--no-shutdown",
-        is_flag=True,
-        section="Ending",
-        help="Do not send our input's end; leave when the peer ends.",
-    ),
+    option("--hold", section="Ending", help="After the peer's end, wait for the end of our input."),
+    option("--no-shutdown", section="Ending", help="Do not send the end of our input; exit when the peer ends."),
     rules=[one_of("--grace", "--hold")],
 )
 
@@ -527,27 +509,24 @@ program_options = gathered(
         "--exec",
         type=types.COMMAND,
         section="Data",
-        help="Run CMD over each connection, its stdin and stdout in place of ours; its words are split as in a shell.",
+        help="Run CMD with each connection as its stdin and stdout; words are split as in a shell.",
     ),
-    option("--sh-exec", type=types.SHELL_COMMAND, section="Data", help="The same, and CMD is run by the shell."),
+    option("--sh-exec", type=types.SHELL_COMMAND, section="Data", help="Like --exec, but /bin/sh runs CMD."),
 )
 
 record_options = gathered(
     "record",
     RecordOptions,
+    option("--hexdump", section="Output", help="Write a hex dump of both directions to stderr, as -vvv does."),
     option(
-        "--hexdump",
-        is_flag=True,
-        section="Talk",
-        help="Dump the bytes of both directions in hex on stderr, as -vvv does.",
+        "--log", type=types.FILE, section="Output", help="Append the data of both directions to FILE as JSON Lines."
     ),
-    option("--log", type=types.FILE, section="Talk", help="Append the bytes of both directions to FILE as JSON Lines."),
     rules=[one_of("--hexdump", "--json"), one_of("--hexdump", "--quiet")],
 )
 
-stats_option = option("--stats", is_flag=True, section="Talk", help="Say bytes and time at the end, as JSON.")
+stats_option = option("--stats", section="Output", help="Print bytes and time at the end, as JSON.")
 
-raw_option = option("--raw", is_flag=True, section="Data", help="Let control bytes through to a terminal.")
+raw_option = option("--raw", section="Data", help="Write control bytes to a terminal as they are.")
 
 _PRINTABLE = ("hex", "json", "none")
 
@@ -565,7 +544,7 @@ output_options = gathered(
         "--output",
         type=types.choice("raw", "lines", "hex", "json", "none"),
         section="Data",
-        help="Print datagrams in this form; raw bytes unless given, with --json json.",
+        help="Print datagrams in this form (default: raw, or json with --json).",
     ),
     raw_option,
     rules=[excluded("--raw", by=_form(name), why=f"--output {name} writes no control bytes") for name in _PRINTABLE],
@@ -574,8 +553,8 @@ output_options = gathered(
 transport_options = gathered(
     "transport",
     TransportOptions,
-    option("--udp", is_flag=True, section="Serving", help="Serve UDP datagrams instead of TCP."),
-    option("--both", is_flag=True, section="Serving", help="Serve TCP and UDP on one port number."),
+    option("--udp", section="Serving", help="Serve UDP datagrams instead of TCP."),
+    option("--both", section="Serving", help="Serve TCP and UDP on the same port."),
     rules=[
         one_of("--udp", "--both"),
         excluded("--udp", "--both", by=SECURED, why="datagrams are not secured"),
@@ -585,9 +564,7 @@ transport_options = gathered(
             why="datagrams make no connections",
         ),
         excluded(
-            *("--once", "--max-clients", "--accept-timeout"),
-            by="--both",
-            why="there are connections and datagrams",
+            *("--once", "--max-clients", "--accept-timeout"), by="--both", why="there are connections and datagrams"
         ),
     ],
 )
@@ -595,49 +572,25 @@ transport_options = gathered(
 serving_options = gathered(
     "serving",
     ServingOptions,
-    option("--port-file", type=types.FILE, section="Serving", help="Keep the port number in FILE while serving."),
-    option("--print-port", is_flag=True, section="Serving", help="Print the port number as the first line of stdout."),
-    option(
-        "--allow",
-        type=types.CIDR,
-        multiple=True,
-        section="Serving",
-        help="Serve clients of this network alone; repeatable.",
-    ),
-    option(
-        "--deny",
-        type=types.CIDR,
-        multiple=True,
-        section="Serving",
-        help="Turn away clients of this network; repeatable.",
-    ),
-    option(
-        "--until",
-        type=types.REGEX,
-        section="Ending",
-        help="Stop serving, with 0, once the data of a client matches.",
-    ),
-    option("--stats", is_flag=True, section="Talk", help="Say what was served at the end, as JSON."),
-    option("--accept-timeout", type=types.DURATION, section="Time", help="Give up (28) if nobody came within D."),
-    option("--for", "duration", type=types.DURATION, section="Time", help="Stop serving after D; exit 0."),
+    option("--port-file", type=types.FILE, section="Serving", help="Write the port number to FILE while serving."),
+    option("--print-port", section="Serving", help="Print the port number as the first line on stdout."),
+    option("--allow", type=types.CIDR, multiple=True, section="Serving", help="Accept only this network; repeatable."),
+    option("--deny", type=types.CIDR, multiple=True, section="Serving", help="Refuse this network; repeatable."),
+    option("--until", type=types.REGEX, section="Ending", help="Stop with exit code 0 when a client's data matches."),
+    option("--stats", section="Output", help="Print what was served at the end, as JSON."),
+    option("--accept-timeout", type=types.DURATION, section="Time", help="Exit with 28 if nobody comes within D."),
+    option("--for", "duration", type=types.DURATION, section="Time", help="Stop after D with exit code 0."),
 )
 
 accept_options = gathered(
     "accept",
     AcceptOptions,
-    option("--once", is_flag=True, section="Serving", help="Serve one client, then exit."),
+    option("--once", section="Serving", help="Serve one client, then exit."),
     option("--max-clients", type=types.COUNT, section="Serving", help="Serve N clients, then exit."),
-    option(
-        "--max-conns",
-        type=types.COUNT,
-        section="Serving",
-        help="Serve at most N clients at one time, the next waits; 4096 unless given.",
-    ),
-    option("--mode", type=types.MODE, section="Serving", help="The mode of a unix socket's file; 600 unless given."),
+    option("--max-conns", type=types.COUNT, section="Serving", help="Serve at most N clients at once (default: 4096)."),
+    option("--mode", type=types.MODE, section="Serving", help="Mode of the unix socket's file (default: 600)."),
     option("--greet", type=types.TEXT, section="Data", help="Send TEXT first; {host} and {port} are the client's."),
-    option(
-        "--keepalive", type=types.DURATION, section="Time", help="Probe a client that was silent for D (TCP keepalive)."
-    ),
+    option("--keepalive", type=types.DURATION, section="Time", help="Probe a client silent for D (TCP keepalive)."),
     rules=[
         one_of("--once", "--max-clients"),
         needs("--mode", on=UNIX, why="only a unix socket has a mode"),

@@ -252,7 +252,7 @@ relay_options = gathered(
     options.family_options,
     options.connect_timeout_option,
     options.source_option,
-    option("--udp", is_flag=True, section="Serving", help="Relay UDP datagrams instead of TCP."),
+    option("--udp", section="Serving", help="Relay UDP datagrams instead of TCP."),
     options.serving_options,
     options.accept_options,
     options.relay_tls_options,

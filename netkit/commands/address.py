@@ -2,10 +2,11 @@
 
 import click
 
-from netkit.cli import command, habits, options, run
+from netkit.cli import habits, options, run
+from netkit.cli.command import command
 
 
-@command.command(
+@command(
     words="WORD...",
     habits=habits.HABITS,
     examples=[

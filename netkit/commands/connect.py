@@ -3,7 +3,8 @@
 from typing import TYPE_CHECKING
 
 from netkit.cli import client as client_module
-from netkit.cli import command, habits, options, types
+from netkit.cli import habits, options, types
+from netkit.cli.command import address, command, option
 from netkit.cli.rules import Case, Values, excluded, needs, one_of
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ RULES = (
 )
 
 
-@command.command(
+@command(
     words="ADDRESS",
     habits=HABITS,
     rules=RULES,
@@ -59,32 +60,25 @@ RULES = (
         ("netkit connect unix:/run/app.sock --send 'status\\n'", "ask a unix socket"),
     ],
 )
-@command.address("client")
+@address("client")
 @options.family_options
 @options.dial_options
 @options.tls_options
-@command.option(
-    "--wait",
-    type=types.DURATION_OR_ZERO,
-    section="Time",
-    help="Keep trying for D while refused, unreachable, unresolved or silent (28).",
-)
+@option("--wait", type=types.DURATION_OR_ZERO, section="Time", help="Keep trying for D, then exit with 28.")
 @options.timeout_options
 @options.ending_options
-@command.option(
-    "--send-only", is_flag=True, section="Ending", help="Leave once our input has ended and is acknowledged."
-)
-@command.option("--recv-only", is_flag=True, section="Ending", help="Leave stdin alone; leave when the peer ends.")
-@command.option(
+@option("--send-only", section="Ending", help="Exit when all of our input is sent and acknowledged.")
+@option("--recv-only", section="Ending", help="Do not read stdin; exit when the peer ends.")
+@option(
     "--until",
     type=types.REGEX,
     section="Ending",
-    help="Leave, with 0, once what came matches; the output ends with the match (8 if the peer ends first).",
+    help="Exit with 0 after the first match in the peer's data; with 8 if the peer ends before.",
 )
-@command.option("--max-bytes", type=types.COUNT, section="Ending", help="Leave, with 0, once N bytes came.")
-@command.option("--send", "text", type=types.TEXT, section="Data", help="Send TEXT in place of stdin.")
-@command.option("--send-hex", "octets", type=types.HEX, section="Data", help="Send these bytes in place of stdin.")
-@command.option("-C", "--crlf", is_flag=True, section="Data", help="Send line ends as CR LF.")
+@option("--max-bytes", type=types.COUNT, section="Ending", help="Exit with 0 after N bytes from the peer.")
+@option("--send", "text", type=types.TEXT, section="Data", help="Send TEXT instead of stdin.")
+@option("--send-hex", "octets", type=types.HEX, section="Data", help="Send these bytes instead of stdin.")
+@option("-C", "--crlf", section="Data", help="Send line endings as CR LF.")
 @options.program_options
 @options.raw_option
 @options.verbosity_options

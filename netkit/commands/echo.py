@@ -1,11 +1,12 @@
 """Serve: send every byte back"""
 
-from netkit.cli import command, habits, options, types
+from netkit.cli import habits, options, types
 from netkit.cli import server as server_module
+from netkit.cli.command import command, option
 from netkit.cli.rules import excluded
 
 
-@command.command(
+@command(
     words="ADDRESS [-- COMMAND...]",
     habits={**habits.SERVER_HABITS, "-u": "--udp serves datagrams"},
     rules=[excluded("--udp", "--both", by="--prefix", why="a datagram is sent back as long as it was")],
@@ -15,7 +16,7 @@ from netkit.cli.rules import excluded
         ("netkit echo 9087 --prefix 'You said ' --until bye -v", "a chat server, until somebody says bye"),
     ],
 )
-@command.option("--prefix", type=types.TEXT, section="Data", help="Put TEXT in front of each line.")
+@option("--prefix", type=types.TEXT, section="Data", help="Put TEXT before each line.")
 @options.transport_options
 @server_module.server_options
 def echo(server: server_module.ServerOptions, prefix: bytes | None) -> int:

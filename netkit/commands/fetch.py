@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING
 import click
 
 from netkit.cli import client as client_module
-from netkit.cli import command, habits, options, types
+from netkit.cli import habits, options, types
+from netkit.cli.command import command, option
 from netkit.cli.rules import Case, Values, excluded, needs, one_of
 
 if TYPE_CHECKING:
@@ -64,8 +65,7 @@ RULES = (
     one_of("--head", "--method"),
     one_of("--head", "--data"),
     one_of(
-        Case("user and password in the URL", lambda values: values["url"].userinfo is not None),
-        _field("Authorization"),
+        Case("user and password in the URL", lambda values: values["url"].userinfo is not None), _field("Authorization")
     ),
     excluded("--include", "--max-size", by="--head", why="--head writes the head alone"),
     needs("--force", "--resume", on="-o", why="without -o FILE there is no file"),
@@ -87,7 +87,7 @@ RULES = (
 )
 
 
-@command.command(
+@command(
     words="URL",
     habits=HABITS,
     rules=RULES,
@@ -100,67 +100,57 @@ RULES = (
 @click.argument("url", nargs=-1, callback=_url)
 @options.family_options
 @options.dial_options
-@command.option(
+@option(
     "--unix-socket",
     "socket",
     type=types.FILE,
     section="Addresses",
-    help="Connect to this unix socket, @NAME if abstract, and not to the host.",
+    help="Connect to this unix socket instead of the host; @NAME is abstract.",
 )
 @options.https_options
 @options.timeout_options
-@command.option(
+@option(
     "--max-redirects",
     type=types.count(zero=True, most=1000),
     default=10,
     section="Ending",
-    help="Follow at most N redirects (47); 10 unless given.",
+    help="Exit with 47 after more than N redirects (default: 10).",
 )
-@command.option(
-    "--max-size",
-    type=types.SIZE,
-    section="Ending",
-    help="Give up (63) on more than SIZE bytes, at once if their number is told.",
-)
-@command.option(
-    "--fail", is_flag=True, section="Ending", help="Fail (22), and write nothing, on a status of 400 or more."
-)
-@command.option("--method", type=types.METHOD, section="Request", help="The method; GET unless given.")
-@command.option(
-    "--head", is_flag=True, section="Request", help="Ask for status and fields alone (HEAD), and write them."
-)
-@command.option(
+@option("--max-size", type=types.SIZE, section="Ending", help="Exit with 63 if there are more than SIZE bytes.")
+@option("--fail", section="Ending", help="Exit with 22, and write nothing, if the status is 400 or more.")
+@option("--method", type=types.METHOD, section="Request", help="Request method (default: GET, or POST with --data).")
+@option("--head", section="Request", help="Send a HEAD request, and write the status and the header.")
+@option(
     "-H",
     "--header",
     "fields",
     type=types.FIELD,
     multiple=True,
     section="Request",
-    help="Add a field, 'NAME: VALUE', or put it in the place of netkit's own; repeatable.",
+    help="Add a header field, 'NAME: VALUE', or replace netkit's own; repeatable.",
 )
-@command.option(
+@option(
     "--data",
     "body",
     type=types.TEXT,
     section="Request",
-    help="Send TEXT, by POST unless --method says, as a form unless -H has a Content-Type; \\n and \\xNN are bytes.",
+    help="Send TEXT, as a form unless -H has a Content-Type; \\n and \\xNN are bytes.",
 )
-@command.option(
+@option(
     "-o",
     "--output",
     "path",
     type=types.FILE,
     section="Data",
-    help="Write to FILE, which is there only once it is whole.",
+    help="Write to FILE, which appears only when it is complete.",
 )
-@command.option("--force", is_flag=True, section="Data", help="Replace FILE if it exists.")
-@command.option(
+@option("--force", section="Data", help="Overwrite FILE if it exists.")
+@option(
     "--resume",
-    is_flag=True,
     section="Data",
-    help="Go on with a download of FILE that was cut, if the server has that version still; implies --fail.",
+    help="Continue a download of FILE that was cut, if the server still has that version; implies --fail.",
 )
-@command.option("-i", "--include", is_flag=True, section="Data", help="Write status and fields before the body.")
+@option("-i", "--include", section="Data", help="Write the status and the header before the body.")
 @options.raw_option
 @options.verbosity_options
 @options.progress_options

@@ -2,11 +2,11 @@
 
 import click
 
-from netkit.cli import command as command_module
 from netkit.cli import run
+from netkit.cli.command import command
 
 
-@command_module.command(
+@command(
     words="[COMMAND]",
     examples=[
         ("netkit help", "the commands, addresses and exit codes"),

@@ -2,8 +2,9 @@
 
 from typing import TYPE_CHECKING
 
-from netkit.cli import command, habits, options, types
+from netkit.cli import habits, options, types
 from netkit.cli import server as server_module
+from netkit.cli.command import command, option
 from netkit.cli.rules import Case, Values, excluded, needs, one_of
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ RULES = (
 )
 
 
-@command.command(
+@command(
     words="ADDRESS [-- COMMAND...]",
     habits=HABITS,
     rules=RULES,
@@ -59,12 +60,12 @@ RULES = (
     ],
 )
 @server_module.server_options
-@command.option("-k", "--keep", is_flag=True, section="Serving", help="Serve any number of clients, side by side.")
+@option("-k", "--keep", section="Serving", help="Serve any number of clients at a time.")
 @options.ending_options
-@command.option("--label", is_flag=True, section="Data", help="Write each line as HOST:PORT<TAB>line.")
-@command.option("--reply", type=types.TEXT, section="Data", help="Send TEXT to each client in place of stdin (--keep).")
-@command.option(
-    "--reply-file", type=types.FILE, section="Data", help="Send FILE to each client in place of stdin (--keep)."
+@option("--label", section="Data", help="Write HOST:PORT and a tab before each line.")
+@option("--reply", type=types.TEXT, section="Data", help="Send TEXT to each client instead of stdin; implies --keep.")
+@option(
+    "--reply-file", type=types.FILE, section="Data", help="Send FILE to each client instead of stdin; implies --keep."
 )
 @options.program_options
 @options.raw_option

@@ -4,7 +4,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from netkit.cli import command, options, run, types
+from netkit.cli import options, run, types
+from netkit.cli.command import command, option
 from netkit.cli.rules import excluded
 from netkit.output.console import Verbosity
 
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     from netkit.services.pack.framing import Prefix
 
 
-@command.command(
+@command(
     words="[FORMAT VALUE...]",
     rules=[
         excluded("--hex", "--length", "--lines", by="--show", why="--show shows one number"),
@@ -28,10 +29,10 @@ if TYPE_CHECKING:
 )
 @click.argument("form", required=False)
 @click.argument("values", nargs=-1)
-@command.option("--hex", "in_hex", is_flag=True, section="Data", help="Write hex, one line for each record.")
-@command.option("--show", is_flag=True, section="Data", help="Show one number in native, little- and big-endian order.")
-@command.option("--length", type=types.PREFIX, section="Data", help="Put the length of each record before it.")
-@command.option("--lines", is_flag=True, section="Data", help="With --length, make each line of stdin a record.")
+@option("--hex", "in_hex", section="Data", help="Write hex, one line per record.")
+@option("--show", section="Data", help="Show one number in native, little- and big-endian order.")
+@option("--length", type=types.PREFIX, section="Data", help="Write the length of each record before it.")
+@option("--lines", section="Data", help="With --length, take each line of stdin as a record.")
 @options.max_size_option
 @options.quiet_option
 def pack(

@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING
 import click
 
 from netkit.cli import client as client_module
-from netkit.cli import command as command_module
 from netkit.cli import habits, options, run, types
+from netkit.cli.command import command, option
 from netkit.cli.rules import Case, excluded, needs, one_of
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ RULES = (
 )
 
 
-@command_module.command(
+@command(
     words="TARGET... [-- COMMAND...]",
     habits=HABITS,
     rules=RULES,
@@ -72,55 +72,50 @@ RULES = (
 )
 @click.argument("targets", nargs=-1, callback=_targets)
 @options.family_options
-@command_module.option(
-    "--udp", is_flag=True, section="Checking", help="Check UDP ports: only an answer shows that one is open."
+@option("--udp", section="Checking", help="Check UDP ports; only an answer shows that one is open.")
+@option("--payload", type=types.HEX, section="Checking", help="Send these bytes to each UDP port (default: none).")
+@option("--any", section="Checking", help="Succeed if one port is as expected.")
+@option("--closed", section="Checking", help="Expect closed ports.")
+@option("--banner", section="Checking", help="Show the first data that a port sends.")
+@option("--settle", type=types.DURATION_OR_ZERO, section="Checking", help="Expect the connection to stay open for D.")
+@option("--send", "text", type=types.TEXT, section="Checking", help="Send TEXT to each port.")
+@option(
+    "--expect",
+    type=types.REGEX,
+    section="Checking",
+    help="Exit with 8 if the answer does not match, with 28 if there is none.",
 )
-@command_module.option(
-    "--payload", type=types.HEX, section="Checking", help="Send these bytes to a UDP port; none by default."
-)
-@command_module.option("--any", is_flag=True, section="Checking", help="One port as wanted is enough.")
-@command_module.option("--closed", is_flag=True, section="Checking", help="Want the ports closed.")
-@command_module.option("--banner", is_flag=True, section="Checking", help="Show what a port says first.")
-@command_module.option(
-    "--settle", type=types.DURATION_OR_ZERO, section="Checking", help="Want a port to stay open for D."
-)
-@command_module.option("--send", "text", type=types.TEXT, section="Checking", help="Send TEXT first.")
-@command_module.option("--expect", type=types.REGEX, section="Checking", help="Want an answer that matches (8, 28).")
 @options.tls_options
-@command_module.option(
-    "--expires", type=types.DURATION, section="TLS", help="Want certificates that do not end within D (60)."
-)
-@command_module.option(
+@option("--expires", type=types.DURATION, section="TLS", help="Exit with 60 if a certificate expires within D.")
+@option(
     "--concurrency",
     type=types.COUNT,
     section="Checking",
-    help="Try at most N at one time; as many as there is room for.",
+    help="Check at most N ports at a time (default: as many as possible).",
 )
-@command_module.option(
+@option(
     "-w",
     "--connect-timeout",
     type=types.DURATION,
     default=3.0,
     section="Time",
-    help="Time for each look-up, connection and answer (28); 3s unless given.",
+    help="Time limit for each look-up, connection and answer (default: 3s; exit code 28).",
 )
-@command_module.option(
+@option(
     "--wait",
     type=types.DURATION_OR_ZERO,
     section="Time",
-    help="Try again until all is as wanted, for at most D (28).",
+    help="Check again until all is as expected; exit with 28 after D.",
 )
-@command_module.option(
-    "--interval", type=types.DURATION_OR_ZERO, section="Time", help="Time between two rounds of --wait."
-)
+@option("--interval", type=types.DURATION_OR_ZERO, section="Time", help="Time between two rounds of --wait.")
 @options.timeout_option
-@command_module.option("--all", is_flag=True, section="Talk", help="A line for each port, however many are the same.")
-@command_module.option(
+@option("--all", section="Output", help="Print a line for each port, without summaries.")
+@option(
     "--format",
     "form",
     type=types.choice("text", "json", "tap", "junit", "github", name="FORMAT"),
-    section="Talk",
-    help="Write text, json, tap, junit or github; text unless given.",
+    section="Output",
+    help="Print text, json, tap, junit or github (default: text).",
 )
 @options.view_options
 @options.verbosity_options

@@ -1,7 +1,8 @@
 """Serve: accept here, connect there"""
 
-from netkit.cli import command, habits, options
+from netkit.cli import habits, options
 from netkit.cli import server as server_module
+from netkit.cli.command import command
 from netkit.cli.rules import excluded
 
 HABITS = {
@@ -14,7 +15,7 @@ HABITS = {
 }
 
 
-@command.command(
+@command(
     words="LISTEN TARGET [-- COMMAND...]",
     habits=HABITS,
     rules=[excluded("--log", "--hexdump", by="--udp", why="datagrams are not recorded")],

@@ -3,7 +3,8 @@
 import click
 
 from netkit.cli import client as client_module
-from netkit.cli import command, habits, options, types
+from netkit.cli import habits, options, types
+from netkit.cli.command import command, option
 from netkit.cli.rules import Case, excluded, needs, one_of
 
 HABITS = {
@@ -30,7 +31,7 @@ RULES = (
 )
 
 
-@command.command(
+@command(
     words="[NAME...]",
     habits=HABITS,
     rules=RULES,
@@ -42,23 +43,29 @@ RULES = (
 )
 @click.argument("words", nargs=-1)
 @options.version_options
-@command.option("--canonical", is_flag=True, section="Data", help="Show the name behind all aliases instead.")
-@command.option("--service", metavar="NAME", section="Data", help="Show addresses with the port of this service.")
-@command.option("--type", "kind", metavar="TYPE", section="Data", help="Ask DNS for A, AAAA, MX, TXT, NS, SOA, SRV...")
-@command.option(
-    "--server",
-    metavar="ADDRESS",
+@option("--canonical", section="Data", help="Show the canonical name instead.")
+@option("--service", type=types.word("NAME"), section="Data", help="Show addresses with the port of this service.")
+@option(
+    "--type",
+    "kind",
+    type=types.word("TYPE"),
     section="Data",
-    help="Ask this DNS server, not the system; on port 53 unless given, over TLS 853.",
+    help="Ask DNS for records of this type: A, AAAA, MX, TXT, NS, SOA, SRV...",
+)
+@option(
+    "--server",
+    type=types.word("ADDRESS"),
+    section="Data",
+    help="Ask this DNS server (default port: 53, or 853 with TLS).",
 )
 @options.tls_options
-@command.option(
+@option(
     "-w",
     "--connect-timeout",
     type=types.DURATION,
     default=10.0,
     section="Time",
-    help="Time for each name (28); 10s unless given.",
+    help="Time limit for each name (default: 10s; exit code 28).",
 )
 @options.timeout_option
 @options.view_options

@@ -2,11 +2,12 @@
 
 import click
 
-from netkit.cli import command, habits, options, run
+from netkit.cli import habits, options, run
+from netkit.cli.command import command
 from netkit.output.console import Verbosity
 
 
-@command.command(
+@command(
     words="[NAME|PORT...]",
     habits=habits.HABITS,
     examples=[

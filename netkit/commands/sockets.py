@@ -2,7 +2,8 @@
 
 import click
 
-from netkit.cli import command, habits, options, run, types
+from netkit.cli import habits, options, run, types
+from netkit.cli.command import command, option
 from netkit.cli.rules import Case, excluded, one_of
 from netkit.output.console import Verbosity, View
 
@@ -35,7 +36,7 @@ RULES = (
 )
 
 
-@command.command(
+@command(
     words="",
     habits=HABITS,
     rules=RULES,
@@ -47,14 +48,19 @@ RULES = (
 )
 @click.argument("words", nargs=-1)
 @options.version_options
-@command.option("--listening", is_flag=True, section="Data", help="Listeners, and datagram sockets without a peer.")
-@command.option("--tcp", is_flag=True, section="Data", help="TCP; --tcp --udp is both, without unix sockets.")
-@command.option("--udp", is_flag=True, section="Data", help="UDP.")
-@command.option("--unix", is_flag=True, section="Data", help="Unix sockets.")
-@command.option("--port", metavar="N", section="Data", help="Sockets that have this port, at either end.")
-@command.option("--pid", type=types.COUNT, section="Data", help="Sockets that this process has open.")
-@command.option("--state", metavar="S", section="Data", help="Sockets in this state, as ss and netstat name it too.")
-@command.option("--watch", type=types.DURATION, section="Time", help="Show them again every D until interrupted.")
+@option("--listening", section="Data", help="Show listening sockets, and datagram sockets without a peer.")
+@option("--tcp", section="Data", help="Show TCP sockets; --tcp --udp shows both.")
+@option("--udp", section="Data", help="Show UDP sockets.")
+@option("--unix", section="Data", help="Show unix sockets.")
+@option("--port", type=types.word("N"), section="Data", help="Show sockets with this port at either end.")
+@option("--pid", type=types.COUNT, section="Data", help="Show sockets that this process has open.")
+@option(
+    "--state",
+    type=types.word("S"),
+    section="Data",
+    help="Show sockets in this state; the names of ss and netstat work too.",
+)
+@option("--watch", type=types.DURATION, section="Time", help="Show the sockets again every D until interrupted.")
 @options.color_option
 @options.quiet_option
 @options.json_option

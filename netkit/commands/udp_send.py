@@ -3,7 +3,8 @@
 from typing import Literal
 
 from netkit.cli import client as client_module
-from netkit.cli import command, habits, options, types
+from netkit.cli import habits, options, types
+from netkit.cli.command import address, command, option
 from netkit.cli.rules import Case, Values, excluded, needs, one_of
 
 HABITS = {
@@ -36,7 +37,7 @@ RULES = (
 )
 
 
-@command.command(
+@command(
     words="ADDRESS [TEXT...]",
     habits=HABITS,
     rules=RULES,
@@ -46,32 +47,32 @@ RULES = (
         ("netkit udp-send --replies 1 10.0.0.7 5000 status", "ask, and print the reply"),
     ],
 )
-@command.address("client", udp=True, rest_as="texts")
-@command.option("--lines", is_flag=True, section="Data", help="Each line of stdin is a datagram, sent at once.")
-@command.option("--size", type=types.size(most=65507), section="Data", help="Cut stdin into datagrams of SIZE bytes.")
-@command.option("--hex", "by_hex", is_flag=True, section="Data", help="Each line of stdin is a datagram in hex digits.")
-@command.option("--rate", type=types.SIZE, section="Data", help="Send at most SIZE bytes per second.")
-@command.option("--repeat", type=types.COUNT, section="Data", help="Send everything N times.")
-@command.option(
+@address("client", udp=True, rest_as="texts")
+@option("--lines", section="Data", help="Send each line of stdin as a datagram, as it comes.")
+@option("--size", type=types.size(most=65507), section="Data", help="Send stdin in datagrams of SIZE bytes.")
+@option("--hex", "by_hex", section="Data", help="Send each line of stdin, hex digits, as a datagram.")
+@option("--rate", type=types.SIZE, section="Data", help="Send at most SIZE bytes per second.")
+@option("--repeat", type=types.COUNT, section="Data", help="Send everything N times.")
+@option(
     "--interval",
     type=types.DURATION_OR_ZERO,
     section="Time",
-    help="Pause for D between two times of --repeat; 1s unless given.",
+    help="Pause between two rounds of --repeat (default: 1s).",
 )
-@command.option("--replies", type=types.COUNT_OR_ANY, section="Ending", help="Print the first N replies, or any.")
-@command.option(
+@option("--replies", type=types.COUNT_OR_ANY, section="Ending", help="Print the first N replies, or all that come.")
+@option(
     "--wait",
     "patience",
     type=types.DURATION_OR_ZERO,
     section="Time",
-    help="Wait for a reply until D of silence (28 if too few came); 1s unless given.",
+    help="Wait for replies until none comes for D (default: 1s); exit with 28 if too few came.",
 )
 @options.output_options
-@command.option("--broadcast", is_flag=True, section="Addresses", help="Allow ADDRESS to be a broadcast address.")
-@command.option("--ttl", type=types.count(most=255), section="Addresses", help="Let datagrams pass at most N routers.")
-@command.option("--source", type=types.SOURCE, section="Addresses", help="Send from this address and port.")
+@option("--broadcast", section="Addresses", help="Allow ADDRESS to be a broadcast address.")
+@option("--ttl", type=types.count(most=255), section="Addresses", help="Let datagrams pass at most N routers (TTL).")
+@option("--source", type=types.SOURCE, section="Addresses", help="Send from this address and port.")
 @options.timeout_option
-@command.option("--stats", is_flag=True, section="Talk", help="Say datagrams and bytes at the end, as JSON.")
+@option("--stats", section="Output", help="Print datagrams and bytes at the end, as JSON.")
 @options.family_options
 @options.verbosity_options
 @client_module.datagram_client_options

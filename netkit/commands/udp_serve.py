@@ -1,7 +1,8 @@
 """Serve: print datagrams as they arrive"""
 
-from netkit.cli import command, habits, options, types
+from netkit.cli import habits, options, types
 from netkit.cli import server as server_module
+from netkit.cli.command import command, option
 from netkit.cli.rules import one_of
 
 HABITS = {
@@ -14,7 +15,7 @@ HABITS = {
 }
 
 
-@command.command(
+@command(
     words="ADDRESS [-- COMMAND...]",
     habits=HABITS,
     rules=[one_of("--reply", "--reply-with")],
@@ -25,11 +26,20 @@ HABITS = {
     ],
 )
 @options.output_options
-@command.option("--reply", type=types.TEXT, section="Data", help="Answer each datagram with TEXT.")
-@command.option("--reply-with", type=types.choice("echo", "upper"), section="Data", help="Answer each with itself.")
-@command.option("--count", type=types.COUNT, section="Ending", help="Receive N datagrams, then exit.")
-@command.option(
-    "--join", type=types.GROUP, multiple=True, section="Addresses", help="Receive what is sent to GROUP too."
+@option("--reply", type=types.TEXT, section="Data", help="Answer each datagram with TEXT.")
+@option(
+    "--reply-with",
+    type=types.choice("echo", "upper"),
+    section="Data",
+    help="Answer each datagram with itself, or in upper case.",
+)
+@option("--count", type=types.COUNT, section="Ending", help="Receive N datagrams, then exit.")
+@option(
+    "--join",
+    type=types.GROUP,
+    multiple=True,
+    section="Addresses",
+    help="Receive what is sent to this multicast group, too.",
 )
 @server_module.datagram_server_options
 def udp_serve(

@@ -4,7 +4,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from netkit.cli import command, options, run, types
+from netkit.cli import options, run, types
+from netkit.cli.command import command, option
 from netkit.cli.rules import Case, excluded, one_of
 from netkit.output.console import Verbosity
 
@@ -19,7 +20,7 @@ _WITHOUT_FORMAT = Case(
 )
 
 
-@command.command(
+@command(
     words="[FORMAT [HEX...]]",
     rules=[
         one_of("--quiet", "--json"),
@@ -34,11 +35,11 @@ _WITHOUT_FORMAT = Case(
 )
 @click.argument("form", required=False)
 @click.argument("octets", nargs=-1, type=types.HEX)
-@command.option("--repeat", is_flag=True, section="Data", help="Read record after record, as they come.")
-@command.option("--length", type=types.PREFIX, section="Data", help="Each record has its length before it.")
-@command.option("--lines", is_flag=True, section="Data", help="With --length alone, write each record as a line.")
+@option("--repeat", section="Data", help="Read any number of records, each as it comes.")
+@option("--length", type=types.PREFIX, section="Data", help="Read the length of each record before it.")
+@option("--lines", section="Data", help="With --length and no FORMAT, write each record as a line.")
 @options.max_size_option
-@command.option("--json", is_flag=True, section="Data", help="Write records, and failures, as JSON Lines.")
+@option("--json", section="Data", help="Write records and failures as JSON Lines.")
 @options.quiet_option
 def unpack(
     form: str | None,

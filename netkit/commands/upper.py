@@ -1,10 +1,11 @@
 """Serve: send every byte back in upper case"""
 
-from netkit.cli import command, habits, options
+from netkit.cli import habits, options
 from netkit.cli import server as server_module
+from netkit.cli.command import command
 
 
-@command.command(
+@command(
     words="ADDRESS [-- COMMAND...]",
     habits={**habits.SERVER_HABITS, "-u": "--udp serves datagrams"},
     examples=[
