@@ -103,23 +103,23 @@ def connect(
 ) -> int:
     """Join stdin and stdout to a TCP, TLS or unix stream.
 
-    All addresses of a name are raced, so one that is dead costs a quarter of a second. The end of our input is sent
-    as a half-close, and the answer is read to its end, however late it comes. If the peer ends first, what our input
-    still holds is sent, and netkit leaves once it has been idle for a moment (--grace).
+    All addresses of a name are tried in a race, so a dead one costs a quarter of a second. netkit sends the end of our
+    input as a half-close, and reads the answer to its end, however late it comes. If the peer ends first, netkit sends
+    what our input still holds, and exits once that is idle for a moment (--grace).
 
-    Some servers drop a client that half-closes, and with it what they still had to send: nc -l < file, or nginx as
-    a proxy. For these there is --no-shutdown.
+    Some servers drop a client that half-closes, and with it what they still had to send: nc -l < file, or nginx as a
+    proxy. Use --no-shutdown with these.
 
-    With --exec or --sh-exec a program takes the place of stdin and stdout. It has a process group of its own, and
-    NETKIT_PEER_HOST, NETKIT_PEER_PORT, NETKIT_LOCAL_HOST and NETKIT_LOCAL_PORT in its environment. Once the peer has
-    ended, the program's end is waited for, unless --grace says for how long. Its exit code is ours.
+    With --exec or --sh-exec a program takes the place of stdin and stdout. It runs in a process group of its own, with
+    NETKIT_PEER_HOST, NETKIT_PEER_PORT, NETKIT_LOCAL_HOST and NETKIT_LOCAL_PORT in its environment. After the peer's end
+    netkit waits for the program, with --grace no longer than that, and exits with its exit code.
 
-    Exit code 0 means that the peer acknowledged every byte of ours and that all of its bytes were written. Data from
-    the peer is shown on a terminal with its control bytes made visible; a pipe or a file gets it as it is.
+    Exit code 0 means that the peer acknowledged every byte of our input, and that every byte of the peer was written.
+    On a terminal, control bytes from the peer are made visible; a pipe or a file gets them as they are.
 
-    When data comes from or goes to a file or a pipe, progress is shown on stderr's terminal after half a second; it
-    gives way to what the peer says there. Where somebody may type, it appears only after 64 KiB have come, and goes
-    with the first line typed. What counts as sent is what the peer has acknowledged.
+    When data comes from or goes to a file or a pipe, progress is shown on stderr's terminal after half a second, until
+    the peer's data appears there. Where somebody may type, it is shown after 64 KiB have come, until the first line is
+    typed. Data counts as sent once the peer has acknowledged it.
     """
     from functools import partial
 

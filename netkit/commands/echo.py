@@ -22,10 +22,11 @@ from netkit.cli.rules import excluded
 def echo(server: server_module.ServerOptions, prefix: bytes | None) -> int:
     """Send every byte back to the client that sent it, at once.
 
-    Any number of clients are served side by side. A client's half-close is answered with ours, after its last byte.
+    Any number of clients are served at a time. When a client half-closes, so does netkit, after the last byte.
 
-    Over UDP each datagram comes back as it is, marked as an answer (DSCP 1). What is marked is never answered, nor what
-    comes from ports 7, 13, 17, 19 and 37 or from this server itself, so that no forged datagram makes two servers talk.
+    Over UDP each datagram is sent back unchanged, marked as an answer (DSCP 1). Datagrams with that mark are never
+    answered, nor those from ports 7, 13, 17, 19 and 37 or from this server itself, so that a forged datagram cannot
+    make two servers talk to each other.
     """
     from functools import partial
 

@@ -175,24 +175,24 @@ def fetch(
 ) -> int:
     """Get an http or https URL (HTTP/1.1) to standard output, or to a file.
 
-    Each URL's host is connected to, or with --unix-socket that socket for all of them; proxies are not used. Redirects
-    are followed, to http and https alone. To another origin (scheme, host and port) netkit sends neither the user and
-    password of the URL, nor the client's certificate, nor any field of -H that could be a secret. A POST becomes a GET
-    where browsers do so (301, 302, 303); 307 and 308 take --data along, but not from https to http.
+    netkit connects to the host of each URL, or with --unix-socket to that socket for all of them; it uses no proxies.
+    It follows redirects to http and https only. To another origin (scheme, host and port) it sends neither the user and
+    password of the URL, nor the client certificate, nor any -H field that could be a secret. A POST becomes a GET where
+    browsers do so (301, 302, 303); 307 and 308 send --data again, but not from https to http.
 
-    With -o what comes is written to FILE.netkit-part, which is put in the place of FILE once it is whole; a symbolic
-    link there is replaced, never followed. A download that was cut can be resumed if the server has said by an ETag or
-    a Last-Modified which version it is: --resume asks for the rest, and for all of it once the version is another.
-    Without it what was left is dropped as soon as an answer comes.
+    With -o the answer is written to FILE.netkit-part, which replaces FILE when it is complete; a symbolic link there is
+    replaced, not followed. --resume continues a download that was cut, if the server named its version by an ETag or a
+    Last-Modified: it asks for the rest, or for all if the version is another by now. Without --resume, what was left is
+    dropped as soon as an answer comes.
 
     Progress is shown on stderr's terminal after half a second, unless the answer is shown on a terminal.
 
-    Nothing is decompressed: bytes are written as they came. The answer must say without doubt where it ends; one that
-    has two lengths, even equal ones, or a length and chunks, is refused (8). On a terminal control bytes are made
-    visible.
+    Nothing is decompressed: bytes are written as they came. The answer must say clearly where it ends: one with two
+    lengths, even equal ones, or with a length and chunks, is refused with exit code 8. On a terminal, control bytes are
+    made visible.
 
-    Exit code 0 means that all of the answer was written, whatever its status; with --fail a status from 400 on is 22.
-    A body that ends early is 18.
+    Exit code 0 means that all of the answer was written, whatever its status; with --fail a status of 400 or more is
+    exit code 22. A body that ends early is 18.
     """
     from netkit.core.address import parse as parse_address
     from netkit.services.fetch.client import Asked, Fetch, check_fields, printed, saved

@@ -83,24 +83,26 @@ def listen(
     progress: options.ProgressOptions,
     record: options.RecordOptions,
 ) -> int:
-    """Accept a client and join it to stdin and stdout; with --keep any number of them.
+    """Accept a client and join it to stdin and stdout; with --keep any number of clients.
 
-    For one client, the listening socket closes as soon as it has come, so that a second one is refused rather than
-    swallowed. The conversation ends as that of connect does: exit code 0 means that every byte was delivered both ways.
+    Without --keep the listening socket closes when the first client comes, so that a second one is refused and does not
+    wait in vain. The conversation ends as that of connect does: exit code 0 means that every byte was delivered both
+    ways.
 
-    With --keep what comes from stdin goes to all who are there. It is not read before the first has come, and its end
-    is sent to all, later ones included. A client that falls 1 MiB behind the fastest is reset, and a line says so. With
-    --reply or --reply-file each client gets the same bytes, then our end; what it sends goes to stdout until it ends
-    too, or is silent for a second.
+    With --keep, data from stdin goes to all clients that are connected. netkit begins to read it when the first client
+    comes, and sends its end to all, later ones included. A client that falls 1 MiB behind the fastest is reset, with a
+    message. With --reply or --reply-file each client gets the same bytes and then the end; its own data goes to stdout
+    until it ends too, or is silent for a second.
 
-    With --exec or --sh-exec a program talks to each client. It has a process group of its own, and NETKIT_PEER_HOST,
-    NETKIT_PEER_PORT, NETKIT_LOCAL_HOST and NETKIT_LOCAL_PORT in its environment. Once the client has ended, the
-    program's end is waited for, unless --grace says for how long. Without --keep its exit code is ours.
+    With --exec or --sh-exec a program talks to each client. It runs in a process group of its own, with
+    NETKIT_PEER_HOST, NETKIT_PEER_PORT, NETKIT_LOCAL_HOST and NETKIT_LOCAL_PORT in its environment. After the client's
+    end netkit waits for the program, with --grace no longer than that. Without --keep it exits with the program's exit
+    code.
 
-    When data of one client comes from or goes to a file or a pipe, progress is shown on stderr's terminal.
+    When data of a single client comes from or goes to a file or a pipe, progress is shown on stderr's terminal.
 
-    A bare PORT listens on this machine alone; :PORT on every interface. With COMMAND, stdin is COMMAND's and listen
-    only receives; when COMMAND ends, so does listen, with its code.
+    A bare PORT listens on this machine only; :PORT on every interface. With COMMAND, stdin belongs to COMMAND and
+    listen only receives; when COMMAND ends, so does listen, with its exit code.
     """
     from functools import partial
 

@@ -139,24 +139,24 @@ def portcheck(
     form: str | None,
     view: options.ViewOptions,
 ) -> int:
-    """Tell of each port whether it is open, closed, filtered or unreachable, or wait until all are open.
+    """Show whether ports are open, closed, filtered or unreachable, or wait until all are open.
 
-    TARGET is HOST:PORTS or HOST PORTS, with lists, ranges and names of services: 22,80,8000-8010,https. A line says
-    host, port, address, state, milliseconds and more, separated by tabs, as soon as it is known; a state that more than
-    25 ports of a host share, open excepted, is summed up. Nothing is sent but what --send says, and connections are
-    closed, not reset.
+    TARGET is HOST:PORTS or HOST PORTS, with lists, ranges and names of services: 22,80,8000-8010,https. Each line has
+    host, port, address, state, milliseconds and more, separated by tabs, and is printed as soon as it is known. If more
+    than 25 ports of a host have the same state, other than open, one line sums them up. netkit sends nothing but the
+    data of --send, and closes connections without a reset.
 
     closed: the host refused. filtered: no answer in time. unreachable: the network said so. unknown: the name has no
-    address. open|filtered: no answer over UDP, which may mean either. A host is tried at all of its addresses; one that
-    is open is enough, and a port is closed only if all of them say so.
+    address. open|filtered: no answer over UDP, which may mean either. All addresses of a host are tried; one that is
+    open is enough, and a port is closed only if all of them say so.
 
-    With tls: in front of a target, or --tls for all, a port is as wanted once a TLS handshake with it is done and its
-    certificate is acceptable, within the time of -w; what --send says and --expect wants is then secured. The line has
-    the version of TLS and the certificate's end.
+    With tls: before a target, or --tls for all, a port is as expected if a TLS handshake succeeds within the time of -w
+    and the certificate is acceptable; --send and --expect are then about the secured connection. The line shows the
+    version of TLS and when the certificate expires.
 
-    Exit code 0 means that every port is as wanted. Otherwise it is 60 if a certificate is not acceptable or ends too
-    soon, else 35 if a handshake failed, 7 if a port answered that is not as wanted, 6 for a name without an address, 8
-    for a wrong answer, 28 for none; after --wait it is 28. COMMAND takes the place of netkit once all is well.
+    Exit code 0 means that every port is as expected. Otherwise it is 60 if a certificate is not acceptable or expires
+    too soon, else 35 if a handshake failed, 7 if a port answered but not as expected, 6 for a name without an address,
+    8 for a wrong answer, 28 for none; after --wait it is 28. COMMAND replaces netkit once all is as expected.
     """
     from netkit.output.portcheck.report import make_writer, write
     from netkit.services.portcheck.check import Check, Summary

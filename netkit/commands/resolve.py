@@ -82,16 +82,16 @@ def resolve(
 ) -> int:
     """Show the addresses of a name, in the order in which connect would try them.
 
-    The system's resolver is asked, with its hosts file and its search list; --type and --server ask DNS itself. An
-    address is looked up for its name. With several names each line begins with the name and a tab. A NAME of - stands
-    for names on standard input, one per line. Without a NAME it is this machine: hostname, fqdn and addresses.
+    netkit asks the system's resolver, with its hosts file and its search list; --type and --server ask DNS itself. For
+    an address it looks up the name. With several names each line begins with the name and a tab. A NAME of - reads
+    names from standard input, one per line. Without a NAME it shows this machine: hostname, fqdn and addresses.
 
-    With tls: in front of the server, or --tls, it is asked over TLS (RFC 7858), and its certificate must be for the
-    server as it is written, or for --servername; otherwise nothing is asked.
+    With tls: before the server, or --tls, netkit asks over TLS (RFC 7858). The certificate must be for the server as it
+    is written, or for --servername; otherwise nothing is asked.
 
-    Exit code 6 means that a name was not found or a resolver failed, and the message says which; 28 that there was no
-    answer in time; 60 that the server's certificate is not acceptable, and 35 that there is no TLS with it. The other
-    names are looked up all the same.
+    Exit code 6 means that a name was not found or a resolver failed, and the message says which; 28 that no answer came
+    in time; 60 that the server's certificate is not acceptable, and 35 that the handshake failed. The other names are
+    looked up all the same.
     """
     from netkit.core.address import Endpoint
     from netkit.output.resolve import write

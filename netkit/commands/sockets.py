@@ -81,19 +81,19 @@ def sockets(
 ) -> int:
     """Show the TCP, UDP and unix sockets of this machine: queues, addresses, state, user and process.
 
-    The kernel's own tables are read, those of our network namespace, on Linux alone. Options narrow down what is shown:
-    a socket is shown if all of them hold. --listening means TCP and unix listeners, and sockets for datagrams that have
-    an address and no peer. On a terminal there is a table; in a pipe there are columns under a line of their names, no
-    cell is empty or contains a space, and - means none, or not ours to see: only root sees the processes of others.
-    In a pipe --watch writes an empty line between two looks, and --json none; each object has its time.
+    netkit reads the tables of the kernel, for its own network namespace, on Linux only. A socket is shown if it matches
+    all options. --listening shows TCP and unix listeners, and datagram sockets that have an address and no peer. On a
+    terminal there is a table; in a pipe there are columns below a line of their names, no cell is empty or contains a
+    space, and - means none, or no permission: only root sees the processes of others. In a pipe --watch writes an empty
+    line between two rounds; with --json there is none, and each object has its time.
 
-    The queues are bytes that wait to be read, and to be acknowledged; those of a listener are connections, how many
-    wait to be accepted and how many may. A process is PID/NAME, or PID+3/NAME if three more have the socket open;
-    --json has them all. Unix sockets are u_str, u_dgr and u_seq, as in ss, for their types stream, dgram and seqpacket;
-    one without a name is inode:N. Foreign text is escaped where it is not printable ASCII.
+    The queues are bytes that wait to be read, and to be acknowledged; those of a listener are connections that wait to
+    be accepted, and how many may. A process is PID/NAME, or PID+3/NAME if three more have the socket open; --json has
+    them all. Unix sockets are u_str, u_dgr and u_seq, as in ss, for their types stream, dgram and seqpacket; one
+    without a name is inode:N. Names that are not printable ASCII are escaped.
 
-    Exit code 3 says that there is no such socket; --watch goes on all the same. 26 says that the kernel does not tell,
-    or not us: of the process of another user.
+    Exit code 3 means that there is no such socket; --watch goes on all the same. 26 means that the kernel does not
+    tell, or not this user: the sockets of another user's process.
     """
     from netkit.core.address import parse_port
     from netkit.core.errors import Invalid

@@ -93,15 +93,15 @@ def udp_send(
 ) -> int:
     """Send each TEXT as one datagram, and exit.
 
-    Without TEXT, all of stdin is one datagram, the empty one included; with --lines, --size or --hex it is many, sent
-    as they are complete. On a terminal --lines is meant. A datagram holds at most 65507 bytes: more in a TEXT or in
-    all of stdin is a mistake (2), in a line of stdin exit code 63; a line that is no hex is 26. A TEXT that begins with
-    a hyphen is written with \\x2d in its place.
+    Without TEXT, all of stdin is one datagram, even if it is empty; with --lines, --size or --hex there are many, each
+    sent when it is complete. On a terminal --lines is the default. A datagram holds at most 65507 bytes: more in a TEXT
+    or in all of stdin is exit code 2, in a line of stdin 63; a line that is not hex is 26. In a TEXT that begins with a
+    hyphen, write \\x2d for it.
 
-    UDP acknowledges nothing. Exit code 0 means that the system took every datagram, and that no error had come back
-    for one; a port that nobody has is 7, at once on this machine, elsewhere if its answer comes while --wait waits.
-    --wait alone waits for any number of replies, and is content with none. A broadcast or multicast address hears
-    whoever replies, any other address its owner alone.
+    UDP acknowledges nothing. Exit code 0 means that the system took every datagram, and that no error came back for
+    one; a port that nobody has is exit code 7, at once on this machine, elsewhere if its answer comes during --wait.
+    --wait alone waits for any number of replies, and succeeds without any. For a broadcast or multicast address replies
+    may come from anybody, for any other address only from there.
     """
     from netkit.core.pump import fresh
     from netkit.core.udp import connect

@@ -52,15 +52,16 @@ def udp_serve(
 ) -> int:
     """Receive datagrams from every peer, and print each as it arrives.
 
-    Datagrams arrive whole, of up to 65507 bytes; an empty one is one, too. --output lines ends each with a newline
-    unless it has one, hex prints a line of digits for each, which netkit udp-send --hex reads back, and json an object
-    with where it came from. Datagrams that came faster than they were read are dropped by the kernel, and reported: at
-    least so many, for what the kernel had joined it counts as one.
+    Datagrams arrive whole, with up to 65507 bytes, and may be empty. --output lines ends each with a newline unless it
+    has one, hex prints a line of digits for each, which netkit udp-send --hex reads back, and json an object with its
+    source. The kernel drops datagrams that come faster than they are read; netkit says how many, at least: those that
+    the kernel had joined count as one.
 
-    Replies leave from the address that was asked, and are marked (DSCP 1). What is marked gets none, nor what comes
-    from ports 7, 13, 17, 19 and 37 or from this server itself, so that no forged datagram makes two servers talk.
+    Replies leave from the address that the datagram was sent to, and are marked (DSCP 1). Datagrams with that mark get
+    none, nor those from ports 7, 13, 17, 19 and 37 or from this server itself, so that a forged datagram cannot make
+    two servers talk to each other.
 
-    A bare PORT receives on this machine alone; :PORT on every interface. --join GROUP listens to a multicast group on
+    A bare PORT receives on this machine only; :PORT on every interface. --join GROUP receives from a multicast group on
     the same port, on the interface of ADDRESS or, as GROUP%INTERFACE, on that one.
     """
     from netkit.core.pump import fresh

@@ -53,15 +53,15 @@ def unpack(
 ) -> int:
     """Turn bytes into values.
 
-    The bytes are those of stdin, or of HEX. FORMAT is that of netkit pack; a str or a hex without a length takes the
-    rest, and comes last. Each record is a line of values, with a tab between them, that netkit pack takes: strings are
-    TEXT. With --json it is an object, with the values by name, or by position from 1 on.
+    The bytes come from stdin, or from HEX. FORMAT is that of netkit pack; a str or a hex without a length takes the
+    rest, and must be last. Each record becomes a line of values, separated by tabs, that netkit pack takes: strings are
+    TEXT. With --json it becomes an object, with the values by name, or by position from 1 on.
 
-    The bytes are one record: if they end within it the exit code is 18, if more follow it is 8, and nothing is
-    written. With --repeat there are any number of records, each of which is written once it is complete.
+    The bytes are one record: if they end within it the exit code is 18, if more follow it is 8, and nothing is written.
+    With --repeat there are any number of records, each written when it is complete.
 
-    With --length each record is that which its length tells, and FORMAT has to fit it; without a FORMAT, the records
-    themselves are written, on a terminal as a hex dump. A length beyond --max-size is exit code 63.
+    With --length each record is as long as the length before it says, and FORMAT has to fit it; without a FORMAT the
+    records themselves are written, on a terminal as a hex dump. A length above --max-size is exit code 63.
     """
     from netkit.core.errors import Invalid
 
