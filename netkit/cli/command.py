@@ -31,6 +31,7 @@ class Option(click.Option):
             kwargs["is_flag"] = True
         super().__init__(*args, **kwargs)
         self.section = section
+        self.takes_value = not (self.is_flag or self.count)
 
 
 class Command(click.Command):
@@ -66,7 +67,7 @@ class Command(click.Command):
                 help="Show this help.",
             )
         )
-        self._options = {name: p for p in self.params if isinstance(p, click.Option) for name in p.opts}
+        self._options = {name: p for p in self.params if isinstance(p, Option) for name in p.opts}
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Sort options from words before click sees them, so that it has nothing to guess."""
@@ -120,12 +121,12 @@ class Command(click.Command):
         """Whether the next word is the value of this option."""
         if arg.startswith("--"):
             option = self._options.get(arg)
-            return option is not None and not option.is_flag and not option.count
+            return option is not None and option.takes_value
         for position, letter in enumerate(arg[1:], 2):
             option = self._options.get("-" + letter)
             if option is None:
                 return False
-            if not option.is_flag and not option.count:
+            if option.takes_value:
                 return position == len(arg)
         return False
 

@@ -282,33 +282,6 @@ def showing(after: float) -> "Show":
     return show
 
 
-def _is_unix(values: Values) -> bool:
-    return values.get("socket") is not None or getattr(values.get("address"), "path", None) is not None
-
-
-def _is_secured(values: Values) -> object:
-    named = (values.get("address"), values.get("target"), *values.get("targets", ()))
-    server = values.get("server") or ""
-    return values.get("tls") or server.startswith("tls:") or any(each.tls for each in named if each is not None)
-
-
-UNIX = Case("a unix socket", _is_unix)
-
-SECURED = Case("--tls or a tls: address", _is_secured)
-
-COMMAND = Case("COMMAND", lambda values: values["command"])
-
-FORMAT = Case("FORMAT", lambda values: values["form"] is not None)
-
-DUMP = Case("a dump on stderr", lambda values: RecordOptions(None, values["hexdump"]).dumps(_verbosity(values)))
-
-_TERMINAL = Case("a terminal on stderr", lambda values: os.isatty(2))
-
-
-def _verbosity(values: Values) -> Verbosity:
-    return Verbosity(values["verbose"], values["quiet"], values["json"])
-
-
 class ViewOptions(NamedTuple):
     """Colour, and whether something moves."""
 
@@ -320,6 +293,27 @@ class ViewOptions(NamedTuple):
         """What is shown beside plain lines."""
         return View(self.color, ProgressOptions(self.progress, self.no_progress).after())
 
+
+def _is_unix(values: Values) -> bool:
+    return values.get("socket") is not None or getattr(values.get("address"), "path", None) is not None
+
+
+def _is_secured(values: Values) -> object:
+    named = (values.get("address"), values.get("target"), *values.get("targets", ()))
+    server = values.get("server") or ""
+    return values.get("tls") or server.startswith("tls:") or any(each.tls for each in named if each is not None)
+
+
+def _verbosity(values: Values) -> Verbosity:
+    return Verbosity(values["verbose"], values["quiet"], values["json"])
+
+
+UNIX = Case("a unix socket", _is_unix)
+SECURED = Case("--tls or a tls: address", _is_secured)
+COMMAND = Case("COMMAND", lambda values: values["command"])
+FORMAT = Case("FORMAT", lambda values: values["form"] is not None)
+DUMP = Case("a dump on stderr", lambda values: RecordOptions(None, values["hexdump"]).dumps(_verbosity(values)))
+_TERMINAL = Case("a terminal on stderr", lambda values: os.isatty(2))
 
 _progress_choices = (
     option("--progress", section="Output", help="Show progress from the start."),

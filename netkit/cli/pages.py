@@ -231,7 +231,7 @@ def _option_sections(command: Described, rules: Sequence[Rule] = ()) -> Iterator
 def _typed(option: Any) -> str:
     """How an option is typed: ``-w, --connect-timeout D``."""
     names = ", ".join(sorted(option.opts, key=len))
-    return names if option.is_flag or option.count else f"{names} {option.metavar or option.type.name}"
+    return f"{names} {option.type.name}" if option.takes_value else names
 
 
 def overview(commands: Summaries) -> str:
