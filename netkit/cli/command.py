@@ -1,10 +1,11 @@
 """A command and its options: how its words are told from options, and what is wrong with them."""
 
 import functools
+import inspect
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -17,17 +18,20 @@ from netkit.output import console
 if TYPE_CHECKING:
     from netkit.core.address import Endpoint, Role
 
-F = TypeVar("F", bound=Callable[..., Any])
+Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 _WORD = re.compile(r"-(\.?[0-9].*|inf|nan|)", re.DOTALL)  # "-" and what looks like a negative number
 
 
 class Option(click.Option):
-    """A click option that knows under which heading help and man page list it."""
+    """A click option that help and man page list in a section; a flag, unless it has a type or is counted."""
 
     def __init__(self, *args: Any, section: str, **kwargs: Any) -> None:
+        if not kwargs.keys() & {"type", "count"}:
+            kwargs["is_flag"] = True
         super().__init__(*args, **kwargs)
         self.section = section
+        self.takes_value = not (self.is_flag or self.count)
 
 
 class Command(click.Command):
@@ -53,8 +57,17 @@ class Command(click.Command):
         self.takes_command = "-- COMMAND" in words
         self.habits = habits or {}
         self.rules = rules
-        self.params.append(_help_option())
-        self._options = {name: p for p in self.params if isinstance(p, click.Option) for name in p.opts}
+        self.params.append(
+            Option(
+                ["-h", "--help"],
+                expose_value=False,
+                is_eager=True,
+                callback=show_help,
+                section="Output",
+                help="Show this help.",
+            )
+        )
+        self._options = {name: p for p in self.params if isinstance(p, Option) for name in p.opts}
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Sort options from words before click sees them, so that it has nothing to guess."""
@@ -108,12 +121,12 @@ class Command(click.Command):
         """Whether the next word is the value of this option."""
         if arg.startswith("--"):
             option = self._options.get(arg)
-            return option is not None and not option.is_flag and not option.count
+            return option is not None and option.takes_value
         for position, letter in enumerate(arg[1:], 2):
             option = self._options.get("-" + letter)
             if option is None:
                 return False
-            if not option.is_flag and not option.count:
+            if option.takes_value:
                 return position == len(arg)
         return False
 
@@ -132,10 +145,10 @@ def _usage_errors(ctx: click.Context) -> Iterator[None]:
         raise usage from error
 
 
-def command(*, rules: Sequence[Rule] = (), **attributes: Any) -> Callable[[F], Command]:
+def command(*, rules: Sequence[Rule] = (), **attributes: Any) -> Callable[[Callable[..., Any]], Command]:
     """Make a function a netkit command; ``attributes`` are those of Command, whose bundles bring rules of their own."""
 
-    def decorate(function: F) -> Command:
+    def decorate(function: Callable[..., Any]) -> Command:
         return click.command(cls=Command, rules=[*rules, *_rules_of(function)], **attributes)(function)
 
     return decorate
@@ -153,24 +166,12 @@ def show_help(ctx: click.Context, param: click.Parameter, value: bool) -> None:
         ctx.exit(answer(ctx.get_help()))
 
 
-def _help_option() -> click.Option:
-    return Option(
-        ["-h", "--help"],
-        is_flag=True,
-        expose_value=False,
-        is_eager=True,
-        callback=show_help,
-        help="Show this help.",
-        section="Talk",
-    )
-
-
-def option(*names: str, section: str, **attributes: Any) -> Callable[[F], F]:
-    """Add an option under a heading."""
+def option(*names: str, section: str, **attributes: Any) -> Decorator:
+    """Add an Option."""
     return click.option(*names, cls=Option, section=section, **attributes)
 
 
-def address(role: "Role", *, udp: bool = False, rest_as: str | None = None, target: bool = False) -> Callable[[F], F]:
+def address(role: "Role", *, udp: bool = False, rest_as: str | None = None, target: bool = False) -> Decorator:
     """Add the words of one address; the function gets an Endpoint named ``address``.
 
     With ``target`` a client's address follows, which the function gets by this name. With ``udp`` the address is for
@@ -209,19 +210,31 @@ def _misread(ctx: click.Context, words: tuple[str, ...]) -> str:
     return ""
 
 
-def gathered(name: str, kind: Any, *options: Callable[[F], F], rules: Sequence[Rule] = ()) -> Callable[[F], F]:
-    """A decorator that adds ``options``, their ``rules``, and hands their values to the function as one ``kind``."""
+def chained(*options: Decorator, rules: Sequence[Rule] = ()) -> Decorator:
+    """Add several options, in this order, and their ``rules``."""
 
-    def decorate(function: F) -> F:
+    def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
+        for add in reversed(options):
+            function = add(function)
+        _rules_of(function)[:0] = rules
+        return function
+
+    return decorate
+
+
+def gathered(name: str, kind: Callable[..., Any], *options: Decorator, rules: Sequence[Rule] = ()) -> Decorator:
+    """Add ``options`` and their ``rules``, and hand the function one ``kind`` in place of the values that it takes.
+
+    These are values of ``options``, and of the options above this decorator; what nobody gives keeps its default.
+    """
+
+    def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(function)
         def call(**values: Any) -> Any:
-            values[name] = kind(**{field: values.pop(field) for field in kind._fields})
+            fields = inspect.signature(kind).parameters
+            values[name] = kind(**{field: values.pop(field) for field in fields if field in values})
             return function(**values)
 
-        made: Any = call
-        for add in reversed(options):
-            made = add(made)
-        _rules_of(made)[:0] = rules
-        return made  # type: ignore[no-any-return]
+        return chained(*options, rules=rules)(call)
 
     return decorate

@@ -14,7 +14,7 @@ from netkit import __version__
 from netkit.cli.app import netkit, summaries
 from netkit.cli.pages import PAGE_WIDTH, Page, command_page, overview_page, wrapped
 
-DATE = "November 20, 2026"  # of the wording, so that pages do not age by themselves
+DATE = "November 29, 2026"  # of the wording, so that pages do not age by themselves
 
 _LITERALS = str.maketrans(
     {"\\": r"\e", "-": r"\-", "'": r"\(aq", '"': r"\(dq", "`": r"\(ga", "^": r"\(ha", "~": r"\(ti"}

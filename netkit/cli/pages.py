@@ -21,7 +21,7 @@ _INDENT = 5
 _MEANING_WIDTH = 45  # columns that a long meaning has at least
 
 _COMMAND_SECTIONS = ("Talk", "Serve", "Look", "Bytes", "More")
-_OPTION_SECTIONS = ("Addresses", "Checking", "Request", "Serving", "TLS", "Ending", "Data", "Time", "Talk")
+_OPTION_SECTIONS = ("Addresses", "Checking", "Request", "Serving", "TLS", "Ending", "Data", "Time", "Output")
 
 
 class Terms(NamedTuple):
@@ -82,10 +82,10 @@ _EXAMPLES = (
 _DESCRIPTION = (
     "netkit joins the shell to TCP, UDP and unix sockets: it connects, it listens and it serves. When a conversation "
     "ends with exit status 0, every byte was delivered; every failure is one line and has an exit status of its own. "
-    "UDP alone acknowledges nothing: there 0 means that the system took every datagram and no error had come back.",
-    "Standard output carries what the peer sent, or the answer, and nothing else. What there is to say is one line on "
-    "standard error: a client says nothing unless something failed, a server says where it listens. With -v they say "
-    "what happens, with -q nothing at all. On a terminal, control bytes from a peer are made visible.",
+    "Only UDP acknowledges nothing: there 0 means that the system took every datagram and no error had come back.",
+    "Standard output carries what the peer sent, or the answer, and nothing else. Messages are single lines on "
+    "standard error: a client prints none unless something failed, a server prints where it listens. With -v they "
+    "print what happens, with -q nothing at all. On a terminal, control bytes from a peer are made visible.",
 )
 
 _OPTIONS = (
@@ -98,9 +98,9 @@ _ADDRESSES = (
         (
             ("HOST PORT, HOST:PORT", "That port of a host. A server binds every address that the host's name has."),
             ("[::1]:80, ::1 80", "An IPv6 address, with its zone where it needs one: fe80::1%eth0."),
-            ("PORT", "Servers alone: this machine, on 127.0.0.1 and ::1."),
+            ("PORT", "Servers only: this machine, on 127.0.0.1 and ::1."),
             (":PORT", "A client connects to this machine; a server takes every interface, IPv4 and IPv6."),
-            ("unix:PATH", "A unix socket. A server makes it for its own user alone, with mode 0600."),
+            ("unix:PATH", "A unix socket. A server creates it for its own user only, with mode 0600."),
             ("unix:@NAME", "An abstract unix socket, on Linux. A server takes clients of its own user and of root."),
         ),
         "Fl",
@@ -111,7 +111,7 @@ _ADDRESSES = (
 
 _VALUES = (
     ("D", "A duration: 500ms, 2s, 1.5, 1m or 1h. A bare number is seconds."),
-    ("N", "A whole number from 1 on."),
+    ("N", "A whole number, 1 or more."),
     ("SIZE", "Bytes, or bytes per second: 1500, 64K, 1M or 2G, in powers of 1024."),
     ("TEXT", r"Text in which \n, \r, \t, \0, \\ and \xNN stand for bytes."),
     ("HEX", "Bytes as pairs of hex digits, with spaces between bytes if wanted."),
@@ -121,17 +121,17 @@ _ENVIRONMENT = (("NETKIT_DEBUG", "If set, a failure shows its traceback as well.
 
 _FORMAT = (
     "FORMAT is one word: typed fields, 'u16:port u32le:seq ip', or codes as in Python's struct, '!HIB'. If a part of "
-    "it is a field and no mark is in front, all are fields: ip and hex are fields, !ip and !hex are codes. Without a "
-    "mark, codes are in network order.",
+    "it is a field and there is no mark before it, all are fields: ip and hex are fields, !ip and !hex are codes. "
+    "Without a mark, codes are in network order.",
     Terms(
         (
-            ("u8 u16 u32 u64", "Whole numbers from 0 on, of so many bits."),
+            ("u8 u16 u32 u64", "Whole numbers from 0 on, of that many bits."),
             ("i8 i16 i32 i64", "Whole numbers that may be negative."),
             ("f32 f64", "Floating-point numbers."),
             ("ip ip6 mac", "Addresses: 192.0.2.1, 2001:db8::1, 02:00:5e:10:00:01."),
             ("str, str8", "TEXT of any length, or filled up with NULs to 8 bytes."),
             ("hex, hex8", "Bytes in hex, any number or 8 of them."),
-            ("TYPEle", "Behind any type: its octets in reverse, little-endian."),
+            ("TYPEle", "Any type in little-endian order."),
             ("TYPE:NAME", "The name of the field, a key of what --json writes."),
         ),
         "Ic",
@@ -144,11 +144,11 @@ _FORMAT = (
             ("? c", "false or true (0 or 1); one byte as TEXT."),
             ("8s 8p", "TEXT filled up with NULs to 8 bytes; in p the first byte counts those that follow."),
             ("x", "A byte of padding, without a value."),
-            ("n N P", "Sizes and pointers of this machine, under @ alone."),
+            ("n N P", "Sizes and pointers of this machine, only after @."),
             ("4H", "With a count, as many values; counts of s and p are bytes."),
             (
                 "! > < = @",
-                "In front of all codes: network, big-endian, little-endian, native, native and aligned order.",
+                "Before all codes: network, big-endian, little-endian, native, native and aligned order.",
             ),
         ),
         "Ic",
@@ -158,7 +158,7 @@ _FORMAT = (
 
 _FOR_COMMAND = (
     "COMMAND runs once the server is ready, with the server's standard input as its own. The server ends with it and "
-    "returns its exit code. COMMAND is told where to connect:",
+    "returns its exit code. Its environment says where to connect:",
     Terms(
         (
             ("NETKIT_HOST", "The IP address; 127.0.0.1 or ::1 if every interface is served."),
@@ -231,7 +231,7 @@ def _option_sections(command: Described, rules: Sequence[Rule] = ()) -> Iterator
 def _typed(option: Any) -> str:
     """How an option is typed: ``-w, --connect-timeout D``."""
     names = ", ".join(sorted(option.opts, key=len))
-    return names if option.is_flag or option.count else f"{names} {option.metavar or option.type.name}"
+    return f"{names} {option.type.name}" if option.takes_value else names
 
 
 def overview(commands: Summaries) -> str:

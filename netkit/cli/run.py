@@ -29,20 +29,20 @@ def answer_rows(rows: Sequence[Sequence[str]]) -> int:
     return answer(table(rows)) if rows else Exit.OK
 
 
-def filtered(change: "Filter", talk: Verbosity, given: bytes | None = None) -> int:
+def filtered(change: "Filter", verbosity: Verbosity, given: bytes | None = None) -> int:
     """Write what ``change`` makes of stdin, or of ``given`` in its place, to stdout, and return the exit code."""
     from netkit.services.pack.filter import run
 
     try:
         run(change, given, console.write_bytes)
     except Failure as failure:
-        return conclude(failure, talk)
+        return conclude(failure, verbosity)
     return Exit.OK
 
 
 def run(
     main: Coroutine[Any, Any, int | None],
-    talk: Verbosity,
+    verbosity: Verbosity,
     *,
     timeout: float | None = None,
     refused: Exit = Exit.CONNECT,
@@ -71,23 +71,39 @@ def run(
     except Failure as failure:
         if _is_reader_gone(failure):
             told(Exit.SIGNAL + signal.SIGPIPE)
-        return told(conclude(failure, talk))
+        return told(conclude(failure, verbosity))
     except OSError as error:
-        return told(conclude(Failure(refused, "go on", error), talk))
+        return told(conclude(Failure(refused, "go on", error), verbosity))
     finally:
         main.close()
 
 
-def totals(stats: bool, protocol: str | None = None) -> "Totals | None":
-    """Return totals that begin now, if they are wanted; of a protocol, if it is known."""
-    if not stats:
-        return None
-    from netkit.output.totals import Totals
+class Run:
+    """One run of a command, whose events go to ``observe``.
 
-    return Totals(protocol)
+    With ``stats`` it ends with its totals; ``protocol`` is what they are of, where that is known beforehand.
+    """
+
+    def __init__(
+        self, verbosity: Verbosity, timeout: float | None = None, *, stats: bool = False, protocol: str | None = None
+    ) -> None:
+        from netkit.output.events import observer
+
+        self._verbosity = verbosity
+        self._timeout = timeout
+        self._totals = None
+        if stats:
+            from netkit.output.totals import Totals
+
+            self._totals = Totals(protocol)
+        self.observe = observer(verbosity, self._totals.watching if self._totals else None)
+
+    def __call__(self, main: Coroutine[Any, Any, int | None], refused: Exit = Exit.CONNECT) -> int:
+        """Do the command's work, as the function ``run`` does."""
+        return run(main, self._verbosity, timeout=self._timeout, refused=refused, totals=self._totals)
 
 
-def conclude(failure: Failure, talk: Verbosity | None = None) -> int:
+def conclude(failure: Failure, verbosity: Verbosity | None = None) -> int:
     """Say a failure and return its exit code; a reader of stdout that left is a silent SIGPIPE, as for any filter."""
     import signal
 
@@ -97,7 +113,7 @@ def conclude(failure: Failure, talk: Verbosity | None = None) -> int:
         import traceback
 
         traceback.print_exception(failure)
-    tell_failure(failure, talk)
+    tell_failure(failure, verbosity)
     return failure.exit
 
 
@@ -129,7 +145,7 @@ async def _within(main: Coroutine[Any, Any, int | None], timeout: float | None) 
         raise Failure(Exit.TIMEOUT, "finish", reason, detail="--timeout") from None
 
 
-def become(command: tuple[str, ...], talk: Verbosity) -> int:
+def become(command: tuple[str, ...], verbosity: Verbosity) -> int:
     """Put COMMAND in our place, with the signals as they were before Python; return the exit code if it cannot run."""
     import signal
 
@@ -138,6 +154,6 @@ def become(command: tuple[str, ...], talk: Verbosity) -> int:
     try:
         os.execvp(command[0], command)
     except FileNotFoundError as error:
-        return conclude(Failure(Exit.NOT_FOUND, f"run {command[0]}", error), talk)
+        return conclude(Failure(Exit.NOT_FOUND, f"run {command[0]}", error), verbosity)
     except OSError as error:
-        return conclude(Failure(Exit.NOT_RUNNABLE, f"run {command[0]}", error), talk)
+        return conclude(Failure(Exit.NOT_RUNNABLE, f"run {command[0]}", error), verbosity)

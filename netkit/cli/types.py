@@ -218,6 +218,11 @@ def size(*, most: int | None = None) -> Parsed:
     return Parsed("SIZE", partial(parse_size, most=most))
 
 
+def word(name: str) -> Parsed:
+    """Any text, which help calls ``name``."""
+    return Parsed(name, str)
+
+
 def choice(*words: str, name: str | None = None) -> Parsed:
     """One of these words, which help calls ``name``."""
     return Parsed(name or "|".join(words), partial(parse_choice, words=words))

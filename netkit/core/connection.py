@@ -1,6 +1,7 @@
 """One connection from open to close: through its layers, to its handler, under its clocks, and to an end in order."""
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from typing import Any
 
 from netkit.core.errors import Exit, Failure
 from netkit.core.events import Closed, Observer
@@ -66,19 +67,22 @@ async def _within_handshake(stream: Connection, layers: Sequence[Layer], group: 
         raise Failure(Exit.TIMEOUT, action, f"no handshake within {duration(HANDSHAKE)}") from None
 
 
-def with_idle_timeout(handler: Handler, patience: float | None) -> Handler:
-    """The handler under a clock: it fails once nothing moved either way for ``patience`` seconds, if any."""
-    if patience is None:
-        return handler
+def beside(handler: Handler, companion: Callable[[Connection], Coroutine[Any, Any, None]]) -> Handler:
+    """The handler with ``companion`` running beside it, whose failure ends both."""
 
     async def handle(stream: Connection) -> str | None:
         async with Group() as group:
-            group.start_soon(idle_clock(stream, patience))
+            group.start_soon(companion(stream))
             how = await handler(stream)
             group.cancel()
         return how
 
     return handle
+
+
+def with_idle_timeout(handler: Handler, patience: float | None) -> Handler:
+    """The handler under a clock: it fails once nothing moved either way for ``patience`` seconds, if any."""
+    return handler if patience is None else beside(handler, lambda stream: idle_clock(stream, patience))
 
 
 async def idle_clock(stream: Stream, patience: float) -> None:

@@ -1,11 +1,5 @@
 """Foreign text in printable ASCII."""
 
-import os
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    import re
-
 _SGR = {"red": 31, "green": 32, "yellow": 33, "magenta": 35}  # ECMA-48
 
 
@@ -27,8 +21,3 @@ def _escaped(code: int) -> str:
 def painted(text: str, colour: str) -> str:
     """``text`` with the escape sequences that colour it on a terminal."""
     return f"\x1b[{_SGR[colour]}m{text}\x1b[m"
-
-
-def quoted(pattern: "re.Pattern[bytes]") -> str:
-    """A pattern for a message."""
-    return repr(os.fsdecode(pattern.pattern))

@@ -69,12 +69,12 @@ def check_kind(text: str) -> str:
 
 
 async def ask(
-    host: str, kind: str, servers: Sequence[Endpoint], begun: float, timeout: float, secure: Layer | None = None
+    host: str, kind: str, servers: Sequence[Endpoint], begun: float, timeout: float, layers: Sequence[Layer] = ()
 ) -> Reply:
     """Ask the servers, one after the other and all over again, for records of a name; of an address, for its name.
 
-    ``timeout`` seconds are counted from ``begun``; ``secure`` makes it DNS over TLS (RFC 7858). Raises Failure: RESOLVE
-    if there is no such name, PROTOCOL if what came means nothing, TIMEOUT; CERT, TLS and PARTIAL as TLS does.
+    ``timeout`` seconds are counted from ``begun``; with ``layers`` it is DNS over TLS (RFC 7858). Raises Failure:
+    RESOLVE if there is no such name, PROTOCOL if what came means nothing, TIMEOUT; CERT, TLS and PARTIAL as TLS does.
     """
     if family_of(host) is not None:
         name = dns.reversename.from_address(host.partition("%")[0])
@@ -87,7 +87,7 @@ async def ask(
     for turn in count():
         server = servers[turn % len(servers)]
         query.id = dns.entropy.random_16()
-        protocol = "udp" if secure is None else "tls"
+        protocol = "tls" if layers else "udp"
         try:
             if protocol == "udp":
                 with deadline(min(until, now() + _FIRST_PAUSE * 2.0 ** (turn // len(servers)))):
@@ -96,7 +96,7 @@ async def ask(
                     protocol = "tcp"
             if protocol != "udp":
                 with deadline(until):
-                    answer = await _over_stream(query, server, secure)
+                    answer = await _over_stream(query, server, layers)
         except DeadlineExceeded:
             if now() < until:
                 continue
@@ -138,9 +138,9 @@ async def _over_udp(query: dns.message.Message, server: Endpoint, odd: set[Endpo
         sock.close()
 
 
-async def _over_stream(query: dns.message.Message, server: Endpoint, secure: Layer | None) -> dns.message.Message:
+async def _over_stream(query: dns.message.Message, server: Endpoint, layers: Sequence[Layer]) -> dns.message.Message:
     """Return the answer to a query, whole (RFC 7766)."""
-    how = Dialling(timeout=_FOREVER, layers=() if secure is None else (secure,))
+    how = Dialling(timeout=_FOREVER, layers=layers)
     async with Group() as group:
         stream = await dial(server, how, group=group)
         try:

@@ -5,13 +5,11 @@ from collections.abc import Callable
 
 from netkit.core.connection import with_idle_timeout
 from netkit.core.errors import Exit, Failure
-from netkit.core.events import Cut, Observer
+from netkit.core.events import Cut
 from netkit.core.kernel import Group
-from netkit.core.pump import Change
-from netkit.core.relay import Ending, relay
 from netkit.core.stream import Connection, Counts
 from netkit.core.sync import Condition, Event, Lock
-from netkit.services.join import Terminal
+from netkit.services.join import Conversation, Terminal
 from netkit.services.server import Service
 
 MAX_BEHIND = 1 << 20  # bytes that may wait for one client
@@ -154,15 +152,8 @@ class _Subscriber(Side):
         self._crowd.stirred.notify_all()
 
 
-def keeping(
-    terminal: Terminal,
-    ending: Ending,
-    *,
-    incoming: Callable[[Connection], Change | None],
-    idle_timeout: float | None = None,
-    observe: Observer,
-) -> Service:
-    """Join each client to the terminal. ``incoming`` returns what a client's bytes go through."""
+def keeping(terminal: Terminal, conversation: Conversation) -> Service:
+    """Join each client to the terminal."""
     broadcast = Broadcast(terminal)
 
     async def handle(stream: Connection) -> str:
@@ -171,16 +162,16 @@ def keeping(
         async def keep_up() -> None:
             await subscriber.behind.wait()
             reason = f"it is {MAX_BEHIND >> 20} MiB behind"
-            observe(Cut(stream.peer, reason))
+            conversation.observe(Cut(stream.peer, reason))
             raise Failure(Exit.SEND, f"send to {stream.name}", reason)
 
         try:
             async with Group() as group:
                 group.start_soon(keep_up())
-                how = await relay(subscriber, stream, ending, incoming=incoming(stream), observe=observe)
+                how = await conversation.relay(subscriber, stream)
                 group.cancel()
         finally:
             subscriber.leave()
         return how
 
-    return Service(with_idle_timeout(handle, idle_timeout), broadcast.feed)
+    return Service(with_idle_timeout(handle, conversation.idle_timeout), broadcast.feed)

@@ -5,9 +5,8 @@ import stat
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, NamedTuple
 
-from netkit.core.connection import Handler
+from netkit.core.connection import Handler, beside
 from netkit.core.flow import Transfer
-from netkit.core.kernel import Group
 from netkit.core.pump import Change
 from netkit.core.stream import Connection
 from netkit.services.join import STDIN, STDOUT
@@ -65,26 +64,16 @@ class Shown:
         self._wiped = wiped
 
     def around(self, handler: Handler) -> Handler:
-        """The handler with its transfers shown meanwhile, if any are."""
+        """The handler with what it moves shown meanwhile, if anything is."""
         show = self._show
-        if show is None:
-            return handler
-
-        async def handle(stream: Connection) -> str | None:
-            async with Group() as group:
-                group.start_soon(show(self._moving(stream)))
-                how = await handler(stream)
-                group.cancel()
-            return how
-
-        return handle
+        return handler if show is None else beside(handler, lambda stream: show(self._moving(stream)))
 
     def changes(self) -> list[Callable[[], Change]]:
-        """The last change of the peer's bytes: before them comes what wipes the picture."""
-        wiped = self._wiped
-        if self._show is None or wiped is None:
-            return []
-        return [lambda: lambda data: wiped() + data if data else b""]
+        """Makers of what the peer's bytes go through last: what wipes the picture comes before them."""
+        return [] if self._show is None or self._wiped is None else [lambda: self._wipe]
+
+    def _wipe(self, data: bytes) -> bytes:
+        return self._wiped() + data if data and self._wiped is not None else b""
 
     def _moving(self, stream: Connection) -> Moving:
         ways = self._ways

@@ -6,15 +6,12 @@ from collections.abc import Callable
 
 from netkit.core.connection import DRAIN, drain, with_idle_timeout
 from netkit.core.errors import Exit, Failure, doing
-from netkit.core.events import Observer
 from netkit.core.kernel import Group, sleep
-from netkit.core.pump import Change
-from netkit.core.relay import Ending, relay
 from netkit.core.stdio import FileStream
 from netkit.core.stream import LARGEST_READ, Connection, Stream
 from netkit.core.sync import Event
 from netkit.services.broadcast import Output, Side
-from netkit.services.join import Terminal
+from netkit.services.join import Conversation, Terminal
 from netkit.services.server import Service
 
 _MAX_SENDING = 10.0  # s that a client who has the reply may go on sending
@@ -23,13 +20,13 @@ Opener = Callable[[], Stream]
 """Returns the reply from its beginning, for one client."""
 
 
-def text(reply: bytes) -> Opener:
-    """Return the opener of a reply that is known beforehand."""
-    return lambda: Terminal(text=reply, writes=False)
+def opener(reply: bytes | None, path: str | None) -> Opener:
+    """The opener of a reply that is known beforehand, or that is in the regular file at ``path``.
 
-
-def file(path: str) -> Opener:
-    """Return the opener of a reply that is in a regular file. Raises Failure READ if it cannot be read."""
+    Raises Failure READ if the file cannot be read.
+    """
+    if path is None:
+        return lambda: Terminal(text=reply or b"", writes=False)
     with doing(Exit.READ, f"read {path}"):
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     if not stat.S_ISREG(os.fstat(fd).st_mode):
@@ -70,18 +67,11 @@ class _Reply(Side):
         return data
 
 
-def replying(
-    open_reply: Opener,
-    terminal: Terminal,
-    *,
-    incoming: Callable[[Connection], Change | None],
-    idle_timeout: float | None = None,
-    observe: Observer,
-) -> Service:
+def replying(open_reply: Opener, terminal: Terminal, conversation: Conversation) -> Service:
     """Send each client the reply and then our end; what it sends goes to the terminal meanwhile.
 
-    ``incoming`` returns what a client's bytes go through. A client that has the whole reply is let go once it ended,
-    sent nothing for ``DRAIN`` seconds, or did not come to an end in ``_MAX_SENDING``.
+    A client that has the whole reply is let go once it ended, sent nothing for ``DRAIN`` seconds, or did not come to an
+    end in ``_MAX_SENDING``.
     """
     output = Output(terminal)
 
@@ -96,8 +86,8 @@ def replying(
 
         async with Group() as group:
             group.start_soon(see_off())
-            how = await relay(side, stream, Ending(None), incoming=incoming(stream), observe=observe)
+            how = await conversation.relay(side, stream)
             group.cancel()
         return how
 
-    return Service(with_idle_timeout(handle, idle_timeout), terminal.reader_left)
+    return Service(with_idle_timeout(handle, conversation.idle_timeout), terminal.reader_left)

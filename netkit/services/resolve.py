@@ -52,7 +52,7 @@ class Outcome(NamedTuple):
 class Query(NamedTuple):
     """How to look up: ``kinds`` of records and whom to ask for them, or none of both for the system's resolver.
 
-    With ``secure`` the server is asked over TLS.
+    With ``layers`` of TLS the server is asked over TLS.
     """
 
     family: int = 0
@@ -61,7 +61,27 @@ class Query(NamedTuple):
     port: int | None = None
     kinds: tuple[str, ...] = ()
     server: Endpoint | None = None
-    secure: Layer | None = None
+    layers: Sequence[Layer] = ()
+
+
+def parse_query(
+    words: Sequence[str], kind: str | None, service: str | None, server: str | None, *, tls: bool = False
+) -> Query:
+    """Read what is to be looked up for these names: a type of record, a service's port, a server; raise Invalid."""
+    kinds: tuple[str, ...] = ()
+    if kind is not None:
+        from netkit.protocols.dns import check_kind
+
+        kinds = (check_kind(kind),)
+    query = Query(
+        port=None if service is None else parse_port(service),
+        kinds=kinds,
+        server=None if server is None else parse_server(server, tls=tls),
+    )
+    for word in words:
+        if word != "-":
+            check(word, query)
+    return query
 
 
 def parse_server(text: str, *, tls: bool = False) -> Endpoint:
@@ -126,7 +146,7 @@ async def _from_dns(host: str, how: Query) -> Answer:
     replies: dict[str, Reply] = {}
 
     async def one(kind: str) -> None:
-        replies[kind] = await ask(host, kind, servers, begun, how.timeout, how.secure)
+        replies[kind] = await ask(host, kind, servers, begun, how.timeout, how.layers)
 
     async with Group() as group:
         for kind in kinds:
@@ -152,7 +172,7 @@ def _kinds(host: str, family: int) -> tuple[str, ...]:
 async def _servers(how: Query) -> list[Endpoint]:
     if how.server is None:
         return [Endpoint(host, _DNS_PORT) for host in _configured()]
-    if how.secure is not None:
+    if how.layers:
         return [how.server._replace(tls=False)]  # whose addresses are raced when it is dialled
     found = await lookup(how.server, 0, observe=ignore)
     return [Endpoint(address.host, how.server.port) for address in found]

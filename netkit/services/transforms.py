@@ -7,7 +7,9 @@ import codecs
 import os
 import re
 from collections.abc import Callable
+from functools import partial
 
+from netkit.core.errors import Exit, Failure
 from netkit.core.pump import Change, Done
 from netkit.services.join import STDOUT
 
@@ -51,6 +53,36 @@ def labelled(label: str) -> Change:
         return b"".join(head + piece + b"\n" for piece in pieces)
 
     return change
+
+
+class Limits:
+    """What of one peer's bytes is enough: those up to the first match of ``pattern``, and at most so many."""
+
+    def __init__(self, pattern: re.Pattern[bytes] | None, most: int | None) -> None:
+        self._pattern = pattern
+        self._most = most
+        self._found = False
+
+    def __bool__(self) -> bool:
+        return self._pattern is not None or self._most is not None
+
+    def changes(self) -> list[Callable[[], Change]]:
+        """Makers of the changes that are done when it is enough."""
+        makers: list[Callable[[], Change]] = []
+        if self._pattern is not None:
+            makers.append(partial(until, self._pattern, self._find, cut=True))
+        if self._most is not None:
+            makers.append(partial(at_most, self._most))
+        return makers
+
+    def check(self, name: str) -> None:
+        """Raise Failure PROTOCOL if what ``name`` sent has ended without a match."""
+        if self._pattern is not None and not self._found:
+            pattern = repr(os.fsdecode(self._pattern.pattern))
+            raise Failure(Exit.PROTOCOL, f"find {pattern} in what {name} sent", "it ended before")
+
+    def _find(self) -> None:
+        self._found = True
 
 
 def prefixed(prefix: bytes) -> Change:

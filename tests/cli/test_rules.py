@@ -8,7 +8,7 @@ import click
 import pytest
 
 from netkit.cli.app import netkit, run
-from netkit.cli.command import Command
+from netkit.cli.command import Command, Option
 from netkit.cli.pages import Terms, command_page
 from netkit.cli.rules import Case, Rule, Term, excluded, name_of, needs, one_of, sentences
 
@@ -103,10 +103,10 @@ def scene(name: str, term: Term) -> Scene:
     if found := SCENES.get(f"{text}, {name}") or SCENES.get(text):
         return found
     typed, _, value = text.partition(" ")
-    [option] = [p for p in COMMANDS[name].params if isinstance(p, click.Option) and typed in p.opts]
-    if option.is_flag or option.count:
+    [option] = [p for p in COMMANDS[name].params if isinstance(p, Option) and typed in p.opts]
+    if not option.takes_value:
         return Scene(options=typed)
-    kind = option.metavar or option.type.name
+    kind = option.type.name
     if typed == "-H":
         value = f"{value}:y"
     joint = "=" if typed.startswith("--") else ""

@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from typing import Any
 
-from netkit.core.address import Endpoint, Target
+from netkit.core.address import Endpoint, Target, family_of
 from netkit.core.errors import Exit, Failure
 from netkit.core.events import Observer, Retrying, ignore
 from netkit.core.kernel import DeadlineExceeded, Group, checkpoint, deadline, now, sleep
@@ -44,13 +44,14 @@ _Job = tuple["HostScan", int, Address]
 """A port of a host at one of its addresses."""
 
 
-def limits(names: int) -> tuple[int, int]:
-    """How many attempts, and look-ups of so many names, the descriptors that are left allow at one time."""
+def limits(targets: Sequence[Target]) -> tuple[int, int]:
+    """How many attempts and how many look-ups the descriptors that are left allow at one time."""
     import resource
 
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft == resource.RLIM_INFINITY:
         return _MAX_ATTEMPTS, _MAX_LOOKUPS
+    names = sum(bool(target.host) and family_of(target.host) is None for target in targets)
     room = max(soft - len(os.listdir("/dev/fd")), 1)
     lookups = max(1, min(names, _MAX_LOOKUPS, room // (2 * _PER_LOOKUP)))
     return max(1, min(_MAX_ATTEMPTS, room - (lookups * _PER_LOOKUP if names else 0))), lookups

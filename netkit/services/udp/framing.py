@@ -1,9 +1,11 @@
 """Cutting input into datagrams."""
 
+import os
 from collections.abc import Callable, Iterable, Iterator
 
 from netkit.core.errors import Exit, Failure, Invalid
 from netkit.core.udp import LARGEST, Data
+from netkit.services.join import STDIN
 
 Batch = tuple[Data, int]
 """Datagrams that follow each other: bytes, and the size of each datagram; the last one may be shorter."""
@@ -115,8 +117,8 @@ def _joined(datagrams: list[bytes]) -> Batch:
 
 
 def framing(lines: bool, size: int | None, by_hex: bool) -> Framing | None:
-    """How input is cut as it comes, None if it is not."""
-    if lines:
+    """How stdin is cut as it comes, None if it is not; on a terminal ``lines`` are meant."""
+    if lines or (size is None and not by_hex and os.isatty(STDIN)):
         return in_lines()
     if by_hex:
         return in_hex()
