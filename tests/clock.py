@@ -1,6 +1,7 @@
 """A clock that jumps: when nothing else can happen, time moves on to the next deadline, at once."""
 
-from collections.abc import Coroutine
+import functools
+from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
 from netkit.core import kernel
@@ -36,6 +37,32 @@ class PatientClock(JumpClock):
         return poll(0 if timeout == 0 else 0.02) or super().wait(poll, timeout)
 
 
+class CountingClock(JumpClock):
+    """Counts how often the loop goes round, and refuses to let it spin."""
+
+    def __init__(self, limit: int = 1000) -> None:
+        super().__init__()
+        self.rounds = 0
+        self._limit = limit
+
+    def wait(self, poll: Poll, timeout: float | None) -> list[tuple[int, int]]:
+        self.rounds += 1
+        assert self.rounds < self._limit, "the loop spins"
+        return super().wait(poll, timeout)
+
+
 def run(main: Coroutine[Any, Any, T], clock: JumpClock | None = None) -> T:
     """Run on a clock that jumps."""
     return kernel.run(main, clock=clock or JumpClock())
+
+
+def on_kernel(test: Callable[..., Coroutine[Any, Any, None]] | None = None, *, limit: int = 1000) -> Any:
+    """Let an ``async def`` be a test: it runs on a clock that jumps, and in fewer than ``limit`` rounds of the loop."""
+    if test is None:
+        return functools.partial(on_kernel, limit=limit)
+
+    @functools.wraps(test)
+    def main(*args: Any, **options: Any) -> None:
+        run(test(*args, **options), CountingClock(limit))
+
+    return main

@@ -269,12 +269,11 @@ class Group(_Scope):
                 outer = self._note(cancelled)
         self._leave()
         endings = [outer, *self.failures] if outer else self.failures
-        if not endings:
-            return True
-        first, *others = endings
-        if others:
-            raise first from BaseExceptionGroup("and then", others)
-        raise first
+        if len(endings) > 1:
+            raise endings[0] from BaseExceptionGroup("and then", endings[1:])
+        if endings:
+            raise endings[0]
+        return True
 
     def _note(self, error: BaseException | None) -> Cancelled | None:
         """Take in how the block ended; return a Cancelled that is for a scope further out."""
