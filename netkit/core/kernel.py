@@ -95,11 +95,9 @@ class Interrupted(BaseException):
 
 
 class Clock:
-    """Time as the system has it; tests put a clock that jumps in its place."""
+    """Time as the system has it, in seconds that never go back; tests put a clock that jumps in its place."""
 
-    def now(self) -> float:
-        """Seconds that never go back."""
-        return time.monotonic()
+    now = staticmethod(time.monotonic)
 
     def wait(self, poll: Poll, timeout: float | None) -> list[tuple[int, int]]:
         """Wait with ``poll`` for at most ``timeout`` seconds (None: without end). Less does no harm."""
