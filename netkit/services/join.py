@@ -1,6 +1,8 @@
 """This process's own stdin and stdout as one end of a conversation."""
 
+import os
 import re
+import stat
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -8,7 +10,7 @@ from netkit.core.connection import Handler, with_idle_timeout
 from netkit.core.events import Observer
 from netkit.core.kernel import Group, sleep
 from netkit.core.pump import Change, fresh
-from netkit.core.relay import Ending, relay
+from netkit.core.relay import Ending, Input, relay
 from netkit.core.stdio import FileStream
 from netkit.core.stream import Connection, RawEnd, Stream
 from netkit.core.sync import Event
@@ -64,6 +66,21 @@ class Terminal(FileStream):
         """End stdout, so that its reader goes on."""
         if self._writes:
             await super().send_eof()
+
+
+def input_kind(*, program: bool, reads: bool) -> Input:
+    """What our input is: a program's output, what stdin is, or nothing if it is not read."""
+    if program:
+        return Input.PROGRAM
+    if not reads:
+        return Input.NONE
+    return Input.TERMINAL if os.isatty(STDIN) else Input.PIPE
+
+
+def is_null(kind: Input) -> bool:
+    """Whether our input is /dev/null, which is also put in the place of a stdin that was closed at our start."""
+    status = os.fstat(STDIN)
+    return kind is Input.PIPE and stat.S_ISCHR(status.st_mode) and status.st_rdev == os.stat(os.devnull).st_rdev
 
 
 class Conversation(NamedTuple):

@@ -76,7 +76,7 @@ def test_every_byte_goes_both_ways(near: str, far: str, certificates: Certificat
     listen = {"tcp": HERE, "tls": f"tls:{HERE}", "unix": f"unix:{tmp_path}/s"}[near]
     with (
         target(far, answering, certificates, tmp_path) as there,
-        running("relay", listen, there.address, *ours, *theirs) as server,
+        running("relay", listen, there.address, *ours, *theirs, "--shutdown-after", "0") as server,
     ):
         if near == "unix":
             server.line("listening on unix:")
@@ -85,7 +85,7 @@ def test_every_byte_goes_both_ways(near: str, far: str, certificates: Certificat
                 got = converse(client, DATA)
         elif near == "tls":
             address = f"tls:127.0.0.1:{server.port}"
-            done = run([*NETKIT, "connect", address, "--cafile", certificates.ca], DATA)
+            done = run([*NETKIT, "connect", address, "--cafile", certificates.ca, "--shutdown-after", "0"], DATA)
             assert (done.code, done.err) == (0, "")
             got = done.out
         else:
