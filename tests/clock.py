@@ -34,3 +34,12 @@ class JumpClock:
 def run(main: Coroutine[Any, Any, T], clock: JumpClock | None = None) -> T:
     """Run on a clock that jumps."""
     return kernel.run(main, clock=clock or JumpClock())
+
+
+class PatientClock(JumpClock):
+    """Jumps only when real descriptors have been silent for a moment, which loopback never is with news to tell."""
+
+    def select(
+        self, selector: selectors.BaseSelector, timeout: float | None
+    ) -> list[tuple[selectors.SelectorKey, int]]:
+        return selector.select(0 if timeout == 0 else 0.02) or super().select(selector, timeout)

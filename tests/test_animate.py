@@ -8,7 +8,6 @@ import subprocess
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-import pyte
 import pytest
 from rich.console import RenderableType
 from rich.text import Text
@@ -18,39 +17,7 @@ from netkit.output import console
 from netkit.output.terminal.screen import animate
 from tests.clock import run
 from tests.support import NETKIT, PATIENCE, running
-from tests.test_view import COLUMNS, ROWS, read_until_hung_up, resize, terminal
-
-STOP, GO = b"\x13", b"\x11"  # Ctrl-S, Ctrl-Q
-
-
-def taken(fd: int) -> bytes:
-    """Return what a terminal has been written and nobody has read yet."""
-    data = b""
-    while select.select([fd], [], [], 0.02)[0]:
-        data += os.read(fd, 65536)
-    return data
-
-
-def stop(ours: int, theirs: int) -> None:
-    """Press Ctrl-S, and return once the terminal takes nothing any more."""
-    os.write(ours, STOP)
-    while select.select([], [theirs], [], 0)[1]:
-        os.sched_yield()
-
-
-class Shown:
-    """What is to be seen on a terminal."""
-
-    def __init__(self, columns: int = COLUMNS) -> None:
-        self.screen = pyte.HistoryScreen(columns, ROWS, history=1000)
-        self._stream = pyte.ByteStream(self.screen)
-
-    def lines(self, data: bytes) -> list[str]:
-        """Return all lines from the first to the last that is not empty, once ``data`` is written too."""
-        self._stream.feed(data)
-        assert not self.screen.cursor.hidden
-        above = ["".join(row[x].data for x in range(self.screen.columns)) for row in self.screen.history.top]
-        return "\n".join(line.rstrip() for line in (*above, *self.screen.display)).rstrip().splitlines()
+from tests.support.terminals import COLUMNS, GO, ROWS, Shown, read_until_hung_up, resize, stop, taken, terminal
 
 
 def drawing(

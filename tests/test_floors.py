@@ -2,6 +2,7 @@
 
 import ast
 import graphlib
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "netkit"
 FILES = sorted(PACKAGE.rglob("*.py"))
+TESTS = sorted((ROOT / "tests").rglob("*.py"))
 
 SHARED = {"netkit", "netkit.cli", "netkit.output"}
 # From the top down. A file may import from its own floor and those below: docs/ARCHITECTURE.md.
@@ -116,10 +118,14 @@ def test_core_is_the_standard_library_alone() -> None:
             assert top in {"netkit", "_thread"} or top in sys.stdlib_module_names, f"{of(path)} imports {module}"
 
 
+def test_no_test_is_imported_by_another() -> None:
+    """What tests share is in tests/support."""
+    for path in TESTS:
+        for module in re.findall(r"^\s*(?:from|import) (tests\S*)", path.read_text(encoding="utf-8"), re.MULTILINE):
+            assert not module.split(".")[-1].startswith("test_"), f"{of(path)} imports {module}"
+
+
 def test_no_test_sleeps() -> None:
     """Waiting is for events. A pause inside a scripted program or a jumping clock is not a sleep of the test's."""
-    for path in sorted((ROOT / "tests").rglob("*.py")):
-        tree = ast.parse(path.read_text(encoding="utf-8"))
-        for node in ast.walk(tree):
-            if isinstance(node, ast.Call) and ast.unparse(node.func) == "time.sleep":
-                raise AssertionError(f"{path.relative_to(ROOT)}:{node.lineno} sleeps")
+    for path in TESTS:
+        assert "time." + "sleep" not in path.read_text(encoding="utf-8"), of(path)

@@ -1,51 +1,18 @@
 """What a person sees on a terminal: tables and progress, and nothing of a peer's that a terminal would obey."""
 
-import contextlib
-import fcntl
 import os
-import pty
 import signal
-import struct
 import subprocess
-import termios
-from collections.abc import Iterator
 from pathlib import Path
 
 import pyte
 import pytest
 
-from tests.commands.test_portcheck import FIREWALL, HOSTILE, send
-from tests.interop.peers import separate
 from tests.support import NETKIT, PATIENCE, netkit, peer, read_all, running
-
-COLUMNS, ROWS = 100, 30
-
-
-@contextlib.contextmanager
-def terminal() -> Iterator[tuple[int, int]]:
-    """Open a terminal of a known size; yield our end and the one for a program."""
-    ours, theirs = pty.openpty()
-    resize(theirs, COLUMNS)
-    try:
-        yield ours, theirs
-    finally:
-        for fd in (ours, theirs):
-            with contextlib.suppress(OSError):
-                os.close(fd)
-
-
-def resize(fd: int, columns: int, rows: int = ROWS) -> None:
-    """Give a terminal another size."""
-    fcntl.ioctl(fd, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
-
-
-def read_until_hung_up(fd: int) -> bytes:
-    """Read what was written to a terminal until nobody has it open any more."""
-    data = b""
-    with contextlib.suppress(OSError):
-        while chunk := os.read(fd, 65536):
-            data += chunk
-    return data
+from tests.support.data import HOSTILE
+from tests.support.namespaces import FIREWALL, separate
+from tests.support.peers import send
+from tests.support.terminals import COLUMNS, ROWS, read_until_hung_up, terminal
 
 
 def seen(*args: str, env: dict[str, str] | None = None) -> tuple[int, bytes, list[str]]:

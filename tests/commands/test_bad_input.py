@@ -16,6 +16,7 @@ import pytest
 from netkit.cli import app
 from netkit.cli.app import run
 from tests.support import NETKIT, PATIENCE, netkit, peer, read_all
+from tests.support.refusals import mistake, the_line
 
 pytestmark = pytest.mark.timeout(30)
 
@@ -25,30 +26,6 @@ Case = tuple[list[str], str]
 SERVERS = ("echo", "listen", "upper")
 LOOKS = ("address", "free-port", "portcheck", "resolve", "services", "sockets")
 LONG = "x" * 100_000
-
-
-def the_line(err: str) -> str:
-    """Return the one line of a message, which is printable ASCII and of bounded length."""
-    assert err.count("\n") == 1
-    assert err.endswith("\n")
-    assert len(err) <= 400
-    line = err[:-1]
-    assert line.isascii()
-    assert line.isprintable()
-    assert line.startswith("netkit")
-    return line
-
-
-def mistake(capfd: pytest.CaptureFixture[str], args: list[str]) -> str:
-    """Run netkit in this process, and return the line with which it refused."""
-    code = run(list(args))
-    out, err = capfd.readouterr()
-    assert (code, out) == (2, ""), err
-    line = the_line(err)
-    known = ("connect", "udp-send", "udp-serve", *SERVERS, *LOOKS)
-    name = f"netkit {args[0]}" if args[0] in known else "netkit"
-    assert line.startswith(f"{name}: ")
-    return line
 
 
 # -- tables

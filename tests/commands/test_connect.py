@@ -1,6 +1,5 @@
 """``netkit connect`` as its users meet it: how a conversation ends, what is sent, and what the exit code says."""
 
-import hashlib
 import os
 import socket
 import subprocess
@@ -11,13 +10,9 @@ from pathlib import Path
 import pytest
 
 from tests.support import NETKIT, Finished, Running, free_port, jam, netkit, peer, read_all, reset, running
+from tests.support.data import digest
 
 BIG = 20_000_000
-
-
-def digest(data: bytes) -> str:
-    """Return what stands for 20 MB in a failed assertion."""
-    return hashlib.sha256(data).hexdigest()
 
 
 def closed_line(process: Running) -> str:

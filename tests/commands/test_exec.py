@@ -1,6 +1,7 @@
 """Programs over connections: what they are given, how their conversations end, and that none outlives its own."""
 
 import os
+import random
 import re
 import resource
 import select
@@ -16,7 +17,6 @@ from time import monotonic
 
 import pytest
 
-from tests.faults.test_peers import at_once
 from tests.support import (
     PATIENCE,
     Finished,
@@ -32,7 +32,7 @@ from tests.support import (
     running,
 )
 
-MEGABYTE = os.urandom(1_000_000)
+MEGABYTE = random.Random(1).randbytes(1_000_000)
 
 
 @contextmanager
@@ -116,7 +116,7 @@ def test_both_ends_are_in_the_environment_of_a_server_program() -> None:
                 assert told_environment(read_all(client)) == wanted
 
 
-@at_once("host", ["127.0.0.1", "::1"])
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
 def test_both_ends_are_in_the_environment_of_a_client_program(host: str) -> None:
     """connect tells the same of the server that it reached."""
     with peer(lambda sock: (sock.getpeername()[1], read_all(sock)), host) as server:
@@ -144,7 +144,7 @@ def test_program_sees_descriptors_0_to_2_alone() -> None:
             assert exchange(port, b"").split() == [b"0", b"1", b"2", b"3"]
 
 
-@at_once("ignored, mask", [([], 0), (["--ignore-signal=HUP"], 1 << (signal.SIGHUP - 1))])
+@pytest.mark.parametrize("ignored, mask", [([], 0), (["--ignore-signal=HUP"], 1 << (signal.SIGHUP - 1))])
 def test_program_has_the_signals_that_we_were_given(ignored: list[str], mask: int) -> None:
     """Nothing is blocked, and ignored is only what was ignored when we started; a Python's SIGPIPE is not."""
     wrapper = ["env", "--default-signal", *ignored]
@@ -157,14 +157,14 @@ def test_program_has_the_signals_that_we_were_given(ignored: list[str], mask: in
 # -- exit codes
 
 
-@at_once("line, code", [("exit 7", 7), ("kill -9 $$", 137)])
+@pytest.mark.parametrize("line, code", [("exit 7", 7), ("kill -9 $$", 137)])
 def test_exit_code_of_the_program_is_that_of_connect(line: str, code: int) -> None:
     """A signal is 128+n, as a shell says it, and is nothing to complain of."""
     with peer(read_all) as server:
         assert netkit("connect", server.address, "--sh-exec", line) == Finished(code, b"", "")
 
 
-@at_once("options, code", [([], 3), (["--keep", "--once"], 0)])
+@pytest.mark.parametrize("options, code", [([], 3), (["--keep", "--once"], 0)])
 def test_exit_code_of_listen(options: list[str], code: int) -> None:
     """That of the one program; a server of many does not depend on what became of one."""
     with running("listen", "127.0.0.1:0", "--sh-exec", "cat; exit 3", *options) as server:
@@ -185,7 +185,7 @@ CANNOT_RUN = [
 ]
 
 
-@at_once("line, code, said", CANNOT_RUN)
+@pytest.mark.parametrize("line, code, said", CANNOT_RUN)
 def test_program_that_cannot_run_is_told_before_anything_is_dialled(line: str, code: int, said: str) -> None:
     """127 where there is none, 126 where it cannot be run, and no server was bothered."""
     with socket.create_server(("127.0.0.1", 0)) as server:
@@ -196,7 +196,7 @@ def test_program_that_cannot_run_is_told_before_anything_is_dialled(line: str, c
             server.accept()
 
 
-@at_once("line, code, said", CANNOT_RUN)
+@pytest.mark.parametrize("line, code, said", CANNOT_RUN)
 def test_program_that_cannot_run_is_told_before_anything_is_bound(line: str, code: int, said: str) -> None:
     """Even on a port that is taken it is the program that is complained of."""
     with socket.create_server(("127.0.0.1", 0)) as server:
@@ -238,7 +238,7 @@ def test_program_does_not_start_without_a_connection(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-@at_once(
+@pytest.mark.parametrize(
     "args, why",
     [
         (["connect", "h", "1", "--exec", "cat", "--send-only"], "--send-only does not apply"),
@@ -304,7 +304,7 @@ def test_program_that_does_not_read_all() -> None:
                 sender.join()
 
 
-@at_once("line, answer", [("true", b""), ("head -c 5", MEGABYTE[:5])])
+@pytest.mark.parametrize("line, answer", [("true", b""), ("head -c 5", MEGABYTE[:5])])
 def test_program_of_connect_that_does_not_read_all(line: str, answer: bytes) -> None:
     """The same holds for a server that talks first: it gets the answer and our end, and we the program's code."""
 
@@ -342,7 +342,7 @@ def test_program_that_ended_its_output_reads_on(tmp_path: Path) -> None:
     assert kept.read_bytes() == MEGABYTE
 
 
-@at_once("name", ["connect", "listen"])
+@pytest.mark.parametrize("name", ["connect", "listen"])
 def test_reset_ends_the_program(name: str) -> None:
     """A program whose peer is gone is not left running, and the reset is no success."""
 
@@ -383,7 +383,7 @@ def test_idle_timeout_ends_client_and_program_alone() -> None:
         assert exchange(port, b"next").endswith(b"\nnext")
 
 
-@at_once(
+@pytest.mark.parametrize(
     "clock, said",
     [
         ("--idle-timeout", "cannot go on with {}: nothing moved for 200 ms (--idle-timeout)"),
@@ -423,7 +423,7 @@ def test_grace_bounds_a_program_that_does_not_end() -> None:
         assert program.ended()
 
 
-@at_once(
+@pytest.mark.parametrize(
     "options, line",
     [
         (["--until", "OK"], "cat"),
@@ -515,7 +515,7 @@ def test_signal_ends_server_and_programs_within_the_drain() -> None:
             client.close()
 
 
-@at_once("name", ["connect", "listen"])
+@pytest.mark.parametrize("name", ["connect", "listen"])
 def test_signal_ends_the_one_program(name: str) -> None:
     """Where there is one conversation a signal cuts it: no drain, no orphan, and a reset for the peer."""
     with socket.create_server(("127.0.0.1", 0)) as server:
@@ -609,7 +609,7 @@ def test_no_room_to_accept_is_cheap_and_passes() -> None:
         assert process.finish().err.count("cannot accept") == 1
 
 
-@at_once("left", [0, 1])
+@pytest.mark.parametrize("left", [0, 1])
 def test_half_close_reaches_the_program_without_a_descriptor_to_spare(left: int) -> None:
     """A program's input ends with its client's, also while the server has none left, or one; none is lost by that."""
     with running("listen", "127.0.0.1:0", "--keep", "-v", "--exec", "cat") as process:

@@ -14,11 +14,8 @@ import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from tests.commands.tls import Pki, Secured, serving
-from tests.faults.test_peers import LOOPBACK, at_once, full_backlog, namespace, needs_namespaces, sound
-from tests.faults.test_signals import PROMPTLY, SILENT_RESOLVER, ends
-from tests.interop.peers import check_same, separate
-from tests.services.test_download import files
+import pytest
+
 from tests.support import (
     NETKIT,
     PATIENCE,
@@ -30,6 +27,12 @@ from tests.support import (
     read_all,
     running,
 )
+from tests.support.certificates import Pki
+from tests.support.data import check_same, files
+from tests.support.namespaces import LOOPBACK, SILENT_RESOLVER, namespace, needs_namespaces, separate
+from tests.support.peers import full_backlog
+from tests.support.processes import PROMPTLY, ends, sound
+from tests.support.secured import Secured, serving
 
 BODY = random.Random(8).randbytes(300_000)
 HALF = len(BODY) // 2
@@ -274,7 +277,7 @@ def test_no_content_is_no_file(tmp_path: Path) -> None:
 # -- going on
 
 
-@at_once("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
 def test_going_on_after_a_signal(number: signal.Signals) -> None:
     """A download that a signal ends leaves what came, and --resume asks from the right byte on: no byte twice."""
     with tempfile.TemporaryDirectory() as folder, site(held(CUT), rest(HALF)) as web:
@@ -339,7 +342,7 @@ def test_no_such_range(tmp_path: Path) -> None:
     assert path.read_bytes() == b"new"
 
 
-@at_once("options", [["--include"], ["--data", "x"]])
+@pytest.mark.parametrize("options", [["--include"], ["--data", "x"]])
 def test_what_is_no_part_is_not_gone_on_with(options: list[str]) -> None:
     """What came with its head, or as the answer to another request, is not taken for a part of the file."""
     with tempfile.TemporaryDirectory() as folder, site(CUT, WHOLE) as web:
@@ -536,7 +539,9 @@ def head_then_silence(sock: socket.socket) -> None:
     held(answer(b"", length=10))(sock)
 
 
-@at_once("number, moment", [(signal.SIGINT, "head"), (signal.SIGTERM, "body"), (signal.SIGINT, "stdout")])
+@pytest.mark.parametrize(
+    "number, moment", [(signal.SIGINT, "head"), (signal.SIGTERM, "body"), (signal.SIGINT, "stdout")]
+)
 def test_signals_while_it_waits(number: signal.Signals, moment: str) -> None:
     """Whatever it waits for, a signal ends it at once: the head, the body, or somebody to read what came."""
     waits = threading.Event()
@@ -559,7 +564,7 @@ def test_signals_while_it_waits(number: signal.Signals, moment: str) -> None:
         ends(process, number)
 
 
-@at_once("clock", ["-w", "--timeout", None])
+@pytest.mark.parametrize("clock", ["-w", "--timeout", None])
 def test_waiting_for_a_connection(clock: str | None) -> None:
     """A server that takes no connection is 28 when a clock has run out, and a signal is faster than that."""
     with full_backlog() as port:

@@ -1,9 +1,7 @@
 """``netkit listen --keep``: one stdin for many clients, many clients on one stdout, and none that disturbs another."""
 
-import array
 import contextlib
 import errno
-import fcntl
 import os
 import re
 import resource
@@ -12,7 +10,6 @@ import signal
 import socket
 import subprocess
 import sys
-import termios
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,40 +17,14 @@ from pathlib import Path
 import pytest
 
 from tests.support import PATIENCE, Finished, Running, died_by, exchange, jam, netkit, read_all, reset, running
+from tests.support.peers import connect, label, receive
+from tests.support.processes import HERE, peak_memory
+from tests.support.terminals import held
 
 MIB = 1 << 20
-HERE = "127.0.0.1:0"
 
 
 # -- what tests share
-
-
-def connect(port: int, *, window: int | None = None) -> socket.socket:
-    """Return a client of a server on this machine; ``window`` is the size of its receive buffer."""
-    sock = socket.socket()
-    sock.settimeout(PATIENCE)
-    if window is not None:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, window)
-    try:
-        sock.connect(("127.0.0.1", port))
-    except OSError:  # refused, or reset already
-        sock.close()
-        raise
-    return sock
-
-
-def receive(sock: socket.socket, count: int) -> bytes:
-    """Return the next ``count`` bytes, or fewer at the end."""
-    data = bytearray()
-    while len(data) < count and (chunk := sock.recv(min(count - len(data), MIB))):
-        data += chunk
-    return bytes(data)
-
-
-def label(sock: socket.socket) -> bytes:
-    """Return the label of a client's lines."""
-    host, port = sock.getsockname()
-    return f"{host}:{port}\t".encode()
 
 
 def out_lines(server: Running, count: int) -> list[bytes]:
@@ -62,20 +33,6 @@ def out_lines(server: Running, count: int) -> list[bytes]:
     while data.count(b"\n") < count and (chunk := server.out.read(MIB)):
         data += chunk
     return data.splitlines(keepends=True)
-
-
-def held(pipe: int) -> int:
-    """Return how many bytes a pipe holds that nobody has read."""
-    count = array.array("i", [0])
-    fcntl.ioctl(pipe, termios.FIONREAD, count)
-    return count[0]
-
-
-def peak(pid: int) -> int:
-    """Return the most memory that a process has had resident so far, in bytes."""
-    found = re.search(r"VmHWM:\s*(\d+) kB", Path(f"/proc/{pid}/status").read_text())
-    assert found is not None
-    return int(found[1]) * 1024
 
 
 @contextlib.contextmanager
@@ -87,11 +44,6 @@ def stopped(server: Running) -> Iterator[None]:
         yield
     finally:
         server.signal(signal.SIGCONT)
-
-
-def complaints(done: Finished) -> list[str]:
-    """Return what was said on stderr but for where the server listens."""
-    return [line for line in done.err.splitlines() if ": listening on " not in line]
 
 
 # -- stdin for all
@@ -159,14 +111,14 @@ def test_a_client_that_never_reads_is_reset_with_one_line_and_costs_the_others_n
             for client in (stuck, one, two):  # all three are served
                 client.sendall(b"!")
                 assert server.out.read(1) == b"!"
-            before = peak(server.pid)
+            before = peak_memory(server.pid)
             for _ in range(32):
                 writer = threading.Thread(target=server.stdin.write, args=(piece,))
                 writer.start()
                 for client in (one, two):
                     assert receive(client, len(piece)) == piece
                 writer.join()
-            assert peak(server.pid) - before < 16 * MIB
+            assert peak_memory(server.pid) - before < 16 * MIB
             with pytest.raises(ConnectionResetError):
                 read_all(stuck)
             server.stdin.close()
@@ -175,14 +127,14 @@ def test_a_client_that_never_reads_is_reset_with_one_line_and_costs_the_others_n
                 client.shutdown(socket.SHUT_WR)
         done = server.finish()
     assert done.code == 0
-    assert complaints(done) == [f"netkit listen: connection from {address} reset: it is 1 MiB behind"]
+    assert done.complaints == [f"netkit listen: connection from {address} reset: it is 1 MiB behind"]
 
 
 def test_a_slow_client_alone_is_never_reset() -> None:
     """It sets the pace: stdin waits, memory stays flat, and every byte arrives once it reads."""
     data = os.urandom(12 * MIB)
     with running("listen", HERE, "-k", "--max-clients", "1", real=True) as server, connect(server.port) as client:
-        before = peak(server.pid)
+        before = peak_memory(server.pid)
         writer = threading.Thread(target=lambda: (server.stdin.write(data), server.stdin.close()))
         writer.start()
         jam(client)
@@ -190,9 +142,9 @@ def test_a_slow_client_alone_is_never_reset() -> None:
         assert receive(client, len(data)) == data
         assert client.recv(1) == b""
         writer.join()
-        assert peak(server.pid) - before < 16 * MIB
+        assert peak_memory(server.pid) - before < 16 * MIB
         client.shutdown(socket.SHUT_WR)
-        assert complaints(server.finish()) == []
+        assert server.finish().complaints == []
         assert server.wait() == 0
 
 
@@ -349,7 +301,7 @@ def test_a_stdout_that_takes_no_more_ends_the_server() -> None:
                     client.recv(1)
         done = server.finish()
     assert done.code == 23
-    assert complaints(done) == ["netkit listen: cannot write to stdout: no space left on device"]
+    assert done.complaints == ["netkit listen: cannot write to stdout: no space left on device"]
 
 
 def test_a_reader_of_stdout_that_leaves_ends_the_server() -> None:
@@ -366,7 +318,7 @@ def test_a_reader_of_stdout_that_leaves_ends_the_server() -> None:
                     client.recv(1)
         assert died_by(server.wait()) is signal.SIGPIPE
         server.process.stdout = None
-        assert complaints(server.finish()) == []
+        assert server.finish().complaints == []
 
 
 def test_a_stdin_that_fails_ends_the_server() -> None:
@@ -376,7 +328,7 @@ def test_a_stdin_that_fails_ends_the_server() -> None:
             client.recv(1)
         done = server.finish()
     assert done.code == 26
-    assert complaints(done) == ["netkit listen: cannot read stdin: bad file descriptor"]
+    assert done.complaints == ["netkit listen: cannot read stdin: bad file descriptor"]
 
 
 @pytest.mark.parametrize("stdin", ["< /dev/null", "<&-"])
@@ -408,7 +360,7 @@ def test_what_one_client_does_is_no_matter_to_the_others_nor_to_the_exit_code() 
         assert exchange(port, b"good") == b"bye"
         done = server.finish()
     assert done[:2] == (0, b"good")
-    assert complaints(done) == []
+    assert done.complaints == []
 
 
 def test_a_signal_lets_clients_end() -> None:

@@ -14,8 +14,8 @@ from typing import Any, NamedTuple
 import pytest
 import trustme
 
-from tests.interop.peers import tool
 from tests.support import Finished, Running, free_port, netkit, peer, read_all, running
+from tests.support.partners import tool
 
 DAY = datetime.timedelta(days=1)
 

@@ -3,11 +3,9 @@
 import contextlib
 import fcntl
 import os
-import pty
 import signal
 import socket
 import struct
-import subprocess
 import sys
 from pathlib import Path
 
@@ -15,41 +13,11 @@ import pytest
 
 from netkit.cli.app import run
 from netkit.output.hexdump import dump
-from tests.faults.test_peers import sound
-from tests.interop.peers import tool
-from tests.support import NETKIT, PATIENCE, Finished, died_by, free_port, netkit, peer, read_all, running
-
-
-def pipeline(text: str, *args: str, input: bytes = b"") -> Finished:
-    """Run a line of the shell in which $netkit is ours and $1, $2, ... are ``args``; the last exit code counts."""
-    line = f'netkit() {{ "$python" -m netkit "$@"; }}; {text}'
-    environment = {**os.environ, "python": NETKIT[0]}
-    done = subprocess.run(
-        ["sh", "-c", line, "sh", *args], input=input, capture_output=True, env=environment, timeout=PATIENCE
-    )
-    return Finished(done.returncode, done.stdout, done.stderr.decode())
-
-
-def on_terminal(*args: str, input: bytes = b"") -> str:
-    """Run netkit with a terminal as its stdout, and return what is seen there."""
-    ours, theirs = pty.openpty()
-    try:
-        sound(netkit(*args, input=input, stdout=theirs), 0)
-        return os.read(ours, 65536).decode().replace("\r\n", "\n")
-    finally:
-        os.close(ours)
-        os.close(theirs)
-
-
-def refused(capfd: pytest.CaptureFixture[str], *args: str, code: int = 2) -> str:
-    """Run netkit in this process, and return the one line with which it refused; stdout has nothing."""
-    assert run(list(args)) == code
-    out, err = capfd.readouterr()
-    assert out == ""
-    assert err.count("\n") == 1 and len(err) <= 400 and err[:-1].isascii() and err[:-1].isprintable()
-    assert err.startswith(f"netkit {args[0]}: ")
-    return err.removeprefix(f"netkit {args[0]}: ").rstrip("\n")
-
+from tests.support import died_by, free_port, netkit, peer, read_all, running
+from tests.support.partners import tool
+from tests.support.processes import pipeline, sound
+from tests.support.refusals import refused
+from tests.support.terminals import on_terminal
 
 # -- what comes out
 

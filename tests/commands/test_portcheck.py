@@ -7,33 +7,18 @@ import socket
 import subprocess
 import tempfile
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-from tests.commands.test_bad_input import mistake
-from tests.interop.peers import separate, tool
 from tests.support import NETKIT, PATIENCE, Finished, free_port, netkit, peer, read_all, running
-
-HOSTILE = b'\x1b]0;PWNED\x07\t##[error]x\n::error::forged\nok 9 - forged\r<a>&"%0A]]>\xff\xe2\x80\xae\n'
-
-# A network of its own in which a firewall drops, refuses and rejects; then netkit.
-FIREWALL = """
-ip link set lo up
-nft -f - <<'END'
-table inet firewall {
-  chain input {
-    type filter hook input priority 0;
-    tcp dport 1000-1999 drop
-    udp dport 1000-1999 drop
-    tcp dport 2001 reject with icmpx type admin-prohibited
-    tcp dport 2002 reject with tcp reset
-  }
-}
-END
-"""
+from tests.support.data import HOSTILE
+from tests.support.namespaces import FIREWALL, separate
+from tests.support.partners import tool
+from tests.support.peers import send
+from tests.support.refusals import mistake
 
 
 def behind_firewall(*args: str, limits: str = "") -> Finished:
@@ -86,16 +71,6 @@ def tls_server(folder: Path) -> Iterator[int]:
     argv = [tool("openssl"), "s_server", "-accept", f"127.0.0.1:{port}", "-cert", str(cert), "-key", str(key)]
     with running(argv=argv, stdin=subprocess.PIPE):
         yield port
-
-
-def send(data: bytes) -> Callable[[socket.socket], bytes]:
-    """Return a server that sends and then reads to the end, or to a reset."""
-
-    def behave(client: socket.socket) -> bytes:
-        client.sendall(data)
-        return read_all(client)
-
-    return behave
 
 
 # -- verdicts

@@ -15,11 +15,10 @@ from typing import IO, Any
 
 import pytest
 
-from tests.interop.peers import tool
 from tests.support import NETKIT, PATIENCE, peer, read_all, reset
-from tests.test_animate import Shown, stop
-from tests.test_startup import DRIVER
-from tests.test_view import COLUMNS, read_until_hung_up, resize, terminal
+from tests.support.partners import tool
+from tests.support.startup import DRIVER
+from tests.support.terminals import COLUMNS, Shown, read_until_hung_up, resize, stop, terminal
 
 MIB = 1 << 20
 SIZE = 64 * MIB

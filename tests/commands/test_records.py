@@ -1,6 +1,5 @@
 """What is kept of a conversation: the log that a program reads back, and the hex dump for a person."""
 
-import base64
 import fcntl
 import json
 import os
@@ -20,32 +19,11 @@ from typing import Any
 
 import pytest
 
-from tests.faults.test_peers import at_once, feed
 from tests.support import Finished, died_by, exchange, jam, netkit, peer, read_all, reset, running
+from tests.support.logs import heard, octets, read_log
+from tests.support.processes import feed
 
 BULK = os.urandom(1_500_000)  # beyond the first MiB, from where on bytes may pass unseen
-
-
-def read_log(path: Path) -> list[dict[str, Any]]:
-    """Return the records of a log."""
-    text = path.read_text(encoding="ascii")
-    assert text.endswith("\n")
-    return [json.loads(line) for line in text.splitlines()]
-
-
-def octets(record: dict[str, Any]) -> bytes:
-    """Return the bytes of a record, and check that its text says the same."""
-    data = base64.b64decode(record["data"], validate=True)
-    try:
-        assert record.get("text") == data.decode()
-    except UnicodeDecodeError:
-        assert "text" not in record
-    return data
-
-
-def heard(records: list[dict[str, Any]], direction: str) -> bytes:
-    """Return all that went one way."""
-    return b"".join(octets(record) for record in records if record["direction"] == direction)
 
 
 # -- the log
@@ -321,7 +299,7 @@ needs_xxd = pytest.mark.skipif(shutil.which("xxd") is None, reason="xxd is not i
 
 
 @needs_xxd
-@at_once("option", ["--hexdump", "-vvv"])
+@pytest.mark.parametrize("option", ["--hexdump", "-vvv"])
 def test_hexdump_is_what_xxd_prints(option: str) -> None:
     """Both directions, each with its own offsets, which go on where a piece ended in the middle of a row."""
     question, answer = BULK[:40_000], b"12345" + BULK[-30_000:]
@@ -369,7 +347,7 @@ def test_hexdump_of_many_clients(tmp_path: Path) -> None:
         check_rows(pieces[">"], b"hi" + data)
 
 
-@at_once("redirection", ["2>&-", "2>/dev/full", "2>&1 >/dev/null | :"])
+@pytest.mark.parametrize("redirection", ["2>&-", "2>/dev/full", "2>&1 >/dev/null | :"])
 def test_stderr_that_takes_no_dump_changes_nothing(redirection: str) -> None:
     """Closed, full or without a reader: the conversation goes on, whole, and ends with 0."""
     script = f'set -o pipefail; "$@" {redirection}; exit $?'
@@ -399,7 +377,7 @@ def full_pipe(room: int = 0) -> Iterator[tuple[int, int]]:
                 os.close(fd)
 
 
-@at_once(
+@pytest.mark.parametrize(
     "options, room",
     [
         (["--hexdump"], 0),
@@ -491,7 +469,7 @@ def pipe_is_full(reading: int) -> bool:
     return waiting > 14 * select.PIPE_BUF
 
 
-@at_once(
+@pytest.mark.parametrize(
     "args, why",
     [
         (["connect", "h", "1", "--hexdump", "--json"], "--hexdump and --json exclude each other"),

@@ -17,8 +17,6 @@ from typing import Any
 import pytest
 
 from netkit.cli import app
-from tests.interop.peers import DATA, OTHER, check_same, run, tool
-from tests.relays import HERE, Certificates, complaints, converse, make_certificates, target, until_reset
 from tests.support import (
     NETKIT,
     PATIENCE,
@@ -34,6 +32,10 @@ from tests.support import (
     reset,
     running,
 )
+from tests.support.data import DATA, OTHER, check_same
+from tests.support.partners import run, tool
+from tests.support.processes import HERE, peak_memory
+from tests.support.relays import Certificates, converse, make_certificates, target, until_reset
 
 MIB = 1 << 20
 
@@ -92,7 +94,7 @@ def test_every_byte_goes_both_ways(near: str, far: str, certificates: Certificat
             got = exchange(server.port, DATA)
         check_same(got, OTHER)
         check_same(there.result(), DATA)
-        assert complaints(server) == []
+        assert server.terminate().complaints == []
 
 
 def test_both_ways_at_once() -> None:
@@ -100,7 +102,7 @@ def test_both_ways_at_once() -> None:
     with peer(both) as there, running("relay", HERE, there.address) as server:
         check_same(exchange(server.port, DATA), OTHER)
         check_same(there.result(), DATA)
-        assert complaints(server) == []
+        assert server.terminate().complaints == []
 
 
 def test_a_late_answer_is_complete() -> None:
@@ -120,7 +122,7 @@ def test_a_late_answer_is_complete() -> None:
         assert select.select([client], [], [], 0.6)[0] == []  # longer than any patience that the relay has of its own
         gate.set()
         check_same(read_all(client), OTHER)
-        assert complaints(server) == []
+        assert server.terminate().complaints == []
 
 
 def test_a_target_that_ends_first_still_hears_the_client() -> None:
@@ -136,7 +138,7 @@ def test_a_target_that_ends_first_still_hears_the_client() -> None:
         client.sendall(DATA)
         client.shutdown(socket.SHUT_WR)
         check_same(there.result(), DATA)
-        assert complaints(server) == []
+        assert server.terminate().complaints == []
 
 
 def test_bulk_stays_in_the_kernel(tmp_path: Path) -> None:
@@ -163,14 +165,7 @@ def test_two_hundred_clients_at_once() -> None:
                 client.sendall(each)
                 client.shutdown(socket.SHUT_WR)
             assert [read_all(client) for client in clients] == data
-        assert complaints(server) == []
-
-
-def peak(pid: int) -> int:
-    """Return the most memory that a process has had resident so far, in bytes."""
-    found = re.search(r"VmHWM:\s*(\d+) kB", Path(f"/proc/{pid}/status").read_text())
-    assert found is not None
-    return int(found[1]) * 1024
+        assert server.terminate().complaints == []
 
 
 def test_a_client_that_never_reads_costs_no_memory_and_holds_up_nobody() -> None:
@@ -192,11 +187,11 @@ def test_a_client_that_never_reads_costs_no_memory_and_holds_up_nobody() -> None
         port = server.port
         with dialled(port) as client:
             assert greeted(port) == b"served"
-            before = peak(server.pid)
+            before = peak_memory(server.pid)
             client.sendall(b"pour")
             assert stuck.wait(PATIENCE)
             assert greeted(port) == b"served"
-            assert peak(server.pid) - before < 8 * MIB
+            assert peak_memory(server.pid) - before < 8 * MIB
 
 
 def greeted(port: int) -> bytes:
@@ -250,7 +245,7 @@ def test_a_short_answer_never_looks_whole(
             assert client.recv(100) == b"half an ans"
         client.sendall(b"question")
         assert until_reset(client) == (b"" if behaviour is resetting else b"half an ans")
-        (line,) = complaints(server)
+        (line,) = server.terminate().complaints
         assert re.search(why, line) and there.address in line
         assert line.startswith("netkit relay: ")
 
@@ -270,7 +265,7 @@ def test_a_target_that_is_killed() -> None:
             os.sched_yield()
         there.signal(signal.SIGKILL)
         assert until_reset(client) == b""
-        (line,) = complaints(server)
+        (line,) = server.terminate().complaints
         assert "connection reset by peer" in line
 
 
@@ -299,7 +294,7 @@ def test_a_target_that_refuses_resets_the_client(data: bytes) -> None:
     there = f"127.0.0.1:{free_port()}"
     with running("relay", HERE, there) as server:
         assert is_reset(server.port, data)
-        (line,) = complaints(server)
+        (line,) = server.terminate().complaints
         assert re.search(rf"cannot connect to {there}: connection refused", line)
 
 
@@ -317,7 +312,7 @@ def test_a_client_that_resets_resets_the_target() -> None:
         assert came.wait(PATIENCE)
         reset(client)
         assert isinstance(there.result(), ConnectionResetError)
-        assert complaints(server) == []
+        assert server.terminate().complaints == []
 
 
 def test_a_client_that_leaves_tls_without_its_end_resets_the_target(certificates: Certificates) -> None:
@@ -367,7 +362,7 @@ def test_a_target_with_a_bad_certificate_gets_no_byte(certificates: Certificates
     ):
         assert is_reset(server.port, b"a secret")
         assert isinstance(there.result(), OSError)
-        (line,) = complaints(server)
+        (line,) = server.terminate().complaints
         assert "certificate" in line and there.address in line
 
 
@@ -388,7 +383,7 @@ def test_a_relay_to_itself_ends_at_once(how: str) -> None:
         server.line("listening")
         with socket.create_connection(("127.0.0.2" if how == "wildcard" else "127.0.0.1", port)) as client:
             assert until_reset(client) == b""
-        *lines, last = complaints(server)
+        *lines, last = server.terminate().complaints
         assert lines and any("that is this relay itself" in line for line in lines)
         assert json.loads(last)["connections"] <= 4
 
@@ -409,7 +404,7 @@ def test_a_unix_relay_to_itself(spelling: str, tmp_path: Path) -> None:
         one.settimeout(PATIENCE)
         one.connect(str(path))
         assert one.recv(10) == b""
-        *lines, last = complaints(server)
+        *lines, last = server.terminate().complaints
         assert lines and all("that is this relay itself" in line for line in lines)
         assert json.loads(last)["connections"] <= 4
 

@@ -17,10 +17,9 @@ from typing import Any
 import pytest
 
 from netkit.cli import app
-from tests.interop.peers import tool
-from tests.interop.test_interop_datagrams import bound
-from tests.relays import HERE, complaints
 from tests.support import PATIENCE, Running, died_by, free_port, netkit, running
+from tests.support.partners import bound, tool
+from tests.support.processes import HERE
 
 LARGEST = 65507
 
@@ -74,7 +73,7 @@ def test_each_client_has_its_own_answers() -> None:
             for number, each in enumerate(clients):
                 assert [each.recv(100) for _ in "!?"] == [f"{number} {turn}{end}".encode() for end in "!?"]
         assert len(seen[0]) == len(seen[1]) == 1 and seen[0] != seen[1]
-        assert complaints(server) == []
+        assert server.terminate().complaints == []
 
 
 @pytest.mark.parametrize("size", [0, 1, 1472, LARGEST])
@@ -162,7 +161,7 @@ def test_idle_associations_end() -> None:
         there.sendto(b"answer", second)
         assert (data, here.recv(100)) == (b"two", b"answer")
         assert server.process.poll() is None
-        assert complaints(server) == []
+        assert server.terminate().complaints == []
 
 
 def taken(peer: tuple[str, int]) -> bool:
@@ -181,7 +180,7 @@ def test_a_target_that_is_not_there() -> None:
         with udp(port=port) as there:
             here.send(b"heard")
             assert there.recv(100) == b"heard"
-        assert complaints(server)[1:] == []
+        assert server.terminate().complaints[1:] == []
 
 
 def test_a_name_that_is_not_found() -> None:
@@ -277,7 +276,7 @@ def test_the_totals() -> None:
         here.send(b"bye")
         assert there.recv(100) == b"bye"
         assert server.wait() == 0
-        (line,) = complaints(server)
+        (line,) = server.terminate().complaints
     told = json.loads(line)
     assert (told["command"], told["event"]) == ("relay", "stats")
     assert (told["datagrams_received"], told["bytes_received"]) == (2, 11)
@@ -384,4 +383,4 @@ def test_their_clients() -> None:
                     each.stdin.write(word + name)
                 for name, each in ((b" of nc\n", one), (b" of socat\n", other)):
                     assert each.out.read(len(word + name)) == (word + name).upper()
-        assert complaints(server) == []
+        assert server.terminate().complaints == []

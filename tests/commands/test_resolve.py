@@ -10,9 +10,10 @@ from contextlib import contextmanager
 
 import pytest
 
-from tests.commands.test_bad_input import mistake
-from tests.interop.peers import separate, tool
 from tests.support import NETKIT, PATIENCE, Finished, netkit, running
+from tests.support.namespaces import separate
+from tests.support.partners import tool
+from tests.support.refusals import mistake
 
 ZONE = r"""
 $ORIGIN zone.test.

@@ -19,11 +19,12 @@ import pyte
 import pytest
 
 from netkit.services.sockets import parse_state
-from tests.commands.menagerie import FORGED
-from tests.commands.test_bad_input import mistake
-from tests.interop.peers import separate, tool
 from tests.support import NETKIT, PATIENCE, Finished, free_port, netkit, running
-from tests.test_view import read_until_hung_up, terminal
+from tests.support.menagerie import FORGED
+from tests.support.namespaces import separate
+from tests.support.partners import tool
+from tests.support.refusals import mistake
+from tests.support.terminals import read_until_hung_up, terminal
 
 SOCKETS = [*NETKIT, "sockets"]
 NAME = r"evil\x1b[31m\x0aname"
@@ -50,7 +51,7 @@ class Zoo:
     """What commands said while the sockets of the menagerie were open."""
 
     def __init__(self, folder: Path, commands: Sequence[Sequence[str]], *how: str, wrapper: Sequence[str]) -> None:
-        argv = [*wrapper, sys.executable, "-m", "tests.commands.menagerie", str(folder), *how]
+        argv = [*wrapper, sys.executable, "-m", "tests.support.menagerie", str(folder), *how]
         done = subprocess.run(argv, input=json.dumps(commands).encode(), capture_output=True, timeout=PATIENCE * 2)
         assert done.returncode == 0, done.stderr.decode()
         told = json.loads(done.stdout)

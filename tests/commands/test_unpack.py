@@ -11,9 +11,10 @@ import pytest
 
 from netkit.cli.app import run
 from netkit.output.hexdump import dump
-from tests.commands.test_pack import on_terminal, pipeline, refused
-from tests.faults.test_peers import peak_memory, sound
 from tests.support import died_by, netkit, running
+from tests.support.processes import peak_memory, pipeline, sound
+from tests.support.refusals import refused
+from tests.support.terminals import on_terminal
 
 RECORD = struct.pack("!HIB", 80, 1, 255)
 

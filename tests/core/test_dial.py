@@ -23,8 +23,8 @@ from netkit.core.kernel import Group, now, sleep
 from netkit.core.lookup import Address
 from netkit.core.sync import Event
 from tests.clock import JumpClock, run
-from tests.scenarios import Network, simulate
 from tests.support import free_port, netkit, reset
+from tests.support.networks import Network, simulate
 
 DEAD = "192.0.2.1"
 HERE = "127.0.0.1"

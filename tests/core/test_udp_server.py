@@ -16,7 +16,8 @@ from netkit.core.policy import Policy
 from netkit.core.sync import Event
 from netkit.core.udp import Burst, Datagram, cut
 from netkit.core.udp_server import Bound, parse_group, serve
-from tests.room import BARE, HOSTS, PatientClock, Room, run
+from tests.clock import PatientClock
+from tests.support.datagrams import BARE, HOSTS, Room, run
 
 # -- addresses
 

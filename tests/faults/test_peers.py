@@ -1,18 +1,15 @@
 """Peers and networks that misbehave: what arrived is kept, what was lost is counted, and nothing hangs or is silent."""
 
 import contextlib
-import hashlib
 import itertools
 import os
-import re
 import select
-import shutil
 import signal
 import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -22,7 +19,6 @@ import pytest
 from tests.support import (
     PATIENCE,
     Finished,
-    Running,
     cpu_seconds,
     exchange,
     free_port,
@@ -32,62 +28,15 @@ from tests.support import (
     reset,
     running,
 )
+from tests.support.data import PATTERN, digest
+from tests.support.namespaces import LOOPBACK, namespace, needs_namespaces
+from tests.support.peers import echo, full_backlog, outlast, push, receive, say_some, server_socket, wait_for_input
+from tests.support.processes import descriptors, feed, lost, peak_memory, sound, stopped
 
 BIG = 20_000_000
-PATTERN = b"".join(b"%07d\n" % n for n in range(12_500))  # 100,000 bytes, each of which knows its place
-
-_names = itertools.count()
 
 
 # -- what holds in every case
-
-
-def sound(done: Finished, *codes: int) -> Finished:
-    """Check that a run ended with one of ``codes`` (negative: by that signal), and what holds however it ended.
-
-    A failure is one line and everything else none, not counting a server's ready lines; every line is printable,
-    short and says who speaks; no traceback, and never exit code 1.
-    """
-    assert done.code in codes, (done.code, done.err)
-    assert done.code != 1
-    *lines, rest = done.err.split("\n")
-    assert rest == ""
-    for line in lines:
-        assert re.fullmatch(r"netkit[ -~]{0,393}", line), line
-    for word in ("Traceback", "Exception ignored", "ResourceWarning", "Aborted!"):
-        assert word not in done.err
-    failures = [line for line in lines if ": listening on " not in line]
-    assert len(failures) == (1 if done.code > 0 else 0), done.err
-    return done
-
-
-def at_once(names: str, rows: Sequence[Any]) -> Callable[[Callable[..., None]], Callable[[], None]]:
-    """Run a test for all rows at the same time, where ``parametrize`` would run it for one after the other.
-
-    These tests wait for processes most of their time.
-    """
-
-    def decorate(test: Callable[..., None]) -> Callable[[], None]:
-        def run() -> None:
-            with ThreadPoolExecutor(4) as pool:
-                runs = [(row, pool.submit(test, *(row if isinstance(row, tuple) else (row,)))) for row in rows]
-            for row, done in runs:
-                error = done.exception()
-                if error is not None:
-                    error.add_note(f"with {names} = {row!r}")
-                    raise error
-
-        run.__name__ = test.__name__
-        run.__doc__ = test.__doc__
-        run.__module__ = test.__module__
-        return run
-
-    return decorate
-
-
-def digest(data: bytes) -> str:
-    """Return what stands for many bytes in a failed assertion."""
-    return hashlib.sha256(data).hexdigest()
 
 
 # -- the other side of a conversation
@@ -128,18 +77,6 @@ def converse(
         return Finished(code, out, process.finish().err), played.result()
 
 
-def server_socket(way: str) -> tuple[str, socket.socket]:
-    """Return the address and the socket of a listener for ``connect`` or ``unix``."""
-    if way == "unix":
-        name = f"netkit-test-{os.getpid()}-{next(_names)}"
-        listener = socket.socket(socket.AF_UNIX)
-        listener.bind(f"\0{name}")
-        listener.listen()
-        return f"unix:@{name}", listener
-    listener = socket.create_server(("127.0.0.1", 0))
-    return f"127.0.0.1:{listener.getsockname()[1]}", listener
-
-
 def _narrow(sock: socket.socket, window: int | None) -> None:
     if window is not None:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, window)
@@ -153,89 +90,10 @@ def _play(behaviour: Callable[[socket.socket], Any], sock: socket.socket) -> Any
         return error
 
 
-def feed(process: Running, data: bytes) -> None:
-    """Write all of ``data`` to the process and end its input; a process that has left is no error."""
-    with contextlib.suppress(BrokenPipeError), process.stdin:
-        rest = memoryview(data)
-        while rest:
-            rest = rest[process.stdin.write(rest) :]
-
-
-def outlast(sock: socket.socket) -> None:
-    """Neither read nor send until the other side resets or closes both ways."""
-    poll = select.poll()
-    poll.register(sock, 0)  # errors and hang-ups are always told
-    assert poll.poll(PATIENCE * 1000)
-
-
-def say_some(sock: socket.socket) -> None:
-    """Send a word, so that netkit is known to be there, then nothing."""
-    sock.sendall(b"some")
-    outlast(sock)
-
-
-def wait_for_input(sock: socket.socket) -> None:
-    """Wait until something can be read, and leave it unread."""
-    assert select.select([sock], [], [], PATIENCE)[0]
-
-
-def echo(sock: socket.socket) -> None:
-    """Send back all that comes."""
-    while data := sock.recv(65536):
-        sock.sendall(data)
-
-
-def receive(sock: socket.socket, count: int) -> bytes:
-    """Return the next ``count`` bytes, or fewer if there are no more."""
-    with sock.makefile("rb", buffering=0) as file:
-        chunks = []
-        while count and (chunk := file.read(count)):
-            chunks.append(chunk)
-            count -= len(chunk)
-        return b"".join(chunks)
-
-
-def lost(done: Finished) -> tuple[int, int]:
-    """Return from the message how many bytes of how many were not acknowledged."""
-    found = re.search(r"\((\d+) of (\d+) bytes not acknowledged\)$", done.err.strip())
-    assert found, done.err
-    return int(found[1]), int(found[2])
-
-
-def peak_memory(pid: int) -> int:
-    """Return the largest resident size that a process has had so far, in bytes."""
-    found = re.search(r"VmHWM:\s*(\d+) kB", Path(f"/proc/{pid}/status").read_text())
-    assert found
-    return int(found[1]) * 1024
-
-
-def push(fd: int, limit: int) -> int:
-    """Write zeros until for 0.2 s no more is taken, and return how many were; fail beyond ``limit``."""
-    zeros = bytes(65536)
-    pushed = 0
-    os.set_blocking(fd, False)
-    while select.select([], [fd], [], 0.2)[1]:
-        with contextlib.suppress(BlockingIOError):
-            pushed += os.write(fd, zeros)
-        assert pushed <= limit
-    return pushed
-
-
-@contextlib.contextmanager
-def stopped(process: Running) -> Iterator[None]:
-    """Let the process not run for a while: whatever answers meanwhile is the system."""
-    process.signal(signal.SIGSTOP)
-    try:
-        os.waitid(os.P_PID, process.pid, os.WSTOPPED | os.WNOWAIT)
-        yield
-    finally:
-        process.signal(signal.SIGCONT)
-
-
 # -- resets and early ends
 
 
-@at_once("way", ["connect", "listen"])
+@pytest.mark.parametrize("way", ["connect", "listen"])
 def test_reset_at_once(way: str) -> None:
     """A peer that resets right after the handshake is a failure, on either side of it."""
     done, _ = converse(way, reset, input=b"hi")
@@ -243,7 +101,7 @@ def test_reset_at_once(way: str) -> None:
     assert done.out == b""
 
 
-@at_once("call", ["getsockopt", "getsockname", "getpeername", "recvfrom"])
+@pytest.mark.parametrize("call", ["getsockopt", "getsockname", "getpeername", "recvfrom"])
 def test_reset_before_our_next_call(call: str) -> None:
     """A reset that overtakes us anywhere on the way from the handshake to the first byte is 56, never a refusal."""
     delay = f"inject={call}:delay_enter=100000:when=1"  # microseconds
@@ -253,7 +111,7 @@ def test_reset_before_our_next_call(call: str) -> None:
     assert f"cannot receive from {server.address}: connection reset by peer" in done.err
 
 
-@at_once("way", ["connect", "listen"])
+@pytest.mark.parametrize("way", ["connect", "listen"])
 def test_data_then_reset(way: str) -> None:
     """What came before a reset is written as far as it came, and the exit code is 56."""
 
@@ -267,7 +125,7 @@ def test_data_then_reset(way: str) -> None:
     assert PATTERN.startswith(done.out)
 
 
-@at_once("way", ["connect", "listen"])
+@pytest.mark.parametrize("way", ["connect", "listen"])
 def test_peer_stops_reading_and_leaves(way: str) -> None:
     """Of 20 MB to a peer that reads 1,000 bytes and closes, the line counts those that were lost."""
     done, _ = converse(way, lambda sock: len(sock.recv(1000)), input=bytes(BIG), window=4096)
@@ -275,7 +133,7 @@ def test_peer_stops_reading_and_leaves(way: str) -> None:
     assert 0 < some <= of <= BIG
 
 
-@at_once("way", ["connect", "unix", "listen"])
+@pytest.mark.parametrize("way", ["connect", "unix", "listen"])
 def test_whole_reply_before_a_close_with_our_input_unread(way: str) -> None:
     """The reset of such a close costs nothing of a reply that was there before it, and is still no success."""
 
@@ -345,7 +203,7 @@ def test_peer_that_never_reads_stops_our_reading() -> None:
     assert pushed > 65536
 
 
-@at_once("way", ["connect", "unix", "listen"])
+@pytest.mark.parametrize("way", ["connect", "unix", "listen"])
 def test_silent_peer_runs_into_the_idle_timeout(way: str) -> None:
     """What came before the silence is kept, and a TCP peer sees a reset rather than an end."""
 
@@ -409,11 +267,6 @@ def test_urgent_data_is_data() -> None:
 # -- many clients
 
 
-def descriptors(pid: int) -> int:
-    """Return how many descriptors a process has open."""
-    return len(os.listdir(f"/proc/{pid}/fd"))
-
-
 def test_clients_that_connect_and_reset_leave_nothing_behind() -> None:
     """After 1,000 of them a server answers as before and holds no more descriptors."""
     with running("echo", "127.0.0.1:0") as server:
@@ -461,7 +314,7 @@ def test_idle_client_holds_up_nobody() -> None:
 # -- connecting
 
 
-@at_once("host", ["127.0.0.1", "::1"])
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
 def test_refused_names_host_port_and_reason(host: str) -> None:
     """Nobody listens there: 7."""
     port = free_port()
@@ -483,20 +336,7 @@ def test_refused_by_a_unix_socket(tmp_path: Path) -> None:
         assert f"cannot connect to unix:{path}: {reason}" in sound(netkit("connect", f"unix:{path}"), 7).err
 
 
-@contextlib.contextmanager
-def full_backlog() -> Iterator[int]:
-    """Give a port on loopback that drops every further SYN: its backlog is full and nobody accepts."""
-    with socket.socket() as listener, contextlib.ExitStack() as stack:
-        listener.bind(("127.0.0.1", 0))
-        listener.listen(0)
-        for _ in range(4):
-            filler = stack.enter_context(socket.socket())
-            filler.setblocking(False)
-            filler.connect_ex(listener.getsockname())
-        yield listener.getsockname()[1]
-
-
-@at_once("clock", ["--connect-timeout", "--timeout", "--wait"])
+@pytest.mark.parametrize("clock", ["--connect-timeout", "--timeout", "--wait"])
 def test_full_backlog_is_28(clock: str) -> None:
     """A listener that drops our SYN is given up when the clock that was asked for has run out."""
     with full_backlog() as port:
@@ -571,26 +411,8 @@ def test_every_error_of_send_is_55() -> None:
 # -- networks that lack something, each in a network namespace of its own
 
 
-def _have_namespaces() -> bool:
-    if not shutil.which("unshare"):
-        return False
-    return not subprocess.run([*_UNSHARE, "ip", "link"], capture_output=True, timeout=PATIENCE).returncode
-
-
-_UNSHARE = ("unshare", "--map-root-user", "--net", "--mount")
-needs_namespaces = pytest.mark.skipif(not _have_namespaces(), reason="this system lets us make no network namespace")
-
-
-def namespace(*setup: str) -> tuple[str, ...]:
-    """Return a wrapper that runs netkit in a network of its own, after these lines of shell."""
-    return (*_UNSHARE, "sh", "-ec", "\n".join([*setup, 'exec "$@"']), "sh")
-
-
-LOOPBACK = "ip link set lo up"
-
-
 @needs_namespaces
-@at_once(
+@pytest.mark.parametrize(
     "args, code, reason",
     [
         (["connect", "127.0.0.1:9"], 7, "127.0.0.1:9: network is unreachable"),
@@ -616,7 +438,7 @@ NO_IPV6 = "echo 1 > /proc/sys/net/ipv6/conf/all/disable_ipv6"
 
 
 @needs_namespaces
-@at_once("address, ready", [("0", "127.0.0.1"), (":0", "0.0.0.0")])
+@pytest.mark.parametrize("address, ready", [("0", "127.0.0.1"), (":0", "0.0.0.0")])
 def test_without_ipv6_servers_take_ipv4_alone(address: str, ready: str) -> None:
     """A bare port and :PORT are served over what there is, and the ready line says so."""
     command = ["sh", "-c", '"$0" -m netkit connect "$NETKIT_ADDRESS" --send hello', sys.executable]
@@ -633,7 +455,7 @@ def test_without_ipv6_an_ipv6_address_is_7() -> None:
 
 
 @needs_namespaces
-@at_once("host", ["255.255.255.255", "224.0.0.1", "0.0.0.0", "::", "ff02::1%lo"])
+@pytest.mark.parametrize("host", ["255.255.255.255", "224.0.0.1", "0.0.0.0", "::", "ff02::1%lo"])
 def test_addresses_that_no_stream_can_reach(host: str) -> None:
     """Broadcast, multicast and wildcard addresses are no place to connect to: 7 or 2, with a reason."""
     done = sound(netkit("connect", host, "9", "-w", "2s", wrapper=namespace(LOOPBACK)), 2, 7)

@@ -15,27 +15,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.test_peers import (
-    LOOPBACK,
-    PATTERN,
-    at_once,
-    digest,
-    echo,
-    feed,
-    full_backlog,
-    namespace,
-    needs_namespaces,
-    receive,
-    say_some,
-    server_socket,
-    sound,
-)
-from tests.faults.test_stdio import pipes, terminal
 from tests.support import (
     NETKIT,
     PATIENCE,
     Finished,
-    Running,
     died_by,
     exchange,
     free_port,
@@ -44,19 +27,13 @@ from tests.support import (
     read_all,
     running,
 )
+from tests.support.data import PATTERN, digest
+from tests.support.namespaces import LOOPBACK, SILENT_RESOLVER, namespace, needs_namespaces
+from tests.support.peers import echo, full_backlog, receive, say_some, server_socket
+from tests.support.processes import PROMPTLY, ends, feed, sound
+from tests.support.terminals import pipes, terminal
 
 CONTROLLED = ("setsid", "--ctty")  # a wrapper that makes stdin the controlling terminal
-PROMPTLY = 2.0  # s in which a signal must have ended us; promised are 0.5
-
-
-def ends(process: Running, number: signal.Signals) -> Finished:
-    """Send the signal and check that the process dies by it soon, and says nothing."""
-    sent = time.monotonic()
-    process.signal(number)
-    code = process.wait()
-    assert time.monotonic() - sent < PROMPTLY
-    assert died_by(code) is number
-    return sound(process.finish(), -number)
 
 
 def endless(sock: socket.socket) -> None:
@@ -68,7 +45,7 @@ def endless(sock: socket.socket) -> None:
 # -- Ctrl-C on a terminal
 
 
-@at_once("moment", ["silence", "transfer", "accept"])
+@pytest.mark.parametrize("moment", ["silence", "transfer", "accept"])
 def test_ctrl_c_on_a_terminal(moment: str) -> None:
     """The key ends netkit by SIGINT, in silence, with the terminal as it was and all that had arrived on stdout."""
     with contextlib.ExitStack() as stack:
@@ -101,7 +78,7 @@ def test_ctrl_c_on_a_terminal(moment: str) -> None:
 ALL = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
 
 
-@at_once("number", ALL)
+@pytest.mark.parametrize("number", ALL)
 def test_client_dies_by_the_signal(number: signal.Signals) -> None:
     """Who waits for us sees the signal, and the peer sees a reset rather than an end."""
     with peer(lambda sock: (sock.sendall(b"some"), sock.recv(1))) as server:
@@ -119,20 +96,6 @@ def test_listener_dies_by_the_signal(tmp_path: Path) -> None:
         assert path.read_text() == f"{port}\n"
         ends(process, signal.SIGTERM)
     assert list(tmp_path.iterdir()) == []
-
-
-SILENT_RESOLVER = """
-import signal, socket, subprocess, sys, time
-with socket.socket(type=socket.SOCK_DGRAM) as resolver:
-    resolver.bind(("127.0.0.1", 53))
-    resolver.settimeout(10)
-    client = subprocess.Popen(sys.argv[1:], stdin=subprocess.DEVNULL, stdout=sys.stderr, stderr=subprocess.PIPE)
-    resolver.recv(512)
-    sent = time.monotonic()
-    client.send_signal(signal.SIGINT)
-    said = client.stderr.read()
-    print(client.wait(), len(said), time.monotonic() - sent)
-"""
 
 
 @needs_namespaces
@@ -179,7 +142,7 @@ def test_ctrl_c_while_waiting_for_a_server() -> None:
         ends(process, signal.SIGINT)
 
 
-@at_once("kind", ["pipe", "terminal"])
+@pytest.mark.parametrize("kind", ["pipe", "terminal"])
 def test_ctrl_c_while_stdout_takes_nothing(kind: str) -> None:
     """A reader that has stopped reading cannot hold us, and gets what it had room for, in order."""
     with contextlib.ExitStack() as stack:
@@ -201,7 +164,7 @@ def test_ctrl_c_while_stdout_takes_nothing(kind: str) -> None:
         assert PATTERN.startswith(kept)
 
 
-@at_once("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL, None])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL, None])
 def test_unix_socket_goes_with_its_server(number: signal.Signals | None) -> None:
     """However it ends the file is removed, but for SIGKILL, and after that the next start works all the same."""
     with tempfile.TemporaryDirectory() as folder:
@@ -297,7 +260,7 @@ def wait_for_refusal(port: int) -> None:
     raise AssertionError(f"port {port} still takes clients")
 
 
-@at_once("second", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("second", [signal.SIGINT, signal.SIGTERM])
 def test_second_signal_skips_the_drain(second: signal.Signals) -> None:
     """Who is in a hurry signals twice: clients are reset and the server is gone."""
 
@@ -382,7 +345,7 @@ def test_terminal_that_goes_without_a_signal() -> None:
         assert sound(done, 0, 26)
 
 
-@at_once("number", ALL)
+@pytest.mark.parametrize("number", ALL)
 def test_ignored_signal_stays_ignored(number: signal.Signals) -> None:
     """Under nohup and its like netkit goes on, and ends by itself as ever."""
     wrapper = ("sh", "-c", f'trap "" {number.name[3:]}; exec "$@"', "sh")
@@ -399,7 +362,7 @@ def test_ignored_signal_stays_ignored(number: signal.Signals) -> None:
 HOSTILE = ("env", "--ignore-signal=INT,PIPE,CHLD,TERM")
 
 
-@at_once("code, script", [(7, "exit 7"), (0, ":"), (137, "kill -9 $$")])
+@pytest.mark.parametrize("code, script", [(7, "exit 7"), (0, ":"), (137, "kill -9 $$")])
 def test_ignored_signals_hide_no_code_of_command(code: int, script: str) -> None:
     """How COMMAND ended is our exit code, also where a parent left SIGCHLD ignored."""
     done = netkit("echo", "127.0.0.1:0", "-q", "--", "sh", "-c", script, wrapper=HOSTILE)
@@ -411,7 +374,7 @@ def test_ignored_signals_change_no_exit_code() -> None:
     sound(netkit("connect", f"127.0.0.1:{free_port()}", wrapper=HOSTILE), 7)
 
 
-@at_once("wrapper", [(HOSTILE,), (("env", "--block-signal=PIPE"),), (("env", "--block-signal=CHLD"),)])
+@pytest.mark.parametrize("wrapper", [HOSTILE, ("env", "--block-signal=PIPE"), ("env", "--block-signal=CHLD")])
 def test_reader_that_leaves_where_signals_are_held_back(wrapper: tuple[str, ...]) -> None:
     """With SIGPIPE or SIGCHLD ignored or blocked by the parent we still end silently, by SIGPIPE."""
     with peer(say_some) as server, running("connect", server.address, wrapper=wrapper) as process:
@@ -487,7 +450,7 @@ ESCAPES = b"\x1b]0;title\x07 \x1b[2J \x9b31m \xc2\x9b31m \x00\x08\x7f t\tcaf\xc3
 SHOWN = rb"\x1b]0;title\x07 \x1b[2J \x9b31m \x9b31m \x00\x08\x7f" + b" t\tcaf\xc3\xa9\r\n"
 
 
-@at_once("name", ["connect", "listen"])
+@pytest.mark.parametrize("name", ["connect", "listen"])
 def test_escapes_on_a_terminal(name: str) -> None:
     """A peer's control bytes are shown, not obeyed, unless --raw asks for that."""
     assert on_a_terminal(name) == SHOWN

@@ -4,7 +4,6 @@ import contextlib
 import fcntl
 import functools
 import os
-import pty
 import re
 import shutil
 import signal
@@ -12,28 +11,17 @@ import socket
 import subprocess
 import termios
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import IO
 
 import pytest
 
-from tests.faults.test_peers import (
-    PATTERN,
-    at_once,
-    digest,
-    echo,
-    lost,
-    outlast,
-    peak_memory,
-    push,
-    receive,
-    say_some,
-    server_socket,
-    sound,
-    wait_for_input,
-)
 from tests.support import PATIENCE, Finished, cpu_seconds, died_by, exchange, free_port, netkit, peer, read_all, running
+from tests.support.data import PATTERN, digest
+from tests.support.peers import echo, outlast, push, receive, say_some, server_socket, wait_for_input
+from tests.support.processes import lost, peak_memory, sound
+from tests.support.terminals import pipes, terminal
 
 ALL_BYTES = bytes(range(256)) * 4000 + b"\r\n\r\r\n\n\xff\xfe\xc3" + os.urandom(4_000_000)
 
@@ -46,7 +34,7 @@ def redirected(redirection: str) -> tuple[str, ...]:
 # -- every byte, and memory that stays flat
 
 
-@at_once("name", ["echo", "upper"])
+@pytest.mark.parametrize("name", ["echo", "upper"])
 def test_every_byte_comes_back(name: str) -> None:
     """All 256 values, line ends and NULs pass two processes both ways; upper changes a to z and nothing else."""
     wanted = ALL_BYTES.upper() if name == "upper" else ALL_BYTES
@@ -71,7 +59,7 @@ def test_every_byte_from_file_to_file(tmp_path: Path) -> None:
     assert digest((tmp_path / "got two").read_bytes()) == digest(ALL_BYTES[::-1])
 
 
-@at_once("name", ["echo", "upper"])
+@pytest.mark.parametrize("name", ["echo", "upper"])
 def test_64_mb_without_a_newline(name: str) -> None:
     """A line is nothing that has to be whole before it is answered, so its length costs no memory."""
     block = b"q" * (1 << 20)
@@ -89,7 +77,7 @@ def test_64_mb_without_a_newline(name: str) -> None:
         assert peak_memory(server.pid) - before <= 16 << 20
 
 
-@at_once("name", ["echo", "upper"])
+@pytest.mark.parametrize("name", ["echo", "upper"])
 def test_client_that_never_reads_is_held_back(name: str) -> None:
     """Its sending stops once its own answers are stuck; that costs no memory, and others are served."""
     with running(name, "127.0.0.1:0", real=True) as server:
@@ -220,7 +208,7 @@ def test_file_size_limit_is_23(tmp_path: Path) -> None:
     assert (tmp_path / "file").read_bytes() == PATTERN[:1000]
 
 
-@at_once("way", ["connect", "listen"])
+@pytest.mark.parametrize("way", ["connect", "listen"])
 def test_reader_of_stdout_that_leaves(way: str) -> None:
     """After ``| head -1`` we are gone at once and silently, by SIGPIPE, though the peer says nothing more."""
     with contextlib.ExitStack() as stack:
@@ -294,7 +282,7 @@ def test_closed_stdout() -> None:
 # -- stdin
 
 
-@at_once(
+@pytest.mark.parametrize(
     "given, reason",
     [
         (functools.partial(open, os.devnull, "wb"), "bad file descriptor"),
@@ -309,7 +297,7 @@ def test_unreadable_stdin_is_26(given: Callable[[], IO[bytes] | socket.socket], 
     assert done.err == f"netkit connect: cannot read stdin: {reason}\n"
 
 
-@at_once(
+@pytest.mark.parametrize(
     "name, redirection",
     [("connect", "</dev/null"), ("connect", "<&-"), ("listen", "</dev/null"), ("listen", "<&-")],
 )
@@ -336,7 +324,7 @@ def test_empty_stdin_ends_our_direction_alone(name: str, redirection: str) -> No
 # -- stderr
 
 
-@at_once("redirection", ["2>&-", "2>/dev/full"])
+@pytest.mark.parametrize("redirection", ["2>&-", "2>/dev/full"])
 def test_stderr_that_takes_nothing_changes_no_exit_code(redirection: str) -> None:
     """Failures, usage errors and servers end as they do with a stderr that works."""
     wrapper = redirected(redirection)
@@ -350,7 +338,7 @@ def test_stderr_that_takes_nothing_changes_no_exit_code(redirection: str) -> Non
 # -- limits
 
 
-@at_once("limit", [5, 6, 7, 8, 10])
+@pytest.mark.parametrize("limit", [5, 6, 7, 8, 10])
 def test_few_descriptors(limit: int) -> None:
     """With too few descriptors there is one line and a code of the table, with enough an answer; never less."""
     with peer(lambda sock: sock.sendall(b"answer")) as server:
@@ -386,30 +374,7 @@ def flags(fd: int) -> int:
     return fcntl.fcntl(fd, fcntl.F_GETFL)
 
 
-@contextlib.contextmanager
-def pipes() -> Iterator[tuple[int, int, int, int]]:
-    """Give the reading and the writing end of two pipes."""
-    ends = (*os.pipe(), *os.pipe())
-    try:
-        yield ends
-    finally:
-        for end in ends:
-            os.close(end)
-
-
-@contextlib.contextmanager
-def terminal() -> Iterator[tuple[int, int]]:
-    """Give the two ends of a terminal: ours, and the one that a program has."""
-    ours, theirs = pty.openpty()
-    try:
-        yield ours, theirs
-    finally:
-        for fd in (ours, theirs):
-            with contextlib.suppress(OSError):
-                os.close(fd)
-
-
-@at_once("way", ["pipes", "terminal"])
+@pytest.mark.parametrize("way", ["pipes", "terminal"])
 def test_shared_descriptors_keep_their_flags(way: str) -> None:
     """While netkit runs, after its end and after it was killed, descriptors block as they did before."""
     with contextlib.ExitStack() as stack:

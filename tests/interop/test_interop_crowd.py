@@ -5,11 +5,12 @@ import subprocess
 
 import pytest
 
-from tests.interop.peers import DATA, check_same, content, file_of, run, tcp_client, tool, unix_client
 from tests.support import Running, running
+from tests.support.data import DATA, check_same
+from tests.support.partners import content, file_of, run, tcp_client, tool, unix_client
+from tests.support.processes import HERE
 
 CLIENTS = ("nc", "ncat", "netkit")
-HERE = "127.0.0.1:0"
 
 
 def out_lines(server: Running, count: int) -> list[bytes]:

@@ -9,21 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.interop.peers import (
-    DATA,
-    OTHER,
-    check_same,
-    content,
-    file_of,
-    run,
-    tcp_client,
-    tcp_server,
-    tool,
-    unix_client,
-)
-from tests.interop.test_interop_servers import nginx
-from tests.relays import HERE, Certificates, complaints, make_certificates
 from tests.support import NETKIT, PATIENCE, free_port, peer, read_all, running
+from tests.support.data import DATA, OTHER, check_same
+from tests.support.partners import content, file_of, nginx, run, tcp_client, tcp_server, tool, unix_client
+from tests.support.processes import HERE
+from tests.support.relays import Certificates, make_certificates
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +37,7 @@ def test_their_clients(name: str) -> None:
         check_same(done.out, OTHER)
         assert (done.code, done.err) == (0, "")
         check_same(there.result(), DATA)
-        assert complaints(server) == []
+        assert server.terminate().complaints == []
 
 
 @pytest.mark.parametrize("name", ["nc", "socat"])
@@ -80,7 +70,7 @@ def test_their_servers(name: str, answer: bytes) -> None:
         check_same(content(stdout), sent)
         check_same(ours.out, answer)
         assert (ours.code, ours.err) == (0, "")
-        assert complaints(server) == []
+        assert server.terminate().complaints == []
 
 
 def test_a_program_behind_socat() -> None:
@@ -92,7 +82,7 @@ def test_a_program_behind_socat() -> None:
     ):
         done = run(tcp_client("nc", server.port), DATA)
         check_same(done.out, DATA)
-        assert complaints(server) == []
+        assert server.terminate().complaints == []
 
 
 @pytest.mark.parametrize("name", ["openssl", "socat", "ncat"])
@@ -161,7 +151,7 @@ def test_nginx_behind_tls(certificates: Certificates, tmp_path: Path) -> None:
         done = run([*curl, url, url])
         check_same(done.out, DATA + DATA)
         assert (done.code, done.err) == (0, "")
-        said = complaints(server)
+        said = server.terminate().complaints
     assert sum("connection from" in line for line in said) == 1
 
 
@@ -186,4 +176,4 @@ def test_redis_on_a_unix_socket(tmp_path: Path) -> None:
         assert run([*cli, "ping"]) == (0, b"PONG\n", "")
         assert run([*cli, "-x", "set", "key"], value) == (0, b"OK\n", "")
         assert run([*cli, "get", "key"]) == (0, value + b"\n", "")
-        assert complaints(server) == []
+        assert server.terminate().complaints == []

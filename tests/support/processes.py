@@ -1,6 +1,6 @@
-"""What tests share: real netkit processes, real peers in threads, and no sleeping.
+"""Processes: netkit and others, to their end or beside the test, and what the system tells of them.
 
-A process is ready when it has said so: ``Running.port`` reads the line that netkit prints after listen(2).
+One is ready when it has said so: ``Running.port`` reads the line that netkit prints after listen(2).
 """
 
 import contextlib
@@ -8,16 +8,18 @@ import os
 import queue
 import re
 import signal
-import socket
-import struct
 import subprocess
 import threading
-from collections.abc import Callable, Iterator, Sequence
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
-from tests.support_fork import NETKIT, Process
+from tests.support.forkserver import NETKIT, Process
 
 PATIENCE = 20.0  # s after which a test is taken to hang
+
+HERE = "127.0.0.1:0"  # where a server listens, on a port of the system's choice
 
 
 class Finished(NamedTuple):
@@ -26,6 +28,11 @@ class Finished(NamedTuple):
     code: int
     out: bytes
     err: str
+
+    @property
+    def complaints(self) -> list[str]:
+        """The lines on stderr that say more than where it listens."""
+        return [line for line in self.err.splitlines() if ": listening on " not in line]
 
 
 def netkit(
@@ -53,6 +60,16 @@ def netkit(
             process.kill()
             raise
     return Finished(process.returncode, out or b"", (err or b"").decode())
+
+
+def pipeline(text: str, *args: str, input: bytes = b"") -> Finished:
+    """Run a line of the shell in which $netkit is ours and $1, $2, ... are ``args``; the last exit code counts."""
+    line = f'netkit() {{ "$python" -m netkit "$@"; }}; {text}'
+    environment = {**os.environ, "python": NETKIT[0]}
+    done = subprocess.run(
+        ["sh", "-c", line, "sh", *args], input=input, capture_output=True, env=environment, timeout=PATIENCE
+    )
+    return Finished(done.returncode, done.stdout, done.stderr.decode())
 
 
 class Running:
@@ -112,6 +129,11 @@ class Running:
         """Wait for the end and return the exit code, negative after a signal."""
         return self.process.wait(timeout)
 
+    def terminate(self) -> Finished:
+        """End it by SIGTERM, and read what is left."""
+        self.process.terminate()
+        return self.finish()
+
     def finish(self, timeout: float = PATIENCE) -> Finished:
         """Close stdin, read what is left and wait."""
         if self.process.stdin is not None and not self.process.stdin.closed:
@@ -152,105 +174,66 @@ def running(
             process.process.stderr.close()  # type: ignore[union-attr]
 
 
-class Peer:
-    """A TCP server in a thread; ``port`` is where, ``results`` what each call of the behaviour returned or raised."""
-
-    def __init__(self, behaviour: Callable[[socket.socket], Any], host: str = "127.0.0.1") -> None:
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        self._listener = socket.create_server((host, 0), family=family, backlog=64)
-        self.port: int = self._listener.getsockname()[1]
-        self.address = f"[{host}]:{self.port}" if ":" in host else f"{host}:{self.port}"
-        self.results: queue.SimpleQueue[Any] = queue.SimpleQueue()
-        self._behaviour = behaviour
-        self._clients: list[socket.socket] = []
-        self._threads = [threading.Thread(target=self._accept, daemon=True)]
-        self._threads[0].start()
-
-    def _accept(self) -> None:
-        while True:
-            try:
-                client, _ = self._listener.accept()
-            except OSError:
-                return
-            self._clients.append(client)
-            thread = threading.Thread(target=self._serve, args=(client,), daemon=True)
-            self._threads.append(thread)
-            thread.start()
-
-    def _serve(self, client: socket.socket) -> None:
-        try:
-            with client:
-                self.results.put(self._behaviour(client))
-        except OSError as error:
-            self.results.put(error)
-
-    def result(self) -> Any:
-        """Wait for the next behaviour to end and return what it returned."""
-        return self.results.get(timeout=PATIENCE)
-
-    def close(self) -> None:
-        self._listener.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
-        for client in tuple(self._clients):
-            with contextlib.suppress(OSError):
-                client.shutdown(socket.SHUT_RDWR)
-        for thread in tuple(self._threads):
-            thread.join(PATIENCE)
-        for client in self._clients:
-            client.close()
+def feed(process: Running, data: bytes) -> None:
+    """Write all of ``data`` to the process and end its input; a process that has left is no error."""
+    with contextlib.suppress(BrokenPipeError), process.stdin:
+        rest = memoryview(data)
+        while rest:
+            rest = rest[process.stdin.write(rest) :]
 
 
 @contextlib.contextmanager
-def peer(behaviour: Callable[[socket.socket], Any], host: str = "127.0.0.1") -> Iterator[Peer]:
-    """Serve each client with ``behaviour`` while the block runs; the client is closed when it returns."""
-    server = Peer(behaviour, host)
+def stopped(process: Running) -> Iterator[None]:
+    """Let the process not run for a while: whatever answers meanwhile is the system."""
+    process.signal(signal.SIGSTOP)
     try:
-        yield server
+        os.waitid(os.P_PID, process.pid, os.WSTOPPED | os.WNOWAIT)
+        yield
     finally:
-        server.close()
+        process.signal(signal.SIGCONT)
 
 
-def read_all(sock: socket.socket) -> bytes:
-    """Read to the end."""
-    chunks = []
-    while chunk := sock.recv(1 << 18):
-        chunks.append(chunk)
-    return b"".join(chunks)
+def died_by(code: int) -> signal.Signals | None:
+    """Return the signal a process died by, if it did."""
+    return signal.Signals(-code) if code < 0 else None
 
 
-def reset(sock: socket.socket) -> None:
-    """Close with RST."""
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    sock.close()
+PROMPTLY = 2.0  # s in which a signal must have ended us; promised are 0.5
 
 
-def jam(sock: socket.socket) -> None:
-    """Read nothing until the peer of an IPv4 connection over loopback has sent more than the connection holds."""
-    ends = [f"{socket.inet_aton(h)[::-1].hex().upper()}:{p:04X}" for h, p in (sock.getpeername(), sock.getsockname())]
-    while True:
-        with open("/proc/net/tcp", encoding="ascii") as rows:
-            queues = [row.split()[4] for row in rows if row.split()[1:3] == ends]
-        if queues and int(queues[0].partition(":")[0], 16) > 100_000:
-            return
-        os.sched_yield()
+def ends(process: Running, number: signal.Signals) -> Finished:
+    """Send the signal and check that the process dies by it soon, and says nothing."""
+    sent = time.monotonic()
+    process.signal(number)
+    code = process.wait()
+    assert time.monotonic() - sent < PROMPTLY
+    assert died_by(code) is number
+    return sound(process.finish(), -number)
 
 
-def free_port() -> int:
-    """Return a port that was free a moment ago, and on which nobody listens."""
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        port: int = sock.getsockname()[1]
-        return port
+def sound(done: Finished, *codes: int) -> Finished:
+    """Check that a run ended with one of ``codes`` (negative: by that signal), and what holds however it ended.
+
+    A failure is one line and everything else none, not counting a server's ready lines; every line is printable,
+    short and says who speaks; no traceback, and never exit code 1.
+    """
+    assert done.code in codes, (done.code, done.err)
+    assert done.code != 1
+    *lines, rest = done.err.split("\n")
+    assert rest == ""
+    for line in lines:
+        assert re.fullmatch(r"netkit[ -~]{0,393}", line), line
+    for word in ("Traceback", "Exception ignored", "ResourceWarning", "Aborted!"):
+        assert word not in done.err
+    assert len(done.complaints) == (1 if done.code > 0 else 0), done.err
+    return done
 
 
-def exchange(port: int, data: bytes, host: str = "127.0.0.1") -> bytes:
-    """Connect, send ``data`` and our end, and return all that comes back."""
-    with socket.create_connection((host, port), timeout=PATIENCE) as sock:
-        sender = threading.Thread(target=lambda: (sock.sendall(data), sock.shutdown(socket.SHUT_WR)))
-        sender.start()
-        answer = read_all(sock)
-        sender.join()
-        return answer
+def lost(done: Finished) -> tuple[int, int]:
+    """Return from the message how many bytes of how many were not acknowledged."""
+    found = re.search(r"\((\d+) of (\d+) bytes not acknowledged\)$", done.err.strip())
+    assert found, done.err
+    return int(found[1]), int(found[2])
 
 
 def cpu_seconds(pid: int) -> float:
@@ -260,6 +243,13 @@ def cpu_seconds(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-def died_by(code: int) -> signal.Signals | None:
-    """Return the signal a process died by, if it did."""
-    return signal.Signals(-code) if code < 0 else None
+def peak_memory(pid: int) -> int:
+    """Return the largest resident size that a process has had so far, in bytes."""
+    found = re.search(r"VmHWM:\s*(\d+) kB", Path(f"/proc/{pid}/status").read_text())
+    assert found
+    return int(found[1]) * 1024
+
+
+def descriptors(pid: int) -> int:
+    """Return how many descriptors a process has open."""
+    return len(os.listdir(f"/proc/{pid}/fd"))

@@ -26,7 +26,7 @@ def status(pid: int) -> list[str]:
 
 def is_forked(pid: int) -> bool:
     """Tell whether a process is one of the server's."""
-    return b"support_fork.py" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    return b"forkserver.py" in Path(f"/proc/{pid}/cmdline").read_bytes()
 
 
 @LINUX

@@ -1,6 +1,5 @@
 """What tests of datagrams work with: sockets that are closed at the end, ours and plain ones, on the real kernel."""
 
-import selectors
 import socket
 from collections.abc import Awaitable, Callable
 from contextlib import ExitStack
@@ -12,21 +11,11 @@ from netkit.core.address import Endpoint
 from netkit.core.kernel import deadline, now
 from netkit.core.udp import Datagram
 from netkit.core.udp_server import Bound
-from tests.clock import JumpClock
-from tests.support import PATIENCE
+from tests.support.processes import PATIENCE
 
 HERE = Endpoint("127.0.0.1", 0)
 BARE = Endpoint(None, 0)  # as in ``netkit udp-serve 0``
 HOSTS = ("127.0.0.1", "::1")
-
-
-class PatientClock(JumpClock):
-    """Jumps only when real descriptors have been silent for a moment, which loopback never is with news to tell."""
-
-    def select(
-        self, selector: selectors.BaseSelector, timeout: float | None
-    ) -> list[tuple[selectors.SelectorKey, int]]:
-        return selector.select(0 if timeout == 0 else 0.02) or super().select(selector, timeout)
 
 
 class Room:

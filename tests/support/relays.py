@@ -11,9 +11,8 @@ from typing import Any, NamedTuple
 
 import trustme
 
-from tests.support import PATIENCE, Running, peer, read_all
-
-HERE = "127.0.0.1:0"
+from tests.support.peers import peer, read_all
+from tests.support.processes import PATIENCE
 
 Behaviour = Callable[[Any], Any]
 
@@ -110,9 +109,3 @@ def until_reset(sock: socket.socket) -> bytes:
     except (ConnectionResetError, ssl.SSLEOFError):
         return got
     raise AssertionError(f"a clean end after {got[:80]!r}")
-
-
-def complaints(server: Running) -> list[str]:
-    """End a relay and return what it said on stderr, but for where it listened."""
-    server.process.terminate()
-    return [line for line in server.finish().err.splitlines() if ": listening on " not in line]
