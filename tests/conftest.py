@@ -2,7 +2,6 @@
 
 import os
 import signal
-from collections.abc import Iterator
 
 import pytest
 
@@ -33,11 +32,17 @@ def pytest_collection_modifyitems(items: list[pytest.Function]) -> None:
         item.add_marker(levels.level_of(item))
 
 
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_protocol(item: pytest.Function) -> Iterator[None]:
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Function) -> None:
     """Hold each test to its level."""
-    levels.enforce(next(mark.name for mark in item.iter_markers() if mark.name in levels.LEVELS))
-    try:
-        return (yield)
-    finally:
-        levels.enforce(levels.LEVELS[-1])
+    levels.enforce(levels.level_of(item))
+
+
+def pytest_runtest_logfinish() -> None:
+    """What comes after a test may do what it likes."""
+    levels.enforce(levels.LEVELS[-1])
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """More workers than processors: half of the time they wait for a process or for a clock."""
+    return (os.cpu_count() or 1) + 1

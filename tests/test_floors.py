@@ -1,6 +1,7 @@
 """The house rules: imports only go down, and each library has its one room."""
 
 import ast
+import functools
 import graphlib
 import re
 from collections.abc import Iterator
@@ -18,9 +19,15 @@ SHARED = {"netkit", "netkit.cli", "netkit.output"}
 FLOORS = ["__main__", "commands", "cli", "output", "services", "protocols", "core"]
 
 
+@functools.cache
+def parsed(path: Path) -> ast.Module:
+    """The syntax tree of a file."""
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
 def imports(path: Path, *, top_level_only: bool = False) -> Iterator[str]:
     """Yield the modules that a file imports, in functions and for type checking too."""
-    tree = ast.parse(path.read_text(encoding="utf-8"))
+    tree = parsed(path)
     for node in tree.body if top_level_only else ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
@@ -98,7 +105,7 @@ def test_commands_are_thin(path: Path) -> None:
     for module in imports(path, top_level_only=True):
         allowed = module.split(".")[0] in {"click", "typing"} or ".".join(module.split(".")[:2]) in SHARED
         assert allowed, f"{of(path)} imports {module} at its top"
-    tree = ast.parse(path.read_text(encoding="utf-8"))
+    tree = parsed(path)
     assert not any(isinstance(node, ast.Try) for node in ast.walk(tree))
     section, colon, summary = (ast.get_docstring(tree) or "").splitlines()[0].partition(": ")
     assert section in {"Talk", "Serve", "Look", "Bytes", "More"} and colon

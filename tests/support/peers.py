@@ -4,6 +4,7 @@ import contextlib
 import itertools
 import os
 import queue
+import random
 import select
 import socket
 import struct
@@ -100,11 +101,14 @@ def full_backlog() -> Iterator[int]:
 
 
 def free_port() -> int:
-    """Return a port that was free a moment ago, and on which nobody listens."""
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        port: int = sock.getsockname()[1]
-        return port
+    """A port that nobody has. It is below those that the system gives away, so that it is still free in a while."""
+    chance = random.SystemRandom()  # what others draw from is seeded alike in all workers of pytest-xdist
+    while True:
+        port = chance.randrange(10_000, 32_768)
+        with socket.socket() as tcp, socket.socket(type=socket.SOCK_DGRAM) as udp, contextlib.suppress(OSError):
+            tcp.bind(("", port))
+            udp.bind(("", port))
+            return port
 
 
 def tcp_sockets(host: str = "127.0.0.1") -> tuple[socket.socket, socket.socket]:
