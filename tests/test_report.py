@@ -157,13 +157,7 @@ EVERY = [
         1,
         "answered 200 OK: 1.5 KiB, text/plain",
         "answered",
-        {
-            "target": "http://h/x",
-            "status": 200,
-            "reason": "OK",
-            "size_bytes": 1536,
-            "content_type": "text/plain",
-        },
+        {"target": "http://h/x", "status": 200, "reason": "OK", "size_bytes": 1536, "content_type": "text/plain"},
     ),
     Told(
         events.Redirected("http://h/x", 302, "http://h/y"),

@@ -42,10 +42,7 @@ COMMANDS: list[Case] = [
     (["--connect"], "no such option '--connect'"),
 ]
 OPTIONS: list[Case] = [
-    (
-        ["connect", "--timeot", "3", "h", "1"],
-        "netkit connect: no such option '--timeot', did you mean '--timeout'?",
-    ),
+    (["connect", "--timeot", "3", "h", "1"], "netkit connect: no such option '--timeot', did you mean '--timeout'?"),
     (["connect", "--timeot=3", "h", "1"], "no such option '--timeot', did you mean '--timeout'?"),
     (["connect", "h", "1", "--sorce", "::1"], "no such option '--sorce', did you mean '--source'?"),
     (["listen", "--prot-file", "/nosuch/p", "0"], "no such option '--prot-file', did you mean '--port-file'?"),

@@ -16,17 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import (
-    NETKIT,
-    PATIENCE,
-    Finished,
-    died_by,
-    free_port,
-    netkit,
-    peer,
-    read_all,
-    running,
-)
+from tests.support import NETKIT, PATIENCE, Finished, died_by, free_port, netkit, peer, read_all, running
 from tests.support.certificates import Pki
 from tests.support.data import check_same, files
 from tests.support.namespaces import LOOPBACK, SILENT_RESOLVER, namespace, needs_namespaces, separate
@@ -223,10 +213,7 @@ def test_a_full_disk(tmp_path: Path) -> None:
                 done = process.finish()
         os.unlink(tmp_path / "sock")
         said, *left = done.err.splitlines()
-        assert (done.code, said) == (
-            23,
-            f"netkit fetch: cannot write to {disk}/file: no space left on device",
-        )
+        assert (done.code, said) == (23, f"netkit fetch: cannot write to {disk}/file: no space left on device")
         assert left == (["file.netkit-info", "file.netkit-part"] if sent is WHOLE else [])
 
 

@@ -21,7 +21,7 @@ import pytest
 
 from tests.support import Finished, died_by, exchange, jam, netkit, peer, read_all, reset, running
 from tests.support.logs import heard, octets, read_log
-from tests.support.processes import feed
+from tests.support.processes import feed, settle
 
 BULK = os.urandom(1_500_000)  # beyond the first MiB, from where on bytes may pass unseen
 
@@ -379,13 +379,7 @@ def full_pipe(room: int = 0) -> Iterator[tuple[int, int]]:
 
 @pytest.mark.parametrize(
     "options, room",
-    [
-        (["--hexdump"], 0),
-        (["-vvv"], select.PIPE_BUF),
-        (["--hexdump", "--stats"], 0),
-        (["-v"], 0),
-        (["--json"], 0),
-    ],
+    [(["--hexdump"], 0), (["-vvv"], select.PIPE_BUF), (["--hexdump", "--stats"], 0), (["-v"], 0), (["--json"], 0)],
 )
 def test_stderr_that_nobody_reads_holds_no_signal(options: list[str], room: int) -> None:
     """Whatever waits to be said, SIGTERM ends netkit as ever."""
@@ -395,20 +389,9 @@ def test_stderr_that_nobody_reads_holds_no_signal(options: list[str], room: int)
         running("connect", server.address, *options, stderr=stderr) as process,
     ):
         process.stdin.write(BULK[:1000])
-        wait_for_sleep(process.pid)
+        settle(process)
         process.signal(signal.SIGTERM)
         assert died_by(process.wait(timeout=1.5)) is signal.SIGTERM
-
-
-def wait_for_sleep(pid: int) -> None:
-    """Wait until a netkit has caught its signals and waits for something."""
-    caught = 0
-    while not caught >> (signal.SIGTERM - 1) & 1:
-        status = Path(f"/proc/{pid}/status").read_text()
-        caught = int(re.search(r"SigCgt:\s*(\w+)", status)[1], 16)  # type: ignore[index]
-        os.sched_yield()
-    while Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "S":
-        os.sched_yield()
 
 
 def test_dump_that_waits_for_its_reader_loses_nothing() -> None:

@@ -356,10 +356,7 @@ def test_a_plain_client_of_tls_never_reaches_the_target(certificates: Certificat
 
 def test_a_target_with_a_bad_certificate_gets_no_byte(certificates: Certificates, tmp_path: Path) -> None:
     """Who is not trusted is a reset for the client, one line here, and hears nothing of what the client said."""
-    with (
-        target("tls", read_all, certificates, tmp_path) as there,
-        running("relay", HERE, there.address) as server,
-    ):
+    with target("tls", read_all, certificates, tmp_path) as there, running("relay", HERE, there.address) as server:
         assert is_reset(server.port, b"a secret")
         assert isinstance(there.result(), OSError)
         (line,) = server.terminate().complaints

@@ -142,13 +142,7 @@ def test_the_same_sockets_as_ss(tmp_path: Path) -> None:
     """Every protocol, state, queue, address and process is as ss has it, each socket once, foreign text escaped."""
     ss = tool("ss")
     strace = [tool("strace"), "-o", "/dev/null", "-e", "trace=socket", "-e", "inject=socket:error=EPROTONOSUPPORT"]
-    commands = [
-        [ss, "-tuanpH"],
-        [ss, "-xanpH"],
-        [*SOCKETS, "--json"],
-        SOCKETS,
-        [*strace, *SOCKETS, "--tcp", "--udp"],
-    ]
+    commands = [[ss, "-tuanpH"], [ss, "-xanpH"], [*SOCKETS, "--json"], SOCKETS, [*strace, *SOCKETS, "--tcp", "--udp"]]
     zoo = Zoo(tmp_path, commands, wrapper=isolated())
     inet, unix, told, text, fallback = zoo.outputs
     assert of_json(told) == of_ss(inet)
@@ -344,7 +338,7 @@ def test_watch_ends_when_its_reader_leaves() -> None:
     """As for any filter, silently, also while it waits; each object has its time."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = str(server.getsockname()[1])
-        with running("sockets", "--watch", "50ms", "--json", "--port", port) as process:
+        with running("sockets", "--watch", "50ms", "--json", "--listening", "--port", port) as process:
             first, second = (json.loads(process.out.readline()) for _ in range(2))
             assert first["inode"] == second["inode"] and first["time"] < second["time"]
             process.out.close()

@@ -167,10 +167,7 @@ def test_a_terminal_sends_lines_and_shows_no_control_bytes() -> None:
     """What is typed is sent line by line; what comes back is made visible."""
     ours, theirs = pty.openpty()
     try:
-        with (
-            udp() as sink,
-            running("udp-send", address(sink), "--replies", "1", stdin=theirs, stdout=theirs) as sender,
-        ):
+        with udp() as sink, running("udp-send", address(sink), "--replies", "1", stdin=theirs, stdout=theirs) as sender:
             os.write(ours, b"typed\n")
             data, peer = sink.recvfrom(100)
             assert data == b"typed"
@@ -209,10 +206,7 @@ def test_replies_are_printed_and_end_it() -> None:
 
 def test_silence_is_28() -> None:
     """Fewer replies than wanted, then nothing for --wait: 28, and what came was printed."""
-    with (
-        udp() as sink,
-        running("udp-send", address(sink), "?", "--replies", "2", "--wait", "100ms") as sender,
-    ):
+    with udp() as sink, running("udp-send", address(sink), "?", "--replies", "2", "--wait", "100ms") as sender:
         reply_to(sink, b"one")
         code, out, err = sender.finish()
         assert (code, out) == (28, b"one")
@@ -328,10 +322,7 @@ def test_datagrams_arrive_whole_from_everybody() -> None:
         assert server.wait() == 0
 
 
-@pytest.mark.parametrize(
-    ("output", "wanted"),
-    [("lines", b"a\nb\n\n\xff\n"), ("hex", b"61\n620a\n\nff\n")],
-)
+@pytest.mark.parametrize(("output", "wanted"), [("lines", b"a\nb\n\n\xff\n"), ("hex", b"61\n620a\n\nff\n")])
 def test_forms(output: str, wanted: bytes) -> None:
     """Boundaries are kept in every form but raw."""
     with running("udp-serve", "127.0.0.1:0", "--output", output, "--count", "4") as server:

@@ -381,10 +381,7 @@ def test_redirect_without_location() -> None:
 
 @pytest.mark.parametrize(
     "status, method, asked",
-    [
-        *((301, "POST", "GET"), (302, "PUT", "PUT"), (303, "PUT", "GET"), (303, "HEAD", "HEAD")),
-        (307, "POST", "POST"),
-    ],
+    [*((301, "POST", "GET"), (302, "PUT", "PUT"), (303, "PUT", "GET"), (303, "HEAD", "HEAD")), (307, "POST", "POST")],
 )
 def test_methods_of_redirects(status: int, method: str, asked: str) -> None:
     """301, 302 and 303 make a GET of a POST, 303 of anything but a HEAD; 307 and 308 ask the same again."""
@@ -449,11 +446,7 @@ def test_user_of_a_location() -> None:
 
 @pytest.mark.parametrize(
     "answer, code, talk",
-    [
-        (b"HTTP/1.1 404 No\r\n\r\n", 22, ("-vv",)),
-        (b"", 8, ()),
-        (OK + b"Content-Length: 9\r\n\r\n", 18, ("--json",)),
-    ],
+    [(b"HTTP/1.1 404 No\r\n\r\n", 22, ("-vv",)), (b"", 8, ()), (OK + b"Content-Length: 9\r\n\r\n", 18, ("--json",))],
 )
 def test_no_password_in_messages(answer: bytes, code: int, talk: tuple[str, ...]) -> None:
     """No failure tells user or password."""
@@ -642,11 +635,7 @@ FORM = "Content-Type: application/x-www-form-urlencoded\r\n"
             ("--data", "a=\\x00\\n"),
             "POST /x HTTP/1.1\r\nHost: {host}\r\n" + COMMON + FORM + "Content-Length: 4\r\n\r\na=\0\n",
         ),
-        (
-            "/x",
-            ("--method", "POST"),
-            "POST /x HTTP/1.1\r\nHost: {host}\r\n" + COMMON + "Content-Length: 0\r\n\r\n",
-        ),
+        ("/x", ("--method", "POST"), "POST /x HTTP/1.1\r\nHost: {host}\r\n" + COMMON + "Content-Length: 0\r\n\r\n"),
         (
             "/x",
             ("--data", "", "--method", "PUT"),

@@ -15,18 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import (
-    NETKIT,
-    PATIENCE,
-    Finished,
-    died_by,
-    exchange,
-    free_port,
-    netkit,
-    peer,
-    read_all,
-    running,
-)
+from tests.support import NETKIT, PATIENCE, Finished, died_by, exchange, free_port, netkit, peer, read_all, running
 from tests.support.data import PATTERN, digest
 from tests.support.namespaces import LOOPBACK, SILENT_RESOLVER, namespace, needs_namespaces
 from tests.support.peers import echo, full_backlog, receive, say_some, server_socket

@@ -298,8 +298,7 @@ def test_unreadable_stdin_is_26(given: Callable[[], IO[bytes] | socket.socket], 
 
 
 @pytest.mark.parametrize(
-    "name, redirection",
-    [("connect", "</dev/null"), ("connect", "<&-"), ("listen", "</dev/null"), ("listen", "<&-")],
+    "name, redirection", [("connect", "</dev/null"), ("connect", "<&-"), ("listen", "</dev/null"), ("listen", "<&-")]
 )
 def test_empty_stdin_ends_our_direction_alone(name: str, redirection: str) -> None:
     """With /dev/null or nothing for stdin the peer sees our end first, and what it sends after that is kept."""

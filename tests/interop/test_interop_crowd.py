@@ -79,10 +79,7 @@ def test_clients_of_a_unix_socket_hear_what_is_typed(client: str, tmp_path: obje
     path = f"{tmp_path}/s"
     with running("listen", f"unix:{path}", "--max-clients", "2", stdin=subprocess.PIPE) as server:
         server.line("listening")
-        with (
-            running(argv=unix_client(client, path)) as one,
-            running(argv=unix_client(client, path)) as two,
-        ):
+        with running(argv=unix_client(client, path)) as one, running(argv=unix_client(client, path)) as two:
             for talker in (one, two):
                 talker.stdin.write(b"!")
                 assert server.out.read(1) == b"!"

@@ -88,13 +88,12 @@ def server_socket(way: str) -> tuple[str, socket.socket]:
 
 
 @contextlib.contextmanager
-def full_backlog() -> Iterator[int]:
+def full_backlog(host: str = "127.0.0.1", port: int = 0) -> Iterator[int]:
     """Give a port on loopback that drops every further SYN: its backlog is full and nobody accepts."""
-    with socket.socket() as listener, contextlib.ExitStack() as stack:
-        listener.bind(("127.0.0.1", 0))
-        listener.listen(0)
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.create_server((host, port), family=family, backlog=0) as listener, contextlib.ExitStack() as stack:
         for _ in range(4):
-            filler = stack.enter_context(socket.socket())
+            filler = stack.enter_context(socket.socket(family))
             filler.setblocking(False)
             filler.connect_ex(listener.getsockname())
         yield listener.getsockname()[1]
@@ -202,6 +201,11 @@ def outlast(sock: socket.socket) -> None:
 def wait_for_input(sock: socket.socket) -> None:
     """Wait until something can be read, and leave it unread."""
     assert select.select([sock], [], [], PATIENCE)[0]
+
+
+def is_silent(sock: socket.socket) -> bool:
+    """Whether there is nothing to be read at this moment, no end either."""
+    return not select.select([sock], [], [], 0)[0]
 
 
 def reset(sock: socket.socket) -> None:

@@ -151,11 +151,7 @@ class Running:
 
 @contextlib.contextmanager
 def running(
-    *args: str,
-    wrapper: Sequence[str] = (),
-    argv: Sequence[str] | None = None,
-    real: bool = False,
-    **popen: Any,
+    *args: str, wrapper: Sequence[str] = (), argv: Sequence[str] | None = None, real: bool = False, **popen: Any
 ) -> Iterator[Running]:
     """Run netkit, or ``argv``, beside the test, and end it by its pid if it is still there; ``real`` is as above."""
     real = real or argv is not None
@@ -191,6 +187,19 @@ def stopped(process: Running) -> Iterator[None]:
         yield
     finally:
         process.signal(signal.SIGCONT)
+
+
+def settle(process: Running) -> None:
+    """Wait until netkit has caught its signals, has seen what was done before this, and waits for something else."""
+    caught = 0
+    while not caught >> (signal.SIGTERM - 1) & 1:
+        found = re.search(r"SigCgt:\s*(\w+)", Path(f"/proc/{process.pid}/status").read_text())
+        assert found
+        caught = int(found[1], 16)
+        os.sched_yield()
+    # Whoever wakes a process makes it runnable before the call that does so returns.
+    while Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()[0] != "S":
+        os.sched_yield()
 
 
 def died_by(code: int) -> signal.Signals | None:

@@ -94,11 +94,7 @@ class Server:
 
 
 def serving(
-    script: Callable[[Server], Awaitable[None]],
-    handler: Handler = echo,
-    *,
-    endpoint: Endpoint = BARE,
-    **limits: Any,
+    script: Callable[[Server], Awaitable[None]], handler: Handler = echo, *, endpoint: Endpoint = BARE, **limits: Any
 ) -> Server:
     """Serve while a script runs, and until the server ends by itself."""
     result: list[Server] = []
