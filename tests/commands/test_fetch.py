@@ -7,8 +7,6 @@ import signal
 import socket
 import ssl
 import stat
-import subprocess
-import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
@@ -19,9 +17,9 @@ import pytest
 from tests.support import NETKIT, PATIENCE, Finished, died_by, free_port, netkit, peer, read_all, running
 from tests.support.certificates import Pki
 from tests.support.data import check_same, files
-from tests.support.namespaces import LOOPBACK, SILENT_RESOLVER, namespace, needs_namespaces, separate
+from tests.support.namespaces import separate
 from tests.support.peers import full_backlog
-from tests.support.processes import PROMPTLY, ends, sound
+from tests.support.processes import ends, sound
 from tests.support.secured import Secured, serving
 
 BODY = random.Random(8).randbytes(300_000)
@@ -562,20 +560,6 @@ def test_waiting_for_a_connection(clock: str | None) -> None:
             process.line("connecting|trying")
             process.signal(signal.SIGINT)
             assert died_by(process.wait()) is signal.SIGINT
-
-
-@needs_namespaces
-def test_a_signal_while_it_resolves(tmp_path: Path) -> None:
-    """A resolver that never answers does not hold the end up."""
-    (tmp_path / "resolv.conf").write_text("nameserver 127.0.0.1\n")
-    (tmp_path / "nsswitch.conf").write_text("hosts: files dns\n")
-    bind = [f"mount --bind {tmp_path / name} /etc/{name}" for name in ("resolv.conf", "nsswitch.conf")]
-    command = [*namespace(LOOPBACK, *bind), sys.executable, "-c", SILENT_RESOLVER, *NETKIT, "fetch", "http://db.test/"]
-    done = subprocess.run(command, capture_output=True, timeout=PATIENCE)
-    assert done.returncode == 0, done.stderr
-    code, said, seconds = done.stdout.split()
-    assert (died_by(int(code)), int(said)) == (signal.SIGINT, 0)
-    assert float(seconds) < PROMPTLY
 
 
 def test_a_slow_reader_slows_the_server_down() -> None:

@@ -391,7 +391,7 @@ def test_stderr_that_nobody_reads_holds_no_signal(options: list[str], room: int)
         process.stdin.write(BULK[:1000])
         settle(process)
         process.signal(signal.SIGTERM)
-        assert died_by(process.wait(timeout=1.5)) is signal.SIGTERM
+        assert died_by(process.wait()) is signal.SIGTERM
 
 
 def test_dump_that_waits_for_its_reader_loses_nothing() -> None:
@@ -431,10 +431,8 @@ def test_talk_does_not_break_into_a_dump(tmp_path: Path) -> None:
                 while not pipe_is_full(reading):
                     os.sched_yield()
                 with socket.create_connection(("127.0.0.1", port)) as second:
-                    second.settimeout(0.3)
                     second.sendall(b"x")
-                    with suppress(TimeoutError):
-                        second.recv(1)
+                    settle(process)
                     for _ in range(40):  # bit by bit, so that room comes in the middle of rows
                         said += os.read(reading, 5000)
             process.signal(signal.SIGKILL)

@@ -17,11 +17,12 @@ from typing import Any
 import pytest
 
 from netkit.cli.app import run
-from tests.support import PATIENCE, Finished, died_by, jam, netkit, peer, read_all, reset, running
+from tests.support import PATIENCE, Finished, Running, died_by, jam, netkit, peer, read_all, reset, running
 from tests.support.certificates import BAD, Pki
 from tests.support.data import DATA, OTHER, check_same
 from tests.support.logs import heard, read_log
-from tests.support.processes import feed, peak_memory
+from tests.support.peers import is_silent
+from tests.support.processes import feed, peak_memory, settle
 from tests.support.secured import Cut, Secured, dialled, serving
 from tests.support.startup import HEAVY, loaded
 
@@ -147,21 +148,22 @@ def test_a_peer_that_was_only_to_speak(pki: Pki) -> None:
 
 def test_no_shutdown_keeps_our_end(pki: Pki) -> None:
     """With --no-shutdown close_notify is sent only once the peer's has come."""
+    started: queue.SimpleQueue[Running] = queue.SimpleQueue()
 
     def answer(client: Secured) -> Any:
         assert client.read_exactly(8) == b"question"
         before = client.ciphertext
-        client.sock.settimeout(0.1)
-        with pytest.raises(TimeoutError):
-            client.recv()
-        client.sock.settimeout(PATIENCE)
+        settle(started.get())
+        assert is_silent(client.sock)
         client.send(b"answer")
         client.end()
         return client.read_all(), client.ciphertext - before
 
     with peer(serving(pki.server(), answer)) as server:
         options = ("--no-shutdown", "--send", "question")
-        assert netkit(*trusting(pki, server.address), *options) == Finished(0, b"answer", "")
+        with running(*trusting(pki, server.address), *options) as process:
+            started.put(process)
+            assert process.finish() == Finished(0, b"answer", "")
         rest, ciphertext = server.result()
     assert rest == b""
     assert 0 < ciphertext < 100

@@ -20,6 +20,7 @@ from netkit.core.pump import pump
 from netkit.core.socket_stream import SocketStream
 from netkit.core.stdio import FileStream
 from tests.support import NETKIT, Finished, Running, died_by, jam, netkit, peer, read_all, reset, running
+from tests.support.peers import drip
 
 DATA = random.Random(1).randbytes(5_000_000)
 
@@ -353,13 +354,11 @@ def test_idle_input_after_bulk_still_ends_with_the_grace() -> None:
 def test_idle_clock_counts_what_the_kernel_moves() -> None:
     """Bytes that pass us by are bytes that move: a slow but steady peer is not idle."""
 
-    def drip(sock: socket.socket) -> None:
+    def send(sock: socket.socket) -> None:
         sock.sendall(DATA)
-        for _ in range(8):
-            threading.Event().wait(0.1)
-            sock.sendall(b".")
+        drip(sock, b"." * 8, 0.1)
 
-    with peer(drip) as server:
+    with peer(send) as server:
         done = netkit("connect", server.address, "--idle-timeout", "400ms", "--recv-only")
     assert done == Finished(0, DATA + b"." * 8, "")
 

@@ -19,6 +19,7 @@ import pytest
 from netkit import __version__
 from tests.support import NETKIT, PATIENCE, Finished, died_by, netkit, peer, read_all, reset, running
 from tests.support.certificates import Pki
+from tests.support.peers import drip
 from tests.support.processes import sound
 from tests.support.terminals import read_until_hung_up, terminal
 
@@ -284,7 +285,7 @@ def test_answer_while_the_body_is_read() -> None:
 
 # In a network of its own, so that little of the request is with the system: of a namespace's tcp_wmem, tcp(7).
 ANSWERED_FIRST = """
-import socket, subprocess, sys, threading
+import socket, subprocess, sys
 from pathlib import Path
 Path("/proc/sys/net/ipv4/tcp_wmem").write_text("4096 16384 32768")
 with socket.create_server(("127.0.0.1", 0)) as listener:
@@ -296,7 +297,8 @@ with socket.create_server(("127.0.0.1", 0)) as listener:
         sock.sendall(b"HTTP/1.1 200 OK\\r\\nContent-Length: 5\\r\\n\\r\\nhello")
         while data := sock.recv(4096):
             size += len(data)
-            threading.Event().wait(0.01)  # the time that a server takes for them
+            while Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()[0] == "R":
+                pass  # until it waits for us
     assert size > 100_000, size
     sys.exit(process.wait())
 """
@@ -501,30 +503,10 @@ def test_clocks(answer: bytes, options: tuple[str, ...], out: bytes, says: str) 
     assert "300 ms" in done.err
 
 
-def test_connecting_has_a_clock() -> None:
-    """A server whose backlog is full, and that never takes us, is 28 after --connect-timeout."""
-    with contextlib.ExitStack() as stack:
-        listener = stack.enter_context(socket.socket())
-        listener.bind(("127.0.0.1", 0))
-        listener.listen(0)
-        for _ in range(3):
-            waiting = stack.enter_context(socket.socket())
-            waiting.setblocking(False)
-            waiting.connect_ex(listener.getsockname())
-        done = netkit("fetch", f"http://127.0.0.1:{listener.getsockname()[1]}", "-w", "300ms")
-    assert "300 ms" in sound(done, 28).err
-
-
 def test_a_drip_is_no_silence() -> None:
     """--idle-timeout is not for a server that is slow, and has no less time for it in all than it takes."""
-    slow = threading.Event()
-
-    def answer(sock: socket.socket) -> None:
-        for byte in OK + b"\r\nhello":
-            sock.sendall(bytes([byte]))
-            slow.wait(0.03)  # 24 times, so longer than the clock in all
-
-    assert sound(fetched(answer, "--idle-timeout", "600ms"), 0).out == b"hello"
+    data = OK + b"\r\nhello"  # 24 bytes, so it takes longer than the clock in all
+    assert sound(fetched(lambda sock: drip(sock, data, 0.03), "--idle-timeout", "600ms"), 0).out == b"hello"
 
 
 # -- limits

@@ -29,20 +29,6 @@ END
 """
 
 
-SILENT_RESOLVER = """
-import signal, socket, subprocess, sys, time
-with socket.socket(type=socket.SOCK_DGRAM) as resolver:
-    resolver.bind(("127.0.0.1", 53))
-    resolver.settimeout(10)
-    client = subprocess.Popen(sys.argv[1:], stdin=subprocess.DEVNULL, stdout=sys.stderr, stderr=subprocess.PIPE)
-    resolver.recv(512)
-    sent = time.monotonic()
-    client.send_signal(signal.SIGINT)
-    said = client.stderr.read()
-    print(client.wait(), len(said), time.monotonic() - sent)
-"""
-
-
 _UNSHARE = ("unshare", "--map-root-user", "--net", "--mount")
 
 

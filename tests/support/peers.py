@@ -1,6 +1,7 @@
 """The other side of a conversation: servers in threads and clients, and how they behave."""
 
 import contextlib
+import errno
 import itertools
 import os
 import queue
@@ -12,7 +13,7 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from tests.support.processes import PATIENCE
+from tests.support.processes import PATIENCE, Running, settle
 
 _names = itertools.count()
 
@@ -191,6 +192,21 @@ def say_some(sock: socket.socket) -> None:
     outlast(sock)
 
 
+def drip(sock: socket.socket, data: bytes, gap: float) -> None:
+    """Send byte after byte with pauses of ``gap`` seconds. The clocks of a process are real, so these are too."""
+    for place in range(len(data)):
+        sock.sendall(data[place : place + 1])
+        select.select([], [], [], gap)
+
+
+def wait_for_refusal(port: int) -> None:
+    """Wait until nobody listens on a port any more."""
+    while True:
+        with socket.socket() as late:
+            if late.connect_ex(("127.0.0.1", port)) == errno.ECONNREFUSED:
+                return
+
+
 def outlast(sock: socket.socket) -> None:
     """Neither read nor send until the other side resets or closes both ways."""
     poll = select.poll()
@@ -206,6 +222,12 @@ def wait_for_input(sock: socket.socket) -> None:
 def is_silent(sock: socket.socket) -> bool:
     """Whether there is nothing to be read at this moment, no end either."""
     return not select.select([sock], [], [], 0)[0]
+
+
+def resent(sock: socket.socket) -> int:
+    """How many segments of a TCP connection were sent again; the first was if nobody took the client at once."""
+    (count,) = struct.unpack_from("I", sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 104), 100)  # linux/tcp.h
+    return int(count)
 
 
 def reset(sock: socket.socket) -> None:
@@ -225,13 +247,16 @@ def jam(sock: socket.socket) -> None:
         os.sched_yield()
 
 
-def push(fd: int, limit: int) -> int:
-    """Write zeros until for 0.2 s no more is taken, and return how many were; fail beyond ``limit``."""
+def push(fd: int, process: Running, limit: int) -> int:
+    """Write zeros until no more is taken and the process waits, and return how many were; fail beyond ``limit``."""
     zeros = bytes(65536)
     pushed = 0
     os.set_blocking(fd, False)
-    while select.select([], [fd], [], 0.2)[1]:
+    while True:
         with contextlib.suppress(BlockingIOError):
-            pushed += os.write(fd, zeros)
-        assert pushed <= limit
-    return pushed
+            while True:
+                pushed += os.write(fd, zeros)
+                assert pushed <= limit
+        settle(process)
+        if not select.select([], [fd], [], 0)[1]:
+            return pushed

@@ -15,6 +15,7 @@ import pyte
 from tests.support.processes import netkit, sound
 
 COLUMNS, ROWS = 100, 30
+MOMENT = 0.02  # s: a worker of the kernel carries what is written to a terminal to its other end
 
 STOP, GO = b"\x13", b"\x11"  # Ctrl-S, Ctrl-Q
 
@@ -60,7 +61,7 @@ def read_until_hung_up(fd: int) -> bytes:
 def taken(fd: int) -> bytes:
     """Return what a terminal has been written and nobody has read yet."""
     data = b""
-    while select.select([fd], [], [], 0.02)[0]:
+    while select.select([fd], [], [], MOMENT)[0]:
         data += os.read(fd, 65536)
     return data
 
