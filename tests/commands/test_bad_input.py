@@ -16,6 +16,7 @@ import pytest
 from netkit.cli import app
 from netkit.cli.app import run
 from tests.support import NETKIT, PATIENCE, netkit, peer, read_all
+from tests.support.processes import strace
 from tests.support.refusals import mistake, the_line
 
 pytestmark = pytest.mark.timeout(30)
@@ -580,9 +581,8 @@ def traced(cases: list[list[str]], folder: Path) -> tuple[list[int], list[str]]:
     The system's look-up of users and hosts may ask a daemon over a unix socket, which is no network.
     """
     log = folder / "calls"
-    strace = ["strace", "-f", "-qq", "-e", "trace=connect,bind,sendto", "-o", str(log)]
     done = subprocess.run(
-        [*strace, sys.executable, "-c", RUN_ALL],
+        [*strace("trace=connect,bind,sendto", log=log), sys.executable, "-c", RUN_ALL],
         input=json.dumps(cases).encode(),
         capture_output=True,
         timeout=PATIENCE,

@@ -4,7 +4,6 @@ import contextlib
 import os
 import re
 import resource
-import shutil
 import signal
 import socket
 import subprocess
@@ -207,7 +206,6 @@ def test_long_lines_come_in_labelled_pieces_that_nobody_gets_between() -> None:
         assert len(lines) == 4 * 5
 
 
-@pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed")
 def test_each_labelled_line_is_one_write(tmp_path: Path) -> None:
     """Other processes may write to the same pipe or file: a line of ours goes out whole, by itself."""
     trace = tmp_path / "trace"

@@ -11,7 +11,7 @@ import pytest
 
 from tests.support import Finished, exchange, netkit, peer, read_all, running
 from tests.support.peers import is_silent, outlast
-from tests.support.processes import settle
+from tests.support.processes import settle, tool
 
 # -- servers
 
@@ -126,7 +126,7 @@ def test_mode_of_the_socket_file(mode: str, tmp_path: Path) -> None:
 
 def keepalive_of(port: int) -> bool:
     """Tell whether a connection of a local port has the keepalive timer running, as ``ss`` sees it."""
-    shown = subprocess.run(["ss", "-tnoH", f"( sport = :{port} )"], capture_output=True, text=True, check=True)
+    shown = subprocess.run([tool("ss"), "-tnoH", f"( sport = :{port} )"], capture_output=True, text=True, check=True)
     return "timer:(keepalive" in shown.stdout
 
 

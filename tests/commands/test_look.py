@@ -10,7 +10,7 @@ from netkit.core.port_names import parse, table
 from netkit.core.port_table import TABLE
 from tests.support import netkit
 from tests.support.namespaces import separate
-from tests.support.partners import tool
+from tests.support.processes import tool
 from tests.support.refusals import mistake
 
 

@@ -15,7 +15,7 @@ import pytest
 import trustme
 
 from tests.support import Finished, Running, free_port, netkit, peer, read_all, running
-from tests.support.partners import tool
+from tests.support.processes import tool
 
 DAY = datetime.timedelta(days=1)
 

@@ -14,8 +14,7 @@ import pytest
 from netkit.cli.app import run
 from netkit.output.hexdump import dump
 from tests.support import died_by, free_port, netkit, peer, read_all, running
-from tests.support.partners import tool
-from tests.support.processes import pipeline, sound
+from tests.support.processes import pipeline, sound, tool
 from tests.support.refusals import refused
 from tests.support.terminals import on_terminal
 

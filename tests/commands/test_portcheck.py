@@ -16,8 +16,8 @@ import pytest
 from tests.support import NETKIT, PATIENCE, Finished, free_port, netkit, peer, read_all, running
 from tests.support.data import HOSTILE
 from tests.support.namespaces import FIREWALL, separate
-from tests.support.partners import tool
 from tests.support.peers import send
+from tests.support.processes import tool
 from tests.support.refusals import mistake
 
 
@@ -66,7 +66,7 @@ def tls_server(folder: Path) -> Iterator[int]:
     """Run openssl s_server; yield its port."""
     port = free_port()
     key, cert = folder / "key.pem", folder / "cert.pem"
-    make = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
+    make = [tool("openssl"), "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
     subprocess.run([*make, "-keyout", key, "-out", cert, "-subj", "/CN=localhost"], check=True, capture_output=True)
     argv = [tool("openssl"), "s_server", "-accept", f"127.0.0.1:{port}", "-cert", str(cert), "-key", str(key)]
     with running(argv=argv, stdin=subprocess.PIPE):
@@ -459,7 +459,7 @@ def test_wait_looks_names_up_again() -> None:
     hosts = f"/tmp/hosts.{os.getpid()}"
     with socket.create_server(("127.0.0.1", port)):
         learn = f"cp /etc/hosts {hosts}; mount --bind {hosts} /etc/hosts; rm {hosts}"
-        namespace = ["unshare", "-rm", *separate(learn)[2:]]
+        namespace = separate(learn, network=False)
         try:
             with running("portcheck", f"late.invalid:{port}", "--wait", "20s", "-vv", wrapper=namespace) as check:
                 check.line("late.invalid.* is unknown: name not found; again in")

@@ -15,8 +15,8 @@ from typing import IO, Any
 import pytest
 
 from tests.support import NETKIT, PATIENCE, peer, read_all, reset
-from tests.support.partners import tool
 from tests.support.peers import outlast
+from tests.support.processes import tool
 from tests.support.startup import DRIVER
 from tests.support.terminals import COLUMNS, Shown, read_until_hung_up, resize, stop, terminal
 

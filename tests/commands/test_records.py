@@ -5,7 +5,6 @@ import json
 import os
 import re
 import select
-import shutil
 import signal
 import socket
 import stat
@@ -21,7 +20,8 @@ import pytest
 
 from tests.support import Finished, died_by, exchange, jam, netkit, peer, read_all, reset, running
 from tests.support.logs import heard, octets, read_log
-from tests.support.processes import feed, settle
+from tests.support.namespaces import separate
+from tests.support.processes import feed, settle, tool
 
 BULK = os.urandom(1_500_000)  # beyond the first MiB, from where on bytes may pass unseen
 
@@ -202,7 +202,6 @@ def test_log_that_is_refused_is_23_before_anything_is_dialled(tmp_path: Path) ->
     assert not (tmp_path / "nothing").exists()
 
 
-@pytest.mark.skipif(os.geteuid() == 0 and shutil.which("setpriv") is None, reason="setpriv is not installed")
 def test_log_that_may_not_be_written_is_23(tmp_path: Path) -> None:
     """A file of somebody else is left as it is."""
     path = tmp_path / "log"
@@ -214,12 +213,8 @@ def test_log_that_may_not_be_written_is_23(tmp_path: Path) -> None:
 
 
 def small_disk(folder: Path) -> list[str]:
-    """Return what runs a command with a disk of 64 KiB in a folder; skip where we may not mount."""
-    script = 'mount -t tmpfs -o size=64k none "$0" && exec "$@"'
-    wrapper = ["unshare", "-m", "sh", "-c", script, str(folder)]
-    if subprocess.run([*wrapper, "true"], capture_output=True).returncode:
-        pytest.skip("cannot mount a small disk")
-    return wrapper
+    """What runs a command with a disk of 64 KiB in a folder."""
+    return separate(f"mount -t tmpfs -o size=64k none '{folder}'", network=False)
 
 
 @pytest.mark.parametrize("limit", ["disk", "size"])
@@ -289,16 +284,12 @@ def check_rows(pieces: list[tuple[int, str]], data: bytes) -> None:
     offset = 0
     for size, rows in pieces:
         piece = data[offset : offset + size]
-        xxd = subprocess.run(["xxd", "-g1", "-o", str(offset)], input=piece, capture_output=True, check=True)
+        xxd = subprocess.run([tool("xxd"), "-g1", "-o", str(offset)], input=piece, capture_output=True, check=True)
         assert rows == xxd.stdout.decode()
         offset += size
     assert offset == len(data)
 
 
-needs_xxd = pytest.mark.skipif(shutil.which("xxd") is None, reason="xxd is not installed")
-
-
-@needs_xxd
 @pytest.mark.parametrize("option", ["--hexdump", "-vvv"])
 def test_hexdump_is_what_xxd_prints(option: str) -> None:
     """Both directions, each with its own offsets, which go on where a piece ended in the middle of a row."""
@@ -326,7 +317,6 @@ def test_hexdump_is_what_xxd_prints(option: str) -> None:
     assert said == (3 if option == "-vvv" else 0)  # trying, connected, closed
 
 
-@needs_xxd
 def test_hexdump_of_many_clients(tmp_path: Path) -> None:
     """Each piece says whose it is, and each client's offsets are its own."""
     clients = {}

@@ -30,9 +30,9 @@ from tests.support import (
     running,
 )
 from tests.support.data import DATA, OTHER, check_same
-from tests.support.partners import run, tool
+from tests.support.partners import run
 from tests.support.peers import is_silent, push, wait_for_refusal
-from tests.support.processes import HERE, peak_memory, settle
+from tests.support.processes import HERE, peak_memory, settle, tool
 from tests.support.relays import Certificates, converse, make_certificates, target, until_reset
 
 MIB = 1 << 20

@@ -18,8 +18,8 @@ import pytest
 
 from netkit.cli import app
 from tests.support import PATIENCE, Running, died_by, free_port, netkit, running
-from tests.support.partners import bound, tool
-from tests.support.processes import HERE
+from tests.support.partners import bound
+from tests.support.processes import HERE, tool
 
 LARGEST = 65507
 

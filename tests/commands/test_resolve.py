@@ -12,7 +12,7 @@ import pytest
 
 from tests.support import NETKIT, PATIENCE, Finished, netkit, running
 from tests.support.namespaces import separate
-from tests.support.partners import tool
+from tests.support.processes import tool
 from tests.support.refusals import mistake
 
 ZONE = r"""

@@ -22,13 +22,14 @@ from netkit.services.sockets import parse_state
 from tests.support import NETKIT, PATIENCE, Finished, free_port, netkit, running
 from tests.support.menagerie import FORGED
 from tests.support.namespaces import separate
-from tests.support.partners import tool
+from tests.support.processes import strace, tool
 from tests.support.refusals import mistake
 from tests.support.terminals import read_until_hung_up, terminal
 
 SOCKETS = [*NETKIT, "sockets"]
 NAME = r"evil\x1b[31m\x0aname"
 HEADS = ["PROTO", "RECV", "SEND", "LOCAL", "PEER", "STATE", "USER", "PROCESS"]
+NO_SOCK_DIAG = ("trace=socket", "inject=socket:error=EPROTONOSUPPORT")
 Row = tuple[str, str, str, str, str, str, tuple[int, ...]]
 
 # Another user may not be allowed to read our modules: what is needed is imported before.
@@ -141,8 +142,13 @@ def unix_of_json(text: str) -> set[tuple[str, int, int, tuple[int, ...]]]:
 def test_the_same_sockets_as_ss(tmp_path: Path) -> None:
     """Every protocol, state, queue, address and process is as ss has it, each socket once, foreign text escaped."""
     ss = tool("ss")
-    strace = [tool("strace"), "-o", "/dev/null", "-e", "trace=socket", "-e", "inject=socket:error=EPROTONOSUPPORT"]
-    commands = [[ss, "-tuanpH"], [ss, "-xanpH"], [*SOCKETS, "--json"], SOCKETS, [*strace, *SOCKETS, "--tcp", "--udp"]]
+    commands = [
+        [ss, "-tuanpH"],
+        [ss, "-xanpH"],
+        [*SOCKETS, "--json"],
+        SOCKETS,
+        [*strace(*NO_SOCK_DIAG), *SOCKETS, "--tcp", "--udp"],
+    ]
     zoo = Zoo(tmp_path, commands, wrapper=isolated())
     inet, unix, told, text, fallback = zoo.outputs
     assert of_json(told) == of_ss(inet)
@@ -310,7 +316,7 @@ def test_mistakes(capfd: pytest.CaptureFixture[str], args: list[str], message: s
 
 def test_unix_sockets_need_sock_diag() -> None:
     """Where the kernel does not tell of them without ambiguity, that is a failure, and not a list without them."""
-    wrapper = [tool("strace"), "-o", "/dev/null", "-e", "trace=socket", "-e", "inject=socket:error=EPROTONOSUPPORT"]
+    wrapper = strace(*NO_SOCK_DIAG)
     reason = "protocol not supported (the kernel's unix_diag)"
     assert netkit("sockets", wrapper=wrapper) == Finished(
         26, b"", f"netkit sockets: cannot list unix sockets: {reason}\n"

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from tests.support import NETKIT, PATIENCE, Finished, died_by, netkit, running
+from tests.support.namespaces import separate
 
 LARGEST = 65507
 DATA = random.Random(7)
@@ -530,7 +531,7 @@ def test_bulk_at_a_rate_arrives_exactly() -> None:
 
 def test_an_interface_that_is_too_narrow_for_offload() -> None:
     """Where one datagram takes several packets the system cuts none for us, and the same ones arrive."""
-    narrow = ["unshare", "-rn", "sh", "-c", 'ip link set lo mtu 1500 up && exec "$@"', "-"]
+    narrow = separate("ip link set lo mtu 1500 up")
     send = f"yes | head -c 9000 | {' '.join(NETKIT)} udp-send --size 4000 $NETKIT_ADDRESS"
     code, out, err = netkit("udp-serve", "127.0.0.1:0", "--output", "hex", "--", "sh", "-c", send, wrapper=narrow)
     assert code == 0, err

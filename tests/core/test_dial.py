@@ -25,6 +25,7 @@ from netkit.core.sync import Event
 from tests.clock import JumpClock, run
 from tests.support import free_port, netkit, reset
 from tests.support.networks import Network, simulate
+from tests.support.processes import strace
 
 DEAD = "192.0.2.1"
 HERE = "127.0.0.1"
@@ -438,17 +439,7 @@ def test_dialling_leaves_no_descriptor_behind(monkeypatch: pytest.MonkeyPatch) -
 
 def test_no_room_for_the_resolvers_thread_is_a_failure_and_no_bug() -> None:
     """A system at its limit of processes gets one line and an exit code of the table."""
-    wrapper = (
-        "strace",
-        "-f",
-        "-qq",
-        "-o",
-        "/dev/null",
-        "-e",
-        "trace=clone,clone3",
-        "-e",
-        "inject=clone,clone3:error=EAGAIN",
-    )
+    wrapper = strace("trace=clone,clone3", "inject=clone,clone3:error=EAGAIN")
     done = netkit("connect", "localhost", str(free_port()), wrapper=wrapper)
     assert done.code == Exit.RESOLVE, done.err
     assert done.err.startswith("netkit connect: cannot resolve localhost: ")

@@ -24,7 +24,9 @@ from netkit.core.socket_stream import SocketStream
 from netkit.core.tcp_server import Listener, listen
 from tests.clock import PatientClock, run
 from tests.support import PATIENCE, read_all, reset, running
+from tests.support.namespaces import separate
 from tests.support.peers import resent
+from tests.support.processes import strace
 from tests.support.servers import BARE, Client, Server, echo, hold, serving
 
 HERE = "127.0.0.1"
@@ -344,14 +346,9 @@ run(main())
 """
     hosts = tmp_path / "hosts"
     hosts.write_text("127.0.0.1 localhost\n::1 localhost\n")
-    prepare = (
-        "echo 1 > /proc/sys/net/ipv6/conf/all/disable_ipv6",
-        "ip link set lo up",
-        'mount --bind "$0" /etc/hosts',
-        'exec "$1" -c "$2"',
-    )
+    ipv4 = "echo 1 > /proc/sys/net/ipv6/conf/all/disable_ipv6"
     done = subprocess.run(
-        ["unshare", "-rnm", "sh", "-c", " && ".join(prepare), hosts, sys.executable, script],
+        [*separate(ipv4, "ip link set lo up", f"mount --bind '{hosts}' /etc/hosts"), sys.executable, "-c", script],
         capture_output=True,
         text=True,
         timeout=PATIENCE,
@@ -499,8 +496,7 @@ run(main())
 def test_the_systems_own_errors_of_accept_are_survived(code: str, times: str) -> None:
     """The system call fails, also three times in a row, and the client is served all the same."""
     inject = f"inject=accept4:error={code}:when={times}"
-    strace = ["strace", "-qq", "-o", "/dev/null", "-e", "trace=accept4", "-e", inject]
-    with running(argv=[*strace, sys.executable, "-c", ONE_CLIENT]) as process:
+    with running(argv=[*strace("trace=accept4", inject), sys.executable, "-c", ONE_CLIENT]) as process:
         with socket.create_connection((HERE, process.port), PATIENCE) as client:
             assert read_all(client) == b"welcome"
         assert process.wait() == 0

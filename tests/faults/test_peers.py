@@ -17,7 +17,7 @@ import pytest
 
 from tests.support import PATIENCE, Finished, cpu_seconds, exchange, free_port, netkit, peer, read_all, reset, running
 from tests.support.data import PATTERN, digest
-from tests.support.namespaces import LOOPBACK, namespace, needs_namespaces
+from tests.support.namespaces import separate
 from tests.support.peers import (
     drip,
     echo,
@@ -30,7 +30,7 @@ from tests.support.peers import (
     server_socket,
     wait_for_input,
 )
-from tests.support.processes import descriptors, feed, lost, peak_memory, sound, stopped
+from tests.support.processes import descriptors, feed, lost, peak_memory, sound, stopped, strace, tool
 
 BIG = 20_000_000
 
@@ -104,7 +104,7 @@ def test_reset_at_once(way: str) -> None:
 def test_reset_before_our_next_call(call: str) -> None:
     """A reset that overtakes us anywhere on the way from the handshake to the first byte is 56, never a refusal."""
     delay = f"inject={call}:delay_enter=100000:when=1"  # microseconds
-    wrapper = ("strace", "-f", "-qq", "-o", os.devnull, "-e", f"trace={call}", "-e", delay)
+    wrapper = strace(f"trace={call}", delay)
     with peer(reset) as server:
         done = sound(netkit("connect", server.address, wrapper=wrapper), 56)
     assert f"cannot receive from {server.address}: connection reset by peer" in done.err
@@ -371,7 +371,7 @@ def test_connection_that_the_system_destroyed_is_56() -> None:
 
 def destroy_connections_to(port: int) -> None:
     """Let the system abort every connection to a port of 127.0.0.1."""
-    command = ["ss", "--kill", "--tcp", "--numeric", "dst", "127.0.0.1", "dport", "=", str(port)]
+    command = [tool("ss"), "--kill", "--tcp", "--numeric", "dst", "127.0.0.1", "dport", "=", str(port)]
     subprocess.run(command, capture_output=True, timeout=PATIENCE)
 
 
@@ -389,7 +389,7 @@ def test_every_error_of_send_is_55() -> None:
         clients = {}
         for name in reasons:
             inject = f"inject=sendto:error={name}:when=9"
-            wrapper = ("strace", "-f", "-qq", "-o", os.devnull, "-e", "trace=sendto", "-e", inject)
+            wrapper = strace("trace=sendto", inject)
             zeros = stack.enter_context(open("/dev/zero", "rb"))  # an input that never ends
             clients[name] = stack.enter_context(running("connect", server.address, wrapper=wrapper, stdin=zeros))
         for name, reason in reasons.items():
@@ -404,7 +404,6 @@ def test_every_error_of_send_is_55() -> None:
 # -- networks that lack something, each in a network namespace of its own
 
 
-@needs_namespaces
 @pytest.mark.parametrize(
     "args, code, reason",
     [
@@ -417,41 +416,37 @@ def test_every_error_of_send_is_55() -> None:
 )
 def test_no_network_at_all(args: list[str], code: int, reason: str) -> None:
     """Without any interface that is up one line says so: 7 for a client, 45 for a server."""
-    assert reason in sound(netkit(*args, wrapper=namespace()), code).err
+    assert reason in sound(netkit(*args, wrapper=separate()), code).err
 
 
-@needs_namespaces
 def test_every_interface_needs_none() -> None:
     """A server for every interface starts without one, in order to serve those that come later."""
-    done = netkit("echo", ":9000", "--for", "50ms", wrapper=namespace())
+    done = netkit("echo", ":9000", "--for", "50ms", wrapper=separate())
     assert "listening on 0.0.0.0:9000\n" in sound(done, 0).err
 
 
 NO_IPV6 = "echo 1 > /proc/sys/net/ipv6/conf/all/disable_ipv6"
 
 
-@needs_namespaces
 @pytest.mark.parametrize("address, ready", [("0", "127.0.0.1"), (":0", "0.0.0.0")])
 def test_without_ipv6_servers_take_ipv4_alone(address: str, ready: str) -> None:
     """A bare port and :PORT are served over what there is, and the ready line says so."""
     command = ["sh", "-c", '"$0" -m netkit connect "$NETKIT_ADDRESS" --send hello', sys.executable]
-    done = sound(netkit("echo", address, "--", *command, wrapper=namespace(LOOPBACK, NO_IPV6)), 0)
+    done = sound(netkit("echo", address, "--", *command, wrapper=separate("ip link set lo up", NO_IPV6)), 0)
     assert done.out == b"hello"
     assert f"netkit echo: listening on {ready}:" in done.err
 
 
-@needs_namespaces
 def test_without_ipv6_an_ipv6_address_is_7() -> None:
     """An address of a family that is switched off cannot be reached."""
-    done = sound(netkit("connect", "[::1]:9", wrapper=namespace(LOOPBACK, NO_IPV6)), 7)
+    done = sound(netkit("connect", "[::1]:9", wrapper=separate("ip link set lo up", NO_IPV6)), 7)
     assert "cannot connect to [::1]:9: cannot assign requested address" in done.err
 
 
-@needs_namespaces
 @pytest.mark.parametrize("host", ["255.255.255.255", "224.0.0.1", "0.0.0.0", "::", "ff02::1%lo"])
 def test_addresses_that_no_stream_can_reach(host: str) -> None:
     """Broadcast, multicast and wildcard addresses are no place to connect to: 7 or 2, with a reason."""
-    done = sound(netkit("connect", host, "9", "-w", "2s", wrapper=namespace(LOOPBACK)), 2, 7)
+    done = sound(netkit("connect", host, "9", "-w", "2s", wrapper=separate("ip link set lo up")), 2, 7)
     assert host in done.err
 
 

@@ -1,5 +1,7 @@
 """Signals at every moment: netkit dies by the signal, at once and silently, and leaves nothing behind."""
 
+from tests.support.processes import strace
+
 import contextlib
 import os
 import select
@@ -16,7 +18,7 @@ import pytest
 
 from tests.support import NETKIT, PATIENCE, Finished, died_by, exchange, free_port, netkit, peer, read_all, running
 from tests.support.data import PATTERN, digest
-from tests.support.namespaces import LOOPBACK, namespace, needs_namespaces
+from tests.support.namespaces import separate
 from tests.support.peers import connect, echo, full_backlog, receive, say_some, server_socket, wait_for_refusal
 from tests.support.processes import ends, feed, settle, sound
 from tests.support.terminals import pipes, terminal
@@ -97,14 +99,13 @@ with socket.socket(type=socket.SOCK_DGRAM) as resolver:
 """
 
 
-@needs_namespaces
 @pytest.mark.parametrize("command", [["connect", "db.test", "80"], ["fetch", "http://db.test/"]])
 def test_ctrl_c_while_a_name_is_looked_up(command: list[str], tmp_path: Path) -> None:
     """A resolver that never answers holds nobody up: the query is out, then comes the signal, then the end."""
     (tmp_path / "resolv.conf").write_text("nameserver 127.0.0.1\n")
     (tmp_path / "nsswitch.conf").write_text("hosts: files dns\n")
     bind = [f"mount --bind {tmp_path / name} /etc/{name}" for name in ("resolv.conf", "nsswitch.conf")]
-    wrapper = namespace(LOOPBACK, *bind)
+    wrapper = separate("ip link set lo up", *bind)
     done = subprocess.run([*wrapper, sys.executable, "-c", SILENT_RESOLVER, *NETKIT, *command], capture_output=True)
     assert done.returncode == 0, done.stderr
     code, said = done.stdout.split()
@@ -371,10 +372,10 @@ def test_stopping_and_resizing_disturb_no_transfer() -> None:
 INTERRUPTED = "recvfrom,sendto,accept4,write,pwritev2,?epoll_wait,epoll_pwait"
 
 
-def interrupting(calls: str, *more: str) -> tuple[str, ...]:
+def interrupting(calls: str, *more: str) -> list[str]:
     """Return a wrapper under which the first three of each of these calls are interrupted."""
     inject = f"inject={calls}:error=EINTR:when=1..3"
-    return ("strace", "-f", "-qq", "-o", os.devnull, "-e", f"trace={calls}", "-e", inject, *more)
+    return [*strace(f"trace={calls}", inject), *more]
 
 
 def test_interrupted_calls_of_a_server() -> None:

@@ -7,8 +7,8 @@ import pytest
 
 from tests.support import Running, running
 from tests.support.data import DATA, check_same
-from tests.support.partners import content, file_of, run, tcp_client, tool, unix_client
-from tests.support.processes import HERE
+from tests.support.partners import content, file_of, run, tcp_client, unix_client
+from tests.support.processes import HERE, tool
 
 CLIENTS = ("nc", "ncat", "netkit")
 

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from tests.support import PATIENCE, free_port, netkit, running
-from tests.support.partners import bound, tool
+from tests.support.partners import bound
+from tests.support.processes import tool
 
 CLIENTS = {
     "nc": lambda port: [tool("nc"), "-u", "127.0.0.1", str(port)],

@@ -17,7 +17,8 @@ import pytest
 from tests.support import NETKIT, Finished, free_port, netkit, running
 from tests.support.certificates import Pki
 from tests.support.data import DATA, OTHER, check_same
-from tests.support.partners import NGINX, s_server, tool
+from tests.support.partners import NGINX, s_server
+from tests.support.processes import tool
 
 SLOW = 2_000_000  # bytes of what nginx sends at 512 KiB/s, unless a range is asked for
 LARGE = 64 << 20

@@ -11,8 +11,8 @@ import pytest
 
 from tests.support import NETKIT, PATIENCE, free_port, peer, read_all, running
 from tests.support.data import DATA, OTHER, check_same
-from tests.support.partners import content, file_of, nginx, run, tcp_client, tcp_server, tool, unix_client
-from tests.support.processes import HERE
+from tests.support.partners import content, file_of, nginx, run, tcp_client, tcp_server, unix_client
+from tests.support.processes import HERE, tool
 from tests.support.relays import Certificates, make_certificates
 
 

@@ -13,8 +13,8 @@ import pytest
 from tests.support import NETKIT, Finished, Running, free_port, running
 from tests.support.certificates import Pki
 from tests.support.data import DATA, OTHER, check_same
-from tests.support.partners import NGINX, check_page, content, file_of, run, s_server, tool
-from tests.support.processes import feed
+from tests.support.partners import NGINX, check_page, content, file_of, run, s_server
+from tests.support.processes import feed, tool
 
 HERE = "127.0.0.1"
 VERSIONS = pytest.mark.parametrize("version", ["-tls1_2", "-tls1_3"])

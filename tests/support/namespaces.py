@@ -1,16 +1,11 @@
 """Networks and file systems of a test's own."""
 
 import functools
-import shutil
 import subprocess
 
 import pytest
 
-from tests.support.partners import tool
-from tests.support.processes import PATIENCE
-
-LOOPBACK = "ip link set lo up"
-
+from tests.support.processes import tool
 
 # A network of its own in which a firewall drops, refuses and rejects; then netkit.
 FIREWALL = """
@@ -29,32 +24,20 @@ END
 """
 
 
-_UNSHARE = ("unshare", "--map-root-user", "--net", "--mount")
+def separate(*script: str, network: bool = True) -> list[str]:
+    """What runs a command in a view of files, and a ``network``, of its own, as its root, after lines of shell.
 
-
-def _have_namespaces() -> bool:
-    if not shutil.which("unshare"):
-        return False
-    return not subprocess.run([*_UNSHARE, "ip", "link"], capture_output=True, timeout=PATIENCE).returncode
-
-
-needs_namespaces = pytest.mark.skipif(not _have_namespaces(), reason="this system lets us make no network namespace")
-
-
-def namespace(*setup: str) -> tuple[str, ...]:
-    """Return a wrapper that runs netkit in a network of its own, after these lines of shell."""
-    return (*_UNSHARE, "sh", "-ec", "\n".join([*setup, 'exec "$@"']), "sh")
+    The test is skipped where that is not allowed, or what the lines run is not installed.
+    """
+    unshare = [tool("unshare"), "-rnm" if network else "-rm"]
+    for word in ("ip", "nft"):
+        if any(word in line.split() for line in script):
+            tool(word)
+    if not _may(*unshare):
+        pytest.skip("namespaces are not allowed here")
+    return [*unshare, "sh", "-ec", "\n".join(["PATH=$PATH:/usr/sbin:/sbin", *script, 'exec "$@"']), "sh"]
 
 
 @functools.cache
-def _may_separate() -> bool:
-    return subprocess.run(["unshare", "-rnm", "true"], capture_output=True).returncode == 0
-
-
-def separate(script: str) -> list[str]:
-    """Return what runs a command in a network and a view of files of its own, after ``script``; skip without them."""
-    tool("unshare")
-    if not _may_separate():
-        pytest.skip("namespaces are not allowed here")
-    path = f"PATH=$PATH:/usr/sbin:/sbin\n{script}\n"
-    return ["unshare", "-rnm", "sh", "-ec", path + 'exec "$@"', "sh"]
+def _may(*unshare: str) -> bool:
+    return subprocess.run([*unshare, "mount", "-t", "tmpfs", "none", "/mnt"], capture_output=True).returncode == 0

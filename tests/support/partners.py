@@ -5,7 +5,6 @@ Their stdin and stdout are files wherever bulk is moved, so no test has to feed 
 
 import contextlib
 import os
-import shutil
 import signal
 import subprocess
 import tempfile
@@ -14,13 +13,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any
 
-import pytest
-
 from tests.support.certificates import Pki
 from tests.support.data import check_same
 from tests.support.forkserver import NETKIT
 from tests.support.peers import free_port
-from tests.support.processes import PATIENCE, Finished, Running, running
+from tests.support.processes import PATIENCE, Finished, Running, running, tool
 
 # How a configuration of nginx begins, for str.format: one process, so that nothing is left behind if it is killed and
 # it keeps our user, and all that it writes in the folder it runs in. The block of http is still open.
@@ -52,13 +49,6 @@ NGINX_CONF = (
 }}
 """
 )
-
-
-def tool(name: str) -> str:
-    """Return where a tool is; skip the test that needs it if it is not installed."""
-    names = ("nc.openbsd", "nc") if name == "nc" else (name, f"/usr/sbin/{name}")
-    path = next(filter(None, map(shutil.which, names)), None)
-    return path or pytest.skip(f"{name} is not installed")
 
 
 def tcp_client(name: str, port: int) -> list[str]:

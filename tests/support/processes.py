@@ -4,9 +4,11 @@ One is ready when it has said so: ``Running.port`` reads the line that netkit pr
 """
 
 import contextlib
+import functools
 import os
 import queue
 import re
+import shutil
 import signal
 import subprocess
 import threading
@@ -14,9 +16,31 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import pytest
+
 from tests.support.forkserver import NETKIT, Process
 
 PATIENCE = 20.0  # s after which a test is taken to hang
+
+
+def tool(name: str) -> str:
+    """Where a program is; the test that needs it is skipped if it is not installed."""
+    path = os.environ.get("PATH", os.defpath) + ":/usr/sbin:/sbin"
+    found = (shutil.which(each, path=path) for each in (("nc.openbsd", "nc") if name == "nc" else (name,)))
+    return next(filter(None, found), None) or pytest.skip(f"{name} is not installed")
+
+
+def strace(*expressions: str, log: Path | str = os.devnull) -> list[str]:
+    """What runs netkit under strace with these expressions; skip where that is not installed or not allowed."""
+    if not _may_trace(tool("strace")):
+        pytest.skip("strace is not allowed here")
+    return ["strace", "-f", "-qq", "-o", str(log), *(word for each in expressions for word in ("-e", each))]
+
+
+@functools.cache
+def _may_trace(path: str) -> bool:
+    return subprocess.run([path, "-qq", "-o", os.devnull, "true"], stderr=subprocess.DEVNULL).returncode == 0
+
 
 HERE = "127.0.0.1:0"  # where a server listens, on a port of the system's choice
 
@@ -44,8 +68,11 @@ def netkit(
 ) -> Finished:
     """Run netkit to its end. ``wrapper`` is put in front, such as ``("prlimit", "--nofile=20")``.
 
-    It is forked from one that waits, in a moment; ``real`` starts an interpreter for it, as does a wrapper.
+    It is forked from one that waits, in a moment; ``real`` starts an interpreter for it, as does a wrapper. The test is
+    skipped if the wrapper is not installed.
     """
+    if wrapper:
+        tool(wrapper[0])
     if "stdin" in popen:
         input = None
     elif input is not None:
@@ -152,8 +179,11 @@ class Running:
 def running(
     *args: str, wrapper: Sequence[str] = (), argv: Sequence[str] | None = None, real: bool = False, **popen: Any
 ) -> Iterator[Running]:
-    """Run netkit, or ``argv``, beside the test, and end it by its pid if it is still there; ``real`` is as above."""
+    """Run netkit, or ``argv``, beside the test, and end it by its pid if it is still there; the rest is as above."""
     real = real or argv is not None
+    for foreign in (wrapper, argv):
+        if foreign:
+            tool(foreign[0])
     process = Running(list(argv) if argv else [*wrapper, *NETKIT, *args], real=real, **popen)
     try:
         yield process
