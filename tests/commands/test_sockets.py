@@ -236,6 +236,7 @@ def test_a_process_of_another_user_is_not_ours_to_see() -> None:
 def test_addresses_of_a_link_have_its_name() -> None:
     """Where an address means something on one interface alone, the interface is with it."""
     wrapper = separate("ip link set lo up; ip addr add fe80::5/64 dev lo nodad")
+    tool("ss")
     look = '"$0" -m netkit sockets --tcp --json; ss -tuanpH'
     done = netkit("echo", "fe80::5%lo", "0", "--", "sh", "-c", look, sys.executable, wrapper=wrapper)
     assert done.code == 0, done.err
