@@ -1,15 +1,16 @@
 """A clock that jumps: when nothing else can happen, time moves on to the next deadline, at once."""
 
-import selectors
-from collections.abc import Coroutine
+import functools
+from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
 from netkit.core import kernel
+from netkit.core.kernel import Clock, Poll
 
 T = TypeVar("T")
 
 
-class JumpClock:
+class JumpClock(Clock):
     """Virtual seconds from 0 on; ``jumps`` are the moments it jumped to."""
 
     def __init__(self) -> None:
@@ -19,10 +20,8 @@ class JumpClock:
     def now(self) -> float:
         return self.time
 
-    def select(
-        self, selector: selectors.BaseSelector, timeout: float | None
-    ) -> list[tuple[selectors.SelectorKey, int]]:
-        ready = selector.select(0)
+    def wait(self, poll: Poll, timeout: float | None) -> list[tuple[int, int]]:
+        ready = poll(0)
         if not ready and timeout is None:
             raise RuntimeError("nothing can ever happen: no descriptor is ready and no deadline stands")
         if not ready and timeout:
@@ -31,15 +30,39 @@ class JumpClock:
         return ready
 
 
+class PatientClock(JumpClock):
+    """Jumps only when real descriptors have been silent for a moment, which loopback never is with news to tell."""
+
+    def wait(self, poll: Poll, timeout: float | None) -> list[tuple[int, int]]:
+        return poll(0 if timeout == 0 else 0.02) or super().wait(poll, timeout)
+
+
+class CountingClock(JumpClock):
+    """Counts how often the loop goes round, and refuses to let it spin."""
+
+    def __init__(self, limit: int = 1000) -> None:
+        super().__init__()
+        self.rounds = 0
+        self._limit = limit
+
+    def wait(self, poll: Poll, timeout: float | None) -> list[tuple[int, int]]:
+        self.rounds += 1
+        assert self.rounds < self._limit, "the loop spins"
+        return super().wait(poll, timeout)
+
+
 def run(main: Coroutine[Any, Any, T], clock: JumpClock | None = None) -> T:
     """Run on a clock that jumps."""
     return kernel.run(main, clock=clock or JumpClock())
 
 
-class PatientClock(JumpClock):
-    """Jumps only when real descriptors have been silent for a moment, which loopback never is with news to tell."""
+def on_kernel(test: Callable[..., Coroutine[Any, Any, None]] | None = None, *, limit: int = 1000) -> Any:
+    """Let an ``async def`` be a test: it runs on a clock that jumps, and in fewer than ``limit`` rounds of the loop."""
+    if test is None:
+        return functools.partial(on_kernel, limit=limit)
 
-    def select(
-        self, selector: selectors.BaseSelector, timeout: float | None
-    ) -> list[tuple[selectors.SelectorKey, int]]:
-        return selector.select(0 if timeout == 0 else 0.02) or super().select(selector, timeout)
+    @functools.wraps(test)
+    def main(*args: Any, **options: Any) -> None:
+        run(test(*args, **options), CountingClock(limit))
+
+    return main

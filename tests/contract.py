@@ -1,13 +1,14 @@
 """One contract for every stream, whatever it runs over.
 
 A new kind of stream brings a ``MakePair`` and runs ``check_stream(make_pair, check)`` for each check that applies:
-``EVERY`` of them, ``OWNING`` where closing the stream ends the connection, ``RESETTING`` where the transport knows a
-reset.
+``EVERY`` of them, ``CONNECTED`` for a connection, ``OWNING`` where closing the stream ends the connection,
+``RESETTING`` where the transport knows a reset.
 """
 
 import hashlib
-from collections.abc import Awaitable, Callable
-from contextlib import AbstractAsyncContextManager
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 
 import pytest
@@ -16,13 +17,17 @@ from netkit.core import kernel
 from netkit.core.connection import acknowledged
 from netkit.core.errors import Exit, Failure
 from netkit.core.kernel import Group, Task, deadline, now, sleep
+from netkit.core.layer import Wrapped
+from netkit.core.pump import PROMOTED_AFTER, pump
+from netkit.core.stdio import FileStream
 from netkit.core.stream import Stream
 from tests.support import PATIENCE
 
-MakePair = Callable[[], AbstractAsyncContextManager[tuple[Stream, Stream]]]
+MakePair = Callable[[], AbstractAsyncContextManager[tuple[Any, Any]]]
 Check = Callable[[MakePair], Awaitable[None]]
 
 MEGABYTES = 3 << 20
+PAST_PROMOTION = PROMOTED_AFTER + MEGABYTES  # so much that the kernel moves the most of it, where it may
 BOUND = 32 << 20  # more than any system buffers for one connection
 STUCK = 50  # turns without a byte after which a sender is taken to be held back
 
@@ -66,8 +71,8 @@ async def until_held_back(stream: Stream) -> int:
     """Wait until a sender makes no progress, and return how much had been taken by then."""
     before, turns = -1, 0
     while turns < STUCK:
-        turns = turns + 1 if stream.sent == before else 0
-        before = stream.sent
+        turns = turns + 1 if stream.counts.sent == before else 0
+        before = stream.counts.sent
         assert before < BOUND, "the stream buffers without bound"
         await sleep(0)
     return before
@@ -121,8 +126,8 @@ async def bytes_arrive_in_order(make_pair: MakePair) -> None:
 
         group.start_soon(send())
         assert await read_exactly(b, len(data)) == data
-        assert a.sent == b.received == len(data)
-        assert a.received == b.sent == 0
+        assert a.counts.sent == b.counts.received == len(data)
+        assert a.counts.received == b.counts.sent == 0
 
 
 async def the_end_comes_after_the_last_byte_and_again(make_pair: MakePair) -> None:
@@ -157,9 +162,9 @@ async def a_slow_reader_holds_the_sender_back(make_pair: MakePair) -> None:
         group.start_soon(send_without_end(a))
         held = await until_held_back(a)
         assert held >= 4096
-        while b.received < held + (1 << 20):
+        while b.counts.received < held + (1 << 20):
             assert await b.recv()
-        assert a.sent > held
+        assert a.counts.sent > held
         group.cancel()
 
 
@@ -219,31 +224,16 @@ async def views_of_memory_are_sent_too(make_pair: MakePair) -> None:
 
 
 async def the_clock_of_a_stream_follows_its_bytes(make_pair: MakePair) -> None:
-    """``moved_at`` is when a byte last moved either way, and waiting does not count."""
+    """``counts.moved_at`` is when a byte last moved either way, and waiting does not count."""
     async with make_pair() as (a, b):
         begun = now()
-        assert a.moved_at <= begun and b.moved_at <= begun
+        assert a.counts.moved_at <= begun and b.counts.moved_at <= begun
         await sleep(0.002)
         await a.send(b"x")
         sent = now()
-        assert begun + 0.002 <= a.moved_at <= sent
+        assert begun + 0.002 <= a.counts.moved_at <= sent
         await b.recv()
-        assert a.moved_at <= b.moved_at <= now()
-
-
-async def what_was_sent_is_acknowledged(make_pair: MakePair) -> None:
-    """Once the other end has it all nothing stays unacknowledged, before and after our end."""
-    async with make_pair() as (a, b), Group() as group:
-        group.start_soon(a.send(bytes(100_000)))
-        await read_exactly(b, 100_000)
-        await acknowledged(a)
-        assert a.unacknowledged() == 0
-        await a.send_eof()
-        assert await b.recv() == b""
-        await acknowledged(a)
-        assert a.unacknowledged() == 0
-        a.check()
-        b.check()
+        assert a.counts.moved_at <= b.counts.moved_at <= now()
 
 
 async def closing_wakes_the_reader(make_pair: MakePair) -> None:
@@ -288,6 +278,78 @@ async def closing_twice_is_nothing(make_pair: MakePair) -> None:
             assert reading.value == b"still here"
 
 
+# -- connections
+
+
+async def what_was_sent_is_acknowledged(make_pair: MakePair) -> None:
+    """Once the other end has it all nothing stays unacknowledged, before and after our end."""
+    async with make_pair() as (a, b), Group() as group:
+        group.start_soon(a.send(bytes(100_000)))
+        await read_exactly(b, 100_000)
+        await acknowledged(a)
+        assert a.unacknowledged() == 0
+        await a.send_eof()
+        assert await b.recv() == b""
+        await acknowledged(a)
+        assert a.unacknowledged() == 0
+        a.raise_if_reset()
+        b.raise_if_reset()
+
+
+class _Loud(Wrapped):
+    """Overrides ``recv`` alone."""
+
+    async def recv(self) -> bytes:
+        return (await super().recv()).upper()
+
+
+class _LoudAnswers(Wrapped):
+    """Overrides ``send`` alone."""
+
+    async def send(self, data: bytes) -> None:
+        await super().send(data.upper())
+
+
+async def a_wrapper_sees_all_that_is_received(make_pair: MakePair) -> None:
+    """A wrapper that changes what comes need not say so: ``pump`` takes no byte past it."""
+    data = pattern(PAST_PROMOTION)
+    async with make_pair() as (a, b), Group() as group, _a_file() as file:
+
+        async def send() -> None:
+            await a.send(data)
+            await a.send_eof()
+
+        group.start_soon(send())
+        await pump(_Loud(b), file, half_close=False)
+        assert os.pread(file.fd, PAST_PROMOTION + 1, 0) == data.upper()
+
+
+async def a_wrapper_sees_all_that_is_sent(make_pair: MakePair) -> None:
+    """Nor need one that changes what goes out, whatever that comes from."""
+    data = pattern(PAST_PROMOTION)
+    async with make_pair() as (a, b), Group() as group, _a_file(data) as file:
+        group.start_soon(pump(file, _LoudAnswers(a)))
+        assert await read_all(b) == data.upper()
+
+
+class _File(FileStream):
+    """A file that is in memory alone, and at its beginning."""
+
+    def __init__(self, fd: int) -> None:
+        super().__init__(fd, fd)
+        self.fd = fd
+
+
+@asynccontextmanager
+async def _a_file(data: bytes = b"") -> AsyncIterator[_File]:
+    with open(os.memfd_create("contract"), "w+b", buffering=0) as file:
+        file.write(data)
+        file.seek(0)
+        stream = _File(file.fileno())
+        yield stream
+        stream.close()
+
+
 # -- streams whose close ends the connection
 
 
@@ -327,7 +389,7 @@ async def sending_to_who_left_fails_and_counts(make_pair: MakePair) -> None:
         sending = Outcome(send_without_end(a))
         await sending.run()
         sending.failed_as(Exit.SEND)
-        assert 0 <= a.sent < BOUND
+        assert 0 <= a.counts.sent < BOUND
 
 
 # -- streams that know a reset
@@ -349,15 +411,15 @@ async def an_abort_is_no_end(make_pair: MakePair) -> None:
 
 
 async def a_reset_that_no_call_has_seen_is_found(make_pair: MakePair) -> None:
-    """``check`` tells of a reset although nothing was received or sent since, and passes as long as there is none."""
+    """``raise_if_reset`` tells of a reset although nothing was received or sent since, and of none before."""
     async with make_pair() as (a, b):
         await b.send(b"x")
-        b.check()
+        b.raise_if_reset()
         a.abort()
         with deadline(now() + PATIENCE):
             while True:
                 try:
-                    b.check()
+                    b.raise_if_reset()
                 except Failure as failure:
                     assert failure.exit is Exit.RECV
                     break
@@ -374,10 +436,14 @@ EVERY: tuple[Check, ...] = (
     megabytes_cross_both_ways_at_once,
     views_of_memory_are_sent_too,
     the_clock_of_a_stream_follows_its_bytes,
-    what_was_sent_is_acknowledged,
     closing_wakes_the_reader,
     closing_wakes_the_sender,
     closing_twice_is_nothing,
+)
+CONNECTED: tuple[Check, ...] = (
+    what_was_sent_is_acknowledged,
+    a_wrapper_sees_all_that_is_received,
+    a_wrapper_sees_all_that_is_sent,
 )
 OWNING: tuple[Check, ...] = (
     closing_ends_the_connection,

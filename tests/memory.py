@@ -4,7 +4,7 @@ import errno
 import os
 
 from netkit.core.errors import Exit, Failure
-from netkit.core.stream import Counted
+from netkit.core.stream import Counts
 from netkit.core.sync import Event
 
 CAPACITY = 64 * 1024
@@ -27,28 +27,15 @@ class _Pipe:
         await self._changed.wait()
 
 
-class MemoryStream(Counted):
+class MemoryStream:
     """One end of ``pair()``."""
 
     def __init__(self, name: str, incoming: _Pipe, outgoing: _Pipe) -> None:
-        super().__init__(name)
+        self.name = name
+        self.counts = Counts()
         self._in = incoming
         self._out = outgoing
         self._closed = False
-
-    @property
-    def raw_source(self) -> int | None:
-        return None
-
-    @property
-    def raw_sink(self) -> int | None:
-        return None
-
-    def recv_failure(self, error: OSError) -> Failure:
-        return Failure(Exit.RECV, f"receive from {self.name}", error)
-
-    def send_failure(self, error: OSError) -> Failure:
-        return Failure(Exit.SEND, f"send to {self.name}", error)
 
     async def recv(self) -> bytes:
         while True:
@@ -57,7 +44,7 @@ class MemoryStream(Counted):
             if self._in.buffer:
                 data = bytes(self._in.buffer[:16384])
                 del self._in.buffer[: len(data)]
-                self.count_received(len(data))
+                self.counts.add_received(len(data))
                 self._in.changed()
                 return data
             if self._in.broken:
@@ -77,7 +64,7 @@ class MemoryStream(Counted):
                 await self._out.wait()
                 continue
             self._out.buffer += rest[:room]
-            self.count_sent(len(rest[:room]))
+            self.counts.add_sent(len(rest[:room]))
             rest = rest[room:]
             self._out.changed()
 
@@ -88,7 +75,7 @@ class MemoryStream(Counted):
     def unacknowledged(self) -> int:
         return 0
 
-    def check(self) -> None:
+    def raise_if_reset(self) -> None:
         if self._in.broken:
             raise Failure(Exit.RECV, f"receive from {self.name}", _error(self._in.broken))
 

@@ -18,7 +18,7 @@ class Netkit(click.Group):
     """The commands that lie in the folder."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """Return the names, in alphabetic order."""
+        """The names, in alphabetic order."""
         return sorted(
             file.removesuffix(".py").replace("_", "-")
             for file in os.listdir(_FOLDER)
@@ -43,14 +43,14 @@ class Netkit(click.Group):
         return name, found, rest
 
     def get_help(self, ctx: click.Context) -> str:
-        """Return the overview."""
+        """The overview."""
         from netkit.cli.pages import overview
 
         return overview(summaries(self.list_commands(ctx)))
 
 
 def summaries(names: Sequence[str]) -> list[tuple[str, str, str]]:
-    """Return section, name and summary of commands: the first line of each file, which is not imported for it."""
+    """Section, name and summary of commands, from the first line of each file, which is not imported for it."""
     found = []
     for name in names:
         with open(os.path.join(_FOLDER, name.replace("-", "_") + ".py"), encoding="utf-8") as file:
@@ -63,7 +63,7 @@ def summaries(names: Sequence[str]) -> list[tuple[str, str, str]]:
 @click.option("-h", "--help", is_flag=True, expose_value=False, is_eager=True, callback=show_help)
 @click.pass_context
 def netkit(ctx: click.Context) -> int:
-    """Verbosity TCP, UDP and unix sockets from the shell."""
+    """Talk TCP, UDP and unix sockets from the shell."""
     return answer(ctx.get_help()) if ctx.invoked_subcommand is None else Exit.OK
 
 

@@ -1,37 +1,44 @@
-"""What commands share: how their words are sorted, how a command runs, and every line said to a person."""
+"""A command and its options: how its words are told from options, and what is wrong with them."""
 
 import functools
+import inspect
 import re
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from netkit.cli.rules import Rule, check
 from netkit.cli.run import answer
-from netkit.cli.types import Text
+from netkit.cli.types import parse_text
 from netkit.core.errors import Invalid
 from netkit.output import console
 
 if TYPE_CHECKING:
-    from netkit.core.address import Role
+    from netkit.core.address import Endpoint, Role
 
-F = TypeVar("F", bound=Callable[..., Any])
+Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 _WORD = re.compile(r"-(\.?[0-9].*|inf|nan|)", re.DOTALL)  # "-" and what looks like a negative number
 
 
 class Option(click.Option):
-    """A click option that knows under which heading help and man page list it."""
+    """A click option that help and man page list in a section; a flag, unless it has a type or is counted."""
 
     def __init__(self, *args: Any, section: str, **kwargs: Any) -> None:
+        if not kwargs.keys() & {"type", "count"}:
+            kwargs["is_flag"] = True
         super().__init__(*args, **kwargs)
         self.section = section
+        self.takes_value = not (self.is_flag or self.count)
 
 
 class Command(click.Command):
     """A command that takes words after ``--`` as COMMAND, negative numbers as words, and whose mistakes are one line.
 
     ``examples`` are pairs of what to type and what it does. ``habits`` maps other tools' options to what to type here.
+    ``rules`` say which options go together; the first that is broken is a usage error.
     """
 
     def __init__(
@@ -40,6 +47,7 @@ class Command(click.Command):
         examples: Sequence[tuple[str, str]],
         words: str,
         habits: dict[str, str] | None = None,
+        rules: Sequence[Rule] = (),
         **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
@@ -48,37 +56,41 @@ class Command(click.Command):
         self.words = words
         self.takes_command = "-- COMMAND" in words
         self.habits = habits or {}
-        self.params.append(_help_option())
-        self._options = {name: p for p in self.params if isinstance(p, click.Option) for name in p.opts}
+        self.rules = rules
+        self.params.append(
+            Option(
+                ["-h", "--help"],
+                expose_value=False,
+                is_eager=True,
+                callback=show_help,
+                section="Output",
+                help="Show this help.",
+            )
+        )
+        self._options = {name: p for p in self.params if isinstance(p, Option) for name in p.opts}
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Sort options from words before click sees them, so that it has nothing to guess."""
         console.program = ctx.command_path
-        try:
+        with _usage_errors(ctx):
             options, words, command = self._sort(args)
             if command is not None and not self.takes_command:
                 raise click.UsageError("words after '--' would be a command to run, and there is none here")
             if command is not None and not command:
                 raise click.UsageError("COMMAND is missing after '--'")
             rest = super().parse_args(ctx, [*options, "--", *words])
-        except click.UsageError as error:
-            error.ctx = ctx
-            raise
-        if self.takes_command:
-            ctx.params["command"] = tuple(command or ())
+            if self.takes_command:
+                ctx.params["command"] = tuple(command or ())
+            check(self.rules, self._options, ctx)
         return rest
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command; input that means nothing is a usage error."""
-        try:
+        with _usage_errors(ctx):
             return super().invoke(ctx)
-        except Invalid as error:
-            usage = click.UsageError(str(error), ctx)
-            usage.hint = error.hint  # type: ignore[attr-defined]
-            raise usage from error
 
     def get_help(self, ctx: click.Context) -> str:
-        """Return the help page."""
+        """The help page."""
         from netkit.cli.pages import help_page
 
         return help_page(self, ctx.command_path)
@@ -109,23 +121,43 @@ class Command(click.Command):
         """Whether the next word is the value of this option."""
         if arg.startswith("--"):
             option = self._options.get(arg)
-            return option is not None and not option.is_flag and not option.count
+            return option is not None and option.takes_value
         for position, letter in enumerate(arg[1:], 2):
             option = self._options.get("-" + letter)
             if option is None:
                 return False
-            if not option.is_flag and not option.count:
+            if option.takes_value:
                 return position == len(arg)
         return False
 
 
-def command(**attributes: Any) -> Callable[[F], Command]:
-    """Make a function a netkit command; ``attributes`` are those of Command."""
+@contextmanager
+def _usage_errors(ctx: click.Context) -> Iterator[None]:
+    """Input that means nothing is a usage error of this command, whether click or netkit finds it."""
+    try:
+        yield
+    except click.UsageError as error:
+        error.ctx = ctx
+        raise
+    except Invalid as error:
+        usage = click.UsageError(str(error), ctx)
+        usage.hint = error.hint  # type: ignore[attr-defined]
+        raise usage from error
 
-    def decorate(function: F) -> Command:
-        return click.command(cls=Command, **attributes)(function)
+
+def command(*, rules: Sequence[Rule] = (), **attributes: Any) -> Callable[[Callable[..., Any]], Command]:
+    """Make a function a netkit command; ``attributes`` are those of Command, whose bundles bring rules of their own."""
+
+    def decorate(function: Callable[..., Any]) -> Command:
+        return click.command(cls=Command, rules=[*rules, *_rules_of(function)], **attributes)(function)
 
     return decorate
+
+
+def _rules_of(function: Callable[..., Any]) -> list[Rule]:
+    """The rules that the bundles of a function have brought, from top to bottom."""
+    found: list[Rule] = vars(function).setdefault("rules", [])
+    return found
 
 
 def show_help(ctx: click.Context, param: click.Parameter, value: bool) -> None:
@@ -134,82 +166,75 @@ def show_help(ctx: click.Context, param: click.Parameter, value: bool) -> None:
         ctx.exit(answer(ctx.get_help()))
 
 
-def _help_option() -> click.Option:
-    return Option(
-        ["-h", "--help"],
-        is_flag=True,
-        expose_value=False,
-        is_eager=True,
-        callback=show_help,
-        help="Show this help.",
-        section="Talk",
-    )
-
-
-def option(*names: str, section: str, **attributes: Any) -> Callable[[F], F]:
-    """Add an option under a heading."""
+def option(*names: str, section: str, **attributes: Any) -> Decorator:
+    """Add an Option."""
     return click.option(*names, cls=Option, section=section, **attributes)
 
 
-def address(
-    role: "Role", *, tls: bool = False, udp: bool = False, rest_as: str | None = None, target: bool = False
-) -> Callable[[F], F]:
+def address(role: "Role", *, udp: bool = False, rest_as: str | None = None, target: bool = False) -> Decorator:
     """Add the words of one address; the function gets an Endpoint named ``address``.
 
-    With ``target`` another follows, that of a client, which the function gets by this name.
-
-    It may be secured with ``tls``, and with ``udp`` is one for datagrams. The words behind it are a mistake, or with
-    ``rest_as`` texts, a tuple of bytes that gets this name.
+    With ``target`` a client's address follows, which the function gets by this name. With ``udp`` the address is for
+    datagrams. Words behind it are a mistake or, with ``rest_as``, texts: a tuple of bytes of that name.
     """
 
-    def read(ctx: click.Context, param: click.Parameter, words: tuple[str, ...]) -> Any:
-        if ctx.resilient_parsing:
-            return None
+    def read(ctx: click.Context, param: click.Parameter, words: tuple[str, ...]) -> "Endpoint":
         from netkit.core.address import take
 
         try:
             endpoint, rest = take(words, role)
         except Invalid as error:
-            raise click.UsageError(str(error) + _misread(ctx, words), ctx) from error
+            raise Invalid(f"{error}{_misread(ctx, words)}") from error
         if udp and (endpoint.tls or endpoint.path is not None):
-            raise click.UsageError(f"address {str(endpoint)!r} is none for UDP datagrams", ctx)
-        if endpoint.tls and not tls:
-            raise click.UsageError(f"address {str(endpoint)!r}: there is no TLS here", ctx)
+            raise Invalid(f"address {str(endpoint)!r} is none for UDP datagrams")
+        last = endpoint
         if target:
             try:
-                ctx.params["target"], rest = take(rest, "client")
+                last, rest = take(rest, "client")
             except Invalid as error:
-                raise click.UsageError(f"TARGET: {error}", ctx) from error
+                raise Invalid(f"TARGET: {error}") from error
+            ctx.params["target"] = last
         if rest_as:
-            ctx.params[rest_as] = tuple(Text().convert(word, None, ctx) for word in rest)
+            ctx.params[rest_as] = tuple(map(parse_text, rest))
         elif rest:
-            last = ctx.params["target"] if target else endpoint
-            text = f"unexpected word {rest[0]!r} after address {str(last)!r}"
-            raise click.UsageError(text + _misread(ctx, words), ctx)
+            raise Invalid(f"unexpected word {rest[0]!r} after address {str(last)!r}{_misread(ctx, words)}")
         return endpoint
 
     return click.argument("address", nargs=-1, callback=read)
 
 
 def _misread(ctx: click.Context, words: tuple[str, ...]) -> str:
-    """Return what to add to an error of the address if -q got a number, as nc's does."""
+    """What to add to an error of the address if -q got a number, as nc's does."""
     if ctx.params.get("quiet") and len(words) > 1 and words[0].isascii() and words[0].isdigit():
         return "; -q takes no number here, it silences: see --grace"
     return ""
 
 
-def gathered(name: str, kind: Any, *options: Callable[[F], F]) -> Callable[[F], F]:
-    """Return a decorator that adds ``options`` and hands their values to the function as one ``kind``."""
+def chained(*options: Decorator, rules: Sequence[Rule] = ()) -> Decorator:
+    """Add several options, in this order, and their ``rules``."""
 
-    def decorate(function: F) -> F:
+    def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
+        for add in reversed(options):
+            function = add(function)
+        _rules_of(function)[:0] = rules
+        return function
+
+    return decorate
+
+
+def gathered(name: str, kind: Callable[..., Any], *options: Decorator, rules: Sequence[Rule] = ()) -> Decorator:
+    """Add ``options`` and their ``rules``, and hand the function one ``kind`` in place of the values that it takes.
+
+    These are values of ``options``, and of the options above this decorator; what nobody gives keeps its default.
+    """
+
+    def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(function)
         def call(**values: Any) -> Any:
-            values[name] = kind(**{field: values.pop(field) for field in kind._fields})
+            fields = inspect.signature(kind).parameters
+            values[name] = kind(**{field: values.pop(field) for field in fields if field in values})
             return function(**values)
 
-        made: Any = call
-        for add in reversed(options):
-            made = add(made)
-        return made  # type: ignore[no-any-return]
+        return chained(*options, rules=rules)(call)
 
     return decorate

@@ -1,11 +1,5 @@
 """What users of other tools type, and what to type here."""
 
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    pass
-
-# What users of other netcats type, and what to type here.
 HABITS = {
     "-l": "netkit listen ADDRESS listens",
     "-u": "datagrams are netkit udp-send and netkit udp-serve",

@@ -14,7 +14,11 @@ from netkit import __version__
 from netkit.cli.app import netkit, summaries
 from netkit.cli.pages import PAGE_WIDTH, Page, command_page, overview_page, wrapped
 
-DATE = "November 20, 2026"  # of the wording, so that pages do not age by themselves
+DATE = "November 29, 2026"  # of the wording, so that pages do not age by themselves
+
+_LITERALS = str.maketrans(
+    {"\\": r"\e", "-": r"\-", "'": r"\(aq", '"': r"\(dq", "`": r"\(ga", "^": r"\(ha", "~": r"\(ti"}
+)
 
 
 def pages() -> Iterator[Page]:
@@ -26,13 +30,8 @@ def pages() -> Iterator[Page]:
         yield command_page(netkit.resolve_command(context, [name])[1], name, summary)
 
 
-_LITERALS = str.maketrans(
-    {"\\": r"\e", "-": r"\-", "'": r"\(aq", '"': r"\(dq", "`": r"\(ga", "^": r"\(ha", "~": r"\(ti"}
-)
-
-
 def to_mdoc(page: Page) -> str:
-    """Return a page in the mdoc language, for man."""
+    """A page in the mdoc language, for man."""
     lines = [
         f".Dd {DATE}",
         f".Dt {page.name.upper()} 1",

@@ -1,117 +1,81 @@
 """Options that many commands share, in bundles: what they say, and what they mean to the core."""
 
 import os
-from collections.abc import Callable, Sequence
-from functools import cache, partial
+from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
-from netkit.cli.command import gathered, option
-from netkit.cli.rules import exclude, unapplied
-from netkit.cli.types import (
-    Cidr,
-    Count,
-    Duration,
-    HostName,
-    Line,
-    Mode,
-    OneOf,
-    Path,
-    Pattern,
-    Protocols,
-    Size,
-    Source,
-    Text,
-    Words,
-)
+from netkit.cli import types
+from netkit.cli.command import chained, gathered, option
+from netkit.cli.rules import Case, Values, excluded, needs, one_of
 from netkit.core.errors import Invalid
 from netkit.output import console
-from netkit.output.console import Verbosity, View, coloured, emit, same_terminal, say
+from netkit.output.console import DEFAULT_VIEW, Verbosity, View, emit, same_terminal, say
 
 if TYPE_CHECKING:
     import re
 
     from netkit.core.access import Network
-    from netkit.core.address import Endpoint, Target
+    from netkit.core.address import Endpoint
     from netkit.core.connection import Handler
-    from netkit.core.dial import Dialling
     from netkit.core.events import Observer
+    from netkit.core.layer import Layer
     from netkit.core.relay import Ending
-    from netkit.core.stream import Secure
     from netkit.core.tls import Security
-    from netkit.protocols.url import Url
+    from netkit.services.join import Conversation, Terminal
     from netkit.services.progress import Moving, Show, Shown
 
 
 class FamilyOptions(NamedTuple):
     """Which addresses count."""
 
-    ipv4: bool
-    ipv6: bool
-    numeric: bool
+    ipv4: bool = False
+    ipv6: bool = False
+    numeric: bool = False
 
-    def family(self, endpoint: "Endpoint | None" = None) -> int:
-        """Return the one address family wanted, or AF_UNSPEC."""
+    def family(self) -> int:
+        """The one address family wanted, or AF_UNSPEC."""
         import socket
 
-        exclude({"-4": self.ipv4, "-6": self.ipv6})
-        if endpoint is not None and endpoint.path is not None:
-            unapplied("a unix socket has no IP address", {"-4": self.ipv4, "-6": self.ipv6, "-n": self.numeric})
         return int(socket.AF_INET if self.ipv4 else socket.AF_INET6 if self.ipv6 else socket.AF_UNSPEC)
 
+    def check(self, host: str | None) -> None:
+        """Raise Invalid for a name, if addresses alone are looked at."""
+        if self.numeric and host:
+            from netkit.core.lookup import check_numeric
 
-class Tls(NamedTuple):
-    """Whether and how a connection is secured."""
+            check_numeric(host)
 
-    tls: bool
-    cafile: str | None
-    cert: str | None
-    key: str | None
-    servername: str | None
-    alpn: tuple[str, ...] | None
-    insecure: bool
 
-    def client(self, target: "Endpoint", talk: Verbosity) -> "Callable[[Observer], Secure] | None":
-        """Return what makes the handshake of a client; None if there is to be none."""
-        if not self._wanted(target.tls):
+class TlsOptions(NamedTuple):
+    """Whether and how connections are secured."""
+
+    tls: bool = False
+    cafile: str | None = None
+    cert: str | None = None
+    key: str | None = None
+    servername: str | None = None
+    alpn: tuple[str, ...] | None = None
+    insecure: bool = False
+
+    def warn(self, whom: str, verbosity: Verbosity) -> None:
+        """Say that nobody verifies who ``whom`` is, if that is so."""
+        if not self.insecure:
+            return
+        if verbosity.json:
+            emit("unverified", target=whom)
+        else:
+            say(f"{console.program}: the certificate of {whom} is not verified (--insecure)")
+
+    def client(self, host: str, observe: "Observer") -> "Layer":
+        """The handshake with ``host``. Raises Failure READ for a file that cannot be used."""
+        from netkit.core import tls
+
+        return tls.client(self._security(), self.servername or host, observe)
+
+    def server(self, address: "Endpoint") -> "Callable[[Observer], Layer] | None":
+        """What makes the handshake of a server, and raises Failure READ as ``client`` does; None if there is none."""
+        if not (self.tls or address.tls):
             return None
-        if target.path is not None and self.servername is None and not self.insecure:
-            raise Invalid("a unix socket has no name that a certificate could have: --servername NAME says it")
-        host = target.host or ("localhost" if target.path is None else "")
-        return partial(self.clients(str(target), talk), host)
-
-    def checks(self, targets: "Sequence[Target]", talk: Verbosity) -> "Callable[[str, Observer], Secure] | None":
-        """Return what makes the handshake with a host of those targets that want one; None if none does."""
-        if not self._wanted(any(target.tls for target in targets)):
-            return None
-        hosts = dict.fromkeys(target.host or "localhost" for target in targets if target.tls)
-        return self.clients(", ".join(hosts), talk)
-
-    def check(self) -> None:
-        """Refuse what does not go together."""
-        if self.key is not None and self.cert is None:
-            raise Invalid("--key needs --cert")
-        exclude({"--insecure": self.insecure, "--cafile": self.cafile})
-
-    def clients(self, whom: str, talk: Verbosity) -> "Callable[[str, Observer], Secure]":
-        """Return what makes the handshake with a host; ``whom`` is who they are, for the warning of --insecure."""
-        self.check()
-        if self.insecure:
-            emit("unverified", target=whom) if talk.json else say(
-                f"{console.program}: the certificate of {whom} is not verified (--insecure)"
-            )
-
-        def make(host: str, observe: "Observer") -> "Secure":
-            from netkit.core import tls
-
-            return tls.client(self._security(), self.servername or host, observe)
-
-        return make
-
-    def server(self, address: "Endpoint") -> "Callable[[Observer], Secure] | None":
-        """Return what makes the handshake of a server; None if there is to be none."""
-        if not self._wanted(address.tls):
-            return None
-        unapplied("a server has the certificate", {"--servername": self.servername, "--insecure": self.insecure})
         if self.cert is None or self.key is None:
             pair = (
                 "openssl req -x509 -newkey rsa:2048 -nodes -keyout key.pem -out cert.pem -days 30 -subj /CN=localhost"
@@ -119,20 +83,31 @@ class Tls(NamedTuple):
             hint = f"{pair} -addext subjectAltName=DNS:localhost makes a pair"
             raise Invalid("a TLS server needs --cert and --key", hint=hint)
 
-        def make(observe: "Observer") -> "Secure":
+        def make(observe: "Observer") -> "Layer":
             from netkit.core import tls
 
             return tls.server(self._security(), observe)
 
         return make
 
-    def _wanted(self, tls: bool) -> bool:
-        if self.tls or tls:
-            return True
-        options = {"--cafile": self.cafile, "--cert": self.cert, "--key": self.key, "--servername": self.servername}
-        unapplied("without --tls or tls: nothing is secured", {**options, "--alpn": self.alpn})
-        unapplied("without --tls or tls: nothing is secured", {"--insecure": self.insecure})
-        return False
+    def share(self, tls: bool, *names: str) -> "TlsOptions":
+        """The options with these names alone, for one of several peers."""
+        return TlsOptions(tls, **{name: getattr(self, name) for name in names})
+
+    def sides(self, near: bool, far: bool) -> "tuple[TlsOptions, TlsOptions]":
+        """What is for the clients of a relay and what for its target, whichever of them are secured.
+
+        The target gets what both could have meant, but for our own certificate: a server needs one.
+        """
+        ours = ("cert", "key", "alpn")
+        for_clients = (*(ours if near else ()), *(() if far else ("cafile",)))
+        for_target = ("servername", "insecure", *(("cafile", "alpn") if far else ()), *(() if near else ours))
+        return self.share(near, *for_clients), self.share(far, *for_target)
+
+    def for_url(self, own: bool) -> "TlsOptions":
+        """What is for the server of a URL; certificate, key and name are for our ``own`` alone, who was asked for."""
+        ours = ("cert", "key", "servername") if own else ()
+        return self.share(True, "cafile", "insecure", *ours)._replace(alpn=("http/1.1",))
 
     def _security(self) -> "Security":
         from netkit.core.tls import Security
@@ -140,157 +115,77 @@ class Tls(NamedTuple):
         return Security(self.cafile, self.cert, self.key, self.alpn or (), self.insecure)
 
 
-class Https(NamedTuple):
-    """How servers of https URLs are verified, and who we are to the one that was asked for."""
-
-    cafile: str | None
-    cert: str | None
-    key: str | None
-    servername: str | None
-    insecure: bool
-
-    def client(self, url: "Url", talk: Verbosity, observe: "Observer") -> "Callable[[Url, bool], Secure]":
-        """Return what makes the handshake for a URL, and is told whether it has the origin of this one.
-
-        Certificate, key and name are for this origin alone.
-        """
-        if url.scheme != "https":
-            unapplied("the URL is not https", {"--servername": self.servername, "--cert": self.cert, "--key": self.key})
-        self._tls(True).check()
-
-        @cache
-        def made(authority: str, host: str, own: bool) -> "Secure":
-            return self._tls(own).clients(authority, talk)(host, observe)
-
-        return lambda url, own: made(url.authority, url.endpoint.host or "", own)
-
-    def _tls(self, own: bool) -> Tls:
-        ours = (self.cert, self.key, self.servername) if own else (None, None, None)
-        return Tls(True, self.cafile, *ours, ("http/1.1",), self.insecure)
-
-
-class BothTls(NamedTuple):
-    """How either side of a relay is secured."""
-
-    cafile: str | None
-    cert: str | None
-    key: str | None
-    servername: str | None
-    alpn: tuple[str, ...] | None
-    insecure: bool
-
-    def sides(self, address: "Endpoint", target: "Endpoint") -> tuple[Tls, Tls]:
-        """Return what is for our clients and what is for the target, which gets what both could have meant.
-
-        But for our own certificate: a server needs one.
-        """
-        pair = (self.cert, self.key)
-        near = Tls(
-            address.tls,
-            None if target.tls else self.cafile,
-            *(pair if address.tls else (None, None)),
-            None,
-            self.alpn if address.tls else None,
-            False,
-        )
-        far = Tls(
-            target.tls,
-            self.cafile if target.tls else None,
-            *((None, None) if address.tls else pair),
-            self.servername,
-            None if address.tls and not target.tls else self.alpn,
-            self.insecure,
-        )
-        return near, far
-
-
-class Clocks(NamedTuple):
-    """When patience ends, in seconds."""
-
-    idle_timeout: float | None
-    timeout: float | None
-
-
-class Dial(NamedTuple):
-    """How to connect."""
-
-    connect_timeout: float
-    source: tuple[str, int] | None
-    keepalive: float | None
-
-    def dialling(self, endpoint: "Endpoint", reach: FamilyOptions) -> "Dialling":
-        """Return what the core takes."""
-        from netkit.core.dial import Dialling
-
-        if endpoint.path is not None:
-            unapplied("a unix socket has no IP address", {"--source": self.source})
-            unapplied("a unix socket has no keepalive", {"--keepalive": self.keepalive})
-        return Dialling(reach.family(endpoint), reach.numeric, self.connect_timeout, self.source)
-
-
-class Ends(NamedTuple):
+class EndingOptions(NamedTuple):
     """When a conversation ends."""
 
     grace: float | None
     hold: bool
     no_shutdown: bool
 
-    def given(self) -> dict[str, object]:
-        """Return the options by name, for ``unapplied``."""
-        return {"--grace": self.grace, "--hold": self.hold, "--no-shutdown": self.no_shutdown}
-
-    def ending(self) -> "Ending":
-        """Return what the core takes."""
+    def ending(self, *, waits: bool = False, at_once: bool = False, send_only: bool = False) -> "Ending":
+        """What the core takes. Without --grace, we leave ``at_once`` with the peer, or wait for our input's end."""
         from netkit.core.relay import Ending
 
-        exclude({"--grace": self.grace, "--hold": self.hold})
-        grace = Ending().grace if self.grace is None else self.grace
-        return Ending(None if self.hold else grace, half_close=not self.no_shutdown)
+        grace = self.grace
+        if grace is None:
+            grace = None if self.hold or waits else 0.0 if at_once else Ending().grace
+        return Ending(grace, half_close=not self.no_shutdown, send_only=send_only)
 
 
-class Programs(NamedTuple):
+class ProgramOptions(NamedTuple):
     """A program to run over a connection."""
 
     exec: tuple[str, ...] | None
     sh_exec: str | None
-
-    def given(self) -> dict[str, object]:
-        """Return the options by name, for ``exclude``."""
-        return {"--exec": self.exec, "--sh-exec": self.sh_exec}
 
     @property
     def argv(self) -> tuple[str, ...] | None:
         """The program with its arguments; None if there is none."""
         return self.exec if self.sh_exec is None else ("/bin/sh", "-c", self.sh_exec)
 
+    def joining(
+        self,
+        open_terminal: "Callable[[], Terminal]",
+        conversation: "Conversation",
+        finished: Callable[[int], None],
+        *,
+        alone: bool = True,
+    ) -> "Handler":
+        """The handler that joins connections to the program, or where there is none to the terminal.
 
-class Recorded(NamedTuple):
+        ``finished`` is told the program's exit code. Raises Failure if there is no such program.
+        """
+        if self.argv is None:
+            from netkit.services.join import joining
+
+            return joining(open_terminal, conversation)
+        from netkit.services.exec import running
+
+        return running(self.argv, conversation, finished, alone=alone)
+
+
+class RecordOptions(NamedTuple):
     """What is kept or shown of the bytes on the wire."""
 
     log: str | None
     hexdump: bool
 
-    def around(self, handler: "Handler", talk: Verbosity) -> "Handler":
-        """Return the handler with all that goes over its connections recorded. Raises Failure WRITE."""
-        if self.log is None and not self.dumps(talk):
+    def around(self, handler: "Handler", verbosity: Verbosity) -> "Handler":
+        """The handler with all that goes over its connections recorded. Raises Failure WRITE."""
+        if self.log is None and not self.dumps(verbosity):
             return handler
         from netkit.output.recording import HexDump, Log
         from netkit.services.recorder import recording
 
         log = Log(self.log) if self.log is not None else None
-        return recording(handler, log, HexDump() if self.dumps(talk) else None)
+        return recording(handler, log, HexDump() if self.dumps(verbosity) else None)
 
-    def dumps(self, talk: Verbosity) -> bool:
+    def dumps(self, verbosity: Verbosity) -> bool:
         """Whether there is a dump on stderr."""
-        return self.hexdump or (talk.verbose > 2 and not (talk.json or talk.quiet))
-
-    def check(self, talk: Verbosity) -> None:
-        """Refuse what does not go together."""
-        exclude({"--hexdump": self.hexdump, "--json": talk.json})
-        exclude({"--hexdump": self.hexdump, "--quiet": talk.quiet})
+        return self.hexdump or (verbosity.verbose > 2 and not (verbosity.json or verbosity.quiet))
 
 
-class Serving(NamedTuple):
+class ServingOptions(NamedTuple):
     """What a server tells, whom it serves, and when it ends by itself."""
 
     port_file: str | None
@@ -303,7 +198,7 @@ class Serving(NamedTuple):
     stats: bool
 
     def admits(self) -> Callable[[str], bool] | None:
-        """Return the question whether a host may come, None if all may."""
+        """Whether a host may come, as a function; None if all may."""
         if not self.allow and not self.deny:
             return None
         from netkit.core.access import Access
@@ -311,7 +206,7 @@ class Serving(NamedTuple):
         return Access(self.allow, self.deny).admits
 
 
-class Clients(NamedTuple):
+class AcceptOptions(NamedTuple):
     """How many connections a server takes, and how."""
 
     once: bool = False
@@ -321,91 +216,68 @@ class Clients(NamedTuple):
     keepalive: float | None = None
     mode: int | None = None
 
-    def given(self) -> dict[str, object]:
-        """Return the options by name, for ``unapplied``."""
-        return {f"--{name.replace('_', '-')}": value for name, value in self._asdict().items()}
 
-
-class Transport(NamedTuple):
+class TransportOptions(NamedTuple):
     """Which protocols a server serves, TCP if neither is asked for."""
 
-    udp: bool
-    both: bool
-
-    def given(self) -> dict[str, object]:
-        """Return the options by name, for ``exclude`` and ``unapplied``."""
-        return {"--udp": self.udp, "--both": self.both}
+    udp: bool = False
+    both: bool = False
 
 
-class Output(NamedTuple):
+class OutputOptions(NamedTuple):
     """How datagrams are shown."""
 
     output: str | None
     raw: bool
 
-    def given(self) -> dict[str, object]:
-        """Return the options by name, for ``unapplied``."""
-        return {"--output": self.output, "--raw": self.raw}
-
-    def kind(self, talk: Verbosity) -> str:
-        """Return the form that was asked for, or is meant."""
-        kind = self.output or ("json" if talk.json else "raw")
-        if kind not in ("raw", "lines"):
-            unapplied(f"--output {kind} writes no control bytes", {"--raw": self.raw})
-        return kind
+    def kind(self, verbosity: Verbosity) -> str:
+        """The form that was asked for, or is meant."""
+        return self.output or ("json" if verbosity.json else "raw")
 
 
-class Progress(NamedTuple):
+class ProgressOptions(NamedTuple):
     """Whether something shows how far it is."""
 
     progress: bool
     no_progress: bool
 
-    def given(self) -> dict[str, object]:
-        """Return the option that asks for it by name, for ``exclude`` and ``unapplied``."""
-        return {"--progress": self.progress}
-
     def after(self) -> float | None:
-        """Return the seconds after which something on stderr may move, or None if nothing ever does."""
-        exclude({**self.given(), "--no-progress": self.no_progress})
-        if not os.isatty(2):
-            unapplied("stderr is no terminal", self.given())
+        """The seconds after which something on stderr may move, None if nothing ever does."""
+        if self.no_progress or not os.isatty(2):
             return None
-        return None if self.no_progress else 0.0 if self.progress else 0.5
+        return 0.0 if self.progress else 0.5
 
-    def show(self, talk: Verbosity, unseen: str) -> "Show | None":
-        """Return what shows transfers on stderr's terminal, if anything does; ``unseen`` says why there are none."""
+    def show(self, verbosity: Verbosity) -> "Show | None":
+        """What shows transfers on stderr's terminal, if anything does."""
         after = self.after()
-        exclude({"--quiet": talk.quiet, **self.given()})
-        exclude({"--json": talk.json, **self.given()})
-        if unseen:
-            unapplied(unseen, self.given())
-        return None if after is None or talk.quiet or talk.json or unseen else showing(after)
+        return None if after is None or verbosity.quiet or verbosity.json else showing(after)
 
-    def shown(self, talk: Verbosity, recorded: Recorded, *, reads: bool, writes: bool, long: bool = True) -> "Shown":
-        """Return what shows the transfers of one conversation.
+    def shown(
+        self, verbosity: Verbosity, record: RecordOptions, *, reads: bool, writes: bool, long: bool = True
+    ) -> "Shown":
+        """What shows the transfers of one conversation.
 
         It ``reads`` stdin and ``writes`` stdout, or not, and sends as much as it reads or, unless ``long``, maybe more.
         """
         from netkit.services.progress import Shown, Ways
 
         ways = Ways(reads, writes, long)
-        unseen = "" if ways.sends or ways.receives else "no file or pipe is sent or received"
-        show = self.show(talk, unseen or ("the dump is shown there" if recorded.dumps(talk) else ""))
+        seen = (ways.sends or ways.receives) and not record.dumps(verbosity)
+        show = self.show(verbosity) if seen else None
         return Shown(show, ways, (lambda: console.before_line()) if same_terminal(1, 2) else None)
 
 
 def showing(after: float) -> "Show":
-    """Return what shows transfers on stderr's terminal, after so many seconds; before, it loads nothing."""
+    """Show transfers on stderr's terminal, after so many seconds; before, it loads nothing."""
 
     async def show(moving: "Moving") -> None:
         from netkit.core.kernel import now, sleep
 
         begun = now()
         await sleep(after)
-        from netkit.output.terminal.progress import transfers
+        from netkit.output.terminal.progress import show_transfers
 
-        await transfers(moving, begun, coloured=coloured(2))
+        await show_transfers(moving, begun, coloured=DEFAULT_VIEW.coloured(2))
 
     return show
 
@@ -418,238 +290,306 @@ class ViewOptions(NamedTuple):
     no_progress: bool
 
     def view(self) -> View:
-        """Return what is shown beside plain lines."""
-        return View(self.color, Progress(self.progress, self.no_progress).after())
+        """What is shown beside plain lines."""
+        return View(self.color, ProgressOptions(self.progress, self.no_progress).after())
 
+
+def _is_unix(values: Values) -> bool:
+    return values.get("socket") is not None or getattr(values.get("address"), "path", None) is not None
+
+
+def _is_secured(values: Values) -> object:
+    named = (values.get("address"), values.get("target"), *values.get("targets", ()))
+    server = values.get("server") or ""
+    return values.get("tls") or server.startswith("tls:") or any(each.tls for each in named if each is not None)
+
+
+def _verbosity(values: Values) -> Verbosity:
+    return Verbosity(values["verbose"], values["quiet"], values["json"])
+
+
+UNIX = Case("a unix socket", _is_unix)
+SECURED = Case("--tls or a tls: address", _is_secured)
+COMMAND = Case("COMMAND", lambda values: values["command"])
+FORMAT = Case("FORMAT", lambda values: values["form"] is not None)
+DUMP = Case("a dump on stderr", lambda values: RecordOptions(None, values["hexdump"]).dumps(_verbosity(values)))
+_TERMINAL = Case("a terminal on stderr", lambda values: os.isatty(2))
 
 _progress_choices = (
-    option("--progress", is_flag=True, section="Talk", help="Show progress on the terminal at once."),
-    option("--no-progress", is_flag=True, section="Talk", help="Show no progress."),
+    option("--progress", section="Output", help="Show progress from the start."),
+    option("--no-progress", section="Output", help="Do not show progress."),
 )
 
-progress_options = gathered("progress", Progress, *_progress_choices)
+_progress_rules = (
+    one_of("--progress", "--no-progress"),
+    needs("--progress", on=_TERMINAL, why="stderr is no terminal"),
+)
+
+progress_options = gathered(
+    "progress",
+    ProgressOptions,
+    *_progress_choices,
+    rules=[*_progress_rules, one_of("--quiet", "--progress"), one_of("--json", "--progress")],
+)
 
 color_option = option(
     "--color",
-    type=OneOf("auto", "always", "never", name="WHEN"),
-    section="Talk",
-    help="Colour on a terminal (auto), always or never.",
+    type=types.choice("auto", "always", "never", name="WHEN"),
+    section="Output",
+    help="Use colour on a terminal (auto), always or never.",
 )
 
-view_options = gathered(
-    "view",
-    ViewOptions,
-    color_option,
-    *_progress_choices,
-)
+view_options = gathered("view", ViewOptions, color_option, *_progress_choices, rules=_progress_rules)
 
-talk_options = gathered(
-    "talk",
+verbosity_options = gathered(
+    "verbosity",
     Verbosity,
-    option("-v", "--verbose", count=True, section="Talk", help="Say what happens; -vv also every address tried."),
-    option("-q", "--quiet", is_flag=True, section="Talk", help="Say nothing; the exit code tells."),
-    option("--json", is_flag=True, section="Talk", help="Say what happens as JSON Lines, failures included."),
+    option("-v", "--verbose", count=True, section="Output", help="Print what happens; -vv also each address tried."),
+    option("-q", "--quiet", section="Output", help="Print no messages; see the exit code."),
+    option("--json", section="Output", help="Print events and failures as JSON Lines."),
+    rules=[one_of("--quiet", "--json")],
 )
 
-json_option = option("--json", is_flag=True, section="Talk", help="Answer as JSON Lines.")
+json_option = option("--json", section="Output", help="Print the answer as JSON Lines.")
 
-quiet_option = option("-q", "--quiet", is_flag=True, section="Talk", help="Say nothing; the exit code tells.")
+quiet_option = option("-q", "--quiet", section="Output", help="Print no messages; see the exit code.")
 
 max_size_option = option(
     "--max-size",
-    type=Size(),
+    type=types.SIZE,
     default=16 << 20,
     section="Data",
-    help="The largest record, or format, in bytes (63); 16M unless given.",
+    help="Exit with 63 if a record or a format is longer (default: 16M).",
 )
 
-reach_options = gathered(
-    "reach",
+_version_choices = (
+    option("-4", "ipv4", section="Addresses", help="Use IPv4 only."),
+    option("-6", "ipv6", section="Addresses", help="Use IPv6 only."),
+)
+
+version_options = gathered("family", FamilyOptions, *_version_choices, rules=[one_of("-4", "-6")])
+
+family_options = gathered(
+    "family",
     FamilyOptions,
-    option("-4", "ipv4", is_flag=True, section="Addresses", help="IPv4 alone."),
-    option("-6", "ipv6", is_flag=True, section="Addresses", help="IPv6 alone."),
-    option("-n", "--numeric", is_flag=True, section="Addresses", help="No names: addresses alone are looked at."),
+    *_version_choices,
+    option("-n", "--numeric", section="Addresses", help="Accept only addresses, no names."),
+    rules=[one_of("-4", "-6")],
 )
 
 _identity_choices = (
-    option("--cert", type=Path(), section="TLS", help="Our certificate and its chain (PEM)."),
-    option("--key", type=Path(), section="TLS", help="The key of our certificate (PEM, not encrypted)."),
-    option("--servername", type=HostName(), section="TLS", help="The name to ask for and to verify."),
-    option("--insecure", is_flag=True, section="TLS", help="Do not verify the peer's certificate."),
+    option("--cert", type=types.FILE, section="TLS", help="Certificate to present, with its chain (PEM)."),
+    option("--key", type=types.FILE, section="TLS", help="Key of the certificate (PEM, not encrypted)."),
+    option("--servername", type=types.HOST, section="TLS", help="Name to ask for (SNI) and to verify."),
+    option("--insecure", section="TLS", help="Do not verify the peer's certificate."),
 )
 
 _tls_choices = (
     option(
         "--cafile",
-        type=Path(),
+        type=types.FILE,
         section="TLS",
-        help="Trust the authorities in FILE (PEM); a server then wants certificates.",
+        help="Trust the authorities in FILE (PEM); a server then requires certificates.",
     ),
     *_identity_choices,
-    option("--alpn", type=Protocols(), section="TLS", help="Protocols to agree on, in the order of preference."),
+    option("--alpn", type=types.ALPN, section="TLS", help="Protocols to agree on (ALPN), the preferred first."),
 )
 
-tls_options = gathered(
+_tls_option = option("--tls", section="TLS", help="Use TLS, as with tls: before the address.")
+
+_identity_rules = (needs("--key", on="--cert"), one_of("--insecure", "--cafile"))
+
+_BARE = "without --tls or tls: nothing is secured"
+
+_tls_rule = needs("--cafile", "--cert", "--key", "--servername", "--alpn", "--insecure", on=SECURED, why=_BARE)
+
+tls_options = gathered("tls", TlsOptions, _tls_option, *_tls_choices, rules=[_tls_rule, *_identity_rules])
+
+server_tls_options = gathered(
     "tls",
-    Tls,
-    option("--tls", is_flag=True, section="TLS", help="Speak TLS, as with tls: in front of the address."),
+    TlsOptions,
+    _tls_option,
     *_tls_choices,
+    rules=[
+        _tls_rule,
+        excluded(
+            "--servername", "--insecure", by=Case("a server", lambda values: True), why="a server has the certificate"
+        ),
+    ],
 )
 
 https_options = gathered(
-    "https",
-    Https,
-    option("--cafile", type=Path(), section="TLS", help="Trust the authorities in FILE (PEM)."),
+    "tls",
+    TlsOptions,
+    option("--cafile", type=types.FILE, section="TLS", help="Trust the authorities in FILE (PEM)."),
     *_identity_choices,
+    rules=[
+        excluded(
+            *("--servername", "--cert", "--key"),
+            by=Case("an http URL", lambda values: values["url"].scheme != "https"),
+            why="the URL is not https",
+        ),
+        *_identity_rules,
+    ],
 )
 
-both_tls_options = gathered("tls", BothTls, *_tls_choices)
+relay_tls_options = gathered(
+    "tls",
+    TlsOptions,
+    *_tls_choices,
+    rules=[
+        needs("--cafile", "--cert", "--key", "--alpn", on=SECURED, why=_BARE),
+        needs(
+            *("--servername", "--insecure"),
+            on=Case("a tls: address as TARGET", lambda values: values["target"].tls),
+            why=_BARE,
+        ),
+        needs(Case("--key", lambda values: values["key"] and not values["address"].tls), on="--cert"),
+        one_of("--insecure", "--cafile"),
+    ],
+)
 
-timeout_option = option("--timeout", type=Duration(), section="Time", help="Give everything up (28) after D.")
+timeout_option = option("--timeout", type=types.DURATION, section="Time", help="Exit with 28 after D.")
 
-clock_options = gathered(
-    "clocks",
-    Clocks,
-    option(
-        "--idle-timeout",
-        type=Duration(),
-        section="Time",
-        help="Give a connection up (28) once no byte has moved either way for D.",
-    ),
+timeout_options = chained(
+    option("--idle-timeout", type=types.DURATION, section="Time", help="Close a connection idle for D (exit code 28)."),
     timeout_option,
 )
 
-datagram_clock_options = gathered(
-    "clocks",
-    Clocks,
-    option("--idle-timeout", type=Duration(), section="Time", help="Give up (28) once no datagram has come for D."),
+datagram_timeout_options = chained(
+    option("--idle-timeout", type=types.DURATION, section="Time", help="Exit with 28 when no datagram comes for D."),
     timeout_option,
 )
 
 connect_timeout_option = option(
     "-w",
     "--connect-timeout",
-    type=Duration(),
+    type=types.DURATION,
     default=10.0,
     section="Time",
-    help="Time for resolving, connecting and TLS together (28); 10s unless given.",
+    help="Time limit for resolving, connecting and TLS (default: 10s; exit code 28).",
 )
 
-source_option = option("--source", type=Source(), section="Addresses", help="Connect from this address and port.")
+source_option = option("--source", type=types.SOURCE, section="Addresses", help="Connect from this address and port.")
 
-dial_options = gathered(
-    "dial",
-    Dial,
+dial_options = chained(
     connect_timeout_option,
     source_option,
-    option("--keepalive", type=Duration(), section="Time", help="Probe a peer that was silent for D (TCP keepalive)."),
+    option("--keepalive", type=types.DURATION, section="Time", help="Probe a peer silent for D (TCP keepalive)."),
+    rules=[
+        excluded("-4", "-6", "-n", "--source", by=UNIX, why="a unix socket has no IP address"),
+        excluded("--keepalive", by=UNIX, why="a unix socket has no keepalive"),
+    ],
 )
 
 ending_options = gathered(
-    "ends",
-    Ends,
+    "ending",
+    EndingOptions,
     option(
         "--grace",
-        type=Duration(zero=True),
+        type=types.DURATION_OR_ZERO,
         section="Ending",
-        help="Once the peer has ended, leave when our input has been idle for D; 500ms unless given.",
+        help="After the peer's end, exit when our input is idle for D (default: 500ms).",
     ),
-    option("--hold", is_flag=True, section="Ending", help="Once the peer has ended, wait for our input's end instead."),
-    option(
-        "--no-shutdown",
-        is_flag=True,
-        section="Ending",
-        help="Do not send our input's end; leave when the peer ends.",
-    ),
+    option("--hold", section="Ending", help="After the peer's end, wait for the end of our input."),
+    option("--no-shutdown", section="Ending", help="Do not send the end of our input; exit when the peer ends."),
+    rules=[one_of("--grace", "--hold")],
 )
 
 program_options = gathered(
-    "programs",
-    Programs,
+    "program",
+    ProgramOptions,
     option(
         "--exec",
-        type=Words(),
+        type=types.COMMAND,
         section="Data",
-        help="Run CMD over each connection, its stdin and stdout in place of ours; its words are split as in a shell.",
+        help="Run CMD with each connection as its stdin and stdout; words are split as in a shell.",
     ),
-    option("--sh-exec", type=Line(), section="Data", help="The same, and CMD is run by the shell."),
+    option("--sh-exec", type=types.SHELL_COMMAND, section="Data", help="Like --exec, but /bin/sh runs CMD."),
 )
 
 record_options = gathered(
-    "recorded",
-    Recorded,
+    "record",
+    RecordOptions,
+    option("--hexdump", section="Output", help="Write a hex dump of both directions to stderr, as -vvv does."),
     option(
-        "--hexdump",
-        is_flag=True,
-        section="Talk",
-        help="Dump the bytes of both directions in hex on stderr, as -vvv does.",
+        "--log", type=types.FILE, section="Output", help="Append the data of both directions to FILE as JSON Lines."
     ),
-    option("--log", type=Path(), section="Talk", help="Append the bytes of both directions to FILE as JSON Lines."),
+    rules=[one_of("--hexdump", "--json"), one_of("--hexdump", "--quiet")],
 )
 
-stats_option = option("--stats", is_flag=True, section="Talk", help="Say bytes and time at the end, as JSON.")
+stats_option = option("--stats", section="Output", help="Print bytes and time at the end, as JSON.")
 
-raw_option = option("--raw", is_flag=True, section="Data", help="Let control bytes through to a terminal.")
+raw_option = option("--raw", section="Data", help="Write control bytes to a terminal as they are.")
+
+_PRINTABLE = ("hex", "json", "none")
+
+
+def _form(name: str) -> Case:
+    return Case(
+        f"--output {name}", lambda values: OutputOptions(values["output"], False).kind(_verbosity(values)) == name
+    )
+
 
 output_options = gathered(
     "output",
-    Output,
+    OutputOptions,
     option(
         "--output",
-        type=OneOf("raw", "lines", "hex", "json", "none"),
+        type=types.choice("raw", "lines", "hex", "json", "none"),
         section="Data",
-        help="Print datagrams in this form; raw bytes unless given, with --json json.",
+        help="Print datagrams in this form (default: raw, or json with --json).",
     ),
     raw_option,
+    rules=[excluded("--raw", by=_form(name), why=f"--output {name} writes no control bytes") for name in _PRINTABLE],
 )
 
 transport_options = gathered(
     "transport",
-    Transport,
-    option("--udp", is_flag=True, section="Serving", help="Serve UDP datagrams instead of TCP."),
-    option("--both", is_flag=True, section="Serving", help="Serve TCP and UDP on one port number."),
+    TransportOptions,
+    option("--udp", section="Serving", help="Serve UDP datagrams instead of TCP."),
+    option("--both", section="Serving", help="Serve TCP and UDP on the same port."),
+    rules=[
+        one_of("--udp", "--both"),
+        excluded("--udp", "--both", by=SECURED, why="datagrams are not secured"),
+        excluded(
+            *("--once", "--max-clients", "--max-conns", "--greet", "--keepalive", "--mode", "--idle-timeout"),
+            by="--udp",
+            why="datagrams make no connections",
+        ),
+        excluded(
+            *("--once", "--max-clients", "--accept-timeout"), by="--both", why="there are connections and datagrams"
+        ),
+    ],
 )
 
 serving_options = gathered(
     "serving",
-    Serving,
-    option("--port-file", type=Path(), section="Serving", help="Keep the port number in FILE while serving."),
-    option("--print-port", is_flag=True, section="Serving", help="Print the port number as the first line of stdout."),
-    option(
-        "--allow",
-        type=Cidr(),
-        multiple=True,
-        section="Serving",
-        help="Serve clients of this network alone; repeatable.",
-    ),
-    option(
-        "--deny", type=Cidr(), multiple=True, section="Serving", help="Turn away clients of this network; repeatable."
-    ),
-    option(
-        "--until",
-        type=Pattern(),
-        section="Ending",
-        help="Stop serving, with 0, once the data of a client matches.",
-    ),
-    option("--stats", is_flag=True, section="Talk", help="Say what was served at the end, as JSON."),
-    option("--accept-timeout", type=Duration(), section="Time", help="Give up (28) if nobody came within D."),
-    option("--for", "duration", type=Duration(), section="Time", help="Stop serving after D; exit 0."),
+    ServingOptions,
+    option("--port-file", type=types.FILE, section="Serving", help="Write the port number to FILE while serving."),
+    option("--print-port", section="Serving", help="Print the port number as the first line on stdout."),
+    option("--allow", type=types.CIDR, multiple=True, section="Serving", help="Accept only this network; repeatable."),
+    option("--deny", type=types.CIDR, multiple=True, section="Serving", help="Refuse this network; repeatable."),
+    option("--until", type=types.REGEX, section="Ending", help="Stop with exit code 0 when a client's data matches."),
+    option("--stats", section="Output", help="Print what was served at the end, as JSON."),
+    option("--accept-timeout", type=types.DURATION, section="Time", help="Exit with 28 if nobody comes within D."),
+    option("--for", "duration", type=types.DURATION, section="Time", help="Stop after D with exit code 0."),
 )
 
-client_options = gathered(
-    "clients",
-    Clients,
-    option("--once", is_flag=True, section="Serving", help="Serve one client, then exit."),
-    option("--max-clients", type=Count(), section="Serving", help="Serve N clients, then exit."),
-    option(
-        "--max-conns",
-        type=Count(),
-        section="Serving",
-        help="Serve at most N clients at one time, the next waits; 4096 unless given.",
-    ),
-    option("--mode", type=Mode(), section="Serving", help="The mode of a unix socket's file; 600 unless given."),
-    option("--greet", type=Text(), section="Data", help="Send TEXT first; {host} and {port} are the client's."),
-    option(
-        "--keepalive", type=Duration(), section="Time", help="Probe a client that was silent for D (TCP keepalive)."
-    ),
+accept_options = gathered(
+    "accept",
+    AcceptOptions,
+    option("--once", section="Serving", help="Serve one client, then exit."),
+    option("--max-clients", type=types.COUNT, section="Serving", help="Serve N clients, then exit."),
+    option("--max-conns", type=types.COUNT, section="Serving", help="Serve at most N clients at once (default: 4096)."),
+    option("--mode", type=types.MODE, section="Serving", help="Mode of the unix socket's file (default: 600)."),
+    option("--greet", type=types.TEXT, section="Data", help="Send TEXT first; {host} and {port} are the client's."),
+    option("--keepalive", type=types.DURATION, section="Time", help="Probe a client silent for D (TCP keepalive)."),
+    rules=[
+        one_of("--once", "--max-clients"),
+        needs("--mode", on=UNIX, why="only a unix socket has a mode"),
+        excluded("--port-file", "--print-port", by=UNIX, why="a unix socket has no port"),
+        excluded("--allow", "--deny", by=UNIX, why="a unix socket has no IP address"),
+        excluded("--keepalive", by=UNIX, why="a unix socket has no keepalive"),
+    ],
 )

@@ -6,128 +6,22 @@ from typing import Any, NamedTuple, Protocol
 
 import click
 
-from netkit.core.errors import MEANING, Exit
+from netkit.cli.rules import Rule, sentences
+from netkit.core.errors import Exit
+
+Pairs = Sequence[tuple[str, str]]
+"""Terms with their meanings."""
+
+Summaries = Sequence[tuple[str, str, str]]
+"""Sections, names and summaries of commands."""
 
 HELP_WIDTH = 80
-
 PAGE_WIDTH = 78
-
 _INDENT = 5
-
 _MEANING_WIDTH = 45  # columns that a long meaning has at least
 
-_SUMMARY = "talk TCP, UDP and unix sockets from the shell"
-
 _COMMAND_SECTIONS = ("Talk", "Serve", "Look", "Bytes", "More")
-
-_OPTION_SECTIONS = ("Addresses", "Checking", "Request", "Serving", "TLS", "Ending", "Data", "Time", "Talk")
-
-Pairs = Sequence[tuple[str, str]]  # terms and meanings
-
-Summaries = Sequence[tuple[str, str, str]]  # sections, names and summaries of commands
-
-
-_EXAMPLES: Pairs = (
-    ("netkit connect example.org 80", "join stdin and stdout to a TCP port"),
-    ("netkit listen :9000 > file", "take one connection, keep what it sends"),
-    ("netkit echo 0 -- make test", "a server for as long as a command runs"),
-    ("netkit portcheck db:5432 --wait 60s", "wait until a port is open"),
-)
-
-
-_DESCRIPTION = (
-    "netkit joins the shell to TCP, UDP and unix sockets: it connects, it listens and it serves. When a conversation "
-    "ends with exit status 0, every byte was delivered; every failure is one line and has an exit status of its own. "
-    "UDP alone acknowledges nothing: there 0 means that the system took every datagram and no error had come back.",
-    "Standard output carries what the peer sent, or the answer, and nothing else. What there is to say is one line on "
-    "standard error: a client says nothing unless something failed, a server says where it listens. With -v they say "
-    "what happens, with -q nothing at all. On a terminal, control bytes from a peer are made visible.",
-)
-
-
-_OPTIONS: Pairs = (
-    ("-h, --help", "Show the commands; after a COMMAND, its options."),
-    ("--version", "Print the version."),
-)
-
-
-_ADDRESSES: Pairs = (
-    ("HOST PORT, HOST:PORT", "That port of a host. A server binds every address that the host's name has."),
-    ("[::1]:80, ::1 80", "An IPv6 address, with its zone where it needs one: fe80::1%eth0."),
-    ("PORT", "Servers alone: this machine, on 127.0.0.1 and ::1."),
-    (":PORT", "A client connects to this machine; a server takes every interface, IPv4 and IPv6."),
-    ("unix:PATH", "A unix socket. A server makes it for its own user alone, with mode 0600."),
-    ("unix:@NAME", "An abstract unix socket, on Linux. A server takes clients of its own user and of root."),
-)
-
-
-_ABOUT_PORTS = (
-    "A port is a number up to 65535 in decimal digits, or the name of a service. For a server port 0 is one that the "
-    "system chooses, the same for IPv4 and IPv6."
-)
-
-
-_VALUES: Pairs = (
-    ("D", "A duration: 500ms, 2s, 1.5, 1m or 1h. A bare number is seconds."),
-    ("N", "A whole number from 1 on."),
-    ("SIZE", "Bytes, or bytes per second: 1500, 64K, 1M or 2G, in powers of 1024."),
-    ("TEXT", r"Text in which \n, \r, \t, \0, \\ and \xNN stand for bytes."),
-    ("HEX", "Bytes as pairs of hex digits, with spaces between bytes if wanted."),
-)
-
-
-_DEBUGGING: Pairs = (("NETKIT_DEBUG", "If set, a failure shows its traceback as well."),)
-
-
-_ABOUT_FORMAT = (
-    "FORMAT is one word: typed fields, 'u16:port u32le:seq ip', or codes as in Python's struct, '!HIB'. If a part of "
-    "it is a field and no mark is in front, all are fields: ip and hex are fields, !ip and !hex are codes. Without a "
-    "mark, codes are in network order."
-)
-
-_FORMAT = (
-    (
-        "Fields",
-        (
-            ("u8 u16 u32 u64", "Whole numbers from 0 on, of so many bits."),
-            ("i8 i16 i32 i64", "Whole numbers that may be negative."),
-            ("f32 f64", "Floating-point numbers."),
-            ("ip ip6 mac", "Addresses: 192.0.2.1, 2001:db8::1, 02:00:5e:10:00:01."),
-            ("str, str8", "TEXT of any length, or filled up with NULs to 8 bytes."),
-            ("hex, hex8", "Bytes in hex, any number or 8 of them."),
-            ("TYPEle", "Behind any type: its octets in reverse, little-endian."),
-            ("TYPE:NAME", "The name of the field, a key of what --json writes."),
-        ),
-    ),
-    (
-        "Codes",
-        (
-            ("b h i l q", "Whole numbers of 1, 2, 4, 4 and 8 bytes that may be negative; B H I L Q are from 0 on."),
-            ("e f d", "Floating-point numbers of 2, 4 and 8 bytes."),
-            ("? c", "false or true (0 or 1); one byte as TEXT."),
-            ("8s 8p", "TEXT filled up with NULs to 8 bytes; in p the first byte counts those that follow."),
-            ("x", "A byte of padding, without a value."),
-            ("n N P", "Sizes and pointers of this machine, under @ alone."),
-            ("4H", "With a count, as many values; counts of s and p are bytes."),
-            (
-                "! > < = @",
-                "In front of all codes: network order, big-endian, little-endian, native, native and aligned.",
-            ),
-        ),
-    ),
-)
-
-_ABOUT_COMMAND = (
-    "COMMAND runs once the server is ready, with the server's standard input as its own. The server ends with it and "
-    "returns its exit code. COMMAND is told where to connect:"
-)
-
-
-_FOR_COMMAND: Pairs = (
-    ("NETKIT_HOST", "The IP address; 127.0.0.1 or ::1 if every interface is served."),
-    ("NETKIT_PORT", "The port."),
-    ("NETKIT_ADDRESS", "Both in one word, or unix:PATH, as netkit connect takes it."),
-)
+_OPTION_SECTIONS = ("Addresses", "Checking", "Request", "Serving", "TLS", "Ending", "Data", "Time", "Output")
 
 
 class Terms(NamedTuple):
@@ -145,7 +39,7 @@ class Section(NamedTuple):
     blocks: Sequence[str | Terms]
 
     def term_width(self) -> int:
-        """Return the columns for terms, the same in the whole section."""
+        """The columns for terms, the same in the whole section."""
         pairs = [pair for block in self.blocks if isinstance(block, Terms) for pair in block.pairs]
         return _term_width(pairs, PAGE_WIDTH - _INDENT)
 
@@ -173,10 +67,111 @@ class Described(Protocol):
     words: str
     examples: Sequence[tuple[str, str]]
     params: list[click.Parameter]
+    rules: Sequence[Rule]
+
+
+_SUMMARY = "talk TCP, UDP and unix sockets from the shell"
+
+_EXAMPLES = (
+    ("netkit connect example.org 80", "join stdin and stdout to a TCP port"),
+    ("netkit listen :9000 > file", "take one connection, keep what it sends"),
+    ("netkit echo 0 -- make test", "a server for as long as a command runs"),
+    ("netkit portcheck db:5432 --wait 60s", "wait until a port is open"),
+)
+
+_DESCRIPTION = (
+    "netkit joins the shell to TCP, UDP and unix sockets: it connects, it listens and it serves. When a conversation "
+    "ends with exit status 0, every byte was delivered; every failure is one line and has an exit status of its own. "
+    "Only UDP acknowledges nothing: there 0 means that the system took every datagram and no error had come back.",
+    "Standard output carries what the peer sent, or the answer, and nothing else. Messages are single lines on "
+    "standard error: a client prints none unless something failed, a server prints where it listens. With -v they "
+    "print what happens, with -q nothing at all. On a terminal, control bytes from a peer are made visible.",
+)
+
+_OPTIONS = (
+    ("-h, --help", "Show the commands; after a COMMAND, its options."),
+    ("--version", "Print the version."),
+)
+
+_ADDRESSES = (
+    Terms(
+        (
+            ("HOST PORT, HOST:PORT", "That port of a host. A server binds every address that the host's name has."),
+            ("[::1]:80, ::1 80", "An IPv6 address, with its zone where it needs one: fe80::1%eth0."),
+            ("PORT", "Servers only: this machine, on 127.0.0.1 and ::1."),
+            (":PORT", "A client connects to this machine; a server takes every interface, IPv4 and IPv6."),
+            ("unix:PATH", "A unix socket. A server creates it for its own user only, with mode 0600."),
+            ("unix:@NAME", "An abstract unix socket, on Linux. A server takes clients of its own user and of root."),
+        ),
+        "Fl",
+    ),
+    "A port is a number up to 65535 in decimal digits, or the name of a service. For a server port 0 is one that the "
+    "system chooses, the same for IPv4 and IPv6.",
+)
+
+_VALUES = (
+    ("D", "A duration: 500ms, 2s, 1.5, 1m or 1h. A bare number is seconds."),
+    ("N", "A whole number, 1 or more."),
+    ("SIZE", "Bytes, or bytes per second: 1500, 64K, 1M or 2G, in powers of 1024."),
+    ("TEXT", r"Text in which \n, \r, \t, \0, \\ and \xNN stand for bytes."),
+    ("HEX", "Bytes as pairs of hex digits, with spaces between bytes if wanted."),
+)
+
+_ENVIRONMENT = (("NETKIT_DEBUG", "If set, a failure shows its traceback as well."),)
+
+_FORMAT = (
+    "FORMAT is one word: typed fields, 'u16:port u32le:seq ip', or codes as in Python's struct, '!HIB'. If a part of "
+    "it is a field and there is no mark before it, all are fields: ip and hex are fields, !ip and !hex are codes. "
+    "Without a mark, codes are in network order.",
+    Terms(
+        (
+            ("u8 u16 u32 u64", "Whole numbers from 0 on, of that many bits."),
+            ("i8 i16 i32 i64", "Whole numbers that may be negative."),
+            ("f32 f64", "Floating-point numbers."),
+            ("ip ip6 mac", "Addresses: 192.0.2.1, 2001:db8::1, 02:00:5e:10:00:01."),
+            ("str, str8", "TEXT of any length, or filled up with NULs to 8 bytes."),
+            ("hex, hex8", "Bytes in hex, any number or 8 of them."),
+            ("TYPEle", "Any type in little-endian order."),
+            ("TYPE:NAME", "The name of the field, a key of what --json writes."),
+        ),
+        "Ic",
+        "Fields",
+    ),
+    Terms(
+        (
+            ("b h i l q", "Whole numbers of 1, 2, 4, 4 and 8 bytes that may be negative; B H I L Q are from 0 on."),
+            ("e f d", "Floating-point numbers of 2, 4 and 8 bytes."),
+            ("? c", "false or true (0 or 1); one byte as TEXT."),
+            ("8s 8p", "TEXT filled up with NULs to 8 bytes; in p the first byte counts those that follow."),
+            ("x", "A byte of padding, without a value."),
+            ("n N P", "Sizes and pointers of this machine, only after @."),
+            ("4H", "With a count, as many values; counts of s and p are bytes."),
+            (
+                "! > < = @",
+                "Before all codes: network, big-endian, little-endian, native, native and aligned order.",
+            ),
+        ),
+        "Ic",
+        "Codes",
+    ),
+)
+
+_FOR_COMMAND = (
+    "COMMAND runs once the server is ready, with the server's standard input as its own. The server ends with it and "
+    "returns its exit code. Its environment says where to connect:",
+    Terms(
+        (
+            ("NETKIT_HOST", "The IP address; 127.0.0.1 or ::1 if every interface is served."),
+            ("NETKIT_PORT", "The port."),
+            ("NETKIT_ADDRESS", "Both in one word, or unix:PATH, as netkit connect takes it."),
+        ),
+        "Ev",
+    ),
+)
 
 
 def overview_page(commands: Summaries) -> Page:
-    """Return the page of netkit itself."""
+    """The page of netkit itself."""
     return Page(
         command="netkit",
         summary=_SUMMARY,
@@ -185,9 +180,9 @@ def overview_page(commands: Summaries) -> Page:
             Section("DESCRIPTION", _DESCRIPTION),
             Section("COMMANDS", [Terms(pairs, "Ic", title) for title, pairs in _command_sections(commands)]),
             Section("OPTIONS", [Terms(_OPTIONS, "Fl")]),
-            Section("ADDRESSES", [Terms(_ADDRESSES, "Fl"), _ABOUT_PORTS]),
+            Section("ADDRESSES", _ADDRESSES),
             Section("VALUES", [Terms(_VALUES, "Fl")]),
-            Section("ENVIRONMENT", [Terms(_DEBUGGING, "Ev")]),
+            Section("ENVIRONMENT", [Terms(_ENVIRONMENT, "Ev")]),
             _exit_status(),
             Section("EXAMPLES", [Terms(_EXAMPLES, "Ic")]),
         ),
@@ -196,22 +191,22 @@ def overview_page(commands: Summaries) -> Page:
 
 
 def command_page(command: Described, name: str, summary: str) -> Page:
-    """Return the page of a command."""
+    """The page of a command."""
     sections = [
         Section("DESCRIPTION", _paragraphs(command)),
-        Section("OPTIONS", [Terms(pairs, "Fl", title) for title, pairs in _option_sections(command)]),
+        Section("OPTIONS", [Terms(pairs, "Fl", title) for title, pairs in _option_sections(command, command.rules)]),
     ]
     if "FORMAT" in command.words:
-        sections.append(Section("FORMAT", [_ABOUT_FORMAT, *(Terms(pairs, "Ic", title) for title, pairs in _FORMAT)]))
+        sections.append(Section("FORMAT", _FORMAT))
     if any("--port-file" in option.opts for option in command.params):
-        sections.append(Section("ENVIRONMENT", [_ABOUT_COMMAND, Terms(_FOR_COMMAND, "Ev")]))
+        sections.append(Section("ENVIRONMENT", _FOR_COMMAND))
     sections += [_exit_status(), Section("EXAMPLES", [Terms(command.examples, "Ic")])]
     return Page(f"netkit {name}", summary, f"[OPTIONS] {command.words}".strip(), sections, see=["netkit"])
 
 
 def _exit_status() -> Section:
-    rows = {str(int(code)): meaning for code, meaning in MEANING.items() if code is not Exit.SIGNAL}
-    rows["128+n"] = MEANING[Exit.SIGNAL]
+    rows = {str(int(code)): code.meaning for code in Exit if code is not Exit.SIGNAL}
+    rows["128+n"] = Exit.SIGNAL.meaning
     return Section("EXIT STATUS", [Terms(list(rows.items()))])
 
 
@@ -225,21 +220,22 @@ def _command_sections(commands: Summaries) -> Iterator[tuple[str, Pairs]]:
         yield title, [(name, summary) for section, name, summary in commands if section == title]
 
 
-def _option_sections(command: Described) -> Iterator[tuple[str, Pairs]]:
-    """Yield the headings of options with how each is typed and what it does."""
+def _option_sections(command: Described, rules: Sequence[Rule] = ()) -> Iterator[tuple[str, Pairs]]:
+    """Yield the headings of options with how each is typed, what it does, and what the rules say of it."""
     options: list[Any] = [param for param in command.params if isinstance(param, click.Option)]
     for title in sorted({option.section for option in options}, key=_OPTION_SECTIONS.index):
-        yield title, [(_typed(option), option.help or "") for option in options if option.section == title]
+        shown = [option for option in options if option.section == title]
+        yield title, [(_typed(each), f"{each.help} {sentences(rules, each.opts)}".strip()) for each in shown]
 
 
 def _typed(option: Any) -> str:
-    """Return how an option is typed: ``-w, --connect-timeout D``."""
+    """How an option is typed: ``-w, --connect-timeout D``."""
     names = ", ".join(sorted(option.opts, key=len))
-    return names if option.is_flag or option.count else f"{names} {option.metavar or option.type.name}"
+    return f"{names} {option.type.name}" if option.takes_value else names
 
 
 def overview(commands: Summaries) -> str:
-    """Return what ``netkit`` alone shows."""
+    """What ``netkit`` alone shows."""
     lines = [f"netkit: {_SUMMARY}", "", *_table(_EXAMPLES, 2, HELP_WIDTH), ""]
     lines += ["Usage: netkit COMMAND [OPTIONS] ...", ""]
     for title, pairs in _command_sections(commands):
@@ -252,7 +248,7 @@ def overview(commands: Summaries) -> str:
 
 
 def help_page(command: Described, path: str) -> str:
-    """Return what ``COMMAND --help`` shows: a sentence, examples, and the options under their headings."""
+    """What ``COMMAND --help`` shows: a sentence, examples, and the options under their headings."""
     options = list(_option_sections(command))
     width = _term_width([pair for _, pairs in options for pair in pairs], HELP_WIDTH - 2)
     lines = [*wrapped(_paragraphs(command)[0], 0, HELP_WIDTH), "", *_table(command.examples, 2, HELP_WIDTH), ""]
@@ -264,7 +260,7 @@ def help_page(command: Described, path: str) -> str:
 
 
 def to_text(page: Page) -> str:
-    """Return a page as plain text."""
+    """A page as plain text."""
     margin = " " * _INDENT
     lines = ["NAME", f"{margin}{page.name} - {page.summary}", "", "SYNOPSIS", f"{margin}{page.command} {page.words}"]
     for section in page.sections:
@@ -282,7 +278,7 @@ def to_text(page: Page) -> str:
 
 
 def _table(pairs: Pairs, indent: int, width: int, term_width: int | None = None) -> list[str]:
-    """Return terms with their meanings beside them; below those that are too wide."""
+    """Terms with their meanings beside them; below those that are too wide."""
     if term_width is None:
         term_width = _term_width(pairs, width - indent)
     lines = []
@@ -297,7 +293,7 @@ def _table(pairs: Pairs, indent: int, width: int, term_width: int | None = None)
 
 
 def _term_width(pairs: Pairs, width: int) -> int:
-    """Return the width of the widest term that leaves the meanings enough of ``width``."""
+    """The width of the widest term that leaves the meanings enough of ``width``."""
     room = width - 2 - min(_MEANING_WIDTH, max((len(meaning) for _, meaning in pairs), default=0))
     return max((len(term) for term, _ in pairs if len(term) <= room), default=4)
 

@@ -1,23 +1,111 @@
-"""Options that exclude each other, and options that do not apply."""
+"""Which options go together, as data that commands run, man pages show and a test tries.
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING
+A rule names options as they are typed, ``--grace`` or ``-4``; ``--output hex`` is the option with that value alone.
+What is typed counts, whatever its value, and defaults do not. What is no option is a Case.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import click
+from click.core import ParameterSource
 
 from netkit.core.errors import Invalid
 
-if TYPE_CHECKING:
-    pass
+Values = Mapping[str, Any]
+"""The parameters of a command, as click has parsed them."""
 
 
-def exclude(given: Mapping[str, object]) -> None:
-    """Refuse more than one of these options together; None and False are not given."""
-    names = [name for name, value in given.items() if value is not None and value is not False]
-    if len(names) > 1:
-        raise Invalid(f"{names[0]} and {names[1]} exclude each other")
+class Case:
+    """What a rule depends on beside options; messages and man pages call it by its name."""
+
+    __slots__ = ("holds", "name")
+
+    def __init__(self, name: str, holds: Callable[[Values], object]) -> None:
+        self.name = name
+        self.holds = holds
 
 
-def unapplied(why: str, given: Mapping[str, object]) -> None:
-    """Refuse options that would change nothing here; None and False are not given."""
-    for name, value in given.items():
-        if value is not None and value is not False:
-            raise Invalid(f"{name} does not apply: {why}")
+Term = str | Case
+
+
+class Rule:
+    """The ``terms`` go with none of the ``others`` or, if these are ``needed``, only with one of them.
+
+    Without ``others`` the terms exclude each other.
+    """
+
+    __slots__ = ("needed", "others", "terms", "why")
+
+    def __init__(self, terms: tuple[Term, ...], others: tuple[Term, ...] = (), why: str = "", *, needed: bool = False):
+        self.terms = terms
+        self.others = others
+        self.why = why
+        self.needed = needed
+
+    def broken(self, given: Callable[[Term], bool]) -> str:
+        """The message for what was given; empty if the rule is kept."""
+        found = [name_of(term) for term in self.terms if given(term)]
+        if not self.others:
+            return f"{found[0]} and {found[1]} exclude each other" if len(found) > 1 else ""
+        if not found or any(map(given, self.others)) is self.needed:
+            return ""
+        return f"{found[0]} does not apply: {self.why}" if self.why else f"{found[0]} needs {_listed(self.others)}"
+
+
+def one_of(*terms: Term) -> Rule:
+    """At most one of these may be given."""
+    return Rule(terms)
+
+
+def excluded(*terms: Term, by: Term | tuple[Term, ...], why: str) -> Rule:
+    """These do not apply with any of ``by``."""
+    return Rule(terms, by if isinstance(by, tuple) else (by,), why)
+
+
+def needs(*terms: Term, on: Term | tuple[Term, ...], why: str = "") -> Rule:
+    """These apply only with one of ``on``."""
+    return Rule(terms, on if isinstance(on, tuple) else (on,), why, needed=True)
+
+
+def check(rules: Iterable[Rule], options: Mapping[str, click.Option], ctx: click.Context) -> None:
+    """Raise Invalid for the first rule that is broken."""
+
+    def given(term: Term) -> bool:
+        if isinstance(term, Case):
+            return bool(term.holds(ctx.params))
+        name, _, value = term.partition(" ")
+        field = options[name].name or ""
+        typed = ctx.get_parameter_source(field) is ParameterSource.COMMANDLINE
+        return typed and value in ("", ctx.params[field])
+
+    for rule in rules:
+        if message := rule.broken(given):
+            raise Invalid(message)
+
+
+def sentences(rules: Iterable[Rule], names: Iterable[str]) -> str:
+    """What the rules say of an option, as a man page has it: ``Needs --cert. Not with --hold.``."""
+    needed, barred = [], []
+    for rule in rules:
+        terms, others = list(map(name_of, rule.terms)), list(map(name_of, rule.others))
+        for name in names:
+            if name in terms and rule.needed:
+                needed.append(f"Needs {_listed(others)}.")
+            elif name in terms:
+                barred += others or [term for term in terms if term != name]
+            elif name in others and not rule.needed:
+                barred += terms
+    if barred:
+        needed.append(f"Not with {_listed(dict.fromkeys(barred))}.")
+    return " ".join(needed)
+
+
+def name_of(term: Term) -> str:
+    """What messages call an option or a case."""
+    return term if isinstance(term, str) else term.name
+
+
+def _listed(terms: Iterable[Term]) -> str:
+    *first, last = map(name_of, terms)
+    return f"{', '.join(first)} or {last}" if first else last

@@ -5,8 +5,8 @@ from collections.abc import Coroutine, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from netkit.core.errors import Exit, Failure
-from netkit.output.console import Verbosity, emit, put, tell_failure
-from netkit.output.escape import printable
+from netkit.output import console
+from netkit.output.console import Verbosity, emit, stop_waiting, tell_failure
 
 if TYPE_CHECKING:
     from netkit.output.totals import Totals
@@ -16,37 +16,33 @@ if TYPE_CHECKING:
 def answer(text: str) -> int:
     """Write an answer and a newline to stdout, and return the exit code."""
     try:
-        put(text + "\n")
+        console.write(text + "\n")
     except Failure as failure:
         return conclude(failure)
     return Exit.OK
 
 
 def answer_rows(rows: Sequence[Sequence[str]]) -> int:
-    """Write rows to stdout, their cells separated by tabs, on a terminal in columns; return the exit code."""
-    if not rows:
-        return Exit.OK
-    shown = [[printable(cell) for cell in row] for row in rows]
-    if not os.isatty(1):
-        return answer("\n".join("\t".join(row) for row in shown))
-    widths = [max(len(row[i]) for row in shown if i < len(row)) for i in range(max(map(len, shown)))]
-    return answer("\n".join("  ".join(map(str.ljust, row, widths)).rstrip() for row in shown))
+    """Write rows to stdout, if there are any; return the exit code."""
+    from netkit.output.columns import table
+
+    return answer(table(rows)) if rows else Exit.OK
 
 
-def filtered(change: "Filter", talk: Verbosity, given: bytes | None = None) -> int:
+def filtered(change: "Filter", verbosity: Verbosity, given: bytes | None = None) -> int:
     """Write what ``change`` makes of stdin, or of ``given`` in its place, to stdout, and return the exit code."""
     from netkit.services.pack.filter import run
 
     try:
-        run(change, given)
+        run(change, given, console.write_bytes)
     except Failure as failure:
-        return conclude(failure, talk)
+        return conclude(failure, verbosity)
     return Exit.OK
 
 
 def run(
     main: Coroutine[Any, Any, int | None],
-    talk: Verbosity,
+    verbosity: Verbosity,
     *,
     timeout: float | None = None,
     refused: Exit = Exit.CONNECT,
@@ -67,30 +63,47 @@ def run(
         return code
 
     try:
-        return told(kernel.run(_within(main, timeout), signals=(signal.SIGINT, signal.SIGTERM, signal.SIGHUP)) or 0)
+        ending = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+        return told(kernel.run(_within(main, timeout), signals=ending, on_signal=stop_waiting) or 0)
     except kernel.Interrupted as interrupted:
         told(Exit.SIGNAL + interrupted.signum)
         die(interrupted.signum)
     except Failure as failure:
         if _is_reader_gone(failure):
             told(Exit.SIGNAL + signal.SIGPIPE)
-        return told(conclude(failure, talk))
+        return told(conclude(failure, verbosity))
     except OSError as error:
-        return told(conclude(Failure(refused, "go on", error), talk))
+        return told(conclude(Failure(refused, "go on", error), verbosity))
     finally:
         main.close()
 
 
-def totals(stats: bool, protocol: str | None = None) -> "Totals | None":
-    """Return totals that begin now, if they are wanted; of a protocol, if it is known."""
-    if not stats:
-        return None
-    from netkit.output.totals import Totals
+class Run:
+    """One run of a command, whose events go to ``observe``.
 
-    return Totals(protocol)
+    With ``stats`` it ends with its totals; ``protocol`` is what they are of, where that is known beforehand.
+    """
+
+    def __init__(
+        self, verbosity: Verbosity, timeout: float | None = None, *, stats: bool = False, protocol: str | None = None
+    ) -> None:
+        from netkit.output.events import observer
+
+        self._verbosity = verbosity
+        self._timeout = timeout
+        self._totals = None
+        if stats:
+            from netkit.output.totals import Totals
+
+            self._totals = Totals(protocol)
+        self.observe = observer(verbosity, self._totals.watching if self._totals else None)
+
+    def __call__(self, main: Coroutine[Any, Any, int | None], refused: Exit = Exit.CONNECT) -> int:
+        """Do the command's work, as the function ``run`` does."""
+        return run(main, self._verbosity, timeout=self._timeout, refused=refused, totals=self._totals)
 
 
-def conclude(failure: Failure, talk: Verbosity | None = None) -> int:
+def conclude(failure: Failure, verbosity: Verbosity | None = None) -> int:
     """Say a failure and return its exit code; a reader of stdout that left is a silent SIGPIPE, as for any filter."""
     import signal
 
@@ -100,7 +113,7 @@ def conclude(failure: Failure, talk: Verbosity | None = None) -> int:
         import traceback
 
         traceback.print_exception(failure)
-    tell_failure(failure, talk)
+    tell_failure(failure, verbosity)
     return failure.exit
 
 
@@ -121,18 +134,18 @@ def die(signum: int) -> NoReturn:
 
 
 async def _within(main: Coroutine[Any, Any, int | None], timeout: float | None) -> int | None:
-    from netkit.core.events import span
     from netkit.core.kernel import DeadlineExceeded, deadline, now
+    from netkit.core.units import duration
 
     try:
         with deadline(None if timeout is None else now() + timeout):
             return await main
     except DeadlineExceeded:
-        reason = f"time ran out after {span(timeout or 0)}"
+        reason = f"time ran out after {duration(timeout or 0)}"
         raise Failure(Exit.TIMEOUT, "finish", reason, detail="--timeout") from None
 
 
-def become(command: tuple[str, ...], talk: Verbosity) -> int:
+def become(command: tuple[str, ...], verbosity: Verbosity) -> int:
     """Put COMMAND in our place, with the signals as they were before Python; return the exit code if it cannot run."""
     import signal
 
@@ -141,6 +154,6 @@ def become(command: tuple[str, ...], talk: Verbosity) -> int:
     try:
         os.execvp(command[0], command)
     except FileNotFoundError as error:
-        return conclude(Failure(Exit.NOT_FOUND, f"run {command[0]}", error), talk)
+        return conclude(Failure(Exit.NOT_FOUND, f"run {command[0]}", error), verbosity)
     except OSError as error:
-        return conclude(Failure(Exit.NOT_RUNNABLE, f"run {command[0]}", error), talk)
+        return conclude(Failure(Exit.NOT_RUNNABLE, f"run {command[0]}", error), verbosity)

@@ -1,58 +1,61 @@
 """What servers are told on their command lines, and running them."""
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from netkit.cli import options
+from netkit.cli.client import ClientOptions
 from netkit.cli.command import address, gathered, option
-from netkit.cli.rules import exclude, unapplied
-from netkit.cli.run import run, totals
+from netkit.cli.options import AcceptOptions, FamilyOptions, RecordOptions, ServingOptions, TlsOptions, TransportOptions
+from netkit.cli.rules import Case, excluded
+from netkit.cli.run import Run
 from netkit.core.errors import Exit, Invalid
 from netkit.output import console
-from netkit.output.console import Verbosity, hint, put
+from netkit.output.console import Verbosity, hint
 
 if TYPE_CHECKING:
     from netkit.core.address import Endpoint
     from netkit.core.connection import Handler
-    from netkit.core.dial import Dialling
     from netkit.core.pump import Change
     from netkit.core.udp_server import Receiver
     from netkit.services.server import Service, Sockets
 
 
-class Server:
-    """All that a server was told on its command line, ``observe``, and ``stop``, the event that ends it in order."""
-
-    _fields: tuple[str, ...] = ("address", "command", "reach", "serving", "clients", "tls", "clocks", "talk")
+class ServerOptions:
+    """All that a server was told on its command line. ``observe`` gets its events, and ``stop`` ends it in order."""
 
     def __init__(
         self,
+        verbosity: Verbosity,
         address: "Endpoint",
         command: tuple[str, ...],
-        reach: options.FamilyOptions,
-        serving: options.Serving,
-        clocks: options.Clocks,
-        talk: Verbosity,
-        clients: options.Clients | None = None,
-        tls: options.Tls | None = None,
+        family: FamilyOptions,
+        serving: ServingOptions,
+        transport: TransportOptions = TransportOptions(),
+        accept: AcceptOptions = AcceptOptions(),
+        tls: TlsOptions = TlsOptions(),
+        idle_timeout: float | None = None,
+        timeout: float | None = None,
     ) -> None:
         from netkit.core.sync import Event
-        from netkit.output.events import observer
 
+        if (transport.udp or transport.both) and address.path is not None:
+            raise Invalid(f"address {str(address)!r} is none for UDP datagrams")
+        self.verbosity = verbosity
         self.address = address
         self.command = command
-        self.reach = reach
+        self.family = family
         self.serving = serving
-        self.clients = clients or options.Clients()
-        self.clocks = clocks
-        self.talk = talk
-        self._secure = tls.server(address) if tls else None
+        self.transport = transport
+        self.accept = accept
+        self.idle_timeout = idle_timeout
         self.stop = Event()
-        self._totals = totals(serving.stats)
-        self.observe = observer(talk, self._totals.watching if self._totals else None)
+        self._secure = tls.server(address)
+        self._run = Run(verbosity, timeout, stats=serving.stats)
+        self.observe = self._run.observe
 
     def changes(self) -> "list[Callable[[], Change]]":
-        """Return what the data of each client goes through first: the watch of --until."""
+        """Makers of what the data of each client goes through first: the watch of --until."""
         pattern = self.serving.until
         if pattern is None:
             return []
@@ -61,86 +64,68 @@ class Server:
         return [lambda: until(pattern, self.stop.set, cut=False)]
 
     def receiver(self, *receivers: "Receiver") -> "Receiver":
-        """Return what hands datagrams to each of these, and then to the watch of --until."""
+        """What hands datagrams to each of these, and then to the watch of --until."""
         from netkit.services.udp.serve import in_turn, until
 
         pattern = self.serving.until
         return in_turn(*receivers, *([until(pattern, self.stop)] if pattern is not None else []))
 
-    def check(self, transport: options.Transport) -> None:
-        """Refuse what datagrams do not have, if they are to be served."""
-        exclude(transport.given())
-        if not (transport.udp or transport.both):
-            return
-        if self.address.path is not None:
-            raise Invalid(f"address {str(self.address)!r} is none for UDP datagrams")
-        if self._secure is not None:
-            unapplied("datagrams are not secured", transport.given())
-        if transport.udp:
-            unapplied("datagrams make no connections", self.clients.given())
-            unapplied("datagrams make no connections", {"--idle-timeout": self.clocks.idle_timeout})
-        else:
-            kinds = "there are connections and datagrams"
-            clients = {"--once": self.clients.once, "--max-clients": self.clients.max_clients}
-            unapplied(kinds, {**clients, "--accept-timeout": self.serving.accept_timeout})
-
-    def service(self, transport: options.Transport, handler: "Handler", change: Callable[[bytes], bytes]) -> "Service":
-        """Return what serves clients with ``handler``, or sends datagrams back through ``change``, or both."""
+    def service(self, handler: "Handler", change: Callable[[bytes], bytes]) -> "Service":
+        """What serves clients with ``handler``, or sends datagrams back through ``change``, or both."""
         from netkit.services.server import Service
 
-        if not (transport.udp or transport.both):
+        if not (self.transport.udp or self.transport.both):
             return Service(handler)
         from netkit.services.udp.serve import answering, changed
 
         receiver = self.receiver(answering(changed(change), self.observe))
-        return Service(None if transport.udp else handler, receiver=receiver)
+        return Service(None if self.transport.udp else handler, receiver=receiver)
 
     def run(
         self,
         serve: "Callable[[], Service]",
         *,
         one_shot: bool = False,
-        recorded: "options.Recorded | None" = None,
+        record: RecordOptions | None = None,
         groups: Sequence[str] = (),
         count: int | None = None,
     ) -> int:
         """Listen, tell where, and do what ``serve`` returns until it is time to stop; return the exit code.
 
         ``serve`` is called before anybody can come, and may raise Failure. ``one_shot`` serves one client, and ends as
-        that conversation does. What goes over the wire is ``recorded``. Datagrams are received from multicast
-        ``groups`` too, and no more than ``count``.
+        that conversation does. What goes over the wire is kept or shown as ``record`` says. Datagrams are received
+        from multicast ``groups`` too, and no more than ``count``.
         """
-        self._check()
-        family = self._family()
-        serving, clients = self.serving, self.clients
+        family = self.family.family()
+        serving, accept = self.serving, self.accept
 
         async def work() -> int:
             from netkit.core.policy import Policy
             from netkit.core.tcp_server import PRIVATE
             from netkit.services.server import keep_serving, open_sockets, port_file, welcoming
 
-            secure = self._secure(self.observe) if self._secure else None
+            layers = [self._secure(self.observe)] if self._secure else []
             service = serve()
             policy = Policy(
-                limit=1 if one_shot or clients.once else clients.max_clients or count,
-                max_conns=clients.max_conns or Policy().max_conns,
+                limit=1 if one_shot or accept.once else accept.max_clients or count,
+                max_conns=accept.max_conns or Policy().max_conns,
                 accept_timeout=serving.accept_timeout,
-                idle_timeout=None if service.handler else self._patience(),
+                idle_timeout=None if service.handler else self.idle_timeout,
                 admits=serving.admits(),
-                secure=secure,
+                layers=layers,
             )
             if service.handler is not None:
-                handler = welcoming(service.handler, clients.greet, clients.keepalive)
-                if recorded is not None:
-                    handler = recorded.around(handler, self.talk)
+                handler = welcoming(service.handler, accept.greet, accept.keepalive)
+                if record is not None:
+                    handler = record.around(handler, self.verbosity)
                 service = service._replace(handler=handler)
             sockets = await open_sockets(
                 self.address,
                 service,
                 groups=groups,
                 family=family,
-                numeric=self.reach.numeric,
-                mode=PRIVATE if clients.mode is None else clients.mode,
+                numeric=self.family.numeric,
+                mode=PRIVATE if accept.mode is None else accept.mode,
                 observe=self.observe,
             )
             try:
@@ -159,136 +144,127 @@ class Server:
             finally:
                 sockets.close()
 
-        return run(work(), self.talk, timeout=self.clocks.timeout, refused=Exit.BIND, totals=self._totals)
-
-    def _family(self) -> int:
-        return self.reach.family(self.address)
-
-    def _patience(self) -> float | None:
-        """Return how long there may be no datagram at all."""
-        return self.clocks.idle_timeout
-
-    def _check(self) -> None:
-        serving, clients = self.serving, self.clients
-        exclude({"--once": clients.once, "--max-clients": clients.max_clients})
-        if self.address.path is None:
-            unapplied("only a unix socket has a mode", {"--mode": clients.mode})
-            return
-        unapplied("a unix socket has no port", {"--port-file": serving.port_file, "--print-port": serving.print_port})
-        unapplied("a unix socket has no IP address", {"--allow": serving.allow or None, "--deny": serving.deny or None})
-        unapplied("a unix socket has no keepalive", {"--keepalive": clients.keepalive})
+        return self._run(work(), refused=Exit.BIND)
 
     def _tell(self, sockets: "Sockets") -> None:
         for each in sockets.listening:
             self.observe(each)
-        wordy = self.talk.verbose and not (self.talk.quiet or self.talk.json)
+        wordy = self.verbosity.verbose and not (self.verbosity.quiet or self.verbosity.json)
         if wordy and self.address.host is None and sockets.port is not None:
             hint(f"this machine only; {console.program} :{sockets.port} takes every interface")
         if self.serving.print_port:
-            put(f"{sockets.port}\n")
+            console.write(f"{sockets.port}\n")
 
 
-class Relay(Server):
-    """A server whose clients are joined to ``target``."""
-
-    _fields = (*Server._fields, "target", "connect_timeout", "source", "udp")
+class RelayOptions(ServerOptions):
+    """All that a relay was told: a server whose clients are joined to ``target``, a client of that."""
 
     def __init__(
         self,
+        verbosity: Verbosity,
+        address: "Endpoint",
         target: "Endpoint",
+        command: tuple[str, ...],
+        family: FamilyOptions,
         connect_timeout: float,
         source: tuple[str, int] | None,
         udp: bool,
-        tls: options.BothTls,
-        talk: Verbosity,
-        **told: Any,
+        serving: ServingOptions,
+        accept: AcceptOptions,
+        tls: TlsOptions,
+        idle_timeout: float | None,
+        timeout: float | None,
     ) -> None:
-        from netkit.core.lookup import check_numeric
-
-        for each in (told["address"], target):
+        for each in (address, target):
             if udp and (each.tls or each.path is not None):
                 raise Invalid(f"address {str(each)!r} is none for UDP datagrams")
-        near, far = tls.sides(told["address"], target)
-        super().__init__(tls=near, talk=talk, **told)
-        if target.path is not None and target.path == self.address.path:
+        if target.path is not None and target.path == address.path:
             raise Invalid(f"{target} is this relay itself")
-        if self.reach.numeric and target.host:
-            check_numeric(target.host)
-        self.target = target
+        for_clients, for_target = tls.sides(address.tls, target.tls)
+        super().__init__(verbosity, address, command, family, serving, accept=accept, tls=for_clients, timeout=timeout)
         self.udp = udp
-        self._far = far.client(target, talk)
-        family = 0 if target.path is not None and self.address.path is None else self.reach.family(target)
-        self._dialling = options.Dial(connect_timeout, source, None).dialling(
-            target, self.reach._replace(ipv4=False, ipv6=False)
+        self.target = ClientOptions(
+            verbosity, target, family, source, connect_timeout, tls=for_target, idle_timeout=idle_timeout
         )
-        self._dialling = self._dialling._replace(family=family)
+        self.target.run = self._run
 
-    def dialled(self) -> "Dialling":
-        """Return how the target is dialled. Raises Failure READ for files that cannot be used."""
-        return self._dialling._replace(secure=self._far(self.observe) if self._far else None)
-
-    def associations(self, recorded: options.Recorded) -> "Service":
-        """Return what relays datagrams; refuse what they do not have."""
+    def relaying(self) -> "Service":
+        """What joins each client to the target. Raises Failure READ for a file of TLS that cannot be used."""
         from netkit.services.server import Service
+
+        target, how = self.target, self.target.dialling()
+        if not self.udp:
+            from netkit.services.relay import forwarding
+
+            return Service(
+                forwarding(
+                    target.address,
+                    how,
+                    changes=self.changes,
+                    keepalive=self.accept.keepalive,
+                    idle_timeout=target.idle_timeout,
+                    observe=self.observe,
+                )
+            )
         from netkit.services.udp.relay import IDLE_TIMEOUT, MAX_ASSOCIATIONS, Associations
 
-        unapplied("datagrams make no connections", self.clients._replace(max_conns=None).given())
-        unapplied("datagrams are not recorded", {"--log": recorded.log, "--hexdump": recorded.hexdump})
         found = Associations(
-            self.target,
-            self.dialled(),
-            limit=self.clients.max_conns or MAX_ASSOCIATIONS,
-            idle_timeout=self.clocks.idle_timeout or IDLE_TIMEOUT,
+            target.address,
+            how,
+            limit=self.accept.max_conns or MAX_ASSOCIATIONS,
+            idle_timeout=target.idle_timeout or IDLE_TIMEOUT,
             observe=self.observe,
         )
         return Service(beside=found.run, receiver=self.receiver(found.receive))
 
-    def _patience(self) -> float | None:
-        return None
-
-    def _family(self) -> int:
-        return 0 if self.address.path is not None and self.target.path is None else super()._family()
-
-
-class DatagramServer(Server):
-    """A server that knows no clients, and nothing of their options."""
-
-    _fields = tuple(field for field in Server._fields if field not in ("clients", "tls"))
-
 
 server_options = gathered(
     "server",
-    Server,
-    address("server", tls=True),
-    options.reach_options,
+    ServerOptions,
+    address("server"),
+    options.family_options,
     options.serving_options,
-    options.client_options,
-    options.tls_options,
-    options.clock_options,
-    options.talk_options,
+    options.accept_options,
+    options.server_tls_options,
+    options.timeout_options,
+    options.verbosity_options,
+    rules=[excluded("-4", "-6", "-n", by=options.UNIX, why="a unix socket has no IP address")],
 )
 
 datagram_server_options = gathered(
     "server",
-    DatagramServer,
+    ServerOptions,
     address("server", udp=True),
-    options.reach_options,
+    options.family_options,
     options.serving_options,
-    options.datagram_clock_options,
-    options.talk_options,
+    options.datagram_timeout_options,
+    options.verbosity_options,
 )
+
+_TO_UNIX = Case("a unix: address as TARGET", lambda values: values["target"].path is not None)
+
+_BOTH_UNIX = Case("two unix: addresses", lambda values: values["address"].path and values["target"].path)
 
 relay_options = gathered(
     "server",
-    Relay,
-    address("server", tls=True, target=True),
-    options.reach_options,
+    RelayOptions,
+    address("server", target=True),
+    options.family_options,
     options.connect_timeout_option,
     options.source_option,
-    option("--udp", is_flag=True, section="Serving", help="Relay UDP datagrams instead of TCP."),
+    option("--udp", section="Serving", help="Relay UDP datagrams instead of TCP."),
     options.serving_options,
-    options.client_options,
-    options.both_tls_options,
-    options.clock_options,
-    options.talk_options,
+    options.accept_options,
+    options.relay_tls_options,
+    options.timeout_options,
+    options.verbosity_options,
+    rules=[
+        excluded("-4", "-6", by=_BOTH_UNIX, why="a unix socket has no IP address"),
+        excluded("-n", "--source", by=_TO_UNIX, why="a unix socket has no IP address"),
+        excluded(
+            *("--once", "--max-clients", "--greet", "--keepalive", "--mode"),
+            by="--udp",
+            why="datagrams make no connections",
+        ),
+    ],
 )

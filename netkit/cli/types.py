@@ -1,16 +1,20 @@
-"""How words become values: the types of options and arguments. What means nothing is a usage error."""
+"""How words become values: parsers, each a plain function of what was typed, and the click types around them."""
 
 import os
 import re
+from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from netkit.core.errors import Invalid
-
 if TYPE_CHECKING:
     from netkit.core.access import Network
     from netkit.services.pack.framing import Prefix
+
+    ParamType = click.ParamType[Any]  # generic in click's newest versions alone
+else:
+    ParamType = click.ParamType
 
 _TEN_YEARS = 10 * 365 * 24 * 3600.0
 
@@ -18,320 +22,229 @@ _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "": 1.0}
 
 _DURATION = re.compile(r"([0-9]+(?:\.[0-9]*)?|\.[0-9]+)(ms|s|m|h|)", re.ASCII)
 
+_SIZES = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
+
 _SIZE = re.compile(r"([1-9][0-9]{0,11})([KMG]?)")
 
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 
-_SIZES = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
 
+class Parsed(ParamType):
+    """A click type around a parser, whose ValueError is the message. What is no text, as a default may be, stays."""
 
-if TYPE_CHECKING:
-    Parameter = click.ParamType[Any]  # generic in click's newest versions alone
-else:
-    Parameter = click.ParamType
-
-
-class Duration(Parameter):
-    """``500ms``, ``2s``, ``1.5``, ``1m``, ``1h``; bare numbers are seconds. A float of seconds, at most ten years."""
-
-    name = "D"
-
-    def __init__(self, *, zero: bool = False) -> None:
-        self.zero = zero
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        """Return the seconds."""
-        if isinstance(value, float):
-            return value
-        match = _DURATION.fullmatch(value)
-        if not match:
-            self.fail(f"{value!r} is not a duration, such as 500ms, 2s, 1.5 or 1m", param, ctx)
-        seconds = float(match[1]) * _UNITS[match[2]]
-        if seconds > _TEN_YEARS:
-            self.fail(f"{value!r} is longer than ten years", param, ctx)
-        if not seconds and not self.zero:
-            self.fail(f"{value!r} would leave no time at all", param, ctx)
-        return seconds
-
-
-class Count(Parameter):
-    """A whole number in ASCII digits, from 1 on, or from 0."""
-
-    name = "N"
-
-    def __init__(self, *, zero: bool = False, most: int = 10**18 - 1) -> None:
-        self.zero = zero
-        self.most = most
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        """Return the number."""
-        if isinstance(value, int):
-            return value
-        if not re.fullmatch(r"[1-9][0-9]{0,17}", value) and not (self.zero and value == "0"):
-            self.fail(f"{value!r} is not a whole number from {0 if self.zero else 1} on", param, ctx)
-        if int(value) > self.most:
-            self.fail(f"{value!r} is more than {self.most}", param, ctx)
-        return int(value)
-
-
-class CountOrAny(Count):
-    """A whole number from 1 on, or ``any``."""
-
-    name = "N|any"
+    def __init__(self, name: str, parse: Callable[[str], Any]) -> None:
+        self.name = name
+        self.parse = parse
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """Return the number, or ``any`` as it is."""
-        return value if value == "any" else super().convert(value, param, ctx)
-
-
-class OneOf(Parameter):
-    """One of a few words."""
-
-    def __init__(self, *words: str, name: str | None = None) -> None:
-        self.words = words
-        self.name = name or "|".join(words)
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        """Return the word."""
-        if value not in self.words:
-            self.fail(f"{value!r} is none of {', '.join(self.words)}", param, ctx)
-        return str(value)
-
-
-class Size(Parameter):
-    """Bytes: ``1500``, ``64K``, ``1M`` or ``2G``, in powers of 1024; not 0."""
-
-    name = "SIZE"
-
-    def __init__(self, *, most: int | None = None) -> None:
-        self.most = most
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        """Return the bytes."""
-        if isinstance(value, int):
-            return value
-        match = _SIZE.fullmatch(value)
-        if not match:
-            self.fail(f"{value!r} is not a size, such as 1500, 64K, 1M or 2G", param, ctx)
-        size = int(match[1]) * _SIZES[match[2]]
-        if self.most is not None and size > self.most:
-            self.fail(f"{value!r} is more than {self.most}", param, ctx)
-        return size
-
-
-class Length(Parameter):
-    """The length in front of a record: ``u8``, ``u16`` or ``u32``, with ``le`` behind it if wanted."""
-
-    name = "u8|u16|u32[le]"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> "Prefix":
-        """Return the prefix."""
-        from netkit.services.pack.framing import parse_prefix
-
+        """The value that was typed."""
         try:
-            return parse_prefix(value)
-        except Invalid as error:
-            self.fail(str(error), param, ctx)
-
-
-class Text(Parameter):
-    """Bytes, with ``\\n \\r \\t \\0 \\\\ \\xNN`` understood."""
-
-    name = "TEXT"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> bytes:
-        """Return the bytes."""
-        from netkit.services.text import parse
-
-        try:
-            return parse(value)
-        except Invalid as error:
-            self.fail(str(error), param, ctx)
-
-
-class Hex(Parameter):
-    """Bytes in hex digits, with spaces between bytes if wanted."""
-
-    name = "HEX"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> bytes:
-        """Return the bytes."""
-        try:
-            return bytes.fromhex(value)
-        except ValueError:
-            self.fail(f"{value!r} is not pairs of hex digits", param, ctx)
-
-
-class Words(Parameter):
-    """A program and its arguments, split as a shell splits them; a tuple of words."""
-
-    name = "CMD"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, ...]:
-        """Return the words."""
-        import shlex
-
-        if isinstance(value, tuple):
-            return value
-        try:
-            words = tuple(shlex.split(value))
+            return self.parse(value) if isinstance(value, str) else value
         except ValueError as error:
-            self.fail(f"{value!r} cannot be split into words: {str(error).lower()}", param, ctx)
-        if not words or not words[0]:
-            self.fail("there is no program to run", param, ctx)
-        return words
+            self.fail(str(error), param, ctx)
 
 
-class Line(Parameter):
+def parse_duration(text: str, *, zero: bool = False) -> float:
+    """Seconds, at most ten years: ``500ms``, ``2s``, ``1.5``, ``1m``, ``1h``; bare numbers are seconds."""
+    match = _DURATION.fullmatch(text)
+    if not match:
+        raise ValueError(f"{text!r} is not a duration, such as 500ms, 2s, 1.5 or 1m")
+    seconds = float(match[1]) * _UNITS[match[2]]
+    if seconds > _TEN_YEARS:
+        raise ValueError(f"{text!r} is longer than ten years")
+    if not seconds and not zero:
+        raise ValueError(f"{text!r} would leave no time at all")
+    return seconds
+
+
+def parse_count(text: str, *, zero: bool = False, most: int = 10**18 - 1) -> int:
+    """A whole number in ASCII digits, from 1 on, or from 0."""
+    if not re.fullmatch(r"[1-9][0-9]{0,17}", text) and not (zero and text == "0"):
+        raise ValueError(f"{text!r} is not a whole number from {0 if zero else 1} on")
+    if int(text) > most:
+        raise ValueError(f"{text!r} is more than {most}")
+    return int(text)
+
+
+def parse_count_or_any(text: str) -> int | str:
+    """A whole number from 1 on, or ``any``."""
+    return text if text == "any" else parse_count(text)
+
+
+def parse_size(text: str, *, most: int | None = None) -> int:
+    """Bytes: ``1500``, ``64K``, ``1M`` or ``2G``, in powers of 1024; not 0."""
+    match = _SIZE.fullmatch(text)
+    if not match:
+        raise ValueError(f"{text!r} is not a size, such as 1500, 64K, 1M or 2G")
+    size = int(match[1]) * _SIZES[match[2]]
+    if most is not None and size > most:
+        raise ValueError(f"{text!r} is more than {most}")
+    return size
+
+
+def parse_choice(text: str, words: tuple[str, ...]) -> str:
+    """One of a few words."""
+    if text not in words:
+        raise ValueError(f"{text!r} is none of {', '.join(words)}")
+    return text
+
+
+def parse_prefix(text: str) -> "Prefix":
+    """The length in front of a record: ``u8``, ``u16`` or ``u32``, with ``le`` behind it if wanted."""
+    from netkit.services.pack import framing
+
+    return framing.parse_prefix(text)
+
+
+def parse_text(text: str) -> bytes:
+    """Bytes, with ``\\n \\r \\t \\0 \\\\ \\xNN`` understood."""
+    from netkit.services.text import parse
+
+    return parse(text)
+
+
+def parse_hex(text: str) -> bytes:
+    """Bytes in hex digits, with spaces between bytes if wanted."""
+    try:
+        return bytes.fromhex(text)
+    except ValueError:
+        raise ValueError(f"{text!r} is not pairs of hex digits") from None
+
+
+def parse_command(text: str) -> tuple[str, ...]:
+    """A program and its arguments, split as a shell splits them."""
+    import shlex
+
+    try:
+        words = tuple(shlex.split(text))
+    except ValueError as error:
+        raise ValueError(f"{text!r} cannot be split into words: {str(error).lower()}") from None
+    if not words or not words[0]:
+        raise ValueError("there is no program to run")
+    return words
+
+
+def parse_shell_command(text: str) -> str:
     """A command line for the shell."""
-
-    name = "CMD"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        """Return it."""
-        if not value.strip():
-            self.fail("there is no program to run", param, ctx)
-        return str(value)
+    if not text.strip():
+        raise ValueError("there is no program to run")
+    return text
 
 
-class Field(Parameter):
-    """A field of an HTTP message: ``NAME: VALUE`` (RFC 9110, section 5)."""
-
-    name = "FIELD"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, bytes]:
-        """Return name and value."""
-        if isinstance(value, tuple):
-            return value
-        name, colon, rest = value.partition(":")
-        if not colon or not _TOKEN.fullmatch(name):  # of which nothing is said: it may be a secret
-            self.fail("not a field, such as 'Accept: text/html'", param, ctx)
-        if any(c != "\t" and (c < " " or c == "\x7f") for c in rest):
-            self.fail(f"the value of {name!r} contains a control character", param, ctx)
-        return name, os.fsencode(rest.strip(" \t"))
+def parse_field(text: str) -> tuple[str, bytes]:
+    """Name and value of a field of an HTTP message: ``NAME: VALUE`` (RFC 9110, section 5)."""
+    name, colon, rest = text.partition(":")
+    if not colon or not _TOKEN.fullmatch(name):  # of which nothing is said: it may be a secret
+        raise ValueError("not a field, such as 'Accept: text/html'")
+    if any(c != "\t" and (c < " " or c == "\x7f") for c in rest):
+        raise ValueError(f"the value of {name!r} contains a control character")
+    return name, os.fsencode(rest.strip(" \t"))
 
 
-class Verb(Parameter):
-    """The method of an HTTP request: a token, such as PUT (RFC 9110, section 9)."""
-
-    name = "METHOD"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        """Return it as it is: methods are case-sensitive."""
-        if not _TOKEN.fullmatch(value):
-            self.fail(f"{value!r} is not a method, such as PUT", param, ctx)
-        if value == "CONNECT":
-            self.fail("CONNECT opens a tunnel, and fetches nothing", param, ctx)
-        return str(value)
+def parse_method(text: str) -> str:
+    """The method of an HTTP request: a case-sensitive token, such as PUT (RFC 9110, section 9)."""
+    if not _TOKEN.fullmatch(text):
+        raise ValueError(f"{text!r} is not a method, such as PUT")
+    if text == "CONNECT":
+        raise ValueError("CONNECT opens a tunnel, and fetches nothing")
+    return text
 
 
-class Path(Parameter):
+def parse_path(text: str) -> str:
     """A file's path."""
-
-    name = "FILE"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        """Return the path."""
-        if not value:
-            self.fail("the path is empty", param, ctx)
-        return str(value)
+    if not text:
+        raise ValueError("the path is empty")
+    return text
 
 
-class HostName(Parameter):
+def parse_host(text: str) -> str:
     """The name of a host, or its address."""
+    from netkit.core.address import check_host
 
-    name = "NAME"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        """Return the name."""
-        from netkit.core.address import check_host
-
-        try:
-            return check_host(value)
-        except Invalid as error:
-            self.fail(str(error), param, ctx)
+    return check_host(text)
 
 
-class Protocols(Parameter):
-    """Names of protocols with commas between them, as ALPN has them (RFC 7301); a tuple."""
-
-    name = "NAME,..."
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, ...]:
-        """Return the names."""
-        if isinstance(value, tuple):
-            return value
-        names = tuple(value.split(","))
-        if not all(name.isascii() and name.isprintable() and 0 < len(name) < 256 for name in names):
-            self.fail(f"{value!r} is not names of 1 to 255 ASCII characters, such as h2,http/1.1", param, ctx)
-        return names
+def parse_alpn(text: str) -> tuple[str, ...]:
+    """Names of protocols with commas between them, as ALPN has them (RFC 7301)."""
+    names = tuple(text.split(","))
+    if not all(name.isascii() and name.isprintable() and 0 < len(name) < 256 for name in names):
+        raise ValueError(f"{text!r} is not names of 1 to 255 ASCII characters, such as h2,http/1.1")
+    return names
 
 
-class Source(Parameter):
-    """``ADDR``, ``ADDR:PORT`` or ``:PORT`` of this machine."""
+def parse_source(text: str) -> tuple[str, int]:
+    """Address and port of this machine, ``ADDR``, ``ADDR:PORT`` or ``:PORT``; "" and 0 are any."""
+    from netkit.core import address
 
-    name = "ADDR[:PORT]"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, int]:
-        """Return address and port; "" and 0 are any."""
-        from netkit.core.address import parse_source
-
-        try:
-            return parse_source(value)
-        except Invalid as error:
-            self.fail(str(error), param, ctx)
+    return address.parse_source(text)
 
 
-class Pattern(Parameter):
+def parse_regex(text: str) -> re.Pattern[bytes]:
     """A regular expression of Python's, over bytes; ^ and $ match at lines."""
-
-    name = "REGEX"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> "re.Pattern[bytes]":
-        """Return the compiled pattern."""
-        try:
-            return re.compile(os.fsencode(value), re.MULTILINE)
-        except (re.error, OverflowError, RecursionError) as error:
-            self.fail(f"{value!r} is not a regular expression: {error}", param, ctx)
+    try:
+        return re.compile(os.fsencode(text), re.MULTILINE)
+    except (re.error, OverflowError, RecursionError) as error:
+        raise ValueError(f"{text!r} is not a regular expression: {error}") from None
 
 
-class Cidr(Parameter):
+def parse_cidr(text: str) -> "Network":
     """An address or a network, ``10.0.0.0/8``."""
+    from netkit.core.access import parse_network
 
-    name = "CIDR"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> "Network":
-        """Return the network."""
-        from netkit.core.access import parse_network
-
-        try:
-            return parse_network(value)
-        except Invalid as error:
-            self.fail(str(error), param, ctx)
+    return parse_network(text)
 
 
-class Group(Parameter):
+def parse_group(text: str) -> str:
     """A multicast address, with ``%INTERFACE`` if wanted."""
+    from netkit.core import udp_server
 
-    name = "GROUP"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        """Return it as it is."""
-        from netkit.core.udp_server import parse_group
-
-        try:
-            return parse_group(value)
-        except Invalid as error:
-            self.fail(str(error), param, ctx)
+    return udp_server.parse_group(text)
 
 
-class Mode(Parameter):
+def parse_mode(text: str) -> int:
     """The permission bits of a file, in octal: ``660``."""
+    if not re.fullmatch(r"0?[0-7]{3}", text):
+        raise ValueError(f"{text!r} is not a mode such as 600 or 660")
+    return int(text, 8)
 
-    name = "MODE"
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        """Return the bits."""
-        if not re.fullmatch(r"0?[0-7]{3}", value):
-            self.fail(f"{value!r} is not a mode such as 600 or 660", param, ctx)
-        return int(value, 8)
+def count(*, zero: bool = False, most: int = 10**18 - 1) -> Parsed:
+    """A whole number from 1 on, or from 0, up to ``most``."""
+    return Parsed("N", partial(parse_count, zero=zero, most=most))
+
+
+def size(*, most: int | None = None) -> Parsed:
+    """A number of bytes up to ``most``."""
+    return Parsed("SIZE", partial(parse_size, most=most))
+
+
+def word(name: str) -> Parsed:
+    """Any text, which help calls ``name``."""
+    return Parsed(name, str)
+
+
+def choice(*words: str, name: str | None = None) -> Parsed:
+    """One of these words, which help calls ``name``."""
+    return Parsed(name or "|".join(words), partial(parse_choice, words=words))
+
+
+ALPN = Parsed("NAME,...", parse_alpn)
+CIDR = Parsed("CIDR", parse_cidr)
+COMMAND = Parsed("CMD", parse_command)
+COUNT = count()
+COUNT_OR_ANY = Parsed("N|any", parse_count_or_any)
+DURATION = Parsed("D", parse_duration)
+DURATION_OR_ZERO = Parsed("D", partial(parse_duration, zero=True))
+FIELD = Parsed("FIELD", parse_field)
+FILE = Parsed("FILE", parse_path)
+GROUP = Parsed("GROUP", parse_group)
+HEX = Parsed("HEX", parse_hex)
+HOST = Parsed("NAME", parse_host)
+METHOD = Parsed("METHOD", parse_method)
+MODE = Parsed("MODE", parse_mode)
+PREFIX = Parsed("u8|u16|u32[le]", parse_prefix)
+REGEX = Parsed("REGEX", parse_regex)
+SHELL_COMMAND = Parsed("CMD", parse_shell_command)
+SIZE = size()
+SOURCE = Parsed("ADDR[:PORT]", parse_source)
+TEXT = Parsed("TEXT", parse_text)

@@ -2,10 +2,11 @@
 
 import click
 
-from netkit.cli import command, habits, options, run
+from netkit.cli import habits, options, run
+from netkit.cli.command import command
 
 
-@command.command(
+@command(
     words="WORD...",
     habits=habits.HABITS,
     examples=[
@@ -17,12 +18,12 @@ from netkit.cli import command, habits, options, run
 @click.argument("words", nargs=-1)
 @options.json_option
 def address(words: tuple[str, ...], json: bool) -> int:
-    """Tell what an address or a network is: its canonical form, its octets, its kind, its range.
+    """Explain an address or a network: its canonical form, octets, kind and range.
 
-    WORD is an address, a network such as 10.0.0.0/8, a name, or HOST:PORT, unix:PATH and tls:ADDRESS as they are given
-    to other commands; each stands alone. A name beyond ASCII is shown as its A-label. Nothing is looked up.
+    WORD is an address, a network such as 10.0.0.0/8, a name, HOST:PORT, or unix:PATH and tls:ADDRESS as other commands
+    take them; each is explained on its own. A name beyond ASCII is shown as its A-label. Nothing is looked up.
 
-    Exit code 2 says that a word is not well formed. Legacy spellings of IPv4 addresses, which other commands refuse,
+    Exit code 2 means that a word is not well formed. Legacy spellings of IPv4 addresses, which other commands refuse,
     are explained.
     """
     from netkit.core.errors import Invalid

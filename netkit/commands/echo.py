@@ -1,38 +1,40 @@
 """Serve: send every byte back"""
 
-from netkit.cli import command, habits, options, rules, types
+from netkit.cli import habits, options, types
 from netkit.cli import server as server_module
+from netkit.cli.command import command, option
+from netkit.cli.rules import excluded
 
 
-@command.command(
+@command(
     words="ADDRESS [-- COMMAND...]",
     habits={**habits.SERVER_HABITS, "-u": "--udp serves datagrams"},
+    rules=[excluded("--udp", "--both", by="--prefix", why="a datagram is sent back as long as it was")],
     examples=[
         ("netkit echo 9007", "an echo server for this machine"),
         ("netkit echo 0 -- sh -c 'echo hi | netkit connect $NETKIT_ADDRESS'", "a server for as long as a test runs"),
         ("netkit echo 9087 --prefix 'You said ' --until bye -v", "a chat server, until somebody says bye"),
     ],
 )
-@command.option("--prefix", type=types.Text(), section="Data", help="Put TEXT in front of each line.")
+@option("--prefix", type=types.TEXT, section="Data", help="Put TEXT before each line.")
 @options.transport_options
 @server_module.server_options
-def echo(server: server_module.Server, transport: options.Transport, prefix: bytes | None) -> int:
+def echo(server: server_module.ServerOptions, prefix: bytes | None) -> int:
     """Send every byte back to the client that sent it, at once.
 
-    Any number of clients are served side by side. A client's half-close is answered with ours, after its last byte.
+    Any number of clients are served at a time. When a client half-closes, so does netkit, after the last byte.
 
-    Over UDP each datagram comes back as it is, marked as an answer (DSCP 1). What is marked is never answered, nor what
-    comes from ports 7, 13, 17, 19 and 37 or from this server itself, so that no forged datagram makes two servers talk.
+    Over UDP each datagram is sent back unchanged, marked as an answer (DSCP 1). Datagrams with that mark are never
+    answered, nor those from ports 7, 13, 17, 19 and 37 or from this server itself, so that a forged datagram cannot
+    make two servers talk to each other.
     """
     from functools import partial
 
     from netkit.services.echo import echo as handler
     from netkit.services.transforms import prefixed
 
-    server.check(transport)
     changes = server.changes()
     if prefix is not None:
-        rules.unapplied("a datagram is sent back as long as it was", transport.given())
         changes.append(partial(prefixed, prefix))
-    serve = handler(changes, idle_timeout=server.clocks.idle_timeout)
-    return server.run(lambda: server.service(transport, serve, bytes))
+    serve = handler(changes, idle_timeout=server.idle_timeout)
+    return server.run(lambda: server.service(serve, bytes))

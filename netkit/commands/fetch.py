@@ -4,11 +4,13 @@ from typing import TYPE_CHECKING
 
 import click
 
-from netkit.cli import command, habits, options, rules, run, types
-from netkit.output.console import Verbosity
+from netkit.cli import client as client_module
+from netkit.cli import habits, options, types
+from netkit.cli.command import command, option
+from netkit.cli.rules import Case, Values, excluded, needs, one_of
 
 if TYPE_CHECKING:
-    from netkit.services.fetch.client import Place
+    from netkit.protocols.url import Url
 
 HABITS = {
     **habits.HABITS,
@@ -40,89 +42,123 @@ HABITS = {
 }
 
 
-@command.command(
+def _url(ctx: click.Context, param: click.Parameter, words: tuple[str, ...]) -> "Url":
+    from netkit.protocols.url import parse
+
+    if len(words) != 1:
+        several = f"one URL is wanted, and these are {len(words)} words: {', '.join(map(repr, words))}"
+        raise click.UsageError(several if words else "the URL is missing")
+    return parse(words[0])
+
+
+def _field(name: str) -> Case:
+    return Case(f"-H {name}", lambda values: any(field.lower() == name.lower() for field, _ in values["fields"]))
+
+
+def _shows_on_terminal(values: Values) -> bool:
+    from netkit.services.progress import Ways
+
+    return values["path"] is None and not Ways(reads=False, writes=True).receives
+
+
+RULES = (
+    one_of("--head", "--method"),
+    one_of("--head", "--data"),
+    one_of(
+        Case("user and password in the URL", lambda values: values["url"].userinfo is not None), _field("Authorization")
+    ),
+    excluded("--include", "--max-size", by="--head", why="--head writes the head alone"),
+    needs("--force", "--resume", on="-o", why="without -o FILE there is no file"),
+    excluded("--raw", by="-o", why="it goes to a file"),
+    excluded(
+        *("--head", "--include", "--data"),
+        Case("--method", lambda values: values["method"] not in (None, "GET")),
+        _field("Range"),
+        _field("If-Range"),
+        by="--resume",
+        why="--resume asks for the rest of a file",
+    ),
+    excluded("--progress", by="--head", why="a head is no transfer"),
+    excluded(
+        "--progress",
+        by=Case("an answer shown on a terminal", _shows_on_terminal),
+        why="the answer is shown on a terminal",
+    ),
+)
+
+
+@command(
     words="URL",
     habits=HABITS,
+    rules=RULES,
     examples=[
         ("netkit fetch https://example.org/ | less", "a page, on standard output"),
         ("netkit fetch -o big.iso --resume http://host/big.iso", "a file, from where it was cut"),
         ("netkit fetch --unix-socket /run/app.sock http://localhost/status --fail", "ask a server on a unix socket"),
     ],
 )
-@click.argument("words", nargs=-1)
-@options.reach_options
+@click.argument("url", nargs=-1, callback=_url)
+@options.family_options
 @options.dial_options
-@command.option(
+@option(
     "--unix-socket",
     "socket",
-    type=types.Path(),
+    type=types.FILE,
     section="Addresses",
-    help="Connect to this unix socket, @NAME if abstract, and not to the host.",
+    help="Connect to this unix socket instead of the host; @NAME is abstract.",
 )
 @options.https_options
-@options.clock_options
-@command.option(
+@options.timeout_options
+@option(
     "--max-redirects",
-    type=types.Count(zero=True, most=1000),
+    type=types.count(zero=True, most=1000),
     default=10,
     section="Ending",
-    help="Follow at most N redirects (47); 10 unless given.",
+    help="Exit with 47 after more than N redirects (default: 10).",
 )
-@command.option(
-    "--max-size",
-    type=types.Size(),
-    section="Ending",
-    help="Give up (63) on more than SIZE bytes, at once if their number is told.",
-)
-@command.option(
-    "--fail", is_flag=True, section="Ending", help="Fail (22), and write nothing, on a status of 400 or more."
-)
-@command.option("--method", type=types.Verb(), section="Request", help="The method; GET unless given.")
-@command.option(
-    "--head", is_flag=True, section="Request", help="Ask for status and fields alone (HEAD), and write them."
-)
-@command.option(
+@option("--max-size", type=types.SIZE, section="Ending", help="Exit with 63 if there are more than SIZE bytes.")
+@option("--fail", section="Ending", help="Exit with 22, and write nothing, if the status is 400 or more.")
+@option("--method", type=types.METHOD, section="Request", help="Request method (default: GET, or POST with --data).")
+@option("--head", section="Request", help="Send a HEAD request, and write the status and the header.")
+@option(
     "-H",
     "--header",
     "fields",
-    type=types.Field(),
+    type=types.FIELD,
     multiple=True,
     section="Request",
-    help="Add a field, 'NAME: VALUE', or put it in the place of netkit's own; repeatable.",
+    help="Add a header field, 'NAME: VALUE', or replace netkit's own; repeatable.",
 )
-@command.option(
+@option(
     "--data",
     "body",
-    type=types.Text(),
+    type=types.TEXT,
     section="Request",
-    help="Send TEXT, by POST unless --method says, as a form unless -H has a Content-Type; \\n and \\xNN are bytes.",
+    help="Send TEXT, as a form unless -H has a Content-Type; \\n and \\xNN are bytes.",
 )
-@command.option(
+@option(
     "-o",
     "--output",
     "path",
-    type=types.Path(),
+    type=types.FILE,
     section="Data",
-    help="Write to FILE, which is there only once it is whole.",
+    help="Write to FILE, which appears only when it is complete.",
 )
-@command.option("--force", is_flag=True, section="Data", help="Replace FILE if it exists.")
-@command.option(
+@option("--force", section="Data", help="Overwrite FILE if it exists.")
+@option(
     "--resume",
-    is_flag=True,
     section="Data",
-    help="Go on with a download of FILE that was cut, if the server has that version still; implies --fail.",
+    help="Continue a download of FILE that was cut, if the server still has that version; implies --fail.",
 )
-@command.option("-i", "--include", is_flag=True, section="Data", help="Write status and fields before the body.")
+@option("-i", "--include", section="Data", help="Write the status and the header before the body.")
 @options.raw_option
-@options.talk_options
+@options.verbosity_options
 @options.progress_options
+@client_module.client_options
 def fetch(
-    words: tuple[str, ...],
-    reach: options.FamilyOptions,
-    dial: options.Dial,
+    client: client_module.ClientOptions,
+    url: "Url",
     socket: str | None,
-    https: options.Https,
-    clocks: options.Clocks,
     max_redirects: int,
     max_size: int | None,
     fail: bool,
@@ -135,62 +171,39 @@ def fetch(
     resume: bool,
     include: bool,
     raw: bool,
-    talk: Verbosity,
-    progress: options.Progress,
+    progress: options.ProgressOptions,
 ) -> int:
     """Get an http or https URL (HTTP/1.1) to standard output, or to a file.
 
-    Each URL's host is connected to, or with --unix-socket that socket for all of them; proxies are not used. Redirects
-    are followed, to http and https alone. To another origin (scheme, host and port) netkit sends neither the user and
-    password of the URL, nor the client's certificate, nor any field of -H that could be a secret. A POST becomes a GET
-    where browsers do so (301, 302, 303); 307 and 308 take --data along, but not from https to http.
+    netkit connects to the host of each URL, or with --unix-socket to that socket for all of them; it uses no proxies.
+    It follows redirects to http and https only. To another origin (scheme, host and port) it sends neither the user and
+    password of the URL, nor the client certificate, nor any -H field that could be a secret. A POST becomes a GET where
+    browsers do so (301, 302, 303); 307 and 308 send --data again, but not from https to http.
 
-    With -o what comes is written to FILE.netkit-part, which is put in the place of FILE once it is whole; a symbolic
-    link there is replaced, never followed. A download that was cut can be resumed if the server has said by an ETag or
-    a Last-Modified which version it is: --resume asks for the rest, and for all of it once the version is another.
-    Without it what was left is dropped as soon as an answer comes.
+    With -o the answer is written to FILE.netkit-part, which replaces FILE when it is complete; a symbolic link there is
+    replaced, not followed. --resume continues a download that was cut, if the server named its version by an ETag or a
+    Last-Modified: it asks for the rest, or for all if the version is another by now. Without --resume, what was left is
+    dropped as soon as an answer comes.
 
     Progress is shown on stderr's terminal after half a second, unless the answer is shown on a terminal.
 
-    Nothing is decompressed: bytes are written as they came. The answer must say without doubt where it ends; one that
-    has two lengths, even equal ones, or a length and chunks, is refused (8). On a terminal control bytes are made
-    visible.
+    Nothing is decompressed: bytes are written as they came. The answer must say clearly where it ends: one with two
+    lengths, even equal ones, or with a length and chunks, is refused with exit code 8. On a terminal, control bytes are
+    made visible.
 
-    Exit code 0 means that all of the answer was written, whatever its status; with --fail a status from 400 on is 22.
-    A body that ends early is 18.
+    Exit code 0 means that all of the answer was written, whatever its status; with --fail a status of 400 or more is
+    exit code 22. A body that ends early is 18.
     """
     from netkit.core.address import parse as parse_address
-    from netkit.protocols.http import names
-    from netkit.protocols.url import parse
-    from netkit.services.fetch.client import Asked, Fetch, Printed, Reached, Saved, check_fields
+    from netkit.services.fetch.client import Asked, Fetch, check_fields, printed, saved
     from netkit.services.progress import Ways
 
-    if len(words) != 1:
-        several = f"one URL is wanted, and these are {len(words)} words: {', '.join(map(repr, words))}"
-        raise click.UsageError(several if words else "the URL is missing")
-    url = parse(words[0])
     check_fields(fields)
-    rules.exclude({"--head": head, "--method": method})
-    rules.exclude({"--head": head, "--data": body})
-    given = names(fields)
-    rules.exclude({"user and password in the URL": url.userinfo, "-H Authorization": "authorization" in given})
-    if head:
-        rules.unapplied("--head writes the head alone", {"--include": include, "--max-size": max_size})
-    if path is None:
-        rules.unapplied("without -o FILE there is no file", {"--force": force, "--resume": resume})
-    else:
-        rules.unapplied("it goes to a file", {"--raw": raw})
-        if path == "-":
-            raise click.UsageError("-o - is no file: without -o it goes to standard output")
-    if resume:
-        ranges = {"-H Range": "range" in given, "-H If-Range": "if-range" in given}
-        other = {"--head": head, "--include": include, "--data": body, "--method": method not in (None, "GET")}
-        rules.unapplied("--resume asks for the rest of a file", {**other, **ranges})
-    unseen = "a head is no transfer" if head else ""
-    if path is None and not Ways(reads=False, writes=True).receives:
-        unseen = "the answer is shown on a terminal"
-    show = progress.show(talk, unseen)
-    via = None if socket is None else parse_address(f"unix:{socket.removeprefix('unix:')}", "client")
+    if path == "-":
+        raise click.UsageError("-o - is no file: without -o it goes to standard output")
+    seen = not head and (path is not None or Ways(reads=False, writes=True).receives)
+    show = progress.show(client.verbosity) if seen else None
+    dial = client.urls(url, None if socket is None else parse_address(f"unix:{socket.removeprefix('unix:')}", "client"))
     asked = Asked(
         url=url,
         method="HEAD" if head else method or ("GET" if body is None else "POST"),
@@ -200,19 +213,11 @@ def fetch(
         include=include or head,
         max_redirects=max_redirects,
         max_size=max_size,
-        idle_timeout=clocks.idle_timeout,
+        idle_timeout=client.idle_timeout,
     )
-    from netkit.output.events import observer
-
-    observe = observer(talk)
-    dialling = dial.dialling(via or url.endpoint, reach)
-    reached = Reached(dialling, https.client(url, talk, observe), via, dial.keepalive)
 
     async def work() -> None:
-        plain = asked.method == "GET" and not asked.include
-        place: Place = (
-            Printed(raw=raw) if path is None else Saved(path, str(url), force=force, resume=resume, plain=plain)
-        )
-        await place.run(Fetch(asked, place, reached, observe, show))
+        async with printed(raw=raw) if path is None else saved(path, asked, force=force, resume=resume) as place:
+            await Fetch(asked, place, dial, client.observe, show).run()
 
-    return run.run(work(), talk, timeout=clocks.timeout)
+    return client.run(work())

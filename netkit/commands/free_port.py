@@ -4,12 +4,13 @@ from typing import Literal
 
 import click
 
-from netkit.cli import command, habits, options, run, types
+from netkit.cli import habits, options, run, types
+from netkit.cli.command import command, option
 from netkit.output import console
 from netkit.output.console import Verbosity
 
 
-@command.command(
+@command(
     words="",
     habits={**habits.HABITS, "-u": "--udp finds UDP ports"},
     examples=[
@@ -18,14 +19,14 @@ from netkit.output.console import Verbosity
     ],
 )
 @click.argument("words", nargs=-1)
-@command.option("-n", "--count", type=types.Count(), default="1", section="Data", help="Print N ports; 1 unless given.")
-@command.option("--udp", is_flag=True, section="Data", help="Find UDP ports.")
+@option("-n", "--count", type=types.COUNT, default="1", section="Data", help="Print N ports (default: 1).")
+@option("--udp", section="Data", help="Find UDP ports.")
 @options.json_option
 def free_port(words: tuple[str, ...], count: int, udp: bool, json: bool) -> int:
     """Print a port on which nothing listens, on any interface, in IPv4 and IPv6.
 
-    By the time it is used somebody else may have taken it. There is no such race for a server that takes port 0: netkit
-    listen, echo and upper tell theirs with --print-port and --port-file, and give it to a COMMAND.
+    Another program may take the port before it is used. A server on port 0 has no such race: netkit listen, echo and
+    upper tell their port with --print-port and --port-file, and to a COMMAND.
     """
     from netkit.core.errors import Invalid
     from netkit.output.jsonl import record
@@ -38,6 +39,6 @@ def free_port(words: tuple[str, ...], count: int, udp: bool, json: bool) -> int:
     async def work() -> None:
         found = await free_ports(count, protocol)
         lines = [record("port", "free-port", port=port, protocol=protocol) if json else str(port) for port in found]
-        console.put("\n".join(lines) + "\n")
+        console.write("\n".join(lines) + "\n")
 
     return run.run(work(), Verbosity(0, False, json))

@@ -2,11 +2,11 @@
 
 import click
 
-from netkit.cli import command as command_module
 from netkit.cli import run
+from netkit.cli.command import command
 
 
-@command_module.command(
+@command(
     words="[COMMAND]",
     examples=[
         ("netkit help", "the commands, addresses and exit codes"),
@@ -18,7 +18,7 @@ from netkit.cli import run
 def help(ctx: click.Context, words: tuple[str, ...]) -> int:
     """Show the man page of COMMAND, or of netkit itself, as plain text.
 
-    The pages are in netkit, so nothing else is needed for it: no man, and no man pages on this machine.
+    The pages are part of netkit: neither man nor installed man pages are needed.
     """
     from netkit.cli.app import netkit, summaries
     from netkit.cli.pages import command_page, overview_page, to_text

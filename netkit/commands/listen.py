@@ -1,9 +1,11 @@
 """Serve: accept a stream and join it to stdin and stdout"""
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from netkit.cli import command, habits, options, rules, types
+from netkit.cli import habits, options, types
 from netkit.cli import server as server_module
+from netkit.cli.command import command, option
+from netkit.cli.rules import Case, Values, excluded, needs, one_of
 
 if TYPE_CHECKING:
     from netkit.core.pump import Change
@@ -19,9 +21,38 @@ HABITS = {
 }
 
 
-@command.command(
+def _keeps(values: Values) -> bool:
+    replies = values["reply"] is not None or values["reply_file"] is not None
+    return values["keep"] or replies or (values["max_clients"] or 1) > 1
+
+
+def _moves_data(values: Values) -> bool:
+    from netkit.services.progress import Ways
+
+    ours = values["exec"] is None and values["sh_exec"] is None and not (_keeps(values) or values["command"])
+    ways = Ways(ours, ours)
+    return ways.sends or ways.receives
+
+
+_ENDS = ("--grace", "--hold", "--no-shutdown")
+
+RULES = (
+    one_of("--reply", "--reply-file", "--exec", "--sh-exec"),
+    excluded("--grace", "--hold", "--no-shutdown", by=options.COMMAND, why="stdin is COMMAND's"),
+    excluded(
+        "--grace", "--hold", "--no-shutdown", by=("--reply", "--reply-file"), why="the reply ends the conversation"
+    ),
+    excluded("--label", "--raw", by=("--exec", "--sh-exec"), why="the program gets what comes"),
+    excluded("--progress", by=Case("several clients", _keeps), why="it would show one client"),
+    needs("--progress", on=Case("a file or a pipe", _moves_data), why="no file or pipe is sent or received"),
+    excluded("--progress", by=options.DUMP, why="the dump is shown there"),
+)
+
+
+@command(
     words="ADDRESS [-- COMMAND...]",
     habits=HABITS,
+    rules=RULES,
     examples=[
         ("netkit listen 9000 > file", "keep what one client on this machine sends"),
         ("netkit listen :9000 --keep --label", "many clients, each line with who sent it"),
@@ -29,100 +60,83 @@ HABITS = {
     ],
 )
 @server_module.server_options
-@command.option("-k", "--keep", is_flag=True, section="Serving", help="Serve any number of clients, side by side.")
+@option("-k", "--keep", section="Serving", help="Serve any number of clients at a time.")
 @options.ending_options
-@command.option("--label", is_flag=True, section="Data", help="Write each line as HOST:PORT<TAB>line.")
-@command.option(
-    "--reply", type=types.Text(), section="Data", help="Send TEXT to each client in place of stdin (--keep)."
-)
-@command.option(
-    "--reply-file", type=types.Path(), section="Data", help="Send FILE to each client in place of stdin (--keep)."
+@option("--label", section="Data", help="Write HOST:PORT and a tab before each line.")
+@option("--reply", type=types.TEXT, section="Data", help="Send TEXT to each client instead of stdin; implies --keep.")
+@option(
+    "--reply-file", type=types.FILE, section="Data", help="Send FILE to each client instead of stdin; implies --keep."
 )
 @options.program_options
 @options.raw_option
 @options.progress_options
 @options.record_options
 def listen(
-    server: server_module.Server,
+    server: server_module.ServerOptions,
     keep: bool,
-    ends: options.Ends,
+    ending: options.EndingOptions,
     label: bool,
     reply: bytes | None,
     reply_file: str | None,
-    programs: options.Programs,
+    program: options.ProgramOptions,
     raw: bool,
-    progress: options.Progress,
-    recorded: options.Recorded,
+    progress: options.ProgressOptions,
+    record: options.RecordOptions,
 ) -> int:
-    """Accept a client and join it to stdin and stdout; with --keep any number of them.
+    """Accept a client and join it to stdin and stdout; with --keep any number of clients.
 
-    For one client, the listening socket closes as soon as it has come, so that a second one is refused rather than
-    swallowed. The conversation ends as that of connect does: exit code 0 means that every byte was delivered both ways.
+    Without --keep the listening socket closes when the first client comes, so that a second one is refused and does not
+    wait in vain. The conversation ends as that of connect does: exit code 0 means that every byte was delivered both
+    ways.
 
-    With --keep what comes from stdin goes to all who are there. It is not read before the first has come, and its end
-    is sent to all, later ones included. A client that falls 1 MiB behind the fastest is reset, and a line says so. With
-    --reply or --reply-file each client gets the same bytes, then our end; what it sends goes to stdout until it ends
-    too, or is silent for a second.
+    With --keep, data from stdin goes to all clients that are connected. netkit begins to read it when the first client
+    comes, and sends its end to all, later ones included. A client that falls 1 MiB behind the fastest is reset, with a
+    message. With --reply or --reply-file each client gets the same bytes and then the end; its own data goes to stdout
+    until it ends too, or is silent for a second.
 
-    With --exec or --sh-exec a program talks to each client. It has a process group of its own, and NETKIT_PEER_HOST,
-    NETKIT_PEER_PORT, NETKIT_LOCAL_HOST and NETKIT_LOCAL_PORT in its environment. Once the client has ended, the
-    program's end is waited for, unless --grace says for how long. Without --keep its exit code is ours.
+    With --exec or --sh-exec a program talks to each client. It runs in a process group of its own, with
+    NETKIT_PEER_HOST, NETKIT_PEER_PORT, NETKIT_LOCAL_HOST and NETKIT_LOCAL_PORT in its environment. After the client's
+    end netkit waits for the program, with --grace no longer than that. Without --keep it exits with the program's exit
+    code.
 
-    When data of one client comes from or goes to a file or a pipe, progress is shown on stderr's terminal.
+    When data of a single client comes from or goes to a file or a pipe, progress is shown on stderr's terminal.
 
-    A bare PORT listens on this machine alone; :PORT on every interface. With COMMAND, stdin is COMMAND's and listen
-    only receives; when COMMAND ends, so does listen, with its code.
+    A bare PORT listens on this machine only; :PORT on every interface. With COMMAND, stdin belongs to COMMAND and
+    listen only receives; when COMMAND ends, so does listen, with its exit code.
     """
+    from functools import partial
+
     from netkit.core.pump import fresh
     from netkit.services import join, transforms
     from netkit.services.server import Service
 
-    rules.exclude({"--reply": reply, "--reply-file": reply_file, **programs.given()})
-    recorded.check(server.talk)
-    ending = ends.ending()
     replies = reply is not None or reply_file is not None
-    if server.command:
-        rules.unapplied("stdin is COMMAND's", ends.given())
-        ending = ending._replace(grace=0.0)
-    if replies:
-        rules.unapplied("the reply ends the conversation", ends.given())
-    if programs.argv is not None:
-        rules.unapplied("the program gets what comes", {"--label": label, "--raw": raw})
-        if ends.grace is None:
-            ending = ending._replace(grace=None)
-    keep = keep or replies or (server.clients.max_clients or 1) > 1
-    if keep:
-        rules.unapplied("it would show one client", progress.given())
-    ours = not keep and programs.argv is None and not server.command
-    shown = progress.shown(server.talk, recorded, reads=ours, writes=ours)
-    code = 0
-
-    def finished(with_code: int) -> None:
-        nonlocal code
-        code = 0 if keep else with_code
+    keep = keep or replies or (server.accept.max_clients or 1) > 1
+    ours = not (keep or program.argv is not None or server.command)
+    shown = progress.shown(server.verbosity, record, reads=ours, writes=ours)
+    codes = [0]
 
     def change(stream: "Connection") -> "Change | None":
-        labels = [lambda: transforms.labelled(stream.name)] if label else []
+        labels = [partial(transforms.labelled, stream.name)] if label else []
         return fresh([*server.changes(), *transforms.incoming(raw), *labels, *shown.changes()])
 
-    def open_terminal() -> join.Terminal:
-        return join.Terminal(reads=not server.command, by_line=label)
+    conversation = join.Conversation(
+        ending.ending(waits=replies or program.argv is not None, at_once=bool(server.command)),
+        incoming=change,
+        idle_timeout=server.idle_timeout,
+        observe=server.observe,
+    )
+    terminal = partial(join.Terminal, reads=not server.command, by_line=label)
 
     def serve() -> Service:
-        common: Any = {"incoming": change, "idle_timeout": server.clocks.idle_timeout, "observe": server.observe}
-        if programs.argv is not None:
-            from netkit.services.exec import running
-
-            return Service(running(programs.argv, ending, finished, alone=not keep, **common))
         if replies:
-            from netkit.services.reply import file, replying, text
+            from netkit.services.reply import opener, replying
 
-            reply_from = file(reply_file) if reply_file is not None else text(reply or b"")
-            return replying(reply_from, open_terminal(), **common)
-        if keep:
+            return replying(opener(reply, reply_file), terminal(), conversation)
+        if keep and program.argv is None:
             from netkit.services.broadcast import keeping
 
-            return keeping(open_terminal(), ending, **common)
-        return Service(shown.around(join.joining(open_terminal, ending, **common)))
+            return keeping(terminal(), conversation)
+        return Service(shown.around(program.joining(terminal, conversation, codes.append, alone=not keep)))
 
-    return server.run(serve, one_shot=not keep, recorded=recorded) or code
+    return server.run(serve, one_shot=not keep, record=record) or (0 if keep else codes[-1])

@@ -4,7 +4,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from netkit.cli import command, options, rules, run, types
+from netkit.cli import options, run, types
+from netkit.cli.command import command, option
+from netkit.cli.rules import excluded
 from netkit.output.console import Verbosity
 
 if TYPE_CHECKING:
@@ -13,8 +15,12 @@ if TYPE_CHECKING:
     from netkit.services.pack.framing import Prefix
 
 
-@command.command(
+@command(
     words="[FORMAT VALUE...]",
+    rules=[
+        excluded("--hex", "--length", "--lines", by="--show", why="--show shows one number"),
+        excluded("--lines", by=options.FORMAT, why="the values of FORMAT are the record"),
+    ],
     examples=[
         ("netkit pack '!HIB' 80 1 255 | netkit connect db:5432", "send a header"),
         ("netkit pack --hex 'u16:port u32le:seq ip str' 80 7 10.0.0.1 hi", "show the bytes"),
@@ -23,10 +29,10 @@ if TYPE_CHECKING:
 )
 @click.argument("form", required=False)
 @click.argument("values", nargs=-1)
-@command.option("--hex", "in_hex", is_flag=True, section="Data", help="Write hex, one line for each record.")
-@command.option("--show", is_flag=True, section="Data", help="Show one number in native, little- and big-endian order.")
-@command.option("--length", type=types.Length(), section="Data", help="Put the length of each record before it.")
-@command.option("--lines", is_flag=True, section="Data", help="With --length, make each line of stdin a record.")
+@option("--hex", "in_hex", section="Data", help="Write hex, one line per record.")
+@option("--show", section="Data", help="Show one number in native, little- and big-endian order.")
+@option("--length", type=types.PREFIX, section="Data", help="Write the length of each record before it.")
+@option("--lines", section="Data", help="With --length, take each line of stdin as a record.")
 @options.max_size_option
 @options.quiet_option
 def pack(
@@ -42,23 +48,20 @@ def pack(
     """Turn values into bytes.
 
     FORMAT says what each VALUE becomes: typed fields, 'u16:port u32le:seq ip', or a struct format, '!HIB', in network
-    order unless it begins with another mark. A value that does not fit its field, one that is missing and one too many
-    are exit code 2, with the field and its offset, and nothing is written.
+    order unless it begins with another mark. If a value does not fit its field, is missing or is left over, the exit
+    code is 2, the message names the field and its offset, and nothing is written.
 
-    Whole numbers are decimal, or hex after 0x. Strings are TEXT; one that begins with a dash is written \\x2d.
+    Whole numbers are decimal, or hex after 0x. Strings are TEXT; in one that begins with a dash, write \\x2d for it.
 
-    With --length a record begins with its own length; without a FORMAT, the record is stdin as a whole, or with
-    --lines each line of it. On a terminal bytes are shown as a hex dump.
+    With --length each record begins with its length; without a FORMAT the record is all of stdin, or with --lines each
+    line of it. On a terminal, bytes are shown as a hex dump.
     """
     from netkit.core.errors import Invalid
     from netkit.output import records
     from netkit.services.pack import formats, framing
 
     talk = Verbosity(0, quiet, False)
-    if show:
-        rules.unapplied("--show shows one number", {"--hex": in_hex, "--length": length, "--lines": lines})
     if form is not None:
-        rules.unapplied("the values of FORMAT are the record", {"--lines": lines})
 
         def packed(_: "Iterable[bytes]") -> "Iterable[bytes]":
             if show:

@@ -4,12 +4,15 @@ from typing import TYPE_CHECKING
 
 import click
 
-from netkit.cli import command as command_module
-from netkit.cli import habits, options, rules, run, types
-from netkit.output.console import Verbosity
+from netkit.cli import client as client_module
+from netkit.cli import habits, options, run, types
+from netkit.cli.command import command, option
+from netkit.cli.rules import Case, excluded, needs, one_of
 
 if TYPE_CHECKING:
     import re
+
+    from netkit.core.address import Target
 
 HABITS = {
     **habits.HABITS,
@@ -22,75 +25,105 @@ HABITS = {
 }
 
 
-@command_module.command(
+def _targets(ctx: click.Context, param: click.Parameter, words: tuple[str, ...]) -> "list[Target]":
+    from netkit.core.address import take_ports
+
+    given = ctx.params  # options that were typed come before arguments
+    return take_ports(words, "udp" if given.get("udp") else "tcp", tls=given.get("tls", False))
+
+
+_TLS = Case("--tls", options.SECURED.holds)
+
+_TCP_SEND = Case("--send", lambda values: values["text"] is not None and not values["udp"])
+
+_REPORTS = ("tap", "junit", "github")
+
+RULES = (
+    one_of("--json", "--format"),
+    one_of("--payload", "--send"),
+    excluded("--settle", _TLS, by="--udp", why="a UDP port has no connection"),
+    needs("--payload", on="--udp", why="--send TEXT is for TCP"),
+    excluded(*("--banner", "--settle", _TCP_SEND, "--expect", _TLS), by="--closed", why="a closed port says nothing"),
+    needs("--send", on=("--banner", "--expect", "--udp"), why="nobody would read the answer: --expect or --banner"),
+    needs(
+        "--interval",
+        on=Case("--wait", lambda values: values["wait"]),  # with 0 there is one round, too
+        why="there is one round without --wait",
+    ),
+    needs("--expires", on=options.SECURED, why="without --tls or tls: nothing is secured"),
+    one_of("--expires", "--insecure"),
+    excluded("--all", by=("--json", "--format json"), why="json has every port anyway"),
+    *(excluded("--all", by=f"--format {name}", why=f"{name} has every port anyway") for name in _REPORTS),
+    excluded("--color", by=("--json", "--format json"), why="json has no colours"),
+    *(excluded("--color", by=f"--format {name}", why=f"{name} has no colours") for name in _REPORTS),
+    one_of("--quiet", "--color"),
+)
+
+
+@command(
     words="TARGET... [-- COMMAND...]",
     habits=HABITS,
+    rules=RULES,
     examples=[
         ("netkit portcheck db:5432 mq:5672 --wait 60s -- make test", "run a command once all is there"),
         ("netkit portcheck db:22,80,8000-8010 tls:db:443 --expires 720h", "what is open; is TLS good for 30 days more"),
         ("netkit portcheck cache:6379 --send 'PING\\r\\n' --expect PONG", "whether a server answers"),
     ],
 )
-@click.argument("words", nargs=-1)
-@options.reach_options
-@command_module.option(
-    "--udp", is_flag=True, section="Checking", help="Check UDP ports: only an answer shows that one is open."
-)
-@command_module.option(
-    "--payload", type=types.Hex(), section="Checking", help="Send these bytes to a UDP port; none by default."
-)
-@command_module.option("--any", is_flag=True, section="Checking", help="One port as wanted is enough.")
-@command_module.option("--closed", is_flag=True, section="Checking", help="Want the ports closed.")
-@command_module.option("--banner", is_flag=True, section="Checking", help="Show what a port says first.")
-@command_module.option(
-    "--settle", type=types.Duration(zero=True), section="Checking", help="Want a port to stay open for D."
-)
-@command_module.option("--send", "text", type=types.Text(), section="Checking", help="Send TEXT first.")
-@command_module.option(
-    "--expect", type=types.Pattern(), section="Checking", help="Want an answer that matches (8, 28)."
+@click.argument("targets", nargs=-1, callback=_targets)
+@options.family_options
+@option("--udp", section="Checking", help="Check UDP ports; only an answer shows that one is open.")
+@option("--payload", type=types.HEX, section="Checking", help="Send these bytes to each UDP port (default: none).")
+@option("--any", section="Checking", help="Succeed if one port is as expected.")
+@option("--closed", section="Checking", help="Expect closed ports.")
+@option("--banner", section="Checking", help="Show the first data that a port sends.")
+@option("--settle", type=types.DURATION_OR_ZERO, section="Checking", help="Expect the connection to stay open for D.")
+@option("--send", "text", type=types.TEXT, section="Checking", help="Send TEXT to each port.")
+@option(
+    "--expect",
+    type=types.REGEX,
+    section="Checking",
+    help="Exit with 8 if the answer does not match, with 28 if there is none.",
 )
 @options.tls_options
-@command_module.option(
-    "--expires", type=types.Duration(), section="TLS", help="Want certificates that do not end within D (60)."
-)
-@command_module.option(
+@option("--expires", type=types.DURATION, section="TLS", help="Exit with 60 if a certificate expires within D.")
+@option(
     "--concurrency",
-    type=types.Count(),
+    type=types.COUNT,
     section="Checking",
-    help="Try at most N at one time; as many as there is room for.",
+    help="Check at most N ports at a time (default: as many as possible).",
 )
-@command_module.option(
+@option(
     "-w",
     "--connect-timeout",
-    type=types.Duration(),
+    type=types.DURATION,
     default=3.0,
     section="Time",
-    help="Time for each look-up, connection and answer (28); 3s unless given.",
+    help="Time limit for each look-up, connection and answer (default: 3s; exit code 28).",
 )
-@command_module.option(
+@option(
     "--wait",
-    type=types.Duration(zero=True),
+    type=types.DURATION_OR_ZERO,
     section="Time",
-    help="Try again until all is as wanted, for at most D (28).",
+    help="Check again until all is as expected; exit with 28 after D.",
 )
-@command_module.option(
-    "--interval", type=types.Duration(zero=True), section="Time", help="Time between two rounds of --wait."
-)
+@option("--interval", type=types.DURATION_OR_ZERO, section="Time", help="Time between two rounds of --wait.")
 @options.timeout_option
-@command_module.option("--all", is_flag=True, section="Talk", help="A line for each port, however many are the same.")
-@command_module.option(
+@option("--all", section="Output", help="Print a line for each port, without summaries.")
+@option(
     "--format",
     "form",
-    type=types.OneOf("text", "json", "tap", "junit", "github", name="FORMAT"),
-    section="Talk",
-    help="Write text, json, tap, junit or github; text unless given.",
+    type=types.choice("text", "json", "tap", "junit", "github", name="FORMAT"),
+    section="Output",
+    help="Print text, json, tap, junit or github (default: text).",
 )
 @options.view_options
-@options.talk_options
+@options.verbosity_options
+@client_module.client_options
 def portcheck(
-    words: tuple[str, ...],
+    client: client_module.ClientOptions,
+    targets: "list[Target]",
     command: tuple[str, ...],
-    reach: options.FamilyOptions,
     udp: bool,
     payload: bytes | None,
     any: bool,
@@ -99,95 +132,62 @@ def portcheck(
     settle: float | None,
     text: bytes | None,
     expect: "re.Pattern[bytes] | None",
-    tls: options.Tls,
     expires: float | None,
     concurrency: int | None,
-    connect_timeout: float,
-    wait: float | None,
     interval: float | None,
-    timeout: float | None,
     all: bool,
     form: str | None,
     view: options.ViewOptions,
-    talk: Verbosity,
 ) -> int:
-    """Tell of each port whether it is open, closed, filtered or unreachable, or wait until all are open.
+    """Show whether ports are open, closed, filtered or unreachable, or wait until all are open.
 
-    TARGET is HOST:PORTS or HOST PORTS, with lists, ranges and names of services: 22,80,8000-8010,https. A line says
-    host, port, address, state, milliseconds and more, separated by tabs, as soon as it is known; a state that more than
-    25 ports of a host share, open excepted, is summed up. Nothing is sent but what --send says, and connections are
-    closed, not reset.
+    TARGET is HOST:PORTS or HOST PORTS, with lists, ranges and names of services: 22,80,8000-8010,https. Each line has
+    host, port, address, state, milliseconds and more, separated by tabs, and is printed as soon as it is known. If more
+    than 25 ports of a host have the same state, other than open, one line sums them up. netkit sends nothing but the
+    data of --send, and closes connections without a reset.
 
     closed: the host refused. filtered: no answer in time. unreachable: the network said so. unknown: the name has no
-    address. open|filtered: no answer over UDP, which may mean either. A host is tried at all of its addresses; one that
-    is open is enough, and a port is closed only if all of them say so.
+    address. open|filtered: no answer over UDP, which may mean either. All addresses of a host are tried; one that is
+    open is enough, and a port is closed only if all of them say so.
 
-    With tls: in front of a target, or --tls for all, a port is as wanted once a TLS handshake with it is done and its
-    certificate is acceptable, within the time of -w; what --send says and --expect wants is then secured. The line has
-    the version of TLS and the certificate's end.
+    With tls: before a target, or --tls for all, a port is as expected if a TLS handshake succeeds within the time of -w
+    and the certificate is acceptable; --send and --expect are then about the secured connection. The line shows the
+    version of TLS and when the certificate expires.
 
-    Exit code 0 means that every port is as wanted. Otherwise it is 60 if a certificate is not acceptable or ends too
-    soon, else 35 if a handshake failed, 7 if a port answered that is not as wanted, 6 for a name without an address, 8
-    for a wrong answer, 28 for none; after --wait it is 28. COMMAND takes the place of netkit once all is well.
+    Exit code 0 means that every port is as expected. Otherwise it is 60 if a certificate is not acceptable or expires
+    too soon, else 35 if a handshake failed, 7 if a port answered but not as expected, 6 for a name without an address,
+    8 for a wrong answer, 28 for none; after --wait it is 28. COMMAND replaces netkit once all is as expected.
     """
-    from netkit.core.address import family_of, take_ports
-    from netkit.core.errors import Invalid
-    from netkit.output.portcheck import tell, writing
+    from netkit.output.portcheck.report import make_writer, write
     from netkit.services.portcheck.check import Check, Summary
     from netkit.services.portcheck.scan import Checker, limits
 
-    rules.exclude({"--json": talk.json, "--format": form})
-    rules.exclude({"--payload": payload, "--send": text})
-    targets = take_ports(words, "udp" if udp else "tcp", tls=tls.tls)
-    secured = [target for target in targets if target.tls]
-    if udp:
-        rules.unapplied("a UDP port has no connection", {"--settle": settle, "--tls": bool(secured)})
-    else:
-        rules.unapplied("--send TEXT is for TCP", {"--payload": payload})
-    if closed:
-        given = {"--banner": banner, "--settle": settle, "--send": text if not udp else None, "--expect": expect}
-        given["--tls"] = bool(secured)
-        rules.unapplied("a closed port says nothing", given)
-    if not (banner or expect or udp):
-        rules.unapplied("nobody would read the answer: --expect or --banner", {"--send": text})
-    if not wait:
-        rules.unapplied("there is one round without --wait", {"--interval": interval})
-    if secured:
-        rules.exclude({"--expires": expires, "--insecure": tls.insecure})
-    else:
-        rules.unapplied("without --tls or tls: nothing is secured", {"--expires": expires})
-    form = "json" if talk.json else form or "text"
-    talk = talk._replace(json=form == "json")
-    if form != "text":
-        rules.unapplied(f"{form} has every port anyway", {"--all": all})
-        rules.unapplied(f"{form} has no colours", {"--color": view.color})
-    rules.exclude({"--quiet": talk.quiet, "--color": view.color})
-    names = [target.host for target in targets if target.host and family_of(target.host) is None]
-    if names and reach.numeric:
-        raise Invalid(f"host {names[0]!r} is a name, and --numeric allows addresses alone")
+    form = "json" if client.verbosity.json else form or "text"
+    client.verbosity = client.verbosity._replace(json=form == "json")
+    secured = dict.fromkeys(target.host or "localhost" for target in targets if target.tls)
+    for target in targets:
+        client.family.check(target.host)
     check = Check(
         protocol="udp" if udp else "tcp",
-        timeout=connect_timeout,
+        timeout=client.connect_timeout,
         closed=closed,
         payload=payload or text or b"",
         expect=expect,
         banner=banner,
         settle=settle,
         expires=expires,
-        family=reach.family(),
+        family=client.family.family(),
     )
-    writer, screen = writing(form, targets, view.view(), talk, any=any, all=all)
-    from netkit.output.events import observer
-
-    observe = observer(talk)
-    attempts, lookups = limits(len(names))
-    securing = tls.checks(targets, talk)
+    writer = make_writer(form, targets, view.view(), client.verbosity, any_port=any, each_port=all)
+    attempts, lookups = limits(targets)
 
     async def work() -> None:
-        if securing is not None:
-            securing("", observe)  # files that cannot be used are known before anybody is asked
-        checker = Checker(check, concurrency or attempts, lookups, observe, securing)
-        await tell(checker, targets, Summary(check, targets, any_port=any), writer, wait, interval, screen)
+        if secured:
+            client.tls.warn(", ".join(secured), client.verbosity)
+            client.tls.client("", client.observe)  # files that cannot be used are known before anybody is asked
+        checker = Checker(
+            check, concurrency or attempts, lookups, client.observe, client.tls.client if secured else None
+        )
+        await write(checker, targets, Summary(check, targets, any_port=any), writer, client.wait, interval)
 
-    code = run.run(work(), talk, timeout=timeout)
-    return code if code or not command else run.become(command, talk)
+    return client.run(work()) or (run.become(command, client.verbosity) if command else 0)

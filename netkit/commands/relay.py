@@ -1,7 +1,9 @@
 """Serve: accept here, connect there"""
 
-from netkit.cli import command, habits, options
+from netkit.cli import habits, options
 from netkit.cli import server as server_module
+from netkit.cli.command import command
+from netkit.cli.rules import excluded
 
 HABITS = {
     **habits.SERVER_HABITS,
@@ -13,9 +15,10 @@ HABITS = {
 }
 
 
-@command.command(
+@command(
     words="LISTEN TARGET [-- COMMAND...]",
     habits=HABITS,
+    rules=[excluded("--log", "--hexdump", by="--udp", why="datagrams are not recorded")],
     examples=[
         ("netkit relay 8080 db:5432", "a port of this machine leads to another's"),
         ("netkit relay tls::8443 127.0.0.1:80 --cert c.pem --key k.pem", "TLS in front of a server without it"),
@@ -24,38 +27,19 @@ HABITS = {
 )
 @server_module.relay_options
 @options.record_options
-def relay(server: server_module.Relay, recorded: options.Recorded) -> int:
-    """Accept clients on LISTEN and join each to TARGET, which is dialled for it.
+def relay(server: server_module.RelayOptions, record: options.RecordOptions) -> int:
+    """Accept clients on LISTEN and join each to a connection of its own to TARGET.
 
-    Every byte goes both ways as it comes, and each side's end is passed on to the other, so that a late answer still
-    arrives. A target that refuses, resets, or ends TLS without saying so, resets the client: a short answer never looks
-    whole. It is one line here. A client that does it resets the target.
+    Data goes both ways as it comes, and the end of each side is passed on to the other, so that a late answer still
+    arrives. If the target refuses, resets, or ends TLS without saying so, netkit prints a message and resets the
+    client: a short answer never looks complete. If the client does so, netkit resets the target.
 
     LISTEN and TARGET may be TCP, TLS (tls:) or unix sockets (unix:). --cert and --key are for LISTEN if that is tls:,
-    else shown to TARGET; --cafile says who may be TARGET if that is tls:, else who may come. With --log and --hexdump
-    the bytes are those between the client and us.
+    otherwise TARGET sees them; --cafile is about TARGET if that is tls:, otherwise about clients. --log and --hexdump
+    show the data between the client and netkit.
 
-    With --udp each client's address gets a socket of its own to TARGET, and answers leave from the address that was
-    asked. After 60s without a datagram either way (--idle-timeout), or when TARGET turns out not to be there, it is
-    closed. There are at most 1024 at one time (--max-conns); what further clients send is dropped, and told.
+    With --udp each client's address gets a socket of its own to TARGET, and answers leave from the address that the
+    client used. It is closed after 60s without a datagram either way (--idle-timeout), or when nobody is at TARGET.
+    There are at most 1024 at a time (--max-conns); datagrams of further clients are dropped, with a message.
     """
-    from netkit.services.relay import forwarding
-    from netkit.services.server import Service
-
-    recorded.check(server.talk)
-    if server.udp:
-        service = server.associations(recorded)
-        return server.run(lambda: service)
-    return server.run(
-        lambda: Service(
-            forwarding(
-                server.target,
-                server.dialled(),
-                changes=server.changes,
-                keepalive=server.clients.keepalive,
-                idle_timeout=server.clocks.idle_timeout,
-                observe=server.observe,
-            )
-        ),
-        recorded=recorded,
-    )
+    return server.run(server.relaying, record=record)

@@ -2,8 +2,10 @@
 
 import click
 
-from netkit.cli import command, habits, options, rules, run, types
-from netkit.output.console import Verbosity
+from netkit.cli import client as client_module
+from netkit.cli import habits, options, types
+from netkit.cli.command import command, option
+from netkit.cli.rules import Case, excluded, needs, one_of
 
 HABITS = {
     **habits.HABITS,
@@ -13,9 +15,26 @@ HABITS = {
 }
 
 
-@command.command(
+RULES = (
+    one_of("-4", "-6"),
+    one_of("--canonical", "--service", "--type"),
+    excluded("-4", "-6", by="--type", why="--type says which addresses"),
+    excluded("--service", by="--server", why="a DNS server knows no services"),
+    needs(
+        *("--canonical", "--service", "--type", "--server"),
+        on=Case("NAME", lambda values: values["words"]),
+        why="it is about a NAME",
+    ),
+    needs("--tls", on="--server", why="without --server nothing is secured"),
+    one_of("--quiet", "--color"),
+    one_of("--json", "--color"),
+)
+
+
+@command(
     words="[NAME...]",
     habits=HABITS,
+    rules=RULES,
     examples=[
         ("netkit resolve example.org", "the addresses that connect would try, in its order"),
         ("netkit resolve example.org --type MX --server tls:9.9.9.9", "ask a DNS server, over TLS"),
@@ -23,98 +42,67 @@ HABITS = {
     ],
 )
 @click.argument("words", nargs=-1)
-@command.option("-4", "ipv4", is_flag=True, section="Addresses", help="IPv4 alone.")
-@command.option("-6", "ipv6", is_flag=True, section="Addresses", help="IPv6 alone.")
-@command.option("--canonical", is_flag=True, section="Data", help="Show the name behind all aliases instead.")
-@command.option("--service", metavar="NAME", section="Data", help="Show addresses with the port of this service.")
-@command.option("--type", "kind", metavar="TYPE", section="Data", help="Ask DNS for A, AAAA, MX, TXT, NS, SOA, SRV...")
-@command.option(
-    "--server",
-    metavar="ADDRESS",
+@options.version_options
+@option("--canonical", section="Data", help="Show the canonical name instead.")
+@option("--service", type=types.word("NAME"), section="Data", help="Show addresses with the port of this service.")
+@option(
+    "--type",
+    "kind",
+    type=types.word("TYPE"),
     section="Data",
-    help="Ask this DNS server, not the system; on port 53 unless given, over TLS 853.",
+    help="Ask DNS for records of this type: A, AAAA, MX, TXT, NS, SOA, SRV...",
+)
+@option(
+    "--server",
+    type=types.word("ADDRESS"),
+    section="Data",
+    help="Ask this DNS server (default port: 53, or 853 with TLS).",
 )
 @options.tls_options
-@command.option(
+@option(
     "-w",
     "--connect-timeout",
-    type=types.Duration(),
+    type=types.DURATION,
     default=10.0,
     section="Time",
-    help="Time for each name (28); 10s unless given.",
+    help="Time limit for each name (default: 10s; exit code 28).",
 )
 @options.timeout_option
 @options.view_options
-@options.talk_options
+@options.verbosity_options
+@client_module.client_options
 def resolve(
+    client: client_module.ClientOptions,
     words: tuple[str, ...],
-    ipv4: bool,
-    ipv6: bool,
     canonical: bool,
     service: str | None,
     kind: str | None,
     server: str | None,
-    tls: options.Tls,
-    connect_timeout: float,
-    timeout: float | None,
     view: options.ViewOptions,
-    talk: Verbosity,
 ) -> int:
     """Show the addresses of a name, in the order in which connect would try them.
 
-    The system's resolver is asked, with its hosts file and its search list; --type and --server ask DNS itself. An
-    address is looked up for its name. With several names each line begins with the name and a tab. A NAME of - stands
-    for names on standard input, one per line. Without a NAME it is this machine: hostname, fqdn and addresses.
+    netkit asks the system's resolver, with its hosts file and its search list; --type and --server ask DNS itself. For
+    an address it looks up the name. With several names each line begins with the name and a tab. A NAME of - reads
+    names from standard input, one per line. Without a NAME it shows this machine: hostname, fqdn and addresses.
 
-    With tls: in front of the server, or --tls, it is asked over TLS (RFC 7858), and its certificate must be for the
-    server as it is written, or for --servername; otherwise nothing is asked.
+    With tls: before the server, or --tls, netkit asks over TLS (RFC 7858). The certificate must be for the server as it
+    is written, or for --servername; otherwise nothing is asked.
 
-    Exit code 6 means that a name was not found or a resolver failed, and the message says which; 28 that there was no
-    answer in time; 60 that the server's certificate is not acceptable, and 35 that there is no TLS with it. The other
-    names are looked up all the same.
+    Exit code 6 means that a name was not found or a resolver failed, and the message says which; 28 that no answer came
+    in time; 60 that the server's certificate is not acceptable, and 35 that the handshake failed. The other names are
+    looked up all the same.
     """
-    from netkit.core.address import Endpoint, parse_port
-    from netkit.services.resolve import Query, check, parse_server
+    from netkit.core.address import Endpoint
+    from netkit.output.resolve import write
+    from netkit.services.resolve import parse_query
 
-    reach = options.FamilyOptions(ipv4, ipv6, False)
-    family = reach.family()
-    rules.exclude({"--canonical": canonical, "--service": service, "--type": kind})
-    rules.unapplied("--type says which addresses", {"-4": ipv4 and kind, "-6": ipv6 and kind})
-    if server is not None:
-        rules.unapplied("a DNS server knows no services", {"--service": service})
-    if not words:
-        given = {"--canonical": canonical, "--service": service, "--type": kind, "--server": server}
-        rules.unapplied("it is about a NAME", given)
-    endpoint = None if server is None else parse_server(server, tls=tls.tls)
-    if endpoint is None:
-        rules.unapplied("without --server nothing is secured", {"--tls": tls.tls})
-    kinds: tuple[str, ...] = ()
-    if kind is not None:
-        from netkit.protocols.dns import check_kind
-
-        kinds = (check_kind(kind),)
-    how = Query(
-        family=family,
-        timeout=connect_timeout,
-        canonical=canonical,
-        port=None if service is None else parse_port(service),
-        kinds=kinds,
-        server=endpoint,
-    )
-    for word in words:
-        if word != "-":
-            check(word, how)
-    rules.exclude({"--quiet": talk.quiet, "--color": view.color})
-    rules.exclude({"--json": talk.json, "--color": view.color})
+    query = parse_query(words, kind, service, server, tls=client.tls.tls)
+    query = query._replace(family=client.family.family(), timeout=client.connect_timeout, canonical=canonical)
+    client.to(query.server or Endpoint())
     shown = view.view()
-    from netkit.output.events import observer
-
-    observe = observer(talk)
-    secure = tls.client(endpoint or Endpoint(), talk)
 
     async def work() -> int:
-        from netkit.output.resolve import tell
+        return await write(words, query._replace(layers=client.dialling().layers), shown, client.verbosity)
 
-        return await tell(words, how._replace(secure=secure(observe) if secure else None), shown, talk)
-
-    return run.run(work(), talk, timeout=timeout)
+    return client.run(work())

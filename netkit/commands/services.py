@@ -2,11 +2,12 @@
 
 import click
 
-from netkit.cli import command, habits, options, run
+from netkit.cli import habits, options, run
+from netkit.cli.command import command
 from netkit.output.console import Verbosity
 
 
-@command.command(
+@command(
     words="[NAME|PORT...]",
     habits=habits.HABITS,
     examples=[
@@ -18,10 +19,10 @@ from netkit.output.console import Verbosity
 @click.argument("words", nargs=-1)
 @options.json_option
 def services(words: tuple[str, ...], json: bool) -> int:
-    """Show which ports services have, and which services ports have: name, port and protocol, other names.
+    """Show the ports of services, and the services of ports: name, port and protocol, other names.
 
-    The table is the one of this machine, /etc/services, or netkit's own where there is none. A NAME or PORT may be
-    followed by /tcp or /udp. Exit code 3 says that one of them is not in the table.
+    The table is /etc/services of this machine, or netkit's own where there is none. A NAME or PORT may be followed by
+    /tcp or /udp. Exit code 3 means that one of them is not in the table.
     """
     from netkit.core.errors import Exit, Failure
     from netkit.core.port_names import find, table

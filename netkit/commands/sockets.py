@@ -2,7 +2,9 @@
 
 import click
 
-from netkit.cli import command, habits, options, rules, run, types
+from netkit.cli import habits, options, run, types
+from netkit.cli.command import command, option
+from netkit.cli.rules import Case, excluded, one_of
 from netkit.output.console import Verbosity, View
 
 HABITS = {
@@ -20,9 +22,24 @@ HABITS = {
 }
 
 
-@command.command(
+_UNIX_ALONE = Case("--unix alone", lambda values: values["unix"] and not (values["tcp"] or values["udp"]))
+
+RULES = (
+    one_of("--quiet", "--json"),
+    one_of("--quiet", "--watch"),
+    one_of("--quiet", "--color"),
+    one_of("--json", "--color"),
+    one_of("--listening", "--state"),
+    excluded("--port", by=_UNIX_ALONE, why="a unix socket has no port"),
+    excluded("-4", "-6", by=_UNIX_ALONE, why="a unix socket has no IP address"),
+    one_of("-4", "-6"),
+)
+
+
+@command(
     words="",
     habits=HABITS,
+    rules=RULES,
     examples=[
         ("netkit sockets --listening --port 8080", "who has the port"),
         ("netkit sockets --tcp --state established --watch 1s", "connections, as they come and go"),
@@ -30,23 +47,26 @@ HABITS = {
     ],
 )
 @click.argument("words", nargs=-1)
-@command.option("-4", "ipv4", is_flag=True, section="Addresses", help="IPv4 alone.")
-@command.option("-6", "ipv6", is_flag=True, section="Addresses", help="IPv6 alone.")
-@command.option("--listening", is_flag=True, section="Data", help="Listeners, and datagram sockets without a peer.")
-@command.option("--tcp", is_flag=True, section="Data", help="TCP; --tcp --udp is both, without unix sockets.")
-@command.option("--udp", is_flag=True, section="Data", help="UDP.")
-@command.option("--unix", is_flag=True, section="Data", help="Unix sockets.")
-@command.option("--port", metavar="N", section="Data", help="Sockets that have this port, at either end.")
-@command.option("--pid", type=types.Count(), section="Data", help="Sockets that this process has open.")
-@command.option("--state", metavar="S", section="Data", help="Sockets in this state, as ss and netstat name it too.")
-@command.option("--watch", type=types.Duration(), section="Time", help="Show them again every D until interrupted.")
+@options.version_options
+@option("--listening", section="Data", help="Show listening sockets, and datagram sockets without a peer.")
+@option("--tcp", section="Data", help="Show TCP sockets; --tcp --udp shows both.")
+@option("--udp", section="Data", help="Show UDP sockets.")
+@option("--unix", section="Data", help="Show unix sockets.")
+@option("--port", type=types.word("N"), section="Data", help="Show sockets with this port at either end.")
+@option("--pid", type=types.COUNT, section="Data", help="Show sockets that this process has open.")
+@option(
+    "--state",
+    type=types.word("S"),
+    section="Data",
+    help="Show sockets in this state; the names of ss and netstat work too.",
+)
+@option("--watch", type=types.DURATION, section="Time", help="Show the sockets again every D until interrupted.")
 @options.color_option
 @options.quiet_option
 @options.json_option
 def sockets(
     words: tuple[str, ...],
-    ipv4: bool,
-    ipv6: bool,
+    family: options.FamilyOptions,
     listening: bool,
     tcp: bool,
     udp: bool,
@@ -61,19 +81,19 @@ def sockets(
 ) -> int:
     """Show the TCP, UDP and unix sockets of this machine: queues, addresses, state, user and process.
 
-    The kernel's own tables are read, those of our network namespace, on Linux alone. Options narrow down what is shown:
-    a socket is shown if all of them hold. --listening means TCP and unix listeners, and sockets for datagrams that have
-    an address and no peer. On a terminal there is a table; in a pipe there are columns under a line of their names, no
-    cell is empty or contains a space, and - means none, or not ours to see: only root sees the processes of others.
-    In a pipe --watch writes an empty line between two looks, and --json none; each object has its time.
+    netkit reads the tables of the kernel, for its own network namespace, on Linux only. A socket is shown if it matches
+    all options. --listening shows TCP and unix listeners, and datagram sockets that have an address and no peer. On a
+    terminal there is a table; in a pipe there are columns below a line of their names, no cell is empty or contains a
+    space, and - means none, or no permission: only root sees the processes of others. In a pipe --watch writes an empty
+    line between two rounds; with --json there is none, and each object has its time.
 
-    The queues are bytes that wait to be read, and to be acknowledged; those of a listener are connections, how many
-    wait to be accepted and how many may. A process is PID/NAME, or PID+3/NAME if three more have the socket open;
-    --json has them all. Unix sockets are u_str, u_dgr and u_seq, as in ss, for their types stream, dgram and seqpacket;
-    one without a name is inode:N. Foreign text is escaped where it is not printable ASCII.
+    The queues are bytes that wait to be read, and to be acknowledged; those of a listener are connections that wait to
+    be accepted, and how many may. A process is PID/NAME, or PID+3/NAME if three more have the socket open; --json has
+    them all. Unix sockets are u_str, u_dgr and u_seq, as in ss, for their types stream, dgram and seqpacket; one
+    without a name is inode:N. Names that are not printable ASCII are escaped.
 
-    Exit code 3 says that there is no such socket; --watch goes on all the same. 26 says that the kernel does not tell,
-    or not us: of the process of another user.
+    Exit code 3 means that there is no such socket; --watch goes on all the same. 26 means that the kernel does not
+    tell, or not this user: the sockets of another user's process.
     """
     from netkit.core.address import parse_port
     from netkit.core.errors import Invalid
@@ -82,26 +102,16 @@ def sockets(
     if words:
         meant = "--state S shows those in a state" if words[0] == "state" else "--port N shows who has a port"
         raise Invalid(f"unexpected word {words[0]!r}: {meant}")
-    rules.exclude({"--quiet": quiet, "--json": json})
-    rules.exclude({"--quiet": quiet, "--watch": watch})
-    rules.exclude({"--quiet": quiet, "--color": color})
-    rules.exclude({"--json": json, "--color": color})
-    rules.exclude({"--listening": listening, "--state": state})
     chosen = tuple(name for name, given in zip(PROTOCOLS, (tcp, udp, unix), strict=True) if given) or PROTOCOLS
-    if chosen == ("unix",):
-        rules.unapplied("a unix socket has no port", {"--port": port})
-        rules.unapplied("a unix socket has no IP address", {"-4": ipv4, "-6": ipv6})
-    rules.exclude({"-4": ipv4, "-6": ipv6})
     wanted = Wanted(
         protocols=chosen,
-        family="ipv4" if ipv4 else "ipv6" if ipv6 else None,
+        family="ipv4" if family.ipv4 else "ipv6" if family.ipv6 else None,
         listening=listening,
         state=None if state is None else parse_state(state, chosen),
         port=None if port is None else parse_port(port),
         pid=pid,
     )
     view = View(color, None)
-    talk = Verbosity(0, quiet, json)
 
     async def work() -> None:
         from netkit.output import sockets as sockets_module
@@ -109,8 +119,8 @@ def sockets(
         if quiet:
             sockets_module.check(wanted)
         elif watch is None:
-            await sockets_module.tell(wanted, view, json=json)
+            await sockets_module.write(wanted, view, json=json)
         else:
             await sockets_module.watch(wanted, watch, view, json=json)
 
-    return run.run(work(), talk)
+    return run.run(work(), Verbosity(0, quiet, json))

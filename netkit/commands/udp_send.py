@@ -1,12 +1,11 @@
 """Talk: send text or stdin as datagrams"""
 
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
-from netkit.cli import command, habits, options, rules, run, types
-from netkit.output.console import Verbosity
-
-if TYPE_CHECKING:
-    from netkit.core.address import Endpoint
+from netkit.cli import client as client_module
+from netkit.cli import habits, options, types
+from netkit.cli.command import address, command, option
+from netkit.cli.rules import Case, Values, excluded, needs, one_of
 
 HABITS = {
     **habits.HABITS,
@@ -21,44 +20,64 @@ HABITS = {
 }
 
 
-@command.command(
+def _is_typed(values: Values) -> bool:
+    import os
+
+    return not values["texts"] and os.isatty(0)
+
+
+_CUTS = ("--lines", "--size", "--hex")
+
+RULES = (
+    one_of(*_CUTS),
+    excluded(*_CUTS, by=Case("TEXT", lambda values: values["texts"]), why="TEXT is what is sent"),
+    excluded("--repeat", by=(*_CUTS, Case("text typed on a terminal", _is_typed)), why="stdin is sent as it comes"),
+    needs("--interval", on="--repeat", why="nothing is repeated"),
+    needs("--output", "--raw", on=("--replies", "--wait"), why="no replies are waited for"),
+)
+
+
+@command(
     words="ADDRESS [TEXT...]",
     habits=HABITS,
+    rules=RULES,
     examples=[
         ("netkit udp-send localhost 8125 'hits:1|c'", "one datagram"),
         ("tail -f app.log | netkit udp-send --lines log 514", "each line as it comes"),
         ("netkit udp-send --replies 1 10.0.0.7 5000 status", "ask, and print the reply"),
     ],
 )
-@command.address("client", udp=True, rest_as="texts")
-@command.option("--lines", is_flag=True, section="Data", help="Each line of stdin is a datagram, sent at once.")
-@command.option("--size", type=types.Size(most=65507), section="Data", help="Cut stdin into datagrams of SIZE bytes.")
-@command.option("--hex", "by_hex", is_flag=True, section="Data", help="Each line of stdin is a datagram in hex digits.")
-@command.option("--rate", type=types.Size(), section="Data", help="Send at most SIZE bytes per second.")
-@command.option("--repeat", type=types.Count(), section="Data", help="Send everything N times.")
-@command.option(
+@address("client", udp=True, rest_as="texts")
+@option("--lines", section="Data", help="Send each line of stdin as a datagram, as it comes.")
+@option("--size", type=types.size(most=65507), section="Data", help="Send stdin in datagrams of SIZE bytes.")
+@option("--hex", "by_hex", section="Data", help="Send each line of stdin, hex digits, as a datagram.")
+@option("--rate", type=types.SIZE, section="Data", help="Send at most SIZE bytes per second.")
+@option("--repeat", type=types.COUNT, section="Data", help="Send everything N times.")
+@option(
     "--interval",
-    type=types.Duration(zero=True),
+    type=types.DURATION_OR_ZERO,
     section="Time",
-    help="Pause for D between two times of --repeat; 1s unless given.",
+    help="Pause between two rounds of --repeat (default: 1s).",
 )
-@command.option("--replies", type=types.CountOrAny(), section="Ending", help="Print the first N replies, or any.")
-@command.option(
+@option("--replies", type=types.COUNT_OR_ANY, section="Ending", help="Print the first N replies, or all that come.")
+@option(
     "--wait",
-    type=types.Duration(zero=True),
+    "patience",
+    type=types.DURATION_OR_ZERO,
     section="Time",
-    help="Wait for a reply until D of silence (28 if too few came); 1s unless given.",
+    help="Wait for replies until none comes for D (default: 1s); exit with 28 if too few came.",
 )
 @options.output_options
-@command.option("--broadcast", is_flag=True, section="Addresses", help="Allow ADDRESS to be a broadcast address.")
-@command.option("--ttl", type=types.Count(most=255), section="Addresses", help="Let datagrams pass at most N routers.")
-@command.option("--source", type=types.Source(), section="Addresses", help="Send from this address and port.")
+@option("--broadcast", section="Addresses", help="Allow ADDRESS to be a broadcast address.")
+@option("--ttl", type=types.count(most=255), section="Addresses", help="Let datagrams pass at most N routers (TTL).")
+@option("--source", type=types.SOURCE, section="Addresses", help="Send from this address and port.")
 @options.timeout_option
-@command.option("--stats", is_flag=True, section="Talk", help="Say datagrams and bytes at the end, as JSON.")
-@options.reach_options
-@options.talk_options
+@option("--stats", section="Output", help="Print datagrams and bytes at the end, as JSON.")
+@options.family_options
+@options.verbosity_options
+@client_module.datagram_client_options
 def udp_send(
-    address: "Endpoint",
+    client: client_module.ClientOptions,
     texts: tuple[bytes, ...],
     lines: bool,
     size: int | None,
@@ -67,68 +86,43 @@ def udp_send(
     repeat: int | None,
     interval: float | None,
     replies: "int | Literal['any'] | None",
-    wait: float | None,
-    output: options.Output,
+    patience: float | None,
+    output: options.OutputOptions,
     broadcast: bool,
     ttl: int | None,
-    source: "tuple[str, int] | None",
-    timeout: float | None,
-    stats: bool,
-    reach: options.FamilyOptions,
-    talk: Verbosity,
 ) -> int:
     """Send each TEXT as one datagram, and exit.
 
-    Without TEXT, all of stdin is one datagram, the empty one included; with --lines, --size or --hex it is many, sent
-    as they are complete. On a terminal --lines is meant. A datagram holds at most 65507 bytes: more in a TEXT or in
-    all of stdin is a mistake (2), in a line of stdin exit code 63; a line that is no hex is 26. A TEXT that begins with
-    a hyphen is written with \\x2d in its place.
+    Without TEXT, all of stdin is one datagram, even if it is empty; with --lines, --size or --hex there are many, each
+    sent when it is complete. On a terminal --lines is the default. A datagram holds at most 65507 bytes: more in a TEXT
+    or in all of stdin is exit code 2, in a line of stdin 63; a line that is not hex is 26. In a TEXT that begins with a
+    hyphen, write \\x2d for it.
 
-    UDP acknowledges nothing. Exit code 0 means that the system took every datagram, and that no error had come back
-    for one; a port that nobody has is 7, at once on this machine, elsewhere if its answer comes while --wait waits.
-    --wait alone waits for any number of replies, and is content with none. A broadcast or multicast address hears
-    whoever replies, any other address its owner alone.
+    UDP acknowledges nothing. Exit code 0 means that the system took every datagram, and that no error came back for
+    one; a port that nobody has is exit code 7, at once on this machine, elsewhere if its answer comes during --wait.
+    --wait alone waits for any number of replies, and succeeds without any. For a broadcast or multicast address replies
+    may come from anybody, for any other address only from there.
     """
-    import os
-
-    from netkit.core.dial import Dialling
     from netkit.core.pump import fresh
     from netkit.core.udp import connect
     from netkit.output import datagrams
-    from netkit.services.join import STDIN
     from netkit.services.transforms import incoming
+    from netkit.services.udp import formatter, send
     from netkit.services.udp import framing as framing_module
-    from netkit.services.udp import send
 
-    cuts = {"--lines": lines, "--size": size, "--hex": by_hex}
-    rules.exclude(cuts)
-    if texts:
-        rules.unapplied("TEXT is what is sent", cuts)
-        framing_module.check_texts(texts)
-    elif not (size or by_hex):
-        lines = lines or os.isatty(STDIN)
-    framing = framing_module.framing(lines, size, by_hex)
-    if framing:
-        rules.unapplied("stdin is sent as it comes", {"--repeat": repeat})
-    if repeat is None:
-        rules.unapplied("nothing is repeated", {"--interval": interval})
-    if replies is None and wait is None:
-        rules.unapplied("no replies are waited for", output.given())
-        wanted = None
-    else:
-        show = datagrams.shown(output.kind(talk), "udp-send")
-        number = replies if isinstance(replies, int) else None
-        wanted = send.Replies(number, 1.0 if wait is None else wait, show, fresh(incoming(output.raw)))
+    framing_module.check_texts(texts)
+    framing = None if texts else framing_module.framing(lines, size, by_hex)
+    wanted = None
+    if replies is not None or patience is not None:
+        form = datagrams.shown(output.kind(client.verbosity), "udp-send")
+        number = None if replies == "any" else replies
+        shown = formatter.with_change(form, fresh(incoming(output.raw)))
+        wanted = send.Replies(number, 1.0 if patience is None else patience, shown)
     pause = 1.0 if interval is None else interval
-    speak = send.as_it_comes(framing) if framing else send.all_at_once(texts, repeat or 1, pause)
-    how = Dialling(reach.family(address), reach.numeric, source=source)
-    totals = run.totals(stats, "udp")
-    from netkit.output.events import observer
-
-    observe = observer(talk, totals.watching if totals else None)
+    batches = send.as_it_comes(framing) if framing else send.repeated(texts, repeat or 1, pause)
 
     async def work() -> None:
-        opening = connect(address, how, broadcast=broadcast, hops=ttl, observe=observe)
-        await send.exchange(opening, speak, wanted, rate=rate, observe=observe)
+        opening = connect(client.address, client.dialling(), broadcast=broadcast, hops=ttl, observe=client.observe)
+        await send.exchange(opening, batches, wanted, rate=rate, observe=client.observe)
 
-    return run.run(work(), talk, timeout=timeout, totals=totals)
+    return client.run(work())

@@ -1,7 +1,9 @@
 """Serve: print datagrams as they arrive"""
 
-from netkit.cli import command, habits, options, rules, types
+from netkit.cli import habits, options, types
 from netkit.cli import server as server_module
+from netkit.cli.command import command, option
+from netkit.cli.rules import one_of
 
 HABITS = {
     **habits.SERVER_HABITS,
@@ -13,9 +15,10 @@ HABITS = {
 }
 
 
-@command.command(
+@command(
     words="ADDRESS [-- COMMAND...]",
     habits=HABITS,
+    rules=[one_of("--reply", "--reply-with")],
     examples=[
         ("netkit udp-serve :514 --output lines", "what the machines around log"),
         ("netkit udp-serve 0 --count 1 -- make test", "a receiver for as long as a test runs"),
@@ -23,16 +26,25 @@ HABITS = {
     ],
 )
 @options.output_options
-@command.option("--reply", type=types.Text(), section="Data", help="Answer each datagram with TEXT.")
-@command.option("--reply-with", type=types.OneOf("echo", "upper"), section="Data", help="Answer each with itself.")
-@command.option("--count", type=types.Count(), section="Ending", help="Receive N datagrams, then exit.")
-@command.option(
-    "--join", type=types.Group(), multiple=True, section="Addresses", help="Receive what is sent to GROUP too."
+@option("--reply", type=types.TEXT, section="Data", help="Answer each datagram with TEXT.")
+@option(
+    "--reply-with",
+    type=types.choice("echo", "upper"),
+    section="Data",
+    help="Answer each datagram with itself, or in upper case.",
+)
+@option("--count", type=types.COUNT, section="Ending", help="Receive N datagrams, then exit.")
+@option(
+    "--join",
+    type=types.GROUP,
+    multiple=True,
+    section="Addresses",
+    help="Receive what is sent to this multicast group, too.",
 )
 @server_module.datagram_server_options
 def udp_serve(
-    server: server_module.DatagramServer,
-    output: options.Output,
+    server: server_module.ServerOptions,
+    output: options.OutputOptions,
     reply: bytes | None,
     reply_with: str | None,
     count: int | None,
@@ -40,29 +52,30 @@ def udp_serve(
 ) -> int:
     """Receive datagrams from every peer, and print each as it arrives.
 
-    Datagrams arrive whole, of up to 65507 bytes; an empty one is one, too. --output lines ends each with a newline
-    unless it has one, hex prints a line of digits for each, which netkit udp-send --hex reads back, and json an object
-    with where it came from. Datagrams that came faster than they were read are dropped by the kernel, and reported: at
-    least so many, for what the kernel had joined it counts as one.
+    Datagrams arrive whole, with up to 65507 bytes, and may be empty. --output lines ends each with a newline unless it
+    has one, hex prints a line of digits for each, which netkit udp-send --hex reads back, and json an object with its
+    source. The kernel drops datagrams that come faster than they are read; netkit says how many, at least: those that
+    the kernel had joined count as one.
 
-    Replies leave from the address that was asked, and are marked (DSCP 1). What is marked gets none, nor what comes
-    from ports 7, 13, 17, 19 and 37 or from this server itself, so that no forged datagram makes two servers talk.
+    Replies leave from the address that the datagram was sent to, and are marked (DSCP 1). Datagrams with that mark get
+    none, nor those from ports 7, 13, 17, 19 and 37 or from this server itself, so that a forged datagram cannot make
+    two servers talk to each other.
 
-    A bare PORT receives on this machine alone; :PORT on every interface. --join GROUP listens to a multicast group on
+    A bare PORT receives on this machine only; :PORT on every interface. --join GROUP receives from a multicast group on
     the same port, on the interface of ADDRESS or, as GROUP%INTERFACE, on that one.
     """
     from netkit.core.pump import fresh
     from netkit.output import datagrams
     from netkit.services.server import Service
     from netkit.services.transforms import incoming
-    from netkit.services.udp import serve
+    from netkit.services.udp import formatter, serve
 
-    rules.exclude({"--reply": reply, "--reply-with": reply_with})
-    serve.check_groups(server.address, join, server.reach.family(server.address))
-    kind = output.kind(server.talk)
+    serve.check_groups(server.address, join, server.family.family())
+    kind = output.kind(server.verbosity)
     receivers = []
     if kind != "none":
-        receivers.append(serve.showing(datagrams.shown(kind, "udp-serve"), fresh(incoming(output.raw))))
+        form = datagrams.shown(kind, "udp-serve")
+        receivers.append(serve.showing(formatter.with_change(form, fresh(incoming(output.raw)))))
     answer = serve.replying(reply, reply_with)
     if answer is not None:
         receivers.append(serve.answering(answer, server.observe))

@@ -4,7 +4,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from netkit.cli import command, options, rules, run, types
+from netkit.cli import options, run, types
+from netkit.cli.command import command, option
+from netkit.cli.rules import Case, excluded, one_of
 from netkit.output.console import Verbosity
 
 if TYPE_CHECKING:
@@ -13,8 +15,18 @@ if TYPE_CHECKING:
     from netkit.services.pack.framing import Prefix
 
 
-@command.command(
+_WITHOUT_FORMAT = Case(
+    "--length without FORMAT", lambda values: values["form"] is None and values["length"] is not None
+)
+
+
+@command(
     words="[FORMAT [HEX...]]",
+    rules=[
+        one_of("--quiet", "--json"),
+        excluded("--lines", by=options.FORMAT, why="with a FORMAT each record is a line"),
+        excluded("--json", by=_WITHOUT_FORMAT, why="without a FORMAT there are no values"),
+    ],
     examples=[
         ("netkit connect time.example.org 37 | netkit unpack u32", "seconds since 1900"),
         ("netkit unpack --json 'u16:port ip:host' 0050 7f000001", "values by name"),
@@ -22,12 +34,12 @@ if TYPE_CHECKING:
     ],
 )
 @click.argument("form", required=False)
-@click.argument("octets", nargs=-1, type=types.Hex())
-@command.option("--repeat", is_flag=True, section="Data", help="Read record after record, as they come.")
-@command.option("--length", type=types.Length(), section="Data", help="Each record has its length before it.")
-@command.option("--lines", is_flag=True, section="Data", help="With --length alone, write each record as a line.")
+@click.argument("octets", nargs=-1, type=types.HEX)
+@option("--repeat", section="Data", help="Read any number of records, each as it comes.")
+@option("--length", type=types.PREFIX, section="Data", help="Read the length of each record before it.")
+@option("--lines", section="Data", help="With --length and no FORMAT, write each record as a line.")
 @options.max_size_option
-@command.option("--json", is_flag=True, section="Data", help="Write records, and failures, as JSON Lines.")
+@option("--json", section="Data", help="Write records and failures as JSON Lines.")
 @options.quiet_option
 def unpack(
     form: str | None,
@@ -41,25 +53,20 @@ def unpack(
 ) -> int:
     """Turn bytes into values.
 
-    The bytes are those of stdin, or of HEX. FORMAT is that of netkit pack; a str or a hex without a length takes the
-    rest, and comes last. Each record is a line of values, with a tab between them, that netkit pack takes: strings are
-    TEXT. With --json it is an object, with the values by name, or by position from 1 on.
+    The bytes come from stdin, or from HEX. FORMAT is that of netkit pack; a str or a hex without a length takes the
+    rest, and must be last. Each record becomes a line of values, separated by tabs, that netkit pack takes: strings are
+    TEXT. With --json it becomes an object, with the values by name, or by position from 1 on.
 
-    The bytes are one record: if they end within it the exit code is 18, if more follow it is 8, and nothing is
-    written. With --repeat there are any number of records, each of which is written once it is complete.
+    The bytes are one record: if they end within it the exit code is 18, if more follow it is 8, and nothing is written.
+    With --repeat there are any number of records, each written when it is complete.
 
-    With --length each record is that which its length tells, and FORMAT has to fit it; without a FORMAT, the records
-    themselves are written, on a terminal as a hex dump. A length beyond --max-size is exit code 63.
+    With --length each record is as long as the length before it says, and FORMAT has to fit it; without a FORMAT the
+    records themselves are written, on a terminal as a hex dump. A length above --max-size is exit code 63.
     """
     from netkit.core.errors import Invalid
 
-    rules.exclude({"--quiet": quiet, "--json": json})
-    if form is not None:
-        rules.unapplied("with a FORMAT each record is a line", {"--lines": lines})
-    elif length is None:
+    if form is None and length is None:
         raise Invalid("FORMAT is missing, such as '!HIB' or 'u16:port ip'")
-    else:
-        rules.unapplied("without a FORMAT there are no values", {"--json": json})
 
     def change(chunks: "Iterable[bytes]") -> "Iterator[bytes]":
         from netkit.output import records as records_module

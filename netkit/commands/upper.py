@@ -1,10 +1,11 @@
 """Serve: send every byte back in upper case"""
 
-from netkit.cli import command, habits, options
+from netkit.cli import habits, options
 from netkit.cli import server as server_module
+from netkit.cli.command import command
 
 
-@command.command(
+@command(
     words="ADDRESS [-- COMMAND...]",
     habits={**habits.SERVER_HABITS, "-u": "--udp serves datagrams"},
     examples=[
@@ -15,17 +16,17 @@ from netkit.cli import server as server_module
 )
 @options.transport_options
 @server_module.server_options
-def upper(server: server_module.Server, transport: options.Transport) -> int:
+def upper(server: server_module.ServerOptions) -> int:
     """Send every byte back in upper case, at once.
 
-    The letters a to z become A to Z; every other byte, UTF-8 included, comes back as it is. Any number of clients are
-    served side by side. A client's half-close is answered with ours, after its last byte.
+    The letters a to z become A to Z; all other bytes, UTF-8 included, come back unchanged. Any number of clients are
+    served at a time. When a client half-closes, so does netkit, after the last byte.
 
-    Over UDP each datagram comes back so, marked as an answer (DSCP 1). What is marked is never answered, nor what comes
-    from ports 7, 13, 17, 19 and 37 or from this server itself, so that no forged datagram makes two servers talk.
+    Over UDP each datagram is sent back in upper case, marked as an answer (DSCP 1). Datagrams with that mark are never
+    answered, nor those from ports 7, 13, 17, 19 and 37 or from this server itself, so that a forged datagram cannot
+    make two servers talk to each other.
     """
     from netkit.services.echo import echo as handler
 
-    server.check(transport)
-    serve = handler([*server.changes(), lambda: bytes.upper], idle_timeout=server.clocks.idle_timeout)
-    return server.run(lambda: server.service(transport, serve, bytes.upper))
+    serve = handler([*server.changes(), lambda: bytes.upper], idle_timeout=server.idle_timeout)
+    return server.run(lambda: server.service(serve, bytes.upper))

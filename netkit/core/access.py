@@ -1,4 +1,4 @@
-"""Who may be served: lists of networks, compared with canonical addresses, so that no spelling slips through."""
+"""Networks that are allowed or denied, compared with canonical addresses, so that no spelling slips through."""
 
 import ipaddress
 from typing import NamedTuple
@@ -16,7 +16,7 @@ class Access(NamedTuple):
     deny: tuple[Network, ...] = ()
 
     def admits(self, host: str) -> bool:
-        """Tell whether a client of this address is served. A zone does not matter, nor IPv4 that came as IPv6."""
+        """Whether a client of this address is served. A zone does not matter, nor IPv4 that came as IPv6."""
         address = _canonical(host)
         if any(address in network for network in self.deny):
             return False

@@ -55,10 +55,7 @@ def take(words: Sequence[str], role: Role) -> tuple[Endpoint, list[str]]:
     if not words:
         raise Invalid("an address is missing: HOST PORT, HOST:PORT or unix:PATH")
     first, *rest = words
-    tls = first.startswith("tls:")
-    word = first.removeprefix("tls:")
-    if word.startswith("tls:"):
-        raise Invalid(f"address {first!r} says tls: twice")
+    word, tls = without_tls(first, "address")
     if word.startswith("unix:"):
         return Endpoint(path=_unix_path(word.removeprefix("unix:")), tls=tls), rest
     host, port = split(word)
@@ -97,9 +94,7 @@ def take_ports(words: Sequence[str], protocol: Protocol = "tcp", *, tls: bool = 
     rest = list(words)
     while rest:
         first = rest.pop(0)
-        word = first.removeprefix("tls:")
-        if word.startswith("tls:"):
-            raise Invalid(f"target {first!r} says tls: twice")
+        word, secured = without_tls(first, "target")
         if word.startswith("unix:"):
             raise Invalid(f"target {first!r} is a unix socket, and has no port")
         host, ports = split(word)
@@ -112,8 +107,7 @@ def take_ports(words: Sequence[str], protocol: Protocol = "tcp", *, tls: bool = 
             ports = rest.pop(0)
         if host or not word.startswith(":"):
             host = check_host(host)
-        secured = tls or first.startswith("tls:")
-        found.setdefault((host, secured), {}).update(dict.fromkeys(parse_ports(ports, protocol)))
+        found.setdefault((host, tls or secured), {}).update(dict.fromkeys(parse_ports(ports, protocol)))
     return [Target(host, tuple(ports), secured) for (host, secured), ports in found.items()]
 
 
@@ -180,7 +174,7 @@ def parse_source(text: str) -> tuple[str, int]:
 
 
 def family_of(host: str) -> int | None:
-    """Return AF_INET or AF_INET6 for an address literal (zone included), None for a name."""
+    """AF_INET or AF_INET6 for an address literal (zone included), None for a name."""
     try:
         socket.inet_pton(socket.AF_INET, host)
         return socket.AF_INET
@@ -194,7 +188,7 @@ def family_of(host: str) -> int | None:
 
 
 def from_socket(address: Any) -> Endpoint:
-    """Return the endpoint of what getsockname, getpeername or accept says."""
+    """The endpoint of a socket address, as getsockname, getpeername and accept have it."""
     if isinstance(address, bytes):  # abstract, on Linux
         return Endpoint(path=os.fsdecode(address))
     if isinstance(address, str):
@@ -207,7 +201,7 @@ def from_socket(address: Any) -> Endpoint:
 
 
 def interface_name(index: int) -> str:
-    """Return the name of an interface, or its number if it has gone."""
+    """The name of an interface, or its number if it has gone."""
     try:
         return socket.if_indextoname(index)
     except OSError:
@@ -216,6 +210,14 @@ def interface_name(index: int) -> str:
 
 def _is_digits(text: str) -> bool:
     return text.isascii() and text.isdigit()
+
+
+def without_tls(word: str, what: str) -> tuple[str, bool]:
+    """A word without ``tls:`` in front, and whether it had that; ``what`` it is for the message of Invalid."""
+    rest = word.removeprefix("tls:")
+    if rest.startswith("tls:"):
+        raise Invalid(f"{what} {word!r} says tls: twice")
+    return rest, rest != word
 
 
 def split(word: str) -> tuple[str, str | None]:
@@ -238,7 +240,7 @@ def split(word: str) -> tuple[str, str | None]:
 
 
 def check_host(host: str) -> str:
-    """Return the host as resolvers take it: a name in A-labels. Raise Invalid for what is none."""
+    """Check a host, and return it as resolvers take it: a name in A-labels. Raises Invalid."""
     if not host or host.isspace():
         raise Invalid("the host is empty")
     if any(ord(c) <= 32 or ord(c) == 127 for c in host):
@@ -297,7 +299,7 @@ def _check_ipv4(host: str) -> None:
 
 
 def legacy(host: str) -> str | None:
-    """Return the IPv4 address that inet_aton(3) makes of another spelling; None if it is one of today, or none."""
+    """The IPv4 address that inet_aton(3) makes of another spelling; None if it is one of today, or none."""
     if not host.isascii() or not _LAST_LABEL_IS_NUMBER.search(host) or family_of(host) is not None:
         return None
     try:

@@ -1,45 +1,61 @@
-"""Binding sockets: one port number for all addresses of a server."""
+"""Making sockets, and binding those of a server: one port number for all its addresses."""
 
 import errno
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from netkit.core.address import Endpoint
 from netkit.core.errors import Exit, Failure, doing
 from netkit.core.events import Observer
+from netkit.core.kernel import notify_closing
 from netkit.core.lookup import Address, lookup
 
 Opener = Callable[[int, tuple[Any, ...]], socket.socket]
-"""Makes the socket of a server, bound, from family and socket address."""
-
+"""Makes a bound socket, from family and socket address."""
 
 _PORT_TRIES = 128
-
+_IPV6_OWN = ("::", "::1")
 _HINTS: dict[int | None, str] = {
     errno.EACCES: "ports below 1024 need privileges; try 8080",
     errno.EADDRINUSE: "netkit sockets --listening --port {port} shows who has it; port 0 takes a free one",
 }
 
-_IPV6_OWN = ("::", "::1")
+
+@contextmanager
+def new_socket(family: int, kind: int) -> Iterator[socket.socket]:
+    """A socket that does not block, closed if the block fails."""
+    sock = socket.socket(family, kind)
+    try:
+        sock.setblocking(False)
+        yield sock
+    except BaseException:
+        notify_closing(sock.fileno())
+        sock.close()
+        raise
 
 
 async def addresses_of(endpoint: Endpoint, *, family: int, numeric: bool, observe: Observer) -> list[Address]:
-    """Return what a server at ``endpoint`` binds; raise Failure RESOLVE for the name."""
+    """The addresses of a server: a bare port is loopback, an empty host every interface, a name all its addresses.
+
+    Raises Failure RESOLVE for the name.
+    """
     if endpoint.host:
         return await lookup(endpoint, family, numeric=numeric, observe=observe)
-    hosts = ("127.0.0.1", "::1") if endpoint.host is None else ("0.0.0.0", "::")
-    families = (socket.AF_INET, socket.AF_INET6)
-    return [
-        Address(int(f), (host, endpoint.port)) for f, host in zip(families, hosts, strict=True) if family in (0, int(f))
+    ipv4, ipv6 = ("127.0.0.1", "::1") if endpoint.host is None else ("0.0.0.0", "::")
+    addresses = [
+        Address(int(socket.AF_INET), (ipv4, endpoint.port)),
+        Address(int(socket.AF_INET6), (ipv6, endpoint.port)),
     ]
+    return [address for address in addresses if family in (0, address.family)]
 
 
 def bind_all(wanted: Sequence[tuple[Address, Opener]], endpoint: Endpoint) -> list[socket.socket]:
-    """Return a socket for each address wanted, all with one port number; raise Failure BIND.
+    """A socket for each address wanted, all with one port number; port 0 is one that is free for all of them.
 
-    Port 0 is a number that is free for all of them. A machine without IPv6 is forgiven that it has neither :: nor ::1,
-    as long as another address is left.
+    A machine without IPv6 is forgiven that it has neither :: nor ::1, as long as another address is left. Raises
+    Failure BIND.
     """
     for _ in range(_PORT_TRIES):
         sockets = _bind_once(wanted, endpoint.port)
@@ -49,7 +65,7 @@ def bind_all(wanted: Sequence[tuple[Address, Opener]], endpoint: Endpoint) -> li
 
 
 def _bind_once(wanted: Sequence[tuple[Address, Opener]], port: int) -> list[socket.socket]:
-    """Return the sockets; [] if the number that the system chose for the first is taken elsewhere."""
+    """The sockets; none if the number that the system chose for the first is taken elsewhere."""
     sockets: list[socket.socket] = []
     missing: Failure | None = None
     try:

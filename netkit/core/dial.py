@@ -8,13 +8,16 @@ from itertools import zip_longest
 from typing import NamedTuple, TypeVar
 
 from netkit.core.address import Endpoint, family_of
+from netkit.core.bind import new_socket
 from netkit.core.errors import Exit, Failure, describe, doing
-from netkit.core.events import Connected, Missed, Observer, Retrying, Trying, ignore, span
-from netkit.core.kernel import DeadlineExceeded, Group, deadline, notify_closing, now, sleep, writable
+from netkit.core.events import Connected, Missed, Observer, Retrying, Trying, ignore
+from netkit.core.kernel import DeadlineExceeded, Group, deadline, now, sleep, writable
+from netkit.core.layer import Layer, through
 from netkit.core.lookup import Address, lookup
 from netkit.core.socket_stream import SocketStream
-from netkit.core.stream import Connection, Secure
+from netkit.core.stream import Connection
 from netkit.core.sync import Event
+from netkit.core.units import duration
 
 C = TypeVar("C")
 S = TypeVar("S")
@@ -25,20 +28,27 @@ _BACKLOG_PAUSE = 0.01  # s: a unix listener whose backlog is full says EAGAIN, a
 
 
 class Dialling(NamedTuple):
-    """How to dial: one family or AF_UNSPEC, seconds for everything up to the connection, our own end, a handshake."""
+    """How to dial: one family or AF_UNSPEC, seconds for everything up to the last layer's handshake, our own end, and
+    the layers that the connection goes through, the one next to the wire first.
+    """
 
     family: int = socket.AF_UNSPEC
     numeric: bool = False
     timeout: float = 10.0
     source: tuple[str, int] | None = None
-    secure: Secure | None = None
+    layers: Sequence[Layer] = ()
 
 
-async def dial(target: Endpoint, how: Dialling = Dialling(), observe: Observer = ignore) -> Connection:
-    """Return a connected stream, secured if that is how, which the caller closes.
+async def dial(
+    target: Endpoint, how: Dialling = Dialling(), observe: Observer = ignore, group: Group | None = None
+) -> Connection:
+    """Connect, go through the layers, and return a stream that the caller closes.
 
-    Raises Failure: RESOLVE, CONNECT, BIND for our own end, TIMEOUT when ``how.timeout`` ran out, CERT and TLS for the
-    handshake.
+    What layers run is in ``group``, which they need: the caller cancels it before it closes the stream, as
+    ``serve_connection`` does.
+
+    Raises Failure: RESOLVE, CONNECT, BIND for our own end, TIMEOUT when ``how.timeout`` ran out, and what the layers
+    raise, such as CERT and TLS.
     """
     begun = now()
     action = f"connect to {target}" if target.path is not None else f"resolve {target.host}"
@@ -52,34 +62,42 @@ async def dial(target: Endpoint, how: Dialling = Dialling(), observe: Observer =
                 action = f"connect to {target}"
                 stream, address = await _connect_tcp(target, addresses, how, observe)
             observe(Connected(str(target), address, stream.local, now() - begun))
-            if how.secure is None:
+            if not how.layers:
                 return stream
+            assert group is not None, "layers need a group"
             action = f"secure the connection to {target}"
             try:
-                return await how.secure(stream)
+                return await through(stream, how.layers, group)
             except BaseException:
                 stream.abort()
                 raise
     except DeadlineExceeded:
         detail = ", ".join(address.host for address in addresses)
         hint = "a firewall may drop packets; -w waits longer"
-        raise Failure(Exit.TIMEOUT, action, f"no answer within {span(how.timeout)}", detail=detail, hint=hint) from None
+        raise Failure(
+            Exit.TIMEOUT, action, f"no answer within {duration(how.timeout)}", detail=detail, hint=hint
+        ) from None
 
 
 async def dial_until(
-    target: Endpoint, patience: float, how: Dialling = Dialling(), observe: Observer = ignore
+    target: Endpoint,
+    patience: float,
+    how: Dialling = Dialling(),
+    observe: Observer = ignore,
+    group: Group | None = None,
 ) -> Connection:
     """Dial for ``patience`` seconds, again and again while the target is refused, unreachable, unresolved or silent."""
     until = now() + patience
     pause = _FIRST_RETRY
     while True:
         try:
-            return await dial(target, how._replace(timeout=min(how.timeout, max(until - now(), 0.001))), observe)
+            left = min(how.timeout, max(until - now(), 0.001))
+            return await dial(target, how._replace(timeout=left), observe, group)
         except Failure as failure:
             if failure.exit not in (Exit.RESOLVE, Exit.CONNECT, Exit.TIMEOUT):
                 raise
             if now() >= until:
-                reason = f"still {failure.reason} after {span(patience)}"
+                reason = f"still {failure.reason} after {duration(patience)}"
                 raise Failure(
                     Exit.TIMEOUT, failure.action, reason, detail=failure.detail, hint=failure.hint
                 ) from failure
@@ -139,7 +157,7 @@ def interleave(addresses: Sequence[Address]) -> list[Address]:
 
 
 async def candidates(target: Endpoint, how: Dialling, observe: Observer) -> list[Address]:
-    """Return the addresses to try, in this order; raise Failure RESOLVE."""
+    """The addresses to try, in this order. Raises Failure RESOLVE."""
     found = await lookup(target, how.family, numeric=how.numeric, observe=observe)
     source = how.source[0] if how.source else ""
     if source:
@@ -175,7 +193,7 @@ async def _connect_tcp(
     if winner is not None:
         return winner
     hint = f"nothing listens there yet? netkit portcheck {target} --wait 30s" if _refused(last) else ""
-    after = f"after {span(now() - begun)}"
+    after = f"after {duration(now() - begun)}"
     reason: str | OSError
     if len(missed) == 1 and last is not None:
         [hosts] = missed.values()
@@ -187,9 +205,7 @@ async def _connect_tcp(
 
 
 async def _connect(address: Address, source: tuple[str, int] | None, name: str) -> SocketStream:
-    sock = socket.socket(address.family, socket.SOCK_STREAM)
-    try:
-        sock.setblocking(False)
+    with new_socket(address.family, socket.SOCK_STREAM) as sock:
         if source:
             bind_source(sock, address, source)
         code = errno.EINTR
@@ -204,10 +220,6 @@ async def _connect(address: Address, source: tuple[str, int] | None, name: str) 
         if is_self(sock):
             raise OSError(errno.ECONNREFUSED, os.strerror(errno.ECONNREFUSED))
         return SocketStream(sock, name, peer=Endpoint(address.host, address.sockaddr[1]), reset=code)
-    except BaseException:
-        notify_closing(sock.fileno())
-        sock.close()
-        raise
 
 
 def _refused(error: OSError | None) -> bool:
@@ -233,16 +245,10 @@ def bind_source(sock: socket.socket, address: Address, source: tuple[str, int]) 
 
 
 async def _connect_unix(target: Endpoint, path: str) -> SocketStream:
-    with doing(Exit.CONNECT, f"connect to {target}"):
-        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        try:
-            sock.setblocking(False)
-            while True:
-                try:
-                    sock.connect(os.fsencode(path))
-                    return SocketStream(sock, str(target), peer=target)
-                except BlockingIOError:
-                    await sleep(_BACKLOG_PAUSE)
-        except BaseException:
-            sock.close()
-            raise
+    with doing(Exit.CONNECT, f"connect to {target}"), new_socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
+        while True:
+            try:
+                sock.connect(os.fsencode(path))
+                return SocketStream(sock, str(target), peer=target)
+            except BlockingIOError:
+                await sleep(_BACKLOG_PAUSE)

@@ -1,84 +1,73 @@
 """Every failure is one sentence for a person and one code for a script.
 
-The codes are curl's where the meaning is curl's. This table is the only one: commands, help and man pages
-read it. A row joins with the command that can produce it.
+The codes are curl's where the meaning is curl's. This table is the only one: commands, help and man pages read it.
+A row joins with the command that can produce it.
 """
 
 import enum
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
 
 class Exit(enum.IntEnum):
-    """Exit codes; ``MEANING`` says what each promises to a script."""
+    """Exit codes; the ``meaning`` of each is what it promises to a script."""
 
-    OK = 0
-    BUG = 1
-    USAGE = 2
-    NOTHING = 3
-    RESOLVE = 6
-    CONNECT = 7
-    PROTOCOL = 8
-    PARTIAL = 18
-    HTTP = 22
-    WRITE = 23
-    READ = 26
-    TIMEOUT = 28
-    TLS = 35
-    BIND = 45
-    REDIRECTS = 47
-    SEND = 55
-    RECV = 56
-    CERT = 60
-    TOO_BIG = 63
-    NOT_RUNNABLE = 126
-    NOT_FOUND = 127
-    SIGNAL = 128
+    meaning: str
+
+    def __new__(cls, code: int, meaning: str) -> "Exit":
+        """Make a row of the table."""
+        self = int.__new__(cls, code)
+        self._value_ = code
+        self.meaning = meaning
+        return self
+
+    OK = (
+        0,
+        "The peer acknowledged every byte read from our input, no reset was seen, "
+        "and everything received was written; or the answer was printed.",
+    )
+    BUG = 1, "Reserved: a bug in netkit."
+    USAGE = 2, "A bad option, address, format or combination; nothing was sent."
+    NOTHING = 3, "Nothing matched."
+    RESOLVE = 6, "The name was not found, or the resolver failed."
+    CONNECT = 7, "The connection was refused, or the peer is unreachable; a port answered, but not as wanted."
+    PROTOCOL = (
+        8,
+        "The peer ended before what --until or --expect wanted, or said something malformed; or input was malformed.",
+    )
+    PARTIAL = (
+        18,
+        "The peer's stream ended early: TLS without close_notify, a body that is short; "
+        "or input ended within a record.",
+    )
+    HTTP = 22, "An HTTP server answered with a status of 400 or more, and --fail or --resume was given."
+    WRITE = 23, "Standard output or an output file failed."
+    READ = (
+        26,
+        "Standard input or an input file failed, or held what cannot be sent; "
+        "or the kernel does not tell of its sockets.",
+    )
+    TIMEOUT = 28, "A clock of ours ran out; the message says which."
+    TLS = 35, "The TLS handshake failed for another reason than the certificate."
+    BIND = 45, "Cannot bind or listen."
+    REDIRECTS = 47, "More redirects than --max-redirects allows."
+    SEND = 55, "Bytes that we read were not acknowledged; the message says how many."
+    RECV = 56, "The connection was reset while receiving; all of ours was acknowledged."
+    CERT = 60, "The certificate or its host name is not acceptable; nothing was sent."
+    TOO_BIG = 63, "A size limit was hit."
+    NOT_RUNNABLE = 126, "COMMAND, or the program of --exec, could not be run."
+    NOT_FOUND = 127, "COMMAND, or the program of --exec, was not found."
+    SIGNAL = 128, "Ended by signal n (129 HUP, 130 INT, 141 PIPE: the reader of standard output left, 143 TERM)."
 
 
-MEANING = {
-    Exit.OK: "The peer acknowledged every byte read from our input, no reset was seen, "
-    "and everything received was written; or the answer was printed.",
-    Exit.BUG: "Reserved: a bug in netkit.",
-    Exit.USAGE: "A bad option, address, format or combination; nothing was sent.",
-    Exit.NOTHING: "Nothing matched.",
-    Exit.RESOLVE: "The name was not found, or the resolver failed.",
-    Exit.CONNECT: "The connection was refused, or the peer is unreachable; a port answered, but not as wanted.",
-    Exit.PROTOCOL: "The peer ended before what --until or --expect wanted, or said something malformed; "
-    "or input was malformed.",
-    Exit.PARTIAL: "The peer's stream ended early: TLS without close_notify, a body that is short; "
-    "or input ended within a record.",
-    Exit.HTTP: "An HTTP server answered with a status of 400 or more, and --fail or --resume was given.",
-    Exit.WRITE: "Standard output or an output file failed.",
-    Exit.READ: "Standard input or an input file failed, or held what cannot be sent; "
-    "or the kernel does not tell of its sockets.",
-    Exit.TIMEOUT: "A clock of ours ran out; the message says which.",
-    Exit.TLS: "The TLS handshake failed for another reason than the certificate.",
-    Exit.BIND: "Cannot bind or listen.",
-    Exit.REDIRECTS: "More redirects than --max-redirects allows.",
-    Exit.SEND: "Bytes that we read were not acknowledged; the message says how many.",
-    Exit.RECV: "The connection was reset while receiving; all of ours was acknowledged.",
-    Exit.CERT: "The certificate or its host name is not acceptable; nothing was sent.",
-    Exit.TOO_BIG: "A size limit was hit.",
-    Exit.NOT_RUNNABLE: "COMMAND, or the program of --exec, could not be run.",
-    Exit.NOT_FOUND: "COMMAND, or the program of --exec, was not found.",
-    Exit.SIGNAL: "Ended by signal n (129 HUP, 130 INT, 141 PIPE: the reader of standard output left, 143 TERM).",
-}
-
-# Which failure a script is told of when several happen at once.
-_PRECEDENCE = (
-    Exit.WRITE,
-    Exit.READ,
-    Exit.CERT,
-    Exit.TLS,
-    Exit.PROTOCOL,
-    Exit.TOO_BIG,
-    Exit.TIMEOUT,
-    Exit.SEND,
-    Exit.RECV,
-    Exit.PARTIAL,
+# Which failure a script is told of when there are several: the first of these, but whatever is not among them before.
+STREAM_PRECEDENCE = (
+    *(Exit.WRITE, Exit.READ, Exit.CERT, Exit.TLS, Exit.PROTOCOL),
+    *(Exit.TOO_BIG, Exit.TIMEOUT, Exit.SEND, Exit.RECV, Exit.PARTIAL),
 )
+PORT_PRECEDENCE = (Exit.CERT, Exit.TLS, Exit.CONNECT, Exit.RESOLVE, Exit.PROTOCOL, Exit.TIMEOUT)
+NAME_PRECEDENCE = (Exit.READ, Exit.CERT, Exit.TLS, Exit.RESOLVE, Exit.PROTOCOL, Exit.TIMEOUT, Exit.PARTIAL)
 
 
 class Invalid(ValueError):
@@ -109,7 +98,7 @@ class Failure(OSError):
 
 
 def describe(error: OSError) -> str:
-    """Return the reason in lower case, as the system words it."""
+    """The reason in lower case, as the system words it."""
     text = os.strerror(error.errno) if error.errno and error.errno > 0 else (error.strerror or str(error))
     return text[:1].lower() + text[1:]
 
@@ -125,6 +114,6 @@ def doing(exit: Exit, action: str, *, hint: str = "") -> Iterator[None]:
         raise Failure(exit, action, error, hint=hint) from error
 
 
-def most_severe(failures: Iterable[Failure]) -> Failure:
-    """Return the failure whose code a script should see."""
-    return min(failures, key=lambda f: _PRECEDENCE.index(f.exit) if f.exit in _PRECEDENCE else -1)
+def most_severe(failures: Iterable[Failure], order: Sequence[Exit] = STREAM_PRECEDENCE) -> Failure:
+    """The failure whose code a script should see."""
+    return min(failures, key=lambda failure: order.index(failure.exit) if failure.exit in order else -1)

@@ -1,14 +1,45 @@
 """What the core reports to an observer. The core itself is silent: it never writes a line."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, dataclass_transform
 
 from netkit.core.address import Endpoint
 
-Observer = Callable[[Any], None]
+
+@dataclass_transform(frozen_default=True)
+class CoreEvent:
+    """Something that happened. Its fields are the annotations of its class; nobody changes them.
+
+    Most of these classes are defined at every start, and a NamedTuple takes eight times as long to define.
+    """
+
+    fields: ClassVar[tuple[str, ...]] = ()
+
+    def __init_subclass__(cls) -> None:
+        cls.fields = tuple(cls.__annotations__)
+
+    def __init__(self, *values: object, **named: object) -> None:
+        self.__dict__.update(zip(self.fields, values, strict=False), **named)
+
+    def values(self) -> dict[str, Any]:
+        """The fields by name."""
+        return {name: getattr(self, name) for name in self.fields}
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, CoreEvent) and type(self) is type(other) and self.values() == other.values()
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in self.values().items())})"
 
 
-class Resolved(NamedTuple):
+Observer = Callable[[CoreEvent], None]
+
+
+def ignore(event: object) -> None:
+    """Observe nothing."""
+
+
+class Resolved(CoreEvent):
     """A name was looked up."""
 
     host: str
@@ -16,21 +47,21 @@ class Resolved(NamedTuple):
     seconds: float
 
 
-class Trying(NamedTuple):
+class Trying(CoreEvent):
     """An address is being dialled."""
 
     address: str
 
 
-class Missed(NamedTuple):
-    """An address did not answer, or not kindly."""
+class Missed(CoreEvent):
+    """An address did not answer, or refused."""
 
     address: str
     reason: str
     seconds: float
 
 
-class Connected(NamedTuple):
+class Connected(CoreEvent):
     """A connection stands; ``target`` is what was asked for, ``peer`` the address that answered."""
 
     target: str
@@ -39,7 +70,7 @@ class Connected(NamedTuple):
     seconds: float
 
 
-class Secured(NamedTuple):
+class Secured(CoreEvent):
     """A TLS handshake is done. The peer's certificate has ``names`` and dates where it was verified."""
 
     protocol: str
@@ -50,7 +81,7 @@ class Secured(NamedTuple):
     not_after: str | None
 
 
-class Listening(NamedTuple):
+class Listening(CoreEvent):
     """Clients can come. ``beside`` a TCP server it is the same port for UDP."""
 
     local: Endpoint
@@ -58,38 +89,41 @@ class Listening(NamedTuple):
     beside: bool = False
 
 
-class Retrying(NamedTuple):
-    """A target is not there yet and will be dialled again."""
+class Retrying(CoreEvent):
+    """A target is not there yet and will be dialled again in so many seconds."""
 
     reason: str
     seconds: float
 
 
-class Opened(NamedTuple):
+class Opened(CoreEvent):
     """A socket is ready to send datagrams. Nothing was sent yet, so nobody knows whether there is a peer."""
 
+    protocol = "udp"
     target: str
     peer: Endpoint
     local: Endpoint
 
 
-class Dropped(NamedTuple):
-    """Datagrams came faster than they were read, and the kernel dropped ``number`` of them, or at least so many."""
+class Dropped(CoreEvent):
+    """Datagrams came faster than they were read, and the kernel dropped so many, or ``at_least`` so many."""
 
-    number: int
+    datagrams_dropped_min: int
     at_least: bool
 
 
-class Ignored(NamedTuple):
+class Ignored(CoreEvent):
     """A datagram was left unread or unanswered on purpose."""
 
+    protocol = "udp"
     peer: Endpoint
     reason: str
 
 
-class Carried(NamedTuple):
+class Carried(CoreEvent):
     """What sockets have sent and received as datagrams, told once, at their end."""
 
+    protocol = "udp"
     datagrams_received: int
     bytes_received: int
     datagrams_sent: int
@@ -97,62 +131,67 @@ class Carried(NamedTuple):
     seconds: float
 
 
-class Accepted(NamedTuple):
+class Accepted(CoreEvent):
     """A client came."""
 
     peer: Endpoint
 
 
-class Denied(NamedTuple):
+class Denied(CoreEvent):
     """A client was turned away."""
 
     peer: Endpoint
     reason: str
 
 
-class Cut(NamedTuple):
+class Cut(CoreEvent):
     """A client was reset by a server that could not go on with it."""
 
     peer: Endpoint
     reason: str
 
 
-class Paused(NamedTuple):
+class Paused(CoreEvent):
     """The system has no room for something at the moment; it is tried again."""
 
     action: str
-    reason: str
+    cause: str
+
+    @property
+    def reason(self) -> str:
+        """What cannot be done, and why."""
+        return f"cannot {self.action}: {self.cause}"
 
 
-class Answered(NamedTuple):
-    """An HTTP server answered: the head of its answer is here. ``size`` is that of the body, if it is known."""
+class Answered(CoreEvent):
+    """An HTTP server answered: the head of its answer is here. The size is that of the body, if it is known."""
 
-    url: str
+    target: str
     status: int
     reason: str
-    size: int | None
-    kind: str | None
+    size_bytes: int | None
+    content_type: str | None
 
 
-class Redirected(NamedTuple):
+class Redirected(CoreEvent):
     """An HTTP server sent us on."""
 
-    url: str
+    target: str
     status: int
     location: str
 
 
-class InputLeft(NamedTuple):
-    """The peer ended, and our input, still open, was left unread."""
+class InputLeft(CoreEvent):
+    """The peer ended, and our input, still open, was left unread once it had been idle for so long."""
 
-    grace: float
+    seconds: float
 
 
-class Unanswered(NamedTuple):
+class Unanswered(CoreEvent):
     """The peer ended without a byte after our half-close. Some servers take that for a client that left."""
 
 
-class Closed(NamedTuple):
+class Closed(CoreEvent):
     """A connection ended. ``reason`` is empty where both sides ended as they should."""
 
     name: str
@@ -162,14 +201,3 @@ class Closed(NamedTuple):
     bytes_acknowledged: int
     seconds: float
     reason: str
-
-
-def span(seconds: float) -> str:
-    """Return a length of time for a person: ``0.4 ms``, ``12 ms``, ``2 s``, ``1.2 s``."""
-    number, unit = (seconds * 1000, "ms") if seconds < 1 else (seconds, "s")
-    text = f"{number:.1f}" if number < 10 or unit == "s" else f"{number:.0f}"
-    return f"{text.removesuffix('.0')} {unit}"
-
-
-def ignore(event: Any) -> None:
-    """Observe nothing."""

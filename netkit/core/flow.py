@@ -1,4 +1,4 @@
-"""One direction of a conversation, as those who have to judge it or to show it see it."""
+"""Progress counters of one direction of a relay."""
 
 from typing import NamedTuple
 
@@ -7,7 +7,7 @@ from netkit.core.sync import Event
 
 
 class Flow:
-    """How one direction fares: bytes ``offered`` to the sink, since when it waits for its source, and its end."""
+    """Bytes ``offered`` to the sink, since when the source is waited for (None: it is not), and the end."""
 
     __slots__ = ("ended", "offered", "waiting_since")
 

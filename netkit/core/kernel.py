@@ -1,45 +1,85 @@
-"""The kernel does no I/O: it parks tasks until a descriptor is ready, a clock has run out or an event is set.
+"""A kernel for coroutines: it runs tasks, parks them and wakes them. It does no I/O.
 
-Everything else is straight-line ``async def`` code on these few names: ``run``, ``readable``, ``writable``,
-``Group``, and beside them ``deadline``, ``sleep``, ``to_thread`` and ``next_signal``; sync.py adds what tasks do to
-each other. One thread, one kernel at a time.
+All else in netkit is straight-line ``async def`` code on the few names at the end of this file, on ``Group`` and
+``deadline``, and on ``Event``, ``Condition`` and ``Lock`` of sync.py. One thread, one kernel at a time.
 
-A task waits by yielding the queue that it stands in from then on: an event's, a descriptor's, that of the tasks that
-are ready. ``Task.wake`` takes it out again.
+Tasks and the loop. A task is a coroutine in the care of a group. It runs until it waits, and it waits by yielding the
+queue that it stands in from then on: that of an event, of a descriptor, or of the tasks that are ready. ``Task.wake``
+takes it out and makes it ready, with what its wait returns or raises. One turn of the loop
 
-Tasks live in groups, and a group never returns before its tasks ended. Cancelling is an exception,
-``Cancelled``, raised where a task waits; it names the scope (a group, a deadline, the task itself) that asked
-for it, and the scope swallows it on the way out. A task that was already woken with what it waited for gets
-that first: the cancellation meets it at its next wait, or never if it has left the scope by then.
+1. resumes each task that is ready, once;
+2. waits for descriptors: not at all if a task is ready again, and otherwise until the next timer;
+3. wakes who waits for a descriptor that is ready, or calls the step given to ``while_readable``;
+4. runs the timers that are due: after the descriptors, so that data which arrives with its deadline is had.
+
+Time. ``now`` is the clock itself for a task, so that what it measures is right, and what it sets a deadline by is not
+out of date after something that took long. For steps and timers it is the moment at which the loop had waited: one look
+at the clock serves all the messages of a turn.
+
+Scopes and cancellation. A scope is a part of a task that can be ended from outside: the block of a ``Group``, ended by
+``cancel()`` or by the first failure inside; the block of a ``deadline``, ended by the clock; and the whole task, ended
+by ``Task.cancel``. To end it is to raise ``Cancelled``, which names the scope, where the task waits. The ``finally``
+blocks on the way out run, and may wait. Only the scope that is named swallows it: a group then ends without a failure,
+a deadline raises DeadlineExceeded in its place, a task is over. Nobody else may stop a Cancelled.
+
+- A task that runs, or was woken already with what it waited for, gets that first. The request stands until its next
+  wait, and is dropped if the task leaves the scope before.
+- Of two requests that stand, the outer one is raised: the way out of it leads through the inner scope anyway.
+- Once a Cancelled was raised, the scopes inside the one that it names are passed: what they ask for from then on is
+  dropped, so the cleanup on the way out is not cut short. Scopes that the cleanup opens are new, and are heard.
+
+An example: a task waits in ``readable``, the deadline expires, and in the same moment another task calls
+``outer.cancel()``. What happens, in the order of the numbers, if one or the other is a little earlier:
+
+                                         the group first             the deadline first
+    async with Group() as outer:         3 swallows it               5 swallows it
+        try:
+            with deadline(5):            2 is passed, lets it by     2 swallows it, raises DeadlineExceeded
+                await readable(fd)       1 raises Cancelled(outer)   1 raises Cancelled(deadline)
+        except DeadlineExceeded:                                     3 catches it
+            await send(b"too late")        is never called           4 raises Cancelled(outer) at its first wait
+
+So the outer one wins either way: the most that the inner one can do is to let the task run up to its next wait. And if
+``fd`` can be read in that very moment, ``readable`` returns, and the next wait raises Cancelled(outer).
+
+The kernel promises, each with a test in tests/core/test_kernel.py:
+
+1. Closing wakes whoever waits for the descriptor, and a number that is used again never meets an old waiter.
+2. Two tasks that wait for the same side of a descriptor are an error at once.
+3. A cancelled task runs its ``finally`` blocks, and a group never returns before all its tasks have ended.
+4. The first failure of a group is raised, the others are attached to it.
+5. A deadline that expires as data arrives yields the data.
+6. The first of the signals given to ``run`` cancels the main task at once, wherever it waits.
+7. A pump that is cancelled tells how much it took, and how much of that it delivered.
 """
 
 import _thread
 import errno
 import heapq
 import os
-import selectors
+import select
 import signal
 import time
 import types
 from collections import deque
 from collections.abc import Callable, Coroutine, Generator, Sequence
 from itertools import count
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 from netkit.core.sync import Condition, Event
 
 T = TypeVar("T")
+Step = Callable[[], bool]
+Poll = Callable[[float | None], list[tuple[int, int]]]
+"""Waits for so many seconds at most, None: without end; returns (descriptor, events) of those that are ready."""
 
-_MAX_DROPPED = 1000
-_READ, _WRITE = 0, 1
-_BITS = (selectors.EVENT_READ, selectors.EVENT_WRITE)
+_READ, _WRITE = select.POLLIN, select.POLLOUT  # the same numbers as those of epoll
 
 
 class Cancelled(BaseException):
     """Raised inside a waiting task to end it; only the scope that asked for it may swallow it."""
 
     def __init__(self, scope: "_Scope | Task") -> None:
-        super().__init__()
         self.scope = scope
 
 
@@ -51,73 +91,56 @@ class Interrupted(BaseException):
     """A signal ended the run, after everything was cleaned up."""
 
     def __init__(self, signum: int) -> None:
-        super().__init__(signum)
         self.signum = signum
 
 
-class Clock(Protocol):
-    """Where time comes from; tests put a clock that jumps in its place."""
+class Clock:
+    """Time as the system has it; tests put a clock that jumps in its place."""
 
     def now(self) -> float:
-        """Return seconds that never go back."""
+        """Seconds that never go back."""
+        return time.monotonic()
 
-    def select(
-        self, selector: selectors.BaseSelector, timeout: float | None
-    ) -> list[tuple[selectors.SelectorKey, int]]:
-        """Wait for descriptors for at most ``timeout`` seconds (None: without end)."""
-
-
-class _Monotonic:
-    now = staticmethod(time.monotonic)
-
-    @staticmethod
-    def select(selector: selectors.BaseSelector, timeout: float | None) -> list[tuple[selectors.SelectorKey, int]]:
-        return selector.select(timeout)
+    def wait(self, poll: Poll, timeout: float | None) -> list[tuple[int, int]]:
+        """Wait with ``poll`` for at most ``timeout`` seconds (None: without end). Less does no harm."""
+        return poll(timeout if timeout is None else min(timeout, 86400))  # its milliseconds have to fit an int
 
 
-class _Scope:
-    """A stretch of one task that can be cancelled on its own."""
+class _Poll:
+    """``select.poll`` in the ways of ``select.epoll``, for systems without it."""
 
     def __init__(self) -> None:
-        self.owner: Task | None = None
-        self.passed = False  # a cancellation from further out is on its way through
+        self._poll = select.poll()
+        self.modify = self._poll.modify
+        self.unregister = self._poll.unregister
 
-    def _enter(self) -> None:
-        self.owner = _running().current
-        self.owner.scopes.append(self)
+    def register(self, fd: int, events: int) -> None:
+        os.fstat(fd)  # raises OSError if it is closed
+        self._poll.register(fd, events)
 
-    def _leave(self) -> None:
-        owner = _entered(self)
-        owner.scopes.remove(self)
-        if owner.pending is self:
-            owner.pending = None
+    def poll(self, timeout: float | None) -> list[tuple[int, int]]:
+        return self._poll.poll(None if timeout is None else timeout * 1000)
+
+    def close(self) -> None:
+        pass
 
 
 class Task:
     """A coroutine in the care of a group; ``finished`` is set when it has ended, however it ended."""
 
     __slots__ = (
-        "cancelled",
-        "coroutine",
-        "error",
-        "finished",
-        "group",
-        "pending",
-        "queue",
-        "result",
-        "scopes",
-        "value",
+        "cancelled", "coroutine", "error", "finished", "group", "pending", "queue", "result", "scopes", "value",
     )  # fmt: skip
 
     def __init__(self, coroutine: Coroutine[Any, Any, Any], group: "Group | None") -> None:
         self.coroutine = coroutine
         self.group = group
-        self.scopes: list[_Scope] = []
+        self.scopes: list[_Scope] = []  # the blocks that it is in, the outermost first
         self.queue: list[Task] | deque[Task] | None = None  # None: it runs, or was woken
-        self.pending: _Scope | Task | None = None
+        self.pending: _Scope | Task | None = None  # the scope whose Cancelled it gets at its next wait
         self.cancelled = False
-        self.value: Any = None
-        self.error: BaseException | None = None
+        self.value: Any = None  # what its wait returns
+        self.error: BaseException | None = None  # or raises
         self.finished = Event()
         self.result: Any = None
 
@@ -133,39 +156,54 @@ class Task:
             self._interrupt(self)
 
     def _interrupt(self, scope: "_Scope | Task") -> None:
-        if self.finished.is_set() or self._outranks(self.pending, scope):
-            return
-        if isinstance(scope, _Scope) and scope.passed:
-            return
-        self.pending = scope
+        """Have the Cancelled of ``scope`` raised where the task waits, unless one from further out stands."""
+        if self.pending is None or self._depth(scope) < self._depth(self.pending):
+            self.pending = scope
         if self.queue is not None:
-            self._throw_pending()
+            self._raise_pending()
 
-    def _throw_pending(self) -> None:
+    def _raise_pending(self) -> None:
+        """Raise the Cancelled that stands, if one does. What the scopes further in ask for later is dropped."""
         scope, self.pending = self.pending, None
         if scope is not None:
-            inner = self.scopes[self.scopes.index(scope) + 1 :] if isinstance(scope, _Scope) else self.scopes
-            for each in inner:
-                each.passed = True
+            for inner in self.scopes[self._depth(scope) + 1 :]:
+                inner.passed = True
             self.wake(error=Cancelled(scope))
 
-    def _outranks(self, standing: "_Scope | Task | None", scope: "_Scope | Task") -> bool:
-        """Whether a request already made comes from further out than ``scope``."""
-        if standing is None:
-            return False
-        if standing is self or standing is scope:
-            return True
-        if scope is self:
-            return False
-        return self.scopes.index(standing) < self.scopes.index(scope)  # type: ignore[arg-type]
+    def _depth(self, scope: "_Scope | Task") -> int:
+        """The place of a scope among those of the task, which is itself outside of them all."""
+        return -1 if isinstance(scope, Task) else self.scopes.index(scope)
 
     def wake(self, value: Any = None, error: BaseException | None = None) -> None:
-        """Let it go on with ``value``, or with ``error`` raised, from where it waits."""
+        """Make it ready: its wait returns ``value`` or raises ``error``."""
         if self.queue is not None:
             self.queue.remove(self)
             self.queue = None
         self.value, self.error = value, error
         _running().ready.append(self)
+
+
+class _Scope:
+    """A block of one task that can be ended on its own."""
+
+    __slots__ = ("owner", "passed")
+    owner: Task
+
+    def __init__(self) -> None:
+        self.passed = False  # a Cancelled from further out is on its way through
+
+    def _enter(self) -> None:
+        self.owner = _running().current
+        self.owner.scopes.append(self)
+
+    def _leave(self) -> None:
+        self.owner.scopes.remove(self)
+        if self.owner.pending is self:
+            self.owner.pending = None
+
+    def _interrupt(self) -> None:
+        if not self.passed:
+            self.owner._interrupt(self)
 
 
 class Group(_Scope):
@@ -175,17 +213,18 @@ class Group(_Scope):
     ones are kept in ``failures`` and become its cause. ``cancel()`` ends everything without a failure.
     """
 
+    __slots__ = ("_cancelled", "_idle", "_tasks", "failures")
+
     def __init__(self) -> None:
         super().__init__()
         self.failures: list[BaseException] = []
         self._tasks: set[Task] = set()
         self._idle = Condition()
         self._cancelled = False
-        self._left = False
 
     def start_soon(self, coroutine: Coroutine[Any, Any, Any]) -> Task:
         """Run a coroutine beside the block; it starts at the next wait."""
-        if self._left:
+        if self not in self.owner.scopes:
             coroutine.close()
             raise RuntimeError("the group has ended")
         task = Task(coroutine, self)
@@ -198,20 +237,21 @@ class Group(_Scope):
     def cancel(self) -> None:
         """End all tasks, and the block where it waits."""
         if not self._cancelled:
-            self._cancel_tasks()
-            owner = _entered(self)
-            if self in owner.scopes:
-                owner._interrupt(self)
-
-    def _cancel_tasks(self) -> None:
-        self._cancelled = True
-        for task in tuple(self._tasks):
-            task.cancel()
+            self._cancelled = True
+            for task in tuple(self._tasks):
+                task.cancel()
+            if self in self.owner.scopes:
+                self._interrupt()
 
     async def emptied(self) -> None:
         """Wait until no task is left, and return at once if none is."""
         while self._tasks:
             await self._idle.wait()
+
+    @property
+    def tasks(self) -> frozenset[Task]:
+        """Those that have not ended."""
+        return frozenset(self._tasks)
 
     def __len__(self) -> int:
         return len(self._tasks)
@@ -220,36 +260,30 @@ class Group(_Scope):
         self._enter()
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: types.TracebackType | None
-    ) -> bool:
+    async def __aexit__(self, kind: object, error: BaseException | None, trace: object) -> bool:
         outer = self._note(error)
         while self._tasks:
             try:
                 await self.emptied()
             except Cancelled as cancelled:
-                outer = self._note(cancelled) or outer
+                outer = self._note(cancelled)
         self._leave()
-        self._left = True
         endings = [outer, *self.failures] if outer else self.failures
-        if not endings:
-            return True
-        first, *others = endings
-        if others:
-            raise first from BaseExceptionGroup("and then", others)
-        raise first
+        if len(endings) > 1:
+            raise endings[0] from BaseExceptionGroup("and then", endings[1:])
+        if endings:
+            raise endings[0]
+        return True
 
     def _note(self, error: BaseException | None) -> Cancelled | None:
-        """Take in how the block ended; return a cancellation that came from further out."""
+        """Take in how the block ended; return a Cancelled that is for a scope further out."""
         if error is None:
             return None
-        outer = None
-        if isinstance(error, Cancelled):
-            outer = error if error.scope is not self else None
-        else:
+        self.cancel()
+        if not isinstance(error, Cancelled):
             self.failures.append(error)
-        self._cancel_tasks()
-        return outer
+            return None
+        return None if error.scope is self else error
 
     def _ended(self, task: Task, error: BaseException | None) -> None:
         self._tasks.remove(task)
@@ -263,76 +297,68 @@ class Group(_Scope):
 class deadline(_Scope):
     """``with deadline(at):`` raise DeadlineExceeded where the block waits once the clock says ``at`` (None: never)."""
 
+    __slots__ = ("_at", "_timer")
+
     def __init__(self, at: float | None) -> None:
         super().__init__()
         self._at = at
         self._timer: _Timer | None = None
 
-    def __enter__(self) -> "deadline":
+    def __enter__(self) -> None:
         self._enter()
         if self._at is not None:
-            self._timer = _running().call_at(self._at, self._expire)
-        return self
+            self._timer = _running().call_at(self._at, self._interrupt)
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: types.TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         self._leave()
         if self._timer is not None:
             _running().drop(self._timer)
         if isinstance(error, Cancelled) and error.scope is self:
             raise DeadlineExceeded from error.__cause__
 
-    def _expire(self) -> None:
-        _entered(self)._interrupt(self)
-
-
-class _Timer:
-    __slots__ = ("action", "at", "order")
-
-    def __init__(self, at: float, order: int, action: Callable[[], None]) -> None:
-        self.at = at
-        self.order = order
-        self.action: Callable[[], None] | None = action
-
-    def __lt__(self, other: "_Timer") -> bool:
-        return (self.at, self.order) < (other.at, other.order)
-
 
 class _Descriptor:
-    """Who waits for one descriptor, one task at most on each side, and what the selector watches it for."""
+    """Who waits for one descriptor, one task at most on each side, and what the poller watches it for."""
 
-    __slots__ = ("armed", "queues")
+    __slots__ = ("armed", "reader", "step", "writer")
 
     def __init__(self) -> None:
-        self.queues: tuple[list[Task], list[Task]] = ([], [])
         self.armed = 0
+        self.reader: list[Task] = []
+        self.writer: list[Task] = []
+        self.step: Step | None = None  # called in place of waking the reader
+
+
+_Timer = list[Any]  # [at, order, action]: order tells those of one moment apart, action is None when it is over
 
 
 class _Kernel:
-    def __init__(self, clock: Clock, signals: Sequence[int]) -> None:
+    def __init__(
+        self, main: Coroutine[Any, Any, Any], clock: Clock, signals: Sequence[int], on_signal: Callable[..., object]
+    ) -> None:
+        self.main = self.current = Task(main, None)
+        self.ready = deque([self.main])
         self.clock = clock
-        self.ready: deque[Task] = deque()
-        self.current: Task
-        self.main: Task
-        self._selector = selectors.DefaultSelector()
-        self._descriptors: dict[int, _Descriptor] = {}
+        self.time: float | None = None  # of this turn, once it has waited
         self._timers: list[_Timer] = []
-        self._dropped = 0
+        self._standing = 0  # of them: the others were dropped
         self._order = count()
-        self._posted: deque[Callable[[], None]] = deque()
+        self._descriptors: dict[int, _Descriptor] = {}
+        self._poller = select.epoll() if hasattr(select, "epoll") else _Poll()
+        self._posted: deque[tuple[list[Task], Any, BaseException | None]] = deque()
         self._lock = _thread.allocate_lock()
         self._open = True
+        self._wake_read, self._wake_write = os.pipe()
+        os.set_blocking(self._wake_read, False)
+        os.set_blocking(self._wake_write, False)
+        self._poller.register(self._wake_read, _READ)
         self.signal_waiters: list[Task] = []
         self.interrupt: int | None = None
-        self._wake_read, self._wake_write = _nonblocking_pipe(self._selector.close)
-        self._selector.register(self._wake_read, selectors.EVENT_READ)
-        self._caught = {n: signal.getsignal(n) for n in signals}
-        self._caught = {n: old for n, old in self._caught.items() if old is not signal.SIG_IGN}
+        self._caught = {n: old for n in signals if (old := signal.getsignal(n)) is not signal.SIG_IGN}
         if self._caught:
             signal.set_wakeup_fd(self._wake_write, warn_on_full_buffer=False)
             for number in self._caught:
-                signal.signal(number, _on_signal)
+                signal.signal(number, on_signal)
 
     def close(self) -> None:
         if self._caught:
@@ -341,7 +367,7 @@ class _Kernel:
             signal.set_wakeup_fd(-1)
         with self._lock:
             self._open = False
-        self._selector.close()
+        self._poller.close()
         os.close(self._wake_read)
         os.close(self._wake_write)
 
@@ -351,16 +377,15 @@ class _Kernel:
         ready, main = self.ready, self.main
         while not main.finished.is_set():
             for _ in range(len(ready)):
-                self._step(ready.popleft())
-            for key, mask in self.clock.select(self._selector, self._patience()):
-                if key.data is None:
-                    self._woken()
-                else:
-                    self._deliver(key.fd, key.data, mask)
-            # Timers come after descriptors, so data that arrives with its deadline is delivered.
-            self._expire()
+                self._resume(ready.popleft())
+            found = self.clock.wait(self._poller.poll, self._patience())
+            self.time = self.clock.now()
+            for fd, events in found:
+                self._deliver(fd, events)
+            self._expire(self.time)
+            self.time = None
 
-    def _step(self, task: Task) -> None:
+    def _resume(self, task: Task) -> None:
         self.current = task
         task.queue = None
         value, error = task.value, task.error
@@ -376,89 +401,110 @@ class _Kernel:
             queue.append(task)
             task.queue = queue
             if task.pending is not None:
-                task._throw_pending()
+                task._raise_pending()
 
     def _end(self, task: Task, error: BaseException | None) -> None:
         task.finished.set()
         if task.group is not None:
             task.group._ended(task, error)
-        elif error is not None:
+        else:
             task.error = error
 
     def _patience(self) -> float | None:
         if self.ready or self.main.finished.is_set():
             return 0
-        while self._timers and self._timers[0].action is None:
+        while self._timers and self._timers[0][2] is None:
             heapq.heappop(self._timers)
-            self._dropped -= 1
-        if self._timers:
-            return max(0.0, self._timers[0].at - self.clock.now())
-        return None
+        return max(0.0, self._timers[0][0] - self.clock.now()) if self._timers else None
 
-    def _expire(self) -> None:
-        if not self._timers:
-            return
-        now = self.clock.now()
-        while self._timers and self._timers[0].at <= now:
+    def _expire(self, now: float) -> None:
+        while self._timers and self._timers[0][0] <= now:
             timer = heapq.heappop(self._timers)
-            action, timer.action = timer.action, None
-            if action is None:
-                self._dropped -= 1
-            else:
+            action = timer[2]
+            self.drop(timer)
+            if action is not None:
                 action()
 
     def call_at(self, at: float, action: Callable[[], None]) -> _Timer:
-        timer = _Timer(at, next(self._order), action)
+        timer = [at, next(self._order), action]
         heapq.heappush(self._timers, timer)
+        self._standing += 1
         return timer
 
     def drop(self, timer: _Timer) -> None:
         """Forget a timer. It leaves the heap when its time comes, or with others once they are the most of it."""
-        if timer.action is not None:
-            timer.action = None
-            self._dropped += 1
-            if self._dropped > _MAX_DROPPED and self._dropped * 2 > len(self._timers):
-                self._timers = [timer for timer in self._timers if timer.action is not None]
+        if timer[2] is not None:
+            timer[2] = None
+            self._standing -= 1
+            if len(self._timers) > 100 + 2 * self._standing:
+                self._timers = [timer for timer in self._timers if timer[2] is not None]
                 heapq.heapify(self._timers)
-                self._dropped = 0
 
     # -- descriptors
 
-    def queue(self, fd: int, side: int) -> "list[Task] | deque[Task]":
+    def queue(self, fd: int, side: int, step: Step | None = None) -> "list[Task] | deque[Task]":
         """Return where to wait for ``fd``: among the ready tasks if the system says that it never blocks."""
         if fd < 0:
             raise OSError(errno.EBADF, os.strerror(errno.EBADF))
         descriptor = self._descriptors.get(fd) or _Descriptor()
-        queue = descriptor.queues[side]
+        queue = descriptor.reader if side == _READ else descriptor.writer
         if queue:
             raise RuntimeError(f"two tasks wait for the same side of descriptor {fd}")
-        if not descriptor.armed & _BITS[side]:
+        if not descriptor.armed & side:
             try:
-                self._arm(fd, descriptor, descriptor.armed | _BITS[side])
+                self._arm(fd, descriptor, descriptor.armed | side)
             except PermissionError:  # epoll refuses what never blocks: regular files, /dev/null
                 return self.ready
             self._descriptors[fd] = descriptor
+        if side == _READ:
+            descriptor.step = step
         return queue
 
-    def _arm(self, fd: int, descriptor: _Descriptor, bits: int) -> None:
+    def _arm(self, fd: int, descriptor: _Descriptor, sides: int) -> None:
         if not descriptor.armed:
-            self._selector.register(fd, bits, descriptor)
-        elif bits:
-            self._selector.modify(fd, bits, descriptor)
+            self._poller.register(fd, sides)
+        elif sides:
+            self._poller.modify(fd, sides)
         else:
-            self._selector.unregister(fd)
-        descriptor.armed = bits
+            self._poller.unregister(fd)
+        descriptor.armed = sides
 
-    def _deliver(self, fd: int, descriptor: _Descriptor, mask: int) -> None:
-        for side in (_READ, _WRITE):
-            if mask & _BITS[side]:
-                queue = descriptor.queues[side]
-                if queue:
-                    queue[0].wake()
-                else:
-                    # Nobody waits for it now. A side stays armed from one wait to the next, which saves two
-                    # system calls per message, until the selector reports it in vain.
-                    self._arm(fd, descriptor, descriptor.armed & ~_BITS[side])
+    def _deliver(self, fd: int, events: int) -> None:
+        """Wake who waits for ``fd``, or call its step. An error, or the end of the peer, concerns both sides.
+
+        A side stays armed from one wait to the next, which saves two system calls per message, until it is reported
+        when nobody waits for it.
+        """
+        descriptor = self._descriptors.get(fd)
+        if descriptor is None:  # our own, or closed by a step of this turn
+            if fd == self._wake_read:
+                self._woken()
+            return
+        idle = 0
+        if events & ~_WRITE and descriptor.armed & _READ:
+            if not descriptor.reader:
+                idle |= _READ
+            elif descriptor.step is None:
+                descriptor.reader[0].wake()
+            else:
+                self._call(descriptor.step, descriptor.reader)
+        if events & ~_READ and descriptor.armed & _WRITE:
+            if descriptor.writer:
+                descriptor.writer[0].wake()
+            else:
+                idle |= _WRITE
+        if idle:
+            self._arm(fd, descriptor, descriptor.armed & ~idle)
+
+    def _call(self, step: Step, reader: list[Task]) -> None:
+        error = None
+        try:
+            if step():
+                return
+        except BaseException as failure:  # it belongs to the task
+            error = failure
+        for task in tuple(reader):  # none is left if the step ended the wait by itself
+            task.wake(error=error)
 
     def forget(self, fd: int) -> None:
         descriptor = self._descriptors.pop(fd, None)
@@ -466,54 +512,33 @@ class _Kernel:
             return
         if descriptor.armed:
             self._arm(fd, descriptor, 0)
-        for queue in descriptor.queues:
-            for task in tuple(queue):
-                task.wake(error=OSError(errno.EBADF, "closed while waiting"))
+        for task in (*descriptor.reader, *descriptor.writer):
+            task.wake(error=OSError(errno.EBADF, "closed while waiting"))
 
     # -- threads and signals
 
-    def post(self, action: Callable[[], None]) -> None:
-        """Run ``action`` in the loop; called from another thread."""
+    def post(self, queue: list[Task], value: Any, error: BaseException | None) -> None:
+        """Wake who waits in ``queue``; called from another thread."""
         with self._lock:
             if self._open:
-                self._posted.append(action)
-                os.write(self._wake_write, b"\0")
+                self._posted.append((queue, value, error))
+                os.write(self._wake_write, b"\\0")
 
     def _woken(self) -> None:
         for number in os.read(self._wake_read, 4096):
             if number in self._caught:
-                self._signal(number)
+                self.interrupt = number
+                if not self.signal_waiters:
+                    self.main.cancel()
+                for task in tuple(self.signal_waiters):
+                    task.wake(number)
         while self._posted:
-            self._posted.popleft()()
-
-    def _signal(self, number: int) -> None:
-        self.interrupt = number
-        if self.signal_waiters:
-            for task in tuple(self.signal_waiters):
-                task.wake(number)
-        else:
-            self.main.cancel()
-
-
-def _on_signal(number: int, frame: types.FrameType | None) -> None:
-    """Remember that there was one; its number went through the wake-up descriptor."""
-    global _signalled
-    _signalled = True
-
-
-def _nonblocking_pipe(on_failure: Callable[[], None]) -> tuple[int, int]:
-    try:
-        ends = os.pipe()
-    except OSError:
-        on_failure()
-        raise
-    for end in ends:
-        os.set_blocking(end, False)
-    return ends
+            queue, value, error = self._posted.popleft()
+            for task in tuple(queue):
+                task.wake(value, error)
 
 
 _kernel: _Kernel | None = None
-_signalled = False
 
 
 def _running() -> _Kernel:
@@ -522,51 +547,44 @@ def _running() -> _Kernel:
     return _kernel
 
 
-def _entered(scope: _Scope) -> Task:
-    if scope.owner is None:
-        raise RuntimeError("the block was never entered")
-    return scope.owner
-
-
-def run(main: Coroutine[Any, Any, T], *, clock: Clock | None = None, signals: Sequence[int] = ()) -> T:
+def run(
+    main: Coroutine[Any, Any, T],
+    *,
+    clock: Clock | None = None,
+    signals: Sequence[int] = (),
+    on_signal: Callable[..., object] = lambda *signal: None,
+) -> T:
     """Run ``main`` and all it starts, and return its result or raise its failure.
 
     The first of ``signals`` cancels ``main``, unless a task waits in ``next_signal``; when all has ended, Interrupted
-    is raised. Signals that were ignored before stay ignored.
+    is raised. Signals that were ignored before stay ignored. ``on_signal`` is called as each one comes, in the middle
+    of whatever runs, so that code which blocks the loop may give up.
     """
-    global _kernel, _signalled
+    global _kernel
     if _kernel is not None:
         raise RuntimeError("a kernel runs already")
-    _signalled = False
     try:
-        kernel = _Kernel(clock or _Monotonic(), signals)
+        _kernel = kernel = _Kernel(main, clock or Clock(), signals, on_signal)
     except BaseException:
         main.close()
         raise
-    _kernel = kernel
     try:
-        task = kernel.main = Task(main, None)
-        kernel.ready.append(task)
         kernel.loop()
         if kernel.interrupt is not None:
-            raise Interrupted(kernel.interrupt) from task.error
-        if task.error is not None:
-            raise task.error
-        result: T = task.result
+            raise Interrupted(kernel.interrupt) from kernel.main.error
+        if kernel.main.error is not None:
+            raise kernel.main.error
+        result: T = kernel.main.result
         return result
     finally:
         _kernel = None
         kernel.close()
 
 
-def signalled() -> bool:
-    """Tell whether a signal has come since the last ``run`` began, so that code that blocks may give up."""
-    return _signalled
-
-
 def now() -> float:
-    """Return the kernel's clock, in seconds."""
-    return _running().clock.now()
+    """The kernel's clock, in seconds."""
+    kernel = _running()
+    return kernel.clock.now() if kernel.time is None else kernel.time
 
 
 @types.coroutine
@@ -579,6 +597,20 @@ def readable(fd: int) -> Generator[Any, None, None]:
 def writable(fd: int) -> Generator[Any, None, None]:
     """Wait until ``fd`` takes at least one byte, or failed. Always gives the other tasks a turn."""
     yield _running().queue(fd, _WRITE)
+
+
+@types.coroutine
+def while_readable(fd: int, step: Step) -> Generator[Any, None, None]:
+    """Have the loop call ``step`` each time ``fd`` can be read, has ended or failed, until it returns False.
+
+    The task waits meanwhile, which saves the switch to it for each message; what ``step`` raises is raised here. A step
+    does not block, and is called once a turn at most, so that all descriptors get theirs.
+    """
+    kernel = _running()
+    queue = kernel.queue(fd, _READ, step)
+    yield queue
+    while queue is kernel.ready and step():
+        yield queue
 
 
 @types.coroutine
@@ -603,31 +635,27 @@ async def sleep(seconds: float) -> None:
         _running().drop(timer)
 
 
-async def to_thread(function: Callable[..., T], *args: Any) -> T:
+@types.coroutine
+def to_thread(function: Callable[..., T], *args: Any) -> Generator[Any, T, T]:
     """Return ``function(*args)``, run in a thread of its own. Raises OSError if there is no room for one.
 
     Cancelling stops the waiting and not the thread: it runs on by itself and its result is dropped.
     """
     kernel = _running()
-    done = Event()
-    outcome: list[tuple[T | None, BaseException | None]] = []
+    waiting: list[Task] = []
 
     def work() -> None:
         try:
-            outcome.append((function(*args), None))
+            outcome: Any = (function(*args), None)
         except BaseException as error:  # raised again in the task that waits
-            outcome.append((None, error))
-        kernel.post(done.set)
+            outcome = (None, error)
+        kernel.post(waiting, *outcome)
 
     try:
         _thread.start_new_thread(work, ())
     except RuntimeError as full:  # its way of saying EAGAIN
         raise OSError(errno.EAGAIN, str(full)) from full
-    await done.wait()
-    result, error = outcome[0]
-    if error is not None:
-        raise error
-    return result  # type: ignore[return-value]
+    return (yield waiting)
 
 
 @types.coroutine

@@ -1,12 +1,15 @@
 """Names to socket addresses, by the system's resolver, off the loop: a resolver that hangs holds nobody up."""
 
 import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 from netkit.core.address import Endpoint, family_of
 from netkit.core.errors import Exit, Failure, Invalid, doing
 from netkit.core.events import Observer, Resolved
-from netkit.core.kernel import now, to_thread
+from netkit.core.kernel import DeadlineExceeded, deadline, now, to_thread
+from netkit.core.units import duration
 
 FAMILY_NAMES = {int(socket.AF_INET): "IPv4", int(socket.AF_INET6): "IPv6"}
 _LOOPBACK = ("::1", "127.0.0.1")
@@ -26,7 +29,7 @@ class Address(NamedTuple):
 
 
 async def lookup(endpoint: Endpoint, family: int, *, numeric: bool = False, observe: Observer) -> list[Address]:
-    """Return the addresses of a TCP endpoint in the resolver's order, each once; an empty host is this machine.
+    """The addresses of a TCP endpoint in the resolver's order, each once; an empty host is this machine.
 
     ``family`` is AF_UNSPEC or the only one wanted. Raises Failure RESOLVE; Invalid for a name if ``numeric``.
     """
@@ -46,14 +49,24 @@ async def lookup(endpoint: Endpoint, family: int, *, numeric: bool = False, obse
     return found
 
 
+@contextmanager
+def resolving(host: object, timeout: float) -> Iterator[None]:
+    """Raise Failure TIMEOUT if the block, which looks ``host`` up, takes longer than ``timeout`` seconds."""
+    try:
+        with deadline(now() + timeout):
+            yield
+    except DeadlineExceeded:
+        raise Failure(Exit.TIMEOUT, f"resolve {host}", f"no answer within {duration(timeout)}") from None
+
+
 async def canonical(host: str, port: int, family: int) -> tuple[list[Address], str | None]:
-    """Return the addresses of a name in the resolver's order, each once, and the name behind its aliases."""
+    """The addresses of a name in the resolver's order, each once, and the name behind its aliases."""
     with doing(Exit.RESOLVE, f"resolve {host}"):
         return await to_thread(_known, host, port, family)
 
 
 async def reverse(host: str) -> str:
-    """Return the name of an address. Raises Failure RESOLVE."""
+    """The name of an address. Raises Failure RESOLVE."""
     [address] = _literal(host, 0)
     try:
         return (await to_thread(socket.getnameinfo, address.sockaddr, socket.NI_NAMEREQD | socket.NI_NUMERICSERV))[0]

@@ -1,19 +1,19 @@
 """Whom a server takes, how many of them, and how long it waits for them: the same for connections and datagrams."""
 
 import errno
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import NamedTuple
 
 from netkit.core.address import Endpoint
 from netkit.core.connection import DRAIN
 from netkit.core.errors import Exit, Failure, describe
-from netkit.core.events import Observer, Paused, span
+from netkit.core.events import Observer, Paused
 from netkit.core.kernel import DeadlineExceeded, Group, deadline, now, sleep
-from netkit.core.stream import Secure
+from netkit.core.layer import Layer
 from netkit.core.sync import Event
+from netkit.core.units import duration
 
 FULL = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
-
 _FULL_REPORTS = 10.0  # s between two reports of it
 
 
@@ -22,7 +22,7 @@ class Policy(NamedTuple):
 
     ``limit`` is the number of clients in all, ``max_conns`` that of connections at one time. ``admits`` is asked with
     a client's host; those turned away do not count. The first has ``accept_timeout`` seconds to come, and between two
-    datagrams there may be ``idle_timeout``. ``secure`` takes each connection through a handshake first.
+    datagrams there may be ``idle_timeout``. Each connection goes through the ``layers`` first.
     """
 
     limit: int | None = None
@@ -30,7 +30,7 @@ class Policy(NamedTuple):
     accept_timeout: float | None = None
     idle_timeout: float | None = None
     admits: Callable[[str], bool] | None = None
-    secure: Secure | None = None
+    layers: Sequence[Layer] = ()
 
 
 class Admission:
@@ -69,7 +69,7 @@ class Admission:
             with deadline(now() + patience):
                 await self.came.wait()
         except DeadlineExceeded:
-            reason = f"nobody came within {span(patience)}"
+            reason = f"nobody came within {duration(patience)}"
             raise Failure(Exit.TIMEOUT, f"serve on {self._endpoint}", reason, detail="--accept-timeout") from None
 
 

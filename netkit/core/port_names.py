@@ -9,9 +9,7 @@ from netkit.core.errors import Invalid
 from netkit.core.port_table import TABLE
 
 _PATH = "/etc/services"
-
 _ROW = re.compile(r"([^\s#]+)\s+([0-9]{1,5})/([a-z,]+)([^#]*)")
-
 _PORT = re.compile(r"[1-9][0-9]{0,4}")
 
 
@@ -26,7 +24,7 @@ class Service(NamedTuple):
 
 @cache
 def table() -> tuple[Service, ...]:
-    """Return the services of TCP and UDP, in the table's order."""
+    """The services of TCP and UDP, in the table's order."""
     try:
         with open(_PATH, encoding="utf-8", errors="surrogateescape") as file:
             found = tuple(parse(file.read()))
@@ -45,7 +43,7 @@ def parse(text: str) -> Iterator[Service]:
 
 
 def find(word: str) -> list[Service]:
-    """Return the services of that name or port, ``http``, ``80``, ``53/udp``; raise Invalid for what can be neither."""
+    """The services of that name or port, ``http``, ``80``, ``53/udp``; raise Invalid for what can be neither."""
     name, slash, protocol = word.partition("/")
     if not name:
         raise Invalid(f"service {word!r} has no name")
@@ -62,7 +60,7 @@ def find(word: str) -> list[Service]:
 
 
 def name_of(port: int, protocol: str) -> str | None:
-    """Return the first name of a port, None if it has none."""
+    """The first name of a port, None if it has none."""
     return _names().get((port, protocol))
 
 

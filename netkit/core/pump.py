@@ -23,7 +23,7 @@ class Done(Exception):
 
 
 def chain(*changes: Change) -> Change:
-    """Return the changes as one, each fed with what the one before gives."""
+    """Several changes as one, each fed with what the one before gives."""
 
     def change(data: bytes) -> bytes:
         ended = not data
@@ -42,7 +42,7 @@ def chain(*changes: Change) -> Change:
 
 
 def fresh(makers: Sequence[Callable[[], Change]]) -> Change | None:
-    """Return a chain of changes made anew, for one stream; None where there are none, so that bytes may pass unseen."""
+    """A chain of new changes for one stream; None where there are none, so that the kernel may move the bytes."""
     return chain(*(make() for make in makers)) if makers else None
 
 

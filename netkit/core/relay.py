@@ -16,7 +16,7 @@ from netkit.core.events import InputLeft, Observer, Unanswered
 from netkit.core.flow import Flow
 from netkit.core.kernel import DeadlineExceeded, Group, deadline, now, sleep
 from netkit.core.pump import Change, pump
-from netkit.core.stream import Stream
+from netkit.core.stream import Connection, Stream
 
 _LAST_WORDS = 0.25  # s: how long what a peer sent before our sending failed may take to come in
 
@@ -41,7 +41,7 @@ class Ending(NamedTuple):
 
 async def relay(
     local: Stream,
-    peer: Stream,
+    peer: Connection,
     ending: Ending = Ending(),
     *,
     outgoing: Change | None = None,
@@ -54,7 +54,7 @@ async def relay(
     a reset that lost nothing of ours.
     """
     out, back = Flow(), Flow()
-    before = peer.sent
+    before = peer.counts.sent
     failures: list[Failure] = []
     group = Group()
 
@@ -90,16 +90,16 @@ async def relay(
             group.cancel()
         if not failures:
             await acknowledged(peer)
-            peer.check()
-            if out.offered > peer.sent - before:
+            peer.raise_if_reset()
+            if out.offered > peer.counts.sent - before:
                 raise Failure(Exit.SEND, f"send to {peer.name}", "cut short")
     except Failure as failure:
         failures.append(failure)
     failures += (f for f in group.failures if isinstance(f, Failure) and f not in failures)
     if failures:
-        raise classify(most_severe(failures), peer, out.offered, peer.sent - before)
+        raise classify(most_severe(failures), peer, out.offered, peer.counts.sent - before)
     asked = ending.half_close and not ending.send_only
-    if first == _WE and asked and out.offered and not peer.received:
+    if first == _WE and asked and out.offered and not peer.counts.received:
         observe(Unanswered())
     return first
 
@@ -111,7 +111,7 @@ class Break(NamedTuple):
     failure: Failure
 
 
-async def bridge(client: Stream, target: Stream, change: Change | None = None) -> Break | None:
+async def bridge(client: Connection, target: Connection, change: Change | None = None) -> Break | None:
     """Join two peers both ways, each half-closed when the other ends; closes neither. ``change`` is for the target.
 
     Returns what broke it, once the client has what still came for it; None if every byte was delivered both ways.
@@ -120,7 +120,9 @@ async def bridge(client: Stream, target: Stream, change: Change | None = None) -
     breaks: list[Break] = []
     group = Group()
 
-    async def carry(source: Stream, sink: Stream, flow: Flow, other: Flow, change: Change | None = None) -> None:
+    async def carry(
+        source: Connection, sink: Connection, flow: Flow, other: Flow, change: Change | None = None
+    ) -> None:
         try:
             await pump(source, sink, change, flow=flow)
             await acknowledged(sink)
@@ -142,8 +144,8 @@ async def bridge(client: Stream, target: Stream, change: Change | None = None) -
     return breaks[0]
 
 
-def classify(failure: Failure, peer: Stream, offered: int, sent: int) -> Failure:
-    """Return what a broken connection means for a script; any other failure means what it says.
+def classify(failure: Failure, peer: Connection, offered: int, sent: int) -> Failure:
+    """The failure that a broken connection is for a script; any other is what it says.
 
     ``offered`` bytes were for the peer, of which ``sent`` went out.
     """
@@ -156,12 +158,12 @@ def classify(failure: Failure, peer: Stream, offered: int, sent: int) -> Failure
     if lost:
         detail = f"{lost} of {offered} bytes not acknowledged"
         return Failure(Exit.SEND, f"send to {peer.name}", reason, detail=detail, hint=failure.hint)
-    detail = f"after {peer.received} bytes"
+    detail = f"after {peer.counts.received} bytes"
     return Failure(Exit.RECV, f"receive from {peer.name}", reason, detail=detail, hint=failure.hint)
 
 
 async def _idle(flow: Flow, patience: float) -> None:
-    """Return when the flow has ended, or has from now on waited for its source for ``patience`` seconds."""
+    """Wait until the flow has ended, or has from now on waited for its source for ``patience`` seconds."""
     begun = now()
     while not flow.ended.is_set():
         waiting = flow.waiting_since

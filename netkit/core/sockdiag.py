@@ -36,20 +36,9 @@ _UNIX_NAME, _UNIX_PEER, _UNIX_QUEUES, _UNIX_UID = 0, 2, 4, 7
 _BUFFER = 1 << 16  # what is dumped comes in pieces of at most 32 KiB
 
 LISTEN, ESTABLISHED, UNCONNECTED = "listen", "established", "unconnected"
-_STATES = {  # net/tcp_states.h, named as in RFC 9293
-    1: ESTABLISHED,
-    2: "syn-sent",
-    3: "syn-received",
-    4: "fin-wait-1",
-    5: "fin-wait-2",
-    6: "time-wait",
-    7: "closed",
-    8: "close-wait",
-    9: "last-ack",
-    10: LISTEN,
-    11: "closing",
-    12: "syn-received",
-}
+# net/tcp_states.h, from 1 on, named as in RFC 9293
+_TCP_STATES = (ESTABLISHED, "syn-sent", "syn-received", "fin-wait-1", "fin-wait-2", "time-wait", "closed", "close-wait")
+_STATES = dict(enumerate((*_TCP_STATES, "last-ack", LISTEN, "closing", "syn-received"), 1))
 _ALL_STATES = sum(1 << number for number in _STATES)
 STATES = {  # which there are for each protocol
     "tcp": tuple(dict.fromkeys(_STATES.values())),
@@ -93,7 +82,7 @@ class Socket(NamedTuple):
 
 
 def sockets(protocols: Iterable[str]) -> list[Socket]:
-    """Return the sockets of these protocols, each once, though they may come and go meanwhile; raise Failure READ."""
+    """The sockets of these protocols, each once, though they may come and go meanwhile; raise Failure READ."""
     if sys.platform != "linux":
         raise Failure(Exit.READ, "list sockets", "only Linux tells of them as netkit asks, by sock_diag and /proc/net")
     found: list[Socket] = []
@@ -107,7 +96,7 @@ def sockets(protocols: Iterable[str]) -> list[Socket]:
 
 
 def once(seen: Iterable[Socket]) -> list[Socket]:
-    """Return each socket once, as it was seen last: while a table changes the kernel may tell of one twice.
+    """Each socket once, as it was seen last: while a table changes the kernel may tell of one twice.
 
     A TCP connection is known by its addresses: it has no inode once its program has closed it, or not yet taken it.
     """
@@ -119,7 +108,7 @@ def once(seen: Iterable[Socket]) -> list[Socket]:
 
 
 def _named(found: list[Socket]) -> list[Socket]:
-    """Return unix sockets with the names of their peers."""
+    """Unix sockets with the names of their peers."""
     names = {one.inode: one.local for one in found}
     return [one._replace(peer=names.get(one.peer_inode or 0)) for one in found]
 

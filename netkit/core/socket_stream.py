@@ -10,7 +10,7 @@ import sys
 from netkit.core.address import Endpoint, from_socket
 from netkit.core.errors import Exit, Failure
 from netkit.core.kernel import notify_closing, readable, writable
-from netkit.core.stream import SMALLEST_READ, Counted, next_size
+from netkit.core.stream import SMALLEST_READ, Counts, RawEnd, next_size
 
 UNKNOWN = Endpoint()
 
@@ -21,7 +21,7 @@ _TCP_CLOSE = 7  # the state after a reset: net/tcp_states.h
 _TCP_KEEPALIVE = 0x10  # Darwin's TCP_KEEPIDLE: netinet/tcp.h
 
 
-class SocketStream(Counted):
+class SocketStream:
     """A connected TCP or unix socket, which it makes non-blocking and owns.
 
     ``peer`` is the address of the other end, as far as it is known. ``reset`` is an error that the socket has told
@@ -29,53 +29,54 @@ class SocketStream(Counted):
     """
 
     def __init__(self, sock: socket.socket, name: str, *, peer: Endpoint = UNKNOWN, reset: int = 0) -> None:
-        super().__init__(name)
         sock.setblocking(False)
-        self._peer = peer
+        self.name = name
+        self.counts = Counts()
+        self.peer = peer
         self._sock = sock
         self._fd = sock.fileno()
         self._size = SMALLEST_READ
         self._ended = False
         self._reset = reset
+        self._unread = b""
         self._is_tcp = sock.family != socket.AF_UNIX
         if self._is_tcp:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # a partial line goes out at once
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_OOBINLINE, 1)  # urgent data is data: lose no byte of it
 
     @property
-    def raw_source(self) -> int | None:
-        """The socket, unless a reset that it told already is still to be reported."""
-        return None if self._reset else self._fd
-
-    @property
-    def raw_sink(self) -> int | None:
-        """The socket."""
-        return self._fd
-
-    @property
-    def peer(self) -> Endpoint:
-        """See Connection."""
-        return self._peer
-
-    @property
     def local(self) -> Endpoint:
-        """See Connection."""
         return from_socket(self._sock.getsockname())
 
-    async def leave(self) -> None:
-        """See Connection."""
+    def raw_source(self) -> RawEnd | None:
+        """The socket, unless ``recv`` has something of its own to say: bytes given back, or a reset told already."""
+        if self._reset or self._unread:
+            return None
+        return RawEnd(self._fd, self.counts.add_received, self._recv_failure)
+
+    def raw_sink(self) -> RawEnd | None:
+        return RawEnd(self._fd, self.counts.add_sent, self._send_failure)
+
+    async def shutdown(self) -> None:
         await self.send_eof()
 
     def keep_alive(self, idle: float) -> None:
-        """See Connection."""
         seconds = max(1, round(idle))
         self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         self._sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, "TCP_KEEPIDLE", _TCP_KEEPALIVE), seconds)
         self._sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, max(1, seconds // 3))
         self._sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3)
 
+    def unread(self, data: bytes) -> None:
+        """Take back bytes that were received too early: ``recv`` returns them next."""
+        self._unread = data + self._unread
+        self.counts.received -= len(data)
+
     async def recv(self) -> bytes:
-        """See Stream."""
+        if self._unread:
+            data, self._unread = self._unread, b""
+            self.counts.add_received(len(data))
+            return data
         while True:
             try:
                 await readable(self._fd)
@@ -83,15 +84,14 @@ class SocketStream(Counted):
             except BlockingIOError:
                 continue
             except OSError as error:
-                raise self.recv_failure(error) from error
+                raise self._recv_failure(error) from error
             if not data and self._reset:
-                raise self.recv_failure(OSError(self._reset, os.strerror(self._reset)))
+                raise self._recv_failure(OSError(self._reset, os.strerror(self._reset)))
             self._size = next_size(self._size, len(data))
-            self.count_received(len(data))
+            self.counts.add_received(len(data))
             return data
 
     async def send(self, data: bytes) -> None:
-        """See Stream."""
         rest = memoryview(data)
         try:
             while rest:
@@ -100,13 +100,13 @@ class SocketStream(Counted):
                 except BlockingIOError:
                     await writable(self._fd)
                     continue
-                self.count_sent(taken)
+                self.counts.add_sent(taken)
                 rest = rest[taken:]
         except OSError as error:
-            raise self.send_failure(error) from error
+            raise self._send_failure(error) from error
 
     async def send_eof(self) -> None:
-        """See Stream. Ending twice is nothing."""
+        """Send our end. Ending twice is nothing."""
         if self._ended:
             return
         try:
@@ -116,45 +116,41 @@ class SocketStream(Counted):
         self._ended = True
 
     def unacknowledged(self) -> int:
-        """See Stream. For a unix socket what the kernel took is delivered."""
+        """Bytes in the send queue; for a unix socket what the kernel took is delivered."""
         if not self._is_tcp:
             return 0
         queued = _unacknowledged(self._sock)
         # Our FIN has a sequence number too, the last one.
         return queued - 1 if self._ended and queued else queued
 
-    def check(self) -> None:
-        """See Stream."""
+    def raise_if_reset(self) -> None:
         code = self._sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) or self._reset
         if not code and self._is_tcp and _is_dead(self._sock) and self.unacknowledged():
             code = errno.ECONNRESET
         if code:
-            raise self.recv_failure(OSError(code, os.strerror(code)))
+            raise self._recv_failure(OSError(code, os.strerror(code)))
 
     def close(self) -> None:
-        """See Stream."""
         if self._fd >= 0:
             notify_closing(self._fd)
             self._fd = -1  # the number may be another's at once
+            self._unread = b""
             self._sock.close()
 
     def abort(self) -> None:
-        """See Stream."""
         if self._is_tcp and self._fd >= 0:
             self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.close()
 
-    def recv_failure(self, error: OSError) -> Failure:
-        """See Stream."""
+    def _recv_failure(self, error: OSError) -> Failure:
         return Failure(Exit.RECV, f"receive from {self.name}", error)
 
-    def send_failure(self, error: OSError) -> Failure:
-        """See Stream."""
+    def _send_failure(self, error: OSError) -> Failure:
         return Failure(Exit.SEND, f"send to {self.name}", error)
 
 
 def _unacknowledged(sock: socket.socket) -> int:
-    """Return the bytes in the send queue, sent or not, that the peer has not acknowledged."""
+    """The bytes in the send queue, sent or not, that the peer has not acknowledged."""
     if sys.platform == "linux":
         answer = fcntl.ioctl(sock.fileno(), _SIOCOUTQ, b"\0\0\0\0")
         return int(struct.unpack("i", answer)[0])

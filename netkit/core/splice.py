@@ -1,4 +1,4 @@
-"""The one place that knows splice(2) and sendfile(2): bytes that nobody has to look at stay in the kernel.
+"""splice(2) and sendfile(2): bytes that nobody has to look at stay in the kernel.
 
 Linux alone. What the system refuses is copied, so nothing depends on this file but speed.
 """
@@ -14,7 +14,7 @@ from collections.abc import Callable
 
 from netkit.core.flow import Flow
 from netkit.core.kernel import readable, sleep, writable
-from netkit.core.stream import Stream
+from netkit.core.stream import RawEnd, Stream, raw_sink, raw_source
 
 _CHUNK = 1 << 20
 _PIPE_SIZE = 1 << 20  # the most that an ordinary user may ask for: pipe(7), pipe-max-size
@@ -35,34 +35,31 @@ async def move(source: Stream, sink: Stream, flow: Flow, most: int | None = None
 
     No more than ``most`` bytes are moved. Raises Failure as ``recv`` and ``send`` of the two would.
     """
-    src, dst = source.raw_source, sink.raw_sink
-    if sys.platform != "linux" or src is None or dst is None:
+    near, far = raw_source(source), raw_sink(sink)
+    if sys.platform != "linux" or near is None or far is None:
         return
-    kind, target = os.fstat(src).st_mode, os.fstat(dst).st_mode
+    if near.limit is not None:
+        most = near.limit if most is None else min(most, near.limit)
+    kind, target = os.fstat(near.fd).st_mode, os.fstat(far.fd).st_mode
     if stat.S_ISREG(kind) and stat.S_ISSOCK(target):
-        await _direct(source, sink, src, dst, _sendfile, flow, most)
+        await _direct(near, far, _sendfile, flow, most)
     elif stat.S_ISFIFO(kind) and stat.S_ISSOCK(target):
-        _enlarge(src)
-        await _direct(source, sink, src, dst, _splice, flow, most)
+        _enlarge(near.fd)
+        await _direct(near, far, _splice, flow, most)
     elif stat.S_ISSOCK(kind) and stat.S_ISFIFO(target):
-        _enlarge(dst)
-        await _direct(source, sink, src, dst, _splice, flow, most)
-    elif stat.S_ISSOCK(kind) and stat.S_ISSOCK(target) and not os.get_blocking(dst):
-        await _through_a_pipe(source, sink, src, dst, flow, most)
-    elif stat.S_ISSOCK(kind) and (stat.S_ISREG(target) or stat.S_ISCHR(target)) and not os.isatty(dst):
+        _enlarge(far.fd)
+        await _direct(near, far, _splice, flow, most)
+    elif stat.S_ISSOCK(kind) and stat.S_ISSOCK(target) and not os.get_blocking(far.fd):
+        await _through_a_pipe(near, far, sink, flow, most)
+    elif stat.S_ISSOCK(kind) and (stat.S_ISREG(target) or stat.S_ISCHR(target)) and not os.isatty(far.fd):
         # Not for a terminal: one that is stopped would block us here, and with us every signal.
-        await _through_a_pipe(source, sink, src, dst, flow, most)
+        await _through_a_pipe(near, far, sink, flow, most)
 
 
 async def _direct(
-    source: Stream,
-    sink: Stream,
-    src: int,
-    dst: int,
-    step: Callable[[int, int, int], int],
-    flow: Flow,
-    most: int | None,
+    source: RawEnd, sink: RawEnd, step: Callable[[int, int, int], int], flow: Flow, most: int | None
 ) -> None:
+    src, dst = source.fd, sink.fd
     stuck = False
     while most is None or most > 0:
         flow.wait(True)
@@ -83,20 +80,21 @@ async def _direct(
         except OSError as error:
             if _is_sinks(error, dst):
                 flow.offer(_pending(src))
-                raise sink.send_failure(error) from error
+                raise sink.failure(error) from error
             if error.errno in _SOCKET_ERRORS and stat.S_ISSOCK(os.fstat(src).st_mode):
-                raise source.recv_failure(error) from error
+                raise source.failure(error) from error
             return  # refused, or a fault that reading will meet again
         if not count:
             return
         stuck = False
         most = None if most is None else most - count
-        source.count_received(count)
+        source.moved(count)
         flow.offer(count)
-        sink.count_sent(count)
+        sink.moved(count)
 
 
-async def _through_a_pipe(source: Stream, sink: Stream, src: int, dst: int, flow: Flow, most: int | None) -> None:
+async def _through_a_pipe(source: RawEnd, sink: RawEnd, stream: Stream, flow: Flow, most: int | None) -> None:
+    src, dst = source.fd, sink.fd
     try:
         out, into = os.pipe()
     except OSError:
@@ -113,12 +111,12 @@ async def _through_a_pipe(source: Stream, sink: Stream, src: int, dst: int, flow
                 continue
             except OSError as error:
                 if error.errno in _SOCKET_ERRORS:
-                    raise source.recv_failure(error) from error
+                    raise source.failure(error) from error
                 return
             if not left:
                 return
             most = None if most is None else most - left
-            source.count_received(left)
+            source.moved(left)
             flow.offer(left)
             while left:
                 try:
@@ -128,10 +126,10 @@ async def _through_a_pipe(source: Stream, sink: Stream, src: int, dst: int, flow
                     continue
                 except OSError as error:
                     if error.errno != errno.EINVAL:
-                        raise sink.send_failure(error) from error
-                    await _by_hand(out, sink, left)
+                        raise sink.failure(error) from error
+                    await _by_hand(out, stream, left)
                     return
-                sink.count_sent(count)
+                sink.moved(count)
                 left -= count
     finally:
         os.close(out)
@@ -147,7 +145,7 @@ async def _by_hand(out: int, sink: Stream, left: int) -> None:
 
 
 def _pending(src: int) -> int:
-    """Return how many bytes of the source a step that came to nothing was to send: they count as offered, and lost."""
+    """How many bytes of the source a step that came to nothing was to send: they count as offered, and lost."""
     status = os.fstat(src)
     if stat.S_ISREG(status.st_mode):
         return min(max(status.st_size - os.lseek(src, 0, os.SEEK_CUR), 0), _CHUNK)

@@ -10,14 +10,14 @@ from collections.abc import Callable
 
 from netkit.core.errors import Exit, Failure
 from netkit.core.kernel import notify_closing, readable, sleep, writable
-from netkit.core.stream import SMALLEST_READ, Counted, next_size
+from netkit.core.stream import SMALLEST_READ, Counts, RawEnd, next_size
 
 _FULL_TTY_PAUSE = 0.01
 
 _PTMX = os.makedev(5, 2)  # Documentation/admin-guide/devices.txt of Linux
 
 
-class FileStream(Counted):
+class FileStream:
     """Two descriptors as one stream, one to read and one to write: a terminal, pipes, files.
 
     They belong to the caller and may be shared with other processes: their flags are left as they are, and ``close``
@@ -25,7 +25,8 @@ class FileStream(Counted):
     """
 
     def __init__(self, source: int, sink: int, *, source_name: str = "stdin", sink_name: str = "stdout") -> None:
-        super().__init__(f"{source_name} and {sink_name}")
+        self.name = f"{source_name} and {sink_name}"
+        self.counts = Counts()
         self._source = source
         self._source_name = source_name
         self._ended = False
@@ -36,18 +37,13 @@ class FileStream(Counted):
         self._write_fd = sink
         self._closers: list[Callable[[], None]] = []
 
-    @property
-    def raw_source(self) -> int | None:
-        """The descriptor that is read."""
-        return self._source
+    def raw_source(self) -> RawEnd | None:
+        return RawEnd(self._source, self.counts.add_received, self._recv_failure)
 
-    @property
-    def raw_sink(self) -> int | None:
-        """The descriptor that is written."""
-        return self._sink
+    def raw_sink(self) -> RawEnd | None:
+        return RawEnd(self._sink, self.counts.add_sent, self._send_failure)
 
     async def recv(self) -> bytes:
-        """See Stream."""
         while not self._ended:
             try:
                 await readable(self._source)
@@ -55,15 +51,14 @@ class FileStream(Counted):
             except BlockingIOError:
                 continue
             except OSError as error:
-                raise self.recv_failure(error) from error
+                raise self._recv_failure(error) from error
             self._size = next_size(self._size, len(data))
-            self.count_received(len(data))
+            self.counts.add_received(len(data))
             self._ended = not data  # a terminal would go on after its ^D
             return data
         return b""
 
     async def send(self, data: bytes) -> None:
-        """See Stream."""
         rest = memoryview(data)
         waited = False
         try:
@@ -77,17 +72,16 @@ class FileStream(Counted):
                     waited = True
                     continue
                 waited = False
-                self.count_sent(taken)
+                self.counts.add_sent(taken)
                 rest = rest[taken:]
         except OSError as error:
-            raise self.send_failure(error) from error
+            raise self._send_failure(error) from error
 
     def take(self, data: memoryview) -> int:
         """Write what the sink takes at once, and return how many bytes that is; raise BlockingIOError if none."""
         return (self._write or self._choose_writer())(data)
 
     async def send_eof(self) -> None:
-        """See Stream."""
         try:
             kind = os.fstat(self._sink).st_mode
             if stat.S_ISSOCK(kind):
@@ -96,7 +90,7 @@ class FileStream(Counted):
                 self._end_sink()
         except OSError as error:
             if error.errno not in (errno.ENOTCONN, errno.EBADF):
-                raise self.send_failure(error) from error
+                raise self._send_failure(error) from error
 
     def _end_sink(self) -> None:
         try:
@@ -120,14 +114,7 @@ class FileStream(Counted):
                 await readable(self._sink)  # a pipe's writing end is "readable" only when its reader has gone
             except OSError:  # ended by us
                 return
-            raise self.send_failure(OSError(errno.EPIPE, os.strerror(errno.EPIPE)))
-
-    def unacknowledged(self) -> int:
-        """See Stream: what a file took is delivered."""
-        return 0
-
-    def check(self) -> None:
-        """See Stream: a file knows no reset."""
+            raise self._send_failure(OSError(errno.EPIPE, os.strerror(errno.EPIPE)))
 
     def close(self) -> None:
         """Let go of what was opened beside the two descriptors, which stay open."""
@@ -197,12 +184,10 @@ class FileStream(Counted):
             raise BlockingIOError
         return os.write(self._sink, data[: select.PIPE_BUF])
 
-    def recv_failure(self, error: OSError) -> Failure:
-        """See Stream."""
+    def _recv_failure(self, error: OSError) -> Failure:
         return Failure(Exit.READ, f"read {self._source_name}", error)
 
-    def send_failure(self, error: OSError) -> Failure:
-        """See Stream."""
+    def _send_failure(self, error: OSError) -> Failure:
         return Failure(Exit.WRITE, f"write to {self._sink_name}", error)
 
 

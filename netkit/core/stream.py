@@ -4,8 +4,8 @@ Whoever opened a stream closes it. A stream says what failed as a Failure: READ 
 files, RECV and SEND for a peer.
 """
 
-from collections.abc import Awaitable, Callable
-from typing import Protocol
+from collections.abc import Callable
+from typing import NamedTuple, Protocol
 
 from netkit.core.address import Endpoint
 from netkit.core.errors import Failure
@@ -21,60 +21,48 @@ LARGEST_READ = 256 * 1024
 bytearray(4 << 20)
 
 
-class Stream(Protocol):
-    """What flows between two ends.
+class Counts:
+    """How many bytes a stream has ``sent`` and ``received``, and the kernel's clock when some last moved."""
 
-    ``name`` is for messages.
-    """
+    __slots__ = ("moved_at", "received", "sent")
+
+    def __init__(self) -> None:
+        self.sent = 0
+        self.received = 0
+        self.moved_at = now()
+
+    def restart(self) -> None:
+        """Count from 0."""
+        self.sent = self.received = 0
+
+    def add_received(self, count: int) -> None:
+        """Count bytes that were received."""
+        self.received += count
+        self.moved_at = now()
+
+    def add_sent(self, count: int) -> None:
+        """Count bytes that were sent."""
+        self.sent += count
+        self.moved_at = now()
+
+
+class Stream(Protocol):
+    """Bytes both ways. ``name`` is for messages."""
 
     name: str
 
     @property
-    def sent(self) -> int:
-        """Bytes that ``send`` has passed on."""
-
-    @property
-    def received(self) -> int:
-        """Bytes that ``recv`` has returned."""
-
-    @property
-    def moved_at(self) -> float:
-        """The kernel's clock when some last moved, either way."""
-
-    @property
-    def raw_source(self) -> int | None:
-        """A descriptor from which the kernel may take what ``recv`` would, or None: bytes pass through our hands."""
-
-    @property
-    def raw_sink(self) -> int | None:
-        """A descriptor to which the kernel may give what ``send`` would, or None."""
+    def counts(self) -> Counts:
+        """What has moved so far."""
 
     async def recv(self) -> bytes:
         """Wait for bytes and return what is there; b"" is the end, again and again."""
 
     async def send(self, data: bytes) -> None:
-        """Return when all of ``data`` has been taken over; ``sent`` counts what was, also when this fails."""
+        """Return when all of ``data`` has been taken over; ``counts.sent`` counts what was, also when this fails."""
 
     async def send_eof(self) -> None:
         """Say that nothing more will be sent. Receiving goes on."""
-
-    def count_received(self, count: int) -> None:
-        """Note bytes that left ``raw_source`` or came by ``recv``."""
-
-    def count_sent(self, count: int) -> None:
-        """Note bytes that went into ``raw_sink`` or by ``send``."""
-
-    def recv_failure(self, error: OSError) -> Failure:
-        """Return what an error of receiving means."""
-
-    def send_failure(self, error: OSError) -> Failure:
-        """Return what an error of sending means."""
-
-    def unacknowledged(self) -> int:
-        """Return how many of the ``sent`` bytes the peer has not acknowledged yet. Works after a reset."""
-
-    def check(self) -> None:
-        """Raise Failure if the connection has been reset, though no call has said so yet."""
 
     def close(self) -> None:
         """Let go of the stream; who waits in it is woken. Closing twice is nothing."""
@@ -97,130 +85,54 @@ class Connection(Stream, Protocol):
     def local(self) -> Endpoint:
         """Our end."""
 
+    def unacknowledged(self) -> int:
+        """How many of the bytes sent the peer has not acknowledged yet. Works after a reset, and not once closed."""
+
+    def raise_if_reset(self) -> None:
+        """Raise Failure if the connection has been reset, though no call has said so yet."""
+
     def keep_alive(self, idle: float) -> None:
         """Let the system probe a TCP peer that was silent for ``idle`` seconds; three probes lost are a dead peer."""
 
-    async def leave(self) -> None:
-        """Send our end if that is still to be sent, so that closing is no cut."""
+    async def shutdown(self) -> None:
+        """Send our end if that is still to be sent, and what else lets ``close`` end the connection in order."""
 
 
-Secure = Callable[[Connection], Awaitable[Connection]]
-"""Takes a connection through a handshake and returns it secured. The caller closes, whatever happens."""
+class RawEnd(NamedTuple):
+    """A descriptor by which the kernel may move the bytes of a stream, without a copy in this process.
+
+    ``moved`` is told how many it moved, and ``failure`` makes a Failure of an error that it met. At most ``limit``
+    bytes of the descriptor are the stream's.
+    """
+
+    fd: int
+    moved: Callable[[int], None]
+    failure: Callable[[OSError], Failure]
+    limit: int | None = None
 
 
-class Counted:
-    """The part of a stream that counts: ``name``, ``sent``, ``received`` and ``moved_at``."""
+def raw_source(stream: Stream) -> RawEnd | None:
+    """From where the kernel may take what ``recv`` would return, or None if only ``recv`` can tell the bytes.
 
-    def __init__(self, name: str) -> None:
-        self.name = name
-        self.sent = 0
-        self.received = 0
-        self.moved_at = now()
-
-    def count_received(self, count: int) -> None:
-        """See Stream."""
-        self.received += count
-        self.moved_at = now()
-
-    def count_sent(self, count: int) -> None:
-        """See Stream."""
-        self.sent += count
-        self.moved_at = now()
+    A class opts in by a method ``raw_source`` beside its ``recv``. One that overrides ``recv`` alone, or wraps another
+    stream, has none.
+    """
+    return _raw_end(stream, "raw_source", "recv")
 
 
-class Wrapped:
-    """A connection that hands everything to the one it wraps; its children change what they are for."""
+def raw_sink(stream: Stream) -> RawEnd | None:
+    """To where the kernel may give what ``send`` would, or None; a class opts in as for ``raw_source``."""
+    return _raw_end(stream, "raw_sink", "send")
 
-    def __init__(self, stream: Connection) -> None:
-        self._stream = stream
-        self.name = stream.name
 
-    @property
-    def sent(self) -> int:
-        """See Stream."""
-        return self._stream.sent
-
-    @property
-    def received(self) -> int:
-        """See Stream."""
-        return self._stream.received
-
-    @property
-    def moved_at(self) -> float:
-        """See Stream."""
-        return self._stream.moved_at
-
-    @property
-    def raw_source(self) -> int | None:
-        """See Stream."""
-        return self._stream.raw_source
-
-    @property
-    def raw_sink(self) -> int | None:
-        """See Stream."""
-        return self._stream.raw_sink
-
-    @property
-    def peer(self) -> Endpoint:
-        """See Connection."""
-        return self._stream.peer
-
-    @property
-    def local(self) -> Endpoint:
-        """See Connection."""
-        return self._stream.local
-
-    def keep_alive(self, idle: float) -> None:
-        """See Connection."""
-        self._stream.keep_alive(idle)
-
-    async def leave(self) -> None:
-        """See Connection."""
-        await self._stream.leave()
-
-    async def recv(self) -> bytes:
-        """See Stream."""
-        return await self._stream.recv()
-
-    async def send(self, data: bytes) -> None:
-        """See Stream."""
-        await self._stream.send(data)
-
-    async def send_eof(self) -> None:
-        """See Stream."""
-        await self._stream.send_eof()
-
-    def count_received(self, count: int) -> None:
-        """See Stream."""
-        self._stream.count_received(count)
-
-    def count_sent(self, count: int) -> None:
-        """See Stream."""
-        self._stream.count_sent(count)
-
-    def recv_failure(self, error: OSError) -> Failure:
-        """See Stream."""
-        return self._stream.recv_failure(error)
-
-    def send_failure(self, error: OSError) -> Failure:
-        """See Stream."""
-        return self._stream.send_failure(error)
-
-    def unacknowledged(self) -> int:
-        """See Stream."""
-        return self._stream.unacknowledged()
-
-    def check(self) -> None:
-        """See Stream."""
-        self._stream.check()
-
-    def close(self) -> None:
-        """See Stream."""
-        self._stream.close()
-
-    def abort(self) -> None:
-        """See Stream."""
-        self._stream.abort()
+def _raw_end(stream: Stream, method: str, verb: str) -> RawEnd | None:
+    for cls in type(stream).__mro__:
+        if method in vars(cls):
+            end: RawEnd | None = getattr(stream, method)()
+            return end
+        if verb in vars(cls):
+            break
+    return None
 
 
 def next_size(size: int, got: int) -> int:

@@ -1,31 +1,24 @@
-"""What one task waits for and another does: an Event, a Condition, a Lock.
+"""What one task waits for and another does: an Event, a Condition, a Semaphore, a Lock.
 
-Nothing here knows the kernel. A task waits by yielding the queue that it stands in from then on, and ``wake`` takes
+The kernel is not known here. A task waits by yielding the queue that it stands in from then on, and its ``wake`` takes
 it out again: see kernel.py.
 """
 
 import types
 from collections.abc import Generator
-from typing import Protocol
-
-
-class _Waiter(Protocol):
-    """A task, as far as it is known here."""
-
-    def wake(self) -> None:
-        """Leave the queue and go on."""
+from typing import Any
 
 
 class _Queue:
-    """The tasks that wait for one thing, in the order in which they came."""
+    """The tasks that wait, in the order in which they came."""
 
     __slots__ = ("_waiting",)
 
     def __init__(self) -> None:
-        self._waiting: list[_Waiter] = []
+        self._waiting: list[Any] = []
 
     @types.coroutine
-    def _park(self) -> Generator[list[_Waiter], None, None]:
+    def _park(self) -> Generator[list[Any], None, None]:
         yield self._waiting
 
     def _wake_all(self) -> None:
@@ -71,26 +64,44 @@ class Condition(_Queue):
         await self._park()
 
 
-class Lock(_Queue):
-    """``async with lock:`` one task at a time, in the order in which they came."""
+class Semaphore(_Queue):
+    """``async with semaphore:`` so many tasks at a time, in the order in which they came."""
 
-    __slots__ = ("_held",)
+    __slots__ = ("_free",)
 
-    def __init__(self) -> None:
+    def __init__(self, value: int) -> None:
         super().__init__()
-        self._held = False
+        self._free = value
 
     def locked(self) -> bool:
-        """Whether a task has it."""
-        return self._held
+        """Whether the next task would have to wait."""
+        return not self._free
 
-    async def __aenter__(self) -> None:
-        if self._held:
+    async def acquire(self) -> None:
+        """Wait for a place and take it."""
+        if self._free:
+            self._free -= 1
+        else:
             await self._park()  # whoever leaves hands over
-        self._held = True
 
-    async def __aexit__(self, *raised: object) -> None:
+    def release(self) -> None:
+        """Give a place back."""
         if self._waiting:
             self._waiting[0].wake()
         else:
-            self._held = False
+            self._free += 1
+
+    async def __aenter__(self) -> None:
+        await self.acquire()
+
+    async def __aexit__(self, *raised: object) -> None:
+        self.release()
+
+
+class Lock(Semaphore):
+    """``async with lock:`` one task at a time, in the order in which they came."""
+
+    __slots__ = ()
+
+    def __init__(self) -> None:
+        super().__init__(1)

@@ -1,4 +1,4 @@
-"""Asking many addresses in turn whether somebody listens there, with as few system calls as that takes."""
+"""Connecting to many addresses in turn to see whether somebody listens there, with few system calls."""
 
 import errno
 import os
@@ -10,17 +10,14 @@ from netkit.core.address import Endpoint
 from netkit.core.dial import is_self
 from netkit.core.kernel import deadline, notify_closing, now, writable
 from netkit.core.lookup import Address
+from netkit.core.policy import FULL
 from netkit.core.socket_stream import SocketStream
 
 # The system has no room for another socket at the moment; nothing has been learnt of the port.
-SCARCE = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EAGAIN))
-
+SCARCE = frozenset((*FULL, errno.EAGAIN))
 _LINUX = sys.platform == "linux"
-
 _TYPE = int(socket.SOCK_STREAM)
-
 _REFUSED = os.strerror(errno.ECONNREFUSED)
-
 _PENDING = (errno.EINPROGRESS, errno.EALREADY, errno.EINTR)
 
 
@@ -39,7 +36,7 @@ class TcpProber:
         self._family = 0
 
     async def connect(self, address: Address, timeout: float) -> SocketStream:
-        """Return a stream, which the caller closes. Raises OSError as the system does, Expired after ``timeout``.
+        """Connect; the caller closes the stream. Raises OSError as the system does, DeadlineExceeded after ``timeout``.
 
         A connection with ourselves, to which a port of the ephemeral range leads that nobody listens on, is refused.
         """

@@ -1,48 +1,39 @@
-"""Listening: one port number for all families, an accept loop that nothing stops, and servers that end in order."""
+"""Servers of connections: one port number for all families, an accept loop that nothing stops, and an end in order."""
 
 import errno
 import os
 import socket
 import stat
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
 
 from netkit.core.address import Endpoint, from_socket
-from netkit.core.bind import addresses_of, bind_all
+from netkit.core.bind import addresses_of, bind_all, new_socket
 from netkit.core.connection import Handler, serve_connection
 from netkit.core.errors import Exit, Failure, doing
 from netkit.core.events import Accepted, Denied, Observer
 from netkit.core.kernel import DeadlineExceeded, Group, deadline, notify_closing, now, readable
+from netkit.core.layer import Layer
 from netkit.core.policy import FULL, Admission, Full, Policy, finish
 from netkit.core.socket_stream import SocketStream
-from netkit.core.stream import Secure
 from netkit.core.sync import Condition, Event
 
 PRIVATE = 0o600  # the mode of a socket file
-
 _BACKLOG = 1024  # the system caps it; small ones make clients wait a second for their next SYN
-
 _FULL_PAUSE = 0.25  # s until what the system had no room for is tried again
 
-# What goes wrong with one connection, not with the listener: accept(2), "Error handling".
-_PASSING = (
-    errno.ECONNABORTED,
-    errno.EPERM,
-    errno.EPROTO,
-    errno.ENOPROTOOPT,
-    errno.ENETDOWN,
-    errno.ENETUNREACH,
-    errno.EHOSTDOWN,
-    errno.EHOSTUNREACH,
-    errno.EOPNOTSUPP,
-    getattr(errno, "ENONET", errno.ENETDOWN),
-)
+# What goes wrong with one connection, not with the listener: accept(2), "Error handling". ENONET is Linux's.
+_PASSING_NAMES = "ECONNABORTED EPERM EPROTO ENOPROTOOPT ENETDOWN ENETUNREACH EHOSTDOWN EHOSTUNREACH EOPNOTSUPP ENONET"
+_PASSING = {getattr(errno, name, None) for name in _PASSING_NAMES.split()}
 
 
 class Listener:
-    """Bound and listening sockets, which it owns; ``endpoints`` are their real addresses."""
+    """Listening sockets, which it owns; ``endpoints`` are their real addresses.
+
+    Who ends with a client notifies ``left``, for there is room for another.
+    """
 
     def __init__(self, sockets: list[socket.socket], path: str | None = None, mode: int = PRIVATE) -> None:
         self.sockets = sockets
@@ -50,7 +41,7 @@ class Listener:
         self.endpoints = [from_socket(sock.getsockname()) for sock in sockets]
         self._made = identity(path) if path is not None and not path.startswith("\0") else None
         self._path = path
-        self._left = Condition()
+        self.left = Condition()
         self._full = Full()
 
     @property
@@ -82,10 +73,6 @@ class Listener:
             client.close()
             observe(Denied(self.endpoints[0], "another user"))
 
-    def client_left(self) -> None:
-        """Say that a descriptor was freed, for an accept that waits for room."""
-        self._left.notify_all()
-
     def close(self) -> None:
         """Stop listening, and remove the socket file if it is still ours. Closing twice is nothing."""
         if self._made is not None and self._path is not None:
@@ -99,14 +86,10 @@ class Listener:
                 notify_closing(sock.fileno())
                 sock.close()
 
-    async def leaving(self) -> None:
-        """Wait until a client has left."""
-        await self._left.wait()
-
     async def _room(self) -> None:
         try:
             with deadline(now() + _FULL_PAUSE):
-                await self.leaving()
+                await self.left.wait()
         except DeadlineExceeded:
             pass
 
@@ -121,10 +104,9 @@ class Listener:
 async def listen(
     endpoint: Endpoint, *, family: int = 0, numeric: bool = False, mode: int = PRIVATE, observe: Observer
 ) -> Listener:
-    """Return a listener: a bare port is loopback, an empty host every interface, a name all its addresses.
+    """Listen on the addresses of ``endpoint``: see ``addresses_of``.
 
     ``mode`` is that of a unix socket's file; an abstract one takes other users' clients if it lets group or others in.
-
     Raises Failure: BIND, or RESOLVE for the name.
     """
     if endpoint.path is not None:
@@ -156,7 +138,7 @@ async def serve(
     async def accept(sock: socket.socket) -> None:
         while True:
             if len(serving) >= policy.max_conns:
-                await listener.leaving()
+                await listener.left.wait()
                 continue
             stream = await listener.accept(sock, observe)
             if not admission.admits(stream.peer.host or ""):
@@ -166,7 +148,7 @@ async def serve(
                 stream.abort()
             else:
                 observe(Accepted(stream.peer))
-                serving.start_soon(_served(stream, handler, policy.secure, listener, observe, failed))
+                serving.start_soon(_served(stream, handler, policy.layers, listener, observe, failed))
                 if admission.full:
                     accepting.cancel()
 
@@ -188,13 +170,13 @@ async def serve(
 async def _served(
     stream: SocketStream,
     handler: Handler,
-    secure: Secure | None,
+    layers: Sequence[Layer],
     listener: Listener,
     observe: Observer,
     failed: Callable[[Failure], None],
 ) -> None:
     try:
-        await serve_connection(stream, handler, observe, secure)
+        await serve_connection(stream, handler, observe, layers)
     except Failure as failure:
         failed(failure)
         if failure.exit in (Exit.READ, Exit.WRITE):  # our own stdin, stdout or files, and so everybody's
@@ -202,14 +184,12 @@ async def _served(
     except OSError:
         pass  # reported by ``serve_connection``, and this client's alone
     finally:
-        listener.client_left()
+        listener.left.notify_all()
 
 
 def listen_tcp(family: int, sockaddr: tuple[Any, ...]) -> socket.socket:
-    """Return a socket that listens; raise OSError."""
-    sock = socket.socket(family, socket.SOCK_STREAM)
-    try:
-        sock.setblocking(False)
+    """A socket that listens. Raises OSError."""
+    with new_socket(family, socket.SOCK_STREAM) as sock:
         # A restart goes through at once, over connections in TIME_WAIT; a second listener does not.
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if family == socket.AF_INET6:
@@ -217,15 +197,10 @@ def listen_tcp(family: int, sockaddr: tuple[Any, ...]) -> socket.socket:
         sock.bind(sockaddr)
         sock.listen(_BACKLOG)
         return sock
-    except BaseException:
-        sock.close()
-        raise
 
 
 def _listen_unix(path: str, mode: int) -> socket.socket:
-    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    try:
-        sock.setblocking(False)
+    with new_socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
         with _umask(~mode & 0o777):  # so that it never has another mode, not for a moment
             try:
                 sock.bind(os.fsencode(path))
@@ -236,9 +211,6 @@ def _listen_unix(path: str, mode: int) -> socket.socket:
                 sock.bind(os.fsencode(path))
         sock.listen(_BACKLOG)
         return sock
-    except BaseException:
-        sock.close()
-        raise
 
 
 @contextmanager
@@ -262,7 +234,7 @@ def _is_stale(path: str) -> bool:
 
 
 def identity(path: str) -> tuple[int, int] | None:
-    """Return what tells a file from another that took its name later; None if there is none."""
+    """Device and inode, which tell a file from another that took its name later; None if there is none."""
     try:
         status = os.lstat(path)
     except OSError:

@@ -5,7 +5,6 @@ without one was cut short. Versions from TLS 1.2 on. Session secrets are written
 """
 
 import re
-from collections import deque
 from collections.abc import Callable
 from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -13,8 +12,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from netkit.core.connection import acknowledged
 from netkit.core.errors import Exit, Failure, doing
 from netkit.core.events import Observer, Secured
-from netkit.core.kernel import DeadlineExceeded, deadline, now
-from netkit.core.stream import LARGEST_READ, Connection, Secure, Wrapped
+from netkit.core.kernel import DeadlineExceeded, Group, deadline, now
+from netkit.core.layer import Layer, Ledger, Wrapped
+from netkit.core.stream import LARGEST_READ, Connection, Counts
 from netkit.core.sync import Lock
 
 if TYPE_CHECKING:
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 _RECORD = 16 * 1024  # bytes of a record at most: RFC 8446, section 5.1
 _PIECE = 16 * _RECORD
 _LAST_WORDS = 0.25  # s that the peer has for its close_notify when we leave
-_MAX_PIECES = 256  # sent pieces that are remembered before those acknowledged are looked for
 # The fatal alerts of RFC 8446, section 6.2.
 _ALERTS = frozenset(
     (
@@ -62,24 +61,18 @@ class Security(NamedTuple):
     insecure: bool = False
 
 
-def client(how: Security, host: str, observe: Observer) -> Secure:
-    """Return what makes a client's connection to ``host`` secure. Raises Failure READ for files that cannot be used.
+def client(how: Security, host: str, observe: Observer) -> Layer:
+    """The layer that secures a client's connection to ``host``. Raises Failure READ for files that cannot be used.
 
     The handshake raises Failure: CERT for a certificate that is not acceptable, else TLS. Nothing of the payload has
     been sent then.
     """
-    context = _for_clients(how)
-    name = host.partition("%")[0].rstrip(".")
-
-    async def secure(stream: Connection) -> TlsStream:
-        return await _handshake_and_report(TlsStream(stream, context, name), observe)
-
-    return secure
+    return _layer(_for_clients(how), host.partition("%")[0].rstrip("."), observe)
 
 
 @cache
 def _for_clients(how: Security) -> "ssl.SSLContext":
-    """Return what all our connections share: to load what the system trusts takes longer than a handshake."""
+    """The context that all our connections share: to load what the system trusts takes longer than a handshake."""
     import ssl
 
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
@@ -93,8 +86,8 @@ def _for_clients(how: Security) -> "ssl.SSLContext":
     return context
 
 
-def server(how: Security, observe: Observer) -> Secure:
-    """Return what makes a client of ours secure. Raises Failure READ for files that cannot be used."""
+def server(how: Security, observe: Observer) -> Layer:
+    """The layer that secures the connection of a client of ours. Raises Failure READ for files that cannot be used."""
     import ssl
 
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -103,15 +96,23 @@ def server(how: Security, observe: Observer) -> Secure:
     if how.cafile is not None:
         context.verify_mode = ssl.CERT_REQUIRED
     _prepare(context, how)
+    return _layer(context, None, observe)
 
-    async def secure(stream: Connection) -> TlsStream:
-        return await _handshake_and_report(TlsStream(stream, context, None), observe)
+
+def _layer(context: "ssl.SSLContext", name: str | None, observe: Observer) -> Layer:
+    """``name`` is the server's, or None if that is us."""
+
+    async def secure(stream: Connection, group: Group) -> Connection:
+        secured = TlsStream(stream, context, name)
+        await secured.do_handshake()
+        observe(secured.describe())
+        return secured
 
     return secure
 
 
 def seconds_of(date: str) -> int:
-    """Return the seconds since the epoch of a certificate's date."""
+    """A certificate's date in seconds since the epoch."""
     import ssl
 
     return ssl.cert_time_to_seconds(date)
@@ -143,27 +144,21 @@ def _load(load: Callable[[], None], otherwise: str) -> None:
         raise OSError(None, (error.reason or "").replace("_", " ").lower() or otherwise) from error
 
 
-class _Piece(NamedTuple):
-    """Payload of ``size`` bytes, and where its records lie in the stream underneath."""
-
-    start: int
-    end: int
-    size: int
-
-    def records(self, carried: int) -> int:
-        """Return the payload of the records that are whole in the first ``carried`` bytes underneath."""
-        number = -(-self.size // _RECORD)
-        overhead = (self.end - self.start - self.size) // number
-        return min(max(carried - self.start, 0) // (_RECORD + overhead), number) * _RECORD
+def _records(start: int, end: int, size: int) -> list[tuple[int, int]]:
+    """Where each of the records from ``start`` to ``end`` ends, and its part of their ``size`` bytes of payload."""
+    full, last = divmod(size - 1, _RECORD)
+    step = _RECORD + (end - start - size) // (full + 1)
+    return [*((start + step * number, _RECORD) for number in range(1, full + 1)), (end, last + 1)]
 
 
 class TlsStream(Wrapped):
-    """The secured stream. ``sent`` and ``received`` count payload; what is underneath is closed with it."""
+    """The secured stream, which counts payload; what is underneath is closed with it."""
 
     def __init__(self, stream: Connection, context: "ssl.SSLContext", name: str | None) -> None:
         import ssl
 
         super().__init__(stream)
+        self.counts = Counts()
         self._ssl = ssl
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         self.tls = context.wrap_bio(
@@ -171,48 +166,10 @@ class TlsStream(Wrapped):
         )
         self._turn = Lock()
         self._held = b""  # payload that had to be read before its time
-        self._sent = self._received = 0
-        self._moved_at = now()
         self._ended = self._peer_ended = False
         self._settled = False  # all of ours is acknowledged but for close_notify
-        self._pieces: deque[_Piece] = deque()  # sent, and not known to be acknowledged
-        self._written: list[_Piece] = []  # the same for what is still to be flushed
-        self._acknowledged = 0
-
-    @property
-    def sent(self) -> int:
-        """Bytes of payload that were sent."""
-        return self._sent
-
-    @property
-    def received(self) -> int:
-        """Bytes of payload that were received."""
-        return self._received
-
-    @property
-    def moved_at(self) -> float:
-        """The kernel's clock when payload last moved, either way."""
-        return self._moved_at
-
-    @property
-    def raw_source(self) -> int | None:
-        """None: the bytes are encrypted."""
-        return None
-
-    @property
-    def raw_sink(self) -> int | None:
-        """None: the bytes are encrypted."""
-        return None
-
-    def count_received(self, count: int) -> None:
-        """See Stream."""
-        self._received += count
-        self._moved_at = now()
-
-    def count_sent(self, count: int) -> None:
-        """See Stream."""
-        self._sent += count
-        self._moved_at = now()
+        self._sent = Ledger(stream)
+        self._written: list[tuple[int, int]] = []  # where the records in ``_outgoing`` end, and their payload
 
     async def do_handshake(self) -> None:
         """Go through the handshake. Raises Failure CERT or TLS, after the peer was told why."""
@@ -242,8 +199,21 @@ class TlsStream(Wrapped):
             await self._flush()
             return
 
+    def describe(self) -> Secured:
+        """What the handshake came to."""
+        cipher = self.tls.cipher()
+        names, found = _subject(self.tls)
+        return Secured(
+            protocol=self.tls.version() or "",
+            cipher=cipher[0] if cipher else "",
+            alpn=self.tls.selected_alpn_protocol(),
+            names=names,
+            not_before=found.get("notBefore"),
+            not_after=found.get("notAfter"),
+        )
+
     async def recv(self) -> bytes:
-        """See Stream. Raises Failure: PARTIAL if the peer's stream ends without close_notify, TLS for an alert."""
+        """Receive payload. Raises Failure: PARTIAL if the peer's stream ends without close_notify, TLS for an alert."""
         data = self._read()
         while data is None:
             # What reading made us say, such as new keys. A sender who is held back takes it along: to wait for that
@@ -254,13 +224,12 @@ class TlsStream(Wrapped):
                 raise self._cut_short()
             data = self._read()
         if data:
-            self.count_received(len(data))
+            self.counts.add_received(len(data))
         else:
             self._peer_ended = True
         return data
 
     async def send(self, data: bytes) -> None:
-        """See Stream."""
         rest = memoryview(data)
         while rest:
             piece, rest = rest[:_PIECE], rest[_PIECE:]
@@ -269,8 +238,8 @@ class TlsStream(Wrapped):
                 self.tls.write(piece)
             except self._ssl.SSLError as error:
                 raise Failure(Exit.SEND, f"send to {self.name}", _reason(error)) from error
-            self._written.append(_Piece(before, self._outgoing.pending, len(piece)))
-            self.count_sent(len(piece))
+            self._written += _records(before, self._outgoing.pending, len(piece))
+            self.counts.add_sent(len(piece))
             await self._flush()
 
     async def send_eof(self) -> None:
@@ -283,8 +252,8 @@ class TlsStream(Wrapped):
         self._ended = True
         if self._peer_ended:
             await acknowledged(self)
-        if self._peer_ended or not self._sent:
-            self.check()
+        if self._peer_ended or not self.counts.sent:
+            self.raise_if_reset()
             self._settled = True
         # unwrap() would fail, and lose it, if there were payload still to be read.
         while data := self._read_on():
@@ -299,8 +268,8 @@ class TlsStream(Wrapped):
             if not self._peer_ended:
                 raise
 
-    async def leave(self) -> None:
-        """See Connection. What the peer says in this moment is dropped: unread, it would make a reset of our end."""
+    async def shutdown(self) -> None:
+        """Send close_notify; what the peer says in this moment is dropped: unread, it would make a reset of our end."""
         await self.send_eof()
         try:
             with deadline(now() + _LAST_WORDS):
@@ -309,21 +278,17 @@ class TlsStream(Wrapped):
         except (Failure, DeadlineExceeded):
             pass
 
-    def check(self) -> None:
-        """See Stream. A peer that has ended needs no close_notify of ours."""
+    def raise_if_reset(self) -> None:
+        """A peer that has ended needs no close_notify of ours."""
         if not (self._settled and self._peer_ended):
-            super().check()
+            super().raise_if_reset()
 
     def unacknowledged(self) -> int:
-        """See Stream: payload of which not all the ciphertext was acknowledged, record by record."""
-        carried = self._stream.sent - self._stream.unacknowledged()
-        while self._pieces and self._pieces[0].end <= carried:
-            self._acknowledged += self._pieces.popleft().size
-        whole = self._pieces[0].records(carried) if self._pieces else 0
-        return self._sent - self._acknowledged - whole
+        """Payload of which not all the ciphertext was acknowledged, record by record."""
+        return self._sent.unacknowledged() + sum(size for _, size in self._written)
 
     def _read(self) -> bytes | None:
-        """Return payload that is here, b"" after close_notify, None where more has to come first."""
+        """Payload that is here, b"" after close_notify, None where more has to come first."""
         if self._held:
             data, self._held = self._held, b""
             return data
@@ -364,11 +329,10 @@ class TlsStream(Wrapped):
         """Send the records that are ready, and note where they end."""
         async with self._turn:
             while data := self._outgoing.read():
-                before = self._stream.sent
-                self._pieces += [_Piece(before + start, before + end, size) for start, end, size in self._written]
+                before = self._stream.counts.sent
+                for end, size in self._written:
+                    self._sent.add(before + end, size)
                 self._written.clear()
-                if len(self._pieces) > _MAX_PIECES:
-                    self.unacknowledged()
                 await self._stream.send(data)
 
     async def _flush_alert(self) -> None:
@@ -378,39 +342,21 @@ class TlsStream(Wrapped):
             pass
 
     def _cut_short(self) -> Failure:
-        detail = f"after {self.received} bytes"
+        detail = f"after {self.counts.received} bytes"
         hint = _HINT if self._ended else ""
         reason = "it ended without close_notify"
         return Failure(Exit.PARTIAL, f"receive from {self.name}", reason, detail=detail, hint=hint)
 
 
 def _reason(error: "ssl.SSLError") -> str:
-    """Return what OpenSSL says: alerts of the peer by their names of RFC 8446, the rest in its own words."""
+    """What OpenSSL says: alerts of the peer by their names of RFC 8446, the rest in its own words."""
     text = _WRAPPING.sub("", error.reason or error.strerror or str(error)).replace("_", " ").lower()
     name = _SENDER.sub("", text).replace(" ", "_").replace("cancelled", "canceled")
     return f"the peer sent alert {name}" if name in _ALERTS else _REASONS.get(text, text)
 
 
-async def _handshake_and_report(stream: TlsStream, observe: Observer) -> TlsStream:
-    await stream.do_handshake()
-    tls = stream.tls
-    cipher = tls.cipher()
-    names, found = _subject(tls)
-    observe(
-        Secured(
-            protocol=tls.version() or "",
-            cipher=cipher[0] if cipher else "",
-            alpn=tls.selected_alpn_protocol(),
-            names=names,
-            not_before=found.get("notBefore"),
-            not_after=found.get("notAfter"),
-        )
-    )
-    return stream
-
-
 def _subject(tls: "ssl.SSLObject") -> tuple[tuple[str, ...], dict[str, Any]]:
-    """Return the names in the peer's certificate, and what else Python reads in it where it was verified."""
+    """The names in the peer's certificate, and what else Python reads in it where it was verified."""
     try:
         found: dict[str, Any] = tls.getpeercert() or {}
     except ValueError:  # a name that is not UTF-8

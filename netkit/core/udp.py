@@ -15,52 +15,36 @@ from contextlib import suppress
 from typing import Any, NamedTuple, TypeVar
 
 from netkit.core.address import Endpoint, family_of, from_socket
+from netkit.core.bind import new_socket
 from netkit.core.dial import Dialling, bind_source, candidates, is_self
 from netkit.core.errors import Exit, Failure
-from netkit.core.events import Carried, Observer, Opened, ignore, span
-from netkit.core.kernel import DeadlineExceeded, deadline, notify_closing, now, readable, sleep, writable
-from netkit.core.lookup import Address
+from netkit.core.events import Carried, Observer, Opened, ignore
+from netkit.core.kernel import notify_closing, readable, sleep, writable
+from netkit.core.lookup import Address, resolving
 
 Data = bytes | memoryview
-
 D = TypeVar("D", bytes, memoryview)
 
 LARGEST = 65507  # bytes that fit into a datagram over IPv4: 65535 less the headers of RFC 791 and RFC 768
-
 MARK = 1 << 2  # DSCP 1 in the traffic class
 
 # What Python's socket module does not name: linux/in.h, linux/in6.h, linux/udp.h, asm-generic/socket.h.
-IP_PKTINFO = 8
-
+IP_PKTINFO, IP_RECVTOS = 8, 13
 _IP_RECVERR, _IPV6_RECVERR = 11, 25
-
-IP_RECVTOS = 13
-
 _SO_MEMINFO, _DROPS = 55, 8
-
 _UDP_SEGMENT, _UDP_GRO = 103, 104
+_ERROR = struct.Struct("=IBBBxII")  # sock_extended_err: linux/errqueue.h
 
 _LINUX = sys.platform == "linux"
-
 _BUFFER = 4 << 20  # bytes asked for what waits to be read; net.core.rmem_max may allow less
-
 _MAX_READ = 1 << 16
-
-_MAX_TOLD = 256  # bytes of what comes beside a datagram
-
+_MAX_ANCILLARY = 256  # bytes of what comes beside a datagram
 _MAX_SEGMENTS = 128  # UDP_MAX_SEGMENTS; 64 before Linux 6.9
-
 _OLD_MAX_SEGMENTS = 64
-
-_WAKE = 64  # reads of one socket before the others get their turn
-
-_WAKE_BYTES = 128 * 1024  # or so many bytes: more are not used again while the processor's cache still has them
-
+_MAX_READS = 64  # of one socket before the others get their turn
+_MAX_BYTES = 128 * 1024  # or so many bytes: more are not used again while the processor's cache still has them
 _NO_OFFLOAD = (errno.EINVAL, errno.EIO, errno.EMSGSIZE, errno.EOPNOTSUPP)
-
 _FULL_PAUSE = 0.001  # s: the queue of an interface is full, and nothing tells when it no longer is
-
-_ERROR = struct.Struct("=IBBBxII")  # sock_extended_err: linux/errqueue.h
 
 
 class Peer(NamedTuple):
@@ -92,10 +76,10 @@ class Burst(NamedTuple):
     @property
     def number(self) -> int:
         """How many datagrams these are."""
-        return pieces(self.data, self.size)
+        return _pieces(self.data, self.size)
 
     def first(self, number: int) -> "Burst":
-        """Return a burst of no more than the first ``number`` datagrams."""
+        """No more than the first ``number`` of them."""
         return self if self.number <= number else self._replace(data=self.data[: number * self.size])
 
 
@@ -108,8 +92,8 @@ def cut(data: D, size: int) -> Iterator[D]:
             yield data[start : start + size]
 
 
-def pieces(data: bytes, size: int) -> int:
-    """Return into how many pieces ``cut`` cuts."""
+def _pieces(data: Data, size: int) -> int:
+    """The number of pieces into which ``cut`` cuts."""
     return -(-len(data) // size) if data else 1
 
 
@@ -123,7 +107,6 @@ class Datagram:
     hint = ""
 
     def __init__(self, sock: socket.socket, name: str, target: Any = None) -> None:
-        sock.setblocking(False)
         self.name = name
         self.sent = self.sent_bytes = 0
         self.received = self.received_bytes = 0
@@ -169,15 +152,15 @@ class Datagram:
         except OSError as error:
             raise self._failure(error) from error
 
-    def take(self, most: int = _WAKE) -> list[Burst]:
-        """Return what has come, in its order, with at most so many reads, and never wait."""
+    def take(self, reads: int = _MAX_READS) -> list[Burst]:
+        """Take what has come, in its order, with at most so many ``reads``, and never wait. Raises Failure."""
         bursts: list[Burst] = []
         try:
             if self._error is not None:
                 error, self._error = self._error, None
                 raise error
             before = self.received_bytes
-            while len(bursts) < most and self.received_bytes - before < _WAKE_BYTES:
+            while len(bursts) < reads and self.received_bytes - before < _MAX_BYTES:
                 bursts.append(self._read())
         except BlockingIOError:
             pass
@@ -188,7 +171,7 @@ class Datagram:
         return bursts
 
     def _read(self) -> Burst:
-        data, told, _, address = self._sock.recvmsg(_MAX_READ, _MAX_TOLD)
+        data, told, _, address = self._sock.recvmsg(_MAX_READ, _MAX_ANCILLARY)
         size, local, traffic_class = len(data) or 1, b"", 0
         for level, kind, value in told:
             if level == socket.IPPROTO_UDP:
@@ -216,13 +199,14 @@ class Datagram:
             piece = rest[: max(min(self._segments, LARGEST // size), 1) * size]
             many = len(piece) > size
             try:
-                await self._put(piece, [_segmented(size)] if many else [], peer)
+                segments = [(socket.IPPROTO_UDP, _UDP_SEGMENT, struct.pack("=H", size))] if many else []
+                await self._put(piece, segments, peer)
             except OSError as error:
                 if not many or error.errno not in _NO_OFFLOAD:
                     raise self._failure(error) from error
                 self._segments = _OLD_MAX_SEGMENTS if self._segments > _OLD_MAX_SEGMENTS else 1
                 continue
-            self.sent += -(-len(piece) // size) or 1
+            self.sent += _pieces(piece, size)
             self.sent_bytes += len(piece)
             rest = rest[len(piece) :]
             if not rest:
@@ -255,13 +239,11 @@ class Datagram:
 
     def mark(self) -> None:
         """Mark what is sent as an answer that wants no answer: DSCP 1."""
-        if self._ipv6:
-            self._sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_TCLASS, MARK)
-        else:
-            self._sock.setsockopt(socket.IPPROTO_IP, socket.IP_TOS, MARK)
+        ipv4, ipv6 = (socket.IPPROTO_IP, socket.IP_TOS), (socket.IPPROTO_IPV6, socket.IPV6_TCLASS)
+        self._sock.setsockopt(*(ipv6 if self._ipv6 else ipv4), MARK)
 
     def dropped(self) -> int:
-        """Return how many datagrams the kernel dropped because they were not read in time.
+        """How many datagrams the kernel dropped because they were not read in time.
 
         A lower bound where ``joined``: what came joined counts as one.
         """
@@ -283,7 +265,7 @@ class Datagram:
         return Failure(exit, f"send to {self.name}", error, detail=", ".join(self._witnesses()), hint=hint)
 
     def _witnesses(self) -> list[str]:
-        """Return who sent the errors that came back, and forget these: as long as they wait, the socket is "ready"."""
+        """Read who sent the errors that came back: as long as these wait, the socket is "ready"."""
         seen: dict[str, None] = {}
         with suppress(OSError):  # BlockingIOError: there is no more; or the socket is closed
             while _LINUX:
@@ -293,7 +275,7 @@ class Datagram:
 
 
 def carried(sockets: Sequence[Datagram], seconds: float) -> Carried:
-    """Return what the sockets have carried in so many seconds."""
+    """What the sockets have carried in so many seconds."""
     return Carried(
         datagrams_received=sum(sock.received for sock in sockets),
         bytes_received=sum(sock.received_bytes for sock in sockets),
@@ -311,42 +293,38 @@ async def connect(
     hops: int | None = None,
     observe: Observer = ignore,
 ) -> Datagram:
-    """Return a socket with a target, which the caller closes; nothing is sent.
+    """Open a socket with a target, which the caller closes; nothing is sent.
 
     It hears the target alone. If that is a broadcast or multicast address, it hears whoever answers. ``hops`` is TTL
     or hop limit. Raises Failure: RESOLVE, CONNECT, BIND for our own end, TIMEOUT when ``how.timeout`` ran out.
     """
-    try:
-        with deadline(now() + how.timeout):
-            addresses = await candidates(target, how, observe)
-    except DeadlineExceeded:
-        raise Failure(Exit.TIMEOUT, f"resolve {target.host}", f"no answer within {span(how.timeout)}") from None
-    failures: list[tuple[Address, OSError]] = []
+    with resolving(target.host, how.timeout):
+        addresses = await candidates(target, how, observe)
+    failures: list[OSError] = []
     for address in addresses:
         try:
             found = _connected(address, how.source, str(target), broadcast, hops)
         except Failure:
             raise
         except OSError as error:
-            failures.append((address, error))
+            failures.append(error)
         else:
             if len({each.family for each in addresses}) > 1:
                 found.hint = "-4 and -6 choose between its addresses"
             observe(Opened(str(target), Endpoint(address.host, target.port), found.local))
             return found
-    _, first = failures[0]
+    first = failures[0]
     hint = "--broadcast allows broadcast addresses" if first.errno == errno.EACCES and not broadcast else ""
-    detail = ", ".join(address.host for address, _ in failures)
+    detail = ", ".join(address.host for address in addresses)
     raise Failure(Exit.CONNECT, f"send to {target}", first, detail=detail, hint=hint) from first
 
 
 def _connected(
     address: Address, source: tuple[str, int] | None, name: str, broadcast: bool, hops: int | None
 ) -> Datagram:
-    sock = socket.socket(address.family, socket.SOCK_DGRAM)
-    try:
-        ipv6 = address.family == socket.AF_INET6
-        level = socket.IPPROTO_IPV6 if ipv6 else socket.IPPROTO_IP
+    ipv6 = address.family == socket.AF_INET6
+    level = socket.IPPROTO_IPV6 if ipv6 else socket.IPPROTO_IP
+    with new_socket(address.family, socket.SOCK_DGRAM) as sock:
         if source:
             bind_source(sock, address, source)
         if broadcast:
@@ -361,22 +339,15 @@ def _connected(
         if is_self(sock):
             raise OSError(errno.ECONNREFUSED, os.strerror(errno.ECONNREFUSED))
         return Datagram(sock, name)
-    except BaseException:
-        sock.close()
-        raise
 
 
 def is_multicast(host: str) -> bool:
-    """Tell whether an address literal is that of a group."""
+    """Whether an address literal is that of a group."""
     family = family_of(host)
     if family is None:
         return False
     first = socket.inet_pton(family, host.partition("%")[0])[0]
     return first == 0xFF if family == socket.AF_INET6 else first >> 4 == 0xE
-
-
-def _segmented(size: int) -> tuple[int, int, bytes]:
-    return socket.IPPROTO_UDP, _UDP_SEGMENT, struct.pack("=H", size)
 
 
 def try_option(sock: socket.socket, level: int, option: int, value: int) -> bool:
@@ -391,7 +362,7 @@ def try_option(sock: socket.socket, level: int, option: int, value: int) -> bool
 
 
 def _offender(value: bytes) -> str:
-    """Return who sent the error of an IP_RECVERR message, "" for this machine: ip(7), SO_EE_OFFENDER."""
+    """The sender of the error of an IP_RECVERR message, "" for this machine: ip(7), SO_EE_OFFENDER."""
     address = value[_ERROR.size :]
     family = int.from_bytes(address[:2], sys.byteorder)
     if family == socket.AF_INET:

@@ -1,27 +1,26 @@
-"""Binding: the sockets of a server for datagrams, one port number for all of them, and what they receive."""
+"""Servers of datagrams: one port number for all families, every datagram handed over, and an end in order."""
 
 import socket
 import struct
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import Any
 
 from netkit.core.address import Endpoint, family_of, from_socket
-from netkit.core.bind import Opener, addresses_of, bind_all
+from netkit.core.bind import Opener, addresses_of, bind_all, new_socket
 from netkit.core.errors import Exit, Failure, Invalid, doing
-from netkit.core.events import Dropped, Ignored, Observer, ignore, span
+from netkit.core.events import Dropped, Ignored, Observer, ignore
 from netkit.core.kernel import Group, now, sleep
 from netkit.core.lookup import Address
 from netkit.core.policy import Admission, Policy, finish
 from netkit.core.sync import Event, Lock
 from netkit.core.tcp_server import Listener, listen_tcp
 from netkit.core.udp import IP_PKTINFO, IP_RECVTOS, Burst, Datagram, carried, is_multicast, try_option
+from netkit.core.units import duration
 
 _IP_MULTICAST_ALL, _IPV6_MULTICAST_ALL = 49, 29  # linux/in.h, linux/in6.h
-
 _REPORTS = 10.0  # s between two reports of drops
-
 _WILDCARDS = ("0.0.0.0", "::")
-
 
 Receiver = Callable[[Datagram, list[Burst]], Awaitable[None]]
 """Takes what came to one socket, in its order; answers leave by the same."""
@@ -40,7 +39,7 @@ class Bound:
         return self.endpoints[0].port
 
     def dropped(self) -> Dropped:
-        """Return what the kernel dropped so far."""
+        """What the kernel dropped so far."""
         return Dropped(sum(sock.dropped() for sock in self.sockets), any(sock.joined for sock in self.sockets))
 
     def close(self) -> None:
@@ -57,13 +56,13 @@ async def bind(
     groups: Sequence[str] = (),
     observe: Observer = ignore,
 ) -> Bound:
-    """Return the sockets of a server: a bare port is loopback, an empty host every interface, a name all its addresses.
+    """Bind the addresses of ``endpoint``: see ``addresses_of``.
 
     ``groups`` are multicast addresses to join, on the interface of their zone (``239.1.1.1%eth0``), else on that of
     ``endpoint``. Raises Failure: BIND, or RESOLVE for the name.
     """
     addresses = await addresses_of(endpoint, family=family, numeric=numeric, observe=observe)
-    opener = _open_shared if groups else open_udp
+    opener = partial(_open, shared=True) if groups else _open
     wanted: list[tuple[Address, Opener]] = [(address, opener) for address in addresses]
     for group in groups:
         with doing(Exit.BIND, f"join {group}"):
@@ -74,28 +73,24 @@ async def bind(
 async def bind_both(
     endpoint: Endpoint, *, family: int = 0, numeric: bool = False, observe: Observer = ignore
 ) -> tuple[Listener, Bound]:
-    """Return a listener for TCP and the sockets for UDP, all on one port number; raise Failure as ``bind`` does."""
+    """Bind all addresses for TCP and for UDP, with one port number. Raises Failure as ``bind`` does."""
     addresses = await addresses_of(endpoint, family=family, numeric=numeric, observe=observe)
-    wanted: list[tuple[Address, Opener]] = [(address, listen_tcp) for address in addresses]
-    sockets = bind_all(wanted + [(address, open_udp) for address in addresses], endpoint)
-    streams = [sock for sock in sockets if sock.type == socket.SOCK_STREAM]
-    return Listener(streams), Bound([sock for sock in sockets if sock.type == socket.SOCK_DGRAM])
+    openers: tuple[Opener, Opener] = (listen_tcp, _open)
+    sockets = bind_all([(address, opener) for opener in openers for address in addresses], endpoint)
+    listening = [sock for sock in sockets if sock.type == socket.SOCK_STREAM]
+    return Listener(listening), Bound([sock for sock in sockets if sock.type == socket.SOCK_DGRAM])
 
 
-def open_udp(family: int, sockaddr: tuple[Any, ...]) -> socket.socket:
-    """Return a bound socket that tells of each datagram how it was addressed; raise OSError."""
-    return _open(family, sockaddr, shared=False)
+def _open(
+    family: int, sockaddr: tuple[Any, ...], *, shared: bool = False, membership: tuple[int, int, bytes] | None = None
+) -> socket.socket:
+    """A bound socket that tells of each datagram how it was addressed; ``membership`` is the option that joins a group.
 
-
-def _open_shared(family: int, sockaddr: tuple[Any, ...]) -> socket.socket:
-    return _open(family, sockaddr, shared=True)
-
-
-def _open(family: int, sockaddr: tuple[Any, ...], *, shared: bool) -> socket.socket:
-    sock = socket.socket(family, socket.SOCK_DGRAM)
-    try:
-        ipv6 = family == socket.AF_INET6
-        level = socket.IPPROTO_IPV6 if ipv6 else socket.IPPROTO_IP
+    Raises OSError.
+    """
+    ipv6 = family == socket.AF_INET6
+    level = socket.IPPROTO_IPV6 if ipv6 else socket.IPPROTO_IP
+    with new_socket(family, socket.SOCK_DGRAM) as sock:
         if ipv6:
             sock.setsockopt(level, socket.IPV6_V6ONLY, 1)
         if shared:  # a group has many receivers; and a group that another program joined is not ours
@@ -105,41 +100,31 @@ def _open(family: int, sockaddr: tuple[Any, ...], *, shared: bool) -> socket.soc
             try_option(sock, level, socket.IPV6_RECVPKTINFO if ipv6 else IP_PKTINFO, 1)
         try_option(sock, level, socket.IPV6_RECVTCLASS if ipv6 else IP_RECVTOS, 1)
         sock.bind(sockaddr)
+        if membership is not None:
+            sock.setsockopt(*membership)
         return sock
-    except BaseException:
-        sock.close()
-        raise
 
 
 def _membership(group: str, endpoint: Endpoint, addresses: Sequence[Address]) -> tuple[Address, Opener]:
-    """Return the address and the maker of a socket that hears one group and nothing else."""
+    """The address of a socket that hears one group and nothing else, and what opens it."""
     host, _, zone = group.partition("%")
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
     index = socket.if_nametoindex(zone) if zone else 0
-    if family == socket.AF_INET6:
+    if ":" in host:
         if not zone and endpoint.host is None:
             index = _loopback()
-        level, option = socket.IPPROTO_IPV6, socket.IPV6_JOIN_GROUP
-        request = socket.inet_pton(family, host) + struct.pack("=I", index)
+        address = Address(int(socket.AF_INET6), (host, 0, 0, index))
+        request = socket.inet_pton(socket.AF_INET6, host) + struct.pack("=I", index)
+        membership = socket.IPPROTO_IPV6, socket.IPV6_JOIN_GROUP, request
     else:
-        ours = next((address.host for address in addresses if address.family == family), "0.0.0.0")
-        level, option = socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP
+        ours = next((address.host for address in addresses if address.family == socket.AF_INET), "0.0.0.0")
+        address = Address(int(socket.AF_INET), (host, 0))
         request = socket.inet_aton(host) + socket.inet_aton(ours) + struct.pack("=I", index)  # ip_mreqn: ip(7)
-
-    def join(family: int, sockaddr: tuple[Any, ...]) -> socket.socket:
-        sock = _open_shared(family, sockaddr)
-        try:
-            sock.setsockopt(level, option, request)
-            return sock
-        except BaseException:
-            sock.close()
-            raise
-
-    return Address(int(family), (host, 0, 0, index) if family == socket.AF_INET6 else (host, 0)), join
+        membership = socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP, request
+    return address, partial(_open, shared=True, membership=membership)
 
 
 def is_ours(host: str) -> bool:
-    """Tell whether an address is one of this machine's."""
+    """Whether an address is one of this machine's."""
     try:
         with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_DGRAM) as probe:
             probe.bind((host, 0))
@@ -211,7 +196,7 @@ async def serve(
         while now() < (due := (now() if turn.locked() else moved_at) + patience):  # a busy handler is no silence
             await sleep(due - now())
         action = f"serve on {bound.endpoints[0]}"
-        raise Failure(Exit.TIMEOUT, action, f"nothing came for {span(patience)}", detail="--idle-timeout")
+        raise Failure(Exit.TIMEOUT, action, f"nothing came for {duration(patience)}", detail="--idle-timeout")
 
     try:
         async with serving:
@@ -245,11 +230,10 @@ class _Drops:
     def report(self) -> None:
         self._reported_at = now()
         dropped = self._bound.dropped()
-        if dropped.number > self._reported:
-            self._reported = dropped.number
+        if dropped.datagrams_dropped_min > self._reported:
+            self._reported = dropped.datagrams_dropped_min
             self._observe(dropped)
 
 
 def _loopback() -> int:
-    """Return the index of the loopback interface."""
     return next((index for index, name in socket.if_nameindex() if name.startswith("lo")), 0)

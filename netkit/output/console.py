@@ -1,95 +1,32 @@
-"""The only writers to stdout and stderr; they never block the loop."""
+"""The writers to stdout and stderr (beside the queued one), and what is written on them, in which form.
+
+A message to stderr that cannot be written changes nothing else.
+"""
 
 import os
+import select
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from netkit.core.errors import Exit, Failure
 from netkit.output.escape import printable
+from netkit.output.jsonl import failed, record
+
+STDOUT, STDERR = 1, 2
 
 _MAX_LINE = 400  # bytes of a message: one write(2), which a pipe keeps whole
 
 _GLANCE_MS = 50  # between two looks for a signal
 
-# As messages begin: ``netkit COMMAND``. Set once, when the words of the command line are read.
+# Two things that are one for the whole process, as its descriptors are: who writes a line need not be handed them.
+
 program = "netkit"
+"""How messages begin: ``netkit COMMAND``. Set once, when the words of the command line are read."""
 
-# Returns what the terminal of stderr is to get before a line: what wipes the picture that is drawn there, if one is.
+_stopped = False
+
 before_line: Callable[[], bytes] = bytes
-
-
-def say(text: str) -> None:
-    """Write one line to stderr. A stderr that takes nothing changes nothing else."""
-    line = printable(text)
-    if len(line) >= _MAX_LINE:
-        line = line[: _MAX_LINE - 4] + "..."
-    _write_line(line)
-
-
-def put(text: str) -> None:
-    """Write to stdout, all of it; raise Failure WRITE."""
-    rest = memoryview(text.encode("utf-8", "surrogateescape"))
-    try:
-        while rest:
-            rest = rest[os.write(1, rest) :]
-    except OSError as error:
-        raise Failure(Exit.WRITE, "write to stdout", error) from error
-
-
-def complain(failure: Failure) -> None:
-    """Say what failed, and on a terminal what to try."""
-    say(f"{program}: {failure}")
-    if failure.hint:
-        hint(failure.hint)
-
-
-def hint(text: str) -> None:
-    """Say what to try, on a terminal alone."""
-    if os.isatty(2):
-        say(f"hint: {text}")
-
-
-def emit(event: str, **fields: Any) -> None:
-    """Write one event to stderr as JSON. A stderr that takes nothing changes nothing else."""
-    from netkit.output.jsonl import record
-
-    _write_line(record(event, program.removeprefix("netkit "), **fields))
-
-
-def draws(fd: int) -> bool:
-    """Tell whether a descriptor is open on a terminal that knows escape sequences."""
-    return os.isatty(fd) and os.environ.get("TERM") not in ("dumb", "unknown")
-
-
-def same_terminal(one: int, other: int) -> bool:
-    """Tell whether two descriptors are open on one terminal."""
-    return os.isatty(one) and os.isatty(other) and os.fstat(one).st_rdev == os.fstat(other).st_rdev
-
-
-def _write_line(line: str) -> None:
-    """Write to stderr. While that is full we wait, but not once a signal has come."""
-    import select
-
-    from netkit.core.kernel import signalled
-
-    try:
-        poll = select.poll()
-        poll.register(2, select.POLLOUT)
-        while not poll.poll(_GLANCE_MS):
-            if signalled():
-                return
-        os.write(2, before_line() + line.encode() + b"\n")
-    except OSError:
-        pass
-
-
-def coloured(fd: int, color: str | None = None) -> bool:
-    """Whether what is written there is coloured: --color beats NO_COLOR, which beats FORCE_COLOR."""
-    if color in ("always", "never"):
-        return color == "always"
-    if os.environ.get("NO_COLOR"):
-        return False
-    return bool(os.environ.get("FORCE_COLOR")) or os.isatty(fd)
+"""What stderr's terminal is to get before a line: what wipes the picture there. Set by who draws one."""
 
 
 class Verbosity(NamedTuple):
@@ -107,15 +44,89 @@ class View(NamedTuple):
     moving_after: float | None
 
     def coloured(self, fd: int) -> bool:
-        """Whether what is written there is coloured."""
-        return coloured(fd, self.color)
+        """Whether what is written there is coloured: --color beats NO_COLOR, which beats FORCE_COLOR."""
+        if self.color in ("always", "never"):
+            return self.color == "always"
+        if os.environ.get("NO_COLOR"):
+            return False
+        return bool(os.environ.get("FORCE_COLOR")) or os.isatty(fd)
+
+
+DEFAULT_VIEW = View(None, None)
+
+
+def write(text: str) -> None:
+    """Write an answer to stdout, all of it, however long that takes; raise Failure WRITE."""
+    write_bytes(text.encode("utf-8", "surrogateescape"))
+
+
+def write_bytes(data: bytes | bytearray) -> None:
+    """Write bytes to stdout, as ``write`` does."""
+    rest = memoryview(data)
+    while rest:
+        try:
+            rest = rest[os.write(STDOUT, rest) :]
+        except BlockingIOError:  # somebody who shares stdout made it so
+            poll = select.poll()
+            poll.register(STDOUT, select.POLLOUT)
+            poll.poll()
+        except OSError as error:
+            raise Failure(Exit.WRITE, "write to stdout", error) from error
+
+
+def say(text: str) -> None:
+    """Write a message to stderr, cut to one line of printable text."""
+    line = printable(text)
+    if len(line) >= _MAX_LINE:
+        line = line[: _MAX_LINE - 4] + "..."
+    _write_line(line)
+
+
+def hint(text: str) -> None:
+    """Say what to try, on a terminal alone."""
+    if os.isatty(STDERR):
+        say(f"hint: {text}")
+
+
+def emit(event: str, **fields: Any) -> None:
+    """Write an event to stderr as JSON."""
+    _write_line(record(event, program.removeprefix("netkit "), **fields))
 
 
 def tell_failure(failure: Failure, verbosity: Verbosity | None = None) -> None:
-    """Tell of a failure on stderr, as a line or an object, unless nothing is to be said."""
+    """Say what failed, and on a terminal what to try, or write it as an object; nothing if that is asked for."""
     if verbosity is not None and verbosity.json:
-        from netkit.output.jsonl import failed
-
         emit("error", **failed(failure))
     elif verbosity is None or not verbosity.quiet:
-        complain(failure)
+        say(f"{program}: {failure}")
+        if failure.hint:
+            hint(failure.hint)
+
+
+def stop_waiting(*signal: object) -> None:
+    """Wait for a full stderr no more: the handler of a signal that ends the process."""
+    global _stopped
+    _stopped = True
+
+
+def _write_line(line: str) -> None:
+    """Write to stderr. While that is full we wait, but not once a signal has come."""
+    try:
+        poll = select.poll()
+        poll.register(STDERR, select.POLLOUT)
+        while not poll.poll(_GLANCE_MS):
+            if _stopped:
+                return
+        os.write(STDERR, before_line() + line.encode() + b"\n")
+    except OSError:
+        pass
+
+
+def draws(fd: int) -> bool:
+    """Whether a descriptor is open on a terminal that knows escape sequences."""
+    return os.isatty(fd) and os.environ.get("TERM") not in ("dumb", "unknown")
+
+
+def same_terminal(one: int, other: int) -> bool:
+    """Whether two descriptors are open on one terminal."""
+    return os.isatty(one) and os.isatty(other) and os.fstat(one).st_rdev == os.fstat(other).st_rdev

@@ -1,15 +1,10 @@
 """Foreign text in printable ASCII."""
 
-import os
-import re
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    pass
+_SGR = {"red": 31, "green": 32, "yellow": 33, "magenta": 35}  # ECMA-48
 
 
 def printable(text: str) -> str:
-    """Return ``text`` in printable ASCII: other characters as ``\\xNN``, ``\\uNNNN`` or ``\\UNNNNNNNN``."""
+    """``text`` in printable ASCII: other characters as ``\\xNN``, ``\\uNNNN`` or ``\\UNNNNNNNN``."""
     if text.isascii() and text.isprintable():
         return text
     return "".join(c if " " <= c <= "~" else _escaped(ord(c)) for c in text)
@@ -23,6 +18,6 @@ def _escaped(code: int) -> str:
     return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
 
 
-def quoted(pattern: "re.Pattern[bytes]") -> str:
-    """Return a pattern for a message."""
-    return repr(os.fsdecode(pattern.pattern))
+def painted(text: str, colour: str) -> str:
+    """``text`` with the escape sequences that colour it on a terminal."""
+    return f"\x1b[{_SGR[colour]}m{text}\x1b[m"

@@ -6,7 +6,7 @@ _ASCII = bytes(c if 0x20 <= c < 0x7F else ord(".") for c in range(256))
 
 
 def dump(data: bytes, offset: int = 0) -> str:
-    """Return lines of 16 bytes, each with its newline; ``offset`` is that of the first byte. No bytes are no lines."""
+    """Lines of 16 bytes, each with its newline; ``offset`` is that of the first byte. No bytes are no lines."""
     lines = []
     for start in range(0, len(data), _WIDTH):
         row = data[start : start + _WIDTH]

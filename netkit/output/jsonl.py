@@ -1,27 +1,37 @@
 """JSON Lines: one object on one line, in ASCII, so that it can neither break a line nor reach a terminal raw."""
 
-import base64
-import json
+import binascii
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from netkit.core.errors import Failure
 
+if TYPE_CHECKING:
+    from netkit.core.address import Endpoint
+
 
 def record(event: str, /, command: str, **fields: Any) -> str:
-    """Return the line, without its newline, of something that happened just now; fields that are None are left out."""
+    """The line, without its newline, of something that happened just now; fields that are None are left out."""
     return line(command=command, event=event, time=moment(), **fields)
 
 
 def line(**fields: Any) -> str:
-    """Return one object as a line without its newline; fields that are None are left out."""
+    """An object as a line without its newline; fields that are None are left out."""
+    import json
+
     given = {name: value for name, value in fields.items() if value is not None}
     return json.dumps(given).replace("\x7f", "\\u007f")
 
 
+def moment() -> str:
+    """The time of the clock on the wall, in UTC, to the microsecond (RFC 3339)."""
+    seconds, nanoseconds = divmod(time.time_ns(), 1_000_000_000)
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds)) + f".{nanoseconds // 1000:06d}Z"
+
+
 def octets(data: bytes) -> dict[str, str]:
-    """Return the fields for bytes: ``data`` in base64, and ``text`` beside it where they are UTF-8."""
-    fields = {"data": base64.b64encode(data).decode()}
+    """The fields of bytes: ``data`` in base64, and ``text`` beside it where they are UTF-8."""
+    fields = {"data": binascii.b2a_base64(data, newline=False).decode()}
     try:
         fields["text"] = data.decode()
     except UnicodeDecodeError:
@@ -29,14 +39,25 @@ def octets(data: bytes) -> dict[str, str]:
     return fields
 
 
-def moment() -> str:
-    """Return the time of the clock on the wall, in UTC, to the microsecond (RFC 3339)."""
-    seconds, nanoseconds = divmod(time.time_ns(), 1_000_000_000)
-    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds)) + f".{nanoseconds // 1000:06d}Z"
+def ends_of(protocol: str = "tcp", /, **ends: "Endpoint") -> dict[str, Any]:
+    """The fields of each end: address and port, and what it is an end of. A unix socket's address is ``unix:PATH``."""
+    fields: dict[str, Any] = {}
+    for name, end in ends.items():
+        fields[f"{name}_address"] = end.host or str(end)
+        fields[f"{name}_port"] = None if end.path is not None else end.port
+        if end.path is None:
+            fields["family"] = family_name(end.host or "")
+        fields["protocol"] = protocol if end.path is None else "unix"
+    return fields
+
+
+def family_name(address: str) -> str:
+    """The family of an IP address: ipv4 or ipv6."""
+    return "ipv6" if ":" in address else "ipv4"
 
 
 def failed(failure: Failure) -> dict[str, Any]:
-    """Return the fields of a failure for JSON."""
+    """The fields of a failure."""
     return {
         "reason": failure.reason,
         "exit_code": int(failure.exit),

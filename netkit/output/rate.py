@@ -1,10 +1,10 @@
-"""How fast a transfer goes, for a progress line."""
+"""How far a transfer is and how fast it goes, in words."""
 
 from collections import deque
 from typing import NamedTuple
 
 from netkit.core.flow import Transfer
-from netkit.output.units import size
+from netkit.core.units import size
 
 _RECENT, _SOON = 3.0, 0.05  # s that a rate is taken over, at most and at least
 
@@ -12,7 +12,7 @@ _LONGEST = 100 * 3600  # s left: beyond that it is a guess
 
 
 class ProgressLine(NamedTuple):
-    """What there is to say of a transfer: the ``share`` of 1 that is done, None where nobody knows, and words.
+    """The ``share`` of a transfer that is done, from 0 to 1, None where nobody knows; the rest are words.
 
     ``clock`` is the time left where the share is known, otherwise the time since it began.
     """
@@ -24,14 +24,14 @@ class ProgressLine(NamedTuple):
 
 
 class RateMeter:
-    """How fast a transfer that began at ``begun``, in seconds of any clock, has gone in the last few seconds."""
+    """Measures how fast a transfer has gone in the last few seconds; it began at ``begun``, in seconds of any clock."""
 
     def __init__(self, begun: float) -> None:
         self._begun = begun
         self._samples: deque[tuple[float, int]] = deque()
 
     def sample(self, transfer: Transfer, at: float) -> ProgressLine:
-        """Note how far it is now, and return what there is to say."""
+        """Take note of how far it is at a moment; return what to show then."""
         samples = self._samples
         if not samples:
             samples.append((self._begun, transfer.before))
@@ -51,7 +51,7 @@ class RateMeter:
 
 
 def _clock(seconds: float) -> str:
-    """Return ``m:ss``, or ``h:mm:ss``."""
+    """``m:ss``, or ``h:mm:ss``."""
     minutes, rest = divmod(int(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

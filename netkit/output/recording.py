@@ -8,10 +8,9 @@ from netkit.core.address import Endpoint
 from netkit.core.errors import Exit, Failure
 from netkit.core.stdio import FileStream
 from netkit.core.sync import Lock
+from netkit.output.console import STDERR
 from netkit.output.hexdump import dump
 from netkit.output.jsonl import line, moment, octets
-
-STDERR = 2
 
 _AT_ONCE = 48 * 16  # bytes whose dump is under PIPE_BUF, so that other lines come between lines alone: pipe(7)
 

@@ -8,11 +8,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from netkit.core.errors import Exit, Failure, Invalid
+from netkit.output import jsonl
+from netkit.output.columns import aligned
+from netkit.output.console import STDOUT
 from netkit.output.hexdump import dump
 from netkit.services import text
 from netkit.services.pack.formats import Format, Value, parse
-
-STDOUT = 1
 
 _NATIVE = "nNP"  # have no order of their own to choose
 
@@ -46,13 +47,11 @@ def lines(records: Iterable[tuple[int, bytes]]) -> Iterator[bytes]:
 
 def values(records: Iterable[tuple[int, bytes]], form: Format, *, json: bool) -> Iterator[bytes]:
     """Yield the values of each record as a line, with tabs between them, or as an object."""
-    from netkit.output.jsonl import record
-
     for offset, data in records:
         found = form.unpack(data, offset)
         if json:
             named = {field.key: plain(value) for field, value in zip(form.fields, found, strict=True)}
-            line = record("record", "unpack", offset=offset, values=named)
+            line = jsonl.record("record", "unpack", offset=offset, values=named)
         else:
             line = "\t".join(map(spelled, found))
         yield line.encode()
@@ -60,7 +59,7 @@ def values(records: Iterable[tuple[int, bytes]], form: Format, *, json: bool) ->
 
 
 def spelled(value: Value) -> str:
-    """Return a value as a person would type it: printable, on one line."""
+    """A value as a person would type it: printable, on one line."""
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, str):
@@ -69,19 +68,17 @@ def spelled(value: Value) -> str:
 
 
 def plain(value: Value) -> Any:
-    """Return a value as JSON has it: bytes, and text that is not UTF-8, as octets; inf and nan by name."""
-    from netkit.output.jsonl import octets
-
+    """A value as JSON has it: bytes, and text that is not UTF-8, as octets; inf and nan by name."""
     if isinstance(value, str):
-        fields = octets(value.encode("utf-8", "surrogateescape"))
+        fields = jsonl.octets(value.encode("utf-8", "surrogateescape"))
         return fields.get("text", fields)
     if isinstance(value, float) and not math.isfinite(value):
         return repr(value)
-    return octets(value) if isinstance(value, bytes) else value
+    return jsonl.octets(value) if isinstance(value, bytes) else value
 
 
 def orders(form: str, words: Sequence[str], most: int) -> str:
-    """Return a table: a number in decimal and hex, and its bytes in every order, as hex and as Python writes them."""
+    """A table: a number in decimal and hex, and its bytes in every order, as hex and as Python writes them."""
     if code := _STRUCT.fullmatch(form):
         spellings = {"native": f"@{code[1]}", "little": f"<{code[1]}", "big": f">{code[1]}"}
         if code[1] in _NATIVE:
@@ -94,8 +91,6 @@ def orders(form: str, words: Sequence[str], most: int) -> str:
     packed = {order: parse(spelling, most).pack(words) for order, spelling in spellings.items()}
     [number] = parse(spellings["native"], most).unpack(packed["native"])
     in_hex = hex(number) if isinstance(number, int) else "0x" + packed["big"].hex()
-    width = max(len(data.hex(" ")) for data in packed.values())
-    rows = [f"{spelled(number)} = {in_hex}", f"native is {sys.byteorder}-endian here, the network is big-endian", ""]
-    for order, data in packed.items():
-        rows.append(f"{order:<6}  {data.hex(' '):{width}}  {data!r}")
-    return "\n".join(rows) + "\n"
+    lines = [f"{spelled(number)} = {in_hex}", f"native is {sys.byteorder}-endian here, the network is big-endian", ""]
+    lines += map("  ".join, aligned([(order, data.hex(" "), repr(data)) for order, data in packed.items()]))
+    return "\n".join(lines) + "\n"

@@ -3,46 +3,40 @@
 import os
 from collections.abc import Sequence
 
-from netkit.core.errors import Exit, Failure
-from netkit.output.console import Verbosity, View, tell_failure
+from netkit.core.errors import NAME_PRECEDENCE, Exit, Failure, most_severe
+from netkit.core.units import duration, milliseconds
+from netkit.output.console import STDOUT, Verbosity, View, tell_failure
 from netkit.output.escape import printable
-from netkit.output.jsonl import record
-from netkit.output.stdout import Put, answering
-from netkit.services.resolve import Answer, Outcome, Query, answers, given, here
-
-# Which failure a script is told of when names differ.
-_PRECEDENCE = (Exit.READ, Exit.CERT, Exit.TLS, Exit.RESOLVE, Exit.PROTOCOL, Exit.TIMEOUT, Exit.PARTIAL)
+from netkit.output.jsonl import family_name, record
+from netkit.output.stdout import stdout_writer
+from netkit.services.resolve import Answer, Outcome, Query, answers, iter_names, local_host
 
 
-async def tell(words: Sequence[str], how: Query, view: View, talk: Verbosity) -> int:
+async def write(words: Sequence[str], how: Query, view: View, verbosity: Verbosity) -> int:
     """Look names up and write what comes, each failure as a line of its own; return the exit code."""
     table: list[Answer] = []
-    drawn = os.isatty(1) and not (talk.json or talk.quiet)
+    drawn = os.isatty(STDOUT) and not (verbosity.json or verbosity.quiet)
     failures: list[Failure] = []
 
-    async def work(put: Put) -> None:
-        def note(outcome: Outcome) -> None:
-            if isinstance(outcome.result, Failure):
-                failures.append(outcome.result)
-                tell_failure(outcome.result, talk)
-            elif talk.json:
-                put(_json(outcome.result))
-            elif drawn:
-                table.append(outcome.result)
-            elif not talk.quiet:
-                put(_lines(outcome.result, named=len(words) > 1 or "-" in words))
+    def note(outcome: Outcome) -> None:
+        if isinstance(outcome.result, Failure):
+            failures.append(outcome.result)
+            tell_failure(outcome.result, verbosity)
+        elif verbosity.json:
+            stdout.write(_json(outcome.result))
+        elif drawn:
+            table.append(outcome.result)
+        elif not verbosity.quiet:
+            stdout.write(_lines(outcome.result, named=len(words) > 1 or "-" in words))
 
+    async with stdout_writer() as stdout:
         if words:
-            await answers(given(words), how, note)
+            await answers(iter_names(words), how, note)
         else:
-            note(Outcome("", await here(how)))
+            note(Outcome("", await local_host(how)))
         if table:
-            from netkit.output.terminal.resolve import answer_table
-
-            put(answer_table(table, coloured=view.coloured(1)))
-
-    await answering(work)
-    return min((failure.exit for failure in failures), key=_PRECEDENCE.index, default=Exit.OK)
+            stdout.write(_table(table, coloured=view.coloured(STDOUT)))
+    return most_severe(failures, NAME_PRECEDENCE).exit if failures else Exit.OK
 
 
 def _lines(answer: Answer, *, named: bool) -> str:
@@ -53,15 +47,28 @@ def _lines(answer: Answer, *, named: bool) -> str:
     return "".join(lines)
 
 
+def _table(answers: Sequence[Answer], *, coloured: bool) -> str:
+    from netkit.output.terminal.tables import drawn, table
+
+    heads = ["NAME", "ANSWER", "CANONICAL NAME", "TIME"]
+    asked = any(answer.server for answer in answers)
+    rows = []
+    for answer in answers:
+        server = [f"{answer.server or ''} {answer.protocol or ''}"] if asked else []
+        rest = [answer.canonical or "", duration(answer.seconds), *server]
+        rows += [[answer.name or value.kind, value.text, *rest] for value in answer.values]
+    return drawn(table([*heads, "SERVER"] if asked else heads, rows, right=["TIME"]), coloured=coloured)
+
+
 def _json(answer: Answer) -> str:
-    """Return an object per value."""
+    """An object for each value."""
     lines = []
     for value in answer.values:
-        family = ("ipv6" if ":" in value.text else "ipv4") if value.kind in ("address", "A", "AAAA") else None
+        is_address = value.kind in ("address", "A", "AAAA")
         fields = {
             "host": answer.name,
-            "address": value.text if family else None,
-            "family": family,
+            "address": value.text if is_address else None,
+            "family": family_name(value.text) if is_address else None,
             "name": value.text if value.kind in ("name", "hostname", "fqdn") else None,
             "type": value.kind if value.ttl is not None else None,
             "value": value.text if value.ttl is not None else None,
@@ -69,7 +76,7 @@ def _json(answer: Answer) -> str:
             "canonical": answer.canonical,
             "server": answer.server,
             "protocol": answer.protocol,
-            "time_ms": round(answer.seconds * 1000, 3),
+            "time_ms": milliseconds(answer.seconds),
         }
         event = value.kind if value.ttl is None else "record"
         lines.append(record(event, "resolve", **fields) + "\n")

@@ -15,7 +15,7 @@ _KINDS = {"stream": "u_str", "dgram": "u_dgr", "seqpacket": "u_seq"}  # as ss ha
 
 
 def cells(owned: Owned) -> tuple[str, ...]:
-    """Return the texts of the columns, none of them empty."""
+    """The texts of the columns, none of them empty."""
     one = owned.socket
     queues = ("-" if number is None else str(number) for number in (one.receive_queue, one.send_queue))
     texts = (

@@ -1,22 +1,17 @@
 """How sockets are listed: columns, JSON or, on a terminal, a table. Foreign text is printable ASCII."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from netkit.core.errors import Exit, Failure
-from netkit.core.kernel import Group, checkpoint, sleep
+from netkit.core.kernel import checkpoint, sleep
 from netkit.core.sockdiag import LISTEN
-from netkit.core.stdio import FileStream
-from netkit.output.console import View, draws
+from netkit.output.columns import aligned
+from netkit.output.console import STDOUT, View, draws
+from netkit.output.escape import painted
 from netkit.output.jsonl import record
 from netkit.output.socket_rows import HEADS, RIGHT, STATE, cells, unix_name
-from netkit.output.stdout import Put, answering
+from netkit.output.stdout import stdout_writer
 from netkit.services.sockets import Owned, Wanted, any_of, is_listening, listing
-
-_LISTENING = "\x1b[32m"  # SGR: ECMA-48
-
-_PLAIN = "\x1b[m"
-
-_NONE, _STDOUT = -1, 1
 
 
 def check(wanted: Wanted) -> None:
@@ -25,23 +20,20 @@ def check(wanted: Wanted) -> None:
         raise _nothing()
 
 
-async def tell(wanted: Wanted, view: View, *, json: bool) -> None:
+async def write(wanted: Wanted, view: View, *, json: bool) -> None:
     """Write the sockets to stdout; raise Failure: NOTHING if there is none, READ, WRITE."""
-
-    async def work(put: Put) -> None:
+    async with stdout_writer() as stdout:
         found = listing(wanted)
         if not found:
             raise _nothing()
-        if json or not draws(_STDOUT):
-            put(_text(found, view, json=json))
+        if json or not draws(STDOUT):
+            stdout.write(_text(found, view, json=json))
         else:
             from netkit.output.terminal.sockets import socket_tables
 
-            for piece in socket_tables(found, coloured=view.coloured(_STDOUT)):
-                put(piece)
+            for piece in socket_tables(found, coloured=view.coloured(STDOUT)):
+                stdout.write(piece)
                 await checkpoint()
-
-    await answering(work)
 
 
 def _nothing() -> Failure:
@@ -50,27 +42,18 @@ def _nothing() -> Failure:
 
 async def watch(wanted: Wanted, every: float, view: View, *, json: bool) -> None:
     """Write the sockets to stdout, or draw them on its terminal, now and then every so many seconds, without end."""
-    if json or not draws(_STDOUT):
-        await _repeat(lambda first: ("" if first or json else "\n") + _text(listing(wanted), view, json=json), every)
-    else:
+    if not json and draws(STDOUT):
         from netkit.output.terminal.sockets import watch_sockets
 
-        await watch_sockets(lambda: listing(wanted), every, coloured=view.coloured(_STDOUT))
-
-
-async def _repeat(text: Callable[[bool], str], every: float) -> None:
-    """Write what ``text(first)`` returns, again and again; raise Failure WRITE, also when nobody reads any more."""
-    stdout = FileStream(_NONE, _STDOUT)
-    first = True
-    try:
-        async with Group() as group:
-            group.start_soon(stdout.reader_left())
-            while True:
-                await stdout.send(text(first).encode())
-                first = False
-                await sleep(every)
-    finally:
-        stdout.close()
+        await watch_sockets(lambda: listing(wanted), every, coloured=view.coloured(STDOUT))
+        return
+    gap = ""
+    async with stdout_writer() as stdout:
+        while True:
+            stdout.write(gap + _text(listing(wanted), view, json=json))
+            gap = "" if json else "\n"
+            await stdout.flush()
+            await sleep(every)
 
 
 def _text(found: Sequence[Owned], view: View, *, json: bool) -> str:
@@ -80,20 +63,14 @@ def _text(found: Sequence[Owned], view: View, *, json: bool) -> str:
 
 
 def _columns(found: Sequence[Owned], *, coloured: bool) -> str:
-    """Return a line with the names of the columns and one for each socket, cells without spaces between spaces."""
-    rows = [HEADS, *(tuple(cell.replace(" ", "\\x20") for cell in cells(owned)) for owned in found)]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = []
-    for number, row in enumerate(rows):
-        padded = [
-            cell.rjust(width) if head in RIGHT else cell.ljust(width)
-            for cell, width, head in zip(row, widths, HEADS, strict=True)
-        ]
-        padded[-1] = row[-1]
-        if coloured and number and is_listening(found[number - 1].socket):
-            padded[STATE] = f"{_LISTENING}{row[STATE]}{_PLAIN}{padded[STATE][len(row[STATE]) :]}"
-        lines.append("  ".join(padded) + "\n")
-    return "".join(lines)
+    """A line with the names of the columns and one for each socket, cells without spaces between spaces."""
+    rows = [HEADS, *([cell.replace(" ", "\\x20") for cell in cells(owned)] for owned in found)]
+    padded = aligned(rows, RIGHT)
+    if coloured:
+        for owned, row in zip(found, padded[1:], strict=True):
+            if is_listening(owned.socket):
+                row[STATE] = row[STATE].replace(owned.socket.state, painted(owned.socket.state, "green"))
+    return "".join("  ".join(row) + "\n" for row in padded)
 
 
 def _json(owned: Owned) -> str:

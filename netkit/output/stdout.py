@@ -1,53 +1,58 @@
 """A queued writer to stdout: producers never block on a slow reader."""
 
-from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 from netkit.core.kernel import Group
 from netkit.core.stdio import FileStream
-from netkit.core.sync import Event
+from netkit.core.sync import Condition
+from netkit.output.console import STDOUT
 
-T = TypeVar("T")
-
-Put = Callable[[str], None]
-
-_NONE, _STDOUT = -1, 1
+_NONE = -1
 
 
-async def answering(work: Callable[[Put], Awaitable[T]]) -> T:
-    """Return what ``work(put)`` returns, once all text that it put is written to stdout, in its order.
+class StdoutWriter:
+    """Writes what it is given in its order, while others go on."""
 
-    Raises Failure WRITE, and cancels ``work``, as soon as writing fails or nobody reads any more.
-    """
-    waiting: list[str] = []
-    more = Event()
-    ended = False
+    def __init__(self) -> None:
+        self._waiting: list[str] = []
+        self._changed = Condition()
 
-    def put(text: str) -> None:
-        waiting.append(text)
-        more.set()
+    def write(self, text: str) -> None:
+        """Put text at the end of the queue."""
+        self._waiting.append(text)
+        self._changed.notify_all()
 
-    async def write() -> None:
-        nonlocal more
+    async def flush(self) -> None:
+        """Wait until all of it is written."""
+        while self._waiting:
+            await self._changed.wait()
+
+    async def drain(self, stdout: FileStream) -> None:
+        """Write what comes, without end."""
         while True:
-            await more.wait()
-            more = Event()
-            text = "".join(waiting)
-            waiting.clear()
-            await stdout.send(text.encode())
-            if ended and not waiting:
-                return
+            while not self._waiting:
+                await self._changed.wait()
+            taken = len(self._waiting)
+            await stdout.send("".join(self._waiting).encode())
+            del self._waiting[:taken]
+            self._changed.notify_all()
 
-    stdout = FileStream(_NONE, _STDOUT)
+
+@asynccontextmanager
+async def stdout_writer() -> AsyncIterator[StdoutWriter]:
+    """A writer for the block, which ends once all is written.
+
+    Raises Failure WRITE, and cancels the block, as soon as writing fails or nobody reads any more.
+    """
+    writer = StdoutWriter()
+    stdout = FileStream(_NONE, STDOUT)
     try:
         async with Group() as group:
             group.start_soon(stdout.reader_left())
-            writer = group.start_soon(write())
-            result = await work(put)
-            ended = True
-            more.set()
-            await writer.finished.wait()
+            group.start_soon(writer.drain(stdout))
+            yield writer
+            await writer.flush()
             group.cancel()
     finally:
         stdout.close()
-    return result

@@ -1,11 +1,13 @@
 """Totals of a run, for --stats."""
 
 import time
+from collections import Counter
 from typing import Any
 
 from netkit.core import events
-from netkit.core.events import Observer
-from netkit.output.events import ends_of, milliseconds
+from netkit.core.events import CoreEvent, Observer
+from netkit.core.units import milliseconds
+from netkit.output.jsonl import ends_of
 
 
 class Totals:
@@ -17,47 +19,36 @@ class Totals:
     def __init__(self, protocol: str | None = None) -> None:
         self._begun = time.monotonic()
         self._protocols = {protocol} if protocol else set()
-        self._connections = 0
-        self._acknowledged = 0
-        self._sent = self._received = 0
-        self._datagrams_sent = self._datagrams_received = self._dropped = 0
+        self._counts: Counter[str] = Counter()
         self._about: dict[str, Any] = {}
 
     def watching(self, observe: Observer) -> Observer:
-        """Return ``observe`` with what it is told counted on the way."""
+        """``observe`` with what it is told counted on the way."""
 
-        def count(event: Any) -> None:
+        def count(event: CoreEvent) -> None:
             match event:
-                case events.Listening(_, protocol, _):
-                    self._protocols.add(protocol)
-                case events.Connected(target, peer, local, _):
-                    self._about = {"target": target, **ends_of(peer=peer, local=local)}
-                case events.Opened(target, peer, local):
-                    self._about = {"target": target, **ends_of("udp", peer=peer, local=local)}
-                case events.Closed():
-                    self._connections += 1
-                    self._sent += event.bytes_sent
-                    self._acknowledged += event.bytes_acknowledged
-                    self._received += event.bytes_received
-                case events.Carried():
-                    self._datagrams_sent += event.datagrams_sent
-                    self._sent += event.bytes_sent
-                    self._datagrams_received += event.datagrams_received
-                    self._received += event.bytes_received
-                case events.Dropped(number, _):
-                    self._dropped = number
+                case events.Listening():
+                    self._protocols.add(event.protocol)
+                case events.Connected():
+                    self._about = {"target": event.target, **ends_of(peer=event.peer, local=event.local)}
+                case events.Opened():
+                    self._about = {"target": event.target, **ends_of("udp", peer=event.peer, local=event.local)}
+                case events.Closed() | events.Carried():
+                    counted = {name: n for name, n in event.values().items() if name.startswith(("bytes", "datagrams"))}
+                    self._counts.update(counted, connections=isinstance(event, events.Closed))
+                case events.Dropped():  # so many until now
+                    self._counts["datagrams_dropped_min"] = event.datagrams_dropped_min
             observe(event)
 
         return count
 
     def fields(self, exit_code: int) -> dict[str, Any]:
-        """Return the totals for JSON."""
-        told = {**self._about, "duration_ms": milliseconds(time.monotonic() - self._begun)}
-        if self._protocols != {"udp"}:
-            told["connections"] = self._connections
-            told["bytes_acknowledged"] = self._acknowledged
+        """The totals for JSON."""
+        names = ["bytes_sent", "bytes_received"]
         if "udp" in self._protocols:
-            told["datagrams_sent"] = self._datagrams_sent
-            told["datagrams_received"] = self._datagrams_received
-            told["datagrams_dropped_min"] = self._dropped
-        return {**told, "bytes_sent": self._sent, "bytes_received": self._received, "exit_code": exit_code}
+            names = ["datagrams_sent", "datagrams_received", "datagrams_dropped_min", *names]
+        if self._protocols != {"udp"}:
+            names = ["connections", "bytes_acknowledged", *names]
+        counts = {name: self._counts[name] for name in names}
+        duration = milliseconds(time.monotonic() - self._begun)
+        return {**self._about, "duration_ms": duration, **counts, "exit_code": exit_code}

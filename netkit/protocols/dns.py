@@ -22,9 +22,9 @@ from netkit.core import udp
 from netkit.core.address import Endpoint, family_of
 from netkit.core.dial import Dialling, dial
 from netkit.core.errors import Exit, Failure, Invalid
-from netkit.core.events import span
-from netkit.core.kernel import DeadlineExceeded, deadline, now
-from netkit.core.stream import Secure
+from netkit.core.kernel import DeadlineExceeded, Group, deadline, now
+from netkit.core.layer import Layer
+from netkit.core.units import duration
 
 _PAYLOAD = 1232  # bytes of an answer that no path fragments: DNS flag day 2020
 _FOREVER = 3600.0  # s: another deadline stands
@@ -69,12 +69,12 @@ def check_kind(text: str) -> str:
 
 
 async def ask(
-    host: str, kind: str, servers: Sequence[Endpoint], begun: float, timeout: float, secure: Secure | None = None
+    host: str, kind: str, servers: Sequence[Endpoint], begun: float, timeout: float, layers: Sequence[Layer] = ()
 ) -> Reply:
     """Ask the servers, one after the other and all over again, for records of a name; of an address, for its name.
 
-    ``timeout`` seconds are counted from ``begun``; ``secure`` makes it DNS over TLS (RFC 7858). Raises Failure: RESOLVE
-    if there is no such name, PROTOCOL if what came means nothing, TIMEOUT; CERT, TLS and PARTIAL as TLS does.
+    ``timeout`` seconds are counted from ``begun``; with ``layers`` it is DNS over TLS (RFC 7858). Raises Failure:
+    RESOLVE if there is no such name, PROTOCOL if what came means nothing, TIMEOUT; CERT, TLS and PARTIAL as TLS does.
     """
     if family_of(host) is not None:
         name = dns.reversename.from_address(host.partition("%")[0])
@@ -84,25 +84,25 @@ async def ask(
     until = begun + timeout
     failed: set[Endpoint] = set()
     odd: set[Endpoint] = set()
-    for checkpoint in count():
-        server = servers[checkpoint % len(servers)]
+    for turn in count():
+        server = servers[turn % len(servers)]
         query.id = dns.entropy.random_16()
-        protocol = "udp" if secure is None else "tls"
+        protocol = "tls" if layers else "udp"
         try:
             if protocol == "udp":
-                with deadline(min(until, now() + _FIRST_PAUSE * 2.0 ** (checkpoint // len(servers)))):
+                with deadline(min(until, now() + _FIRST_PAUSE * 2.0 ** (turn // len(servers)))):
                     answer = await _over_udp(query, server, odd)
                 if answer.flags & dns.flags.TC:
                     protocol = "tcp"
             if protocol != "udp":
                 with deadline(until):
-                    answer = await _over_stream(query, server, secure)
+                    answer = await _over_stream(query, server, layers)
         except DeadlineExceeded:
             if now() < until:
                 continue
             if odd:
                 raise _failure(Exit.PROTOCOL, host, "what came is no answer", odd) from None
-            reason = f"no answer within {span(timeout)}"
+            reason = f"no answer within {duration(timeout)}"
             raise _failure(Exit.TIMEOUT, host, reason, servers) from None
         except Failure as failure:
             failed.add(server)
@@ -138,24 +138,27 @@ async def _over_udp(query: dns.message.Message, server: Endpoint, odd: set[Endpo
         sock.close()
 
 
-async def _over_stream(query: dns.message.Message, server: Endpoint, secure: Secure | None) -> dns.message.Message:
+async def _over_stream(query: dns.message.Message, server: Endpoint, layers: Sequence[Layer]) -> dns.message.Message:
     """Return the answer to a query, whole (RFC 7766)."""
-    stream = await dial(server, Dialling(timeout=_FOREVER, secure=secure))
-    try:
-        wire = query.to_wire()
-        await stream.send(len(wire).to_bytes(2, "big") + wire)
-        data = b""
-        while len(data) < 2 or len(data) < 2 + int.from_bytes(data[:2], "big"):
-            chunk = await stream.recv()
-            if not chunk:
-                raise Failure(Exit.PROTOCOL, f"ask {server}", "it ended before its answer did")
-            data += chunk
-        answer = _parse(query, data[2 : 2 + int.from_bytes(data[:2], "big")])
-        with suppress(Failure):
-            await stream.send_eof()
-        return answer
-    finally:
-        stream.close()
+    how = Dialling(timeout=_FOREVER, layers=layers)
+    async with Group() as group:
+        stream = await dial(server, how, group=group)
+        try:
+            wire = query.to_wire()
+            await stream.send(len(wire).to_bytes(2, "big") + wire)
+            data = b""
+            while len(data) < 2 or len(data) < 2 + int.from_bytes(data[:2], "big"):
+                chunk = await stream.recv()
+                if not chunk:
+                    raise Failure(Exit.PROTOCOL, f"ask {server}", "it ended before its answer did")
+                data += chunk
+            answer = _parse(query, data[2 : 2 + int.from_bytes(data[:2], "big")])
+            with suppress(Failure):
+                await stream.send_eof()
+        finally:
+            group.cancel()
+            stream.close()
+    return answer
 
 
 def _parse(query: dns.message.Message, data: bytes) -> dns.message.Message:

@@ -11,7 +11,8 @@ from typing import NamedTuple
 import h11
 
 from netkit.core.errors import Exit, Failure
-from netkit.core.stream import Connection, Wrapped
+from netkit.core.layer import Wrapped
+from netkit.core.stream import Connection, Counts, RawEnd, raw_source
 
 MAX_HEAD = 256 * 1024  # bytes of all heads together; curl's limit is 300 KB
 _MAX_LINE = 8 * 1024  # bytes of the status line, between two chunks, of trailers: RFC 9112, section 3, has 8000
@@ -46,7 +47,7 @@ _WORDS = {
 
 
 def names(fields: Sequence[tuple[str, bytes]]) -> list[str]:
-    """Return the names of fields in lower case, in which they are compared."""
+    """The names of fields in lower case, in which they are compared."""
     return [name.lower() for name, _ in fields]
 
 
@@ -68,7 +69,7 @@ class Head(NamedTuple):
     raw: bytes
 
     def get(self, name: str) -> str | None:
-        """Return the first field of that name, which is in lower case; bytes that are not ASCII as Latin-1."""
+        """The first field of that name, which is in lower case; bytes that are not ASCII as Latin-1."""
         return next((value.decode("latin-1") for key, value in self.fields if key == name.encode()), None)
 
     @property
@@ -80,15 +81,15 @@ class Head(NamedTuple):
 class Exchange(Wrapped):
     """A request and its answer over a connection, which the caller closes.
 
-    As a stream it receives the body of the answer. ``carried`` counts its bytes, and ``left`` is how many are still
-    to come: None while nobody can know, where they are chunked or end with the connection. ``name`` is what is asked
-    for, in messages.
+    As a stream it receives the body of the answer and counts its bytes. ``left`` is how many are still to come: None
+    while nobody can know, where they are chunked or end with the connection. ``name`` is for messages: what is asked
+    for.
     """
 
     def __init__(self, stream: Connection, request: Request, name: str) -> None:
         super().__init__(stream)
         self.name = name
-        self.carried = 0
+        self.counts = Counts()
         self.left: int | None = None
         self._method = request.method
         self._http = h11.Connection(h11.CLIENT, max_incomplete_event_size=MAX_HEAD)
@@ -112,10 +113,18 @@ class Exchange(Wrapped):
         """Bytes of the request."""
         return len(self._request)
 
-    @property
-    def raw_source(self) -> int | None:
-        """The connection's descriptor where the next bytes of the body are its own; ``left`` of them at most."""
-        return self._stream.raw_source if self._plain and not self._held else None
+    def raw_source(self) -> RawEnd | None:
+        """The connection's, where the next bytes of the body are its own; ``left`` of them at most."""
+        end = raw_source(self._stream) if self._plain and not self._held else None
+        if end is None:
+            return None
+        under = end.moved
+
+        def moved(count: int) -> None:
+            under(count)
+            self._count(count)
+
+        return end._replace(moved=moved, limit=self.left)
 
     async def ask(self) -> None:
         """Send the request. That the peer takes no more of it is no failure here: it may have answered all the same."""
@@ -125,7 +134,7 @@ class Exchange(Wrapped):
             pass
 
     async def head(self) -> Head:
-        """Return the head of the answer, once that has come; those with status 1xx before it are passed over.
+        """Receive the head of the answer; those with status 1xx before it are passed over.
 
         Raises Failure: PROTOCOL for what is malformed or ambiguous, or no answer at all; TOO_BIG for more than
         ``MAX_HEAD`` bytes.
@@ -157,7 +166,7 @@ class Exchange(Wrapped):
                 return Head(event.status_code, bytes(event.reason).decode("latin-1"), list(event.headers), raw)
 
     async def recv(self) -> bytes:
-        """Return bytes of the body as they come; b"" is its end.
+        """Receive the body; b"" is its end.
 
         Raises Failure: PARTIAL if the peer ends before it, PROTOCOL for a malformed chunk.
         """
@@ -166,23 +175,20 @@ class Exchange(Wrapped):
         if self.left == 0:
             return b""
         data = await (self._recv_plain() if self._plain else self._recv_chunked())
-        self.carried += len(data)
+        self._count(len(data))
         return data
 
-    def count_received(self, count: int) -> None:
-        """Note bytes of the body that left ``raw_source``."""
-        self._stream.count_received(count)
-        self.carried += count
-        if self.left is not None:
+    def _count(self, count: int) -> None:
+        self.counts.add_received(count)
+        if self.left:
             self.left -= count
 
     async def _recv_plain(self) -> bytes:
         data, self._held = bytes(self._held) or await self._stream.recv(), memoryview(b"")
         if self.left is not None:
             if not data:
-                raise self._cut_short(f"{self.carried} of {self.carried + self.left} bytes")
+                raise self._cut_short(f"{self.counts.received} of {self.counts.received + self.left} bytes")
             data = data[: self.left]
-            self.left -= len(data)
         return data
 
     async def _recv_chunked(self) -> bytes:
@@ -209,7 +215,7 @@ class Exchange(Wrapped):
             if not self._held:
                 self._hold(await self._stream.recv())
                 if not self._held:
-                    raise self._cut_short(f"after {self.carried} bytes, amid its chunks")
+                    raise self._cut_short(f"after {self.counts.received} bytes, amid its chunks")
             piece, self._held = self._held[: self._piece], self._held[self._piece :]
             self._line += len(piece)
             self._http.receive_data(bytes(piece))

@@ -1,4 +1,4 @@
-"""What an address or a network is, in every form that people need. Pure: nothing is looked up."""
+"""An address or a network in all the forms that people need. Pure: nothing is looked up."""
 
 import ipaddress
 import socket
@@ -39,7 +39,7 @@ _KINDS: Sequence[tuple[str, Sequence[str]]] = (
 
 
 def explain(word: str) -> Rows:
-    """Return names and values for an address, a network, a host or HOST:PORT; raise Invalid for what is none."""
+    """Names and values for an address, a network, a host or HOST:PORT. Raises Invalid for anything else."""
     if word.startswith(("unix:", "tls:")):
         return _endpoint(word)
     if "/" in word:
@@ -54,7 +54,7 @@ def explain(word: str) -> Rows:
 
 
 def fields(rows: Rows) -> dict[str, object]:
-    """Return the rows for JSON. What does not fit into a number of JavaScript's stays text."""
+    """The rows for JSON. What does not fit into a number of JavaScript's stays text."""
     return {name: int(value) if name == "port" else value for name, value in rows}
 
 
@@ -125,14 +125,14 @@ def _network(word: str) -> Rows:
 
 
 def _zone(network: _Network) -> str:
-    """Return the zone of DNS that holds the network's reverse pointers."""
+    """The zone of DNS that holds the network's reverse pointers."""
     width, labels = (8, 4) if network.version == 4 else (4, 32)
     names = network.network_address.reverse_pointer.split(".")
     return ".".join(names[labels - network.prefixlen // width :])
 
 
 def _canonical(address: _Address) -> str:
-    """Return the address as the system writes it, an IPv4-mapped one with its IPv4 address (RFC 5952)."""
+    """The address as the system writes it, an IPv4-mapped one with its IPv4 address (RFC 5952)."""
     return socket.inet_ntop(socket.AF_INET if address.version == 4 else socket.AF_INET6, address.packed)
 
 
@@ -146,7 +146,7 @@ def _kind(what: _Address | _Network) -> str:
 
 
 def _spelling(host: str, meant: str) -> str:
-    """Say why inet_aton(3) reads the word as it does."""
+    """Why inet_aton(3) reads the word as it does."""
     parts = host.split(".")
     notes = [f"{part} is hexadecimal" for part in parts if part[:2] in ("0x", "0X")]
     notes += [f"{part} is octal" for part in parts if len(part) > 1 and part.isdigit() and part.startswith("0")]

@@ -5,13 +5,11 @@ from collections.abc import Callable
 
 from netkit.core.connection import with_idle_timeout
 from netkit.core.errors import Exit, Failure
-from netkit.core.events import Cut, Observer
+from netkit.core.events import Cut
 from netkit.core.kernel import Group
-from netkit.core.pump import Change
-from netkit.core.relay import Ending, relay
-from netkit.core.stream import Connection, Counted
+from netkit.core.stream import Connection, Counts
 from netkit.core.sync import Condition, Event, Lock
-from netkit.services.join import Terminal
+from netkit.services.join import Conversation, Terminal
 from netkit.services.server import Service
 
 MAX_BEHIND = 1 << 20  # bytes that may wait for one client
@@ -31,57 +29,32 @@ class Output:
         """Write all of a chunk, or leave the rest of it to who comes next."""
         async with self._turn:
             whole = self._rest + data
-            before = self.terminal.sent
+            before = self.terminal.counts.sent
             try:
                 await self.terminal.send(whole)
             finally:
-                self._rest = whole[self.terminal.sent - before :]
+                self._rest = whole[self.terminal.counts.sent - before :]
 
 
-class Side(Counted):
+class Side:
     """Our side of one of many clients: what it sends goes to the stdout of all, which its end leaves open."""
 
     def __init__(self, output: Output) -> None:
-        super().__init__("stdin and stdout")
-        self._output = output
+        self.name = "stdin and stdout"
+        self.counts = Counts()
         self.writing = False
-
-    @property
-    def raw_source(self) -> int | None:
-        """None: see Stream."""
-        return None
-
-    @property
-    def raw_sink(self) -> int | None:
-        """None: the clients take turns."""
-        return None
+        self._output = output
 
     async def send(self, data: bytes) -> None:
-        """See Stream."""
         self.writing = True
         try:
             await self._output.write(data)
         finally:
             self.writing = False
-        self.count_sent(len(data))
+        self.counts.add_sent(len(data))
 
     async def send_eof(self) -> None:
         """Leave stdout open for the others."""
-
-    def recv_failure(self, error: OSError) -> Failure:
-        """See Stream."""
-        return self._output.terminal.recv_failure(error)
-
-    def send_failure(self, error: OSError) -> Failure:
-        """See Stream."""
-        return self._output.terminal.send_failure(error)
-
-    def unacknowledged(self) -> int:
-        """See Stream: what stdout took is delivered."""
-        return 0
-
-    def check(self) -> None:
-        """See Stream: files know no reset."""
 
     def close(self) -> None:
         """Close nothing: the terminal is everybody's."""
@@ -157,7 +130,6 @@ class _Subscriber(Side):
         self._given.notify_all()
 
     async def recv(self) -> bytes:
-        """See Stream."""
         while not self._chunks and not self._crowd.ended.is_set():
             self.waits = True
             self._crowd.stirred.notify_all()
@@ -171,7 +143,7 @@ class _Subscriber(Side):
         data = self._chunks.popleft()
         self._waiting_bytes -= len(data)
         self._crowd.taken = True
-        self.count_received(len(data))
+        self.counts.add_received(len(data))
         return data
 
     def leave(self) -> None:
@@ -180,15 +152,8 @@ class _Subscriber(Side):
         self._crowd.stirred.notify_all()
 
 
-def keeping(
-    terminal: Terminal,
-    ending: Ending,
-    *,
-    incoming: Callable[[Connection], Change | None],
-    idle_timeout: float | None = None,
-    observe: Observer,
-) -> Service:
-    """Join each client to the terminal. ``incoming`` returns what a client's bytes go through."""
+def keeping(terminal: Terminal, conversation: Conversation) -> Service:
+    """Join each client to the terminal."""
     broadcast = Broadcast(terminal)
 
     async def handle(stream: Connection) -> str:
@@ -197,16 +162,16 @@ def keeping(
         async def keep_up() -> None:
             await subscriber.behind.wait()
             reason = f"it is {MAX_BEHIND >> 20} MiB behind"
-            observe(Cut(stream.peer, reason))
+            conversation.observe(Cut(stream.peer, reason))
             raise Failure(Exit.SEND, f"send to {stream.name}", reason)
 
         try:
             async with Group() as group:
                 group.start_soon(keep_up())
-                how = await relay(subscriber, stream, ending, incoming=incoming(stream), observe=observe)
+                how = await conversation.relay(subscriber, stream)
                 group.cancel()
         finally:
             subscriber.leave()
         return how
 
-    return Service(with_idle_timeout(handle, idle_timeout), broadcast.feed)
+    return Service(with_idle_timeout(handle, conversation.idle_timeout), broadcast.feed)

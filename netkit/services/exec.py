@@ -10,14 +10,13 @@ from typing import Any
 
 from netkit.core.connection import DRAIN, Handler, drain, idle_clock
 from netkit.core.errors import Exit, Failure
-from netkit.core.events import Cut, Observer
+from netkit.core.events import Cut
 from netkit.core.kernel import DeadlineExceeded, Group, deadline, notify_closing, now, readable, to_thread
 from netkit.core.policy import Full
-from netkit.core.pump import Change
-from netkit.core.relay import Ending, relay
 from netkit.core.stdio import FileStream
-from netkit.core.stream import Connection
+from netkit.core.stream import Connection, RawEnd
 from netkit.core.sync import Event
+from netkit.services.join import Conversation
 
 _FULL = (errno.EMFILE, errno.ENFILE, errno.EAGAIN, errno.ENOMEM)
 
@@ -84,20 +83,16 @@ class Program(FileStream):
         self.answered = Event()
         self._deaf = False
 
-    @property
-    def raw_sink(self) -> int | None:
-        """None: a program that stops reading is no failure here, and to splice it is one."""
-        return None
+    def raw_source(self) -> RawEnd | None:
+        return super().raw_source()  # whoever moves bytes by it meets the end in ``recv``
 
     async def recv(self) -> bytes:
-        """See Stream."""
         data = await super().recv()
         if not data:
             self.answered.set()
         return data
 
     async def send(self, data: bytes) -> None:
-        """See Stream."""
         if self._deaf:
             return
         try:
@@ -108,7 +103,7 @@ class Program(FileStream):
             self._deaf = True
 
     async def send_eof(self) -> None:
-        """See Stream. Closes our end of the pipe, which takes no descriptor."""
+        """Close our end of the pipe, which takes no descriptor."""
         notify_closing(self._sink)
         self._pipes[0].close()
         self._sink = -1
@@ -155,20 +150,11 @@ class Program(FileStream):
 
 
 def running(
-    argv: Sequence[str],
-    ending: Ending,
-    finished: Callable[[int], None],
-    *,
-    outgoing: Change | None = None,
-    incoming: Callable[[Connection], Change | None],
-    idle_timeout: float | None = None,
-    alone: bool,
-    observe: Observer,
+    argv: Sequence[str], conversation: Conversation, finished: Callable[[int], None], *, alone: bool
 ) -> Handler:
-    """Return a handler that runs a program over each connection, and tells ``finished`` its exit code.
+    """A handler that runs a program over each connection, and tells ``finished`` its exit code.
 
-    ``incoming`` returns what the bytes of a connection go through, ``outgoing`` is what the program's output does. When
-    the program's output has ended and it reads no more, the peer is let go once it ended too, or after ``DRAIN``
+    When the program's output has ended and it reads no more, the peer is let go once it ended too, or after ``DRAIN``
     seconds. A program that we leave before its output ended is ended, and its exit code is not told.
 
     Raises Failure at once if there is no such program. A program that cannot be run for one of many clients, who are
@@ -176,6 +162,7 @@ def running(
     """
     find(argv)
     full = Full()
+    idle_timeout, observe = conversation.idle_timeout, conversation.observe
 
     async def handle(stream: Connection) -> str:
         try:
@@ -201,9 +188,7 @@ def running(
                 if idle_timeout is not None:
                     group.start_soon(idle_clock(stream, idle_timeout))
                 group.start_soon(see_off())
-                how = await relay(
-                    program, stream, ending, outgoing=outgoing, incoming=incoming(stream), observe=observe
-                )
+                how = await conversation.relay(program, stream)
                 group.cancel()
             if program.answered.is_set():
                 program.close()
@@ -218,7 +203,7 @@ def running(
 
 
 def _environment(stream: Connection) -> dict[str, str]:
-    """Return our environment with both ends of the connection, as far as they have names."""
+    """Our environment with both ends of the connection, as far as they have names."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith(_OURS)}
     for side, end in (("PEER", stream.peer), ("LOCAL", stream.local)):
         if end.host is not None:

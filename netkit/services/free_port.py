@@ -1,15 +1,15 @@
-"""Ports that nothing uses, by asking the system for some."""
+"""Finding ports that nothing uses, by asking the system for some."""
 
 from netkit.core import tcp_server, udp_server
 from netkit.core.address import Endpoint, Protocol
 from netkit.core.errors import Exit, Failure
 from netkit.core.events import ignore
 
-_PATIENCE = 300  # times that the system names a port again before no others are taken to be left
+_MAX_REPEATS = 300  # times that the system names a port again before no others are taken to be left
 
 
 async def free_ports(count: int, protocol: Protocol) -> list[int]:
-    """Return so many ports, all different, that are free on every interface. Raises Failure BIND if there are not."""
+    """Find so many different ports that are free on every interface. Raises Failure BIND if there are not."""
     anywhere = Endpoint("", 0)
     found: dict[int, None] = {}
     again = 0
@@ -21,7 +21,7 @@ async def free_ports(count: int, protocol: Protocol) -> list[int]:
         port = bound.port
         bound.close()
         again = again + 1 if port in found else 0
-        if port is None or again > _PATIENCE:
+        if port is None or again > _MAX_REPEATS:
             raise Failure(Exit.BIND, f"find {count} free ports", f"the system gave {len(found)}")
         found[port] = None
     return list(found)

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable
+from typing import NamedTuple
 
 from netkit.core.connection import Handler, with_idle_timeout
 from netkit.core.events import Observer
@@ -9,7 +10,7 @@ from netkit.core.kernel import Group, sleep
 from netkit.core.pump import Change
 from netkit.core.relay import Ending, relay
 from netkit.core.stdio import FileStream
-from netkit.core.stream import Connection
+from netkit.core.stream import Connection, RawEnd, Stream
 from netkit.core.sync import Event
 
 STDIN, STDOUT = 0, 1
@@ -35,18 +36,14 @@ class Terminal(FileStream):
         self._reads = reads
         self._writes = writes
 
-    @property
-    def raw_source(self) -> int | None:
-        """Stdin, if that is where our bytes come from."""
-        return super().raw_source if self._reads and self._text is None else None
+    def raw_source(self) -> RawEnd | None:
+        return super().raw_source() if self._reads and self._text is None else None
 
-    @property
-    def raw_sink(self) -> int | None:
-        """Stdout, if that is where bytes go as they are."""
-        return super().raw_sink if self._writes and not self._by_line else None
+    def raw_sink(self) -> RawEnd | None:
+        return super().raw_sink() if self._writes and not self._by_line else None
 
     async def recv(self) -> bytes:
-        """Return what was typed, piped or given as text."""
+        """What was typed, piped or given as text."""
         if self._text is not None:
             data, self._text = self._text, b""
             return data
@@ -69,36 +66,43 @@ class Terminal(FileStream):
             await super().send_eof()
 
 
-def joining(
-    open_terminal: Callable[[], Terminal],
-    ending: Ending,
-    *,
-    outgoing: Change | None = None,
-    incoming: Callable[[Connection], Change | None],
-    idle_timeout: float | None = None,
-    observe: Observer,
-) -> Handler:
-    """Return a handler that joins a connection to the terminal. It fails as ``relay`` does, or if our reader left.
+class Conversation(NamedTuple):
+    """How connections are joined to our side, whatever that is.
 
-    ``incoming`` returns what the bytes of a connection go through, ``outgoing`` is what those for it do.
+    ``incoming`` returns what the bytes of a connection go through, ``outgoing`` is what those for it do. Once nothing
+    has moved for ``idle_timeout`` seconds it fails.
     """
+
+    ending: Ending
+    incoming: Callable[[Connection], Change | None]
+    observe: Observer
+    outgoing: Change | None = None
+    idle_timeout: float | None = None
+
+    async def relay(self, ours: Stream, stream: Connection) -> str:
+        """Join our side and a connection. Returns and raises what the core's ``relay`` does."""
+        return await relay(
+            ours,
+            stream,
+            self.ending,
+            outgoing=self.outgoing,
+            incoming=self.incoming(stream),
+            observe=self.observe,
+        )
+
+
+def joining(open_terminal: Callable[[], Terminal], conversation: Conversation) -> Handler:
+    """A handler that joins a connection to the terminal. It fails as ``relay`` does, or if our reader left."""
 
     async def handle(stream: Connection) -> str:
         terminal = open_terminal()
         try:
             async with Group() as group:
                 group.start_soon(terminal.reader_left())
-                how = await relay(
-                    terminal,
-                    stream,
-                    ending,
-                    outgoing=outgoing,
-                    incoming=incoming(stream),
-                    observe=observe,
-                )
+                how = await conversation.relay(terminal, stream)
                 group.cancel()
         finally:
             terminal.close()
         return how
 
-    return with_idle_timeout(handle, idle_timeout)
+    return with_idle_timeout(handle, conversation.idle_timeout)

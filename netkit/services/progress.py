@@ -1,13 +1,12 @@
-"""How far a conversation is: what of stdin the peer has acknowledged, and what it sends on its way to stdout."""
+"""The progress of a conversation: what the peer has acknowledged of stdin, and what it sends to stdout."""
 
 import os
 import stat
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, NamedTuple
 
-from netkit.core.connection import Handler
+from netkit.core.connection import Handler, beside
 from netkit.core.flow import Transfer
-from netkit.core.kernel import Group
 from netkit.core.pump import Change
 from netkit.core.stream import Connection
 from netkit.services.join import STDIN, STDOUT
@@ -44,7 +43,7 @@ class Ways(NamedTuple):
         return self.reads and os.isatty(STDIN)
 
     def total(self) -> int | None:
-        """Return how many bytes are to be sent, None where nobody knows."""
+        """How many bytes are to be sent, None where nobody knows."""
         status = os.fstat(STDIN)
         if not (self.long and stat.S_ISREG(status.st_mode) and status.st_size):  # those of /proc have no size
             return None
@@ -65,35 +64,26 @@ class Shown:
         self._wiped = wiped
 
     def around(self, handler: Handler) -> Handler:
-        """Return the handler with what it moves shown meanwhile, if anything is."""
+        """The handler with what it moves shown meanwhile, if anything is."""
         show = self._show
-        if show is None:
-            return handler
-
-        async def handle(stream: Connection) -> str | None:
-            async with Group() as group:
-                group.start_soon(show(self._moving(stream)))
-                how = await handler(stream)
-                group.cancel()
-            return how
-
-        return handle
+        return handler if show is None else beside(handler, lambda stream: show(self._moving(stream)))
 
     def changes(self) -> list[Callable[[], Change]]:
-        """Return what the peer's bytes go through last: before them comes what wipes the picture."""
-        wiped = self._wiped
-        if self._show is None or wiped is None:
-            return []
-        return [lambda: lambda data: wiped() + data if data else b""]
+        """Makers of what the peer's bytes go through last: what wipes the picture comes before them."""
+        return [] if self._show is None or self._wiped is None else [lambda: self._wipe]
+
+    def _wipe(self, data: bytes) -> bytes:
+        return self._wiped() + data if data and self._wiped is not None else b""
 
     def _moving(self, stream: Connection) -> Moving:
         ways = self._ways
         sends, receives, typed = ways.sends, ways.receives, ways.typed
         total = ways.total() if sends else None
-        greeted = stream.sent
+        counts = stream.counts
+        greeted = counts.sent
 
         def moving() -> list[Transfer]:
-            sent, received = max(stream.sent - stream.unacknowledged() - greeted, 0), stream.received
+            sent, received = max(counts.sent - stream.unacknowledged() - greeted, 0), counts.received
             if self._wiped is not None and received:
                 return []
             rows = []

@@ -4,7 +4,8 @@ from typing import Protocol
 
 from netkit.core.address import Endpoint
 from netkit.core.connection import Handler
-from netkit.core.stream import Connection, Wrapped
+from netkit.core.layer import Wrapped
+from netkit.core.stream import Connection
 
 
 class Log(Protocol):
@@ -22,35 +23,27 @@ class Dump(Protocol):
 
 
 class _Recorded(Wrapped):
-    """A connection whose bytes are noted as they come and as they are taken; the kernel moves none of them past us."""
+    """A connection whose bytes are noted as they come and as they are taken."""
 
     def __init__(self, stream: Connection, log: Log | None, dump: Dump | None) -> None:
         super().__init__(stream)
         self._log = log
         self._dump = dump
 
-    @property
-    def raw_source(self) -> int | None:
-        return None
-
-    @property
-    def raw_sink(self) -> int | None:
-        return None
-
     async def recv(self) -> bytes:
         data = await super().recv()
         if data and self._log is not None:
             self._log.note("received", self.peer, data)
         if data and self._dump is not None:
-            await self._dump.show("received", self.name, data, self.received - len(data))
+            await self._dump.show("received", self.name, data, self.counts.received - len(data))
         return data
 
     async def send(self, data: bytes) -> None:
-        before = self.sent
+        before = self.counts.sent
         try:
             await super().send(data)
         finally:
-            taken = data[: self.sent - before]
+            taken = data[: self.counts.sent - before]
             if taken and self._log is not None:
                 self._log.note("sent", self.peer, taken)
         if self._dump is not None:
@@ -58,7 +51,7 @@ class _Recorded(Wrapped):
 
 
 def recording(handler: Handler, log: Log | None, dump: Dump | None) -> Handler:
-    """Return the handler with what goes over each connection noted in ``log`` and shown by ``dump``."""
+    """The handler, with what goes over each connection noted in ``log`` and shown by ``dump``."""
 
     async def handle(stream: Connection) -> str | None:
         return await handler(_Recorded(stream, log, dump))

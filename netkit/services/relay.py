@@ -1,20 +1,19 @@
-"""Forwarding: each client of ours becomes a client of a target."""
+"""Relaying connections: each client is joined to a target, which is dialled for it."""
 
 import os
 from collections.abc import Callable, Sequence
 
 from netkit.core.address import Endpoint
-from netkit.core.connection import Handler, close_gracefully, idle_clock
+from netkit.core.connection import Handler, idle_clock, serve_connection
 from netkit.core.dial import Dialling, dial
 from netkit.core.errors import Exit, Failure
-from netkit.core.events import Cut, Observer
+from netkit.core.events import Cut, Observer, ignore
 from netkit.core.kernel import Group, now
 from netkit.core.pump import Change, fresh
 from netkit.core.relay import bridge
 from netkit.core.stream import Connection
 
 _SELF_PAUSE = 1.0  # s
-
 SELF = "that is this relay itself"
 
 
@@ -49,25 +48,25 @@ def forwarding(
     idle_timeout: float | None = None,
     observe: Observer,
 ) -> Handler:
-    """Return a handler that dials ``target`` for each client and joins the two.
+    """A handler that dials ``target`` for each client and joins the two.
 
     A target that refuses, resets, is cut short, or is the relay itself, is a reset for the client, and told. A client
     that does is a reset for the target. What clients send goes through ``changes``, made for each.
     """
-
     guard = SelfGuard()
     itself = Failure(Exit.CONNECT, f"connect to {target}", SELF)
 
-    async def connected(client: Connection) -> Connection:
-        async def secured(stream: Connection) -> Connection:
-            if guard.is_self(stream.peer, client.local):  # before a handshake, which would wait for one of its own
+    async def connected(client: Connection, group: Group) -> Connection:
+        async def not_itself(stream: Connection, group: Group) -> Connection:
+            if guard.is_self(stream.peer, client.local):
                 raise itself
-            return stream if how.secure is None else await how.secure(stream)
+            return stream
 
         try:
             if guard.closed:
                 raise itself
-            stream = await dial(target, how._replace(secure=secured))
+            # That comes before a handshake, which would wait for one of its own.
+            stream = await dial(target, how._replace(layers=[not_itself, *how.layers]), group=group)
         except Failure as failure:
             observe(Cut(client.peer, str(failure)))
             raise
@@ -76,9 +75,7 @@ def forwarding(
         return stream
 
     async def handle(client: Connection) -> None:
-        stream = await connected(client)
-        whole = False
-        try:
+        async def join(stream: Connection) -> None:
             async with Group() as group:
                 if idle_timeout is not None:
                     group.start_soon(idle_clock(client, idle_timeout))
@@ -88,13 +85,10 @@ def forwarding(
                 if broken.stream is stream:
                     observe(Cut(client.peer, str(broken.failure)))
                 raise broken.failure
-            await close_gracefully(stream)
-            whole = True
-        finally:
-            if whole:
-                stream.close()
-            else:
-                stream.abort()
+
+        async with Group() as group:
+            stream = await connected(client, group)
+            await serve_connection(stream, join, ignore, group=group)
 
     return handle
 

@@ -6,15 +6,12 @@ from collections.abc import Callable
 
 from netkit.core.connection import DRAIN, drain, with_idle_timeout
 from netkit.core.errors import Exit, Failure, doing
-from netkit.core.events import Observer
 from netkit.core.kernel import Group, sleep
-from netkit.core.pump import Change
-from netkit.core.relay import Ending, relay
 from netkit.core.stdio import FileStream
 from netkit.core.stream import LARGEST_READ, Connection, Stream
 from netkit.core.sync import Event
 from netkit.services.broadcast import Output, Side
-from netkit.services.join import Terminal
+from netkit.services.join import Conversation, Terminal
 from netkit.services.server import Service
 
 _MAX_SENDING = 10.0  # s that a client who has the reply may go on sending
@@ -23,13 +20,13 @@ Opener = Callable[[], Stream]
 """Returns the reply from its beginning, for one client."""
 
 
-def text(reply: bytes) -> Opener:
-    """Return the opener of a reply that is known beforehand."""
-    return lambda: Terminal(text=reply, writes=False)
+def opener(reply: bytes | None, path: str | None) -> Opener:
+    """The opener of a reply that is known beforehand, or that is in the regular file at ``path``.
 
-
-def file(path: str) -> Opener:
-    """Return the opener of a reply that is in a regular file. Raises Failure READ if it cannot be read."""
+    Raises Failure READ if the file cannot be read.
+    """
+    if path is None:
+        return lambda: Terminal(text=reply or b"", writes=False)
     with doing(Exit.READ, f"read {path}"):
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     if not stat.S_ISREG(os.fstat(fd).st_mode):
@@ -43,21 +40,13 @@ class _File(FileStream):
 
     def __init__(self, fd: int, path: str) -> None:
         super().__init__(fd, fd, source_name=path)
-        self._fd = fd
+        self._fd, self._path = fd, path
         self._offset = 0
 
-    @property
-    def raw_source(self) -> int | None:
-        """None: the descriptor's own offset is everybody's."""
-        return None
-
     async def recv(self) -> bytes:
-        """See Stream."""
         await sleep(0)  # a file is always ready, and others want their turn
-        try:
+        with doing(Exit.READ, f"read {self._path}"):
             data = os.pread(self._fd, LARGEST_READ, self._offset)
-        except OSError as error:
-            raise self.recv_failure(error) from error
         self._offset += len(data)
         return data
 
@@ -72,27 +61,17 @@ class _Reply(Side):
 
     async def recv(self) -> bytes:
         data = await self._reply.recv()
-        self.count_received(len(data))
+        self.counts.add_received(len(data))
         if not data:
             self.ended.set()
         return data
 
-    def recv_failure(self, error: OSError) -> Failure:
-        return self._reply.recv_failure(error)
 
-
-def replying(
-    open_reply: Opener,
-    terminal: Terminal,
-    *,
-    incoming: Callable[[Connection], Change | None],
-    idle_timeout: float | None = None,
-    observe: Observer,
-) -> Service:
+def replying(open_reply: Opener, terminal: Terminal, conversation: Conversation) -> Service:
     """Send each client the reply and then our end; what it sends goes to the terminal meanwhile.
 
-    ``incoming`` returns what a client's bytes go through. A client that has the whole reply is let go once it ended,
-    sent nothing for ``DRAIN`` seconds, or did not come to an end in ``_MAX_SENDING``.
+    A client that has the whole reply is let go once it ended, sent nothing for ``DRAIN`` seconds, or did not come to an
+    end in ``_MAX_SENDING``.
     """
     output = Output(terminal)
 
@@ -107,8 +86,8 @@ def replying(
 
         async with Group() as group:
             group.start_soon(see_off())
-            how = await relay(side, stream, Ending(None), incoming=incoming(stream), observe=observe)
+            how = await conversation.relay(side, stream)
             group.cancel()
         return how
 
-    return Service(with_idle_timeout(handle, idle_timeout), terminal.reader_left)
+    return Service(with_idle_timeout(handle, conversation.idle_timeout), terminal.reader_left)

@@ -1,26 +1,22 @@
 """Looking names up: by the system's resolver as connect does, or by asking DNS servers; many at a time, in order."""
 
 import socket
-from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import NamedTuple
 
-from netkit.core.address import Endpoint, check_host, family_of, parse_port, split
+from netkit.core.address import Endpoint, check_host, family_of, parse_port, split, without_tls
 from netkit.core.dial import interleave
 from netkit.core.errors import Exit, Failure, Invalid
-from netkit.core.events import ignore, span
-from netkit.core.kernel import DeadlineExceeded, Group, deadline, now
-from netkit.core.lookup import canonical, lookup, reverse
+from netkit.core.events import ignore
+from netkit.core.kernel import Group, Task, now
+from netkit.core.layer import Layer
+from netkit.core.lookup import canonical, lookup, resolving, reverse
 from netkit.core.stdio import FileStream
-from netkit.core.stream import Secure
-from netkit.core.sync import Event
+from netkit.core.sync import Semaphore
 
-_AT_ONCE = 16  # names that are looked up at one time
-
+_MAX_LOOKUPS = 16  # at one time
 _MAX_LINE = 1024  # bytes of a line that may be a name
-
 _DNS_PORT, _SECURED_PORT = 53, 853  # the latter of RFC 7858
-
 _CONFIGURATION = "/etc/resolv.conf"
 
 
@@ -50,13 +46,13 @@ class Outcome(NamedTuple):
     """A name as it was given, and its answer, or why there is none."""
 
     name: str
-    result: "Answer | Failure"
+    result: Answer | Failure
 
 
 class Query(NamedTuple):
     """How to look up: ``kinds`` of records and whom to ask for them, or none of both for the system's resolver.
 
-    With ``secure`` the server is asked over TLS.
+    With ``layers`` of TLS the server is asked over TLS.
     """
 
     family: int = 0
@@ -65,17 +61,35 @@ class Query(NamedTuple):
     port: int | None = None
     kinds: tuple[str, ...] = ()
     server: Endpoint | None = None
-    secure: Secure | None = None
+    layers: Sequence[Layer] = ()
+
+
+def parse_query(
+    words: Sequence[str], kind: str | None, service: str | None, server: str | None, *, tls: bool = False
+) -> Query:
+    """Read what is to be looked up for these names: a type of record, a service's port, a server; raise Invalid."""
+    kinds: tuple[str, ...] = ()
+    if kind is not None:
+        from netkit.protocols.dns import check_kind
+
+        kinds = (check_kind(kind),)
+    query = Query(
+        port=None if service is None else parse_port(service),
+        kinds=kinds,
+        server=None if server is None else parse_server(server, tls=tls),
+    )
+    for word in words:
+        if word != "-":
+            check(word, query)
+    return query
 
 
 def parse_server(text: str, *, tls: bool = False) -> Endpoint:
     """Read the address of a DNS server, whose port need not be given; ``tls`` is as ``tls:`` in front of it."""
-    word = text.removeprefix("tls:")
-    if word.startswith("tls:"):
-        raise Invalid(f"server {text!r} says tls: twice")
+    word, secured = without_tls(text, "server")
     if word.startswith("unix:"):
         raise Invalid(f"server {text!r} is a unix socket")
-    tls = tls or text.startswith("tls:")
+    tls = tls or secured
     host, port = split(word)
     if host or not word.startswith(":"):
         host = check_host(host)
@@ -84,7 +98,7 @@ def parse_server(text: str, *, tls: bool = False) -> Endpoint:
 
 
 def check(name: str, how: Query) -> str:
-    """Return a name, or an address, as it can be looked up; raise Invalid for what cannot."""
+    """Check a name or an address, and return it as it is looked up. Raises Invalid."""
     if how.kinds and name == ".":
         return name
     if name.count(":") == 1:
@@ -97,17 +111,14 @@ def check(name: str, how: Query) -> str:
 
 async def answer(host: str, how: Query) -> Answer:
     """Look one name up, or an address for its name. Raises Failure."""
-    begun = now()
     if how.kinds or how.server:
-        return await _from_dns(host, how, begun)
-    try:
-        with deadline(begun + how.timeout):
-            return await _from_system(host, how, begun)
-    except DeadlineExceeded:
-        raise Failure(Exit.TIMEOUT, f"resolve {host}", f"no answer within {span(how.timeout)}") from None
+        return await _from_dns(host, how)
+    with resolving(host, how.timeout):
+        return await _from_system(host, how)
 
 
-async def _from_system(host: str, how: Query, begun: float) -> Answer:
+async def _from_system(host: str, how: Query) -> Answer:
+    begun = now()
     name: str | None = None
     if family_of(host) is None:
         found, name = await canonical(host, 0, how.family)
@@ -125,20 +136,17 @@ async def _from_system(host: str, how: Query, begun: float) -> Answer:
     return Answer(host, tuple(values), now() - begun, name)
 
 
-async def _from_dns(host: str, how: Query, begun: float) -> Answer:
+async def _from_dns(host: str, how: Query) -> Answer:
     from netkit.protocols.dns import Reply, ask
 
-    until = begun + how.timeout
-    try:
-        with deadline(until):
-            servers = await _servers(how)
-    except DeadlineExceeded:
-        raise Failure(Exit.TIMEOUT, f"resolve {how.server}", f"no answer within {span(how.timeout)}") from None
+    begun = now()
+    with resolving(how.server, how.timeout):
+        servers = await _servers(how)
     kinds = how.kinds or _kinds(host, how.family)
     replies: dict[str, Reply] = {}
 
     async def one(kind: str) -> None:
-        replies[kind] = await ask(host, kind, servers, begun, how.timeout, how.secure)
+        replies[kind] = await ask(host, kind, servers, begun, how.timeout, how.layers)
 
     async with Group() as group:
         for kind in kinds:
@@ -155,25 +163,23 @@ async def _from_dns(host: str, how: Query, begun: float) -> Answer:
 
 
 def _kinds(host: str, family: int) -> tuple[str, ...]:
-    """Return the types of record that answer for a name, or for an address, unless others are asked for."""
+    """The types of record that answer for a name, or for an address, unless others are asked for."""
     if family_of(host) is not None:
         return ("PTR",)
-    if family == 0:
-        return ("A", "AAAA")
-    return ("A",) if family == socket.AF_INET else ("AAAA",)
+    return {0: ("A", "AAAA"), socket.AF_INET: ("A",), socket.AF_INET6: ("AAAA",)}[family]
 
 
 async def _servers(how: Query) -> list[Endpoint]:
     if how.server is None:
         return [Endpoint(host, _DNS_PORT) for host in _configured()]
-    if how.secure is not None:
+    if how.layers:
         return [how.server._replace(tls=False)]  # whose addresses are raced when it is dialled
     found = await lookup(how.server, 0, observe=ignore)
     return [Endpoint(address.host, how.server.port) for address in found]
 
 
 def _configured() -> list[str]:
-    """Return the system's name servers: resolv.conf(5)."""
+    """The system's name servers: resolv.conf(5)."""
     try:
         with open(_CONFIGURATION, encoding="utf-8", errors="replace") as file:
             rows = [line.split() for line in file]
@@ -183,56 +189,46 @@ def _configured() -> list[str]:
     return found or ["127.0.0.1"]
 
 
-async def here(how: Query) -> Answer:
-    """Return what this machine is called: its host name, its full name and the addresses of that."""
+async def local_host(how: Query) -> Answer:
+    """What this machine is called: its host name, its full name and the addresses of that. Raises Failure."""
     host = socket.gethostname()
     begun = now()
+    with resolving(host, how.timeout):
+        found, name = await canonical(host, 0, how.family)
     values = [Value("hostname", host)]
-    try:
-        with deadline(begun + how.timeout):
-            found, name = await canonical(host, 0, how.family)
-    except DeadlineExceeded:
-        raise Failure(Exit.TIMEOUT, f"resolve {host}", f"no answer within {span(how.timeout)}") from None
     values += [Value("fqdn", name)] if name else []
     values += [Value("address", address.host) for address in interleave(found)]
     return Answer("", tuple(values), now() - begun, name)
 
 
 async def answers(names: AsyncIterator[str], how: Query, report: Callable[[Outcome], None]) -> None:
-    """Look many names up, several at a time, and report each in its turn."""
-    waiting: deque[tuple[str, list[Answer | Failure]]] = deque()
-    room = _AT_ONCE
-    left = Event()
+    """Look many names up, several at a time, and report each in its turn. No name is read before it is begun with."""
+    places = Semaphore(_MAX_LOOKUPS)
+    last: Task | None = None
 
-    def flush() -> None:
-        while waiting and waiting[0][1]:
-            name, [result] = waiting.popleft()
-            report(Outcome(name, result))
-
-    async def one(name: str, outcome: list[Answer | Failure]) -> None:
-        nonlocal room
-        try:
-            outcome.append(await answer(check(name, how), how))
-        except Failure as failure:
-            outcome.append(failure)
-        except Invalid as error:
-            outcome.append(Failure(Exit.READ, f"resolve {name[:80]}", str(error)))
-        room += 1
-        left.set()
-        flush()
+    async def look_up(name: str, before: Task | None) -> None:
+        outcome = Outcome(name, await _outcome(name, how))
+        places.release()
+        if before is not None:
+            await before.finished.wait()
+        report(outcome)
 
     async with Group() as group:
         async for name in names:
-            while not room:
-                left = Event()
-                await left.wait()
-            room -= 1
-            outcome: list[Answer | Failure] = []
-            waiting.append((name, outcome))
-            group.start_soon(one(name, outcome))
+            await places.acquire()
+            last = group.start_soon(look_up(name, last))
 
 
-async def given(words: Sequence[str]) -> AsyncIterator[str]:
+async def _outcome(name: str, how: Query) -> Answer | Failure:
+    try:
+        return await answer(check(name, how), how)
+    except Failure as failure:
+        return failure
+    except Invalid as error:
+        return Failure(Exit.READ, f"resolve {name[:80]}", str(error))
+
+
+async def iter_names(words: Sequence[str]) -> AsyncIterator[str]:
     """Yield the words; for ``-`` the lines of stdin, as they come, without those that are empty."""
     for word in words:
         if word != "-":

@@ -1,4 +1,4 @@
-"""What every server shares: how long it serves, the port it tells, and the command it runs meanwhile."""
+"""Running a server: how long it serves, its port file, and the COMMAND that runs meanwhile."""
 
 import os
 from collections.abc import Callable, Coroutine, Iterator, Sequence
@@ -49,8 +49,7 @@ class Sockets(NamedTuple):
     @property
     def port(self) -> int | None:
         """The one port number, None for a unix socket."""
-        endpoint = self.listening[0].local
-        return None if endpoint.path is not None else endpoint.port
+        return next(each.port for each in self if each is not None)
 
     def close(self) -> None:
         """Close them. Closing twice is nothing."""
@@ -174,7 +173,7 @@ async def _serve(
 
 
 def welcoming(handler: Handler, greet: bytes | None, keepalive: float | None) -> Handler:
-    """Return the handler with what comes before it: keepalive, and a greeting that may name {host} and {port}."""
+    """The handler with keepalive and a greeting before it, which may name {host} and {port}."""
 
     async def handle(stream: Connection) -> str | None:
         if keepalive is not None:
@@ -228,7 +227,7 @@ def _environment(endpoint: Endpoint) -> dict[str, str]:
 
 
 async def _run(command: Sequence[str], environment: dict[str, str], hurry: Event) -> int:
-    """Run COMMAND on our stdin, stdout and stderr, and return its exit code, 128+n after signal n.
+    """Run COMMAND on our stdin, stdout and stderr; its exit code is 128+n after signal n.
 
     Cancelled, it gets SIGTERM, and SIGKILL if it is still there after the drain, or as soon as there is ``hurry``.
     """

@@ -1,8 +1,9 @@
-"""Which sockets there are on this machine, and whose they are."""
+"""Listing the sockets of this machine, with their users and processes."""
 
 import os
 import pwd
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from difflib import get_close_matches
 from typing import NamedTuple
 
@@ -48,7 +49,7 @@ class Wanted(NamedTuple):
     pid: int | None = None
 
     def asked(self) -> list[str]:
-        """Return the protocols that may have such sockets."""
+        """The protocols that may have such sockets."""
         internet = self.port is not None or self.family is not None
         return [
             protocol
@@ -80,7 +81,7 @@ def any_of(wanted: Wanted) -> bool:
 
 
 def listing(wanted: Wanted) -> list[Owned]:
-    """Return the sockets that are meant, listeners of each protocol first, then by port and address.
+    """The sockets that are meant, listeners of each protocol first, then by port and address.
 
     Raises Failure READ.
     """
@@ -106,7 +107,7 @@ def _order(one: Socket) -> tuple[object, ...]:
 
 
 def parse_state(text: str, protocols: Iterable[str]) -> str:
-    """Return the state that is meant; raise Invalid for one that none of these protocols has."""
+    """Read a state in any of its spellings. Raises Invalid for one that none of these protocols has."""
     known = {_squeezed(name): name for names in STATES.values() for name in names} | _ALIASES
     word = _squeezed(text)
     name = known.get(word)
@@ -132,7 +133,7 @@ def _user_name(uid: int) -> str:
 
 
 def _processes(inodes: set[int]) -> dict[int, list[Process]]:
-    """Return for each of these sockets who has it open, by pid; raise Failure READ.
+    """The processes that have each of these sockets open, by pid. Raises Failure READ.
 
     Processes that end meanwhile, and those that we may not look into, are left out.
     """
@@ -162,19 +163,11 @@ def _check_process(pid: int) -> None:
             pass
 
 
-def _open_files(pid: int) -> list[str]:
-    folder = f"/proc/{pid}/fd"
-    links = []
-    try:
-        names = os.listdir(folder)
-    except OSError:
-        return []
-    for name in names:
-        try:
-            links.append(os.readlink(f"{folder}/{name}"))
-        except OSError:
-            pass
-    return links
+def _open_files(pid: int) -> Iterator[str]:
+    with suppress(OSError):  # it has ended, or is not ours to look into
+        for name in os.listdir(f"/proc/{pid}/fd"):
+            with suppress(OSError):  # closed meanwhile
+                yield os.readlink(f"/proc/{pid}/fd/{name}")
 
 
 def _process_name(pid: int) -> str:

@@ -6,12 +6,11 @@ import re
 from netkit.core.errors import Invalid
 
 _ESCAPE = re.compile(rb"\\(?:x([0-9A-Fa-f]{2})|(.?))", re.DOTALL)
-
 _MEANING = {b"n": b"\n", b"r": b"\r", b"t": b"\t", b"0": b"\0", b"\\": b"\\"}
 
 
 def parse(text: str) -> bytes:
-    """Return the bytes that ``text`` spells, with ``\\n \\r \\t \\0 \\\\ \\xNN`` understood."""
+    """The bytes that ``text`` spells, with ``\\n \\r \\t \\0 \\\\ \\xNN`` understood."""
 
     def meaning(match: re.Match[bytes]) -> bytes:
         if match[1]:
@@ -25,7 +24,7 @@ def parse(text: str) -> bytes:
 
 
 def spell(data: bytes) -> str:
-    """Return the TEXT of these bytes: printable, on one line, and read by ``parse`` as the same bytes."""
+    """The TEXT of these bytes: printable, on one line, and read by ``parse`` as the same bytes."""
     text = data.decode("utf-8", "surrogateescape")
     return text if text.isprintable() and "\\" not in text else text.translate(_SPELLING)
 

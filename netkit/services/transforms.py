@@ -1,22 +1,27 @@
-"""Changes of bytes on their way: line ends, labels, visible control bytes, ends that the data decides."""
+"""Changes of bytes on their way: line ends, labels, visible control bytes, and ends that the data decides.
+
+Each function makes a Change for one stream, which keeps what it has to remember between two chunks.
+"""
 
 import codecs
 import os
 import re
 from collections.abc import Callable
+from functools import partial
 
+from netkit.core.errors import Exit, Failure
 from netkit.core.pump import Change, Done
 from netkit.services.join import STDOUT
 
 MAX_LINE = 64 * 1024  # bytes of a line that a label is put before
+WINDOW = 64 * 1024  # bytes back in which a match that spans chunks is found
 
 _LONE_LF = re.compile(rb"(?<!\r)\n")
-
-_SHOWN = {c: f"\\x{c:02x}" for c in (*range(32), *range(127, 160)) if chr(c) not in "\n\r\t"}
+_CONTROL = {c: f"\\x{c:02x}" for c in (*range(32), *range(127, 160)) if chr(c) not in "\n\r\t"}  # C0, DEL, C1
 
 
 def crlf() -> Change:
-    """Return a change that sends each line end as CR LF; one that is CR LF already stays."""
+    """Send each line end as CR LF; one that is CR LF already stays."""
     after_cr = False
 
     def change(data: bytes) -> bytes:
@@ -29,7 +34,7 @@ def crlf() -> Change:
 
 
 def labelled(label: str) -> Change:
-    """Return a change that gives each line as ``LABEL<TAB>line``, once it is complete or the end has come.
+    """Give each line as ``LABEL<TAB>line``, once it is complete or the end has come.
 
     A line longer than ``MAX_LINE`` bytes becomes several, each with the label.
     """
@@ -50,29 +55,71 @@ def labelled(label: str) -> Change:
     return change
 
 
-def visible() -> Change:
-    """Return a change that makes control bytes visible as ``\\xNN``: C0 but for newline, return and tab, DEL, C1.
+class Limits:
+    """What of one peer's bytes is enough: those up to the first match of ``pattern``, and at most so many."""
 
-    UTF-8 passes, also where a character arrives in pieces; bytes that are not UTF-8 become visible too.
+    def __init__(self, pattern: re.Pattern[bytes] | None, most: int | None) -> None:
+        self._pattern = pattern
+        self._most = most
+        self._found = False
+
+    def __bool__(self) -> bool:
+        return self._pattern is not None or self._most is not None
+
+    def changes(self) -> list[Callable[[], Change]]:
+        """Makers of the changes that are done when it is enough."""
+        makers: list[Callable[[], Change]] = []
+        if self._pattern is not None:
+            makers.append(partial(until, self._pattern, self._find, cut=True))
+        if self._most is not None:
+            makers.append(partial(at_most, self._most))
+        return makers
+
+    def check(self, name: str) -> None:
+        """Raise Failure PROTOCOL if what ``name`` sent has ended without a match."""
+        if self._pattern is not None and not self._found:
+            pattern = repr(os.fsdecode(self._pattern.pattern))
+            raise Failure(Exit.PROTOCOL, f"find {pattern} in what {name} sent", "it ended before")
+
+    def _find(self) -> None:
+        self._found = True
+
+
+def prefixed(prefix: bytes) -> Change:
+    """Put ``prefix`` in front of each line, as soon as its first byte comes."""
+    at_start = True
+
+    def change(data: bytes) -> bytes:
+        nonlocal at_start
+        if not data:
+            return b""
+        head = prefix if at_start else b""
+        at_start = data.endswith(b"\n")
+        return head + data.replace(b"\n", b"\n" + prefix, data.count(b"\n") - at_start)
+
+    return change
+
+
+def visible() -> Change:
+    """Show control bytes as ``\\xNN``: C0 but for newline, return and tab, DEL, C1, and bytes that are not UTF-8.
+
+    UTF-8 passes, also where a character arrives in pieces.
     """
     decoder = codecs.getincrementaldecoder("utf-8")("backslashreplace")
 
     def change(data: bytes) -> bytes:
-        return decoder.decode(data, final=not data).translate(_SHOWN).encode()
+        return decoder.decode(data, final=not data).translate(_CONTROL).encode()
 
     return change
 
 
 def incoming(raw: bool) -> list[Callable[[], Change]]:
-    """Return what data from a peer goes through on its way to stdout: to anything but a terminal, nothing."""
+    """The changes for data from a peer on its way to stdout: to anything but a terminal, none."""
     return [] if raw or not os.isatty(STDOUT) else [visible]
 
 
-WINDOW = 64 * 1024  # bytes back in which a match that spans chunks is found
-
-
 def until(pattern: re.Pattern[bytes], found: Callable[[], None], *, cut: bool) -> Change:
-    """Return a change that passes bytes as they are and is done with the first match, which ``found`` is told.
+    """Pass bytes as they are, and be done with the first match, which is told to ``found``.
 
     With ``cut`` the output ends with the match, otherwise with the chunk it came in. A match may span chunks as long as
     it fits into the last ``WINDOW`` bytes.
@@ -93,7 +140,7 @@ def until(pattern: re.Pattern[bytes], found: Callable[[], None], *, cut: bool) -
 
 
 def at_most(limit: int) -> Change:
-    """Return a change that is done with the ``limit``-th byte."""
+    """Pass ``limit`` bytes, and be done with the last of them."""
     left = limit
 
     def change(data: bytes) -> bytes:
@@ -102,21 +149,5 @@ def at_most(limit: int) -> Change:
             raise Done(data[:left])
         left -= len(data)
         return data
-
-    return change
-
-
-def prefixed(prefix: bytes) -> Change:
-    """Return a change that puts ``prefix`` in front of each line, as soon as its first byte comes."""
-    fresh = True
-
-    def change(data: bytes) -> bytes:
-        nonlocal fresh
-        if not data:
-            return b""
-        head = prefix if fresh else b""
-        fresh = data.endswith(b"\n")
-        body = data[:-1] if fresh else data
-        return head + body.replace(b"\n", b"\n" + prefix) + (b"\n" if fresh else b"")
 
     return change

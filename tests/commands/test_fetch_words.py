@@ -11,7 +11,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from netkit.cli.app import run
-from netkit.cli.types import Field, Verb
+from netkit.cli.types import FIELD, METHOD
 from tests.support.refusals import the_line
 
 pytestmark = pytest.mark.timeout(30)
@@ -175,8 +175,8 @@ def read(kind: Any, text: str) -> Any:
 )
 def test_field(text: str, field: tuple[str, bytes]) -> None:
     """A field is a token, a colon and bytes, without the blanks around them."""
-    assert read(Field(), text) == field
-    assert read(Field(), field) == field  # type: ignore[arg-type]
+    assert read(FIELD, text) == field
+    assert read(FIELD, field) == field  # type: ignore[arg-type]
 
 
 @PROPERTY
@@ -185,7 +185,7 @@ def test_field(text: str, field: tuple[str, bytes]) -> None:
 def test_any_text_is_a_field_or_refused(text: str) -> None:
     """No field can end its line, or hold what RFC 9110 does not allow (section 5.5)."""
     try:
-        name, value = read(Field(), text)
+        name, value = read(FIELD, text)
     except click.BadParameter as refused:
         assert refused.message
         return
@@ -199,7 +199,7 @@ def test_any_text_is_a_field_or_refused(text: str) -> None:
 @pytest.mark.parametrize("text", ["GET", "get", "PUT", "M-SEARCH", "PROPFIND", "X_1", "connect"])
 def test_method(text: str) -> None:
     """A method is a token, and its case counts."""
-    assert read(Verb(), text) == text
+    assert read(METHOD, text) == text
 
 
 @PROPERTY
@@ -210,7 +210,7 @@ def test_method(text: str) -> None:
 def test_any_text_is_a_method_or_refused(text: str) -> None:
     """Nothing but a token is a method, and CONNECT is none for us."""
     try:
-        read(Verb(), text)
+        read(METHOD, text)
     except click.BadParameter as refused:
         assert refused.message
         return

@@ -2,7 +2,6 @@
 
 import os
 import select
-import selectors
 import socket
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -22,22 +21,13 @@ from netkit.core.events import Connected, Missed, Retrying, Trying
 from netkit.core.kernel import Group, now, sleep
 from netkit.core.lookup import Address
 from netkit.core.sync import Event
-from tests.clock import JumpClock, run
+from tests.clock import JumpClock, PatientClock, run
 from tests.support import free_port, netkit, reset
 from tests.support.networks import Network, simulate
 from tests.support.processes import strace
 
 DEAD = "192.0.2.1"
 HERE = "127.0.0.1"
-
-
-class PatientClock(JumpClock):
-    """Jumps only when real descriptors have been silent for a moment, which loopback never is with news to tell."""
-
-    def select(
-        self, selector: selectors.BaseSelector, timeout: float | None
-    ) -> list[tuple[selectors.SelectorKey, int]]:
-        return selector.select(0 if timeout == 0 else 0.02) or super().select(selector, timeout)
 
 
 # -- the race, simulated
@@ -378,7 +368,7 @@ def test_what_came_before_a_reset_that_came_at_once_is_received(turns: int) -> N
                     while data := await stream.recv():
                         received += data
                     await peer.finished.wait()
-                    stream.check()
+                    stream.raise_if_reset()
                 assert caught.value.exit is Exit.RECV
             finally:
                 stream.close()

@@ -44,7 +44,7 @@ def test_the_last_acknowledgement_amid_a_check_is_no_reset() -> None:
                 await stream.send_eof()
                 assert stream.unacknowledged()
                 stream.then = take_all
-                stream.check()
+                stream.raise_if_reset()
             finally:
                 stream.close()
 

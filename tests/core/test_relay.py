@@ -58,7 +58,7 @@ class Acknowledging(MemoryStream):
 
     def unacknowledged(self) -> int:
         self.asked += 1
-        return self.sent - self.other.received
+        return self.counts.sent - self.other.counts.received
 
 
 def acknowledging_pair() -> tuple[Acknowledging, MemoryStream]:
@@ -112,7 +112,7 @@ def converse(
                     local, peer, ending, outgoing=outgoing, incoming=incoming, observe=outcome.events.append
                 )
                 if outgoing is None:
-                    assert peer.sent == local.received, "what was read was not sent"
+                    assert peer.counts.sent == local.counts.received, "what was read was not sent"
             except Failure as failure:
                 outcome.failure = failure
             outcome.at = now()
@@ -623,7 +623,7 @@ def test_one_direction_never_stops_the_other() -> None:
         await keyboard.send(data)
 
         await sleep(HOUR)
-        held_back.append(flood.sent)
+        held_back.append(flood.counts.sent)
         while await keyboard.recv():
             pass
         await keyboard.send_eof()
@@ -632,7 +632,7 @@ def test_one_direction_never_stops_the_other() -> None:
         nonlocal flood
         flood = far
         await far.send(bytes(100 * CAPACITY))
-        arrived.append(far.received)
+        arrived.append(far.counts.received)
         await far.send_eof()
 
     flood: MemoryStream

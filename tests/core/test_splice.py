@@ -21,25 +21,9 @@ from netkit.core.socket_stream import SocketStream
 from netkit.core.stdio import FileStream
 from tests.support import NETKIT, Finished, Running, died_by, jam, netkit, peer, read_all, reset, running
 from tests.support.peers import drip
+from tests.support.streams import Steps
 
 DATA = random.Random(1).randbytes(5_000_000)
-
-
-class Steps:
-    """How often each of the kernel's ways was taken, and how many bytes it moved."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.moved = 0
-        for name in ("splice", "sendfile"):
-            monkeypatch.setattr(splice.os, name, self._counting(getattr(os, name)))
-
-    def _counting(self, call: Any) -> Any:
-        def counted(*args: Any, **options: Any) -> int:
-            count: int = call(*args, **options)
-            self.moved += count
-            return count
-
-        return counted
 
 
 @pytest.fixture
@@ -79,7 +63,7 @@ def pumped(source: Any, sink: Any) -> relay.Flow:
                 for end, pair in ((source, (source, null)), (sink, (null, sink)))
             ]
             await pump(*streams, flow=flow)  # type: ignore[arg-type]
-            assert streams[0].received == streams[1].sent == flow.offered
+            assert streams[0].counts.received == streams[1].counts.sent == flow.offered
             if isinstance(sink, socket.socket):
                 await connection.acknowledged(streams[1])
             return flow
@@ -195,7 +179,7 @@ def test_no_more_than_most_is_moved(kind: str, tmp_path: Path) -> None:
             source = SocketStream(one, "the peer") if near is None else FileStream(near, near)
             target = SocketStream(one, "the peer") if far is None else FileStream(far, far)
             await splice.move(source, target, Flow(), 20_001)
-            return source.received, target.sent
+            return source.counts.received, target.counts.sent
 
         assert kernel.run(main()) == (20_001, 20_001)
         rest = one.recv(50_000, socket.MSG_WAITALL) if near is None else os.read(near, 50_000)
@@ -224,6 +208,28 @@ def test_what_has_to_be_looked_at_is_copied(steps: Steps, tmp_path: Path) -> Non
             assert found == [DATA.upper()]
 
     kernel.run(main())
+    assert steps.moved == 0
+
+
+class Loud(SocketStream):
+    """A socket whose ``recv`` is another, and that says nothing more."""
+
+    async def recv(self) -> bytes:
+        return (await super().recv()).upper()
+
+
+def test_what_overrides_recv_is_not_bypassed(steps: Steps, tmp_path: Path) -> None:
+    """A child of a stream that the kernel may read is asked for each byte."""
+    with connected() as (ours, theirs), (tmp_path / "file").open("wb") as file:
+        sender = threading.Thread(target=lambda: (theirs.sendall(DATA), theirs.shutdown(socket.SHUT_WR)))
+        sender.start()
+
+        async def main() -> None:
+            await pump(Loud(ours, "the peer"), FileStream(0, file.fileno()))
+
+        kernel.run(main())
+        sender.join()
+    assert (tmp_path / "file").read_bytes() == DATA.upper()
     assert steps.moved == 0
 
 

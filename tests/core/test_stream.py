@@ -4,7 +4,6 @@ import errno
 import fcntl
 import os
 import pty
-import selectors
 import socket
 import struct
 import termios
@@ -19,12 +18,13 @@ import pytest
 from netkit.core import kernel
 from netkit.core.connection import acknowledged
 from netkit.core.errors import Exit, Failure
-from netkit.core.kernel import Group, deadline, now, sleep
+from netkit.core.kernel import Group, Poll, deadline, now, sleep
 from netkit.core.socket_stream import SocketStream
 from netkit.core.stdio import FileStream
-from netkit.core.stream import LARGEST_READ, SMALLEST_READ, Stream
+from netkit.core.stream import LARGEST_READ, SMALLEST_READ, Stream, raw_source
 from tests import memory
 from tests.contract import (
+    CONNECTED,
     EVERY,
     OWNING,
     RESETTING,
@@ -38,19 +38,9 @@ from tests.contract import (
 )
 from tests.support import PATIENCE, reset
 from tests.support.peers import tcp_sockets
+from tests.support.streams import streams_of
 
 # -- pairs
-
-
-@asynccontextmanager
-async def streams_of(sockets: tuple[socket.socket, socket.socket]) -> AsyncIterator[tuple[Stream, Stream]]:
-    """Make streams of two connected sockets, and close them."""
-    a, b = SocketStream(sockets[0], "a"), SocketStream(sockets[1], "b")
-    try:
-        yield a, b
-    finally:
-        a.close()
-        b.close()
 
 
 def tcp4() -> Any:
@@ -100,10 +90,10 @@ async def sockets_as_files() -> AsyncIterator[tuple[Stream, Stream]]:
 
 
 TRANSPORTS: list[tuple[MakePair, tuple[Check, ...]]] = [
-    (tcp4, EVERY + OWNING + RESETTING),
-    (tcp6, EVERY + OWNING + RESETTING),
-    (unix, EVERY + OWNING),
-    (in_memory, EVERY + OWNING + RESETTING),
+    (tcp4, EVERY + CONNECTED + OWNING + RESETTING),
+    (tcp6, EVERY + CONNECTED + OWNING + RESETTING),
+    (unix, EVERY + CONNECTED + OWNING),
+    (in_memory, EVERY + CONNECTED + OWNING + RESETTING),
     (pipes, EVERY),
     (sockets_as_files, EVERY),
 ]
@@ -127,8 +117,9 @@ def test_contract(make_pair: MakePair, check: Check) -> None:
 
 def queued(stream: Stream) -> int:
     """Return how many bytes the kernel has received for a socket and nobody has read."""
-    assert stream.raw_source is not None
-    return int(struct.unpack("i", fcntl.ioctl(stream.raw_source, termios.FIONREAD, b"\0\0\0\0"))[0])
+    end = raw_source(stream)
+    assert end is not None
+    return int(struct.unpack("i", fcntl.ioctl(end.fd, termios.FIONREAD, b"\0\0\0\0"))[0])
 
 
 async def until(condition: Callable[[], bool]) -> None:
@@ -147,15 +138,15 @@ def test_after_a_reset_the_count_of_unacknowledged_bytes_is_right() -> None:
                 group.start_soon(send_without_end(a))
                 await until_held_back(a)
                 group.cancel()
-            await until(lambda: a.unacknowledged() == a.sent - queued(b))
+            await until(lambda: a.unacknowledged() == a.counts.sent - queued(b))
             delivered = queued(b)
-            assert 0 < delivered < a.sent
+            assert 0 < delivered < a.counts.sent
             b.abort()
             with pytest.raises(Failure):
                 await a.recv()
-            assert a.sent - a.unacknowledged() == delivered
+            assert a.counts.sent - a.unacknowledged() == delivered
             with pytest.raises(Failure) as caught:
-                a.check()
+                a.raise_if_reset()
             assert caught.value.exit is Exit.RECV
             with pytest.raises(Failure):
                 await acknowledged(a)
@@ -172,7 +163,7 @@ def test_the_end_itself_counts_as_no_byte() -> None:
                 group.start_soon(send_without_end(a))
                 await until_held_back(a)
                 group.cancel()
-            await until(lambda: a.unacknowledged() == a.sent - queued(b))
+            await until(lambda: a.unacknowledged() == a.counts.sent - queued(b))
             before = a.unacknowledged()
             assert before
             await a.send_eof()
@@ -314,7 +305,7 @@ def test_a_regular_file_is_read_to_its_end_and_written_whole(tmp_path: Path) -> 
             copied = await read_all(stream)
             await stream.send(copied)
             assert await stream.recv() == b""
-            assert stream.received == stream.sent == len(data)
+            assert stream.counts.received == stream.counts.sent == len(data)
             stream.close()
 
     kernel.run(main())
@@ -339,7 +330,7 @@ def test_dev_null_is_empty_and_takes_everything() -> None:
             assert [await stream.recv(), await stream.recv()] == [b"", b""]
             await stream.send(bytes(MEGABYTE))
             await stream.send_eof()
-            assert stream.sent == MEGABYTE
+            assert stream.counts.sent == MEGABYTE
             stream.close()
 
     kernel.run(main())
@@ -484,20 +475,15 @@ def test_a_terminal_gets_every_byte() -> None:
     assert kernel.run(main()) == data
 
 
-class CountingClock:
+class CountingClock(kernel.Clock):
     """The real clock; counts how often the loop goes round."""
 
     def __init__(self) -> None:
         self.rounds = 0
 
-    def now(self) -> float:
-        return kernel._Monotonic.now()
-
-    def select(
-        self, selector: selectors.BaseSelector, timeout: float | None
-    ) -> list[tuple[selectors.SelectorKey, int]]:
+    def wait(self, poll: Poll, timeout: float | None) -> list[tuple[int, int]]:
         self.rounds += 1
-        return selector.select(timeout)
+        return super().wait(poll, timeout)
 
 
 def test_a_stopped_terminal_is_waited_for_and_not_spun_on() -> None:
@@ -517,7 +503,7 @@ def test_a_stopped_terminal_is_waited_for_and_not_spun_on() -> None:
                 with pytest.raises(BlockingIOError):
                     os.read(master, 100)
                 termios.tcflow(slave, termios.TCOON)
-                await until(lambda: stream.sent == 100)
+                await until(lambda: stream.counts.sent == 100)
                 assert os.read(master, 200) == b"x" * 100
             stream.close()
 
@@ -681,7 +667,7 @@ def test_a_blocked_sink_stops_no_other_task() -> None:
             with pytest.raises(kernel.DeadlineExceeded), deadline(now() + 0.05):
                 await stream.send(bytes(MEGABYTE))
             stream.close()
-            assert stream.sent == fcntl.fcntl(writer, fcntl.F_GETPIPE_SZ)
+            assert stream.counts.sent == fcntl.fcntl(writer, fcntl.F_GETPIPE_SZ)
 
     kernel.run(main())
 

@@ -1,4 +1,4 @@
-"""Taking turns: the kernel's lock and condition, and what becomes of them when who waits is cancelled."""
+"""Taking turns: lock, semaphore and condition, and what becomes of them when who waits is cancelled."""
 
 from collections.abc import Callable
 
@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from netkit.core.kernel import DeadlineExceeded, Group, Task, deadline, now, sleep
-from netkit.core.sync import Condition, Event, Lock
-from tests.clock import run
+from netkit.core.sync import Condition, Event, Lock, Semaphore
+from tests.clock import on_kernel, run
 
 
 class Room:
@@ -31,45 +31,66 @@ class Room:
                 self._inside = False
 
 
+# -- Event
+
+
+@on_kernel
+async def test_an_event_wakes_all_who_wait_in_their_order() -> None:
+    """Everyone goes on once it happened, first come first, and later ones do not wait."""
+    log: list[int] = []
+
+    async def wait(event: Event, number: int) -> None:
+        await event.wait()
+        log.append(number)
+
+    event = Event()
+    async with Group() as group:
+        for number in range(5):
+            group.start_soon(wait(event, number))
+        await sleep(0)
+        assert not event.is_set()
+        event.set()
+        event.set()
+        assert event.is_set()
+    await event.wait()
+    assert log == [0, 1, 2, 3, 4]
+
+
 # -- Lock
 
 
-def test_a_lock_lets_one_in_at_a_time_in_the_order_of_coming() -> None:
+@on_kernel
+async def test_a_lock_lets_one_in_at_a_time_in_the_order_of_coming() -> None:
     """Nobody overtakes: who comes at the moment of leaving stands behind all who wait."""
     room = Room()
-
-    async def main() -> None:
-        async with Group() as group:
-            for name in "abc":
-                group.start_soon(room.use(name, 1))
-            await sleep(1)  # a is leaving in this moment
-            group.start_soon(room.use("d", 1))
-        assert now() == 4
-
-    run(main())
+    async with Group() as group:
+        for name in "abc":
+            group.start_soon(room.use(name, 1))
+        await sleep(1)  # a is leaving in this moment
+        group.start_soon(room.use("d", 1))
+    assert now() == 4
     assert room.log == list("abcd")
 
 
-def test_a_lock_that_is_free_is_taken_without_a_wait() -> None:
+@on_kernel
+async def test_a_lock_that_is_free_is_taken_without_a_wait() -> None:
     """Nobody else gets a turn before the block, and leaving and coming again costs none either."""
     log: list[str] = []
 
     async def other() -> None:
         log.append("other")
 
-    async def main() -> None:
-        lock = Lock()
-        async with Group() as group:
-            group.start_soon(other())
-            for _ in range(2):
-                async with lock:
-                    log.append("main")
-
-    run(main())
+    lock = Lock()
+    async with Group() as group:
+        group.start_soon(other())
+        for _ in range(2):
+            async with lock:
+                log.append("main")
     assert log == ["main", "main", "other"]
 
 
-def test_a_lock_passes_over_who_no_longer_waits() -> None:
+@on_kernel
+async def test_a_lock_passes_over_who_no_longer_waits() -> None:
     """A cancelled task and one whose deadline expired leave the queue, and the others keep their places."""
     room = Room()
 
@@ -77,22 +98,20 @@ def test_a_lock_passes_over_who_no_longer_waits() -> None:
         with pytest.raises(DeadlineExceeded), deadline(now() + 1):
             await room.use("b", 1)
 
-    async def main() -> None:
-        async with Group() as group:
-            group.start_soon(room.use("a", 3))
-            group.start_soon(hasty())
-            gone = group.start_soon(room.use("c", 1))
-            group.start_soon(room.use("d", 1))
-            await sleep(2)
-            gone.cancel()
-        assert now() == 4
-
-    run(main())
+    async with Group() as group:
+        group.start_soon(room.use("a", 3))
+        group.start_soon(hasty())
+        gone = group.start_soon(room.use("c", 1))
+        group.start_soon(room.use("d", 1))
+        await sleep(2)
+        gone.cancel()
+    assert now() == 4
     assert room.log == ["a", "d"]
 
 
 @pytest.mark.parametrize("how", ["cancelled", "failed"])
-def test_a_lock_is_given_back_however_its_block_ends(how: str) -> None:
+@on_kernel
+async def test_a_lock_is_given_back_however_its_block_ends(how: str) -> None:
     """A holder that is cancelled or fails hands over to the next."""
     room = Room()
 
@@ -107,38 +126,33 @@ def test_a_lock_is_given_back_however_its_block_ends(how: str) -> None:
         with pytest.raises(ValueError):
             await holder()
 
-    async def main() -> None:
-        async with Group() as group:
-            first = group.start_soon(tried() if how == "failed" else holder())
-            group.start_soon(room.use("b", 0))
-            await sleep(1)
-            first.cancel()
-
-    run(main())
+    async with Group() as group:
+        first = group.start_soon(tried() if how == "failed" else holder())
+        group.start_soon(room.use("b", 0))
+        await sleep(1)
+        first.cancel()
     assert room.log == ["b"]
 
 
 @pytest.mark.parametrize("order", ["handed over first", "cancelled first"])
-def test_a_lock_is_not_lost_with_who_was_cancelled_as_it_was_handed_over(order: str) -> None:
+@on_kernel
+async def test_a_lock_is_not_lost_with_who_was_cancelled_as_it_was_handed_over(order: str) -> None:
     """Whoever gives the lock to a task that is cancelled in the same moment, the task after it still comes in."""
     room = Room()
-
-    async def main() -> None:
-        async with Group() as group:
-            async with room.lock:
-                second = group.start_soon(room.use("b", 1))
-                group.start_soon(room.use("c", 1))
-                await sleep(1)
-                if order == "cancelled first":
-                    second.cancel()
-            second.cancel()
-        assert now() == 2
-
-    run(main())
+    async with Group() as group:
+        async with room.lock:
+            second = group.start_soon(room.use("b", 1))
+            group.start_soon(room.use("c", 1))
+            await sleep(1)
+            if order == "cancelled first":
+                second.cancel()
+        second.cancel()
+    assert now() == 2
     assert room.log == (["b", "c"] if order == "handed over first" else ["c"])
 
 
-def test_a_lock_that_comes_as_the_deadline_expires_is_held_or_left_to_the_next() -> None:
+@on_kernel
+async def test_a_lock_that_comes_as_the_deadline_expires_is_held_or_left_to_the_next() -> None:
     """With both in the same moment the block runs whole or not at all, and the lock goes on either way."""
     room = Room()
 
@@ -149,13 +163,10 @@ def test_a_lock_that_comes_as_the_deadline_expires_is_held_or_left_to_the_next()
         except DeadlineExceeded:
             assert "b" not in room.log or room.log[-1] == "b"
 
-    async def main() -> None:
-        async with Group() as group:
-            group.start_soon(room.use("a", 1))
-            group.start_soon(hasty())
-            group.start_soon(room.use("c", 1))
-
-    run(main())
+    async with Group() as group:
+        group.start_soon(room.use("a", 1))
+        group.start_soon(hasty())
+        group.start_soon(room.use("c", 1))
     assert room.log[0] == "a"
     assert room.log[-1] == "c"
 
@@ -168,7 +179,8 @@ TURNS = st.lists(
 
 @settings(max_examples=100, deadline=None)
 @given(TURNS)
-def test_random_turns_are_taken_one_at_a_time_and_leave_the_lock_free(
+@on_kernel
+async def test_random_turns_are_taken_one_at_a_time_and_leave_the_lock_free(
     turns: list[tuple[int, int, int | None, int | None]],
 ) -> None:
     """Whoever comes, stays, is cancelled or runs out of time when: never two inside, and at the end it is free."""
@@ -186,23 +198,51 @@ def test_random_turns_are_taken_one_at_a_time_and_leave_the_lock_free(
         await sleep(at)
         task.cancel()
 
+    async with Group() as group:
+        for number, (comes, stays, patience, cancelled) in enumerate(turns):
+            task = group.start_soon(visit(str(number), comes, stays, patience))
+            if cancelled is not None:
+                group.start_soon(cancel(task, cancelled))
+    with deadline(now() + 1):
+        await room.use("last", 0)
+    assert room.log[-1] == "last"
+
+
+# -- Semaphore
+
+
+def test_a_semaphore_lets_so_many_in() -> None:
+    """Three places for seven: who waits gets the place of who leaves, and at the end all are free."""
+    inside = most = 0
+    places = Semaphore(3)
+
+    async def use() -> None:
+        nonlocal inside, most
+        async with places:
+            inside += 1
+            most = max(most, inside)
+            await sleep(1)
+            inside -= 1
+
     async def main() -> None:
         async with Group() as group:
-            for number, (comes, stays, patience, cancelled) in enumerate(turns):
-                task = group.start_soon(visit(str(number), comes, stays, patience))
-                if cancelled is not None:
-                    group.start_soon(cancel(task, cancelled))
-        with deadline(now() + 1):
-            await room.use("last", 0)
+            for _ in range(7):
+                group.start_soon(use())
+        assert now() == 3
+        for _ in range(3):
+            assert not places.locked()
+            await places.acquire()
+        assert places.locked()
 
     run(main())
-    assert room.log[-1] == "last"
+    assert most == 3
 
 
 # -- Condition
 
 
-def test_a_condition_wakes_all_who_wait_and_none_who_come_later() -> None:
+@on_kernel
+async def test_a_condition_wakes_all_who_wait_and_none_who_come_later() -> None:
     """A change is for those who wait for it; it is not kept."""
     log: list[str] = []
     changed = Condition()
@@ -211,26 +251,24 @@ def test_a_condition_wakes_all_who_wait_and_none_who_come_later() -> None:
         await changed.wait()
         log.append(name)
 
-    async def main() -> None:
+    changed.notify_all()
+    async with Group() as group:
+        for name in "ab":
+            group.start_soon(wait(name))
+        await sleep(1)
+        assert log == []
         changed.notify_all()
-        async with Group() as group:
-            for name in "ab":
-                group.start_soon(wait(name))
-            await sleep(1)
-            assert log == []
-            changed.notify_all()
-            changed.notify_all()
-            late = group.start_soon(wait("late"))
-            await sleep(1)
-            assert log == ["a", "b"]
-            assert late.waits
-            group.cancel()
-
-    run(main())
+        changed.notify_all()
+        late = group.start_soon(wait("late"))
+        await sleep(1)
+        assert log == ["a", "b"]
+        assert late.waits
+        group.cancel()
     assert log == ["a", "b"]
 
 
-def test_a_condition_that_is_waited_for_again_needs_another_change() -> None:
+@on_kernel
+async def test_a_condition_that_is_waited_for_again_needs_another_change() -> None:
     """Two changes before who waits had a turn are one to it."""
     seen: list[float] = []
     changed = Condition()
@@ -240,22 +278,20 @@ def test_a_condition_that_is_waited_for_again_needs_another_change() -> None:
             await changed.wait()
             seen.append(now())
 
-    async def main() -> None:
-        async with Group() as group:
-            group.start_soon(watch())
-            for _ in range(3):
-                await sleep(1)
-                changed.notify_all()
-                changed.notify_all()
+    async with Group() as group:
+        group.start_soon(watch())
+        for _ in range(3):
             await sleep(1)
-            group.cancel()
-
-    run(main())
+            changed.notify_all()
+            changed.notify_all()
+        await sleep(1)
+        group.cancel()
     assert seen == [1, 2, 3]
 
 
 @pytest.mark.parametrize("first", ["notify", "cancel"])
-def test_a_change_and_a_cancellation_in_the_same_moment(first: str) -> None:
+@on_kernel
+async def test_a_change_and_a_cancellation_in_the_same_moment(first: str) -> None:
     """Who was woken goes on to its next wait; who was cancelled is woken no more, and the others are."""
     log: list[str] = []
     changed = Condition()
@@ -266,14 +302,11 @@ def test_a_change_and_a_cancellation_in_the_same_moment(first: str) -> None:
         await sleep(0)
         log.append(f"{name} went on")
 
-    async def main() -> None:
-        async with Group() as group:
-            task = group.start_soon(wait("a"))
-            group.start_soon(wait("b"))
-            await sleep(1)
-            steps: list[Callable[[], None]] = [changed.notify_all, task.cancel]
-            for step in steps if first == "notify" else reversed(steps):
-                step()
-
-    run(main())
+    async with Group() as group:
+        task = group.start_soon(wait("a"))
+        group.start_soon(wait("b"))
+        await sleep(1)
+        steps: list[Callable[[], None]] = [changed.notify_all, task.cancel]
+        for step in steps if first == "notify" else reversed(steps):
+            step()
     assert log == (["a", "b", "b went on"] if first == "notify" else ["b", "b went on"])

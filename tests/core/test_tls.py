@@ -19,9 +19,10 @@ from netkit.core.dial import Dialling, dial, dial_until
 from netkit.core.errors import Exit, Failure
 from netkit.core.events import Closed, Observer, ignore
 from netkit.core.kernel import DeadlineExceeded, Group, deadline, now, sleep
+from netkit.core.layer import Layer
 from netkit.core.relay import Ending, relay
 from netkit.core.socket_stream import SocketStream
-from netkit.core.stream import Secure, Stream
+from netkit.core.stream import Stream
 from netkit.core.tls import Security
 from netkit.output.events import fields, sentence
 from tests import contract, memory
@@ -36,6 +37,7 @@ HERE = "127.0.0.1"
 RECORD = 16 * 1024  # RFC 8446, section 5.1
 OVERHEAD = 5 + 1 + 16  # header, type and tag of a record under AES-GCM: RFC 8446, section 5.2
 TARGET = Endpoint(HERE, 1)
+NONE = Group()  # TLS runs nothing beside
 
 
 async def shaken(client: Awaitable[Any], server: Awaitable[Any]) -> tuple[Any, Any]:
@@ -51,12 +53,12 @@ async def shaken(client: Awaitable[Any], server: Awaitable[Any]) -> tuple[Any, A
     return made["a"], made["b"]
 
 
-def client_of(pki: Pki, observe: Observer = ignore, name: str = "localhost", **about: Any) -> Secure:
+def client_of(pki: Pki, observe: Observer = ignore, name: str = "localhost", **about: Any) -> Layer:
     """Return what secures a client that trusts the authority."""
     return tls.client(Security(cafile=pki.ca, **about), name, observe)
 
 
-def server_of(pki: Pki, observe: Observer = ignore, pair: Pair | None = None, **about: Any) -> Secure:
+def server_of(pki: Pki, observe: Observer = ignore, pair: Pair | None = None, **about: Any) -> Layer:
     """Return what secures the clients of a server."""
     pair = pair or pki.good
     return tls.server(Security(cert=pair.cert, key=pair.key, **about), observe)
@@ -70,7 +72,7 @@ def pair_of(pki: Pki) -> Any:
     @asynccontextmanager
     async def make() -> AsyncIterator[tuple[Stream, Stream]]:
         ours, theirs = tcp_sockets()
-        a, b = await shaken(client(SocketStream(ours, "a")), server(SocketStream(theirs, "b")))
+        a, b = await shaken(client(SocketStream(ours, "a"), NONE), server(SocketStream(theirs, "b"), NONE))
         try:
             yield a, b
         finally:
@@ -80,7 +82,7 @@ def pair_of(pki: Pki) -> Any:
     return make
 
 
-CHECKS = contract.EVERY + contract.OWNING + contract.RESETTING
+CHECKS = contract.EVERY + contract.CONNECTED + contract.OWNING + contract.RESETTING
 
 
 @pytest.mark.parametrize(
@@ -119,7 +121,7 @@ def test_a_sender_who_is_held_back_does_not_stop_the_receiver(pair_of: Any) -> N
                 with deadline(now() + 3):
                     assert await read_exactly(a, len(back)) == back
             except DeadlineExceeded:
-                pytest.fail(f"{a.received} of {len(back)} bytes came while we were held back")
+                pytest.fail(f"{a.counts.received} of {len(back)} bytes came while we were held back")
             await answering.finished.wait()
             assert await read_exactly(b, len(there)) == there
 
@@ -138,8 +140,8 @@ def test_an_end_waits_for_its_turn(pair_of: Any) -> None:
                 await a.send(data)
             group.start_soon(a.send_eof())
             got = await read_all(b)
-            assert len(got) == a.sent
-            assert got == data * (a.sent // len(data))
+            assert len(got) == a.counts.sent
+            assert got == data * (a.counts.sent // len(data))
 
     check_stream(pair_of, check)
 
@@ -158,7 +160,7 @@ def test_a_reply_comes_however_late(pki: Pki) -> None:
 
     async def main() -> bytes:
         one, other = memory.pair()
-        a, b = await shaken(client_of(pki)(connection(one)), server_of(pki)(connection(other)))
+        a, b = await shaken(client_of(pki)(connection(one), NONE), server_of(pki)(connection(other), NONE))
         async with Group() as group:
             group.start_soon(answer(b))
             await a.send(b"question")
@@ -174,7 +176,7 @@ def test_what_had_come_before_our_end_is_not_lost(pki: Pki) -> None:
 
     async def main() -> bytes:
         one, other = memory.pair()
-        a, b = await shaken(client_of(pki)(connection(one)), server_of(pki)(connection(other)))
+        a, b = await shaken(client_of(pki)(connection(one), NONE), server_of(pki)(connection(other), NONE))
         first = pattern(20_000)
         await b.send(first)
         begin = await a.recv()
@@ -203,19 +205,19 @@ def test_payload_that_was_lost_is_counted_to_the_record(pki: Pki) -> None:
     async def check(_: Any) -> None:
         ours, theirs = tcp_sockets()
         under = SocketStream(ours, "a")
-        a, b = await shaken(client_of(pki)(under), server_of(pki)(SocketStream(theirs, "b")))
-        before = under.sent
+        a, b = await shaken(client_of(pki)(under, NONE), server_of(pki)(SocketStream(theirs, "b"), NONE))
+        before = under.counts.sent
         async with Group() as group:
             sending = Outcome(contract.send_without_end(a))
             task = group.start_soon(sending.run())
             await until_held_back(a)
-            while (taken := under.sent - before - under.unacknowledged()) != waiting(theirs):
+            while (taken := under.counts.sent - before - under.unacknowledged()) != waiting(theirs):
                 await sleep(0)
             b.abort()
             await task.finished.wait()
             sending.failed_as(Exit.SEND)
             delivered = taken // (RECORD + OVERHEAD) * RECORD
-            assert a.sent - a.unacknowledged() == delivered
+            assert a.counts.sent - a.unacknowledged() == delivered
             a.close()
 
     check_stream(tcp_sockets, check)  # type: ignore[arg-type]
@@ -282,7 +284,7 @@ ALERTS = {
 """RFC 8446, section 6."""
 
 
-def refused(secure: Secure, words: bytes, *, end: bool = False) -> Failure:
+def refused(secure: Layer, words: bytes, *, end: bool = False) -> Failure:
     """Return how a handshake fails with a peer that says ``words`` in its place, and ends if so."""
 
     async def main() -> Failure:
@@ -291,7 +293,7 @@ def refused(secure: Secure, words: bytes, *, end: bool = False) -> Failure:
         if end:
             await theirs.send_eof()
         with pytest.raises(Failure) as caught:
-            await secure(connection(ours))
+            await secure(connection(ours), NONE)
         return caught.value
 
     return run(main())
@@ -347,12 +349,12 @@ def test_records_out_of_place(pki: Pki, words: bytes) -> None:
 # -- certificates
 
 
-def meet(client: Secure, server: Secure) -> tuple[Any, Any]:
+def meet(client: Layer, server: Layer) -> tuple[Any, Any]:
     """Let a client and a server go through a handshake, and return how that fails for each; None if it does not."""
 
     async def main() -> tuple[Any, Any]:
         one, other = memory.pair()
-        ours, theirs = Outcome(client(connection(one))), Outcome(server(connection(other)))
+        ours, theirs = Outcome(client(connection(one), NONE)), Outcome(server(connection(other), NONE))
         async with Group() as group:
             group.start_soon(ours.run())
             group.start_soon(theirs.run())
@@ -453,7 +455,7 @@ def test_a_handshake_has_ten_seconds(pki: Pki) -> None:
 
                     group.start_soon(drip())
                     with pytest.raises(Failure) as caught:
-                        await serve_connection(SocketStream(ours, "client"), hold, events.append, server_of(pki))
+                        await serve_connection(SocketStream(ours, "client"), hold, events.append, [server_of(pki)])
                     group.cancel()
             assert caught.value.exit is Exit.TIMEOUT
             assert str(caught.value) == "cannot secure the connection to client: no handshake within 10 s"
@@ -473,16 +475,18 @@ def test_a_client_that_stalls_holds_up_nobody(pki: Pki) -> None:
             plain.socket.sendall(b"GET / HTTP/1.0\r\n\r\n")
             assert await plain.was_reset()
             for _ in range(2):
-                stream = await dial(server.listener.endpoints[0], Dialling(secure=client_of(pki)))
-                await stream.send(b"echo")
-                assert await stream.recv() == b"echo"
-                stream.close()
+                async with Group() as group:
+                    how = Dialling(layers=[client_of(pki)])
+                    stream = await dial(server.listener.endpoints[0], how, group=group)
+                    await stream.send(b"echo")
+                    assert await stream.recv() == b"echo"
+                    stream.close()
             assert now() < 1
             assert await stalled.was_reset()
             assert now() == pytest.approx(HANDSHAKE, abs=0.5)
         server.stop.set()
 
-    server = serving(script, secure=server_of(pki))
+    server = serving(script, layers=[server_of(pki)])
     assert server.failure is None
     reasons = [event.reason for event in server.seen(Closed)]
     assert any("does not speak TLS" in reason for reason in reasons)
@@ -495,7 +499,7 @@ def test_the_connect_timeout_covers_the_handshake(pki: Pki) -> None:
     with socket.create_server((HERE, 0)) as listener:
         target = Endpoint(HERE, listener.getsockname()[1])
         with pytest.raises(Failure) as caught:
-            run(dial(target, Dialling(timeout=3.0, secure=client_of(pki))), clock)
+            run(dial(target, Dialling(timeout=3.0, layers=[client_of(pki)]), group=NONE), clock)
     assert clock.time == pytest.approx(3.0)
     assert caught.value.exit is Exit.TIMEOUT
     assert str(caught.value).startswith(f"cannot secure the connection to {target}: no answer within 3 s")
@@ -507,6 +511,6 @@ def test_the_patience_of_wait_covers_handshakes(pki: Pki) -> None:
     with socket.create_server((HERE, 0)) as listener:
         target = Endpoint(HERE, listener.getsockname()[1])
         with pytest.raises(Failure) as caught:
-            run(dial_until(target, 5.0, Dialling(timeout=2.0, secure=client_of(pki))), clock)
+            run(dial_until(target, 5.0, Dialling(timeout=2.0, layers=[client_of(pki)]), group=NONE), clock)
         assert clock.time == pytest.approx(5.0, abs=0.1)
         assert caught.value.exit is Exit.TIMEOUT

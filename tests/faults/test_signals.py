@@ -1,7 +1,5 @@
 """Signals at every moment: netkit dies by the signal, at once and silently, and leaves nothing behind."""
 
-from tests.support.processes import strace
-
 import contextlib
 import os
 import select
@@ -20,7 +18,7 @@ from tests.support import NETKIT, PATIENCE, Finished, died_by, exchange, free_po
 from tests.support.data import PATTERN, digest
 from tests.support.namespaces import separate
 from tests.support.peers import connect, echo, full_backlog, receive, say_some, server_socket, wait_for_refusal
-from tests.support.processes import ends, feed, settle, sound
+from tests.support.processes import ends, feed, settle, sound, strace
 from tests.support.terminals import pipes, terminal
 
 CONTROLLED = ("setsid", "--ctty")  # a wrapper that makes stdin the controlling terminal
@@ -84,6 +82,20 @@ def test_listener_dies_by_the_signal(tmp_path: Path) -> None:
         assert path.read_text() == f"{port}\n"
         ends(process, signal.SIGTERM)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_stderr_that_takes_nothing_holds_no_signal_up() -> None:
+    """Even the totals, which are told last, wait no more for whoever reads stderr once a signal came."""
+    reader, writer = os.pipe()
+    address, listener = server_socket("connect")
+    with open(reader, "rb"), open(writer, "wb", buffering=0) as full, listener:
+        os.set_blocking(writer, False)
+        while full.write(bytes(4096)):
+            pass
+        os.set_blocking(writer, True)
+        with running("connect", "--stats", address, stderr=writer) as process, listener.accept()[0]:
+            process.signal(signal.SIGTERM)
+            assert died_by(process.wait()) is signal.SIGTERM
 
 
 SILENT_RESOLVER = """

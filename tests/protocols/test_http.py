@@ -63,7 +63,7 @@ def take(answer: bytes, cuts: Sequence[int] = (), method: str = "GET", *, ends: 
             except Failure as failure:
                 taken.failure = failure
             taken.left = exchange.left
-            assert exchange.carried == len(taken.body)
+            assert exchange.counts.received == len(taken.body)
             group.cancel()
 
     run(main())

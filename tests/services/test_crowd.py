@@ -4,19 +4,20 @@ import re
 import tracemalloc
 from collections.abc import Callable
 from itertools import pairwise
+from types import SimpleNamespace
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from netkit.core.address import Endpoint
-from netkit.core.errors import Failure
 from netkit.core.events import Cut
 from netkit.core.kernel import Group, now, sleep
 from netkit.core.pump import Change
 from netkit.core.relay import Ending
 from netkit.core.sync import Condition, Event
 from netkit.services.broadcast import keeping
-from netkit.services.reply import replying, text
+from netkit.services.join import Conversation
+from netkit.services.reply import opener, replying
 from netkit.services.server import Service
 from netkit.services.transforms import MAX_LINE, labelled
 from tests import memory
@@ -84,7 +85,7 @@ class Desk:
         self.typed: list[bytes] = []
         self.reads = 0
         self.out: list[bytes] = []
-        self.sent = 0
+        self.counts = SimpleNamespace(sent=0)
         self.full = False
         self.changed = Condition()
 
@@ -108,16 +109,10 @@ class Desk:
         while self.full:
             await self.changed.wait()
         self.out.append(data)
-        self.sent += len(data)
+        self.counts.sent += len(data)
 
     async def reader_left(self) -> None:
         await Event().wait()
-
-    def recv_failure(self, error: OSError) -> Failure:
-        raise AssertionError(error)
-
-    def send_failure(self, error: OSError) -> Failure:
-        raise AssertionError(error)
 
 
 class Client:
@@ -161,7 +156,7 @@ def unchanged(stream: object) -> Change | None:
 
 def broadcast(desk: Desk, ending: Ending = Ending(), observe: Callable[[object], None] = lambda event: None) -> Service:
     """Return the service of a crowd at the desk."""
-    return keeping(desk, ending, incoming=unchanged, observe=observe)  # type: ignore[arg-type]
+    return keeping(desk, Conversation(ending, unchanged, observe))  # type: ignore[arg-type]
 
 
 async def settle() -> None:
@@ -319,7 +314,8 @@ def serve_reply(desk: Desk, behaviour: Callable[[Client], object], seconds: floa
     """Let one client of a reply do what it does, and return it after so much time at the most."""
 
     async def main() -> Client:
-        service = replying(text(b"reply"), desk, incoming=unchanged, observe=lambda event: None)  # type: ignore[arg-type]
+        conversation = Conversation(Ending(None), unchanged, lambda event: None)
+        service = replying(opener(b"reply", None), desk, conversation)  # type: ignore[arg-type]
         async with Group() as group:
             client = Client(group, service, "client")
             group.start_soon(behaviour(client))  # type: ignore[arg-type]

@@ -42,6 +42,6 @@ def test_what_is_sent_is_what_was_acknowledged(monkeypatch: pytest.MonkeyPatch) 
                 stream = SocketStream(ours, "the peer")
                 await Shown(show, Ways(reads=True, writes=False), None).around(send)(stream)  # type: ignore[arg-type]
                 [[row]] = rows
-                assert 0 < row.moved < 100_000 < stream.sent
+                assert 0 < row.moved < 100_000 < stream.counts.sent
 
             kernel.run(main())

@@ -10,57 +10,59 @@ from rich.text import Text
 
 from netkit.core.flow import Transfer
 from netkit.core.kernel import now
+from netkit.output.console import STDERR
 from netkit.output.escape import printable
 from netkit.output.rate import ProgressLine, RateMeter
-from netkit.output.terminal.screen import STDERR, animate, size
+from netkit.output.terminal.screen import animate, terminal_size
 from netkit.services.portcheck.check import Summary
 
-_BAR, _SHORTEST_BAR = 40, 5  # columns
+_BAR, _SHORTEST_BAR, _CHECK_BAR = 40, 5, 30  # columns
 
 
-async def progress(summary: Summary, after: float, *, coloured: bool) -> None:
-    """Show on stderr how far a check is, after so many seconds."""
-    begun = now()
-    await animate(STDERR, lambda: bar(summary, now() - begun), coloured=coloured, after=after)
-
-
-async def transfers(moving: Callable[[], Sequence[Transfer]], begun: float, *, coloured: bool) -> None:
+async def show_transfers(moving: Callable[[], Sequence[Transfer]], begun: float, *, coloured: bool) -> None:
     """Show on stderr how far transfers are, a row for each, until cancelled. ``begun`` is by the kernel's clock."""
-    paces: defaultdict[str, RateMeter] = defaultdict(lambda: RateMeter(begun))
+    meters: defaultdict[str, RateMeter] = defaultdict(lambda: RateMeter(begun))
 
     def picture() -> RenderableType:
-        each = [(transfer.name, paces[transfer.name].sample(transfer, now())) for transfer in moving()]
-        longest = max((len(name) for name, _ in each), default=0)
-        return Group(*(_moved(name.ljust(longest), said, size(STDERR).columns) for name, said in each))
+        lines = [(transfer.name, meters[transfer.name].sample(transfer, now())) for transfer in moving()]
+        longest = max((len(name) for name, _ in lines), default=0)
+        columns = terminal_size(STDERR).columns
+        return Group(*(transfer_row(name.ljust(longest), line, columns) for name, line in lines))
 
     await animate(STDERR, picture, coloured=coloured)
 
 
-def _moved(name: str, said: ProgressLine, columns: int) -> RenderableType:
-    """Return a row that fits: the bar takes what is left; where that is too little, what matters least goes first."""
-    cells = {"amount": said.amount.rjust(7), "rate": said.rate.rjust(9), "clock": said.clock}
-    if said.share is not None:
-        cells = {"share": f"{int(said.share * 100):3}%", **cells}
+def transfer_row(name: str, line: ProgressLine, columns: int) -> RenderableType:
+    """A row that fits: the bar takes what is left; where that is too little, what matters least goes first."""
+    cells = {"amount": line.amount.rjust(7), "rate": line.rate.rjust(9), "clock": line.clock}
+    if line.share is not None:
+        cells = {"share": f"{int(line.share * 100):3}%", **cells}
     room = columns - len(name) - 1
-    for least in ("amount", "clock", "rate") if said.share is not None else ("clock", "rate"):
+    for least in ("amount", "clock", "rate") if line.share is not None else ("clock", "rate"):
         if len("  ".join(cells.values())) > room:
             del cells[least]
     words = "  ".join(cells.values())
     row = Table.grid(padding=(0, 1, 0, 0))
-    drawn = [Text(printable(name), no_wrap=True), Text(words, no_wrap=True)]
-    bar = min(room - len(words) - 1, _BAR)
-    if said.share is None or bar < _SHORTEST_BAR:
-        row.add_row(*drawn)
+    texts = [Text(printable(name), no_wrap=True), Text(words, no_wrap=True)]
+    width = min(room - len(words) - 1, _BAR)
+    if line.share is None or width < _SHORTEST_BAR:
+        row.add_row(*texts)
     else:
-        row.add_row(drawn[0], ProgressBar(1.0, said.share, width=bar), drawn[1])
+        row.add_row(texts[0], ProgressBar(1.0, line.share, width=width), texts[1])
     return row
 
 
-def bar(summary: Summary, seconds: float) -> Table:
-    """Draw how many ports are known, beside a bar and the time."""
+async def show_check(summary: Summary, after: float, *, coloured: bool) -> None:
+    """Show on stderr how far a port check is, after so many seconds, until cancelled."""
+    begun = now()
+    await animate(STDERR, lambda: check_bar(summary, now() - begun), coloured=coloured, after=after)
+
+
+def check_bar(summary: Summary, seconds: float) -> Table:
+    """How many ports are known, beside a bar and the time."""
     row = Table.grid(padding=(0, 2, 0, 0))
     row.add_row(
-        ProgressBar(summary.total, summary.known, width=30),
+        ProgressBar(summary.total, summary.known, width=_CHECK_BAR),
         Text(f"{summary.known:,} of {summary.total:,} ports, {summary.open:,} open"),
         Text(f"{int(seconds) // 60}:{int(seconds) % 60:02}"),
     )

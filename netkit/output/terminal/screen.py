@@ -12,8 +12,7 @@ from netkit.core.errors import Exit, Failure
 from netkit.core.kernel import sleep
 from netkit.core.stdio import FileStream
 from netkit.output import console
-
-NONE, STDOUT, STDERR = -1, 1, 2
+from netkit.output.console import STDERR
 
 _FRAME = 0.1  # s between two pictures
 
@@ -25,8 +24,8 @@ _TRIES, _PAUSE = 10, 0.01  # how often, and after how many seconds, a terminal t
 
 
 def rows(what: RenderableType, fd: int, *, coloured: bool) -> list[str]:
-    """Return the rows that draw it on the terminal ``fd``, as wide as that is now, coloured as we decide."""
-    here = size(fd)
+    """The rows that draw it on the terminal ``fd``, as wide as that is now, coloured as we decide."""
+    here = terminal_size(fd)
     screen = Console(
         file=io.StringIO(),  # the terminal itself would be written to, even if only with nothing
         width=here.columns,
@@ -42,8 +41,8 @@ def rows(what: RenderableType, fd: int, *, coloured: bool) -> list[str]:
     return capture.get().removesuffix("\n").split("\n")
 
 
-def size(fd: int) -> os.terminal_size:
-    """Return how large the terminal ``fd`` is at the moment."""
+def terminal_size(fd: int) -> os.terminal_size:
+    """How large the terminal ``fd`` is at the moment."""
     try:
         columns, lines = os.get_terminal_size(fd)
     except OSError:
@@ -64,7 +63,7 @@ class _Screen:
         self._coloured = coloured
         self._draws = console.draws(fd)
         self._own = os.dup(fd)
-        self._terminal = FileStream(NONE, self._own)
+        self._terminal = FileStream(-1, self._own)
         self._rest = b""  # of what was to be written
         self._drawn = False  # whether a picture stands once that is
         self._picture: RenderableType | None = None
@@ -82,14 +81,14 @@ class _Screen:
             self._rest = self.wiped()
             self._push()
             return
-        most = size(self._fd).lines
-        if len(shown) > most:
-            shown[most - 1 :] = [f"and {len(shown) - most + 1:,} more"]
+        room = terminal_size(self._fd).lines
+        if len(shown) > room:
+            shown[room - 1 :] = [f"and {len(shown) - room + 1:,} more"]
         if self._draws:
             self._put("\n".join(shown) + "\r" + (f"\x1b[{len(shown) - 1}A" if len(shown) > 1 else ""), drawn=True)
 
     def wiped(self) -> bytes:
-        """Return what the terminal is to get before anything else, and take that for written."""
+        """What the terminal is to get before anything else; it counts as written."""
         text = self._rest + (_WIPE if self._drawn else b"")
         self._rest, self._drawn = b"", False
         return text if self._may_draw() else b""
@@ -109,7 +108,6 @@ class _Screen:
                 time.sleep(_PAUSE)
 
     def close(self) -> None:
-        """Let go of the terminal."""
         self._terminal.close()
         os.close(self._own)
 
@@ -154,8 +152,8 @@ async def animate(
     """Draw ``picture()`` on the terminal ``fd`` after so many seconds, and then again and again, until cancelled.
 
     At the end it is wiped, or with ``kept``, for an answer on stdout, the last one is left, whole; raises Failure WRITE
-    then if the terminal has gone. A terminal that takes nothing holds up nothing
-    but its pictures, and lines that shell writes to it come whole, between two of them. One picture at a time.
+    then if the terminal has gone. A terminal that takes nothing holds up nothing but its pictures, and lines that
+    ``console`` writes to it come whole, between two of them. One picture at a time.
     """
     await sleep(after)
     try:

@@ -7,8 +7,10 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from netkit.output.columns import widths
+from netkit.output.console import STDOUT
 from netkit.output.socket_rows import HEADS, RIGHT, STATE, cells
-from netkit.output.terminal.screen import STDOUT, animate, size
+from netkit.output.terminal.screen import animate, terminal_size
 from netkit.output.terminal.tables import drawn, table
 from netkit.services.sockets import Owned, is_listening
 
@@ -18,9 +20,9 @@ _PIECE = 100  # rows of a long table that are drawn at once, some 50 ms
 def socket_tables(found: Sequence[Owned], *, coloured: bool) -> Iterator[str]:
     """Yield the table of sockets, a piece at a time, as the text that draws it."""
     rows = [*map(cells, found)]
-    widths = _widths([HEADS, *rows], size(STDOUT).columns)
+    columns = _fitted([HEADS, *rows], terminal_size(STDOUT).columns)
     for at in range(0, len(found), _PIECE):
-        piece = _socket_table(found[at : at + _PIECE], rows[at : at + _PIECE], widths, headed=not at)
+        piece = _socket_table(found[at : at + _PIECE], rows[at : at + _PIECE], columns, headed=not at)
         yield drawn(piece, coloured=coloured)
 
 
@@ -30,44 +32,43 @@ async def watch_sockets(look: Callable[[], Sequence[Owned]], every: float, *, co
 
 
 def _fitting(found: Sequence[Owned]) -> RenderableType:
-    """Return as much of the table as there are lines for on the screen, and below it how much more there is."""
-    room = max(1, size(STDOUT).lines - 2)  # a line for what is left out, and one for the cursor
+    """As much of the table as there are lines for on the screen, and below it how much more there is."""
+    room = max(1, terminal_size(STDOUT).lines - 2)  # a line for what is left out, and one for the cursor
     rows = [*map(cells, found[:room])]
-    widths = _widths([HEADS, *rows], size(STDOUT).columns)
-    heights = itertools.accumulate(_height(row, widths) for row in (HEADS, *rows))
+    columns = _fitted([HEADS, *rows], terminal_size(STDOUT).columns)
+    heights = itertools.accumulate(_height(row, columns) for row in (HEADS, *rows))
     shown = max(0, sum(height <= room for height in heights) - 1)
     rest = len(found) - shown
-    return Group(_socket_table(found[:shown], rows[:shown], widths), *([Text(f"and {rest:,} more")] if rest else []))
+    return Group(_socket_table(found[:shown], rows[:shown], columns), *([Text(f"and {rest:,} more")] if rest else []))
 
 
 def _socket_table(
-    found: Sequence[Owned], rows: Sequence[Sequence[str]], widths: Sequence[int], *, headed: bool = True
+    found: Sequence[Owned], rows: Sequence[Sequence[str]], columns: Sequence[int], *, headed: bool = True
 ) -> Table:
-    made = table(*HEADS, right=RIGHT)
+    texts = [[Text(_folded(cell, width)) for cell, width in zip(row, columns, strict=True)] for row in rows]
+    for owned, row in zip(found, texts, strict=True):
+        if is_listening(owned.socket):
+            row[STATE].stylize("green")
+    made = table(HEADS, texts, right=RIGHT)
     made.padding = (0, 1, 0, 0)
     made.show_header = headed
-    for column, width in zip(made.columns, widths, strict=True):
+    for column, width in zip(made.columns, columns, strict=True):
         column.width = width
-    for owned, row in zip(found, rows, strict=True):
-        texts = [Text(_folded(cell, width)) for cell, width in zip(row, widths, strict=True)]
-        if is_listening(owned.socket):
-            texts[STATE].stylize("green")
-        made.add_row(*texts)
     return made
 
 
-def _widths(rows: Sequence[Sequence[str]], room: int) -> list[int]:
-    """Return the widths of columns that fit, with a space behind each: the widest are the first to be folded."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    while sum(widths) + len(widths) > room and max(widths) > 1:
-        widths[widths.index(max(widths))] -= 1
-    return widths
+def _fitted(rows: Sequence[Sequence[str]], room: int) -> list[int]:
+    """The widths of columns that fit, with a space behind each: the widest are the first to be folded."""
+    columns = widths(rows)
+    while sum(columns) + len(columns) > room and max(columns) > 1:
+        columns[columns.index(max(columns))] -= 1
+    return columns
 
 
 def _folded(cell: str, width: int) -> str:
-    """Return the lines of a cell, cut where the column ends: rich would look for a space before."""
+    """The lines of a cell, cut where the column ends: rich would look for a space before."""
     return "\n".join(cell[at : at + width] for at in range(0, len(cell), width))
 
 
-def _height(row: Sequence[str], widths: Sequence[int]) -> int:
-    return max(-(-len(cell) // width) for cell, width in zip(row, widths, strict=True))
+def _height(row: Sequence[str], columns: Sequence[int]) -> int:
+    return max(-(-len(cell) // width) for cell, width in zip(row, columns, strict=True))

@@ -1,12 +1,11 @@
 """Fetching a URL: who is asked, where redirects lead, and where the answer goes."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
 from typing import NamedTuple, Protocol
 
 from netkit import __version__
-from netkit.core.address import Endpoint
 from netkit.core.connection import acknowledged, serve_connection, with_idle_timeout
-from netkit.core.dial import Dialling, dial
 from netkit.core.errors import Exit, Failure, Invalid
 from netkit.core.events import Answered, Observer, Redirected
 from netkit.core.flow import Flow, Transfer
@@ -14,7 +13,7 @@ from netkit.core.kernel import DeadlineExceeded, Group, Task, deadline, now
 from netkit.core.pump import PROMOTED_AFTER
 from netkit.core.relay import classify
 from netkit.core.splice import move
-from netkit.core.stream import Connection, Secure, Stream
+from netkit.core.stream import Connection, Stream
 from netkit.protocols.http import NOT_MODIFIED, PARTIAL_CONTENT, UNSATISFIABLE, Exchange, Head, Request, names
 from netkit.protocols.url import Url, follow
 from netkit.services.fetch.download import Download
@@ -57,17 +56,11 @@ class Asked(NamedTuple):
     idle_timeout: float | None = None
 
 
-class Reached(NamedTuple):
-    """How servers are reached.
+Dial = Callable[[Url, bool, Group], Awaitable[Connection]]
+"""Connects to the server of a URL, through layers that run in the group.
 
-    ``via`` is dialled in place of every URL's host. ``secure`` makes the handshake for a URL, and is told whether that
-    has the origin of the first. ``keepalive`` is in seconds.
-    """
-
-    dialling: Dialling
-    secure: Callable[[Url, bool], Secure]
-    via: Endpoint | None = None
-    keepalive: float | None = None
+It is told whether the URL has the origin of the one that was asked for.
+"""
 
 
 class Place(Protocol):
@@ -87,11 +80,8 @@ class Place(Protocol):
     def restart(self) -> None:
         """Ask for all of it."""
 
-    async def run(self, fetch: "Fetch") -> None:
-        """Fetch, with this as the place."""
-
     def open(self, head: Head) -> Stream:
-        """Return what the body is sent to."""
+        """What the body is sent to."""
 
 
 class _Visible(Terminal):
@@ -101,71 +91,74 @@ class _Visible(Terminal):
         super().__init__(reads=False)
         self._change = visible()
 
-    @property
-    def raw_sink(self) -> int | None:
-        return None
-
     async def send(self, data: bytes) -> None:
         await super().send(self._change(data))
 
 
-class Printed:
-    """Stdout as a place; on a terminal control bytes are made visible, unless ``raw``."""
+class _Printed:
+    """Stdout as a place."""
 
     before = 0
     conditions = ()
 
-    def __init__(self, *, raw: bool) -> None:
-        self._terminal = _Visible() if incoming(raw) else Terminal(reads=False)
+    def __init__(self, terminal: Terminal) -> None:
+        self._terminal = terminal
 
     def fits(self, head: Head) -> bool:
-        """See Place."""
         return True
 
     def restart(self) -> None:
-        """See Place: all is asked for anyway."""
+        pass  # all is asked for anyway
 
     def open(self, head: Head) -> Stream:
-        """See Place."""
         return self._terminal
 
-    async def run(self, fetch: "Fetch") -> None:
-        """Fetch, for as long as somebody reads it. Raises what that does, and Failure WRITE."""
-        try:
-            async with Group() as group:
-                group.start_soon(self._terminal.reader_left())
-                try:
-                    await fetch.run()
-                except Failure:
-                    await self._terminal.send(b"")  # the beginning of a character may still be held
-                    raise
-                await self._terminal.send(b"")
-                group.cancel()
-        finally:
-            self._terminal.close()
+
+@asynccontextmanager
+async def printed(*, raw: bool) -> AsyncIterator[Place]:
+    """Stdout as a place, for as long as somebody reads it; on a terminal control bytes are visible, unless ``raw``.
+
+    Raises Failure WRITE.
+    """
+    terminal = _Visible() if incoming(raw) else Terminal(reads=False)
+    try:
+        async with Group() as group:
+            group.start_soon(terminal.reader_left())
+            try:
+                yield _Printed(terminal)
+            except Failure:
+                await terminal.send(b"")  # the beginning of a character may still be held
+                raise
+            await terminal.send(b"")
+            group.cancel()
+    finally:
+        terminal.close()
 
 
-class Saved(Download):
+class _Saved(Download):
     """A file as a place. An answer that it is what the asker has already (304) leaves it as it is."""
 
-    _unchanged = False
+    unchanged = False
 
     def open(self, head: Head) -> Stream:
-        """See Place."""
-        self._unchanged = head.status == NOT_MODIFIED
-        return Terminal(reads=False, writes=False) if self._unchanged else super().open(head)
+        self.unchanged = head.status == NOT_MODIFIED
+        return Terminal(reads=False, writes=False) if self.unchanged else super().open(head)
 
-    async def run(self, fetch: "Fetch") -> None:
-        """Fetch, and put the file in its place. Raises what that does, and Failure WRITE."""
-        try:
-            await fetch.run()
-            if not self._unchanged:
-                self.finish()
-        except BaseException as error:
-            if (kept := self.close()) and isinstance(error, Failure) and not error.hint:
-                error.hint = f"--resume goes on with the {kept} bytes that came"
-            raise
-        self.close()
+
+@asynccontextmanager
+async def saved(path: str, asked: Asked, *, force: bool, resume: bool) -> AsyncIterator[Place]:
+    """The file at ``path`` as a place, which is put there once all has come. See Download, whose failures it raises."""
+    plain = asked.method == "GET" and not asked.include
+    place = _Saved(path, str(asked.url), force=force, resume=resume, plain=plain)
+    try:
+        yield place
+        if not place.unchanged:
+            place.finish()
+    except BaseException as error:
+        if (kept := place.close()) and isinstance(error, Failure) and not error.hint:
+            error.hint = f"--resume goes on with the {kept} bytes that came"
+        raise
+    place.close()
 
 
 class _Step(NamedTuple):
@@ -181,20 +174,18 @@ class _Step(NamedTuple):
 class Fetch:
     """One URL, fetched once."""
 
-    def __init__(
-        self, asked: Asked, place: Place, reached: Reached, observe: Observer, show: Show | None = None
-    ) -> None:
-        self._show = show
+    def __init__(self, asked: Asked, place: Place, dial: Dial, observe: Observer, show: Show | None = None) -> None:
         self._asked = asked
         self._place = place
-        self._reached = reached
+        self._dial = dial
         self._observe = observe
+        self._show = show
         self._exchange: Exchange | None = None
 
     async def run(self) -> None:
         """Ask, follow redirects, and write the answer to its place; show meanwhile how far that is.
 
-        Raises Failure: those of ``dial``, of ``Exchange`` and of the place; HTTP for a status of 400 or more if that is
+        Raises Failure: those of ``Dial``, of ``Exchange`` and of the place; HTTP for a status of 400 or more if that is
         to fail, REDIRECTS, TOO_BIG, PROTOCOL for an answer to something else, SEND if the request was not all taken.
         """
         async with Group() as group:
@@ -207,7 +198,7 @@ class Fetch:
         if self._exchange is None:
             return []
         before, left = self._place.before, self._exchange.left
-        here = before + self._exchange.carried
+        here = before + self._exchange.counts.received
         return [Transfer("received", here, None if left is None else here + left, before)]
 
     async def _follow(self) -> None:
@@ -225,12 +216,6 @@ class Fetch:
 
     async def _take(self, step: _Step) -> _Step | None:
         """Do one request; return the next, if there is to be one."""
-        reached = self._reached
-        secure = reached.secure(step.url, step.own) if step.url.scheme == "https" else None
-        dialling = reached.dialling._replace(secure=secure)
-        stream = await dial(reached.via or step.url.endpoint, dialling, self._observe)
-        if reached.keepalive is not None:
-            stream.keep_alive(reached.keepalive)
         following: _Step | None = None
 
         async def handle(stream: Connection) -> None:
@@ -244,9 +229,12 @@ class Fetch:
                         await _taken(exchange, stream, asking)
                     group.cancel()
             except Failure as failure:
-                raise classify(failure, stream, exchange.offered, stream.sent) from failure
+                raise classify(failure, stream, exchange.offered, stream.counts.sent) from failure
 
-        await serve_connection(stream, with_idle_timeout(handle, self._asked.idle_timeout), self._observe)
+        async with Group() as group:
+            stream = await self._dial(step.url, step.own, group)
+            handler = with_idle_timeout(handle, self._asked.idle_timeout)
+            await serve_connection(stream, handler, self._observe, group=group)
         return following
 
     def _request(self, step: _Step) -> Request:
@@ -308,14 +296,13 @@ class Fetch:
         most = None if self._asked.max_size is None else self._asked.max_size - self._place.before
         promoted = False
         while data := await exchange.recv():
-            if most is not None and exchange.carried > most:
-                data = data[: len(data) - (exchange.carried - most)]
+            if most is not None and exchange.counts.received > most:
+                data = data[: len(data) - (exchange.counts.received - most)]
             await sink.send(data)
-            self._check_size(self._place.before + exchange.carried)
-            if not promoted and exchange.carried >= PROMOTED_AFTER:
+            self._check_size(self._place.before + exchange.counts.received)
+            if not promoted and exchange.counts.received >= PROMOTED_AFTER:
                 promoted = True
-                limits = [limit for limit in (exchange.left, most and most - exchange.carried) if limit is not None]
-                await move(exchange, sink, Flow(), min(limits, default=None))
+                await move(exchange, sink, Flow(), most and most - exchange.counts.received)
 
     def _check_size(self, size: int) -> None:
         most = self._asked.max_size
@@ -325,7 +312,7 @@ class Fetch:
 
 
 async def _taken(exchange: Exchange, stream: Connection, asking: Task) -> None:
-    """Return once the server has acknowledged the request; raise Failure SEND if it answered, and takes no more."""
+    """Wait until the server has acknowledged the request; raise Failure SEND if it answered, and takes no more."""
     before, taken = -1, 0
     while before < taken < exchange.offered:
         before = taken
@@ -335,7 +322,7 @@ async def _taken(exchange: Exchange, stream: Connection, asking: Task) -> None:
                 await acknowledged(stream)
         except DeadlineExceeded:
             pass
-        taken = stream.sent - stream.unacknowledged()
+        taken = stream.counts.sent - stream.unacknowledged()
     if taken < exchange.offered:
         detail = f"{exchange.offered - taken} of {exchange.offered} bytes not acknowledged"
         raise Failure(Exit.SEND, f"send to {stream.name}", "it answered, and took no more", detail=detail)
@@ -352,7 +339,7 @@ def check_fields(fields: Sequence[tuple[str, bytes]]) -> None:
 
 
 def _redirected(step: _Step, head: Head) -> _Step | None:
-    """Return the request that a redirect asks for (RFC 9110, section 15.4); None if it is none."""
+    """The request that a redirect asks for (RFC 9110, section 15.4); None if it is none."""
     location = head.get("location")
     if head.status not in _MOVED or location is None:
         return None

@@ -93,7 +93,7 @@ class Download:
         self.before = 0
 
     def open(self, head: Head) -> Stream:
-        """Return where the body of this answer goes."""
+        """Where the body of this answer goes."""
         if head.status != PARTIAL_CONTENT:
             self.before = 0
         self._begun = True
@@ -130,7 +130,7 @@ class Download:
         return status.st_size if is_there and self._known is not None else 0
 
     def _check_place(self, resume: bool) -> os.stat_result | None:
-        """Return the status of a regular file that may be replaced; None if there is none."""
+        """The status of a regular file that may be replaced; None if there is none."""
         with doing(Exit.WRITE, self._action):
             try:
                 old = os.lstat(self._path)
@@ -243,7 +243,7 @@ class Download:
 
 
 def _validator(head: Head) -> str | None:
-    """Return what If-Range may say (RFC 9110, section 13.1.5): a strong entity tag, or a date that is surely strong."""
+    """What If-Range may say (RFC 9110, section 13.1.5): a strong entity tag, or a date that is surely strong."""
     tag = head.get("etag")
     if tag is not None:
         return tag if tag.startswith('"') and _VALIDATOR.fullmatch(tag) else None

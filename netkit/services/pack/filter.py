@@ -1,4 +1,4 @@
-"""A filter's stdin and stdout. They block, no kernel is in between, so a signal ends the process at once."""
+"""The loop of pack and unpack from stdin to stdout. It blocks, so a signal ends the process at once."""
 
 import errno
 import os
@@ -10,54 +10,43 @@ from netkit.core.errors import Exit, Failure, doing
 
 Filter = Callable[[Iterable[bytes]], Iterable[bytes]]
 
-_STDIN, _STDOUT = 0, 1
+Write = Callable[[bytes | bytearray], None]
+"""Writes all of it, however long that takes."""
 
+_STDIN, _STDOUT = 0, 1
 _CHUNK = 64 * 1024
 
 
-def run(change: Filter, given: bytes | None = None) -> None:
-    """Write what ``change`` makes of stdin, or of ``given`` in its place; raise Failure READ or WRITE, or its own.
+def run(change: Filter, given: bytes | None, write: Write) -> None:
+    """Write what ``change`` makes of stdin, or of ``given`` in its place; raise Failure READ, or what the two raise.
 
     What it made is written before more input is waited for, and before it fails.
     """
-    output = _Output()
+    made = bytearray()
+
+    def flush() -> None:
+        data = bytes(made)
+        made.clear()  # before it is tried: what failed is not tried again
+        write(data)
 
     def chunks() -> Iterator[bytes]:
         with doing(Exit.READ, "read stdin"):
             os.read(_STDIN, 0)  # of one that is open for writing alone, poll would tell nothing
         while data := _read():
             yield data
-            output.flush()
+            flush()
 
     try:
         for piece in change(chunks() if given is None else [given]):
-            output.put(piece)
+            made += piece
+            if len(made) >= _CHUNK:
+                flush()
     finally:
-        output.flush()
-
-
-class _Output:
-    """Stdout, where small pieces wait for each other."""
-
-    def __init__(self) -> None:
-        self._held = bytearray()
-
-    def put(self, piece: bytes) -> None:
-        if len(piece) < _CHUNK:
-            self._held += piece
-        else:
-            self.flush()
-            _write(piece)
-        if len(self._held) >= _CHUNK:
-            self.flush()
-
-    def flush(self) -> None:
-        data, self._held = self._held, bytearray()
-        _write(data)
+        flush()
 
 
 def _read() -> bytes:
-    """Wait for input, and return b"" at its end. Raises Failure WRITE if stdout's reader leaves meanwhile."""
+    """Wait for input; b"" is its end. Raises Failure WRITE if stdout's reader leaves meanwhile."""
     poll = select.poll()
     poll.register(_STDIN, select.POLLIN)
     poll.register(_STDOUT, 0)  # errors alone
@@ -71,16 +60,3 @@ def _read() -> bytes:
             if _STDIN in ready:
                 with suppress(BlockingIOError):  # another reader of the same stdin was first
                     return os.read(_STDIN, _CHUNK)
-
-
-def _write(data: bytes | bytearray) -> None:
-    rest = memoryview(data)
-    while rest:
-        try:
-            rest = rest[os.write(_STDOUT, rest) :]
-        except BlockingIOError:  # somebody who shares stdout made it so
-            poll = select.poll()
-            poll.register(_STDOUT, select.POLLOUT)
-            poll.poll()
-        except OSError as error:
-            raise Failure(Exit.WRITE, "write to stdout", error) from error

@@ -1,4 +1,4 @@
-"""Values to bytes and back, by a ``struct`` format or by typed fields with names. What does not fit is refused."""
+"""Formats of records: values to bytes and back, by a ``struct`` format or by typed fields with names."""
 
 import functools
 import math
@@ -14,32 +14,21 @@ from netkit.services import text
 Value = int | float | bool | bytes | str
 
 MAX_VALUES = 65536  # of one record: a count of seven digits must not become as many objects
-
 _TYPES = "u8 u16 u32 u64 i8 i16 i32 i64 f32 f64 ip ip6 mac str hex"
-
 _FIELD = re.compile(
     r"(?P<type>[ui](?:8|16|32|64)|f(?:32|64)|ip6?|mac|str|hex)(?P<size>(?<=str|hex)[1-9][0-9]*)?(?P<le>le)?"
     r"(?P<named>:(?P<name>.*))?"
 )
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")
-
 _MARKS = "@=<>!"
-
 _SPACE = " \t\n\r\f\v"
-
 _ITEM = re.compile(rf"[{_SPACE}]*([0-9]*)([xcbB?hHiIlLqQnNefdspP])")
-
 _STANDARD = {"b": 1, "h": 2, "i": 4, "l": 4, "q": 8}  # bytes, wherever @ does not lead
-
 _INTEGER = re.compile(r"-?(?:0|[1-9][0-9]*|0[xX][0-9A-Fa-f]+)")
-
 _FLOAT = re.compile(r"-?(?:(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?|inf|nan)")
-
 _MAC = re.compile(r"[0-9A-Fa-f]{2}([:-])[0-9A-Fa-f]{2}(?:\1[0-9A-Fa-f]{2}){4}")
-
 _BOOLEANS = {"0": b"\0", "1": b"\1", "false": b"\0", "true": b"\1"}
-
 _SHORT = 40  # characters of a word that a message repeats
 
 
@@ -70,7 +59,7 @@ class Field(NamedTuple):
         return self.name or str(self.number)
 
     def at(self, offset: int) -> str:
-        """Return what a message calls the field."""
+        """The field as messages name it."""
         name = f" {_short(self.name)}" if self.name else ""
         return f"field {self.number}{name} ({self.kind} at offset {offset})"
 
@@ -82,11 +71,11 @@ class Format:
         self.fields = fields
         self.padding = padding
         last = fields[-1] if fields else None
-        self.least = (last.start + (last.codec.size or 0) if last else 0) + padding
-        self.size = None if last and last.codec.size is None else self.least
+        self.min_size = (last.start + (last.codec.size or 0) if last else 0) + padding
+        self.size = None if last and last.codec.size is None else self.min_size
 
     def pack(self, values: Sequence[str]) -> bytes:
-        """Return the bytes of values as they are typed; raise Invalid for one that does not fit, lacks or is left."""
+        """Encode values as they are typed. Raises Invalid for one that does not fit, is missing or left over."""
         packed = bytearray()
         for field in self.fields:
             packed += bytes(field.padding)
@@ -103,11 +92,11 @@ class Format:
         return bytes(packed)
 
     def unpack(self, data: bytes, offset: int = 0) -> list[Value]:
-        """Return the values of one record, whose place in the input is ``offset``.
+        """Decode one record, whose place in the input is ``offset``.
 
         Raises Failure: PARTIAL for too few bytes, PROTOCOL for too many or for a field that contradicts itself.
         """
-        if len(data) != self.size and (self.size is not None or len(data) < self.least):
+        if len(data) != self.size and (self.size is not None or len(data) < self.min_size):
             raise self._misfit(len(data), offset)
         values = []
         for field in self.fields:
@@ -119,20 +108,20 @@ class Format:
         return values
 
     def _misfit(self, length: int, offset: int) -> Failure:
-        if length > self.least:
-            more = f"more follow at offset {offset + self.least}"
-            return Failure(Exit.PROTOCOL, f"unpack a record of {self.least} bytes", more)
+        if length > self.min_size:
+            more = f"more follow at offset {offset + self.min_size}"
+            return Failure(Exit.PROTOCOL, f"unpack a record of {self.min_size} bytes", more)
         for field in self.fields:
             size = field.codec.size or 0
             if field.start + size > length:
                 came = f"the record ended after {max(0, length - field.start)} of {size} bytes"
                 return Failure(Exit.PARTIAL, f"unpack {field.at(offset + field.start)}", came)
-        padding = f"padding at offset {offset + self.least - self.padding}"
+        padding = f"padding at offset {offset + self.min_size - self.padding}"
         return Failure(Exit.PARTIAL, f"unpack {padding}", "the record ended before its end")
 
 
-def parse(form: str, most: int, *, reading: bool = False) -> Format:
-    """Read a format of records of at most ``most`` bytes.
+def parse(form: str, max_size: int, *, reading: bool = False) -> Format:
+    """Read a format of records of at most ``max_size`` bytes.
 
     It is typed fields if one of its words is such a field and no byte-order mark leads, and a struct format otherwise.
     For ``reading``, a field must have a size if others follow. Raises Invalid, or Failure TOO_BIG before anything is
@@ -141,7 +130,7 @@ def parse(form: str, most: int, *, reading: bool = False) -> Format:
     words = re.findall(rf"[^{_SPACE}]+", form)
     if not words:
         raise Invalid("the format is empty")
-    layout = _Layout(form, most)
+    layout = _Layout(form, max_size)
     if words[0][0] not in _MARKS and any(":" in word or _FIELD.fullmatch(word) for word in words):
         _lay_fields(layout, words)
     else:
@@ -164,11 +153,11 @@ def _cut(word: str) -> str:
 class _Layout:
     """Fields as they are read, one after the other; it refuses to grow beyond what a record may have."""
 
-    def __init__(self, form: str, most: int) -> None:
+    def __init__(self, form: str, max_size: int) -> None:
         self.fields: list[Field] = []
         self.padding = 0
         self._form = form
-        self._most = most
+        self._max_size = max_size
         self._end = 0
 
     def pad(self, size: int) -> None:
@@ -190,8 +179,8 @@ class _Layout:
 
     def _grow(self, size: int) -> None:
         self._end += size
-        if self._end > self._most:
-            raise self._too_big(f"it takes more than {self._most} bytes", detail="--max-size")
+        if self._end > self._max_size:
+            raise self._too_big(f"it takes more than {self._max_size} bytes", detail="--max-size")
 
     def _too_big(self, reason: str, *, detail: str = "", hint: str = "") -> Failure:
         return Failure(Exit.TOO_BIG, f"use format {_short(self._form)}", reason, detail=detail, hint=hint)
@@ -272,7 +261,7 @@ def _typed(kind: str, size: int | None, *, little: bool) -> Codec:
 
 
 def _reversed(codec: Codec) -> Codec:
-    """Return the codec with the octets in reverse order: little-endian of what is big-endian."""
+    """The codec with the octets in reverse order: little-endian of what is big-endian."""
     return Codec(codec.size, lambda word: codec.encode(word)[::-1], lambda data: codec.decode(data[::-1]))
 
 
@@ -374,22 +363,13 @@ def _hex(size: int | None) -> Codec:
     return Codec(size, encode, bytes.hex)
 
 
-def _encode_ip(word: str) -> bytes:
-    from socket import AF_INET, inet_pton
+def _encode_ip(family: str, meaning: str, word: str) -> bytes:
+    import socket
 
     try:
-        return inet_pton(AF_INET, word)
+        return socket.inet_pton(getattr(socket, family), word)
     except (OSError, ValueError):
-        raise Invalid(f"{_short(word)} is not an IPv4 address, such as 192.0.2.1 (ip6 is IPv6)") from None
-
-
-def _encode_ip6(word: str) -> bytes:
-    from socket import AF_INET6, inet_pton
-
-    try:
-        return inet_pton(AF_INET6, word)
-    except (OSError, ValueError):
-        raise Invalid(f"{_short(word)} is not an IPv6 address, such as 2001:db8::1") from None
+        raise Invalid(f"{_short(word)} is not {meaning}") from None
 
 
 def _decode_ip6(data: bytes) -> str:
@@ -405,11 +385,11 @@ def _encode_mac(word: str) -> bytes:
 
 
 _CHARACTER = Codec(1, _encode_character, bytes)
-
 _BOOLEAN = Codec(1, _encode_boolean, lambda data: data != b"\0")
-
+_IPV4 = "AF_INET", "an IPv4 address, such as 192.0.2.1 (ip6 is IPv6)"
+_IPV6 = "AF_INET6", "an IPv6 address, such as 2001:db8::1"
 _ADDRESSES = {
-    "ip": Codec(4, _encode_ip, lambda data: ".".join(map(str, data))),
-    "ip6": Codec(16, _encode_ip6, _decode_ip6),
+    "ip": Codec(4, functools.partial(_encode_ip, *_IPV4), lambda data: ".".join(map(str, data))),
+    "ip6": Codec(16, functools.partial(_encode_ip, *_IPV6), _decode_ip6),
     "mac": Codec(6, _encode_mac, lambda data: data.hex(":")),
 }

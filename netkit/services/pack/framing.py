@@ -20,14 +20,14 @@ class Prefix(NamedTuple):
     order: Literal["big", "little"]
 
     @property
-    def most(self) -> int:
+    def max_size(self) -> int:
         """The longest record that it can tell."""
         return (1 << 8 * self.width) - 1
 
     def frame(self, record: bytes) -> bytes:
-        """Return the record with its length in front; raise Invalid if it is too long for that."""
-        if len(record) > self.most:
-            raise Invalid(f"a record of more than {self.most} bytes does not fit a length of {8 * self.width} bits")
+        """The record with its length in front. Raises Invalid if it is too long for that."""
+        if len(record) > self.max_size:
+            raise Invalid(f"a record of more than {self.max_size} bytes does not fit a length of {8 * self.width} bits")
         return len(record).to_bytes(self.width, self.order) + record
 
 
@@ -49,7 +49,7 @@ class Source:
         self._taken = 0  # of those held
 
     def take(self, size: int) -> bytes:
-        """Return the next ``size`` bytes; fewer at the end alone."""
+        """Take the next ``size`` bytes; fewer at the end alone."""
         if len(self._held) - self._taken < size:
             self._draw(size)
         data = self._held[self._taken : self._taken + size]
@@ -66,7 +66,7 @@ class Source:
         self._held, self._taken = bytes(held), 0
 
 
-def records(source: Source, size: int | None, most: int, *, repeat: bool) -> Iterator[tuple[int, bytes]]:
+def records(source: Source, size: int | None, max_size: int, *, repeat: bool) -> Iterator[tuple[int, bytes]]:
     """Yield the offset and the bytes of records of ``size`` bytes each, or of the one that is all there is if None.
 
     The last one may be short. Without ``repeat``, bytes after the first are a Failure PROTOCOL.
@@ -74,7 +74,7 @@ def records(source: Source, size: int | None, most: int, *, repeat: bool) -> Ite
     if size is None:
         if repeat:
             raise Invalid("--repeat does not apply: the last field takes the rest")
-        yield 0, _rest(source, most)
+        yield 0, _rest(source, max_size)
     elif not repeat:
         data = source.take(size)
         _check_last(source)
@@ -86,11 +86,11 @@ def records(source: Source, size: int | None, most: int, *, repeat: bool) -> Ite
             yield source.offset - len(data), data
 
 
-def frames(source: Source, prefix: Prefix, most: int, *, repeat: bool) -> Iterator[tuple[int, bytes]]:
+def frames(source: Source, prefix: Prefix, max_size: int, *, repeat: bool) -> Iterator[tuple[int, bytes]]:
     """Yield the offset and the bytes of records that have their length in front; without ``repeat``, of the only one.
 
-    Raises Failure: PARTIAL for input that ends within a record, TOO_BIG for a length over ``most``, PROTOCOL for bytes
-    after the only one.
+    Raises Failure: PARTIAL for input that ends within a record, TOO_BIG for a length over ``max_size``, PROTOCOL for
+    bytes after the only one.
     """
     for number in count(1):
         head = source.take(prefix.width)
@@ -99,13 +99,9 @@ def frames(source: Source, prefix: Prefix, most: int, *, repeat: bool) -> Iterat
         _check_whole(source, head, prefix.width, f"the length of record {number}")
         size = int.from_bytes(head, prefix.order)
         offset = source.offset
-        if size > most:
-            raise Failure(
-                Exit.TOO_BIG,
-                f"read record {number} at offset {offset}",
-                f"it would be {size} bytes, more than {most}",
-                detail="--max-size",
-            )
+        if size > max_size:
+            reason = f"it would be {size} bytes, more than {max_size}"
+            raise Failure(Exit.TOO_BIG, f"read record {number} at offset {offset}", reason, detail="--max-size")
         data = source.take(size)
         _check_whole(source, data, size, f"record {number}")
         if not repeat:
@@ -115,18 +111,18 @@ def frames(source: Source, prefix: Prefix, most: int, *, repeat: bool) -> Iterat
             return
 
 
-def whole(chunks: Iterable[bytes], prefix: Prefix, most: int) -> Iterator[bytes]:
+def whole(chunks: Iterable[bytes], prefix: Prefix, max_size: int) -> Iterator[bytes]:
     """Yield all that comes as one record; raise Invalid or Failure TOO_BIG, before anything, for one too long."""
     source = Source(chunks)
-    yield prefix.frame(_rest(source, most) if most <= prefix.most else source.take(prefix.most + 1))
+    yield prefix.frame(_rest(source, max_size) if max_size <= prefix.max_size else source.take(prefix.max_size + 1))
 
 
-def lines(chunks: Iterable[bytes], prefix: Prefix, most: int) -> Iterator[bytes]:
+def lines(chunks: Iterable[bytes], prefix: Prefix, max_size: int) -> Iterator[bytes]:
     """Yield each line, its newline removed and its length in front, once it is whole; the last may lack a newline.
 
-    Raises Failure TOO_BIG for one of more than ``most`` bytes, or than its length can tell.
+    Raises Failure TOO_BIG for one of more than ``max_size`` bytes, or than its length can tell.
     """
-    limit, why = min((prefix.most, "--length"), (most, "--max-size"))
+    limit, why = min((prefix.max_size, "--length"), (max_size, "--max-size"))
     held = bytearray()
     number = 1
 
@@ -147,12 +143,11 @@ def lines(chunks: Iterable[bytes], prefix: Prefix, most: int) -> Iterator[bytes]
         yield prefix.frame(bytes(held))
 
 
-def _rest(source: Source, most: int) -> bytes:
-    data = source.take(most + 1)
-    if len(data) > most:
-        raise Failure(
-            Exit.TOO_BIG, "take the input as one record", f"it is more than {most} bytes", detail="--max-size"
-        )
+def _rest(source: Source, max_size: int) -> bytes:
+    data = source.take(max_size + 1)
+    if len(data) > max_size:
+        reason = f"it is more than {max_size} bytes"
+        raise Failure(Exit.TOO_BIG, "take the input as one record", reason, detail="--max-size")
     return data
 
 

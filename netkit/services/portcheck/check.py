@@ -5,17 +5,13 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from netkit.core.address import Endpoint, Protocol, Target
-from netkit.core.errors import Exit, Failure
-from netkit.core.events import Secured, span
+from netkit.core.errors import PORT_PRECEDENCE, Exit, Failure
+from netkit.core.events import Secured
+from netkit.core.units import duration
 
 OPEN, CLOSED, FILTERED, UNREACHABLE, UNKNOWN = "open", "closed", "filtered", "unreachable", "unknown"
-
 SILENT = "open|filtered"  # over UDP: no answer may mean either
-
 COLLAPSE_AFTER = 25  # ports of a host that may share a state before it is summed up
-
-# Which exit code a script is told of when ports differ.
-_PRECEDENCE = (Exit.CERT, Exit.TLS, Exit.CONNECT, Exit.RESOLVE, Exit.PROTOCOL, Exit.TIMEOUT)
 
 _MAX_NAMED = 10  # ports that a failure names
 
@@ -112,8 +108,8 @@ class Summary:
         """What is not as wanted after so many seconds, None if all is well; ``waited`` is until time ran out."""
         if self.good == self.total or self.enough:
             return None
-        exit = Exit.TIMEOUT if waited else min(self._exits, key=_PRECEDENCE.index)
-        after = f"after {span(seconds)}"
+        exit = Exit.TIMEOUT if waited else min(self._exits, key=PORT_PRECEDENCE.index)
+        after = f"after {duration(seconds)}"
         if self.total == 1:
             [result] = self._bad
             which = str(result)

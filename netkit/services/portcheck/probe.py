@@ -10,24 +10,23 @@ from typing import Any
 from netkit.core.address import Endpoint
 from netkit.core.dial import Dialling
 from netkit.core.errors import Exit, Failure, describe
-from netkit.core.events import Observer, Secured, span
-from netkit.core.kernel import DeadlineExceeded, deadline, now
+from netkit.core.events import Observer, Secured
+from netkit.core.kernel import DeadlineExceeded, Group, deadline, now
+from netkit.core.layer import Layer
 from netkit.core.lookup import Address
-from netkit.core.stream import Connection, Secure
+from netkit.core.stream import Connection
 from netkit.core.tcp_probe import SCARCE, TcpProber
 from netkit.core.udp import connect
+from netkit.core.units import duration
 from netkit.services.portcheck.check import CLOSED, FILTERED, OPEN, SILENT, UNREACHABLE, Check, ProbeResult
 from netkit.services.transforms import WINDOW
 
 _MIN_PATIENCE = 0.001  # s, however near the end
-
 _UDP_TRIES = 3  # datagrams to a port that is silent, spread over its time
-
 _MAX_BANNER = 256  # bytes
-
 _DAY = 86400.0  # s
 
-Securing = Callable[[str, Observer], Secure]
+Securing = Callable[[str, Observer], Layer]
 """Makes the handshake with a host; the observer is told of it."""
 
 
@@ -115,7 +114,7 @@ class Prober:
         if self._check.banner or self._check.expect is not None:
             found = found._replace(data=data[:_MAX_BANNER])
         if self._check.expect is not None and not self._check.expect.search(data):
-            return found._replace(reason=f"no match within {span(self._check.timeout)}", exit=Exit.TIMEOUT)
+            return found._replace(reason=f"no match within {duration(self._check.timeout)}", exit=Exit.TIMEOUT)
         return found
 
     async def _probe_tcp(self, address: Address, tls_name: str | None) -> tuple[ProbeResult, Connection]:
@@ -150,8 +149,9 @@ class Prober:
 
         assert self._securing is not None
         try:
-            with deadline(due):
-                secured = await self._securing(name, observe)(stream)
+            async with Group() as group:  # for the handshake alone: TLS runs nothing beside
+                with deadline(due):
+                    secured = await self._securing(name, observe)(stream, group)
         except DeadlineExceeded:
             return found._replace(reason="no TLS handshake in time", exit=Exit.TIMEOUT), stream
         except Failure as failure:
@@ -173,7 +173,7 @@ class Prober:
                 return await self._hear(stream, found)
         except DeadlineExceeded:
             if self._check.expect is not None:
-                return found._replace(reason=f"no match within {span(time_left)}", exit=Exit.TIMEOUT)
+                return found._replace(reason=f"no match within {duration(time_left)}", exit=Exit.TIMEOUT)
         except Failure as failure:
             if failure.exit is Exit.TLS:  # an alert: of TLS 1.3 a client whose certificate is missed hears it now
                 return found._replace(reason=failure.reason, exit=Exit.TLS)
@@ -208,10 +208,10 @@ class Prober:
         except DeadlineExceeded:
             if settled <= self._until:
                 return found
-            return found._replace(reason=f"open for {span(now() - begun)} only", exit=Exit.TIMEOUT)
+            return found._replace(reason=f"open for {duration(now() - begun)} only", exit=Exit.TIMEOUT)
         except Failure as failure:
             reason = failure.reason
-        reason = f"accepted, then {reason} after {span(now() - begun)}"
+        reason = f"accepted, then {reason} after {duration(now() - begun)}"
         return found._replace(state=CLOSED, reason=reason, exit=Exit.CONNECT, data=None)
 
 

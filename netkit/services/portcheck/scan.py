@@ -3,17 +3,18 @@
 import math
 import os
 from collections import deque
-from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from typing import Any
 
-from netkit.core.address import Endpoint, Target
+from netkit.core.address import Endpoint, Target, family_of
 from netkit.core.errors import Exit, Failure
-from netkit.core.events import Observer, Retrying, ignore, span
+from netkit.core.events import Observer, Retrying, ignore
 from netkit.core.kernel import DeadlineExceeded, Group, checkpoint, deadline, now, sleep
 from netkit.core.lookup import Address, lookup
 from netkit.core.stream import Connection
-from netkit.core.sync import Event
+from netkit.core.sync import Event, Semaphore
 from netkit.core.tcp_probe import SCARCE
+from netkit.core.units import duration
 from netkit.services.portcheck.check import (
     CLOSED,
     FILTERED,
@@ -29,17 +30,11 @@ from netkit.services.portcheck.check import (
 from netkit.services.portcheck.probe import Prober, Securing, patience
 
 _MAX_ATTEMPTS = 1024  # at one time, however many descriptors there are
-
 _MAX_LOOKUPS = 16  # at one time
-
 _PER_LOOKUP = 4  # descriptors that the system's resolver may hold for a name
-
 _CLOSING = 0.2  # s for an open port to take our FIN and to end, so that nothing it says meets a closed socket
-
 _SCARCE_PAUSE, _SCARCE_PATIENCE = 0.02, 0.5  # s
-
 _FIRST_RETRY, _LAST_RETRY = 0.02, 0.5  # s between rounds
-
 _TURN = 16  # attempts after which others get a turn, though nothing was waited for
 
 # Of the addresses of a host the one that counts: a port is closed only if all of them say so.
@@ -49,13 +44,14 @@ _Job = tuple["HostScan", int, Address]
 """A port of a host at one of its addresses."""
 
 
-def limits(names: int) -> tuple[int, int]:
-    """How many attempts, and look-ups of so many names, the descriptors that are left allow at one time."""
+def limits(targets: Sequence[Target]) -> tuple[int, int]:
+    """How many attempts and how many look-ups the descriptors that are left allow at one time."""
     import resource
 
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft == resource.RLIM_INFINITY:
         return _MAX_ATTEMPTS, _MAX_LOOKUPS
+    names = sum(bool(target.host) and family_of(target.host) is None for target in targets)
     room = max(soft - len(os.listdir("/dev/fd")), 1)
     lookups = max(1, min(names, _MAX_LOOKUPS, room // (2 * _PER_LOOKUP)))
     return max(1, min(_MAX_ATTEMPTS, room - (lookups * _PER_LOOKUP if names else 0))), lookups
@@ -80,8 +76,7 @@ class Checker:
         self._securing = securing
         self._max_workers = attempts
         self._workers = 0
-        self._lookups = lookups  # that may still begin
-        self._awaiting_lookup: deque[Event] = deque()
+        self._lookups = Semaphore(lookups)
         self._scans: deque[HostScan] = deque()
         self._again: list[_Job] = []  # that the system had no room for
         self._until = math.inf
@@ -162,30 +157,20 @@ class Checker:
 
     async def _addresses(self, host: str) -> list[Address]:
         """Look a name up, in its turn. Raises Failure, with TIMEOUT if the resolver was silent."""
-        if self._lookups:
-            self._lookups -= 1
-        else:
-            turn = Event()
-            self._awaiting_lookup.append(turn)
-            await turn.wait()
-        time_left = patience(self.check, self._until)
-        try:
-            with deadline(now() + time_left):
-                while True:
-                    try:
-                        return await lookup(Endpoint(host), self.check.family, observe=self.observe)
-                    except Failure as failure:
-                        if failure.errno not in SCARCE:
-                            raise
-                    await sleep(_SCARCE_PAUSE)
-        except DeadlineExceeded:
-            reason = f"no answer of the resolver within {span(time_left)}"
-            raise Failure(Exit.TIMEOUT, f"resolve {host}", reason) from None
-        finally:
-            if self._awaiting_lookup:
-                self._awaiting_lookup.popleft().set()
-            else:
-                self._lookups += 1
+        async with self._lookups:
+            time_left = patience(self.check, self._until)
+            try:
+                with deadline(now() + time_left):
+                    while True:
+                        try:
+                            return await lookup(Endpoint(host), self.check.family, observe=self.observe)
+                        except Failure as failure:
+                            if failure.errno not in SCARCE:
+                                raise
+                        await sleep(_SCARCE_PAUSE)
+            except DeadlineExceeded:
+                reason = f"no answer of the resolver within {duration(time_left)}"
+                raise Failure(Exit.TIMEOUT, f"resolve {host}", reason) from None
 
     def _start_worker(self) -> None:
         """Let somebody else go on with what waits; called by whoever is about to wait for an answer."""
@@ -251,43 +236,31 @@ class HostScan:
         self.tls_name = (target.host or "localhost") if target.tls else None
         self.waiting = len(target.ports) * len(addresses)  # attempts that have not begun
         self.finished = Event()
-        self._jobs = self._all_jobs(target.ports, addresses)
+        self._jobs = ((port, address) for port in target.ports for address in addresses)
         self._report = report
-        self._left = len(target.ports)
+        self._left = set(target.ports)
         self._addresses = len(addresses)
         self._probes: dict[int, list[ProbeResult]] = {}
-        self._reported: set[int] = set()
-
-    @staticmethod
-    def _all_jobs(ports: Sequence[int], addresses: Sequence[Address]) -> Iterator[tuple[int, Address]]:
-        for port in ports:
-            for family, sockaddr in addresses:
-                yield port, Address(family, (sockaddr[0], port, *sockaddr[2:]))
 
     def next(self) -> tuple[int, Address] | None:
         """A port and an address to try next, or None if nothing is left to begin."""
         while self.waiting:
             self.waiting -= 1
-            job = next(self._jobs)
-            if job[0] not in self._reported:
-                return job
+            port, (family, sockaddr) = next(self._jobs)
+            if port in self._left:
+                return port, Address(family, (sockaddr[0], port, *sockaddr[2:]))
         return None
 
     def note(self, port: int, probe: ProbeResult, *, conclusive: bool) -> None:
         """Take in what one address said, and report the port once that is certain."""
-        if self._addresses > 1:
-            if port in self._reported:
-                return
-            probes = self._probes.setdefault(port, [])
-            probes.append(probe)
-            if not conclusive and len(probes) < self._addresses:
-                return
+        if port not in self._left:
+            return
+        probes = self._probes.setdefault(port, [])
+        probes.append(probe)
+        if conclusive or len(probes) == self._addresses:
+            self._left.remove(port)
             del self._probes[port]
-            self._reported.add(port)
-            if not conclusive:
-                probe = _combined(probes)
-        self._report(port, probe)
-        self._left -= 1
+            self._report(port, probe if conclusive else _combined(probes))
         if not self._left:
             self.finished.set()
 

@@ -1,32 +1,27 @@
-"""How input is cut into datagrams."""
+"""Cutting input into datagrams."""
 
+import os
 from collections.abc import Callable, Iterable, Iterator
 
 from netkit.core.errors import Exit, Failure, Invalid
-from netkit.core.udp import LARGEST, Burst, Data, Datagram
+from netkit.core.udp import LARGEST, Data
+from netkit.services.join import STDIN
 
-Run = tuple[Data, int]
+Batch = tuple[Data, int]
 """Datagrams that follow each other: bytes, and the size of each datagram; the last one may be shorter."""
 
-
-Framing = Callable[[bytes], Iterable[Run]]
+Framing = Callable[[bytes], Iterable[Batch]]
 """Input as it comes, and b"" at its end, to the datagrams that are complete. It may raise Failure, after these."""
 
-
-Show = Callable[[Datagram, Burst], bytes]
-"""How what was received is written."""
-
-
 _TOO_LONG = f"it is longer than {LARGEST} bytes, the most a datagram holds"
-
-_LONGEST_HEX = 4 * LARGEST  # digits, and spaces between them
+_MAX_HEX = 4 * LARGEST  # digits, and spaces between them
 
 
 def whole() -> Framing:
     """Take all of the input for one datagram."""
     held = bytearray()
 
-    def frame(data: bytes) -> Iterator[Run]:
+    def frame(data: bytes) -> Iterator[Batch]:
         held.extend(data)
         if len(held) > LARGEST:
             hint = "--lines or --size N cuts it"
@@ -41,7 +36,7 @@ def in_pieces(size: int) -> Framing:
     """Cut the input every ``size`` bytes; what is left at the end is the last datagram."""
     held = b""
 
-    def frame(data: bytes) -> Iterator[Run]:
+    def frame(data: bytes) -> Iterator[Batch]:
         nonlocal held
         start = min(size - len(held), len(data)) if held else 0
         begun, held = held + data[:start], b""
@@ -60,13 +55,7 @@ def in_pieces(size: int) -> Framing:
 
 def in_lines() -> Framing:
     """Make each line a datagram, without its newline."""
-
-    def read(line: bytes, number: int) -> bytes:
-        if len(line) > LARGEST:
-            raise _too_long(number)
-        return line
-
-    return _lines(read, LARGEST)
+    return _lines(lambda line, number: line, LARGEST)
 
 
 def in_hex() -> Framing:
@@ -74,62 +63,62 @@ def in_hex() -> Framing:
 
     def read(line: bytes, number: int) -> bytes:
         try:
-            data = bytes.fromhex(line.decode("ascii"))
+            return bytes.fromhex(line.decode("ascii"))
         except ValueError:
             shown = ascii(line[:40].decode("latin-1"))
             raise Failure(Exit.READ, f"read line {number} of stdin", f"{shown} is not pairs of hex digits") from None
-        if len(data) > LARGEST:
-            raise _too_long(number)
-        return data
 
-    return _lines(read, _LONGEST_HEX)
+    return _lines(read, _MAX_HEX)
 
 
-def _lines(read: Callable[[bytes, int], bytes], longest: int) -> Framing:
+def _lines(read: Callable[[bytes, int], bytes], max_held: int) -> Framing:
     held, number = b"", 0
 
-    def lines(data: bytes) -> Iterator[bytes]:
+    def datagrams(data: bytes) -> Iterator[bytes]:
         nonlocal held, number
         *complete, held = (held + data).split(b"\n")
         if held and not data:
             complete, held = [held], b""
         for line in complete:
             number += 1
-            yield read(line, number)
-        if len(held) > longest:
-            raise _too_long(number + 1)
+            datagram = read(line, number)
+            _check_size(datagram, LARGEST, number)
+            yield datagram
+        _check_size(held, max_held, number + 1)
 
-    return lambda data: runs(lines(data))
-
-
-def _too_long(number: int) -> Failure:
-    return Failure(Exit.TOO_BIG, f"send line {number} of stdin", _TOO_LONG)
+    return lambda data: batched(datagrams(data))
 
 
-def runs(datagrams: Iterable[bytes]) -> Iterator[Run]:
+def _check_size(data: bytes, limit: int, number: int) -> None:
+    if len(data) > limit:
+        raise Failure(Exit.TOO_BIG, f"send line {number} of stdin", _TOO_LONG)
+
+
+def batched(datagrams: Iterable[bytes]) -> Iterator[Batch]:
     """Join neighbours of one size; what came before a Failure passes before it is raised."""
     held: list[bytes] = []
+    failed: Failure | None = None
     try:
         for data in datagrams:
             if held and (len(data) != len(held[0]) or not data):
                 yield _joined(held)
                 held = []
             held.append(data)
-    except Failure:
-        if held:
-            yield _joined(held)
-        raise
+    except Failure as failure:
+        failed = failure
     if held:
         yield _joined(held)
+    if failed is not None:
+        raise failed
 
 
-def _joined(datagrams: list[bytes]) -> Run:
+def _joined(datagrams: list[bytes]) -> Batch:
     return b"".join(datagrams), len(datagrams[0]) or 1
 
 
 def framing(lines: bool, size: int | None, by_hex: bool) -> Framing | None:
-    """Return how input is cut as it comes, None if it is not."""
-    if lines:
+    """How stdin is cut as it comes, None if it is not; on a terminal ``lines`` are meant."""
+    if lines or (size is None and not by_hex and os.isatty(STDIN)):
         return in_lines()
     if by_hex:
         return in_hex()

@@ -14,11 +14,8 @@ from netkit.core.udp import Burst, Datagram, Peer, connect
 from netkit.services.relay import SELF, SelfGuard
 
 MAX_ASSOCIATIONS = 1024
-
 IDLE_TIMEOUT = 60.0  # s
-
 _MAX_HELD = 1 << 20  # bytes of one peer that wait for the target to be resolved, or for room on the way there
-
 _OVERHEAD = 64  # bytes that a datagram counts beside its own, so that empty ones are bounded too
 
 

@@ -1,4 +1,4 @@
-"""What datagrams mean: how input is cut into them, how they are shown, and which of them are answered."""
+"""Serving datagrams: receivers that write them, answer them, or stop the server."""
 
 import socket
 from collections.abc import Awaitable, Callable, Sequence
@@ -7,25 +7,21 @@ from re import Pattern
 from netkit.core.address import Endpoint
 from netkit.core.errors import Failure, Invalid
 from netkit.core.events import Ignored, Observer
-from netkit.core.pump import Change
 from netkit.core.sync import Event
 from netkit.core.udp import MARK, Burst, Datagram, cut, is_multicast
 from netkit.core.udp_server import Receiver, is_ours
 from netkit.services.join import Terminal
-from netkit.services.udp.framing import Show
-from netkit.services.udp.send import transformed
+from netkit.services.udp.formatter import Formatter
 
 Reply = Callable[[Datagram, Burst], Awaitable[None]]
 """Sends the answers to what was received."""
 
-
 _ANSWERING = (7, 13, 17, 19, 37)  # echo, daytime, qotd, chargen, time: RFC 862 to 868
-
 _DSCP = 0xFC  # the bits of the traffic class without ECN: RFC 2474
 
 
 def in_turn(*receivers: Receiver) -> Receiver:
-    """Return all of these as one."""
+    """All of these as one, each in its turn."""
 
     async def receive(sock: Datagram, bursts: list[Burst]) -> None:
         for each in receivers:
@@ -34,14 +30,14 @@ def in_turn(*receivers: Receiver) -> Receiver:
     return receive
 
 
-def showing(show: Show, change: Change | None = None) -> Receiver:
-    """Write what comes to stdout, through ``change``."""
+def showing(form: Formatter) -> Receiver:
+    """Write what comes to stdout."""
     terminal: Terminal | None = None
 
     async def receive(sock: Datagram, bursts: list[Burst]) -> None:
         nonlocal terminal
         terminal = terminal or Terminal(reads=False)
-        await terminal.send(transformed(change, b"".join([show(sock, burst) for burst in bursts])))
+        await terminal.send(b"".join([form(sock, burst) for burst in bursts]))
 
     return receive
 
@@ -86,7 +82,7 @@ def answering(reply: Reply, observe: Observer) -> Receiver:
 
 
 def refusal(burst: Burst, own_host: str, own_port: int) -> str:
-    """Return why a datagram to a server at ``own_host`` gets no answer, "" if it gets one."""
+    """Why a datagram to a server at ``own_host`` gets no answer, "" if it gets one."""
     host, port = burst.peer.address[:2]
     if burst.traffic_class & _DSCP == MARK:
         return "it is an answer itself"
@@ -102,7 +98,7 @@ def refusal(burst: Burst, own_host: str, own_port: int) -> str:
 
 
 def replying(text: bytes | None, name: str | None) -> Reply | None:
-    """Return the reply that was asked for: a text, or ``echo`` or ``upper``."""
+    """The reply that was asked for, if one was: a text, or ``echo`` or ``upper``."""
     if text is not None:
         return fixed(text)
     return {"echo": changed(bytes), "upper": changed(bytes.upper)}[name] if name else None

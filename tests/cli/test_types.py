@@ -9,7 +9,20 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from netkit.cli.types import Count, CountOrAny, Duration, Hex, Length, OneOf, Size, Source, Text
+from netkit.cli.types import (
+    COUNT,
+    COUNT_OR_ANY,
+    DURATION,
+    DURATION_OR_ZERO,
+    HEX,
+    PREFIX,
+    SIZE,
+    SOURCE,
+    TEXT,
+    choice,
+    count,
+    size,
+)
 
 pytestmark = pytest.mark.timeout(30)
 
@@ -63,7 +76,7 @@ def refusal(kind: Any, text: str) -> str:
 def test_duration(text: str, seconds: float) -> None:
     """A duration is a number with a unit, seconds where there is none, up to ten years."""
     for zero in (False, True):
-        assert read(Duration(zero=zero), text) == pytest.approx(seconds, rel=1e-12)
+        assert read(DURATION_OR_ZERO if zero else DURATION, text) == pytest.approx(seconds, rel=1e-12)
 
 
 @pytest.mark.parametrize(
@@ -78,7 +91,7 @@ def test_duration(text: str, seconds: float) -> None:
 def test_duration_is_refused(text: str) -> None:
     """Anything else that Python would take for a number is no duration, and the message shows what is."""
     for zero in (False, True):
-        assert "is not a duration, such as 500ms" in refusal(Duration(zero=zero), text)
+        assert "is not a duration, such as 500ms" in refusal(DURATION_OR_ZERO if zero else DURATION, text)
 
 
 @pytest.mark.parametrize(
@@ -87,20 +100,20 @@ def test_duration_is_refused(text: str) -> None:
 )
 def test_duration_beyond_ten_years(text: str) -> None:
     """More than ten years is refused, however many digits it has."""
-    assert "longer than ten years" in refusal(Duration(), text)
-    assert "longer than ten years" in refusal(Duration(zero=True), text)
+    assert "longer than ten years" in refusal(DURATION, text)
+    assert "longer than ten years" in refusal(DURATION_OR_ZERO, text)
 
 
 @pytest.mark.parametrize("text", ["0", "0s", "0ms", "0m", "0h", "0.0", ".0", "00", "0." + "0" * 400 + "1"])
 def test_duration_of_nothing(text: str) -> None:
     """Zero is a duration only where it means something."""
-    assert read(Duration(zero=True), text) == 0
-    assert "no time at all" in refusal(Duration(), text)
+    assert read(DURATION_OR_ZERO, text) == 0
+    assert "no time at all" in refusal(DURATION, text)
 
 
 def test_duration_that_is_a_default() -> None:
     """Seconds that are a number already stay as they are."""
-    assert Duration().convert(10.0, None, None) == 10.0
+    assert DURATION.convert(10.0, None, None) == 10.0
 
 
 @PROPERTY
@@ -108,14 +121,14 @@ def test_duration_that_is_a_default() -> None:
 def test_duration_is_number_times_unit(number: int, unit: tuple[str, float]) -> None:
     """Every whole number of every unit means that many of them."""
     name, seconds = unit
-    assert read(Duration(), f"{number}{name}") == pytest.approx(number * seconds, rel=1e-12)
+    assert read(DURATION, f"{number}{name}") == pytest.approx(number * seconds, rel=1e-12)
 
 
 @PROPERTY
 @given(st.floats(0.001, TEN_YEARS - 1).map(lambda seconds: f"{seconds:f}"))
 def test_duration_with_a_fraction(text: str) -> None:
     """A decimal fraction means itself."""
-    assert read(Duration(), text) == float(text)
+    assert read(DURATION, text) == float(text)
 
 
 @PROPERTY
@@ -126,7 +139,7 @@ def test_duration_with_a_fraction(text: str) -> None:
 def test_any_text_is_a_duration_or_refused(text: str, zero: bool) -> None:
     """Whatever is typed, it is refused in one line or is a number of seconds that a clock can take."""
     try:
-        seconds = read(Duration(zero=zero), text)
+        seconds = read(DURATION_OR_ZERO if zero else DURATION, text)
     except click.BadParameter as error:
         assert error.message.isprintable()
     else:
@@ -166,7 +179,7 @@ def test_any_text_is_a_duration_or_refused(text: str, zero: bool) -> None:
 )
 def test_text(text: str, data: bytes) -> None:
     """Escapes become bytes, and everything else is sent as it was typed."""
-    assert read(Text(), text) == data
+    assert read(TEXT, text) == data
 
 
 @pytest.mark.parametrize(
@@ -179,7 +192,7 @@ def test_text(text: str, data: bytes) -> None:
 )
 def test_text_is_refused(text: str) -> None:
     """An escape that means nothing is refused, rather than sent, and the message shows those that do."""
-    assert r"\n \r \t \0 \\ \xNN" in refusal(Text(), text)
+    assert r"\n \r \t \0 \\ \xNN" in refusal(TEXT, text)
 
 
 def spelled(data: bytes) -> st.SearchStrategy[str]:
@@ -198,14 +211,14 @@ def spelled(data: bytes) -> st.SearchStrategy[str]:
 def test_text_can_spell_any_bytes(case: tuple[bytes, str]) -> None:
     """Every byte string can be typed, each byte in any of its spellings."""
     data, text = case
-    assert read(Text(), text) == data
+    assert read(TEXT, text) == data
 
 
 @PROPERTY
 @given(ARGUMENTS.filter(lambda text: "\\" not in text))
 def test_text_without_escapes_is_itself(text: str) -> None:
     """Without a backslash the bytes are those of the argument, UTF-8 or not."""
-    assert read(Text(), text) == os.fsencode(text)
+    assert read(TEXT, text) == os.fsencode(text)
 
 
 @PROPERTY
@@ -214,7 +227,7 @@ def test_text_without_escapes_is_itself(text: str) -> None:
 def test_any_text_is_read_or_refused(text: str) -> None:
     """Whatever is typed, nothing but bytes or a refusal in one line comes out."""
     try:
-        data = read(Text(), text)
+        data = read(TEXT, text)
     except click.BadParameter as error:
         assert "\\" in text
         assert error.message.isprintable()
@@ -232,7 +245,7 @@ def test_any_text_is_read_or_refused(text: str) -> None:
 )
 def test_hex(text: str, data: bytes) -> None:
     """Pairs of hex digits are bytes, of either case, with spaces between bytes if wanted."""
-    assert read(Hex(), text) == data
+    assert read(HEX, text) == data
 
 
 @pytest.mark.parametrize(
@@ -245,15 +258,15 @@ def test_hex(text: str, data: bytes) -> None:
 )
 def test_hex_is_refused(text: str) -> None:
     """Anything but whole pairs of ASCII hex digits is refused."""
-    assert "not pairs of hex digits" in refusal(Hex(), text)
+    assert "not pairs of hex digits" in refusal(HEX, text)
 
 
 @PROPERTY
 @given(st.binary())
 def test_hex_can_spell_any_bytes(data: bytes) -> None:
     """What a program prints as hex is read back, spaced or not."""
-    assert read(Hex(), data.hex()) == data
-    assert read(Hex(), data.hex(" ").upper()) == data
+    assert read(HEX, data.hex()) == data
+    assert read(HEX, data.hex(" ").upper()) == data
 
 
 @PROPERTY
@@ -261,7 +274,7 @@ def test_hex_can_spell_any_bytes(data: bytes) -> None:
 def test_any_text_is_hex_or_refused(text: str) -> None:
     """Whatever is typed, nothing but bytes or a refusal in one line comes out."""
     try:
-        data = read(Hex(), text)
+        data = read(HEX, text)
     except click.BadParameter as error:
         assert error.message.isprintable()
     else:
@@ -274,7 +287,7 @@ def test_any_text_is_hex_or_refused(text: str) -> None:
 @pytest.mark.parametrize(("text", "number"), [("1", 1), ("10", 10), ("4096", 4096), ("9" * 18, 10**18 - 1)])
 def test_count(text: str, number: int) -> None:
     """A count is a whole number from 1 on."""
-    assert read(Count(), text) == number
+    assert read(COUNT, text) == number
 
 
 @pytest.mark.parametrize(
@@ -287,7 +300,7 @@ def test_count(text: str, number: int) -> None:
 )
 def test_count_is_refused(text: str) -> None:
     """Anything but ASCII decimal digits is refused, and so is zero."""
-    assert "not a whole number from 1 on" in refusal(Count(), text)
+    assert "not a whole number from 1 on" in refusal(COUNT, text)
 
 
 @PROPERTY
@@ -295,7 +308,7 @@ def test_count_is_refused(text: str) -> None:
 def test_any_text_is_a_count_or_refused(text: str) -> None:
     """Whatever is typed, it is refused in one line or is the number that it shows."""
     try:
-        number = read(Count(), text)
+        number = read(COUNT, text)
     except click.BadParameter as error:
         assert error.message.isprintable()
     else:
@@ -312,12 +325,12 @@ def test_any_text_is_a_count_or_refused(text: str) -> None:
 )
 def test_size(text: str, size: int) -> None:
     """A size is a number of bytes, or of powers of 1024."""
-    assert read(Size(), text) == size
+    assert read(SIZE, text) == size
 
 
 def test_size_that_is_a_default() -> None:
     """A number of bytes already stays as it is."""
-    assert Size().convert(1 << 24, None, None) == 1 << 24
+    assert SIZE.convert(1 << 24, None, None) == 1 << 24
 
 
 @pytest.mark.parametrize(
@@ -330,7 +343,7 @@ def test_size_that_is_a_default() -> None:
 )
 def test_size_is_refused(text: str) -> None:
     """Anything else is no size, and the message shows what is."""
-    assert "is not a size, such as 1500, 64K, 1M or 2G" in refusal(Size(), text)
+    assert "is not a size, such as 1500, 64K, 1M or 2G" in refusal(SIZE, text)
 
 
 @PROPERTY
@@ -338,7 +351,7 @@ def test_size_is_refused(text: str) -> None:
 def test_any_text_is_a_size_or_refused(text: str) -> None:
     """Whatever is typed, it is refused in one line or is a number of bytes from 1 on."""
     try:
-        size = read(Size(), text)
+        size = read(SIZE, text)
     except click.BadParameter as error:
         assert error.message.isprintable()
     else:
@@ -358,13 +371,13 @@ def test_any_text_is_a_size_or_refused(text: str) -> None:
 )
 def test_length(text: str, prefix: tuple[int, str]) -> None:
     """A length has 1, 2 or 4 bytes, in the order of the network unless it says le."""
-    assert read(Length(), text) == prefix
+    assert read(PREFIX, text) == prefix
 
 
 @pytest.mark.parametrize("text", ["", "u", "u0", "u64", "u16be", "U16", "i16", "16", "u16 ", "u16\n", "le", "\uff11"])
 def test_length_is_refused(text: str) -> None:
     """Anything else is no length, and the message names those that are."""
-    assert "is none of u8, u16, u32, nor these with le" in refusal(Length(), text)
+    assert "is none of u8, u16, u32, nor these with le" in refusal(PREFIX, text)
 
 
 # -- sources
@@ -382,7 +395,7 @@ def test_length_is_refused(text: str) -> None:
 )
 def test_source(text: str, source: tuple[str, int]) -> None:
     """A source is an address, a port, or both."""
-    assert read(Source(), text) == source
+    assert read(SOURCE, text) == source
 
 
 @pytest.mark.parametrize(
@@ -390,7 +403,7 @@ def test_source(text: str, source: tuple[str, int]) -> None:
 )
 def test_source_is_refused(text: str) -> None:
     """What is no address of a machine is refused as a mistake in the option."""
-    refusal(Source(), text)
+    refusal(SOURCE, text)
 
 
 @PROPERTY
@@ -398,7 +411,7 @@ def test_source_is_refused(text: str) -> None:
 def test_any_text_is_a_source_or_refused(text: str) -> None:
     """Whatever is typed, nothing but an address with its port or a refusal in one line comes out."""
     try:
-        _, port = read(Source(), text)
+        _, port = read(SOURCE, text)
     except click.BadParameter as error:
         assert error.message.isprintable()
     else:
@@ -410,15 +423,15 @@ def test_any_text_is_a_source_or_refused(text: str) -> None:
 
 def test_bounds() -> None:
     """A size or a count may have a most, which is told."""
-    assert read(Size(most=65507), "65507") == 65507
-    assert refusal(Size(most=65507), "64K") == "'64K' is more than 65507"
-    assert read(Count(most=255), "255") == 255
-    assert refusal(Count(most=255), "256") == "'256' is more than 255"
+    assert read(size(most=65507), "65507") == 65507
+    assert refusal(size(most=65507), "64K") == "'64K' is more than 65507"
+    assert read(count(most=255), "255") == 255
+    assert refusal(count(most=255), "256") == "'256' is more than 255"
 
 
 def test_words() -> None:
     """A word is one of a few, and a count may be any."""
-    assert read(CountOrAny(), "any") == "any" and read(CountOrAny(), "3") == 3
-    assert "is not a whole number" in refusal(CountOrAny(), "Any")
-    assert read(OneOf("raw", "hex"), "hex") == "hex"
-    assert refusal(OneOf("raw", "hex"), "HEX") == "'HEX' is none of raw, hex"
+    assert read(COUNT_OR_ANY, "any") == "any" and read(COUNT_OR_ANY, "3") == 3
+    assert "is not a whole number" in refusal(COUNT_OR_ANY, "Any")
+    assert read(choice("raw", "hex"), "hex") == "hex"
+    assert refusal(choice("raw", "hex"), "HEX") == "'HEX' is none of raw, hex"

@@ -4,9 +4,12 @@ import base64
 import json
 from datetime import UTC, datetime
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from netkit.core.errors import Exit, Failure
+from netkit.output import jsonl
 from netkit.output.jsonl import octets, record
 
 EVIL = "a\nb\x1b[31m\x7f\x9b‮\udcff"
@@ -37,3 +40,19 @@ def test_bytes_come_back(data: bytes) -> None:
         assert data.decode() == fields["text"]
     except UnicodeDecodeError:
         assert "text" not in fields
+
+
+@pytest.mark.parametrize("code", [code for code in Exit if code > Exit.USAGE and code < Exit.SIGNAL])
+def test_failure(code: Exit) -> None:
+    """A failure tells its reason, its code, and by ``kind`` what the code means; the message is the sentence."""
+    failure = Failure(code, "do it", OSError(104, "ignored"), detail="after 4 bytes")
+    assert jsonl.failed(failure) == {
+        "reason": "connection reset by peer",
+        "exit_code": int(code),
+        "error": {
+            "kind": code.name.lower(),
+            "message": "cannot do it: connection reset by peer (after 4 bytes)",
+            "errno": 104,
+        },
+    }
+    assert jsonl.failed(Failure(code, "do it", "it ended before"))["error"]["errno"] is None

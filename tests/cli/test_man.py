@@ -13,11 +13,11 @@ import pytest
 from netkit.cli import man, pages
 from netkit.cli.app import netkit as group
 from netkit.cli.command import Command
-from netkit.core.errors import MEANING, Exit
+from netkit.core.errors import Exit
 from tests.support import netkit
 from tests.support.processes import tool
 
-FOLDER = Path(__file__).parent.parent / "man"
+FOLDER = Path(__file__).parents[2] / "man"
 CONTEXT = click.Context(group, info_name="netkit")
 COMMANDS: dict[str, Command] = {
     name: group.resolve_command(CONTEXT, [name])[1] for name in group.list_commands(CONTEXT)
@@ -152,9 +152,9 @@ def test_text_fits(page: pages.Page) -> None:
 def test_exit_status(page: pages.Page) -> None:
     """Every page has the whole exit table."""
     shown = squeezed(typeset((FOLDER / f"{page.name}.1").read_text()))
-    for code, meaning in MEANING.items():
+    for code in Exit:
         number = "128+n" if code is Exit.SIGNAL else str(int(code))
-        assert number + squeezed(meaning) in shown
+        assert number + squeezed(code.meaning) in shown
 
 
 @each_command

@@ -1,6 +1,5 @@
 """What datagrams mean: input cut into them, how they are shown, and which of them are never answered."""
 
-import json
 from itertools import pairwise
 from typing import Any
 
@@ -8,12 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from netkit.core.address import Endpoint
 from netkit.core.errors import Exit, Failure, Invalid
 from netkit.core.udp import LARGEST, MARK, Burst, Peer, cut
-from netkit.output import datagrams
 from netkit.services.udp import framing as framing_module
-from netkit.services.udp.framing import Framing, in_hex, in_lines, in_pieces, runs, whole
+from netkit.services.udp.framing import Framing, batched, in_hex, in_lines, in_pieces, whole
 from netkit.services.udp.serve import refusal
 
 PROPERTY = settings(max_examples=60, deadline=None, database=None)
@@ -23,7 +20,7 @@ SOME_LINES = st.lists(st.binary(max_size=12).map(lambda line: line.replace(b"\n"
 
 def cut_up(framing: Framing, chunks: list[bytes]) -> list[bytes]:
     """Return the datagrams that input becomes, however it comes."""
-    return [data for chunk in [*chunks, b""] for run in framing(chunk) for data in cut(*run)]
+    return [data for chunk in [*chunks, b""] for batch in framing(chunk) for data in cut(*batch)]
 
 
 def chunked(text: bytes, sizes: list[int]) -> list[bytes]:
@@ -90,8 +87,8 @@ def test_hex_that_is_none(bad: bytes) -> None:
     """A bad line is 26 and named; the good ones before it have passed."""
     passed: list[bytes] = []
     with pytest.raises(Failure) as caught:
-        for run in in_hex()(b"41\n42\n" + bad + b"\n43\n"):
-            passed += cut(*run)
+        for batch in in_hex()(b"41\n42\n" + bad + b"\n43\n"):
+            passed += cut(*batch)
     assert passed == [b"A", b"B"]
     assert caught.value.exit is Exit.READ
     assert caught.value.action == "read line 3 of stdin" and "is not pairs of hex digits" in str(caught.value)
@@ -106,18 +103,18 @@ def test_a_line_that_is_too_long(framing: Any, ended: bool) -> None:
     text = digit * length + b"\n" if ended else digit * (4 * LARGEST + 1)
     passed: list[bytes] = []
     with pytest.raises(Failure) as caught:
-        for run in framing()(b"00\n" + text):
-            passed += cut(*run)
+        for batch in framing()(b"00\n" + text):
+            passed += cut(*batch)
     assert len(passed) == 1
     assert caught.value.exit is Exit.TOO_BIG and caught.value.action == "send line 2 of stdin"
 
 
 @PROPERTY
 @given(st.lists(st.sampled_from([b"", b"a", b"b", b"cc", b"dd"]), max_size=30))
-def test_runs_change_nothing(data: list[bytes]) -> None:
+def test_batches_change_nothing(data: list[bytes]) -> None:
     """Neighbours of one size are joined, and the same datagrams come out."""
-    joined = list(runs(data))
-    assert [piece for run in joined for piece in cut(*run)] == data
+    joined = list(batched(data))
+    assert [piece for batch in joined for piece in cut(*batch)] == data
     for (_, size), (_, after) in pairwise(joined):
         assert size != after or b"" in data
 
@@ -127,55 +124,6 @@ def test_texts_that_are_too_long() -> None:
     framing_module.check_texts([b"", b"x" * LARGEST])
     with pytest.raises(Invalid, match="TEXT 2 has 65508 bytes"):
         framing_module.check_texts([b"", b"x" * (LARGEST + 1)])
-
-
-# -- showing
-
-BURST = Burst(b"ab\ncd", 3, Peer(("192.0.2.1", 5)))
-
-
-class Sock:
-    """What a way to show asks of a socket."""
-
-    local = Endpoint("198.51.100.1", 9)
-
-
-def show(output: str, burst: Burst = BURST) -> bytes:
-    """Return how a burst is shown."""
-    return datagrams.shown(output, "udp-serve")(Sock(), burst)  # type: ignore[arg-type]
-
-
-def test_how_datagrams_are_shown() -> None:
-    """Raw are the bytes, lines end where they did not, hex is one line each, none is nothing."""
-    assert show("raw") == b"ab\ncd"
-    assert show("lines") == b"ab\ncd\n"
-    assert show("hex") == b"61620a\n6364\n"
-    assert show("none") == b""
-    empty = BURST._replace(data=b"")
-    assert [show(output, empty) for output in ("raw", "lines", "hex")] == [b"", b"\n", b"\n"]
-
-
-def test_json_has_both_ends() -> None:
-    """One object for each datagram, with peer, local address, length, and the bytes twice where they are text."""
-    first, second = map(json.loads, show("json").splitlines())
-    assert first.pop("time") and second.pop("time")
-    assert first == {
-        "command": "udp-serve",
-        "event": "datagram",
-        "peer_address": "192.0.2.1",
-        "peer_port": 5,
-        "local_address": "198.51.100.1",
-        "local_port": 9,
-        "protocol": "udp",
-        "bytes_received": 3,
-        "data": "YWIK",
-        "text": "ab\n",
-    }
-    assert second["data"] == "Y2Q="
-    asked = BURST._replace(peer=Peer(("::1", 5, 0, 0), b"\0" * 15 + b"\2"), data=b"\xff")
-    found = json.loads(show("json", asked))
-    assert (found["peer_address"], found["local_address"], found["data"]) == ("::1", "::2", "/w==")
-    assert "text" not in found
 
 
 # -- answers

@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from netkit.core.pump import Change, Done, chain
-from netkit.services.transforms import WINDOW, at_most, crlf, prefixed, until, visible
+from netkit.core.errors import Failure
+from netkit.core.pump import Change, Done, chain, fresh
+from netkit.services.transforms import WINDOW, Limits, at_most, crlf, prefixed, until, visible
 
 CHUNKS = st.lists(st.binary(max_size=12), max_size=12)
 LINES = st.lists(st.sampled_from([b"a", b"b", b"\n", b"ab", b"\nba", b""]), max_size=20)
@@ -92,3 +93,17 @@ def test_chain_flushes_what_a_later_link_holds_when_an_earlier_one_is_done(split
     """Half a character in front of the cut is shown, not lost."""
     change = chain(at_most(split), visible())
     assert passed(change, ["€uro".encode()]) == ("€".encode() if split == 3 else b"\\xe2\\x82"[: 4 * split], True)
+
+
+def test_limits_tell_whether_the_pattern_came() -> None:
+    """Both limits hold, whichever comes first, and what ended without a match is a failure that names it."""
+    limits = Limits(re.compile(b"b+"), 4)
+    assert limits and not Limits(None, None)
+    change = fresh(limits.changes())
+    assert change is not None and passed(change, [b"aabaa"]) == (b"aab", True)
+    limits.check("the peer")
+    short = Limits(re.compile(b"b+"), 4)
+    change = fresh(short.changes())
+    assert change is not None and passed(change, [b"aa", b"aaa"]) == (b"aaaa", True)
+    with pytest.raises(Failure, match=r"cannot find 'b\+' in what the peer sent: it ended before"):
+        short.check("the peer")

@@ -69,7 +69,7 @@ def test_nothing_breaks_a_row(transfer: Transfer, at: float, columns: int) -> No
     """Whatever the numbers and however narrow the terminal, a transfer is one row that fits, and at most 100 %."""
     said = RateMeter(0.0).sample(transfer, at)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(screen, "size", lambda fd: os.terminal_size((columns, 24)))
-        rows = screen.rows(progress._moved("sent", said, columns), 2, coloured=False)
+        patch.setattr(screen, "terminal_size", lambda fd: os.terminal_size((columns, 24)))
+        rows = screen.rows(progress.transfer_row("sent", said, columns), 2, coloured=False)
     assert len(rows) == 1 and cell_len(rows[0]) <= columns
     assert said.share is None or 0 <= said.share <= 1

@@ -8,16 +8,10 @@ import pytest
 
 from netkit.core import events
 from netkit.core.address import Endpoint
-from netkit.core.errors import Exit, Failure
-from netkit.core.flow import Transfer
 from netkit.output import events as events_module
-from netkit.output import jsonl, units
-from netkit.output import totals as totals_module
 from netkit.output.jsonl import record
-from netkit.output.rate import ProgressLine, RateMeter
+from tests.support.ends import LOCAL, PEER, L, P, ends
 
-PEER = Endpoint("192.0.2.7", 5432)
-LOCAL = Endpoint("192.0.2.1", 40000)
 SIX = Endpoint("2001:db8::7", 443)
 UNIX = Endpoint(path="/run/app.sock")
 
@@ -31,17 +25,6 @@ class Told(NamedTuple):
     name: str
     fields: dict[str, Any]
 
-
-WHAT = ("address", "port")
-
-
-def ends(**ends: tuple[str, int]) -> dict[str, Any]:
-    """Return the fields for IPv4 ends over TCP."""
-    named = {f"{who}_{what}": part for who, end in ends.items() for what, part in zip(WHAT, end, strict=True)}
-    return {**named, "family": "ipv4", "protocol": "tcp"}
-
-
-P, L = ("192.0.2.7", 5432), ("192.0.2.1", 40000)
 
 EVERY = [
     Told(
@@ -184,18 +167,50 @@ EVERY = [
 ]
 
 every = pytest.mark.parametrize("told", EVERY, ids=[told.name for told in EVERY])
+# Fields that mean the same in every command, and those of some events alone.
+SHARED = {
+    *("target", "host", "port", "address", "peer_address", "peer_port", "local_address", "local_port", "family"),
+    *("protocol", "state", "time_ms", "duration_ms", "bytes_sent", "bytes_acknowledged", "bytes_received", "reason"),
+}
+OWN = {
+    *("addresses", "datagrams_received", "datagrams_sent", "datagrams_dropped_min"),
+    *("cipher", "alpn", "names", "not_before", "not_after"),
+    *("status", "size_bytes", "content_type", "location"),
+}
 QUIETER_IN_JSON = {"trying", "missed", "retrying"}  # one per address or try: for those who ask for more
 
 
 def event_types() -> set[type]:
     """Return all that the core can report."""
-    return {kind for kind in vars(events).values() if isinstance(kind, type) and kind.__module__ == events.__name__}
+    found = {kind for kind in vars(events).values() if isinstance(kind, type) and kind.__module__ == events.__name__}
+    return found - {events.CoreEvent}
 
 
 def test_every_event_is_in_the_table() -> None:
-    """A new event needs a sentence and fields before this passes."""
-    assert event_types() == {type(told.event) for told in EVERY}
-    assert all(get_type_hints(kind) is not None and issubclass(kind, tuple) for kind in event_types())
+    """A new event needs a row, with a sentence and fields, and an example here before this passes."""
+    assert event_types() == {type(told.event) for told in EVERY} == set(events_module.TABLE)
+    assert all(get_type_hints(kind) is not None and issubclass(kind, events.CoreEvent) for kind in event_types())
+
+
+@every
+def test_row(told: Told) -> None:
+    """A row has the name and the level of its event, and names fields that the event knows, each known to scripts."""
+    row = events_module.TABLE[type(told.event)]
+    assert (row.name, row.spoken) == (told.name, told.verbose)
+    assert row.written == (2 if told.name in QUIETER_IN_JSON else 0)
+    _, found = events_module.fields(told.event, 2) or ("", {})
+    assert set(found) == set(told.fields) <= SHARED | OWN
+    assert not SHARED & OWN
+
+
+@every
+def test_event_is_a_value(told: Told) -> None:
+    """Events of one kind with the same fields are equal, and what one is can be read and written again."""
+    kind, values = type(told.event), told.event.values()
+    assert kind(**values) == kind(*values.values()) == told.event != object()
+    assert eval(repr(told.event), {**vars(events), "Endpoint": Endpoint}) == told.event
+    for name in values:
+        assert kind(**{**values, name: "another"}) != told.event
 
 
 @every
@@ -250,91 +265,6 @@ def test_connection_over_a_unix_socket_has_no_own_end_to_tell() -> None:
     assert events_module.sentence(connected, 1) == "connected to unix:/run/app.sock after 2 ms"
 
 
-@pytest.mark.parametrize(
-    ("count", "text"),
-    [
-        (0, "0 B"),
-        (1023, "1023 B"),
-        (1024, "1.0 KiB"),
-        (1536, "1.5 KiB"),
-        ((1 << 20) - 1, "1024.0 KiB"),
-        (1 << 20, "1.0 MiB"),
-        (5 << 30, "5.0 GiB"),
-        (3 << 40, "3.0 TiB"),
-        (2048 << 40, "2048.0 TiB"),
-    ],
-)
-def test_size(count: int, text: str) -> None:
-    """Bytes are counted one by one to 1023, then in powers of 1024, and there is a largest unit."""
-    assert units.size(count) == text
-
-
-@pytest.mark.parametrize("code", [code for code in Exit if code > Exit.USAGE and code < Exit.SIGNAL])
-def test_failure(code: Exit) -> None:
-    """A failure tells its reason, its code, and by ``kind`` what the code means; the message is the sentence."""
-    failure = Failure(code, "do it", OSError(104, "ignored"), detail="after 4 bytes")
-    assert jsonl.failed(failure) == {
-        "reason": "connection reset by peer",
-        "exit_code": int(code),
-        "error": {
-            "kind": code.name.lower(),
-            "message": "cannot do it: connection reset by peer (after 4 bytes)",
-            "errno": 104,
-        },
-    }
-    assert jsonl.failed(Failure(code, "do it", "it ended before"))["error"]["errno"] is None
-
-
-def closed(received: int, sent: int, acknowledged: int) -> events.Closed:
-    """Return the end of a connection."""
-    return events.Closed("c", PEER, received, sent, acknowledged, 0.1, "")
-
-
-def test_totals_of_a_server() -> None:
-    """Connections and bytes are those of all that ended, and who is told otherwise still hears of every event."""
-    heard: list[Any] = []
-    totals = totals_module.Totals()
-    observe = totals.watching(heard.append)
-    told = [events.Accepted(PEER), closed(1, 20, 300), closed(4000, 50000, 600000), events.Denied(PEER, "no")]
-    for event in told:
-        observe(event)
-    assert heard == told
-    found = totals.fields(Exit.TIMEOUT)
-    assert found.pop("duration_ms") >= 0
-    assert found == {
-        "connections": 2,
-        "bytes_received": 4001,
-        "bytes_sent": 50020,
-        "bytes_acknowledged": 600300,
-        "exit_code": 28,
-    }
-
-
-def test_totals_of_a_client_name_its_peer() -> None:
-    """Which address answered is there, also while nothing has ended yet."""
-    totals = totals_module.Totals()
-    totals.watching(events.ignore)(events.Connected("db:5432", PEER, LOCAL, 0.1))
-    found = totals.fields(Exit.OK)
-    assert found["target"] == "db:5432"
-    assert {name: found[name] for name in ends(peer=P, local=L)} == ends(peer=P, local=L)
-    assert (found["connections"], found["bytes_sent"]) == (0, 0)
-
-
-def test_totals_of_datagrams() -> None:
-    """They have no connections and nothing that is acknowledged; a server of both protocols has all."""
-    for listening, more in (([], set()), ([events.Listening(LOCAL)], {"connections", "bytes_acknowledged"})):
-        totals = totals_module.Totals()
-        observe = totals.watching(events.ignore)
-        carried = [events.Dropped(3, True), events.Dropped(5, True), events.Carried(2, 20, 1, 10, 0.1)]
-        for event in (*listening, events.Listening(LOCAL, "udp"), *carried):
-            observe(event)
-        found = totals.fields(Exit.OK)
-        counted = {"datagrams_received": 2, "datagrams_sent": 1, "datagrams_dropped_min": 5}
-        counted |= {"bytes_received": 20, "bytes_sent": 10, "exit_code": 0}
-        assert {name: found[name] for name in counted} == counted
-        assert set(found) == {*counted, "duration_ms", *more}
-
-
 def test_drops_that_are_counted_one_by_one() -> None:
     """Where nothing comes joined the number is no lower bound."""
     assert (events_module.sentence(events.Dropped(7, False), 0) or "").startswith("the kernel dropped 7 datagrams")
@@ -354,50 +284,3 @@ def test_times_are_milliseconds_to_the_microsecond() -> None:
     found = events_module.fields(events.Resolved("h", (), 1 / 3), 0)
     assert found is not None
     assert re.fullmatch(r"333\.333", json.dumps(found[1]["time_ms"]))
-
-
-# -- how fast
-
-MIB = 1 << 20
-
-
-@pytest.mark.parametrize(
-    ("transfer", "at", "said"),
-    [
-        (Transfer("sent", 430 * MIB, 1024 * MIB), 0.5, (430 / 1024, "430 MiB/1.0 GiB", "860 MiB/s", "0:00")),
-        (Transfer("sent", 430 * MIB), 3.9, (None, "430 MiB", "110 MiB/s", "0:03")),
-        (Transfer("sent", 0), 0.0, (None, "0 B", "0 B/s", "0:00")),
-        (Transfer("sent", 0, 5), 0.0, (0.0, "0 B/5 B", "0 B/s", "-:--")),
-        (Transfer("sent", 0, 0), 1.0, (1.0, "0 B/0 B", "0 B/s", "0:00")),
-        (Transfer("sent", 7, 5), 1.0, (1.0, "7 B/5 B", "7 B/s", "0:00")),
-        (Transfer("received", 60, 100, 50), 1.0, (0.6, "60 B/100 B", "10 B/s", "0:04")),
-        (Transfer("received", 1, 3601 + 3600), 1.0, (1 / 7201, "1 B/7.0 KiB", "1 B/s", "2:00:00")),
-        (Transfer("received", 1, 1 << 50), 1.0, (2**-50, "1 B/1024 TiB", "1 B/s", "-:--")),
-        (Transfer("received", 1023 * MIB), 36_000, (None, "1023 MiB", "29 KiB/s", "10:00:00")),
-    ],
-)
-def test_how_far_a_transfer_is(transfer: Transfer, at: float, said: tuple[float | None, str, str, str]) -> None:
-    """Share, bytes, rate and time, whatever is known, all there or too much; what was there before is not fast."""
-    assert RateMeter(0.0).sample(transfer, at) == ProgressLine(*said)
-
-
-def test_a_rate_is_that_of_the_last_seconds() -> None:
-    """A transfer that stalls has no rate and no time left soon, and one that goes on has its new rate."""
-    pace = RateMeter(100.0)
-    told = [
-        pace.sample(Transfer("sent", min(tick, 50) * MIB, 100 * MIB), 100 + tick / 10) for tick in (*range(51), 65, 80)
-    ]
-    assert {each.rate for each in told[1:51]} == {"10 MiB/s"}
-    assert [each.clock for each in told[1:51:10]] == ["0:09", "0:08", "0:07", "0:06", "0:05"]
-    assert told[51].rate == "5.0 MiB/s"
-    assert (told[52].rate, told[52].clock) == ("0 B/s", "-:--")
-    again = [pace.sample(Transfer("sent", (50 + tick) * MIB, 100 * MIB), 108 + tick) for tick in range(1, 9)]
-    assert again[-1].rate == "1.0 MiB/s"
-
-
-def test_a_transfer_that_begins_again_is_not_fast_backwards() -> None:
-    """Fewer bytes than before are no rate below zero."""
-    pace = RateMeter(0.0)
-    pace.sample(Transfer("received", 1000), 1.0)
-    pace.sample(Transfer("received", 1000), 4.0)
-    assert pace.sample(Transfer("received", 10, 20), 4.1).rate == "0 B/s"

@@ -1,0 +1,25 @@
+"""Lengths of time and numbers of bytes, as messages and JSON have them."""
+
+_SIZE_UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
+
+
+def duration(seconds: float) -> str:
+    """A length of time for a person: ``0.4 ms``, ``12 ms``, ``2 s``, ``1.2 s``."""
+    number, unit = (seconds * 1000, "ms") if seconds < 1 else (seconds, "s")
+    text = f"{number:.1f}" if number < 10 or unit == "s" else f"{number:.0f}"
+    return f"{text.removesuffix('.0')} {unit}"
+
+
+def milliseconds(seconds: float) -> float:
+    """A length of time for a program, in milliseconds to the microsecond."""
+    return round(seconds * 1000, 3)
+
+
+def size(count: int, *, short: bool = False) -> str:
+    """A number of bytes for a person: ``3 B``, ``1.5 MiB``; ``short`` has at most four digits: ``430 MiB``."""
+    number, unit = float(count), 0
+    while number >= 1024 and unit < len(_SIZE_UNITS) - 1:
+        number, unit = number / 1024, unit + 1
+    if unit == 0:
+        return f"{count} B"
+    return f"{number:.0f} {_SIZE_UNITS[unit]}" if short and number >= 9.95 else f"{number:.1f} {_SIZE_UNITS[unit]}"

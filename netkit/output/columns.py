@@ -1,0 +1,29 @@
+"""Rows of cells as lines: in columns for a person, separated by tabs for a program."""
+
+import os
+from collections.abc import Collection, Sequence
+
+from netkit.output.console import STDOUT
+from netkit.output.escape import printable
+
+
+def table(rows: Sequence[Sequence[str]]) -> str:
+    """Rows, at least one, for stdout, without the last newline. Their cells are made printable."""
+    shown = [[printable(cell) for cell in row] for row in rows]
+    if os.isatty(STDOUT):
+        return "\n".join("  ".join(row).rstrip() for row in aligned(shown))
+    return "\n".join(map("\t".join, shown))
+
+
+def aligned(rows: Sequence[Sequence[str]], right: Collection[str] = ()) -> list[list[str]]:
+    """The cells, padded to the width of their column, on the left if its head is in ``right``; the last is as it is."""
+    padded = [
+        [cell.rjust(width) if column[0] in right else cell.ljust(width) for cell in column]
+        for column, width in zip(zip(*rows, strict=True), [*widths(rows)[:-1], 0], strict=True)
+    ]
+    return [list(row) for row in zip(*padded, strict=True)]
+
+
+def widths(rows: Sequence[Sequence[str]]) -> list[int]:
+    """How wide the widest cell of each column is."""
+    return [max(map(len, column)) for column in zip(*rows, strict=True)]

@@ -1,0 +1,1 @@
+"""How a port check is written: a file for each format."""

@@ -1,0 +1,68 @@
+"""The interface of the formats of a port check, and what their words have in common.
+
+What a peer said is written in printable ASCII, and cannot begin a line or end one.
+"""
+
+from collections.abc import Sequence
+
+from netkit.core.address import Target
+from netkit.core.errors import Failure
+from netkit.core.events import Secured
+from netkit.core.port_names import name_of
+from netkit.output.escape import printable
+from netkit.services.portcheck.check import Result, Summary
+
+
+class Writer:
+    """The text to write at the beginning, with each verdict, and when all are known. This one writes nothing.
+
+    With ``any_port`` a single port as wanted is success. ``summed_up`` has lines, complete with the end, on verdicts
+    that were left out for being the same many times over.
+    """
+
+    def __init__(self, targets: Sequence[Target], *, any_port: bool) -> None:
+        self.total = sum(len(target.ports) for target in targets)
+        self.any_port = any_port
+        self.summed_up: list[str] = []
+
+    def begin(self) -> str:
+        """What comes first."""
+        return ""
+
+    def write(self, result: Result) -> str:
+        """What a verdict adds."""
+        return ""
+
+    def end(self, failure: Failure | None) -> str:
+        """What comes last; ``failure`` is that of the whole check."""
+        return ""
+
+    async def show(self, summary: Summary) -> None:
+        """Show on a terminal how far the check is, until cancelled."""
+
+
+def port_name(result: Result) -> str:
+    """The port of a result: ``db:5432/tcp``."""
+    return f"{result.host}:{result.port}/{result.protocol}"
+
+
+def detail(result: Result) -> str:
+    """What there is to say beside the state: reason, TLS, what the peer said, or the name of the service."""
+    probe = result.probe
+    about = printable(", ".join(filter(None, (probe.reason, _secured(probe.secured)))))
+    if probe.data is not None:
+        said = printable(probe.data.decode("utf-8", "surrogateescape").rstrip("\r\n"))
+        return f"{about}: {said}" if about else said
+    return about or name_of(result.port, result.protocol) or ""
+
+
+def _secured(event: Secured | None) -> str:
+    if event is None:
+        return ""
+    return f"{event.protocol}, certificate until {event.not_after}" if event.not_after else event.protocol
+
+
+def time_of(result: Result) -> str:
+    """How long a port took to answer, or not to, in milliseconds."""
+    seconds = result.probe.seconds
+    return "-" if seconds is None else f"{seconds * 1000:.1f}"

@@ -1,0 +1,281 @@
+"""Options that do not go together, tried pair by pair as the rules of each command name them."""
+
+import os
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import click
+import pytest
+
+from netkit.cli.app import netkit, run
+from netkit.cli.command import Command, Option
+from netkit.cli.pages import Terms, command_page
+from netkit.cli.rules import Case, Rule, Term, excluded, name_of, needs, one_of, sentences
+
+CONTEXT = click.Context(netkit, info_name="netkit")
+COMMANDS: dict[str, Command] = {
+    name: netkit.resolve_command(CONTEXT, [name])[1] for name in netkit.list_commands(CONTEXT)
+}
+WORDS = {
+    "connect": "127.0.0.1 1",
+    "fetch": "https://127.0.0.1/",
+    "pack": "",
+    "portcheck": "127.0.0.1:1",
+    "relay": "0 127.0.0.1:1",
+    "resolve": "localhost",
+    "sockets": "",
+    "udp-send": "127.0.0.1 1",
+    "unpack": "",
+}
+VALUES = {
+    "ADDR[:PORT]": "127.0.0.1",
+    "ADDRESS": "127.0.0.1",
+    "CIDR": "::/0",
+    "CMD": "true",
+    "D": "1s",
+    "FIELD": "X: y",
+    "FILE": "/nosuch/file",
+    "FORMAT": "tap",
+    "HEX": "00",
+    "METHOD": "PUT",
+    "MODE": "600",
+    "N": "1",
+    "N|any": "1",
+    "NAME": "localhost",
+    "NAME,...": "h2",
+    "REGEX": "x",
+    "S": "listen",
+    "SIZE": "9",
+    "TEXT": "x",
+    "TYPE": "A",
+    "WHEN": "auto",
+    "u8|u16|u32[le]": "u8",
+}
+
+
+class Scene(NamedTuple):
+    """What is typed for a case to hold, beside the options, and which descriptors are terminals."""
+
+    words: str | None = None
+    options: str = ""
+    terminals: tuple[int, ...] = (2,)
+
+
+# How each case comes about, by its name or by its name and the command's.
+SCENES = {
+    "--length without FORMAT": Scene(options="--length u8"),
+    "--unix alone": Scene(options="--unix"),
+    "COMMAND": Scene("0 -- true"),
+    "FORMAT": Scene("B 01"),
+    "NAME": Scene(),
+    "TEXT": Scene("127.0.0.1 1 text"),
+    "a dump on stderr": Scene(options="-vvv"),
+    "a file or a pipe": Scene(),
+    "a server": Scene(),
+    "a terminal on stderr": Scene(),
+    "a tls: address as TARGET": Scene("0 tls:127.0.0.1:1"),
+    "a unix socket": Scene("unix:/nosuch/socket"),
+    "a unix socket, fetch": Scene(options="--unix-socket /nosuch/socket"),
+    "a unix socket, relay": Scene("unix:/nosuch/socket 127.0.0.1:1"),
+    "a unix: address as TARGET": Scene("0 unix:/nosuch/socket"),
+    "an answer shown on a terminal": Scene(terminals=(1, 2)),
+    "an http URL": Scene("http://127.0.0.1/"),
+    "--tls or a tls: address": Scene(options="--tls"),
+    "--tls or a tls: address, relay": Scene("0 tls:127.0.0.1:1"),
+    "--tls or a tls: address, resolve": Scene(options="--tls --server localhost"),
+    "several clients": Scene(options="--keep"),
+    "text typed on a terminal": Scene(terminals=(0, 2)),
+    "two unix: addresses": Scene("unix:/nosuch/one unix:/nosuch/two"),
+    "user and password in the URL": Scene("https://me:secret@127.0.0.1/"),
+}
+
+# How each case that options need is missed.
+MISSED = {
+    "NAME": Scene(""),
+    "a file or a pipe": Scene(terminals=(0, 1, 2)),
+    "a terminal on stderr": Scene(terminals=()),
+}
+
+
+def scene(name: str, term: Term) -> Scene:
+    """Return how an option or a case of a command comes about."""
+    text = name_of(term)
+    if found := SCENES.get(f"{text}, {name}") or SCENES.get(text):
+        return found
+    typed, _, value = text.partition(" ")
+    [option] = [p for p in COMMANDS[name].params if isinstance(p, Option) and typed in p.opts]
+    if not option.takes_value:
+        return Scene(options=typed)
+    kind = option.type.name
+    if typed == "-H":
+        value = f"{value}:y"
+    joint = "=" if typed.startswith("--") else ""
+    return Scene(options=f"{typed}{joint}{value or VALUES.get(kind) or kind.split('|')[0]}")
+
+
+def scenes(name: str, terms: Sequence[Term], broken: Rule | None = None) -> Iterator[Scene]:
+    """Yield how these come about, with what they need by the rules before the one that is to be ``broken``."""
+    for term in terms:
+        yield scene(name, term)
+        for rule in COMMANDS[name].rules:
+            if rule is broken:
+                break
+            if rule.needed and name_of(term) in map(name_of, rule.terms):
+                yield from scenes(name, rule.others[:1])
+
+
+def refused(
+    name: str, shown: Sequence[Scene], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> str:
+    """Run the parser of a command and return the message of its refusal; empty if it would have run."""
+    terminals = next((each.terminals for each in shown if each.terminals != (2,)), (2,))
+    monkeypatch.setattr(os, "isatty", lambda fd: fd in terminals)
+    monkeypatch.setattr(COMMANDS[name], "callback", lambda **values: 0)
+    words = next((each.words for each in shown if each.words is not None), WORDS.get(name, "0"))
+    options = [option for each in shown for option in each.options.split()]
+    code = run([name, *options, *words.split()])
+    out, err = capfd.readouterr()
+    assert (code, out) == ((2, "") if err else (0, ""))
+    assert err.count("\n") == (1 if err else 0)
+    return err.removeprefix(f"netkit {name}: ").removesuffix("\n")
+
+
+def pairs() -> Iterator[tuple[str, Rule, Term, Term, str]]:
+    """Yield each pair that a rule of a command forbids, and the message."""
+    for name, command in COMMANDS.items():
+        for rule in command.rules:
+            if not rule.others:
+                for number, term in enumerate(rule.terms):
+                    for other in rule.terms[number + 1 :]:
+                        yield name, rule, term, other, f"{name_of(term)} and {name_of(other)} exclude each other"
+            elif not rule.needed:
+                for term in rule.terms:
+                    for other in rule.others:
+                        yield name, rule, term, other, f"{name_of(term)} does not apply: {rule.why}"
+
+
+def lonely() -> Iterator[tuple[str, Rule, Term, str]]:
+    """Yield each term that needs another one, and the message without it."""
+    for name, command in COMMANDS.items():
+        for rule in command.rules:
+            for term in rule.terms if rule.needed else ():
+                what = " or ".join(map(name_of, rule.others))
+                why = f"does not apply: {rule.why}" if rule.why else f"needs {what}"
+                yield name, rule, term, f"{name_of(term)} {why}"
+
+
+PAIRS = [pytest.param(*row, id=f"{row[0]} {name_of(row[2])} {name_of(row[3])}") for row in pairs()]
+LONELY = [pytest.param(*row, id=f"{row[0]} {name_of(row[2])}") for row in lonely()]
+ALONE = sorted(
+    {(name, name_of(term)) for name, command in COMMANDS.items() for rule in command.rules for term in rule.terms}
+    - {(name, option) for name in ("echo", "listen", "upper") for option in ("--insecure", "--servername")}  # never
+)
+
+
+@pytest.mark.parametrize(("name", "rule", "term", "other", "message"), PAIRS)
+def test_pair_is_refused(
+    name: str,
+    rule: Rule,
+    term: Term,
+    other: Term,
+    message: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    """Two that a rule keeps apart are exit code 2 and one line that names them, or says why."""
+    assert refused(name, list(scenes(name, [other, term], rule)), monkeypatch, capfd) == message
+
+
+@pytest.mark.parametrize(("name", "rule", "term", "message"), LONELY)
+def test_what_is_needed_is_missed(
+    name: str,
+    rule: Rule,
+    term: Term,
+    message: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    """An option without what it needs is exit code 2 and one line that says so."""
+    missed = [MISSED[name_of(other)] for other in rule.others if name_of(other) in MISSED]
+    assert refused(name, [*missed, *scenes(name, [term], rule)], monkeypatch, capfd) == message
+
+
+@pytest.mark.parametrize(("name", "option"), ALONE)
+def test_alone_it_is_accepted(
+    name: str, option: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Each option that rules are about is accepted with what it needs, and nothing else."""
+    assert refused(name, list(scenes(name, [option])), monkeypatch, capfd) == ""
+
+
+def judged(rule: Rule, *given: str) -> str:
+    """Return what a rule says once these were given."""
+    return rule.broken(lambda term: name_of(term) in given)
+
+
+def test_one_of() -> None:
+    """The first two of those that were given are named, in the order of the rule."""
+    rule = one_of("--one", "--two", "--three")
+    assert judged(rule) == judged(rule, "--two") == ""
+    assert judged(rule, "--three", "--two") == "--two and --three exclude each other"
+    assert judged(rule, "--three", "--two", "--one") == "--one and --two exclude each other"
+
+
+def test_excluded() -> None:
+    """Any one of several excludes, and the reason is the rule's."""
+    rule = excluded("--one", "--two", by=("--three", "--four"), why="it is three")
+    assert judged(rule, "--one", "--two") == judged(rule, "--four") == ""
+    assert judged(rule, "--four", "--two") == "--two does not apply: it is three"
+
+
+def test_needs() -> None:
+    """One of several is enough, and without a reason they are named."""
+    rule = needs("--one", on=("--two", "--three"))
+    assert judged(rule) == judged(rule, "--one", "--three") == ""
+    assert judged(rule, "--one") == "--one needs --two or --three"
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("--format text --all --json", "--json and --format exclude each other"),
+        ("--format text --all", ""),
+        ("--format tap --all", "--all does not apply: tap has every port anyway"),
+        ("--wait 0 --interval 1s", "--interval does not apply: there is one round without --wait"),
+        ("--send= --expect x --payload=", "--payload and --send exclude each other"),
+    ],
+)
+def test_what_counts_is_what_is_typed(
+    words: str, message: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """An empty value is one, a default is none, and some rules are about one value."""
+    assert refused("portcheck", [Scene(options=words)], monkeypatch, capfd) == message
+
+
+def test_sentences() -> None:
+    """A man page says of an option what it needs, and all that it does not go with, once."""
+    case = Case("a unix socket", lambda values: True)
+    rules = [
+        needs("--key", on="--cert"),
+        needs("--key", on=("--tls", "--both"), why="there is none"),
+        one_of("--hold", "--grace", "--key"),
+        excluded("--key", "-4", by=case, why="there is none"),
+        excluded("--raw", "--hold", by="--key", why="there is none"),
+        excluded("--all", by="--key x", why="there is none"),
+    ]
+    assert sentences(rules, ["-k", "--key"]) == (
+        "Needs --cert. Needs --tls or --both. Not with --hold, --grace, a unix socket or --raw."
+    )
+    assert sentences(rules, ["-4"]) == "Not with a unix socket."
+    assert sentences(rules, ["--all"]) == "Not with --key x."
+    assert sentences(rules, ["--cert"]) == sentences(rules, ["--none"]) == ""
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_man_page_has_the_rules(name: str) -> None:
+    """What the rules say of an option is behind its meaning."""
+    page = command_page(COMMANDS[name], name, "")
+    [options] = [section for section in page.sections if section.title == "OPTIONS"]
+    shown = [meaning for block in options.blocks if isinstance(block, Terms) for _, meaning in block.pairs]
+    for option in (param for param in COMMANDS[name].params if isinstance(param, click.Option)):
+        assert f"{option.help} {sentences(COMMANDS[name].rules, option.opts)}".strip() in shown

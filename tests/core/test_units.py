@@ -1,0 +1,47 @@
+"""Durations and sizes in words."""
+
+import pytest
+
+from netkit.core import units
+
+
+@pytest.mark.parametrize(
+    ("count", "text"),
+    [
+        (0, "0 B"),
+        (1023, "1023 B"),
+        (1024, "1.0 KiB"),
+        (1536, "1.5 KiB"),
+        ((1 << 20) - 1, "1024.0 KiB"),
+        (1 << 20, "1.0 MiB"),
+        (5 << 30, "5.0 GiB"),
+        (3 << 40, "3.0 TiB"),
+        (2048 << 40, "2048.0 TiB"),
+    ],
+)
+def test_size(count: int, text: str) -> None:
+    """Bytes are counted one by one to 1023, then in powers of 1024, and there is a largest unit."""
+    assert units.size(count) == text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0, "0 ms"),
+        (0.0004, "0.4 ms"),
+        (0.00996, "10 ms"),
+        (0.0123, "12 ms"),
+        (0.9996, "1000 ms"),
+        (1, "1 s"),
+        (1.25, "1.2 s"),
+        (90, "90 s"),
+    ],
+)
+def test_duration(seconds: float, text: str) -> None:
+    """Less than a second is in milliseconds, with a digit more where there are few, and no zero behind a point."""
+    assert units.duration(seconds) == text
+
+
+def test_milliseconds() -> None:
+    """No number has a tail of digits that mean nothing."""
+    assert [units.milliseconds(seconds) for seconds in (0, 1 / 3, 2.0000004)] == [0, 333.333, 2000.0]

@@ -1,0 +1,36 @@
+"""Rows of cells as lines."""
+
+import os
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from netkit.output.columns import aligned, table, widths
+
+ROWS = [("NAME", "SIZE", "REST"), ("a", "1", ""), ("longer", "12345", "b c")]
+
+
+def test_columns_are_even() -> None:
+    """Cells stand to the left of their column, or to the right if their head says so; nothing is behind the last."""
+    assert list(map("|".join, aligned(ROWS, right=["SIZE"]))) == [
+        "NAME  | SIZE|REST",
+        "a     |    1|",
+        "longer|12345|b c",
+    ]
+    assert widths(ROWS) == [6, 5, 4]
+
+
+@given(st.lists(st.tuples(st.text(max_size=5), st.text(max_size=5)), min_size=1))
+def test_cells_are_only_padded(rows: list[tuple[str, str]]) -> None:
+    """Whatever is in them, the first cells are as wide as the widest, and the last as they were."""
+    for row, padded in zip(rows, aligned(rows), strict=True):
+        assert padded == [row[0].ljust(widths(rows)[0]), row[1]]
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_table(terminal: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A terminal has columns and a pipe tabs, a cell each, and no cell breaks a line."""
+    monkeypatch.setattr(os, "isatty", lambda fd: terminal and fd == 1)
+    lines = ["a      1", "b\\x0a  \\x1b  c"] if terminal else ["a\t1\t", "b\\x0a\t\\x1b\tc"]
+    assert table([("a", "1", ""), ("b\n", "\x1b", "c")]).split("\n") == lines

@@ -1,0 +1,133 @@
+"""The writers to stdout: in order, at the reader's pace, and at an end once nobody reads."""
+
+import contextlib
+import errno
+import fcntl
+import os
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from netkit.core import kernel
+from netkit.core.errors import Exit, Failure
+from netkit.core.kernel import checkpoint
+from netkit.core.sync import Event
+from netkit.output import console
+from netkit.output.stdout import stdout_writer
+from tests.clock import run
+
+LARGE = "x" * (1 << 20)  # more than a pipe holds
+
+
+@contextlib.contextmanager
+def reader_of_stdout() -> Iterator[int]:
+    """Put a pipe in the place of stdout; yield its other end, which may be closed meanwhile."""
+    ours, theirs = os.pipe()
+    standard = os.dup(1)
+    os.dup2(theirs, 1)
+    os.close(theirs)
+    try:
+        yield ours
+    finally:
+        os.dup2(standard, 1)
+        os.close(standard)
+        with contextlib.suppress(OSError):
+            os.close(ours)
+
+
+def read_all(fd: int, size: int) -> bytes:
+    """Read so many bytes."""
+    data = b""
+    while len(data) < size and (chunk := os.read(fd, size - len(data))):
+        data += chunk
+    return data
+
+
+def test_text_comes_in_its_order_and_whole() -> None:
+    """What is written is in the queue at once, and all of it out when the block ends."""
+
+    async def main() -> None:
+        async with stdout_writer() as stdout:
+            for number in range(1000):
+                stdout.write(f"{number}\n")
+                if not number % 100:
+                    await checkpoint()
+
+    with reader_of_stdout() as fd:
+        run(main())
+        wanted = "".join(f"{number}\n" for number in range(1000)).encode()
+        assert read_all(fd, len(wanted)) == wanted
+
+
+def test_a_reader_is_waited_for() -> None:
+    """A flush ends when the reader has taken so much that all is written, and not before."""
+    steps = []
+
+    async def main() -> None:
+        async with stdout_writer() as stdout:
+            stdout.write(LARGE)
+            await checkpoint()
+            steps.append("written")
+            reader.start()
+            await stdout.flush()
+            steps.append("flushed")
+            await stdout.flush()
+
+    with reader_of_stdout() as fd:
+        reader = threading.Thread(target=lambda: steps.append(f"read {len(read_all(fd, len(LARGE)))}"))
+        kernel.run(main())
+        reader.join()
+    assert steps[0] == "written" and set(steps[1:]) == {"flushed", f"read {len(LARGE)}"}
+
+
+@pytest.mark.parametrize("text", ["", LARGE], ids=["idle", "full"])
+def test_a_reader_that_leaves_ends_the_block(text: str) -> None:
+    """What goes on in the block is cancelled, whether or not there is something to write."""
+    ended = []
+
+    async def main() -> None:
+        async with stdout_writer() as stdout:
+            stdout.write(text)
+            await checkpoint()
+            os.close(fd)
+            try:
+                await Event().wait()
+            finally:
+                ended.append(True)
+
+    with reader_of_stdout() as fd, pytest.raises(Failure) as failed:
+        run(main())
+    assert (failed.value.exit, failed.value.errno, ended) == (Exit.WRITE, errno.EPIPE, [True])
+
+
+def test_a_failure_of_the_block_is_its_own() -> None:
+    """Nothing waits for a reader who would have to take more first."""
+
+    async def main() -> None:
+        async with stdout_writer() as stdout:
+            stdout.write(LARGE)
+            raise Failure(Exit.READ, "do it", "it cannot be done")
+
+    with reader_of_stdout(), pytest.raises(Failure, match="it cannot be done"):
+        run(main())
+
+
+def test_an_answer_waits_for_a_stdout_that_would_not_block() -> None:
+    """Somebody who shares stdout may have made it non-blocking; the answer is whole all the same."""
+    found: list[bytes] = []
+    with reader_of_stdout() as fd:
+        fcntl.fcntl(1, fcntl.F_SETFL, fcntl.fcntl(1, fcntl.F_GETFL) | os.O_NONBLOCK)
+        reader = threading.Thread(target=lambda: found.append(read_all(fd, len(LARGE))))
+        reader.start()
+        console.write(LARGE)
+        reader.join()
+    assert found == [LARGE.encode()]
+
+
+def test_an_answer_that_nobody_reads_is_a_failure() -> None:
+    """The system's error becomes a failure to write."""
+    with reader_of_stdout() as fd:
+        os.close(fd)
+        with pytest.raises(Failure, match="cannot write to stdout: broken pipe"):
+            console.write("x")

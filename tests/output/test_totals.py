@@ -1,0 +1,58 @@
+"""Totals of a run: they add up, and name what there is."""
+
+from typing import Any
+
+from netkit.core import events
+from netkit.core.errors import Exit
+from netkit.output import totals as totals_module
+from tests.support.ends import LOCAL, PEER, L, P, ends
+
+
+def closed(received: int, sent: int, acknowledged: int) -> events.Closed:
+    """Return the end of a connection."""
+    return events.Closed("c", PEER, received, sent, acknowledged, 0.1, "")
+
+
+def test_totals_of_a_server() -> None:
+    """Connections and bytes are those of all that ended, and who is told otherwise still hears of every event."""
+    heard: list[Any] = []
+    totals = totals_module.Totals()
+    observe = totals.watching(heard.append)
+    told = [events.Accepted(PEER), closed(1, 20, 300), closed(4000, 50000, 600000), events.Denied(PEER, "no")]
+    for event in told:
+        observe(event)
+    assert heard == told
+    found = totals.fields(Exit.TIMEOUT)
+    assert found.pop("duration_ms") >= 0
+    assert found == {
+        "connections": 2,
+        "bytes_received": 4001,
+        "bytes_sent": 50020,
+        "bytes_acknowledged": 600300,
+        "exit_code": 28,
+    }
+
+
+def test_totals_of_a_client_name_its_peer() -> None:
+    """Which address answered is there, also while nothing has ended yet."""
+    totals = totals_module.Totals()
+    totals.watching(events.ignore)(events.Connected("db:5432", PEER, LOCAL, 0.1))
+    found = totals.fields(Exit.OK)
+    assert found["target"] == "db:5432"
+    assert {name: found[name] for name in ends(peer=P, local=L)} == ends(peer=P, local=L)
+    assert (found["connections"], found["bytes_sent"]) == (0, 0)
+
+
+def test_totals_of_datagrams() -> None:
+    """They have no connections and nothing that is acknowledged; a server of both protocols has all."""
+    for listening, more in (([], set()), ([events.Listening(LOCAL)], {"connections", "bytes_acknowledged"})):
+        totals = totals_module.Totals()
+        observe = totals.watching(events.ignore)
+        carried = [events.Dropped(3, True), events.Dropped(5, True), events.Carried(2, 20, 1, 10, 0.1)]
+        for event in (*listening, events.Listening(LOCAL, "udp"), *carried):
+            observe(event)
+        found = totals.fields(Exit.OK)
+        counted = {"datagrams_received": 2, "datagrams_sent": 1, "datagrams_dropped_min": 5}
+        counted |= {"bytes_received": 20, "bytes_sent": 10, "exit_code": 0}
+        assert {name: found[name] for name in counted} == counted
+        assert set(found) == {*counted, "duration_ms", *more}
