@@ -238,22 +238,6 @@ def test_program_does_not_start_without_a_connection(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize(
-    "args, why",
-    [
-        (["connect", "h", "1", "--exec", "cat", "--send-only"], "--send-only does not apply"),
-        (["connect", "h", "1", "--exec", "cat 'x"], "cannot be split into words: no closing quotation"),
-        (["listen", "0", "--sh-exec", " "], "there is no program to run"),
-        (["listen", "0", "--exec", "cat", "--label"], "--label does not apply"),
-    ],
-)
-def test_mistakes(args: list[str], why: str) -> None:
-    """Each is exit 2 and one line that says what is wrong."""
-    done = netkit(*args)
-    assert (done.code, done.out, done.err.count("\n")) == (2, b"", 1)
-    assert why in done.err
-
-
 # -- how a conversation ends
 
 

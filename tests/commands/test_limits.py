@@ -180,30 +180,3 @@ def test_max_bytes_is_exact(limit: str, wanted: int) -> None:
     data = os.urandom(200_000)
     with peer(lambda sock: sock.sendall(data)) as server:
         assert netkit("connect", server.address, "--max-bytes", limit) == Finished(0, data[:wanted], "")
-
-
-# -- mistakes
-
-
-@pytest.mark.parametrize(
-    ("args", "why"),
-    [
-        (["echo", "0", "--allow", "10.0.0.1/8"], "--allow: '10.0.0.1/8' is an address inside a network"),
-        (["echo", "0", "--deny", "localhost"], "--deny: 'localhost' is neither an IP address nor a network"),
-        (["echo", "0", "--until", "("], "--until: '(' is not a regular expression"),
-        (["echo", "0", "--max-conns", "0"], "--max-conns: '0' is not a whole number from 1 on"),
-        (["echo", "0", "--mode", "660"], "--mode does not apply: only a unix socket has a mode"),
-        (["echo", "unix:/s", "--mode", "888"], "--mode: '888' is not a mode"),
-        (["echo", "unix:/s", "--allow", "::1"], "--allow does not apply"),
-        (["echo", "unix:/s", "--keepalive", "1m"], "--keepalive does not apply"),
-        (["connect", "h", "1", "--until", "x", "--hold"], "--hold does not apply"),
-        (["connect", "h", "1", "--max-bytes", "1_0"], "--max-bytes: '1_0' is not a whole number"),
-        (["connect", "h", "1", "--max-bytes", "9", "--send-only"], "--send-only does not apply"),
-    ],
-)
-def test_mistakes(args: list[str], why: str) -> None:
-    """Each is exit 2 and one line that says what is wrong."""
-    done = netkit(*args)
-    assert (done.code, done.out) == (2, b"")
-    assert why in done.err
-    assert done.err.count("\n") == 1

@@ -438,18 +438,3 @@ def pipe_is_full(reading: int) -> bool:
     """Tell whether a pipe of the usual size, 16 pages that need not be full, takes no page more."""
     waiting = int.from_bytes(fcntl.ioctl(reading, termios.FIONREAD, bytes(4)), "little")
     return waiting > 14 * select.PIPE_BUF
-
-
-@pytest.mark.parametrize(
-    "args, why",
-    [
-        (["connect", "h", "1", "--hexdump", "--json"], "--hexdump and --json exclude each other"),
-        (["listen", "0", "--hexdump", "-q"], "--hexdump and --quiet exclude each other"),
-        (["connect", "h", "1", "--log", ""], "--log: the path is empty"),
-    ],
-)
-def test_mistakes(args: list[str], why: str) -> None:
-    """Each is exit 2 and one line that says what is wrong."""
-    done = netkit(*args)
-    assert (done.code, done.out, done.err.count("\n")) == (2, b"", 1)
-    assert why in done.err

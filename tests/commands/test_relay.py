@@ -14,7 +14,6 @@ from typing import Any
 
 import pytest
 
-from netkit.cli import app
 from tests.support import (
     NETKIT,
     PATIENCE,
@@ -591,45 +590,3 @@ def test_drain_resets_the_rest() -> None:
 
 
 # -- bad input
-
-
-@pytest.mark.parametrize(
-    ("words", "why"),
-    [
-        ([], "an address is missing"),
-        ([HERE], "TARGET: an address is missing"),
-        ([HERE, "80"], "TARGET: port 80 has no host"),
-        ([HERE, "127.0.0.1:0"], "TARGET: port 0"),
-        ([HERE, "127.0.0.1:70000"], "TARGET: port 70000"),
-        ([HERE, "127.0.0.1", "80", "more"], "unexpected word 'more' after address '127.0.0.1:80'"),
-        ([HERE, "127.0.0.1:80", "--insecure"], "--insecure does not apply"),
-        ([HERE, "127.0.0.1:80", "--servername", "x"], "--servername does not apply"),
-        ([HERE, "127.0.0.1:80", "--cafile", "x"], "--cafile does not apply"),
-        ([HERE, "127.0.0.1:80", "--cert", "x", "--key", "x"], "--cert does not apply"),
-        ([HERE, "127.0.0.1:80", "--alpn", "x"], "--alpn does not apply"),
-        ([HERE, "tls:127.0.0.1:80", "--key", "x"], "--key needs --cert"),
-        ([HERE, "tls:127.0.0.1:80", "--insecure", "--cafile", "x"], "--insecure and --cafile exclude each other"),
-        (["tls:" + HERE, "127.0.0.1:80"], "a TLS server needs --cert and --key"),
-        (["tls:" + HERE, "127.0.0.1:80", "--servername", "x", "--cert", "x", "--key", "x"], "--servername does not"),
-        (["tls:" + HERE, "127.0.0.1:80", "--insecure", "--cert", "x", "--key", "x"], "--insecure does not apply"),
-        ([HERE, "unix:/none", "--source", "127.0.0.1"], "--source does not apply"),
-        ([HERE, "127.0.0.1:80", "--mode", "660"], "--mode does not apply"),
-        ([HERE, "127.0.0.1:80", "--once", "--max-clients", "2"], "--once and --max-clients exclude each other"),
-        ([HERE, "127.0.0.1:80", "--hexdump", "--json"], "--hexdump and --json exclude each other"),
-        ([HERE, "127.0.0.1:80", "-4", "-6"], "-4 and -6 exclude each other"),
-        ([HERE, "localhost:80", "-n"], "host 'localhost' is a name"),
-        ([HERE, "127.0.0.1:80", "-l"], "no such option '-l'"),
-        ([HERE, "127.0.0.1:80", "--"], "COMMAND is missing"),
-    ],
-    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
-)
-def test_bad_input(
-    words: list[str], why: str, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """One line, exit code 2, and nothing is bound."""
-    bound: list[object] = []
-    monkeypatch.setattr(socket.socket, "bind", lambda sock, address: bound.append(address))
-    code = app.run(["relay", *words])
-    out, err = capfd.readouterr()
-    assert (code, out, bound) == (2, "", [])
-    assert err.startswith(f"netkit relay: {why}") and err.count("\n") == 1

@@ -16,7 +16,6 @@ from typing import Any
 
 import pytest
 
-from netkit.cli import app
 from tests.support import PATIENCE, Running, died_by, free_port, netkit, running
 from tests.support.partners import bound
 from tests.support.processes import HERE, tool
@@ -311,40 +310,6 @@ def test_a_command() -> None:
         assert there.recv(10) == b"hi"
         assert netkit("relay", "--udp", HERE, address(there), "-q", "--for", "50ms") == (0, b"", "")
         assert netkit("relay", "--udp", HERE, address(there), "-q", "--accept-timeout", "50ms").code == 28
-
-
-@pytest.mark.parametrize(
-    ("words", "why"),
-    [
-        (["tls:" + HERE, "127.0.0.1:80"], f"address 'tls:{HERE}' is none for UDP datagrams"),
-        ([HERE, "tls:127.0.0.1:80"], "address 'tls:127.0.0.1:80' is none for UDP datagrams"),
-        (["unix:/none", "127.0.0.1:80"], "address 'unix:/none' is none for UDP datagrams"),
-        ([HERE, "unix:/none"], "address 'unix:/none' is none for UDP datagrams"),
-        ([HERE, "127.0.0.1:80", "--once"], "--once does not apply: datagrams make no connections"),
-        ([HERE, "127.0.0.1:80", "--max-clients", "3"], "--max-clients does not apply"),
-        ([HERE, "127.0.0.1:80", "--greet", "x"], "--greet does not apply"),
-        ([HERE, "127.0.0.1:80", "--keepalive", "1s"], "--keepalive does not apply"),
-        ([HERE, "127.0.0.1:80", "--mode", "600"], "--mode does not apply"),
-        ([HERE, "127.0.0.1:80", "--log", "x"], "--log does not apply: datagrams are not recorded"),
-        ([HERE, "127.0.0.1:80", "--hexdump"], "--hexdump does not apply"),
-        ([HERE, "127.0.0.1:80", "--cafile", "x"], "--cafile does not apply"),
-        ([HERE, "127.0.0.1:80", "--insecure"], "--insecure does not apply"),
-        ([HERE, "localhost:80", "-n"], "host 'localhost' is a name"),
-        ([HERE, "80"], "TARGET: port 80 has no host"),
-        ([HERE], "TARGET: an address is missing"),
-    ],
-    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
-)
-def test_bad_input(
-    words: list[str], why: str, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """One line, exit code 2, and nothing is bound."""
-    bound: list[object] = []
-    monkeypatch.setattr(socket.socket, "bind", lambda sock, address: bound.append(address))
-    code = app.run(["relay", "--udp", *words])
-    out, err = capfd.readouterr()
-    assert (code, out, bound) == (2, "", [])
-    assert err.startswith(f"netkit relay: {why}") and err.count("\n") == 1
 
 
 # -- other people's tools

@@ -622,36 +622,6 @@ def test_a_server_without_a_pair_is_a_mistake() -> None:
     assert said.startswith("netkit listen: a TLS server needs --cert and --key\nhint: openssl req -x509 ")
 
 
-@pytest.mark.parametrize(
-    ("args", "why"),
-    [
-        (["connect", "h", "1", "--cafile", "/f"], "--cafile does not apply: without --tls or tls: nothing is secured"),
-        (["connect", "h", "1", "--insecure"], "--insecure does not apply"),
-        (["echo", "0", "--cert", "/f", "--key", "/f"], "--cert does not apply"),
-        (["echo", "0", "--alpn", "x"], "--alpn does not apply"),
-        (["connect", "tls:h:1", "--key", "/f"], "--key needs --cert"),
-        (["connect", "tls:h:1", "--insecure", "--cafile", "/f"], "exclude each other"),
-        (["connect", "tls:unix:/s"], "--servername NAME"),
-        (["connect", "tls:h:1", "--servername", "a..b"], "--servername"),
-        (["connect", "tls:h:1", "--alpn", "a,,b"], "--alpn"),
-        (["connect", "tls:h:1", "--alpn", "h\u00e9"], "--alpn"),
-        (["connect", "tls:tls:h:1"], "twice"),
-        (["listen", "tls:0"], "netkit listen: a TLS server needs --cert and --key\n"),
-        (["echo", "0", "--tls", "--cert", "/f"], "netkit echo: a TLS server needs --cert and --key\n"),
-        (["upper", "0", "--tls", "--key", "/f"], "netkit upper: a TLS server needs --cert and --key\n"),
-        (["connect", "tls:h:1", "--insecure", "-q", "--json"], "--quiet and --json exclude each other"),
-        (["listen", "tls:0", "--cert", "/f", "--key", "/f", "--insecure"], "--insecure does not apply"),
-        (["listen", "tls:0", "--cert", "/f", "--key", "/f", "--servername", "h"], "--servername does not apply"),
-    ],
-)
-def test_mistakes(capfd: pytest.CaptureFixture[str], args: list[str], why: str) -> None:
-    """Each is exit 2 and one line that says what is wrong."""
-    assert run(args) == 2
-    out, err = capfd.readouterr()
-    assert (out, err.count("\n")) == ("", 1)
-    assert why in err
-
-
 # -- what is kept, shown and run is payload
 
 
