@@ -1,7 +1,6 @@
 """Mistakes: whatever is typed wrong ends in exit code 2 and one line, and nothing is dialled or bound."""
 
 import contextlib
-import errno
 import json
 import os
 import re
@@ -15,9 +14,10 @@ import pytest
 
 from netkit.cli import app
 from netkit.cli.app import run
-from tests.support import NETKIT, PATIENCE, netkit, peer, read_all
+from tests.support import PATIENCE, netkit, peer, read_all
 from tests.support.processes import HERE, strace
 from tests.support.refusals import mistake, the_line
+from tests.support.terminals import on_terminal
 
 pytestmark = pytest.mark.timeout(30)
 
@@ -490,7 +490,7 @@ def test_mistake_on_a_terminal_is_one_line() -> None:
     """A terminal gets no more than a pipe does."""
     code, shown = on_terminal("connect", "--timeot", "3", "h", "1")
     assert code == 2
-    assert shown == "netkit connect: no such option '--timeot', did you mean '--timeout'?\r\n"
+    assert shown == b"netkit connect: no such option '--timeot', did you mean '--timeout'?\r\n"
 
 
 # -- nothing is dialled, nothing is bound
@@ -597,36 +597,6 @@ def closed_port() -> Iterator[int]:
         yield sock.getsockname()[1]
 
 
-def on_terminal(*args: str) -> tuple[int, str]:
-    """Run netkit with a terminal as its stderr, and return its exit code and what was shown."""
-    ours, theirs = os.openpty()
-    try:
-        with subprocess.Popen(
-            [*NETKIT, *args], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=theirs
-        ) as done:
-            os.close(theirs)
-            theirs = -1
-            shown = b""
-            while chunk := _read_terminal(ours):
-                shown += chunk
-            assert done.stdout is not None
-            assert done.stdout.read() == b""
-            return done.wait(PATIENCE), shown.decode()
-    finally:
-        os.close(ours)
-        if theirs >= 0:
-            os.close(theirs)
-
-
-def _read_terminal(fd: int) -> bytes:
-    try:
-        return os.read(fd, 4096)
-    except OSError as error:
-        if error.errno != errno.EIO:  # how a terminal says that nobody has its other end
-            raise
-        return b""
-
-
 AFTER = r"after \d+(?:\.\d)? m?s"
 
 
@@ -646,8 +616,8 @@ def test_refused() -> None:
 def test_refused_on_a_terminal() -> None:
     """On a terminal a second line says what to try."""
     with closed_port() as port:
-        code, shown = on_terminal("connect", "127.0.0.1", str(port))
-    first, second = shown.split("\r\n", 1)
+        code, shown = on_terminal("connect", "127.0.0.1", str(port), stdin=subprocess.DEVNULL)
+    first, second = shown.decode().split("\r\n", 1)
     assert code == 7
     assert first.startswith(f"netkit connect: cannot connect to 127.0.0.1:{port}: connection refused (")
     assert second.startswith("hint: ")

@@ -16,7 +16,7 @@ from netkit.output.hexdump import dump
 from tests.support import died_by, free_port, netkit, peer, read_all, running
 from tests.support.processes import pipeline, sound, tool
 from tests.support.refusals import refused
-from tests.support.terminals import on_terminal
+from tests.support.terminals import text_on_terminal
 
 # -- what comes out
 
@@ -57,10 +57,10 @@ def test_hex(capfd: pytest.CaptureFixture[str], args: list[str], out: str) -> No
 def test_dump_on_a_terminal() -> None:
     """A person sees offsets, hex and ASCII; of records, each begins a line."""
     data = bytes(range(40))
-    assert on_terminal("pack", "hex", data.hex()) == dump(data)
-    shown = on_terminal("pack", "--length", "u8", "--lines", input=b"hello\nworld\n")
+    assert text_on_terminal("pack", "hex", data.hex()) == dump(data)
+    shown = text_on_terminal("pack", "--length", "u8", "--lines", input=b"hello\nworld\n")
     assert shown == dump(b"\5hello") + dump(b"\5world", 6)
-    assert on_terminal("pack", "--hex", "H", "1") == "0001\n"
+    assert text_on_terminal("pack", "--hex", "H", "1") == "0001\n"
 
 
 @pytest.mark.parametrize(

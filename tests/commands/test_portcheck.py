@@ -14,8 +14,10 @@ from pathlib import Path
 import pytest
 
 from tests.support import NETKIT, PATIENCE, Finished, free_port, netkit, peer, read_all, running
+from tests.support.certificates import Pki
 from tests.support.data import HOSTILE
 from tests.support.namespaces import FIREWALL, separate
+from tests.support.partners import nginx, s_server
 from tests.support.peers import send
 from tests.support.processes import tool
 from tests.support.refusals import mistake
@@ -38,22 +40,6 @@ def states(result: Finished) -> dict[str, str]:
 
 
 @contextmanager
-def nginx(folder: Path) -> Iterator[int]:
-    """Run a web server; yield its port."""
-    port = free_port()
-    conf = folder / "nginx.conf"
-    conf.write_text(
-        f"daemon off; master_process off; pid {folder}/pid; error_log {folder}/errors info; events {{}}"
-        f" http {{ access_log off; server {{ listen 127.0.0.1:{port}; }} }}"
-    )
-    argv = [tool("nginx"), "-e", "stderr", "-p", str(folder), "-c", str(conf)]
-    with running(argv=argv) as server:
-        yield port
-        server.signal(signal.SIGTERM)
-        server.finish()
-
-
-@contextmanager
 def redis() -> Iterator[int]:
     """Run a redis server; yield its port."""
     port = free_port()
@@ -61,25 +47,17 @@ def redis() -> Iterator[int]:
         yield port
 
 
-@contextmanager
-def tls_server(folder: Path) -> Iterator[int]:
-    """Run openssl s_server; yield its port."""
-    port = free_port()
-    key, cert = folder / "key.pem", folder / "cert.pem"
-    make = [tool("openssl"), "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
-    subprocess.run([*make, "-keyout", key, "-out", cert, "-subj", "/CN=localhost"], check=True, capture_output=True)
-    argv = [tool("openssl"), "s_server", "-accept", f"127.0.0.1:{port}", "-cert", str(cert), "-key", str(key)]
-    with running(argv=argv, stdin=subprocess.PIPE):
-        yield port
-
-
 # -- verdicts
 
 
-def test_real_services_are_open(tmp_path: Path) -> None:
+def test_real_services_are_open(pki: Pki, tmp_path: Path) -> None:
     """A web server, redis and a TLS server are waited for, found open, and hear nothing but a good end."""
-    with nginx(tmp_path) as web, redis() as cache, tls_server(tmp_path) as tls:
-        closed = free_port()
+    with (
+        nginx(tmp_path, "return 404;", f"{tmp_path}/errors info") as address,
+        redis() as cache,
+        s_server(pki) as (_, tls),
+    ):
+        web, closed = address.rpartition(":")[2], free_port()
         ports = f"{web},{cache},{tls}"
         assert netkit("portcheck", "127.0.0.1", ports, "--wait", "10s", "-q") == (0, b"", "")
         found = netkit("portcheck", "127.0.0.1", f"{ports},{closed}")

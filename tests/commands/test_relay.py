@@ -28,19 +28,14 @@ from tests.support import (
     reset,
     running,
 )
+from tests.support.certificates import Pki
 from tests.support.data import DATA, OTHER, check_same
 from tests.support.partners import run
 from tests.support.peers import is_silent, push, wait_for_refusal
 from tests.support.processes import HERE, peak_memory, settle, tool
-from tests.support.relays import Certificates, converse, make_certificates, target, until_reset
+from tests.support.relays import converse, secured_by, target, until_reset
 
 MIB = 1 << 20
-
-
-@pytest.fixture(scope="module")
-def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
-    """Return files in PEM."""
-    return make_certificates(tmp_path_factory.mktemp("tls"))
 
 
 def dialled(port: int) -> socket.socket:
@@ -68,13 +63,13 @@ def answering(sock: socket.socket) -> bytes:
 @pytest.mark.parametrize(
     ("near", "far"), [("tcp", "tcp"), ("tcp", "tls"), ("tls", "tcp"), ("tls", "tls"), ("unix", "tcp"), ("tcp", "unix")]
 )
-def test_every_byte_goes_both_ways(near: str, far: str, certificates: Certificates, tmp_path: Path) -> None:
+def test_every_byte_goes_both_ways(near: str, far: str, pki: Pki, tmp_path: Path) -> None:
     """300,000 bytes go to the target, whose answer begins only after the client's end, and nothing is said."""
-    ours = ["--cert", certificates.cert, "--key", certificates.key] if near == "tls" else []
-    theirs = ["--cafile", certificates.ca] if far == "tls" else []
+    ours = pki.good.options() if near == "tls" else ()
+    theirs = ["--cafile", pki.ca] if far == "tls" else []
     listen = {"tcp": HERE, "tls": f"tls:{HERE}", "unix": f"unix:{tmp_path}/s"}[near]
     with (
-        target(far, answering, certificates, tmp_path) as there,
+        target(far, answering, pki, tmp_path) as there,
         running("relay", listen, there.address, *ours, *theirs) as server,
     ):
         if near == "unix":
@@ -84,7 +79,7 @@ def test_every_byte_goes_both_ways(near: str, far: str, certificates: Certificat
                 got = converse(client, DATA)
         elif near == "tls":
             address = f"tls:127.0.0.1:{server.port}"
-            done = run([*NETKIT, "connect", address, "--cafile", certificates.ca], DATA)
+            done = run([*NETKIT, "connect", address, "--cafile", pki.ca], DATA)
             assert (done.code, done.err) == (0, "")
             got = done.out
         else:
@@ -223,17 +218,17 @@ def untold(sock: Any) -> None:
     ids=["reset", "reset under tls", "tls without its end to tcp", "tls without its end to tls"],
 )
 def test_a_short_answer_never_looks_whole(
-    near: str, kind: str, behaviour: Any, why: str, certificates: Certificates, tmp_path: Path
+    near: str, kind: str, behaviour: Any, why: str, pki: Pki, tmp_path: Path
 ) -> None:
     """The client gets what came, and then a reset; here it is one line that names the target."""
-    ours = ["--cert", certificates.cert, "--key", certificates.key] if near == "tls" else []
-    theirs = ["--cafile", certificates.ca] if kind == "tls" else []
+    ours = pki.good.options() if near == "tls" else ()
+    theirs = ["--cafile", pki.ca] if kind == "tls" else []
     listen = f"tls:{HERE}" if near == "tls" else HERE
     with (
-        target(kind, behaviour, certificates, tmp_path) as there,
+        target(kind, behaviour, pki, tmp_path) as there,
         running("relay", listen, there.address, *ours, *theirs) as server,
         dialled(server.port) as bare,
-        certificates.wrapped(bare) if near == "tls" else bare as client,
+        secured_by(pki, bare) if near == "tls" else bare as client,
     ):
         if behaviour is resetting:
             assert client.recv(100) == b"half an ans"
@@ -309,7 +304,7 @@ def test_a_client_that_resets_resets_the_target() -> None:
         assert server.terminate().complaints == []
 
 
-def test_a_client_that_leaves_tls_without_its_end_resets_the_target(certificates: Certificates) -> None:
+def test_a_client_that_leaves_tls_without_its_end_resets_the_target(pki: Pki) -> None:
     """A question that was cut is no question."""
     came = threading.Event()
 
@@ -318,12 +313,12 @@ def test_a_client_that_leaves_tls_without_its_end_resets_the_target(certificates
         came.set()
         return data + read_all(sock)
 
-    words = ["--cert", certificates.cert, "--key", certificates.key]
+    words = pki.good.options()
     with (
         peer(hearing) as there,
         running("relay", f"tls:{HERE}", there.address, *words) as server,
         dialled(server.port) as bare,
-        certificates.wrapped(bare) as client,
+        secured_by(pki, bare) as client,
     ):
         client.sendall(b"half a ques")
         assert came.wait(PATIENCE)
@@ -331,16 +326,16 @@ def test_a_client_that_leaves_tls_without_its_end_resets_the_target(certificates
         assert isinstance(there.result(), ConnectionResetError)
 
 
-def test_a_plain_client_of_tls_never_reaches_the_target(certificates: Certificates) -> None:
+def test_a_plain_client_of_tls_never_reaches_the_target(pki: Pki) -> None:
     """Nobody is dialled for a client without a handshake, and others are served."""
-    words = ["--cert", certificates.cert, "--key", certificates.key]
+    words = pki.good.options()
     with peer(answering) as there, running("relay", f"tls:{HERE}", there.address, *words) as server:
         port = server.port
         with dialled(port) as silent, dialled(port) as plain:
             plain.sendall(b"GET / HTTP/1.0\r\n\r\n")
             with contextlib.suppress(ConnectionResetError):
                 read_all(plain)
-            done = netkit("connect", f"tls:127.0.0.1:{port}", "--cafile", certificates.ca, input=b"hello")
+            done = netkit("connect", f"tls:127.0.0.1:{port}", "--cafile", pki.ca, input=b"hello")
             assert done.code == 0
             check_same(done.out, OTHER)
             assert there.result() == b"hello"
@@ -348,9 +343,9 @@ def test_a_plain_client_of_tls_never_reaches_the_target(certificates: Certificat
             silent.close()
 
 
-def test_a_target_with_a_bad_certificate_gets_no_byte(certificates: Certificates, tmp_path: Path) -> None:
+def test_a_target_with_a_bad_certificate_gets_no_byte(pki: Pki, tmp_path: Path) -> None:
     """Who is not trusted is a reset for the client, one line here, and hears nothing of what the client said."""
-    with target("tls", read_all, certificates, tmp_path) as there, running("relay", HERE, there.address) as server:
+    with target("tls", read_all, pki, tmp_path) as there, running("relay", HERE, there.address) as server:
         assert is_reset(server.port, b"a secret")
         assert isinstance(there.result(), OSError)
         (line,) = server.terminate().complaints

@@ -16,21 +16,12 @@ from typing import Any
 
 import pytest
 
-from tests.support import PATIENCE, Running, died_by, free_port, netkit, running
+from tests.support import Running, died_by, free_port, netkit, running
 from tests.support.partners import bound
+from tests.support.peers import address, udp
 from tests.support.processes import HERE, tool
 
 LARGEST = 65507
-
-
-@contextlib.contextmanager
-def udp(host: str = "127.0.0.1", port: int = 0) -> Iterator[socket.socket]:
-    """Open a plain socket at a free port."""
-    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_DGRAM) as sock:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 22)
-        sock.settimeout(PATIENCE)
-        sock.bind((host, port))
-        yield sock
 
 
 @contextlib.contextmanager
@@ -38,11 +29,6 @@ def relayed(*options: str, listen: str = HERE, **popen: Any) -> Iterator[tuple[R
     """Run a relay to a plain socket."""
     with udp() as there, running("relay", "--udp", listen, address(there), *options, **popen) as server:
         yield server, there
-
-
-def address(sock: socket.socket) -> str:
-    """Return where a socket is, in one word."""
-    return "{}:{}".format(*sock.getsockname())
 
 
 def client(stack: contextlib.ExitStack, port: int, host: str = "127.0.0.1") -> socket.socket:

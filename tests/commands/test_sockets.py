@@ -24,7 +24,7 @@ from tests.support.menagerie import FORGED
 from tests.support.namespaces import separate
 from tests.support.processes import strace, tool
 from tests.support.refusals import mistake
-from tests.support.terminals import read_until_hung_up, terminal
+from tests.support.terminals import on_terminal, read_until_hung_up, terminal
 
 SOCKETS = [*NETKIT, "sockets"]
 NAME = r"evil\x1b[31m\x0aname"
@@ -365,15 +365,6 @@ def sized(columns: int, rows: int) -> Iterator[tuple[int, int, dict[str, str]]]:
         yield ours, theirs, {**clean, "TERM": "xterm"}
 
 
-def on_terminal(argv: Sequence[str], columns: int, rows: int) -> tuple[int, bytes]:
-    """Run a command on a terminal of this size; return its code and what it wrote."""
-    with sized(columns, rows) as (ours, theirs, environment):
-        process = subprocess.Popen(argv, stdin=theirs, stdout=theirs, stderr=theirs, env=environment)
-        os.close(theirs)
-        data = read_until_hung_up(ours)
-        return process.wait(PATIENCE), data
-
-
 @pytest.mark.parametrize("columns", [40, 80, 120])
 def test_table_fits_the_terminal(columns: int, tmp_path: Path) -> None:
     """At 80 and 120 columns rows are whole and addresses of IPv4 unbroken; what is longer is folded, nothing is cut."""
@@ -385,7 +376,7 @@ def test_table_fits_the_terminal(columns: int, tmp_path: Path) -> None:
     ):
         unix.bind(path)
         unix.listen()
-        code, data = on_terminal([*SOCKETS, "--pid", str(os.getpid())], columns, 100)
+        code, data = on_terminal("sockets", "--pid", str(os.getpid()), columns=columns, rows=100)
         ends = [f"127.0.0.1:{one.getsockname()[1]}" for one in (server, client)]
     assert code == 0
     lines = shown(data, columns, 100)
@@ -508,7 +499,7 @@ def test_the_hint_of_a_taken_port_shows_who_has_it() -> None:
     """What a terminal is told when an address is in use is a command that names the process."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
-        code, data = on_terminal([*NETKIT, "listen", f"127.0.0.1:{port}"], 120, 10)
+        code, data = on_terminal("listen", f"127.0.0.1:{port}", columns=120, rows=10)
         assert code == 45
         command = f"netkit sockets --listening --port {port}"
         assert f"hint: {command} shows who has it; port 0 takes a free one" in shown(data, 120, 10)

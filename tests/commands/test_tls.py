@@ -3,7 +3,6 @@
 import contextlib
 import json
 import os
-import pty
 import queue
 import re
 import signal
@@ -12,6 +11,7 @@ import ssl
 import subprocess
 import threading
 from pathlib import Path
+from subprocess import DEVNULL
 from typing import Any
 
 import pytest
@@ -25,6 +25,7 @@ from tests.support.peers import is_silent
 from tests.support.processes import feed, peak_memory, settle
 from tests.support.secured import Cut, Secured, dialled, serving
 from tests.support.startup import HEAVY, loaded
+from tests.support.terminals import on_terminal
 
 HERE = "127.0.0.1"
 V12, V13 = ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3
@@ -190,24 +191,9 @@ def test_a_cut_gives_the_prefix_and_18(pki: Pki) -> None:
 def test_a_cut_after_our_end_gets_a_hint(pki: Pki) -> None:
     """Some servers leave because of our close_notify: a person at a terminal is told of --no-shutdown."""
     with peer(serving(pki.server(), lambda client: client.read_all())) as server:
-        code, said = at_a_terminal(*trusting(pki, server.address), "--send", "question")
+        code, said = on_terminal(*trusting(pki, server.address), "--send", "question", stdin=DEVNULL, stdout=DEVNULL)
     assert code == 18
-    assert re.search(r"^hint: .*--no-shutdown", said, re.MULTILINE), said
-
-
-def at_a_terminal(*args: str) -> tuple[int, str]:
-    """Run netkit with a terminal as its stderr; return its exit code and what that showed."""
-    terminal, stderr = pty.openpty()
-    try:
-        code = netkit(*args, stderr=stderr).code
-        os.write(stderr, b"\n.")
-        said = b""
-        while not said.endswith(b"\n."):
-            said += os.read(terminal, 4096)
-    finally:
-        os.close(stderr)
-        os.close(terminal)
-    return code, said.decode().replace("\r", "")
+    assert re.search(rb"^hint: .*--no-shutdown", said, re.MULTILINE), said
 
 
 def test_a_record_that_is_cut_or_forged(pki: Pki) -> None:
@@ -617,9 +603,9 @@ def test_files_that_cannot_be_used_are_26_before_anything_else(
 
 def test_a_server_without_a_pair_is_a_mistake() -> None:
     """At a terminal the line that misses --cert and --key is followed by a command that makes such a pair."""
-    code, said = at_a_terminal("listen", "tls:0")
+    code, said = on_terminal("listen", "tls:0")
     assert code == 2
-    assert said.startswith("netkit listen: a TLS server needs --cert and --key\nhint: openssl req -x509 ")
+    assert said.startswith(b"netkit listen: a TLS server needs --cert and --key\r\nhint: openssl req -x509 ")
 
 
 # -- what is kept, shown and run is payload

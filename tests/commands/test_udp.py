@@ -9,7 +9,6 @@ import signal
 import socket
 import struct
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,24 +16,10 @@ import pytest
 
 from tests.support import NETKIT, PATIENCE, Finished, died_by, netkit, running
 from tests.support.namespaces import separate
+from tests.support.peers import address, udp
 
 LARGEST = 65507
 DATA = random.Random(7)
-
-
-@contextlib.contextmanager
-def udp(host: str = "127.0.0.1", port: int = 0) -> Iterator[socket.socket]:
-    """Open a plain socket at a free port."""
-    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_DGRAM) as sock:
-        sock.settimeout(PATIENCE)
-        sock.bind((host, port))
-        yield sock
-
-
-def address(sock: socket.socket) -> str:
-    """Return where a socket is, in one word."""
-    host, port = sock.getsockname()[:2]
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def waiting(sock: socket.socket) -> list[bytes]:

@@ -14,7 +14,7 @@ from netkit.output.hexdump import dump
 from tests.support import died_by, netkit, running
 from tests.support.processes import peak_memory, pipeline, sound
 from tests.support.refusals import refused
-from tests.support.terminals import on_terminal
+from tests.support.terminals import text_on_terminal
 
 RECORD = struct.pack("!HIB", 80, 1, 255)
 
@@ -103,9 +103,9 @@ def test_on_a_terminal() -> None:
     """Nothing that came reaches a terminal raw: values are escaped, records are dumped, and lines made visible."""
     nasty = b"a\x1b[31m\x9b\t"
     frame = bytes([len(nasty)]) + nasty
-    assert on_terminal("unpack", "str", input=nasty) == "a\\x1b[31m\\x9b\\t\n"
-    assert on_terminal("unpack", "--length", "u8", input=frame) == dump(nasty)
-    assert on_terminal("unpack", "--length", "u8", "--lines", input=frame * 2) == "a\\x1b[31m\\x9b\t\n" * 2
+    assert text_on_terminal("unpack", "str", input=nasty) == "a\\x1b[31m\\x9b\\t\n"
+    assert text_on_terminal("unpack", "--length", "u8", input=frame) == dump(nasty)
+    assert text_on_terminal("unpack", "--length", "u8", "--lines", input=frame * 2) == "a\\x1b[31m\\x9b\t\n" * 2
 
 
 # -- frames

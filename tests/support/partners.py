@@ -41,6 +41,7 @@ NGINX_CONF = (
     + """
     access_log off;
     server {{
+        error_log {errors};
         listen 127.0.0.1:{port};
         listen unix:{prefix}/nginx.sock;
         proxy_read_timeout 10s;
@@ -96,11 +97,11 @@ def bound(argv: list[str], port: int) -> Iterator[Running]:
 
 
 @contextlib.contextmanager
-def nginx(prefix: Path, location: str) -> Iterator[str]:
+def nginx(prefix: Path, location: str, errors: str = "stderr") -> Iterator[str]:
     """Run nginx with its files in ``prefix``; yield the address where it will listen, for ``connect --wait``."""
     port = free_port()
     conf = prefix / "nginx.conf"
-    conf.write_text(NGINX_CONF.format(port=port, prefix=prefix, location=location))
+    conf.write_text(NGINX_CONF.format(port=port, prefix=prefix, location=location, errors=errors))
     with running(argv=[tool("nginx"), "-e", "stderr", "-p", str(prefix), "-c", str(conf)]) as server:
         yield f"127.0.0.1:{port}"
         server.signal(signal.SIGTERM)

@@ -136,6 +136,22 @@ def connect(port: int, *, window: int | None = None) -> socket.socket:
     return sock
 
 
+@contextlib.contextmanager
+def udp(host: str = "127.0.0.1", port: int = 0) -> Iterator[socket.socket]:
+    """Open a plain datagram socket, with room for much."""
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 22)
+        sock.settimeout(PATIENCE)
+        sock.bind((host, port))
+        yield sock
+
+
+def address(sock: socket.socket) -> str:
+    """Where a socket is, in one word."""
+    host, port = sock.getsockname()[:2]
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
 def label(sock: socket.socket) -> bytes:
     """Return the label of a client's lines."""
     host, port = sock.getsockname()

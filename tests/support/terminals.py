@@ -8,11 +8,13 @@ import pty
 import select
 import struct
 import termios
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import pyte
 
-from tests.support.processes import netkit, sound
+from tests.support.forkserver import NETKIT, Process
+from tests.support.processes import PATIENCE, netkit, sound
 
 COLUMNS, ROWS = 100, 30
 MOMENT = 0.02  # s: a worker of the kernel carries what is written to a terminal to its other end
@@ -40,7 +42,7 @@ def terminal() -> Iterator[tuple[int, int]]:
         yield ours, theirs
     finally:
         for fd in (ours, theirs):
-            with contextlib.suppress(OSError):
+            if os.isatty(fd):  # not if it was closed, and its number is somebody else's by now
                 os.close(fd)
 
 
@@ -95,12 +97,22 @@ class Shown:
         return "\n".join(line.rstrip() for line in (*above, *self.screen.display)).rstrip().splitlines()
 
 
-def on_terminal(*args: str, input: bytes = b"") -> str:
-    """Run netkit with a terminal as its stdout, and return what is seen there."""
-    ours, theirs = pty.openpty()
-    try:
+def on_terminal(
+    *args: str, columns: int = COLUMNS, rows: int = ROWS, env: Mapping[str, str] | None = None, **streams: Any
+) -> tuple[int, bytes]:
+    """Run netkit with its standard streams, but for those given, on a terminal; return its code and what that got."""
+    clean = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES", "NO_COLOR")}
+    with terminal() as (ours, theirs):
+        resize(theirs, columns, rows)
+        all_streams = {"stdin": theirs, "stdout": theirs, "stderr": theirs, **streams}
+        process = Process([*NETKIT, *args], env={**clean, "TERM": "xterm", **(env or {})}, **all_streams)
+        os.close(theirs)
+        data = read_until_hung_up(ours)
+        return process.wait(PATIENCE), data
+
+
+def text_on_terminal(*args: str, input: bytes = b"") -> str:
+    """Run netkit with a terminal as its stdout alone, to its good end, and return what is seen there."""
+    with terminal() as (ours, theirs):
         sound(netkit(*args, input=input, stdout=theirs), 0)
         return os.read(ours, 65536).decode().replace("\r\n", "\n")
-    finally:
-        os.close(ours)
-        os.close(theirs)
