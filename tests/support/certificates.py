@@ -35,21 +35,23 @@ class Pki:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._authority = trustme.CA()
-        stranger = trustme.CA()
+        self._stranger = trustme.CA()
         self.ca = self._write("ca", self._authority.cert_pem.bytes())
-        self.other_ca = self._write("other-ca", stranger.cert_pem.bytes())
+        self.other_ca = self._write("other-ca", self._stranger.cert_pem.bytes())
         self.good = self._issued("good", "localhost", "127.0.0.1", "::1")
         self.client = self._issued("client", common_name="a client")
-        self.stranger = self.keep("stranger", stranger.issue_cert(common_name="a stranger"))
+        self.stranger = self.keep("stranger", self._stranger.issue_cert(common_name="a stranger"))
         self.names = self._issued("names", "*.example.org", "xn--bcher-kva.example", "fe80::1", "192.0.2.7")
 
     def bad(self, kind: str) -> Pair:
         """Return a pair that no client may take for localhost or 127.0.0.1: one of BAD."""
-        past = datetime.datetime(2020, 1, 1)
+        past, now = datetime.datetime(2020, 1, 1), datetime.datetime.now(datetime.UTC)
         local = ("localhost", "127.0.0.1")
         return {
             "self-signed": lambda: self.built(kind, "localhost", [x509.DNSName("localhost")], signed=False),
             "expired": lambda: self._issued(kind, *local, not_before=past, not_after=past + DAY),
+            "ending": lambda: self._issued(kind, *local, not_after=now + 10 * DAY),
+            "untrusted": lambda: self.keep(kind, self._stranger.issue_cert("localhost")),
             "wrong name": lambda: self._issued(kind, "other.example"),
             "name only in CN": lambda: self._issued(kind, common_name="localhost"),
             "address as DNS name": lambda: self.built(kind, "127.0.0.1", [x509.DNSName("127.0.0.1")]),
