@@ -22,10 +22,7 @@ if TYPE_CHECKING:
 
 
 class ClientOptions:
-    """All that a client was told on its command line. It dials ``address``, which it may get later, by ``to``.
-
-    Times are in seconds.
-    """
+    """All that a client was told on its command line, in seconds. It dials ``address``, which may be set later."""
 
     protocol: str | None = None
 
@@ -54,11 +51,11 @@ class ClientOptions:
         self.timeout = timeout
         self.stats = stats
         if address is not None:
-            self.to(address)
+            self.set_address(address)
 
     @cached_property
     def run(self) -> Run:
-        """What runs it, once all is known that it was told."""
+        """The run, made when all is known that it was told."""
         return Run(self.verbosity, self.timeout, stats=self.stats, protocol=self.protocol)
 
     @property
@@ -66,19 +63,19 @@ class ClientOptions:
         """Gets the events of the run."""
         return self.run.observe
 
-    def to(self, address: "Endpoint", *, name: str | None = None) -> None:
-        """Have ``address`` dialled; its certificate is for its host, or ``name``. Raises Invalid if it has neither."""
+    def set_address(self, address: "Endpoint", *, name: str | None = None) -> None:
+        """Dial ``address``, whose certificate is for its host, or for ``name``. Raises Invalid if it has neither."""
         self.family.check(address.host)
         self.address = address
-        self.tls = self.tls._replace(tls=self.tls.tls or address.tls)
+        self.tls = self.tls.wanted(address)
         self._name = name or address.host or ("localhost" if address.path is None else "")
         if self.tls.tls and not (self._name or self.tls.servername or self.tls.insecure):
             raise Invalid("a unix socket has no name that a certificate could have: --servername NAME says it")
 
     def layers(self, tls: TlsOptions, name: str, whom: str) -> "list[Layer]":
-        """What a connection goes through before it is used, in this order, made for one dial.
+        """What a connection goes through before it is used, in this order. Raises Failure READ for a file.
 
-        ``name`` is whom a certificate is for, ``whom`` is who the server is, for a person. Raises Failure READ.
+        A certificate is for ``name``; ``whom`` is what a person calls the server.
         """
         layers = []
         if tls.tls:
@@ -120,12 +117,12 @@ class ClientOptions:
         async with Group() as group:
             await serve_connection(await self.dial(group), handler, self.observe, group=group)
 
-    def urls(self, url: "Url", via: "Endpoint | None") -> "Dial":
+    def url_dialler(self, url: "Url", via: "Endpoint | None") -> "Dial":
         """What dials the server of ``url`` and of those it leads to, or ``via`` in place of all of them.
 
         It is told whether a URL has the origin of ``url``: our certificate, its key and the name are for that alone.
         """
-        self.to(via or url.endpoint, name=url.endpoint.host)
+        self.set_address(via or url.endpoint, name=url.endpoint.host)
 
         @cache
         def layers(authority: str, name: str, own: bool) -> "list[Layer]":

@@ -72,23 +72,24 @@ class TlsOptions(NamedTuple):
 
         return tls.client(self._security(), self.servername or host, observe)
 
-    def server(self, address: "Endpoint") -> "Callable[[Observer], Layer] | None":
-        """What makes the handshake of a server, and raises Failure READ as ``client`` does; None if there is none."""
-        if not (self.tls or address.tls):
-            return None
-        if self.cert is None or self.key is None:
+    def server(self, observe: "Observer") -> "Layer":
+        """The handshake with a client. Raises Failure READ for a file that cannot be used."""
+        from netkit.core import tls
+
+        return tls.server(self._security(), observe)
+
+    def check_server(self) -> None:
+        """Raise Invalid for a server that has no certificate."""
+        if self.tls and (self.cert is None or self.key is None):
             pair = (
                 "openssl req -x509 -newkey rsa:2048 -nodes -keyout key.pem -out cert.pem -days 30 -subj /CN=localhost"
             )
             hint = f"{pair} -addext subjectAltName=DNS:localhost makes a pair"
             raise Invalid("a TLS server needs --cert and --key", hint=hint)
 
-        def make(observe: "Observer") -> "Layer":
-            from netkit.core import tls
-
-            return tls.server(self._security(), observe)
-
-        return make
+    def wanted(self, address: "Endpoint") -> "TlsOptions":
+        """These options, with ``tls`` set if the address says so."""
+        return self._replace(tls=self.tls or address.tls)
 
     def share(self, tls: bool, *names: str) -> "TlsOptions":
         """The options with these names alone, for one of several peers."""

@@ -16,6 +16,7 @@ from netkit.output.console import Verbosity, hint
 if TYPE_CHECKING:
     from netkit.core.address import Endpoint
     from netkit.core.connection import Handler
+    from netkit.core.layer import Layer
     from netkit.core.pump import Change
     from netkit.core.udp_server import Receiver
     from netkit.services.server import Service, Sockets
@@ -50,9 +51,14 @@ class ServerOptions:
         self.accept = accept
         self.idle_timeout = idle_timeout
         self.stop = Event()
-        self._secure = tls.server(address)
+        self.tls = tls.wanted(address)
+        self.tls.check_server()
         self._run = Run(verbosity, timeout, stats=serving.stats)
         self.observe = self._run.observe
+
+    def layers(self) -> "list[Layer]":
+        """What each connection goes through before it is served, in this order. Raises Failure READ for a file."""
+        return [self.tls.server(self.observe)] if self.tls.tls else []
 
     def changes(self) -> "list[Callable[[], Change]]":
         """Makers of what the data of each client goes through first: the watch of --until."""
@@ -104,7 +110,7 @@ class ServerOptions:
             from netkit.core.tcp_server import PRIVATE
             from netkit.services.server import keep_serving, open_sockets, port_file, welcoming
 
-            layers = [self._secure(self.observe)] if self._secure else []
+            layers = self.layers()
             service = serve()
             policy = Policy(
                 limit=1 if one_shot or accept.once else accept.max_clients or count,

@@ -123,7 +123,6 @@ def connect(
     """
     from functools import partial
 
-    from netkit.core.pump import fresh
     from netkit.services import join, transforms
 
     limits = transforms.Limits(until, max_bytes)
@@ -134,7 +133,7 @@ def connect(
     changes = [*limits.changes(), *transforms.incoming(raw), *shown.changes()]
     conversation = join.Conversation(
         ending.ending(waits=program.argv is not None, at_once=recv_only or bool(limits), send_only=send_only),
-        incoming=lambda _: fresh(changes),
+        incoming=lambda _: changes,
         outgoing=transforms.crlf() if crlf else None,
         idle_timeout=client.idle_timeout,
         observe=client.observe,

@@ -203,7 +203,8 @@ def fetch(
         raise click.UsageError("-o - is no file: without -o it goes to standard output")
     seen = not head and (path is not None or Ways(reads=False, writes=True).receives)
     show = progress.show(client.verbosity) if seen else None
-    dial = client.urls(url, None if socket is None else parse_address(f"unix:{socket.removeprefix('unix:')}", "client"))
+    via = None if socket is None else parse_address(f"unix:{socket.removeprefix('unix:')}", "client")
+    dial = client.url_dialler(url, via)
     asked = Asked(
         url=url,
         method="HEAD" if head else method or ("GET" if body is None else "POST"),

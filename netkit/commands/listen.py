@@ -1,15 +1,9 @@
 """Serve: accept a stream and join it to stdin and stdout"""
 
-from typing import TYPE_CHECKING
-
 from netkit.cli import habits, options, types
 from netkit.cli import server as server_module
 from netkit.cli.command import command, option
 from netkit.cli.rules import Case, Values, excluded, needs, one_of
-
-if TYPE_CHECKING:
-    from netkit.core.pump import Change
-    from netkit.core.stream import Connection
 
 HABITS = {
     **habits.SERVER_HABITS,
@@ -106,7 +100,6 @@ def listen(
     """
     from functools import partial
 
-    from netkit.core.pump import fresh
     from netkit.services import join, transforms
     from netkit.services.server import Service
 
@@ -116,13 +109,14 @@ def listen(
     shown = progress.shown(server.verbosity, record, reads=ours, writes=ours)
     codes = [0]
 
-    def change(stream: "Connection") -> "Change | None":
-        labels = [partial(transforms.labelled, stream.name)] if label else []
-        return fresh([*server.changes(), *transforms.incoming(raw), *labels, *shown.changes()])
-
     conversation = join.Conversation(
         ending.ending(waits=replies or program.argv is not None, at_once=bool(server.command)),
-        incoming=change,
+        incoming=lambda stream: [
+            *server.changes(),
+            *transforms.incoming(raw),
+            *([partial(transforms.labelled, stream.name)] if label else []),
+            *shown.changes(),
+        ],
         idle_timeout=server.idle_timeout,
         observe=server.observe,
     )

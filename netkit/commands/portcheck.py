@@ -74,7 +74,7 @@ RULES = (
 @options.family_options
 @option("--udp", section="Checking", help="Check UDP ports; only an answer shows that one is open.")
 @option("--payload", type=types.HEX, section="Checking", help="Send these bytes to each UDP port (default: none).")
-@option("--any", section="Checking", help="Succeed if one port is as expected.")
+@option("--any", "any_port", section="Checking", help="Succeed if one port is as expected.")
 @option("--closed", section="Checking", help="Expect closed ports.")
 @option("--banner", section="Checking", help="Show the first data that a port sends.")
 @option("--settle", type=types.DURATION_OR_ZERO, section="Checking", help="Expect the connection to stay open for D.")
@@ -109,7 +109,7 @@ RULES = (
 )
 @option("--interval", type=types.DURATION_OR_ZERO, section="Time", help="Time between two rounds of --wait.")
 @options.timeout_option
-@option("--all", section="Output", help="Print a line for each port, without summaries.")
+@option("--all", "each_port", section="Output", help="Print a line for each port, without summaries.")
 @option(
     "--format",
     "form",
@@ -126,7 +126,7 @@ def portcheck(
     command: tuple[str, ...],
     udp: bool,
     payload: bytes | None,
-    any: bool,
+    any_port: bool,
     closed: bool,
     banner: bool,
     settle: float | None,
@@ -135,7 +135,7 @@ def portcheck(
     expires: float | None,
     concurrency: int | None,
     interval: float | None,
-    all: bool,
+    each_port: bool,
     form: str | None,
     view: options.ViewOptions,
 ) -> int:
@@ -178,7 +178,7 @@ def portcheck(
         expires=expires,
         family=client.family.family(),
     )
-    writer = make_writer(form, targets, view.view(), client.verbosity, any_port=any, each_port=all)
+    writer = make_writer(form, targets, view.view(), client.verbosity, any_port=any_port, each_port=each_port)
     attempts, lookups = limits(targets)
 
     async def work() -> None:
@@ -188,6 +188,6 @@ def portcheck(
         checker = Checker(
             check, concurrency or attempts, lookups, client.observe, client.tls.client if secured else None
         )
-        await write(checker, targets, Summary(check, targets, any_port=any), writer, client.wait, interval)
+        await write(checker, targets, Summary(check, targets, any_port=any_port), writer, client.wait, interval)
 
     return client.run(work()) or (run.become(command, client.verbosity) if command else 0)

@@ -99,7 +99,7 @@ def resolve(
 
     query = parse_query(words, kind, service, server, tls=client.tls.tls)
     query = query._replace(family=client.family.family(), timeout=client.connect_timeout, canonical=canonical)
-    client.to(query.server or Endpoint())
+    client.set_address(query.server or Endpoint())
     shown = view.view()
 
     async def work() -> int:

@@ -8,7 +8,7 @@ from netkit.core.stream import Connection
 
 
 def echo(changes: Sequence[Callable[[], Change]] = (), *, idle_timeout: float | None = None) -> Handler:
-    """Return a handler that sends back what comes, each client's through ``changes`` made for it.
+    """A handler that sends back what comes, each client's through ``changes`` made for it.
 
     A client's end is answered with ours, after the last byte. A client over which nothing moved for ``idle_timeout``
     seconds is cut.

@@ -1,13 +1,13 @@
 """This process's own stdin and stdout as one end of a conversation."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from netkit.core.connection import Handler, with_idle_timeout
 from netkit.core.events import Observer
 from netkit.core.kernel import Group, sleep
-from netkit.core.pump import Change
+from netkit.core.pump import Change, fresh
 from netkit.core.relay import Ending, relay
 from netkit.core.stdio import FileStream
 from netkit.core.stream import Connection, RawEnd, Stream
@@ -69,12 +69,12 @@ class Terminal(FileStream):
 class Conversation(NamedTuple):
     """How connections are joined to our side, whatever that is.
 
-    ``incoming`` returns what the bytes of a connection go through, ``outgoing`` is what those for it do. Once nothing
-    has moved for ``idle_timeout`` seconds it fails.
+    ``incoming`` returns makers of what the bytes of a connection go through, ``outgoing`` is what those for it do. Once
+    nothing has moved for ``idle_timeout`` seconds it fails.
     """
 
     ending: Ending
-    incoming: Callable[[Connection], Change | None]
+    incoming: Callable[[Connection], Sequence[Callable[[], Change]]]
     observe: Observer
     outgoing: Change | None = None
     idle_timeout: float | None = None
@@ -86,7 +86,7 @@ class Conversation(NamedTuple):
             stream,
             self.ending,
             outgoing=self.outgoing,
-            incoming=self.incoming(stream),
+            incoming=fresh(self.incoming(stream)),
             observe=self.observe,
         )
 

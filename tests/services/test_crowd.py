@@ -149,9 +149,9 @@ class Client:
         return data
 
 
-def unchanged(stream: object) -> Change | None:
+def unchanged(stream: object) -> list[Callable[[], Change]]:
     """Pass a client's bytes as they are."""
-    return None
+    return []
 
 
 def broadcast(desk: Desk, ending: Ending = Ending(), observe: Callable[[object], None] = lambda event: None) -> Service:
