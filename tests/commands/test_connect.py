@@ -240,11 +240,8 @@ def test_wait_ends_with_28_and_the_last_reason() -> None:
 
 def test_dead_first_address_costs_a_quarter_of_a_second() -> None:
     """Where ::1 drops our SYN and 127.0.0.1 answers, the second is tried 250 ms after the first, and wins."""
-    with (
-        peer(read_all) as server,
-        full_backlog("::1", server.port),
-        running("connect", f":{server.port}", "-vv") as process,
-    ):
+    port = free_port()
+    with peer(read_all, port=port), full_backlog("::1", port), running("connect", f":{port}", "-vv") as process:
         process.line("trying ::1$")
         process.line("trying 127.0.0.1$")
         found = process.line(r"connected to 127\.0\.0\.1:\d+ from \S+ after (\d+) ms")

@@ -192,7 +192,7 @@ def listening(host: str = HERE, port: int = 0, backlog: int = 8) -> Iterator[soc
 def deaf(host: str, port: int = 0) -> Iterator[socket.socket]:
     """A TCP listener that lets SYNs go unanswered: its backlog is full."""
     with ExitStack() as stack:
-        server = stack.enter_context(listening(host, port, backlog=0))
+        server = stack.enter_context(listening(host, port or free_port(), backlog=0))
         stack.enter_context(socket.create_connection(server.getsockname()))
         yield server
 

@@ -365,7 +365,7 @@ def test_idle_clock_counts_what_the_kernel_moves() -> None:
         drip(sock, b"." * 8, 0.1)
 
     with peer(send) as server:
-        done = netkit("connect", server.address, "--idle-timeout", "400ms", "--recv-only")
+        done = netkit("connect", server.address, "--idle-timeout", "600ms", "--recv-only")
     assert done == Finished(0, DATA + b"." * 8, "")
 
 

@@ -21,9 +21,9 @@ _names = itertools.count()
 class Peer:
     """A TCP server in a thread; ``port`` is where, ``results`` what each call of the behaviour returned or raised."""
 
-    def __init__(self, behaviour: Callable[[socket.socket], Any], host: str = "127.0.0.1") -> None:
+    def __init__(self, behaviour: Callable[[socket.socket], Any], host: str = "127.0.0.1", port: int = 0) -> None:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        self._listener = socket.create_server((host, 0), family=family, backlog=64)
+        self._listener = socket.create_server((host, port), family=family, backlog=64)
         self.port: int = self._listener.getsockname()[1]
         self.address = f"[{host}]:{self.port}" if ":" in host else f"{host}:{self.port}"
         self.results: queue.SimpleQueue[Any] = queue.SimpleQueue()
@@ -67,9 +67,9 @@ class Peer:
 
 
 @contextlib.contextmanager
-def peer(behaviour: Callable[[socket.socket], Any], host: str = "127.0.0.1") -> Iterator[Peer]:
+def peer(behaviour: Callable[[socket.socket], Any], host: str = "127.0.0.1", port: int = 0) -> Iterator[Peer]:
     """Serve each client with ``behaviour`` while the block runs; the client is closed when it returns."""
-    server = Peer(behaviour, host)
+    server = Peer(behaviour, host, port)
     try:
         yield server
     finally:
