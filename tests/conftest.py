@@ -1,7 +1,12 @@
-"""What every test can rely on."""
+"""What every test can rely on: how it is run, its level, and certificates."""
 
 import os
 import signal
+
+import pytest
+
+from tests.support import levels
+from tests.support.certificates import Pki
 
 # In the background of a shell SIGINT is ignored, and under nohup SIGHUP. What is ignored stays so: our processes must
 # not inherit that.
@@ -12,3 +17,32 @@ if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
 
 # The tests start netkit hundreds of times; without its compiled modules each start would compile them anew.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
+
+@pytest.fixture(scope="session")
+def pki(tmp_path_factory: pytest.TempPathFactory) -> Pki:
+    """The certificates, made once."""
+    return Pki(tmp_path_factory.mktemp("pki"))
+
+
+@pytest.hookimpl(tryfirst=True)  # before -m chooses
+def pytest_collection_modifyitems(items: list[pytest.Function]) -> None:
+    """Mark each test with its level."""
+    for item in items:
+        item.add_marker(levels.level_of(item))
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Function) -> None:
+    """Hold each test to its level."""
+    levels.enforce(levels.level_of(item))
+
+
+def pytest_runtest_logfinish() -> None:
+    """What comes after a test may do what it likes."""
+    levels.enforce(levels.LEVELS[-1])
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """More workers than processors: half of the time they wait for a process or for a clock."""
+    return (os.cpu_count() or 1) + 1

@@ -13,7 +13,7 @@ import trustme
 
 from tests.benchmarks.bulk import SIZE, await_listener, free_port
 from tests.benchmarks.measure import NETKIT, Cost, available, medians, show, start, timed
-from tests.interop.peers import NGINX
+from tests.support.partners import NGINX
 
 ROUNDS = 3
 CONF = (

@@ -13,10 +13,7 @@ ip link set lo up
 nft 'table inet f { chain i { type filter hook input priority 0; tcp dport 10000-10999 drop; }; }'
 exec "$@"
 """
-ALL = {
-    "netkit": [*NETKIT, "portcheck", "127.0.0.1:1-65535"],
-    "nmap": ["nmap", "-sT", "-p-", "-n", "-Pn", "127.0.0.1"],
-}
+ALL = {"netkit": [*NETKIT, "portcheck", "127.0.0.1:1-65535"], "nmap": ["nmap", "-sT", "-p-", "-n", "-Pn", "127.0.0.1"]}
 FILTERED = [*NETKIT, "portcheck", "127.0.0.1:10000-10999", "-w", "1s"]
 FEW = ["prlimit", "--nofile=20"]
 

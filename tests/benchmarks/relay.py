@@ -15,7 +15,7 @@ Relay = Callable[[str, str], list[str]]
 RELAYS: dict[str, Relay] = {
     "netkit": lambda near, far: [*NETKIT, "relay", "-q", f"127.0.0.1:{near}", f"127.0.0.1:{far}", "--once"],
     "socat": lambda near, far: [
-        *("socat", "-b", "262144", f"TCP-LISTEN:{near},bind=127.0.0.1,reuseaddr", f"TCP:127.0.0.1:{far}"),
+        *("socat", "-b", "262144", f"TCP-LISTEN:{near},bind=127.0.0.1,reuseaddr", f"TCP:127.0.0.1:{far}")
     ],
     "ncat": lambda near, far: ["ncat", "-l", "127.0.0.1", near, "--sh-exec", f"exec ncat 127.0.0.1 {far}"],
 }

@@ -15,6 +15,7 @@ from netkit.cli.app import netkit as group
 from netkit.cli.command import Command
 from netkit.core.errors import Exit
 from tests.support import netkit
+from tests.support.processes import tool
 
 FOLDER = Path(__file__).parents[2] / "man"
 CONTEXT = click.Context(group, info_name="netkit")
@@ -35,14 +36,14 @@ def squeezed(text: str) -> str:
 
 def typeset(mdoc: str) -> str:
     """Return what mandoc makes of a page: no overstrikes, no header, no footer."""
-    done = subprocess.run(["mandoc", "-T", "ascii"], input=mdoc, capture_output=True, text=True, check=True)
+    done = subprocess.run([tool("mandoc"), "-T", "ascii"], input=mdoc, capture_output=True, text=True, check=True)
     lines = re.sub(".\b", "", done.stdout).splitlines()
     return "\n".join(lines[1:-1])
 
 
 def lint(mdoc: str) -> str:
     """Return what mandoc complains about."""
-    done = subprocess.run(["mandoc", "-T", "lint", "-W", "warning"], input=mdoc, capture_output=True, text=True)
+    done = subprocess.run([tool("mandoc"), "-T", "lint", "-W", "warning"], input=mdoc, capture_output=True, text=True)
     return done.stdout + done.stderr
 
 

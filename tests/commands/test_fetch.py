@@ -7,29 +7,20 @@ import signal
 import socket
 import ssl
 import stat
-import subprocess
-import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from tests.commands.tls import Pki, Secured, serving
-from tests.faults.test_peers import LOOPBACK, at_once, full_backlog, namespace, needs_namespaces, sound
-from tests.faults.test_signals import PROMPTLY, SILENT_RESOLVER, ends
-from tests.interop.peers import check_same, separate
-from tests.services.test_download import files
-from tests.support import (
-    NETKIT,
-    PATIENCE,
-    Finished,
-    died_by,
-    free_port,
-    netkit,
-    peer,
-    read_all,
-    running,
-)
+import pytest
+
+from tests.support import NETKIT, PATIENCE, Finished, died_by, free_port, netkit, peer, read_all, running
+from tests.support.certificates import Pki
+from tests.support.data import check_same, files
+from tests.support.namespaces import separate
+from tests.support.peers import full_backlog
+from tests.support.processes import ends, sound
+from tests.support.secured import Secured, serving
 
 BODY = random.Random(8).randbytes(300_000)
 HALF = len(BODY) // 2
@@ -220,10 +211,7 @@ def test_a_full_disk(tmp_path: Path) -> None:
                 done = process.finish()
         os.unlink(tmp_path / "sock")
         said, *left = done.err.splitlines()
-        assert (done.code, said) == (
-            23,
-            f"netkit fetch: cannot write to {disk}/file: no space left on device",
-        )
+        assert (done.code, said) == (23, f"netkit fetch: cannot write to {disk}/file: no space left on device")
         assert left == (["file.netkit-info", "file.netkit-part"] if sent is WHOLE else [])
 
 
@@ -274,7 +262,7 @@ def test_no_content_is_no_file(tmp_path: Path) -> None:
 # -- going on
 
 
-@at_once("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
 def test_going_on_after_a_signal(number: signal.Signals) -> None:
     """A download that a signal ends leaves what came, and --resume asks from the right byte on: no byte twice."""
     with tempfile.TemporaryDirectory() as folder, site(held(CUT), rest(HALF)) as web:
@@ -339,7 +327,7 @@ def test_no_such_range(tmp_path: Path) -> None:
     assert path.read_bytes() == b"new"
 
 
-@at_once("options", [["--include"], ["--data", "x"]])
+@pytest.mark.parametrize("options", [["--include"], ["--data", "x"]])
 def test_what_is_no_part_is_not_gone_on_with(options: list[str]) -> None:
     """What came with its head, or as the answer to another request, is not taken for a part of the file."""
     with tempfile.TemporaryDirectory() as folder, site(CUT, WHOLE) as web:
@@ -499,9 +487,7 @@ def test_addresses(tmp_path: Path) -> None:
         fetch(web.url, "-6", code=6)
         assert came == ["127.0.0.2"]
         (tmp_path / "hosts").write_text("127.0.0.3 two.test\n127.0.0.1 two.test\n")
-        separate("")  # skips where that is not allowed
-        script = f"mount --bind '{tmp_path}/hosts' /etc/hosts; exec \"$@\""
-        wrapper = ("unshare", "-rm", "sh", "-ec", script, "sh")
+        wrapper = separate(f"mount --bind '{tmp_path}/hosts' /etc/hosts", network=False)
         url = web.url.replace("127.0.0.1", "two.test")
         done = netkit("fetch", url, "-vv", wrapper=wrapper)
         check_same(done.out, BODY)
@@ -536,7 +522,9 @@ def head_then_silence(sock: socket.socket) -> None:
     held(answer(b"", length=10))(sock)
 
 
-@at_once("number, moment", [(signal.SIGINT, "head"), (signal.SIGTERM, "body"), (signal.SIGINT, "stdout")])
+@pytest.mark.parametrize(
+    "number, moment", [(signal.SIGINT, "head"), (signal.SIGTERM, "body"), (signal.SIGINT, "stdout")]
+)
 def test_signals_while_it_waits(number: signal.Signals, moment: str) -> None:
     """Whatever it waits for, a signal ends it at once: the head, the body, or somebody to read what came."""
     waits = threading.Event()
@@ -559,7 +547,7 @@ def test_signals_while_it_waits(number: signal.Signals, moment: str) -> None:
         ends(process, number)
 
 
-@at_once("clock", ["-w", "--timeout", None])
+@pytest.mark.parametrize("clock", ["-w", "--timeout", None])
 def test_waiting_for_a_connection(clock: str | None) -> None:
     """A server that takes no connection is 28 when a clock has run out, and a signal is faster than that."""
     with full_backlog() as port:
@@ -570,20 +558,6 @@ def test_waiting_for_a_connection(clock: str | None) -> None:
             process.line("connecting|trying")
             process.signal(signal.SIGINT)
             assert died_by(process.wait()) is signal.SIGINT
-
-
-@needs_namespaces
-def test_a_signal_while_it_resolves(tmp_path: Path) -> None:
-    """A resolver that never answers does not hold the end up."""
-    (tmp_path / "resolv.conf").write_text("nameserver 127.0.0.1\n")
-    (tmp_path / "nsswitch.conf").write_text("hosts: files dns\n")
-    bind = [f"mount --bind {tmp_path / name} /etc/{name}" for name in ("resolv.conf", "nsswitch.conf")]
-    command = [*namespace(LOOPBACK, *bind), sys.executable, "-c", SILENT_RESOLVER, *NETKIT, "fetch", "http://db.test/"]
-    done = subprocess.run(command, capture_output=True, timeout=PATIENCE)
-    assert done.returncode == 0, done.stderr
-    code, said, seconds = done.stdout.split()
-    assert (died_by(int(code)), int(said)) == (signal.SIGINT, 0)
-    assert float(seconds) < PROMPTLY
 
 
 def test_a_slow_reader_slows_the_server_down() -> None:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from netkit.cli.app import run
 from netkit.cli.types import FIELD, METHOD
-from tests.commands.test_bad_input import the_line
+from tests.support.refusals import the_line
 
 pytestmark = pytest.mark.timeout(30)
 

@@ -15,8 +15,8 @@ from typing import Any
 
 import pytest
 
-from tests.faults.test_peers import at_once, feed
 from tests.support import PATIENCE, died_by, exchange, free_port, jam, netkit, peer, read_all, reset, running
+from tests.support.processes import feed
 
 FIELDS = {
     *("command", "event", "time", "target", "host", "port", "address", "peer_address", "peer_port"),
@@ -82,7 +82,7 @@ def test_conversation_of_connect() -> None:
     assert 0 <= closed["duration_ms"] <= stats["duration_ms"]
 
 
-@at_once("name", ["listen", "echo", "upper"])
+@pytest.mark.parametrize("name", ["listen", "echo", "upper"])
 def test_life_of_a_server(name: str) -> None:
     """Listening on each address, who came, how each ended, and the totals of all."""
     options = ("--reply", "x" * 1000) if name == "listen" else ()
@@ -192,7 +192,7 @@ FAILING = [
 ]
 
 
-@at_once("name, code, kind, args", FAILING)
+@pytest.mark.parametrize("name, code, kind, args", FAILING)
 def test_failure_is_an_object(name: str, code: int, kind: str, args: list[str]) -> None:
     """In place of the line: reason, exit code, kind, and as message what the line says; at last the totals."""
     args = [arg.replace("CLOSED", f"127.0.0.1:{free_port()}") for arg in args]
@@ -213,7 +213,7 @@ def check_failure(failure: dict[str, Any], code: int, kind: str) -> None:
     assert failure["reason"] in failure["error"]["message"]
 
 
-@at_once(
+@pytest.mark.parametrize(
     "code, kind, behaviour, args, size",
     [
         (8, "protocol", lambda sock: sock.sendall(b"no"), ["--until", "yes"], 0),
@@ -253,7 +253,7 @@ def test_totals_without_json() -> None:
     assert (stats["event"], moved(stats), stats["exit_code"]) == ("stats", (0, 0, 5), 0)
 
 
-@at_once("name", ["connect", "echo"])
+@pytest.mark.parametrize("name", ["connect", "echo"])
 def test_totals_after_a_signal(name: str) -> None:
     """They are told on the way out, with the code that a shell sees, and netkit dies by the signal all the same."""
     if name == "connect":
@@ -359,7 +359,7 @@ def test_totals_are_what_went_over_the_wire() -> None:
 # -- text of others
 
 
-@at_once("host", ["a\nb", "\x1b[31mh", 'h"}\n{"event":"closed', "h\x9b\u202e.example", "h\udcff"])
+@pytest.mark.parametrize("host", ["a\nb", "\x1b[31mh", 'h"}\n{"event":"closed', "h\x9b\u202e.example", "h\udcff"])
 def test_hostile_host_breaks_no_line(host: str) -> None:
     """A name that no host has is refused in one printable line before there are events."""
     done = netkit("connect", host, "80", "--json", "--stats")

@@ -1,59 +1,27 @@
 """``netkit listen --keep``: one stdin for many clients, many clients on one stdout, and none that disturbs another."""
 
-import array
 import contextlib
-import errno
-import fcntl
 import os
 import re
 import resource
-import shutil
 import signal
 import socket
 import subprocess
 import sys
-import termios
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.support import PATIENCE, Finished, Running, died_by, exchange, jam, netkit, read_all, reset, running
+from tests.support.peers import connect, is_silent, label, receive, wait_for_refusal
+from tests.support.processes import HERE, peak_memory, settle, stopped
+from tests.support.terminals import held
 
 MIB = 1 << 20
-HERE = "127.0.0.1:0"
 
 
 # -- what tests share
-
-
-def connect(port: int, *, window: int | None = None) -> socket.socket:
-    """Return a client of a server on this machine; ``window`` is the size of its receive buffer."""
-    sock = socket.socket()
-    sock.settimeout(PATIENCE)
-    if window is not None:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, window)
-    try:
-        sock.connect(("127.0.0.1", port))
-    except OSError:  # refused, or reset already
-        sock.close()
-        raise
-    return sock
-
-
-def receive(sock: socket.socket, count: int) -> bytes:
-    """Return the next ``count`` bytes, or fewer at the end."""
-    data = bytearray()
-    while len(data) < count and (chunk := sock.recv(min(count - len(data), MIB))):
-        data += chunk
-    return bytes(data)
-
-
-def label(sock: socket.socket) -> bytes:
-    """Return the label of a client's lines."""
-    host, port = sock.getsockname()
-    return f"{host}:{port}\t".encode()
 
 
 def out_lines(server: Running, count: int) -> list[bytes]:
@@ -62,36 +30,6 @@ def out_lines(server: Running, count: int) -> list[bytes]:
     while data.count(b"\n") < count and (chunk := server.out.read(MIB)):
         data += chunk
     return data.splitlines(keepends=True)
-
-
-def held(pipe: int) -> int:
-    """Return how many bytes a pipe holds that nobody has read."""
-    count = array.array("i", [0])
-    fcntl.ioctl(pipe, termios.FIONREAD, count)
-    return count[0]
-
-
-def peak(pid: int) -> int:
-    """Return the most memory that a process has had resident so far, in bytes."""
-    found = re.search(r"VmHWM:\s*(\d+) kB", Path(f"/proc/{pid}/status").read_text())
-    assert found is not None
-    return int(found[1]) * 1024
-
-
-@contextlib.contextmanager
-def stopped(server: Running) -> Iterator[None]:
-    """Stop a process while the block runs, so that all that happens in it comes to the process at once."""
-    server.signal(signal.SIGSTOP)
-    os.waitid(os.P_PID, server.pid, os.WSTOPPED | os.WNOWAIT)
-    try:
-        yield
-    finally:
-        server.signal(signal.SIGCONT)
-
-
-def complaints(done: Finished) -> list[str]:
-    """Return what was said on stderr but for where the server listens."""
-    return [line for line in done.err.splitlines() if ": listening on " not in line]
 
 
 # -- stdin for all
@@ -160,14 +98,14 @@ def test_a_client_that_never_reads_is_reset_with_one_line_and_costs_the_others_n
             for client in (stuck, one, two):  # all three are served
                 client.sendall(b"!")
                 assert server.out.read(1) == b"!"
-            before = peak(server.pid)
+            before = peak_memory(server.pid)
             for _ in range(32):
                 writer = threading.Thread(target=server.stdin.write, args=(piece,))
                 writer.start()
                 for client in (one, two):
                     assert receive(client, len(piece)) == piece
                 writer.join()
-            assert peak(server.pid) - before < 16 * MIB
+            assert peak_memory(server.pid) - before < 16 * MIB
             with pytest.raises(ConnectionResetError):
                 read_all(stuck)
             server.stdin.close()
@@ -176,14 +114,14 @@ def test_a_client_that_never_reads_is_reset_with_one_line_and_costs_the_others_n
                 client.shutdown(socket.SHUT_WR)
         done = server.finish()
     assert done.code == 0
-    assert complaints(done) == [f"netkit listen: connection from {address} reset: it is 1 MiB behind"]
+    assert done.complaints == [f"netkit listen: connection from {address} reset: it is 1 MiB behind"]
 
 
 def test_a_slow_client_alone_is_never_reset() -> None:
     """It sets the pace: stdin waits, memory stays flat, and every byte arrives once it reads."""
     data = os.urandom(12 * MIB)
     with running("listen", HERE, "-k", "--max-clients", "1", real=True) as server, connect(server.port) as client:
-        before = peak(server.pid)
+        before = peak_memory(server.pid)
         writer = threading.Thread(target=lambda: (server.stdin.write(data), server.stdin.close()))
         writer.start()
         jam(client)
@@ -191,9 +129,9 @@ def test_a_slow_client_alone_is_never_reset() -> None:
         assert receive(client, len(data)) == data
         assert client.recv(1) == b""
         writer.join()
-        assert peak(server.pid) - before < 16 * MIB
+        assert peak_memory(server.pid) - before < 16 * MIB
         client.shutdown(socket.SHUT_WR)
-        assert complaints(server.finish()) == []
+        assert server.finish().complaints == []
         assert server.wait() == 0
 
 
@@ -269,7 +207,6 @@ def test_long_lines_come_in_labelled_pieces_that_nobody_gets_between() -> None:
         assert len(lines) == 4 * 5
 
 
-@pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed")
 def test_each_labelled_line_is_one_write(tmp_path: Path) -> None:
     """Other processes may write to the same pipe or file: a line of ours goes out whole, by itself."""
     trace = tmp_path / "trace"
@@ -350,7 +287,7 @@ def test_a_stdout_that_takes_no_more_ends_the_server() -> None:
                     client.recv(1)
         done = server.finish()
     assert done.code == 23
-    assert complaints(done) == ["netkit listen: cannot write to stdout: no space left on device"]
+    assert done.complaints == ["netkit listen: cannot write to stdout: no space left on device"]
 
 
 def test_a_reader_of_stdout_that_leaves_ends_the_server() -> None:
@@ -367,7 +304,7 @@ def test_a_reader_of_stdout_that_leaves_ends_the_server() -> None:
                     client.recv(1)
         assert died_by(server.wait()) is signal.SIGPIPE
         server.process.stdout = None
-        assert complaints(server.finish()) == []
+        assert server.finish().complaints == []
 
 
 def test_a_stdin_that_fails_ends_the_server() -> None:
@@ -377,7 +314,7 @@ def test_a_stdin_that_fails_ends_the_server() -> None:
             client.recv(1)
         done = server.finish()
     assert done.code == 26
-    assert complaints(done) == ["netkit listen: cannot read stdin: bad file descriptor"]
+    assert done.complaints == ["netkit listen: cannot read stdin: bad file descriptor"]
 
 
 @pytest.mark.parametrize("stdin", ["< /dev/null", "<&-"])
@@ -410,7 +347,7 @@ def test_what_one_client_does_is_no_matter_to_the_others_nor_to_the_exit_code() 
         assert exchange(port, b"good") == b"bye"
         done = server.finish()
     assert done[:2] == (0, b"good")
-    assert complaints(done) == []
+    assert done.complaints == []
 
 
 def test_a_signal_lets_clients_end() -> None:
@@ -421,10 +358,7 @@ def test_a_signal_lets_clients_end() -> None:
             client.sendall(b"first\n")
             assert server.out.read(100) == label(client) + b"first\n"
             server.signal(signal.SIGTERM)
-            refused = False
-            while not refused:
-                with socket.socket() as late:
-                    refused = late.connect_ex(("127.0.0.1", port)) == errno.ECONNREFUSED
+            wait_for_refusal(port)
             client.sendall(b"last")
             client.shutdown(socket.SHUT_WR)
             assert read_all(client) == b""
@@ -452,10 +386,8 @@ def test_hold_keeps_a_client_that_ended_until_stdin_does() -> None:
     """Its end is not ours: what comes long after still goes to it."""
     with running("listen", HERE, "-k", "--hold") as server, connect(server.port) as client:
         client.shutdown(socket.SHUT_WR)
-        client.settimeout(0.7)  # more than the half second of grace that it would have otherwise
-        with pytest.raises(TimeoutError):
-            client.recv(1)
-        client.settimeout(PATIENCE)
+        settle(server)
+        assert is_silent(client)
         server.stdin.write(b"late")
         server.stdin.close()
         assert read_all(client) == b"late"
@@ -481,10 +413,8 @@ def test_no_shutdown_keeps_the_end_of_stdin_to_itself() -> None:
             assert receive(one, 4) == b"data"
             with connect(port) as two:
                 for client in (one, two):
-                    client.settimeout(0.1)
-                    with pytest.raises(TimeoutError):
-                        client.recv(1)
-                    client.settimeout(PATIENCE)
+                    settle(server)
+                    assert is_silent(client)
                     client.shutdown(socket.SHUT_WR)
                     assert read_all(client) == b""
         assert server.wait() == 0

@@ -8,9 +8,10 @@ import pytest
 
 from netkit.core.port_names import parse, table
 from netkit.core.port_table import TABLE
-from tests.commands.test_bad_input import mistake
-from tests.interop.peers import separate, tool
 from tests.support import netkit
+from tests.support.namespaces import separate
+from tests.support.processes import tool
+from tests.support.refusals import mistake
 
 
 def test_address() -> None:

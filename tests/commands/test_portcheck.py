@@ -7,33 +7,20 @@ import socket
 import subprocess
 import tempfile
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-from tests.commands.test_bad_input import mistake
-from tests.interop.peers import separate, tool
 from tests.support import NETKIT, PATIENCE, Finished, free_port, netkit, peer, read_all, running
-
-HOSTILE = b'\x1b]0;PWNED\x07\t##[error]x\n::error::forged\nok 9 - forged\r<a>&"%0A]]>\xff\xe2\x80\xae\n'
-
-# A network of its own in which a firewall drops, refuses and rejects; then netkit.
-FIREWALL = """
-ip link set lo up
-nft -f - <<'END'
-table inet firewall {
-  chain input {
-    type filter hook input priority 0;
-    tcp dport 1000-1999 drop
-    udp dport 1000-1999 drop
-    tcp dport 2001 reject with icmpx type admin-prohibited
-    tcp dport 2002 reject with tcp reset
-  }
-}
-END
-"""
+from tests.support.certificates import Pki
+from tests.support.data import HOSTILE
+from tests.support.namespaces import FIREWALL, separate
+from tests.support.partners import nginx, s_server
+from tests.support.peers import send
+from tests.support.processes import tool
+from tests.support.refusals import mistake
 
 
 def behind_firewall(*args: str, limits: str = "") -> Finished:
@@ -53,22 +40,6 @@ def states(result: Finished) -> dict[str, str]:
 
 
 @contextmanager
-def nginx(folder: Path) -> Iterator[int]:
-    """Run a web server; yield its port."""
-    port = free_port()
-    conf = folder / "nginx.conf"
-    conf.write_text(
-        f"daemon off; master_process off; pid {folder}/pid; error_log {folder}/errors info; events {{}}"
-        f" http {{ access_log off; server {{ listen 127.0.0.1:{port}; }} }}"
-    )
-    argv = [tool("nginx"), "-e", "stderr", "-p", str(folder), "-c", str(conf)]
-    with running(argv=argv) as server:
-        yield port
-        server.signal(signal.SIGTERM)
-        server.finish()
-
-
-@contextmanager
 def redis() -> Iterator[int]:
     """Run a redis server; yield its port."""
     port = free_port()
@@ -76,35 +47,17 @@ def redis() -> Iterator[int]:
         yield port
 
 
-@contextmanager
-def tls_server(folder: Path) -> Iterator[int]:
-    """Run openssl s_server; yield its port."""
-    port = free_port()
-    key, cert = folder / "key.pem", folder / "cert.pem"
-    make = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
-    subprocess.run([*make, "-keyout", key, "-out", cert, "-subj", "/CN=localhost"], check=True, capture_output=True)
-    argv = [tool("openssl"), "s_server", "-accept", f"127.0.0.1:{port}", "-cert", str(cert), "-key", str(key)]
-    with running(argv=argv, stdin=subprocess.PIPE):
-        yield port
-
-
-def send(data: bytes) -> Callable[[socket.socket], bytes]:
-    """Return a server that sends and then reads to the end, or to a reset."""
-
-    def behave(client: socket.socket) -> bytes:
-        client.sendall(data)
-        return read_all(client)
-
-    return behave
-
-
 # -- verdicts
 
 
-def test_real_services_are_open(tmp_path: Path) -> None:
+def test_real_services_are_open(pki: Pki, tmp_path: Path) -> None:
     """A web server, redis and a TLS server are waited for, found open, and hear nothing but a good end."""
-    with nginx(tmp_path) as web, redis() as cache, tls_server(tmp_path) as tls:
-        closed = free_port()
+    with (
+        nginx(tmp_path, "return 404;", f"{tmp_path}/errors info") as address,
+        redis() as cache,
+        s_server(pki) as (_, tls),
+    ):
+        web, closed = address.rpartition(":")[2], free_port()
         ports = f"{web},{cache},{tls}"
         assert netkit("portcheck", "127.0.0.1", ports, "--wait", "10s", "-q") == (0, b"", "")
         found = netkit("portcheck", "127.0.0.1", f"{ports},{closed}")
@@ -484,7 +437,7 @@ def test_wait_looks_names_up_again() -> None:
     hosts = f"/tmp/hosts.{os.getpid()}"
     with socket.create_server(("127.0.0.1", port)):
         learn = f"cp /etc/hosts {hosts}; mount --bind {hosts} /etc/hosts; rm {hosts}"
-        namespace = ["unshare", "-rm", *separate(learn)[2:]]
+        namespace = separate(learn, network=False)
         try:
             with running("portcheck", f"late.invalid:{port}", "--wait", "20s", "-vv", wrapper=namespace) as check:
                 check.line("late.invalid.* is unknown: name not found; again in")
@@ -540,25 +493,9 @@ def test_conversations_go_on_side_by_side() -> None:
         (["unix:/run/x"], "is a unix socket, and has no port"),
         (["tls:tls:db:1"], "says tls: twice"),
         (["tls:unix:/run/x"], "is a unix socket, and has no port"),
-        (["tls:h:1", "--udp"], "--tls does not apply: a UDP port has no connection"),
-        (["tls:h:1", "--closed"], "--tls does not apply: a closed port says nothing"),
-        (["h:1", "--expires", "1h"], "--expires does not apply: without --tls or tls: nothing is secured"),
-        (["h:1", "--insecure"], "--insecure does not apply: without --tls or tls: nothing is secured"),
-        (["tls:h:1", "--expires", "1h", "--insecure"], "--expires and --insecure exclude each other"),
         (["tls:h:1", "--expires", "30d"], "--expires: "),
         (["localhost:1", "-n"], "host 'localhost' is a name, and --numeric"),
-        (["h:1", "--payload", "00"], "--payload does not apply: --send TEXT is for TCP"),
-        (["h:1", "--send", "x"], "--send does not apply: nobody would read the answer"),
-        (["h:1", "--closed", "--banner"], "--banner does not apply: a closed port says nothing"),
-        (["h:1", "--udp", "--settle", "1s"], "--settle does not apply: a UDP port has no connection"),
-        (["h:1", "--interval", "1s"], "--interval does not apply: there is one round without --wait"),
         (["h:1", "--format", "xml"], "--format: 'xml' is none of text, json, tap, junit, github"),
-        (["h:1", "--format", "tap", "--json"], "--json and --format exclude each other"),
-        (["h:1", "--format", "tap", "--color", "always"], "--color does not apply: tap has no colours"),
-        (["h:1", "--json", "--color", "always"], "--color does not apply: json has no colours"),
-        (["h:1", "-q", "--color", "always"], "--quiet and --color exclude each other"),
-        (["h:1", "--format", "tap", "--all"], "--all does not apply: tap has every port anyway"),
-        (["h:1", "--progress"], "--progress does not apply: stderr is no terminal"),
         (["h:1", "--color", "red"], "--color: 'red' is none of auto, always, never"),
         (["h:1", "--"], "COMMAND is missing after '--'"),
         (["-z", "h", "1"], "no such option '-z': netkit portcheck only looks anyway"),

@@ -8,17 +8,17 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
 import pytest
 
-from tests.interop.peers import tool
 from tests.support import NETKIT, PATIENCE, peer, read_all, reset
-from tests.terminals import COLUMNS, Shown, read_until_hung_up, resize, stop, terminal
-from tests.test_startup import DRIVER
+from tests.support.peers import outlast
+from tests.support.processes import tool
+from tests.support.startup import DRIVER
+from tests.support.terminals import COLUMNS, Shown, read_until_hung_up, resize, stop, terminal
 
 MIB = 1 << 20
 SIZE = 64 * MIB
@@ -109,25 +109,12 @@ class Slow:
         return len(first) + len(rest) if isinstance(rest, bytes) else rest
 
 
-class Lasting:
-    """A peer that has read all after so many seconds."""
-
-    def __init__(self, seconds: float) -> None:
-        self._seconds = seconds
-
-    def __call__(self, sock: socket.socket) -> bytes:
-        threading.Event().wait(self._seconds)
-        return read_all(sock)
-
-
 @pytest.mark.parametrize("columns", [80, 120])
 def test_a_file_that_is_sent(columns: int, big: IO[bytes]) -> None:
-    """After half a second, and not before, there is a bar with percent, bytes, rate and time; at the end nothing."""
+    """After half a second there is a bar with percent, bytes, rate and time; at the end nothing."""
     slow = Slow()
-    began = time.monotonic()
     with peer(slow) as there, watched("connect", there.address, "--send-only", stdin=big, columns=columns) as netkit:
         row = netkit.until(ROW)
-        assert time.monotonic() - began > 0.5
         assert len(netkit.lines) == 1 and len(row) <= columns
         slow.go.set()
         assert netkit.end() == []
@@ -230,20 +217,16 @@ def test_typing_is_not_disturbed(tmp_path: Path) -> None:
 
 def test_an_answer_on_the_terminal_takes_its_place(big: IO[bytes]) -> None:
     """With the first byte that is shown the row is wiped, and does not come back."""
-
-    def answer(sock: socket.socket) -> int:
-        sock.sendall(b"an answer\n")
-        threading.Event().wait(0.25)  # longer than between two pictures
-        return len(read_all(sock))
-
-    slow = Slow(answer)
-    with peer(slow) as there, watched("connect", there.address, "--progress", "--raw", stdin=big) as netkit:
+    slow = Slow(lambda sock: (sock.sendall(b"an answer\n"), outlast(sock)))
+    clock = ("--idle-timeout", "700ms")  # longer than between two pictures
+    with peer(slow) as there, watched("connect", there.address, "--progress", "--raw", *clock, stdin=big) as netkit:
         netkit.until(ROW)
         slow.go.set()
         netkit.until("^an answer$")
-        assert netkit.end() == ["an answer"]
+        answer, failure = netkit.end()
+        assert answer == "an answer" and "(--idle-timeout)" in failure
         assert "━".encode() not in netkit.data.partition(b"an answer")[2]
-        assert netkit.process.wait() == 0
+        assert netkit.process.wait() == 28
 
 
 def test_lines_come_whole_and_last(big: IO[bytes]) -> None:
@@ -316,25 +299,31 @@ def test_interrupted(big: IO[bytes]) -> None:
         slow.go.set()
 
 
-@pytest.mark.parametrize("args", [[], ["--no-progress"]], ids=["short", "never"])
-def test_what_is_short_shows_nothing(args: list[str], big: IO[bytes]) -> None:
-    """A transfer of less than half a second writes nothing at all to the terminal; nor does one with --no-progress."""
+def test_what_is_short_shows_nothing(big: IO[bytes]) -> None:
+    """A transfer of less than half a second writes nothing at all to the terminal."""
     big.truncate(100_000)
-    with (
-        peer(Lasting(0.6 if args else 0)) as there,
-        watched("connect", there.address, "--send-only", *args, stdin=big) as netkit,
-    ):
+    with peer(read_all) as there, watched("connect", there.address, "--send-only", stdin=big) as netkit:
         assert netkit.end() == []
         assert netkit.process.wait() == 0
         assert netkit.data == b""
 
 
+def test_no_progress_shows_nothing(big: IO[bytes]) -> None:
+    """However long it takes."""
+    args = ("--send-only", "--no-progress", "--idle-timeout", "700ms")
+    with peer(outlast) as there, watched("connect", there.address, *args, stdin=big) as netkit:
+        [failure] = netkit.end()
+        assert "(--idle-timeout)" in failure
+        assert netkit.data.count(b"\n") == 1 and b"\x1b" not in netkit.data
+        assert netkit.process.wait() == 28
+
+
 @pytest.mark.parametrize("on_terminal", [True, False])
 def test_nothing_is_loaded_that_draws_nothing(on_terminal: bool) -> None:
     """rich is imported once there is something to draw: never in a pipe, however long it takes, FORCE_COLOR or not."""
-    with peer(Lasting(0 if on_terminal else 0.6)) as there, terminal() as (ours, theirs):
+    with peer(read_all if on_terminal else outlast) as there, terminal() as (ours, theirs):
         process = subprocess.Popen(
-            [sys.executable, "-c", DRIVER, "connect", there.address],
+            [sys.executable, "-c", DRIVER, "connect", there.address, "--timeout", "700ms"],
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=theirs if on_terminal else subprocess.PIPE,
@@ -343,7 +332,7 @@ def test_nothing_is_loaded_that_draws_nothing(on_terminal: bool) -> None:
         os.close(theirs)
         _, said = process.communicate(b"x", timeout=PATIENCE)
         modules = set((said or read_until_hung_up(ours)).decode().split())
-    assert process.returncode == 0
+    assert process.returncode == (0 if on_terminal else 28)
     assert "netkit.services.progress" in modules
     assert not modules & {"rich", "netkit.output.terminal"}
 
@@ -404,17 +393,17 @@ def test_a_url_that_is_fetched(columns: int, tmp_path: Path) -> None:
 
 def test_an_answer_on_the_terminal_is_all_that_is_there() -> None:
     """What is fetched to a terminal is not mixed with how far it is."""
-    there_is_more = threading.Event()
 
     def serve(sock: socket.socket) -> None:
         sock.recv(65536)
         sock.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 11\r\n\r\nhello ")
-        there_is_more.wait(1)  # longer than the half second after which something would move
-        sock.sendall(b"world")
+        outlast(sock)
 
-    with peer(serve) as there, watched("fetch", f"http://{there.address}/") as netkit:
-        assert netkit.end() == ["hello world"]
-        assert netkit.data == b"hello world"
+    clock = ("--timeout", "700ms")  # longer than the half second after which something would move
+    with peer(serve) as there, watched("fetch", *clock, f"http://{there.address}/") as netkit:
+        [line, *_] = netkit.end()
+        assert line.startswith("hello netkit fetch: ")
+        assert netkit.data.startswith(b"hello netkit fetch: ") and b"\x1b" not in netkit.data
 
 
 @pytest.mark.parametrize("option", [(), ("--head",), ("-q",), ("--json",)])

@@ -1,12 +1,10 @@
 """What is kept of a conversation: the log that a program reads back, and the hex dump for a person."""
 
-import base64
 import fcntl
 import json
 import os
 import re
 import select
-import shutil
 import signal
 import socket
 import stat
@@ -20,32 +18,12 @@ from typing import Any
 
 import pytest
 
-from tests.faults.test_peers import at_once, feed
 from tests.support import Finished, died_by, exchange, jam, netkit, peer, read_all, reset, running
+from tests.support.logs import heard, octets, read_log
+from tests.support.namespaces import separate
+from tests.support.processes import feed, settle, tool
 
 BULK = os.urandom(1_500_000)  # beyond the first MiB, from where on bytes may pass unseen
-
-
-def read_log(path: Path) -> list[dict[str, Any]]:
-    """Return the records of a log."""
-    text = path.read_text(encoding="ascii")
-    assert text.endswith("\n")
-    return [json.loads(line) for line in text.splitlines()]
-
-
-def octets(record: dict[str, Any]) -> bytes:
-    """Return the bytes of a record, and check that its text says the same."""
-    data = base64.b64decode(record["data"], validate=True)
-    try:
-        assert record.get("text") == data.decode()
-    except UnicodeDecodeError:
-        assert "text" not in record
-    return data
-
-
-def heard(records: list[dict[str, Any]], direction: str) -> bytes:
-    """Return all that went one way."""
-    return b"".join(octets(record) for record in records if record["direction"] == direction)
 
 
 # -- the log
@@ -224,7 +202,6 @@ def test_log_that_is_refused_is_23_before_anything_is_dialled(tmp_path: Path) ->
     assert not (tmp_path / "nothing").exists()
 
 
-@pytest.mark.skipif(os.geteuid() == 0 and shutil.which("setpriv") is None, reason="setpriv is not installed")
 def test_log_that_may_not_be_written_is_23(tmp_path: Path) -> None:
     """A file of somebody else is left as it is."""
     path = tmp_path / "log"
@@ -236,12 +213,8 @@ def test_log_that_may_not_be_written_is_23(tmp_path: Path) -> None:
 
 
 def small_disk(folder: Path) -> list[str]:
-    """Return what runs a command with a disk of 64 KiB in a folder; skip where we may not mount."""
-    script = 'mount -t tmpfs -o size=64k none "$0" && exec "$@"'
-    wrapper = ["unshare", "-m", "sh", "-c", script, str(folder)]
-    if subprocess.run([*wrapper, "true"], capture_output=True).returncode:
-        pytest.skip("cannot mount a small disk")
-    return wrapper
+    """What runs a command with a disk of 64 KiB in a folder."""
+    return separate(f"mount -t tmpfs -o size=64k none '{folder}'", network=False)
 
 
 @pytest.mark.parametrize("limit", ["disk", "size"])
@@ -311,17 +284,13 @@ def check_rows(pieces: list[tuple[int, str]], data: bytes) -> None:
     offset = 0
     for size, rows in pieces:
         piece = data[offset : offset + size]
-        xxd = subprocess.run(["xxd", "-g1", "-o", str(offset)], input=piece, capture_output=True, check=True)
+        xxd = subprocess.run([tool("xxd"), "-g1", "-o", str(offset)], input=piece, capture_output=True, check=True)
         assert rows == xxd.stdout.decode()
         offset += size
     assert offset == len(data)
 
 
-needs_xxd = pytest.mark.skipif(shutil.which("xxd") is None, reason="xxd is not installed")
-
-
-@needs_xxd
-@at_once("option", ["--hexdump", "-vvv"])
+@pytest.mark.parametrize("option", ["--hexdump", "-vvv"])
 def test_hexdump_is_what_xxd_prints(option: str) -> None:
     """Both directions, each with its own offsets, which go on where a piece ended in the middle of a row."""
     question, answer = BULK[:40_000], b"12345" + BULK[-30_000:]
@@ -348,7 +317,6 @@ def test_hexdump_is_what_xxd_prints(option: str) -> None:
     assert said == (3 if option == "-vvv" else 0)  # trying, connected, closed
 
 
-@needs_xxd
 def test_hexdump_of_many_clients(tmp_path: Path) -> None:
     """Each piece says whose it is, and each client's offsets are its own."""
     clients = {}
@@ -369,7 +337,7 @@ def test_hexdump_of_many_clients(tmp_path: Path) -> None:
         check_rows(pieces[">"], b"hi" + data)
 
 
-@at_once("redirection", ["2>&-", "2>/dev/full", "2>&1 >/dev/null | :"])
+@pytest.mark.parametrize("redirection", ["2>&-", "2>/dev/full", "2>&1 >/dev/null | :"])
 def test_stderr_that_takes_no_dump_changes_nothing(redirection: str) -> None:
     """Closed, full or without a reader: the conversation goes on, whole, and ends with 0."""
     script = f'set -o pipefail; "$@" {redirection}; exit $?'
@@ -399,15 +367,9 @@ def full_pipe(room: int = 0) -> Iterator[tuple[int, int]]:
                 os.close(fd)
 
 
-@at_once(
+@pytest.mark.parametrize(
     "options, room",
-    [
-        (["--hexdump"], 0),
-        (["-vvv"], select.PIPE_BUF),
-        (["--hexdump", "--stats"], 0),
-        (["-v"], 0),
-        (["--json"], 0),
-    ],
+    [(["--hexdump"], 0), (["-vvv"], select.PIPE_BUF), (["--hexdump", "--stats"], 0), (["-v"], 0), (["--json"], 0)],
 )
 def test_stderr_that_nobody_reads_holds_no_signal(options: list[str], room: int) -> None:
     """Whatever waits to be said, SIGTERM ends netkit as ever."""
@@ -417,20 +379,9 @@ def test_stderr_that_nobody_reads_holds_no_signal(options: list[str], room: int)
         running("connect", server.address, *options, stderr=stderr) as process,
     ):
         process.stdin.write(BULK[:1000])
-        wait_for_sleep(process.pid)
+        settle(process)
         process.signal(signal.SIGTERM)
-        assert died_by(process.wait(timeout=1.5)) is signal.SIGTERM
-
-
-def wait_for_sleep(pid: int) -> None:
-    """Wait until a netkit has caught its signals and waits for something."""
-    caught = 0
-    while not caught >> (signal.SIGTERM - 1) & 1:
-        status = Path(f"/proc/{pid}/status").read_text()
-        caught = int(re.search(r"SigCgt:\s*(\w+)", status)[1], 16)  # type: ignore[index]
-        os.sched_yield()
-    while Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "S":
-        os.sched_yield()
+        assert died_by(process.wait()) is signal.SIGTERM
 
 
 def test_dump_that_waits_for_its_reader_loses_nothing() -> None:
@@ -470,10 +421,8 @@ def test_talk_does_not_break_into_a_dump(tmp_path: Path) -> None:
                 while not pipe_is_full(reading):
                     os.sched_yield()
                 with socket.create_connection(("127.0.0.1", port)) as second:
-                    second.settimeout(0.3)
                     second.sendall(b"x")
-                    with suppress(TimeoutError):
-                        second.recv(1)
+                    settle(process)
                     for _ in range(40):  # bit by bit, so that room comes in the middle of rows
                         said += os.read(reading, 5000)
             process.signal(signal.SIGKILL)
@@ -489,18 +438,3 @@ def pipe_is_full(reading: int) -> bool:
     """Tell whether a pipe of the usual size, 16 pages that need not be full, takes no page more."""
     waiting = int.from_bytes(fcntl.ioctl(reading, termios.FIONREAD, bytes(4)), "little")
     return waiting > 14 * select.PIPE_BUF
-
-
-@at_once(
-    "args, why",
-    [
-        (["connect", "h", "1", "--hexdump", "--json"], "--hexdump and --json exclude each other"),
-        (["listen", "0", "--hexdump", "-q"], "--hexdump and --quiet exclude each other"),
-        (["connect", "h", "1", "--log", ""], "--log: the path is empty"),
-    ],
-)
-def test_mistakes(args: list[str], why: str) -> None:
-    """Each is exit 2 and one line that says what is wrong."""
-    done = netkit(*args)
-    assert (done.code, done.out, done.err.count("\n")) == (2, b"", 1)
-    assert why in done.err

@@ -1,11 +1,9 @@
 """``netkit relay`` as its users meet it: all bytes both ways, no short answer taken for a whole, and its limits."""
 
 import contextlib
-import errno
 import json
 import os
 import re
-import select
 import signal
 import socket
 import sys
@@ -16,15 +14,11 @@ from typing import Any
 
 import pytest
 
-from netkit.cli import app
-from tests.interop.peers import DATA, OTHER, check_same, run, tool
-from tests.relays import HERE, Certificates, complaints, converse, make_certificates, target, until_reset
 from tests.support import (
     NETKIT,
     PATIENCE,
     Peer,
     Running,
-    cpu_seconds,
     died_by,
     exchange,
     free_port,
@@ -34,14 +28,14 @@ from tests.support import (
     reset,
     running,
 )
+from tests.support.certificates import Pki
+from tests.support.data import DATA, OTHER, check_same
+from tests.support.partners import run
+from tests.support.peers import is_silent, push, wait_for_refusal
+from tests.support.processes import HERE, peak_memory, settle, tool
+from tests.support.relays import converse, secured_by, target, until_reset
 
 MIB = 1 << 20
-
-
-@pytest.fixture(scope="module")
-def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
-    """Return files in PEM."""
-    return make_certificates(tmp_path_factory.mktemp("tls"))
 
 
 def dialled(port: int) -> socket.socket:
@@ -69,13 +63,13 @@ def answering(sock: socket.socket) -> bytes:
 @pytest.mark.parametrize(
     ("near", "far"), [("tcp", "tcp"), ("tcp", "tls"), ("tls", "tcp"), ("tls", "tls"), ("unix", "tcp"), ("tcp", "unix")]
 )
-def test_every_byte_goes_both_ways(near: str, far: str, certificates: Certificates, tmp_path: Path) -> None:
+def test_every_byte_goes_both_ways(near: str, far: str, pki: Pki, tmp_path: Path) -> None:
     """300,000 bytes go to the target, whose answer begins only after the client's end, and nothing is said."""
-    ours = ["--cert", certificates.cert, "--key", certificates.key] if near == "tls" else []
-    theirs = ["--cafile", certificates.ca] if far == "tls" else []
+    ours = pki.good.options() if near == "tls" else ()
+    theirs = ["--cafile", pki.ca] if far == "tls" else []
     listen = {"tcp": HERE, "tls": f"tls:{HERE}", "unix": f"unix:{tmp_path}/s"}[near]
     with (
-        target(far, answering, certificates, tmp_path) as there,
+        target(far, answering, pki, tmp_path) as there,
         running("relay", listen, there.address, *ours, *theirs, "--shutdown-after", "0") as server,
     ):
         if near == "unix":
@@ -85,14 +79,14 @@ def test_every_byte_goes_both_ways(near: str, far: str, certificates: Certificat
                 got = converse(client, DATA)
         elif near == "tls":
             address = f"tls:127.0.0.1:{server.port}"
-            done = run([*NETKIT, "connect", address, "--cafile", certificates.ca, "--shutdown-after", "0"], DATA)
+            done = run([*NETKIT, "connect", address, "--cafile", pki.ca, "--shutdown-after", "0"], DATA)
             assert (done.code, done.err) == (0, "")
             got = done.out
         else:
             got = exchange(server.port, DATA)
         check_same(got, OTHER)
         check_same(there.result(), DATA)
-        assert complaints(server) == []
+        assert server.terminate().complaints == []
 
 
 def test_both_ways_at_once() -> None:
@@ -100,7 +94,7 @@ def test_both_ways_at_once() -> None:
     with peer(both) as there, running("relay", HERE, there.address) as server:
         check_same(exchange(server.port, DATA), OTHER)
         check_same(there.result(), DATA)
-        assert complaints(server) == []
+        assert server.terminate().complaints == []
 
 
 def test_a_late_answer_is_complete() -> None:
@@ -117,10 +111,11 @@ def test_a_late_answer_is_complete() -> None:
         client.sendall(b"question")
         client.shutdown(socket.SHUT_WR)
         assert asked.wait(PATIENCE)
-        assert select.select([client], [], [], 0.6)[0] == []  # longer than any patience that the relay has of its own
+        settle(server)
+        assert is_silent(client)
         gate.set()
         check_same(read_all(client), OTHER)
-        assert complaints(server) == []
+        assert server.terminate().complaints == []
 
 
 def test_a_target_that_ends_first_still_hears_the_client() -> None:
@@ -136,7 +131,7 @@ def test_a_target_that_ends_first_still_hears_the_client() -> None:
         client.sendall(DATA)
         client.shutdown(socket.SHUT_WR)
         check_same(there.result(), DATA)
-        assert complaints(server) == []
+        assert server.terminate().complaints == []
 
 
 def test_bulk_stays_in_the_kernel(tmp_path: Path) -> None:
@@ -163,14 +158,7 @@ def test_two_hundred_clients_at_once() -> None:
                 client.sendall(each)
                 client.shutdown(socket.SHUT_WR)
             assert [read_all(client) for client in clients] == data
-        assert complaints(server) == []
-
-
-def peak(pid: int) -> int:
-    """Return the most memory that a process has had resident so far, in bytes."""
-    found = re.search(r"VmHWM:\s*(\d+) kB", Path(f"/proc/{pid}/status").read_text())
-    assert found is not None
-    return int(found[1]) * 1024
+        assert server.terminate().complaints == []
 
 
 def test_a_client_that_never_reads_costs_no_memory_and_holds_up_nobody() -> None:
@@ -180,11 +168,7 @@ def test_a_client_that_never_reads_costs_no_memory_and_holds_up_nobody() -> None
     def pouring(sock: socket.socket) -> int | None:
         if sock.recv(10) != b"pour":
             return sock.sendall(b"served")
-        sock.setblocking(False)
-        poured = 0
-        while select.select([], [sock], [], 0.3)[1]:
-            poured += sock.send(bytes(65536))
-            assert poured < 64 * MIB
+        poured = push(sock.fileno(), server, 64 * MIB)
         stuck.set()
         return poured
 
@@ -192,11 +176,11 @@ def test_a_client_that_never_reads_costs_no_memory_and_holds_up_nobody() -> None
         port = server.port
         with dialled(port) as client:
             assert greeted(port) == b"served"
-            before = peak(server.pid)
+            before = peak_memory(server.pid)
             client.sendall(b"pour")
             assert stuck.wait(PATIENCE)
             assert greeted(port) == b"served"
-            assert peak(server.pid) - before < 8 * MIB
+            assert peak_memory(server.pid) - before < 8 * MIB
 
 
 def greeted(port: int) -> bytes:
@@ -234,23 +218,23 @@ def untold(sock: Any) -> None:
     ids=["reset", "reset under tls", "tls without its end to tcp", "tls without its end to tls"],
 )
 def test_a_short_answer_never_looks_whole(
-    near: str, kind: str, behaviour: Any, why: str, certificates: Certificates, tmp_path: Path
+    near: str, kind: str, behaviour: Any, why: str, pki: Pki, tmp_path: Path
 ) -> None:
     """The client gets what came, and then a reset; here it is one line that names the target."""
-    ours = ["--cert", certificates.cert, "--key", certificates.key] if near == "tls" else []
-    theirs = ["--cafile", certificates.ca] if kind == "tls" else []
+    ours = pki.good.options() if near == "tls" else ()
+    theirs = ["--cafile", pki.ca] if kind == "tls" else []
     listen = f"tls:{HERE}" if near == "tls" else HERE
     with (
-        target(kind, behaviour, certificates, tmp_path) as there,
+        target(kind, behaviour, pki, tmp_path) as there,
         running("relay", listen, there.address, *ours, *theirs) as server,
         dialled(server.port) as bare,
-        certificates.wrapped(bare) if near == "tls" else bare as client,
+        secured_by(pki, bare) if near == "tls" else bare as client,
     ):
         if behaviour is resetting:
             assert client.recv(100) == b"half an ans"
         client.sendall(b"question")
         assert until_reset(client) == (b"" if behaviour is resetting else b"half an ans")
-        (line,) = complaints(server)
+        (line,) = server.terminate().complaints
         assert re.search(why, line) and there.address in line
         assert line.startswith("netkit relay: ")
 
@@ -270,7 +254,7 @@ def test_a_target_that_is_killed() -> None:
             os.sched_yield()
         there.signal(signal.SIGKILL)
         assert until_reset(client) == b""
-        (line,) = complaints(server)
+        (line,) = server.terminate().complaints
         assert "connection reset by peer" in line
 
 
@@ -299,7 +283,7 @@ def test_a_target_that_refuses_resets_the_client(data: bytes) -> None:
     there = f"127.0.0.1:{free_port()}"
     with running("relay", HERE, there) as server:
         assert is_reset(server.port, data)
-        (line,) = complaints(server)
+        (line,) = server.terminate().complaints
         assert re.search(rf"cannot connect to {there}: connection refused", line)
 
 
@@ -317,10 +301,10 @@ def test_a_client_that_resets_resets_the_target() -> None:
         assert came.wait(PATIENCE)
         reset(client)
         assert isinstance(there.result(), ConnectionResetError)
-        assert complaints(server) == []
+        assert server.terminate().complaints == []
 
 
-def test_a_client_that_leaves_tls_without_its_end_resets_the_target(certificates: Certificates) -> None:
+def test_a_client_that_leaves_tls_without_its_end_resets_the_target(pki: Pki) -> None:
     """A question that was cut is no question."""
     came = threading.Event()
 
@@ -329,12 +313,12 @@ def test_a_client_that_leaves_tls_without_its_end_resets_the_target(certificates
         came.set()
         return data + read_all(sock)
 
-    words = ["--cert", certificates.cert, "--key", certificates.key]
+    words = pki.good.options()
     with (
         peer(hearing) as there,
         running("relay", f"tls:{HERE}", there.address, *words) as server,
         dialled(server.port) as bare,
-        certificates.wrapped(bare) as client,
+        secured_by(pki, bare) as client,
     ):
         client.sendall(b"half a ques")
         assert came.wait(PATIENCE)
@@ -342,16 +326,16 @@ def test_a_client_that_leaves_tls_without_its_end_resets_the_target(certificates
         assert isinstance(there.result(), ConnectionResetError)
 
 
-def test_a_plain_client_of_tls_never_reaches_the_target(certificates: Certificates) -> None:
+def test_a_plain_client_of_tls_never_reaches_the_target(pki: Pki) -> None:
     """Nobody is dialled for a client without a handshake, and others are served."""
-    words = ["--cert", certificates.cert, "--key", certificates.key]
+    words = pki.good.options()
     with peer(answering) as there, running("relay", f"tls:{HERE}", there.address, *words) as server:
         port = server.port
         with dialled(port) as silent, dialled(port) as plain:
             plain.sendall(b"GET / HTTP/1.0\r\n\r\n")
             with contextlib.suppress(ConnectionResetError):
                 read_all(plain)
-            done = netkit("connect", f"tls:127.0.0.1:{port}", "--cafile", certificates.ca, input=b"hello")
+            done = netkit("connect", f"tls:127.0.0.1:{port}", "--cafile", pki.ca, input=b"hello")
             assert done.code == 0
             check_same(done.out, OTHER)
             assert there.result() == b"hello"
@@ -359,15 +343,12 @@ def test_a_plain_client_of_tls_never_reaches_the_target(certificates: Certificat
             silent.close()
 
 
-def test_a_target_with_a_bad_certificate_gets_no_byte(certificates: Certificates, tmp_path: Path) -> None:
+def test_a_target_with_a_bad_certificate_gets_no_byte(pki: Pki, tmp_path: Path) -> None:
     """Who is not trusted is a reset for the client, one line here, and hears nothing of what the client said."""
-    with (
-        target("tls", read_all, certificates, tmp_path) as there,
-        running("relay", HERE, there.address) as server,
-    ):
+    with target("tls", read_all, pki, tmp_path) as there, running("relay", HERE, there.address) as server:
         assert is_reset(server.port, b"a secret")
         assert isinstance(there.result(), OSError)
-        (line,) = complaints(server)
+        (line,) = server.terminate().complaints
         assert "certificate" in line and there.address in line
 
 
@@ -388,7 +369,7 @@ def test_a_relay_to_itself_ends_at_once(how: str) -> None:
         server.line("listening")
         with socket.create_connection(("127.0.0.2" if how == "wildcard" else "127.0.0.1", port)) as client:
             assert until_reset(client) == b""
-        *lines, last = complaints(server)
+        *lines, last = server.terminate().complaints
         assert lines and any("that is this relay itself" in line for line in lines)
         assert json.loads(last)["connections"] <= 4
 
@@ -409,7 +390,7 @@ def test_a_unix_relay_to_itself(spelling: str, tmp_path: Path) -> None:
         one.settimeout(PATIENCE)
         one.connect(str(path))
         assert one.recv(10) == b""
-        *lines, last = complaints(server)
+        *lines, last = server.terminate().complaints
         assert lines and all("that is this relay itself" in line for line in lines)
         assert json.loads(last)["connections"] <= 4
 
@@ -425,12 +406,10 @@ def test_a_ring_of_two_is_capped() -> None:
         with dialled(port):
             for _ in range(10):
                 two.line("connection from")
-            used = cpu_seconds(one.pid) + cpu_seconds(two.pid)
-            assert select.select([two.out], [], [], 0.2)[0] == []
-            assert cpu_seconds(one.pid) + cpu_seconds(two.pid) - used < 0.1
+            for each in (one, two):
+                settle(each)  # which nobody does who spins
             two.signal(signal.SIGTERM)
-            while knock(port) != errno.ECONNREFUSED:
-                pass
+            wait_for_refusal(port)
             two.signal(signal.SIGTERM)  # the second one skips the drain
             assert died_by(two.wait()) is signal.SIGTERM
         assert len(re.findall(r"connection from \S+:\d+$", two.finish().err, re.MULTILINE)) == 10
@@ -480,7 +459,8 @@ def test_as_many_at_one_time() -> None:
             second.sendall(b"second")
             second.shutdown(socket.SHUT_WR)
             first.sendall(b"first")
-            assert select.select([second], [], [], 0.1)[0] == []
+            settle(server)
+            assert is_silent(second)
             first.shutdown(socket.SHUT_WR)
             check_same(read_all(first), OTHER)
             check_same(read_all(second), OTHER)
@@ -563,12 +543,6 @@ def test_hexdump() -> None:
     assert re.search(r"^> .* 5 B$", said, re.MULTILINE) and "HELLO" in said
 
 
-def knock(port: int) -> int:
-    """Return how connecting ended, as an error number."""
-    with socket.socket() as sock:
-        return sock.connect_ex(("127.0.0.1", port))
-
-
 def test_drain() -> None:
     """SIGTERM refuses new clients at once and lets those who are there end within a second."""
     asked, gate = threading.Event(), threading.Event()
@@ -586,8 +560,7 @@ def test_drain() -> None:
             client.shutdown(socket.SHUT_WR)
             assert asked.wait(PATIENCE)
             server.signal(signal.SIGTERM)
-            while knock(port) != errno.ECONNREFUSED:
-                pass
+            wait_for_refusal(port)
             gate.set()
             assert read_all(client) == b"answer"
         assert died_by(server.wait()) is signal.SIGTERM
@@ -612,45 +585,3 @@ def test_drain_resets_the_rest() -> None:
 
 
 # -- bad input
-
-
-@pytest.mark.parametrize(
-    ("words", "why"),
-    [
-        ([], "an address is missing"),
-        ([HERE], "TARGET: an address is missing"),
-        ([HERE, "80"], "TARGET: port 80 has no host"),
-        ([HERE, "127.0.0.1:0"], "TARGET: port 0"),
-        ([HERE, "127.0.0.1:70000"], "TARGET: port 70000"),
-        ([HERE, "127.0.0.1", "80", "more"], "unexpected word 'more' after address '127.0.0.1:80'"),
-        ([HERE, "127.0.0.1:80", "--insecure"], "--insecure does not apply"),
-        ([HERE, "127.0.0.1:80", "--servername", "x"], "--servername does not apply"),
-        ([HERE, "127.0.0.1:80", "--cafile", "x"], "--cafile does not apply"),
-        ([HERE, "127.0.0.1:80", "--cert", "x", "--key", "x"], "--cert does not apply"),
-        ([HERE, "127.0.0.1:80", "--alpn", "x"], "--alpn does not apply"),
-        ([HERE, "tls:127.0.0.1:80", "--key", "x"], "--key needs --cert"),
-        ([HERE, "tls:127.0.0.1:80", "--insecure", "--cafile", "x"], "--insecure and --cafile exclude each other"),
-        (["tls:" + HERE, "127.0.0.1:80"], "a TLS server needs --cert and --key"),
-        (["tls:" + HERE, "127.0.0.1:80", "--servername", "x", "--cert", "x", "--key", "x"], "--servername does not"),
-        (["tls:" + HERE, "127.0.0.1:80", "--insecure", "--cert", "x", "--key", "x"], "--insecure does not apply"),
-        ([HERE, "unix:/none", "--source", "127.0.0.1"], "--source does not apply"),
-        ([HERE, "127.0.0.1:80", "--mode", "660"], "--mode does not apply"),
-        ([HERE, "127.0.0.1:80", "--once", "--max-clients", "2"], "--once and --max-clients exclude each other"),
-        ([HERE, "127.0.0.1:80", "--hexdump", "--json"], "--hexdump and --json exclude each other"),
-        ([HERE, "127.0.0.1:80", "-4", "-6"], "-4 and -6 exclude each other"),
-        ([HERE, "localhost:80", "-n"], "host 'localhost' is a name"),
-        ([HERE, "127.0.0.1:80", "-l"], "no such option '-l'"),
-        ([HERE, "127.0.0.1:80", "--"], "COMMAND is missing"),
-    ],
-    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
-)
-def test_bad_input(
-    words: list[str], why: str, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """One line, exit code 2, and nothing is bound."""
-    bound: list[object] = []
-    monkeypatch.setattr(socket.socket, "bind", lambda sock, address: bound.append(address))
-    code = app.run(["relay", *words])
-    out, err = capfd.readouterr()
-    assert (code, out, bound) == (2, "", [])
-    assert err.startswith(f"netkit relay: {why}") and err.count("\n") == 1

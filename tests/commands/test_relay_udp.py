@@ -16,23 +16,12 @@ from typing import Any
 
 import pytest
 
-from netkit.cli import app
-from tests.interop.peers import tool
-from tests.interop.test_interop_datagrams import bound
-from tests.relays import HERE, complaints
-from tests.support import PATIENCE, Running, died_by, free_port, netkit, running
+from tests.support import Running, died_by, free_port, netkit, running
+from tests.support.partners import bound
+from tests.support.peers import address, udp
+from tests.support.processes import HERE, tool
 
 LARGEST = 65507
-
-
-@contextlib.contextmanager
-def udp(host: str = "127.0.0.1", port: int = 0) -> Iterator[socket.socket]:
-    """Open a plain socket at a free port."""
-    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_DGRAM) as sock:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 22)
-        sock.settimeout(PATIENCE)
-        sock.bind((host, port))
-        yield sock
 
 
 @contextlib.contextmanager
@@ -40,11 +29,6 @@ def relayed(*options: str, listen: str = HERE, **popen: Any) -> Iterator[tuple[R
     """Run a relay to a plain socket."""
     with udp() as there, running("relay", "--udp", listen, address(there), *options, **popen) as server:
         yield server, there
-
-
-def address(sock: socket.socket) -> str:
-    """Return where a socket is, in one word."""
-    return "{}:{}".format(*sock.getsockname())
 
 
 def client(stack: contextlib.ExitStack, port: int, host: str = "127.0.0.1") -> socket.socket:
@@ -74,7 +58,7 @@ def test_each_client_has_its_own_answers() -> None:
             for number, each in enumerate(clients):
                 assert [each.recv(100) for _ in "!?"] == [f"{number} {turn}{end}".encode() for end in "!?"]
         assert len(seen[0]) == len(seen[1]) == 1 and seen[0] != seen[1]
-        assert complaints(server) == []
+        assert server.terminate().complaints == []
 
 
 @pytest.mark.parametrize("size", [0, 1, 1472, LARGEST])
@@ -162,7 +146,7 @@ def test_idle_associations_end() -> None:
         there.sendto(b"answer", second)
         assert (data, here.recv(100)) == (b"two", b"answer")
         assert server.process.poll() is None
-        assert complaints(server) == []
+        assert server.terminate().complaints == []
 
 
 def taken(peer: tuple[str, int]) -> bool:
@@ -181,7 +165,7 @@ def test_a_target_that_is_not_there() -> None:
         with udp(port=port) as there:
             here.send(b"heard")
             assert there.recv(100) == b"heard"
-        assert complaints(server)[1:] == []
+        assert server.terminate().complaints[1:] == []
 
 
 def test_a_name_that_is_not_found() -> None:
@@ -277,7 +261,7 @@ def test_the_totals() -> None:
         here.send(b"bye")
         assert there.recv(100) == b"bye"
         assert server.wait() == 0
-        (line,) = complaints(server)
+        (line,) = server.terminate().complaints
     told = json.loads(line)
     assert (told["command"], told["event"]) == ("relay", "stats")
     assert (told["datagrams_received"], told["bytes_received"]) == (2, 11)
@@ -312,40 +296,6 @@ def test_a_command() -> None:
         assert there.recv(10) == b"hi"
         assert netkit("relay", "--udp", HERE, address(there), "-q", "--for", "50ms") == (0, b"", "")
         assert netkit("relay", "--udp", HERE, address(there), "-q", "--accept-timeout", "50ms").code == 28
-
-
-@pytest.mark.parametrize(
-    ("words", "why"),
-    [
-        (["tls:" + HERE, "127.0.0.1:80"], f"address 'tls:{HERE}' is none for UDP datagrams"),
-        ([HERE, "tls:127.0.0.1:80"], "address 'tls:127.0.0.1:80' is none for UDP datagrams"),
-        (["unix:/none", "127.0.0.1:80"], "address 'unix:/none' is none for UDP datagrams"),
-        ([HERE, "unix:/none"], "address 'unix:/none' is none for UDP datagrams"),
-        ([HERE, "127.0.0.1:80", "--once"], "--once does not apply: datagrams make no connections"),
-        ([HERE, "127.0.0.1:80", "--max-clients", "3"], "--max-clients does not apply"),
-        ([HERE, "127.0.0.1:80", "--greet", "x"], "--greet does not apply"),
-        ([HERE, "127.0.0.1:80", "--keepalive", "1s"], "--keepalive does not apply"),
-        ([HERE, "127.0.0.1:80", "--mode", "600"], "--mode does not apply"),
-        ([HERE, "127.0.0.1:80", "--log", "x"], "--log does not apply: datagrams are not recorded"),
-        ([HERE, "127.0.0.1:80", "--hexdump"], "--hexdump does not apply"),
-        ([HERE, "127.0.0.1:80", "--cafile", "x"], "--cafile does not apply"),
-        ([HERE, "127.0.0.1:80", "--insecure"], "--insecure does not apply"),
-        ([HERE, "localhost:80", "-n"], "host 'localhost' is a name"),
-        ([HERE, "80"], "TARGET: port 80 has no host"),
-        ([HERE], "TARGET: an address is missing"),
-    ],
-    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
-)
-def test_bad_input(
-    words: list[str], why: str, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """One line, exit code 2, and nothing is bound."""
-    bound: list[object] = []
-    monkeypatch.setattr(socket.socket, "bind", lambda sock, address: bound.append(address))
-    code = app.run(["relay", "--udp", *words])
-    out, err = capfd.readouterr()
-    assert (code, out, bound) == (2, "", [])
-    assert err.startswith(f"netkit relay: {why}") and err.count("\n") == 1
 
 
 # -- other people's tools
@@ -384,4 +334,4 @@ def test_their_clients() -> None:
                     each.stdin.write(word + name)
                 for name, each in ((b" of nc\n", one), (b" of socat\n", other)):
                     assert each.out.read(len(word + name)) == (word + name).upper()
-        assert complaints(server) == []
+        assert server.terminate().complaints == []

@@ -3,7 +3,6 @@
 import contextlib
 import os
 import random
-import shutil
 import signal
 import socket
 import tempfile
@@ -11,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.commands.test_keep import HERE, complaints, connect, held, label, receive
-from tests.faults.test_peers import at_once
 from tests.support import Finished, died_by, exchange, netkit, read_all, reset, running
+from tests.support.peers import connect, label, receive
+from tests.support.processes import HERE
+from tests.support.terminals import held
 
 NOT_REGULAR = "it is not a regular file"
 REPLY = random.Random(1).randbytes(1 << 20)
@@ -46,7 +46,7 @@ def test_200_clients_that_send_before_they_read_get_every_byte(page: Path, tmp_p
         for client in clients:
             assert read_all(client) == REPLY  # a reset would raise
             client.shutdown(socket.SHUT_WR)
-        assert complaints(server.finish()) == []
+        assert server.finish().complaints == []
         assert server.wait() == 0
     lines: dict[bytes, list[bytes]] = {}
     for line in requests.read_bytes().splitlines():
@@ -133,7 +133,7 @@ def test_clients_that_leave_or_reset_are_no_matter(page: Path) -> None:
         assert exchange(port, b"") == REPLY
         done = server.finish()
     assert done.code == 0
-    assert complaints(done) == []
+    assert done.complaints == []
 
 
 def test_a_file_that_is_gone_is_still_sent(page: Path) -> None:
@@ -146,10 +146,12 @@ def test_a_file_that_is_gone_is_still_sent(page: Path) -> None:
         server.signal(signal.SIGTERM)
         done = server.finish()
     assert died_by(done.code) is signal.SIGTERM
-    assert complaints(done) == []
+    assert done.complaints == []
 
 
-@at_once("kind, reason", [("missing", "no such file or directory"), ("directory", NOT_REGULAR), ("fifo", NOT_REGULAR)])
+@pytest.mark.parametrize(
+    "kind, reason", [("missing", "no such file or directory"), ("directory", NOT_REGULAR), ("fifo", NOT_REGULAR)]
+)
 def test_a_file_that_cannot_be_sent_is_26(kind: str, reason: str) -> None:
     """It is found out before anybody can come: nothing listens, nothing hangs."""
     with tempfile.TemporaryDirectory() as folder:
@@ -165,14 +167,12 @@ def test_a_file_that_cannot_be_sent_is_26(kind: str, reason: str) -> None:
 def test_a_file_that_may_not_be_read_is_26(page: Path) -> None:
     """A root without its capabilities is held to the modes of files like everybody else."""
     as_others = ("setpriv", "--bounding-set=-dac_override,-dac_read_search") if os.geteuid() == 0 else ()
-    if as_others and shutil.which("setpriv") is None:
-        pytest.skip("setpriv is not installed")
     page.chmod(0)
     done = netkit("listen", HERE, "--reply-file", str(page), wrapper=as_others)
     assert done == Finished(26, b"", f"netkit listen: cannot read {page}: permission denied\n")
 
 
-@at_once(
+@pytest.mark.parametrize(
     "option, other",
     [
         ("--reply", ["--reply-file", "x"]),
@@ -199,7 +199,7 @@ def test_a_stdout_that_fails_ends_the_server() -> None:
                 read_all(client)
         done = server.finish()
     assert done.code == 23
-    assert complaints(done) == ["netkit listen: cannot write to stdout: no space left on device"]
+    assert done.complaints == ["netkit listen: cannot write to stdout: no space left on device"]
     with running("listen", HERE, "--reply", "x") as server:
         assert server.port
         server.out.close()

@@ -19,15 +19,17 @@ import pyte
 import pytest
 
 from netkit.services.sockets import parse_state
-from tests.commands.menagerie import FORGED
-from tests.commands.test_bad_input import mistake
-from tests.interop.peers import separate, tool
 from tests.support import NETKIT, PATIENCE, Finished, free_port, netkit, running
-from tests.terminals import read_until_hung_up, terminal
+from tests.support.menagerie import FORGED
+from tests.support.namespaces import separate
+from tests.support.processes import strace, tool
+from tests.support.refusals import mistake
+from tests.support.terminals import on_terminal, read_until_hung_up, terminal
 
 SOCKETS = [*NETKIT, "sockets"]
 NAME = r"evil\x1b[31m\x0aname"
 HEADS = ["PROTO", "RECV", "SEND", "LOCAL", "PEER", "STATE", "USER", "PROCESS"]
+NO_SOCK_DIAG = ("trace=socket", "inject=socket:error=EPROTONOSUPPORT")
 Row = tuple[str, str, str, str, str, str, tuple[int, ...]]
 
 # Another user may not be allowed to read our modules: what is needed is imported before.
@@ -50,7 +52,7 @@ class Zoo:
     """What commands said while the sockets of the menagerie were open."""
 
     def __init__(self, folder: Path, commands: Sequence[Sequence[str]], *how: str, wrapper: Sequence[str]) -> None:
-        argv = [*wrapper, sys.executable, "-m", "tests.commands.menagerie", str(folder), *how]
+        argv = [*wrapper, sys.executable, "-m", "tests.support.menagerie", str(folder), *how]
         done = subprocess.run(argv, input=json.dumps(commands).encode(), capture_output=True, timeout=PATIENCE * 2)
         assert done.returncode == 0, done.stderr.decode()
         told = json.loads(done.stdout)
@@ -140,13 +142,12 @@ def unix_of_json(text: str) -> set[tuple[str, int, int, tuple[int, ...]]]:
 def test_the_same_sockets_as_ss(tmp_path: Path) -> None:
     """Every protocol, state, queue, address and process is as ss has it, each socket once, foreign text escaped."""
     ss = tool("ss")
-    strace = [tool("strace"), "-o", "/dev/null", "-e", "trace=socket", "-e", "inject=socket:error=EPROTONOSUPPORT"]
     commands = [
         [ss, "-tuanpH"],
         [ss, "-xanpH"],
         [*SOCKETS, "--json"],
         SOCKETS,
-        [*strace, *SOCKETS, "--tcp", "--udp"],
+        [*strace(*NO_SOCK_DIAG), *SOCKETS, "--tcp", "--udp"],
     ]
     zoo = Zoo(tmp_path, commands, wrapper=isolated())
     inet, unix, told, text, fallback = zoo.outputs
@@ -235,6 +236,7 @@ def test_a_process_of_another_user_is_not_ours_to_see() -> None:
 def test_addresses_of_a_link_have_its_name() -> None:
     """Where an address means something on one interface alone, the interface is with it."""
     wrapper = separate("ip link set lo up; ip addr add fe80::5/64 dev lo nodad")
+    tool("ss")
     look = '"$0" -m netkit sockets --tcp --json; ss -tuanpH'
     done = netkit("echo", "fe80::5%lo", "0", "--", "sh", "-c", look, sys.executable, wrapper=wrapper)
     assert done.code == 0, done.err
@@ -291,18 +293,10 @@ def test_nothing_matches() -> None:
         (["8080"], "unexpected word '8080': --port N shows who has a port"),
         (["--port", "99999"], "port 99999 is not between 1 and 65535"),
         (["--port", "0"], "port 0 is not between 1 and 65535"),
-        (["--unix", "--port", "80"], "--port does not apply: a unix socket has no port"),
-        (["--unix", "-4"], "-4 does not apply: a unix socket has no IP address"),
-        (["-4", "-6"], "-4 and -6 exclude each other"),
         (["--unix", "--state", "SYN_SENT"], "--state syn-sent does not apply: unix sockets are"),
         (["--state", "lisen"], "'lisen' is no state, did you mean 'listen'?"),
-        (["--state", "listen", "--listening"], "--listening and --state exclude each other"),
         (["--pid", "0"], "'0' is not a whole number from 1 on"),
         (["--watch", "0"], "'0' would leave no time at all"),
-        (["--watch", "1s", "-q"], "--quiet and --watch exclude each other"),
-        (["--json", "-q"], "--quiet and --json exclude each other"),
-        (["--json", "--color", "never"], "--json and --color exclude each other"),
-        (["--color", "always", "-q"], "--quiet and --color exclude each other"),
         (["-tulpn"], "--tcp shows TCP alone, --tcp --udp both"),
         (["-an"], "sockets in every state are shown anyway"),
         (["--listen"], "no such option '--listen', did you mean '--listening'?"),
@@ -315,7 +309,7 @@ def test_mistakes(capfd: pytest.CaptureFixture[str], args: list[str], message: s
 
 def test_unix_sockets_need_sock_diag() -> None:
     """Where the kernel does not tell of them without ambiguity, that is a failure, and not a list without them."""
-    wrapper = [tool("strace"), "-o", "/dev/null", "-e", "trace=socket", "-e", "inject=socket:error=EPROTONOSUPPORT"]
+    wrapper = strace(*NO_SOCK_DIAG)
     reason = "protocol not supported (the kernel's unix_diag)"
     assert netkit("sockets", wrapper=wrapper) == Finished(
         26, b"", f"netkit sockets: cannot list unix sockets: {reason}\n"
@@ -343,7 +337,7 @@ def test_watch_ends_when_its_reader_leaves() -> None:
     """As for any filter, silently, also while it waits; each object has its time."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = str(server.getsockname()[1])
-        with running("sockets", "--watch", "50ms", "--json", "--port", port) as process:
+        with running("sockets", "--watch", "50ms", "--json", "--listening", "--port", port) as process:
             first, second = (json.loads(process.out.readline()) for _ in range(2))
             assert first["inode"] == second["inode"] and first["time"] < second["time"]
             process.out.close()
@@ -371,15 +365,6 @@ def sized(columns: int, rows: int) -> Iterator[tuple[int, int, dict[str, str]]]:
         yield ours, theirs, {**clean, "TERM": "xterm"}
 
 
-def on_terminal(argv: Sequence[str], columns: int, rows: int) -> tuple[int, bytes]:
-    """Run a command on a terminal of this size; return its code and what it wrote."""
-    with sized(columns, rows) as (ours, theirs, environment):
-        process = subprocess.Popen(argv, stdin=theirs, stdout=theirs, stderr=theirs, env=environment)
-        os.close(theirs)
-        data = read_until_hung_up(ours)
-        return process.wait(PATIENCE), data
-
-
 @pytest.mark.parametrize("columns", [40, 80, 120])
 def test_table_fits_the_terminal(columns: int, tmp_path: Path) -> None:
     """At 80 and 120 columns rows are whole and addresses of IPv4 unbroken; what is longer is folded, nothing is cut."""
@@ -391,7 +376,7 @@ def test_table_fits_the_terminal(columns: int, tmp_path: Path) -> None:
     ):
         unix.bind(path)
         unix.listen()
-        code, data = on_terminal([*SOCKETS, "--pid", str(os.getpid())], columns, 100)
+        code, data = on_terminal("sockets", "--pid", str(os.getpid()), columns=columns, rows=100)
         ends = [f"127.0.0.1:{one.getsockname()[1]}" for one in (server, client)]
     assert code == 0
     lines = shown(data, columns, 100)
@@ -514,7 +499,7 @@ def test_the_hint_of_a_taken_port_shows_who_has_it() -> None:
     """What a terminal is told when an address is in use is a command that names the process."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
-        code, data = on_terminal([*NETKIT, "listen", f"127.0.0.1:{port}"], 120, 10)
+        code, data = on_terminal("listen", f"127.0.0.1:{port}", columns=120, rows=10)
         assert code == 45
         command = f"netkit sockets --listening --port {port}"
         assert f"hint: {command} shows who has it; port 0 takes a free one" in shown(data, 120, 10)

@@ -3,7 +3,6 @@
 import contextlib
 import json
 import os
-import pty
 import queue
 import re
 import signal
@@ -12,17 +11,21 @@ import ssl
 import subprocess
 import threading
 from pathlib import Path
+from subprocess import DEVNULL
 from typing import Any
 
 import pytest
 
 from netkit.cli.app import run
-from tests.commands.test_records import heard, read_log
-from tests.commands.tls import BAD, Cut, Pair, Pki, Secured, dialled, serving
-from tests.faults.test_peers import at_once, feed
-from tests.interop.peers import DATA, OTHER, check_same
 from tests.support import PATIENCE, Finished, Running, died_by, jam, netkit, peer, read_all, reset, running
-from tests.test_startup import HEAVY, loaded
+from tests.support.certificates import BAD, Pki
+from tests.support.data import DATA, OTHER, check_same
+from tests.support.logs import heard, read_log
+from tests.support.peers import is_silent
+from tests.support.processes import feed, peak_memory, settle
+from tests.support.secured import Cut, Secured, dialled, serving
+from tests.support.startup import HEAVY, loaded
+from tests.support.terminals import on_terminal
 
 HERE = "127.0.0.1"
 V12, V13 = ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3
@@ -149,21 +152,22 @@ def test_a_peer_that_was_only_to_speak(pki: Pki) -> None:
 
 def test_no_shutdown_keeps_our_end(pki: Pki) -> None:
     """With --no-shutdown close_notify is sent only once the peer's has come."""
+    started: queue.SimpleQueue[Running] = queue.SimpleQueue()
 
     def answer(client: Secured) -> Any:
         assert client.read_exactly(8) == b"question"
         before = client.ciphertext
-        client.sock.settimeout(0.1)
-        with pytest.raises(TimeoutError):
-            client.recv()
-        client.sock.settimeout(PATIENCE)
+        settle(started.get())
+        assert is_silent(client.sock)
         client.send(b"answer")
         client.end()
         return client.read_all(), client.ciphertext - before
 
     with peer(serving(pki.server(), answer)) as server:
         options = ("--no-shutdown", "--send", "question")
-        assert netkit(*trusting(pki, server.address), *options) == Finished(0, b"answer", "")
+        with running(*trusting(pki, server.address), *options) as process:
+            started.put(process)
+            assert process.finish() == Finished(0, b"answer", "")
         rest, ciphertext = server.result()
     assert rest == b""
     assert 0 < ciphertext < 100
@@ -190,24 +194,9 @@ def test_a_cut_gives_the_prefix_and_18(pki: Pki) -> None:
 def test_a_cut_after_our_end_gets_a_hint(pki: Pki) -> None:
     """Some servers leave because of our close_notify: a person at a terminal is told of --no-shutdown."""
     with peer(serving(pki.server(), lambda client: client.read_all())) as server:
-        code, said = at_a_terminal(*trusting(pki, server.address), "--send", "question")
+        code, said = on_terminal(*trusting(pki, server.address), "--send", "question", stdin=DEVNULL, stdout=DEVNULL)
     assert code == 18
-    assert re.search(r"^hint: .*--no-shutdown", said, re.MULTILINE), said
-
-
-def at_a_terminal(*args: str) -> tuple[int, str]:
-    """Run netkit with a terminal as its stderr; return its exit code and what that showed."""
-    terminal, stderr = pty.openpty()
-    try:
-        code = netkit(*args, stderr=stderr).code
-        os.write(stderr, b"\n.")
-        said = b""
-        while not said.endswith(b"\n."):
-            said += os.read(terminal, 4096)
-    finally:
-        os.close(stderr)
-        os.close(terminal)
-    return code, said.decode().replace("\r", "")
+    assert re.search(rb"^hint: .*--no-shutdown", said, re.MULTILINE), said
 
 
 def test_a_record_that_is_cut_or_forged(pki: Pki) -> None:
@@ -290,19 +279,17 @@ def test_data_before_a_handshake_is_never_payload(pki: Pki) -> None:
     assert isinstance(hello, OSError) or b"secret" not in hello
 
 
-def test_one_shot_listen_fails_with_its_handshake(pki: Pki) -> None:
+@pytest.mark.parametrize("words", [b"GET / HTTP/1.0\r\n\r\n", b"\x16\x03\x01", b""])
+def test_one_shot_listen_fails_with_its_handshake(pki: Pki, words: bytes) -> None:
     """A client that is no TLS client is 35 for a listen that served it alone; nothing is read or written."""
 
-    def check(words: bytes) -> None:
-        with secured(pki, "listen") as server, socket.create_connection((HERE, server.port)) as client:
-            client.sendall(words)
-            if not words.startswith(b"GET"):  # those are refused without waiting for more
-                client.shutdown(socket.SHUT_WR)
-            done = server.finish()
-        assert (done.code, done.out) == (35, b"")
-        assert re.search(rf"cannot secure the connection to {HERE}:\d+: ", the_failure(done))
-
-    at_once("words", [(b"GET / HTTP/1.0\r\n\r\n",), (b"\x16\x03\x01",), (b"",)])(check)()
+    with secured(pki, "listen") as server, socket.create_connection((HERE, server.port)) as client:
+        client.sendall(words)
+        if not words.startswith(b"GET"):  # those are refused without waiting for more
+            client.shutdown(socket.SHUT_WR)
+        done = server.finish()
+    assert (done.code, done.out) == (35, b"")
+    assert re.search(rf"cannot secure the connection to {HERE}:\d+: ", the_failure(done))
 
 
 def test_no_client_changes_what_a_server_of_many_exits_with(pki: Pki) -> None:
@@ -358,36 +345,37 @@ def stalling(sock: socket.socket) -> int:
     return len(read_all(sock))
 
 
-def test_a_handshake_under_the_clocks_of_a_client(pki: Pki) -> None:
+@pytest.mark.parametrize(
+    ("option", "reason"),
+    [
+        ("-w", "no answer within 200 ms"),
+        ("--timeout", r"time ran out after 200 ms \(--timeout\)"),
+        ("--wait", "after 200 ms"),
+    ],
+)
+def test_a_handshake_under_the_clocks_of_a_client(pki: Pki, option: str, reason: str) -> None:
     """A server that never answers the hello is 28 by each clock of ours, and the line says which."""
 
-    def check(option: str, reason: str) -> None:
-        with peer(stalling) as server:
-            done = netkit(*trusting(pki, server.address), option, "200ms")
-        assert (done.code, done.out) == (28, b"")
-        assert re.search(reason, the_failure(done))
-        assert done.err.count("\n") == 1
-
-    timeout = r"time ran out after 200 ms \(--timeout\)"
-    rows = [("-w", "no answer within 200 ms"), ("--timeout", timeout), ("--wait", "after 200 ms")]
-    at_once("option, reason", rows)(check)()
+    with peer(stalling) as server:
+        done = netkit(*trusting(pki, server.address), option, "200ms")
+    assert (done.code, done.out) == (28, b"")
+    assert re.search(reason, the_failure(done))
+    assert done.err.count("\n") == 1
 
 
-def test_a_handshake_under_a_signal_and_the_clock_of_a_server(pki: Pki) -> None:
+@pytest.mark.parametrize(("name", "option", "code"), [("echo", "--timeout", 28), ("listen", "", -signal.SIGTERM)])
+def test_a_handshake_under_a_signal_and_the_clock_of_a_server(pki: Pki, name: str, option: str, code: int) -> None:
     """SIGTERM and --timeout end a server although a client stalls in its handshake, each with its code."""
 
-    def check(name: str, option: str, code: int) -> None:
-        options = (option, "200ms") if option else ("-v",)
-        with secured(pki, name, *options) as server, socket.create_connection((HERE, server.port)) as stalled:
-            stalled.sendall(b"\x16\x03\x01")
-            if not option:
-                server.line("connection from ")
-                server.signal(signal.SIGTERM)
-            assert server.wait(5) == code
-            with pytest.raises(ConnectionResetError):
-                read_all(stalled)
-
-    at_once("name, option, code", [("echo", "--timeout", 28), ("listen", "", -signal.SIGTERM)])(check)()
+    options = (option, "200ms") if option else ("-v",)
+    with secured(pki, name, *options) as server, socket.create_connection((HERE, server.port)) as stalled:
+        stalled.sendall(b"\x16\x03\x01")
+        if not option:
+            server.line("connection from ")
+            server.signal(signal.SIGTERM)
+        assert server.wait(5) == code
+        with pytest.raises(ConnectionResetError):
+            read_all(stalled)
 
 
 def test_an_interrupted_handshake(pki: Pki) -> None:
@@ -410,38 +398,34 @@ def test_an_interrupted_handshake(pki: Pki) -> None:
 # -- certificates of servers
 
 
-def test_a_bad_certificate_is_60_and_nothing_is_sent(pki: Pki) -> None:
+@pytest.mark.parametrize("kind", BAD)
+def test_a_bad_certificate_is_60_and_nothing_is_sent(pki: Pki, kind: str) -> None:
     """Five ways of being nobody that we know: 60, one line, and the server got no byte of payload."""
 
-    def check(kind: str) -> None:
-        host = HERE if kind == "address as DNS name" else "localhost"
-        with peer(serving(pki.server(pki.bad(kind)), lambda client: client.recv())) as server:
-            target = f"tls:{host}:{server.port}"
-            done = netkit("connect", "-4", target, "--cafile", pki.ca, input=b"secret")
-            got = server.result()
-        assert (done.code, done.out) == (60, b"")
-        assert re.fullmatch(f"netkit connect: cannot trust {re.escape(target)}: [ -~]+\n", done.err)
-        # Its handshake failed, or the first that came after it was an alert or a reset.
-        assert isinstance(got, (ssl.SSLError, Cut, OSError)), got
-
-    at_once("kind", [(kind,) for kind in BAD])(check)()
+    host = HERE if kind == "address as DNS name" else "localhost"
+    with peer(serving(pki.server(pki.bad(kind)), lambda client: client.recv())) as server:
+        target = f"tls:{host}:{server.port}"
+        done = netkit("connect", "-4", target, "--cafile", pki.ca, input=b"secret")
+        got = server.result()
+    assert (done.code, done.out) == (60, b"")
+    assert re.fullmatch(f"netkit connect: cannot trust {re.escape(target)}: [ -~]+\n", done.err)
+    # Its handshake failed, or the first that came after it was an alert or a reset.
+    assert isinstance(got, (ssl.SSLError, Cut, OSError)), got
 
 
-def test_insecure_trusts_anybody_and_says_so(pki: Pki) -> None:
+@pytest.mark.parametrize(("kind", "talk"), [("self-signed", []), ("expired", ["-q"]), ("wrong name", ["--json"])])
+def test_insecure_trusts_anybody_and_says_so(pki: Pki, kind: str, talk: list[str]) -> None:
     """With --insecure each bad certificate is taken, and one line says that nothing was verified, also with -q."""
     said = "the certificate of tls:{} is not verified (--insecure)"
 
-    def check(kind: str, *talk: str) -> None:
-        with peer(serving(pki.server(pki.bad(kind)), answered)) as server:
-            done = netkit("connect", f"tls:{server.address}", "--insecure", *AT_ONCE, *talk, input=b"hello")
-        assert (done.code, done.out) == (0, b"HELLO")
-        if "--json" in talk:
-            [event] = [e for e in map(json.loads, done.err.splitlines()) if e["event"] == "unverified"]
-            assert event["target"] == f"tls:{server.address}"
-        else:
-            assert done.err == f"netkit connect: {said.format(server.address)}\n"
-
-    at_once("kind, talk", [("self-signed",), ("expired", "-q"), ("wrong name", "--json")])(check)()
+    with peer(serving(pki.server(pki.bad(kind)), answered)) as server:
+        done = netkit("connect", f"tls:{server.address}", "--insecure", *AT_ONCE, *talk, input=b"hello")
+    assert (done.code, done.out) == (0, b"HELLO")
+    if "--json" in talk:
+        [event] = [e for e in map(json.loads, done.err.splitlines()) if e["event"] == "unverified"]
+        assert event["target"] == f"tls:{server.address}"
+    else:
+        assert done.err == f"netkit connect: {said.format(server.address)}\n"
 
 
 def answered(client: Secured) -> Any:
@@ -509,24 +493,26 @@ def test_a_certificate_that_is_missed_late(pki: Pki) -> None:
     assert done.err.endswith(": the peer sent alert certificate_required\n")
 
 
-def test_listen_asks_for_certificates_of_clients(pki: Pki) -> None:
+@pytest.mark.parametrize(
+    ("whose", "code", "alert"), [(None, 35, "certificate_required"), ("stranger", 60, "unknown_ca"), ("client", 0, "")]
+)
+def test_listen_asks_for_certificates_of_clients(pki: Pki, whose: str | None, code: int, alert: str) -> None:
     """With --cafile who has a certificate of it is served; others are 35, and nothing of theirs passes."""
 
-    def check(pair: Pair | None, code: int, alert: str) -> None:
-        with secured(pki, "listen", "--cafile", pki.ca, stdin=subprocess.DEVNULL) as server:
-            client = netkit(
-                *trusting(pki, f"{HERE}:{server.port}"), *AT_ONCE, *(pair.options() if pair else ()), input=b"words"
-            )
-            done = server.finish()
-        if not code:
-            assert (client, done.code, done.out) == (Finished(0, b"", ""), 0, b"words")
-            return
-        assert (client.code, client.out) == (35, b""), client.err
-        assert client.err.endswith(f": the peer sent alert {alert}\n")
-        assert (done.code, done.out) == (code, b""), done.err
-
-    rows = [(None, 35, "certificate_required"), (pki.stranger, 60, "unknown_ca"), (pki.client, 0, "")]
-    at_once("pair, code, alert", rows)(check)()
+    with secured(pki, "listen", "--cafile", pki.ca, stdin=subprocess.DEVNULL) as server:
+        client = netkit(
+            *trusting(pki, f"{HERE}:{server.port}"),
+            *AT_ONCE,
+            *(getattr(pki, whose).options() if whose else ()),
+            input=b"words",
+        )
+        done = server.finish()
+    if not code:
+        assert (client, done.code, done.out) == (Finished(0, b"", ""), 0, b"words")
+        return
+    assert (client.code, client.out) == (35, b""), client.err
+    assert client.err.endswith(f": the peer sent alert {alert}\n")
+    assert (done.code, done.out) == (code, b""), done.err
 
 
 def test_a_certificate_of_a_client_never_ends_a_server(pki: Pki) -> None:
@@ -625,39 +611,9 @@ def test_files_that_cannot_be_used_are_26_before_anything_else(
 
 def test_a_server_without_a_pair_is_a_mistake() -> None:
     """At a terminal the line that misses --cert and --key is followed by a command that makes such a pair."""
-    code, said = at_a_terminal("listen", "tls:0")
+    code, said = on_terminal("listen", "tls:0")
     assert code == 2
-    assert said.startswith("netkit listen: a TLS server needs --cert and --key\nhint: openssl req -x509 ")
-
-
-@pytest.mark.parametrize(
-    ("args", "why"),
-    [
-        (["connect", "h", "1", "--cafile", "/f"], "--cafile does not apply: without --tls or tls: nothing is secured"),
-        (["connect", "h", "1", "--insecure"], "--insecure does not apply"),
-        (["echo", "0", "--cert", "/f", "--key", "/f"], "--cert does not apply"),
-        (["echo", "0", "--alpn", "x"], "--alpn does not apply"),
-        (["connect", "tls:h:1", "--key", "/f"], "--key needs --cert"),
-        (["connect", "tls:h:1", "--insecure", "--cafile", "/f"], "exclude each other"),
-        (["connect", "tls:unix:/s"], "--servername NAME"),
-        (["connect", "tls:h:1", "--servername", "a..b"], "--servername"),
-        (["connect", "tls:h:1", "--alpn", "a,,b"], "--alpn"),
-        (["connect", "tls:h:1", "--alpn", "h\u00e9"], "--alpn"),
-        (["connect", "tls:tls:h:1"], "twice"),
-        (["listen", "tls:0"], "netkit listen: a TLS server needs --cert and --key\n"),
-        (["echo", "0", "--tls", "--cert", "/f"], "netkit echo: a TLS server needs --cert and --key\n"),
-        (["upper", "0", "--tls", "--key", "/f"], "netkit upper: a TLS server needs --cert and --key\n"),
-        (["connect", "tls:h:1", "--insecure", "-q", "--json"], "--quiet and --json exclude each other"),
-        (["listen", "tls:0", "--cert", "/f", "--key", "/f", "--insecure"], "--insecure does not apply"),
-        (["listen", "tls:0", "--cert", "/f", "--key", "/f", "--servername", "h"], "--servername does not apply"),
-    ],
-)
-def test_mistakes(capfd: pytest.CaptureFixture[str], args: list[str], why: str) -> None:
-    """Each is exit 2 and one line that says what is wrong."""
-    assert run(args) == 2
-    out, err = capfd.readouterr()
-    assert (out, err.count("\n")) == ("", 1)
-    assert why in err
+    assert said.startswith(b"netkit listen: a TLS server needs --cert and --key\r\nhint: openssl req -x509 ")
 
 
 # -- what is kept, shown and run is payload
@@ -737,16 +693,9 @@ def test_memory_stays_flat(pki: Pki) -> None:
             while chunk := client.out.read(1 << 18):
                 count += len(chunk)
                 if count < size and count // 40_000_000 == len(peak):
-                    peak.append(max(peak_memory(server), peak_memory(client)))
+                    peak.append(max(peak_memory(server.pid), peak_memory(client.pid)))
             assert count == size
             assert client.wait() == 0
         assert server.wait() == 0
     assert max(peak) < 64 << 20, peak
     assert peak[-1] - peak[1] < 4 << 20, peak
-
-
-def peak_memory(process: Running) -> int:
-    """Return the most memory that a process had in bytes."""
-    found = re.search(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{process.pid}/status").read_text())
-    assert found
-    return int(found[1]) << 10

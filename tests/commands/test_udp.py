@@ -9,31 +9,17 @@ import signal
 import socket
 import struct
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.support import NETKIT, PATIENCE, Finished, died_by, netkit, running
+from tests.support.namespaces import separate
+from tests.support.peers import address, udp
 
 LARGEST = 65507
 DATA = random.Random(7)
-
-
-@contextlib.contextmanager
-def udp(host: str = "127.0.0.1", port: int = 0) -> Iterator[socket.socket]:
-    """Open a plain socket at a free port."""
-    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_DGRAM) as sock:
-        sock.settimeout(PATIENCE)
-        sock.bind((host, port))
-        yield sock
-
-
-def address(sock: socket.socket) -> str:
-    """Return where a socket is, in one word."""
-    host, port = sock.getsockname()[:2]
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def waiting(sock: socket.socket) -> list[bytes]:
@@ -167,10 +153,7 @@ def test_a_terminal_sends_lines_and_shows_no_control_bytes() -> None:
     """What is typed is sent line by line; what comes back is made visible."""
     ours, theirs = pty.openpty()
     try:
-        with (
-            udp() as sink,
-            running("udp-send", address(sink), "--replies", "1", stdin=theirs, stdout=theirs) as sender,
-        ):
+        with udp() as sink, running("udp-send", address(sink), "--replies", "1", stdin=theirs, stdout=theirs) as sender:
             os.write(ours, b"typed\n")
             data, peer = sink.recvfrom(100)
             assert data == b"typed"
@@ -209,10 +192,7 @@ def test_replies_are_printed_and_end_it() -> None:
 
 def test_silence_is_28() -> None:
     """Fewer replies than wanted, then nothing for --wait: 28, and what came was printed."""
-    with (
-        udp() as sink,
-        running("udp-send", address(sink), "?", "--replies", "2", "--wait", "100ms") as sender,
-    ):
+    with udp() as sink, running("udp-send", address(sink), "?", "--replies", "2", "--wait", "100ms") as sender:
         reply_to(sink, b"one")
         code, out, err = sender.finish()
         assert (code, out) == (28, b"one")
@@ -328,10 +308,7 @@ def test_datagrams_arrive_whole_from_everybody() -> None:
         assert server.wait() == 0
 
 
-@pytest.mark.parametrize(
-    ("output", "wanted"),
-    [("lines", b"a\nb\n\n\xff\n"), ("hex", b"61\n620a\n\nff\n")],
-)
+@pytest.mark.parametrize(("output", "wanted"), [("lines", b"a\nb\n\n\xff\n"), ("hex", b"61\n620a\n\nff\n")])
 def test_forms(output: str, wanted: bytes) -> None:
     """Boundaries are kept in every form but raw."""
     with running("udp-serve", "127.0.0.1:0", "--output", output, "--count", "4") as server:
@@ -539,7 +516,7 @@ def test_bulk_at_a_rate_arrives_exactly() -> None:
 
 def test_an_interface_that_is_too_narrow_for_offload() -> None:
     """Where one datagram takes several packets the system cuts none for us, and the same ones arrive."""
-    narrow = ["unshare", "-rn", "sh", "-c", 'ip link set lo mtu 1500 up && exec "$@"', "-"]
+    narrow = separate("ip link set lo mtu 1500 up")
     send = f"yes | head -c 9000 | {' '.join(NETKIT)} udp-send --size 4000 $NETKIT_ADDRESS"
     code, out, err = netkit("udp-serve", "127.0.0.1:0", "--output", "hex", "--", "sh", "-c", send, wrapper=narrow)
     assert code == 0, err
@@ -614,11 +591,28 @@ def test_udp_alone() -> None:
         assert code == 0 and out == data[:-64]  # replies that come joined are counted one by one
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="needs low ports and raw sockets")
+def low_port(port: int) -> contextlib.AbstractContextManager[socket.socket]:
+    """A socket at a port that not everybody may have."""
+    try:
+        with udp(port=port):
+            pass
+    except PermissionError:
+        pytest.skip(f"port {port} is not ours to take")
+    return udp(port=port)
+
+
+def raw_socket() -> socket.socket:
+    """A socket for packets of our own making."""
+    try:
+        return socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW)
+    except PermissionError:
+        pytest.skip("raw sockets are not allowed here")
+
+
 @pytest.mark.parametrize("port", [7, 13, 17, 19, 37])
 def test_ports_that_answer_to_anything_get_no_answer(port: int) -> None:
     """A datagram that seems to come from such a service stays unanswered, and -v says why."""
-    with running("upper", "127.0.0.1:0", "--udp", "-v") as server, udp(port=port) as service, udp() as other:
+    with running("upper", "127.0.0.1:0", "--udp", "-v") as server, low_port(port) as service, udp() as other:
         to = ("127.0.0.1", server.port)
         service.sendto(b"x", to)
         server.line(rf"datagram from 127\.0\.0\.1:{port} ignored: port {port} would answer back")
@@ -634,13 +628,12 @@ def forged(source: tuple[str, int], target: tuple[str, int], data: bytes) -> byt
     return struct.pack("!2B3H2BH", 0x45, 0, 20 + len(datagram), 0, 0, 64, socket.IPPROTO_UDP, 0) + ends + datagram
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="needs raw sockets")
 def test_two_servers_cannot_be_made_to_talk() -> None:
     """One datagram that seems to come from the other server ends after one answer; one from itself gets none."""
     with (
         running("echo", "127.0.0.1:0", "--both", "--stats") as one,
         running("upper", "127.0.0.1:0", "--udp", "--stats") as other,
-        socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW) as raw,
+        raw_socket() as raw,
         udp() as probe,
     ):
         first, second = (("127.0.0.1", one.port), ("127.0.0.1", other.port))
@@ -657,12 +650,11 @@ def test_two_servers_cannot_be_made_to_talk() -> None:
     assert [each["datagrams_sent"] - 20 for each in heard] == [1, 0]
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="needs raw sockets")
 def test_a_server_on_every_interface_does_not_talk_to_itself() -> None:
     """Whichever of this machine's addresses the forger chose."""
     with (
         running("echo", ":0", "-4", "--udp", "-v") as server,
-        socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW) as raw,
+        raw_socket() as raw,
     ):
         port = server.port
         raw.sendto(forged(("127.0.0.7", port), ("127.0.0.1", port), b"x"), ("127.0.0.1", port))

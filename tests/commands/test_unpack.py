@@ -11,9 +11,10 @@ import pytest
 
 from netkit.cli.app import run
 from netkit.output.hexdump import dump
-from tests.commands.test_pack import on_terminal, pipeline, refused
-from tests.faults.test_peers import peak_memory, sound
 from tests.support import died_by, netkit, running
+from tests.support.processes import peak_memory, pipeline, sound
+from tests.support.refusals import refused
+from tests.support.terminals import text_on_terminal
 
 RECORD = struct.pack("!HIB", 80, 1, 255)
 
@@ -102,9 +103,9 @@ def test_on_a_terminal() -> None:
     """Nothing that came reaches a terminal raw: values are escaped, records are dumped, and lines made visible."""
     nasty = b"a\x1b[31m\x9b\t"
     frame = bytes([len(nasty)]) + nasty
-    assert on_terminal("unpack", "str", input=nasty) == "a\\x1b[31m\\x9b\\t\n"
-    assert on_terminal("unpack", "--length", "u8", input=frame) == dump(nasty)
-    assert on_terminal("unpack", "--length", "u8", "--lines", input=frame * 2) == "a\\x1b[31m\\x9b\t\n" * 2
+    assert text_on_terminal("unpack", "str", input=nasty) == "a\\x1b[31m\\x9b\\t\n"
+    assert text_on_terminal("unpack", "--length", "u8", input=frame) == dump(nasty)
+    assert text_on_terminal("unpack", "--length", "u8", "--lines", input=frame * 2) == "a\\x1b[31m\\x9b\t\n" * 2
 
 
 # -- frames
@@ -278,10 +279,7 @@ def test_stdout_that_fails_once_records_came() -> None:
         (["str u8", "00"], "field 1 (str) needs a length, as str8 has: more follow"),
         (["--repeat", "str", "00"], "--repeat does not apply: the last field takes the rest"),
         (["--repeat", "0s", "00"], "--repeat does not apply: a record has no bytes"),
-        (["--lines", "str", "00"], "--lines does not apply: with a FORMAT each record is a line"),
         (["--lines"], "FORMAT is missing"),
-        (["--json", "--length", "u8"], "--json does not apply: without a FORMAT there are no values"),
-        (["--json", "-q", "B", "07"], "--quiet and --json exclude each other"),
         (["--length", "u64", "B", "07"], "--length: 'u64' is none of u8, u16, u32, nor these with le"),
         (["--max-size", "1k", "B", "07"], "--max-size: '1k' is not a size, such as 1500, 64K, 1M or 2G"),
         (["--hex", "B", "07"], "no such option '--hex'"),

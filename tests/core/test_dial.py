@@ -22,8 +22,9 @@ from netkit.core.kernel import Group, now, sleep
 from netkit.core.lookup import Address
 from netkit.core.sync import Event
 from tests.clock import JumpClock, PatientClock, run
-from tests.scenarios import Network, simulate
 from tests.support import free_port, netkit, reset
+from tests.support.networks import Network, simulate
+from tests.support.processes import strace
 
 DEAD = "192.0.2.1"
 HERE = "127.0.0.1"
@@ -191,7 +192,7 @@ def listening(host: str = HERE, port: int = 0, backlog: int = 8) -> Iterator[soc
 def deaf(host: str, port: int = 0) -> Iterator[socket.socket]:
     """A TCP listener that lets SYNs go unanswered: its backlog is full."""
     with ExitStack() as stack:
-        server = stack.enter_context(listening(host, port, backlog=0))
+        server = stack.enter_context(listening(host, port or free_port(), backlog=0))
         stack.enter_context(socket.create_connection(server.getsockname()))
         yield server
 
@@ -428,17 +429,7 @@ def test_dialling_leaves_no_descriptor_behind(monkeypatch: pytest.MonkeyPatch) -
 
 def test_no_room_for_the_resolvers_thread_is_a_failure_and_no_bug() -> None:
     """A system at its limit of processes gets one line and an exit code of the table."""
-    wrapper = (
-        "strace",
-        "-f",
-        "-qq",
-        "-o",
-        "/dev/null",
-        "-e",
-        "trace=clone,clone3",
-        "-e",
-        "inject=clone,clone3:error=EAGAIN",
-    )
+    wrapper = strace("trace=clone,clone3", "inject=clone,clone3:error=EAGAIN")
     done = netkit("connect", "localhost", str(free_port()), wrapper=wrapper)
     assert done.code == Exit.RESOLVE, done.err
     assert done.err.startswith("netkit connect: cannot resolve localhost: ")

@@ -27,9 +27,11 @@ from netkit.core.sync import Condition, Event
 from tests import contract, memory
 from tests.clock import run
 from tests.contract import Check, Outcome, check_stream, pattern, read_all, read_exactly, wait_for
-from tests.core.test_splice import Steps
-from tests.core.test_stream import streams_of, tcp_sockets
-from tests.core.test_tcp_server import HERE, Client, Server, serving
+from tests.support.peers import tcp_sockets
+from tests.support.servers import Client, Server, serving
+from tests.support.streams import Steps, streams_of
+
+HERE = "127.0.0.1"
 
 # -- a layer that changes what goes through it
 

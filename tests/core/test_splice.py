@@ -20,25 +20,10 @@ from netkit.core.pump import pump
 from netkit.core.socket_stream import SocketStream
 from netkit.core.stdio import FileStream
 from tests.support import NETKIT, Finished, Running, died_by, jam, netkit, peer, read_all, reset, running
+from tests.support.peers import drip
+from tests.support.streams import Steps
 
 DATA = random.Random(1).randbytes(5_000_000)
-
-
-class Steps:
-    """How often each of the kernel's ways was taken, and how many bytes it moved."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.moved = 0
-        for name in ("splice", "sendfile"):
-            monkeypatch.setattr(splice.os, name, self._counting(getattr(os, name)))
-
-    def _counting(self, call: Any) -> Any:
-        def counted(*args: Any, **options: Any) -> int:
-            count: int = call(*args, **options)
-            self.moved += count
-            return count
-
-        return counted
 
 
 @pytest.fixture
@@ -376,14 +361,12 @@ def test_idle_input_after_bulk_still_ends_with_the_grace() -> None:
 def test_idle_clock_counts_what_the_kernel_moves() -> None:
     """Bytes that pass us by are bytes that move: a slow but steady peer is not idle."""
 
-    def drip(sock: socket.socket) -> None:
+    def send(sock: socket.socket) -> None:
         sock.sendall(DATA)
-        for _ in range(8):
-            threading.Event().wait(0.1)
-            sock.sendall(b".")
+        drip(sock, b"." * 8, 0.1)
 
-    with peer(drip) as server:
-        done = netkit("connect", server.address, "--idle-timeout", "400ms", "--recv-only")
+    with peer(send) as server:
+        done = netkit("connect", server.address, "--idle-timeout", "600ms", "--recv-only")
     assert done == Finished(0, DATA + b"." * 8, "")
 
 

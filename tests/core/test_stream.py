@@ -37,30 +37,10 @@ from tests.contract import (
     until_held_back,
 )
 from tests.support import PATIENCE, reset
+from tests.support.peers import tcp_sockets
+from tests.support.streams import streams_of
 
 # -- pairs
-
-
-def tcp_sockets(host: str = "127.0.0.1") -> tuple[socket.socket, socket.socket]:
-    """Return the two ends of a TCP connection."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.create_server((host, 0), family=family) as server:
-        client = socket.create_connection(server.getsockname()[:2])
-        served, _ = server.accept()
-    for sock in (client, served):
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    return client, served
-
-
-@asynccontextmanager
-async def streams_of(sockets: tuple[socket.socket, socket.socket]) -> AsyncIterator[tuple[Stream, Stream]]:
-    """Make streams of two connected sockets, and close them."""
-    a, b = SocketStream(sockets[0], "a"), SocketStream(sockets[1], "b")
-    try:
-        yield a, b
-    finally:
-        a.close()
-        b.close()
 
 
 def tcp4() -> Any:

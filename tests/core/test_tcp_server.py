@@ -6,7 +6,7 @@ import socket
 import stat
 import subprocess
 import sys
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -16,119 +16,20 @@ import pytest
 from netkit.core import kernel
 from netkit.core import tcp_server as listening
 from netkit.core.address import Endpoint
-from netkit.core.connection import DRAIN, Handler, serve_connection
+from netkit.core.connection import DRAIN, serve_connection
 from netkit.core.errors import Exit, Failure
 from netkit.core.events import Accepted, Closed, Denied
 from netkit.core.kernel import Group, now, sleep
-from netkit.core.policy import Policy
-from netkit.core.pump import pump
 from netkit.core.socket_stream import SocketStream
-from netkit.core.sync import Event
-from netkit.core.tcp_server import Listener, listen, serve
+from netkit.core.tcp_server import Listener, listen
 from tests.clock import PatientClock, run
 from tests.support import PATIENCE, read_all, reset, running
+from tests.support.namespaces import separate
+from tests.support.peers import resent
+from tests.support.processes import strace
+from tests.support.servers import BARE, Client, Server, echo, hold, serving
 
 HERE = "127.0.0.1"
-BARE = Endpoint(None, 0)  # as in ``netkit listen 0``
-
-
-async def echo(stream: SocketStream) -> str | None:
-    """Send back what comes."""
-    await pump(stream, stream)
-    return None
-
-
-async def hold(stream: SocketStream) -> str | None:
-    """Keep the client for as long as one is let."""
-    await Event().wait()
-    return None
-
-
-class Client:
-    """A client without a loop of its own: what it does is done when the call returns."""
-
-    def __init__(self, listener: Listener, number: int = 0) -> None:
-        endpoint = listener.endpoints[number]
-        if endpoint.path is not None:
-            self.socket = socket.socket(socket.AF_UNIX)
-            self.socket.connect(endpoint.path)
-        else:
-            self.socket = socket.create_connection((endpoint.host, endpoint.port), PATIENCE)
-
-    def __enter__(self) -> "Client":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.socket.close()
-
-    async def receive(self) -> bytes:
-        """Receive what is there, when it is there."""
-        await kernel.readable(self.socket.fileno())
-        data = self.socket.recv(65536)
-        kernel.notify_closing(self.socket.fileno())
-        return data
-
-    async def exchange(self, data: bytes) -> bytes:
-        """Send, and receive what comes back."""
-        self.socket.sendall(data)
-        return await self.receive()
-
-    async def was_reset(self) -> bool:
-        """Receive to the end, and tell whether it was a reset."""
-        try:
-            while await self.receive():
-                pass
-        except ConnectionResetError:
-            return True
-        return False
-
-
-class Server:
-    """``serve`` beside a test: how it goes and when it ends."""
-
-    def __init__(self, listener: Listener) -> None:
-        self.listener = listener
-        self.stop = Event()
-        self.ended_at: float | None = None
-        self.failure: Failure | None = None
-        self.events: list[Any] = []
-
-    async def run(self, handler: Handler, **limits: Any) -> None:
-        try:
-            await serve(self.listener, handler, stop=self.stop, policy=Policy(**limits), observe=self.events.append)
-        except Failure as failure:
-            self.failure = failure
-        self.ended_at = now()
-
-    def seen(self, kind: type) -> list[Any]:
-        """The events of a kind so far."""
-        return [event for event in self.events if isinstance(event, kind)]
-
-
-def serving(
-    script: Callable[[Server], Awaitable[None]],
-    handler: Handler = echo,
-    *,
-    endpoint: Endpoint = BARE,
-    **limits: Any,
-) -> Server:
-    """Serve while a script runs, and until the server ends by itself."""
-    result: list[Server] = []
-
-    async def main() -> None:
-        listener = await listen(endpoint, observe=print)
-        server = Server(listener)
-        result.append(server)
-        try:
-            async with Group() as group:
-                group.start_soon(server.run(handler, **limits))
-                await sleep(0)
-                await script(server)
-        finally:
-            listener.close()
-
-    run(main(), PatientClock())
-    return result[0]
 
 
 def refuses(listener: Listener) -> bool:
@@ -445,14 +346,9 @@ run(main())
 """
     hosts = tmp_path / "hosts"
     hosts.write_text("127.0.0.1 localhost\n::1 localhost\n")
-    prepare = (
-        "echo 1 > /proc/sys/net/ipv6/conf/all/disable_ipv6",
-        "ip link set lo up",
-        'mount --bind "$0" /etc/hosts',
-        'exec "$1" -c "$2"',
-    )
+    ipv4 = "echo 1 > /proc/sys/net/ipv6/conf/all/disable_ipv6"
     done = subprocess.run(
-        ["unshare", "-rnm", "sh", "-c", " && ".join(prepare), hosts, sys.executable, script],
+        [*separate(ipv4, "ip link set lo up", f"mount --bind '{hosts}' /etc/hosts"), sys.executable, "-c", script],
         capture_output=True,
         text=True,
         timeout=PATIENCE,
@@ -516,8 +412,8 @@ def test_a_full_backlog_of_clients_is_taken() -> None:
         clients = []
         for _ in range(200):
             client = socket.socket()
-            client.settimeout(0.5)  # a dropped SYN is sent again after a second
             client.connect((HERE, listener.port))
+            assert not resent(client)
             clients.append(client)
         for client in clients:
             client.close()
@@ -600,8 +496,7 @@ run(main())
 def test_the_systems_own_errors_of_accept_are_survived(code: str, times: str) -> None:
     """The system call fails, also three times in a row, and the client is served all the same."""
     inject = f"inject=accept4:error={code}:when={times}"
-    strace = ["strace", "-qq", "-o", "/dev/null", "-e", "trace=accept4", "-e", inject]
-    with running(argv=[*strace, sys.executable, "-c", ONE_CLIENT]) as process:
+    with running(argv=[*strace("trace=accept4", inject), sys.executable, "-c", ONE_CLIENT]) as process:
         with socket.create_connection((HERE, process.port), PATIENCE) as client:
             assert read_all(client) == b"welcome"
         assert process.wait() == 0

@@ -26,11 +26,13 @@ from netkit.core.stream import Stream
 from netkit.core.tls import Security
 from netkit.output.events import fields, sentence
 from tests import contract, memory
-from tests.clock import JumpClock, run
-from tests.commands.tls import BAD, Pair, Pki
+from tests.clock import JumpClock, PatientClock, run
 from tests.contract import Check, Outcome, check_stream, pattern, read_all, read_exactly, until_held_back
-from tests.core.test_stream import tcp_sockets
-from tests.core.test_tcp_server import HERE, Client, PatientClock, Server, hold, serving
+from tests.support.certificates import BAD, Pair, Pki
+from tests.support.peers import tcp_sockets
+from tests.support.servers import Client, Server, hold, serving
+
+HERE = "127.0.0.1"
 
 RECORD = 16 * 1024  # RFC 8446, section 5.1
 OVERHEAD = 5 + 1 + 16  # header, type and tag of a record under AES-GCM: RFC 8446, section 5.2

@@ -16,7 +16,7 @@ from netkit.core.errors import Exit, Failure
 from netkit.core.events import Opened
 from netkit.core.kernel import DeadlineExceeded, Group, deadline, now, sleep
 from netkit.core.udp import LARGEST, MARK, Burst, Datagram, cut
-from tests.room import HOSTS, Room, run
+from tests.support.datagrams import HOSTS, Room, run
 
 
 async def receive(sock: Datagram, number: int) -> list[bytes]:

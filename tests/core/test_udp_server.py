@@ -17,7 +17,7 @@ from netkit.core.sync import Event
 from netkit.core.udp import Burst, Datagram, cut
 from netkit.core.udp_server import Bound, parse_group, serve
 from tests.clock import PatientClock
-from tests.room import BARE, HOSTS, Room, run
+from tests.support.datagrams import BARE, HOSTS, Room, run
 
 # -- addresses
 

@@ -17,10 +17,12 @@ from typing import Any
 import pytest
 
 from netkit import __version__
-from tests.commands.tls import Pki
-from tests.faults.test_peers import at_once, sound
 from tests.support import NETKIT, PATIENCE, Finished, died_by, netkit, peer, read_all, reset, running
-from tests.terminals import read_until_hung_up, terminal
+from tests.support.certificates import Pki
+from tests.support.namespaces import separate
+from tests.support.peers import drip
+from tests.support.processes import sound
+from tests.support.terminals import read_until_hung_up, terminal
 
 OK = b"HTTP/1.1 200 OK\r\n"
 CHUNKED = OK + b"Transfer-Encoding: chunked\r\n\r\n"
@@ -115,7 +117,7 @@ def fields(request: bytes) -> dict[str, str]:
 # -- framing
 
 
-@at_once(
+@pytest.mark.parametrize(
     "answer, code, out, says",
     [
         (OK + b"Content-Length: 5\r\nContent-Length: 6\r\n\r\nhello", 8, b"", "Content-Length"),
@@ -141,7 +143,7 @@ def test_another_protocol() -> None:
     assert sound(fetched(b"220 mail ESMTP\r\n", holds=True), 8).out == b""
 
 
-@at_once("head", [OK + b"Content-Length: 10\r\n\r\n", OK + b"\r\n"])
+@pytest.mark.parametrize("head", [OK + b"Content-Length: 10\r\n\r\n", OK + b"\r\n"])
 def test_reset_in_the_body(head: bytes) -> None:
     """A reset amid the body is 56, also where the body would end with the connection; what came is written."""
     seen = threading.Event()
@@ -171,7 +173,7 @@ def _endless(before: bytes, unit: bytes) -> Callable[[socket.socket], None]:
     return answer
 
 
-@at_once(
+@pytest.mark.parametrize(
     "before, unit",
     [
         (OK + b"X: ", b"x" * 65536),
@@ -187,7 +189,7 @@ def test_flood(before: bytes, unit: bytes) -> None:
     assert done.out == b""
 
 
-@at_once(
+@pytest.mark.parametrize(
     "head",
     [
         OK + b"a:\n" * 85_000 + b"\r\n",
@@ -231,7 +233,7 @@ def test_head_that_drips() -> None:
 # -- connections that stay, and answers that come early
 
 
-@at_once(
+@pytest.mark.parametrize(
     "answer, options, out",
     [
         (HELLO, (), b"hello"),
@@ -246,7 +248,7 @@ def test_the_server_stays(answer: bytes, options: tuple[str, ...], out: bytes) -
     assert sound(fetched(answer, *options, holds=True), 0).out == out
 
 
-@at_once("stays", [True, False])
+@pytest.mark.parametrize("stays", [True, False])
 def test_answer_before_the_body_was_read(stays: bool) -> None:
     """An answer that comes before the request was read is written, and that some of it was not taken is 55."""
     left = threading.Event()
@@ -284,7 +286,7 @@ def test_answer_while_the_body_is_read() -> None:
 
 # In a network of its own, so that little of the request is with the system: of a namespace's tcp_wmem, tcp(7).
 ANSWERED_FIRST = """
-import socket, subprocess, sys, threading
+import socket, subprocess, sys
 from pathlib import Path
 Path("/proc/sys/net/ipv4/tcp_wmem").write_text("4096 16384 32768")
 with socket.create_server(("127.0.0.1", 0)) as listener:
@@ -296,7 +298,8 @@ with socket.create_server(("127.0.0.1", 0)) as listener:
         sock.sendall(b"HTTP/1.1 200 OK\\r\\nContent-Length: 5\\r\\n\\r\\nhello")
         while data := sock.recv(4096):
             size += len(data)
-            threading.Event().wait(0.01)  # the time that a server takes for them
+            while Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()[0] == "R":
+                pass  # until it waits for us
     assert size > 100_000, size
     sys.exit(process.wait())
 """
@@ -304,9 +307,7 @@ with socket.create_server(("127.0.0.1", 0)) as listener:
 
 def test_answer_before_the_body_is_taken_slowly() -> None:
     """A server that has answered, and takes the request bit by bit, is waited for and gets all of it."""
-    if os.geteuid():
-        pytest.skip("only root can make a network of its own")
-    wrapper = ("unshare", "-n", "sh", "-ec", 'PATH=$PATH:/sbin ip link set lo up; exec "$@"', "sh")
+    wrapper = separate("ip link set lo up")
     with running(argv=[*wrapper, sys.executable, "-c", ANSWERED_FIRST]) as process:
         done = process.finish()
     assert (done.code, done.out, done.err) == (0, b"hello", "")
@@ -315,7 +316,7 @@ def test_answer_before_the_body_is_taken_slowly() -> None:
 # -- redirects
 
 
-@at_once(
+@pytest.mark.parametrize(
     "count, options, code",
     [
         *((10, (), 0), (11, (), 47), (0, ("--max-redirects", "0"), 0), (1, ("--max-redirects", "0"), 47)),
@@ -331,7 +332,7 @@ def test_count_of_redirects(count: int, options: tuple[str, ...], code: int) -> 
     assert len(server.asked) == (count if code else count + 1)
 
 
-@at_once(
+@pytest.mark.parametrize(
     "location, target",
     [
         *(("../x?y#z", "/x?y"), ("?x", "/a/b?x"), ("x y", "/a/x%20y")),
@@ -345,7 +346,7 @@ def test_where_redirects_lead(location: str, target: str) -> None:
         assert sound(netkit("fetch", f"{server.url}/a/b"), 0).out == b"hello"
 
 
-@at_once(
+@pytest.mark.parametrize(
     "location",
     [
         *(b"file:///etc/passwd", b"ftp://127.0.0.1/", b"javascript:1", b"gopher://127.0.0.1/"),
@@ -360,7 +361,7 @@ def test_redirect_refused(location: bytes) -> None:
     assert "secret" not in done.err
 
 
-@at_once("location", [b"", b"/#x"])
+@pytest.mark.parametrize("location", [b"", b"/#x"])
 def test_loop(location: bytes) -> None:
     """A page that leads to itself is 47."""
     done = sound(fetched(redirect(location), "--max-redirects", "2"), 47)
@@ -379,12 +380,9 @@ def test_redirect_without_location() -> None:
     assert sound(fetched(b"HTTP/1.1 302 Found\r\nContent-Length: 5\r\n\r\nhello"), 0).out == b"hello"
 
 
-@at_once(
+@pytest.mark.parametrize(
     "status, method, asked",
-    [
-        *((301, "POST", "GET"), (302, "PUT", "PUT"), (303, "PUT", "GET"), (303, "HEAD", "HEAD")),
-        (307, "POST", "POST"),
-    ],
+    [*((301, "POST", "GET"), (302, "PUT", "PUT"), (303, "PUT", "GET"), (303, "HEAD", "HEAD")), (307, "POST", "POST")],
 )
 def test_methods_of_redirects(status: int, method: str, asked: str) -> None:
     """301, 302 and 303 make a GET of a POST, 303 of anything but a HEAD; 307 and 308 ask the same again."""
@@ -403,7 +401,7 @@ def test_methods_of_redirects(status: int, method: str, asked: str) -> None:
 SECRETS = ("-H", "Cookie: secret", "-H", "X-Api-Key: secret", "-H", "Referer: http://h/secret", "-H", "Accept: a/b")
 
 
-@at_once("host, port", [("localhost", "same"), ("127.0.0.1", "other"), ("127.0.0.2", "same")])
+@pytest.mark.parametrize("host, port", [("localhost", "same"), ("127.0.0.1", "other"), ("127.0.0.2", "same")])
 def test_no_secret_crosses_origins(host: str, port: str) -> None:
     """Another host or port gets no user, password or field that could be a secret; nor does the first, led back to."""
     answers: dict[str, Answer] = {"/back": HELLO}
@@ -447,13 +445,9 @@ def test_user_of_a_location() -> None:
         assert [base64.b64decode(pair) for pair in told] == [b"user:secret", b"other:secret"]
 
 
-@at_once(
+@pytest.mark.parametrize(
     "answer, code, talk",
-    [
-        (b"HTTP/1.1 404 No\r\n\r\n", 22, ("-vv",)),
-        (b"", 8, ()),
-        (OK + b"Content-Length: 9\r\n\r\n", 18, ("--json",)),
-    ],
+    [(b"HTTP/1.1 404 No\r\n\r\n", 22, ("-vv",)), (b"", 8, ()), (OK + b"Content-Length: 9\r\n\r\n", 18, ("--json",))],
 )
 def test_no_password_in_messages(answer: bytes, code: int, talk: tuple[str, ...]) -> None:
     """No failure tells user or password."""
@@ -490,7 +484,7 @@ def test_a_body_does_not_leave_https(pki: Pki) -> None:
 # -- clocks
 
 
-@at_once(
+@pytest.mark.parametrize(
     "answer, options, out, says",
     [
         (b"", ("--idle-timeout", "300ms"), b"", "--idle-timeout"),
@@ -508,36 +502,16 @@ def test_clocks(answer: bytes, options: tuple[str, ...], out: bytes, says: str) 
     assert "300 ms" in done.err
 
 
-def test_connecting_has_a_clock() -> None:
-    """A server whose backlog is full, and that never takes us, is 28 after --connect-timeout."""
-    with contextlib.ExitStack() as stack:
-        listener = stack.enter_context(socket.socket())
-        listener.bind(("127.0.0.1", 0))
-        listener.listen(0)
-        for _ in range(3):
-            waiting = stack.enter_context(socket.socket())
-            waiting.setblocking(False)
-            waiting.connect_ex(listener.getsockname())
-        done = netkit("fetch", f"http://127.0.0.1:{listener.getsockname()[1]}", "-w", "300ms")
-    assert "300 ms" in sound(done, 28).err
-
-
 def test_a_drip_is_no_silence() -> None:
     """--idle-timeout is not for a server that is slow, and has no less time for it in all than it takes."""
-    slow = threading.Event()
-
-    def answer(sock: socket.socket) -> None:
-        for byte in OK + b"\r\nhello":
-            sock.sendall(bytes([byte]))
-            slow.wait(0.03)  # 24 times, so longer than the clock in all
-
-    assert sound(fetched(answer, "--idle-timeout", "600ms"), 0).out == b"hello"
+    data = OK + b"\r\nhello"  # 24 bytes, so it takes longer than the clock in all
+    assert sound(fetched(lambda sock: drip(sock, data, 0.03), "--idle-timeout", "600ms"), 0).out == b"hello"
 
 
 # -- limits
 
 
-@at_once(
+@pytest.mark.parametrize(
     "head, body, tail",
     [
         (OK + b"Content-Length: 100000\r\n\r\n", b"x" * 100_000, b""),
@@ -630,8 +604,8 @@ COMMON = f"{AGENT}Accept: */*\r\nAccept-Encoding: identity\r\n"
 FORM = "Content-Type: application/x-www-form-urlencoded\r\n"
 
 
-@at_once(
-    "path, options, request",
+@pytest.mark.parametrize(
+    "path, options, wanted",
     [
         ("", (), "GET / HTTP/1.1\r\nHost: {host}\r\n" + COMMON + "\r\n"),
         ("/\xe9?\xe9=%20#x", (), "GET /%C3%A9?%C3%A9=%20 HTTP/1.1\r\nHost: {host}\r\n" + COMMON + "\r\n"),
@@ -642,11 +616,7 @@ FORM = "Content-Type: application/x-www-form-urlencoded\r\n"
             ("--data", "a=\\x00\\n"),
             "POST /x HTTP/1.1\r\nHost: {host}\r\n" + COMMON + FORM + "Content-Length: 4\r\n\r\na=\0\n",
         ),
-        (
-            "/x",
-            ("--method", "POST"),
-            "POST /x HTTP/1.1\r\nHost: {host}\r\n" + COMMON + "Content-Length: 0\r\n\r\n",
-        ),
+        ("/x", ("--method", "POST"), "POST /x HTTP/1.1\r\nHost: {host}\r\n" + COMMON + "Content-Length: 0\r\n\r\n"),
         (
             "/x",
             ("--data", "", "--method", "PUT"),
@@ -661,14 +631,14 @@ FORM = "Content-Type: application/x-www-form-urlencoded\r\n"
         ("/x", ("-H", "Host: other:81"), "GET /x HTTP/1.1\r\nHost: other:81\r\n" + COMMON + "\r\n"),
     ],
 )
-def test_request(path: str, options: tuple[str, ...], request: str) -> None:
+def test_request(path: str, options: tuple[str, ...], wanted: str) -> None:
     """What goes over the wire is this, to the byte."""
     with site() as server:
         sound(netkit("fetch", server.url + path, *options), 0)
-    assert server.asked == [request.format(host=f"127.0.0.1:{server.port}").encode()]
+    assert server.asked == [wanted.format(host=f"127.0.0.1:{server.port}").encode()]
 
 
-@at_once(
+@pytest.mark.parametrize(
     "place, url, host",
     [
         ("::1", "http://[::1]:{port}/", "[::1]:{port}"),
@@ -708,7 +678,7 @@ def test_terminal() -> None:
         assert b"red" in shown
 
 
-@at_once("answer", [OK + b"\r\n" + b"x" * 100, CHUNKED + b"64\r\n" + b"x" * 100 + b"\r\n", b""])
+@pytest.mark.parametrize("answer", [OK + b"\r\n" + b"x" * 100, CHUNKED + b"64\r\n" + b"x" * 100 + b"\r\n", b""])
 def test_the_reader_leaves(answer: bytes) -> None:
     """Where nobody reads on, fetch ends at once, by SIGPIPE and without a word, though the server be silent."""
     asked = threading.Event()

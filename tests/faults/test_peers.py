@@ -1,93 +1,41 @@
 """Peers and networks that misbehave: what arrived is kept, what was lost is counted, and nothing hangs or is silent."""
 
 import contextlib
-import hashlib
-import itertools
 import os
 import re
 import select
-import shutil
 import signal
 import socket
 import subprocess
 import sys
-import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.support import (
-    PATIENCE,
-    Finished,
-    Running,
-    cpu_seconds,
-    exchange,
-    free_port,
-    netkit,
-    peer,
-    read_all,
-    reset,
-    running,
+from tests.support import PATIENCE, Finished, cpu_seconds, exchange, free_port, netkit, peer, read_all, reset, running
+from tests.support.data import PATTERN, digest
+from tests.support.namespaces import separate
+from tests.support.peers import (
+    drip,
+    echo,
+    full_backlog,
+    outlast,
+    push,
+    receive,
+    resent,
+    say_some,
+    server_socket,
+    wait_for_input,
 )
+from tests.support.processes import descriptors, feed, lost, peak_memory, sound, stopped, strace, tool
 
 BIG = 20_000_000
-PATTERN = b"".join(b"%07d\n" % n for n in range(12_500))  # 100,000 bytes, each of which knows its place
-
-_names = itertools.count()
 
 
 # -- what holds in every case
-
-
-def sound(done: Finished, *codes: int) -> Finished:
-    """Check that a run ended with one of ``codes`` (negative: by that signal), and what holds however it ended.
-
-    A failure is one line and everything else none, not counting a server's ready lines; every line is printable,
-    short and says who speaks; no traceback, and never exit code 1.
-    """
-    assert done.code in codes, (done.code, done.err)
-    assert done.code != 1
-    *lines, rest = done.err.split("\n")
-    assert rest == ""
-    for line in lines:
-        assert re.fullmatch(r"netkit[ -~]{0,393}", line), line
-    for word in ("Traceback", "Exception ignored", "ResourceWarning", "Aborted!"):
-        assert word not in done.err
-    failures = [line for line in lines if ": listening on " not in line]
-    assert len(failures) == (1 if done.code > 0 else 0), done.err
-    return done
-
-
-def at_once(names: str, rows: Sequence[Any]) -> Callable[[Callable[..., None]], Callable[[], None]]:
-    """Run a test for all rows at the same time, where ``parametrize`` would run it for one after the other.
-
-    These tests wait for processes most of their time.
-    """
-
-    def decorate(test: Callable[..., None]) -> Callable[[], None]:
-        def run() -> None:
-            with ThreadPoolExecutor(4) as pool:
-                runs = [(row, pool.submit(test, *(row if isinstance(row, tuple) else (row,)))) for row in rows]
-            for row, done in runs:
-                error = done.exception()
-                if error is not None:
-                    error.add_note(f"with {names} = {row!r}")
-                    raise error
-
-        run.__name__ = test.__name__
-        run.__doc__ = test.__doc__
-        run.__module__ = test.__module__
-        return run
-
-    return decorate
-
-
-def digest(data: bytes) -> str:
-    """Return what stands for many bytes in a failed assertion."""
-    return hashlib.sha256(data).hexdigest()
 
 
 # -- the other side of a conversation
@@ -128,18 +76,6 @@ def converse(
         return Finished(code, out, process.finish().err), played.result()
 
 
-def server_socket(way: str) -> tuple[str, socket.socket]:
-    """Return the address and the socket of a listener for ``connect`` or ``unix``."""
-    if way == "unix":
-        name = f"netkit-test-{os.getpid()}-{next(_names)}"
-        listener = socket.socket(socket.AF_UNIX)
-        listener.bind(f"\0{name}")
-        listener.listen()
-        return f"unix:@{name}", listener
-    listener = socket.create_server(("127.0.0.1", 0))
-    return f"127.0.0.1:{listener.getsockname()[1]}", listener
-
-
 def _narrow(sock: socket.socket, window: int | None) -> None:
     if window is not None:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, window)
@@ -153,89 +89,10 @@ def _play(behaviour: Callable[[socket.socket], Any], sock: socket.socket) -> Any
         return error
 
 
-def feed(process: Running, data: bytes) -> None:
-    """Write all of ``data`` to the process and end its input; a process that has left is no error."""
-    with contextlib.suppress(BrokenPipeError), process.stdin:
-        rest = memoryview(data)
-        while rest:
-            rest = rest[process.stdin.write(rest) :]
-
-
-def outlast(sock: socket.socket) -> None:
-    """Neither read nor send until the other side resets or closes both ways."""
-    poll = select.poll()
-    poll.register(sock, 0)  # errors and hang-ups are always told
-    assert poll.poll(PATIENCE * 1000)
-
-
-def say_some(sock: socket.socket) -> None:
-    """Send a word, so that netkit is known to be there, then nothing."""
-    sock.sendall(b"some")
-    outlast(sock)
-
-
-def wait_for_input(sock: socket.socket) -> None:
-    """Wait until something can be read, and leave it unread."""
-    assert select.select([sock], [], [], PATIENCE)[0]
-
-
-def echo(sock: socket.socket) -> None:
-    """Send back all that comes."""
-    while data := sock.recv(65536):
-        sock.sendall(data)
-
-
-def receive(sock: socket.socket, count: int) -> bytes:
-    """Return the next ``count`` bytes, or fewer if there are no more."""
-    with sock.makefile("rb", buffering=0) as file:
-        chunks = []
-        while count and (chunk := file.read(count)):
-            chunks.append(chunk)
-            count -= len(chunk)
-        return b"".join(chunks)
-
-
-def lost(done: Finished) -> tuple[int, int]:
-    """Return from the message how many bytes of how many were not acknowledged."""
-    found = re.search(r"\((\d+) of (\d+) bytes not acknowledged\)$", done.err.strip())
-    assert found, done.err
-    return int(found[1]), int(found[2])
-
-
-def peak_memory(pid: int) -> int:
-    """Return the largest resident size that a process has had so far, in bytes."""
-    found = re.search(r"VmHWM:\s*(\d+) kB", Path(f"/proc/{pid}/status").read_text())
-    assert found
-    return int(found[1]) * 1024
-
-
-def push(fd: int, limit: int) -> int:
-    """Write zeros until for 0.2 s no more is taken, and return how many were; fail beyond ``limit``."""
-    zeros = bytes(65536)
-    pushed = 0
-    os.set_blocking(fd, False)
-    while select.select([], [fd], [], 0.2)[1]:
-        with contextlib.suppress(BlockingIOError):
-            pushed += os.write(fd, zeros)
-        assert pushed <= limit
-    return pushed
-
-
-@contextlib.contextmanager
-def stopped(process: Running) -> Iterator[None]:
-    """Let the process not run for a while: whatever answers meanwhile is the system."""
-    process.signal(signal.SIGSTOP)
-    try:
-        os.waitid(os.P_PID, process.pid, os.WSTOPPED | os.WNOWAIT)
-        yield
-    finally:
-        process.signal(signal.SIGCONT)
-
-
 # -- resets and early ends
 
 
-@at_once("way", ["connect", "listen"])
+@pytest.mark.parametrize("way", ["connect", "listen"])
 def test_reset_at_once(way: str) -> None:
     """A peer that resets right after the handshake is a failure, on either side of it."""
     done, _ = converse(way, reset, input=b"hi")
@@ -243,17 +100,17 @@ def test_reset_at_once(way: str) -> None:
     assert done.out == b""
 
 
-@at_once("call", ["getsockopt", "getsockname", "getpeername", "recvfrom"])
+@pytest.mark.parametrize("call", ["getsockopt", "getsockname", "getpeername", "recvfrom"])
 def test_reset_before_our_next_call(call: str) -> None:
     """A reset that overtakes us anywhere on the way from the handshake to the first byte is 56, never a refusal."""
     delay = f"inject={call}:delay_enter=100000:when=1"  # microseconds
-    wrapper = ("strace", "-f", "-qq", "-o", os.devnull, "-e", f"trace={call}", "-e", delay)
+    wrapper = strace(f"trace={call}", delay)
     with peer(reset) as server:
         done = sound(netkit("connect", server.address, wrapper=wrapper), 56)
     assert f"cannot receive from {server.address}: connection reset by peer" in done.err
 
 
-@at_once("way", ["connect", "listen"])
+@pytest.mark.parametrize("way", ["connect", "listen"])
 def test_data_then_reset(way: str) -> None:
     """What came before a reset is written as far as it came, and the exit code is 56."""
 
@@ -262,20 +119,21 @@ def test_data_then_reset(way: str) -> None:
         reset(sock)
 
     done, _ = converse(way, send_and_reset, input=None)
-    assert "connection reset by peer" in sound(done, 56).err
-    assert done.out
+    assert re.search(r"cannot receive from 127\.0\.0\.1:\d+: connection reset by peer \(after \d+ bytes\)", done.err)
+    assert sound(done, 56).out
     assert PATTERN.startswith(done.out)
 
 
-@at_once("way", ["connect", "listen"])
+@pytest.mark.parametrize("way", ["connect", "listen"])
 def test_peer_stops_reading_and_leaves(way: str) -> None:
     """Of 20 MB to a peer that reads 1,000 bytes and closes, the line counts those that were lost."""
     done, _ = converse(way, lambda sock: len(sock.recv(1000)), input=bytes(BIG), window=4096)
     some, of = lost(sound(done, 55))
     assert 0 < some <= of <= BIG
+    assert re.search(r": cannot send to 127\.0\.0\.1:\d+: connection reset by peer \(", done.err)
 
 
-@at_once("way", ["connect", "unix", "listen"])
+@pytest.mark.parametrize("way", ["connect", "unix", "listen"])
 def test_whole_reply_before_a_close_with_our_input_unread(way: str) -> None:
     """The reset of such a close costs nothing of a reply that was there before it, and is still no success."""
 
@@ -310,7 +168,8 @@ def test_echo_of_20_mb() -> None:
     assert digest(sound(done, 0).out) == digest(data)
 
 
-def test_both_sides_write_20_mb_before_they_read() -> None:
+@pytest.mark.parametrize("way", ["connect", "listen"])
+def test_both_sides_write_20_mb_before_they_read(way: str) -> None:
     """Two writers at once do not lock up: the reading goes on while the writing is stuck."""
     ours, theirs = os.urandom(BIG), os.urandom(BIG)
 
@@ -319,7 +178,7 @@ def test_both_sides_write_20_mb_before_they_read() -> None:
         sock.shutdown(socket.SHUT_WR)
         return digest(read_all(sock))
 
-    done, found = converse("listen", write_first, input=ours)
+    done, found = converse(way, write_first, input=ours)
     assert digest(sound(done, 0).out) == digest(theirs)
     assert found == digest(ours)
 
@@ -329,13 +188,10 @@ def test_both_sides_write_20_mb_before_they_read() -> None:
 
 def test_peer_that_never_reads_stops_our_reading() -> None:
     """Its closed window reaches whoever writes to us: no memory and no CPU is spent, and the clock that runs is 28."""
-    with (
-        peer(say_some) as server,
-        running("connect", server.address, "--idle-timeout", "500ms", real=True) as process,
-    ):
+    with peer(say_some) as server, running("connect", server.address, "--idle-timeout", "500ms", real=True) as process:
         assert process.out.read(4) == b"some"
         before = peak_memory(process.pid)
-        pushed = push(process.stdin.fileno(), 32 << 20)
+        pushed = push(process.stdin.fileno(), process, 32 << 20)
         spent = cpu_seconds(process.pid)
         assert peak_memory(process.pid) - before < 8 << 20
         os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
@@ -345,7 +201,7 @@ def test_peer_that_never_reads_stops_our_reading() -> None:
     assert pushed > 65536
 
 
-@at_once("way", ["connect", "unix", "listen"])
+@pytest.mark.parametrize("way", ["connect", "unix", "listen"])
 def test_silent_peer_runs_into_the_idle_timeout(way: str) -> None:
     """What came before the silence is kept, and a TCP peer sees a reset rather than an end."""
 
@@ -361,20 +217,11 @@ def test_silent_peer_runs_into_the_idle_timeout(way: str) -> None:
 
 def test_dripping_peer_runs_into_the_whole_timeout_alone() -> None:
     """A byte now and then keeps the idle clock from running out, but not --timeout."""
-
-    def drip(sock: socket.socket) -> int:
-        for count in itertools.count():
-            try:
-                sock.sendall(b"x")
-            except OSError:
-                return count
-            threading.Event().wait(0.01)
-        return 0
-
-    done, dripped = converse("connect", drip, "--idle-timeout", "200ms", "--timeout", "400ms", input=None)
+    clocks = ("--idle-timeout", "200ms", "--timeout", "400ms")
+    done, _ = converse("connect", lambda sock: drip(sock, PATTERN, 0.01), *clocks, input=None)
     assert "time ran out after 400 ms (--timeout)" in sound(done, 28).err
-    assert 0 < len(done.out) <= dripped
-    assert set(done.out) == set(b"x")
+    assert done.out
+    assert PATTERN.startswith(done.out)
 
 
 def test_one_byte_segments() -> None:
@@ -394,7 +241,8 @@ def test_one_byte_segments() -> None:
     assert digest(out) == digest(PATTERN[:5000])
 
 
-def test_urgent_data_is_data() -> None:
+@pytest.mark.parametrize("way", ["connect", "listen"])
+def test_urgent_data_is_data(way: str) -> None:
     """A byte that a peer calls urgent is not lost: it stands in its place, and disturbs nothing."""
 
     def urge(sock: socket.socket) -> None:
@@ -402,16 +250,11 @@ def test_urgent_data_is_data() -> None:
         sock.send(b"X", socket.MSG_OOB)
         sock.sendall(b"cd")
 
-    done, _ = converse("listen", urge)
+    done, _ = converse(way, urge)
     assert sound(done, 0).out == b"abXcd"
 
 
 # -- many clients
-
-
-def descriptors(pid: int) -> int:
-    """Return how many descriptors a process has open."""
-    return len(os.listdir(f"/proc/{pid}/fd"))
 
 
 def test_clients_that_connect_and_reset_leave_nothing_behind() -> None:
@@ -420,7 +263,8 @@ def test_clients_that_connect_and_reset_leave_nothing_behind() -> None:
         port = server.port
         before = descriptors(server.pid)
         for _ in range(1000):
-            client = socket.create_connection(("127.0.0.1", port), timeout=0.9)  # a SYN dropped once costs a second
+            client = socket.create_connection(("127.0.0.1", port))
+            assert not resent(client)
             reset(client)
         for _ in range(100):  # each turn gives the server one of its own
             assert exchange(port, b"still here") == b"still here"
@@ -436,7 +280,8 @@ def test_200_clients_at_once() -> None:
     with running("echo", "127.0.0.1:0", "--max-clients", "200") as server:
         address = ("127.0.0.1", server.port)
         with stopped(server), contextlib.ExitStack() as stack:
-            clients = [stack.enter_context(socket.create_connection(address, timeout=0.9)) for _ in range(200)]
+            clients = [stack.enter_context(socket.create_connection(address)) for _ in range(200)]
+            assert not any(map(resent, clients))
             stack.pop_all()
         for number, client in enumerate(clients):
             client.settimeout(PATIENCE)
@@ -461,7 +306,7 @@ def test_idle_client_holds_up_nobody() -> None:
 # -- connecting
 
 
-@at_once("host", ["127.0.0.1", "::1"])
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
 def test_refused_names_host_port_and_reason(host: str) -> None:
     """Nobody listens there: 7."""
     port = free_port()
@@ -483,25 +328,13 @@ def test_refused_by_a_unix_socket(tmp_path: Path) -> None:
         assert f"cannot connect to unix:{path}: {reason}" in sound(netkit("connect", f"unix:{path}"), 7).err
 
 
-@contextlib.contextmanager
-def full_backlog() -> Iterator[int]:
-    """Give a port on loopback that drops every further SYN: its backlog is full and nobody accepts."""
-    with socket.socket() as listener, contextlib.ExitStack() as stack:
-        listener.bind(("127.0.0.1", 0))
-        listener.listen(0)
-        for _ in range(4):
-            filler = stack.enter_context(socket.socket())
-            filler.setblocking(False)
-            filler.connect_ex(listener.getsockname())
-        yield listener.getsockname()[1]
-
-
-@at_once("clock", ["--connect-timeout", "--timeout", "--wait"])
+@pytest.mark.parametrize("clock", ["--connect-timeout", "--timeout", "--wait"])
 def test_full_backlog_is_28(clock: str) -> None:
     """A listener that drops our SYN is given up when the clock that was asked for has run out."""
     with full_backlog() as port:
         done = sound(netkit("connect", f"127.0.0.1:{port}", clock, "100ms"), 28)
-    assert "100 ms" in done.err
+    why = f"netkit connect: cannot connect to 127.0.0.1:{port}: no answer within 100 ms (127.0.0.1)\n"
+    assert done.err == why if clock == "--connect-timeout" else "100 ms" in done.err
 
 
 def test_full_backlog_of_a_unix_socket_is_28() -> None:
@@ -538,7 +371,7 @@ def test_connection_that_the_system_destroyed_is_56() -> None:
 
 def destroy_connections_to(port: int) -> None:
     """Let the system abort every connection to a port of 127.0.0.1."""
-    command = ["ss", "--kill", "--tcp", "--numeric", "dst", "127.0.0.1", "dport", "=", str(port)]
+    command = [tool("ss"), "--kill", "--tcp", "--numeric", "dst", "127.0.0.1", "dport", "=", str(port)]
     subprocess.run(command, capture_output=True, timeout=PATIENCE)
 
 
@@ -556,7 +389,7 @@ def test_every_error_of_send_is_55() -> None:
         clients = {}
         for name in reasons:
             inject = f"inject=sendto:error={name}:when=9"
-            wrapper = ("strace", "-f", "-qq", "-o", os.devnull, "-e", "trace=sendto", "-e", inject)
+            wrapper = strace("trace=sendto", inject)
             zeros = stack.enter_context(open("/dev/zero", "rb"))  # an input that never ends
             clients[name] = stack.enter_context(running("connect", server.address, wrapper=wrapper, stdin=zeros))
         for name, reason in reasons.items():
@@ -571,26 +404,7 @@ def test_every_error_of_send_is_55() -> None:
 # -- networks that lack something, each in a network namespace of its own
 
 
-def _have_namespaces() -> bool:
-    if not shutil.which("unshare"):
-        return False
-    return not subprocess.run([*_UNSHARE, "ip", "link"], capture_output=True, timeout=PATIENCE).returncode
-
-
-_UNSHARE = ("unshare", "--map-root-user", "--net", "--mount")
-needs_namespaces = pytest.mark.skipif(not _have_namespaces(), reason="this system lets us make no network namespace")
-
-
-def namespace(*setup: str) -> tuple[str, ...]:
-    """Return a wrapper that runs netkit in a network of its own, after these lines of shell."""
-    return (*_UNSHARE, "sh", "-ec", "\n".join([*setup, 'exec "$@"']), "sh")
-
-
-LOOPBACK = "ip link set lo up"
-
-
-@needs_namespaces
-@at_once(
+@pytest.mark.parametrize(
     "args, code, reason",
     [
         (["connect", "127.0.0.1:9"], 7, "127.0.0.1:9: network is unreachable"),
@@ -602,41 +416,37 @@ LOOPBACK = "ip link set lo up"
 )
 def test_no_network_at_all(args: list[str], code: int, reason: str) -> None:
     """Without any interface that is up one line says so: 7 for a client, 45 for a server."""
-    assert reason in sound(netkit(*args, wrapper=namespace()), code).err
+    assert reason in sound(netkit(*args, wrapper=separate()), code).err
 
 
-@needs_namespaces
 def test_every_interface_needs_none() -> None:
     """A server for every interface starts without one, in order to serve those that come later."""
-    done = netkit("echo", ":9000", "--for", "50ms", wrapper=namespace())
+    done = netkit("echo", ":9000", "--for", "50ms", wrapper=separate())
     assert "listening on 0.0.0.0:9000\n" in sound(done, 0).err
 
 
 NO_IPV6 = "echo 1 > /proc/sys/net/ipv6/conf/all/disable_ipv6"
 
 
-@needs_namespaces
-@at_once("address, ready", [("0", "127.0.0.1"), (":0", "0.0.0.0")])
+@pytest.mark.parametrize("address, ready", [("0", "127.0.0.1"), (":0", "0.0.0.0")])
 def test_without_ipv6_servers_take_ipv4_alone(address: str, ready: str) -> None:
     """A bare port and :PORT are served over what there is, and the ready line says so."""
     command = ["sh", "-c", '"$0" -m netkit connect "$NETKIT_ADDRESS" --send hello', sys.executable]
-    done = sound(netkit("echo", address, "--", *command, wrapper=namespace(LOOPBACK, NO_IPV6)), 0)
+    done = sound(netkit("echo", address, "--", *command, wrapper=separate("ip link set lo up", NO_IPV6)), 0)
     assert done.out == b"hello"
     assert f"netkit echo: listening on {ready}:" in done.err
 
 
-@needs_namespaces
 def test_without_ipv6_an_ipv6_address_is_7() -> None:
     """An address of a family that is switched off cannot be reached."""
-    done = sound(netkit("connect", "[::1]:9", wrapper=namespace(LOOPBACK, NO_IPV6)), 7)
+    done = sound(netkit("connect", "[::1]:9", wrapper=separate("ip link set lo up", NO_IPV6)), 7)
     assert "cannot connect to [::1]:9: cannot assign requested address" in done.err
 
 
-@needs_namespaces
-@at_once("host", ["255.255.255.255", "224.0.0.1", "0.0.0.0", "::", "ff02::1%lo"])
+@pytest.mark.parametrize("host", ["255.255.255.255", "224.0.0.1", "0.0.0.0", "::", "ff02::1%lo"])
 def test_addresses_that_no_stream_can_reach(host: str) -> None:
     """Broadcast, multicast and wildcard addresses are no place to connect to: 7 or 2, with a reason."""
-    done = sound(netkit("connect", host, "9", "-w", "2s", wrapper=namespace(LOOPBACK)), 2, 7)
+    done = sound(netkit("connect", host, "9", "-w", "2s", wrapper=separate("ip link set lo up")), 2, 7)
     assert host in done.err
 
 
@@ -659,20 +469,12 @@ def test_foreign_address_is_45() -> None:
     assert "cannot listen on 192.0.2.1:9000: cannot assign requested address" in done.err
 
 
-def test_port_in_use_is_45() -> None:
-    """A port of another program is not shared with it."""
-    with socket.create_server(("::1", 0), family=socket.AF_INET6) as other:
-        port = other.getsockname()[1]
-        done = sound(netkit("echo", f"[::1]:{port}"), 45)
-    assert f"cannot listen on [::1]:{port}: address already in use" in done.err
-
-
 def test_chosen_port_is_told_once_and_before_any_client() -> None:
     """The one ready line of an address carries the real port, which can be dialled as soon as it is there."""
     with running("listen", "127.0.0.1:0") as server:
         port = server.port
         with stopped(server):
-            socket.create_connection(("127.0.0.1", port), timeout=0.9).close()
+            socket.create_connection(("127.0.0.1", port)).close()
         server.signal(signal.SIGTERM)
         done = server.finish()
     assert port

@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.interop.peers import DATA, check_same, run, tcp_client, unix_client
 from tests.support import Finished, running
+from tests.support.data import DATA, check_same
+from tests.support.partners import run, tcp_client, unix_client
 
 CLIENTS = ("netkit", "nc", "ncat", "socat")
 

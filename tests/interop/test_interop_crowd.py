@@ -5,11 +5,12 @@ import subprocess
 
 import pytest
 
-from tests.interop.peers import DATA, check_same, content, file_of, run, tcp_client, tool, unix_client
 from tests.support import Running, running
+from tests.support.data import DATA, check_same
+from tests.support.partners import content, file_of, run, tcp_client, unix_client
+from tests.support.processes import HERE, tool
 
 CLIENTS = ("nc", "ncat", "netkit")
-HERE = "127.0.0.1:0"
 
 
 def out_lines(server: Running, count: int) -> list[bytes]:
@@ -78,10 +79,7 @@ def test_clients_of_a_unix_socket_hear_what_is_typed(client: str, tmp_path: obje
     path = f"{tmp_path}/s"
     with running("listen", f"unix:{path}", "--max-clients", "2", stdin=subprocess.PIPE) as server:
         server.line("listening")
-        with (
-            running(argv=unix_client(client, path)) as one,
-            running(argv=unix_client(client, path)) as two,
-        ):
+        with running(argv=unix_client(client, path)) as one, running(argv=unix_client(client, path)) as two:
             for talker in (one, two):
                 talker.stdin.write(b"!")
                 assert server.out.read(1) == b"!"

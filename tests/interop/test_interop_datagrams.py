@@ -1,16 +1,15 @@
 """Datagrams to and from other people's tools: what they send arrives, what they ask is answered, and the reverse."""
 
-import contextlib
 import os
 import struct
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.interop.peers import tool
-from tests.support import PATIENCE, Running, free_port, netkit, running
+from tests.support import PATIENCE, free_port, netkit, running
+from tests.support.partners import bound
+from tests.support.processes import tool
 
 CLIENTS = {
     "nc": lambda port: [tool("nc"), "-u", "127.0.0.1", str(port)],
@@ -22,17 +21,6 @@ SERVERS = {
     "ncat": lambda port: [tool("ncat"), "-u", "-l", "127.0.0.1", str(port)],
     "socat": lambda port: [tool("socat"), "-", f"UDP-LISTEN:{port},bind=127.0.0.1"],
 }
-
-
-@contextlib.contextmanager
-def bound(argv: list[str], port: int) -> Iterator[Running]:
-    """Run a foreign server, and yield it once it has the port."""
-    with running(argv=argv) as server:
-        deadline = time.monotonic() + PATIENCE
-        while f":{port:04X} " not in Path("/proc/net/udp").read_text(encoding="ascii"):
-            assert server.process.poll() is None and time.monotonic() < deadline, f"{argv[0]} does not serve"
-            os.sched_yield()
-        yield server
 
 
 @pytest.mark.parametrize("name", CLIENTS)

@@ -2,12 +2,14 @@
 
 from pathlib import Path
 
-from tests.faults.test_peers import at_once
-from tests.interop.peers import DATA, check_same, content, file_of, run, tcp_client, tcp_server, unix_client
+import pytest
+
 from tests.support import NETKIT, running
+from tests.support.data import DATA, check_same
+from tests.support.partners import content, file_of, run, tcp_client, tcp_server, unix_client
 
 
-@at_once("client", ["netkit", "nc", "ncat", "socat"])
+@pytest.mark.parametrize("client", ["netkit", "nc", "ncat", "socat"])
 def test_every_byte_comes_back_from_a_program(client: str) -> None:
     """A client that sends 300,000 bytes and half-closes gets all of them back from a cat, and the cat's 0 is ours."""
     with running("listen", "127.0.0.1:0", "--exec", "cat") as server:

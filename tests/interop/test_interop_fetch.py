@@ -14,10 +14,11 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from tests.commands.tls import Pki
-from tests.interop.peers import DATA, NGINX, OTHER, check_same, tool
-from tests.interop.test_interop_tls import s_server
 from tests.support import NETKIT, Finished, free_port, netkit, running
+from tests.support.certificates import Pki
+from tests.support.data import DATA, OTHER, check_same
+from tests.support.partners import NGINX, s_server
+from tests.support.processes import tool
 
 SLOW = 2_000_000  # bytes of what nginx sends at 512 KiB/s, unless a range is asked for
 LARGE = 64 << 20

@@ -9,27 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.interop.peers import (
-    DATA,
-    OTHER,
-    check_same,
-    content,
-    file_of,
-    run,
-    tcp_client,
-    tcp_server,
-    tool,
-    unix_client,
-)
-from tests.interop.test_interop_servers import nginx
-from tests.relays import HERE, Certificates, complaints, make_certificates
 from tests.support import NETKIT, PATIENCE, free_port, peer, read_all, running
-
-
-@pytest.fixture(scope="module")
-def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
-    """Return files in PEM."""
-    return make_certificates(tmp_path_factory.mktemp("tls"))
+from tests.support.certificates import Pki
+from tests.support.data import DATA, OTHER, check_same
+from tests.support.partners import content, file_of, nginx, run, tcp_client, tcp_server, unix_client
+from tests.support.processes import HERE, tool
 
 
 def answering(sock: socket.socket) -> bytes:
@@ -47,7 +31,7 @@ def test_their_clients(name: str) -> None:
         check_same(done.out, OTHER)
         assert (done.code, done.err) == (0, "")
         check_same(there.result(), DATA)
-        assert complaints(server) == []
+        assert server.terminate().complaints == []
 
 
 @pytest.mark.parametrize("name", ["nc", "socat"])
@@ -80,7 +64,7 @@ def test_their_servers(name: str, answer: bytes) -> None:
         check_same(content(stdout), sent)
         check_same(ours.out, answer)
         assert (ours.code, ours.err) == (0, "")
-        assert complaints(server) == []
+        assert server.terminate().complaints == []
 
 
 def test_a_program_behind_socat() -> None:
@@ -92,27 +76,25 @@ def test_a_program_behind_socat() -> None:
     ):
         done = run(tcp_client("nc", server.port), DATA)
         check_same(done.out, DATA)
-        assert complaints(server) == []
+        assert server.terminate().complaints == []
 
 
 @pytest.mark.parametrize("name", ["openssl", "socat", "ncat"])
-def test_their_clients_of_tls(name: str, certificates: Certificates) -> None:
+def test_their_clients_of_tls(name: str, pki: Pki) -> None:
     """TLS in front of a server that knows none, for clients that verify."""
     with (
         peer(lambda sock: sock.sendall(sock.recv(100).upper())) as there,
-        running(
-            "relay", f"tls:{HERE}", there.address, "--cert", certificates.cert, "--key", certificates.key
-        ) as server,
+        running("relay", f"tls:{HERE}", there.address, *pki.good.options()) as server,
     ):
         at = f"127.0.0.1:{server.port}"
         argv = {
             "openssl": lambda: [
                 *(tool("openssl"), "s_client", "-quiet", "-verify_return_error", "-verify_quiet"),
-                *("-CAfile", certificates.ca, "-verify_hostname", "localhost", "-connect", at),
+                *("-CAfile", pki.ca, "-verify_hostname", "localhost", "-connect", at),
             ],
-            "socat": lambda: [tool("socat"), "-", f"OPENSSL:{at},cafile={certificates.ca}"],
+            "socat": lambda: [tool("socat"), "-", f"OPENSSL:{at},cafile={pki.ca}"],
             "ncat": lambda: [
-                *(tool("ncat"), "--ssl", "--ssl-verify", "--ssl-trustfile", certificates.ca),
+                *(tool("ncat"), "--ssl", "--ssl-verify", "--ssl-trustfile", pki.ca),
                 *("-4", "localhost", at.rpartition(":")[2]),
             ],
         }[name]()
@@ -122,13 +104,13 @@ def test_their_clients_of_tls(name: str, certificates: Certificates) -> None:
             assert client.finish().code == 0
 
 
-def test_a_server_of_tls(certificates: Certificates) -> None:
+def test_a_server_of_tls(pki: Pki) -> None:
     """A client that knows no TLS talks to openssl s_server, whose certificate is verified."""
     port = free_port()
     argv = [tool("openssl"), "s_server", "-quiet", "-naccept", "1", "-accept", f"127.0.0.1:{port}"]
     with (
-        running(argv=[*argv, "-cert", certificates.cert, "-key", certificates.key]) as there,
-        running("relay", HERE, f"tls:localhost:{port}", "-4", "--cafile", certificates.ca) as server,
+        running(argv=[*argv, "-cert", pki.good.cert, "-key", pki.good.key]) as there,
+        running("relay", HERE, f"tls:localhost:{port}", "-4", "--cafile", pki.ca) as server,
     ):
         await_listener(port)
         with running(argv=tcp_client("nc", server.port)) as client:
@@ -146,22 +128,20 @@ def await_listener(port: int) -> None:
         os.sched_yield()
 
 
-def test_nginx_behind_tls(certificates: Certificates, tmp_path: Path) -> None:
+def test_nginx_behind_tls(pki: Pki, tmp_path: Path) -> None:
     """curl gets a page of a plain nginx over https, and posts to it; two requests share a connection."""
     (tmp_path / "page").write_bytes(DATA)
     with (
         nginx(tmp_path, f"root {tmp_path};") as address,
-        running(
-            "relay", f"tls:{HERE}", address, "--cert", certificates.cert, "--key", certificates.key, "-v"
-        ) as server,
+        running("relay", f"tls:{HERE}", address, *pki.good.options(), "-v") as server,
     ):
         await_listener(int(address.rpartition(":")[2]))
         url = f"https://localhost:{server.port}/page"
-        curl = [tool("curl"), "-sS", "--fail", "--noproxy", "*", "--ipv4", "--cacert", certificates.ca]
+        curl = [tool("curl"), "-sS", "--fail", "--noproxy", "*", "--ipv4", "--cacert", pki.ca]
         done = run([*curl, url, url])
         check_same(done.out, DATA + DATA)
         assert (done.code, done.err) == (0, "")
-        said = complaints(server)
+        said = server.terminate().complaints
     assert sum("connection from" in line for line in said) == 1
 
 
@@ -186,4 +166,4 @@ def test_redis_on_a_unix_socket(tmp_path: Path) -> None:
         assert run([*cli, "ping"]) == (0, b"PONG\n", "")
         assert run([*cli, "-x", "set", "key"], value) == (0, b"OK\n", "")
         assert run([*cli, "get", "key"]) == (0, value + b"\n", "")
-        assert complaints(server) == []
+        assert server.terminate().complaints == []

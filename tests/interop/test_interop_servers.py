@@ -3,15 +3,15 @@
 import os
 import pty
 import shlex
-import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-from tests.interop.peers import DATA, NGINX, OTHER, check_same, content, file_of, run, tcp_client, tcp_server, tool
-from tests.support import NETKIT, free_port, netkit, peer, read_all, running
+from tests.support import NETKIT, netkit, peer, read_all, running
+from tests.support.data import DATA, OTHER, check_same
+from tests.support.partners import check_page, content, file_of, nginx, run, tcp_client, tcp_server
 
 # -- netkit connect at nc, ncat and socat
 
@@ -89,39 +89,6 @@ def test_listen_sends(client: str) -> None:
 
 
 # -- nginx, as a web server and as a proxy
-
-NGINX_CONF = (
-    NGINX
-    + """
-    access_log off;
-    server {{
-        listen 127.0.0.1:{port};
-        listen unix:{prefix}/nginx.sock;
-        proxy_read_timeout 10s;
-        location / {{ {location} }}
-    }}
-}}
-"""
-)
-
-
-@contextmanager
-def nginx(prefix: Path, location: str) -> Iterator[str]:
-    """Run nginx with its files in ``prefix``; yield the address where it will listen, for ``connect --wait``."""
-    port = free_port()
-    conf = prefix / "nginx.conf"
-    conf.write_text(NGINX_CONF.format(port=port, prefix=prefix, location=location))
-    with running(argv=[tool("nginx"), "-e", "stderr", "-p", str(prefix), "-c", str(conf)]) as server:
-        yield f"127.0.0.1:{port}"
-        server.signal(signal.SIGTERM)
-        assert server.finish() == (0, b"", "")
-
-
-def check_page(response: bytes, body: bytes) -> None:
-    """Assert that an HTTP response has the status 200 and this body."""
-    head, _, rest = response.partition(b"\r\n\r\n")
-    assert head.split(b"\r\n")[0] == b"HTTP/1.1 200 OK"
-    check_same(rest, body)
 
 
 def test_nginx_serves_a_file(tmp_path: Path) -> None:

@@ -10,13 +10,14 @@ from typing import Any
 
 import pytest
 
-from tests.commands.tls import Pair, Pki
-from tests.faults.test_peers import at_once, feed
-from tests.interop.peers import DATA, NGINX, OTHER, check_same, content, file_of, run, tool
-from tests.interop.test_interop_servers import check_page
 from tests.support import NETKIT, Finished, Running, free_port, running
+from tests.support.certificates import Pki
+from tests.support.data import DATA, OTHER, check_same
+from tests.support.partners import NGINX, check_page, content, file_of, run, s_server
+from tests.support.processes import feed, tool
 
 HERE = "127.0.0.1"
+VERSIONS = pytest.mark.parametrize("version", ["-tls1_2", "-tls1_3"])
 TEXT = DATA.hex().encode()[:300_000]  # without the letters that are commands to s_client at the start of a line
 ANY = ("-cipher", "ALL:@SECLEVEL=0")  # old versions want this of OpenSSL
 
@@ -24,16 +25,6 @@ ANY = ("-cipher", "ALL:@SECLEVEL=0")  # old versions want this of OpenSSL
 def connecting(pki: Pki, port: int | str) -> list[str]:
     """Return our client, which waits until somebody listens."""
     return [*NETKIT, "connect", f"tls:{HERE}:{port}", "--cafile", pki.ca, "--wait", "10s"]
-
-
-@contextlib.contextmanager
-def s_server(pki: Pki, *options: str, **popen: Any) -> Iterator[tuple[Running, int]]:
-    """Run openssl's server."""
-    port = free_port()
-    pair = ("-cert", pki.good.cert, "-key", pki.good.key)
-    argv = [tool("openssl"), "s_server", "-accept", f"{HERE}:{port}", *pair, *options]
-    with running(argv=argv, **popen) as server:
-        yield server, port
 
 
 def s_client(pki: Pki, port: int, *options: str) -> list[str]:
@@ -52,7 +43,7 @@ def serving(pki: Pki, name: str, *options: str, **popen: Any) -> Iterator[tuple[
 # -- openssl
 
 
-@pytest.mark.parametrize("version", ["-tls1_2", "-tls1_3"])
+@VERSIONS
 def test_openssl_serves(pki: Pki, version: str) -> None:
     """s_server gets 300,000 bytes of ours whole, and both leave with 0."""
     with file_of() as stdout, s_server(pki, version, "-quiet", "-naccept", "1", stdout=stdout) as (server, port):
@@ -72,27 +63,26 @@ def test_openssl_serves_a_page(pki: Pki, tmp_path: Path) -> None:
         assert (ours.code, ours.err) == (0, "")
 
 
-def test_openssl_dials(pki: Pki) -> None:
-    """s_client sends 300,000 bytes to listen, and gets as many from it; both leave with 0."""
+@VERSIONS
+def test_openssl_sends(pki: Pki, version: str) -> None:
+    """s_client sends 300,000 bytes to listen, and both leave with 0."""
+    with (
+        serving(pki, "listen") as (server, port),
+        running(argv=s_client(pki, port, "-quiet", "-no_ign_eof", version)) as client,
+    ):
+        feed(client, TEXT)
+        check_same(server.read_all(), TEXT)
+        assert client.finish().code == 0
+        assert server.finish().code == 0
 
-    def sends(version: str) -> None:
-        with (
-            serving(pki, "listen") as (server, port),
-            running(argv=s_client(pki, port, "-quiet", "-no_ign_eof", version)) as client,
-        ):
-            feed(client, TEXT)
-            check_same(server.read_all(), TEXT)
-            assert client.finish().code == 0
-            assert server.finish().code == 0
 
-    def receives(version: str) -> None:
-        with file_of(OTHER) as stdin, serving(pki, "listen", stdin=stdin) as (server, port):
-            theirs = run(s_client(pki, port, "-quiet", version))
-            check_same(theirs.out, OTHER)
-            assert (theirs.code, server.finish().code) == (0, 0)
-
-    rows = [(way, version) for version in ("-tls1_2", "-tls1_3") for way in (sends, receives)]
-    at_once("way, version", rows)(lambda way, version: way(version))()
+@VERSIONS
+def test_openssl_receives(pki: Pki, version: str) -> None:
+    """s_client gets 300,000 bytes from listen, and both leave with 0."""
+    with file_of(OTHER) as stdin, serving(pki, "listen", stdin=stdin) as (server, port):
+        theirs = run(s_client(pki, port, "-quiet", version))
+        check_same(theirs.out, OTHER)
+        assert (theirs.code, server.finish().code) == (0, 0)
 
 
 def test_openssl_renews_its_keys_in_the_middle(pki: Pki) -> None:
@@ -151,25 +141,22 @@ def test_openssl_agrees_on_a_protocol(pki: Pki) -> None:
         server.line("secured by .*, ALPN b$")
 
 
-@pytest.mark.parametrize("version", ["-tls1_2", "-tls1_3"])
-def test_openssl_wants_a_certificate(pki: Pki, version: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("whose", [None, "stranger", "client"])
+@VERSIONS
+def test_openssl_wants_a_certificate(pki: Pki, version: str, whose: str | None, tmp_path: Path) -> None:
     """s_server gets our certificate; without it, or with a stranger's, we leave with 35 and say its alert."""
     (tmp_path / "page").write_bytes(b"HTTP/1.1 200 OK\r\n\r\n" + OTHER)
     options = ("-Verify", "1", "-verify_return_error", "-CAfile", pki.ca, "-HTTP", version)
     with s_server(pki, *options, cwd=tmp_path, stdin=subprocess.DEVNULL) as (_, port):
-        asked = b"GET /page HTTP/1.0\r\n\r\n"
-
-        def check(pair: Pair | None, alert: str) -> None:
-            ours = run([*connecting(pki, port), *(pair.options() if pair else ())], asked)
-            if alert:
-                assert (ours.code, ours.out) == (35, b"")
-                assert ours.err.endswith(f": the peer sent alert {alert}\n")
-                return
-            check_page(ours.out, OTHER)
-            assert (ours.code, ours.err) == (0, "")
-
-        missed = "handshake_failure" if version == "-tls1_2" else "certificate_required"
-        at_once("pair, alert", [(None, missed), (pki.stranger, "unknown_ca"), (pki.client, "")])(check)()
+        mine = getattr(pki, whose).options() if whose else ()
+        ours = run([*connecting(pki, port), *mine], b"GET /page HTTP/1.0\r\n\r\n")
+    if whose == "client":
+        check_page(ours.out, OTHER)
+        assert (ours.code, ours.err) == (0, "")
+        return
+    missed = "handshake_failure" if version == "-tls1_2" else "certificate_required"
+    assert (ours.code, ours.out) == (35, b"")
+    assert ours.err.endswith(f": the peer sent alert {'unknown_ca' if whose else missed}\n")
 
 
 def test_openssl_shows_a_certificate(pki: Pki) -> None:
@@ -247,21 +234,23 @@ def test_ncat_dials(pki: Pki) -> None:
 # -- socat
 
 
-def test_socat_serves(pki: Pki) -> None:
+@pytest.mark.parametrize(
+    ("sent", "answer", "what"),
+    [(DATA, b"", "STDIO"), (DATA, OTHER, "STDIO"), (DATA, b"", "EXEC:cat")],
+    ids=["to it", "both ways", "echo"],
+)
+def test_socat_serves(pki: Pki, sent: bytes, answer: bytes, what: str) -> None:
     """socat sends and gets 300,000 bytes under half-close, as stdin and stdout and as a program that echoes."""
 
-    def check(sent: bytes, answer: bytes, what: str) -> None:
-        listening = f"OPENSSL-LISTEN:0,bind={HERE},cert={pki.good.both},verify=0"
-        argv = [tool("socat"), "-dd", "-t", "10", listening, what]
-        with file_of(answer) as stdin, file_of() as stdout, running(argv=argv, stdin=stdin, stdout=stdout) as server:
-            port = server.line(r"(?i)listening on .*\b(\d+)$")[1]
-            ours = run(connecting(pki, port), sent)
-            assert server.finish().code == 0
-            check_same(content(stdout), b"" if what == "EXEC:cat" else sent)
-        check_same(ours.out, sent if what == "EXEC:cat" else answer)
-        assert (ours.code, ours.err) == (0, "")
-
-    at_once("sent, answer, what", [(DATA, b"", "STDIO"), (DATA, OTHER, "STDIO"), (DATA, b"", "EXEC:cat")])(check)()
+    listening = f"OPENSSL-LISTEN:0,bind={HERE},cert={pki.good.both},verify=0"
+    argv = [tool("socat"), "-dd", "-t", "10", listening, what]
+    with file_of(answer) as stdin, file_of() as stdout, running(argv=argv, stdin=stdin, stdout=stdout) as server:
+        port = server.line(r"(?i)listening on .*\b(\d+)$")[1]
+        ours = run(connecting(pki, port), sent)
+        assert server.finish().code == 0
+        check_same(content(stdout), b"" if what == "EXEC:cat" else sent)
+    check_same(ours.out, sent if what == "EXEC:cat" else answer)
+    assert (ours.code, ours.err) == (0, "")
 
 
 def test_socat_dials(pki: Pki) -> None:

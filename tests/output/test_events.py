@@ -10,9 +10,8 @@ from netkit.core import events
 from netkit.core.address import Endpoint
 from netkit.output import events as events_module
 from netkit.output.jsonl import record
+from tests.support.ends import LOCAL, PEER, L, P, ends
 
-PEER = Endpoint("192.0.2.7", 5432)
-LOCAL = Endpoint("192.0.2.1", 40000)
 SIX = Endpoint("2001:db8::7", 443)
 UNIX = Endpoint(path="/run/app.sock")
 
@@ -26,17 +25,6 @@ class Told(NamedTuple):
     name: str
     fields: dict[str, Any]
 
-
-WHAT = ("address", "port")
-
-
-def ends(**ends: tuple[str, int]) -> dict[str, Any]:
-    """Return the fields for IPv4 ends over TCP."""
-    named = {f"{who}_{what}": part for who, end in ends.items() for what, part in zip(WHAT, end, strict=True)}
-    return {**named, "family": "ipv4", "protocol": "tcp"}
-
-
-P, L = ("192.0.2.7", 5432), ("192.0.2.1", 40000)
 
 EVERY = [
     Told(
@@ -166,13 +154,7 @@ EVERY = [
         1,
         "answered 200 OK: 1.5 KiB, text/plain",
         "answered",
-        {
-            "target": "http://h/x",
-            "status": 200,
-            "reason": "OK",
-            "size_bytes": 1536,
-            "content_type": "text/plain",
-        },
+        {"target": "http://h/x", "status": 200, "reason": "OK", "size_bytes": 1536, "content_type": "text/plain"},
     ),
     Told(
         events.Redirected("http://h/x", 302, "http://h/y"),

@@ -1,6 +1,5 @@
 """The hex dump: xxd is the judge."""
 
-import shutil
 import subprocess
 
 import pytest
@@ -8,16 +7,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from netkit.output.hexdump import dump
+from tests.support.processes import tool
 
 
-@pytest.mark.skipif(shutil.which("xxd") is None, reason="xxd is not installed")
 @pytest.mark.parametrize("offset", [0, 1, 0xFFFFFFF8, 1 << 36])
 @pytest.mark.parametrize(
     "data", [b"", b"\0", b"hi\n", bytes(range(15)), bytes(range(16)), bytes(range(17)), bytes(range(256)) * 3]
 )
 def test_dump_is_what_xxd_prints(data: bytes, offset: int) -> None:
     """Every byte value, whole and short lines, and offsets beyond 32 bits look as they do in ``xxd -g1``."""
-    xxd = subprocess.run(["xxd", "-g1", "-o", str(offset)], input=data, capture_output=True, check=True)
+    xxd = subprocess.run([tool("xxd"), "-g1", "-o", str(offset)], input=data, capture_output=True, check=True)
     assert dump(data, offset) == xxd.stdout.decode()
 
 

@@ -5,7 +5,7 @@ from typing import Any
 from netkit.core import events
 from netkit.core.errors import Exit
 from netkit.output import totals as totals_module
-from tests.output.test_events import LOCAL, PEER, L, P, ends
+from tests.support.ends import LOCAL, PEER, L, P, ends
 
 
 def closed(received: int, sent: int, acknowledged: int) -> events.Closed:

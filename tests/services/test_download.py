@@ -18,6 +18,7 @@ from netkit.core import kernel
 from netkit.core.errors import Exit, Failure
 from netkit.protocols.http import Head
 from netkit.services.fetch.download import Download
+from tests.support.data import files
 
 URL = "http://host/file"
 BODY = bytes(range(256)) * 4
@@ -65,11 +66,6 @@ def cut(path: Path, count: int = 300, answer: Head = WHOLE) -> None:
     """Leave what a download leaves that was cut after ``count`` bytes."""
     with downloading(path) as download:
         write(download, answer, BODY[:count])
-
-
-def files(folder: Path) -> list[str]:
-    """Return what there is."""
-    return sorted(path.name for path in folder.iterdir())
 
 
 @pytest.fixture

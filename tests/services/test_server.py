@@ -15,6 +15,7 @@ from netkit.services.echo import echo
 from netkit.services.server import Service, keep_serving, open_sockets
 
 
+@pytest.mark.loopback
 def test_a_signal_at_the_ready_line_ends_in_order() -> None:
     """Who stops a server as soon as it is ready gets the drain, as later."""
     ended_in_order = False

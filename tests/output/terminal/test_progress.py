@@ -13,7 +13,7 @@ from netkit.core.kernel import Group, sleep
 from netkit.output.rate import RateMeter
 from netkit.output.terminal import progress, screen
 from tests.clock import run
-from tests.terminals import Shown, resize, taken, terminal
+from tests.support.terminals import Shown, resize, taken, terminal
 
 SIZES = st.integers(0, 1 << 70)
 KNOWN, OPEN = Transfer("sent", 430 << 20, 1 << 30), Transfer("received", 430 << 20)

@@ -17,7 +17,7 @@ from netkit.output import console
 from netkit.output.terminal.screen import animate
 from tests.clock import run
 from tests.support import NETKIT, PATIENCE, running
-from tests.terminals import COLUMNS, GO, ROWS, Shown, read_until_hung_up, resize, stop, taken, terminal
+from tests.support.terminals import COLUMNS, GO, MOMENT, ROWS, Shown, read_until_hung_up, resize, stop, taken, terminal
 
 
 def drawing(
@@ -144,7 +144,7 @@ def test_a_terminal_that_nobody_reads() -> None:
             for _ in range(3):
                 await sleep(10)
                 assert not select.select([], [theirs], [], 0)[1]
-                while select.select([ours], [], [], 0.02)[0]:
+                while select.select([ours], [], [], MOMENT)[0]:
                     data = os.read(ours, 4096)
                     shown.lines(data)
                 await sleep(0.2)
@@ -168,6 +168,8 @@ def test_what_a_full_terminal_is_owed_comes_before_the_next_line(monkeypatch: py
 
         async def script() -> None:
             await sleep(10)
+            while select.select([], [theirs], [], MOMENT)[1]:  # not yet full for good
+                await sleep(1)
 
         drawing(theirs, lambda: Text("\n".join(["y" * 50] * 20)), script)
         assert shown.lines(taken(ours)) != []

@@ -8,21 +8,16 @@ from pathlib import Path
 import pyte
 import pytest
 
-from tests.commands.test_portcheck import FIREWALL, HOSTILE, send
-from tests.interop.peers import separate
 from tests.support import NETKIT, PATIENCE, netkit, peer, read_all, running
-from tests.terminals import COLUMNS, ROWS, read_until_hung_up, terminal
+from tests.support.data import HOSTILE
+from tests.support.namespaces import FIREWALL, separate
+from tests.support.peers import send
+from tests.support.terminals import COLUMNS, ROWS, on_terminal, read_until_hung_up, terminal
 
 
 def seen(*args: str, env: dict[str, str] | None = None) -> tuple[int, bytes, list[str]]:
     """Run netkit on a terminal; return its code, the bytes it wrote, and the lines that are to be seen at the end."""
-    with terminal() as (ours, theirs):
-        environment = {**os.environ, "TERM": "xterm", **(env or {})}
-        argv = [*NETKIT, *args]
-        process = subprocess.Popen(argv, stdin=theirs, stdout=theirs, stderr=theirs, env=environment)
-        os.close(theirs)
-        data = read_until_hung_up(ours)
-        code = process.wait(PATIENCE)
+    code, data = on_terminal(*args, env=env)
     screen = pyte.Screen(COLUMNS, ROWS)
     pyte.ByteStream(screen).feed(data)
     assert not screen.cursor.hidden

@@ -1,21 +1,16 @@
-"""What tests of TLS share: certificates, good and bad, and a peer whose every record is ours to place."""
+"""Certificates, good and bad."""
 
 import datetime
-import functools
-import socket
 import ssl
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import pytest
 import trustme
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
-
-from tests.support import PATIENCE
 
 BAD = ("self-signed", "expired", "wrong name", "name only in CN", "address as DNS name")
 PASSPHRASE = b"secret"
@@ -40,21 +35,23 @@ class Pki:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._authority = trustme.CA()
-        stranger = trustme.CA()
+        self._stranger = trustme.CA()
         self.ca = self._write("ca", self._authority.cert_pem.bytes())
-        self.other_ca = self._write("other-ca", stranger.cert_pem.bytes())
+        self.other_ca = self._write("other-ca", self._stranger.cert_pem.bytes())
         self.good = self._issued("good", "localhost", "127.0.0.1", "::1")
         self.client = self._issued("client", common_name="a client")
-        self.stranger = self.keep("stranger", stranger.issue_cert(common_name="a stranger"))
+        self.stranger = self.keep("stranger", self._stranger.issue_cert(common_name="a stranger"))
         self.names = self._issued("names", "*.example.org", "xn--bcher-kva.example", "fe80::1", "192.0.2.7")
 
     def bad(self, kind: str) -> Pair:
         """Return a pair that no client may take for localhost or 127.0.0.1: one of BAD."""
-        past = datetime.datetime(2020, 1, 1)
+        past, now = datetime.datetime(2020, 1, 1), datetime.datetime.now(datetime.UTC)
         local = ("localhost", "127.0.0.1")
         return {
             "self-signed": lambda: self.built(kind, "localhost", [x509.DNSName("localhost")], signed=False),
             "expired": lambda: self._issued(kind, *local, not_before=past, not_after=past + DAY),
+            "ending": lambda: self._issued(kind, *local, not_after=now + 10 * DAY),
+            "untrusted": lambda: self.keep(kind, self._stranger.issue_cert("localhost")),
             "wrong name": lambda: self._issued(kind, "other.example"),
             "name only in CN": lambda: self._issued(kind, common_name="localhost"),
             "address as DNS name": lambda: self.built(kind, "127.0.0.1", [x509.DNSName("127.0.0.1")]),
@@ -142,113 +139,3 @@ def pem_of(key: Any, passphrase: bytes | None = None) -> bytes:
             serialization.BestAvailableEncryption(passphrase) if passphrase else serialization.NoEncryption(),
         )
     )
-
-
-@pytest.fixture(scope="session")
-def pki(tmp_path_factory: pytest.TempPathFactory) -> Pki:
-    """Return the certificates, made once."""
-    return Pki(tmp_path_factory.mktemp("pki"))
-
-
-class Cut(Exception):
-    """The other side ended without close_notify."""
-
-
-class Secured:
-    """One end of TLS over a blocking socket: a half-close is one, a cut is told, and each record goes when we say.
-
-    ``ciphertext`` counts what was received of the socket.
-    """
-
-    def __init__(self, sock: socket.socket, context: ssl.SSLContext, name: str | None = None) -> None:
-        sock.settimeout(PATIENCE)
-        if sock.family != socket.AF_UNIX:
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self.sock = sock
-        self.ciphertext = 0
-        self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
-        self.tls = context.wrap_bio(self._incoming, self._outgoing, server_side=name is None, server_hostname=name)
-
-    def do_handshake(self) -> "Secured":
-        """Go through the handshake; an alert that it ends in is sent."""
-        try:
-            self._until_done(self.tls.do_handshake)
-        finally:
-            self.flush()
-        return self
-
-    def recv(self) -> bytes:
-        """Return what comes next, b"" after close_notify; raise Cut if there was none."""
-        try:
-            return bytes(self._until_done(lambda: self.tls.read(65536)))
-        except ssl.SSLZeroReturnError:
-            return b""
-
-    def read_all(self) -> bytes:
-        """Read to close_notify."""
-        parts = []
-        while part := self.recv():
-            parts.append(part)
-        return b"".join(parts)
-
-    def read_exactly(self, count: int) -> bytes:
-        """Read so many bytes."""
-        data = b""
-        while len(data) < count:
-            data += self._until_done(functools.partial(self.tls.read, count - len(data)))
-        return data
-
-    def send(self, data: bytes) -> None:
-        """Send all of it."""
-        self.tls.write(data)
-        self.flush()
-
-    def end(self) -> None:
-        """Send close_notify. Only for who has read all that came."""
-        try:
-            self.tls.unwrap()
-        except ssl.SSLError:
-            pass  # the other's is still to come
-        self.flush()
-
-    def flush(self) -> None:
-        """Send the records that are ready."""
-        if data := self._outgoing.read():
-            self.sock.sendall(data)
-
-    def _until_done(self, step: Callable[[], Any]) -> Any:
-        while True:
-            try:
-                return step()
-            except ssl.SSLWantReadError:
-                self.flush()
-                data = self.sock.recv(65536)
-                if not data:
-                    raise Cut from None
-                self.ciphertext += len(data)
-                self._incoming.write(data)
-
-
-def serving(context: ssl.SSLContext, behaviour: Callable[[Secured], Any]) -> Callable[[socket.socket], Any]:
-    """Return the behaviour of a peer (see tests.support) that secures its clients first.
-
-    What it comes to is what ``behaviour`` returns, or how the handshake or the stream failed.
-    """
-
-    def behave(sock: socket.socket) -> Any:
-        try:
-            return behaviour(Secured(sock, context).do_handshake())
-        except (ssl.SSLError, Cut) as error:
-            return error
-
-    return behave
-
-
-def dialled(port: int, context: ssl.SSLContext, host: str = "127.0.0.1", name: str = "localhost") -> Secured:
-    """Connect and go through the handshake; the caller closes ``sock``."""
-    sock = socket.create_connection((host, port), PATIENCE)
-    try:
-        return Secured(sock, context, name).do_handshake()
-    except BaseException:
-        sock.close()
-        raise

@@ -9,46 +9,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import trustme
-
-from tests.support import PATIENCE, Running, peer, read_all
-
-HERE = "127.0.0.1:0"
+from tests.support.certificates import Pki
+from tests.support.peers import peer, read_all
+from tests.support.processes import PATIENCE
 
 Behaviour = Callable[[Any], Any]
-
-
-class Certificates(NamedTuple):
-    """Files in PEM: an authority, and a certificate of localhost and 127.0.0.1 with its key."""
-
-    ca: str
-    cert: str
-    key: str
-
-    def server(self) -> ssl.SSLContext:
-        """Return the context of a plain server."""
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(self.cert, self.key)
-        return context
-
-    def client(self) -> ssl.SSLContext:
-        """Return the context of a plain client."""
-        return ssl.create_default_context(cafile=self.ca)
-
-    def wrapped(self, sock: socket.socket) -> ssl.SSLSocket:
-        """Return a client of TLS, which takes an end without close_notify for the failure it is."""
-        return self.client().wrap_socket(sock, server_hostname="localhost", suppress_ragged_eofs=False)
-
-
-def make_certificates(folder: Path) -> Certificates:
-    """Make an authority and a certificate by it."""
-    found = Certificates(*(str(folder / name) for name in ("ca.pem", "cert.pem", "key.pem")))
-    authority = trustme.CA()
-    issued = authority.issue_cert("localhost", "127.0.0.1")
-    authority.cert_pem.write_to_path(found.ca)
-    issued.cert_chain_pems[0].write_to_path(found.cert)
-    issued.private_key_pem.write_to_path(found.key)
-    return found
 
 
 class Target(NamedTuple):
@@ -63,7 +28,7 @@ class Target(NamedTuple):
 
 
 @contextlib.contextmanager
-def target(kind: str, behaviour: Behaviour, certificates: Certificates, folder: Path) -> Iterator[Target]:
+def target(kind: str, behaviour: Behaviour, pki: Pki, folder: Path) -> Iterator[Target]:
     """Serve clients with ``behaviour`` over ``tcp`` or ``tls``; over ``unix`` the first one alone."""
     if kind == "unix":
         path, results = str(folder / "target"), queue.SimpleQueue[Any]()
@@ -80,7 +45,7 @@ def target(kind: str, behaviour: Behaviour, certificates: Certificates, folder: 
             yield Target(f"unix:{path}", results)
             thread.join(PATIENCE)
         return
-    context = certificates.server()
+    context = pki.server()
 
     def secured(sock: socket.socket) -> Any:
         with context.wrap_socket(sock, server_side=True) as wrapped:
@@ -88,6 +53,11 @@ def target(kind: str, behaviour: Behaviour, certificates: Certificates, folder: 
 
     with peer(secured if kind == "tls" else behaviour) as server:
         yield Target(("tls:" if kind == "tls" else "") + server.address, server.results)
+
+
+def secured_by(pki: Pki, sock: socket.socket) -> ssl.SSLSocket:
+    """A client of TLS, which takes an end without close_notify for the failure it is."""
+    return pki.client_context().wrap_socket(sock, server_hostname="localhost", suppress_ragged_eofs=False)
 
 
 def converse(sock: socket.socket, data: bytes) -> bytes:
@@ -110,9 +80,3 @@ def until_reset(sock: socket.socket) -> bytes:
     except (ConnectionResetError, ssl.SSLEOFError):
         return got
     raise AssertionError(f"a clean end after {got[:80]!r}")
-
-
-def complaints(server: Running) -> list[str]:
-    """End a relay and return what it said on stderr, but for where it listened."""
-    server.process.terminate()
-    return [line for line in server.finish().err.splitlines() if ": listening on " not in line]

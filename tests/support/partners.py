@@ -1,23 +1,23 @@
-"""Other people's tools: where they are, how they dial and listen, and bulk data for both directions.
+"""Other people's tools: where they are, how they dial and listen.
 
 Their stdin and stdout are files wherever bulk is moved, so no test has to feed one process while it drains another.
 """
 
 import contextlib
-import functools
-import random
-import shutil
+import os
+import signal
 import subprocess
 import tempfile
+import time
 from collections.abc import Iterator, Sequence
-from typing import IO
+from pathlib import Path
+from typing import IO, Any
 
-import pytest
-
-from tests.support import NETKIT, PATIENCE, Finished, Running, free_port, running
-
-DATA = random.Random(1).randbytes(300_000)
-OTHER = random.Random(2).randbytes(300_000)  # unlike DATA, so that one direction is never taken for the other
+from tests.support.certificates import Pki
+from tests.support.data import check_same
+from tests.support.forkserver import NETKIT
+from tests.support.peers import free_port
+from tests.support.processes import PATIENCE, Finished, Running, running, tool
 
 # How a configuration of nginx begins, for str.format: one process, so that nothing is left behind if it is killed and
 # it keeps our user, and all that it writes in the folder it runs in. The block of http is still open.
@@ -36,25 +36,20 @@ http {{
 """
 
 
-def tool(name: str) -> str:
-    """Return where a tool is; skip the test that needs it if it is not installed."""
-    names = ("nc.openbsd", "nc") if name == "nc" else (name, f"/usr/sbin/{name}")
-    path = next(filter(None, map(shutil.which, names)), None)
-    return path or pytest.skip(f"{name} is not installed")
-
-
-@functools.cache
-def _may_separate() -> bool:
-    return subprocess.run(["unshare", "-rnm", "true"], capture_output=True).returncode == 0
-
-
-def separate(script: str) -> list[str]:
-    """Return what runs a command in a network and a view of files of its own, after ``script``; skip without them."""
-    tool("unshare")
-    if not _may_separate():
-        pytest.skip("namespaces are not allowed here")
-    path = f"PATH=$PATH:/usr/sbin:/sbin\n{script}\n"
-    return ["unshare", "-rnm", "sh", "-ec", path + 'exec "$@"', "sh"]
+NGINX_CONF = (
+    NGINX
+    + """
+    access_log off;
+    server {{
+        error_log {errors};
+        listen 127.0.0.1:{port};
+        listen unix:{prefix}/nginx.sock;
+        proxy_read_timeout 10s;
+        location / {{ {location} }}
+    }}
+}}
+"""
+)
 
 
 def tcp_client(name: str, port: int) -> list[str]:
@@ -91,6 +86,39 @@ def tcp_server(name: str, *command: str, stdin: IO[bytes], stdout: IO[bytes]) ->
 
 
 @contextlib.contextmanager
+def bound(argv: list[str], port: int) -> Iterator[Running]:
+    """Run a foreign server, and yield it once it has the port."""
+    with running(argv=argv) as server:
+        deadline = time.monotonic() + PATIENCE
+        while f":{port:04X} " not in Path("/proc/net/udp").read_text(encoding="ascii"):
+            assert server.process.poll() is None and time.monotonic() < deadline, f"{argv[0]} does not serve"
+            os.sched_yield()
+        yield server
+
+
+@contextlib.contextmanager
+def nginx(prefix: Path, location: str, errors: str = "stderr") -> Iterator[str]:
+    """Run nginx with its files in ``prefix``; yield the address where it will listen, for ``connect --wait``."""
+    port = free_port()
+    conf = prefix / "nginx.conf"
+    conf.write_text(NGINX_CONF.format(port=port, prefix=prefix, location=location, errors=errors))
+    with running(argv=[tool("nginx"), "-e", "stderr", "-p", str(prefix), "-c", str(conf)]) as server:
+        yield f"127.0.0.1:{port}"
+        server.signal(signal.SIGTERM)
+        assert server.finish() == (0, b"", "")
+
+
+@contextlib.contextmanager
+def s_server(pki: Pki, *options: str, **popen: Any) -> Iterator[tuple[Running, int]]:
+    """Run openssl's server."""
+    port = free_port()
+    pair = ("-cert", pki.good.cert, "-key", pki.good.key)
+    argv = [tool("openssl"), "s_server", "-accept", f"127.0.0.1:{port}", *pair, *options]
+    with running(argv=argv, **popen) as server:
+        yield server, port
+
+
+@contextlib.contextmanager
 def file_of(data: bytes = b"") -> Iterator[IO[bytes]]:
     """Open a nameless file that holds ``data``, at its start."""
     with tempfile.TemporaryFile() as file:
@@ -112,9 +140,8 @@ def run(argv: Sequence[str], data: bytes = b"") -> Finished:
     return Finished(done.returncode, done.stdout, done.stderr.decode())
 
 
-def check_same(got: bytes, wanted: bytes) -> None:
-    """Assert that bulk data is what it should be, without printing it."""
-    if got != wanted:
-        first = next((i for i, (a, b) in enumerate(zip(got, wanted, strict=False)) if a != b), None)
-        where = "one is the beginning of the other" if first is None else f"first difference at byte {first}"
-        raise AssertionError(f"got {len(got)} bytes, wanted {len(wanted)}: {where}")
+def check_page(response: bytes, body: bytes) -> None:
+    """Assert that an HTTP response has the status 200 and this body."""
+    head, _, rest = response.partition(b"\r\n\r\n")
+    assert head.split(b"\r\n")[0] == b"HTTP/1.1 200 OK"
+    check_same(rest, body)

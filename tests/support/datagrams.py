@@ -11,7 +11,7 @@ from netkit.core.address import Endpoint
 from netkit.core.kernel import deadline, now
 from netkit.core.udp import Datagram
 from netkit.core.udp_server import Bound
-from tests.support import PATIENCE
+from tests.support.processes import PATIENCE
 
 HERE = Endpoint("127.0.0.1", 0)
 BARE = Endpoint(None, 0)  # as in ``netkit udp-serve 0``

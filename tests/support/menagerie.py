@@ -81,7 +81,7 @@ def _settle(sock: socket.socket) -> None:
         fcntl.ioctl(sock, _SIOCOUTQ, bytes(4)) != bytes(4)
         or sock.getsockopt(socket.SOL_TCP, socket.TCP_INFO, 1)[0] == _FIN_WAIT_1
     ):
-        threading.Event().wait(0.005)
+        os.sched_yield()
 
 
 def churn(stop: threading.Event) -> list[socket.socket]:

@@ -26,7 +26,7 @@ def status(pid: int) -> list[str]:
 
 def is_forked(pid: int) -> bool:
     """Tell whether a process is one of the server's."""
-    return b"support_fork.py" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    return b"forkserver.py" in Path(f"/proc/{pid}/cmdline").read_bytes()
 
 
 @LINUX
@@ -57,8 +57,9 @@ def test_a_program_sees_no_difference(tmp_path: Path) -> None:
     for real in (False, True):
         environment = {**os.environ, "WORD": "a b", "EMPTY": ""}
         with running("listen", "0", "--sh-exec", script, env=environment, cwd=tmp_path, real=real) as server:
-            told.append(exchange(server.port, b"").decode())
+            port = server.port
             assert is_forked(server.pid) == (not real)
+            told.append(exchange(port, b"").decode())
     assert told[0] == told[1]
     assert "\nWORD=a b\n" in told[0]
 

@@ -1,0 +1,278 @@
+"""The other side of a conversation: servers in threads and clients, and how they behave."""
+
+import contextlib
+import errno
+import itertools
+import os
+import queue
+import random
+import select
+import socket
+import struct
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from tests.support.processes import PATIENCE, Running, settle
+
+_names = itertools.count()
+
+
+class Peer:
+    """A TCP server in a thread; ``port`` is where, ``results`` what each call of the behaviour returned or raised."""
+
+    def __init__(self, behaviour: Callable[[socket.socket], Any], host: str = "127.0.0.1", port: int = 0) -> None:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        self._listener = socket.create_server((host, port), family=family, backlog=64)
+        self.port: int = self._listener.getsockname()[1]
+        self.address = f"[{host}]:{self.port}" if ":" in host else f"{host}:{self.port}"
+        self.results: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        self._behaviour = behaviour
+        self._clients: list[socket.socket] = []
+        self._threads = [threading.Thread(target=self._accept, daemon=True)]
+        self._threads[0].start()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                client, _ = self._listener.accept()
+            except OSError:
+                return
+            self._clients.append(client)
+            thread = threading.Thread(target=self._serve, args=(client,), daemon=True)
+            self._threads.append(thread)
+            thread.start()
+
+    def _serve(self, client: socket.socket) -> None:
+        try:
+            with client:
+                self.results.put(self._behaviour(client))
+        except OSError as error:
+            self.results.put(error)
+
+    def result(self) -> Any:
+        """Wait for the next behaviour to end and return what it returned."""
+        return self.results.get(timeout=PATIENCE)
+
+    def close(self) -> None:
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        for client in tuple(self._clients):
+            with contextlib.suppress(OSError):
+                client.shutdown(socket.SHUT_RDWR)
+        for thread in tuple(self._threads):
+            thread.join(PATIENCE)
+        for client in self._clients:
+            client.close()
+
+
+@contextlib.contextmanager
+def peer(behaviour: Callable[[socket.socket], Any], host: str = "127.0.0.1", port: int = 0) -> Iterator[Peer]:
+    """Serve each client with ``behaviour`` while the block runs; the client is closed when it returns."""
+    server = Peer(behaviour, host, port)
+    try:
+        yield server
+    finally:
+        server.close()
+
+
+def server_socket(way: str) -> tuple[str, socket.socket]:
+    """Return the address and the socket of a listener for ``connect`` or ``unix``."""
+    if way == "unix":
+        name = f"netkit-test-{os.getpid()}-{next(_names)}"
+        listener = socket.socket(socket.AF_UNIX)
+        listener.bind(f"\0{name}")
+        listener.listen()
+        return f"unix:@{name}", listener
+    listener = socket.create_server(("127.0.0.1", 0))
+    return f"127.0.0.1:{listener.getsockname()[1]}", listener
+
+
+@contextlib.contextmanager
+def full_backlog(host: str = "127.0.0.1", port: int = 0) -> Iterator[int]:
+    """Give a port on loopback that drops every further SYN: its backlog is full and nobody accepts."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.create_server((host, port), family=family, backlog=0) as listener, contextlib.ExitStack() as stack:
+        for _ in range(4):
+            filler = stack.enter_context(socket.socket(family))
+            filler.setblocking(False)
+            filler.connect_ex(listener.getsockname())
+        yield listener.getsockname()[1]
+
+
+def free_port() -> int:
+    """A port that nobody has. It is below those that the system gives away, so that it is still free in a while."""
+    chance = random.SystemRandom()  # what others draw from is seeded alike in all workers of pytest-xdist
+    while True:
+        port = chance.randrange(10_000, 32_768)
+        with socket.socket() as tcp, socket.socket(type=socket.SOCK_DGRAM) as udp, contextlib.suppress(OSError):
+            tcp.bind(("", port))
+            udp.bind(("", port))
+            return port
+
+
+def tcp_sockets(host: str = "127.0.0.1") -> tuple[socket.socket, socket.socket]:
+    """Return the two ends of a TCP connection."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.create_server((host, 0), family=family) as server:
+        client = socket.create_connection(server.getsockname()[:2])
+        served, _ = server.accept()
+    for sock in (client, served):
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return client, served
+
+
+def connect(port: int, *, window: int | None = None) -> socket.socket:
+    """Return a client of a server on this machine; ``window`` is the size of its receive buffer."""
+    sock = socket.socket()
+    sock.settimeout(PATIENCE)
+    if window is not None:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, window)
+    try:
+        sock.connect(("127.0.0.1", port))
+    except OSError:  # refused, or reset already
+        sock.close()
+        raise
+    return sock
+
+
+@contextlib.contextmanager
+def udp(host: str = "127.0.0.1", port: int = 0) -> Iterator[socket.socket]:
+    """Open a plain datagram socket, with room for much."""
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 22)
+        sock.settimeout(PATIENCE)
+        sock.bind((host, port))
+        yield sock
+
+
+def address(sock: socket.socket) -> str:
+    """Where a socket is, in one word."""
+    host, port = sock.getsockname()[:2]
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def label(sock: socket.socket) -> bytes:
+    """Return the label of a client's lines."""
+    host, port = sock.getsockname()
+    return f"{host}:{port}\t".encode()
+
+
+def exchange(port: int, data: bytes, host: str = "127.0.0.1") -> bytes:
+    """Connect, send ``data`` and our end, and return all that comes back."""
+    with socket.create_connection((host, port), timeout=PATIENCE) as sock:
+        sender = threading.Thread(target=lambda: (sock.sendall(data), sock.shutdown(socket.SHUT_WR)))
+        sender.start()
+        answer = read_all(sock)
+        sender.join()
+        return answer
+
+
+def read_all(sock: socket.socket) -> bytes:
+    """Read to the end."""
+    chunks = []
+    while chunk := sock.recv(1 << 18):
+        chunks.append(chunk)
+    return b"".join(chunks)
+
+
+def receive(sock: socket.socket, count: int) -> bytes:
+    """Return the next ``count`` bytes, or fewer if there are no more."""
+    with sock.makefile("rb", buffering=0) as file:
+        chunks = []
+        while count and (chunk := file.read(count)):
+            chunks.append(chunk)
+            count -= len(chunk)
+        return b"".join(chunks)
+
+
+def echo(sock: socket.socket) -> None:
+    """Send back all that comes."""
+    while data := sock.recv(65536):
+        sock.sendall(data)
+
+
+def send(data: bytes) -> Callable[[socket.socket], bytes]:
+    """Return a server that sends and then reads to the end, or to a reset."""
+
+    def behave(client: socket.socket) -> bytes:
+        client.sendall(data)
+        return read_all(client)
+
+    return behave
+
+
+def say_some(sock: socket.socket) -> None:
+    """Send a word, so that netkit is known to be there, then nothing."""
+    sock.sendall(b"some")
+    outlast(sock)
+
+
+def drip(sock: socket.socket, data: bytes, gap: float) -> None:
+    """Send byte after byte with pauses of ``gap`` seconds. The clocks of a process are real, so these are too."""
+    for place in range(len(data)):
+        sock.sendall(data[place : place + 1])
+        select.select([], [], [], gap)
+
+
+def wait_for_refusal(port: int) -> None:
+    """Wait until nobody listens on a port any more."""
+    while True:
+        with socket.socket() as late:
+            if late.connect_ex(("127.0.0.1", port)) == errno.ECONNREFUSED:
+                return
+
+
+def outlast(sock: socket.socket) -> None:
+    """Neither read nor send until the other side resets or closes both ways."""
+    poll = select.poll()
+    poll.register(sock, 0)  # errors and hang-ups are always told
+    assert poll.poll(PATIENCE * 1000)
+
+
+def wait_for_input(sock: socket.socket) -> None:
+    """Wait until something can be read, and leave it unread."""
+    assert select.select([sock], [], [], PATIENCE)[0]
+
+
+def is_silent(sock: socket.socket) -> bool:
+    """Whether there is nothing to be read at this moment, no end either."""
+    return not select.select([sock], [], [], 0)[0]
+
+
+def resent(sock: socket.socket) -> int:
+    """How many segments of a TCP connection were sent again; the first was if nobody took the client at once."""
+    (count,) = struct.unpack_from("I", sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 104), 100)  # linux/tcp.h
+    return int(count)
+
+
+def reset(sock: socket.socket) -> None:
+    """Close with RST."""
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    sock.close()
+
+
+def jam(sock: socket.socket) -> None:
+    """Read nothing until the peer of an IPv4 connection over loopback has sent more than the connection holds."""
+    ends = [f"{socket.inet_aton(h)[::-1].hex().upper()}:{p:04X}" for h, p in (sock.getpeername(), sock.getsockname())]
+    while True:
+        with open("/proc/net/tcp", encoding="ascii") as rows:
+            queues = [row.split()[4] for row in rows if row.split()[1:3] == ends]
+        if queues and int(queues[0].partition(":")[0], 16) > 100_000:
+            return
+        os.sched_yield()
+
+
+def push(fd: int, process: Running, limit: int) -> int:
+    """Write zeros until no more is taken and the process waits, and return how many were; fail beyond ``limit``."""
+    zeros = bytes(65536)
+    pushed = 0
+    os.set_blocking(fd, False)
+    while True:
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                pushed += os.write(fd, zeros)
+                assert pushed <= limit
+        settle(process)
+        if not select.select([], [fd], [], 0)[1]:
+            return pushed

@@ -1,0 +1,43 @@
+"""Mistakes in what is typed: netkit is run in this process, and refuses in one line."""
+
+from pathlib import Path
+
+import pytest
+
+import netkit.commands
+from netkit.cli.app import run
+
+COMMANDS = {file.stem.replace("_", "-") for file in Path(netkit.commands.__path__[0]).glob("[!_]*.py")}
+
+
+def the_line(err: str) -> str:
+    """Return the one line of a message, which is printable ASCII and of bounded length."""
+    assert err.count("\n") == 1
+    assert err.endswith("\n")
+    assert len(err) <= 400
+    line = err[:-1]
+    assert line.isascii()
+    assert line.isprintable()
+    assert line.startswith("netkit")
+    return line
+
+
+def mistake(capfd: pytest.CaptureFixture[str], args: list[str]) -> str:
+    """Run netkit in this process, and return the line with which it refused."""
+    code = run(list(args))
+    out, err = capfd.readouterr()
+    assert (code, out) == (2, ""), err
+    line = the_line(err)
+    name = f"netkit {args[0]}" if args[0] in COMMANDS else "netkit"
+    assert line.startswith(f"{name}: ")
+    return line
+
+
+def refused(capfd: pytest.CaptureFixture[str], *args: str, code: int = 2) -> str:
+    """Run netkit in this process, and return the one line with which it refused; stdout has nothing."""
+    assert run(list(args)) == code
+    out, err = capfd.readouterr()
+    assert out == ""
+    assert err.count("\n") == 1 and len(err) <= 400 and err[:-1].isascii() and err[:-1].isprintable()
+    assert err.startswith(f"netkit {args[0]}: ")
+    return err.removeprefix(f"netkit {args[0]}: ").rstrip("\n")

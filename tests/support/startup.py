@@ -1,0 +1,22 @@
+"""What an interpreter of its own imports to run netkit."""
+
+import subprocess
+import sys
+
+HEAVY = {"rich", "asyncio", "ssl", "logging", "json", "importlib.metadata", "subprocess", "concurrent.futures"}
+
+
+# Runs netkit with sys.argv and then says, on stderr, which modules are loaded.
+DRIVER = """
+import sys
+from netkit.__main__ import main
+code = main()
+print(*sorted(sys.modules), file=sys.stderr)
+sys.exit(code)
+"""
+
+
+def loaded(*args: str, stdin: bytes = b"") -> tuple[int, bytes, set[str]]:
+    """Run netkit in a fresh interpreter; return exit code, stdout and the modules it loaded."""
+    done = subprocess.run([sys.executable, "-c", DRIVER, *args], input=stdin, capture_output=True, timeout=20)
+    return done.returncode, done.stdout, set(done.stderr.decode().split())

@@ -1,0 +1,118 @@
+"""Terminals and pipes: what is written to them, and what a person sees."""
+
+import array
+import contextlib
+import fcntl
+import os
+import pty
+import select
+import struct
+import termios
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import pyte
+
+from tests.support.forkserver import NETKIT, Process
+from tests.support.processes import PATIENCE, netkit, sound
+
+COLUMNS, ROWS = 100, 30
+MOMENT = 0.02  # s: a worker of the kernel carries what is written to a terminal to its other end
+
+STOP, GO = b"\x13", b"\x11"  # Ctrl-S, Ctrl-Q
+
+
+@contextlib.contextmanager
+def pipes() -> Iterator[tuple[int, int, int, int]]:
+    """Give the reading and the writing end of two pipes."""
+    ends = (*os.pipe(), *os.pipe())
+    try:
+        yield ends
+    finally:
+        for end in ends:
+            os.close(end)
+
+
+@contextlib.contextmanager
+def terminal() -> Iterator[tuple[int, int]]:
+    """Open a terminal of a known size; yield our end and the one for a program."""
+    ours, theirs = pty.openpty()
+    resize(theirs, COLUMNS)
+    try:
+        yield ours, theirs
+    finally:
+        for fd in (ours, theirs):
+            if os.isatty(fd):  # not if it was closed, and its number is somebody else's by now
+                os.close(fd)
+
+
+def resize(fd: int, columns: int, rows: int = ROWS) -> None:
+    """Give a terminal another size."""
+    fcntl.ioctl(fd, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+
+
+def read_until_hung_up(fd: int) -> bytes:
+    """Read what was written to a terminal until nobody has it open any more."""
+    data = b""
+    with contextlib.suppress(OSError):
+        while chunk := os.read(fd, 65536):
+            data += chunk
+    return data
+
+
+def taken(fd: int) -> bytes:
+    """Return what a terminal has been written and nobody has read yet."""
+    data = b""
+    while select.select([fd], [], [], MOMENT)[0]:
+        data += os.read(fd, 65536)
+    return data
+
+
+def held(pipe: int) -> int:
+    """Return how many bytes a pipe holds that nobody has read."""
+    count = array.array("i", [0])
+    fcntl.ioctl(pipe, termios.FIONREAD, count)
+    return count[0]
+
+
+def stop(ours: int, theirs: int) -> None:
+    """Press Ctrl-S, and return once the terminal takes nothing any more."""
+    os.write(ours, STOP)
+    while select.select([], [theirs], [], 0)[1]:
+        os.sched_yield()
+
+
+class Shown:
+    """What is to be seen on a terminal."""
+
+    def __init__(self, columns: int = COLUMNS) -> None:
+        self.screen = pyte.HistoryScreen(columns, ROWS, history=1000)
+        self._stream = pyte.ByteStream(self.screen)
+
+    def lines(self, data: bytes) -> list[str]:
+        """Return all lines from the first to the last that is not empty, once ``data`` is written too."""
+        self._stream.feed(data)
+        assert not self.screen.cursor.hidden
+        above = ["".join(row[x].data for x in range(self.screen.columns)) for row in self.screen.history.top]
+        return "\n".join(line.rstrip() for line in (*above, *self.screen.display)).rstrip().splitlines()
+
+
+def on_terminal(
+    *args: str, columns: int = COLUMNS, rows: int = ROWS, env: Mapping[str, str] | None = None, **streams: Any
+) -> tuple[int, bytes]:
+    """Run netkit with its standard streams, but for those given, on a terminal; return its code and what that got."""
+    clean = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES", "NO_COLOR")}
+    with terminal() as (ours, theirs):
+        resize(theirs, columns, rows)
+        all_streams = {"stdin": theirs, "stdout": theirs, "stderr": theirs, **streams}
+        process = Process([*NETKIT, *args], env={**clean, "TERM": "xterm", **(env or {})}, **all_streams)
+        os.close(theirs)
+        data = read_until_hung_up(ours)
+        return process.wait(PATIENCE), data
+
+
+def text_on_terminal(*args: str, input: bytes = b"") -> str:
+    """Run netkit with a terminal as its stdout alone, to its good end, and return what is seen there."""
+    with terminal() as (ours, theirs):
+        sound(netkit(*args, input=input, stdout=theirs), 0)
+        return os.read(ours, 65536).decode().replace("\r\n", "\n")
