@@ -603,7 +603,12 @@ accept_options = gathered(
     option("--max-clients", type=types.COUNT, section="Serving", help="Serve N clients, then exit."),
     option("--max-conns", type=types.COUNT, section="Serving", help="Serve at most N clients at once (default: 4096)."),
     option("--mode", type=types.MODE, section="Serving", help="Mode of the unix socket's file (default: 600)."),
-    option("--greet", type=types.TEXT, section="Data", help="Send TEXT first; {host} and {port} are the client's."),
+    option(
+        "--greet",
+        type=types.TEXT,
+        section="Data",
+        help="Send TEXT first; {host} and {port} are the client's, {{ is a brace.",
+    ),
     option("--keepalive", type=types.DURATION, section="Time", help="Probe a client silent for D (TCP keepalive)."),
     rules=[
         one_of("--once", "--max-clients"),

@@ -55,7 +55,12 @@ RULES = (
 @option("-k", "--keep", section="Serving", help="Serve any number of clients at a time.")
 @options.ending_options
 @option("--label", section="Data", help="Write HOST:PORT and a tab before each line.")
-@option("--reply", type=types.TEXT, section="Data", help="Send TEXT to each client instead of stdin; implies --keep.")
+@option(
+    "--reply",
+    type=types.TEXT,
+    section="Data",
+    help="Send TEXT to each client, as --greet does, and then the end; implies --keep.",
+)
 @option(
     "--reply-file", type=types.FILE, section="Data", help="Send FILE to each client instead of stdin; implies --keep."
 )
