@@ -37,6 +37,7 @@ _TLS = Case("--tls", options.SECURED.holds)
 _TCP_SEND = Case("--send", lambda values: values["text"] is not None and not values["udp"])
 
 _REPORTS = ("tap", "junit", "github")
+_FORMATS = ("text", "json", *_REPORTS)
 
 RULES = (
     one_of("--json", "--format"),
@@ -113,9 +114,9 @@ RULES = (
 @option(
     "--format",
     "form",
-    type=types.choice("text", "json", "tap", "junit", "github", name="FORMAT"),
+    type=types.choice(*_FORMATS, name="FORMAT"),
     section="Output",
-    help="Print text, json, tap, junit or github (default: text).",
+    help=f"Print {', '.join(_FORMATS[:-1])} or {_FORMATS[-1]} (default: text).",
 )
 @options.view_options
 @options.verbosity_options
