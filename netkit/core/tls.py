@@ -342,9 +342,14 @@ class TlsStream(Wrapped):
                 await self._stream.send(data)
 
     async def _flush_alert(self) -> None:
+        """Let the peer hear why, before a reset takes it back: what it still sends is read, and dropped."""
         try:
             await self._flush()
-        except Failure:
+            await self._stream.send_eof()
+            with deadline(now() + _LAST_WORDS):
+                while await self._stream.recv():
+                    pass
+        except (Failure, DeadlineExceeded):
             pass
 
     def _cut_short(self) -> Failure:

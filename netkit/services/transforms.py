@@ -61,7 +61,7 @@ class Limits:
     def __init__(self, pattern: re.Pattern[bytes] | None, most: int | None) -> None:
         self._pattern = pattern
         self._most = most
-        self._found = False
+        self._found = self._filled = False
 
     def __bool__(self) -> bool:
         return self._pattern is not None or self._most is not None
@@ -72,17 +72,24 @@ class Limits:
         if self._pattern is not None:
             makers.append(partial(until, self._pattern, self._find, cut=True))
         if self._most is not None:
-            makers.append(partial(at_most, self._most))
+            makers.append(partial(at_most, self._most, self._fill))
         return makers
 
     def check(self, name: str) -> None:
-        """Raise Failure PROTOCOL if what ``name`` sent has ended without a match."""
-        if self._pattern is not None and not self._found:
+        """Raise Failure PROTOCOL if what ``name`` sent has ended before a match, or before so many bytes."""
+        if self._found or (self._filled and self._pattern is None):
+            return
+        if self._pattern is not None:
             pattern = repr(os.fsdecode(self._pattern.pattern))
             raise Failure(Exit.PROTOCOL, f"find {pattern} in what {name} sent", "it ended before")
+        if self._most is not None:
+            raise Failure(Exit.PROTOCOL, f"receive {self._most} bytes from {name}", "it ended before")
 
     def _find(self) -> None:
         self._found = True
+
+    def _fill(self) -> None:
+        self._filled = True
 
 
 def prefixed(prefix: bytes) -> Change:
@@ -139,13 +146,14 @@ def until(pattern: re.Pattern[bytes], found: Callable[[], None], *, cut: bool) -
     return change
 
 
-def at_most(limit: int) -> Change:
-    """Pass ``limit`` bytes, and be done with the last of them."""
+def at_most(limit: int, filled: Callable[[], None] = lambda: None) -> Change:
+    """A change that is done with the ``limit``-th byte, which ``filled`` is told."""
     left = limit
 
     def change(data: bytes) -> bytes:
         nonlocal left
         if len(data) >= left:
+            filled()
             raise Done(data[:left])
         left -= len(data)
         return data

@@ -1,0 +1,414 @@
+"""When a conversation ends: what is sent when, what a peer's end means, and that nobody waits for somebody who left."""
+
+import contextlib
+import os
+import re
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.support import NETKIT, PATIENCE, Finished, Running, exchange, netkit, peer, read_all, reset, running
+from tests.support.certificates import Pki
+from tests.support.data import DATA, check_same
+from tests.support.namespaces import separate
+from tests.support.terminals import terminal
+
+HERE = "127.0.0.1:0"
+
+
+# -- when our end goes out
+
+
+def drops_who_half_closes(sock: socket.socket) -> bytes:
+    """Answer ``ruok``, unless its client has ended by then: ZooKeeper's four-letter words."""
+    data = sock.recv(4)
+    sock.settimeout(0.3)
+    with contextlib.suppress(TimeoutError):
+        if not sock.recv(1):
+            return b"dropped"
+    sock.sendall(b"imok")
+    return data
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "out"),
+    [
+        (["--send", "ruok"], 0, b""),
+        (["--send", "ruok", "--until", "imok"], 0, b"imok"),
+        (["--send", "ruok", "--max-bytes", "4"], 0, b"imok"),
+        (["--send", "ruok", "--no-shutdown"], 0, b"imok"),
+        (["--send", "ruok", "--shutdown-after", "5s"], 0, b"imok"),
+        (["--send", "ruok", "--max-bytes", "5"], 8, b"imok"),
+        (["--send", "ruok", "--until", "none"], 8, b"imok"),
+        (["--send", "ruok", "--until", "imok", "--shutdown-after", "0"], 8, b""),
+    ],
+)
+def test_a_server_that_drops_who_half_closes(options: list[str], code: int, out: bytes) -> None:
+    """Our end goes out at once as TCP has it; while something is waited for it does not, and a short answer is 8."""
+    with peer(drops_who_half_closes) as server:
+        done = netkit("connect", server.address, *options)
+    assert (done.code, done.out) == (code, out)
+
+
+def test_what_was_wanted_leaves_input_unread() -> None:
+    """--until ends the conversation with 0 though stdin goes on, and the peer sees our end and no reset."""
+
+    def greet(sock: socket.socket) -> bytes:
+        sock.sendall(b"ready> ")
+        return read_all(sock)
+
+    with peer(greet) as server, running("connect", server.address, "--until", "> ") as process:
+        assert process.read_all() == b"ready> "
+        assert process.wait() == 0
+        assert server.result() == b""
+
+
+# -- what the peer's end means
+
+
+@pytest.mark.parametrize("spoken", [b"", b"welcome"])
+def test_a_pipe_goes_on_to_a_peer_that_only_receives(spoken: bytes) -> None:
+    """One that never said a byte gets all of a pipe with a pause; one that spoke is left, and a line says so."""
+    got = threading.Event()
+
+    def receive(sock: socket.socket) -> bytes:
+        sock.sendall(spoken)
+        sock.shutdown(socket.SHUT_WR)
+        first = sock.recv(3)
+        got.set()
+        return first + read_all(sock)
+
+    with peer(receive) as server, running("connect", server.address) as process:
+        process.stdin.write(b"one")
+        assert got.wait(PATIENCE)
+        if spoken:
+            process.line("the peer ended; input is still open and is left after 3 bytes$")
+        else:
+            process.stdin.write(b"two")
+            process.stdin.close()
+        assert process.wait() == 0
+        assert server.result() == (b"one" if spoken else b"onetwo")
+
+
+def forgetful() -> list[str]:
+    """What runs a command in a network whose system forgets connections that it closed after 2 seconds, not 60."""
+    return separate("ip link set lo up", "echo 2 > /proc/sys/net/ipv4/tcp_fin_timeout")
+
+
+@pytest.mark.parametrize("options", [[], ["--hold"], ["--send-only"]], ids=["pipe", "hold", "send-only"])
+@pytest.mark.parametrize("way", ["tcp", "unix"])
+def test_nobody_waits_for_somebody_who_left(way: str, options: list[str], tmp_path: Path) -> None:
+    """A peer that closed answers the probe by a reset once its system forgot it: that is its leaving, and 0."""
+    script = """
+import socket, subprocess, sys, time
+way, netkit = sys.argv[1], sys.argv[2:]
+server = socket.create_server(("127.0.0.1", 0)) if way == "tcp" else socket.socket(socket.AF_UNIX)
+if way == "unix":
+    server.bind("s")
+    server.listen()
+address = "127.0.0.1:%d" % server.getsockname()[1] if way == "tcp" else "unix:s"
+process = subprocess.Popen([*netkit, address], stdin=subprocess.PIPE, stderr=subprocess.PIPE)
+process.stdin.write(b"x")
+process.stdin.flush()
+peer, _ = server.accept()
+assert peer.recv(1) == b"x"
+peer.close()
+print(process.wait(30), process.stderr.read())
+"""
+    argv = [*forgetful(), sys.executable, "-c", script, way, *NETKIT, "connect", *options]
+    done = subprocess.run(argv, capture_output=True, cwd=tmp_path, timeout=60)
+    assert done.stdout.startswith(b"0 b"), done
+
+
+def test_a_relay_lets_go_of_who_left() -> None:
+    """Its target never closes, its clients closed: they are found out, and their descriptors are free again."""
+    script = """
+import os, socket, subprocess, sys
+target = socket.create_server(("127.0.0.1", 0), backlog=64)
+argv = [*sys.argv[1:], "127.0.0.1:%d" % target.getsockname()[1]]
+relay = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE)
+port = int(relay.stderr.readline().decode().rsplit(":", 1)[1])
+descriptors = lambda: len(os.listdir(f"/proc/{relay.pid}/fd"))
+before = descriptors()
+quiet = socket.create_connection(("127.0.0.1", port))
+far, _ = target.accept()
+kept = []
+for _ in range(20):
+    with socket.create_connection(("127.0.0.1", port)) as client:
+        client.send(b"x")
+        kept.append(target.accept()[0])
+        assert kept[-1].recv(1) == b"x"
+    assert kept[-1].recv(1) == b""
+for one in kept:
+    try:
+        assert one.recv(1) == b""
+    except ConnectionResetError:
+        pass
+while descriptors() > before + 2:
+    os.sched_yield()
+far.send(b"still here")
+assert quiet.recv(10) == b"still here"
+relay.terminate()
+relay.wait()
+print("gone")
+"""
+    argv = [*forgetful(), sys.executable, "-c", script, *NETKIT, "relay", HERE]
+    done = subprocess.run(argv, capture_output=True, timeout=60)
+    assert done.stdout == b"gone\n", done
+
+
+def test_a_peer_that_half_closed_is_kept() -> None:
+    """It answers every probe: nothing ends a conversation with it but its own input."""
+    script = """
+import socket, subprocess, sys
+server = socket.create_server(("127.0.0.1", 0))
+argv = [*sys.argv[1:], "127.0.0.1:%d" % server.getsockname()[1]]
+process = subprocess.Popen(argv, stdin=subprocess.PIPE)
+peer, _ = server.accept()
+peer.shutdown(socket.SHUT_WR)
+try:
+    process.wait(8)  # longer than a first and a second probe
+except subprocess.TimeoutExpired:
+    process.stdin.write(b"late")
+    process.stdin.close()
+data = b""
+while chunk := peer.recv(10):
+    data += chunk
+print(process.wait(10), data)
+"""
+    argv = [*forgetful(), sys.executable, "-c", script, *NETKIT, "connect"]
+    done = subprocess.run(argv, capture_output=True, timeout=60)
+    assert done.stdout == b"0 b'late'\n", done
+
+
+# -- resets, also while both directions are blocked
+
+
+def flood(address: tuple[str, int] | str) -> None:
+    """Send without reading until nothing is taken, then leave by a reset."""
+    sock = socket.socket(socket.AF_UNIX if isinstance(address, str) else socket.AF_INET)
+    sock.connect(address)
+    sock.settimeout(0.5)
+    with contextlib.suppress(OSError):
+        while True:
+            sock.send(bytes(65536))
+    if not isinstance(address, str):
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    sock.close()
+
+
+def flooding(sock: socket.socket) -> None:
+    """The same for the side that accepts."""
+    sock.settimeout(0.5)
+    with contextlib.suppress(OSError):
+        while True:
+            sock.send(bytes(65536))
+    reset(sock)
+
+
+def children(pid: int) -> list[str]:
+    """The pids of those whom a process started."""
+    return Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+
+
+@pytest.mark.parametrize("how", ["exec", "exec unix", "relay", "relay unix", "relay to tls", "echo"])
+def test_hostile_clients_leave_nothing_behind(how: str, tmp_path: Path, pki: Pki) -> None:
+    """Five that flood, never read and reset: programs and descriptors are as before, and the next is served."""
+    where = f"unix:{tmp_path}/s" if "unix" in how else HERE
+    with contextlib.ExitStack() as stack:
+        words = ["echo", where]
+        if how.startswith("exec"):
+            words = ["listen", where, "--keep", "--exec", "cat"]
+        elif how.startswith("relay"):
+            tls = "tls:" if "tls" in how else ""
+            echo = stack.enter_context(running("echo", f"{tls}{HERE}", *(pki.good.options() if tls else ())))
+            words = ["relay", where, f"{tls}127.0.0.1:{echo.port}", *(["--cafile", pki.ca] if tls else [])]
+        server = stack.enter_context(running(*words))
+        address: tuple[str, int] | str = f"{tmp_path}/s"
+        if "unix" in how:
+            server.line("listening on unix:")
+        else:
+            address = ("127.0.0.1", server.port)
+        folder = Path(f"/proc/{server.pid}/fd")
+        before = len(list(folder.iterdir()))
+        clients = [threading.Thread(target=flood, args=(address,)) for _ in range(5)]
+        for client in clients:
+            client.start()
+        for client in clients:
+            client.join()
+        wait_until(lambda: len(list(folder.iterdir())) <= before and not children(server.pid))
+        if isinstance(address, str):
+            done = netkit("connect", f"unix:{address}", input=b"next")
+        else:
+            done = netkit("connect", f"{address[0]}:{address[1]}", input=b"next")
+        assert done == Finished(0, b"next", "")
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    """Wait for something that nothing tells of; the test's own time-out bounds it."""
+    while not condition():
+        os.sched_yield()
+
+
+def test_hostile_targets_leave_nothing_behind() -> None:
+    """A relay whose target floods, never reads and resets lets go of both sides; so does a program's connection."""
+    with peer(flooding) as target, running("relay", HERE, target.address) as server:
+        folder = Path(f"/proc/{server.pid}/fd")
+        port = server.port
+        before = len(list(folder.iterdir()))
+        for _ in range(3):
+            with contextlib.suppress(OSError):
+                flood(("127.0.0.1", port))
+        wait_until(lambda: len(list(folder.iterdir())) <= before)
+        assert netkit("connect", target.address, "--exec", "cat").code in (55, 56)
+
+
+@pytest.mark.parametrize("sink", ["pipe", "file"])
+def test_urgent_data_passes_in_its_place(sink: str, tmp_path: Path) -> None:
+    """A byte sent as urgent, at which splice stops, goes on with all the others, and no core burns meanwhile."""
+
+    def send(sock: socket.socket) -> None:
+        sock.sendall(DATA * 14)
+        sock.send(b"!", socket.MSG_OOB)
+        sock.sendall(DATA)
+        sock.shutdown(socket.SHUT_WR)
+        read_all(sock)
+
+    with peer(send) as server, contextlib.ExitStack() as stack:
+        stdout = stack.enter_context((tmp_path / "out").open("w+b")) if sink == "file" else subprocess.PIPE
+        process = stack.enter_context(running("connect", server.address, "--recv-only", stdout=stdout))
+        data = process.read_all() if sink == "pipe" else b""
+        assert process.wait() == 0
+    check_same(data or (tmp_path / "out").read_bytes(), DATA * 14 + b"!" + DATA)
+
+
+# -- stdin that others read too
+
+
+def test_two_who_read_one_stdin_block_nobody() -> None:
+    """Lines of one pipe reach one of two clients each, and the signal that ends one is heard at once."""
+    reader, writer = os.pipe()
+    with contextlib.ExitStack() as stack:
+        stdin = stack.enter_context(open(reader, "rb"))
+        pipe = stack.enter_context(open(writer, "wb", buffering=0))
+        clients = []
+        for _ in range(2):
+            server = stack.enter_context(peer(read_all))
+            clients.append(stack.enter_context(running("connect", server.address, "-v", stdin=stdin)))
+            clients[-1].line("connected to")
+        for number in range(300):
+            pipe.write(b"%03d\n" % number)
+        clients[0].signal(signal.SIGTERM)
+        assert clients[0].wait(5) == -signal.SIGTERM
+        pipe.close()
+        assert clients[1].wait(5) == 0
+
+
+# -- Ctrl-C where somebody types
+
+
+@pytest.mark.parametrize("side", ["connect", "listen"])
+def test_ctrl_c_ends_what_was_typed(side: str) -> None:
+    """The peer sees an end and no reset, and we die by the signal."""
+    with terminal() as (keyboard, stdin):
+        if side == "connect":
+            with peer(read_all) as server, running("connect", server.address, "-v", stdin=stdin) as process:
+                process.line("connected to")
+                os.write(keyboard, b"typed\n")
+                assert process.process.poll() is None
+                interrupt_once_sent(process, server.address)
+                assert server.result() == b"typed\n"
+                assert process.wait() == -signal.SIGINT
+        else:
+            with running("listen", HERE, stdin=stdin) as process:
+                with socket.create_connection(("127.0.0.1", process.port)) as client:
+                    os.write(keyboard, b"typed\n")
+                    assert client.recv(6) == b"typed\n"
+                    process.signal(signal.SIGINT)
+                    assert client.recv(1) == b""
+                assert process.wait() == -signal.SIGINT
+
+
+def interrupt_once_sent(process: Running, address: str) -> None:
+    """Send SIGINT once a connection to this IPv4 address has sent a byte."""
+    host, _, port = address.rpartition(":")
+    wait_until(lambda: bool(re.search(r"\bbytes_sent:6\b", details(f"{host}:{port}"))))
+    process.signal(signal.SIGINT)
+
+
+def details(target: str) -> str:
+    """What ss tells of the connections to an address."""
+    return subprocess.run(["ss", "-tinH", "dst", target], capture_output=True, text=True).stdout
+
+
+def test_ctrl_c_ends_what_all_clients_get() -> None:
+    """A terminal that feeds many ends for each of them, and they have a second to end too."""
+    with terminal() as (keyboard, stdin), running("listen", HERE, "--keep", stdin=stdin) as server:
+        clients = [socket.create_connection(("127.0.0.1", server.port)) for _ in range(1)]
+        os.write(keyboard, b"hello\n")
+        for client in clients:
+            assert client.recv(6) == b"hello\n"
+        server.signal(signal.SIGINT)
+        for client in clients:
+            assert client.recv(1) == b""
+            client.close()
+        assert server.wait() == -signal.SIGINT
+
+
+def test_a_conversation_of_a_pipe_is_cut_by_ctrl_c() -> None:
+    """What a program sends was not ended by anybody: its peer must not take it for the whole."""
+    got = threading.Event()
+
+    def receive(sock: socket.socket) -> object:
+        data = sock.recv(3)
+        got.set()
+        try:
+            return data + read_all(sock)
+        except OSError as error:
+            return error
+
+    with peer(receive) as server, running("connect", server.address) as process:
+        process.stdin.write(b"one")
+        assert got.wait(PATIENCE)
+        process.signal(signal.SIGINT)
+        assert process.wait() == -signal.SIGINT
+        assert isinstance(server.result(), ConnectionResetError)
+
+
+# -- clients that are still wanted, and replies that name them
+
+
+def test_accept_timeout_runs_for_each_client_that_is_wanted() -> None:
+    """One of two came: the second is waited for no longer than the first."""
+    with running("echo", HERE, "--max-clients", "2", "--accept-timeout", "300ms") as server:
+        assert exchange(server.port, b"one") == b"one"
+        assert server.wait() == 28
+        server.line("nobody came within 300 ms")
+
+
+def test_a_reply_names_its_client() -> None:
+    """--reply and --greet know {host} and {port}; {{ is a brace."""
+    with running("listen", HERE, "--reply", "Hello {host} {port} {{host}\\n", "--max-clients", "1") as server:
+        with socket.create_connection(("127.0.0.1", server.port)) as client:
+            ours = client.getsockname()[1]
+            assert read_all(client) == b"Hello 127.0.0.1 %d {host}\n" % ours
+        assert server.wait() == 0
+
+
+def test_portcheck_hears_a_rejection_after_the_handshake(pki: Pki) -> None:
+    """A TLS 1.3 server that wants a certificate says so after the handshake: 35, as connect and fetch say."""
+    with running("listen", f"tls:{HERE}", "--keep", *pki.good.options(), "--cafile", pki.ca) as server:
+        target = f"tls:127.0.0.1:{server.port}"
+        for options in ([], ["--settle", "1s"]):
+            done = netkit("portcheck", target, "--cafile", pki.ca, *options)
+            assert done.code == 35
+            assert b"certificate_required" in done.out
+        done = netkit("portcheck", target, "--cafile", pki.ca, *pki.client.options())
+        assert (done.code, b"open" in done.out) == (0, True)

@@ -1,0 +1,121 @@
+"""The end of a conversation: who sends, and how, beside who receives: no byte is lost with 0, and nothing hangs."""
+
+import contextlib
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any
+
+import pytest
+
+from tests.support import PATIENCE, Running, running
+from tests.support.certificates import Pki
+from tests.support.data import DATA, OTHER, check_same
+from tests.support.partners import content, file_of, tcp_server
+from tests.support.processes import tool
+from tests.support.terminals import terminal
+
+HERE = "127.0.0.1"
+TYPED = b"one line\nanother\n"
+LATE = "netkit connect: nothing came for 10 s, so the end of input was sent; --send-only sends it at once"
+LEFT = r"^netkit connect: the peer ended; input is still open and is left after \d+ bytes$"
+
+
+@contextlib.contextmanager
+def listening(how: str, way: str, stdout: IO[bytes], folder: Path, pki: Pki) -> Iterator[tuple[Running, list[str]]]:
+    """Serve one client by ``netkit listen`` whose stdin is a terminal, /dev/null or data, or by another tool."""
+    path = str(folder / "socket")
+    with contextlib.ExitStack() as stack:
+        stdin: Any = subprocess.DEVNULL
+        if how == "terminal":
+            stdin = stack.enter_context(terminal())[1]
+        elif how == "data":
+            stdin = stack.enter_context(file_of(OTHER))
+        if how in ("terminal", "/dev/null", "data"):
+            where = {"tcp": f"{HERE}:0", "tls": f"tls:{HERE}:0", "unix": f"unix:{path}"}[way]
+            options = pki.good.options() if way == "tls" else ()
+            server = stack.enter_context(running("listen", where, *options, stdin=stdin, stdout=stdout))
+            if way == "unix":
+                server.line("listening on unix:")
+                yield server, [f"unix:{path}"]
+            else:
+                yield server, [f"{'tls:' if way == 'tls' else ''}{HERE}:{server.port}", *trust(way, pki)]
+            return
+        nothing = stack.enter_context(file_of())
+        if way == "tcp":
+            server, where = stack.enter_context(tcp_server(how, stdin=nothing, stdout=stdout))
+            yield server, [where]
+        else:
+            words = {"nc": ["-lNU", path], "ncat": ["-lU", path], "socat": ["-t", "10", f"UNIX-LISTEN:{path}", "-"]}[
+                how
+            ]
+            server = stack.enter_context(running(argv=[tool(how), *words], stdin=nothing, stdout=stdout))
+            yield server, [f"unix:{path}", "--wait", "10s"]
+
+
+def trust(way: str, pki: Pki) -> list[str]:
+    """What connect is told of the server's certificate."""
+    return ["--cafile", pki.ca] if way == "tls" else []
+
+
+def sent_so_far(stdout: IO[bytes], size: int, client: Running) -> None:
+    """Wait until the receiver has written so much, or the client has left."""
+    while os.fstat(stdout.fileno()).st_size < size and client.process.poll() is None:
+        os.sched_yield()
+
+
+ROWS = [
+    *((how, "tcp") for how in ("terminal", "/dev/null", "data", "nc", "ncat", "socat")),
+    *((how, "unix") for how in ("terminal", "/dev/null", "data", "nc", "ncat", "socat")),
+    *((how, "tls") for how in ("terminal", "/dev/null", "data")),
+]
+
+
+@pytest.mark.parametrize(("receiver", "way"), ROWS, ids=["-".join(row).replace("/dev/", "") for row in ROWS])
+@pytest.mark.parametrize("sender", ["file", "pauses", "left open", "terminal", "/dev/null"], ids=str.split)
+def test_ends(sender: str, receiver: str, way: str, tmp_path: Path, pki: Pki) -> None:
+    """What was sent is at the receiver, what it said is here, and both sides leave with 0.
+
+    A pipe whose peer spoke and ended is left once it is idle, and a line says so; one whose peer never spoke is not.
+    """
+    speaks = receiver == "data"
+    with contextlib.ExitStack() as stack:
+        stdout, out = stack.enter_context(file_of()), stack.enter_context(file_of())
+        server, words = stack.enter_context(listening(receiver, way, stdout, tmp_path, pki))
+        stdin: Any = subprocess.PIPE
+        keyboard = None
+        if sender == "file":
+            stdin = stack.enter_context(file_of(DATA))
+        elif sender == "/dev/null":
+            stdin = subprocess.DEVNULL
+        elif sender == "terminal":
+            keyboard, stdin = stack.enter_context(terminal())
+        client = stack.enter_context(running("connect", *words, stdin=stdin, stdout=out))
+        wanted = {"file": DATA, "terminal": TYPED, "/dev/null": b""}.get(sender, DATA)
+        left = False
+        if keyboard is not None:
+            os.write(keyboard, TYPED + b"\x04")
+        elif sender == "pauses" or sender == "left open":
+            client.stdin.write(DATA[:100_000])
+            sent_so_far(stdout, 100_000, client)
+            if speaks:
+                left = True  # its end means something, and the pipe is idle
+                client.line(LEFT)
+                wanted = DATA[:100_000]
+            else:
+                client.stdin.write(DATA[100_000:])
+                if sender == "pauses":
+                    client.stdin.close()
+                else:
+                    sent_so_far(stdout, len(DATA), client)
+                    assert client.process.poll() is None, "it went though its peer only receives"
+                    client.stdin.close()
+        assert client.wait(PATIENCE) == 0
+        assert server.wait(PATIENCE) == 0
+        check_same(content(stdout), wanted)
+        check_same(content(out), OTHER if speaks else b"")
+        # Two clocks of 10 s: that of a server with nothing to say may run out first.
+        late = [LATE] if way == "tls" and not speaks and not left else []
+        told = [line for line in client.finish().err.splitlines() if "still open" not in line]
+        assert told == late or (receiver == "/dev/null" and not told)
