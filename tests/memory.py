@@ -3,6 +3,7 @@
 import errno
 import os
 
+from netkit.core.address import Endpoint
 from netkit.core.errors import Exit, Failure
 from netkit.core.stream import Counts
 from netkit.core.sync import Event
@@ -33,6 +34,7 @@ class MemoryStream:
     def __init__(self, name: str, incoming: _Pipe, outgoing: _Pipe) -> None:
         self.name = name
         self.counts = Counts()
+        self.peer = Endpoint()
         self._in = incoming
         self._out = outgoing
         self._closed = False
@@ -78,6 +80,14 @@ class MemoryStream:
     def raise_if_reset(self) -> None:
         if self._in.broken:
             raise Failure(Exit.RECV, f"receive from {self.name}", _error(self._in.broken))
+
+    def probe(self) -> None:
+        """Nobody needs it here: an end that is closed is seen at once."""
+
+    async def peer_left(self) -> None:
+        while not self._in.broken and not (self._in.ended and (self._out.ended or self._out.broken)):
+            await (self._out if self._in.ended else self._in).wait()
+        self.raise_if_reset()
 
     def close(self) -> None:
         self._closed = True

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from netkit.core.connection import Handler
     from netkit.core.events import Observer
     from netkit.core.layer import Layer
-    from netkit.core.relay import Ending
+    from netkit.core.relay import Ending, Input, Shutdown
     from netkit.core.tls import Security
     from netkit.services.join import Conversation, Terminal
     from netkit.services.progress import Moving, Show, Shown
@@ -122,15 +122,20 @@ class EndingOptions(NamedTuple):
     grace: float | None
     hold: bool
     no_shutdown: bool
+    shutdown_after: float | None
+    send_only: bool
 
-    def ending(self, *, waits: bool = False, at_once: bool = False, send_only: bool = False) -> "Ending":
-        """What the core takes. Without --grace, we leave ``at_once`` with the peer, or wait for our input's end."""
-        from netkit.core.relay import Ending
+    def ending(self, input: "Input", shutdown: "Shutdown", *, with_peer: bool = False) -> "Ending":
+        """What the core takes; ``shutdown`` is when our end is sent, where no option says so."""
+        from netkit.core.relay import AT_ONCE, NEVER, Ending, Shutdown
 
-        grace = self.grace
-        if grace is None:
-            grace = None if self.hold or waits else 0.0 if at_once else Ending().grace
-        return Ending(grace, half_close=not self.no_shutdown, send_only=send_only)
+        if self.send_only:
+            shutdown = AT_ONCE
+        elif self.no_shutdown:
+            shutdown = NEVER
+        elif self.shutdown_after is not None:
+            shutdown = Shutdown(self.shutdown_after, self.shutdown_after)
+        return Ending(input, shutdown, self.grace, self.hold, self.send_only, with_peer)
 
 
 class ProgramOptions(NamedTuple):
@@ -483,6 +488,13 @@ dial_options = chained(
     ],
 )
 
+shutdown_after_option = option(
+    "--shutdown-after",
+    type=types.DURATION_OR_ZERO,
+    section="Ending",
+    help="Send the end of input when nothing has come back for D (default: 0; to TLS servers 2s, 10s without answer).",
+)
+
 ending_options = gathered(
     "ending",
     EndingOptions,
@@ -494,7 +506,14 @@ ending_options = gathered(
     ),
     option("--hold", section="Ending", help="After the peer's end, wait for the end of our input."),
     option("--no-shutdown", section="Ending", help="Do not send the end of our input; exit when the peer ends."),
-    rules=[one_of("--grace", "--hold")],
+    shutdown_after_option,
+    option("--send-only", section="Ending", help="Exit when all of our input is sent and acknowledged."),
+    rules=[
+        one_of("--grace", "--hold"),
+        one_of("--no-shutdown", "--shutdown-after"),
+        excluded("--no-shutdown", "--shutdown-after", by="--send-only", why="--send-only leaves with our input's end"),
+        excluded("--raw", by="--send-only", why="--send-only shows nothing"),
+    ],
 )
 
 program_options = gathered(
@@ -584,7 +603,12 @@ accept_options = gathered(
     option("--max-clients", type=types.COUNT, section="Serving", help="Serve N clients, then exit."),
     option("--max-conns", type=types.COUNT, section="Serving", help="Serve at most N clients at once (default: 4096)."),
     option("--mode", type=types.MODE, section="Serving", help="Mode of the unix socket's file (default: 600)."),
-    option("--greet", type=types.TEXT, section="Data", help="Send TEXT first; {host} and {port} are the client's."),
+    option(
+        "--greet",
+        type=types.TEXT,
+        section="Data",
+        help="Send TEXT first; {host} and {port} are the client's, {{ is a brace.",
+    ),
     option("--keepalive", type=types.DURATION, section="Time", help="Probe a client silent for D (TCP keepalive)."),
     rules=[
         one_of("--once", "--max-clients"),

@@ -180,6 +180,7 @@ class RelayOptions(ServerOptions):
         tls: TlsOptions,
         idle_timeout: float | None,
         timeout: float | None,
+        shutdown_after: float | None,
     ) -> None:
         for each in (address, target):
             if udp and (each.tls or each.path is not None):
@@ -189,6 +190,7 @@ class RelayOptions(ServerOptions):
         for_clients, for_target = tls.sides(address.tls, target.tls)
         super().__init__(verbosity, address, command, family, serving, accept=accept, tls=for_clients, timeout=timeout)
         self.udp = udp
+        self.shutdown_after = shutdown_after
         self.target = ClientOptions(
             verbosity, target, family, source, connect_timeout, tls=for_target, idle_timeout=idle_timeout
         )
@@ -208,6 +210,7 @@ class RelayOptions(ServerOptions):
                     how,
                     changes=self.changes,
                     keepalive=self.accept.keepalive,
+                    shutdown_after=self.shutdown_after,
                     idle_timeout=target.idle_timeout,
                     observe=self.observe,
                 )
@@ -262,13 +265,14 @@ relay_options = gathered(
     options.serving_options,
     options.accept_options,
     options.relay_tls_options,
+    options.shutdown_after_option,
     options.timeout_options,
     options.verbosity_options,
     rules=[
         excluded("-4", "-6", by=_BOTH_UNIX, why="a unix socket has no IP address"),
         excluded("-n", "--source", by=_TO_UNIX, why="a unix socket has no IP address"),
         excluded(
-            *("--once", "--max-clients", "--greet", "--keepalive", "--mode"),
+            *("--once", "--max-clients", "--greet", "--keepalive", "--mode", "--shutdown-after"),
             by="--udp",
             why="datagrams make no connections",
         ),

@@ -36,11 +36,13 @@ def _moves_data(values: Values) -> bool:
 RULES = (
     one_of("--send-only", "--recv-only"),
     one_of("--send", "--send-hex", "--recv-only", "--exec", "--sh-exec"),
-    excluded("--crlf", "--grace", "--hold", "--no-shutdown", by="--recv-only", why="--recv-only sends nothing"),
-    excluded("--no-shutdown", by="--send-only", why="--send-only leaves with our input's end"),
-    excluded("--raw", by="--send-only", why="--send-only shows nothing"),
     excluded(
-        *("--grace", "--hold", "--no-shutdown", "--send-only"),
+        *("--crlf", "--grace", "--hold", "--no-shutdown", "--shutdown-after"),
+        by="--recv-only",
+        why="--recv-only sends nothing",
+    ),
+    excluded(
+        *("--grace", "--hold", "--send-only"),
         by=("--until", "--max-bytes"),
         why="the pattern or the bytes end the conversation",
     ),
@@ -67,7 +69,6 @@ RULES = (
 @option("--wait", type=types.DURATION_OR_ZERO, section="Time", help="Keep trying for D, then exit with 28.")
 @options.timeout_options
 @options.ending_options
-@option("--send-only", section="Ending", help="Exit when all of our input is sent and acknowledged.")
 @option("--recv-only", section="Ending", help="Do not read stdin; exit when the peer ends.")
 @option(
     "--until",
@@ -89,7 +90,6 @@ RULES = (
 def connect(
     client: client_module.ClientOptions,
     ending: options.EndingOptions,
-    send_only: bool,
     recv_only: bool,
     until: "re.Pattern[bytes] | None",
     max_bytes: int | None,
@@ -123,22 +123,27 @@ def connect(
     """
     from functools import partial
 
+    from netkit.core.relay import AFTER_THE_ANSWER, AT_ONCE
     from netkit.services import join, transforms
 
     limits = transforms.Limits(until, max_bytes)
     typed = octets if text is None else text
     reads = program.argv is None and typed is None and not recv_only
-    writes = program.argv is None and not send_only
+    writes = program.argv is None and not ending.send_only
     shown = progress.shown(client.verbosity, record, reads=reads, writes=writes, long=not crlf)
     changes = [*limits.changes(), *transforms.incoming(raw), *shown.changes()]
     conversation = join.Conversation(
-        ending.ending(waits=program.argv is not None, at_once=recv_only or bool(limits), send_only=send_only),
+        ending.ending(
+            join.input_kind(program=program.argv is not None, reads=not recv_only),
+            AFTER_THE_ANSWER if client.tls.tls or limits else AT_ONCE,
+            with_peer=bool(limits) and program.argv is None,
+        ),
         incoming=lambda _: changes,
         outgoing=transforms.crlf() if crlf else None,
         idle_timeout=client.idle_timeout,
         observe=client.observe,
     )
-    terminal = partial(join.Terminal, text=typed, reads=not recv_only, writes=not send_only)
+    terminal = partial(join.Terminal, text=typed, reads=not recv_only, writes=not ending.send_only)
     codes = [0]
 
     async def work() -> int:

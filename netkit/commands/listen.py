@@ -28,14 +28,12 @@ def _moves_data(values: Values) -> bool:
     return ways.sends or ways.receives
 
 
-_ENDS = ("--grace", "--hold", "--no-shutdown")
+_ENDS = ("--grace", "--hold", "--no-shutdown", "--shutdown-after", "--send-only")
 
 RULES = (
     one_of("--reply", "--reply-file", "--exec", "--sh-exec"),
-    excluded("--grace", "--hold", "--no-shutdown", by=options.COMMAND, why="stdin is COMMAND's"),
-    excluded(
-        "--grace", "--hold", "--no-shutdown", by=("--reply", "--reply-file"), why="the reply ends the conversation"
-    ),
+    excluded(*_ENDS, by=options.COMMAND, why="stdin is COMMAND's"),
+    excluded(*_ENDS, by=("--reply", "--reply-file"), why="the reply ends the conversation"),
     excluded("--label", "--raw", by=("--exec", "--sh-exec"), why="the program gets what comes"),
     excluded("--progress", by=Case("several clients", _keeps), why="it would show one client"),
     needs("--progress", on=Case("a file or a pipe", _moves_data), why="no file or pipe is sent or received"),
@@ -57,7 +55,12 @@ RULES = (
 @option("-k", "--keep", section="Serving", help="Serve any number of clients at a time.")
 @options.ending_options
 @option("--label", section="Data", help="Write HOST:PORT and a tab before each line.")
-@option("--reply", type=types.TEXT, section="Data", help="Send TEXT to each client instead of stdin; implies --keep.")
+@option(
+    "--reply",
+    type=types.TEXT,
+    section="Data",
+    help="Send TEXT to each client, as --greet does, and then the end; implies --keep.",
+)
 @option(
     "--reply-file", type=types.FILE, section="Data", help="Send FILE to each client instead of stdin; implies --keep."
 )
@@ -100,6 +103,7 @@ def listen(
     """
     from functools import partial
 
+    from netkit.core.relay import AFTER_SILENCE, AT_ONCE, NEVER
     from netkit.services import join, transforms
     from netkit.services.server import Service
 
@@ -109,8 +113,9 @@ def listen(
     shown = progress.shown(server.verbosity, record, reads=ours, writes=ours)
     codes = [0]
 
+    kind = join.input_kind(program=program.argv is not None, reads=not server.command)
     conversation = join.Conversation(
-        ending.ending(waits=replies or program.argv is not None, at_once=bool(server.command)),
+        ending.ending(kind, AT_ONCE if replies or not join.is_null(kind) else NEVER if keep else AFTER_SILENCE),
         incoming=lambda stream: [
             *server.changes(),
             *transforms.incoming(raw),
@@ -120,7 +125,7 @@ def listen(
         idle_timeout=server.idle_timeout,
         observe=server.observe,
     )
-    terminal = partial(join.Terminal, reads=not server.command, by_line=label)
+    terminal = partial(join.Terminal, reads=not server.command, writes=not ending.send_only, by_line=label)
 
     def serve() -> Service:
         if replies:

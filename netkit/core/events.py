@@ -182,7 +182,19 @@ class Redirected(CoreEvent):
 
 
 class InputLeft(CoreEvent):
-    """The peer ended, and our input, still open, was left unread once it had been idle for so long."""
+    """The peer ended, and our input, of which ``bytes_sent`` were sent, is still open: no more of it is read."""
+
+    bytes_sent: int
+
+
+class InputUnread(CoreEvent):
+    """The peer ended, and what may still come from our input, silent for so long, is left unread."""
+
+    seconds: float
+
+
+class EndSent(CoreEvent):
+    """Nothing came for so long after the end of our input, so our end was sent."""
 
     seconds: float
 

@@ -1,28 +1,63 @@
-"""Progress counters of one direction of a relay."""
+"""Progress counters of one direction of a relay, and waiting for that direction to fall silent."""
 
+from collections.abc import Callable
 from typing import NamedTuple
 
-from netkit.core.kernel import now
-from netkit.core.sync import Event
+from netkit.core.kernel import DeadlineExceeded, deadline, now
+from netkit.core.sync import Condition, Event
 
 
 class Flow:
-    """Bytes ``offered`` to the sink, since when the source is waited for (None: it is not), and the end."""
+    """Bytes ``offered`` to the sink, since when the source is waited for (None while it is not), and the end."""
 
-    __slots__ = ("ended", "offered", "waiting_since")
+    __slots__ = ("_changed", "ended", "offered", "waiting_since")
 
     def __init__(self) -> None:
         self.offered = 0
         self.waiting_since: float | None = None
         self.ended = Event()
+        self._changed = Condition()
 
-    def wait(self, waits: bool) -> None:
-        """Note that its source is waited for, or is no more."""
-        self.waiting_since = now() if waits else None
+    def wait(self) -> None:
+        """Note that the source is waited for."""
+        self.waiting_since = now()
+        self._changed.notify_all()
 
     def offer(self, count: int) -> None:
         """Note bytes that were taken from the source for the sink."""
         self.offered += count
+        self.waiting_since = None
+        self._changed.notify_all()
+
+    def end(self) -> None:
+        """Note that the source has ended, or that nothing more is taken from it."""
+        self.waiting_since = None
+        self.ended.set()
+        self._changed.notify_all()
+
+    def look_again(self) -> None:
+        """Have who waits in ``silent`` ask for its patience anew."""
+        self._changed.notify_all()
+
+    async def silent(self, patience: Callable[[], float | None]) -> bool:
+        """Wait until the source has been waited for in vain for ``patience()`` seconds from now on, None: for ever.
+
+        While the sink holds the flow up, the source is not silent. False once the flow has ended.
+        """
+        begun = now()
+        while not self.ended.is_set():
+            limit = patience()
+            due = None
+            if limit is not None and self.waiting_since is not None:
+                due = max(begun, self.waiting_since) + limit
+                if now() >= due:
+                    return True
+            try:
+                with deadline(due):
+                    await self._changed.wait()
+            except DeadlineExceeded:
+                pass
+        return False
 
 
 class Transfer(NamedTuple):

@@ -74,6 +74,7 @@ Poll = Callable[[float | None], list[tuple[int, int]]]
 """Waits for so many seconds at most, None: without end; returns (descriptor, events) of those that are ready."""
 
 _READ, _WRITE = select.POLLIN, select.POLLOUT  # the same numbers as those of epoll
+_HUNG_UP = select.POLLHUP  # told of every descriptor that is watched at all, as errors are
 
 
 class Cancelled(BaseException):
@@ -95,11 +96,9 @@ class Interrupted(BaseException):
 
 
 class Clock:
-    """Time as the system has it; tests put a clock that jumps in its place."""
+    """Time as the system has it, in seconds that never go back; tests put a clock that jumps in its place."""
 
-    def now(self) -> float:
-        """Seconds that never go back."""
-        return time.monotonic()
+    now = staticmethod(time.monotonic)
 
     def wait(self, poll: Poll, timeout: float | None) -> list[tuple[int, int]]:
         """Wait with ``poll`` for at most ``timeout`` seconds (None: without end). Less does no harm."""
@@ -320,12 +319,13 @@ class deadline(_Scope):
 class _Descriptor:
     """Who waits for one descriptor, one task at most on each side, and what the poller watches it for."""
 
-    __slots__ = ("armed", "reader", "step", "writer")
+    __slots__ = ("armed", "reader", "step", "watcher", "writer")
 
     def __init__(self) -> None:
         self.armed = 0
         self.reader: list[Task] = []
         self.writer: list[Task] = []
+        self.watcher: list[Task] = []
         self.step: Step | None = None  # called in place of waking the reader
 
 
@@ -447,7 +447,7 @@ class _Kernel:
         if fd < 0:
             raise OSError(errno.EBADF, os.strerror(errno.EBADF))
         descriptor = self._descriptors.get(fd) or _Descriptor()
-        queue = descriptor.reader if side == _READ else descriptor.writer
+        queue = descriptor.reader if side == _READ else descriptor.writer if side == _WRITE else descriptor.watcher
         if queue:
             raise RuntimeError(f"two tasks wait for the same side of descriptor {fd}")
         if not descriptor.armed & side:
@@ -493,6 +493,11 @@ class _Kernel:
                 descriptor.writer[0].wake()
             else:
                 idle |= _WRITE
+        if events & ~(_READ | _WRITE) and descriptor.armed & _HUNG_UP:
+            if descriptor.watcher:
+                descriptor.watcher[0].wake()
+            else:
+                idle |= _HUNG_UP
         if idle:
             self._arm(fd, descriptor, descriptor.armed & ~idle)
 
@@ -512,7 +517,7 @@ class _Kernel:
             return
         if descriptor.armed:
             self._arm(fd, descriptor, 0)
-        for task in (*descriptor.reader, *descriptor.writer):
+        for task in (*descriptor.reader, *descriptor.writer, *descriptor.watcher):
             task.wake(error=OSError(errno.EBADF, "closed while waiting"))
 
     # -- threads and signals
@@ -597,6 +602,12 @@ def readable(fd: int) -> Generator[Any, None, None]:
 def writable(fd: int) -> Generator[Any, None, None]:
     """Wait until ``fd`` takes at least one byte, or failed. Always gives the other tasks a turn."""
     yield _running().queue(fd, _WRITE)
+
+
+@types.coroutine
+def hung_up(fd: int) -> Generator[Any, None, None]:
+    """Wait until a socket has failed, or is over both ways; what there is to read does not count."""
+    yield _running().queue(fd, _HUNG_UP)
 
 
 @types.coroutine

@@ -83,6 +83,12 @@ class Wrapped:
     def keep_alive(self, idle: float) -> None:
         self._stream.keep_alive(idle)
 
+    def probe(self) -> None:
+        self._stream.probe()
+
+    async def peer_left(self) -> None:
+        await self._stream.peer_left()
+
     async def shutdown(self) -> None:
         await self.send_eof()
         await self._stream.shutdown()

@@ -21,8 +21,9 @@ class Policy(NamedTuple):
     """What a server was told about those who come. A client is a connection or a datagram; None is no limit.
 
     ``limit`` is the number of clients in all, ``max_conns`` that of connections at one time. ``admits`` is asked with
-    a client's host; those turned away do not count. The first has ``accept_timeout`` seconds to come, and between two
-    datagrams there may be ``idle_timeout``. Each connection goes through the ``layers`` first.
+    a client's host; those turned away do not count. The first has ``accept_timeout`` seconds to come, and so has each
+    connection that ``limit`` still wants; between two datagrams there may be ``idle_timeout``. Each connection goes
+    through the ``layers`` first.
     """
 
     limit: int | None = None
@@ -34,7 +35,7 @@ class Policy(NamedTuple):
 
 
 class Admission:
-    """Applies a policy to those who come to the server at ``endpoint``; ``came`` is set once the first is taken."""
+    """Applies a policy to those who come to the server at ``endpoint``; ``came`` is set once one is taken."""
 
     def __init__(self, policy: Policy, endpoint: Endpoint) -> None:
         self.policy = policy
@@ -60,8 +61,15 @@ class Admission:
             self.came.set()
         return number
 
-    async def await_first(self) -> None:
-        """Return once the first client has come. Raises Failure TIMEOUT after ``accept_timeout``."""
+    async def await_all(self) -> None:
+        """Return once as many clients have come as are wanted, the first where there is no limit. Raises as below."""
+        await self.await_next()
+        while self._left and self.policy.accept_timeout is not None:
+            self.came = Event()
+            await self.await_next()
+
+    async def await_next(self) -> None:
+        """Return once a client has come. Raises Failure TIMEOUT after ``accept_timeout``."""
         patience = self.policy.accept_timeout
         if patience is None:
             return

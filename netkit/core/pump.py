@@ -48,35 +48,38 @@ def fresh(makers: Sequence[Callable[[], Change]]) -> Change | None:
 
 async def pump(
     source: Stream, sink: Stream, change: Change | None = None, *, flow: Flow | None = None, half_close: bool = True
-) -> None:
-    """Move bytes from source to sink until the source ends, then end the sink too."""
+) -> bool:
+    """Move bytes from source to sink until the source ends, then end the sink too, unless that is the caller's to do.
+
+    Returns whether the source ended, and not the change (``Done``).
+    """
     flow = flow or Flow()
-    promoted = False
+    promote_at = PROMOTED_AFTER
     try:
         while True:
-            flow.wait(True)
+            flow.wait()
             try:
                 data = await source.recv()
             except Failure:
                 if change is not None and (rest := change(b"")):
                     await sink.send(rest)
                 raise
-            flow.wait(False)
-            ended = not data
+            ended, done = not data, False
             if change is not None:
                 try:
                     data = change(data)
-                except Done as done:
-                    data, ended = done.data, True
+                except Done as last:
+                    data, done = last.data, True
+            flow.offer(len(data))
             if data:
-                flow.offer(len(data))
                 await sink.send(data)
-            if ended:
+            if ended or done:
                 break
-            if change is None and not promoted and flow.offered >= PROMOTED_AFTER:
-                promoted = True
+            if change is None and flow.offered >= promote_at:
                 await move(source, sink, flow)
+                promote_at = flow.offered + PROMOTED_AFTER
         if half_close:
             await sink.send_eof()
+        return not done
     finally:
-        flow.ended.set()
+        flow.end()

@@ -1,42 +1,98 @@
-"""Joining streams: ``pump`` one way, ``relay`` both ways, and the rules by which a conversation ends.
+"""Joining two streams both ways, and the rules by which a conversation ends.
 
-1. Our input ends: half-close, then receive to the peer's end, however late it answers.
-2. The peer ends: keep sending what our input still has; leave once it is at its end, or idle for ``grace``.
-3. Bytes that we read and the peer did not acknowledge are a failure, and so is a reset in either direction.
-4. Nothing is buffered without bound, and one direction never stops the other.
+An end is sent when it is true, a peer's end is believed when it means something, and what cannot be known is found out.
+
+1. Our input ends: all of it is sent, then our end, at once or when ``Shutdown`` says so; then we receive to the peer's
+   end, however late it answers.
+2. The peer ends: our input goes on as ``Ending.patience`` says. A peer that never sent a byte only receives.
+3. A peer that has ended is probed while we stay, so nothing waits for ever for somebody who has left.
+4. Bytes that we read and the peer did not acknowledge are a failure, and so is a reset in either direction.
+5. Nothing is buffered without bound, and one direction never stops the other. What a peer said before its reset still
+   reaches stdout, at its reader's pace; a program, or the other peer of a bridge, gets ``LAST_WORDS`` for it.
 """
 
+import enum
 import errno
 import os
+from collections.abc import Awaitable
 from typing import NamedTuple
 
 from netkit.core.connection import acknowledged
 from netkit.core.errors import Exit, Failure, describe, most_severe
-from netkit.core.events import InputLeft, Observer, Unanswered
+from netkit.core.events import EndSent, InputLeft, InputUnread, Observer, Unanswered
 from netkit.core.flow import Flow
-from netkit.core.kernel import DeadlineExceeded, Group, deadline, now, sleep
+from netkit.core.kernel import DeadlineExceeded, Group, deadline, now
 from netkit.core.pump import Change, pump
 from netkit.core.stream import Connection, Stream
 
-_LAST_WORDS = 0.25  # s: how long what a peer sent before our sending failed may take to come in
-
-_GLANCE = 0.01  # s between two looks at a flow that is busy, where no patience at all is asked for
-
+LAST_WORDS = 0.25  # s that what a peer sent before its reset may take to reach a program or another peer
+# s that the other side of a bridge may take to end for somebody who left a unix socket, which says so at once; a TCP
+# peer that left is found out after as long.
+_ABANDONED = 60.0
 _WE, _PEER = "input ended first", "peer ended first"
-
 _RESET = (errno.EPIPE, errno.ENOTCONN)  # how a reset shows in a later call
 
 
-class Ending(NamedTuple):
-    """When to leave.
+class Shutdown(NamedTuple):
+    """When our end is sent, once our input has ended and all of it is acknowledged: with the peer's end at the latest.
 
-    ``grace`` None waits for our input's end for as long as it takes, 0 leaves with the peer. Without ``half_close`` our
-    input's end is not sent. ``send_only`` leaves once our input has ended and is acknowledged.
+    ``answered`` is how long the peer may be silent, in seconds, once an answer began, ``unanswered`` how long if none
+    did; None waits for the peer's end.
     """
 
-    grace: float | None = 0.5
-    half_close: bool = True
+    answered: float | None
+    unanswered: float | None
+
+
+AT_ONCE = Shutdown(0, 0)
+NEVER = Shutdown(None, None)
+# TLS servers drop what is pending when close_notify comes (nginx, Caddy), and some drop any client that half-closes.
+AFTER_THE_ANSWER = Shutdown(2.0, 10.0)
+# A server's input that is /dev/null has nothing to say, and a client that watches for our end keeps sending.
+AFTER_SILENCE = Shutdown(10.0, 10.0)
+
+
+class Input(enum.Enum):
+    """What our input is, which says what the peer's end means for it."""
+
+    PIPE = "a pipe, a file, a socket or another device"
+    TERMINAL = "somebody types"
+    PROGRAM = "the output of a program, which has an end"
+    NONE = "nothing is sent"
+
+
+class Ending(NamedTuple):
+    """How a conversation ends.
+
+    ``grace`` is how long our input may be silent once the peer has ended, in seconds, None: 0.5, and for a program
+    until its end. ``hold`` waits for our input's end in every case, and ``send_only`` leaves with it. ``with_peer``
+    leaves with the peer in every case.
+    """
+
+    input: Input = Input.PIPE
+    shutdown: Shutdown = AT_ONCE
+    grace: float | None = None
+    hold: bool = False
     send_only: bool = False
+    with_peer: bool = False
+
+    def patience(self, *, heard: bool, gone: bool) -> float | None:
+        """How long our input may be silent, once the peer has ended, before we leave; None waits for its end.
+
+        ``heard`` is whether the peer ever sent a byte, ``gone`` whether it has left since.
+        """
+        if self.with_peer:
+            return 0
+        if gone:
+            return GRACE if self.grace is None else self.grace
+        if self.hold or self.send_only or (self.input is Input.PIPE and not heard):
+            return None
+        if self.grace is None:
+            return None if self.input is Input.PROGRAM else GRACE
+        return self.grace
+
+
+GRACE = 0.5  # s
 
 
 async def relay(
@@ -50,97 +106,189 @@ async def relay(
 ) -> str:
     """Join our side and a peer both ways. Returns who ended first when every byte was delivered; closes neither.
 
+    A change of what comes in that is ``Done`` ends the conversation: our end is sent, and nothing more is read.
+
     Raises Failure: READ or WRITE for our side; SEND, with the count, if bytes of ours are not acknowledged; RECV after
     a reset that lost nothing of ours.
     """
     out, back = Flow(), Flow()
-    before = peer.counts.sent
+    sent_before = peer.counts.sent
     failures: list[Failure] = []
+    gone = whole = False  # the peer has left; the peer's stream has come to its end
     group = Group()
 
     async def send() -> None:
         try:
-            await pump(local, peer, outgoing, flow=out, half_close=ending.half_close)
-        except Failure as failure:
-            if failure.exit is not Exit.SEND:
-                raise
-            failures.append(failure)
-            await _idle(back, _LAST_WORDS)
-            group.cancel()
-        else:
+            await pump(local, peer, outgoing, flow=out, half_close=False)
+            await shutdown_due(ending.shutdown, peer, back, observe)
+            if ending.shutdown != NEVER:
+                await peer.send_eof()
             if ending.send_only:
                 await acknowledged(peer)
                 group.cancel()
+        except Failure as failure:
+            if failure.exit not in (Exit.SEND, Exit.RECV):
+                raise
+            await fail(failure)
+
+    async def watch() -> None:
+        nonlocal gone
+        try:
+            await peer.peer_left()
+        except Failure as failure:
+            await fail(failure)
+        else:
+            gone = ending.input is not Input.PROGRAM
+            out.look_again()
+
+    async def fail(failure: Failure) -> None:
+        failures.append(failure)
+        if ending.input is Input.PROGRAM:
+            await within(LAST_WORDS, back.ended.wait())
+        else:
+            await back.silent(lambda: LAST_WORDS)
+        group.cancel()
+
+    def patience() -> float | None:
+        return ending.patience(heard=peer.counts.received > 0, gone=gone)
 
     first = ""
     try:
         async with group:
-            sender = group.start_soon(send())
-            await pump(peer, local, incoming, flow=back)
+            sends = ending.input is not Input.NONE
+            sender = group.start_soon(send()) if sends else None
+            if ending.input is Input.PROGRAM:
+                group.start_soon(watch())
+            whole = await pump(peer, local, incoming, flow=back)
             first = _WE if out.ended.is_set() else _PEER
-            if ending.grace is None:
-                await out.ended.wait()
-            else:
-                await _idle(out, ending.grace)
-                while not (sender.waits or out.ended.is_set()):  # woken by input in this very moment
-                    await sleep(0)
-                    await _idle(out, ending.grace)
-                if ending.grace and not out.ended.is_set():
-                    observe(InputLeft(ending.grace))
+            if sender is not None and not whole and ending.input is not Input.PROGRAM:
+                await out.silent(lambda: 0.0)  # what was read of our input is sent
+            elif sender is not None:
+                peer.probe()
+                if ending.input is not Input.PROGRAM:
+                    group.start_soon(watch())
+                if not await out.silent(patience):
+                    await sender.finished.wait()
+                elif ending.input is Input.PIPE and out.offered:
+                    observe(InputLeft(out.offered))
+                elif limit := patience():
+                    observe(InputUnread(limit))
             group.cancel()
         if not failures:
+            if not whole and ending.shutdown != NEVER:
+                await peer.send_eof()
             await acknowledged(peer)
             peer.raise_if_reset()
-            if out.offered > peer.counts.sent - before:
+            if out.offered > peer.counts.sent - sent_before:
                 raise Failure(Exit.SEND, f"send to {peer.name}", "cut short")
     except Failure as failure:
         failures.append(failure)
     failures += (f for f in group.failures if isinstance(f, Failure) and f not in failures)
     if failures:
-        raise classify(most_severe(failures), peer, out.offered, peer.counts.sent - before)
-    asked = ending.half_close and not ending.send_only
+        worst = classify(most_severe(failures), peer, out.offered, peer.counts.sent - sent_before)
+        if not (whole and worst.exit is Exit.RECV and is_over(peer)):
+            raise worst
+    asked = ending.shutdown == AT_ONCE and not ending.send_only
     if first == _WE and asked and out.offered and not peer.counts.received:
         observe(Unanswered())
     return first
 
 
+def is_over(peer: Connection) -> bool:
+    """Whether what TCP says of a connection matters no more: TLS has ended well, or the peer left after its end."""
+    try:
+        peer.raise_if_reset()
+    except Failure:
+        return False
+    return True
+
+
+async def within(seconds: float, work: Awaitable[object]) -> None:
+    """Wait for something, and no longer than so many seconds; a connection that fails meanwhile is nothing new."""
+    try:
+        with deadline(now() + seconds):
+            await work
+    except (Failure, DeadlineExceeded):
+        pass
+
+
+async def shutdown_due(when: Shutdown, peer: Connection, back: Flow, observe: Observer) -> None:
+    """Wait until our end may be sent to a peer; our input has ended, and ``back`` is what the peer sends."""
+    if when == AT_ONCE:
+        return
+    await acknowledged(peer)
+    before = back.offered
+    silent = await back.silent(lambda: when.answered if back.offered > before else when.unanswered)
+    if silent and back.offered == before and when == AFTER_THE_ANSWER:
+        observe(EndSent(when.unanswered or 0))
+
+
 class Break(NamedTuple):
     """What cut a bridge: a failure, and the stream whose failure it is."""
 
-    stream: Stream
+    stream: Connection
     failure: Failure
 
 
-async def bridge(client: Connection, target: Connection, change: Change | None = None) -> Break | None:
+async def bridge(
+    client: Connection,
+    target: Connection,
+    change: Change | None = None,
+    *,
+    shutdown: Shutdown = AT_ONCE,
+    observe: Observer,
+) -> Break | None:
     """Join two peers both ways, each half-closed when the other ends; closes neither. ``change`` is for the target.
 
-    Returns what broke it, once the client has what still came for it; None if every byte was delivered both ways.
+    ``shutdown`` is when the target gets the client's end. Returns what broke the bridge, once the client has what still
+    came for it; None if every byte was delivered both ways.
     """
     forth, back = Flow(), Flow()
     breaks: list[Break] = []
     group = Group()
 
     async def carry(
-        source: Connection, sink: Connection, flow: Flow, other: Flow, change: Change | None = None
+        source: Connection, sink: Connection, flow: Flow, other: Flow, shutdown: Shutdown, change: Change | None
     ) -> None:
         try:
-            await pump(source, sink, change, flow=flow)
+            await pump(source, sink, change, flow=flow, half_close=False)
+            source.probe()
+            await shutdown_due(shutdown, sink, other, observe)
+            await sink.send_eof()
             await acknowledged(sink)
         except Failure as failure:
-            breaks.append(Break(sink if failure.exit is Exit.SEND else source, failure))
-            await _idle(other, _LAST_WORDS)
-            group.cancel()
+            await cut(Break(sink if failure.exit is Exit.SEND else source, failure), other)
+
+    async def watch(stream: Connection, comes: Flow, goes: Flow) -> None:
+        try:
+            await stream.peer_left()
+        except Failure as failure:
+            await cut(Break(stream, failure), comes)
+            return
+        await comes.ended.wait()
+        if stream.peer.path is not None:
+            await within(_ABANDONED, goes.ended.wait())
+        if not goes.ended.is_set():
+            await cut(Break(stream, Failure(Exit.RECV, f"send to {stream.name}", "it has left")), comes)
+
+    async def cut(what: Break, other: Flow) -> None:
+        breaks.append(what)
+        await within(LAST_WORDS, other.ended.wait())
+        group.cancel()
 
     async with group:
-        group.start_soon(carry(client, target, forth, back, change))
-        group.start_soon(carry(target, client, back, forth))
+        carrying = [
+            group.start_soon(carry(client, target, forth, back, shutdown, change)),
+            group.start_soon(carry(target, client, back, forth, AT_ONCE, None)),
+        ]
+        group.start_soon(watch(client, forth, back))
+        group.start_soon(watch(target, back, forth))
+        for task in carrying:
+            await task.finished.wait()
+        group.cancel()
     if not breaks:
         return None
-    try:
-        with deadline(now() + _LAST_WORDS):
-            await acknowledged(client)
-    except (Failure, DeadlineExceeded):
-        pass
+    await within(LAST_WORDS, acknowledged(client))
     return breaks[0]
 
 
@@ -160,18 +308,3 @@ def classify(failure: Failure, peer: Connection, offered: int, sent: int) -> Fai
         return Failure(Exit.SEND, f"send to {peer.name}", reason, detail=detail, hint=failure.hint)
     detail = f"after {peer.counts.received} bytes"
     return Failure(Exit.RECV, f"receive from {peer.name}", reason, detail=detail, hint=failure.hint)
-
-
-async def _idle(flow: Flow, patience: float) -> None:
-    """Wait until the flow has ended, or has from now on waited for its source for ``patience`` seconds."""
-    begun = now()
-    while not flow.ended.is_set():
-        waiting = flow.waiting_since
-        due = now() + max(patience, _GLANCE) if waiting is None else max(begun, waiting) + patience
-        if now() >= due:
-            return
-        try:
-            with deadline(due):
-                await flow.ended.wait()
-        except DeadlineExceeded:
-            pass

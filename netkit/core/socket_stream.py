@@ -9,7 +9,7 @@ import sys
 
 from netkit.core.address import Endpoint, from_socket
 from netkit.core.errors import Exit, Failure
-from netkit.core.kernel import notify_closing, readable, writable
+from netkit.core.kernel import hung_up, notify_closing, readable, writable
 from netkit.core.stream import SMALLEST_READ, Counts, RawEnd, next_size
 
 UNKNOWN = Endpoint()
@@ -19,6 +19,12 @@ _SIOCOUTQ = 0x5411  # linux/sockios.h
 _TCP_CLOSE = 7  # the state after a reset: net/tcp_states.h
 
 _TCP_KEEPALIVE = 0x10  # Darwin's TCP_KEEPIDLE: netinet/tcp.h
+
+# s of silence, s between probes, and probes lost in a row that tell that a peer which has ended is gone. One that has
+# closed answers with a reset once its system forgot it (tcp_fin_timeout, 60 s). With 3 lost, 20 s of outage ended it.
+_PROBE = (1, 5, 12)
+
+_RESETS = (errno.ECONNRESET, errno.EPIPE)  # how a reset shows before, and after, the peer's end
 
 
 class SocketStream:
@@ -39,6 +45,7 @@ class SocketStream:
         self._ended = False
         self._reset = reset
         self._unread = b""
+        self._probed = False
         self._is_tcp = sock.family != socket.AF_UNIX
         if self._is_tcp:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # a partial line goes out at once
@@ -62,10 +69,25 @@ class SocketStream:
 
     def keep_alive(self, idle: float) -> None:
         seconds = max(1, round(idle))
+        self._keep_alive(seconds, max(1, seconds // 3), 3)
+
+    def probe(self) -> None:
+        if self._is_tcp:
+            try:
+                self._keep_alive(*_PROBE)
+                self._probed = True
+            except OSError:
+                pass  # a system that refuses: nobody is found out, and nothing fails
+
+    def _keep_alive(self, idle: int, interval: int, lost: int) -> None:
         self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        self._sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, "TCP_KEEPIDLE", _TCP_KEEPALIVE), seconds)
-        self._sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, max(1, seconds // 3))
-        self._sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3)
+        self._sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, "TCP_KEEPIDLE", _TCP_KEEPALIVE), idle)
+        self._sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, interval)
+        self._sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, lost)
+
+    async def peer_left(self) -> None:
+        await hung_up(self._fd)
+        self.raise_if_reset()
 
     def unread(self, data: bytes) -> None:
         """Take back bytes that were received too early: ``recv`` returns them next."""
@@ -124,11 +146,17 @@ class SocketStream:
         return queued - 1 if self._ended and queued else queued
 
     def raise_if_reset(self) -> None:
-        code = self._sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) or self._reset
-        if not code and self._is_tcp and _is_dead(self._sock) and self.unacknowledged():
-            code = errno.ECONNRESET
-        if code:
-            raise self._recv_failure(OSError(code, os.strerror(code)))
+        code = self._sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        if code and not self._is_leaving(code):
+            self._reset = code
+        if not self._reset and self._is_tcp and _info(self._sock)[0] == _TCP_CLOSE and self.unacknowledged():
+            self._reset = errno.ECONNRESET
+        if self._reset:
+            raise self._recv_failure(OSError(self._reset, os.strerror(self._reset)))
+
+    def _is_leaving(self, code: int) -> bool:
+        """Whether a reset only answers our probe, with all of ours acknowledged: the peer had ended, and then left."""
+        return self._probed and code in _RESETS and _info(self._sock)[3] > 0 and not self.unacknowledged()
 
     def close(self) -> None:
         if self._fd >= 0:
@@ -146,6 +174,8 @@ class SocketStream:
         return Failure(Exit.RECV, f"receive from {self.name}", error)
 
     def _send_failure(self, error: OSError) -> Failure:
+        if error.errno in _RESETS and not self._reset:
+            self._reset = error.errno
         return Failure(Exit.SEND, f"send to {self.name}", error)
 
 
@@ -157,7 +187,7 @@ def _unacknowledged(sock: socket.socket) -> int:
     return sock.getsockopt(socket.SOL_SOCKET, 0x1024)  # SO_NWRITE: Darwin's sys/socket.h
 
 
-def _is_dead(sock: socket.socket) -> bool:
-    """Whether a TCP connection is over for the kernel, so that what is unacknowledged will stay so."""
-    state = getattr(socket, "TCP_INFO", None)
-    return state is not None and sock.getsockopt(socket.IPPROTO_TCP, state, 1)[0] == _TCP_CLOSE
+def _info(sock: socket.socket) -> bytes:
+    """The first bytes of TCP_INFO: state, and fourth the keepalive probes that wait for an answer (linux/tcp.h)."""
+    option = getattr(socket, "TCP_INFO", None)
+    return bytes(4) if option is None else sock.getsockopt(socket.IPPROTO_TCP, option, 4)

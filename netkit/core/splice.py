@@ -62,13 +62,15 @@ async def _direct(
     src, dst = source.fd, sink.fd
     stuck = False
     while most is None or most > 0:
-        flow.wait(True)
+        flow.wait()
         try:
             await readable(src)
-            flow.wait(False)
             count = step(src, dst, _size(most))
         except BlockingIOError:
+            flow.offer(0)  # the source has something: it is the sink that holds us up
             try:
+                if stuck and stat.S_ISSOCK(os.fstat(src).st_mode):
+                    return  # both ends are ready: urgent data, at which splice(2) stops and recv(2) does not
                 if stuck:
                     await sleep(_PAUSE)
                 stuck = True
@@ -101,13 +103,16 @@ async def _through_a_pipe(source: RawEnd, sink: RawEnd, stream: Stream, flow: Fl
         return
     try:
         _enlarge(into)
+        stuck = False
         while most is None or most > 0:
-            flow.wait(True)
+            flow.wait()
             try:
                 await readable(src)
-                flow.wait(False)
                 left = _splice(src, into, _size(most))
             except BlockingIOError:
+                if stuck:
+                    return  # urgent data, see above
+                stuck = True
                 continue
             except OSError as error:
                 if error.errno in _SOCKET_ERRORS:
@@ -115,6 +120,7 @@ async def _through_a_pipe(source: RawEnd, sink: RawEnd, stream: Stream, flow: Fl
                 return
             if not left:
                 return
+            stuck = False
             most = None if most is None else most - left
             source.moved(left)
             flow.offer(left)

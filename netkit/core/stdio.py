@@ -33,6 +33,7 @@ class FileStream:
         self._sink = sink
         self._sink_name = sink_name
         self._size = SMALLEST_READ
+        self._read: Callable[[int], bytes] | None = None
         self._write: Callable[[memoryview], int] | None = None
         self._write_fd = sink
         self._closers: list[Callable[[], None]] = []
@@ -47,7 +48,7 @@ class FileStream:
         while not self._ended:
             try:
                 await readable(self._source)
-                data = os.read(self._source, self._size)
+                data = (self._read or self._choose_reader())(self._size)
             except BlockingIOError:
                 continue
             except OSError as error:
@@ -85,7 +86,7 @@ class FileStream:
         try:
             kind = os.fstat(self._sink).st_mode
             if stat.S_ISSOCK(kind):
-                self._as_socket().shutdown(socket.SHUT_WR)
+                self._as_socket(self._sink).shutdown(socket.SHUT_WR)
             elif stat.S_ISFIFO(kind) or stat.S_ISREG(kind):
                 self._end_sink()
         except OSError as error:
@@ -128,41 +129,66 @@ class FileStream:
         """Close: nothing stronger can be said to a file."""
         self.close()
 
+    def _choose_reader(self) -> Callable[[int], bytes]:
+        """Find how to read without blocking: another process that reads the same source may be first."""
+        kind = os.fstat(self._source).st_mode
+        if stat.S_ISSOCK(kind):
+            sock = self._as_socket(self._source)
+            self._read = lambda size: sock.recv(size, socket.MSG_DONTWAIT)
+        elif stat.S_ISFIFO(kind) and hasattr(os, "RWF_NOWAIT"):
+            self._read = self._read_pipe
+        elif os.isatty(self._source) and (fd := self._reopen(self._source, os.O_RDONLY)) is not None:
+            self._read = lambda size: os.read(fd, size)
+        else:
+            self._read = lambda size: os.read(self._source, size)
+        return self._read
+
+    def _read_pipe(self, size: int) -> bytes:
+        buffer = bytearray(size)
+        try:
+            return bytes(memoryview(buffer)[: os.preadv(self._source, [buffer], -1, os.RWF_NOWAIT)])
+        except OSError as error:
+            if error.errno != errno.EOPNOTSUPP:
+                raise
+            self._read = lambda size: os.read(self._source, size)
+            raise BlockingIOError from error
+
     def _choose_writer(self) -> Callable[[memoryview], int]:
         """Find how to write without blocking the other direction, and without touching the descriptor's flags."""
         kind = os.fstat(self._sink).st_mode
         if stat.S_ISSOCK(kind):
-            sock = self._as_socket()
+            sock = self._as_socket(self._sink)
             self._write = lambda data: sock.send(data, socket.MSG_DONTWAIT)
         elif stat.S_ISFIFO(kind):
             self._write = self._write_pipe if hasattr(os, "RWF_NOWAIT") else self._write_little
         elif os.isatty(self._sink):
-            self._write = self._write_file if self._reopen() else self._write_little
+            fd = self._reopen(self._sink, os.O_WRONLY)
+            self._write = self._write_little if fd is None else self._write_file
+            self._write_fd = self._sink if fd is None else fd
         else:
             self._write = self._write_file
         return self._write
 
-    def _as_socket(self) -> socket.socket:
-        sock = socket.socket(fileno=os.dup(self._sink))
+    def _as_socket(self, fd: int) -> socket.socket:
+        sock = socket.socket(fileno=os.dup(fd))
         self._closers.append(sock.close)
         return sock
 
-    def _reopen(self) -> bool:
-        """Open the terminal anew, without blocking; False where the system does not let us."""
-        if os.fstat(self._sink).st_rdev == _PTMX:  # opened anew, this would be another terminal
-            return False
+    def _reopen(self, terminal: int, mode: int) -> int | None:
+        """Open a terminal anew, without blocking; None where the system does not let us."""
+        if os.fstat(terminal).st_rdev == _PTMX:  # opened anew, this would be another terminal
+            return None
         try:
-            fd = os.open(f"/proc/self/fd/{self._sink}", os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+            fd = os.open(f"/proc/self/fd/{terminal}", mode | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
         except OSError:
-            return False
-        self._write_fd = fd
+            return None
 
         def let_go() -> None:
             notify_closing(fd)
             os.close(fd)
 
         self._closers.append(let_go)
-        return True
+        return fd
 
     def _write_file(self, data: memoryview) -> int:
         return os.write(self._write_fd, data)

@@ -94,6 +94,15 @@ class Connection(Stream, Protocol):
     def keep_alive(self, idle: float) -> None:
         """Let the system probe a TCP peer that was silent for ``idle`` seconds; three probes lost are a dead peer."""
 
+    def probe(self) -> None:
+        """Have the system find out whether a peer that has ended is still there; one that is gone makes a reset."""
+
+    async def peer_left(self) -> None:
+        """Wait until the connection is over both ways; raise Failure if the peer reset it.
+
+        A reset that only answers our probe, with all of ours acknowledged, is no failure: the peer left after its end.
+        """
+
     async def shutdown(self) -> None:
         """Send our end if that is still to be sent, and what else lets ``close`` end the connection in order."""
 

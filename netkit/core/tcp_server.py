@@ -130,7 +130,8 @@ async def serve(
     At ``stop`` the listener closes, open connections get ``DRAIN`` seconds to end, and the rest are reset. What goes
     wrong with one client is reported, handed to ``failed``, and ends that client alone. Closes the listener.
 
-    Raises Failure: TIMEOUT if nobody came within ``policy.accept_timeout``, READ or WRITE if a file of ours failed.
+    Raises Failure: TIMEOUT if nobody came within ``policy.accept_timeout``, for each client that is still wanted, READ
+    or WRITE if a file of ours failed.
     """
     admission = Admission(policy, listener.endpoints[0])
     accepting, serving = Group(), Group()
@@ -157,7 +158,7 @@ async def serve(
             async with accepting:
                 for sock in listener.sockets:
                     accepting.start_soon(accept(sock))
-                accepting.start_soon(admission.await_first())
+                accepting.start_soon(admission.await_all())
                 await stop.wait()
                 accepting.cancel()
             listener.close()

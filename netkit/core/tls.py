@@ -167,7 +167,6 @@ class TlsStream(Wrapped):
         self._turn = Lock()
         self._held = b""  # payload that had to be read before its time
         self._ended = self._peer_ended = False
-        self._settled = False  # all of ours is acknowledged but for close_notify
         self._sent = Ledger(stream)
         self._written: list[tuple[int, int]] = []  # where the records in ``_outgoing`` end, and their payload
 
@@ -252,9 +251,6 @@ class TlsStream(Wrapped):
         self._ended = True
         if self._peer_ended:
             await acknowledged(self)
-        if self._peer_ended or not self.counts.sent:
-            self.raise_if_reset()
-            self._settled = True
         # unwrap() would fail, and lose it, if there were payload still to be read.
         while data := self._read_on():
             self._held += data
@@ -279,9 +275,19 @@ class TlsStream(Wrapped):
             pass
 
     def raise_if_reset(self) -> None:
-        """A peer that has ended needs no close_notify of ours."""
-        if not (self._settled and self._peer_ended):
+        if not self._is_over():
             super().raise_if_reset()
+
+    async def peer_left(self) -> None:
+        try:
+            await super().peer_left()
+        except Failure:
+            if not self._is_over():
+                raise
+
+    def _is_over(self) -> bool:
+        """Whether the peer has sent close_notify and acknowledged all of ours: what TCP says then is noise."""
+        return self._peer_ended and not self.unacknowledged()
 
     def unacknowledged(self) -> int:
         """Payload of which not all the ciphertext was acknowledged, record by record."""

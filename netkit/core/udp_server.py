@@ -202,7 +202,7 @@ async def serve(
         async with serving:
             for sock in bound.sockets:
                 serving.start_soon(receive(sock))
-            serving.start_soon(admission.await_first())
+            serving.start_soon(admission.await_next())
             if policy.idle_timeout is not None:
                 serving.start_soon(await_silence(policy.idle_timeout))
             await stop.wait()

@@ -68,6 +68,8 @@ def _closed(event: events.Closed) -> str:
     return f"{event.name} closed after {duration(event.seconds)}: {moved}{end}"
 
 
+_INPUT_LEFT = "the peer ended; input is still open and is left after {bytes_sent} bytes"
+_END_SENT = "nothing came for {seconds}, so the end of input was sent; --send-only sends it at once"
 _PEER_LEFT = "the peer ended; input was idle for {seconds} and is left unread"
 _NO_ANSWER = "nothing came back; a server that drops clients which half-close may want --no-shutdown"
 _CARRIED = "duration_ms protocol datagrams_received bytes_received datagrams_sent bytes_sent"
@@ -79,6 +81,8 @@ TABLE: dict[type[CoreEvent], Row] = {
     events.Paused: Row("paused", 0, 0, "reason", "cannot {action} for now: {cause}"),
     events.Cut: Row("cut", 0, 0, "peer reason", "connection from {peer} reset: {reason}"),
     events.Dropped: Row("dropped", 0, 0, "datagrams_dropped_min", _dropped),
+    events.InputLeft: Row("input_left", 0, 0, "bytes_sent", _INPUT_LEFT),
+    events.EndSent: Row("end_sent", 0, 0, "duration_ms", _END_SENT),
     events.Unanswered: Row("unanswered", 0, None, "", _NO_ANSWER),
     events.Resolved: Row("resolved", 0, 1, "host addresses time_ms", "resolved {host} to {addresses} in {seconds}"),
     events.Connected: Row("connected", 0, 1, "target peer local time_ms", _connected),
@@ -89,7 +93,7 @@ TABLE: dict[type[CoreEvent], Row] = {
     events.Ignored: Row("ignored", 0, 1, "peer reason", "datagram from {peer} ignored: {reason}"),
     events.Answered: Row("answered", 0, 1, "target status reason size_bytes content_type", _answered),
     events.Redirected: Row("redirected", 0, 1, "target status location", "redirected by {status} to {location}"),
-    events.InputLeft: Row("input_left", 0, 1, "duration_ms", _PEER_LEFT),
+    events.InputUnread: Row("input_left", 0, 1, "duration_ms", _PEER_LEFT),
     events.Carried: Row("closed", 0, 1, _CARRIED, _carried),
     events.Closed: Row("closed", 0, 1, _CLOSED, _closed),
     events.Trying: Row("trying", 2, 2, "address", "trying {address}"),

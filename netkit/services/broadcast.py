@@ -7,6 +7,7 @@ from netkit.core.connection import with_idle_timeout
 from netkit.core.errors import Exit, Failure
 from netkit.core.events import Cut
 from netkit.core.kernel import Group
+from netkit.core.relay import Input
 from netkit.core.stream import Connection, Counts
 from netkit.core.sync import Condition, Event, Lock
 from netkit.services.join import Conversation, Terminal
@@ -98,6 +99,13 @@ class Broadcast:
                         break
                     await self._until(lambda: bool(self.subscribers))  # who was there left with it unread
 
+    def end(self) -> None:
+        """End our input for all clients, whatever stdin may still bring."""
+        self.ended.set()
+        for subscriber in self.subscribers:
+            subscriber.give(b"")
+        self.stirred.notify_all()
+
     async def _until(self, condition: Callable[[], bool]) -> None:
         while not condition():
             await self.stirred.wait()
@@ -174,4 +182,7 @@ def keeping(terminal: Terminal, conversation: Conversation) -> Service:
             subscriber.leave()
         return how
 
-    return Service(with_idle_timeout(handle, conversation.idle_timeout), broadcast.feed)
+    handler = with_idle_timeout(handle, conversation.idle_timeout)
+    if conversation.ending.input is Input.TERMINAL:  # what is typed ends by Ctrl-C too
+        return Service(handler, broadcast.feed, interrupted=broadcast.end)
+    return Service(handler, broadcast.feed)

@@ -1,14 +1,18 @@
 """This process's own stdin and stdout as one end of a conversation."""
 
+import os
 import re
+import signal
+import stat
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from netkit.core.connection import Handler, with_idle_timeout
+from netkit.core.errors import Exit, Failure
 from netkit.core.events import Observer
-from netkit.core.kernel import Group, sleep
+from netkit.core.kernel import Group, next_signal, sleep
 from netkit.core.pump import Change, fresh
-from netkit.core.relay import Ending, relay
+from netkit.core.relay import Ending, Input, relay
 from netkit.core.stdio import FileStream
 from netkit.core.stream import Connection, RawEnd, Stream
 from netkit.core.sync import Event
@@ -66,6 +70,21 @@ class Terminal(FileStream):
             await super().send_eof()
 
 
+def input_kind(*, program: bool, reads: bool) -> Input:
+    """What our input is: a program's output, what stdin is, or nothing if it is not read."""
+    if program:
+        return Input.PROGRAM
+    if not reads:
+        return Input.NONE
+    return Input.TERMINAL if os.isatty(STDIN) else Input.PIPE
+
+
+def is_null(kind: Input) -> bool:
+    """Whether our input is /dev/null, which is also put in the place of a stdin that was closed at our start."""
+    status = os.fstat(STDIN)
+    return kind is Input.PIPE and stat.S_ISCHR(status.st_mode) and status.st_rdev == os.stat(os.devnull).st_rdev
+
+
 class Conversation(NamedTuple):
     """How connections are joined to our side, whatever that is.
 
@@ -95,10 +114,23 @@ def joining(open_terminal: Callable[[], Terminal], conversation: Conversation) -
     """A handler that joins a connection to the terminal. It fails as ``relay`` does, or if our reader left."""
 
     async def handle(stream: Connection) -> str:
+        how = ""
+
+        async def interrupted() -> None:
+            nonlocal how
+            number = await next_signal()
+            if number != signal.SIGINT or stream.unacknowledged():
+                raise Failure(Exit.SEND, f"go on with {stream.name}", "interrupted")
+            how = "interrupted"  # what was typed has ended, and the peer has all of it: that is an end, and no cut
+            group.cancel()
+
         terminal = open_terminal()
+        group = Group()
         try:
-            async with Group() as group:
+            async with group:
                 group.start_soon(terminal.reader_left())
+                if conversation.ending.input is Input.TERMINAL:
+                    group.start_soon(interrupted())
                 how = await conversation.relay(terminal, stream)
                 group.cancel()
         finally:

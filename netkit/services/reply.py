@@ -4,6 +4,7 @@ import os
 import stat
 from collections.abc import Callable
 
+from netkit.core.address import Endpoint
 from netkit.core.connection import DRAIN, drain, with_idle_timeout
 from netkit.core.errors import Exit, Failure, doing
 from netkit.core.kernel import Group, sleep
@@ -12,27 +13,27 @@ from netkit.core.stream import LARGEST_READ, Connection, Stream
 from netkit.core.sync import Event
 from netkit.services.broadcast import Output, Side
 from netkit.services.join import Conversation, Terminal
-from netkit.services.server import Service
+from netkit.services.server import Service, addressed
 
 _MAX_SENDING = 10.0  # s that a client who has the reply may go on sending
 
-Opener = Callable[[], Stream]
-"""Returns the reply from its beginning, for one client."""
+Opener = Callable[[Endpoint], Stream]
+"""Returns the reply from its beginning, for the client at an address."""
 
 
 def opener(reply: bytes | None, path: str | None) -> Opener:
-    """The opener of a reply that is known beforehand, or that is in the regular file at ``path``.
+    """The opener of a reply that may name the client, or of one that is in the regular file at ``path``.
 
     Raises Failure READ if the file cannot be read.
     """
     if path is None:
-        return lambda: Terminal(text=reply or b"", writes=False)
+        return lambda peer: Terminal(text=addressed(reply or b"", peer), writes=False)
     with doing(Exit.READ, f"read {path}"):
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     if not stat.S_ISREG(os.fstat(fd).st_mode):
         os.close(fd)
         raise Failure(Exit.READ, f"read {path}", "it is not a regular file")
-    return lambda: _File(fd, path)
+    return lambda peer: _File(fd, path)
 
 
 class _File(FileStream):
@@ -76,7 +77,7 @@ def replying(open_reply: Opener, terminal: Terminal, conversation: Conversation)
     output = Output(terminal)
 
     async def handle(stream: Connection) -> str:
-        side = _Reply(open_reply(), output)
+        side = _Reply(open_reply(stream.peer), output)
         how = "all was sent"
 
         async def see_off() -> None:

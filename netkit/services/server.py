@@ -1,6 +1,8 @@
 """Running a server: how long it serves, its port file, and the COMMAND that runs meanwhile."""
 
 import os
+import re
+import signal
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -24,12 +26,13 @@ _COMMAND_POLL = 0.02  # s, once COMMAND was asked to end
 class Service(NamedTuple):
     """What a server does: ``handler`` for each client, ``receiver`` for datagrams that come to the same port.
 
-    ``beside`` runs for as long as the server does.
+    ``beside`` runs for as long as the server does. ``interrupted`` is called at Ctrl-C, before the drain.
     """
 
     handler: Handler | None = None
     beside: Callable[[], Coroutine[Any, Any, None]] | None = None
     receiver: "Receiver | None" = None
+    interrupted: Callable[[], None] = lambda: None
 
 
 class Sockets(NamedTuple):
@@ -107,7 +110,8 @@ async def keep_serving(
     failures: list[Failure] = []
 
     async def stop_at_signal() -> None:
-        await next_signal()
+        if await next_signal() == signal.SIGINT:
+            service.interrupted()
         if running is not None:
             running.cancel()
         stop.set()
@@ -172,6 +176,12 @@ async def _serve(
             group.start_soon(udp_server.serve(bound, receiver, stop=stop, policy=policy, observe=observe))
 
 
+def addressed(text: bytes, peer: Endpoint) -> bytes:
+    """A text for one client: {host} and {port} are its own, {{ is a brace."""
+    words = {b"{{": b"{", b"{host}": (peer.host or "").encode(), b"{port}": b"%d" % peer.port if peer.host else b""}
+    return re.sub(rb"\{\{|\{host\}|\{port\}", lambda found: words[found[0]], text)
+
+
 def welcoming(handler: Handler, greet: bytes | None, keepalive: float | None) -> Handler:
     """The handler with keepalive and a greeting before it, which may name {host} and {port}."""
 
@@ -179,8 +189,7 @@ def welcoming(handler: Handler, greet: bytes | None, keepalive: float | None) ->
         if keepalive is not None:
             stream.keep_alive(keepalive)
         if greet is not None:
-            host, port = (stream.peer.host, str(stream.peer.port)) if stream.peer.host else ("", "")
-            await stream.send(greet.replace(b"{host}", host.encode()).replace(b"{port}", port.encode()))
+            await stream.send(addressed(greet, stream.peer))
         return await handler(stream)
 
     return handle

@@ -6,7 +6,9 @@ import pytest
 
 from netkit.cli.command import gathered
 from netkit.cli.options import EndingOptions, FamilyOptions, TlsOptions
-from netkit.core.relay import Ending
+from netkit.core.relay import AFTER_THE_ANSWER, AT_ONCE, NEVER, Ending, Input, Shutdown
+
+NONE = EndingOptions(None, False, False, None, False)
 
 ALL = TlsOptions(False, "ca", "cert", "key", "name", ("h2",), True)
 
@@ -37,20 +39,21 @@ def test_who_we_are_is_for_one_origin_alone() -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "how", "ending"),
+    ("options", "shutdown", "ending"),
     [
-        (EndingOptions(None, False, False), {}, Ending()),
-        (EndingOptions(None, False, True), {}, Ending(half_close=False)),
-        (EndingOptions(2.0, False, False), {"waits": True}, Ending(2.0)),
-        (EndingOptions(None, True, False), {}, Ending(None)),
-        (EndingOptions(None, False, False), {"at_once": True}, Ending(0.0)),
-        (EndingOptions(None, False, False), {"at_once": True, "waits": True}, Ending(None)),
-        (EndingOptions(None, False, False), {"send_only": True}, Ending(send_only=True)),
+        (NONE, AT_ONCE, Ending()),
+        (NONE, AFTER_THE_ANSWER, Ending(shutdown=AFTER_THE_ANSWER)),
+        (NONE._replace(no_shutdown=True), AFTER_THE_ANSWER, Ending(shutdown=NEVER)),
+        (NONE._replace(shutdown_after=0.0), AFTER_THE_ANSWER, Ending(shutdown=AT_ONCE)),
+        (NONE._replace(shutdown_after=3.0), AT_ONCE, Ending(shutdown=Shutdown(3, 3))),
+        (NONE._replace(send_only=True), AFTER_THE_ANSWER, Ending(shutdown=AT_ONCE, send_only=True)),
+        (NONE._replace(grace=2.0), AT_ONCE, Ending(grace=2.0)),
+        (NONE._replace(hold=True), AT_ONCE, Ending(hold=True)),
     ],
 )
-def test_when_a_conversation_ends(options: EndingOptions, how: dict[str, bool], ending: Ending) -> None:
-    """--grace and --hold come first, then a program that is waited for, then what leaves with the peer."""
-    assert options.ending(**how) == ending
+def test_when_a_conversation_ends(options: EndingOptions, shutdown: Shutdown, ending: Ending) -> None:
+    """What is told comes before what the command means."""
+    assert options.ending(Input.PIPE, shutdown) == ending
 
 
 def test_a_bundle_takes_what_is_its_own() -> None:

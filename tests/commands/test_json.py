@@ -153,7 +153,7 @@ def test_clients_that_are_turned_away() -> None:
 
 def test_input_that_was_left_and_answer_that_did_not_come() -> None:
     """What a person gets as a line or a hint is an event too."""
-    with peer(lambda sock: sock.shutdown(socket.SHUT_WR) or read_all(sock)) as server:
+    with peer(lambda sock: sock.sendall(b"bye") or sock.shutdown(socket.SHUT_WR) or read_all(sock)) as server:
         with running("connect", server.address, "--grace", "10ms", "--json") as process:
             assert process.wait() == 0
             left = parse(process.finish().err)

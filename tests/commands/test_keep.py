@@ -77,6 +77,7 @@ def test_what_comes_while_nobody_is_there_waits_for_the_next() -> None:
             with connect(port) as client:
                 if not number:
                     server.stdin.write(word)
+                client.sendall(b"!")
                 assert receive(client, 1) == word
             server.line("closed after")
         server.stdin.write(b"last")
@@ -318,14 +319,15 @@ def test_a_stdin_that_fails_ends_the_server() -> None:
 
 @pytest.mark.parametrize("stdin", ["< /dev/null", "<&-"])
 def test_an_empty_stdin_still_receives(stdin: str) -> None:
-    """Its end goes to each client at once, and each is heard out."""
+    """It has nothing to say, and each client is heard out: our end goes out with theirs."""
     wrapper = ("sh", "-c", f'exec "$@" {stdin}', "sh")
     with running("listen", HERE, "--max-clients", "2", wrapper=wrapper) as server:
         port = server.port
         for word in (b"one", b"two"):
             with connect(port) as client:
-                assert client.recv(1) == b""
                 client.sendall(word)
+                client.shutdown(socket.SHUT_WR)
+                assert client.recv(1) == b""
         assert server.finish()[:2] == (0, b"onetwo")
 
 

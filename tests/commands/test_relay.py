@@ -70,7 +70,7 @@ def test_every_byte_goes_both_ways(near: str, far: str, pki: Pki, tmp_path: Path
     listen = {"tcp": HERE, "tls": f"tls:{HERE}", "unix": f"unix:{tmp_path}/s"}[near]
     with (
         target(far, answering, pki, tmp_path) as there,
-        running("relay", listen, there.address, *ours, *theirs) as server,
+        running("relay", listen, there.address, *ours, *theirs, "--shutdown-after", "0") as server,
     ):
         if near == "unix":
             server.line("listening on unix:")
@@ -79,7 +79,7 @@ def test_every_byte_goes_both_ways(near: str, far: str, pki: Pki, tmp_path: Path
                 got = converse(client, DATA)
         elif near == "tls":
             address = f"tls:127.0.0.1:{server.port}"
-            done = run([*NETKIT, "connect", address, "--cafile", pki.ca], DATA)
+            done = run([*NETKIT, "connect", address, "--cafile", pki.ca, "--shutdown-after", "0"], DATA)
             assert (done.code, done.err) == (0, "")
             got = done.out
         else:

@@ -31,6 +31,9 @@ HERE = "127.0.0.1"
 V12, V13 = ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3
 
 
+AT_ONCE = ("--shutdown-after", "0")  # of servers that wait for our end
+
+
 def trusting(pki: Pki, address: str) -> tuple[str, ...]:
     """Return how connect is told to go there."""
     return "connect", f"tls:{address}", "--cafile", pki.ca
@@ -91,7 +94,7 @@ def test_a_service_over_tls(pki: Pki) -> None:
     wanted = DATA.upper()
     with secured(pki, "upper", "--max-clients", "2", "--stats") as server:
         port = server.port
-        done = netkit(*trusting(pki, f"localhost:{port}"), input=DATA)
+        done = netkit(*trusting(pki, f"localhost:{port}"), *AT_ONCE, input=DATA)
         check_same(done.out, wanted)
         assert (done.code, done.err) == (0, "")
         check_same(exchanged(dialled(port, pki.client_context()), DATA[:100_000]), wanted[:100_000])
@@ -104,7 +107,7 @@ def test_a_service_over_tls(pki: Pki) -> None:
 def test_listen_carries_every_byte(pki: Pki) -> None:
     """One-shot listen joins its client over TLS both ways, and leaves with 0."""
     with secured(pki, "listen", "--log", f"{pki.folder}/listen.log") as server, contextlib.ExitStack() as stack:
-        client = stack.enter_context(running(*trusting(pki, f"{HERE}:{server.port}")))
+        client = stack.enter_context(running(*trusting(pki, f"{HERE}:{server.port}"), *AT_ONCE))
         feeding = [threading.Thread(target=feed, args=who) for who in ((server, OTHER), (client, DATA))]
         for thread in feeding:
             thread.start()
@@ -142,7 +145,7 @@ def test_a_peer_that_was_only_to_speak(pki: Pki) -> None:
         client.send(b"a word")
         client.end()
 
-    with peer(serving(pki.server(), speak)) as server, running(*trusting(pki, server.address)) as client:
+    with peer(serving(pki.server(), speak)) as server, running(*trusting(pki, server.address), *AT_ONCE) as client:
         assert shaken.wait(PATIENCE)
         assert client.finish() == Finished(0, b"a word", "")
 
@@ -181,7 +184,7 @@ def test_a_cut_gives_the_prefix_and_18(pki: Pki) -> None:
         client.send(DATA)
 
     with peer(serving(pki.server(), cut)) as server:
-        done = netkit(*trusting(pki, server.address), input=b"question")
+        done = netkit(*trusting(pki, server.address), *AT_ONCE, input=b"question")
     check_same(done.out, DATA)
     assert done.code == 18
     reason = f"it ended without close_notify (after {len(DATA)} bytes)"
@@ -416,7 +419,7 @@ def test_insecure_trusts_anybody_and_says_so(pki: Pki, kind: str, talk: list[str
     said = "the certificate of tls:{} is not verified (--insecure)"
 
     with peer(serving(pki.server(pki.bad(kind)), answered)) as server:
-        done = netkit("connect", f"tls:{server.address}", "--insecure", *talk, input=b"hello")
+        done = netkit("connect", f"tls:{server.address}", "--insecure", *AT_ONCE, *talk, input=b"hello")
     assert (done.code, done.out) == (0, b"HELLO")
     if "--json" in talk:
         [event] = [e for e in map(json.loads, done.err.splitlines()) if e["event"] == "unverified"]
@@ -436,7 +439,9 @@ def answered(client: Secured) -> Any:
 def test_the_systems_authorities_are_trusted(pki: Pki, tmp_path: Path) -> None:
     """Without --cafile it is the system's store that decides."""
     with peer(serving(pki.server(), answered)) as server:
-        trusted = netkit("connect", f"tls:{server.address}", input=b"hi", env={**os.environ, "SSL_CERT_FILE": pki.ca})
+        trusted = netkit(
+            "connect", f"tls:{server.address}", *AT_ONCE, input=b"hi", env={**os.environ, "SSL_CERT_FILE": pki.ca}
+        )
         distrusted = netkit("connect", f"tls:{server.address}", input=b"hi")
     assert trusted == Finished(0, b"HI", "")
     assert (distrusted.code, distrusted.out) == (60, b"")
@@ -458,7 +463,7 @@ def test_servername_is_what_is_asked_for_and_verified(pki: Pki) -> None:
 def test_an_address_of_ipv6(pki: Pki) -> None:
     """An IPv6 address is verified as an address."""
     with running("upper", "tls:[::1]:0", *pki.good.options(), "--once") as server:
-        assert netkit(*trusting(pki, f"[::1]:{server.port}"), input=b"six") == Finished(0, b"SIX", "")
+        assert netkit(*trusting(pki, f"[::1]:{server.port}"), *AT_ONCE, input=b"six") == Finished(0, b"SIX", "")
 
 
 def test_unix_sockets_over_tls(pki: Pki, tmp_path: Path) -> None:
@@ -496,7 +501,10 @@ def test_listen_asks_for_certificates_of_clients(pki: Pki, whose: str | None, co
 
     with secured(pki, "listen", "--cafile", pki.ca, stdin=subprocess.DEVNULL) as server:
         client = netkit(
-            *trusting(pki, f"{HERE}:{server.port}"), *(getattr(pki, whose).options() if whose else ()), input=b"words"
+            *trusting(pki, f"{HERE}:{server.port}"),
+            *AT_ONCE,
+            *(getattr(pki, whose).options() if whose else ()),
+            input=b"words",
         )
         done = server.finish()
     if not code:
@@ -632,7 +640,7 @@ def test_records_and_limits_are_of_payload(pki: Pki, tmp_path: Path) -> None:
 def test_programs_over_tls(pki: Pki) -> None:
     """--exec on either side talks payload, under half-close and with many clients."""
     with secured(pki, "listen", "--keep", "--exec", "tr a-z A-Z") as server:
-        target = trusting(pki, f"{HERE}:{server.port}")
+        target = (*trusting(pki, f"{HERE}:{server.port}"), *AT_ONCE)
         check_same(netkit(*target, input=DATA).out, DATA.upper())
         done = netkit(*target, "--sh-exec", "echo over; exec >&-; cat >&2")
         assert (done.code, done.err) == (0, "OVER\n")
@@ -653,7 +661,7 @@ def test_no_secret_is_written(pki: Pki, tmp_path: Path) -> None:
     keys = tmp_path / "keys"
     env = {**os.environ, "SSLKEYLOGFILE": str(keys)}
     with secured(pki, "upper", "--once", env=env) as server:
-        assert netkit(*trusting(pki, f"{HERE}:{server.port}"), input=b"x", env=env) == Finished(0, b"X", "")
+        assert netkit(*trusting(pki, f"{HERE}:{server.port}"), *AT_ONCE, input=b"x", env=env) == Finished(0, b"X", "")
         assert server.wait() == 0
     assert list(tmp_path.iterdir()) == []
 

@@ -10,6 +10,7 @@ import pytest
 
 from netkit.core import kernel, splice
 from netkit.core.errors import Exit, Failure
+from netkit.core.events import ignore
 from netkit.core.kernel import Group, deadline, now
 from netkit.core.relay import Break, bridge
 from netkit.core.socket_stream import SocketStream
@@ -45,7 +46,7 @@ def test_each_way_ends_by_itself() -> None:
         client, ours = pair()
         target, theirs = pair()
         async with Group() as group:
-            joined = group.start_soon(bridge(ours, theirs))
+            joined = group.start_soon(bridge(ours, theirs, observe=ignore))
             await client.send(b"question")
             await client.send_eof()
             assert await read_all(target) == b"question"
@@ -68,7 +69,7 @@ def test_who_broke_it_is_told(side: str) -> None:
         client, ours = pair()
         target, theirs = pair()
         async with Group() as group:
-            joined = group.start_soon(bridge(ours, theirs))
+            joined = group.start_soon(bridge(ours, theirs, observe=ignore))
             await target.send(b"so far")
             assert await client.recv() == b"so far"
             (client if side == "client" else target).abort()
@@ -93,7 +94,7 @@ def test_what_a_target_said_before_it_left_reaches_the_client() -> None:
         far.sendall(b"no more")
         client.sendall(b"x" * 10_000)
         async with Group() as group:
-            joined = group.start_soon(bridge(stream, other))
+            joined = group.start_soon(bridge(stream, other, observe=ignore))
             await kernel.to_thread(far.recv, 10)
             reset(far)
             await joined.finished.wait()
@@ -145,7 +146,7 @@ def test_bulk_stays_in_the_kernel(kind: str, monkeypatch: pytest.MonkeyPatch) ->
             for end in ends:
                 group.start_soon(send(end))
                 group.start_soon(receive(end))
-            assert await bridge(*middle) is None
+            assert await bridge(*middle, observe=ignore) is None
         assert seen == {"a": hashlib.sha256(data["b"]).hexdigest(), "b": hashlib.sha256(data["a"]).hexdigest()}
         for stream in (*ends, *middle):
             stream.close()

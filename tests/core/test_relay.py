@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 
 from netkit.core.connection import acknowledged, idle_clock
 from netkit.core.errors import Exit, Failure, most_severe
-from netkit.core.events import InputLeft, Unanswered
+from netkit.core.events import EndSent, InputLeft, InputUnread, Unanswered
 from netkit.core.flow import Flow
 from netkit.core.kernel import DeadlineExceeded, Group, deadline, now, sleep
-from netkit.core.pump import Change, pump
-from netkit.core.relay import Ending, relay
+from netkit.core.pump import Change, Done, pump
+from netkit.core.relay import AFTER_SILENCE, AFTER_THE_ANSWER, AT_ONCE, GRACE, NEVER, Ending, Input, Shutdown, relay
 from netkit.core.sync import Event
 from netkit.services.transforms import crlf, visible
 from tests import memory
@@ -25,8 +25,8 @@ from tests.clock import JumpClock, run
 from tests.memory import CAPACITY, MemoryStream
 
 HOUR = 3600.0
-GRACE = 0.5
-HOLD = Ending(grace=None)
+HOLD = Ending(hold=True)
+TYPED = Ending(Input.TERMINAL)
 
 Script = Callable[[MemoryStream], Awaitable[None]]
 
@@ -149,20 +149,185 @@ def test_after_our_end_the_answer_is_read_however_late_it_comes() -> None:
     assert outcome.events == []
 
 
-def test_after_the_peers_end_idle_input_is_left_unread_once_the_grace_is_over() -> None:
+def test_after_the_peers_end_idle_typing_is_left_unread_once_the_grace_is_over() -> None:
     """An open keyboard holds nobody: we leave half a second after the peer, and say what was left."""
 
     async def server(far: MemoryStream) -> None:
         await sleep(HOUR)
         await far.send_eof()
 
-    outcome = converse(server=server)
+    outcome = converse(server=server, ending=TYPED)
     assert outcome.failure is None
     assert outcome.said == "peer ended first"
     assert outcome.at == HOUR + GRACE
-    assert outcome.events == [InputLeft(GRACE)]
+    assert outcome.events == [InputUnread(GRACE)]
     assert not outcome.server_saw_end.is_set()
     assert outcome.user_saw_end.is_set()
+
+
+def test_a_peer_that_never_said_a_byte_only_receives() -> None:
+    """Its end ends nothing: a pipe with a pause goes on to its own end, however late."""
+
+    async def user(keyboard: MemoryStream) -> None:
+        await keyboard.send(b"one ")
+        await sleep(HOUR)
+        await keyboard.send(b"two")
+        await keyboard.send_eof()
+
+    async def server(far: MemoryStream) -> None:
+        await far.send_eof()
+
+    outcome = converse(user, server)
+    assert outcome.failure is None
+    assert outcome.server_got == b"one two"
+    assert HOUR <= outcome.at < HOUR + 0.1
+    assert outcome.events == []
+
+
+@pytest.mark.parametrize("sent", [b"", b"log line"])
+def test_a_peer_that_spoke_and_ended_leaves_a_pipe_open(sent: bytes) -> None:
+    """We leave once the pipe has been idle for the grace, and say that it was left open if bytes of it were sent."""
+
+    async def user(keyboard: MemoryStream) -> None:
+        await keyboard.send(sent)
+
+    async def server(far: MemoryStream) -> None:
+        await sleep(HOUR)
+        await far.send(b"bye")
+        await far.send_eof()
+
+    outcome = converse(user, server)
+    assert outcome.failure is None
+    assert outcome.at == HOUR + GRACE
+    assert outcome.events == [InputLeft(len(sent)) if sent else InputUnread(GRACE)]
+
+
+def test_a_peer_that_is_gone_is_waited_for_no_more() -> None:
+    """Whatever our input is, nobody can take it: the conversation ends after a grace, with what was sent delivered."""
+
+    async def user(keyboard: MemoryStream) -> None:
+        await keyboard.send(b"all that there was")
+
+    async def server(far: MemoryStream) -> None:
+        await far.recv()
+        await far.send_eof()
+        await sleep(60)
+        far.close()
+
+    for ending in (Ending(), HOLD, Ending(send_only=True)):
+        outcome = converse(user, server, ending, server_reads=False)
+        assert outcome.failure is None
+        assert outcome.at == 60
+
+
+def test_a_programs_end_is_awaited_however_late() -> None:
+    """A program is our input, and has an end; only --grace says how long it may take."""
+
+    async def user(keyboard: MemoryStream) -> None:
+        await sleep(HOUR)
+        await keyboard.send(b"late")
+        await keyboard.send_eof()
+
+    async def server(far: MemoryStream) -> None:
+        await far.send(b"work")
+        await far.send_eof()
+
+    outcome = converse(user, server, Ending(Input.PROGRAM))
+    assert (outcome.server_got, outcome.failure) == (b"late", None)
+    outcome = converse(user, server, Ending(Input.PROGRAM, grace=3.0))
+    assert (outcome.server_got, outcome.at) == (b"", 3.0)
+
+
+# -- when our end is sent
+
+
+@pytest.mark.parametrize(
+    ("shutdown", "speaks_at", "server_ends_at", "told", "seen_at"),
+    [
+        (AT_ONCE, [5], 9, [], 0),
+        (AFTER_THE_ANSWER, [5], 9, [], 7),
+        (AFTER_THE_ANSWER, [5, 6.5, 8], 30, [], 10),
+        (AFTER_THE_ANSWER, [], 30, [EndSent(10.0)], 10),
+        (AFTER_THE_ANSWER, [1], 2, [], 2),
+        (AFTER_SILENCE, [5], 30, [], 15),
+        (Shutdown(3, 3), [], 30, [], 3),
+        (NEVER, [5], 30, [], None),
+    ],
+)
+def test_our_end_goes_out_when_it_may(
+    shutdown: Shutdown, speaks_at: list[float], server_ends_at: float, told: list[object], seen_at: float | None
+) -> None:
+    """At once, or once nothing has come for so long, or with the peer's end: the table of the contract."""
+    seen: list[float] = []
+
+    async def user(keyboard: MemoryStream) -> None:
+        await keyboard.send(b"request")
+        await keyboard.send_eof()
+
+    async def server(far: MemoryStream) -> None:
+        async def watch() -> None:
+            while await far.recv():
+                pass
+            seen.append(now())
+
+        async with Group() as group:
+            group.start_soon(watch())
+            for at in speaks_at:
+                await sleep(at - now())
+                await far.send(b"word")
+            await sleep(server_ends_at - now())
+            await far.send_eof()
+
+    outcome = converse(user, server, Ending(shutdown=shutdown), server_reads=False)
+    assert outcome.failure is None
+    assert outcome.user_got == b"word" * len(speaks_at)
+    assert [event for event in outcome.events if not isinstance(event, Unanswered)] == told
+    assert seen == ([] if seen_at is None else [pytest.approx(seen_at, abs=0.1)])
+    assert outcome.at == pytest.approx(server_ends_at, abs=0.1)
+
+
+def test_our_end_waits_while_what_came_is_still_being_written() -> None:
+    """A slow reader of ours is no silence of the peer: its answer goes on, and our end must not cut it."""
+
+    async def user(keyboard: MemoryStream) -> None:
+        await keyboard.send(b"request")
+        await keyboard.send_eof()
+        received = b""
+        while len(received) < 4 * CAPACITY:
+            await sleep(5)
+            received += await keyboard.recv()
+
+    async def server(far: MemoryStream) -> None:
+        await far.recv()
+        await far.send(bytes(4 * CAPACITY))
+        assert far._in.ended is False
+        await far.send_eof()
+
+    outcome = converse(user, server, Ending(shutdown=AFTER_THE_ANSWER), user_reads=False, server_reads=False)
+    assert outcome.failure is None
+    assert outcome.at > 30
+
+
+def test_what_was_wanted_ends_the_conversation() -> None:
+    """Once a change is done our end is sent, nothing more is read, and input that was not read is nobody's loss."""
+
+    async def user(keyboard: MemoryStream) -> None:
+        await keyboard.send(b"ruok")
+        await sleep(HOUR)
+        await keyboard.send(b"never read")
+
+    async def server(far: MemoryStream) -> None:
+        await far.recv()
+        await far.send(b"imok and more")
+        await far.recv()
+        await far.send(b"unread")
+
+    def until(data: bytes) -> bytes:
+        raise Done(data[:4])
+
+    outcome = converse(user, server, incoming=until, server_reads=False)
+    assert (outcome.failure, outcome.user_got) == (None, b"imok")
+    assert outcome.at == pytest.approx(0, abs=0.1)
 
 
 def test_after_the_peers_end_input_that_comes_in_time_is_still_sent() -> None:
@@ -176,7 +341,7 @@ def test_after_the_peers_end_input_that_comes_in_time_is_still_sent() -> None:
     async def server(far: MemoryStream) -> None:
         await far.send_eof()
 
-    outcome = converse(user, server)
+    outcome = converse(user, server, TYPED)
     assert outcome.failure is None
     assert outcome.server_got == b"x" * 10
     assert outcome.at == pytest.approx(10 * 0.4 + GRACE)
@@ -218,7 +383,7 @@ def test_input_that_comes_in_the_moment_in_which_the_grace_is_over_is_not_read_i
         while True:
             await far.recv()
 
-    outcome = converse(user, server, server_reads=False)
+    outcome = converse(user, server, TYPED, server_reads=False)
     assert outcome.failure is None or outcome.exit is Exit.SEND
 
 
@@ -237,7 +402,7 @@ def test_a_peer_that_ends_and_reads_slowly_still_gets_everything() -> None:
             received += await far.recv()
         assert received == data
 
-    outcome = converse(user, server, server_reads=False)
+    outcome = converse(user, server, TYPED, server_reads=False)
     assert outcome.failure is None
     assert outcome.at > 100
 
@@ -250,7 +415,7 @@ def test_without_grace_we_leave_with_the_peer() -> None:
         await far.send(b"bye")
         await far.send_eof()
 
-    outcome = converse(server=server, ending=Ending(grace=0))
+    outcome = converse(server=server, ending=Ending(Input.TERMINAL, grace=0))
     assert outcome.failure is None
     assert outcome.user_got == b"bye"
     assert outcome.at == 5
@@ -270,7 +435,7 @@ def test_without_grace_bytes_that_were_read_are_never_dropped_silently() -> None
             taken.extend(await far.recv())
 
     taken = bytearray()
-    outcome = converse(user, server, Ending(grace=0), server_reads=False)
+    outcome = converse(user, server, Ending(Input.TERMINAL, grace=0), server_reads=False)
     if outcome.failure is None:
         assert len(taken) == 3 * CAPACITY
     else:
@@ -308,7 +473,7 @@ def test_without_shutdown_our_end_is_kept_from_the_peer() -> None:
         await far.send(b"reply")
         await far.send_eof()
 
-    outcome = converse(user, server, Ending(half_close=False))
+    outcome = converse(user, server, Ending(shutdown=NEVER))
     assert outcome.failure is None
     assert outcome.server_got == b"request"
     assert not outcome.server_saw_end.is_set()
@@ -855,7 +1020,9 @@ def test_relay_conserves_bytes(there: list[tuple[float, int]], back: list[tuple[
     """However both sides chunk and pause, each gets exactly what the other sent, and then the end."""
     asked = random.Random(4).randbytes(sum(size for _, size in there))
     answered = random.Random(5).randbytes(sum(size for _, size in back))
-    outcome = converse(speaker(there, asked), speaker(back, answered), Ending(grace=None, half_close=half_close))
+    outcome = converse(
+        speaker(there, asked), speaker(back, answered), Ending(hold=True, shutdown=AT_ONCE if half_close else NEVER)
+    )
     assert outcome.failure is None
     assert outcome.server_got == asked
     assert outcome.user_got == answered

@@ -94,7 +94,21 @@ EVERY = [
         {"reason": "cannot accept another client: too many open files"},
     ),
     Told(
-        events.InputLeft(0.5),
+        events.InputLeft(12),
+        0,
+        "the peer ended; input is still open and is left after 12 bytes",
+        "input_left",
+        {"bytes_sent": 12},
+    ),
+    Told(
+        events.EndSent(10.0),
+        0,
+        "nothing came for 10 s, so the end of input was sent; --send-only sends it at once",
+        "end_sent",
+        {"duration_ms": 10000.0},
+    ),
+    Told(
+        events.InputUnread(0.5),
         1,
         "the peer ended; input was idle for 500 ms and is left unread",
         "input_left",

@@ -23,6 +23,7 @@ from netkit.services.transforms import WINDOW
 
 _MIN_PATIENCE = 0.001  # s, however near the end
 _UDP_TRIES = 3  # datagrams to a port that is silent, spread over its time
+_REJECTION = 0.2  # s at least that a TLS 1.3 server has to reject us
 _MAX_BANNER = 256  # bytes
 _DAY = 86400.0  # s
 
@@ -126,6 +127,8 @@ class Prober:
                 self._waiting()
                 found, stream = await self._secure(stream, tls_name, found, self._begun + time_left)
                 found = found._replace(seconds=now() - self._begun)
+                if not (found.exit or self._check.converses):
+                    found = await self._await_rejection(stream, found)
             if self._check.converses and not found.exit:
                 self._waiting()
                 begun = now()
@@ -164,6 +167,26 @@ class Prober:
             if left < self._check.expires:
                 found = found._replace(reason=f"its certificate ends in {left / _DAY:.1f} days", exit=Exit.CERT)
         return found, secured
+
+    async def _await_rejection(self, stream: Connection, found: ProbeResult) -> ProbeResult:
+        """See whether the server takes us: in TLS 1.3 it tells of a certificate that it misses after the handshake.
+
+        It has a round trip to do so; one that has nothing to say answers our end with its own.
+        """
+        assert found.secured is not None
+        if found.secured.protocol != "TLSv1.3":
+            return found
+        try:
+            with deadline(now() + max(_REJECTION, 2 * (found.seconds or 0))):
+                await stream.send_eof()
+                while await stream.recv():
+                    pass
+        except DeadlineExceeded:
+            pass
+        except Failure as failure:
+            if failure.exit is Exit.TLS:
+                return found._replace(reason=failure.reason, exit=Exit.TLS)
+        return found
 
     async def _converse(self, stream: Connection, found: ProbeResult) -> ProbeResult:
         """Send what is to be sent, and wait for the answer if that matters."""
@@ -211,6 +234,8 @@ class Prober:
             return found._replace(reason=f"open for {duration(now() - begun)} only", exit=Exit.TIMEOUT)
         except Failure as failure:
             reason = failure.reason
+            if failure.exit is Exit.TLS:
+                return found._replace(reason=reason, exit=Exit.TLS)
         reason = f"accepted, then {reason} after {duration(now() - begun)}"
         return found._replace(state=CLOSED, reason=reason, exit=Exit.CONNECT, data=None)
 
