@@ -3,6 +3,7 @@
 import os
 import signal
 
+import hypothesis
 import pytest
 
 from tests.support import levels
@@ -17,6 +18,10 @@ if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
 
 # The tests start netkit hundreds of times; without its compiled modules each start would compile them anew.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
+# Properties are judged by what they find, however long that takes on a machine that has other things to do.
+hypothesis.settings.register_profile("netkit", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+hypothesis.settings.load_profile("netkit")
 
 
 @pytest.fixture(scope="session")

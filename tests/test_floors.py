@@ -4,7 +4,6 @@ import ast
 import functools
 import graphlib
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -25,16 +24,17 @@ def parsed(path: Path) -> ast.Module:
     return ast.parse(path.read_text(encoding="utf-8"))
 
 
-def imports(path: Path, *, top_level_only: bool = False) -> Iterator[str]:
-    """Yield the modules that a file imports, in functions and for type checking too."""
-    tree = parsed(path)
-    for node in tree.body if top_level_only else ast.walk(tree):
+@functools.cache
+def imports(path: Path, *, top_level_only: bool = False) -> tuple[str, ...]:
+    """The modules that a file imports, in functions and for type checking too."""
+    found: list[str] = []
+    for node in parsed(path).body if top_level_only else ast.walk(parsed(path)):
         if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
+            found += (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}: imports are absolute"
-            yield node.module or ""
-            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+            found += (node.module or "", *(f"{node.module}.{alias.name}" for alias in node.names))
+    return tuple(found)
 
 
 def room(module: str) -> str | None:

@@ -1,6 +1,7 @@
 """``netkit connect`` as its users meet it: how a conversation ends, what is sent, and what the exit code says."""
 
 import os
+import re
 import socket
 import subprocess
 import threading
@@ -235,7 +236,8 @@ def test_wait_ends_with_28_and_the_last_reason() -> None:
     """What was wrong at the last try is what is said."""
     done = netkit("connect", f"127.0.0.1:{free_port()}", "--wait", "100ms")
     assert done.code == 28
-    assert "still connection refused after 100 ms" in done.err
+    # The last try may have had no time left for an answer.
+    assert re.search(r": still (connection refused|no answer within \S+ m?s) after \d+ ms", done.err)
 
 
 def test_dead_first_address_costs_a_quarter_of_a_second() -> None:
