@@ -345,7 +345,6 @@ class TlsStream(Wrapped):
         """Let the peer hear why, before a reset takes it back: what it still sends is read, and dropped."""
         try:
             await self._flush()
-            await self._stream.send_eof()
             with deadline(now() + _LAST_WORDS):
                 while await self._stream.recv():
                     pass
