@@ -21,7 +21,6 @@ from netkit.core.units import duration
 
 C = TypeVar("C")
 S = TypeVar("S")
-
 STAGGER = 0.25  # s between attempts: RFC 8305, section 5
 _FIRST_RETRY, _LAST_RETRY = 0.02, 0.5  # s between rounds of --wait
 _BACKLOG_PAUSE = 0.01  # s: a unix listener whose backlog is full says EAGAIN, and nothing wakes us

@@ -34,7 +34,6 @@ _UNIX_ANSWER = struct.Struct("=BBBxI8x")
 _UNIX_SHOW = 0x01 | 0x04 | 0x10 | 0x40
 _UNIX_NAME, _UNIX_PEER, _UNIX_QUEUES, _UNIX_UID = 0, 2, 4, 7
 _BUFFER = 1 << 16  # what is dumped comes in pieces of at most 32 KiB
-
 LISTEN, ESTABLISHED, UNCONNECTED = "listen", "established", "unconnected"
 # net/tcp_states.h, from 1 on, named as in RFC 9293
 _TCP_STATES = (ESTABLISHED, "syn-sent", "syn-received", "fin-wait-1", "fin-wait-2", "time-wait", "closed", "close-wait")
@@ -49,7 +48,6 @@ _KINDS = {1: "stream", 2: "dgram", 5: "seqpacket"}
 _FAMILIES = {"ipv4": socket.AF_INET, "ipv6": socket.AF_INET6}
 _NUMBERS = {"tcp": socket.IPPROTO_TCP, "udp": socket.IPPROTO_UDP}
 _ANY = {"ipv4": "0.0.0.0", "ipv6": "::"}
-
 _LINE = re.compile(
     r" *\d+: ([0-9A-F]+):([0-9A-F]{4}) ([0-9A-F]+):([0-9A-F]{4}) ([0-9A-F]{2}) ([0-9A-F]{8}):([0-9A-F]{8}) "
     r"[0-9A-F]{2}:[0-9A-F]{8,16} [0-9A-F]{8} +(\d+) +\d+ (\d+) \d+ .*",

@@ -23,7 +23,6 @@ from netkit.core.sync import Condition, Event
 PRIVATE = 0o600  # the mode of a socket file
 _BACKLOG = 1024  # the system caps it; small ones make clients wait a second for their next SYN
 _FULL_PAUSE = 0.25  # s until what the system had no room for is tried again
-
 # What goes wrong with one connection, not with the listener: accept(2), "Error handling". ENONET is Linux's.
 _PASSING_NAMES = "ECONNABORTED EPERM EPROTO ENOPROTOOPT ENETDOWN ENETUNREACH EHOSTDOWN EHOSTUNREACH EOPNOTSUPP ENONET"
 _PASSING = {getattr(errno, name, None) for name in _PASSING_NAMES.split()}

@@ -24,17 +24,14 @@ from netkit.core.lookup import Address, resolving
 
 Data = bytes | memoryview
 D = TypeVar("D", bytes, memoryview)
-
 LARGEST = 65507  # bytes that fit into a datagram over IPv4: 65535 less the headers of RFC 791 and RFC 768
 MARK = 1 << 2  # DSCP 1 in the traffic class
-
 # What Python's socket module does not name: linux/in.h, linux/in6.h, linux/udp.h, asm-generic/socket.h.
 IP_PKTINFO, IP_RECVTOS = 8, 13
 _IP_RECVERR, _IPV6_RECVERR = 11, 25
 _SO_MEMINFO, _DROPS = 55, 8
 _UDP_SEGMENT, _UDP_GRO = 103, 104
 _ERROR = struct.Struct("=IBBBxII")  # sock_extended_err: linux/errqueue.h
-
 _LINUX = sys.platform == "linux"
 _BUFFER = 4 << 20  # bytes asked for what waits to be read; net.core.rmem_max may allow less
 _MAX_READ = 1 << 16

@@ -15,7 +15,6 @@ from netkit.services.join import STDOUT
 
 MAX_LINE = 64 * 1024  # bytes of a line that a label is put before
 WINDOW = 64 * 1024  # bytes back in which a match that spans chunks is found
-
 _LONE_LF = re.compile(rb"(?<!\r)\n")
 _CONTROL = {c: f"\\x{c:02x}" for c in (*range(32), *range(127, 160)) if chr(c) not in "\n\r\t"}  # C0, DEL, C1
 

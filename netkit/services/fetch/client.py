@@ -22,9 +22,7 @@ from netkit.services.progress import Show
 from netkit.services.transforms import incoming, visible
 
 _PATIENCE = 1.0  # s in which a server that has answered acknowledges some more of what it was sent
-
 _MOVED, _SAME = (301, 302, 303, 307, 308), (307, 308)
-
 # What a redirect to another origin is told of the fields that were given: nothing that could be a secret.
 _HARMLESS = frozenset(
     (
@@ -35,7 +33,6 @@ _HARMLESS = frozenset(
 )
 
 _CONDITIONS = frozenset(("if-none-match", "if-modified-since"))
-
 _OURS = ("content-length", "transfer-encoding", "upgrade", "te", "trailer")
 
 

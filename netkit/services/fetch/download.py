@@ -18,11 +18,8 @@ from netkit.core.stream import Stream
 from netkit.protocols.http import OK, PARTIAL_CONTENT, UNSATISFIABLE, Head
 
 _RANGE = re.compile(r"bytes ([0-9]{1,18})-([0-9]{1,18})/([0-9]{1,18}|\*)")
-
 _VALIDATOR = re.compile(r"[!-~\xa0-\xff]([ -~\xa0-\xff]*[!-~\xa0-\xff])?")
-
 _MAX_INFO = 64 * 1024  # bytes; ours are a few hundred
-
 _SURE = 60.0  # s by which a Last-Modified has to be older than the answer to tell versions apart (RFC 9110, 8.8.2.2)
 
 

@@ -12,7 +12,6 @@ from netkit.core.units import duration
 OPEN, CLOSED, FILTERED, UNREACHABLE, UNKNOWN = "open", "closed", "filtered", "unreachable", "unknown"
 SILENT = "open|filtered"  # over UDP: no answer may mean either
 COLLAPSE_AFTER = 25  # ports of a host that may share a state before it is summed up
-
 _MAX_NAMED = 10  # ports that a failure names
 
 

@@ -36,7 +36,6 @@ _CLOSING = 0.2  # s for an open port to take our FIN and to end, so that nothing
 _SCARCE_PAUSE, _SCARCE_PATIENCE = 0.02, 0.5  # s
 _FIRST_RETRY, _LAST_RETRY = 0.02, 0.5  # s between rounds
 _TURN = 16  # attempts after which others get a turn, though nothing was waited for
-
 # Of the addresses of a host the one that counts: a port is closed only if all of them say so.
 _RANK = (OPEN, FILTERED, SILENT, UNREACHABLE, CLOSED)
 
