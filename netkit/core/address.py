@@ -8,6 +8,7 @@ import os
 import re
 import socket
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any, Literal, NamedTuple
 
 from netkit.core.errors import Invalid
@@ -38,16 +39,13 @@ class Endpoint(NamedTuple):
     tls: bool = False
 
     def __str__(self) -> str:
-        return ("tls:" if self.tls else "") + self._plain()
-
-    def _plain(self) -> str:
+        tls = "tls:" if self.tls else ""
         if self.path is not None:
-            return "unix:" + ("@" + self.path[1:] if self.path.startswith("\0") else self.path)
+            return f"{tls}unix:" + ("@" + self.path[1:] if self.path.startswith("\0") else self.path)
         if self.host is None:
-            return str(self.port)
-        if ":" in self.host:
-            return f"[{self.host}]:{self.port}"
-        return f"{self.host}:{self.port}"
+            return f"{tls}{self.port}"
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{tls}{host}:{self.port}"
 
 
 def take(words: Sequence[str], role: Role) -> tuple[Endpoint, list[str]]:
@@ -131,10 +129,7 @@ def parse_ports(text: str, protocol: Protocol = "tcp") -> list[int]:
 
 def parse(text: str, role: Role) -> Endpoint:
     """Read an address that is one word, as ``str(Endpoint)`` writes it."""
-    endpoint, rest = take([text], role)
-    if rest:
-        raise Invalid(f"unexpected word {rest[0]!r}")
-    return endpoint
+    return take([text], role)[0]
 
 
 def parse_port(text: str, role: Role = "client", protocol: Protocol | None = None) -> int:
@@ -175,24 +170,17 @@ def parse_source(text: str) -> tuple[str, int]:
 
 def family_of(host: str) -> int | None:
     """AF_INET or AF_INET6 for an address literal (zone included), None for a name."""
-    try:
-        socket.inet_pton(socket.AF_INET, host)
-        return socket.AF_INET
-    except (OSError, ValueError):
-        pass
-    try:
-        socket.inet_pton(socket.AF_INET6, host.partition("%")[0])
-        return socket.AF_INET6
-    except (OSError, ValueError):
-        return None
+    for family, literal in ((socket.AF_INET, host), (socket.AF_INET6, host.partition("%")[0])):
+        with suppress(OSError, ValueError):
+            socket.inet_pton(family, literal)
+            return family
+    return None
 
 
 def from_socket(address: Any) -> Endpoint:
     """The endpoint of a socket address, as getsockname, getpeername and accept have it."""
-    if isinstance(address, bytes):  # abstract, on Linux
+    if isinstance(address, str | bytes):  # bytes are abstract, on Linux
         return Endpoint(path=os.fsdecode(address))
-    if isinstance(address, str):
-        return Endpoint(path=address)
     host, port = address[:2]
     scope = address[3] if len(address) == 4 else 0
     if scope and "%" not in host:

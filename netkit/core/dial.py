@@ -4,6 +4,7 @@ import errno
 import os
 import socket
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from itertools import zip_longest
 from typing import NamedTuple, TypeVar
 
@@ -72,10 +73,8 @@ async def dial(
                 raise
     except DeadlineExceeded:
         detail = ", ".join(address.host for address in addresses)
-        hint = "a firewall may drop packets; -w waits longer"
-        raise Failure(
-            Exit.TIMEOUT, action, f"no answer within {duration(how.timeout)}", detail=detail, hint=hint
-        ) from None
+        reason, hint = f"no answer within {duration(how.timeout)}", "a firewall may drop packets; -w waits longer"
+        raise Failure(Exit.TIMEOUT, action, reason, detail=detail, hint=hint) from None
 
 
 async def dial_until(
@@ -134,11 +133,8 @@ async def race(candidates: Sequence[C], attempt: Callable[[C], Awaitable[S]], dr
             for candidate in candidates:
                 failed = Event()
                 group.start_soon(one(candidate, failed))
-                try:
-                    with deadline(now() + STAGGER):
-                        await failed.wait()
-                except DeadlineExceeded:
-                    pass
+                with suppress(DeadlineExceeded), deadline(now() + STAGGER):
+                    await failed.wait()
     except BaseException:
         for winner in winners:
             drop(winner)
@@ -191,7 +187,8 @@ async def _connect_tcp(
     winner = await race(addresses, attempt, lambda second: second[0].close())
     if winner is not None:
         return winner
-    hint = f"nothing listens there yet? netkit portcheck {target} --wait 30s" if _refused(last) else ""
+    refused = last is not None and last.errno == errno.ECONNREFUSED
+    hint = f"nothing listens there yet? netkit portcheck {target} --wait 30s" if refused else ""
     after = f"after {duration(now() - begun)}"
     reason: str | OSError
     if len(missed) == 1 and last is not None:
@@ -219,10 +216,6 @@ async def _connect(address: Address, source: tuple[str, int] | None, name: str) 
         if is_self(sock):
             raise OSError(errno.ECONNREFUSED, os.strerror(errno.ECONNREFUSED))
         return SocketStream(sock, name, peer=Endpoint(address.host, address.sockaddr[1]), reset=code)
-
-
-def _refused(error: OSError | None) -> bool:
-    return error is not None and error.errno == errno.ECONNREFUSED
 
 
 def is_self(sock: socket.socket) -> bool:

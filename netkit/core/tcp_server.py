@@ -5,8 +5,8 @@ import os
 import socket
 import stat
 import struct
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from netkit.core.address import Endpoint, from_socket
@@ -15,7 +15,6 @@ from netkit.core.connection import Handler, serve_connection
 from netkit.core.errors import Exit, Failure, doing
 from netkit.core.events import Accepted, Denied, Observer
 from netkit.core.kernel import DeadlineExceeded, Group, deadline, notify_closing, now, readable
-from netkit.core.layer import Layer
 from netkit.core.policy import FULL, Admission, Full, Policy, finish
 from netkit.core.socket_stream import SocketStream
 from netkit.core.sync import Condition, Event
@@ -62,7 +61,8 @@ class Listener:
                 if error.errno not in FULL:
                     raise Failure(Exit.BIND, f"accept on {from_socket(sock.getsockname())}", error) from error
                 self._full.report("accept another client", error, observe)
-                await self._room()
+                with suppress(DeadlineExceeded), deadline(now() + _FULL_PAUSE):
+                    await self.left.wait()
                 continue
             if sock.family != socket.AF_UNIX:
                 peer = from_socket(address)
@@ -84,13 +84,6 @@ class Listener:
             if sock.fileno() >= 0:
                 notify_closing(sock.fileno())
                 sock.close()
-
-    async def _room(self) -> None:
-        try:
-            with deadline(now() + _FULL_PAUSE):
-                await self.left.wait()
-        except DeadlineExceeded:
-            pass
 
     def _is_stranger(self, client: socket.socket) -> bool:
         """An abstract socket has no file mode, so unless others are allowed only the own user and root may use it."""
@@ -148,9 +141,21 @@ async def serve(
                 stream.abort()
             else:
                 observe(Accepted(stream.peer))
-                serving.start_soon(_served(stream, handler, policy.layers, listener, observe, failed))
+                serving.start_soon(serve_one(stream))
                 if admission.full:
                     accepting.cancel()
+
+    async def serve_one(stream: SocketStream) -> None:
+        try:
+            await serve_connection(stream, handler, observe, policy.layers)
+        except Failure as failure:
+            failed(failure)
+            if failure.exit in (Exit.READ, Exit.WRITE):  # our own stdin, stdout or files, and so everybody's
+                raise
+        except OSError:
+            pass  # reported by ``serve_connection``, and this client's alone
+        finally:
+            listener.left.notify_all()
 
     try:
         async with serving:
@@ -167,26 +172,6 @@ async def serve(
         listener.close()
 
 
-async def _served(
-    stream: SocketStream,
-    handler: Handler,
-    layers: Sequence[Layer],
-    listener: Listener,
-    observe: Observer,
-    failed: Callable[[Failure], None],
-) -> None:
-    try:
-        await serve_connection(stream, handler, observe, layers)
-    except Failure as failure:
-        failed(failure)
-        if failure.exit in (Exit.READ, Exit.WRITE):  # our own stdin, stdout or files, and so everybody's
-            raise
-    except OSError:
-        pass  # reported by ``serve_connection``, and this client's alone
-    finally:
-        listener.left.notify_all()
-
-
 def listen_tcp(family: int, sockaddr: tuple[Any, ...]) -> socket.socket:
     """A socket that listens. Raises OSError."""
     with new_socket(family, socket.SOCK_STREAM) as sock:
@@ -201,25 +186,18 @@ def listen_tcp(family: int, sockaddr: tuple[Any, ...]) -> socket.socket:
 
 def _listen_unix(path: str, mode: int) -> socket.socket:
     with new_socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
-        with _umask(~mode & 0o777):  # so that it never has another mode, not for a moment
-            try:
-                sock.bind(os.fsencode(path))
-            except OSError as error:
-                if error.errno != errno.EADDRINUSE or not _is_stale(path):
-                    raise
-                os.unlink(path)
-                sock.bind(os.fsencode(path))
+        before = os.umask(~mode & 0o777)  # so that it never has another mode, not for a moment
+        try:
+            sock.bind(os.fsencode(path))
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE or not _is_stale(path):
+                raise
+            os.unlink(path)
+            sock.bind(os.fsencode(path))
+        finally:
+            os.umask(before)
         sock.listen(_BACKLOG)
         return sock
-
-
-@contextmanager
-def _umask(mask: int) -> Iterator[None]:
-    before = os.umask(mask)
-    try:
-        yield
-    finally:
-        os.umask(before)
 
 
 def _is_stale(path: str) -> bool:

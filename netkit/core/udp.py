@@ -362,8 +362,5 @@ def _offender(value: bytes) -> str:
     """The sender of the error of an IP_RECVERR message, "" for this machine: ip(7), SO_EE_OFFENDER."""
     address = value[_ERROR.size :]
     family = int.from_bytes(address[:2], sys.byteorder)
-    if family == socket.AF_INET:
-        return socket.inet_ntop(family, address[4:8])
-    if family == socket.AF_INET6:
-        return socket.inet_ntop(family, address[8:24])
-    return ""
+    places: dict[int, slice] = {socket.AF_INET: slice(4, 8), socket.AF_INET6: slice(8, 24)}
+    return socket.inet_ntop(family, address[places[family]]) if family in places else ""

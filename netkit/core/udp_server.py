@@ -111,7 +111,7 @@ def _membership(group: str, endpoint: Endpoint, addresses: Sequence[Address]) ->
     index = socket.if_nametoindex(zone) if zone else 0
     if ":" in host:
         if not zone and endpoint.host is None:
-            index = _loopback()
+            index = next((number for number, name in socket.if_nameindex() if name.startswith("lo")), 0)
         address = Address(int(socket.AF_INET6), (host, 0, 0, index))
         request = socket.inet_pton(socket.AF_INET6, host) + struct.pack("=I", index)
         membership = socket.IPPROTO_IPV6, socket.IPV6_JOIN_GROUP, request
@@ -144,12 +144,7 @@ def parse_group(text: str) -> str:
 
 
 async def serve(
-    bound: Bound,
-    handler: Receiver,
-    *,
-    stop: Event,
-    policy: Policy = Policy(),
-    observe: Observer = ignore,
+    bound: Bound, handler: Receiver, *, stop: Event, policy: Policy = Policy(), observe: Observer = ignore
 ) -> None:
     """Hand over what comes, in its order, until ``stop`` or ``policy.limit`` datagrams, and close the sockets.
 
@@ -170,7 +165,7 @@ async def serve(
 
     async def hand_over(sock: Datagram, bursts: list[Burst]) -> None:
         nonlocal moved_at
-        drops.report_from_time_to_time()
+        drops.report(_REPORTS)
         taken = []
         for burst in bursts:
             if not admission.admits(burst.peer.address[0]):
@@ -215,7 +210,7 @@ async def serve(
 
 
 class _Drops:
-    """Reports what the kernel dropped, if it dropped more since the last report."""
+    """Reports what the kernel dropped, if it dropped more since the last report, and that is ``pause`` seconds ago."""
 
     def __init__(self, bound: Bound, observe: Observer) -> None:
         self._bound = bound
@@ -223,17 +218,11 @@ class _Drops:
         self._reported = 0
         self._reported_at = now()
 
-    def report_from_time_to_time(self) -> None:
-        if now() - self._reported_at >= _REPORTS:
-            self.report()
-
-    def report(self) -> None:
+    def report(self, pause: float = 0.0) -> None:
+        if now() - self._reported_at < pause:
+            return
         self._reported_at = now()
         dropped = self._bound.dropped()
         if dropped.datagrams_dropped_min > self._reported:
             self._reported = dropped.datagrams_dropped_min
             self._observe(dropped)
-
-
-def _loopback() -> int:
-    return next((index for index, name in socket.if_nameindex() if name.startswith("lo")), 0)
