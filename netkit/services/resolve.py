@@ -129,10 +129,8 @@ async def _from_system(host: str, how: Query) -> Answer:
     hosts = [address.host for address in interleave(found)]
     if how.canonical:
         values = [Value("name", name or host)]
-    elif how.port is not None:
-        values = [Value("address", str(Endpoint(text, how.port))) for text in hosts]
     else:
-        values = [Value("address", text) for text in hosts]
+        values = [Value("address", text if how.port is None else str(Endpoint(text, how.port))) for text in hosts]
     return Answer(host, tuple(values), now() - begun, name)
 
 

@@ -1,7 +1,7 @@
 """Fetching a URL: who is asked, where redirects lead, and where the answer goes."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import NamedTuple, Protocol
 
 from netkit import __version__
@@ -24,14 +24,11 @@ from netkit.services.transforms import incoming, visible
 _PATIENCE = 1.0  # s in which a server that has answered acknowledges some more of what it was sent
 _MOVED, _SAME = (301, 302, 303, 307, 308), (307, 308)
 # What a redirect to another origin is told of the fields that were given: nothing that could be a secret.
-_HARMLESS = frozenset(
-    (
-        *("accept", "accept-charset", "accept-encoding", "accept-language", "cache-control", "content-encoding"),
-        *("content-language", "content-type", "if-match", "if-modified-since", "if-none-match", "if-range"),
-        *("if-unmodified-since", "pragma", "range", "user-agent"),
-    )
+_HARMLESS = (
+    *("accept", "accept-charset", "accept-encoding", "accept-language", "cache-control", "content-encoding"),
+    *("content-language", "content-type", "if-match", "if-modified-since", "if-none-match", "if-range"),
+    *("if-unmodified-since", "pragma", "range", "user-agent"),
 )
-
 _CONDITIONS = frozenset(("if-none-match", "if-modified-since"))
 _OURS = ("content-length", "transfer-encoding", "upgrade", "te", "trailer")
 
@@ -235,7 +232,6 @@ class Fetch:
         return following
 
     def _request(self, step: _Step) -> Request:
-        fields: dict[str, list[tuple[str, bytes]]] = {}
         authorization = step.url.authorization
         ours = {
             "Host": step.url.authority,
@@ -245,28 +241,20 @@ class Fetch:
             **({"Authorization": authorization} if authorization else {}),
             **({"Content-Type": "application/x-www-form-urlencoded"} if step.body is not None else {}),
         }
-        for name, value in ours.items():
-            fields[name.lower()] = [(name, value.encode())]
+        fields = {name.lower(): [(name, value.encode())] for name, value in ours.items()}
         given: dict[str, list[tuple[str, bytes]]] = {}
         for name, octets in (*step.fields, *self._place.conditions):
             given.setdefault(name.lower(), []).append((name, octets))
-        fields.update(given)
-        return Request(step.method, step.url.target, [field for each in fields.values() for field in each], step.body)
+        told = [field for each in (fields | given).values() for field in each]
+        return Request(step.method, step.url.target, told, step.body)
 
     async def _answer(self, exchange: Exchange, step: _Step) -> _Step | None:
         """Take the answer; return the next request, if there is to be one: the same again to ask for all of it."""
         asked, place = self._asked, self._place
         head = await exchange.head()
         length = head.get("content-length")
-        self._observe(
-            Answered(
-                str(step.url),
-                head.status,
-                head.reason,
-                None if length is None else int(length),
-                head.get("content-type"),
-            )
-        )
+        size = None if length is None else int(length)
+        self._observe(Answered(str(step.url), head.status, head.reason, size, head.get("content-type")))
         if following := _redirected(step, head):
             self._observe(Redirected(str(step.url), head.status, str(following.url)))
             return following
@@ -313,12 +301,9 @@ async def _taken(exchange: Exchange, stream: Connection, asking: Task) -> None:
     before, taken = -1, 0
     while before < taken < exchange.offered:
         before = taken
-        try:
-            with deadline(now() + _PATIENCE):
-                await asking.finished.wait()
-                await acknowledged(stream)
-        except DeadlineExceeded:
-            pass
+        with suppress(DeadlineExceeded), deadline(now() + _PATIENCE):
+            await asking.finished.wait()
+            await acknowledged(stream)
         taken = stream.counts.sent - stream.unacknowledged()
     if taken < exchange.offered:
         detail = f"{exchange.offered - taken} of {exchange.offered} bytes not acknowledged"

@@ -4,6 +4,7 @@ import errno
 import os
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from functools import cache
 from typing import Any
 
@@ -38,13 +39,7 @@ class Prober:
     """
 
     def __init__(
-        self,
-        check: Check,
-        waiting: Callable[[], None],
-        *,
-        until: float,
-        observe: Observer,
-        securing: Securing | None,
+        self, check: Check, waiting: Callable[[], None], *, until: float, observe: Observer, securing: Securing | None
     ) -> None:
         self._check = check
         self._waiting = waiting
@@ -98,13 +93,10 @@ class Prober:
             for part in range(1, _UDP_TRIES + 1):
                 await sock.send(self._check.payload)
                 self._waiting()
-                try:
-                    with deadline(self._begun + time_left * part / _UDP_TRIES):
-                        while found.state != OPEN or found.exit is Exit.TIMEOUT:
-                            found = self._answered((await sock.receive())[0])
-                        return found
-                except DeadlineExceeded:
-                    pass
+                with suppress(DeadlineExceeded), deadline(self._begun + time_left * part / _UDP_TRIES):
+                    while found.state != OPEN or found.exit is Exit.TIMEOUT:
+                        found = self._answered((await sock.receive())[0])
+                    return found
         finally:
             sock.close()
         return found._replace(seconds=now() - self._begun)

@@ -1,6 +1,7 @@
 """Relaying datagrams: each peer gets a socket of its own to the target, and the answers that come to it."""
 
 from collections import deque
+from contextlib import suppress
 
 from netkit.core.address import Endpoint
 from netkit.core.connection import DRAIN
@@ -53,12 +54,9 @@ class Associations:
             try:
                 await Event().wait()
             finally:
-                try:
-                    with deadline(now() + DRAIN):
-                        for association in tuple(self._standing.values()):
-                            await association.emptied()
-                except DeadlineExceeded:
-                    pass
+                with suppress(DeadlineExceeded), deadline(now() + DRAIN):
+                    for association in tuple(self._standing.values()):
+                        await association.emptied()
 
     async def receive(self, sock: Datagram, bursts: list[Burst]) -> None:
         """Take what came to one socket of ours; answers leave by the same, from the address that was asked."""
