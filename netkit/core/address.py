@@ -82,10 +82,7 @@ class Target(NamedTuple):
 
 
 def take_ports(words: Sequence[str], protocol: Protocol = "tcp", *, tls: bool = False) -> list[Target]:
-    """Read ``HOST:PORTS`` and ``HOST PORTS`` from the left, all of them; a port named twice counts once.
-
-    ``tls`` is for all of them, as ``tls:`` in front of a word is for it.
-    """
+    """Read ``HOST:PORTS`` and ``HOST PORTS`` from the left, each port once; ``tls`` is as ``tls:`` before them all."""
     if not words:
         raise Invalid("a target is missing: HOST PORTS or HOST:PORTS")
     found: dict[tuple[str, bool], dict[int, None]] = {}

@@ -37,10 +37,7 @@ def new_socket(family: int, kind: int) -> Iterator[socket.socket]:
 
 
 async def addresses_of(endpoint: Endpoint, *, family: int, numeric: bool, observe: Observer) -> list[Address]:
-    """The addresses of a server: a bare port is loopback, an empty host every interface, a name all its addresses.
-
-    Raises Failure RESOLVE for the name.
-    """
+    """A server's addresses: loopback for a bare port, all interfaces for an empty host. Raises Failure RESOLVE."""
     if endpoint.host:
         return await lookup(endpoint, family, numeric=numeric, observe=observe)
     ipv4, ipv6 = ("127.0.0.1", "::1") if endpoint.host is None else ("0.0.0.0", "::")

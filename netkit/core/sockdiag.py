@@ -219,10 +219,7 @@ def _read_proc(name: str, protocol: str, family: str) -> list[Socket]:
 
 
 def parse_proc(text: str, protocol: str, family: str, byteorder: str = sys.byteorder) -> Iterator[Socket]:
-    """Read the lines of /proc/net/tcp and its like; what is no whole line of a socket is left out.
-
-    Addresses are there as words of the machine's byte order.
-    """
+    """Read the lines of /proc/net/tcp and its like, whose addresses are words; what is no whole line is left out."""
     size = 32 if family == "ipv6" else 8
     for line in text.splitlines():
         match = _LINE.fullmatch(line)

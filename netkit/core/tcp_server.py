@@ -28,10 +28,7 @@ _PASSING = {getattr(errno, name, None) for name in _PASSING_NAMES.split()}
 
 
 class Listener:
-    """Listening sockets, which it owns; ``endpoints`` are their real addresses.
-
-    Who ends with a client notifies ``left``, for there is room for another.
-    """
+    """Sockets that listen at ``endpoints``, which it owns. Who ends with a client notifies ``left``: there is room."""
 
     def __init__(self, sockets: list[socket.socket], path: str | None = None, mode: int = PRIVATE) -> None:
         self.sockets = sockets

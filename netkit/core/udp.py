@@ -55,7 +55,6 @@ class Peer(NamedTuple):
 
     @property
     def endpoint(self) -> Endpoint:
-        """The address to show."""
         return from_socket(self.address)
 
     def __str__(self) -> str:
@@ -72,7 +71,6 @@ class Burst(NamedTuple):
 
     @property
     def number(self) -> int:
-        """How many datagrams these are."""
         return _pieces(self.data, self.size)
 
     def first(self, number: int) -> "Burst":
@@ -90,7 +88,6 @@ def cut(data: D, size: int) -> Iterator[D]:
 
 
 def _pieces(data: Data, size: int) -> int:
-    """The number of pieces into which ``cut`` cuts."""
     return -(-len(data) // size) if data else 1
 
 
@@ -119,12 +116,10 @@ class Datagram:
 
     @property
     def local(self) -> Endpoint:
-        """Our own address."""
         return from_socket(self._sock.getsockname())
 
     @property
     def target(self) -> Endpoint:
-        """The address that it has as its target."""
         return from_socket(self._sock.getpeername() if self._target is None else self._target)
 
     def reached_by(self, peer: Peer) -> Endpoint:
@@ -240,10 +235,7 @@ class Datagram:
         self._sock.setsockopt(*(ipv6 if self._ipv6 else ipv4), MARK)
 
     def dropped(self) -> int:
-        """How many datagrams the kernel dropped because they were not read in time.
-
-        A lower bound where ``joined``: what came joined counts as one.
-        """
+        """How many datagrams the kernel dropped unread; if ``joined``, at least: what came joined counts as one."""
         if not _LINUX:
             return 0
         numbers = self._sock.getsockopt(socket.SOL_SOCKET, _SO_MEMINFO, 4 * (_DROPS + 1))

@@ -35,15 +35,12 @@ class Bound:
 
     @property
     def port(self) -> int:
-        """The one port number."""
         return self.endpoints[0].port
 
     def dropped(self) -> Dropped:
-        """What the kernel dropped so far."""
         return Dropped(sum(sock.dropped() for sock in self.sockets), any(sock.joined for sock in self.sockets))
 
     def close(self) -> None:
-        """Close them. Closing twice is nothing."""
         for sock in self.sockets:
             sock.close()
 
@@ -84,10 +81,7 @@ async def bind_both(
 def _open(
     family: int, sockaddr: tuple[Any, ...], *, shared: bool = False, membership: tuple[int, int, bytes] | None = None
 ) -> socket.socket:
-    """A bound socket that tells of each datagram how it was addressed; ``membership`` is the option that joins a group.
-
-    Raises OSError.
-    """
+    """A bound socket that tells how datagrams were addressed; ``membership`` is what joins a group. Raises OSError."""
     ipv6 = family == socket.AF_INET6
     level = socket.IPPROTO_IPV6 if ipv6 else socket.IPPROTO_IP
     with new_socket(family, socket.SOCK_DGRAM) as sock:

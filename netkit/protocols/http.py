@@ -74,7 +74,6 @@ class Head(NamedTuple):
 
     @property
     def status_line(self) -> str:
-        """Status and reason, for a person."""
         return f"{self.status} {self.reason}".rstrip()
 
 
@@ -110,7 +109,6 @@ class Exchange(Wrapped):
 
     @property
     def offered(self) -> int:
-        """Bytes of the request."""
         return len(self._request)
 
     def raw_source(self) -> RawEnd | None:
@@ -166,10 +164,7 @@ class Exchange(Wrapped):
                 return Head(event.status_code, bytes(event.reason).decode("latin-1"), list(event.headers), raw)
 
     async def recv(self) -> bytes:
-        """Receive the body; b"" is its end.
-
-        Raises Failure: PARTIAL if the peer ends before it, PROTOCOL for a malformed chunk.
-        """
+        """Receive the body; b"" is its end. Raises Failure: PARTIAL if it is cut, PROTOCOL for a malformed chunk."""
         if self._failure is not None:
             raise self._failure
         if self.left == 0:

@@ -43,7 +43,6 @@ class Sockets(NamedTuple):
 
     @property
     def listening(self) -> list[Listening]:
-        """The event for each address."""
         streams = [Listening(endpoint) for endpoint in self.listener.endpoints] if self.listener else []
         if self.bound is None:
             return streams
@@ -55,7 +54,6 @@ class Sockets(NamedTuple):
         return next(each.port for each in self if each is not None)
 
     def close(self) -> None:
-        """Close them. Closing twice is nothing."""
         for each in self:
             if each is not None:
                 each.close()
@@ -71,10 +69,7 @@ async def open_sockets(
     mode: int,
     observe: Observer,
 ) -> Sockets:
-    """Open what the service needs; one for datagrams alone hears the multicast ``groups`` too.
-
-    Raises Failure: BIND, or RESOLVE for the name.
-    """
+    """Open what the service needs; ``groups`` are for datagrams alone. Raises Failure: BIND, or RESOLVE for a name."""
     if service.receiver is None:
         return Sockets(await listen(endpoint, family=family, numeric=numeric, mode=mode, observe=observe))
     from netkit.core.udp_server import bind, bind_both

@@ -33,10 +33,7 @@ def crlf() -> Change:
 
 
 def labelled(label: str) -> Change:
-    """Give each line as ``LABEL<TAB>line``, once it is complete or the end has come.
-
-    A line longer than ``MAX_LINE`` bytes becomes several, each with the label.
-    """
+    """Give each line as ``LABEL<TAB>line``, once it or the input ends; one of over ``MAX_LINE`` bytes as several."""
     head = label.encode() + b"\t"
     kept = b""
 
@@ -100,10 +97,7 @@ def prefixed(prefix: bytes) -> Change:
 
 
 def visible() -> Change:
-    """Show control bytes as ``\\xNN``: C0 but for newline, return and tab, DEL, C1, and bytes that are not UTF-8.
-
-    UTF-8 passes, also where a character arrives in pieces.
-    """
+    """Show control bytes as ``\\xNN``: C0 but for newline, return and tab, DEL, C1, and bytes that are not UTF-8."""
     decoder = codecs.getincrementaldecoder("utf-8")("backslashreplace")
 
     def change(data: bytes) -> bytes:

@@ -110,10 +110,7 @@ class _Printed:
 
 @asynccontextmanager
 async def printed(*, raw: bool) -> AsyncIterator[Place]:
-    """Stdout as a place, for as long as somebody reads it; on a terminal control bytes are visible, unless ``raw``.
-
-    Raises Failure WRITE.
-    """
+    """Stdout as a place while it is read; a terminal shows control bytes, unless ``raw``. Raises Failure WRITE."""
     terminal = _Visible() if incoming(raw) else Terminal(reads=False)
     try:
         async with Group() as group:
@@ -129,21 +126,11 @@ async def printed(*, raw: bool) -> AsyncIterator[Place]:
         terminal.close()
 
 
-class _Saved(Download):
-    """A file as a place. An answer that it is what the asker has already (304) leaves it as it is."""
-
-    unchanged = False
-
-    def open(self, head: Head) -> Stream:
-        self.unchanged = head.status == NOT_MODIFIED
-        return Terminal(reads=False, writes=False) if self.unchanged else super().open(head)
-
-
 @asynccontextmanager
 async def saved(path: str, asked: Asked, *, force: bool, resume: bool) -> AsyncIterator[Place]:
     """The file at ``path`` as a place, which is put there once all has come. See Download, whose failures it raises."""
     plain = asked.method == "GET" and not asked.include
-    place = _Saved(path, str(asked.url), force=force, resume=resume, plain=plain)
+    place = Download(path, str(asked.url), force=force, resume=resume, plain=plain)
     try:
         yield place
         if not place.unchanged:

@@ -15,7 +15,8 @@ from typing import NamedTuple
 from netkit.core.errors import Exit, Failure, doing
 from netkit.core.stdio import FileStream
 from netkit.core.stream import Stream
-from netkit.protocols.http import OK, PARTIAL_CONTENT, UNSATISFIABLE, Head
+from netkit.protocols.http import NOT_MODIFIED, OK, PARTIAL_CONTENT, UNSATISFIABLE, Head
+from netkit.services.join import Terminal
 
 _RANGE = re.compile(r"bytes ([0-9]{1,18})-([0-9]{1,18})/([0-9]{1,18}|\*)")
 _VALIDATOR = re.compile(r"[!-~\xa0-\xff]([ -~\xa0-\xff]*[!-~\xa0-\xff])?")
@@ -53,6 +54,7 @@ class Download:
         self._whole: int | None = None  # bytes the file will have, as far as a range tells
         self._begun = False
         self._is_whole = False
+        self.unchanged = False  # what the asker has is what the server has (304)
         old = self._check_place(resume)
         self._mode = None if old is None else old.st_mode & 0o777
         self._fd = self._open()
@@ -86,11 +88,12 @@ class Download:
         raise self._unresumed(f"the server answered {head.status_line}")
 
     def restart(self) -> None:
-        """Ask for all of it."""
         self.before = 0
 
     def open(self, head: Head) -> Stream:
-        """Where the body of this answer goes."""
+        self.unchanged = head.status == NOT_MODIFIED
+        if self.unchanged:
+            return Terminal(reads=False, writes=False)
         if head.status != PARTIAL_CONTENT:
             self.before = 0
         self._begun = True

@@ -55,7 +55,6 @@ class Field(NamedTuple):
 
     @property
     def key(self) -> str:
-        """The name, or without one the number."""
         return self.name or str(self.number)
 
     def at(self, offset: int) -> str:

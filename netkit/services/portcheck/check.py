@@ -104,7 +104,6 @@ class Summary:
         return self._any_port and self.good > 0
 
     def note(self, result: Result) -> None:
-        """Count a result."""
         probe = result.probe
         self.known += 1
         self.open += probe.state == OPEN

@@ -83,7 +83,6 @@ class Associations:
         return begun
 
     async def _keep(self, association: "_Association") -> None:
-        """Serve an association to its end."""
         ours, peer = association.ours, association.peer
         theirs: Datagram | None = None
         try:
@@ -128,20 +127,15 @@ class _Association:
         return True
 
     async def emptied(self) -> None:
-        """Wait until the target has got what was taken."""
         while self._held:
             await self._changed.wait()
 
     def forget(self) -> None:
-        """Let go of what is held."""
         self._held.clear()
         self._changed.notify_all()
 
     async def serve(self, theirs: Datagram, idle_timeout: float, observe: Observer) -> None:
-        """Carry datagrams both ways until ``idle_timeout`` seconds of silence.
-
-        Raises Failure CONNECT for an error that came back.
-        """
+        """Carry datagrams both ways until ``idle_timeout`` seconds of silence, or an error came back: raise Failure."""
         self._moved_at = now()
         async with Group() as group:
             group.start_soon(self._send(theirs, observe))
