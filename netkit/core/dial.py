@@ -144,11 +144,10 @@ async def race(candidates: Sequence[C], attempt: Callable[[C], Awaitable[S]], dr
 
 def interleave(addresses: Sequence[Address]) -> list[Address]:
     """Let the families take turns, beginning with the resolver's first choice (RFC 8305, section 4)."""
-    if not addresses:
-        return []
-    first = [a for a in addresses if a.family == addresses[0].family]
-    other = [a for a in addresses if a.family != addresses[0].family]
-    return [a for pair in zip_longest(first, other) for a in pair if a is not None]
+    families: dict[int, list[Address]] = {}
+    for address in addresses:
+        families.setdefault(address.family, []).append(address)
+    return [address for turn in zip_longest(*families.values()) for address in turn if address is not None]
 
 
 async def candidates(target: Endpoint, how: Dialling, observe: Observer) -> list[Address]:

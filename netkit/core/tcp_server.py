@@ -36,13 +36,9 @@ class Listener:
         self.endpoints = [from_socket(sock.getsockname()) for sock in sockets]
         self._made = identity(path) if path is not None and not path.startswith("\0") else None
         self._path = path
+        self.port = None if path is not None else self.endpoints[0].port  # the one of all its sockets
         self.left = Condition()
         self._full = Full()
-
-    @property
-    def port(self) -> int | None:
-        """The one port number of all its sockets, None for a unix socket."""
-        return None if self._path is not None else self.endpoints[0].port
 
     async def accept(self, sock: socket.socket, observe: Observer) -> SocketStream:
         """Wait for the next client of one of the sockets. What goes wrong with one client is not an error."""

@@ -212,10 +212,7 @@ class Datagram:
                 beside.append(self._leaving_from(peer))
         while True:
             try:
-                if address is None:
-                    self._sock.sendmsg((data,), beside)
-                else:
-                    self._sock.sendmsg((data,), beside, 0, address)
+                self._sock.sendmsg((data,), beside, 0, address)
                 return
             except BlockingIOError:
                 await writable(self._fd)

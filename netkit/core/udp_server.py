@@ -3,6 +3,7 @@
 import socket
 import struct
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -31,11 +32,8 @@ class Bound:
 
     def __init__(self, sockets: Sequence[socket.socket]) -> None:
         self.endpoints = [from_socket(sock.getsockname()) for sock in sockets]
+        self.port = self.endpoints[0].port
         self.sockets = [Datagram(sock, str(name)) for sock, name in zip(sockets, self.endpoints, strict=True)]
-
-    @property
-    def port(self) -> int:
-        return self.endpoints[0].port
 
     def dropped(self) -> Dropped:
         return Dropped(sum(sock.dropped() for sock in self.sockets), any(sock.joined for sock in self.sockets))
@@ -119,12 +117,11 @@ def _membership(group: str, endpoint: Endpoint, addresses: Sequence[Address]) ->
 
 def is_ours(host: str) -> bool:
     """Whether an address is one of this machine's."""
-    try:
-        with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_DGRAM) as probe:
-            probe.bind((host, 0))
-    except OSError:
-        return False
-    return True
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with suppress(OSError), socket.socket(family, socket.SOCK_DGRAM) as probe:
+        probe.bind((host, 0))
+        return True
+    return False
 
 
 def parse_group(text: str) -> str:

@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 from netkit import __version__
 from netkit.core.connection import acknowledged, serve_connection, with_idle_timeout
@@ -16,7 +16,7 @@ from netkit.core.splice import move
 from netkit.core.stream import Connection, Stream
 from netkit.protocols.http import NOT_MODIFIED, PARTIAL_CONTENT, UNSATISFIABLE, Exchange, Head, Request, names
 from netkit.protocols.url import Url, follow
-from netkit.services.fetch.download import Download
+from netkit.services.fetch.download import Download, Place
 from netkit.services.join import Terminal
 from netkit.services.progress import Show
 from netkit.services.transforms import incoming, visible
@@ -57,27 +57,6 @@ It is told whether the URL has the origin of the one that was asked for.
 """
 
 
-class Place(Protocol):
-    """Where the answer goes."""
-
-    @property
-    def before(self) -> int:
-        """Bytes of the body that are there already."""
-
-    @property
-    def conditions(self) -> Sequence[tuple[str, bytes]]:
-        """The fields that ask for the rest of it; none to ask for all."""
-
-    def fits(self, head: Head) -> bool:
-        """Whether this answers ``conditions``; raise Failure if it cannot be what was asked for."""
-
-    def restart(self) -> None:
-        """Ask for all of it."""
-
-    def open(self, head: Head) -> Stream:
-        """What the body is sent to."""
-
-
 class _Visible(Terminal):
     """Stdout on a terminal, where control bytes are made visible."""
 
@@ -89,20 +68,9 @@ class _Visible(Terminal):
         await super().send(self._change(data))
 
 
-class _Printed:
-    """Stdout as a place."""
-
-    before = 0
-    conditions = ()
-
+class _Printed(Place):
     def __init__(self, terminal: Terminal) -> None:
         self._terminal = terminal
-
-    def fits(self, head: Head) -> bool:
-        return True
-
-    def restart(self) -> None:
-        pass  # all is asked for anyway
 
     def open(self, head: Head) -> Stream:
         return self._terminal
