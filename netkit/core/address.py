@@ -56,21 +56,23 @@ def take(words: Sequence[str], role: Role) -> tuple[Endpoint, list[str]]:
     word, tls = without_tls(first, "address")
     if word.startswith("unix:"):
         return Endpoint(path=_unix_path(word.removeprefix("unix:")), tls=tls), rest
-    host, port = split(word)
-    if port is None and role == "server" and _is_digits(word):
+    if role == "server" and _is_digits(word):
         return Endpoint(None, parse_port(word, role), tls=tls), rest
-    if port is None:
-        if _is_digits(word) and not (rest and (_is_digits(rest[0]) or len(word) > 5)):
-            raise Invalid(f"port {word} has no host: write HOST {word}, or :{word} for this machine")
-        host = check_host(host)
-        if not rest:
-            raise Invalid(f"address {word!r} has no port")
-        port = rest.pop(0)
-    elif host:
-        host = check_host(host)
-    elif not word.startswith(":"):
-        raise Invalid("the host is empty")
+    is_port = _is_digits(word) and not (rest and (_is_digits(rest[0]) or len(word) > 5))
+    host, port = _host_and_port(word, rest, "address", is_port=is_port)
     return Endpoint(host, parse_port(port, role), tls=tls), rest
+
+
+def _host_and_port(word: str, rest: list[str], what: str, *, is_port: bool) -> tuple[str, str]:
+    """The host of a word, checked, and its port, which may be the next word; ``is_port`` if it has no host."""
+    host, port = split(word)
+    if is_port:
+        raise Invalid(f"port {word} has no host: write HOST {word}, or :{word} for this machine")
+    if host or not word.startswith(":"):
+        host = check_host(host)
+    if port is None and not rest:
+        raise Invalid(f"{what} {word!r} has no port")
+    return host, rest.pop(0) if port is None else port
 
 
 class Target(NamedTuple):
@@ -92,16 +94,7 @@ def take_ports(words: Sequence[str], protocol: Protocol = "tcp", *, tls: bool = 
         word, secured = without_tls(first, "target")
         if word.startswith("unix:"):
             raise Invalid(f"target {first!r} is a unix socket, and has no port")
-        host, ports = split(word)
-        if ports is None:
-            if not rest and _is_digits(word):
-                raise Invalid(f"port {word} has no host: write HOST {word}, or :{word} for this machine")
-            if not rest:
-                check_host(host)
-                raise Invalid(f"target {word!r} has no port")
-            ports = rest.pop(0)
-        if host or not word.startswith(":"):
-            host = check_host(host)
+        host, ports = _host_and_port(word, rest, "target", is_port=_is_digits(word) and not rest)
         found.setdefault((host, tls or secured), {}).update(dict.fromkeys(parse_ports(ports, protocol)))
     return [Target(host, tuple(ports), secured) for (host, secured), ports in found.items()]
 

@@ -73,11 +73,8 @@ def parse_query(
         from netkit.protocols.dns import check_kind
 
         kinds = (check_kind(kind),)
-    query = Query(
-        port=None if service is None else parse_port(service),
-        kinds=kinds,
-        server=None if server is None else parse_server(server, tls=tls),
-    )
+    port = None if service is None else parse_port(service)
+    query = Query(port=port, kinds=kinds, server=None if server is None else parse_server(server, tls=tls))
     for word in words:
         if word != "-":
             check(word, query)
