@@ -194,20 +194,17 @@ def _listen_unix(path: str, mode: int) -> socket.socket:
 
 
 def _is_stale(path: str) -> bool:
-    """Whether ``path`` is a socket file that no socket is bound to, left by a server that was killed.
-
-    Asked with a datagram socket: one that is bound says EPROTOTYPE, and its server notices nothing.
-    """
+    """Whether ``path`` is a socket file that no socket is bound to, left by a server that was killed."""
     if path.startswith("\0") or not stat.S_ISSOCK(os.lstat(path).st_mode):
         return False
+    # By a datagram socket: one that is bound says EPROTOTYPE, and its server notices nothing.
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as probe:
         return probe.connect_ex(os.fsencode(path)) == errno.ECONNREFUSED
 
 
 def identity(path: str) -> tuple[int, int] | None:
     """Device and inode, which tell a file from another that took its name later; None if there is none."""
-    try:
+    with suppress(OSError):
         status = os.lstat(path)
-    except OSError:
-        return None
-    return status.st_dev, status.st_ino
+        return status.st_dev, status.st_ino
+    return None

@@ -80,11 +80,8 @@ class Burst(NamedTuple):
 
 def cut(data: D, size: int) -> Iterator[D]:
     """Yield ``data`` in pieces of ``size`` bytes, the last one may be shorter; no data is one empty piece."""
-    if len(data) <= size:
-        yield data
-    else:
-        for start in range(0, len(data), size):
-            yield data[start : start + size]
+    for start in range(0, len(data) or 1, size):
+        yield data[start : start + size]
 
 
 def _pieces(data: Data, size: int) -> int:
@@ -338,13 +335,11 @@ def is_multicast(host: str) -> bool:
 
 def try_option(sock: socket.socket, level: int, option: int, value: int) -> bool:
     """Set one of Linux's options; tell whether this system has it."""
-    if not _LINUX:  # the number may mean something else there
-        return False
-    try:
-        sock.setsockopt(level, option, value)
-    except OSError:
-        return False
-    return True
+    if _LINUX:  # elsewhere the number may mean something else
+        with suppress(OSError):
+            sock.setsockopt(level, option, value)
+            return True
+    return False
 
 
 def _offender(value: bytes) -> str:

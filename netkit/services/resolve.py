@@ -29,10 +29,7 @@ class Value(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """What is known of a name, or of this machine if that is empty: at least one value.
-
-    ``server`` and ``protocol`` say who was asked, if not the system.
-    """
+    """What is known of a name, or of this machine if it is empty: at least one value; who told, if not the system."""
 
     name: str
     values: tuple[Value, ...]
@@ -50,10 +47,7 @@ class Outcome(NamedTuple):
 
 
 class Query(NamedTuple):
-    """How to look up: ``kinds`` of records and whom to ask for them, or none of both for the system's resolver.
-
-    With ``layers`` of TLS the server is asked over TLS.
-    """
+    """How to look up: which records, and whom to ask, over TLS with ``layers``; none of these for the system."""
 
     family: int = 0
     timeout: float = 10.0

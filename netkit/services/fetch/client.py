@@ -110,16 +110,6 @@ async def saved(path: str, asked: Asked, *, force: bool, resume: bool) -> AsyncI
     place.close()
 
 
-class _Step(NamedTuple):
-    """One request of a chain; ``own`` as long as all before it were for the same origin."""
-
-    url: Url
-    method: str
-    fields: tuple[tuple[str, bytes], ...]
-    body: bytes | None
-    own: bool
-
-
 class Fetch:
     """One URL, fetched once."""
 
@@ -152,20 +142,21 @@ class Fetch:
 
     async def _follow(self) -> None:
         asked = self._asked
-        step: _Step | None = _Step(asked.url, asked.method, asked.fields, asked.body, True)
-        redirects = 0
+        step: Asked | None = asked
+        redirects, own = 0, True  # as long as all were for one origin
         while step is not None:
-            last, step = step, await self._take(step)
+            last, step = step, await self._take(step, own)
             if step is not None and step is not last:
+                own = own and step.url.origin == last.url.origin
                 redirects += 1
                 if redirects > asked.max_redirects:
                     detail = f"the last one to {step.url}"
                     reason = f"more than {asked.max_redirects} redirects"
                     raise Failure(Exit.REDIRECTS, f"fetch {asked.url}", reason, detail=detail)
 
-    async def _take(self, step: _Step) -> _Step | None:
+    async def _take(self, step: Asked, own: bool) -> Asked | None:
         """Do one request; return the next, if there is to be one."""
-        following: _Step | None = None
+        following: Asked | None = None
 
         async def handle(stream: Connection) -> None:
             nonlocal following
@@ -181,12 +172,12 @@ class Fetch:
                 raise classify(failure, stream, exchange.offered, stream.counts.sent) from failure
 
         async with Group() as group:
-            stream = await self._dial(step.url, step.own, group)
+            stream = await self._dial(step.url, own, group)
             handler = with_idle_timeout(handle, self._asked.idle_timeout)
             await serve_connection(stream, handler, self._observe, group=group)
         return following
 
-    def _request(self, step: _Step) -> Request:
+    def _request(self, step: Asked) -> Request:
         authorization = step.url.authorization
         ours = {
             "Host": step.url.authority,
@@ -203,7 +194,7 @@ class Fetch:
         told = [field for each in (fields | given).values() for field in each]
         return Request(step.method, step.url.target, told, step.body)
 
-    async def _answer(self, exchange: Exchange, step: _Step) -> _Step | None:
+    async def _answer(self, exchange: Exchange, step: Asked) -> Asked | None:
         """Take the answer; return the next request, if there is to be one: the same again to ask for all of it."""
         asked, place = self._asked, self._place
         head = await exchange.head()
@@ -275,7 +266,7 @@ def check_fields(fields: Sequence[tuple[str, bytes]]) -> None:
         raise Invalid("there is one Host")
 
 
-def _redirected(step: _Step, head: Head) -> _Step | None:
+def _redirected(step: Asked, head: Head) -> Asked | None:
     """The request that a redirect asks for (RFC 9110, section 15.4); None if it is none."""
     location = head.get("location")
     if head.status not in _MOVED or location is None:
@@ -296,4 +287,4 @@ def _redirected(step: _Step, head: Head) -> _Step | None:
         fields = tuple(field for field in fields if not field[0].lower().startswith("content-"))
     if not same:
         fields = tuple(field for field in fields if field[0].lower() in _HARMLESS)
-    return _Step(url, method, fields, body, step.own and same)
+    return step._replace(url=url, method=method, fields=fields, body=body)

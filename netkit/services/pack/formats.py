@@ -33,10 +33,7 @@ _SHORT = 40  # characters of a word that a message repeats
 
 
 class Codec(NamedTuple):
-    """How a value is ``size`` bytes, or any number if that is None.
-
-    ``encode`` takes the word that was typed. Both raise Invalid, with the reason alone, for what cannot be.
-    """
+    """How a value becomes ``size`` bytes (None: any number) and back. Both raise Invalid, with the reason alone."""
 
     size: int | None
     encode: Callable[[str], bytes]

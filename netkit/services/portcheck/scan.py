@@ -212,10 +212,7 @@ class Checker:
 
 
 class HostScan:
-    """The ports of a host on their way: what is still to be tried, and what its addresses have said so far.
-
-    ``report`` is called once for each port, and ``finished`` is set after the last.
-    """
+    """The ports of a host on their way; ``report`` is called once for each, and ``finished`` is set after the last."""
 
     def __init__(
         self, target: Target, addresses: Sequence[Address], report: Callable[[int, ProbeResult], None]
