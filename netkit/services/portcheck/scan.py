@@ -138,9 +138,7 @@ class Checker:
             self._start_worker()
             await scan.finished.wait()
         finally:
-            scan.waiting = 0
-            if scan in self._scans:
-                self._scans.remove(scan)
+            scan.waiting = 0  # so that ``_next_job`` drops it
 
     async def _addresses(self, host: str) -> list[Address]:
         """Look a name up, in its turn. Raises Failure, with TIMEOUT if the resolver was silent."""
