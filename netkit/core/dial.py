@@ -190,13 +190,11 @@ async def _connect_tcp(
     refused = last is not None and last.errno == errno.ECONNREFUSED
     hint = f"nothing listens there yet? netkit portcheck {target} --wait 30s" if refused else ""
     after = f"after {duration(now() - begun)}"
-    reason: str | OSError
+    reason: str | OSError = "no address answered"
+    details = [f"{', '.join(hosts)}: {why}" for why, hosts in missed.items()]
     if len(missed) == 1 and last is not None:
-        [hosts] = missed.values()
-        reason, detail = last, ", ".join([*hosts, after])
-    else:
-        reason = "no address answered"
-        detail = ", ".join([*(f"{', '.join(hosts)}: {why}" for why, hosts in missed.items()), after])
+        reason, [details] = last, missed.values()
+    detail = ", ".join([*details, after])
     raise Failure(Exit.CONNECT, f"connect to {target}", reason, detail=detail, hint=hint) from last
 
 

@@ -169,12 +169,10 @@ class Prober:
         if found.secured.protocol != "TLSv1.3":
             return found
         try:
-            with deadline(now() + max(_REJECTION, 2 * (found.seconds or 0))):
+            with suppress(DeadlineExceeded), deadline(now() + max(_REJECTION, 2 * (found.seconds or 0))):
                 await stream.send_eof()
                 while await stream.recv():
                     pass
-        except DeadlineExceeded:
-            pass
         except Failure as failure:
             if failure.exit is Exit.TLS:
                 return found._replace(reason=failure.reason, exit=Exit.TLS)
