@@ -24,7 +24,6 @@ C = TypeVar("C")
 S = TypeVar("S")
 STAGGER = 0.25  # s between attempts: RFC 8305, section 5
 _FIRST_RETRY, _LAST_RETRY = 0.02, 0.5  # s between rounds of --wait
-PENDING = (errno.EINPROGRESS, errno.EALREADY, errno.EINTR)
 _BACKLOG_PAUSE = 0.01  # s: a unix listener whose backlog is full says EAGAIN, and nothing wakes us
 
 
@@ -202,8 +201,10 @@ async def _connect(address: Address, source: tuple[str, int] | None, name: str) 
     with new_socket(address.family, socket.SOCK_STREAM) as sock:
         if source:
             bind_source(sock, address, source)
-        code = sock.connect_ex(address.sockaddr)
-        if code in PENDING:
+        code = errno.EINTR
+        while code == errno.EINTR:
+            code = sock.connect_ex(address.sockaddr)
+        if code in (errno.EINPROGRESS, errno.EALREADY):
             await writable(sock.fileno())
             code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
         # A reset comes after the handshake only: the connection stood, and may have brought data.

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable
 
 from netkit.core.address import Endpoint
-from netkit.core.dial import PENDING, is_self
+from netkit.core.dial import is_self
 from netkit.core.kernel import deadline, notify_closing, now, writable
 from netkit.core.lookup import Address
 from netkit.core.policy import FULL
@@ -18,6 +18,7 @@ SCARCE = frozenset((*FULL, errno.EAGAIN))
 _LINUX = sys.platform == "linux"
 _TYPE = int(socket.SOCK_STREAM)
 _REFUSED = os.strerror(errno.ECONNREFUSED)
+_PENDING = (errno.EINPROGRESS, errno.EALREADY, errno.EINTR)
 
 
 class TcpProber:
@@ -46,7 +47,7 @@ class TcpProber:
             self._kept = sock
             raise ConnectionRefusedError(code, _REFUSED)
         try:
-            if code in PENDING:
+            if code in _PENDING:
                 self._waiting()
                 with deadline(now() + timeout):
                     await writable(sock.fileno())
