@@ -65,9 +65,7 @@ async def bind(
     return Bound(bind_all(wanted, endpoint))
 
 
-async def bind_both(
-    endpoint: Endpoint, *, family: int = 0, numeric: bool = False, observe: Observer = ignore
-) -> tuple[Listener, Bound]:
+async def bind_both(endpoint: Endpoint, *, family: int, numeric: bool, observe: Observer) -> tuple[Listener, Bound]:
     """Bind all addresses for TCP and for UDP, with one port number. Raises Failure as ``bind`` does."""
     addresses = await addresses_of(endpoint, family=family, numeric=numeric, observe=observe)
     openers: tuple[Opener, Opener] = (listen_tcp, _open)

@@ -51,10 +51,7 @@ class Asked(NamedTuple):
 
 
 Dial = Callable[[Url, bool, Group], Awaitable[Connection]]
-"""Connects to the server of a URL, through layers that run in the group.
-
-It is told whether the URL has the origin of the one that was asked for.
-"""
+"""Connects to the server of a URL, told whether it has the origin of the first; layers run in the group."""
 
 
 class _Visible(Terminal):
@@ -143,7 +140,8 @@ class Fetch:
     async def _follow(self) -> None:
         asked = self._asked
         step: Asked | None = asked
-        redirects, own = 0, True  # as long as all were for one origin
+        redirects = 0
+        own = True  # as long as all were of one origin
         while step is not None:
             last, step = step, await self._take(step, own)
             if step is not None and step is not last:

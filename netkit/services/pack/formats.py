@@ -191,10 +191,9 @@ def _lay_fields(layout: _Layout, words: Sequence[str]) -> None:
         name = match["name"]
         if match["named"] and not _NAME.fullmatch(name):
             raise Invalid(f"field {number}: the name {_short(name)} is no word of ASCII letters, digits, _, - and .")
-        if name in names:
+        if name and name in names:
             raise Invalid(f"field {number}: the name {_short(name)} is taken")
-        if name:
-            names.add(name)
+        names.add(name)
         size = _count(match["size"]) if match["size"] else None
         codec = _typed(match["type"], size, little=bool(match["le"]))
         layout.add(word.partition(":")[0], codec, name=name)

@@ -33,10 +33,7 @@ Securing = Callable[[str, Observer], Layer]
 
 
 class Prober:
-    """Probes one address after the other, none beyond ``until``; its owner closes it.
-
-    ``waiting`` is called before it waits for an answer, so that somebody else can go on meanwhile.
-    """
+    """Probes addresses one by one, none beyond ``until``; calls ``waiting`` before it waits. Its owner closes it."""
 
     def __init__(
         self, check: Check, waiting: Callable[[], None], *, until: float, observe: Observer, securing: Securing | None

@@ -28,15 +28,7 @@ class Associations:
     beside what calls ``receive``.
     """
 
-    def __init__(
-        self,
-        target: Endpoint,
-        how: Dialling,
-        *,
-        limit: int = MAX_ASSOCIATIONS,
-        idle_timeout: float = IDLE_TIMEOUT,
-        observe: Observer,
-    ) -> None:
+    def __init__(self, target: Endpoint, how: Dialling, *, limit: int, idle_timeout: float, observe: Observer) -> None:
         self._target = target
         self._how = how
         self._limit = limit
