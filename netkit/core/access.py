@@ -17,7 +17,8 @@ class Access(NamedTuple):
 
     def admits(self, host: str) -> bool:
         """Whether a client of this address is served. A zone does not matter, nor IPv4 that came as IPv6."""
-        address = _canonical(host)
+        address = ipaddress.ip_address(host.partition("%")[0])
+        address = getattr(address, "ipv4_mapped", None) or address
         if any(address in network for network in self.deny):
             return False
         return not self.allow or any(address in network for network in self.allow)
@@ -38,10 +39,3 @@ def parse_network(text: str) -> Network:
         mapped = network.network_address.ipv4_mapped
         return ipaddress.ip_network(f"{mapped}/{network.prefixlen - 96}")
     return network
-
-
-def _canonical(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
-    address = ipaddress.ip_address(host.partition("%")[0])
-    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped:
-        return address.ipv4_mapped
-    return address

@@ -8,6 +8,7 @@ import os
 import re
 import socket
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any, Literal, NamedTuple
 
 from netkit.core.errors import Invalid
@@ -38,16 +39,13 @@ class Endpoint(NamedTuple):
     tls: bool = False
 
     def __str__(self) -> str:
-        return ("tls:" if self.tls else "") + self._plain()
-
-    def _plain(self) -> str:
+        tls = "tls:" if self.tls else ""
         if self.path is not None:
-            return "unix:" + ("@" + self.path[1:] if self.path.startswith("\0") else self.path)
+            return f"{tls}unix:" + ("@" + self.path[1:] if self.path.startswith("\0") else self.path)
         if self.host is None:
-            return str(self.port)
-        if ":" in self.host:
-            return f"[{self.host}]:{self.port}"
-        return f"{self.host}:{self.port}"
+            return f"{tls}{self.port}"
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{tls}{host}:{self.port}"
 
 
 def take(words: Sequence[str], role: Role) -> tuple[Endpoint, list[str]]:
@@ -58,21 +56,23 @@ def take(words: Sequence[str], role: Role) -> tuple[Endpoint, list[str]]:
     word, tls = without_tls(first, "address")
     if word.startswith("unix:"):
         return Endpoint(path=_unix_path(word.removeprefix("unix:")), tls=tls), rest
-    host, port = split(word)
-    if port is None and role == "server" and _is_digits(word):
+    if role == "server" and _is_digits(word):
         return Endpoint(None, parse_port(word, role), tls=tls), rest
-    if port is None:
-        if _is_digits(word) and not (rest and (_is_digits(rest[0]) or len(word) > 5)):
-            raise Invalid(f"port {word} has no host: write HOST {word}, or :{word} for this machine")
-        host = check_host(host)
-        if not rest:
-            raise Invalid(f"address {word!r} has no port")
-        port = rest.pop(0)
-    elif host:
-        host = check_host(host)
-    elif not word.startswith(":"):
-        raise Invalid("the host is empty")
+    is_port = _is_digits(word) and not (rest and (_is_digits(rest[0]) or len(word) > 5))
+    host, port = _host_and_port(word, rest, "address", is_port=is_port)
     return Endpoint(host, parse_port(port, role), tls=tls), rest
+
+
+def _host_and_port(word: str, rest: list[str], what: str, *, is_port: bool) -> tuple[str, str]:
+    """The host of a word, checked, and its port, which may be the next word; ``is_port`` if it has no host."""
+    host, port = split(word)
+    if is_port:
+        raise Invalid(f"port {word} has no host: write HOST {word}, or :{word} for this machine")
+    if host or not word.startswith(":"):
+        host = check_host(host)
+    if port is None and not rest:
+        raise Invalid(f"{what} {word!r} has no port")
+    return host, rest.pop(0) if port is None else port
 
 
 class Target(NamedTuple):
@@ -84,10 +84,7 @@ class Target(NamedTuple):
 
 
 def take_ports(words: Sequence[str], protocol: Protocol = "tcp", *, tls: bool = False) -> list[Target]:
-    """Read ``HOST:PORTS`` and ``HOST PORTS`` from the left, all of them; a port named twice counts once.
-
-    ``tls`` is for all of them, as ``tls:`` in front of a word is for it.
-    """
+    """Read ``HOST:PORTS`` and ``HOST PORTS`` from the left, each port once; ``tls`` is as ``tls:`` before them all."""
     if not words:
         raise Invalid("a target is missing: HOST PORTS or HOST:PORTS")
     found: dict[tuple[str, bool], dict[int, None]] = {}
@@ -97,16 +94,7 @@ def take_ports(words: Sequence[str], protocol: Protocol = "tcp", *, tls: bool = 
         word, secured = without_tls(first, "target")
         if word.startswith("unix:"):
             raise Invalid(f"target {first!r} is a unix socket, and has no port")
-        host, ports = split(word)
-        if ports is None:
-            if not rest and _is_digits(word):
-                raise Invalid(f"port {word} has no host: write HOST {word}, or :{word} for this machine")
-            if not rest:
-                check_host(host)
-                raise Invalid(f"target {word!r} has no port")
-            ports = rest.pop(0)
-        if host or not word.startswith(":"):
-            host = check_host(host)
+        host, ports = _host_and_port(word, rest, "target", is_port=_is_digits(word) and not rest)
         found.setdefault((host, tls or secured), {}).update(dict.fromkeys(parse_ports(ports, protocol)))
     return [Target(host, tuple(ports), secured) for (host, secured), ports in found.items()]
 
@@ -131,10 +119,7 @@ def parse_ports(text: str, protocol: Protocol = "tcp") -> list[int]:
 
 def parse(text: str, role: Role) -> Endpoint:
     """Read an address that is one word, as ``str(Endpoint)`` writes it."""
-    endpoint, rest = take([text], role)
-    if rest:
-        raise Invalid(f"unexpected word {rest[0]!r}")
-    return endpoint
+    return take([text], role)[0]
 
 
 def parse_port(text: str, role: Role = "client", protocol: Protocol | None = None) -> int:
@@ -175,24 +160,17 @@ def parse_source(text: str) -> tuple[str, int]:
 
 def family_of(host: str) -> int | None:
     """AF_INET or AF_INET6 for an address literal (zone included), None for a name."""
-    try:
-        socket.inet_pton(socket.AF_INET, host)
-        return socket.AF_INET
-    except (OSError, ValueError):
-        pass
-    try:
-        socket.inet_pton(socket.AF_INET6, host.partition("%")[0])
-        return socket.AF_INET6
-    except (OSError, ValueError):
-        return None
+    for family, literal in ((socket.AF_INET, host), (socket.AF_INET6, host.partition("%")[0])):
+        with suppress(OSError, ValueError):
+            socket.inet_pton(family, literal)
+            return family
+    return None
 
 
 def from_socket(address: Any) -> Endpoint:
     """The endpoint of a socket address, as getsockname, getpeername and accept have it."""
-    if isinstance(address, bytes):  # abstract, on Linux
+    if isinstance(address, str | bytes):  # bytes are abstract, on Linux
         return Endpoint(path=os.fsdecode(address))
-    if isinstance(address, str):
-        return Endpoint(path=address)
     host, port = address[:2]
     scope = address[3] if len(address) == 4 else 0
     if scope and "%" not in host:

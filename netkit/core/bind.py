@@ -3,7 +3,7 @@
 import errno
 import socket
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 from netkit.core.address import Endpoint
@@ -37,18 +37,12 @@ def new_socket(family: int, kind: int) -> Iterator[socket.socket]:
 
 
 async def addresses_of(endpoint: Endpoint, *, family: int, numeric: bool, observe: Observer) -> list[Address]:
-    """The addresses of a server: a bare port is loopback, an empty host every interface, a name all its addresses.
-
-    Raises Failure RESOLVE for the name.
-    """
+    """A server's addresses: loopback for a bare port, all interfaces for an empty host. Raises Failure RESOLVE."""
     if endpoint.host:
         return await lookup(endpoint, family, numeric=numeric, observe=observe)
     ipv4, ipv6 = ("127.0.0.1", "::1") if endpoint.host is None else ("0.0.0.0", "::")
-    addresses = [
-        Address(int(socket.AF_INET), (ipv4, endpoint.port)),
-        Address(int(socket.AF_INET6), (ipv6, endpoint.port)),
-    ]
-    return [address for address in addresses if family in (0, address.family)]
+    hosts = {int(socket.AF_INET): ipv4, int(socket.AF_INET6): ipv6}
+    return [Address(each, (host, endpoint.port)) for each, host in hosts.items() if family in (0, each)]
 
 
 def bind_all(wanted: Sequence[tuple[Address, Opener]], endpoint: Endpoint) -> list[socket.socket]:
@@ -68,30 +62,22 @@ def _bind_once(wanted: Sequence[tuple[Address, Opener]], port: int) -> list[sock
     """The sockets; none if the number that the system chose for the first is taken elsewhere."""
     sockets: list[socket.socket] = []
     missing: Failure | None = None
-    try:
+    with ExitStack() as opened:
         for address, open_socket in wanted:
             chosen = sockets[0].getsockname()[1] if sockets else port
             sockaddr = (address.host, chosen, *address.sockaddr[2:])
             try:
                 with doing(Exit.BIND, f"listen on {Endpoint(address.host, chosen)}"):
-                    sockets.append(open_socket(address.family, sockaddr))
+                    sockets.append(opened.enter_context(open_socket(address.family, sockaddr)))
             except Failure as failure:
                 failure.hint = _HINTS.get(failure.errno, "").format(port=chosen)
                 if address.host in _IPV6_OWN and failure.errno in (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL):
                     missing = failure
                 elif sockets and port == 0 and failure.errno == errno.EADDRINUSE:
-                    _close_all(sockets)
                     return []
                 else:
                     raise
         if missing is not None and not sockets:
             raise missing
+        opened.pop_all()
         return sockets
-    except BaseException:
-        _close_all(sockets)
-        raise
-
-
-def _close_all(sockets: list[socket.socket]) -> None:
-    for sock in sockets:
-        sock.close()

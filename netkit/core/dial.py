@@ -4,6 +4,7 @@ import errno
 import os
 import socket
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from itertools import zip_longest
 from typing import NamedTuple, TypeVar
 
@@ -21,7 +22,6 @@ from netkit.core.units import duration
 
 C = TypeVar("C")
 S = TypeVar("S")
-
 STAGGER = 0.25  # s between attempts: RFC 8305, section 5
 _FIRST_RETRY, _LAST_RETRY = 0.02, 0.5  # s between rounds of --wait
 _BACKLOG_PAUSE = 0.01  # s: a unix listener whose backlog is full says EAGAIN, and nothing wakes us
@@ -73,10 +73,8 @@ async def dial(
                 raise
     except DeadlineExceeded:
         detail = ", ".join(address.host for address in addresses)
-        hint = "a firewall may drop packets; -w waits longer"
-        raise Failure(
-            Exit.TIMEOUT, action, f"no answer within {duration(how.timeout)}", detail=detail, hint=hint
-        ) from None
+        reason, hint = f"no answer within {duration(how.timeout)}", "a firewall may drop packets; -w waits longer"
+        raise Failure(Exit.TIMEOUT, action, reason, detail=detail, hint=hint) from None
 
 
 async def dial_until(
@@ -135,11 +133,8 @@ async def race(candidates: Sequence[C], attempt: Callable[[C], Awaitable[S]], dr
             for candidate in candidates:
                 failed = Event()
                 group.start_soon(one(candidate, failed))
-                try:
-                    with deadline(now() + STAGGER):
-                        await failed.wait()
-                except DeadlineExceeded:
-                    pass
+                with suppress(DeadlineExceeded), deadline(now() + STAGGER):
+                    await failed.wait()
     except BaseException:
         for winner in winners:
             drop(winner)
@@ -149,11 +144,10 @@ async def race(candidates: Sequence[C], attempt: Callable[[C], Awaitable[S]], dr
 
 def interleave(addresses: Sequence[Address]) -> list[Address]:
     """Let the families take turns, beginning with the resolver's first choice (RFC 8305, section 4)."""
-    if not addresses:
-        return []
-    first = [a for a in addresses if a.family == addresses[0].family]
-    other = [a for a in addresses if a.family != addresses[0].family]
-    return [a for pair in zip_longest(first, other) for a in pair if a is not None]
+    families: dict[int, list[Address]] = {}
+    for address in addresses:
+        families.setdefault(address.family, []).append(address)
+    return [address for turn in zip_longest(*families.values()) for address in turn if address is not None]
 
 
 async def candidates(target: Endpoint, how: Dialling, observe: Observer) -> list[Address]:
@@ -192,15 +186,14 @@ async def _connect_tcp(
     winner = await race(addresses, attempt, lambda second: second[0].close())
     if winner is not None:
         return winner
-    hint = f"nothing listens there yet? netkit portcheck {target} --wait 30s" if _refused(last) else ""
+    refused = last is not None and last.errno == errno.ECONNREFUSED
+    hint = f"nothing listens there yet? netkit portcheck {target} --wait 30s" if refused else ""
     after = f"after {duration(now() - begun)}"
-    reason: str | OSError
+    reason: str | OSError = "no address answered"
+    details = [f"{', '.join(hosts)}: {why}" for why, hosts in missed.items()]
     if len(missed) == 1 and last is not None:
-        [hosts] = missed.values()
-        reason, detail = last, ", ".join([*hosts, after])
-    else:
-        reason = "no address answered"
-        detail = ", ".join([*(f"{', '.join(hosts)}: {why}" for why, hosts in missed.items()), after])
+        reason, [details] = last, missed.values()
+    detail = ", ".join([*details, after])
     raise Failure(Exit.CONNECT, f"connect to {target}", reason, detail=detail, hint=hint) from last
 
 
@@ -220,10 +213,6 @@ async def _connect(address: Address, source: tuple[str, int] | None, name: str) 
         if is_self(sock):
             raise OSError(errno.ECONNREFUSED, os.strerror(errno.ECONNREFUSED))
         return SocketStream(sock, name, peer=Endpoint(address.host, address.sockaddr[1]), reset=code)
-
-
-def _refused(error: OSError | None) -> bool:
-    return error is not None and error.errno == errno.ECONNREFUSED
 
 
 def is_self(sock: socket.socket) -> bool:

@@ -16,7 +16,6 @@ class Exit(enum.IntEnum):
     meaning: str
 
     def __new__(cls, code: int, meaning: str) -> "Exit":
-        """Make a row of the table."""
         self = int.__new__(cls, code)
         self._value_ = code
         self.meaning = meaning

@@ -49,7 +49,6 @@ class Admission:
         return self._left == 0
 
     def admits(self, host: str) -> bool:
-        """Whether a client from this host may be taken."""
         return self.policy.admits is None or self.policy.admits(host)
 
     def take(self, number: int = 1) -> int:

@@ -34,7 +34,6 @@ _UNIX_ANSWER = struct.Struct("=BBBxI8x")
 _UNIX_SHOW = 0x01 | 0x04 | 0x10 | 0x40
 _UNIX_NAME, _UNIX_PEER, _UNIX_QUEUES, _UNIX_UID = 0, 2, 4, 7
 _BUFFER = 1 << 16  # what is dumped comes in pieces of at most 32 KiB
-
 LISTEN, ESTABLISHED, UNCONNECTED = "listen", "established", "unconnected"
 # net/tcp_states.h, from 1 on, named as in RFC 9293
 _TCP_STATES = (ESTABLISHED, "syn-sent", "syn-received", "fin-wait-1", "fin-wait-2", "time-wait", "closed", "close-wait")
@@ -49,7 +48,6 @@ _KINDS = {1: "stream", 2: "dgram", 5: "seqpacket"}
 _FAMILIES = {"ipv4": socket.AF_INET, "ipv6": socket.AF_INET6}
 _NUMBERS = {"tcp": socket.IPPROTO_TCP, "udp": socket.IPPROTO_UDP}
 _ANY = {"ipv4": "0.0.0.0", "ipv6": "::"}
-
 _LINE = re.compile(
     r" *\d+: ([0-9A-F]+):([0-9A-F]{4}) ([0-9A-F]+):([0-9A-F]{4}) ([0-9A-F]{2}) ([0-9A-F]{8}):([0-9A-F]{8}) "
     r"[0-9A-F]{2}:[0-9A-F]{8,16} [0-9A-F]{8} +(\d+) +\d+ (\d+) \d+ .*",
@@ -88,7 +86,9 @@ def sockets(protocols: Iterable[str]) -> list[Socket]:
     found: list[Socket] = []
     for protocol in protocols:
         if protocol == "unix":
-            found += _named(once(_unix()))
+            unix = once(_unix())
+            names = {one.inode: one.local for one in unix}
+            found += [one._replace(peer=names.get(one.peer_inode or 0)) for one in unix]
         else:
             for family in _FAMILIES:
                 found += once(_inet(protocol, family))
@@ -105,12 +105,6 @@ def once(seen: Iterable[Socket]) -> list[Socket]:
         known_by_addresses = not one.inode or (one.protocol == "tcp" and one.state != LISTEN)
         found[(one.local, one.local_port, one.peer, one.peer_port) if known_by_addresses else one.inode] = one
     return list(found.values())
-
-
-def _named(found: list[Socket]) -> list[Socket]:
-    """Unix sockets with the names of their peers."""
-    names = {one.inode: one.local for one in found}
-    return [one._replace(peer=names.get(one.peer_inode or 0)) for one in found]
 
 
 # -- sock_diag
@@ -160,34 +154,25 @@ def parse_inet(protocol: str, answer: bytes) -> Socket:
     family = "ipv6" if number == socket.AF_INET6 else "ipv4"
     local_port, peer_port = _PORTS.unpack(ports)
     size = 16 if family == "ipv6" else 4
-    ends = [socket.inet_ntop(number, address[:size]) for address in (local, peer)]
-    made = _made(protocol, family, state, ends, (local_port, peer_port), received, sent, uid, inode)
-    if not index:
-        return made
-    zone = "%" + interface_name(index)
-    far = made.peer and made.peer + (zone if made.peer.startswith("fe80:") else "")
-    return made._replace(local=f"{made.local}{zone}", peer=far)
-
-
-def _made(
-    protocol: str,
-    family: str,
-    state: int,
-    ends: list[str],
-    ports: tuple[int, int],
-    received: int,
-    sent: int | None,
-    uid: int,
-    inode: int,
-) -> Socket:
-    far = None if ends[1] == _ANY[family] and not ports[1] else ends[1]
-    name = _STATES.get(state, str(state))
-    if protocol == "udp" and state != 1:
-        name = UNCONNECTED
+    near, host = (socket.inet_ntop(number, address[:size]) for address in (local, peer))
+    far, far_port = _peer(family, host, peer_port)
+    if index:
+        zone = "%" + interface_name(index)
+        near += zone
+        far = far + zone if far and far.startswith("fe80:") else far
     owner = uid if inode else None
-    return Socket(
-        protocol, family, name, ends[0], ports[0], far, ports[1] if far else None, received, sent, owner, inode
-    )
+    word = _state(protocol, state)
+    return Socket(protocol, family, word, near, local_port, far, far_port, received, sent, owner, inode)
+
+
+def _peer(family: str, host: str, port: int) -> tuple[str, int] | tuple[None, None]:
+    return (None, None) if (host, port) == (_ANY[family], 0) else (host, port)
+
+
+def _state(protocol: str, number: int) -> str:
+    if (protocol == "udp" and number != 1) or (protocol == "unix" and number == 7):
+        return UNCONNECTED
+    return _STATES.get(number, str(number))
 
 
 def parse_unix(answer: bytes) -> Socket:
@@ -202,21 +187,11 @@ def parse_unix(answer: bytes) -> Socket:
         data = attributes.get(attribute)
         return None if data is None else int(struct.unpack_from("=I", data, 4 * place)[0])
 
-    return Socket(
-        "unix",
-        "unix",
-        UNCONNECTED if state == 7 else _STATES.get(state, str(state)),
-        name.decode("utf-8", "backslashreplace") if name else None,
-        None,
-        None,
-        None,
-        number(_UNIX_QUEUES),
-        number(_UNIX_QUEUES, 1),
-        number(_UNIX_UID),
-        inode,
-        _KINDS.get(kind, str(kind)),
-        number(_UNIX_PEER),
-    )
+    ends = name.decode("utf-8", "backslashreplace") if name else None, None, None, None
+    queues = number(_UNIX_QUEUES), number(_UNIX_QUEUES, 1)
+    word = _KINDS.get(kind, str(kind))
+    uid, peer = number(_UNIX_UID), number(_UNIX_PEER)
+    return Socket("unix", "unix", _state("unix", state), *ends, *queues, uid, inode, word, peer)
 
 
 def _attributes(rest: bytes) -> Iterator[tuple[int, bytes]]:
@@ -244,20 +219,20 @@ def _read_proc(name: str, protocol: str, family: str) -> list[Socket]:
 
 
 def parse_proc(text: str, protocol: str, family: str, byteorder: str = sys.byteorder) -> Iterator[Socket]:
-    """Read the lines of /proc/net/tcp and its like; what is no whole line of a socket is left out.
-
-    Addresses are there as words of the machine's byte order.
-    """
+    """Read the lines of /proc/net/tcp and its like, whose addresses are words; what is no whole line is left out."""
     size = 32 if family == "ipv6" else 8
     for line in text.splitlines():
         match = _LINE.fullmatch(line)
         if not match or not len(match[1]) == len(match[3]) == size:
             continue
         state = int(match[5], 16)
-        ends = [_ntop(_FAMILIES[family], match[group], byteorder) for group in (1, 3)]
+        near, host = (_ntop(_FAMILIES[family], match[group], byteorder) for group in (1, 3))
+        far, far_port = _peer(family, host, int(match[4], 16))
+        port, received, inode = int(match[2], 16), int(match[7], 16), int(match[9])
         sent = None if state == 10 else int(match[6], 16)
-        ports = (int(match[2], 16), int(match[4], 16))
-        yield _made(protocol, family, state, ends, ports, int(match[7], 16), sent, int(match[8]), int(match[9]))
+        owner = int(match[8]) if inode else None
+        word = _state(protocol, state)
+        yield Socket(protocol, family, word, near, port, far, far_port, received, sent, owner, inode)
 
 
 def _ntop(family: int, words: str, byteorder: str) -> str:

@@ -32,16 +32,13 @@ class Counts:
         self.moved_at = now()
 
     def restart(self) -> None:
-        """Count from 0."""
         self.sent = self.received = 0
 
     def add_received(self, count: int) -> None:
-        """Count bytes that were received."""
         self.received += count
         self.moved_at = now()
 
     def add_sent(self, count: int) -> None:
-        """Count bytes that were sent."""
         self.sent += count
         self.moved_at = now()
 

@@ -36,7 +36,6 @@ class Event(_Queue):
         self._happened = False
 
     def is_set(self) -> bool:
-        """Whether it has happened."""
         return self._happened
 
     def set(self) -> None:
@@ -45,7 +44,6 @@ class Event(_Queue):
         self._wake_all()
 
     async def wait(self) -> None:
-        """Wait until it happens; return at once if it has."""
         if not self._happened:
             await self._park()
 
@@ -56,11 +54,9 @@ class Condition(_Queue):
     __slots__ = ()
 
     def notify_all(self) -> None:
-        """Wake all who wait."""
         self._wake_all()
 
     async def wait(self) -> None:
-        """Wait for the next change."""
         await self._park()
 
 
@@ -74,18 +70,15 @@ class Semaphore(_Queue):
         self._free = value
 
     def locked(self) -> bool:
-        """Whether the next task would have to wait."""
         return not self._free
 
     async def acquire(self) -> None:
-        """Wait for a place and take it."""
         if self._free:
             self._free -= 1
         else:
             await self._park()  # whoever leaves hands over
 
     def release(self) -> None:
-        """Give a place back."""
         if self._waiting:
             self._waiting[0].wake()
         else:

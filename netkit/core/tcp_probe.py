@@ -33,7 +33,6 @@ class TcpProber:
     def __init__(self, waiting: Callable[[], None]) -> None:
         self._waiting = waiting
         self._kept: socket.SocketType | None = None
-        self._family = 0
 
     async def connect(self, address: Address, timeout: float) -> SocketStream:
         """Connect; the caller closes the stream. Raises OSError as the system does, DeadlineExceeded after ``timeout``.
@@ -62,16 +61,14 @@ class TcpProber:
             sock.close()
             raise
         sock.detach()
-        name = str(Endpoint(address.host, address.sockaddr[1]))
-        reset = code if code != errno.EISCONN else 0
-        stream = SocketStream(found, name, peer=Endpoint(address.host, address.sockaddr[1]), reset=reset)
+        peer = Endpoint(address.host, address.sockaddr[1])
+        stream = SocketStream(found, str(peer), peer=peer, reset=code if code != errno.EISCONN else 0)
         if is_self(found):
             stream.abort()  # by FIN it would keep the port busy for a minute
             raise ConnectionRefusedError(errno.ECONNREFUSED, _REFUSED)
         return stream
 
     def close(self) -> None:
-        """Let go of the socket. Closing twice is nothing."""
         if self._kept is not None:
             self._kept.close()
             self._kept = None
@@ -79,10 +76,9 @@ class TcpProber:
     def _take(self, family: int) -> socket.SocketType:
         kept, self._kept = self._kept, None
         if kept is not None:
-            if self._family == family:
+            if kept.family == family:
                 return kept
             kept.close()
         sock = socket.SocketType(family, _TYPE)
         sock.setblocking(False)
-        self._family = family
         return sock

@@ -5,8 +5,8 @@ import os
 import socket
 import stat
 import struct
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from netkit.core.address import Endpoint, from_socket
@@ -15,7 +15,6 @@ from netkit.core.connection import Handler, serve_connection
 from netkit.core.errors import Exit, Failure, doing
 from netkit.core.events import Accepted, Denied, Observer
 from netkit.core.kernel import DeadlineExceeded, Group, deadline, notify_closing, now, readable
-from netkit.core.layer import Layer
 from netkit.core.policy import FULL, Admission, Full, Policy, finish
 from netkit.core.socket_stream import SocketStream
 from netkit.core.sync import Condition, Event
@@ -23,17 +22,13 @@ from netkit.core.sync import Condition, Event
 PRIVATE = 0o600  # the mode of a socket file
 _BACKLOG = 1024  # the system caps it; small ones make clients wait a second for their next SYN
 _FULL_PAUSE = 0.25  # s until what the system had no room for is tried again
-
 # What goes wrong with one connection, not with the listener: accept(2), "Error handling". ENONET is Linux's.
 _PASSING_NAMES = "ECONNABORTED EPERM EPROTO ENOPROTOOPT ENETDOWN ENETUNREACH EHOSTDOWN EHOSTUNREACH EOPNOTSUPP ENONET"
 _PASSING = {getattr(errno, name, None) for name in _PASSING_NAMES.split()}
 
 
 class Listener:
-    """Listening sockets, which it owns; ``endpoints`` are their real addresses.
-
-    Who ends with a client notifies ``left``, for there is room for another.
-    """
+    """Sockets that listen at ``endpoints``, which it owns. Who ends with a client notifies ``left``: there is room."""
 
     def __init__(self, sockets: list[socket.socket], path: str | None = None, mode: int = PRIVATE) -> None:
         self.sockets = sockets
@@ -41,13 +36,9 @@ class Listener:
         self.endpoints = [from_socket(sock.getsockname()) for sock in sockets]
         self._made = identity(path) if path is not None and not path.startswith("\0") else None
         self._path = path
+        self.port = None if path is not None else self.endpoints[0].port  # the one of all its sockets
         self.left = Condition()
         self._full = Full()
-
-    @property
-    def port(self) -> int | None:
-        """The one port number of all its sockets, None for a unix socket."""
-        return None if self._path is not None else self.endpoints[0].port
 
     async def accept(self, sock: socket.socket, observe: Observer) -> SocketStream:
         """Wait for the next client of one of the sockets. What goes wrong with one client is not an error."""
@@ -63,7 +54,8 @@ class Listener:
                 if error.errno not in FULL:
                     raise Failure(Exit.BIND, f"accept on {from_socket(sock.getsockname())}", error) from error
                 self._full.report("accept another client", error, observe)
-                await self._room()
+                with suppress(DeadlineExceeded), deadline(now() + _FULL_PAUSE):
+                    await self.left.wait()
                 continue
             if sock.family != socket.AF_UNIX:
                 peer = from_socket(address)
@@ -85,13 +77,6 @@ class Listener:
             if sock.fileno() >= 0:
                 notify_closing(sock.fileno())
                 sock.close()
-
-    async def _room(self) -> None:
-        try:
-            with deadline(now() + _FULL_PAUSE):
-                await self.left.wait()
-        except DeadlineExceeded:
-            pass
 
     def _is_stranger(self, client: socket.socket) -> bool:
         """An abstract socket has no file mode, so unless others are allowed only the own user and root may use it."""
@@ -149,9 +134,21 @@ async def serve(
                 stream.abort()
             else:
                 observe(Accepted(stream.peer))
-                serving.start_soon(_served(stream, handler, policy.layers, listener, observe, failed))
+                serving.start_soon(serve_one(stream))
                 if admission.full:
                     accepting.cancel()
+
+    async def serve_one(stream: SocketStream) -> None:
+        try:
+            await serve_connection(stream, handler, observe, policy.layers)
+        except Failure as failure:
+            failed(failure)
+            if failure.exit in (Exit.READ, Exit.WRITE):  # our own stdin, stdout or files, and so everybody's
+                raise
+        except OSError:
+            pass  # reported by ``serve_connection``, and this client's alone
+        finally:
+            listener.left.notify_all()
 
     try:
         async with serving:
@@ -168,26 +165,6 @@ async def serve(
         listener.close()
 
 
-async def _served(
-    stream: SocketStream,
-    handler: Handler,
-    layers: Sequence[Layer],
-    listener: Listener,
-    observe: Observer,
-    failed: Callable[[Failure], None],
-) -> None:
-    try:
-        await serve_connection(stream, handler, observe, layers)
-    except Failure as failure:
-        failed(failure)
-        if failure.exit in (Exit.READ, Exit.WRITE):  # our own stdin, stdout or files, and so everybody's
-            raise
-    except OSError:
-        pass  # reported by ``serve_connection``, and this client's alone
-    finally:
-        listener.left.notify_all()
-
-
 def listen_tcp(family: int, sockaddr: tuple[Any, ...]) -> socket.socket:
     """A socket that listens. Raises OSError."""
     with new_socket(family, socket.SOCK_STREAM) as sock:
@@ -202,42 +179,32 @@ def listen_tcp(family: int, sockaddr: tuple[Any, ...]) -> socket.socket:
 
 def _listen_unix(path: str, mode: int) -> socket.socket:
     with new_socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
-        with _umask(~mode & 0o777):  # so that it never has another mode, not for a moment
-            try:
-                sock.bind(os.fsencode(path))
-            except OSError as error:
-                if error.errno != errno.EADDRINUSE or not _is_stale(path):
-                    raise
-                os.unlink(path)
-                sock.bind(os.fsencode(path))
+        before = os.umask(~mode & 0o777)  # so that it never has another mode, not for a moment
+        try:
+            sock.bind(os.fsencode(path))
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE or not _is_stale(path):
+                raise
+            os.unlink(path)
+            sock.bind(os.fsencode(path))
+        finally:
+            os.umask(before)
         sock.listen(_BACKLOG)
         return sock
 
 
-@contextmanager
-def _umask(mask: int) -> Iterator[None]:
-    before = os.umask(mask)
-    try:
-        yield
-    finally:
-        os.umask(before)
-
-
 def _is_stale(path: str) -> bool:
-    """Whether ``path`` is a socket file that no socket is bound to, left by a server that was killed.
-
-    Asked with a datagram socket: one that is bound says EPROTOTYPE, and its server notices nothing.
-    """
+    """Whether ``path`` is a socket file that no socket is bound to, left by a server that was killed."""
     if path.startswith("\0") or not stat.S_ISSOCK(os.lstat(path).st_mode):
         return False
+    # By a datagram socket: one that is bound says EPROTOTYPE, and its server notices nothing.
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as probe:
         return probe.connect_ex(os.fsencode(path)) == errno.ECONNREFUSED
 
 
 def identity(path: str) -> tuple[int, int] | None:
     """Device and inode, which tell a file from another that took its name later; None if there is none."""
-    try:
+    with suppress(OSError):
         status = os.lstat(path)
-    except OSError:
-        return None
-    return status.st_dev, status.st_ino
+        return status.st_dev, status.st_ino
+    return None

@@ -24,17 +24,14 @@ from netkit.core.lookup import Address, resolving
 
 Data = bytes | memoryview
 D = TypeVar("D", bytes, memoryview)
-
 LARGEST = 65507  # bytes that fit into a datagram over IPv4: 65535 less the headers of RFC 791 and RFC 768
 MARK = 1 << 2  # DSCP 1 in the traffic class
-
 # What Python's socket module does not name: linux/in.h, linux/in6.h, linux/udp.h, asm-generic/socket.h.
 IP_PKTINFO, IP_RECVTOS = 8, 13
 _IP_RECVERR, _IPV6_RECVERR = 11, 25
 _SO_MEMINFO, _DROPS = 55, 8
 _UDP_SEGMENT, _UDP_GRO = 103, 104
 _ERROR = struct.Struct("=IBBBxII")  # sock_extended_err: linux/errqueue.h
-
 _LINUX = sys.platform == "linux"
 _BUFFER = 4 << 20  # bytes asked for what waits to be read; net.core.rmem_max may allow less
 _MAX_READ = 1 << 16
@@ -58,7 +55,6 @@ class Peer(NamedTuple):
 
     @property
     def endpoint(self) -> Endpoint:
-        """The address to show."""
         return from_socket(self.address)
 
     def __str__(self) -> str:
@@ -75,7 +71,6 @@ class Burst(NamedTuple):
 
     @property
     def number(self) -> int:
-        """How many datagrams these are."""
         return _pieces(self.data, self.size)
 
     def first(self, number: int) -> "Burst":
@@ -85,15 +80,11 @@ class Burst(NamedTuple):
 
 def cut(data: D, size: int) -> Iterator[D]:
     """Yield ``data`` in pieces of ``size`` bytes, the last one may be shorter; no data is one empty piece."""
-    if len(data) <= size:
-        yield data
-    else:
-        for start in range(0, len(data), size):
-            yield data[start : start + size]
+    for start in range(0, len(data) or 1, size):
+        yield data[start : start + size]
 
 
 def _pieces(data: Data, size: int) -> int:
-    """The number of pieces into which ``cut`` cuts."""
     return -(-len(data) // size) if data else 1
 
 
@@ -122,12 +113,10 @@ class Datagram:
 
     @property
     def local(self) -> Endpoint:
-        """Our own address."""
         return from_socket(self._sock.getsockname())
 
     @property
     def target(self) -> Endpoint:
-        """The address that it has as its target."""
         return from_socket(self._sock.getpeername() if self._target is None else self._target)
 
     def reached_by(self, peer: Peer) -> Endpoint:
@@ -220,10 +209,7 @@ class Datagram:
                 beside.append(self._leaving_from(peer))
         while True:
             try:
-                if address is None:
-                    self._sock.sendmsg((data,), beside)
-                else:
-                    self._sock.sendmsg((data,), beside, 0, address)
+                self._sock.sendmsg((data,), beside, 0, address)
                 return
             except BlockingIOError:
                 await writable(self._fd)
@@ -243,10 +229,7 @@ class Datagram:
         self._sock.setsockopt(*(ipv6 if self._ipv6 else ipv4), MARK)
 
     def dropped(self) -> int:
-        """How many datagrams the kernel dropped because they were not read in time.
-
-        A lower bound where ``joined``: what came joined counts as one.
-        """
+        """How many datagrams the kernel dropped unread; if ``joined``, at least: what came joined counts as one."""
         if not _LINUX:
             return 0
         numbers = self._sock.getsockopt(socket.SOL_SOCKET, _SO_MEMINFO, 4 * (_DROPS + 1))
@@ -352,21 +335,16 @@ def is_multicast(host: str) -> bool:
 
 def try_option(sock: socket.socket, level: int, option: int, value: int) -> bool:
     """Set one of Linux's options; tell whether this system has it."""
-    if not _LINUX:  # the number may mean something else there
-        return False
-    try:
-        sock.setsockopt(level, option, value)
-    except OSError:
-        return False
-    return True
+    if _LINUX:  # elsewhere the number may mean something else
+        with suppress(OSError):
+            sock.setsockopt(level, option, value)
+            return True
+    return False
 
 
 def _offender(value: bytes) -> str:
     """The sender of the error of an IP_RECVERR message, "" for this machine: ip(7), SO_EE_OFFENDER."""
     address = value[_ERROR.size :]
     family = int.from_bytes(address[:2], sys.byteorder)
-    if family == socket.AF_INET:
-        return socket.inet_ntop(family, address[4:8])
-    if family == socket.AF_INET6:
-        return socket.inet_ntop(family, address[8:24])
-    return ""
+    places: dict[int, slice] = {socket.AF_INET: slice(4, 8), socket.AF_INET6: slice(8, 24)}
+    return socket.inet_ntop(family, address[places[family]]) if family in places else ""

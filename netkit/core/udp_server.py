@@ -3,6 +3,7 @@
 import socket
 import struct
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -31,19 +32,13 @@ class Bound:
 
     def __init__(self, sockets: Sequence[socket.socket]) -> None:
         self.endpoints = [from_socket(sock.getsockname()) for sock in sockets]
+        self.port = self.endpoints[0].port
         self.sockets = [Datagram(sock, str(name)) for sock, name in zip(sockets, self.endpoints, strict=True)]
 
-    @property
-    def port(self) -> int:
-        """The one port number."""
-        return self.endpoints[0].port
-
     def dropped(self) -> Dropped:
-        """What the kernel dropped so far."""
         return Dropped(sum(sock.dropped() for sock in self.sockets), any(sock.joined for sock in self.sockets))
 
     def close(self) -> None:
-        """Close them. Closing twice is nothing."""
         for sock in self.sockets:
             sock.close()
 
@@ -70,9 +65,7 @@ async def bind(
     return Bound(bind_all(wanted, endpoint))
 
 
-async def bind_both(
-    endpoint: Endpoint, *, family: int = 0, numeric: bool = False, observe: Observer = ignore
-) -> tuple[Listener, Bound]:
+async def bind_both(endpoint: Endpoint, *, family: int, numeric: bool, observe: Observer) -> tuple[Listener, Bound]:
     """Bind all addresses for TCP and for UDP, with one port number. Raises Failure as ``bind`` does."""
     addresses = await addresses_of(endpoint, family=family, numeric=numeric, observe=observe)
     openers: tuple[Opener, Opener] = (listen_tcp, _open)
@@ -84,10 +77,7 @@ async def bind_both(
 def _open(
     family: int, sockaddr: tuple[Any, ...], *, shared: bool = False, membership: tuple[int, int, bytes] | None = None
 ) -> socket.socket:
-    """A bound socket that tells of each datagram how it was addressed; ``membership`` is the option that joins a group.
-
-    Raises OSError.
-    """
+    """A bound socket that tells how datagrams were addressed; ``membership`` is what joins a group. Raises OSError."""
     ipv6 = family == socket.AF_INET6
     level = socket.IPPROTO_IPV6 if ipv6 else socket.IPPROTO_IP
     with new_socket(family, socket.SOCK_DGRAM) as sock:
@@ -111,7 +101,7 @@ def _membership(group: str, endpoint: Endpoint, addresses: Sequence[Address]) ->
     index = socket.if_nametoindex(zone) if zone else 0
     if ":" in host:
         if not zone and endpoint.host is None:
-            index = _loopback()
+            index = next((number for number, name in socket.if_nameindex() if name.startswith("lo")), 0)
         address = Address(int(socket.AF_INET6), (host, 0, 0, index))
         request = socket.inet_pton(socket.AF_INET6, host) + struct.pack("=I", index)
         membership = socket.IPPROTO_IPV6, socket.IPV6_JOIN_GROUP, request
@@ -125,12 +115,11 @@ def _membership(group: str, endpoint: Endpoint, addresses: Sequence[Address]) ->
 
 def is_ours(host: str) -> bool:
     """Whether an address is one of this machine's."""
-    try:
-        with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_DGRAM) as probe:
-            probe.bind((host, 0))
-    except OSError:
-        return False
-    return True
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with suppress(OSError), socket.socket(family, socket.SOCK_DGRAM) as probe:
+        probe.bind((host, 0))
+        return True
+    return False
 
 
 def parse_group(text: str) -> str:
@@ -144,12 +133,7 @@ def parse_group(text: str) -> str:
 
 
 async def serve(
-    bound: Bound,
-    handler: Receiver,
-    *,
-    stop: Event,
-    policy: Policy = Policy(),
-    observe: Observer = ignore,
+    bound: Bound, handler: Receiver, *, stop: Event, policy: Policy = Policy(), observe: Observer = ignore
 ) -> None:
     """Hand over what comes, in its order, until ``stop`` or ``policy.limit`` datagrams, and close the sockets.
 
@@ -170,7 +154,7 @@ async def serve(
 
     async def hand_over(sock: Datagram, bursts: list[Burst]) -> None:
         nonlocal moved_at
-        drops.report_from_time_to_time()
+        drops.report(_REPORTS)
         taken = []
         for burst in bursts:
             if not admission.admits(burst.peer.address[0]):
@@ -215,7 +199,7 @@ async def serve(
 
 
 class _Drops:
-    """Reports what the kernel dropped, if it dropped more since the last report."""
+    """Reports what the kernel dropped, if it dropped more since the last report, and that is ``pause`` seconds ago."""
 
     def __init__(self, bound: Bound, observe: Observer) -> None:
         self._bound = bound
@@ -223,17 +207,11 @@ class _Drops:
         self._reported = 0
         self._reported_at = now()
 
-    def report_from_time_to_time(self) -> None:
-        if now() - self._reported_at >= _REPORTS:
-            self.report()
-
-    def report(self) -> None:
+    def report(self, pause: float = 0.0) -> None:
+        if now() - self._reported_at < pause:
+            return
         self._reported_at = now()
         dropped = self._bound.dropped()
         if dropped.datagrams_dropped_min > self._reported:
             self._reported = dropped.datagrams_dropped_min
             self._observe(dropped)
-
-
-def _loopback() -> int:
-    return next((index for index, name in socket.if_nameindex() if name.startswith("lo")), 0)

@@ -40,18 +40,13 @@ _NEXT = (dns.rcode.SERVFAIL, dns.rcode.REFUSED, dns.rcode.NOTIMP)
 _TOLD = (Exit.PROTOCOL, Exit.CERT, Exit.TLS, Exit.PARTIAL)
 
 
-class Record(NamedTuple):
-    """One record, as zone files write it: printable ASCII. ``ttl`` is in seconds."""
-
-    kind: str
-    value: str
-    ttl: int
-
-
 class Reply(NamedTuple):
-    """What a server said: maybe no record at all. ``canonical`` is the name at the end of the aliases."""
+    """What a server said: maybe no record at all. ``canonical`` is the name at the end of the aliases.
 
-    records: tuple[Record, ...]
+    ``records`` are their type, their value as zone files write it, which is printable ASCII, and their TTL in seconds.
+    """
+
+    records: tuple[tuple[str, str, int], ...]
     canonical: str
     server: Endpoint
     protocol: str
@@ -189,7 +184,7 @@ def _read(answer: dns.message.Message, host: str, kind: str, server: Endpoint, p
         raise _failure(Exit.PROTOCOL, host, "what came is no answer", [server]) from error
     canonical = chain.canonical_name.to_text(omit_final_dot=True)
     found = chain.answer
-    records = () if found is None else tuple(Record(kind, rdata.to_text(), found.ttl) for rdata in found)
+    records = () if found is None else tuple((kind, rdata.to_text(), found.ttl) for rdata in found)
     return Reply(records, canonical, server, protocol)
 
 

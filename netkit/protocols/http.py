@@ -74,7 +74,6 @@ class Head(NamedTuple):
 
     @property
     def status_line(self) -> str:
-        """Status and reason, for a person."""
         return f"{self.status} {self.reason}".rstrip()
 
 
@@ -102,16 +101,12 @@ class Exchange(Wrapped):
             h11.EndOfMessage(),
         ]
         self._request = b"".join(self._http.send(part) or b"" for part in parts)
+        self.offered = len(self._request)
         self._plain = False  # the body is the stream's own bytes
         self._held = memoryview(b"")  # bytes that came with the head, or that are still to be read as chunks
         self._failure: Failure | None = None  # that comes after what was received
         self._piece = 0  # how many of them h11 gets at once
         self._line = 0  # bytes that it got since its last event
-
-    @property
-    def offered(self) -> int:
-        """Bytes of the request."""
-        return len(self._request)
 
     def raw_source(self) -> RawEnd | None:
         """The connection's, where the next bytes of the body are its own; ``left`` of them at most."""
@@ -166,10 +161,7 @@ class Exchange(Wrapped):
                 return Head(event.status_code, bytes(event.reason).decode("latin-1"), list(event.headers), raw)
 
     async def recv(self) -> bytes:
-        """Receive the body; b"" is its end.
-
-        Raises Failure: PARTIAL if the peer ends before it, PROTOCOL for a malformed chunk.
-        """
+        """Receive the body; b"" is its end. Raises Failure: PARTIAL if it is cut, PROTOCOL for a malformed chunk."""
         if self._failure is not None:
             raise self._failure
         if self.left == 0:

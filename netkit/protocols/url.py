@@ -72,10 +72,7 @@ def parse(text: str) -> Url:
 
 
 def follow(base: Url, location: bytes) -> Url:
-    """Return where a Location field leads from ``base`` (RFC 3986, section 5.2); raise Invalid.
-
-    Spaces in it are encoded, as browsers do.
-    """
+    """Where a Location field leads from ``base`` (RFC 3986, section 5.2), its spaces encoded; raise Invalid."""
     text = location.decode("utf-8", "surrogateescape").replace(" ", "%20")
     if _CONTROL.search(text):
         raise Invalid(f"URL {_shown(text)!r} contains a control character")

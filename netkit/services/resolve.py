@@ -29,10 +29,7 @@ class Value(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """What is known of a name, or of this machine if that is empty: at least one value.
-
-    ``server`` and ``protocol`` say who was asked, if not the system.
-    """
+    """What is known of a name, or of this machine if it is empty: at least one value; who told, if not the system."""
 
     name: str
     values: tuple[Value, ...]
@@ -50,10 +47,7 @@ class Outcome(NamedTuple):
 
 
 class Query(NamedTuple):
-    """How to look up: ``kinds`` of records and whom to ask for them, or none of both for the system's resolver.
-
-    With ``layers`` of TLS the server is asked over TLS.
-    """
+    """How to look up: which records, and whom to ask, over TLS with ``layers``; none of these for the system."""
 
     family: int = 0
     timeout: float = 10.0
@@ -73,11 +67,8 @@ def parse_query(
         from netkit.protocols.dns import check_kind
 
         kinds = (check_kind(kind),)
-    query = Query(
-        port=None if service is None else parse_port(service),
-        kinds=kinds,
-        server=None if server is None else parse_server(server, tls=tls),
-    )
+    port = None if service is None else parse_port(service)
+    query = Query(port=port, kinds=kinds, server=None if server is None else parse_server(server, tls=tls))
     for word in words:
         if word != "-":
             check(word, query)
@@ -129,10 +120,8 @@ async def _from_system(host: str, how: Query) -> Answer:
     hosts = [address.host for address in interleave(found)]
     if how.canonical:
         values = [Value("name", name or host)]
-    elif how.port is not None:
-        values = [Value("address", str(Endpoint(text, how.port))) for text in hosts]
     else:
-        values = [Value("address", text) for text in hosts]
+        values = [Value("address", text if how.port is None else str(Endpoint(text, how.port))) for text in hosts]
     return Answer(host, tuple(values), now() - begun, name)
 
 

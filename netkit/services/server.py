@@ -43,7 +43,6 @@ class Sockets(NamedTuple):
 
     @property
     def listening(self) -> list[Listening]:
-        """The event for each address."""
         streams = [Listening(endpoint) for endpoint in self.listener.endpoints] if self.listener else []
         if self.bound is None:
             return streams
@@ -55,7 +54,6 @@ class Sockets(NamedTuple):
         return next(each.port for each in self if each is not None)
 
     def close(self) -> None:
-        """Close them. Closing twice is nothing."""
         for each in self:
             if each is not None:
                 each.close()
@@ -71,10 +69,7 @@ async def open_sockets(
     mode: int,
     observe: Observer,
 ) -> Sockets:
-    """Open what the service needs; one for datagrams alone hears the multicast ``groups`` too.
-
-    Raises Failure: BIND, or RESOLVE for the name.
-    """
+    """Open what the service needs; ``groups`` are for datagrams alone. Raises Failure: BIND, or RESOLVE for a name."""
     if service.receiver is None:
         return Sockets(await listen(endpoint, family=family, numeric=numeric, mode=mode, observe=observe))
     from netkit.core.udp_server import bind, bind_both
@@ -109,6 +104,16 @@ async def keep_serving(
     code = 0
     failures: list[Failure] = []
 
+    async def serve_clients() -> None:
+        failed = failures.append if one_shot else ignore
+        async with Group() as serving:
+            if (listener := sockets.listener) and (handler := service.handler):
+                serving.start_soon(serve(listener, handler, stop=stop, policy=policy, observe=observe, failed=failed))
+            if (bound := sockets.bound) and (receiver := service.receiver):
+                from netkit.core import udp_server
+
+                serving.start_soon(udp_server.serve(bound, receiver, stop=stop, policy=policy, observe=observe))
+
     async def stop_at_signal() -> None:
         if await next_signal() == signal.SIGINT:
             service.interrupted()
@@ -140,7 +145,7 @@ async def keep_serving(
             if duration is not None:
                 group.start_soon(stop_in_time(duration))
             try:
-                await _serve(sockets, service, policy, stop, observe, failures.append if one_shot else ignore)
+                await serve_clients()
                 if running is not None:
                     if stop.is_set():
                         running.cancel()
@@ -155,25 +160,6 @@ async def keep_serving(
     if failures and not code:
         raise failures[0]
     return code
-
-
-async def _serve(
-    sockets: Sockets,
-    service: Service,
-    policy: Policy,
-    stop: Event,
-    observe: Observer,
-    failed: Callable[[Failure], None],
-) -> None:
-    async with Group() as group:
-        if sockets.listener is not None and service.handler is not None:
-            listener, handler = sockets.listener, service.handler
-            group.start_soon(serve(listener, handler, stop=stop, policy=policy, observe=observe, failed=failed))
-        if sockets.bound is not None and service.receiver is not None:
-            from netkit.core import udp_server
-
-            bound, receiver = sockets.bound, service.receiver
-            group.start_soon(udp_server.serve(bound, receiver, stop=stop, policy=policy, observe=observe))
 
 
 def addressed(text: bytes, peer: Endpoint) -> bytes:
@@ -247,12 +233,9 @@ async def _run(command: Sequence[str], environment: dict[str, str], hurry: Event
         return await ended(process)
     except Cancelled:
         process.terminate()
-        try:
-            with deadline(now() + DRAIN):
-                while process.poll() is None and not hurry.is_set():
-                    await sleep(_COMMAND_POLL)
-        except DeadlineExceeded:
-            pass
+        with suppress(DeadlineExceeded), deadline(now() + DRAIN):
+            while process.poll() is None and not hurry.is_set():
+                await sleep(_COMMAND_POLL)
         if process.poll() is None:
             process.kill()
             process.wait()

@@ -81,10 +81,7 @@ def any_of(wanted: Wanted) -> bool:
 
 
 def listing(wanted: Wanted) -> list[Owned]:
-    """The sockets that are meant, listeners of each protocol first, then by port and address.
-
-    Raises Failure READ.
-    """
+    """The sockets that are meant, listeners of each protocol first, then by port and address. Raises Failure READ."""
     if wanted.pid is not None:
         _check_process(wanted.pid)
     found = [one for one in sockets(wanted.asked()) if wanted.takes(one)]
@@ -133,10 +130,7 @@ def _user_name(uid: int) -> str:
 
 
 def _processes(inodes: set[int]) -> dict[int, list[Process]]:
-    """The processes that have each of these sockets open, by pid. Raises Failure READ.
-
-    Processes that end meanwhile, and those that we may not look into, are left out.
-    """
+    """The processes that have each socket open, by pid, as far as we may look into them. Raises Failure READ."""
     found: dict[int, list[Process]] = {}
     if not inodes:
         return found

@@ -15,7 +15,6 @@ from netkit.services.join import STDOUT
 
 MAX_LINE = 64 * 1024  # bytes of a line that a label is put before
 WINDOW = 64 * 1024  # bytes back in which a match that spans chunks is found
-
 _LONE_LF = re.compile(rb"(?<!\r)\n")
 _CONTROL = {c: f"\\x{c:02x}" for c in (*range(32), *range(127, 160)) if chr(c) not in "\n\r\t"}  # C0, DEL, C1
 
@@ -34,10 +33,7 @@ def crlf() -> Change:
 
 
 def labelled(label: str) -> Change:
-    """Give each line as ``LABEL<TAB>line``, once it is complete or the end has come.
-
-    A line longer than ``MAX_LINE`` bytes becomes several, each with the label.
-    """
+    """Give each line as ``LABEL<TAB>line``, once it or the input ends; one of over ``MAX_LINE`` bytes as several."""
     head = label.encode() + b"\t"
     kept = b""
 
@@ -108,10 +104,7 @@ def prefixed(prefix: bytes) -> Change:
 
 
 def visible() -> Change:
-    """Show control bytes as ``\\xNN``: C0 but for newline, return and tab, DEL, C1, and bytes that are not UTF-8.
-
-    UTF-8 passes, also where a character arrives in pieces.
-    """
+    """Show control bytes as ``\\xNN``: C0 but for newline, return and tab, DEL, C1, and bytes that are not UTF-8."""
     decoder = codecs.getincrementaldecoder("utf-8")("backslashreplace")
 
     def change(data: bytes) -> bytes:

@@ -1,8 +1,8 @@
 """Fetching a URL: who is asked, where redirects lead, and where the answer goes."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
-from typing import NamedTuple, Protocol
+from contextlib import asynccontextmanager, suppress
+from typing import NamedTuple
 
 from netkit import __version__
 from netkit.core.connection import acknowledged, serve_connection, with_idle_timeout
@@ -16,26 +16,20 @@ from netkit.core.splice import move
 from netkit.core.stream import Connection, Stream
 from netkit.protocols.http import NOT_MODIFIED, PARTIAL_CONTENT, UNSATISFIABLE, Exchange, Head, Request, names
 from netkit.protocols.url import Url, follow
-from netkit.services.fetch.download import Download
+from netkit.services.fetch.download import Download, Place
 from netkit.services.join import Terminal
 from netkit.services.progress import Show
 from netkit.services.transforms import incoming, visible
 
 _PATIENCE = 1.0  # s in which a server that has answered acknowledges some more of what it was sent
-
 _MOVED, _SAME = (301, 302, 303, 307, 308), (307, 308)
-
 # What a redirect to another origin is told of the fields that were given: nothing that could be a secret.
-_HARMLESS = frozenset(
-    (
-        *("accept", "accept-charset", "accept-encoding", "accept-language", "cache-control", "content-encoding"),
-        *("content-language", "content-type", "if-match", "if-modified-since", "if-none-match", "if-range"),
-        *("if-unmodified-since", "pragma", "range", "user-agent"),
-    )
+_HARMLESS = (
+    *("accept", "accept-charset", "accept-encoding", "accept-language", "cache-control", "content-encoding"),
+    *("content-language", "content-type", "if-match", "if-modified-since", "if-none-match", "if-range"),
+    *("if-unmodified-since", "pragma", "range", "user-agent"),
 )
-
 _CONDITIONS = frozenset(("if-none-match", "if-modified-since"))
-
 _OURS = ("content-length", "transfer-encoding", "upgrade", "te", "trailer")
 
 
@@ -57,31 +51,7 @@ class Asked(NamedTuple):
 
 
 Dial = Callable[[Url, bool, Group], Awaitable[Connection]]
-"""Connects to the server of a URL, through layers that run in the group.
-
-It is told whether the URL has the origin of the one that was asked for.
-"""
-
-
-class Place(Protocol):
-    """Where the answer goes."""
-
-    @property
-    def before(self) -> int:
-        """Bytes of the body that are there already."""
-
-    @property
-    def conditions(self) -> Sequence[tuple[str, bytes]]:
-        """The fields that ask for the rest of it; none to ask for all."""
-
-    def fits(self, head: Head) -> bool:
-        """Whether this answers ``conditions``; raise Failure if it cannot be what was asked for."""
-
-    def restart(self) -> None:
-        """Ask for all of it."""
-
-    def open(self, head: Head) -> Stream:
-        """What the body is sent to."""
+"""Connects to the server of a URL, told whether it has the origin of the first; layers run in the group."""
 
 
 class _Visible(Terminal):
@@ -95,20 +65,9 @@ class _Visible(Terminal):
         await super().send(self._change(data))
 
 
-class _Printed:
-    """Stdout as a place."""
-
-    before = 0
-    conditions = ()
-
+class _Printed(Place):
     def __init__(self, terminal: Terminal) -> None:
         self._terminal = terminal
-
-    def fits(self, head: Head) -> bool:
-        return True
-
-    def restart(self) -> None:
-        pass  # all is asked for anyway
 
     def open(self, head: Head) -> Stream:
         return self._terminal
@@ -116,10 +75,7 @@ class _Printed:
 
 @asynccontextmanager
 async def printed(*, raw: bool) -> AsyncIterator[Place]:
-    """Stdout as a place, for as long as somebody reads it; on a terminal control bytes are visible, unless ``raw``.
-
-    Raises Failure WRITE.
-    """
+    """Stdout as a place while it is read; a terminal shows control bytes, unless ``raw``. Raises Failure WRITE."""
     terminal = _Visible() if incoming(raw) else Terminal(reads=False)
     try:
         async with Group() as group:
@@ -135,21 +91,11 @@ async def printed(*, raw: bool) -> AsyncIterator[Place]:
         terminal.close()
 
 
-class _Saved(Download):
-    """A file as a place. An answer that it is what the asker has already (304) leaves it as it is."""
-
-    unchanged = False
-
-    def open(self, head: Head) -> Stream:
-        self.unchanged = head.status == NOT_MODIFIED
-        return Terminal(reads=False, writes=False) if self.unchanged else super().open(head)
-
-
 @asynccontextmanager
 async def saved(path: str, asked: Asked, *, force: bool, resume: bool) -> AsyncIterator[Place]:
     """The file at ``path`` as a place, which is put there once all has come. See Download, whose failures it raises."""
     plain = asked.method == "GET" and not asked.include
-    place = _Saved(path, str(asked.url), force=force, resume=resume, plain=plain)
+    place = Download(path, str(asked.url), force=force, resume=resume, plain=plain)
     try:
         yield place
         if not place.unchanged:
@@ -159,16 +105,6 @@ async def saved(path: str, asked: Asked, *, force: bool, resume: bool) -> AsyncI
             error.hint = f"--resume goes on with the {kept} bytes that came"
         raise
     place.close()
-
-
-class _Step(NamedTuple):
-    """One request of a chain; ``own`` as long as all before it were for the same origin."""
-
-    url: Url
-    method: str
-    fields: tuple[tuple[str, bytes], ...]
-    body: bytes | None
-    own: bool
 
 
 class Fetch:
@@ -203,20 +139,22 @@ class Fetch:
 
     async def _follow(self) -> None:
         asked = self._asked
-        step: _Step | None = _Step(asked.url, asked.method, asked.fields, asked.body, True)
+        step: Asked | None = asked
         redirects = 0
+        own = True  # as long as all were of one origin
         while step is not None:
-            last, step = step, await self._take(step)
+            last, step = step, await self._take(step, own)
             if step is not None and step is not last:
+                own = own and step.url.origin == last.url.origin
                 redirects += 1
                 if redirects > asked.max_redirects:
                     detail = f"the last one to {step.url}"
                     reason = f"more than {asked.max_redirects} redirects"
                     raise Failure(Exit.REDIRECTS, f"fetch {asked.url}", reason, detail=detail)
 
-    async def _take(self, step: _Step) -> _Step | None:
+    async def _take(self, step: Asked, own: bool) -> Asked | None:
         """Do one request; return the next, if there is to be one."""
-        following: _Step | None = None
+        following: Asked | None = None
 
         async def handle(stream: Connection) -> None:
             nonlocal following
@@ -232,13 +170,12 @@ class Fetch:
                 raise classify(failure, stream, exchange.offered, stream.counts.sent) from failure
 
         async with Group() as group:
-            stream = await self._dial(step.url, step.own, group)
+            stream = await self._dial(step.url, own, group)
             handler = with_idle_timeout(handle, self._asked.idle_timeout)
             await serve_connection(stream, handler, self._observe, group=group)
         return following
 
-    def _request(self, step: _Step) -> Request:
-        fields: dict[str, list[tuple[str, bytes]]] = {}
+    def _request(self, step: Asked) -> Request:
         authorization = step.url.authorization
         ours = {
             "Host": step.url.authority,
@@ -248,28 +185,20 @@ class Fetch:
             **({"Authorization": authorization} if authorization else {}),
             **({"Content-Type": "application/x-www-form-urlencoded"} if step.body is not None else {}),
         }
-        for name, value in ours.items():
-            fields[name.lower()] = [(name, value.encode())]
+        fields = {name.lower(): [(name, value.encode())] for name, value in ours.items()}
         given: dict[str, list[tuple[str, bytes]]] = {}
         for name, octets in (*step.fields, *self._place.conditions):
             given.setdefault(name.lower(), []).append((name, octets))
-        fields.update(given)
-        return Request(step.method, step.url.target, [field for each in fields.values() for field in each], step.body)
+        told = [field for each in (fields | given).values() for field in each]
+        return Request(step.method, step.url.target, told, step.body)
 
-    async def _answer(self, exchange: Exchange, step: _Step) -> _Step | None:
+    async def _answer(self, exchange: Exchange, step: Asked) -> Asked | None:
         """Take the answer; return the next request, if there is to be one: the same again to ask for all of it."""
         asked, place = self._asked, self._place
         head = await exchange.head()
         length = head.get("content-length")
-        self._observe(
-            Answered(
-                str(step.url),
-                head.status,
-                head.reason,
-                None if length is None else int(length),
-                head.get("content-type"),
-            )
-        )
+        size = None if length is None else int(length)
+        self._observe(Answered(str(step.url), head.status, head.reason, size, head.get("content-type")))
         if following := _redirected(step, head):
             self._observe(Redirected(str(step.url), head.status, str(following.url)))
             return following
@@ -316,12 +245,9 @@ async def _taken(exchange: Exchange, stream: Connection, asking: Task) -> None:
     before, taken = -1, 0
     while before < taken < exchange.offered:
         before = taken
-        try:
-            with deadline(now() + _PATIENCE):
-                await asking.finished.wait()
-                await acknowledged(stream)
-        except DeadlineExceeded:
-            pass
+        with suppress(DeadlineExceeded), deadline(now() + _PATIENCE):
+            await asking.finished.wait()
+            await acknowledged(stream)
         taken = stream.counts.sent - stream.unacknowledged()
     if taken < exchange.offered:
         detail = f"{exchange.offered - taken} of {exchange.offered} bytes not acknowledged"
@@ -338,7 +264,7 @@ def check_fields(fields: Sequence[tuple[str, bytes]]) -> None:
         raise Invalid("there is one Host")
 
 
-def _redirected(step: _Step, head: Head) -> _Step | None:
+def _redirected(step: Asked, head: Head) -> Asked | None:
     """The request that a redirect asks for (RFC 9110, section 15.4); None if it is none."""
     location = head.get("location")
     if head.status not in _MOVED or location is None:
@@ -359,4 +285,4 @@ def _redirected(step: _Step, head: Head) -> _Step | None:
         fields = tuple(field for field in fields if not field[0].lower().startswith("content-"))
     if not same:
         fields = tuple(field for field in fields if field[0].lower() in _HARMLESS)
-    return _Step(url, method, fields, body, step.own and same)
+    return step._replace(url=url, method=method, fields=fields, body=body)

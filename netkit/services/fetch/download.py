@@ -9,20 +9,19 @@ import json
 import os
 import re
 import stat
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import NamedTuple
 
 from netkit.core.errors import Exit, Failure, doing
 from netkit.core.stdio import FileStream
 from netkit.core.stream import Stream
-from netkit.protocols.http import OK, PARTIAL_CONTENT, UNSATISFIABLE, Head
+from netkit.protocols.http import NOT_MODIFIED, OK, PARTIAL_CONTENT, UNSATISFIABLE, Head
+from netkit.services.join import Terminal
 
 _RANGE = re.compile(r"bytes ([0-9]{1,18})-([0-9]{1,18})/([0-9]{1,18}|\*)")
-
 _VALIDATOR = re.compile(r"[!-~\xa0-\xff]([ -~\xa0-\xff]*[!-~\xa0-\xff])?")
-
 _MAX_INFO = 64 * 1024  # bytes; ours are a few hundred
-
 _SURE = 60.0  # s by which a Last-Modified has to be older than the answer to tell versions apart (RFC 9110, 8.8.2.2)
 
 
@@ -35,7 +34,33 @@ class _Info(NamedTuple):
     length: int | None
 
 
-class Download:
+class Place:
+    """Where an answer goes. ``before`` is the number of bytes of its body that are there already."""
+
+    before = 0
+
+    @property
+    def conditions(self) -> Sequence[tuple[str, bytes]]:
+        """The fields that ask for what is missing, if it is still of the same version; none to ask for all."""
+        return ()
+
+    def fits(self, head: Head) -> bool:
+        """Whether this answers ``conditions``: False if they are to be dropped, and all of it is to be asked for.
+
+        Raises Failure PROTOCOL for what is neither the whole nor the part that was asked for.
+        """
+        return True
+
+    def restart(self) -> None:
+        """Ask for all of it."""
+        self.before = 0
+
+    def open(self, head: Head) -> Stream:
+        """What the body of this answer is sent to."""
+        raise NotImplementedError
+
+
+class Download(Place):
     """The file at ``path``, for the answer to one URL. Opened before anything is asked; ``close`` ends it.
 
     ``resume`` goes on with what an earlier download of this URL has left. What comes is left for that if it is
@@ -50,12 +75,12 @@ class Download:
         self._plain = plain
         self._part, self._info = path + ".netkit-part", path + ".netkit-info"
         self._action = f"write {path}"
-        self.before = 0
         self._known: _Info | None = None
         self._info_status: os.stat_result | None = None
         self._whole: int | None = None  # bytes the file will have, as far as a range tells
         self._begun = False
         self._is_whole = False
+        self.unchanged = False  # what the asker has is what the server has (304)
         old = self._check_place(resume)
         self._mode = None if old is None else old.st_mode & 0o777
         self._fd = self._open()
@@ -70,16 +95,11 @@ class Download:
 
     @property
     def conditions(self) -> list[tuple[str, bytes]]:
-        """The fields that ask for what is missing, if it is still of the same version; none to ask for all."""
         if not self.before or self._known is None:
             return []
         return [("Range", b"bytes=%d-" % self.before), ("If-Range", self._known.validator.encode("latin-1"))]
 
     def fits(self, head: Head) -> bool:
-        """Whether this answers ``conditions``: False if they are to be dropped, and all of it is to be asked for.
-
-        Raises Failure PROTOCOL for what is neither the file nor the part that was asked for.
-        """
         if self._known is None or head.status == OK:
             return True
         if head.status == PARTIAL_CONTENT:
@@ -88,12 +108,10 @@ class Download:
             return False
         raise self._unresumed(f"the server answered {head.status_line}")
 
-    def restart(self) -> None:
-        """Ask for all of it."""
-        self.before = 0
-
     def open(self, head: Head) -> Stream:
-        """Where the body of this answer goes."""
+        self.unchanged = head.status == NOT_MODIFIED
+        if self.unchanged:
+            return Terminal(reads=False, writes=False)
         if head.status != PARTIAL_CONTENT:
             self.before = 0
         self._begun = True

@@ -33,10 +33,7 @@ _SHORT = 40  # characters of a word that a message repeats
 
 
 class Codec(NamedTuple):
-    """How a value is ``size`` bytes, or any number if that is None.
-
-    ``encode`` takes the word that was typed. Both raise Invalid, with the reason alone, for what cannot be.
-    """
+    """How a value becomes ``size`` bytes (None: any number) and back. Both raise Invalid, with the reason alone."""
 
     size: int | None
     encode: Callable[[str], bytes]
@@ -55,7 +52,6 @@ class Field(NamedTuple):
 
     @property
     def key(self) -> str:
-        """The name, or without one the number."""
         return self.name or str(self.number)
 
     def at(self, offset: int) -> str:
@@ -195,10 +191,9 @@ def _lay_fields(layout: _Layout, words: Sequence[str]) -> None:
         name = match["name"]
         if match["named"] and not _NAME.fullmatch(name):
             raise Invalid(f"field {number}: the name {_short(name)} is no word of ASCII letters, digits, _, - and .")
-        if name in names:
+        if name and name in names:
             raise Invalid(f"field {number}: the name {_short(name)} is taken")
-        if name:
-            names.add(name)
+        names.add(name)
         size = _count(match["size"]) if match["size"] else None
         codec = _typed(match["type"], size, little=bool(match["le"]))
         layout.add(word.partition(":")[0], codec, name=name)

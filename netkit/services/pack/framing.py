@@ -45,25 +45,16 @@ class Source:
     def __init__(self, chunks: Iterable[bytes]) -> None:
         self.offset = 0
         self._chunks = iter(chunks)
-        self._held = b""
-        self._taken = 0  # of those held
+        self._held = bytearray()
 
     def take(self, size: int) -> bytes:
         """Take the next ``size`` bytes; fewer at the end alone."""
-        if len(self._held) - self._taken < size:
-            self._draw(size)
-        data = self._held[self._taken : self._taken + size]
-        self._taken += len(data)
+        while len(self._held) < size and (chunk := next(self._chunks, None)) is not None:
+            self._held += chunk
+        data = bytes(self._held[:size])
+        del self._held[:size]
         self.offset += len(data)
         return data
-
-    def _draw(self, size: int) -> None:
-        held = bytearray(self._held[self._taken :])
-        for chunk in self._chunks:
-            held += chunk
-            if len(held) >= size:
-                break
-        self._held, self._taken = bytes(held), 0
 
 
 def records(source: Source, size: int | None, max_size: int, *, repeat: bool) -> Iterator[tuple[int, bytes]]:

@@ -11,8 +11,9 @@ from netkit.core.units import duration
 
 OPEN, CLOSED, FILTERED, UNREACHABLE, UNKNOWN = "open", "closed", "filtered", "unreachable", "unknown"
 SILENT = "open|filtered"  # over UDP: no answer may mean either
+# Of the addresses of a host the one that counts: a port is closed only if all of them say so.
+_RANK = (OPEN, FILTERED, SILENT, UNREACHABLE, CLOSED)
 COLLAPSE_AFTER = 25  # ports of a host that may share a state before it is summed up
-
 _MAX_NAMED = 10  # ports that a failure names
 
 
@@ -59,6 +60,17 @@ class ProbeResult(NamedTuple):
         return f"{self.state}: {self.reason}" if self.state in (OPEN, UNKNOWN) and self.reason else self.state
 
 
+def combined(probes: Sequence[ProbeResult]) -> ProbeResult:
+    """The one of several addresses' results that counts, with the reasons of all."""
+    chosen = min(probes, key=lambda probe: _RANK.index(probe.state))
+    reasons: dict[str, list[str]] = {}
+    for probe in probes:
+        reasons.setdefault(probe.reason, []).append(probe.address or "")
+    if len(reasons) == 1:
+        return chosen
+    return chosen._replace(reason="; ".join(f"{', '.join(hosts)}: {reason}" for reason, hosts in reasons.items()))
+
+
 class Result(NamedTuple):
     """The result for a port. ``host`` is never empty."""
 
@@ -92,7 +104,6 @@ class Summary:
         return self._any_port and self.good > 0
 
     def note(self, result: Result) -> None:
-        """Count a result."""
         probe = result.probe
         self.known += 1
         self.open += probe.state == OPEN

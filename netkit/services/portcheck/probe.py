@@ -4,6 +4,7 @@ import errno
 import os
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from functools import cache
 from typing import Any
 
@@ -32,19 +33,10 @@ Securing = Callable[[str, Observer], Layer]
 
 
 class Prober:
-    """Probes one address after the other, none beyond ``until``; its owner closes it.
-
-    ``waiting`` is called before it waits for an answer, so that somebody else can go on meanwhile.
-    """
+    """Probes addresses one by one, none beyond ``until``; calls ``waiting`` before it waits. Its owner closes it."""
 
     def __init__(
-        self,
-        check: Check,
-        waiting: Callable[[], None],
-        *,
-        until: float,
-        observe: Observer,
-        securing: Securing | None,
+        self, check: Check, waiting: Callable[[], None], *, until: float, observe: Observer, securing: Securing | None
     ) -> None:
         self._check = check
         self._waiting = waiting
@@ -98,13 +90,10 @@ class Prober:
             for part in range(1, _UDP_TRIES + 1):
                 await sock.send(self._check.payload)
                 self._waiting()
-                try:
-                    with deadline(self._begun + time_left * part / _UDP_TRIES):
-                        while found.state != OPEN or found.exit is Exit.TIMEOUT:
-                            found = self._answered((await sock.receive())[0])
-                        return found
-                except DeadlineExceeded:
-                    pass
+                with suppress(DeadlineExceeded), deadline(self._begun + time_left * part / _UDP_TRIES):
+                    while found.state != OPEN or found.exit is Exit.TIMEOUT:
+                        found = self._answered((await sock.receive())[0])
+                    return found
         finally:
             sock.close()
         return found._replace(seconds=now() - self._begun)
@@ -177,12 +166,10 @@ class Prober:
         if found.secured.protocol != "TLSv1.3":
             return found
         try:
-            with deadline(now() + max(_REJECTION, 2 * (found.seconds or 0))):
+            with suppress(DeadlineExceeded), deadline(now() + max(_REJECTION, 2 * (found.seconds or 0))):
                 await stream.send_eof()
                 while await stream.recv():
                     pass
-        except DeadlineExceeded:
-            pass
         except Failure as failure:
             if failure.exit is Exit.TLS:
                 return found._replace(reason=failure.reason, exit=Exit.TLS)

@@ -4,6 +4,7 @@ import math
 import os
 from collections import deque
 from collections.abc import Callable, Coroutine, Iterable, Sequence
+from contextlib import suppress
 from typing import Any
 
 from netkit.core.address import Endpoint, Target, family_of
@@ -15,18 +16,7 @@ from netkit.core.stream import Connection
 from netkit.core.sync import Event, Semaphore
 from netkit.core.tcp_probe import SCARCE
 from netkit.core.units import duration
-from netkit.services.portcheck.check import (
-    CLOSED,
-    FILTERED,
-    OPEN,
-    SILENT,
-    UNKNOWN,
-    UNREACHABLE,
-    Check,
-    ProbeResult,
-    Report,
-    Result,
-)
+from netkit.services.portcheck.check import OPEN, UNKNOWN, Check, ProbeResult, Report, Result, combined
 from netkit.services.portcheck.probe import Prober, Securing, patience
 
 _MAX_ATTEMPTS = 1024  # at one time, however many descriptors there are
@@ -36,9 +26,6 @@ _CLOSING = 0.2  # s for an open port to take our FIN and to end, so that nothing
 _SCARCE_PAUSE, _SCARCE_PATIENCE = 0.02, 0.5  # s
 _FIRST_RETRY, _LAST_RETRY = 0.02, 0.5  # s between rounds
 _TURN = 16  # attempts after which others get a turn, though nothing was waited for
-
-# Of the addresses of a host the one that counts: a port is closed only if all of them say so.
-_RANK = (OPEN, FILTERED, SILENT, UNREACHABLE, CLOSED)
 
 _Job = tuple["HostScan", int, Address]
 """A port of a host at one of its addresses."""
@@ -151,9 +138,7 @@ class Checker:
             self._start_worker()
             await scan.finished.wait()
         finally:
-            scan.waiting = 0
-            if scan in self._scans:
-                self._scans.remove(scan)
+            scan.waiting = 0  # so that ``_next_job`` drops it
 
     async def _addresses(self, host: str) -> list[Address]:
         """Look a name up, in its turn. Raises Failure, with TIMEOUT if the resolver was silent."""
@@ -225,10 +210,7 @@ class Checker:
 
 
 class HostScan:
-    """The ports of a host on their way: what is still to be tried, and what its addresses have said so far.
-
-    ``report`` is called once for each port, and ``finished`` is set after the last.
-    """
+    """The ports of a host on their way; ``report`` is called once for each, and ``finished`` is set after the last."""
 
     def __init__(
         self, target: Target, addresses: Sequence[Address], report: Callable[[int, ProbeResult], None]
@@ -260,31 +242,17 @@ class HostScan:
         if conclusive or len(probes) == self._addresses:
             self._left.remove(port)
             del self._probes[port]
-            self._report(port, probe if conclusive else _combined(probes))
+            self._report(port, probe if conclusive else combined(probes))
         if not self._left:
             self.finished.set()
-
-
-def _combined(probes: Sequence[ProbeResult]) -> ProbeResult:
-    """The one of several addresses' results that counts, with the reasons of all."""
-    chosen = min(probes, key=lambda probe: _RANK.index(probe.state))
-    reasons: dict[str, list[str]] = {}
-    for probe in probes:
-        reasons.setdefault(probe.reason, []).append(probe.address or "")
-    if len(reasons) > 1:
-        text = "; ".join(f"{', '.join(hosts)}: {reason}" for reason, hosts in reasons.items())
-        return chosen._replace(reason=text)
-    return chosen
 
 
 async def _close(stream: Connection) -> None:
     """End a connection by FIN, and take what is still on its way, so that no RST follows."""
     try:
-        with deadline(now() + _CLOSING):
+        with suppress(DeadlineExceeded, Failure), deadline(now() + _CLOSING):
             await stream.send_eof()
             while await stream.recv():
                 pass
-    except (DeadlineExceeded, Failure):
-        pass
     finally:
         stream.close()

@@ -97,19 +97,18 @@ def _check_size(data: bytes, limit: int, number: int) -> None:
 def batched(datagrams: Iterable[bytes]) -> Iterator[Batch]:
     """Join neighbours of one size; what came before a Failure passes before it is raised."""
     held: list[bytes] = []
-    failed: Failure | None = None
     try:
         for data in datagrams:
             if held and (len(data) != len(held[0]) or not data):
                 yield _joined(held)
                 held = []
             held.append(data)
-    except Failure as failure:
-        failed = failure
+    except Failure:
+        if held:
+            yield _joined(held)
+        raise
     if held:
         yield _joined(held)
-    if failed is not None:
-        raise failed
 
 
 def _joined(datagrams: list[bytes]) -> Batch:

@@ -1,6 +1,7 @@
 """Relaying datagrams: each peer gets a socket of its own to the target, and the answers that come to it."""
 
 from collections import deque
+from contextlib import suppress
 
 from netkit.core.address import Endpoint
 from netkit.core.connection import DRAIN
@@ -27,15 +28,7 @@ class Associations:
     beside what calls ``receive``.
     """
 
-    def __init__(
-        self,
-        target: Endpoint,
-        how: Dialling,
-        *,
-        limit: int = MAX_ASSOCIATIONS,
-        idle_timeout: float = IDLE_TIMEOUT,
-        observe: Observer,
-    ) -> None:
+    def __init__(self, target: Endpoint, how: Dialling, *, limit: int, idle_timeout: float, observe: Observer) -> None:
         self._target = target
         self._how = how
         self._limit = limit
@@ -53,12 +46,9 @@ class Associations:
             try:
                 await Event().wait()
             finally:
-                try:
-                    with deadline(now() + DRAIN):
-                        for association in tuple(self._standing.values()):
-                            await association.emptied()
-                except DeadlineExceeded:
-                    pass
+                with suppress(DeadlineExceeded), deadline(now() + DRAIN):
+                    for association in tuple(self._standing.values()):
+                        await association.emptied()
 
     async def receive(self, sock: Datagram, bursts: list[Burst]) -> None:
         """Take what came to one socket of ours; answers leave by the same, from the address that was asked."""
@@ -85,7 +75,6 @@ class Associations:
         return begun
 
     async def _keep(self, association: "_Association") -> None:
-        """Serve an association to its end."""
         ours, peer = association.ours, association.peer
         theirs: Datagram | None = None
         try:
@@ -130,20 +119,15 @@ class _Association:
         return True
 
     async def emptied(self) -> None:
-        """Wait until the target has got what was taken."""
         while self._held:
             await self._changed.wait()
 
     def forget(self) -> None:
-        """Let go of what is held."""
         self._held.clear()
         self._changed.notify_all()
 
     async def serve(self, theirs: Datagram, idle_timeout: float, observe: Observer) -> None:
-        """Carry datagrams both ways until ``idle_timeout`` seconds of silence.
-
-        Raises Failure CONNECT for an error that came back.
-        """
+        """Carry datagrams both ways until ``idle_timeout`` seconds of silence, or an error came back: raise Failure."""
         self._moved_at = now()
         async with Group() as group:
             group.start_soon(self._send(theirs, observe))

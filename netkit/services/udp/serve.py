@@ -99,9 +99,14 @@ def refusal(burst: Burst, own_host: str, own_port: int) -> str:
 
 def replying(text: bytes | None, name: str | None) -> Reply | None:
     """The reply that was asked for, if one was: a text, or ``echo`` or ``upper``."""
-    if text is not None:
-        return fixed(text)
-    return {"echo": changed(bytes), "upper": changed(bytes.upper)}[name] if name else None
+    if text is None:
+        return {"echo": changed(bytes), "upper": changed(bytes.upper)}[name] if name else None
+
+    async def reply(sock: Datagram, burst: Burst) -> None:
+        for _ in range(burst.number):
+            await sock.send(text, burst.peer)
+
+    return reply
 
 
 def changed(change: Callable[[bytes], bytes]) -> Reply:
@@ -109,16 +114,6 @@ def changed(change: Callable[[bytes], bytes]) -> Reply:
 
     async def reply(sock: Datagram, burst: Burst) -> None:
         await sock.send_cut(change(burst.data), burst.size, burst.peer)
-
-    return reply
-
-
-def fixed(text: bytes) -> Reply:
-    """Answer each datagram with ``text``."""
-
-    async def reply(sock: Datagram, burst: Burst) -> None:
-        for _ in range(burst.number):
-            await sock.send(text, burst.peer)
 
     return reply
 
