@@ -5,7 +5,7 @@ import inspect
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
@@ -32,6 +32,27 @@ class Option(click.Option):
         super().__init__(*args, **kwargs)
         self.section = section
         self.takes_value = not (self.is_flag or self.count)
+
+
+class Section(NamedTuple):
+    """A heading under which help and man pages list options."""
+
+    title: str
+
+    def option(self, *names: str, **attributes: Any) -> Decorator:
+        """Add an Option."""
+        return click.option(*names, cls=Option, section=self.title, **attributes)
+
+
+ADDRESSES = Section("Addresses")
+CHECKING = Section("Checking")
+REQUEST = Section("Request")
+SERVING = Section("Serving")
+TLS = Section("TLS")
+ENDING = Section("Ending")
+DATA = Section("Data")
+TIME = Section("Time")
+OUTPUT = Section("Output")
 
 
 class Command(click.Command):

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from netkit.cli import options
 from netkit.cli.client import ClientOptions
-from netkit.cli.command import address, gathered, option
+from netkit.cli.command import SERVING, address, gathered
 from netkit.cli.options import AcceptOptions, FamilyOptions, RecordOptions, ServingOptions, TlsOptions, TransportOptions
 from netkit.cli.rules import Case, excluded
 from netkit.cli.run import Run
@@ -261,7 +261,7 @@ relay_options = gathered(
     options.family_options,
     options.connect_timeout_option,
     options.source_option,
-    option("--udp", section="Serving", help="Relay UDP datagrams instead of TCP."),
+    SERVING.option("--udp", help="Relay UDP datagrams instead of TCP."),
     options.serving_options,
     options.accept_options,
     options.relay_tls_options,

@@ -6,7 +6,7 @@ import click
 
 from netkit.cli import client as client_module
 from netkit.cli import habits, options, types
-from netkit.cli.command import command, option
+from netkit.cli.command import ADDRESSES, DATA, ENDING, REQUEST, command
 from netkit.cli.rules import Case, Values, excluded, needs, one_of
 
 if TYPE_CHECKING:
@@ -100,57 +100,44 @@ RULES = (
 @click.argument("url", nargs=-1, callback=_url)
 @options.family_options
 @options.dial_options
-@option(
+@ADDRESSES.option(
     "--unix-socket",
     "socket",
     type=types.FILE,
-    section="Addresses",
     help="Connect to this unix socket instead of the host; @NAME is abstract.",
 )
 @options.https_options
 @options.timeout_options
-@option(
+@ENDING.option(
     "--max-redirects",
     type=types.count(zero=True, most=1000),
     default=10,
-    section="Ending",
     help="Exit with 47 after more than N redirects (default: 10).",
 )
-@option("--max-size", type=types.SIZE, section="Ending", help="Exit with 63 if there are more than SIZE bytes.")
-@option("--fail", section="Ending", help="Exit with 22, and write nothing, if the status is 400 or more.")
-@option("--method", type=types.METHOD, section="Request", help="Request method (default: GET, or POST with --data).")
-@option("--head", section="Request", help="Send a HEAD request, and write the status and the header.")
-@option(
+@ENDING.option("--max-size", type=types.SIZE, help="Exit with 63 if there are more than SIZE bytes.")
+@ENDING.option("--fail", help="Exit with 22, and write nothing, if the status is 400 or more.")
+@REQUEST.option("--method", type=types.METHOD, help="Request method (default: GET, or POST with --data).")
+@REQUEST.option("--head", help="Send a HEAD request, and write the status and the header.")
+@REQUEST.option(
     "-H",
     "--header",
     "fields",
     type=types.FIELD,
     multiple=True,
-    section="Request",
     help="Add a header field, 'NAME: VALUE', or replace netkit's own; repeatable.",
 )
-@option(
+@REQUEST.option(
     "--data",
     "body",
     type=types.TEXT,
-    section="Request",
     help="Send TEXT, as a form unless -H has a Content-Type; \\n and \\xNN are bytes.",
 )
-@option(
-    "-o",
-    "--output",
-    "path",
-    type=types.FILE,
-    section="Data",
-    help="Write to FILE, which appears only when it is complete.",
+@DATA.option("-o", "--output", "path", type=types.FILE, help="Write to FILE, which appears only when it is complete.")
+@DATA.option("--force", help="Overwrite FILE if it exists.")
+@DATA.option(
+    "--resume", help="Continue a download of FILE that was cut, if the server still has that version; implies --fail."
 )
-@option("--force", section="Data", help="Overwrite FILE if it exists.")
-@option(
-    "--resume",
-    section="Data",
-    help="Continue a download of FILE that was cut, if the server still has that version; implies --fail.",
-)
-@option("-i", "--include", section="Data", help="Write the status and the header before the body.")
+@DATA.option("-i", "--include", help="Write the status and the header before the body.")
 @options.raw_option
 @options.verbosity_options
 @options.progress_options

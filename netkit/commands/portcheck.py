@@ -6,7 +6,7 @@ import click
 
 from netkit.cli import client as client_module
 from netkit.cli import habits, options, run, types
-from netkit.cli.command import command, option
+from netkit.cli.command import CHECKING, OUTPUT, TIME, TLS, command
 from netkit.cli.rules import Case, excluded, needs, one_of
 
 if TYPE_CHECKING:
@@ -73,49 +73,36 @@ RULES = (
 )
 @click.argument("targets", nargs=-1, callback=_targets)
 @options.family_options
-@option("--udp", section="Checking", help="Check UDP ports; only an answer shows that one is open.")
-@option("--payload", type=types.HEX, section="Checking", help="Send these bytes to each UDP port (default: none).")
-@option("--any", "any_port", section="Checking", help="Succeed if one port is as expected.")
-@option("--closed", section="Checking", help="Expect closed ports.")
-@option("--banner", section="Checking", help="Show the first data that a port sends.")
-@option("--settle", type=types.DURATION_OR_ZERO, section="Checking", help="Expect the connection to stay open for D.")
-@option("--send", "text", type=types.TEXT, section="Checking", help="Send TEXT to each port.")
-@option(
-    "--expect",
-    type=types.REGEX,
-    section="Checking",
-    help="Exit with 8 if the answer does not match, with 28 if there is none.",
+@CHECKING.option("--udp", help="Check UDP ports; only an answer shows that one is open.")
+@CHECKING.option("--payload", type=types.HEX, help="Send these bytes to each UDP port (default: none).")
+@CHECKING.option("--any", "any_port", help="Succeed if one port is as expected.")
+@CHECKING.option("--closed", help="Expect closed ports.")
+@CHECKING.option("--banner", help="Show the first data that a port sends.")
+@CHECKING.option("--settle", type=types.DURATION_OR_ZERO, help="Expect the connection to stay open for D.")
+@CHECKING.option("--send", "text", type=types.TEXT, help="Send TEXT to each port.")
+@CHECKING.option(
+    "--expect", type=types.REGEX, help="Exit with 8 if the answer does not match, with 28 if there is none."
 )
 @options.tls_options
-@option("--expires", type=types.DURATION, section="TLS", help="Exit with 60 if a certificate expires within D.")
-@option(
-    "--concurrency",
-    type=types.COUNT,
-    section="Checking",
-    help="Check at most N ports at a time (default: as many as possible).",
+@TLS.option("--expires", type=types.DURATION, help="Exit with 60 if a certificate expires within D.")
+@CHECKING.option(
+    "--concurrency", type=types.COUNT, help="Check at most N ports at a time (default: as many as possible)."
 )
-@option(
+@TIME.option(
     "-w",
     "--connect-timeout",
     type=types.DURATION,
     default=3.0,
-    section="Time",
     help="Time limit for each look-up, connection and answer (default: 3s; exit code 28).",
 )
-@option(
-    "--wait",
-    type=types.DURATION_OR_ZERO,
-    section="Time",
-    help="Check again until all is as expected; exit with 28 after D.",
-)
-@option("--interval", type=types.DURATION_OR_ZERO, section="Time", help="Time between two rounds of --wait.")
+@TIME.option("--wait", type=types.DURATION_OR_ZERO, help="Check again until all is as expected; exit with 28 after D.")
+@TIME.option("--interval", type=types.DURATION_OR_ZERO, help="Time between two rounds of --wait.")
 @options.timeout_option
-@option("--all", "each_port", section="Output", help="Print a line for each port, without summaries.")
-@option(
+@OUTPUT.option("--all", "each_port", help="Print a line for each port, without summaries.")
+@OUTPUT.option(
     "--format",
     "form",
     type=types.choice(*_FORMATS, name="FORMAT"),
-    section="Output",
     help=f"Print {', '.join(_FORMATS[:-1])} or {_FORMATS[-1]} (default: text).",
 )
 @options.view_options

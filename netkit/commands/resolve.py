@@ -4,7 +4,7 @@ import click
 
 from netkit.cli import client as client_module
 from netkit.cli import habits, options, types
-from netkit.cli.command import command, option
+from netkit.cli.command import DATA, TIME, command
 from netkit.cli.rules import Case, excluded, needs, one_of
 
 HABITS = {
@@ -43,28 +43,21 @@ RULES = (
 )
 @click.argument("words", nargs=-1)
 @options.version_options
-@option("--canonical", section="Data", help="Show the canonical name instead.")
-@option("--service", type=types.word("NAME"), section="Data", help="Show addresses with the port of this service.")
-@option(
+@DATA.option("--canonical", help="Show the canonical name instead.")
+@DATA.option("--service", type=types.word("NAME"), help="Show addresses with the port of this service.")
+@DATA.option(
     "--type",
     "kind",
     type=types.word("TYPE"),
-    section="Data",
     help="Ask DNS for records of this type: A, AAAA, MX, TXT, NS, SOA, SRV...",
 )
-@option(
-    "--server",
-    type=types.word("ADDRESS"),
-    section="Data",
-    help="Ask this DNS server (default port: 53, or 853 with TLS).",
-)
+@DATA.option("--server", type=types.word("ADDRESS"), help="Ask this DNS server (default port: 53, or 853 with TLS).")
 @options.tls_options
-@option(
+@TIME.option(
     "-w",
     "--connect-timeout",
     type=types.DURATION,
     default=10.0,
-    section="Time",
     help="Time limit for each name (default: 10s; exit code 28).",
 )
 @options.timeout_option

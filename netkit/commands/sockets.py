@@ -3,7 +3,7 @@
 import click
 
 from netkit.cli import habits, options, run, types
-from netkit.cli.command import command, option
+from netkit.cli.command import DATA, TIME, command
 from netkit.cli.rules import Case, excluded, one_of
 from netkit.output.console import Verbosity, View
 
@@ -48,19 +48,14 @@ RULES = (
 )
 @click.argument("words", nargs=-1)
 @options.version_options
-@option("--listening", section="Data", help="Show listening sockets, and datagram sockets without a peer.")
-@option("--tcp", section="Data", help="Show TCP sockets; --tcp --udp shows both.")
-@option("--udp", section="Data", help="Show UDP sockets.")
-@option("--unix", section="Data", help="Show unix sockets.")
-@option("--port", type=types.word("N"), section="Data", help="Show sockets with this port at either end.")
-@option("--pid", type=types.COUNT, section="Data", help="Show sockets that this process has open.")
-@option(
-    "--state",
-    type=types.word("S"),
-    section="Data",
-    help="Show sockets in this state; the names of ss and netstat work too.",
-)
-@option("--watch", type=types.DURATION, section="Time", help="Show the sockets again every D until interrupted.")
+@DATA.option("--listening", help="Show listening sockets, and datagram sockets without a peer.")
+@DATA.option("--tcp", help="Show TCP sockets; --tcp --udp shows both.")
+@DATA.option("--udp", help="Show UDP sockets.")
+@DATA.option("--unix", help="Show unix sockets.")
+@DATA.option("--port", type=types.word("N"), help="Show sockets with this port at either end.")
+@DATA.option("--pid", type=types.COUNT, help="Show sockets that this process has open.")
+@DATA.option("--state", type=types.word("S"), help="Show sockets in this state; the names of ss and netstat work too.")
+@TIME.option("--watch", type=types.DURATION, help="Show the sockets again every D until interrupted.")
 @options.color_option
 @options.quiet_option
 @options.json_option

@@ -4,7 +4,7 @@ from typing import Literal
 
 from netkit.cli import client as client_module
 from netkit.cli import habits, options, types
-from netkit.cli.command import address, command, option
+from netkit.cli.command import ADDRESSES, DATA, ENDING, OUTPUT, TIME, address, command
 from netkit.cli.rules import Case, Values, excluded, needs, one_of
 
 HABITS = {
@@ -48,31 +48,25 @@ RULES = (
     ],
 )
 @address("client", udp=True, rest_as="texts")
-@option("--lines", section="Data", help="Send each line of stdin as a datagram, as it comes.")
-@option("--size", type=types.size(most=65507), section="Data", help="Send stdin in datagrams of SIZE bytes.")
-@option("--hex", "by_hex", section="Data", help="Send each line of stdin, hex digits, as a datagram.")
-@option("--rate", type=types.SIZE, section="Data", help="Send at most SIZE bytes per second.")
-@option("--repeat", type=types.COUNT, section="Data", help="Send everything N times.")
-@option(
-    "--interval",
-    type=types.DURATION_OR_ZERO,
-    section="Time",
-    help="Pause between two rounds of --repeat (default: 1s).",
-)
-@option("--replies", type=types.COUNT_OR_ANY, section="Ending", help="Print the first N replies, or all that come.")
-@option(
+@DATA.option("--lines", help="Send each line of stdin as a datagram, as it comes.")
+@DATA.option("--size", type=types.size(most=65507), help="Send stdin in datagrams of SIZE bytes.")
+@DATA.option("--hex", "by_hex", help="Send each line of stdin, hex digits, as a datagram.")
+@DATA.option("--rate", type=types.SIZE, help="Send at most SIZE bytes per second.")
+@DATA.option("--repeat", type=types.COUNT, help="Send everything N times.")
+@TIME.option("--interval", type=types.DURATION_OR_ZERO, help="Pause between two rounds of --repeat (default: 1s).")
+@ENDING.option("--replies", type=types.COUNT_OR_ANY, help="Print the first N replies, or all that come.")
+@TIME.option(
     "--wait",
     "patience",
     type=types.DURATION_OR_ZERO,
-    section="Time",
     help="Wait for replies until none comes for D (default: 1s); exit with 28 if too few came.",
 )
 @options.output_options
-@option("--broadcast", section="Addresses", help="Allow ADDRESS to be a broadcast address.")
-@option("--ttl", type=types.count(most=255), section="Addresses", help="Let datagrams pass at most N routers (TTL).")
-@option("--source", type=types.SOURCE, section="Addresses", help="Send from this address and port.")
+@ADDRESSES.option("--broadcast", help="Allow ADDRESS to be a broadcast address.")
+@ADDRESSES.option("--ttl", type=types.count(most=255), help="Let datagrams pass at most N routers (TTL).")
+@ADDRESSES.option("--source", type=types.SOURCE, help="Send from this address and port.")
 @options.timeout_option
-@option("--stats", section="Output", help="Print datagrams and bytes at the end, as JSON.")
+@OUTPUT.option("--stats", help="Print datagrams and bytes at the end, as JSON.")
 @options.family_options
 @options.verbosity_options
 @client_module.datagram_client_options

@@ -2,7 +2,7 @@
 
 from netkit.cli import habits, options, types
 from netkit.cli import server as server_module
-from netkit.cli.command import command, option
+from netkit.cli.command import ADDRESSES, DATA, ENDING, command
 from netkit.cli.rules import one_of
 
 HABITS = {
@@ -26,21 +26,12 @@ HABITS = {
     ],
 )
 @options.output_options
-@option("--reply", type=types.TEXT, section="Data", help="Answer each datagram with TEXT.")
-@option(
-    "--reply-with",
-    type=types.choice("echo", "upper"),
-    section="Data",
-    help="Answer each datagram with itself, or in upper case.",
+@DATA.option("--reply", type=types.TEXT, help="Answer each datagram with TEXT.")
+@DATA.option(
+    "--reply-with", type=types.choice("echo", "upper"), help="Answer each datagram with itself, or in upper case."
 )
-@option("--count", type=types.COUNT, section="Ending", help="Receive N datagrams, then exit.")
-@option(
-    "--join",
-    type=types.GROUP,
-    multiple=True,
-    section="Addresses",
-    help="Receive what is sent to this multicast group, too.",
-)
+@ENDING.option("--count", type=types.COUNT, help="Receive N datagrams, then exit.")
+@ADDRESSES.option("--join", type=types.GROUP, multiple=True, help="Receive what is sent to this multicast group, too.")
 @server_module.datagram_server_options
 def udp_serve(
     server: server_module.ServerOptions,

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import click
 
 from netkit.cli import options, run, types
-from netkit.cli.command import command, option
+from netkit.cli.command import DATA, command
 from netkit.cli.rules import Case, excluded, one_of
 from netkit.output.console import Verbosity
 
@@ -35,11 +35,11 @@ _WITHOUT_FORMAT = Case(
 )
 @click.argument("form", required=False)
 @click.argument("octets", nargs=-1, type=types.HEX)
-@option("--repeat", section="Data", help="Read any number of records, each as it comes.")
-@option("--length", type=types.PREFIX, section="Data", help="Read the length of each record before it.")
-@option("--lines", section="Data", help="With --length and no FORMAT, write each record as a line.")
+@DATA.option("--repeat", help="Read any number of records, each as it comes.")
+@DATA.option("--length", type=types.PREFIX, help="Read the length of each record before it.")
+@DATA.option("--lines", help="With --length and no FORMAT, write each record as a line.")
 @options.max_size_option
-@option("--json", section="Data", help="Write records and failures as JSON Lines.")
+@DATA.option("--json", help="Write records and failures as JSON Lines.")
 @options.quiet_option
 def unpack(
     form: str | None,
