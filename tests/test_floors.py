@@ -26,7 +26,7 @@ def parsed(path: Path) -> ast.Module:
 
 
 def imports(path: Path, *, top_level_only: bool = False) -> Iterator[str]:
-    """Yield the modules that a file imports, in functions and for type checking too."""
+    """Yield the modules that a file imports, in functions, for type checking, and by a path in a string too."""
     tree = parsed(path)
     for node in tree.body if top_level_only else ast.walk(tree):
         if isinstance(node, ast.Import):
@@ -35,6 +35,8 @@ def imports(path: Path, *, top_level_only: bool = False) -> Iterator[str]:
             assert node.level == 0, f"{path}: imports are absolute"
             yield node.module or ""
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
+        elif isinstance(node, ast.Constant) and re.fullmatch(r"netkit(\.\w+)+", str(node.value)):
+            yield str(node.value).rpartition(".")[0]
 
 
 def room(module: str) -> str | None:

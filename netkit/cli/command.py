@@ -11,7 +11,7 @@ import click
 
 from netkit.cli.rules import Rule, check
 from netkit.cli.run import answer
-from netkit.cli.types import parse_text
+from netkit.cli.types import imported
 from netkit.core.errors import Invalid
 from netkit.output import console
 
@@ -111,7 +111,6 @@ class Command(click.Command):
             return super().invoke(ctx)
 
     def get_help(self, ctx: click.Context) -> str:
-        """The help page."""
         from netkit.cli.pages import help_page
 
         return help_page(self, ctx.command_path)
@@ -201,6 +200,7 @@ def address(role: "Role", *, udp: bool = False, rest_as: str | None = None, targ
 
     def read(ctx: click.Context, param: click.Parameter, words: tuple[str, ...]) -> "Endpoint":
         from netkit.core.address import take
+        from netkit.services import text
 
         try:
             endpoint, rest = take(words, role)
@@ -216,7 +216,7 @@ def address(role: "Role", *, udp: bool = False, rest_as: str | None = None, targ
                 raise Invalid(f"TARGET: {error}") from error
             ctx.params["target"] = last
         if rest_as:
-            ctx.params[rest_as] = tuple(map(parse_text, rest))
+            ctx.params[rest_as] = tuple(map(text.parse, rest))
         elif rest:
             raise Invalid(f"unexpected word {rest[0]!r} after address {str(last)!r}{_misread(ctx, words)}")
         return endpoint
@@ -243,17 +243,19 @@ def chained(*options: Decorator, rules: Sequence[Rule] = ()) -> Decorator:
     return decorate
 
 
-def gathered(name: str, kind: Callable[..., Any], *options: Decorator, rules: Sequence[Rule] = ()) -> Decorator:
+def gathered(name: str, kind: Callable[..., Any] | str, *options: Decorator, rules: Sequence[Rule] = ()) -> Decorator:
     """Add ``options`` and their ``rules``, and hand the function one ``kind`` in place of the values that it takes.
 
-    These are values of ``options``, and of the options above this decorator; what nobody gives keeps its default.
+    These are values of ``options``, and of the options above this decorator; what nobody gives keeps its default. A
+    ``kind`` of a lower floor is given by its path, and imported when the command runs.
     """
 
     def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(function)
         def call(**values: Any) -> Any:
-            fields = inspect.signature(kind).parameters
-            values[name] = kind(**{field: values.pop(field) for field in fields if field in values})
+            make = imported(kind) if isinstance(kind, str) else kind
+            fields = inspect.signature(make).parameters
+            values[name] = make(**{field: values.pop(field) for field in fields if field in values})
             return function(**values)
 
         return chained(*options, rules=rules)(call)
