@@ -58,7 +58,8 @@ OUTPUT = Section("Output")
 class Command(click.Command):
     """A command that takes words after ``--`` as COMMAND, negative numbers as words, and whose mistakes are one line.
 
-    ``examples`` are pairs of what to type and what it does. ``habits`` maps other tools' options to what to type here.
+    ``examples`` are pairs of what to type and what it does. ``habits`` maps other tools' options, "-I --spider", to
+    what to type here.
     ``rules`` say which options go together; the first that is broken is a usage error.
     """
 
@@ -76,7 +77,7 @@ class Command(click.Command):
         self.examples = examples
         self.words = words
         self.takes_command = "-- COMMAND" in words
-        self.habits = habits or {}
+        self.habits = {name: advice for names, advice in (habits or {}).items() for name in names.split()}
         self.rules = rules
         self.params.append(
             Option(

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
 from netkit.cli import types
-from netkit.cli.command import ADDRESSES, DATA, ENDING, OUTPUT, SERVING, TIME, TLS, chained, gathered
+from netkit.cli.command import ADDRESSES, DATA, ENDING, OUTPUT, SERVING, TIME, TLS, Decorator, chained, gathered
 from netkit.cli.rules import Case, Values, excluded, needs, one_of
 from netkit.core.errors import Invalid
 from netkit.output import console
@@ -288,16 +288,8 @@ def showing(after: float) -> "Show":
     return show
 
 
-class ViewOptions(NamedTuple):
-    """Colour, and whether something moves."""
-
-    color: str | None
-    progress: bool
-    no_progress: bool
-
-    def view(self) -> View:
-        """What is shown beside plain lines."""
-        return View(self.color, ProgressOptions(self.progress, self.no_progress).after())
+def _view(color: str | None, progress: bool, no_progress: bool) -> View:
+    return View(color, ProgressOptions(progress, no_progress).after())
 
 
 def _is_unix(values: Values) -> bool:
@@ -344,7 +336,7 @@ color_option = OUTPUT.option(
     help="Use colour on a terminal (auto), always or never.",
 )
 
-view_options = gathered("view", ViewOptions, color_option, *_progress_choices, rules=_progress_rules)
+view_options = gathered("view", _view, color_option, *_progress_choices, rules=_progress_rules)
 
 verbosity_options = gathered(
     "verbosity",
@@ -462,18 +454,17 @@ datagram_timeout_options = chained(
     timeout_option,
 )
 
-connect_timeout_option = TIME.option(
-    "-w",
-    "--connect-timeout",
-    type=types.DURATION,
-    default=10.0,
-    help="Time limit for resolving, connecting and TLS (default: 10s; exit code 28).",
-)
+
+def connect_timeout_option(limited: str = "resolving, connecting and TLS", seconds: float = 10.0) -> Decorator:
+    """The time limit for what is ``limited``."""
+    words = f"Time limit for {limited} (default: {seconds:g}s; exit code 28)."
+    return TIME.option("-w", "--connect-timeout", type=types.DURATION, default=seconds, help=words)
+
 
 source_option = ADDRESSES.option("--source", type=types.SOURCE, help="Connect from this address and port.")
 
 dial_options = chained(
-    connect_timeout_option,
+    connect_timeout_option(),
     source_option,
     TIME.option("--keepalive", type=types.DURATION, help="Probe a peer silent for D (TCP keepalive)."),
     rules=[

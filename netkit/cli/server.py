@@ -259,7 +259,7 @@ relay_options = gathered(
     RelayOptions,
     address("server", target=True),
     options.family_options,
-    options.connect_timeout_option,
+    options.connect_timeout_option(),
     options.source_option,
     SERVING.option("--udp", help="Relay UDP datagrams instead of TCP."),
     options.serving_options,

@@ -6,37 +6,36 @@ import click
 
 from netkit.cli import client as client_module
 from netkit.cli import habits, options, types
-from netkit.cli.command import ADDRESSES, DATA, ENDING, REQUEST, command
+from netkit.cli.command import ADDRESSES, DATA, ENDING, REQUEST, command, gathered
 from netkit.cli.rules import Case, Values, excluded, needs, one_of
 
 if TYPE_CHECKING:
     from netkit.protocols.url import Url
+    from netkit.services.fetch.client import Asked
 
 HABITS = {
     **habits.HABITS,
-    **dict.fromkeys(("-I", "--spider"), "--head asks for the head alone"),
-    **dict.fromkeys(("-L", "--location"), "redirects are followed anyway, see --max-redirects"),
-    **dict.fromkeys(("-X", "--request"), "--method METHOD"),
-    **dict.fromkeys(
-        ("-d", "--data-raw", "--data-binary", "--post-data"), "--data TEXT sends TEXT; @FILE names no file"
-    ),
-    **dict.fromkeys(("-T", "--upload-file"), "--method PUT --data TEXT"),
-    **dict.fromkeys(("-F", "--form"), "there are no forms with files; --data TEXT sends TEXT"),
+    "-I --spider": "--head asks for the head alone",
+    "-L --location": "redirects are followed anyway, see --max-redirects",
+    "-X --request": "--method METHOD",
+    "-d --data-raw --data-binary --post-data": "--data TEXT sends TEXT; @FILE names no file",
+    "-T --upload-file": "--method PUT --data TEXT",
+    "-F --form": "there are no forms with files; --data TEXT sends TEXT",
     "-f": "--fail",
-    **dict.fromkeys(("-O", "--remote-name"), "-o FILE names the file"),
-    **dict.fromkeys(("-C", "-c", "--continue", "--continue-at"), "--resume goes on with what -o FILE has left"),
-    **dict.fromkeys(("-r", "--range"), "-H 'Range: bytes=0-99'"),
-    **dict.fromkeys(("-z", "--time-cond"), "-H 'If-Modified-Since: DATE'"),
-    **dict.fromkeys(("-k", "--no-check-certificate"), "--insecure does not verify the certificate"),
-    **dict.fromkeys(("--cacert", "--ca-certificate"), "--cafile FILE"),
-    **dict.fromkeys(("-u", "--user"), "-H 'Authorization: ...', or http://USER:PASSWORD@HOST/"),
-    **dict.fromkeys(("-e", "--referer"), "-H 'Referer: URL'"),
-    **dict.fromkeys(("-A", "-U", "--user-agent"), "-H 'User-Agent: NAME'"),
-    **dict.fromkeys(("-b", "--cookie"), "-H 'Cookie: NAME=VALUE'"),
-    **dict.fromkeys(("-x", "--proxy"), "proxies are not used"),
-    **dict.fromkeys(("-s", "-S", "--silent", "--show-error"), "only failures are said anyway; -q says nothing at all"),
-    **dict.fromkeys(("-m", "--max-time"), "--timeout D"),
-    **dict.fromkeys(("-#", "--progress-bar"), "--progress shows it at once"),
+    "-O --remote-name": "-o FILE names the file",
+    "-C -c --continue --continue-at": "--resume goes on with what -o FILE has left",
+    "-r --range": "-H 'Range: bytes=0-99'",
+    "-z --time-cond": "-H 'If-Modified-Since: DATE'",
+    "-k --no-check-certificate": "--insecure does not verify the certificate",
+    "--cacert --ca-certificate": "--cafile FILE",
+    "-u --user": "-H 'Authorization: ...', or http://USER:PASSWORD@HOST/",
+    "-e --referer": "-H 'Referer: URL'",
+    "-A -U --user-agent": "-H 'User-Agent: NAME'",
+    "-b --cookie": "-H 'Cookie: NAME=VALUE'",
+    "-x --proxy": "proxies are not used",
+    "-s -S --silent --show-error": "only failures are said anyway; -q says nothing at all",
+    "-m --max-time": "--timeout D",
+    "-# --progress-bar": "--progress shows it at once",
     "--compressed": "nothing is decompressed; -H 'Accept-Encoding: gzip' asks for it",
     "-l": "netkit listen ADDRESS listens",
 }
@@ -142,21 +141,15 @@ RULES = (
 @options.verbosity_options
 @options.progress_options
 @client_module.client_options
+@gathered("asked", "netkit.services.fetch.client.Asked")
 def fetch(
     client: client_module.ClientOptions,
-    url: "Url",
+    asked: "Asked",
     socket: str | None,
-    max_redirects: int,
-    max_size: int | None,
-    fail: bool,
-    method: str | None,
     head: bool,
-    fields: tuple[tuple[str, bytes], ...],
-    body: bytes | None,
     path: str | None,
     force: bool,
     resume: bool,
-    include: bool,
     raw: bool,
     progress: options.ProgressOptions,
 ) -> int:
@@ -182,30 +175,25 @@ def fetch(
     exit code 22. A body that ends early is 18.
     """
     from netkit.core.address import parse as parse_address
-    from netkit.services.fetch.client import Asked, Fetch, check_fields, printed, saved
+    from netkit.services.fetch.client import Fetch, check_fields, printed, saved
     from netkit.services.progress import Ways
 
-    check_fields(fields)
+    check_fields(asked.fields)
     if path == "-":
         raise click.UsageError("-o - is no file: without -o it goes to standard output")
     seen = not head and (path is not None or Ways(reads=False, writes=True).receives)
     show = progress.show(client.verbosity) if seen else None
     via = None if socket is None else parse_address(f"unix:{socket.removeprefix('unix:')}", "client")
-    dial = client.url_dialler(url, via)
-    asked = Asked(
-        url=url,
-        method="HEAD" if head else method or ("GET" if body is None else "POST"),
-        fields=fields,
-        body=body,
-        fail=fail or resume,
-        include=include or head,
-        max_redirects=max_redirects,
-        max_size=max_size,
+    dial = client.url_dialler(asked.url, via)
+    wanted = asked._replace(
+        method="HEAD" if head else asked.method or ("GET" if asked.body is None else "POST"),
+        fail=asked.fail or resume,
+        include=asked.include or head,
         idle_timeout=client.idle_timeout,
     )
 
     async def work() -> None:
-        async with printed(raw=raw) if path is None else saved(path, asked, force=force, resume=resume) as place:
-            await Fetch(asked, place, dial, client.observe, show).run()
+        async with printed(raw=raw) if path is None else saved(path, wanted, force=force, resume=resume) as place:
+            await Fetch(wanted, place, dial, client.observe, show).run()
 
     return client.run(work())

@@ -6,13 +6,13 @@ import click
 
 from netkit.cli import client as client_module
 from netkit.cli import habits, options, run, types
-from netkit.cli.command import CHECKING, OUTPUT, TIME, TLS, command
+from netkit.cli.command import CHECKING, OUTPUT, TIME, TLS, command, gathered
 from netkit.cli.rules import Case, excluded, needs, one_of
+from netkit.output.console import View
 
 if TYPE_CHECKING:
-    import re
-
     from netkit.core.address import Target
+    from netkit.services.portcheck.check import Check
 
 HABITS = {
     **habits.HABITS,
@@ -33,9 +33,7 @@ def _targets(ctx: click.Context, param: click.Parameter, words: tuple[str, ...])
 
 
 _TLS = Case("--tls", options.SECURED.holds)
-
 _TCP_SEND = Case("--send", lambda values: values["text"] is not None and not values["udp"])
-
 _REPORTS = ("tap", "junit", "github")
 _FORMATS = ("text", "json", *_REPORTS)
 
@@ -74,7 +72,7 @@ RULES = (
 @click.argument("targets", nargs=-1, callback=_targets)
 @options.family_options
 @CHECKING.option("--udp", help="Check UDP ports; only an answer shows that one is open.")
-@CHECKING.option("--payload", type=types.HEX, help="Send these bytes to each UDP port (default: none).")
+@CHECKING.option("--payload", type=types.HEX, default=b"", help="Send these bytes to each UDP port (default: none).")
 @CHECKING.option("--any", "any_port", help="Succeed if one port is as expected.")
 @CHECKING.option("--closed", help="Expect closed ports.")
 @CHECKING.option("--banner", help="Show the first data that a port sends.")
@@ -88,13 +86,7 @@ RULES = (
 @CHECKING.option(
     "--concurrency", type=types.COUNT, help="Check at most N ports at a time (default: as many as possible)."
 )
-@TIME.option(
-    "-w",
-    "--connect-timeout",
-    type=types.DURATION,
-    default=3.0,
-    help="Time limit for each look-up, connection and answer (default: 3s; exit code 28).",
-)
+@options.connect_timeout_option("each look-up, connection and answer", 3.0)
 @TIME.option("--wait", type=types.DURATION_OR_ZERO, help="Check again until all is as expected; exit with 28 after D.")
 @TIME.option("--interval", type=types.DURATION_OR_ZERO, help="Time between two rounds of --wait.")
 @options.timeout_option
@@ -108,24 +100,20 @@ RULES = (
 @options.view_options
 @options.verbosity_options
 @client_module.client_options
+@gathered("check", "netkit.services.portcheck.check.Check")
 def portcheck(
     client: client_module.ClientOptions,
     targets: "list[Target]",
     command: tuple[str, ...],
+    check: "Check",
     udp: bool,
-    payload: bytes | None,
     any_port: bool,
-    closed: bool,
-    banner: bool,
-    settle: float | None,
     text: bytes | None,
-    expect: "re.Pattern[bytes] | None",
-    expires: float | None,
     concurrency: int | None,
     interval: float | None,
     each_port: bool,
     form: str | None,
-    view: options.ViewOptions,
+    view: View,
 ) -> int:
     """Show whether ports are open, closed, filtered or unreachable, or wait until all are open.
 
@@ -147,7 +135,7 @@ def portcheck(
     8 for a wrong answer, 28 for none; after --wait it is 28. COMMAND replaces netkit once all is as expected.
     """
     from netkit.output.portcheck.report import make_writer, write
-    from netkit.services.portcheck.check import Check, Summary
+    from netkit.services.portcheck.check import Summary
     from netkit.services.portcheck.scan import Checker, limits
 
     form = "json" if client.verbosity.json else form or "text"
@@ -155,18 +143,13 @@ def portcheck(
     secured = dict.fromkeys(target.host or "localhost" for target in targets if target.tls)
     for target in targets:
         client.family.check(target.host)
-    check = Check(
+    check = check._replace(
         protocol="udp" if udp else "tcp",
         timeout=client.connect_timeout,
-        closed=closed,
-        payload=payload or text or b"",
-        expect=expect,
-        banner=banner,
-        settle=settle,
-        expires=expires,
+        payload=check.payload or text or b"",
         family=client.family.family(),
     )
-    writer = make_writer(form, targets, view.view(), client.verbosity, any_port=any_port, each_port=each_port)
+    writer = make_writer(form, targets, view, client.verbosity, any_port=any_port, each_port=each_port)
     attempts, lookups = limits(targets)
 
     async def work() -> None:

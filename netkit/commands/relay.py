@@ -8,8 +8,7 @@ from netkit.cli.rules import excluded
 HABITS = {
     **habits.SERVER_HABITS,
     "-l": "the first address is listened on, the second connected to",
-    "-e": "the second address is the target",
-    "-c": "the second address is the target",
+    "-e -c": "the second address is the target",
     "-u": "--udp relays datagrams",
     "-w": "-w bounds connecting to the target",
 }

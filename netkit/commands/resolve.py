@@ -4,8 +4,9 @@ import click
 
 from netkit.cli import client as client_module
 from netkit.cli import habits, options, types
-from netkit.cli.command import DATA, TIME, command
+from netkit.cli.command import DATA, command
 from netkit.cli.rules import Case, excluded, needs, one_of
+from netkit.output.console import View
 
 HABITS = {
     **habits.HABITS,
@@ -13,7 +14,6 @@ HABITS = {
     "-x": "an address is looked up in reverse anyway",
     "-p": "the port is part of the server's address: --server HOST:PORT",
 }
-
 
 RULES = (
     one_of("-4", "-6"),
@@ -53,13 +53,7 @@ RULES = (
 )
 @DATA.option("--server", type=types.word("ADDRESS"), help="Ask this DNS server (default port: 53, or 853 with TLS).")
 @options.tls_options
-@TIME.option(
-    "-w",
-    "--connect-timeout",
-    type=types.DURATION,
-    default=10.0,
-    help="Time limit for each name (default: 10s; exit code 28).",
-)
+@options.connect_timeout_option("each name")
 @options.timeout_option
 @options.view_options
 @options.verbosity_options
@@ -71,7 +65,7 @@ def resolve(
     service: str | None,
     kind: str | None,
     server: str | None,
-    view: options.ViewOptions,
+    view: View,
 ) -> int:
     """Show the addresses of a name, in the order in which connect would try them.
 
@@ -93,9 +87,8 @@ def resolve(
     query = parse_query(words, kind, service, server, tls=client.tls.tls)
     query = query._replace(family=client.family.family(), timeout=client.connect_timeout, canonical=canonical)
     client.set_address(query.server or Endpoint())
-    shown = view.view()
 
     async def work() -> int:
-        return await write(words, query._replace(layers=client.dialling().layers), shown, client.verbosity)
+        return await write(words, query._replace(layers=client.dialling().layers), view, client.verbosity)
 
     return client.run(work())

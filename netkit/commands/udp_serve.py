@@ -9,9 +9,8 @@ HABITS = {
     **habits.SERVER_HABITS,
     "-u": "datagrams are all that netkit udp-serve receives",
     "-k": "any number of peers are heard",
-    "-w": "--idle-timeout D gives up when nothing comes",
+    "-w -i": "--idle-timeout D gives up when nothing comes",
     "-W": "--count N",
-    "-i": "--idle-timeout D gives up when nothing comes",
 }
 
 
