@@ -338,18 +338,18 @@ color_option = OUTPUT.option(
 
 view_options = gathered("view", _view, color_option, *_progress_choices, rules=_progress_rules)
 
+quiet_option = OUTPUT.option("-q", "--quiet", help="Print no messages; see the exit code.")
+
 verbosity_options = gathered(
     "verbosity",
     Verbosity,
     OUTPUT.option("-v", "--verbose", count=True, help="Print what happens; -vv also each address tried."),
-    OUTPUT.option("-q", "--quiet", help="Print no messages; see the exit code."),
+    quiet_option,
     OUTPUT.option("--json", help="Print events and failures as JSON Lines."),
     rules=[one_of("--quiet", "--json")],
 )
 
 json_option = OUTPUT.option("--json", help="Print the answer as JSON Lines.")
-
-quiet_option = OUTPUT.option("-q", "--quiet", help="Print no messages; see the exit code.")
 
 max_size_option = DATA.option(
     "--max-size",

@@ -21,7 +21,6 @@ HABITS = {
     "-e": "--json has user, uid and inode",
 }
 
-
 _UNIX_ALONE = Case("--unix alone", lambda values: values["unix"] and not (values["tcp"] or values["udp"]))
 
 RULES = (
@@ -118,4 +117,4 @@ def sockets(
         else:
             await sockets_module.watch(wanted, watch, view, json=json)
 
-    return run.run(work(), Verbosity(0, quiet, json))
+    return run.Run(Verbosity(0, quiet, json))(work())

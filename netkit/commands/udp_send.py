@@ -1,11 +1,14 @@
 """Talk: send text or stdin as datagrams"""
 
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from netkit.cli import client as client_module
 from netkit.cli import habits, options, types
-from netkit.cli.command import ADDRESSES, DATA, ENDING, OUTPUT, TIME, address, command
+from netkit.cli.command import ADDRESSES, DATA, ENDING, OUTPUT, TIME, address, command, gathered
 from netkit.cli.rules import Case, Values, excluded, needs, one_of
+
+if TYPE_CHECKING:
+    from netkit.services.udp.framing import Framing
 
 HABITS = {
     **habits.HABITS,
@@ -52,8 +55,10 @@ RULES = (
 @DATA.option("--size", type=types.size(most=65507), help="Send stdin in datagrams of SIZE bytes.")
 @DATA.option("--hex", "by_hex", help="Send each line of stdin, hex digits, as a datagram.")
 @DATA.option("--rate", type=types.SIZE, help="Send at most SIZE bytes per second.")
-@DATA.option("--repeat", type=types.COUNT, help="Send everything N times.")
-@TIME.option("--interval", type=types.DURATION_OR_ZERO, help="Pause between two rounds of --repeat (default: 1s).")
+@DATA.option("--repeat", type=types.COUNT, default=1, help="Send everything N times.")
+@TIME.option(
+    "--interval", type=types.DURATION_OR_ZERO, default=1.0, help="Pause between two rounds of --repeat (default: 1s)."
+)
 @ENDING.option("--replies", type=types.COUNT_OR_ANY, help="Print the first N replies, or all that come.")
 @TIME.option(
     "--wait",
@@ -70,15 +75,14 @@ RULES = (
 @options.family_options
 @options.verbosity_options
 @client_module.datagram_client_options
+@gathered("framing", "netkit.services.udp.framing.framing")
 def udp_send(
     client: client_module.ClientOptions,
     texts: tuple[bytes, ...],
-    lines: bool,
-    size: int | None,
-    by_hex: bool,
+    framing: "Framing | None",
     rate: int | None,
-    repeat: int | None,
-    interval: float | None,
+    repeat: int,
+    interval: float,
     replies: "int | Literal['any'] | None",
     patience: float | None,
     output: options.OutputOptions,
@@ -102,18 +106,16 @@ def udp_send(
     from netkit.output import datagrams
     from netkit.services.transforms import incoming
     from netkit.services.udp import formatter, send
-    from netkit.services.udp import framing as framing_module
+    from netkit.services.udp.framing import check_texts
 
-    framing_module.check_texts(texts)
-    framing = None if texts else framing_module.framing(lines, size, by_hex)
+    check_texts(texts)
     wanted = None
     if replies is not None or patience is not None:
         form = datagrams.shown(output.kind(client.verbosity), "udp-send")
         number = None if replies == "any" else replies
         shown = formatter.with_change(form, fresh(incoming(output.raw)))
         wanted = send.Replies(number, 1.0 if patience is None else patience, shown)
-    pause = 1.0 if interval is None else interval
-    batches = send.as_it_comes(framing) if framing else send.repeated(texts, repeat or 1, pause)
+    batches = send.as_it_comes(framing) if framing and not texts else send.repeated(texts, repeat, interval)
 
     async def work() -> None:
         opening = connect(client.address, client.dialling(), broadcast=broadcast, hops=ttl, observe=client.observe)
