@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from netkit.core.address import Endpoint, Role
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
-
 _WORD = re.compile(r"-(\.?[0-9].*|inf|nan|)", re.DOTALL)  # "-" and what looks like a negative number
 
 

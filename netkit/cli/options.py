@@ -337,7 +337,6 @@ color_option = OUTPUT.option(
 )
 
 view_options = gathered("view", _view, color_option, *_progress_choices, rules=_progress_rules)
-
 quiet_option = OUTPUT.option("-q", "--quiet", help="Print no messages; see the exit code.")
 
 verbosity_options = gathered(
@@ -389,13 +388,9 @@ _tls_choices = (
 )
 
 _tls_option = TLS.option("--tls", help="Use TLS, as with tls: before the address.")
-
 _identity_rules = (needs("--key", on="--cert"), one_of("--insecure", "--cafile"))
-
 _BARE = "without --tls or tls: nothing is secured"
-
 _tls_rule = needs("--cafile", "--cert", "--key", "--servername", "--alpn", "--insecure", on=SECURED, why=_BARE)
-
 tls_options = gathered("tls", TlsOptions, _tls_option, *_tls_choices, rules=[_tls_rule, *_identity_rules])
 
 server_tls_options = gathered(
@@ -519,9 +514,7 @@ record_options = gathered(
 )
 
 stats_option = OUTPUT.option("--stats", help="Print bytes and time at the end, as JSON.")
-
 raw_option = DATA.option("--raw", help="Write control bytes to a terminal as they are.")
-
 _PRINTABLE = ("hex", "json", "none")
 
 

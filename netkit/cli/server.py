@@ -251,7 +251,6 @@ datagram_server_options = gathered(
 )
 
 _TO_UNIX = Case("a unix: address as TARGET", lambda values: values["target"].path is not None)
-
 _BOTH_UNIX = Case("two unix: addresses", lambda values: values["address"].path and values["target"].path)
 
 relay_options = gathered(

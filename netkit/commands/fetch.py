@@ -5,9 +5,10 @@ from typing import TYPE_CHECKING
 import click
 
 from netkit.cli import client as client_module
-from netkit.cli import habits, options, types
+from netkit.cli import habits, options
 from netkit.cli.command import ADDRESSES, DATA, ENDING, REQUEST, command, gathered
 from netkit.cli.rules import Case, Values, excluded, needs, one_of
+from netkit.cli.types import FIELD, FILE, METHOD, SIZE, TEXT, count
 
 if TYPE_CHECKING:
     from netkit.protocols.url import Url
@@ -100,38 +101,32 @@ RULES = (
 @options.family_options
 @options.dial_options
 @ADDRESSES.option(
-    "--unix-socket",
-    "socket",
-    type=types.FILE,
-    help="Connect to this unix socket instead of the host; @NAME is abstract.",
+    "--unix-socket", "socket", type=FILE, help="Connect to this unix socket instead of the host; @NAME is abstract."
 )
 @options.https_options
 @options.timeout_options
 @ENDING.option(
     "--max-redirects",
-    type=types.count(zero=True, most=1000),
+    type=count(zero=True, most=1000),
     default=10,
     help="Exit with 47 after more than N redirects (default: 10).",
 )
-@ENDING.option("--max-size", type=types.SIZE, help="Exit with 63 if there are more than SIZE bytes.")
+@ENDING.option("--max-size", type=SIZE, help="Exit with 63 if there are more than SIZE bytes.")
 @ENDING.option("--fail", help="Exit with 22, and write nothing, if the status is 400 or more.")
-@REQUEST.option("--method", type=types.METHOD, help="Request method (default: GET, or POST with --data).")
+@REQUEST.option("--method", type=METHOD, help="Request method (default: GET, or POST with --data).")
 @REQUEST.option("--head", help="Send a HEAD request, and write the status and the header.")
 @REQUEST.option(
     "-H",
     "--header",
     "fields",
-    type=types.FIELD,
+    type=FIELD,
     multiple=True,
     help="Add a header field, 'NAME: VALUE', or replace netkit's own; repeatable.",
 )
 @REQUEST.option(
-    "--data",
-    "body",
-    type=types.TEXT,
-    help="Send TEXT, as a form unless -H has a Content-Type; \\n and \\xNN are bytes.",
+    "--data", "body", type=TEXT, help="Send TEXT, as a form unless -H has a Content-Type; \\n and \\xNN are bytes."
 )
-@DATA.option("-o", "--output", "path", type=types.FILE, help="Write to FILE, which appears only when it is complete.")
+@DATA.option("-o", "--output", "path", type=FILE, help="Write to FILE, which appears only when it is complete.")
 @DATA.option("--force", help="Overwrite FILE if it exists.")
 @DATA.option(
     "--resume", help="Continue a download of FILE that was cut, if the server still has that version; implies --fail."

@@ -4,8 +4,9 @@ from typing import Literal
 
 import click
 
-from netkit.cli import habits, options, run, types
+from netkit.cli import habits, options, run
 from netkit.cli.command import DATA, command
+from netkit.cli.types import COUNT
 from netkit.output import console
 from netkit.output.console import Verbosity
 
@@ -19,7 +20,7 @@ from netkit.output.console import Verbosity
     ],
 )
 @click.argument("words", nargs=-1)
-@DATA.option("-n", "--count", type=types.COUNT, default="1", help="Print N ports (default: 1).")
+@DATA.option("-n", "--count", type=COUNT, default="1", help="Print N ports (default: 1).")
 @DATA.option("--udp", help="Find UDP ports.")
 @options.json_option
 def free_port(words: tuple[str, ...], count: int, udp: bool, json: bool) -> int:

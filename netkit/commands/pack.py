@@ -4,9 +4,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from netkit.cli import options, run, types
+from netkit.cli import options, run
 from netkit.cli.command import DATA, command
 from netkit.cli.rules import excluded
+from netkit.cli.types import PREFIX
 from netkit.output.console import Verbosity
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 @click.argument("values", nargs=-1)
 @DATA.option("--hex", "in_hex", help="Write hex, one line per record.")
 @DATA.option("--show", help="Show one number in native, little- and big-endian order.")
-@DATA.option("--length", type=types.PREFIX, help="Write the length of each record before it.")
+@DATA.option("--length", type=PREFIX, help="Write the length of each record before it.")
 @DATA.option("--lines", help="With --length, take each line of stdin as a record.")
 @options.max_size_option
 @options.quiet_option

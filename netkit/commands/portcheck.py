@@ -5,9 +5,10 @@ from typing import TYPE_CHECKING
 import click
 
 from netkit.cli import client as client_module
-from netkit.cli import habits, options, run, types
+from netkit.cli import habits, options, run
 from netkit.cli.command import CHECKING, OUTPUT, TIME, TLS, command, gathered
 from netkit.cli.rules import Case, excluded, needs, one_of
+from netkit.cli.types import COUNT, DURATION, DURATION_OR_ZERO, HEX, REGEX, TEXT, choice
 from netkit.output.console import View
 
 if TYPE_CHECKING:
@@ -72,29 +73,25 @@ RULES = (
 @click.argument("targets", nargs=-1, callback=_targets)
 @options.family_options
 @CHECKING.option("--udp", help="Check UDP ports; only an answer shows that one is open.")
-@CHECKING.option("--payload", type=types.HEX, default=b"", help="Send these bytes to each UDP port (default: none).")
+@CHECKING.option("--payload", type=HEX, default=b"", help="Send these bytes to each UDP port (default: none).")
 @CHECKING.option("--any", "any_port", help="Succeed if one port is as expected.")
 @CHECKING.option("--closed", help="Expect closed ports.")
 @CHECKING.option("--banner", help="Show the first data that a port sends.")
-@CHECKING.option("--settle", type=types.DURATION_OR_ZERO, help="Expect the connection to stay open for D.")
-@CHECKING.option("--send", "text", type=types.TEXT, help="Send TEXT to each port.")
-@CHECKING.option(
-    "--expect", type=types.REGEX, help="Exit with 8 if the answer does not match, with 28 if there is none."
-)
+@CHECKING.option("--settle", type=DURATION_OR_ZERO, help="Expect the connection to stay open for D.")
+@CHECKING.option("--send", "text", type=TEXT, help="Send TEXT to each port.")
+@CHECKING.option("--expect", type=REGEX, help="Exit with 8 if the answer does not match, with 28 if there is none.")
 @options.tls_options
-@TLS.option("--expires", type=types.DURATION, help="Exit with 60 if a certificate expires within D.")
-@CHECKING.option(
-    "--concurrency", type=types.COUNT, help="Check at most N ports at a time (default: as many as possible)."
-)
+@TLS.option("--expires", type=DURATION, help="Exit with 60 if a certificate expires within D.")
+@CHECKING.option("--concurrency", type=COUNT, help="Check at most N ports at a time (default: as many as possible).")
 @options.connect_timeout_option("each look-up, connection and answer", 3.0)
-@TIME.option("--wait", type=types.DURATION_OR_ZERO, help="Check again until all is as expected; exit with 28 after D.")
-@TIME.option("--interval", type=types.DURATION_OR_ZERO, help="Time between two rounds of --wait.")
+@TIME.option("--wait", type=DURATION_OR_ZERO, help="Check again until all is as expected; exit with 28 after D.")
+@TIME.option("--interval", type=DURATION_OR_ZERO, help="Time between two rounds of --wait.")
 @options.timeout_option
 @OUTPUT.option("--all", "each_port", help="Print a line for each port, without summaries.")
 @OUTPUT.option(
     "--format",
     "form",
-    type=types.choice(*_FORMATS, name="FORMAT"),
+    type=choice(*_FORMATS, name="FORMAT"),
     help=f"Print {', '.join(_FORMATS[:-1])} or {_FORMATS[-1]} (default: text).",
 )
 @options.view_options

@@ -3,9 +3,10 @@
 import click
 
 from netkit.cli import client as client_module
-from netkit.cli import habits, options, types
+from netkit.cli import habits, options
 from netkit.cli.command import DATA, command
 from netkit.cli.rules import Case, excluded, needs, one_of
+from netkit.cli.types import word
 from netkit.output.console import View
 
 HABITS = {
@@ -44,14 +45,11 @@ RULES = (
 @click.argument("words", nargs=-1)
 @options.version_options
 @DATA.option("--canonical", help="Show the canonical name instead.")
-@DATA.option("--service", type=types.word("NAME"), help="Show addresses with the port of this service.")
+@DATA.option("--service", type=word("NAME"), help="Show addresses with the port of this service.")
 @DATA.option(
-    "--type",
-    "kind",
-    type=types.word("TYPE"),
-    help="Ask DNS for records of this type: A, AAAA, MX, TXT, NS, SOA, SRV...",
+    "--type", "kind", type=word("TYPE"), help="Ask DNS for records of this type: A, AAAA, MX, TXT, NS, SOA, SRV..."
 )
-@DATA.option("--server", type=types.word("ADDRESS"), help="Ask this DNS server (default port: 53, or 853 with TLS).")
+@DATA.option("--server", type=word("ADDRESS"), help="Ask this DNS server (default port: 53, or 853 with TLS).")
 @options.tls_options
 @options.connect_timeout_option("each name")
 @options.timeout_option

@@ -2,9 +2,10 @@
 
 import click
 
-from netkit.cli import habits, options, run, types
+from netkit.cli import habits, options, run
 from netkit.cli.command import DATA, TIME, command
 from netkit.cli.rules import Case, excluded, one_of
+from netkit.cli.types import COUNT, DURATION, word
 from netkit.output.console import Verbosity, View
 
 HABITS = {
@@ -51,10 +52,10 @@ RULES = (
 @DATA.option("--tcp", help="Show TCP sockets; --tcp --udp shows both.")
 @DATA.option("--udp", help="Show UDP sockets.")
 @DATA.option("--unix", help="Show unix sockets.")
-@DATA.option("--port", type=types.word("N"), help="Show sockets with this port at either end.")
-@DATA.option("--pid", type=types.COUNT, help="Show sockets that this process has open.")
-@DATA.option("--state", type=types.word("S"), help="Show sockets in this state; the names of ss and netstat work too.")
-@TIME.option("--watch", type=types.DURATION, help="Show the sockets again every D until interrupted.")
+@DATA.option("--port", type=word("N"), help="Show sockets with this port at either end.")
+@DATA.option("--pid", type=COUNT, help="Show sockets that this process has open.")
+@DATA.option("--state", type=word("S"), help="Show sockets in this state; the names of ss and netstat work too.")
+@TIME.option("--watch", type=DURATION, help="Show the sockets again every D until interrupted.")
 @options.color_option
 @options.quiet_option
 @options.json_option

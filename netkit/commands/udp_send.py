@@ -3,9 +3,10 @@
 from typing import TYPE_CHECKING, Literal
 
 from netkit.cli import client as client_module
-from netkit.cli import habits, options, types
+from netkit.cli import habits, options
 from netkit.cli.command import ADDRESSES, DATA, ENDING, OUTPUT, TIME, address, command, gathered
 from netkit.cli.rules import Case, Values, excluded, needs, one_of
+from netkit.cli.types import COUNT, COUNT_OR_ANY, DURATION_OR_ZERO, SIZE, SOURCE, count, size
 
 if TYPE_CHECKING:
     from netkit.services.udp.framing import Framing
@@ -52,24 +53,24 @@ RULES = (
 )
 @address("client", udp=True, rest_as="texts")
 @DATA.option("--lines", help="Send each line of stdin as a datagram, as it comes.")
-@DATA.option("--size", type=types.size(most=65507), help="Send stdin in datagrams of SIZE bytes.")
+@DATA.option("--size", type=size(most=65507), help="Send stdin in datagrams of SIZE bytes.")
 @DATA.option("--hex", "by_hex", help="Send each line of stdin, hex digits, as a datagram.")
-@DATA.option("--rate", type=types.SIZE, help="Send at most SIZE bytes per second.")
-@DATA.option("--repeat", type=types.COUNT, default=1, help="Send everything N times.")
+@DATA.option("--rate", type=SIZE, help="Send at most SIZE bytes per second.")
+@DATA.option("--repeat", type=COUNT, default=1, help="Send everything N times.")
 @TIME.option(
-    "--interval", type=types.DURATION_OR_ZERO, default=1.0, help="Pause between two rounds of --repeat (default: 1s)."
+    "--interval", type=DURATION_OR_ZERO, default=1.0, help="Pause between two rounds of --repeat (default: 1s)."
 )
-@ENDING.option("--replies", type=types.COUNT_OR_ANY, help="Print the first N replies, or all that come.")
+@ENDING.option("--replies", type=COUNT_OR_ANY, help="Print the first N replies, or all that come.")
 @TIME.option(
     "--wait",
     "patience",
-    type=types.DURATION_OR_ZERO,
+    type=DURATION_OR_ZERO,
     help="Wait for replies until none comes for D (default: 1s); exit with 28 if too few came.",
 )
 @options.output_options
 @ADDRESSES.option("--broadcast", help="Allow ADDRESS to be a broadcast address.")
-@ADDRESSES.option("--ttl", type=types.count(most=255), help="Let datagrams pass at most N routers (TTL).")
-@ADDRESSES.option("--source", type=types.SOURCE, help="Send from this address and port.")
+@ADDRESSES.option("--ttl", type=count(most=255), help="Let datagrams pass at most N routers (TTL).")
+@ADDRESSES.option("--source", type=SOURCE, help="Send from this address and port.")
 @options.timeout_option
 @OUTPUT.option("--stats", help="Print datagrams and bytes at the end, as JSON.")
 @options.family_options

@@ -1,9 +1,10 @@
 """Serve: print datagrams as they arrive"""
 
-from netkit.cli import habits, options, types
+from netkit.cli import habits, options
 from netkit.cli import server as server_module
 from netkit.cli.command import ADDRESSES, DATA, ENDING, command
 from netkit.cli.rules import one_of
+from netkit.cli.types import COUNT, GROUP, TEXT, choice
 
 HABITS = {
     **habits.SERVER_HABITS,
@@ -25,12 +26,10 @@ HABITS = {
     ],
 )
 @options.output_options
-@DATA.option("--reply", type=types.TEXT, help="Answer each datagram with TEXT.")
-@DATA.option(
-    "--reply-with", type=types.choice("echo", "upper"), help="Answer each datagram with itself, or in upper case."
-)
-@ENDING.option("--count", type=types.COUNT, help="Receive N datagrams, then exit.")
-@ADDRESSES.option("--join", type=types.GROUP, multiple=True, help="Receive what is sent to this multicast group, too.")
+@DATA.option("--reply", type=TEXT, help="Answer each datagram with TEXT.")
+@DATA.option("--reply-with", type=choice("echo", "upper"), help="Answer each datagram with itself, or in upper case.")
+@ENDING.option("--count", type=COUNT, help="Receive N datagrams, then exit.")
+@ADDRESSES.option("--join", type=GROUP, multiple=True, help="Receive what is sent to this multicast group, too.")
 @server_module.datagram_server_options
 def udp_serve(
     server: server_module.ServerOptions,

@@ -4,9 +4,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from netkit.cli import options, run, types
+from netkit.cli import options, run
 from netkit.cli.command import DATA, command
 from netkit.cli.rules import Case, excluded, one_of
+from netkit.cli.types import HEX, PREFIX
 from netkit.output.console import Verbosity
 
 if TYPE_CHECKING:
@@ -34,9 +35,9 @@ _WITHOUT_FORMAT = Case(
     ],
 )
 @click.argument("form", required=False)
-@click.argument("octets", nargs=-1, type=types.HEX)
+@click.argument("octets", nargs=-1, type=HEX)
 @DATA.option("--repeat", help="Read any number of records, each as it comes.")
-@DATA.option("--length", type=types.PREFIX, help="Read the length of each record before it.")
+@DATA.option("--length", type=PREFIX, help="Read the length of each record before it.")
 @DATA.option("--lines", help="With --length and no FORMAT, write each record as a line.")
 @options.max_size_option
 @DATA.option("--json", help="Write records and failures as JSON Lines.")

@@ -13,9 +13,7 @@ from netkit.output.escape import printable
 from netkit.output.jsonl import failed, record
 
 STDOUT, STDERR = 1, 2
-
 _MAX_LINE = 400  # bytes of a message: one write(2), which a pipe keeps whole
-
 _GLANCE_MS = 50  # between two looks for a signal
 
 # Two things that are one for the whole process, as its descriptors are: who writes a line need not be handed them.
@@ -24,7 +22,6 @@ program = "netkit"
 """How messages begin: ``netkit COMMAND``. Set once, when the words of the command line are read."""
 
 _stopped = False
-
 before_line: Callable[[], bytes] = bytes
 """What stderr's terminal is to get before a line: what wipes the picture there. Set by who draws one."""
 
