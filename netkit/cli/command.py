@@ -186,11 +186,6 @@ def show_help(ctx: click.Context, param: click.Parameter, value: bool) -> None:
         ctx.exit(answer(ctx.get_help()))
 
 
-def option(*names: str, section: str, **attributes: Any) -> Decorator:
-    """Add an Option."""
-    return click.option(*names, cls=Option, section=section, **attributes)
-
-
 def address(role: "Role", *, udp: bool = False, rest_as: str | None = None, target: bool = False) -> Decorator:
     """Add the words of one address; the function gets an Endpoint named ``address``.
 
