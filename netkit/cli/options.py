@@ -192,7 +192,7 @@ class RecordOptions(NamedTuple):
 
 
 class ServingOptions(NamedTuple):
-    """What a server tells, whom it serves, and when it ends by itself."""
+    """What a server tells, whom it serves and how, and when it ends by itself. It serves TCP, unless told otherwise."""
 
     port_file: str | None
     print_port: bool
@@ -202,6 +202,14 @@ class ServingOptions(NamedTuple):
     allow: "tuple[Network, ...]"
     deny: "tuple[Network, ...]"
     stats: bool
+    once: bool = False
+    max_clients: int | None = None
+    max_conns: int | None = None
+    greet: bytes | None = None
+    keepalive: float | None = None
+    mode: int | None = None
+    udp: bool = False
+    both: bool = False
 
     def admits(self) -> Callable[[str], bool] | None:
         """Whether a host may come, as a function; None if all may."""
@@ -210,24 +218,6 @@ class ServingOptions(NamedTuple):
         from netkit.core.access import Access
 
         return Access(self.allow, self.deny).admits
-
-
-class AcceptOptions(NamedTuple):
-    """How many connections a server takes, and how."""
-
-    once: bool = False
-    max_clients: int | None = None
-    max_conns: int | None = None
-    greet: bytes | None = None
-    keepalive: float | None = None
-    mode: int | None = None
-
-
-class TransportOptions(NamedTuple):
-    """Which protocols a server serves, TCP if neither is asked for."""
-
-    udp: bool = False
-    both: bool = False
 
 
 class OutputOptions(NamedTuple):
@@ -536,9 +526,7 @@ output_options = gathered(
     rules=[excluded("--raw", by=_form(name), why=f"--output {name} writes no control bytes") for name in _PRINTABLE],
 )
 
-transport_options = gathered(
-    "transport",
-    TransportOptions,
+transport_options = chained(
     SERVING.option("--udp", help="Serve UDP datagrams instead of TCP."),
     SERVING.option("--both", help="Serve TCP and UDP on the same port."),
     rules=[
@@ -555,9 +543,7 @@ transport_options = gathered(
     ],
 )
 
-serving_options = gathered(
-    "serving",
-    ServingOptions,
+_serving_choices = (
     SERVING.option("--port-file", type=types.FILE, help="Write the port number to FILE while serving."),
     SERVING.option("--print-port", help="Print the port number as the first line on stdout."),
     SERVING.option("--allow", type=types.CIDR, multiple=True, help="Accept only this network; repeatable."),
@@ -568,9 +554,12 @@ serving_options = gathered(
     TIME.option("--for", "duration", type=types.DURATION, help="Stop after D with exit code 0."),
 )
 
-accept_options = gathered(
-    "accept",
-    AcceptOptions,
+datagram_serving_options = gathered("serving", ServingOptions, *_serving_choices)
+
+serving_options = gathered(
+    "serving",
+    ServingOptions,
+    *_serving_choices,
     SERVING.option("--once", help="Serve one client, then exit."),
     SERVING.option("--max-clients", type=types.COUNT, help="Serve N clients, then exit."),
     SERVING.option("--max-conns", type=types.COUNT, help="Serve at most N clients at once (default: 4096)."),

@@ -103,7 +103,7 @@ def listen(
     from netkit.services.server import Service
 
     replies = reply is not None or reply_file is not None
-    keep = keep or replies or (server.accept.max_clients or 1) > 1
+    keep = keep or replies or (server.serving.max_clients or 1) > 1
     ours = not (keep or program.argv is not None or server.command)
     shown = progress.shown(server.verbosity, record, reads=ours, writes=ours)
     codes = [0]
