@@ -14,33 +14,6 @@ if TYPE_CHECKING:
     from netkit.protocols.url import Url
     from netkit.services.fetch.client import Asked
 
-HABITS = {
-    **habits.HABITS,
-    "-I --spider": "--head asks for the head alone",
-    "-L --location": "redirects are followed anyway, see --max-redirects",
-    "-X --request": "--method METHOD",
-    "-d --data-raw --data-binary --post-data": "--data TEXT sends TEXT; @FILE names no file",
-    "-T --upload-file": "--method PUT --data TEXT",
-    "-F --form": "there are no forms with files; --data TEXT sends TEXT",
-    "-f": "--fail",
-    "-O --remote-name": "-o FILE names the file",
-    "-C -c --continue --continue-at": "--resume goes on with what -o FILE has left",
-    "-r --range": "-H 'Range: bytes=0-99'",
-    "-z --time-cond": "-H 'If-Modified-Since: DATE'",
-    "-k --no-check-certificate": "--insecure does not verify the certificate",
-    "--cacert --ca-certificate": "--cafile FILE",
-    "-u --user": "-H 'Authorization: ...', or http://USER:PASSWORD@HOST/",
-    "-e --referer": "-H 'Referer: URL'",
-    "-A -U --user-agent": "-H 'User-Agent: NAME'",
-    "-b --cookie": "-H 'Cookie: NAME=VALUE'",
-    "-x --proxy": "proxies are not used",
-    "-s -S --silent --show-error": "only failures are said anyway; -q says nothing at all",
-    "-m --max-time": "--timeout D",
-    "-# --progress-bar": "--progress shows it at once",
-    "--compressed": "nothing is decompressed; -H 'Accept-Encoding: gzip' asks for it",
-    "-l": "netkit listen ADDRESS listens",
-}
-
 
 def _url(ctx: click.Context, param: click.Parameter, words: tuple[str, ...]) -> "Url":
     from netkit.protocols.url import parse
@@ -61,36 +34,59 @@ def _shows_on_terminal(values: Values) -> bool:
     return values["path"] is None and not Ways(reads=False, writes=True).receives
 
 
-RULES = (
-    one_of("--head", "--method"),
-    one_of("--head", "--data"),
-    one_of(
-        Case("user and password in the URL", lambda values: values["url"].userinfo is not None), _field("Authorization")
-    ),
-    excluded("--include", "--max-size", by="--head", why="--head writes the head alone"),
-    needs("--force", "--resume", on="-o", why="without -o FILE there is no file"),
-    excluded("--raw", by="-o", why="it goes to a file"),
-    excluded(
-        *("--head", "--include", "--data"),
-        Case("--method", lambda values: values["method"] not in (None, "GET")),
-        _field("Range"),
-        _field("If-Range"),
-        by="--resume",
-        why="--resume asks for the rest of a file",
-    ),
-    excluded("--progress", by="--head", why="a head is no transfer"),
-    excluded(
-        "--progress",
-        by=Case("an answer shown on a terminal", _shows_on_terminal),
-        why="the answer is shown on a terminal",
-    ),
-)
-
-
 @command(
     words="URL",
-    habits=HABITS,
-    rules=RULES,
+    habits={
+        **habits.HABITS,
+        "-I --spider": "--head asks for the head alone",
+        "-L --location": "redirects are followed anyway, see --max-redirects",
+        "-X --request": "--method METHOD",
+        "-d --data-raw --data-binary --post-data": "--data TEXT sends TEXT; @FILE names no file",
+        "-T --upload-file": "--method PUT --data TEXT",
+        "-F --form": "there are no forms with files; --data TEXT sends TEXT",
+        "-f": "--fail",
+        "-O --remote-name": "-o FILE names the file",
+        "-C -c --continue --continue-at": "--resume goes on with what -o FILE has left",
+        "-r --range": "-H 'Range: bytes=0-99'",
+        "-z --time-cond": "-H 'If-Modified-Since: DATE'",
+        "-k --no-check-certificate": "--insecure does not verify the certificate",
+        "--cacert --ca-certificate": "--cafile FILE",
+        "-u --user": "-H 'Authorization: ...', or http://USER:PASSWORD@HOST/",
+        "-e --referer": "-H 'Referer: URL'",
+        "-A -U --user-agent": "-H 'User-Agent: NAME'",
+        "-b --cookie": "-H 'Cookie: NAME=VALUE'",
+        "-x --proxy": "proxies are not used",
+        "-s -S --silent --show-error": "only failures are said anyway; -q says nothing at all",
+        "-m --max-time": "--timeout D",
+        "-# --progress-bar": "--progress shows it at once",
+        "--compressed": "nothing is decompressed; -H 'Accept-Encoding: gzip' asks for it",
+        "-l": "netkit listen ADDRESS listens",
+    },
+    rules=[
+        one_of("--head", "--method"),
+        one_of("--head", "--data"),
+        one_of(
+            Case("user and password in the URL", lambda values: values["url"].userinfo is not None),
+            _field("Authorization"),
+        ),
+        excluded("--include", "--max-size", by="--head", why="--head writes the head alone"),
+        needs("--force", "--resume", on="-o", why="without -o FILE there is no file"),
+        excluded("--raw", by="-o", why="it goes to a file"),
+        excluded(
+            *("--head", "--include", "--data"),
+            Case("--method", lambda values: values["method"] not in (None, "GET")),
+            _field("Range"),
+            _field("If-Range"),
+            by="--resume",
+            why="--resume asks for the rest of a file",
+        ),
+        excluded("--progress", by="--head", why="a head is no transfer"),
+        excluded(
+            "--progress",
+            by=Case("an answer shown on a terminal", _shows_on_terminal),
+            why="the answer is shown on a terminal",
+        ),
+    ],
     examples=[
         ("netkit fetch https://example.org/ | less", "a page, on standard output"),
         ("netkit fetch -o big.iso --resume http://host/big.iso", "a file, from where it was cut"),

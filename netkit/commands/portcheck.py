@@ -15,16 +15,6 @@ if TYPE_CHECKING:
     from netkit.core.address import Target
     from netkit.services.portcheck.check import Check
 
-HABITS = {
-    **habits.HABITS,
-    "-z": "netkit portcheck only looks anyway",
-    "-u": "--udp checks UDP ports",
-    "-p": "the ports are part of the target: HOST:22,80,8000-8010",
-    "-t": "-w D is the time for each port, --wait D for all to be there",
-    "-i": "--interval D is the time between two rounds of --wait",
-    "-N": "nothing is sent unless --send says so",
-}
-
 
 def _targets(ctx: click.Context, param: click.Parameter, words: tuple[str, ...]) -> "list[Target]":
     from netkit.core.address import take_ports
@@ -38,32 +28,40 @@ _TCP_SEND = Case("--send", lambda values: values["text"] is not None and not val
 _REPORTS = ("tap", "junit", "github")
 _FORMATS = ("text", "json", *_REPORTS)
 
-RULES = (
-    one_of("--json", "--format"),
-    one_of("--payload", "--send"),
-    excluded("--settle", _TLS, by="--udp", why="a UDP port has no connection"),
-    needs("--payload", on="--udp", why="--send TEXT is for TCP"),
-    excluded(*("--banner", "--settle", _TCP_SEND, "--expect", _TLS), by="--closed", why="a closed port says nothing"),
-    needs("--send", on=("--banner", "--expect", "--udp"), why="nobody would read the answer: --expect or --banner"),
-    needs(
-        "--interval",
-        on=Case("--wait", lambda values: values["wait"]),  # with 0 there is one round, too
-        why="there is one round without --wait",
-    ),
-    needs("--expires", on=options.SECURED, why="without --tls or tls: nothing is secured"),
-    one_of("--expires", "--insecure"),
-    excluded("--all", by=("--json", "--format json"), why="json has every port anyway"),
-    *(excluded("--all", by=f"--format {name}", why=f"{name} has every port anyway") for name in _REPORTS),
-    excluded("--color", by=("--json", "--format json"), why="json has no colours"),
-    *(excluded("--color", by=f"--format {name}", why=f"{name} has no colours") for name in _REPORTS),
-    one_of("--quiet", "--color"),
-)
-
 
 @command(
     words="TARGET... [-- COMMAND...]",
-    habits=HABITS,
-    rules=RULES,
+    habits={
+        **habits.HABITS,
+        "-z": "netkit portcheck only looks anyway",
+        "-u": "--udp checks UDP ports",
+        "-p": "the ports are part of the target: HOST:22,80,8000-8010",
+        "-t": "-w D is the time for each port, --wait D for all to be there",
+        "-i": "--interval D is the time between two rounds of --wait",
+        "-N": "nothing is sent unless --send says so",
+    },
+    rules=[
+        one_of("--json", "--format"),
+        one_of("--payload", "--send"),
+        excluded("--settle", _TLS, by="--udp", why="a UDP port has no connection"),
+        needs("--payload", on="--udp", why="--send TEXT is for TCP"),
+        excluded(
+            *("--banner", "--settle", _TCP_SEND, "--expect", _TLS), by="--closed", why="a closed port says nothing"
+        ),
+        needs("--send", on=("--banner", "--expect", "--udp"), why="nobody would read the answer: --expect or --banner"),
+        needs(
+            "--interval",
+            on=Case("--wait", lambda values: values["wait"]),  # with 0 there is one round, too
+            why="there is one round without --wait",
+        ),
+        needs("--expires", on=options.SECURED, why="without --tls or tls: nothing is secured"),
+        one_of("--expires", "--insecure"),
+        excluded("--all", by=("--json", "--format json"), why="json has every port anyway"),
+        *(excluded("--all", by=f"--format {name}", why=f"{name} has every port anyway") for name in _REPORTS),
+        excluded("--color", by=("--json", "--format json"), why="json has no colours"),
+        *(excluded("--color", by=f"--format {name}", why=f"{name} has no colours") for name in _REPORTS),
+        one_of("--quiet", "--color"),
+    ],
     examples=[
         ("netkit portcheck db:5432 mq:5672 --wait 60s -- make test", "run a command once all is there"),
         ("netkit portcheck db:22,80,8000-8010 tls:db:443 --expires 720h", "what is open; is TLS good for 30 days more"),

@@ -9,33 +9,29 @@ from netkit.cli.rules import Case, excluded, needs, one_of
 from netkit.cli.types import word
 from netkit.output.console import View
 
-HABITS = {
-    **habits.HABITS,
-    "-t": "--type MX asks DNS for that type of record",
-    "-x": "an address is looked up in reverse anyway",
-    "-p": "the port is part of the server's address: --server HOST:PORT",
-}
-
-RULES = (
-    one_of("-4", "-6"),
-    one_of("--canonical", "--service", "--type"),
-    excluded("-4", "-6", by="--type", why="--type says which addresses"),
-    excluded("--service", by="--server", why="a DNS server knows no services"),
-    needs(
-        *("--canonical", "--service", "--type", "--server"),
-        on=Case("NAME", lambda values: values["words"]),
-        why="it is about a NAME",
-    ),
-    needs("--tls", on="--server", why="without --server nothing is secured"),
-    one_of("--quiet", "--color"),
-    one_of("--json", "--color"),
-)
-
 
 @command(
     words="[NAME...]",
-    habits=HABITS,
-    rules=RULES,
+    habits={
+        **habits.HABITS,
+        "-t": "--type MX asks DNS for that type of record",
+        "-x": "an address is looked up in reverse anyway",
+        "-p": "the port is part of the server's address: --server HOST:PORT",
+    },
+    rules=[
+        one_of("-4", "-6"),
+        one_of("--canonical", "--service", "--type"),
+        excluded("-4", "-6", by="--type", why="--type says which addresses"),
+        excluded("--service", by="--server", why="a DNS server knows no services"),
+        needs(
+            *("--canonical", "--service", "--type", "--server"),
+            on=Case("NAME", lambda values: values["words"]),
+            why="it is about a NAME",
+        ),
+        needs("--tls", on="--server", why="without --server nothing is secured"),
+        one_of("--quiet", "--color"),
+        one_of("--json", "--color"),
+    ],
     examples=[
         ("netkit resolve example.org", "the addresses that connect would try, in its order"),
         ("netkit resolve example.org --type MX --server tls:9.9.9.9", "ask a DNS server, over TLS"),

@@ -8,38 +8,34 @@ from netkit.cli.rules import Case, excluded, one_of
 from netkit.cli.types import COUNT, DURATION, word
 from netkit.output.console import Verbosity, View
 
-HABITS = {
-    **habits.HABITS,
-    "-a": "sockets in every state are shown anyway",
-    "-l": "--listening shows listeners alone",
-    "-n": "addresses and ports are numbers anyway",
-    "-p": "processes are shown anyway; --pid N shows those of one",
-    "-t": "--tcp shows TCP alone, --tcp --udp both",
-    "-u": "--udp shows UDP alone, --tcp --udp both",
-    "-x": "--unix shows unix sockets alone",
-    "-c": "--watch 1s shows them again every second",
-    "-i": "--port N shows who has a port",
-    "-e": "--json has user, uid and inode",
-}
-
 _UNIX_ALONE = Case("--unix alone", lambda values: values["unix"] and not (values["tcp"] or values["udp"]))
-
-RULES = (
-    one_of("--quiet", "--json"),
-    one_of("--quiet", "--watch"),
-    one_of("--quiet", "--color"),
-    one_of("--json", "--color"),
-    one_of("--listening", "--state"),
-    excluded("--port", by=_UNIX_ALONE, why="a unix socket has no port"),
-    excluded("-4", "-6", by=_UNIX_ALONE, why="a unix socket has no IP address"),
-    one_of("-4", "-6"),
-)
 
 
 @command(
     words="",
-    habits=HABITS,
-    rules=RULES,
+    habits={
+        **habits.HABITS,
+        "-a": "sockets in every state are shown anyway",
+        "-l": "--listening shows listeners alone",
+        "-n": "addresses and ports are numbers anyway",
+        "-p": "processes are shown anyway; --pid N shows those of one",
+        "-t": "--tcp shows TCP alone, --tcp --udp both",
+        "-u": "--udp shows UDP alone, --tcp --udp both",
+        "-x": "--unix shows unix sockets alone",
+        "-c": "--watch 1s shows them again every second",
+        "-i": "--port N shows who has a port",
+        "-e": "--json has user, uid and inode",
+    },
+    rules=[
+        one_of("--quiet", "--json"),
+        one_of("--quiet", "--watch"),
+        one_of("--quiet", "--color"),
+        one_of("--json", "--color"),
+        one_of("--listening", "--state"),
+        excluded("--port", by=_UNIX_ALONE, why="a unix socket has no port"),
+        excluded("-4", "-6", by=_UNIX_ALONE, why="a unix socket has no IP address"),
+        one_of("-4", "-6"),
+    ],
     examples=[
         ("netkit sockets --listening --port 8080", "who has the port"),
         ("netkit sockets --tcp --state established --watch 1s", "connections, as they come and go"),

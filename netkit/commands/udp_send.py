@@ -11,18 +11,6 @@ from netkit.cli.types import COUNT, COUNT_OR_ANY, DURATION_OR_ZERO, SIZE, SOURCE
 if TYPE_CHECKING:
     from netkit.services.udp.framing import Framing
 
-HABITS = {
-    **habits.HABITS,
-    "-u": "datagrams are all that netkit udp-send sends",
-    "-l": "netkit udp-serve ADDRESS receives",
-    "-b": "--broadcast allows broadcast addresses",
-    "-w": "--wait D waits for replies",
-    "-s": "--source ADDR",
-    "-p": "--source :PORT",
-    "-M": "--ttl N",
-    "-N": "it ends by itself once all is sent",
-}
-
 
 def _is_typed(values: Values) -> bool:
     import os
@@ -32,19 +20,27 @@ def _is_typed(values: Values) -> bool:
 
 _CUTS = ("--lines", "--size", "--hex")
 
-RULES = (
-    one_of(*_CUTS),
-    excluded(*_CUTS, by=Case("TEXT", lambda values: values["texts"]), why="TEXT is what is sent"),
-    excluded("--repeat", by=(*_CUTS, Case("text typed on a terminal", _is_typed)), why="stdin is sent as it comes"),
-    needs("--interval", on="--repeat", why="nothing is repeated"),
-    needs("--output", "--raw", on=("--replies", "--wait"), why="no replies are waited for"),
-)
-
 
 @command(
     words="ADDRESS [TEXT...]",
-    habits=HABITS,
-    rules=RULES,
+    habits={
+        **habits.HABITS,
+        "-u": "datagrams are all that netkit udp-send sends",
+        "-l": "netkit udp-serve ADDRESS receives",
+        "-b": "--broadcast allows broadcast addresses",
+        "-w": "--wait D waits for replies",
+        "-s": "--source ADDR",
+        "-p": "--source :PORT",
+        "-M": "--ttl N",
+        "-N": "it ends by itself once all is sent",
+    },
+    rules=[
+        one_of(*_CUTS),
+        excluded(*_CUTS, by=Case("TEXT", lambda values: values["texts"]), why="TEXT is what is sent"),
+        excluded("--repeat", by=(*_CUTS, Case("text typed on a terminal", _is_typed)), why="stdin is sent as it comes"),
+        needs("--interval", on="--repeat", why="nothing is repeated"),
+        needs("--output", "--raw", on=("--replies", "--wait"), why="no replies are waited for"),
+    ],
     examples=[
         ("netkit udp-send localhost 8125 'hits:1|c'", "one datagram"),
         ("tail -f app.log | netkit udp-send --lines log 514", "each line as it comes"),

@@ -6,18 +6,16 @@ from netkit.cli.command import ADDRESSES, DATA, ENDING, command
 from netkit.cli.rules import one_of
 from netkit.cli.types import COUNT, GROUP, TEXT, choice
 
-HABITS = {
-    **habits.SERVER_HABITS,
-    "-u": "datagrams are all that netkit udp-serve receives",
-    "-k": "any number of peers are heard",
-    "-w -i": "--idle-timeout D gives up when nothing comes",
-    "-W": "--count N",
-}
-
 
 @command(
     words="ADDRESS [-- COMMAND...]",
-    habits=HABITS,
+    habits={
+        **habits.SERVER_HABITS,
+        "-u": "datagrams are all that netkit udp-serve receives",
+        "-k": "any number of peers are heard",
+        "-w -i": "--idle-timeout D gives up when nothing comes",
+        "-W": "--count N",
+    },
     rules=[one_of("--reply", "--reply-with")],
     examples=[
         ("netkit udp-serve :514 --output lines", "what the machines around log"),
