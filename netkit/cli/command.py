@@ -58,8 +58,7 @@ class Command(click.Command):
     """A command that takes words after ``--`` as COMMAND, negative numbers as words, and whose mistakes are one line.
 
     ``examples`` are pairs of what to type and what it does. ``habits`` maps other tools' options, "-I --spider", to
-    what to type here.
-    ``rules`` say which options go together; the first that is broken is a usage error.
+    what to type here. ``rules`` say which options go together; the first that is broken is a usage error.
     """
 
     def __init__(

@@ -42,4 +42,4 @@ def free_port(words: tuple[str, ...], count: int, udp: bool, json: bool) -> int:
         lines = [record("port", "free-port", port=port, protocol=protocol) if json else str(port) for port in found]
         console.write("\n".join(lines) + "\n")
 
-    return run.Run(Verbosity(0, False, json))(work())
+    return run.Run(Verbosity(json=json))(work())

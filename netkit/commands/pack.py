@@ -61,7 +61,7 @@ def pack(
     from netkit.output import records
     from netkit.services.pack import formats, framing
 
-    talk = Verbosity(0, quiet, False)
+    talk = Verbosity(quiet=quiet)
     if form is not None:
 
         def packed(_: "Iterable[bytes]") -> "Iterable[bytes]":

@@ -3,7 +3,7 @@
 import click
 
 from netkit.cli import habits, options, run
-from netkit.cli.command import DATA, TIME, command
+from netkit.cli.command import DATA, TIME, command, gathered
 from netkit.cli.rules import Case, excluded, one_of
 from netkit.cli.types import COUNT, DURATION, word
 from netkit.output.console import Verbosity, View
@@ -52,9 +52,8 @@ _UNIX_ALONE = Case("--unix alone", lambda values: values["unix"] and not (values
 @DATA.option("--pid", type=COUNT, help="Show sockets that this process has open.")
 @DATA.option("--state", type=word("S"), help="Show sockets in this state; the names of ss and netstat work too.")
 @TIME.option("--watch", type=DURATION, help="Show the sockets again every D until interrupted.")
-@options.color_option
-@options.quiet_option
-@options.json_option
+@gathered("view", View, options.color_option)
+@gathered("verbosity", Verbosity, options.quiet_option, options.json_option)
 def sockets(
     words: tuple[str, ...],
     family: options.FamilyOptions,
@@ -66,9 +65,8 @@ def sockets(
     pid: int | None,
     state: str | None,
     watch: float | None,
-    color: str | None,
-    quiet: bool,
-    json: bool,
+    view: View,
+    verbosity: Verbosity,
 ) -> int:
     """Show the TCP, UDP and unix sockets of this machine: queues, addresses, state, user and process.
 
@@ -102,16 +100,15 @@ def sockets(
         port=None if port is None else parse_port(port),
         pid=pid,
     )
-    view = View(color, None)
 
     async def work() -> None:
         from netkit.output import sockets as sockets_module
 
-        if quiet:
+        if verbosity.quiet:
             sockets_module.check(wanted)
         elif watch is None:
-            await sockets_module.write(wanted, view, json=json)
+            await sockets_module.write(wanted, view, json=verbosity.json)
         else:
-            await sockets_module.watch(wanted, watch, view, json=json)
+            await sockets_module.watch(wanted, watch, view, json=verbosity.json)
 
-    return run.Run(Verbosity(0, quiet, json))(work())
+    return run.Run(verbosity)(work())

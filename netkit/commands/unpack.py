@@ -83,4 +83,4 @@ def unpack(
             return records_module.values(records, layout, json=json)
         return records_module.lines(records) if lines else records_module.octets(data for _, data in records)
 
-    return run.filtered(change, Verbosity(0, quiet, json), b"".join(octets) if octets else None)
+    return run.filtered(change, Verbosity(quiet=quiet, json=json), b"".join(octets) if octets else None)

@@ -29,16 +29,16 @@ before_line: Callable[[], bytes] = bytes
 class Verbosity(NamedTuple):
     """How much is said, and in which form."""
 
-    verbose: int
-    quiet: bool
-    json: bool
+    verbose: int = 0
+    quiet: bool = False
+    json: bool = False
 
 
 class View(NamedTuple):
     """What is shown beside plain lines: --color, and after how many seconds stderr may move (None: never)."""
 
-    color: str | None
-    moving_after: float | None
+    color: str | None = None
+    moving_after: float | None = None
 
     def coloured(self, fd: int) -> bool:
         """Whether what is written there is coloured: --color beats NO_COLOR, which beats FORCE_COLOR."""
@@ -49,7 +49,7 @@ class View(NamedTuple):
         return bool(os.environ.get("FORCE_COLOR")) or os.isatty(fd)
 
 
-DEFAULT_VIEW = View(None, None)
+DEFAULT_VIEW = View()
 
 
 def write(text: str) -> None:
