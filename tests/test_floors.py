@@ -26,7 +26,7 @@ def parsed(path: Path) -> ast.Module:
 
 @functools.cache
 def imports(path: Path, *, top_level_only: bool = False) -> tuple[str, ...]:
-    """The modules that a file imports, in functions and for type checking too."""
+    """The modules that a file imports, in functions, for type checking, and by a path in a string too."""
     found: list[str] = []
     for node in parsed(path).body if top_level_only else ast.walk(parsed(path)):
         if isinstance(node, ast.Import):
@@ -34,6 +34,8 @@ def imports(path: Path, *, top_level_only: bool = False) -> tuple[str, ...]:
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}: imports are absolute"
             found += (node.module or "", *(f"{node.module}.{alias.name}" for alias in node.names))
+        elif isinstance(node, ast.Constant) and re.fullmatch(r"netkit(\.\w+)+", str(node.value)):
+            found.append(str(node.value).rpartition(".")[0])
     return tuple(found)
 
 

@@ -8,6 +8,7 @@ import click
 from netkit.cli.command import Command, show_help
 from netkit.cli.habits import HABITS
 from netkit.cli.run import answer
+from netkit.cli.types import imported
 from netkit.core.errors import Exit
 from netkit.output.console import hint, say
 
@@ -18,7 +19,6 @@ class Netkit(click.Group):
     """The commands that lie in the folder."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """The names, in alphabetic order."""
         return sorted(
             file.removesuffix(".py").replace("_", "-")
             for file in os.listdir(_FOLDER)
@@ -30,8 +30,7 @@ class Netkit(click.Group):
         if name not in self.list_commands(ctx):
             return None
         word = name.replace("-", "_")
-        module = __import__(f"netkit.commands.{word}", fromlist=[word])
-        found: Command = getattr(module, word)
+        found: Command = imported(f"netkit.commands.{word}.{word}")
         return found
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str, Command, list[str]]:
@@ -43,7 +42,6 @@ class Netkit(click.Group):
         return name, found, rest
 
     def get_help(self, ctx: click.Context) -> str:
-        """The overview."""
         from netkit.cli.pages import overview
 
         return overview(summaries(self.list_commands(ctx)))

@@ -142,5 +142,4 @@ class DatagramClientOptions(ClientOptions):
 
 
 client_options = gathered("client", ClientOptions)
-
 datagram_client_options = gathered("client", DatagramClientOptions)

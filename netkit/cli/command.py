@@ -5,13 +5,13 @@ import inspect
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
 from netkit.cli.rules import Rule, check
 from netkit.cli.run import answer
-from netkit.cli.types import parse_text
+from netkit.cli.types import imported
 from netkit.core.errors import Invalid
 from netkit.output import console
 
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from netkit.core.address import Endpoint, Role
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
-
 _WORD = re.compile(r"-(\.?[0-9].*|inf|nan|)", re.DOTALL)  # "-" and what looks like a negative number
 
 
@@ -34,11 +33,32 @@ class Option(click.Option):
         self.takes_value = not (self.is_flag or self.count)
 
 
+class Section(NamedTuple):
+    """A heading under which help and man pages list options."""
+
+    title: str
+
+    def option(self, *names: str, **attributes: Any) -> Decorator:
+        """Add an Option."""
+        return click.option(*names, cls=Option, section=self.title, **attributes)
+
+
+ADDRESSES = Section("Addresses")
+CHECKING = Section("Checking")
+REQUEST = Section("Request")
+SERVING = Section("Serving")
+TLS = Section("TLS")
+ENDING = Section("Ending")
+DATA = Section("Data")
+TIME = Section("Time")
+OUTPUT = Section("Output")
+
+
 class Command(click.Command):
     """A command that takes words after ``--`` as COMMAND, negative numbers as words, and whose mistakes are one line.
 
-    ``examples`` are pairs of what to type and what it does. ``habits`` maps other tools' options to what to type here.
-    ``rules`` say which options go together; the first that is broken is a usage error.
+    ``examples`` are pairs of what to type and what it does. ``habits`` maps other tools' options, "-I --spider", to
+    what to type here. ``rules`` say which options go together; the first that is broken is a usage error.
     """
 
     def __init__(
@@ -55,7 +75,7 @@ class Command(click.Command):
         self.examples = examples
         self.words = words
         self.takes_command = "-- COMMAND" in words
-        self.habits = habits or {}
+        self.habits = {name: advice for names, advice in (habits or {}).items() for name in names.split()}
         self.rules = rules
         self.params.append(
             Option(
@@ -90,7 +110,6 @@ class Command(click.Command):
             return super().invoke(ctx)
 
     def get_help(self, ctx: click.Context) -> str:
-        """The help page."""
         from netkit.cli.pages import help_page
 
         return help_page(self, ctx.command_path)
@@ -166,11 +185,6 @@ def show_help(ctx: click.Context, param: click.Parameter, value: bool) -> None:
         ctx.exit(answer(ctx.get_help()))
 
 
-def option(*names: str, section: str, **attributes: Any) -> Decorator:
-    """Add an Option."""
-    return click.option(*names, cls=Option, section=section, **attributes)
-
-
 def address(role: "Role", *, udp: bool = False, rest_as: str | None = None, target: bool = False) -> Decorator:
     """Add the words of one address; the function gets an Endpoint named ``address``.
 
@@ -180,6 +194,7 @@ def address(role: "Role", *, udp: bool = False, rest_as: str | None = None, targ
 
     def read(ctx: click.Context, param: click.Parameter, words: tuple[str, ...]) -> "Endpoint":
         from netkit.core.address import take
+        from netkit.services import text
 
         try:
             endpoint, rest = take(words, role)
@@ -195,7 +210,7 @@ def address(role: "Role", *, udp: bool = False, rest_as: str | None = None, targ
                 raise Invalid(f"TARGET: {error}") from error
             ctx.params["target"] = last
         if rest_as:
-            ctx.params[rest_as] = tuple(map(parse_text, rest))
+            ctx.params[rest_as] = tuple(map(text.parse, rest))
         elif rest:
             raise Invalid(f"unexpected word {rest[0]!r} after address {str(last)!r}{_misread(ctx, words)}")
         return endpoint
@@ -222,17 +237,19 @@ def chained(*options: Decorator, rules: Sequence[Rule] = ()) -> Decorator:
     return decorate
 
 
-def gathered(name: str, kind: Callable[..., Any], *options: Decorator, rules: Sequence[Rule] = ()) -> Decorator:
+def gathered(name: str, kind: Callable[..., Any] | str, *options: Decorator, rules: Sequence[Rule] = ()) -> Decorator:
     """Add ``options`` and their ``rules``, and hand the function one ``kind`` in place of the values that it takes.
 
-    These are values of ``options``, and of the options above this decorator; what nobody gives keeps its default.
+    These are values of ``options``, and of the options above this decorator; what nobody gives keeps its default. A
+    ``kind`` of a lower floor is given by its path, and imported when the command runs.
     """
 
     def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(function)
         def call(**values: Any) -> Any:
-            fields = inspect.signature(kind).parameters
-            values[name] = kind(**{field: values.pop(field) for field in fields if field in values})
+            make = imported(kind) if isinstance(kind, str) else kind
+            fields = inspect.signature(make).parameters
+            values[name] = make(**{field: values.pop(field) for field in fields if field in values})
             return function(**values)
 
         return chained(*options, rules=rules)(call)

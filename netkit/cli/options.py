@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
 from netkit.cli import types
-from netkit.cli.command import chained, gathered, option
+from netkit.cli.command import ADDRESSES, DATA, ENDING, OUTPUT, SERVING, TIME, TLS, Decorator, chained, gathered
 from netkit.cli.rules import Case, Values, excluded, needs, one_of
 from netkit.core.errors import Invalid
 from netkit.output import console
@@ -192,7 +192,7 @@ class RecordOptions(NamedTuple):
 
 
 class ServingOptions(NamedTuple):
-    """What a server tells, whom it serves, and when it ends by itself."""
+    """What a server tells, whom it serves and how, and when it ends by itself. It serves TCP, unless told otherwise."""
 
     port_file: str | None
     print_port: bool
@@ -202,6 +202,14 @@ class ServingOptions(NamedTuple):
     allow: "tuple[Network, ...]"
     deny: "tuple[Network, ...]"
     stats: bool
+    once: bool = False
+    max_clients: int | None = None
+    max_conns: int | None = None
+    greet: bytes | None = None
+    keepalive: float | None = None
+    mode: int | None = None
+    udp: bool = False
+    both: bool = False
 
     def admits(self) -> Callable[[str], bool] | None:
         """Whether a host may come, as a function; None if all may."""
@@ -210,24 +218,6 @@ class ServingOptions(NamedTuple):
         from netkit.core.access import Access
 
         return Access(self.allow, self.deny).admits
-
-
-class AcceptOptions(NamedTuple):
-    """How many connections a server takes, and how."""
-
-    once: bool = False
-    max_clients: int | None = None
-    max_conns: int | None = None
-    greet: bytes | None = None
-    keepalive: float | None = None
-    mode: int | None = None
-
-
-class TransportOptions(NamedTuple):
-    """Which protocols a server serves, TCP if neither is asked for."""
-
-    udp: bool = False
-    both: bool = False
 
 
 class OutputOptions(NamedTuple):
@@ -288,16 +278,8 @@ def showing(after: float) -> "Show":
     return show
 
 
-class ViewOptions(NamedTuple):
-    """Colour, and whether something moves."""
-
-    color: str | None
-    progress: bool
-    no_progress: bool
-
-    def view(self) -> View:
-        """What is shown beside plain lines."""
-        return View(self.color, ProgressOptions(self.progress, self.no_progress).after())
+def _view(color: str | None, progress: bool, no_progress: bool) -> View:
+    return View(color, ProgressOptions(progress, no_progress).after())
 
 
 def _is_unix(values: Values) -> bool:
@@ -322,8 +304,8 @@ DUMP = Case("a dump on stderr", lambda values: RecordOptions(None, values["hexdu
 _TERMINAL = Case("a terminal on stderr", lambda values: os.isatty(2))
 
 _progress_choices = (
-    option("--progress", section="Output", help="Show progress from the start."),
-    option("--no-progress", section="Output", help="Do not show progress."),
+    OUTPUT.option("--progress", help="Show progress from the start."),
+    OUTPUT.option("--no-progress", help="Do not show progress."),
 )
 
 _progress_rules = (
@@ -338,39 +320,36 @@ progress_options = gathered(
     rules=[*_progress_rules, one_of("--quiet", "--progress"), one_of("--json", "--progress")],
 )
 
-color_option = option(
+color_option = OUTPUT.option(
     "--color",
     type=types.choice("auto", "always", "never", name="WHEN"),
-    section="Output",
     help="Use colour on a terminal (auto), always or never.",
 )
 
-view_options = gathered("view", ViewOptions, color_option, *_progress_choices, rules=_progress_rules)
+view_options = gathered("view", _view, color_option, *_progress_choices, rules=_progress_rules)
+quiet_option = OUTPUT.option("-q", "--quiet", help="Print no messages; see the exit code.")
 
 verbosity_options = gathered(
     "verbosity",
     Verbosity,
-    option("-v", "--verbose", count=True, section="Output", help="Print what happens; -vv also each address tried."),
-    option("-q", "--quiet", section="Output", help="Print no messages; see the exit code."),
-    option("--json", section="Output", help="Print events and failures as JSON Lines."),
+    OUTPUT.option("-v", "--verbose", count=True, help="Print what happens; -vv also each address tried."),
+    quiet_option,
+    OUTPUT.option("--json", help="Print events and failures as JSON Lines."),
     rules=[one_of("--quiet", "--json")],
 )
 
-json_option = option("--json", section="Output", help="Print the answer as JSON Lines.")
+json_option = OUTPUT.option("--json", help="Print the answer as JSON Lines.")
 
-quiet_option = option("-q", "--quiet", section="Output", help="Print no messages; see the exit code.")
-
-max_size_option = option(
+max_size_option = DATA.option(
     "--max-size",
     type=types.SIZE,
     default=16 << 20,
-    section="Data",
     help="Exit with 63 if a record or a format is longer (default: 16M).",
 )
 
 _version_choices = (
-    option("-4", "ipv4", section="Addresses", help="Use IPv4 only."),
-    option("-6", "ipv6", section="Addresses", help="Use IPv6 only."),
+    ADDRESSES.option("-4", "ipv4", help="Use IPv4 only."),
+    ADDRESSES.option("-6", "ipv6", help="Use IPv6 only."),
 )
 
 version_options = gathered("family", FamilyOptions, *_version_choices, rules=[one_of("-4", "-6")])
@@ -379,36 +358,29 @@ family_options = gathered(
     "family",
     FamilyOptions,
     *_version_choices,
-    option("-n", "--numeric", section="Addresses", help="Accept only addresses, no names."),
+    ADDRESSES.option("-n", "--numeric", help="Accept only addresses, no names."),
     rules=[one_of("-4", "-6")],
 )
 
 _identity_choices = (
-    option("--cert", type=types.FILE, section="TLS", help="Certificate to present, with its chain (PEM)."),
-    option("--key", type=types.FILE, section="TLS", help="Key of the certificate (PEM, not encrypted)."),
-    option("--servername", type=types.HOST, section="TLS", help="Name to ask for (SNI) and to verify."),
-    option("--insecure", section="TLS", help="Do not verify the peer's certificate."),
+    TLS.option("--cert", type=types.FILE, help="Certificate to present, with its chain (PEM)."),
+    TLS.option("--key", type=types.FILE, help="Key of the certificate (PEM, not encrypted)."),
+    TLS.option("--servername", type=types.HOST, help="Name to ask for (SNI) and to verify."),
+    TLS.option("--insecure", help="Do not verify the peer's certificate."),
 )
 
 _tls_choices = (
-    option(
-        "--cafile",
-        type=types.FILE,
-        section="TLS",
-        help="Trust the authorities in FILE (PEM); a server then requires certificates.",
+    TLS.option(
+        "--cafile", type=types.FILE, help="Trust the authorities in FILE (PEM); a server then requires certificates."
     ),
     *_identity_choices,
-    option("--alpn", type=types.ALPN, section="TLS", help="Protocols to agree on (ALPN), the preferred first."),
+    TLS.option("--alpn", type=types.ALPN, help="Protocols to agree on (ALPN), the preferred first."),
 )
 
-_tls_option = option("--tls", section="TLS", help="Use TLS, as with tls: before the address.")
-
+_tls_option = TLS.option("--tls", help="Use TLS, as with tls: before the address.")
 _identity_rules = (needs("--key", on="--cert"), one_of("--insecure", "--cafile"))
-
 _BARE = "without --tls or tls: nothing is secured"
-
 _tls_rule = needs("--cafile", "--cert", "--key", "--servername", "--alpn", "--insecure", on=SECURED, why=_BARE)
-
 tls_options = gathered("tls", TlsOptions, _tls_option, *_tls_choices, rules=[_tls_rule, *_identity_rules])
 
 server_tls_options = gathered(
@@ -427,7 +399,7 @@ server_tls_options = gathered(
 https_options = gathered(
     "tls",
     TlsOptions,
-    option("--cafile", type=types.FILE, section="TLS", help="Trust the authorities in FILE (PEM)."),
+    TLS.option("--cafile", type=types.FILE, help="Trust the authorities in FILE (PEM)."),
     *_identity_choices,
     rules=[
         excluded(
@@ -455,59 +427,55 @@ relay_tls_options = gathered(
     ],
 )
 
-timeout_option = option("--timeout", type=types.DURATION, section="Time", help="Exit with 28 after D.")
+timeout_option = TIME.option("--timeout", type=types.DURATION, help="Exit with 28 after D.")
 
 timeout_options = chained(
-    option("--idle-timeout", type=types.DURATION, section="Time", help="Close a connection idle for D (exit code 28)."),
+    TIME.option("--idle-timeout", type=types.DURATION, help="Close a connection idle for D (exit code 28)."),
     timeout_option,
 )
 
 datagram_timeout_options = chained(
-    option("--idle-timeout", type=types.DURATION, section="Time", help="Exit with 28 when no datagram comes for D."),
+    TIME.option("--idle-timeout", type=types.DURATION, help="Exit with 28 when no datagram comes for D."),
     timeout_option,
 )
 
-connect_timeout_option = option(
-    "-w",
-    "--connect-timeout",
-    type=types.DURATION,
-    default=10.0,
-    section="Time",
-    help="Time limit for resolving, connecting and TLS (default: 10s; exit code 28).",
-)
 
-source_option = option("--source", type=types.SOURCE, section="Addresses", help="Connect from this address and port.")
+def connect_timeout_option(limited: str = "resolving, connecting and TLS", seconds: float = 10.0) -> Decorator:
+    """The time limit for what is ``limited``."""
+    words = f"Time limit for {limited} (default: {seconds:g}s; exit code 28)."
+    return TIME.option("-w", "--connect-timeout", type=types.DURATION, default=seconds, help=words)
+
+
+source_option = ADDRESSES.option("--source", type=types.SOURCE, help="Connect from this address and port.")
 
 dial_options = chained(
-    connect_timeout_option,
+    connect_timeout_option(),
     source_option,
-    option("--keepalive", type=types.DURATION, section="Time", help="Probe a peer silent for D (TCP keepalive)."),
+    TIME.option("--keepalive", type=types.DURATION, help="Probe a peer silent for D (TCP keepalive)."),
     rules=[
         excluded("-4", "-6", "-n", "--source", by=UNIX, why="a unix socket has no IP address"),
         excluded("--keepalive", by=UNIX, why="a unix socket has no keepalive"),
     ],
 )
 
-shutdown_after_option = option(
+shutdown_after_option = ENDING.option(
     "--shutdown-after",
     type=types.DURATION_OR_ZERO,
-    section="Ending",
     help="Send the end of input when nothing has come back for D (default: 0; to TLS servers 2s, 10s without answer).",
 )
 
 ending_options = gathered(
     "ending",
     EndingOptions,
-    option(
+    ENDING.option(
         "--grace",
         type=types.DURATION_OR_ZERO,
-        section="Ending",
         help="After the peer's end, exit when our input is idle for D (default: 500ms).",
     ),
-    option("--hold", section="Ending", help="After the peer's end, wait for the end of our input."),
-    option("--no-shutdown", section="Ending", help="Do not send the end of our input; exit when the peer ends."),
+    ENDING.option("--hold", help="After the peer's end, wait for the end of our input."),
+    ENDING.option("--no-shutdown", help="Do not send the end of our input; exit when the peer ends."),
     shutdown_after_option,
-    option("--send-only", section="Ending", help="Exit when all of our input is sent and acknowledged."),
+    ENDING.option("--send-only", help="Exit when all of our input is sent and acknowledged."),
     rules=[
         one_of("--grace", "--hold"),
         one_of("--no-shutdown", "--shutdown-after"),
@@ -519,29 +487,24 @@ ending_options = gathered(
 program_options = gathered(
     "program",
     ProgramOptions,
-    option(
+    DATA.option(
         "--exec",
         type=types.COMMAND,
-        section="Data",
         help="Run CMD with each connection as its stdin and stdout; words are split as in a shell.",
     ),
-    option("--sh-exec", type=types.SHELL_COMMAND, section="Data", help="Like --exec, but /bin/sh runs CMD."),
+    DATA.option("--sh-exec", type=types.SHELL_COMMAND, help="Like --exec, but /bin/sh runs CMD."),
 )
 
 record_options = gathered(
     "record",
     RecordOptions,
-    option("--hexdump", section="Output", help="Write a hex dump of both directions to stderr, as -vvv does."),
-    option(
-        "--log", type=types.FILE, section="Output", help="Append the data of both directions to FILE as JSON Lines."
-    ),
+    OUTPUT.option("--hexdump", help="Write a hex dump of both directions to stderr, as -vvv does."),
+    OUTPUT.option("--log", type=types.FILE, help="Append the data of both directions to FILE as JSON Lines."),
     rules=[one_of("--hexdump", "--json"), one_of("--hexdump", "--quiet")],
 )
 
-stats_option = option("--stats", section="Output", help="Print bytes and time at the end, as JSON.")
-
-raw_option = option("--raw", section="Data", help="Write control bytes to a terminal as they are.")
-
+stats_option = OUTPUT.option("--stats", help="Print bytes and time at the end, as JSON.")
+raw_option = DATA.option("--raw", help="Write control bytes to a terminal as they are.")
 _PRINTABLE = ("hex", "json", "none")
 
 
@@ -554,21 +517,18 @@ def _form(name: str) -> Case:
 output_options = gathered(
     "output",
     OutputOptions,
-    option(
+    DATA.option(
         "--output",
         type=types.choice("raw", "lines", "hex", "json", "none"),
-        section="Data",
         help="Print datagrams in this form (default: raw, or json with --json).",
     ),
     raw_option,
     rules=[excluded("--raw", by=_form(name), why=f"--output {name} writes no control bytes") for name in _PRINTABLE],
 )
 
-transport_options = gathered(
-    "transport",
-    TransportOptions,
-    option("--udp", section="Serving", help="Serve UDP datagrams instead of TCP."),
-    option("--both", section="Serving", help="Serve TCP and UDP on the same port."),
+transport_options = chained(
+    SERVING.option("--udp", help="Serve UDP datagrams instead of TCP."),
+    SERVING.option("--both", help="Serve TCP and UDP on the same port."),
     rules=[
         one_of("--udp", "--both"),
         excluded("--udp", "--both", by=SECURED, why="datagrams are not secured"),
@@ -583,33 +543,29 @@ transport_options = gathered(
     ],
 )
 
+_serving_choices = (
+    SERVING.option("--port-file", type=types.FILE, help="Write the port number to FILE while serving."),
+    SERVING.option("--print-port", help="Print the port number as the first line on stdout."),
+    SERVING.option("--allow", type=types.CIDR, multiple=True, help="Accept only this network; repeatable."),
+    SERVING.option("--deny", type=types.CIDR, multiple=True, help="Refuse this network; repeatable."),
+    ENDING.option("--until", type=types.REGEX, help="Stop with exit code 0 when a client's data matches."),
+    OUTPUT.option("--stats", help="Print what was served at the end, as JSON."),
+    TIME.option("--accept-timeout", type=types.DURATION, help="Exit with 28 if nobody comes within D."),
+    TIME.option("--for", "duration", type=types.DURATION, help="Stop after D with exit code 0."),
+)
+
+datagram_serving_options = gathered("serving", ServingOptions, *_serving_choices)
+
 serving_options = gathered(
     "serving",
     ServingOptions,
-    option("--port-file", type=types.FILE, section="Serving", help="Write the port number to FILE while serving."),
-    option("--print-port", section="Serving", help="Print the port number as the first line on stdout."),
-    option("--allow", type=types.CIDR, multiple=True, section="Serving", help="Accept only this network; repeatable."),
-    option("--deny", type=types.CIDR, multiple=True, section="Serving", help="Refuse this network; repeatable."),
-    option("--until", type=types.REGEX, section="Ending", help="Stop with exit code 0 when a client's data matches."),
-    option("--stats", section="Output", help="Print what was served at the end, as JSON."),
-    option("--accept-timeout", type=types.DURATION, section="Time", help="Exit with 28 if nobody comes within D."),
-    option("--for", "duration", type=types.DURATION, section="Time", help="Stop after D with exit code 0."),
-)
-
-accept_options = gathered(
-    "accept",
-    AcceptOptions,
-    option("--once", section="Serving", help="Serve one client, then exit."),
-    option("--max-clients", type=types.COUNT, section="Serving", help="Serve N clients, then exit."),
-    option("--max-conns", type=types.COUNT, section="Serving", help="Serve at most N clients at once (default: 4096)."),
-    option("--mode", type=types.MODE, section="Serving", help="Mode of the unix socket's file (default: 600)."),
-    option(
-        "--greet",
-        type=types.TEXT,
-        section="Data",
-        help="Send TEXT first; {host} and {port} are the client's, {{ is a brace.",
-    ),
-    option("--keepalive", type=types.DURATION, section="Time", help="Probe a client silent for D (TCP keepalive)."),
+    *_serving_choices,
+    SERVING.option("--once", help="Serve one client, then exit."),
+    SERVING.option("--max-clients", type=types.COUNT, help="Serve N clients, then exit."),
+    SERVING.option("--max-conns", type=types.COUNT, help="Serve at most N clients at once (default: 4096)."),
+    SERVING.option("--mode", type=types.MODE, help="Mode of the unix socket's file (default: 600)."),
+    DATA.option("--greet", type=types.TEXT, help="Send TEXT first; {host} and {port} are the client's, {{ is a brace."),
+    TIME.option("--keepalive", type=types.DURATION, help="Probe a client silent for D (TCP keepalive)."),
     rules=[
         one_of("--once", "--max-clients"),
         needs("--mode", on=UNIX, why="only a unix socket has a mode"),

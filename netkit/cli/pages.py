@@ -19,7 +19,6 @@ HELP_WIDTH = 80
 PAGE_WIDTH = 78
 _INDENT = 5
 _MEANING_WIDTH = 45  # columns that a long meaning has at least
-
 _COMMAND_SECTIONS = ("Talk", "Serve", "Look", "Bytes", "More")
 _OPTION_SECTIONS = ("Addresses", "Checking", "Request", "Serving", "TLS", "Ending", "Data", "Time", "Output")
 

@@ -5,7 +5,7 @@ What is typed counts, whatever its value, and defaults do not. What is no option
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import click
 from click.core import ParameterSource
@@ -16,32 +16,26 @@ Values = Mapping[str, Any]
 """The parameters of a command, as click has parsed them."""
 
 
-class Case:
+class Case(NamedTuple):
     """What a rule depends on beside options; messages and man pages call it by its name."""
 
-    __slots__ = ("holds", "name")
-
-    def __init__(self, name: str, holds: Callable[[Values], object]) -> None:
-        self.name = name
-        self.holds = holds
+    name: str
+    holds: Callable[[Values], object]
 
 
 Term = str | Case
 
 
-class Rule:
+class Rule(NamedTuple):
     """The ``terms`` go with none of the ``others`` or, if these are ``needed``, only with one of them.
 
     Without ``others`` the terms exclude each other.
     """
 
-    __slots__ = ("needed", "others", "terms", "why")
-
-    def __init__(self, terms: tuple[Term, ...], others: tuple[Term, ...] = (), why: str = "", *, needed: bool = False):
-        self.terms = terms
-        self.others = others
-        self.why = why
-        self.needed = needed
+    terms: tuple[Term, ...]
+    others: tuple[Term, ...] = ()
+    why: str = ""
+    needed: bool = False
 
     def broken(self, given: Callable[[Term], bool]) -> str:
         """The message for what was given; empty if the rule is kept."""
@@ -60,12 +54,12 @@ def one_of(*terms: Term) -> Rule:
 
 def excluded(*terms: Term, by: Term | tuple[Term, ...], why: str) -> Rule:
     """These do not apply with any of ``by``."""
-    return Rule(terms, by if isinstance(by, tuple) else (by,), why)
+    return Rule(terms, (by,) if isinstance(by, Term) else by, why)
 
 
 def needs(*terms: Term, on: Term | tuple[Term, ...], why: str = "") -> Rule:
     """These apply only with one of ``on``."""
-    return Rule(terms, on if isinstance(on, tuple) else (on,), why, needed=True)
+    return Rule(terms, (on,) if isinstance(on, Term) else on, why, needed=True)
 
 
 def check(rules: Iterable[Rule], options: Mapping[str, click.Option], ctx: click.Context) -> None:

@@ -9,7 +9,6 @@ from netkit.output import console
 from netkit.output.console import Verbosity, emit, stop_waiting, tell_failure
 
 if TYPE_CHECKING:
-    from netkit.output.totals import Totals
     from netkit.services.pack.filter import Filter
 
 
@@ -40,46 +39,8 @@ def filtered(change: "Filter", verbosity: Verbosity, given: bytes | None = None)
     return Exit.OK
 
 
-def run(
-    main: Coroutine[Any, Any, int | None],
-    verbosity: Verbosity,
-    *,
-    timeout: float | None = None,
-    refused: Exit = Exit.CONNECT,
-    totals: "Totals | None" = None,
-) -> int:
-    """Run a command's work to its end and return its exit code; a signal ends the process here.
-
-    ``timeout`` bounds the whole of it, in seconds; ``refused`` is the code if the system has no room for us at all.
-    ``totals`` are told at the end, however it comes.
-    """
-    import signal
-
-    from netkit.core import kernel
-
-    def told(code: int) -> int:
-        if totals is not None:
-            emit("stats", **totals.fields(code))
-        return code
-
-    try:
-        ending = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-        return told(kernel.run(_within(main, timeout), signals=ending, on_signal=stop_waiting) or 0)
-    except kernel.Interrupted as interrupted:
-        told(Exit.SIGNAL + interrupted.signum)
-        die(interrupted.signum)
-    except Failure as failure:
-        if _is_reader_gone(failure):
-            told(Exit.SIGNAL + signal.SIGPIPE)
-        return told(conclude(failure, verbosity))
-    except OSError as error:
-        return told(conclude(Failure(refused, "go on", error), verbosity))
-    finally:
-        main.close()
-
-
 class Run:
-    """One run of a command, whose events go to ``observe``.
+    """One run of a command, whose events go to ``observe``; ``timeout`` bounds the whole of it, in seconds.
 
     With ``stats`` it ends with its totals; ``protocol`` is what they are of, where that is known beforehand.
     """
@@ -99,8 +60,34 @@ class Run:
         self.observe = observer(verbosity, self._totals.watching if self._totals else None)
 
     def __call__(self, main: Coroutine[Any, Any, int | None], refused: Exit = Exit.CONNECT) -> int:
-        """Do the command's work, as the function ``run`` does."""
-        return run(main, self._verbosity, timeout=self._timeout, refused=refused, totals=self._totals)
+        """Do a command's work to its end and return its exit code; a signal ends the process here.
+
+        ``refused`` is the code if the system has no room for us at all.
+        """
+        import signal
+
+        from netkit.core import kernel
+
+        try:
+            ending = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+            return self._ended(kernel.run(_within(main, self._timeout), signals=ending, on_signal=stop_waiting) or 0)
+        except kernel.Interrupted as interrupted:
+            self._ended(Exit.SIGNAL + interrupted.signum)
+            die(interrupted.signum)
+        except Failure as failure:
+            if _is_reader_gone(failure):
+                self._ended(Exit.SIGNAL + signal.SIGPIPE)
+            return self._ended(conclude(failure, self._verbosity))
+        except OSError as error:
+            return self._ended(conclude(Failure(refused, "go on", error), self._verbosity))
+        finally:
+            main.close()
+
+    def _ended(self, code: int) -> int:
+        """Tell the totals, however the end came."""
+        if self._totals is not None:
+            emit("stats", **self._totals.fields(code))
+        return code
 
 
 def conclude(failure: Failure, verbosity: Verbosity | None = None) -> int:

@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING
 
 from netkit.cli import options
 from netkit.cli.client import ClientOptions
-from netkit.cli.command import address, gathered, option
-from netkit.cli.options import AcceptOptions, FamilyOptions, RecordOptions, ServingOptions, TlsOptions, TransportOptions
+from netkit.cli.command import SERVING, address, gathered
+from netkit.cli.options import FamilyOptions, RecordOptions, ServingOptions, TlsOptions
 from netkit.cli.rules import Case, excluded
 from netkit.cli.run import Run
 from netkit.core.errors import Exit, Invalid
@@ -32,23 +32,19 @@ class ServerOptions:
         command: tuple[str, ...],
         family: FamilyOptions,
         serving: ServingOptions,
-        transport: TransportOptions = TransportOptions(),
-        accept: AcceptOptions = AcceptOptions(),
         tls: TlsOptions = TlsOptions(),
         idle_timeout: float | None = None,
         timeout: float | None = None,
     ) -> None:
         from netkit.core.sync import Event
 
-        if (transport.udp or transport.both) and address.path is not None:
+        if (serving.udp or serving.both) and address.path is not None:
             raise Invalid(f"address {str(address)!r} is none for UDP datagrams")
         self.verbosity = verbosity
         self.address = address
         self.command = command
         self.family = family
         self.serving = serving
-        self.transport = transport
-        self.accept = accept
         self.idle_timeout = idle_timeout
         self.stop = Event()
         self.tls = tls.wanted(address)
@@ -80,12 +76,12 @@ class ServerOptions:
         """What serves clients with ``handler``, or sends datagrams back through ``change``, or both."""
         from netkit.services.server import Service
 
-        if not (self.transport.udp or self.transport.both):
+        if not (self.serving.udp or self.serving.both):
             return Service(handler)
         from netkit.services.udp.serve import answering, changed
 
         receiver = self.receiver(answering(changed(change), self.observe))
-        return Service(None if self.transport.udp else handler, receiver=receiver)
+        return Service(None if self.serving.udp else handler, receiver=receiver)
 
     def run(
         self,
@@ -102,8 +98,7 @@ class ServerOptions:
         that conversation does. What goes over the wire is kept or shown as ``record`` says. Datagrams are received
         from multicast ``groups`` too, and no more than ``count``.
         """
-        family = self.family.family()
-        serving, accept = self.serving, self.accept
+        family, serving = self.family.family(), self.serving
 
         async def work() -> int:
             from netkit.core.policy import Policy
@@ -113,15 +108,15 @@ class ServerOptions:
             layers = self.layers()
             service = serve()
             policy = Policy(
-                limit=1 if one_shot or accept.once else accept.max_clients or count,
-                max_conns=accept.max_conns or Policy().max_conns,
+                limit=1 if one_shot or serving.once else serving.max_clients or count,
+                max_conns=serving.max_conns or Policy().max_conns,
                 accept_timeout=serving.accept_timeout,
                 idle_timeout=None if service.handler else self.idle_timeout,
                 admits=serving.admits(),
                 layers=layers,
             )
             if service.handler is not None:
-                handler = welcoming(service.handler, accept.greet, accept.keepalive)
+                handler = welcoming(service.handler, serving.greet, serving.keepalive)
                 if record is not None:
                     handler = record.around(handler, self.verbosity)
                 service = service._replace(handler=handler)
@@ -131,7 +126,7 @@ class ServerOptions:
                 groups=groups,
                 family=family,
                 numeric=self.family.numeric,
-                mode=PRIVATE if accept.mode is None else accept.mode,
+                mode=PRIVATE if serving.mode is None else serving.mode,
                 observe=self.observe,
             )
             try:
@@ -174,22 +169,19 @@ class RelayOptions(ServerOptions):
         family: FamilyOptions,
         connect_timeout: float,
         source: tuple[str, int] | None,
-        udp: bool,
         serving: ServingOptions,
-        accept: AcceptOptions,
         tls: TlsOptions,
         idle_timeout: float | None,
         timeout: float | None,
         shutdown_after: float | None,
     ) -> None:
         for each in (address, target):
-            if udp and (each.tls or each.path is not None):
+            if serving.udp and (each.tls or each.path is not None):
                 raise Invalid(f"address {str(each)!r} is none for UDP datagrams")
         if target.path is not None and target.path == address.path:
             raise Invalid(f"{target} is this relay itself")
         for_clients, for_target = tls.sides(address.tls, target.tls)
-        super().__init__(verbosity, address, command, family, serving, accept=accept, tls=for_clients, timeout=timeout)
-        self.udp = udp
+        super().__init__(verbosity, address, command, family, serving, tls=for_clients, timeout=timeout)
         self.shutdown_after = shutdown_after
         self.target = ClientOptions(
             verbosity, target, family, source, connect_timeout, tls=for_target, idle_timeout=idle_timeout
@@ -201,7 +193,7 @@ class RelayOptions(ServerOptions):
         from netkit.services.server import Service
 
         target, how = self.target, self.target.dialling()
-        if not self.udp:
+        if not self.serving.udp:
             from netkit.services.relay import forwarding
 
             return Service(
@@ -209,7 +201,7 @@ class RelayOptions(ServerOptions):
                     target.address,
                     how,
                     changes=self.changes,
-                    keepalive=self.accept.keepalive,
+                    keepalive=self.serving.keepalive,
                     shutdown_after=self.shutdown_after,
                     idle_timeout=target.idle_timeout,
                     observe=self.observe,
@@ -220,7 +212,7 @@ class RelayOptions(ServerOptions):
         found = Associations(
             target.address,
             how,
-            limit=self.accept.max_conns or MAX_ASSOCIATIONS,
+            limit=self.serving.max_conns or MAX_ASSOCIATIONS,
             idle_timeout=target.idle_timeout or IDLE_TIMEOUT,
             observe=self.observe,
         )
@@ -233,7 +225,6 @@ server_options = gathered(
     address("server"),
     options.family_options,
     options.serving_options,
-    options.accept_options,
     options.server_tls_options,
     options.timeout_options,
     options.verbosity_options,
@@ -245,13 +236,12 @@ datagram_server_options = gathered(
     ServerOptions,
     address("server", udp=True),
     options.family_options,
-    options.serving_options,
+    options.datagram_serving_options,
     options.datagram_timeout_options,
     options.verbosity_options,
 )
 
 _TO_UNIX = Case("a unix: address as TARGET", lambda values: values["target"].path is not None)
-
 _BOTH_UNIX = Case("two unix: addresses", lambda values: values["address"].path and values["target"].path)
 
 relay_options = gathered(
@@ -259,11 +249,10 @@ relay_options = gathered(
     RelayOptions,
     address("server", target=True),
     options.family_options,
-    options.connect_timeout_option,
+    options.connect_timeout_option(),
     options.source_option,
-    option("--udp", section="Serving", help="Relay UDP datagrams instead of TCP."),
+    SERVING.option("--udp", help="Relay UDP datagrams instead of TCP."),
     options.serving_options,
-    options.accept_options,
     options.relay_tls_options,
     options.shutdown_after_option,
     options.timeout_options,

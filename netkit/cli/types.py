@@ -9,37 +9,40 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    from netkit.core.access import Network
-    from netkit.services.pack.framing import Prefix
-
     ParamType = click.ParamType[Any]  # generic in click's newest versions alone
 else:
     ParamType = click.ParamType
 
 _TEN_YEARS = 10 * 365 * 24 * 3600.0
-
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "": 1.0}
-
 _DURATION = re.compile(r"([0-9]+(?:\.[0-9]*)?|\.[0-9]+)(ms|s|m|h|)", re.ASCII)
-
 _SIZES = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
-
 _SIZE = re.compile(r"([1-9][0-9]{0,11})([KMG]?)")
-
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 
 
-class Parsed(ParamType):
-    """A click type around a parser, whose ValueError is the message. What is no text, as a default may be, stays."""
+def imported(path: str) -> Any:
+    """What ``package.module.name`` is, from the module, which is imported if nobody has needed it yet."""
+    module, _, name = path.rpartition(".")
+    return getattr(__import__(module, fromlist=[name]), name)
 
-    def __init__(self, name: str, parse: Callable[[str], Any]) -> None:
+
+class Parsed(ParamType):
+    """A click type around a parser, whose ValueError is the message. What is no text, as a default may be, stays.
+
+    The parser of a lower floor is given by its path, and imported when a value is typed.
+    """
+
+    def __init__(self, name: str, parse: Callable[[str], Any] | str) -> None:
         self.name = name
         self.parse = parse
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """The value that was typed."""
+        if not isinstance(value, str):
+            return value
+        parse = imported(self.parse) if isinstance(self.parse, str) else self.parse
         try:
-            return self.parse(value) if isinstance(value, str) else value
+            return parse(value)
         except ValueError as error:
             self.fail(str(error), param, ctx)
 
@@ -87,20 +90,6 @@ def parse_choice(text: str, words: tuple[str, ...]) -> str:
     if text not in words:
         raise ValueError(f"{text!r} is none of {', '.join(words)}")
     return text
-
-
-def parse_prefix(text: str) -> "Prefix":
-    """The length in front of a record: ``u8``, ``u16`` or ``u32``, with ``le`` behind it if wanted."""
-    from netkit.services.pack import framing
-
-    return framing.parse_prefix(text)
-
-
-def parse_text(text: str) -> bytes:
-    """Bytes, with ``\\n \\r \\t \\0 \\\\ \\xNN`` understood."""
-    from netkit.services.text import parse
-
-    return parse(text)
 
 
 def parse_hex(text: str) -> bytes:
@@ -157,13 +146,6 @@ def parse_path(text: str) -> str:
     return text
 
 
-def parse_host(text: str) -> str:
-    """The name of a host, or its address."""
-    from netkit.core.address import check_host
-
-    return check_host(text)
-
-
 def parse_alpn(text: str) -> tuple[str, ...]:
     """Names of protocols with commas between them, as ALPN has them (RFC 7301)."""
     names = tuple(text.split(","))
@@ -172,33 +154,12 @@ def parse_alpn(text: str) -> tuple[str, ...]:
     return names
 
 
-def parse_source(text: str) -> tuple[str, int]:
-    """Address and port of this machine, ``ADDR``, ``ADDR:PORT`` or ``:PORT``; "" and 0 are any."""
-    from netkit.core import address
-
-    return address.parse_source(text)
-
-
 def parse_regex(text: str) -> re.Pattern[bytes]:
     """A regular expression of Python's, over bytes; ^ and $ match at lines."""
     try:
         return re.compile(os.fsencode(text), re.MULTILINE)
     except (re.error, OverflowError, RecursionError) as error:
         raise ValueError(f"{text!r} is not a regular expression: {error}") from None
-
-
-def parse_cidr(text: str) -> "Network":
-    """An address or a network, ``10.0.0.0/8``."""
-    from netkit.core.access import parse_network
-
-    return parse_network(text)
-
-
-def parse_group(text: str) -> str:
-    """A multicast address, with ``%INTERFACE`` if wanted."""
-    from netkit.core import udp_server
-
-    return udp_server.parse_group(text)
 
 
 def parse_mode(text: str) -> int:
@@ -229,7 +190,7 @@ def choice(*words: str, name: str | None = None) -> Parsed:
 
 
 ALPN = Parsed("NAME,...", parse_alpn)
-CIDR = Parsed("CIDR", parse_cidr)
+CIDR = Parsed("CIDR", "netkit.core.access.parse_network")
 COMMAND = Parsed("CMD", parse_command)
 COUNT = count()
 COUNT_OR_ANY = Parsed("N|any", parse_count_or_any)
@@ -237,14 +198,14 @@ DURATION = Parsed("D", parse_duration)
 DURATION_OR_ZERO = Parsed("D", partial(parse_duration, zero=True))
 FIELD = Parsed("FIELD", parse_field)
 FILE = Parsed("FILE", parse_path)
-GROUP = Parsed("GROUP", parse_group)
+GROUP = Parsed("GROUP", "netkit.core.udp_server.parse_group")
 HEX = Parsed("HEX", parse_hex)
-HOST = Parsed("NAME", parse_host)
+HOST = Parsed("NAME", "netkit.core.address.check_host")
 METHOD = Parsed("METHOD", parse_method)
 MODE = Parsed("MODE", parse_mode)
-PREFIX = Parsed("u8|u16|u32[le]", parse_prefix)
+PREFIX = Parsed("u8|u16|u32[le]", "netkit.services.pack.framing.parse_prefix")
 REGEX = Parsed("REGEX", parse_regex)
 SHELL_COMMAND = Parsed("CMD", parse_shell_command)
 SIZE = size()
-SOURCE = Parsed("ADDR[:PORT]", parse_source)
-TEXT = Parsed("TEXT", parse_text)
+SOURCE = Parsed("ADDR[:PORT]", "netkit.core.address.parse_source")
+TEXT = Parsed("TEXT", "netkit.services.text.parse")

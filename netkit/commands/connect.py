@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 from netkit.cli import client as client_module
 from netkit.cli import habits, options, types
-from netkit.cli.command import address, command, option
+from netkit.cli.command import DATA, ENDING, TIME, address, command
 from netkit.cli.rules import Case, Values, excluded, needs, one_of
 
 if TYPE_CHECKING:
@@ -66,20 +66,19 @@ RULES = (
 @options.family_options
 @options.dial_options
 @options.tls_options
-@option("--wait", type=types.DURATION_OR_ZERO, section="Time", help="Keep trying for D, then exit with 28.")
+@TIME.option("--wait", type=types.DURATION_OR_ZERO, help="Keep trying for D, then exit with 28.")
 @options.timeout_options
 @options.ending_options
-@option("--recv-only", section="Ending", help="Do not read stdin; exit when the peer ends.")
-@option(
+@ENDING.option("--recv-only", help="Do not read stdin; exit when the peer ends.")
+@ENDING.option(
     "--until",
     type=types.REGEX,
-    section="Ending",
     help="Exit with 0 after the first match in the peer's data; with 8 if the peer ends before.",
 )
-@option("--max-bytes", type=types.COUNT, section="Ending", help="Exit with 0 after N bytes from the peer.")
-@option("--send", "text", type=types.TEXT, section="Data", help="Send TEXT instead of stdin.")
-@option("--send-hex", "octets", type=types.HEX, section="Data", help="Send these bytes instead of stdin.")
-@option("-C", "--crlf", section="Data", help="Send line endings as CR LF.")
+@ENDING.option("--max-bytes", type=types.COUNT, help="Exit with 0 after N bytes from the peer.")
+@DATA.option("--send", "text", type=types.TEXT, help="Send TEXT instead of stdin.")
+@DATA.option("--send-hex", "octets", type=types.HEX, help="Send these bytes instead of stdin.")
+@DATA.option("-C", "--crlf", help="Send line endings as CR LF.")
 @options.program_options
 @options.raw_option
 @options.verbosity_options

@@ -1,9 +1,10 @@
 """Serve: send every byte back"""
 
-from netkit.cli import habits, options, types
+from netkit.cli import habits, options
 from netkit.cli import server as server_module
-from netkit.cli.command import command, option
+from netkit.cli.command import DATA, command
 from netkit.cli.rules import excluded
+from netkit.cli.types import TEXT
 
 
 @command(
@@ -16,7 +17,7 @@ from netkit.cli.rules import excluded
         ("netkit echo 9087 --prefix 'You said ' --until bye -v", "a chat server, until somebody says bye"),
     ],
 )
-@option("--prefix", type=types.TEXT, section="Data", help="Put TEXT before each line.")
+@DATA.option("--prefix", type=TEXT, help="Put TEXT before each line.")
 @options.transport_options
 @server_module.server_options
 def echo(server: server_module.ServerOptions, prefix: bytes | None) -> int:

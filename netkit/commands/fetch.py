@@ -5,41 +5,14 @@ from typing import TYPE_CHECKING
 import click
 
 from netkit.cli import client as client_module
-from netkit.cli import habits, options, types
-from netkit.cli.command import command, option
+from netkit.cli import habits, options
+from netkit.cli.command import ADDRESSES, DATA, ENDING, REQUEST, command, gathered
 from netkit.cli.rules import Case, Values, excluded, needs, one_of
+from netkit.cli.types import FIELD, FILE, METHOD, SIZE, TEXT, count
 
 if TYPE_CHECKING:
     from netkit.protocols.url import Url
-
-HABITS = {
-    **habits.HABITS,
-    **dict.fromkeys(("-I", "--spider"), "--head asks for the head alone"),
-    **dict.fromkeys(("-L", "--location"), "redirects are followed anyway, see --max-redirects"),
-    **dict.fromkeys(("-X", "--request"), "--method METHOD"),
-    **dict.fromkeys(
-        ("-d", "--data-raw", "--data-binary", "--post-data"), "--data TEXT sends TEXT; @FILE names no file"
-    ),
-    **dict.fromkeys(("-T", "--upload-file"), "--method PUT --data TEXT"),
-    **dict.fromkeys(("-F", "--form"), "there are no forms with files; --data TEXT sends TEXT"),
-    "-f": "--fail",
-    **dict.fromkeys(("-O", "--remote-name"), "-o FILE names the file"),
-    **dict.fromkeys(("-C", "-c", "--continue", "--continue-at"), "--resume goes on with what -o FILE has left"),
-    **dict.fromkeys(("-r", "--range"), "-H 'Range: bytes=0-99'"),
-    **dict.fromkeys(("-z", "--time-cond"), "-H 'If-Modified-Since: DATE'"),
-    **dict.fromkeys(("-k", "--no-check-certificate"), "--insecure does not verify the certificate"),
-    **dict.fromkeys(("--cacert", "--ca-certificate"), "--cafile FILE"),
-    **dict.fromkeys(("-u", "--user"), "-H 'Authorization: ...', or http://USER:PASSWORD@HOST/"),
-    **dict.fromkeys(("-e", "--referer"), "-H 'Referer: URL'"),
-    **dict.fromkeys(("-A", "-U", "--user-agent"), "-H 'User-Agent: NAME'"),
-    **dict.fromkeys(("-b", "--cookie"), "-H 'Cookie: NAME=VALUE'"),
-    **dict.fromkeys(("-x", "--proxy"), "proxies are not used"),
-    **dict.fromkeys(("-s", "-S", "--silent", "--show-error"), "only failures are said anyway; -q says nothing at all"),
-    **dict.fromkeys(("-m", "--max-time"), "--timeout D"),
-    **dict.fromkeys(("-#", "--progress-bar"), "--progress shows it at once"),
-    "--compressed": "nothing is decompressed; -H 'Accept-Encoding: gzip' asks for it",
-    "-l": "netkit listen ADDRESS listens",
-}
+    from netkit.services.fetch.client import Asked
 
 
 def _url(ctx: click.Context, param: click.Parameter, words: tuple[str, ...]) -> "Url":
@@ -61,36 +34,59 @@ def _shows_on_terminal(values: Values) -> bool:
     return values["path"] is None and not Ways(reads=False, writes=True).receives
 
 
-RULES = (
-    one_of("--head", "--method"),
-    one_of("--head", "--data"),
-    one_of(
-        Case("user and password in the URL", lambda values: values["url"].userinfo is not None), _field("Authorization")
-    ),
-    excluded("--include", "--max-size", by="--head", why="--head writes the head alone"),
-    needs("--force", "--resume", on="-o", why="without -o FILE there is no file"),
-    excluded("--raw", by="-o", why="it goes to a file"),
-    excluded(
-        *("--head", "--include", "--data"),
-        Case("--method", lambda values: values["method"] not in (None, "GET")),
-        _field("Range"),
-        _field("If-Range"),
-        by="--resume",
-        why="--resume asks for the rest of a file",
-    ),
-    excluded("--progress", by="--head", why="a head is no transfer"),
-    excluded(
-        "--progress",
-        by=Case("an answer shown on a terminal", _shows_on_terminal),
-        why="the answer is shown on a terminal",
-    ),
-)
-
-
 @command(
     words="URL",
-    habits=HABITS,
-    rules=RULES,
+    habits={
+        **habits.HABITS,
+        "-I --spider": "--head asks for the head alone",
+        "-L --location": "redirects are followed anyway, see --max-redirects",
+        "-X --request": "--method METHOD",
+        "-d --data-raw --data-binary --post-data": "--data TEXT sends TEXT; @FILE names no file",
+        "-T --upload-file": "--method PUT --data TEXT",
+        "-F --form": "there are no forms with files; --data TEXT sends TEXT",
+        "-f": "--fail",
+        "-O --remote-name": "-o FILE names the file",
+        "-C -c --continue --continue-at": "--resume goes on with what -o FILE has left",
+        "-r --range": "-H 'Range: bytes=0-99'",
+        "-z --time-cond": "-H 'If-Modified-Since: DATE'",
+        "-k --no-check-certificate": "--insecure does not verify the certificate",
+        "--cacert --ca-certificate": "--cafile FILE",
+        "-u --user": "-H 'Authorization: ...', or http://USER:PASSWORD@HOST/",
+        "-e --referer": "-H 'Referer: URL'",
+        "-A -U --user-agent": "-H 'User-Agent: NAME'",
+        "-b --cookie": "-H 'Cookie: NAME=VALUE'",
+        "-x --proxy": "proxies are not used",
+        "-s -S --silent --show-error": "only failures are said anyway; -q says nothing at all",
+        "-m --max-time": "--timeout D",
+        "-# --progress-bar": "--progress shows it at once",
+        "--compressed": "nothing is decompressed; -H 'Accept-Encoding: gzip' asks for it",
+        "-l": "netkit listen ADDRESS listens",
+    },
+    rules=[
+        one_of("--head", "--method"),
+        one_of("--head", "--data"),
+        one_of(
+            Case("user and password in the URL", lambda values: values["url"].userinfo is not None),
+            _field("Authorization"),
+        ),
+        excluded("--include", "--max-size", by="--head", why="--head writes the head alone"),
+        needs("--force", "--resume", on="-o", why="without -o FILE there is no file"),
+        excluded("--raw", by="-o", why="it goes to a file"),
+        excluded(
+            *("--head", "--include", "--data"),
+            Case("--method", lambda values: values["method"] not in (None, "GET")),
+            _field("Range"),
+            _field("If-Range"),
+            by="--resume",
+            why="--resume asks for the rest of a file",
+        ),
+        excluded("--progress", by="--head", why="a head is no transfer"),
+        excluded(
+            "--progress",
+            by=Case("an answer shown on a terminal", _shows_on_terminal),
+            why="the answer is shown on a terminal",
+        ),
+    ],
     examples=[
         ("netkit fetch https://example.org/ | less", "a page, on standard output"),
         ("netkit fetch -o big.iso --resume http://host/big.iso", "a file, from where it was cut"),
@@ -100,76 +96,51 @@ RULES = (
 @click.argument("url", nargs=-1, callback=_url)
 @options.family_options
 @options.dial_options
-@option(
-    "--unix-socket",
-    "socket",
-    type=types.FILE,
-    section="Addresses",
-    help="Connect to this unix socket instead of the host; @NAME is abstract.",
+@ADDRESSES.option(
+    "--unix-socket", "socket", type=FILE, help="Connect to this unix socket instead of the host; @NAME is abstract."
 )
 @options.https_options
 @options.timeout_options
-@option(
+@ENDING.option(
     "--max-redirects",
-    type=types.count(zero=True, most=1000),
+    type=count(zero=True, most=1000),
     default=10,
-    section="Ending",
     help="Exit with 47 after more than N redirects (default: 10).",
 )
-@option("--max-size", type=types.SIZE, section="Ending", help="Exit with 63 if there are more than SIZE bytes.")
-@option("--fail", section="Ending", help="Exit with 22, and write nothing, if the status is 400 or more.")
-@option("--method", type=types.METHOD, section="Request", help="Request method (default: GET, or POST with --data).")
-@option("--head", section="Request", help="Send a HEAD request, and write the status and the header.")
-@option(
+@ENDING.option("--max-size", type=SIZE, help="Exit with 63 if there are more than SIZE bytes.")
+@ENDING.option("--fail", help="Exit with 22, and write nothing, if the status is 400 or more.")
+@REQUEST.option("--method", type=METHOD, help="Request method (default: GET, or POST with --data).")
+@REQUEST.option("--head", help="Send a HEAD request, and write the status and the header.")
+@REQUEST.option(
     "-H",
     "--header",
     "fields",
-    type=types.FIELD,
+    type=FIELD,
     multiple=True,
-    section="Request",
     help="Add a header field, 'NAME: VALUE', or replace netkit's own; repeatable.",
 )
-@option(
-    "--data",
-    "body",
-    type=types.TEXT,
-    section="Request",
-    help="Send TEXT, as a form unless -H has a Content-Type; \\n and \\xNN are bytes.",
+@REQUEST.option(
+    "--data", "body", type=TEXT, help="Send TEXT, as a form unless -H has a Content-Type; \\n and \\xNN are bytes."
 )
-@option(
-    "-o",
-    "--output",
-    "path",
-    type=types.FILE,
-    section="Data",
-    help="Write to FILE, which appears only when it is complete.",
+@DATA.option("-o", "--output", "path", type=FILE, help="Write to FILE, which appears only when it is complete.")
+@DATA.option("--force", help="Overwrite FILE if it exists.")
+@DATA.option(
+    "--resume", help="Continue a download of FILE that was cut, if the server still has that version; implies --fail."
 )
-@option("--force", section="Data", help="Overwrite FILE if it exists.")
-@option(
-    "--resume",
-    section="Data",
-    help="Continue a download of FILE that was cut, if the server still has that version; implies --fail.",
-)
-@option("-i", "--include", section="Data", help="Write the status and the header before the body.")
+@DATA.option("-i", "--include", help="Write the status and the header before the body.")
 @options.raw_option
 @options.verbosity_options
 @options.progress_options
 @client_module.client_options
+@gathered("asked", "netkit.services.fetch.client.Asked")
 def fetch(
     client: client_module.ClientOptions,
-    url: "Url",
+    asked: "Asked",
     socket: str | None,
-    max_redirects: int,
-    max_size: int | None,
-    fail: bool,
-    method: str | None,
     head: bool,
-    fields: tuple[tuple[str, bytes], ...],
-    body: bytes | None,
     path: str | None,
     force: bool,
     resume: bool,
-    include: bool,
     raw: bool,
     progress: options.ProgressOptions,
 ) -> int:
@@ -195,30 +166,25 @@ def fetch(
     exit code 22. A body that ends early is 18.
     """
     from netkit.core.address import parse as parse_address
-    from netkit.services.fetch.client import Asked, Fetch, check_fields, printed, saved
+    from netkit.services.fetch.client import Fetch, check_fields, printed, saved
     from netkit.services.progress import Ways
 
-    check_fields(fields)
+    check_fields(asked.fields)
     if path == "-":
         raise click.UsageError("-o - is no file: without -o it goes to standard output")
     seen = not head and (path is not None or Ways(reads=False, writes=True).receives)
     show = progress.show(client.verbosity) if seen else None
     via = None if socket is None else parse_address(f"unix:{socket.removeprefix('unix:')}", "client")
-    dial = client.url_dialler(url, via)
-    asked = Asked(
-        url=url,
-        method="HEAD" if head else method or ("GET" if body is None else "POST"),
-        fields=fields,
-        body=body,
-        fail=fail or resume,
-        include=include or head,
-        max_redirects=max_redirects,
-        max_size=max_size,
+    dial = client.url_dialler(asked.url, via)
+    wanted = asked._replace(
+        method="HEAD" if head else asked.method or ("GET" if asked.body is None else "POST"),
+        fail=asked.fail or resume,
+        include=asked.include or head,
         idle_timeout=client.idle_timeout,
     )
 
     async def work() -> None:
-        async with printed(raw=raw) if path is None else saved(path, asked, force=force, resume=resume) as place:
-            await Fetch(asked, place, dial, client.observe, show).run()
+        async with printed(raw=raw) if path is None else saved(path, wanted, force=force, resume=resume) as place:
+            await Fetch(wanted, place, dial, client.observe, show).run()
 
     return client.run(work())

@@ -4,8 +4,9 @@ from typing import Literal
 
 import click
 
-from netkit.cli import habits, options, run, types
-from netkit.cli.command import command, option
+from netkit.cli import habits, options, run
+from netkit.cli.command import DATA, command
+from netkit.cli.types import COUNT
 from netkit.output import console
 from netkit.output.console import Verbosity
 
@@ -19,8 +20,8 @@ from netkit.output.console import Verbosity
     ],
 )
 @click.argument("words", nargs=-1)
-@option("-n", "--count", type=types.COUNT, default="1", section="Data", help="Print N ports (default: 1).")
-@option("--udp", section="Data", help="Find UDP ports.")
+@DATA.option("-n", "--count", type=COUNT, default="1", help="Print N ports (default: 1).")
+@DATA.option("--udp", help="Find UDP ports.")
 @options.json_option
 def free_port(words: tuple[str, ...], count: int, udp: bool, json: bool) -> int:
     """Print a port on which nothing listens, on any interface, in IPv4 and IPv6.
@@ -41,4 +42,4 @@ def free_port(words: tuple[str, ...], count: int, udp: bool, json: bool) -> int:
         lines = [record("port", "free-port", port=port, protocol=protocol) if json else str(port) for port in found]
         console.write("\n".join(lines) + "\n")
 
-    return run.run(work(), Verbosity(0, False, json))
+    return run.Run(Verbosity(json=json))(work())

@@ -2,7 +2,7 @@
 
 from netkit.cli import habits, options, types
 from netkit.cli import server as server_module
-from netkit.cli.command import command, option
+from netkit.cli.command import DATA, SERVING, command
 from netkit.cli.rules import Case, Values, excluded, needs, one_of
 
 HABITS = {
@@ -52,18 +52,13 @@ RULES = (
     ],
 )
 @server_module.server_options
-@option("-k", "--keep", section="Serving", help="Serve any number of clients at a time.")
+@SERVING.option("-k", "--keep", help="Serve any number of clients at a time.")
 @options.ending_options
-@option("--label", section="Data", help="Write HOST:PORT and a tab before each line.")
-@option(
-    "--reply",
-    type=types.TEXT,
-    section="Data",
-    help="Send TEXT to each client, as --greet does, and then the end; implies --keep.",
+@DATA.option("--label", help="Write HOST:PORT and a tab before each line.")
+@DATA.option(
+    "--reply", type=types.TEXT, help="Send TEXT to each client, as --greet does, and then the end; implies --keep."
 )
-@option(
-    "--reply-file", type=types.FILE, section="Data", help="Send FILE to each client instead of stdin; implies --keep."
-)
+@DATA.option("--reply-file", type=types.FILE, help="Send FILE to each client instead of stdin; implies --keep.")
 @options.program_options
 @options.raw_option
 @options.progress_options
@@ -108,7 +103,7 @@ def listen(
     from netkit.services.server import Service
 
     replies = reply is not None or reply_file is not None
-    keep = keep or replies or (server.accept.max_clients or 1) > 1
+    keep = keep or replies or (server.serving.max_clients or 1) > 1
     ours = not (keep or program.argv is not None or server.command)
     shown = progress.shown(server.verbosity, record, reads=ours, writes=ours)
     codes = [0]

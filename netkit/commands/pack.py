@@ -4,9 +4,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from netkit.cli import options, run, types
-from netkit.cli.command import command, option
+from netkit.cli import options, run
+from netkit.cli.command import DATA, command
 from netkit.cli.rules import excluded
+from netkit.cli.types import PREFIX
 from netkit.output.console import Verbosity
 
 if TYPE_CHECKING:
@@ -29,10 +30,10 @@ if TYPE_CHECKING:
 )
 @click.argument("form", required=False)
 @click.argument("values", nargs=-1)
-@option("--hex", "in_hex", section="Data", help="Write hex, one line per record.")
-@option("--show", section="Data", help="Show one number in native, little- and big-endian order.")
-@option("--length", type=types.PREFIX, section="Data", help="Write the length of each record before it.")
-@option("--lines", section="Data", help="With --length, take each line of stdin as a record.")
+@DATA.option("--hex", "in_hex", help="Write hex, one line per record.")
+@DATA.option("--show", help="Show one number in native, little- and big-endian order.")
+@DATA.option("--length", type=PREFIX, help="Write the length of each record before it.")
+@DATA.option("--lines", help="With --length, take each line of stdin as a record.")
 @options.max_size_option
 @options.quiet_option
 def pack(
@@ -60,7 +61,7 @@ def pack(
     from netkit.output import records
     from netkit.services.pack import formats, framing
 
-    talk = Verbosity(0, quiet, False)
+    talk = Verbosity(quiet=quiet)
     if form is not None:
 
         def packed(_: "Iterable[bytes]") -> "Iterable[bytes]":

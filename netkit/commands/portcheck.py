@@ -5,24 +5,15 @@ from typing import TYPE_CHECKING
 import click
 
 from netkit.cli import client as client_module
-from netkit.cli import habits, options, run, types
-from netkit.cli.command import command, option
+from netkit.cli import habits, options, run
+from netkit.cli.command import CHECKING, OUTPUT, TIME, TLS, command, gathered
 from netkit.cli.rules import Case, excluded, needs, one_of
+from netkit.cli.types import COUNT, DURATION, DURATION_OR_ZERO, HEX, REGEX, TEXT, choice
+from netkit.output.console import View
 
 if TYPE_CHECKING:
-    import re
-
     from netkit.core.address import Target
-
-HABITS = {
-    **habits.HABITS,
-    "-z": "netkit portcheck only looks anyway",
-    "-u": "--udp checks UDP ports",
-    "-p": "the ports are part of the target: HOST:22,80,8000-8010",
-    "-t": "-w D is the time for each port, --wait D for all to be there",
-    "-i": "--interval D is the time between two rounds of --wait",
-    "-N": "nothing is sent unless --send says so",
-}
+    from netkit.services.portcheck.check import Check
 
 
 def _targets(ctx: click.Context, param: click.Parameter, words: tuple[str, ...]) -> "list[Target]":
@@ -33,38 +24,44 @@ def _targets(ctx: click.Context, param: click.Parameter, words: tuple[str, ...])
 
 
 _TLS = Case("--tls", options.SECURED.holds)
-
 _TCP_SEND = Case("--send", lambda values: values["text"] is not None and not values["udp"])
-
 _REPORTS = ("tap", "junit", "github")
 _FORMATS = ("text", "json", *_REPORTS)
-
-RULES = (
-    one_of("--json", "--format"),
-    one_of("--payload", "--send"),
-    excluded("--settle", _TLS, by="--udp", why="a UDP port has no connection"),
-    needs("--payload", on="--udp", why="--send TEXT is for TCP"),
-    excluded(*("--banner", "--settle", _TCP_SEND, "--expect", _TLS), by="--closed", why="a closed port says nothing"),
-    needs("--send", on=("--banner", "--expect", "--udp"), why="nobody would read the answer: --expect or --banner"),
-    needs(
-        "--interval",
-        on=Case("--wait", lambda values: values["wait"]),  # with 0 there is one round, too
-        why="there is one round without --wait",
-    ),
-    needs("--expires", on=options.SECURED, why="without --tls or tls: nothing is secured"),
-    one_of("--expires", "--insecure"),
-    excluded("--all", by=("--json", "--format json"), why="json has every port anyway"),
-    *(excluded("--all", by=f"--format {name}", why=f"{name} has every port anyway") for name in _REPORTS),
-    excluded("--color", by=("--json", "--format json"), why="json has no colours"),
-    *(excluded("--color", by=f"--format {name}", why=f"{name} has no colours") for name in _REPORTS),
-    one_of("--quiet", "--color"),
-)
 
 
 @command(
     words="TARGET... [-- COMMAND...]",
-    habits=HABITS,
-    rules=RULES,
+    habits={
+        **habits.HABITS,
+        "-z": "netkit portcheck only looks anyway",
+        "-u": "--udp checks UDP ports",
+        "-p": "the ports are part of the target: HOST:22,80,8000-8010",
+        "-t": "-w D is the time for each port, --wait D for all to be there",
+        "-i": "--interval D is the time between two rounds of --wait",
+        "-N": "nothing is sent unless --send says so",
+    },
+    rules=[
+        one_of("--json", "--format"),
+        one_of("--payload", "--send"),
+        excluded("--settle", _TLS, by="--udp", why="a UDP port has no connection"),
+        needs("--payload", on="--udp", why="--send TEXT is for TCP"),
+        excluded(
+            *("--banner", "--settle", _TCP_SEND, "--expect", _TLS), by="--closed", why="a closed port says nothing"
+        ),
+        needs("--send", on=("--banner", "--expect", "--udp"), why="nobody would read the answer: --expect or --banner"),
+        needs(
+            "--interval",
+            on=Case("--wait", lambda values: values["wait"]),  # with 0 there is one round, too
+            why="there is one round without --wait",
+        ),
+        needs("--expires", on=options.SECURED, why="without --tls or tls: nothing is secured"),
+        one_of("--expires", "--insecure"),
+        excluded("--all", by=("--json", "--format json"), why="json has every port anyway"),
+        *(excluded("--all", by=f"--format {name}", why=f"{name} has every port anyway") for name in _REPORTS),
+        excluded("--color", by=("--json", "--format json"), why="json has no colours"),
+        *(excluded("--color", by=f"--format {name}", why=f"{name} has no colours") for name in _REPORTS),
+        one_of("--quiet", "--color"),
+    ],
     examples=[
         ("netkit portcheck db:5432 mq:5672 --wait 60s -- make test", "run a command once all is there"),
         ("netkit portcheck db:22,80,8000-8010 tls:db:443 --expires 720h", "what is open; is TLS good for 30 days more"),
@@ -73,72 +70,45 @@ RULES = (
 )
 @click.argument("targets", nargs=-1, callback=_targets)
 @options.family_options
-@option("--udp", section="Checking", help="Check UDP ports; only an answer shows that one is open.")
-@option("--payload", type=types.HEX, section="Checking", help="Send these bytes to each UDP port (default: none).")
-@option("--any", "any_port", section="Checking", help="Succeed if one port is as expected.")
-@option("--closed", section="Checking", help="Expect closed ports.")
-@option("--banner", section="Checking", help="Show the first data that a port sends.")
-@option("--settle", type=types.DURATION_OR_ZERO, section="Checking", help="Expect the connection to stay open for D.")
-@option("--send", "text", type=types.TEXT, section="Checking", help="Send TEXT to each port.")
-@option(
-    "--expect",
-    type=types.REGEX,
-    section="Checking",
-    help="Exit with 8 if the answer does not match, with 28 if there is none.",
-)
+@CHECKING.option("--udp", help="Check UDP ports; only an answer shows that one is open.")
+@CHECKING.option("--payload", type=HEX, default=b"", help="Send these bytes to each UDP port (default: none).")
+@CHECKING.option("--any", "any_port", help="Succeed if one port is as expected.")
+@CHECKING.option("--closed", help="Expect closed ports.")
+@CHECKING.option("--banner", help="Show the first data that a port sends.")
+@CHECKING.option("--settle", type=DURATION_OR_ZERO, help="Expect the connection to stay open for D.")
+@CHECKING.option("--send", "text", type=TEXT, help="Send TEXT to each port.")
+@CHECKING.option("--expect", type=REGEX, help="Exit with 8 if the answer does not match, with 28 if there is none.")
 @options.tls_options
-@option("--expires", type=types.DURATION, section="TLS", help="Exit with 60 if a certificate expires within D.")
-@option(
-    "--concurrency",
-    type=types.COUNT,
-    section="Checking",
-    help="Check at most N ports at a time (default: as many as possible).",
-)
-@option(
-    "-w",
-    "--connect-timeout",
-    type=types.DURATION,
-    default=3.0,
-    section="Time",
-    help="Time limit for each look-up, connection and answer (default: 3s; exit code 28).",
-)
-@option(
-    "--wait",
-    type=types.DURATION_OR_ZERO,
-    section="Time",
-    help="Check again until all is as expected; exit with 28 after D.",
-)
-@option("--interval", type=types.DURATION_OR_ZERO, section="Time", help="Time between two rounds of --wait.")
+@TLS.option("--expires", type=DURATION, help="Exit with 60 if a certificate expires within D.")
+@CHECKING.option("--concurrency", type=COUNT, help="Check at most N ports at a time (default: as many as possible).")
+@options.connect_timeout_option("each look-up, connection and answer", 3.0)
+@TIME.option("--wait", type=DURATION_OR_ZERO, help="Check again until all is as expected; exit with 28 after D.")
+@TIME.option("--interval", type=DURATION_OR_ZERO, help="Time between two rounds of --wait.")
 @options.timeout_option
-@option("--all", "each_port", section="Output", help="Print a line for each port, without summaries.")
-@option(
+@OUTPUT.option("--all", "each_port", help="Print a line for each port, without summaries.")
+@OUTPUT.option(
     "--format",
     "form",
-    type=types.choice(*_FORMATS, name="FORMAT"),
-    section="Output",
+    type=choice(*_FORMATS, name="FORMAT"),
     help=f"Print {', '.join(_FORMATS[:-1])} or {_FORMATS[-1]} (default: text).",
 )
 @options.view_options
 @options.verbosity_options
 @client_module.client_options
+@gathered("check", "netkit.services.portcheck.check.Check")
 def portcheck(
     client: client_module.ClientOptions,
     targets: "list[Target]",
     command: tuple[str, ...],
+    check: "Check",
     udp: bool,
-    payload: bytes | None,
     any_port: bool,
-    closed: bool,
-    banner: bool,
-    settle: float | None,
     text: bytes | None,
-    expect: "re.Pattern[bytes] | None",
-    expires: float | None,
     concurrency: int | None,
     interval: float | None,
     each_port: bool,
     form: str | None,
-    view: options.ViewOptions,
+    view: View,
 ) -> int:
     """Show whether ports are open, closed, filtered or unreachable, or wait until all are open.
 
@@ -160,7 +130,7 @@ def portcheck(
     8 for a wrong answer, 28 for none; after --wait it is 28. COMMAND replaces netkit once all is as expected.
     """
     from netkit.output.portcheck.report import make_writer, write
-    from netkit.services.portcheck.check import Check, Summary
+    from netkit.services.portcheck.check import Summary
     from netkit.services.portcheck.scan import Checker, limits
 
     form = "json" if client.verbosity.json else form or "text"
@@ -168,18 +138,13 @@ def portcheck(
     secured = dict.fromkeys(target.host or "localhost" for target in targets if target.tls)
     for target in targets:
         client.family.check(target.host)
-    check = Check(
+    check = check._replace(
         protocol="udp" if udp else "tcp",
         timeout=client.connect_timeout,
-        closed=closed,
-        payload=payload or text or b"",
-        expect=expect,
-        banner=banner,
-        settle=settle,
-        expires=expires,
+        payload=check.payload or text or b"",
         family=client.family.family(),
     )
-    writer = make_writer(form, targets, view.view(), client.verbosity, any_port=any_port, each_port=each_port)
+    writer = make_writer(form, targets, view, client.verbosity, any_port=any_port, each_port=each_port)
     attempts, lookups = limits(targets)
 
     async def work() -> None:

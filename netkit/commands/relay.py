@@ -5,19 +5,16 @@ from netkit.cli import server as server_module
 from netkit.cli.command import command
 from netkit.cli.rules import excluded
 
-HABITS = {
-    **habits.SERVER_HABITS,
-    "-l": "the first address is listened on, the second connected to",
-    "-e": "the second address is the target",
-    "-c": "the second address is the target",
-    "-u": "--udp relays datagrams",
-    "-w": "-w bounds connecting to the target",
-}
-
 
 @command(
     words="LISTEN TARGET [-- COMMAND...]",
-    habits=HABITS,
+    habits={
+        **habits.SERVER_HABITS,
+        "-l": "the first address is listened on, the second connected to",
+        "-e -c": "the second address is the target",
+        "-u": "--udp relays datagrams",
+        "-w": "-w bounds connecting to the target",
+    },
     rules=[excluded("--log", "--hexdump", by="--udp", why="datagrams are not recorded")],
     examples=[
         ("netkit relay 8080 db:5432", "a port of this machine leads to another's"),

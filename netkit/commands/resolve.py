@@ -3,38 +3,35 @@
 import click
 
 from netkit.cli import client as client_module
-from netkit.cli import habits, options, types
-from netkit.cli.command import command, option
+from netkit.cli import habits, options
+from netkit.cli.command import DATA, command
 from netkit.cli.rules import Case, excluded, needs, one_of
-
-HABITS = {
-    **habits.HABITS,
-    "-t": "--type MX asks DNS for that type of record",
-    "-x": "an address is looked up in reverse anyway",
-    "-p": "the port is part of the server's address: --server HOST:PORT",
-}
-
-
-RULES = (
-    one_of("-4", "-6"),
-    one_of("--canonical", "--service", "--type"),
-    excluded("-4", "-6", by="--type", why="--type says which addresses"),
-    excluded("--service", by="--server", why="a DNS server knows no services"),
-    needs(
-        *("--canonical", "--service", "--type", "--server"),
-        on=Case("NAME", lambda values: values["words"]),
-        why="it is about a NAME",
-    ),
-    needs("--tls", on="--server", why="without --server nothing is secured"),
-    one_of("--quiet", "--color"),
-    one_of("--json", "--color"),
-)
+from netkit.cli.types import word
+from netkit.output.console import View
 
 
 @command(
     words="[NAME...]",
-    habits=HABITS,
-    rules=RULES,
+    habits={
+        **habits.HABITS,
+        "-t": "--type MX asks DNS for that type of record",
+        "-x": "an address is looked up in reverse anyway",
+        "-p": "the port is part of the server's address: --server HOST:PORT",
+    },
+    rules=[
+        one_of("-4", "-6"),
+        one_of("--canonical", "--service", "--type"),
+        excluded("-4", "-6", by="--type", why="--type says which addresses"),
+        excluded("--service", by="--server", why="a DNS server knows no services"),
+        needs(
+            *("--canonical", "--service", "--type", "--server"),
+            on=Case("NAME", lambda values: values["words"]),
+            why="it is about a NAME",
+        ),
+        needs("--tls", on="--server", why="without --server nothing is secured"),
+        one_of("--quiet", "--color"),
+        one_of("--json", "--color"),
+    ],
     examples=[
         ("netkit resolve example.org", "the addresses that connect would try, in its order"),
         ("netkit resolve example.org --type MX --server tls:9.9.9.9", "ask a DNS server, over TLS"),
@@ -43,30 +40,14 @@ RULES = (
 )
 @click.argument("words", nargs=-1)
 @options.version_options
-@option("--canonical", section="Data", help="Show the canonical name instead.")
-@option("--service", type=types.word("NAME"), section="Data", help="Show addresses with the port of this service.")
-@option(
-    "--type",
-    "kind",
-    type=types.word("TYPE"),
-    section="Data",
-    help="Ask DNS for records of this type: A, AAAA, MX, TXT, NS, SOA, SRV...",
+@DATA.option("--canonical", help="Show the canonical name instead.")
+@DATA.option("--service", type=word("NAME"), help="Show addresses with the port of this service.")
+@DATA.option(
+    "--type", "kind", type=word("TYPE"), help="Ask DNS for records of this type: A, AAAA, MX, TXT, NS, SOA, SRV..."
 )
-@option(
-    "--server",
-    type=types.word("ADDRESS"),
-    section="Data",
-    help="Ask this DNS server (default port: 53, or 853 with TLS).",
-)
+@DATA.option("--server", type=word("ADDRESS"), help="Ask this DNS server (default port: 53, or 853 with TLS).")
 @options.tls_options
-@option(
-    "-w",
-    "--connect-timeout",
-    type=types.DURATION,
-    default=10.0,
-    section="Time",
-    help="Time limit for each name (default: 10s; exit code 28).",
-)
+@options.connect_timeout_option("each name")
 @options.timeout_option
 @options.view_options
 @options.verbosity_options
@@ -78,7 +59,7 @@ def resolve(
     service: str | None,
     kind: str | None,
     server: str | None,
-    view: options.ViewOptions,
+    view: View,
 ) -> int:
     """Show the addresses of a name, in the order in which connect would try them.
 
@@ -100,9 +81,8 @@ def resolve(
     query = parse_query(words, kind, service, server, tls=client.tls.tls)
     query = query._replace(family=client.family.family(), timeout=client.connect_timeout, canonical=canonical)
     client.set_address(query.server or Endpoint())
-    shown = view.view()
 
     async def work() -> int:
-        return await write(words, query._replace(layers=client.dialling().layers), shown, client.verbosity)
+        return await write(words, query._replace(layers=client.dialling().layers), view, client.verbosity)
 
     return client.run(work())

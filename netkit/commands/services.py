@@ -41,4 +41,4 @@ def services(words: tuple[str, ...], json: bool) -> int:
     if code or not missing:
         return code
     failure = Failure(Exit.NOTHING, f"find {', '.join(missing)}", "no such service or port")
-    return run.conclude(failure, Verbosity(0, False, json))
+    return run.conclude(failure, Verbosity(json=json))

@@ -2,44 +2,40 @@
 
 import click
 
-from netkit.cli import habits, options, run, types
-from netkit.cli.command import command, option
+from netkit.cli import habits, options, run
+from netkit.cli.command import DATA, TIME, command, gathered
 from netkit.cli.rules import Case, excluded, one_of
+from netkit.cli.types import COUNT, DURATION, word
 from netkit.output.console import Verbosity, View
 
-HABITS = {
-    **habits.HABITS,
-    "-a": "sockets in every state are shown anyway",
-    "-l": "--listening shows listeners alone",
-    "-n": "addresses and ports are numbers anyway",
-    "-p": "processes are shown anyway; --pid N shows those of one",
-    "-t": "--tcp shows TCP alone, --tcp --udp both",
-    "-u": "--udp shows UDP alone, --tcp --udp both",
-    "-x": "--unix shows unix sockets alone",
-    "-c": "--watch 1s shows them again every second",
-    "-i": "--port N shows who has a port",
-    "-e": "--json has user, uid and inode",
-}
-
-
 _UNIX_ALONE = Case("--unix alone", lambda values: values["unix"] and not (values["tcp"] or values["udp"]))
-
-RULES = (
-    one_of("--quiet", "--json"),
-    one_of("--quiet", "--watch"),
-    one_of("--quiet", "--color"),
-    one_of("--json", "--color"),
-    one_of("--listening", "--state"),
-    excluded("--port", by=_UNIX_ALONE, why="a unix socket has no port"),
-    excluded("-4", "-6", by=_UNIX_ALONE, why="a unix socket has no IP address"),
-    one_of("-4", "-6"),
-)
 
 
 @command(
     words="",
-    habits=HABITS,
-    rules=RULES,
+    habits={
+        **habits.HABITS,
+        "-a": "sockets in every state are shown anyway",
+        "-l": "--listening shows listeners alone",
+        "-n": "addresses and ports are numbers anyway",
+        "-p": "processes are shown anyway; --pid N shows those of one",
+        "-t": "--tcp shows TCP alone, --tcp --udp both",
+        "-u": "--udp shows UDP alone, --tcp --udp both",
+        "-x": "--unix shows unix sockets alone",
+        "-c": "--watch 1s shows them again every second",
+        "-i": "--port N shows who has a port",
+        "-e": "--json has user, uid and inode",
+    },
+    rules=[
+        one_of("--quiet", "--json"),
+        one_of("--quiet", "--watch"),
+        one_of("--quiet", "--color"),
+        one_of("--json", "--color"),
+        one_of("--listening", "--state"),
+        excluded("--port", by=_UNIX_ALONE, why="a unix socket has no port"),
+        excluded("-4", "-6", by=_UNIX_ALONE, why="a unix socket has no IP address"),
+        one_of("-4", "-6"),
+    ],
     examples=[
         ("netkit sockets --listening --port 8080", "who has the port"),
         ("netkit sockets --tcp --state established --watch 1s", "connections, as they come and go"),
@@ -48,22 +44,16 @@ RULES = (
 )
 @click.argument("words", nargs=-1)
 @options.version_options
-@option("--listening", section="Data", help="Show listening sockets, and datagram sockets without a peer.")
-@option("--tcp", section="Data", help="Show TCP sockets; --tcp --udp shows both.")
-@option("--udp", section="Data", help="Show UDP sockets.")
-@option("--unix", section="Data", help="Show unix sockets.")
-@option("--port", type=types.word("N"), section="Data", help="Show sockets with this port at either end.")
-@option("--pid", type=types.COUNT, section="Data", help="Show sockets that this process has open.")
-@option(
-    "--state",
-    type=types.word("S"),
-    section="Data",
-    help="Show sockets in this state; the names of ss and netstat work too.",
-)
-@option("--watch", type=types.DURATION, section="Time", help="Show the sockets again every D until interrupted.")
-@options.color_option
-@options.quiet_option
-@options.json_option
+@DATA.option("--listening", help="Show listening sockets, and datagram sockets without a peer.")
+@DATA.option("--tcp", help="Show TCP sockets; --tcp --udp shows both.")
+@DATA.option("--udp", help="Show UDP sockets.")
+@DATA.option("--unix", help="Show unix sockets.")
+@DATA.option("--port", type=word("N"), help="Show sockets with this port at either end.")
+@DATA.option("--pid", type=COUNT, help="Show sockets that this process has open.")
+@DATA.option("--state", type=word("S"), help="Show sockets in this state; the names of ss and netstat work too.")
+@TIME.option("--watch", type=DURATION, help="Show the sockets again every D until interrupted.")
+@gathered("view", View, options.color_option)
+@gathered("verbosity", Verbosity, options.quiet_option, options.json_option)
 def sockets(
     words: tuple[str, ...],
     family: options.FamilyOptions,
@@ -75,9 +65,8 @@ def sockets(
     pid: int | None,
     state: str | None,
     watch: float | None,
-    color: str | None,
-    quiet: bool,
-    json: bool,
+    view: View,
+    verbosity: Verbosity,
 ) -> int:
     """Show the TCP, UDP and unix sockets of this machine: queues, addresses, state, user and process.
 
@@ -111,16 +100,15 @@ def sockets(
         port=None if port is None else parse_port(port),
         pid=pid,
     )
-    view = View(color, None)
 
     async def work() -> None:
         from netkit.output import sockets as sockets_module
 
-        if quiet:
+        if verbosity.quiet:
             sockets_module.check(wanted)
         elif watch is None:
-            await sockets_module.write(wanted, view, json=json)
+            await sockets_module.write(wanted, view, json=verbosity.json)
         else:
-            await sockets_module.watch(wanted, watch, view, json=json)
+            await sockets_module.watch(wanted, watch, view, json=verbosity.json)
 
-    return run.run(work(), Verbosity(0, quiet, json))
+    return run.Run(verbosity)(work())

@@ -1,23 +1,15 @@
 """Talk: send text or stdin as datagrams"""
 
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from netkit.cli import client as client_module
-from netkit.cli import habits, options, types
-from netkit.cli.command import address, command, option
+from netkit.cli import habits, options
+from netkit.cli.command import ADDRESSES, DATA, ENDING, OUTPUT, TIME, address, command, gathered
 from netkit.cli.rules import Case, Values, excluded, needs, one_of
+from netkit.cli.types import COUNT, COUNT_OR_ANY, DURATION_OR_ZERO, SIZE, SOURCE, count, size
 
-HABITS = {
-    **habits.HABITS,
-    "-u": "datagrams are all that netkit udp-send sends",
-    "-l": "netkit udp-serve ADDRESS receives",
-    "-b": "--broadcast allows broadcast addresses",
-    "-w": "--wait D waits for replies",
-    "-s": "--source ADDR",
-    "-p": "--source :PORT",
-    "-M": "--ttl N",
-    "-N": "it ends by itself once all is sent",
-}
+if TYPE_CHECKING:
+    from netkit.services.udp.framing import Framing
 
 
 def _is_typed(values: Values) -> bool:
@@ -28,19 +20,27 @@ def _is_typed(values: Values) -> bool:
 
 _CUTS = ("--lines", "--size", "--hex")
 
-RULES = (
-    one_of(*_CUTS),
-    excluded(*_CUTS, by=Case("TEXT", lambda values: values["texts"]), why="TEXT is what is sent"),
-    excluded("--repeat", by=(*_CUTS, Case("text typed on a terminal", _is_typed)), why="stdin is sent as it comes"),
-    needs("--interval", on="--repeat", why="nothing is repeated"),
-    needs("--output", "--raw", on=("--replies", "--wait"), why="no replies are waited for"),
-)
-
 
 @command(
     words="ADDRESS [TEXT...]",
-    habits=HABITS,
-    rules=RULES,
+    habits={
+        **habits.HABITS,
+        "-u": "datagrams are all that netkit udp-send sends",
+        "-l": "netkit udp-serve ADDRESS receives",
+        "-b": "--broadcast allows broadcast addresses",
+        "-w": "--wait D waits for replies",
+        "-s": "--source ADDR",
+        "-p": "--source :PORT",
+        "-M": "--ttl N",
+        "-N": "it ends by itself once all is sent",
+    },
+    rules=[
+        one_of(*_CUTS),
+        excluded(*_CUTS, by=Case("TEXT", lambda values: values["texts"]), why="TEXT is what is sent"),
+        excluded("--repeat", by=(*_CUTS, Case("text typed on a terminal", _is_typed)), why="stdin is sent as it comes"),
+        needs("--interval", on="--repeat", why="nothing is repeated"),
+        needs("--output", "--raw", on=("--replies", "--wait"), why="no replies are waited for"),
+    ],
     examples=[
         ("netkit udp-send localhost 8125 'hits:1|c'", "one datagram"),
         ("tail -f app.log | netkit udp-send --lines log 514", "each line as it comes"),
@@ -48,43 +48,38 @@ RULES = (
     ],
 )
 @address("client", udp=True, rest_as="texts")
-@option("--lines", section="Data", help="Send each line of stdin as a datagram, as it comes.")
-@option("--size", type=types.size(most=65507), section="Data", help="Send stdin in datagrams of SIZE bytes.")
-@option("--hex", "by_hex", section="Data", help="Send each line of stdin, hex digits, as a datagram.")
-@option("--rate", type=types.SIZE, section="Data", help="Send at most SIZE bytes per second.")
-@option("--repeat", type=types.COUNT, section="Data", help="Send everything N times.")
-@option(
-    "--interval",
-    type=types.DURATION_OR_ZERO,
-    section="Time",
-    help="Pause between two rounds of --repeat (default: 1s).",
+@DATA.option("--lines", help="Send each line of stdin as a datagram, as it comes.")
+@DATA.option("--size", type=size(most=65507), help="Send stdin in datagrams of SIZE bytes.")
+@DATA.option("--hex", "by_hex", help="Send each line of stdin, hex digits, as a datagram.")
+@DATA.option("--rate", type=SIZE, help="Send at most SIZE bytes per second.")
+@DATA.option("--repeat", type=COUNT, default=1, help="Send everything N times.")
+@TIME.option(
+    "--interval", type=DURATION_OR_ZERO, default=1.0, help="Pause between two rounds of --repeat (default: 1s)."
 )
-@option("--replies", type=types.COUNT_OR_ANY, section="Ending", help="Print the first N replies, or all that come.")
-@option(
+@ENDING.option("--replies", type=COUNT_OR_ANY, help="Print the first N replies, or all that come.")
+@TIME.option(
     "--wait",
     "patience",
-    type=types.DURATION_OR_ZERO,
-    section="Time",
+    type=DURATION_OR_ZERO,
     help="Wait for replies until none comes for D (default: 1s); exit with 28 if too few came.",
 )
 @options.output_options
-@option("--broadcast", section="Addresses", help="Allow ADDRESS to be a broadcast address.")
-@option("--ttl", type=types.count(most=255), section="Addresses", help="Let datagrams pass at most N routers (TTL).")
-@option("--source", type=types.SOURCE, section="Addresses", help="Send from this address and port.")
+@ADDRESSES.option("--broadcast", help="Allow ADDRESS to be a broadcast address.")
+@ADDRESSES.option("--ttl", type=count(most=255), help="Let datagrams pass at most N routers (TTL).")
+@ADDRESSES.option("--source", type=SOURCE, help="Send from this address and port.")
 @options.timeout_option
-@option("--stats", section="Output", help="Print datagrams and bytes at the end, as JSON.")
+@OUTPUT.option("--stats", help="Print datagrams and bytes at the end, as JSON.")
 @options.family_options
 @options.verbosity_options
 @client_module.datagram_client_options
+@gathered("framing", "netkit.services.udp.framing.framing")
 def udp_send(
     client: client_module.ClientOptions,
     texts: tuple[bytes, ...],
-    lines: bool,
-    size: int | None,
-    by_hex: bool,
+    framing: "Framing | None",
     rate: int | None,
-    repeat: int | None,
-    interval: float | None,
+    repeat: int,
+    interval: float,
     replies: "int | Literal['any'] | None",
     patience: float | None,
     output: options.OutputOptions,
@@ -108,18 +103,16 @@ def udp_send(
     from netkit.output import datagrams
     from netkit.services.transforms import incoming
     from netkit.services.udp import formatter, send
-    from netkit.services.udp import framing as framing_module
+    from netkit.services.udp.framing import check_texts
 
-    framing_module.check_texts(texts)
-    framing = None if texts else framing_module.framing(lines, size, by_hex)
+    check_texts(texts)
     wanted = None
     if replies is not None or patience is not None:
         form = datagrams.shown(output.kind(client.verbosity), "udp-send")
         number = None if replies == "any" else replies
         shown = formatter.with_change(form, fresh(incoming(output.raw)))
         wanted = send.Replies(number, 1.0 if patience is None else patience, shown)
-    pause = 1.0 if interval is None else interval
-    batches = send.as_it_comes(framing) if framing else send.repeated(texts, repeat or 1, pause)
+    batches = send.as_it_comes(framing) if framing and not texts else send.repeated(texts, repeat, interval)
 
     async def work() -> None:
         opening = connect(client.address, client.dialling(), broadcast=broadcast, hops=ttl, observe=client.observe)

@@ -1,23 +1,21 @@
 """Serve: print datagrams as they arrive"""
 
-from netkit.cli import habits, options, types
+from netkit.cli import habits, options
 from netkit.cli import server as server_module
-from netkit.cli.command import command, option
+from netkit.cli.command import ADDRESSES, DATA, ENDING, command
 from netkit.cli.rules import one_of
-
-HABITS = {
-    **habits.SERVER_HABITS,
-    "-u": "datagrams are all that netkit udp-serve receives",
-    "-k": "any number of peers are heard",
-    "-w": "--idle-timeout D gives up when nothing comes",
-    "-W": "--count N",
-    "-i": "--idle-timeout D gives up when nothing comes",
-}
+from netkit.cli.types import COUNT, GROUP, TEXT, choice
 
 
 @command(
     words="ADDRESS [-- COMMAND...]",
-    habits=HABITS,
+    habits={
+        **habits.SERVER_HABITS,
+        "-u": "datagrams are all that netkit udp-serve receives",
+        "-k": "any number of peers are heard",
+        "-w -i": "--idle-timeout D gives up when nothing comes",
+        "-W": "--count N",
+    },
     rules=[one_of("--reply", "--reply-with")],
     examples=[
         ("netkit udp-serve :514 --output lines", "what the machines around log"),
@@ -26,21 +24,10 @@ HABITS = {
     ],
 )
 @options.output_options
-@option("--reply", type=types.TEXT, section="Data", help="Answer each datagram with TEXT.")
-@option(
-    "--reply-with",
-    type=types.choice("echo", "upper"),
-    section="Data",
-    help="Answer each datagram with itself, or in upper case.",
-)
-@option("--count", type=types.COUNT, section="Ending", help="Receive N datagrams, then exit.")
-@option(
-    "--join",
-    type=types.GROUP,
-    multiple=True,
-    section="Addresses",
-    help="Receive what is sent to this multicast group, too.",
-)
+@DATA.option("--reply", type=TEXT, help="Answer each datagram with TEXT.")
+@DATA.option("--reply-with", type=choice("echo", "upper"), help="Answer each datagram with itself, or in upper case.")
+@ENDING.option("--count", type=COUNT, help="Receive N datagrams, then exit.")
+@ADDRESSES.option("--join", type=GROUP, multiple=True, help="Receive what is sent to this multicast group, too.")
 @server_module.datagram_server_options
 def udp_serve(
     server: server_module.ServerOptions,

@@ -4,9 +4,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from netkit.cli import options, run, types
-from netkit.cli.command import command, option
+from netkit.cli import options, run
+from netkit.cli.command import DATA, command
 from netkit.cli.rules import Case, excluded, one_of
+from netkit.cli.types import HEX, PREFIX
 from netkit.output.console import Verbosity
 
 if TYPE_CHECKING:
@@ -34,12 +35,12 @@ _WITHOUT_FORMAT = Case(
     ],
 )
 @click.argument("form", required=False)
-@click.argument("octets", nargs=-1, type=types.HEX)
-@option("--repeat", section="Data", help="Read any number of records, each as it comes.")
-@option("--length", type=types.PREFIX, section="Data", help="Read the length of each record before it.")
-@option("--lines", section="Data", help="With --length and no FORMAT, write each record as a line.")
+@click.argument("octets", nargs=-1, type=HEX)
+@DATA.option("--repeat", help="Read any number of records, each as it comes.")
+@DATA.option("--length", type=PREFIX, help="Read the length of each record before it.")
+@DATA.option("--lines", help="With --length and no FORMAT, write each record as a line.")
 @options.max_size_option
-@option("--json", section="Data", help="Write records and failures as JSON Lines.")
+@DATA.option("--json", help="Write records and failures as JSON Lines.")
 @options.quiet_option
 def unpack(
     form: str | None,
@@ -82,4 +83,4 @@ def unpack(
             return records_module.values(records, layout, json=json)
         return records_module.lines(records) if lines else records_module.octets(data for _, data in records)
 
-    return run.filtered(change, Verbosity(0, quiet, json), b"".join(octets) if octets else None)
+    return run.filtered(change, Verbosity(quiet=quiet, json=json), b"".join(octets) if octets else None)

@@ -13,9 +13,7 @@ from netkit.output.escape import printable
 from netkit.output.jsonl import failed, record
 
 STDOUT, STDERR = 1, 2
-
 _MAX_LINE = 400  # bytes of a message: one write(2), which a pipe keeps whole
-
 _GLANCE_MS = 50  # between two looks for a signal
 
 # Two things that are one for the whole process, as its descriptors are: who writes a line need not be handed them.
@@ -24,7 +22,6 @@ program = "netkit"
 """How messages begin: ``netkit COMMAND``. Set once, when the words of the command line are read."""
 
 _stopped = False
-
 before_line: Callable[[], bytes] = bytes
 """What stderr's terminal is to get before a line: what wipes the picture there. Set by who draws one."""
 
@@ -32,16 +29,16 @@ before_line: Callable[[], bytes] = bytes
 class Verbosity(NamedTuple):
     """How much is said, and in which form."""
 
-    verbose: int
-    quiet: bool
-    json: bool
+    verbose: int = 0
+    quiet: bool = False
+    json: bool = False
 
 
 class View(NamedTuple):
     """What is shown beside plain lines: --color, and after how many seconds stderr may move (None: never)."""
 
-    color: str | None
-    moving_after: float | None
+    color: str | None = None
+    moving_after: float | None = None
 
     def coloured(self, fd: int) -> bool:
         """Whether what is written there is coloured: --color beats NO_COLOR, which beats FORCE_COLOR."""
@@ -52,7 +49,7 @@ class View(NamedTuple):
         return bool(os.environ.get("FORCE_COLOR")) or os.isatty(fd)
 
 
-DEFAULT_VIEW = View(None, None)
+DEFAULT_VIEW = View()
 
 
 def write(text: str) -> None:

@@ -5,30 +5,24 @@ import socket
 from netkit.core.udp import Burst, Datagram, Peer, cut
 from netkit.services.udp.formatter import Formatter
 
+_FORMS: dict[str, Formatter] = {
+    "none": lambda sock, burst: b"",
+    "raw": lambda sock, burst: burst.data,
+    "lines": lambda sock, burst: b"".join(_ended(data) for data in cut(burst.data, burst.size)),
+    "hex": lambda sock, burst: b"".join(data.hex().encode() + b"\n" for data in cut(burst.data, burst.size)),
+}
+
+
+def _ended(data: bytes) -> bytes:
+    """The datagram as a line, or as the lines that it is."""
+    return data if data.endswith(b"\n") else data + b"\n"
+
 
 def shown(output: str, command: str) -> Formatter:
     """How datagrams are shown: not at all, as raw bytes, lines, hex, or json: as events of ``command``."""
     if output == "json":
         return _as_json(command)
-    return {"none": _as_nothing, "raw": _as_it_is, "lines": _as_lines, "hex": _in_hex}[output]
-
-
-def _as_nothing(sock: Datagram, burst: Burst) -> bytes:
-    return b""
-
-
-def _as_it_is(sock: Datagram, burst: Burst) -> bytes:
-    return burst.data
-
-
-def _as_lines(sock: Datagram, burst: Burst) -> bytes:
-    """Each datagram as a line, or as the lines that it is."""
-    return b"".join(data if data.endswith(b"\n") else data + b"\n" for data in cut(burst.data, burst.size))
-
-
-def _in_hex(sock: Datagram, burst: Burst) -> bytes:
-    """Each datagram as a line of hex digits."""
-    return b"".join(data.hex().encode() + b"\n" for data in cut(burst.data, burst.size))
+    return _FORMS[output]
 
 
 def _as_json(command: str) -> Formatter:

@@ -1,7 +1,6 @@
 """Bytes as a person reads them: offset, hex and ASCII, line for line what ``xxd -g1`` prints."""
 
 _WIDTH = 16  # bytes to a line
-
 _ASCII = bytes(c if 0x20 <= c < 0x7F else ord(".") for c in range(256))
 
 

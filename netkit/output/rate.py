@@ -7,7 +7,6 @@ from netkit.core.flow import Transfer
 from netkit.core.units import size
 
 _RECENT, _SOON = 3.0, 0.05  # s that a rate is taken over, at most and at least
-
 _LONGEST = 100 * 3600  # s left: beyond that it is a guess
 
 

@@ -13,7 +13,6 @@ from netkit.output.hexdump import dump
 from netkit.output.jsonl import line, moment, octets
 
 _AT_ONCE = 48 * 16  # bytes whose dump is under PIPE_BUF, so that other lines come between lines alone: pipe(7)
-
 _ARROWS = {"sent": ">", "received": "<"}
 
 

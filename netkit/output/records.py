@@ -16,9 +16,7 @@ from netkit.services import text
 from netkit.services.pack.formats import Format, Value, parse
 
 _NATIVE = "nNP"  # have no order of their own to choose
-
 _STRUCT = re.compile(r"[@=<>!]?([bBhHiIlLqQnNPefd])")
-
 _FIELD = re.compile(r"([uif][0-9]+)(?:le)?(?::.*)?")
 
 

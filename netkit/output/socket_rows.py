@@ -6,11 +6,8 @@ from netkit.output.escape import printable
 from netkit.services.sockets import Owned
 
 HEADS = ("PROTO", "RECV", "SEND", "LOCAL", "PEER", "STATE", "USER", "PROCESS")
-
 RIGHT = ("RECV", "SEND")
-
 STATE = HEADS.index("STATE")
-
 _KINDS = {"stream": "u_str", "dgram": "u_dgr", "seqpacket": "u_seq"}  # as ss has them
 
 

@@ -111,10 +111,13 @@ def test_pieces() -> None:
 
 
 def test_everything_again() -> None:
-    """--repeat sends all of it so many times."""
+    """--repeat sends all of it so many times, by default a second apart."""
     with udp() as sink:
         netkit("udp-send", address(sink), "--repeat", "3", "--interval", "1ms", input=b"x\ny")
         assert waiting(sink) == [b"x\ny"] * 3
+        found = netkit("udp-send", address(sink), "--repeat", "2", "--stats", input=b"z")
+        assert waiting(sink) == [b"z"] * 2
+        assert 1000 <= stats(found.err)["duration_ms"] < 10_000
 
 
 def test_a_rate_is_kept() -> None:

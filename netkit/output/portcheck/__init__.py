@@ -1,1 +1,1 @@
-"""How a port check is written: a file for each format."""
+"""How a port check is written: lines for a person, formats for programs, a report of them all."""

@@ -8,19 +8,15 @@ from netkit.core.errors import Failure
 from netkit.output.console import DEFAULT_VIEW, STDERR, View
 from netkit.output.escape import painted
 from netkit.output.portcheck.writer import Writer, detail, time_of
-from netkit.services.portcheck.check import (
-    CLOSED,
-    COLLAPSE_AFTER,
-    FILTERED,
-    OPEN,
-    SILENT,
-    UNKNOWN,
-    UNREACHABLE,
-    Result,
-    Summary,
-)
+from netkit.services.portcheck import check
+from netkit.services.portcheck.check import COLLAPSE_AFTER, OPEN, Result, Summary
 
-COLOURS = {OPEN: "green", CLOSED: "red", UNREACHABLE: "red", FILTERED: "yellow", SILENT: "yellow", UNKNOWN: "magenta"}
+COLOURS = {
+    OPEN: "green",
+    **dict.fromkeys((check.CLOSED, check.UNREACHABLE), "red"),
+    **dict.fromkeys((check.FILTERED, check.SILENT), "yellow"),
+    check.UNKNOWN: "magenta",
+}
 
 
 class Lines(Writer):

@@ -15,11 +15,8 @@ from netkit.output import console
 from netkit.output.console import STDERR
 
 _FRAME = 0.1  # s between two pictures
-
 _LFLAG = 3  # of what tcgetattr returns
-
 _WIPE = b"\r\x1b[J"  # ED: ECMA-48
-
 _TRIES, _PAUSE = 10, 0.01  # how often, and after how many seconds, a terminal that takes nothing is tried at the end
 
 

@@ -1,0 +1,138 @@
+"""The results of a port check for programs: JSON Lines, TAP, JUnit's XML, annotations of GitHub Actions."""
+
+from netkit.core.errors import Exit, Failure
+from netkit.core.port_names import name_of
+from netkit.core.units import milliseconds
+from netkit.output.escape import printable
+from netkit.output.jsonl import family_name, octets, record
+from netkit.output.portcheck.lines import Lines
+from netkit.output.portcheck.writer import Writer, detail, port_name, time_of
+from netkit.services.portcheck.check import Result
+
+
+class Json(Writer):
+    """An object for each port as it is known."""
+
+    def write(self, result: Result) -> str:
+        probe = result.probe
+        secured = probe.secured.values() if probe.secured else {}
+        fields = {
+            "host": result.host,
+            "port": result.port,
+            "protocol": result.protocol,
+            "address": probe.address,
+            "family": probe.address and family_name(probe.address),
+            "state": probe.state,
+            "time_ms": None if probe.seconds is None else milliseconds(probe.seconds),
+            "reason": probe.reason or None,
+            "service": name_of(result.port, result.protocol),
+            "exit_code": int(probe.exit),
+            "tls": {key: value for key, value in secured.items() if value} or None,
+            **(octets(probe.data) if probe.data is not None else {}),
+        }
+        return record("port", "portcheck", **fields) + "\n"
+
+
+class Tap(Writer):
+    """The Test Anything Protocol, version 13: a test for each port, or a single one if any port will do."""
+
+    def begin(self) -> str:
+        self._number = 0
+        return f"TAP version 13\n1..{1 if self.any_port else self.total}\n"
+
+    def write(self, result: Result) -> str:
+        probe = result.probe
+        title = f"{port_name(result)} {probe.state}"
+        if self.any_port:
+            return f"# {title} {detail(result)}".rstrip() + "\n"
+        self._number += 1
+        if probe.exit is Exit.OK:
+            return f"ok {self._number} - {title}\n"
+        lines = [f"not ok {self._number} - {title}", "  ---", f"  message: {_quoted(detail(result))}"]
+        if probe.address is not None:
+            lines.append(f"  address: {_quoted(probe.address)}")
+        if probe.seconds is not None:
+            lines.append(f"  time_ms: {time_of(result)}")
+        return "\n".join([*lines, "  ...\n"])
+
+    def end(self, failure: Failure | None) -> str:
+        if not self.any_port:
+            return ""
+        return f"not ok 1 - {printable(failure.action)}\n" if failure else "ok 1 - a port is as wanted\n"
+
+
+def _quoted(text: str) -> str:
+    """Printable text as a string of JSON, which is YAML too."""
+    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+class Junit(Writer):
+    """One suite with a case for each port, and one for the whole if any port will do.
+
+    All is written at the end: the counts come first, and are known last.
+    """
+
+    def begin(self) -> str:
+        self._cases: list[str] = []
+        self._failed = self._skipped = 0
+        return ""
+
+    def write(self, result: Result) -> str:
+        probe = result.probe
+        name, time = port_name(result), f"{probe.seconds or 0:.6f}"
+        if probe.exit is Exit.OK:
+            self._add(name, time, "")
+        elif self.any_port:
+            self._skipped += 1
+            self._add(name, time, "<skipped/>")
+        else:
+            where = f" ({probe.address})" if probe.address else ""
+            self._fail(name, time, probe.state, f"{probe.state}: {detail(result)}{where}")
+        return ""
+
+    def end(self, failure: Failure | None) -> str:
+        if self.any_port and failure:
+            self._fail("any", "0", "any", printable(str(failure)))
+        counts = f'tests="{len(self._cases)}" failures="{self._failed}" errors="0" skipped="{self._skipped}"'
+        head = f'<?xml version="1.0" encoding="UTF-8"?>\n<testsuite name="netkit portcheck" {counts}>\n'
+        return head + "".join(self._cases) + "</testsuite>\n"
+
+    def _fail(self, name: str, time: str, kind: str, message: str) -> None:
+        self._failed += 1
+        self._add(name, time, f'<failure type="{kind}" message="{_escaped(message)}"/>')
+
+    def _add(self, name: str, time: str, outcome: str) -> None:
+        case = f'  <testcase classname="netkit.portcheck" name="{_escaped(name)}" time="{time}"'
+        self._cases.append(f"{case}>{outcome}</testcase>\n" if outcome else f"{case}/>\n")
+
+
+def _escaped(text: str) -> str:
+    """Printable text as the value of an attribute. xml.sax.saxutils would do, and loads http.client and ssl."""
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;").replace('"', "&quot;")
+
+
+class Github(Lines):
+    """Lines, and for each port that is not as wanted an annotation as GitHub's runners read it."""
+
+    def write(self, result: Result) -> str:
+        if result.probe.exit is Exit.OK or self.any_port:
+            return _defused(self.line(result))
+        return _annotation(f"{port_name(result)} {result.probe.state}", detail(result))
+
+    def end(self, failure: Failure | None) -> str:
+        return _annotation(failure.action, printable(str(failure))) if self.any_port and failure else ""
+
+
+def _defused(text: str) -> str:
+    """A line in which a runner finds no command: the older ones may stand anywhere in it."""
+    return text.replace("##[", "#\\x23[")
+
+
+def _annotation(title: str, text: str) -> str:
+    """An error for GitHub, escaped as its toolkit escapes."""
+    text = _defused(text).replace("%", "%25")
+    title = _defused(title).replace("%", "%25").replace(":", "%3A").replace(",", "%2C")
+    return f"::error title={title}::{text or title}\n"
+
+
+FORMATS: dict[str, type[Writer]] = {"json": Json, "tap": Tap, "junit": Junit, "github": Github}
