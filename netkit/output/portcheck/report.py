@@ -14,7 +14,6 @@ from netkit.output.stdout import stdout_writer
 from netkit.services.portcheck.check import Result, Summary
 from netkit.services.portcheck.scan import Checker
 
-
 _FORMATS: dict[str, type[Writer]] = {"json": Json, "tap": Tap, "junit": Junit, "github": Github}
 
 
