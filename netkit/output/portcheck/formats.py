@@ -133,6 +133,3 @@ def _annotation(title: str, text: str) -> str:
     text = _defused(text).replace("%", "%25")
     title = _defused(title).replace("%", "%25").replace(":", "%3A").replace(",", "%2C")
     return f"::error title={title}::{text or title}\n"
-
-
-FORMATS: dict[str, type[Writer]] = {"json": Json, "tap": Tap, "junit": Junit, "github": Github}

@@ -7,20 +7,22 @@ from netkit.core.address import Target
 from netkit.core.kernel import Group, now
 from netkit.output import console
 from netkit.output.console import STDOUT, Verbosity, View
-from netkit.output.portcheck.formats import FORMATS
+from netkit.output.portcheck.formats import Github, Json, Junit, Tap
 from netkit.output.portcheck.lines import Lines
 from netkit.output.portcheck.writer import Writer
 from netkit.output.stdout import stdout_writer
 from netkit.services.portcheck.check import Result, Summary
 from netkit.services.portcheck.scan import Checker
 
+_FORMATS: dict[str, type[Writer]] = {"json": Json, "tap": Tap, "junit": Junit, "github": Github}
+
 
 def make_writer(
     form: str, targets: Sequence[Target], view: View, verbosity: Verbosity, *, any_port: bool, each_port: bool
 ) -> Writer:
     """The writer of a format; ``each_port`` has a line of text, however many are the same."""
-    if form in FORMATS:
-        return FORMATS[form](targets, any_port=any_port)
+    if form in _FORMATS:
+        return _FORMATS[form](targets, any_port=any_port)
     if verbosity.quiet:
         return Writer(targets, any_port=any_port)
     if not os.isatty(STDOUT):
