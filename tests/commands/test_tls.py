@@ -471,13 +471,15 @@ def test_unix_sockets_over_tls(pki: Pki, tmp_path: Path) -> None:
     path = tmp_path / "socket"
     with running("upper", f"tls:unix:{path}", *pki.good.options(), "--once") as server:
         server.line("listening on unix:")
-        done = netkit("connect", f"tls:unix:{path}", "--cafile", pki.ca, "--servername", "localhost", input=DATA)
+        done = netkit(
+            "connect", f"tls:unix:{path}", "--cafile", pki.ca, "--servername", "localhost", *AT_ONCE, input=DATA
+        )
         check_same(done.out, DATA.upper())
         assert (done.code, done.err) == (0, "")
         assert server.wait() == 0
     with running("echo", f"unix:{path}", "--tls", *pki.good.options(), "--once") as server:
         server.line("listening on unix:")
-        done = netkit("connect", f"unix:{path}", "--tls", "--insecure", "-q", input=b"x")
+        done = netkit("connect", f"unix:{path}", "--tls", "--insecure", "-q", *AT_ONCE, input=b"x")
         assert (done.code, done.out) == (0, b"x")
 
 
