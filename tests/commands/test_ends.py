@@ -5,7 +5,6 @@ import os
 import re
 import signal
 import socket
-import struct
 import subprocess
 import sys
 import threading
@@ -18,7 +17,7 @@ from tests.support import NETKIT, PATIENCE, Finished, Running, exchange, netkit,
 from tests.support.certificates import Pki
 from tests.support.data import DATA, check_same
 from tests.support.namespaces import separate
-from tests.support.peers import is_silent
+from tests.support.peers import is_silent, push
 from tests.support.processes import settle
 from tests.support.terminals import terminal
 
@@ -47,9 +46,7 @@ def test_a_server_that_drops_who_half_closes(options: list[str], code: int, out:
     A short answer is 8.
     """
     with socket.create_server(("127.0.0.1", 0)) as server:
-        with running(
-            "connect", "127.0.0.1:%d" % server.getsockname()[1], *options, stdin=subprocess.DEVNULL
-        ) as process:
+        with running("connect", f"127.0.0.1:{server.getsockname()[1]}", *options, stdin=subprocess.DEVNULL) as process:
             with server.accept()[0] as client:
                 assert client.recv(4) == b"ruok"
                 settle(process)
@@ -193,26 +190,15 @@ print(process.wait(10), data)
 # -- resets, also while both directions are blocked
 
 
-def flood(address: tuple[str, int] | str) -> None:
-    """Send without reading until nothing is taken, then leave by a reset."""
+MOST = 64 << 20  # bytes that are never on their way through sockets and netkit at once
+
+
+def flood(address: tuple[str, int] | str, server: Running) -> None:
+    """Send without reading until nothing more is taken, then leave by a reset."""
     sock = socket.socket(socket.AF_UNIX if isinstance(address, str) else socket.AF_INET)
     sock.connect(address)
-    sock.settimeout(0.5)
-    with contextlib.suppress(OSError):
-        while True:
-            sock.send(bytes(65536))
-    if not isinstance(address, str):
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    sock.close()
-
-
-def flooding(sock: socket.socket) -> None:
-    """The same for the side that accepts."""
-    sock.settimeout(0.5)
-    with contextlib.suppress(OSError):
-        while True:
-            sock.send(bytes(65536))
-    reset(sock)
+    push(sock.fileno(), server, MOST)
+    sock.close() if isinstance(address, str) else reset(sock)
 
 
 def children(pid: int) -> list[str]:
@@ -240,11 +226,8 @@ def test_hostile_clients_leave_nothing_behind(how: str, tmp_path: Path, pki: Pki
             address = ("127.0.0.1", server.port)
         folder = Path(f"/proc/{server.pid}/fd")
         before = len(list(folder.iterdir()))
-        clients = [threading.Thread(target=flood, args=(address,)) for _ in range(5)]
-        for client in clients:
-            client.start()
-        for client in clients:
-            client.join()
+        for _ in range(5):
+            flood(address, server)
         wait_until(lambda: len(list(folder.iterdir())) <= before and not children(server.pid))
         if isinstance(address, str):
             done = netkit("connect", f"unix:{address}", input=b"next")
@@ -261,15 +244,24 @@ def wait_until(condition: Callable[[], bool]) -> None:
 
 def test_hostile_targets_leave_nothing_behind() -> None:
     """A relay whose target floods, never reads and resets lets go of both sides; so does a program's connection."""
-    with peer(flooding) as target, running("relay", HERE, target.address) as server:
-        folder = Path(f"/proc/{server.pid}/fd")
-        port = server.port
-        before = len(list(folder.iterdir()))
-        for _ in range(3):
-            with contextlib.suppress(OSError):
-                flood(("127.0.0.1", port))
-        wait_until(lambda: len(list(folder.iterdir())) <= before)
-        assert netkit("connect", target.address, "--exec", "cat").code in (55, 56)
+    with socket.create_server(("127.0.0.1", 0)) as target:
+        address = f"127.0.0.1:{target.getsockname()[1]}"
+        with running("relay", HERE, address) as server:
+            folder = Path(f"/proc/{server.pid}/fd")
+            port = server.port
+            before = len(list(folder.iterdir()))
+            for _ in range(3):
+                with socket.create_connection(("127.0.0.1", port)) as client:
+                    far = target.accept()[0]
+                    push(far.fileno(), server, MOST)
+                    push(client.fileno(), server, MOST)
+                    reset(far)
+                    wait_until(lambda: len(list(folder.iterdir())) <= before)
+        with running("connect", address, "--exec", "cat") as program:
+            far = target.accept()[0]
+            push(far.fileno(), program, MOST)
+            reset(far)
+            assert program.wait() in (55, 56)
 
 
 @pytest.mark.parametrize("sink", ["pipe", "file"])
