@@ -45,14 +45,17 @@ def test_a_server_that_drops_who_half_closes(options: list[str], code: int, out:
 
     A short answer is 8.
     """
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        with running("connect", f"127.0.0.1:{server.getsockname()[1]}", *options, stdin=subprocess.DEVNULL) as process:
-            with server.accept()[0] as client:
-                assert client.recv(4) == b"ruok"
-                settle(process)
-                if is_silent(client):
-                    client.sendall(b"imok")
-            done = process.finish()
+    with contextlib.ExitStack() as stack:
+        server = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
+        address = f"127.0.0.1:{server.getsockname()[1]}"
+        process = stack.enter_context(running("connect", address, *options, stdin=subprocess.DEVNULL))
+        client = stack.enter_context(server.accept()[0])
+        assert client.recv(4) == b"ruok"
+        settle(process)
+        if is_silent(client):
+            client.sendall(b"imok")
+        client.close()
+        done = process.finish()
     assert (done.code, done.out) == (code, out)
 
 
