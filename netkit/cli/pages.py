@@ -262,7 +262,18 @@ def to_text(page: Page) -> str:
     """A page as plain text."""
     margin = " " * _INDENT
     lines = ["NAME", f"{margin}{page.name} - {page.summary}", "", "SYNOPSIS", f"{margin}{page.command} {page.words}"]
-    for section in page.sections:
+    see = ", ".join(f"{name}(1)" for name in page.see)
+    return "\n".join([*lines, *_section_lines(page.sections), "", "SEE ALSO", *wrapped(see, _INDENT, PAGE_WIDTH)])
+
+
+def topic_text(sections: Sequence[Section]) -> str:
+    """A chapter as plain text."""
+    return "\n".join(_section_lines(sections)[1:])
+
+
+def _section_lines(sections: Sequence[Section]) -> list[str]:
+    lines = []
+    for section in sections:
         lines += ["", section.title]
         for number, block in enumerate(section.blocks):
             lines += [""] if number else []
@@ -271,9 +282,7 @@ def to_text(page: Page) -> str:
             else:
                 lines += [f"   {block.heading}"] if block.heading else []
                 lines += _table(block.pairs, _INDENT, PAGE_WIDTH, section.term_width())
-    see = ", ".join(f"{name}(1)" for name in page.see)
-    lines += ["", "SEE ALSO", *wrapped(see, _INDENT, PAGE_WIDTH)]
-    return "\n".join(lines)
+    return lines
 
 
 def _table(pairs: Pairs, indent: int, width: int, term_width: int | None = None) -> list[str]:

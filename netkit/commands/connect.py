@@ -103,11 +103,13 @@ def connect(
     """Join stdin and stdout to a TCP, TLS or unix stream.
 
     All addresses of a name are tried in a race, so a dead one costs a quarter of a second. netkit sends the end of our
-    input as a half-close, and reads the answer to its end, however late it comes. If the peer ends first, netkit sends
-    what our input still holds, and exits once that is idle for a moment (--grace).
+    input as a half-close, and reads the answer to its end, however late it comes. A TLS server gets it after its
+    answer: when nothing has come for 2s, or for 10s if it says nothing at all (--shutdown-after, --send-only). If the
+    peer ends first, netkit sends what our input still holds, and exits once that is idle for a moment (--grace); to a
+    peer that never sent a byte it sends all of our input. "netkit help ending" has the whole of it.
 
-    Some servers drop a client that half-closes, and with it what they still had to send: nc -l < file, or nginx as a
-    proxy. Use --no-shutdown with these.
+    Some servers drop a client that half-closes, and with it what they still had to send: nc -l < file, or ZooKeeper.
+    Use --no-shutdown with these, or --until or --max-bytes.
 
     With --exec or --sh-exec a program takes the place of stdin and stdout. It runs in a process group of its own, with
     NETKIT_PEER_HOST, NETKIT_PEER_PORT, NETKIT_LOCAL_HOST and NETKIT_LOCAL_PORT in its environment. After the peer's end

@@ -7,10 +7,11 @@ from netkit.cli.command import command
 
 
 @command(
-    words="[COMMAND]",
+    words="[COMMAND|TOPIC]",
     examples=[
         ("netkit help", "the commands, addresses and exit codes"),
         ("netkit help connect", "all about one command"),
+        ("netkit help ending", "when a conversation ends"),
     ],
 )
 @click.argument("words", nargs=-1)
@@ -18,13 +19,17 @@ from netkit.cli.command import command
 def help(ctx: click.Context, words: tuple[str, ...]) -> int:
     """Show the man page of COMMAND, or of netkit itself, as plain text.
 
-    The pages are part of netkit: neither man nor installed man pages are needed.
+    The TOPIC is "ending": when a conversation ends. The pages are part of netkit: neither man nor installed man pages
+    are needed.
     """
     from netkit.cli.app import netkit, summaries
-    from netkit.cli.pages import command_page, overview_page, to_text
+    from netkit.cli.pages import command_page, overview_page, to_text, topic_text
+    from netkit.cli.topics import TOPICS
 
     if len(words) > 1:
         raise click.UsageError(f"unexpected word {words[1]!r} after COMMAND {words[0]!r}", ctx)
+    if words and words[0] in TOPICS:
+        return run.answer(topic_text(TOPICS[words[0]]))
     if words:
         name, command, _ = netkit.resolve_command(ctx, list(words))
         [(_, _, summary)] = summaries([name])

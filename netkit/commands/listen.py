@@ -81,6 +81,9 @@ def listen(
     wait in vain. The conversation ends as that of connect does: exit code 0 means that every byte was delivered both
     ways.
 
+    If stdin is /dev/null, our end goes out when the client ends, or after 10s of silence. "netkit help ending" says
+    more.
+
     With --keep, data from stdin goes to all clients that are connected. netkit begins to read it when the first client
     comes, and sends its end to all, later ones included. A client that falls 1 MiB behind the fastest is reset, with a
     message. With --reply or --reply-file each client gets the same bytes and then the end; its own data goes to stdout

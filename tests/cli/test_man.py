@@ -284,3 +284,14 @@ def test_help_imports_little(args: tuple[str, ...]) -> None:
 def test_work_does_without_man(tmp_path: Path) -> None:
     """A command that was not asked for help does not import netkit.cli.man."""
     assert "netkit.cli.pages" not in imported_by("connect", f"unix:{tmp_path}/none", "--recv-only")
+
+
+def test_the_topic_of_endings() -> None:
+    """``netkit help ending`` names each option that decides it, in lines that fit, and the document has them too."""
+    code, shown, err = netkit("help", "ending")
+    assert (code, err) == (0, "")
+    text = shown.decode()
+    assert max(map(len, text.splitlines())) <= 80
+    document = (FOLDER.parent / "docs" / "ending.md").read_text()
+    for word in ("--send-only", "--shutdown-after", "--no-shutdown", "--hold", "--grace", "--until", "--max-bytes"):
+        assert word in text and word in document

@@ -1,0 +1,82 @@
+"""Chapters of ``netkit help`` that belong to no single command."""
+
+from netkit.cli.pages import Section, Terms
+
+ENDING = (
+    Section(
+        "WHEN A CONVERSATION ENDS",
+        [
+            "This holds for connect, listen and relay, over TCP, TLS and unix sockets. An end is sent when it is true, "
+            "a peer's end is believed when it means something, and nothing is guessed.",
+        ],
+    ),
+    Section(
+        "OUR INPUT ENDS",
+        [
+            "All of it is sent, then our end (a half-close; close_notify with TLS). Then netkit reads to the peer's "
+            "end, however late the answer comes. Our end goes out:",
+            Terms(
+                [
+                    ("TCP, unix", "at once"),
+                    ("TLS server", "at once"),
+                    (
+                        "TLS client",
+                        "when the peer ends; or when an answer has begun and nothing has come for 2s; or when nothing "
+                        "has come for 10s, which a message says. TLS servers drop what they still have to send when "
+                        "they see our end.",
+                    ),
+                    ("--until, --max-bytes", "as a TLS client does, until they are met; then the conversation ends"),
+                    (
+                        "listen </dev/null",
+                        "when the client ends, or after 10s of silence; with --keep only when it ends",
+                    ),
+                    ("--send-only", "at once; netkit exits when all is acknowledged"),
+                    ("--shutdown-after D", "when nothing has come for D (0: at once)"),
+                    ("--no-shutdown", "never; netkit exits when the peer ends"),
+                ]
+            ),
+        ],
+    ),
+    Section(
+        "THE PEER ENDS",
+        [
+            "stdout is closed at once, so that its reader goes on. What our input still holds is sent. Then:",
+            Terms(
+                [
+                    ("input at its end", "exit"),
+                    ("a terminal", "exit when nothing was typed for 500ms (--grace)"),
+                    ("a pipe, silent peer", "a peer that never sent a byte only receives: go on to the end of input"),
+                    (
+                        "a pipe, peer spoke",
+                        "exit when input is idle for 500ms (--grace); if any of it was sent, a message says that it "
+                        "was left open",
+                    ),
+                    ("a program", "wait for its end, at most --grace"),
+                    ("--hold, --send-only", "wait for the end of input in every case"),
+                ]
+            ),
+            "A peer that has ended is probed while netkit stays (TCP keepalive: after 1s, every 5s, 12 lost). One that "
+            "only half-closed answers. One that has left makes a reset within about a minute, or is seen at once on a "
+            "unix socket; then netkit goes too.",
+        ],
+    ),
+    Section(
+        "EXIT CODES",
+        [
+            Terms(
+                [
+                    ("0", "the peer acknowledged every byte of ours, and all that came was written"),
+                    ("8", "--until or --max-bytes was not met"),
+                    ("18", "TLS ended without close_notify"),
+                    ("55", "bytes of ours were not acknowledged; the message says how many"),
+                    ("56", "the connection was reset, with all of ours acknowledged"),
+                ]
+            ),
+            "After the peer's close_notify, with all of ours acknowledged, a reset means nothing. A connection that "
+            "netkit cuts short (a signal, --timeout, a failure on the other side of a relay) is reset, so that a short "
+            "answer never looks whole. Ctrl-C ends what was typed on a terminal without a reset.",
+        ],
+    ),
+)
+
+TOPICS = {"ending": ENDING}
