@@ -92,30 +92,37 @@ class ClientOptions:
         return Dialling(self.family.family(), self.family.numeric, self.connect_timeout, self.source, layers)
 
     async def dial(
-        self, group: "Group", address: "Endpoint | None" = None, layers: "list[Layer] | None" = None
+        self,
+        group: "Group",
+        address: "Endpoint | None" = None,
+        layers: "list[Layer] | None" = None,
+        wait: float | None = None,
     ) -> "Connection":
         """The connection to our address, or to another through these layers, which run in ``group``.
+
+        ``wait`` is how long to keep trying, in seconds, where it is not --wait that says so.
 
         The caller cancels the group and closes the connection. Raises Failure: READ, and those of the core's ``dial``.
         """
         from netkit.core.dial import dial, dial_until
 
         address, how = address or self.address, self.dialling(layers)
-        if self.wait is None:
+        patience = self.wait if wait is None else wait
+        if patience is None:
             stream = await dial(address, how, self.observe, group)
         else:
-            stream = await dial_until(address, self.wait, how, self.observe, group)
+            stream = await dial_until(address, patience, how, self.observe, group)
         if self.keepalive is not None:
             stream.keep_alive(self.keepalive)
         return stream
 
-    async def converse(self, handler: "Handler") -> None:
+    async def converse(self, handler: "Handler", wait: float | None = None) -> None:
         """Dial, and let ``handler`` have the connection until it ends. Raises Failure as both do."""
         from netkit.core.connection import serve_connection
         from netkit.core.kernel import Group
 
         async with Group() as group:
-            await serve_connection(await self.dial(group), handler, self.observe, group=group)
+            await serve_connection(await self.dial(group, wait=wait), handler, self.observe, group=group)
 
     def url_dialler(self, url: "Url", via: "Endpoint | None") -> "Dial":
         """What dials the server of ``url`` and of those it leads to, or ``via`` in place of all of them.

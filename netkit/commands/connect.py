@@ -9,6 +9,9 @@ from netkit.cli.rules import Case, Values, excluded, needs, one_of
 
 if TYPE_CHECKING:
     import re
+    from collections.abc import Awaitable
+
+    from netkit.core.connection import Handler
 
 HABITS = {
     **habits.HABITS,
@@ -47,6 +50,12 @@ RULES = (
         why="the pattern or the bytes end the conversation",
     ),
     excluded("--send-only", "--raw", by=("--exec", "--sh-exec"), why="the program sends and receives"),
+    excluded(
+        *("--exec", "--sh-exec", "--recv-only", "--send", "--send-hex", "--until", "--max-bytes", "--crlf", "--grace"),
+        by="--reconnect",
+        why="it sends stdin, as it is, over several connections",
+    ),
+    excluded("--progress", by="--reconnect", why="it shows one connection"),
     needs("--progress", on=Case("a file or a pipe", _moves_data), why="no file or pipe is sent or received"),
     excluded("--progress", by=options.DUMP, why="the dump is shown there"),
 )
@@ -67,6 +76,11 @@ RULES = (
 @options.dial_options
 @options.tls_options
 @TIME.option("--wait", type=types.DURATION_OR_ZERO, help="Keep trying for D, then exit with 28.")
+@TIME.option(
+    "--reconnect",
+    type=types.DURATION,
+    help="When the peer ends or resets before our input does, keep trying for D to connect again, then exit with 28.",
+)
 @options.timeout_options
 @options.ending_options
 @ENDING.option("--recv-only", help="Do not read stdin; exit when the peer ends.")
@@ -90,6 +104,7 @@ def connect(
     client: client_module.ClientOptions,
     ending: options.EndingOptions,
     recv_only: bool,
+    reconnect: float | None,
     until: "re.Pattern[bytes] | None",
     max_bytes: int | None,
     text: bytes | None,
@@ -110,6 +125,10 @@ def connect(
 
     Some servers drop a client that half-closes, and with it what they still had to send: nc -l < file, or ZooKeeper.
     Use --no-shutdown with these, or --until or --max-bytes.
+
+    With --reconnect netkit goes on, over a new connection, with the line in which the first byte stands that the peer
+    did not acknowledge, so a peer may see bytes twice. What its system acknowledged and its program never read is lost;
+    a message says that the connection was reset. A peer that ended without a word is connected to again once it resets.
 
     With --exec or --sh-exec a program takes the place of stdin and stdout. It runs in a process group of its own, with
     NETKIT_PEER_HOST, NETKIT_PEER_PORT, NETKIT_LOCAL_HOST and NETKIT_LOCAL_PORT in its environment. After the peer's end
@@ -145,6 +164,14 @@ def connect(
         observe=client.observe,
     )
     terminal = partial(join.Terminal, text=typed, reads=not recv_only, writes=not ending.send_only)
+    if reconnect is not None:
+        from netkit.services.reconnect import reconnecting
+
+        def converse(handler: "Handler", again: bool) -> "Awaitable[None]":
+            return client.converse(record.around(handler, client.verbosity), reconnect if again else None)
+
+        conversation = conversation._replace(ending=conversation.ending._replace(grace=0.0))
+        return client.run(reconnecting(terminal, conversation, converse))
     codes = [0]
 
     async def work() -> int:

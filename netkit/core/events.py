@@ -193,6 +193,12 @@ class InputUnread(CoreEvent):
     seconds: float
 
 
+class Reconnecting(CoreEvent):
+    """A connection is over while our input is not, and the peer is dialled again."""
+
+    reason: str
+
+
 class EndSent(CoreEvent):
     """Nothing came for so long after the end of our input, so our end was sent."""
 

@@ -82,6 +82,7 @@ TABLE: dict[type[CoreEvent], Row] = {
     events.Cut: Row("cut", 0, 0, "peer reason", "connection from {peer} reset: {reason}"),
     events.Dropped: Row("dropped", 0, 0, "datagrams_dropped_min", _dropped),
     events.InputLeft: Row("input_left", 0, 0, "bytes_sent", _INPUT_LEFT),
+    events.Reconnecting: Row("reconnecting", 0, 0, "reason", "{reason}; connecting again"),
     events.EndSent: Row("end_sent", 0, 0, "duration_ms", _END_SENT),
     events.Unanswered: Row("unanswered", 0, None, "", _NO_ANSWER),
     events.Resolved: Row("resolved", 0, 1, "host addresses time_ms", "resolved {host} to {addresses} in {seconds}"),

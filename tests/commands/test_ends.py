@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import NETKIT, PATIENCE, Finished, Running, exchange, netkit, peer, read_all, reset, running
+from tests.support import NETKIT, PATIENCE, Finished, Running, exchange, jam, netkit, peer, read_all, reset, running
 from tests.support.certificates import Pki
 from tests.support.data import DATA, check_same
 from tests.support.namespaces import separate
@@ -409,3 +409,71 @@ def test_portcheck_hears_a_rejection_after_the_handshake(pki: Pki) -> None:
             assert b"certificate_required" in done.out
         done = netkit("portcheck", target, "--cafile", pki.ca, *pki.client.options())
         assert (done.code, b"open" in done.out) == (0, True)
+
+
+# -- one input over several connections
+
+
+def test_reconnect_goes_on_with_the_first_line_that_was_not_acknowledged() -> None:
+    """A peer that resets is dialled again, and has every line in the end; a reset and a way back are said."""
+
+    def take(server: socket.socket, wanted: bytes) -> socket.socket:
+        client = server.accept()[0]
+        assert client.recv(len(wanted), socket.MSG_WAITALL) == wanted
+        return client
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"127.0.0.1:{server.getsockname()[1]}"
+        with running("connect", address, "--reconnect", "10s") as process:
+            process.stdin.write(b"one\ntwo\n")
+            reset(take(server, b"one\ntwo\n"))
+            process.line(r"connection reset by peer .*; connecting again$")
+            process.stdin.write(b"three\n")
+            client = take(server, b"three\n")
+            client.sendall(b"bye")
+            client.close()
+            process.line("the peer ended; connecting again$")
+            process.stdin.write(b"four\n")
+            process.stdin.close()
+            client = take(server, b"four\n")
+            assert client.recv(1) == b""
+            client.close()
+            assert process.wait() == 0
+            assert process.read_all() == b"bye"
+
+
+def test_reconnect_sends_again_what_was_never_read() -> None:
+    """Bytes in a full connection that is reset come again, from the line that the first of them stands in."""
+    lines = b"".join(b"%07d\n" % number for number in range(1_000_000))
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"127.0.0.1:{server.getsockname()[1]}"
+        with running("connect", address, "--reconnect", "10s") as process:
+            feeder = threading.Thread(target=lambda: (process.stdin.write(lines), process.stdin.close()))
+            feeder.start()
+            first = server.accept()[0]
+            seen = first.recv(1000, socket.MSG_WAITALL)
+            jam(first)
+            reset(first)
+            process.line("connecting again")
+            second = server.accept()[0]
+            rest = read_all(second)
+            second.close()
+            feeder.join()
+            assert process.wait() == 0
+    assert seen == lines[:1000]
+    assert rest and lines.endswith(rest)
+    assert rest[7:8] == b"\n", "it goes on at the beginning of a line"
+
+
+def test_reconnect_gives_up_after_its_time() -> None:
+    """Who does not come back is 28, with the last reason."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"127.0.0.1:{server.getsockname()[1]}"
+        with running("connect", address, "--reconnect", "300ms") as process:
+            process.stdin.write(b"x\n")
+            client = server.accept()[0]
+            assert client.recv(2) == b"x\n"
+            server.close()
+            reset(client)
+            assert process.wait() == 28
+            process.line(r"still connection refused after 300 ms")

@@ -9,11 +9,12 @@ from typing import IO, Any
 
 import pytest
 
-from tests.support import PATIENCE, Running, running
+from tests.support import PATIENCE, Running, peer, running
 from tests.support.certificates import Pki
 from tests.support.data import DATA, OTHER, check_same
 from tests.support.partners import content, file_of, tcp_server
-from tests.support.processes import tool
+from tests.support.processes import settle, tool
+from tests.support.secured import Secured, serving
 from tests.support.terminals import terminal
 
 HERE = "127.0.0.1"
@@ -119,3 +120,34 @@ def test_ends(sender: str, receiver: str, way: str, tmp_path: Path, pki: Pki) ->
         late = [LATE] if way == "tls" and not speaks and not left else []
         told = [line for line in client.finish().err.splitlines() if "still open" not in line]
         assert told == late or (receiver == "/dev/null" and not told)
+
+
+@pytest.mark.parametrize("sender", ["file", "pauses", "terminal", "/dev/null"])
+def test_ends_at_a_server_of_openssl(sender: str, pki: Pki) -> None:
+    """A foreign TLS server that only receives has every byte, and our end once it has been silent for 10 s."""
+
+    def receive(client: Secured) -> bytes:
+        data = client.read_all()
+        client.end()
+        return data
+
+    with peer(serving(pki.server(), receive)) as server, contextlib.ExitStack() as stack:
+        stdin: Any = subprocess.PIPE
+        keyboard = None
+        if sender == "file":
+            stdin = stack.enter_context(file_of(DATA))
+        elif sender == "/dev/null":
+            stdin = subprocess.DEVNULL
+        elif sender == "terminal":
+            keyboard, stdin = stack.enter_context(terminal())
+        client = stack.enter_context(running("connect", f"tls:{server.address}", "--cafile", pki.ca, stdin=stdin))
+        if keyboard is not None:
+            os.write(keyboard, TYPED + b"\x04")
+        elif sender == "pauses":
+            client.stdin.write(DATA[:100_000])
+            settle(client)
+            client.stdin.write(DATA[100_000:])
+            client.stdin.close()
+        assert client.wait() == 0
+        check_same(server.result(), {"terminal": TYPED, "/dev/null": b""}.get(sender, DATA))
+        assert client.finish().err.splitlines() == [LATE]

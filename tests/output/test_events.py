@@ -101,6 +101,13 @@ EVERY = [
         {"bytes_sent": 12},
     ),
     Told(
+        events.Reconnecting("the peer ended"),
+        0,
+        "the peer ended; connecting again",
+        "reconnecting",
+        {"reason": "the peer ended"},
+    ),
+    Told(
         events.EndSent(10.0),
         0,
         "nothing came for 10 s, so the end of input was sent; --send-only sends it at once",

@@ -1,0 +1,135 @@
+"""One input over several connections: when the peer ends or resets, it is dialled again, and no line is left out."""
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from netkit.core.connection import Handler, with_idle_timeout
+from netkit.core.errors import Exit, Failure
+from netkit.core.events import InputLeft, InputUnread, Reconnecting
+from netkit.core.kernel import Group, now, sleep
+from netkit.core.stream import Connection, Counts
+from netkit.services.join import Conversation, Terminal
+
+_PAUSE = 0.25  # s at least between two dials
+_MAX_LINE = 1 << 20  # bytes of a line that are kept: of a longer one only what is not acknowledged is sent again
+_PIECE = 64 * 1024
+
+
+class Resumable:
+    """Our stdin and stdout beyond one connection.
+
+    What it has read is kept until the peer has acknowledged the line that it stands in: that is where the next
+    connection goes on, so a peer may see bytes twice.
+    """
+
+    def __init__(self, terminal: Terminal) -> None:
+        self.name = terminal.name
+        self.counts = Counts()
+        self.ended = False
+        self._terminal = terminal
+        self._kept = bytearray()
+        self._next = 0  # in what is kept: the next byte to be sent
+        self._dropped = 0  # bytes of this connection that are no longer kept
+        self._stream: Connection | None = None
+
+    def attach(self, stream: Connection) -> None:
+        """Go on over a new connection."""
+        self._stream = stream
+        self._next = self._dropped = 0
+
+    def detach(self) -> int:
+        """Leave a connection that is over, and not closed yet. Returns how many bytes it did not acknowledge."""
+        lost = self._release()
+        self._stream = None
+        return lost
+
+    def _release(self) -> int:
+        """Drop what is acknowledged, up to the last whole line. Returns how many bytes are not acknowledged."""
+        if self._stream is None:
+            return 0
+        acknowledged = self._stream.counts.sent - self._stream.unacknowledged() - self._dropped
+        done = self._kept.rfind(b"\n", 0, acknowledged) + 1
+        if len(self._kept) - done > _MAX_LINE:
+            done = acknowledged
+        del self._kept[:done]
+        self._dropped += done
+        self._next -= done
+        return len(self._kept) - (acknowledged - done)
+
+    async def recv(self) -> bytes:
+        self._release()
+        if self._next == len(self._kept):
+            if self.ended:
+                return b""
+            data = await self._terminal.recv()
+            self.ended = not data
+            self._kept += data
+            self.counts.add_received(len(data))
+        data = bytes(self._kept[self._next : self._next + _PIECE])
+        self._next += len(data)
+        return data
+
+    async def send(self, data: bytes) -> None:
+        await self._terminal.send(data)
+        self.counts.add_sent(len(data))
+
+    async def send_eof(self) -> None:
+        """Leave stdout open for the next connection."""
+
+    def close(self) -> None:
+        """Let go of the terminal."""
+        self._terminal.close()
+
+    def abort(self) -> None:
+        """Let go of the terminal."""
+        self._terminal.close()
+
+
+async def reconnecting(
+    open_terminal: Callable[[], Terminal],
+    conversation: Conversation,
+    converse: Callable[[Handler, bool], Awaitable[None]],
+) -> None:
+    """Join the terminal to one connection after the other until its input has ended and is acknowledged.
+
+    ``converse`` dials, for the first time or again, and lets a handler have the connection. Raises Failure: its own
+    for a dial, and those of the core's ``relay`` but for a connection that broke.
+    """
+    terminal = open_terminal()
+    ours = Resumable(terminal)
+    unacknowledged = 0
+    again = False
+
+    def observe(event: Any) -> None:
+        if not isinstance(event, InputLeft | InputUnread):
+            conversation.observe(event)
+
+    async def handle(stream: Connection) -> str:
+        nonlocal unacknowledged
+        ours.attach(stream)
+        try:
+            return await conversation._replace(observe=observe).relay(ours, stream)
+        finally:
+            unacknowledged = ours.detach()
+
+    try:
+        async with Group() as group:
+            group.start_soon(terminal.reader_left())
+            while True:
+                begun = now()
+                try:
+                    await converse(with_idle_timeout(handle, conversation.idle_timeout), again)
+                except Failure as failure:
+                    if failure.exit not in (Exit.SEND, Exit.RECV) or (ours.ended and not unacknowledged):
+                        raise
+                    reason = str(failure)
+                else:
+                    if ours.ended:
+                        break
+                    reason = "the peer ended"
+                again = True
+                conversation.observe(Reconnecting(reason))
+                await sleep(max(begun + _PAUSE - now(), 0))
+            group.cancel()
+    finally:
+        ours.close()
