@@ -25,6 +25,7 @@ from netkit.core.kernel import DeadlineExceeded, Group, deadline, now
 from netkit.core.pump import Change, pump
 from netkit.core.stream import Connection, Stream
 
+GRACE = 0.5  # s that typing, or a pipe, may be silent once the peer has ended
 LAST_WORDS = 0.25  # s that what a peer sent before its reset may take to reach a program or another peer
 # s that the other side of a bridge may take to end for somebody who left a unix socket, which says so at once; a TCP
 # peer that left is found out after as long.
@@ -90,9 +91,6 @@ class Ending(NamedTuple):
         if self.grace is None:
             return None if self.input is Input.PROGRAM else GRACE
         return self.grace
-
-
-GRACE = 0.5  # s
 
 
 async def relay(
