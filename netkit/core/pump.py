@@ -4,8 +4,9 @@ from collections.abc import Callable, Sequence
 
 from netkit.core.errors import Failure
 from netkit.core.flow import Flow
+from netkit.core.kernel import while_readable
 from netkit.core.splice import move
-from netkit.core.stream import Stream
+from netkit.core.stream import SMALLEST_READ, RawEnd, Stream, raw_sink, raw_source
 
 Change = Callable[[bytes], bytes]
 """Bytes in, bytes out. Called with b"" once, at the end, to give back what it still holds. It may raise Done."""
@@ -46,6 +47,85 @@ def fresh(makers: Sequence[Callable[[], Change]]) -> Change | None:
     return chain(*(make() for make in makers)) if makers else None
 
 
+class _Passage:
+    """The way from source to sink: what is read is changed, and counted as offered.
+
+    Small messages between two sockets go in steps: the loop reads, changes and writes each while the task waits. What a
+    step cannot do, the task does: it sends the rest of a short write, and asks ``recv`` after a full read and at the
+    end.
+    """
+
+    __slots__ = ("_change", "_far", "_flow", "_near", "_read", "_unsent", "_write", "done")
+    _near: RawEnd
+    _far: RawEnd
+    _read: Callable[[int], bytes]
+    _write: Callable[[bytes], int]
+
+    def __init__(self, change: Change | None, flow: Flow) -> None:
+        self._change = change
+        self._flow = flow
+        self._unsent = b""  # the rest of one read
+        self.done = False
+
+    def take(self, data: bytes) -> bytes:
+        """Bytes as they are to be sent, from those that were read."""
+        if self._change is not None:
+            try:
+                data = self._change(data)
+            except Done as last:
+                data, self.done = last.data, True
+        self._flow.offer(len(data))
+        return data
+
+    async def flush(self, sink: Stream) -> None:
+        """Send what the change still holds, once the source has failed."""
+        if self._change is not None and (rest := self._change(b"")):
+            await sink.send(rest)
+
+    async def steps(self, source: Stream, sink: Stream) -> None:
+        """Pass on what a step can, and return when ``recv`` is to be asked, or the change is done."""
+        near, far = raw_source(source), raw_sink(sink)
+        if near is None or near.call is None or near.limit is not None or far is None or far.call is None:
+            return
+        self._near, self._far, self._read, self._write = near, far, near.call, far.call
+        self._flow.wait()
+        try:
+            await while_readable(near.fd, self._step)
+        except Failure:  # of the sink, or of the change
+            raise
+        except OSError as error:
+            await self.flush(sink)
+            raise near.failure(error) from error
+        if self._unsent:
+            data, self._unsent = self._unsent, b""
+            await sink.send(data)
+
+    def _step(self) -> bool:
+        near, far = self._near, self._far
+        try:
+            data = self._read(SMALLEST_READ)
+        except BlockingIOError:
+            return True
+        if not data:
+            return False  # the end, unless recv knows of a reset
+        near.moved(size := len(data))
+        if data := self.take(data):
+            try:
+                sent = self._write(data)
+                far.moved(sent)
+            except BlockingIOError:
+                sent = 0
+            except OSError as error:
+                raise far.failure(error) from error
+            if sent < len(data):
+                self._unsent = data[sent:]
+                return False
+        if self.done:
+            return False
+        self._flow.wait()
+        return size < SMALLEST_READ
+
+
 async def pump(
     source: Stream, sink: Stream, change: Change | None = None, *, flow: Flow | None = None, half_close: bool = True
 ) -> bool:
@@ -54,32 +134,31 @@ async def pump(
     Returns whether the source ended, and not the change (``Done``).
     """
     flow = flow or Flow()
+    passage = _Passage(change, flow)
     promote_at = PROMOTED_AFTER
+    size = 0  # of the last read: steps are for what is small
     try:
         while True:
+            if size < SMALLEST_READ:
+                await passage.steps(source, sink)
+                if passage.done:
+                    break
             flow.wait()
             try:
                 data = await source.recv()
             except Failure:
-                if change is not None and (rest := change(b"")):
-                    await sink.send(rest)
+                await passage.flush(sink)
                 raise
-            ended, done = not data, False
-            if change is not None:
-                try:
-                    data = change(data)
-                except Done as last:
-                    data, done = last.data, True
-            flow.offer(len(data))
-            if data:
+            size = len(data)
+            if data := passage.take(data):
                 await sink.send(data)
-            if ended or done:
+            if not size or passage.done:
                 break
             if change is None and flow.offered >= promote_at:
                 await move(source, sink, flow)
                 promote_at = flow.offered + PROMOTED_AFTER
         if half_close:
             await sink.send_eof()
-        return not done
+        return not passage.done
     finally:
         flow.end()

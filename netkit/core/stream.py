@@ -5,7 +5,7 @@ files, RECV and SEND for a peer.
 """
 
 from collections.abc import Callable
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from netkit.core.address import Endpoint
 from netkit.core.errors import Failure
@@ -108,13 +108,14 @@ class RawEnd(NamedTuple):
     """A descriptor by which the kernel may move the bytes of a stream, without a copy in this process.
 
     ``moved`` is told how many it moved, and ``failure`` makes a Failure of an error that it met. At most ``limit``
-    bytes of the descriptor are the stream's.
+    bytes of the descriptor are the stream's. ``call`` is the recv or send of a socket that never blocks.
     """
 
     fd: int
     moved: Callable[[int], None]
     failure: Callable[[OSError], Failure]
     limit: int | None = None
+    call: Callable[[Any], Any] | None = None
 
 
 def raw_source(stream: Stream) -> RawEnd | None:
