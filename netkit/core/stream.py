@@ -17,8 +17,9 @@ SMALLEST_READ = 16 * 1024
 # Always reading much makes an echo up to 3 times slower.
 LARGEST_READ = 256 * 1024
 # malloc maps fresh memory for large reads and gives it back, page by page, until it has once freed a block that was
-# larger (M_MMAP_THRESHOLD, mallopt(3)). Here is one; a GiB through TLS then costs a third less in the kernel.
-bytearray(4 << 20)
+# larger (M_MMAP_THRESHOLD, mallopt(3)). Here is one, whose pages nobody touches; a GiB through TLS then costs a third
+# less in the kernel.
+bytes(4 << 20)
 
 
 class Counts:
