@@ -335,7 +335,8 @@ def test_a_plain_client_of_tls_never_reaches_the_target(pki: Pki) -> None:
             plain.sendall(b"GET / HTTP/1.0\r\n\r\n")
             with contextlib.suppress(ConnectionResetError):
                 read_all(plain)
-            done = netkit("connect", f"tls:127.0.0.1:{port}", "--cafile", pki.ca, input=b"hello")
+            client = ("connect", f"tls:127.0.0.1:{port}", "--cafile", pki.ca, "--shutdown-after", "0")
+            done = netkit(*client, input=b"hello")
             assert done.code == 0
             check_same(done.out, OTHER)
             assert there.result() == b"hello"

@@ -34,9 +34,9 @@ V12, V13 = ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3
 AT_ONCE = ("--shutdown-after", "0")  # of servers that wait for our end
 
 
-def trusting(pki: Pki, address: str) -> tuple[str, ...]:
-    """Return how connect is told to go there."""
-    return "connect", f"tls:{address}", "--cafile", pki.ca
+def trusting(pki: Pki, address: str, end: tuple[str, ...] = AT_ONCE) -> tuple[str, ...]:
+    """Return how connect is told to go there, and when its ``end`` is sent."""
+    return "connect", f"tls:{address}", "--cafile", pki.ca, *end
 
 
 def secured(pki: Pki, name: str, *options: str, **popen: Any) -> Any:
@@ -94,7 +94,7 @@ def test_a_service_over_tls(pki: Pki) -> None:
     wanted = DATA.upper()
     with secured(pki, "upper", "--max-clients", "2", "--stats") as server:
         port = server.port
-        done = netkit(*trusting(pki, f"localhost:{port}"), *AT_ONCE, input=DATA)
+        done = netkit(*trusting(pki, f"localhost:{port}"), input=DATA)
         check_same(done.out, wanted)
         assert (done.code, done.err) == (0, "")
         check_same(exchanged(dialled(port, pki.client_context()), DATA[:100_000]), wanted[:100_000])
@@ -107,7 +107,7 @@ def test_a_service_over_tls(pki: Pki) -> None:
 def test_listen_carries_every_byte(pki: Pki) -> None:
     """One-shot listen joins its client over TLS both ways, and leaves with 0."""
     with secured(pki, "listen", "--log", f"{pki.folder}/listen.log") as server, contextlib.ExitStack() as stack:
-        client = stack.enter_context(running(*trusting(pki, f"{HERE}:{server.port}"), *AT_ONCE))
+        client = stack.enter_context(running(*trusting(pki, f"{HERE}:{server.port}")))
         feeding = [threading.Thread(target=feed, args=who) for who in ((server, OTHER), (client, DATA))]
         for thread in feeding:
             thread.start()
@@ -145,7 +145,7 @@ def test_a_peer_that_was_only_to_speak(pki: Pki) -> None:
         client.send(b"a word")
         client.end()
 
-    with peer(serving(pki.server(), speak)) as server, running(*trusting(pki, server.address), *AT_ONCE) as client:
+    with peer(serving(pki.server(), speak)) as server, running(*trusting(pki, server.address)) as client:
         assert shaken.wait(PATIENCE)
         assert client.finish() == Finished(0, b"a word", "")
 
@@ -165,7 +165,7 @@ def test_no_shutdown_keeps_our_end(pki: Pki) -> None:
 
     with peer(serving(pki.server(), answer)) as server:
         options = ("--no-shutdown", "--send", "question")
-        with running(*trusting(pki, server.address), *options) as process:
+        with running(*trusting(pki, server.address, options)) as process:
             started.put(process)
             assert process.finish() == Finished(0, b"answer", "")
         rest, ciphertext = server.result()
@@ -184,7 +184,7 @@ def test_a_cut_gives_the_prefix_and_18(pki: Pki) -> None:
         client.send(DATA)
 
     with peer(serving(pki.server(), cut)) as server:
-        done = netkit(*trusting(pki, server.address), *AT_ONCE, input=b"question")
+        done = netkit(*trusting(pki, server.address), input=b"question")
     check_same(done.out, DATA)
     assert done.code == 18
     reason = f"it ended without close_notify (after {len(DATA)} bytes)"
@@ -214,7 +214,7 @@ def test_a_record_that_is_cut_or_forged(pki: Pki) -> None:
 
     for behaviour, code in ((half, 18), (forged, 35)):
         with peer(serving(pki.server(), behaviour)) as server:
-            done = netkit(*trusting(pki, server.address), "--no-shutdown")
+            done = netkit(*trusting(pki, server.address, ("--no-shutdown",)))
         assert (done.code, done.out) == (code, b"whole"), done.err
 
 
@@ -464,7 +464,7 @@ def test_servername_is_what_is_asked_for_and_verified(pki: Pki) -> None:
 def test_an_address_of_ipv6(pki: Pki) -> None:
     """An IPv6 address is verified as an address."""
     with running("upper", "tls:[::1]:0", *pki.good.options(), "--once") as server:
-        assert netkit(*trusting(pki, f"[::1]:{server.port}"), *AT_ONCE, input=b"six") == Finished(0, b"SIX", "")
+        assert netkit(*trusting(pki, f"[::1]:{server.port}"), input=b"six") == Finished(0, b"SIX", "")
 
 
 def test_unix_sockets_over_tls(pki: Pki, tmp_path: Path) -> None:
@@ -626,14 +626,15 @@ def test_records_and_limits_are_of_payload(pki: Pki, tmp_path: Path) -> None:
     """--log, --hexdump, --stats, --until and --max-bytes see what was meant, not what was on the wire."""
     log = tmp_path / "log"
     with secured(pki, "echo", "--greet", "hi {host}\\n", "--until", "stop") as server:
-        target = trusting(pki, f"{HERE}:{server.port}")
+        address = f"{HERE}:{server.port}"
+        target = trusting(pki, address)
         done = netkit(*target, "--log", str(log), "--stats", "--send", "ping\\n", "--until", "ping\\n")
         assert (done.code, done.out) == (0, b"hi 127.0.0.1\nping\n")
         stats = json.loads(done.err)
         assert (stats["bytes_sent"], stats["bytes_acknowledged"], stats["bytes_received"]) == (5, 5, 18)
         records = read_log(log)
         assert (heard(records, "sent"), heard(records, "received")) == (b"ping\n", done.out)
-        assert netkit(*target, "--recv-only", "--max-bytes", "10") == Finished(0, b"hi 127.0.0", "")
+        assert netkit(*trusting(pki, address, ("--recv-only",)), "--max-bytes", "10") == Finished(0, b"hi 127.0.0", "")
         done = netkit(*target, "--hexdump", "--send", "stop")
         assert (done.code, done.out) == (0, b"hi 127.0.0.1\nstop")
         assert re.search(r"^0+: 73 74 6f 70 +stop$", done.err, re.MULTILINE), done.err
@@ -643,7 +644,7 @@ def test_records_and_limits_are_of_payload(pki: Pki, tmp_path: Path) -> None:
 def test_programs_over_tls(pki: Pki) -> None:
     """--exec on either side talks payload, under half-close and with many clients."""
     with secured(pki, "listen", "--keep", "--exec", "tr a-z A-Z") as server:
-        target = (*trusting(pki, f"{HERE}:{server.port}"), *AT_ONCE)
+        target = trusting(pki, f"{HERE}:{server.port}")
         check_same(netkit(*target, input=DATA).out, DATA.upper())
         done = netkit(*target, "--sh-exec", "echo over; exec >&-; cat >&2")
         assert (done.code, done.err) == (0, "OVER\n")
@@ -664,7 +665,7 @@ def test_no_secret_is_written(pki: Pki, tmp_path: Path) -> None:
     keys = tmp_path / "keys"
     env = {**os.environ, "SSLKEYLOGFILE": str(keys)}
     with secured(pki, "upper", "--once", env=env) as server:
-        assert netkit(*trusting(pki, f"{HERE}:{server.port}"), *AT_ONCE, input=b"x", env=env) == Finished(0, b"X", "")
+        assert netkit(*trusting(pki, f"{HERE}:{server.port}"), input=b"x", env=env) == Finished(0, b"X", "")
         assert server.wait() == 0
     assert list(tmp_path.iterdir()) == []
 

@@ -22,9 +22,9 @@ TEXT = DATA.hex().encode()[:300_000]  # without the letters that are commands to
 ANY = ("-cipher", "ALL:@SECLEVEL=0")  # old versions want this of OpenSSL
 
 
-def connecting(pki: Pki, port: int | str) -> list[str]:
-    """Return our client, which waits until somebody listens."""
-    return [*NETKIT, "connect", f"tls:{HERE}:{port}", "--cafile", pki.ca, "--wait", "10s"]
+def connecting(pki: Pki, port: int | str, end: tuple[str, ...] = ("--shutdown-after", "0")) -> list[str]:
+    """Return our client, which waits until somebody listens, and says when its ``end`` is sent."""
+    return [*NETKIT, "connect", f"tls:{HERE}:{port}", "--cafile", pki.ca, "--wait", "10s", *end]
 
 
 def s_client(pki: Pki, port: int, *options: str) -> list[str]:
@@ -198,12 +198,12 @@ def test_ncat_serves(pki: Pki) -> None:
     port = free_port()
     with file_of() as stdout, running(argv=[*argv, str(port)], stdout=stdout) as server:
         server.line("(?i)listening on .*")
-        assert run([*connecting(pki, port), "--shutdown-after", "0"], DATA) == (0, b"", "")
+        assert run(connecting(pki, port), DATA) == (0, b"", "")
         assert server.finish().code == 0
         check_same(content(stdout), DATA)
     with file_of(OTHER) as stdin, running(argv=[*argv, str(port)], stdin=stdin) as server:
         server.line("(?i)listening on .*")
-        ours = run([*connecting(pki, port), "--no-shutdown"])
+        ours = run(connecting(pki, port, ("--no-shutdown",)))
         check_same(ours.out, OTHER)
         assert ours.code == 18
         assert "it ended without close_notify (after 300000 bytes)" in ours.err
@@ -301,10 +301,10 @@ def test_nginx_serves_https(pki: Pki, tmp_path: Path) -> None:
     with running(argv=argv) as server:
         request = b"GET /page HTTP/1.0\r\n\r\n"
         for options in ((), ("--no-shutdown",)):
-            whole = run([*connecting(pki, port), *options], request)
+            whole = run(connecting(pki, port, options), request)
             check_page(whole.out, OTHER)
             assert (whole.code, whole.err) == (0, "")
-        ours = run([*connecting(pki, port), "--shutdown-after", "0"], request)
+        ours = run(connecting(pki, port), request)
         if ours.code:
             assert ours.code in (18, 56)
             assert re.search(rf" \(after {len(ours.out)} bytes\)$", ours.err.strip())
