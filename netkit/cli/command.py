@@ -200,8 +200,8 @@ def address(role: "Role", *, udp: bool = False, rest_as: str | None = None, targ
             endpoint, rest = take(words, role)
         except Invalid as error:
             raise Invalid(f"{error}{_misread(ctx, words)}") from error
-        if udp and (endpoint.tls or endpoint.path is not None):
-            raise Invalid(f"address {str(endpoint)!r} is none for UDP datagrams")
+        if udp:
+            endpoint.check_datagrams()
         last = endpoint
         if target:
             try:

@@ -38,8 +38,8 @@ class ServerOptions:
     ) -> None:
         from netkit.core.sync import Event
 
-        if (serving.udp or serving.both) and address.path is not None:
-            raise Invalid(f"address {str(address)!r} is none for UDP datagrams")
+        if serving.udp or serving.both:
+            address.check_datagrams()
         self.verbosity = verbosity
         self.address = address
         self.command = command
@@ -175,9 +175,9 @@ class RelayOptions(ServerOptions):
         timeout: float | None,
         shutdown_after: float | None,
     ) -> None:
-        for each in (address, target):
-            if serving.udp and (each.tls or each.path is not None):
-                raise Invalid(f"address {str(each)!r} is none for UDP datagrams")
+        if serving.udp:
+            address.check_datagrams()
+            target.check_datagrams()
         if target.path is not None and target.path == address.path:
             raise Invalid(f"{target} is this relay itself")
         for_clients, for_target = tls.sides(address.tls, target.tls)

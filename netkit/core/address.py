@@ -47,6 +47,11 @@ class Endpoint(NamedTuple):
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"{tls}{host}:{self.port}"
 
+    def check_datagrams(self) -> None:
+        """Raise Invalid if no UDP datagram can be sent to, or received at, such an address."""
+        if self.tls or self.path is not None:
+            raise Invalid(f"address {str(self)!r} is none for UDP datagrams")
+
 
 def take(words: Sequence[str], role: Role) -> tuple[Endpoint, list[str]]:
     """Read one address from the left; return it with the words that follow."""
