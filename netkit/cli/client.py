@@ -4,6 +4,7 @@ from functools import cache, cached_property
 from typing import TYPE_CHECKING
 
 from netkit.cli.command import gathered
+from netkit.cli.layers import NO_LAYERS, LayerOptions
 from netkit.cli.options import FamilyOptions, TlsOptions
 from netkit.cli.run import Run
 from netkit.core.errors import Invalid
@@ -35,6 +36,7 @@ class ClientOptions:
         connect_timeout: float = 10.0,
         keepalive: float | None = None,
         tls: TlsOptions = TlsOptions(),
+        between: LayerOptions = NO_LAYERS,
         wait: float | None = None,
         idle_timeout: float | None = None,
         timeout: float | None = None,
@@ -46,10 +48,12 @@ class ClientOptions:
         self.connect_timeout = connect_timeout
         self.keepalive = keepalive
         self.tls = tls
+        self.between = between
         self.wait = wait
         self.idle_timeout = idle_timeout
         self.timeout = timeout
         self.stats = stats
+        self._warned: set[str] = set()
         if address is not None:
             self.set_address(address)
 
@@ -72,23 +76,31 @@ class ClientOptions:
         if self.tls.tls and not (self._name or self.tls.servername or self.tls.insecure):
             raise Invalid("a unix socket has no name that a certificate could have: --servername NAME says it")
 
-    def layers(self, tls: TlsOptions, name: str, whom: str) -> "list[Layer]":
-        """What a connection goes through before it is used, in this order. Raises Failure READ for a file.
+    def layers(
+        self, tls: TlsOptions, address: "Endpoint", name: str, whom: str, client: "Connection | None" = None
+    ) -> "list[Layer]":
+        """What a connection to ``address`` goes through before it is used, in this order.
 
-        A certificate is for ``name``; ``whom`` is what a person calls the server.
+        A certificate is for ``name``; ``whom`` is what a person calls the server. A relay dials for its ``client``.
+        Raises Failure READ for a file.
         """
-        layers = []
-        if tls.tls:
-            tls.warn(whom, self.verbosity)
-            layers.append(tls.client(name, self.observe))
-        return layers
+        from netkit.core.layer import Setting
 
-    def dialling(self, layers: "list[Layer] | None" = None) -> "Dialling":
-        """How the core dials: through our layers, or through these. Raises Failure READ."""
+        setting = Setting(address, name, client, self.observe)
+        layers = self.between.make(setting, over_tls=False)
+        if tls.tls:
+            if whom not in self._warned:
+                self._warned.add(whom)
+                tls.warn(whom, self.verbosity)
+            layers.append(tls.client(name, self.observe))
+        return layers + self.between.make(setting, over_tls=True)
+
+    def dialling(self, layers: "list[Layer] | None" = None, client: "Connection | None" = None) -> "Dialling":
+        """How the core dials: through these layers, or our own, made for the ``client`` if any. Raises Failure READ."""
         from netkit.core.dial import Dialling
 
         if layers is None:
-            layers = self.layers(self.tls, self._name, str(self.address))
+            layers = self.layers(self.tls, self.address, self._name, str(self.address), client)
         return Dialling(self.family.family(), self.family.numeric, self.connect_timeout, self.source, layers)
 
     async def dial(
@@ -132,11 +144,11 @@ class ClientOptions:
         self.set_address(via or url.endpoint, name=url.endpoint.host)
 
         @cache
-        def layers(authority: str, name: str, own: bool) -> "list[Layer]":
-            return self.layers(self.tls.for_url(own), name, authority)
+        def layers(url: "Url", own: bool) -> "list[Layer]":
+            return self.layers(self.tls.for_url(own), via or url.endpoint, url.endpoint.host or "", url.authority)
 
         async def dial(url: "Url", own: bool, group: "Group") -> "Connection":
-            secured = layers(url.authority, url.endpoint.host or "", own) if url.scheme == "https" else []
+            secured = layers(url, own) if url.scheme == "https" else []
             return await self.dial(group, via or url.endpoint, secured)
 
         return dial

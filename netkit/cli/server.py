@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from netkit.cli import options
 from netkit.cli.client import ClientOptions
 from netkit.cli.command import SERVING, address, gathered
+from netkit.cli.layers import LayerOptions, layer_options
 from netkit.cli.options import FamilyOptions, RecordOptions, ServingOptions, TlsOptions
 from netkit.cli.rules import Case, excluded
 from netkit.cli.run import Run
@@ -171,6 +172,7 @@ class RelayOptions(ServerOptions):
         source: tuple[str, int] | None,
         serving: ServingOptions,
         tls: TlsOptions,
+        between: LayerOptions,
         idle_timeout: float | None,
         timeout: float | None,
         shutdown_after: float | None,
@@ -184,7 +186,14 @@ class RelayOptions(ServerOptions):
         super().__init__(verbosity, address, command, family, serving, tls=for_clients, timeout=timeout)
         self.shutdown_after = shutdown_after
         self.target = ClientOptions(
-            verbosity, target, family, source, connect_timeout, tls=for_target, idle_timeout=idle_timeout
+            verbosity,
+            target,
+            family,
+            source,
+            connect_timeout,
+            tls=for_target,
+            between=between,
+            idle_timeout=idle_timeout,
         )
         self.target.run = self._run
 
@@ -199,7 +208,7 @@ class RelayOptions(ServerOptions):
             return Service(
                 forwarding(
                     target.address,
-                    how,
+                    lambda client: target.dialling(client=client),
                     changes=self.changes,
                     keepalive=self.serving.keepalive,
                     shutdown_after=self.shutdown_after,
@@ -254,6 +263,7 @@ relay_options = gathered(
     SERVING.option("--udp", help="Relay UDP datagrams instead of TCP."),
     options.serving_options,
     options.relay_tls_options,
+    layer_options("send_proxy"),
     options.shutdown_after_option,
     options.timeout_options,
     options.verbosity_options,
@@ -261,7 +271,7 @@ relay_options = gathered(
         excluded("-4", "-6", by=_BOTH_UNIX, why="a unix socket has no IP address"),
         excluded("-n", "--source", by=_TO_UNIX, why="a unix socket has no IP address"),
         excluded(
-            *("--once", "--max-clients", "--greet", "--keepalive", "--mode", "--shutdown-after"),
+            *("--once", "--max-clients", "--greet", "--keepalive", "--mode", "--shutdown-after", "--send-proxy"),
             by="--udp",
             why="datagrams make no connections",
         ),

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from netkit.cli import client as client_module
 from netkit.cli import habits, options, types
 from netkit.cli.command import DATA, ENDING, TIME, address, command
+from netkit.cli.layers import layer_options
 from netkit.cli.rules import Case, Values, excluded, needs, one_of
 
 if TYPE_CHECKING:
@@ -75,6 +76,7 @@ RULES = (
 @options.family_options
 @options.dial_options
 @options.tls_options
+@layer_options("send_proxy")
 @TIME.option("--wait", type=types.DURATION_OR_ZERO, help="Keep trying for D, then exit with 28.")
 @TIME.option(
     "--reconnect",

@@ -7,10 +7,11 @@ closed. It is called for each connection anew, and may keep what it likes of tha
 
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from netkit.core.address import Endpoint
 from netkit.core.errors import Failure
+from netkit.core.events import Observer, ignore
 from netkit.core.kernel import Group
 from netkit.core.socket_stream import SocketStream
 from netkit.core.stream import Connection, Counts
@@ -19,6 +20,19 @@ if TYPE_CHECKING:
     from netkit.core.pump import Change
 
 Layer = Callable[[Connection, Group], Awaitable[Connection]]
+
+
+class Setting(NamedTuple):
+    """What a layer may depend on beside its option: whom a client dials, or where a server listens.
+
+    ``name`` is that of the server, as its certificate has it, and ``client`` the connection that a relay dials for.
+    """
+
+    address: Endpoint
+    name: str = ""
+    client: Connection | None = None
+    observe: Observer = ignore
+
 
 _MAX_PIECES = 1024  # that are remembered before those acknowledged are looked for
 

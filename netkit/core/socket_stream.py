@@ -142,8 +142,8 @@ class SocketStream:
         if not self._is_tcp:
             return 0
         queued = _unacknowledged(self._sock)
-        # Our FIN has a sequence number too, the last one.
-        return queued - 1 if self._ended and queued else queued
+        # Our FIN has a sequence number too, the last one; and what a layer sent before was first, and is not counted.
+        return min(queued - 1 if self._ended and queued else queued, self.counts.sent)
 
     def raise_if_reset(self) -> None:
         code = self._sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)

@@ -41,7 +41,7 @@ class SelfGuard:
 
 def forwarding(
     target: Endpoint,
-    how: Dialling,
+    how: Callable[[Connection], Dialling],
     *,
     changes: Callable[[], Sequence[Callable[[], Change]]],
     keepalive: float | None,
@@ -49,7 +49,7 @@ def forwarding(
     idle_timeout: float | None = None,
     observe: Observer,
 ) -> Handler:
-    """A handler that dials ``target`` for each client and joins the two.
+    """A handler that dials ``target`` for each client, as ``how`` says of it, and joins the two.
 
     A target that refuses, resets, is cut short, or is the relay itself, is a reset for the client, and told. A client
     that does is a reset for the target. The target gets a client's end once nothing has come from it for
@@ -69,7 +69,8 @@ def forwarding(
             if guard.closed:
                 raise itself
             # That comes before a handshake, which would wait for one of its own.
-            stream = await dial(target, how._replace(layers=[not_itself, *how.layers]), group=group)
+            dialling = how(client)
+            stream = await dial(target, dialling._replace(layers=[not_itself, *dialling.layers]), group=group)
         except Failure as failure:
             observe(Cut(client.peer, str(failure)))
             raise
