@@ -40,7 +40,7 @@ def test_the_last_acknowledgement_amid_a_check_is_no_reset() -> None:
             stream = Interleaved(ours, "peer")
             try:
                 assert await stream.recv() == b""
-                ours.send(bytes(1_000_000))  # more than the peer's side holds
+                stream.counts.add_sent(ours.send(bytes(1_000_000)))  # more than the peer's side holds
                 await stream.send_eof()
                 assert stream.unacknowledged()
                 stream.then = take_all
