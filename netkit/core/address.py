@@ -174,7 +174,7 @@ def family_of(host: str) -> int | None:
 
 def from_socket(address: Any) -> Endpoint:
     """The endpoint of a socket address, as getsockname, getpeername and accept have it."""
-    if isinstance(address, str | bytes):  # bytes are abstract, on Linux
+    if not isinstance(address, tuple):  # a unix socket's, bytes if it is abstract
         return Endpoint(path=os.fsdecode(address))
     host, port = address[:2]
     scope = address[3] if len(address) == 4 else 0
