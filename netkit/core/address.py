@@ -12,7 +12,6 @@ from contextlib import suppress
 from typing import Any, Literal, NamedTuple
 
 from netkit.core.errors import Invalid
-from netkit.core.port_names import find
 
 Role = Literal["client", "server"]
 Protocol = Literal["tcp", "udp"]
@@ -144,6 +143,8 @@ def parse_port(text: str, role: Role = "client", protocol: Protocol | None = Non
         try:
             return socket.getservbyname(text, *(protocol,) if protocol else ())
         except OSError:
+            from netkit.core.port_names import find
+
             for service in find(text):
                 if protocol in (service.protocol, None):
                     return service.port

@@ -9,7 +9,6 @@ import os
 import select
 import stat
 import sys
-import termios
 from collections.abc import Callable
 
 from netkit.core.flow import Flow
@@ -155,6 +154,8 @@ def _pending(src: int) -> int:
     status = os.fstat(src)
     if stat.S_ISREG(status.st_mode):
         return min(max(status.st_size - os.lseek(src, 0, os.SEEK_CUR), 0), _CHUNK)
+    import termios
+
     return int.from_bytes(fcntl.ioctl(src, termios.FIONREAD, bytes(4)), sys.byteorder)
 
 

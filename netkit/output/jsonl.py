@@ -1,6 +1,5 @@
 """JSON Lines: one object on one line, in ASCII, so that it can neither break a line nor reach a terminal raw."""
 
-import binascii
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +30,8 @@ def moment() -> str:
 
 def octets(data: bytes) -> dict[str, str]:
     """The fields of bytes: ``data`` in base64, and ``text`` beside it where they are UTF-8."""
+    import binascii
+
     fields = {"data": binascii.b2a_base64(data, newline=False).decode()}
     try:
         fields["text"] = data.decode()
