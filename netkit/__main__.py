@@ -24,6 +24,21 @@ def main() -> int:
     return run(sys.argv[1:])
 
 
+def script() -> None:
+    """Run netkit as a program, and end the process.
+
+    What was printed is out by then, and what was created is removed: nothing is left for the interpreter's own end,
+    which takes 5 to 8 ms once click is loaded. With NETKIT_ATEXIT it is gone through, for coverage and profilers.
+    """
+    code = main()
+    if os.environ.get("NETKIT_ATEXIT"):
+        sys.exit(code)
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None:
+            stream.flush()
+    os._exit(code)
+
+
 def _fill_standard_descriptors() -> None:
     """Put /dev/null where 0, 1 or 2 are closed, or the first socket would take their place.
 
@@ -48,4 +63,4 @@ def _print_version(line: bytes) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    script()

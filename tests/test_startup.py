@@ -1,14 +1,16 @@
 """What starting costs: modules, not milliseconds. A slow import is a test that fails, not a stopwatch that varies."""
 
+import os
 import socket
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from netkit import __version__
 from tests.support import NETKIT, Finished, netkit, peer, read_all
-from tests.support.startup import HEAVY, loaded
+from tests.support.startup import HEAVY, loaded, of_click
 
 
 @pytest.mark.parametrize("args", [["--help"], [], ["connect", "--help"], ["listen", "--help"]])
@@ -18,6 +20,60 @@ def test_help_loads_nothing_heavy_and_no_socket(args: list[str]) -> None:
     assert code == 0
     assert b"Usage: netkit" in out
     assert not modules & (HEAVY | {"socket", "selectors"})
+
+
+VALUES = {"_struct", "select", "struct"}
+SOCKETS = {"_socket", "array", "select", "selectors", "socket"}
+LOOP = SOCKETS | VALUES | {"_heapq", "fcntl", "heapq", "signal"}
+
+
+@pytest.mark.parametrize(
+    ("line", "allowed", "most"),
+    [
+        ("connect 127.0.0.1:1", LOOP, 45),
+        ("listen 127.0.0.1:0 --for 1ms", LOOP, 48),
+        ("echo 127.0.0.1:0 --for 1ms", LOOP, 48),
+        ("relay 127.0.0.1:0 127.0.0.1:1 --for 1ms", LOOP, 48),
+        ("udp-send 127.0.0.1:1 x", LOOP, 50),
+        ("udp-serve 127.0.0.1:0 --for 1ms", LOOP, 54),
+        ("portcheck 127.0.0.1:1", LOOP | {"resource"}, 56),
+        ("resolve 127.0.0.1", LOOP, 40),
+        ("free-port", LOOP, 40),
+        ("address 192.0.2.1", SOCKETS | {"ipaddress"}, 25),
+        ("pack u8 1", VALUES, 28),
+        ("unpack u8 01", VALUES, 28),
+        ("services 80", {"select"}, 22),
+        ("help", {"select", "textwrap"}, 22),
+    ],
+)
+def test_a_command_loads_what_it_needs_beside_click_and_no_more(line: str, allowed: set[str], most: int) -> None:
+    """A budget: these modules of the standard library, and at most so many of netkit's."""
+    _, _, modules = loaded(*line.split())
+    added = modules - of_click()
+    ours = {name for name in added if name.partition(".")[0] == "netkit"}
+    assert added - ours <= allowed
+    assert len(ours) <= most, sorted(ours)
+
+
+ENDING = """
+import atexit, os, sys
+from netkit.__main__ import script
+atexit.register(os.write, 2, b"at exit")
+sys.argv = ["netkit", "address", "192.0.2.1"]
+print("printed before", flush=False)
+script()
+"""
+
+
+@pytest.mark.parametrize(("environment", "said"), [({}, b""), ({"NETKIT_ATEXIT": "1"}, b"at exit")])
+def test_a_program_ends_without_the_interpreters_own_end(environment: dict[str, str], said: bytes) -> None:
+    """All that was printed is out. What measures a process from within asks for that end by a variable."""
+    done = subprocess.run(
+        [sys.executable, "-c", ENDING], capture_output=True, env={**os.environ, **environment}, timeout=20
+    )
+    assert (done.returncode, done.stderr) == (0, said)
+    assert b"printed before" in done.stdout
+    assert b"192.0.2.1" in done.stdout
 
 
 def test_overview_imports_no_command() -> None:

@@ -3,7 +3,7 @@
 import functools
 import inspect
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -13,6 +13,7 @@ from netkit.cli.rules import Rule, check
 from netkit.cli.run import answer
 from netkit.cli.types import imported
 from netkit.core.errors import Invalid
+from netkit.core.record import Record
 from netkit.output import console
 
 if TYPE_CHECKING:
@@ -194,7 +195,6 @@ def address(role: "Role", *, udp: bool = False, rest_as: str | None = None, targ
 
     def read(ctx: click.Context, param: click.Parameter, words: tuple[str, ...]) -> "Endpoint":
         from netkit.core.address import take
-        from netkit.services import text
 
         try:
             endpoint, rest = take(words, role)
@@ -210,6 +210,8 @@ def address(role: "Role", *, udp: bool = False, rest_as: str | None = None, targ
                 raise Invalid(f"TARGET: {error}") from error
             ctx.params["target"] = last
         if rest_as:
+            from netkit.services import text
+
             ctx.params[rest_as] = tuple(map(text.parse, rest))
         elif rest:
             raise Invalid(f"unexpected word {rest[0]!r} after address {str(last)!r}{_misread(ctx, words)}")
@@ -248,10 +250,13 @@ def gathered(name: str, kind: Callable[..., Any] | str, *options: Decorator, rul
         @functools.wraps(function)
         def call(**values: Any) -> Any:
             make = imported(kind) if isinstance(kind, str) else kind
-            fields = inspect.signature(make).parameters
-            values[name] = make(**{field: values.pop(field) for field in fields if field in values})
+            values[name] = make(**{field: values.pop(field) for field in _fields_of(make) if field in values})
             return function(**values)
 
         return chained(*options, rules=rules)(call)
 
     return decorate
+
+
+def _fields_of(kind: Callable[..., Any]) -> Iterable[str]:
+    return kind.fields if isinstance(kind, type) and issubclass(kind, Record) else inspect.signature(kind).parameters

@@ -2,12 +2,13 @@
 
 import os
 from collections.abc import Callable
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from netkit.cli import types
 from netkit.cli.command import ADDRESSES, DATA, ENDING, OUTPUT, SERVING, TIME, TLS, Decorator, chained, gathered
 from netkit.cli.rules import Case, Values, excluded, needs, one_of
 from netkit.core.errors import Invalid
+from netkit.core.record import Record
 from netkit.output import console
 from netkit.output.console import DEFAULT_VIEW, Verbosity, View, emit, same_terminal, say
 
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from netkit.services.progress import Moving, Show, Shown
 
 
-class FamilyOptions(NamedTuple):
+class FamilyOptions(Record):
     """Which addresses count."""
 
     ipv4: bool = False
@@ -46,7 +47,7 @@ class FamilyOptions(NamedTuple):
             check_numeric(host)
 
 
-class TlsOptions(NamedTuple):
+class TlsOptions(Record):
     """Whether and how connections are secured."""
 
     tls: bool = False
@@ -116,7 +117,7 @@ class TlsOptions(NamedTuple):
         return Security(self.cafile, self.cert, self.key, self.alpn or (), self.insecure)
 
 
-class EndingOptions(NamedTuple):
+class EndingOptions(Record):
     """When a conversation ends."""
 
     grace: float | None
@@ -138,7 +139,7 @@ class EndingOptions(NamedTuple):
         return Ending(input, shutdown, self.grace, self.hold, self.send_only, with_peer)
 
 
-class ProgramOptions(NamedTuple):
+class ProgramOptions(Record):
     """A program to run over a connection."""
 
     exec: tuple[str, ...] | None
@@ -170,7 +171,7 @@ class ProgramOptions(NamedTuple):
         return running(self.argv, conversation, finished, alone=alone)
 
 
-class RecordOptions(NamedTuple):
+class RecordOptions(Record):
     """What is kept or shown of the bytes on the wire."""
 
     log: str | None
@@ -191,7 +192,7 @@ class RecordOptions(NamedTuple):
         return self.hexdump or (verbosity.verbose > 2 and not (verbosity.json or verbosity.quiet))
 
 
-class ServingOptions(NamedTuple):
+class ServingOptions(Record):
     """What a server tells, whom it serves and how, and when it ends by itself. It serves TCP, unless told otherwise."""
 
     port_file: str | None
@@ -220,7 +221,7 @@ class ServingOptions(NamedTuple):
         return Access(self.allow, self.deny).admits
 
 
-class OutputOptions(NamedTuple):
+class OutputOptions(Record):
     """How datagrams are shown."""
 
     output: str | None
@@ -231,7 +232,7 @@ class OutputOptions(NamedTuple):
         return self.output or ("json" if verbosity.json else "raw")
 
 
-class ProgressOptions(NamedTuple):
+class ProgressOptions(Record):
     """Whether something shows how far it is."""
 
     progress: bool

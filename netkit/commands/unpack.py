@@ -75,6 +75,8 @@ def unpack(
 
         layout = None if form is None else formats.parse(form, max_size, reading=True)
         source = framing.Source(chunks)
+        if layout is not None and layout.numbers is not None and repeat and length is None:
+            return records_module.numbers(framing.batches(source, layout.min_size), layout, json=json)
         if length is not None:
             records = framing.frames(source, length, max_size, repeat=repeat or lines)
         else:

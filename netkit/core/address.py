@@ -12,7 +12,6 @@ from contextlib import suppress
 from typing import Any, Literal, NamedTuple
 
 from netkit.core.errors import Invalid
-from netkit.core.port_names import find
 
 Role = Literal["client", "server"]
 Protocol = Literal["tcp", "udp"]
@@ -144,6 +143,8 @@ def parse_port(text: str, role: Role = "client", protocol: Protocol | None = Non
         try:
             return socket.getservbyname(text, *(protocol,) if protocol else ())
         except OSError:
+            from netkit.core.port_names import find
+
             for service in find(text):
                 if protocol in (service.protocol, None):
                     return service.port
@@ -174,7 +175,7 @@ def family_of(host: str) -> int | None:
 
 def from_socket(address: Any) -> Endpoint:
     """The endpoint of a socket address, as getsockname, getpeername and accept have it."""
-    if isinstance(address, str | bytes):  # bytes are abstract, on Linux
+    if not isinstance(address, tuple):  # a unix socket's, bytes if it is abstract
         return Endpoint(path=os.fsdecode(address))
     host, port = address[:2]
     scope = address[3] if len(address) == 4 else 0

@@ -6,7 +6,7 @@ import socket
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from itertools import zip_longest
-from typing import NamedTuple, TypeVar
+from typing import TypeVar
 
 from netkit.core.address import Endpoint, family_of
 from netkit.core.bind import new_socket
@@ -15,6 +15,7 @@ from netkit.core.events import Connected, Missed, Observer, Retrying, Trying, ig
 from netkit.core.kernel import DeadlineExceeded, Group, deadline, now, sleep, writable
 from netkit.core.layer import Layer, through
 from netkit.core.lookup import Address, lookup
+from netkit.core.record import Record
 from netkit.core.socket_stream import SocketStream
 from netkit.core.stream import Connection
 from netkit.core.sync import Event
@@ -27,7 +28,7 @@ _FIRST_RETRY, _LAST_RETRY = 0.02, 0.5  # s between rounds of --wait
 _BACKLOG_PAUSE = 0.01  # s: a unix listener whose backlog is full says EAGAIN, and nothing wakes us
 
 
-class Dialling(NamedTuple):
+class Dialling(Record):
     """How to dial: one family or AF_UNSPEC, seconds for everything up to the last layer's handshake, our own end, and
     the layers that the connection goes through, the one next to the wire first.
     """

@@ -1,35 +1,13 @@
 """What the core reports to an observer. The core itself is silent: it never writes a line."""
 
 from collections.abc import Callable
-from typing import Any, ClassVar, dataclass_transform
 
 from netkit.core.address import Endpoint
+from netkit.core.record import Record
 
 
-@dataclass_transform(frozen_default=True)
-class CoreEvent:
-    """Something that happened. Its fields are the annotations of its class; nobody changes them.
-
-    Most of these classes are defined at every start, and a NamedTuple takes eight times as long to define.
-    """
-
-    fields: ClassVar[tuple[str, ...]] = ()
-
-    def __init_subclass__(cls) -> None:
-        cls.fields = tuple(cls.__annotations__)
-
-    def __init__(self, *values: object, **named: object) -> None:
-        self.__dict__.update(zip(self.fields, values, strict=False), **named)
-
-    def values(self) -> dict[str, Any]:
-        """The fields by name."""
-        return {name: getattr(self, name) for name in self.fields}
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, CoreEvent) and type(self) is type(other) and self.values() == other.values()
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in self.values().items())})"
+class CoreEvent(Record):
+    """Something that happened."""
 
 
 Observer = Callable[[CoreEvent], None]

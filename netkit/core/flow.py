@@ -1,9 +1,9 @@
 """Progress counters of one direction of a relay, and waiting for that direction to fall silent."""
 
 from collections.abc import Callable
-from typing import NamedTuple
 
 from netkit.core.kernel import DeadlineExceeded, deadline, now
+from netkit.core.record import Record
 from netkit.core.sync import Condition, Event
 
 
@@ -60,7 +60,7 @@ class Flow:
         return False
 
 
-class Transfer(NamedTuple):
+class Transfer(Record):
     """How far a transfer is: ``name`` says which ("sent", "received"), ``moved`` counts its bytes so far.
 
     ``total`` is what they come to, None where nobody knows. ``before`` of them were there when it began: they count for

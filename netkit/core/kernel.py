@@ -134,7 +134,7 @@ class Task:
     def __init__(self, coroutine: Coroutine[Any, Any, Any], group: "Group | None") -> None:
         self.coroutine = coroutine
         self.group = group
-        self.scopes: list[_Scope] = []  # the blocks that it is in, the outermost first
+        self.scopes: tuple[_Scope, ...] = ()  # the blocks that it is in, the outermost first
         self.queue: list[Task] | deque[Task] | None = None  # None: it runs, or was woken
         self.pending: _Scope | Task | None = None  # the scope whose Cancelled it gets at its next wait
         self.cancelled = False
@@ -193,10 +193,11 @@ class _Scope:
 
     def _enter(self) -> None:
         self.owner = _running().current
-        self.owner.scopes.append(self)
+        self.owner.scopes += (self,)
 
     def _leave(self) -> None:
-        self.owner.scopes.remove(self)
+        place = self.owner.scopes.index(self)
+        self.owner.scopes = self.owner.scopes[:place] + self.owner.scopes[place + 1 :]
         if self.owner.pending is self:
             self.owner.pending = None
 
@@ -323,9 +324,9 @@ class _Descriptor:
 
     def __init__(self) -> None:
         self.armed = 0
-        self.reader: list[Task] = []
-        self.writer: list[Task] = []
-        self.watcher: list[Task] = []
+        self.reader: list[Task] | tuple[()] = ()  # a list once somebody waits
+        self.writer: list[Task] | tuple[()] = ()
+        self.watcher: list[Task] | tuple[()] = ()
         self.step: Step | None = None  # called in place of waking the reader
 
 
@@ -447,7 +448,12 @@ class _Kernel:
         if fd < 0:
             raise OSError(errno.EBADF, os.strerror(errno.EBADF))
         descriptor = self._descriptors.get(fd) or _Descriptor()
-        queue = descriptor.reader if side == _READ else descriptor.writer if side == _WRITE else descriptor.watcher
+        if side == _READ:
+            queue = descriptor.reader = descriptor.reader or []
+        elif side == _WRITE:
+            queue = descriptor.writer = descriptor.writer or []
+        else:
+            queue = descriptor.watcher = descriptor.watcher or []
         if queue:
             raise RuntimeError(f"two tasks wait for the same side of descriptor {fd}")
         if not descriptor.armed & side:
@@ -501,7 +507,7 @@ class _Kernel:
         if idle:
             self._arm(fd, descriptor, descriptor.armed & ~idle)
 
-    def _call(self, step: Step, reader: list[Task]) -> None:
+    def _call(self, step: Step, reader: Sequence[Task]) -> None:
         error = None
         try:
             if step():

@@ -15,7 +15,6 @@ import enum
 import errno
 import os
 from collections.abc import Awaitable
-from typing import NamedTuple
 
 from netkit.core.connection import acknowledged
 from netkit.core.errors import Exit, Failure, describe, most_severe
@@ -23,6 +22,7 @@ from netkit.core.events import EndSent, InputLeft, InputUnread, Observer, Unansw
 from netkit.core.flow import Flow
 from netkit.core.kernel import DeadlineExceeded, Group, deadline, now
 from netkit.core.pump import Change, pump
+from netkit.core.record import Record
 from netkit.core.stream import Connection, Stream
 
 GRACE = 0.5  # s that typing, or a pipe, may be silent once the peer has ended
@@ -34,7 +34,7 @@ _WE, _PEER = "input ended first", "peer ended first"
 _RESET = (errno.EPIPE, errno.ENOTCONN)  # how a reset shows in a later call
 
 
-class Shutdown(NamedTuple):
+class Shutdown(Record):
     """When our end is sent, once our input has ended and all of it is acknowledged: with the peer's end at the latest.
 
     ``answered`` is how long the peer may be silent, in seconds, once an answer began, ``unanswered`` how long if none
@@ -62,7 +62,7 @@ class Input(enum.Enum):
     NONE = "nothing is sent"
 
 
-class Ending(NamedTuple):
+class Ending(Record):
     """How a conversation ends.
 
     ``grace`` is how long our input may be silent once the peer has ended, in seconds, None: 0.5, and for a program
@@ -221,7 +221,7 @@ async def shutdown_due(when: Shutdown, peer: Connection, back: Flow, observe: Ob
         observe(EndSent(when.unanswered or 0))
 
 
-class Break(NamedTuple):
+class Break(Record):
     """What cut a bridge: a failure, and the stream whose failure it is."""
 
     stream: Connection

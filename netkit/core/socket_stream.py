@@ -30,13 +30,19 @@ _RESETS = (errno.ECONNRESET, errno.EPIPE)  # how a reset shows before, and after
 class SocketStream:
     """A connected TCP or unix socket, which it makes non-blocking and owns.
 
-    ``peer`` is the address of the other end, as far as it is known. ``reset`` is an error that the socket has told
-    already, and will not tell again: it follows what was received.
+    ``peer`` is the address of the other end, as far as it is known, and its name unless it has another. ``reset`` is an
+    error that the socket has told already, and will not tell again: it follows what was received.
     """
 
-    def __init__(self, sock: socket.socket, name: str, *, peer: Endpoint = UNKNOWN, reset: int = 0) -> None:
+    __slots__ = (
+        "_ended", "_fd", "_is_tcp", "_name", "_probed", "_reset", "_size", "_sock", "_unread", "counts", "peer",
+    )  # fmt: skip
+
+    def __init__(
+        self, sock: socket.socket, name: str | None = None, *, peer: Endpoint = UNKNOWN, reset: int = 0
+    ) -> None:
         sock.setblocking(False)
-        self.name = name
+        self._name = name
         self.counts = Counts()
         self.peer = peer
         self._sock = sock
@@ -50,6 +56,10 @@ class SocketStream:
         if self._is_tcp:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # a partial line goes out at once
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_OOBINLINE, 1)  # urgent data is data: lose no byte of it
+
+    @property
+    def name(self) -> str:
+        return str(self.peer) if self._name is None else self._name
 
     @property
     def local(self) -> Endpoint:

@@ -9,7 +9,6 @@ import os
 import select
 import stat
 import sys
-import termios
 from collections.abc import Callable
 
 from netkit.core.flow import Flow
@@ -44,10 +43,10 @@ async def move(source: Stream, sink: Stream, flow: Flow, most: int | None = None
     if stat.S_ISREG(kind) and stat.S_ISSOCK(target):
         await _direct(near, far, _sendfile, flow, most)
     elif stat.S_ISFIFO(kind) and stat.S_ISSOCK(target):
-        _enlarge(near.fd)
+        enlarge(near.fd)
         await _direct(near, far, _splice, flow, most)
     elif stat.S_ISSOCK(kind) and stat.S_ISFIFO(target):
-        _enlarge(far.fd)
+        enlarge(far.fd)
         await _direct(near, far, _splice, flow, most)
     elif stat.S_ISSOCK(kind) and stat.S_ISSOCK(target) and not os.get_blocking(far.fd):
         await _through_a_pipe(near, far, sink, flow, most)
@@ -102,7 +101,7 @@ async def _through_a_pipe(source: RawEnd, sink: RawEnd, stream: Stream, flow: Fl
     except OSError:
         return
     try:
-        _enlarge(into)
+        enlarge(into)
         stuck = False
         while most is None or most > 0:
             flow.wait()
@@ -155,6 +154,8 @@ def _pending(src: int) -> int:
     status = os.fstat(src)
     if stat.S_ISREG(status.st_mode):
         return min(max(status.st_size - os.lseek(src, 0, os.SEEK_CUR), 0), _CHUNK)
+    import termios
+
     return int.from_bytes(fcntl.ioctl(src, termios.FIONREAD, bytes(4)), sys.byteorder)
 
 
@@ -171,7 +172,8 @@ def _sendfile(src: int, dst: int, size: int) -> int:
     return os.sendfile(dst, src, None, size)
 
 
-def _enlarge(pipe: int) -> None:
+def enlarge(pipe: int) -> None:
+    """Give a pipe as much room as the system allows."""
     try:
         fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, _PIPE_SIZE)
     except OSError:

@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 from netkit.core.errors import Exit, Failure
 from netkit.core.kernel import notify_closing, readable, sleep, writable
+from netkit.core.splice import enlarge
 from netkit.core.stream import SMALLEST_READ, Counts, RawEnd, next_size
 
 _FULL_TTY_PAUSE = 0.01
@@ -33,6 +34,8 @@ class FileStream:
         self._sink = sink
         self._sink_name = sink_name
         self._size = SMALLEST_READ
+        self._steady = False  # every read asks for as much
+        self._buffer = bytearray()
         self._read: Callable[[int], bytes] | None = None
         self._write: Callable[[memoryview], int] | None = None
         self._write_fd = sink
@@ -53,11 +56,18 @@ class FileStream:
                 continue
             except OSError as error:
                 raise self._recv_failure(error) from error
-            self._size = next_size(self._size, len(data))
+            if not self._steady:
+                self._size = next_size(self._size, len(data))
             self.counts.add_received(len(data))
             self._ended = not data  # a terminal would go on after its ^D
             return data
         return b""
+
+    def read_in(self, size: int) -> None:
+        """From now on ask for ``size`` bytes in each read, and let a pipe hold as many."""
+        self._size, self._steady = size, True
+        if stat.S_ISFIFO(os.fstat(self._source).st_mode):
+            enlarge(self._source)
 
     async def send(self, data: bytes) -> None:
         rest = memoryview(data)
@@ -144,9 +154,11 @@ class FileStream:
         return self._read
 
     def _read_pipe(self, size: int) -> bytes:
-        buffer = bytearray(size)
+        if len(self._buffer) < size:
+            self._buffer = bytearray(size)
+        room = memoryview(self._buffer)[:size]
         try:
-            return bytes(memoryview(buffer)[: os.preadv(self._source, [buffer], -1, os.RWF_NOWAIT)])
+            return bytes(room[: os.preadv(self._source, [room], -1, os.RWF_NOWAIT)])
         except OSError as error:
             if error.errno != errno.EOPNOTSUPP:
                 raise

@@ -45,9 +45,11 @@ class Counts:
 
 
 class Stream(Protocol):
-    """Bytes both ways. ``name`` is for messages."""
+    """Bytes both ways."""
 
-    name: str
+    @property
+    def name(self) -> str:
+        """What messages call it."""
 
     @property
     def counts(self) -> Counts:

@@ -5,20 +5,21 @@ it out again: see kernel.py.
 """
 
 import types
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from typing import Any
 
 
 class _Queue:
-    """The tasks that wait, in the order in which they came."""
+    """The tasks that wait, in the order in which they came; a list is made for the first, as most have none."""
 
     __slots__ = ("_waiting",)
 
     def __init__(self) -> None:
-        self._waiting: list[Any] = []
+        self._waiting: Sequence[Any] = ()
 
     @types.coroutine
-    def _park(self) -> Generator[list[Any], None, None]:
+    def _park(self) -> Generator[Sequence[Any], None, None]:
+        self._waiting = self._waiting or []
         yield self._waiting
 
     def _wake_all(self) -> None:

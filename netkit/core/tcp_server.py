@@ -20,7 +20,8 @@ from netkit.core.socket_stream import SocketStream
 from netkit.core.sync import Condition, Event
 
 PRIVATE = 0o600  # the mode of a socket file
-_BACKLOG = 1024  # the system caps it; small ones make clients wait a second for their next SYN
+_BACKLOG = 4096  # the system caps it; a client for whom there was no room sends its SYN again after a second
+_MAX_BURST = 64  # clients accepted of one socket before the others get their turn
 _FULL_PAUSE = 0.25  # s until what the system had no room for is tried again
 # What goes wrong with one connection, not with the listener: accept(2), "Error handling". ENONET is Linux's.
 _PASSING_NAMES = "ECONNABORTED EPERM EPROTO ENOPROTOOPT ENETDOWN ENETUNREACH EHOSTDOWN EHOSTUNREACH EOPNOTSUPP ENONET"
@@ -40,30 +41,34 @@ class Listener:
         self.left = Condition()
         self._full = Full()
 
-    async def accept(self, sock: socket.socket, observe: Observer) -> SocketStream:
-        """Wait for the next client of one of the sockets. What goes wrong with one client is not an error."""
-        while True:
-            await readable(sock.fileno())
-            try:
-                client, address = sock.accept()
-            except BlockingIOError:
-                continue
-            except OSError as error:
-                if error.errno in _PASSING:
-                    continue
-                if error.errno not in FULL:
-                    raise Failure(Exit.BIND, f"accept on {from_socket(sock.getsockname())}", error) from error
-                self._full.report("accept another client", error, observe)
-                with suppress(DeadlineExceeded), deadline(now() + _FULL_PAUSE):
-                    await self.left.wait()
-                continue
-            if sock.family != socket.AF_UNIX:
-                peer = from_socket(address)
-                return SocketStream(client, str(peer), peer=peer)
-            if not self._is_stranger(client):
-                return SocketStream(client, str(self.endpoints[0]), peer=self.endpoints[0])
-            client.close()
-            observe(Denied(self.endpoints[0], "another user"))
+    async def accept(self, sock: socket.socket, observe: Observer) -> SocketStream | None:
+        """Take the next client that has come to one of the sockets, None if there is none to take now.
+
+        What goes wrong with one client is not an error. Waits only where the system has no room for another.
+        """
+        try:
+            client, address = sock.accept()
+        except BlockingIOError:
+            return None
+        except OSError as error:
+            if error.errno not in _PASSING:
+                await self._await_room(sock, error, observe)
+            return None
+        if self._path is None:
+            return SocketStream(client, peer=from_socket(address))
+        if not self._is_stranger(client):
+            return SocketStream(client, peer=self.endpoints[0])
+        client.close()
+        observe(Denied(self.endpoints[0], "another user"))
+        return None
+
+    async def _await_room(self, sock: socket.socket, error: OSError, observe: Observer) -> None:
+        """Let a moment pass, or a client leave, where the system is full. Raises Failure BIND for any other error."""
+        if error.errno not in FULL:
+            raise Failure(Exit.BIND, f"accept on {from_socket(sock.getsockname())}", error) from error
+        self._full.report("accept another client", error, observe)
+        with suppress(DeadlineExceeded), deadline(now() + _FULL_PAUSE):
+            await self.left.wait()
 
     def close(self) -> None:
         """Stop listening, and remove the socket file if it is still ours. Closing twice is nothing."""
@@ -123,20 +128,28 @@ async def serve(
 
     async def accept(sock: socket.socket) -> None:
         while True:
-            if len(serving) >= policy.max_conns:
-                await listener.left.wait()
-                continue
-            stream = await listener.accept(sock, observe)
-            if not admission.admits(stream.peer.host or ""):
-                observe(Denied(stream.peer, "not allowed"))
-                stream.abort()
-            elif not admission.take():
-                stream.abort()
-            else:
-                observe(Accepted(stream.peer))
-                serving.start_soon(serve_one(stream))
+            await readable(sock.fileno())
+            for _ in range(_MAX_BURST):
+                if len(serving) >= policy.max_conns:
+                    await listener.left.wait()
+                    break
+                stream = await listener.accept(sock, observe)
+                if stream is None:
+                    break
+                take_in(stream)
                 if admission.full:
                     accepting.cancel()
+                    break
+
+    def take_in(stream: SocketStream) -> None:
+        if not admission.admits(stream.peer.host or ""):
+            observe(Denied(stream.peer, "not allowed"))
+            stream.abort()
+        elif not admission.take():
+            stream.abort()
+        else:
+            observe(Accepted(stream.peer))
+            serving.start_soon(serve_one(stream))
 
     async def serve_one(stream: SocketStream) -> None:
         try:

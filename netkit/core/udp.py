@@ -84,6 +84,11 @@ def cut(data: D, size: int) -> Iterator[D]:
         yield data[start : start + size]
 
 
+def at_once(size: int, segments: int = _MAX_SEGMENTS) -> int:
+    """How many bytes one call sends at most in datagrams of ``size`` bytes."""
+    return max(min(segments, LARGEST // size), 1) * size
+
+
 def _pieces(data: Data, size: int) -> int:
     return -(-len(data) // size) if data else 1
 
@@ -185,7 +190,7 @@ class Datagram:
         """Send ``data`` in datagrams of ``size`` bytes, the last one may be shorter; no data is one empty datagram."""
         rest = memoryview(data)
         while True:
-            piece = rest[: max(min(self._segments, LARGEST // size), 1) * size]
+            piece = rest[: at_once(size, self._segments)]
             many = len(piece) > size
             try:
                 segments = [(socket.IPPROTO_UDP, _UDP_SEGMENT, struct.pack("=H", size))] if many else []

@@ -1,7 +1,7 @@
 """JSON Lines: one object on one line, in ASCII, so that it can neither break a line nor reach a terminal raw."""
 
-import binascii
 import time
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from netkit.core.errors import Failure
@@ -26,11 +26,18 @@ def line(**fields: Any) -> str:
 def moment() -> str:
     """The time of the clock on the wall, in UTC, to the microsecond (RFC 3339)."""
     seconds, nanoseconds = divmod(time.time_ns(), 1_000_000_000)
-    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds)) + f".{nanoseconds // 1000:06d}Z"
+    return f"{_second(seconds)}.{nanoseconds // 1000:06d}Z"
+
+
+@lru_cache(maxsize=1)
+def _second(seconds: int) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds))
 
 
 def octets(data: bytes) -> dict[str, str]:
     """The fields of bytes: ``data`` in base64, and ``text`` beside it where they are UTF-8."""
+    import binascii
+
     fields = {"data": binascii.b2a_base64(data, newline=False).decode()}
     try:
         fields["text"] = data.decode()

@@ -5,6 +5,7 @@ import os
 import re
 import sys
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain, count
 from typing import Any
 
 from netkit.core.errors import Exit, Failure, Invalid
@@ -54,6 +55,34 @@ def values(records: Iterable[tuple[int, bytes]], form: Format, *, json: bool) ->
             line = "\t".join(map(spelled, found))
         yield line.encode()
         yield b"\n"
+
+
+def numbers(batches: Iterable[tuple[int, bytes]], form: Format, *, json: bool) -> Iterator[bytes]:
+    """Yield what ``values`` yields for records that are ``form.numbers``, many at a time."""
+    assert form.numbers is not None
+    line = "\t".join(["%r"] * len(form.fields)) + "\n"
+    has_floats = any(field.codec.code[1] in "efd" for field in form.fields)
+    for offset, data in batches:
+        if len(data) < form.min_size:
+            form.unpack(data, offset)  # raises
+        rows = form.numbers.iter_unpack(data)
+        if json:
+            line = _object(form)
+            found = (map(_number, row) for row in rows) if has_floats else rows
+            text = "".join([line % (at, *row) for at, row in zip(count(offset, form.min_size), found, strict=False)])
+        else:
+            text = line * (len(data) // form.min_size) % tuple(chain.from_iterable(rows))
+        yield text.encode()
+
+
+def _object(form: Format) -> str:
+    """A record that comes now as an object, with places for its offset and its values."""
+    line = jsonl.record("record", "unpack", offset=0, values=dict.fromkeys((field.key for field in form.fields), 0))
+    return line.replace("%", "%%").replace(": 0", ": %s") + "\n"
+
+
+def _number(value: float) -> str:
+    return repr(value) if math.isfinite(value) else f'"{value!r}"'
 
 
 def spelled(value: Value) -> str:

@@ -5,13 +5,13 @@ import re
 import signal
 import stat
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
 
 from netkit.core.connection import Handler, with_idle_timeout
 from netkit.core.errors import Exit, Failure
 from netkit.core.events import Observer
 from netkit.core.kernel import Group, next_signal, sleep
 from netkit.core.pump import Change, fresh
+from netkit.core.record import Record
 from netkit.core.relay import Ending, Input, relay
 from netkit.core.stdio import FileStream
 from netkit.core.stream import Connection, RawEnd, Stream
@@ -85,7 +85,7 @@ def is_null(kind: Input) -> bool:
     return kind is Input.PIPE and stat.S_ISCHR(status.st_mode) and status.st_rdev == os.stat(os.devnull).st_rdev
 
 
-class Conversation(NamedTuple):
+class Conversation(Record):
     """How connections are joined to our side, whatever that is.
 
     ``incoming`` returns makers of what the bytes of a connection go through, ``outgoing`` is what those for it do. Once

@@ -3,11 +3,12 @@
 import os
 import stat
 from collections.abc import Callable, Coroutine, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 from netkit.core.connection import Handler, beside
 from netkit.core.flow import Transfer
 from netkit.core.pump import Change
+from netkit.core.record import Record
 from netkit.core.stream import Connection
 from netkit.services.join import STDIN, STDOUT
 
@@ -20,7 +21,7 @@ Show = Callable[[Moving], Coroutine[Any, Any, None]]
 """Shows transfers until it is cancelled."""
 
 
-class Ways(NamedTuple):
+class Ways(Record):
     """Which of stdin and stdout are read and written, and whether what is sent is as ``long`` as what is read."""
 
     reads: bool

@@ -169,7 +169,9 @@ def addressed(text: bytes, peer: Endpoint) -> bytes:
 
 
 def welcoming(handler: Handler, greet: bytes | None, keepalive: float | None) -> Handler:
-    """The handler with keepalive and a greeting before it, which may name {host} and {port}."""
+    """The handler with keepalive and a greeting before it, if any, which may name {host} and {port}."""
+    if greet is None and keepalive is None:
+        return handler
 
     async def handle(stream: Connection) -> str | None:
         if keepalive is not None:

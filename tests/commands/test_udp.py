@@ -17,6 +17,7 @@ import pytest
 from tests.support import NETKIT, PATIENCE, Finished, died_by, netkit, running
 from tests.support.namespaces import separate
 from tests.support.peers import address, udp
+from tests.support.processes import stopped
 
 LARGEST = 65507
 DATA = random.Random(7)
@@ -533,10 +534,9 @@ def test_what_is_lost_is_told() -> None:
         where = f"127.0.0.1:{server_port}"
         send(server_port, b"-")
         assert server.out.read(1) == b"-"
-        os.kill(server.pid, signal.SIGSTOP)  # so that it cannot hold what comes
-        sent = netkit("udp-send", "--size", "1400", where, "--stats", input=b"x" * 1400 * 20_000)
-        server.signal(signal.SIGTERM)
-        os.kill(server.pid, signal.SIGCONT)
+        with stopped(server):  # so that it cannot hold what comes
+            sent = netkit("udp-send", "--size", "1400", where, "--stats", input=b"x" * 1400 * 20_000)
+            server.signal(signal.SIGTERM)
         code, out, err = server.finish()
     assert sent.code == 0 and died_by(code) is signal.SIGTERM
     told, heard = stats(sent.err), stats(err)

@@ -1,13 +1,14 @@
 """Listening: where, for whom, for how long, and what nothing that one client does can stop."""
 
+import contextlib
 import errno
+import itertools
 import os
 import socket
 import stat
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from netkit.core.address import Endpoint
 from netkit.core.connection import DRAIN, serve_connection
 from netkit.core.errors import Exit, Failure
 from netkit.core.events import Accepted, Closed, Denied
-from netkit.core.kernel import Group, now, sleep
+from netkit.core.kernel import Group, checkpoint, now, readable, sleep
 from netkit.core.socket_stream import SocketStream
 from netkit.core.tcp_server import Listener, listen
 from tests.clock import PatientClock, run
@@ -221,6 +222,39 @@ def test_no_more_than_so_many_are_served_at_the_same_time() -> None:
     serving(script, max_conns=2)
 
 
+def test_limits_hold_also_for_clients_who_come_at_the_same_moment_over_both_families() -> None:
+    """Of two who wait when the server looks, each at a socket of its own, one is served, and then the other."""
+
+    async def script(server: Server) -> None:
+        with Client(server.listener, 0), Client(server.listener, 1):
+            await sleep(1)
+            assert len(server.seen(Accepted)) == 1
+        await sleep(1)
+        assert len(server.seen(Accepted)) == 2
+        server.stop.set()
+
+    serving(script, max_conns=1)
+
+
+def test_a_burst_of_clients_is_accepted_in_few_turns_and_the_others_get_theirs() -> None:
+    """All who wait are taken, 64 of a socket before another task has its turn."""
+    burst = 150
+
+    async def script(server: Server) -> None:
+        with contextlib.ExitStack() as stack:
+            for _ in range(burst):
+                stack.enter_context(Client(server.listener))
+            taken = [0]
+            while taken[-1] < burst:
+                await checkpoint()
+                taken.append(len(server.seen(Accepted)))
+            steps = [after - before for before, after in itertools.pairwise(taken)]
+            assert [step for step in steps if step] == [64, 64, 22]
+        server.stop.set()
+
+    serving(script)
+
+
 def test_a_handler_decides_how_a_connection_is_told_to_have_ended() -> None:
     """Its word is the reason, its failure another; a clean end is FIN and a failure a reset, both are reported."""
     told: list[Closed] = []
@@ -330,7 +364,7 @@ def test_a_machine_without_ipv6_listens_on_ipv4_alone(tmp_path: Path) -> None:
     script = """
 from netkit.core.address import Endpoint
 from netkit.core.errors import Failure
-from netkit.core.kernel import run
+from netkit.core.kernel import readable, run
 from netkit.core.tcp_server import listen
 
 async def main():
@@ -463,7 +497,10 @@ def test_what_goes_wrong_with_one_connection_does_not_end_the_listener(code: int
         troubled.troubles = [code, code]
         listener = Listener([troubled])
         with Client(listener) as client:
-            stream = await listener.accept(troubled, events.append)
+            stream = None
+            while stream is None:
+                await readable(troubled.fileno())
+                stream = await listener.accept(troubled, events.append)
             await stream.send(b"welcome")
             assert await client.receive() == b"welcome"
             stream.close()
@@ -477,13 +514,16 @@ def test_what_goes_wrong_with_one_connection_does_not_end_the_listener(code: int
 ONE_CLIENT = """
 import os
 from netkit.core.address import Endpoint
-from netkit.core.kernel import run
+from netkit.core.kernel import readable, run
 from netkit.core.tcp_server import listen
 
 async def main():
     listener = await listen(Endpoint("127.0.0.1", 0), observe=lambda event: None)
     os.write(2, b"listening on %s\\n" % str(listener.endpoints[0]).encode())
-    stream = await listener.accept(listener.sockets[0], lambda event: None)
+    stream = None
+    while stream is None:
+        await readable(listener.sockets[0].fileno())
+        stream = await listener.accept(listener.sockets[0], lambda event: None)
     await stream.send(b"welcome")
     stream.close()
     listener.close()
@@ -576,7 +616,7 @@ def test_running_out_of_descriptors_slows_down_and_recovers() -> None:
 # -- unix sockets
 
 
-@contextmanager
+@contextlib.contextmanager
 def listener_at(path: Path | str) -> Iterator[Listener]:
     """A listener on a unix socket, outside of a kernel."""
 

@@ -221,7 +221,8 @@ def test_ctrl_c_at_every_moment_of_the_start() -> None:
     with peer(lambda sock: sock.sendall(read_all(sock))) as server, contextlib.ExitStack() as stack:
         start = [sys.executable, "-c", IMPORTS]
         command = ["connect", server.address, "--send", "x"]
-        counted = subprocess.run([*start, "0", *command], capture_output=True, timeout=PATIENCE)
+        at_exit = {**os.environ, "NETKIT_ATEXIT": "1"}
+        counted = subprocess.run([*start, "0", *command], capture_output=True, env=at_exit, timeout=PATIENCE)
         assert counted.stdout == b"x"
         last = int(counted.stderr)
         assert last > 30

@@ -158,7 +158,7 @@ def test_short_reads_and_writes(tmp_path: Path) -> None:
     assert compiled.returncode == 0, compiled.stderr
     witness = tmp_path / "witness"
     data = ALL_BYTES[-600_000:]
-    env = {**os.environ, "LD_PRELOAD": str(library), "SHORT_WITNESS": str(witness)}
+    env = {**os.environ, "LD_PRELOAD": str(library), "SHORT_WITNESS": str(witness), "NETKIT_ATEXIT": "1"}
     with running("echo", "127.0.0.1:0", "--max-clients", "2", env=env) as server:
         done = sound(netkit("connect", f"127.0.0.1:{server.port}", input=data, env=env), 0)
         assert digest(done.out) == digest(data)

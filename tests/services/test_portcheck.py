@@ -1,11 +1,14 @@
 """What many results come to: for one port at several addresses, and for a script that asked about many ports."""
 
+import contextlib
+import socket
 from collections.abc import Sequence
 
 import pytest
 
 from netkit.core.address import Target
 from netkit.core.errors import Exit
+from netkit.core.kernel import now
 from netkit.core.lookup import Address
 from netkit.services.portcheck.check import (
     CLOSED,
@@ -19,8 +22,8 @@ from netkit.services.portcheck.check import (
     Result,
     Summary,
 )
-from netkit.services.portcheck.scan import HostScan
-from tests.clock import run
+from netkit.services.portcheck.scan import Checker, HostScan
+from tests.clock import PatientClock, run
 
 EXITS = {
     OPEN: Exit.OK,
@@ -117,3 +120,22 @@ def test_any_and_closed() -> None:
     assert outcome([CLOSED, CLOSED], closed=True) is Exit.OK
     assert outcome([CLOSED, OPEN], closed=True) is Exit.CONNECT
     assert outcome([CLOSED, FILTERED], closed=True) is Exit.TIMEOUT
+
+
+def test_open_ports_that_say_nothing_are_left_at_once_and_by_fin() -> None:
+    """However many they are: each result comes without a wait, and 20 ms after the last all are closed, none reset."""
+    known: list[float] = []
+    with contextlib.ExitStack() as stack:
+        servers = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(5)]
+        ports = tuple(server.getsockname()[1] for server in servers)
+
+        async def main() -> float:
+            await Checker(Check(), 10).run([Target("127.0.0.1", ports)], lambda result: known.append(now()))
+            return now()
+
+        assert run(main(), PatientClock()) == pytest.approx(0.02)
+        assert known == [0.0] * 5
+        for server in servers:
+            with server.accept()[0] as client:
+                assert client.recv(1) == b""
+                client.sendall(b"x")  # a reset connection would refuse it

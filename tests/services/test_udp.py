@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from netkit.core.errors import Exit, Failure, Invalid
-from netkit.core.udp import LARGEST, MARK, Burst, Peer, cut
+from netkit.core.udp import LARGEST, MARK, Burst, Peer, at_once, cut
 from netkit.services.udp import framing as framing_module
-from netkit.services.udp.framing import Framing, batched, in_hex, in_lines, in_pieces, whole
+from netkit.services.udp.framing import Framing, InPieces, batched, in_hex, in_lines, whole
 from netkit.services.udp.serve import refusal
 
 PROPERTY = settings(max_examples=60, deadline=None, database=None)
@@ -56,7 +56,17 @@ def test_whole_is_refused_as_soon_as_it_is_too_long() -> None:
 def test_pieces(chunks: list[bytes], size: int) -> None:
     """Pieces have the size asked for, but the last, and none is empty."""
     text = b"".join(chunks)
-    assert cut_up(in_pieces(size), chunks) == ([] if not text else list(cut(text, size)))
+    assert cut_up(InPieces(size), chunks) == ([] if not text else list(cut(text, size)))
+
+
+@pytest.mark.parametrize("size", [1, 64, 1_400, 40_000, LARGEST])
+def test_a_read_of_bulk_is_so_many_full_calls(size: int) -> None:
+    """Nothing is left of it for the next read, so each call sends as many datagrams as it can."""
+    frame = InPieces(size)
+    assert frame.read_size % at_once(size) == 0
+    for _ in range(3):
+        [(data, _)] = frame(bytes(frame.read_size))
+        assert len(data) == frame.read_size
 
 
 @PROPERTY

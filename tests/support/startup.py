@@ -1,5 +1,6 @@
 """What an interpreter of its own imports to run netkit."""
 
+import functools
 import subprocess
 import sys
 
@@ -19,4 +20,11 @@ sys.exit(code)
 def loaded(*args: str, stdin: bytes = b"") -> tuple[int, bytes, set[str]]:
     """Run netkit in a fresh interpreter; return exit code, stdout and the modules it loaded."""
     done = subprocess.run([sys.executable, "-c", DRIVER, *args], input=stdin, capture_output=True, timeout=20)
-    return done.returncode, done.stdout, set(done.stderr.decode().split())
+    return done.returncode, done.stdout, set(done.stderr.decode().splitlines()[-1].split())
+
+
+@functools.cache
+def of_click() -> set[str]:
+    """What an interpreter has loaded once it has imported click."""
+    argv = [sys.executable, "-c", "import sys, click; print(*sys.modules)"]
+    return set(subprocess.run(argv, capture_output=True, text=True, check=True, timeout=20).stdout.split())

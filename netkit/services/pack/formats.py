@@ -25,6 +25,7 @@ _MARKS = "@=<>!"
 _SPACE = " \t\n\r\f\v"
 _ITEM = re.compile(rf"[{_SPACE}]*([0-9]*)([xcbB?hHiIlLqQnNefdspP])")
 _STANDARD = {"b": 1, "h": 2, "i": 4, "l": 4, "q": 8}  # bytes, wherever @ does not lead
+_INTEGERS = {1: "b", 2: "h", 4: "i", 8: "q"}  # struct's codes by their bytes
 _INTEGER = re.compile(r"-?(?:0|[1-9][0-9]*|0[xX][0-9A-Fa-f]+)")
 _FLOAT = re.compile(r"-?(?:(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?|inf|nan)")
 _MAC = re.compile(r"[0-9A-Fa-f]{2}([:-])[0-9A-Fa-f]{2}(?:\1[0-9A-Fa-f]{2}){4}")
@@ -33,11 +34,15 @@ _SHORT = 40  # characters of a word that a message repeats
 
 
 class Codec(NamedTuple):
-    """How a value becomes ``size`` bytes (None: any number) and back. Both raise Invalid, with the reason alone."""
+    """How a value becomes ``size`` bytes (None: any number) and back. Both raise Invalid, with the reason alone.
+
+    ``code`` is a number's byte order and code in the struct module, "" for what is no number.
+    """
 
     size: int | None
     encode: Callable[[str], bytes]
     decode: Callable[[bytes], Value]
+    code: str = ""
 
 
 class Field(NamedTuple):
@@ -61,7 +66,10 @@ class Field(NamedTuple):
 
 
 class Format:
-    """Fields in order, and ``padding`` after the last. The last alone may have no size, and takes the rest."""
+    """Fields in order, and ``padding`` after the last. The last alone may have no size, and takes the rest.
+
+    ``numbers`` reads a whole record at once, where all its fields are numbers in one byte order.
+    """
 
     def __init__(self, fields: Sequence[Field], padding: int) -> None:
         self.fields = fields
@@ -69,6 +77,7 @@ class Format:
         last = fields[-1] if fields else None
         self.min_size = (last.start + (last.codec.size or 0) if last else 0) + padding
         self.size = None if last and last.codec.size is None else self.min_size
+        self.numbers = _compiled(fields, padding)
 
     def pack(self, values: Sequence[str]) -> bytes:
         """Encode values as they are typed. Raises Invalid for one that does not fit, is missing or left over."""
@@ -94,6 +103,8 @@ class Format:
         """
         if len(data) != self.size and (self.size is not None or len(data) < self.min_size):
             raise self._misfit(len(data), offset)
+        if self.numbers is not None:
+            return list(self.numbers.unpack(data))
         values = []
         for field in self.fields:
             start, size = field.start, field.codec.size
@@ -114,6 +125,15 @@ class Format:
                 return Failure(Exit.PARTIAL, f"unpack {field.at(offset + field.start)}", came)
         padding = f"padding at offset {offset + self.min_size - self.padding}"
         return Failure(Exit.PARTIAL, f"unpack {padding}", "the record ended before its end")
+
+
+def _compiled(fields: Sequence[Field], padding: int) -> struct.Struct | None:
+    codes = [field.codec.code for field in fields]
+    orders = {field.codec.code[:1] for field in fields if field.codec.size != 1} or {">"}
+    if not fields or not all(codes) or len(orders) > 1:
+        return None
+    codes = [f"{field.padding}x{field.codec.code[1]}" for field in fields]
+    return struct.Struct("".join([*orders, *codes, f"{padding}x"]))
 
 
 def parse(form: str, max_size: int, *, reading: bool = False) -> Format:
@@ -257,10 +277,12 @@ def _typed(kind: str, size: int | None, *, little: bool) -> Codec:
 
 def _reversed(codec: Codec) -> Codec:
     """The codec with the octets in reverse order: little-endian of what is big-endian."""
-    return Codec(codec.size, lambda word: codec.encode(word)[::-1], lambda data: codec.decode(data[::-1]))
+    code = codec.code.replace(">", "<")
+    return Codec(codec.size, lambda word: codec.encode(word)[::-1], lambda data: codec.decode(data[::-1]), code)
 
 
 def _integer(size: int, *, signed: bool) -> Codec:
+    code = _INTEGERS[size] if signed else _INTEGERS[size].upper()
     low, high = (-(1 << 8 * size - 1), (1 << 8 * size - 1) - 1) if signed else (0, (1 << 8 * size) - 1)
 
     def encode(word: str) -> bytes:
@@ -271,7 +293,7 @@ def _integer(size: int, *, signed: bool) -> Codec:
             raise Invalid(f"{_cut(word)} is not between {low} and {high}")
         return number.to_bytes(size, "big", signed=signed)
 
-    return Codec(size, encode, lambda data: int.from_bytes(data, "big", signed=signed))
+    return Codec(size, encode, lambda data: int.from_bytes(data, "big", signed=signed), f">{code}")
 
 
 def _float(code: str) -> Codec:
@@ -292,7 +314,7 @@ def _float(code: str) -> Codec:
         number: float = layout.unpack(data)[0]
         return number
 
-    return Codec(layout.size, encode, decode)
+    return Codec(layout.size, encode, decode, layout.format)
 
 
 def _encode_boolean(word: str) -> bytes:

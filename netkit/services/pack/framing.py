@@ -56,6 +56,17 @@ class Source:
         self.offset += len(data)
         return data
 
+    def take_all(self, size: int) -> bytes:
+        """Take as many pieces of ``size`` bytes as are there, and at least one; at the end what is left."""
+        first = self.take(size)
+        return first + self.take(len(self._held) // size * size)
+
+
+def batches(source: Source, size: int) -> Iterator[tuple[int, bytes]]:
+    """Yield the offset and the bytes of records of ``size`` bytes, as many as are there; a short one is the last."""
+    while data := source.take_all(size):
+        yield source.offset - len(data), data
+
 
 def records(source: Source, size: int | None, max_size: int, *, repeat: bool) -> Iterator[tuple[int, bytes]]:
     """Yield the offset and the bytes of records of ``size`` bytes each, or of the one that is all there is if None.

@@ -23,6 +23,7 @@ _MAX_ATTEMPTS = 1024  # at one time, however many descriptors there are
 _MAX_LOOKUPS = 16  # at one time
 _PER_LOOKUP = 4  # descriptors that the system's resolver may hold for a name
 _CLOSING = 0.2  # s for an open port to take our FIN and to end, so that nothing it says meets a closed socket
+_LAST_CLOSING = 0.02  # s for all that have not ended when the last result is known
 _SCARCE_PAUSE, _SCARCE_PATIENCE = 0.02, 0.5  # s
 _FIRST_RETRY, _LAST_RETRY = 0.02, 0.5  # s between rounds
 _TURN = 16  # attempts after which others get a turn, though nothing was waited for
@@ -89,12 +90,16 @@ class Checker:
         self._rounds.cancel()
 
     async def _run_all(self, rounds: Iterable[Coroutine[Any, Any, None]]) -> None:
-        """Run what is to be done for each target; then drop attempts that matter no more, but end connections well."""
-        async with self._closing, self._probing:
-            async with self._rounds:
-                for each in rounds:
-                    self._rounds.start_soon(each)
-            self._probing.cancel()
+        """Run what is to be done for each target; then drop attempts that matter no more, and let connections end."""
+        async with self._closing:
+            async with self._probing:
+                async with self._rounds:
+                    for each in rounds:
+                        self._rounds.start_soon(each)
+                self._probing.cancel()
+            with suppress(DeadlineExceeded), deadline(now() + _LAST_CLOSING):
+                await self._closing.emptied()
+            self._closing.cancel()
 
     async def _keep_trying(self, target: Target, interval: float | None, report: Report) -> None:
         not_tried = ProbeResult(UNKNOWN, "not tried", Exit.TIMEOUT)

@@ -10,7 +10,7 @@ from netkit.core.udp import Datagram, carried, cut
 from netkit.core.units import duration
 from netkit.services.join import Terminal
 from netkit.services.udp.formatter import Formatter
-from netkit.services.udp.framing import Batch, Framing, batched, whole
+from netkit.services.udp.framing import Batch, Framing, InPieces, batched, whole
 
 _STEP = 0.001  # s: what is sent at once, at a given rate
 _CREDIT = 0.002  # s that a pause which took too long is made up for
@@ -23,6 +23,8 @@ def as_it_comes(framing: Framing) -> Batches:
     """Stdin, cut by ``framing`` into datagrams."""
 
     async def batches(terminal: Terminal) -> AsyncIterator[Batch]:
+        if isinstance(framing, InPieces):
+            terminal.read_in(framing.read_size)
         data = b"-"
         while data:
             data = await terminal.recv()
