@@ -12,14 +12,13 @@ from netkit.output import console
 from netkit.output.console import DEFAULT_VIEW, Verbosity, View, emit, same_terminal, say
 
 if TYPE_CHECKING:
-    import re
-
     from netkit.core.access import Network
     from netkit.core.address import Endpoint
     from netkit.core.connection import Handler
     from netkit.core.events import Observer
     from netkit.core.layer import Layer
     from netkit.core.relay import Ending, Input, Shutdown
+    from netkit.core.search import Pattern
     from netkit.core.tls import Security
     from netkit.services.join import Conversation, Terminal
     from netkit.services.progress import Moving, Show, Shown
@@ -198,7 +197,7 @@ class ServingOptions(NamedTuple):
     print_port: bool
     accept_timeout: float | None
     duration: float | None
-    until: "re.Pattern[bytes] | None"
+    until: "Pattern | None"
     allow: "tuple[Network, ...]"
     deny: "tuple[Network, ...]"
     stats: bool

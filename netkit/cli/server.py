@@ -70,7 +70,7 @@ class ServerOptions:
         from netkit.services.udp.serve import in_turn, until
 
         pattern = self.serving.until
-        return in_turn(*receivers, *([until(pattern, self.stop)] if pattern is not None else []))
+        return in_turn(*receivers, *([until(pattern, self.stop, self.observe)] if pattern is not None else []))
 
     def service(self, handler: "Handler", change: Callable[[bytes], bytes]) -> "Service":
         """What serves clients with ``handler``, or sends datagrams back through ``change``, or both."""

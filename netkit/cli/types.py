@@ -154,14 +154,6 @@ def parse_alpn(text: str) -> tuple[str, ...]:
     return names
 
 
-def parse_regex(text: str) -> re.Pattern[bytes]:
-    """A regular expression of Python's, over bytes; ^ and $ match at lines."""
-    try:
-        return re.compile(os.fsencode(text), re.MULTILINE)
-    except (re.error, OverflowError, RecursionError) as error:
-        raise ValueError(f"{text!r} is not a regular expression: {error}") from None
-
-
 def parse_mode(text: str) -> int:
     """The permission bits of a file, in octal: ``660``."""
     if not re.fullmatch(r"0?[0-7]{3}", text):
@@ -204,7 +196,7 @@ HOST = Parsed("NAME", "netkit.core.address.check_host")
 METHOD = Parsed("METHOD", parse_method)
 MODE = Parsed("MODE", parse_mode)
 PREFIX = Parsed("u8|u16|u32[le]", "netkit.services.pack.framing.parse_prefix")
-REGEX = Parsed("REGEX", parse_regex)
+REGEX = Parsed("REGEX", "netkit.core.search.parse")
 SHELL_COMMAND = Parsed("CMD", parse_shell_command)
 SIZE = size()
 SOURCE = Parsed("ADDR[:PORT]", "netkit.core.address.parse_source")

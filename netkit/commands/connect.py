@@ -8,10 +8,10 @@ from netkit.cli.command import DATA, ENDING, TIME, address, command
 from netkit.cli.rules import Case, Values, excluded, needs, one_of
 
 if TYPE_CHECKING:
-    import re
     from collections.abc import Awaitable
 
     from netkit.core.connection import Handler
+    from netkit.core.search import Pattern
 
 HABITS = {
     **habits.HABITS,
@@ -105,7 +105,7 @@ def connect(
     ending: options.EndingOptions,
     recv_only: bool,
     reconnect: float | None,
-    until: "re.Pattern[bytes] | None",
+    until: "Pattern | None",
     max_bytes: int | None,
     text: bytes | None,
     octets: bytes | None,

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from netkit.core.address import Endpoint
 from netkit.core.connection import DRAIN, Handler
 from netkit.core.errors import Exit, Failure, doing
-from netkit.core.events import Listening, Observer, ignore
+from netkit.core.events import Cut, Listening, Observer, ignore
 from netkit.core.kernel import Cancelled, DeadlineExceeded, Group, Task, deadline, next_signal, now, sleep
 from netkit.core.policy import Policy
+from netkit.core.search import SearchTimeout
 from netkit.core.stream import Connection
 from netkit.core.sync import Event
 from netkit.core.tcp_server import Listener, identity, listen, serve
@@ -108,6 +109,8 @@ async def keep_serving(
         failed = failures.append if one_shot else ignore
         async with Group() as serving:
             if (listener := sockets.listener) and (handler := service.handler):
+                if not one_shot:
+                    handler = _telling(handler, observe)
                 serving.start_soon(serve(listener, handler, stop=stop, policy=policy, observe=observe, failed=failed))
             if (bound := sockets.bound) and (receiver := service.receiver):
                 from netkit.core import udp_server
@@ -177,6 +180,19 @@ def welcoming(handler: Handler, greet: bytes | None, keepalive: float | None) ->
         if greet is not None:
             await stream.send(addressed(greet, stream.peer))
         return await handler(stream)
+
+    return handle
+
+
+def _telling(handler: Handler, observe: Observer) -> Handler:
+    """The handler, which tells of a client whose data a pattern of ours cannot cope with."""
+
+    async def handle(stream: Connection) -> str | None:
+        try:
+            return await handler(stream)
+        except SearchTimeout as failure:
+            observe(Cut(stream.peer, str(failure)))
+            raise
 
     return handle
 
