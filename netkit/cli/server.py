@@ -147,14 +147,20 @@ class ServerOptions:
 
         return self._run(work(), refused=Exit.BIND)
 
-    def _tell(self, sockets: "Sockets") -> None:
+    async def _tell(self, sockets: "Sockets") -> None:
+        from netkit.core.stdio import FileStream
+
         for each in sockets.listening:
             self.observe(each)
         wordy = self.verbosity.verbose and not (self.verbosity.quiet or self.verbosity.json)
         if wordy and self.address.host is None and sockets.port is not None:
             hint(f"this machine only; {console.program} :{sockets.port} takes every interface")
         if self.serving.print_port:
-            console.write(f"{sockets.port}\n")
+            stdout = FileStream(-1, console.STDOUT)
+            try:
+                await stdout.send(b"%d\n" % (sockets.port or 0))
+            finally:
+                stdout.close()
 
 
 class RelayOptions(ServerOptions):

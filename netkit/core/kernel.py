@@ -333,9 +333,7 @@ _Timer = list[Any]  # [at, order, action]: order tells those of one moment apart
 
 
 class _Kernel:
-    def __init__(
-        self, main: Coroutine[Any, Any, Any], clock: Clock, signals: Sequence[int], on_signal: Callable[..., object]
-    ) -> None:
+    def __init__(self, main: Coroutine[Any, Any, Any], clock: Clock, signals: Sequence[int]) -> None:
         self.main = self.current = Task(main, None)
         self.ready = deque([self.main])
         self.clock = clock
@@ -358,7 +356,7 @@ class _Kernel:
         if self._caught:
             signal.set_wakeup_fd(self._wake_write, warn_on_full_buffer=False)
             for number in self._caught:
-                signal.signal(number, on_signal)
+                signal.signal(number, lambda *caught: None)
 
     def close(self) -> None:
         if self._caught:
@@ -552,24 +550,17 @@ def _running() -> _Kernel:
     return _kernel
 
 
-def run(
-    main: Coroutine[Any, Any, T],
-    *,
-    clock: Clock | None = None,
-    signals: Sequence[int] = (),
-    on_signal: Callable[..., object] = lambda *signal: None,
-) -> T:
+def run(main: Coroutine[Any, Any, T], *, clock: Clock | None = None, signals: Sequence[int] = ()) -> T:
     """Run ``main`` and all it starts, and return its result or raise its failure.
 
     The first of ``signals`` cancels ``main``, unless a task waits in ``next_signal``; when all has ended, Interrupted
-    is raised. Signals that were ignored before stay ignored. ``on_signal`` is called as each one comes, in the middle
-    of whatever runs, so that code which blocks the loop may give up.
+    is raised. Signals that were ignored before stay ignored.
     """
     global _kernel
     if _kernel is not None:
         raise RuntimeError("a kernel runs already")
     try:
-        _kernel = kernel = _Kernel(main, clock or Clock(), signals, on_signal)
+        _kernel = kernel = _Kernel(main, clock or Clock(), signals)
     except BaseException:
         main.close()
         raise

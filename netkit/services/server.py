@@ -86,7 +86,7 @@ async def keep_serving(
     policy: Policy,
     command: Sequence[str] = (),
     *,
-    ready: Callable[[], None],
+    ready: Callable[[], Coroutine[Any, Any, None]],
     stop: Event,
     duration: float | None,
     one_shot: bool,
@@ -122,6 +122,7 @@ async def keep_serving(
             service.interrupted()
         if running is not None:
             running.cancel()
+        told.cancel()
         stop.set()
 
     async def stop_in_time(seconds: float) -> None:
@@ -140,7 +141,8 @@ async def keep_serving(
             if not one_shot:
                 group.start_soon(stop_at_signal())
                 await sleep(0)
-            ready()
+            told = group.start_soon(ready())
+            await told.finished.wait()
             if command:
                 running = group.start_soon(run_command())
             if service.beside is not None:
