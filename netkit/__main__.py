@@ -19,6 +19,10 @@ def main() -> int:
         from netkit import __version__
 
         return _print_version(f"netkit {__version__}\n".encode())
+    if os.getpid() == 1:
+        from netkit.core.init import supervise
+
+        supervise()
     from netkit.cli.app import run
 
     return run(sys.argv[1:])

@@ -11,7 +11,7 @@ from netkit.core.address import Endpoint
 from netkit.core.connection import DRAIN, Handler
 from netkit.core.errors import Exit, Failure, doing
 from netkit.core.events import Cut, Listening, Observer, ignore
-from netkit.core.kernel import Cancelled, DeadlineExceeded, Group, Task, deadline, next_signal, now, sleep
+from netkit.core.kernel import Cancelled, Group, Task, next_signal, sleep
 from netkit.core.policy import Policy
 from netkit.core.search import SearchTimeout
 from netkit.core.stream import Connection
@@ -20,8 +20,6 @@ from netkit.core.tcp_server import Listener, identity, listen, serve
 
 if TYPE_CHECKING:
     from netkit.core.udp_server import Bound, Receiver
-
-_COMMAND_POLL = 0.02  # s, once COMMAND was asked to end
 
 
 class Service(NamedTuple):
@@ -132,7 +130,7 @@ async def keep_serving(
     async def run_command() -> None:
         nonlocal code
         try:
-            code = await _run(command, _environment(sockets.listening[0].local), hurry)
+            code = await _run(command, _environment(sockets.listening[0].local), hurry, observe)
         finally:
             stop.set()
 
@@ -239,22 +237,16 @@ def _environment(endpoint: Endpoint) -> dict[str, str]:
     return {**os.environ, **told}
 
 
-async def _run(command: Sequence[str], environment: dict[str, str], hurry: Event) -> int:
+async def _run(command: Sequence[str], environment: dict[str, str], hurry: Event, observe: Observer) -> int:
     """Run COMMAND on our stdin, stdout and stderr; its exit code is 128+n after signal n.
 
+    It has a process group of its own, unless one of them is a terminal: from another group it could not read that.
     Cancelled, it gets SIGTERM, and SIGKILL if it is still there after the drain, or as soon as there is ``hurry``.
     """
-    from netkit.services.exec import ended, start
+    from netkit.services.process import Process
 
-    process = start(command, environment)
+    process = Process(command, environment, own_group=not any(map(os.isatty, range(3))))
     try:
-        return await ended(process)
-    except Cancelled:
-        process.terminate()
-        with suppress(DeadlineExceeded), deadline(now() + DRAIN):
-            while process.poll() is None and not hurry.is_set():
-                await sleep(_COMMAND_POLL)
-        if process.poll() is None:
-            process.kill()
-            process.wait()
-        raise
+        return await process.ended()
+    finally:
+        await process.end(DRAIN, observe, hurry)
