@@ -74,6 +74,7 @@ Poll = Callable[[float | None], list[tuple[int, int]]]
 """Waits for so many seconds at most, None: without end; returns (descriptor, events) of those that are ready."""
 
 _READ, _WRITE = select.POLLIN, select.POLLOUT  # the same numbers as those of epoll
+_MAX_SHARED_THREADS = 128
 _HUNG_UP = select.POLLHUP  # told of every descriptor that is watched at all, as errors are
 
 
@@ -343,6 +344,8 @@ class _Kernel:
         self._order = count()
         self._descriptors: dict[int, _Descriptor] = {}
         self._poller = select.epoll() if hasattr(select, "epoll") else _Poll()
+        self.threads: dict[tuple[Any, ...], list[Task]] = {}  # who waits for the outcome of each shared thread
+        self.room: list[Task] = []  # who waits for one of them to end
         self._posted: deque[tuple[list[Task], Any, BaseException | None]] = deque()
         self._lock = _thread.allocate_lock()
         self._open = True
@@ -645,19 +648,50 @@ def to_thread(function: Callable[..., T], *args: Any) -> Generator[Any, T, T]:
     """
     kernel = _running()
     waiting: list[Task] = []
+    _start_thread(lambda: kernel.post(waiting, *_outcome(function, args)))
+    return (yield waiting)
 
-    def work() -> None:
+
+@types.coroutine
+def to_shared_thread(function: Callable[..., T], *args: Any) -> Generator[Any, T, T]:
+    """As ``to_thread``, but in one thread for all who want the same at a time, and in 128 threads for all there is.
+
+    So who asks again and again for what does not come has one thread and not one for each time.
+    """
+    kernel = _running()
+    key = (function, *args)
+    while key not in kernel.threads and len(kernel.threads) >= _MAX_SHARED_THREADS:
+        yield kernel.room
+    waiting = kernel.threads.get(key)
+    if waiting is None:
+        waiting = kernel.threads[key] = []
+
+        def work() -> None:
+            outcome = _outcome(function, args)
+            del kernel.threads[key]
+            kernel.post(waiting, *outcome)
+            kernel.post(kernel.room, None, None)
+
         try:
-            outcome: Any = (function(*args), None)
-        except BaseException as error:  # raised again in the task that waits
-            outcome = (None, error)
-        kernel.post(waiting, *outcome)
+            _start_thread(work)
+        except OSError:
+            del kernel.threads[key]
+            raise
+    return (yield waiting)
 
+
+def _outcome(function: Callable[..., Any], args: Sequence[Any]) -> tuple[Any, BaseException | None]:
+    try:
+        return function(*args), None
+    except BaseException as error:  # raised again in the task that waits
+        return None, error
+
+
+def _start_thread(work: Callable[[], None]) -> None:
     try:
         _thread.start_new_thread(work, ())
     except RuntimeError as full:  # its way of saying EAGAIN
         raise OSError(errno.EAGAIN, str(full)) from full
-    return (yield waiting)
 
 
 @types.coroutine
