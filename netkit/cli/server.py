@@ -101,10 +101,12 @@ class ServerOptions:
         family, serving = self.family.family(), self.serving
 
         async def work() -> int:
+            from netkit.core.descriptors import raise_limit
             from netkit.core.policy import Policy
             from netkit.core.tcp_server import PRIVATE
             from netkit.services.server import keep_serving, open_sockets, port_file, welcoming
 
+            raise_limit()
             layers = self.layers()
             service = serve()
             policy = Policy(

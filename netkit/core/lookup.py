@@ -72,9 +72,8 @@ async def reverse(host: str) -> str:
     """The name of an address. Raises Failure RESOLVE."""
     [address] = _literal(host, 0)
     try:
-        return (
-            await to_shared_thread(socket.getnameinfo, address.sockaddr, socket.NI_NAMEREQD | socket.NI_NUMERICSERV)
-        )[0]
+        flags = socket.NI_NAMEREQD | socket.NI_NUMERICSERV
+        return (await to_shared_thread(socket.getnameinfo, address.sockaddr, flags))[0]
     except socket.gaierror as error:
         reason = "no name" if error.errno == socket.EAI_NONAME else _reason(error, 0)
         raise Failure(Exit.RESOLVE, f"resolve {host}", reason) from error

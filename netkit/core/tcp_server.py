@@ -40,10 +40,17 @@ class Listener:
         self.left = Condition()
         self._full = Full()
 
-    async def accept(self, sock: socket.socket, observe: Observer) -> SocketStream:
-        """Wait for the next client of one of the sockets. What goes wrong with one client is not an error."""
+    async def accept(
+        self, sock: socket.socket, observe: Observer, has_room: Callable[[], bool] = lambda: True
+    ) -> SocketStream | None:
+        """Wait for the next client of one of the sockets. What goes wrong with one client is not an error.
+
+        Returns None if there was no room any more when one came; it stays in the backlog.
+        """
         while True:
             await readable(sock.fileno())
+            if not has_room():
+                return None
             try:
                 client, address = sock.accept()
             except BlockingIOError:
@@ -126,7 +133,9 @@ async def serve(
             if len(serving) >= policy.max_conns:
                 await listener.left.wait()
                 continue
-            stream = await listener.accept(sock, observe)
+            stream = await listener.accept(sock, observe, lambda: len(serving) < policy.max_conns)
+            if stream is None:
+                continue
             if not admission.admits(stream.peer.host or ""):
                 observe(Denied(stream.peer, "not allowed"))
                 stream.abort()

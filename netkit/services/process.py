@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
+from netkit.core.descriptors import restore_limit
 from netkit.core.errors import Exit, Failure, describe
 from netkit.core.events import Observer, ProgramLeft
 from netkit.core.kernel import DeadlineExceeded, Group, deadline, notify_closing, now, readable, sleep, to_thread
@@ -45,6 +46,7 @@ class Process:
             raise Failure(Exit.NOT_FOUND, f"run {argv[0]}", error) from error
         except OSError as error:
             raise Failure(Exit.NOT_RUNNABLE, f"run {argv[0]}", error) from error
+        restore_limit(self.popen.pid)
 
     async def ended(self) -> int:
         """Wait for the program's own end, and end what it left; return its exit code, 128+n after signal n."""
