@@ -100,6 +100,18 @@ def parse_hex(text: str) -> bytes:
         raise ValueError(f"{text!r} is not pairs of hex digits") from None
 
 
+def parse_octets(text: str) -> bytes:
+    """Bytes in hex digits, or as Python shows them, in whole or without the quotes: ``b'\\x00P'``."""
+    if not text.startswith(("b'", 'b"', "\\x")):
+        return parse_hex(text)
+    import ast
+
+    try:
+        return bytes(ast.literal_eval(text if text.startswith("b") else f"b'{text}'"))
+    except (SyntaxError, TypeError, ValueError):
+        raise ValueError(f"{text!r} is neither pairs of hex digits nor bytes as Python shows them") from None
+
+
 def parse_command(text: str) -> tuple[str, ...]:
     """A program and its arguments, split as a shell splits them."""
     import shlex
@@ -193,6 +205,7 @@ FILE = Parsed("FILE", parse_path)
 GROUP = Parsed("GROUP", "netkit.core.udp_server.parse_group")
 HEX = Parsed("HEX", parse_hex)
 HOST = Parsed("NAME", "netkit.core.address.check_host")
+OCTETS = Parsed("HEX", parse_octets)
 METHOD = Parsed("METHOD", parse_method)
 MODE = Parsed("MODE", parse_mode)
 PREFIX = Parsed("u8|u16|u32[le]", "netkit.services.pack.framing.parse_prefix")
