@@ -111,7 +111,14 @@ with socket.socket(type=socket.SOCK_DGRAM) as resolver:
 """
 
 
-@pytest.mark.parametrize("command", [["connect", "db.test", "80"], ["fetch", "http://db.test/"]])
+LOOKING_UP = [
+    *(["connect", "db.test", "80"], ["connect", "db.test", "80", "--wait", "1h"], ["fetch", "http://db.test/"]),
+    *(["portcheck", "db.test:80"], ["resolve", "db.test"], ["udp-send", "db.test", "80", "x"]),
+    *(["echo", "db.test", "0"], ["echo", "db.test", "0", "--udp"]),
+]
+
+
+@pytest.mark.parametrize("command", LOOKING_UP, ids=" ".join)
 def test_ctrl_c_while_a_name_is_looked_up(command: list[str], tmp_path: Path) -> None:
     """A resolver that never answers holds nobody up: the query is out, then comes the signal, then the end."""
     (tmp_path / "resolv.conf").write_text("nameserver 127.0.0.1\n")
