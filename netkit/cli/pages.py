@@ -85,8 +85,8 @@ _DESCRIPTION = (
     "Standard output carries what the peer sent, or the answer, and nothing else. Messages are single lines on "
     "standard error: a client prints none unless something failed, a server prints where it listens. With -v they "
     "print what happens, with -q nothing at all. On a terminal, control bytes from a peer are made visible.",
-    "An input that cannot be read is exit status 26. With a directory as standard input, though, Python itself does not "
-    "start: it says so, and the exit status is 1.",
+    "An input that cannot be read is exit status 26. With a directory as standard input, though, Python itself does "
+    "not start: it says so, and the exit status is 1.",
 )
 
 _OPTIONS = (
