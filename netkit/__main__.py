@@ -14,11 +14,22 @@ if _signal.getsignal(_signal.SIGINT) is _signal.default_int_handler:
 
 def main() -> int:
     """Run netkit and return its exit code."""
+    code = _run()
+    if sys.flags.inspect:  # -i and PYTHONINSPECT would show an exit as a traceback
+        os._exit(code)
+    return code
+
+
+def _run() -> int:
     _fill_standard_descriptors()
     if sys.argv[1:2] == ["--version"]:
         from netkit import __version__
 
         return _print_version(f"netkit {__version__}\n".encode())
+    if os.getpid() == 1:
+        from netkit.core.init import supervise
+
+        supervise()
     from netkit.cli.app import run
 
     return run(sys.argv[1:])
@@ -54,11 +65,11 @@ def _fill_standard_descriptors() -> None:
 def _print_version(line: bytes) -> int:
     try:
         os.write(1, line)
-    except BrokenPipeError:
-        _signal.signal(_signal.SIGPIPE, _signal.SIG_DFL)
-        os.kill(os.getpid(), _signal.SIGPIPE)
-    except OSError:
-        return 23
+    except OSError as error:
+        from netkit.cli.run import conclude
+        from netkit.core.errors import Exit, Failure
+
+        return conclude(Failure(Exit.WRITE, "write to stdout", error))
     return 0
 
 

@@ -13,14 +13,13 @@ from netkit.output import console
 from netkit.output.console import DEFAULT_VIEW, Verbosity, View, emit, same_terminal, say
 
 if TYPE_CHECKING:
-    import re
-
     from netkit.core.access import Network
     from netkit.core.address import Endpoint
     from netkit.core.connection import Handler
     from netkit.core.events import Observer
     from netkit.core.layer import Layer
     from netkit.core.relay import Ending, Input, Shutdown
+    from netkit.core.search import Pattern
     from netkit.core.tls import Security
     from netkit.services.join import Conversation, Terminal
     from netkit.services.progress import Moving, Show, Shown
@@ -199,7 +198,7 @@ class ServingOptions(Record):
     print_port: bool
     accept_timeout: float | None
     duration: float | None
-    until: "re.Pattern[bytes] | None"
+    until: "Pattern | None"
     allow: "tuple[Network, ...]"
     deny: "tuple[Network, ...]"
     stats: bool
@@ -363,19 +362,25 @@ family_options = gathered(
     rules=[one_of("-4", "-6")],
 )
 
-_identity_choices = (
+_own_choices = (
     TLS.option("--cert", type=types.FILE, help="Certificate to present, with its chain (PEM)."),
     TLS.option("--key", type=types.FILE, help="Key of the certificate (PEM, not encrypted)."),
+)
+
+_identity_choices = (
+    *_own_choices,
     TLS.option("--servername", type=types.HOST, help="Name to ask for (SNI) and to verify."),
     TLS.option("--insecure", help="Do not verify the peer's certificate."),
 )
+
+_alpn_option = TLS.option("--alpn", type=types.ALPN, help="Protocols to agree on (ALPN), the preferred first.")
 
 _tls_choices = (
     TLS.option(
         "--cafile", type=types.FILE, help="Trust the authorities in FILE (PEM); a server then requires certificates."
     ),
     *_identity_choices,
-    TLS.option("--alpn", type=types.ALPN, help="Protocols to agree on (ALPN), the preferred first."),
+    _alpn_option,
 )
 
 _tls_option = TLS.option("--tls", help="Use TLS, as with tls: before the address.")
@@ -388,13 +393,10 @@ server_tls_options = gathered(
     "tls",
     TlsOptions,
     _tls_option,
-    *_tls_choices,
-    rules=[
-        _tls_rule,
-        excluded(
-            "--servername", "--insecure", by=Case("a server", lambda values: True), why="a server has the certificate"
-        ),
-    ],
+    TLS.option("--cafile", type=types.FILE, help="Require certificates of clients, by the authorities in FILE (PEM)."),
+    *_own_choices,
+    _alpn_option,
+    rules=[needs("--cafile", "--cert", "--key", "--alpn", on=SECURED, why=_BARE)],
 )
 
 https_options = gathered(
@@ -538,6 +540,7 @@ transport_options = chained(
             by="--udp",
             why="datagrams make no connections",
         ),
+        excluded("--log", "--hexdump", by=("--udp", "--both"), why="datagrams are not recorded"),
         excluded(
             *("--once", "--max-clients", "--accept-timeout"), by="--both", why="there are connections and datagrams"
         ),

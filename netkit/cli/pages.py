@@ -85,6 +85,8 @@ _DESCRIPTION = (
     "Standard output carries what the peer sent, or the answer, and nothing else. Messages are single lines on "
     "standard error: a client prints none unless something failed, a server prints where it listens. With -v they "
     "print what happens, with -q nothing at all. On a terminal, control bytes from a peer are made visible.",
+    "An input that cannot be read is exit status 26. With a directory as standard input, though, Python itself does "
+    "not start: it says so, and the exit status is 1.",
 )
 
 _OPTIONS = (
@@ -157,7 +159,8 @@ _FORMAT = (
 
 _FOR_COMMAND = (
     "COMMAND runs once the server is ready, with the server's standard input as its own. The server ends with it and "
-    "returns its exit code. Its environment says where to connect:",
+    "returns its exit code. Where none of its standard descriptors is a terminal it has a process group of its own, "
+    "all of which ends with it. Its environment says where to connect:",
     Terms(
         (
             ("NETKIT_HOST", "The IP address; 127.0.0.1 or ::1 if every interface is served."),

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from netkit.core.errors import Exit, Failure
 from netkit.output import console
-from netkit.output.console import Verbosity, emit, stop_waiting, tell_failure
+from netkit.output.console import Verbosity, emit, tell_failure
 
 if TYPE_CHECKING:
     from netkit.services.pack.filter import Filter
@@ -70,7 +70,7 @@ class Run:
 
         try:
             ending = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-            return self._ended(kernel.run(_within(main, self._timeout), signals=ending, on_signal=stop_waiting) or 0)
+            return self._ended(kernel.run(_within(main, self._timeout, self._verbosity), signals=ending) or 0)
         except kernel.Interrupted as interrupted:
             self._ended(Exit.SIGNAL + interrupted.signum)
             die(interrupted.signum)
@@ -82,6 +82,7 @@ class Run:
             return self._ended(conclude(Failure(refused, "go on", error), self._verbosity))
         finally:
             main.close()
+            console.finish(patiently=True)
 
     def _ended(self, code: int) -> int:
         """Tell the totals, however the end came."""
@@ -114,19 +115,27 @@ def die(signum: int) -> NoReturn:
     """End by the signal, so that who waits for us sees it; as process 1, where no signal ends us, by its code."""
     import signal
 
+    console.finish(patiently=False)
     signal.signal(signum, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signum})
     os.kill(os.getpid(), signum)
     os._exit(Exit.SIGNAL + signum)
 
 
-async def _within(main: Coroutine[Any, Any, int | None], timeout: float | None) -> int | None:
-    from netkit.core.kernel import DeadlineExceeded, deadline, now
+async def _within(main: Coroutine[Any, Any, int | None], timeout: float | None, verbosity: Verbosity) -> int | None:
+    from netkit.core.kernel import DeadlineExceeded, Group, deadline, now
     from netkit.core.units import duration
+    from netkit.output.stderr import StderrWriter
 
+    console.writer = writer = StderrWriter(lambda number: console.dropped(number, json=verbosity.json))
+    code = None
     try:
-        with deadline(None if timeout is None else now() + timeout):
-            return await main
+        async with Group() as group:
+            group.start_soon(writer.drain())
+            with deadline(None if timeout is None else now() + timeout):
+                code = await main
+            group.cancel()
+        return code
     except DeadlineExceeded:
         reason = f"time ran out after {duration(timeout or 0)}"
         raise Failure(Exit.TIMEOUT, "finish", reason, detail="--timeout") from None

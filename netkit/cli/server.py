@@ -71,7 +71,7 @@ class ServerOptions:
         from netkit.services.udp.serve import in_turn, until
 
         pattern = self.serving.until
-        return in_turn(*receivers, *([until(pattern, self.stop)] if pattern is not None else []))
+        return in_turn(*receivers, *([until(pattern, self.stop, self.observe)] if pattern is not None else []))
 
     def service(self, handler: "Handler", change: Callable[[bytes], bytes]) -> "Service":
         """What serves clients with ``handler``, or sends datagrams back through ``change``, or both."""
@@ -102,10 +102,12 @@ class ServerOptions:
         family, serving = self.family.family(), self.serving
 
         async def work() -> int:
+            from netkit.core.descriptors import raise_limit
             from netkit.core.policy import Policy
             from netkit.core.tcp_server import PRIVATE
             from netkit.services.server import keep_serving, open_sockets, port_file, welcoming
 
+            raise_limit()
             layers = self.layers()
             service = serve()
             policy = Policy(
@@ -148,14 +150,20 @@ class ServerOptions:
 
         return self._run(work(), refused=Exit.BIND)
 
-    def _tell(self, sockets: "Sockets") -> None:
+    async def _tell(self, sockets: "Sockets") -> None:
+        from netkit.core.stdio import FileStream
+
         for each in sockets.listening:
             self.observe(each)
         wordy = self.verbosity.verbose and not (self.verbosity.quiet or self.verbosity.json)
         if wordy and self.address.host is None and sockets.port is not None:
             hint(f"this machine only; {console.program} :{sockets.port} takes every interface")
         if self.serving.print_port:
-            console.write(f"{sockets.port}\n")
+            stdout = FileStream(-1, console.STDOUT)
+            try:
+                await stdout.send(b"%d\n" % (sockets.port or 0))
+            finally:
+                stdout.close()
 
 
 class RelayOptions(ServerOptions):

@@ -100,6 +100,18 @@ def parse_hex(text: str) -> bytes:
         raise ValueError(f"{text!r} is not pairs of hex digits") from None
 
 
+def parse_octets(text: str) -> bytes:
+    """Bytes in hex digits, or as Python shows them, in whole or without the quotes: ``b'\\x00P'``."""
+    if not text.startswith(("b'", 'b"', "\\x")):
+        return parse_hex(text)
+    import ast
+
+    try:
+        return bytes(ast.literal_eval(text if text.startswith("b") else f"b'{text}'"))
+    except (SyntaxError, TypeError, ValueError):
+        raise ValueError(f"{text!r} is neither pairs of hex digits nor bytes as Python shows them") from None
+
+
 def parse_command(text: str) -> tuple[str, ...]:
     """A program and its arguments, split as a shell splits them."""
     import shlex
@@ -154,14 +166,6 @@ def parse_alpn(text: str) -> tuple[str, ...]:
     return names
 
 
-def parse_regex(text: str) -> re.Pattern[bytes]:
-    """A regular expression of Python's, over bytes; ^ and $ match at lines."""
-    try:
-        return re.compile(os.fsencode(text), re.MULTILINE)
-    except (re.error, OverflowError, RecursionError) as error:
-        raise ValueError(f"{text!r} is not a regular expression: {error}") from None
-
-
 def parse_mode(text: str) -> int:
     """The permission bits of a file, in octal: ``660``."""
     if not re.fullmatch(r"0?[0-7]{3}", text):
@@ -201,10 +205,11 @@ FILE = Parsed("FILE", parse_path)
 GROUP = Parsed("GROUP", "netkit.core.udp_server.parse_group")
 HEX = Parsed("HEX", parse_hex)
 HOST = Parsed("NAME", "netkit.core.address.check_host")
+OCTETS = Parsed("HEX", parse_octets)
 METHOD = Parsed("METHOD", parse_method)
 MODE = Parsed("MODE", parse_mode)
 PREFIX = Parsed("u8|u16|u32[le]", "netkit.services.pack.framing.parse_prefix")
-REGEX = Parsed("REGEX", parse_regex)
+REGEX = Parsed("REGEX", "netkit.core.search.parse")
 SHELL_COMMAND = Parsed("CMD", parse_shell_command)
 SIZE = size()
 SOURCE = Parsed("ADDR[:PORT]", "netkit.core.address.parse_source")

@@ -9,10 +9,10 @@ from netkit.cli.layers import layer_options
 from netkit.cli.rules import Case, Values, excluded, needs, one_of
 
 if TYPE_CHECKING:
-    import re
     from collections.abc import Awaitable
 
     from netkit.core.connection import Handler
+    from netkit.core.search import Pattern
 
 HABITS = {
     **habits.HABITS,
@@ -107,7 +107,7 @@ def connect(
     ending: options.EndingOptions,
     recv_only: bool,
     reconnect: float | None,
-    until: "re.Pattern[bytes] | None",
+    until: "Pattern | None",
     max_bytes: int | None,
     text: bytes | None,
     octets: bytes | None,

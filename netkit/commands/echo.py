@@ -19,8 +19,9 @@ from netkit.cli.types import TEXT
 )
 @DATA.option("--prefix", type=TEXT, help="Put TEXT before each line.")
 @options.transport_options
+@options.record_options
 @server_module.server_options
-def echo(server: server_module.ServerOptions, prefix: bytes | None) -> int:
+def echo(server: server_module.ServerOptions, record: options.RecordOptions, prefix: bytes | None) -> int:
     """Send every byte back to the client that sent it, at once.
 
     Any number of clients are served at a time. When a client half-closes, so does netkit, after the last byte.
@@ -38,4 +39,4 @@ def echo(server: server_module.ServerOptions, prefix: bytes | None) -> int:
     if prefix is not None:
         changes.append(partial(prefixed, prefix))
     serve = handler(changes, idle_timeout=server.idle_timeout)
-    return server.run(lambda: server.service(serve, bytes))
+    return server.run(lambda: server.service(serve, bytes), record=record)

@@ -83,7 +83,7 @@ _FORMATS = ("text", "json", *_REPORTS)
 @CHECKING.option("--concurrency", type=COUNT, help="Check at most N ports at a time (default: as many as possible).")
 @options.connect_timeout_option("each look-up, connection and answer", 3.0)
 @TIME.option("--wait", type=DURATION_OR_ZERO, help="Check again until all is as expected; exit with 28 after D.")
-@TIME.option("--interval", type=DURATION_OR_ZERO, help="Time between two rounds of --wait.")
+@TIME.option("--interval", type=DURATION_OR_ZERO, help="Time between two rounds of --wait, at least 10ms.")
 @options.timeout_option
 @OUTPUT.option("--all", "each_port", help="Print a line for each port, without summaries.")
 @OUTPUT.option(

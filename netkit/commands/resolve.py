@@ -63,9 +63,13 @@ def resolve(
 ) -> int:
     """Show the addresses of a name, in the order in which connect would try them.
 
-    netkit asks the system's resolver, with its hosts file and its search list; --type and --server ask DNS itself. For
-    an address it looks up the name. With several names each line begins with the name and a tab. A NAME of - reads
-    names from standard input, one per line. Without a NAME it shows this machine: hostname, fqdn and addresses.
+    netkit asks the system's resolver, with its hosts file and its search list; --type and --server ask DNS itself, and
+    --type with the search list, unless there is a --server or the name ends with a dot. With --type a name need be no
+    host's: *.example.org and _sip._tcp.example.org are asked for as they stand. A record that cannot be read is shown
+    as RFC 3597 writes it.
+
+    For an address netkit looks up the name. With several names each line begins with the name and a tab. A NAME of -
+    reads names from standard input, one per line. Without a NAME it shows this machine: hostname, fqdn and addresses.
 
     With tls: before the server, or --tls, netkit asks over TLS (RFC 7858). The certificate must be for the server as it
     is written, or for --servername; otherwise nothing is asked.

@@ -7,7 +7,7 @@ import click
 from netkit.cli import options, run
 from netkit.cli.command import DATA, command
 from netkit.cli.rules import Case, excluded, one_of
-from netkit.cli.types import HEX, PREFIX
+from netkit.cli.types import OCTETS, PREFIX
 from netkit.output.console import Verbosity
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ _WITHOUT_FORMAT = Case(
     ],
 )
 @click.argument("form", required=False)
-@click.argument("octets", nargs=-1, type=HEX)
+@click.argument("octets", nargs=-1, type=OCTETS)
 @DATA.option("--repeat", help="Read any number of records, each as it comes.")
 @DATA.option("--length", type=PREFIX, help="Read the length of each record before it.")
 @DATA.option("--lines", help="With --length and no FORMAT, write each record as a line.")
@@ -54,9 +54,10 @@ def unpack(
 ) -> int:
     """Turn bytes into values.
 
-    The bytes come from stdin, or from HEX. FORMAT is that of netkit pack; a str or a hex without a length takes the
-    rest, and must be last. Each record becomes a line of values, separated by tabs, that netkit pack takes: strings are
-    TEXT. With --json it becomes an object, with the values by name, or by position from 1 on.
+    The bytes come from stdin, or from HEX, or from what netkit pack --show prints, such as b'\\x00P'. FORMAT is that of
+    netkit pack; a str or a hex without a length takes the rest, and must be last. Each record becomes a line of values,
+    separated by tabs, that netkit pack takes: strings are TEXT. With --json it becomes an object, with the values by
+    name, or by position from 1 on.
 
     The bytes are one record: if they end within it the exit code is 18, if more follow it is 8, and nothing is written.
     With --repeat there are any number of records, each written when it is complete.

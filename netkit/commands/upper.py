@@ -15,8 +15,9 @@ from netkit.cli.command import command
     ],
 )
 @options.transport_options
+@options.record_options
 @server_module.server_options
-def upper(server: server_module.ServerOptions) -> int:
+def upper(server: server_module.ServerOptions, record: options.RecordOptions) -> int:
     """Send every byte back in upper case, at once.
 
     The letters a to z become A to Z; all other bytes, UTF-8 included, come back unchanged. Any number of clients are
@@ -29,4 +30,4 @@ def upper(server: server_module.ServerOptions) -> int:
     from netkit.services.echo import echo as handler
 
     serve = handler([*server.changes(), lambda: bytes.upper], idle_timeout=server.idle_timeout)
-    return server.run(lambda: server.service(serve, bytes.upper))
+    return server.run(lambda: server.service(serve, bytes.upper), record=record)

@@ -224,7 +224,12 @@ def split(word: str) -> tuple[str, str | None]:
 
 
 def check_host(host: str) -> str:
-    """Check a host, and return it as resolvers take it: a name in A-labels. Raises Invalid."""
+    """Check a host, and return it as resolvers take it: a name in A-labels. Raises Invalid.
+
+    ``<broadcast>`` is the address that Python's socket module calls so.
+    """
+    if host == "<broadcast>":
+        return "255.255.255.255"
     if not host or host.isspace():
         raise Invalid("the host is empty")
     if any(ord(c) <= 32 or ord(c) == 127 for c in host):

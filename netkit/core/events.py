@@ -129,6 +129,14 @@ class Cut(CoreEvent):
     reason: str
 
 
+class ProgramLeft(CoreEvent):
+    """A program that was to end, and that we cannot end, goes on by itself."""
+
+    program: str
+    pid: int
+    reason: str
+
+
 class Paused(CoreEvent):
     """The system has no room for something at the moment; it is tried again."""
 

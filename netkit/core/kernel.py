@@ -74,6 +74,7 @@ Poll = Callable[[float | None], list[tuple[int, int]]]
 """Waits for so many seconds at most, None: without end; returns (descriptor, events) of those that are ready."""
 
 _READ, _WRITE = select.POLLIN, select.POLLOUT  # the same numbers as those of epoll
+_MAX_SHARED_THREADS = 128
 _HUNG_UP = select.POLLHUP  # told of every descriptor that is watched at all, as errors are
 
 
@@ -334,9 +335,7 @@ _Timer = list[Any]  # [at, order, action]: order tells those of one moment apart
 
 
 class _Kernel:
-    def __init__(
-        self, main: Coroutine[Any, Any, Any], clock: Clock, signals: Sequence[int], on_signal: Callable[..., object]
-    ) -> None:
+    def __init__(self, main: Coroutine[Any, Any, Any], clock: Clock, signals: Sequence[int]) -> None:
         self.main = self.current = Task(main, None)
         self.ready = deque([self.main])
         self.clock = clock
@@ -346,6 +345,8 @@ class _Kernel:
         self._order = count()
         self._descriptors: dict[int, _Descriptor] = {}
         self._poller = select.epoll() if hasattr(select, "epoll") else _Poll()
+        self.threads: dict[tuple[Any, ...], list[Task]] = {}  # who waits for the outcome of each shared thread
+        self.room: list[Task] = []  # who waits for one of them to end
         self._posted: deque[tuple[list[Task], Any, BaseException | None]] = deque()
         self._lock = _thread.allocate_lock()
         self._open = True
@@ -359,7 +360,7 @@ class _Kernel:
         if self._caught:
             signal.set_wakeup_fd(self._wake_write, warn_on_full_buffer=False)
             for number in self._caught:
-                signal.signal(number, on_signal)
+                signal.signal(number, lambda *caught: None)
 
     def close(self) -> None:
         if self._caught:
@@ -558,24 +559,17 @@ def _running() -> _Kernel:
     return _kernel
 
 
-def run(
-    main: Coroutine[Any, Any, T],
-    *,
-    clock: Clock | None = None,
-    signals: Sequence[int] = (),
-    on_signal: Callable[..., object] = lambda *signal: None,
-) -> T:
+def run(main: Coroutine[Any, Any, T], *, clock: Clock | None = None, signals: Sequence[int] = ()) -> T:
     """Run ``main`` and all it starts, and return its result or raise its failure.
 
     The first of ``signals`` cancels ``main``, unless a task waits in ``next_signal``; when all has ended, Interrupted
-    is raised. Signals that were ignored before stay ignored. ``on_signal`` is called as each one comes, in the middle
-    of whatever runs, so that code which blocks the loop may give up.
+    is raised. Signals that were ignored before stay ignored.
     """
     global _kernel
     if _kernel is not None:
         raise RuntimeError("a kernel runs already")
     try:
-        _kernel = kernel = _Kernel(main, clock or Clock(), signals, on_signal)
+        _kernel = kernel = _Kernel(main, clock or Clock(), signals)
     except BaseException:
         main.close()
         raise
@@ -660,19 +654,50 @@ def to_thread(function: Callable[..., T], *args: Any) -> Generator[Any, T, T]:
     """
     kernel = _running()
     waiting: list[Task] = []
+    _start_thread(lambda: kernel.post(waiting, *_outcome(function, args)))
+    return (yield waiting)
 
-    def work() -> None:
+
+@types.coroutine
+def to_shared_thread(function: Callable[..., T], *args: Any) -> Generator[Any, T, T]:
+    """As ``to_thread``, but in one thread for all who want the same at a time, and in 128 threads for all there is.
+
+    So who asks again and again for what does not come has one thread and not one for each time.
+    """
+    kernel = _running()
+    key = (function, *args)
+    while key not in kernel.threads and len(kernel.threads) >= _MAX_SHARED_THREADS:
+        yield kernel.room
+    waiting = kernel.threads.get(key)
+    if waiting is None:
+        waiting = kernel.threads[key] = []
+
+        def work() -> None:
+            outcome = _outcome(function, args)
+            del kernel.threads[key]
+            kernel.post(waiting, *outcome)
+            kernel.post(kernel.room, None, None)
+
         try:
-            outcome: Any = (function(*args), None)
-        except BaseException as error:  # raised again in the task that waits
-            outcome = (None, error)
-        kernel.post(waiting, *outcome)
+            _start_thread(work)
+        except OSError:
+            del kernel.threads[key]
+            raise
+    return (yield waiting)
 
+
+def _outcome(function: Callable[..., Any], args: Sequence[Any]) -> tuple[Any, BaseException | None]:
+    try:
+        return function(*args), None
+    except BaseException as error:  # raised again in the task that waits
+        return None, error
+
+
+def _start_thread(work: Callable[[], None]) -> None:
     try:
         _thread.start_new_thread(work, ())
     except RuntimeError as full:  # its way of saying EAGAIN
         raise OSError(errno.EAGAIN, str(full)) from full
-    return (yield waiting)
 
 
 @types.coroutine

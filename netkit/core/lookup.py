@@ -1,4 +1,7 @@
-"""Names to socket addresses, by the system's resolver, off the loop: a resolver that hangs holds nobody up."""
+"""Names to socket addresses, by the system's resolver, off the loop: a resolver that hangs holds nobody up.
+
+All who want the same name at a time share one look-up.
+"""
 
 import socket
 from collections.abc import Iterator
@@ -8,7 +11,7 @@ from typing import Any, NamedTuple
 from netkit.core.address import Endpoint, family_of
 from netkit.core.errors import Exit, Failure, Invalid, doing
 from netkit.core.events import Observer, Resolved
-from netkit.core.kernel import DeadlineExceeded, deadline, now, to_thread
+from netkit.core.kernel import DeadlineExceeded, deadline, now, to_shared_thread
 from netkit.core.units import duration
 
 FAMILY_NAMES = {int(socket.AF_INET): "IPv4", int(socket.AF_INET6): "IPv6"}
@@ -62,14 +65,15 @@ def resolving(host: object, timeout: float) -> Iterator[None]:
 async def canonical(host: str, port: int, family: int) -> tuple[list[Address], str | None]:
     """The addresses of a name in the resolver's order, each once, and the name behind its aliases."""
     with doing(Exit.RESOLVE, f"resolve {host}"):
-        return await to_thread(_known, host, port, family)
+        return await to_shared_thread(_known, host, port, family)
 
 
 async def reverse(host: str) -> str:
     """The name of an address. Raises Failure RESOLVE."""
     [address] = _literal(host, 0)
     try:
-        return (await to_thread(socket.getnameinfo, address.sockaddr, socket.NI_NAMEREQD | socket.NI_NUMERICSERV))[0]
+        flags = socket.NI_NAMEREQD | socket.NI_NUMERICSERV
+        return (await to_shared_thread(socket.getnameinfo, address.sockaddr, flags))[0]
     except socket.gaierror as error:
         reason = "no name" if error.errno == socket.EAI_NONAME else _reason(error, 0)
         raise Failure(Exit.RESOLVE, f"resolve {host}", reason) from error

@@ -1,7 +1,7 @@
 """The names of ports, both ways: from the system's table, or from ours where the system has none."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import cache
 from typing import NamedTuple
 
@@ -43,7 +43,10 @@ def parse(text: str) -> Iterator[Service]:
 
 
 def find(word: str) -> list[Service]:
-    """The services of that name or port, ``http``, ``80``, ``53/udp``; raise Invalid for what can be neither."""
+    """The services of that name or port, ``http``, ``80``, ``53/udp``; raise Invalid for what can be neither.
+
+    What the system's table does not have is looked for in ours.
+    """
     name, slash, protocol = word.partition("/")
     if not name:
         raise Invalid(f"service {word!r} has no name")
@@ -51,12 +54,16 @@ def find(word: str) -> list[Service]:
         raise Invalid(f"protocol {protocol!r} is neither tcp nor udp")
     if re.fullmatch(r"-?[0-9]+", name) and not (_PORT.fullmatch(name) and int(name) <= 65535):
         raise Invalid(f"port {name[:40]} is not between 1 and 65535")
-    return [
-        service
-        for service in table()
-        if (name in (service.name, *service.aliases) or name == str(service.port))
-        and (not slash or protocol == service.protocol)
-    ]
+
+    def among(services: Iterable[Service]) -> list[Service]:
+        return [
+            service
+            for service in services
+            if (name in (service.name, *service.aliases) or name == str(service.port))
+            and (not slash or protocol == service.protocol)
+        ]
+
+    return among(table()) or among(parse(TABLE))
 
 
 def name_of(port: int, protocol: str) -> str | None:

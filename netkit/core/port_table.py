@@ -9,7 +9,7 @@ whois 43/tcp nicname | tacacs 49/tcp,udp | domain 53/tcp,udp dns | bootps 67/udp
 gopher 70/tcp | finger 79/tcp | http 80/tcp www | kerberos 88/tcp,udp kerberos5 krb5 kerberos-sec
 iso-tsap 102/tcp tsap | acr-nema 104/tcp dicom | pop2 109/tcp | pop3 110/tcp pop-3 | sunrpc 111/tcp,udp portmapper
 auth 113/tcp authentication tap ident | nntp 119/tcp readnews untp | ntp 123/udp | epmap 135/tcp,udp loc-srv
-netbios-ns 137/tcp,udp | netbios-dgm 138/tcp,udp | netbios-ssn 139/tcp,udp | imap2 143/tcp imap | snmp 161/tcp,udp
+netbios-ns 137/tcp,udp | netbios-dgm 138/tcp,udp | netbios-ssn 139/tcp,udp | imap2 143/tcp imap imap4 | snmp 161/tcp,udp
 snmp-trap 162/tcp,udp snmptrap | xdmcp 177/udp | bgp 179/tcp | irc 194/tcp,udp | smux 199/tcp | ipx 213/udp
 mpp 218/tcp,udp | imap3 220/tcp | clearcase 371/udp | ldap 389/tcp,udp | svrloc 427/tcp,udp slp | https 443/tcp,udp
 snpp 444/tcp | microsoft-ds 445/tcp,udp | kpasswd 464/tcp,udp | submissions 465/tcp ssmtp smtps urd | isakmp 500/udp

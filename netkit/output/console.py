@@ -6,22 +6,26 @@ A message to stderr that cannot be written changes nothing else.
 import os
 import select
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from netkit.core.errors import Exit, Failure
 from netkit.output.escape import printable
 from netkit.output.jsonl import failed, record
 
+if TYPE_CHECKING:
+    from netkit.output.stderr import StderrWriter
+
 STDOUT, STDERR = 1, 2
 _MAX_LINE = 400  # bytes of a message: one write(2), which a pipe keeps whole
-_GLANCE_MS = 50  # between two looks for a signal
 
-# Two things that are one for the whole process, as its descriptors are: who writes a line need not be handed them.
+# Three things that are one for the whole process, as its descriptors are: who writes a line need not be handed them.
 
 program = "netkit"
 """How messages begin: ``netkit COMMAND``. Set once, when the words of the command line are read."""
 
-_stopped = False
+writer: "StderrWriter | None" = None
+"""What writes to stderr while a kernel runs, and may not be held up. Set by who runs it."""
+
 before_line: Callable[[], bytes] = bytes
 """What stderr's terminal is to get before a line: what wipes the picture there. Set by who draws one."""
 
@@ -100,21 +104,28 @@ def tell_failure(failure: Failure, verbosity: Verbosity | None = None) -> None:
             hint(failure.hint)
 
 
-def stop_waiting(*signal: object) -> None:
-    """Wait for a full stderr no more: the handler of a signal that ends the process."""
-    global _stopped
-    _stopped = True
+def finish(*, patiently: bool) -> None:
+    """Write what still waits for stderr, ``patiently`` or at once, and go on without the writer."""
+    global writer
+    if writer is not None:
+        writer.finish(patiently=patiently)
+    writer = None
+
+
+def dropped(number: int, *, json: bool) -> bytes:
+    """What is said once stderr takes lines again, after so many were dropped."""
+    if json:
+        return record("dropped", program.removeprefix("netkit "), messages_dropped=number).encode() + b"\n"
+    return f"{program}: {number} message{'s' * (number > 1)} dropped: stderr took no more\n".encode()
 
 
 def _write_line(line: str) -> None:
-    """Write to stderr. While that is full we wait, but not once a signal has come."""
+    text = before_line() + line.encode() + b"\n"
+    if writer is not None:
+        writer.write(text)
+        return
     try:
-        poll = select.poll()
-        poll.register(STDERR, select.POLLOUT)
-        while not poll.poll(_GLANCE_MS):
-            if _stopped:
-                return
-        os.write(STDERR, before_line() + line.encode() + b"\n")
+        os.write(STDERR, text)
     except OSError:
         pass
 

@@ -80,6 +80,9 @@ TABLE: dict[type[CoreEvent], Row] = {
     events.Listening: Row("listening", 0, 0, "local", _listening),
     events.Paused: Row("paused", 0, 0, "reason", "cannot {action} for now: {cause}"),
     events.Cut: Row("cut", 0, 0, "peer reason", "connection from {peer} reset: {reason}"),
+    events.ProgramLeft: Row(
+        "program_left", 0, 0, "program pid reason", "cannot end {program}: {reason} (process {pid})"
+    ),
     events.Dropped: Row("dropped", 0, 0, "datagrams_dropped_min", _dropped),
     events.InputLeft: Row("input_left", 0, 0, "bytes_sent", _INPUT_LEFT),
     events.Reconnecting: Row("reconnecting", 0, 0, "reason", "{reason}; connecting again"),

@@ -6,9 +6,8 @@ import stat
 
 from netkit.core.address import Endpoint
 from netkit.core.errors import Exit, Failure
-from netkit.core.stdio import FileStream
 from netkit.core.sync import Lock
-from netkit.output.console import STDERR
+from netkit.output import console
 from netkit.output.hexdump import dump
 from netkit.output.jsonl import line, moment, octets
 
@@ -50,19 +49,14 @@ class HexDump:
     """A hex dump on stderr: a line with direction, time and peer, then the bytes with their offsets in the stream."""
 
     def __init__(self) -> None:
-        self._stderr: FileStream | None = FileStream(STDERR, STDERR, sink_name="stderr")
         self._turn = Lock()
 
     async def show(self, direction: str, name: str, data: bytes, offset: int) -> None:
-        """Write the dump; a stderr that takes nothing changes nothing else."""
+        """Write the dump, at the pace of who reads it; one that takes nothing changes nothing else."""
         head = f"{_ARROWS[direction]} {moment()} {name} {len(data)} B\n"
         async with self._turn:
             for start in range(0, len(data), _AT_ONCE):
-                if self._stderr is None:
-                    return
                 text = head if start == 0 else ""
                 text += dump(data[start : start + _AT_ONCE], offset + start)
-                try:
-                    await self._stderr.send(text.encode())
-                except Failure:  # a stderr that takes nothing changes nothing else
-                    self._stderr = None
+                assert console.writer is not None
+                await console.writer.write_when_read(text.encode())

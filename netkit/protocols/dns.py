@@ -15,6 +15,7 @@ import dns.flags
 import dns.message
 import dns.name
 import dns.rcode
+import dns.rdata
 import dns.rdatatype
 import dns.reversename
 
@@ -40,6 +41,9 @@ _NEXT = (dns.rcode.SERVFAIL, dns.rcode.REFUSED, dns.rcode.NOTIMP)
 _TOLD = (Exit.PROTOCOL, Exit.CERT, Exit.TLS, Exit.PARTIAL)
 
 
+_MALFORMED = (dns.exception.DNSException, ValueError, IndexError, struct.error)
+
+
 class Reply(NamedTuple):
     """What a server said: maybe no record at all. ``canonical`` is the name at the end of the aliases.
 
@@ -61,6 +65,15 @@ def check_kind(text: str) -> str:
     if dns.rdatatype.is_metatype(kind) or kind == dns.rdatatype.NONE:
         raise Invalid(f"type {text!r} is no type of record")
     return dns.rdatatype.to_text(kind)
+
+
+def is_name(text: str) -> bool:
+    """Whether this is a name of DNS, which may be no host's: ``_x.example``, ``0/25.2.0.192.in-addr.arpa``."""
+    try:
+        dns.name.from_text(text)
+    except (dns.exception.DNSException, UnicodeError):
+        return False
+    return text.isascii() and text.isprintable() and " " not in text and not text.rstrip(".")[-1:].isdigit()
 
 
 async def ask(
@@ -162,10 +175,40 @@ def _parse(query: dns.message.Message, data: bytes) -> dns.message.Message:
         answer = dns.message.from_wire(data, raise_on_truncation=True)
     except dns.message.Truncated as cut:
         answer = cut.kwargs["message"]
-    except (dns.exception.DNSException, ValueError, IndexError, struct.error) as error:
-        raise Failure(Exit.PROTOCOL, "read an answer", "it is malformed") from error
+    except _MALFORMED:
+        try:
+            answer = _parse_in_part(data)
+        except _MALFORMED as error:
+            raise Failure(Exit.PROTOCOL, "read an answer", "it is malformed") from error
     if not query.is_response(answer):
         raise Failure(Exit.PROTOCOL, "read an answer", "it answers something else")
+    return answer
+
+
+def _parse_in_part(data: bytes) -> dns.message.Message:
+    """Return a message with records that cannot be read: in its answer they are bytes, as RFC 3597 has them.
+
+    Raises one of _MALFORMED if more than the data of some records is wrong.
+    """
+    answer = dns.message.from_wire(data, continue_on_error=True)
+    offset = 12  # of the header: RFC 1035, section 4.1.1
+    questions, *numbers = struct.unpack_from("!4H", data, 4)
+    for _ in range(questions):
+        _, size = dns.name.from_wire(data, offset)
+        offset += size + 4
+    for place in range(sum(numbers)):
+        name, size = dns.name.from_wire(data, offset)
+        kind, rdclass, ttl, length = struct.unpack_from("!HHIH", data, offset + size)
+        begin = offset + size + 10
+        offset = begin + length
+        try:
+            dns.rdata.from_wire(rdclass, kind, data, begin, length)
+        except _MALFORMED:
+            if place < numbers[0]:
+                unread = dns.rdata.GenericRdata(rdclass, kind, data[begin:offset])
+                answer.find_rrset(answer.answer, name, rdclass, kind, create=True).add(unread, ttl)
+    if offset != len(data):
+        raise ValueError("the message is longer or shorter than its records")
     return answer
 
 
@@ -180,12 +223,13 @@ def _read(answer: dns.message.Message, host: str, kind: str, server: Endpoint, p
         chain = answer.resolve_chaining()
     except dns.message.ChainTooLong:
         raise _failure(Exit.RESOLVE, host, "its aliases never end", [server]) from None
-    except dns.exception.DNSException as error:
+    except (dns.exception.DNSException, AttributeError) as error:  # the latter of an alias that is unreadable
         raise _failure(Exit.PROTOCOL, host, "what came is no answer", [server]) from error
-    canonical = chain.canonical_name.to_text(omit_final_dot=True)
-    found = chain.answer
-    records = () if found is None else tuple((kind, rdata.to_text(), found.ttl) for rdata in found)
-    return Reply(records, canonical, server, protocol)
+    canonical = chain.canonical_name
+    wanted = dns.rdatatype.from_text(kind)
+    found = [each for each in answer.answer if each.name == canonical and each.rdtype == wanted]  # RRSIG: one per type
+    records = tuple((kind, rdata.to_text(), each.ttl) for each in found for rdata in each)
+    return Reply(records, canonical.to_text(omit_final_dot=True), server, protocol)
 
 
 def _failure(exit: Exit, host: str, reason: str, servers: Iterable[Endpoint]) -> Failure:

@@ -52,7 +52,10 @@ class Url(NamedTuple):
 
 
 def parse(text: str) -> Url:
-    """Read a URL; raise Invalid. What is not ASCII in path and query is encoded, and the fragment is dropped."""
+    """Read a URL; raise Invalid. The fragment is dropped.
+
+    Segments . and .. of the path are resolved, and what is not ASCII in path and query is encoded.
+    """
     if _CONTROL.search(text):
         raise Invalid(f"URL {_shown(text)!r} contains a space or a control character")
     _check_slashes(text)
@@ -68,7 +71,7 @@ def parse(text: str) -> Url:
     except Invalid as error:
         reason = "in user and password / is %2F, ? is %3F and # is %23" if "@" in text and not at else str(error)
         raise Invalid(f"URL {_shown(text)!r}: {reason}") from None
-    return Url(scheme, endpoint, _encoded((path or "/") + query), user if at else None)
+    return Url(scheme, endpoint, _encoded(_without_dots(path or "/") + query), user if at else None)
 
 
 def follow(base: Url, location: bytes) -> Url:

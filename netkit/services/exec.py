@@ -1,64 +1,24 @@
-"""Running a program: beside a server, or on one end of a conversation. Programs are reaped, never orphaned."""
+"""Running a program on one end of a conversation."""
 
 import errno
 import os
-import shutil
-import signal
 import subprocess
 from collections.abc import Callable, Sequence
-from typing import Any
 
 from netkit.core.connection import DRAIN, Handler, drain, idle_clock
-from netkit.core.errors import Exit, Failure
-from netkit.core.events import Cut
-from netkit.core.kernel import DeadlineExceeded, Group, deadline, notify_closing, now, readable, to_thread
+from netkit.core.errors import Failure
+from netkit.core.events import Cut, Observer
+from netkit.core.kernel import Group, notify_closing
 from netkit.core.policy import Full
 from netkit.core.stdio import FileStream
 from netkit.core.stream import Connection, RawEnd
 from netkit.core.sync import Event
 from netkit.services.join import Conversation
+from netkit.services.process import LAST_CHANCE, Process, find
 
 _FULL = (errno.EMFILE, errno.ENFILE, errno.EAGAIN, errno.ENOMEM)
 
 _OURS = ("NETKIT_PEER_", "NETKIT_LOCAL_")  # an outer netkit's
-
-_LAST_CHANCE = 0.25  # s from SIGTERM to SIGKILL for a program whose connection is over
-
-
-def find(argv: Sequence[str]) -> None:
-    """Raise Failure NOT_FOUND or NOT_RUNNABLE if there is no such program."""
-    if shutil.which(argv[0]) is None:
-        missing = os.sep not in argv[0] or not os.path.exists(argv[0])
-        code = errno.ENOENT if missing else errno.EACCES
-        kind = Exit.NOT_FOUND if missing else Exit.NOT_RUNNABLE
-        raise Failure(kind, f"run {argv[0]}", OSError(code, os.strerror(code)))
-
-
-def start(argv: Sequence[str], environment: dict[str, str], **popen: Any) -> subprocess.Popen[bytes]:
-    """Start a program. Raises Failure NOT_FOUND or NOT_RUNNABLE."""
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # ignored, it would hide the exit code from us
-    try:
-        return subprocess.Popen(argv, env=environment, **popen)
-    except FileNotFoundError as error:
-        raise Failure(Exit.NOT_FOUND, f"run {argv[0]}", error) from error
-    except OSError as error:
-        raise Failure(Exit.NOT_RUNNABLE, f"run {argv[0]}", error) from error
-
-
-async def ended(process: subprocess.Popen[bytes]) -> int:
-    """Wait for a program to end, reap it and return its exit code, 128+n after signal n."""
-    try:
-        fd = os.pidfd_open(process.pid)
-    except (AttributeError, OSError):  # no Linux, an old one, or no descriptor left
-        await to_thread(process.wait)
-    else:
-        try:
-            await readable(fd)
-        finally:
-            notify_closing(fd)
-            os.close(fd)
-    code = process.wait()
-    return code if code >= 0 else 128 - code
 
 
 class Program(FileStream):
@@ -70,16 +30,11 @@ class Program(FileStream):
 
     def __init__(self, argv: Sequence[str], environment: dict[str, str]) -> None:
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-        self._process = start(argv, environment, bufsize=0, process_group=0, **pipes)
-        assert self._process.stdin is not None and self._process.stdout is not None
-        self._pipes = (self._process.stdin, self._process.stdout)
-        name = os.path.basename(argv[0])
-        super().__init__(
-            self._process.stdout.fileno(),
-            self._process.stdin.fileno(),
-            source_name=f"the output of {name}",
-            sink_name=name,
-        )
+        self._process = Process(argv, environment, own_group=True, bufsize=0, **pipes)
+        stdin, stdout, name = self._process.popen.stdin, self._process.popen.stdout, self._process.name
+        assert stdin is not None and stdout is not None
+        self._pipes = (stdin, stdout)
+        super().__init__(stdout.fileno(), stdin.fileno(), source_name=f"the output of {name}", sink_name=name)
         self.answered = Event()
         self._deaf = False
 
@@ -125,28 +80,12 @@ class Program(FileStream):
 
     async def ended(self) -> int:
         """Wait for the program's own end; return its exit code, 128+n after signal n."""
-        return await ended(self._process)
+        return await self._process.ended()
 
-    async def end(self) -> None:
-        """Unless it has ended, end the program and all that it started: by SIGTERM, after a moment by SIGKILL."""
-        if self._process.returncode is not None:
-            return
+    async def end(self, observe: Observer) -> None:
+        """Unless it has ended, end the program and all of its process group."""
         self.close()
-        self._signal(signal.SIGTERM)
-        try:
-            with deadline(now() + _LAST_CHANCE):
-                await self.ended()
-        except DeadlineExceeded:
-            pass
-        finally:
-            self._signal(signal.SIGKILL)
-            self._process.wait()
-
-    def _signal(self, number: int) -> None:
-        try:
-            os.killpg(self._process.pid, number)
-        except ProcessLookupError:
-            pass
+        await self._process.end(LAST_CHANCE, observe)
 
 
 def running(
@@ -196,7 +135,7 @@ def running(
                 finished(code)
                 how = f"{how}, exit code {code}"
         finally:
-            await program.end()
+            await program.end(observe)
         return how
 
     return handle

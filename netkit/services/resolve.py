@@ -1,5 +1,6 @@
 """Looking names up: by the system's resolver as connect does, or by asking DNS servers; many at a time, in order."""
 
+import re
 import socket
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import NamedTuple
@@ -94,10 +95,23 @@ def check(name: str, how: Query) -> str:
         return name
     if name.count(":") == 1:
         raise Invalid(f"name {name!r} has a port")
-    host = check_host(name)
+    if how.kinds and name.startswith("*."):
+        return "*." + check(name[2:], how)
+    try:
+        host = check_host(name)
+    except Invalid:
+        if how.kinds and _is_dns_name(name):
+            return name
+        raise
     if family_of(host) is not None and how.kinds not in ((), ("PTR",)):
         raise Invalid(f"host {host!r} is an address, and has no {how.kinds[0]} record: see --type PTR")
     return host
+
+
+def _is_dns_name(name: str) -> bool:
+    from netkit.protocols.dns import is_name
+
+    return is_name(name)
 
 
 async def answer(host: str, how: Query) -> Answer:
@@ -126,9 +140,22 @@ async def _from_system(host: str, how: Query) -> Answer:
 
 
 async def _from_dns(host: str, how: Query) -> Answer:
+    """Ask for a name, or where the system's servers are asked, for those that its search list makes of it, in turn."""
+    begun = now()
+    failures: dict[str, Failure] = {}
+    for name in [host] if how.server else _candidates(host):
+        try:
+            return (await _asked(name, how, begun))._replace(name=host)
+        except Failure as failure:
+            if failure.exit is not Exit.RESOLVE:
+                raise
+            failures[name] = failure
+    raise failures[host]
+
+
+async def _asked(host: str, how: Query, begun: float) -> Answer:
     from netkit.protocols.dns import Reply, ask
 
-    begun = now()
     with resolving(how.server, how.timeout):
         servers = await _servers(how)
     kinds = how.kinds or _kinds(host, how.family)
@@ -168,14 +195,33 @@ async def _servers(how: Query) -> list[Endpoint]:
 
 
 def _configured() -> list[str]:
-    """The system's name servers: resolv.conf(5)."""
+    """The system's name servers."""
+    found = [row[1] for row in _configuration() if row[0] == "nameserver" and family_of(row[1]) is not None]
+    return found or ["127.0.0.1"]
+
+
+def _candidates(host: str) -> list[str]:
+    """The names that ``host`` may stand for, in the order in which the system's resolver asks for them."""
+    if host.endswith(".") or family_of(host) is not None:
+        return [host]
+    suffixes: list[str] = []
+    dots = 1
+    for word, *values in _configuration():
+        if word in ("search", "domain"):
+            suffixes = values
+        elif word == "options":
+            dots = next((int(each[6:]) for each in values if re.fullmatch("ndots:[0-9]{1,2}", each)), dots)
+    longer = [f"{host}.{suffix}" for each in suffixes if (suffix := each.strip("."))]
+    return [host, *longer] if host.count(".") >= dots else [*longer, host]
+
+
+def _configuration() -> list[list[str]]:
+    """The rows of resolv.conf(5) that say something."""
     try:
         with open(_CONFIGURATION, encoding="utf-8", errors="replace") as file:
-            rows = [line.split() for line in file]
+            return [row for line in file if len(row := line.split()) > 1]
     except OSError:
-        rows = []
-    found = [row[1] for row in rows if len(row) > 1 and row[0] == "nameserver" and family_of(row[1]) is not None]
-    return found or ["127.0.0.1"]
+        return []
 
 
 async def local_host(how: Query) -> Answer:

@@ -10,17 +10,16 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from netkit.core.address import Endpoint
 from netkit.core.connection import DRAIN, Handler
 from netkit.core.errors import Exit, Failure, doing
-from netkit.core.events import Listening, Observer, ignore
-from netkit.core.kernel import Cancelled, DeadlineExceeded, Group, Task, deadline, next_signal, now, sleep
+from netkit.core.events import Cut, Listening, Observer, ignore
+from netkit.core.kernel import Cancelled, Group, Task, next_signal, sleep
 from netkit.core.policy import Policy
+from netkit.core.search import SearchTimeout
 from netkit.core.stream import Connection
 from netkit.core.sync import Event
 from netkit.core.tcp_server import Listener, identity, listen, serve
 
 if TYPE_CHECKING:
     from netkit.core.udp_server import Bound, Receiver
-
-_COMMAND_POLL = 0.02  # s, once COMMAND was asked to end
 
 
 class Service(NamedTuple):
@@ -85,7 +84,7 @@ async def keep_serving(
     policy: Policy,
     command: Sequence[str] = (),
     *,
-    ready: Callable[[], None],
+    ready: Callable[[], Coroutine[Any, Any, None]],
     stop: Event,
     duration: float | None,
     one_shot: bool,
@@ -108,6 +107,8 @@ async def keep_serving(
         failed = failures.append if one_shot else ignore
         async with Group() as serving:
             if (listener := sockets.listener) and (handler := service.handler):
+                if not one_shot:
+                    handler = _telling(handler, observe)
                 serving.start_soon(serve(listener, handler, stop=stop, policy=policy, observe=observe, failed=failed))
             if (bound := sockets.bound) and (receiver := service.receiver):
                 from netkit.core import udp_server
@@ -119,6 +120,7 @@ async def keep_serving(
             service.interrupted()
         if running is not None:
             running.cancel()
+        told.cancel()
         stop.set()
 
     async def stop_in_time(seconds: float) -> None:
@@ -128,7 +130,7 @@ async def keep_serving(
     async def run_command() -> None:
         nonlocal code
         try:
-            code = await _run(command, _environment(sockets.listening[0].local), hurry)
+            code = await _run(command, _environment(sockets.listening[0].local), hurry, observe)
         finally:
             stop.set()
 
@@ -137,7 +139,8 @@ async def keep_serving(
             if not one_shot:
                 group.start_soon(stop_at_signal())
                 await sleep(0)
-            ready()
+            told = group.start_soon(ready())
+            await told.finished.wait()
             if command:
                 running = group.start_soon(run_command())
             if service.beside is not None:
@@ -183,6 +186,19 @@ def welcoming(handler: Handler, greet: bytes | None, keepalive: float | None) ->
     return handle
 
 
+def _telling(handler: Handler, observe: Observer) -> Handler:
+    """The handler, which tells of a client whose data a pattern of ours cannot cope with."""
+
+    async def handle(stream: Connection) -> str | None:
+        try:
+            return await handler(stream)
+        except SearchTimeout as failure:
+            observe(Cut(stream.peer, str(failure)))
+            raise
+
+    return handle
+
+
 @contextmanager
 def port_file(path: str | None, port: int | None) -> Iterator[None]:
     """Keep a file with the port number at ``path`` while the block runs. It appears whole, by a rename."""
@@ -223,22 +239,16 @@ def _environment(endpoint: Endpoint) -> dict[str, str]:
     return {**os.environ, **told}
 
 
-async def _run(command: Sequence[str], environment: dict[str, str], hurry: Event) -> int:
+async def _run(command: Sequence[str], environment: dict[str, str], hurry: Event, observe: Observer) -> int:
     """Run COMMAND on our stdin, stdout and stderr; its exit code is 128+n after signal n.
 
+    It has a process group of its own, unless one of them is a terminal: from another group it could not read that.
     Cancelled, it gets SIGTERM, and SIGKILL if it is still there after the drain, or as soon as there is ``hurry``.
     """
-    from netkit.services.exec import ended, start
+    from netkit.services.process import Process
 
-    process = start(command, environment)
+    process = Process(command, environment, own_group=not any(map(os.isatty, range(3))))
     try:
-        return await ended(process)
-    except Cancelled:
-        process.terminate()
-        with suppress(DeadlineExceeded), deadline(now() + DRAIN):
-            while process.poll() is None and not hurry.is_set():
-                await sleep(_COMMAND_POLL)
-        if process.poll() is None:
-            process.kill()
-            process.wait()
-        raise
+        return await process.ended()
+    finally:
+        await process.end(DRAIN, observe, hurry)

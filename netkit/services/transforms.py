@@ -11,6 +11,7 @@ from functools import partial
 
 from netkit.core.errors import Exit, Failure
 from netkit.core.pump import Change, Done
+from netkit.core.search import Pattern
 from netkit.services.join import STDOUT
 
 MAX_LINE = 64 * 1024  # bytes of a line that a label is put before
@@ -54,7 +55,7 @@ def labelled(label: str) -> Change:
 class Limits:
     """What of one peer's bytes is enough: those up to the first match of ``pattern``, and at most so many."""
 
-    def __init__(self, pattern: re.Pattern[bytes] | None, most: int | None) -> None:
+    def __init__(self, pattern: Pattern | None, most: int | None) -> None:
         self._pattern = pattern
         self._most = most
         self._found = self._filled = False
@@ -76,8 +77,7 @@ class Limits:
         if self._found or (self._filled and self._pattern is None):
             return
         if self._pattern is not None:
-            pattern = repr(os.fsdecode(self._pattern.pattern))
-            raise Failure(Exit.PROTOCOL, f"find {pattern} in what {name} sent", "it ended before")
+            raise Failure(Exit.PROTOCOL, f"find {self._pattern} in what {name} sent", "it ended before")
         if self._most is not None:
             raise Failure(Exit.PROTOCOL, f"receive {self._most} bytes from {name}", "it ended before")
 
@@ -118,11 +118,11 @@ def incoming(raw: bool) -> list[Callable[[], Change]]:
     return [] if raw or not os.isatty(STDOUT) else [visible]
 
 
-def until(pattern: re.Pattern[bytes], found: Callable[[], None], *, cut: bool) -> Change:
+def until(pattern: Pattern, found: Callable[[], None], *, cut: bool) -> Change:
     """Pass bytes as they are, and be done with the first match, which is told to ``found``.
 
     With ``cut`` the output ends with the match, otherwise with the chunk it came in. A match may span chunks as long as
-    it fits into the last ``WINDOW`` bytes.
+    it fits into the last ``WINDOW`` bytes. Raises SearchTimeout.
     """
     window = b""
 

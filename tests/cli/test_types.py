@@ -1,5 +1,6 @@
 """Values of options: durations, text, hex, counts and sources, and what is refused."""
 
+import ast
 import math
 import os
 from typing import Any
@@ -15,6 +16,7 @@ from netkit.cli.types import (
     DURATION,
     DURATION_OR_ZERO,
     HEX,
+    OCTETS,
     PREFIX,
     SIZE,
     SOURCE,
@@ -237,6 +239,19 @@ def test_any_text_is_read_or_refused(text: str) -> None:
 
 
 # -- hex
+
+
+@pytest.mark.parametrize("shown", [repr(b"\0P"), repr(b"'\"\\\n\xff"), repr(b"it's"), r"\x00\x50", r"\x41\n"])
+def test_bytes_as_python_shows_them(shown: str) -> None:
+    """What --show of pack prints is read back by unpack, hex as ever."""
+    assert read(OCTETS, shown) == ast.literal_eval(shown if shown.startswith("b") else f"b'{shown}'")
+    assert read(OCTETS, "00 50") == b"\0P"
+
+
+@pytest.mark.parametrize("text", [r"\xg0", "b'", "b'é'", "b'a' + b'b'", "b''.x", r"\x00'", "b'a'.join"])
+def test_bytes_that_python_does_not_show(text: str) -> None:
+    """Nothing is evaluated."""
+    assert "is neither pairs of hex digits nor bytes" in refusal(OCTETS, text)
 
 
 @pytest.mark.parametrize(

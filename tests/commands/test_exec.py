@@ -29,8 +29,10 @@ from tests.support import (
     reset,
     running,
 )
+from tests.support.namespaces import as_process_1
 from tests.support.peers import is_silent
-from tests.support.processes import settle
+from tests.support.processes import settle, strace
+from tests.support.terminals import terminal
 
 MEGABYTE = random.Random(1).randbytes(1_000_000)
 
@@ -520,6 +522,99 @@ def test_program_ends_with_a_netkit_that_was_killed() -> None:
         process.signal(signal.SIGKILL)
         process.wait()
         assert program.ended()
+
+
+DESERTER = "import os, signal; os.setpgid(0, os.getpgid(os.getppid())); print(os.getpid(), flush=True); os.close(1); {}"
+
+
+@pytest.mark.parametrize("then", ["signal.pause()", "signal.signal(15, signal.SIG_IGN); signal.pause()"])
+def test_program_that_left_its_process_group(then: str) -> None:
+    """It is ended all the same with its connection, and holds up neither other clients nor a signal."""
+    line = shlex.join([sys.executable, "-c", DESERTER.format(then)])
+    with running("listen", "127.0.0.1:0", "--keep", "--exec", line, start_new_session=True) as process:
+        port = process.port
+        for _ in range(2):
+            with socket.create_connection(("127.0.0.1", port), PATIENCE) as client:
+                [program] = watch_told(client)
+                reset(client)
+            assert program.ended()
+        with socket.create_connection(("127.0.0.1", port), PATIENCE) as client:
+            [program] = watch_told(client)
+            process.signal(signal.SIGTERM)
+            assert died_by(process.wait()) is signal.SIGTERM
+            assert program.ended()
+
+
+def test_program_that_cannot_be_ended() -> None:
+    """One that became root, say, is told and not waited for: the next client is served."""
+    tracing = strace("inject=kill:error=EPERM")
+    command = ["--keep", "--sh-exec", "echo $$; exec 1>&-; exec sleep 100"]
+    with running("listen", "127.0.0.1:0", *command, wrapper=tracing) as process:
+        port = process.port
+        programs = []
+        for _ in range(2):
+            with socket.create_connection(("127.0.0.1", port), PATIENCE) as client:
+                programs.append(int(client.makefile("rb").readline()))
+                reset(client)
+            left = process.line(r"cannot end sh: operation not permitted \(process (\d+)\)$")
+            assert int(left[1]) == programs[-1]
+        for program in programs:
+            os.kill(program, signal.SIGKILL)
+
+
+def test_what_a_program_left_in_its_group_ends_with_it() -> None:
+    """Nothing of it outlives the conversation, though the program itself ended well."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"127.0.0.1:{server.getsockname()[1]}"
+        with running("connect", address, "--sh-exec", "sleep 100 >&- 2>&- & echo $!; exit 3") as process:
+            with server.accept()[0] as sock:
+                [program] = watch_told(sock)
+            assert program.ended()
+            assert process.wait() == 3
+
+
+# -- COMMAND
+
+
+@pytest.mark.parametrize("options, code", [(["--for", "50ms"], 0), (["--accept-timeout", "50ms"], 28)])
+def test_all_that_command_started_ends_with_the_server(options: list[str], code: int) -> None:
+    """A child of COMMAND's shell holds nobody up who reads our stdout to its end."""
+    command = ["sh", "-c", "sleep 100; true"]
+    done = netkit("echo", "127.0.0.1:0", "-q", *options, "--", *command)
+    assert (done.code, done.out) == (code, b"")
+
+
+def test_all_that_command_started_ends_with_it() -> None:
+    """As if there had been no background job; the exit code is COMMAND's."""
+    done = netkit("echo", "127.0.0.1:0", "-q", "--", "sh", "-c", "sleep 100 & exit 4")
+    assert (done.code, done.out) == (4, b"")
+
+
+def test_command_on_a_terminal_can_read_it() -> None:
+    """It stays in our process group, for another would be stopped."""
+    with terminal() as (keyboard, tty):
+        command = ["sh", "-c", "read -r line; echo got $line"]
+        wrapper = ("setsid", "--ctty")
+        with running("echo", "127.0.0.1:0", "-q", "--", *command, wrapper=wrapper, stdin=tty) as process:
+            os.write(keyboard, b"this\n")
+            assert process.read_all() == b"got this\n"
+            assert process.wait() == 0
+
+
+def test_process_1_reaps() -> None:
+    """What programs leave behind stays no zombie where nobody else would reap it, and signals end us as ever."""
+    listen = ("listen", "127.0.0.1:0", "--keep", "--sh-exec", "(setsid sleep 0 >&- 2>&- &); echo hi")
+    with running(*listen, wrapper=as_process_1()) as process:
+        port = process.port
+        for _ in range(5):
+            assert exchange(port, b"") == b"hi\n"
+        [first] = children(process.pid)
+        [ours, *zombies] = children(first)
+        while zombies or children(ours):
+            os.sched_yield()
+            [ours, *zombies] = children(first)
+        os.kill(first, signal.SIGTERM)
+        assert process.wait() == 128 + signal.SIGTERM
 
 
 def test_programs_beside_command() -> None:

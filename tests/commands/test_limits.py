@@ -1,7 +1,10 @@
 """Limits, access and patterns, on the servers and on ``connect``."""
 
+import contextlib
 import os
 import re
+import resource
+import select
 import socket
 import stat
 import subprocess
@@ -9,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import Finished, exchange, netkit, peer, read_all, running
-from tests.support.peers import is_silent, outlast
-from tests.support.processes import settle, tool
+from tests.support import PATIENCE, Finished, exchange, netkit, peer, read_all, running
+from tests.support.peers import connect, is_silent, outlast
+from tests.support.processes import HERE, settle, tool
 
 # -- servers
 
@@ -113,6 +116,41 @@ def test_next_client_waits_in_the_backlog() -> None:
                 assert is_silent(second)
                 first.close()
                 assert second.recv(1) == b"2"
+
+
+def test_max_conns_counts_the_clients_of_all_sockets() -> None:
+    """One over IPv4 and one over IPv6 are two."""
+    with running("echo", "0", "--max-conns", "1") as server:
+        port = server.port
+        with socket.create_connection(("127.0.0.1", port)) as first, socket.create_connection(("::1", port)) as second:
+            for client in (first, second):
+                client.sendall(b"x")
+            served = select.select([first, second], [], [], PATIENCE)[0]
+            settle(server)
+            assert served == select.select([first, second], [], [], 0)[0] and len(served) == 1
+            waiting = second if served == [first] else first
+            served[0].close()
+            assert waiting.recv(1) == b"x"
+
+
+def test_server_has_more_descriptors_than_its_soft_limit() -> None:
+    """It takes 1,500 clients where 1,024 are the default; its programs get the default."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard != resource.RLIM_INFINITY and hard < 4096:
+        pytest.skip("too few descriptors")
+    with contextlib.ExitStack() as stack:
+        server = stack.enter_context(running("echo", HERE, wrapper=("prlimit", "--nofile=1024:4096")))
+        resource.setrlimit(resource.RLIMIT_NOFILE, (4096, hard))
+        stack.callback(resource.setrlimit, resource.RLIMIT_NOFILE, (soft, hard))
+        port = server.port
+        clients = [stack.enter_context(connect(port)) for _ in range(1500)]
+        for client in clients:
+            client.sendall(b"x")
+            assert client.recv(1) == b"x"
+    done = netkit(
+        "echo", HERE, "-q", "--", "sh", "-c", "sleep 0; ulimit -Sn", wrapper=("prlimit", "--nofile=1000:4096")
+    )
+    assert done == (0, b"1000\n", "")
 
 
 @pytest.mark.parametrize("mode", ["660", "0666", "600"])

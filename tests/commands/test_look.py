@@ -14,6 +14,11 @@ from tests.support.processes import tool
 from tests.support.refusals import mistake
 
 
+def test_name_that_the_system_does_not_know_is_looked_for_in_our_own_table() -> None:
+    """Such as imap4, whichever names /etc/services has for the port."""
+    assert netkit("services", "imap4").out.split(b"\t")[1] == b"143/tcp"
+
+
 def test_address() -> None:
     """One word is names and values; several stand alone, and each line begins with its word."""
     one = netkit("address", "127.0.0.1")

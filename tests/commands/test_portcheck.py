@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -507,3 +508,20 @@ def test_mistakes(capfd: pytest.CaptureFixture[str], args: list[str], message: s
     line = mistake(capfd, ["portcheck", *args])
     assert line.startswith("netkit portcheck: ")
     assert message in line
+
+
+@pytest.mark.parametrize("interval", ["0", "1ms"])
+def test_rounds_are_10_ms_apart_at_least(interval: str) -> None:
+    """However eager somebody is, the machine has other things to do."""
+    done = netkit("portcheck", f"127.0.0.1:{free_port()}", "--wait", "50ms", "--interval", interval, "-vv")
+    pauses = re.findall(r"; again in ([0-9.]+) ms", done.err)
+    assert done.code == 28 and pauses
+    assert all(pause == "10.0" or pause == "10" for pause in pauses[:-1])
+
+
+def test_machine_without_proc() -> None:
+    """Where nothing tells how many descriptors are open, ports are checked all the same."""
+    with peer(read_all) as server:
+        done = netkit("portcheck", server.address, wrapper=separate("mount -t tmpfs none /proc", network=False))
+    assert (done.code, done.err) == (0, "")
+    assert b"open" in done.out

@@ -3,15 +3,18 @@
 import json
 import signal
 import socket
+import struct
 import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
 from tests.support import NETKIT, PATIENCE, Finished, netkit, running
 from tests.support.namespaces import separate
+from tests.support.peers import udp
 from tests.support.processes import tool
 from tests.support.refusals import mistake
 
@@ -29,6 +32,10 @@ both A 192.0.2.1
 both A 192.0.2.2
 both AAAA 2001:db8::1
 four A 192.0.2.4
+*.wild TXT "any"
+_x A 192.0.2.5
+0/25 TXT "half"
+four RRSIG A 8 3 300 20300101000000 20200101000000 1 zone.test. AAAA
 text TXT "plain" "with \"quotes\" and \\"
 evil TXT "\027]0;PWNED\007" "line\010::error::forged" "\255\128\226\128\174"
 _sip._tcp SRV 1 2 5060 both
@@ -458,3 +465,94 @@ def test_beyond_ascii() -> None:
     """A name beyond ASCII is asked for, and shown, as its A-label."""
     result = netkit("resolve", "b\u00fccher.invalid")
     assert result == (6, b"", "netkit resolve: cannot resolve xn--bcher-kva.invalid: name not found\n")
+
+
+# -- names and records of DNS that are odd
+
+
+@pytest.mark.parametrize(
+    "name, kind, wanted",
+    [
+        ("*.wild.zone.test.", "TXT", '"any"'),
+        ("what.wild.zone.test", "TXT", '"any"'),
+        ("_x.zone.test", "A", "192.0.2.5"),
+        ("0/25.zone.test", "TXT", '"half"'),
+        ("four.zone.test", "RRSIG", "A 8 3 300 20300101000000 20200101000000 1 zone.test. AAAA"),
+    ],
+)
+def test_names_and_types_that_are_of_dns_alone(inside: list[str], name: str, kind: str, wanted: str) -> None:
+    """A name of DNS is no host name, and signatures are records like others."""
+    assert lines(netkit("resolve", name, "--type", kind, *SERVER, wrapper=inside)) == [wanted]
+
+
+@pytest.mark.parametrize("name", ["a..b", "a b", "127.1", "x" * 64, "*.a..b", "h:80"])
+def test_what_is_no_name_of_dns_is_a_mistake(name: str, capfd: pytest.CaptureFixture[str]) -> None:
+    """It is not asked for."""
+    mistake(capfd, ["resolve", name, "--type", "TXT"])
+
+
+@pytest.mark.parametrize(
+    "name, configured, wanted",
+    [
+        ("four", "search nowhere.test zone.test", ["192.0.2.4"]),
+        ("four", "search nowhere.test\ndomain zone.test.", ["192.0.2.4"]),
+        ("four.zone", "search test", ["192.0.2.4"]),
+        ("four.zone", "search test\noptions timeout:1 ndots:2", ["192.0.2.4"]),
+        ("four.zone.test", "search zone.test", ["192.0.2.4"]),
+        ("four.", "search zone.test", None),
+        ("four", "search .", None),
+        ("nosuch", "search zone.test", None),
+    ],
+)
+def test_search_list_counts(
+    inside: list[str], name: str, configured: str, wanted: list[str] | None, tmp_path: Path
+) -> None:
+    """As for the system's resolver, where the system's servers are asked and the name has no dot at its end."""
+    (tmp_path / "resolv.conf").write_text(f"nameserver 127.0.0.1\n{configured}\n")
+    script = 'mount --bind "$1" /etc/resolv.conf; shift; exec "$@"'
+    beside = [*inside, "unshare", "-m", "sh", "-ec", script, "sh", str(tmp_path / "resolv.conf")]
+    done = netkit("resolve", name, "--type", "A", wrapper=beside)
+    if wanted is None:
+        assert (done.code, f"cannot resolve {name}: " in done.err) == (6, True)
+    else:
+        assert lines(done) == wanted
+
+
+HTTPS_WITH_BAD_ECH = bytes.fromhex("0001 00 0005 0002 0007")
+"""1 . ech=, whose two bytes are no list of configurations."""
+
+
+@contextmanager
+def odd_server(kind: int, rdata: bytes, cut: int = 0) -> Iterator[str]:
+    """Serve over UDP answers of two records of a type: one that is odd, one that is empty of data or fine."""
+    with udp() as sock:
+
+        def serve() -> None:
+            query, client = sock.recvfrom(1000)
+            question = query[12 : query.index(b"\0", 12) + 5]
+            record = b"\xc0\x0c" + struct.pack("!HHIH", kind, 1, 60, len(rdata)) + rdata
+            more = b"\xc0\x0c" + struct.pack("!HHIH", kind, 1, 60, 4) + bytes([192, 0, 2, 1])
+            counts = struct.pack("!4H", 1, 2, 0, 0)
+            answer = query[:2] + b"\x84\x00" + counts + question + record + more
+            sock.sendto(answer[: len(answer) - cut], client)
+
+        server = threading.Thread(target=serve)
+        server.start()
+        yield f"127.0.0.1:{sock.getsockname()[1]}"
+        server.join()
+
+
+def test_record_that_cannot_be_read_is_shown_as_bytes() -> None:
+    """And the others of the answer as ever."""
+    with odd_server(1, b"\x01\x02\x03") as server:
+        assert lines(netkit("resolve", "h.test", "--type", "A", "--server", server)) == ["192.0.2.1", r"\# 3 010203"]
+    with odd_server(65, HTTPS_WITH_BAD_ECH) as server:
+        found = lines(netkit("resolve", "h.test", "--type", "HTTPS", "--server", server))
+        assert rf"\# {len(HTTPS_WITH_BAD_ECH)} {HTTPS_WITH_BAD_ECH.hex()}" in found
+
+
+def test_answer_that_is_cut_within_a_record_is_no_answer() -> None:
+    """More is wrong than one record."""
+    with odd_server(1, b"\x01\x02\x03", cut=2) as server:
+        done = netkit("resolve", "h.test", "--type", "A", "--server", server, "-w", "200ms")
+    assert done.code == 8

@@ -1,6 +1,8 @@
 """The servers as their users meet them: where they listen, what they tell, and when they stop."""
 
+import json
 import os
+import re
 import signal
 import socket
 import stat
@@ -325,3 +327,29 @@ def test_unix_socket_left_by_a_killed_server_is_replaced(tmp_path: Path) -> None
     path.write_text("precious")
     assert netkit("echo", f"unix:{path}").code == 45
     assert path.read_text() == "precious"
+
+
+@pytest.mark.parametrize("name, answer", [("echo", b"I got it"), ("upper", b"I GOT IT")])
+def test_a_server_shows_what_it_got(name: str, answer: bytes, tmp_path: Path) -> None:
+    """--hexdump for a person and --log for a program, of both directions."""
+    log = tmp_path / "log"
+    with running(name, "127.0.0.1:0", "--once", "--hexdump", "--log", str(log)) as server:
+        assert exchange(server.port, b"I got it") == answer
+        done = server.finish()
+    assert done.code == 0
+    for text in (b"I got it", answer):
+        assert re.search(rf"^00000000: [0-9a-f ]+  {text.decode()}$", done.err, re.MULTILINE)
+    noted = [json.loads(line) for line in log.read_text().splitlines()]
+    assert [(each["direction"], each["text"]) for each in noted] == [
+        ("received", "I got it"),
+        ("sent", answer.decode()),
+    ]
+
+
+@pytest.mark.parametrize("name", SERVERS)
+@pytest.mark.parametrize("option", [["--servername", "h"], ["--insecure"]])
+def test_what_a_server_of_tls_has_no_use_for_is_not_offered(name: str, option: list[str]) -> None:
+    """It has the certificate, and asks for no name."""
+    assert option[0] not in netkit(name, "--help").out.decode()
+    done = netkit(name, "tls:127.0.0.1:0", *option)
+    assert (done.code, done.err.startswith(f"netkit {name}: no such option {option[0]!r}")) == (2, True)

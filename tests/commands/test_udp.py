@@ -679,3 +679,11 @@ def test_a_port_taken_by_either_protocol_is_45() -> None:
             taken.bind(("127.0.0.1", 0))
             code, _, err = netkit("echo", address(taken), "--both")
             assert code == 45 and "address already in use" in err
+
+
+def test_broadcast_by_the_name_that_python_has_for_it() -> None:
+    """It is the address, and so works with --broadcast alone."""
+    wrapper = separate("ip link set lo up", "ip route add broadcast 255.255.255.255 dev lo")
+    assert netkit("udp-send", "--broadcast", "<broadcast>", "9", "hi", wrapper=wrapper) == (0, b"", "")
+    done = netkit("udp-send", "<broadcast>", "9", "hi", wrapper=wrapper)
+    assert (done.code, "255.255.255.255:9" in done.err) == (7, True)

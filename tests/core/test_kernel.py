@@ -34,6 +34,7 @@ from netkit.core.kernel import (
     now,
     readable,
     sleep,
+    to_shared_thread,
     to_thread,
     while_readable,
     writable,
@@ -1486,3 +1487,77 @@ def test_a_deadline_around_a_random_schedule_is_kept(seconds: int, program: list
     machine = Machine()
     run(main(), CountingClock(limit=100_000))
     assert machine.open == 0
+
+
+def test_those_who_want_the_same_share_a_thread() -> None:
+    """One call for all who come while it runs, whoever gives up meanwhile, and a new one after it."""
+    let_go = threading.Event()
+    calls: list[int] = []
+
+    def look(number: int) -> int:
+        calls.append(number)
+        assert let_go.wait(PATIENCE)
+        return number * 2
+
+    async def main() -> list[int]:
+        with pytest.raises(DeadlineExceeded), deadline(now() + 0.01):
+            await to_shared_thread(look, 7)
+        async with Group() as group:
+            waiting = [group.start_soon(to_shared(look, number)) for number in (7, 7, 8, 7)]
+            await sleep(0)
+            let_go.set()
+        assert await to_shared(look, 7) == 14
+        return [task.result for task in waiting]
+
+    async def to_shared(function: Callable[[int], int], number: int) -> int:
+        return await to_shared_thread(function, number)
+
+    assert kernel.run(main()) == [14, 14, 16, 14]
+    assert sorted(calls) == [7, 7, 8]
+
+
+def test_shared_threads_are_so_many_at_most(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who comes when there are too many waits for one to end, and may give up."""
+    monkeypatch.setattr(kernel, "_MAX_SHARED_THREADS", 2)
+    let_go = [threading.Event() for _ in range(4)]
+    begun: list[int] = []
+
+    def work(number: int) -> int:
+        begun.append(number)
+        assert let_go[number].wait(PATIENCE)
+        return number
+
+    async def one(number: int) -> int:
+        return await to_shared_thread(work, number)
+
+    async def main() -> None:
+        async with Group() as group:
+            tasks = [group.start_soon(one(number)) for number in range(4)]
+            await sleep(0.01)
+            assert sorted(begun) == [0, 1]
+            tasks[2].cancel()
+            let_go[1].set()
+            await tasks[1].finished.wait()
+            let_go[3].set()
+            await tasks[3].finished.wait()
+            let_go[0].set()
+        assert [task.result for task in tasks] == [0, 1, None, 3]
+
+    kernel.run(main())
+    assert sorted(begun) == [0, 1, 3]
+
+
+def test_a_shared_thread_that_fails_fails_all_who_wait() -> None:
+    """And there is none to wait for after it."""
+
+    async def one() -> None:
+        with pytest.raises(ValueError, match="invalid literal"):
+            await to_shared_thread(int, "x")
+
+    async def main() -> None:
+        for _ in range(2):
+            async with Group() as group:
+                group.start_soon(one())
+                group.start_soon(one())
+
+    kernel.run(main())

@@ -98,6 +98,14 @@ def test_a_stderr_that_takes_nothing_holds_no_signal_up() -> None:
             assert died_by(process.wait()) is signal.SIGTERM
 
 
+def with_silent_resolver(folder: Path) -> list[str]:
+    """What runs a command where names are asked for on loopback; the files for it are put in ``folder``."""
+    (folder / "resolv.conf").write_text("nameserver 127.0.0.1\n")
+    (folder / "nsswitch.conf").write_text("hosts: files dns\n")
+    bind = [f"mount --bind {folder / name} /etc/{name}" for name in ("resolv.conf", "nsswitch.conf")]
+    return separate("ip link set lo up", *bind)
+
+
 SILENT_RESOLVER = """
 import signal, socket, subprocess, sys
 with socket.socket(type=socket.SOCK_DGRAM) as resolver:
@@ -111,18 +119,53 @@ with socket.socket(type=socket.SOCK_DGRAM) as resolver:
 """
 
 
-@pytest.mark.parametrize("command", [["connect", "db.test", "80"], ["fetch", "http://db.test/"]])
+LOOKING_UP = [
+    *(["connect", "db.test", "80"], ["connect", "db.test", "80", "--wait", "1h"], ["fetch", "http://db.test/"]),
+    *(["portcheck", "db.test:80"], ["resolve", "db.test"], ["udp-send", "db.test", "80", "x"]),
+    *(["echo", "db.test", "0"], ["echo", "db.test", "0", "--udp"]),
+]
+
+
+@pytest.mark.parametrize("command", LOOKING_UP, ids=" ".join)
 def test_ctrl_c_while_a_name_is_looked_up(command: list[str], tmp_path: Path) -> None:
     """A resolver that never answers holds nobody up: the query is out, then comes the signal, then the end."""
-    (tmp_path / "resolv.conf").write_text("nameserver 127.0.0.1\n")
-    (tmp_path / "nsswitch.conf").write_text("hosts: files dns\n")
-    bind = [f"mount --bind {tmp_path / name} /etc/{name}" for name in ("resolv.conf", "nsswitch.conf")]
-    wrapper = separate("ip link set lo up", *bind)
+    wrapper = with_silent_resolver(tmp_path)
     done = subprocess.run([*wrapper, sys.executable, "-c", SILENT_RESOLVER, *NETKIT, *command], capture_output=True)
     assert done.returncode == 0, done.stderr
     code, said = done.stdout.split()
     assert died_by(int(code)) is signal.SIGINT
     assert int(said) == 0
+
+
+CROWD = """
+import re, signal, socket, subprocess, sys
+with socket.socket(type=socket.SOCK_DGRAM) as resolver:
+    resolver.bind(("127.0.0.1", 53))
+    resolver.settimeout(10)
+    relay = subprocess.Popen(sys.argv[1:], stdin=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    address = re.search(rb"(127.0.0.1):([0-9]+)$", relay.stderr.readline().strip()).groups()
+    clients = [socket.create_connection(address) for _ in range(100)]
+    for _ in clients:
+        relay.stderr.readline()
+    resolver.recv(512)
+    with open(f"/proc/{relay.pid}/status") as status:
+        print(re.search("Threads:[^0-9]*([0-9]+)", status.read())[1])
+    for client in clients:
+        client.close()
+    relay.send_signal(signal.SIGTERM)
+    relay.stderr.read()
+    print(relay.wait())
+"""
+
+
+def test_clients_of_a_relay_share_the_look_up_of_its_target(tmp_path: Path) -> None:
+    """A resolver that never answers costs one thread, however many wait for it."""
+    wrapper = with_silent_resolver(tmp_path)
+    command = ["relay", "127.0.0.1:0", "db.test:80", "-v", "-w", "1h"]
+    done = subprocess.run([*wrapper, sys.executable, "-c", CROWD, *NETKIT, *command], capture_output=True)
+    assert done.returncode == 0, done.stderr
+    threads, code = done.stdout.split()
+    assert (int(threads), died_by(int(code))) == (2, signal.SIGTERM)
 
 
 def test_ctrl_c_while_connecting_to_a_black_hole() -> None:

@@ -20,7 +20,7 @@ from tests.support import PATIENCE, Finished, cpu_seconds, died_by, exchange, fr
 from tests.support.data import PATTERN, digest
 from tests.support.namespaces import separate
 from tests.support.peers import echo, outlast, push, receive, say_some, server_socket, wait_for_input
-from tests.support.processes import lost, peak_memory, settle, sound, tool
+from tests.support.processes import HERE, lost, peak_memory, settle, sound, tool
 from tests.support.terminals import pipes, terminal
 
 ALL_BYTES = bytes(range(256)) * 4000 + b"\r\n\r\r\n\n\xff\xfe\xc3" + os.urandom(4_000_000)
@@ -441,3 +441,28 @@ def test_waiting_costs_no_cpu() -> None:
         for name, process in waiting.items():
             assert cpu_seconds(process.pid) - before[name] <= 0.1, name  # one that spins would spend 0.3
             assert name == "a dead terminal" or process.process.poll() is None, name
+
+
+PRINTED = [["--version"], ["--help"], [], ["help"], ["connect", "--help"], ["free-port"], ["address", "1.2.3.4"]]
+
+
+@pytest.mark.parametrize(
+    "args", [*PRINTED, ["services", "http"], ["resolve", "127.0.0.1"], ["echo", HERE, "--print-port"]], ids=" ".join
+)
+def test_text_that_a_full_disk_does_not_take(args: list[str]) -> None:
+    """Whatever netkit prints, 23 and one line say that it could not."""
+    with open("/dev/full", "wb") as full:
+        done = netkit(*args, stdout=full)
+    assert done.code == 23
+    [said] = done.complaints
+    assert re.fullmatch(r"netkit( \S+)?: cannot write to stdout: no space left on device", said)
+
+
+@pytest.mark.parametrize(
+    "args, code", [(["address", "1.2.3.4"], 0), (["connect", "127.0.0.1:1"], 7), (["--version"], 0)]
+)
+def test_inspecting_python_is_no_traceback(args: list[str], code: int) -> None:
+    """PYTHONINSPECT=1 changes neither the exit code nor what is said."""
+    plain, done = netkit(*args), netkit(*args, env={**os.environ, "PYTHONINSPECT": "1"})
+    assert done.code == plain.code == code
+    assert "Traceback" not in done.err and done.out == plain.out

@@ -129,6 +129,13 @@ EVERY = [
         {"target": "db:53", **ends(peer=P, local=L), "protocol": "udp"},
     ),
     Told(
+        events.ProgramLeft("cat", 123, "operation not permitted"),
+        0,
+        "cannot end cat: operation not permitted (process 123)",
+        "program_left",
+        {"program": "cat", "pid": 123, "reason": "operation not permitted"},
+    ),
+    Told(
         events.Dropped(7, True),
         0,
         "the kernel dropped at least 7 datagrams: they came faster than they were read",
@@ -197,6 +204,7 @@ OWN = {
     *("addresses", "datagrams_received", "datagrams_sent", "datagrams_dropped_min"),
     *("cipher", "alpn", "names", "not_before", "not_after"),
     *("status", "size_bytes", "content_type", "location"),
+    *("program", "pid"),
 }
 QUIETER_IN_JSON = {"trying", "missed", "retrying"}  # one per address or try: for those who ask for more
 

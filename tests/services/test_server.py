@@ -20,6 +20,9 @@ def test_a_signal_at_the_ready_line_ends_in_order() -> None:
     """Who stops a server as soon as it is ready gets the drain, as later."""
     ended_in_order = False
 
+    async def stop_by_signal() -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+
     async def main() -> None:
         nonlocal ended_in_order
         service = Service(echo())
@@ -30,7 +33,7 @@ def test_a_signal_at_the_ready_line_ends_in_order() -> None:
             sockets,
             service,
             Policy(),
-            ready=lambda: os.kill(os.getpid(), signal.SIGTERM),
+            ready=stop_by_signal,
             stop=Event(),
             duration=None,
             one_shot=False,

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from netkit.core.errors import Failure
 from netkit.core.pump import Change, Done, chain, fresh
+from netkit.core.search import Pattern
 from netkit.services.transforms import WINDOW, Limits, at_most, crlf, prefixed, until, visible
 
 CHUNKS = st.lists(st.binary(max_size=12), max_size=12)
@@ -33,13 +34,13 @@ def nothing() -> None:
 @given(LINES, st.sampled_from([b"ba", b"^b", b"a\\nb", b"bb+", b"(?s)a.b"]))
 def test_output_ends_with_the_first_match(chunks: list[bytes], pattern: bytes) -> None:
     """Whatever the chunks, nothing follows the match, and without one everything passes."""
-    compiled = re.compile(pattern, re.MULTILINE)
+    compiled = Pattern(pattern)
     out, done = passed(until(compiled, nothing, cut=True), chunks)
     whole = b"".join(chunks)
     assert whole.startswith(out)
     assert done == (compiled.search(whole) is not None)
     if done:
-        assert any(match.end() == len(out) for match in compiled.finditer(out))
+        assert any(match.end() == len(out) for match in re.finditer(pattern, out, re.MULTILINE))
         assert compiled.search(out[:-1]) is None or pattern == b"bb+"
     else:
         assert out == whole
@@ -48,7 +49,7 @@ def test_output_ends_with_the_first_match(chunks: list[bytes], pattern: bytes) -
 def test_match_is_found_across_chunks_within_the_window() -> None:
     """A match may begin far back, and end in the middle of a later chunk."""
     found: list[bool] = []
-    change = until(re.compile(b"begin.*end", re.DOTALL), lambda: found.append(True), cut=True)
+    change = until(Pattern(b"(?s)begin.*end"), lambda: found.append(True), cut=True)
     middle = b"x" * (WINDOW - 100)
     assert passed(change, [b"begin", middle, b"..end and more"]) == (b"begin" + middle + b"..end", True)
     assert found == [True]
@@ -56,13 +57,13 @@ def test_match_is_found_across_chunks_within_the_window() -> None:
 
 def test_window_is_bounded() -> None:
     """What is further back than the window is forgotten, so memory stays flat."""
-    change = until(re.compile(b"begin.*end", re.DOTALL), nothing, cut=True)
+    change = until(Pattern(b"(?s)begin.*end"), nothing, cut=True)
     assert passed(change, [b"begin", b"x" * WINDOW, b"end"])[1] is False
 
 
 def test_without_cut_the_chunk_of_the_match_passes_whole() -> None:
     """A server answers all that came with the match."""
-    assert passed(until(re.compile(b"bye"), nothing, cut=False), [b"a bye b", b"c"]) == (b"a bye b", True)
+    assert passed(until(Pattern(b"bye"), nothing, cut=False), [b"a bye b", b"c"]) == (b"a bye b", True)
 
 
 @given(CHUNKS, st.integers(1, 60))
@@ -97,12 +98,12 @@ def test_chain_flushes_what_a_later_link_holds_when_an_earlier_one_is_done(split
 
 def test_limits_tell_whether_the_pattern_came() -> None:
     """Both limits hold, whichever comes first, and what ended without a match is a failure that names it."""
-    limits = Limits(re.compile(b"b+"), 4)
+    limits = Limits(Pattern(b"b+"), 4)
     assert limits and not Limits(None, None)
     change = fresh(limits.changes())
     assert change is not None and passed(change, [b"aabaa"]) == (b"aab", True)
     limits.check("the peer")
-    short = Limits(re.compile(b"b+"), 4)
+    short = Limits(Pattern(b"b+"), 4)
     change = fresh(short.changes())
     assert change is not None and passed(change, [b"aa", b"aaa"]) == (b"aaaa", True)
     with pytest.raises(Failure, match=r"cannot find 'b\+' in what the peer sent: it ended before"):

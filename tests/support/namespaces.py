@@ -38,6 +38,14 @@ def separate(*script: str, network: bool = True) -> list[str]:
     return [*unshare, "sh", "-ec", "\n".join(["PATH=$PATH:/usr/sbin:/sbin", *script, 'exec "$@"']), "sh"]
 
 
+def as_process_1() -> list[str]:
+    """What runs a command as process 1 of a namespace of its own. The test is skipped where that is not allowed."""
+    unshare = [tool("unshare"), "-rpf", "--mount-proc"]
+    if not _may(*unshare):
+        pytest.skip("namespaces are not allowed here")
+    return unshare
+
+
 @functools.cache
 def _may(*unshare: str) -> bool:
     return subprocess.run([*unshare, "mount", "-t", "tmpfs", "none", "/mnt"], capture_output=True).returncode == 0

@@ -1,12 +1,12 @@
 """What is asked of ports, what was found out about each, and what that comes to for a script."""
 
-import re
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from netkit.core.address import Endpoint, Protocol, Target
 from netkit.core.errors import PORT_PRECEDENCE, Exit, Failure
 from netkit.core.events import Secured
+from netkit.core.search import Pattern
 from netkit.core.units import duration
 
 OPEN, CLOSED, FILTERED, UNREACHABLE, UNKNOWN = "open", "closed", "filtered", "unreachable", "unknown"
@@ -28,7 +28,7 @@ class Check(NamedTuple):
     timeout: float = 3.0
     closed: bool = False
     payload: bytes = b""
-    expect: re.Pattern[bytes] | None = None
+    expect: Pattern | None = None
     banner: bool = False
     settle: float | None = None
     expires: float | None = None

@@ -15,6 +15,7 @@ from netkit.core.events import Observer, Secured
 from netkit.core.kernel import DeadlineExceeded, Group, deadline, now
 from netkit.core.layer import Layer
 from netkit.core.lookup import Address
+from netkit.core.search import SearchTimeout
 from netkit.core.stream import Connection
 from netkit.core.tcp_probe import SCARCE, TcpProber
 from netkit.core.udp import connect
@@ -103,8 +104,11 @@ class Prober:
         found = self._open()
         if self._check.banner or self._check.expect is not None:
             found = found._replace(data=data[:_MAX_BANNER])
-        if self._check.expect is not None and not self._check.expect.search(data):
-            return found._replace(reason=f"no match within {duration(self._check.timeout)}", exit=Exit.TIMEOUT)
+        try:
+            if self._check.expect is not None and not self._check.expect.search(data):
+                return found._replace(reason=f"no match within {duration(self._check.timeout)}", exit=Exit.TIMEOUT)
+        except SearchTimeout as failure:
+            return found._replace(reason=failure.reason, exit=failure.exit)
         return found
 
     async def _probe_tcp(self, address: Address, tls_name: str | None) -> tuple[ProbeResult, Connection]:
@@ -184,6 +188,8 @@ class Prober:
         except DeadlineExceeded:
             if self._check.expect is not None:
                 return found._replace(reason=f"no match within {duration(time_left)}", exit=Exit.TIMEOUT)
+        except SearchTimeout as failure:
+            return found._replace(reason=failure.reason, exit=failure.exit)
         except Failure as failure:
             if failure.exit is Exit.TLS:  # an alert: of TLS 1.3 a client whose certificate is missed hears it now
                 return found._replace(reason=failure.reason, exit=Exit.TLS)

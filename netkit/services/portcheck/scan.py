@@ -1,12 +1,12 @@
 """Checking many ports of many hosts at one time; each result is reported as soon as it is known."""
 
 import math
-import os
 from collections import deque
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from contextlib import suppress
 from typing import Any
 
+from netkit.core import descriptors
 from netkit.core.address import Endpoint, Target, family_of
 from netkit.core.errors import Exit, Failure
 from netkit.core.events import Observer, Retrying, ignore
@@ -26,6 +26,7 @@ _CLOSING = 0.2  # s for an open port to take our FIN and to end, so that nothing
 _LAST_CLOSING = 0.02  # s for all that have not ended when the last result is known
 _SCARCE_PAUSE, _SCARCE_PATIENCE = 0.02, 0.5  # s
 _FIRST_RETRY, _LAST_RETRY = 0.02, 0.5  # s between rounds
+_MIN_INTERVAL = 0.01  # s
 _TURN = 16  # attempts after which others get a turn, though nothing was waited for
 
 _Job = tuple["HostScan", int, Address]
@@ -34,13 +35,10 @@ _Job = tuple["HostScan", int, Address]
 
 def limits(targets: Sequence[Target]) -> tuple[int, int]:
     """How many attempts and how many look-ups the descriptors that are left allow at one time."""
-    import resource
-
-    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft == resource.RLIM_INFINITY:
+    room = descriptors.room()
+    if room is None:
         return _MAX_ATTEMPTS, _MAX_LOOKUPS
     names = sum(bool(target.host) and family_of(target.host) is None for target in targets)
-    room = max(soft - len(os.listdir("/dev/fd")), 1)
     lookups = max(1, min(names, _MAX_LOOKUPS, room // (2 * _PER_LOOKUP)))
     return max(1, min(_MAX_ATTEMPTS, room - (lookups * _PER_LOOKUP if names else 0))), lookups
 
@@ -80,7 +78,7 @@ class Checker:
         """Check again and again until ``wait`` seconds have passed, a port no more once it is as wanted.
 
         Names are looked up anew each time. Each port is reported once: when it is as wanted, or at the end. Between
-        two rounds ``interval`` seconds pass; by default less at first than later.
+        two rounds ``interval`` seconds pass, at least 10 ms; by default less at first than later.
         """
         self._until = now() + wait
         await self._run_all(self._keep_trying(target, interval, report) for target in targets)
@@ -116,7 +114,7 @@ class Checker:
             left = self._until - now()
             if not missing or left <= 0:
                 break
-            wait = min(pause if interval is None else interval, left)
+            wait = min(pause if interval is None else max(interval, _MIN_INTERVAL), left)
             first = next(iter(missing.values()))
             reason = f": {first.probe.reason}" if first.probe.reason else ""
             self.observe(Retrying(f"{first} is {first.probe.state}{reason}", wait))

@@ -2,11 +2,11 @@
 
 import socket
 from collections.abc import Awaitable, Callable, Sequence
-from re import Pattern
 
 from netkit.core.address import Endpoint
 from netkit.core.errors import Failure, Invalid
 from netkit.core.events import Ignored, Observer
+from netkit.core.search import Pattern, SearchTimeout
 from netkit.core.sync import Event
 from netkit.core.udp import MARK, Burst, Datagram, cut, is_multicast
 from netkit.core.udp_server import Receiver, is_ours
@@ -47,12 +47,16 @@ async def reader_left() -> None:
     await Terminal(reads=False).reader_left()
 
 
-def until(pattern: Pattern[bytes], stop: Event) -> Receiver:
-    """Set ``stop`` once a datagram matches."""
+def until(pattern: Pattern, stop: Event, observe: Observer) -> Receiver:
+    """Set ``stop`` once a datagram matches. Others of the burst are left out after one that takes too long."""
 
     async def receive(sock: Datagram, bursts: list[Burst]) -> None:
-        if any(pattern.search(data) for burst in bursts for data in cut(burst.data, burst.size)):
-            stop.set()
+        for burst in bursts:
+            try:
+                if any(map(pattern.search, cut(burst.data, burst.size))):
+                    stop.set()
+            except SearchTimeout as failure:
+                observe(Ignored(burst.peer.endpoint, str(failure)))
 
     return receive
 

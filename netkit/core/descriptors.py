@@ -1,0 +1,36 @@
+"""How many descriptors this process may have: servers raise what is only a default, and programs get it back."""
+
+import os
+import resource
+
+_before: tuple[int, int] | None = None  # the limits before they were raised
+_UNKNOWN = 16  # that are taken to be open where the system does not tell
+
+
+def raise_limit() -> None:
+    """Raise the soft limit to the hard one."""
+    global _before
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        _before = soft, hard
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def restore_limit(pid: int) -> None:
+    """Give a program that we started the limits that we had: select(2) can do with no more than 1,024."""
+    if _before is not None and hasattr(resource, "prlimit"):
+        try:
+            resource.prlimit(pid, resource.RLIMIT_NOFILE, _before)
+        except OSError:  # it has ended, or is no longer ours
+            pass
+
+
+def room() -> int | None:
+    """How many more may be opened, at least 1; None if there is no limit."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY:
+        return None
+    try:
+        return max(soft - len(os.listdir("/dev/fd")), 1)
+    except OSError:  # no /proc is mounted
+        return max(soft - _UNKNOWN, 1)

@@ -1,0 +1,160 @@
+"""The queued writer to stderr: nobody waits for its reader, what it does not take is counted, and order holds."""
+
+import contextlib
+import fcntl
+import os
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from netkit.core.kernel import Group, checkpoint
+from netkit.output import console
+from netkit.output.stderr import StderrWriter
+from tests.clock import run
+
+FULL = 1 << 16  # bytes that the queue holds
+
+
+@contextlib.contextmanager
+def reader_of_stderr(*, full: bool = False) -> Iterator[int]:
+    """Put a pipe of one page in the place of stderr; yield its other end."""
+    ours, theirs = os.pipe()
+    fcntl.fcntl(theirs, fcntl.F_SETPIPE_SZ, 4096)
+    if full:
+        os.write(theirs, bytes(4096))
+    standard = os.dup(2)
+    os.dup2(theirs, 2)
+    os.close(theirs)
+    try:
+        yield ours
+    finally:
+        os.dup2(standard, 2)
+        os.close(standard)
+        with contextlib.suppress(OSError):
+            os.close(ours)
+
+
+def writer() -> StderrWriter:
+    """A writer that tells in words what was dropped."""
+    return StderrWriter(lambda number: console.dropped(number, json=False))
+
+
+async def read(fd: int, until: bytes) -> bytes:
+    """Read until these bytes came, while others go on."""
+    data = b""
+    os.set_blocking(fd, False)
+    while not data or not data.endswith(until):
+        with contextlib.suppress(BlockingIOError):
+            data += os.read(fd, 65536)
+        await checkpoint()
+    return data
+
+
+def test_what_is_not_taken_comes_later_and_in_order() -> None:
+    """Lines beyond what the pipe holds wait, and are written by themselves when there is room."""
+    lines = [b"%05d\n" % number for number in range(2000)]
+
+    async def main() -> None:
+        stderr = writer()
+        async with Group() as group:
+            group.start_soon(stderr.drain())
+            for line in lines:
+                stderr.write(line)
+            assert await read(fd, lines[-1]) == b"".join(lines)
+            group.cancel()
+        stderr.finish(patiently=False)
+
+    with reader_of_stderr() as fd:
+        run(main())
+
+
+@pytest.mark.parametrize("number, said", [(1, b"1 message dropped"), (7, b"7 messages dropped")])
+def test_what_is_dropped_is_counted(number: int, said: bytes) -> None:
+    """Once the queue is full lines are dropped; how many comes after those that had waited, and before the next."""
+
+    async def main() -> None:
+        stderr = writer()
+        async with Group() as group:
+            group.start_soon(stderr.drain())
+            stderr.write(b"x" * (FULL - 1) + b"\n")
+            for _ in range(number):
+                stderr.write(b"lost\n")
+            text = await read(fd, b"took no more\n")
+            assert text.lstrip(b"\0") == b"x" * (FULL - 1) + b"\nnetkit: " + said + b": stderr took no more\n"
+            stderr.write(b"next\n")
+            assert await read(fd, b"next\n") == b"next\n"
+            group.cancel()
+        stderr.finish(patiently=False)
+
+    with reader_of_stderr(full=True) as fd:
+        run(main())
+
+
+def test_a_dump_waits_for_its_reader_but_not_for_ever() -> None:
+    """A second in which nothing is taken is enough, and then nobody waits until something is."""
+
+    async def main() -> None:
+        stderr = writer()
+        async with Group() as group:
+            group.start_soon(stderr.drain())
+            for text in (b"kept\n", b"lost\n", b"lost\n"):
+                await stderr.write_when_read(text)
+            text = await read(fd, b"took no more\n")
+            assert text.lstrip(b"\0") == b"kept\nnetkit: 2 messages dropped: stderr took no more\n"
+            await stderr.write_when_read(b"next\n")
+            assert await read(fd, b"next\n") == b"next\n"
+            group.cancel()
+        stderr.finish(patiently=False)
+
+    with reader_of_stderr(full=True) as fd:
+        run(main())
+
+
+def test_what_waits_at_the_end_is_written_once() -> None:
+    """The rest of a line that the end of the kernel cut follows what was written of it."""
+    text = b"".join(b"%06d\n" % number for number in range(3000))
+
+    async def main() -> StderrWriter:
+        stderr = writer()
+        async with Group() as group:
+            group.start_soon(stderr.drain())
+            stderr.write(text)
+            came.append(await read(fd, b""))
+            group.cancel()
+        return stderr
+
+    def read_rest() -> None:
+        os.set_blocking(fd, True)
+        while sum(map(len, rest)) < len(text) - len(came[0]):
+            rest.append(os.read(fd, 65536))
+
+    came: list[bytes] = []
+    rest: list[bytes] = []
+    with reader_of_stderr() as fd:
+        stderr = run(main())
+        reader = threading.Thread(target=read_rest)
+        reader.start()
+        stderr.finish(patiently=True)
+        reader.join()
+        assert b"".join(rest) == text[len(came[0]) :]
+        assert text.startswith(came[0])
+
+
+def test_a_stderr_that_fails_takes_no_more() -> None:
+    """Whoever read it has gone: that is nobody's failure."""
+
+    async def main() -> None:
+        stderr = writer()
+        async with Group() as group:
+            group.start_soon(stderr.drain())
+            for _ in range(3):
+                stderr.write(b"lost\n")
+                await stderr.write_when_read(b"lost\n")
+                await checkpoint()
+            group.cancel()
+        stderr.finish(patiently=True)
+
+    with reader_of_stderr() as fd:
+        os.close(fd)
+        run(main())
