@@ -14,8 +14,8 @@ else:
     ParamType = click.ParamType
 
 _TEN_YEARS = 10 * 365 * 24 * 3600.0
-_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "": 1.0}
-_DURATION = re.compile(r"([0-9]+(?:\.[0-9]*)?|\.[0-9]+)(ms|s|m|h|)", re.ASCII)
+_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "": 1.0}
+_DURATION = re.compile(r"([0-9]+(?:\.[0-9]*)?|\.[0-9]+)(ms|s|m|h|d|)", re.ASCII)
 _SIZES = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
 _SIZE = re.compile(r"([1-9][0-9]{0,11})([KMG]?)")
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
@@ -48,7 +48,7 @@ class Parsed(ParamType):
 
 
 def parse_duration(text: str, *, zero: bool = False) -> float:
-    """Seconds, at most ten years: ``500ms``, ``2s``, ``1.5``, ``1m``, ``1h``; bare numbers are seconds."""
+    """Seconds, at most ten years: ``500ms``, ``2s``, ``1.5``, ``1m``, ``1h``, ``30d``; bare numbers are seconds."""
     match = _DURATION.fullmatch(text)
     if not match:
         raise ValueError(f"{text!r} is not a duration, such as 500ms, 2s, 1.5 or 1m")

@@ -64,7 +64,7 @@ _FORMATS = ("text", "json", *_REPORTS)
     ],
     examples=[
         ("netkit portcheck db:5432 mq:5672 --wait 60s -- make test", "run a command once all is there"),
-        ("netkit portcheck db:22,80,8000-8010 tls:db:443 --expires 720h", "what is open; is TLS good for 30 days more"),
+        ("netkit portcheck db:22,80,8000-8010 tls:db:443 --expires 30d", "what is open; is TLS good for 30 days more"),
         ("netkit portcheck cache:6379 --send 'PING\\r\\n' --expect PONG", "whether a server answers"),
     ],
 )
