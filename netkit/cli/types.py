@@ -154,6 +154,15 @@ def parse_alpn(text: str) -> tuple[str, ...]:
     return names
 
 
+def parse_fingerprint(text: str) -> str:
+    """The SHA-256 of a certificate, in hex with or without colons as openssl prints it: ``sha256:`` and 64 digits."""
+    kind, _, digits = text.partition(":")
+    digits = digits.replace(":", "").lower()
+    if kind.lower() != "sha256" or not re.fullmatch(r"[0-9a-f]{64}", digits):
+        raise ValueError(f"{text!r} is not sha256: and 64 hex digits, with or without colons")
+    return f"sha256:{digits}"
+
+
 def parse_regex(text: str) -> re.Pattern[bytes]:
     """A regular expression of Python's, over bytes; ^ and $ match at lines."""
     try:
@@ -198,6 +207,7 @@ DURATION = Parsed("D", parse_duration)
 DURATION_OR_ZERO = Parsed("D", partial(parse_duration, zero=True))
 FIELD = Parsed("FIELD", parse_field)
 FILE = Parsed("FILE", parse_path)
+FINGERPRINT = Parsed("sha256:HEX", parse_fingerprint)
 GROUP = Parsed("GROUP", "netkit.core.udp_server.parse_group")
 HEX = Parsed("HEX", parse_hex)
 HOST = Parsed("NAME", "netkit.core.address.check_host")
@@ -209,3 +219,4 @@ SHELL_COMMAND = Parsed("CMD", parse_shell_command)
 SIZE = size()
 SOURCE = Parsed("ADDR[:PORT]", "netkit.core.address.parse_source")
 TEXT = Parsed("TEXT", "netkit.services.text.parse")
+TLS_VERSION = choice("1.0", "1.1", "1.2", "1.3", name="VERSION")

@@ -1,9 +1,12 @@
 """What the core reports to an observer. The core itself is silent: it never writes a line."""
 
 from collections.abc import Callable
-from typing import Any, ClassVar, dataclass_transform
+from typing import TYPE_CHECKING, Any, ClassVar, dataclass_transform
 
 from netkit.core.address import Endpoint
+
+if TYPE_CHECKING:
+    from netkit.core.x509 import Certificate
 
 
 @dataclass_transform(frozen_default=True)
@@ -71,14 +74,24 @@ class Connected(CoreEvent):
 
 
 class Secured(CoreEvent):
-    """A TLS handshake is done. The peer's certificate has ``names`` and dates where it was verified."""
+    """A TLS handshake is done. The peer's ``certificates``, its own first, are verified if that was asked for."""
 
     protocol: str
     cipher: str
     alpn: str | None
-    names: tuple[str, ...]
-    not_before: str | None
-    not_after: str | None
+    certificates: "tuple[Certificate, ...]"
+
+
+class Distrusted(CoreEvent):
+    """A peer's ``certificates``, its own first, are not acceptable; the failure of the handshake says why."""
+
+    certificates: "tuple[Certificate, ...]"
+
+
+class SelfSigned(CoreEvent):
+    """A server has made a certificate for itself, the one of ``certificates``."""
+
+    certificates: "tuple[Certificate, ...]"
 
 
 class Listening(CoreEvent):

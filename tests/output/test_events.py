@@ -1,5 +1,6 @@
 """What is told about a run, as data: every event has its sentence and its fields, and totals add up."""
 
+import hashlib
 import json
 import re
 from typing import Any, NamedTuple, get_type_hints
@@ -8,12 +9,22 @@ import pytest
 
 from netkit.core import events
 from netkit.core.address import Endpoint
+from netkit.core.x509 import Certificate
 from netkit.output import events as events_module
 from netkit.output.jsonl import record
 from tests.support.ends import LOCAL, PEER, L, P, ends
 
 SIX = Endpoint("2001:db8::7", 443)
 UNIX = Endpoint(path="/run/app.sock")
+CERTIFICATE = Certificate(b"der", "CN=db", "CN=Example CA,O=Example", "Example CA", ("db", "db.local"), "0A")
+FINGERPRINT = f"sha256:{hashlib.sha256(b'der').hexdigest()}"
+OF_CERTIFICATE = {
+    "subject": "CN=db",
+    "issuer": "CN=Example CA,O=Example",
+    "names": ["db", "db.local"],
+    "serial": "0A",
+    "fingerprint": FINGERPRINT,
+}
 
 
 class Told(NamedTuple):
@@ -50,18 +61,26 @@ EVERY = [
         {"target": "db:5432", **ends(peer=P, local=L), "time_ms": 250.0},
     ),
     Told(
-        events.Secured("TLSv1.3", "TLS_AES_256_GCM_SHA384", "h2", ("db", "db.local"), "Jan  1", "Jan  2"),
+        events.Secured("TLSv1.3", "TLS_AES_256_GCM_SHA384", "h2", (CERTIFICATE, Certificate(b"another"))),
         1,
-        "secured by TLSv1.3 with TLS_AES_256_GCM_SHA384, ALPN h2, certificate of db, db.local, Jan  1 to Jan  2",
+        "secured by TLSv1.3 with TLS_AES_256_GCM_SHA384, ALPN h2, "
+        f"certificate of db, db.local, by Example CA, {FINGERPRINT}",
         "secured",
-        {
-            "protocol": "TLSv1.3",
-            "cipher": "TLS_AES_256_GCM_SHA384",
-            "alpn": "h2",
-            "names": ["db", "db.local"],
-            "not_before": "Jan  1",
-            "not_after": "Jan  2",
-        },
+        {"protocol": "TLSv1.3", "cipher": "TLS_AES_256_GCM_SHA384", "alpn": "h2", **OF_CERTIFICATE},
+    ),
+    Told(
+        events.Distrusted((CERTIFICATE,)),
+        1,
+        f"not acceptable: certificate of db, db.local, by Example CA, {FINGERPRINT}",
+        "distrusted",
+        OF_CERTIFICATE,
+    ),
+    Told(
+        events.SelfSigned((CERTIFICATE,)),
+        0,
+        f"self-signed certificate of db; clients can take it by --fingerprint {FINGERPRINT}",
+        "self_signed",
+        OF_CERTIFICATE,
     ),
     Told(events.Listening(LOCAL), 0, "listening on 192.0.2.1:40000", "listening", ends(local=L)),
     Told(
@@ -195,7 +214,7 @@ SHARED = {
 }
 OWN = {
     *("addresses", "datagrams_received", "datagrams_sent", "datagrams_dropped_min"),
-    *("cipher", "alpn", "names", "not_before", "not_after"),
+    *("cipher", "alpn", "subject", "issuer", "names", "serial", "not_before", "not_after", "days_left", "fingerprint"),
     *("status", "size_bytes", "content_type", "location"),
 }
 QUIETER_IN_JSON = {"trying", "missed", "retrying"}  # one per address or try: for those who ask for more
@@ -210,7 +229,8 @@ def event_types() -> set[type]:
 def test_every_event_is_in_the_table() -> None:
     """A new event needs a row, with a sentence and fields, and an example here before this passes."""
     assert event_types() == {type(told.event) for told in EVERY} == set(events_module.TABLE)
-    assert all(get_type_hints(kind) is not None and issubclass(kind, events.CoreEvent) for kind in event_types())
+    assert all(get_type_hints(kind, localns={"Certificate": Certificate}) is not None for kind in event_types())
+    assert all(issubclass(kind, events.CoreEvent) for kind in event_types())
 
 
 @every
@@ -220,7 +240,8 @@ def test_row(told: Told) -> None:
     assert (row.name, row.spoken) == (told.name, told.verbose)
     assert row.written == (2 if told.name in QUIETER_IN_JSON else 0)
     _, found = events_module.fields(told.event, 2) or ("", {})
-    assert set(found) == set(told.fields) <= SHARED | OWN
+    assert {field for field, value in found.items() if value is not None} == set(told.fields)
+    assert set(found) <= SHARED | OWN
     assert not SHARED & OWN
 
 
@@ -229,7 +250,7 @@ def test_event_is_a_value(told: Told) -> None:
     """Events of one kind with the same fields are equal, and what one is can be read and written again."""
     kind, values = type(told.event), told.event.values()
     assert kind(**values) == kind(*values.values()) == told.event != object()
-    assert eval(repr(told.event), {**vars(events), "Endpoint": Endpoint}) == told.event
+    assert eval(repr(told.event), {**vars(events), "Endpoint": Endpoint, "Certificate": Certificate}) == told.event
     for name in values:
         assert kind(**{**values, name: "another"}) != told.event
 
