@@ -1,12 +1,9 @@
 """What the core reports to an observer. The core itself is silent: it never writes a line."""
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, ClassVar, dataclass_transform
+from typing import Any, ClassVar, dataclass_transform
 
 from netkit.core.address import Endpoint
-
-if TYPE_CHECKING:
-    from netkit.core.x509 import Certificate
 
 
 @dataclass_transform(frozen_default=True)
@@ -74,24 +71,24 @@ class Connected(CoreEvent):
 
 
 class Secured(CoreEvent):
-    """A TLS handshake is done. The peer's ``certificates``, its own first, are verified if that was asked for."""
+    """A TLS handshake is done. The peer's ``certificates`` in DER, its own first, are verified if that was wanted."""
 
     protocol: str
     cipher: str
     alpn: str | None
-    certificates: "tuple[Certificate, ...]"
+    certificates: tuple[bytes, ...]
 
 
 class Distrusted(CoreEvent):
-    """A peer's ``certificates``, its own first, are not acceptable; the failure of the handshake says why."""
+    """A peer's ``certificates`` in DER, its own first, are not acceptable; the failure of the handshake says why."""
 
-    certificates: "tuple[Certificate, ...]"
+    certificates: tuple[bytes, ...]
 
 
 class SelfSigned(CoreEvent):
-    """A server has made a certificate for itself, the one of ``certificates``."""
+    """A server has made a certificate for itself, the one of ``certificates``, in DER."""
 
-    certificates: "tuple[Certificate, ...]"
+    certificates: tuple[bytes, ...]
 
 
 class Listening(CoreEvent):

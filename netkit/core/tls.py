@@ -16,7 +16,6 @@ from netkit.core.kernel import DeadlineExceeded, Group, deadline, now
 from netkit.core.layer import Layer, Ledger, Wrapped
 from netkit.core.stream import LARGEST_READ, Connection, Counts
 from netkit.core.sync import Lock
-from netkit.core.x509 import Certificate
 
 if TYPE_CHECKING:
     import ssl
@@ -27,6 +26,7 @@ _MAX_PASSWORD = 1024  # bytes: PEM_BUFSIZE of OpenSSL
 _TLS_1_3, _HANDSHAKE, _CERTIFICATE = 0x0304, 22, 11  # RFC 8446, sections 4.1.2, 5.1 and 4
 # SSL_OP_NO_RX_CERTIFICATE_COMPRESSION of OpenSSL 3.2, which older ones pass over: certificates come as they are.
 _NO_COMPRESSED_CERTIFICATES = 1 << 33
+_MAX_CHAIN = 32  # certificates that are looked at: some peer may send thousands
 _MISMATCHES = ("KEY_VALUES_MISMATCH", "KEY_TYPE_MISMATCH", "NO_CERTIFICATE_ASSIGNED")
 _LAST_WORDS = 0.25  # s that the peer has for its close_notify when we leave
 # The fatal alerts of RFC 8446, section 6.2.
@@ -223,9 +223,9 @@ def _keep_certificates(tls: Any, way: str, version: int, content: int, kind: int
 
 def _certificates(message: bytes, *, newest: bool) -> list[bytes]:
     """Those in a Certificate message (RFC 5246, section 7.4.2; RFC 8446, section 4.4.2), whose form nobody checked."""
-    at = 7 + (1 + message[4] if newest else 0)
-    found = []
-    while at < len(message):
+    at = 7 + (1 + int.from_bytes(message[4:5]) if newest else 0)
+    found: list[bytes] = []
+    while at < len(message) and len(found) < _MAX_CHAIN:
         end = at + 3 + int.from_bytes(message[at : at + 3])
         found.append(message[at + 3 : end])
         at = end + (2 + int.from_bytes(message[end : end + 2]) if newest else 0)
@@ -308,23 +308,22 @@ class TlsStream(Wrapped):
             f"trust {self.name}",
             error.verify_code,
             error.verify_message.lower().rstrip("."),
-            self.certificates,
+            tuple(map(x509.read, self.certificates)),
             peer="client" if self.tls.server_side else "server",
             cafile=self._how.cafile,
         )
 
     def _check_fingerprint(self) -> None:
         """Raise Failure CERT if certain certificates are trusted alone, and the peer has shown another, or none."""
-        wanted = self._how.fingerprints
-        shown = self.certificates[:1]
-        if wanted and not any(certificate.fingerprint in wanted for certificate in shown):
-            found = f"its certificate has {shown[0].fingerprint}" if shown else "it has shown no certificate"
+        shown = [x509.Certificate(der).fingerprint for der in self.certificates[:1]]
+        if self._how.fingerprints and not set(shown).intersection(self._how.fingerprints):
+            found = f"its certificate has {shown[0]}" if shown else "it has shown no certificate"
             raise Failure(Exit.CERT, f"trust {self.name}", found, detail="--fingerprint wants another")
 
     @property
-    def certificates(self) -> tuple[Certificate, ...]:
-        """What the peer has shown, its own certificate first; nobody has verified it yet."""
-        return tuple(map(x509.read, self.tls.chain))
+    def certificates(self) -> tuple[bytes, ...]:
+        """What the peer has shown, in DER, its own certificate first."""
+        return tuple(self.tls.chain)
 
     def describe(self) -> Secured:
         """What the handshake came to."""

@@ -9,6 +9,7 @@ import re
 import socket
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import NamedTuple
 
 _MAX_IDENTIFIER = 128  # bytes
@@ -51,6 +52,8 @@ _CODECS = {
     0x1C: "utf-32-be",  # UniversalString
     0x1E: "utf-16-be",  # BMPString
 }
+_SEPARATORS = '"+,;<>\\'
+_SPECIAL = re.compile(f"[^ -~]|[{re.escape(_SEPARATORS)}]")  # what may have to be escaped
 _UTC_FORM = re.compile(rb"(\d\d)(\d\d)(\d\d)(\d\d)(\d\d)(\d\d)Z")
 _GENERALIZED_FORM = re.compile(rb"(\d{4})(\d\d)(\d\d)(\d\d)(\d\d)(\d\d)Z")
 
@@ -168,7 +171,7 @@ def _attribute(value: _Value) -> str:
     kind, content = value.parts()
     name = _identifier(kind)
     try:
-        text = "".join(map(_escaped, _text(content, "surrogateescape"))) if name in _ATTRIBUTES else None
+        text = _SPECIAL.sub(_escaped, _text(content, "surrogateescape")) if name in _ATTRIBUTES else None
     except ValueError:
         text = None
     if text is None:
@@ -180,9 +183,10 @@ def _attribute(value: _Value) -> str:
     return f"{_ATTRIBUTES[name]}={text}"
 
 
-def _escaped(character: str) -> str:
+def _escaped(match: re.Match[str]) -> str:
     """A character of a value: RFC 4514, section 2.4. What is not to be printed is its bytes in hex."""
-    if character in '"+,;<>\\':
+    character = match[0]
+    if character in _SEPARATORS:
         return "\\" + character
     if character.isprintable():
         return character
@@ -210,8 +214,13 @@ def _identifier(value: _Value) -> str:
     """An object identifier in decimal, with dots. Raises ValueError if it is longer than any that is in use."""
     if len(value.content) > _MAX_IDENTIFIER:
         raise ValueError("the identifier is too long")
+    return _dotted(value.content)
+
+
+@lru_cache(256)
+def _dotted(identifier: bytes) -> str:
     numbers = [0]
-    for byte in value.content:
+    for byte in identifier:
         numbers[-1] = numbers[-1] << 7 | byte & 0x7F
         if not byte & 0x80:
             numbers.append(0)

@@ -1,13 +1,13 @@
 """A certificate for a person, as fields of JSON, and in PEM."""
 
 import binascii
-from collections.abc import Sequence
+from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
 
 from netkit.core.events import CoreEvent, Distrusted, Observer, Secured
 from netkit.core.trust import days_left, distance
-from netkit.core.x509 import Certificate
+from netkit.core.x509 import Certificate, read
 from netkit.output.console import write
 from netkit.output.escape import printable
 
@@ -29,11 +29,8 @@ def sentence(certificate: Certificate) -> str:
     return ", ".join(parts)
 
 
-def fields(certificates: Sequence[Certificate]) -> dict[str, Any]:
-    """The fields of the first, a peer's own, if there is one; what could not be read is None."""
-    if not certificates:
-        return {}
-    certificate = certificates[0]
+def fields(certificate: Certificate) -> dict[str, Any]:
+    """What scripts get; what could not be read is None."""
     end = certificate.not_after
     return {
         "subject": certificate.subject or None,
@@ -52,10 +49,10 @@ def _moment(moment: datetime | None) -> str | None:
     return None if moment is None else moment.isoformat().replace("+00:00", "Z")
 
 
-def chain(certificates: Sequence[Certificate]) -> str:
+def chain(certificates: Iterable[Certificate]) -> str:
     """A chain in PEM (RFC 7468), each under lines that say whose it is and by whom, as openssl's s_client has them."""
     return "".join(
-        f" {number} s:{printable(each.subject)}\n   i:{printable(each.issuer)}\n{pem(each)}"
+        f" {number} s:{printable(each.subject)}\n   i:{printable(each.issuer)}\n{pem(each.der)}"
         for number, each in enumerate(certificates)
     )
 
@@ -66,13 +63,12 @@ def showing(observe: Observer) -> Observer:
     def see(event: CoreEvent) -> None:
         observe(event)
         if isinstance(event, Secured | Distrusted):
-            write(chain(event.certificates))
+            write(chain(map(read, event.certificates)))
 
     return see
 
 
-def pem(certificate: Certificate) -> str:
+def pem(data: bytes) -> str:
     """A certificate in PEM."""
-    data = certificate.der
     lines = (binascii.b2a_base64(data[at : at + _LINE]).decode() for at in range(0, len(data), _LINE))
     return "".join(("-----BEGIN CERTIFICATE-----\n", *lines, "-----END CERTIFICATE-----\n"))

@@ -1,6 +1,6 @@
 """How each event is told: the table of their names, fields and sentences, and an observer that goes by it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from netkit.core import events
@@ -43,9 +43,10 @@ def _secured(event: events.Secured) -> str:
 
 
 def _certificate(event: events.Secured | events.Distrusted) -> str:
+    from netkit.core.x509 import read
     from netkit.output import certificate
 
-    found = event.certificates[0]
+    found = read(event.certificates[0])
     return f"certificate of {certificate.sentence(found)}, {found.fingerprint}"
 
 
@@ -54,7 +55,9 @@ def _distrusted(event: events.Distrusted) -> str:
 
 
 def _self_signed(event: events.SelfSigned) -> str:
-    found = event.certificates[0]
+    from netkit.core.x509 import read
+
+    found = read(event.certificates[0])
     return f"self-signed certificate of {found.label}; clients can take it by --fingerprint {found.fingerprint}"
 
 
@@ -147,15 +150,22 @@ def fields(event: Any, verbose: int) -> tuple[str, dict[str, Any]] | None:
         if name in ("time_ms", "duration_ms"):
             found[name] = milliseconds(event.seconds)
         elif name == "certificates":
-            from netkit.output import certificate
-
-            found |= certificate.fields(event.certificates)
+            found |= _fields_of_first(event.certificates)
         elif name in ("peer", "local"):
             found |= ends_of(getattr(event, "protocol", "tcp"), **{name: getattr(event, name)})
         else:
             value = getattr(event, name)
             found[name] = value or None if name == "reason" else value
     return row.name, found
+
+
+def _fields_of_first(certificates: Sequence[bytes]) -> dict[str, Any]:
+    if not certificates:
+        return {}
+    from netkit.core.x509 import read
+    from netkit.output import certificate
+
+    return certificate.fields(read(certificates[0]))
 
 
 def observer(verbosity: Verbosity, count: Callable[[Observer], Observer] | None = None) -> Observer:

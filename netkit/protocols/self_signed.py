@@ -9,7 +9,6 @@ from contextlib import contextmanager
 from netkit.core.address import family_of
 from netkit.core.errors import Invalid
 from netkit.core.events import Observer, SelfSigned
-from netkit.core.x509 import read
 
 _DAY = datetime.timedelta(days=1)
 _VALIDITY = 365 * _DAY
@@ -25,7 +24,7 @@ def made(name: str, observe: Observer) -> Iterator[tuple[str, str]]:
         certificate, pem, key = _pair(name)
     except ImportError as error:
         raise Invalid("--self-signed needs the Python package cryptography, which is not installed") from error
-    observe(SelfSigned((read(certificate),)))
+    observe(SelfSigned((certificate,)))
     with _path(pem) as of_certificate, _path(key) as of_key:
         yield of_certificate, of_key
 

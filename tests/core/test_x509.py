@@ -7,21 +7,16 @@ from typing import Any
 
 import pytest
 from cryptography import x509
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.name import _ASN1Type
 from cryptography.x509.oid import AuthorityInformationAccessOID, NameOID
 from hypothesis import example, given
 from hypothesis import strategies as st
 
 from netkit.core.x509 import Certificate, read
+from tests.support.certificates import BEGIN, END, der_of
 from tests.support.partners import run
 from tests.support.processes import tool
 
-KEY = ec.generate_private_key(ec.SECP256R1())
-BEGIN = datetime.datetime(2026, 11, 29, 11, 30, 7, tzinfo=datetime.UTC)
-END = datetime.datetime(2053, 1, 2, 3, 4, 5, tzinfo=datetime.UTC)
 CN, ORG, OU, COUNTRY = (
     NameOID.COMMON_NAME,
     NameOID.ORGANIZATION_NAME,
@@ -35,29 +30,6 @@ Attributes = list[tuple[x509.ObjectIdentifier, str]]
 def name_of(attributes: Attributes) -> x509.Name:
     """Return a distinguished name."""
     return x509.Name([x509.NameAttribute(kind, text) for kind, text in attributes])
-
-
-def built(
-    subject: x509.Name,
-    issuer: x509.Name | None = None,
-    *extensions: x509.ExtensionType,
-    serial: int = 0xA5,
-    begin: datetime.datetime = BEGIN,
-    end: datetime.datetime = END,
-) -> bytes:
-    """Return the DER of a certificate."""
-    builder = (
-        x509.CertificateBuilder()
-        .subject_name(subject)
-        .issuer_name(issuer or subject)
-        .public_key(KEY.public_key())
-        .serial_number(serial)
-        .not_valid_before(begin)
-        .not_valid_after(end)
-    )
-    for extension in extensions:
-        builder = builder.add_extension(extension, critical=False)
-    return builder.sign(KEY, hashes.SHA256()).public_bytes(Encoding.DER)
 
 
 def raw_names(der: bytes) -> x509.ExtensionType:
@@ -84,7 +56,7 @@ SUBJECTS: dict[str, tuple[Attributes, str]] = {
 def test_names_are_those_of_rfc_4514(kind: str) -> None:
     """The last part stands first, and what would be read as something else, or not be seen, is escaped."""
     attributes, wanted = SUBJECTS[kind]
-    found = read(built(name_of(attributes), name_of([(CN, "an issuer")])))
+    found = read(der_of(name_of(attributes), name_of([(CN, "an issuer")])))
     assert (found.subject, found.issuer, found.issued_by) == (wanted, "CN=an issuer", "an issuer")
     assert not found.self_issued
 
@@ -92,7 +64,7 @@ def test_names_are_those_of_rfc_4514(kind: str) -> None:
 def test_a_part_of_several_attributes() -> None:
     """A plus sign joins the attributes of one part."""
     several = x509.RelativeDistinguishedName([x509.NameAttribute(CN, "a"), x509.NameAttribute(ORG, "b")])
-    found = read(built(x509.Name([several, x509.RelativeDistinguishedName([x509.NameAttribute(OU, "c")])])))
+    found = read(der_of(x509.Name([several, x509.RelativeDistinguishedName([x509.NameAttribute(OU, "c")])])))
     assert found.subject == "OU=c,O=b+CN=a"
     assert found.self_issued
 
@@ -101,7 +73,7 @@ def test_a_part_of_several_attributes() -> None:
 def test_types_of_strings(kind: Any) -> None:
     """Two and four bytes a letter are text, too."""
     name = x509.Name([x509.NameAttribute(CN, "Köln", kind)])
-    assert read(built(name)).subject == "CN=Köln"
+    assert read(der_of(name)).subject == "CN=Köln"
 
 
 ALTERNATIVES: dict[str, tuple[x509.ExtensionType | None, tuple[str, ...]]] = {
@@ -134,7 +106,7 @@ ALTERNATIVES: dict[str, tuple[x509.ExtensionType | None, tuple[str, ...]]] = {
 def test_names_of_hosts_and_others(kind: str) -> None:
     """Alternative names come first, and the common name only where nobody could know it by another."""
     extension, names = ALTERNATIVES[kind]
-    found = read(built(name_of([(CN, "a subject")]), None, *([extension] if extension else [])))
+    found = read(der_of(name_of([(CN, "a subject")]), None, *([extension] if extension else [])))
     assert found.names == names
     assert (found.not_before, found.not_after) == (BEGIN, END)
 
@@ -142,14 +114,14 @@ def test_names_of_hosts_and_others(kind: str) -> None:
 @pytest.mark.parametrize(("number", "text"), [(1, "01"), (0xABC, "0ABC"), (1 << 159 - 1, "4" + "0" * 39), (128, "80")])
 def test_serial_numbers(number: int, text: str) -> None:
     """They are in hex, two digits a byte."""
-    assert read(built(name_of([(CN, "x")]), serial=number)).serial == text
+    assert read(der_of(name_of([(CN, "x")]), serial=number)).serial == text
 
 
 @pytest.mark.parametrize("year", [1950, 1999, 2049, 2050, 9999])
 def test_years(year: int) -> None:
     """Two digits are those from 1950 to 2049, and later years have four."""
     end = datetime.datetime(year, 12, 31, 23, 59, 59, tzinfo=datetime.UTC)
-    found = read(built(name_of([(CN, "x")]), begin=datetime.datetime(1950, 1, 1), end=end))
+    found = read(der_of(name_of([(CN, "x")]), begin=datetime.datetime(1950, 1, 1), end=end))
     assert found.not_after == end
 
 
@@ -160,13 +132,13 @@ def test_what_is_known_of_the_issuer() -> None:
     access = [x509.AccessDescription(AuthorityInformationAccessOID.CA_ISSUERS, where)]
     responder = [x509.AccessDescription(AuthorityInformationAccessOID.OCSP, where)]
     subject = name_of([(CN, "x")])
-    found = read(built(subject, None, key, x509.AuthorityInformationAccess(access)))
+    found = read(der_of(subject, None, key, x509.AuthorityInformationAccess(access)))
     assert (found.grandparent, found.published) == ("CN=a root", True)
-    found = read(built(subject, None, x509.AuthorityInformationAccess(responder)))
+    found = read(der_of(subject, None, x509.AuthorityInformationAccess(responder)))
     assert (found.grandparent, found.published) == ("", False)
 
 
-GOOD = built(name_of([(ORG, "o"), (CN, "c")]), None, x509.SubjectAlternativeName([x509.DNSName("a.example")]))
+GOOD = der_of(name_of([(ORG, "o"), (CN, "c")]), None, x509.SubjectAlternativeName([x509.DNSName("a.example")]))
 
 
 def check_readable(found: Certificate) -> None:
@@ -212,7 +184,7 @@ def test_an_identifier_without_end() -> None:
 @pytest.mark.parametrize("kind", SUBJECTS)
 def test_openssl_reads_the_same(kind: str, tmp_path: Path) -> None:
     """Subject, issuer, serial number, dates and fingerprint are, to the letter, those of openssl x509."""
-    der = built(
+    der = der_of(
         name_of(SUBJECTS[kind][0]), name_of([(COUNTRY, "FR"), (CN, "an issuer")]), serial=0x0102030405060708090A
     )
     (tmp_path / "cert").write_bytes(der)

@@ -17,6 +17,34 @@ PASSPHRASE = b"secret"
 DAY = datetime.timedelta(days=1)
 
 
+BEGIN = datetime.datetime(2026, 11, 29, 11, 30, 7, tzinfo=datetime.UTC)
+END = datetime.datetime(2053, 1, 2, 3, 4, 5, tzinfo=datetime.UTC)
+_KEY = ec.generate_private_key(ec.SECP256R1())
+
+
+def der_of(
+    subject: x509.Name,
+    issuer: x509.Name | None = None,
+    *extensions: x509.ExtensionType,
+    serial: int = 0xA5,
+    begin: datetime.datetime = BEGIN,
+    end: datetime.datetime = END,
+) -> bytes:
+    """Return the DER of a certificate, as it is to be read: its key is nobody's."""
+    builder = (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(issuer or subject)
+        .public_key(_KEY.public_key())
+        .serial_number(serial)
+        .not_valid_before(begin)
+        .not_valid_after(end)
+    )
+    for extension in extensions:
+        builder = builder.add_extension(extension, critical=False)
+    return builder.sign(_KEY, hashes.SHA256()).public_bytes(serialization.Encoding.DER)
+
+
 class Pair(NamedTuple):
     """Files in PEM: a certificate, its key, and the two in one."""
 

@@ -37,10 +37,13 @@ class Json(Writer):
         """What was agreed on, and the certificate, good or bad; None if none of both has come."""
         if not (probe.secured or probe.certificates):
             return None
+        from netkit.core.x509 import read
         from netkit.output import certificate
 
         agreed = probe.secured.values() if probe.secured else {}
-        fields = {**agreed, "certificates": None, **certificate.fields(probe.certificates)}
+        fields = {**agreed, "certificates": None}
+        if probe.certificates:
+            fields |= certificate.fields(read(probe.certificates[0]))
         if self.chains:
             fields["chain"] = [certificate.pem(each) for each in probe.certificates]
         return {name: value for name, value in fields.items() if value is not None}

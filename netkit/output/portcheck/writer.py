@@ -42,9 +42,10 @@ class Writer:
         """The certificates that came in PEM, if they are wanted."""
         if not (self.chains and result.probe.certificates):
             return ""
+        from netkit.core.x509 import read
         from netkit.output.certificate import chain
 
-        return chain(result.probe.certificates)
+        return chain(map(read, result.probe.certificates))
 
     async def show(self, summary: Summary) -> None:
         """Show on a terminal how far the check is, until cancelled."""
@@ -70,9 +71,10 @@ def _secured(probe: ProbeResult) -> Iterator[str]:
     if probe.secured is not None:
         yield probe.secured.protocol
     if probe.certificates:
+        from netkit.core.x509 import read
         from netkit.output.certificate import sentence
 
-        yield sentence(probe.certificates[0])
+        yield sentence(read(probe.certificates[0]))
 
 
 def time_of(result: Result) -> str:

@@ -2,15 +2,12 @@
 
 import re
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from netkit.core.address import Endpoint, Protocol, Target
 from netkit.core.errors import PORT_PRECEDENCE, Exit, Failure
 from netkit.core.events import Secured
 from netkit.core.units import duration
-
-if TYPE_CHECKING:
-    from netkit.core.x509 import Certificate
 
 OPEN, CLOSED, FILTERED, UNREACHABLE, UNKNOWN = "open", "closed", "filtered", "unreachable", "unknown"
 SILENT = "open|filtered"  # over UDP: no answer may mean either
@@ -47,8 +44,8 @@ class Check(NamedTuple):
 class ProbeResult(NamedTuple):
     """What was found out at one address, or for a port at all of them; ``exit`` is OK if that is as wanted.
 
-    ``data`` is what the port sent, for a banner. ``secured`` is there if a TLS handshake was done, ``certificates`` if
-    the port has shown some, whatever they are. ``hint`` is what to try about the reason.
+    ``data`` is what the port sent, for a banner. ``secured`` is there if a TLS handshake was done, ``certificates``, in
+    DER, if the port has shown some, whatever they are. ``hint`` is what to try about the reason.
     """
 
     state: str
@@ -58,7 +55,7 @@ class ProbeResult(NamedTuple):
     seconds: float | None = None
     data: bytes | None = None
     secured: Secured | None = None
-    certificates: "tuple[Certificate, ...]" = ()
+    certificates: tuple[bytes, ...] = ()
     hint: str = ""
 
     @property

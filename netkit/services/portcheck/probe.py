@@ -154,9 +154,11 @@ class Prober:
         [event] = seen
         assert isinstance(event, Secured)
         found = found._replace(secured=event, certificates=event.certificates)
-        end = event.certificates[0].not_after if event.certificates else None
-        if self._check.expires is not None and end is not None:
-            left = end.timestamp() - time.time()
+        if self._check.expires is not None and event.certificates:
+            from netkit.core.x509 import read
+
+            end = read(event.certificates[0]).not_after
+            left = end.timestamp() - time.time() if end is not None else 0.0
             if left < self._check.expires:
                 found = found._replace(reason=f"its certificate ends in {left / _DAY:.1f} days", exit=Exit.CERT)
         return found, secured
