@@ -103,7 +103,7 @@ def _for_clients(how: Security) -> "ssl.SSLContext":
         context.verify_mode = ssl.CERT_NONE
     elif how.cafile is None:
         context.load_default_certs()
-    _prepare(context, how)
+    _prepare(context, how, shown=True)
     return context
 
 
@@ -116,7 +116,7 @@ def server(how: Security, observe: Observer) -> Layer:
     context.options |= ssl.OP_NO_TICKET  # that is for TLS 1.2
     if how.cafile is not None:
         context.verify_mode = ssl.CERT_REQUIRED
-    _prepare(context, how)
+    _prepare(context, how, shown=how.cafile is not None)
     return _layer(context, how, None, observe)
 
 
@@ -137,13 +137,15 @@ def _layer(context: "ssl.SSLContext", how: Security, name: str | None, observe: 
     return secure
 
 
-def _prepare(context: "ssl.SSLContext", how: Security) -> None:
+def _prepare(context: "ssl.SSLContext", how: Security, *, shown: bool) -> None:
+    """Set what clients and servers have in common; the peer's certificates are ``shown``, or there are none."""
     import ssl
 
     _set_versions(context, how)
     context.options |= ssl.OP_NO_RENEGOTIATION | _NO_COMPRESSED_CERTIFICATES
-    # The one way to the certificates of a handshake that fails. It is not public, and has been there since Python 3.8.
-    context._msg_callback = _keep_certificates  # type: ignore[attr-defined]
+    if shown:
+        # The one way to the certificates of a handshake that fails. It is not public, and there since Python 3.8.
+        context._msg_callback = _keep_certificates  # type: ignore[attr-defined]
     if how.alpn:
         context.set_alpn_protocols(list(how.alpn))
     if how.cafile is not None:
@@ -157,7 +159,6 @@ def _prepare(context: "ssl.SSLContext", how: Security) -> None:
 
 
 def _set_versions(context: "ssl.SSLContext", how: Security) -> None:
-    import ssl
     import warnings
 
     if how.oldest < OLDEST:  # SHA-1, which these versions sign with, is beneath OpenSSL's level 1
@@ -165,7 +166,8 @@ def _set_versions(context: "ssl.SSLContext", how: Security) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # of old versions, which were asked for
         context.minimum_version = _version(how.oldest)
-        context.maximum_version = _version(how.newest) if how.newest else ssl.TLSVersion.MAXIMUM_SUPPORTED
+        if how.newest is not None:
+            context.maximum_version = _version(how.newest)
 
 
 def _version(name: str) -> "ssl.TLSVersion":
@@ -301,7 +303,8 @@ class TlsStream(Wrapped):
             await self._flush()
             if not done and not await self._feed():
                 raise Failure(Exit.TLS, action, "the peer ended in the middle of it")
-        self.tls.context = _silent(server_side=self.tls.server_side)
+        if self.tls.chain:
+            self.tls.context = _silent(server_side=self.tls.server_side)
 
     def _refused(self, error: "ssl.SSLCertVerificationError") -> Failure:
         return trust.refused(
