@@ -278,6 +278,8 @@ def test_the_line_of_an_expired_certificate(pki: Pki) -> None:
     with peer(serving(pki.server(pki.bad("expired")), answered)) as server:
         options = ("portcheck", f"tls:localhost:{server.port}", "-4", "--cafile", pki.ca)
         text, line = netkit(*options), netkit(*options, "--json").out
+        coloured = netkit(*options, "--color", "always").out
+    assert b"\t\x1b[33mopen\x1b[m\t" in coloured  # yellow: it is not as wanted
     row = text.out.decode().rstrip("\n").split("\t")
     assert (row[0], row[1], row[3]) == ("localhost", f"{server.port}/tcp", "open")
     wanted = f"certificate has expired, localhost, {HERE}, by {pki.name}, ended 2020-01-02 ("

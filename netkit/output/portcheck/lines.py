@@ -9,14 +9,19 @@ from netkit.output.console import DEFAULT_VIEW, STDERR, View
 from netkit.output.escape import painted
 from netkit.output.portcheck.writer import Writer, detail, time_of
 from netkit.services.portcheck import check
-from netkit.services.portcheck.check import COLLAPSE_AFTER, OPEN, Result, Summary
+from netkit.services.portcheck.check import COLLAPSE_AFTER, OPEN, ProbeResult, Result, Summary
 
-COLOURS = {
+_COLOURS = {
     OPEN: "green",
     **dict.fromkeys((check.CLOSED, check.UNREACHABLE), "red"),
     **dict.fromkeys((check.FILTERED, check.SILENT), "yellow"),
     check.UNKNOWN: "magenta",
 }
+
+
+def colour(probe: ProbeResult) -> str:
+    """The colour of a state; open is green where that is as wanted."""
+    return "yellow" if probe.state == OPEN and probe.exit else _COLOURS[probe.state]
 
 
 class Lines(Writer):
@@ -64,7 +69,7 @@ class Lines(Writer):
     def line(self, result: Result) -> str:
         """The line of a port, and the certificates that came."""
         probe = result.probe
-        state = painted(probe.state, COLOURS[probe.state]) if self.view.color == "always" else probe.state
+        state = painted(probe.state, colour(probe)) if self.view.color == "always" else probe.state
         port = f"{result.port}/{result.protocol}"
         cells = (result.host, port, probe.address or "-", state, time_of(result), detail(result))
         return "\t".join(cells) + "\n" + self.chain(result)

@@ -12,7 +12,7 @@ from netkit.core.errors import Failure
 from netkit.core.kernel import now
 from netkit.core.units import duration
 from netkit.output.console import STDOUT, View
-from netkit.output.portcheck.lines import COLOURS, Lines
+from netkit.output.portcheck.lines import Lines, colour
 from netkit.output.portcheck.writer import detail
 from netkit.output.terminal.progress import check_bar
 from netkit.output.terminal.screen import animate, terminal_size
@@ -64,4 +64,4 @@ class PortTable(Lines):
 def _cells(result: Result) -> list[str | Text]:
     probe = result.probe
     time = "-" if probe.seconds is None else duration(probe.seconds)
-    return [str(result), probe.address or "-", Text(probe.state, style=COLOURS[probe.state]), time, detail(result)]
+    return [str(result), probe.address or "-", Text(probe.state, style=colour(probe)), time, detail(result)]
