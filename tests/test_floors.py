@@ -95,6 +95,9 @@ def test_libraries_keep_to_their_rooms(path: Path) -> None:
     if "ssl" in used:
         assert name == "netkit.core.tls"
         assert "ssl" not in set(imports(path, top_level_only=True))
+    if "cryptography" in used:
+        assert name == "netkit.protocols.self_signed"
+        assert "cryptography" not in set(imports(path, top_level_only=True))
     if "subprocess" in used:
         assert name in {"netkit.services.exec", "netkit.services.process"}
 

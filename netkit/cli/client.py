@@ -73,7 +73,7 @@ class ClientOptions:
         self.address = address
         self.tls = self.tls.wanted(address)
         self._name = name or address.host or ("localhost" if address.path is None else "")
-        if self.tls.tls and not (self._name or self.tls.servername or self.tls.insecure):
+        if self.tls.tls and self.tls.verifies_name and not (self._name or self.tls.servername):
             raise Invalid("a unix socket has no name that a certificate could have: --servername NAME says it")
 
     def layers(

@@ -30,7 +30,7 @@ ROWS = (
         "netkit.protocols.proxy_header.sending",
         ADDRESSES.option(
             "--send-proxy",
-            type=choice("v1", "v2", name="VERSION"),
+            type=choice("v1", "v2", name="v1|v2"),
             help="Send a header of the PROXY protocol first, v1 or v2, with our address (a relay: the client's).",
         ),
     ),

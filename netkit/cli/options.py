@@ -56,6 +56,17 @@ class TlsOptions(Record):
     servername: str | None = None
     alpn: tuple[str, ...] | None = None
     insecure: bool = False
+    key_password_file: str | None = None
+    tls_min: str = "1.2"
+    tls_max: str | None = None
+    fingerprint: tuple[str, ...] = ()
+    show_certs: bool = False
+    self_signed: str | None = None
+
+    @property
+    def verifies_name(self) -> bool:
+        """Whether the peer's certificate has to have its name."""
+        return not (self.insecure or self.fingerprint)
 
     def warn(self, whom: str, verbosity: Verbosity) -> None:
         """Say that nobody verifies who ``whom`` is, if that is so."""
@@ -67,25 +78,34 @@ class TlsOptions(Record):
             say(f"{console.program}: the certificate of {whom} is not verified (--insecure)")
 
     def client(self, host: str, observe: "Observer") -> "Layer":
-        """The handshake with ``host``. Raises Failure READ for a file that cannot be used."""
+        """The handshake with ``host``, whose certificates are shown if so. Raises Failure READ for a file."""
         from netkit.core import tls
 
+        if self.show_certs:
+            from netkit.output.certificate import showing
+
+            observe = showing(observe)
         return tls.client(self._security(), self.servername or host, observe)
 
     def server(self, observe: "Observer") -> "Layer":
-        """The handshake with a client. Raises Failure READ for a file that cannot be used."""
+        """The handshake with a client. Raises Failure READ for a file, Invalid if no pair can be made."""
         from netkit.core import tls
 
-        return tls.server(self._security(), observe)
+        if self.self_signed is None:
+            return tls.server(self._security(), observe)
+        from netkit.protocols.self_signed import made
+
+        with made(self.self_signed, observe) as (cert, key):
+            return tls.server(self._security()._replace(cert=cert, key=key), observe)
 
     def check_server(self) -> None:
         """Raise Invalid for a server that has no certificate."""
-        if self.tls and (self.cert is None or self.key is None):
+        if self.tls and not self.self_signed and (self.cert is None or self.key is None):
             pair = (
                 "openssl req -x509 -newkey rsa:2048 -nodes -keyout key.pem -out cert.pem -days 30 -subj /CN=localhost"
             )
             hint = f"{pair} -addext subjectAltName=DNS:localhost makes a pair"
-            raise Invalid("a TLS server needs --cert and --key", hint=hint)
+            raise Invalid("a TLS server needs --cert and --key, or --self-signed", hint=hint)
 
     def wanted(self, address: "Endpoint") -> "TlsOptions":
         """These options, with ``tls`` set if the address says so."""
@@ -100,20 +120,33 @@ class TlsOptions(Record):
 
         The target gets what both could have meant, but for our own certificate: a server needs one.
         """
-        ours = ("cert", "key", "alpn")
-        for_clients = (*(ours if near else ()), *(() if far else ("cafile",)))
-        for_target = ("servername", "insecure", *(("cafile", "alpn") if far else ()), *(() if near else ours))
+        ours = ("cert", "key", "key_password_file", "alpn")
+        both = ("tls_min", "tls_max")
+        for_clients = (*both, "self_signed", *(ours if near else ()), *(() if far else ("cafile",)))
+        named = ("servername", "insecure", "fingerprint")
+        for_target = (*both, *named, *(("cafile", "alpn") if far else ()), *(() if near else ours))
         return self.share(near, *for_clients), self.share(far, *for_target)
 
     def for_url(self, own: bool) -> "TlsOptions":
         """What is for the server of a URL; certificate, key and name are for our ``own`` alone, who was asked for."""
-        ours = ("cert", "key", "servername") if own else ()
-        return self.share(True, "cafile", "insecure", *ours)._replace(alpn=("http/1.1",))
+        ours = ("cert", "key", "key_password_file", "servername") if own else ()
+        all_servers = ("cafile", "insecure", "fingerprint", "tls_min", "tls_max")
+        return self.share(True, *all_servers, *ours)._replace(alpn=("http/1.1",))
 
     def _security(self) -> "Security":
         from netkit.core.tls import Security
 
-        return Security(self.cafile, self.cert, self.key, self.alpn or (), self.insecure)
+        return Security(
+            cafile=self.cafile,
+            cert=self.cert,
+            key=self.key,
+            alpn=self.alpn or (),
+            insecure=self.insecure,
+            password_file=self.key_password_file,
+            oldest=self.tls_min,
+            newest=self.tls_max,
+            fingerprints=self.fingerprint,
+        )
 
 
 class EndingOptions(Record):
@@ -362,71 +395,130 @@ family_options = gathered(
     rules=[one_of("-4", "-6")],
 )
 
-_own_choices = (
-    TLS.option("--cert", type=types.FILE, help="Certificate to present, with its chain (PEM)."),
-    TLS.option("--key", type=types.FILE, help="Key of the certificate (PEM, not encrypted)."),
+_cafile_option = TLS.option("--cafile", type=types.FILE, help="Trust the authorities in FILE (PEM).")
+_server_cafile_option = TLS.option(
+    "--cafile", type=types.FILE, help="Require certificates of clients, and trust the authorities in FILE (PEM)."
 )
-
-_identity_choices = (
-    *_own_choices,
+_relay_cafile_option = TLS.option(
+    "--cafile", type=types.FILE, help="Trust the authorities in FILE (PEM); a server then requires certificates."
+)
+_pair_choices = (
+    TLS.option("--cert", type=types.FILE, help="Certificate to present, with its chain (PEM)."),
+    TLS.option("--key", type=types.FILE, help="Key of the certificate (PEM)."),
+    TLS.option(
+        "--key-password-file", type=types.FILE, help="The key is encrypted, and its password the first line of FILE."
+    ),
+)
+_peer_choices = (
     TLS.option("--servername", type=types.HOST, help="Name to ask for (SNI) and to verify."),
+    TLS.option(
+        "--fingerprint",
+        type=types.FINGERPRINT,
+        multiple=True,
+        help="Accept exactly the certificate with this SHA-256, whatever its names and dates; repeatable.",
+    ),
     TLS.option("--insecure", help="Do not verify the peer's certificate."),
 )
-
-_alpn_option = TLS.option("--alpn", type=types.ALPN, help="Protocols to agree on (ALPN), the preferred first.")
-
-_tls_choices = (
+_version_range = (
     TLS.option(
-        "--cafile", type=types.FILE, help="Trust the authorities in FILE (PEM); a server then requires certificates."
+        "--tls-min",
+        type=types.TLS_VERSION,
+        default="1.2",
+        help="Oldest version of TLS: 1.0, 1.1, 1.2 or 1.3 (default: 1.2).",
     ),
-    *_identity_choices,
-    _alpn_option,
+    TLS.option("--tls-max", type=types.TLS_VERSION, help="Newest version of TLS (default: 1.3)."),
 )
-
+_self_signed_option = TLS.option(
+    "--self-signed", type=types.HOST, help="Make a certificate for this name, and print its fingerprint."
+)
+_alpn_option = TLS.option("--alpn", type=types.ALPN, help="Protocols to agree on (ALPN), the preferred first.")
 _tls_option = TLS.option("--tls", help="Use TLS, as with tls: before the address.")
-_identity_rules = (needs("--key", on="--cert"), one_of("--insecure", "--cafile"))
+
 _BARE = "without --tls or tls: nothing is secured"
-_tls_rule = needs("--cafile", "--cert", "--key", "--servername", "--alpn", "--insecure", on=SECURED, why=_BARE)
-tls_options = gathered("tls", TlsOptions, _tls_option, *_tls_choices, rules=[_tls_rule, *_identity_rules])
+_OF_ALL = ("--cert", "--key", "--key-password-file", "--tls-min", "--tls-max")
+_OF_CLIENTS = ("--servername", "--fingerprint", "--insecure")
+
+
+_version_rule = excluded(
+    "--tls-max",
+    by=Case("a newer --tls-min", lambda values: values["tls_max"] and values["tls_max"] < values["tls_min"]),
+    why="--tls-min is newer (default: 1.2)",
+)
+_key_rules = (needs("--key", on="--cert"), needs("--key-password-file", on="--cert"))
+_trust_rule = one_of("--insecure", "--cafile", "--fingerprint")
+_made_rules = (one_of("--self-signed", "--key"), one_of("--self-signed", "--cert"))
+
+tls_options = gathered(
+    "tls",
+    TlsOptions,
+    _tls_option,
+    _cafile_option,
+    *_pair_choices,
+    *_peer_choices,
+    _alpn_option,
+    *_version_range,
+    rules=[
+        needs("--cafile", *_OF_ALL, *_OF_CLIENTS, "--alpn", on=SECURED, why=_BARE),
+        *_key_rules,
+        _trust_rule,
+        _version_rule,
+    ],
+)
 
 server_tls_options = gathered(
     "tls",
     TlsOptions,
     _tls_option,
-    TLS.option("--cafile", type=types.FILE, help="Require certificates of clients, by the authorities in FILE (PEM)."),
-    *_own_choices,
+    _server_cafile_option,
+    *_pair_choices,
+    _self_signed_option,
     _alpn_option,
-    rules=[needs("--cafile", "--cert", "--key", "--alpn", on=SECURED, why=_BARE)],
+    *_version_range,
+    rules=[
+        needs("--cafile", *_OF_ALL, "--self-signed", "--alpn", on=SECURED, why=_BARE),
+        *_made_rules,
+        *_key_rules,
+        _version_rule,
+    ],
 )
 
 https_options = gathered(
     "tls",
     TlsOptions,
-    TLS.option("--cafile", type=types.FILE, help="Trust the authorities in FILE (PEM)."),
-    *_identity_choices,
+    _cafile_option,
+    *_pair_choices,
+    *_peer_choices,
+    *_version_range,
     rules=[
         excluded(
-            *("--servername", "--cert", "--key"),
+            *("--servername", "--cert", "--key", "--key-password-file"),
             by=Case("an http URL", lambda values: values["url"].scheme != "https"),
             why="the URL is not https",
         ),
-        *_identity_rules,
+        *_key_rules,
+        _trust_rule,
+        _version_rule,
     ],
 )
 
 relay_tls_options = gathered(
     "tls",
     TlsOptions,
-    *_tls_choices,
+    _relay_cafile_option,
+    *_pair_choices,
+    _self_signed_option,
+    *_peer_choices,
+    _alpn_option,
+    *_version_range,
     rules=[
-        needs("--cafile", "--cert", "--key", "--alpn", on=SECURED, why=_BARE),
-        needs(
-            *("--servername", "--insecure"),
-            on=Case("a tls: address as TARGET", lambda values: values["target"].tls),
-            why=_BARE,
-        ),
+        needs("--cafile", *_OF_ALL, "--alpn", on=SECURED, why=_BARE),
+        needs(*_OF_CLIENTS, on=Case("a tls: address as TARGET", lambda values: values["target"].tls), why=_BARE),
+        needs("--self-signed", on=Case("a tls: address as LISTEN", lambda values: values["address"].tls), why=_BARE),
+        *_made_rules,
         needs(Case("--key", lambda values: values["key"] and not values["address"].tls), on="--cert"),
-        one_of("--insecure", "--cafile"),
+        needs("--key-password-file", on="--cert"),
+        _trust_rule,
+        _version_rule,
     ],
 )
 

@@ -111,7 +111,7 @@ _ADDRESSES = (
 )
 
 _VALUES = (
-    ("D", "A duration: 500ms, 2s, 1.5, 1m or 1h. A bare number is seconds."),
+    ("D", "A duration: 500ms, 2s, 1.5, 1m, 1h or 30d. A bare number is seconds."),
     ("N", "A whole number, 1 or more."),
     ("SIZE", "Bytes, or bytes per second: 1500, 64K, 1M or 2G, in powers of 1024."),
     ("TEXT", r"Text in which \n, \r, \t, \0, \\ and \xNN stand for bytes."),

@@ -14,8 +14,8 @@ else:
     ParamType = click.ParamType
 
 _TEN_YEARS = 10 * 365 * 24 * 3600.0
-_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "": 1.0}
-_DURATION = re.compile(r"([0-9]+(?:\.[0-9]*)?|\.[0-9]+)(ms|s|m|h|)", re.ASCII)
+_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "": 1.0}
+_DURATION = re.compile(r"([0-9]+(?:\.[0-9]*)?|\.[0-9]+)(ms|s|m|h|d|)", re.ASCII)
 _SIZES = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
 _SIZE = re.compile(r"([1-9][0-9]{0,11})([KMG]?)")
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
@@ -48,7 +48,7 @@ class Parsed(ParamType):
 
 
 def parse_duration(text: str, *, zero: bool = False) -> float:
-    """Seconds, at most ten years: ``500ms``, ``2s``, ``1.5``, ``1m``, ``1h``; bare numbers are seconds."""
+    """Seconds, at most ten years: ``500ms``, ``2s``, ``1.5``, ``1m``, ``1h``, ``30d``; bare numbers are seconds."""
     match = _DURATION.fullmatch(text)
     if not match:
         raise ValueError(f"{text!r} is not a duration, such as 500ms, 2s, 1.5 or 1m")
@@ -166,6 +166,15 @@ def parse_alpn(text: str) -> tuple[str, ...]:
     return names
 
 
+def parse_fingerprint(text: str) -> str:
+    """The SHA-256 of a certificate, in hex with or without colons as openssl prints it: ``sha256:`` and 64 digits."""
+    kind, _, digits = text.partition(":")
+    digits = digits.replace(":", "").lower()
+    if kind.lower() != "sha256" or not re.fullmatch(r"[0-9a-f]{64}", digits):
+        raise ValueError(f"{text!r} is not sha256: and 64 hex digits, with or without colons")
+    return f"sha256:{digits}"
+
+
 def parse_mode(text: str) -> int:
     """The permission bits of a file, in octal: ``660``."""
     if not re.fullmatch(r"0?[0-7]{3}", text):
@@ -202,6 +211,7 @@ DURATION = Parsed("D", parse_duration)
 DURATION_OR_ZERO = Parsed("D", partial(parse_duration, zero=True))
 FIELD = Parsed("FIELD", parse_field)
 FILE = Parsed("FILE", parse_path)
+FINGERPRINT = Parsed("sha256:HEX", parse_fingerprint)
 GROUP = Parsed("GROUP", "netkit.core.udp_server.parse_group")
 HEX = Parsed("HEX", parse_hex)
 HOST = Parsed("NAME", "netkit.core.address.check_host")
@@ -214,3 +224,4 @@ SHELL_COMMAND = Parsed("CMD", parse_shell_command)
 SIZE = size()
 SOURCE = Parsed("ADDR[:PORT]", "netkit.core.address.parse_source")
 TEXT = Parsed("TEXT", "netkit.services.text.parse")
+TLS_VERSION = choice("1.0", "1.1", "1.2", "1.3", name="VERSION")

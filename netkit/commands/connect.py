@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 from netkit.cli import client as client_module
 from netkit.cli import habits, options, types
-from netkit.cli.command import DATA, ENDING, TIME, address, command
+from netkit.cli.command import DATA, ENDING, TIME, TLS, address, command
 from netkit.cli.layers import layer_options
 from netkit.cli.rules import Case, Values, excluded, needs, one_of
 
@@ -59,6 +59,14 @@ RULES = (
     excluded("--progress", by="--reconnect", why="it shows one connection"),
     needs("--progress", on=Case("a file or a pipe", _moves_data), why="no file or pipe is sent or received"),
     excluded("--progress", by=options.DUMP, why="the dump is shown there"),
+    needs("--show-certs", on=options.SECURED, why="without --tls or tls: nothing is secured"),
+    excluded(
+        *("--send-only", "--recv-only", "--send", "--send-hex", "--exec", "--sh-exec", "--crlf", "--raw", "--progress"),
+        *("--grace", "--hold", "--no-shutdown", "--shutdown-after", "--until", "--max-bytes", "--reconnect"),
+        *("--idle-timeout", "--log", "--hexdump"),
+        by="--show-certs",
+        why="nothing is sent or received but certificates",
+    ),
 )
 
 
@@ -77,6 +85,7 @@ RULES = (
 @options.dial_options
 @options.tls_options
 @layer_options("send_proxy")
+@TLS.option("--show-certs", help="Print the certificates that come, in PEM, and leave.")
 @TIME.option("--wait", type=types.DURATION_OR_ZERO, help="Keep trying for D, then exit with 28.")
 @TIME.option(
     "--reconnect",
@@ -139,6 +148,9 @@ def connect(
     Exit code 0 means that the peer acknowledged every byte of our input, and that every byte of the peer was written.
     On a terminal, control bytes from the peer are made visible; a pipe or a file gets them as they are.
 
+    With --show-certs netkit prints the certificates of the server, its own first, and leaves without reading stdin. The
+    exit code says whether they are acceptable; they are printed all the same.
+
     When data comes from or goes to a file or a pipe, progress is shown on stderr's terminal after half a second, until
     the peer's data appears there. Where somebody may type, it is shown after 64 KiB have come, until the first line is
     typed. Data counts as sent once the peer has acknowledged it.
@@ -148,6 +160,8 @@ def connect(
     from netkit.core.relay import AFTER_THE_ANSWER, AT_ONCE
     from netkit.services import join, transforms
 
+    if client.tls.show_certs:
+        return client.run(client.converse(join.leave))
     limits = transforms.Limits(until, max_bytes)
     typed = octets if text is None else text
     reads = program.argv is None and typed is None and not recv_only

@@ -56,6 +56,9 @@ _FORMATS = ("text", "json", *_REPORTS)
         ),
         needs("--expires", on=options.SECURED, why="without --tls or tls: nothing is secured"),
         one_of("--expires", "--insecure"),
+        needs("--show-certs", on=options.SECURED, why="without --tls or tls: nothing is secured"),
+        *(excluded("--show-certs", by=f"--format {name}", why=f"{name} has no certificates") for name in _REPORTS),
+        one_of("--quiet", "--show-certs"),
         excluded("--all", by=("--json", "--format json"), why="json has every port anyway"),
         *(excluded("--all", by=f"--format {name}", why=f"{name} has every port anyway") for name in _REPORTS),
         excluded("--color", by=("--json", "--format json"), why="json has no colours"),
@@ -64,7 +67,7 @@ _FORMATS = ("text", "json", *_REPORTS)
     ],
     examples=[
         ("netkit portcheck db:5432 mq:5672 --wait 60s -- make test", "run a command once all is there"),
-        ("netkit portcheck db:22,80,8000-8010 tls:db:443 --expires 720h", "what is open; is TLS good for 30 days more"),
+        ("netkit portcheck db:22,80,8000-8010 tls:db:443 --expires 30d", "what is open; is TLS good for 30 days more"),
         ("netkit portcheck cache:6379 --send 'PING\\r\\n' --expect PONG", "whether a server answers"),
     ],
 )
@@ -80,6 +83,7 @@ _FORMATS = ("text", "json", *_REPORTS)
 @CHECKING.option("--expect", type=REGEX, help="Exit with 8 if the answer does not match, with 28 if there is none.")
 @options.tls_options
 @TLS.option("--expires", type=DURATION, help="Exit with 60 if a certificate expires within D.")
+@TLS.option("--show-certs", "chains", help="Print the certificates that came, in PEM, after each port's line.")
 @CHECKING.option("--concurrency", type=COUNT, help="Check at most N ports at a time (default: as many as possible).")
 @options.connect_timeout_option("each look-up, connection and answer", 3.0)
 @TIME.option("--wait", type=DURATION_OR_ZERO, help="Check again until all is as expected; exit with 28 after D.")
@@ -107,6 +111,7 @@ def portcheck(
     concurrency: int | None,
     interval: float | None,
     each_port: bool,
+    chains: bool,
     form: str | None,
     view: View,
 ) -> int:
@@ -123,7 +128,7 @@ def portcheck(
 
     With tls: before a target, or --tls for all, a port is as expected if a TLS handshake succeeds within the time of -w
     and the certificate is acceptable; --send and --expect are then about the secured connection. The line shows the
-    version of TLS and when the certificate expires.
+    version of TLS, and of the certificate, acceptable or not, its names, who issued it and how many days it is good.
 
     Exit code 0 means that every port is as expected. Otherwise it is 60 if a certificate is not acceptable or expires
     too soon, else 35 if a handshake failed, 7 if a port answered but not as expected, 6 for a name without an address,
@@ -144,7 +149,7 @@ def portcheck(
         payload=check.payload or text or b"",
         family=client.family.family(),
     )
-    writer = make_writer(form, targets, view, client.verbosity, any_port=any_port, each_port=each_port)
+    writer = make_writer(form, targets, view, client.verbosity, any_port=any_port, each_port=each_port, chains=chains)
     attempts, lookups = limits(targets)
 
     async def work() -> None:

@@ -49,14 +49,24 @@ class Connected(CoreEvent):
 
 
 class Secured(CoreEvent):
-    """A TLS handshake is done. The peer's certificate has ``names`` and dates where it was verified."""
+    """A TLS handshake is done. The peer's ``certificates`` in DER, its own first, are verified if that was wanted."""
 
     protocol: str
     cipher: str
     alpn: str | None
-    names: tuple[str, ...]
-    not_before: str | None
-    not_after: str | None
+    certificates: tuple[bytes, ...]
+
+
+class Distrusted(CoreEvent):
+    """A peer's ``certificates`` in DER, its own first, are not acceptable; the failure of the handshake says why."""
+
+    certificates: tuple[bytes, ...]
+
+
+class SelfSigned(CoreEvent):
+    """A server has made a certificate for itself, the one of ``certificates``, in DER."""
+
+    certificates: tuple[bytes, ...]
 
 
 class Listening(CoreEvent):

@@ -1,17 +1,17 @@
 """TLS over any stream: the library turns bytes into records, and the stream underneath carries them.
 
 The end of our side is a close_notify alert, after which the peer's bytes are still read; a peer whose stream ends
-without one was cut short. Versions from TLS 1.2 on. Session secrets are written nowhere.
+without one was cut short. Session secrets are written nowhere.
 """
 
 import re
-from collections.abc import Callable
 from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from netkit.core import trust, x509
 from netkit.core.connection import acknowledged
 from netkit.core.errors import Exit, Failure, doing
-from netkit.core.events import Observer, Secured
+from netkit.core.events import Distrusted, Observer, Secured
 from netkit.core.kernel import DeadlineExceeded, Group, deadline, now
 from netkit.core.layer import Layer, Ledger, Wrapped
 from netkit.core.stream import LARGEST_READ, Connection, Counts
@@ -22,6 +22,12 @@ if TYPE_CHECKING:
 
 _RECORD = 16 * 1024  # bytes of a record at most: RFC 8446, section 5.1
 _PIECE = 16 * _RECORD
+_MAX_PASSWORD = 1024  # bytes: PEM_BUFSIZE of OpenSSL
+_TLS_1_3, _HANDSHAKE, _CERTIFICATE = 0x0304, 22, 11  # RFC 8446, sections 4.1.2, 5.1 and 4
+# SSL_OP_NO_RX_CERTIFICATE_COMPRESSION of OpenSSL 3.2, which older ones pass over: certificates come as they are.
+_NO_COMPRESSED_CERTIFICATES = 1 << 33
+_MAX_CHAIN = 32  # certificates that are looked at: some peer may send thousands
+_MISMATCHES = ("KEY_VALUES_MISMATCH", "KEY_TYPE_MISMATCH", "NO_CERTIFICATE_ASSIGNED")
 _LAST_WORDS = 0.25  # s that the peer has for its close_notify when we leave
 # The fatal alerts of RFC 8446, section 6.2.
 _ALERTS = frozenset(
@@ -37,21 +43,27 @@ _ALERTS = frozenset(
 _WRAPPING = re.compile(r"^\[[^]]*\] | \(_ssl\.c:[0-9]+\)$")  # what Python puts around OpenSSL's words
 _SENDER = re.compile(r"^(?:sslv3|tlsv1|tlsv13) (?:alert )?")
 _HINT = "a server that drops clients which half-close may want --no-shutdown"
+_HINT_OLDER = "--tls-min 1.0 speaks old versions, too"
 _REASONS = {
     "wrong version number": "the peer does not speak TLS",
     "http request": "the peer does not speak TLS",
     "packet length too long": "the peer does not speak TLS",
     "record layer failure": "the peer does not speak TLS",
-    "unsupported protocol": "the peer speaks no version from TLS 1.2 on",
     "no shared cipher": "no cipher in common",
 }
+
+
+OLDEST = "1.2"
+"""The version of TLS that is the oldest unless one is asked for: RFC 8996 has done with those before."""
 
 
 class Security(NamedTuple):
     """How one side speaks TLS.
 
     ``cafile`` has the authorities that are trusted, in PEM (a client's are the system's unless given; a server asks for
-    certificates only if it is). ``cert`` and ``key`` are files in PEM, ``alpn`` protocols in the order of preference.
+    certificates only if it is). ``cert`` and ``key`` are files in PEM, ``password_file`` begins with the line that the
+    key is encrypted with. ``alpn`` are protocols in the order of preference, ``oldest`` and ``newest`` the versions
+    that are spoken, 1.0 to 1.3. A client may trust nobody but certificates with one of ``fingerprints``, or anybody.
     """
 
     cafile: str | None = None
@@ -59,6 +71,15 @@ class Security(NamedTuple):
     key: str | None = None
     alpn: tuple[str, ...] = ()
     insecure: bool = False
+    password_file: str | None = None
+    oldest: str = OLDEST
+    newest: str | None = None
+    fingerprints: tuple[str, ...] = ()
+
+    @property
+    def versions(self) -> str:
+        """Which versions there are, for a message."""
+        return f"from TLS {self.oldest} " + (f"to {self.newest}" if self.newest else "on")
 
 
 def client(how: Security, host: str, observe: Observer) -> Layer:
@@ -67,7 +88,7 @@ def client(how: Security, host: str, observe: Observer) -> Layer:
     The handshake raises Failure: CERT for a certificate that is not acceptable, else TLS. Nothing of the payload has
     been sent then.
     """
-    return _layer(_for_clients(how), host.partition("%")[0].rstrip("."), observe)
+    return _layer(_for_clients(how), how, host.partition("%")[0].rstrip("."), observe)
 
 
 @cache
@@ -77,12 +98,12 @@ def _for_clients(how: Security) -> "ssl.SSLContext":
 
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.hostname_checks_common_name = False
-    if how.insecure:
+    if how.insecure or how.fingerprints:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
     elif how.cafile is None:
         context.load_default_certs()
-    _prepare(context, how)
+    _prepare(context, how, shown=True)
     return context
 
 
@@ -95,53 +116,130 @@ def server(how: Security, observe: Observer) -> Layer:
     context.options |= ssl.OP_NO_TICKET  # that is for TLS 1.2
     if how.cafile is not None:
         context.verify_mode = ssl.CERT_REQUIRED
-    _prepare(context, how)
-    return _layer(context, None, observe)
+    _prepare(context, how, shown=how.cafile is not None)
+    return _layer(context, how, None, observe)
 
 
-def _layer(context: "ssl.SSLContext", name: str | None, observe: Observer) -> Layer:
+def _layer(context: "ssl.SSLContext", how: Security, name: str | None, observe: Observer) -> Layer:
     """``name`` is the server's, or None if that is us."""
 
     async def secure(stream: Connection, group: Group) -> Connection:
-        secured = TlsStream(stream, context, name)
-        await secured.do_handshake()
+        secured = TlsStream(stream, context, how, name)
+        try:
+            await secured.do_handshake()
+        except Failure as failure:
+            if failure.exit is Exit.CERT:
+                observe(Distrusted(secured.certificates))
+            raise
         observe(secured.describe())
         return secured
 
     return secure
 
 
-def seconds_of(date: str) -> int:
-    """A certificate's date in seconds since the epoch."""
+def _prepare(context: "ssl.SSLContext", how: Security, *, shown: bool) -> None:
+    """Set what clients and servers have in common; the peer's certificates are ``shown``, or there are none."""
     import ssl
 
-    return ssl.cert_time_to_seconds(date)
-
-
-def _prepare(context: "ssl.SSLContext", how: Security) -> None:
-    import ssl
-
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.options |= ssl.OP_NO_RENEGOTIATION
+    _set_versions(context, how)
+    context.options |= ssl.OP_NO_RENEGOTIATION | _NO_COMPRESSED_CERTIFICATES
+    if shown:
+        # The one way to the certificates of a handshake that fails. It is not public, and there since Python 3.8.
+        context._msg_callback = _keep_certificates  # type: ignore[attr-defined]
     if how.alpn:
         context.set_alpn_protocols(list(how.alpn))
     if how.cafile is not None:
         with doing(Exit.READ, f"read authorities from {how.cafile}"):
-            _load(lambda: context.load_verify_locations(how.cafile), "no certificate in PEM is in it")
+            try:
+                context.load_verify_locations(how.cafile)
+            except ssl.SSLError as error:
+                raise OSError(None, _words(error) or "no certificate in PEM is in it") from error
     if how.cert is not None:
-        key = how.key or how.cert
-        with doing(Exit.READ, f"use certificate {how.cert} with key {key}"):
-            # Without a function for it OpenSSL would ask the terminal for the passphrase of a key.
-            _load(lambda: context.load_cert_chain(how.cert or "", key, lambda: b""), "they are no pair in PEM")
+        _load_pair(context, how, how.cert, how.key or how.cert)
 
 
-def _load(load: Callable[[], None], otherwise: str) -> None:
+def _set_versions(context: "ssl.SSLContext", how: Security) -> None:
+    import warnings
+
+    if how.oldest < OLDEST:  # SHA-1, which these versions sign with, is beneath OpenSSL's level 1
+        context.set_ciphers("DEFAULT:@SECLEVEL=0")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of old versions, which were asked for
+        context.minimum_version = _version(how.oldest)
+        if how.newest is not None:
+            context.maximum_version = _version(how.newest)
+
+
+def _version(name: str) -> "ssl.TLSVersion":
     import ssl
 
-    try:
-        load()
-    except ssl.SSLError as error:
-        raise OSError(None, (error.reason or "").replace("_", " ").lower() or otherwise) from error
+    return ssl.TLSVersion["TLSv1" if name == "1.0" else f"TLSv{name.replace('.', '_')}"]
+
+
+def _load_pair(context: "ssl.SSLContext", how: Security, cert: str, key: str) -> None:
+    import ssl
+
+    action = f"use certificate {cert} with key {key}"
+    password = b"" if how.password_file is None else _password(how.password_file)
+    asked = False
+
+    def tell_password() -> bytes:  # OpenSSL would ask the terminal for it
+        nonlocal asked
+        asked = True
+        return password
+
+    with doing(Exit.READ, action):
+        try:
+            context.load_cert_chain(cert, key, tell_password)
+        except ssl.SSLError as error:
+            if error.reason in _MISMATCHES:
+                raise Failure(Exit.READ, action, "the key is that of another certificate") from error
+            if not asked:
+                raise OSError(None, _words(error) or "they are no pair in PEM") from error
+            if how.password_file is None:
+                detail = "--key-password-file FILE has its password"
+                raise Failure(Exit.READ, action, "the key is encrypted", detail=detail) from error
+            raise Failure(Exit.READ, action, f"the password in {how.password_file} is not that of the key") from error
+
+
+def _password(path: str) -> bytes:
+    """The first line of a file, as ``-passin file:`` of openssl has it."""
+    action = f"read the password of the key from {path}"
+    with doing(Exit.READ, action), open(path, "rb") as file:
+        line = file.readline(_MAX_PASSWORD + 2).removesuffix(b"\n").removesuffix(b"\r")
+    if not 0 < len(line) <= _MAX_PASSWORD:
+        raise Failure(Exit.READ, action, f"its first line is not 1 to {_MAX_PASSWORD} bytes long")
+    return line
+
+
+def _words(error: "ssl.SSLError") -> str:
+    """What OpenSSL says, in lower case, if it says anything."""
+    return (error.reason or "").replace("_", " ").lower()
+
+
+def _keep_certificates(tls: Any, way: str, version: int, content: int, kind: int, message: bytes) -> None:
+    """Note the certificates of a peer as its message comes: called by OpenSSL for all that goes over the wire."""
+    if way == "read" and (content, kind) == (_HANDSHAKE, _CERTIFICATE):
+        tls.chain = _certificates(message, newest=version >= _TLS_1_3)
+
+
+def _certificates(message: bytes, *, newest: bool) -> list[bytes]:
+    """Those in a Certificate message (RFC 5246, section 7.4.2; RFC 8446, section 4.4.2), whose form nobody checked."""
+    at = 7 + (1 + int.from_bytes(message[4:5]) if newest else 0)
+    found: list[bytes] = []
+    while at < len(message) and len(found) < _MAX_CHAIN:
+        end = at + 3 + int.from_bytes(message[at : at + 3])
+        found.append(message[at + 3 : end])
+        at = end + (2 + int.from_bytes(message[end : end + 2]) if newest else 0)
+    return found
+
+
+@cache
+def _silent(*, server_side: bool) -> "ssl.SSLContext":
+    """A context that does not report what goes over the wire: for records it costs more than their encryption."""
+    import ssl
+
+    return ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER if server_side else ssl.PROTOCOL_TLS_CLIENT)
 
 
 def _records(start: int, end: int, size: int) -> list[tuple[int, int]]:
@@ -154,16 +252,18 @@ def _records(start: int, end: int, size: int) -> list[tuple[int, int]]:
 class TlsStream(Wrapped):
     """The secured stream, which counts payload; what is underneath is closed with it."""
 
-    def __init__(self, stream: Connection, context: "ssl.SSLContext", name: str | None) -> None:
+    def __init__(self, stream: Connection, context: "ssl.SSLContext", how: Security, name: str | None) -> None:
         import ssl
 
         super().__init__(stream)
         self.counts = Counts()
         self._ssl = ssl
+        self._how = how
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
-        self.tls = context.wrap_bio(
+        self.tls: Any = context.wrap_bio(
             self._incoming, self._outgoing, server_side=name is None, server_hostname=name or None
         )
+        self.tls.chain = []  # type: ignore[attr-defined]  # of the peer, in DER: see ``_keep_certificates``
         self._turn = Lock()
         self._held = b""  # payload that had to be read before its time
         self._ended = self._peer_ended = False
@@ -181,34 +281,61 @@ class TlsStream(Wrapped):
             raise
 
     async def _shake(self, action: str) -> None:
-        while True:
+        done = False
+        while not done:
             try:
                 self.tls.do_handshake()
+                done = True
             except self._ssl.SSLWantReadError:
-                await self._flush()
-                if not await self._feed():
-                    raise Failure(Exit.TLS, action, "the peer ended in the middle of it") from None
-                continue
+                pass
             except self._ssl.SSLCertVerificationError as error:
                 await self._flush_alert()
-                raise Failure(Exit.CERT, f"trust {self.name}", error.verify_message.lower().rstrip(".")) from error
+                raise self._refused(error) from error
             except self._ssl.SSLError as error:
                 await self._flush_alert()
-                raise Failure(Exit.TLS, action, _reason(error)) from error
+                reason = _reason(error)
+                if reason == "unsupported protocol":
+                    reason = f"the peer speaks no version {self._how.versions}"
+                older = "version" in reason and self._how.oldest >= OLDEST
+                raise Failure(Exit.TLS, action, reason, hint=_HINT_OLDER if older else "") from error
+            if done or self.tls.chain:
+                self._check_fingerprint()  # before a certificate of ours is sent
             await self._flush()
-            return
+            if not done and not await self._feed():
+                raise Failure(Exit.TLS, action, "the peer ended in the middle of it")
+        if self.tls.chain:
+            self.tls.context = _silent(server_side=self.tls.server_side)
+
+    def _refused(self, error: "ssl.SSLCertVerificationError") -> Failure:
+        return trust.refused(
+            f"trust {self.name}",
+            error.verify_code,
+            error.verify_message.lower().rstrip("."),
+            tuple(map(x509.read, self.certificates)),
+            peer="client" if self.tls.server_side else "server",
+            cafile=self._how.cafile,
+        )
+
+    def _check_fingerprint(self) -> None:
+        """Raise Failure CERT if certain certificates are trusted alone, and the peer has shown another, or none."""
+        shown = [x509.Certificate(der).fingerprint for der in self.certificates[:1]]
+        if self._how.fingerprints and not set(shown).intersection(self._how.fingerprints):
+            found = f"its certificate has {shown[0]}" if shown else "it has shown no certificate"
+            raise Failure(Exit.CERT, f"trust {self.name}", found, detail="--fingerprint wants another")
+
+    @property
+    def certificates(self) -> tuple[bytes, ...]:
+        """What the peer has shown, in DER, its own certificate first."""
+        return tuple(self.tls.chain)
 
     def describe(self) -> Secured:
         """What the handshake came to."""
         cipher = self.tls.cipher()
-        names, found = _subject(self.tls)
         return Secured(
             protocol=self.tls.version() or "",
             cipher=cipher[0] if cipher else "",
             alpn=self.tls.selected_alpn_protocol(),
-            names=names,
-            not_before=found.get("notBefore"),
-            not_after=found.get("notAfter"),
+            certificates=self.certificates,
         )
 
     async def recv(self) -> bytes:
@@ -363,13 +490,3 @@ def _reason(error: "ssl.SSLError") -> str:
     text = _WRAPPING.sub("", error.reason or error.strerror or str(error)).replace("_", " ").lower()
     name = _SENDER.sub("", text).replace(" ", "_").replace("cancelled", "canceled")
     return f"the peer sent alert {name}" if name in _ALERTS else _REASONS.get(text, text)
-
-
-def _subject(tls: "ssl.SSLObject") -> tuple[tuple[str, ...], dict[str, Any]]:
-    """The names in the peer's certificate, and what else Python reads in it where it was verified."""
-    try:
-        found: dict[str, Any] = tls.getpeercert() or {}
-    except ValueError:  # a name that is not UTF-8
-        return (), {}
-    names = tuple(str(value) for _, value in found.get("subjectAltName", ()))
-    return names or tuple(v for part in found.get("subject", ()) for k, v in part if k == "commonName"), found

@@ -1,6 +1,6 @@
 """How each event is told: the table of their names, fields and sentences, and an observer that goes by it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from netkit.core import events
@@ -15,8 +15,9 @@ class Row(NamedTuple):
     """How a kind of event is told.
 
     ``name`` and ``fields`` are those of its JSON: of an end, ``peer`` or ``local``, there are address, port, family and
-    protocol; ``time_ms`` and ``duration_ms`` are its ``seconds``. ``written`` is how often -v is given before there is
-    that object, and ``spoken`` before there is the ``sentence``: None says that this is a hint.
+    protocol; ``time_ms`` and ``duration_ms`` are its ``seconds``; of ``certificates`` the first is told.
+    ``written`` is how often -v is given before there is that object, and ``spoken`` before there is the ``sentence``:
+    None says that this is a hint.
     """
 
     name: str
@@ -37,8 +38,27 @@ def _connected(event: events.Connected) -> str:
 
 def _secured(event: events.Secured) -> str:
     alpn = f", ALPN {event.alpn}" if event.alpn else ""
-    dates = f", certificate of {', '.join(event.names)}, {event.not_before} to {event.not_after}"
-    return f"secured by {event.protocol} with {event.cipher}{alpn}{dates if event.not_after else ''}"
+    shown = f", {_certificate(event)}" if event.certificates else ""
+    return f"secured by {event.protocol} with {event.cipher}{alpn}{shown}"
+
+
+def _certificate(event: events.Secured | events.Distrusted) -> str:
+    from netkit.core.x509 import read
+    from netkit.output import certificate
+
+    found = read(event.certificates[0])
+    return f"certificate of {certificate.sentence(found)}, {found.fingerprint}"
+
+
+def _distrusted(event: events.Distrusted) -> str:
+    return f"not acceptable: {_certificate(event) if event.certificates else 'no certificate'}"
+
+
+def _self_signed(event: events.SelfSigned) -> str:
+    from netkit.core.x509 import read
+
+    found = read(event.certificates[0])
+    return f"self-signed certificate of {found.label}; clients can take it by --fingerprint {found.fingerprint}"
 
 
 def _dropped(event: events.Dropped) -> str:
@@ -78,6 +98,7 @@ _CLOSED = "peer duration_ms bytes_sent bytes_acknowledged bytes_received reason"
 # In this order: what is always said, from -v on, and from -vv on, in words or in JSON.
 TABLE: dict[type[CoreEvent], Row] = {
     events.Listening: Row("listening", 0, 0, "local", _listening),
+    events.SelfSigned: Row("self_signed", 0, 0, "certificates", _self_signed),
     events.Paused: Row("paused", 0, 0, "reason", "cannot {action} for now: {cause}"),
     events.Cut: Row("cut", 0, 0, "peer reason", "connection from {peer} reset: {reason}"),
     events.ProgramLeft: Row(
@@ -90,7 +111,8 @@ TABLE: dict[type[CoreEvent], Row] = {
     events.Unanswered: Row("unanswered", 0, None, "", _NO_ANSWER),
     events.Resolved: Row("resolved", 0, 1, "host addresses time_ms", "resolved {host} to {addresses} in {seconds}"),
     events.Connected: Row("connected", 0, 1, "target peer local time_ms", _connected),
-    events.Secured: Row("secured", 0, 1, "protocol cipher alpn names not_before not_after", _secured),
+    events.Secured: Row("secured", 0, 1, "protocol cipher alpn certificates", _secured),
+    events.Distrusted: Row("distrusted", 0, 1, "certificates", _distrusted),
     events.Accepted: Row("accepted", 0, 1, "peer", "connection from {peer}"),
     events.Denied: Row("denied", 0, 1, "peer reason", "connection from {peer} denied: {reason}"),
     events.Opened: Row("opened", 0, 1, "target peer local", "sending to {peer} from {local}"),
@@ -130,12 +152,23 @@ def fields(event: Any, verbose: int) -> tuple[str, dict[str, Any]] | None:
     for name in row.fields.split():
         if name in ("time_ms", "duration_ms"):
             found[name] = milliseconds(event.seconds)
+        elif name == "certificates":
+            found |= _fields_of_first(event.certificates)
         elif name in ("peer", "local"):
             found |= ends_of(getattr(event, "protocol", "tcp"), **{name: getattr(event, name)})
         else:
             value = getattr(event, name)
-            found[name] = value or None if name in ("names", "reason") else value
+            found[name] = value or None if name == "reason" else value
     return row.name, found
+
+
+def _fields_of_first(certificates: Sequence[bytes]) -> dict[str, Any]:
+    if not certificates:
+        return {}
+    from netkit.core.x509 import read
+    from netkit.output import certificate
+
+    return certificate.fields(read(certificates[0]))
 
 
 def observer(verbosity: Verbosity, count: Callable[[Observer], Observer] | None = None) -> Observer:

@@ -110,6 +110,10 @@ class Conversation(Record):
         )
 
 
+async def leave(stream: Connection) -> None:
+    """The handler for who has seen enough once a connection stands: it says nothing, and the end is sent."""
+
+
 def joining(open_terminal: Callable[[], Terminal], conversation: Conversation) -> Handler:
     """A handler that joins a connection to the terminal. It fails as ``relay`` does, or if our reader left."""
 

@@ -10,16 +10,23 @@ from netkit.core.relay import AFTER_THE_ANSWER, AT_ONCE, NEVER, Ending, Input, S
 
 NONE = EndingOptions(None, False, False, None, False)
 
-ALL = TlsOptions(False, "ca", "cert", "key", "name", ("h2",), True)
+ALL = TlsOptions(
+    **{"tls": False, "cafile": "ca", "cert": "cert", "key": "key", "servername": "name", "alpn": ("h2",)},
+    **{"insecure": True, "key_password_file": "file", "tls_min": "1.0", "tls_max": "1.1", "fingerprint": ("sha256:0",)},
+    self_signed="me",
+)
+VERSIONS = {"tls_min", "tls_max"}
+PAIR = {"cert", "key", "key_password_file"}
+PEER = {"servername", "insecure", "fingerprint"}
 
 
 @pytest.mark.parametrize(
     ("near", "far", "for_clients", "for_target"),
     [
-        (False, False, {"cafile"}, {"cert", "key", "servername", "alpn", "insecure"}),
-        (True, False, {"cafile", "cert", "key", "alpn"}, {"servername", "insecure"}),
-        (False, True, set(), {"cafile", "cert", "key", "servername", "alpn", "insecure"}),
-        (True, True, {"cert", "key", "alpn"}, {"cafile", "servername", "alpn", "insecure"}),
+        (False, False, {"cafile"}, {*PAIR, *PEER, "alpn"}),
+        (True, False, {*PAIR, "cafile", "alpn"}, PEER),
+        (False, True, set(), {*PAIR, *PEER, "cafile", "alpn"}),
+        (True, True, {*PAIR, "alpn"}, {*PEER, "cafile", "alpn"}),
     ],
 )
 def test_a_relay_shares_out_what_it_was_told(
@@ -29,13 +36,14 @@ def test_a_relay_shares_out_what_it_was_told(
     sides = ALL.sides(near, far)
     assert [side.tls for side in sides] == [near, far]
     given = [{name for name, value in side.values().items() if value and name != "tls"} for side in sides]
-    assert given == [for_clients, for_target]
+    assert given == [{*for_clients, *VERSIONS, "self_signed"}, {*for_target, *VERSIONS}]
 
 
 def test_who_we_are_is_for_one_origin_alone() -> None:
     """Servers of another origin are verified by the same authorities, and see no certificate of ours."""
-    assert ALL.for_url(True) == ALL._replace(tls=True, alpn=("http/1.1",))
-    assert ALL.for_url(False) == TlsOptions(True, "ca", alpn=("http/1.1",), insecure=True)
+    own = ALL._replace(tls=True, alpn=("http/1.1",), self_signed=None)
+    assert ALL.for_url(True) == own
+    assert ALL.for_url(False) == own._replace(cert=None, key=None, key_password_file=None, servername=None)
 
 
 @pytest.mark.parametrize(

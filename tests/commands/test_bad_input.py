@@ -400,7 +400,7 @@ NO_DURATIONS = (
     "1_0",
     "\uff15",
     "1 s",
-    "1d",
+    "1w",
     "11y",
     "@/etc/passwd",
 )

@@ -494,7 +494,6 @@ def test_conversations_go_on_side_by_side() -> None:
         (["unix:/run/x"], "is a unix socket, and has no port"),
         (["tls:tls:db:1"], "says tls: twice"),
         (["tls:unix:/run/x"], "is a unix socket, and has no port"),
-        (["tls:h:1", "--expires", "30d"], "--expires: "),
         (["localhost:1", "-n"], "host 'localhost' is a name, and --numeric"),
         (["h:1", "--format", "xml"], "--format: 'xml' is none of text, json, tap, junit, github"),
         (["h:1", "--color", "red"], "--color: 'red' is none of auto, always, never"),

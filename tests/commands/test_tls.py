@@ -616,7 +616,9 @@ def test_a_server_without_a_pair_is_a_mistake() -> None:
     """At a terminal the line that misses --cert and --key is followed by a command that makes such a pair."""
     code, said = on_terminal("listen", "tls:0")
     assert code == 2
-    assert said.startswith(b"netkit listen: a TLS server needs --cert and --key\r\nhint: openssl req -x509 ")
+    assert said.startswith(
+        b"netkit listen: a TLS server needs --cert and --key, or --self-signed\r\nhint: openssl req "
+    )
 
 
 # -- what is kept, shown and run is payload

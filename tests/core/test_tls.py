@@ -3,14 +3,18 @@
 import array
 import fcntl
 import socket
+import ssl
 import termios
 from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
 from cryptography import x509
 from cryptography.x509.oid import NameOID
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from netkit.core import tls
 from netkit.core.address import Endpoint
@@ -24,6 +28,7 @@ from netkit.core.relay import Ending, relay
 from netkit.core.socket_stream import SocketStream
 from netkit.core.stream import Stream
 from netkit.core.tls import Security
+from netkit.core.x509 import read
 from netkit.output.events import fields, sentence
 from tests import contract, memory
 from tests.clock import JumpClock, PatientClock, run
@@ -383,11 +388,41 @@ def test_whatever_names_a_certificate_has_they_can_be_told(pki: Pki, kind: str) 
     _, failure = meet(client, server_of(pki, told.append, cafile=pki.ca))
     if failure is None:
         [event] = told
-        assert all(isinstance(name, str) for name in event.names)
+        assert read(event.certificates[0]).subject == "CN=c"
         assert "TLSv1.3" in (sentence(event, 1) or "")
         assert fields(event, 1) is not None
     else:
         assert failure.exit in (Exit.TLS, Exit.CERT)
+
+
+@given(st.binary(max_size=100), st.booleans())
+@example(b"", True)
+@example(b"\x0b\0\0\0", True)
+@example(b"\x0b\0\0\1\xff", True)
+@example(b"\x0b" + bytes(10_000), False)
+def test_any_message_of_certificates(message: bytes, newest: bool) -> None:
+    """Nobody has checked it yet: whatever it is, it is no error of ours, and no more of it is kept than a chain."""
+    assert len(tls._certificates(message, newest=newest)) <= 32
+
+
+def test_without_a_certificate_no_fingerprint_is_met(pki: Pki, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Should the one way to a peer's certificate be gone, nobody is trusted by it."""
+    monkeypatch.setattr(tls, "_keep_certificates", lambda *message: None)
+    pair = pki.built("unseen", "c", [x509.DNSName("localhost")])
+    [wanted] = [read(ssl.PEM_cert_to_DER_cert(Path(pair.cert).read_text())).fingerprint]
+    client = tls.client(Security(fingerprints=(wanted,)), "localhost", ignore)
+
+    async def main() -> Failure:
+        one, other = memory.pair()
+        async with Group() as group:
+            group.start_soon(Outcome(server_of(pki, pair=pair)(connection(other), NONE)).run())
+            with pytest.raises(Failure) as caught:
+                await client(connection(one), NONE)
+            group.cancel()
+        return caught.value
+
+    failure = run(main())
+    assert (failure.exit, failure.reason) == (Exit.CERT, "it has shown no certificate")
 
 
 def test_a_certificate_without_alternative_names_is_told_by_its_subject(pki: Pki) -> None:

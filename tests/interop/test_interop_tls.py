@@ -1,6 +1,7 @@
 """TLS with the peers that people have: openssl, ncat, socat, nginx and curl, on either side."""
 
 import contextlib
+import json
 import re
 import signal
 import subprocess
@@ -189,6 +190,92 @@ def test_old_versions_are_refused(pki: Pki) -> None:
     )
 
 
+OLD = pytest.mark.parametrize("version", ["1", "1_1", "1_2", "1_3"])
+
+
+@OLD
+def test_any_version_if_it_is_asked_for(pki: Pki, version: str) -> None:
+    """With --tls-min 1.0 an openssl that speaks nothing but one version gets and sends every byte, on either side."""
+    agreed = f"secured by TLSv{version.replace('_', '.')} with "
+    theirs = (f"-tls{version}", *ANY)
+    with file_of() as stdout, s_server(pki, *theirs, "-quiet", "-naccept", "1", stdout=stdout) as (server, port):
+        ours = run([*connecting(pki, port), "--tls-min", "1.0", "-v"], DATA)
+        assert (ours.code, server.finish().code) == (0, 0)
+        check_same(content(stdout), DATA)
+    assert agreed in ours.err
+    with file_of(OTHER) as stdin, serving(pki, "listen", "--tls-min", "1.0", "-v", stdin=stdin) as (ours_too, port):
+        got = run(s_client(pki, port, "-quiet", *theirs))
+        check_same(got.out, OTHER)
+        done = ours_too.finish()
+        assert (got.code, done.code) == (0, 0)
+    assert agreed in done.err
+
+
+@pytest.mark.parametrize(
+    ("options", "version"), [(("--tls-max", "1.2"), "TLSv1.2"), (("--tls-min", "1.3"), "TLSv1.3"), ((), "TLSv1.3")]
+)
+def test_the_range_of_versions(pki: Pki, options: tuple[str, ...], version: str) -> None:
+    """The newest that both speak is taken; a range that openssl is not in is 35, with the range in our words."""
+    with s_server(pki, "-HTTP", stdin=subprocess.DEVNULL) as (_, port):
+        ours = run([*connecting(pki, port), *options, "-v"])
+        assert f"secured by {version} with " in ours.err
+    other = "-tls1_3" if version == "TLSv1.2" else "-tls1_2"
+    with serving(pki, "listen", *options, stdin=subprocess.DEVNULL) as (server, port):
+        theirs = run(s_client(pki, port, other, "-no_ign_eof"))
+        done = server.finish()
+    if options:
+        words = "from TLS 1.2 to 1.2" if version == "TLSv1.2" else "from TLS 1.3 on"
+        assert theirs.code != 0
+        assert (done.code, done.err.splitlines()[-1].rpartition(": ")[2]) == (35, f"the peer speaks no version {words}")
+    else:
+        assert (theirs.code, done.code) == (0, 0)
+
+
+@pytest.mark.parametrize("verified", [True, False])
+def test_openssl_reads_the_same_in_a_certificate(pki: Pki, verified: bool) -> None:
+    """What --json has of a certificate, verified or not, is what openssl x509 prints of it."""
+    trust = ("--cafile", pki.ca) if verified else ("--insecure",)
+    with s_server(pki, "-HTTP", stdin=subprocess.DEVNULL) as (_, port):
+        argv = [*NETKIT, "connect", f"tls:{HERE}:{port}", "--wait", "10s", "--json", *trust]
+        told = run([*argv, "--shutdown-after", "0"]).err.splitlines()
+        [event] = [each for each in map(json.loads, told) if each["event"] == "secured"]
+        shown = run([*argv, "--show-certs"])
+    about = "-subject -issuer -serial -startdate -enddate -fingerprint -sha256 -ext subjectAltName"
+    form = "-nameopt RFC2253,-esc_msb,utf8 -dateopt iso_8601"
+    for data in (Path(pki.good.cert).read_bytes(), shown.out):
+        theirs = run([tool("openssl"), "x509", "-noout", *about.split(), *form.split()], data).out.decode()
+        found = dict(line.split("=", 1) for line in theirs.splitlines() if "=" in line)
+        assert event["subject"] == found["subject"]
+        assert event["issuer"] == found["issuer"]
+        assert event["serial"] == found["serial"]
+        assert event["not_before"] == found["notBefore"].replace(" ", "T")
+        assert event["not_after"] == found["notAfter"].replace(" ", "T")
+        digits = found["sha256 Fingerprint"].replace(":", "").lower()
+        assert event["fingerprint"] == f"sha256:{digits}"
+        names = re.findall(r"(?:DNS|IP Address):([^,\n]+)", theirs)
+        assert event["names"] == [name.replace("0:0:0:0:0:0:0:1", "::1") for name in names]
+
+
+@VERSIONS
+@pytest.mark.parametrize("partner", ["curl", "openssl"])
+def test_who_has_no_certificate_hears_why(pki: Pki, partner: str, version: str) -> None:
+    """A server that wants certificates sends its alert, never a bare reset, and says so once with -v."""
+    alert = "certificate required" if version == "-tls1_3" else "handshake failure"
+    with serving(pki, "echo", "--cafile", pki.ca, "--once", "-v") as (server, port):
+        if partner == "openssl":
+            with running(argv=s_client(pki, port, "-quiet", version)) as client:
+                assert client.wait() != 0
+                said = client.finish().err
+        else:
+            most = "1.3" if version == "-tls1_3" else "1.2"
+            argv = [tool("curl"), "-sS", "--cacert", pki.ca, "--tls-max", most, f"https://localhost:{port}/"]
+            said = run(argv).err
+        done = server.finish()
+    assert f"alert {alert}" in said
+    lines = [line for line in done.err.splitlines() if "peer did not return a certificate" in line]
+    assert len(lines) == 1
+
+
 # -- ncat, which ends a stream without close_notify
 
 
@@ -312,6 +399,43 @@ def test_nginx_serves_https(pki: Pki, tmp_path: Path) -> None:
             check_page(ours.out, OTHER)
         server.signal(signal.SIGTERM)
         assert server.finish().code == 0
+
+
+@pytest.mark.parametrize("complete", [True, False])
+def test_nginx_and_its_chain(pki: Pki, tmp_path: Path, complete: bool) -> None:
+    """The chain that nginx sends is shown as it is in its file; one that lacks the intermediate certificate is 60."""
+    pair = pki.below("nginx")
+    chain = re.findall(rb"-----BEGIN.*?-----END CERTIFICATE-----\n", Path(pair.cert).read_bytes(), re.DOTALL)
+    sent = chain if complete else chain[:1]
+    (tmp_path / "cert").write_bytes(b"".join(sent))
+    port = free_port()
+    conf = tmp_path / "nginx.conf"
+    conf.write_text(NGINX_TLS.format(here=HERE, port=port, cert=tmp_path / "cert", key=pair.key, root=tmp_path))
+    argv = [tool("nginx"), "-e", "stderr", "-p", str(tmp_path), "-c", str(conf)]
+    with running(argv=argv) as server:
+        ours = run([*connecting(pki, port, ()), "--show-certs"])
+        server.signal(signal.SIGTERM)
+        assert server.finish().code == 0
+    assert re.findall(rb"-----BEGIN.*?-----END CERTIFICATE-----\n", ours.out, re.DOTALL) == sent
+    if complete:
+        assert (ours.code, ours.err) == (0, "")
+    else:
+        assert ours.code == 60
+        assert "the server does not send its intermediate certificate OU=Testing CA " in ours.err
+
+
+def test_curl_takes_a_certificate_made_on_the_spot(tmp_path: Path) -> None:
+    """curl trusts the certificate that --show-certs has kept, under its name."""
+    with running(
+        "listen", f"tls:{HERE}:0", "--self-signed", "localhost", "--reply", "HTTP/1.0 200 OK\\n\\nhi"
+    ) as server:
+        wanted = server.line("--fingerprint (.*)$")[1]
+        port = server.port
+        shown = run([*NETKIT, "connect", f"tls:{HERE}:{port}", "--fingerprint", wanted, "--show-certs"])
+        (tmp_path / "ca").write_bytes(shown.out)
+        theirs = run([tool("curl"), "-sS", "--cacert", str(tmp_path / "ca"), f"https://localhost:{port}/"])
+        assert (theirs.code, theirs.out, theirs.err) == (0, b"hi", "")
+        assert run([tool("curl"), "-sS", f"https://localhost:{port}/"]).code == 60
 
 
 def test_curl_gets_a_page_of_listen(pki: Pki, tmp_path: Path) -> None:

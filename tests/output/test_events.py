@@ -1,19 +1,47 @@
 """What is told about a run, as data: every event has its sentence and its fields, and totals add up."""
 
+import hashlib
 import json
 import re
+import time
 from typing import Any, NamedTuple, get_type_hints
 
 import pytest
+from cryptography import x509
+from cryptography.x509.oid import NameOID
 
 from netkit.core import events
 from netkit.core.address import Endpoint
 from netkit.output import events as events_module
 from netkit.output.jsonl import record
+from tests.support.certificates import BEGIN, der_of
 from tests.support.ends import LOCAL, PEER, L, P, ends
 
 SIX = Endpoint("2001:db8::7", 443)
 UNIX = Endpoint(path="/run/app.sock")
+CERTIFICATE = der_of(
+    x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "db")]),
+    x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Example CA")]),
+    x509.SubjectAlternativeName([x509.DNSName("db"), x509.DNSName("db.local")]),
+)
+FINGERPRINT = f"sha256:{hashlib.sha256(CERTIFICATE).hexdigest()}"
+WHOSE = f"certificate of db, db.local, by Example CA, ends 2053-01-02 (9530 days), {FINGERPRINT}"
+OF_CERTIFICATE = {
+    "subject": "CN=db",
+    "issuer": "CN=Example CA",
+    "names": ["db", "db.local"],
+    "serial": "A5",
+    "not_before": "2026-11-29T11:30:07Z",
+    "not_after": "2053-01-02T03:04:05Z",
+    "days_left": 9530,
+    "fingerprint": FINGERPRINT,
+}
+
+
+@pytest.fixture(autouse=True)
+def on_a_day(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let it be the day on which the certificate begins."""
+    monkeypatch.setattr(time, "time", BEGIN.timestamp)
 
 
 class Told(NamedTuple):
@@ -50,18 +78,25 @@ EVERY = [
         {"target": "db:5432", **ends(peer=P, local=L), "time_ms": 250.0},
     ),
     Told(
-        events.Secured("TLSv1.3", "TLS_AES_256_GCM_SHA384", "h2", ("db", "db.local"), "Jan  1", "Jan  2"),
+        events.Secured("TLSv1.3", "TLS_AES_256_GCM_SHA384", "h2", (CERTIFICATE, b"another")),
         1,
-        "secured by TLSv1.3 with TLS_AES_256_GCM_SHA384, ALPN h2, certificate of db, db.local, Jan  1 to Jan  2",
+        f"secured by TLSv1.3 with TLS_AES_256_GCM_SHA384, ALPN h2, {WHOSE}",
         "secured",
-        {
-            "protocol": "TLSv1.3",
-            "cipher": "TLS_AES_256_GCM_SHA384",
-            "alpn": "h2",
-            "names": ["db", "db.local"],
-            "not_before": "Jan  1",
-            "not_after": "Jan  2",
-        },
+        {"protocol": "TLSv1.3", "cipher": "TLS_AES_256_GCM_SHA384", "alpn": "h2", **OF_CERTIFICATE},
+    ),
+    Told(
+        events.Distrusted((CERTIFICATE,)),
+        1,
+        f"not acceptable: {WHOSE}",
+        "distrusted",
+        OF_CERTIFICATE,
+    ),
+    Told(
+        events.SelfSigned((CERTIFICATE,)),
+        0,
+        f"self-signed certificate of db; clients can take it by --fingerprint {FINGERPRINT}",
+        "self_signed",
+        OF_CERTIFICATE,
     ),
     Told(events.Listening(LOCAL), 0, "listening on 192.0.2.1:40000", "listening", ends(local=L)),
     Told(
@@ -202,7 +237,7 @@ SHARED = {
 }
 OWN = {
     *("addresses", "datagrams_received", "datagrams_sent", "datagrams_dropped_min"),
-    *("cipher", "alpn", "names", "not_before", "not_after"),
+    *("cipher", "alpn", "subject", "issuer", "names", "serial", "not_before", "not_after", "days_left", "fingerprint"),
     *("status", "size_bytes", "content_type", "location"),
     *("program", "pid"),
 }
@@ -263,6 +298,16 @@ def test_fields(told: Told) -> None:
             # By way of the line, as who reads it sees them: tuples are arrays there, and what is None is not there.
             read = json.loads(record(found[0], "connect", **found[1]))
             assert {name: read[name] for name in read if name not in ("command", "event", "time")} == told.fields
+
+
+def test_a_handshake_without_certificates() -> None:
+    """A client that has shown none is told without."""
+    secured = events.Secured("TLSv1.3", "TLS_AES_256_GCM_SHA384", None, ())
+    assert events_module.sentence(secured, 1) == "secured by TLSv1.3 with TLS_AES_256_GCM_SHA384"
+    assert events_module.fields(secured, 0) == (
+        "secured",
+        {"protocol": "TLSv1.3", "cipher": "TLS_AES_256_GCM_SHA384", "alpn": None},
+    )
 
 
 def test_end_without_a_reason() -> None:

@@ -10,11 +10,39 @@ import trustme
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
+from cryptography.x509.oid import AuthorityInformationAccessOID, NameOID
 
 BAD = ("self-signed", "expired", "wrong name", "name only in CN", "address as DNS name")
 PASSPHRASE = b"secret"
 DAY = datetime.timedelta(days=1)
+
+
+BEGIN = datetime.datetime(2026, 11, 29, 11, 30, 7, tzinfo=datetime.UTC)
+END = datetime.datetime(2053, 1, 2, 3, 4, 5, tzinfo=datetime.UTC)
+_KEY = ec.generate_private_key(ec.SECP256R1())
+
+
+def der_of(
+    subject: x509.Name,
+    issuer: x509.Name | None = None,
+    *extensions: x509.ExtensionType,
+    serial: int = 0xA5,
+    begin: datetime.datetime = BEGIN,
+    end: datetime.datetime = END,
+) -> bytes:
+    """Return the DER of a certificate, as it is to be read: its key is nobody's."""
+    builder = (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(issuer or subject)
+        .public_key(_KEY.public_key())
+        .serial_number(serial)
+        .not_valid_before(begin)
+        .not_valid_after(end)
+    )
+    for extension in extensions:
+        builder = builder.add_extension(extension, critical=False)
+    return builder.sign(_KEY, hashes.SHA256()).public_bytes(serialization.Encoding.DER)
 
 
 class Pair(NamedTuple):
@@ -30,7 +58,10 @@ class Pair(NamedTuple):
 
 
 class Pki:
-    """An authority and what it issued; ``ca`` is the file to trust, ``other_ca`` that of a stranger."""
+    """An authority and what it issued; ``ca`` is the file to trust, ``other_ca`` that of a stranger.
+
+    ``name`` and ``other`` are their names as RFC 4514 writes them.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -38,6 +69,10 @@ class Pki:
         self._stranger = trustme.CA()
         self.ca = self._write("ca", self._authority.cert_pem.bytes())
         self.other_ca = self._write("other-ca", self._stranger.cert_pem.bytes())
+        self.name, self.other = (
+            x509.load_pem_x509_certificate(each.cert_pem.bytes()).subject.rfc4514_string()
+            for each in (self._authority, self._stranger)
+        )
         self.good = self._issued("good", "localhost", "127.0.0.1", "::1")
         self.client = self._issued("client", common_name="a client")
         self.stranger = self.keep("stranger", self._stranger.issue_cert(common_name="a stranger"))
@@ -57,8 +92,33 @@ class Pki:
             "address as DNS name": lambda: self.built(kind, "127.0.0.1", [x509.DNSName("127.0.0.1")]),
         }[kind]()
 
-    def built(self, file: str, name: str, names: Sequence[x509.GeneralName] | bytes, *, signed: bool = True) -> Pair:
-        """Issue a certificate with alternative names as they are given, or as the DER of all."""
+    def below(self, file: str, *, known: bool = True) -> Pair:
+        """Return a pair and its chain up to the root, which is ``known`` or a stranger."""
+        authority = (self._authority if known else self._stranger).create_child_ca()
+        return self.keep(file, authority.issue_cert("localhost", "127.0.0.1"))
+
+    def incomplete(self) -> Pair:
+        """Return a pair whose certificate says where its issuer's is found, and whose chain does not have that."""
+        where = x509.UniformResourceIdentifier("http://ca.example/issuer.crt")
+        access = x509.AccessDescription(AuthorityInformationAccessOID.CA_ISSUERS, where)
+        issuer = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "an issuer")])
+        found = x509.AuthorityInformationAccess([access])
+        return self.built("incomplete", "localhost", [x509.DNSName("localhost")], issuer=issuer, extensions=[found])
+
+    def built(
+        self,
+        file: str,
+        name: str,
+        names: Sequence[x509.GeneralName] | bytes,
+        *,
+        signed: bool = True,
+        issuer: x509.Name | None = None,
+        extensions: Sequence[x509.ExtensionType] = (),
+    ) -> Pair:
+        """Issue a certificate with alternative names as they are given, or as the DER of all.
+
+        It is ``signed`` by the authority, whatever name its ``issuer`` has, or by itself.
+        """
         key = ec.generate_private_key(ec.SECP256R1())
         authority = x509.load_pem_x509_certificate(self._authority.cert_pem.bytes())
         issuer_key: Any = serialization.load_pem_private_key(self._authority.private_key_pem.bytes(), None)
@@ -69,17 +129,18 @@ class Pki:
             else x509.SubjectAlternativeName(names)
         )
         now = datetime.datetime.now(datetime.UTC)
-        certificate = (
+        builder = (
             x509.CertificateBuilder()
             .subject_name(subject)
-            .issuer_name(authority.subject if signed else subject)
+            .issuer_name(issuer or (authority.subject if signed else subject))
             .public_key(key.public_key())
             .serial_number(x509.random_serial_number())
             .not_valid_before(now - DAY)
             .not_valid_after(now + DAY)
-            .add_extension(alternatives, critical=False)
-            .sign(issuer_key if signed else key, hashes.SHA256())
         )
+        for extension in (alternatives, *extensions):
+            builder = builder.add_extension(extension, critical=False)
+        certificate = builder.sign(issuer_key if signed else key, hashes.SHA256())
         return self._pair(file, certificate.public_bytes(serialization.Encoding.PEM), pem_of(key))
 
     def encrypted(self) -> str:

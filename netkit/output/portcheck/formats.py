@@ -1,5 +1,7 @@
 """The results of a port check for programs: JSON Lines, TAP, JUnit's XML, annotations of GitHub Actions."""
 
+from typing import Any
+
 from netkit.core.errors import Exit, Failure
 from netkit.core.port_names import name_of
 from netkit.core.units import milliseconds
@@ -7,7 +9,7 @@ from netkit.output.escape import printable
 from netkit.output.jsonl import family_name, octets, record
 from netkit.output.portcheck.lines import Lines
 from netkit.output.portcheck.writer import Writer, detail, port_name, time_of
-from netkit.services.portcheck.check import Result
+from netkit.services.portcheck.check import ProbeResult, Result
 
 
 class Json(Writer):
@@ -15,7 +17,6 @@ class Json(Writer):
 
     def write(self, result: Result) -> str:
         probe = result.probe
-        secured = probe.secured.values() if probe.secured else {}
         fields = {
             "host": result.host,
             "port": result.port,
@@ -27,10 +28,25 @@ class Json(Writer):
             "reason": probe.reason or None,
             "service": name_of(result.port, result.protocol),
             "exit_code": int(probe.exit),
-            "tls": {key: value for key, value in secured.items() if value} or None,
+            "tls": self._tls(probe),
             **(octets(probe.data) if probe.data is not None else {}),
         }
         return record("port", "portcheck", **fields) + "\n"
+
+    def _tls(self, probe: ProbeResult) -> dict[str, Any] | None:
+        """What was agreed on, and the certificate, good or bad; None if none of both has come."""
+        if not (probe.secured or probe.certificates):
+            return None
+        from netkit.core.x509 import read
+        from netkit.output import certificate
+
+        agreed = probe.secured.values() if probe.secured else {}
+        fields = {**agreed, "certificates": None}
+        if probe.certificates:
+            fields |= certificate.fields(read(probe.certificates[0]))
+        if self.chains:
+            fields["chain"] = [certificate.pem(each) for each in probe.certificates]
+        return {name: value for name, value in fields.items() if value is not None}
 
 
 class Tap(Writer):

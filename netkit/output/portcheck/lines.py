@@ -9,14 +9,19 @@ from netkit.output.console import DEFAULT_VIEW, STDERR, View
 from netkit.output.escape import painted
 from netkit.output.portcheck.writer import Writer, detail, time_of
 from netkit.services.portcheck import check
-from netkit.services.portcheck.check import COLLAPSE_AFTER, OPEN, Result, Summary
+from netkit.services.portcheck.check import COLLAPSE_AFTER, OPEN, ProbeResult, Result, Summary
 
-COLOURS = {
+_COLOURS = {
     OPEN: "green",
     **dict.fromkeys((check.CLOSED, check.UNREACHABLE), "red"),
     **dict.fromkeys((check.FILTERED, check.SILENT), "yellow"),
     check.UNKNOWN: "magenta",
 }
+
+
+def colour(probe: ProbeResult) -> str:
+    """The colour of a state; open is green where that is as wanted."""
+    return "yellow" if probe.state == OPEN and probe.exit else _COLOURS[probe.state]
 
 
 class Lines(Writer):
@@ -27,9 +32,15 @@ class Lines(Writer):
     """
 
     def __init__(
-        self, targets: Sequence[Target], *, any_port: bool, each_port: bool = False, view: View = DEFAULT_VIEW
+        self,
+        targets: Sequence[Target],
+        *,
+        any_port: bool,
+        each_port: bool = False,
+        chains: bool = False,
+        view: View = DEFAULT_VIEW,
     ) -> None:
-        super().__init__(targets, any_port=any_port)
+        super().__init__(targets, any_port=any_port, chains=chains)
         self.view = view
         self._large = {
             target.host or "localhost" for target in targets if len(target.ports) > COLLAPSE_AFTER and not each_port
@@ -56,11 +67,12 @@ class Lines(Writer):
         return "".join(shown)
 
     def line(self, result: Result) -> str:
-        """The line of a port."""
+        """The line of a port, and the certificates that came."""
         probe = result.probe
-        state = painted(probe.state, COLOURS[probe.state]) if self.view.color == "always" else probe.state
+        state = painted(probe.state, colour(probe)) if self.view.color == "always" else probe.state
         port = f"{result.port}/{result.protocol}"
-        return "\t".join((result.host, port, probe.address or "-", state, time_of(result), detail(result))) + "\n"
+        cells = (result.host, port, probe.address or "-", state, time_of(result), detail(result))
+        return "\t".join(cells) + "\n" + self.chain(result)
 
     async def show(self, summary: Summary) -> None:
         if self.view.moving_after is not None:

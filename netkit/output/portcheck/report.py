@@ -18,18 +18,25 @@ _FORMATS: dict[str, type[Writer]] = {"json": Json, "tap": Tap, "junit": Junit, "
 
 
 def make_writer(
-    form: str, targets: Sequence[Target], view: View, verbosity: Verbosity, *, any_port: bool, each_port: bool
+    form: str,
+    targets: Sequence[Target],
+    view: View,
+    verbosity: Verbosity,
+    *,
+    any_port: bool,
+    each_port: bool,
+    chains: bool,
 ) -> Writer:
     """The writer of a format; ``each_port`` has a line of text, however many are the same."""
     if form in _FORMATS:
-        return _FORMATS[form](targets, any_port=any_port)
+        return _FORMATS[form](targets, any_port=any_port, chains=chains)
     if verbosity.quiet:
         return Writer(targets, any_port=any_port)
     if not os.isatty(STDOUT):
-        return Lines(targets, any_port=any_port, each_port=each_port, view=view)
+        return Lines(targets, any_port=any_port, each_port=each_port, chains=chains, view=view)
     from netkit.output.terminal.portcheck import PortTable
 
-    return PortTable(targets, any_port=any_port, each_port=each_port, view=view)
+    return PortTable(targets, any_port=any_port, each_port=each_port, chains=chains, view=view)
 
 
 async def write(

@@ -12,7 +12,7 @@ from netkit.core.errors import Failure
 from netkit.core.kernel import now
 from netkit.core.units import duration
 from netkit.output.console import STDOUT, View
-from netkit.output.portcheck.lines import COLOURS, Lines
+from netkit.output.portcheck.lines import Lines, colour
 from netkit.output.portcheck.writer import detail
 from netkit.output.terminal.progress import check_bar
 from netkit.output.terminal.screen import animate, terminal_size
@@ -23,8 +23,8 @@ from netkit.services.portcheck.check import Result, Summary
 class PortTable(Lines):
     """The verdicts as a table, in the order of the targets; while they come it grows, if anything may move."""
 
-    def __init__(self, targets: Sequence[Target], *, any_port: bool, each_port: bool, view: View) -> None:
-        super().__init__(targets, any_port=any_port, each_port=each_port, view=view)
+    def __init__(self, targets: Sequence[Target], *, any_port: bool, each_port: bool, chains: bool, view: View) -> None:
+        super().__init__(targets, any_port=any_port, each_port=each_port, chains=chains, view=view)
         self._places = {target.host or "localhost": place for place, target in enumerate(targets)}
         self._rows: list[Result] = []
         self._coloured = view.coloured(STDOUT)
@@ -37,7 +37,8 @@ class PortTable(Lines):
         super().end(failure)
         if not self._rows:
             return ""
-        return drawn(self._table(sorted(self._rows, key=self._place)), coloured=self._coloured)
+        rows = sorted(self._rows, key=self._place)
+        return drawn(self._table(rows), coloured=self._coloured) + "".join(map(self.chain, rows))
 
     async def show(self, summary: Summary) -> None:
         if self.view.moving_after is None:
@@ -63,4 +64,4 @@ class PortTable(Lines):
 def _cells(result: Result) -> list[str | Text]:
     probe = result.probe
     time = "-" if probe.seconds is None else duration(probe.seconds)
-    return [str(result), probe.address or "-", Text(probe.state, style=COLOURS[probe.state]), time, detail(result)]
+    return [str(result), probe.address or "-", Text(probe.state, style=colour(probe)), time, detail(result)]

@@ -15,6 +15,7 @@ SILENT = "open|filtered"  # over UDP: no answer may mean either
 _RANK = (OPEN, FILTERED, SILENT, UNREACHABLE, CLOSED)
 COLLAPSE_AFTER = 25  # ports of a host that may share a state before it is summed up
 _MAX_NAMED = 10  # ports that a failure names
+_ACTIONS = {Exit.CERT: "trust {}", Exit.TLS: "secure the connection to {}"}  # where a port is open, and not as wanted
 
 
 class Check(NamedTuple):
@@ -43,7 +44,8 @@ class Check(NamedTuple):
 class ProbeResult(NamedTuple):
     """What was found out at one address, or for a port at all of them; ``exit`` is OK if that is as wanted.
 
-    ``data`` is what the port sent, for a banner. ``secured`` is there if a TLS handshake was done.
+    ``data`` is what the port sent, for a banner. ``secured`` is there if a TLS handshake was done, ``certificates``, in
+    DER, if the port has shown some, whatever they are. ``hint`` is what to try about the reason.
     """
 
     state: str
@@ -53,6 +55,8 @@ class ProbeResult(NamedTuple):
     seconds: float | None = None
     data: bytes | None = None
     secured: Secured | None = None
+    certificates: tuple[bytes, ...] = ()
+    hint: str = ""
 
     @property
     def brief(self) -> str:
@@ -78,9 +82,10 @@ class Result(NamedTuple):
     port: int
     protocol: str
     probe: ProbeResult
+    tls: bool = False
 
     def __str__(self) -> str:
-        return str(Endpoint(self.host, self.port))
+        return str(Endpoint(self.host, self.port, tls=self.tls))
 
 
 Report = Callable[[Result], None]
@@ -121,19 +126,21 @@ class Summary:
             return None
         exit = Exit.TIMEOUT if waited else min(self._exits, key=PORT_PRECEDENCE.index)
         after = f"after {duration(seconds)}"
+        hint = self._hint(exit, waited)
         if self.total == 1:
             [result] = self._bad
-            which = str(result)
+            hint = result.probe.hint or hint
+            action = _ACTIONS.get(result.probe.exit, "find {} " + self._wanted).format(result)
             reason = result.probe.reason or f"it is {result.probe.state}"
             reason = f"still {reason}" if waited else reason
             detail = ", ".join(filter(None, (result.probe.address, after)))
         else:
-            which = f"{'any of' if self._any_port else 'all'} {self.total} ports"
+            action = f"find {'any of' if self._any_port else 'all'} {self.total} ports {self._wanted}"
             reason = f"{self.good or 'none'} as wanted {after}"
             detail = ", ".join(f"{result} {result.probe.brief}" for result in self._bad)
             if len(self._bad) > _MAX_NAMED:
                 detail = ", ".join(f"{count} {state}" for state, count in self._bad_states.items())
-        return Failure(exit, f"find {which} {self._wanted}", reason, detail=detail, hint=self._hint(exit, waited))
+        return Failure(exit, action, reason, detail=detail, hint=hint)
 
     def _hint(self, exit: Exit, waited: bool) -> str:
         if waited or self._wanted == CLOSED:

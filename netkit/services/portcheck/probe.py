@@ -6,12 +6,11 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from functools import cache
-from typing import Any
 
 from netkit.core.address import Endpoint
 from netkit.core.dial import Dialling
 from netkit.core.errors import Exit, Failure, describe
-from netkit.core.events import Observer, Secured
+from netkit.core.events import CoreEvent, Distrusted, Observer, Secured
 from netkit.core.kernel import DeadlineExceeded, Group, deadline, now
 from netkit.core.layer import Layer
 from netkit.core.lookup import Address
@@ -137,11 +136,13 @@ class Prober:
         self, stream: Connection, name: str, found: ProbeResult, due: float
     ) -> tuple[ProbeResult, Connection]:
         """Do the handshake; return what that adds to the result, and the secured stream if there is one."""
-        seen: list[Secured] = []
+        seen: list[Secured | Distrusted] = []
 
-        def observe(event: Any) -> None:
-            seen.append(event)
-            self._observe(event)
+        def observe(event: CoreEvent) -> None:
+            if isinstance(event, Secured | Distrusted):
+                seen.append(event)
+            if not isinstance(event, Distrusted):  # the result has it, and --wait would repeat it
+                self._observe(event)
 
         assert self._securing is not None
         try:
@@ -151,12 +152,17 @@ class Prober:
         except DeadlineExceeded:
             return found._replace(reason="no TLS handshake in time", exit=Exit.TIMEOUT), stream
         except Failure as failure:
-            return found._replace(reason=failure.reason, exit=failure.exit), stream
-        found = found._replace(secured=seen[0])
-        if self._check.expires is not None and seen[0].not_after:
-            from netkit.core.tls import seconds_of
+            shown = seen[0].certificates if seen else ()
+            found = found._replace(reason=failure.reason, exit=failure.exit, certificates=shown, hint=failure.hint)
+            return found, stream
+        [event] = seen
+        assert isinstance(event, Secured)
+        found = found._replace(secured=event, certificates=event.certificates)
+        if self._check.expires is not None and event.certificates:
+            from netkit.core.x509 import read
 
-            left = seconds_of(seen[0].not_after) - time.time()
+            end = read(event.certificates[0]).not_after
+            left = end.timestamp() - time.time() if end is not None else 0.0
             if left < self._check.expires:
                 found = found._replace(reason=f"its certificate ends in {left / _DAY:.1f} days", exit=Exit.CERT)
         return found, secured

@@ -101,7 +101,7 @@ class Checker:
 
     async def _keep_trying(self, target: Target, interval: float | None, report: Report) -> None:
         not_tried = ProbeResult(UNKNOWN, "not tried", Exit.TIMEOUT)
-        missing = {port: self._result(target.host, port, not_tried) for port in target.ports}
+        missing = {port: self._result(target, port, not_tried) for port in target.ports}
         pause = _FIRST_RETRY
 
         def note(result: Result) -> None:
@@ -123,8 +123,8 @@ class Checker:
         for result in missing.values():
             report(result)
 
-    def _result(self, host: str, port: int, probe: ProbeResult) -> Result:
-        return Result(host or "localhost", port, self.check.protocol, probe)
+    def _result(self, target: Target, port: int, probe: ProbeResult) -> Result:
+        return Result(target.host or "localhost", port, self.check.protocol, probe, target.tls)
 
     async def _round(self, target: Target, report: Report) -> None:
         """Check each port of a target once."""
@@ -133,9 +133,9 @@ class Checker:
         except Failure as failure:
             unknown = ProbeResult(UNKNOWN, failure.reason, failure.exit)
             for port in target.ports:
-                report(self._result(target.host, port, unknown))
+                report(self._result(target, port, unknown))
             return
-        scan = HostScan(target, addresses, lambda port, probe: report(self._result(target.host, port, probe)))
+        scan = HostScan(target, addresses, lambda port, probe: report(self._result(target, port, probe)))
         self._scans.append(scan)
         try:
             self._start_worker()
