@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from netkit.cli.command import gathered
 from netkit.cli.layers import NO_LAYERS, LayerOptions
 from netkit.cli.options import FamilyOptions, TlsOptions
+from netkit.cli.proxies import ProxyOptions, hops
 from netkit.cli.run import Run
 from netkit.core.errors import Invalid
 from netkit.output.console import Verbosity
@@ -13,7 +14,7 @@ from netkit.output.console import Verbosity
 if TYPE_CHECKING:
     from netkit.core.address import Endpoint
     from netkit.core.connection import Handler
-    from netkit.core.dial import Dialling
+    from netkit.core.dial import Connect, Dialling
     from netkit.core.events import Observer
     from netkit.core.kernel import Group
     from netkit.core.layer import Layer
@@ -37,6 +38,7 @@ class ClientOptions:
         keepalive: float | None = None,
         tls: TlsOptions = TlsOptions(),
         between: LayerOptions = NO_LAYERS,
+        proxies: ProxyOptions = ProxyOptions(),
         wait: float | None = None,
         idle_timeout: float | None = None,
         timeout: float | None = None,
@@ -49,6 +51,7 @@ class ClientOptions:
         self.keepalive = keepalive
         self.tls = tls
         self.between = between
+        self.proxies = proxies
         self.wait = wait
         self.idle_timeout = idle_timeout
         self.timeout = timeout
@@ -69,12 +72,27 @@ class ClientOptions:
 
     def set_address(self, address: "Endpoint", *, name: str | None = None) -> None:
         """Dial ``address``, whose certificate is for its host, or for ``name``. Raises Invalid if it has neither."""
-        self.family.check(address.host)
+        self.check(address)
         self.address = address
         self.tls = self.tls.wanted(address)
         self._name = name or address.host or ("localhost" if address.path is None else "")
         if self.tls.tls and not (self._name or self.tls.servername or self.tls.insecure):
             raise Invalid("a unix socket has no name that a certificate could have: --servername NAME says it")
+
+    def check(self, address: "Endpoint") -> None:
+        """Raise Invalid for an address, or for that of a proxy, that is not to be dialled as the options say."""
+        for host in (address.host, *(proxy.endpoint.host for proxy in self.proxies.chain)):
+            self.family.check(host)
+        self.proxies.check(address)
+
+    @cached_property
+    def connect(self) -> "Connect | None":
+        """What connects through the proxies, if there are any. Raises Failure READ, and Invalid."""
+        if not self.proxies.chain:
+            return None
+        from netkit.protocols.tunnel import through_proxies
+
+        return through_proxies(hops(self.proxies.authenticated(self.proxies.chain), self.tls.cafile, self.observe))
 
     def layers(
         self, tls: TlsOptions, address: "Endpoint", name: str, whom: str, client: "Connection | None" = None
@@ -101,7 +119,8 @@ class ClientOptions:
 
         if layers is None:
             layers = self.layers(self.tls, self.address, self._name, str(self.address), client)
-        return Dialling(self.family.family(), self.family.numeric, self.connect_timeout, self.source, layers)
+        family, numeric = self.family.family(), self.family.numeric
+        return Dialling(family, numeric, self.connect_timeout, self.source, layers, self.connect)
 
     async def dial(
         self,

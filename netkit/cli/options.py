@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from netkit.cli import types
 from netkit.cli.command import ADDRESSES, DATA, ENDING, OUTPUT, SERVING, TIME, TLS, Decorator, chained, gathered
+from netkit.cli.proxies import HTTPS_PROXY
 from netkit.cli.rules import Case, Values, excluded, needs, one_of
 from netkit.core.errors import Invalid
 from netkit.output import console
@@ -382,6 +383,18 @@ _identity_rules = (needs("--key", on="--cert"), one_of("--insecure", "--cafile")
 _BARE = "without --tls or tls: nothing is secured"
 _tls_rule = needs("--cafile", "--cert", "--key", "--servername", "--alpn", "--insecure", on=SECURED, why=_BARE)
 tls_options = gathered("tls", TlsOptions, _tls_option, *_tls_choices, rules=[_tls_rule, *_identity_rules])
+
+proxied_tls_options = gathered(
+    "tls",
+    TlsOptions,
+    _tls_option,
+    *_tls_choices,
+    rules=[
+        needs("--cafile", on=(SECURED, HTTPS_PROXY), why=_BARE),
+        needs("--cert", "--key", "--servername", "--alpn", "--insecure", on=SECURED, why=_BARE),
+        *_identity_rules,
+    ],
+)
 
 server_tls_options = gathered(
     "tls",

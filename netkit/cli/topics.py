@@ -79,4 +79,57 @@ ENDING = (
     ),
 )
 
-TOPICS = {"ending": ENDING}
+PROXIES = (
+    Section(
+        "THROUGH PROXIES",
+        [
+            "--proxy URL has connect, fetch, portcheck and the target of relay go through a proxy. Given again, the "
+            "first proxy is asked for the second, and so on; the last one is asked for the target.",
+            Terms(
+                [
+                    ("socks5h, socks4a", "SOCKS; the proxy looks names up, and no name is looked up here (port 1080)"),
+                    (
+                        "socks5, socks4",
+                        "SOCKS; names are looked up here, and the proxy is asked for one address after the other, over "
+                        "a connection each (port 1080). SOCKS4 reaches IPv4 alone.",
+                    ),
+                    ("http", "CONNECT; the proxy looks names up (port 8080)"),
+                    (
+                        "https",
+                        "the same over TLS (port 443). The proxy's certificate is verified with the system's "
+                        "authorities or --cafile. All other options of TLS are about the target.",
+                    ),
+                ]
+            ),
+            "-4, -6 and --source are about the connection to the nearest proxy, whose address is the peer's in "
+            "messages, logs and NETKIT_PEER_HOST. -w bounds all steps together.",
+        ],
+    ),
+    Section(
+        "USER AND PASSWORD",
+        [
+            "They stand in the URL, percent-encoded: http://USER:PASSWORD@HOST. All users of a machine can read "
+            "command lines, so the password may be in NETKIT_PROXY_PASSWORD instead, for URLs with a user alone, or "
+            "both in a file (--proxy-user-file). HTTP sends them as Basic, SOCKS5 if the proxy asks for them; SOCKS4 "
+            "has a user alone. No message, event or log has them.",
+        ],
+    ),
+    Section(
+        "EXIT CODES",
+        [
+            Terms(
+                [
+                    ("5", "the name of a proxy was not found"),
+                    ("7", "a proxy refused the connection, or says that the target cannot be reached (--wait goes on)"),
+                    ("28", "no answer in time"),
+                    ("60, 35", "the TLS handshake with a proxy failed, as with the target"),
+                    ("97", "the proxy refused or failed; the message has its reason"),
+                ]
+            ),
+            "Some proxies, ssh -D among them, say that they are connected before they are: then a target that cannot "
+            "be reached is one that ends at once.",
+        ],
+    ),
+)
+
+TOPICS = {"ending": ENDING, "proxies": PROXIES}

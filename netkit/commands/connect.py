@@ -6,6 +6,7 @@ from netkit.cli import client as client_module
 from netkit.cli import habits, options, types
 from netkit.cli.command import DATA, ENDING, TIME, address, command
 from netkit.cli.layers import layer_options
+from netkit.cli.proxies import proxy_options
 from netkit.cli.rules import Case, Values, excluded, needs, one_of
 
 if TYPE_CHECKING:
@@ -19,7 +20,8 @@ HABITS = {
     "-l": "netkit listen ADDRESS listens",
     "-e": "--exec CMD runs a program over the connection",
     "-c": "--sh-exec CMD has the shell run it",
-    "-x": "--hexdump shows the bytes, --log FILE keeps them",
+    "-x": "--proxy socks5://HOST:PORT goes through a proxy; --hexdump shows the bytes, --log FILE keeps them",
+    **habits.PROXY_HABITS,
     "-p": "--source :PORT sets our own port",
     "-s": "--source ADDR sets our own address",
     "-N": "the end of input is sent anyway, see --no-shutdown",
@@ -38,6 +40,7 @@ def _moves_data(values: Values) -> bool:
 
 
 RULES = (
+    excluded("--proxy", by=options.UNIX, why="a proxy connects to hosts and ports"),
     one_of("--send-only", "--recv-only"),
     one_of("--send", "--send-hex", "--recv-only", "--exec", "--sh-exec"),
     excluded(
@@ -75,7 +78,8 @@ RULES = (
 @address("client")
 @options.family_options
 @options.dial_options
-@options.tls_options
+@options.proxied_tls_options
+@proxy_options
 @layer_options("send_proxy")
 @TIME.option("--wait", type=types.DURATION_OR_ZERO, help="Keep trying for D, then exit with 28.")
 @TIME.option(
@@ -131,6 +135,8 @@ def connect(
     With --reconnect netkit goes on, over a new connection, with the line in which the first byte stands that the peer
     did not acknowledge, so a peer may see bytes twice. What its system acknowledged and its program never read is lost;
     a message says that the connection was reset. A peer that ended without a word is connected to again once it resets.
+
+    With --proxy netkit goes through a SOCKS or HTTP proxy, or several: "netkit help proxies" has all of it.
 
     With --exec or --sh-exec a program takes the place of stdin and stdout. It runs in a process group of its own, with
     NETKIT_PEER_HOST, NETKIT_PEER_PORT, NETKIT_LOCAL_HOST and NETKIT_LOCAL_PORT in its environment. After the peer's end

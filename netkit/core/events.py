@@ -70,6 +70,14 @@ class Connected(CoreEvent):
     seconds: float
 
 
+class Tunnelled(CoreEvent):
+    """A proxy has connected us to ``target``, as it was told that."""
+
+    proxy: str
+    target: str
+    seconds: float
+
+
 class Secured(CoreEvent):
     """A TLS handshake is done. The peer's certificate has ``names`` and dates where it was verified."""
 

@@ -60,17 +60,15 @@ def forwarding(
     itself = Failure(Exit.CONNECT, f"connect to {target}", SELF)
 
     async def connected(client: Connection, group: Group) -> Connection:
-        async def not_itself(stream: Connection, group: Group) -> Connection:
+        def check(stream: Connection) -> None:
             if guard.is_self(stream.peer, client.local):
                 raise itself
-            return stream
 
         try:
             if guard.closed:
                 raise itself
-            # That comes before a handshake, which would wait for one of its own.
-            dialling = how(client)
-            stream = await dial(target, dialling._replace(layers=[not_itself, *dialling.layers]), group=group)
+            # It is checked before a handshake, which would wait for one of its own.
+            stream = await dial(target, how(client)._replace(check=check), group=group)
         except Failure as failure:
             observe(Cut(client.peer, str(failure)))
             raise

@@ -48,6 +48,7 @@ VALUES = {
     "SIZE": "9",
     "TEXT": "x",
     "TYPE": "A",
+    "URL": "socks5h://127.0.0.1:1",
     "VERSION": "v1",
     "WHEN": "auto",
     "u8|u16|u32[le]": "u8",

@@ -50,6 +50,13 @@ EVERY = [
         {"target": "db:5432", **ends(peer=P, local=L), "time_ms": 250.0},
     ),
     Told(
+        events.Tunnelled("socks5h://p:1080", "db:5432", 0.25),
+        1,
+        "proxy socks5h://p:1080 connected to db:5432 after 250 ms",
+        "tunnelled",
+        {"proxy": "socks5h://p:1080", "target": "db:5432", "time_ms": 250.0},
+    ),
+    Told(
         events.Secured("TLSv1.3", "TLS_AES_256_GCM_SHA384", "h2", ("db", "db.local"), "Jan  1", "Jan  2"),
         1,
         "secured by TLSv1.3 with TLS_AES_256_GCM_SHA384, ALPN h2, certificate of db, db.local, Jan  1 to Jan  2",
@@ -197,6 +204,7 @@ OWN = {
     *("addresses", "datagrams_received", "datagrams_sent", "datagrams_dropped_min"),
     *("cipher", "alpn", "names", "not_before", "not_after"),
     *("status", "size_bytes", "content_type", "location"),
+    "proxy",
 }
 QUIETER_IN_JSON = {"trying", "missed", "retrying"}  # one per address or try: for those who ask for more
 
