@@ -96,14 +96,21 @@ class TlsOptions(NamedTuple):
         """The options with these names alone, for one of several peers."""
         return TlsOptions(tls, **{name: getattr(self, name) for name in names})
 
-    def sides(self, near: bool, far: bool) -> "tuple[TlsOptions, TlsOptions]":
+    def sides(self, near: bool, far: bool, proxy: bool = False) -> "tuple[TlsOptions, TlsOptions]":
         """What is for the clients of a relay and what for its target, whichever of them are secured.
 
-        The target gets what both could have meant, but for our own certificate: a server needs one.
+        The target gets what both could have meant, but for our own certificate: a server needs one. A secured
+        ``proxy`` has the authorities of the target's side.
         """
+        trusts = far or proxy
         ours = ("cert", "key", "alpn")
-        for_clients = (*(ours if near else ()), *(() if far else ("cafile",)))
-        for_target = ("servername", "insecure", *(("cafile", "alpn") if far else ()), *(() if near else ours))
+        for_clients = (*(ours if near else ()), *(() if trusts else ("cafile",)))
+        for_target = (
+            *("servername", "insecure"),
+            *(("cafile",) if trusts else ()),
+            *(("alpn",) if far else ()),
+            *(() if near else ours),
+        )
         return self.share(near, *for_clients), self.share(far, *for_target)
 
     def for_url(self, own: bool) -> "TlsOptions":
@@ -429,7 +436,8 @@ relay_tls_options = gathered(
     TlsOptions,
     *_tls_choices,
     rules=[
-        needs("--cafile", "--cert", "--key", "--alpn", on=SECURED, why=_BARE),
+        needs("--cafile", on=(SECURED, HTTPS_PROXY), why=_BARE),
+        needs("--cert", "--key", "--alpn", on=SECURED, why=_BARE),
         needs(
             *("--servername", "--insecure"),
             on=Case("a tls: address as TARGET", lambda values: values["target"].tls),

@@ -27,6 +27,11 @@ class ProxyOptions(NamedTuple):
         """The proxies, as they were typed."""
         return tuple(proxy for proxy in self.proxy if proxy is not None)
 
+    @property
+    def secured(self) -> bool:
+        """Whether one of them has a certificate, which is verified."""
+        return any(proxy.scheme == "https" for proxy in self.chain)
+
     def check(self, target: "Endpoint") -> None:
         """Raise Invalid if the last proxy cannot be told ``target``, or one of the others its next."""
         for proxy in reversed(self.chain):
@@ -96,7 +101,7 @@ _file_rule = needs("--proxy-user-file", on="--proxy")
 
 HTTPS_PROXY = Case(
     "an https:// proxy",
-    lambda values: any(proxy is not None and proxy.scheme == "https" for proxy in values.get("proxy", ())),
+    lambda values: ProxyOptions(values.get("proxy", ())).secured,
 )
 
 proxy_options = gathered(

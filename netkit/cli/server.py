@@ -8,6 +8,7 @@ from netkit.cli.client import ClientOptions
 from netkit.cli.command import SERVING, address, gathered
 from netkit.cli.layers import LayerOptions, layer_options
 from netkit.cli.options import FamilyOptions, RecordOptions, ServingOptions, TlsOptions
+from netkit.cli.proxies import ProxyOptions, proxy_options
 from netkit.cli.rules import Case, excluded
 from netkit.cli.run import Run
 from netkit.core.errors import Exit, Invalid
@@ -173,6 +174,7 @@ class RelayOptions(ServerOptions):
         serving: ServingOptions,
         tls: TlsOptions,
         between: LayerOptions,
+        proxies: ProxyOptions,
         idle_timeout: float | None,
         timeout: float | None,
         shutdown_after: float | None,
@@ -182,7 +184,7 @@ class RelayOptions(ServerOptions):
             target.check_datagrams()
         if target.path is not None and target.path == address.path:
             raise Invalid(f"{target} is this relay itself")
-        for_clients, for_target = tls.sides(address.tls, target.tls)
+        for_clients, for_target = tls.sides(address.tls, target.tls, proxies.secured)
         super().__init__(verbosity, address, command, family, serving, tls=for_clients, timeout=timeout)
         self.shutdown_after = shutdown_after
         self.target = ClientOptions(
@@ -193,6 +195,7 @@ class RelayOptions(ServerOptions):
             connect_timeout,
             tls=for_target,
             between=between,
+            proxies=proxies,
             idle_timeout=idle_timeout,
         )
         self.target.run = self._run
@@ -263,6 +266,7 @@ relay_options = gathered(
     SERVING.option("--udp", help="Relay UDP datagrams instead of TCP."),
     options.serving_options,
     options.relay_tls_options,
+    proxy_options,
     layer_options("send_proxy"),
     options.shutdown_after_option,
     options.timeout_options,
@@ -270,8 +274,10 @@ relay_options = gathered(
     rules=[
         excluded("-4", "-6", by=_BOTH_UNIX, why="a unix socket has no IP address"),
         excluded("-n", "--source", by=_TO_UNIX, why="a unix socket has no IP address"),
+        excluded("--proxy", by=_TO_UNIX, why="a proxy connects to hosts and ports"),
         excluded(
             *("--once", "--max-clients", "--greet", "--keepalive", "--mode", "--shutdown-after", "--send-proxy"),
+            "--proxy",
             by="--udp",
             why="datagrams make no connections",
         ),

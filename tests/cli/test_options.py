@@ -27,6 +27,7 @@ def test_a_relay_shares_out_what_it_was_told(
 ) -> None:
     """The target gets what both sides could have meant, but a certificate is that of the server, if we are one."""
     sides = ALL.sides(near, far)
+    assert [side.cafile for side in ALL.sides(near, far, proxy=True)] == [None, "ca"]
     assert [side.tls for side in sides] == [near, far]
     given = [{name for name, value in side._asdict().items() if value and name != "tls"} for side in sides]
     assert given == [for_clients, for_target]
