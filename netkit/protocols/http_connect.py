@@ -29,10 +29,9 @@ async def handshake(stream: Connection, proxy: Proxy, target: Endpoint, action: 
         return exchange.tunnel()
     if head.status == AUTHENTICATION_REQUIRED:
         raise refused(proxy, head, action)
-    reason = f"it answered {head.status_line}"
     if head.status in _OF_TARGET:
-        raise TargetFailure(action, reason, code=_OF_TARGET[head.status])
-    raise Failure(Exit.PROXY, action, reason)
+        raise TargetFailure(action, f"the proxy answered {head.status_line}", code=_OF_TARGET[head.status])
+    raise Failure(Exit.PROXY, action, f"it answered {head.status_line}")
 
 
 def refused(proxy: Proxy, head: Head, action: str) -> Failure:

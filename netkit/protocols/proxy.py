@@ -61,6 +61,11 @@ class Proxy(NamedTuple):
         return self.scheme not in ("socks4", "socks5")
 
     @property
+    def family(self) -> int:
+        """The one address family that it knows, or AF_UNSPEC."""
+        return int(socket.AF_INET if self.scheme.startswith("socks4") else socket.AF_UNSPEC)
+
+    @property
     def authorization(self) -> str | None:
         """The field Proxy-Authorization, as Basic (RFC 7617); None if nobody was named."""
         if self.user is None:
@@ -85,7 +90,7 @@ class Proxy(NamedTuple):
             raise Invalid(f"address '{target}' is this machine: write the host that the proxy is to connect to")
         if "%" in target.host:
             raise Invalid(f"address '{target}' has a zone, which means nothing to a proxy")
-        if self.scheme.startswith("socks4") and family_of(target.host) == socket.AF_INET6:
+        if self.family == socket.AF_INET and family_of(target.host) == socket.AF_INET6:
             raise Invalid(f"address '{target}' is IPv6, which SOCKS4 does not know: write socks5://")
 
 

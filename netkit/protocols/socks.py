@@ -87,7 +87,7 @@ async def _socks4(answers: _Answers, proxy: Proxy, target: Endpoint) -> None:
     if version:
         raise answers.failure("it does not speak SOCKS4")
     if code == _FAILED:
-        raise answers.of_target("the request was rejected, or failed")
+        raise answers.of_target("the proxy rejected the request, or it failed")
     if code != _GRANTED:
         raise answers.failure(_REFUSALS.get(code) or f"it answered with the unknown code {code}")
     await answers.next(6)  # port and address, which say nothing

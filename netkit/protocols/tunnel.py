@@ -1,6 +1,5 @@
 """Connections through proxies, one after the other."""
 
-import socket
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -104,9 +103,8 @@ class _Way:
         """What the proxy is told, in this order."""
         if proxy.resolves or family_of(target.host or "") is not None:
             return [target]
-        family = int(socket.AF_INET if proxy.scheme == "socks4" else socket.AF_UNSPEC)
         with self._limit.during(f"resolve {target.host}"):
-            found = await lookup(target, family, numeric=self._how.numeric, observe=self._observe)
+            found = await lookup(target, proxy.family, numeric=self._how.numeric, observe=self._observe)
         return [Endpoint(address.host, target.port) for address in interleave(found)]
 
     async def _ask(self, stream: Connection, proxy: Proxy, target: Endpoint, action: str) -> Connection:

@@ -331,7 +331,7 @@ ROWS: list[tuple[str, Sequence[Step], Callable[[socket.socket], Any], int, str]]
         "its answer is malformed",
     ),
     # SOCKS 4.
-    ("socks4a", [(REQUEST_4A, b"\0\x5b" + bytes(6))], close, 7, "the request was rejected, or failed"),
+    ("socks4a", [(REQUEST_4A, b"\0\x5b" + bytes(6))], close, 7, "the proxy rejected the request, or it failed"),
     ("socks4a", [(REQUEST_4A, b"\0\x5c" + bytes(6))], close, 97, "it cannot reach an identd here"),
     ("socks4a", [(REQUEST_4A, b"\0\x5d" + bytes(6))], close, 97, "the identd here names another user"),
     ("socks4a", [(REQUEST_4A, b"\0\x07" + bytes(6))], close, 97, "it answered with the unknown code 7"),
@@ -351,7 +351,7 @@ ROWS: list[tuple[str, Sequence[Step], Callable[[socket.socket], Any], int, str]]
     ("http", http(b"HTTP/1.1 302 Found\r\nLocation: /login\r\n\r\n"), close, 97, "it answered 302 Found"),
     ("http", http(b"HTTP/1.1 500 Oops\r\n\r\n"), close, 97, "it answered 500 Oops"),
     *(
-        ("http", http(f"HTTP/1.1 {status} Sorry\r\n\r\n".encode()), close, 7, f"it answered {status} Sorry")
+        ("http", http(f"HTTP/1.1 {status} Sorry\r\n\r\n".encode()), close, 7, f"the proxy answered {status} Sorry")
         for status in (502, 503, 504)
     ),
     (
