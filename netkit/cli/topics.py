@@ -101,6 +101,8 @@ PROXIES = (
                     ),
                 ]
             ),
+            "fetch asks HTTP proxies for http URLs as a whole, and for the server of https URLs. Without --proxy it heeds "
+            "the environment as curl does: http_proxy, https_proxy, all_proxy and no_proxy.",
             "-4, -6 and --source are about the connection to the nearest proxy, whose address is the peer's in "
             "messages, logs and NETKIT_PEER_HOST. -w bounds all steps together.",
         ],

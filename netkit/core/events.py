@@ -78,6 +78,13 @@ class Tunnelled(CoreEvent):
     seconds: float
 
 
+class Forwarded(CoreEvent):
+    """An HTTP proxy is asked for a URL, in place of its server."""
+
+    proxy: str
+    target: str
+
+
 class Secured(CoreEvent):
     """A TLS handshake is done. The peer's certificate has ``names`` and dates where it was verified."""
 

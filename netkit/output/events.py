@@ -89,6 +89,7 @@ TABLE: dict[type[CoreEvent], Row] = {
     events.Resolved: Row("resolved", 0, 1, "host addresses time_ms", "resolved {host} to {addresses} in {seconds}"),
     events.Connected: Row("connected", 0, 1, "target peer local time_ms", _connected),
     events.Tunnelled: Row("tunnelled", 0, 1, "proxy target time_ms", _TUNNELLED),
+    events.Forwarded: Row("forwarded", 0, 1, "proxy target", "asking proxy {proxy} for {target}"),
     events.Secured: Row("secured", 0, 1, "protocol cipher alpn names not_before not_after", _secured),
     events.Accepted: Row("accepted", 0, 1, "peer", "connection from {peer}"),
     events.Denied: Row("denied", 0, 1, "peer reason", "connection from {peer} denied: {reason}"),

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from netkit.core.address import Endpoint, family_of
 from netkit.core.dial import Connect, Dialling, TimeLimit, interleave, open_connection
-from netkit.core.errors import Exit, Failure
+from netkit.core.errors import Exit, Failure, Invalid
 from netkit.core.events import Observer, Tunnelled
 from netkit.core.kernel import Group, now
 from netkit.core.layer import Layer
@@ -63,13 +63,18 @@ class _Way:
         if not hops:
             return await open_connection(target, self._how, self._limit, self._observe)
         proxy = hops[-1].proxy
+        action = f"connect to {whom} through proxy {proxy}"
         target = target._replace(tls=False)
+        try:
+            proxy.check(target)
+        except Invalid as error:
+            raise Failure(Exit.PROXY, action, str(error)) from error
         addresses = await self._addresses(proxy, target)
         missed: list[tuple[str, TargetFailure]] = []
         for address in addresses:
             stream = await self.reach_proxy(hops, whom)
             try:
-                stream = await self._ask(stream, proxy, address, f"connect to {whom} through proxy {proxy}")
+                stream = await self._ask(stream, proxy, address, action)
             except TargetFailure as failure:
                 stream.abort()
                 missed.append((address.host or "", failure))

@@ -57,6 +57,13 @@ EVERY = [
         {"proxy": "socks5h://p:1080", "target": "db:5432", "time_ms": 250.0},
     ),
     Told(
+        events.Forwarded("http://p:8080", "http://h/"),
+        1,
+        "asking proxy http://p:8080 for http://h/",
+        "forwarded",
+        {"proxy": "http://p:8080", "target": "http://h/"},
+    ),
+    Told(
         events.Secured("TLSv1.3", "TLS_AES_256_GCM_SHA384", "h2", ("db", "db.local"), "Jan  1", "Jan  2"),
         1,
         "secured by TLSv1.3 with TLS_AES_256_GCM_SHA384, ALPN h2, certificate of db, db.local, Jan  1 to Jan  2",
