@@ -95,6 +95,11 @@ class ClientOptions:
 
         return through_proxies(hops(self.proxies.authenticated(self.proxies.chain), self.tls.cafile, self.observe))
 
+    @property
+    def may_drop(self) -> bool:
+        """Whether who gets our end may drop what it has still to send: TLS servers and proxies do."""
+        return self.tls.tls or bool(self.proxies.chain)
+
     def layers(
         self, tls: TlsOptions, address: "Endpoint", name: str, whom: str, client: "Connection | None" = None
     ) -> "list[Layer]":

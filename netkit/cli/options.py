@@ -482,7 +482,8 @@ dial_options = chained(
 shutdown_after_option = ENDING.option(
     "--shutdown-after",
     type=types.DURATION_OR_ZERO,
-    help="Send the end of input when nothing has come back for D (default: 0; to TLS servers 2s, 10s without answer).",
+    help="Send the end of input when nothing has come back for D "
+    "(default: 0; to TLS servers and proxies 2s, 10s without answer).",
 )
 
 ending_options = gathered(

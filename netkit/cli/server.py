@@ -206,15 +206,19 @@ class RelayOptions(ServerOptions):
 
         target, how = self.target, self.target.dialling()
         if not self.serving.udp:
+            from netkit.core.relay import AFTER_THE_ANSWER, AT_ONCE, Shutdown
             from netkit.services.relay import forwarding
 
+            shutdown = AFTER_THE_ANSWER if target.may_drop else AT_ONCE
+            if self.shutdown_after is not None:
+                shutdown = Shutdown(self.shutdown_after, self.shutdown_after)
             return Service(
                 forwarding(
                     target.address,
                     lambda client: target.dialling(client=client),
                     changes=self.changes,
                     keepalive=self.serving.keepalive,
-                    shutdown_after=self.shutdown_after,
+                    shutdown=shutdown,
                     idle_timeout=target.idle_timeout,
                     observe=self.observe,
                 )

@@ -20,10 +20,10 @@ ENDING = (
                     ("TCP, unix", "at once"),
                     ("TLS server", "at once"),
                     (
-                        "TLS client",
+                        "TLS client, --proxy",
                         "when the peer ends; or when an answer has begun and nothing has come for 2s; or when nothing "
-                        "has come for 10s, which a message says. TLS servers drop what they still have to send when "
-                        "they see our end.",
+                        "has come for 10s, which a message says. TLS servers and proxies drop what they still have to "
+                        "send when they see our end.",
                     ),
                     ("--until, --max-bytes", "as a TLS client does, until they are met; then the conversation ends"),
                     (
@@ -101,8 +101,10 @@ PROXIES = (
                     ),
                 ]
             ),
-            "fetch asks HTTP proxies for http URLs as a whole, and for the server of https URLs. Without --proxy it heeds "
-            "the environment as curl does: http_proxy, https_proxy, all_proxy and no_proxy.",
+            "fetch asks HTTP proxies for http URLs as a whole, and for the server of https URLs. Without --proxy it "
+            "heeds the environment as curl does: http_proxy, https_proxy, all_proxy and no_proxy.",
+            "Some proxies drop what they still have to send when they see our end, so it goes out after the answer, as "
+            "to a TLS server: see netkit help ending, and --shutdown-after.",
             "-4, -6 and --source are about the connection to the nearest proxy, whose address is the peer's in "
             "messages, logs and NETKIT_PEER_HOST. -w bounds all steps together.",
         ],
@@ -128,8 +130,8 @@ PROXIES = (
                     ("97", "the proxy refused or failed; the message has its reason"),
                 ]
             ),
-            "Some proxies, ssh -D among them, say that they are connected before they are: then a target that cannot "
-            "be reached is one that ends at once.",
+            "ssh -D closes the connection if it cannot reach the target, which is 97. Exit code 0 means that the "
+            "nearest proxy acknowledged every byte of ours: whether the target did, no proxy tells.",
         ],
     ),
 )

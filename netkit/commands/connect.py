@@ -124,8 +124,8 @@ def connect(
     """Join stdin and stdout to a TCP, TLS or unix stream.
 
     All addresses of a name are tried in a race, so a dead one costs a quarter of a second. netkit sends the end of our
-    input as a half-close, and reads the answer to its end, however late it comes. A TLS server gets it after its
-    answer: when nothing has come for 2s, or for 10s if it says nothing at all (--shutdown-after, --send-only). If the
+    input as a half-close, and reads the answer to its end, however late it comes. A TLS server or a proxy gets it after
+    the answer: when nothing has come for 2s, or for 10s if there is none at all (--shutdown-after, --send-only). If the
     peer ends first, netkit sends what our input still holds, and exits once that is idle for a moment (--grace); to a
     peer that never sent a byte it sends all of our input. "netkit help ending" has the whole of it.
 
@@ -163,7 +163,7 @@ def connect(
     conversation = join.Conversation(
         ending.ending(
             join.input_kind(program=program.argv is not None, reads=not recv_only),
-            AFTER_THE_ANSWER if client.tls.tls or limits else AT_ONCE,
+            AFTER_THE_ANSWER if client.may_drop or limits else AT_ONCE,
             with_peer=bool(limits) and program.argv is None,
         ),
         incoming=lambda _: changes,

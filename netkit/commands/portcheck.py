@@ -130,8 +130,8 @@ def portcheck(
     version of TLS and when the certificate expires.
 
     With --proxy netkit goes through a SOCKS or HTTP proxy, or several (see "netkit help proxies"). The state is what
-    the proxy says of the port, or unknown if the proxy itself failed. Some say that they are connected before they are:
-    ssh -D shows every port as open, and --expect or --tls tells more.
+    the proxy says of the port, or unknown if the proxy itself failed or, as ssh -D does, says nothing of a port that it
+    cannot reach.
 
     Exit code 0 means that every port is as expected. Otherwise it is 7 if a port answered but not as expected, else 5
     for a proxy's name without an address, 6 for another, 97 if a proxy refused or failed, 60 if a certificate is not

@@ -23,13 +23,20 @@ _MAX_SOCKS5 = 255  # bytes of a user, and of a password: RFC 1929
 class TargetFailure(Failure):
     """What a proxy says of the target, not of itself. ``errno`` is what connect(2) would have said, if that is known.
 
-    The exit is CONNECT, TIMEOUT if the proxy was silent, or PROXY if it cannot reach such an address at all.
+    The exit is CONNECT, TIMEOUT if the proxy was silent, or PROXY if it knows no such address, or hung up.
     """
 
     def __init__(
-        self, action: str, reason: str | OSError, *, code: int = 0, exit: Exit = Exit.CONNECT, detail: str = ""
+        self,
+        action: str,
+        reason: str | OSError,
+        *,
+        code: int = 0,
+        exit: Exit = Exit.CONNECT,
+        detail: str = "",
+        hint: str = "",
     ) -> None:
-        super().__init__(exit, action, reason, detail=detail)
+        super().__init__(exit, action, reason, detail=detail, hint=hint)
         self.errno = self.errno or code or None
 
 

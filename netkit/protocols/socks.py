@@ -23,6 +23,7 @@ from netkit.core.stream import Connection
 from netkit.protocols.proxy import Proxy, TargetFailure
 
 _HINT = "USER:PASSWORD@ in front of the proxy's host, or --proxy-user-file FILE"
+_CLOSED_HINT = "ssh -D does that if it cannot reach the target"
 _IPV4, _NAME, _IPV6 = 1, 3, 4  # types of address: RFC 1928, section 5
 _ADDRESS_BYTES = {_IPV4: 4, _IPV6: 16}
 # What replies of SOCKS5 mean (RFC 1928, section 6): of the target, and of the proxy.
@@ -58,13 +59,23 @@ class _Answers:
         await self._stream.send(request)
         return await self.next(count)
 
+    async def ask_for_target(self, request: bytes) -> tuple[int, int]:
+        """Send the request to connect, and receive the two bytes with which the reply begins."""
+        try:
+            version, code = await self.ask(request, 2)
+        except Failure as failure:
+            if self._began or failure.exit is not Exit.PROXY:
+                raise
+            raise TargetFailure(self._action, failure.reason, exit=Exit.PROXY, hint=_CLOSED_HINT) from failure
+        return version, code
+
     async def next(self, count: int) -> bytes:
         while len(self._held) < count:
             data = await self._stream.recv()
-            self._held += data
-            self._began = self._began or bool(data)
             if not data:
                 raise self.failure("it closed the connection" + (" amid its answer" if self._began else ""))
+            self._held += data
+            self._began = True
         taken, self._held = self._held[:count], self._held[count:]
         return taken
 
@@ -83,7 +94,7 @@ async def _socks4(answers: _Answers, proxy: Proxy, target: Endpoint) -> None:
     connection = SOCKS4Connection(user)
     kind = SOCKS4ARequest if family_of(target.host or "") is None else SOCKS4Request
     connection.send(kind.from_address(SOCKS4Command.CONNECT, (target.host or "", target.port), user))
-    version, code = await answers.ask(connection.data_to_send(), 2)
+    version, code = await answers.ask_for_target(connection.data_to_send())
     if version:
         raise answers.failure("it does not speak SOCKS4")
     if code == _FAILED:
@@ -113,7 +124,7 @@ async def _socks5(answers: _Answers, proxy: Proxy, target: Endpoint) -> None:
             raise answers.failure("it refused user and password")
         connection.receive_data(b"\1\0")
     connection.send(SOCKS5CommandRequest.from_address(SOCKS5Command.CONNECT, (target.host or "", target.port)))
-    version, code = await answers.ask(connection.data_to_send(), 2)
+    version, code = await answers.ask_for_target(connection.data_to_send())
     if version != 5:
         raise answers.failure("its answer is malformed")
     if code in _OF_TARGET:

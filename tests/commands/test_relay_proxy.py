@@ -27,7 +27,7 @@ def test_each_client_gets_a_connection_of_its_own(scheme: str, steps: Any, banne
     """What came with the proxy's answer arrives, and all of both directions."""
     with (
         peer(scripted(steps, lambda sock: sock.sendall(read_all(sock)))) as proxy,
-        running("relay", HERE, TARGET, "--proxy", f"{scheme}://{proxy.address}") as relay,
+        running("relay", HERE, TARGET, "--proxy", f"{scheme}://{proxy.address}", "--shutdown-after", "0") as relay,
     ):
         port = relay.port
         for _ in range(2):

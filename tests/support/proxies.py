@@ -4,7 +4,7 @@ import socket
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from tests.support.peers import drip, read_all, receive
+from tests.support.peers import drip, receive
 
 TARGET = "target.test:9"  # a name that only a proxy could look up
 
@@ -30,8 +30,8 @@ def http(answer: bytes) -> Sequence[Step]:
 
 
 def shout(sock: socket.socket) -> None:
-    """The target: all that it gets comes back in upper case."""
-    sock.sendall(read_all(sock).upper())
+    """The target: the five bytes that it gets come back in upper case."""
+    sock.sendall(receive(sock, 5).upper())
 
 
 def scripted(
