@@ -92,6 +92,8 @@ def test_libraries_keep_to_their_rooms(path: Path) -> None:
         assert name == "netkit.protocols.dns"
     if "h11" in used:
         assert name == "netkit.protocols.http"
+    if "socksio" in used:
+        assert name == "netkit.protocols.socks"
     if "ssl" in used:
         assert name == "netkit.core.tls"
         assert "ssl" not in set(imports(path, top_level_only=True))

@@ -1,11 +1,13 @@
 """What clients are told on their command lines, and dialling as it says."""
 
+import os
 from functools import cache, cached_property
 from typing import TYPE_CHECKING
 
 from netkit.cli.command import gathered
 from netkit.cli.layers import NO_LAYERS, LayerOptions
 from netkit.cli.options import FamilyOptions, TlsOptions
+from netkit.cli.proxies import ProxyOptions, hops
 from netkit.cli.run import Run
 from netkit.core.errors import Invalid
 from netkit.output.console import Verbosity
@@ -13,13 +15,13 @@ from netkit.output.console import Verbosity
 if TYPE_CHECKING:
     from netkit.core.address import Endpoint
     from netkit.core.connection import Handler
-    from netkit.core.dial import Dialling
+    from netkit.core.dial import Connect, Dialling
     from netkit.core.events import Observer
     from netkit.core.kernel import Group
     from netkit.core.layer import Layer
     from netkit.core.stream import Connection
+    from netkit.protocols.proxy import Proxy
     from netkit.protocols.url import Url
-    from netkit.services.fetch.client import Dial
 
 
 class ClientOptions:
@@ -37,6 +39,7 @@ class ClientOptions:
         keepalive: float | None = None,
         tls: TlsOptions = TlsOptions(),
         between: LayerOptions = NO_LAYERS,
+        proxies: ProxyOptions = ProxyOptions(),
         wait: float | None = None,
         idle_timeout: float | None = None,
         timeout: float | None = None,
@@ -49,6 +52,7 @@ class ClientOptions:
         self.keepalive = keepalive
         self.tls = tls
         self.between = between
+        self.proxies = proxies
         self.wait = wait
         self.idle_timeout = idle_timeout
         self.timeout = timeout
@@ -69,12 +73,32 @@ class ClientOptions:
 
     def set_address(self, address: "Endpoint", *, name: str | None = None) -> None:
         """Dial ``address``, whose certificate is for its host, or for ``name``. Raises Invalid if it has neither."""
-        self.family.check(address.host)
+        self.check(address)
         self.address = address
         self.tls = self.tls.wanted(address)
         self._name = name or address.host or ("localhost" if address.path is None else "")
         if self.tls.tls and self.tls.verifies_name and not (self._name or self.tls.servername):
             raise Invalid("a unix socket has no name that a certificate could have: --servername NAME says it")
+
+    def check(self, address: "Endpoint") -> None:
+        """Raise Invalid for an address, or for that of a proxy, that is not to be dialled as the options say."""
+        for host in (address.host, *(proxy.endpoint.host for proxy in self.proxies.chain)):
+            self.family.check(host)
+        self.proxies.check(address)
+
+    @cached_property
+    def connect(self) -> "Connect | None":
+        """What connects through the proxies, if there are any. Raises Failure READ, and Invalid."""
+        if not self.proxies.chain:
+            return None
+        from netkit.protocols.tunnel import through_proxies
+
+        return through_proxies(hops(self.proxies.authenticated(self.proxies.chain), self.tls.cafile, self.observe))
+
+    @property
+    def may_drop(self) -> bool:
+        """Whether who gets our end may drop what it has still to send: TLS servers and proxies do."""
+        return self.tls.tls or bool(self.proxies.chain)
 
     def layers(
         self, tls: TlsOptions, address: "Endpoint", name: str, whom: str, client: "Connection | None" = None
@@ -101,16 +125,17 @@ class ClientOptions:
 
         if layers is None:
             layers = self.layers(self.tls, self.address, self._name, str(self.address), client)
-        return Dialling(self.family.family(), self.family.numeric, self.connect_timeout, self.source, layers)
+        family, numeric = self.family.family(), self.family.numeric
+        return Dialling(family, numeric, self.connect_timeout, self.source, layers, self.connect)
 
     async def dial(
         self,
         group: "Group",
         address: "Endpoint | None" = None,
-        layers: "list[Layer] | None" = None,
+        how: "Dialling | None" = None,
         wait: float | None = None,
     ) -> "Connection":
-        """The connection to our address, or to another through these layers, which run in ``group``.
+        """The connection to our address, or to another and otherwise; what its layers run is in ``group``.
 
         ``wait`` is how long to keep trying, in seconds, where it is not --wait that says so.
 
@@ -118,7 +143,7 @@ class ClientOptions:
         """
         from netkit.core.dial import dial, dial_until
 
-        address, how = address or self.address, self.dialling(layers)
+        address, how = address or self.address, how or self.dialling()
         patience = self.wait if wait is None else wait
         if patience is None:
             stream = await dial(address, how, self.observe, group)
@@ -136,22 +161,53 @@ class ClientOptions:
         async with Group() as group:
             await serve_connection(await self.dial(group, wait=wait), handler, self.observe, group=group)
 
-    def url_dialler(self, url: "Url", via: "Endpoint | None") -> "Dial":
-        """What dials the server of ``url`` and of those it leads to, or ``via`` in place of all of them.
 
-        It is told whether a URL has the origin of ``url``: our certificate, its key and the name are for that alone.
-        """
-        self.set_address(via or url.endpoint, name=url.endpoint.host)
+class UrlDialler:
+    """Dials the servers of ``url`` and of those it leads to, or ``via`` in place of all of them.
 
-        @cache
-        def layers(url: "Url", own: bool) -> "list[Layer]":
-            return self.layers(self.tls.for_url(own), via or url.endpoint, url.endpoint.host or "", url.authority)
+    It goes through the proxies of the command line, or through the one that the environment names for a URL. It is told
+    whether a URL has the origin of ``url``: our certificate, its key and the name are for that alone.
 
-        async def dial(url: "Url", own: bool, group: "Group") -> "Connection":
-            secured = layers(url, own) if url.scheme == "https" else []
-            return await self.dial(group, via or url.endpoint, secured)
+    Raises Invalid for what cannot be dialled as the options say.
+    """
 
-        return dial
+    def __init__(self, client: ClientOptions, url: "Url", via: "Endpoint | None") -> None:
+        from netkit.protocols.proxy import Environment, read_environment
+
+        client.set_address(via or url.endpoint, name=url.endpoint.host)
+        typed = via is not None or client.proxies.proxy
+        self._client = client
+        self._via = via
+        self._environment = Environment() if typed else read_environment(os.environ)
+        for proxy in self._environment[:2]:
+            client.family.check(proxy.endpoint.host if proxy else None)
+        self._chain = cache(self._authenticated)
+        self._secured = cache(self._layers)
+
+    async def __call__(self, url: "Url", own: bool, group: "Group") -> "Connection":
+        layers = self._secured(url, own) if url.scheme == "https" else []
+        how = self._client.dialling(layers)
+        if chain := self._chain(url):
+            from netkit.protocols.tunnel import through_proxies, to_last_proxy
+
+            connect = through_proxies if self.forwarder(url) is None else to_last_proxy
+            way = hops(chain, self._client.tls.cafile, self._client.observe)
+            how = how._replace(connect=connect(way))
+        return await self._client.dial(group, self._via or url.endpoint, how)
+
+    def forwarder(self, url: "Url") -> "Proxy | None":
+        """The HTTP proxy that is asked for ``url`` in place of its server, if any. Raises Failure READ."""
+        chain = self._chain(url)
+        return chain[-1] if chain and chain[-1].is_http and url.scheme == "http" else None
+
+    def _authenticated(self, url: "Url") -> "tuple[Proxy, ...]":
+        named = self._environment.proxy(url)
+        proxies = self._client.proxies
+        return proxies.authenticated((named,) if named else proxies.chain)
+
+    def _layers(self, url: "Url", own: bool) -> "list[Layer]":
+        tls = self._client.tls.for_url(own)
+        return self._client.layers(tls, self._via or url.endpoint, url.endpoint.host or "", url.authority)
 
 
 class DatagramClientOptions(ClientOptions):

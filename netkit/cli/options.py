@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from netkit.cli import types
 from netkit.cli.command import ADDRESSES, DATA, ENDING, OUTPUT, SERVING, TIME, TLS, Decorator, chained, gathered
+from netkit.cli.proxies import HTTPS_PROXY
 from netkit.cli.rules import Case, Values, excluded, needs, one_of
 from netkit.core.errors import Invalid
 from netkit.core.record import Record
@@ -115,16 +116,22 @@ class TlsOptions(Record):
         """The options with these names alone, for one of several peers."""
         return TlsOptions(tls, **{name: getattr(self, name) for name in names})
 
-    def sides(self, near: bool, far: bool) -> "tuple[TlsOptions, TlsOptions]":
+    def sides(self, near: bool, far: bool, proxy: bool = False) -> "tuple[TlsOptions, TlsOptions]":
         """What is for the clients of a relay and what for its target, whichever of them are secured.
 
-        The target gets what both could have meant, but for our own certificate: a server needs one.
+        The target gets what both could have meant, but for our own certificate: a server needs one. A secured
+        ``proxy`` has the authorities of the target's side.
         """
+        trusts = far or proxy
         ours = ("cert", "key", "key_password_file", "alpn")
         both = ("tls_min", "tls_max")
-        for_clients = (*both, "self_signed", *(ours if near else ()), *(() if far else ("cafile",)))
-        named = ("servername", "insecure", "fingerprint")
-        for_target = (*both, *named, *(("cafile", "alpn") if far else ()), *(() if near else ours))
+        for_clients = (*both, "self_signed", *(ours if near else ()), *(() if trusts else ("cafile",)))
+        for_target = (
+            *(*both, "servername", "insecure", "fingerprint"),
+            *(("cafile",) if trusts else ()),
+            *(("alpn",) if far else ()),
+            *(() if near else ours),
+        )
         return self.share(near, *for_clients), self.share(far, *for_target)
 
     def for_url(self, own: bool) -> "TlsOptions":
@@ -448,22 +455,30 @@ _key_rules = (needs("--key", on="--cert"), needs("--key-password-file", on="--ce
 _trust_rule = one_of("--insecure", "--cafile", "--fingerprint")
 _made_rules = (one_of("--self-signed", "--key"), one_of("--self-signed", "--cert"))
 
-tls_options = gathered(
-    "tls",
-    TlsOptions,
-    _tls_option,
-    _cafile_option,
-    *_pair_choices,
-    *_peer_choices,
-    _alpn_option,
-    *_version_range,
-    rules=[
-        needs("--cafile", *_OF_ALL, *_OF_CLIENTS, "--alpn", on=SECURED, why=_BARE),
-        *_key_rules,
-        _trust_rule,
-        _version_rule,
-    ],
-)
+
+def _client_tls_options(trusting: Case | tuple[Case, ...]) -> Decorator:
+    """The options of clients, whose --cafile is for what is ``trusting``."""
+    return gathered(
+        "tls",
+        TlsOptions,
+        _tls_option,
+        _cafile_option,
+        *_pair_choices,
+        *_peer_choices,
+        _alpn_option,
+        *_version_range,
+        rules=[
+            needs("--cafile", on=trusting, why=_BARE),
+            needs(*_OF_ALL, *_OF_CLIENTS, "--alpn", on=SECURED, why=_BARE),
+            *_key_rules,
+            _trust_rule,
+            _version_rule,
+        ],
+    )
+
+
+tls_options = _client_tls_options(SECURED)
+proxied_tls_options = _client_tls_options((SECURED, HTTPS_PROXY))
 
 server_tls_options = gathered(
     "tls",
@@ -511,7 +526,8 @@ relay_tls_options = gathered(
     _alpn_option,
     *_version_range,
     rules=[
-        needs("--cafile", *_OF_ALL, "--alpn", on=SECURED, why=_BARE),
+        needs("--cafile", on=(SECURED, HTTPS_PROXY), why=_BARE),
+        needs(*_OF_ALL, "--alpn", on=SECURED, why=_BARE),
         needs(*_OF_CLIENTS, on=Case("a tls: address as TARGET", lambda values: values["target"].tls), why=_BARE),
         needs("--self-signed", on=Case("a tls: address as LISTEN", lambda values: values["address"].tls), why=_BARE),
         *_made_rules,
@@ -556,7 +572,8 @@ dial_options = chained(
 shutdown_after_option = ENDING.option(
     "--shutdown-after",
     type=types.DURATION_OR_ZERO,
-    help="Send the end of input when nothing has come back for D (default: 0; to TLS servers 2s, 10s without answer).",
+    help="Send the end of input when nothing has come back for D "
+    "(default: 0; to TLS servers and proxies 2s, 10s without answer).",
 )
 
 ending_options = gathered(

@@ -8,6 +8,7 @@ from netkit.cli.client import ClientOptions
 from netkit.cli.command import SERVING, address, gathered
 from netkit.cli.layers import LayerOptions, layer_options
 from netkit.cli.options import FamilyOptions, RecordOptions, ServingOptions, TlsOptions
+from netkit.cli.proxies import ProxyOptions, proxy_options
 from netkit.cli.rules import Case, excluded
 from netkit.cli.run import Run
 from netkit.core.errors import Exit, Invalid
@@ -181,6 +182,7 @@ class RelayOptions(ServerOptions):
         serving: ServingOptions,
         tls: TlsOptions,
         between: LayerOptions,
+        proxies: ProxyOptions,
         idle_timeout: float | None,
         timeout: float | None,
         shutdown_after: float | None,
@@ -190,7 +192,7 @@ class RelayOptions(ServerOptions):
             target.check_datagrams()
         if target.path is not None and target.path == address.path:
             raise Invalid(f"{target} is this relay itself")
-        for_clients, for_target = tls.sides(address.tls, target.tls)
+        for_clients, for_target = tls.sides(address.tls, target.tls, proxies.secured)
         super().__init__(verbosity, address, command, family, serving, tls=for_clients, timeout=timeout)
         self.shutdown_after = shutdown_after
         self.target = ClientOptions(
@@ -201,6 +203,7 @@ class RelayOptions(ServerOptions):
             connect_timeout,
             tls=for_target,
             between=between,
+            proxies=proxies,
             idle_timeout=idle_timeout,
         )
         self.target.run = self._run
@@ -211,15 +214,19 @@ class RelayOptions(ServerOptions):
 
         target, how = self.target, self.target.dialling()
         if not self.serving.udp:
+            from netkit.core.relay import AFTER_THE_ANSWER, AT_ONCE, Shutdown
             from netkit.services.relay import forwarding
 
+            shutdown = AFTER_THE_ANSWER if target.may_drop else AT_ONCE
+            if self.shutdown_after is not None:
+                shutdown = Shutdown(self.shutdown_after, self.shutdown_after)
             return Service(
                 forwarding(
                     target.address,
                     lambda client: target.dialling(client=client),
                     changes=self.changes,
                     keepalive=self.serving.keepalive,
-                    shutdown_after=self.shutdown_after,
+                    shutdown=shutdown,
                     idle_timeout=target.idle_timeout,
                     observe=self.observe,
                 )
@@ -271,6 +278,7 @@ relay_options = gathered(
     SERVING.option("--udp", help="Relay UDP datagrams instead of TCP."),
     options.serving_options,
     options.relay_tls_options,
+    proxy_options,
     layer_options("send_proxy"),
     options.shutdown_after_option,
     options.timeout_options,
@@ -278,8 +286,10 @@ relay_options = gathered(
     rules=[
         excluded("-4", "-6", by=_BOTH_UNIX, why="a unix socket has no IP address"),
         excluded("-n", "--source", by=_TO_UNIX, why="a unix socket has no IP address"),
+        excluded("--proxy", by=_TO_UNIX, why="a proxy connects to hosts and ports"),
         excluded(
             *("--once", "--max-clients", "--greet", "--keepalive", "--mode", "--shutdown-after", "--send-proxy"),
+            "--proxy",
             by="--udp",
             why="datagrams make no connections",
         ),

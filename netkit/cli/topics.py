@@ -20,10 +20,10 @@ ENDING = (
                     ("TCP, unix", "at once"),
                     ("TLS server", "at once"),
                     (
-                        "TLS client",
+                        "TLS client, --proxy",
                         "when the peer ends; or when an answer has begun and nothing has come for 2s; or when nothing "
-                        "has come for 10s, which a message says. TLS servers drop what they still have to send when "
-                        "they see our end.",
+                        "has come for 10s, which a message says. TLS servers and proxies drop what they still have to "
+                        "send when they see our end.",
                     ),
                     ("--until, --max-bytes", "as a TLS client does, until they are met; then the conversation ends"),
                     (
@@ -79,4 +79,61 @@ ENDING = (
     ),
 )
 
-TOPICS = {"ending": ENDING}
+PROXIES = (
+    Section(
+        "THROUGH PROXIES",
+        [
+            "--proxy URL has connect, fetch, portcheck and the target of relay go through a proxy. Given again, the "
+            "first proxy is asked for the second, and so on; the last one is asked for the target.",
+            Terms(
+                [
+                    ("socks5h, socks4a", "SOCKS; the proxy looks names up, and no name is looked up here (port 1080)"),
+                    (
+                        "socks5, socks4",
+                        "SOCKS; names are looked up here, and the proxy is asked for one address after the other, over "
+                        "a connection each (port 1080). SOCKS4 reaches IPv4 alone.",
+                    ),
+                    ("http", "CONNECT; the proxy looks names up (port 8080)"),
+                    (
+                        "https",
+                        "the same over TLS (port 443). The proxy's certificate is verified with the system's "
+                        "authorities or --cafile. All other options of TLS are about the target.",
+                    ),
+                ]
+            ),
+            "fetch asks HTTP proxies for http URLs as a whole, and for the server of https URLs. Without --proxy it "
+            "heeds the environment as curl does: http_proxy, https_proxy, all_proxy and no_proxy.",
+            "Some proxies drop what they still have to send when they see our end, so it goes out after the answer, as "
+            "to a TLS server: see netkit help ending, and --shutdown-after.",
+            "-4, -6 and --source are about the connection to the nearest proxy, whose address is the peer's in "
+            "messages, logs and NETKIT_PEER_HOST. -w bounds all steps together.",
+        ],
+    ),
+    Section(
+        "USER AND PASSWORD",
+        [
+            "They stand in the URL, percent-encoded: http://USER:PASSWORD@HOST. All users of a machine can read "
+            "command lines, so the password may be in NETKIT_PROXY_PASSWORD instead, for URLs with a user alone, or "
+            "both in a file (--proxy-user-file). HTTP sends them as Basic, SOCKS5 if the proxy asks for them; SOCKS4 "
+            "has a user alone. No message, event or log has them.",
+        ],
+    ),
+    Section(
+        "EXIT CODES",
+        [
+            Terms(
+                [
+                    ("5", "the name of a proxy was not found"),
+                    ("7", "a proxy refused the connection, or says that the target cannot be reached (--wait goes on)"),
+                    ("28", "no answer in time"),
+                    ("60, 35", "the TLS handshake with a proxy failed, as with the target"),
+                    ("97", "the proxy refused or failed; the message has its reason"),
+                ]
+            ),
+            "ssh -D closes the connection if it cannot reach the target, which is 97. Exit code 0 means that the "
+            "nearest proxy acknowledged every byte of ours: whether the target did, no proxy tells.",
+        ],
+    ),
+)
+
+TOPICS = {"ending": ENDING, "proxies": PROXIES}

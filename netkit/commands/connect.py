@@ -6,6 +6,7 @@ from netkit.cli import client as client_module
 from netkit.cli import habits, options, types
 from netkit.cli.command import DATA, ENDING, TIME, TLS, address, command
 from netkit.cli.layers import layer_options
+from netkit.cli.proxies import proxy_options
 from netkit.cli.rules import Case, Values, excluded, needs, one_of
 
 if TYPE_CHECKING:
@@ -19,7 +20,8 @@ HABITS = {
     "-l": "netkit listen ADDRESS listens",
     "-e": "--exec CMD runs a program over the connection",
     "-c": "--sh-exec CMD has the shell run it",
-    "-x": "--hexdump shows the bytes, --log FILE keeps them",
+    "-x": "--proxy socks5://HOST:PORT goes through a proxy; --hexdump shows the bytes, --log FILE keeps them",
+    **habits.PROXY_HABITS,
     "-p": "--source :PORT sets our own port",
     "-s": "--source ADDR sets our own address",
     "-N": "the end of input is sent anyway, see --no-shutdown",
@@ -38,6 +40,7 @@ def _moves_data(values: Values) -> bool:
 
 
 RULES = (
+    excluded("--proxy", by=options.UNIX, why="a proxy connects to hosts and ports"),
     one_of("--send-only", "--recv-only"),
     one_of("--send", "--send-hex", "--recv-only", "--exec", "--sh-exec"),
     excluded(
@@ -83,7 +86,8 @@ RULES = (
 @address("client")
 @options.family_options
 @options.dial_options
-@options.tls_options
+@options.proxied_tls_options
+@proxy_options
 @layer_options("send_proxy")
 @TLS.option("--show-certs", help="Print the certificates that come, in PEM, and leave.")
 @TIME.option("--wait", type=types.DURATION_OR_ZERO, help="Keep trying for D, then exit with 28.")
@@ -129,8 +133,8 @@ def connect(
     """Join stdin and stdout to a TCP, TLS or unix stream.
 
     All addresses of a name are tried in a race, so a dead one costs a quarter of a second. netkit sends the end of our
-    input as a half-close, and reads the answer to its end, however late it comes. A TLS server gets it after its
-    answer: when nothing has come for 2s, or for 10s if it says nothing at all (--shutdown-after, --send-only). If the
+    input as a half-close, and reads the answer to its end, however late it comes. A TLS server or a proxy gets it after
+    the answer: when nothing has come for 2s, or for 10s if there is none at all (--shutdown-after, --send-only). If the
     peer ends first, netkit sends what our input still holds, and exits once that is idle for a moment (--grace); to a
     peer that never sent a byte it sends all of our input. "netkit help ending" has the whole of it.
 
@@ -140,6 +144,8 @@ def connect(
     With --reconnect netkit goes on, over a new connection, with the line in which the first byte stands that the peer
     did not acknowledge, so a peer may see bytes twice. What its system acknowledged and its program never read is lost;
     a message says that the connection was reset. A peer that ended without a word is connected to again once it resets.
+
+    With --proxy netkit goes through a SOCKS or HTTP proxy, or several: "netkit help proxies" has all of it.
 
     With --exec or --sh-exec a program takes the place of stdin and stdout. It runs in a process group of its own, with
     NETKIT_PEER_HOST, NETKIT_PEER_PORT, NETKIT_LOCAL_HOST and NETKIT_LOCAL_PORT in its environment. After the peer's end
@@ -171,7 +177,7 @@ def connect(
     conversation = join.Conversation(
         ending.ending(
             join.input_kind(program=program.argv is not None, reads=not recv_only),
-            AFTER_THE_ANSWER if client.tls.tls or limits else AT_ONCE,
+            AFTER_THE_ANSWER if client.may_drop or limits else AT_ONCE,
             with_peer=bool(limits) and program.argv is None,
         ),
         incoming=lambda _: changes,

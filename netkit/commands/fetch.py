@@ -7,6 +7,7 @@ import click
 from netkit.cli import client as client_module
 from netkit.cli import habits, options
 from netkit.cli.command import ADDRESSES, DATA, ENDING, REQUEST, command, gathered
+from netkit.cli.proxies import fetch_proxy_options
 from netkit.cli.rules import Case, Values, excluded, needs, one_of
 from netkit.cli.types import FIELD, FILE, METHOD, SIZE, TEXT, count
 
@@ -38,6 +39,7 @@ def _shows_on_terminal(values: Values) -> bool:
     words="URL",
     habits={
         **habits.HABITS,
+        **habits.PROXY_HABITS,
         "-I --spider": "--head asks for the head alone",
         "-L --location": "redirects are followed anyway, see --max-redirects",
         "-X --request": "--method METHOD",
@@ -55,7 +57,8 @@ def _shows_on_terminal(values: Values) -> bool:
         "-e --referer": "-H 'Referer: URL'",
         "-A -U --user-agent": "-H 'User-Agent: NAME'",
         "-b --cookie": "-H 'Cookie: NAME=VALUE'",
-        "-x --proxy": "proxies are not used",
+        "-x": "--proxy URL",
+        "--noproxy --no-proxy": "--proxy '' uses no proxy, and no_proxy in the environment says where none is used",
         "-s -S --silent --show-error": "only failures are said anyway; -q says nothing at all",
         "-m --max-time": "--timeout D",
         "-# --progress-bar": "--progress shows it at once",
@@ -63,6 +66,7 @@ def _shows_on_terminal(values: Values) -> bool:
         "-l": "netkit listen ADDRESS listens",
     },
     rules=[
+        excluded("--proxy", by=options.UNIX, why="a proxy connects to hosts and ports"),
         one_of("--head", "--method"),
         one_of("--head", "--data"),
         one_of(
@@ -96,6 +100,7 @@ def _shows_on_terminal(values: Values) -> bool:
 @click.argument("url", nargs=-1, callback=_url)
 @options.family_options
 @options.dial_options
+@fetch_proxy_options
 @ADDRESSES.option(
     "--unix-socket", "socket", type=FILE, help="Connect to this unix socket instead of the host; @NAME is abstract."
 )
@@ -146,7 +151,10 @@ def fetch(
 ) -> int:
     """Get an http or https URL (HTTP/1.1) to standard output, or to a file.
 
-    netkit connects to the host of each URL, or with --unix-socket to that socket for all of them; it uses no proxies.
+    netkit connects to the host of each URL, or with --unix-socket to that socket for all of them. It goes through the
+    proxies of --proxy, whatever the host, or else through the one that the environment names, as curl does: http_proxy,
+    https_proxy, all_proxy and no_proxy, or the same in upper case, HTTP_PROXY excepted. "netkit help proxies" has more.
+
     It follows redirects to http and https only. To another origin (scheme, host and port) it sends neither the user and
     password of the URL, nor the client certificate, nor any -H field that could be a secret. A POST becomes a GET where
     browsers do so (301, 302, 303); 307 and 308 send --data again, but not from https to http.
@@ -175,7 +183,7 @@ def fetch(
     seen = not head and (path is not None or Ways(reads=False, writes=True).receives)
     show = progress.show(client.verbosity) if seen else None
     via = None if socket is None else parse_address(f"unix:{socket.removeprefix('unix:')}", "client")
-    dial = client.url_dialler(asked.url, via)
+    dial = client_module.UrlDialler(client, asked.url, via)
     wanted = asked._replace(
         method="HEAD" if head else asked.method or ("GET" if asked.body is None else "POST"),
         fail=asked.fail or resume,
@@ -185,6 +193,6 @@ def fetch(
 
     async def work() -> None:
         async with printed(raw=raw) if path is None else saved(path, wanted, force=force, resume=resume) as place:
-            await Fetch(wanted, place, dial, client.observe, show).run()
+            await Fetch(wanted, place, dial, client.observe, show, forwarder=dial.forwarder).run()
 
     return client.run(work())

@@ -19,8 +19,8 @@ from netkit.cli.command import command
 def help(ctx: click.Context, words: tuple[str, ...]) -> int:
     """Show the man page of COMMAND, or of netkit itself, as plain text.
 
-    The TOPIC is "ending": when a conversation ends. The pages are part of netkit: neither man nor installed man pages
-    are needed.
+    The TOPIC is "ending", when a conversation ends, or "proxies", how to go through them. The pages are part of netkit:
+    neither man nor installed man pages are needed.
     """
     from netkit.cli.app import netkit, summaries
     from netkit.cli.pages import command_page, overview_page, to_text, topic_text

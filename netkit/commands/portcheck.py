@@ -7,6 +7,7 @@ import click
 from netkit.cli import client as client_module
 from netkit.cli import habits, options, run
 from netkit.cli.command import CHECKING, OUTPUT, TIME, TLS, command, gathered
+from netkit.cli.proxies import proxy_options
 from netkit.cli.rules import Case, excluded, needs, one_of
 from netkit.cli.types import COUNT, DURATION, DURATION_OR_ZERO, HEX, REGEX, TEXT, choice
 from netkit.output.console import View
@@ -39,11 +40,13 @@ _FORMATS = ("text", "json", *_REPORTS)
         "-t": "-w D is the time for each port, --wait D for all to be there",
         "-i": "--interval D is the time between two rounds of --wait",
         "-N": "nothing is sent unless --send says so",
+        "-x": "--proxy socks5://HOST:PORT goes through a proxy",
+        **habits.PROXY_HABITS,
     },
     rules=[
         one_of("--json", "--format"),
         one_of("--payload", "--send"),
-        excluded("--settle", _TLS, by="--udp", why="a UDP port has no connection"),
+        excluded("--settle", "--proxy", _TLS, by="--udp", why="a UDP port has no connection"),
         needs("--payload", on="--udp", why="--send TEXT is for TCP"),
         excluded(
             *("--banner", "--settle", _TCP_SEND, "--expect", _TLS), by="--closed", why="a closed port says nothing"
@@ -81,7 +84,8 @@ _FORMATS = ("text", "json", *_REPORTS)
 @CHECKING.option("--settle", type=DURATION_OR_ZERO, help="Expect the connection to stay open for D.")
 @CHECKING.option("--send", "text", type=TEXT, help="Send TEXT to each port.")
 @CHECKING.option("--expect", type=REGEX, help="Exit with 8 if the answer does not match, with 28 if there is none.")
-@options.tls_options
+@proxy_options
+@options.proxied_tls_options
 @TLS.option("--expires", type=DURATION, help="Exit with 60 if a certificate expires within D.")
 @TLS.option("--show-certs", "chains", help="Print the certificates that came, in PEM, after each port's line.")
 @CHECKING.option("--concurrency", type=COUNT, help="Check at most N ports at a time (default: as many as possible).")
@@ -130,10 +134,16 @@ def portcheck(
     and the certificate is acceptable; --send and --expect are then about the secured connection. The line shows the
     version of TLS, and of the certificate, acceptable or not, its names, who issued it and how many days it is good.
 
-    Exit code 0 means that every port is as expected. Otherwise it is 60 if a certificate is not acceptable or expires
-    too soon, else 35 if a handshake failed, 7 if a port answered but not as expected, 6 for a name without an address,
-    8 for a wrong answer, 28 for none; after --wait it is 28. COMMAND replaces netkit once all is as expected.
+    With --proxy netkit goes through a SOCKS or HTTP proxy, or several (see "netkit help proxies"). The state is what
+    the proxy says of the port, or unknown if the proxy itself failed or, as ssh -D does, says nothing of a port that it
+    cannot reach.
+
+    Exit code 0 means that every port is as expected. Otherwise it is 7 if a port answered but not as expected, else 5
+    for a proxy's name without an address, 6 for another, 97 if a proxy refused or failed, 60 if a certificate is not
+    acceptable or expires too soon, 35 if a handshake failed, 8 for a wrong answer, 28 for none; after --wait it is 28.
+    COMMAND replaces netkit once all is as expected.
     """
+    from netkit.core.address import Endpoint
     from netkit.output.portcheck.report import make_writer, write
     from netkit.services.portcheck.check import Summary
     from netkit.services.portcheck.scan import Checker, limits
@@ -142,12 +152,13 @@ def portcheck(
     client.verbosity = client.verbosity._replace(json=form == "json")
     secured = dict.fromkeys(target.host or "localhost" for target in targets if target.tls)
     for target in targets:
-        client.family.check(target.host)
+        client.check(Endpoint(target.host, target.ports[0]))
+    last = client.proxies.chain[-1] if client.proxies.chain else None
     check = check._replace(
         protocol="udp" if udp else "tcp",
         timeout=client.connect_timeout,
         payload=check.payload or text or b"",
-        family=client.family.family(),
+        family=last.family if last else client.family.family(),
     )
     writer = make_writer(form, targets, view, client.verbosity, any_port=any_port, each_port=each_port, chains=chains)
     attempts, lookups = limits(targets)
@@ -157,7 +168,13 @@ def portcheck(
             client.tls.warn(", ".join(secured), client.verbosity)
             client.tls.client("", client.observe)  # files that cannot be used are known before anybody is asked
         checker = Checker(
-            check, concurrency or attempts, lookups, client.observe, client.tls.client if secured else None
+            check,
+            concurrency or attempts,
+            lookups,
+            client.observe,
+            client.tls.client if secured else None,
+            client.dialling([]) if last else None,
+            resolve=not (last and last.resolves),
         )
         await write(checker, targets, Summary(check, targets, any_port=any_port), writer, client.wait, interval)
 

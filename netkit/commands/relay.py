@@ -14,6 +14,8 @@ from netkit.cli.rules import excluded
         "-e -c": "the second address is the target",
         "-u": "--udp relays datagrams",
         "-w": "-w bounds connecting to the target",
+        "-x": "--proxy socks5://HOST:PORT goes through a proxy",
+        **habits.PROXY_HABITS,
     },
     rules=[excluded("--log", "--hexdump", by="--udp", why="datagrams are not recorded")],
     examples=[
@@ -32,8 +34,10 @@ def relay(server: server_module.RelayOptions, record: options.RecordOptions) -> 
     client: a short answer never looks complete. If the client does so, netkit resets the target.
 
     LISTEN and TARGET may be TCP, TLS (tls:) or unix sockets (unix:). --cert and --key are for LISTEN if that is tls:,
-    otherwise TARGET sees them; --cafile is about TARGET if that is tls:, otherwise about clients. --log and --hexdump
-    show the data between the client and netkit.
+    otherwise TARGET sees them; --cafile is about TARGET if that is tls:, and about https:// proxies, otherwise about
+    clients. --log and --hexdump show the data between the client and netkit.
+
+    With --proxy netkit reaches TARGET through a SOCKS or HTTP proxy, or several: see "netkit help proxies".
 
     With --udp each client's address gets a socket of its own to TARGET, and answers leave from the address that the
     client used. It is closed after 60s without a datagram either way (--idle-timeout), or when nobody is at TARGET.

@@ -3,8 +3,8 @@
 import errno
 import os
 import socket
-from collections.abc import Awaitable, Callable, Sequence
-from contextlib import suppress
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from itertools import zip_longest
 from typing import TypeVar
 
@@ -28,9 +28,30 @@ _FIRST_RETRY, _LAST_RETRY = 0.02, 0.5  # s between rounds of --wait
 _BACKLOG_PAUSE = 0.01  # s: a unix listener whose backlog is full says EAGAIN, and nothing wakes us
 
 
+class TimeLimit:
+    """The ``seconds`` that dialling may take, all its steps together, from now on."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._due = now() + seconds
+
+    @contextmanager
+    def during(self, action: str, detail: str = "") -> Iterator[None]:
+        """Bound a step. Raises Failure TIMEOUT, with this action and detail, once the time is over."""
+        try:
+            with deadline(self._due):
+                yield
+        except DeadlineExceeded:
+            reason, hint = f"no answer within {duration(self._seconds)}", "a firewall may drop packets; -w waits longer"
+            raise Failure(Exit.TIMEOUT, action, reason, detail=detail, hint=hint) from None
+
+
 class Dialling(Record):
     """How to dial: one family or AF_UNSPEC, seconds for everything up to the last layer's handshake, our own end, and
     the layers that the connection goes through, the one next to the wire first.
+
+    ``connect`` makes the connection, where that is not simply opened. ``check`` raises Failure for one that we have
+    opened and must not use, before anything is sent over it.
     """
 
     family: int = socket.AF_UNSPEC
@@ -38,6 +59,12 @@ class Dialling(Record):
     timeout: float = 10.0
     source: tuple[str, int] | None = None
     layers: Sequence[Layer] = ()
+    connect: "Connect | None" = None
+    check: Callable[[Connection], None] | None = None
+
+
+Connect = Callable[[Endpoint, Dialling, TimeLimit, Observer, Group | None], Awaitable[Connection]]
+"""Makes the connection to a target, and raises the failures of ``dial``; what its layers run is in the group."""
 
 
 async def dial(
@@ -51,31 +78,41 @@ async def dial(
     Raises Failure: RESOLVE, CONNECT, BIND for our own end, TIMEOUT when ``how.timeout`` ran out, and what the layers
     raise, such as CERT and TLS.
     """
-    begun = now()
-    action = f"connect to {target}" if target.path is not None else f"resolve {target.host}"
-    addresses: list[Address] = []
+    limit = TimeLimit(how.timeout)
+    connect = how.connect or open_connection
+    stream = await connect(target, how, limit, observe, group)
+    if not how.layers:
+        return stream
+    assert group is not None, "layers need a group"
     try:
-        with deadline(begun + how.timeout):
-            if target.path is not None:
-                stream, address = await _connect_unix(target, target.path), target
-            else:
-                addresses = await candidates(target, how, observe)
-                action = f"connect to {target}"
-                stream, address = await _connect_tcp(target, addresses, how, observe)
-            observe(Connected(str(target), address, stream.local, now() - begun))
-            if not how.layers:
-                return stream
-            assert group is not None, "layers need a group"
-            action = f"secure the connection to {target}"
-            try:
-                return await through(stream, how.layers, group)
-            except BaseException:
-                stream.abort()
-                raise
-    except DeadlineExceeded:
-        detail = ", ".join(address.host for address in addresses)
-        reason, hint = f"no answer within {duration(how.timeout)}", "a firewall may drop packets; -w waits longer"
-        raise Failure(Exit.TIMEOUT, action, reason, detail=detail, hint=hint) from None
+        with limit.during(f"secure the connection to {target}"):
+            return await through(stream, how.layers, group)
+    except BaseException:
+        stream.abort()
+        raise
+
+
+async def open_connection(
+    target: Endpoint, how: Dialling, limit: TimeLimit, observe: Observer, group: Group | None = None
+) -> SocketStream:
+    """Connect to one of the addresses of ``target`` itself: a ``Connect`` that runs nothing beside."""
+    begun = now()
+    if target.path is not None:
+        with limit.during(f"connect to {target}"):
+            stream, address = await _connect_unix(target, target.path), target
+    else:
+        with limit.during(f"resolve {target.host}"):
+            addresses = await candidates(target, how, observe)
+        with limit.during(f"connect to {target}", ", ".join(address.host for address in addresses)):
+            stream, address = await _connect_tcp(target, addresses, how, observe)
+    observe(Connected(str(target), address, stream.local, now() - begun))
+    if how.check is not None:
+        try:
+            how.check(stream)
+        except BaseException:
+            stream.abort()
+            raise
+    return stream
 
 
 async def dial_until(
@@ -93,7 +130,7 @@ async def dial_until(
             left = min(how.timeout, max(until - now(), 0.001))
             return await dial(target, how._replace(timeout=left), observe, group)
         except Failure as failure:
-            if failure.exit not in (Exit.RESOLVE, Exit.CONNECT, Exit.TIMEOUT):
+            if failure.exit not in (Exit.PROXY_NAME, Exit.RESOLVE, Exit.CONNECT, Exit.TIMEOUT):
                 raise
             if now() >= until:
                 reason = f"still {failure.reason} after {duration(patience)}"

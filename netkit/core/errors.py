@@ -29,8 +29,13 @@ class Exit(enum.IntEnum):
     BUG = 1, "Reserved: a bug in netkit."
     USAGE = 2, "A bad option, address, format or combination; nothing was sent."
     NOTHING = 3, "Nothing matched."
+    PROXY_NAME = 5, "The name of a proxy was not found, or the resolver failed."
     RESOLVE = 6, "The name was not found, or the resolver failed."
-    CONNECT = 7, "The connection was refused, or the peer is unreachable; a port answered, but not as wanted."
+    CONNECT = (
+        7,
+        "The connection was refused, or the peer is unreachable, or a proxy says so; "
+        "a port answered, but not as wanted.",
+    )
     PROTOCOL = (
         8,
         "The peer ended before what --until or --expect wanted, or said something malformed; or input was malformed.",
@@ -55,6 +60,7 @@ class Exit(enum.IntEnum):
     RECV = 56, "The connection was reset while receiving; all of ours was acknowledged."
     CERT = 60, "The certificate or its host name is not acceptable; nothing was sent."
     TOO_BIG = 63, "A size limit was hit."
+    PROXY = 97, "A proxy refused or failed; the message has its reason."
     NOT_RUNNABLE = 126, "COMMAND, or the program of --exec, could not be run."
     NOT_FOUND = 127, "COMMAND, or the program of --exec, was not found."
     SIGNAL = 128, "Ended by signal n (129 HUP, 130 INT, 141 PIPE: the reader of standard output left, 143 TERM)."
@@ -65,7 +71,10 @@ STREAM_PRECEDENCE = (
     *(Exit.WRITE, Exit.READ, Exit.CERT, Exit.TLS, Exit.PROTOCOL),
     *(Exit.TOO_BIG, Exit.TIMEOUT, Exit.SEND, Exit.RECV, Exit.PARTIAL),
 )
-PORT_PRECEDENCE = (Exit.CERT, Exit.TLS, Exit.CONNECT, Exit.RESOLVE, Exit.PROTOCOL, Exit.TIMEOUT)
+PORT_PRECEDENCE = (
+    *(Exit.CONNECT, Exit.PROXY_NAME, Exit.RESOLVE, Exit.PROXY),
+    *(Exit.CERT, Exit.TLS, Exit.PROTOCOL, Exit.TIMEOUT),
+)
 NAME_PRECEDENCE = (Exit.READ, Exit.CERT, Exit.TLS, Exit.RESOLVE, Exit.PROTOCOL, Exit.TIMEOUT, Exit.PARTIAL)
 
 

@@ -48,6 +48,21 @@ class Connected(CoreEvent):
     seconds: float
 
 
+class Tunnelled(CoreEvent):
+    """A proxy has connected us to ``target``, as it was told that."""
+
+    proxy: str
+    target: str
+    seconds: float
+
+
+class Forwarded(CoreEvent):
+    """An HTTP proxy is asked for a URL, in place of its server."""
+
+    proxy: str
+    target: str
+
+
 class Secured(CoreEvent):
     """A TLS handshake is done. The peer's ``certificates`` in DER, its own first, are verified if that was wanted."""
 

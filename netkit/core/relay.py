@@ -47,7 +47,8 @@ class Shutdown(Record):
 
 AT_ONCE = Shutdown(0, 0)
 NEVER = Shutdown(None, None)
-# TLS servers drop what is pending when close_notify comes (nginx, Caddy), and some drop any client that half-closes.
+# TLS servers drop what is pending when close_notify comes (nginx, Caddy), proxies when a half-close comes (microsocks,
+# tinyproxy, squid), and some servers drop any client that half-closes.
 AFTER_THE_ANSWER = Shutdown(2.0, 10.0)
 # A server's input that is /dev/null has nothing to say, and a client that watches for our end keeps sending.
 AFTER_SILENCE = Shutdown(10.0, 10.0)

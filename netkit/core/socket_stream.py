@@ -61,6 +61,10 @@ class SocketStream:
     def name(self) -> str:
         return str(self.peer) if self._name is None else self._name
 
+    @name.setter
+    def name(self, name: str) -> None:
+        self._name = name
+
     @property
     def local(self) -> Endpoint:
         return from_socket(self._sock.getsockname())

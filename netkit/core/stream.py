@@ -45,11 +45,9 @@ class Counts:
 
 
 class Stream(Protocol):
-    """Bytes both ways."""
+    """Bytes both ways. ``name`` is what messages call it."""
 
-    @property
-    def name(self) -> str:
-        """What messages call it."""
+    name: str
 
     @property
     def counts(self) -> Counts:

@@ -90,6 +90,7 @@ def _closed(event: events.Closed) -> str:
 
 _INPUT_LEFT = "the peer ended; input is still open and is left after {bytes_sent} bytes"
 _END_SENT = "nothing came for {seconds}, so the end of input was sent; --send-only sends it at once"
+_TUNNELLED = "proxy {proxy} connected to {target} after {seconds}"
 _PEER_LEFT = "the peer ended; input was idle for {seconds} and is left unread"
 _NO_ANSWER = "nothing came back; a server that drops clients which half-close may want --no-shutdown"
 _CARRIED = "duration_ms protocol datagrams_received bytes_received datagrams_sent bytes_sent"
@@ -111,6 +112,8 @@ TABLE: dict[type[CoreEvent], Row] = {
     events.Unanswered: Row("unanswered", 0, None, "", _NO_ANSWER),
     events.Resolved: Row("resolved", 0, 1, "host addresses time_ms", "resolved {host} to {addresses} in {seconds}"),
     events.Connected: Row("connected", 0, 1, "target peer local time_ms", _connected),
+    events.Tunnelled: Row("tunnelled", 0, 1, "proxy target time_ms", _TUNNELLED),
+    events.Forwarded: Row("forwarded", 0, 1, "proxy target", "asking proxy {proxy} for {target}"),
     events.Secured: Row("secured", 0, 1, "protocol cipher alpn certificates", _secured),
     events.Distrusted: Row("distrusted", 0, 1, "certificates", _distrusted),
     events.Accepted: Row("accepted", 0, 1, "peer", "connection from {peer}"),

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import h11
 
 from netkit.core.errors import Exit, Failure
-from netkit.core.layer import Wrapped
+from netkit.core.layer import Wrapped, unread
 from netkit.core.stream import Connection, Counts, RawEnd, raw_source
 
 MAX_HEAD = 256 * 1024  # bytes of all heads together; curl's limit is 300 KB
@@ -160,6 +160,10 @@ class Exchange(Wrapped):
                 self._hold(bytes(came))
                 return Head(event.status_code, bytes(event.reason).decode("latin-1"), list(event.headers), raw)
 
+    def tunnel(self) -> Connection:
+        """The connection to whom a proxy has connected us: after a 2xx to CONNECT, what follows the head is theirs."""
+        return unread(self._stream, bytes(self._held)) if self._held else self._stream
+
     async def recv(self) -> bytes:
         """Receive the body; b"" is its end. Raises Failure: PARTIAL if it is cut, PROTOCOL for a malformed chunk."""
         if self._failure is not None:
@@ -244,6 +248,8 @@ class Exchange(Wrapped):
         chunked = b"transfer-encoding" in fields
         if not version.startswith(b"1."):
             raise self._malformed(f"it speaks HTTP/{version.decode()}")
+        if self._method == "CONNECT":
+            return  # nobody reads a body
         lengths = _LENGTHS.findall(raw)
         if len(lengths) > 1 or any(b"," in length for length in lengths):
             raise self._malformed("it has two Content-Lengths")

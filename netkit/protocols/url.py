@@ -57,20 +57,20 @@ def parse(text: str) -> Url:
     Segments . and .. of the path are resolved, and what is not ASCII in path and query is encoded.
     """
     if _CONTROL.search(text):
-        raise Invalid(f"URL {_shown(text)!r} contains a space or a control character")
+        raise Invalid(f"URL {without_password(text)!r} contains a space or a control character")
     _check_slashes(text)
     match = _PARTS.fullmatch(text)
     if not match:
         return _unreadable(text)
     scheme, authority, path, query = match[1].lower(), match[2], match[3], match[4] or ""
     if scheme not in _PORTS:
-        raise Invalid(f"URL {_shown(text)!r} is of scheme {scheme}: only http and https are spoken here")
+        raise Invalid(f"URL {without_password(text)!r} is of scheme {scheme}: only http and https are spoken here")
     user, at, place = authority.rpartition("@")
     try:
-        endpoint = _endpoint(place, scheme)
+        endpoint = parse_place(place, _PORTS[scheme])
     except Invalid as error:
         reason = "in user and password / is %2F, ? is %3F and # is %23" if "@" in text and not at else str(error)
-        raise Invalid(f"URL {_shown(text)!r}: {reason}") from None
+        raise Invalid(f"URL {without_password(text)!r}: {reason}") from None
     return Url(scheme, endpoint, _encoded(_without_dots(path or "/") + query), user if at else None)
 
 
@@ -78,7 +78,7 @@ def follow(base: Url, location: bytes) -> Url:
     """Where a Location field leads from ``base`` (RFC 3986, section 5.2), its spaces encoded; raise Invalid."""
     text = location.decode("utf-8", "surrogateescape").replace(" ", "%20")
     if _CONTROL.search(text):
-        raise Invalid(f"URL {_shown(text)!r} contains a control character")
+        raise Invalid(f"URL {without_password(text)!r} contains a control character")
     _check_slashes(text)
     reference, _, _ = text.partition("#")
     if _SCHEME.match(reference):
@@ -105,7 +105,7 @@ def _encoded(target: str) -> str:
 def _check_slashes(text: str) -> None:
     """Refuse what some readers take for a slash."""
     if "\\" in text:
-        raise Invalid(f"URL {_shown(text)!r} contains a backslash")
+        raise Invalid(f"URL {without_password(text)!r} contains a backslash")
 
 
 def _without_dots(path: str) -> str:
@@ -120,7 +120,8 @@ def _without_dots(path: str) -> str:
     return "/" + "/".join(found) + ("/" if found and segments[-1] in (".", "..") else "")
 
 
-def _endpoint(place: str, scheme: str) -> Endpoint:
+def parse_place(place: str, default_port: int) -> Endpoint:
+    """Read host and port of a URL, as they stand behind the @; raise Invalid. The port may be left out."""
     bare, colon, _ = place.rpartition(":")
     if colon and bare.count(":") and not place.startswith("["):
         raise Invalid("an IPv6 address has brackets around it: http://[::1]:8080/")
@@ -128,7 +129,7 @@ def _endpoint(place: str, scheme: str) -> Endpoint:
     if port and not (port.isascii() and port.isdigit()):
         raise Invalid(f"port {port!r} is not a number")
     name, percent, zone = check_host(host).partition("%")
-    return Endpoint(name.lower() + percent + zone, parse_port(port) if port else _PORTS[scheme])
+    return Endpoint(name.lower() + percent + zone, parse_port(port) if port else default_port)
 
 
 def _unreadable(text: str) -> Url:
@@ -136,14 +137,14 @@ def _unreadable(text: str) -> Url:
         raise Invalid("the URL is empty")
     scheme, colon, rest = text.partition(":")
     if colon and scheme.lower() in _PORTS:
-        raise Invalid(f"URL {_shown(text)!r} has no host: write {scheme.lower()}://HOST/PATH")
+        raise Invalid(f"URL {without_password(text)!r} has no host: write {scheme.lower()}://HOST/PATH")
     if _SCHEME.match(text) and not rest[:1].isdigit():
-        raise Invalid(f"URL {_shown(text)!r} is of scheme {scheme}: only http and https are spoken here")
-    raise Invalid(f"URL {_shown(text)!r} has no scheme: write http://{_shown(text).lstrip('/')}")
+        raise Invalid(f"URL {without_password(text)!r} is of scheme {scheme}: only http and https are spoken here")
+    raise Invalid(f"URL {without_password(text)!r} has no scheme: write http://{without_password(text).lstrip('/')}")
 
 
-def _shown(text: str) -> str:
-    """Return the text without all that may be a password: what stands between its slashes and its last @."""
+def without_password(text: str) -> str:
+    """What was typed as a URL without all that may be a password: what stands between its slashes and its last @."""
     head, at, rest = text.rpartition("@")
     lead = _LEAD.match(head)
     return f"{lead[0]}...@{rest}" if at and lead else text

@@ -10,7 +10,7 @@ from netkit.core.errors import Exit, Failure
 from netkit.core.events import Cut, Observer, ignore
 from netkit.core.kernel import Group, now
 from netkit.core.pump import Change, fresh
-from netkit.core.relay import AFTER_THE_ANSWER, AT_ONCE, Shutdown, bridge
+from netkit.core.relay import AT_ONCE, Shutdown, bridge
 from netkit.core.stream import Connection
 
 _SELF_PAUSE = 1.0  # s
@@ -45,42 +45,35 @@ def forwarding(
     *,
     changes: Callable[[], Sequence[Callable[[], Change]]],
     keepalive: float | None,
-    shutdown_after: float | None = None,
+    shutdown: Shutdown = AT_ONCE,
     idle_timeout: float | None = None,
     observe: Observer,
 ) -> Handler:
     """A handler that dials ``target`` for each client, as ``how`` says of it, and joins the two.
 
     A target that refuses, resets, is cut short, or is the relay itself, is a reset for the client, and told. A client
-    that does is a reset for the target. The target gets a client's end once nothing has come from it for
-    ``shutdown_after`` seconds, None: at once, or as a TLS client sends it. What clients send goes through ``changes``,
-    made for each.
+    that does is a reset for the target. The target gets a client's end as ``shutdown`` says. What clients send goes
+    through ``changes``, made for each.
     """
     guard = SelfGuard()
     itself = Failure(Exit.CONNECT, f"connect to {target}", SELF)
 
     async def connected(client: Connection, group: Group) -> Connection:
-        async def not_itself(stream: Connection, group: Group) -> Connection:
+        def check(stream: Connection) -> None:
             if guard.is_self(stream.peer, client.local):
                 raise itself
-            return stream
 
         try:
             if guard.closed:
                 raise itself
-            # That comes before a handshake, which would wait for one of its own.
-            dialling = how(client)
-            stream = await dial(target, dialling._replace(layers=[not_itself, *dialling.layers]), group=group)
+            # It is checked before a handshake, which would wait for one of its own.
+            stream = await dial(target, how(client)._replace(check=check), group=group)
         except Failure as failure:
             observe(Cut(client.peer, str(failure)))
             raise
         if keepalive is not None and stream.peer.path is None:
             stream.keep_alive(keepalive)
         return stream
-
-    shutdown = AFTER_THE_ANSWER if target.tls else AT_ONCE
-    if shutdown_after is not None:
-        shutdown = Shutdown(shutdown_after, shutdown_after)
 
     async def handle(client: Connection) -> None:
         async def join(stream: Connection) -> None:

@@ -286,6 +286,16 @@ def test_work_does_without_man(tmp_path: Path) -> None:
     assert "netkit.cli.pages" not in imported_by("connect", f"unix:{tmp_path}/none", "--recv-only")
 
 
+def test_the_topic_of_proxies() -> None:
+    """``netkit help proxies`` has the schemes, where a password may be, and the exit codes, in lines that fit."""
+    code, shown, err = netkit("help", "proxies")
+    assert (code, err) == (0, "")
+    text = shown.decode()
+    assert max(map(len, text.splitlines())) <= 80
+    for word in ("socks5h", "socks4a", "https", "NETKIT_PROXY_PASSWORD", "--proxy-user-file", "--source", "97"):
+        assert word in text
+
+
 def test_the_topic_of_endings() -> None:
     """``netkit help ending`` names each option that decides it, in lines that fit, and the document has them too."""
     code, shown, err = netkit("help", "ending")

@@ -4,9 +4,13 @@ from typing import Any
 
 import pytest
 
+from netkit.cli.client import ClientOptions
 from netkit.cli.command import gathered
 from netkit.cli.options import EndingOptions, FamilyOptions, TlsOptions
+from netkit.cli.proxies import ProxyOptions
 from netkit.core.relay import AFTER_THE_ANSWER, AT_ONCE, NEVER, Ending, Input, Shutdown
+from netkit.output.console import Verbosity
+from netkit.protocols.proxy import parse
 
 NONE = EndingOptions(None, False, False, None, False)
 
@@ -34,9 +38,18 @@ def test_a_relay_shares_out_what_it_was_told(
 ) -> None:
     """The target gets what both sides could have meant, but a certificate is that of the server, if we are one."""
     sides = ALL.sides(near, far)
+    assert [side.cafile for side in ALL.sides(near, far, proxy=True)] == [None, "ca"]
     assert [side.tls for side in sides] == [near, far]
     given = [{name for name, value in side.values().items() if value and name != "tls"} for side in sides]
     assert given == [{*for_clients, *VERSIONS, "self_signed"}, {*for_target, *VERSIONS}]
+
+
+def test_who_may_drop_an_answer_at_our_end() -> None:
+    """TLS servers, and proxies whatever is behind them."""
+    proxies = ProxyOptions((parse("socks5h://p"),))
+    assert not ClientOptions(Verbosity()).may_drop
+    assert ClientOptions(Verbosity(), tls=TlsOptions(True)).may_drop
+    assert ClientOptions(Verbosity(), proxies=proxies).may_drop
 
 
 def test_who_we_are_is_for_one_origin_alone() -> None:

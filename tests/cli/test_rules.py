@@ -48,6 +48,7 @@ VALUES = {
     "SIZE": "9",
     "TEXT": "x",
     "TYPE": "A",
+    "URL": "socks5h://127.0.0.1:1",
     "VERSION": "1.2",
     "WHEN": "auto",
     "sha256:HEX": "sha256:" + "0" * 64,

@@ -88,7 +88,7 @@ HABITS: list[Case] = [
     (["connect", "db", "53", "-q", "1"], "unexpected word '1'"),
     (["listen", "-l", "9000"], "no such option '-l': netkit listen"),
     (["listen", "-lk", "9000"], "no such option '-l': netkit listen"),
-    (["connect", "-x", "db", "53"], "no such option '-x': --hexdump"),
+    (["connect", "-x", "db", "53"], "no such option '-x': --proxy socks5://HOST:PORT goes through a proxy"),
     (["listen", "-p", "9000"], "no such option '-p': the port is part of the address"),
     (["listen", "-e", "/bin/sh", "9000"], "no such option '-e': "),
     (["listen", "-c", "/bin/sh", "9000"], "no such option '-c': "),

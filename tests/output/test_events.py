@@ -78,6 +78,20 @@ EVERY = [
         {"target": "db:5432", **ends(peer=P, local=L), "time_ms": 250.0},
     ),
     Told(
+        events.Tunnelled("socks5h://p:1080", "db:5432", 0.25),
+        1,
+        "proxy socks5h://p:1080 connected to db:5432 after 250 ms",
+        "tunnelled",
+        {"proxy": "socks5h://p:1080", "target": "db:5432", "time_ms": 250.0},
+    ),
+    Told(
+        events.Forwarded("http://p:8080", "http://h/"),
+        1,
+        "asking proxy http://p:8080 for http://h/",
+        "forwarded",
+        {"proxy": "http://p:8080", "target": "http://h/"},
+    ),
+    Told(
         events.Secured("TLSv1.3", "TLS_AES_256_GCM_SHA384", "h2", (CERTIFICATE, b"another")),
         1,
         f"secured by TLSv1.3 with TLS_AES_256_GCM_SHA384, ALPN h2, {WHOSE}",
@@ -240,6 +254,7 @@ OWN = {
     *("cipher", "alpn", "subject", "issuer", "names", "serial", "not_before", "not_after", "days_left", "fingerprint"),
     *("status", "size_bytes", "content_type", "location"),
     *("program", "pid"),
+    "proxy",
 }
 QUIETER_IN_JSON = {"trying", "missed", "retrying"}  # one per address or try: for those who ask for more
 

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from netkit import __version__
 from netkit.core.connection import acknowledged, serve_connection, with_idle_timeout
 from netkit.core.errors import Exit, Failure, Invalid
-from netkit.core.events import Answered, Observer, Redirected
+from netkit.core.events import Answered, Forwarded, Observer, Redirected
 from netkit.core.flow import Flow, Transfer
 from netkit.core.kernel import DeadlineExceeded, Group, Task, deadline, now
 from netkit.core.pump import PROMOTED_AFTER
@@ -15,6 +15,8 @@ from netkit.core.relay import classify
 from netkit.core.splice import move
 from netkit.core.stream import Connection, Stream
 from netkit.protocols.http import NOT_MODIFIED, PARTIAL_CONTENT, UNSATISFIABLE, Exchange, Head, Request, names
+from netkit.protocols.http_connect import AUTHENTICATION_REQUIRED, refused
+from netkit.protocols.proxy import Proxy
 from netkit.protocols.url import Url, follow
 from netkit.services.fetch.download import Download, Place
 from netkit.services.join import Terminal
@@ -52,6 +54,9 @@ class Asked(NamedTuple):
 
 Dial = Callable[[Url, bool, Group], Awaitable[Connection]]
 """Connects to the server of a URL, told whether it has the origin of the first; layers run in the group."""
+
+Forwarder = Callable[[Url], Proxy | None]
+"""The HTTP proxy that is asked for a URL itself, in place of its server, if any."""
 
 
 class _Visible(Terminal):
@@ -110,10 +115,20 @@ async def saved(path: str, asked: Asked, *, force: bool, resume: bool) -> AsyncI
 class Fetch:
     """One URL, fetched once."""
 
-    def __init__(self, asked: Asked, place: Place, dial: Dial, observe: Observer, show: Show | None = None) -> None:
+    def __init__(
+        self,
+        asked: Asked,
+        place: Place,
+        dial: Dial,
+        observe: Observer,
+        show: Show | None = None,
+        *,
+        forwarder: Forwarder = lambda url: None,
+    ) -> None:
         self._asked = asked
         self._place = place
         self._dial = dial
+        self._forwarder = forwarder
         self._observe = observe
         self._show = show
         self._exchange: Exchange | None = None
@@ -122,7 +137,8 @@ class Fetch:
         """Ask, follow redirects, and write the answer to its place; show meanwhile how far that is.
 
         Raises Failure: those of ``Dial``, of ``Exchange`` and of the place; HTTP for a status of 400 or more if that is
-        to fail, REDIRECTS, TOO_BIG, PROTOCOL for an answer to something else, SEND if the request was not all taken.
+        to fail, PROXY for a proxy that wants authentication, REDIRECTS, TOO_BIG, PROTOCOL for an answer to something
+        else, SEND if the request was not all taken.
         """
         async with Group() as group:
             if self._show is not None:
@@ -177,12 +193,18 @@ class Fetch:
 
     def _request(self, step: Asked) -> Request:
         authorization = step.url.authorization
+        proxy = self._forwarder(step.url)
+        target = step.url.target
+        if proxy is not None:
+            self._observe(Forwarded(str(proxy), str(step.url)))
+            target = str(step.url)  # RFC 9112, section 3.2.2
         ours = {
             "Host": step.url.authority,
             "User-Agent": f"netkit/{__version__}",
             "Accept": "*/*",
             "Accept-Encoding": "identity",
             **({"Authorization": authorization} if authorization else {}),
+            **({"Proxy-Authorization": proxy.authorization} if proxy and proxy.authorization else {}),
             **({"Content-Type": "application/x-www-form-urlencoded"} if step.body is not None else {}),
         }
         fields = {name.lower(): [(name, value.encode())] for name, value in ours.items()}
@@ -190,7 +212,7 @@ class Fetch:
         for name, octets in (*step.fields, *self._place.conditions):
             given.setdefault(name.lower(), []).append((name, octets))
         told = [field for each in (fields | given).values() for field in each]
-        return Request(step.method, step.url.target, told, step.body)
+        return Request(step.method, target, told, step.body)
 
     async def _answer(self, exchange: Exchange, step: Asked) -> Asked | None:
         """Take the answer; return the next request, if there is to be one: the same again to ask for all of it."""
@@ -199,6 +221,9 @@ class Fetch:
         length = head.get("content-length")
         size = None if length is None else int(length)
         self._observe(Answered(str(step.url), head.status, head.reason, size, head.get("content-type")))
+        proxy = self._forwarder(step.url)
+        if proxy is not None and head.status == AUTHENTICATION_REQUIRED:
+            raise refused(proxy, head, f"fetch {step.url} through proxy {proxy}")
         if following := _redirected(step, head):
             self._observe(Redirected(str(step.url), head.status, str(following.url)))
             return following

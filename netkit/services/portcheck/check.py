@@ -12,7 +12,7 @@ from netkit.core.units import duration
 OPEN, CLOSED, FILTERED, UNREACHABLE, UNKNOWN = "open", "closed", "filtered", "unreachable", "unknown"
 SILENT = "open|filtered"  # over UDP: no answer may mean either
 # Of the addresses of a host the one that counts: a port is closed only if all of them say so.
-_RANK = (OPEN, FILTERED, SILENT, UNREACHABLE, CLOSED)
+_RANK = (OPEN, FILTERED, SILENT, UNREACHABLE, UNKNOWN, CLOSED)
 COLLAPSE_AFTER = 25  # ports of a host that may share a state before it is summed up
 _MAX_NAMED = 10  # ports that a failure names
 _ACTIONS = {Exit.CERT: "trust {}", Exit.TLS: "secure the connection to {}"}  # where a port is open, and not as wanted

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from functools import cache
 
-from netkit.core.address import Endpoint
-from netkit.core.dial import Dialling
+from netkit.core.address import Endpoint, family_of
+from netkit.core.dial import Dialling, dial
 from netkit.core.errors import Exit, Failure, describe
 from netkit.core.events import CoreEvent, Distrusted, Observer, Secured
 from netkit.core.kernel import DeadlineExceeded, Group, deadline, now
@@ -19,7 +19,7 @@ from netkit.core.stream import Connection
 from netkit.core.tcp_probe import SCARCE, TcpProber
 from netkit.core.udp import connect
 from netkit.core.units import duration
-from netkit.services.portcheck.check import CLOSED, FILTERED, OPEN, SILENT, UNREACHABLE, Check, ProbeResult
+from netkit.services.portcheck.check import CLOSED, FILTERED, OPEN, SILENT, UNKNOWN, UNREACHABLE, Check, ProbeResult
 from netkit.services.transforms import WINDOW
 
 _MIN_PATIENCE = 0.001  # s, however near the end
@@ -33,10 +33,20 @@ Securing = Callable[[str, Observer], Layer]
 
 
 class Prober:
-    """Probes addresses one by one, none beyond ``until``; calls ``waiting`` before it waits. Its owner closes it."""
+    """Probes addresses one by one, none beyond ``until``; calls ``waiting`` before it waits. Its owner closes it.
+
+    ``proxied`` is how to dial through proxies, if that is to be: then an address may be a name.
+    """
 
     def __init__(
-        self, check: Check, waiting: Callable[[], None], *, until: float, observe: Observer, securing: Securing | None
+        self,
+        check: Check,
+        waiting: Callable[[], None],
+        *,
+        until: float,
+        observe: Observer,
+        securing: Securing | None,
+        proxied: Dialling | None = None,
     ) -> None:
         self._check = check
         self._waiting = waiting
@@ -44,7 +54,8 @@ class Prober:
         self._observe = observe
         self._securing = securing
         self._tcp = TcpProber(waiting)
-        self._host = ""
+        self._proxied = proxied
+        self._host: str | None = None
         self._begun = 0.0
 
     def close(self) -> None:
@@ -56,7 +67,8 @@ class Prober:
 
         A connection that came of it is the caller's to close. Raises OSError if the system has no room for it (SCARCE).
         """
-        self._host, self._begun = address.host, now()
+        self._host = None if family_of(address.host) is None else address.host
+        self._begun = now()
         try:
             if self._check.protocol == "udp":
                 return await self._probe_udp(address), None
@@ -66,12 +78,29 @@ class Prober:
         except OSError as error:
             if error.errno in SCARCE:
                 raise
+            if isinstance(error, Failure) and self._proxied is not None:
+                return self._not_through(error), None
             code = error.errno or 0
             if code == errno.ETIMEDOUT:
                 return self._silent(FILTERED), None
             if code == errno.ECONNREFUSED:
-                return self._found(CLOSED, _reason(code), Exit.OK if self._check.closed else Exit.CONNECT), None
+                return self._closed(_reason(code)), None
             return self._found(UNREACHABLE, _reason(code), Exit.CONNECT), None
+
+    def _not_through(self, failure: Failure) -> ProbeResult:
+        """The result for a port that proxies did not connect us to: what one says of it, or nothing is known of it."""
+        from netkit.protocols.proxy import TargetFailure
+
+        if not isinstance(failure, TargetFailure) or failure.exit is Exit.PROXY:
+            return self._found(UNKNOWN, f"cannot {failure.action}: {failure.reason}", failure.exit)
+        if failure.errno == errno.ECONNREFUSED:
+            return self._closed(failure.reason)
+        if failure.errno == errno.ETIMEDOUT or failure.exit is Exit.TIMEOUT:
+            return self._found(FILTERED, failure.reason, Exit.TIMEOUT)
+        return self._found(UNREACHABLE, failure.reason, Exit.CONNECT)
+
+    def _closed(self, reason: str) -> ProbeResult:
+        return self._found(CLOSED, reason, Exit.OK if self._check.closed else Exit.CONNECT)
 
     def _found(self, state: str, reason: str, exit: Exit) -> ProbeResult:
         return ProbeResult(state, reason, exit, self._host, now() - self._begun)
@@ -112,7 +141,7 @@ class Prober:
 
     async def _probe_tcp(self, address: Address, tls_name: str | None) -> tuple[ProbeResult, Connection]:
         time_left = patience(self._check, self._until)
-        stream: Connection = await self._tcp.connect(address, time_left)
+        stream = await self._connect(address, time_left)
         try:
             found = self._open()
             if tls_name is not None:
@@ -131,6 +160,15 @@ class Prober:
             stream.close()
             raise
         return found, stream
+
+    async def _connect(self, address: Address, time_left: float) -> Connection:
+        if self._proxied is None:
+            return await self._tcp.connect(address, time_left)
+        self._waiting()
+        target = Endpoint(address.host, address.sockaddr[1])
+        async with Group() as group:  # for the handshake with a proxy: TLS runs nothing beside
+            stream = await dial(target, self._proxied._replace(timeout=time_left), self._observe, group)
+        return stream
 
     async def _secure(
         self, stream: Connection, name: str, found: ProbeResult, due: float

@@ -1,6 +1,7 @@
 """Checking many ports of many hosts at one time; each result is reported as soon as it is known."""
 
 import math
+import socket
 from collections import deque
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from contextlib import suppress
@@ -8,6 +9,7 @@ from typing import Any
 
 from netkit.core import descriptors
 from netkit.core.address import Endpoint, Target, family_of
+from netkit.core.dial import Dialling
 from netkit.core.errors import Exit, Failure
 from netkit.core.events import Observer, Retrying, ignore
 from netkit.core.kernel import DeadlineExceeded, Group, checkpoint, deadline, now, sleep
@@ -46,6 +48,7 @@ def limits(targets: Sequence[Target]) -> tuple[int, int]:
 class Checker:
     """Checks ports, ``attempts`` addresses and ``lookups`` names at one time; ``securing`` is for targets with TLS.
 
+    With ``proxied`` they are dialled so, through proxies, and unless we are to ``resolve`` names the proxies do.
     If descriptors run out all the same, fewer are tried at a time; what a port is called never changes for it.
     """
 
@@ -56,10 +59,14 @@ class Checker:
         lookups: int = _MAX_LOOKUPS,
         observe: Observer = ignore,
         securing: Securing | None = None,
+        proxied: Dialling | None = None,
+        resolve: bool = True,
     ) -> None:
         self.check = check
         self.observe = observe
         self._securing = securing
+        self._proxied = proxied
+        self._resolve = resolve
         self._max_workers = attempts
         self._workers = 0
         self._lookups = Semaphore(lookups)
@@ -145,6 +152,8 @@ class Checker:
 
     async def _addresses(self, host: str) -> list[Address]:
         """Look a name up, in its turn. Raises Failure, with TIMEOUT if the resolver was silent."""
+        if not self._resolve:
+            return [Address(socket.AF_UNSPEC, (host, 0))]
         async with self._lookups:
             time_left = patience(self.check, self._until)
             try:
@@ -179,7 +188,12 @@ class Checker:
     async def _work(self) -> None:
         """Try one address after the other, until none is left."""
         prober = Prober(
-            self.check, self._start_worker, until=self._until, observe=self.observe, securing=self._securing
+            self.check,
+            self._start_worker,
+            until=self._until,
+            observe=self.observe,
+            securing=self._securing,
+            proxied=self._proxied,
         )
         done = 0
         scarce_since: float | None = None

@@ -1,0 +1,131 @@
+"""The options of proxies, for who dials."""
+
+import os
+from typing import TYPE_CHECKING, NamedTuple
+
+from netkit.cli.command import ADDRESSES, gathered
+from netkit.cli.rules import Case, needs
+from netkit.cli.types import FILE, Parsed
+
+if TYPE_CHECKING:
+    from netkit.core.address import Endpoint
+    from netkit.core.events import Observer
+    from netkit.protocols.proxy import Proxy
+    from netkit.protocols.tunnel import Hop
+
+_PASSWORD = "NETKIT_PROXY_PASSWORD"
+
+
+class ProxyOptions(NamedTuple):
+    """The proxies to go through, the nearest first, and the file with user and password. A fetch's '' is None."""
+
+    proxy: "tuple[Proxy | None, ...]" = ()
+    proxy_user_file: str | None = None
+
+    @property
+    def chain(self) -> "tuple[Proxy, ...]":
+        """The proxies, as they were typed."""
+        return tuple(proxy for proxy in self.proxy if proxy is not None)
+
+    @property
+    def secured(self) -> bool:
+        """Whether one of them has a certificate, which is verified."""
+        return any(proxy.scheme == "https" for proxy in self.chain)
+
+    def check(self, target: "Endpoint") -> None:
+        """Raise Invalid if the last proxy cannot be told ``target``, or one of the others its next."""
+        for proxy in reversed(self.chain):
+            proxy.check(target)
+            target = proxy.endpoint
+
+    def authenticated(self, chain: "tuple[Proxy, ...]") -> "tuple[Proxy, ...]":
+        """The proxies with the user of the file, and the password of the environment, where they have none.
+
+        Raises Failure READ for the file, and Invalid for what a proxy cannot be told.
+        """
+        named = self._named()
+        secret = os.environ.get(_PASSWORD)
+        found = []
+        for proxy in chain:
+            if proxy.user is None and named is not None:
+                proxy = proxy.authenticated(*named)
+            elif proxy.user is not None and secret and not proxy.password and not proxy.scheme.startswith("socks4"):
+                proxy = proxy.authenticated(proxy.user, os.fsencode(secret))
+            found.append(proxy)
+        return tuple(found)
+
+    def _named(self) -> tuple[bytes, bytes] | None:
+        if self.proxy_user_file is None:
+            return None
+        from netkit.core.errors import Exit, Failure, doing
+
+        action = f"read user and password from {self.proxy_user_file}"
+        with doing(Exit.READ, action), open(self.proxy_user_file, "rb") as file:
+            line = file.readline(_MAX_LINE).rstrip(b"\r\n")
+        user, colon, password = line.partition(b":")
+        if not colon:
+            raise Failure(Exit.READ, action, "its first line is not USER:PASSWORD")
+        return user, password
+
+
+_MAX_LINE = 4096  # bytes
+
+
+def hops(chain: "tuple[Proxy, ...]", cafile: str | None, observe: "Observer") -> "list[Hop]":
+    """The proxies as the way goes, https:// ones with TLS in front. Raises Failure READ for ``cafile``."""
+    from netkit.protocols.tunnel import Hop
+
+    found = []
+    for proxy in chain:
+        secure = None
+        if proxy.scheme == "https":
+            from netkit.core.tls import Security, client
+
+            secure = client(Security(cafile), proxy.endpoint.host or "", observe)
+        found.append(Hop(proxy, secure))
+    return found
+
+
+def _parse_or_none(text: str) -> "Proxy | None":
+    from netkit.protocols.proxy import parse
+
+    return parse(text) if text else None
+
+
+_FORM = "socks5h://[USER:PASSWORD@]HOST[:PORT], or socks5, socks4a, socks4, http, https; repeatable, the nearest first"
+
+_file_option = ADDRESSES.option(
+    "--proxy-user-file", type=FILE, help="Read USER:PASSWORD from FILE, for proxies whose URL has no user."
+)
+_file_rule = needs("--proxy-user-file", on="--proxy")
+
+HTTPS_PROXY = Case(
+    "an https:// proxy",
+    lambda values: ProxyOptions(values.get("proxy", ())).secured,
+)
+
+proxy_options = gathered(
+    "proxies",
+    ProxyOptions,
+    ADDRESSES.option(
+        "--proxy",
+        type=Parsed("URL", "netkit.protocols.proxy.parse"),
+        multiple=True,
+        help=f"Connect through a proxy: {_FORM}.",
+    ),
+    _file_option,
+    rules=[_file_rule],
+)
+
+fetch_proxy_options = gathered(
+    "proxies",
+    ProxyOptions,
+    ADDRESSES.option(
+        "--proxy",
+        type=Parsed("URL", _parse_or_none),
+        multiple=True,
+        help=f"Go through a proxy instead of those in the environment, '' through none: {_FORM}.",
+    ),
+    _file_option,
+    rules=[_file_rule],
+)

@@ -1,0 +1,184 @@
+"""Proxies: their URLs, and which one the environment names for a URL. Pure: nothing is looked up."""
+
+import base64
+import ipaddress
+import os
+import re
+import socket
+from collections.abc import Mapping
+from typing import NamedTuple
+from urllib.parse import unquote_to_bytes
+
+from netkit.core.address import Endpoint, family_of
+from netkit.core.errors import Exit, Failure, Invalid
+from netkit.protocols.url import Url, parse_place, without_password
+
+_PORTS = {"socks4": 1080, "socks4a": 1080, "socks5": 1080, "socks5h": 1080, "http": 8080, "https": 443}
+_PARTS = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://([^/?#]*)/?")
+_HAS_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
+_CONTROL = re.compile(r"[\x00-\x20\x7f]")
+_MAX_SOCKS5 = 255  # bytes of a user, and of a password: RFC 1929
+
+
+class TargetFailure(Failure):
+    """What a proxy says of the target, not of itself. ``errno`` is what connect(2) would have said, if that is known.
+
+    The exit is CONNECT, TIMEOUT if the proxy was silent, or PROXY if it knows no such address, or hung up.
+    """
+
+    def __init__(
+        self,
+        action: str,
+        reason: str | OSError,
+        *,
+        code: int = 0,
+        exit: Exit = Exit.CONNECT,
+        detail: str = "",
+        hint: str = "",
+    ) -> None:
+        super().__init__(exit, action, reason, detail=detail, hint=hint)
+        self.errno = self.errno or code or None
+
+
+class Proxy(NamedTuple):
+    """A proxy, and who we are to it. Its text is the URL without user and password, so that none of them is told.
+
+    ``user`` is None where nobody was named, and an empty ``password`` is none.
+    """
+
+    scheme: str
+    endpoint: Endpoint
+    user: bytes | None = None
+    password: bytes = b""
+
+    def __str__(self) -> str:
+        return f"{self.scheme}://{self.endpoint}"
+
+    def __repr__(self) -> str:
+        return str(self)
+
+    @property
+    def is_http(self) -> bool:
+        """Whether it speaks HTTP, so that it may be asked for http URLs too."""
+        return self.scheme in ("http", "https")
+
+    @property
+    def resolves(self) -> bool:
+        """Whether it is told names and looks them up itself."""
+        return self.scheme not in ("socks4", "socks5")
+
+    @property
+    def family(self) -> int:
+        """The one address family that it knows, or AF_UNSPEC."""
+        return int(socket.AF_INET if self.scheme.startswith("socks4") else socket.AF_UNSPEC)
+
+    @property
+    def authorization(self) -> str | None:
+        """The field Proxy-Authorization, as Basic (RFC 7617); None if nobody was named."""
+        if self.user is None:
+            return None
+        return "Basic " + base64.b64encode(self.user + b":" + self.password).decode()
+
+    def authenticated(self, user: bytes, password: bytes) -> "Proxy":
+        """The proxy with a user and a password. Raises Invalid for what its protocol cannot say."""
+        if self.is_http and b":" in user:
+            raise Invalid(f"proxy {self}: a user has no colon in HTTP")
+        if self.scheme.startswith("socks4") and password:
+            raise Invalid(f"proxy {self}: SOCKS4 knows users, and no passwords")
+        if self.scheme.startswith("socks4") and b"\0" in user:
+            raise Invalid(f"proxy {self}: a user has no NUL byte in SOCKS4")
+        if self.scheme.startswith("socks5") and not (0 < len(user) <= _MAX_SOCKS5 >= len(password)):
+            raise Invalid(f"proxy {self}: SOCKS5 wants a user of 1 to 255 bytes, and a password of at most 255")
+        return self._replace(user=user, password=password)
+
+    def check(self, target: Endpoint) -> None:
+        """Raise Invalid for a target that means nothing to a proxy, or cannot be said to this one."""
+        if not target.host:
+            raise Invalid(f"address '{target}' is this machine: write the host that the proxy is to connect to")
+        if "%" in target.host:
+            raise Invalid(f"address '{target}' has a zone, which means nothing to a proxy")
+        if self.family == socket.AF_INET and family_of(target.host) == socket.AF_INET6:
+            raise Invalid(f"address '{target}' is IPv6, which SOCKS4 does not know: write socks5://")
+
+
+def parse(text: str) -> Proxy:
+    """Read ``SCHEME://[USER[:PASSWORD]@]HOST[:PORT]``, user and password percent-encoded; raise Invalid."""
+    shown = without_password(text)
+    if not text:
+        raise Invalid("the URL of the proxy is empty")
+    if _CONTROL.search(text):
+        raise Invalid(f"proxy {shown!r} contains a space or a control character")
+    if not _HAS_SCHEME.match(text):
+        raise Invalid(f"proxy {shown!r} has no scheme: write socks5h://{_bare(shown)} or http://{_bare(shown)}")
+    scheme = text.partition("://")[0].lower()
+    if scheme not in _PORTS:
+        raise Invalid(f"proxy {shown!r} is of scheme {scheme}: there are {', '.join(_PORTS)}")
+    match = _PARTS.fullmatch(text)
+    if not match:
+        encoded = "in user and password / is %2F, ? is %3F and # is %23"
+        raise Invalid(f"proxy {shown!r}: {encoded if '@' in text else 'behind host and port is nothing'}")
+    userinfo, at, place = match[2].rpartition("@")
+    try:
+        found = Proxy(scheme, parse_place(place, _PORTS[scheme]))
+    except Invalid as error:
+        raise Invalid(f"proxy {shown!r}: {error}") from None
+    if not at:
+        return found
+    user, _, password = (unquote_to_bytes(part) for part in os.fsencode(userinfo).partition(b":"))
+    return found.authenticated(user, password)
+
+
+def _bare(shown: str) -> str:
+    return shown.lstrip("/")
+
+
+class Environment(NamedTuple):
+    """The proxies that the environment names, for http and for https, and where none is used: hosts, domains, networks.
+
+    curl's rules: https_proxy and HTTPS_PROXY, http_proxy in lower case alone (a CGI program's HTTP_PROXY is a field of
+    its client's), all_proxy and ALL_PROXY for both, no_proxy and NO_PROXY.
+    """
+
+    http: Proxy | None = None
+    https: Proxy | None = None
+    excluded: tuple[str, ...] = ()
+
+    def proxy(self, url: Url) -> Proxy | None:
+        """The proxy for a URL, if any."""
+        found = self.https if url.scheme == "https" else self.http
+        host = (url.endpoint.host or "").removesuffix(".")
+        return None if any(_covers(pattern, host) for pattern in self.excluded) else found
+
+
+def read_environment(environ: Mapping[str, str]) -> Environment:
+    """Read the proxies in the environment; one without a scheme is http. Raises Invalid, naming the variable."""
+    everything = ("all_proxy", "ALL_PROXY")
+    excluded = environ.get("no_proxy") or environ.get("NO_PROXY") or ""
+    return Environment(
+        _first(environ, "http_proxy", *everything),
+        _first(environ, "https_proxy", "HTTPS_PROXY", *everything),
+        tuple(excluded.lower().replace(",", " ").split()),
+    )
+
+
+def _first(environ: Mapping[str, str], *names: str) -> Proxy | None:
+    for name in names:
+        if text := environ.get(name):
+            try:
+                return parse(text if _HAS_SCHEME.match(text) else f"http://{text}")
+            except Invalid as error:
+                raise Invalid(f"{name} in the environment: {error}") from None
+    return None
+
+
+def _covers(pattern: str, host: str) -> bool:
+    """Whether a word of no_proxy is about a host: ``*``, a network, or a name and all below it."""
+    if pattern == "*":
+        return True
+    if family_of(host) is None:
+        name = pattern.strip(".")
+        return bool(name) and f".{host}".endswith(f".{name}")
+    try:
+        return ipaddress.ip_address(host.partition("%")[0]) in ipaddress.ip_network(pattern.strip("[]"), strict=False)
+    except ValueError:
+        return False

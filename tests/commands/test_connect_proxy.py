@@ -1,0 +1,510 @@
+"""``netkit connect --proxy``: proxies that do as they should, and proxies that do not."""
+
+import json
+import os
+import re
+import socket
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support import Finished, free_port, netkit, peer, reset
+from tests.support.certificates import Pki
+from tests.support.peers import outlast, receive
+from tests.support.processes import strace
+from tests.support.proxies import (
+    BY_PASSWORD,
+    GRANTED,
+    GRANTED_4,
+    GREETING,
+    GREETING_WITH_PASSWORD,
+    NO_AUTHENTICATION,
+    REQUEST,
+    REQUEST_4A,
+    SOCKS4A,
+    SOCKS5,
+    TARGET,
+    Step,
+    head,
+    http,
+    scripted,
+    shout,
+)
+from tests.support.secured import Secured, serving
+
+OK = b"HTTP/1.1 200 OK\r\n\r\n"
+CREDENTIALS = b"\1\2me\7hunter2"
+
+
+def reply(answer: bytes) -> Sequence[Step]:
+    """The dialogue of SOCKS 5, with this answer to the request."""
+    return [(GREETING, NO_AUTHENTICATION), (REQUEST, answer)]
+
+
+def through(url: str, *words: str, target: str = TARGET, input: bytes = b"hello", **popen: Any) -> Finished:
+    """Say hello to a target by way of a proxy."""
+    return netkit("connect", target, "--proxy", url, *words, input=input, **popen)
+
+
+# -- as they should
+
+
+@pytest.mark.parametrize(
+    ("scheme", "target", "asked"),
+    [
+        ("socks5h", "target.test:9", [GREETING, REQUEST]),
+        (
+            "socks5h",
+            "[2001:db8::1]:9",
+            [GREETING, b"\5\1\0\4" + bytes.fromhex("20010db8" + "0" * 23 + "1") + b"\0\x09"],
+        ),
+        ("socks5", "192.0.2.1:9", [GREETING, b"\5\1\0\1\xc0\0\2\1\0\x09"]),
+        ("socks5", "localhost:9", [GREETING, b"\5\1\0\1\x7f\0\0\1\0\x09"]),
+        ("socks5h", "localhost:9", [GREETING, b"\5\1\0\3\x09localhost\0\x09"]),
+        ("socks4a", "target.test:9", [REQUEST_4A]),
+        ("socks4a", "192.0.2.1:9", [b"\4\1\0\x09\xc0\0\2\1\0"]),
+        ("socks4", "localhost:9", [b"\4\1\0\x09\x7f\0\0\1\0"]),
+    ],
+)
+def test_what_a_socks_proxy_is_asked(scheme: str, target: str, asked: list[bytes]) -> None:
+    """Names are looked up where the scheme says; addresses go as they are."""
+    answers = [GRANTED_4] if scheme.startswith("socks4") else [NO_AUTHENTICATION, GRANTED]
+    with peer(scripted(list(zip(asked, answers, strict=True)))) as proxy:
+        done = through(f"{scheme}://{proxy.address}", target=target)
+        assert done == Finished(0, b"HELLO", "")
+        assert proxy.result() == asked
+
+
+@pytest.mark.parametrize("target", ["target.test:9", "192.0.2.1:443", "[2001:db8::1]:1"])
+def test_what_an_http_proxy_is_asked(target: str) -> None:
+    """One CONNECT, with the authority in brackets where that is IPv6."""
+    with peer(scripted(http(OK))) as proxy:
+        assert through(f"http://me:hunter2@{proxy.address}", target=target) == Finished(0, b"HELLO", "")
+        line, *fields, _, _ = proxy.result()[0].split(b"\r\n")
+    assert line == f"CONNECT {target} HTTP/1.1".encode()
+    assert f"Host: {target}".encode() in fields
+    assert b"Proxy-Authorization: Basic bWU6aHVudGVyMg==" in fields
+
+
+@pytest.mark.parametrize(
+    ("scheme", "user", "steps"),
+    [
+        ("socks5", "me:hunter2@", [(GREETING_WITH_PASSWORD, BY_PASSWORD), (CREDENTIALS, b"\1\0")]),
+        ("socks5", "me:hunter2@", [(GREETING_WITH_PASSWORD, BY_PASSWORD), (CREDENTIALS, b"\5\0")]),
+        ("socks5", "me:hunter2@", [(GREETING_WITH_PASSWORD, NO_AUTHENTICATION)]),
+        ("socks5", "%00%ff:%3a@", [(GREETING_WITH_PASSWORD, BY_PASSWORD), (b"\1\2\0\xff\1:", b"\1\0")]),
+        ("socks5", "me@", [(GREETING_WITH_PASSWORD, BY_PASSWORD), (b"\1\2me\0", b"\1\0")]),
+    ],
+)
+def test_user_and_password(scheme: str, user: str, steps: list[Step]) -> None:
+    """They are sent if the proxy wants them, decoded from the URL."""
+    with peer(scripted([*steps, (REQUEST, GRANTED)])) as proxy:
+        done = through(f"{scheme}h://{user}{proxy.address}")
+        assert done == Finished(0, b"HELLO", "")
+        assert proxy.result() == [request for request, _ in (*steps, (REQUEST, GRANTED))]
+
+
+@pytest.mark.parametrize("way", ["file", "environment"])
+def test_a_password_that_is_not_on_the_command_line(way: str, tmp_path: Path) -> None:
+    """From a file, or from the environment where the URL names the user alone."""
+    (tmp_path / "user").write_text("me:hunter2\n")
+    steps = [(GREETING_WITH_PASSWORD, BY_PASSWORD), (CREDENTIALS, b"\1\0"), (REQUEST, GRANTED)]
+    with peer(scripted(steps)) as proxy:
+        url = f"socks5h://{'' if way == 'file' else 'me@'}{proxy.address}"
+        words = ("--proxy-user-file", str(tmp_path / "user")) if way == "file" else ()
+        environment = {**os.environ, **({} if way == "file" else {"NETKIT_PROXY_PASSWORD": "hunter2"})}
+        assert through(url, *words, env=environment) == Finished(0, b"HELLO", "")
+        assert proxy.result() == [GREETING_WITH_PASSWORD, CREDENTIALS, REQUEST]
+
+
+def test_a_user_of_socks4() -> None:
+    """It has no password, and a password of the environment is for others."""
+    request = REQUEST_4A.replace(b"\xff\0", b"\xffme\0")
+    with peer(scripted([(request, GRANTED_4)])) as proxy:
+        done = through(f"socks4a://me@{proxy.address}", env={**os.environ, "NETKIT_PROXY_PASSWORD": "hunter2"})
+        assert done == Finished(0, b"HELLO", "")
+        assert proxy.result() == [request]
+
+
+@pytest.mark.parametrize("gap", [None, 0.0], ids=["at once", "byte by byte"])
+@pytest.mark.parametrize(
+    ("scheme", "steps"),
+    [
+        ("socks5h", SOCKS5),
+        ("socks5h", reply(b"\5\0\0\4" + bytes(18))),
+        ("socks5h", reply(b"\5\0\0\3\4a\xffb.\0\0")),
+        ("socks5h", reply(b"\5\0\0\3\0\0\0")),
+        ("socks4a", SOCKS4A),
+        ("http", http(OK)),
+        ("http", http(b"HTTP/1.0 200 Connection established\r\nVia: x\r\n\r\n")),
+        ("http", http(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 299\r\nContent-Length: 5\r\n\r\n")),
+        ("http", http(b"HTTP/1.1 200 OK\nTransfer-Encoding: chunked\nContent-Length: 5\n\n")),
+    ],
+)
+def test_what_comes_with_the_last_answer_is_the_targets(scheme: str, steps: Sequence[Step], gap: float | None) -> None:
+    """A banner glued to the answer of the proxy is received, and nothing of the answer is."""
+    *before, (request, answer) = steps
+    with peer(scripted([*before, (request, answer + b"220 ready\r\n")], gap=gap)) as proxy:
+        assert through(f"{scheme}://{proxy.address}") == Finished(0, b"220 ready\r\nHELLO", "")
+
+
+def test_a_chain() -> None:
+    """Each proxy is asked for the next, the last one for the target; TLS to the target goes through all of them."""
+    second = scripted(SOCKS4A)
+
+    def first(sock: socket.socket) -> Any:
+        asked = head(sock)
+        sock.sendall(OK)
+        return asked, second(sock)
+
+    with peer(first) as proxy:
+        chain = ("--proxy", f"http://{proxy.address}", "--proxy", "socks4a://second.test")
+        done = netkit("connect", TARGET, *chain, "-v", input=b"hello")
+        assert (done.code, done.out) == (0, b"HELLO")
+        asked, rest = proxy.result()
+    assert asked.startswith(b"CONNECT second.test:1080 HTTP/1.1\r\n")
+    assert rest == [REQUEST_4A]
+    said = [re.sub(r"( from \S+)? after .*", "", line) for line in done.err.splitlines()]
+    assert said == [
+        f"netkit connect: connected to {proxy.address}",
+        f"netkit connect: proxy http://{proxy.address} connected to second.test:1080",
+        f"netkit connect: proxy socks4a://second.test:1080 connected to {TARGET}",
+        f"netkit connect: {TARGET} closed",
+    ]
+
+
+def test_a_proxy_over_tls_and_a_target_over_tls(pki: Pki) -> None:
+    """The certificate of the proxy is for the proxy, and the name of --servername for the target."""
+
+    def behave(outer: Secured) -> Any:
+        asked = b""
+        while not asked.endswith(b"\r\n\r\n"):
+            asked += outer.recv()
+        outer.send(OK)
+        inner = Secured(Tunnel(outer), pki.server(pki.names)).do_handshake()  # type: ignore[arg-type]
+        got = inner.read_all()
+        inner.send(got.upper())
+        inner.end()
+        outer.end()
+        return asked, got
+
+    with peer(serving(pki.server(), behave)) as proxy:
+        words = ("--cafile", pki.ca, "--servername", "www.example.org", "--shutdown-after", "0", "-v")
+        done = through(f"https://localhost:{proxy.port}", *words, target=f"tls:{TARGET}")
+        assert (done.code, done.out) == (0, b"HELLO"), done.err
+        asked, got = proxy.result()
+    assert asked.startswith(b"CONNECT target.test:9 HTTP/1.1\r\n") and got == b"hello"
+    assert done.err.count("secured by") == 2
+
+
+class Tunnel:
+    """A connection of TLS as a socket, for another of TLS within it."""
+
+    family = socket.AF_UNIX  # which has no options of TCP
+
+    def __init__(self, outer: Secured) -> None:
+        self._outer = outer
+        self.sendall = outer.send
+
+    def settimeout(self, timeout: float) -> None:
+        """That is for the socket underneath."""
+
+    def recv(self, size: int) -> bytes:
+        return self._outer.recv()
+
+
+def test_the_proxys_certificate_is_verified(pki: Pki) -> None:
+    """--insecure is about the target."""
+    with peer(serving(pki.server(pki.bad("wrong name")), lambda secured: secured.recv())) as proxy:
+        url = f"https://localhost:{proxy.port}"
+        done = through(url, "--cafile", pki.ca)
+        assert done.code == 60
+        assert f"cannot trust proxy {url} for {TARGET}: hostname mismatch" in done.err
+        done = through(url, "--tls", "--insecure")
+        assert done.code == 60
+        assert "self-signed certificate" in done.err or "unable to get local issuer" in done.err
+
+
+def test_what_is_told_of_it() -> None:
+    """Events have the proxy, without user and password, and the target; nothing has the password."""
+    with peer(scripted([(GREETING_WITH_PASSWORD, BY_PASSWORD), (CREDENTIALS, b"\1\0"), (REQUEST, GRANTED)])) as proxy:
+        done = through(f"socks5h://me:hunter2@{proxy.address}", "--json", "--stats")
+    connected, tunnelled, closed, stats = map(json.loads, done.err.splitlines())
+    assert connected["target"] == proxy.address and connected["peer_port"] == proxy.port
+    assert tunnelled.pop("time_ms") > 0
+    assert {name: tunnelled[name] for name in ("event", "proxy", "target")} == {
+        "event": "tunnelled",
+        "proxy": f"socks5h://{proxy.address}",
+        "target": TARGET,
+    }
+    for each in (closed, stats):
+        assert (each["bytes_sent"], each["bytes_acknowledged"], each["bytes_received"]) == (5, 5, 5)
+    assert "hunter2" not in done.err
+
+
+@pytest.mark.parametrize(
+    ("scheme", "steps"),
+    [("socks5h", SOCKS5), ("socks4a", SOCKS4A), ("http", http(OK))],
+    ids=lambda value: str(value)[:7],
+)
+def test_no_name_is_looked_up_here(scheme: str, steps: Sequence[Step], tmp_path: Path) -> None:
+    """The only socket that netkit opens is the one to the proxy, and it reads no file of names."""
+    log = tmp_path / "log"
+    wrapper = strace("trace=socket,connect,sendto,sendmsg,sendmmsg,openat", log=log)
+    with peer(scripted(steps)) as proxy:
+        assert through(f"{scheme}://{proxy.address}", wrapper=wrapper) == Finished(0, b"HELLO", "")
+    calls = log.read_text()
+    assert re.findall(r"connect\(.*htons\((\d+)\)", calls) == [str(proxy.port)]
+    assert len(re.findall(r"socket\(", calls)) == 1
+    assert not re.search(r"/etc/(hosts|resolv\.conf|nsswitch\.conf)", calls)
+
+
+# -- as they should not
+
+
+def close(sock: socket.socket) -> None:
+    """End at once."""
+
+
+ROWS: list[tuple[str, Sequence[Step], Callable[[socket.socket], Any], int, str]] = [
+    # SOCKS 5: it says nothing, leaves, or speaks something else.
+    ("socks5h", (), outlast, 28, "no answer within 300 ms"),
+    ("socks5h", [(GREETING, b"")], close, 97, "it closed the connection\n"),
+    ("socks5h", [(GREETING, b"")], reset, 97, "connection reset by peer"),
+    ("socks5h", [(GREETING, b"\5")], close, 97, "it closed the connection amid its answer"),
+    ("socks5h", [(GREETING, b"\5")], outlast, 28, "no answer within 300 ms"),
+    ("socks5h", reply(b""), close, 97, "it closed the connection\n"),
+    ("socks5h", [(GREETING, b"HTTP/1.1 400 Bad Request\r\n\r\n")], close, 97, "it does not speak SOCKS5"),
+    ("socks5h", [(GREETING, b"\0\x5b" + bytes(6))], close, 97, "it does not speak SOCKS5"),
+    # It wants to know who we are.
+    ("socks5h", [(GREETING, b"\5\xff")], close, 97, "it wants authentication"),
+    ("me:x@socks5h", [(GREETING_WITH_PASSWORD, b"\5\xff")], close, 97, "it wants another way of authentication"),
+    ("socks5h", [(GREETING, BY_PASSWORD)], outlast, 97, "it chose an authentication that was not offered"),
+    ("socks5h", [(GREETING, b"\5\1")], outlast, 97, "it chose an authentication that was not offered"),
+    (
+        "me:x@socks5h",
+        [(GREETING_WITH_PASSWORD, BY_PASSWORD), (b"\1\2me\1x", b"\1\1")],
+        close,
+        97,
+        "it refused user and password",
+    ),
+    # Its replies: of itself, and of the target.
+    *(
+        (
+            "socks5h",
+            [(GREETING, NO_AUTHENTICATION), (REQUEST, b"\5" + bytes([reply]) + b"\0\1" + bytes(6))],
+            close,
+            code,
+            text,
+        )
+        for reply, code, text in [
+            (1, 97, "general failure"),
+            (2, 97, "its rules forbid it"),
+            (3, 7, "network is unreachable"),
+            (4, 7, "no route to host"),
+            (5, 7, "connection refused"),
+            (6, 7, "connection timed out"),
+            (7, 97, "it does not know the command CONNECT"),
+            (8, 97, "it does not know this type of address"),
+            (42, 97, "it answered with the unknown code 42"),
+        ]
+    ),
+    ("socks5h", reply(b"\5\5"), outlast, 7, "connection refused"),
+    # It lies about lengths, or ends before them.
+    ("socks5h", reply(b"\5\0\0\3\xffshort\0\0"), close, 97, "amid its answer"),
+    ("socks5h", reply(b"\5\0\0\3\xffshort\0\0"), outlast, 28, "no answer within"),
+    ("socks5h", reply(b"\5\0\0\4" + bytes(17)), close, 97, "amid its answer"),
+    (
+        "socks5h",
+        [(GREETING, NO_AUTHENTICATION), (REQUEST, b"\5\0\0\2" + bytes(6))],
+        close,
+        97,
+        "its answer is malformed",
+    ),
+    (
+        "socks5h",
+        [(GREETING, NO_AUTHENTICATION), (REQUEST, b"\4\0\0\1" + bytes(6))],
+        close,
+        97,
+        "its answer is malformed",
+    ),
+    # SOCKS 4.
+    ("socks4a", [(REQUEST_4A, b"\0\x5b" + bytes(6))], close, 7, "the proxy rejected the request, or it failed"),
+    ("socks4a", [(REQUEST_4A, b"\0\x5c" + bytes(6))], close, 97, "it cannot reach an identd here"),
+    ("socks4a", [(REQUEST_4A, b"\0\x5d" + bytes(6))], close, 97, "the identd here names another user"),
+    ("socks4a", [(REQUEST_4A, b"\0\x07" + bytes(6))], close, 97, "it answered with the unknown code 7"),
+    ("socks4a", [(REQUEST_4A, b"\5\xff")], close, 97, "it does not speak SOCKS4"),
+    ("socks4a", [(REQUEST_4A, GRANTED_4[:-1])], close, 97, "amid its answer"),
+    # HTTP.
+    ("http", http(b""), close, 97, "it ended without an answer"),
+    ("http", http(b""), outlast, 28, "no answer within 300 ms"),
+    ("http", http(b"HTTP/1.1 200 O"), close, 97, "it ended in the middle of its head"),
+    ("http", http(b"HTTP/1.1 200 OK\r\n"), outlast, 28, "no answer within 300 ms"),
+    ("http", http(b"\5\xff"), close, 97, "it does not speak HTTP"),
+    ("http", http(b"\x15\3\1\0\2\2\x46"), close, 97, "it speaks TLS, not HTTP"),
+    ("http", http(b"HTTP/1.1 2OO OK\r\n\r\n"), close, 97, "its status line is malformed"),
+    ("http", http(b"HTTP/1.1 407 Go away\r\n\r\n"), close, 97, "it answered 407 Go away"),
+    ("http", http(b"HTTP/1.1 407 No\r\nProxy-Authenticate: NTLM\r\n\r\n"), close, 97, "it answered 407 No (by NTLM)"),
+    ("http", http(b"HTTP/1.1 403 \x1b[31mred\r\nContent-Length: 9\r\n\r\n"), close, 97, r"it answered 403 \x1b[31mred"),
+    ("http", http(b"HTTP/1.1 302 Found\r\nLocation: /login\r\n\r\n"), close, 97, "it answered 302 Found"),
+    ("http", http(b"HTTP/1.1 500 Oops\r\n\r\n"), close, 97, "it answered 500 Oops"),
+    *(
+        ("http", http(f"HTTP/1.1 {status} Sorry\r\n\r\n".encode()), close, 7, f"the proxy answered {status} Sorry")
+        for status in (502, 503, 504)
+    ),
+    (
+        "http",
+        http(b"HTTP/1.1 200 OK\r\n" + b"X: yyyyyyyy\r\n" * 21_000),
+        close,
+        97,
+        "its head has more than 262144 bytes",
+    ),
+    (
+        "http",
+        http((b"HTTP/1.1 100 Go on\r\nX: " + b"y" * 4000 + b"\r\n\r\n") * 70),
+        close,
+        97,
+        "its head has more than 262144 bytes",
+    ),
+]
+
+
+@pytest.mark.parametrize(("scheme", "steps", "then", "code", "reason"), ROWS)
+def test_a_proxy_that_does_not(
+    scheme: str, steps: Sequence[Step], then: Callable[[socket.socket], Any], code: int, reason: str
+) -> None:
+    """One line with its reason, the proxy and the target, and nothing of what was to be sent."""
+    user, _, scheme = scheme.rpartition("@")
+    with peer(scripted(steps, then)) as proxy:
+        where = f"{scheme}://{proxy.address}"
+        wait = "300ms" if code == 28 else "10s"
+        done = through(where.replace("://", f"://{user}@") if user else where, "-w", wait)
+    action = f"netkit connect: cannot connect to {TARGET} through proxy {where}: "
+    assert (done.code, done.out) == (code, b"")
+    assert done.err.startswith(action) and done.err.count("\n") == 1
+    assert reason in done.err
+
+
+def test_a_proxy_that_floods_is_left(tmp_path: Path) -> None:
+    """A head without end is read to its limit."""
+
+    def flood(sock: socket.socket) -> None:
+        head(sock)
+        sock.sendall(b"HTTP/1.1 200 OK\r\n")
+        while True:
+            sock.sendall(b"X: " + b"y" * 4000 + b"\r\n")
+
+    with peer(flood) as proxy:
+        done = through(f"http://{proxy.address}")
+        assert isinstance(proxy.result(), OSError)
+    assert done.code == 97
+    assert "its head has more than 262144 bytes" in done.err
+
+
+# -- the way to it
+
+
+def test_a_proxy_that_is_not_there() -> None:
+    """Refused is 7, a name that is none 5, and what is said names both the proxy and the target."""
+    port = free_port()
+    done = through(f"socks5h://me:hunter2@127.0.0.1:{port}")
+    assert done.code == 7
+    assert done.err.startswith(f"netkit connect: cannot connect to proxy socks5h://127.0.0.1:{port} for {TARGET}: ")
+    assert "connection refused" in done.err and "hunter2" not in done.err
+    done = through("http://nosuch.invalid")
+    assert done.code == 5
+    assert done.err.startswith(f"netkit connect: cannot resolve proxy http://nosuch.invalid:8080 for {TARGET}: ")
+
+
+def test_a_chain_that_breaks() -> None:
+    """A proxy that another cannot reach is named, and by whom."""
+    with peer(scripted([(GREETING, NO_AUTHENTICATION), (b"\5\1\0\3\x0bsecond.test\4\x38", b"\5\5")])) as first:
+        chain = ("--proxy", f"socks5h://{first.address}", "--proxy", "http://second.test:1080")
+        done = netkit("connect", TARGET, *chain)
+    assert done.code == 7
+    second = f"proxy http://second.test:1080 for {TARGET}"
+    assert f"cannot connect to {second} through proxy socks5h://{first.address}: connection refused" in done.err
+
+
+def test_waiting_for_a_target_behind_a_proxy() -> None:
+    """What the proxy says of the target is tried again, what it says of itself is not."""
+    replies = [b"\5\5", b"\5\4", GRANTED]
+
+    def behave(sock: socket.socket) -> Any:
+        return scripted([(GREETING, NO_AUTHENTICATION), (REQUEST, replies.pop(0))], shout if not replies else close)(
+            sock
+        )
+
+    with peer(behave) as proxy:
+        assert through(f"socks5h://{proxy.address}", "--wait", "15s") == Finished(0, b"HELLO", "")
+    with peer(scripted([(GREETING, b"\5\xff")], close)) as proxy:
+        assert through(f"socks5h://{proxy.address}", "--wait", "15s").code == 97
+
+
+def test_source_and_family_are_for_the_way_to_the_proxy() -> None:
+    """The proxy sees the source, and -4 says nothing of the target."""
+
+    def behave(sock: socket.socket) -> Any:
+        source = sock.getpeername()[0]
+        receive(sock, 3)
+        sock.sendall(NO_AUTHENTICATION)
+        asked = receive(sock, 22)
+        sock.sendall(GRANTED)
+        shout(sock)
+        return source, asked[3]
+
+    with peer(behave) as proxy:
+        done = through(f"socks5://{proxy.address}", "--source", "127.0.0.2", "-4", target="[2001:db8::1]:9")
+        assert done == Finished(0, b"HELLO", "")
+        assert proxy.result() == ("127.0.0.2", 4)
+
+
+# -- what is typed
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["unix:/x", "--proxy", "http://p"], "--proxy does not apply: a proxy connects to hosts and ports"),
+        ([":80", "--proxy", "http://p"], "address ':80' is this machine: write the host"),
+        (["fe80::1%lo", "80", "--proxy", "http://p"], "has a zone, which means nothing to a proxy"),
+        (["::1", "80", "--proxy", "socks4://p"], "address '[::1]:80' is IPv6, which SOCKS4 does not know"),
+        (["h:80", "--proxy", "socks4://p", "--proxy", "http://[::1]"], "address '[::1]:8080' is IPv6"),
+        (["h:80", "--proxy", ""], "--proxy: the URL of the proxy is empty"),
+        (["h:80", "--proxy", "me:hunter2@p"], "--proxy: proxy 'me:...@p' has no scheme"),
+        (["h:80", "--proxy-user-file", "f"], "--proxy-user-file needs --proxy"),
+        (["127.0.0.1:80", "-n", "--proxy", "http://p"], "host 'p' is a name, and --numeric allows addresses alone"),
+        (["h:80", "--proxy", "http://p", "--cafile", "f"], "--cafile does not apply: without --tls or tls:"),
+        (["h:80", "-x", "p:1080"], "no such option '-x': --proxy socks5://HOST:PORT goes through a proxy; "),
+        (["h:80", "-X", "connect"], "no such option '-X': the proxy's URL says what it speaks: "),
+        (["h:80", "--proxy-type", "http"], "no such option '--proxy-type': the proxy's URL says what it speaks: "),
+        (["h:80", "--proxy-auth", "a:b"], "no such option '--proxy-auth': --proxy URL has USER:PASSWORD@ "),
+        (["h:80", "--socks5-hostname", "p"], "no such option '--socks5-hostname': --proxy socks5h://HOST:PORT"),
+    ],
+)
+def test_mistakes(words: list[str], message: str) -> None:
+    """Each is one line, and nothing is sent."""
+    done = netkit("connect", *words)
+    assert (done.code, done.out) == (2, b"")
+    assert done.err.startswith("netkit connect: ") and done.err.count("\n") == 1
+    assert message in done.err and "hunter2" not in done.err
+
+
+@pytest.mark.parametrize(
+    ("content", "code", "message"),
+    [
+        (None, 26, "cannot read user and password from {file}: no such file or directory"),
+        ("hunter2\n", 26, "cannot read user and password from {file}: its first line is not USER:PASSWORD"),
+        (f"{'u' * 256}:hunter2\n", 2, "SOCKS5 wants a user of 1 to 255 bytes"),
+    ],
+)
+def test_a_file_that_has_no_user(content: str | None, code: int, message: str, tmp_path: Path) -> None:
+    """It is found before the proxy is, and what is in it is not shown."""
+    file = tmp_path / "user"
+    if content is not None:
+        file.write_text(content)
+    done = through(f"socks5h://127.0.0.1:{free_port()}", "--proxy-user-file", str(file))
+    assert done.code == code
+    assert message.format(file=file) in done.err and "hunter2" not in done.err

@@ -1,0 +1,236 @@
+"""``netkit fetch`` through proxies: those that are typed, and those in the environment."""
+
+import json
+import os
+import re
+import socket
+from typing import Any
+
+import pytest
+
+from tests.support import Finished, free_port, netkit, peer
+from tests.support.certificates import Pki
+from tests.support.peers import read_all, receive
+from tests.support.proxies import GRANTED, GREETING, NO_AUTHENTICATION, Step, head, scripted
+
+PAGE = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello"
+BASIC = b"Proxy-Authorization: Basic bWU6aHVudGVyMg=="
+
+
+def fetch(url: str, *words: str, **environ: str) -> Finished:
+    """Fetch a URL, with these variables in the environment."""
+    return netkit("fetch", url, *words, env={**os.environ, **environ})
+
+
+def page(sock: socket.socket) -> bytes:
+    """Answer a request with a page; return its head."""
+    asked = head(sock)
+    sock.sendall(PAGE)
+    return asked
+
+
+def tunnel(sock: socket.socket) -> tuple[bytes, bytes]:
+    """Connect to nobody, and answer in the place of the server: what the proxy was asked, and what the server."""
+    asked = head(sock)
+    sock.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
+    return asked, page(sock)
+
+
+def test_an_http_proxy_is_asked_for_http_urls() -> None:
+    """In the absolute form, without the user of the URL, who is the server's, and with that of the proxy."""
+    with peer(page) as proxy:
+        done = fetch("http://you:secret@a.test:81/x?y", "--proxy", f"http://me:hunter2@{proxy.address}", "-v")
+        assert (done.code, done.out) == (0, b"hello")
+        line, *fields = proxy.result().split(b"\r\n")
+    assert line == b"GET http://a.test:81/x?y HTTP/1.1"
+    assert fields[0] == b"Host: a.test:81"
+    assert b"Authorization: Basic eW91OnNlY3JldA==" in fields and BASIC in fields
+    assert f"netkit fetch: asking proxy http://{proxy.address} for http://a.test:81/x?y\n" in done.err
+    assert "hunter2" not in done.err and "secret" not in done.err
+
+
+@pytest.mark.parametrize(("scheme", "port"), [("socks5h", b"\0\x50"), ("socks4a", b"\0\x50")])
+def test_a_socks_proxy_is_asked_for_servers(scheme: str, port: bytes) -> None:
+    """Whatever the URL's scheme, the server sees the request that it always sees."""
+    steps: list[Step] = [(GREETING, NO_AUTHENTICATION), (b"\5\1\0\3\x06a.test" + port, GRANTED)]
+    if scheme == "socks4a":
+        steps = [(b"\4\1" + port + b"\0\0\0\xff\0a.test\0", b"\0\x5a" + bytes(6))]
+    seen: list[bytes] = []
+    with peer(scripted(steps, lambda sock: seen.append(page(sock)))) as proxy:
+        assert fetch("http://a.test/", "--proxy", f"{scheme}://{proxy.address}") == (0, b"hello", "")
+        assert proxy.result() == [request for request, _ in steps]
+    assert seen[0].startswith(b"GET / HTTP/1.1\r\nHost: a.test\r\n")
+    assert b"Proxy-Authorization" not in seen[0]
+
+
+def test_a_tunnel_leads_to_https_urls(pki: Pki) -> None:
+    """The proxy is asked for the server, whose certificate is verified, and sees nothing more."""
+    context = pki.server()
+
+    def serve(sock: socket.socket) -> Any:
+        asked = head(sock)
+        sock.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
+        with context.wrap_socket(sock, server_side=True) as server:
+            request = page(server)
+            server.unwrap()
+        return asked, request
+
+    with peer(serve) as proxy:
+        url, words = "https://localhost/", ("--cafile", pki.ca)
+        assert fetch(url, "--proxy", f"http://me:hunter2@{proxy.address}", *words) == (0, b"hello", "")
+        asked, request = proxy.result()
+    assert asked.startswith(b"CONNECT localhost:443 HTTP/1.1\r\n") and BASIC in asked
+    assert request.startswith(b"GET / HTTP/1.1\r\nHost: localhost\r\n") and b"Proxy-Authorization" not in request
+
+
+def test_a_proxy_over_tls(pki: Pki) -> None:
+    """An https:// proxy is asked for http URLs in the absolute form too, over TLS."""
+    context = pki.server()
+
+    def serve(sock: socket.socket) -> bytes:
+        with context.wrap_socket(sock, server_side=True) as secured:
+            asked = page(secured)
+            secured.unwrap()
+        return asked
+
+    with peer(serve) as proxy:
+        words = ("--proxy", f"https://localhost:{proxy.port}", "--cafile", pki.ca)
+        assert fetch("http://a.test/", *words) == (0, b"hello", "")
+        assert proxy.result().startswith(b"GET http://a.test/ HTTP/1.1\r\n")
+
+
+def test_a_chain() -> None:
+    """The last one is asked for the URL, through the first."""
+    with peer(tunnel) as proxy:
+        words = ("--proxy", f"http://{proxy.address}", "--proxy", "http://second.test:3128")
+        assert fetch("http://a.test/", *words) == (0, b"hello", "")
+        asked, request = proxy.result()
+    assert asked.startswith(b"CONNECT second.test:3128 HTTP/1.1\r\n")
+    assert request.startswith(b"GET http://a.test/ HTTP/1.1\r\n")
+
+
+@pytest.mark.parametrize("variable", ["http_proxy", "all_proxy", "ALL_PROXY"])
+def test_the_environment_names_one(variable: str) -> None:
+    """With user and password, and without a scheme."""
+    with peer(page) as proxy:
+        assert fetch("http://a.test/", **{variable: f"me:hunter2@{proxy.address}"}) == (0, b"hello", "")
+        asked = proxy.result()
+    assert asked.startswith(b"GET http://a.test/ HTTP/1.1\r\n") and BASIC in asked
+
+
+@pytest.mark.parametrize(
+    ("words", "environ"),
+    [
+        (("--proxy", ""), {"http_proxy": "http://127.0.0.1:1"}),
+        ((), {"http_proxy": "http://127.0.0.1:1", "no_proxy": "10.0.0.0/8,127.0.0.1"}),
+        ((), {"HTTP_PROXY": "http://127.0.0.1:1"}),
+        ((), {"https_proxy": "http://127.0.0.1:1"}),
+    ],
+)
+def test_no_proxy(words: tuple[str, ...], environ: dict[str, str]) -> None:
+    """'' ignores those of the environment, no_proxy says where there is none, and some are for other URLs."""
+    with peer(page) as server:
+        assert fetch(f"http://{server.address}/", *words, **environ) == (0, b"hello", "")
+        assert server.result().startswith(b"GET / HTTP/1.1\r\n")
+
+
+def test_a_proxy_that_is_typed_counts_everywhere() -> None:
+    """no_proxy is about those in the environment."""
+    with peer(page) as proxy:
+        words = ("--proxy", f"http://{proxy.address}")
+        assert fetch("http://a.test/", *words, no_proxy="*", http_proxy="http://127.0.0.1:1") == (0, b"hello", "")
+
+
+def test_each_redirect_has_its_own_way() -> None:
+    """The proxy is chosen anew for each URL; its user stays between it and us."""
+    with peer(page) as direct:
+
+        def redirect(sock: socket.socket) -> bytes:
+            asked = head(sock)
+            where = f"http://{direct.address}/there".encode()
+            sock.sendall(b"HTTP/1.1 302 Found\r\nContent-Length: 0\r\nLocation: " + where + b"\r\n\r\n")
+            return asked
+
+        with peer(redirect) as proxy:
+            done = fetch("http://a.test/", http_proxy=f"http://me:hunter2@{proxy.address}", no_proxy="127.0.0.1")
+            assert done == (0, b"hello", "")
+            assert BASIC in proxy.result()
+        asked = direct.result()
+    assert asked.startswith(b"GET /there HTTP/1.1\r\n") and b"Proxy-Authorization" not in asked
+
+
+@pytest.mark.parametrize(
+    ("answer", "code", "message"),
+    [
+        (b"HTTP/1.1 407 No\r\n\r\n", 97, "cannot fetch http://a.test/ through proxy {proxy}: it answered 407 No"),
+        (
+            b"HTTP/1.1 407 No\r\nProxy-Authenticate: Negotiate\r\n\r\n",
+            97,
+            "cannot fetch http://a.test/ through proxy {proxy}: it answered 407 No (by Negotiate)",
+        ),
+        (b"", 8, "cannot understand the answer for http://a.test/: it ended without an answer"),
+    ],
+)
+def test_a_proxy_that_does_not(answer: bytes, code: int, message: str) -> None:
+    """What a proxy wants of us is its failure; what else it answers is an answer, as of any server."""
+    with peer(lambda sock: (head(sock), sock.sendall(answer))) as proxy:
+        url = f"http://{proxy.address}"
+        done = fetch("http://a.test/", "--proxy", url)
+    assert (done.code, done.out) == (code, b"")
+    assert done.err == f"netkit fetch: {message.format(proxy=url)}\n"
+
+
+def test_a_redirect_that_a_proxy_cannot_be_told() -> None:
+    """SOCKS4 knows no IPv6: that is a failure, with its reason."""
+    answer = b"HTTP/1.1 302 Found\r\nContent-Length: 0\r\nLocation: http://[2001:db8::1]/\r\n\r\n"
+    steps = [(b"\4\1\0\x50\x7f\0\0\1\0", b"\0\x5a" + bytes(6) + answer)]
+    with peer(scripted(steps, read_all)) as proxy:
+        done = fetch("http://127.0.0.1/", "--proxy", f"socks4://{proxy.address}")
+    assert done.code == 97
+    assert "is IPv6, which SOCKS4 does not know" in done.err
+
+
+def test_what_is_told_of_it() -> None:
+    """Events have the proxy without its user, and a proxy that is not there is named."""
+    with peer(page) as proxy:
+        done = fetch("http://a.test/", "--json", "--proxy", f"http://me:hunter2@{proxy.address}")
+    told = {event["event"]: event for event in map(json.loads, done.err.splitlines())}
+    assert (told["forwarded"]["proxy"], told["forwarded"]["target"]) == (f"http://{proxy.address}", "http://a.test/")
+    assert "hunter2" not in done.err
+    url = f"http://127.0.0.1:{free_port()}"
+    done = fetch("http://a.test/", http_proxy=url)
+    assert done.code == 7
+    assert done.err.startswith(f"netkit fetch: cannot connect to proxy {url} for a.test:80: connection refused (")
+    assert fetch("http://a.test/", http_proxy="http://nosuch.invalid").code == 5
+
+
+def test_a_post_goes_through() -> None:
+    """Its body as well."""
+
+    def serve(sock: socket.socket) -> bytes:
+        asked = head(sock)
+        body = receive(sock, int(re.search(rb"Content-Length: (\d+)", asked)[1]))  # type: ignore[index]
+        sock.sendall(PAGE)
+        return body
+
+    with peer(serve) as proxy:
+        assert fetch("http://a.test/", "--data", "x=1", "--proxy", f"http://{proxy.address}") == (0, b"hello", "")
+        assert proxy.result() == b"x=1"
+
+
+@pytest.mark.parametrize(
+    ("words", "environ", "message"),
+    [
+        (("--proxy", "http://p", "--unix-socket", "/x"), {}, "--proxy does not apply: a proxy connects to hosts"),
+        ((), {"http_proxy": "ftp://me:hunter2@p"}, "http_proxy in the environment: proxy 'ftp://...@p' is of scheme"),
+        (("-n",), {"http_proxy": "http://p"}, "host 'p' is a name, and --numeric allows addresses alone"),
+        (("--noproxy", "*"), {}, "no such option '--noproxy': --proxy '' uses no proxy"),
+        (("-x", "p:80"), {}, "no such option '-x': --proxy URL"),
+        (("-X", "PUT"), {}, "no such option '-X': --method METHOD"),
+    ],
+)
+def test_mistakes(words: tuple[str, ...], environ: dict[str, str], message: str) -> None:
+    """Nothing is sent."""
+    done = fetch("http://127.0.0.1/", *words, **environ)
+    assert (done.code, done.out) == (2, b"")
+    assert message in done.err and "hunter2" not in done.err
