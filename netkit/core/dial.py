@@ -30,6 +30,8 @@ _BACKLOG_PAUSE = 0.01  # s: a unix listener whose backlog is full says EAGAIN, a
 class Dialling(NamedTuple):
     """How to dial: one family or AF_UNSPEC, seconds for everything up to the last layer's handshake, our own end, and
     the layers that the connection goes through, the one next to the wire first.
+
+    Of the addresses that were found those are tried that ``choose`` returns. It may raise Failure.
     """
 
     family: int = socket.AF_UNSPEC
@@ -37,6 +39,7 @@ class Dialling(NamedTuple):
     timeout: float = 10.0
     source: tuple[str, int] | None = None
     layers: Sequence[Layer] = ()
+    choose: Callable[[list[Address]], list[Address]] = list
 
 
 async def dial(
@@ -151,8 +154,8 @@ def interleave(addresses: Sequence[Address]) -> list[Address]:
 
 
 async def candidates(target: Endpoint, how: Dialling, observe: Observer) -> list[Address]:
-    """The addresses to try, in this order. Raises Failure RESOLVE."""
-    found = await lookup(target, how.family, numeric=how.numeric, observe=observe)
+    """The addresses to try, in this order. Raises Failure RESOLVE, and what ``how.choose`` does."""
+    found = how.choose(await lookup(target, how.family, numeric=how.numeric, observe=observe))
     source = how.source[0] if how.source else ""
     if source:
         found = [address for address in found if address.family == family_of(source)]
