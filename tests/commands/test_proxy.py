@@ -283,46 +283,50 @@ def test_a_rule_by_http() -> None:
 
 # A machine with three addresses; a client at one of them that comes in by another is as one from outside.
 OUTSIDE = """
-import socket, sys
+import json, socket, sys
 port, *hosts = sys.argv[1:]
+codes = {}
 with socket.create_server(("", 0)) as target:
-    for each in hosts:
-        source, host = each.split(">")
-        with socket.create_connection(("192.0.2.5", int(port)), 20, (source, 0)) as sock:
-            sock.sendall(b"\\5\\1\\0\\5\\1\\0\\1" + socket.inet_aton(host) + target.getsockname()[1].to_bytes(2, "big"))
-            answer = b""
-            while len(answer) < 12:
-                answer += sock.recv(12)
-            print(source, host, answer[3])
+    for source in ("192.0.2.5", "192.0.2.7"):
+        for host in hosts:
+            with socket.create_connection(("192.0.2.5", int(port)), 20, (source, 0)) as sock:
+                name = bytes([3, len(host)]) + host.encode()
+                sock.sendall(b"\\5\\1\\0\\5\\1\\0" + name + target.getsockname()[1].to_bytes(2, "big"))
+                answer = sock.makefile("rb").read(4)
+                codes[f"{source} to {host}"] = answer[3]
+print(json.dumps(codes))
 """
+OWN = ("127.0.0.1", "127.1.2.3", "::ffff:127.0.0.1", "0.0.0.0", "192.0.2.5", "192.0.2.6", "loop.test", "own.test")
 
 
 @pytest.mark.parametrize(
     ("options", "opened"),
     [
         ([], []),
-        (["--allow-target", "0.0.0.0/0"], []),
-        (["--allow-target", "192.0.2.6"], ["192.0.2.6"]),
-        (["--allow-target", "127.0.0.0/8"], ["127.0.0.1", "127.1.2.3"]),
+        (["--allow-target", "0.0.0.0/0", "--allow-target", "own.test", "--allow-target", "loop.test"], []),
+        (["--allow-target", "192.0.2.6"], ["192.0.2.6", "own.test"]),
+        (["--allow-target", "127.0.0.0/8"], ["127.0.0.1", "127.1.2.3", "::ffff:127.0.0.1", "loop.test"]),
     ],
 )
-def test_a_client_from_outside_reaches_nothing_of_this_machine(options: list[str], opened: list[str]) -> None:
-    """Not loopback, not its other addresses, secondary ones included, unless a rule says just that."""
-    lines = [
+def test_a_client_from_outside_reaches_nothing_of_this_machine(
+    options: list[str], opened: list[str], tmp_path: Path
+) -> None:
+    """Not loopback, not its other addresses, secondary ones included, nor by a name, unless a rule says just that."""
+    (tmp_path / "hosts").write_text("127.0.0.1 loop.test\n192.0.2.6 own.test\n", encoding="utf-8")
+    addresses = ("192.0.2.5/32", "192.0.2.7/24", "192.0.2.6/24")
+    wrapper = separate(
         "ip link set lo up",
-        *(f"ip addr add {each} dev lo" for each in ("192.0.2.5/32", "192.0.2.6/24", "192.0.2.7/24")),
-    ]
-    hosts = ["127.0.0.1", "127.1.2.3", "0.0.0.0", "192.0.2.5", "192.0.2.6"]
-    client = [sys.executable, "-c", OUTSIDE, "9999"]
-    outside, inside = [f"192.0.2.7>{host}" for host in hosts], [f"192.0.2.5>{host}" for host in hosts]
-    command = [*NETKIT, "proxy", ":9999", "-q", *options, "--", *client, *outside, *inside]
-    done = subprocess.run([*separate(*lines), *command], capture_output=True, timeout=PATIENCE)
+        *(f"ip addr add {address} dev lo" for address in addresses),
+        f"mount --bind {tmp_path}/hosts /etc/hosts",
+    )
+    command = [*NETKIT, "proxy", ":9999", "-q", *options, "--", sys.executable, "-c", OUTSIDE, "9999", *OWN]
+    done = subprocess.run([*wrapper, *command], capture_output=True, timeout=PATIENCE)
     assert (done.returncode, done.stderr) == (0, b"")
-    codes = {tuple(line.split()[:2]): int(line.split()[2]) for line in done.stdout.decode().splitlines()}
-    assert [host for host in hosts if codes["192.0.2.7", host] == 0] == opened
-    assert {code for (source, _), code in codes.items() if source == "192.0.2.7"} <= {0, 2}
+    codes = json.loads(done.stdout)
+    outside = {host: codes[f"192.0.2.7 to {host}"] for host in OWN}
+    assert outside == {host: 0 if host in opened else 2 for host in OWN}
     if not options:
-        assert {code for (source, _), code in codes.items() if source == "192.0.2.5"} == {0}
+        assert {codes[f"192.0.2.5 to {host}"] for host in OWN} == {0}
 
 
 # -- users
@@ -445,8 +449,9 @@ def test_a_reset(said: bytes, end: bool, reason: str) -> None:
 
 
 def test_clients_that_stall_cost_nobody_anything() -> None:
-    """A hundred are amid their request, and others are served at once; when all have left nothing is left of them."""
+    """A hundred are amid their request, and others are served or refused; of none is anything left in the end."""
     words = [request(each, 9)[:-1] for each in PROTOCOLS]
+    hasty = [*(request(each, free_port()) for each in PROTOCOLS), b"\3", b"GET / HTTP/1.0\r\n\r\n", b"\5\1\2"]
     with peer(greeting) as there, proxy(real=True) as server:
         port = server.port
         check_served(port, there.port)
@@ -455,7 +460,10 @@ def test_clients_that_stall_cost_nobody_anything() -> None:
         with contextlib.ExitStack() as stack:
             for number in range(100):
                 stack.enter_context(connect(port)).sendall(words[number % len(words)])
-            for _ in range(10):
+            for said in hasty:
+                with connect(port) as sock, contextlib.suppress(ConnectionResetError):
+                    sock.sendall(said)
+                    read_all(sock)
                 check_served(port, there.port)
             spent = cpu_seconds(server.pid)
             settle(server)
