@@ -98,10 +98,10 @@ class Request(NamedTuple):
 
 
 class Handshake:
-    """A client from its first byte to the end of its request.
+    """The negotiation with one client, from its first byte to the end of its request.
 
-    What it makes of a client is the same however the bytes are cut. It holds no more than ``MAX_HEAD`` bytes and what
-    one call brings. ``admits`` judges user and password; None wants none.
+    How its bytes are split does not matter. No more of them are kept than ``MAX_HEAD`` and what the last call brought.
+    ``admits`` checks user and password; with None there are none.
     """
 
     def __init__(self, admits: Admits | None = None) -> None:
@@ -113,7 +113,7 @@ class Handshake:
         next(self._steps)
 
     def receive(self, data: bytes) -> bytes:
-        """Take what came, and return what is to be answered; ``request`` is there once it was asked. Raises Refused."""
+        """Take what came and return what is to be sent; ``request`` is set once it is complete. Raises Refused."""
         self._came += data
         try:
             next(self._steps)

@@ -77,9 +77,9 @@ def proxying(
 ) -> Handler:
     """A handler that dials what each client asks for, if ``targets`` allow it, and joins the two.
 
-    A client that asks for what it does not get is told so in the words of its protocol. One that speaks none of them,
-    or has not asked within ``HANDSHAKE``, is reset, and so is one whose target is cut short. ``record`` gets what
-    follows the request.
+    A client whose request fails gets the reply that its protocol has for that. It is reset if it speaks no protocol of
+    ours, makes no request within ``HANDSHAKE`` seconds, or if its target is cut short. ``record`` wraps the client's
+    connection for what follows the request.
     """
     join = joining(changes=changes, idle_timeout=idle_timeout, observe=observe)
 
