@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from netkit.core.layer import Layer
     from netkit.core.relay import Ending, Input, Shutdown
     from netkit.core.search import Pattern
+    from netkit.core.stream import Connection
     from netkit.core.tls import Security
     from netkit.services.join import Conversation, Terminal
     from netkit.services.progress import Moving, Show, Shown
@@ -218,13 +219,22 @@ class RecordOptions(Record):
 
     def around(self, handler: "Handler", verbosity: Verbosity) -> "Handler":
         """The handler with all that goes over its connections recorded. Raises Failure WRITE."""
-        if self.log is None and not self.dumps(verbosity):
+        record = self.recording(verbosity)
+        if record is None:
             return handler
+        from netkit.services.recorder import recorded
+
+        return recorded(handler, record)
+
+    def recording(self, verbosity: Verbosity) -> "Callable[[Connection], Connection] | None":
+        """What makes of a connection one that is recorded, if anything is. Raises Failure WRITE."""
+        if self.log is None and not self.dumps(verbosity):
+            return None
         from netkit.output.recording import HexDump, Log
         from netkit.services.recorder import recording
 
         log = Log(self.log) if self.log is not None else None
-        return recording(handler, log, HexDump() if self.dumps(verbosity) else None)
+        return recording(log, HexDump() if self.dumps(verbosity) else None)
 
     def dumps(self, verbosity: Verbosity) -> bool:
         """Whether there is a dump on stderr."""
@@ -669,7 +679,7 @@ _serving_choices = (
 
 datagram_serving_options = gathered("serving", ServingOptions, *_serving_choices)
 
-serving_options = gathered(
+silent_serving_options = gathered(
     "serving",
     ServingOptions,
     *_serving_choices,
@@ -677,7 +687,6 @@ serving_options = gathered(
     SERVING.option("--max-clients", type=types.COUNT, help="Serve N clients, then exit."),
     SERVING.option("--max-conns", type=types.COUNT, help="Serve at most N clients at once (default: 4096)."),
     SERVING.option("--mode", type=types.MODE, help="Mode of the unix socket's file (default: 600)."),
-    DATA.option("--greet", type=types.TEXT, help="Send TEXT first; {host} and {port} are the client's, {{ is a brace."),
     TIME.option("--keepalive", type=types.DURATION, help="Probe a client silent for D (TCP keepalive)."),
     rules=[
         one_of("--once", "--max-clients"),
@@ -686,4 +695,9 @@ serving_options = gathered(
         excluded("--allow", "--deny", by=UNIX, why="a unix socket has no IP address"),
         excluded("--keepalive", by=UNIX, why="a unix socket has no keepalive"),
     ],
+)
+
+serving_options = chained(
+    DATA.option("--greet", type=types.TEXT, help="Send TEXT first; {host} and {port} are the client's, {{ is a brace."),
+    silent_serving_options,
 )

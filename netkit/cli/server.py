@@ -5,12 +5,13 @@ from typing import TYPE_CHECKING
 
 from netkit.cli import options
 from netkit.cli.client import ClientOptions
-from netkit.cli.command import SERVING, address, gathered
+from netkit.cli.command import ADDRESSES, SERVING, address, gathered
 from netkit.cli.layers import LayerOptions, layer_options
 from netkit.cli.options import FamilyOptions, RecordOptions, ServingOptions, TlsOptions
 from netkit.cli.proxies import ProxyOptions, proxy_options
 from netkit.cli.rules import Case, excluded
 from netkit.cli.run import Run
+from netkit.cli.types import FILE, TARGET
 from netkit.core.errors import Exit, Invalid
 from netkit.output import console
 from netkit.output.console import Verbosity, hint
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from netkit.core.connection import Handler
     from netkit.core.layer import Layer
     from netkit.core.pump import Change
+    from netkit.core.targets import Rule
     from netkit.core.udp_server import Receiver
     from netkit.services.server import Service, Sockets
 
@@ -243,6 +245,52 @@ class RelayOptions(ServerOptions):
         return Service(beside=found.run, receiver=self.receiver(found.receive))
 
 
+class ProxyServerOptions(ServerOptions):
+    """All that a proxy was told: a server whose clients say where to connect them to."""
+
+    def __init__(
+        self,
+        verbosity: Verbosity,
+        address: "Endpoint",
+        command: tuple[str, ...],
+        family: FamilyOptions,
+        connect_timeout: float,
+        source: tuple[str, int] | None,
+        serving: ServingOptions,
+        tls: TlsOptions,
+        idle_timeout: float | None,
+        timeout: float | None,
+        auth_file: str | None,
+        allow_target: "tuple[Rule, ...]",
+        deny_target: "tuple[Rule, ...]",
+    ) -> None:
+        super().__init__(verbosity, address, command, family, serving, tls, idle_timeout, timeout)
+        self._connect_timeout = connect_timeout
+        self._source = source
+        self._auth_file = auth_file
+        self._allow_target, self._deny_target = allow_target, deny_target
+
+    def proxying(self, record: RecordOptions) -> "Service":
+        """What joins each client to what it asks for. Raises Failure READ for users, WRITE for a log."""
+        from netkit.core.dial import Dialling
+        from netkit.core.targets import Targets
+        from netkit.services.proxy import proxying, read_users
+        from netkit.services.server import Service
+
+        return Service(
+            proxying(
+                Dialling(self.family.family(), self.family.numeric, self._connect_timeout, self._source),
+                Targets(self._allow_target, self._deny_target),
+                None if self._auth_file is None else read_users(self._auth_file).admits,
+                changes=self.changes,
+                keepalive=self.serving.keepalive,
+                idle_timeout=self.idle_timeout,
+                record=record.recording(self.verbosity),
+                observe=self.observe,
+            )
+        )
+
+
 server_options = gathered(
     "server",
     ServerOptions,
@@ -294,4 +342,22 @@ relay_options = gathered(
             why="datagrams make no connections",
         ),
     ],
+)
+
+proxy_server_options = gathered(
+    "server",
+    ProxyServerOptions,
+    address("server"),
+    options.family_options,
+    ADDRESSES.option(
+        "--allow-target", type=TARGET, multiple=True, help="Connect clients to this target only; repeatable."
+    ),
+    ADDRESSES.option("--deny-target", type=TARGET, multiple=True, help="Connect no client to this target; repeatable."),
+    options.connect_timeout_option("resolving and connecting"),
+    options.source_option,
+    SERVING.option("--auth-file", type=FILE, help="Require a user and password of FILE, one USER:PASSWORD per line."),
+    options.silent_serving_options,
+    options.server_tls_options,
+    options.timeout_options,
+    options.verbosity_options,
 )

@@ -6,6 +6,7 @@ from typing import NamedTuple
 from netkit.core.errors import Invalid
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 _MAPPED = ipaddress.IPv6Network("::ffff:0:0/96")  # RFC 4291, section 2.5.5.2
 
 
@@ -16,12 +17,17 @@ class Access(NamedTuple):
     deny: tuple[Network, ...] = ()
 
     def admits(self, host: str) -> bool:
-        """Whether a client of this address is served. A zone does not matter, nor IPv4 that came as IPv6."""
-        address = ipaddress.ip_address(host.partition("%")[0])
-        address = getattr(address, "ipv4_mapped", None) or address
+        """Whether a client of this address is served."""
+        address = canonical(host)
         if any(address in network for network in self.deny):
             return False
         return not self.allow or any(address in network for network in self.allow)
+
+
+def canonical(host: str) -> IPAddress:
+    """The address as rules compare it: without its zone, and as IPv4 if it is that within IPv6."""
+    address = ipaddress.ip_address(host.partition("%")[0])
+    return getattr(address, "ipv4_mapped", None) or address
 
 
 def parse_network(text: str) -> Network:

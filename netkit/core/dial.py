@@ -51,7 +51,8 @@ class Dialling(Record):
     the layers that the connection goes through, the one next to the wire first.
 
     ``connect`` makes the connection, where that is not simply opened. ``check`` raises Failure for one that we have
-    opened and must not use, before anything is sent over it.
+    opened and must not use, before anything is sent over it. Of the addresses that were found those are tried that
+    ``choose`` returns, which may raise Failure.
     """
 
     family: int = socket.AF_UNSPEC
@@ -61,6 +62,7 @@ class Dialling(Record):
     layers: Sequence[Layer] = ()
     connect: "Connect | None" = None
     check: Callable[[Connection], None] | None = None
+    choose: Callable[[list[Address]], list[Address]] = list
 
 
 Connect = Callable[[Endpoint, Dialling, TimeLimit, Observer, Group | None], Awaitable[Connection]]
@@ -189,8 +191,8 @@ def interleave(addresses: Sequence[Address]) -> list[Address]:
 
 
 async def candidates(target: Endpoint, how: Dialling, observe: Observer) -> list[Address]:
-    """The addresses to try, in this order. Raises Failure RESOLVE."""
-    found = await lookup(target, how.family, numeric=how.numeric, observe=observe)
+    """The addresses to try, in this order. Raises Failure RESOLVE, and what ``how.choose`` does."""
+    found = how.choose(await lookup(target, how.family, numeric=how.numeric, observe=observe))
     source = how.source[0] if how.source else ""
     if source:
         found = [address for address in found if address.family == family_of(source)]

@@ -147,6 +147,14 @@ class Denied(CoreEvent):
     reason: str
 
 
+class Requested(CoreEvent):
+    """The client of a proxy asks for ``target``; ``scheme`` is that of the proxy's URL, such as socks5."""
+
+    peer: Endpoint
+    target: str
+    scheme: str
+
+
 class Cut(CoreEvent):
     """A client was reset by a server that could not go on with it."""
 

@@ -1,5 +1,6 @@
 """Recording what goes over a connection: to a log that a program reads, or as a hex dump for a person."""
 
+from collections.abc import Callable
 from typing import Protocol
 
 from netkit.core.address import Endpoint
@@ -50,10 +51,15 @@ class _Recorded(Wrapped):
             await self._dump.show("sent", self.name, taken, before)
 
 
-def recording(handler: Handler, log: Log | None, dump: Dump | None) -> Handler:
-    """The handler, with what goes over each connection noted in ``log`` and shown by ``dump``."""
+def recording(log: Log | None, dump: Dump | None) -> Callable[[Connection], Connection]:
+    """What makes of a connection one whose bytes are noted in ``log`` and shown by ``dump``."""
+    return lambda stream: _Recorded(stream, log, dump)
+
+
+def recorded(handler: Handler, record: Callable[[Connection], Connection]) -> Handler:
+    """The handler, with what goes over each connection recorded."""
 
     async def handle(stream: Connection) -> str | None:
-        return await handler(_Recorded(stream, log, dump))
+        return await handler(record(stream))
 
     return handle

@@ -1,7 +1,8 @@
 """Relaying connections: each client is joined to a target, which is dialled for it."""
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 
 from netkit.core.address import Endpoint
 from netkit.core.connection import Handler, idle_clock, serve_connection
@@ -75,23 +76,40 @@ def forwarding(
             stream.keep_alive(keepalive)
         return stream
 
-    async def handle(client: Connection) -> None:
-        async def join(stream: Connection) -> None:
-            async with Group() as group:
-                if idle_timeout is not None:
-                    group.start_soon(idle_clock(client, idle_timeout))
-                broken = await bridge(client, stream, fresh(changes()), shutdown=shutdown, observe=observe)
-                group.cancel()
-            if broken is not None:
-                if broken.stream is stream:
-                    observe(Cut(client.peer, str(broken.failure)))
-                raise broken.failure
+    join = joining(changes=changes, shutdown=shutdown, idle_timeout=idle_timeout, observe=observe)
 
+    async def handle(client: Connection) -> None:
         async with Group() as group:
             stream = await connected(client, group)
-            await serve_connection(stream, join, ignore, group=group)
+            await serve_connection(stream, partial(join, client), ignore, group=group)
 
     return handle
+
+
+def joining(
+    *,
+    changes: Callable[[], Sequence[Callable[[], Change]]],
+    shutdown: Shutdown = AT_ONCE,
+    idle_timeout: float | None = None,
+    observe: Observer,
+) -> Callable[[Connection, Connection], Awaitable[None]]:
+    """What joins a client to its target, and closes neither; what cuts the two is raised, and told if the target did.
+
+    ``shutdown`` is when the target gets the client's end. What the client sends goes through ``changes`` made for it.
+    """
+
+    async def join(client: Connection, target: Connection) -> None:
+        async with Group() as group:
+            if idle_timeout is not None:
+                group.start_soon(idle_clock(client, idle_timeout))
+            broken = await bridge(client, target, fresh(changes()), shutdown=shutdown, observe=observe)
+            group.cancel()
+        if broken is not None:
+            if broken.stream is target:
+                observe(Cut(client.peer, str(broken.failure)))
+            raise broken.failure
+
+    return join
 
 
 def _is_same(one: Endpoint, other: Endpoint) -> bool:

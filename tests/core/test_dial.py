@@ -272,6 +272,29 @@ def test_the_families_of_a_name_take_turns(monkeypatch: pytest.MonkeyPatch) -> N
     assert tried == ["127.0.0.2", "::1", "127.0.0.3"]
 
 
+def test_only_what_is_chosen_is_dialled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is chosen of the very addresses of the one look-up, and a failure to choose is that of dialling."""
+    tried: list[str] = []
+    asked: list[list[str]] = []
+
+    def observe(event: Any) -> None:
+        if isinstance(event, Trying):
+            tried.append(event.address)
+
+    def choose(found: list[Address]) -> list[Address]:
+        asked.append([address.host for address in found])
+        return found[2:]
+
+    def refuse(found: list[Address]) -> list[Address]:
+        raise Failure(Exit.CONNECT, "connect to name", "it is not allowed")
+
+    resolving(monkeypatch, "127.0.0.2", "::1", "127.0.0.3")
+    with pytest.raises(Failure):
+        dial_here(free_port(), Dialling(choose=choose), "name", observe)
+    assert (asked, tried) == ([["127.0.0.2", "::1", "127.0.0.3"]], ["127.0.0.3"])
+    assert failure_of(free_port(), Dialling(choose=refuse), "name").reason == "it is not allowed"
+
+
 def test_a_deaf_first_address_costs_a_quarter_of_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
     """A first address that swallows our SYNs does not keep us from a second that answers."""
     clock = PatientClock()

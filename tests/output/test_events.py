@@ -122,6 +122,13 @@ EVERY = [
     ),
     Told(events.Accepted(PEER), 1, "connection from 192.0.2.7:5432", "accepted", ends(peer=P)),
     Told(
+        events.Requested(PEER, "db:5432", "socks5"),
+        1,
+        "192.0.2.7:5432 asks for db:5432 by socks5",
+        "requested",
+        {**ends(peer=P), "target": "db:5432", "scheme": "socks5"},
+    ),
+    Told(
         events.Denied(PEER, "not allowed"),
         1,
         "connection from 192.0.2.7:5432 denied: not allowed",
@@ -252,7 +259,7 @@ SHARED = {
 OWN = {
     *("addresses", "datagrams_received", "datagrams_sent", "datagrams_dropped_min"),
     *("cipher", "alpn", "subject", "issuer", "names", "serial", "not_before", "not_after", "days_left", "fingerprint"),
-    *("status", "size_bytes", "content_type", "location"),
+    *("status", "size_bytes", "content_type", "location", "scheme"),
     *("program", "pid"),
     "proxy",
 }

@@ -1,0 +1,49 @@
+"""Which addresses are this machine's own."""
+
+import errno
+import os
+import socket
+import struct
+
+from netkit.core.access import IPAddress
+
+# linux/netlink.h, linux/rtnetlink.h
+_HEADER = struct.Struct("=IHHII")
+_ROUTE = struct.Struct("=8BI")
+_ATTRIBUTE = struct.Struct("=HH")
+_GET_ROUTE, _REQUEST, _ERROR = 26, 1, 2
+_DESTINATION, _LOCAL = 1, 2
+_TYPE = _HEADER.size + 7  # where the answer has the type of the route
+
+
+def is_local(address: IPAddress) -> bool:
+    """Whether what is sent to an address stays on this machine. Nothing is sent to find out."""
+    try:
+        return _route_is_local(address)
+    except (AttributeError, OSError):  # no Linux, a sandbox without rtnetlink(7), or no route at all
+        return _can_be_bound(address)
+
+
+def _route_is_local(address: IPAddress) -> bool:
+    family = socket.AF_INET if address.version == 4 else socket.AF_INET6
+    attribute = _ATTRIBUTE.pack(_ATTRIBUTE.size + len(address.packed), _DESTINATION) + address.packed
+    body = _ROUTE.pack(family, address.max_prefixlen, 0, 0, 0, 0, 0, 0, 0) + attribute
+    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE) as sock:
+        sock.send(_HEADER.pack(_HEADER.size + len(body), _GET_ROUTE, _REQUEST, 0, 0) + body)
+        answer = sock.recv(1 << 13)
+    _, kind, *_ = _HEADER.unpack_from(answer)
+    if kind == _ERROR:
+        (code,) = struct.unpack_from("=i", answer, _HEADER.size)
+        raise OSError(-code, os.strerror(-code))
+    return answer[_TYPE] == _LOCAL
+
+
+def _can_be_bound(address: IPAddress) -> bool:
+    """Any doubt is taken for a yes."""
+    family = socket.AF_INET if address.version == 4 else socket.AF_INET6
+    try:
+        with socket.socket(family, socket.SOCK_DGRAM) as sock:
+            sock.bind((str(address), 0))
+    except OSError as error:
+        return error.errno != errno.EADDRNOTAVAIL
+    return True

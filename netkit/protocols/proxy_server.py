@@ -1,0 +1,336 @@
+"""The server's side of proxies: SOCKS4 and 4a, SOCKS5 (RFC 1928 and 1929) and HTTP's CONNECT (RFC 9110, section 9.3.6).
+
+Bytes to values and back: a Handshake is fed with what comes until it has a Request, or raises Refused. Who speaks what
+is told by the first byte.
+"""
+
+import binascii
+import enum
+import errno
+import re
+import socket
+import struct
+from collections.abc import Callable, Generator
+from http import HTTPStatus
+from typing import NamedTuple
+
+import h11
+
+from netkit.core.address import Endpoint, check_host, family_of, parse_port, split
+from netkit.core.errors import Exit, Failure
+from netkit.core.targets import NotAllowed
+
+MAX_HEAD = 8 * 1024  # bytes of a CONNECT with its fields
+_MAX_STRING = 255  # bytes of a user or a name of SOCKS4, whose own limit is none; those of SOCKS5 have it
+_SOCKS4, _SOCKS5 = 4, 5
+_CONNECT = 1
+_SOCKS4_GRANTED, _SOCKS4_REFUSED = 90, 91
+_OPEN, _PASSWORD, _NO_METHOD = 0x00, 0x02, 0xFF  # methods of RFC 1928, section 3
+_PASSWORD_VERSION = 1  # RFC 1929, section 2
+_IPV4, _NAME, _IPV6 = 1, 3, 4
+_TLS = 0x16  # a handshake: RFC 8446, section 5.1
+_BLANKS = re.compile(rb"[ \t]{256}")  # h11 takes time by the square of a run of blanks that is followed by nonsense
+_END = re.compile(rb"\n\r?\n")
+_TOKEN = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]")
+_UNKNOWN = "user and password are not known"
+_DIGITS = re.compile(r"[0-9]+", re.ASCII)
+
+Admits = Callable[[bytes, bytes], bool]
+"""Whether a user with this password is known."""
+
+_Bytes = Generator[None, None, bytes]  # yields while more has to come
+_Asked = Generator[None, None, "Request"]
+
+
+class Cause(enum.Enum):
+    """Why a request comes to nothing: the code of SOCKS5 (RFC 1928, section 6) and the status of HTTP."""
+
+    FAILED = 1, HTTPStatus.BAD_GATEWAY
+    NOT_ALLOWED = 2, HTTPStatus.FORBIDDEN
+    NETWORK_UNREACHABLE = 3, HTTPStatus.BAD_GATEWAY
+    HOST_UNREACHABLE = 4, HTTPStatus.BAD_GATEWAY
+    REFUSED = 5, HTTPStatus.BAD_GATEWAY
+    TIMEOUT = 6, HTTPStatus.GATEWAY_TIMEOUT
+    COMMAND = 7, HTTPStatus.METHOD_NOT_ALLOWED
+    ADDRESS_TYPE = 8, HTTPStatus.BAD_REQUEST
+
+
+_OF_ERRORS = {
+    errno.ECONNREFUSED: Cause.REFUSED,
+    errno.ENETUNREACH: Cause.NETWORK_UNREACHABLE,
+    errno.EHOSTUNREACH: Cause.HOST_UNREACHABLE,
+    errno.ETIMEDOUT: Cause.TIMEOUT,
+}
+_OF_EXITS = {Exit.TIMEOUT: Cause.TIMEOUT, Exit.RESOLVE: Cause.HOST_UNREACHABLE}
+
+
+def cause_of(failure: Failure) -> Cause:
+    """What a target that could not be dialled is for its client."""
+    if isinstance(failure, NotAllowed):
+        return Cause.NOT_ALLOWED
+    if failure.exit in _OF_EXITS:
+        return _OF_EXITS[failure.exit]
+    # Where addresses failed for several reasons, the failure was raised from the last of them.
+    last = failure if failure.errno else failure.__cause__
+    return _OF_ERRORS.get(getattr(last, "errno", None) or 0, Cause.FAILED)
+
+
+class Refused(Exception):
+    """A request that is not served: why, and the ``reply``; b"" where the client would understand none."""
+
+    def __init__(self, reason: str, reply: bytes = b"") -> None:
+        super().__init__(reason)
+        self.reply = reply
+
+
+class Request(NamedTuple):
+    """What a client asks for: a ``target``, by the ``scheme`` of a proxy's URL.
+
+    ``rest`` are the bytes that came behind it, and belong to the stream. ``granted`` is the reply once the target is
+    reached, from our end of that connection; ``refused`` the one if it is not, with a reason for people.
+    """
+
+    scheme: str
+    target: Endpoint
+    rest: bytes
+    granted: Callable[[Endpoint], bytes]
+    refused: Callable[[Cause, str], bytes]
+
+
+class Handshake:
+    """The negotiation with one client, from its first byte to the end of its request.
+
+    How its bytes are split does not matter. No more of them are kept than ``MAX_HEAD`` and what the last call brought.
+    ``admits`` checks user and password; with None there are none.
+    """
+
+    def __init__(self, admits: Admits | None = None) -> None:
+        self.request: Request | None = None
+        self._admits = admits
+        self._came = bytearray()
+        self._answer = b""
+        self._steps = self._read()
+        next(self._steps)
+
+    def receive(self, data: bytes) -> bytes:
+        """Take what came and return what is to be sent; ``request`` is set once it is complete. Raises Refused."""
+        self._came += data
+        try:
+            next(self._steps)
+        except StopIteration as end:
+            self.request = end.value
+        except Refused as refused:
+            refused.reply = self._answer + refused.reply
+            raise
+        answer, self._answer = self._answer, b""
+        return answer
+
+    def _read(self) -> _Asked:
+        while not self._came:
+            yield
+        first = self._came[0]
+        if first == _SOCKS4:
+            return (yield from self._read_socks4())
+        if first == _SOCKS5:
+            return (yield from self._read_socks5())
+        if _TOKEN.match(self._came):
+            return (yield from self._read_http())
+        what = "TLS" if first == _TLS else f"what begins with {first:#04x}"
+        raise Refused(f"{what} is neither SOCKS4, SOCKS5 nor HTTP")
+
+    def _take(self, count: int) -> _Bytes:
+        while len(self._came) < count:
+            yield
+        data = bytes(self._came[:count])
+        del self._came[:count]
+        return data
+
+    # -- SOCKS4
+
+    def _read_socks4(self) -> _Asked:
+        _, command, port, address = struct.unpack("!BBH4s", (yield from self._take(8)))
+        yield from self._take_string()
+        scheme, host = "socks4", socket.inet_ntop(socket.AF_INET, address).encode()
+        if address[:3] == bytes(3) and address[3]:
+            scheme, host = "socks4a", (yield from self._take_string())
+        if self._admits is not None:
+            raise Refused("SOCKS4 has no password, and one is wanted", _socks4_refused())
+        if command != _CONNECT:
+            raise Refused(f"command {command} of SOCKS4 is not served, only CONNECT", _socks4_refused())
+        target = _target(host, port, _socks4_refused)
+        return Request(scheme, target, bytes(self._came), _socks4_granted, _socks4_refused)
+
+    def _take_string(self) -> _Bytes:
+        """Take what ends with NUL."""
+        while (size := self._came.find(0, 0, _MAX_STRING + 1)) < 0:
+            if len(self._came) > _MAX_STRING:
+                raise Refused(f"the user or the name has more than {_MAX_STRING} bytes", _socks4_refused())
+            yield
+        data = yield from self._take(size + 1)
+        return data[:-1]
+
+    # -- SOCKS5
+
+    def _read_socks5(self) -> _Asked:
+        _, count = yield from self._take(2)
+        methods = yield from self._take(count)
+        wanted = _OPEN if self._admits is None else _PASSWORD
+        if wanted not in methods:
+            lack = "to do without user and password" if self._admits is None else "user and password"
+            raise Refused(f"the client does not offer {lack}", bytes((_SOCKS5, _NO_METHOD)))
+        self._answer += bytes((_SOCKS5, wanted))
+        if self._admits is not None:
+            yield from self._read_password(self._admits)
+        version, command, _, kind = yield from self._take(4)
+        if version != _SOCKS5:
+            raise Refused(f"the request has version {version}, not {_SOCKS5}", _socks5_refused(Cause.FAILED))
+        host = yield from self._take_address(kind)
+        (port,) = struct.unpack("!H", (yield from self._take(2)))
+        if command != _CONNECT:
+            reason = f"command {command} of SOCKS5 is not served, only CONNECT"
+            raise Refused(reason, _socks5_refused(Cause.COMMAND))
+        target = _target(host, port, lambda: _socks5_refused(Cause.FAILED))
+        return Request("socks5", target, bytes(self._came), _socks5_granted, _socks5_refused)
+
+    def _take_address(self, kind: int) -> _Bytes:
+        if kind == _NAME:
+            (size,) = yield from self._take(1)
+            return (yield from self._take(size))
+        if kind not in (_IPV4, _IPV6):
+            raise Refused(f"there is no address of type {kind}", _socks5_refused(Cause.ADDRESS_TYPE))
+        family, size = (socket.AF_INET, 4) if kind == _IPV4 else (socket.AF_INET6, 16)
+        return socket.inet_ntop(family, (yield from self._take(size))).encode()
+
+    def _read_password(self, admits: Admits) -> Generator[None, None, None]:
+        refusal = bytes((_PASSWORD_VERSION, 1))
+        version, size = yield from self._take(2)
+        if version != _PASSWORD_VERSION:
+            raise Refused(f"user and password have version {version}, not {_PASSWORD_VERSION}", refusal)
+        user = yield from self._take(size)
+        (size,) = yield from self._take(1)
+        password = yield from self._take(size)
+        if not admits(user, password):
+            raise Refused(_UNKNOWN, refusal)
+        self._answer += bytes((_PASSWORD_VERSION, 0))
+
+    # -- HTTP
+
+    def _read_http(self) -> _Asked:
+        head = yield from self._take_head()
+        http = h11.Connection(h11.SERVER, max_incomplete_event_size=MAX_HEAD)
+        try:
+            http.receive_data(head)
+            asked = http.next_event()
+        except h11.RemoteProtocolError as error:
+            what = str(error).partition(":")[0].lower()  # behind it stands the line, and maybe a password
+            raise _refused_http(HTTPStatus(error.error_status_hint), f"the request is malformed: {what}") from error
+        assert isinstance(asked, h11.Request), asked  # for the head is whole
+        if asked.method != b"CONNECT":
+            reason = f"{asked.method.decode()} is not served, only CONNECT (curl --proxytunnel)"
+            allow = "Allow: CONNECT\r\n"
+            raise _refused_http(HTTPStatus.METHOD_NOT_ALLOWED, reason, allow, body=asked.method != b"HEAD")
+        fields = dict(asked.headers)
+        if b"transfer-encoding" in fields or fields.get(b"content-length", b"0") != b"0":
+            raise _refused_http(HTTPStatus.BAD_REQUEST, "a CONNECT has no body")
+        if self._admits is not None and not _is_admitted(fields.get(b"proxy-authorization", b""), self._admits):
+            wanted = 'Proxy-Authenticate: Basic realm="netkit", charset="UTF-8"\r\n'
+            reason = _UNKNOWN if b"proxy-authorization" in fields else "user and password are missing"
+            raise _refused_http(HTTPStatus.PROXY_AUTHENTICATION_REQUIRED, reason, wanted)
+        host, port = _authority(asked.target.decode())
+        target = _target(host, port, lambda: _page(HTTPStatus.BAD_REQUEST, "the target is not HOST:PORT"))
+        return Request("http", target, bytes(self._came), _http_granted, _http_refused)
+
+    def _take_head(self) -> _Bytes:
+        looked = 0
+        while not (end := _END.search(self._came, max(looked - 2, 0), MAX_HEAD)):
+            looked = len(self._came)
+            if looked >= MAX_HEAD:
+                status = HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE
+                raise _refused_http(status, f"the request has more than {MAX_HEAD} bytes")
+            yield
+        head = yield from self._take(end.end())
+        if _BLANKS.search(head):
+            raise _refused_http(HTTPStatus.BAD_REQUEST, "the request has 256 blanks in a row")
+        return head
+
+
+def _target(host: bytes, port: int, reply: Callable[[], bytes]) -> Endpoint:
+    """The target that was asked for. Raises Refused, with the reply, for one that nobody could dial."""
+    try:
+        name = check_host(host.decode())
+    except ValueError as error:  # Invalid, or no UTF-8
+        raise Refused(f"the target is no host: {error}", reply()) from error
+    if not port:
+        raise Refused("the target has no port", reply())
+    return Endpoint(name, port)
+
+
+def _socks4_granted(local: Endpoint) -> bytes:
+    return struct.pack("!BB", 0, _SOCKS4_GRANTED) + struct.pack("!H", local.port) + (_packed(local, 4) or bytes(4))
+
+
+def _socks4_refused(cause: Cause = Cause.FAILED, reason: str = "") -> bytes:
+    return bytes((0, _SOCKS4_REFUSED)) + bytes(6)
+
+
+def _socks5_granted(local: Endpoint) -> bytes:
+    return _socks5_reply(0, local)
+
+
+def _socks5_refused(cause: Cause, reason: str = "") -> bytes:
+    code, _ = cause.value
+    return _socks5_reply(code, Endpoint("0.0.0.0"))
+
+
+def _socks5_reply(code: int, bound: Endpoint) -> bytes:
+    address = _packed(bound, 4) or _packed(bound, 16)
+    kind = _IPV4 if len(address) == 4 else _IPV6
+    return bytes((_SOCKS5, code, 0, kind)) + address + struct.pack("!H", bound.port)
+
+
+def _packed(end: Endpoint, size: int) -> bytes:
+    """The bytes of an IP address if it has so many, else none."""
+    host = (end.host or "").partition("%")[0]
+    family = family_of(host)
+    packed = socket.inet_pton(family, host) if family is not None else b""
+    return packed if len(packed) == size else b""
+
+
+def _authority(target: str) -> tuple[bytes, int]:
+    """Host and port of ``HOST:PORT``, not checked but for being there; the port is 0 if it is no number."""
+    try:
+        host, port = split(target)
+        return host.encode(), parse_port(port) if port and _DIGITS.fullmatch(port) else 0
+    except ValueError:
+        return b"", 0
+
+
+def _is_admitted(field: bytes, admits: Admits) -> bool:
+    """Whether a Proxy-Authorization says a user and a password that are known (RFC 7617)."""
+    scheme, _, encoded = field.partition(b" ")
+    try:
+        user, colon, password = binascii.a2b_base64(encoded.strip(), strict_mode=True).partition(b":")
+    except ValueError:
+        return False
+    return scheme.lower() == b"basic" and colon == b":" and admits(user, password)
+
+
+def _http_granted(local: Endpoint) -> bytes:
+    return b"HTTP/1.1 200 Connection established\r\n\r\n"
+
+
+def _http_refused(cause: Cause, reason: str) -> bytes:
+    _, status = cause.value
+    return _page(status, reason)
+
+
+def _refused_http(status: HTTPStatus, reason: str, fields: str = "", *, body: bool = True) -> Refused:
+    return Refused(reason, _page(status, reason, fields, body=body))
+
+
+def _page(status: HTTPStatus, reason: str, fields: str = "", *, body: bool = True) -> bytes:
+    """An answer with one line for people."""
+    text = f"{reason}\n".encode("ascii", "backslashreplace")
+    head = f"HTTP/1.1 {status.value} {status.phrase}\r\n{fields}Connection: close\r\n"
+    head += f"Content-Type: text/plain\r\nContent-Length: {len(text)}\r\n\r\n"
+    return head.encode() + (text if body else b"")

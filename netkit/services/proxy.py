@@ -1,0 +1,153 @@
+"""Proxies: each client says by SOCKS or CONNECT where it wants to go, and is joined to that."""
+
+import os
+import stat
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from netkit.core.address import family_of
+from netkit.core.connection import HANDSHAKE, Handler, serve_connection
+from netkit.core.dial import Dialling, dial
+from netkit.core.errors import Exit, Failure, doing
+from netkit.core.events import Observer, Requested, ignore
+from netkit.core.kernel import DeadlineExceeded, Group, deadline, now
+from netkit.core.layer import unread
+from netkit.core.pump import Change
+from netkit.core.relay import LAST_WORDS, within
+from netkit.core.stream import Connection
+from netkit.core.targets import NotAllowed, Targets, is_outside
+from netkit.core.units import duration
+from netkit.protocols.proxy_server import Admits, Handshake, Refused, Request, cause_of
+from netkit.services.relay import joining
+
+
+class Users(NamedTuple):
+    """Digests of USER:PASSWORD. How long ``admits`` takes tells nobody how much of one was right."""
+
+    digests: tuple[bytes, ...]
+
+    def admits(self, user: bytes, password: bytes) -> bool:
+        """Whether a user with this password is among them."""
+        from hmac import compare_digest
+
+        given = _digest(user + b":" + password)
+        return b":" not in user and any([compare_digest(given, digest) for digest in self.digests])
+
+
+def read_users(path: str) -> Users:
+    """Read lines of USER:PASSWORD; empty ones are passed over.
+
+    Raises Failure READ, also for a file that others than its owner may use, or that names nobody.
+    """
+    action = f"read users from {path}"
+    with doing(Exit.READ, action):
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        with open(fd, "rb") as file:
+            status = os.fstat(fd)
+            if not stat.S_ISREG(status.st_mode):
+                raise Failure(Exit.READ, action, "it is not a regular file")
+            if mode := stat.S_IMODE(status.st_mode) & 0o077:
+                detail = f"its mode has {mode:03o} for group and others"
+                raise Failure(Exit.READ, action, "others may use it", detail=detail, hint=f"chmod 600 {path}")
+            lines = [line.rstrip(b"\r\n") for line in file]
+    for number, line in enumerate(lines, 1):
+        if line and line.find(b":") < 1:
+            raise Failure(Exit.READ, action, f"line {number} is not USER:PASSWORD")
+    if not any(lines):
+        raise Failure(Exit.READ, action, "there is no USER:PASSWORD in it")
+    return Users(tuple(_digest(line) for line in lines if line))
+
+
+def _digest(secret: bytes) -> bytes:
+    from hashlib import sha256
+
+    return sha256(secret).digest()
+
+
+def proxying(
+    how: Dialling,
+    targets: Targets,
+    admits: Admits | None = None,
+    *,
+    changes: Callable[[], Sequence[Callable[[], Change]]],
+    keepalive: float | None = None,
+    idle_timeout: float | None = None,
+    record: Callable[[Connection], Connection] | None = None,
+    observe: Observer,
+) -> Handler:
+    """A handler that dials what each client asks for, if ``targets`` allow it, and joins the two.
+
+    A client whose request fails gets the reply that its protocol has for that. It is reset if it speaks no protocol of
+    ours, makes no request within ``HANDSHAKE`` seconds, or if its target is cut short. ``record`` wraps the client's
+    connection for what follows the request.
+    """
+    join = joining(changes=changes, idle_timeout=idle_timeout, observe=observe)
+
+    async def reached(request: Request, client: Connection, group: Group) -> Connection:
+        target = request.target
+        if how.numeric and family_of(target.host or "") is None:
+            raise NotAllowed(target, "names are not looked up", "--numeric")
+        targets.check_name(target)
+        choose = targets.choosing(target, outside=is_outside(client.peer, client.local))
+        return await dial(target, how._replace(choose=choose), group=group)
+
+    async def handle(client: Connection) -> str | None:
+        try:
+            request = await _requested(client, admits)
+        except Refused as refused:
+            return await _turn_away(client, refused.reply, str(refused))
+        observe(Requested(client.peer, str(request.target), request.scheme))
+
+        async def converse(stream: Connection) -> None:
+            if keepalive is not None:
+                stream.keep_alive(keepalive)
+            await client.send(request.granted(stream.local))
+            near = unread(client, request.rest)
+            near.counts.restart()
+            await join(record(near) if record else near, stream)
+
+        async with Group() as group:
+            try:
+                stream = await reached(request, client, group)
+            except Failure as failure:
+                reply = request.refused(cause_of(failure), f"cannot {failure.action}: {failure.reason}")
+                return await _turn_away(client, reply, str(failure))
+            await serve_connection(stream, converse, ignore, group=group)
+        return None
+
+    return handle
+
+
+async def _requested(client: Connection, admits: Admits | None) -> Request:
+    """What a client asks for. Raises Refused; Failure TIMEOUT after ``HANDSHAKE``."""
+    handshake = Handshake(admits)
+    try:
+        with deadline(now() + HANDSHAKE):
+            while handshake.request is None:
+                data = await client.recv()
+                if not data:
+                    raise Failure(Exit.PROTOCOL, f"serve {client.name}", "it ended before it asked for a target")
+                if answer := handshake.receive(data):
+                    await client.send(answer)
+            return handshake.request
+    except DeadlineExceeded:
+        reason = f"it asked for no target within {duration(HANDSHAKE)}"
+        raise Failure(Exit.TIMEOUT, f"serve {client.name}", reason) from None
+    finally:
+        client.counts.restart()
+
+
+async def _turn_away(client: Connection, reply: bytes, reason: str) -> str:
+    """Send a client its last reply and our end. What it still sends is read: unread it would make a reset of that."""
+
+    async def see_off() -> None:
+        await client.send(reply)
+        await client.send_eof()
+        while await client.recv():
+            pass
+
+    if not reply:
+        raise Failure(Exit.PROTOCOL, f"serve {client.name}", reason)
+    await within(LAST_WORDS, see_off())
+    client.counts.restart()
+    return reason

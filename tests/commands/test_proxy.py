@@ -1,0 +1,557 @@
+"""``netkit proxy`` as its users meet it: five ways to ask, all bytes both ways, and no way around its rules."""
+
+import contextlib
+import json
+import os
+import re
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support import NETKIT, PATIENCE, Running, free_port, netkit, peer, read_all, reset, running
+from tests.support.certificates import Pki
+from tests.support.data import DATA, OTHER, check_same
+from tests.support.namespaces import separate
+from tests.support.peers import connect, drip, echo, full_backlog, receive
+from tests.support.processes import HERE, cpu_seconds, descriptors, settle, strace
+from tests.support.proxy_clients import PROTOCOLS, granted, http, password, reply, request, socks4, socks5, tunnel
+from tests.support.relays import converse, secured_by, until_reset
+
+MIB = 1 << 20
+EVERY = pytest.mark.parametrize("protocol", PROTOCOLS)
+ANSWER = b"netkit proxy is here"
+
+
+@contextlib.contextmanager
+def proxy(*options: str, **popen: Any) -> Iterator[Running]:
+    """Run a proxy on this machine."""
+    with running("proxy", HERE, *options, **popen) as server:
+        yield server
+
+
+@pytest.fixture
+def users(tmp_path: Path) -> str:
+    """A file with one user."""
+    path = tmp_path / "users"
+    path.touch(0o600)
+    path.write_text("me:secret\n", encoding="utf-8")
+    return str(path)
+
+
+def answering(sock: socket.socket) -> bytes:
+    """Return all that came, once it was answered with OTHER."""
+    data = read_all(sock)
+    sock.sendall(OTHER)
+    return data
+
+
+def check_served(proxy: int, target: int) -> None:
+    """Assert that the next client of a proxy is served, with a target that greets."""
+    with tunnel("socks5", proxy, target) as sock:
+        assert receive(sock, len(ANSWER)) == ANSWER
+
+
+def greeting(sock: socket.socket) -> None:
+    """Send a word and wait for the end."""
+    sock.sendall(ANSWER)
+    read_all(sock)
+
+
+# -- bytes
+
+
+@EVERY
+def test_every_byte_goes_both_ways(protocol: str) -> None:
+    """300,000 bytes go to the target, whose answer begins only after the client's end, and nothing is said."""
+    with peer(answering) as there, proxy() as server:
+        with tunnel(protocol, server.port, there.port) as sock:
+            check_same(converse(sock, DATA), OTHER)
+        check_same(there.result(), DATA)
+        assert server.terminate().complaints == []
+
+
+@EVERY
+def test_what_is_glued_to_a_request_belongs_to_the_stream(protocol: str) -> None:
+    """Ten thousand bytes come with the request, before it is granted."""
+    with peer(answering) as there, proxy() as server, connect(server.port) as sock:
+        sock.sendall(request(protocol, there.port) + DATA[:10_000])
+        assert granted(protocol, reply(protocol, sock))
+        check_same(converse(sock, DATA[10_000:]), OTHER)
+        check_same(there.result(), DATA)
+
+
+@EVERY
+def test_bulk_stays_in_the_kernel(protocol: str, tmp_path: Path) -> None:
+    """All but the first of 8 MiB passes from socket to socket by splice(2), both ways, glued to a request or not."""
+    calls = tmp_path / "calls"
+    data = os.urandom(8 * MIB)
+    with peer(echo) as there, proxy("--once", wrapper=strace("trace=splice", log=calls)) as server:
+        with connect(server.port) as sock:
+            sock.sendall(request(protocol, there.port) + data[:10_000])
+            assert granted(protocol, reply(protocol, sock))
+            check_same(converse(sock, data[10_000:]), data)
+        assert server.wait() == 0
+    moved = sum(int(count) for count in re.findall(r"\)\s+= (\d+)$", calls.read_text(), re.MULTILINE))
+    assert moved > 24 * MIB  # each byte into a pipe and out of it, there and back
+
+
+def test_clients_of_tls(pki: Pki) -> None:
+    """What they ask for, and their password, nobody on the way can read."""
+    with (
+        peer(echo) as there,
+        running("proxy", f"tls:{HERE}", *pki.good.options()) as server,
+        connect(server.port) as bare,
+        secured_by(pki, bare) as sock,
+    ):
+        sock.sendall(http(there.port) + b"hello ")
+        assert granted("http", reply("http", sock))
+        sock.sendall(b"world")
+        assert b"".join(iter(lambda: sock.recv(1), b"d")) == b"hello worl"
+
+
+def test_a_unix_socket(tmp_path: Path) -> None:
+    """Its clients are on this machine."""
+    with peer(echo) as there, running("proxy", f"unix:{tmp_path}/s") as server:
+        server.line("listening")
+        with socket.socket(socket.AF_UNIX) as sock:
+            sock.connect(f"{tmp_path}/s")
+            sock.sendall(request("socks5", there.port) + b"hello")
+            assert granted("socks5", reply("socks5", sock))
+            assert converse(sock, b"") == b"hello"
+
+
+def test_two_proxies_in_a_row() -> None:
+    """A client may ask a proxy for another, or for the very same."""
+    with peer(echo) as there, proxy() as server:
+        port = server.port
+        with tunnel("socks5", port, port) as sock:
+            sock.sendall(request("http", there.port))
+            assert granted("http", reply("http", sock))
+            check_same(converse(sock, DATA), DATA)
+
+
+# -- what is cut short
+
+
+def test_a_target_that_resets() -> None:
+    """The client gets what came and then a reset, and here it is one line."""
+
+    def resetting(sock: socket.socket) -> None:
+        sock.sendall(b"half an ans")
+        if sock.recv(100) == b"question":
+            reset(sock)
+
+    with peer(resetting) as there, proxy() as server, tunnel("http", server.port, there.port) as sock:
+        assert sock.recv(100) == b"half an ans"
+        sock.sendall(b"question")
+        assert until_reset(sock) == b""
+        (line,) = server.terminate().complaints
+        assert re.search(rf"connection from \S+ reset: .* localhost:{there.port}: connection reset by peer", line)
+
+
+def test_a_client_that_resets() -> None:
+    """The target is not told that all had been said; here nothing is."""
+    with peer(lambda sock: sock.recv(9) + read_all(sock)) as there, proxy() as server:
+        with tunnel("socks4", server.port, there.port) as sock:
+            sock.sendall(b"half")
+            settle(server)
+            reset(sock)
+        assert isinstance(there.result(), ConnectionResetError)
+        assert server.terminate().complaints == []
+
+
+# -- targets that are not reached
+
+
+@pytest.mark.parametrize(
+    ("protocol", "answer"),
+    [
+        ("socks4", b"\0\x5b" + bytes(6)),
+        ("socks5", b"\5\0\5\5\0\1" + bytes(6)),
+        ("http", b"HTTP/1.1 502 Bad Gateway\r\n"),
+    ],
+)
+def test_a_target_that_refuses(protocol: str, answer: bytes) -> None:
+    """The client is told in the words of its protocol, and here it is told with -v alone."""
+    port = free_port()
+    with proxy("-v") as server, connect(server.port) as sock:
+        sock.sendall(request(protocol, port))
+        assert read_all(sock).startswith(answer)
+        server.line(rf"asks for \S+:{port} by {protocol}$")
+        server.line(rf"closed after .*: 0 B received, 0 B sent, cannot connect to \S+:{port}: connection refused \(")
+
+
+@pytest.mark.parametrize(
+    ("host", "code", "status"),
+    [
+        ("nosuch.invalid", 4, 502),
+        ("203.0.113.1", 3, 502),
+        ("2001:db8::1", 3, 502),
+        ("198.51.100.1", 4, 502),
+        ("198.51.101.1", 1, 502),
+    ],
+)
+def test_a_target_that_is_not_there(host: str, code: int, status: int, tmp_path: Path) -> None:
+    """A name that is none, no route, a route that says unreachable, and one that is forbidden."""
+    routes = ("unreachable 198.51.100.0/24", "prohibit 198.51.101.0/24")
+    wrapper = separate("ip link set lo up", *(f"ip route add {route}" for route in routes))
+    at = f"[{host}]" if ":" in host else host
+    with running("proxy", f"unix:{tmp_path}/s", wrapper=wrapper) as server:
+        server.line("listening")
+        for said, answer in (
+            (b"\5\1\0" + socks5(9, host), bytes([5, 0, 5, code, 0, 1]) + bytes(6)),
+            (http(9, at), f"HTTP/1.1 {status} ".encode()),
+        ):
+            with socket.socket(socket.AF_UNIX) as sock:
+                sock.connect(f"{tmp_path}/s")
+                sock.sendall(said)
+                assert read_all(sock).startswith(answer)
+
+
+def test_a_target_that_is_silent() -> None:
+    """-w bounds how long a client waits for it."""
+    with full_backlog() as silent, proxy("-w", "100ms") as server:
+        port = server.port
+        with connect(port) as sock:
+            sock.sendall(request("socks5", silent))
+            assert read_all(sock) == b"\5\0\5\6\0\1" + bytes(6)
+        with connect(port) as sock:
+            sock.sendall(request("http", silent))
+            assert read_all(sock).startswith(b"HTTP/1.1 504 Gateway Timeout\r\n")
+
+
+def test_family_and_source() -> None:
+    """-4, -6, -n and --source are about targets."""
+    with (
+        peer(lambda sock: sock.sendall(sock.getpeername()[0].encode())) as there,
+        proxy("-4", "-n", "--source", "127.0.0.9") as server,
+    ):
+        port = server.port
+        with tunnel("socks5", port, there.port) as sock:
+            assert read_all(sock) == b"127.0.0.9"
+        for host, code in (("::1", 4), ("localhost", 2)):
+            with connect(port) as sock:
+                sock.sendall(b"\5\1\0" + socks5(there.port, host))
+                assert read_all(sock)[:4] == bytes([5, 0, 5, code])
+
+
+# -- rules
+
+
+@pytest.mark.parametrize(
+    ("options", "host", "allowed"),
+    [
+        (["--deny-target", "127.0.0.0/8"], "localhost", False),
+        (["--deny-target", "127.0.0.0/8"], "::ffff:7f00:1", False),
+        (["--deny-target", "localhost"], "LocalHost.", False),
+        (["--deny-target", "10.0.0.0/8"], "localhost", True),
+        (["--allow-target", "10.0.0.0/8"], "127.0.0.1", False),
+        (["--allow-target", "10.0.0.0/8"], "localhost", False),
+        (["--allow-target", "localhost:{port}"], "localhost", True),
+        (["--allow-target", "localhost:1"], "localhost", False),
+        (["--allow-target", "localhost"], "127.0.0.1", False),
+        (["--allow-target", "10.0.0.0/8", "--allow-target", "127.0.0.1"], "localhost", True),
+        (["--allow-target", "localhost", "--deny-target", "127.0.0.1:{port}"], "localhost", False),
+    ],
+)
+def test_rules(options: list[str], host: str, allowed: bool) -> None:
+    """The address that is dialled counts, however it is spelled; who is not let through hears so."""
+    with peer(greeting) as there:
+        words = [word.format(port=there.port) for word in options]
+        with proxy(*words) as server, connect(server.port) as sock:
+            sock.sendall(b"\5\1\0" + socks5(there.port, host))
+            answer = reply("socks5", sock)
+            assert answer[3] == (0 if allowed else 2)
+            assert receive(sock, 99) == b"" if not allowed else receive(sock, len(ANSWER)) == ANSWER
+        assert allowed or there.results.empty()
+
+
+def test_a_rule_by_http() -> None:
+    """It is a 403, with one line that says why."""
+    with proxy("--deny-target", "127.0.0.1", "-v") as server, connect(server.port) as sock:
+        sock.sendall(http(9, "127.0.0.1"))
+        head, _, body = read_all(sock).partition(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 403 Forbidden\r\n")
+        assert body == b"cannot connect to 127.0.0.1:9: it is denied\n"
+        server.line("cannot connect to 127.0.0.1:9: it is denied$")
+
+
+# A machine with three addresses; a client at one of them that comes in by another is as one from outside.
+OUTSIDE = """
+import json, socket, sys
+port, *hosts = sys.argv[1:]
+codes = {}
+with socket.create_server(("", 0)) as target:
+    for source in ("192.0.2.5", "192.0.2.7"):
+        for host in hosts:
+            with socket.create_connection(("192.0.2.5", int(port)), 20, (source, 0)) as sock:
+                name = bytes([3, len(host)]) + host.encode()
+                sock.sendall(b"\\5\\1\\0\\5\\1\\0" + name + target.getsockname()[1].to_bytes(2, "big"))
+                answer = sock.makefile("rb").read(4)
+                codes[f"{source} to {host}"] = answer[3]
+print(json.dumps(codes))
+"""
+OWN = ("127.0.0.1", "127.1.2.3", "::ffff:127.0.0.1", "0.0.0.0", "192.0.2.5", "192.0.2.6", "loop.test", "own.test")
+
+
+@pytest.mark.parametrize(
+    ("options", "opened"),
+    [
+        ([], []),
+        (["--allow-target", "0.0.0.0/0", "--allow-target", "own.test", "--allow-target", "loop.test"], []),
+        (["--allow-target", "192.0.2.6"], ["192.0.2.6", "own.test"]),
+        (["--allow-target", "127.0.0.0/8"], ["127.0.0.1", "127.1.2.3", "::ffff:127.0.0.1", "loop.test"]),
+    ],
+)
+def test_a_client_from_outside_reaches_nothing_of_this_machine(
+    options: list[str], opened: list[str], tmp_path: Path
+) -> None:
+    """Not loopback, not its other addresses, secondary ones included, nor by a name, unless a rule says just that."""
+    (tmp_path / "hosts").write_text("127.0.0.1 loop.test\n192.0.2.6 own.test\n", encoding="utf-8")
+    addresses = ("192.0.2.5/32", "192.0.2.7/24", "192.0.2.6/24")
+    wrapper = separate(
+        "ip link set lo up",
+        *(f"ip addr add {address} dev lo" for address in addresses),
+        f"mount --bind {tmp_path}/hosts /etc/hosts",
+    )
+    command = [*NETKIT, "proxy", ":9999", "-q", *options, "--", sys.executable, "-c", OUTSIDE, "9999", *OWN]
+    done = subprocess.run([*wrapper, *command], capture_output=True, timeout=PATIENCE)
+    assert (done.returncode, done.stderr) == (0, b"")
+    codes = json.loads(done.stdout)
+    outside = {host: codes[f"192.0.2.7 to {host}"] for host in OWN}
+    assert outside == {host: 0 if host in opened else 2 for host in OWN}
+    if not options:
+        assert {codes[f"192.0.2.5 to {host}"] for host in OWN} == {0}
+
+
+# -- users
+
+
+@pytest.mark.parametrize(
+    ("said", "answer", "granted_too"),
+    [
+        (b"\5\2\0\2" + password(b"me", b"secret"), b"\5\2\1\0", True),
+        (b"\5\2\0\2" + password(b"me", b"guess"), b"\5\2\1\1", False),
+        (b"\5\1\0", b"\5\xff", False),
+        (socks4(9, user=b"me"), b"\0\x5b" + bytes(6), False),
+    ],
+)
+def test_users_of_socks(said: bytes, answer: bytes, granted_too: bool, users: str) -> None:
+    """SOCKS5 has passwords, and SOCKS4 has none."""
+    with peer(echo) as there, proxy("--auth-file", users) as server, connect(server.port) as sock:
+        sock.sendall(said)
+        assert receive(sock, len(answer)) == answer
+        if not granted_too:
+            assert read_all(sock) == b""
+            return
+        sock.sendall(socks5(there.port, "127.0.0.1"))
+        assert receive(sock, 10)[:4] == b"\5\0\0\1"
+        assert converse(sock, DATA) == DATA
+
+
+@pytest.mark.parametrize(("word", "status"), [("bWU6c2VjcmV0", b"200"), ("bWU6Z3Vlc3M=", b"407"), (None, b"407")])
+def test_users_of_http(word: str | None, status: bytes, users: str) -> None:
+    """A client without the right ones is told what is wanted."""
+    with peer(echo) as there, proxy("--auth-file", users, "-v") as server, connect(server.port) as sock:
+        sock.sendall(http(there.port, "127.0.0.1", f"Proxy-Authorization: Basic {word}\r\n" if word else ""))
+        answer = reply("http", sock)
+        assert answer.split(b" ")[1] == status
+        assert (b'Proxy-Authenticate: Basic realm="netkit"' in answer) is (status == b"407")
+        if status == b"407":
+            server.line(r"0 B received, 0 B sent, user and password are (missing|not known)$")
+
+
+@pytest.mark.parametrize(("mode", "words"), [(0o644, "others may use it"), (0o600, None)])
+def test_a_file_of_users_is_private(mode: int, words: str | None, users: str) -> None:
+    """One that others can read is refused before anybody can come."""
+    os.chmod(users, mode)
+    done = netkit("proxy", HERE, "--auth-file", users, "--for", "10ms")
+    assert done.code == (26 if words else 0)
+    assert (words in done.err and "listening" not in done.err) if words else done.complaints == []
+
+
+# -- clients that misbehave
+
+
+@EVERY
+def test_byte_by_byte(protocol: str) -> None:
+    """However a request is cut it is understood."""
+    with peer(greeting) as there, proxy() as server, connect(server.port) as sock:
+        drip(sock, request(protocol, there.port), 0.001)
+        assert granted(protocol, reply(protocol, sock))
+        assert receive(sock, len(ANSWER)) == ANSWER
+
+
+@pytest.mark.parametrize(
+    ("said", "answer", "reason"),
+    [
+        (
+            b"\5\1\0\5\2\0\1\x7f\0\0\1\0\1",
+            b"\5\0\5\7\0\1" + bytes(6),
+            "command 2 of SOCKS5 is not served, only CONNECT",
+        ),
+        (
+            b"\5\1\0\5\3\0\1\x7f\0\0\1\0\1",
+            b"\5\0\5\7\0\1" + bytes(6),
+            "command 3 of SOCKS5 is not served, only CONNECT",
+        ),
+        (b"\5\1\0\5\1\0\7" + b"x" * 500, b"\5\0\5\x08\0\1" + bytes(6), "there is no address of type 7"),
+        (b"\5\1\2", b"\5\xff", "the client does not offer to do without user and password"),
+        (b"\4\2\0\1\x7f\0\0\1\0", b"\0\x5b" + bytes(6), "command 2 of SOCKS4 is not served, only CONNECT"),
+        (b"\4\1\0\1\x7f\0\0\1" + b"x" * 9999, b"\0\x5b" + bytes(6), "the user or the name has more than 255 bytes"),
+        (b"GET http://db/ HTTP/1.1\r\nHost: db\r\n\r\n", b"HTTP/1.1 405 ", "GET is not served, only CONNECT"),
+        (b"CONNECT " + b"x" * 100_000, b"HTTP/1.1 431 ", "the request has more than 8192 bytes"),
+        (b"CONNECT db:1 HTTP/1.1\r\n" + b"X: y\r\n" * 9999, b"HTTP/1.1 431 ", "the request has more than 8192 bytes"),
+        (b"CONNECT db HTTP/1.0\r\n\r\n", b"HTTP/1.1 400 ", "the target"),
+        (b"SSH-2.0-OpenSSH_9.2\r\n\r\n", b"HTTP/1.1 400 ", "the request is malformed: illegal request line"),
+    ],
+)
+def test_a_reply_and_the_end(said: bytes, answer: bytes, reason: str) -> None:
+    """What is not served gets its reply, whole, then our end, and one line with -v; the next client is served."""
+    with peer(greeting) as there, proxy("-v") as server:
+        port = server.port
+        with connect(port) as sock:
+            sock.sendall(said)
+            got = read_all(sock)
+            assert got == answer or (answer.startswith(b"HTTP") and got.startswith(answer) and got.endswith(b"\n"))
+            server.line(rf"closed after .*: 0 B received, 0 B sent, {reason}")
+        check_served(port, there.port)
+
+
+@pytest.mark.parametrize(
+    ("said", "end", "reason"),
+    [
+        (b"\3\1\0", False, "what begins with 0x03 is neither SOCKS4, SOCKS5 nor HTTP"),
+        (b"\x16\3\1\2\0\1", False, "TLS is neither SOCKS4, SOCKS5 nor HTTP"),
+        (b"\0" * 100_000, False, "what begins with 0x00 is neither SOCKS4, SOCKS5 nor HTTP"),
+        (b"", True, "it ended before it asked for a target"),
+        (b"\5", True, "it ended before it asked for a target"),
+        (b"\5\xff\0", True, "it ended before it asked for a target"),
+        (b"CONNECT db:1 HTTP/1.1\r\n", True, "it ended before it asked for a target"),
+    ],
+)
+def test_a_reset(said: bytes, end: bool, reason: str) -> None:
+    """Who speaks something else, or leaves amid a request, is reset, with one line with -v; the next is served."""
+    with peer(greeting) as there, proxy("-v") as server:
+        port = server.port
+        with connect(port) as sock, contextlib.suppress(ConnectionResetError, BrokenPipeError):
+            sock.sendall(said)
+            if end:
+                sock.shutdown(socket.SHUT_WR)
+            assert until_reset(sock) in (b"", b"\5\0")
+        server.line(rf"closed after .*: 0 B received, 0 B sent, cannot serve \S+: {reason}$")
+        check_served(port, there.port)
+
+
+def test_clients_that_stall_cost_nobody_anything() -> None:
+    """A hundred are amid their request, and others are served or refused; of none is anything left in the end."""
+    words = [request(each, 9)[:-1] for each in PROTOCOLS]
+    hasty = [*(request(each, free_port()) for each in PROTOCOLS), b"\3", b"GET / HTTP/1.0\r\n\r\n", b"\5\1\2"]
+    with peer(greeting) as there, proxy(real=True) as server:
+        port = server.port
+        check_served(port, there.port)
+        settle(server)
+        before = descriptors(server.pid)
+        with contextlib.ExitStack() as stack:
+            for number in range(100):
+                stack.enter_context(connect(port)).sendall(words[number % len(words)])
+            for said in hasty:
+                with connect(port) as sock, contextlib.suppress(ConnectionResetError):
+                    sock.sendall(said)
+                    read_all(sock)
+                check_served(port, there.port)
+            spent = cpu_seconds(server.pid)
+            settle(server)
+            assert cpu_seconds(server.pid) - spent < 0.5
+        while descriptors(server.pid) > before:
+            assert server.process.poll() is None
+            os.sched_yield()
+        assert server.terminate().complaints == []
+
+
+def test_a_flood_during_the_dial_is_not_read() -> None:
+    """A client that sends megabytes before its target answers is held back."""
+    with full_backlog() as silent, proxy("-w", "1h") as server, connect(server.port) as sock:
+        sock.sendall(request("socks5", silent))
+        sock.setblocking(False)
+        sent = 0
+        with contextlib.suppress(BlockingIOError):
+            while sent < 64 * MIB:
+                sent += sock.send(bytes(65536))
+        assert sent < 64 * MIB
+
+
+# -- what servers have
+
+
+def test_access_lists_and_limits() -> None:
+    """--deny is about clients, --once serves one, and a silent pair ends by --idle-timeout as a reset on both sides."""
+    with peer(read_all) as there:
+        with proxy("--once", "--idle-timeout", "100ms", "--deny", "127.0.0.2") as server:
+            port = server.port
+            with (
+                contextlib.suppress(ConnectionResetError),
+                socket.create_connection(("127.0.0.1", port), 20, ("127.0.0.2", 0)) as denied,
+            ):
+                assert denied.recv(9) == b""
+            with tunnel("socks5", port, there.port) as sock:
+                assert until_reset(sock) == b""
+            assert server.wait() == 0
+        assert isinstance(there.result(), ConnectionResetError)
+
+
+def test_what_is_told(tmp_path: Path) -> None:
+    """--json has who asks for what, --stats count what followed the requests, and so does --log: no password."""
+    log = tmp_path / "log"
+    with peer(lambda sock: sock.sendall(sock.recv(9).upper())) as there:
+        options = ("--json", "-v", "--stats", "--once", "--log", str(log), "--until", "never")
+        with proxy(*options) as server:
+            listening = json.loads(server.line("listening")[0] and server.said[-1])
+            with tunnel("socks5 name", listening["local_port"], there.port) as sock:
+                assert converse(sock, b"hello") == b"HELLO"
+            assert server.wait() == 0
+            told = {each["event"]: each for each in map(json.loads, server.finish().err.splitlines())}
+    assert {each["command"] for each in told.values()} == {"proxy"}
+    asked = told["requested"]
+    assert (asked["target"], asked["scheme"], asked["peer_address"]) == (
+        f"localhost:{there.port}",
+        "socks5",
+        "127.0.0.1",
+    )
+    assert (told["stats"]["bytes_received"], told["stats"]["bytes_sent"], told["stats"]["connections"]) == (5, 5, 1)
+    records = [json.loads(line) for line in log.read_text().splitlines()]
+    assert [(each["direction"], each["text"]) for each in records] == [("received", "hello"), ("sent", "HELLO")]
+
+
+def test_a_command() -> None:
+    """It is told where, and its exit code is the proxy's."""
+    code = (
+        "import os, socket, sys; s = socket.create_connection((os.environ['NETKIT_HOST'], os.environ['NETKIT_PORT']));"
+        "s.sendall(b'CONNECT ' + sys.argv[1].encode() + b' HTTP/1.0\\r\\n\\r\\n');"
+        "sys.exit(7 if s.makefile('rb').read(12) == b'HTTP/1.1 200' else 1)"
+    )
+    with peer(greeting) as there:
+        done = netkit("proxy", "0", "-q", "--", sys.executable, "-c", code, there.address)
+        assert done == (7, b"", "")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--allow-target", "10.0.0.1/8"], "host bits|inside a network"),
+        (["--deny-target", "db:"], "port is empty"),
+        (["--deny-target", "127.1"], "legacy spelling"),
+        (["--greet", "hi"], "no such option"),
+        (["--auth-file", "/nosuch/file", "--once", "--max-clients", "2"], "exclude each other"),
+    ],
+)
+def test_mistakes(options: list[str], message: str) -> None:
+    """One line, and nobody listens."""
+    done = netkit("proxy", HERE, *options)
+    assert done.code == 2 and done.err.count("\n") == 1
+    assert re.search(message, done.err)

@@ -1,0 +1,263 @@
+"""Other people's clients of ``netkit proxy``: curl, nc, ncat, ssh and the socksio library."""
+
+import contextlib
+import os
+import socket
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support import PATIENCE, Running, free_port, peer, read_all, running
+from tests.support.certificates import Pki
+from tests.support.data import DATA, OTHER, check_same
+from tests.support.partners import run
+from tests.support.peers import connect
+from tests.support.processes import HERE, tool
+from tests.support.relays import converse
+
+SCHEMES = ("socks4", "socks4a", "socks5", "socks5h", "http")
+PAGE = b"HTTP/1.0 200 OK\r\n\r\n" + DATA
+
+
+def page(sock: socket.socket) -> bytes:
+    """Answer a request of HTTP with DATA; return what was asked."""
+    head = b""
+    while not head.endswith(b"\r\n\r\n"):
+        head += sock.recv(4096)
+    sock.sendall(PAGE)
+    return head
+
+
+@pytest.fixture
+def users(tmp_path: Path) -> str:
+    """A file with one user."""
+    path = tmp_path / "users"
+    path.touch(0o600)
+    path.write_text("me:pass:word\n", encoding="utf-8")
+    return str(path)
+
+
+@contextlib.contextmanager
+def proxy(*options: str, address: str = HERE) -> Iterator[Running]:
+    """Run a proxy, and check that it has nothing to say."""
+    with running("proxy", address, *options) as server:
+        yield server
+        assert server.terminate().complaints == []
+
+
+def curl(*options: str) -> list[str]:
+    """curl that gets what is asked for and nothing else from its surroundings."""
+    return [tool("curl"), "-q", "-sS", "--noproxy", "", "-m", str(int(PATIENCE)), *options]
+
+
+# -- curl
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_curl(scheme: str) -> None:
+    """300,000 bytes of a page, whoever looks the name up."""
+    with peer(page) as there, proxy() as server:
+        options = ("--proxytunnel", "-x", f"{scheme}://127.0.0.1:{server.port}")
+        done = run(curl(*options, f"http://localhost:{there.port}/"))
+        check_same(done.out, DATA)
+        assert (done.code, done.err) == (0, "")
+
+
+def test_curl_over_tls_to_tls(pki: Pki) -> None:
+    """The proxy is verified, and so is the server behind it."""
+
+    def secured(sock: socket.socket) -> None:
+        with pki.server().wrap_socket(sock, server_side=True) as wrapped:
+            page(wrapped)
+            wrapped.unwrap()
+
+    with peer(secured) as there, proxy(*pki.good.options(), address=f"tls:{HERE}") as server:
+        options = ("-x", f"https://localhost:{server.port}", "--proxy-cacert", pki.ca, "--cacert", pki.ca, "-4")
+        done = run(curl(*options, f"https://localhost:{there.port}/"))
+        check_same(done.out, DATA)
+        assert (done.code, done.err) == (0, "")
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+@pytest.mark.parametrize("user", ["me:pass:word", "me:guess", None])
+def test_curl_with_a_password(scheme: str, user: str | None, users: str) -> None:
+    """The right one is served, a wrong one or none is not, and SOCKS4 has none."""
+    with peer(page) as there, proxy("--auth-file", users) as server:
+        options = ["--proxytunnel", "-x", f"{scheme}://127.0.0.1:{server.port}", *(["-U", user] if user else [])]
+        done = run(curl(*options, f"http://localhost:{there.port}/"))
+        if user == "me:pass:word" and scheme not in ("socks4", "socks4a"):
+            check_same(done.out, DATA)
+            assert done.code == 0
+        else:
+            assert done.code == (56 if scheme == "http" else 97) and there.results.empty()
+            assert "407" in done.err or scheme != "http"
+
+
+def test_curl_asks_again_with_a_password(users: str) -> None:
+    """--proxy-anyauth tries without first, and goes by what the 407 offers."""
+    with peer(page) as there, proxy("--auth-file", users) as server:
+        options = ("--proxytunnel", "-x", f"http://127.0.0.1:{server.port}", "-U", "me:pass:word", "--proxy-anyauth")
+        done = run(curl(*options, f"http://localhost:{there.port}/"))
+        check_same(done.out, DATA)
+        assert done.code == 0
+
+
+@pytest.mark.parametrize(
+    ("scheme", "code", "said"), [("socks5h", 97, "(5)"), ("socks4a", 97, "(91)"), ("http", 56, "502")]
+)
+def test_curl_is_told_what_is_wrong(scheme: str, code: int, said: str) -> None:
+    """Nobody listens there."""
+    with proxy() as server:
+        options = ("--proxytunnel", "-x", f"{scheme}://127.0.0.1:{server.port}")
+        done = run(curl(*options, f"http://localhost:{free_port()}/"))
+        assert done.code == code and said in done.err
+
+
+def test_curl_is_told_over_tls(pki: Pki) -> None:
+    """The reply is whole, and so is the end of TLS."""
+    with proxy(*pki.good.options(), address=f"tls:{HERE}") as server:
+        options = ("-v", "--proxytunnel", "-x", f"https://localhost:{server.port}", "--proxy-cacert", pki.ca, "-4")
+        done = run(curl(*options, f"http://localhost:{free_port()}/"))
+        assert done.code == 56 and "502 Bad Gateway" in done.err
+
+
+def test_curl_without_a_tunnel() -> None:
+    """A plain GET is answered by what is served."""
+    with proxy() as server:
+        done = run(curl("-i", "-x", f"http://127.0.0.1:{server.port}", "http://localhost:9/"))
+        assert done.code == 0
+        assert done.out.startswith(b"HTTP/1.1 405 Method Not Allowed\r\nAllow: CONNECT\r\n")
+        assert done.out.endswith(b"\r\n\r\nGET is not served, only CONNECT (curl --proxytunnel)\n")
+
+
+# -- nc and ncat
+
+
+def answering(sock: socket.socket) -> bytes:
+    """Return all that came, once it was answered with OTHER."""
+    data = read_all(sock)
+    sock.sendall(OTHER)
+    return data
+
+
+@pytest.mark.parametrize("protocol", ["4", "5", "connect"])
+def test_nc(protocol: str) -> None:
+    """300,000 bytes there, then as many back."""
+    with peer(answering) as there, proxy() as server:
+        options = ("-N", "-X", protocol, "-x", f"127.0.0.1:{server.port}")
+        done = run([tool("nc"), *options, "127.0.0.1", str(there.port)], DATA)
+        check_same(done.out, OTHER)
+        assert (done.code, done.err) == (0, "")
+        check_same(there.result(), DATA)
+
+
+@pytest.mark.parametrize("kind", ["socks4", "socks5", "http"])
+@pytest.mark.parametrize("user", [None, "me:pass:word", "me:guess"])
+def test_ncat(kind: str, user: str | None, users: str) -> None:
+    """The same, with passwords and without."""
+    with peer(answering) as there, proxy(*(["--auth-file", users] if user else [])) as server:
+        options = ["--proxy", f"127.0.0.1:{server.port}", "--proxy-type", kind]
+        options += ["--proxy-auth", user] if user else []
+        done = run([tool("ncat"), *options, "127.0.0.1", str(there.port)], DATA)
+        if user is None or (user == "me:pass:word" and kind != "socks4"):
+            check_same(done.out, OTHER)
+            assert (done.code, done.err) == (0, "")
+            check_same(there.result(), DATA)
+        else:
+            assert done.code and there.results.empty()
+
+
+# -- ssh
+
+SSHD = """
+Port {port}
+ListenAddress 127.0.0.1
+HostKey {folder}/host
+PidFile none
+AuthorizedKeysFile {folder}/client.pub
+StrictModes no
+UsePAM no
+PasswordAuthentication no
+"""
+
+
+@contextlib.contextmanager
+def sshd(folder: Path) -> Iterator[int]:
+    """Run a server of ssh that takes the key in a folder, and yield its port."""
+    for name in ("host", "client"):
+        keygen = [tool("ssh-keygen"), "-q", "-t", "ed25519", "-N", "", "-f", str(folder / name)]
+        assert subprocess.run(keygen, timeout=PATIENCE).returncode == 0
+    port = free_port()
+    (folder / "sshd_config").write_text(SSHD.format(port=port, folder=folder), encoding="utf-8")
+    argv = [tool("sshd"), "-D", "-e", "-f", str(folder / "sshd_config")]
+    if os.geteuid() == 0:  # it then wants a folder which its package makes when it starts as a service
+        script = 'mount -t tmpfs none /run && mkdir -m 755 /run/sshd && exec "$@"'
+        argv = [tool("unshare"), "-m", "sh", "-c", script, "sh", *argv]
+    with running(argv=argv) as server:
+        server.line(r"Server listening on 127\.0\.0\.1 port")
+        yield port
+
+
+@pytest.mark.parametrize(
+    "command",
+    ["nc -X 5 -x {proxy} %h %p", "nc -X 4 -x {proxy} %h %p", "nc -X connect -x {proxy} %h %p",
+     "ncat --proxy {proxy} --proxy-type socks5 %h %p", "ncat --proxy {proxy} --proxy-type http %h %p"],
+)  # fmt: skip
+def test_ssh(command: str, tmp_path: Path) -> None:
+    """A session whose ProxyCommand goes through the proxy: 300,000 bytes there and back."""
+    name, _, rest = command.partition(" ")
+    with sshd(tmp_path) as port, proxy() as server:
+        through = f"{tool(name)} {rest.format(proxy=f'127.0.0.1:{server.port}')}"
+        options = ["IdentitiesOnly=yes", "BatchMode=yes", "StrictHostKeyChecking=no", f"ProxyCommand={through}"]
+        options += [f"UserKnownHostsFile={tmp_path}/known", "LogLevel=ERROR"]
+        argv = [tool("ssh"), "-F", "none", "-i", str(tmp_path / "client"), "-p", str(port)]
+        done = run([*argv, *(f"-o{each}" for each in options), "127.0.0.1", "cat"], DATA)
+        assert (done.code, done.err) == (0, "")
+        check_same(done.out, DATA)
+
+
+# -- socksio
+
+
+@pytest.mark.parametrize("target", ["127.0.0.1", "localhost"])
+@pytest.mark.parametrize("password", [False, True])
+def test_socksio_with_socks5(target: str, password: bool, users: str) -> None:
+    """The library understands each answer, and the stream begins right behind the last."""
+    socks5 = pytest.importorskip("socksio.socks5")
+    method = socks5.SOCKS5AuthMethod.USERNAME_PASSWORD if password else socks5.SOCKS5AuthMethod.NO_AUTH_REQUIRED
+    with (
+        peer(answering) as there,
+        proxy(*(["--auth-file", users] if password else [])) as server,
+        connect(server.port) as sock,
+    ):
+        client = socks5.SOCKS5Connection()
+
+        def ask(request: Any) -> Any:
+            client.send(request)
+            sock.sendall(client.data_to_send())
+            return client.receive_data(sock.recv(4096))
+
+        assert ask(socks5.SOCKS5AuthMethodsRequest([method])).method is method
+        if password:
+            assert ask(socks5.SOCKS5UsernamePasswordRequest(b"me", b"pass:word")).success
+        command = socks5.SOCKS5Command.CONNECT
+        reply = ask(socks5.SOCKS5CommandRequest.from_address(command, (target, there.port)))
+        assert reply.reply_code is socks5.SOCKS5ReplyCode.SUCCEEDED
+        check_same(converse(sock, DATA), OTHER)
+
+
+@pytest.mark.parametrize("target", ["127.0.0.1", "localhost"])
+def test_socksio_with_socks4(target: str) -> None:
+    """SOCKS4 by address, 4a by name."""
+    socks4 = pytest.importorskip("socksio.socks4")
+    kind = socks4.SOCKS4Request if target == "127.0.0.1" else socks4.SOCKS4ARequest
+    with peer(answering) as there, proxy() as server, connect(server.port) as sock:
+        client = socks4.SOCKS4Connection(user_id=b"me")
+        client.send(kind.from_address(socks4.SOCKS4Command.CONNECT, (target, there.port), user_id=b"me"))
+        sock.sendall(client.data_to_send())
+        reply = client.receive_data(sock.recv(4096))
+        assert reply.reply_code is socks4.SOCKS4ReplyCode.REQUEST_GRANTED
+        check_same(converse(sock, DATA), OTHER)
