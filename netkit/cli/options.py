@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from netkit.cli import types
 from netkit.cli.command import ADDRESSES, DATA, ENDING, OUTPUT, SERVING, TIME, TLS, Decorator, chained, gathered
-from netkit.cli.rules import Case, Values, excluded, needs, one_of
+from netkit.cli.rules import Case, Rule, Term, Values, excluded, needs, one_of
 from netkit.core.errors import Invalid
 from netkit.output import console
 from netkit.output.console import DEFAULT_VIEW, Verbosity, View, emit, same_terminal, say
@@ -87,9 +87,9 @@ class TlsOptions(NamedTuple):
             hint = f"{pair} -addext subjectAltName=DNS:localhost makes a pair"
             raise Invalid("a TLS server needs --cert and --key", hint=hint)
 
-    def wanted(self, address: "Endpoint") -> "TlsOptions":
-        """These options, with ``tls`` set if the address says so."""
-        return self._replace(tls=self.tls or address.tls)
+    def wanted(self, address: "Endpoint", *, implied: bool = False) -> "TlsOptions":
+        """These options, with ``tls`` set if the address says so, or it is ``implied``."""
+        return self._replace(tls=self.tls or address.tls or implied)
 
     def share(self, tls: bool, *names: str) -> "TlsOptions":
         """The options with these names alone, for one of several peers."""
@@ -380,8 +380,31 @@ _tls_choices = (
 _tls_option = TLS.option("--tls", help="Use TLS, as with tls: before the address.")
 _identity_rules = (needs("--key", on="--cert"), one_of("--insecure", "--cafile"))
 _BARE = "without --tls or tls: nothing is secured"
-_tls_rule = needs("--cafile", "--cert", "--key", "--servername", "--alpn", "--insecure", on=SECURED, why=_BARE)
+SECURED_LATER = (SECURED, "--starttls")
+BARE_LATER = "without --tls, tls: or --starttls nothing is secured"
+_AT_ONCE = "TLS begins at once"
+_A_SERVER = Case("a server", lambda values: True)
+
+
+def _needs_tls(*ways: Term, why: str) -> Rule:
+    return needs("--cafile", "--cert", "--key", "--servername", "--alpn", "--insecure", on=ways, why=why)
+
+
+_tls_rule = _needs_tls(SECURED, why=_BARE)
 tls_options = gathered("tls", TlsOptions, _tls_option, *_tls_choices, rules=[_tls_rule, *_identity_rules])
+
+# Of commands with --starttls, too.
+client_tls_options = gathered(
+    "tls",
+    TlsOptions,
+    _tls_option,
+    *_tls_choices,
+    rules=[
+        excluded("--starttls", by=SECURED, why=_AT_ONCE),
+        _needs_tls(*SECURED_LATER, why=BARE_LATER),
+        *_identity_rules,
+    ],
+)
 
 server_tls_options = gathered(
     "tls",
@@ -390,9 +413,7 @@ server_tls_options = gathered(
     *_tls_choices,
     rules=[
         _tls_rule,
-        excluded(
-            "--servername", "--insecure", by=Case("a server", lambda values: True), why="a server has the certificate"
-        ),
+        excluded("--servername", "--insecure", by=_A_SERVER, why="a server has the certificate"),
     ],
 )
 
@@ -411,17 +432,18 @@ https_options = gathered(
     ],
 )
 
+_TO_TLS = Case("a tls: address as TARGET", lambda values: values["target"].tls)
+_MYSQL = "a client of mysql logs in by the greeting that came before TLS"
+
 relay_tls_options = gathered(
     "tls",
     TlsOptions,
     *_tls_choices,
     rules=[
-        needs("--cafile", "--cert", "--key", "--alpn", on=SECURED, why=_BARE),
-        needs(
-            *("--servername", "--insecure"),
-            on=Case("a tls: address as TARGET", lambda values: values["target"].tls),
-            why=_BARE,
-        ),
+        excluded("--starttls", by=_TO_TLS, why=_AT_ONCE),
+        excluded("--starttls mysql", by=_A_SERVER, why=_MYSQL),
+        needs("--cafile", "--cert", "--key", "--alpn", on=SECURED_LATER, why=BARE_LATER),
+        needs("--servername", "--insecure", on=(_TO_TLS, "--starttls"), why=BARE_LATER),
         needs(Case("--key", lambda values: values["key"] and not values["address"].tls), on="--cert"),
         one_of("--insecure", "--cafile"),
     ],

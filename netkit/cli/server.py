@@ -182,7 +182,7 @@ class RelayOptions(ServerOptions):
             target.check_datagrams()
         if target.path is not None and target.path == address.path:
             raise Invalid(f"{target} is this relay itself")
-        for_clients, for_target = tls.sides(address.tls, target.tls)
+        for_clients, for_target = tls.sides(address.tls, target.tls or between.secures)
         super().__init__(verbosity, address, command, family, serving, tls=for_clients, timeout=timeout)
         self.shutdown_after = shutdown_after
         self.target = ClientOptions(
@@ -263,7 +263,7 @@ relay_options = gathered(
     SERVING.option("--udp", help="Relay UDP datagrams instead of TCP."),
     options.serving_options,
     options.relay_tls_options,
-    layer_options("send_proxy"),
+    layer_options("send_proxy", "starttls"),
     options.shutdown_after_option,
     options.timeout_options,
     options.verbosity_options,
@@ -271,9 +271,10 @@ relay_options = gathered(
         excluded("-4", "-6", by=_BOTH_UNIX, why="a unix socket has no IP address"),
         excluded("-n", "--source", by=_TO_UNIX, why="a unix socket has no IP address"),
         excluded(
-            *("--once", "--max-clients", "--greet", "--keepalive", "--mode", "--shutdown-after", "--send-proxy"),
+            *("--once", "--max-clients", "--greet", "--keepalive", "--mode", "--shutdown-after"),
             by="--udp",
             why="datagrams make no connections",
         ),
+        excluded("--send-proxy", "--starttls", by="--udp", why="datagrams make no connections"),
     ],
 )

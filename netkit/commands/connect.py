@@ -75,8 +75,8 @@ RULES = (
 @address("client")
 @options.family_options
 @options.dial_options
-@options.tls_options
-@layer_options("send_proxy")
+@options.client_tls_options
+@layer_options("send_proxy", "starttls")
 @TIME.option("--wait", type=types.DURATION_OR_ZERO, help="Keep trying for D, then exit with 28.")
 @TIME.option(
     "--reconnect",
@@ -124,6 +124,10 @@ def connect(
     answer: when nothing has come for 2s, or for 10s if it says nothing at all (--shutdown-after, --send-only). If the
     peer ends first, netkit sends what our input still holds, and exits once that is idle for a moment (--grace); to a
     peer that never sent a byte it sends all of our input. "netkit help ending" has the whole of it.
+
+    With --starttls netkit has the plain dialogue that leads to TLS, and shows nothing of it; all options of TLS apply.
+    A server that does not offer TLS, refuses it, or says more than its go-ahead, is exit code 8. xmpp asks for the
+    domain of --servername or ADDRESS. postgres and mysql are secured, and not logged in to.
 
     Some servers drop a client that half-closes, and with it what they still had to send: nc -l < file, or ZooKeeper.
     Use --no-shutdown with these, or --until or --max-bytes.

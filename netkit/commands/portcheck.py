@@ -7,6 +7,7 @@ import click
 from netkit.cli import client as client_module
 from netkit.cli import habits, options, run
 from netkit.cli.command import CHECKING, OUTPUT, TIME, TLS, command, gathered
+from netkit.cli.layers import layer_options
 from netkit.cli.rules import Case, excluded, needs, one_of
 from netkit.cli.types import COUNT, DURATION, DURATION_OR_ZERO, HEX, REGEX, TEXT, choice
 from netkit.output.console import View
@@ -43,10 +44,12 @@ _FORMATS = ("text", "json", *_REPORTS)
     rules=[
         one_of("--json", "--format"),
         one_of("--payload", "--send"),
-        excluded("--settle", _TLS, by="--udp", why="a UDP port has no connection"),
+        excluded("--settle", _TLS, "--starttls", by="--udp", why="a UDP port has no connection"),
         needs("--payload", on="--udp", why="--send TEXT is for TCP"),
         excluded(
-            *("--banner", "--settle", _TCP_SEND, "--expect", _TLS), by="--closed", why="a closed port says nothing"
+            *("--banner", "--settle", _TCP_SEND, "--expect", _TLS, "--starttls"),
+            by="--closed",
+            why="a closed port says nothing",
         ),
         needs("--send", on=("--banner", "--expect", "--udp"), why="nobody would read the answer: --expect or --banner"),
         needs(
@@ -54,7 +57,7 @@ _FORMATS = ("text", "json", *_REPORTS)
             on=Case("--wait", lambda values: values["wait"]),  # with 0 there is one round, too
             why="there is one round without --wait",
         ),
-        needs("--expires", on=options.SECURED, why="without --tls or tls: nothing is secured"),
+        needs("--expires", on=options.SECURED_LATER, why=options.BARE_LATER),
         one_of("--expires", "--insecure"),
         excluded("--all", by=("--json", "--format json"), why="json has every port anyway"),
         *(excluded("--all", by=f"--format {name}", why=f"{name} has every port anyway") for name in _REPORTS),
@@ -78,7 +81,8 @@ _FORMATS = ("text", "json", *_REPORTS)
 @CHECKING.option("--settle", type=DURATION_OR_ZERO, help="Expect the connection to stay open for D.")
 @CHECKING.option("--send", "text", type=TEXT, help="Send TEXT to each port.")
 @CHECKING.option("--expect", type=REGEX, help="Exit with 8 if the answer does not match, with 28 if there is none.")
-@options.tls_options
+@options.client_tls_options
+@layer_options("starttls")
 @TLS.option("--expires", type=DURATION, help="Exit with 60 if a certificate expires within D.")
 @CHECKING.option("--concurrency", type=COUNT, help="Check at most N ports at a time (default: as many as possible).")
 @options.connect_timeout_option("each look-up, connection and answer", 3.0)
@@ -123,7 +127,8 @@ def portcheck(
 
     With tls: before a target, or --tls for all, a port is as expected if a TLS handshake succeeds within the time of -w
     and the certificate is acceptable; --send and --expect are then about the secured connection. The line shows the
-    version of TLS and when the certificate expires.
+    version of TLS and when the certificate expires. With --starttls the handshake comes after the plain dialogue of
+    that protocol; a server that does not offer TLS or refuses it is a wrong answer.
 
     Exit code 0 means that every port is as expected. Otherwise it is 60 if a certificate is not acceptable or expires
     too soon, else 35 if a handshake failed, 7 if a port answered but not as expected, 6 for a name without an address,
@@ -135,6 +140,8 @@ def portcheck(
 
     form = "json" if client.verbosity.json else form or "text"
     client.verbosity = client.verbosity._replace(json=form == "json")
+    if client.between.secures:
+        targets = [target._replace(tls=True) for target in targets]
     secured = dict.fromkeys(target.host or "localhost" for target in targets if target.tls)
     for target in targets:
         client.family.check(target.host)
@@ -150,10 +157,8 @@ def portcheck(
     async def work() -> None:
         if secured:
             client.tls.warn(", ".join(secured), client.verbosity)
-            client.tls.client("", client.observe)  # files that cannot be used are known before anybody is asked
-        checker = Checker(
-            check, concurrency or attempts, lookups, client.observe, client.tls.client if secured else None
-        )
+            client.securing("", client.observe)  # files that cannot be used are known before anybody is asked
+        checker = Checker(check, concurrency or attempts, lookups, client.observe, client.securing if secured else None)
         await write(checker, targets, Summary(check, targets, any_port=any_port), writer, client.wait, interval)
 
     return client.run(work()) or (run.become(command, client.verbosity) if command else 0)
