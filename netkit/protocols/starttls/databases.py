@@ -51,7 +51,7 @@ def _error_text(answer: bytes) -> bytes:
 def mysql(names: Names) -> Dialogue:
     """The SSLRequest of MySQL and MariaDB, sent in answer to the greeting; TLS follows it at once."""
     packet = yield _end_of_packet
-    number, payload = packet[3], packet[4:]
+    payload = packet[4:]
     if payload[:1] == bytes([_ERROR]):
         raise refused("the connection", payload[3:])
     if payload[:1] != bytes([_VERSION]):
@@ -64,8 +64,10 @@ def mysql(names: Names) -> Dialogue:
     if not offered & _SSL:
         raise Refused(_NOT_OFFERED)
     request = struct.pack("<IIB23x", _CAPABILITIES, _MAX_PACKET, _UTF8MB4)
-    yield len(request).to_bytes(3, "little") + bytes([number + 1 & 0xFF]) + request
+    yield len(request).to_bytes(3, "little") + bytes([1]) + request
 
 
 def _end_of_packet(data: bytes) -> int:
+    if len(data) > 3 and data[3]:  # the number of the packet
+        raise malformed(data)
     return 4 + int.from_bytes(data[:3], "little") if len(data) > 3 else 0
