@@ -25,6 +25,8 @@ HABITS = {
     "-N": "the end of input is sent anyway, see --no-shutdown",
     "-d": "--recv-only leaves stdin alone",
     "-i": "--idle-timeout D gives up when nothing moves",
+    "-connect": "the address needs no option",
+    "-CAfile": "--cafile FILE has the authorities to trust",
 }
 
 

@@ -379,6 +379,8 @@ def test_a_relay_resets_the_client_of_a_server_that_refuses(tmp_path: Path) -> N
         ("connect localhost:1 --starttls smtps", "'smtps' is none of smtp, lmtp, "),
         ("connect localhost:1 --cafile x", "without --tls, tls: or --starttls nothing is secured"),
         ("connect localhost:1 -starttls smtp", "did you mean '--starttls'?"),
+        ("connect -connect localhost:1 -starttls smtp", "no such option '-connect': the address needs no option"),
+        ("connect localhost:1 --tls -CAfile ca.pem", "no such option '-CAfile': --cafile FILE has the authorities"),
         ("listen 0 --starttls smtp", "no such option '--starttls'"),
     ],
 )

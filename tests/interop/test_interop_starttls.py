@@ -1,7 +1,7 @@
 """``--starttls`` with the servers that people have: beside openssl's client, and for plain clients by a relay.
 
-There is no server of news here, as the one of Debian's does not install without a domain: see the dialogues in
-tests/support/starttls.py.
+There is no server of news here: Debian's INN does not install on a machine without a domain. What it says is in
+tests/protocols/test_starttls.py.
 """
 
 import ftplib

@@ -1,6 +1,5 @@
 """The plain dialogues that come before TLS: what is said, and what a server may not say."""
 
-import re
 import socket
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
@@ -39,6 +38,13 @@ from tests.support.starttls import (
 )
 
 PROTOCOLS = pytest.mark.parametrize("protocol", STARTTLS)
+# What INN 2.7.1 says: its nnrpd is not among the servers of the interop tests.
+INN = [
+    b"200 news.example.org InterNetNews NNRP server INN 2.7.1 ready (posting ok)\r\n",
+    b"101 Capability list:\r\nVERSION 2\r\nIMPLEMENTATION INN 2.7.1\r\nAUTHINFO SASL\r\nCOMPRESS DEFLATE\r\nREADER\r\n"
+    b"SASL SCRAM-SHA-512 SCRAM-SHA-384 DIGEST-MD5\r\nSTARTTLS\r\nXPAT\r\n.\r\n",
+    b"382 Begin TLS negotiation now\r\n",
+]
 INJECTED = "it sent plain text behind its go-ahead for TLS"
 NOT_OFFERED = "it does not offer STARTTLS"
 
@@ -80,6 +86,7 @@ def test_turns_are_taken(protocol: str) -> None:
         ("pop3", [b"+OK\r\n", b"-ERR what?\r\n", b"+OK\r\n"]),
         ("ftp", [b"120 in a minute\r\n", b"220 now\r\n", b"234 AUTH TLS\r\n"]),
         ("nntp", [b"200 hi\r\n", b"500 what?\r\n", b"382 go\r\n"]),
+        ("nntp", INN),
         ("imap", [b"* ok\r\n", b"* CAPABILITY STARTTLS\r\nA OK\r\n", b"B ok\r\n"]),
         ("sieve", [b'"STARTTLS"\r\nOK\r\n', b'OK (TAG {2}\r\n\r\n) "go"\r\n']),
         ("irc", [b":x CAP * LS :tls\r\n:x 020 * :wait\r\n", b"670 nick :go\r\n"]),
@@ -108,7 +115,7 @@ def test_other_words_for_yes(protocol: str, answers: list[bytes]) -> None:
         ("smtp", b"220 hi\r\n250 STARTTLS\r\n", NOT_OFFERED),  # the first line is the server's name
         ("smtp", b"554-not\r\n554 today\r\n", "it refused the connection: 554-not 554 today"),
         ("smtp", b"220 hi\r\n502 what?\r\n", "it refused EHLO: 502 what?"),
-        ("smtp", b"220 hi\r\n250-x\r\n250 STARTTLS\r\n454 TLS \x1b\xff\r\n", "it refused STARTTLS: 454 TLS \x1b\udcff"),
+        ("smtp", b"220 hi\r\n250-x\r\n250 STARTTLS\r\n454 TLS \x1b\xff\r\n", "it refused STARTTLS: 454 TLS \x1b\\xff"),
         ("smtp", b"SSH-2.0-OpenSSH_9.2p1\r\n", "its answer is malformed: SSH-2.0-OpenSSH_9.2p1"),
         ("smtp", b"220-hi\r\n250 there\r\n", "its answer is malformed: 250 there"),
         ("lmtp", b"220 hi\r\n250 x\r\n", NOT_OFFERED),
@@ -144,7 +151,7 @@ def test_other_words_for_yes(protocol: str, answers: list[bytes]) -> None:
         ("ldap", ldap_response(99), "it refused STARTTLS: result 99"),
         ("ldap", ldap_response(52, b"bye", id=0), "it refused STARTTLS: result 52 (unavailable) bye"),
         ("ldap", b"220 hi\r\n", "its answer is malformed: 220 hi"),
-        ("ldap", b"\x30\x80\0\0", "its answer is malformed: 0\udc80\0\0"),
+        ("ldap", b"\x30\x80\0\0", "its answer is malformed: 0\\x80\0\0"),
         ("ldap", b"\x30\x84\x7f\0\0\0", "its answer would be 2130706438 bytes long"),
         ("ldap", b"\x30\x03\x02\x7f\x01", "its answer is malformed: 0\x03\x02\x7f\x01"),
         ("xmpp", XMPP_STREAM + b"<stream:features/>", NOT_OFFERED),
@@ -222,13 +229,14 @@ def test_it_matters_not_in_which_pieces_words_come(server: tuple[str, bytes], da
     protocol, said = server
     cuts = sorted(data.draw(st.sets(st.integers(0, len(said)), max_size=8)))
     pieces = [said[begin:end] for begin, end in zip([0, *cuts], [*cuts, len(said)], strict=True)]
-    by_bytes = outcome(protocol, [said[place : place + 1] for place in range(len(said))])
-    assert outcome(protocol, pieces) == outcome(protocol, [said]) == _same(by_bytes, protocol, said)
+    by_bytes = [said[place : place + 1] for place in range(len(said))]
+    assert verdict(protocol, pieces) == verdict(protocol, [said]) == verdict(protocol, by_bytes)
 
 
-def _same(by_bytes: tuple[bytes, bool] | str, protocol: str, said: bytes) -> tuple[bytes, bool] | str:
-    """A message may quote more or less of what is malformed, by what had come."""
-    return outcome(protocol, [said]) if re.match("its answer is malformed", str(by_bytes)) else by_bytes
+def verdict(protocol: str, pieces: Iterable[bytes]) -> tuple[bytes, bool] | str:
+    """The outcome, but of what is malformed only that it is: how much of it is quoted depends on what had come."""
+    came_to = outcome(protocol, pieces)
+    return came_to.partition("malformed")[1] or came_to if isinstance(came_to, str) else came_to
 
 
 # -- the layer

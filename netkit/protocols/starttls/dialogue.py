@@ -44,7 +44,7 @@ def malformed(answer: bytes) -> Refused:
 
 
 def _quoted(answer: bytes) -> str:
-    text = answer.decode("utf-8", "surrogateescape").strip()
+    text = answer.decode("utf-8", "backslashreplace").strip()
     return text if len(text) <= _MAX_QUOTED else text[:_MAX_QUOTED] + "..."
 
 
