@@ -247,6 +247,21 @@ def test_an_answer_behind_the_go_ahead(protocol: str) -> None:
 
 
 @PROTOCOLS
+def test_an_answer_in_place_of_the_handshake(protocol: str) -> None:
+    """It may come when the first record of TLS is on its way, and is the same; nothing of the input is sent."""
+
+    def serve(sock: socket.socket) -> bytes:
+        speak(sock, turns(protocol))
+        hello = sock.recv(1)
+        sock.sendall(b"250 injected\r\n")
+        return hello + read_all(sock)
+
+    done, came = outcome(protocol, serve)
+    assert (done.code, done.err) == (8, f"it sent plain text behind its go-ahead for TLS (--starttls {protocol})")
+    assert isinstance(came, ConnectionResetError) or (came.startswith(b"\x16") and b"secret" not in came)
+
+
+@PROTOCOLS
 def test_a_server_that_does_not_offer_it(protocol: str) -> None:
     """8, before anything of TLS or of the input is sent."""
 

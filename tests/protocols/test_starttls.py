@@ -12,13 +12,14 @@ from hypothesis import strategies as st
 from netkit.cli.layers import STARTTLS
 from netkit.core import kernel, tls
 from netkit.core.address import Endpoint
+from netkit.core.errors import Exit, Failure
 from netkit.core.events import ignore
 from netkit.core.kernel import Group
 from netkit.core.layer import Setting, through
 from netkit.core.socket_stream import SocketStream
 from netkit.core.stream import Connection
 from netkit.core.tls import Security
-from netkit.protocols.starttls.dialogue import LIMIT, Names, Refused, Upgrade
+from netkit.protocols.starttls.dialogue import INJECTED, LIMIT, Names, Refused, Upgrade
 from netkit.protocols.starttls.layer import DIALOGUES, beginning
 from tests import contract
 from tests.contract import Check, check_stream, read_exactly
@@ -45,7 +46,6 @@ INN = [
     b"SASL SCRAM-SHA-512 SCRAM-SHA-384 DIGEST-MD5\r\nSTARTTLS\r\nXPAT\r\n.\r\n",
     b"382 Begin TLS negotiation now\r\n",
 ]
-INJECTED = "it sent plain text behind its go-ahead for TLS"
 NOT_OFFERED = "it does not offer STARTTLS"
 
 
@@ -294,18 +294,25 @@ def test_contract(pair_of: Any, check: Check) -> None:
 
 
 @PROTOCOLS
-def test_nothing_stays_between(protocol: str) -> None:
-    """The dialogue leaves the connection as it was: nothing of it is left, and nobody is in the way."""
+def test_the_layer_reads_no_more_than_the_dialogue(protocol: str) -> None:
+    """What follows is TLS's: its bytes are as they came, and a server that goes on in plain text is found out."""
 
-    async def main() -> None:
+    async def main(first: bytes) -> tuple[bytes, bytes]:
         ours, theirs = map(SocketStream, tcp_sockets(), "ab")
-        async with Group() as group:
-            group.start_soon(speak(theirs, protocol, "[127.0.0.1]"))
-            assert await beginning(protocol, HERE)(ours, group) is ours
-        assert ours.raw_source() is not None
-        await theirs.send(b"TLS")
-        assert await ours.recv() == b"TLS"
-        ours.close()
-        theirs.close()
+        try:
+            async with Group() as group:
+                group.start_soon(speak(theirs, protocol, "[127.0.0.1]"))
+                stream = await beginning(protocol, HERE)(ours, group)
+            await theirs.send(first)
+            came = await stream.recv()
+            await theirs.send(b"plain")
+            return came, await stream.recv()
+        finally:
+            ours.close()
+            theirs.close()
 
-    kernel.run(main())
+    for record in (b"\x16\x03\x03", b"\x15"):
+        assert kernel.run(main(record)) == (record, b"plain")
+    with pytest.raises(Failure, match=INJECTED) as caught:
+        kernel.run(main(b"250 injected\r\n"))
+    assert caught.value.exit is Exit.PROTOCOL

@@ -4,7 +4,6 @@ import ssl
 import struct
 from collections.abc import Sequence
 from socket import socket
-from typing import Any
 
 from tests.support.peers import read_all, receive
 
@@ -14,8 +13,7 @@ Dialogue = tuple[tuple[bytes, bytes], ...]
 CLIENT = "[192.0.2.1]"  # what a client at that address calls itself
 DOMAIN = "mail.example"
 
-_PROTOCOLS = b"1.3.6.1.4.1.1466.20037"
-LDAP_REQUEST = bytes.fromhex("301d 0201 01 7718 8016") + _PROTOCOLS
+LDAP_REQUEST = bytes.fromhex("301d 020101 7718 8016") + b"1.3.6.1.4.1.1466.20037"
 
 
 def ldap_response(code: int, text: bytes = b"", id: int = 1) -> bytes:
@@ -123,9 +121,3 @@ def secured_echo(sock: socket, turns: Dialogue, context: ssl.SSLContext) -> byte
         secured.sendall(b">" + data)
         secured.unwrap()
         return data
-
-
-def client_of(sock: Any) -> str:
-    """What a client that dialled this socket of a server calls itself."""
-    host = sock.getpeername()[0] if sock.getpeername() else ""
-    return f"[IPv6:{host}]" if ":" in host else f"[{host}]" if host else "localhost"

@@ -31,6 +31,7 @@ class Refused(ValueError):
 
 
 NOT_OFFERED = "it does not offer STARTTLS"
+INJECTED = "it sent plain text behind its go-ahead for TLS"
 
 
 def refused(what: str, answer: bytes) -> Refused:
@@ -79,7 +80,7 @@ class Upgrade:
         self._unread += data[: max(room, 0)]
         sending = b"" if self.done else self._advance()
         if self.done and (self._unread or len(data) > room):
-            raise Refused("it sent plain text behind its go-ahead for TLS")
+            raise Refused(INJECTED)
         if len(data) > room:
             raise Refused(f"it sent {LIMIT >> 10} KiB, and no go-ahead for TLS")
         return sending
