@@ -75,7 +75,7 @@ class ClientOptions:
         """Dial ``address``, whose certificate is for its host, or for ``name``. Raises Invalid if it has neither."""
         self.check(address)
         self.address = address
-        self.tls = self.tls.wanted(address)
+        self.tls = self.tls.wanted(address, implied=self.between.secures)
         self._name = name or address.host or ("localhost" if address.path is None else "")
         if self.tls.tls and self.tls.verifies_name and not (self._name or self.tls.servername):
             raise Invalid("a unix socket has no name that a certificate could have: --servername NAME says it")
@@ -110,7 +110,7 @@ class ClientOptions:
         """
         from netkit.core.layer import Setting
 
-        setting = Setting(address, name, client, self.observe)
+        setting = Setting(address, tls.servername or name, client, self.observe)
         layers = self.between.make(setting, over_tls=False)
         if tls.tls:
             if whom not in self._warned:
@@ -118,6 +118,14 @@ class ClientOptions:
                 tls.warn(whom, self.verbosity)
             layers.append(tls.client(name, self.observe))
         return layers + self.between.make(setting, over_tls=True)
+
+    def securing(self, name: str, observe: "Observer") -> "list[Layer]":
+        """What a connection to the server of this name goes through up to TLS. Raises Failure READ for a file."""
+        from netkit.core.address import Endpoint
+        from netkit.core.layer import Setting
+
+        setting = Setting(Endpoint(name), self.tls.servername or name, observe=observe)
+        return [*self.between.make(setting, over_tls=False), self.tls.client(name, observe)]
 
     def dialling(self, layers: "list[Layer] | None" = None, client: "Connection | None" = None) -> "Dialling":
         """How the core dials: through these layers, or our own, made for the ``client`` if any. Raises Failure READ."""

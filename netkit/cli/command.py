@@ -129,6 +129,8 @@ class Command(click.Command):
                 continue
             if "-" + arg.partition("=")[0] in self._options:
                 raise click.NoSuchOption(arg, possibilities=["-" + arg])
+            if arg in self.habits and arg not in self._options:  # before click sees several letters in it
+                raise click.NoSuchOption(arg)
             options.append(arg)
             if self._wants_value(arg):
                 if not rest:

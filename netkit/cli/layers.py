@@ -4,7 +4,7 @@ import functools
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from netkit.cli.command import ADDRESSES, Decorator, chained
+from netkit.cli.command import ADDRESSES, TLS, Decorator, chained
 from netkit.cli.types import choice, imported
 
 if TYPE_CHECKING:
@@ -15,13 +15,21 @@ class LayerRow(NamedTuple):
     """A layer that an option asks for.
 
     ``make`` is the path of a function that makes it of the option's value and a Setting, imported when it is used.
-    ``over_tls`` is on which side of TLS it has its place.
+    ``over_tls`` is on which side of TLS it has its place; one that ``secures`` is followed by TLS, asked for or not.
+    The second layer of an option has the same ``name`` and no ``option``.
     """
 
     name: str
     make: str
-    option: Decorator
+    option: Decorator | None
     over_tls: bool = False
+    secures: bool = False
+
+
+STARTTLS = (
+    *("smtp", "lmtp", "imap", "pop3", "ftp", "nntp"),
+    *("sieve", "ldap", "xmpp", "irc", "postgres", "mysql"),
+)
 
 
 ROWS = (
@@ -34,6 +42,17 @@ ROWS = (
             help="Send a header of the PROXY protocol first, v1 or v2, with our address (a relay: the client's).",
         ),
     ),
+    LayerRow(
+        "starttls",
+        "netkit.protocols.starttls.layer.beginning",
+        TLS.option(
+            "--starttls",
+            type=choice(*STARTTLS, name="PROTOCOL"),
+            help=f"Begin TLS after the plain dialogue of PROTOCOL: {', '.join(STARTTLS)}.",
+        ),
+        secures=True,
+    ),
+    LayerRow("starttls", "netkit.protocols.starttls.layer.greeting", None, over_tls=True),
 )
 
 
@@ -42,6 +61,11 @@ class LayerOptions:
 
     def __init__(self, values: Mapping[str, Any]) -> None:
         self._values = values
+
+    @property
+    def secures(self) -> bool:
+        """Whether one of them is followed by TLS, whatever else is said of that."""
+        return any(row.secures and self._values.get(row.name) for row in ROWS)
 
     def make(self, setting: "Setting", *, over_tls: bool) -> "list[Layer]":
         """The layers beneath TLS or over it, the one next to the wire first."""
@@ -59,9 +83,9 @@ def layer_options(*names: str) -> Decorator:
     def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(function)
         def call(**values: Any) -> Any:
-            between = LayerOptions({row.name: values.pop(row.name) for row in rows})
+            between = LayerOptions({name: values.pop(name) for name in names})
             return function(**values, between=between)
 
-        return chained(*(row.option for row in rows))(call)
+        return chained(*(row.option for row in rows if row.option))(call)
 
     return decorate

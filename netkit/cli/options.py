@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from netkit.cli import types
 from netkit.cli.command import ADDRESSES, DATA, ENDING, OUTPUT, SERVING, TIME, TLS, Decorator, chained, gathered
 from netkit.cli.proxies import HTTPS_PROXY
-from netkit.cli.rules import Case, Values, excluded, needs, one_of
+from netkit.cli.rules import Case, Term, Values, excluded, needs, one_of
 from netkit.core.errors import Invalid
 from netkit.core.record import Record
 from netkit.output import console
@@ -109,9 +109,9 @@ class TlsOptions(Record):
             hint = f"{pair} -addext subjectAltName=DNS:localhost makes a pair"
             raise Invalid("a TLS server needs --cert and --key, or --self-signed", hint=hint)
 
-    def wanted(self, address: "Endpoint") -> "TlsOptions":
-        """These options, with ``tls`` set if the address says so."""
-        return self._replace(tls=self.tls or address.tls)
+    def wanted(self, address: "Endpoint", *, implied: bool = False) -> "TlsOptions":
+        """These options, with ``tls`` set if the address says so, or it is ``implied``."""
+        return self._replace(tls=self.tls or address.tls or implied)
 
     def share(self, tls: bool, *names: str) -> "TlsOptions":
         """The options with these names alone, for one of several peers."""
@@ -452,6 +452,10 @@ _alpn_option = TLS.option("--alpn", type=types.ALPN, help="Protocols to agree on
 _tls_option = TLS.option("--tls", help="Use TLS, as with tls: before the address.")
 
 _BARE = "without --tls or tls: nothing is secured"
+SECURED_LATER = (SECURED, "--starttls")
+BARE_LATER = "without --tls, tls: or --starttls nothing is secured"
+_AT_ONCE = "TLS begins at once"
+_A_SERVER = Case("a server", lambda values: True)
 _OF_ALL = ("--cert", "--key", "--key-password-file", "--tls-min", "--tls-max")
 _OF_CLIENTS = ("--servername", "--fingerprint", "--insecure")
 
@@ -466,8 +470,8 @@ _trust_rule = one_of("--insecure", "--cafile", "--fingerprint")
 _made_rules = (one_of("--self-signed", "--key"), one_of("--self-signed", "--cert"))
 
 
-def _client_tls_options(trusting: Case | tuple[Case, ...]) -> Decorator:
-    """The options of clients, whose --cafile is for what is ``trusting``."""
+def _client_tls_options(*ways: Term, trusting: tuple[Term, ...] = (), why: str) -> Decorator:
+    """The options of clients, who may come to TLS in these ways; --cafile is also for what is ``trusting``."""
     return gathered(
         "tls",
         TlsOptions,
@@ -478,8 +482,8 @@ def _client_tls_options(trusting: Case | tuple[Case, ...]) -> Decorator:
         _alpn_option,
         *_version_range,
         rules=[
-            needs("--cafile", on=trusting, why=_BARE),
-            needs(*_OF_ALL, *_OF_CLIENTS, "--alpn", on=SECURED, why=_BARE),
+            needs("--cafile", on=(*ways, *trusting), why=why),
+            needs(*_OF_ALL, *_OF_CLIENTS, "--alpn", on=ways, why=why),
             *_key_rules,
             _trust_rule,
             _version_rule,
@@ -487,8 +491,12 @@ def _client_tls_options(trusting: Case | tuple[Case, ...]) -> Decorator:
     )
 
 
-tls_options = _client_tls_options(SECURED)
-proxied_tls_options = _client_tls_options((SECURED, HTTPS_PROXY))
+tls_options = _client_tls_options(SECURED, why=_BARE)
+# Of commands with --starttls and --proxy, too.
+client_tls_options = chained(
+    _client_tls_options(*SECURED_LATER, trusting=(HTTPS_PROXY,), why=BARE_LATER),
+    rules=[excluded("--starttls", by=SECURED, why=_AT_ONCE)],
+)
 
 server_tls_options = gathered(
     "tls",
@@ -526,6 +534,9 @@ https_options = gathered(
     ],
 )
 
+_TO_TLS = Case("a tls: address as TARGET", lambda values: values["target"].tls)
+_MYSQL = "a client of mysql logs in by the greeting that came before TLS"
+
 relay_tls_options = gathered(
     "tls",
     TlsOptions,
@@ -536,9 +547,11 @@ relay_tls_options = gathered(
     _alpn_option,
     *_version_range,
     rules=[
-        needs("--cafile", on=(SECURED, HTTPS_PROXY), why=_BARE),
-        needs(*_OF_ALL, "--alpn", on=SECURED, why=_BARE),
-        needs(*_OF_CLIENTS, on=Case("a tls: address as TARGET", lambda values: values["target"].tls), why=_BARE),
+        excluded("--starttls", by=_TO_TLS, why=_AT_ONCE),
+        excluded("--starttls mysql", by=_A_SERVER, why=_MYSQL),
+        needs("--cafile", on=(*SECURED_LATER, HTTPS_PROXY), why=BARE_LATER),
+        needs(*_OF_ALL, "--alpn", on=SECURED_LATER, why=BARE_LATER),
+        needs(*_OF_CLIENTS, on=(_TO_TLS, "--starttls"), why=BARE_LATER),
         needs("--self-signed", on=Case("a tls: address as LISTEN", lambda values: values["address"].tls), why=_BARE),
         *_made_rules,
         needs(Case("--key", lambda values: values["key"] and not values["address"].tls), on="--cert"),

@@ -194,7 +194,7 @@ class RelayOptions(ServerOptions):
             target.check_datagrams()
         if target.path is not None and target.path == address.path:
             raise Invalid(f"{target} is this relay itself")
-        for_clients, for_target = tls.sides(address.tls, target.tls, proxies.secured)
+        for_clients, for_target = tls.sides(address.tls, target.tls or between.secures, proxies.secured)
         super().__init__(verbosity, address, command, family, serving, tls=for_clients, timeout=timeout)
         self.shutdown_after = shutdown_after
         self.target = ClientOptions(
@@ -327,7 +327,7 @@ relay_options = gathered(
     options.serving_options,
     options.relay_tls_options,
     proxy_options,
-    layer_options("send_proxy"),
+    layer_options("send_proxy", "starttls"),
     options.shutdown_after_option,
     options.timeout_options,
     options.verbosity_options,
@@ -336,11 +336,12 @@ relay_options = gathered(
         excluded("-n", "--source", by=_TO_UNIX, why="a unix socket has no IP address"),
         excluded("--proxy", by=_TO_UNIX, why="a proxy connects to hosts and ports"),
         excluded(
-            *("--once", "--max-clients", "--greet", "--keepalive", "--mode", "--shutdown-after", "--send-proxy"),
+            *("--once", "--max-clients", "--greet", "--keepalive", "--mode", "--shutdown-after"),
             "--proxy",
             by="--udp",
             why="datagrams make no connections",
         ),
+        excluded("--send-proxy", "--starttls", by="--udp", why="datagrams make no connections"),
     ],
 )
 

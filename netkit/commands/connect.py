@@ -27,6 +27,8 @@ HABITS = {
     "-N": "the end of input is sent anyway, see --no-shutdown",
     "-d": "--recv-only leaves stdin alone",
     "-i": "--idle-timeout D gives up when nothing moves",
+    "-connect": "the address needs no option",
+    "-CAfile": "--cafile FILE has the authorities to trust",
 }
 
 
@@ -62,7 +64,7 @@ RULES = (
     excluded("--progress", by="--reconnect", why="it shows one connection"),
     needs("--progress", on=Case("a file or a pipe", _moves_data), why="no file or pipe is sent or received"),
     excluded("--progress", by=options.DUMP, why="the dump is shown there"),
-    needs("--show-certs", on=options.SECURED, why="without --tls or tls: nothing is secured"),
+    needs("--show-certs", on=options.SECURED_LATER, why=options.BARE_LATER),
     excluded(
         *("--send-only", "--recv-only", "--send", "--send-hex", "--exec", "--sh-exec", "--crlf", "--raw", "--progress"),
         *("--grace", "--hold", "--no-shutdown", "--shutdown-after", "--until", "--max-bytes", "--reconnect"),
@@ -86,9 +88,9 @@ RULES = (
 @address("client")
 @options.family_options
 @options.dial_options
-@options.proxied_tls_options
+@options.client_tls_options
 @proxy_options
-@layer_options("send_proxy")
+@layer_options("send_proxy", "starttls")
 @TLS.option("--show-certs", help="Print the certificates that come, in PEM, and leave.")
 @TIME.option("--wait", type=types.DURATION_OR_ZERO, help="Keep trying for D, then exit with 28.")
 @TIME.option(
@@ -137,6 +139,10 @@ def connect(
     the answer: when nothing has come for 2s, or for 10s if there is none at all (--shutdown-after, --send-only). If the
     peer ends first, netkit sends what our input still holds, and exits once that is idle for a moment (--grace); to a
     peer that never sent a byte it sends all of our input. "netkit help ending" has the whole of it.
+
+    With --starttls netkit has the plain dialogue that leads to TLS, and shows nothing of it; all options of TLS apply.
+    A server that does not offer TLS, refuses it, or says more than its go-ahead, is exit code 8. xmpp asks for the
+    domain of --servername or ADDRESS. postgres and mysql are secured, and not logged in to.
 
     Some servers drop a client that half-closes, and with it what they still had to send: nc -l < file, or ZooKeeper.
     Use --no-shutdown with these, or --until or --max-bytes.

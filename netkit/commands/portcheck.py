@@ -7,6 +7,7 @@ import click
 from netkit.cli import client as client_module
 from netkit.cli import habits, options, run
 from netkit.cli.command import CHECKING, OUTPUT, TIME, TLS, command, gathered
+from netkit.cli.layers import layer_options
 from netkit.cli.proxies import proxy_options
 from netkit.cli.rules import Case, excluded, needs, one_of
 from netkit.cli.types import COUNT, DURATION, DURATION_OR_ZERO, HEX, REGEX, TEXT, choice
@@ -46,10 +47,12 @@ _FORMATS = ("text", "json", *_REPORTS)
     rules=[
         one_of("--json", "--format"),
         one_of("--payload", "--send"),
-        excluded("--settle", "--proxy", _TLS, by="--udp", why="a UDP port has no connection"),
+        excluded("--settle", "--proxy", _TLS, "--starttls", by="--udp", why="a UDP port has no connection"),
         needs("--payload", on="--udp", why="--send TEXT is for TCP"),
         excluded(
-            *("--banner", "--settle", _TCP_SEND, "--expect", _TLS), by="--closed", why="a closed port says nothing"
+            *("--banner", "--settle", _TCP_SEND, "--expect", _TLS, "--starttls"),
+            by="--closed",
+            why="a closed port says nothing",
         ),
         needs("--send", on=("--banner", "--expect", "--udp"), why="nobody would read the answer: --expect or --banner"),
         needs(
@@ -57,9 +60,9 @@ _FORMATS = ("text", "json", *_REPORTS)
             on=Case("--wait", lambda values: values["wait"]),  # with 0 there is one round, too
             why="there is one round without --wait",
         ),
-        needs("--expires", on=options.SECURED, why="without --tls or tls: nothing is secured"),
+        needs("--expires", on=options.SECURED_LATER, why=options.BARE_LATER),
         one_of("--expires", "--insecure"),
-        needs("--show-certs", on=options.SECURED, why="without --tls or tls: nothing is secured"),
+        needs("--show-certs", on=options.SECURED_LATER, why=options.BARE_LATER),
         *(excluded("--show-certs", by=f"--format {name}", why=f"{name} has no certificates") for name in _REPORTS),
         one_of("--quiet", "--show-certs"),
         excluded("--all", by=("--json", "--format json"), why="json has every port anyway"),
@@ -85,7 +88,8 @@ _FORMATS = ("text", "json", *_REPORTS)
 @CHECKING.option("--send", "text", type=TEXT, help="Send TEXT to each port.")
 @CHECKING.option("--expect", type=REGEX, help="Exit with 8 if the answer does not match, with 28 if there is none.")
 @proxy_options
-@options.proxied_tls_options
+@options.client_tls_options
+@layer_options("starttls")
 @TLS.option("--expires", type=DURATION, help="Exit with 60 if a certificate expires within D.")
 @TLS.option("--show-certs", "chains", help="Print the certificates that came, in PEM, after each port's line.")
 @CHECKING.option("--concurrency", type=COUNT, help="Check at most N ports at a time (default: as many as possible).")
@@ -133,6 +137,8 @@ def portcheck(
     With tls: before a target, or --tls for all, a port is as expected if a TLS handshake succeeds within the time of -w
     and the certificate is acceptable; --send and --expect are then about the secured connection. The line shows the
     version of TLS, and of the certificate, acceptable or not, its names, who issued it and how many days it is good.
+    With --starttls the handshake comes after the plain dialogue of that protocol; a server that does not offer TLS or
+    refuses it is a wrong answer.
 
     With --proxy netkit goes through a SOCKS or HTTP proxy, or several (see "netkit help proxies"). The state is what
     the proxy says of the port, or unknown if the proxy itself failed or, as ssh -D does, says nothing of a port that it
@@ -150,6 +156,8 @@ def portcheck(
 
     form = "json" if client.verbosity.json else form or "text"
     client.verbosity = client.verbosity._replace(json=form == "json")
+    if client.between.secures:
+        targets = [target._replace(tls=True) for target in targets]
     secured = dict.fromkeys(target.host or "localhost" for target in targets if target.tls)
     for target in targets:
         client.check(Endpoint(target.host, target.ports[0]))
@@ -166,13 +174,13 @@ def portcheck(
     async def work() -> None:
         if secured:
             client.tls.warn(", ".join(secured), client.verbosity)
-            client.tls.client("", client.observe)  # files that cannot be used are known before anybody is asked
+            client.securing("", client.observe)  # files that cannot be used are known before anybody is asked
         checker = Checker(
             check,
             concurrency or attempts,
             lookups,
             client.observe,
-            client.tls.client if secured else None,
+            client.securing if secured else None,
             client.dialling([]) if last else None,
             resolve=not (last and last.resolves),
         )

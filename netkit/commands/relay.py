@@ -39,6 +39,9 @@ def relay(server: server_module.RelayOptions, record: options.RecordOptions) -> 
 
     With --proxy netkit reaches TARGET through a SOCKS or HTTP proxy, or several: see "netkit help proxies".
 
+    With --starttls plain clients reach a TARGET that begins TLS after a plain dialogue; they get a greeting from netkit
+    where the server greets before TLS. It does not apply to mysql, whose login depends on the server's own greeting.
+
     With --udp each client's address gets a socket of its own to TARGET, and answers leave from the address that the
     client used. It is closed after 60s without a datagram either way (--idle-timeout), or when nobody is at TARGET.
     There are at most 1024 at a time (--max-conns); datagrams of further clients are dropped, with a message.

@@ -43,6 +43,7 @@ VALUES = {
     "N|any": "1",
     "NAME": "localhost",
     "NAME,...": "h2",
+    "PROTOCOL": "smtp",
     "REGEX": "x",
     "S": "listen",
     "SIZE": "9",

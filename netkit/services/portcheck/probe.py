@@ -12,7 +12,7 @@ from netkit.core.dial import Dialling, dial
 from netkit.core.errors import Exit, Failure, describe
 from netkit.core.events import CoreEvent, Distrusted, Observer, Secured
 from netkit.core.kernel import DeadlineExceeded, Group, deadline, now
-from netkit.core.layer import Layer
+from netkit.core.layer import Layer, through
 from netkit.core.lookup import Address
 from netkit.core.search import SearchTimeout
 from netkit.core.stream import Connection
@@ -28,8 +28,8 @@ _REJECTION = 0.2  # s at least that a TLS 1.3 server has to reject us
 _MAX_BANNER = 256  # bytes
 _DAY = 86400.0  # s
 
-Securing = Callable[[str, Observer], Layer]
-"""Makes the handshake with a host; the observer is told of it."""
+Securing = Callable[[str, Observer], list[Layer]]
+"""Makes what a connection to a host goes through until TLS stands; the observer is told of that."""
 
 
 class Prober:
@@ -184,9 +184,9 @@ class Prober:
 
         assert self._securing is not None
         try:
-            async with Group() as group:  # for the handshake alone: TLS runs nothing beside
+            async with Group() as group:  # for the handshakes alone: nothing runs beside
                 with deadline(due):
-                    secured = await self._securing(name, observe)(stream, group)
+                    secured = await through(stream, self._securing(name, observe), group)
         except DeadlineExceeded:
             return found._replace(reason="no TLS handshake in time", exit=Exit.TIMEOUT), stream
         except Failure as failure:

@@ -1,0 +1,1 @@
+"""STARTTLS: the plain dialogues that end with the handshake of TLS, a function for each protocol."""

@@ -1,0 +1,154 @@
+"""``--starttls`` with the servers that people have: beside openssl's client, and for plain clients by a relay.
+
+There is no server of news here: Debian's INN does not install on a machine without a domain. What it says is in
+tests/protocols/test_starttls.py.
+"""
+
+import ftplib
+import imaplib
+import json
+import poplib
+import re
+import smtplib
+import socket
+import subprocess
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from tests.support import netkit, running
+from tests.support.certificates import Pki
+from tests.support.processes import PATIENCE, tool
+from tests.support.starttls import XMPP_HEADER
+from tests.support.starttls_servers import SERVERS, files_for
+
+HERE = "127.0.0.1"
+
+
+@pytest.fixture(scope="module", params=dict.fromkeys(SERVERS.values()), ids=lambda server: server.__name__)
+def ports(request: pytest.FixtureRequest, pki: Pki) -> Iterator[dict[str, int]]:
+    """The ports of a server, by the protocols that it speaks."""
+    with files_for(pki) as files, request.param(files) as found:
+        yield found
+
+
+def test_what_openssl_sees(ports: dict[str, int], pki: Pki) -> None:
+    """Version, cipher and certificate are those that s_client tells of, with the authority trusted."""
+    for protocol, port in ports.items():
+        words = ("--starttls", protocol, "--servername", "localhost", "--cafile", pki.ca)
+        done = netkit("connect", f"{HERE}:{port}", *words, "--json", "-v", "--send-only", input=b"")
+        events = [json.loads(line) for line in done.err.splitlines()]
+        [secured] = [event for event in events if event["event"] == "secured"]
+        argv = [tool("openssl"), "s_client", "-connect", f"{HERE}:{port}", "-starttls", protocol, "-CAfile", pki.ca]
+        argv += ["-verify_return_error", "-servername", "localhost", "-xmpphost", "localhost", "-name", "localhost"]
+        told = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, timeout=PATIENCE).stdout.decode()
+        new = re.search(r"New, (\S+), Cipher is (\S+)", told)
+        assert new is not None and "Verify return code: 0 (ok)" in told, told
+        assert (secured["protocol"], secured["cipher"]) == new.groups()
+        argv = [tool("openssl"), "x509", "-noout", "-startdate", "-enddate", "-ext", "subjectAltName"]
+        dates = subprocess.run(
+            argv, input=told.encode(), capture_output=True, timeout=PATIENCE, check=True
+        ).stdout.decode()
+        assert f"notBefore={secured['not_before']}\nnotAfter={secured['not_after']}\n" in dates
+        assert re.findall(r"(?:DNS|IP Address):([^,\s]+)", dates) == secured["names"]
+
+
+def test_portcheck_finds_it_good(ports: dict[str, int], pki: Pki) -> None:
+    """And bad, by the stranger's authority."""
+    for protocol, port in ports.items():
+        words = ("portcheck", f"localhost:{port}", "--starttls", protocol)
+        done = netkit(*words, "--cafile", pki.ca, "--expires", "24h")
+        assert done.code == 0 and b"TLSv1.3, certificate until" in done.out, done
+        assert netkit(*words, "--cafile", pki.other_ca).code == 60
+
+
+def test_a_plain_client_reaches_it(ports: dict[str, int], pki: Pki) -> None:
+    """A client that knows no TLS has its conversation by way of a relay."""
+    for protocol in ports.keys() & CLIENTS.keys():
+        words = ("--starttls", protocol, "--servername", "localhost", "--cafile", pki.ca)
+        with running("relay", f"{HERE}:0", f"{HERE}:{ports[protocol]}", *words) as relay:
+            CLIENTS[protocol](relay.port)
+
+
+def _smtp(port: int) -> None:
+    with smtplib.SMTP(HERE, port, "client.example", PATIENCE) as client:
+        assert client.noop()[0] == 250  # it wants TLS before anything but EHLO and QUIT
+        assert not client.has_extn("starttls")
+        client.mail("a@client.example")
+
+
+def _lmtp(port: int) -> None:
+    with smtplib.LMTP(HERE, port, "client.example") as client:
+        assert client.ehlo()[0] == 250 and not client.has_extn("starttls")
+
+
+def _imap(port: int) -> None:
+    with imaplib.IMAP4(HERE, port, PATIENCE) as client:
+        assert "STARTTLS" not in client.capabilities and "LOGINDISABLED" not in client.capabilities
+        assert client.noop()[0] == "OK"
+
+
+def _pop3(port: int) -> None:
+    client = poplib.POP3(HERE, port, PATIENCE)
+    assert "STLS" not in client.capa()
+    assert client.quit().startswith(b"+OK")
+
+
+def _ftp(port: int) -> None:
+    with ftplib.FTP(timeout=PATIENCE) as client:
+        client.connect(HERE, port)
+        assert client.login().startswith("230")
+        assert client.sendcmd("NOOP").startswith("200")
+
+
+def _says(request: bytes, answer: bytes) -> Callable[[int], None]:
+    """A client that sends this first, and looks for the answer in what comes."""
+
+    def talk(port: int) -> None:
+        with socket.create_connection((HERE, port), PATIENCE) as sock:
+            sock.sendall(request)
+            came = b""
+            while answer not in came:
+                data = sock.recv(65536)
+                assert data, came
+                came += data
+
+    return talk
+
+
+def _ldap(port: int) -> None:
+    argv = [
+        tool("ldapsearch"),
+        "-x",
+        "-H",
+        f"ldap://{HERE}:{port}",
+        "-b",
+        "",
+        "-s",
+        "base",
+        "-LLL",
+        "supportedExtension",
+    ]
+    done = subprocess.run(argv, capture_output=True, timeout=PATIENCE)
+    assert done.returncode == 0 and b"supportedExtension: 1.3.6.1.4.1.1466.20037" in done.stdout, done
+
+
+def _postgres(port: int) -> None:
+    query = "select ssl, version from pg_stat_ssl where pid = pg_backend_pid()"
+    where = f"host={HERE} port={port} user=test dbname=postgres sslmode=disable"
+    done = subprocess.run([tool("psql"), where, "-Atc", query], capture_output=True, timeout=PATIENCE)
+    assert (done.returncode, done.stdout) == (0, b"t|TLSv1.3\n"), done
+
+
+CLIENTS: dict[str, Callable[[int], None]] = {
+    "smtp": _smtp,
+    "lmtp": _lmtp,
+    "imap": _imap,
+    "pop3": _pop3,
+    "ftp": _ftp,
+    "ldap": _ldap,
+    "postgres": _postgres,
+    "sieve": _says(b"LOGOUT\r\n", b'OK "Logout completed."\r\n'),
+    "xmpp": _says(XMPP_HEADER % b"localhost", b"<mechanism>PLAIN</mechanism>"),
+    "irc": _says(b"NICK me\r\nUSER me 0 * :me\r\n", b" 001 me "),
+}

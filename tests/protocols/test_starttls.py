@@ -1,0 +1,318 @@
+"""The plain dialogues that come before TLS: what is said, and what a server may not say."""
+
+import socket
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from netkit.cli.layers import STARTTLS
+from netkit.core import kernel, tls
+from netkit.core.address import Endpoint
+from netkit.core.errors import Exit, Failure
+from netkit.core.events import ignore
+from netkit.core.kernel import Group
+from netkit.core.layer import Setting, through
+from netkit.core.socket_stream import SocketStream
+from netkit.core.stream import Connection
+from netkit.core.tls import Security
+from netkit.protocols.starttls.dialogue import INJECTED, LIMIT, Names, Refused, Upgrade
+from netkit.protocols.starttls.layer import DIALOGUES, beginning
+from tests import contract
+from tests.contract import Check, check_stream, read_exactly
+from tests.support.certificates import Pki
+from tests.support.peers import tcp_sockets
+from tests.support.starttls import (
+    CLIENT,
+    DOMAIN,
+    XMPP_FEATURES,
+    XMPP_STREAM,
+    XMPP_TLS,
+    dialogue,
+    ldap_response,
+    mysql_greeting,
+    mysql_packet,
+    postgres_error,
+)
+
+PROTOCOLS = pytest.mark.parametrize("protocol", STARTTLS)
+# What INN 2.7.1 says: its nnrpd is not among the servers of the interop tests.
+INN = [
+    b"200 news.example.org InterNetNews NNRP server INN 2.7.1 ready (posting ok)\r\n",
+    b"101 Capability list:\r\nVERSION 2\r\nIMPLEMENTATION INN 2.7.1\r\nAUTHINFO SASL\r\nCOMPRESS DEFLATE\r\nREADER\r\n"
+    b"SASL SCRAM-SHA-512 SCRAM-SHA-384 DIGEST-MD5\r\nSTARTTLS\r\nXPAT\r\n.\r\n",
+    b"382 Begin TLS negotiation now\r\n",
+]
+NOT_OFFERED = "it does not offer STARTTLS"
+
+
+def upgrade(protocol: str) -> Upgrade:
+    """A dialogue that has not begun."""
+    return Upgrade(DIALOGUES[protocol](Names(DOMAIN, CLIENT)))
+
+
+def outcome(protocol: str, pieces: Iterable[bytes]) -> tuple[bytes, bool] | str:
+    """All that we say to a server that says this and whether TLS begins then; or why it does not."""
+    each = upgrade(protocol)
+    try:
+        said = b"".join(each.receive(piece) for piece in (b"", *pieces))
+    except Refused as error:
+        return str(error)
+    return said, each.done
+
+
+def test_the_option_knows_them_all() -> None:
+    """The words of the option are the names of the dialogues."""
+    assert tuple(DIALOGUES) == STARTTLS
+
+
+@PROTOCOLS
+def test_turns_are_taken(protocol: str) -> None:
+    """Each word of ours is said once it is our turn, and TLS begins behind the last word."""
+    each = upgrade(protocol)
+    assert not each.done
+    for theirs, ours in dialogue(protocol):
+        assert each.receive(theirs) == ours
+    assert each.done
+
+
+@pytest.mark.parametrize(
+    ("protocol", "answers"),
+    [
+        ("smtp", [b"220\r\n", b"250-mail\n250-\n250 STARTTLS\n", b"220-a\r\n220\r\n"]),
+        ("pop3", [b"+OK\r\n", b"-ERR what?\r\n", b"+OK\r\n"]),
+        ("ftp", [b"120 in a minute\r\n", b"220 now\r\n", b"234 AUTH TLS\r\n"]),
+        ("nntp", [b"200 hi\r\n", b"500 what?\r\n", b"382 go\r\n"]),
+        ("nntp", INN),
+        ("imap", [b"* ok\r\n", b"* CAPABILITY STARTTLS\r\nA OK\r\n", b"B ok\r\n"]),
+        ("sieve", [b'"STARTTLS"\r\nOK\r\n', b'OK (TAG {2}\r\n\r\n) "go"\r\n']),
+        ("irc", [b":x CAP * LS :tls\r\n:x 020 * :wait\r\n", b"670 nick :go\r\n"]),
+        ("ldap", [bytes.fromhex("308400000028 020101 78840000001f 0a0100 0400 0400 8a16") + b"1.3.6.1.4.1.1466.20037"]),
+        ("xmpp", [XMPP_STREAM, XMPP_FEATURES, b"<proceed " + XMPP_TLS + b"></proceed>"]),
+        (
+            "xmpp",
+            [
+                b"<stream:stream xmlns:t='urn:ietf:params:xml:ns:xmpp-tls' xmlns:stream='s' version=\"1.0\" >",
+                b"\n<stream:features>\n<t:starttls/>\n</stream:features>\n",
+                b"\n<proceed " + XMPP_TLS + b" />",
+            ],
+        ),
+    ],
+)
+def test_other_words_for_yes(protocol: str, answers: list[bytes]) -> None:
+    """Servers differ, and the standards let them."""
+    said = outcome(protocol, answers)
+    assert isinstance(said, tuple) and said[1], said
+
+
+@pytest.mark.parametrize(
+    ("protocol", "answers", "reason"),
+    [
+        ("smtp", b"220 hi\r\n250-mail\r\n250 XSTARTTLS\r\n", NOT_OFFERED),
+        ("smtp", b"220 hi\r\n250 STARTTLS\r\n", NOT_OFFERED),  # the first line is the server's name
+        ("smtp", b"554-not\r\n554 today\r\n", "it refused the connection: 554-not 554 today"),
+        ("smtp", b"220 hi\r\n502 what?\r\n", "it refused EHLO: 502 what?"),
+        ("smtp", b"220 hi\r\n250-x\r\n250 STARTTLS\r\n454 TLS \x1b\xff\r\n", "it refused STARTTLS: 454 TLS \x1b\\xff"),
+        ("smtp", b"SSH-2.0-OpenSSH_9.2p1\r\n", "its answer is malformed: SSH-2.0-OpenSSH_9.2p1"),
+        ("smtp", b"220-hi\r\n250 there\r\n", "its answer is malformed: 250 there"),
+        ("lmtp", b"220 hi\r\n250 x\r\n", NOT_OFFERED),
+        ("lmtp", b"220 hi\r\n500 x\r\n", "it refused LHLO: 500 x"),
+        ("imap", b"* PREAUTH hi\r\n", "it greets with PREAUTH, after which TLS cannot begin"),
+        ("imap", b"* BYE full\r\n", "it refused the connection: * BYE full"),
+        ("imap", b"* OK\r\n* CAPABILITY IMAP4rev1\r\na OK\r\n", NOT_OFFERED),
+        ("imap", b"* OK\r\n* CAPABILITY STARTTLS\r\na OK\r\nb NO later\r\n", "it refused STARTTLS: b NO later"),
+        ("imap", b"* OK\r\n* CAPABILITY STARTTLS\r\na OK\r\n* BYE x\r\n", "it refused STARTTLS: * BYE x"),
+        ("imap", b"* OK\r\nc OK\r\n", "its answer is malformed: c OK"),
+        ("pop3", b"-ERR busy\r\n", "it refused the connection: -ERR busy"),
+        ("pop3", b"+OK\r\n+OK\r\nUSER\r\n.\r\n", NOT_OFFERED),
+        ("pop3", b"+OK\r\n-ERR\r\n-ERR no\r\n", "it refused STLS: -ERR no"),
+        ("pop3", b"220 hi\r\n", "its answer is malformed: 220 hi"),
+        ("ftp", b"421 full\r\n", "it refused the connection: 421 full"),
+        ("ftp", b"220 hi\r\n530 Please login\r\n", "it refused AUTH TLS: 530 Please login"),
+        ("nntp", b"400 no\r\n", "it refused the connection: 400 no"),
+        ("nntp", b"200 hi\r\n101 list\r\nREADER\r\n.\r\n", NOT_OFFERED),
+        ("nntp", b"200 hi\r\n500 what?\r\n580 cannot\r\n", "it refused STARTTLS: 580 cannot"),
+        ("sieve", b'"SIEVE" "STARTTLS"\r\nOK\r\n', NOT_OFFERED),
+        ("sieve", b'BYE "full"\r\n', 'it refused the connection: BYE "full"'),
+        ("sieve", b'"STARTTLS"\r\nOK\r\nNO "later"\r\n', 'it refused STARTTLS: NO "later"'),
+        ("sieve", b"220 hi\r\n", "its answer is malformed: 220 hi"),
+        ("irc", b":x 691 * :no TLS\r\n", "it refused STARTTLS: :x 691 * :no TLS"),
+        ("irc", b":x 451 * :register first\r\n", "it refused STARTTLS: :x 451 * :register first"),
+        ("irc", b"ERROR :closing\r\n", "it refused STARTTLS: ERROR :closing"),
+        ("irc", b"HTTP/1.1 400 Bad Request\r\n", "its answer is malformed: HTTP/1.1 400 Bad Request"),
+        (
+            "ldap",
+            ldap_response(2, b"unsupported extended operation"),
+            "it refused STARTTLS: result 2 (protocolError) unsupported extended operation",
+        ),
+        ("ldap", ldap_response(99), "it refused STARTTLS: result 99"),
+        ("ldap", ldap_response(52, b"bye", id=0), "it refused STARTTLS: result 52 (unavailable) bye"),
+        ("ldap", b"220 hi\r\n", "its answer is malformed: 220 hi"),
+        ("ldap", b"\x30\x80\0\0", "its answer is malformed: 0\\x80\0\0"),
+        ("ldap", b"\x30\x84\x7f\0\0\0", "its answer would be 2130706438 bytes long"),
+        ("ldap", b"\x30\x03\x02\x7f\x01", "its answer is malformed: 0\x03\x02\x7f\x01"),
+        ("xmpp", XMPP_STREAM + b"<stream:features/>", NOT_OFFERED),
+        ("xmpp", XMPP_STREAM + b"<stream:features><starttls xmlns='else'/></stream:features>", NOT_OFFERED),
+        (
+            "xmpp",
+            XMPP_STREAM
+            + b"<stream:error><host-unknown xmlns='s'/><text>\xe2\x82\xac</text></stream:error></stream:stream>",
+            "it refused the stream: host-unknown \u20ac",
+        ),
+        ("xmpp", XMPP_STREAM + XMPP_FEATURES + b"<failure x='y'/>", "it refused STARTTLS: failure"),
+        ("xmpp", b"<!DOCTYPE a [<!ENTITY b 'c'>]>", "its answer is malformed: <!DOCTYPE a [<!ENTITY b 'c'>]>"),
+        ("xmpp", XMPP_STREAM + b"<!-- no -->", "its answer is malformed: <!-- no -->"),
+        ("xmpp", b"220 hi\r\n", "its answer is malformed: 220 hi"),
+        ("xmpp", b"<html>", "its answer is malformed: html"),
+        ("postgres", b"N", "it does not offer TLS"),
+        ("postgres", postgres_error(b"too many clients"), "it refused TLS: too many clients"),
+        ("postgres", b"Ecould not fork\n\0", "it refused TLS: could not fork"),
+        ("postgres", b"HTTP/1.1 400", "its answer is malformed: HTTP/1.1 400"),
+        ("mysql", mysql_greeting(0xF7FF), "it does not offer TLS"),
+        ("mysql", mysql_packet(b"\xff\x10\x04Too many connections"), "it refused the connection: Too many connections"),
+        ("mysql", mysql_packet(b"\x09old"), "its answer is malformed: \x04\0\0\0\told"),
+        ("mysql", b"220 a mail server\r\n", "its answer is malformed: 220 a mail server"),
+    ],
+)
+def test_words_for_no(protocol: str, answers: bytes, reason: str) -> None:
+    """Each says what the server said."""
+    assert outcome(protocol, [answers]) == reason
+
+
+@PROTOCOLS
+def test_nothing_may_follow_the_go_ahead(protocol: str) -> None:
+    """What came in the same read was not protected by TLS, whatever it looks like."""
+    for more in (b"\n", b"250 injected\r\n", bytes(LIMIT)):
+        *before, (last, _) = dialogue(protocol)
+        assert outcome(protocol, [*(theirs for theirs, _ in before), last + more]) == INJECTED
+
+
+@PROTOCOLS
+def test_an_answer_without_an_end_is_bounded(protocol: str) -> None:
+    """A server that floods is not listened to for ever."""
+    flood = {"ldap": b"\x30\x83\x01\x00\x00", "mysql": b"\xff\xff\0\0", "postgres": b"Efl", "xmpp": b"<a b='"}
+    begin = flood.get(protocol, b"220-")
+    each = upgrade(protocol)
+    each.receive(b"")
+    with pytest.raises(Refused, match=r"it sent 64 KiB, and no go-ahead for TLS|would be 65\d{3} bytes"):
+        each.receive(begin)
+        for _ in range(LIMIT // 1024):
+            each.receive(b"o" * 1024)
+
+
+def test_a_long_answer_is_cut() -> None:
+    """A message has room for what matters."""
+    reason = outcome("smtp", [b"554 " + b"no " * 1000 + b"\r\n"])
+    assert isinstance(reason, str) and len(reason) < 240 and reason.endswith("...")
+
+
+# -- chunks
+
+
+@st.composite
+def _servers(draw: st.DrawFn) -> tuple[str, bytes]:
+    """A protocol, and what a server says in all: as it should, cut, with something more, or garbled."""
+    protocol = draw(st.sampled_from(STARTTLS))
+    whole = b"".join(theirs for theirs, _ in dialogue(protocol))
+    end = draw(st.integers(0, len(whole)))
+    noise = draw(st.sampled_from([b"", b"\r\n", b"250 x\r\n", b"-ERR x\r\n", b"<a/>", b"\xff\0\n", b"* BYE x\r\n"]))
+    rest = draw(st.sampled_from([b"", whole[end:]]))
+    return protocol, draw(st.sampled_from([whole, whole[:end] + noise + rest, whole + noise]))
+
+
+@given(server=_servers(), data=st.data())
+def test_it_matters_not_in_which_pieces_words_come(server: tuple[str, bytes], data: st.DataObject) -> None:
+    """Any chunks give the same dialogue and the same verdict as single bytes, and as all at once."""
+    protocol, said = server
+    cuts = sorted(data.draw(st.sets(st.integers(0, len(said)), max_size=8)))
+    pieces = [said[begin:end] for begin, end in zip([0, *cuts], [*cuts, len(said)], strict=True)]
+    by_bytes = [said[place : place + 1] for place in range(len(said))]
+    assert verdict(protocol, pieces) == verdict(protocol, [said]) == verdict(protocol, by_bytes)
+
+
+def verdict(protocol: str, pieces: Iterable[bytes]) -> tuple[bytes, bool] | str:
+    """The outcome, but of what is malformed only that it is: how much of it is quoted depends on what had come."""
+    came_to = outcome(protocol, pieces)
+    return came_to.partition("malformed")[1] or came_to if isinstance(came_to, str) else came_to
+
+
+# -- the layer
+
+HERE = Setting(Endpoint(DOMAIN, 1), DOMAIN)
+
+
+async def speak(stream: Connection, protocol: str, client: str) -> None:
+    """Have the dialogue as the server."""
+    for ours, theirs in dialogue(protocol, client):
+        await stream.send(ours)
+        assert await read_exactly(stream, len(theirs)) == theirs
+
+
+@pytest.fixture(params=["tcp", "unix"])
+def pair_of(request: pytest.FixtureRequest, pki: Pki) -> Any:
+    """What makes two ends of a connection that was secured after a dialogue."""
+    client = [beginning("smtp", HERE), tls.client(Security(cafile=pki.ca), "localhost", ignore)]
+    server = tls.server(Security(cert=pki.good.cert, key=pki.good.key), ignore)
+    of_unix = request.param == "unix"
+
+    @asynccontextmanager
+    async def make() -> AsyncIterator[tuple[Any, Any]]:
+        ours, theirs = map(SocketStream, socket.socketpair() if of_unix else tcp_sockets(), "ab")
+        made: dict[str, Connection] = {}
+
+        async def dial() -> None:
+            made["a"] = await through(ours, client, group)
+
+        async def serve() -> None:
+            await speak(theirs, "smtp", "localhost" if of_unix else "[127.0.0.1]")
+            made["b"] = await server(theirs, group)
+
+        async with Group() as group:
+            group.start_soon(dial())
+            group.start_soon(serve())
+        try:
+            yield made["a"], made["b"]
+        finally:
+            for stream in made.values():
+                stream.close()
+
+    return make
+
+
+CHECKS = contract.EVERY + contract.CONNECTED + contract.OWNING
+
+
+@pytest.mark.parametrize(
+    "check", [c for c in CHECKS if c is not contract.closing_ends_the_connection], ids=lambda c: c.__name__
+)
+def test_contract(pair_of: Any, check: Check) -> None:
+    """Behind the dialogue and TLS a connection is what every connection is, and counts from 0."""
+    check_stream(pair_of, check)
+
+
+@PROTOCOLS
+def test_the_layer_reads_no_more_than_the_dialogue(protocol: str) -> None:
+    """What follows is TLS's: its bytes are as they came, and a server that goes on in plain text is found out."""
+
+    async def main(first: bytes) -> tuple[bytes, bytes]:
+        ours, theirs = map(SocketStream, tcp_sockets(), "ab")
+        try:
+            async with Group() as group:
+                group.start_soon(speak(theirs, protocol, "[127.0.0.1]"))
+                stream = await beginning(protocol, HERE)(ours, group)
+            await theirs.send(first)
+            came = await stream.recv()
+            await theirs.send(b"plain")
+            return came, await stream.recv()
+        finally:
+            ours.close()
+            theirs.close()
+
+    for record in (b"\x16\x03\x03", b"\x15"):
+        assert kernel.run(main(record)) == (record, b"plain")
+    with pytest.raises(Failure, match=INJECTED) as caught:
+        kernel.run(main(b"250 injected\r\n"))
+    assert caught.value.exit is Exit.PROTOCOL

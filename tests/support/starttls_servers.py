@@ -1,0 +1,298 @@
+"""The servers that people reach by STARTTLS: each with a configuration of its own, in a folder, for one test module."""
+
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from tests.support.certificates import Pki
+from tests.support.peers import free_port
+from tests.support.processes import PATIENCE, Running, netkit, running, tool
+
+HERE = "127.0.0.1"
+
+
+class Files(NamedTuple):
+    """Where a server has its files: a folder that everybody may enter, a certificate, and its key."""
+
+    folder: Path
+    cert: str
+    key: str
+
+
+@contextlib.contextmanager
+def serving(argv: list[str], *ports: int, user: str | None = None) -> Iterator[Running]:
+    """Run a server in the foreground until it listens, and end it with all that it started."""
+    with running(argv=argv, user=user, start_new_session=True) as server:
+        try:
+            for port in ports:
+                done = netkit("portcheck", f"{HERE}:{port}", "--wait", f"{PATIENCE / 2}", "-q")
+                assert done.code == 0, server.process.poll()
+            yield server
+        finally:
+            server.signal(signal.SIGTERM)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                server.process.wait(PATIENCE)
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(server.pid, signal.SIGKILL)
+
+
+def needs_root() -> None:
+    """Skip the test where one is somebody else."""
+    if os.geteuid():
+        pytest.skip("needs root")
+
+
+def a_user() -> str | None:
+    """Somebody who is not root, for servers that refuse to run as root; None if we are somebody else anyway."""
+    return None if os.geteuid() else "nobody"
+
+
+def data_of(files: Files, user: str | None) -> Path:
+    """A folder for a server of this user, who gets the key too."""
+    data = files.folder / "data"
+    data.mkdir()
+    if user:
+        shutil.chown(data, user)
+        shutil.chown(files.key, user)
+    return data
+
+
+@contextlib.contextmanager
+def postfix(files: Files) -> Iterator[dict[str, int]]:
+    """Postfix, which wants root, and of it what it takes to talk to a client."""
+    needs_root()
+    port = free_port()
+    (files.folder / "main.cf").write_text(
+        f"""
+        compatibility_level = 3.6
+        queue_directory = {files.folder}/queue
+        data_directory = {files.folder}/data
+        maillog_file = {files.folder}/log
+        maillog_file_prefixes = /
+        myhostname = mail.example
+        smtpd_tls_security_level = encrypt
+        smtpd_tls_chain_files = {files.key}, {files.cert}
+        """.replace("\n        ", "\n")
+    )
+    (files.folder / "master.cf").write_text(
+        f"""
+        {HERE}:{port} inet n - n - - smtpd
+        tlsmgr unix - - n 1000? 1 tlsmgr
+        anvil unix - - n - 1 anvil
+        rewrite unix - - n - - trivial-rewrite
+        proxymap unix - - n - - proxymap
+        postlog unix-dgram n - n - 1 postlogd
+        """.replace("\n        ", "\n")
+    )
+    for name in ("data", "queue", "queue/pid", "queue/private", "queue/public"):
+        (files.folder / name).mkdir()
+        if name != "queue/pid":
+            shutil.chown(files.folder / name, "postfix")
+    with serving([tool("/usr/lib/postfix/sbin/master"), "-c", str(files.folder), "-d"], port):
+        yield {"smtp": port}
+
+
+@contextlib.contextmanager
+def dovecot(files: Files) -> Iterator[dict[str, int]]:
+    """Dovecot for mail boxes, for mail, and for filters."""
+    needs_root()
+    listeners = {
+        "imap": "imap-login imap",
+        "pop3": "pop3-login pop3",
+        "lmtp": "lmtp lmtp",
+        "sieve": "managesieve-login sieve",
+    }
+    ports = {name: free_port() for name in listeners}
+    block = """
+        service {} {{
+          inet_listener {} {{
+            address = {}
+            port = {}
+          }}
+        }}
+        """
+    services = [block.format(*listeners[name].split(), HERE, port) for name, port in ports.items()]
+    services += [block.format(*name.split(), HERE, 0) for name in ("imap-login imaps", "pop3-login pop3s")]
+    conf = files.folder / "dovecot.conf"
+    conf.write_text(
+        f"""
+        protocols = {" ".join(listeners)}
+        base_dir = {files.folder}/run
+        state_dir = {files.folder}/state
+        log_path = /dev/stderr
+        mail_location = maildir:/nonexistent
+        ssl = required
+        ssl_cert = <{files.cert}
+        ssl_key = <{files.key}
+        passdb {{
+          driver = static
+          args = password=test
+        }}
+        {"".join(services)}
+        """
+    )
+    with serving([tool("dovecot"), "-F", "-c", str(conf)], *ports.values()):
+        yield ports
+
+
+@contextlib.contextmanager
+def vsftpd(files: Files) -> Iterator[dict[str, int]]:
+    """The FTP server of Debian's."""
+    port = free_port()
+    empty = files.folder / "empty"
+    empty.mkdir()
+    conf = files.folder / "vsftpd.conf"
+    settings = {
+        "listen": "YES",
+        "listen_address": HERE,
+        "listen_port": port,
+        "background": "NO",
+        "run_as_launching_user": "YES",
+        "seccomp_sandbox": "NO",
+        "secure_chroot_dir": empty,
+        "anonymous_enable": "YES",
+        "anon_root": empty,
+        "ssl_enable": "YES",
+        "allow_anon_ssl": "YES",
+        "ssl_ciphers": "HIGH",
+        "rsa_cert_file": files.cert,
+        "rsa_private_key_file": files.key,
+    }
+    conf.write_text("".join(f"{name}={value}\n" for name, value in settings.items()))
+    with serving([tool("vsftpd"), str(conf)], port):
+        yield {"ftp": port}
+
+
+@contextlib.contextmanager
+def slapd(files: Files) -> Iterator[dict[str, int]]:
+    """OpenLDAP without a database: it tells of itself."""
+    port = free_port()
+    conf = files.folder / "slapd.conf"
+    conf.write_text(
+        f"TLSCertificateFile {files.cert}\nTLSCertificateKeyFile {files.key}\npidfile {files.folder}/slapd.pid\n"
+    )
+    with serving([tool("slapd"), "-h", f"ldap://{HERE}:{port}", "-f", str(conf), "-d", "0"], port):
+        yield {"ldap": port}
+
+
+@contextlib.contextmanager
+def prosody(files: Files) -> Iterator[dict[str, int]]:
+    """An XMPP server."""
+    port = free_port()
+    conf = files.folder / "prosody.cfg.lua"
+    conf.write_text(
+        f"""
+        run_as_root = true
+        pidfile = "{files.folder}/prosody.pid"
+        data_path = "{files.folder}"
+        log = {{ {{ levels = {{ min = "error" }}, to = "console" }} }}
+        interfaces = {{ "{HERE}" }}
+        c2s_ports = {{ {port} }}
+        modules_enabled = {{ "tls", "saslauth" }}
+        modules_disabled = {{ "s2s" }}
+        c2s_require_encryption = true
+        ssl = {{ certificate = "{files.cert}", key = "{files.key}" }}
+        VirtualHost "localhost"
+        """
+    )
+    with serving([tool("prosody"), "--config", str(conf), "-F"], port):
+        yield {"xmpp": port}
+
+
+@contextlib.contextmanager
+def inspircd(files: Files) -> Iterator[dict[str, int]]:
+    """An IRC server."""
+    port = free_port()
+    conf = files.folder / "inspircd.conf"
+    conf.write_text(
+        f"""
+        <server name="irc.example" description="a test" network="Test">
+        <admin name="nobody" nick="nobody" email="nobody@localhost">
+        <path configdir="{files.folder}" datadir="{files.folder}" logdir="{files.folder}" runtimedir="{files.folder}">
+        <pid file="{files.folder}/inspircd.pid">
+        <module name="ssl_gnutls">
+        <module name="starttls">
+        <sslprofile name="tls" provider="gnutls" certfile="{files.cert}" keyfile="{files.key}">
+        <starttls sslprofile="tls">
+        <bind address="{HERE}" port="{port}" type="clients">
+        <connect allow="*" resolvehostnames="no" useident="no">
+        """
+    )
+    with serving([tool("inspircd"), "--nofork", "--runasroot", "--config", str(conf)], port):
+        yield {"irc": port}
+
+
+@contextlib.contextmanager
+def postgresql(files: Files) -> Iterator[dict[str, int]]:
+    """PostgreSQL, which refuses root."""
+    port, user = free_port(), a_user()
+    bins = max(Path("/usr/lib/postgresql").glob("*/bin"), default=None)
+    if bins is None:
+        pytest.skip("postgresql is not installed")
+    data = data_of(files, user)
+    argv = [str(bins / "initdb"), "-D", str(data), "-A", "trust", "-U", "test", "--no-sync", "--no-locale"]
+    subprocess.run(argv, user=user, check=True, capture_output=True, timeout=PATIENCE)
+    settings = {
+        "port": port,
+        "listen_addresses": HERE,
+        "unix_socket_directories": "",
+        "fsync": "off",
+        "ssl": "on",
+        "ssl_cert_file": files.cert,
+        "ssl_key_file": files.key,
+    }
+    words = [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
+    with serving([str(bins / "postgres"), "-D", str(data), *words], port, user=user):
+        yield {"postgres": port}
+
+
+@contextlib.contextmanager
+def mariadb(files: Files) -> Iterator[dict[str, int]]:
+    """MariaDB without tables of its own: nobody logs in."""
+    port, user = free_port(), a_user()
+    data = data_of(files, user)
+    options = {
+        "datadir": data,
+        "bind-address": HERE,
+        "port": port,
+        "socket": files.folder / "data/socket",
+        "pid-file": files.folder / "data/pid",
+        "innodb": "OFF",
+        "default-storage-engine": "Aria",
+        "ssl-cert": files.cert,
+        "ssl-key": files.key,
+    }
+    words = [f"--{name}={value}" for name, value in options.items()]
+    with serving([tool("mariadbd"), "--no-defaults", "--skip-grant-tables", *words], port, user=user):
+        yield {"mysql": port}
+
+
+SERVERS: dict[str, Callable[[Files], contextlib.AbstractContextManager[dict[str, int]]]] = {
+    "smtp": postfix,
+    **dict.fromkeys(("imap", "pop3", "lmtp", "sieve"), dovecot),
+    "ftp": vsftpd,
+    "ldap": slapd,
+    "xmpp": prosody,
+    "irc": inspircd,
+    "postgres": postgresql,
+    "mysql": mariadb,
+}
+
+
+@contextlib.contextmanager
+def files_for(pki: Pki) -> Iterator[Files]:
+    """A folder that the users of servers may enter, with a certificate, and its key for root alone."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        cert, key = shutil.copy(pki.good.cert, folder / "cert.pem"), shutil.copy(pki.good.key, folder / "key.pem")
+        os.chmod(key, 0o600)
+        yield Files(folder, str(cert), str(key))
