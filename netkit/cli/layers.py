@@ -1,10 +1,10 @@
 """The options of layers: a row for each, in the order of the wire."""
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Set
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from netkit.cli.command import ADDRESSES, Decorator, chained
+from netkit.cli.command import ADDRESSES, SERVING, Decorator, chained
 from netkit.cli.types import choice, imported
 
 if TYPE_CHECKING:
@@ -15,16 +15,26 @@ class LayerRow(NamedTuple):
     """A layer that an option asks for.
 
     ``make`` is the path of a function that makes it of the option's value and a Setting, imported when it is used.
-    ``over_tls`` is on which side of TLS it has its place.
+    ``over_tls`` is on which side of TLS it has its place, and ``for_clients`` on which side of a relay.
     """
 
     name: str
     make: str
     option: Decorator
     over_tls: bool = False
+    for_clients: bool = False
 
 
 ROWS = (
+    LayerRow(
+        "accept_proxy",
+        "netkit.protocols.proxy_header.accepting",
+        SERVING.option(
+            "--accept-proxy",
+            help="Want a header of the PROXY protocol from each client first, and take it for the client it tells of.",
+        ),
+        for_clients=True,
+    ),
     LayerRow(
         "send_proxy",
         "netkit.protocols.proxy_header.sending",
@@ -43,9 +53,24 @@ class LayerOptions:
     def __init__(self, values: Mapping[str, Any]) -> None:
         self._values = values
 
+    def joined(self, other: "LayerOptions") -> "LayerOptions":
+        """Those of both."""
+        return LayerOptions({**self._values, **other._values})
+
+    def __contains__(self, name: str) -> bool:
+        return bool(self._values.get(name))
+
+    def sides(self) -> "tuple[LayerOptions, LayerOptions]":
+        """What is for the clients of a relay, and what for its target."""
+        near = {row.name for row in ROWS if row.for_clients}
+        return self._only(near), self._only(self._values.keys() - near)
+
+    def _only(self, names: Set[str]) -> "LayerOptions":
+        return LayerOptions({name: self._values[name] for name in self._values.keys() & names})
+
     def make(self, setting: "Setting", *, over_tls: bool) -> "list[Layer]":
         """The layers beneath TLS or over it, the one next to the wire first."""
-        wanted = [row for row in ROWS if row.over_tls is over_tls and self._values.get(row.name)]
+        wanted = [row for row in ROWS if row.over_tls is over_tls and row.name in self]
         return [imported(row.make)(self._values[row.name], setting) for row in wanted]
 
 
@@ -53,14 +78,15 @@ NO_LAYERS = LayerOptions({})
 
 
 def layer_options(*names: str) -> Decorator:
-    """Add the options of these layers, and hand the function a LayerOptions named ``between``."""
+    """Add the options of these layers, and hand the function a LayerOptions named ``between``, with those above it."""
     rows = [row for row in ROWS if row.name in names]
 
     def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(function)
         def call(**values: Any) -> Any:
-            between = LayerOptions({row.name: values.pop(row.name) for row in rows})
-            return function(**values, between=between)
+            own = LayerOptions({row.name: values.pop(row.name) for row in rows})
+            between = values.pop("between", NO_LAYERS)
+            return function(**values, between=between.joined(own))
 
         return chained(*(row.option for row in rows))(call)
 

@@ -534,6 +534,7 @@ transport_options = chained(
         excluded("--udp", "--both", by=SECURED, why="datagrams are not secured"),
         excluded(
             *("--once", "--max-clients", "--max-conns", "--greet", "--keepalive", "--mode", "--idle-timeout"),
+            "--accept-proxy",
             by="--udp",
             why="datagrams make no connections",
         ),

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from netkit.cli import options
 from netkit.cli.client import ClientOptions
 from netkit.cli.command import SERVING, address, gathered
-from netkit.cli.layers import LayerOptions, layer_options
+from netkit.cli.layers import NO_LAYERS, LayerOptions, layer_options
 from netkit.cli.options import FamilyOptions, RecordOptions, ServingOptions, TlsOptions
 from netkit.cli.rules import Case, excluded
 from netkit.cli.run import Run
@@ -34,6 +34,7 @@ class ServerOptions:
         family: FamilyOptions,
         serving: ServingOptions,
         tls: TlsOptions = TlsOptions(),
+        between: LayerOptions = NO_LAYERS,
         idle_timeout: float | None = None,
         timeout: float | None = None,
     ) -> None:
@@ -50,12 +51,17 @@ class ServerOptions:
         self.stop = Event()
         self.tls = tls.wanted(address)
         self.tls.check_server()
+        self.between = between
         self._run = Run(verbosity, timeout, stats=serving.stats)
         self.observe = self._run.observe
 
     def layers(self) -> "list[Layer]":
         """What each connection goes through before it is served, in this order. Raises Failure READ for a file."""
-        return [self.tls.server(self.observe)] if self.tls.tls else []
+        from netkit.core.layer import Setting
+
+        setting = Setting(self.address, observe=self.observe, serves=True)
+        secure = [self.tls.server(self.observe)] if self.tls.tls else []
+        return [*self.between.make(setting, over_tls=False), *secure, *self.between.make(setting, over_tls=True)]
 
     def changes(self) -> "list[Callable[[], Change]]":
         """Makers of what the data of each client goes through first: the watch of --until."""
@@ -115,6 +121,7 @@ class ServerOptions:
                 idle_timeout=None if service.handler else self.idle_timeout,
                 admits=serving.admits(),
                 layers=layers,
+                told="accept_proxy" in self.between,
             )
             if service.handler is not None:
                 handler = welcoming(service.handler, serving.greet, serving.keepalive)
@@ -183,7 +190,8 @@ class RelayOptions(ServerOptions):
         if target.path is not None and target.path == address.path:
             raise Invalid(f"{target} is this relay itself")
         for_clients, for_target = tls.sides(address.tls, target.tls)
-        super().__init__(verbosity, address, command, family, serving, tls=for_clients, timeout=timeout)
+        near, far = between.sides()
+        super().__init__(verbosity, address, command, family, serving, tls=for_clients, between=near, timeout=timeout)
         self.shutdown_after = shutdown_after
         self.target = ClientOptions(
             verbosity,
@@ -192,7 +200,7 @@ class RelayOptions(ServerOptions):
             source,
             connect_timeout,
             tls=for_target,
-            between=between,
+            between=far,
             idle_timeout=idle_timeout,
         )
         self.target.run = self._run
@@ -235,6 +243,7 @@ server_options = gathered(
     options.family_options,
     options.serving_options,
     options.server_tls_options,
+    layer_options("accept_proxy"),
     options.timeout_options,
     options.verbosity_options,
     rules=[excluded("-4", "-6", "-n", by=options.UNIX, why="a unix socket has no IP address")],
@@ -263,7 +272,7 @@ relay_options = gathered(
     SERVING.option("--udp", help="Relay UDP datagrams instead of TCP."),
     options.serving_options,
     options.relay_tls_options,
-    layer_options("send_proxy"),
+    layer_options("accept_proxy", "send_proxy"),
     options.shutdown_after_option,
     options.timeout_options,
     options.verbosity_options,
@@ -271,7 +280,8 @@ relay_options = gathered(
         excluded("-4", "-6", by=_BOTH_UNIX, why="a unix socket has no IP address"),
         excluded("-n", "--source", by=_TO_UNIX, why="a unix socket has no IP address"),
         excluded(
-            *("--once", "--max-clients", "--greet", "--keepalive", "--mode", "--shutdown-after", "--send-proxy"),
+            *("--once", "--max-clients", "--greet", "--keepalive", "--mode", "--shutdown-after"),
+            *("--accept-proxy", "--send-proxy"),
             by="--udp",
             why="datagrams make no connections",
         ),

@@ -16,7 +16,12 @@ class Access(NamedTuple):
     deny: tuple[Network, ...] = ()
 
     def admits(self, host: str) -> bool:
-        """Whether a client of this address is served. A zone does not matter, nor IPv4 that came as IPv6."""
+        """Whether a client of this address is served. A zone does not matter, nor IPv4 that came as IPv6.
+
+        One without an address, "", is in no network.
+        """
+        if not host:
+            return not self.allow
         address = ipaddress.ip_address(host.partition("%")[0])
         address = getattr(address, "ipv4_mapped", None) or address
         if any(address in network for network in self.deny):

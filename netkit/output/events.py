@@ -89,6 +89,7 @@ TABLE: dict[type[CoreEvent], Row] = {
     events.Connected: Row("connected", 0, 1, "target peer local time_ms", _connected),
     events.Secured: Row("secured", 0, 1, "protocol cipher alpn names not_before not_after", _secured),
     events.Accepted: Row("accepted", 0, 1, "peer", "connection from {peer}"),
+    events.Proxied: Row("proxied", 0, 1, "proxy peer", "connection from {proxy} is relayed for {peer}"),
     events.Denied: Row("denied", 0, 1, "peer reason", "connection from {peer} denied: {reason}"),
     events.Opened: Row("opened", 0, 1, "target peer local", "sending to {peer} from {local}"),
     events.Ignored: Row("ignored", 0, 1, "peer reason", "datagram from {peer} ignored: {reason}"),

@@ -73,6 +73,13 @@ EVERY = [
     ),
     Told(events.Accepted(PEER), 1, "connection from 192.0.2.7:5432", "accepted", ends(peer=P)),
     Told(
+        events.Proxied("127.0.0.1:4711", PEER),
+        1,
+        "connection from 127.0.0.1:4711 is relayed for 192.0.2.7:5432",
+        "proxied",
+        {"proxy": "127.0.0.1:4711", **ends(peer=P)},
+    ),
+    Told(
         events.Denied(PEER, "not allowed"),
         1,
         "connection from 192.0.2.7:5432 denied: not allowed",
@@ -196,7 +203,7 @@ SHARED = {
 OWN = {
     *("addresses", "datagrams_received", "datagrams_sent", "datagrams_dropped_min"),
     *("cipher", "alpn", "names", "not_before", "not_after"),
-    *("status", "size_bytes", "content_type", "location"),
+    *("status", "size_bytes", "content_type", "location", "proxy"),
 }
 QUIETER_IN_JSON = {"trying", "missed", "retrying"}  # one per address or try: for those who ask for more
 
