@@ -4,7 +4,7 @@ import functools
 from collections.abc import Callable, Mapping, Set
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from netkit.cli.command import ADDRESSES, SERVING, Decorator, chained
+from netkit.cli.command import ADDRESSES, DATA, SERVING, Decorator, chained
 from netkit.cli.types import choice, imported
 
 if TYPE_CHECKING:
@@ -43,6 +43,12 @@ ROWS = (
             type=choice("v1", "v2", name="VERSION"),
             help="Send a header of the PROXY protocol first, v1 or v2, with our address (a relay: the client's).",
         ),
+    ),
+    LayerRow(
+        "telnet",
+        "netkit.protocols.telnet.speaking",
+        DATA.option("--telnet", help="Speak telnet: answer its negotiation, and keep its commands out of the data."),
+        over_tls=True,
     ),
 )
 

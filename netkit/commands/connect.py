@@ -23,6 +23,7 @@ HABITS = {
     "-p": "--source :PORT sets our own port",
     "-s": "--source ADDR sets our own address",
     "-N": "the end of input is sent anyway, see --no-shutdown",
+    "-t": "--telnet answers the negotiation",
     "-d": "--recv-only leaves stdin alone",
     "-i": "--idle-timeout D gives up when nothing moves",
 }
@@ -76,7 +77,7 @@ RULES = (
 @options.family_options
 @options.dial_options
 @options.tls_options
-@layer_options("send_proxy")
+@layer_options("send_proxy", "telnet")
 @TIME.option("--wait", type=types.DURATION_OR_ZERO, help="Keep trying for D, then exit with 28.")
 @TIME.option(
     "--reconnect",
@@ -125,8 +126,13 @@ def connect(
     peer ends first, netkit sends what our input still holds, and exits once that is idle for a moment (--grace); to a
     peer that never sent a byte it sends all of our input. "netkit help ending" has the whole of it.
 
-    Some servers drop a client that half-closes, and with it what they still had to send: nc -l < file, or ZooKeeper.
-    Use --no-shutdown with these, or --until or --max-bytes.
+    Some servers drop a client that half-closes, and with it what they still had to send: nc -l < file, telnetd or
+    ZooKeeper. Use --no-shutdown with these, or --until or --max-bytes.
+
+    With --telnet netkit answers what a telnet server asks, and agrees to little: to tell the type and the size of a
+    terminal on stdin and stdout, and to do without go-aheads. The server is not to echo, so a terminal shows each line
+    once, as it is typed: a password too, unless "stty -echo" says otherwise. Lines are sent as they are; --crlf ends
+    them as telnet does. No key has a meaning of its own.
 
     With --reconnect netkit goes on, over a new connection, with the line in which the first byte stands that the peer
     did not acknowledge, so a peer may see bytes twice. What its system acknowledged and its program never read is lost;
