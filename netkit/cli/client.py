@@ -35,6 +35,7 @@ class ClientOptions:
         address: "Endpoint | None" = None,
         family: FamilyOptions = FamilyOptions(),
         source: tuple[str, int] | None = None,
+        interface: str | None = None,
         connect_timeout: float = 10.0,
         keepalive: float | None = None,
         tls: TlsOptions = TlsOptions(),
@@ -48,6 +49,7 @@ class ClientOptions:
         self.verbosity = verbosity
         self.family = family
         self.source = source
+        self.interface = interface
         self.connect_timeout = connect_timeout
         self.keepalive = keepalive
         self.tls = tls
@@ -133,8 +135,15 @@ class ClientOptions:
 
         if layers is None:
             layers = self.layers(self.tls, self.address, self._name, str(self.address), client)
-        family, numeric = self.family.family(), self.family.numeric
-        return Dialling(family, numeric, self.connect_timeout, self.source, layers, self.connect)
+        return Dialling(
+            self.family.family(),
+            self.family.numeric,
+            self.connect_timeout,
+            self.source,
+            layers,
+            self.connect,
+            interface=self.interface,
+        )
 
     async def dial(
         self,

@@ -1,10 +1,10 @@
 """The options of layers: a row for each, in the order of the wire."""
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Set
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from netkit.cli.command import ADDRESSES, TLS, Decorator, chained
+from netkit.cli.command import ADDRESSES, DATA, SERVING, TLS, Decorator, chained
 from netkit.cli.types import choice, imported
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ class LayerRow(NamedTuple):
 
     ``make`` is the path of a function that makes it of the option's value and a Setting, imported when it is used.
     ``over_tls`` is on which side of TLS it has its place; one that ``secures`` is followed by TLS, asked for or not.
-    The second layer of an option has the same ``name`` and no ``option``.
+    ``for_clients`` is on which side of a relay. The second layer of an option has the same ``name`` and no ``option``.
     """
 
     name: str
@@ -24,6 +24,7 @@ class LayerRow(NamedTuple):
     option: Decorator | None
     over_tls: bool = False
     secures: bool = False
+    for_clients: bool = False
 
 
 STARTTLS = (
@@ -33,6 +34,15 @@ STARTTLS = (
 
 
 ROWS = (
+    LayerRow(
+        "accept_proxy",
+        "netkit.protocols.proxy_header.accepting",
+        SERVING.option(
+            "--accept-proxy",
+            help="Want a header of the PROXY protocol from each client first, and take it for the client it tells of.",
+        ),
+        for_clients=True,
+    ),
     LayerRow(
         "send_proxy",
         "netkit.protocols.proxy_header.sending",
@@ -53,6 +63,12 @@ ROWS = (
         secures=True,
     ),
     LayerRow("starttls", "netkit.protocols.starttls.layer.greeting", None, over_tls=True),
+    LayerRow(
+        "telnet",
+        "netkit.protocols.telnet.speaking",
+        DATA.option("--telnet", help="Speak telnet: answer its negotiation, and keep its commands out of the data."),
+        over_tls=True,
+    ),
 )
 
 
@@ -67,9 +83,24 @@ class LayerOptions:
         """Whether one of them is followed by TLS, whatever else is said of that."""
         return any(row.secures and self._values.get(row.name) for row in ROWS)
 
+    def joined(self, other: "LayerOptions") -> "LayerOptions":
+        """Those of both."""
+        return LayerOptions({**self._values, **other._values})
+
+    def __contains__(self, name: str) -> bool:
+        return bool(self._values.get(name))
+
+    def sides(self) -> "tuple[LayerOptions, LayerOptions]":
+        """What is for the clients of a relay, and what for its target."""
+        near = {row.name for row in ROWS if row.for_clients}
+        return self._only(near), self._only(self._values.keys() - near)
+
+    def _only(self, names: Set[str]) -> "LayerOptions":
+        return LayerOptions({name: self._values[name] for name in self._values.keys() & names})
+
     def make(self, setting: "Setting", *, over_tls: bool) -> "list[Layer]":
         """The layers beneath TLS or over it, the one next to the wire first."""
-        wanted = [row for row in ROWS if row.over_tls is over_tls and self._values.get(row.name)]
+        wanted = [row for row in ROWS if row.over_tls is over_tls and row.name in self]
         return [imported(row.make)(self._values[row.name], setting) for row in wanted]
 
 
@@ -77,14 +108,15 @@ NO_LAYERS = LayerOptions({})
 
 
 def layer_options(*names: str) -> Decorator:
-    """Add the options of these layers, and hand the function a LayerOptions named ``between``."""
+    """Add the options of these layers, and hand the function a LayerOptions named ``between``, with those above it."""
     rows = [row for row in ROWS if row.name in names]
 
     def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(function)
         def call(**values: Any) -> Any:
-            between = LayerOptions({name: values.pop(name) for name in names})
-            return function(**values, between=between)
+            own = LayerOptions({name: values.pop(name) for name in names})
+            between = values.pop("between", NO_LAYERS)
+            return function(**values, between=between.joined(own))
 
         return chained(*(row.option for row in rows if row.option))(call)
 

@@ -580,14 +580,17 @@ def connect_timeout_option(limited: str = "resolving, connecting and TLS", secon
     return TIME.option("-w", "--connect-timeout", type=types.DURATION, default=seconds, help=words)
 
 
-source_option = ADDRESSES.option("--source", type=types.SOURCE, help="Connect from this address and port.")
+own_end_options = chained(
+    ADDRESSES.option("--source", type=types.SOURCE, help="Connect from this address and port."),
+    ADDRESSES.option("--interface", type=types.INTERFACE, help="Connect through this interface only, such as eth0."),
+)
 
 dial_options = chained(
     connect_timeout_option(),
-    source_option,
+    own_end_options,
     TIME.option("--keepalive", type=types.DURATION, help="Probe a peer silent for D (TCP keepalive)."),
     rules=[
-        excluded("-4", "-6", "-n", "--source", by=UNIX, why="a unix socket has no IP address"),
+        excluded("-4", "-6", "-n", "--source", "--interface", by=UNIX, why="a unix socket has no IP address"),
         excluded("--keepalive", by=UNIX, why="a unix socket has no keepalive"),
     ],
 )
@@ -669,6 +672,7 @@ transport_options = chained(
         excluded("--udp", "--both", by=SECURED, why="datagrams are not secured"),
         excluded(
             *("--once", "--max-clients", "--max-conns", "--greet", "--keepalive", "--mode", "--idle-timeout"),
+            "--accept-proxy",
             by="--udp",
             why="datagrams make no connections",
         ),

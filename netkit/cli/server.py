@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from netkit.cli import options
 from netkit.cli.client import ClientOptions
 from netkit.cli.command import ADDRESSES, SERVING, address, gathered
-from netkit.cli.layers import LayerOptions, layer_options
+from netkit.cli.layers import NO_LAYERS, LayerOptions, layer_options
 from netkit.cli.options import FamilyOptions, RecordOptions, ServingOptions, TlsOptions
 from netkit.cli.proxies import ProxyOptions, proxy_options
 from netkit.cli.rules import Case, excluded
@@ -37,6 +37,7 @@ class ServerOptions:
         family: FamilyOptions,
         serving: ServingOptions,
         tls: TlsOptions = TlsOptions(),
+        between: LayerOptions = NO_LAYERS,
         idle_timeout: float | None = None,
         timeout: float | None = None,
     ) -> None:
@@ -53,12 +54,17 @@ class ServerOptions:
         self.stop = Event()
         self.tls = tls.wanted(address)
         self.tls.check_server()
+        self.between = between
         self._run = Run(verbosity, timeout, stats=serving.stats)
         self.observe = self._run.observe
 
     def layers(self) -> "list[Layer]":
         """What each connection goes through before it is served, in this order. Raises Failure READ for a file."""
-        return [self.tls.server(self.observe)] if self.tls.tls else []
+        from netkit.core.layer import Setting
+
+        setting = Setting(self.address, observe=self.observe, serves=True)
+        secure = [self.tls.server(self.observe)] if self.tls.tls else []
+        return [*self.between.make(setting, over_tls=False), *secure, *self.between.make(setting, over_tls=True)]
 
     def changes(self) -> "list[Callable[[], Change]]":
         """Makers of what the data of each client goes through first: the watch of --until."""
@@ -120,6 +126,7 @@ class ServerOptions:
                 idle_timeout=None if service.handler else self.idle_timeout,
                 admits=serving.admits(),
                 layers=layers,
+                told="accept_proxy" in self.between,
             )
             if service.handler is not None:
                 handler = welcoming(service.handler, serving.greet, serving.keepalive)
@@ -181,6 +188,7 @@ class RelayOptions(ServerOptions):
         family: FamilyOptions,
         connect_timeout: float,
         source: tuple[str, int] | None,
+        interface: str | None,
         serving: ServingOptions,
         tls: TlsOptions,
         between: LayerOptions,
@@ -195,16 +203,18 @@ class RelayOptions(ServerOptions):
         if target.path is not None and target.path == address.path:
             raise Invalid(f"{target} is this relay itself")
         for_clients, for_target = tls.sides(address.tls, target.tls or between.secures, proxies.secured)
-        super().__init__(verbosity, address, command, family, serving, tls=for_clients, timeout=timeout)
+        near, far = between.sides()
+        super().__init__(verbosity, address, command, family, serving, tls=for_clients, between=near, timeout=timeout)
         self.shutdown_after = shutdown_after
         self.target = ClientOptions(
             verbosity,
             target,
             family,
-            source,
-            connect_timeout,
+            source=source,
+            interface=interface,
+            connect_timeout=connect_timeout,
             tls=for_target,
-            between=between,
+            between=far,
             proxies=proxies,
             idle_timeout=idle_timeout,
         )
@@ -256,6 +266,7 @@ class ProxyServerOptions(ServerOptions):
         family: FamilyOptions,
         connect_timeout: float,
         source: tuple[str, int] | None,
+        interface: str | None,
         serving: ServingOptions,
         tls: TlsOptions,
         idle_timeout: float | None,
@@ -264,9 +275,9 @@ class ProxyServerOptions(ServerOptions):
         allow_target: "tuple[Rule, ...]",
         deny_target: "tuple[Rule, ...]",
     ) -> None:
-        super().__init__(verbosity, address, command, family, serving, tls, idle_timeout, timeout)
+        super().__init__(verbosity, address, command, family, serving, tls, idle_timeout=idle_timeout, timeout=timeout)
         self._connect_timeout = connect_timeout
-        self._source = source
+        self._source, self._interface = source, interface
         self._auth_file = auth_file
         self._allow_target, self._deny_target = allow_target, deny_target
 
@@ -279,7 +290,13 @@ class ProxyServerOptions(ServerOptions):
 
         return Service(
             proxying(
-                Dialling(self.family.family(), self.family.numeric, self._connect_timeout, self._source),
+                Dialling(
+                    self.family.family(),
+                    self.family.numeric,
+                    self._connect_timeout,
+                    self._source,
+                    interface=self._interface,
+                ),
                 Targets(self._allow_target, self._deny_target),
                 None if self._auth_file is None else read_users(self._auth_file).admits,
                 changes=self.changes,
@@ -298,6 +315,7 @@ server_options = gathered(
     options.family_options,
     options.serving_options,
     options.server_tls_options,
+    layer_options("accept_proxy"),
     options.timeout_options,
     options.verbosity_options,
     rules=[excluded("-4", "-6", "-n", by=options.UNIX, why="a unix socket has no IP address")],
@@ -322,22 +340,22 @@ relay_options = gathered(
     address("server", target=True),
     options.family_options,
     options.connect_timeout_option(),
-    options.source_option,
+    options.own_end_options,
     SERVING.option("--udp", help="Relay UDP datagrams instead of TCP."),
     options.serving_options,
     options.relay_tls_options,
     proxy_options,
-    layer_options("send_proxy", "starttls"),
+    layer_options("accept_proxy", "send_proxy", "starttls"),
     options.shutdown_after_option,
     options.timeout_options,
     options.verbosity_options,
     rules=[
         excluded("-4", "-6", by=_BOTH_UNIX, why="a unix socket has no IP address"),
-        excluded("-n", "--source", by=_TO_UNIX, why="a unix socket has no IP address"),
+        excluded("-n", "--source", "--interface", by=_TO_UNIX, why="a unix socket has no IP address"),
         excluded("--proxy", by=_TO_UNIX, why="a proxy connects to hosts and ports"),
         excluded(
             *("--once", "--max-clients", "--greet", "--keepalive", "--mode", "--shutdown-after"),
-            "--proxy",
+            *("--accept-proxy", "--proxy"),
             by="--udp",
             why="datagrams make no connections",
         ),
@@ -355,7 +373,7 @@ proxy_server_options = gathered(
     ),
     ADDRESSES.option("--deny-target", type=TARGET, multiple=True, help="Connect no client to this target; repeatable."),
     options.connect_timeout_option("resolving and connecting"),
-    options.source_option,
+    options.own_end_options,
     SERVING.option("--auth-file", type=FILE, help="Require a user and password of FILE, one USER:PASSWORD per line."),
     options.silent_serving_options,
     options.server_tls_options,

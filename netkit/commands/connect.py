@@ -25,6 +25,7 @@ HABITS = {
     "-p": "--source :PORT sets our own port",
     "-s": "--source ADDR sets our own address",
     "-N": "the end of input is sent anyway, see --no-shutdown",
+    "-t": "--telnet answers the negotiation",
     "-d": "--recv-only leaves stdin alone",
     "-i": "--idle-timeout D gives up when nothing moves",
     "-connect": "the address needs no option",
@@ -90,7 +91,7 @@ RULES = (
 @options.dial_options
 @options.client_tls_options
 @proxy_options
-@layer_options("send_proxy", "starttls")
+@layer_options("send_proxy", "starttls", "telnet")
 @TLS.option("--show-certs", help="Print the certificates that come, in PEM, and leave.")
 @TIME.option("--wait", type=types.DURATION_OR_ZERO, help="Keep trying for D, then exit with 28.")
 @TIME.option(
@@ -144,8 +145,13 @@ def connect(
     A server that does not offer TLS, refuses it, or says more than its go-ahead, is exit code 8. xmpp asks for the
     domain of --servername or ADDRESS. postgres and mysql are secured, and not logged in to.
 
-    Some servers drop a client that half-closes, and with it what they still had to send: nc -l < file, or ZooKeeper.
-    Use --no-shutdown with these, or --until or --max-bytes.
+    Some servers drop a client that half-closes, and with it what they still had to send: nc -l < file, telnetd or
+    ZooKeeper. Use --no-shutdown with these, or --until or --max-bytes.
+
+    With --telnet netkit answers what a telnet server asks, and agrees to little: to tell the type and the size of a
+    terminal on stdin and stdout, and to do without go-aheads. The server is not to echo, so a terminal shows each line
+    once, as it is typed: a password too, unless "stty -echo" says otherwise. Lines are sent as they are; --crlf ends
+    them as telnet does. No key has a meaning of its own.
 
     With --reconnect netkit goes on, over a new connection, with the line in which the first byte stands that the peer
     did not acknowledge, so a peer may see bytes twice. What its system acknowledged and its program never read is lost;

@@ -3,6 +3,7 @@
 from netkit.cli import habits, options, types
 from netkit.cli import server as server_module
 from netkit.cli.command import DATA, SERVING, command
+from netkit.cli.layers import layer_options
 from netkit.cli.rules import Case, Values, excluded, needs, one_of
 
 HABITS = {
@@ -12,6 +13,7 @@ HABITS = {
     "-e": "--exec CMD runs a program over each connection",
     "-c": "--sh-exec CMD has the shell run it",
     "-i": "--idle-timeout D gives up when nothing moves",
+    "-t": "--telnet answers the negotiation",
 }
 
 
@@ -51,6 +53,7 @@ RULES = (
         ("netkit listen 8080 --reply-file page.http", "the same answer for everybody"),
     ],
 )
+@layer_options("telnet")
 @server_module.server_options
 @SERVING.option("-k", "--keep", help="Serve any number of clients at a time.")
 @options.ending_options
@@ -95,6 +98,8 @@ def listen(
     code.
 
     When data of a single client comes from or goes to a file or a pipe, progress is shown on stderr's terminal.
+
+    With --telnet netkit answers what a telnet client asks, and agrees to do without go-aheads, but to nothing else.
 
     A bare PORT listens on this machine only; :PORT on every interface. With COMMAND, stdin belongs to COMMAND and
     listen only receives; when COMMAND ends, so does listen, with its exit code.

@@ -6,7 +6,7 @@ from netkit.cli import client as client_module
 from netkit.cli import habits, options
 from netkit.cli.command import ADDRESSES, DATA, ENDING, OUTPUT, TIME, address, command, gathered
 from netkit.cli.rules import Case, Values, excluded, needs, one_of
-from netkit.cli.types import COUNT, COUNT_OR_ANY, DURATION_OR_ZERO, SIZE, SOURCE, count, size
+from netkit.cli.types import COUNT, COUNT_OR_ANY, DURATION_OR_ZERO, INTERFACE, SIZE, SOURCE, count, size
 
 if TYPE_CHECKING:
     from netkit.services.udp.framing import Framing
@@ -67,6 +67,7 @@ _CUTS = ("--lines", "--size", "--hex")
 @ADDRESSES.option("--broadcast", help="Allow ADDRESS to be a broadcast address.")
 @ADDRESSES.option("--ttl", type=count(most=255), help="Let datagrams pass at most N routers (TTL).")
 @ADDRESSES.option("--source", type=SOURCE, help="Send from this address and port.")
+@ADDRESSES.option("--interface", type=INTERFACE, help="Send through this interface only, such as eth0.")
 @options.timeout_option
 @OUTPUT.option("--stats", help="Print datagrams and bytes at the end, as JSON.")
 @options.family_options

@@ -17,7 +17,9 @@ class Access(NamedTuple):
     deny: tuple[Network, ...] = ()
 
     def admits(self, host: str) -> bool:
-        """Whether a client of this address is served."""
+        """Whether a client of this address is served. One without an address, "", is in no network."""
+        if not host:
+            return not self.allow
         address = canonical(host)
         if any(address in network for network in self.deny):
             return False

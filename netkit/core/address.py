@@ -21,6 +21,8 @@ _MAX_NAME = 253  # characters that 255 bytes on the wire leave for a name: RFC 1
 _LABEL = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?")
 _RANGE = re.compile(r"([0-9]+)-(.*)", re.DOTALL)
 _ZONE = re.compile(r"[^\s%/:\[\]]+", re.ASCII)
+_INTERFACE = re.compile(r"(?!\.{1,2}$)[^\s/:\0]+")  # dev_valid_name of Linux
+_MAX_INTERFACE = 15  # bytes: netdevice(7), IFNAMSIZ with a NUL; the system ignores the rest of a longer one
 _SERVICE = re.compile(r"(?=.*[A-Za-z])[A-Za-z0-9][A-Za-z0-9+._-]*")
 _LAST_LABEL_IS_NUMBER = re.compile(r"(?:^|\.)(?:[0-9]+|0[xX][0-9A-Fa-f]*)\.?$")
 
@@ -162,6 +164,13 @@ def parse_source(text: str) -> tuple[str, int]:
     elif port is None:
         raise Invalid("the source is empty")
     return host, 0 if port is None else parse_port(port, "server")
+
+
+def parse_interface(text: str) -> str:
+    """Read the name of a network interface, such as eth0, whether there is one or not. Raises Invalid."""
+    if not _INTERFACE.fullmatch(text) or len(os.fsencode(text)) > _MAX_INTERFACE:
+        raise Invalid(f"{text!r} is not the name of an interface, such as eth0")
+    return text
 
 
 def family_of(host: str) -> int | None:

@@ -62,7 +62,9 @@ async def _within_handshake(stream: Connection, layers: Sequence[Layer], group: 
     try:
         with deadline(now() + HANDSHAKE):
             return await through(stream, layers, group)
-    except DeadlineExceeded:
+    except DeadlineExceeded as exceeded:
+        if isinstance(exceeded.__cause__, Failure):  # the layer's own word for what did not come
+            raise exceeded.__cause__ from None
         action = f"secure the connection to {stream.name}"
         raise Failure(Exit.TIMEOUT, action, f"no handshake within {duration(HANDSHAKE)}") from None
 

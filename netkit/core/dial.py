@@ -52,7 +52,8 @@ class Dialling(Record):
 
     ``connect`` makes the connection, where that is not simply opened. ``check`` raises Failure for one that we have
     opened and must not use, before anything is sent over it. Of the addresses that were found those are tried that
-    ``choose`` returns, which may raise Failure.
+    ``choose`` returns, which may raise Failure. What is sent leaves by ``interface``
+    alone, if any.
     """
 
     family: int = socket.AF_UNSPEC
@@ -63,6 +64,7 @@ class Dialling(Record):
     connect: "Connect | None" = None
     check: Callable[[Connection], None] | None = None
     choose: Callable[[list[Address]], list[Address]] = list
+    interface: str | None = None
 
 
 Connect = Callable[[Endpoint, Dialling, TimeLimit, Observer, Group | None], Awaitable[Connection]]
@@ -213,7 +215,7 @@ async def _connect_tcp(
         started = now()
         observe(Trying(address.host))
         try:
-            stream = await _connect(address, how.source, str(target))
+            stream = await _connect(address, how, str(target))
         except Failure:
             raise
         except OSError as error:
@@ -237,10 +239,9 @@ async def _connect_tcp(
     raise Failure(Exit.CONNECT, f"connect to {target}", reason, detail=detail, hint=hint) from last
 
 
-async def _connect(address: Address, source: tuple[str, int] | None, name: str) -> SocketStream:
+async def _connect(address: Address, how: Dialling, name: str) -> SocketStream:
     with new_socket(address.family, socket.SOCK_STREAM) as sock:
-        if source:
-            bind_source(sock, address, source)
+        bind_own_end(sock, address, how)
         code = errno.EINTR
         while code == errno.EINTR:
             code = sock.connect_ex(address.sockaddr)
@@ -263,8 +264,23 @@ def is_self(sock: socket.socket) -> bool:
         return False
 
 
-def bind_source(sock: socket.socket, address: Address, source: tuple[str, int]) -> None:
-    """Give a socket that will talk to ``address`` its own end; raise Failure BIND."""
+def bind_own_end(sock: socket.socket, address: Address, how: Dialling) -> None:
+    """Give a socket that will talk to ``address`` its interface and its own address, if any. Raises Failure BIND."""
+    if how.interface is not None:
+        _bind_to_interface(sock, how.interface)
+    if how.source is not None:
+        _bind_source(sock, address, how.source)
+
+
+def _bind_to_interface(sock: socket.socket, name: str) -> None:
+    with doing(Exit.BIND, f"use interface {name}"):
+        option = getattr(socket, "SO_BINDTODEVICE", None)  # Linux: socket(7)
+        if option is None:
+            raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP))
+        sock.setsockopt(socket.SOL_SOCKET, option, os.fsencode(name))
+
+
+def _bind_source(sock: socket.socket, address: Address, source: tuple[str, int]) -> None:
     host, port = source
     any_host = "::" if address.family == socket.AF_INET6 else "0.0.0.0"
     with doing(Exit.BIND, f"use source {Endpoint(host or any_host, port)}"):

@@ -140,6 +140,13 @@ class Accepted(CoreEvent):
     peer: Endpoint
 
 
+class Proxied(CoreEvent):
+    """A proxy told for whom it relays a connection: ``peer``, whose address counts from then on."""
+
+    proxy: str
+    peer: Endpoint
+
+
 class Denied(CoreEvent):
     """A client was turned away."""
 

@@ -26,12 +26,14 @@ class Setting(NamedTuple):
     """What a layer may depend on beside its option: whom a client dials, or where a server listens.
 
     ``name`` is that of the server, as its certificate has it, and ``client`` the connection that a relay dials for.
+    ``serves`` is whether it is we who listen.
     """
 
     address: Endpoint
     name: str = ""
     client: Connection | None = None
     observe: Observer = ignore
+    serves: bool = False
 
 
 _MAX_PIECES = 1024  # that are remembered before those acknowledged are looked for
@@ -72,6 +74,10 @@ class Wrapped:
     @property
     def local(self) -> Endpoint:
         return self._stream.local
+
+    @property
+    def reached(self) -> Endpoint:
+        return self._stream.reached
 
     async def recv(self) -> bytes:
         return await self._stream.recv()

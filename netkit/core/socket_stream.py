@@ -35,7 +35,8 @@ class SocketStream:
     """
 
     __slots__ = (
-        "_ended", "_fd", "_is_tcp", "_name", "_probed", "_reset", "_size", "_sock", "_unread", "counts", "peer",
+        "_ended", "_fd", "_is_tcp", "_name", "_probed", "_reached", "_reset", "_size", "_sock", "_unread", "counts",
+        "peer",
     )  # fmt: skip
 
     def __init__(
@@ -45,6 +46,7 @@ class SocketStream:
         self._name = name
         self.counts = Counts()
         self.peer = peer
+        self._reached: Endpoint | None = None
         self._sock = sock
         self._fd = sock.fileno()
         self._size = SMALLEST_READ
@@ -68,6 +70,14 @@ class SocketStream:
     @property
     def local(self) -> Endpoint:
         return from_socket(self._sock.getsockname())
+
+    @property
+    def reached(self) -> Endpoint:
+        return self.local if self._reached is None else self._reached
+
+    def present(self, peer: Endpoint, reached: Endpoint) -> None:
+        """Be the connection of ``peer``, who has connected to ``reached``: the proxy at the other end says so."""
+        self.name, self.peer, self._reached = str(peer), peer, reached
 
     def raw_source(self) -> RawEnd | None:
         """The socket, unless ``recv`` has something of its own to say: bytes given back, or a reset told already."""

@@ -83,6 +83,10 @@ class Connection(Stream, Protocol):
     def local(self) -> Endpoint:
         """Our end."""
 
+    @property
+    def reached(self) -> Endpoint:
+        """What the peer has connected to: our end, or that of the proxy which told who the peer is."""
+
     def unacknowledged(self) -> int:
         """How many of the bytes sent the peer has not acknowledged yet. Works after a reset, and not once closed."""
 

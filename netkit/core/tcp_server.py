@@ -5,7 +5,7 @@ import os
 import socket
 import stat
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -14,9 +14,11 @@ from netkit.core.bind import addresses_of, bind_all, new_socket
 from netkit.core.connection import Handler, serve_connection
 from netkit.core.errors import Exit, Failure, doing
 from netkit.core.events import Accepted, Denied, Observer
-from netkit.core.kernel import DeadlineExceeded, Group, deadline, notify_closing, now, readable
+from netkit.core.kernel import DeadlineExceeded, Group, Task, deadline, notify_closing, now, readable
+from netkit.core.layer import Layer
 from netkit.core.policy import FULL, Admission, Full, Policy, finish
 from netkit.core.socket_stream import SocketStream
+from netkit.core.stream import Connection
 from netkit.core.sync import Condition, Event
 
 PRIVATE = 0o600  # the mode of a socket file
@@ -125,6 +127,16 @@ async def serve(
     """
     admission = Admission(policy, listener.endpoints[0])
     accepting, serving = Group(), Group()
+    pending: dict[SocketStream, Task] = {}  # clients of whom a proxy has still to tell who they are
+
+    def count() -> bool:
+        """Count a client, if it is within the limit. The last one that is wanted sends the others away."""
+        taken = admission.take()
+        if admission.full:
+            accepting.cancel()
+            for task in pending.values():
+                task.cancel()
+        return bool(taken)
 
     async def accept(sock: socket.socket) -> None:
         while True:
@@ -138,22 +150,38 @@ async def serve(
                     break
                 take_in(stream)
                 if admission.full:
-                    accepting.cancel()
                     break
 
     def take_in(stream: SocketStream) -> None:
         if not admission.admits(stream.peer.host or ""):
             observe(Denied(stream.peer, "not allowed"))
             stream.abort()
-        elif not admission.take():
-            stream.abort()
-        else:
+        elif policy.told:
             observe(Accepted(stream.peer))
-            serving.start_soon(serve_one(stream))
+            pending[stream] = serving.start_soon(serve_one(stream, judged(stream)))
+        elif count():
+            observe(Accepted(stream.peer))
+            serving.start_soon(serve_one(stream, policy.layers))
+        else:
+            stream.abort()
 
-    async def serve_one(stream: SocketStream) -> None:
+    def judged(stream: SocketStream) -> list[Layer]:
+        """The layers with one behind the first, which admits and counts a client by the address that it has there."""
+
+        async def judge(told: Connection, group: Group) -> Connection:
+            del pending[stream]
+            if not admission.admits(told.peer.host or ""):
+                observe(Denied(told.peer, "not allowed"))
+                raise OSError("not allowed")
+            if not count():
+                raise OSError("nobody else is served")
+            return told
+
+        return [policy.layers[0], judge, *policy.layers[1:]]
+
+    async def serve_one(stream: SocketStream, layers: Sequence[Layer]) -> None:
         try:
-            await serve_connection(stream, handler, observe, policy.layers)
+            await serve_connection(stream, handler, observe, layers)
         except Failure as failure:
             failed(failure)
             if failure.exit in (Exit.READ, Exit.WRITE):  # our own stdin, stdout or files, and so everybody's
@@ -161,6 +189,8 @@ async def serve(
         except OSError:
             pass  # reported by ``serve_connection``, and this client's alone
         finally:
+            if pending.pop(stream, None) is not None:
+                count()
             listener.left.notify_all()
 
     try:

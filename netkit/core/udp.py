@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from netkit.core.address import Endpoint, family_of, from_socket
 from netkit.core.bind import new_socket
-from netkit.core.dial import Dialling, bind_source, candidates, is_self
+from netkit.core.dial import Dialling, bind_own_end, candidates, is_self
 from netkit.core.errors import Exit, Failure
 from netkit.core.events import Carried, Observer, Opened, ignore
 from netkit.core.kernel import notify_closing, readable, sleep, writable
@@ -291,7 +291,7 @@ async def connect(
     failures: list[OSError] = []
     for address in addresses:
         try:
-            found = _connected(address, how.source, str(target), broadcast, hops)
+            found = _connected(address, how, str(target), broadcast, hops)
         except Failure:
             raise
         except OSError as error:
@@ -307,14 +307,11 @@ async def connect(
     raise Failure(Exit.CONNECT, f"send to {target}", first, detail=detail, hint=hint) from first
 
 
-def _connected(
-    address: Address, source: tuple[str, int] | None, name: str, broadcast: bool, hops: int | None
-) -> Datagram:
+def _connected(address: Address, how: Dialling, name: str, broadcast: bool, hops: int | None) -> Datagram:
     ipv6 = address.family == socket.AF_INET6
     level = socket.IPPROTO_IPV6 if ipv6 else socket.IPPROTO_IP
     with new_socket(address.family, socket.SOCK_DGRAM) as sock:
-        if source:
-            bind_source(sock, address, source)
+        bind_own_end(sock, address, how)
         if broadcast:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
         if hops is not None:

@@ -117,6 +117,7 @@ TABLE: dict[type[CoreEvent], Row] = {
     events.Secured: Row("secured", 0, 1, "protocol cipher alpn certificates", _secured),
     events.Distrusted: Row("distrusted", 0, 1, "certificates", _distrusted),
     events.Accepted: Row("accepted", 0, 1, "peer", "connection from {peer}"),
+    events.Proxied: Row("proxied", 0, 1, "proxy peer", "connection from {proxy} is relayed for {peer}"),
     events.Requested: Row("requested", 0, 1, "peer target scheme", "{peer} asks for {target} by {scheme}"),
     events.Denied: Row("denied", 0, 1, "peer reason", "connection from {peer} denied: {reason}"),
     events.Opened: Row("opened", 0, 1, "target peer local", "sending to {peer} from {local}"),

@@ -3,20 +3,51 @@
 Versions 1 (a line) and 2 (bytes), as HAProxy's proxy-protocol.txt has them.
 """
 
+import functools
 import os
+import re
 import socket
 import struct
+from typing import NamedTuple
 
 from netkit.core.address import Endpoint, family_of
-from netkit.core.kernel import Group
-from netkit.core.layer import Layer, Setting
+from netkit.core.connection import HANDSHAKE
+from netkit.core.errors import Exit, Failure
+from netkit.core.events import Proxied
+from netkit.core.kernel import Cancelled, Group
+from netkit.core.layer import Layer, Setting, unread
+from netkit.core.socket_stream import SocketStream
 from netkit.core.stream import Connection
+from netkit.core.units import duration
+
+_LINE = b"PROXY "
+_MAX_LINE = 107  # bytes, with its CR LF
+_PROTOCOLS: dict[bytes, int] = {b"TCP4": socket.AF_INET, b"TCP6": socket.AF_INET6}
+_PORT = re.compile(rb"0|[1-9][0-9]{0,4}")
 
 _SIGNATURE = b"\r\n\r\n\0\r\nQUIT\n"
-_VERSION_2_PROXY = 0x21
-_STREAM = 0x1  # beside the family: TCP, or SOCK_STREAM of a unix socket
+_HEAD = struct.Struct("!12sBBH")  # the signature, version and command, family and transport, and how many bytes follow
+_VERSION_2 = 0x20
+_LOCAL, _PROXY = 0x0, 0x1  # commands: a connection of the proxy's own, or a client's
+_STREAM, _DATAGRAM = 0x1, 0x2  # beside the family: TCP, or SOCK_STREAM of a unix socket, and what UDP is
 _IPV4, _IPV6, _UNIX = 0x1, 0x2, 0x3
+_FAMILIES: dict[int, int] = {_IPV4: socket.AF_INET, _IPV6: socket.AF_INET6}
 _UNIX_PATH = 108  # bytes, filled up with NUL
+_SIZES = {_IPV4: 12, _IPV6: 36, _UNIX: 2 * _UNIX_PATH}  # bytes of both addresses, with their ports
+_FIELD = struct.Struct("!BH")  # of what may follow the addresses: its kind, and how many bytes it has
+_CRC32C = 0x03
+
+
+class Told(NamedTuple):
+    """What a header says, and its ``size`` in bytes. Without addresses the connection is of who sent it."""
+
+    size: int
+    source: Endpoint | None = None
+    destination: Endpoint | None = None
+
+
+class Malformed(ValueError):
+    """What cannot be the beginning of a header; its text says why."""
 
 
 def sending(version: str, setting: Setting) -> Layer:
@@ -24,11 +55,154 @@ def sending(version: str, setting: Setting) -> Layer:
 
     async def send_header(stream: Connection, group: Group) -> Connection:
         client = setting.client
-        source, destination = (stream.local, stream.peer) if client is None else (client.peer, client.local)
+        source, destination = (stream.local, stream.peer) if client is None else (client.peer, client.reached)
         await stream.send(header(version, source, destination))
         return stream
 
     return send_header
+
+
+def accepting(wanted: bool, setting: Setting) -> Layer:
+    """The layer that takes a header, v1 or v2, and its connection for that of the client it tells of.
+
+    It is the first of all. Raises Failure PROTOCOL for anything else that comes, and TIMEOUT if too little does.
+    """
+
+    async def take_header(stream: Connection, group: Group) -> Connection:
+        assert isinstance(stream, SocketStream), "a header comes before all else"
+        told, rest = await _receive(stream)
+        unread(stream, rest)
+        if told.source is not None and told.destination is not None:
+            proxy = stream.name
+            stream.present(told.source, told.destination)
+            setting.observe(Proxied(proxy, stream.peer))
+        return stream
+
+    return take_header
+
+
+async def _receive(stream: Connection) -> tuple[Told, bytes]:
+    """The header, and what has come behind it."""
+    action = f"read the PROXY header of {stream.name}"
+    came = b""
+    try:
+        while (told := parse(came)) is None:
+            data = await stream.recv()
+            if not data:
+                raise Malformed(f"it ended after {len(came)} bytes" if came else "it ended without one")
+            came += data
+    except Malformed as error:
+        raise Failure(Exit.PROTOCOL, action, str(error)) from error
+    except Cancelled as cancelled:
+        raise cancelled from Failure(Exit.TIMEOUT, action, f"none came within {duration(HANDSHAKE)}")
+    return told, came[told.size :]
+
+
+def parse(data: bytes) -> Told | None:
+    """What the header says with which ``data`` begins, None if more is needed. Raises Malformed.
+
+    A header of version 2 has 65,551 bytes at most, and one of version 1 has 107.
+    """
+    if data.startswith(_LINE[: len(data)]):
+        return _parse_line(data)
+    if not data.startswith(_SIGNATURE[: len(data)]):
+        raise Malformed(f"what came begins with {data[: len(_SIGNATURE)]!r}")
+    if len(data) < _HEAD.size:
+        return None
+    _, command, kind, size = _HEAD.unpack_from(data)
+    if command & 0xF0 != _VERSION_2:
+        raise Malformed(f"its version is {command >> 4}")
+    if len(data) < _HEAD.size + size:
+        return None
+    return _parse_binary(data[: _HEAD.size + size], command & 0x0F, kind >> 4, kind & 0x0F)
+
+
+def _parse_line(data: bytes) -> Told | None:
+    line, end, _ = data[:_MAX_LINE].partition(b"\r\n")
+    if b"\n" in line or (not end and len(data) >= _MAX_LINE):
+        raise Malformed(f"no CR LF ends its line within {_MAX_LINE} bytes")
+    if not end:
+        return None
+    told = Told(len(line) + 2)
+    protocol, *words = line.split(b" ")[1:]
+    if protocol == b"UNKNOWN":
+        return told
+    if protocol not in _PROTOCOLS or len(words) != 4:
+        raise Malformed("its line is not TCP4 or TCP6 with two addresses and two ports")
+    hosts, ports = words[:2], words[2:]
+    source, destination = (_endpoint(_PROTOCOLS[protocol], *end) for end in zip(hosts, ports, strict=True))
+    return told._replace(source=source, destination=destination)
+
+
+def _endpoint(family: int, host: bytes, port: bytes) -> Endpoint:
+    try:
+        name = host.decode("ascii")
+        socket.inet_pton(family, name)
+    except (OSError, ValueError):
+        raise Malformed(f"its line has {host!r} for an address") from None
+    if not _PORT.fullmatch(port) or int(port) > 65535:
+        raise Malformed(f"its line has {port!r} for a port")
+    return Endpoint(name, int(port))
+
+
+def _parse_binary(data: bytes, command: int, family: int, transport: int) -> Told:
+    told = Told(len(data))
+    if command > _PROXY:
+        raise Malformed(f"its command is {command}")
+    if command == _LOCAL:
+        return told
+    if family > _UNIX or transport > _DATAGRAM:
+        raise Malformed(f"its family and transport are {family} and {transport}")
+    if not (family and transport):  # it does not know the client
+        return told
+    size = _SIZES[family]
+    body = data[_HEAD.size :]
+    if len(body) < size:
+        raise Malformed(f"its addresses have {len(body)} bytes, not {size}")
+    _check_fields(data, _HEAD.size + size)
+    if family == _UNIX:
+        paths = (body[:_UNIX_PATH], body[_UNIX_PATH:size])
+        source, destination = (Endpoint(path=os.fsdecode(path.rstrip(b"\0"))) for path in paths)
+    else:
+        half = (size - 4) // 2
+        hosts = (socket.inet_ntop(_FAMILIES[family], host) for host in (body[:half], body[half : 2 * half]))
+        source, destination = map(Endpoint, hosts, struct.unpack_from("!HH", body, 2 * half))
+    return told._replace(source=source, destination=destination)
+
+
+def _check_fields(data: bytes, at: int) -> None:
+    """Read past what follows the addresses of a header, and check the sum that may be among it, once."""
+    summed = False
+    while at < len(data):
+        begin = at + _FIELD.size
+        kind, size = _FIELD.unpack_from(data, at) if begin <= len(data) else (0, len(data))
+        at = begin + size
+        if at > len(data):
+            raise Malformed("a field of it is longer than the rest")
+        if kind == _CRC32C:
+            blank = data[:begin] + bytes(size) + data[at:]
+            if summed or data[begin:at] != crc32c(blank).to_bytes(4, "big"):
+                raise Malformed("its CRC-32C is wrong")
+            summed = True
+
+
+@functools.cache
+def _crc_table() -> tuple[int, ...]:
+    table = []
+    for value in range(256):
+        for _ in range(8):
+            value = value >> 1 ^ (0x82F63B78 if value & 1 else 0)
+        table.append(value)
+    return tuple(table)
+
+
+def crc32c(data: bytes) -> int:
+    """The CRC-32C of ``data`` (RFC 3720, appendix B.4)."""
+    table = _crc_table()
+    crc = 0xFFFFFFFF
+    for byte in data:
+        crc = crc >> 8 ^ table[(crc ^ byte) & 0xFF]
+    return crc ^ 0xFFFFFFFF
 
 
 def header(version: str, source: Endpoint, destination: Endpoint) -> bytes:
@@ -52,7 +226,7 @@ def _binary(source: Endpoint, destination: Endpoint) -> bytes:
         of_system, family = (socket.AF_INET, _IPV4) if _is_ipv4(source) else (socket.AF_INET6, _IPV6)
         body = b"".join(socket.inet_pton(of_system, _host(end)) for end in ends)
         body += struct.pack("!HH", source.port, destination.port)
-    return _SIGNATURE + struct.pack("!BBH", _VERSION_2_PROXY, family << 4 | _STREAM, len(body)) + body
+    return _HEAD.pack(_SIGNATURE, _VERSION_2 | _PROXY, family << 4 | _STREAM, len(body)) + body
 
 
 def _is_ipv4(end: Endpoint) -> bool:

@@ -37,6 +37,7 @@ VALUES = {
     "FILE": "/nosuch/file",
     "FORMAT": "tap",
     "HEX": "00",
+    "IF": "lo",
     "METHOD": "PUT",
     "MODE": "600",
     "N": "1",

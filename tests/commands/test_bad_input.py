@@ -134,6 +134,10 @@ OPTION_VALUES: list[Case] = [
     (["connect", "127.0.0.1", "1", "--source", ":70000"], "--source: port 70000 is not between"),
     (["connect", "127.0.0.1", "1", "--source", ":-1"], "--source: port -1 is negative"),
     *(
+        (["connect", "127.0.0.1", "1", "--interface", name], f"--interface: {name!r} is not the name of an interface")
+        for name in ("", ".", "..", "a b", "a/b", "eth0:1", "a\t", "x" * 16, "y" * 100)
+    ),
+    *(
         (["echo", "0", "--max-clients", count], f"--max-clients: {count!r} is not a whole number from 1 on")
         for count in ("", "0", "-1", "+1", "1.5", "1_0", "1e3", "many")
     ),

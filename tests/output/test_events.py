@@ -122,6 +122,13 @@ EVERY = [
     ),
     Told(events.Accepted(PEER), 1, "connection from 192.0.2.7:5432", "accepted", ends(peer=P)),
     Told(
+        events.Proxied("127.0.0.1:4711", PEER),
+        1,
+        "connection from 127.0.0.1:4711 is relayed for 192.0.2.7:5432",
+        "proxied",
+        {"proxy": "127.0.0.1:4711", **ends(peer=P)},
+    ),
+    Told(
         events.Requested(PEER, "db:5432", "socks5"),
         1,
         "192.0.2.7:5432 asks for db:5432 by socks5",

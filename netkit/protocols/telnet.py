@@ -1,0 +1,219 @@
+"""Telnet: commands among the bytes (RFC 854), and options, which are negotiated as others ask (RFC 1143).
+
+Nothing is offered by itself. Without a terminal SUPPRESS-GO-AHEAD is all that is agreed to (RFC 858), with one also to
+tell its type (RFC 1091) and its size (RFC 1073).
+"""
+
+import os
+import re
+from collections.abc import Callable
+from typing import NamedTuple
+
+from netkit.core.errors import Exit, Failure
+from netkit.core.kernel import Group
+from netkit.core.layer import Changed, Layer, Setting
+from netkit.core.stream import Connection
+from netkit.core.sync import Lock
+
+_SE, _SB, _WILL, _WONT, _DO, _DONT = 240, 250, 251, 252, 253, 254
+_IAC = b"\xff"
+_SGA, _TERMINAL_TYPE, _NAWS = 3, 24, 31
+_IS, _SEND = b"\x00", b"\x01"
+
+# What stands in the data, one after the other. A subnegotiation ends with SE, or with the next command if it is broken.
+_PIECE = re.compile(
+    rb"""
+    (?P<data> [^\xff]+ | \xff\xff )
+    | \xff (?P<verb> [\xfb-\xfe] ) (?P<option> . )
+    | \xff\xfa (?P<parameters> [^\xff]* (?: \xff\xff [^\xff]* )* ) (?: \xff\xf0 | (?= \xff[^\xf0\xff] ) )
+    | \xff [^\xfa-\xff]
+    """,
+    re.DOTALL | re.VERBOSE,
+)
+_BARE_CR = re.compile(rb"\r(?=[^\n])", re.DOTALL)
+_MAX_PARAMETERS = 1024  # bytes of a subnegotiation; those that were agreed to have a few
+_MAX_ANSWERS = 64 * 1024  # bytes that wait for the sender before the peer is read no more
+_TYPE = re.compile(rb"[!-~]{1,40}")  # RFC 1091
+
+
+class Malformed(ValueError):
+    """What no telnet sends; its text says why."""
+
+
+class Terminal(NamedTuple):
+    """What may be told of a terminal: the name of its type, and its columns and lines at the moment, if it is there."""
+
+    type: bytes
+    size: Callable[[], tuple[int, int] | None]
+
+
+class Telnet:
+    """One end of a telnet connection, without I/O: bytes from the wire and for the wire, and the answers to send.
+
+    ``terminal`` is ours, if any.
+    """
+
+    def __init__(self, terminal: Terminal | None = None) -> None:
+        self._terminal = terminal
+        self._ours = {_SGA} if terminal is None else {_SGA, _TERMINAL_TYPE, _NAWS}  # what we would do,
+        self._theirs = {_SGA}  # and what they may
+        self._enabled: set[tuple[bool, int]] = set()  # what is done: whether by us, and the option
+        self._size: tuple[int, int] | None = None  # that was told last
+        self._rest = b""  # the beginning of a command
+        self._after_cr = False
+        self._owes_nul = False  # after a CR that was the last so far
+        self._answers: list[bytes] = []
+        self.pending = 0  # bytes of answers
+
+    def receive(self, data: bytes) -> bytes:
+        """The data among what came from the wire."""
+        data = self._rest + data
+        at = 0
+        found = []
+        while piece := _PIECE.match(data, at):
+            at = piece.end()
+            if plain := piece["data"]:
+                found.append(self._plain(plain))
+            elif piece["verb"]:
+                self._negotiate(piece["verb"][0], piece["option"][0])
+            elif piece["parameters"]:
+                self._heed(piece["parameters"])
+        self._rest = data[at:]
+        return b"".join(found)
+
+    def check(self) -> None:
+        """Raise Malformed if a subnegotiation has not ended by now."""
+        if len(self._rest) > _MAX_PARAMETERS:
+            raise Malformed(f"a telnet subnegotiation has not ended after {_MAX_PARAMETERS} bytes")
+
+    def send(self, data: bytes) -> bytes:
+        """The data for the wire: IAC is doubled, and NUL follows a CR that is no CR LF. b"" is the end."""
+        head = b"\0" if self._owes_nul and data[:1] != b"\n" else b""
+        self._owes_nul = data[-1:] == b"\r"
+        return head + _BARE_CR.sub(b"\r\0", data).replace(_IAC, _IAC * 2)
+
+    def answers(self) -> bytes:
+        """What is to be sent of the negotiation, once."""
+        told = b"".join(self._answers)
+        self._answers.clear()
+        self.pending = 0
+        return self.send(b"") + told if told else b""
+
+    def tell_size(self) -> None:
+        """Tell the size of the terminal, if the peer wants to know and has not been told."""
+        if self._terminal is None or (True, _NAWS) not in self._enabled:
+            return
+        size = self._terminal.size()
+        if size is not None and size != self._size:
+            self._size = size
+            self._tell(_NAWS, b"".join(min(number, 0xFFFF).to_bytes(2, "big") for number in size))
+
+    def _plain(self, data: bytes) -> bytes:
+        begin = self._after_cr and data[0] == 0
+        self._after_cr = data[-1] == ord("\r")
+        return data[begin:].replace(b"\r\0", b"\r").replace(_IAC * 2, _IAC)
+
+    def _negotiate(self, verb: int, option: int) -> None:
+        """Answer what changes something, and what is refused: never what confirms, so that no loop can be."""
+        by_us = verb in (_DO, _DONT)
+        yes, no = (_WILL, _WONT) if by_us else (_DO, _DONT)
+        which = (by_us, option)
+        if verb in (_DO, _WILL):
+            if which in self._enabled:
+                return
+            if option not in (self._ours if by_us else self._theirs):
+                self._answer(bytes((0xFF, no, option)))
+                return
+            self._enabled.add(which)
+            self._answer(bytes((0xFF, yes, option)))
+            self.tell_size()
+        elif which in self._enabled:
+            self._enabled.remove(which)
+            self._answer(bytes((0xFF, no, option)))
+            if which == (True, _NAWS):
+                self._size = None
+
+    def _heed(self, parameters: bytes) -> None:
+        wanted = bytes((_TERMINAL_TYPE,)) + _SEND
+        if self._terminal is not None and parameters == wanted and (True, _TERMINAL_TYPE) in self._enabled:
+            self._tell(_TERMINAL_TYPE, _IS + self._terminal.type)
+
+    def _tell(self, option: int, parameters: bytes) -> None:
+        told = parameters.replace(_IAC, _IAC * 2)
+        self._answer(bytes((0xFF, _SB, option)) + told + bytes((0xFF, _SE)))
+
+    def _answer(self, data: bytes) -> None:
+        self._answers.append(data)
+        self.pending += len(data)
+
+
+def speaking(wanted: bool, setting: Setting) -> Layer:
+    """The layer that speaks telnet; a client that somebody types to tells of the terminal if it is asked."""
+
+    async def speak(stream: Connection, group: Group) -> Connection:
+        return TelnetStream(stream, Telnet(None if setting.serves else _terminal()))
+
+    return speak
+
+
+def _terminal() -> Terminal | None:
+    """The terminal on stdin and stdout, None unless both are."""
+    if not (os.isatty(0) and os.isatty(1)):
+        return None
+    name = os.environb.get(b"TERM", b"")
+    return Terminal(name if _TYPE.fullmatch(name) else b"UNKNOWN", _size)
+
+
+def _size() -> tuple[int, int] | None:
+    try:
+        return os.get_terminal_size(1)
+    except OSError:  # stdout has ended
+        return None
+
+
+class TelnetStream(Changed):
+    """The data of a telnet connection, which is what counts."""
+
+    def __init__(self, stream: Connection, telnet: Telnet) -> None:
+        super().__init__(stream, outgoing=lambda data: telnet.send(bytes(data)))
+        self._telnet = telnet
+        self._turn = Lock()
+
+    async def recv(self) -> bytes:
+        while True:
+            try:
+                self._telnet.check()
+            except Malformed as error:
+                raise Failure(Exit.PROTOCOL, f"receive from {self.name}", str(error)) from error
+            came = await self._stream.recv()
+            data = self._telnet.receive(came)
+            # A sender who is held back takes the answers along: to wait for that one here would keep the peer from
+            # reading.
+            if self._telnet.pending and (not self._turn.locked() or self._telnet.pending > _MAX_ANSWERS):
+                await self._answer()
+            if data or not came:
+                self.counts.add_received(len(data))
+                return data
+
+    async def send(self, data: bytes) -> None:
+        async with self._turn:
+            self._telnet.tell_size()
+            await self._send_answers()
+            await super().send(data)
+            await self._send_answers()
+
+    async def send_eof(self) -> None:
+        async with self._turn:
+            await self._send_answers()
+            await super().send_eof()
+
+    async def _answer(self) -> None:
+        try:
+            async with self._turn:
+                await self._send_answers()
+        except Failure:
+            pass  # what the peer has sent is still to be had, and then it is told why no more comes
+
+    async def _send_answers(self) -> None:
+        while (answers := self._telnet.answers()) and not self._sent_eof:
+            await self._stream.send(answers)

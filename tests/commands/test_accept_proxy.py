@@ -1,0 +1,388 @@
+"""``--accept-proxy``: servers behind a proxy that says whom it relays for."""
+
+import json
+import re
+import socket
+import subprocess
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from netkit.core import kernel
+from netkit.core.address import Endpoint
+from netkit.core.connection import HANDSHAKE
+from netkit.core.events import Accepted, Closed, Denied, Proxied
+from netkit.core.kernel import Group, now
+from netkit.core.layer import Setting, through
+from netkit.core.pump import pump
+from netkit.core.socket_stream import SocketStream
+from netkit.core.stdio import FileStream
+from netkit.core.stream import raw_source
+from netkit.protocols.proxy_header import accepting, header
+from tests import contract
+from tests.contract import Check, MakePair, check_stream, pattern
+from tests.support import PATIENCE, exchange, free_port, netkit, peer, read_all, running
+from tests.support.certificates import Pki
+from tests.support.peers import tcp_sockets, wait_for_refusal
+from tests.support.processes import HERE, sound
+from tests.support.secured import Secured
+from tests.support.servers import Client, Server, serving
+from tests.support.streams import Steps, streams_of
+
+CLIENT, REACHED = Endpoint("192.0.2.1", 56324), Endpoint("198.51.100.7", 443)
+V1, V2 = (header(version, CLIENT, REACHED) for version in ("v1", "v2"))
+OTHER = header("v1", Endpoint("2001:db8::1", 7), Endpoint("::1", 80))
+LOCAL = bytes.fromhex("0d0a0d0a000d0a515549540a 20 11 0000")
+ACCEPT = accepting(True, Setting(Endpoint()))
+
+
+def connected(port: int) -> socket.socket:
+    """A proxy that has connected."""
+    return socket.create_connection(("127.0.0.1", port), PATIENCE)
+
+
+def was_reset(sock: socket.socket) -> bool:
+    """Whether the connection ends by a reset, with nothing before."""
+    try:
+        assert sock.recv(1) == b""
+    except ConnectionResetError:
+        return True
+    return False
+
+
+# -- who the client is
+
+
+@pytest.mark.parametrize("told", [V1, V2])
+def test_the_client_is_the_one_that_was_told(told: bytes, tmp_path: Path) -> None:
+    """In greetings, labels, logs and every message behind the header, which may come byte by byte."""
+    log = tmp_path / "log"
+    words = ("--greet", "{host} {port}\n", "--label", "--keep", "--log", str(log), "-v")
+    with running("listen", HERE, "--accept-proxy", *words) as server:
+        with connected(server.port) as proxy:
+            direct = "{}:{}".format(*proxy.getsockname())
+            for byte in told:
+                proxy.sendall(bytes([byte]))
+            proxy.sendall(b"hello\n")
+            assert proxy.recv(100) == b"192.0.2.1 56324\n"
+            assert server.out.readline() == b"192.0.2.1:56324\thello\n"
+        said = server.terminate().complaints
+    assert said[:2] == [
+        f"netkit listen: connection from {direct}",
+        f"netkit listen: connection from {direct} is relayed for 192.0.2.1:56324",
+    ]
+    assert len(said) == 3 and said[2].startswith("netkit listen: 192.0.2.1:56324 closed after ")
+    for record in map(json.loads, log.read_text().splitlines()):
+        assert (record["peer_address"], record["peer_port"]) == ("192.0.2.1", 56324)
+
+
+def test_in_json() -> None:
+    """The events tell of both, and of the client from then on."""
+    with running("echo", HERE, "--accept-proxy", "--json", "-v") as server:
+        found = server.line('"listening"').string
+        with connected(json.loads(found)["local_port"]) as proxy:
+            proxy.sendall(V2 + b"hello")
+            proxy.shutdown(socket.SHUT_WR)
+            assert read_all(proxy) == b"hello"
+            direct = "{}:{}".format(*proxy.getsockname())
+        events = [json.loads(server.line('"event"').string) for _ in range(3)]
+    accepted, proxied, closed = events
+    assert f"{accepted['peer_address']}:{accepted['peer_port']}" == direct
+    assert (proxied["event"], proxied["proxy"]) == ("proxied", direct)
+    for event in (proxied, closed):
+        assert (event["peer_address"], event["peer_port"], event["family"]) == ("192.0.2.1", 56324, "ipv4")
+    assert closed["bytes_received"] == closed["bytes_sent"] == 5
+
+
+def test_a_program_knows_the_client() -> None:
+    """Its environment has the client's address, and our end as it is."""
+    script = "echo $NETKIT_PEER_HOST $NETKIT_PEER_PORT $NETKIT_LOCAL_HOST $NETKIT_LOCAL_PORT"
+    with running("listen", HERE, "--accept-proxy", "--sh-exec", script, "--keep") as server:
+        port = server.port
+        assert exchange(port, V1) == b"192.0.2.1 56324 127.0.0.1 %d\n" % port
+        assert exchange(port, OTHER) == b"2001:db8::1 7 127.0.0.1 %d\n" % port
+
+
+@pytest.mark.parametrize("told", [V1, V2, OTHER])
+@pytest.mark.parametrize("version", ["v1", "v2"])
+def test_a_relay_passes_on_what_it_was_told(told: bytes, version: str) -> None:
+    """Both addresses reach the target, whichever version either side speaks."""
+    source, destination = (CLIENT, REACHED) if told != OTHER else (Endpoint("2001:db8::1", 7), Endpoint("::1", 80))
+    words = ("--accept-proxy", "--send-proxy", version)
+    with peer(read_all) as target, running("relay", HERE, target.address, *words) as relay:
+        assert exchange(relay.port, told + b"hello") == b""
+        assert target.result() == header(version, source, destination) + b"hello"
+
+
+def test_two_of_our_own(tmp_path: Path) -> None:
+    """connect tells a relay, which is on a unix socket, and that tells listen."""
+    path = f"unix:{tmp_path}/s"
+    with running("listen", HERE, "--accept-proxy", "-v", stdin=subprocess.DEVNULL) as server:
+        words = ("--accept-proxy", "--send-proxy", "v2")
+        with running("relay", path, f"127.0.0.1:{server.port}", *words) as relay:
+            relay.line("listening")
+            with socket.socket(socket.AF_UNIX) as proxy:
+                proxy.connect(f"{tmp_path}/s")
+                proxy.sendall(V1 + b"hello")
+                proxy.shutdown(socket.SHUT_WR)
+                assert read_all(proxy) == b""
+        server.line("is relayed for 192.0.2.1:56324$")
+        assert server.finish().out == b"hello"
+
+
+@pytest.mark.parametrize("told", [b"PROXY UNKNOWN\r\n", LOCAL])
+def test_a_proxy_that_tells_of_nobody(told: bytes) -> None:
+    """Its own address stays."""
+    with running("echo", HERE, "--accept-proxy", "--greet", "{port} ", "-v") as server:
+        with connected(server.port) as proxy:
+            proxy.sendall(told + b"hello")
+            proxy.shutdown(socket.SHUT_WR)
+            assert read_all(proxy) == f"{proxy.getsockname()[1]} hello".encode()
+        assert not any("relayed" in line for line in server.terminate().complaints)
+
+
+def test_it_comes_before_tls(pki: Pki) -> None:
+    """The handshake follows the header, and what goes wrong in it is told by the client's address."""
+    with running("echo", f"tls:{HERE}", *pki.good.options(), "--accept-proxy", "-v") as server:
+        port = server.port
+        with connected(port) as proxy:
+            proxy.sendall(V1)
+            client = Secured(proxy, pki.client_context(), "localhost").do_handshake()
+            client.send(b"hello")
+            assert client.recv() == b"hello"
+        with connected(port) as proxy:
+            proxy.sendall(V1 + b"GET / HTTP/1.0\r\n\r\n")
+            server.line("192.0.2.1:56324 closed after .*, cannot secure the connection to 192.0.2.1:56324: the peer")
+
+
+# -- who may come
+
+
+@pytest.mark.parametrize(
+    ("rules", "told", "served"),
+    [
+        ("--deny 192.0.2.0/24", V1, False),
+        ("--deny 192.0.2.0/24", OTHER, True),
+        ("--deny 127.0.0.1", V1, False),
+        ("--deny 127.0.0.1", None, False),
+        ("--allow 127.0.0.1", V1, False),
+        ("--allow 192.0.2.1", V1, False),
+        ("--allow 127.0.0.1 --allow 192.0.2.1", V1, True),
+        ("--allow 127.0.0.1", LOCAL, True),
+        ("--allow 127.0.0.1", header("v2", Endpoint(path="/a"), Endpoint(path="/b")), False),
+        ("--deny 192.0.2.1", header("v2", Endpoint(path="/a"), Endpoint(path="/b")), True),
+        ("--deny 192.0.2.1", header("v2", Endpoint("::ffff:192.0.2.1", 1), Endpoint("::1", 1)), False),
+    ],
+)
+def test_allow_and_deny_test_both(rules: str, told: bytes | None, served: bool) -> None:
+    """The address that connected, before it may tell anything, and the one that was told."""
+    with running("echo", HERE, "--accept-proxy", "-v", *rules.split()) as server:
+        with connected(server.port) as proxy:
+            if told is not None:
+                proxy.sendall(told + b"x")
+            assert (proxy.recv(1) == b"x") if served else was_reset(proxy)
+        assert served == (not any("denied: not allowed" in line for line in server.terminate().complaints))
+
+
+def test_who_is_denied_does_not_count() -> None:
+    """The one client of --once is the first that may come."""
+    with running("echo", HERE, "--accept-proxy", "--once", "--deny", "192.0.2.0/24") as server:
+        port = server.port
+        for told in (V1, V2):
+            with connected(port) as proxy:
+                proxy.sendall(told)
+                assert was_reset(proxy)
+        assert exchange(port, OTHER + b"hello") == b"hello"
+        assert sound(server.finish(), 0)
+
+
+def test_who_was_not_told_yet_does_not_take_the_place() -> None:
+    """The first whose header is here is the one client; the others are reset, and a further one is refused."""
+    with running("listen", HERE, "--accept-proxy", "-v") as server:
+        port = server.port
+        with connected(port) as silent, connected(port) as halfway, connected(port) as proxy:
+            for _ in range(3):
+                server.line("connection from")
+            halfway.sendall(V1[:-1])
+            proxy.sendall(V1 + b"hello\n")
+            assert server.out.readline() == b"hello\n"
+            assert was_reset(silent) and was_reset(halfway)
+            wait_for_refusal(port)
+            server.stdin.close()
+            proxy.shutdown(socket.SHUT_WR)
+            assert read_all(proxy) == b""
+        assert server.wait() == 0
+
+
+# -- what is no header
+
+NONE = {
+    "something else": (b"GET / HTTP/1.0\r\n\r\n", r"what came begins with b'GET / HTTP/1'"),
+    "a bad line": (b"PROXY TCP4 1.2.3 1.2.3.4 1 2\r\n", r"its line has b'1\.2\.3' for an address"),
+    "a flood": (b"PROXY UNKNOWN " + b"x" * 1_000_000, "no CR LF ends its line within 107 bytes"),
+    "half of one": (V2[:20], "it ended after 20 bytes"),
+    "nothing": (b"", "it ended without one"),
+}
+
+
+@pytest.mark.parametrize("case", NONE)
+def test_a_client_without_a_header(case: str) -> None:
+    """It is reset, with one line, and exit code 8 where it was the one client."""
+    data, reason = NONE[case]
+    with running("listen", HERE, "--accept-proxy") as server, connected(server.port) as proxy:
+        name = "{}:{}".format(*proxy.getsockname())
+        try:
+            proxy.sendall(data)
+            proxy.shutdown(socket.SHUT_WR)
+        except OSError:
+            assert case == "a flood"
+        else:
+            assert was_reset(proxy)
+        done = sound(server.finish(), 8)
+        assert done.out == b""
+        line = rf"netkit listen: cannot read the PROXY header of {re.escape(name)}: {reason}"
+        assert re.fullmatch(line, done.complaints[0])
+
+
+def test_a_server_of_many_goes_on() -> None:
+    """With -v it says why."""
+    with running("echo", HERE, "--accept-proxy", "-v") as server:
+        port = server.port
+        for data, reason in NONE.values():
+            with connected(port) as proxy:
+                try:
+                    proxy.sendall(data)
+                    proxy.shutdown(socket.SHUT_WR)
+                except OSError:
+                    pass
+                server.line(rf"closed after .*: 0 B received, 0 B sent, cannot read the PROXY header of \S+: {reason}$")
+        assert exchange(port, V1 + b"hello") == b"hello"
+
+
+def test_a_header_has_the_time_of_a_handshake() -> None:
+    """Who sends none, or too little, is reset then, and others are served meanwhile."""
+
+    async def script(server: Server) -> None:
+        with Client(server.listener) as silent, Client(server.listener) as slow, Client(server.listener) as other:
+            slow.socket.sendall(V1[:-1])
+            assert await other.exchange(V2 + b"echo") == b"echo"
+            assert now() < 1
+            for each in (silent, slow):
+                assert await each.was_reset()
+            assert now() == pytest.approx(HANDSHAKE, abs=0.5)
+        server.stop.set()
+
+    server = serving(script, layers=[ACCEPT], told=True)
+    reasons = [event.reason for event in server.seen(Closed) if event.peer != CLIENT]
+    assert len(reasons) == 2
+    for reason in reasons:
+        assert re.fullmatch(r"cannot read the PROXY header of 127\.0\.0\.1:\d+: none came within 10 s", reason)
+
+
+def test_one_connection_has_one_name_behind_its_header() -> None:
+    """The direct address is that of the events before, the told one that of those after."""
+    seen: list[Any] = []
+    layer = accepting(True, Setting(Endpoint(), observe=seen.append))
+
+    async def script(server: Server) -> None:
+        with Client(server.listener) as one:
+            assert await one.exchange(V1 + b"echo") == b"echo"
+            direct = Endpoint(*one.socket.getsockname())
+        with Client(server.listener) as denied:
+            denied.socket.sendall(OTHER)
+            assert await denied.was_reset()
+            another = Endpoint(*denied.socket.getsockname())
+        server.stop.set()
+        assert [event.peer for event in server.seen(Accepted)] == [direct, another]
+        assert seen == [Proxied(str(direct), CLIENT), Proxied(str(another), Endpoint("2001:db8::1", 7))]
+
+    server = serving(script, layers=[layer], told=True, admits=lambda host: ":" not in host)
+    assert [event.peer.host for event in server.seen(Denied)] == ["2001:db8::1"]
+    assert {(event.name, event.peer.host) for event in server.seen(Closed)} == {
+        (str(CLIENT), CLIENT.host),
+        ("[2001:db8::1]:7", "2001:db8::1"),
+    }
+
+
+def test_a_relay_still_finds_out_that_it_is_its_own_target() -> None:
+    """By the address at which its client connected, whatever was told."""
+    port = free_port()
+    here = f"127.0.0.1:{port}"
+    with running("relay", here, here, "--accept-proxy", "--send-proxy", "v1") as relay:
+        relay.line("listening")
+        with connected(port) as proxy:
+            proxy.sendall(V1)
+            relay.line(f"connection from 192.0.2.1:56324 reset: cannot connect to {here}: that is this relay itself")
+            assert was_reset(proxy)
+
+
+# -- the stream behind it
+
+
+def behind_a_header(sockets: Any) -> MakePair:
+    """Pairs whose one end has taken a header."""
+
+    @asynccontextmanager
+    async def make_pair() -> AsyncIterator[tuple[Any, Any]]:
+        async with streams_of(sockets()) as (a, b), Group() as group:
+            await b.send(V1)
+            stream = await through(a, [ACCEPT], group)  # type: ignore[arg-type]
+            b.counts.restart()
+            assert isinstance(stream, SocketStream) and stream.peer == CLIENT
+            yield stream, b
+
+    return make_pair
+
+
+OVER_TCP = contract.EVERY + contract.CONNECTED + contract.OWNING + contract.RESETTING
+OVER_UNIX = contract.EVERY + contract.CONNECTED + contract.OWNING
+
+
+@pytest.mark.parametrize("check", OVER_TCP, ids=lambda check: check.__name__)  # type: ignore[attr-defined]
+def test_contract_over_tcp(check: Check) -> None:
+    """Behind a header a connection is what every connection is."""
+    check_stream(behind_a_header(tcp_sockets), check)
+
+
+@pytest.mark.parametrize("check", OVER_UNIX, ids=lambda check: check.__name__)  # type: ignore[attr-defined]
+def test_contract_over_unix_sockets(check: Check) -> None:
+    """And over a unix socket."""
+    check_stream(behind_a_header(socket.socketpair), check)
+
+
+def test_a_header_costs_no_zero_copy(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """What came with it is received first, then the system moves the rest, and every byte is counted once."""
+    steps = Steps(monkeypatch)
+    data = pattern(contract.PAST_PROMOTION)
+
+    async def main() -> None:
+        async with streams_of(tcp_sockets()) as (a, b), Group() as group:
+            await b.send(V2 + data[:10])
+
+            async def send() -> None:
+                await b.send(data[10:])
+                await b.send_eof()
+
+            stream = await through(a, [ACCEPT], group)  # type: ignore[arg-type]
+            assert raw_source(stream) is None and stream.counts.received == 0
+            assert await stream.recv() == data[:10]
+            assert raw_source(stream) is not None
+            group.start_soon(send())
+            with (tmp_path / "got").open("wb") as file:
+                await pump(stream, FileStream(file.fileno(), file.fileno()), half_close=False)
+            assert stream.counts.received == len(data)
+
+    kernel.run(main())
+    assert (tmp_path / "got").read_bytes() == data[10:]
+    assert steps.moved > len(data) // 2
+
+
+@pytest.mark.parametrize("words", ["echo 0 --udp", "upper 0 --udp", "relay 0 127.0.0.1:1 --udp"])
+def test_datagrams_have_none(words: str) -> None:
+    """It does not apply to UDP."""
+    done = netkit(*words.split(), "--accept-proxy")
+    command = words.split()[0]
+    assert done == (2, b"", f"netkit {command}: --accept-proxy does not apply: datagrams make no connections\n")

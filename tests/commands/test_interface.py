@@ -1,0 +1,98 @@
+"""``--interface``: what is sent leaves by one interface, whatever the routes say."""
+
+import errno
+import json
+import os
+import shlex
+import socket
+from pathlib import Path
+
+import pytest
+
+from tests.support import NETKIT, PATIENCE, netkit, peer, read_all, running
+from tests.support.namespaces import separate
+from tests.support.processes import HERE, sound, strace
+
+# Another network behind two interfaces, whose address is routed through the left one.
+TWO_WAYS = """
+mount -t tmpfs none /run
+ip netns add far
+for way in 'left 10.1.0' 'right 10.2.0'; do
+    set -- $way "$@"
+    ip link add $1 type veth peer name far-$1 netns far
+    ip address add $2.1/24 dev $1
+    ip link set $1 up
+    ip -n far address add $2.2/24 dev far-$1
+    ip -n far link set far-$1 up
+    shift 2
+done
+ip -n far link set lo up
+ip -n far address add 10.9.0.9/32 dev lo
+ip route add 10.9.0.9 via 10.1.0.2 dev left metric 1
+ip route add 10.9.0.9 via 10.2.0.2 dev right metric 2
+"""
+
+
+def beyond(*words: str) -> str:
+    """A line that runs netkit in the other network, and goes on once it listens."""
+    run = shlex.join(["nsenter", "--net=/run/netns/far", *NETKIT, *words, "--port-file", "/run/port"])
+    return f"{run} & until test -s /run/port; do :; done"
+
+
+WAYS = [((), "10.1.0.1"), (("--interface", "left"), "10.1.0.1"), (("--interface", "right"), "10.2.0.1")]
+
+
+@pytest.mark.parametrize(("options", "host"), WAYS)
+def test_a_connection_leaves_by_it(options: tuple[str, ...], host: str) -> None:
+    """The server sees the address of that interface."""
+    server = beyond("echo", "10.9.0.9:7", "--greet", "{host}", "--once", "--accept-timeout", "20s")
+    done = netkit("connect", "10.9.0.9:7", *options, input=b"", wrapper=separate(TWO_WAYS, server))
+    assert (done.code, done.out.decode()) == (0, host)
+
+
+@pytest.mark.parametrize(("options", "host"), WAYS)
+def test_a_datagram_leaves_by_it(options: tuple[str, ...], host: str, tmp_path: Path) -> None:
+    """As udp-serve has it."""
+    words = ("--count", "1", "--output", "json", "--idle-timeout", "20s", "--reply", "got it")
+    server = beyond("udp-serve", "10.9.0.9:7", *words).replace(" & ", f" >{tmp_path}/got & ")
+    words = ("--replies", "1", "--wait", "20s")
+    done = netkit("udp-send", "10.9.0.9:7", *options, *words, "hi", wrapper=separate(TWO_WAYS, server))
+    assert (done.code, done.out.rstrip()) == (0, b"got it"), done
+    assert json.loads((tmp_path / "got").read_text())["peer_address"] == host
+
+
+def test_what_cannot_be_reached_by_it() -> None:
+    """No answer comes from there, and no other way is taken."""
+    wrapper = separate("ip link set lo up", TWO_WAYS)
+    sound(netkit("connect", "10.1.0.2:7", "--interface", "lo", "-w", "200ms", wrapper=wrapper), 28)
+    sound(netkit("connect", "10.1.0.2:7", "--interface", "left", "-w", "10s", wrapper=wrapper), 7)
+
+
+@pytest.mark.parametrize("words", ["connect 127.0.0.1:1", "udp-send 127.0.0.1:1 x", "fetch http://127.0.0.1:1/"])
+def test_an_interface_that_is_not_there(words: str) -> None:
+    """It is a matter of our own end, as a source is."""
+    done = sound(netkit(*words.split(), "--interface", "nosuch0"), 45)
+    assert done.err == f"netkit {words.split()[0]}: cannot use interface nosuch0: no such device\n"
+
+
+def test_a_relay_through_one_that_is_not_there() -> None:
+    """The client is reset, and the reason is told."""
+    with running("relay", HERE, "127.0.0.1:1", "--interface", "nosuch0") as relay:
+        with socket.create_connection(("127.0.0.1", relay.port), PATIENCE) as client, pytest.raises(ConnectionError):
+            client.recv(1)
+        relay.line("reset: cannot use interface nosuch0: no such device$")
+
+
+def test_without_permission() -> None:
+    """Linux before 5.7 has it for the privileged alone."""
+    denied = strace("inject=setsockopt:error=EPERM:when=1")
+    done = netkit("udp-send", "127.0.0.1:1", "x", "--interface", "lo", wrapper=denied)
+    assert done.err.endswith(f"cannot use interface lo: {os.strerror(errno.EPERM).lower()}\n")
+    assert done.code == 45
+
+
+def test_to_this_machine() -> None:
+    """Loopback is an interface too."""
+    with peer(read_all) as server:
+        assert netkit("connect", server.address, "--interface", "lo", input=b"hi") == (0, b"", "")
+        assert server.result() == b"hi"

@@ -1,0 +1,114 @@
+"""Other people's telnet: their servers with ``connect --telnet``, and their clients with ``listen --telnet``."""
+
+import os
+import socket
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support import NETKIT, PATIENCE, peer, running
+from tests.support.forkserver import Process
+from tests.support.processes import HERE, tool
+from tests.support.terminals import terminal
+
+LOGIN = """#!/bin/sh
+echo "type $TERM is ready"
+while read -r line && [ "$line" != bye ]; do
+    echo "got <$line> on $(stty size)."
+done
+"""
+
+
+@pytest.fixture(params=["telnetd", "busybox"])
+def server(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Any]:
+    """A telnetd for each client, as inetd runs it, with a program in place of login."""
+    login = tmp_path / "login"
+    login.write_text(LOGIN)
+    login.chmod(0o755)
+    argv = {
+        "telnetd": lambda: [tool("telnetd"), "-E", str(login)],
+        "busybox": lambda: [busybox("telnetd"), "telnetd", "-i", "-l", str(login)],
+    }[request.param]()
+
+    def serve(sock: socket.socket) -> int:
+        environment = {**os.environ, "TERM": "none"}  # which stays with one that does not ask
+        return subprocess.run(argv, stdin=sock, stdout=sock, stderr=subprocess.DEVNULL, env=environment).returncode
+
+    with peer(serve) as there:
+        yield there
+
+
+def busybox(applet: str) -> str:
+    """Where busybox is, if it has the applet."""
+    path = tool("busybox")
+    if applet not in subprocess.run([path, "--list"], capture_output=True, text=True).stdout.split():
+        pytest.skip(f"busybox has no {applet}")
+    return path
+
+
+def read_until(fd: int, words: bytes) -> bytes:
+    """Read what a terminal is written until these words are there."""
+    shown = b""
+    while words not in shown:
+        shown += os.read(fd, 1000)
+    return shown
+
+
+def test_a_telnetd_on_a_terminal(server: Any) -> None:
+    """It knows our terminal, hears what is typed, which is echoed once, and its end is ours."""
+    with terminal() as (ours, theirs):
+        environment = {**os.environ, "TERM": "vt220"}
+        argv = [*NETKIT, "connect", server.address, "--telnet"]
+        process = Process(argv, stdin=theirs, stdout=theirs, stderr=theirs, env=environment)
+        before = read_until(ours, b" is ready")
+        assert b"\xff" not in before
+        asked = b"type vt220 " in before
+        assert asked or b"type none " in before
+        os.write(ours, b"hello there\n")
+        shown = read_until(ours, b"got <hello there> on 30 100.")
+        echoes = shown.count(b"hello there") - 1
+        assert echoes == (1 if asked else 2)  # busybox echoes whoever does not want it
+        os.write(ours, b"bye\n")
+        assert process.wait(PATIENCE) == 0
+        server.result()
+
+
+def test_a_telnetd_from_a_pipe(server: Any) -> None:
+    """Lines in, lines out, without a terminal to tell of; it drops who half-closes."""
+    with running("connect", server.address, "--telnet", "--no-shutdown", "-C") as client:
+        client.stdin.write(b"hello there\n")
+        client.stdin.flush()
+        came = b""
+        while b"got <hello there>" not in came:
+            came += client.out.readline()
+        assert b"\xff" not in came
+        client.stdin.write(b"bye\n")
+        client.stdin.flush()
+        client.read_all()
+        assert client.finish() == (0, b"", "")
+
+
+@pytest.mark.parametrize("name", ["inetutils-telnet", "busybox"])
+def test_their_client(name: str) -> None:
+    """It negotiates as with any telnetd; its user's bytes come without that, and ours reach the screen."""
+    with running("listen", HERE, "--telnet") as listener, terminal() as (ours, theirs):
+        argv, typed = {
+            # A port with a hyphen has it negotiate from the beginning.
+            "inetutils-telnet": lambda: ([tool("inetutils-telnet")], f"open 127.0.0.1 -{listener.port}\n"),
+            "busybox": lambda: ([busybox("telnet"), "telnet", "127.0.0.1", str(listener.port)], ""),
+        }[name]()
+        with running(argv=argv, stdin=theirs, stdout=theirs, stderr=theirs) as client:
+            os.write(ours, typed.encode())
+            read_until(ours, b"Connected to 127.0.0.1")
+            listener.stdin.write(b"name? 100 % \xff ")
+            listener.stdin.flush()
+            read_until(ours, b"name? 100 % \xff ")
+            os.write(ours, b"me \xff\n")
+            assert listener.out.readline() in (b"me \xff\r\n", b"me \xff\n")
+            listener.stdin.close()
+            read_until(ours, b"Connection closed by foreign host")
+            client.wait()
+        assert listener.wait() == 0
