@@ -156,8 +156,11 @@ def parse_alpn(text: str) -> tuple[str, ...]:
 
 def parse_regex(text: str) -> re.Pattern[bytes]:
     """A regular expression of Python's, over bytes; ^ and $ match at lines."""
+    import warnings
+
     try:
-        return re.compile(os.fsencode(text), re.MULTILINE)
+        with warnings.catch_warnings(action="ignore"):  # "[[" may mean something else in a later Python
+            return re.compile(os.fsencode(text), re.MULTILINE)
     except (re.error, OverflowError, RecursionError) as error:
         raise ValueError(f"{text!r} is not a regular expression: {error}") from None
 

@@ -105,21 +105,21 @@ def take_ports(words: Sequence[str], protocol: Protocol = "tcp", *, tls: bool = 
 
 
 def parse_ports(text: str, protocol: Protocol = "tcp") -> list[int]:
-    """Read a list of ports and ranges, ``22,80,8000-8010``; service names are ports too."""
-    ports: list[int] = []
+    """Read a list of ports and ranges, ``22,80,8000-8010``, each port once; service names are ports too."""
+    ports: dict[int, None] = {}
     for part in text.split(","):
         if text and not part:
             raise Invalid(f"port list {text!r} has an empty part")
         if not (match := _RANGE.fullmatch(part)):
-            ports.append(parse_port(part, protocol=protocol))
+            ports[parse_port(part, protocol=protocol)] = None
             continue
         if not _is_digits(match[2]):
             raise Invalid(f"port range {part!r} is not LOW-HIGH")
         low, high = parse_port(match[1]), parse_port(match[2])
         if low > high:
             raise Invalid(f"port range {part} is reversed: write {high}-{low}")
-        ports += range(low, high + 1)
-    return ports
+        ports.update(dict.fromkeys(range(low, high + 1)))
+    return list(ports)
 
 
 def parse(text: str, role: Role) -> Endpoint:
