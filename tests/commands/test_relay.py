@@ -60,6 +60,7 @@ def answering(sock: socket.socket) -> bytes:
 # -- bytes
 
 
+@pytest.mark.fault("every byte there is")
 @pytest.mark.parametrize(
     ("near", "far"), [("tcp", "tcp"), ("tcp", "tls"), ("tls", "tcp"), ("tls", "tls"), ("unix", "tcp"), ("tcp", "unix")]
 )
@@ -161,6 +162,7 @@ def test_two_hundred_clients_at_once() -> None:
         assert server.terminate().complaints == []
 
 
+@pytest.mark.fault("client that never reads")
 def test_a_client_that_never_reads_costs_no_memory_and_holds_up_nobody() -> None:
     """The target can send no more than the sockets on the way hold, and others are served as before."""
     stuck = threading.Event()

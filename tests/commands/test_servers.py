@@ -30,6 +30,7 @@ def listening(port: int) -> set[str]:
 # -- where they listen
 
 
+@pytest.mark.fault("default of binding")
 @pytest.mark.parametrize("name", SERVERS)
 def test_bare_port_is_loopback_alone(name: str) -> None:
     """A PORT without a host is for this machine, in both families, on one number; 0 says the real one."""
@@ -40,6 +41,7 @@ def test_bare_port_is_loopback_alone(name: str) -> None:
         assert listening(first) == {"tcp loopback", "tcp6 loopback"}
 
 
+@pytest.mark.fault("default of binding")
 def test_colon_port_is_every_interface() -> None:
     """:PORT takes IPv4 and IPv6 on one number, as two sockets that do not share a family."""
     with running("echo", ":0") as server:
@@ -297,6 +299,7 @@ def test_command_ends_with_the_server() -> None:
 # -- unix sockets
 
 
+@pytest.mark.fault("mode of a socket file")
 def test_unix_socket_is_private_and_goes(tmp_path: Path) -> None:
     """A socket file has mode 0600 from the start, and is removed at the end."""
     path = tmp_path / "s"
@@ -309,6 +312,7 @@ def test_unix_socket_is_private_and_goes(tmp_path: Path) -> None:
     assert not path.exists()
 
 
+@pytest.mark.fault("socket file left behind")
 def test_unix_socket_left_by_a_killed_server_is_replaced(tmp_path: Path) -> None:
     """After SIGKILL the next start works; a live server's path and other files are never taken."""
     path = tmp_path / "s"

@@ -10,6 +10,7 @@ from tests.fuzz.mutations import mutated, near
 from tests.fuzz.targets import TARGETS
 
 
+@pytest.mark.fault("any bytes for parsers")
 @pytest.mark.parametrize("name", TARGETS)
 @given(st.data())
 @settings(max_examples=60)
