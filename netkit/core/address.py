@@ -173,10 +173,12 @@ def family_of(host: str) -> int | None:
 
 
 def from_socket(address: Any) -> Endpoint:
-    """The endpoint of a socket address, as getsockname, getpeername and accept have it."""
+    """The endpoint of a socket address, as getsockname, getpeername and accept have it; IPv4 within IPv6 is IPv4."""
     if isinstance(address, str | bytes):  # bytes are abstract, on Linux
         return Endpoint(path=os.fsdecode(address))
     host, port = address[:2]
+    if "." in host:
+        host = host.removeprefix("::ffff:")  # RFC 4291, section 2.5.5.2
     scope = address[3] if len(address) == 4 else 0
     if scope and "%" not in host:
         host += "%" + interface_name(scope)

@@ -116,6 +116,20 @@ def test_port_file_that_cannot_be_written_is_23(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("kind", ["fifo", "socket", "link to a device"])
+def test_port_file_replaces_nothing_but_files(kind: str, tmp_path: Path) -> None:
+    """A device, a FIFO or a socket that somebody names by mistake is still there afterwards."""
+    path = tmp_path / "port"
+    with socket.socket(socket.AF_UNIX) as sock:
+        make = {"fifo": os.mkfifo, "socket": lambda path: sock.bind(str(path))}
+        make.get(kind, lambda path: path.symlink_to(os.devnull))(path)
+        before = path.lstat()
+        done = netkit("echo", "0", "--port-file", str(path), "--for", "1ms")
+    assert done.code == 23
+    assert done.complaints == [f"netkit echo: cannot write port file {path}: it is not a regular file"]
+    assert os.path.samestat(path.lstat(), before)
+
+
 def test_print_port_is_the_first_line_of_stdout() -> None:
     """--print-port gives the number to a script, and the payload follows."""
     with running("listen", "0", "-q", "--print-port") as server:

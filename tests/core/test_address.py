@@ -590,6 +590,8 @@ def test_family(host: str, family: int | None) -> None:
     [
         (("127.0.0.1", 80), Endpoint("127.0.0.1", 80)),
         (("::1", 80, 0, 0), Endpoint("::1", 80)),
+        (("::ffff:127.0.0.1", 80, 0, 0), Endpoint("127.0.0.1", 80)),
+        (("::ffff:1", 80, 0, 0), Endpoint("::ffff:1", 80)),
         (("fe80::1%eth0", 80, 0, 2), Endpoint("fe80::1%eth0", 80)),
         (("fe80::1", 80, 0, 2**31 - 1), Endpoint("fe80::1%2147483647", 80)),
         ("/run/app.sock", Endpoint(path="/run/app.sock")),

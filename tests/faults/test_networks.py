@@ -51,6 +51,7 @@ def test_routers_that_refuse(icmp: str, reason: str) -> None:
 
 # -- in the middle of a conversation
 
+
 def begin(client: Running) -> None:
     """Have a client of an echo server say something and hear it."""
     client.stdin.write(b"some")

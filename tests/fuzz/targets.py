@@ -307,14 +307,15 @@ def http_answers(data: bytes) -> None:
         _validator(whole.head)
 
 
-@target(b"http://user:pw@h:80/a?b#c", b"https://[fe80::1%25lo]/", b"http://b\xc3\xbccher.example/\xc3\xa9 x")
+@target(b"http://user:pw@h:80/a?b#c", b"https://[fe80::1%2525lo]/", b"http://b\xc3\xbccher.example/\xc3\xa9 x")
 def urls(data: bytes) -> None:
     """A URL is shown without its password, and read again as the same."""
     with refusing():
         found = url.parse(os.fsdecode(data))
         assert found.target.isascii() and found.target.isprintable() and " " not in found.target
         assert str(found).isascii()
-        again = url.parse(f"{found.scheme}://{found.endpoint}{found.target}")
+        place = str(found.endpoint).replace("%", "%25")  # of a zone: RFC 6874
+        again = url.parse(f"{found.scheme}://{place}{found.target}")
         assert again == found._replace(userinfo=None)
 
 
