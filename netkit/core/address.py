@@ -106,21 +106,21 @@ def take_ports(words: Sequence[str], protocol: Protocol = "tcp", *, tls: bool = 
 
 
 def parse_ports(text: str, protocol: Protocol = "tcp") -> list[int]:
-    """Read a list of ports and ranges, ``22,80,8000-8010``; service names are ports too."""
-    ports: list[int] = []
+    """Read a list of ports and ranges, ``22,80,8000-8010``, each port once; service names are ports too."""
+    ports: dict[int, None] = {}
     for part in text.split(","):
         if text and not part:
             raise Invalid(f"port list {text!r} has an empty part")
         if not (match := _RANGE.fullmatch(part)):
-            ports.append(parse_port(part, protocol=protocol))
+            ports[parse_port(part, protocol=protocol)] = None
             continue
         if not _is_digits(match[2]):
             raise Invalid(f"port range {part!r} is not LOW-HIGH")
         low, high = parse_port(match[1]), parse_port(match[2])
         if low > high:
             raise Invalid(f"port range {part} is reversed: write {high}-{low}")
-        ports += range(low, high + 1)
-    return ports
+        ports.update(dict.fromkeys(range(low, high + 1)))
+    return list(ports)
 
 
 def parse(text: str, role: Role) -> Endpoint:
@@ -183,10 +183,12 @@ def family_of(host: str) -> int | None:
 
 
 def from_socket(address: Any) -> Endpoint:
-    """The endpoint of a socket address, as getsockname, getpeername and accept have it."""
+    """The endpoint of a socket address, as getsockname, getpeername and accept have it; IPv4 within IPv6 is IPv4."""
     if not isinstance(address, tuple):  # a unix socket's, bytes if it is abstract
         return Endpoint(path=os.fsdecode(address))
     host, port = address[:2]
+    if "." in host:
+        host = host.removeprefix("::ffff:")  # RFC 4291, section 2.5.5.2
     scope = address[3] if len(address) == 4 else 0
     if scope and "%" not in host:
         host += "%" + interface_name(scope)

@@ -8,7 +8,7 @@ from contextlib import contextmanager, suppress
 from itertools import zip_longest
 from typing import TypeVar
 
-from netkit.core.address import Endpoint, family_of
+from netkit.core.address import Endpoint, family_of, from_socket
 from netkit.core.bind import new_socket
 from netkit.core.errors import Exit, Failure, describe, doing
 from netkit.core.events import Connected, Missed, Observer, Retrying, Trying, ignore
@@ -223,7 +223,7 @@ async def _connect_tcp(
             missed.setdefault(describe(error), []).append(address.host)
             observe(Missed(address.host, describe(error), now() - started))
             raise
-        return stream, Endpoint(address.host, target.port)
+        return stream, stream.peer
 
     winner = await race(addresses, attempt, lambda second: second[0].close())
     if winner is not None:
@@ -253,7 +253,7 @@ async def _connect(address: Address, how: Dialling, name: str) -> SocketStream:
             raise OSError(code, os.strerror(code))
         if is_self(sock):
             raise OSError(errno.ECONNREFUSED, os.strerror(errno.ECONNREFUSED))
-        return SocketStream(sock, name, peer=Endpoint(address.host, address.sockaddr[1]), reset=code)
+        return SocketStream(sock, name, peer=from_socket(address.sockaddr), reset=code)
 
 
 def is_self(sock: socket.socket) -> bool:

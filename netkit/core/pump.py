@@ -77,6 +77,18 @@ class _Passage:
         self._flow.offer(len(data))
         return data
 
+    async def read(self, source: Stream, sink: Stream) -> int:
+        """Pass on what one read gives, and return its size; nothing holds it any more once the next is waited for."""
+        try:
+            data = await source.recv()
+        except Failure:
+            await self.flush(sink)
+            raise
+        size = len(data)
+        if data := self.take(data):
+            await sink.send(data)
+        return size
+
     async def flush(self, sink: Stream) -> None:
         """Send what the change still holds, once the source has failed."""
         if self._change is not None and (rest := self._change(b"")):
@@ -144,14 +156,7 @@ async def pump(
                 if passage.done:
                     break
             flow.wait()
-            try:
-                data = await source.recv()
-            except Failure:
-                await passage.flush(sink)
-                raise
-            size = len(data)
-            if data := passage.take(data):
-                await sink.send(data)
+            size = await passage.read(source, sink)
             if not size or passage.done:
                 break
             if change is None and flow.offered >= promote_at:

@@ -35,7 +35,7 @@ class Pattern:
 
     def __init__(self, pattern: bytes) -> None:
         self.pattern = pattern
-        self._compiled = re.compile(pattern, re.MULTILINE)
+        self._compiled = _compile(pattern, re.MULTILINE)
 
     def __repr__(self) -> str:
         return repr(os.fsdecode(self.pattern))
@@ -67,7 +67,14 @@ class Pattern:
         assert flags is not None
         end = b"\n" if self._compiled.flags & re.VERBOSE else b""  # of a comment
         ahead = b"(?s:.{0,%d}?)(?=%b%b)" % (_PLACES - 1, self.pattern[flags.end() :], end)
-        return re.compile(ahead, self._compiled.flags)
+        return _compile(ahead, self._compiled.flags)
+
+
+def _compile(pattern: bytes, flags: int) -> re.Pattern[bytes]:
+    import warnings
+
+    with warnings.catch_warnings(action="ignore"):  # "[[" may mean something else in a later Python
+        return re.compile(pattern, flags)
 
 
 def parse(text: str) -> Pattern:

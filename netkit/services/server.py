@@ -201,11 +201,17 @@ def _telling(handler: Handler, observe: Observer) -> Handler:
 
 @contextmanager
 def port_file(path: str | None, port: int | None) -> Iterator[None]:
-    """Keep a file with the port number at ``path`` while the block runs. It appears whole, by a rename."""
+    """Keep a file with the port number at ``path`` while the block runs. It appears whole, by a rename.
+
+    Raises Failure WRITE, also where something else than a file or a link would be lost by that.
+    """
     if path is None:
         yield
         return
-    with doing(Exit.WRITE, f"write port file {path}"):
+    action = f"write port file {path}"
+    if os.path.exists(path) and not (os.path.isfile(path) or os.path.isdir(path)):
+        raise Failure(Exit.WRITE, action, "it is not a regular file")
+    with doing(Exit.WRITE, action):
         made = _write_whole(path, f"{port}\n".encode())
     try:
         yield

@@ -423,6 +423,7 @@ def kept_stdin() -> Iterator[None]:
     os.close(kept)
 
 
+@pytest.mark.fault("negative port", "mistakes of usage")
 @pytest.mark.parametrize(("args", "why"), MISTAKES)
 def test_mistake(capfd: pytest.CaptureFixture[str], args: list[str], why: str) -> None:
     """A mistake is exit code 2, an empty stdout, and one line that says what is wrong."""
@@ -434,6 +435,7 @@ def test_mistake(capfd: pytest.CaptureFixture[str], args: list[str], why: str) -
         assert r"\u" not in line  # our own words are ASCII, so nothing of them is escaped
 
 
+@pytest.mark.fault("odd duration")
 @pytest.mark.parametrize(("name", "option"), DURATIONS)
 def test_no_duration(capfd: pytest.CaptureFixture[str], name: str, option: str) -> None:
     """Every clock refuses what is no duration, and the line begins with the option."""
@@ -482,6 +484,7 @@ TYPED = [
 ]
 
 
+@pytest.mark.fault("control bytes in a host", "mistakes of usage")
 @pytest.mark.parametrize(("args", "why"), TYPED, ids=range(len(TYPED)))
 def test_mistake_of_a_process(args: list[str], why: str) -> None:
     """A process that was called with a mistake exits with 2 after one line."""
@@ -525,6 +528,7 @@ def traced(cases: list[list[str]], folder: Path) -> tuple[list[int], list[str]]:
     return json.loads(done.stdout), [line for line in log.read_text().splitlines() if NETWORK.search(line)]
 
 
+@pytest.mark.fault("port 0 to dial", "port out of range", "almost IPv4")
 def test_mistakes_do_not_reach_the_network(tmp_path: Path) -> None:
     """Not one of all mistakes makes a system call that looks up, dials or binds."""
     cases = [args for table in TABLES.values() for args, _ in table]
@@ -550,6 +554,7 @@ def test_the_trace_sees_the_network(tmp_path: Path) -> None:
 # -- what looks like a mistake and is none
 
 
+@pytest.mark.fault("words that look special")
 @pytest.mark.parametrize("text", ["@/etc/passwd", "%s%n ~ *", "-", "--", "--hold"])
 def test_text_is_sent_as_it_is(text: str) -> None:
     """No word is a file name, a pattern or an option because of how it begins, and ``--`` may be a value."""
@@ -558,6 +563,7 @@ def test_text_is_sent_as_it_is(text: str) -> None:
         assert server.result() == text.encode()
 
 
+@pytest.mark.fault("words that look special")
 @pytest.mark.parametrize("path", ["~", "*"])
 def test_path_is_taken_as_it_is(path: str, tmp_path: Path) -> None:
     """A path is a name in the current folder, whatever a shell would make of it."""
@@ -604,6 +610,7 @@ def closed_port() -> Iterator[int]:
 AFTER = r"after \d+(?:\.\d)? m?s"
 
 
+@pytest.mark.fault("connection refused")
 def test_refused() -> None:
     """A port on which nobody listens is exit code 7, with address, reason and time."""
     with closed_port() as port:
@@ -651,6 +658,7 @@ def test_no_unix_socket(address: str, shown: str, tmp_path: Path) -> None:
     assert the_line(err) == f"netkit connect: cannot connect to {shown.format(tmp_path)}"
 
 
+@pytest.mark.fault("port taken or lingering")
 @pytest.mark.parametrize("name", SERVERS)
 def test_address_in_use(name: str) -> None:
     """A port that somebody has is exit code 45, even if that one would share it."""
@@ -662,6 +670,7 @@ def test_address_in_use(name: str) -> None:
     assert the_line(err) == f"netkit {name}: cannot listen on 127.0.0.1:{port}: address already in use"
 
 
+@pytest.mark.fault("wrong family")
 @pytest.mark.parametrize(
     ("args", "code", "shown"),
     [
@@ -681,6 +690,7 @@ def test_address_that_is_not_to_be_had(args: list[str], code: int, shown: str) -
     assert the_line(done.err).startswith(f"netkit {args[0]}: {shown}")
 
 
+@pytest.mark.fault("zones")
 @pytest.mark.parametrize("zone", [os.fsdecode(b"\xff"), "\u00e9", "a\u202eb", "a]b", "z" * 300, "%", "a..b"])
 def test_zone_of_no_interface(capfd: pytest.CaptureFixture[str], zone: str) -> None:
     """A zone that no interface can have is refused or not found, whatever it is made of."""

@@ -20,6 +20,7 @@ BIG = 20_000_000
 # -- how a conversation ends
 
 
+@pytest.mark.fault("late answer")
 def test_answer_that_comes_after_our_end_is_read() -> None:
     """A server that answers only once our input has ended gets its end, and we get the answer."""
 
@@ -30,6 +31,7 @@ def test_answer_that_comes_after_our_end_is_read() -> None:
         assert netkit("connect", server.address, input=b"hi") == Finished(0, b"GOT 2\n", "")
 
 
+@pytest.mark.fault("peer ends while input is open")
 @pytest.mark.parametrize(("options", "grace"), [([], "500 ms"), (["--grace", "100ms"], "100 ms"), (["--grace=0"], "")])
 def test_server_ends_while_input_is_open_and_idle(options: list[str], grace: str) -> None:
     """We leave by ourselves, with 0, once the grace is over: half a second unless another is given."""
@@ -167,7 +169,11 @@ def test_partial_line_goes_out_at_once() -> None:
 # -- addresses
 
 
-@pytest.mark.parametrize("form", ["127.0.0.1:{p}", "127.0.0.1 {p}", "localhost {p}", ":{p}", "LOCALHOST:{p}"])
+@pytest.mark.fault("IPv4 within IPv6")
+@pytest.mark.parametrize(
+    "form",
+    ["127.0.0.1:{p}", "127.0.0.1 {p}", "localhost {p}", ":{p}", "LOCALHOST:{p}", "[::ffff:127.0.0.1]:{p}"],
+)
 def test_every_form_of_an_address_connects(form: str) -> None:
     """One word or two, name or number, or this machine."""
     with peer(read_all) as server:
@@ -175,6 +181,7 @@ def test_every_form_of_an_address_connects(form: str) -> None:
         assert server.result() == b"x"
 
 
+@pytest.mark.fault("brackets")
 @pytest.mark.parametrize("form", ["[::1]:{p}", "::1 {p}", "[::1] {p}", "-6 :{p}"])
 def test_every_form_of_an_ipv6_address_connects(form: str) -> None:
     """With brackets or without, with a zone, or as the only family wanted."""
@@ -183,6 +190,7 @@ def test_every_form_of_an_ipv6_address_connects(form: str) -> None:
         assert server.result() == b"x"
 
 
+@pytest.mark.fault("name of a service for a port")
 def test_service_name_is_a_port() -> None:
     """A name from the services table is looked up, and the failure names the number."""
     done = netkit("connect", "127.0.0.1", "tcpmux")
@@ -240,6 +248,7 @@ def test_wait_ends_with_28_and_the_last_reason() -> None:
     assert re.search(r": still (connection refused|no answer within \S+ m?s) after \d+ ms", done.err)
 
 
+@pytest.mark.fault("dead first address")
 def test_dead_first_address_costs_a_quarter_of_a_second() -> None:
     """Where ::1 drops our SYN and 127.0.0.1 answers, the second is tried 250 ms after the first, and wins."""
     port = free_port()

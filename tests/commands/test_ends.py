@@ -267,6 +267,7 @@ def test_hostile_targets_leave_nothing_behind() -> None:
             assert program.wait() in (55, 56)
 
 
+@pytest.mark.fault("urgent data")
 @pytest.mark.parametrize("sink", ["pipe", "file"])
 def test_urgent_data_passes_in_its_place(sink: str, tmp_path: Path) -> None:
     """A byte sent as urgent, at which splice stops, goes on with all the others, and no core burns meanwhile."""

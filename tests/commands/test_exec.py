@@ -82,6 +82,7 @@ def make_fifo(path: Path) -> str:
 # -- what a program is given
 
 
+@pytest.mark.fault("words for programs")
 def test_words_are_split_as_in_a_shell_and_nothing_else_happens_to_them() -> None:
     """Quotes and backslashes group; there is no shell, so $, *, ; and > are letters like others."""
     line = r"""printf %s\\n 'a b' c\ d "e'f" '' $HOME '*' ';' '>x' """
@@ -138,6 +139,7 @@ def test_environment_of_an_outer_conversation_is_not_passed_on() -> None:
             assert told_environment(read_all(client)) == {}
 
 
+@pytest.mark.fault("descriptors of programs")
 def test_program_sees_descriptors_0_to_2_alone() -> None:
     """Neither listener nor client nor the pipes of others leak; ls itself opens 3, the lowest that is free."""
     with running("listen", "127.0.0.1:0", "-k", "--exec", "ls /proc/self/fd") as server:
@@ -174,6 +176,7 @@ def test_exit_code_of_listen(options: list[str], code: int) -> None:
         assert server.wait() == code
 
 
+@pytest.mark.fault("signals ignored or held back at the start")
 def test_exit_code_although_the_child_signal_is_ignored() -> None:
     """Who started us may ignore SIGCHLD; the code is found all the same."""
     with peer(read_all) as server:
@@ -444,6 +447,7 @@ def test_server_until_stops_with_0() -> None:
 # -- many, and none left over
 
 
+@pytest.mark.fault("programs that ended")
 def test_short_lived_programs_leave_no_zombie() -> None:
     """After 30 clients, one after the other and side by side, the server that still runs has no child."""
     with running("listen", "127.0.0.1:0", "--keep", "-v", "--exec", "cat") as process:
@@ -469,6 +473,7 @@ SCRIPTS = [
 ]
 
 
+@pytest.mark.fault("SIGTERM to a server")
 def test_signal_ends_server_and_programs() -> None:
     """Programs that ignore it and the children of programs included; who ends within the drain is served to the end."""
     with running("listen", "127.0.0.1:0", "--keep", "--sh-exec", 'read -r line; eval "$line"') as process:
@@ -659,6 +664,7 @@ def no_descriptor_left(pid: int) -> Iterator[None]:
         resource.prlimit(pid, resource.RLIMIT_NOFILE, before)
 
 
+@pytest.mark.fault("no descriptor to accept with")
 def test_no_room_to_accept_is_cheap_and_passes() -> None:
     """While no descriptor is left nothing spins, one line says so, and the client is served once there is room."""
     with running("listen", "127.0.0.1:0", "--keep", "--exec", "cat", real=True) as process:

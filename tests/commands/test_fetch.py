@@ -197,6 +197,7 @@ def test_a_file_limit(tmp_path: Path) -> None:
     check_same(path.read_bytes(), BODY)
 
 
+@pytest.mark.fault("disk that fills up")
 def test_a_full_disk(tmp_path: Path) -> None:
     """A disk that is full is 23, and names the file; nothing looks finished, whichever way bytes were moved."""
     disk = tmp_path / "disk"

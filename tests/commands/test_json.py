@@ -359,6 +359,7 @@ def test_totals_are_what_went_over_the_wire() -> None:
 # -- text of others
 
 
+@pytest.mark.fault("control bytes in a host")
 @pytest.mark.parametrize("host", ["a\nb", "\x1b[31mh", 'h"}\n{"event":"closed', "h\x9b\u202e.example", "h\udcff"])
 def test_hostile_host_breaks_no_line(host: str) -> None:
     """A name that no host has is refused in one printable line before there are events."""
@@ -367,6 +368,7 @@ def test_hostile_host_breaks_no_line(host: str) -> None:
     assert re.fullmatch(r"[ -~]+\n", done.err)
 
 
+@pytest.mark.fault("forged lines of a log")
 def test_hostile_names_in_events(tmp_path_factory: pytest.TempPathFactory) -> None:
     """A path may hold any byte; every event that names it is still one line, and says it back exactly."""
     folder = tmp_path_factory.mktemp("s")

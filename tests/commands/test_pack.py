@@ -161,6 +161,7 @@ def test_records_that_are_too_long() -> None:
 # -- mistakes
 
 
+@pytest.mark.fault("value that does not fit")
 @pytest.mark.parametrize(
     ("args", "message"),
     [
@@ -208,6 +209,7 @@ def test_quiet(capfd: pytest.CaptureFixture[str]) -> None:
     assert capfd.readouterr() == ("", "")
 
 
+@pytest.mark.fault("format that takes too much")
 @pytest.mark.parametrize("form", ["999999999x", "4294967295s", "1000000000B", "u8 str4294967295", "9" * 100_000 + "x"])
 def test_bombs_are_63(capfd: pytest.CaptureFixture[str], form: str) -> None:
     """A format of more than --max-size is too big, whatever the values are."""
@@ -217,6 +219,7 @@ def test_bombs_are_63(capfd: pytest.CaptureFixture[str], form: str) -> None:
     assert "more than 4 bytes" in refused(capfd, "pack", "--max-size", "4", "HIB", "1", "2", "3", code=63)
 
 
+@pytest.mark.fault("format that takes too much")
 def test_bombs_take_no_memory() -> None:
     """They are refused in a process that could not hold them; so are as many values as an argument has room for."""
     small = ("prlimit", f"--data={64 << 20}", "--cpu=2")

@@ -186,6 +186,7 @@ def refused_logs(folder: Path) -> Iterator[tuple[Path, str]]:
     yield Path("/dev/full"), "it is not a regular file"
 
 
+@pytest.mark.fault("output file that is a link")
 def test_log_that_is_refused_is_23_before_anything_is_dialled(tmp_path: Path) -> None:
     """Links, folders, FIFOs and devices are no logs: one line says why, and no server was bothered."""
     with socket.create_server(("127.0.0.1", 0)) as server:

@@ -60,6 +60,7 @@ def answering(sock: socket.socket) -> bytes:
 # -- bytes
 
 
+@pytest.mark.fault("every byte there is")
 @pytest.mark.parametrize(
     ("near", "far"), [("tcp", "tcp"), ("tcp", "tls"), ("tls", "tcp"), ("tls", "tls"), ("unix", "tcp"), ("tcp", "unix")]
 )
@@ -161,6 +162,7 @@ def test_two_hundred_clients_at_once() -> None:
         assert server.terminate().complaints == []
 
 
+@pytest.mark.fault("client that never reads")
 def test_a_client_that_never_reads_costs_no_memory_and_holds_up_nobody() -> None:
     """The target can send no more than the sockets on the way hold, and others are served as before."""
     stuck = threading.Event()
@@ -356,7 +358,7 @@ def test_a_target_with_a_bad_certificate_gets_no_byte(pki: Pki, tmp_path: Path) 
 # -- relays in a circle
 
 
-@pytest.mark.parametrize("how", ["literal", "name", "wildcard", "tls"])
+@pytest.mark.parametrize("how", ["literal", "name", "wildcard", "mapped", "tls"])
 def test_a_relay_to_itself_ends_at_once(how: str) -> None:
     """The client is reset, the reason is told, and no crowd of connections has come of it."""
     port = free_port()
@@ -364,6 +366,7 @@ def test_a_relay_to_itself_ends_at_once(how: str) -> None:
         "literal": (f"127.0.0.1:{port}", f"127.0.0.1:{port}"),
         "name": (f"{port}", f"localhost:{port}"),
         "wildcard": (f":{port}", f":{port}"),
+        "mapped": (f"{port}", f"[::ffff:127.0.0.1]:{port}"),
         "tls": (f"127.0.0.1:{port}", f"tls:127.0.0.1:{port}"),
     }[how]
     with running("relay", listen, there, "--stats") as server:

@@ -19,7 +19,7 @@ import pytest
 from tests.support import Running, died_by, free_port, netkit, running
 from tests.support.partners import bound
 from tests.support.peers import address, udp
-from tests.support.processes import HERE, tool
+from tests.support.processes import HERE, memory, tool
 
 LARGEST = 65507
 
@@ -335,3 +335,17 @@ def test_their_clients() -> None:
                 for name, each in ((b" of nc\n", one), (b" of socat\n", other)):
                     assert each.out.read(len(word + name)) == (word + name).upper()
         assert server.terminate().complaints == []
+
+
+def test_silent_clients_cost_no_memory() -> None:
+    """What a client sent, and what it got, is not kept for as long as it may come back."""
+    with relayed(real=True) as (server, there), contextlib.ExitStack() as stack:
+        port = server.port
+        before = 0
+        for _ in range(100):
+            each = client(stack, port)
+            each.send(bytes(60_000))
+            there.sendto(*there.recvfrom(65536))
+            assert len(each.recv(65536)) == 60_000
+            before = before or memory(server.pid)
+        assert memory(server.pid) - before < 4 << 20

@@ -182,6 +182,7 @@ def test_reverse(inside: list[str]) -> None:
         assert result.err == f"netkit resolve: cannot resolve {address}: no name\n"
 
 
+@pytest.mark.fault("DNS says no")
 @pytest.mark.parametrize(
     ("args", "reasons", "code"),
     [
@@ -293,6 +294,7 @@ def test_an_answer_that_is_cut_is_asked_for_over_tcp(inside: list[str]) -> None:
     assert {len(each["value"]) for each in found} == {242, 243}
 
 
+@pytest.mark.fault("DNS says no")
 def test_dns_failures_are_told_apart(inside: list[str]) -> None:
     """NXDOMAIN, no data, SERVFAIL, REFUSED, endless and dangling aliases are 6, each in its own words."""
     reasons = {
@@ -461,6 +463,7 @@ def test_quiet() -> None:
     assert netkit("resolve", "-q", "nosuch.invalid") == (6, b"", "")
 
 
+@pytest.mark.fault("host beyond ASCII")
 def test_beyond_ascii() -> None:
     """A name beyond ASCII is asked for, and shown, as its A-label."""
     result = netkit("resolve", "b\u00fccher.invalid")

@@ -32,6 +32,7 @@ def listening(port: int) -> set[str]:
 # -- where they listen
 
 
+@pytest.mark.fault("default of binding")
 @pytest.mark.parametrize("name", SERVERS)
 def test_bare_port_is_loopback_alone(name: str) -> None:
     """A PORT without a host is for this machine, in both families, on one number; 0 says the real one."""
@@ -42,6 +43,7 @@ def test_bare_port_is_loopback_alone(name: str) -> None:
         assert listening(first) == {"tcp loopback", "tcp6 loopback"}
 
 
+@pytest.mark.fault("default of binding")
 def test_colon_port_is_every_interface() -> None:
     """:PORT takes IPv4 and IPv6 on one number, as two sockets that do not share a family."""
     with running("echo", ":0") as server:
@@ -114,6 +116,20 @@ def test_port_file_that_cannot_be_written_is_23(tmp_path: Path) -> None:
     assert done.code == 23
     assert done.err.splitlines()[-1] == f"netkit echo: cannot write port file {tmp_path}: is a directory"
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("kind", ["fifo", "socket", "link to a device"])
+def test_port_file_replaces_nothing_but_files(kind: str, tmp_path: Path) -> None:
+    """A device, a FIFO or a socket that somebody names by mistake is still there afterwards."""
+    path = tmp_path / "port"
+    with socket.socket(socket.AF_UNIX) as sock:
+        make = {"fifo": os.mkfifo, "socket": lambda path: sock.bind(str(path))}
+        make.get(kind, lambda path: path.symlink_to(os.devnull))(path)
+        before = path.lstat()
+        done = netkit("echo", "0", "--port-file", str(path), "--for", "1ms")
+    assert done.code == 23
+    assert done.complaints == [f"netkit echo: cannot write port file {path}: it is not a regular file"]
+    assert os.path.samestat(path.lstat(), before)
 
 
 def test_print_port_is_the_first_line_of_stdout() -> None:
@@ -299,6 +315,7 @@ def test_command_ends_with_the_server() -> None:
 # -- unix sockets
 
 
+@pytest.mark.fault("mode of a socket file")
 def test_unix_socket_is_private_and_goes(tmp_path: Path) -> None:
     """A socket file has mode 0600 from the start, and is removed at the end."""
     path = tmp_path / "s"
@@ -311,6 +328,7 @@ def test_unix_socket_is_private_and_goes(tmp_path: Path) -> None:
     assert not path.exists()
 
 
+@pytest.mark.fault("socket file left behind")
 def test_unix_socket_left_by_a_killed_server_is_replaced(tmp_path: Path) -> None:
     """After SIGKILL the next start works; a live server's path and other files are never taken."""
     path = tmp_path / "s"

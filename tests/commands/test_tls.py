@@ -262,6 +262,7 @@ def test_a_reset_is_55_with_what_was_lost(pki: Pki) -> None:
 # -- what is no handshake
 
 
+@pytest.mark.fault("payload before a handshake")
 def test_data_before_a_handshake_is_never_payload(pki: Pki) -> None:
     """Words that a peer sends in place of a handshake, with its end or without, are 35, and none reaches stdout."""
 
@@ -293,6 +294,7 @@ def test_one_shot_listen_fails_with_its_handshake(pki: Pki, words: bytes) -> Non
     assert re.search(rf"cannot secure the connection to {HERE}:\d+: ", the_failure(done))
 
 
+@pytest.mark.fault("client that stalls in its handshake")
 def test_no_client_changes_what_a_server_of_many_exits_with(pki: Pki) -> None:
     """Plaintext, a stall, a cut and a wrong certificate hold up nobody and leave a server of many at 0."""
     with (
@@ -346,6 +348,7 @@ def stalling(sock: socket.socket) -> int:
     return len(read_all(sock))
 
 
+@pytest.mark.fault("handshake without an answer")
 @pytest.mark.parametrize(
     ("option", "reason"),
     [
@@ -399,6 +402,7 @@ def test_an_interrupted_handshake(pki: Pki) -> None:
 # -- certificates of servers
 
 
+@pytest.mark.fault("bad certificate", "payload before verification")
 @pytest.mark.parametrize("kind", BAD)
 def test_a_bad_certificate_is_60_and_nothing_is_sent(pki: Pki, kind: str) -> None:
     """Five ways of being nobody that we know: 60, one line, and the server got no byte of payload."""
@@ -414,6 +418,7 @@ def test_a_bad_certificate_is_60_and_nothing_is_sent(pki: Pki, kind: str) -> Non
     assert isinstance(got, (ssl.SSLError, Cut, OSError)), got
 
 
+@pytest.mark.fault("--insecure")
 @pytest.mark.parametrize(("kind", "talk"), [("self-signed", []), ("expired", ["-q"]), ("wrong name", ["--json"])])
 def test_insecure_trusts_anybody_and_says_so(pki: Pki, kind: str, talk: list[str]) -> None:
     """With --insecure each bad certificate is taken, and one line says that nothing was verified, also with -q."""
@@ -448,6 +453,7 @@ def test_the_systems_authorities_are_trusted(pki: Pki, tmp_path: Path) -> None:
     assert (distrusted.code, distrusted.out) == (60, b"")
 
 
+@pytest.mark.fault("name of a TLS server")
 def test_servername_is_what_is_asked_for_and_verified(pki: Pki) -> None:
     """--servername goes into SNI and takes the place of the host that was dialled; an address is not sent."""
     asked: list[str | None] = []
@@ -564,6 +570,7 @@ def test_alpn_of_listen(pki: Pki) -> None:
         assert exchanged(client, b"x") == b"x"
 
 
+@pytest.mark.fault("old TLS")
 def test_suites_that_are_not_shared(pki: Pki) -> None:
     """No cipher in common is 35 on both sides, with a line that says so."""
     with secured(pki, "listen", stdin=subprocess.DEVNULL) as server:
@@ -662,6 +669,7 @@ def test_the_same_reply_for_everybody(pki: Pki) -> None:
         assert server.finish()[:2] == (0, b"???")
 
 
+@pytest.mark.fault("secrets in messages")
 def test_no_secret_is_written(pki: Pki, tmp_path: Path) -> None:
     """SSLKEYLOGFILE in the environment makes neither side write the keys of its sessions."""
     keys = tmp_path / "keys"

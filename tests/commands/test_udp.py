@@ -59,6 +59,7 @@ def test_all_of_stdin_is_a_datagram(size: int) -> None:
         assert waiting(sink) == [data]
 
 
+@pytest.mark.fault("datagram too large")
 @pytest.mark.parametrize("by", ["text", "stdin"])
 def test_more_than_a_datagram_holds_is_2(by: str) -> None:
     """65508 bytes are a mistake, and nothing leaves, not even what stands before them."""
@@ -142,6 +143,7 @@ def test_where_it_leaves_from() -> None:
         assert sink6.recvfrom(10)[1][0] == "::1"
 
 
+@pytest.mark.fault("addresses of many hosts")
 def test_broadcast_is_allowed_by_an_option() -> None:
     """Without --broadcast the system refuses, which is 7; with it the datagram arrives."""
     with udp("0.0.0.0") as sink:
@@ -229,6 +231,7 @@ def test_replies_that_come_while_more_is_sent() -> None:
         assert sender.finish() == (0, b"", "")
 
 
+@pytest.mark.fault("closed port for datagrams")
 @pytest.mark.parametrize("options", [[], ["--lines"]])
 def test_a_closed_port_is_7(options: list[str]) -> None:
     """That nobody is there is told at once, also while stdin stays open."""
@@ -300,6 +303,7 @@ def send(port: int, *data: bytes, host: str = "127.0.0.1") -> None:
             sock.sendto(each, (host, port))
 
 
+@pytest.mark.fault("empty datagram", "largest datagram")
 def test_datagrams_arrive_whole_from_everybody() -> None:
     """From both families, empty and as long as can be; stdout has their bytes and nothing else."""
     largest = DATA.randbytes(LARGEST)
@@ -360,6 +364,7 @@ def test_a_terminal_gets_no_control_bytes() -> None:
         os.close(theirs)
 
 
+@pytest.mark.fault("several senders of datagrams")
 @pytest.mark.parametrize(("name", "change"), [("echo", bytes), ("upper", bytes.upper)])
 def test_interleaved_peers_get_their_own_answers(name: str, change: Any) -> None:
     """Every datagram goes back to who sent it, an empty one included."""
@@ -612,6 +617,7 @@ def raw_socket() -> socket.socket:
         pytest.skip("raw sockets are not allowed here")
 
 
+@pytest.mark.fault("two echoes of datagrams")
 @pytest.mark.parametrize("port", [7, 13, 17, 19, 37])
 def test_ports_that_answer_to_anything_get_no_answer(port: int) -> None:
     """A datagram that seems to come from such a service stays unanswered, and -v says why."""
@@ -631,6 +637,7 @@ def forged(source: tuple[str, int], target: tuple[str, int], data: bytes) -> byt
     return struct.pack("!2B3H2BH", 0x45, 0, 20 + len(datagram), 0, 0, 64, socket.IPPROTO_UDP, 0) + ends + datagram
 
 
+@pytest.mark.fault("two echoes of datagrams")
 def test_two_servers_cannot_be_made_to_talk() -> None:
     """One datagram that seems to come from the other server ends after one answer; one from itself gets none."""
     with (
@@ -653,6 +660,7 @@ def test_two_servers_cannot_be_made_to_talk() -> None:
     assert [each["datagrams_sent"] - 20 for each in heard] == [1, 0]
 
 
+@pytest.mark.fault("datagram from ourselves")
 def test_a_server_on_every_interface_does_not_talk_to_itself() -> None:
     """Whichever of this machine's addresses the forger chose."""
     with (

@@ -10,6 +10,7 @@ from netkit.core.access import Access, parse_network
 from netkit.core.errors import Invalid
 
 
+@pytest.mark.fault("spellings past an access list")
 @pytest.mark.parametrize(
     ("allow", "deny", "host", "admitted"),
     [
@@ -64,6 +65,7 @@ def test_address_inside_a_network_is_refused_with_the_network_meant() -> None:
         parse_network("10.0.0.1/8")
 
 
+@pytest.mark.fault("IPv4 within IPv6", "spellings past an access list")
 @given(st.ip_addresses(v=4), st.integers(0, 32))
 def test_mapped_spelling_means_the_same(address: ipaddress.IPv4Address, length: int) -> None:
     """A network in IPv6 clothes is the IPv4 network."""

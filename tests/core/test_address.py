@@ -271,6 +271,7 @@ def spellings(host: str, role: Role) -> list[list[str]]:
     return two_words + one_word
 
 
+@pytest.mark.fault("empty host", "almost IPv4")
 @pytest.mark.parametrize(("host", "why"), REFUSED_HOSTS)
 def test_host_is_refused(host: str, why: str) -> None:
     """A host that is empty, broken or too long is refused, and the message says what is wrong with it."""
@@ -279,6 +280,7 @@ def test_host_is_refused(host: str, why: str) -> None:
             assert why in refusal(words, role)
 
 
+@pytest.mark.fault("IPv4 as of old")
 @pytest.mark.parametrize(("host", "meant"), LEGACY_HOSTS)
 def test_legacy_address_is_refused(host: str, meant: str) -> None:
     """A legacy spelling of an IPv4 address is refused, and the message tells the address that it stands for."""
@@ -289,6 +291,7 @@ def test_legacy_address_is_refused(host: str, meant: str) -> None:
             assert f" {meant} " in message
 
 
+@pytest.mark.fault("host too long")
 def test_longest_names() -> None:
     """Labels of 63 bytes and names of 253 are good, a closing dot aside."""
     for role in ROLES:
@@ -302,6 +305,7 @@ def test_closing_dot_of_ipv4_is_named() -> None:
         assert "5 parts" not in refusal(["127.0.0.1.", "80"], role)
 
 
+@pytest.mark.fault("brackets")
 @pytest.mark.parametrize(
     ("word", "why"),
     [
@@ -378,6 +382,7 @@ def test_client_needs_a_host(words: list[str]) -> None:
 # -- unix paths
 
 
+@pytest.mark.fault("length of a socket path")
 def test_longest_path() -> None:
     """A path of 107 bytes is good, and one of 108 is refused rather than cut."""
     for role in ROLES:
@@ -404,6 +409,7 @@ def test_longest_abstract_name() -> None:
         assert "201" in refusal(["unix:@" + "n" * 200], role)
 
 
+@pytest.mark.fault("length of a socket path")
 @pytest.mark.parametrize("path", ["a\0b", "\0a", "a\0", "@a\0b", "\0"])
 def test_path_with_nul(path: str) -> None:
     """A NUL byte would end the path early, so it is refused."""
@@ -457,6 +463,7 @@ REFUSED_PORTS = [
 ]
 
 
+@pytest.mark.fault("port out of range", "negative port", "digits beyond ASCII", "other spellings of numbers")
 @pytest.mark.parametrize(("port", "why"), REFUSED_PORTS)
 def test_port_is_refused(port: str, why: str) -> None:
     """Only ASCII decimal digits and known services are ports, whatever Python takes for a number."""
@@ -479,6 +486,7 @@ def test_port(text: str, port: int) -> None:
         assert parse_port(text, role) == port
 
 
+@pytest.mark.fault("port 0 to dial")
 def test_port_zero() -> None:
     """Port 0 lets the system choose for a server, and is nowhere to go for a client."""
     assert parse_port("0", "server") == 0
@@ -582,6 +590,8 @@ def test_family(host: str, family: int | None) -> None:
     [
         (("127.0.0.1", 80), Endpoint("127.0.0.1", 80)),
         (("::1", 80, 0, 0), Endpoint("::1", 80)),
+        (("::ffff:127.0.0.1", 80, 0, 0), Endpoint("127.0.0.1", 80)),
+        (("::ffff:1", 80, 0, 0), Endpoint("::ffff:1", 80)),
         (("fe80::1%eth0", 80, 0, 2), Endpoint("fe80::1%eth0", 80)),
         (("fe80::1", 80, 0, 2**31 - 1), Endpoint("fe80::1%2147483647", 80)),
         ("/run/app.sock", Endpoint(path="/run/app.sock")),
@@ -593,6 +603,7 @@ def test_socket_address(address: object, endpoint: Endpoint) -> None:
     assert from_socket(address) == endpoint
 
 
+@pytest.mark.fault("zones")
 def test_zone_is_the_name_of_the_interface() -> None:
     """A scope number is shown as its interface's name."""
     index, name = socket.if_nameindex()[0]
@@ -689,6 +700,7 @@ def test_anything_is_an_address_or_refused(words: list[str], role: Role) -> None
     assert parse(str(endpoint), role) == endpoint
 
 
+@pytest.mark.fault("digits beyond ASCII")
 @PROPERTY
 @given(ARGUMENTS | NEAR_MISSES, st.sampled_from(ROLES))
 def test_any_text_is_a_port_or_refused(text: str, role: Role) -> None:
@@ -715,6 +727,7 @@ def test_any_text_is_a_source_or_refused(text: str) -> None:
         assert 0 <= port <= 65535
 
 
+@pytest.mark.fault("host too long")
 @pytest.mark.parametrize(
     "word",
     ["1.", "a.", "a-", "0x", "9", ":", "[", "[::1]", "-", " ", "tls:", "unix:", "\uff11"],
@@ -731,6 +744,7 @@ def test_huge_words(word: str) -> None:
 # -- names beyond ASCII
 
 
+@pytest.mark.fault("host beyond ASCII")
 @pytest.mark.parametrize(
     ("host", "label"),
     [
@@ -751,6 +765,7 @@ def test_names_beyond_ascii_become_a_labels(host: str, label: str) -> None:
 # -- lists of ports
 
 
+@pytest.mark.fault("malformed range")
 @pytest.mark.parametrize(
     ("words", "targets"),
     [
@@ -767,6 +782,7 @@ def test_targets(words: list[str], targets: list[Target]) -> None:
     assert take_ports(words) == targets
 
 
+@pytest.mark.fault("range backwards", "malformed range")
 @pytest.mark.parametrize(
     ("text", "why"),
     [
@@ -806,6 +822,7 @@ def test_any_text_is_ports_or_refused(text: str) -> None:
         assert ports and all(0 < port < 65536 for port in ports)
 
 
+@pytest.mark.fault("name of a service for a port")
 def test_services_have_ports_of_their_protocol() -> None:
     """A name is looked up for the protocol that is asked about."""
     assert parse_ports("tftp", "udp") == [69]

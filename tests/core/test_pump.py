@@ -17,6 +17,7 @@ from netkit.core.pump import Change, Done, pump
 from netkit.core.socket_stream import SocketStream
 from netkit.core.stream import SMALLEST_READ
 from tests.clock import on_kernel
+from tests.memory import MemoryStream, pair
 from tests.support import PATIENCE, reset
 from tests.support.peers import tcp_sockets
 
@@ -365,3 +366,34 @@ def test_urgent_data_keeps_its_place() -> None:
             pumped.writer.shutdown(socket.SHUT_WR)
 
     run(main)
+
+
+class Noted(bytes):
+    """Bytes that tell when nothing holds them any more."""
+
+    gone = 0
+
+    def __del__(self) -> None:
+        Noted.gone += len(self)
+
+
+@on_kernel
+async def test_what_was_passed_on_is_not_kept() -> None:
+    """A connection that waits holds no bytes: thousands of them, after much was sent, cost no more than before."""
+
+    class Source(MemoryStream):
+        async def recv(self) -> bytes:
+            return Noted(await super().recv())
+
+    ours, theirs = pair()
+    source = Source("source", ours._in, ours._out)
+    sink, reader = pair()
+    async with Group() as group:
+        group.start_soon(pump(source, sink))
+        await theirs.send(bytes(50_000))
+        received = 0
+        while received < 50_000:
+            received += len(await reader.recv())
+        await sleep(1)
+        assert Noted.gone >= 50_000
+        group.cancel()

@@ -1029,7 +1029,7 @@ def test_relay_conserves_bytes(there: list[tuple[float, int]], back: list[tuple[
     assert outcome.server_saw_end.is_set() is half_close
     assert outcome.user_saw_end.is_set()
     last = max(sum(pause for pause, _ in speech) for speech in (there, back))
-    assert last <= outcome.at < last + 1
+    assert last - 0.001 < outcome.at < last + 1  # sums of pauses are rounded otherwise from Python 3.12 on
 
 
 @settings(max_examples=60, deadline=None)

@@ -322,6 +322,7 @@ def bound(endpoint: Endpoint, **options: Any) -> list[str]:
     return run(main())
 
 
+@pytest.mark.fault("both families")
 @pytest.mark.parametrize(
     ("host", "family", "expected"),
     [
@@ -595,6 +596,7 @@ kernel.run(main(), clock=Clock())
 """
 
 
+@pytest.mark.fault("no descriptor to accept with")
 def test_running_out_of_descriptors_slows_down_and_recovers() -> None:
     """A server at its limit says so once, does not spin, and serves who waits as soon as somebody leaves."""
     with running(argv=[sys.executable, "-c", CROWDED]) as process:
@@ -706,6 +708,7 @@ def test_a_path_that_is_bound_but_not_served_yet_is_not_taken_away(tmp_path: Pat
             client.connect(str(path))
 
 
+@pytest.mark.fault("socket path that is something else")
 @pytest.mark.parametrize(
     "kind", ["file", "directory", "symlink", "dangling symlink", "link to a dead socket", "datagram socket"]
 )

@@ -311,6 +311,7 @@ def test_an_alert_is_told_by_its_name(pki: Pki, number: int, name: str) -> None:
     assert (failure.exit, failure.reason) == (Exit.TLS, f"the peer sent alert {name}")
 
 
+@pytest.mark.fault("TLS to who speaks none")
 @pytest.mark.parametrize(
     "words",
     [
@@ -379,6 +380,7 @@ STRANGE = {
 }
 
 
+@pytest.mark.fault("foreign text in messages")
 @pytest.mark.parametrize("kind", STRANGE)
 def test_whatever_names_a_certificate_has_they_can_be_told(pki: Pki, kind: str) -> None:
     """A certificate that is verified is told as text and as JSON, or refused; it is never an error of ours."""
@@ -433,6 +435,7 @@ def test_a_certificate_without_alternative_names_is_told_by_its_subject(pki: Pki
     assert "certificate of a client, " in (sentence(told[0], 1) or "")
 
 
+@pytest.mark.fault("payload before verification")
 @pytest.mark.parametrize("kind", BAD)
 def test_a_bad_certificate_is_refused_before_payload(pki: Pki, kind: str) -> None:
     """Each is CERT for the client, and its server is told so by an alert."""
@@ -442,6 +445,7 @@ def test_a_bad_certificate_is_refused_before_payload(pki: Pki, kind: str) -> Non
     assert theirs.reason.startswith("the peer sent alert ")
 
 
+@pytest.mark.fault("name of a TLS server")
 @pytest.mark.parametrize(
     "name",
     [
@@ -472,6 +476,7 @@ def test_names_that_a_certificate_does_not_cover(pki: Pki, name: str) -> None:
 # -- clocks
 
 
+@pytest.mark.fault("handshake without an answer")
 def test_a_handshake_has_ten_seconds(pki: Pki) -> None:
     """A client that says nothing, or a byte now and then, is cut after HANDSHAKE seconds in all."""
     for pause in (1000.0, 0.9):
@@ -502,6 +507,7 @@ def test_a_handshake_has_ten_seconds(pki: Pki) -> None:
         assert (closed.bytes_received, closed.bytes_sent, closed.bytes_acknowledged) == (0, 0, 0)
 
 
+@pytest.mark.fault("client that stalls in its handshake")
 def test_a_client_that_stalls_holds_up_nobody(pki: Pki) -> None:
     """Others are served meanwhile; the one is reset when its time is over, and the server goes on."""
 

@@ -27,6 +27,7 @@ async def receive(sock: Datagram, number: int) -> list[bytes]:
 # -- whole datagrams
 
 
+@pytest.mark.fault("largest datagram")
 @pytest.mark.parametrize("host", HOSTS)
 def test_every_size_arrives_whole(host: str) -> None:
     """Nothing, one byte, and the most that fits: each is one datagram, there and back."""
@@ -53,6 +54,7 @@ def client_peer(server: Datagram) -> udp.Peer:
     return udp.Peer(server._sock.getsockname())
 
 
+@pytest.mark.fault("datagram too large")
 def test_more_than_fits_is_55_and_nothing_leaves() -> None:
     """The system's own limit is told as it is."""
 

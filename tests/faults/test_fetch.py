@@ -2,6 +2,7 @@
 
 import base64
 import contextlib
+import gzip
 import json
 import os
 import re
@@ -19,6 +20,7 @@ import pytest
 from netkit import __version__
 from tests.support import NETKIT, PATIENCE, Finished, died_by, netkit, peer, read_all, reset, running
 from tests.support.certificates import Pki
+from tests.support.data import digest
 from tests.support.namespaces import separate
 from tests.support.peers import drip
 from tests.support.processes import sound
@@ -117,6 +119,7 @@ def fields(request: bytes) -> dict[str, str]:
 # -- framing
 
 
+@pytest.mark.fault("HTTP body cut or malformed")
 @pytest.mark.parametrize(
     "answer, code, out, says",
     [
@@ -173,6 +176,7 @@ def _endless(before: bytes, unit: bytes) -> Callable[[socket.socket], None]:
     return answer
 
 
+@pytest.mark.fault("HTTP without bound")
 @pytest.mark.parametrize(
     "before, unit",
     [
@@ -189,6 +193,7 @@ def test_flood(before: bytes, unit: bytes) -> None:
     assert done.out == b""
 
 
+@pytest.mark.fault("HTTP without bound")
 @pytest.mark.parametrize(
     "head",
     [
@@ -346,6 +351,7 @@ def test_where_redirects_lead(location: str, target: str) -> None:
         assert sound(netkit("fetch", f"{server.url}/a/b"), 0).out == b"hello"
 
 
+@pytest.mark.fault("odd redirects")
 @pytest.mark.parametrize(
     "location",
     [
@@ -361,6 +367,7 @@ def test_redirect_refused(location: bytes) -> None:
     assert "secret" not in done.err
 
 
+@pytest.mark.fault("odd redirects")
 @pytest.mark.parametrize("location", [b"", b"/#x"])
 def test_loop(location: bytes) -> None:
     """A page that leads to itself is 47."""
@@ -401,6 +408,7 @@ def test_methods_of_redirects(status: int, method: str, asked: str) -> None:
 SECRETS = ("-H", "Cookie: secret", "-H", "X-Api-Key: secret", "-H", "Referer: http://h/secret", "-H", "Accept: a/b")
 
 
+@pytest.mark.fault("odd redirects")
 @pytest.mark.parametrize("host, port", [("localhost", "same"), ("127.0.0.1", "other"), ("127.0.0.2", "same")])
 def test_no_secret_crosses_origins(host: str, port: str) -> None:
     """Another host or port gets no user, password or field that could be a secret; nor does the first, led back to."""
@@ -445,6 +453,7 @@ def test_user_of_a_location() -> None:
         assert [base64.b64decode(pair) for pair in told] == [b"user:secret", b"other:secret"]
 
 
+@pytest.mark.fault("secrets in messages")
 @pytest.mark.parametrize(
     "answer, code, talk",
     [(b"HTTP/1.1 404 No\r\n\r\n", 22, ("-vv",)), (b"", 8, ()), (OK + b"Content-Length: 9\r\n\r\n", 18, ("--json",))],
@@ -549,6 +558,7 @@ def test_fail() -> None:
     assert r"the server answered 404 \x1b[31mNo" in done.err
 
 
+@pytest.mark.fault("foreign text in messages")
 def test_nothing_of_a_peer_is_obeyed() -> None:
     """Escapes and bidi of reason, type and Location are shown as what they are."""
     with site({"/": redirect(b"/\xe2\x80\xae\xff"), "/%E2%80%AE%FF": HOSTILE}) as server:
@@ -661,6 +671,17 @@ ESCAPES = bytes(range(256)) + b"\x1b[31mred\x1b]0;title\x07\r\n"
 def test_bytes_are_exact_in_a_pipe() -> None:
     """To a pipe the body is what it was, byte for byte."""
     assert sound(fetched(OK + b"\r\n" + ESCAPES), 0).out == ESCAPES
+
+
+@pytest.mark.fault("compression bomb")
+def test_a_compressed_body_stays_so() -> None:
+    """Nobody asked for compression, so a body of 1000:1 is written as it came, and takes no more room than that."""
+    bomb = gzip.compress(bytes(32 << 20))
+    head = OK + b"Content-Encoding: gzip\r\nContent-Length: %d\r\n\r\n" % len(bomb)
+    with site(head + bomb) as server:
+        done = sound(netkit("fetch", server.url, "--max-size", str(len(bomb))), 0)
+    assert digest(done.out) == digest(bomb)
+    assert fields(server.asked[0])["accept-encoding"] == "identity"
 
 
 def test_terminal() -> None:

@@ -19,6 +19,7 @@ from tests.support import PATIENCE, Finished, cpu_seconds, exchange, free_port, 
 from tests.support.data import PATTERN, digest
 from tests.support.namespaces import separate
 from tests.support.peers import (
+    connect,
     drip,
     echo,
     full_backlog,
@@ -92,6 +93,7 @@ def _play(behaviour: Callable[[socket.socket], Any], sock: socket.socket) -> Any
 # -- resets and early ends
 
 
+@pytest.mark.fault("reset at once")
 @pytest.mark.parametrize("way", ["connect", "listen"])
 def test_reset_at_once(way: str) -> None:
     """A peer that resets right after the handshake is a failure, on either side of it."""
@@ -100,6 +102,7 @@ def test_reset_at_once(way: str) -> None:
     assert done.out == b""
 
 
+@pytest.mark.fault("reset at once")
 @pytest.mark.parametrize("call", ["getsockopt", "getsockname", "getpeername", "recvfrom"])
 def test_reset_before_our_next_call(call: str) -> None:
     """A reset that overtakes us anywhere on the way from the handshake to the first byte is 56, never a refusal."""
@@ -110,6 +113,7 @@ def test_reset_before_our_next_call(call: str) -> None:
     assert f"cannot receive from {server.address}: connection reset by peer" in done.err
 
 
+@pytest.mark.fault("data, then a reset")
 @pytest.mark.parametrize("way", ["connect", "listen"])
 def test_data_then_reset(way: str) -> None:
     """What came before a reset is written as far as it came, and the exit code is 56."""
@@ -124,6 +128,7 @@ def test_data_then_reset(way: str) -> None:
     assert PATTERN.startswith(done.out)
 
 
+@pytest.mark.fault("peer stops reading")
 @pytest.mark.parametrize("way", ["connect", "listen"])
 def test_peer_stops_reading_and_leaves(way: str) -> None:
     """Of 20 MB to a peer that reads 1,000 bytes and closes, the line counts those that were lost."""
@@ -133,6 +138,7 @@ def test_peer_stops_reading_and_leaves(way: str) -> None:
     assert re.search(r": cannot send to 127\.0\.0\.1:\d+: connection reset by peer \(", done.err)
 
 
+@pytest.mark.fault("close with our input unread")
 @pytest.mark.parametrize("way", ["connect", "unix", "listen"])
 def test_whole_reply_before_a_close_with_our_input_unread(way: str) -> None:
     """The reset of such a close costs nothing of a reply that was there before it, and is still no success."""
@@ -146,6 +152,7 @@ def test_whole_reply_before_a_close_with_our_input_unread(way: str) -> None:
     assert digest(done.out) == digest(PATTERN[:50_000])
 
 
+@pytest.mark.fault("close with our input unread")
 def test_reply_that_comes_together_with_the_reset_of_our_sending() -> None:
     """Learning of both at the same moment we write the reply first, to its end, and then say what was lost."""
     address, listener = server_socket("connect")
@@ -161,6 +168,7 @@ def test_reply_that_comes_together_with_the_reset_of_our_sending() -> None:
         assert 0 < some <= of
 
 
+@pytest.mark.fault("full duplex")
 def test_echo_of_20_mb() -> None:
     """What a peer sends back while more goes out is whole, and nothing locks up."""
     data = os.urandom(BIG)
@@ -168,6 +176,7 @@ def test_echo_of_20_mb() -> None:
     assert digest(sound(done, 0).out) == digest(data)
 
 
+@pytest.mark.fault("both write before they read")
 @pytest.mark.parametrize("way", ["connect", "listen"])
 def test_both_sides_write_20_mb_before_they_read(way: str) -> None:
     """Two writers at once do not lock up: the reading goes on while the writing is stuck."""
@@ -186,6 +195,7 @@ def test_both_sides_write_20_mb_before_they_read(way: str) -> None:
 # -- silent and slow peers
 
 
+@pytest.mark.fault("peer never reads")
 def test_peer_that_never_reads_stops_our_reading() -> None:
     """Its closed window reaches whoever writes to us: no memory and no CPU is spent, and the clock that runs is 28."""
     with peer(say_some) as server, running("connect", server.address, "--idle-timeout", "500ms", real=True) as process:
@@ -201,6 +211,7 @@ def test_peer_that_never_reads_stops_our_reading() -> None:
     assert pushed > 65536
 
 
+@pytest.mark.fault("silent peer")
 @pytest.mark.parametrize("way", ["connect", "unix", "listen"])
 def test_silent_peer_runs_into_the_idle_timeout(way: str) -> None:
     """What came before the silence is kept, and a TCP peer sees a reset rather than an end."""
@@ -215,6 +226,7 @@ def test_silent_peer_runs_into_the_idle_timeout(way: str) -> None:
     assert seen == b"" if way == "unix" else isinstance(seen, ConnectionResetError)
 
 
+@pytest.mark.fault("one byte a second")
 def test_dripping_peer_runs_into_the_whole_timeout_alone() -> None:
     """A byte now and then keeps the idle clock from running out, but not --timeout."""
     clocks = ("--idle-timeout", "200ms", "--timeout", "400ms")
@@ -224,6 +236,7 @@ def test_dripping_peer_runs_into_the_whole_timeout_alone() -> None:
     assert PATTERN.startswith(done.out)
 
 
+@pytest.mark.fault("one byte a packet")
 def test_one_byte_segments() -> None:
     """5,000 sends of one byte each arrive whole, for little CPU."""
 
@@ -241,6 +254,7 @@ def test_one_byte_segments() -> None:
     assert digest(out) == digest(PATTERN[:5000])
 
 
+@pytest.mark.fault("urgent data")
 @pytest.mark.parametrize("way", ["connect", "listen"])
 def test_urgent_data_is_data(way: str) -> None:
     """A byte that a peer calls urgent is not lost: it stands in its place, and disturbs nothing."""
@@ -254,9 +268,30 @@ def test_urgent_data_is_data(way: str) -> None:
     assert sound(done, 0).out == b"abXcd"
 
 
+@pytest.mark.fault("urgent data")
+@pytest.mark.parametrize("way", ["echo", "upper", "relay", "program"])
+def test_urgent_data_passes_servers(way: str) -> None:
+    """It goes both ways through a server, a relay or a program, and comes back where it stood."""
+    with running("echo", "127.0.0.1:0") as target:
+        commands = {
+            "echo": ("echo", "127.0.0.1:0"),
+            "upper": ("upper", "127.0.0.1:0"),
+            "relay": ("relay", "127.0.0.1:0", f"127.0.0.1:{target.port}"),
+            "program": ("listen", "127.0.0.1:0", "-k", "--exec", "cat"),
+        }
+        with running(*commands[way]) as server, connect(server.port) as sock:
+            sock.sendall(b"AB")
+            sock.send(b"X", socket.MSG_OOB)
+            sock.sendall(b"CD")
+            sock.send(b"Y", socket.MSG_OOB)
+            sock.shutdown(socket.SHUT_WR)
+            assert read_all(sock) == b"ABXCDY"
+
+
 # -- many clients
 
 
+@pytest.mark.fault("clients that come and reset")
 def test_clients_that_connect_and_reset_leave_nothing_behind() -> None:
     """After 1,000 of them a server answers as before and holds no more descriptors."""
     with running("echo", "127.0.0.1:0") as server:
@@ -275,6 +310,7 @@ def test_clients_that_connect_and_reset_leave_nothing_behind() -> None:
         sound(server.finish(), -signal.SIGTERM)
 
 
+@pytest.mark.fault("many clients at once")
 def test_200_clients_at_once() -> None:
     """All of them get in while the server does not even run, so nobody's SYN is dropped, and all are served."""
     with running("echo", "127.0.0.1:0", "--max-clients", "200") as server:
@@ -292,6 +328,7 @@ def test_200_clients_at_once() -> None:
         sound(server.finish(), 0)
 
 
+@pytest.mark.fault("idle client")
 def test_idle_client_holds_up_nobody() -> None:
     """The second client is served while the first says nothing, and the first one's turn comes too."""
     with running("upper", "127.0.0.1:0", "--max-clients", "2") as server:
@@ -306,6 +343,7 @@ def test_idle_client_holds_up_nobody() -> None:
 # -- connecting
 
 
+@pytest.mark.fault("connection refused")
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
 def test_refused_names_host_port_and_reason(host: str) -> None:
     """Nobody listens there: 7."""
@@ -328,6 +366,7 @@ def test_refused_by_a_unix_socket(tmp_path: Path) -> None:
         assert f"cannot connect to unix:{path}: {reason}" in sound(netkit("connect", f"unix:{path}"), 7).err
 
 
+@pytest.mark.fault("full backlog")
 @pytest.mark.parametrize("clock", ["--connect-timeout", "--timeout", "--wait"])
 def test_full_backlog_is_28(clock: str) -> None:
     """A listener that drops our SYN is given up when the clock that was asked for has run out."""
@@ -337,6 +376,7 @@ def test_full_backlog_is_28(clock: str) -> None:
     assert done.err == why if clock == "--connect-timeout" else "100 ms" in done.err
 
 
+@pytest.mark.fault("full backlog")
 def test_full_backlog_of_a_unix_socket_is_28() -> None:
     """Here the system says at once that there is no room, and we keep asking until the clock has run out."""
     address, listener = server_socket("unix")
@@ -354,6 +394,7 @@ def test_full_backlog_of_a_unix_socket_is_28() -> None:
 # -- connections that break in the middle
 
 
+@pytest.mark.fault("connection destroyed")
 def test_connection_that_the_system_destroyed_is_56() -> None:
     """An administrator's ``ss -K`` is not a clean end, and what came before it is kept."""
 
@@ -375,6 +416,7 @@ def destroy_connections_to(port: int) -> None:
     subprocess.run(command, capture_output=True, timeout=PATIENCE)
 
 
+@pytest.mark.fault("errors of send")
 def test_every_error_of_send_is_55() -> None:
     """Whatever the system says to the ninth send, we leave at once with 55, the reason and a count."""
     reasons = {
@@ -404,6 +446,7 @@ def test_every_error_of_send_is_55() -> None:
 # -- networks that lack something, each in a network namespace of its own
 
 
+@pytest.mark.fault("no network")
 @pytest.mark.parametrize(
     "args, code, reason",
     [
@@ -419,6 +462,7 @@ def test_no_network_at_all(args: list[str], code: int, reason: str) -> None:
     assert reason in sound(netkit(*args, wrapper=separate()), code).err
 
 
+@pytest.mark.fault("no network")
 def test_every_interface_needs_none() -> None:
     """A server for every interface starts without one, in order to serve those that come later."""
     done = netkit("echo", ":9000", "--for", "50ms", wrapper=separate())
@@ -428,6 +472,7 @@ def test_every_interface_needs_none() -> None:
 NO_IPV6 = "echo 1 > /proc/sys/net/ipv6/conf/all/disable_ipv6"
 
 
+@pytest.mark.fault("no IPv6")
 @pytest.mark.parametrize("address, ready", [("0", "127.0.0.1"), (":0", "0.0.0.0")])
 def test_without_ipv6_servers_take_ipv4_alone(address: str, ready: str) -> None:
     """A bare port and :PORT are served over what there is, and the ready line says so."""
@@ -437,12 +482,14 @@ def test_without_ipv6_servers_take_ipv4_alone(address: str, ready: str) -> None:
     assert f"netkit echo: listening on {ready}:" in done.err
 
 
+@pytest.mark.fault("no IPv6")
 def test_without_ipv6_an_ipv6_address_is_7() -> None:
     """An address of a family that is switched off cannot be reached."""
     done = sound(netkit("connect", "[::1]:9", wrapper=separate("ip link set lo up", NO_IPV6)), 7)
     assert "cannot connect to [::1]:9: cannot assign requested address" in done.err
 
 
+@pytest.mark.fault("addresses of many hosts")
 @pytest.mark.parametrize("host", ["255.255.255.255", "224.0.0.1", "0.0.0.0", "::", "ff02::1%lo"])
 def test_addresses_that_no_stream_can_reach(host: str) -> None:
     """Broadcast, multicast and wildcard addresses are no place to connect to: 7 or 2, with a reason."""
@@ -453,6 +500,7 @@ def test_addresses_that_no_stream_can_reach(host: str) -> None:
 # -- listening
 
 
+@pytest.mark.fault("address that cannot be bound")
 def test_privileged_port_is_45() -> None:
     """Without the privilege a port below 1024 is refused with its address."""
     if int(Path("/proc/sys/net/ipv4/ip_unprivileged_port_start").read_text()) < 2:
@@ -463,12 +511,14 @@ def test_privileged_port_is_45() -> None:
     assert "cannot listen on 127.0.0.1:1: permission denied" in done.err
 
 
+@pytest.mark.fault("address that cannot be bound")
 def test_foreign_address_is_45() -> None:
     """An address that this machine does not have cannot be listened on."""
     done = sound(netkit("listen", "192.0.2.1:9000"), 45)
     assert "cannot listen on 192.0.2.1:9000: cannot assign requested address" in done.err
 
 
+@pytest.mark.fault("port that the system chose")
 def test_chosen_port_is_told_once_and_before_any_client() -> None:
     """The one ready line of an address carries the real port, which can be dialled as soon as it is there."""
     with running("listen", "127.0.0.1:0") as server:
@@ -481,6 +531,7 @@ def test_chosen_port_is_told_once_and_before_any_client() -> None:
     assert done.err.count("listening on") == 1
 
 
+@pytest.mark.fault("both families")
 def test_ipv6_wildcard_is_ipv6_alone() -> None:
     """An address of one family is that family, whatever the system's default for dual sockets is."""
     with running("echo", "[::]:0", "--once") as server:

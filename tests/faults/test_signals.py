@@ -33,6 +33,7 @@ def endless(sock: socket.socket) -> None:
 # -- Ctrl-C on a terminal
 
 
+@pytest.mark.fault("Ctrl-C")
 @pytest.mark.parametrize("moment", ["silence", "transfer", "accept"])
 def test_ctrl_c_on_a_terminal(moment: str) -> None:
     """The key ends netkit by SIGINT, in silence, with the terminal as it was and all that had arrived on stdout."""
@@ -64,6 +65,7 @@ def test_ctrl_c_on_a_terminal(moment: str) -> None:
 ALL = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
 
 
+@pytest.mark.fault("SIGTERM to a client")
 @pytest.mark.parametrize("number", ALL)
 def test_client_dies_by_the_signal(number: signal.Signals) -> None:
     """Who waits for us sees the signal, and the peer sees a reset rather than an end."""
@@ -213,6 +215,7 @@ def test_ctrl_c_while_stdout_takes_nothing(kind: str) -> None:
         assert PATTERN.startswith(kept)
 
 
+@pytest.mark.fault("socket file left behind")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL, None])
 def test_unix_socket_goes_with_its_server(number: signal.Signals | None) -> None:
     """However it ends the file is removed, but for SIGKILL, and after that the next start works all the same."""
@@ -259,6 +262,7 @@ exec(code, {"__name__": "__main__"})
 """
 
 
+@pytest.mark.fault("Ctrl-C")
 def test_ctrl_c_at_every_moment_of_the_start() -> None:
     """From its first import to its last netkit dies by SIGINT, without a traceback or any other word."""
     with peer(lambda sock: sock.sendall(read_all(sock))) as server, contextlib.ExitStack() as stack:
@@ -279,6 +283,7 @@ def test_ctrl_c_at_every_moment_of_the_start() -> None:
 # -- servers
 
 
+@pytest.mark.fault("SIGTERM to a server")
 def test_server_drains_its_clients() -> None:
     """A stopping server refuses new clients, gives those it has time to end in order, and goes with the last one."""
     with running("echo", "127.0.0.1:0") as server, contextlib.ExitStack() as stack:
@@ -297,6 +302,7 @@ def test_server_drains_its_clients() -> None:
         sound(server.finish(), -signal.SIGINT)
 
 
+@pytest.mark.fault("SIGTERM to a server")
 def test_second_signal_skips_the_drain() -> None:
     """Who is in a hurry signals twice: clients are reset and the server is gone, by the second signal."""
     with running("echo", "127.0.0.1:0") as server, connect(server.port) as client:
@@ -327,6 +333,7 @@ def test_second_signal_does_not_wait_for_command() -> None:
 # -- hang-up
 
 
+@pytest.mark.fault("SIGHUP")
 def test_hang_up_of_the_terminal() -> None:
     """When the window closes netkit goes with it."""
     with contextlib.ExitStack() as stack:
@@ -340,6 +347,7 @@ def test_hang_up_of_the_terminal() -> None:
         sound(process.finish(), -signal.SIGHUP)
 
 
+@pytest.mark.fault("terminal hangs up")
 def test_terminal_that_goes_without_a_signal() -> None:
     """A terminal that was only lent to us is an input that has ended: our end is sent, and the answer still comes."""
     with contextlib.ExitStack() as stack:
@@ -360,6 +368,7 @@ def test_terminal_that_goes_without_a_signal() -> None:
         assert sound(done, 0, 26)
 
 
+@pytest.mark.fault("SIGHUP")
 @pytest.mark.parametrize("number", ALL)
 def test_ignored_signal_stays_ignored(number: signal.Signals) -> None:
     """Under nohup and its like netkit goes on, and ends by itself as ever."""
@@ -377,6 +386,7 @@ def test_ignored_signal_stays_ignored(number: signal.Signals) -> None:
 HOSTILE = ("env", "--ignore-signal=INT,PIPE,CHLD,TERM")
 
 
+@pytest.mark.fault("signals ignored or held back at the start")
 @pytest.mark.parametrize("code, script", [(7, "exit 7"), (0, ":"), (137, "kill -9 $$")])
 def test_ignored_signals_hide_no_code_of_command(code: int, script: str) -> None:
     """How COMMAND ended is our exit code, also where a parent left SIGCHLD ignored."""
@@ -389,6 +399,7 @@ def test_ignored_signals_change_no_exit_code() -> None:
     sound(netkit("connect", f"127.0.0.1:{free_port()}", wrapper=HOSTILE), 7)
 
 
+@pytest.mark.fault("signals ignored or held back at the start")
 @pytest.mark.parametrize("wrapper", [HOSTILE, ("env", "--block-signal=PIPE"), ("env", "--block-signal=CHLD")])
 def test_reader_that_leaves_where_signals_are_held_back(wrapper: tuple[str, ...]) -> None:
     """With SIGPIPE or SIGCHLD ignored or blocked by the parent we still end silently, by SIGPIPE."""
@@ -404,6 +415,7 @@ def test_reader_that_leaves_where_signals_are_held_back(wrapper: tuple[str, ...]
 # -- signals that mean nothing to us
 
 
+@pytest.mark.fault("stopped, resized")
 def test_stopping_and_resizing_disturb_no_transfer() -> None:
     """30 MB go to a peer and back whole while netkit is stopped, continued and told of window sizes."""
     data = os.urandom(30_000_000)  # or the rest might fit into the pipe, and netkit end before the last turn
@@ -434,6 +446,7 @@ def interrupting(calls: str, *more: str) -> list[str]:
     return [*strace(f"trace={calls}", inject), *more]
 
 
+@pytest.mark.fault("interrupted calls")
 def test_interrupted_calls_of_a_server() -> None:
     """A server of which every kind of call is interrupted three times serves as ever."""
     with running("echo", "127.0.0.1:0", "--once", wrapper=interrupting(INTERRUPTED)) as server:
@@ -441,6 +454,7 @@ def test_interrupted_calls_of_a_server() -> None:
         sound(server.finish(), 0)
 
 
+@pytest.mark.fault("interrupted calls")
 def test_interrupted_calls_of_a_client(tmp_path: Path) -> None:
     """A client of which every kind of call is interrupted three times sends and receives as ever."""
     path = tmp_path / "input"
@@ -451,6 +465,7 @@ def test_interrupted_calls_of_a_client(tmp_path: Path) -> None:
         assert digest(done.out) == digest(PATTERN)
 
 
+@pytest.mark.fault("interrupted calls")
 def test_interrupted_connecting() -> None:
     """The handshake is begun again, or waited for, when a signal interrupts its call."""
     with peer(echo) as server:
@@ -465,6 +480,7 @@ ESCAPES = b"\x1b]0;title\x07 \x1b[2J \x9b31m \xc2\x9b31m \x00\x08\x7f t\tcaf\xc3
 SHOWN = rb"\x1b]0;title\x07 \x1b[2J \x9b31m \x9b31m \x00\x08\x7f" + b" t\tcaf\xc3\xa9\r\n"
 
 
+@pytest.mark.fault("escapes for a terminal")
 @pytest.mark.parametrize("name", ["connect", "listen"])
 def test_escapes_on_a_terminal(name: str) -> None:
     """A peer's control bytes are shown, not obeyed, unless --raw asks for that."""
@@ -501,6 +517,7 @@ def on_a_terminal(name: str, *options: str) -> bytes:
         return shown
 
 
+@pytest.mark.fault("escapes for a terminal")
 def test_escapes_to_a_pipe() -> None:
     """To anything but a terminal a peer's bytes go as they are."""
     with peer(lambda sock: sock.sendall(ESCAPES)) as server:

@@ -19,7 +19,7 @@ import pytest
 from tests.support import PATIENCE, Finished, cpu_seconds, died_by, exchange, free_port, netkit, peer, read_all, running
 from tests.support.data import PATTERN, digest
 from tests.support.namespaces import separate
-from tests.support.peers import echo, outlast, push, receive, say_some, server_socket, wait_for_input
+from tests.support.peers import connect, echo, outlast, push, receive, say_some, server_socket, wait_for_input
 from tests.support.processes import HERE, lost, peak_memory, settle, sound, tool
 from tests.support.terminals import pipes, terminal
 
@@ -34,6 +34,7 @@ def redirected(redirection: str) -> tuple[str, ...]:
 # -- every byte, and memory that stays flat
 
 
+@pytest.mark.fault("every byte there is")
 @pytest.mark.parametrize("name", ["echo", "upper"])
 def test_every_byte_comes_back(name: str) -> None:
     """All 256 values, line ends and NULs pass two processes both ways; upper changes a to z and nothing else."""
@@ -44,6 +45,7 @@ def test_every_byte_comes_back(name: str) -> None:
     assert digest(done.out) == digest(wanted)
 
 
+@pytest.mark.fault("every byte there is")
 def test_every_byte_from_file_to_file(tmp_path: Path) -> None:
     """Regular files are read and written whole, on both sides at once."""
     (tmp_path / "one").write_bytes(ALL_BYTES)
@@ -59,6 +61,7 @@ def test_every_byte_from_file_to_file(tmp_path: Path) -> None:
     assert digest((tmp_path / "got two").read_bytes()) == digest(ALL_BYTES[::-1])
 
 
+@pytest.mark.fault("giant line")
 @pytest.mark.parametrize("name", ["echo", "upper"])
 def test_64_mb_without_a_newline(name: str) -> None:
     """A line is nothing that has to be whole before it is answered, so its length costs no memory."""
@@ -74,6 +77,29 @@ def test_64_mb_without_a_newline(name: str) -> None:
             for _ in range(64):
                 assert receive(client, len(block)) == wanted
             sender.join()
+        assert peak_memory(server.pid) - before <= 16 << 20
+
+
+@pytest.mark.fault("giant line")
+@pytest.mark.parametrize("options", [[], ["--label"]])
+def test_64_mb_without_a_newline_to_stdout(options: list[str]) -> None:
+    """Nor is it for listen, with a label in front of each line or without."""
+    block = b"q" * (1 << 20)
+
+    def send(sock: socket.socket) -> None:
+        for _ in range(64):
+            sock.sendall(block)
+        sock.shutdown(socket.SHUT_WR)
+
+    words = ("listen", "127.0.0.1:0", "--keep", *options)
+    with running(*words, stdin=subprocess.DEVNULL, real=True) as server, connect(server.port) as client:
+        before = peak_memory(server.pid)
+        sender = threading.Thread(target=send, args=(client,))
+        sender.start()
+        count = 0
+        while count < 64 << 20:
+            count += server.out.read(1 << 20).count(b"q")
+        sender.join()
         assert peak_memory(server.pid) - before <= 16 << 20
 
 
@@ -147,6 +173,7 @@ __attribute__((destructor)) static void tell(void) {
 """
 
 
+@pytest.mark.fault("short reads and writes")
 def test_short_reads_and_writes(tmp_path: Path) -> None:
     """A system that takes and gives a few bytes per call loses none, in a pipe and in a file, out and back."""
     (tmp_path / "short.c").write_text(SHORT)
@@ -175,6 +202,7 @@ def test_short_reads_and_writes(tmp_path: Path) -> None:
 # -- stdout
 
 
+@pytest.mark.fault("full device")
 def test_full_device_is_23() -> None:
     """Where stdout takes nothing, the reason is said and the peer is reset: it must not think that all was taken."""
 
@@ -184,6 +212,7 @@ def test_full_device_is_23() -> None:
     assert done.err == "netkit connect: cannot write to stdout: no space left on device\n"
 
 
+@pytest.mark.fault("disk that fills up")
 def test_disk_that_fills_up_is_23(tmp_path: Path) -> None:
     """What a file had room for is the exact beginning, and the exit code says that it is not all."""
     data = PATTERN * 10
@@ -196,6 +225,7 @@ def test_disk_that_fills_up_is_23(tmp_path: Path) -> None:
     assert digest(done.out) == digest(data[:65536])
 
 
+@pytest.mark.fault("limit of file size")
 def test_file_size_limit_is_23(tmp_path: Path) -> None:
     """The limit of a user is an error of the file like any other, and nobody dies of SIGXFSZ."""
     with peer(lambda sock: sock.sendall(PATTERN)) as server, open(tmp_path / "file", "wb") as file:
@@ -204,6 +234,7 @@ def test_file_size_limit_is_23(tmp_path: Path) -> None:
     assert (tmp_path / "file").read_bytes() == PATTERN[:1000]
 
 
+@pytest.mark.fault("reader of stdout leaves")
 @pytest.mark.parametrize("way", ["connect", "listen"])
 def test_reader_of_stdout_that_leaves(way: str) -> None:
     """After ``| head -1`` we are gone at once and silently, by SIGPIPE, though the peer says nothing more."""
@@ -227,6 +258,7 @@ def test_reader_of_stdout_that_leaves(way: str) -> None:
                 client.recv(1)
 
 
+@pytest.mark.fault("reader of stdout leaves")
 def test_reader_of_stdout_that_is_a_socket_leaves() -> None:
     """Where stdout cannot tell, the next write does, and the end is the same."""
     ours, theirs = socket.socketpair()
@@ -247,6 +279,7 @@ def test_reader_of_stdout_that_is_a_socket_leaves() -> None:
         sound(process.finish(), -signal.SIGPIPE)
 
 
+@pytest.mark.fault("peer's broken pipe")
 def test_peer_that_no_longer_reads_is_no_reader_of_stdout() -> None:
     """The system's EPIPE for a connection is 55 with a message and a count, never a silent SIGPIPE."""
 
@@ -264,6 +297,7 @@ def test_peer_that_no_longer_reads_is_no_reader_of_stdout() -> None:
     assert f"cannot send to {address}: " in done.err
 
 
+@pytest.mark.fault("closed stdout")
 def test_closed_stdout() -> None:
     """With ``>&-`` nothing is lost in silence: 23 if there was data, 0 if there was none."""
     wrapper = redirected(">&-")
@@ -278,6 +312,7 @@ def test_closed_stdout() -> None:
 # -- stdin
 
 
+@pytest.mark.fault("unreadable stdin")
 @pytest.mark.parametrize(
     "given, reason",
     [
@@ -293,6 +328,7 @@ def test_unreadable_stdin_is_26(given: Callable[[], IO[bytes] | socket.socket], 
     assert done.err == f"netkit connect: cannot read stdin: {reason}\n"
 
 
+@pytest.mark.fault("empty stdin")
 @pytest.mark.parametrize(
     "name, redirection", [("connect", "</dev/null"), ("connect", "<&-"), ("listen", "</dev/null"), ("listen", "<&-")]
 )
@@ -321,6 +357,7 @@ def test_empty_stdin_ends_our_direction_alone(name: str, redirection: str) -> No
 # -- stderr
 
 
+@pytest.mark.fault("closed or full stderr")
 @pytest.mark.parametrize("redirection", ["2>&-", "2>/dev/full"])
 def test_stderr_that_takes_nothing_changes_no_exit_code(redirection: str) -> None:
     """Failures, usage errors and servers end as they do with a stderr that works."""
@@ -335,6 +372,33 @@ def test_stderr_that_takes_nothing_changes_no_exit_code(redirection: str) -> Non
 # -- limits
 
 
+@pytest.mark.fault("unreadable stdin")
+def test_a_folder_for_stdin_is_26(tmp_path: Path) -> None:
+    """It is told as any other that cannot be read; Python itself refuses to start with one, in words of its own."""
+    folder = os.open(tmp_path, os.O_RDONLY)
+    try:
+        with peer(lambda sock: sock.recv(1)) as server:
+            done = sound(netkit("connect", server.address, stdin=folder), 26)
+            assert isinstance(server.result(), ConnectionResetError)
+        assert done.err == "netkit connect: cannot read stdin: is a directory\n"
+        started = netkit("connect", server.address, stdin=folder, real=True)
+    finally:
+        os.close(folder)
+    assert started.code == 1
+    assert started.err.startswith("Fatal Python error: init_sys_streams: <stdin> is a directory")
+
+
+@pytest.mark.fault("few descriptors")
+@pytest.mark.parametrize("limit", [5, 6, 7, 8, 10])
+def test_few_descriptors_of_a_server(limit: int) -> None:
+    """A server has one line too, and a code of the table, or serves."""
+    wrapper = ("prlimit", f"--nofile={limit}")
+    done = netkit("listen", "127.0.0.1:0", "--accept-timeout", "100ms", wrapper=wrapper)
+    assert "nobody came" in done.err if done.code == 28 else "too many open files" in sound(done, 45).err
+    assert done.code == 28 or limit < 10
+
+
+@pytest.mark.fault("few descriptors")
 @pytest.mark.parametrize("limit", [5, 6, 7, 8, 10])
 def test_few_descriptors(limit: int) -> None:
     """With too few descriptors there is one line and a code of the table, with enough an answer; never less."""
@@ -347,6 +411,7 @@ def test_few_descriptors(limit: int) -> None:
     assert done.code == 0 or limit < 10
 
 
+@pytest.mark.fault("port taken or lingering")
 def test_restart_over_a_connection_in_time_wait() -> None:
     """A port whose last connection we ended ourselves is free again at once."""
     with running("listen", "127.0.0.1:0") as server:
@@ -372,6 +437,7 @@ def flags(fd: int) -> int:
     return fcntl.fcntl(fd, fcntl.F_GETFL)
 
 
+@pytest.mark.fault("flags of shared descriptors")
 @pytest.mark.parametrize("way", ["pipes", "terminal"])
 def test_shared_descriptors_keep_their_flags(way: str) -> None:
     """While netkit runs, after its end and after it was killed, descriptors block as they did before."""
@@ -405,6 +471,7 @@ def test_shared_descriptors_keep_their_flags(way: str) -> None:
 # -- idleness
 
 
+@pytest.mark.fault("idle CPU")
 def test_waiting_costs_no_cpu() -> None:
     """Nothing spins: no server without clients, no silent conversation, no full pipe, no terminal."""
     with contextlib.ExitStack() as stack:

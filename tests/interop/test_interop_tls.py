@@ -171,6 +171,7 @@ def test_openssl_shows_a_certificate(pki: Pki) -> None:
         server.line("cannot secure the connection to .*: peer did not return a certificate")
 
 
+@pytest.mark.fault("old TLS")
 def test_old_versions_are_refused(pki: Pki) -> None:
     """A peer that speaks nothing newer than TLS 1.1 is 35 on either side, in words that say so."""
     version = "-tls1_1"

@@ -1,6 +1,5 @@
 """Answers in memory: where a body ends, what is refused, and that no answer does anything else."""
 
-import itertools
 import re
 from collections.abc import Sequence
 
@@ -8,66 +7,15 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from netkit.core.errors import Exit, Failure
-from netkit.core.kernel import Group
-from netkit.protocols.http import MAX_HEAD, Exchange, Head, Request
-from tests.clock import run
-from tests.memory import MemoryStream, pair
+from netkit.core.errors import Exit
+from netkit.protocols.http import MAX_HEAD
+from tests.support.answers import ODD, take
 
 pytestmark = pytest.mark.timeout(30)
 
 PROPERTY = settings(max_examples=350, deadline=None, database=None)
 OK = b"HTTP/1.1 200 OK\r\n"
 CHUNKED = OK + b"Transfer-Encoding: chunked\r\n\r\n"
-ODD = (Exit.PROTOCOL, Exit.PARTIAL, Exit.TOO_BIG)  # what a malformed answer may be
-
-
-class Answer:
-    """What came of an answer: its head if it has one, the body as far as it came, and the failure if there was one."""
-
-    def __init__(self) -> None:
-        self.head: Head | None = None
-        self.body = b""
-        self.left: int | None = None
-        self.failure: Failure | None = None
-
-    @property
-    def exit(self) -> Exit:
-        return Exit.OK if self.failure is None else self.failure.exit
-
-
-def take(answer: bytes, cuts: Sequence[int] = (), method: str = "GET", *, ends: bool = True) -> Answer:
-    """Read an answer that comes in pieces, cut at ``cuts``; if it does not end, the connection stays open."""
-    taken = Answer()
-
-    async def send(stream: MemoryStream) -> None:
-        edges = sorted({0, len(answer), *(cut for cut in cuts if 0 < cut < len(answer))})
-        for start, end in itertools.pairwise(edges):
-            await stream.send(answer[start:end])
-            while stream._out.buffer:  # until that piece is read by itself
-                await stream._out.wait()
-        if ends:
-            await stream.send_eof()
-
-    async def main() -> None:
-        ours, theirs = pair()
-        exchange = Exchange(ours, Request(method, "/", [("Host", b"h")]), "http://h/")
-        async with Group() as group:
-            group.start_soon(exchange.ask())
-            group.start_soon(send(theirs))
-            try:
-                taken.head = await exchange.head()
-                while data := await exchange.recv():
-                    taken.body += data
-                assert await exchange.recv() == b""
-            except Failure as failure:
-                taken.failure = failure
-            taken.left = exchange.left
-            assert exchange.counts.received == len(taken.body)
-            group.cancel()
-
-    run(main())
-    return taken
 
 
 def ways(answer: bytes) -> list[list[int]]:
@@ -241,6 +189,7 @@ CUT = [
 ]
 
 
+@pytest.mark.fault("HTTP body cut or malformed")
 @pytest.mark.parametrize("answer", [answer for _, answer in CUT], ids=[name for name, _ in CUT])
 def test_cut(answer: bytes) -> None:
     """A body that ends early is PARTIAL; what came of it is given, and counted in the message."""
@@ -257,6 +206,7 @@ BAD_CHUNKS = [
 ]
 
 
+@pytest.mark.fault("HTTP body cut or malformed")
 @pytest.mark.parametrize("chunk", BAD_CHUNKS)
 def test_bad_chunk(chunk: bytes) -> None:
     """A chunk whose size, or a trailer that is malformed, is refused after what came before it."""

@@ -131,6 +131,7 @@ def test_user_and_password(userinfo: str, pair: bytes) -> None:
 # -- refusing
 
 
+@pytest.mark.fault("injection into a request")
 @pytest.mark.parametrize(
     ("text", "says"),
     [

@@ -53,6 +53,7 @@ def test_frames_come_back(bodies: list[bytes], prefix: Prefix, sizes: list[int])
         assert list(frames(Source(cut(data, sizes)), prefix, MOST, repeat=False)) == found
 
 
+@pytest.mark.fault("record too short or too long")
 @PROPERTY
 @given(st.lists(st.binary(max_size=30), min_size=1, max_size=4), st.sampled_from(PREFIXES), SIZES, st.integers(0, 999))
 def test_frames_that_end_early(bodies: list[bytes], prefix: Prefix, sizes: list[int], place: int) -> None:

@@ -139,6 +139,7 @@ def test_texts_that_are_too_long() -> None:
 # -- answers
 
 
+@pytest.mark.fault("datagram from ourselves")
 @pytest.mark.parametrize(
     ("host", "port", "traffic_class", "why"),
     [

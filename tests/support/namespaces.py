@@ -1,7 +1,9 @@
 """Networks and file systems of a test's own."""
 
+import contextlib
 import functools
 import subprocess
+from collections.abc import Iterator
 
 import pytest
 
@@ -49,3 +51,45 @@ def as_process_1() -> list[str]:
 @functools.cache
 def _may(*unshare: str) -> bool:
     return subprocess.run([*unshare, "mount", "-t", "tmpfs", "none", "/mnt"], capture_output=True).returncode == 0
+
+
+class Network:
+    """A network that lasts as long as the process ``pid``; ``inside`` is what runs a command in it."""
+
+    def __init__(self, pid: int) -> None:
+        self.pid = pid
+        self.inside = ["nsenter", f"--target={pid}", "--user", "--net", "--preserve-credentials"]
+
+    def do(self, script: str) -> str:
+        """Run lines of shell in it, and return what they print."""
+        lines = "PATH=$PATH:/usr/sbin:/sbin\n" + script
+        return subprocess.run([*self.inside, "sh", "-ec", lines], check=True, capture_output=True, text=True).stdout
+
+
+@contextlib.contextmanager
+def network(*script: str, beside: Network | None = None) -> Iterator[Network]:
+    """A network of its own, after lines of shell; ``beside`` is one whose root is to be root in this one too."""
+    tool("nsenter")
+    words = separate("ip link set lo up", *script)
+    if beside is not None:
+        words = [*beside.inside, words[0], "-n", *words[2:]]
+    with subprocess.Popen(
+        [*words, "sh", "-c", "echo; exec cat"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as holder:
+        assert holder.stdin is not None and holder.stdout is not None
+        assert holder.stdout.readline(), "the network could not be set up"
+        yield Network(holder.pid)
+        holder.stdin.close()
+
+
+NEAR, FAR = "10.9.0.1", "10.9.0.2"
+
+
+@contextlib.contextmanager
+def wire() -> Iterator[tuple[Network, Network]]:
+    """Two networks with a wire between them, whose ends are interfaces ``wire`` with the addresses NEAR and FAR."""
+    with network() as near, network(beside=near) as far:
+        near.do(f"ip link add wire type veth peer name wire netns {far.pid}")
+        for end, address in ((near, NEAR), (far, FAR)):
+            end.do(f"ip address add {address}/24 dev wire; ip link set wire up")
+        yield near, far

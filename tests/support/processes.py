@@ -277,7 +277,16 @@ def cpu_seconds(pid: int) -> float:
 
 def peak_memory(pid: int) -> int:
     """Return the largest resident size that a process has had so far, in bytes."""
-    found = re.search(r"VmHWM:\s*(\d+) kB", Path(f"/proc/{pid}/status").read_text())
+    return _size(pid, "VmHWM")
+
+
+def memory(pid: int) -> int:
+    """Return the resident size of a process, in bytes."""
+    return _size(pid, "VmRSS")
+
+
+def _size(pid: int, name: str) -> int:
+    found = re.search(rf"{name}:\s*(\d+) kB", Path(f"/proc/{pid}/status").read_text())
     assert found
     return int(found[1]) * 1024
 

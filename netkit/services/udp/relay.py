@@ -1,6 +1,7 @@
 """Relaying datagrams: each peer gets a socket of its own to the target, and the answers that come to it."""
 
 from collections import deque
+from collections.abc import Sequence
 from contextlib import suppress
 
 from netkit.core.address import Endpoint
@@ -140,28 +141,29 @@ class _Association:
         while True:
             while not self._held:
                 await self._changed.wait()
-            burst = self._held[0]
             self._moved_at = now()
             try:
-                await theirs.send_cut(burst.data, burst.size)
+                await theirs.send_cut(self._held[0].data, self._held[0].size)
             except Failure as failure:
                 if failure.exit is not Exit.SEND:
                     raise
                 observe(Ignored(self.peer.endpoint, failure.reason))
-            self._held.popleft()
-            self._held_bytes -= _weight(burst)
+            self._held_bytes -= _weight(self._held.popleft())
             self._changed.notify_all()
 
     async def _answer(self, theirs: Datagram, observe: Observer) -> None:
         while True:
             await theirs.ready()
-            for burst in theirs.take():
-                self._moved_at = now()
-                async with self._turn:
-                    try:
-                        await self.ours.send_cut(burst.data, burst.size, self.peer)
-                    except Failure as failure:
-                        observe(Ignored(burst.peer.endpoint, failure.reason))
+            await self._give(theirs.take(), observe)
+
+    async def _give(self, bursts: Sequence[Burst], observe: Observer) -> None:
+        for burst in bursts:
+            self._moved_at = now()
+            async with self._turn:
+                try:
+                    await self.ours.send_cut(burst.data, burst.size, self.peer)
+                except Failure as failure:
+                    observe(Ignored(burst.peer.endpoint, failure.reason))
 
 
 def _weight(burst: Burst) -> int:

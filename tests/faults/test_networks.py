@@ -1,0 +1,196 @@
+"""Networks that fail in the middle, lose, mix up or hold back what is sent; each has a network of its own."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from tests.support import Running, netkit, running
+from tests.support.data import DATA, check_same
+from tests.support.namespaces import FAR, Network, network, separate, wire
+from tests.support.processes import feed, lost, peak_memory, sound
+
+HERE = "127.0.0.1:0"
+BAD_FAR = "10.9.1.2"  # behind the bad wire
+RULES = "nft add table ip t; nft add chain ip t i '{ type filter hook input priority 0; }'"
+
+
+@pytest.mark.fault("routes that lead nowhere")
+@pytest.mark.parametrize(
+    ("route", "reason"),
+    [("unreachable", "no route to host"), ("prohibit", "permission denied"), ("blackhole", "invalid argument")],
+)
+def test_routes_that_lead_nowhere(route: str, reason: str) -> None:
+    """What the system says of the way there is the reason, at once: 7."""
+    wrapper = separate("ip link set lo up", f"ip route add {route} 192.0.2.1")
+    done = sound(netkit("connect", "192.0.2.1:9", wrapper=wrapper), 7)
+    assert done.err.startswith(f"netkit connect: cannot connect to 192.0.2.1:9: {reason} (192.0.2.1, ")
+
+
+@pytest.mark.fault("routes that lead nowhere")
+@pytest.mark.parametrize(
+    ("icmp", "reason"),
+    [
+        ("host-unreachable", "no route to host"),
+        ("admin-prohibited", "no route to host"),
+        ("port-unreachable", "refused"),
+    ],
+)
+def test_routers_that_refuse(icmp: str, reason: str) -> None:
+    """What a router answers in place of the host is the reason, at once: 7."""
+    rule = f"nft add rule ip t i tcp dport 9 reject with icmp type {icmp}"
+    wrapper = separate("ip link set lo up", RULES, rule)
+    done = sound(netkit("connect", "127.0.0.1:9", wrapper=wrapper), 7)
+    assert re.search(rf"cannot connect to 127.0.0.1:9: (connection )?{reason} \(127.0.0.1, ", done.err)
+
+
+# -- in the middle of a conversation
+
+
+def begin(client: Running) -> None:
+    """Have a client of an echo server say something and hear it."""
+    client.stdin.write(b"some")
+    client.stdin.flush()
+    assert client.out.read(4) == b"some"
+
+
+@pytest.mark.fault("silence in the middle")
+def test_a_silent_network_is_28() -> None:
+    """Packets that vanish from some moment on end with the clock that was asked for; what had come is kept."""
+    with network(RULES) as net, running("echo", HERE, wrapper=net.inside) as server:
+        port = server.port
+        words = ("connect", f"127.0.0.1:{port}", "--idle-timeout", "300ms")
+        with running(*words, wrapper=net.inside) as client:
+            begin(client)
+            net.do(f"nft add rule ip t i tcp sport {port} drop")
+            client.wait()
+            done = sound(client.finish(), 28)
+    assert "nothing moved for 300 ms (--idle-timeout)" in done.err
+
+
+@pytest.mark.fault("system gives up")
+def test_a_system_that_gives_up_is_55() -> None:
+    """Packets that vanish while we send end when the kernel has tried often enough, with the count of what is lost."""
+    sysctl = "echo 1 > /proc/sys/net/ipv4/tcp_retries2"
+    with network(RULES, sysctl) as net, running("echo", HERE, wrapper=net.inside) as server:
+        port = server.port
+        with running("connect", f"127.0.0.1:{port}", wrapper=net.inside) as client:
+            begin(client)
+            net.do(f"nft add rule ip t i tcp dport {port} drop")
+            feed(client, b"more")
+            client.wait()
+            done = sound(client.finish(), 55)
+    assert "connection timed out" in done.err
+    assert lost(done) == (4, 8)
+
+
+@pytest.mark.fault("interface goes down")
+@pytest.mark.parametrize("back", [True, False])
+def test_an_interface_that_goes_down(back: bool) -> None:
+    """When it is back what was sent meanwhile arrives; when it is not the clock that was asked for ends it."""
+    with wire() as (near, far), running("echo", f"{FAR}:0", wrapper=far.inside) as server:
+        words = ("connect", f"{FAR}:{server.port}", *(() if back else ("--idle-timeout", "300ms")))
+        with running(*words, wrapper=near.inside) as client:
+            begin(client)
+            far.do("ip link set wire down")
+            feed(client, DATA[:50_000])
+            if back:
+                far.do("ip link set wire up")
+                check_same(client.read_all(), DATA[:50_000])
+            assert client.wait() == (0 if back else 28)
+
+
+# -- networks that lose and mix up
+
+
+@pytest.mark.fault("loss")
+def test_one_packet_in_ten_is_lost() -> None:
+    """What the system sends again is none of our affair: every byte comes back."""
+    lossy = "ip link set lo mtu 1500; nft add rule ip t i tcp dport != 0 numgen random mod 100 '<' 10 drop"
+    with network(RULES) as net, running("echo", HERE, wrapper=net.inside) as server:
+        port = server.port
+        net.do(lossy)
+        done = netkit("connect", f"127.0.0.1:{port}", wrapper=net.inside, input=DATA[:100_000])
+    check_same(sound(done, 0).out, DATA[:100_000])
+
+
+@pytest.mark.fault("small packets")
+@pytest.mark.parametrize("mtu", [576, 1280])
+def test_small_packets(mtu: int) -> None:
+    """However small the packets are, every byte comes back, and a datagram of any size is whole."""
+    with network(f"ip link set lo mtu {mtu}") as net, running("echo", HERE, "--both", wrapper=net.inside) as server:
+        port = server.port
+        done = netkit("connect", f"127.0.0.1:{port}", wrapper=net.inside, input=DATA)
+        check_same(sound(done, 0).out, DATA)
+        words = ("udp-send", f"127.0.0.1:{port}", "--replies", "1", "--wait", "5s")
+        check_same(netkit(*words, wrapper=net.inside, input=DATA[:60_000]).out, DATA[:60_000])
+
+
+@pytest.mark.fault("slow link")
+def test_a_slow_network() -> None:
+    """What the wire holds back costs no memory of ours, and every byte arrives."""
+    with wire() as (near, far), running("listen", f"{FAR}:0", wrapper=far.inside, stdin=subprocess.DEVNULL) as server:
+        near.do("tc qdisc add dev wire root tbf rate 64mbit burst 32k latency 400ms")
+        with running("connect", f"{FAR}:{server.port}", "--send-only", wrapper=near.inside) as client:
+            client.stdin.write(DATA)
+            before = peak_memory(client.pid)
+            received = receiving(server)
+            for _ in range(9):
+                client.stdin.write(DATA)
+            assert peak_memory(client.pid) - before < 4 << 20
+            client.stdin.close()
+            check_same(received(), DATA * 10)
+            assert client.wait() == 0
+
+
+def receiving(process: Running) -> Callable[[], bytes]:
+    """Read all of a process's stdout beside; what is returned waits for it."""
+    pool = ThreadPoolExecutor(1)
+    reading = pool.submit(process.read_all)
+    pool.shutdown(wait=False)
+    return reading.result
+
+
+@pytest.fixture(scope="module")
+def bad() -> Iterator[tuple[Network, Network, Callable[[], dict[str, int]]]]:
+    """Two networks with a bad wire between them, and what tells at last what that did."""
+    if not os.access("/dev/net/tun", os.R_OK | os.W_OK):
+        pytest.skip("/dev/net/tun may not be used here")
+    with network() as near, network(beside=near) as far:
+        words = [*near.inside, sys.executable, "-m", "tests.support.bad_wire", str(far.pid)]
+        with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as carrier:
+            assert carrier.stdout is not None
+            assert carrier.stdout.readline() == b"ready\n"
+            yield near, far, lambda: dict(json.loads(carrier.communicate()[0]))
+
+
+@pytest.mark.fault("late, doubled, reordered, corrupted")
+def test_a_bad_wire(bad: tuple[Network, Network, Callable[[], dict[str, int]]]) -> None:
+    """Packets that come late, twice, out of order, changed or not at all: a stream is whole, and datagrams are counted.
+
+    What was doubled is received twice, and what was lost is not made up.
+    """
+    near, far, ended = bad
+    count = 1000
+    with running("echo", f"{BAD_FAR}:0", "--max-clients", "1", wrapper=far.inside) as server:
+        done = netkit("connect", f"{BAD_FAR}:{server.port}", wrapper=near.inside, input=DATA)
+    check_same(sound(done, 0).out, DATA)
+    words = ("udp-serve", f"{BAD_FAR}:0", "--output", "lines", "--stats", "--idle-timeout", "500ms")
+    with running(*words, "--accept-timeout", "20s", wrapper=far.inside) as server:
+        lines = b"".join(b"%d\n" % number for number in range(count))
+        words = ("udp-send", f"{BAD_FAR}:{server.port}", "--lines", "--rate", "200K", "--stats")
+        sent = netkit(*words, wrapper=near.inside, input=lines)
+        received = server.finish()
+    assert json.loads(sent.err)["datagrams_sent"] == count
+    came = received.out.splitlines()
+    told = json.loads(next(line for line in received.err.splitlines() if line.startswith("{")))
+    assert told["datagrams_received"] == len(came)
+    assert len(set(came)) < count  # some were lost
+    assert len(set(came)) < len(came)  # and some came twice
+    assert came != sorted(came, key=int)  # or early
+    assert all(ended().values())

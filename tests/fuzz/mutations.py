@@ -1,0 +1,54 @@
+"""Bytes like those that a parser takes well, and unlike them."""
+
+import random
+from collections.abc import Sequence
+
+from hypothesis import strategies as st
+
+_INTERESTING = (
+    b"\0",
+    b"\xff",
+    b"\n",
+    b"\r\n",
+    b"%",
+    b"-1",
+    b"0",
+    b"99999999999999999999",
+    b"\x1b",
+    b"\xc3",
+    b":",
+    b"/",
+)
+
+
+def mutated(seeds: Sequence[bytes], chance: random.Random) -> bytes:
+    """One of the seeds with some of its bytes changed, removed, doubled, or replaced by a part of another."""
+    data = bytearray(chance.choice(seeds))
+    for _ in range(chance.randint(1, 6)):
+        at = chance.randrange(len(data) + 1)
+        length = chance.choice((0, 1, 1, 2, 4, 16))
+        other = chance.choice(seeds)
+        start = chance.randrange(len(other) + 1)
+        data[at : at + length] = chance.choice(
+            (
+                b"",
+                chance.randbytes(length),
+                chance.choice(_INTERESTING),
+                other[start : start + 16],
+                bytes(data[at : at + length]) * chance.choice((2, 2, 1000)),
+            )
+        )
+    return bytes(data)
+
+
+def near(seeds: Sequence[bytes]) -> st.SearchStrategy[bytes]:
+    """Bytes near the seeds, and any others."""
+    edits = st.tuples(st.integers(0, 200), st.integers(0, 8), st.binary(max_size=8) | st.sampled_from(_INTERESTING))
+
+    def edit(seed: bytes, changes: list[tuple[int, int, bytes]]) -> bytes:
+        for at, length, new in changes:
+            place = at % (len(seed) + 1)
+            seed = seed[:place] + new + seed[place + length :]
+        return seed
+
+    return st.builds(edit, st.sampled_from(list(seeds)), st.lists(edits, max_size=5)) | st.binary(max_size=200)

@@ -1,0 +1,361 @@
+"""The targets, each with bytes to begin from."""
+
+import ipaddress
+import itertools
+import os
+import re
+import warnings
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any, NamedTuple, cast
+
+import click
+import dns.message
+import dns.rrset
+
+from netkit.cli import types
+from netkit.cli.app import netkit
+from netkit.core import access, address, events, sockdiag, udp_server
+from netkit.core.errors import Exit, Failure, Invalid
+from netkit.output.escape import printable
+from netkit.output.events import TABLE, fields, sentence
+from netkit.output.jsonl import record
+from netkit.output.records import plain, spelled
+from netkit.protocols import dns as our_dns
+from netkit.protocols import url
+from netkit.services import address as explained
+from netkit.services import resolve, text, transforms
+from netkit.services.fetch.download import _validator
+from netkit.services.pack import formats, framing
+from netkit.services.udp import framing as datagrams
+from tests.support.answers import ODD, take
+
+_MAX_SIZE = 1 << 16  # of a record
+_MAX_PORTS = 65535
+
+
+class Target(NamedTuple):
+    """What is done with any bytes, and bytes that it takes well."""
+
+    run: Callable[[bytes], object]
+    seeds: tuple[bytes, ...]
+
+
+TARGETS: dict[str, Target] = {}
+
+
+def target(*seeds: bytes) -> Callable[[Callable[[bytes], None]], Callable[[bytes], None]]:
+    """Make a function a target, which has its name."""
+
+    def add(function: Callable[[bytes], None]) -> Callable[[bytes], None]:
+        TARGETS[function.__name__] = Target(function, seeds)
+        return function
+
+    return add
+
+
+def words_of(data: bytes) -> list[str]:
+    """Bytes as words of a command line, one a line."""
+    return [os.fsdecode(line) for line in data.split(b"\n")]
+
+
+def pieces(data: bytes) -> list[bytes]:
+    """The bytes in pieces, whose sizes the bytes decide."""
+    edges = itertools.accumulate((byte % 7 + 1 for byte in data), initial=0)
+    return [data[start : start + size % 7 + 1] for start, size in zip(edges, data, strict=False) if start < len(data)]
+
+
+@contextmanager
+def refusing(*exits: Exit) -> Iterator[None]:
+    """Let a refusal pass, if it is one line; of failures those with these codes."""
+    try:
+        yield
+    except Invalid as error:
+        assert "\n" not in printable(str(error))
+    except Failure as error:
+        assert error.exit in exits, repr(error)
+
+
+# -- what is typed
+
+
+@target(
+    b"localhost\n80", b"[fe80::1%lo]:80", b"::1\n443", b"tls:unix:@x", b"8080", b":0", b"b\xc3\xbccher.example:http"
+)
+def addresses(data: bytes) -> None:
+    """An address can be typed again as it is shown."""
+    words = words_of(data)
+    for role in cast("tuple[address.Role, ...]", ("client", "server")):
+        with refusing():
+            endpoint, rest = address.take(words, role)
+            assert rest == words[len(words) - len(rest) :]
+            if endpoint.host not in ("tls", "unix"):
+                assert address.parse(str(endpoint), role) == endpoint
+
+
+@target(b"22,80,8000-8010", b"http,https,1-65535", b"db\n5432\ncache:6379")
+def port_lists(data: bytes) -> None:
+    """A list of ports has each once, and none that does not exist."""
+    words = words_of(data)
+    with refusing():
+        ports = address.parse_ports(words[0])
+        assert all(0 < port <= _MAX_PORTS for port in ports)
+        assert len(ports) <= _MAX_PORTS
+    with refusing():
+        for found in address.take_ports(words):
+            assert len(set(found.ports)) == len(found.ports)
+
+
+_KINDS = [kind for kind in vars(types).values() if isinstance(kind, types.Parsed)]
+
+
+@target(b"500ms", b"1.5", b"30m", b"64K", b"2G", b"127.0.0.1:5", b"a: b", b"ls -l 'a b'", b"(a|b)*", b"0660", b"h2")
+def values(data: bytes) -> None:
+    """What is no value is a ValueError, which click words, and no warning is printed."""
+    word = os.fsdecode(data)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for kind in _KINDS:
+            try:
+                kind.convert(word, None, None)
+            except click.UsageError as error:
+                assert printable(error.message)
+
+
+@target(b"10.0.0.0/8\n10.1.2.3", b"::ffff:0:0/96\n1.2.3.4", b"fe80::/10\nfe80::1%lo", b"ff15::1%lo\n239.1.2.3")
+def networks(data: bytes) -> None:
+    """A network has its own first and last address, and an address is explained or refused."""
+    for word in words_of(data):
+        with refusing():
+            network = access.parse_network(word)
+            assert all(access.Access((network,)).admits(str(host)) for host in (network[0], network[-1]))
+            assert not access.Access((), (network,)).admits(str(network[0]))
+        with refusing():
+            udp_server.parse_group(word)
+        with refusing():
+            assert all(isinstance(value, str) for _, value in explained.explain(word))
+
+
+@target(rb"a\n\x41\0\\", b"\xc3\xa9\xff")
+def texts(data: bytes) -> None:
+    """What bytes are spelled as is read as the same bytes, on one printable line."""
+    spelling = text.spell(data)
+    assert text.parse(spelling) == data
+    assert spelling.isprintable()
+    with refusing():
+        again = text.spell(text.parse(os.fsdecode(data)))
+        assert text.spell(text.parse(again)) == again
+
+
+@target(
+    b"connect\nlocalhost\n80\n--tls\n-w\n2s", b"listen\n0\n--exec\ncat\n-k", b"udp-send\n:5\nhello\n--wait\n1",
+    b"pack\nu16 str\n1\nx", b"portcheck\nlocalhost\n80,90-99\n--json", b"relay\n8080\ndb:5432\n--\ntrue",
+    b"fetch\nhttp://h/\n-H\nA: b\n-o\nx", b"resolve\nexample\n--type\nMX", b"echo\n:7\n--both\n--allow\n::1",
+)  # fmt: skip
+def command_lines(data: bytes) -> None:
+    """A command line is read, or refused by click or by a rule; nothing is run."""
+    words = [word for word in words_of(data) if "\0" not in word]
+    if not words or words[0] not in netkit.list_commands(click.Context(netkit)) or {"-h", "--help"} & {*words}:
+        return
+    command = netkit.get_command(click.Context(netkit), words[0])
+    assert command is not None
+    try:
+        command.make_context(f"netkit {words[0]}", words[1:])
+    except click.UsageError as error:
+        assert printable(error.message)
+    except click.exceptions.Exit as ended:
+        assert ended.exit_code == 0
+
+
+# -- values and bytes
+
+
+@target(
+    b"u16:port str\n80\nx", b"<hIq5s\n1\n2\n3\nabc", b"ip mac hex\n::1\n02:00:00:00:00:01\n00ff", b"2?xc\n1\n0\nz"
+)  # fmt: skip
+def packing(data: bytes) -> None:
+    """What was packed is unpacked, shown, and packed again as the same."""
+    form, *words = words_of(data)
+    with refusing(Exit.TOO_BIG):
+        packed = formats.parse(form, _MAX_SIZE).pack(words)
+        layout = formats.parse(form, _MAX_SIZE, reading=True)
+        assert layout.pack([spelled(value) for value in layout.unpack(packed)]) == packed
+
+
+@target(b"u16:port str\n\0\x50x", b"<hIq5s\n" + bytes(19), b"@bP?\n" + bytes(17), b"f32 f64\n" + b"\x7f" * 12)
+def unpacking(data: bytes) -> None:
+    """Whatever comes is values that can be shown, or is partial or malformed."""
+    form, _, rest = data.partition(b"\n")
+    with refusing(Exit.TOO_BIG, Exit.PARTIAL, Exit.PROTOCOL):
+        for value in formats.parse(os.fsdecode(form), _MAX_SIZE, reading=True).unpack(rest):
+            assert spelled(value).isprintable()
+            record("record", "unpack", value=plain(value))
+
+
+@target(b"\x01\x00\x05hello\x00\x00", b"\x05\x00\x00\x00\x05hello", b"\x02\x05\x00\x00\x00hello")
+def frames(data: bytes) -> None:
+    """Records are the same in whatever pieces they come, and framed again they are what was read."""
+    prefix = framing.parse_prefix(("u8", "u16", "u32", "u16le", "u32le")[sum(data[:1]) % 5])
+    rest = data[1:]
+    outcomes = [_drained(framing.frames(framing.Source(c), prefix, 999, repeat=True)) for c in ([rest], pieces(rest))]
+    assert outcomes[0] == outcomes[1]
+    found, failure = outcomes[0]
+    again = b"".join(prefix.frame(body) for _, body in found)
+    assert rest.startswith(again)
+    assert failure or again == rest
+
+
+def _drained(found: Iterable[Any]) -> tuple[list[Any], str]:
+    """What comes before the end or a failure, and that."""
+    drained: list[Any] = []
+    try:
+        drained += found  # what came before is kept
+    except Failure as failure:
+        assert failure.exit in (Exit.TOO_BIG, Exit.PARTIAL, Exit.PROTOCOL, Exit.READ, Exit.USAGE)
+        return drained, str(failure)
+    return drained, ""
+
+
+@target(b"\x05one\ntwo\n\nthree", b"\x00ff 00\n\n0102\n", b"\x01" + bytes(99))
+def datagram_lines(data: bytes) -> None:
+    """Datagrams are the same in whatever pieces the input comes."""
+    rest = data[1:]
+    kinds = (datagrams.in_lines, datagrams.in_hex, lambda: datagrams.in_pieces(sum(data[:1]) + 1))
+    for make in kinds:
+        outcomes = []
+        for chunks in ([rest], pieces(rest)):
+            frame = make()
+            batches = (batch for chunk in (*filter(None, chunks), b"") for batch in frame(chunk))
+            found, failure = _drained(batches)
+            cut = [bytes(part[at : at + size]) for part, size in found for at in range(0, len(part) or 1, size)]
+            outcomes.append((cut, failure))
+        assert outcomes[0] == outcomes[1]
+
+
+@target(b"a\r\nb\n\x1b[31m\xc3\xa9\xff\xc2\x9b", b"\xf0\x9f\x98")
+def changes(data: bytes) -> None:
+    """A change gives the same in whatever pieces the bytes come, and nothing that a terminal obeys."""
+    makers = (transforms.visible, transforms.crlf, lambda: transforms.labelled("x"), lambda: transforms.prefixed(b"> "))
+    for make in makers:
+        whole, part = make(), make()
+        given = (whole(data) if data else b"") + whole(b"")
+        assert given == b"".join([*map(part, filter(None, pieces(data))), part(b"")])
+        if make is transforms.visible:
+            assert not re.search(r"[^\n\r\t\x20-\x7e\xa0-\U0010ffff]", given.decode())
+
+
+# -- what a peer says
+
+_HOST = "a.example"
+_RECORDS = (
+    ("A", "127.0.0.1"), ("CNAME", "b.example."), ("MX", "5 m.example."), ("TXT", r'"a\001\"b" "c"'),
+    ("SRV", "0 0 5 h."), ("CAA", '0 issue "x"'), ("SOA", "a. b. 1 2 3 4 5"), ("AAAA", "::1"),
+    ("TYPE65280", r"\# 2 0001"), ("LOC", "51 30 12.748 N 0 7 39.612 W 0m"), ("SSHFP", "1 1 " + "00" * 20),
+    ("HTTPS", "1 . alpn=h2"), ("NAPTR", '1 1 "u" "x" "!^.*$!a!" .'), ("NSEC", "b. A MX"), ("TLSA", "3 1 0 00ff"),
+)  # fmt: skip
+
+
+def _question(kind: str) -> dns.message.Message:
+    query = dns.message.make_query(_HOST, kind, use_edns=0)
+    query.id = 0
+    return query
+
+
+def _answers() -> Iterator[bytes]:
+    """For each type of record its place in the table, and an answer that has one."""
+    for place, (kind, value) in enumerate(_RECORDS):
+        answer = dns.message.make_response(_question(kind))
+        answer.answer = [dns.rrset.from_text(_HOST + ".", 300, "IN", kind, value)]
+        yield bytes([place]) + answer.to_wire()
+
+
+@target(*_answers())
+def dns_answers(data: bytes) -> None:
+    """An answer is read, or is malformed; what is shown of it is printable and one line."""
+    kind, _ = _RECORDS[sum(data[:1]) % len(_RECORDS)]
+    with refusing(Exit.PROTOCOL, Exit.RESOLVE):
+        answer = our_dns._parse(_question(kind), data[1:])
+        reply = our_dns._read(answer, _HOST, kind, address.Endpoint("127.0.0.1", 53), "udp")
+        for _, value, _ in reply.records:
+            assert value.isascii() and value.isprintable(), value
+
+
+@target(b"a\nMX", b"*.example\n_x.example", b"tls:[::1]:853\nSRV", b"unix:x")
+def questions(data: bytes) -> None:
+    """What is to be looked up is read or refused."""
+    for word in words_of(data):
+        for read in (resolve.parse_server, our_dns.check_kind, lambda name: resolve.check(name, resolve.Query())):
+            with refusing():
+                read(word)
+
+
+@target(
+    b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello",
+    b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5;a=b\r\nhello\r\n0\r\nT: x\r\n\r\n",
+    b"HTTP/1.0 301 M\r\nLocation: /x\r\nETag: \"a\"\r\nLast-Modified: Sun, 06 Nov 1994 08:49:37 GMT\r\n\r\n",
+    b"HTTP/1.1 100 C\r\n\r\nHTTP/1.1 206 P\r\nContent-Range: bytes 1-2/3\r\nContent-Length: 2\r\n\r\nxy",
+)  # fmt: skip
+def http_answers(data: bytes) -> None:
+    """An answer is the same in whatever pieces it comes; what is malformed has the code for that."""
+    method = "HEAD" if data[:1] == b"\0" else "GET"
+    cuts = list(itertools.accumulate(map(len, pieces(data[:64]))))
+    whole, part = take(data, [], method), take(data, cuts, method)
+    for taken in (whole, part):
+        assert taken.exit in (Exit.OK, *ODD)
+    assert (whole.exit, whole.body, whole.head) == (part.exit, part.body, part.head)
+    if whole.head is not None:
+        _validator(whole.head)
+
+
+@target(b"http://user:pw@h:80/a?b#c", b"https://[fe80::1%2525lo]/", b"http://b\xc3\xbccher.example/\xc3\xa9 x")
+def urls(data: bytes) -> None:
+    """A URL is shown without its password, and read again as the same."""
+    with refusing():
+        found = url.parse(os.fsdecode(data))
+        assert found.target.isascii() and found.target.isprintable() and " " not in found.target
+        assert str(found).isascii()
+        place = str(found.endpoint).replace("%", "%25")  # of a zone: RFC 6874
+        again = url.parse(f"{found.scheme}://{place}{found.target}")
+        assert again == found._replace(userinfo=None)
+
+
+@target(b"/x/../y?z", b"//other/", b"https://a/", b"?q", b"a b", b"\xff\xfe")
+def locations(data: bytes) -> None:
+    """Where a redirect leads is a URL of http, without control bytes, or it is refused."""
+    base = url.parse("https://h/a/b?c")
+    with refusing():
+        found = url.follow(base, data)
+        assert found.scheme in ("http", "https")
+        assert re.fullmatch(r"[!-~]+", found.target)
+        assert "/../" not in found.target.partition("?")[0]
+
+
+# -- what others called themselves
+
+
+@target(b"CN\n::error::x", b"\x1b]0;x\x07", b"\xe2\x80\xae", b"a" * 500)
+def foreign_text(data: bytes) -> None:
+    """Names in certificates, reasons and paths are printable and short in messages, and whole in JSON."""
+    word = os.fsdecode(data)
+    secured = events.Secured(protocol=word, cipher=word, alpn=word, names=(word, word), not_before=word, not_after=word)
+    answered = events.Answered(target=word, status=200, reason=word, size_bytes=1, content_type=word)
+    for event in (secured, answered, events.Cut(address.Endpoint(path=word), word)):
+        assert type(event) in TABLE
+        line = printable(sentence(event, 9) or "")
+        assert line.isascii() and line.isprintable()
+        named = fields(event, 9)
+        assert named is not None
+        line = record(named[0], "connect", **named[1])
+        assert line.isascii() and line.count("\n") <= 1
+
+
+@target(
+    b"  1: 0100007F:1F90 00000000:0000 0A 00000000:00000000 00:00000000 00000000  0 0 9 1 0000000000000000 100\n",
+    b"  0: 00000000000000000000000001000000:0016 00000000000000000000000000000000:0000 0A 00000000:00000000 "
+    b"00:00000000 00000000     0        0 21 1 0000000000000000 100 0 0 10 0\n",
+)
+def socket_tables(data: bytes) -> None:
+    """A line of /proc/net is a socket or is left out."""
+    for family in ("ipv4", "ipv6"):
+        for one in sockdiag.parse_proc(data.decode("ascii", "replace"), "tcp", family):
+            assert ipaddress.ip_address(one.local)

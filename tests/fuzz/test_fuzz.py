@@ -1,0 +1,29 @@
+"""Each target of the fuzzer, for a moment; ``python -m tests.fuzz`` does it for longer."""
+
+import random
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.fuzz.mutations import mutated, near
+from tests.fuzz.targets import TARGETS
+
+
+@pytest.mark.fault("any bytes for parsers")
+@pytest.mark.parametrize("name", TARGETS)
+@given(st.data())
+@settings(max_examples=60)
+def test_any_bytes(name: str, data: st.DataObject) -> None:
+    """Whatever comes, it is read as what it means or refused, and nothing else comes out."""
+    run, seeds = TARGETS[name]
+    run(data.draw(near(seeds)))
+
+
+@pytest.mark.parametrize(("name", "seed"), [(name, seed) for name, target in TARGETS.items() for seed in target.seeds])
+def test_seeds(name: str, seed: bytes) -> None:
+    """What fuzzing begins from is taken, and so is what is made of it."""
+    run, seeds = TARGETS[name]
+    run(seed)
+    chance = random.Random(name)
+    assert len({mutated(seeds, chance) for _ in range(20)}) > 10

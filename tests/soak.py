@@ -1,0 +1,310 @@
+"""``python -m tests.soak [SECONDS]``: servers under clients that misbehave, and whether they come to rest after.
+
+For so many seconds (600) each server is connected to, reset, flooded without reading, half-closed for a moment and for
+long, sent urgent data, and handshakes that never end. What it holds at its start, during that and after is printed as a
+table. Exits 1 if at rest, after at most ``_REST`` seconds, a server has more descriptors, processes or threads than at
+its start, has grown by more than ``_GROWTH`` in the second half (in the first each buffer gets its size, which the
+allocator keeps), or uses the CPU while nobody is there.
+"""
+
+import contextlib
+import os
+import random
+import select
+import socket
+import ssl
+import struct
+import subprocess
+import sys
+import tempfile
+import threading
+from collections import Counter, deque
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import trustme
+
+from tests.benchmarks.measure import NETKIT, show
+
+_REST = 150.0  # s: an association of the datagram relay lasts 60, and FIN-WAIT-2 of who left a half-closed one too
+_IDLE = 5.0  # s over which the CPU of a server that has nothing to do is looked at
+_MAX_IDLE = 0.01  # of one processor
+_GROWTH = 4.0  # MiB
+_GLANCE = 0.5  # s between two looks
+_BREATH = 0.005  # s between two clients of one thread
+_PATIENCE = 2.0  # s
+_LINGERING = 40  # clients that stay, of each server
+_THREADS = 2  # of clients, for each server
+
+
+class Held(NamedTuple):
+    """What a server holds: descriptors of its own, processes below it, threads, and MiB of memory."""
+
+    descriptors: int
+    processes: int
+    threads: int
+    memory: float
+
+
+class Server:
+    """A netkit that runs, ``counts`` of the clients that it had, and those of them that stay."""
+
+    def __init__(self, name: str, *arguments: str, datagrams: bool = False, tls: bool = False) -> None:
+        self.name = name
+        self.datagrams, self.tls = datagrams, tls
+        self.counts: Counter[str] = Counter()
+        self.lingering: deque[socket.socket] = deque()
+        self.process = subprocess.Popen(
+            [*NETKIT, *arguments, "--print-port", "-q"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+        )
+        assert self.process.stdout is not None
+        self.port = int(self.process.stdout.readline())
+        threading.Thread(target=self.process.stdout.read, daemon=True).start()
+
+    def held(self) -> Held:
+        """What it holds now."""
+        own = Path(f"/proc/{self.process.pid}")
+        status = dict(line.split(":", 1) for line in (own / "status").read_text().splitlines())
+        below = (own / "task" / str(self.process.pid) / "children").read_text().split()
+        memory = int(status["VmRSS"].split()[0]) / 1024
+        return Held(len(os.listdir(own / "fd")), len(below), int(status["Threads"]), memory)
+
+    def cpu(self) -> float:
+        """The seconds of CPU that it has used."""
+        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    def stay(self, client: socket.socket) -> None:
+        """Keep a client, and let the oldest of them go."""
+        self.lingering.append(client)
+        if len(self.lingering) > _LINGERING:
+            self.lingering.popleft().close()
+
+    def leave(self) -> None:
+        """Let all clients go."""
+        while self.lingering:
+            self.lingering.popleft().close()
+
+
+# -- clients: each is one visit
+
+Visit = Callable[[Server], None]
+
+
+def _client(server: Server) -> socket.socket:
+    sock = socket.create_connection(("127.0.0.1", server.port), _PATIENCE)
+    return _secured(sock) if server.tls else sock
+
+
+def _secured(sock: socket.socket) -> socket.socket:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    try:
+        return context.wrap_socket(sock)
+    except OSError:
+        sock.close()
+        raise
+
+
+def _reset(sock: socket.socket) -> None:
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    sock.close()
+
+
+def connect(server: Server) -> None:
+    """Say something, hear what comes, and leave."""
+    with _client(server) as sock:
+        sock.sendall(b"hello\n" * random.randint(1, 2000))
+        if server.name != "listen --keep":
+            sock.recv(4096)
+
+
+def reset(server: Server) -> None:
+    """Say something, and reset."""
+    sock = _client(server)
+    sock.sendall(b"hello\n")
+    _reset(sock)
+
+
+def flood(server: Server) -> None:
+    """Send as much as is taken without reading any of it, then leave by one way or the other."""
+    sock = _client(server)
+    sock.setblocking(False)
+    sent = 0
+    with contextlib.suppress(OSError):
+        while sent < 16 << 20 and select.select([], [sock], [], _BREATH)[1]:
+            sent += sock.send(bytes(65536))
+    random.choice((_reset, socket.socket.close))(sock)
+
+
+def half_close(server: Server) -> None:
+    """Send, end, and read to the end."""
+    with _client(server) as sock:
+        sock.sendall(b"hello\n" * 100)
+        sock.shutdown(socket.SHUT_WR)
+        while not server.tls and sock.recv(65536):
+            pass
+
+
+def stay_half_closed(server: Server) -> None:
+    """End our direction, and stay."""
+    sock = _client(server)
+    sock.sendall(b"hello\n")
+    sock.shutdown(socket.SHUT_WR)
+    server.stay(sock)
+
+
+def urgent(server: Server) -> None:
+    """Send urgent data amid the other."""
+    with socket.create_connection(("127.0.0.1", server.port), _PATIENCE) as sock:
+        sock.sendall(b"before")
+        sock.send(b"!", socket.MSG_OOB)
+        sock.sendall(b"after\n")
+        sock.recv(4096)
+
+
+def never_shake_hands(server: Server) -> None:
+    """Begin a handshake, or only connect, and stay."""
+    sock = socket.create_connection(("127.0.0.1", server.port), _PATIENCE)
+    sock.sendall(b"\x16\x03\x01\x02\x00\x01"[: random.randint(0, 6)])
+    server.stay(sock)
+
+
+def datagrams(server: Server) -> None:
+    """Send some from a new port, the empty one too, and hear the answers, or leave before."""
+    with socket.socket(type=socket.SOCK_DGRAM) as sock:
+        sock.settimeout(_GLANCE)
+        sock.connect(("127.0.0.1", server.port))
+        for size in (1, 0, 1400, 65507):
+            sock.send(bytes(size))
+        if random.random() < 0.5:
+            sock.recv(65536)
+
+
+def _visits(server: Server) -> list[Visit]:
+    if server.datagrams:
+        return [datagrams]
+    if server.tls:
+        return [connect, reset, flood, half_close, never_shake_hands]
+    visits = [connect, reset, flood, stay_half_closed, urgent]
+    return visits if server.name == "listen --keep" else [*visits, half_close]
+
+
+def _visit_until(stop: threading.Event, server: Server) -> None:
+    """Visit a server again and again; what a visitor misses is its own affair."""
+    visits = _visits(server)
+    while not stop.wait(_BREATH):
+        visit = random.choice(visits)
+        server.counts[visit.__name__] += 1
+        with contextlib.suppress(OSError):
+            visit(server)
+        if server.name == "listen --keep":
+            with contextlib.suppress(OSError):
+                assert server.process.stdin is not None
+                os.write(server.process.stdin.fileno(), b"to all\n" * 100)
+
+
+# -- the soak
+
+
+@contextlib.contextmanager
+def _servers() -> Iterator[list[Server]]:
+    """Start them all, and end them by their pids."""
+    found: list[Server] = []
+    with tempfile.TemporaryDirectory() as folder:
+        issued = trustme.CA().issue_cert("localhost")
+        cert, key = str(Path(folder) / "cert.pem"), str(Path(folder) / "key.pem")
+        issued.cert_chain_pems[0].write_to_path(cert)
+        issued.private_key_pem.write_to_path(key)
+        try:
+            found.append(echo := Server("echo", "echo", "127.0.0.1:0"))
+            found.append(udp := Server("udp-serve", "udp-serve", "127.0.0.1:0", "--reply-with", "echo", datagrams=True))
+            found.append(Server("listen --exec", "listen", "127.0.0.1:0", "-k", "--exec", "cat"))
+            found.append(Server("listen --keep", "listen", "127.0.0.1:0", "-k"))
+            found.append(Server("relay", "relay", "127.0.0.1:0", f"127.0.0.1:{echo.port}"))
+            words = ("relay", "127.0.0.1:0", f"127.0.0.1:{udp.port}", "--udp")
+            found.append(Server("relay --udp", *words, datagrams=True))
+            found.append(Server("echo tls:", "echo", "tls:127.0.0.1:0", "--cert", cert, "--key", key, tls=True))
+            yield found
+        finally:
+            for server in found:
+                server.leave()
+                server.process.kill()
+                server.process.wait()
+
+
+def _load(servers: list[Server], seconds: float) -> dict[str, Held]:
+    """Let clients come for so many seconds; return the most that each server held meanwhile."""
+    stop = threading.Event()
+    crowd = [threading.Thread(target=_visit_until, args=(stop, server)) for server in servers for _ in range(_THREADS)]
+    for thread in crowd:
+        thread.start()
+    most = {server.name: server.held() for server in servers}
+    for _ in range(int(seconds / _GLANCE)):
+        stop.wait(_GLANCE)
+        for server in servers:
+            most[server.name] = Held(*map(max, most[server.name], server.held()))
+    stop.set()
+    for thread in crowd:
+        thread.join()
+    for server in servers:
+        server.leave()
+    return most
+
+
+def _resting(servers: list[Server], wanted: dict[str, Held]) -> dict[str, Held]:
+    """Wait until no server has more descriptors, processes and threads than is wanted; return what they have."""
+    pause = threading.Event()
+    for _ in range(int(_REST / _GLANCE)):
+        held = {server.name: server.held() for server in servers}
+        if not any(_more(held[name], wanted[name]) for name in held):
+            break
+        pause.wait(_GLANCE)
+    return held
+
+
+def _more(held: Held, wanted: Held) -> bool:
+    """Whether something is held that is not wanted; memory aside."""
+    return any(now > then for now, then in zip(held[:3], wanted[:3], strict=True))
+
+
+def _idle(servers: list[Server]) -> dict[str, float]:
+    """The part of a processor that each server uses while nobody is there."""
+    used = {server.name: server.cpu() for server in servers}
+    threading.Event().wait(_IDLE)
+    return {server.name: (server.cpu() - used[server.name]) / _IDLE for server in servers}
+
+
+def main(seconds: float) -> int:
+    """Soak, print the table, and return the exit code."""
+    with _servers() as servers:
+        start = {server.name: server.held() for server in servers}
+        first = _load(servers, seconds / 2)
+        middle = _resting(servers, start)
+        second = _load(servers, seconds / 2)
+        after = _resting(servers, start)
+        idle = _idle(servers)
+        rows, bad = [], []
+        for server in servers:
+            name = server.name
+            grown = after[name].memory - middle[name].memory > _GROWTH
+            if _more(after[name], start[name]) or grown or idle[name] > _MAX_IDLE:
+                bad.append(name)
+            most = Held(*map(max, first[name], second[name]))
+            counts = [" ".join(str(look[part]) for look in (start[name], most, after[name])) for part in range(3)]
+            memory = " ".join(f"{look.memory:.1f}" for look in (start[name], middle[name], most, after[name]))
+            rows.append([name, str(server.counts.total()), *counts, memory, f"{idle[name]:.1%}"])
+        heads = ["server", "clients", "descriptors", "processes", "threads", "memory, MiB", "idle CPU"]
+        show(f"at the start, at most during {seconds:.0f} s, and after; memory after the first half too", heads, rows)
+        print("all are back at rest" if not bad else f"not back at rest: {', '.join(bad)}")
+        for server in servers:
+            print(f"  {server.name}: " + ", ".join(f"{count} {name}" for name, count in server.counts.most_common()))
+    return int(bool(bad))
+
+
+if __name__ == "__main__":
+    sys.exit(main(float(sys.argv[1]) if sys.argv[1:] else 600.0))

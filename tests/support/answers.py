@@ -1,0 +1,60 @@
+"""Answers of an HTTP server in memory: what our client makes of them."""
+
+import itertools
+from collections.abc import Sequence
+
+from netkit.core.errors import Exit, Failure
+from netkit.core.kernel import Group
+from netkit.protocols.http import Exchange, Head, Request
+from tests.clock import run
+from tests.memory import MemoryStream, pair
+
+ODD = (Exit.PROTOCOL, Exit.PARTIAL, Exit.TOO_BIG)  # what a malformed answer may be
+
+
+class Answer:
+    """What came of an answer: its head if it has one, the body as far as it came, and the failure if there was one."""
+
+    def __init__(self) -> None:
+        self.head: Head | None = None
+        self.body = b""
+        self.left: int | None = None
+        self.failure: Failure | None = None
+
+    @property
+    def exit(self) -> Exit:
+        return Exit.OK if self.failure is None else self.failure.exit
+
+
+def take(answer: bytes, cuts: Sequence[int] = (), method: str = "GET", *, ends: bool = True) -> Answer:
+    """Read an answer that comes in pieces, cut at ``cuts``; if it does not end, the connection stays open."""
+    taken = Answer()
+
+    async def send(stream: MemoryStream) -> None:
+        edges = sorted({0, len(answer), *(cut for cut in cuts if 0 < cut < len(answer))})
+        for start, end in itertools.pairwise(edges):
+            await stream.send(answer[start:end])
+            while stream._out.buffer:  # until that piece is read by itself
+                await stream._out.wait()
+        if ends:
+            await stream.send_eof()
+
+    async def main() -> None:
+        ours, theirs = pair()
+        exchange = Exchange(ours, Request(method, "/", [("Host", b"h")]), "http://h/")
+        async with Group() as group:
+            group.start_soon(exchange.ask())
+            group.start_soon(send(theirs))
+            try:
+                taken.head = await exchange.head()
+                while data := await exchange.recv():
+                    taken.body += data
+                assert await exchange.recv() == b""
+            except Failure as failure:
+                taken.failure = failure
+            taken.left = exchange.left
+            assert exchange.counts.received == len(taken.body)
+            group.cancel()
+
+    run(main())
+    return taken
