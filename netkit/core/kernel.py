@@ -528,7 +528,7 @@ class _Kernel:
         with self._lock:
             if self._open:
                 self._posted.append((queue, value, error))
-                os.write(self._wake_write, b"\\0")
+                os.write(self._wake_write, b"\0")
 
     def _woken(self) -> None:
         for number in os.read(self._wake_read, 4096):
