@@ -112,7 +112,7 @@ def _is_reader_gone(failure: Failure) -> bool:
 
 
 def die(signum: int) -> NoReturn:
-    """End by the signal, so that who waits for us sees it; as process 1, where no signal ends us, by its code."""
+    """End by the signal, so that who waits for us sees it, or by its code should we outlive that."""
     import signal
 
     console.finish(patiently=False)

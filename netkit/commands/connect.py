@@ -161,7 +161,8 @@ def connect(
 
     With --exec or --sh-exec a program takes the place of stdin and stdout. It runs in a process group of its own, with
     NETKIT_PEER_HOST, NETKIT_PEER_PORT, NETKIT_LOCAL_HOST and NETKIT_LOCAL_PORT in its environment. After the peer's end
-    netkit waits for the program, with --grace no longer than that, and exits with its exit code.
+    netkit waits for the program, with --grace no longer than that, and exits with its exit code. What is left of the
+    process group then is ended.
 
     Exit code 0 means that the peer acknowledged every byte of our input, and that every byte of the peer was written.
     On a terminal, control bytes from the peer are made visible; a pipe or a file gets them as they are.

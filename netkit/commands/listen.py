@@ -94,8 +94,8 @@ def listen(
 
     With --exec or --sh-exec a program talks to each client. It runs in a process group of its own, with
     NETKIT_PEER_HOST, NETKIT_PEER_PORT, NETKIT_LOCAL_HOST and NETKIT_LOCAL_PORT in its environment. After the client's
-    end netkit waits for the program, with --grace no longer than that. Without --keep it exits with the program's exit
-    code.
+    end netkit waits for the program, with --grace no longer than that; what is left of the process group then is ended.
+    Without --keep netkit exits with the program's exit code.
 
     When data of a single client comes from or goes to a file or a pipe, progress is shown on stderr's terminal.
 

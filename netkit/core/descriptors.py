@@ -12,8 +12,11 @@ def raise_limit() -> None:
     global _before
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != hard:
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+        except (OSError, ValueError):  # no limit at all is more than some systems take
+            return
         _before = soft, hard
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def restore_limit(pid: int) -> None:

@@ -6,9 +6,7 @@ from typing import NoReturn
 
 
 def supervise() -> None:
-    """Go on in a child process, if we are process 1, which reaps, hands on signals, and ends as the child does."""
-    if os.getpid() != 1:
-        return
+    """Go on in a child process. The one that was, process 1, reaps, hands on signals, and ends as the child does."""
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
     child = os.fork()

@@ -74,8 +74,8 @@ Poll = Callable[[float | None], list[tuple[int, int]]]
 """Waits for so many seconds at most, None: without end; returns (descriptor, events) of those that are ready."""
 
 _READ, _WRITE = select.POLLIN, select.POLLOUT  # the same numbers as those of epoll
-_MAX_SHARED_THREADS = 128
 _HUNG_UP = select.POLLHUP  # told of every descriptor that is watched at all, as errors are
+_MAX_SHARED_THREADS = 128
 
 
 class Cancelled(BaseException):
@@ -534,7 +534,7 @@ class _Kernel:
         with self._lock:
             if self._open:
                 self._posted.append((queue, value, error))
-                os.write(self._wake_write, b"\\0")
+                os.write(self._wake_write, b"\0")
 
     def _woken(self) -> None:
         for number in os.read(self._wake_read, 4096):

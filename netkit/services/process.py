@@ -13,7 +13,7 @@ from typing import Any
 from netkit.core.descriptors import restore_limit
 from netkit.core.errors import Exit, Failure, describe
 from netkit.core.events import Observer, ProgramLeft
-from netkit.core.kernel import DeadlineExceeded, Group, deadline, notify_closing, now, readable, sleep, to_thread
+from netkit.core.kernel import Cancelled, Group, notify_closing, now, readable, sleep, to_thread
 from netkit.core.sync import Event
 
 LAST_CHANCE = 0.25  # s from SIGTERM to SIGKILL for what has nothing more to do
@@ -56,25 +56,37 @@ class Process:
     async def end(self, patience: float, observe: Observer, hurry: Event | None = None) -> None:
         """Unless it has ended, end it by SIGTERM, and after so many seconds, or once there is ``hurry``, by SIGKILL.
 
-        One that stays all the same is told, and left.
+        One that stays all the same is told, and left. Cancelled, it is SIGKILL at once.
         """
         if self.popen.returncode is not None:
             return
-        reason = self._signal(signal.SIGTERM)
-        if not await self._exits_within(patience, hurry):
-            reason = self._signal(signal.SIGKILL) or reason
-            if not await self._exits_within(_DEATH):
-                observe(ProgramLeft(self.name, self.popen.pid, reason or "it stays"))
-                _thread.start_new_thread(self.popen.wait, ())  # whenever that is
-                return
+        try:
+            reason = self._signal(signal.SIGTERM)
+            if not await self._exits_within(patience, hurry):
+                reason = self._signal(signal.SIGKILL) or reason
+                if not await self._exits_within(_DEATH):
+                    observe(ProgramLeft(self.name, self.popen.pid, reason or "it stays"))
+                    self._leave()
+                    return
+        except Cancelled:
+            self._signal(signal.SIGKILL)
+            self._leave()
+            raise
         await self._reap()
+
+    def _leave(self) -> None:
+        """Have it reaped whenever it ends."""
+        with suppress(RuntimeError):  # no room for a thread
+            _thread.start_new_thread(self.popen.wait, ())
 
     async def _exited(self) -> None:
         """Wait until it has ended, and leave it to be reaped: until then its number is nobody else's."""
+        if self.popen.returncode is not None:
+            return
         try:
             fd = os.pidfd_open(self.popen.pid)
         except (AttributeError, OSError):  # no Linux, an old one, or no descriptor left
-            await to_thread(os.waitid, os.P_PID, self.popen.pid, os.WEXITED | os.WNOWAIT)
+            await to_thread(self.popen.wait)  # which reaps it
             return
         try:
             await readable(fd)
@@ -83,17 +95,25 @@ class Process:
             os.close(fd)
 
     async def _exits_within(self, seconds: float, hurry: Event | None = None) -> bool:
+        exited = False
+
+        async def watch() -> None:
+            nonlocal exited
+            await self._exited()
+            exited = True
+            group.cancel()
+
         async def cut(hurry: Event) -> None:
             await hurry.wait()
             group.cancel()
 
         async with Group() as group:
+            group.start_soon(watch())
             if hurry is not None:
                 group.start_soon(cut(hurry))
-            with suppress(DeadlineExceeded), deadline(now() + seconds):
-                await self._exited()
+            await sleep(seconds)
             group.cancel()
-        return os.waitid(os.P_PID, self.popen.pid, os.WEXITED | os.WNOWAIT | os.WNOHANG) is not None
+        return exited
 
     async def _reap(self) -> int:
         if self._own_group:

@@ -98,6 +98,7 @@ async def keep_serving(
     The first signal lets open connections end. A ``one_shot`` server is one side of a conversation instead: a signal
     cuts it, and its failure is raised, unless COMMAND's code tells of another.
     """
+    telling: Task | None = None
     running: Task | None = None
     hurry = Event()
     code = 0
@@ -118,9 +119,9 @@ async def keep_serving(
     async def stop_at_signal() -> None:
         if await next_signal() == signal.SIGINT:
             service.interrupted()
-        if running is not None:
-            running.cancel()
-        told.cancel()
+        for task in (telling, running):
+            if task is not None:
+                task.cancel()
         stop.set()
 
     async def stop_in_time(seconds: float) -> None:
@@ -139,9 +140,9 @@ async def keep_serving(
             if not one_shot:
                 group.start_soon(stop_at_signal())
                 await sleep(0)
-            told = group.start_soon(ready())
-            await told.finished.wait()
-            if command:
+            telling = group.start_soon(ready())
+            await telling.finished.wait()
+            if command and not stop.is_set():
                 running = group.start_soon(run_command())
             if service.beside is not None:
                 group.start_soon(service.beside())
