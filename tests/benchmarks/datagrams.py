@@ -1,66 +1,30 @@
-"""Datagrams over loopback as fast as they can be sent, beside iperf3, socat and a bare loop of sendto."""
+"""Datagrams over loopback as fast as they can be sent, beside iperf3 and socat: what arrives."""
 
 import json
-import os
-import statistics
 import subprocess
-import sys
 import time
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Iterator
+from functools import partial
 
-from tests.benchmarks.bulk import await_listener, free_port
-from tests.benchmarks.measure import NETKIT, available, show, start
+from tests.benchmarks.measure import NETKIT, Figures, Scale, Work, available, compare, start
+from tests.benchmarks.peers import await_listener, fitting, free_port, zeros
 
 SIZES = (64, 1_400)
-SECONDS = 2
-ROUNDS = 3
-BYTES = {64: 8 << 20, 1_400: 128 << 20}  # for socat, which cannot be told how long
-
-SENDER = """
-import socket, sys, time
-sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-target, data, sent = ("127.0.0.1", int(sys.argv[1])), bytes(int(sys.argv[2])), 0
-end = time.perf_counter() + float(sys.argv[3])
-while time.perf_counter() < end:
-    for _ in range(100):
-        sock.sendto(data, target)
-    sent += 100
-print(sent)
-"""
-RECEIVER = """
-import socket, sys
-sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 22)
-sock.bind(("127.0.0.1", 0))
-print(sock.getsockname()[1], flush=True)
-data, got = bytearray(65536), 0
-sock.recv_into(data)
-sock.settimeout(0.5)
-try:
-    while True:
-        got += 1
-        sock.recv_into(data)
-except TimeoutError:
-    print(got)
-"""
+SECONDS = 2  # that iperf3 sends
+SHARE = {64: 16, 1_400: 4}  # which part of the bulk netkit sends, so that it takes a second or so
+SOCAT_BYTES = {64: 8 << 20, 1_400: 128 << 20}
 
 
-class Rate(NamedTuple):
-    """Datagrams sent and delivered, in so many seconds."""
-
-    sent: int
-    delivered: int
-    seconds: float
-
-    @property
-    def per_second(self) -> float:
-        """Delivered datagrams per second."""
-        return self.delivered / self.seconds
+def _figures(sent: int, arrived: int, seconds: float, size: int) -> Figures:
+    return {
+        "datagrams/s": arrived / seconds,
+        "MB/s": arrived * size / seconds / 1e6,
+        "lost %": 100 * (1 - arrived / sent) if sent else 0,
+    }
 
 
-def netkit(size: int) -> Rate:
-    """``udp-send --size`` to ``udp-serve --output none``."""
+def netkit(size: int, scale: Scale) -> Figures:
+    """``udp-send --size`` of a file to ``udp-serve --output none``."""
     server = start(
         [*NETKIT, "udp-serve", "127.0.0.1:0", "--output", "none", "--stats", "--print-port", "-q"],
         stdout=subprocess.PIPE,
@@ -68,70 +32,47 @@ def netkit(size: int) -> Rate:
     )
     assert server.stdout is not None
     port = int(server.stdout.readline())
-    argv = [*NETKIT, "udp-send", f"127.0.0.1:{port}", "--size", str(size), "--stats", "-q", "--timeout", str(SECONDS)]
-    with open("/dev/zero", "rb") as zeros:
-        sender = subprocess.run(argv, stdin=zeros, stderr=subprocess.PIPE)
+    argv = [*NETKIT, "udp-send", f"127.0.0.1:{port}", "--size", str(size), "--stats", "-q"]
+    with zeros(fitting(scale.bulk) // SHARE[size]) as data:
+        data.seek(0)
+        since = time.perf_counter()
+        sender = subprocess.run(argv, stdin=data, stderr=subprocess.PIPE, check=True)
+        seconds = time.perf_counter() - since
     server.terminate()
     told, heard = json.loads(sender.stderr), json.loads(server.communicate()[1].splitlines()[-1])
-    return Rate(told["datagrams_sent"], heard["datagrams_received"], told["duration_ms"] / 1000)
+    return _figures(told["datagrams_sent"], heard["datagrams_received"], seconds, size)
 
 
-def iperf3(size: int) -> Rate:
+def iperf3(size: int, scale: Scale) -> Figures:
     """``iperf3 -u -b 0``, as it counts itself."""
     port = free_port()
     server = start(["iperf3", "-s", "-1", "-p", port], stdout=subprocess.DEVNULL)
-    await_listener(port)
+    await_listener(port, server)
     argv = ["iperf3", "-u", "-b", "0", "-l", str(size), "-t", str(SECONDS), "-c", "127.0.0.1", "-p", port, "-J"]
     done = subprocess.run(argv, stdout=subprocess.PIPE, check=True)
     server.wait()
     total = json.loads(done.stdout)["end"]["sum"]
-    return Rate(total["packets"], total["packets"] - total["lost_packets"], total["seconds"])
+    return _figures(total["packets"], total["packets"] - total["lost_packets"], total["seconds"], size)
 
 
-def socat(size: int) -> Rate:
+def socat(size: int, scale: Scale) -> Figures:
     """socat on both sides, each with a buffer of its own datagram."""
-    port = free_port()
+    port, number = free_port(), SOCAT_BYTES[size] // size
     receiver = start(["socat", "-u", "-b", "65536", f"UDP-RECV:{port},bind=127.0.0.1", "-"], stdout=subprocess.PIPE)
-    while f":{int(port):04X} " not in open("/proc/net/udp", encoding="ascii").read():  # noqa: SIM115
-        os.sched_yield()
+    await_listener(port, receiver, "udp")
     counter = start(["wc", "-c"], stdin=receiver.stdout, stdout=subprocess.PIPE)
-    zeros = start(["head", "-c", str(BYTES[size]), "/dev/zero"], stdout=subprocess.PIPE)
+    feed = start(["head", "-c", str(number * size), "/dev/zero"], stdout=subprocess.PIPE)
     since = time.perf_counter()
-    subprocess.run(
-        ["socat", "-u", "-b", str(size), "-", f"UDP-SENDTO:127.0.0.1:{port}"], stdin=zeros.stdout, check=True
-    )
+    subprocess.run(["socat", "-u", "-b", str(size), "-", f"UDP-SENDTO:127.0.0.1:{port}"], stdin=feed.stdout, check=True)
     seconds = time.perf_counter() - since
-    zeros.wait()
     receiver.terminate()
     receiver.wait()
-    return Rate(BYTES[size] // size, int(counter.communicate()[0]) // size, seconds)
+    return _figures(number, int(counter.communicate()[0]) // size, seconds, size)
 
 
-def sendto(size: int) -> Rate:
-    """A loop around ``socket.sendto`` in Python, and one around ``recv_into``."""
-    receiver = start([sys.executable, "-c", RECEIVER], stdout=subprocess.PIPE)
-    assert receiver.stdout is not None
-    port = receiver.stdout.readline().decode().strip()
-    argv = [sys.executable, "-c", SENDER, port, str(size), str(SECONDS)]
-    sent = int(subprocess.run(argv, stdout=subprocess.PIPE, check=True).stdout)
-    return Rate(sent, int(receiver.communicate()[0]), SECONDS)
-
-
-def main() -> None:
-    """Measure and print."""
-    tools: dict[str, Callable[[int], Rate]] = {"netkit": netkit, "iperf3": iperf3, "socat": socat, "sendto": sendto}
-    names = [*available(["netkit", "iperf3", "socat"]), "sendto"]
+def measure(scale: Scale) -> Iterator[Work]:
+    """Small ones, and as large as an Ethernet takes."""
+    tools: dict[str, Callable[[int, Scale], Figures]] = {"netkit": netkit, "iperf3": iperf3, "socat": socat}
     for size in SIZES:
-        rates: dict[str, list[Rate]] = {name: [] for name in names}
-        for _ in range(ROUNDS):
-            for name in names:
-                rates[name].append(tools[name](size))
-        medians = {name: statistics.median(rate.per_second for rate in found) for name, found in rates.items()}
-        rows = []
-        for name, found in rates.items():
-            lost = 1 - sum(rate.delivered for rate in found) / sum(rate.sent for rate in found)
-            speed = medians[name]
-            ratio = f"{medians['netkit'] / speed:.1f}"
-            rows.append((name, f"{speed:,.0f}", f"{speed * size / 1e6:,.0f}", f"{lost:.1%}", ratio))
-        heads = ("", "delivered/s", "MB/s", "lost", "netkit is faster by")
-        show(f"Datagrams of {size} bytes, medians of {ROUNDS}, interleaved", heads, rows)
+        runs = {tool: partial(tools[tool], size, scale) for tool in available(tools)}
+        yield compare(f"datagrams of {size:,} bytes", scale.rounds, runs, more=True)

@@ -1,58 +1,75 @@
-"""An echo server under 1, 50, 1,000 and 10,000 connections, 64-byte messages, beside ``socat …,fork PIPE``."""
+"""An echo server: 64-byte messages of 1 to 9,900 clients, each with one on its way, and what a client costs."""
 
 import resource
 import signal
-import socket
 import subprocess
-import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
 
-from tests.benchmarks.bulk import await_listener, free_port
-from tests.benchmarks.measure import NETKIT, available, show, start
+from tests.benchmarks.bulk import Argv
+from tests.benchmarks.measure import NETKIT, C, Figures, Scale, Work, available, compare, cpu_seconds, resident, start
+from tests.benchmarks.peers import await_listener, free_port, program
 
-MESSAGES = 20_000
-MESSAGE = b"x" * 64
-CONNECTIONS = {"netkit": (1, 50, 1_000, 10_000), "socat": (1, 50, 1_000)}  # socat forks: 10,000 processes are too many
+SIZE = 64  # bytes of a message
+SERVERS: dict[str, Argv] = {
+    "netkit": lambda port: [*NETKIT, "echo", "-q", f"127.0.0.1:{port}", "--max-conns", "20000"],
+    C: lambda port: [program("minimal") or "", "echo", port],
+    "socat": lambda port: ["socat", f"TCP-LISTEN:{port},bind=127.0.0.1,reuseaddr,fork,backlog=1024", "PIPE"],
+}
+CLIENTS = (1, 50, 1_000, 9_900)
+MAX_FORKS = 1_000  # clients of socat, which has a process for each
 
 
-def rate(port: int, connections: int) -> float:
-    """Return messages per second, every client sending one and waiting for all answers, round by round."""
-    clients = [socket.create_connection(("127.0.0.1", port)) for _ in range(connections)]
+@contextmanager
+def running(argv: list[str], port: str) -> Iterator["subprocess.Popen[bytes]"]:
+    """A server that listens on a port, ended with its children."""
+    server = start(argv, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, start_new_session=True)
     try:
-        for client in clients:
-            client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        rounds = max(MESSAGES // connections, 2)
-        since = time.perf_counter()
-        for _ in range(rounds):
-            for client in clients:
-                client.sendall(MESSAGE)
-            for client in clients:
-                got = 0
-                while got < len(MESSAGE):
-                    got += len(client.recv(len(MESSAGE) - got))
-        return rounds * connections / (time.perf_counter() - since)
+        await_listener(port, server)
+        yield server
     finally:
-        for client in clients:
-            client.close()
-
-
-def main() -> None:
-    """Measure and print."""
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    rows = []
-    for tool in available(CONNECTIONS):
-        port = free_port()
-        argv = {
-            "netkit": [*NETKIT, "echo", "-q", f"127.0.0.1:{port}", "--max-conns", "20000"],
-            "socat": ["socat", f"TCP-LISTEN:{port},bind=127.0.0.1,reuseaddr,fork,backlog=1024", "PIPE"],
-        }[tool]
-        server = start(argv, stdout=subprocess.DEVNULL, start_new_session=True)
-        await_listener(port)
-        try:
-            for connections in CONNECTIONS[tool]:
-                if connections + 100 < hard:
-                    rows.append((tool, str(connections), f"{rate(int(port), connections):,.0f}"))
-        finally:
+        if server.poll() is None:
             server.send_signal(signal.SIGTERM)
             server.wait()
-    show("Echo of 64-byte messages", ("", "connections", "messages/s"), rows)
+
+
+def exchanged(server: "subprocess.Popen[bytes]", port: str, clients: int, messages: int, *, forks: bool) -> Figures:
+    """Connect so many clients, send so many messages, and tell what it took; who forks does it in others' name."""
+    before = resident(server.pid)
+    load = start([program("load") or "", port, str(clients), str(SIZE)], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert load.stdin is not None and load.stdout is not None
+    connecting = float(load.stdout.readline())
+    taken = resident(server.pid) - before
+    since = cpu_seconds(server.pid)
+    load.stdin.write(b"%d\n" % messages)
+    load.stdin.flush()
+    seconds = float(load.stdout.readline())
+    used = cpu_seconds(server.pid) - since
+    load.stdin.close()
+    load.wait()
+    figures = {"messages/s": messages / seconds, "connecting s": connecting}
+    if not forks:
+        figures |= {"server's CPU µs/message": used / messages * 1e6, "KiB/client": taken / clients / 1024}
+    return figures
+
+
+def once(tool: str, clients: int, messages: int) -> Figures:
+    """One server, and its clients."""
+    port = free_port()
+    with running(SERVERS[tool](port), port) as server:
+        return exchanged(server, port, clients, max(messages, clients * 2), forks=tool == "socat")
+
+
+def measure(scale: Scale) -> Iterator[Work]:
+    """Each number of clients."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    if not program("load"):
+        return
+    for clients in CLIENTS:
+        if clients + 100 < hard:
+            tools = [tool for tool in available(SERVERS) if tool != "socat" or clients <= MAX_FORKS]
+            runs = {tool: partial(once, tool, clients, scale.messages) for tool in tools}
+            title = f"echo of {SIZE}-byte messages, {clients:,} client{'s' * (clients > 1)}"
+            yield compare(title, scale.rounds, runs, more=True)

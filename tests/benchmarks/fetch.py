@@ -1,21 +1,21 @@
-"""1 GiB of nginx: to a file, to /dev/null and to a pipe; over TLS; in chunks. Beside curl and wget."""
+"""A large file of nginx by HTTP: to a file and to /dev/null, over TLS, in chunks. Beside curl and wget."""
 
+import os
+import shutil
 import socket
-import subprocess
 import tempfile
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import trustme
 
-from tests.benchmarks.bulk import SIZE, await_listener, free_port
-from tests.benchmarks.measure import NETKIT, Cost, available, medians, show, start, timed
+from tests.benchmarks.measure import NETKIT, Scale, Work, available, compare, cost_of, start
+from tests.benchmarks.peers import await_listener, fitting, free_port, in_words
 from tests.support.partners import NGINX
 
-ROUNDS = 3
 CONF = (
     NGINX
     + """
@@ -38,7 +38,7 @@ CONF = (
 )
 
 Argv = Callable[[str, str, str | None], list[str]]
-"""Returns what to run for a URL, an authority's file, and a file to write or None."""
+"""What to run for a URL, an authority's file, and a file to write or None."""
 
 TOOLS: dict[str, Argv] = {
     "netkit": lambda url, ca, path: [*NETKIT, "fetch", url, "--cafile", ca, *(["--force", "-o", path] if path else [])],
@@ -73,7 +73,7 @@ def without_length(path: Path) -> Iterator[str]:
 
 
 @contextmanager
-def nginx(folder: Path, unsized: str) -> Iterator[tuple[str, str]]:
+def nginx(program: str, folder: Path, unsized: str) -> Iterator[tuple[str, str]]:
     """Serve the folder; yield the URLs in plain text and over TLS."""
     authority = trustme.CA()
     issued = authority.issue_cert("localhost", "127.0.0.1")
@@ -82,55 +82,34 @@ def nginx(folder: Path, unsized: str) -> Iterator[tuple[str, str]]:
     issued.private_key_pem.write_to_path(str(folder / "key.pem"))
     plain, secure = free_port(), free_port()
     (folder / "conf").write_text(CONF.format(plain=plain, secure=secure, unsized=unsized))
-    server = start(["nginx", "-e", "stderr", "-p", str(folder), "-c", str(folder / "conf")])
+    server = start([program, "-e", "stderr", "-p", str(folder), "-c", str(folder / "conf")])
     try:
-        await_listener(secure)
+        await_listener(secure, server)
         yield f"http://localhost:{plain}", f"https://localhost:{secure}"
     finally:
         server.terminate()
         server.wait()
 
 
-def get(argv: list[str], piped: bool) -> dict[str, Cost]:
-    """Fetch once; return what it cost."""
-    drain = start(["cat"], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL) if piped else None
-    since = time.perf_counter()
-    tool = start(argv, stdout=drain.stdin if drain else subprocess.DEVNULL)
-    cost = timed(tool, since)
-    if drain and drain.stdin:
-        drain.stdin.close()
-        drain.wait()
-    return {"": cost}
-
-
-def compare(title: str, url: str, ca: str, path: str | None = None, piped: bool = False) -> None:
-    """Let each tool fetch in turn, and print the table."""
-
-    def run(tool: str) -> Callable[[], dict[str, Cost]]:
-        return lambda: get(TOOLS[tool](url, ca, path), piped)
-
-    results = {
-        tool: costs[""] for tool, costs in medians(ROUNDS, {tool: run(tool) for tool in available(TOOLS)}).items()
-    }
-    best = results["netkit"].wall
-    rows = [(tool, f"{cost.wall:.2f}", f"{cost.wall / best:.2f}", f"{cost.cpu:.2f}") for tool, cost in results.items()]
-    heads = ("", "wall s", "ratio to netkit", "CPU s")
-    show(f"1 GiB {title}, medians of {ROUNDS}, interleaved", heads, rows)
-
-
-def main() -> None:
-    """Measure and print."""
+def measure(scale: Scale) -> Iterator[Work]:
+    """Each way in turn."""
+    program = shutil.which("nginx", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
+    if program is None:
+        return
+    size = fitting(scale.secured)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         folder.chmod(0o755)  # nginx may give up our user
         with (folder / "large").open("wb") as file:
-            for _ in range(SIZE >> 20):
+            for _ in range(size >> 20):
                 file.write(bytes(1 << 20))
         ca, path = str(folder / "ca.pem"), str(folder / "copy")
-        with without_length(folder / "large") as unsized, nginx(folder, unsized) as (plain, secure):
-            compare("http -> file", f"{plain}/large", ca, path)
-            compare("http -> /dev/null", f"{plain}/large", ca)
-            compare("http -> pipe", f"{plain}/large", ca, piped=True)
-            compare("https -> file", f"{secure}/large", ca, path)
-            compare("https -> /dev/null", f"{secure}/large", ca)
-            compare("http in chunks -> /dev/null", f"{plain}/chunks", ca)
+        with without_length(folder / "large") as unsized, nginx(program, folder, unsized) as (plain, secure):
+            for way, url, into in (
+                ("http to a file", f"{plain}/large", path),
+                ("http to /dev/null", f"{plain}/large", None),
+                ("https to /dev/null", f"{secure}/large", None),
+                ("http in chunks to /dev/null", f"{plain}/chunks", None),
+            ):
+                runs = {tool: partial(cost_of, TOOLS[tool](url, ca, into)) for tool in available(TOOLS)}
+                yield compare(f"{in_words(size)}, {way}", scale.rounds, runs)

@@ -1,15 +1,70 @@
-"""Running commands side by side: interleaved rounds, medians, wall and CPU seconds of whole processes."""
+"""Running tools side by side: interleaved rounds, and medians of what they cost.
 
+A tool that is not installed is left out, and so is one that fails or hangs: what it was is said on stderr.
+"""
+
+import contextlib
 import os
 import shutil
+import signal
 import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
-NETKIT = [sys.executable, "-m", "netkit"]
+_SCRIPT = Path(sys.executable).with_name("netkit")  # what people run
+NETKIT = [str(_SCRIPT)] if _SCRIPT.exists() else [sys.executable, "-m", "netkit"]
+C = "C"  # what minimal.c does
+_FOLDER = Path(__file__).parent
+_HANGS = 180  # s for one run of one tool
+
+Figures = dict[str, float]
+"""What was measured of one tool, by name and unit: "wall s", "CPU s", "messages/s"."""
+
+
+class Scale(NamedTuple):
+    """How much is done: bytes of bulk, messages, records and rounds."""
+
+    bulk: int
+    secured: int
+    messages: int
+    records: int
+    rounds: int
+    starts: int
+
+
+FULL = Scale(bulk=4 << 30, secured=1 << 30, messages=200_000, records=1_000_000, rounds=3, starts=21)
+QUICK = Scale(bulk=64 << 20, secured=32 << 20, messages=5_000, records=50_000, rounds=1, starts=3)
+
+
+class Work(NamedTuple):
+    """A work and what it took each tool, medians; by the first figure they are compared, of which less is better.
+
+    With ``more`` it is a rate.
+    """
+
+    title: str
+    tools: dict[str, Figures]
+    more: bool = False
+
+
+_running: list["subprocess.Popen[bytes]"] = []
+
+
+def available(tools: Iterable[str]) -> list[str]:
+    """Those of the tools that this machine has."""
+    return [tool for tool in tools if tool in ("netkit", C) or shutil.which(tool)]
+
+
+def start(argv: Sequence[str], **popen: object) -> "subprocess.Popen[bytes]":
+    """Start a process whose talk is dropped unless asked for."""
+    popen.setdefault("stderr", subprocess.DEVNULL)
+    process: subprocess.Popen[bytes] = subprocess.Popen(argv, **popen)  # type: ignore[call-overload]
+    _running.append(process)
+    return process
 
 
 class Cost(NamedTuple):
@@ -18,48 +73,84 @@ class Cost(NamedTuple):
     wall: float
     cpu: float
 
-
-def available(tools: Iterable[str]) -> list[str]:
-    """Return those of the tools that this machine has."""
-    return [tool for tool in tools if tool == "netkit" or shutil.which(tool)]
+    @property
+    def figures(self) -> Figures:
+        return {"wall s": self.wall, "CPU s": self.cpu}
 
 
 def timed(process: "subprocess.Popen[bytes]", since: float, codes: Sequence[int] = (0,)) -> Cost:
-    """Wait for a process that was started at ``since`` and return what it cost; it must end with one of ``codes``."""
+    """Wait for a process that was started at ``since``, and tell what it cost; it has to end with one of ``codes``."""
     _, status, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode not in codes:
-        raise RuntimeError(f"{process.args} ended with {process.returncode}")
+        raise RuntimeError(f"{process.args!r} ended with {process.returncode}")
     return Cost(time.perf_counter() - since, usage.ru_utime + usage.ru_stime)
 
 
-def start(argv: Sequence[str], **popen: object) -> "subprocess.Popen[bytes]":
-    """Start a process whose talk is dropped unless asked for."""
-    popen.setdefault("stderr", subprocess.DEVNULL)
-    return subprocess.Popen(argv, **popen)  # type: ignore[call-overload,no-any-return]
+def cost_of(argv: Sequence[str], codes: Sequence[int] = (0,), **popen: object) -> Figures:
+    """Run a command to its end."""
+    since = time.perf_counter()
+    popen = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, **popen}
+    return timed(start(argv, **popen), since, codes).figures
 
 
-def medians(rounds: int, runs: dict[str, Callable[[], dict[str, Cost]]]) -> dict[str, dict[str, Cost]]:
-    """Run everything in turn, ``rounds`` times, and return the medians by name and role."""
-    seen: dict[str, dict[str, list[Cost]]] = {name: {} for name in runs}
+def compare(title: str, rounds: int, runs: Mapping[str, Callable[[], Figures]], *, more: bool = False) -> Work:
+    """Run every tool in turn, ``rounds`` times."""
+    seen: dict[str, list[Figures]] = {name: [] for name in runs}
     for _ in range(rounds):
-        for name, run in runs.items():
-            for role, cost in run().items():
-                seen[name].setdefault(role, []).append(cost)
-    return {
-        name: {
-            role: Cost(statistics.median(c.wall for c in costs), statistics.median(c.cpu for c in costs))
-            for role, costs in roles.items()
-        }
-        for name, roles in seen.items()
+        for name in list(seen):
+            try:
+                with _bounded():
+                    seen[name].append(runs[name]())
+            except (OSError, RuntimeError, ValueError, subprocess.SubprocessError) as error:
+                print(f"{title}: {name} is left out: {error}", file=sys.stderr)
+                del seen[name]
+    tools = {
+        name: {key: statistics.median(each[key] for each in found) for key in found[0]} for name, found in seen.items()
     }
+    return Work(title, tools, more)
 
 
-def show(title: str, heads: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """Print a table."""
-    table = [list(heads), *map(list, rows)]
-    widths = [max(len(row[i]) for row in table) for i in range(len(heads))]
-    print(f"\n{title}")
-    for row in table:
-        cells = [row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))]
-        print("  " + "  ".join(cells))
+@contextlib.contextmanager
+def _bounded() -> Iterator[None]:
+    """Raise TimeoutError if it takes too long, and end what was started and still runs."""
+
+    def give_up(*signal: object) -> None:
+        raise TimeoutError(f"nothing after {_HANGS} s")
+
+    others = len(_running)
+    before = signal.signal(signal.SIGALRM, give_up)
+    signal.alarm(_HANGS)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
+        while len(_running) > others:
+            process = _running.pop()
+            if process.poll() is None:
+                process.kill()
+            process.wait()
+            for pipe in (process.stdin, process.stdout, process.stderr):
+                if pipe is not None:
+                    pipe.close()
+
+
+def cpu_seconds(pid: int) -> float:
+    """CPU that a process and the children it has waited for have used so far, in seconds."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
+
+
+def resident(pid: int) -> int:
+    """Bytes of memory that a process has."""
+    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def compiled(name: str, folder: Path) -> Path | None:
+    """The program of a C source that lies here; None without gcc."""
+    if shutil.which("gcc") is None:
+        return None
+    program = folder / name
+    subprocess.run(["gcc", "-O2", "-o", str(program), str(_FOLDER / f"{name}.c")], check=True)
+    return program

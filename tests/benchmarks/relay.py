@@ -1,56 +1,67 @@
-"""1 GiB through a relay, from a file into /dev/null: netkit, socat and ncat in the middle, netkit at both ends."""
+"""A relay: bulk from a file into /dev/null, with netkit at both ends, and many flows of small messages."""
 
 import subprocess
-import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import IO
 
-from tests.benchmarks.bulk import CLIENTS, ROUNDS, SERVERS, SIZE, await_listener, free_port
-from tests.benchmarks.measure import NETKIT, Cost, available, medians, show, start, timed
+from tests.benchmarks.bulk import CLIENTS, SERVERS
+from tests.benchmarks.echo import exchanged, running
+from tests.benchmarks.measure import NETKIT, C, Figures, Scale, Work, available, compare, start, timed
+from tests.benchmarks.peers import await_listener, fitting, free_port, in_words, program, zeros
 
 Relay = Callable[[str, str], list[str]]
-"""Returns what to run for a port to listen on and one to connect to."""
+"""What to run for a port to listen on and one to connect to."""
 
-RELAYS: dict[str, Relay] = {
+ONE: dict[str, Relay] = {
     "netkit": lambda near, far: [*NETKIT, "relay", "-q", f"127.0.0.1:{near}", f"127.0.0.1:{far}", "--once"],
+    C: lambda near, far: [program("minimal") or "", "relay", near, far],
     "socat": lambda near, far: [
         *("socat", "-b", "262144", f"TCP-LISTEN:{near},bind=127.0.0.1,reuseaddr", f"TCP:127.0.0.1:{far}")
     ],
-    "ncat": lambda near, far: ["ncat", "-l", "127.0.0.1", near, "--sh-exec", f"exec ncat 127.0.0.1 {far}"],
 }
+MANY: dict[str, Relay] = {
+    "netkit": lambda near, far: [*NETKIT, "relay", "-q", f"127.0.0.1:{near}", f"127.0.0.1:{far}"],
+    "socat": lambda near, far: [
+        *("socat", f"TCP-LISTEN:{near},bind=127.0.0.1,reuseaddr,fork,backlog=1024", f"TCP:127.0.0.1:{far}")
+    ],
+}
+FLOWS = 100
 
 
-def transfer(relay: Relay, data: IO[bytes]) -> dict[str, Cost]:
-    """Send the file once; return what it took until the receiver ended, and what the relay cost."""
+def transfer(relay: Relay, data: IO[bytes]) -> Figures:
+    """Send the file once: what it took until the receiver ended, and the relay's own CPU."""
     near, far = free_port(), free_port()
     data.seek(0)
     receiver = start(SERVERS["netkit"](far), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
-    await_listener(far)
+    await_listener(far, receiver)
     middle = start(relay(near, far), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
-    await_listener(near)
+    await_listener(near, middle)
     since = time.perf_counter()
     sender = start(CLIENTS["netkit"](near), stdin=data, stdout=subprocess.DEVNULL)
-    costs = {"receive": timed(receiver, since), "relay": timed(middle, since)}
+    received, relayed = timed(receiver, since), timed(middle, since)
     timed(sender, since)
-    return costs
+    return {"wall s": received.wall, "CPU s of the relay": relayed.cpu}
 
 
-def main() -> None:
-    """Measure and print."""
-    with tempfile.TemporaryFile() as data:
-        for _ in range(SIZE >> 20):
-            data.write(bytes(1 << 20))
-        data.flush()
+def small(tool: str, messages: int) -> Figures:
+    """Flows through the relay to an echo in C, a message of each on its way."""
+    far = free_port()
+    with (
+        running([program("minimal") or "", "echo", far], far),
+        running(MANY[tool](near := free_port(), far), near) as middle,
+    ):
+        return exchanged(middle, near, FLOWS, messages, forks=tool == "socat")
 
-        def run(tool: str) -> Callable[[], dict[str, Cost]]:
-            return lambda: transfer(RELAYS[tool], data)
 
-        results = medians(ROUNDS, {tool: run(tool) for tool in available(RELAYS)})
-    best = results["netkit"]["receive"].wall
-    rows = [
-        (tool, f"{cost['receive'].wall:.2f}", f"{cost['receive'].wall / best:.2f}", f"{cost['relay'].cpu:.2f}")
-        for tool, cost in results.items()
-    ]
-    heads = ("", "wall s", "ratio to netkit", "CPU s of the relay")
-    show(f"1 GiB file -> TCP -> relay -> TCP -> /dev/null, medians of {ROUNDS}, interleaved", heads, rows)
+def measure(scale: Scale) -> Iterator[Work]:
+    """Bulk, then small messages."""
+    size = fitting(scale.bulk)
+    tools = [tool for tool in available(ONE) if tool != C or program("minimal")]
+    with zeros(size) as data:
+        runs = {tool: partial(transfer, ONE[tool], data) for tool in tools}
+        yield compare(f"{in_words(size)} through a relay", scale.rounds, runs)
+    if program("minimal") and program("load"):
+        runs = {tool: partial(small, tool, scale.messages) for tool in available(MANY)}
+        yield compare(f"relay of 64-byte messages, {FLOWS} flows", scale.rounds, runs, more=True)

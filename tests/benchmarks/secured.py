@@ -1,16 +1,18 @@
-"""1 GiB through TLS, from a file into /dev/null; each tool is client and server of itself."""
+"""Bulk through TLS, from a file into /dev/null; each tool is client and server of itself."""
 
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import trustme
 
-from tests.benchmarks.bulk import Argv, compare
-from tests.benchmarks.measure import NETKIT
+from tests.benchmarks.bulk import Argv, between
+from tests.benchmarks.measure import NETKIT, Scale, Work
+from tests.benchmarks.peers import fitting, in_words
 
 
-def main() -> None:
-    """Measure and print."""
+def measure(scale: Scale) -> Iterator[Work]:
+    """One certificate for all."""
     with tempfile.TemporaryDirectory() as folder:
         ca, cert, key, both = (str(Path(folder) / name) for name in ("ca.pem", "cert.pem", "key.pem", "both.pem"))
         authority = trustme.CA()
@@ -20,16 +22,17 @@ def main() -> None:
         issued.private_key_pem.write_to_path(key)
         issued.private_key_and_cert_chain_pem.write_to_path(both)
         clients: dict[str, Argv] = {
-            "netkit": lambda port: [*NETKIT, "connect", f"tls:127.0.0.1:{port}", "--cafile", ca],
-            "ncat": lambda port: ["ncat", "--ssl", "--send-only", "127.0.0.1", port],
+            "netkit": lambda port: [*NETKIT, "connect", f"tls:127.0.0.1:{port}", "--cafile", ca, "--send-only"],
             "socat": lambda port: ["socat", "-u", "-b", "262144", "-", f"OPENSSL:127.0.0.1:{port},cafile={ca}"],
+            "ncat": lambda port: ["ncat", "--ssl", "--send-only", "127.0.0.1", port],
         }
         listening = f"bind=127.0.0.1,reuseaddr,cert={both},verify=0"
         servers: dict[str, Argv] = {
-            "netkit": lambda port: [*NETKIT, "listen", "-q", f"tls:{port}", "--cert", cert, "--key", key],
+            "netkit": lambda port: [*(*NETKIT, "listen", "-q", f"tls:127.0.0.1:{port}", "--cert", cert, "--key", key)],
+            "socat": lambda port: ["socat", "-u", "-b", "262144", f"OPENSSL-LISTEN:{port},{listening}", "-"],
             "ncat": lambda port: [
                 *("ncat", "-l", "--ssl", "--ssl-cert", cert, "--ssl-key", key, "--recv-only", "127.0.0.1", port)
             ],
-            "socat": lambda port: ["socat", "-u", "-b", "262144", f"OPENSSL-LISTEN:{port},{listening}", "-"],
         }
-        compare("file -> TLS -> /dev/null", clients, servers, piped=False)
+        size = fitting(scale.secured)
+        yield between(f"{in_words(size)}, file to TLS to /dev/null", scale.rounds, size, (clients, servers))

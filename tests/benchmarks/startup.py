@@ -1,34 +1,28 @@
-"""What starting costs, beside bare Python, click and nc."""
+"""What starting costs, beside the same interpreter with nothing and with click."""
 
-import subprocess
 import sys
-import time
+from collections.abc import Iterator
+from functools import partial
 
-from tests.benchmarks.measure import NETKIT, Cost, available, medians, show, start, timed
+from tests.benchmarks.measure import NETKIT, Scale, Work, available, compare, cost_of
 
-ROUNDS = 15
-
-
-def once(argv: list[str]) -> dict[str, Cost]:
-    """Run a command to its end."""
-    since = time.perf_counter()
-    return {"": timed(start(argv, stdout=subprocess.DEVNULL, stdin=subprocess.DEVNULL), since, codes=(0, 1, 7))}
+REFUSED = ["127.0.0.1", "1"]
 
 
-def main() -> None:
-    """Measure and print."""
-    refused = ["127.0.0.1", "1"]
-    commands = {
-        "python -c pass": [sys.executable, "-c", "pass"],
-        "import click": [sys.executable, "-c", "import click"],
-        "netkit --version": [*NETKIT, "--version"],
-        "netkit --help": [*NETKIT, "--help"],
-        "netkit connect, refused": [*NETKIT, "connect", *refused],
-        **{f"{tool}, refused": [tool, *refused] for tool in available(["nc", "ncat"])},
-    }
-    runs = {name: (lambda argv=argv: once(argv)) for name, argv in commands.items()}  # type: ignore[misc]
-    rows = [
-        (name, f"{roles[''].wall * 1000:.0f}", f"{roles[''].cpu * 1000:.0f}")
-        for name, roles in medians(ROUNDS, runs).items()
-    ]
-    show(f"Start-up, medians of {ROUNDS}", ("", "wall ms", "CPU ms"), rows)
+def measure(scale: Scale) -> Iterator[Work]:
+    """Words that end at once, and a connection that is refused."""
+    yield compare(
+        "start-up",
+        scale.starts,
+        {
+            "netkit --version": partial(cost_of, [*NETKIT, "--version"]),
+            "python -c pass": partial(cost_of, [sys.executable, "-c", "pass"]),
+            "netkit --help": partial(cost_of, [*NETKIT, "--help"]),
+            "import click": partial(cost_of, [sys.executable, "-c", "import click"]),
+        },
+    )
+    runs = {"netkit": partial(cost_of, [*NETKIT, "connect", *REFUSED], (7,))}
+    for tool in available(["nc", "ncat"]):
+        runs[tool] = partial(cost_of, [tool, *REFUSED], (1,))
+    runs["import click"] = partial(cost_of, [sys.executable, "-c", "import click"])
+    yield compare("a connection that is refused", scale.starts, runs)
