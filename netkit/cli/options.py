@@ -78,7 +78,7 @@ class TlsOptions(NamedTuple):
             say(f"{console.program}: the certificate of {whom} is not verified (--insecure)")
 
     def client(self, host: str, observe: "Observer") -> "Layer":
-        """The handshake with ``host``, whose certificates are shown if so. Raises Failure READ for a file."""
+        """The handshake with ``host``, whose certificates go to stdout with --show-certs. Raises Failure READ."""
         from netkit.core import tls
 
         if self.show_certs:
@@ -88,7 +88,7 @@ class TlsOptions(NamedTuple):
         return tls.client(self._security(), self.servername or host, observe)
 
     def server(self, observe: "Observer") -> "Layer":
-        """The handshake with a client. Raises Failure READ for a file, Invalid if no pair can be made."""
+        """The handshake with a client. Raises Failure READ, and Invalid if --self-signed lacks its library."""
         from netkit.core import tls
 
         if self.self_signed is None:
