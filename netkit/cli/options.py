@@ -80,7 +80,7 @@ class TlsOptions(Record):
             say(f"{console.program}: the certificate of {whom} is not verified (--insecure)")
 
     def client(self, host: str, observe: "Observer") -> "Layer":
-        """The handshake with ``host``, whose certificates are shown if so. Raises Failure READ for a file."""
+        """The handshake with ``host``, whose certificates go to stdout with --show-certs. Raises Failure READ."""
         from netkit.core import tls
 
         if self.show_certs:
@@ -90,7 +90,7 @@ class TlsOptions(Record):
         return tls.client(self._security(), self.servername or host, observe)
 
     def server(self, observe: "Observer") -> "Layer":
-        """The handshake with a client. Raises Failure READ for a file, Invalid if no pair can be made."""
+        """The handshake with a client. Raises Failure READ, and Invalid if --self-signed lacks its library."""
         from netkit.core import tls
 
         if self.self_signed is None:

@@ -138,7 +138,7 @@ def _layer(context: "ssl.SSLContext", how: Security, name: str | None, observe: 
 
 
 def _prepare(context: "ssl.SSLContext", how: Security, *, shown: bool) -> None:
-    """Set what clients and servers have in common; the peer's certificates are ``shown``, or there are none."""
+    """Set what clients and servers have in common; ``shown`` is whether the peer may send certificates."""
     import ssl
 
     _set_versions(context, how)
@@ -296,7 +296,7 @@ class TlsStream(Wrapped):
                 reason = _reason(error)
                 if reason == "unsupported protocol":
                     reason = f"the peer speaks no version {self._how.versions}"
-                older = "version" in reason and self._how.oldest >= OLDEST
+                older = "version" in reason and self._how.oldest == OLDEST and self._how.newest is None
                 raise Failure(Exit.TLS, action, reason, hint=_HINT_OLDER if older else "") from error
             if done or self.tls.chain:
                 self._check_fingerprint()  # before a certificate of ours is sent
