@@ -92,6 +92,7 @@ def test_connect_loads_nothing_heavy() -> None:
     assert code == 0
     assert "netkit.core.dial" in modules
     assert not modules & HEAVY
+    assert not [name for name in modules if name.startswith("netkit.protocols.")], "of proxies, for one"
 
 
 def test_echo_loads_nothing_heavy() -> None:
@@ -105,6 +106,7 @@ def test_ports_and_names_load_their_libraries_only_when_used() -> None:
     """In a pipe nothing is drawn, a name of the system's needs no library of DNS, and one in ASCII none for IDNA."""
     code, _, modules = loaded("portcheck", "localhost:1")
     assert code == 7
+    assert not [name for name in modules if name.startswith("netkit.protocols.")]
     assert not modules & {"rich", "dns", "idna", "asyncio", "ssl", "logging", "subprocess"}
     code, _, modules = loaded("resolve", "localhost")
     assert code == 0

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from netkit.protocols.tunnel import Hop
 
 _PASSWORD = "NETKIT_PROXY_PASSWORD"
+_MAX_LINE = 4096  # bytes
 
 
 class ProxyOptions(NamedTuple):
@@ -66,9 +67,6 @@ class ProxyOptions(NamedTuple):
         if not colon:
             raise Failure(Exit.READ, action, "its first line is not USER:PASSWORD")
         return user, password
-
-
-_MAX_LINE = 4096  # bytes
 
 
 def hops(chain: "tuple[Proxy, ...]", cafile: str | None, observe: "Observer") -> "list[Hop]":

@@ -79,8 +79,8 @@ async def dial(
     What layers run is in ``group``, which they need: the caller cancels it before it closes the stream, as
     ``serve_connection`` does.
 
-    Raises Failure: RESOLVE, CONNECT, BIND for our own end, TIMEOUT when ``how.timeout`` ran out, and what the layers
-    raise, such as CERT and TLS.
+    Raises Failure: RESOLVE, CONNECT, BIND for our own end, TIMEOUT when ``how.timeout`` ran out, what the layers raise,
+    such as CERT and TLS, and what ``how.connect`` does, such as PROXY.
     """
     limit = TimeLimit(how.timeout)
     connect = how.connect or open_connection
@@ -126,7 +126,10 @@ async def dial_until(
     observe: Observer = ignore,
     group: Group | None = None,
 ) -> Connection:
-    """Dial for ``patience`` seconds, again and again while the target is refused, unreachable, unresolved or silent."""
+    """Dial for ``patience`` seconds, again and again while the target is refused, unreachable, unresolved or silent.
+
+    The same goes for a proxy on the way, unless it is the proxy's own failure.
+    """
     until = now() + patience
     pause = _FIRST_RETRY
     while True:

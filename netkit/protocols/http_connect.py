@@ -7,10 +7,9 @@ from netkit.core.address import Endpoint
 from netkit.core.errors import Exit, Failure
 from netkit.core.stream import Connection
 from netkit.protocols.http import Exchange, Head, Request
-from netkit.protocols.proxy import Proxy, TargetFailure
+from netkit.protocols.proxy import AUTHENTICATION_HINT, Proxy, TargetFailure
 
 AUTHENTICATION_REQUIRED = 407
-_HINT = "USER:PASSWORD@ in front of the proxy's host, or --proxy-user-file FILE"
 # Who answers one of these has not got through to the target: RFC 9110, sections 15.6.3 to 15.6.5.
 _OF_TARGET = {502: errno.EHOSTUNREACH, 503: errno.EHOSTUNREACH, 504: errno.ETIMEDOUT}
 
@@ -38,5 +37,5 @@ def refused(proxy: Proxy, head: Head, action: str) -> Failure:
     """The failure of a proxy that wants authentication, or another one."""
     asked = head.get("proxy-authenticate")
     detail = "" if asked is None or asked.lower().startswith("basic") else f"by {asked.partition(' ')[0]}"
-    hint = _HINT if proxy.user is None and not detail else ""
+    hint = AUTHENTICATION_HINT if proxy.user is None and not detail else ""
     return Failure(Exit.PROXY, action, f"it answered {head.status_line}", detail=detail, hint=hint)

@@ -17,6 +17,7 @@ _PORTS = {"socks4": 1080, "socks4a": 1080, "socks5": 1080, "socks5h": 1080, "htt
 _PARTS = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://([^/?#]*)/?")
 _HAS_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 _CONTROL = re.compile(r"[\x00-\x20\x7f]")
+AUTHENTICATION_HINT = "USER:PASSWORD@ in front of the proxy's host, or --proxy-user-file FILE"
 _MAX_SOCKS5 = 255  # bytes of a user, and of a password: RFC 1929
 
 
@@ -164,6 +165,8 @@ def read_environment(environ: Mapping[str, str]) -> Environment:
 def _first(environ: Mapping[str, str], *names: str) -> Proxy | None:
     for name in names:
         if text := environ.get(name):
+            if text.lower().startswith("socks://"):  # desktops write it, and curl takes it for that
+                text = "socks4" + text[len("socks") :]
             try:
                 return parse(text if _HAS_SCHEME.match(text) else f"http://{text}")
             except Invalid as error:

@@ -20,9 +20,8 @@ from netkit.core.address import Endpoint, family_of
 from netkit.core.errors import Exit, Failure
 from netkit.core.layer import unread
 from netkit.core.stream import Connection
-from netkit.protocols.proxy import Proxy, TargetFailure
+from netkit.protocols.proxy import AUTHENTICATION_HINT, Proxy, TargetFailure
 
-_HINT = "USER:PASSWORD@ in front of the proxy's host, or --proxy-user-file FILE"
 _CLOSED_HINT = "ssh -D does that if it cannot reach the target"
 _IPV4, _NAME, _IPV6 = 1, 3, 4  # types of address: RFC 1928, section 5
 _ADDRESS_BYTES = {_IPV4: 4, _IPV6: 16}
@@ -113,7 +112,7 @@ async def _socks5(answers: _Answers, proxy: Proxy, target: Endpoint) -> None:
         raise answers.failure("it does not speak SOCKS5")
     if bytes(method) == SOCKS5AuthMethod.NO_ACCEPTABLE_METHODS.value:
         reason = "it wants another way of authentication" if named else "it wants authentication"
-        raise answers.failure(reason, hint="" if named else _HINT)
+        raise answers.failure(reason, hint="" if named else AUTHENTICATION_HINT)
     if bytes(method) not in (SOCKS5AuthMethod.NO_AUTH_REQUIRED.value, *(each.value for each in named)):
         raise answers.failure("it chose an authentication that was not offered")
     connection.receive_data(answer)

@@ -3,16 +3,15 @@
 import contextlib
 import os
 import socket
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.support import NETKIT, PATIENCE, free_port, peer, read_all, running
+from tests.support import NETKIT, free_port, peer, read_all, running
 from tests.support.certificates import Pki
 from tests.support.data import DATA, OTHER, check_same
-from tests.support.partners import content, file_of, nginx, run, tcp_client, tcp_server, unix_client
+from tests.support.partners import await_listener, content, file_of, nginx, run, tcp_client, tcp_server, unix_client
 from tests.support.processes import HERE, tool
 
 
@@ -118,14 +117,6 @@ def test_a_server_of_tls(pki: Pki) -> None:
             assert there.out.read(6) == b"hello\n"
             there.stdin.write(b"and back\n")
             assert client.out.read(9) == b"and back\n"
-
-
-def await_listener(port: int) -> None:
-    """Return once somebody listens on a port of 127.0.0.1, without connecting."""
-    deadline = time.monotonic() + PATIENCE
-    while f"0100007F:{port:04X} 00000000:0000 0A" not in Path("/proc/net/tcp").read_text(encoding="ascii"):
-        assert time.monotonic() < deadline, "nobody listens"
-        os.sched_yield()
 
 
 def test_nginx_behind_tls(pki: Pki, tmp_path: Path) -> None:

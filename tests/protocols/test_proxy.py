@@ -114,6 +114,7 @@ HTTP, HTTPS = "http://a.example/", "https://a.example/"
         ({"https_proxy": "", "HTTPS_PROXY": "http://big"}, HTTPS, "http://big:8080"),
         ({"all_proxy": "socks5h://s"}, HTTP, "socks5h://s:1080"),
         ({"ALL_PROXY": "socks5h://s"}, HTTPS, "socks5h://s:1080"),
+        ({"all_proxy": "Socks://s:9/"}, HTTPS, "socks4://s:9"),
         ({"ALL_PROXY": "socks5h://s", "http_proxy": "http://p"}, HTTP, "http://p:8080"),
     ],
 )

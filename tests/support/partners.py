@@ -96,6 +96,15 @@ def bound(argv: list[str], port: int) -> Iterator[Running]:
         yield server
 
 
+def await_listener(port: int, server: Running | None = None) -> None:
+    """Return once somebody listens on a port of 127.0.0.1, without connecting; fail if the ``server`` has ended."""
+    deadline = time.monotonic() + PATIENCE
+    while f"0100007F:{port:04X} 00000000:0000 0A" not in Path("/proc/net/tcp").read_text(encoding="ascii"):
+        assert time.monotonic() < deadline, "nobody listens"
+        assert server is None or server.process.poll() is None, "the server has ended"
+        os.sched_yield()
+
+
 @contextlib.contextmanager
 def nginx(prefix: Path, location: str, errors: str = "stderr") -> Iterator[str]:
     """Run nginx with its files in ``prefix``; yield the address where it will listen, for ``connect --wait``."""

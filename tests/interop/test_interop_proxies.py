@@ -1,0 +1,329 @@
+"""Other people's proxies between netkit and a target: microsocks, Dante, tinyproxy, squid and ssh -D."""
+
+import contextlib
+import getpass
+import os
+import random
+import signal
+import socket
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support import NETKIT, Finished, exchange, free_port, netkit, peer, running
+from tests.support.certificates import Pki
+from tests.support.data import DATA, OTHER, check_same
+from tests.support.partners import await_listener, run
+from tests.support.peers import read_all, receive
+from tests.support.processes import HERE, PATIENCE, tool
+from tests.support.proxies import head
+
+ROOT = os.geteuid() == 0
+USER = "me:hunter2@"  # of microsocks and tinyproxy
+
+DANTE = """
+logoutput: /dev/null
+internal: 127.0.0.1 port = {port}
+external: lo
+clientmethod: none
+socksmethod: none
+client pass {{ from: 127.0.0.0/8 to: 0.0.0.0/0 }}
+socks block {{ from: 0.0.0.0/0 to: 127.0.0.9/32 }}
+socks pass {{ from: 0.0.0.0/0 to: 0.0.0.0/0 }}
+"""
+TINYPROXY = """
+Listen 127.0.0.1
+Port {port}
+BasicAuth me hunter2
+"""
+SQUID = """
+http_port 127.0.0.1:{port}
+acl forbidden dst 127.0.0.9
+http_access deny forbidden
+http_access allow all
+cache deny all
+access_log none
+cache_log /dev/null
+pid_filename none
+coredump_dir none
+netdb_filename none
+pinger_enable off
+shutdown_lifetime 0 seconds
+"""
+SSHD = """
+ListenAddress 127.0.0.1
+Port {port}
+HostKey {folder}/host
+AuthorizedKeysFile {folder}/user.pub
+PermitRootLogin yes
+StrictModes no
+UsePAM no
+PidFile none
+"""
+
+
+class Proxies:
+    """Proxies, each started when it is first asked for; ``folder`` is for their files."""
+
+    def __init__(self, folder: Path, stack: contextlib.ExitStack) -> None:
+        self._folder = folder
+        self._stack = stack
+        self._ports: dict[str, int] = {}
+
+    def url(self, scheme: str, name: str) -> str:
+        """The URL of a proxy, with the user that it wants."""
+        user = USER if name in ("microsocks", "tinyproxy") and not scheme.startswith("socks4") else ""
+        return f"{scheme}://{user}127.0.0.1:{self.port(name)}"
+
+    def port(self, name: str) -> int:
+        """Where a proxy, or sshd, listens."""
+        if name not in self._ports:
+            port = free_port()
+            self._stack.enter_context(self._running(name, port))
+            self._ports[name] = port
+        return self._ports[name]
+
+    @contextlib.contextmanager
+    def _running(self, name: str, port: int) -> Iterator[None]:
+        argv = getattr(self, f"_{name}")(port)
+        with running(argv=argv, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as it:
+            await_listener(port, it)
+            yield
+            it.signal(signal.SIGTERM)  # which lets it end its children
+            it.wait()
+
+    def _written(self, name: str, content: str, port: int) -> str:
+        file = self._folder / name
+        file.write_text(content.format(port=port, folder=self._folder))
+        return str(file)
+
+    def _microsocks(self, port: int) -> list[str]:
+        return [tool("microsocks"), "-i", "127.0.0.1", "-p", str(port), "-u", "me", "-P", "hunter2"]
+
+    def _dante(self, port: int) -> list[str]:
+        users = "user.privileged: root\nuser.unprivileged: nobody\n" if ROOT else ""
+        return [tool("danted"), "-f", self._written("danted.conf", users + DANTE, port)]
+
+    def _tinyproxy(self, port: int) -> list[str]:
+        return [tool("tinyproxy"), "-d", "-c", self._written("tinyproxy.conf", TINYPROXY, port)]
+
+    def _squid(self, port: int) -> list[str]:
+        user = "cache_effective_user nobody\n" if ROOT else ""
+        name = f"netkit{os.getpid()}"  # which its shared memory has
+        return [tool("squid"), "-N", "-n", name, "-f", self._written("squid.conf", SQUID + user, port)]
+
+    def _sshd(self, port: int) -> list[str]:
+        for name in ("host", "user"):
+            key = [tool("ssh-keygen"), "-q", "-t", "ed25519", "-N", "", "-f", str(self._folder / name)]
+            subprocess.run(key, check=True, timeout=PATIENCE)
+        if ROOT:
+            Path("/run/sshd").mkdir(exist_ok=True)
+        return [tool("sshd"), "-D", "-f", self._written("sshd.conf", SSHD, port)]
+
+    def _ssh(self, port: int) -> list[str]:
+        return [*self.ssh(), "-N", "-D", f"127.0.0.1:{port}", "127.0.0.1"]
+
+    def ssh(self, *options: str) -> list[str]:
+        """A client of our sshd, that asks nobody."""
+        port = str(self.port("sshd"))
+        quiet = ("BatchMode=yes", "StrictHostKeyChecking=no", "UserKnownHostsFile=/dev/null", "LogLevel=ERROR")
+        words = [word for each in (*quiet, *options) for word in ("-o", each)]
+        return [tool("ssh"), "-F", "none", *words, "-i", f"{self._folder}/user", "-l", getpass.getuser(), "-p", port]
+
+
+@pytest.fixture(scope="module")
+def proxies(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Proxies]:
+    """The proxies, for all tests of this file."""
+    with contextlib.ExitStack() as stack:
+        yield Proxies(tmp_path_factory.mktemp("proxies"), stack)
+
+
+def answer(sock: socket.socket) -> bytes:
+    """Read all of DATA, then answer with OTHER and end."""
+    data = receive(sock, len(DATA))
+    sock.sendall(OTHER)
+    return data
+
+
+EVERY = [
+    ("socks5h", "microsocks"),
+    ("socks5", "microsocks"),
+    ("socks5h", "dante"),
+    ("socks5", "dante"),
+    ("socks4", "dante"),
+    ("socks4a", "dante"),
+    ("http", "tinyproxy"),
+    ("http", "squid"),
+    ("socks5h", "ssh"),
+    ("socks5", "ssh"),
+    ("socks4a", "ssh"),
+]
+
+
+@pytest.mark.parametrize(("scheme", "name"), EVERY)
+def test_data_goes_both_ways(scheme: str, name: str, proxies: Proxies) -> None:
+    """300,000 bytes each way, and the answer is whole though some of them drop it at a half-close."""
+    with peer(answer) as target:
+        done = netkit("connect", target.address, "--proxy", proxies.url(scheme, name), input=DATA)
+        check_same(target.result(), DATA)
+        check_same(done.out, OTHER)
+        assert (done.code, done.err) == (0, "")
+
+
+@pytest.mark.parametrize("name", ["dante", "ssh"])
+def test_an_end_that_is_passed_on(name: str, proxies: Proxies) -> None:
+    """These pass a half-close on, and what follows it comes back."""
+
+    def late(sock: socket.socket) -> bytes:
+        data = read_all(sock)
+        sock.sendall(OTHER)
+        return data
+
+    with peer(late) as target:
+        words = ("--proxy", proxies.url("socks5h", name), "--shutdown-after", "0")
+        done = netkit("connect", target.address, *words, input=DATA)
+        check_same(target.result(), DATA)
+        check_same(done.out, OTHER)
+        assert (done.code, done.err) == (0, "")
+
+
+def test_an_ipv6_target(proxies: Proxies) -> None:
+    """As a literal, in brackets."""
+    with peer(answer, "::1") as target:
+        done = netkit("connect", target.address, "--proxy", proxies.url("socks5h", "microsocks"), input=DATA)
+        check_same(done.out, OTHER)
+        assert done.code == 0, done
+
+
+def test_a_chain_of_three(proxies: Proxies) -> None:
+    """squid is asked for Dante, that for microsocks, and that for the target."""
+    chain = (("http", "squid"), ("socks5h", "dante"), ("socks5", "microsocks"))
+    words = [word for each in chain for word in ("--proxy", proxies.url(*each))]
+    with peer(answer) as target:
+        done = netkit("connect", target.address, *words, input=DATA)
+        check_same(target.result(), DATA)
+        check_same(done.out, OTHER)
+        assert (done.code, done.err) == (0, "")
+
+
+@pytest.mark.parametrize(
+    ("scheme", "name", "host", "code", "reason"),
+    [
+        ("socks5h", "microsocks", "127.0.0.1", 7, "connection refused"),
+        ("socks5h", "dante", "127.0.0.1", 7, "connection refused"),
+        ("socks5h", "dante", "127.0.0.9", 97, "its rules forbid it"),
+        ("socks4a", "dante", "127.0.0.1", 7, "the proxy rejected the request, or it failed"),
+        ("http", "tinyproxy", "127.0.0.1", 97, "it answered 500 Unable to connect"),
+        ("http", "squid", "127.0.0.1", 7, "the proxy answered 503 Service Unavailable"),
+        ("http", "squid", "127.0.0.9", 97, "it answered 403 Forbidden"),
+        ("socks5h", "ssh", "127.0.0.1", 97, "it closed the connection"),
+    ],
+)
+def test_what_they_say_of_a_target(scheme: str, name: str, host: str, code: int, reason: str, proxies: Proxies) -> None:
+    """Nobody is at the port, or it is forbidden."""
+    target = f"{host}:{free_port()}"
+    done = netkit("connect", target, "--proxy", proxies.url(scheme, name))
+    where = proxies.url(scheme, name).replace(USER, "")
+    assert done == Finished(code, b"", f"netkit connect: cannot connect to {target} through proxy {where}: {reason}\n")
+
+
+@pytest.mark.parametrize(
+    ("scheme", "name", "user", "reason"),
+    [
+        ("socks5h", "microsocks", "", "it wants authentication"),
+        ("socks5h", "microsocks", "me:wrong@", "it refused user and password"),
+        ("http", "tinyproxy", "", "it answered 407 Proxy Authentication Required"),
+        ("http", "tinyproxy", "me:wrong@", "it answered 401 Unauthorized"),
+    ],
+)
+def test_who_is_not_let_in(scheme: str, name: str, user: str, reason: str, proxies: Proxies) -> None:
+    """It is 97, and says why."""
+    done = netkit("connect", "127.0.0.1:1", "--proxy", proxies.url(scheme, name).replace(USER, user))
+    assert done.code == 97
+    assert done.err.endswith(f": {reason}\n") and "wrong" not in done.err
+
+
+@pytest.mark.parametrize(("scheme", "name"), [("socks5h", "microsocks"), ("http", "squid")])
+def test_ssh_through_a_proxy(scheme: str, name: str, proxies: Proxies) -> None:
+    """As its ProxyCommand: 10 MB go each way, and the remote exit code is kept."""
+    command = f"ProxyCommand={NETKIT[0]} -m netkit connect %h:%p --proxy {proxies.url(scheme, name)}"
+    data = random.Random(3).randbytes(10_000_000)
+    done = run([*proxies.ssh(command), "127.0.0.1", "cat; exit 7"], data)
+    check_same(done.out, data)
+    assert (done.code, done.err) == (7, "")
+
+
+@pytest.mark.parametrize("name", ["tinyproxy", "squid"])
+def test_a_page_by_way_of_a_proxy(name: str, proxies: Proxies) -> None:
+    """A plain URL is asked of the proxy itself, which asks the server."""
+
+    def page(sock: socket.socket) -> bytes:
+        asked = head(sock)
+        sock.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(DATA) + DATA)
+        return asked
+
+    with peer(page) as server:
+        done = netkit("fetch", f"http://{server.address}/x", "--proxy", proxies.url("http", name))
+        assert (done.code, done.err) == (0, "")
+        check_same(done.out, DATA)
+        asked = server.result()
+    assert asked.startswith(b"GET /x HTTP/1.") and b"Proxy-Authorization" not in asked
+
+
+@pytest.mark.parametrize(("scheme", "name"), [("http", "tinyproxy"), ("http", "squid"), ("socks5h", "ssh")])
+def test_a_secured_page_through_a_tunnel(scheme: str, name: str, proxies: Proxies, pki: Pki) -> None:
+    """The certificate is the server's."""
+    context = pki.server()
+
+    def page(sock: socket.socket) -> None:
+        with context.wrap_socket(sock, server_side=True) as server:
+            head(server)
+            server.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(DATA) + DATA)
+            server.unwrap()
+
+    with peer(page) as server:
+        words = ("--proxy", proxies.url(scheme, name), "--cafile", pki.ca)
+        done = netkit("fetch", f"https://127.0.0.1:{server.port}/", *words)
+        assert (done.code, done.err) == (0, "")
+        check_same(done.out, DATA)
+
+
+def test_ports_behind_dante(proxies: Proxies) -> None:
+    """One that is open, one that is closed, and one that nobody may know about."""
+    with peer(read_all) as server:
+        closed = free_port()
+        words = (f"127.0.0.1:{server.port},{closed}", "127.0.0.9:1", "--proxy", proxies.url("socks5", "dante"))
+        done = netkit("portcheck", *words)
+    states = {tuple(line.split(b"\t")[:2]): line.split(b"\t")[3] for line in done.out.splitlines()}
+    assert done.code == 7
+    assert states == {
+        (b"127.0.0.1", b"%d/tcp" % server.port): b"open",
+        (b"127.0.0.1", b"%d/tcp" % closed): b"closed",
+        (b"127.0.0.9", b"1/tcp"): b"unknown",
+    }
+
+
+def test_a_target_that_comes_later(proxies: Proxies) -> None:
+    """--wait goes on while Dante says that it is refused."""
+    port = free_port()
+    words = (f"127.0.0.1:{port}", "--proxy", proxies.url("socks5h", "dante"), "--wait", "20s", "-vv")
+    with running("connect", *words) as client:
+        client.line("through proxy .*: connection refused.*; again in ")
+        with peer(lambda sock: sock.sendall(b"here"), port=port):
+            assert client.out.read() == b"here"
+            assert client.finish().code == 0
+
+
+def test_a_relay_by_way_of_ssh(proxies: Proxies) -> None:
+    """A client that knows no proxies reaches what is behind ssh -D, and ends are passed on."""
+
+    def back(sock: socket.socket) -> None:
+        sock.sendall(read_all(sock))
+
+    with peer(back) as target:
+        words = ("--proxy", proxies.url("socks5h", "ssh"), "--shutdown-after", "0")
+        with running("relay", HERE, target.address, *words) as relay:
+            check_same(exchange(relay.port, DATA), DATA)
+            assert relay.terminate().complaints == []
