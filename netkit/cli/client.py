@@ -25,7 +25,11 @@ if TYPE_CHECKING:
 
 
 class ClientOptions:
-    """All that a client was told on its command line, in seconds. It dials ``address``, which may be set later."""
+    """All that a client was told on its command line, in seconds. It dials ``address``, which may be set later.
+
+    A conversation in datagrams sends each line by itself if it is ``in_lines``, else what comes at once. It is over
+    when nothing has come for ``silence`` seconds after the end of our input.
+    """
 
     protocol: str | None = None
 
@@ -59,6 +63,8 @@ class ClientOptions:
         self.idle_timeout = idle_timeout
         self.timeout = timeout
         self.stats = stats
+        self.in_lines = False
+        self.silence = 1.0
         self._warned: set[str] = set()
         if address is not None:
             self.set_address(address)
@@ -160,6 +166,17 @@ class ClientOptions:
         """
         from netkit.core.dial import dial, dial_until
 
+        if self.address.udp:
+            from netkit.core.udp_stream import dial_datagrams
+
+            return await dial_datagrams(
+                self.address,
+                self.dialling([]),
+                self.observe,
+                group,
+                by_line=self.in_lines,
+                patience=self.silence,
+            )
         address, how = address or self.address, how or self.dialling()
         patience = self.wait if wait is None else wait
         if patience is None:

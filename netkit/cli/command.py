@@ -188,18 +188,26 @@ def show_help(ctx: click.Context, param: click.Parameter, value: bool) -> None:
         ctx.exit(answer(ctx.get_help()))
 
 
-def address(role: "Role", *, udp: bool = False, rest_as: str | None = None, target: bool = False) -> Decorator:
+def address(
+    role: "Role",
+    *,
+    udp: bool = False,
+    conversation: bool = False,
+    rest_as: str | None = None,
+    target: bool = False,
+) -> Decorator:
     """Add the words of one address; the function gets an Endpoint named ``address``.
 
     With ``target`` a client's address follows, which the function gets by this name. With ``udp`` the address is for
-    datagrams. Words behind it are a mistake or, with ``rest_as``, texts: a tuple of bytes of that name.
+    datagrams; with ``conversation`` it may say so itself, by ``udp:``. Words behind it are a mistake or, with
+    ``rest_as``, texts: a tuple of bytes of that name.
     """
 
     def read(ctx: click.Context, param: click.Parameter, words: tuple[str, ...]) -> "Endpoint":
         from netkit.core.address import take
 
         try:
-            endpoint, rest = take(words, role)
+            endpoint, rest = take(words, role, udp=conversation)
         except Invalid as error:
             raise Invalid(f"{error}{_misread(ctx, words)}") from error
         if udp:

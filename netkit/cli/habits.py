@@ -2,7 +2,7 @@
 
 HABITS = {
     "-l": "netkit listen ADDRESS listens",
-    "-u": "datagrams are netkit udp-send and netkit udp-serve",
+    "-u": "datagrams are netkit udp-send and netkit udp-serve, and a conversation netkit connect udp:ADDRESS",
     "-z": "netkit portcheck HOST PORTS looks which ports are open",
     "-e": "--exec CMD of netkit connect and netkit listen runs a program over a connection",
     "-c": "--sh-exec CMD of netkit connect and netkit listen has the shell run it",

@@ -278,7 +278,7 @@ class OutputOptions(Record):
 
     def kind(self, verbosity: Verbosity) -> str:
         """The form that was asked for, or is meant."""
-        return self.output or ("json" if verbosity.json else "raw")
+        return self.output or ("json" if verbosity.json else "lines" if os.isatty(1) else "raw")
 
 
 class ProgressOptions(Record):
@@ -347,6 +347,7 @@ def _verbosity(values: Values) -> Verbosity:
 
 
 UNIX = Case("a unix socket", _is_unix)
+UDP = Case("a udp: address", lambda values: values["address"].udp)
 SECURED = Case("--tls or a tls: address", _is_secured)
 COMMAND = Case("COMMAND", lambda values: values["command"])
 FORMAT = Case("FORMAT", lambda values: values["form"] is not None)
@@ -658,7 +659,7 @@ output_options = gathered(
     DATA.option(
         "--output",
         type=types.choice("raw", "lines", "hex", "json", "none"),
-        help="Print datagrams in this form (default: raw, or json with --json).",
+        help="Print datagrams in this form (default: raw, lines on a terminal, json with --json).",
     ),
     raw_option,
     rules=[excluded("--raw", by=_form(name), why=f"--output {name} writes no control bytes") for name in _PRINTABLE],
@@ -671,7 +672,7 @@ transport_options = chained(
         one_of("--udp", "--both"),
         excluded("--udp", "--both", by=SECURED, why="datagrams are not secured"),
         excluded(
-            *("--once", "--max-clients", "--max-conns", "--greet", "--keepalive", "--mode", "--idle-timeout"),
+            *("--once", "--max-clients", "--max-conns", "--greet", "--keepalive", "--idle-timeout"),
             "--accept-proxy",
             by="--udp",
             why="datagrams make no connections",
@@ -694,7 +695,14 @@ _serving_choices = (
     TIME.option("--for", "duration", type=types.DURATION, help="Stop after D with exit code 0."),
 )
 
-datagram_serving_options = gathered("serving", ServingOptions, *_serving_choices)
+_mode_option = SERVING.option("--mode", type=types.MODE, help="Mode of the unix socket's file (default: 600).")
+_unix_rules = (
+    needs("--mode", on=UNIX, why="only a unix socket has a mode"),
+    excluded("--port-file", "--print-port", by=UNIX, why="a unix socket has no port"),
+    excluded("--allow", "--deny", by=UNIX, why="a unix socket has no IP address"),
+)
+
+datagram_serving_options = gathered("serving", ServingOptions, *_serving_choices, _mode_option, rules=_unix_rules)
 
 silent_serving_options = gathered(
     "serving",
@@ -703,13 +711,11 @@ silent_serving_options = gathered(
     SERVING.option("--once", help="Serve one client, then exit."),
     SERVING.option("--max-clients", type=types.COUNT, help="Serve N clients, then exit."),
     SERVING.option("--max-conns", type=types.COUNT, help="Serve at most N clients at once (default: 4096)."),
-    SERVING.option("--mode", type=types.MODE, help="Mode of the unix socket's file (default: 600)."),
+    _mode_option,
     TIME.option("--keepalive", type=types.DURATION, help="Probe a client silent for D (TCP keepalive)."),
     rules=[
         one_of("--once", "--max-clients"),
-        needs("--mode", on=UNIX, why="only a unix socket has a mode"),
-        excluded("--port-file", "--print-port", by=UNIX, why="a unix socket has no port"),
-        excluded("--allow", "--deny", by=UNIX, why="a unix socket has no IP address"),
+        *_unix_rules,
         excluded("--keepalive", by=UNIX, why="a unix socket has no keepalive"),
     ],
 )

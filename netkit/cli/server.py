@@ -45,6 +45,8 @@ class ServerOptions:
 
         if serving.udp or serving.both:
             address.check_datagrams()
+        if serving.both and address.path is not None:
+            raise Invalid(f"address {str(address)!r} is one for connections or for datagrams, and not for both")
         self.verbosity = verbosity
         self.address = address
         self.command = command
@@ -101,19 +103,20 @@ class ServerOptions:
         record: RecordOptions | None = None,
         groups: Sequence[str] = (),
         count: int | None = None,
+        until_idle: float | None = None,
     ) -> int:
         """Listen, tell where, and do what ``serve`` returns until it is time to stop; return the exit code.
 
         ``serve`` is called before anybody can come, and may raise Failure. ``one_shot`` serves one client, and ends as
         that conversation does. What goes over the wire is kept or shown as ``record`` says. Datagrams are received
-        from multicast ``groups`` too, and no more than ``count``.
+        from multicast ``groups`` too, no more than ``count``, and until none came for ``until_idle`` seconds.
         """
         family, serving = self.family.family(), self.serving
 
         async def work() -> int:
+            from netkit.core.bind import PRIVATE
             from netkit.core.descriptors import raise_limit
             from netkit.core.policy import Policy
-            from netkit.core.tcp_server import PRIVATE
             from netkit.services.server import keep_serving, open_sockets, port_file, welcoming
 
             raise_limit()
@@ -124,6 +127,7 @@ class ServerOptions:
                 max_conns=serving.max_conns or Policy().max_conns,
                 accept_timeout=serving.accept_timeout,
                 idle_timeout=None if service.handler else self.idle_timeout,
+                until_idle=until_idle,
                 admits=serving.admits(),
                 layers=layers,
                 told="accept_proxy" in self.between,
@@ -308,17 +312,28 @@ class ProxyServerOptions(ServerOptions):
         )
 
 
-server_options = gathered(
-    "server",
-    ServerOptions,
-    address("server"),
+_stream_options = (
     options.family_options,
     options.serving_options,
     options.server_tls_options,
     layer_options("accept_proxy"),
     options.timeout_options,
     options.verbosity_options,
-    rules=[excluded("-4", "-6", "-n", by=options.UNIX, why="a unix socket has no IP address")],
+)
+_unix_rule = excluded("-4", "-6", "-n", by=options.UNIX, why="a unix socket has no IP address")
+
+server_options = gathered("server", ServerOptions, address("server"), *_stream_options, rules=[_unix_rule])
+
+conversation_server_options = gathered(
+    "server",
+    ServerOptions,
+    address("server", conversation=True),
+    *_stream_options,
+    rules=[
+        _unix_rule,
+        excluded("--tls", by=options.UDP, why="datagrams are not secured"),
+        excluded("--keepalive", by=options.UDP, why="datagrams make no connection"),
+    ],
 )
 
 datagram_server_options = gathered(
@@ -329,6 +344,7 @@ datagram_server_options = gathered(
     options.datagram_serving_options,
     options.datagram_timeout_options,
     options.verbosity_options,
+    rules=[_unix_rule],
 )
 
 _TO_UNIX = Case("a unix: address as TARGET", lambda values: values["target"].path is not None)
@@ -354,7 +370,7 @@ relay_options = gathered(
         excluded("-n", "--source", "--interface", by=_TO_UNIX, why="a unix socket has no IP address"),
         excluded("--proxy", by=_TO_UNIX, why="a proxy connects to hosts and ports"),
         excluded(
-            *("--once", "--max-clients", "--greet", "--keepalive", "--mode", "--shutdown-after"),
+            *("--once", "--max-clients", "--greet", "--keepalive", "--shutdown-after"),
             *("--accept-proxy", "--proxy"),
             by="--udp",
             why="datagrams make no connections",

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 HABITS = {
     **habits.HABITS,
     "-l": "netkit listen ADDRESS listens",
+    "-u": "udp:HOST:PORT is the address of a conversation in datagrams",
     "-e": "--exec CMD runs a program over the connection",
     "-c": "--sh-exec CMD has the shell run it",
     "-x": "--proxy socks5://HOST:PORT goes through a proxy; --hexdump shows the bytes, --log FILE keeps them",
@@ -73,6 +74,14 @@ RULES = (
         by="--show-certs",
         why="nothing is sent or received but certificates",
     ),
+    needs("--lines", on=options.UDP, why="a stream has no datagrams"),
+    excluded("--tls", by=options.UDP, why="datagrams are not secured"),
+    excluded(
+        *("--keepalive", "--wait", "--reconnect", "--proxy", "--send-proxy", "--starttls", "--telnet"),
+        by=options.UDP,
+        why="datagrams make no connection",
+    ),
+    excluded("--hold", "--no-shutdown", "--shutdown-after", by=options.UDP, why="a peer of datagrams has no end"),
 )
 
 
@@ -83,10 +92,10 @@ RULES = (
     examples=[
         ("netkit connect example.org 80", "talk to a TCP port"),
         ("netkit connect db:5432 --wait 30s < query", "keep trying until it is there"),
-        ("netkit connect unix:/run/app.sock --send 'status\\n'", "ask a unix socket"),
+        ("netkit connect udp:localhost:5000", "a conversation in datagrams"),
     ],
 )
-@address("client")
+@address("client", conversation=True)
 @options.family_options
 @options.dial_options
 @options.client_tls_options
@@ -110,6 +119,7 @@ RULES = (
 @ENDING.option("--max-bytes", type=types.COUNT, help="Exit with 0 after N bytes from the peer.")
 @DATA.option("--send", "text", type=types.TEXT, help="Send TEXT instead of stdin.")
 @DATA.option("--send-hex", "octets", type=types.HEX, help="Send these bytes instead of stdin.")
+@DATA.option("--lines", help="Send each line as a datagram of its own (udp:).")
 @DATA.option("-C", "--crlf", help="Send line endings as CR LF.")
 @options.program_options
 @options.raw_option
@@ -127,6 +137,7 @@ def connect(
     max_bytes: int | None,
     text: bytes | None,
     octets: bytes | None,
+    lines: bool,
     crlf: bool,
     program: options.ProgramOptions,
     raw: bool,
@@ -159,6 +170,10 @@ def connect(
 
     With --proxy netkit goes through a SOCKS or HTTP proxy, or several: "netkit help proxies" has all of it.
 
+    With udp: before the address the conversation is in datagrams: each read of stdin, a line where it is typed or with
+    --lines, is sent as one, and what comes is printed as it comes. After the end of input it is over once nothing has
+    come for a second (--grace). A port that nobody has is exit code 7.
+
     With --exec or --sh-exec a program takes the place of stdin and stdout. It runs in a process group of its own, with
     NETKIT_PEER_HOST, NETKIT_PEER_PORT, NETKIT_LOCAL_HOST and NETKIT_LOCAL_PORT in its environment. After the peer's end
     netkit waits for the program, with --grace no longer than that, and exits with its exit code. What is left of the
@@ -182,6 +197,8 @@ def connect(
     if client.tls.show_certs:
         return client.run(client.converse(join.leave))
     limits = transforms.Limits(until, max_bytes)
+    client.in_lines = lines
+    client.silence = 1.0 if ending.grace is None else ending.grace
     typed = octets if text is None else text
     reads = program.argv is None and typed is None and not recv_only
     writes = program.argv is None and not ending.send_only
@@ -190,7 +207,7 @@ def connect(
     conversation = join.Conversation(
         ending.ending(
             join.input_kind(program=program.argv is not None, reads=not recv_only),
-            AFTER_THE_ANSWER if client.may_drop or limits else AT_ONCE,
+            AFTER_THE_ANSWER if client.may_drop or (limits and not client.address.udp) else AT_ONCE,
             with_peer=bool(limits) and program.argv is None,
         ),
         incoming=lambda _: changes,

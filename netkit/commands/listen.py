@@ -9,6 +9,7 @@ from netkit.cli.rules import Case, Values, excluded, needs, one_of
 HABITS = {
     **habits.SERVER_HABITS,
     "-l": "netkit listen ADDRESS listens already",
+    "-u": "udp:PORT is the address of a conversation in datagrams",
     "-N": "the end of input is sent anyway, see --no-shutdown",
     "-e": "--exec CMD runs a program over each connection",
     "-c": "--sh-exec CMD has the shell run it",
@@ -40,6 +41,11 @@ RULES = (
     excluded("--progress", by=Case("several clients", _keeps), why="it would show one client"),
     needs("--progress", on=Case("a file or a pipe", _moves_data), why="no file or pipe is sent or received"),
     excluded("--progress", by=options.DUMP, why="the dump is shown there"),
+    excluded(
+        *("--grace", "--hold", "--no-shutdown", "--shutdown-after"),
+        by=options.UDP,
+        why="a peer of datagrams has no end",
+    ),
 )
 
 
@@ -50,11 +56,11 @@ RULES = (
     examples=[
         ("netkit listen 9000 > file", "keep what one client on this machine sends"),
         ("netkit listen :9000 --keep --label", "many clients, each line with who sent it"),
-        ("netkit listen 8080 --reply-file page.http", "the same answer for everybody"),
+        ("netkit listen udp:5000", "a conversation in datagrams"),
     ],
 )
 @layer_options("telnet")
-@server_module.server_options
+@server_module.conversation_server_options
 @SERVING.option("-k", "--keep", help="Serve any number of clients at a time.")
 @options.ending_options
 @DATA.option("--label", help="Write HOST:PORT and a tab before each line.")
@@ -100,6 +106,10 @@ def listen(
     When data of a single client comes from or goes to a file or a pipe, progress is shown on stderr's terminal.
 
     With --telnet netkit answers what a telnet client asks, and agrees to do without go-aheads, but to nothing else.
+
+    With udp: before the address the conversation is in datagrams, with the first peer that sends one, or with --keep
+    with each. Each read of stdin is sent as a datagram. Nothing tells when a peer has ended: --idle-timeout,
+    --max-clients, COMMAND or a signal ends it, not the end of stdin.
 
     A bare PORT listens on this machine only; :PORT on every interface. With COMMAND, stdin belongs to COMMAND and
     listen only receives; when COMMAND ends, so does listen, with its exit code.

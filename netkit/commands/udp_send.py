@@ -40,6 +40,13 @@ _CUTS = ("--lines", "--size", "--hex")
         excluded("--repeat", by=(*_CUTS, Case("text typed on a terminal", _is_typed)), why="stdin is sent as it comes"),
         needs("--interval", on="--repeat", why="nothing is repeated"),
         needs("--output", "--raw", on=("--replies", "--wait"), why="no replies are waited for"),
+        excluded(
+            *("-4", "-6", "-n", "--source", "--broadcast", "--ttl", "--any-source"),
+            by=options.UNIX,
+            why="a unix socket has no IP address",
+        ),
+        excluded("--keep-going", by=options.UNIX, why="without a receiver nothing can be sent to a unix socket"),
+        needs("--any-source", on=("--replies", "--wait"), why="no replies are waited for"),
     ],
     examples=[
         ("netkit udp-send localhost 8125 'hits:1|c'", "one datagram"),
@@ -64,7 +71,9 @@ _CUTS = ("--lines", "--size", "--hex")
     help="Wait for replies until none comes for D (default: 1s); exit with 28 if too few came.",
 )
 @options.output_options
-@ADDRESSES.option("--broadcast", help="Allow ADDRESS to be a broadcast address.")
+@ENDING.option("--keep-going", help="Go on when the port refuses; exit with 7 at the end if it did.")
+@ADDRESSES.option("--broadcast", help="Allow ADDRESS to be a broadcast address, such as '<broadcast>'.")
+@ADDRESSES.option("--any-source", help="Take replies from any address and port, as of TFTP.")
 @ADDRESSES.option("--ttl", type=count(most=255), help="Let datagrams pass at most N routers (TTL).")
 @ADDRESSES.option("--source", type=SOURCE, help="Send from this address and port.")
 @ADDRESSES.option("--interface", type=INTERFACE, help="Send through this interface only, such as eth0.")
@@ -84,7 +93,9 @@ def udp_send(
     replies: "int | Literal['any'] | None",
     patience: float | None,
     output: options.OutputOptions,
+    keep_going: bool,
     broadcast: bool,
+    any_source: bool,
     ttl: int | None,
 ) -> int:
     """Send each TEXT as one datagram, and exit.
@@ -96,27 +107,38 @@ def udp_send(
 
     UDP acknowledges nothing. Exit code 0 means that the system took every datagram, and that no error came back for
     one; a port that nobody has is exit code 7, at once on this machine, elsewhere if its answer comes during --wait.
-    --wait alone waits for any number of replies, and succeeds without any. For a broadcast or multicast address replies
-    may come from anybody, for any other address only from there.
+    All addresses of a name are tried, one after the other, until one does not refuse. --wait alone waits for any number
+    of replies, and succeeds without any. For a broadcast or multicast address, or with --any-source, replies may come
+    from anybody, for any other address only from there. unix:PATH and unix:@NAME are unix datagram sockets, such as
+    /dev/log, for which up to about 200 KiB are one datagram.
     """
     from netkit.core.pump import fresh
-    from netkit.core.udp import connect
+    from netkit.core.udp import LARGEST, LARGEST_UNIX, connect
     from netkit.output import datagrams
     from netkit.services.transforms import incoming
     from netkit.services.udp import formatter, send
     from netkit.services.udp.framing import check_texts
 
-    check_texts(texts)
+    largest = LARGEST if client.address.path is None else LARGEST_UNIX
+    check_texts(texts, largest)
     wanted = None
     if replies is not None or patience is not None:
         form = datagrams.shown(output.kind(client.verbosity), "udp-send")
         number = None if replies == "any" else replies
         shown = formatter.with_change(form, fresh(incoming(output.raw)))
         wanted = send.Replies(number, 1.0 if patience is None else patience, shown)
-    batches = send.as_it_comes(framing) if framing and not texts else send.repeated(texts, repeat, interval)
+    batches = send.as_it_comes(framing) if framing and not texts else send.repeated(texts, largest, repeat, interval)
 
     async def work() -> None:
-        opening = connect(client.address, client.dialling(), broadcast=broadcast, hops=ttl, observe=client.observe)
+        opening = connect(
+            client.address,
+            client.dialling(),
+            broadcast=broadcast,
+            hops=ttl,
+            any_source=any_source,
+            keep_going=keep_going,
+            observe=client.observe,
+        )
         await send.exchange(opening, batches, wanted, rate=rate, observe=client.observe)
 
     return client.run(work())

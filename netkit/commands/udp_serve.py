@@ -3,8 +3,8 @@
 from netkit.cli import habits, options
 from netkit.cli import server as server_module
 from netkit.cli.command import ADDRESSES, DATA, ENDING, command
-from netkit.cli.rules import one_of
-from netkit.cli.types import COUNT, GROUP, TEXT, choice
+from netkit.cli.rules import excluded, one_of
+from netkit.cli.types import COUNT, DURATION, GROUP, TEXT, choice
 
 
 @command(
@@ -16,7 +16,16 @@ from netkit.cli.types import COUNT, GROUP, TEXT, choice
         "-w -i": "--idle-timeout D gives up when nothing comes",
         "-W": "--count N",
     },
-    rules=[one_of("--reply", "--reply-with")],
+    rules=[
+        one_of("--reply", "--reply-with", "--exec", "--sh-exec"),
+        one_of("--until-idle", "--idle-timeout"),
+        excluded(
+            *("--output", "--raw", "--count", "--until-idle", "--join", "--until", "--accept-timeout"),
+            by=("--exec", "--sh-exec"),
+            why="a program talks to each peer",
+        ),
+        excluded("--join", by=options.UNIX, why="a unix socket has no groups"),
+    ],
     examples=[
         ("netkit udp-serve :514 --output lines", "what the machines around log"),
         ("netkit udp-serve 0 --count 1 -- make test", "a receiver for as long as a test runs"),
@@ -24,39 +33,62 @@ from netkit.cli.types import COUNT, GROUP, TEXT, choice
     ],
 )
 @options.output_options
-@DATA.option("--reply", type=TEXT, help="Answer each datagram with TEXT.")
+@DATA.option(
+    "--reply", type=TEXT, help="Answer each datagram with TEXT; {host} and {port} are its sender's, {{ is a brace."
+)
 @DATA.option("--reply-with", type=choice("echo", "upper"), help="Answer each datagram with itself, or in upper case.")
+@options.program_options
 @ENDING.option("--count", type=COUNT, help="Receive N datagrams, then exit.")
-@ADDRESSES.option("--join", type=GROUP, multiple=True, help="Receive what is sent to this multicast group, too.")
+@ENDING.option("--until-idle", type=DURATION, help="Exit with 0 when no datagram comes for D.")
+@ADDRESSES.option(
+    "--join", type=GROUP, multiple=True, help="Receive what is sent to this multicast group (or GROUP%INTERFACE), too."
+)
 @server_module.datagram_server_options
 def udp_serve(
     server: server_module.ServerOptions,
     output: options.OutputOptions,
     reply: bytes | None,
     reply_with: str | None,
+    program: options.ProgramOptions,
     count: int | None,
+    until_idle: float | None,
     join: tuple[str, ...],
 ) -> int:
     """Receive datagrams from every peer, and print each as it arrives.
 
-    Datagrams arrive whole, with up to 65507 bytes, and may be empty. --output lines ends each with a newline unless it
-    has one, hex prints a line of digits for each, which netkit udp-send --hex reads back, and json an object with its
-    source. The kernel drops datagrams that come faster than they are read; netkit says how many, at least: those that
-    the kernel had joined count as one.
+    Datagrams arrive whole, with up to 65507 bytes (about 200 KiB over unix: sockets), and may be empty. --output lines
+    ends each with a newline unless it has one, hex prints a line of digits for each, which netkit udp-send --hex reads
+    back, and json an object with its source. The kernel drops datagrams that come faster than they are read; netkit
+    says how many, at least: those that the kernel had joined count as one.
 
     Replies leave from the address that the datagram was sent to, and are marked (DSCP 1). Datagrams with that mark get
     none, nor those from ports 7, 13, 17, 19 and 37 or from this server itself, so that a forged datagram cannot make
     two servers talk to each other.
 
+    With --exec or --sh-exec a program talks to each peer: what it reads comes in datagrams, and each of its writes is
+    sent as one. It is ended once its peer was silent for 60s (--idle-timeout).
+
     A bare PORT receives on this machine only; :PORT on every interface. --join GROUP receives from a multicast group on
     the same port, on the interface of ADDRESS or, as GROUP%INTERFACE, on that one.
     """
     from netkit.core.pump import fresh
+    from netkit.core.relay import Ending, Input
     from netkit.output import datagrams
+    from netkit.services import exec
+    from netkit.services.join import Conversation
     from netkit.services.server import Service
     from netkit.services.transforms import incoming
     from netkit.services.udp import formatter, serve
 
+    if program.argv is not None:
+        server.address = server.address._replace(udp=True)
+        programs = exec.running(
+            program.argv,
+            Conversation(Ending(Input.PROGRAM), lambda _: [], server.observe, idle_timeout=server.idle_timeout or 60.0),
+            lambda code: None,
+            alone=False,
+        )
+        return server.run(lambda: Service(programs))
     serve.check_groups(server.address, join, server.family.family())
     kind = output.kind(server.verbosity)
     receivers = []
@@ -68,4 +100,4 @@ def udp_serve(
         receivers.append(serve.answering(answer, server.observe))
     receiver = server.receiver(*receivers)
     beside = None if kind == "none" else serve.reader_left
-    return server.run(lambda: Service(None, beside, receiver), groups=join, count=count)
+    return server.run(lambda: Service(None, beside, receiver), groups=join, count=count, until_idle=until_idle)

@@ -28,45 +28,51 @@ _LAST_LABEL_IS_NUMBER = re.compile(r"(?:^|\.)(?:[0-9]+|0[xX][0-9A-Fa-f]*)\.?$")
 
 
 class Endpoint(NamedTuple):
-    """Where to dial or to listen; ``str()`` of it parses back to the same (but for hosts named unix or tls).
+    """Where to dial or to listen; ``str()`` of it parses back to the same (but for hosts named unix, tls or udp).
 
     ``host`` is a name, an address without brackets, "" for ``:PORT`` and None for a bare PORT. ``path`` is set for unix
-    sockets alone; a path that begins with NUL is abstract.
+    sockets alone; a path that begins with NUL is abstract. ``udp`` is a conversation in datagrams.
     """
 
     host: str | None = None
     port: int = 0
     path: str | None = None
     tls: bool = False
+    udp: bool = False
 
     def __str__(self) -> str:
-        tls = "tls:" if self.tls else ""
+        over = "udp:" if self.udp else "tls:" if self.tls else ""
         if self.path is not None:
-            return f"{tls}unix:" + ("@" + self.path[1:] if self.path.startswith("\0") else self.path)
+            return f"{over}unix:" + ("@" + self.path[1:] if self.path.startswith("\0") else self.path)
         if self.host is None:
-            return f"{tls}{self.port}"
+            return f"{over}{self.port}"
         host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"{tls}{host}:{self.port}"
+        return f"{over}{host}:{self.port}"
 
     def check_datagrams(self) -> None:
-        """Raise Invalid if no UDP datagram can be sent to, or received at, such an address."""
-        if self.tls or self.path is not None:
-            raise Invalid(f"address {str(self)!r} is none for UDP datagrams")
+        """Raise Invalid if no datagram can be sent to, or received at, such an address."""
+        if self.tls:
+            raise Invalid(f"address {str(self)!r} is none for datagrams: they are not secured")
 
 
-def take(words: Sequence[str], role: Role) -> tuple[Endpoint, list[str]]:
-    """Read one address from the left; return it with the words that follow."""
+def take(words: Sequence[str], role: Role, *, udp: bool = False) -> tuple[Endpoint, list[str]]:
+    """Read one address from the left; return it with the words that follow. With ``udp`` it may be a ``udp:`` one."""
     if not words:
         raise Invalid("an address is missing: HOST PORT, HOST:PORT or unix:PATH")
     first, *rest = words
     word, tls = without_tls(first, "address")
+    is_udp = word.startswith("udp:")
+    if is_udp and (tls or not udp):
+        why = "datagrams are not secured" if tls else "udp: is for connect and listen"
+        raise Invalid(f"address {first!r} does not apply: {why}")
+    word = word.removeprefix("udp:")
     if word.startswith("unix:"):
-        return Endpoint(path=_unix_path(word.removeprefix("unix:")), tls=tls), rest
+        return Endpoint(path=_unix_path(word.removeprefix("unix:")), tls=tls, udp=is_udp), rest
     if role == "server" and _is_digits(word):
-        return Endpoint(None, parse_port(word, role), tls=tls), rest
+        return Endpoint(None, parse_port(word, role), tls=tls, udp=is_udp), rest
     is_port = _is_digits(word) and not (rest and (_is_digits(rest[0]) or len(word) > 5))
     host, port = _host_and_port(word, rest, "address", is_port=is_port)
-    return Endpoint(host, parse_port(port, role), tls=tls), rest
+    return Endpoint(host, parse_port(port, role), tls=tls, udp=is_udp), rest
 
 
 def _host_and_port(word: str, rest: list[str], what: str, *, is_port: bool) -> tuple[str, str]:
@@ -123,9 +129,9 @@ def parse_ports(text: str, protocol: Protocol = "tcp") -> list[int]:
     return list(ports)
 
 
-def parse(text: str, role: Role) -> Endpoint:
+def parse(text: str, role: Role, *, udp: bool = False) -> Endpoint:
     """Read an address that is one word, as ``str(Endpoint)`` writes it."""
-    return take([text], role)[0]
+    return take([text], role, udp=udp)[0]
 
 
 def parse_port(text: str, role: Role = "client", protocol: Protocol | None = None) -> int:

@@ -1,9 +1,11 @@
 """Making sockets, and binding those of a server: one port number for all its addresses."""
 
 import errno
+import os
 import socket
+import stat
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
 
 from netkit.core.address import Endpoint
@@ -15,6 +17,7 @@ from netkit.core.lookup import Address, lookup
 Opener = Callable[[int, tuple[Any, ...]], socket.socket]
 """Makes a bound socket, from family and socket address."""
 
+PRIVATE = 0o600  # the mode of a socket file
 _PORT_TRIES = 128
 _IPV6_OWN = ("::", "::1")
 _HINTS: dict[int | None, str] = {
@@ -81,3 +84,49 @@ def _bind_once(wanted: Sequence[tuple[Address, Opener]], port: int) -> list[sock
             raise missing
         opened.pop_all()
         return sockets
+
+
+def bind_unix(sock: socket.socket, path: str, mode: int) -> None:
+    """Bind a unix socket to a path with this mode, in the place of a file that a killed server left. Raises OSError."""
+    before = os.umask(~mode & 0o777)  # so that it never has another mode, not for a moment
+    try:
+        sock.bind(os.fsencode(path))
+    except OSError as error:
+        if error.errno != errno.EADDRINUSE or not _is_stale(path):
+            raise
+        os.unlink(path)
+        sock.bind(os.fsencode(path))
+    finally:
+        os.umask(before)
+
+
+def _is_stale(path: str) -> bool:
+    """Whether ``path`` is a socket file that no socket is bound to, left by a server that was killed."""
+    if path.startswith("\0") or not stat.S_ISSOCK(os.lstat(path).st_mode):
+        return False
+    # By a datagram socket: one for streams that is bound says EPROTOTYPE, and its server notices nothing.
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as probe:
+        return probe.connect_ex(os.fsencode(path)) == errno.ECONNREFUSED
+
+
+class SocketFile:
+    """The file of a unix socket that was bound just now; an abstract one has none."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._made = None if path.startswith("\0") else identity(path)
+
+    def remove(self) -> None:
+        """Remove it, if it is still ours: before the socket is closed, so that its inode cannot be another's yet."""
+        if self._made is not None and identity(self._path) == self._made:
+            with suppress(OSError):  # the folder may have become read-only; the next start takes a dead path over
+                os.unlink(self._path)
+        self._made = None
+
+
+def identity(path: str) -> tuple[int, int] | None:
+    """Device and inode, which tell a file from another that took its name later; None if there is none."""
+    with suppress(OSError):
+        status = os.lstat(path)
+        return status.st_dev, status.st_ino
+    return None

@@ -48,7 +48,8 @@ async def serve_connection(
         moved = (0, 0, 0)  # a handshake that failed moved no payload
         if is_open:
             sent = stream.counts.sent
-            moved = (stream.counts.received, sent, sent - stream.unacknowledged())
+            # Nothing acknowledges a datagram.
+            moved = (stream.counts.received, sent, 0 if stream.peer.udp else sent - stream.unacknowledged())
         if group is not None:
             group.cancel()
         if whole:

@@ -123,6 +123,26 @@ class Ignored(CoreEvent):
     reason: str
 
 
+class Associated(CoreEvent):
+    """A relay of datagrams has a socket for a peer, at ``local``, from which what it sends goes to ``target``."""
+
+    protocol = "udp"
+    peer: Endpoint
+    target: str
+    local: Endpoint
+
+
+class Released(CoreEvent):
+    """A relay of datagrams has let a peer go. ``reason`` is empty after silence, or where the relay ends."""
+
+    protocol = "udp"
+    peer: Endpoint
+    datagrams_received: int
+    datagrams_sent: int
+    seconds: float
+    reason: str
+
+
 class Carried(CoreEvent):
     """What sockets have sent and received as datagrams, told once, at their end."""
 

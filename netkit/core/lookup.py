@@ -5,7 +5,7 @@ All who want the same name at a time share one look-up.
 
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, NamedTuple
 
 from netkit.core.address import Endpoint, family_of
@@ -88,10 +88,12 @@ def check_numeric(host: str) -> None:
 
 
 def _literal(host: str, port: int) -> list[Address]:
+    address, _, zone = host.partition("%")
+    with suppress(OSError):  # the resolver knows interfaces by name for link-local addresses alone
+        host = f"{address}%{socket.if_nametoindex(zone)}"
     try:
         return [_address(found) for found in _getaddrinfo(host, port, socket.AF_UNSPEC, socket.AI_NUMERICHOST)]
     except socket.gaierror as error:
-        zone = host.partition("%")[2]
         reason = f"zone {zone} is no interface that this address can have" if zone else _reason(error, 0)
         raise Failure(Exit.RESOLVE, f"resolve {host}", reason) from error
 

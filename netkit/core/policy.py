@@ -22,15 +22,16 @@ class Policy(NamedTuple):
 
     ``limit`` is the number of clients in all, ``max_conns`` that of connections at one time. ``admits`` is asked with
     a client's host; those turned away do not count. The first has ``accept_timeout`` seconds to come, and so has each
-    connection that ``limit`` still wants; between two datagrams there may be ``idle_timeout``. Each connection goes
-    through the ``layers`` first. Where the first of these is ``told`` whom it is from, the connection has to be
-    admitted behind it once more, and counts from then on.
+    connection that ``limit`` still wants; between two datagrams there may be ``idle_timeout``, and once none came for
+    ``until_idle`` that is the end. Each connection goes through the ``layers`` first. Where the first of these is
+    ``told`` whom it is from, the connection has to be admitted behind it once more, and counts from then on.
     """
 
     limit: int | None = None
     max_conns: int = 4096
     accept_timeout: float | None = None
     idle_timeout: float | None = None
+    until_idle: float | None = None
     admits: Callable[[str], bool] | None = None
     layers: Sequence[Layer] = ()
     told: bool = False

@@ -3,14 +3,13 @@
 import errno
 import os
 import socket
-import stat
 import struct
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import Any
+from typing import Any, Protocol
 
 from netkit.core.address import Endpoint, from_socket
-from netkit.core.bind import addresses_of, bind_all, new_socket
+from netkit.core.bind import PRIVATE, SocketFile, addresses_of, bind_all, bind_unix, new_socket
 from netkit.core.connection import Handler, serve_connection
 from netkit.core.errors import Exit, Failure, doing
 from netkit.core.events import Accepted, Denied, Observer
@@ -21,13 +20,36 @@ from netkit.core.socket_stream import SocketStream
 from netkit.core.stream import Connection
 from netkit.core.sync import Condition, Event
 
-PRIVATE = 0o600  # the mode of a socket file
 _BACKLOG = 4096  # the system caps it; a client for whom there was no room sends its SYN again after a second
 _MAX_BURST = 64  # clients accepted of one socket before the others get their turn
 _FULL_PAUSE = 0.25  # s until what the system had no room for is tried again
 # What goes wrong with one connection, not with the listener: accept(2), "Error handling". ENONET is Linux's.
 _PASSING_NAMES = "ECONNABORTED EPERM EPROTO ENOPROTOOPT ENETDOWN ENETUNREACH EHOSTDOWN EHOSTUNREACH EOPNOTSUPP ENONET"
 _PASSING = {getattr(errno, name, None) for name in _PASSING_NAMES.split()}
+
+
+class Acceptor(Protocol):
+    """Where clients come: ``sockets`` at ``endpoints``, which it owns. Who ends with a client notifies ``left``."""
+
+    endpoints: list[Endpoint]
+    port: int | None
+    left: Condition
+
+    @property
+    def sockets(self) -> Sequence[Any]:
+        """Each is asked by itself."""
+
+    async def run(self) -> None:
+        """Do what has to be done beside accepting, and return when there is nothing."""
+
+    async def ready(self, sock: Any) -> None:
+        """Wait until somebody may have come to one of the sockets."""
+
+    async def accept(self, sock: Any, observe: Observer) -> Connection | None:
+        """Take who has come to one of the sockets, None if nobody has. Raises Failure BIND."""
+
+    def close(self) -> None:
+        """Take nobody new. Closing twice is nothing."""
 
 
 class Listener:
@@ -37,11 +59,17 @@ class Listener:
         self.sockets = sockets
         self._for_others = bool(mode & 0o066)
         self.endpoints = [from_socket(sock.getsockname()) for sock in sockets]
-        self._made = identity(path) if path is not None and not path.startswith("\0") else None
+        self._file = SocketFile(path) if path is not None else None
         self._path = path
         self.port = None if path is not None else self.endpoints[0].port  # the one of all its sockets
         self.left = Condition()
         self._full = Full()
+
+    async def run(self) -> None:
+        """Do nothing: the system listens."""
+
+    async def ready(self, sock: socket.socket) -> None:
+        await readable(sock.fileno())
 
     async def accept(self, sock: socket.socket, observe: Observer) -> SocketStream | None:
         """Take the next client that has come to one of the sockets, None if there is none to take now.
@@ -74,12 +102,8 @@ class Listener:
 
     def close(self) -> None:
         """Stop listening, and remove the socket file if it is still ours. Closing twice is nothing."""
-        if self._made is not None and self._path is not None:
-            # Before the socket is closed: no moment with a dead path, and the inode cannot be another's yet.
-            if identity(self._path) == self._made:
-                with suppress(OSError):  # the folder may have become read-only; the next start takes a dead path over
-                    os.unlink(self._path)
-            self._made = None
+        if self._file is not None:
+            self._file.remove()
         for sock in self.sockets:
             if sock.fileno() >= 0:
                 notify_closing(sock.fileno())
@@ -109,7 +133,7 @@ async def listen(
 
 
 async def serve(
-    listener: Listener,
+    listener: Acceptor,
     handler: Handler,
     *,
     stop: Event,
@@ -126,8 +150,8 @@ async def serve(
     or WRITE if a file of ours failed.
     """
     admission = Admission(policy, listener.endpoints[0])
-    accepting, serving = Group(), Group()
-    pending: dict[SocketStream, Task] = {}  # clients of whom a proxy has still to tell who they are
+    accepting, serving, beside = Group(), Group(), Group()
+    pending: dict[Connection, Task] = {}  # clients of whom a proxy has still to tell who they are
 
     def count() -> bool:
         """Count a client, if it is within the limit. The last one that is wanted sends the others away."""
@@ -138,9 +162,9 @@ async def serve(
                 task.cancel()
         return bool(taken)
 
-    async def accept(sock: socket.socket) -> None:
+    async def accept(sock: Any) -> None:
         while True:
-            await readable(sock.fileno())
+            await listener.ready(sock)
             for _ in range(_MAX_BURST):
                 if len(serving) >= policy.max_conns:
                     await listener.left.wait()
@@ -152,7 +176,7 @@ async def serve(
                 if admission.full:
                     break
 
-    def take_in(stream: SocketStream) -> None:
+    def take_in(stream: Connection) -> None:
         if not admission.admits(stream.peer.host or ""):
             observe(Denied(stream.peer, "not allowed"))
             stream.abort()
@@ -165,7 +189,7 @@ async def serve(
         else:
             stream.abort()
 
-    def judged(stream: SocketStream) -> list[Layer]:
+    def judged(stream: Connection) -> list[Layer]:
         """The layers with one behind the first, which admits and counts a client by the address that it has there."""
 
         async def judge(told: Connection, group: Group) -> Connection:
@@ -179,7 +203,7 @@ async def serve(
 
         return [policy.layers[0], judge, *policy.layers[1:]]
 
-    async def serve_one(stream: SocketStream, layers: Sequence[Layer]) -> None:
+    async def serve_one(stream: Connection, layers: Sequence[Layer]) -> None:
         try:
             await serve_connection(stream, handler, observe, layers)
         except Failure as failure:
@@ -194,7 +218,8 @@ async def serve(
             listener.left.notify_all()
 
     try:
-        async with serving:
+        async with beside, serving:
+            beside.start_soon(listener.run())
             async with accepting:
                 for sock in listener.sockets:
                     accepting.start_soon(accept(sock))
@@ -204,6 +229,7 @@ async def serve(
             listener.close()
             await finish(serving.emptied(), stop)
             serving.cancel()
+            beside.cancel()
     finally:
         listener.close()
 
@@ -222,32 +248,6 @@ def listen_tcp(family: int, sockaddr: tuple[Any, ...]) -> socket.socket:
 
 def _listen_unix(path: str, mode: int) -> socket.socket:
     with new_socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
-        before = os.umask(~mode & 0o777)  # so that it never has another mode, not for a moment
-        try:
-            sock.bind(os.fsencode(path))
-        except OSError as error:
-            if error.errno != errno.EADDRINUSE or not _is_stale(path):
-                raise
-            os.unlink(path)
-            sock.bind(os.fsencode(path))
-        finally:
-            os.umask(before)
+        bind_unix(sock, path, mode)
         sock.listen(_BACKLOG)
         return sock
-
-
-def _is_stale(path: str) -> bool:
-    """Whether ``path`` is a socket file that no socket is bound to, left by a server that was killed."""
-    if path.startswith("\0") or not stat.S_ISSOCK(os.lstat(path).st_mode):
-        return False
-    # By a datagram socket: one that is bound says EPROTOTYPE, and its server notices nothing.
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as probe:
-        return probe.connect_ex(os.fsencode(path)) == errno.ECONNREFUSED
-
-
-def identity(path: str) -> tuple[int, int] | None:
-    """Device and inode, which tell a file from another that took its name later; None if there is none."""
-    with suppress(OSError):
-        status = os.lstat(path)
-        return status.st_dev, status.st_ino
-    return None

@@ -1,7 +1,7 @@
 """Datagrams: whole ones, from every peer, none cut and none merged; and bulk that the kernel cuts and joins for us.
 
 Datagrams of one size that follow each other leave in one system call (UDP_SEGMENT) and arrive in one (UDP_GRO). Where
-the system refuses, each goes by itself: what arrives is the same.
+the system refuses, and over unix sockets, each goes by itself: what arrives is the same.
 """
 
 import errno
@@ -10,14 +10,15 @@ import socket
 import struct
 import sys
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
 from netkit.core.address import Endpoint, family_of, from_socket
 from netkit.core.bind import new_socket
 from netkit.core.dial import Dialling, bind_own_end, candidates, is_self
-from netkit.core.errors import Exit, Failure
+from netkit.core.errors import Exit, Failure, doing
 from netkit.core.events import Carried, Observer, Opened, ignore
 from netkit.core.kernel import notify_closing, readable, sleep, writable
 from netkit.core.lookup import Address, resolving
@@ -25,6 +26,7 @@ from netkit.core.lookup import Address, resolving
 Data = bytes | memoryview
 D = TypeVar("D", bytes, memoryview)
 LARGEST = 65507  # bytes that fit into a datagram over IPv4: 65535 less the headers of RFC 791 and RFC 768
+LARGEST_UNIX = 1 << 20  # what we ask for; the system, net.core.wmem_max, allows about 200 KiB unless told otherwise
 MARK = 1 << 2  # DSCP 1 in the traffic class
 # What Python's socket module does not name: linux/in.h, linux/in6.h, linux/udp.h, asm-generic/socket.h.
 IP_PKTINFO, IP_RECVTOS = 8, 13
@@ -35,19 +37,22 @@ _ERROR = struct.Struct("=IBBBxII")  # sock_extended_err: linux/errqueue.h
 _LINUX = sys.platform == "linux"
 _BUFFER = 4 << 20  # bytes asked for what waits to be read; net.core.rmem_max may allow less
 _MAX_READ = 1 << 16
+_OWNER = struct.Struct("=iII")  # ucred: unix(7)
 _MAX_ANCILLARY = 256  # bytes of what comes beside a datagram
 _MAX_SEGMENTS = 128  # UDP_MAX_SEGMENTS; 64 before Linux 6.9
 _OLD_MAX_SEGMENTS = 64
 _MAX_READS = 64  # of one socket before the others get their turn
 _MAX_BYTES = 128 * 1024  # or so many bytes: more are not used again while the processor's cache still has them
 _NO_OFFLOAD = (errno.EINVAL, errno.EIO, errno.EMSGSIZE, errno.EOPNOTSUPP)
+_MAX_UNHEARD = 1 << 18  # bytes that are kept to be sent again to another address
 _FULL_PAUSE = 0.001  # s: the queue of an interface is full, and nothing tells when it no longer is
 
 
 class Peer(NamedTuple):
     """Where a datagram came from: ``address`` as the system writes it, and ``local``, our address that it was sent to.
 
-    ``local`` is packed, and b"" where a socket has one address anyway. What is sent to a peer leaves from there.
+    ``local`` is packed, and b"" where a socket has one address anyway. What is sent to a peer leaves from there. The
+    address of a unix socket is its path, empty if it is not bound.
     """
 
     address: Any
@@ -97,24 +102,33 @@ class Datagram:
     """A socket for datagrams, which it owns. ``sent``, ``received`` and their bytes count what passed.
 
     ``name`` is its target, or for a server its own address. With a target, an error that comes back for what was sent
-    (ICMP) is raised by the next call, as Failure CONNECT; ``hint`` is what to try if it is that nobody is there.
+    (ICMP) is raised by the next call, as Failure CONNECT.
+    ``owner_only`` drops what other users than ours and root send, who are asked for over an abstract unix socket.
     """
 
-    hint = ""
-
-    def __init__(self, sock: socket.socket, name: str, target: Any = None) -> None:
+    def __init__(self, sock: socket.socket, name: str, target: Any = None, *, owner_only: bool = False) -> None:
         self.name = name
         self.sent = self.sent_bytes = 0
         self.received = self.received_bytes = 0
-        self._sock = sock
-        self._fd = sock.fileno()
-        self._ipv6 = sock.family == socket.AF_INET6
-        self._target = target  # where send() without a peer goes to, if the socket is not connected
-        self._segments = _MAX_SEGMENTS if _LINUX else 1
         self._held: deque[tuple[bytes, Peer]] = deque()
         self._error: OSError | None = None
-        self.joined = try_option(sock, socket.IPPROTO_UDP, _UDP_GRO, 1)  # whether one read may bring many datagrams
+        self._owner_only = owner_only
+        self._use(sock, target)
+
+    def _use(self, sock: socket.socket, target: Any) -> None:
+        self._sock = sock
+        self._fd = sock.fileno()
+        self.is_unix = sock.family == socket.AF_UNIX
+        self._ipv6 = sock.family == socket.AF_INET6
+        self._target = target  # where send() without a peer goes to, if the socket is not connected
+        self._segments = _MAX_SEGMENTS if _LINUX and not self.is_unix else 1
+        # Whether one read may bring many datagrams.
+        self.joined = not self.is_unix and try_option(sock, socket.IPPROTO_UDP, _UDP_GRO, 1)
+        if self._owner_only:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _BUFFER)
+        if self.is_unix:  # a datagram may be as long as that
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _BUFFER)
 
     @property
     def local(self) -> Endpoint:
@@ -141,10 +155,23 @@ class Datagram:
 
     async def ready(self) -> None:
         """Wait until there may be something to take."""
+        fd = self._fd
         try:
-            await readable(self._fd)
+            await readable(fd)
         except OSError as error:
-            raise self._failure(error) from error
+            if fd == self._fd or self._fd < 0:
+                raise self._failure(error) from error
+
+    def check(self) -> None:
+        """Raise Failure CONNECT if an error has come back for what was sent, and nobody was told of it."""
+        while code := self._sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
+            error = OSError(code, os.strerror(code))
+            if not self._moves_on(error):
+                raise self._failure(error)
+
+    def _moves_on(self, error: OSError) -> bool:
+        """Whether there is another address to go on with after this error; it is used from now on."""
+        return False
 
     def take(self, reads: int = _MAX_READS) -> list[Burst]:
         """Take what has come, in its order, with at most so many ``reads``, and never wait. Raises Failure."""
@@ -155,16 +182,20 @@ class Datagram:
                 raise error
             before = self.received_bytes
             while len(bursts) < reads and self.received_bytes - before < _MAX_BYTES:
-                bursts.append(self._read())
+                if (burst := self._read()) is not None:
+                    bursts.append(burst)
         except BlockingIOError:
             pass
         except OSError as error:
-            if not bursts:
+            if bursts:
+                self._error = error
+            elif not self._moves_on(error):
                 raise self._failure(error) from error
-            self._error = error
         return bursts
 
-    def _read(self) -> Burst:
+    def _read(self) -> Burst | None:
+        if self.is_unix:
+            return self._read_unix()
         data, told, _, address = self._sock.recvmsg(_MAX_READ, _MAX_ANCILLARY)
         size, local, traffic_class = len(data) or 1, b"", 0
         for level, kind, value in told:
@@ -177,34 +208,53 @@ class Datagram:
                 local = b"" if value[0] == 0xFF else value[:16]  # nothing can leave from a multicast address
             else:  # IP_TOS is one byte, IPV6_TCLASS an int
                 traffic_class = int.from_bytes(value, sys.byteorder)
-        burst = Burst(data, size, Peer(address, local), traffic_class)
+        return self._counted(Burst(data, size, Peer(address, local), traffic_class))
+
+    def _read_unix(self) -> Burst | None:
+        """A datagram; None if it came from a stranger. There is no room for descriptors that somebody passes on."""
+        room = socket.CMSG_SPACE(_OWNER.size) if self._owner_only else 0
+        data, told, _, address = self._sock.recvmsg(LARGEST_UNIX, room)
+        if any(_OWNER.unpack(owner)[1] not in (os.geteuid(), 0) for _, _, owner in told):
+            return None
+        return self._counted(Burst(data, len(data) or 1, Peer(address or "")))
+
+    def _counted(self, burst: Burst) -> Burst:
         self.received += burst.number
-        self.received_bytes += len(data)
+        self.received_bytes += len(burst.data)
         return burst
 
     async def send(self, data: bytes, peer: Peer | None = None) -> None:
         """Send one datagram to ``peer``, by default to the target."""
         await self.send_cut(data, max(len(data), 1), peer)
 
-    async def send_cut(self, data: Data, size: int, peer: Peer | None = None) -> None:
-        """Send ``data`` in datagrams of ``size`` bytes, the last one may be shorter; no data is one empty datagram."""
+    async def send_cut(self, data: Data, size: int, peer: Peer | None = None, *, traffic_class: int = 0) -> None:
+        """Send ``data`` in datagrams of ``size`` bytes, the last one may be shorter; no data is one empty datagram.
+
+        They have this traffic class, unless it is 0: then that of the socket.
+        """
+        marks = [self._of_class(traffic_class)] if traffic_class and not self.is_unix else []
         rest = memoryview(data)
         while True:
             piece = rest[: at_once(size, self._segments)]
             many = len(piece) > size
             try:
                 segments = [(socket.IPPROTO_UDP, _UDP_SEGMENT, struct.pack("=H", size))] if many else []
-                await self._put(piece, segments, peer)
+                await self._put(piece, segments + marks, peer)
             except OSError as error:
+                if self._moves_on(error):
+                    continue
                 if not many or error.errno not in _NO_OFFLOAD:
                     raise self._failure(error) from error
                 self._segments = _OLD_MAX_SEGMENTS if self._segments > _OLD_MAX_SEGMENTS else 1
                 continue
-            self.sent += _pieces(piece, size)
-            self.sent_bytes += len(piece)
+            self._count_sent(piece, size)
             rest = rest[len(piece) :]
             if not rest:
                 return
+
+    def _count_sent(self, data: memoryview, size: int) -> None:
+        self.sent += _pieces(data, size)
+        self.sent_bytes += len(data)
 
     async def _put(self, data: memoryview, beside: list[tuple[int, int, bytes]], peer: Peer | None) -> None:
         address = self._target
@@ -217,6 +267,8 @@ class Datagram:
                 self._sock.sendmsg((data,), beside, 0, address)
                 return
             except BlockingIOError:
+                if self.is_unix and address is not None:  # the queue of another, and nothing tells when it has room
+                    raise OSError(None, "its queue is full") from None
                 await writable(self._fd)
             except OSError as error:
                 if error.errno != errno.ENOBUFS:
@@ -227,6 +279,12 @@ class Datagram:
         if self._ipv6:
             return socket.IPPROTO_IPV6, socket.IPV6_PKTINFO, peer.local + struct.pack("=I", peer.address[3])
         return socket.IPPROTO_IP, IP_PKTINFO, struct.pack("=I4s4x", 0, peer.local)
+
+    def _of_class(self, traffic_class: int) -> tuple[int, int, bytes]:
+        value = struct.pack("=i", traffic_class)
+        if self._ipv6:
+            return socket.IPPROTO_IPV6, socket.IPV6_TCLASS, value
+        return socket.IPPROTO_IP, socket.IP_TOS, value
 
     def mark(self) -> None:
         """Mark what is sent as an answer that wants no answer: DSCP 1."""
@@ -249,8 +307,7 @@ class Datagram:
 
     def _failure(self, error: OSError) -> Failure:
         exit = Exit.SEND if error.errno == errno.EMSGSIZE else Exit.CONNECT
-        hint = self.hint if error.errno == errno.ECONNREFUSED else ""
-        return Failure(exit, f"send to {self.name}", error, detail=", ".join(self._witnesses()), hint=hint)
+        return Failure(exit, f"send to {self.name}", error, detail=", ".join(self._witnesses()))
 
     def _witnesses(self) -> list[str]:
         """Read who sent the errors that came back: as long as these wait, the socket is "ready"."""
@@ -260,6 +317,54 @@ class Datagram:
                 _, told, _, _ = self._sock.recvmsg(0, 512, socket.MSG_ERRQUEUE)
                 seen.update((_offender(value), None) for _, kind, value in told if kind in (_IP_RECVERR, _IPV6_RECVERR))
         return [who for who in seen if who]
+
+
+Opening = Callable[[], tuple[socket.socket, Any]]
+"""Opens a socket to the next address, with where it sends to, None if it is connected. Raises OSError."""
+
+
+class DatagramClient(Datagram):
+    """A client's, which goes on with the next address of its target when one refuses that was never heard from.
+
+    What that one was sent, the last of it at least, is sent again. Refusals after that are failures or, if it is to
+    ``keep_going``, are counted in ``refused``.
+    """
+
+    def __init__(
+        self, sock: socket.socket, name: str, target: Any, others: Sequence[Opening], *, keep_going: bool
+    ) -> None:
+        super().__init__(sock, name, target)
+        self.refused = 0
+        self._keep_going = keep_going
+        self._others = deque(others)
+        self._unheard: deque[tuple[bytes, int]] = deque()
+        self._unheard_bytes = 0
+
+    def _moves_on(self, error: OSError) -> bool:
+        if error.errno != errno.ECONNREFUSED:
+            return False
+        while self._others and not self.received:
+            with suppress(OSError):
+                sock, target = self._others.popleft()()
+                notify_closing(self._fd)
+                self._sock.close()
+                self._use(sock, target)
+                for data, size in self._unheard:
+                    for datagram in cut(data, size):
+                        sock.sendmsg((datagram,), (), 0, target)
+                return True
+        if self._keep_going:
+            self.refused += 1
+            self._witnesses()
+        return self._keep_going
+
+    def _count_sent(self, data: memoryview, size: int) -> None:
+        super()._count_sent(data, size)
+        if self._others and not self.received:
+            self._unheard.append((bytes(data), size))
+            self._unheard_bytes += len(data)
+            while self._unheard_bytes > _MAX_UNHEARD and len(self._unheard) > 1:
+                self._unheard_bytes -= len(self._unheard.popleft()[0])
 
 
 def carried(sockets: Sequence[Datagram], seconds: float) -> Carried:
@@ -279,35 +384,62 @@ async def connect(
     *,
     broadcast: bool = False,
     hops: int | None = None,
+    any_source: bool = False,
+    keep_going: bool = False,
+    addresses: Sequence[Address] | None = None,
     observe: Observer = ignore,
-) -> Datagram:
+) -> DatagramClient:
     """Open a socket with a target, which the caller closes; nothing is sent.
 
-    It hears the target alone. If that is a broadcast or multicast address, it hears whoever answers. ``hops`` is TTL
-    or hop limit. Raises Failure: RESOLVE, CONNECT, BIND for our own end, TIMEOUT when ``how.timeout`` ran out.
+    It hears the target alone. If that is a broadcast or multicast address, or with ``any_source``, it hears whoever
+    answers. ``hops`` is TTL or hop limit, ``keep_going`` is as for DatagramClient. Without ``addresses`` the name is
+    looked up.
+
+    Raises Failure: RESOLVE, CONNECT, BIND for our own end, TIMEOUT when ``how.timeout`` ran out.
     """
-    with resolving(target.host, how.timeout):
-        addresses = await candidates(target, how, observe)
+    if target.path is not None:
+        return _connect_unix(target, target.path, observe)
+    if addresses is None:
+        with resolving(target.host, how.timeout):
+            addresses = await candidates(target, how, observe)
+    openings = [partial(_open, address, how, broadcast, hops, any_source) for address in addresses]
     failures: list[OSError] = []
-    for address in addresses:
+    for number, (address, opening) in enumerate(zip(addresses, openings, strict=True), 1):
         try:
-            found = _connected(address, how, str(target), broadcast, hops)
+            sock, to = opening()
         except Failure:
             raise
         except OSError as error:
             failures.append(error)
         else:
-            if len({each.family for each in addresses}) > 1:
-                found.hint = "-4 and -6 choose between its addresses"
+            found = DatagramClient(sock, str(target), to, openings[number:], keep_going=keep_going)
             observe(Opened(str(target), Endpoint(address.host, target.port), found.local))
             return found
     first = failures[0]
-    hint = "--broadcast allows broadcast addresses" if first.errno == errno.EACCES and not broadcast else ""
-    detail = ", ".join(address.host for address in addresses)
-    raise Failure(Exit.CONNECT, f"send to {target}", first, detail=detail, hint=hint) from first
+    details = [address.host for address in addresses]
+    if first.errno == errno.EACCES and not broadcast:
+        details.append("--broadcast allows broadcast addresses")
+    raise Failure(Exit.CONNECT, f"send to {target}", first, detail=", ".join(details)) from first
 
 
-def _connected(address: Address, how: Dialling, name: str, broadcast: bool, hops: int | None) -> Datagram:
+def _connect_unix(target: Endpoint, path: str, observe: Observer) -> DatagramClient:
+    """A socket with a target, and an abstract name of its own that the system chooses, so that it can be answered."""
+    with (
+        doing(Exit.CONNECT, f"send to {target}", hint="nothing receives there yet? netkit udp-serve does"),
+        new_socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock,
+    ):
+        if _LINUX:
+            sock.bind("")
+        sock.connect(os.fsencode(path))
+        found = DatagramClient(sock, str(target), None, (), keep_going=False)
+    observe(Opened(str(target), target, found.local))
+    return found
+
+
+def _open(
+    address: Address, how: Dialling, broadcast: bool, hops: int | None, any_source: bool
+) -> tuple[socket.socket, Any]:
+    """A socket that sends to an address, and that address unless it is connected to it. Raises OSError."""
     ipv6 = address.family == socket.AF_INET6
     level = socket.IPPROTO_IPV6 if ipv6 else socket.IPPROTO_IP
     with new_socket(address.family, socket.SOCK_DGRAM) as sock:
@@ -318,12 +450,13 @@ def _connected(address: Address, how: Dialling, name: str, broadcast: bool, hops
             sock.setsockopt(level, socket.IPV6_UNICAST_HOPS if ipv6 else socket.IP_TTL, hops)
             sock.setsockopt(level, socket.IPV6_MULTICAST_HOPS if ipv6 else socket.IP_MULTICAST_TTL, hops)
         try_option(sock, level, _IPV6_RECVERR if ipv6 else _IP_RECVERR, 1)
-        if broadcast or is_multicast(address.host):
-            return Datagram(sock, name, address.sockaddr)
+        try_option(sock, level, socket.IPV6_RECVTCLASS if ipv6 else IP_RECVTOS, 1)
+        if broadcast or any_source or is_multicast(address.host):
+            return sock, address.sockaddr
         sock.connect(address.sockaddr)
         if is_self(sock):
             raise OSError(errno.ECONNREFUSED, os.strerror(errno.ECONNREFUSED))
-        return Datagram(sock, name)
+        return sock, None
 
 
 def is_multicast(host: str) -> bool:

@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any
 
 from netkit.core.address import Endpoint, family_of, from_socket
-from netkit.core.bind import Opener, addresses_of, bind_all, new_socket
+from netkit.core.bind import PRIVATE, Opener, SocketFile, addresses_of, bind_all, bind_unix, new_socket
 from netkit.core.errors import Exit, Failure, Invalid, doing
 from netkit.core.events import Dropped, Ignored, Observer, ignore
 from netkit.core.kernel import Group, now, sleep
@@ -28,17 +28,26 @@ Receiver = Callable[[Datagram, list[Burst]], Awaitable[None]]
 
 
 class Bound:
-    """The sockets of a server, which it owns; ``endpoints`` are their real addresses, with one port number."""
+    """The sockets of a server, which it owns; ``endpoints`` are their real addresses, with one port number.
 
-    def __init__(self, sockets: Sequence[socket.socket]) -> None:
+    ``path`` is that of a unix socket, whose ``port`` is None; ``owner_only`` is as for Datagram.
+    """
+
+    def __init__(self, sockets: Sequence[socket.socket], path: str | None = None, *, owner_only: bool = False) -> None:
         self.endpoints = [from_socket(sock.getsockname()) for sock in sockets]
-        self.port = self.endpoints[0].port
-        self.sockets = [Datagram(sock, str(name)) for sock, name in zip(sockets, self.endpoints, strict=True)]
+        self.port = None if path is not None else self.endpoints[0].port
+        self.sockets = [
+            Datagram(sock, str(name), owner_only=owner_only) for sock, name in zip(sockets, self.endpoints, strict=True)
+        ]
+        self._file = SocketFile(path) if path is not None else None
 
     def dropped(self) -> Dropped:
         return Dropped(sum(sock.dropped() for sock in self.sockets), any(sock.joined for sock in self.sockets))
 
     def close(self) -> None:
+        """Close the sockets, and remove the socket file if it is still ours. Closing twice is nothing."""
+        if self._file is not None:
+            self._file.remove()
         for sock in self.sockets:
             sock.close()
 
@@ -49,13 +58,20 @@ async def bind(
     family: int = 0,
     numeric: bool = False,
     groups: Sequence[str] = (),
+    mode: int = PRIVATE,
     observe: Observer = ignore,
 ) -> Bound:
     """Bind the addresses of ``endpoint``: see ``addresses_of``.
 
-    ``groups`` are multicast addresses to join, on the interface of their zone (``239.1.1.1%eth0``), else on that of
+    ``mode`` is that of a unix socket's file; an abstract one takes other users' datagrams if it lets group or others
+    in. ``groups`` are multicast addresses to join, on the interface of their zone (``239.1.1.1%eth0``), else on that of
     ``endpoint``. Raises Failure: BIND, or RESOLVE for the name.
     """
+    if endpoint.path is not None:
+        with doing(Exit.BIND, f"listen on {endpoint}"), new_socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
+            bind_unix(sock, endpoint.path, mode)
+            owner_only = endpoint.path.startswith("\0") and not mode & 0o066
+            return Bound([sock], endpoint.path, owner_only=owner_only)
     addresses = await addresses_of(endpoint, family=family, numeric=numeric, observe=observe)
     opener = partial(_open, shared=True) if groups else _open
     wanted: list[tuple[Address, Opener]] = [(address, opener) for address in addresses]
@@ -91,7 +107,12 @@ def _open(
         try_option(sock, level, socket.IPV6_RECVTCLASS if ipv6 else IP_RECVTOS, 1)
         sock.bind(sockaddr)
         if membership is not None:
-            sock.setsockopt(*membership)
+            try:
+                sock.setsockopt(*membership)
+            except OSError as error:
+                raise Failure(
+                    Exit.BIND, f"join {sockaddr[0]}", error, detail=f"{sockaddr[0]}%INTERFACE says where"
+                ) from error
         return sock
 
 
@@ -157,7 +178,7 @@ async def serve(
         drops.report(_REPORTS)
         taken = []
         for burst in bursts:
-            if not admission.admits(burst.peer.address[0]):
+            if not admission.admits(burst.peer.endpoint.host or ""):
                 observe(Ignored(burst.peer.endpoint, "not allowed"))
             elif number := admission.take(burst.number):
                 taken.append(burst.first(number))
@@ -174,11 +195,14 @@ async def serve(
                     await hand_over(sock, bursts)
                     await sleep(0)
 
-    async def await_silence(patience: float) -> None:
+    async def await_silence(patience: float, *, in_order: bool) -> None:
         if policy.accept_timeout is not None:
             await admission.came.wait()
         while now() < (due := (now() if turn.locked() else moved_at) + patience):  # a busy handler is no silence
             await sleep(due - now())
+        if in_order:
+            serving.cancel()
+            return
         action = f"serve on {bound.endpoints[0]}"
         raise Failure(Exit.TIMEOUT, action, f"nothing came for {duration(patience)}", detail="--idle-timeout")
 
@@ -188,7 +212,9 @@ async def serve(
                 serving.start_soon(receive(sock))
             serving.start_soon(admission.await_next())
             if policy.idle_timeout is not None:
-                serving.start_soon(await_silence(policy.idle_timeout))
+                serving.start_soon(await_silence(policy.idle_timeout, in_order=False))
+            if policy.until_idle is not None:
+                serving.start_soon(await_silence(policy.until_idle, in_order=True))
             await stop.wait()
             await finish(hand_over_the_rest(), stop)
             serving.cancel()

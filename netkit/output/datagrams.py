@@ -1,8 +1,6 @@
 """How datagrams are shown: as raw bytes, lines, hex or JSON."""
 
-import socket
-
-from netkit.core.udp import Burst, Datagram, Peer, cut
+from netkit.core.udp import Burst, Datagram, cut
 from netkit.services.udp.formatter import Formatter
 
 _FORMS: dict[str, Formatter] = {
@@ -27,21 +25,12 @@ def shown(output: str, command: str) -> Formatter:
 
 def _as_json(command: str) -> Formatter:
     """Each datagram as an event of ``command``, with where it came from and where it went to."""
-    from netkit.output.jsonl import octets, record
+    from netkit.output.jsonl import ends_of, octets, record
 
     def show(sock: Datagram, burst: Burst) -> bytes:
-        peer = burst.peer.endpoint
-        ends = {"peer_address": peer.host, "peer_port": peer.port}
-        ends |= {"local_address": _asked(sock, burst.peer), "local_port": sock.local.port, "protocol": "udp"}
+        ends = ends_of("udp", peer=burst.peer.endpoint, local=sock.reached_by(burst.peer))
         datagrams = cut(burst.data, burst.size)
         lines = [record("datagram", command, **ends, bytes_received=len(data), **octets(data)) for data in datagrams]
         return ("\n".join(lines) + "\n").encode()
 
     return show
-
-
-def _asked(sock: Datagram, peer: Peer) -> str | None:
-    """The address that the peer sent to."""
-    if not peer.local:
-        return sock.local.host
-    return socket.inet_ntop(socket.AF_INET if len(peer.local) == 4 else socket.AF_INET6, peer.local)

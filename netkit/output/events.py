@@ -72,6 +72,12 @@ def _carried(event: events.Carried) -> str:
     return f"closed after {duration(event.seconds)}: {received}, {sent}"
 
 
+def _released(event: events.Released) -> str:
+    moved = f"{_many(event.datagrams_received)} received, {event.datagrams_sent} sent"
+    end = f", {event.reason}" if event.reason else ""
+    return f"{event.peer} released after {duration(event.seconds)}: {moved}{end}"
+
+
 def _many(number: int) -> str:
     return "1 datagram" if number == 1 else f"{number} datagrams"
 
@@ -94,6 +100,7 @@ _TUNNELLED = "proxy {proxy} connected to {target} after {seconds}"
 _PEER_LEFT = "the peer ended; input was idle for {seconds} and is left unread"
 _NO_ANSWER = "nothing came back; a server that drops clients which half-close may want --no-shutdown"
 _CARRIED = "duration_ms protocol datagrams_received bytes_received datagrams_sent bytes_sent"
+_RELEASED = "peer duration_ms datagrams_received datagrams_sent reason"
 _CLOSED = "peer duration_ms bytes_sent bytes_acknowledged bytes_received reason"
 
 # In this order: what is always said, from -v on, and from -vv on, in words or in JSON.
@@ -122,6 +129,8 @@ TABLE: dict[type[CoreEvent], Row] = {
     events.Denied: Row("denied", 0, 1, "peer reason", "connection from {peer} denied: {reason}"),
     events.Opened: Row("opened", 0, 1, "target peer local", "sending to {peer} from {local}"),
     events.Ignored: Row("ignored", 0, 1, "peer reason", "datagram from {peer} ignored: {reason}"),
+    events.Associated: Row("associated", 0, 1, "peer target", "relaying {peer} to {target} from {local}"),
+    events.Released: Row("released", 0, 1, _RELEASED, _released),
     events.Answered: Row("answered", 0, 1, "target status reason size_bytes content_type", _answered),
     events.Redirected: Row("redirected", 0, 1, "target status location", "redirected by {status} to {location}"),
     events.InputUnread: Row("input_left", 0, 1, "duration_ms", _PEER_LEFT),

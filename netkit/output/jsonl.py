@@ -50,11 +50,11 @@ def ends_of(protocol: str = "tcp", /, **ends: "Endpoint") -> dict[str, Any]:
     """The fields of each end: address and port, and what it is an end of. A unix socket's address is ``unix:PATH``."""
     fields: dict[str, Any] = {}
     for name, end in ends.items():
-        fields[f"{name}_address"] = end.host or str(end)
+        fields[f"{name}_address"] = end.host or str(end._replace(udp=False))
         fields[f"{name}_port"] = None if end.path is not None else end.port
         if end.path is None:
             fields["family"] = family_name(end.host or "")
-        fields["protocol"] = protocol if end.path is None else "unix"
+        fields["protocol"] = "unix" if end.path is not None else "udp" if end.udp else protocol
     return fields
 
 

@@ -28,7 +28,7 @@ class Totals:
         def count(event: CoreEvent) -> None:
             match event:
                 case events.Listening():
-                    self._protocols.add(event.protocol)
+                    self._protocols.add("tcp" if event.local.udp else event.protocol)  # a conversation has an end
                 case events.Connected():
                     self._about = {"target": event.target, **ends_of(peer=event.peer, local=event.local)}
                 case events.Opened():
@@ -36,6 +36,8 @@ class Totals:
                 case events.Closed() | events.Carried():
                     counted = {name: n for name, n in event.values().items() if name.startswith(("bytes", "datagrams"))}
                     self._counts.update(counted, connections=isinstance(event, events.Closed))
+                case events.Associated():
+                    self._counts["associations"] += 1
                 case events.Dropped():  # so many until now
                     self._counts["datagrams_dropped_min"] = event.datagrams_dropped_min
             observe(event)
@@ -49,6 +51,8 @@ class Totals:
             names = ["datagrams_sent", "datagrams_received", "datagrams_dropped_min", *names]
         if self._protocols != {"udp"}:
             names = ["connections", "bytes_acknowledged", *names]
+        if self._counts["associations"]:
+            names = ["associations", *names]
         counts = {name: self._counts[name] for name in names}
         duration = milliseconds(time.monotonic() - self._begun)
         return {**self._about, "duration_ms": duration, **counts, "exit_code": exit_code}

@@ -8,6 +8,7 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from netkit.core.address import Endpoint
+from netkit.core.bind import identity
 from netkit.core.connection import DRAIN, Handler
 from netkit.core.errors import Exit, Failure, doing
 from netkit.core.events import Cut, Listening, Observer, ignore
@@ -16,7 +17,7 @@ from netkit.core.policy import Policy
 from netkit.core.search import SearchTimeout
 from netkit.core.stream import Connection
 from netkit.core.sync import Event
-from netkit.core.tcp_server import Listener, identity, listen, serve
+from netkit.core.tcp_server import Acceptor, listen, serve
 
 if TYPE_CHECKING:
     from netkit.core.udp_server import Bound, Receiver
@@ -37,12 +38,15 @@ class Service(NamedTuple):
 class Sockets(NamedTuple):
     """What a server is reached by: clients, datagrams, or both on one port number."""
 
-    listener: Listener | None = None
+    listener: Acceptor | None = None
     bound: "Bound | None" = None
 
     @property
     def listening(self) -> list[Listening]:
-        streams = [Listening(endpoint) for endpoint in self.listener.endpoints] if self.listener else []
+        streams = [
+            Listening(endpoint, "udp" if endpoint.udp else "tcp")
+            for endpoint in (self.listener.endpoints if self.listener else ())
+        ]
         if self.bound is None:
             return streams
         return streams + [Listening(endpoint, "udp", bool(streams)) for endpoint in self.bound.endpoints]
@@ -69,13 +73,18 @@ async def open_sockets(
     observe: Observer,
 ) -> Sockets:
     """Open what the service needs; ``groups`` are for datagrams alone. Raises Failure: BIND, or RESOLVE for a name."""
+    if endpoint.udp:
+        from netkit.core.udp_stream import listen_datagrams
+
+        return Sockets(await listen_datagrams(endpoint, family=family, numeric=numeric, mode=mode, observe=observe))
     if service.receiver is None:
         return Sockets(await listen(endpoint, family=family, numeric=numeric, mode=mode, observe=observe))
     from netkit.core.udp_server import bind, bind_both
 
     if service.handler is not None:
         return Sockets(*await bind_both(endpoint, family=family, numeric=numeric, observe=observe))
-    return Sockets(None, await bind(endpoint, family=family, numeric=numeric, groups=groups, observe=observe))
+    bound = await bind(endpoint, family=family, numeric=numeric, groups=groups, mode=mode, observe=observe)
+    return Sockets(None, bound)
 
 
 async def keep_serving(

@@ -175,10 +175,11 @@ RELAYS: list[Case] = [
     (["relay", HERE, "localhost:80", "-n"], "host 'localhost' is a name"),
     (["relay", HERE, "127.0.0.1:80", "-l"], "no such option '-l'"),
     (["relay", HERE, "127.0.0.1:80", "--"], "COMMAND is missing"),
-    (["relay", "--udp", "tls:" + HERE, "127.0.0.1:80"], f"address 'tls:{HERE}' is none for UDP datagrams"),
-    (["relay", "--udp", HERE, "tls:127.0.0.1:80"], "address 'tls:127.0.0.1:80' is none for UDP datagrams"),
-    (["relay", "--udp", "unix:/none", "127.0.0.1:80"], "address 'unix:/none' is none for UDP datagrams"),
-    (["relay", "--udp", HERE, "unix:/none"], "address 'unix:/none' is none for UDP datagrams"),
+    (
+        ["relay", "--udp", "tls:" + HERE, "127.0.0.1:80"],
+        f"address 'tls:{HERE}' is none for datagrams",
+    ),
+    (["relay", "--udp", HERE, "tls:127.0.0.1:80"], "address 'tls:127.0.0.1:80' is none for datagrams"),
     (["relay", "--udp", HERE, "localhost:80", "-n"], "host 'localhost' is a name"),
     (["relay", "--udp", HERE, "80"], "TARGET: port 80 has no host"),
     (["relay", "--udp", HERE], "TARGET: an address is missing"),
@@ -234,9 +235,10 @@ DATAGRAMS: list[Case] = [
     (["udp-send", "localhost", "text"], "port 'text' is neither a number nor a known service"),
     (["udp-send", "127.0.0.1"], "'127.0.0.1' has no port"),
     (["udp-send", "127.0.0.1", "0", "x"], "port 0 is not between 1 and 65535"),
-    (["udp-send", "unix:/nosuch/app.sock", "x"], "address 'unix:/nosuch/app.sock' is none for UDP datagrams"),
-    (["udp-send", "tls:localhost:9", "x"], "address 'tls:localhost:9' is none for UDP datagrams"),
-    (["udp-serve", "unix:@app"], "address 'unix:@app' is none for UDP datagrams"),
+    (["udp-send", "udp:localhost:9", "x"], "address 'udp:localhost:9' does not apply: udp: is for connect and listen"),
+    (["echo", "udp:9"], "address 'udp:9' does not apply: udp: is for connect and listen"),
+    (["connect", "tls:udp:localhost:9"], "address 'tls:udp:localhost:9' does not apply: datagrams are not secured"),
+    (["udp-send", "tls:localhost:9", "x"], "address 'tls:localhost:9' is none for datagrams"),
     (["udp-serve", "0", "--count", "0"], "--count: '0' is not a whole number from 1 on"),
     (["udp-serve", "0", "--reply-with", "cat"], "--reply-with: 'cat' is none of echo, upper"),
     (["udp-serve", "0", "--output", "line"], "--output: 'line' is none of"),
@@ -250,7 +252,7 @@ DATAGRAMS: list[Case] = [
     *((["udp-serve", "0", option], f"no such option {option!r}") for option in ("--once", "--tls", "--greet")),
     (["udp-serve", "0", "--max-clients", "1"], "no such option '--max-clients'"),
     (["udp-serve", "0", "--for", "0"], "--for: '0' would leave no time at all"),
-    (["upper", "unix:@app", "--udp"], "address 'unix:@app' is none for UDP datagrams"),
+    (["upper", "unix:@app", "--both"], "address 'unix:@app' is one for connections or for datagrams, and not for both"),
 ]
 HOSTS: list[Case] = [
     (["connect", host, "80"], why)

@@ -193,6 +193,8 @@ def test_eleven_hundred_clients() -> None:
                 if number < 1024:
                     data, peer = there.recvfrom(100)
                     assert data == str(number).encode()
+                    there.sendto(b"!", peer)
+                    assert each.recv(1) == b"!"
                     peers.add(peer)
             assert len(peers) == 1024
             for _ in range(76):
@@ -205,6 +207,41 @@ def test_eleven_hundred_clients() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
+def test_senders_that_are_never_answered_make_room() -> None:
+    """Forged ones lock nobody out: those who are answered stay, however many others come after them."""
+    with relayed("--max-conns", "20") as (server, there), contextlib.ExitStack() as stack:
+        port = server.port
+        for number in range(200):
+            for word in (b"forged", b"real"):
+                sender = client(stack, port)
+                sender.send(word)
+                data, peer = there.recvfrom(100)
+                assert data == word
+                if word == b"real" and number < 10:
+                    there.sendto(b"yes", peer)
+                    assert sender.recv(3) == b"yes"
+                    if not number:
+                        first, first_peer = sender, peer
+        first.send(b"still here")
+        assert there.recvfrom(100) == (b"still here", first_peer)
+
+
+def test_marks_are_kept_both_ways() -> None:
+    """So that what is an answer already is still known as one behind a relay."""
+    with relayed() as (server, there), contextlib.ExitStack() as stack:
+        there.setsockopt(socket.IPPROTO_IP, socket.IP_RECVTOS, 1)
+        sender = client(stack, server.port)
+        sender.setsockopt(socket.IPPROTO_IP, socket.IP_RECVTOS, 1)
+        sender.setsockopt(socket.IPPROTO_IP, socket.IP_TOS, 4)
+        sender.send(b"marked")
+        data, told, _, peer = there.recvmsg(100, 100)
+        assert (data, [value for *_, value in told]) == (b"marked", [b"\4"])
+        there.setsockopt(socket.IPPROTO_IP, socket.IP_TOS, 8)
+        there.sendto(b"answer", peer)
+        data, told, _, _ = sender.recvmsg(100, 100)
+        assert (data, [value for *_, value in told]) == (b"answer", [b"\x08"])
+
+
 def test_as_many_at_one_time() -> None:
     """--max-conns says how many, and one that has ended makes room."""
     options = ("--max-conns", "1", "--idle-timeout", "200ms", "-v")
@@ -213,6 +250,8 @@ def test_as_many_at_one_time() -> None:
         first, second = client(stack, port), client(stack, port)
         first.send(b"first")
         _, peer = there.recvfrom(100)
+        there.sendto(b"answer", peer)
+        assert first.recv(100) == b"answer"
         second.send(b"second")
         server.line(rf"datagram from {address(second)} ignored: there are too many others$")
         while taken(peer):

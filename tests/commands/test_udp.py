@@ -8,6 +8,8 @@ import random
 import signal
 import socket
 import struct
+import subprocess
+import sys
 import threading
 from pathlib import Path
 from typing import Any
@@ -17,7 +19,7 @@ import pytest
 from tests.support import NETKIT, PATIENCE, Finished, died_by, netkit, running
 from tests.support.namespaces import separate
 from tests.support.peers import address, udp
-from tests.support.processes import stopped
+from tests.support.processes import settle, stopped
 
 LARGEST = 65507
 DATA = random.Random(7)
@@ -156,7 +158,7 @@ def test_broadcast_is_allowed_by_an_option() -> None:
 
 
 def test_a_terminal_sends_lines_and_shows_no_control_bytes() -> None:
-    """What is typed is sent line by line; what comes back is made visible."""
+    """What is typed is sent line by line; what comes back is made visible, each on a line of its own."""
     ours, theirs = pty.openpty()
     try:
         with udp() as sink, running("udp-send", address(sink), "--replies", "1", stdin=theirs, stdout=theirs) as sender:
@@ -165,9 +167,9 @@ def test_a_terminal_sends_lines_and_shows_no_control_bytes() -> None:
             assert data == b"typed"
             sink.sendto(b"\x1b[31m!", peer)
             shown = b""
-            while not shown.endswith(b"!"):
+            while b"!" not in shown or not shown.endswith(b"\n"):
                 shown += os.read(ours, 100)
-            assert shown == b"typed\r\n\\x1b[31m!"
+            assert shown == b"typed\r\n\\x1b[31m!\r\n"
             os.write(ours, b"\x04")
             assert sender.wait() == 0
     finally:
@@ -695,3 +697,121 @@ def test_broadcast_by_the_name_that_python_has_for_it() -> None:
     assert netkit("udp-send", "--broadcast", "<broadcast>", "9", "hi", wrapper=wrapper) == (0, b"", "")
     done = netkit("udp-send", "<broadcast>", "9", "hi", wrapper=wrapper)
     assert (done.code, "255.255.255.255:9" in done.err) == (7, True)
+
+
+# -- habits of datagrams that are not the common ones
+
+
+def test_a_refusal_does_not_end_it() -> None:
+    """With --keep-going what comes later is sent, through a receiver's restart; 7 at the end, with how many."""
+    with udp() as sink:
+        port = sink.getsockname()[1]
+        with running("udp-send", "--lines", "--keep-going", address(sink)) as sender:
+            sender.stdin.write(b"one\n")
+            assert sink.recv(99) == b"one"
+            sink.close()
+            sender.stdin.write(b"lost\n")
+            settle(sender)
+            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as again:
+                again.bind(("127.0.0.1", port))
+                sender.stdin.write(b"two\n")
+                assert again.recv(99) == b"two"
+            sender.stdin.close()
+            done = sender.finish()
+    words = f"netkit udp-send: cannot send to 127.0.0.1:{port}: connection refused (1 time)\n"
+    assert (done.code, done.err) == (7, words)
+
+
+def test_answers_from_another_port() -> None:
+    """Only with --any-source, as servers of TFTP answer."""
+    with udp() as asked, udp() as other:
+        for options, code, out in (((), 28, b""), (("--any-source",), 0, b"answer")):
+            words = ("udp-send", address(asked), "question", "--replies", "1", "--wait", "300ms", *options)
+            with running(*words) as sender:
+                _, peer = asked.recvfrom(99)
+                other.sendto(b"answer", peer)
+                done = sender.finish()
+            assert (done.code, done.out) == (code, out)
+
+
+def test_both_line_ends_go() -> None:
+    """A CR before the newline is part of the line end."""
+    with udp() as sink:
+        assert netkit("udp-send", "--lines", address(sink), input=b"one\r\ntwo\n\r\n").code == 0
+        assert [sink.recv(99) for _ in range(3)] == [b"one", b"two", b""]
+
+
+def test_silence_is_an_end_in_order() -> None:
+    """--until-idle is 0, whatever came before, where --idle-timeout is 28."""
+    with running("udp-serve", "127.0.0.1:0", "--until-idle", "300ms") as server:
+        assert netkit("udp-send", f"127.0.0.1:{server.port}", "one", "two").code == 0
+        done = server.finish()
+    assert (done.code, done.out) == (0, b"onetwo")
+
+
+def test_a_reply_names_who_asked() -> None:
+    """{host} and {port} are the sender's, and {{ is a brace."""
+    with running("udp-serve", "127.0.0.1:0", "--reply", r"{{} {host} {port}\n") as server, udp() as asking:
+        asking.sendto(b"who?", ("127.0.0.1", server.port))
+        assert asking.recv(99) == b"{} 127.0.0.1 %d\n" % asking.getsockname()[1]
+
+
+def test_a_program_for_each_peer() -> None:
+    """Two peers, two programs, and each is told whose it is."""
+    with (
+        running("udp-serve", "127.0.0.1:0", "--sh-exec", 'read a; echo "$a $NETKIT_PEER_PORT"') as server,
+        udp() as one,
+        udp() as other,
+    ):
+        port = server.port
+        for each in (one, other):
+            each.sendto(b"hello\n", ("127.0.0.1", port))
+        for each in (one, other):
+            assert each.recv(99) == b"hello %d\n" % each.getsockname()[1]
+
+
+@pytest.mark.parametrize("word", ["<broadcast>", "255.255.255.255", "127.255.255.255"])
+def test_broadcast_has_to_be_allowed(word: str) -> None:
+    """The message names the option."""
+    done = netkit("udp-send", word, "9", "x")
+    assert done.code == 7
+    host = "255.255.255.255" if "<" in word else word
+    assert done.err.endswith(f"permission denied ({host}, --broadcast allows broadcast addresses)\n")
+
+
+_TWO_HOSTS = (
+    "ip link set lo up",
+    "mount -t tmpfs none /run",
+    "ip netns add netkit-there",
+    "ip link add near type veth peer name far netns netkit-there",
+    "ip address add 192.0.2.1/24 broadcast 192.0.2.255 dev near",
+    "ip address add fd00::1/64 dev near nodad",
+    "ip link set near up",
+    "ip -n netkit-there address add fd00::2/64 dev far nodad",
+    "ip -n netkit-there address add 192.0.2.2/24 broadcast 192.0.2.255 dev far",
+    "ip -n netkit-there link set far up",
+)
+
+
+@pytest.mark.parametrize(
+    ("serve", "send"),
+    [
+        ("udp-serve :5000", "udp-send --broadcast 192.0.2.255 5000 hello"),
+        ("udp-serve :5000", "udp-send --broadcast --source 192.0.2.1 '<broadcast>' 5000 hello"),
+        ("udp-serve :5000 --join 239.1.2.3%far", "udp-send --source 192.0.2.1 239.1.2.3 5000 hello"),
+        ("udp-serve :5000 --join ff15::1%far", "udp-send --source fd00::1 ff15::1%near 5000 hello"),
+    ],
+)
+def test_two_hosts(serve: str, send: str) -> None:
+    """What is sent to all, or to a group, reaches the other host, and its answer comes back."""
+    wrapper = separate(*_TWO_HOSTS)
+    here = f"{sys.executable} -m netkit"
+    script = f"""
+        ip netns exec netkit-there {here} {serve} --count 1 --reply-with upper --port-file /run/port & server=$!
+        while ! test -e /run/port; do :; done
+        ip route add default dev near
+        {here} {send} --replies 1 --wait 10
+        wait $server
+    """
+    done = subprocess.run([*wrapper, "sh", "-ec", script], capture_output=True, timeout=PATIENCE, check=False)
+    assert (done.returncode, sorted([done.stdout[:5], done.stdout[5:]])) == (0, [b"HELLO", b"hello"]), done

@@ -245,16 +245,38 @@ def test_a_closed_port_is_7(host: str, by: str) -> None:
     run(script)
 
 
-def test_a_name_with_two_addresses_is_hinted_at() -> None:
-    """Datagrams cannot be raced: if the first address refuses, another may not."""
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+def test_the_next_address_takes_what_the_first_refused(host: str) -> None:
+    """Datagrams cannot be raced: what one refused is sent again to the next, in its order, and nothing twice."""
 
     async def script(room: Room) -> None:
-        server = await room.bind(Endpoint("127.0.0.1", 0))
+        server = await room.bind(Endpoint(host, 0))
         client = await room.connect(Endpoint("", server.port))
+        words = [b"one", b"two", b"three"]
+        for word in words:
+            await client.send(word)
+        client.check()
+        for word in words:
+            data, peer = await server.sockets[0].receive()
+            assert data == word
+        await server.sockets[0].send(b"heard", peer)
+        assert (await client.receive())[0] == b"heard"
+        assert server.sockets[0].take() == []
+
+    run(script)
+
+
+def test_if_all_addresses_refuse_that_is_a_failure() -> None:
+    """The last one is named."""
+
+    async def script(room: Room) -> None:
+        server = await room.bind(Endpoint("", 0))
+        client = await room.connect(Endpoint("", server.port))
+        server.close()
         await client.send(b"x")
-        with pytest.raises(Failure) as caught:
-            await client.receive()
-        assert caught.value.hint == "-4 and -6 choose between its addresses"
+        with pytest.raises(Failure, match="connection refused") as caught:
+            client.check()
+        assert caught.value.exit is Exit.CONNECT
 
     run(script)
 

@@ -1,13 +1,14 @@
 """Datagrams to and from other people's tools: what they send arrives, what they ask is answered, and the reverse."""
 
 import os
+import socket
 import struct
 import time
 from pathlib import Path
 
 import pytest
 
-from tests.support import PATIENCE, free_port, netkit, running
+from tests.support import NETKIT, PATIENCE, free_port, netkit, running
 from tests.support.partners import bound
 from tests.support.processes import tool
 
@@ -84,3 +85,155 @@ def test_a_name_server() -> None:
         asked = netkit("udp-send", "--hex", "--replies", "1", f"127.0.0.1:{port}", input=query.hex().encode() + b"\n")
     assert (asked.code, asked.err) == (0, "")
     assert asked.out[:2] == b"\x12\x34" and asked.out.endswith(bytes([192, 0, 2, 7]))
+
+
+@pytest.mark.parametrize("name", SERVERS)
+def test_a_conversation_with_their_servers(name: str) -> None:
+    """Both sides speak when they like, and the end of our input is a silence of theirs."""
+    port = free_port()
+    with (
+        bound(SERVERS[name](port), port) as server,
+        running("connect", f"udp:127.0.0.1:{port}", "--grace", "200ms") as client,
+    ):
+        for word in (b"one\n", b"two\n"):
+            client.stdin.write(word)
+            assert server.out.read(4) == word
+            for answer in (word.upper(), b"more"):
+                server.stdin.write(answer)
+                assert client.out.read(4) == answer
+        client.stdin.close()
+        assert client.finish() == (0, b"", "")
+
+
+@pytest.mark.parametrize("name", CLIENTS)
+def test_a_conversation_with_their_clients(name: str) -> None:
+    """The first of them is the conversation."""
+    with running("listen", "udp:127.0.0.1:0") as server, running(argv=CLIENTS[name](server.port)) as client:
+        for word in (b"one\n", b"two\n"):
+            client.stdin.write(word)
+            assert server.out.read(4) == word
+            server.stdin.write(word.upper())
+            assert client.out.read(4) == word.upper()
+
+
+UNIX_CLIENTS = {
+    "nc": lambda path, own: [tool("nc"), "-uU", "-s", own, path],
+    "ncat": lambda path, own: [tool("ncat"), "-uU", "-s", own, path],
+    "socat": lambda path, own: [tool("socat"), "-", f"UNIX-SENDTO:{path},bind={own}"],
+}
+UNIX_SERVERS = {
+    "nc": lambda path: [tool("nc"), "-luU", path],
+    "ncat": lambda path: [tool("ncat"), "-luU", path],
+    "socat": lambda path: [tool("socat"), "-", f"UNIX-RECVFROM:{path}"],
+}
+
+
+@pytest.mark.parametrize("name", UNIX_CLIENTS)
+def test_their_clients_over_unix_sockets(name: str, tmp_path: Path) -> None:
+    """They are heard, and answered at the name that they are bound to."""
+    path, own = str(tmp_path / "ours"), str(tmp_path / "theirs")
+    with running("udp-serve", f"unix:{path}", "--reply-with", "upper") as server:
+        server.line("listening on")
+        with running(argv=UNIX_CLIENTS[name](path, own)) as client:
+            client.stdin.write(b"hello\n")
+            assert server.out.read(6) == b"hello\n"
+            assert client.out.read(6) == b"HELLO\n"
+
+
+@pytest.mark.parametrize("name", UNIX_SERVERS)
+def test_their_servers_over_unix_sockets(name: str, tmp_path: Path) -> None:
+    """They hear us."""
+    path = tmp_path / "socket"
+    with running(argv=UNIX_SERVERS[name](str(path))) as server:
+        while not path.exists():
+            assert server.process.poll() is None
+            os.sched_yield()
+        with running("connect", f"udp:unix:{path}", "--grace", "0") as client:
+            client.stdin.write(b"hello\n")
+            assert server.out.read(6) == b"hello\n"
+            assert client.finish() == (0, b"", "")
+
+
+def test_logger() -> None:
+    """util-linux's client of syslog, over UDP and over a unix socket in the place of /dev/log."""
+    with running("udp-serve", "127.0.0.1:0", "--count", "1") as server:
+        argv = [tool("logger"), "-d", "-n", "127.0.0.1", "-P", str(server.port), "--", "over UDP"]
+        with running(argv=argv) as client:
+            assert client.finish().code == 0
+        assert server.finish().out.endswith(b"over UDP")
+
+
+def test_logger_over_a_unix_socket(tmp_path: Path) -> None:
+    """One message is one datagram."""
+    path = str(tmp_path / "log")
+    with running("udp-serve", f"unix:{path}", "--count", "2", "--output", "lines") as server:
+        server.line("listening on")
+        for word in ("one", "two"):
+            with running(argv=[tool("logger"), "-d", "-u", path, "--", word]) as client:
+                assert client.finish().code == 0
+        lines = server.finish().out.splitlines()
+    assert [line.rpartition(b" ")[2].rstrip(b"\0") for line in lines] == [b"one", b"two"]
+
+
+def test_the_socket_of_a_syslog_server(tmp_path: Path) -> None:
+    """rsyslog's imuxsock reads what is sent to it as from syslog(3)."""
+    path, log, config = tmp_path / "socket", tmp_path / "log", tmp_path / "conf"
+    config.write_text(
+        f"""
+        module(load="imuxsock" SysSock.Use="off")
+        global(workDirectory="{tmp_path}")
+        input(type="imuxsock" Socket="{path}" UseSysTimeStamp="off")
+        template(name="bare" type="string" string="%msg%\\n")
+        action(type="omfile" file="{log}" template="bare")
+        """
+    )
+    with running(argv=[tool("rsyslogd"), "-n", "-f", str(config), "-i", str(tmp_path / "pid")]) as server:
+        deadline = time.monotonic() + PATIENCE
+        while not path.exists():
+            assert server.process.poll() is None and time.monotonic() < deadline
+            os.sched_yield()
+        assert netkit("udp-send", f"unix:{path}", "<14>Nov 20 12:00:00 netkit: hello") == (0, b"", "")
+        while not log.exists() or "hello" not in log.read_text():
+            assert time.monotonic() < deadline
+            os.sched_yield()
+
+
+def test_a_service_says_that_it_is_ready(tmp_path: Path) -> None:
+    """The protocol of sd_notify(3): one datagram of lines, read here as systemd reads it, credentials and all."""
+    for name in (str(tmp_path / "notify"), f"@netkit-notify-{os.getpid()}"):
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+            manager.bind("\0" + name[1:] if name.startswith("@") else name)
+            manager.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
+            assert netkit("udp-send", f"unix:{name}", r"READY=1\nSTATUS=up") == (0, b"", "")
+            data, told, flags, _ = manager.recvmsg(4096, 256, socket.MSG_CMSG_CLOEXEC)
+            assert data == b"READY=1\nSTATUS=up" and not flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC)
+            [(level, kind, owner)] = told
+            assert (level, kind) == (socket.SOL_SOCKET, socket.SCM_CREDENTIALS)
+            assert struct.unpack("=iII", owner)[1] == os.geteuid()
+
+
+def test_a_server_of_tftp(tmp_path: Path) -> None:
+    """dnsmasq answers a request to read from a port of its own, with the first block of the file."""
+    (tmp_path / "hello").write_bytes(b"hello")
+    options = [
+        "--keep-in-foreground",
+        "--conf-file=/dev/null",
+        "--port=0",
+        "--user=root",
+        "--group=root",
+        "--pid-file=",
+    ]
+    served = ["--enable-tftp", f"--tftp-root={tmp_path}", "--listen-address=127.0.0.1", "--bind-interfaces"]
+    if os.geteuid():
+        pytest.skip("dnsmasq serves TFTP to root alone")
+    argv = [*NETKIT, "udp-send", "--any-source", "--replies", "1", "127.0.0.1", "69", r"\0\x01hello\0octet\0"]
+    script = f"""
+        ip link set lo up
+        {tool("dnsmasq")} {" ".join([*options, *served])} & server=$!
+        while ! grep -q ':0045 ' /proc/net/udp; do :; done
+        "$@"
+        kill $server
+    """
+    with running(argv=[tool("unshare"), "-n", "sh", "-ec", script, "sh", *argv]) as client:
+        done = client.finish()
+    assert done.out == b"\0\3\0\1hello", done

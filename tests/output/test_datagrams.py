@@ -12,7 +12,8 @@ BURST = Burst(b"ab\ncd", 3, Peer(("192.0.2.1", 5)))
 class Sock:
     """What a way to show asks of a socket."""
 
-    local = Endpoint("198.51.100.1", 9)
+    def reached_by(self, peer: Peer) -> Endpoint:
+        return Endpoint("::2" if peer.local else "198.51.100.1", 9)
 
 
 def show(output: str, burst: Burst = BURST) -> bytes:
@@ -41,6 +42,7 @@ def test_json_has_both_ends() -> None:
         "peer_port": 5,
         "local_address": "198.51.100.1",
         "local_port": 9,
+        "family": "ipv4",
         "protocol": "udp",
         "bytes_received": 3,
         "data": "YWIK",

@@ -206,6 +206,27 @@ EVERY = [
         {"datagrams_dropped_min": 7},
     ),
     Told(
+        events.Associated(PEER, "db:53", LOCAL),
+        1,
+        "relaying 192.0.2.7:5432 to db:53 from 192.0.2.1:40000",
+        "associated",
+        {**ends(peer=P), "protocol": "udp", "target": "db:53"},
+    ),
+    Told(
+        events.Released(PEER, 1, 2, 60.0, "connection refused"),
+        1,
+        "192.0.2.7:5432 released after 60 s: 1 datagram received, 2 sent, connection refused",
+        "released",
+        {
+            **ends(peer=P),
+            "protocol": "udp",
+            "duration_ms": 60000.0,
+            "datagrams_received": 1,
+            "datagrams_sent": 2,
+            "reason": "connection refused",
+        },
+    ),
+    Told(
         events.Ignored(PEER, "not allowed"),
         1,
         "datagram from 192.0.2.7:5432 ignored: not allowed",

@@ -39,12 +39,12 @@ def chunked(text: bytes, sizes: list[int]) -> list[bytes]:
 def test_whole(chunks: list[bytes]) -> None:
     """All of the input is one datagram, and no input is an empty one."""
     chunks = [chunk for chunk in chunks if chunk]
-    assert cut_up(whole(), chunks) == [b"".join(chunks)]
+    assert cut_up(whole(LARGEST), chunks) == [b"".join(chunks)]
 
 
 def test_whole_is_refused_as_soon_as_it_is_too_long() -> None:
     """Input that never ends is not kept."""
-    frame = whole()
+    frame = whole(LARGEST)
     assert list(frame(b"x" * LARGEST)) == []
     with pytest.raises(Failure, match="longer than 65507 bytes") as caught:
         list(frame(b"x"))
@@ -131,9 +131,9 @@ def test_batches_change_nothing(data: list[bytes]) -> None:
 
 def test_texts_that_are_too_long() -> None:
     """A text that is no datagram is named by its number."""
-    framing_module.check_texts([b"", b"x" * LARGEST])
+    framing_module.check_texts([b"", b"x" * LARGEST], LARGEST)
     with pytest.raises(Invalid, match="TEXT 2 has 65508 bytes"):
-        framing_module.check_texts([b"", b"x" * (LARGEST + 1)])
+        framing_module.check_texts([b"", b"x" * (LARGEST + 1)], LARGEST)
 
 
 # -- answers

@@ -14,21 +14,21 @@ Batch = tuple[Data, int]
 Framing = Callable[[bytes], Iterable[Batch]]
 """Input as it comes, and b"" at its end, to the datagrams that are complete. It may raise Failure, after these."""
 
-_TOO_LONG = f"it is longer than {LARGEST} bytes, the most a datagram holds"
+_TOO_LONG = "it is longer than {} bytes, the most a datagram holds"
 _MAX_HEX = 4 * LARGEST  # digits, and spaces between them
 
 
-def whole() -> Framing:
-    """Take all of the input for one datagram."""
+def whole(largest: int) -> Framing:
+    """Take all of the input for one datagram of at most so many bytes."""
     held = bytearray()
 
     def frame(data: bytes) -> Iterator[Batch]:
         held.extend(data)
-        if len(held) > LARGEST:
+        if len(held) > largest:
             hint = "--lines or --size N cuts it"
-            raise Failure(Exit.USAGE, "send stdin as one datagram", _TOO_LONG, hint=hint)
+            raise Failure(Exit.USAGE, "send stdin as one datagram", _TOO_LONG.format(largest), hint=hint)
         if not data:
-            yield bytes(held), LARGEST
+            yield bytes(held), largest
 
     return frame
 
@@ -60,8 +60,8 @@ class InPieces:
 
 
 def in_lines() -> Framing:
-    """Make each line a datagram, without its newline."""
-    return _lines(lambda line, number: line, LARGEST)
+    """Make each line a datagram, without its line end, LF or CR LF."""
+    return _lines(lambda line, number: line.removesuffix(b"\r"), LARGEST)
 
 
 def in_hex() -> Framing:
@@ -97,7 +97,7 @@ def _lines(read: Callable[[bytes, int], bytes], max_held: int) -> Framing:
 
 def _check_size(data: bytes, limit: int, number: int) -> None:
     if len(data) > limit:
-        raise Failure(Exit.TOO_BIG, f"send line {number} of stdin", _TOO_LONG)
+        raise Failure(Exit.TOO_BIG, f"send line {number} of stdin", _TOO_LONG.format(LARGEST))
 
 
 def batched(datagrams: Iterable[bytes]) -> Iterator[Batch]:
@@ -130,8 +130,8 @@ def framing(lines: bool, size: int | None, by_hex: bool) -> Framing | None:
     return None if size is None else InPieces(size)
 
 
-def check_texts(texts: Iterable[bytes]) -> None:
-    """Raise Invalid if one is too long."""
+def check_texts(texts: Iterable[bytes], largest: int) -> None:
+    """Raise Invalid if one has more bytes than that."""
     for number, text in enumerate(texts, 1):
-        if len(text) > LARGEST:
-            raise Invalid(f"TEXT {number} has {len(text)} bytes: {LARGEST} are the most a datagram holds")
+        if len(text) > largest:
+            raise Invalid(f"TEXT {number} has {len(text)} bytes: {largest} are the most a datagram holds")

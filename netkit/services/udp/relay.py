@@ -6,10 +6,11 @@ from contextlib import suppress
 
 from netkit.core.address import Endpoint
 from netkit.core.connection import DRAIN
-from netkit.core.dial import Dialling
+from netkit.core.dial import Dialling, candidates
 from netkit.core.errors import Exit, Failure
-from netkit.core.events import Ignored, Observer, Paused
-from netkit.core.kernel import DeadlineExceeded, Group, deadline, now, sleep
+from netkit.core.events import Associated, Ignored, Observer, Paused, Released
+from netkit.core.kernel import DeadlineExceeded, Group, Task, deadline, now, sleep
+from netkit.core.lookup import Address, resolving
 from netkit.core.policy import FULL, Full
 from netkit.core.sync import Condition, Event, Lock
 from netkit.core.udp import Burst, Datagram, Peer, connect
@@ -18,6 +19,8 @@ from netkit.services.relay import SELF, SelfGuard
 MAX_ASSOCIATIONS = 1024
 IDLE_TIMEOUT = 60.0  # s
 _MAX_HELD = 1 << 20  # bytes of one peer that wait for the target to be resolved, or for room on the way there
+_MAX_HELD_IN_ALL = 16 << 20
+_LOOKED_UP = 30.0  # s for which the addresses of the target are taken to be the same
 _OVERHEAD = 64  # bytes that a datagram counts beside its own, so that empty ones are bounded too
 
 
@@ -25,8 +28,9 @@ class Associations:
     """The peers that have sent something lately, each with a socket that is connected to ``target``.
 
     An association ends with ``idle_timeout`` seconds of silence both ways, or with an error that comes back for what
-    was sent. There are at most ``limit`` at one time: what others send is dropped, and told. ``run`` has to run
-    beside what calls ``receive``.
+    was sent. There are at most ``limit`` at one time: the oldest that never got an answer makes room for another, as
+    forged senders never do; if all have got some, what others send is dropped, and told. Datagrams keep their traffic
+    class. ``run`` has to run beside what calls ``receive``.
     """
 
     def __init__(self, target: Endpoint, how: Dialling, *, limit: int, idle_timeout: float, observe: Observer) -> None:
@@ -40,6 +44,8 @@ class Associations:
         self._turns: dict[Datagram, Lock] = {}
         self._guard = SelfGuard()
         self._full = Full()
+        self._room = _Room()
+        self._addresses = _Addresses(target, how, observe)
 
     async def run(self) -> None:
         """Carry what there is to carry; cancelled, what the target has still to get, for at most ``DRAIN`` seconds."""
@@ -67,57 +73,125 @@ class Associations:
         if self._guard.closed:
             self._observe(Ignored(peer.endpoint, "the target is this relay itself"))
             return None
-        if len(self._standing) >= self._limit:
+        if len(self._standing) >= self._limit and not self._make_room():
             self._observe(Ignored(peer.endpoint, "there are too many others"))
             self._full.report("take another client", OSError(None, f"there are {self._limit}"), self._observe)
             return None
-        begun = self._standing[sock, peer] = _Association(sock, peer, self._turns.setdefault(sock, Lock()))
-        self._group.start_soon(self._keep(begun))
+        begun = self._standing[sock, peer] = _Association(sock, peer, self._turns.setdefault(sock, Lock()), self._room)
+        begun.task = self._group.start_soon(self._keep(begun))
         return begun
+
+    def _make_room(self) -> bool:
+        """End the oldest association that never got an answer; False if there is none."""
+        for key, association in self._standing.items():
+            if not association.answered:
+                del self._standing[key]
+                association.reason = "others came before an answer"
+                if association.task is not None:
+                    association.task.cancel()
+                return True
+        return False
 
     async def _keep(self, association: "_Association") -> None:
         ours, peer = association.ours, association.peer
         theirs: Datagram | None = None
+        begun = now()
         try:
-            theirs = await connect(self._target, self._how)
+            theirs = await connect(self._target, self._how, addresses=await self._addresses.look_up())
+            self._observe(Associated(peer.endpoint, str(self._target), theirs.local))
             if self._guard.is_self(theirs.target, ours.reached_by(peer)):
                 self._observe(Paused(f"relay to {self._target}", SELF))
             else:
                 await association.serve(theirs, self._idle_timeout, self._observe)
         except Failure as failure:
+            association.reason = failure.reason
             if failure.errno in FULL:
                 self._full.report(failure.action, failure, self._observe)
             else:
                 detail = ", ".join(filter(None, (failure.detail, f"for {peer}")))
                 self._observe(Paused(failure.action, f"{failure.reason} ({detail})"))
         finally:
-            del self._standing[ours, peer]
+            if self._standing.get((ours, peer)) is association:
+                del self._standing[ours, peer]
             association.forget()
             if theirs is not None:
+                moved = theirs.sent, theirs.received
+                self._observe(Released(peer.endpoint, *moved, now() - begun, association.reason))
                 theirs.close()
+
+
+class _Addresses:
+    """The addresses of the target, looked up once for all peers, and anew after a while."""
+
+    def __init__(self, target: Endpoint, how: Dialling, observe: Observer) -> None:
+        self._target = target
+        self._how = how
+        self._observe = observe
+        self._turn = Lock()
+        self._found: list[Address] | None = None
+        self._failure: Failure | None = None
+        self._looked_up_at = 0.0
+
+    async def look_up(self) -> list[Address] | None:
+        """The addresses, None for a unix socket. Raises Failure RESOLVE or TIMEOUT, the same for all who waited."""
+        if self._target.path is not None:
+            return None
+        begun = now()
+        async with self._turn:
+            age = now() - self._looked_up_at
+            if self._found is None or age > _LOOKED_UP:
+                if self._failure is not None and self._looked_up_at >= begun:
+                    raise self._failure
+                await self._renew()
+        return self._found
+
+    async def _renew(self) -> None:
+        self._failure = None
+        try:
+            with resolving(self._target.host, self._how.timeout):
+                self._found = await candidates(self._target, self._how, self._observe)
+        except Failure as failure:
+            self._failure = failure
+            raise
+        finally:
+            self._looked_up_at = now()
+
+
+class _Room:
+    """How many bytes wait for the target, of all peers."""
+
+    held = 0
 
 
 class _Association:
     """One peer of ours, and what of it waits for the target. ``turn`` is for whoever sends by ``ours``."""
 
-    def __init__(self, ours: Datagram, peer: Peer, turn: Lock) -> None:
+    def __init__(self, ours: Datagram, peer: Peer, turn: Lock, room: _Room) -> None:
         self.ours = ours
         self.peer = peer
         self._turn = turn
+        self._room = room
         self._held: deque[Burst] = deque()
         self._held_bytes = 0
         self._changed = Condition()
         self._moved_at = now()
+        self.answered = False
+        self.reason = ""  # why it ends, if not for silence
+        self.task: Task | None = None
 
     def take(self, burst: Burst) -> bool:
         """Take what is for the target, unless too much is waiting already."""
         weight = _weight(burst)
-        if self._held and self._held_bytes + weight > _MAX_HELD:
+        if (self._held and self._held_bytes + weight > _MAX_HELD) or self._room.held + weight > _MAX_HELD_IN_ALL:
             return False
         self._held.append(burst)
-        self._held_bytes += weight
+        self._hold(weight)
         self._changed.notify_all()
         return True
+
+    def _hold(self, weight: int) -> None:
+        self._held_bytes += weight
+        self._room.held += weight
 
     async def emptied(self) -> None:
         while self._held:
@@ -125,6 +199,7 @@ class _Association:
 
     def forget(self) -> None:
         self._held.clear()
+        self._hold(-self._held_bytes)
         self._changed.notify_all()
 
     async def serve(self, theirs: Datagram, idle_timeout: float, observe: Observer) -> None:
@@ -143,12 +218,13 @@ class _Association:
                 await self._changed.wait()
             self._moved_at = now()
             try:
-                await theirs.send_cut(self._held[0].data, self._held[0].size)
+                burst = self._held[0]
+                await theirs.send_cut(burst.data, burst.size, traffic_class=burst.traffic_class)
             except Failure as failure:
                 if failure.exit is not Exit.SEND:
                     raise
                 observe(Ignored(self.peer.endpoint, failure.reason))
-            self._held_bytes -= _weight(self._held.popleft())
+            self._hold(-_weight(self._held.popleft()))
             self._changed.notify_all()
 
     async def _answer(self, theirs: Datagram, observe: Observer) -> None:
@@ -159,9 +235,10 @@ class _Association:
     async def _give(self, bursts: Sequence[Burst], observe: Observer) -> None:
         for burst in bursts:
             self._moved_at = now()
+            self.answered = True
             async with self._turn:
                 try:
-                    await self.ours.send_cut(burst.data, burst.size, self.peer)
+                    await self.ours.send_cut(burst.data, burst.size, self.peer, traffic_class=burst.traffic_class)
                 except Failure as failure:
                     observe(Ignored(burst.peer.endpoint, failure.reason))
 

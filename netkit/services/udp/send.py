@@ -6,7 +6,7 @@ from typing import NamedTuple
 from netkit.core.errors import Exit, Failure
 from netkit.core.events import Dropped, Observer
 from netkit.core.kernel import DeadlineExceeded, Group, deadline, now, sleep
-from netkit.core.udp import Datagram, carried, cut
+from netkit.core.udp import Datagram, DatagramClient, carried, cut
 from netkit.core.units import duration
 from netkit.services.join import Terminal
 from netkit.services.udp.formatter import Formatter
@@ -34,11 +34,14 @@ def as_it_comes(framing: Framing) -> Batches:
     return batches
 
 
-def repeated(texts: Sequence[bytes], times: int, interval: float) -> Batches:
-    """The texts, or where there are none all of stdin as one datagram, so many times, ``interval`` seconds apart."""
+def repeated(texts: Sequence[bytes], largest: int, times: int, interval: float) -> Batches:
+    """The texts, or where there are none all of stdin as one datagram, so many times, ``interval`` seconds apart.
+
+    A datagram may have ``largest`` bytes.
+    """
 
     async def batches(terminal: Terminal) -> AsyncIterator[Batch]:
-        once = list(batched(texts)) if texts else [batch async for batch in as_it_comes(whole())(terminal)]
+        once = list(batched(texts)) if texts else [batch async for batch in as_it_comes(whole(largest))(terminal)]
         for number in range(times):
             await sleep(interval if number else 0)
             for batch in once:
@@ -56,7 +59,12 @@ class Replies(NamedTuple):
 
 
 async def exchange(
-    opening: Awaitable[Datagram], batches: Batches, replies: Replies | None, *, rate: int | None, observe: Observer
+    opening: Awaitable[DatagramClient],
+    batches: Batches,
+    replies: Replies | None,
+    *,
+    rate: int | None,
+    observe: Observer,
 ) -> None:
     """Send all batches, at most ``rate`` bytes per second, and write the replies that are wanted as they come.
 
@@ -68,6 +76,14 @@ async def exchange(
     terminal = Terminal()
     try:
         heard = await _converse(sock, terminal, batches, replies, rate)
+        sock.check()
+        if sock.refused:
+            raise Failure(
+                Exit.CONNECT,
+                f"send to {sock.name}",
+                "connection refused",
+                detail=f"{sock.refused} time{'s' * (sock.refused > 1)}",
+            )
     finally:
         if sock.dropped():
             observe(Dropped(sock.dropped(), sock.joined))

@@ -11,6 +11,7 @@ from netkit.core.sync import Event
 from netkit.core.udp import MARK, Burst, Datagram, cut, is_multicast
 from netkit.core.udp_server import Receiver, is_ours
 from netkit.services.join import Terminal
+from netkit.services.server import addressed
 from netkit.services.udp.formatter import Formatter
 
 Reply = Callable[[Datagram, Burst], Awaitable[None]]
@@ -70,7 +71,8 @@ def answering(reply: Reply, observe: Observer) -> Receiver:
 
     async def receive(sock: Datagram, bursts: list[Burst]) -> None:
         if sock not in own:
-            sock.mark()
+            if not sock.is_unix:
+                sock.mark()
             own[sock] = sock.local.host or "", sock.local.port
         for burst in bursts:
             reason = refusal(burst, *own[sock])
@@ -87,6 +89,8 @@ def answering(reply: Reply, observe: Observer) -> Receiver:
 
 def refusal(burst: Burst, own_host: str, own_port: int) -> str:
     """Why a datagram to a server at ``own_host`` gets no answer, "" if it gets one."""
+    if isinstance(burst.peer.address, str | bytes):
+        return "" if burst.peer.address else "its sender has no address"
     host, port = burst.peer.address[:2]
     if burst.traffic_class & _DSCP == MARK:
         return "it is an answer itself"
@@ -102,13 +106,13 @@ def refusal(burst: Burst, own_host: str, own_port: int) -> str:
 
 
 def replying(text: bytes | None, name: str | None) -> Reply | None:
-    """The reply that was asked for, if one was: a text, or ``echo`` or ``upper``."""
+    """The reply that was asked for, if one was: a text that may name {host} and {port}, or ``echo`` or ``upper``."""
     if text is None:
         return {"echo": changed(bytes), "upper": changed(bytes.upper)}[name] if name else None
 
     async def reply(sock: Datagram, burst: Burst) -> None:
         for _ in range(burst.number):
-            await sock.send(text, burst.peer)
+            await sock.send(addressed(text, burst.peer.endpoint), burst.peer)
 
     return reply
 

@@ -1,0 +1,296 @@
+"""A conversation in datagrams as a connection, for a client and, of each peer, for a server.
+
+What is sent at once is one datagram, and each that comes is received by itself. Nothing tells whether it arrived: what
+the system took is delivered. Nothing tells that a peer has ended either: to a client it has when nothing has come for a
+while after our own end, and to a server it never does. An empty datagram carries no byte, and is no end.
+"""
+
+from collections import deque
+from collections.abc import Iterator
+
+from netkit.core.address import Endpoint
+from netkit.core.dial import Dialling
+from netkit.core.errors import Failure
+from netkit.core.events import Ignored, Observer, ignore
+from netkit.core.kernel import Group, now, sleep
+from netkit.core.stream import SMALLEST_READ, Counts
+from netkit.core.sync import Condition, Event
+from netkit.core.udp import Burst, Datagram, Peer, connect, cut
+from netkit.core.udp_server import Bound, bind
+
+_MAX_HELD = 1 << 20  # bytes of one peer that wait to be read
+_OVERHEAD = 64  # bytes that a datagram counts beside its own, so that empty ones are bounded too
+_MAX_WAITING = 128  # peers that wait to be accepted
+
+
+class Lines:
+    """Cuts what is sent at line ends, which stay; the rest of a line waits for its end, or ours."""
+
+    def __init__(self) -> None:
+        self._held = b""
+
+    def __call__(self, data: bytes) -> Iterator[bytes]:
+        *lines, rest = (self._held + data).split(b"\n")
+        if not data and rest:
+            lines, rest = [rest], b""
+            yield from lines
+        else:
+            yield from (line + b"\n" for line in lines)
+        self._held = rest
+
+
+def pieces(data: bytes) -> Iterator[bytes]:
+    """What is sent at once, in one datagram unless it is more than a read of input brings at a time."""
+    return cut(data, SMALLEST_READ) if data else iter(())
+
+
+class DatagramStream:
+    """What both kinds share: no end, no reset and no acknowledgement, as far as anybody can tell."""
+
+    def __init__(self, sock: Datagram, peer: Endpoint, name: str, *, by_line: bool = False) -> None:
+        self.name = name
+        self.counts = Counts()
+        self.peer = peer
+        self._sock = sock
+        self._cut = Lines() if by_line else pieces
+        self._to: Peer | None = None
+
+    @property
+    def local(self) -> Endpoint:
+        return self._sock.local._replace(udp=True)
+
+    @property
+    def reached(self) -> Endpoint:
+        return self.local
+
+    async def send(self, data: bytes) -> None:
+        if data:
+            await self._put(data)
+            self.counts.add_sent(len(data))
+
+    async def _put(self, data: bytes) -> None:
+        for datagram in self._cut(data):
+            await self._sock.send(datagram, self._to)
+
+    async def send_eof(self) -> None:
+        """Send the rest of a line that had no end."""
+        await self._put(b"")
+
+    async def shutdown(self) -> None:
+        await self.send_eof()
+
+    def unacknowledged(self) -> int:
+        return 0
+
+    def raise_if_reset(self) -> None:
+        """Nothing of UDP is a reset."""
+
+    def keep_alive(self, idle: float) -> None:
+        """There is nothing to keep."""
+
+    def probe(self) -> None:
+        """Nobody would answer."""
+
+    async def peer_left(self) -> None:
+        """Wait for ever: nobody says so."""
+        await Event().wait()
+
+    def abort(self) -> None:
+        self.close()
+
+    def close(self) -> None:
+        raise NotImplementedError
+
+
+class ClientStream(DatagramStream):
+    """A client's, which owns its socket. The peer has ended when nothing came for ``patience`` seconds after our end.
+
+    ``watch`` has to run beside it.
+    """
+
+    def __init__(self, sock: Datagram, peer: Endpoint, name: str, *, by_line: bool, patience: float) -> None:
+        super().__init__(sock, peer, name, by_line=by_line)
+        self._patience = patience
+        self._ended = Event()
+        self._over = False
+
+    async def watch(self) -> None:
+        """Close the socket once the peer has ended, which wakes who receives."""
+        await self._ended.wait()
+        while now() < (due := self.counts.moved_at + self._patience):
+            await sleep(due - now())
+        self._over = True
+        self._sock.close()
+
+    async def recv(self) -> bytes:
+        while not self._over:
+            try:
+                data, _ = await self._sock.receive()
+            except Failure:
+                if self._over:
+                    break
+                raise
+            self.counts.add_received(len(data))
+            if data:
+                return data
+        return b""
+
+    async def send_eof(self) -> None:
+        if not self._ended.is_set():
+            await super().send_eof()
+            self.counts.moved_at = now()
+            self._ended.set()
+
+    def raise_if_reset(self) -> None:
+        """Raise Failure CONNECT if an error has come back for what was sent."""
+        if not self._over:
+            self._sock.check()
+
+    def close(self) -> None:
+        self._over = True
+        self._sock.close()
+
+
+async def dial_datagrams(
+    target: Endpoint, how: Dialling, observe: Observer, group: Group, *, by_line: bool, patience: float
+) -> ClientStream:
+    """A conversation with ``target``, to which nothing is sent yet; ``group`` has what runs beside it.
+
+    ``patience`` is how long silence may last after our end, in seconds. The caller closes it. Raises Failure as the
+    ``connect`` of core/udp does.
+    """
+    sock = await connect(target, how, observe=observe)
+    peer = (target if target.path is not None else sock.target)._replace(udp=True)
+    stream = ClientStream(sock, peer, str(target), by_line=by_line, patience=patience)
+    group.start_soon(stream.watch())
+    return stream
+
+
+class ServerStream(DatagramStream):
+    """One peer of a server, by the socket that all peers share."""
+
+    def __init__(self, listener: "DatagramListener", sock: Datagram, to: Peer) -> None:
+        super().__init__(sock, to.endpoint._replace(udp=True), str(to))
+        self._listener = listener
+        self._local = sock.reached_by(to)._replace(udp=True)
+        self._to = to
+        self.key = sock, to
+        self._held: deque[bytes] = deque()
+        self._held_bytes = 0
+        self._changed = Condition()
+        self._closed = False
+
+    @property
+    def local(self) -> Endpoint:
+        return self._local
+
+    def take(self, burst: Burst) -> bool:
+        """Keep what came, unless too much waits already."""
+        weight = len(burst.data) + _OVERHEAD * burst.number
+        if self._held_bytes + weight > _MAX_HELD:
+            return False
+        self._held_bytes += weight
+        self._held += cut(burst.data, burst.size)
+        self._changed.notify_all()
+        return True
+
+    async def recv(self) -> bytes:
+        while not self._closed:
+            while self._held:
+                data = self._held.popleft()
+                self._held_bytes -= len(data) + _OVERHEAD
+                self.counts.add_received(len(data))
+                if data:
+                    return data
+            await self._changed.wait()
+        return b""
+
+    def close(self) -> None:
+        if not self._closed:
+            self._closed = True
+            self._changed.notify_all()
+            self._listener.forget(self)
+
+
+class DatagramListener:
+    """Bound sockets whose peers are accepted as connections: the first datagram of each begins one.
+
+    Once it is closed nobody new is taken, and the sockets close with the last conversation. It owns ``bound``. Who ends
+    with a peer notifies ``left``.
+    """
+
+    def __init__(self, bound: Bound, observe: Observer) -> None:
+        self.sockets = bound.sockets
+        self.endpoints = [endpoint._replace(udp=True) for endpoint in bound.endpoints]
+        self.port = bound.port
+        self.left = Condition()
+        self._bound = bound
+        self._observe = observe
+        self._standing: dict[tuple[Datagram, Peer], ServerStream] = {}
+        self._waiting: dict[Datagram, deque[ServerStream]] = {sock: deque() for sock in bound.sockets}
+        self._came = Condition()
+        self._closed = self._over = False
+
+    async def run(self) -> None:
+        """Hand over what comes, until the sockets close."""
+        async with Group() as group:
+            for sock in self.sockets:
+                group.start_soon(self._receive(sock))
+
+    async def _receive(self, sock: Datagram) -> None:
+        while True:
+            try:
+                await sock.ready()
+            except Failure:
+                if self._over:
+                    return
+                raise
+            for burst in sock.take():
+                stream = self._standing.get((sock, burst.peer)) or self._begin(sock, burst.peer)
+                if stream is None:
+                    self._observe(Ignored(burst.peer.endpoint, "another conversation is going on"))
+                elif not stream.take(burst):
+                    self._observe(Ignored(burst.peer.endpoint, "it is read more slowly than it sends"))
+
+    def _begin(self, sock: Datagram, peer: Peer) -> ServerStream | None:
+        waiting = self._waiting[sock]
+        if self._closed or len(waiting) >= _MAX_WAITING:
+            return None
+        stream = self._standing[sock, peer] = ServerStream(self, sock, peer)
+        waiting.append(stream)
+        self._came.notify_all()
+        return stream
+
+    async def ready(self, sock: Datagram) -> None:
+        """Wait for somebody new at one of the sockets."""
+        while not self._waiting[sock]:
+            await self._came.wait()
+
+    async def accept(self, sock: Datagram, observe: Observer) -> ServerStream | None:
+        """Take the next peer of one of the sockets, None if there is nobody new."""
+        return self._waiting[sock].popleft() if self._waiting[sock] else None
+
+    def forget(self, stream: ServerStream) -> None:
+        """Let a conversation go: another datagram of its peer begins a new one."""
+        del self._standing[stream.key]
+        self._close_if_last()
+
+    def close(self) -> None:
+        self._closed = True
+        for waiting in self._waiting.values():
+            while waiting:
+                waiting.popleft().close()
+        self._close_if_last()
+
+    def _close_if_last(self) -> None:
+        if self._closed and not self._standing:
+            self._over = True
+            self._bound.close()
+
+
+async def listen_datagrams(
+    endpoint: Endpoint, *, family: int, numeric: bool, mode: int, observe: Observer = ignore
+) -> DatagramListener:
+    """Receive at the addresses of ``endpoint``. Raises Failure: BIND, or RESOLVE for the name."""
+    bound = await bind(endpoint, family=family, numeric=numeric, mode=mode, observe=observe)
+    return DatagramListener(bound, observe)

@@ -1,0 +1,311 @@
+"""``connect udp:`` and ``listen udp:``: a conversation in datagrams, whose ends nobody is told of."""
+
+import json
+import os
+import re
+import signal
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.support import PATIENCE, Finished, Running, died_by, free_port, netkit, running
+from tests.support.forkserver import NETKIT
+from tests.support.processes import HERE, descriptors
+from tests.support.terminals import terminal
+
+HOSTS = ("127.0.0.1", "::1")
+
+
+@contextmanager
+def bare(host: str = HOSTS[0]) -> Iterator[socket.socket]:
+    """A bound socket that does nothing by itself."""
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.bind((host, 0))
+        sock.settimeout(PATIENCE)
+        yield sock
+
+
+def at(sock: socket.socket) -> str:
+    """The address to type."""
+    host, port = sock.getsockname()[:2]
+    return f"udp:[{host}]:{port}" if ":" in host else f"udp:{host}:{port}"
+
+
+@contextmanager
+def asking(port: int) -> Iterator[socket.socket]:
+    """A client of a server on this port."""
+    with bare() as client:
+        client.connect((HOSTS[0], port))
+        yield client
+
+
+# -- connect
+
+
+@pytest.mark.parametrize("host", HOSTS)
+def test_each_read_is_a_datagram_and_each_that_comes_is_printed(host: str) -> None:
+    """With the newline that was typed, empty ones skipped, whenever they come; the end is a silence of --grace."""
+    with bare(host) as server, running("connect", at(server), "--grace", "50ms") as client:
+        for word in (b"one\n", b"no newline", b"a\nb\n"):
+            client.stdin.write(word)
+            data, peer = server.recvfrom(100)
+            assert data == word
+        for answer in (b"late", b"", b" and more"):
+            server.sendto(answer, peer)
+            assert client.out.read(len(answer)) == answer
+        client.stdin.close()
+        assert client.finish() == (0, b"", "")
+
+
+def test_lines_are_datagrams_of_their_own() -> None:
+    """Newlines stay, a line that comes in pieces waits for its end, and the last needs none."""
+    with bare() as server, running("connect", at(server), "--lines", "--grace", "0") as client:
+        client.stdin.write(b"a\n\nb")
+        assert [server.recv(9) for _ in range(2)] == [b"a\n", b"\n"]
+        client.stdin.write(b"c\nd")
+        assert server.recv(9) == b"bc\n"
+        client.stdin.close()
+        assert server.recv(9) == b"d"
+        assert client.wait() == 0
+
+
+def test_what_is_more_than_a_datagram_holds_is_cut() -> None:
+    """Every byte goes, in datagrams of 16 KiB, as nc sends them."""
+    data = os.urandom(100_000)
+    with bare() as server:
+        server.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
+        assert netkit("connect", at(server), "--send-only", input=data) == Finished(0, b"", "")
+        pieces = []
+        while sum(map(len, pieces)) < len(data):
+            pieces.append(server.recv(65536))
+    assert b"".join(pieces) == data
+    assert max(map(len, pieces)) == 16384
+
+
+@pytest.mark.parametrize("options", [(), ("--send-only",), ("--lines",), ("--grace", "0")])
+def test_a_port_that_nobody_has_is_7(options: tuple[str, ...]) -> None:
+    """As soon as its answer comes, in one line."""
+    address = f"udp:127.0.0.1:{free_port()}"
+    done = netkit("connect", address, *options, input=b"hi\n")
+    assert done == Finished(7, b"", f"netkit connect: cannot send to {address}: connection refused (127.0.0.1)\n")
+
+
+def test_a_peer_that_goes_away_is_7() -> None:
+    """What came before is printed."""
+    with bare() as server, running("connect", at(server)) as client:
+        client.stdin.write(b"hi\n")
+        _, peer = server.recvfrom(9)
+        server.sendto(b"bye", peer)
+        assert client.out.read(3) == b"bye"
+        server.close()
+        client.stdin.write(b"still there?\n")
+        done = client.finish()
+    assert done.code == 7 and done.complaints[0].endswith("connection refused (127.0.0.1)")
+
+
+def test_the_next_address_of_a_name_takes_it() -> None:
+    """localhost is ::1 first, and a service often listens on 127.0.0.1 alone."""
+    with running("echo", "--udp", "127.0.0.1:0") as server:
+        done = netkit("connect", f"udp:localhost:{server.port}", "--until", "hi", input=b"hi")
+    assert done == Finished(0, b"hi", "")
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "out"),
+    [
+        (("--until", "two"), 0, b"one two"),
+        (("--max-bytes", "5"), 0, b"one t"),
+        (("--until", "four"), 8, b"one two three"),
+    ],
+)
+def test_the_ends_that_are_asked_for(options: tuple[str, ...], code: int, out: bytes) -> None:
+    """--until and --max-bytes, met or not."""
+    with running("echo", "--udp", "127.0.0.1:0") as server:
+        address = f"udp:127.0.0.1:{server.port}"
+        done = netkit("connect", address, *options, "--send", "one two three")
+    assert (done.code, done.out) == (code, out)
+
+
+def test_clocks() -> None:
+    """--idle-timeout and --timeout are 28 here as anywhere."""
+    with bare() as server, running("connect", at(server), "--idle-timeout", "50ms") as client:
+        assert client.wait() == 28
+        assert "nothing moved for 50 ms (--idle-timeout)" in client.finish().err
+
+
+def test_a_program_talks(tmp_path: Path) -> None:
+    """Its output is sent, its input is what comes, and it is told whom it talks to."""
+    script = 'printf "%s" "$NETKIT_PEER_PORT"; read answer; printf "got %s" "$answer"; exit 3'
+    with bare() as server, running("connect", at(server), "--grace", "0", "--sh-exec", script) as client:
+        data, peer = server.recvfrom(99)
+        assert data == b"%d" % server.getsockname()[1]
+        server.sendto(b"it\n", peer)
+        assert server.recv(99) == b"got it"
+        assert client.wait() == 3
+
+
+def test_what_is_told_in_json_is_udp(tmp_path: Path) -> None:
+    """Nothing says that a peer acknowledged a byte: none is. The log has each datagram."""
+    log = tmp_path / "log"
+    with running("echo", "--udp", "127.0.0.1:0") as server:
+        address = f"udp:127.0.0.1:{server.port}"
+        words = ("--send", "hi", "--until", "hi", "--log", str(log), "--json", "--stats")
+        done = netkit("connect", address, *words)
+    opened, closed, stats = map(json.loads, done.err.splitlines())
+    assert (opened["event"], opened["target"], opened["protocol"]) == ("opened", address, "udp")
+    assert (closed["event"], closed["protocol"], closed["peer_address"]) == ("closed", "udp", "127.0.0.1")
+    for told in (closed, stats):
+        assert (told["bytes_sent"], told["bytes_acknowledged"], told["bytes_received"]) == (2, 0, 2)
+    assert [json.loads(line)["direction"] for line in log.read_text().splitlines()] == ["sent", "received"]
+
+
+def test_lines_typed_on_a_terminal() -> None:
+    """Each is a datagram when it is entered, control bytes of an answer are made visible, and ^D ends the input."""
+    with (
+        bare() as server,
+        terminal() as (screen, theirs),
+        running("connect", at(server), "--grace", "0", stdin=theirs, stdout=theirs) as client,
+    ):
+        os.write(screen, b"hello\n")
+        data, peer = server.recvfrom(99)
+        assert data == b"hello\n"
+        server.sendto(b"hi \x1b[31mthere\n", peer)
+        shown = b""
+        while b"there" not in shown:
+            shown += os.read(screen, 99)
+        assert shown.endswith(b"hi \\x1b[31mthere\r\n")
+        os.write(screen, b"\x04")
+        assert client.wait() == 0
+
+
+# -- listen
+
+
+@contextmanager
+def listening(*options: str) -> Iterator[tuple[Running, int]]:
+    """A server of datagrams, and its port."""
+    with running("listen", f"udp:{HERE}", *options) as server:
+        yield server, int(server.line(r"listening on udp:127\.0\.0\.1:(\d+)$")[1])
+
+
+def test_the_first_peer_is_the_conversation() -> None:
+    """Others are not heard, and told of with -v; an empty input is no end, and ^C is one of the ends there are."""
+    with listening("-v") as (server, port), asking(port) as one, asking(port) as other:
+        server.stdin.close()
+        one.send(b"first")
+        assert server.out.read(5) == b"first"
+        other.send(b"second")
+        server.line("ignored: another conversation is going on")
+        one.send(b"third")
+        assert server.out.read(5) == b"third"
+        server.signal(signal.SIGTERM)
+        assert died_by(server.wait()) is signal.SIGTERM
+
+
+def test_it_answers() -> None:
+    """Each read of stdin goes to the peer, from where that had sent to, and what was typed before it came, too."""
+    with running("listen", "udp:0.0.0.0:0") as server:
+        port = int(server.line(r":(\d+)$")[1])
+        server.stdin.write(b"early\n")
+        with bare() as client:
+            client.connect(("127.0.0.9", port))
+            client.send(b"hi")
+            assert server.out.read(2) == b"hi"
+            assert client.recv(99) == b"early\n"
+            server.stdin.write(b"late\n")
+            assert client.recv(99) == b"late\n"
+
+
+def test_silence_ends_it() -> None:
+    """It is 28, as for every conversation."""
+    with listening("--idle-timeout", "50ms") as (server, port), asking(port) as client:
+        client.send(b"hi")
+        assert server.wait() == 28
+        assert server.read_all() == b"hi"
+
+
+def test_keep_tells_peers_apart() -> None:
+    """Each line with who sent it, and stdin for all."""
+    with listening("--keep", "--label") as (server, port), asking(port) as one, asking(port) as other:
+        for client, word in ((one, b"a\n"), (other, b"b\n"), (one, b"c\n")):
+            client.send(word)
+            assert server.out.readline() == b"127.0.0.1:%d\t%s" % (client.getsockname()[1], word)
+        server.stdin.write(b"for all")
+        assert one.recv(99) == other.recv(99) == b"for all"
+
+
+def test_a_program_for_each_peer() -> None:
+    """It ends with its peer's silence, and another datagram of that peer begins a new one."""
+    words = ("--keep", "--idle-timeout", "300ms", "-v", "--sh-exec", 'echo "$NETKIT_PEER_PORT"; cat')
+    with listening(*words) as (server, port), asking(port) as one, asking(port) as other:
+        for client in (one, other):
+            client.send(b"hi")
+            greeting = b"%d\n" % client.getsockname()[1]
+            got = b""
+            while len(got) < len(greeting) + 2:
+                got += client.recv(99)
+            assert got == greeting + b"hi"
+        for _ in range(2):
+            server.line(r"closed after .*--idle-timeout")
+        one.send(b"again")
+        assert one.recv(99).startswith(b"%d" % one.getsockname()[1])
+
+
+@pytest.mark.parametrize("options", [("--once",), ("--max-clients", "2"), ("--reply", "hello {port}")])
+def test_the_ends_of_a_server(options: tuple[str, ...]) -> None:
+    """Its limits count peers, and a reply is one datagram that names its peer."""
+    with listening("--keep", "--idle-timeout", "100ms", *options) as (server, port), asking(port) as client:
+        client.send(b"hi")
+        if "--reply" in options:
+            assert client.recv(99) == b"hello %d" % client.getsockname()[1]
+            return
+        if "2" in options:
+            with asking(port) as other:
+                other.send(b"hi")
+                assert server.wait() == 0
+        assert server.wait() == 0
+
+
+def test_a_peer_that_floods_costs_nobody_else_anything() -> None:
+    """What a program does not read is dropped and told; descriptors come back when it has ended."""
+    with listening("--keep", "--exec", "sleep 60", "-v", "--idle-timeout", "200ms") as (server, port):
+        before = descriptors(server.pid)
+        with asking(port) as flood, asking(port) as other:
+            other.send(b"x")
+            server.line("connection from")
+            for _ in range(400):
+                flood.send(bytes(16384))
+            server.line(rf"{flood.getsockname()[1]} ignored: it is read more slowly than it sends")
+            other.send(b"y")
+        for _ in range(2):
+            server.line("closed after")
+        server.signal(signal.SIGTERM)
+        assert died_by(server.wait()) is signal.SIGTERM
+        assert before
+
+
+def test_the_address_that_is_told_can_be_dialled() -> None:
+    """COMMAND gets it, and connect takes it."""
+    command = 'printf hi | "$@" connect "$NETKIT_ADDRESS" --send-only'
+    with listening("--", "sh", "-c", command, "sh", *NETKIT) as (server, _):
+        done = server.finish()
+    assert (done.code, done.out) == (0, b"hi")
+
+
+# -- unix sockets
+
+
+def test_a_conversation_over_unix_datagrams(tmp_path: Path) -> None:
+    """Both ways, over a path that only we may use, and that is gone afterwards."""
+    path = tmp_path / "socket"
+    with running("listen", f"udp:unix:{path}", "--keep", "--sh-exec", "cat") as server:
+        server.line("listening on udp:unix:")
+        assert path.stat().st_mode & 0o777 == 0o600
+        assert netkit("connect", f"udp:unix:{path}", "--send", "hi", "--until", "hi") == Finished(0, b"hi", "")
+        server.signal(signal.SIGTERM)
+        server.wait()
+    assert not path.exists()
+    assert re.search("no such file", netkit("connect", f"udp:unix:{path}", "--send", "x").err)
