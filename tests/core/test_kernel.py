@@ -1533,7 +1533,8 @@ def test_shared_threads_are_so_many_at_most(monkeypatch: pytest.MonkeyPatch) -> 
     async def main() -> None:
         async with Group() as group:
             tasks = [group.start_soon(one(number)) for number in range(4)]
-            await sleep(0.01)
+            while len(begun) < 2:
+                await checkpoint()
             assert sorted(begun) == [0, 1]
             tasks[2].cancel()
             let_go[1].set()
