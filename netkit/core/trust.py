@@ -19,10 +19,10 @@ def days_left(moment: datetime) -> int:
 
 
 def distance(moment: datetime) -> str:
-    """A date and how far away it is: ``2027-02-11 (74 days)``, ``2026-11-02 (27 days ago)``."""
+    """How far away a moment is: ``74 days``, ``27 days ago``."""
     days = days_left(moment)
     number, ago = (-days - 1, " ago") if days < 0 else (days, "")
-    return f"{moment.date()} ({number} day{'' if number == 1 else 's'}{ago})"
+    return f"{number} day{'' if number == 1 else 's'}{ago}"
 
 
 def refused(
@@ -37,11 +37,14 @@ def refused(
     if chain and code == _EXPIRED:
         reason, detail = _expired(chain)
     elif chain and code == _NOT_YET_VALID and chain[0].not_before:
-        detail = f"it begins {distance(chain[0].not_before)}"
+        detail = f"it begins on {chain[0].not_before.date()}"
     elif chain and code == _SELF_SIGNED:
         hint = f"if it is the right one: --fingerprint {chain[0].fingerprint}" if peer == "server" else ""
     elif chain and code in (_OTHER_HOST, _OTHER_ADDRESS):
-        detail = f"it is for {', '.join(chain[0].names)}" if chain[0].names else "it has no name"
+        names = chain[0].alternative_names
+        detail = (
+            f"it is for {', '.join(names)}" if names else "it has no alternative name, and a common name does not count"
+        )
         hint = "--servername NAME says another name that it may have"
     elif chain and (code in _NO_ISSUER or code == _SELF_SIGNED_IN_CHAIN):
         reason, detail, hint = _unknown(_path(chain), peer, cafile)
@@ -52,10 +55,10 @@ def _expired(chain: Sequence[Certificate]) -> tuple[str, str]:
     """Reason and detail of one that has expired, which may be another than the peer's own."""
     for certificate in chain:
         if certificate.not_after is not None and days_left(certificate.not_after) < 0:
-            ended = f"ended {distance(certificate.not_after)}"
+            ended = f"{certificate.not_after.date()}, {distance(certificate.not_after)}"
             if certificate is chain[0]:
-                return "certificate has expired", f"it {ended}"
-            return f"the certificate of its issuer {certificate.label} {ended}", ""
+                return "certificate has expired", ended
+            return f"the certificate of its issuer {certificate.label} has expired", ended
     return "the certificate of its authority has expired", ""
 
 

@@ -61,16 +61,17 @@ _GENERALIZED_FORM = re.compile(rb"(\d{4})(\d\d)(\d\d)(\d\d)(\d\d)(\d\d)Z")
 class Certificate(NamedTuple):
     """A certificate: its bytes, ``der``, and what could be read of them.
 
-    ``subject`` and ``issuer`` are written as in RFC 4514, ``issued_by`` is short for the issuer. ``names`` are the
-    alternative ones, hosts, addresses and the like, or else the common name. ``serial`` is in hex. Of the issuer's own
-    certificate it may tell who issued that, its ``grandparent``, and it may be ``published``, at a URL.
+    ``subject`` and ``issuer`` are written as in RFC 4514, ``issued_by`` is short for the issuer. The alternative names
+    are hosts, addresses and the like. ``serial`` is in hex. Of the issuer's own certificate it may tell who issued
+    that, its ``grandparent``, and it may be ``published``, at a URL.
     """
 
     der: bytes
     subject: str = ""
     issuer: str = ""
     issued_by: str = ""
-    names: tuple[str, ...] = ()
+    common_name: str = ""
+    alternative_names: tuple[str, ...] = ()
     serial: str = ""
     not_before: datetime | None = None
     not_after: datetime | None = None
@@ -81,6 +82,11 @@ class Certificate(NamedTuple):
     def fingerprint(self) -> str:
         """The SHA-256 of all of it, as ``--fingerprint`` takes it."""
         return f"sha256:{hashlib.sha256(self.der).hexdigest()}"
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What it is known by: the alternative names, or else the common name."""
+        return self.alternative_names or ((self.common_name,) if self.common_name else ())
 
     @property
     def label(self) -> str:
@@ -114,13 +120,12 @@ def read(der: bytes) -> Certificate:
             del to_be_signed[0]
         serial, _, issuer, validity, subject, _, *rest = to_be_signed
         begin, end = validity.parts()
-        common = _common_name(subject)
         found = Certificate(
             der,
             subject=_name(subject),
             issuer=_name(issuer),
             issued_by=_common_name(issuer) or _name(issuer),
-            names=(common,) if common else (),
+            common_name=_common_name(subject),
             serial=_hex(serial.content),
             not_before=_moment(begin),
             not_after=_moment(end),
@@ -141,7 +146,7 @@ def _with_extension(found: Certificate, extension: _Value) -> Certificate:
         parts = value.parts()
         name = _identifier(kind)
         if name == _ALTERNATIVE_NAMES:
-            return found._replace(names=tuple(filter(None, map(_alternative, parts))) or found.names)
+            return found._replace(alternative_names=tuple(filter(None, map(_alternative, parts))))
         if name == _AUTHORITY_KEY:
             issuers = [each for part in parts if part.tag == _AUTHORITY_ISSUER for each in part.parts()]
             return found._replace(grandparent=next(filter(None, map(_alternative, issuers)), ""))

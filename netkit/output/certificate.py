@@ -25,7 +25,7 @@ def sentence(certificate: Certificate) -> str:
         parts.append(f"by {'itself' if certificate.self_issued else certificate.issued_by}")
     end = certificate.not_after
     if end is not None:
-        parts.append(f"{'ended' if days_left(end) < 0 else 'ends'} {distance(end)}")
+        parts.append(f"{'ended' if days_left(end) < 0 else 'ends'} {end.date()} ({distance(end)})")
     return ", ".join(parts)
 
 

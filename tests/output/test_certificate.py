@@ -21,7 +21,8 @@ def in_november(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def shown(*names: str, **about: Any) -> Certificate:
     """Return a certificate with these names."""
-    return Certificate(b"der", "CN=db,O=o", "CN=Example CA,O=o", "Example CA", names, "0A", None, END)._replace(**about)
+    found = Certificate(b"der", "CN=db,O=o", "CN=Example CA,O=o", "Example CA", alternative_names=names, serial="0A")
+    return found._replace(not_after=END)._replace(**about)
 
 
 @pytest.mark.parametrize(
