@@ -121,7 +121,7 @@ async def _socks5(answers: _Answers, proxy: Proxy, target: Endpoint) -> None:
         _, status = await answers.ask(connection.data_to_send(), 2)  # the version is 1, or with some 5
         if status:
             raise answers.failure("it refused user and password")
-        connection.receive_data(b"\1\0")
+        connection.receive_data(b"\1\0")  # as the library wants it
     connection.send(SOCKS5CommandRequest.from_address(SOCKS5Command.CONNECT, (target.host or "", target.port)))
     version, code = await answers.ask_for_target(connection.data_to_send())
     if version != 5:

@@ -78,6 +78,8 @@ class _Way:
             except TargetFailure as failure:
                 stream.abort()
                 missed.append((address.host or "", failure))
+                if failure.exit is Exit.TIMEOUT:
+                    break  # for all addresses together
             except BaseException:
                 stream.abort()
                 raise
@@ -125,7 +127,7 @@ class _Way:
                 stream = await handshake(stream, proxy, target, action)
         except Failure as failure:
             if failure.exit is Exit.TIMEOUT:
-                raise TargetFailure(action, failure.reason, exit=Exit.TIMEOUT) from failure
+                raise TargetFailure(action, failure.reason, exit=Exit.TIMEOUT, hint=failure.hint) from failure
             if failure.exit is Exit.PROXY or isinstance(failure, TargetFailure):
                 raise
             raise Failure(Exit.PROXY, action, failure.reason) from failure
@@ -148,7 +150,7 @@ def _of_proxy(failure: Failure, whom: str, *, straight: bool) -> Failure:
 
 def _of_all(missed: Sequence[tuple[str, TargetFailure]], *, resolved: bool) -> TargetFailure:
     """The failure of all the addresses of a target."""
-    (_, last) = missed[-1]
+    _, last = missed[-1]
     reasons: dict[str, list[str]] = {}
     for host, failure in missed:
         reasons.setdefault(failure.reason, []).append(host)
@@ -156,5 +158,5 @@ def _of_all(missed: Sequence[tuple[str, TargetFailure]], *, resolved: bool) -> T
         last.detail = ", ".join(host for host, _ in missed) if resolved else last.detail
         return last
     detail = ", ".join(f"{', '.join(hosts)}: {reason}" for reason, hosts in reasons.items())
-    exit = min((failure.exit for _, failure in missed), key=(Exit.CONNECT, Exit.TIMEOUT, Exit.PROXY).index)
+    exit = min((failure.exit for _, failure in missed), key=(Exit.TIMEOUT, Exit.CONNECT, Exit.PROXY).index)
     return TargetFailure(last.action, "no address answered", exit=exit, detail=detail)

@@ -383,7 +383,13 @@ ROWS: list[tuple[str, Sequence[Step], Callable[[socket.socket], Any], int, str]]
         97,
         "its head has more than 262144 bytes",
     ),
-    ("http", http((b"HTTP/1.1 100 Go on\r\nX: " + b"y" * 4000 + b"\r\n\r\n") * 70), close, 97, "has more than 262144"),
+    (
+        "http",
+        http((b"HTTP/1.1 100 Go on\r\nX: " + b"y" * 4000 + b"\r\n\r\n") * 70),
+        close,
+        97,
+        "its head has more than 262144 bytes",
+    ),
 ]
 
 

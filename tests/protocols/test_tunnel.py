@@ -159,8 +159,11 @@ def test_a_proxy_costs_no_zero_copy(url: str, monkeypatch: pytest.MonkeyPatch, t
 V6, V4, OTHER = "2001:db8::1", "192.0.2.1", "192.0.2.2"
 
 
-def attempt(url: str, codes: dict[str, int], monkeypatch: pytest.MonkeyPatch) -> tuple[list[str], Any]:
-    """Dial a name with three addresses through a proxy with these replies: what it was asked for, and what came."""
+def attempt(url: str, codes: dict[str, int | None], monkeypatch: pytest.MonkeyPatch) -> tuple[list[str], Any]:
+    """Dial a name with three addresses through a proxy with these replies: what it was asked for, and what came.
+
+    It is silent where the reply is None.
+    """
     told: list[str] = []
 
     async def lookup(target: Endpoint, family: int, **_: Any) -> list[Address]:
@@ -175,7 +178,8 @@ def attempt(url: str, codes: dict[str, int], monkeypatch: pytest.MonkeyPatch) ->
         told.append(socket.inet_ntop(family, receive(sock, size)))
         receive(sock, 2)
         code = codes.get(told[-1], 0)
-        sock.sendall(b"\5" + bytes([code]) + GRANTED[2:])
+        if code is not None:
+            sock.sendall(b"\5" + bytes([code]) + GRANTED[2:])
         sock.recv(1)
 
     monkeypatch.setattr(tunnel, "lookup", lookup)
@@ -183,7 +187,7 @@ def attempt(url: str, codes: dict[str, int], monkeypatch: pytest.MonkeyPatch) ->
 
     async def main(proxy: str) -> None:
         async with Group() as group:
-            how = Dialling(connect=through_proxies([Hop(parse(proxy))]))
+            how = Dialling(timeout=0.3 if None in codes.values() else 10, connect=through_proxies([Hop(parse(proxy))]))
             stream = await dial(TARGET, how, seen.append, group)
             seen.append(stream)
             stream.close()
@@ -230,3 +234,11 @@ def test_when_no_address_is_reached(
     assert isinstance(failure, TargetFailure)
     assert (failure.exit, failure.errno) == (exit, errno)
     assert failure.detail.startswith(detail)
+
+
+def test_the_time_is_for_all_addresses_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that takes all of it leaves none for the next, and the message has what was said before."""
+    told, failure = attempt("socks5://p", {V6: 5, V4: None}, monkeypatch)
+    assert told == [V6, V4]
+    assert (failure.exit, failure.reason) == (Exit.TIMEOUT, "no address answered")
+    assert failure.detail == f"{V6}: connection refused, {V4}: no answer within 300 ms"
