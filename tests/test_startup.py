@@ -40,11 +40,11 @@ SERVER = LOOP | {"resource"}  # whose limit of descriptors is raised
         ("portcheck 127.0.0.1:1", SERVER, 62),
         ("resolve 127.0.0.1", LOOP, 46),
         ("free-port", LOOP, 46),
-        ("address 192.0.2.1", SOCKETS | {"ipaddress"}, 25),
-        ("pack u8 1", VALUES, 28),
-        ("unpack u8 01", VALUES, 28),
-        ("services 80", {"select"}, 22),
-        ("help", {"select", "textwrap"}, 22),
+        ("address 192.0.2.1", SOCKETS | {"ipaddress"}, 27),
+        ("pack u8 1", VALUES, 30),
+        ("unpack u8 01", VALUES, 30),
+        ("services 80", {"select"}, 24),
+        ("help", {"select", "textwrap"}, 24),
     ],
 )
 def test_a_command_loads_what_it_needs_beside_click_and_no_more(line: str, allowed: set[str], most: int) -> None:

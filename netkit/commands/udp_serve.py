@@ -72,22 +72,20 @@ def udp_serve(
     the same port, on the interface of ADDRESS or, as GROUP%INTERFACE, on that one.
     """
     from netkit.core.pump import fresh
-    from netkit.core.relay import Ending, Input
     from netkit.output import datagrams
-    from netkit.services import exec
-    from netkit.services.join import Conversation
     from netkit.services.server import Service
     from netkit.services.transforms import incoming
     from netkit.services.udp import formatter, serve
 
     if program.argv is not None:
+        from netkit.core.relay import Ending, Input
+        from netkit.services import exec
+        from netkit.services.join import Conversation
+
         server.address = server.address._replace(udp=True)
-        programs = exec.running(
-            program.argv,
-            Conversation(Ending(Input.PROGRAM), lambda _: [], server.observe, idle_timeout=server.idle_timeout or 60.0),
-            lambda code: None,
-            alone=False,
-        )
+        ending, patience = Ending(Input.PROGRAM), server.idle_timeout or 60.0
+        conversation = Conversation(ending, lambda _: [], server.observe, idle_timeout=patience)
+        programs = exec.running(program.argv, conversation, lambda code: None, alone=False)
         return server.run(lambda: Service(programs))
     serve.check_groups(server.address, join, server.family.family())
     kind = output.kind(server.verbosity)

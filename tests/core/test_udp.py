@@ -321,7 +321,7 @@ def test_broadcast_wants_to_be_asked_for() -> None:
     async def script(room: Room) -> None:
         with pytest.raises(Failure, match="permission denied") as caught:
             await room.connect(Endpoint("255.255.255.255", 9))
-        assert caught.value.exit is Exit.CONNECT and "--broadcast" in caught.value.hint
+        assert caught.value.exit is Exit.CONNECT and "--broadcast" in caught.value.detail
         await room.connect(Endpoint("255.255.255.255", 9), broadcast=True)
 
     run(script)
