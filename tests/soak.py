@@ -55,15 +55,11 @@ class Server:
         self.datagrams, self.tls = datagrams, tls
         self.counts: Counter[str] = Counter()
         self.lingering: deque[socket.socket] = deque()
-        self.process = subprocess.Popen(
-            [*NETKIT, *arguments, "--print-port", "-q"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-        )
-        assert self.process.stdout is not None
-        self.port = int(self.process.stdout.readline())
-        threading.Thread(target=self.process.stdout.read, daemon=True).start()
+        pipe, null = subprocess.PIPE, subprocess.DEVNULL
+        self.process = subprocess.Popen([*NETKIT, *arguments], stdin=pipe, stdout=null, stderr=pipe)
+        assert self.process.stderr is not None
+        self.port = int(self.process.stderr.readline().rpartition(b":")[2])
+        threading.Thread(target=deque, args=(self.process.stderr, 0), daemon=True).start()  # reads and drops the rest
 
     def held(self) -> Held:
         """What it holds now."""

@@ -41,7 +41,7 @@ _ALERTS = frozenset(
     )
 )
 _WRAPPING = re.compile(r"^\[[^]]*\] | \(_ssl\.c:[0-9]+\)$")  # what Python puts around OpenSSL's words
-_SENDER = re.compile(r"^(?:sslv3|tlsv1|tlsv13) (?:alert )?")
+_SENDER = re.compile(r"^(?:sslv3|tlsv1|tlsv13|ssl/tls) (?:alert )?")  # in front of alerts, and not of our own findings
 _HINT = "a server that drops clients which half-close may want --no-shutdown"
 _HINT_OLDER = "--tls-min 1.0 speaks old versions, too"
 _REASONS = {
@@ -488,5 +488,6 @@ class TlsStream(Wrapped):
 def _reason(error: "ssl.SSLError") -> str:
     """What OpenSSL says: alerts of the peer by their names of RFC 8446, the rest in its own words."""
     text = _WRAPPING.sub("", error.reason or error.strerror or str(error)).replace("_", " ").lower()
-    name = _SENDER.sub("", text).replace(" ", "_").replace("cancelled", "canceled")
-    return f"the peer sent alert {name}" if name in _ALERTS else _REASONS.get(text, text)
+    name, by_peer = _SENDER.subn("", text)
+    name = name.replace(" ", "_").replace("cancelled", "canceled")
+    return f"the peer sent alert {name}" if by_peer and name in _ALERTS else _REASONS.get(text, text)

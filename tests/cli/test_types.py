@@ -27,8 +27,6 @@ from netkit.cli.types import (
     size,
 )
 
-pytestmark = pytest.mark.timeout(30)
-
 PROPERTY = settings(max_examples=100, deadline=None, database=None)
 TEN_YEARS = 10 * 365 * 24 * 3600
 ARGUMENTS = st.text() | st.binary().map(os.fsdecode)

@@ -19,8 +19,6 @@ from tests.support.processes import HERE, strace
 from tests.support.refusals import mistake, the_line
 from tests.support.terminals import on_terminal
 
-pytestmark = pytest.mark.timeout(30)
-
 Case = tuple[list[str], str]
 """What is typed after ``netkit``, and what the message has to say."""
 

@@ -14,8 +14,6 @@ from netkit.cli.app import run
 from netkit.cli.types import FIELD, METHOD
 from tests.support.refusals import the_line
 
-pytestmark = pytest.mark.timeout(30)
-
 PROPERTY = settings(max_examples=100, deadline=None, database=None)
 ARGUMENTS = st.text() | st.binary().map(os.fsdecode)
 URL = "http://127.0.0.1:{port}/"

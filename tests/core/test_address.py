@@ -24,8 +24,6 @@ from netkit.core.address import (
 )
 from netkit.core.errors import Invalid
 
-pytestmark = pytest.mark.timeout(30)
-
 ROLES: tuple[Role, ...] = ("client", "server")
 PROPERTY = settings(max_examples=100, deadline=None, database=None)
 

@@ -352,6 +352,12 @@ def test_records_out_of_place(pki: Pki, words: bytes) -> None:
         assert "[" not in failure.reason, failure.reason
 
 
+def test_what_we_find_is_no_alert_of_the_peer(pki: Pki) -> None:
+    """A handshake that is out of order is our finding, although its words are those of an alert."""
+    certificate = b"\x16\x03\x03\0\4\x0b\0\0\0"  # in place of the hello
+    assert refused(client_of(pki), certificate).reason == "unexpected message"
+
+
 # -- certificates
 
 

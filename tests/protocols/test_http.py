@@ -11,8 +11,6 @@ from netkit.core.errors import Exit
 from netkit.protocols.http import MAX_HEAD
 from tests.support.answers import ODD, take
 
-pytestmark = pytest.mark.timeout(30)
-
 PROPERTY = settings(max_examples=350, deadline=None, database=None)
 OK = b"HTTP/1.1 200 OK\r\n"
 CHUNKED = OK + b"Transfer-Encoding: chunked\r\n\r\n"

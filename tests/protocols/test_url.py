@@ -11,8 +11,6 @@ from netkit.core.address import Endpoint
 from netkit.core.errors import Invalid
 from netkit.protocols.url import Url, follow, parse
 
-pytestmark = pytest.mark.timeout(30)
-
 PROPERTY = settings(max_examples=200, deadline=None, database=None)
 ARGUMENTS = st.text() | st.binary().map(os.fsdecode)
 PIECES = [
