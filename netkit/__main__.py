@@ -45,8 +45,11 @@ def script() -> None:
     if os.environ.get("NETKIT_ATEXIT"):
         sys.exit(code)
     for stream in (sys.stdout, sys.stderr):
-        if stream is not None:
-            stream.flush()
+        try:
+            if stream is not None:
+                stream.flush()  # netkit writes past it, so what it holds is a library's
+        except OSError:
+            pass
     os._exit(code)
 
 

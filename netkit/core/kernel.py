@@ -588,8 +588,9 @@ def run(main: Coroutine[Any, Any, T], *, clock: Clock | None = None, signals: Se
 
 def now() -> float:
     """The kernel's clock, in seconds."""
-    kernel = _running()
-    return kernel.clock.now() if kernel.time is None else kernel.time
+    if _kernel is not None and _kernel.time is not None:
+        return _kernel.time
+    return _running().clock.now()
 
 
 @types.coroutine

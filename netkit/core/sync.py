@@ -55,7 +55,8 @@ class Condition(_Queue):
     __slots__ = ()
 
     def notify_all(self) -> None:
-        self._wake_all()
+        if self._waiting:
+            self._wake_all()
 
     async def wait(self) -> None:
         await self._park()
