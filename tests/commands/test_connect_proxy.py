@@ -246,7 +246,7 @@ def test_the_proxys_certificate_is_verified(pki: Pki) -> None:
         assert f"cannot trust proxy {url} for {TARGET}: hostname mismatch" in done.err
         done = through(url, "--tls", "--insecure")
         assert done.code == 60
-        assert "self-signed certificate" in done.err or "unable to get local issuer" in done.err
+        assert f"cannot trust proxy {url} for {TARGET}: issuer " in done.err
 
 
 def test_what_is_told_of_it() -> None:
@@ -272,14 +272,14 @@ def test_what_is_told_of_it() -> None:
     ids=lambda value: str(value)[:7],
 )
 def test_no_name_is_looked_up_here(scheme: str, steps: Sequence[Step], tmp_path: Path) -> None:
-    """The only socket that netkit opens is the one to the proxy, and it reads no file of names."""
+    """The only socket on the network is the one to the proxy, and no file of names is read."""
     log = tmp_path / "log"
     wrapper = strace("trace=socket,connect,sendto,sendmsg,sendmmsg,openat", log=log)
     with peer(scripted(steps)) as proxy:
         assert through(f"{scheme}://{proxy.address}", wrapper=wrapper) == Finished(0, b"HELLO", "")
     calls = log.read_text()
     assert re.findall(r"connect\(.*htons\((\d+)\)", calls) == [str(proxy.port)]
-    assert len(re.findall(r"socket\(", calls)) == 1
+    assert len(re.findall(r"socket\(AF_INET", calls)) == 1
     assert not re.search(r"/etc/(hosts|resolv\.conf|nsswitch\.conf)", calls)
 
 
@@ -498,7 +498,7 @@ def test_source_and_family_are_for_the_way_to_the_proxy() -> None:
         (["h:80", "--proxy", "me:hunter2@p"], "--proxy: proxy 'me:...@p' has no scheme"),
         (["h:80", "--proxy-user-file", "f"], "--proxy-user-file needs --proxy"),
         (["127.0.0.1:80", "-n", "--proxy", "http://p"], "host 'p' is a name, and --numeric allows addresses alone"),
-        (["h:80", "--proxy", "http://p", "--cafile", "f"], "--cafile does not apply: without --tls or tls:"),
+        (["h:80", "--proxy", "http://p", "--cafile", "f"], "--cafile does not apply: without --tls, tls: or "),
         (["h:80", "-x", "p:1080"], "no such option '-x': --proxy socks5://HOST:PORT goes through a proxy; "),
         (["h:80", "-X", "connect"], "no such option '-X': the proxy's URL says what it speaks: "),
         (["h:80", "--proxy-type", "http"], "no such option '--proxy-type': the proxy's URL says what it speaks: "),

@@ -151,7 +151,7 @@ def test_many_ports_through_a_proxy_of_ours() -> None:
     [
         (["h:80", "--udp"], "--proxy does not apply: a UDP port has no connection"),
         ([":80"], "address ':80' is this machine: write the host"),
-        (["h:80", "--cafile", "f"], "--cafile does not apply: without --tls or tls:"),
+        (["h:80", "--cafile", "f"], "--cafile does not apply: without --tls, tls: or --starttls"),
     ],
 )
 def test_mistakes(words: list[str], message: str) -> None:

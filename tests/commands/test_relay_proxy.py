@@ -89,7 +89,7 @@ def receive_all(sock: Any) -> bytes:
         (["0", "unix:/x"], "--proxy does not apply: a proxy connects to hosts and ports"),
         (["0", ":80"], "address ':80' is this machine: write the host"),
         (["0", "h:80", "--udp"], "--proxy does not apply: datagrams make no connections"),
-        (["0", "h:80", "--cafile", "f"], "--cafile does not apply: without --tls or tls:"),
+        (["0", "h:80", "--cafile", "f"], "--cafile does not apply: without --tls, tls: or --starttls"),
     ],
 )
 def test_mistakes(words: list[str], message: str) -> None:
