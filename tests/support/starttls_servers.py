@@ -28,9 +28,12 @@ class Files(NamedTuple):
 
 
 @contextlib.contextmanager
-def serving(argv: list[str], *ports: int, user: str | None = None) -> Iterator[Running]:
-    """Run a server in the foreground until it listens, and end it with all that it started."""
-    with running(argv=argv, user=user, start_new_session=True) as server:
+def serving(files: Files, argv: list[str], *ports: int, user: str | None = None) -> Iterator[Running]:
+    """Run a server in the foreground until it listens, and end it with all that it started.
+
+    It runs in its folder, for what it drops: inspircd dumps its core when it ends.
+    """
+    with running(argv=argv, user=user, cwd=files.folder, start_new_session=True) as server:
         try:
             for port in ports:
                 done = netkit("portcheck", f"{HERE}:{port}", "--wait", f"{PATIENCE / 2}", "-q")
@@ -96,7 +99,7 @@ def postfix(files: Files) -> Iterator[dict[str, int]]:
         (files.folder / name).mkdir()
         if name != "queue/pid":
             shutil.chown(files.folder / name, "postfix")
-    with serving([tool("/usr/lib/postfix/sbin/master"), "-c", str(files.folder), "-d"], port):
+    with serving(files, [tool("/usr/lib/postfix/sbin/master"), "-c", str(files.folder), "-d"], port):
         yield {"smtp": port}
 
 
@@ -139,7 +142,7 @@ def dovecot(files: Files) -> Iterator[dict[str, int]]:
         {"".join(services)}
         """
     )
-    with serving([tool("dovecot"), "-F", "-c", str(conf)], *ports.values()):
+    with serving(files, [tool("dovecot"), "-F", "-c", str(conf)], *ports.values()):
         yield ports
 
 
@@ -167,7 +170,7 @@ def vsftpd(files: Files) -> Iterator[dict[str, int]]:
         "rsa_private_key_file": files.key,
     }
     conf.write_text("".join(f"{name}={value}\n" for name, value in settings.items()))
-    with serving([tool("vsftpd"), str(conf)], port):
+    with serving(files, [tool("vsftpd"), str(conf)], port):
         yield {"ftp": port}
 
 
@@ -179,7 +182,7 @@ def slapd(files: Files) -> Iterator[dict[str, int]]:
     conf.write_text(
         f"TLSCertificateFile {files.cert}\nTLSCertificateKeyFile {files.key}\npidfile {files.folder}/slapd.pid\n"
     )
-    with serving([tool("slapd"), "-h", f"ldap://{HERE}:{port}", "-f", str(conf), "-d", "0"], port):
+    with serving(files, [tool("slapd"), "-h", f"ldap://{HERE}:{port}", "-f", str(conf), "-d", "0"], port):
         yield {"ldap": port}
 
 
@@ -203,7 +206,7 @@ def prosody(files: Files) -> Iterator[dict[str, int]]:
         VirtualHost "localhost"
         """
     )
-    with serving([tool("prosody"), "--config", str(conf), "-F"], port):
+    with serving(files, [tool("prosody"), "--config", str(conf), "-F"], port):
         yield {"xmpp": port}
 
 
@@ -226,7 +229,7 @@ def inspircd(files: Files) -> Iterator[dict[str, int]]:
         <connect allow="*" resolvehostnames="no" useident="no">
         """
     )
-    with serving([tool("inspircd"), "--nofork", "--runasroot", "--config", str(conf)], port):
+    with serving(files, [tool("inspircd"), "--nofork", "--runasroot", "--config", str(conf)], port):
         yield {"irc": port}
 
 
@@ -250,7 +253,7 @@ def postgresql(files: Files) -> Iterator[dict[str, int]]:
         "ssl_key_file": files.key,
     }
     words = [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
-    with serving([str(bins / "postgres"), "-D", str(data), *words], port, user=user):
+    with serving(files, [str(bins / "postgres"), "-D", str(data), *words], port, user=user):
         yield {"postgres": port}
 
 
@@ -271,7 +274,7 @@ def mariadb(files: Files) -> Iterator[dict[str, int]]:
         "ssl-key": files.key,
     }
     words = [f"--{name}={value}" for name, value in options.items()]
-    with serving([tool("mariadbd"), "--no-defaults", "--skip-grant-tables", *words], port, user=user):
+    with serving(files, [tool("mariadbd"), "--no-defaults", "--skip-grant-tables", *words], port, user=user):
         yield {"mysql": port}
 
 
