@@ -1,7 +1,9 @@
 """What every test can rely on: how it is run, its level, and certificates."""
 
+import functools
 import os
 import signal
+import socket
 
 import hypothesis
 import pytest
@@ -44,8 +46,19 @@ def pytest_collection_modifyitems(items: list[pytest.Function]) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Function) -> None:
-    """Hold each test to its level."""
+    """Hold each test to its level; skip what needs IPv6 where there is none."""
+    if item.get_closest_marker("ipv6") and not _has_ipv6():
+        pytest.skip("IPv6 is switched off here")
     levels.enforce(levels.level_of(item))
+
+
+@functools.cache
+def _has_ipv6() -> bool:
+    try:
+        with socket.create_server(("::1", 0), family=socket.AF_INET6):
+            return True
+    except OSError:
+        return False
 
 
 def pytest_runtest_logfinish() -> None:

@@ -181,6 +181,7 @@ def test_every_form_of_an_address_connects(form: str) -> None:
         assert server.result() == b"x"
 
 
+@pytest.mark.ipv6
 @pytest.mark.fault("brackets")
 @pytest.mark.parametrize("form", ["[::1]:{p}", "::1 {p}", "[::1] {p}", "-6 :{p}"])
 def test_every_form_of_an_ipv6_address_connects(form: str) -> None:
@@ -248,6 +249,7 @@ def test_wait_ends_with_28_and_the_last_reason() -> None:
     assert re.search(r": still (connection refused|no answer within \S+ m?s) after \d+ ms", done.err)
 
 
+@pytest.mark.ipv6
 @pytest.mark.fault("dead first address")
 def test_dead_first_address_costs_a_quarter_of_a_second() -> None:
     """Where ::1 drops our SYN and 127.0.0.1 answers, the second is tried 250 ms after the first, and wins."""
@@ -275,6 +277,7 @@ def test_verbose_says_what_happened() -> None:
     assert "2.0 KiB received, 0 B sent" in lines[-1]
 
 
+@pytest.mark.ipv6
 def test_failure_on_several_addresses_names_each() -> None:
     """When localhost refuses in both families, both are named."""
     done = netkit("connect", f":{free_port()}")

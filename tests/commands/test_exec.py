@@ -108,6 +108,7 @@ def told_environment(output: bytes) -> dict[str, str]:
 STALE = {**os.environ, "NETKIT_PEER_HOST": "stale", "NETKIT_PEER_PORT": "1", "NETKIT_LOCAL_PORT": "2"}
 
 
+@pytest.mark.ipv6
 def test_both_ends_are_in_the_environment_of_a_server_program() -> None:
     """The client's and our address and port are told, whatever was in our own environment."""
     with running("listen", "0", "--keep", "--exec", "env", env=STALE) as server:
@@ -119,6 +120,7 @@ def test_both_ends_are_in_the_environment_of_a_server_program() -> None:
                 assert told_environment(read_all(client)) == wanted
 
 
+@pytest.mark.ipv6
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
 def test_both_ends_are_in_the_environment_of_a_client_program(host: str) -> None:
     """connect tells the same of the server that it reached."""

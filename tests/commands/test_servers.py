@@ -32,6 +32,7 @@ def listening(port: int) -> set[str]:
 # -- where they listen
 
 
+@pytest.mark.ipv6
 @pytest.mark.fault("default of binding")
 @pytest.mark.parametrize("name", SERVERS)
 def test_bare_port_is_loopback_alone(name: str) -> None:
@@ -43,6 +44,7 @@ def test_bare_port_is_loopback_alone(name: str) -> None:
         assert listening(first) == {"tcp loopback", "tcp6 loopback"}
 
 
+@pytest.mark.ipv6
 @pytest.mark.fault("default of binding")
 def test_colon_port_is_every_interface() -> None:
     """:PORT takes IPv4 and IPv6 on one number, as two sockets that do not share a family."""
@@ -54,6 +56,7 @@ def test_colon_port_is_every_interface() -> None:
         assert exchange(first, b"six", host="::1") == b"six"
 
 
+@pytest.mark.ipv6
 @pytest.mark.parametrize(
     ("address", "bound"),
     [
@@ -241,6 +244,7 @@ def test_listen_receives_and_sends() -> None:
     assert received == [data[::-1]]
 
 
+@pytest.mark.ipv6
 def test_second_client_of_listen_is_refused() -> None:
     """Once its client has come, nobody else is swallowed."""
     with running("listen", "0", "-v") as server:

@@ -48,6 +48,7 @@ def refuses(listener: Listener) -> bool:
 # -- serving
 
 
+@pytest.mark.ipv6
 def test_clients_are_served_side_by_side_and_one_after_another() -> None:
     """A client that says nothing keeps no other from being served."""
 
@@ -190,6 +191,7 @@ def test_what_one_client_does_ends_no_other_and_not_the_server() -> None:
     assert sum("connection reset by peer" in reason for reason in reasons) == 5
 
 
+@pytest.mark.ipv6
 def test_a_client_that_reset_before_it_was_accepted_is_nothing() -> None:
     """A connection that was gone before we took it harms nobody."""
 
@@ -322,6 +324,7 @@ def bound(endpoint: Endpoint, **options: Any) -> list[str]:
     return run(main())
 
 
+@pytest.mark.ipv6
 @pytest.mark.fault("both families")
 @pytest.mark.parametrize(
     ("host", "family", "expected"),
@@ -342,6 +345,7 @@ def test_one_port_number_for_all_families(host: str | None, family: int, expecte
     assert int(ports[0]) > 0
 
 
+@pytest.mark.ipv6
 def test_a_number_that_is_taken_on_one_family_is_not_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where the system's choice for IPv4 is taken on IPv6 another one is drawn, and no socket is left behind."""
     real = listening.listen_tcp
@@ -396,6 +400,7 @@ run(main())
     assert literal == str(int(Exit.BIND))
 
 
+@pytest.mark.ipv6
 def test_a_port_that_is_taken_cannot_be_bound_and_nothing_is_left_listening() -> None:
     """Two servers never share a port: the second gets BIND, naming address and port, on each family."""
     for host in (HERE, "::1"):
