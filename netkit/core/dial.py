@@ -89,7 +89,7 @@ async def dial(
         return stream
     assert group is not None, "layers need a group"
     try:
-        with limit.during(f"secure the connection to {target}"):
+        with limit.during(f"secure the connection to {target}", "" if how.connect else stream.peer.host or ""):
             return await through(stream, how.layers, group)
     except BaseException:
         stream.abort()

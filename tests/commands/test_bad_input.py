@@ -59,10 +59,9 @@ OPTIONS: list[Case] = [
 HABITS: list[Case] = [
     (["connect", "-l", "9000"], "no such option '-l': netkit listen"),
     (["connect", "-lvp", "9000"], "no such option '-l': netkit listen"),
-    *(
-        ([name, "-u", *words], "no such option '-u': datagrams are netkit udp-send and netkit udp-serve")
-        for name, words in (("connect", ["db", "53"]), ("listen", ["53"]), ("connect", ["-v", "db", "53"]))
-    ),
+    (["connect", "-u", "db", "53"], "no such option '-u': udp:HOST:PORT is the address"),
+    (["connect", "-v", "-u", "db", "53"], "no such option '-u': udp:HOST:PORT is the address"),
+    (["listen", "-u", "53"], "no such option '-u': udp:PORT is the address"),
     (["udp-send", "-u", "db", "53"], "no such option '-u': datagrams are all that netkit udp-send sends"),
     (["echo", "-u", "7"], "no such option '-u': --udp serves datagrams"),
     (["udp-send", "-l", "53"], "no such option '-l': netkit udp-serve ADDRESS receives"),

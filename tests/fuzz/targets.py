@@ -220,7 +220,7 @@ def _drained(found: Iterable[Any]) -> tuple[list[Any], str]:
 def datagram_lines(data: bytes) -> None:
     """Datagrams are the same in whatever pieces the input comes."""
     rest = data[1:]
-    kinds = (datagrams.in_lines, datagrams.in_hex, lambda: datagrams.in_pieces(sum(data[:1]) + 1))
+    kinds = (datagrams.in_lines, datagrams.in_hex, lambda: datagrams.InPieces(sum(data[:1]) + 1))
     for make in kinds:
         outcomes = []
         for chunks in ([rest], pieces(rest)):
@@ -337,7 +337,7 @@ def locations(data: bytes) -> None:
 def foreign_text(data: bytes) -> None:
     """Names in certificates, reasons and paths are printable and short in messages, and whole in JSON."""
     word = os.fsdecode(data)
-    secured = events.Secured(protocol=word, cipher=word, alpn=word, names=(word, word), not_before=word, not_after=word)
+    secured = events.Secured(protocol=word, cipher=word, alpn=word, certificates=(data,))
     answered = events.Answered(target=word, status=200, reason=word, size_bytes=1, content_type=word)
     for event in (secured, answered, events.Cut(address.Endpoint(path=word), word)):
         assert type(event) in TABLE
