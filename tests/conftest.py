@@ -47,9 +47,15 @@ def pytest_collection_modifyitems(items: list[pytest.Function]) -> None:
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Function) -> None:
     """Hold each test to its level; skip what needs IPv6 where there is none."""
-    if item.get_closest_marker("ipv6") and not _has_ipv6():
+    if _is_of_ipv6(item) and not _has_ipv6():
         pytest.skip("IPv6 is switched off here")
     levels.enforce(levels.level_of(item))
+
+
+def _is_of_ipv6(item: pytest.Function) -> bool:
+    """Whether a test is marked so, or is a row about its loopback address."""
+    rows = item.callspec.params.values() if hasattr(item, "callspec") else ()
+    return item.get_closest_marker("ipv6") is not None or "::1" in [row for row in rows if isinstance(row, str)]
 
 
 @functools.cache

@@ -30,7 +30,7 @@ from tests.benchmarks.measure import NETKIT, show
 _REST = 150.0  # s: an association of the datagram relay lasts 60, and FIN-WAIT-2 of who left a half-closed one too
 _IDLE = 5.0  # s over which the CPU of a server that has nothing to do is looked at
 _MAX_IDLE = 0.01  # of one processor
-_GROWTH = 4.0  # MiB
+_GROWTH = 16.0  # MiB: how much floods that come together by chance differ; a leak in thousands of clients is more
 _GLANCE = 0.5  # s between two looks
 _BREATH = 0.005  # s between two clients of one thread
 _PATIENCE = 2.0  # s

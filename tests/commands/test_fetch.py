@@ -472,6 +472,7 @@ def test_unix_sockets_that_cannot_be(tmp_path: Path) -> None:
 # -- addresses
 
 
+@pytest.mark.ipv6
 def test_addresses(tmp_path: Path) -> None:
     """IPv6 literals, a name of which one address is dead, and where from."""
     with site(WHOLE, host="::1") as web:

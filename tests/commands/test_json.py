@@ -82,6 +82,7 @@ def test_conversation_of_connect() -> None:
     assert 0 <= closed["duration_ms"] <= stats["duration_ms"]
 
 
+@pytest.mark.ipv6
 @pytest.mark.parametrize("name", ["listen", "echo", "upper"])
 def test_life_of_a_server(name: str) -> None:
     """Listening on each address, who came, how each ended, and the totals of all."""

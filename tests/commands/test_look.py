@@ -108,6 +108,7 @@ def test_our_table_is_sound() -> None:
     assert [s for s in ours if theirs.get((s.name, s.protocol), s.port) != s.port] == []
 
 
+@pytest.mark.ipv6
 def test_free_port() -> None:
     """The port can be taken, on every interface and in both families; several are all different."""
     [port] = map(int, netkit("free-port").out.split())

@@ -20,7 +20,7 @@ from tests.support.data import HOSTILE
 from tests.support.namespaces import FIREWALL, separate
 from tests.support.partners import nginx, s_server
 from tests.support.peers import send
-from tests.support.processes import tool
+from tests.support.processes import resolver, tool
 from tests.support.refusals import mistake
 
 
@@ -113,6 +113,7 @@ def test_what_a_script_is_told_behind_a_firewall(args: list[str], code: int, mes
 
 def test_a_name_without_an_address_is_unknown() -> None:
     """It is told from a port that does not answer, also beside one that does."""
+    resolver()
     with peer(read_all) as server:
         found = netkit("portcheck", "nosuch.invalid:7", server.address)
     assert sorted(rows(found))[-1] == ["nosuch.invalid", "7/tcp", "-", "unknown", "-", "name not found"]
@@ -437,6 +438,7 @@ def test_command_does_not_run_if_a_port_is_missing() -> None:
 
 def test_wait_looks_names_up_again() -> None:
     """A name that is not there yet is waited for as a port is: here /etc/hosts learns it meanwhile."""
+    resolver()
     port = free_port()
     hosts = f"/tmp/hosts.{os.getpid()}"
     with socket.create_server(("127.0.0.1", port)):

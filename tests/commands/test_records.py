@@ -95,6 +95,7 @@ def talk_both_ways(sock: socket.socket, data: bytes) -> bytes:
         sender.join()
 
 
+@pytest.mark.ipv6
 def test_log_of_many_clients_tells_them_apart(tmp_path: Path) -> None:
     """Greeting, questions and answers of each client are found by its address and port, IPv6 as IPv4."""
     path = tmp_path / "log"

@@ -105,6 +105,7 @@ def test_bulk_moves_by_segments(tmp_path: Path) -> None:
     assert sum(moved) == 200_004 and len(moved) < 200
 
 
+@pytest.mark.ipv6
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.0.0.9", "::1"])
 def test_answers_leave_from_the_address_that_was_asked(host: str) -> None:
     """A relay on every interface answers from where it was asked; a connected client hears nothing else."""
@@ -340,6 +341,7 @@ def test_a_command() -> None:
 # -- other people's tools
 
 
+@pytest.mark.ipv6
 def test_a_name_server_behind_it() -> None:
     """dnsmasq answers a query through the relay."""
     port = free_port()

@@ -15,7 +15,7 @@ import pytest
 from tests.support import NETKIT, PATIENCE, Finished, netkit, running
 from tests.support.namespaces import separate
 from tests.support.peers import udp
-from tests.support.processes import tool
+from tests.support.processes import resolver, tool
 from tests.support.refusals import mistake
 
 ZONE = r"""
@@ -466,6 +466,7 @@ def test_quiet() -> None:
 @pytest.mark.fault("host beyond ASCII")
 def test_beyond_ascii() -> None:
     """A name beyond ASCII is asked for, and shown, as its A-label."""
+    resolver()
     result = netkit("resolve", "b\u00fccher.invalid")
     assert result == (6, b"", "netkit resolve: cannot resolve xn--bcher-kva.invalid: name not found\n")
 

@@ -467,6 +467,7 @@ def test_servername_is_what_is_asked_for_and_verified(pki: Pki) -> None:
     assert asked == ["www.example.org", "example.org", None]
 
 
+@pytest.mark.ipv6
 def test_an_address_of_ipv6(pki: Pki) -> None:
     """An IPv6 address is verified as an address."""
     with running("upper", "tls:[::1]:0", *pki.good.options(), "--once") as server:

@@ -134,6 +134,7 @@ def test_a_rate_is_kept() -> None:
         assert b"".join(waiting(sink)) == b"x" * 40960
 
 
+@pytest.mark.ipv6
 def test_where_it_leaves_from() -> None:
     """--source and --ttl are seen at the other end; both families are spoken."""
     with udp() as sink, udp("::1") as sink6:
@@ -305,6 +306,7 @@ def send(port: int, *data: bytes, host: str = "127.0.0.1") -> None:
             sock.sendto(each, (host, port))
 
 
+@pytest.mark.ipv6
 @pytest.mark.fault("empty datagram", "largest datagram")
 def test_datagrams_arrive_whole_from_everybody() -> None:
     """From both families, empty and as long as can be; stdout has their bytes and nothing else."""
@@ -415,6 +417,7 @@ def test_until() -> None:
         assert code == 0 and out.startswith(b"not byex\nbye\ny")
 
 
+@pytest.mark.ipv6
 def test_access() -> None:
     """Who is not allowed is neither printed nor counted nor answered."""
     with running("udp-serve", "0", "--allow", "127.0.0.1", "--count", "1", "-v") as server:
@@ -569,6 +572,7 @@ def test_slow_output_takes_no_memory() -> None:
 # -- echo and upper
 
 
+@pytest.mark.ipv6
 @pytest.mark.parametrize(("name", "change"), [("echo", bytes), ("upper", bytes.upper)])
 def test_servers_of_both_protocols(name: str, change: Any) -> None:
     """TCP and UDP share one port number; both answer, and the totals have both."""
@@ -809,6 +813,8 @@ def test_two_hosts(serve: str, send: str) -> None:
     script = f"""
         ip netns exec netkit-there {here} {serve} --count 1 --reply-with upper --port-file /run/port & server=$!
         while ! test -e /run/port; do :; done
+        while ! ip link show near | grep -q 'state UP'; do :; done
+        while ! ip -n netkit-there link show far | grep -q 'state UP'; do :; done
         ip route add default dev near
         {here} {send} --replies 1 --wait 10
         wait $server

@@ -102,7 +102,12 @@ TRANSPORTS: list[tuple[MakePair, tuple[Check, ...]]] = [
 @pytest.mark.parametrize(
     ("make_pair", "check"),
     [
-        pytest.param(make_pair, check, id=f"{make_pair.__name__}-{check.__name__}")  # type: ignore[attr-defined]
+        pytest.param(
+            make_pair,
+            check,
+            id=f"{make_pair.__name__}-{check.__name__}",  # type: ignore[attr-defined]
+            marks=[pytest.mark.ipv6] if make_pair is tcp6 else [],
+        )
         for make_pair, checks in TRANSPORTS
         for check in checks
     ],

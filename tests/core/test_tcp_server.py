@@ -80,6 +80,7 @@ def test_after_the_last_of_so_many_clients_the_listener_closes_and_the_server_en
     assert server.ended_at is not None and server.ended_at >= 3600
 
 
+@pytest.mark.ipv6
 def test_a_client_too_many_is_never_swallowed() -> None:
     """Of clients that come at the same moment no more than the limit are served, and the others are reset."""
 

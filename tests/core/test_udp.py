@@ -245,6 +245,7 @@ def test_a_closed_port_is_7(host: str, by: str) -> None:
     run(script)
 
 
+@pytest.mark.ipv6
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
 def test_the_next_address_takes_what_the_first_refused(host: str) -> None:
     """Datagrams cannot be raced: what one refused is sent again to the next, in its order, and nothing twice."""
@@ -315,6 +316,7 @@ def test_patience_that_runs_out_loses_nothing() -> None:
     run(script)
 
 
+@pytest.mark.ipv6
 def test_broadcast_wants_to_be_asked_for() -> None:
     """A broadcast address is refused by the system unless it is allowed."""
 
@@ -362,6 +364,7 @@ def test_what_was_dropped_is_counted() -> None:
     run(script)
 
 
+@pytest.mark.ipv6
 @pytest.mark.parametrize("host", HOSTS)
 def test_a_marked_answer_is_known_as_one(host: str) -> None:
     """DSCP 1 goes out with what a marked socket sends, and is seen where it arrives."""
@@ -382,6 +385,7 @@ def test_a_marked_answer_is_known_as_one(host: str) -> None:
     run(script)
 
 
+@pytest.mark.ipv6
 @pytest.mark.parametrize("host", HOSTS)
 def test_hops_are_set(host: str) -> None:
     """TTL and hop limit arrive as asked."""

@@ -22,6 +22,7 @@ from tests.support.datagrams import BARE, HOSTS, Room, run
 # -- addresses
 
 
+@pytest.mark.ipv6
 def test_a_bare_port_is_loopback_with_one_number() -> None:
     """Both families, one port, this machine alone."""
 
@@ -47,6 +48,7 @@ def test_a_port_is_never_shared_unawares() -> None:
     run(script)
 
 
+@pytest.mark.ipv6
 @pytest.mark.parametrize(("asked", "number"), [("127.0.0.1", 0), ("127.0.0.5", 0), ("::1", 1)])
 def test_an_answer_leaves_from_the_address_that_was_asked(asked: str, number: int) -> None:
     """A server on every interface answers so that a client with a connected socket hears it."""
@@ -66,6 +68,7 @@ def test_an_answer_leaves_from_the_address_that_was_asked(asked: str, number: in
     run(script)
 
 
+@pytest.mark.ipv6
 @pytest.mark.parametrize(("host", "zone"), [(None, ""), ("", "%lo")])
 def test_a_group_is_heard_by_all_who_joined_it(host: str | None, zone: str) -> None:
     """Two servers share a group's port, hear that group alone, once, and answer from an address of their own."""
@@ -183,6 +186,7 @@ def test_a_count_ends_the_server_in_the_middle_of_a_burst() -> None:
     assert served.data == [b"aa", b"bb", b"cc"] and served.failure is None
 
 
+@pytest.mark.ipv6
 def test_what_came_before_the_end_is_still_handed_over() -> None:
     """``stop`` leaves nothing in the queues, of either family."""
 
@@ -217,6 +221,7 @@ def test_the_last_of_a_count_has_time() -> None:
     assert not served.stop.is_set() and served.ended_at == pytest.approx(3600.0)
 
 
+@pytest.mark.ipv6
 def test_every_address_is_served() -> None:
     """Both loopback addresses are heard, one at a time."""
 
@@ -267,6 +272,7 @@ def test_silence_begins_anew_with_each_datagram() -> None:
     assert served.ended_at == pytest.approx(23.0)
 
 
+@pytest.mark.ipv6
 def test_who_is_not_allowed_is_not_heard() -> None:
     """Access is asked with the sender's address; what is left out is told to the observer and does not count."""
 
@@ -280,6 +286,7 @@ def test_who_is_not_allowed_is_not_heard() -> None:
     assert [event.reason for event in served.events if isinstance(event, Ignored)] == ["not allowed"]
 
 
+@pytest.mark.ipv6
 def test_drops_are_reported() -> None:
     """The end of a server says what the kernel dropped, and calls it a lower bound where datagrams come joined."""
 

@@ -531,6 +531,7 @@ def test_chosen_port_is_told_once_and_before_any_client() -> None:
     assert done.err.count("listening on") == 1
 
 
+@pytest.mark.ipv6
 @pytest.mark.fault("both families")
 def test_ipv6_wildcard_is_ipv6_alone() -> None:
     """An address of one family is that family, whatever the system's default for dual sockets is."""

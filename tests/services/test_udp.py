@@ -164,6 +164,7 @@ def test_what_is_not_answered(host: str, port: int, traffic_class: int, why: str
     assert bool(found) == bool(why) and why in found
 
 
+@pytest.mark.ipv6
 @pytest.mark.loopback
 def test_every_address_of_a_wildcard_is_its_own() -> None:
     """A server on every interface is reached at all addresses of this machine, and at no other."""

@@ -10,6 +10,7 @@ import queue
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import threading
 from collections.abc import Iterator, Sequence
@@ -40,6 +41,15 @@ def strace(*expressions: str, log: Path | str = os.devnull) -> list[str]:
 @functools.cache
 def _may_trace(path: str) -> bool:
     return subprocess.run([path, "-qq", "-o", os.devnull, "true"], stderr=subprocess.DEVNULL).returncode == 0
+
+
+def resolver() -> None:
+    """Skip a test about a name that is not found, where no resolver says so."""
+    try:
+        socket.getaddrinfo("nosuch.invalid", None)
+    except socket.gaierror as error:
+        if error.errno == socket.EAI_AGAIN:
+            pytest.skip("no resolver answers here")
 
 
 HERE = "127.0.0.1:0"  # where a server listens, on a port of the system's choice
