@@ -565,8 +565,9 @@ def test_program_that_cannot_be_ended() -> None:
                 reset(client)
             left = process.line(r"cannot end sh: operation not permitted \(process (\d+)\)$")
             assert int(left[1]) == programs[-1]
-        for program in programs:
-            os.kill(program, signal.SIGKILL)
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+        for each in (*programs, *map(int, children)):
+            os.kill(each, signal.SIGKILL)
 
 
 def test_what_a_program_left_in_its_group_ends_with_it() -> None:

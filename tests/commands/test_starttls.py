@@ -106,7 +106,7 @@ def test_a_plain_client_reaches_it_by_a_relay(pki: Pki, protocol: str) -> None:
     }
     with (
         peer(server_of(pki, protocol)) as server,
-        running("relay", "127.0.0.1:0", server.address, "--starttls", protocol, "--cafile", pki.ca) as relay,
+        running("relay", "127.0.0.1:0", server.address, "--starttls", protocol, "--cafile", pki.ca, *AT_ONCE) as relay,
     ):
         port = relay.port
         for word in (b"one", b"two"):

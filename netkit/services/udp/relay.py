@@ -216,16 +216,18 @@ class _Association:
         while True:
             while not self._held:
                 await self._changed.wait()
-            self._moved_at = now()
-            try:
-                burst = self._held[0]
-                await theirs.send_cut(burst.data, burst.size, traffic_class=burst.traffic_class)
-            except Failure as failure:
-                if failure.exit is not Exit.SEND:
-                    raise
-                observe(Ignored(self.peer.endpoint, failure.reason))
+            await self._forward(theirs, self._held[0], observe)
             self._hold(-_weight(self._held.popleft()))
             self._changed.notify_all()
+
+    async def _forward(self, theirs: Datagram, burst: Burst, observe: Observer) -> None:
+        self._moved_at = now()
+        try:
+            await theirs.send_cut(burst.data, burst.size, traffic_class=burst.traffic_class)
+        except Failure as failure:
+            if failure.exit is not Exit.SEND:
+                raise
+            observe(Ignored(self.peer.endpoint, failure.reason))
 
     async def _answer(self, theirs: Datagram, observe: Observer) -> None:
         while True:
