@@ -120,7 +120,7 @@ process = subprocess.Popen([*netkit, address], stdin=subprocess.PIPE, stderr=sub
 process.stdin.write(b"x")
 process.stdin.flush()
 peer, _ = server.accept()
-assert peer.recv(1) == b"x"
+peer.recv(1)
 peer.close()
 print(process.wait(30), process.stderr.read())
 """

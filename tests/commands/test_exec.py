@@ -156,7 +156,9 @@ def test_program_has_the_signals_that_we_were_given(ignored: list[str], mask: in
     wrapper = ["env", "--default-signal", *ignored]
     with running("listen", "127.0.0.1:0", "--exec", "cat /proc/self/status", wrapper=wrapper) as server:
         status = exchange(server.port, b"").decode()
-    masks = {name: int(bits, 16) for name, bits in re.findall(r"^(Sig(?:Blk|Ign)):\s*(\w+)$", status, re.MULTILINE)}
+    named = (1 << 31) - 1  # the next ones are glibc's own, whose posix_spawn ignores them
+    found = re.findall(r"^(Sig(?:Blk|Ign)):\s*(\w+)$", status, re.MULTILINE)
+    masks = {name: int(bits, 16) & named for name, bits in found}
     assert masks == {"SigBlk": 0, "SigIgn": mask}
 
 

@@ -13,7 +13,7 @@ from tests.fuzz.targets import TARGETS
 @pytest.mark.fault("any bytes for parsers")
 @pytest.mark.parametrize("name", TARGETS)
 @given(st.data())
-@settings(max_examples=60)
+@settings(max_examples=30)
 def test_any_bytes(name: str, data: st.DataObject) -> None:
     """Whatever comes, it is read as what it means or refused, and nothing else comes out."""
     run, seeds = TARGETS[name]
