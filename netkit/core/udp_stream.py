@@ -99,7 +99,7 @@ class DatagramStream:
         self.close()
 
     def close(self) -> None:
-        raise NotImplementedError
+        """Let go of the conversation."""
 
 
 class ClientStream(DatagramStream):
