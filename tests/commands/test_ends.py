@@ -18,7 +18,7 @@ from tests.support.certificates import Pki
 from tests.support.data import DATA, check_same
 from tests.support.namespaces import separate
 from tests.support.peers import is_silent, push
-from tests.support.processes import settle
+from tests.support.processes import settle, tool
 from tests.support.terminals import terminal
 
 HERE = "127.0.0.1:0"
@@ -343,7 +343,7 @@ def interrupt_once_sent(process: Running, address: str) -> None:
 
 def details(target: str) -> str:
     """What ss tells of the connections to an address."""
-    return subprocess.run(["ss", "-tinH", "dst", target], capture_output=True, text=True).stdout
+    return subprocess.run([tool("ss"), "-tinH", "dst", target], capture_output=True, text=True).stdout
 
 
 def test_ctrl_c_ends_what_all_clients_get() -> None:
