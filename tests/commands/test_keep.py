@@ -333,7 +333,7 @@ def test_an_empty_stdin_still_receives(stdin: str) -> None:
 
 def test_what_one_client_does_is_no_matter_to_the_others_nor_to_the_exit_code() -> None:
     """One leaves at once, one resets, one is idle for too long, the last is served, and the exit code is 0."""
-    with running("listen", HERE, "--max-clients", "4", "--idle-timeout", "150ms") as server:
+    with running("listen", HERE, "--max-clients", "4", "--idle-timeout", "500ms") as server:
         port = server.port
         connect(port).close()
         with connect(port) as rude, connect(port) as idle:
