@@ -4,14 +4,16 @@ import json
 import os
 import re
 import socket
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.support import Finished, free_port, netkit, peer, reset
+from tests.support import Finished, free_port, netkit, peer, reset, running
 from tests.support.certificates import Pki
+from tests.support.namespaces import separate
 from tests.support.peers import outlast, receive
 from tests.support.processes import strace
 from tests.support.proxies import (
@@ -281,6 +283,48 @@ def test_no_name_is_looked_up_here(scheme: str, steps: Sequence[Step], tmp_path:
     assert re.findall(r"connect\(.*htons\((\d+)\)", calls) == [str(proxy.port)]
     assert len(re.findall(r"socket\(AF_INET", calls)) == 1
     assert not re.search(r"/etc/(hosts|resolv\.conf|nsswitch\.conf)", calls)
+
+
+ISOLATED = """
+import socket, subprocess, sys, threading
+resolver = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+resolver.bind(("127.0.0.1", 53))
+listener = socket.create_server(("127.0.0.1", 1080))
+
+def serve():
+    sock, _ = listener.accept()
+    for answer in (b"\\5\\0", b"\\5\\0\\0\\1\\x7f\\0\\0\\1\\0\\x50"):
+        sock.recv(300)
+        sock.sendall(answer)
+    sock.sendall(sock.recv(5).upper())
+
+threading.Thread(target=serve, daemon=True).start()
+words = ["connect", "--proxy", sys.argv[1] + "://127.0.0.1:1080", "target.test:9", "--send", "hello"]
+done = subprocess.run([sys.executable, "-m", "netkit", *words, "--max-bytes", "5"], capture_output=True, text=True)
+resolver.setblocking(False)
+queries = 0
+try:
+    while resolver.recv(512):
+        queries += 1
+except BlockingIOError:
+    pass
+print(done.returncode, done.stdout, "asked" if queries else "silent")
+"""
+
+
+@pytest.mark.parametrize(("scheme", "said"), [("socks5h", "0 HELLO silent\n"), ("socks5", "6  asked\n")])
+def test_no_query_leaves_for_a_name_server(scheme: str, said: str, tmp_path: Path) -> None:
+    """In a network of its own, where a name server listens: it hears of the target only if we look names up."""
+    conf = tmp_path / "resolv.conf"
+    conf.write_text("nameserver 127.0.0.1\noptions timeout:1 attempts:1\n")
+    switch = tmp_path / "nsswitch.conf"
+    switch.write_text("hosts: files dns\n")
+    mounts = [
+        f"mount --bind {conf} /etc/resolv.conf",
+        f"test ! -e /etc/nsswitch.conf || mount --bind {switch} /etc/nsswitch.conf",
+    ]
+    with running(argv=[*separate("ip link set lo up", *mounts), sys.executable, "-c", ISOLATED, scheme]) as process:
+        assert process.finish().out.decode() == said
 
 
 # -- as they should not

@@ -19,7 +19,7 @@ import pytest
 from tests.support import Running, died_by, free_port, netkit, running
 from tests.support.partners import bound
 from tests.support.peers import address, udp
-from tests.support.processes import HERE, memory, tool
+from tests.support.processes import HERE, memory, peak_memory, tool
 
 LARGEST = 65507
 
@@ -225,6 +225,22 @@ def test_senders_that_are_never_answered_make_room() -> None:
                         first, first_peer = sender, peer
         first.send(b"still here")
         assert there.recvfrom(100) == (b"still here", first_peer)
+
+
+def test_forged_peers_cost_real_ones_nothing() -> None:
+    """200 of each, side by side: every real one is served each time, in 60 MB."""
+    with relayed(real=True) as (server, there), contextlib.ExitStack() as stack:
+        port = server.port
+        forged, real = ([client(stack, port) for _ in range(200)] for _ in range(2))
+        for word in (b"one", b"two"):
+            for number in range(200):
+                forged[number].send(b"forged")
+                assert there.recv(100) == b"forged"
+                real[number].send(word)
+                data, peer = there.recvfrom(100)
+                there.sendto(data.upper(), peer)
+                assert real[number].recv(100) == word.upper()
+        assert peak_memory(server.pid) < 60 << 20
 
 
 def test_marks_are_kept_both_ways() -> None:
