@@ -187,7 +187,7 @@ async def relay(
         worst = classify(most_severe(failures), peer, out.offered, peer.counts.sent - sent_before)
         if not (whole and worst.exit is Exit.RECV and is_over(peer)):
             raise worst
-    asked = ending.shutdown == AT_ONCE and not ending.send_only
+    asked = ending.shutdown == AT_ONCE and not (ending.send_only or peer.peer.udp)
     if first == _WE and asked and out.offered and not peer.counts.received:
         observe(Unanswered())
     return first

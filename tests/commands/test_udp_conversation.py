@@ -93,6 +93,13 @@ def test_a_port_that_nobody_has_is_7(options: tuple[str, ...]) -> None:
     assert done == Finished(7, b"", f"netkit connect: cannot send to {address}: connection refused (127.0.0.1)\n")
 
 
+def test_no_answer_is_no_reason_for_a_hint() -> None:
+    """Nobody has to answer a datagram, and there was no end that a peer could have taken amiss."""
+    with bare() as server:
+        done = netkit("connect", at(server), "--grace", "0", "--json", input=b"hi\n")
+    assert [json.loads(line)["event"] for line in done.err.splitlines()] == ["opened", "closed"]
+
+
 def test_a_peer_that_goes_away_is_7() -> None:
     """What came before is printed."""
     with bare() as server, running("connect", at(server)) as client:
