@@ -10,12 +10,12 @@ from collections.abc import Iterator
 
 from netkit.core.address import Endpoint
 from netkit.core.dial import Dialling
-from netkit.core.errors import Failure
+from netkit.core.errors import Exit, Failure
 from netkit.core.events import Ignored, Observer, ignore
 from netkit.core.kernel import Group, now, sleep
 from netkit.core.stream import SMALLEST_READ, Counts
 from netkit.core.sync import Condition, Event
-from netkit.core.udp import Burst, Datagram, Peer, connect, cut
+from netkit.core.udp import LARGEST, Burst, Datagram, Peer, connect, cut
 from netkit.core.udp_server import Bound, bind
 
 _MAX_HELD = 1 << 20  # bytes of one peer that wait to be read
@@ -24,19 +24,24 @@ _MAX_WAITING = 128  # peers that wait to be accepted
 
 
 class Lines:
-    """Cuts what is sent at line ends, which stay; the rest of a line waits for its end, or ours."""
+    """Cuts what is sent at line ends, which stay; the rest of a line waits for its end, or ours.
+
+    Raises Failure TOO_BIG for a line that no datagram holds.
+    """
 
     def __init__(self) -> None:
         self._held = b""
 
     def __call__(self, data: bytes) -> Iterator[bytes]:
-        *lines, rest = (self._held + data).split(b"\n")
-        if not data and rest:
-            lines, rest = [rest], b""
-            yield from lines
-        else:
-            yield from (line + b"\n" for line in lines)
-        self._held = rest
+        *lines, self._held = (self._held + data).split(b"\n")
+        lines = [line + b"\n" for line in lines]
+        if not data and self._held:
+            lines, self._held = [self._held], b""
+        for line in (*lines, self._held):
+            if len(line) > LARGEST:
+                reason = f"it is longer than {LARGEST} bytes, the most a datagram holds"
+                raise Failure(Exit.TOO_BIG, "send a line", reason)
+        yield from lines
 
 
 def pieces(data: bytes) -> Iterator[bytes]:

@@ -72,6 +72,16 @@ def test_lines_are_datagrams_of_their_own() -> None:
         assert client.wait() == 0
 
 
+@pytest.mark.parametrize("end", [b"", b"\n"])
+def test_a_line_that_no_datagram_holds_is_63(end: bytes) -> None:
+    """It is not held without bound, nor cut."""
+    with bare() as server:
+        done = netkit("connect", at(server), "--lines", input=b"fine\n" + bytes(65508) + end)
+        assert server.recv(99) == b"fine\n"
+    reason = "it is longer than 65507 bytes, the most a datagram holds"
+    assert done == Finished(63, b"", f"netkit connect: cannot send a line: {reason}\n")
+
+
 def test_what_is_more_than_a_datagram_holds_is_cut() -> None:
     """Every byte goes, in datagrams of 16 KiB, as nc sends them."""
     data = os.urandom(100_000)
