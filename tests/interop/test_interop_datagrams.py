@@ -125,6 +125,7 @@ UNIX_SERVERS = {
     "nc": lambda path: [tool("nc"), "-luU", path],
     "ncat": lambda path: [tool("ncat"), "-luU", path],
     "socat": lambda path: [tool("socat"), "-", f"UNIX-RECVFROM:{path}"],
+    "socat, all": lambda path: [tool("socat"), "-u", f"UNIX-RECV:{path}", "-"],
 }
 
 
