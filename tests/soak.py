@@ -19,13 +19,13 @@ import sys
 import tempfile
 import threading
 from collections import Counter, deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import trustme
 
-from tests.benchmarks.measure import NETKIT, show
+from tests.benchmarks.measure import NETKIT
 
 _REST = 150.0  # s: an association of the datagram relay lasts 60, and FIN-WAIT-2 of who left a half-closed one too
 _IDLE = 5.0  # s over which the CPU of a server that has nothing to do is looked at
@@ -273,6 +273,16 @@ def _idle(servers: list[Server]) -> dict[str, float]:
     used = {server.name: server.cpu() for server in servers}
     threading.Event().wait(_IDLE)
     return {server.name: (server.cpu() - used[server.name]) / _IDLE for server in servers}
+
+
+def show(title: str, heads: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """Print a table."""
+    table = [list(heads), *map(list, rows)]
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    print(f"\n{title}")
+    for first, *others in table:
+        cells = [cell.rjust(width) for cell, width in zip(others, widths[1:], strict=True)]
+        print("  " + "  ".join([first.ljust(widths[0]), *cells]))
 
 
 def main(seconds: float) -> int:
