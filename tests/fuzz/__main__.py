@@ -35,6 +35,8 @@ def main(arguments: list[str]) -> int:
             from tests.fuzz.targets import TARGETS
     else:
         from tests.fuzz.targets import TARGETS
+    if unknown := set(arguments) - TARGETS.keys():
+        sys.exit(f"no such target: {', '.join(sorted(unknown))}; there are {', '.join(TARGETS)}")
     failed = 0
     for name in arguments or TARGETS:
         with tempfile.TemporaryDirectory() as folder:
