@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from socksio import socks4, socks5
 
 from tests.support import PATIENCE, Running, free_port, peer, read_all, running
 from tests.support.certificates import Pki
@@ -226,7 +227,6 @@ def test_ssh(command: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("password", [False, True])
 def test_socksio_with_socks5(target: str, password: bool, users: str) -> None:
     """The library understands each answer, and the stream begins right behind the last."""
-    socks5 = pytest.importorskip("socksio.socks5")
     method = socks5.SOCKS5AuthMethod.USERNAME_PASSWORD if password else socks5.SOCKS5AuthMethod.NO_AUTH_REQUIRED
     with (
         peer(answering) as there,
@@ -252,7 +252,6 @@ def test_socksio_with_socks5(target: str, password: bool, users: str) -> None:
 @pytest.mark.parametrize("target", ["127.0.0.1", "localhost"])
 def test_socksio_with_socks4(target: str) -> None:
     """SOCKS4 by address, 4a by name."""
-    socks4 = pytest.importorskip("socksio.socks4")
     kind = socks4.SOCKS4Request if target == "127.0.0.1" else socks4.SOCKS4ARequest
     with peer(answering) as there, proxy() as server, connect(server.port) as sock:
         client = socks4.SOCKS4Connection(user_id=b"me")
