@@ -19,7 +19,8 @@ from netkit.core.layer import Setting, through
 from netkit.core.socket_stream import SocketStream
 from netkit.core.stream import Connection
 from netkit.core.tls import Security
-from netkit.protocols.starttls.dialogue import INJECTED, LIMIT, Names, Refused, Upgrade
+from netkit.protocols.dialogue import LIMIT, Names, Refused
+from netkit.protocols.starttls.dialogue import INJECTED, Upgrade
 from netkit.protocols.starttls.layer import DIALOGUES, beginning
 from tests import contract
 from tests.contract import Check, check_stream, read_exactly

@@ -2,7 +2,8 @@
 
 import struct
 
-from netkit.protocols.starttls.dialogue import Dialogue, Names, Refused, malformed, refused
+from netkit.protocols.dialogue import Malformed, Names, Refused, refused
+from netkit.protocols.starttls.dialogue import Dialogue
 
 _NOT_OFFERED = "it does not offer TLS"
 
@@ -33,7 +34,7 @@ def _end_of_answer(data: bytes) -> int:
     if data[:1] in (b"S", b"N"):
         return 1
     if data[:1] not in (b"", b"E"):
-        raise malformed(data)
+        raise Malformed(data)
     if len(data) < 5:
         return 0
     size = int.from_bytes(data[1:5], "big")
@@ -55,11 +56,11 @@ def mysql(names: Names) -> Dialogue:
     if payload[:1] == bytes([_ERROR]):
         raise refused("the connection", payload[3:])
     if payload[:1] != bytes([_VERSION]):
-        raise malformed(packet)
+        raise Malformed(packet)
     # Behind the version's name: the connection's number, 8 bytes of a challenge, a zero, and the capabilities.
     _, _, rest = payload[1:].partition(b"\0")
     if len(rest) < 15:
-        raise malformed(packet)
+        raise Malformed(packet)
     (offered,) = struct.unpack_from("<H", rest, 13)
     if not offered & _SSL:
         raise Refused(_NOT_OFFERED)
@@ -69,5 +70,5 @@ def mysql(names: Names) -> Dialogue:
 
 def _end_of_packet(data: bytes) -> int:
     if len(data) > 3 and data[3]:  # the number of the packet
-        raise malformed(data)
+        raise Malformed(data)
     return 4 + int.from_bytes(data[:3], "little") if len(data) > 3 else 0

@@ -2,13 +2,13 @@
 
 from collections.abc import Callable
 
-from netkit.core.address import Endpoint
 from netkit.core.errors import Exit, Failure
 from netkit.core.kernel import Group
 from netkit.core.layer import Layer, Setting, Wrapped, unread
 from netkit.core.stream import Connection
+from netkit.protocols.dialogue import Names, Refused, converse, names_of
 from netkit.protocols.starttls.databases import mysql, postgres
-from netkit.protocols.starttls.dialogue import INJECTED, Dialogue, Names, Refused, Upgrade
+from netkit.protocols.starttls.dialogue import INJECTED, Dialogue, Upgrade
 from netkit.protocols.starttls.ldap import ldap
 from netkit.protocols.starttls.lines import ftp, imap, irc, lmtp, nntp, pop3, sieve, smtp
 from netkit.protocols.starttls.xmpp import xmpp
@@ -39,19 +39,11 @@ def beginning(protocol: str, setting: Setting) -> Layer:
             action = f"secure the connection to {stream.name}"
             return Failure(Exit.PROTOCOL, action, reason, detail=f"--starttls {protocol}")
 
-        upgrade = Upgrade(DIALOGUES[protocol](Names(setting.name, _said(stream.local))))
-        data = b""
         try:
-            while True:
-                if request := upgrade.receive(data):
-                    await stream.send(request)
-                if upgrade.done:
-                    return _Upgraded(stream, failed)
-                data = await stream.recv()
-                if not data:
-                    raise Refused("it ended before TLS began")
+            await converse(stream, Upgrade(DIALOGUES[protocol](names_of(setting.name, stream))))
         except Refused as error:
             raise failed(str(error)) from error
+        return _Upgraded(stream, failed)
 
     return have_dialogue
 
@@ -86,11 +78,3 @@ def greeting(protocol: str, setting: Setting) -> Layer:
         return unread(stream, words.format(setting.name or "localhost").encode())
 
     return greet
-
-
-def _said(local: Endpoint) -> str:
-    """How a client without a name of its own says who it is: RFC 5321, section 4.1.3."""
-    if local.host is None:
-        return "localhost"
-    host = local.host.partition("%")[0]
-    return f"[IPv6:{host}]" if ":" in host else f"[{host}]"

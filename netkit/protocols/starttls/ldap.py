@@ -1,6 +1,7 @@
 """STARTTLS in LDAP: an extended request and its response, in BER (RFC 4511, sections 4.12 and 4.14)."""
 
-from netkit.protocols.starttls.dialogue import Dialogue, Names, malformed, refused
+from netkit.protocols.dialogue import Malformed, Names, refused
+from netkit.protocols.starttls.dialogue import Dialogue
 
 _OID = b"1.3.6.1.4.1.1466.20037"
 _SEQUENCE, _INTEGER, _ENUMERATED, _STRING = 0x30, 0x02, 0x0A, 0x04
@@ -24,9 +25,9 @@ def ldap(names: Names) -> Dialogue:
         (number, id), (response, result), *_ = _elements(message)
         (kind, code), (_, _), (_, text), *_ = _elements(result)
     except ValueError:
-        raise malformed(answer) from None
+        raise Malformed(answer) from None
     if (number, response, kind) != (_INTEGER, _EXTENDED_RESPONSE, _ENUMERATED):
-        raise malformed(answer)
+        raise Malformed(answer)
     value = int.from_bytes(code, "big")
     if value != _SUCCESS or int.from_bytes(id, "big") != _MESSAGE:
         words = f"result {value} ({_RESULTS[value]})" if value in _RESULTS else f"result {value}"
@@ -40,7 +41,7 @@ def _element(tag: int, content: bytes) -> bytes:
 
 def _end_of_message(data: bytes) -> int:
     if data and data[0] != _SEQUENCE:
-        raise malformed(data)
+        raise Malformed(data)
     return _end_of_element(data)
 
 
@@ -52,7 +53,7 @@ def _end_of_element(data: bytes) -> int:
         return 2 + data[1]
     size = data[1] & 0x7F
     if not 1 <= size <= 4:
-        raise malformed(data)
+        raise Malformed(data)
     begin = 2 + size
     return begin + int.from_bytes(data[2:begin], "big") if len(data) >= begin else 0
 

@@ -2,16 +2,8 @@
 
 import re
 
-from netkit.protocols.starttls.dialogue import (
-    NOT_OFFERED,
-    Dialogue,
-    Names,
-    Refused,
-    Steps,
-    malformed,
-    read_line,
-    refused,
-)
+from netkit.protocols.dialogue import Malformed, Names, Refused, Steps, read_line, refused
+from netkit.protocols.starttls.dialogue import NOT_OFFERED, Dialogue
 
 _REPLY = re.compile(rb"[1-5][0-9][0-9](?:[ -].*)?", re.DOTALL)
 _LITERAL = re.compile(rb"\{([0-9]{1,9})\+?\}\r?\n$")
@@ -63,12 +55,12 @@ def _reply(wanted: bytes, what: str, *, strict: bool = True) -> Steps[list[bytes
     """
     line = yield from read_line()
     if not _REPLY.fullmatch(line):
-        raise malformed(line)
+        raise Malformed(line)
     code, lines = line[:3], [line]
     while not (line.startswith(code) and line[3:4] in (b" ", b"")):
         line = yield from read_line()
         if strict and not (line.startswith(code) and _REPLY.fullmatch(line)):
-            raise malformed(line)
+            raise Malformed(line)
         lines.append(line)
     if code not in wanted.split():
         raise refused(what, b" ".join(lines))
@@ -95,7 +87,7 @@ def imap(names: Names) -> Dialogue:
     if words[:2] == [b"*", b"PREAUTH"]:
         raise Refused("it greets with PREAUTH, after which TLS cannot begin")
     if words[:2] != [b"*", b"OK"]:
-        raise refused("the connection", greeting) if words[:2] == [b"*", b"BYE"] else malformed(greeting)
+        raise refused("the connection", greeting) if words[:2] == [b"*", b"BYE"] else Malformed(greeting)
     yield b"a CAPABILITY\r\n"
     answers = yield from _untagged(b"a", "CAPABILITY")
     offers = [answer.upper().split() for answer in answers]
@@ -119,7 +111,7 @@ def irc(names: Names) -> Dialogue:
     while True:
         line = yield from read_line()
         if not (match := _IRC.fullmatch(line)):
-            raise malformed(line)
+            raise Malformed(line)
         command, parameters = match[1].upper(), match[2] or b""
         if command == b"670":
             return
@@ -146,7 +138,7 @@ def _pop3_answer(needed: str = "") -> Steps[bool]:
     line = yield from read_line()
     word = _first_word(line)
     if word not in (b"+OK", b"-ERR"):
-        raise malformed(line)
+        raise Malformed(line)
     if needed and word == b"-ERR":
         raise refused(needed, line)
     return word == b"+OK"
@@ -163,7 +155,7 @@ def _untagged(tag: bytes, what: str) -> Steps[list[bytes]]:
                 raise refused(what, line)
             return lines
         if words[:1] != [b"*"]:
-            raise malformed(line)
+            raise Malformed(line)
         if words[1:2] == [b"BYE"]:
             raise refused(what, line)
         lines.append(line)
@@ -180,7 +172,7 @@ def _sieve_response(what: str) -> Steps[set[bytes]]:
         if word in (b"NO", b"BYE"):
             raise refused(what, line)
         if not word.startswith((b'"', b"{")):
-            raise malformed(line)
+            raise Malformed(line)
         words.add(word)
 
 

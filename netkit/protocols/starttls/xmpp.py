@@ -7,7 +7,8 @@ A stream has elements, attributes and text alone: no comments, no processing ins
 import re
 from typing import NamedTuple
 
-from netkit.protocols.starttls.dialogue import NOT_OFFERED, Dialogue, Names, Refused, Steps, malformed, refused
+from netkit.protocols.dialogue import Malformed, Names, Refused, Steps, refused
+from netkit.protocols.starttls.dialogue import NOT_OFFERED, Dialogue
 
 _NAMESPACE = "urn:ietf:params:xml:ns:xmpp-tls"
 _HEADER = (
@@ -38,7 +39,7 @@ def xmpp(names: Names) -> Dialogue:
     yield _HEADER.format(_escaped(names.server)).encode()
     stream = yield from _next_tag(first=True)
     if not (stream.name == "stream" and stream.opens):
-        raise malformed(stream.name.encode("utf-8", "surrogateescape"))
+        raise Malformed(stream.name.encode("utf-8", "surrogateescape"))
     if not (yield from _offered(stream)):
         raise Refused(NOT_OFFERED)
     yield _REQUEST.encode()
@@ -80,11 +81,11 @@ def _next_tag(*, first: bool = False) -> Steps[_Tag]:
 
     def end(data: bytes) -> int:
         if first and data.lstrip()[:1] not in (b"", b"<"):
-            raise malformed(data)
+            raise Malformed(data)
         if match := pattern.match(data):
             return match.end()
         if b"<!" in data:
-            raise malformed(data)
+            raise Malformed(data)
         return 0
 
     unit = yield end
@@ -92,7 +93,7 @@ def _next_tag(*, first: bool = False) -> Steps[_Tag]:
     assert match is not None
     text, slash, inner, last = (part.decode("utf-8", "surrogateescape") for part in match.groups())
     if not (name := _NAME.match(inner)):
-        raise malformed(unit)
+        raise Malformed(unit)
     attributes = {key: one or other for key, one, other in _ATTRIBUTE.findall(inner)}
     return _Tag(text.strip(), name[2], name[1] or "", attributes, not slash, bool(slash or last))
 

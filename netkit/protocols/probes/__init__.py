@@ -1,0 +1,1 @@
+"""Probes: what a server is asked to find out whether it is ready, a dialogue for each protocol."""

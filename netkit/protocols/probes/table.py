@@ -1,0 +1,34 @@
+"""The protocols that can be asked whether a server is ready, by the scheme of their URLs.
+
+A probe is a dialogue (``netkit/protocols/dialogue.py``) that says what a client says first and returns what is to be
+told of a server that is ready, "" for nothing. It raises NotReady if the server says that it is not, and Refused or
+Malformed for any other answer. Nobody is logged in, nothing is changed, and the last bytes are a farewell where the
+protocol has one. Over UDP the bytes up to the first Frame are one datagram, and each unit is one.
+"""
+
+from importlib import import_module
+from typing import NamedTuple
+
+from netkit.core.address import Protocol
+from netkit.protocols.dialogue import Names, Steps
+
+
+class Probe(NamedTuple):
+    """One row: the port if none is typed, the file and the function of the dialogue, and what is beneath it."""
+
+    port: int
+    dialogue: str
+    tls: bool = False
+    protocol: Protocol = "tcp"
+
+    def begin(self, names: Names) -> Steps[str]:
+        """A new dialogue with a server of that name."""
+        file, _, function = self.dialogue.rpartition(".")
+        steps: Steps[str] = getattr(import_module(f"netkit.protocols.probes.{file}"), function)(names)
+        return steps
+
+
+PROBES = {
+    "redis": Probe(6379, "redis.redis"),
+    "rediss": Probe(6379, "redis.redis", tls=True),
+}
