@@ -151,6 +151,14 @@ def parse_method(text: str) -> str:
     return text
 
 
+def parse_statuses(text: str) -> tuple[int, ...]:
+    """Statuses of HTTP with commas between them: ``200,204`` (RFC 9110, section 15)."""
+    codes = text.split(",")
+    if not all(re.fullmatch(r"[2-5][0-9][0-9]", code) for code in codes):
+        raise ValueError(f"{text!r} is not statuses from 200 to 599, such as 200,204")
+    return tuple(map(int, codes))
+
+
 def parse_path(text: str) -> str:
     """A file's path."""
     if not text:
@@ -224,6 +232,7 @@ REGEX = Parsed("REGEX", "netkit.core.search.parse")
 SHELL_COMMAND = Parsed("CMD", parse_shell_command)
 SIZE = size()
 SOURCE = Parsed("ADDR[:PORT]", "netkit.core.address.parse_source")
+STATUSES = Parsed("CODE,...", parse_statuses)
 TARGET = Parsed("TARGET", "netkit.core.targets.parse_rule")
 TEXT = Parsed("TEXT", "netkit.services.text.parse")
 TLS_VERSION = choice("1.0", "1.1", "1.2", "1.3", name="VERSION")

@@ -10,23 +10,31 @@ from netkit.cli.command import CHECKING, OUTPUT, TIME, TLS, command, gathered
 from netkit.cli.layers import layer_options
 from netkit.cli.proxies import proxy_options
 from netkit.cli.rules import Case, excluded, needs, one_of
-from netkit.cli.types import COUNT, DURATION, DURATION_OR_ZERO, HEX, REGEX, TEXT, choice
+from netkit.cli.types import COUNT, DURATION, DURATION_OR_ZERO, FIELD, HEX, REGEX, STATUSES, TEXT, choice
 from netkit.output.console import View
 
 if TYPE_CHECKING:
-    from netkit.core.address import Target
     from netkit.services.portcheck.check import Check
+    from netkit.services.portcheck.targets import Target
 
 
 def _targets(ctx: click.Context, param: click.Parameter, words: tuple[str, ...]) -> "list[Target]":
-    from netkit.core.address import take_ports
+    from netkit.services.portcheck.targets import take_targets
 
     given = ctx.params  # options that were typed come before arguments
-    return take_ports(words, "udp" if given.get("udp") else "tcp", tls=given.get("tls", False))
+    return take_targets(words, "udp" if given.get("udp") else "tcp", tls=given.get("tls", False))
 
 
 _TLS = Case("--tls", options.SECURED.holds)
 _TCP_SEND = Case("--send", lambda values: values["text"] is not None and not values["udp"])
+_SERVICE = Case("a URL as TARGET", lambda values: any(target.probe for target in values["targets"]))
+_PLAIN_SERVICE = Case(
+    "a URL other than of http or https",
+    lambda values: any(target.probe and target.url is None for target in values["targets"]),
+)
+_HTTP = Case("a URL of http or https", lambda values: any(target.url for target in values["targets"]))
+_UNIX = Case("a unix socket", lambda values: any(target.path for target in values["targets"]))
+_ASKED = "a URL says itself what is asked"
 _REPORTS = ("tap", "junit", "github")
 _FORMATS = ("text", "json", *_REPORTS)
 
@@ -48,6 +56,11 @@ _FORMATS = ("text", "json", *_REPORTS)
         one_of("--json", "--format"),
         one_of("--payload", "--send"),
         excluded("--settle", "--proxy", _TLS, "--starttls", by="--udp", why="a UDP port has no connection"),
+        excluded("--send", "--banner", "--payload", by=_SERVICE, why=_ASKED),
+        excluded("--expect", by=_PLAIN_SERVICE, why=_ASKED),
+        excluded("--closed", by=_SERVICE, why="a URL is to be ready"),
+        needs("-H", "--status", on=_HTTP),
+        excluded("--starttls", by=_UNIX, why="a unix socket is checked without TLS"),
         needs("--payload", on="--udp", why="--send TEXT is for TCP"),
         excluded(
             *("--banner", "--settle", _TCP_SEND, "--expect", _TLS, "--starttls"),
@@ -72,7 +85,7 @@ _FORMATS = ("text", "json", *_REPORTS)
         one_of("--quiet", "--color"),
     ],
     examples=[
-        ("netkit portcheck db:5432 mq:5672 --wait 60s -- make test", "run a command once all is there"),
+        ("netkit portcheck redis://cache http://app/health --wait 60s -- make test", "run a command once all is ready"),
         ("netkit portcheck db:22,80,8000-8010 tls:db:443 --expires 30d", "what is open; is TLS good for 30 days more"),
         ("netkit portcheck cache:6379 --send 'PING\\r\\n' --expect PONG", "whether a server answers"),
     ],
@@ -86,7 +99,19 @@ _FORMATS = ("text", "json", *_REPORTS)
 @CHECKING.option("--banner", help="Show the first data that a port sends.")
 @CHECKING.option("--settle", type=DURATION_OR_ZERO, help="Expect the connection to stay open for D.")
 @CHECKING.option("--send", "text", type=TEXT, help="Send TEXT to each port.")
-@CHECKING.option("--expect", type=REGEX, help="Exit with 8 if the answer does not match, with 28 if there is none.")
+@CHECKING.option(
+    "--expect", type=REGEX, help="Exit with 8 if the answer, or a URL's body, does not match, with 28 if there is none."
+)
+@CHECKING.option(
+    "-H", "--header", "fields", type=FIELD, multiple=True, help="Ask a URL with this header field; repeatable."
+)
+@CHECKING.option(
+    "--status",
+    "statuses",
+    type=STATUSES,
+    default=(),
+    help="Expect one of these statuses of a URL (default: 2xx, 3xx).",
+)
 @proxy_options
 @options.client_tls_options
 @layer_options("starttls")
@@ -128,7 +153,13 @@ def portcheck(
     TARGET is HOST:PORTS or HOST PORTS, with lists, ranges and names of services: 22,80,8000-8010,https. Each line has
     host, port, address, state, milliseconds and more, separated by tabs, and is printed as soon as it is known. If more
     than 25 ports of a host have the same state, other than open, one line sums them up. netkit sends nothing but the
-    data of --send, and closes connections without a reset.
+    data of --send, and closes connections without a reset. TARGET may also be unix:PATH.
+
+    A URL says what ready means: an open port is not a service yet that answers. netkit sends what a client of the
+    protocol sends first, without logging in or changing anything; the line then says "ready", or "not ready" and why,
+    with exit code 8. http://HOST/PATH and https:// are ready if the status is 2xx or 3xx, and --expect matches the
+    body. PROBE://HOST asks at the port of the protocol, or at HOST:PORT; PROBE is redis or rediss. Of a longer URL,
+    such as one with user, password and database, host and port alone are used, and nothing else is shown.
 
     closed: the host refused. filtered: no answer in time. unreachable: the network said so. unknown: the name has no
     address. open|filtered: no answer over UDP, which may mean either. All addresses of a host are tried; one that is
@@ -160,12 +191,12 @@ def portcheck(
         targets = [target._replace(tls=True) for target in targets]
     secured = dict.fromkeys(target.host or "localhost" for target in targets if target.tls)
     for target in targets:
-        client.check(Endpoint(target.host, target.ports[0]))
+        client.check(Endpoint(target.host, target.ports[0], target.path))
     last = client.proxies.chain[-1] if client.proxies.chain else None
     check = check._replace(
-        protocol="udp" if udp else "tcp",
         timeout=client.connect_timeout,
         payload=check.payload or text or b"",
+        greeted=bool(client.between.secures),
         family=last.family if last else client.family.family(),
     )
     writer = make_writer(form, targets, view, client.verbosity, any_port=any_port, each_port=each_port, chains=chains)

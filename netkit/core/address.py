@@ -68,15 +68,18 @@ def take(words: Sequence[str], role: Role, *, udp: bool = False) -> tuple[Endpoi
     word = word.removeprefix("udp:")
     if word.startswith("unix:"):
         return Endpoint(path=_unix_path(word.removeprefix("unix:")), tls=tls, udp=is_udp), rest
-    if role == "server" and _is_digits(word):
+    if role == "server" and is_digits(word):
         return Endpoint(None, parse_port(word, role), tls=tls, udp=is_udp), rest
-    is_port = _is_digits(word) and not (rest and (_is_digits(rest[0]) or len(word) > 5))
-    host, port = _host_and_port(word, rest, "address", is_port=is_port)
+    is_port = is_digits(word) and not (rest and (is_digits(rest[0]) or len(word) > 5))
+    host, port = take_host(word, rest, "address", is_port=is_port)
     return Endpoint(host, parse_port(port, role), tls=tls, udp=is_udp), rest
 
 
-def _host_and_port(word: str, rest: list[str], what: str, *, is_port: bool) -> tuple[str, str]:
-    """The host of a word, checked, and its port, which may be the next word; ``is_port`` if it has no host."""
+def take_host(word: str, rest: list[str], what: str, *, is_port: bool) -> tuple[str, str]:
+    """The host of a word, checked, and its port, which may be taken from the ``rest``; ``is_port`` if it has no host.
+
+    ``what`` the word is, messages say. Raises Invalid.
+    """
     host, port = split(word)
     if is_port:
         raise Invalid(f"port {word} has no host: write HOST {word}, or :{word} for this machine")
@@ -85,30 +88,6 @@ def _host_and_port(word: str, rest: list[str], what: str, *, is_port: bool) -> t
     if port is None and not rest:
         raise Invalid(f"{what} {word!r} has no port")
     return host, rest.pop(0) if port is None else port
-
-
-class Target(NamedTuple):
-    """Ports of a host, each once and in the order given; an empty ``host`` is this machine."""
-
-    host: str
-    ports: tuple[int, ...]
-    tls: bool = False
-
-
-def take_ports(words: Sequence[str], protocol: Protocol = "tcp", *, tls: bool = False) -> list[Target]:
-    """Read ``HOST:PORTS`` and ``HOST PORTS`` from the left, each port once; ``tls`` is as ``tls:`` before them all."""
-    if not words:
-        raise Invalid("a target is missing: HOST PORTS or HOST:PORTS")
-    found: dict[tuple[str, bool], dict[int, None]] = {}
-    rest = list(words)
-    while rest:
-        first = rest.pop(0)
-        word, secured = without_tls(first, "target")
-        if word.startswith("unix:"):
-            raise Invalid(f"target {first!r} is a unix socket, and has no port")
-        host, ports = _host_and_port(word, rest, "target", is_port=_is_digits(word) and not rest)
-        found.setdefault((host, tls or secured), {}).update(dict.fromkeys(parse_ports(ports, protocol)))
-    return [Target(host, tuple(ports), secured) for (host, secured), ports in found.items()]
 
 
 def parse_ports(text: str, protocol: Protocol = "tcp") -> list[int]:
@@ -120,7 +99,7 @@ def parse_ports(text: str, protocol: Protocol = "tcp") -> list[int]:
         if not (match := _RANGE.fullmatch(part)):
             ports[parse_port(part, protocol=protocol)] = None
             continue
-        if not _is_digits(match[2]):
+        if not is_digits(match[2]):
             raise Invalid(f"port range {part!r} is not LOW-HIGH")
         low, high = parse_port(match[1]), parse_port(match[2])
         if low > high:
@@ -136,7 +115,7 @@ def parse(text: str, role: Role, *, udp: bool = False) -> Endpoint:
 
 def parse_port(text: str, role: Role = "client", protocol: Protocol | None = None) -> int:
     """Read a port: ASCII decimal digits without leading zeros, or a service name; 0 is a server's alone."""
-    if _is_digits(text):
+    if is_digits(text):
         if len(text) > 1 and text.startswith("0"):
             raise Invalid(f"port {text} has a leading zero")
         lowest = 0 if role == "server" else 1
@@ -209,7 +188,8 @@ def interface_name(index: int) -> str:
         return str(index)
 
 
-def _is_digits(text: str) -> bool:
+def is_digits(text: str) -> bool:
+    """Whether a text is ASCII decimal digits alone."""
     return text.isascii() and text.isdigit()
 
 

@@ -14,6 +14,7 @@ from netkit.core.errors import Exit, Failure
 from netkit.core.units import duration
 
 BUDGET = 0.2  # s of CPU for one search
+WINDOW = 64 * 1024  # bytes back in which a match that spans chunks is found
 _PLACES = 256  # where a match may start, tried before signals are looked for
 _GLOBAL_FLAGS = re.compile(rb"(?:\(\?[aiLmsux]+\))*")  # which may stand at the start alone
 

@@ -23,21 +23,23 @@ Steps = Generator[bytes | Frame, bytes, T]
 class Names(NamedTuple):
     """What the two sides are called: the server as its certificate has it, the client as it says itself.
 
-    ``greeted`` is whether the server has greeted already: once, in plain text before TLS.
+    ``greeted`` is whether the server has greeted already: once, in plain text before TLS. ``resource`` is what of it is
+    asked for: the path of its URL, without the slash before it.
     """
 
     server: str
     client: str
     greeted: bool = False
+    resource: str = ""
 
 
-def names_of(server: str, stream: Connection, *, greeted: bool = False) -> Names:
+def names_of(server: str, stream: Connection) -> Names:
     """The names for a connection; a client without a name says its address as RFC 5321, section 4.1.3, writes it."""
     local = stream.local.host
     if local is None:
-        return Names(server, "localhost", greeted)
+        return Names(server, "localhost")
     host = local.partition("%")[0]
-    return Names(server, f"[IPv6:{host}]" if ":" in host else f"[{host}]", greeted)
+    return Names(server, f"[IPv6:{host}]" if ":" in host else f"[{host}]")
 
 
 class Refused(ValueError):

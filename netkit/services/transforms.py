@@ -11,11 +11,10 @@ from functools import partial
 
 from netkit.core.errors import Exit, Failure
 from netkit.core.pump import Change, Done
-from netkit.core.search import Pattern
+from netkit.core.search import WINDOW, Pattern
 from netkit.services.join import STDOUT
 
 MAX_LINE = 64 * 1024  # bytes of a line that a label is put before
-WINDOW = 64 * 1024  # bytes back in which a match that spans chunks is found
 _LONE_LF = re.compile(rb"(?<!\r)\n")
 _CONTROL = {c: f"\\x{c:02x}" for c in (*range(32), *range(127, 160)) if chr(c) not in "\n\r\t"}  # C0, DEL, C1
 

@@ -31,9 +31,10 @@ VALUES = {
     "ADDR[:PORT]": "127.0.0.1",
     "ADDRESS": "127.0.0.1",
     "CIDR": "::/0",
+    "CODE,...": "200",
     "CMD": "true",
     "D": "1s",
-    "FIELD": "X: y",
+    "FIELD": "X:y",
     "FILE": "/nosuch/file",
     "FORMAT": "tap",
     "GROUP": "239.1.2.3",
@@ -75,6 +76,9 @@ SCENES = {
     "FORMAT": Scene("B 01"),
     "NAME": Scene(),
     "TEXT": Scene("127.0.0.1 1 text"),
+    "a URL as TARGET": Scene("redis://127.0.0.1"),
+    "a URL of http or https": Scene("http://127.0.0.1/"),
+    "a URL other than of http or https": Scene("redis://127.0.0.1"),
     "a dump on stderr": Scene(options="-vvv"),
     "a file or a pipe": Scene(),
     "a newer --tls-min": Scene(options="--tls-min 1.3"),
@@ -85,6 +89,7 @@ SCENES = {
     "a udp: address": Scene("udp:127.0.0.1:1"),
     "a unix socket": Scene("unix:/nosuch/socket"),
     "a unix socket, fetch": Scene(options="--unix-socket /nosuch/socket"),
+    "a unix socket, portcheck": Scene("unix:/nosuch/socket"),
     "a unix socket, relay": Scene("unix:/nosuch/socket 127.0.0.1:1"),
     "a unix: address as TARGET": Scene("0 unix:/nosuch/socket"),
     "an answer shown on a terminal": Scene(terminals=(1, 2)),
@@ -116,7 +121,7 @@ def scene(name: str, term: Term) -> Scene:
     if not option.takes_value:
         return Scene(options=typed)
     kind = option.type.name
-    if typed == "-H":
+    if typed == "-H" and value:
         value = f"{value}:y"
     joint = "=" if typed.startswith("--") else ""
     return Scene(options=f"{typed}{joint}{value or VALUES.get(kind) or kind.split('|')[0]}")

@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from netkit.core.address import (
     Endpoint,
     Role,
-    Target,
     family_of,
     from_socket,
     parse,
@@ -20,7 +19,6 @@ from netkit.core.address import (
     parse_ports,
     parse_source,
     take,
-    take_ports,
 )
 from netkit.core.errors import Invalid
 
@@ -761,30 +759,12 @@ def test_huge_words(word: str) -> None:
     ],
 )
 def test_names_beyond_ascii_become_a_labels(host: str, label: str) -> None:
-    """IDNA 2008 makes the name that resolvers take, for clients, servers and lists of ports."""
+    """IDNA 2008 makes the name that resolvers take, for clients and servers."""
     assert take([host, "80"], "client") == (Endpoint(label, 80), [])
     assert take([f"{host}:80"], "server") == (Endpoint(label, 80), [])
-    assert take_ports([host, "80"]) == [Target(label, (80,))]
 
 
 # -- lists of ports
-
-
-@pytest.mark.fault("malformed range")
-@pytest.mark.parametrize(
-    ("words", "targets"),
-    [
-        (["db:1,2"], [Target("db", (1, 2))]),
-        (["db", "3-5,1", "::1", "80", "[::1]:81"], [Target("db", (3, 4, 5, 1)), Target("::1", (80, 81))]),
-        (["db:80,80,79-81"], [Target("db", (80, 79, 81))]),
-        ([":8,http", ":8"], [Target("", (8, 80))]),
-        (["db:65535-65535"], [Target("db", (65535,))]),
-        (["fe80::1%lo", "ssh"], [Target("fe80::1%lo", (22,))]),
-    ],
-)
-def test_targets(words: list[str], targets: list[Target]) -> None:
-    """Words are read from the left; each port of a host counts once, in the order given."""
-    assert take_ports(words) == targets
 
 
 @pytest.mark.fault("range backwards", "malformed range")

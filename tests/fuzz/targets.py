@@ -27,6 +27,7 @@ from netkit.services import address as explained
 from netkit.services import resolve, text, transforms
 from netkit.services.fetch.download import _validator
 from netkit.services.pack import formats, framing
+from netkit.services.portcheck.targets import take_targets
 from netkit.services.udp import framing as datagrams
 from tests.support.answers import ODD, take
 
@@ -93,7 +94,7 @@ def addresses(data: bytes) -> None:
                 assert address.parse(str(endpoint), role) == endpoint
 
 
-@target(b"22,80,8000-8010", b"http,https,1-65535", b"db\n5432\ncache:6379")
+@target(b"22,80,8000-8010", b"http,https,1-65535", b"db\n5432\ncache:6379", b"redis://:x@db:7/0\nunix:/s")
 def port_lists(data: bytes) -> None:
     """A list of ports has each once, and none that does not exist."""
     words = words_of(data)
@@ -102,7 +103,7 @@ def port_lists(data: bytes) -> None:
         assert all(0 < port <= _MAX_PORTS for port in ports)
         assert len(ports) <= _MAX_PORTS
     with refusing():
-        for found in address.take_ports(words):
+        for found in take_targets(words):
             assert len(set(found.ports)) == len(found.ports)
 
 

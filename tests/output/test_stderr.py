@@ -70,8 +70,9 @@ def test_what_is_not_taken_comes_later_and_in_order() -> None:
 
 
 @pytest.mark.parametrize("number, said", [(1, b"1 message dropped"), (7, b"7 messages dropped")])
-def test_what_is_dropped_is_counted(number: int, said: bytes) -> None:
+def test_what_is_dropped_is_counted(number: int, said: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     """Once the queue is full lines are dropped; how many comes after those that had waited, and before the next."""
+    monkeypatch.setattr(console, "program", "netkit")
 
     async def main() -> None:
         stderr = writer()

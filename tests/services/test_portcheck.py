@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 import pytest
 
-from netkit.core.address import Target
 from netkit.core.errors import Exit
 from netkit.core.kernel import now
 from netkit.core.lookup import Address
@@ -23,6 +22,7 @@ from netkit.services.portcheck.check import (
     Summary,
 )
 from netkit.services.portcheck.scan import Checker, HostScan
+from netkit.services.portcheck.targets import Target
 from tests.clock import PatientClock, run
 
 EXITS = {

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from netkit.core.errors import Failure
 from netkit.core.pump import Change, Done, chain, fresh
-from netkit.core.search import Pattern
-from netkit.services.transforms import WINDOW, Limits, at_most, crlf, prefixed, until, visible
+from netkit.core.search import WINDOW, Pattern
+from netkit.services.transforms import Limits, at_most, crlf, prefixed, until, visible
 
 CHUNKS = st.lists(st.binary(max_size=12), max_size=12)
 LINES = st.lists(st.sampled_from([b"a", b"b", b"\n", b"ab", b"\nba", b""]), max_size=20)

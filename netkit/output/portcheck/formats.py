@@ -18,6 +18,7 @@ class Json(Writer):
     def write(self, result: Result) -> str:
         probe = result.probe
         fields = {
+            "target": str(result),
             "host": result.host,
             "port": result.port,
             "protocol": result.protocol,
@@ -26,7 +27,8 @@ class Json(Writer):
             "state": probe.state,
             "time_ms": None if probe.seconds is None else milliseconds(probe.seconds),
             "reason": probe.reason or None,
-            "service": name_of(result.port, result.protocol),
+            "service": name_of(result.port, result.protocol) if result.port else None,
+            "ready": probe.ready,
             "exit_code": int(probe.exit),
             "tls": self._tls(probe),
             **(octets(probe.data) if probe.data is not None else {}),

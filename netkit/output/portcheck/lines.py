@@ -3,13 +3,13 @@
 from collections import Counter
 from collections.abc import Sequence
 
-from netkit.core.address import Target
 from netkit.core.errors import Failure
 from netkit.output.console import DEFAULT_VIEW, STDERR, View
 from netkit.output.escape import painted
 from netkit.output.portcheck.writer import Writer, detail, time_of
 from netkit.services.portcheck import check
 from netkit.services.portcheck.check import COLLAPSE_AFTER, OPEN, ProbeResult, Result, Summary
+from netkit.services.portcheck.targets import Target
 
 _COLOURS = {
     OPEN: "green",
@@ -42,9 +42,7 @@ class Lines(Writer):
     ) -> None:
         super().__init__(targets, any_port=any_port, chains=chains)
         self.view = view
-        self._large = {
-            target.host or "localhost" for target in targets if len(target.ports) > COLLAPSE_AFTER and not each_port
-        }
+        self._large = {target.place for target in targets if len(target.ports) > COLLAPSE_AFTER and not each_port}
         self._held: dict[tuple[str, str], list[Result]] = {}
         self._counts: Counter[tuple[str, str]] = Counter()
 
@@ -70,7 +68,7 @@ class Lines(Writer):
         """The line of a port, and the certificates that came."""
         probe = result.probe
         state = painted(probe.state, colour(probe)) if self.view.color == "always" else probe.state
-        port = f"{result.port}/{result.protocol}"
+        port = f"{result.port}/{result.protocol}" if result.port else "-"
         cells = (result.host, port, probe.address or "-", state, time_of(result), detail(result))
         return "\t".join(cells) + "\n" + self.chain(result)
 

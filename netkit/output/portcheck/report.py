@@ -3,7 +3,6 @@
 import os
 from collections.abc import Sequence
 
-from netkit.core.address import Target
 from netkit.core.kernel import Group, now
 from netkit.output import console
 from netkit.output.console import STDOUT, Verbosity, View
@@ -13,6 +12,7 @@ from netkit.output.portcheck.writer import Writer
 from netkit.output.stdout import stdout_writer
 from netkit.services.portcheck.check import Result, Summary
 from netkit.services.portcheck.scan import Checker
+from netkit.services.portcheck.targets import Target
 
 _FORMATS: dict[str, type[Writer]] = {"json": Json, "tap": Tap, "junit": Junit, "github": Github}
 

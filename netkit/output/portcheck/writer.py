@@ -5,11 +5,11 @@ What a peer said is written in printable ASCII, and cannot begin a line or end o
 
 from collections.abc import Iterator, Sequence
 
-from netkit.core.address import Target
 from netkit.core.errors import Failure
 from netkit.core.port_names import name_of
 from netkit.output.escape import printable
 from netkit.services.portcheck.check import ProbeResult, Result, Summary
+from netkit.services.portcheck.targets import Target
 
 
 class Writer:
@@ -52,18 +52,18 @@ class Writer:
 
 
 def port_name(result: Result) -> str:
-    """The port of a result: ``db:5432/tcp``."""
-    return f"{result.host}:{result.port}/{result.protocol}"
+    """The port of a result: ``db:5432/tcp``, or the target as it is typed where that says more."""
+    return result.word or f"{result.host}:{result.port}/{result.protocol}"
 
 
 def detail(result: Result) -> str:
     """What there is to say beside the state: reason, TLS, what the peer said, or the name of the service."""
     probe = result.probe
-    about = printable(", ".join(filter(None, (probe.reason, *_secured(probe)))))
+    about = printable(", ".join(filter(None, (probe.verdict, *_secured(probe)))))
     if probe.data is not None:
         said = printable(probe.data.decode("utf-8", "surrogateescape").rstrip("\r\n"))
         return f"{about}: {said}" if about else said
-    return about or name_of(result.port, result.protocol) or ""
+    return about or (name_of(result.port, result.protocol) if result.port else None) or ""
 
 
 def _secured(probe: ProbeResult) -> Iterator[str]:

@@ -7,7 +7,6 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from netkit.core.address import Target
 from netkit.core.errors import Failure
 from netkit.core.kernel import now
 from netkit.core.units import duration
@@ -18,6 +17,7 @@ from netkit.output.terminal.progress import check_bar
 from netkit.output.terminal.screen import animate, terminal_size
 from netkit.output.terminal.tables import drawn, table
 from netkit.services.portcheck.check import Result, Summary
+from netkit.services.portcheck.targets import Target
 
 
 class PortTable(Lines):
@@ -25,7 +25,7 @@ class PortTable(Lines):
 
     def __init__(self, targets: Sequence[Target], *, any_port: bool, each_port: bool, chains: bool, view: View) -> None:
         super().__init__(targets, any_port=any_port, each_port=each_port, chains=chains, view=view)
-        self._places = {target.host or "localhost": place for place, target in enumerate(targets)}
+        self._places = {target.place: place for place, target in enumerate(targets)}
         self._rows: list[Result] = []
         self._coloured = view.coloured(STDOUT)
 
@@ -58,7 +58,7 @@ class PortTable(Lines):
         return table(("TARGET", "ADDRESS", "STATE", "TIME", "DETAIL"), map(_cells, results), right=["TIME"])
 
     def _place(self, result: Result) -> tuple[int, int]:
-        return self._places[result.host], result.port
+        return self._places[result.host], result.port or 0
 
 
 def _cells(result: Result) -> list[str | Text]:

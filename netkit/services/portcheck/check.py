@@ -3,11 +3,12 @@
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from netkit.core.address import Endpoint, Protocol, Target
+from netkit.core.address import Endpoint
 from netkit.core.errors import PORT_PRECEDENCE, Exit, Failure
 from netkit.core.events import Secured
 from netkit.core.search import Pattern
 from netkit.core.units import duration
+from netkit.services.portcheck.targets import Target
 
 OPEN, CLOSED, FILTERED, UNREACHABLE, UNKNOWN = "open", "closed", "filtered", "unreachable", "unknown"
 SILENT = "open|filtered"  # over UDP: no answer may mean either
@@ -23,9 +24,10 @@ class Check(NamedTuple):
 
     ``timeout`` seconds bound each look-up, each attempt, and each wait for an answer. ``payload`` is what a UDP port is
     sent, or what a TCP port is told before its answer is expected. A certificate is to be good for ``expires`` seconds.
+    A URL is asked for with ``fields`` beside ours, and is to answer with one of the ``statuses``, if any are named.
+    ``greeted`` is whether servers greet before TLS, and not again.
     """
 
-    protocol: Protocol = "tcp"
     timeout: float = 3.0
     closed: bool = False
     payload: bytes = b""
@@ -34,6 +36,9 @@ class Check(NamedTuple):
     settle: float | None = None
     expires: float | None = None
     family: int = 0
+    fields: tuple[tuple[str, bytes], ...] = ()
+    statuses: tuple[int, ...] = ()
+    greeted: bool = False
 
     @property
     def converses(self) -> bool:
@@ -45,7 +50,8 @@ class ProbeResult(NamedTuple):
     """What was found out at one address, or for a port at all of them; ``exit`` is OK if that is as wanted.
 
     ``data`` is what the port sent, for a banner. ``secured`` is there if a TLS handshake was done, ``certificates``, in
-    DER, if the port has shown some, whatever they are. ``hint`` is what to try about the reason.
+    DER, if the port has shown some, whatever they are. ``hint`` is what to try about the reason. ``ready`` is what the
+    service itself says, None where it was not asked.
     """
 
     state: str
@@ -57,11 +63,19 @@ class ProbeResult(NamedTuple):
     secured: Secured | None = None
     certificates: tuple[bytes, ...] = ()
     hint: str = ""
+    ready: bool | None = None
+
+    @property
+    def verdict(self) -> str:
+        """The reason, behind what the service says of itself if it was asked."""
+        if self.ready is None:
+            return self.reason
+        return ": ".join(filter(None, ("ready" if self.ready else "not ready", self.reason)))
 
     @property
     def brief(self) -> str:
         """The state, and the reason where the state alone is none."""
-        return f"{self.state}: {self.reason}" if self.state in (OPEN, UNKNOWN) and self.reason else self.state
+        return f"{self.state}: {self.verdict}" if self.state in (OPEN, UNKNOWN) and self.verdict else self.state
 
 
 def combined(probes: Sequence[ProbeResult]) -> ProbeResult:
@@ -76,16 +90,18 @@ def combined(probes: Sequence[ProbeResult]) -> ProbeResult:
 
 
 class Result(NamedTuple):
-    """The result for a port. ``host`` is never empty."""
+    """The result for a port, or for a unix socket, which has none. ``host`` is never empty."""
 
     host: str
-    port: int
+    port: int | None
     protocol: str
     probe: ProbeResult
     tls: bool = False
+    word: str = ""
 
     def __str__(self) -> str:
-        return str(Endpoint(self.host, self.port, tls=self.tls))
+        """The target as it is typed."""
+        return self.word or str(Endpoint(self.host, self.port or 0, tls=self.tls))
 
 
 Report = Callable[[Result], None]
@@ -130,7 +146,8 @@ class Summary:
         if self.total == 1:
             [result] = self._bad
             hint = result.probe.hint or hint
-            action = _ACTIONS.get(result.probe.exit, "find {} " + self._wanted).format(result)
+            wanted = self._wanted if result.probe.ready is None else "ready"
+            action = _ACTIONS.get(result.probe.exit, "find {} " + wanted).format(result)
             reason = result.probe.reason or f"it is {result.probe.state}"
             reason = f"still {reason}" if waited else reason
             detail = ", ".join(filter(None, (result.probe.address, after)))

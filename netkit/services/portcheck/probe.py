@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from functools import cache
+from typing import TYPE_CHECKING
 
 from netkit.core.address import Endpoint, family_of
 from netkit.core.dial import Dialling, dial
@@ -14,19 +15,23 @@ from netkit.core.events import CoreEvent, Distrusted, Observer, Secured
 from netkit.core.kernel import DeadlineExceeded, Group, deadline, now
 from netkit.core.layer import Layer, through
 from netkit.core.lookup import Address
-from netkit.core.search import SearchTimeout
+from netkit.core.search import WINDOW, SearchTimeout
 from netkit.core.stream import Connection
 from netkit.core.tcp_probe import SCARCE, TcpProber
 from netkit.core.udp import connect
 from netkit.core.units import duration
 from netkit.services.portcheck.check import CLOSED, FILTERED, OPEN, SILENT, UNKNOWN, UNREACHABLE, Check, ProbeResult
-from netkit.services.transforms import WINDOW
+from netkit.services.portcheck.targets import Target
+
+if TYPE_CHECKING:
+    from netkit.services.portcheck.readiness import Datagrams
 
 _MIN_PATIENCE = 0.001  # s, however near the end
 _UDP_TRIES = 3  # datagrams to a port that is silent, spread over its time
 _REJECTION = 0.2  # s at least that a TLS 1.3 server has to reject us
 _MAX_BANNER = 256  # bytes
 _DAY = 86400.0  # s
+_NOBODY = (errno.ECONNREFUSED, errno.ENOENT)  # ENOENT: there is no such unix socket
 
 Securing = Callable[[str, Observer], list[Layer]]
 """Makes what a connection to a host goes through until TLS stands; the observer is told of that."""
@@ -62,17 +67,17 @@ class Prober:
         """Let go of what is kept for the next address."""
         self._tcp.close()
 
-    async def probe(self, address: Address, tls_name: str | None) -> tuple[ProbeResult, Connection | None]:
-        """Probe an address, with a TLS handshake if its host has a ``tls_name``.
+    async def probe(self, address: Address, target: Target) -> tuple[ProbeResult, Connection | None]:
+        """Probe an address of a target.
 
         A connection that came of it is the caller's to close. Raises OSError if the system has no room for it (SCARCE).
         """
-        self._host = None if family_of(address.host) is None else address.host
+        self._host = None if family_of(address.host) is None else address.host  # a proxy has the name
         self._begun = now()
         try:
-            if self._check.protocol == "udp":
-                return await self._probe_udp(address), None
-            return await self._probe_tcp(address, tls_name)
+            if target.protocol == "udp":
+                return await self._probe_udp(address, target), None
+            return await self._probe_tcp(address, target)
         except DeadlineExceeded:
             return self._silent(FILTERED), None
         except OSError as error:
@@ -81,9 +86,9 @@ class Prober:
             if isinstance(error, Failure) and self._proxied is not None:
                 return self._not_through(error), None
             code = error.errno or 0
-            if code == errno.ETIMEDOUT:
+            if code == errno.ETIMEDOUT or (isinstance(error, Failure) and error.exit is Exit.TIMEOUT):
                 return self._silent(FILTERED), None
-            if code == errno.ECONNREFUSED:
+            if code in _NOBODY:
                 return self._closed(_reason(code)), None
             return self._found(UNREACHABLE, _reason(code), Exit.CONNECT), None
 
@@ -111,17 +116,19 @@ class Prober:
     def _silent(self, state: str) -> ProbeResult:
         return self._found(state, "no answer", Exit.TIMEOUT)
 
-    async def _probe_udp(self, address: Address) -> ProbeResult:
+    async def _probe_udp(self, address: Address, target: Target) -> ProbeResult:
         time_left = patience(self._check, self._until)
         sock = await connect(Endpoint(address.host, address.sockaddr[1]), Dialling(timeout=time_left))
         found = self._silent(SILENT)
+        service = _datagrams(target)
         try:
             for part in range(1, _UDP_TRIES + 1):
-                await sock.send(self._check.payload)
+                await sock.send(service.payload if service else self._check.payload)
                 self._waiting()
                 with suppress(DeadlineExceeded), deadline(self._begun + time_left * part / _UDP_TRIES):
                     while found.state != OPEN or found.exit is Exit.TIMEOUT:
-                        found = self._answered((await sock.receive())[0])
+                        data, _ = await sock.receive()
+                        found = service.answered(data, self._open(), found) if service else self._answered(data)
                     return found
         finally:
             sock.close()
@@ -139,21 +146,27 @@ class Prober:
             return found._replace(reason=failure.reason, exit=failure.exit)
         return found
 
-    async def _probe_tcp(self, address: Address, tls_name: str | None) -> tuple[ProbeResult, Connection]:
+    async def _probe_tcp(self, address: Address, target: Target) -> tuple[ProbeResult, Connection]:
         time_left = patience(self._check, self._until)
-        stream = await self._connect(address, time_left)
+        stream = await self._connect(address, target, time_left)
         try:
             found = self._open()
-            if tls_name is not None:
+            if target.tls:
                 self._waiting()
-                found, stream = await self._secure(stream, tls_name, found, self._begun + time_left)
+                found, stream = await self._secure(stream, target, found, self._begun + time_left)
                 found = found._replace(seconds=now() - self._begun)
-                if not (found.exit or self._check.converses):
+                if not (found.exit or target.probe or self._check.converses):
                     found = await self._await_rejection(stream, found)
-            if self._check.converses and not found.exit:
+            if not found.exit and (target.probe or self._check.converses):
                 self._waiting()
                 begun = now()
-                found = await self._converse(stream, found)
+                if target.probe:
+                    from netkit.services.portcheck.readiness import ask
+
+                    found = await ask(stream, target, self._check, found, patience(self._check, self._until))
+                    found = found._replace(seconds=now() - self._begun)
+                else:
+                    found = await self._converse(stream, found)
                 if self._check.settle is not None and not found.exit:
                     found = await self._settle(stream, found, begun)
         except BaseException:
@@ -161,17 +174,19 @@ class Prober:
             raise
         return found, stream
 
-    async def _connect(self, address: Address, time_left: float) -> Connection:
+    async def _connect(self, address: Address, target: Target, time_left: float) -> Connection:
+        if target.path is not None:
+            return await dial(Endpoint(path=target.path), Dialling(timeout=time_left))
         if self._proxied is None:
             return await self._tcp.connect(address, time_left)
         self._waiting()
-        target = Endpoint(address.host, address.sockaddr[1])
+        endpoint = Endpoint(address.host, address.sockaddr[1])
         async with Group() as group:  # for the handshake with a proxy: TLS runs nothing beside
-            stream = await dial(target, self._proxied._replace(timeout=time_left), self._observe, group)
+            stream = await dial(endpoint, self._proxied._replace(timeout=time_left), self._observe, group)
         return stream
 
     async def _secure(
-        self, stream: Connection, name: str, found: ProbeResult, due: float
+        self, stream: Connection, target: Target, found: ProbeResult, due: float
     ) -> tuple[ProbeResult, Connection]:
         """Do the handshake; return what that adds to the result, and the secured stream if there is one."""
         seen: list[Secured | Distrusted] = []
@@ -186,7 +201,7 @@ class Prober:
         try:
             async with Group() as group:  # for the handshakes alone: nothing runs beside
                 with deadline(due):
-                    secured = await through(stream, self._securing(name, observe), group)
+                    secured = await through(stream, self._securing(target.host or "localhost", observe), group)
         except DeadlineExceeded:
             return found._replace(reason="no TLS handshake in time", exit=Exit.TIMEOUT), stream
         except Failure as failure:
@@ -280,6 +295,15 @@ class Prober:
 def patience(check: Check, until: float) -> float:
     """How long something that begins now may take, in seconds."""
     return max(min(check.timeout, until - now()), _MIN_PATIENCE)
+
+
+def _datagrams(target: Target) -> "Datagrams | None":
+    """What is asked by datagrams, if the service is asked."""
+    if not target.probe:
+        return None
+    from netkit.services.portcheck.readiness import Datagrams
+
+    return Datagrams(target)
 
 
 @cache

@@ -8,7 +8,7 @@ from contextlib import suppress
 from typing import Any
 
 from netkit.core import descriptors
-from netkit.core.address import Endpoint, Target, family_of
+from netkit.core.address import Endpoint, family_of
 from netkit.core.dial import Dialling
 from netkit.core.errors import Exit, Failure
 from netkit.core.events import Observer, Retrying, ignore
@@ -20,6 +20,7 @@ from netkit.core.tcp_probe import SCARCE
 from netkit.core.units import duration
 from netkit.services.portcheck.check import OPEN, UNKNOWN, Check, ProbeResult, Report, Result, combined
 from netkit.services.portcheck.probe import Prober, Securing, patience
+from netkit.services.portcheck.targets import Target
 
 _MAX_ATTEMPTS = 1024  # at one time, however many descriptors there are
 _MAX_LOOKUPS = 16  # at one time
@@ -112,9 +113,9 @@ class Checker:
         pause = _FIRST_RETRY
 
         def note(result: Result) -> None:
-            missing[result.port] = result
+            missing[result.port or 0] = result
             if result.probe.exit is Exit.OK:
-                report(missing.pop(result.port))
+                report(missing.pop(result.port or 0))
 
         while True:
             await self._round(target._replace(ports=tuple(missing)), note)
@@ -131,12 +132,12 @@ class Checker:
             report(result)
 
     def _result(self, target: Target, port: int, probe: ProbeResult) -> Result:
-        return Result(target.host or "localhost", port, self.check.protocol, probe, target.tls)
+        return Result(target.place, port or None, target.protocol, probe, target.tls, target.word)
 
     async def _round(self, target: Target, report: Report) -> None:
         """Check each port of a target once."""
         try:
-            addresses = await self._addresses(target.host)
+            addresses = await self._addresses(target)
         except Failure as failure:
             unknown = ProbeResult(UNKNOWN, failure.reason, failure.exit)
             for port in target.ports:
@@ -150,9 +151,10 @@ class Checker:
         finally:
             scan.waiting = 0  # so that ``_next_job`` drops it
 
-    async def _addresses(self, host: str) -> list[Address]:
+    async def _addresses(self, target: Target) -> list[Address]:
         """Look a name up, in its turn. Raises Failure, with TIMEOUT if the resolver was silent."""
-        if not self._resolve:
+        host = target.host
+        if target.path is not None or not self._resolve:
             return [Address(socket.AF_UNSPEC, (host, 0))]
         async with self._lookups:
             time_left = patience(self.check, self._until)
@@ -201,7 +203,7 @@ class Checker:
             while (job := self._next_job()) is not None:
                 scan, port, address = job
                 try:
-                    probe, stream = await prober.probe(address, scan.tls_name)
+                    probe, stream = await prober.probe(address, scan.target)
                 except OSError as error:  # of SCARCE
                     self._again.append(job)
                     if self._workers > 1:  # somebody else goes on
@@ -232,7 +234,7 @@ class HostScan:
     def __init__(
         self, target: Target, addresses: Sequence[Address], report: Callable[[int, ProbeResult], None]
     ) -> None:
-        self.tls_name = (target.host or "localhost") if target.tls else None
+        self.target = target
         self.waiting = len(target.ports) * len(addresses)  # attempts that have not begun
         self.finished = Event()
         self._jobs = ((port, address) for port in target.ports for address in addresses)

@@ -1,0 +1,48 @@
+"""A URL of http or https: it is ready if its answer has a good status, and a body as expected."""
+
+from collections.abc import Sequence
+
+from netkit import __version__
+from netkit.core.search import WINDOW, Pattern
+from netkit.core.stream import Connection
+from netkit.protocols.dialogue import NotReady
+from netkit.protocols.http import Exchange, Request, names
+from netkit.protocols.url import Url
+
+
+async def http(
+    stream: Connection,
+    url: Url,
+    fields: Sequence[tuple[str, bytes]],
+    statuses: Sequence[int],
+    expect: Pattern | None,
+) -> str:
+    """Get ``url`` with ``fields`` beside ours, or in their place, and return the status of the answer.
+
+    It is to be one of the ``statuses``, or 2xx or 3xx if none are named, and its body to match what we ``expect``. No
+    redirect is followed. Raises NotReady, and Failure for an answer that is malformed or ends early.
+    """
+    ours = [
+        ("Host", url.authority.encode()),
+        ("User-Agent", f"netkit/{__version__}".encode()),
+        ("Accept", b"*/*"),
+        ("Connection", b"close"),
+    ]
+    if url.authorization is not None:
+        ours.append(("Authorization", url.authorization.encode()))
+    given = names(fields)
+    told = [field for field in ours if field[0].lower() not in given]
+    exchange = Exchange(stream, Request("GET", url.target, [*told, *fields]), str(url))
+    await exchange.ask()
+    head = await exchange.head()
+    good = head.status in statuses if statuses else 200 <= head.status < 400
+    if not good:
+        raise NotReady(head.status_line)
+    if expect is not None:
+        body = b""
+        while expect.search(body) is None:
+            data = await exchange.recv()
+            if not data:
+                raise NotReady(f"{head.status_line}, and nothing in its body matches --expect")
+            body = (body + data)[-WINDOW:]
+    return head.status_line

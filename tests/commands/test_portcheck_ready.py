@@ -1,0 +1,186 @@
+"""``netkit portcheck`` of what says what ready means: URLs, probes, unix sockets."""
+
+import contextlib
+import json
+import socket
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support import Peer, netkit, peer, read_all, reset, running
+from tests.support.certificates import Pki
+from tests.support.peers import free_port, receive
+
+
+def answering(*answers: bytes, until: bytes = b"\r\n") -> Callable[[socket.socket], bytes]:
+    """Return a server that waits for the end of a request before each answer, and returns all that it received."""
+
+    def behave(client: socket.socket) -> bytes:
+        came = b""
+        for answer in answers:
+            begin = len(came)
+            while until not in came[begin:] and (data := client.recv(4096)):
+                came += data
+            client.sendall(answer)
+        return came + read_all(client)
+
+    return behave
+
+
+def redis(*answers: bytes) -> contextlib.AbstractContextManager[Peer]:
+    """Run a server that answers each line."""
+    return peer(answering(*answers))
+
+
+def http(status: bytes, body: bytes = b"") -> contextlib.AbstractContextManager[Peer]:
+    """Run a server that answers a request."""
+    head = b"HTTP/1.1 %s\r\nContent-Length: %d\r\n\r\n" % (status, len(body))
+    return peer(answering(head + body, until=b"\r\n\r\n"))
+
+
+def cells(out: bytes) -> list[str]:
+    """Return the state and the detail of a line."""
+    return out.decode().rstrip("\n").split("\t")[3::2]
+
+
+@pytest.mark.parametrize(
+    ("answer", "detail", "code"),
+    [
+        (b"+PONG\r\n", "ready", 0),
+        (b"-NOAUTH Authentication required.\r\n", "ready: it wants a password", 0),
+        (b"-LOADING Redis is loading\r\n", "not ready: LOADING Redis is loading", 8),
+        (b"SSH-2.0-OpenSSH_9.2\r\n", "not ready: it does not speak redis: SSH-2.0-OpenSSH_9.2", 8),
+    ],
+)
+def test_what_a_service_says(answer: bytes, detail: str, code: int) -> None:
+    """An open port is as expected once its service says so."""
+    with redis(answer) as server:
+        done = netkit("portcheck", f"redis://{server.address}", "--json")
+        line = json.loads(done.out)
+        assert server.result().startswith(b"PING\r\n")
+    assert (line["state"], line["ready"], done.code) == ("open", not code, code)
+    assert line["target"] == f"redis://{server.address}"
+    assert ": ".join(filter(None, ("not ready" if code else "ready", line.get("reason")))) == detail
+
+
+def test_who_says_nothing_or_leaves() -> None:
+    """Silence is 28, an end or a reset before the answer 8, and nobody there 7, each with its reason."""
+    with peer(read_all) as silent, peer(lambda client: None) as leaving, peer(reset) as resetting:
+        names = [f"redis://{each.address}" for each in (silent, leaving, resetting)]
+        found = [netkit("portcheck", name, "-w", "300ms") for name in names]
+    assert [done.code for done in found] == [28, 8, 8]
+    assert [cells(done.out) for done in found] == [
+        ["open", "not ready: no answer within 300 ms"],
+        ["open", "not ready: it closed the connection"],
+        ["open", "not ready: connection reset by peer"],
+    ]
+    done = netkit("portcheck", f"redis://127.0.0.1:{free_port()}")
+    assert (done.code, cells(done.out)) == (7, ["closed", "connection refused"])
+
+
+def test_a_failure_names_the_target_as_typed() -> None:
+    """And nothing of it that may be secret."""
+    with redis(b"-LOADING\r\n") as server:
+        done = netkit("portcheck", f"redis://me:secret@{server.address}/7")
+    assert done.code == 8
+    assert done.err.startswith(f"netkit portcheck: cannot find redis://{server.address} ready: LOADING (")
+    assert "secret" not in done.err and b"secret" not in done.out
+
+
+def test_waiting_until_a_service_is_ready() -> None:
+    """--wait asks again while it is not."""
+    told = iter([b"-LOADING\r\n", b"-LOADING\r\n", b"+PONG\r\n"])
+
+    def behave(client: socket.socket) -> None:
+        receive(client, 6)
+        client.sendall(next(told))
+        read_all(client)
+
+    with peer(behave) as server:
+        done = netkit("portcheck", f"redis://{server.address}", "--wait", "20s", "--interval", "10ms")
+    assert (done.code, cells(done.out)) == (0, ["open", "ready"])
+    assert next(told, None) is None
+
+
+@pytest.mark.parametrize(
+    ("status", "options", "detail", "code"),
+    [
+        (b"200 OK", [], "ready: 200 OK", 0),
+        (b"302 Found", [], "ready: 302 Found", 0),
+        (b"503 Service Unavailable", [], "not ready: 503 Service Unavailable", 8),
+        (b"503 Service Unavailable", ["--status", "200,503"], "ready: 503 Service Unavailable", 0),
+        (b"204 No Content", ["--status", "200"], "not ready: 204 No Content", 8),
+        (b"200 OK", ["--expect", "^up$"], "ready: 200 OK", 0),
+        (b"200 OK", ["--expect", "down"], "not ready: 200 OK, and nothing in its body matches --expect", 8),
+    ],
+)
+def test_urls(status: bytes, options: list[str], detail: str, code: int) -> None:
+    """2xx and 3xx are ready unless other statuses are named, and the body is as expected."""
+    with http(status, b"" if status.startswith(b"204") else b"all is\nup\n") as server:
+        done = netkit("portcheck", f"http://{server.address}/health?x", "-H", "X-Who: me", "-H", "Host: app", *options)
+        head = server.result()
+    assert (done.code, cells(done.out)) == (code, ["open", detail])
+    assert head.startswith(b"GET /health?x HTTP/1.1\r\n")
+    assert b"\r\nX-Who: me\r\n" in head and head.count(b"Host:") == 1 and b"Host: app\r\n" in head
+
+
+@pytest.mark.parametrize(
+    "answer", [b"SSH-2.0-x\r\n", b"HTTP/1.1 2xx\r\n\r\n", b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n"]
+)
+def test_what_is_no_answer_of_http(answer: bytes) -> None:
+    """Malformed or cut short, it is not ready."""
+    with peer(answering(answer, until=b"\r\n\r\n")) as server:
+        done = netkit("portcheck", f"http://{server.address}/", "--expect", "x", "-w", "300ms")
+    assert done.code in (8, 28)
+    assert cells(done.out)[1].startswith("not ready: ")
+
+
+def test_tls(pki: Pki) -> None:
+    """https and schemes with TLS verify the certificate; --tls secures the others."""
+    with running("listen", "tls:0", "-4", "--reply", "+PONG\\r\\n", *pki.good.options()) as server:
+        port = server.port
+        for words in ([f"rediss://localhost:{port}"], [f"redis://localhost:{port}", "--tls"]):
+            done = netkit("portcheck", *words, "-4", "--cafile", pki.ca)
+            assert done.code == 0
+            assert cells(done.out)[1].startswith("ready, TLSv1.3, ")
+        done = netkit("portcheck", f"rediss://localhost:{port}", "-4")
+        assert done.code == 60
+        assert not cells(done.out)[1].startswith("ready")
+
+
+@pytest.fixture
+def unix_server(tmp_path: Path) -> Iterator[str]:
+    """The path of a unix socket that answers."""
+    path = str(tmp_path / "s")
+    with running("listen", f"unix:{path}", "--reply", "+PONG\\r\\n"):
+        yield path
+
+
+def test_unix_sockets(unix_server: str, tmp_path: Path) -> None:
+    """They have a state and no port; what is said over them is as over TCP."""
+    done = netkit("portcheck", f"unix:{unix_server}", "--send", "PING\\r\\n", "--expect", "PONG")
+    assert (done.code, done.err) == (0, "")
+    assert done.out.decode().split("\t")[:4] == [f"unix:{unix_server}", "-", "-", "open"]
+    assert done.out.endswith(b"PONG\n")
+    gone = netkit("portcheck", f"unix:{tmp_path}/gone", "--json")
+    assert gone.code == 7
+    line = json.loads(gone.out)
+    assert (line["state"], line["reason"], line.get("port")) == ("closed", "no such file or directory", None)
+
+
+def test_a_unix_socket_whose_server_left(tmp_path: Path) -> None:
+    """The file that it left behind refuses."""
+    path = str(tmp_path / "s")
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.bind(path)
+    done = netkit("portcheck", f"unix:{path}")
+    assert (done.code, cells(done.out)) == (7, ["closed", "connection refused"])
+
+
+def test_ports_and_services_together() -> None:
+    """Each target is what it says it is."""
+    with redis(b"+PONG\r\n") as first, http(b"200 OK") as second, peer(read_all) as third:
+        done = netkit("portcheck", f"redis://{first.address}", f"http://{second.address}", third.address)
+    assert done.code == 0
+    assert sorted(cells(line + b"\n")[1] for line in done.out.splitlines()) == ["", "ready", "ready: 200 OK"]

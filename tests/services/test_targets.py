@@ -1,0 +1,88 @@
+"""What portcheck is to check, as it is typed."""
+
+import pytest
+
+from netkit.core.errors import Invalid
+from netkit.services.portcheck.targets import Target, take_targets
+
+
+@pytest.mark.fault("malformed range")
+@pytest.mark.parametrize(
+    ("words", "targets"),
+    [
+        (["db:1,2"], [Target("db", (1, 2))]),
+        (["db", "3-5,1", "::1", "80", "[::1]:81"], [Target("db", (3, 4, 5, 1)), Target("::1", (80, 81))]),
+        (["db:80,80,79-81"], [Target("db", (80, 79, 81))]),
+        ([":8,http", ":8"], [Target("", (8, 80))]),
+        (["db:65535-65535"], [Target("db", (65535,))]),
+        (["fe80::1%lo", "ssh"], [Target("fe80::1%lo", (22,))]),
+    ],
+)
+def test_targets(words: list[str], targets: list[Target]) -> None:
+    """Words are read from the left; each port of a host counts once, in the order given."""
+    assert take_targets(words) == targets
+
+
+def test_a_name_beyond_ascii_becomes_an_a_label() -> None:
+    """As it does in every address."""
+    assert take_targets(["b\u00fccher.example", "80"]) == [Target("xn--bcher-kva.example", (80,))]
+
+
+@pytest.mark.parametrize(
+    ("word", "host", "ports", "shown"),
+    [
+        ("redis://db", "db", (6379,), "redis://db"),
+        ("REDIS://db:7000", "db", (7000,), "redis://db:7000"),
+        ("redis://:secret@db/0", "db", (6379,), "redis://db"),
+        ("redis://me:p@ss@db:1?x=y#z", "db", (1,), "redis://db:1"),
+        ("redis://[::1]:7", "::1", (7,), "redis://[::1]:7"),
+        ("redis://b\u00fccher.example", "xn--bcher-kva.example", (6379,), "redis://xn--bcher-kva.example:6379"),
+        ("http://db", "db", (80,), "http://db/"),
+        ("https://me:secret@db/health?x", "db", (443,), "https://db/health?x"),
+    ],
+)
+def test_urls(word: str, host: str, ports: tuple[int, ...], shown: str) -> None:
+    """The protocol's own port if there is none, and nothing that may be secret is shown."""
+    [target] = take_targets([word])
+    assert (target.host, target.ports, target.word) == (host, ports, shown)
+
+
+def test_what_stands_between_urls_and_plain_targets() -> None:
+    """Each word is whole; the same twice is one, and a URL is not the port of that number."""
+    targets = take_targets(["redis://db", "db:6379", "redis://db:6379", "redis://db", "unix:/run/s", "db", "1"])
+    assert [(target.word, target.host, target.ports) for target in targets] == [
+        ("redis://db", "db", (6379,)),
+        ("", "db", (6379, 1)),
+        ("redis://db:6379", "db", (6379,)),
+        ("unix:/run/s", "", (0,)),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("word", "why"),
+    [
+        ("nosuch://db", "no probe for nosuch://"),
+        ("redis://", "the host is empty"),
+        ("redis:///0", "the host is empty"),
+        ("redis://db:0", "port 0 is not between 1 and 65535"),
+        ("redis://me:secret@db:x", "port 'x' is not a number"),
+        ("redis://a,b", "is not a host name"),
+        ("redis://::1", "brackets"),
+        ("http://", "the host is empty"),
+        ("tls:redis://db", "a URL says itself"),
+        ("unix:", "the path after unix: is empty"),
+    ],
+)
+def test_targets_that_are_refused(word: str, why: str) -> None:
+    """In one line, which shows no password."""
+    with pytest.raises(Invalid) as refused:
+        take_targets([word])
+    assert why in str(refused.value)
+    assert "secret" not in str(refused.value)
+
+
+@pytest.mark.parametrize("word", ["redis://db", "http://db", "unix:/run/s"])
+def test_udp_is_for_ports_alone(word: str) -> None:
+    """What says itself how it is reached is not to be reached otherwise."""
+    with pytest.raises(Invalid, match="--udp does not apply"):
+        take_targets([word], "udp")
