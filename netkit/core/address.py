@@ -92,20 +92,26 @@ def take_host(word: str, rest: list[str], what: str, *, is_port: bool) -> tuple[
 
 def parse_ports(text: str, protocol: Protocol = "tcp") -> list[int]:
     """Read a list of ports and ranges, ``22,80,8000-8010``, each port once; service names are ports too."""
-    ports: dict[int, None] = {}
+    ports: list[int] = []
+    listed = bytearray(65536)  # 1 for each port that has its place: ranges may overlap any number of times
     for part in text.split(","):
         if text and not part:
             raise Invalid(f"port list {text!r} has an empty part")
-        if not (match := _RANGE.fullmatch(part)):
-            ports[parse_port(part, protocol=protocol)] = None
-            continue
-        if not is_digits(match[2]):
-            raise Invalid(f"port range {part!r} is not LOW-HIGH")
-        low, high = parse_port(match[1]), parse_port(match[2])
-        if low > high:
-            raise Invalid(f"port range {part} is reversed: write {high}-{low}")
-        ports.update(dict.fromkeys(range(low, high + 1)))
-    return list(ports)
+        if match := _RANGE.fullmatch(part):
+            if not is_digits(match[2]):
+                raise Invalid(f"port range {part!r} is not LOW-HIGH")
+            low, high = parse_port(match[1]), parse_port(match[2])
+            if low > high:
+                raise Invalid(f"port range {part} is reversed: write {high}-{low}")
+        else:
+            low = high = parse_port(part, protocol=protocol)
+        end = low
+        while (start := listed.find(0, end, high + 1)) >= 0:
+            end = listed.find(1, start, high + 1)
+            end = high + 1 if end < 0 else end
+            ports += range(start, end)
+            listed[start:end] = bytes([1]) * (end - start)
+    return ports
 
 
 def parse(text: str, role: Role, *, udp: bool = False) -> Endpoint:

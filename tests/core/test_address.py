@@ -796,6 +796,15 @@ def test_ports_are_refused(text: str, why: str) -> None:
     assert why in str(refused.value)
 
 
+@given(st.lists(st.tuples(st.integers(1, 60) | st.integers(65500, 65535), st.integers(0, 20)), min_size=1, max_size=9))
+@example([(1, 65534)] * 5000)  # which takes no longer than once
+def test_ranges_overlap(ranges: list[tuple[int, int]]) -> None:
+    """Each port has the place where it was first named."""
+    ends = [(low, min(low + more, 65535)) for low, more in ranges]
+    every = dict.fromkeys(port for low, high in dict.fromkeys(ends) for port in range(low, high + 1))
+    assert parse_ports(",".join(f"{low}-{high}" for low, high in ends)) == list(every)
+
+
 @given(st.text("0123456789,-h \n\u0661", max_size=12))
 def test_any_text_is_ports_or_refused(text: str) -> None:
     """Whatever is typed, ports or a refusal in one line come out."""

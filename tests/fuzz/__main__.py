@@ -20,7 +20,7 @@ from contextlib import redirect_stderr
 from pathlib import Path
 
 _MAX_MEMORY = 400  # MiB of the process, of which the libraries and their instrumentation take about 150
-_MAX_SECONDS = 1.0  # that one input may take, by chance; libFuzzer counts whole seconds, and needs two
+_MAX_SECONDS = 1.0  # of CPU that one input may take, by chance; libFuzzer counts whole seconds, and needs two
 _GUIDED = importlib.util.find_spec("atheris") is not None
 
 
@@ -86,23 +86,23 @@ def _by_chance(run: Callable[[bytes], object], seeds: tuple[bytes, ...], seconds
     def too_long(*_: object) -> None:
         raise TimeoutError(f"took more than {_MAX_SECONDS} s")
 
-    signal.signal(signal.SIGALRM, too_long)
+    signal.signal(signal.SIGPROF, too_long)
     chance = random.Random()
     corpus = list(seeds)
     until = time.monotonic() + seconds
     number = 0
     while time.monotonic() < until:
         data = mutated(corpus, chance)
-        signal.setitimer(signal.ITIMER_REAL, _MAX_SECONDS)
+        signal.setitimer(signal.ITIMER_PROF, _MAX_SECONDS)
         try:
             run(data)
             assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss < _MAX_MEMORY * 1024, "too much memory"
         except BaseException:
-            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.setitimer(signal.ITIMER_PROF, 0)
             (folder / "found-by-chance").write_bytes(data)
             traceback.print_exc()
             return 1
-        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.setitimer(signal.ITIMER_PROF, 0)
         number += 1
         if chance.random() < 0.001 and len(data) < 2048:
             corpus.append(data)
