@@ -72,7 +72,14 @@ class ClientOptions:
     @cached_property
     def run(self) -> Run:
         """The run, made when all is known that it was told."""
-        return Run(self.verbosity, self.timeout, stats=self.stats, protocol=self.protocol)
+        run = Run(self.verbosity, self.timeout, stats=self.stats, protocol=self.protocol)
+        run.read_first(*self.files)
+        return run
+
+    @property
+    def files(self) -> tuple[str | None, ...]:
+        """The files that are read."""
+        return *self.tls.files, self.proxies.proxy_user_file
 
     @property
     def observe(self) -> "Observer":

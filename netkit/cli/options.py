@@ -70,6 +70,11 @@ class TlsOptions(Record):
         """Whether the peer's certificate has to have its name."""
         return not (self.insecure or self.fingerprint)
 
+    @property
+    def files(self) -> tuple[str | None, ...]:
+        """The files that are read."""
+        return self.cafile, self.cert, self.key, self.key_password_file
+
     def warn(self, whom: str, verbosity: Verbosity) -> None:
         """Say that nobody verifies who ``whom`` is, if that is so."""
         if not self.insecure:

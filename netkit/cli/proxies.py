@@ -59,9 +59,10 @@ class ProxyOptions(NamedTuple):
         if self.proxy_user_file is None:
             return None
         from netkit.core.errors import Exit, Failure, doing
+        from netkit.core.files import source
 
         action = f"read user and password from {self.proxy_user_file}"
-        with doing(Exit.READ, action), open(self.proxy_user_file, "rb") as file:
+        with doing(Exit.READ, action), open(source(self.proxy_user_file), "rb") as file:
             line = file.readline(_MAX_LINE).rstrip(b"\r\n")
         user, colon, password = line.partition(b":")
         if not colon:

@@ -52,12 +52,17 @@ class Run:
 
         self._verbosity = verbosity
         self._timeout = timeout
+        self._files: list[str] = []
         self._totals = None
         if stats:
             from netkit.output.totals import Totals
 
             self._totals = Totals(protocol)
         self.observe = observer(verbosity, self._totals.watching if self._totals else None)
+
+    def read_first(self, *paths: str | None) -> None:
+        """Have these files, of which None is none, read before anything is begun if they are pipes."""
+        self._files += filter(None, paths)
 
     def __call__(self, main: Coroutine[Any, Any, int | None], refused: Exit = Exit.CONNECT) -> int:
         """Do a command's work to its end and return its exit code; a signal ends the process here.
@@ -70,7 +75,7 @@ class Run:
 
         try:
             ending = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-            return self._ended(kernel.run(_within(main, self._timeout, self._verbosity), signals=ending) or 0)
+            return self._ended(kernel.run(self._within(main), signals=ending) or 0)
         except kernel.Interrupted as interrupted:
             self._ended(Exit.SIGNAL + interrupted.signum)
             die(interrupted.signum)
@@ -83,6 +88,29 @@ class Run:
         finally:
             main.close()
             console.finish(patiently=True)
+
+    async def _within(self, main: Coroutine[Any, Any, int | None]) -> int | None:
+        from netkit.core.kernel import DeadlineExceeded, Group, deadline, now
+        from netkit.core.units import duration
+        from netkit.output.stderr import StderrWriter
+
+        timeout, json = self._timeout, self._verbosity.json
+        console.writer = writer = StderrWriter(lambda number: console.dropped(number, json=json))
+        code = None
+        try:
+            async with Group() as group:
+                group.start_soon(writer.drain())
+                with deadline(None if timeout is None else now() + timeout):
+                    if self._files:
+                        from netkit.core.files import copy_pipes
+
+                        await copy_pipes(self._files)
+                    code = await main
+                group.cancel()
+            return code
+        except DeadlineExceeded:
+            reason = f"time ran out after {duration(timeout or 0)}"
+            raise Failure(Exit.TIMEOUT, "finish", reason, detail="--timeout") from None
 
     def _ended(self, code: int) -> int:
         """Tell the totals, however the end came."""
@@ -120,25 +148,6 @@ def die(signum: int) -> NoReturn:
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signum})
     os.kill(os.getpid(), signum)
     os._exit(Exit.SIGNAL + signum)
-
-
-async def _within(main: Coroutine[Any, Any, int | None], timeout: float | None, verbosity: Verbosity) -> int | None:
-    from netkit.core.kernel import DeadlineExceeded, Group, deadline, now
-    from netkit.core.units import duration
-    from netkit.output.stderr import StderrWriter
-
-    console.writer = writer = StderrWriter(lambda number: console.dropped(number, json=verbosity.json))
-    code = None
-    try:
-        async with Group() as group:
-            group.start_soon(writer.drain())
-            with deadline(None if timeout is None else now() + timeout):
-                code = await main
-            group.cancel()
-        return code
-    except DeadlineExceeded:
-        reason = f"time ran out after {duration(timeout or 0)}"
-        raise Failure(Exit.TIMEOUT, "finish", reason, detail="--timeout") from None
 
 
 def become(command: tuple[str, ...], verbosity: Verbosity) -> int:

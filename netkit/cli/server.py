@@ -58,6 +58,7 @@ class ServerOptions:
         self.tls.check_server()
         self.between = between
         self._run = Run(verbosity, timeout, stats=serving.stats)
+        self._run.read_first(*self.tls.files)
         self.observe = self._run.observe
 
     def layers(self) -> "list[Layer]":
@@ -223,6 +224,7 @@ class RelayOptions(ServerOptions):
             idle_timeout=idle_timeout,
         )
         self.target.run = self._run
+        self._run.read_first(*self.target.files)
 
     def relaying(self) -> "Service":
         """What joins each client to the target. Raises Failure READ for a file of TLS that cannot be used."""

@@ -8,7 +8,7 @@ import re
 from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from netkit.core import trust, x509
+from netkit.core import files, trust, x509
 from netkit.core.connection import acknowledged
 from netkit.core.errors import Exit, Failure, doing
 from netkit.core.events import Distrusted, Observer, Secured
@@ -151,7 +151,7 @@ def _prepare(context: "ssl.SSLContext", how: Security, *, shown: bool) -> None:
     if how.cafile is not None:
         with doing(Exit.READ, f"read authorities from {how.cafile}"):
             try:
-                context.load_verify_locations(how.cafile)
+                context.load_verify_locations(files.source(how.cafile))
             except ssl.SSLError as error:
                 raise OSError(None, _words(error) or "no certificate in PEM is in it") from error
     if how.cert is not None:
@@ -190,7 +190,7 @@ def _load_pair(context: "ssl.SSLContext", how: Security, cert: str, key: str) ->
 
     with doing(Exit.READ, action):
         try:
-            context.load_cert_chain(cert, key, tell_password)
+            context.load_cert_chain(files.source(cert), files.source(key), tell_password)
         except ssl.SSLError as error:
             if error.reason in _MISMATCHES:
                 raise Failure(Exit.READ, action, "the key is that of another certificate") from error
@@ -205,7 +205,7 @@ def _load_pair(context: "ssl.SSLContext", how: Security, cert: str, key: str) ->
 def _password(path: str) -> bytes:
     """The first line of a file, as ``-passin file:`` of openssl has it."""
     action = f"read the password of the key from {path}"
-    with doing(Exit.READ, action), open(path, "rb") as file:
+    with doing(Exit.READ, action), open(files.source(path), "rb") as file:
         line = file.readline(_MAX_PASSWORD + 2).removesuffix(b"\n").removesuffix(b"\r")
     if not 0 < len(line) <= _MAX_PASSWORD:
         raise Failure(Exit.READ, action, f"its first line is not 1 to {_MAX_PASSWORD} bytes long")

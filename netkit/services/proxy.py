@@ -10,6 +10,7 @@ from netkit.core.connection import HANDSHAKE, Handler, serve_connection
 from netkit.core.dial import Dialling, dial
 from netkit.core.errors import Exit, Failure, doing
 from netkit.core.events import Observer, Requested, ignore
+from netkit.core.files import check_size
 from netkit.core.kernel import DeadlineExceeded, Group, deadline, now
 from netkit.core.layer import unread
 from netkit.core.pump import Change
@@ -49,6 +50,7 @@ def read_users(path: str) -> Users:
             if mode := stat.S_IMODE(status.st_mode) & 0o077:
                 detail = f"its mode has {mode:03o} for group and others"
                 raise Failure(Exit.READ, action, "others may use it", detail=detail, hint=f"chmod 600 {path}")
+            check_size(path, status.st_size)
             lines = [line.rstrip(b"\r\n") for line in file]
     for number, line in enumerate(lines, 1):
         if line and line.find(b":") < 1:
