@@ -1,7 +1,9 @@
 """Little of what a process may have: memory, processes, and an interpreter that checks more, or less, than usual."""
 
 import contextlib
+import hashlib
 import os
+import random
 import socket
 import threading
 from collections.abc import Callable
@@ -10,49 +12,52 @@ import pytest
 
 from tests.support import exchange, netkit, peer, read_all, running
 from tests.support.cgroups import limited
-from tests.support.data import PATTERN, digest
+from tests.support.data import MIB, PATTERN, amount, digest
 from tests.support.peers import connect, receive
 from tests.support.processes import HERE, sound
 
-MEMORY = 64 << 20
-BLOCK = bytes(1 << 20)
+MEMORY = 64 * MIB
+BLOCK = random.Random(3).randbytes(MIB)
+BYTES = amount(2 * MEMORY, full=1024 * MIB)
 
 
 @pytest.mark.fault("little memory")
 @pytest.mark.parametrize("way", ["connect", "echo", "relay"])
-def test_64_mb_of_memory_carry_any_number_of_bytes(way: str) -> None:
-    """Twice as much goes through a process that may have so much, the kernel's buffers included."""
+def test_64_mib_of_memory_carry_any_number_of_bytes(way: str) -> None:
+    """Much more goes through a process that may have so much, the kernel's buffers included, and is what was sent."""
+    sent, came = hashlib.sha256(), hashlib.sha256()
 
     def send(sock: socket.socket) -> None:
-        for _ in range(2 * MEMORY // len(BLOCK)):
-            sock.sendall(BLOCK)
+        for number in range(BYTES // len(BLOCK)):
+            block = number.to_bytes(8) + BLOCK[8:]
+            sock.sendall(block)
+            sent.update(block)
         sock.shutdown(socket.SHUT_WR)
+
+    def take(read: Callable[[int], bytes]) -> int:
+        count = 0
+        while data := read(len(BLOCK)):
+            came.update(data)
+            count += len(data)
+        return count
 
     with limited("memory", MEMORY) as wrapper, contextlib.ExitStack() as stack:
         if way == "connect":
             server = stack.enter_context(peer(send))
             client = stack.enter_context(running("connect", server.address, "--recv-only", wrapper=wrapper))
-            assert count_zeros(client.out.read) == 2 * MEMORY
+            assert take(client.out.read) == BYTES
             assert client.wait() == 0
-            return
-        target = stack.enter_context(running("echo", HERE))
-        words = ("echo", HERE) if way == "echo" else ("relay", HERE, f"127.0.0.1:{target.port}")
-        ours = stack.enter_context(running(*words, wrapper=wrapper))
-        sock = stack.enter_context(connect(ours.port))
-        sender = threading.Thread(target=send, args=(sock,))
-        sender.start()
-        assert count_zeros(sock.recv) == 2 * MEMORY
-        sender.join()
-        ours.terminate()
-
-
-def count_zeros(read: Callable[[int], bytes]) -> int:
-    """Read to the end, and return how many bytes came, all of which are 0."""
-    count = 0
-    while data := read(len(BLOCK)):
-        assert BLOCK.startswith(data)
-        count += len(data)
-    return count
+        else:
+            target = stack.enter_context(running("echo", HERE))
+            words = ("echo", HERE) if way == "echo" else ("relay", HERE, f"127.0.0.1:{target.port}")
+            ours = stack.enter_context(running(*words, wrapper=wrapper))
+            sock = stack.enter_context(connect(ours.port))
+            sender = threading.Thread(target=send, args=(sock,))
+            sender.start()
+            assert take(sock.recv) == BYTES
+            sender.join()
+            ours.terminate()
+    assert came.digest() == sent.digest()
 
 
 @pytest.mark.fault("no process to spare")

@@ -17,7 +17,7 @@ from typing import IO
 import pytest
 
 from tests.support import PATIENCE, Finished, cpu_seconds, died_by, exchange, free_port, netkit, peer, read_all, running
-from tests.support.data import PATTERN, digest
+from tests.support.data import MIB, PATTERN, amount, digest
 from tests.support.namespaces import separate
 from tests.support.peers import connect, echo, outlast, push, receive, say_some, server_socket, wait_for_input
 from tests.support.processes import HERE, lost, peak_memory, settle, sound, tool
@@ -61,34 +61,36 @@ def test_every_byte_from_file_to_file(tmp_path: Path) -> None:
     assert digest((tmp_path / "got two").read_bytes()) == digest(ALL_BYTES[::-1])
 
 
+LINE = amount(64 * MIB, full=256 * MIB)
+
+
 @pytest.mark.fault("giant line")
 @pytest.mark.parametrize("name", ["echo", "upper"])
-def test_64_mb_without_a_newline(name: str) -> None:
+def test_a_line_of_many_mib(name: str) -> None:
     """A line is nothing that has to be whole before it is answered, so its length costs no memory."""
-    block = b"q" * (1 << 20)
+    block = b"q" * MIB
     with running(name, "127.0.0.1:0", real=True) as server:
         port = server.port
         exchange(port, b"warm")
         before = peak_memory(server.pid)
         with socket.create_connection(("127.0.0.1", port), timeout=PATIENCE) as client:
-            sender = threading.Thread(target=lambda: [client.sendall(block) for _ in range(64)])
+            sender = threading.Thread(target=lambda: [client.sendall(block) for _ in range(LINE // MIB)])
             sender.start()
             wanted = block.upper() if name == "upper" else block
-            for _ in range(64):
+            for _ in range(LINE // MIB):
                 assert receive(client, len(block)) == wanted
             sender.join()
-        assert peak_memory(server.pid) - before <= 16 << 20
+        assert peak_memory(server.pid) - before <= 16 * MIB
 
 
 @pytest.mark.fault("giant line")
 @pytest.mark.parametrize("options", [[], ["--label"]])
-def test_64_mb_without_a_newline_to_stdout(options: list[str]) -> None:
+def test_a_line_of_many_mib_to_stdout(options: list[str]) -> None:
     """Nor is it for listen, with a label in front of each line or without."""
-    block = b"q" * (1 << 20)
 
     def send(sock: socket.socket) -> None:
-        for _ in range(64):
-            sock.sendall(block)
+        for _ in range(LINE // MIB):
+            sock.sendall(b"q" * MIB)
         sock.shutdown(socket.SHUT_WR)
 
     words = ("listen", "127.0.0.1:0", "--keep", *options)
@@ -97,10 +99,10 @@ def test_64_mb_without_a_newline_to_stdout(options: list[str]) -> None:
         sender = threading.Thread(target=send, args=(client,))
         sender.start()
         count = 0
-        while count < 64 << 20:
-            count += server.out.read(1 << 20).count(b"q")
+        while count < LINE:
+            count += server.out.read(MIB).count(b"q")
         sender.join()
-        assert peak_memory(server.pid) - before <= 16 << 20
+        assert peak_memory(server.pid) - before <= 16 * MIB
 
 
 @pytest.mark.parametrize("name", ["echo", "upper"])

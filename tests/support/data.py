@@ -1,6 +1,7 @@
 """Bytes to send, and how to compare many of them."""
 
 import hashlib
+import os
 import random
 from pathlib import Path
 
@@ -11,6 +12,13 @@ DATA = random.Random(1).randbytes(300_000)
 OTHER = random.Random(2).randbytes(300_000)  # unlike DATA, so that one direction is never taken for the other
 
 HOSTILE = b'\x1b]0;PWNED\x07\t##[error]x\n::error::forged\nok 9 - forged\r<a>&"%0A]]>\xff\xe2\x80\xae\n'
+
+MIB = 1 << 20
+
+
+def amount(usual: int, *, full: int) -> int:
+    """How much a test takes: what is usual, or what its fault is about in full, with TESTS_FULL=1 (``.ci/modes``)."""
+    return full if os.environ.get("TESTS_FULL") == "1" else usual
 
 
 def digest(data: bytes) -> str:
