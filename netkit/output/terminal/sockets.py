@@ -14,6 +14,7 @@ from netkit.output.terminal.screen import animate, terminal_size
 from netkit.output.terminal.tables import drawn, table
 from netkit.services.sockets import Owned, is_listening
 
+_LEAST = {"LOCAL": 21, "PEER": 21, "USER": 8, "PROCESS": 8}  # columns: an address of IPv4 with its port, parts of names
 _PIECE = 100  # rows of a long table that are drawn at once, some 50 ms
 
 
@@ -58,10 +59,17 @@ def _socket_table(
 
 
 def _fitted(rows: Sequence[Sequence[str]], room: int) -> list[int]:
-    """The widths of columns that fit, with a space behind each: the widest are the first to be folded."""
+    """The widths of columns that fit, with a space behind each: the widest are the first to be folded.
+
+    Where there is room for what matters most, that is not folded at all.
+    """
     columns = widths(rows)
-    while sum(columns) + len(columns) > room and max(columns) > 1:
-        columns[columns.index(max(columns))] -= 1
+    least = [min(width, _LEAST.get(head, width)) for head, width in zip(HEADS, columns, strict=True)]
+    if sum(least) + len(least) > room:
+        least = [1] * len(columns)
+    while sum(columns) + len(columns) > room and columns != least:
+        foldable = (number for number in range(len(columns)) if columns[number] > least[number])
+        columns[max(foldable, key=columns.__getitem__)] -= 1
     return columns
 
 
