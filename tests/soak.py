@@ -2,9 +2,9 @@
 
 For so many seconds (600) each server is connected to, reset, flooded without reading, half-closed for a moment and for
 long, sent urgent data, and handshakes that never end. What it holds at its start, during that and after is printed as a
-table. Exits 1 if at rest, after at most ``_REST`` seconds, a server has more descriptors, processes or threads than at
-its start, has grown by more than ``_GROWTH`` in the second half (in the first each buffer gets its size, which the
-allocator keeps), or uses the CPU while nobody is there.
+table; stderr has what is going on meanwhile. Exits 1 if at rest, after at most ``_REST`` seconds, a server has more
+descriptors, processes or threads than at its start, has grown by more than ``_GROWTH`` in the second half (in the first
+each buffer gets its size, which the allocator keeps), or uses the CPU while nobody is there.
 """
 
 import contextlib
@@ -18,6 +18,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -27,11 +28,13 @@ import trustme
 
 from tests.benchmarks.measure import NETKIT
 
+_HOST = "127.83.79.75"  # of this machine, and no other than who soaks has to do with it
 _REST = 150.0  # s: an association of the datagram relay lasts 60, and FIN-WAIT-2 of who left a half-closed one too
 _IDLE = 5.0  # s over which the CPU of a server that has nothing to do is looked at
 _MAX_IDLE = 0.01  # of one processor
 _GROWTH = 16.0  # MiB: how much floods that come together by chance differ; a leak in thousands of clients is more
 _GLANCE = 0.5  # s between two looks
+_TELL = 15.0  # s between two lines of progress
 _BREATH = 0.005  # s between two clients of one thread
 _PATIENCE = 2.0  # s
 _LINGERING = 40  # clients that stay, of each server
@@ -57,7 +60,8 @@ class Server:
         self.lingering: deque[socket.socket] = deque()
         pipe, null = subprocess.PIPE, subprocess.DEVNULL
         self.process = subprocess.Popen([*NETKIT, *arguments], stdin=pipe, stdout=null, stderr=pipe)
-        assert self.process.stderr is not None
+        assert self.process.stdin is not None and self.process.stderr is not None
+        os.set_blocking(self.process.stdin.fileno(), False)  # who writes there must not wait for a client to come
         self.port = int(self.process.stderr.readline().rpartition(b":")[2])
         threading.Thread(target=deque, args=(self.process.stderr, 0), daemon=True).start()  # reads and drops the rest
 
@@ -92,7 +96,7 @@ Visit = Callable[[Server], None]
 
 
 def _client(server: Server) -> socket.socket:
-    sock = socket.create_connection(("127.0.0.1", server.port), _PATIENCE)
+    sock = socket.create_connection((_HOST, server.port), _PATIENCE)
     return _secured(sock) if server.tls else sock
 
 
@@ -156,7 +160,7 @@ def stay_half_closed(server: Server) -> None:
 
 def urgent(server: Server) -> None:
     """Send urgent data amid the other."""
-    with socket.create_connection(("127.0.0.1", server.port), _PATIENCE) as sock:
+    with socket.create_connection((_HOST, server.port), _PATIENCE) as sock:
         sock.sendall(b"before")
         sock.send(b"!", socket.MSG_OOB)
         sock.sendall(b"after\n")
@@ -165,7 +169,7 @@ def urgent(server: Server) -> None:
 
 def never_shake_hands(server: Server) -> None:
     """Begin a handshake, or only connect, and stay."""
-    sock = socket.create_connection(("127.0.0.1", server.port), _PATIENCE)
+    sock = socket.create_connection((_HOST, server.port), _PATIENCE)
     sock.sendall(b"\x16\x03\x01\x02\x00\x01"[: random.randint(0, 6)])
     server.stay(sock)
 
@@ -174,7 +178,7 @@ def datagrams(server: Server) -> None:
     """Send some from a new port, the empty one too, and hear the answers, or leave before."""
     with socket.socket(type=socket.SOCK_DGRAM) as sock:
         sock.settimeout(_GLANCE)
-        sock.connect(("127.0.0.1", server.port))
+        sock.connect((_HOST, server.port))
         for size in (1, 0, 1400, 65507):
             sock.send(bytes(size))
         if random.random() < 0.5:
@@ -217,20 +221,32 @@ def _servers() -> Iterator[list[Server]]:
         issued.cert_chain_pems[0].write_to_path(cert)
         issued.private_key_pem.write_to_path(key)
         try:
-            found.append(echo := Server("echo", "echo", "127.0.0.1:0"))
-            found.append(udp := Server("udp-serve", "udp-serve", "127.0.0.1:0", "--reply-with", "echo", datagrams=True))
-            found.append(Server("listen --exec", "listen", "127.0.0.1:0", "-k", "--exec", "cat"))
-            found.append(Server("listen --keep", "listen", "127.0.0.1:0", "-k"))
-            found.append(Server("relay", "relay", "127.0.0.1:0", f"127.0.0.1:{echo.port}"))
-            words = ("relay", "127.0.0.1:0", f"127.0.0.1:{udp.port}", "--udp")
+            found.append(echo := Server("echo", "echo", f"{_HOST}:0"))
+            found.append(udp := Server("udp-serve", "udp-serve", f"{_HOST}:0", "--reply-with", "echo", datagrams=True))
+            found.append(Server("listen --exec", "listen", f"{_HOST}:0", "-k", "--exec", "cat"))
+            found.append(Server("listen --keep", "listen", f"{_HOST}:0", "-k"))
+            found.append(Server("relay", "relay", f"{_HOST}:0", f"{_HOST}:{echo.port}"))
+            words = ("relay", f"{_HOST}:0", f"{_HOST}:{udp.port}", "--udp")
             found.append(Server("relay --udp", *words, datagrams=True))
-            found.append(Server("echo tls:", "echo", "tls:127.0.0.1:0", "--cert", cert, "--key", key, tls=True))
+            found.append(Server("echo tls:", "echo", f"tls:{_HOST}:0", "--cert", cert, "--key", key, tls=True))
             yield found
         finally:
             for server in found:
                 server.leave()
                 server.process.kill()
                 server.process.wait()
+
+
+def _glances(seconds: float, doing: Callable[[], str]) -> Iterator[None]:
+    """Yield every ``_GLANCE`` for so many seconds by the clock, and say now and then what is being done."""
+    pause = threading.Event()
+    begun = told = time.monotonic()
+    while (now := time.monotonic()) < begun + seconds:
+        if now >= told + _TELL:
+            told = now
+            print(f"{now - begun:.0f} s of {seconds:.0f}: {doing()}", file=sys.stderr, flush=True)
+        yield
+        pause.wait(_GLANCE)
 
 
 def _load(servers: list[Server], seconds: float) -> dict[str, Held]:
@@ -240,8 +256,7 @@ def _load(servers: list[Server], seconds: float) -> dict[str, Held]:
     for thread in crowd:
         thread.start()
     most = {server.name: server.held() for server in servers}
-    for _ in range(int(seconds / _GLANCE)):
-        stop.wait(_GLANCE)
+    for _ in _glances(seconds, lambda: f"{sum(server.counts.total() for server in servers)} clients so far"):
         for server in servers:
             most[server.name] = Held(*map(max, most[server.name], server.held()))
     stop.set()
@@ -254,12 +269,13 @@ def _load(servers: list[Server], seconds: float) -> dict[str, Held]:
 
 def _resting(servers: list[Server], wanted: dict[str, Held]) -> dict[str, Held]:
     """Wait until no server has more descriptors, processes and threads than is wanted; return what they have."""
-    pause = threading.Event()
-    for _ in range(int(_REST / _GLANCE)):
+    held: dict[str, Held] = {}
+    busy = list(wanted)
+    for _ in _glances(_REST, lambda: f"waiting for {', '.join(busy)} to come to rest"):
         held = {server.name: server.held() for server in servers}
-        if not any(_more(held[name], wanted[name]) for name in held):
+        busy[:] = [name for name in held if _more(held[name], wanted[name])]
+        if not busy:
             break
-        pause.wait(_GLANCE)
     return held
 
 
