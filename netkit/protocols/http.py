@@ -4,6 +4,7 @@ h11 writes the request and reads heads and chunks. The bytes of a body without c
 kernel may move them.
 """
 
+import itertools
 import re
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -106,7 +107,6 @@ class Exchange(Wrapped):
         self._held = memoryview(b"")  # bytes that came with the head, or that are still to be read as chunks
         self._failure: Failure | None = None  # that comes after what was received
         self._piece = 0  # how many of them h11 gets at once
-        self._line = 0  # bytes that it got since its last event
 
     def raw_source(self) -> RawEnd | None:
         """The connection's, where the next bytes of the body are its own; ``left`` of them at most."""
@@ -198,22 +198,20 @@ class Exchange(Wrapped):
                 self._failure = failure
                 break
             if isinstance(event, h11.Data):
-                self._line = 0
                 parts.append(event.data)
                 continue
             if isinstance(event, h11.EndOfMessage):
                 self.left = 0
                 break
-            if self._line > _MAX_LINE:
-                raise self._too_long("a line between its chunks", _MAX_LINE)
             if parts:
                 break
+            if len(self._http.trailing_data[0]) > _MAX_LINE:
+                raise self._too_long("a line between its chunks", _MAX_LINE)
             if not self._held:
                 self._hold(await self._stream.recv())
                 if not self._held:
                     raise self._cut_short(f"after {self.counts.received} bytes, amid its chunks")
             piece, self._held = self._held[: self._piece], self._held[self._piece :]
-            self._line += len(piece)
             self._http.receive_data(bytes(piece))
         return b"".join(parts)
 
@@ -225,12 +223,15 @@ class Exchange(Wrapped):
 
     def _next(self) -> object:
         try:
-            return self._http.next_event()
+            event = self._http.next_event()
         except h11.RemoteProtocolError as error:
             text = str(error)
             reason = next((words for said, words in _WORDS.items() if text.startswith(said)), text)
             quoted = _QUOTED.search(text)
             raise self._malformed(reason + (f": {quoted[1]}" if quoted else "")) from error
+        if isinstance(event, h11.EndOfMessage) and sum(map(len, itertools.chain(*event.headers))) > _MAX_LINE:
+            raise self._too_long("its trailer", _MAX_LINE)
+        return event
 
     def _check_beginning(self, came: bytearray) -> None:
         if came[: len(_BEGINNING)] != _BEGINNING[: len(came)]:

@@ -244,6 +244,14 @@ def test_flood(before: bytes, unit: bytes) -> None:
     assert taken.exit is Exit.TOO_BIG, taken.failure
 
 
+@pytest.mark.parametrize("end", [b"", b"X: y\r\n\r\n"])
+@pytest.mark.parametrize("step", [100, 10_000, 100_000])
+def test_trailer_that_is_too_long(step: int, end: bytes) -> None:
+    """It is one whether it comes at once, with the last chunk, or in pieces, and what was before it is had."""
+    taken = take(CHUNKED + b"5\r\nhello\r\n0\r\n" + b"X: y\r\n" * 3000 + end, range(0, 20_000, step))
+    assert (taken.exit, taken.body) == (Exit.TOO_BIG, b"hello")
+
+
 @pytest.mark.timeout(10)
 @pytest.mark.parametrize(
     "answer",
