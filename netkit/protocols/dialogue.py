@@ -74,9 +74,26 @@ def line(data: bytes) -> int:
     return data.find(b"\n") + 1
 
 
-def read_line() -> Steps[bytes]:
-    """The next line, without its end."""
-    return (yield line).rstrip(b"\r\n")
+def check_beginning(data: bytes, *beginnings: bytes) -> None:
+    """Raise Malformed, with the first line, as soon as ``data`` cannot begin with one of these."""
+    if not any(data.startswith(each[: len(data)]) for each in beginnings):
+        raise Malformed(data.partition(b"\n")[0].rstrip(b"\r"))
+
+
+def line_beginning(*beginnings: bytes) -> Frame:
+    """The frame of a line that has one of these beginnings, if there are some, or is Malformed."""
+
+    def end(data: bytes) -> int:
+        if beginnings:
+            check_beginning(data, *beginnings)
+        return line(data)
+
+    return end
+
+
+def read_line(*beginnings: bytes) -> Steps[bytes]:
+    """The next line, without its end; Malformed unless it has one of the ``beginnings``, if there are some."""
+    return (yield line_beginning(*beginnings)).rstrip(b"\r\n")
 
 
 class Conversation(Generic[T]):
