@@ -23,6 +23,7 @@ from netkit.output.jsonl import record
 from netkit.output.records import plain, spelled
 from netkit.protocols import dns as our_dns
 from netkit.protocols import url
+from netkit.protocols.probes.table import PROBES
 from netkit.services import address as explained
 from netkit.services import resolve, text, transforms
 from netkit.services.fetch.download import _validator
@@ -30,6 +31,7 @@ from netkit.services.pack import formats, framing
 from netkit.services.portcheck.targets import take_targets
 from netkit.services.udp import framing as datagrams
 from tests.support.answers import ODD, take
+from tests.support.probes import READY, READY_DATAGRAMS, outcome
 
 _MAX_SIZE = 1 << 16  # of a record
 _MAX_PORTS = 65535
@@ -329,6 +331,22 @@ def locations(data: bytes) -> None:
         assert found.scheme in ("http", "https")
         assert re.fullmatch(r"[!-~]+", found.target)
         assert "/../" not in found.target.partition("?")[0]
+
+
+_PROBES = tuple(PROBES)
+
+
+_ANSWERS = {**{name: said for name, (said, _) in READY.items()}, **READY_DATAGRAMS}
+
+
+@target(*(bytes([_PROBES.index(name)]) + said for name, said in _ANSWERS.items()))
+def probes(data: bytes) -> None:
+    """Whatever a server says, a probe comes to a verdict or waits, and it matters not in which pieces it comes."""
+    name, rest = _PROBES[sum(data[:1]) % len(_PROBES)], data[1:]
+    whole = outcome(name, [rest])
+    if PROBES[name].protocol == "tcp":
+        assert outcome(name, pieces(rest)).kind == whole.kind
+    assert printable(whole.words).isprintable()
 
 
 # -- what others called themselves

@@ -1,0 +1,20 @@
+"""FTP (RFC 959)."""
+
+from netkit.protocols.dialogue import Malformed, Names, NotReady, Steps, quoted
+from netkit.protocols.replies import read_reply
+
+_SMTP = b"250"  # what a server of mail, which greets by 220 too, says to NOOP
+
+
+def ftp(names: Names) -> Steps[str]:
+    """A greeting, and NOOP, which may be refused before a login: sections 4.1.3 and 5.4."""
+    if not names.greeted:
+        greeting = yield from read_reply(b"120 220", "the connection", strict=False)
+        if greeting[0].startswith(b"120"):
+            raise NotReady(quoted(b" ".join(greeting)))
+    yield b"NOOP\r\n"
+    answer = yield from read_reply(b"200 250 500 502 530", "NOOP", strict=False)
+    if answer[0].startswith(_SMTP):
+        raise Malformed(answer[0])
+    yield b"QUIT\r\n"
+    return ""
