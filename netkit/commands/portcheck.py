@@ -33,6 +33,10 @@ _PLAIN_SERVICE = Case(
     lambda values: any(target.probe and target.url is None for target in values["targets"]),
 )
 _HTTP = Case("a URL of http or https", lambda values: any(target.url for target in values["targets"]))
+_DATAGRAMS = Case(
+    "a URL that is asked by datagrams",
+    lambda values: any(target.probe and target.protocol == "udp" for target in values["targets"]),
+)
 _UNIX = Case("a unix socket", lambda values: any(target.path for target in values["targets"]))
 _ASKED = "a URL says itself what is asked"
 _REPORTS = ("tap", "junit", "github")
@@ -56,6 +60,7 @@ _FORMATS = ("text", "json", *_REPORTS)
         one_of("--json", "--format"),
         one_of("--payload", "--send"),
         excluded("--settle", "--proxy", _TLS, "--starttls", by="--udp", why="a UDP port has no connection"),
+        excluded("--settle", "--proxy", "--tls", "--starttls", by=_DATAGRAMS, why="over UDP there is no connection"),
         excluded("--send", "--banner", "--payload", by=_SERVICE, why=_ASKED),
         excluded("--expect", by=_PLAIN_SERVICE, why=_ASKED),
         excluded("--closed", by=_SERVICE, why="a URL is to be ready"),

@@ -79,6 +79,7 @@ SCENES = {
     "a URL as TARGET": Scene("redis://127.0.0.1"),
     "a URL of http or https": Scene("http://127.0.0.1/"),
     "a URL other than of http or https": Scene("redis://127.0.0.1"),
+    "a URL that is asked by datagrams": Scene("ntp://127.0.0.1"),
     "a dump on stderr": Scene(options="-vvv"),
     "a file or a pipe": Scene(),
     "a newer --tls-min": Scene(options="--tls-min 1.3"),

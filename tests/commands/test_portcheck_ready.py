@@ -4,13 +4,14 @@ import contextlib
 import json
 import socket
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from tests.support import Peer, netkit, peer, read_all, reset, running
 from tests.support.certificates import Pki
-from tests.support.peers import free_port, receive
+from tests.support.peers import address, free_port, receive, udp
 
 
 def answering(*answers: bytes, until: bytes = b"\r\n") -> Callable[[socket.socket], bytes]:
@@ -65,7 +66,7 @@ def test_what_a_service_says(answer: bytes, detail: str, code: int) -> None:
 
 
 def test_who_says_nothing_or_leaves() -> None:
-    """Silence is 28, an end or a reset before the answer 8, and nobody there 7, each with its reason."""
+    """Silence is 28, an end or a reset before the answer 8, and nobody there 7."""
     with peer(read_all) as silent, peer(lambda client: None) as leaving, peer(reset) as resetting:
         names = [f"redis://{each.address}" for each in (silent, leaving, resetting)]
         found = [netkit("portcheck", name, "-w", "300ms") for name in names]
@@ -73,7 +74,7 @@ def test_who_says_nothing_or_leaves() -> None:
     assert [cells(done.out) for done in found] == [
         ["open", "not ready: no answer within 300 ms"],
         ["open", "not ready: it closed the connection"],
-        ["open", "not ready: connection reset by peer"],
+        ["open", "not ready: it closed the connection"],
     ]
     done = netkit("portcheck", f"redis://127.0.0.1:{free_port()}")
     assert (done.code, cells(done.out)) == (7, ["closed", "connection refused"])
@@ -184,3 +185,23 @@ def test_ports_and_services_together() -> None:
         done = netkit("portcheck", f"redis://{first.address}", f"http://{second.address}", third.address)
     assert done.code == 0
     assert sorted(cells(line + b"\n")[1] for line in done.out.splitlines()) == ["", "ready", "ready: 200 OK"]
+
+
+def test_datagrams() -> None:
+    """A probe over UDP hears its own answer alone, and asks again; silence and refusals are as of any UDP port."""
+
+    def answer(sock: socket.socket) -> None:
+        sock.recv(512)  # lost
+        query, client = sock.recvfrom(512)
+        for said in (b"nonsense", query[:2] + b"\x81\x80" + query[4:]):
+            sock.sendto(said, client)
+
+    with udp() as server, ThreadPoolExecutor() as pool:
+        answering = pool.submit(answer, server)
+        done = netkit("portcheck", f"dns://{address(server)}", "-w", "2s")
+        answering.result()
+        assert (done.code, cells(done.out)) == (0, ["open", "ready"])
+        silent = netkit("portcheck", f"ntp://{address(server)}", "-w", "200ms")
+        assert (silent.code, cells(silent.out)) == (28, ["open|filtered", "no answer"])
+        port = server.getsockname()[1]
+    assert netkit("portcheck", f"ntp://127.0.0.1:{port}").code == 7

@@ -1,5 +1,7 @@
 """Asking a service whether it is ready, over the connection to its port, or by datagrams."""
 
+import errno
+
 from netkit.core.errors import Exit, Failure
 from netkit.core.kernel import DeadlineExceeded, deadline, now
 from netkit.core.search import SearchTimeout
@@ -9,6 +11,8 @@ from netkit.protocols.dialogue import Conversation, Malformed, Names, Refused, c
 from netkit.protocols.probes.table import PROBES
 from netkit.services.portcheck.check import OPEN, Check, ProbeResult
 from netkit.services.portcheck.targets import Target
+
+_LEFT = (errno.ECONNRESET, errno.EPIPE)  # which of both, or an end, depends on who was first
 
 
 async def ask(stream: Connection, target: Target, check: Check, found: ProbeResult, patience: float) -> ProbeResult:
@@ -21,6 +25,8 @@ async def ask(stream: Connection, target: Target, check: Check, found: ProbeResu
     except Refused as error:
         return _refused(found, target, error)
     except Failure as failure:
+        if failure.errno in _LEFT:
+            return _not_ready(found, Conversation.ended, Exit.PROTOCOL)
         tells_itself = failure.exit is Exit.TLS or isinstance(failure, SearchTimeout)
         return _not_ready(found, failure.reason, failure.exit if tells_itself else Exit.PROTOCOL)
     return found._replace(ready=True, reason=words)
