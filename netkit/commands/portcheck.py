@@ -163,7 +163,8 @@ def portcheck(
     A URL says what ready means: an open port is not a service yet that answers. netkit sends what a client of the
     protocol sends first, without logging in or changing anything; the line then says "ready", or "not ready" and why,
     with exit code 8. http://HOST/PATH and https:// are ready if the status is 2xx or 3xx, and --expect matches the
-    body. PROBE://HOST asks at the port of the protocol, or at HOST:PORT; PROBE is redis or rediss. Of a longer URL,
+    body. PROBE://HOST asks at the port of the protocol, or at HOST:PORT. PROBE is redis, memcached, nats, mqtt, smtp,
+    lmtp, imap, pop3, ftp, ssh, dns or ntp, or with TLS rediss, mqtts, smtps, imaps, pop3s or ftps. Of a longer URL,
     such as one with user, password and database, host and port alone are used, and nothing else is shown.
 
     closed: the host refused. filtered: no answer in time. unreachable: the network said so. unknown: the name has no

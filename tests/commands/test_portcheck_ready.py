@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from netkit.protocols.probes.table import PROBES
 from tests.support import Peer, netkit, peer, read_all, reset, running
 from tests.support.certificates import Pki
 from tests.support.peers import address, free_port, receive, udp
@@ -65,19 +66,26 @@ def test_what_a_service_says(answer: bytes, detail: str, code: int) -> None:
     assert ": ".join(filter(None, ("not ready" if code else "ready", line.get("reason")))) == detail
 
 
-def test_who_says_nothing_or_leaves() -> None:
-    """Silence is 28, an end or a reset before the answer 8, and nobody there 7."""
-    with peer(read_all) as silent, peer(lambda client: None) as leaving, peer(reset) as resetting:
-        names = [f"redis://{each.address}" for each in (silent, leaving, resetting)]
-        found = [netkit("portcheck", name, "-w", "300ms") for name in names]
-    assert [done.code for done in found] == [28, 8, 8]
-    assert [cells(done.out) for done in found] == [
-        ["open", "not ready: no answer within 300 ms"],
-        ["open", "not ready: it closed the connection"],
-        ["open", "not ready: it closed the connection"],
-    ]
-    done = netkit("portcheck", f"redis://127.0.0.1:{free_port()}")
-    assert (done.code, cells(done.out)) == (7, ["closed", "connection refused"])
+@pytest.mark.parametrize(
+    ("behave", "code", "state", "detail"),
+    [
+        (None, 7, "closed", "connection refused"),
+        (read_all, 28, "open", "not ready: no answer within 500 ms"),
+        (lambda client: None, 8, "open", "not ready: it closed the connection"),
+        (reset, 8, "open", "not ready: it closed the connection"),
+    ],
+    ids=["absent", "silent", "leaving", "resetting"],
+)
+def test_who_says_nothing_or_leaves(
+    behave: Callable[[socket.socket], None] | None, code: int, state: str, detail: str
+) -> None:
+    """Silence is 28, an end or a reset before the answer 8, and nobody there 7, by every probe."""
+    with peer(behave or read_all) as server:
+        place = server.address if behave else f"127.0.0.1:{free_port()}"
+        schemes = [name for name, probe in PROBES.items() if probe.protocol == "tcp" and not probe.tls]
+        done = netkit("portcheck", *(f"{name}://{place}" for name in schemes), "-w", "500ms")
+    assert done.code == code
+    assert [cells(line) for line in done.out.splitlines(keepends=True)] == [[state, detail]] * len(schemes)
 
 
 def test_a_failure_names_the_target_as_typed() -> None:

@@ -1,9 +1,7 @@
 """Other people's clients of ``netkit proxy``: curl, nc, ncat, ssh and the socksio library."""
 
 import contextlib
-import os
 import socket
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,7 +12,7 @@ from socksio import socks4, socks5
 from tests.support import PATIENCE, Running, free_port, peer, read_all, running
 from tests.support.certificates import Pki
 from tests.support.data import DATA, OTHER, check_same
-from tests.support.partners import run
+from tests.support.partners import run, sshd
 from tests.support.peers import connect
 from tests.support.processes import HERE, tool
 from tests.support.relays import converse
@@ -173,34 +171,6 @@ def test_ncat(kind: str, user: str | None, users: str) -> None:
 
 # -- ssh
 
-SSHD = """
-Port {port}
-ListenAddress 127.0.0.1
-HostKey {folder}/host
-PidFile none
-AuthorizedKeysFile {folder}/client.pub
-StrictModes no
-UsePAM no
-PasswordAuthentication no
-"""
-
-
-@contextlib.contextmanager
-def sshd(folder: Path) -> Iterator[int]:
-    """Run a server of ssh that takes the key in a folder, and yield its port."""
-    for name in ("host", "client"):
-        keygen = [tool("ssh-keygen"), "-q", "-t", "ed25519", "-N", "", "-f", str(folder / name)]
-        assert subprocess.run(keygen, timeout=PATIENCE).returncode == 0
-    port = free_port()
-    (folder / "sshd_config").write_text(SSHD.format(port=port, folder=folder), encoding="utf-8")
-    argv = [tool("sshd"), "-D", "-e", "-f", str(folder / "sshd_config")]
-    if os.geteuid() == 0:  # it then wants a folder which its package makes when it starts as a service
-        script = 'mount -t tmpfs none /run && mkdir -m 755 /run/sshd && exec "$@"'
-        argv = [tool("unshare"), "-m", "sh", "-c", script, "sh", *argv]
-    with running(argv=argv) as server:
-        server.line(r"Server listening on 127\.0\.0\.1 port")
-        yield port
-
 
 @pytest.mark.parametrize(
     "command",
@@ -210,7 +180,7 @@ def sshd(folder: Path) -> Iterator[int]:
 def test_ssh(command: str, tmp_path: Path) -> None:
     """A session whose ProxyCommand goes through the proxy: 300,000 bytes there and back."""
     name, _, rest = command.partition(" ")
-    with sshd(tmp_path) as port, proxy() as server:
+    with sshd(tmp_path) as (_, port), proxy() as server:
         through = f"{tool(name)} {rest.format(proxy=f'127.0.0.1:{server.port}')}"
         options = ["IdentitiesOnly=yes", "BatchMode=yes", "StrictHostKeyChecking=no", f"ProxyCommand={through}"]
         options += [f"UserKnownHostsFile={tmp_path}/known", "LogLevel=ERROR"]

@@ -51,6 +51,17 @@ NGINX_CONF = (
 """
 )
 
+SSHD = """
+Port {port}
+ListenAddress 127.0.0.1
+HostKey {folder}/host
+PidFile none
+AuthorizedKeysFile {folder}/client.pub
+StrictModes no
+UsePAM no
+PasswordAuthentication no
+"""
+
 
 def tcp_client(name: str, port: int) -> list[str]:
     """Return the command line of a client that sends its input's end as a half-close."""
@@ -124,6 +135,23 @@ def s_server(pki: Pki, *options: str, **popen: Any) -> Iterator[tuple[Running, i
     pair = ("-cert", pki.good.cert, "-key", pki.good.key)
     argv = [tool("openssl"), "s_server", "-accept", f"127.0.0.1:{port}", *pair, *options]
     with running(argv=argv, **popen) as server:
+        yield server, port
+
+
+@contextlib.contextmanager
+def sshd(folder: Path, more: str = "") -> Iterator[tuple[Running, int]]:
+    """Run a server of ssh that takes the key in a folder, and with ``more`` in its configuration; its log is stderr."""
+    for name in ("host", "client"):
+        keygen = [tool("ssh-keygen"), "-q", "-t", "ed25519", "-N", "", "-f", str(folder / name)]
+        assert subprocess.run(keygen, timeout=PATIENCE).returncode == 0
+    port = free_port()
+    (folder / "sshd_config").write_text(SSHD.format(port=port, folder=folder) + more, encoding="utf-8")
+    argv = [tool("sshd"), "-D", "-e", "-f", str(folder / "sshd_config")]
+    if os.geteuid() == 0:  # it then wants a folder which its package makes when it starts as a service
+        script = 'mount -t tmpfs none /run && mkdir -m 755 /run/sshd && exec "$@"'
+        argv = [tool("unshare"), "-m", "sh", "-c", script, "sh", *argv]
+    with running(argv=argv) as server:
+        server.line(r"Server listening on 127\.0\.0\.1 port")
         yield server, port
 
 

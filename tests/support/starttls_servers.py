@@ -13,8 +13,9 @@ from typing import NamedTuple
 import pytest
 
 from tests.support.certificates import Pki
+from tests.support.partners import await_listener
 from tests.support.peers import free_port
-from tests.support.processes import PATIENCE, Running, netkit, running, tool
+from tests.support.processes import PATIENCE, Running, running, tool
 
 HERE = "127.0.0.1"
 
@@ -36,8 +37,7 @@ def serving(files: Files, argv: list[str], *ports: int, user: str | None = None)
     with running(argv=argv, user=user, cwd=files.folder, start_new_session=True) as server:
         try:
             for port in ports:
-                done = netkit("portcheck", f"{HERE}:{port}", "--wait", f"{PATIENCE / 2}", "-q")
-                assert done.code == 0, server.process.poll()
+                await_listener(port, server)
             yield server
         finally:
             server.signal(signal.SIGTERM)
@@ -69,10 +69,12 @@ def data_of(files: Files, user: str | None) -> Path:
 
 
 @contextlib.contextmanager
-def postfix(files: Files) -> Iterator[dict[str, int]]:
-    """Postfix, which wants root, and of it what it takes to talk to a client."""
+def postfix(files: Files, **more: str) -> Iterator[dict[str, int]]:
+    """Postfix, which wants root, and of it what it takes to talk to a client; and ``more`` ports, by their options."""
     needs_root()
-    port = free_port()
+    options = {"smtp": "", **more}
+    ports = {name: free_port() for name in options}
+    services = "".join(f"{HERE}:{ports[name]} inet n - n - - smtpd {options[name]}\n" for name in ports)
     (files.folder / "main.cf").write_text(
         f"""
         compatibility_level = 3.6
@@ -86,8 +88,8 @@ def postfix(files: Files) -> Iterator[dict[str, int]]:
         """.replace("\n        ", "\n")
     )
     (files.folder / "master.cf").write_text(
-        f"""
-        {HERE}:{port} inet n - n - - smtpd
+        services
+        + """
         tlsmgr unix - - n 1000? 1 tlsmgr
         anvil unix - - n - 1 anvil
         rewrite unix - - n - - trivial-rewrite
@@ -99,8 +101,8 @@ def postfix(files: Files) -> Iterator[dict[str, int]]:
         (files.folder / name).mkdir()
         if name != "queue/pid":
             shutil.chown(files.folder / name, "postfix")
-    with serving(files, [tool("/usr/lib/postfix/sbin/master"), "-c", str(files.folder), "-d"], port):
-        yield {"smtp": port}
+    with serving(files, [tool("/usr/lib/postfix/sbin/master"), "-c", str(files.folder), "-d"], *ports.values()):
+        yield ports
 
 
 @contextlib.contextmanager
@@ -108,29 +110,31 @@ def dovecot(files: Files) -> Iterator[dict[str, int]]:
     """Dovecot for mail boxes, for mail, and for filters."""
     needs_root()
     listeners = {
-        "imap": "imap-login imap",
-        "pop3": "pop3-login pop3",
-        "lmtp": "lmtp lmtp",
-        "sieve": "managesieve-login sieve",
+        "imap": "imap-login imap no",
+        "imaps": "imap-login imaps yes",
+        "pop3": "pop3-login pop3 no",
+        "pop3s": "pop3-login pop3s yes",
+        "lmtp": "lmtp lmtp no",
+        "sieve": "managesieve-login sieve no",
     }
     ports = {name: free_port() for name in listeners}
     block = """
         service {} {{
           inet_listener {} {{
+            ssl = {}
             address = {}
             port = {}
           }}
         }}
         """
     services = [block.format(*listeners[name].split(), HERE, port) for name, port in ports.items()]
-    services += [block.format(*name.split(), HERE, 0) for name in ("imap-login imaps", "pop3-login pop3s")]
     conf = files.folder / "dovecot.conf"
     conf.write_text(
         f"""
-        protocols = {" ".join(listeners)}
+        protocols = imap pop3 lmtp sieve
         base_dir = {files.folder}/run
         state_dir = {files.folder}/state
-        log_path = /dev/stderr
+        log_path = {files.folder}/log
         mail_location = maildir:/nonexistent
         ssl = required
         ssl_cert = <{files.cert}
@@ -147,8 +151,8 @@ def dovecot(files: Files) -> Iterator[dict[str, int]]:
 
 
 @contextlib.contextmanager
-def vsftpd(files: Files) -> Iterator[dict[str, int]]:
-    """The FTP server of Debian's."""
+def vsftpd(files: Files, **more: str) -> Iterator[dict[str, int]]:
+    """The FTP server of Debian's, with ``more`` settings."""
     port = free_port()
     empty = files.folder / "empty"
     empty.mkdir()
@@ -168,10 +172,14 @@ def vsftpd(files: Files) -> Iterator[dict[str, int]]:
         "ssl_ciphers": "HIGH",
         "rsa_cert_file": files.cert,
         "rsa_private_key_file": files.key,
+        "xferlog_enable": "YES",
+        "log_ftp_protocol": "YES",
+        "vsftpd_log_file": files.folder / "log",
+        **more,
     }
     conf.write_text("".join(f"{name}={value}\n" for name, value in settings.items()))
     with serving(files, [tool("vsftpd"), str(conf)], port):
-        yield {"ftp": port}
+        yield {"ftps" if "implicit_ssl" in more else "ftp": port}
 
 
 @contextlib.contextmanager

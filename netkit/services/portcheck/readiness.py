@@ -12,7 +12,7 @@ from netkit.protocols.probes.table import PROBES
 from netkit.services.portcheck.check import OPEN, Check, ProbeResult
 from netkit.services.portcheck.targets import Target
 
-_LEFT = (errno.ECONNRESET, errno.EPIPE)  # which of both, or an end, depends on who was first
+_LEFT = (errno.ECONNRESET, errno.EPIPE, errno.ENOTCONN)  # which of them, or an end, depends on who was first
 
 
 async def ask(stream: Connection, target: Target, check: Check, found: ProbeResult, patience: float) -> ProbeResult:

@@ -1,0 +1,201 @@
+"""Probes and the servers that people have: ready, not ready, and what their logs say of being asked.
+
+What a server says in protected mode, in a cluster that is down, in lame duck mode or while it goes down, and what those
+of mail boxes say that are full, is in tests/protocols/test_probes_lines.py: it cannot be had at will.
+"""
+
+import contextlib
+import re
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import NamedTuple
+
+import pytest
+
+from netkit.cli.layers import STARTTLS
+from netkit.protocols.probes.table import PROBES
+from tests.support import free_port, netkit
+from tests.support.certificates import Pki
+from tests.support.line_servers import chronyd, command, memcached, mosquitto, nats, nsd, openssh, redis
+from tests.support.partners import bound
+from tests.support.peers import connect
+from tests.support.processes import tool
+from tests.support.starttls_servers import HERE, Files, dovecot, files_for, postfix, vsftpd
+
+PASSWORD = "ready: it wants a password"
+
+
+@pytest.fixture
+def files(pki: Pki) -> Iterator[Files]:
+    """A folder for one server."""
+    with files_for(pki) as made:
+        yield made
+
+
+class Line(NamedTuple):
+    """What is said of a service: the exit code, and of the line its state and its detail."""
+
+    code: int
+    state: str
+    detail: str
+
+
+def ask(scheme: str, port: int, *options: str) -> Line:
+    """Probe a server once."""
+    done = netkit("portcheck", f"{scheme}://{HERE}:{port}", *options)
+    [line] = done.out.decode().splitlines()
+    return Line(done.code, *line.split("\t")[3::2])
+
+
+# -- ready
+
+# Whatever a log may call what it did not like.
+BAD = re.compile(r"(?i)error|warning|fail|\berr\b|lost connection|invalid|reset|refused|time ?out|cannot|could not")
+# What servers complain of before anybody asks them, and when they are ended.
+OWN = re.compile(r"overcommit|NIS|signal 15|signal received")
+
+READY: dict[str, Callable[[Files], contextlib.AbstractContextManager[dict[str, int]]]] = {
+    "redis": redis,
+    "memcached": memcached,
+    "nats": nats,
+    "mosquitto": mosquitto,
+    "postfix": partial(postfix, smtps="-o smtpd_tls_wrappermode=yes"),
+    "dovecot": dovecot,
+    "vsftpd": vsftpd,
+    "vsftpd with TLS": partial(vsftpd, implicit_ssl="YES"),
+    "sshd": openssh,
+    "nsd": nsd,
+    "chronyd": chronyd,
+}
+
+
+@pytest.mark.parametrize("name", READY)
+def test_a_server_that_is_ready(name: str, files: Files, pki: Pki) -> None:
+    """It is found ready, behind TLS and STARTTLS too, and its log has nothing to complain of."""
+    with READY[name](files) as ports:
+        for scheme in ports.keys() & PROBES.keys():
+            target = f"{scheme}://localhost:{ports[scheme]}"
+            secured = PROBES[scheme].tls
+            often = [f"{target}/{number}" for number in range(2 if secured else 10)]
+            trust = ("-4", "--cafile", pki.ca)
+            done = netkit("portcheck", *often, "--concurrency", "4", *(trust if secured else ["-4"]))
+            lines = done.out.decode().splitlines()
+            assert (done.code, len(lines)) == (0, len(often)), done
+            wanted = {"ntp": "ready: stratum 10"}.get(scheme, "ready, TLSv1.3, " if secured else "ready")
+            assert all(line.split("\t")[5].startswith(wanted) for line in lines), lines
+            if scheme in STARTTLS:
+                done = netkit("portcheck", target, "--starttls", scheme, *trust)
+                assert (done.code, b"ready, TLSv1.3, " in done.out) == (0, True), done
+    log = files.folder / "log"
+    if log.exists():
+        lines = log.read_text().splitlines()
+        assert lines and not [line for line in lines if BAD.search(line) and not OWN.search(line)]
+
+
+# -- not ready
+
+
+def test_redis(files: Files) -> None:
+    """With a password, without its master, busy, full, and while it loads what it had, until it has."""
+    with redis(files, "--enable-debug-command", "yes") as ports:
+        port = ports["redis"]
+        command(port, "DEBUG POPULATE 1000 key 1000", "SAVE", "CONFIG SET requirepass x")
+        assert ask("redis", port) == (0, "open", PASSWORD)
+        back = ("AUTH x", 'CONFIG SET requirepass ""')
+        command(port, *back, "CONFIG SET replica-serve-stale-data no", "REPLICAOF 127.0.0.1 1")
+        found = ask("redis", port)
+        assert found.code == 8 and found.detail.startswith("not ready: MASTERDOWN ")
+        command(port, "REPLICAOF NO ONE", "CONFIG SET busy-reply-threshold 1")
+        with connect(port) as script, connect(port) as watching:
+            script.sendall(b'EVAL "while true do end" 0\r\n')
+            answer = b""
+            while not answer.startswith(b"-BUSY"):
+                watching.sendall(b"PING\r\n")
+                answer = watching.recv(4096)
+            found = ask("redis", port)
+            assert found.code == 8 and found.detail.startswith("not ready: BUSY ")
+            watching.sendall(b"SCRIPT KILL\r\n")
+            assert script.recv(4096).startswith(b"-ERR")
+        with connect(port) as only:
+            only.sendall(b"CONFIG SET maxclients 1\r\n")
+            assert only.recv(4096) == b"+OK\r\n"
+            assert ask("redis", port) == (8, "open", "not ready: ERR max number of clients reached")
+    slowly = ("--key-load-delay", "100000", "--loading-process-events-interval-bytes", "1024")
+    with redis(files, *slowly) as ports:
+        port = ports["redis"]
+        assert ask("redis", port) == (8, "open", "not ready: LOADING Redis is loading the dataset in memory")
+        command(port, "CONFIG SET key-load-delay 0")
+        assert ask("redis", port, "--wait", "20s", "--interval", "10ms") == (0, "open", "ready")
+
+
+def test_memcached(files: Files) -> None:
+    """With a password, and full."""
+    passwords = files.folder / "passwords"
+    passwords.write_text("me:secret\n")
+    with memcached(files, "-Y", str(passwords)) as ports:
+        assert ask("memcached", ports["memcached"]) == (0, "open", PASSWORD)
+    with memcached(files, "-c", "24", "-t", "1") as ports, contextlib.ExitStack() as held:
+        for _ in range(24):
+            held.enter_context(connect(ports["memcached"]))
+        found = ask("memcached", ports["memcached"])
+        assert found == (8, "open", "not ready: ERROR Too many open connections")
+
+
+def test_nats(files: Files) -> None:
+    """With a password, with TLS, and full."""
+    with nats(files, "--user", "me", "--pass", "secret") as ports:
+        assert ask("nats", ports["nats"]) == (0, "open", PASSWORD)
+    with nats(files, "--tls", "--tlscert", files.cert, "--tlskey", files.key) as ports:
+        assert ask("nats", ports["nats"]) == (0, "open", "ready: it wants TLS")
+    (files.folder / "conf").write_text("max_connections: 1\n")
+    with nats(files, "-c", str(files.folder / "conf")) as ports, connect(ports["nats"]) as only:
+        only.recv(4096)
+        assert ask("nats", ports["nats"]) == (8, "open", "not ready: maximum connections exceeded")
+
+
+def test_mosquitto(files: Files) -> None:
+    """With a password."""
+    with mosquitto(files) as ports:
+        assert ask("mqtt", ports["closed"]) == (0, "open", PASSWORD)
+
+
+def test_postfix(files: Files) -> None:
+    """Where it takes nobody."""
+    with postfix(files, refusing="-o smtpd_client_restrictions=reject -o smtpd_delay_reject=no") as ports:
+        found = ask("smtp", ports["refusing"])
+        assert found.code == 8 and found.detail.startswith("not ready: it refused the connection: 554 5.7.1 ")
+
+
+def test_vsftpd(files: Files) -> None:
+    """Full."""
+    with vsftpd(files, max_clients="1") as ports, connect(ports["ftp"]) as only:
+        only.recv(4096)
+        found = ask("ftp", ports["ftp"])
+        assert found.code == 8 and found.detail.startswith("not ready: it refused the connection: 421 There are too")
+
+
+def test_sshd(files: Files) -> None:
+    """With as many clients that have not logged in as it takes."""
+    with openssh(files, "MaxStartups 1:100:1\n") as ports, connect(ports["ssh"]) as only:
+        only.recv(4096)
+        assert ask("ssh", ports["ssh"]) == (8, "open", "not ready: Exceeded MaxStartups")
+
+
+def test_nsd(files: Files) -> None:
+    """Without the zone that it is to serve."""
+    with nsd(files, zone="") as ports:
+        assert ask("dns", ports["dns"]) == (8, "open", "not ready: SERVFAIL")
+
+
+def test_dnsmasq() -> None:
+    """Without a server to ask it works, and refuses."""
+    port = free_port()
+    argv = [tool("dnsmasq"), "--no-daemon", "--conf-file=/dev/null", "--no-resolv", "--no-hosts", f"--port={port}"]
+    with bound([*argv, f"--listen-address={HERE}", "--bind-interfaces"], port):
+        assert ask("dns", port) == (0, "open", "ready: REFUSED")
+
+
+def test_chronyd(files: Files) -> None:
+    """Without a source of time."""
+    with chronyd(files, "") as ports:
+        assert ask("ntp", ports["ntp"]) == (8, "open", "not ready: its clock is not synchronized")
