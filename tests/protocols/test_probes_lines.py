@@ -47,6 +47,7 @@ def test_a_server_that_is_ready(name: str) -> None:
         ("pop3", b"+ok\r\n+OK\r\n", ""),
         ("ftp", b"220 hi\r\n200 zzz\r\n", ""),
         ("ftp", b"220 hi\r\n502 what?\r\n", ""),
+        ("ftp", b"220 hi\r\n503 Login with USER first.\r\n", ""),
         ("ssh", b"Authorized use alone.\r\n\r\nYes, \xc3\xbc!\nSSH-1.99-x\n", ""),
         ("ssh", b"SSH-2.0-x comments are for people\r\n", ""),
     ],

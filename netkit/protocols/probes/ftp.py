@@ -13,7 +13,7 @@ def ftp(names: Names) -> Steps[str]:
         if greeting[0].startswith(b"120"):
             raise NotReady(quoted(b" ".join(greeting)))
     yield b"NOOP\r\n"
-    answer = yield from read_reply(b"200 250 500 502 530", "NOOP", strict=False)
+    answer = yield from read_reply(b"200 202 250 500 501 502 503 530", "NOOP", strict=False)
     if answer[0].startswith(_SMTP):
         raise Malformed(answer[0])
     yield b"QUIT\r\n"
