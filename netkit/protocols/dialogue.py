@@ -51,11 +51,11 @@ class NotReady(Refused):
 
 
 class Malformed(Refused):
-    """The server does not speak the protocol; ``answer`` is what it said."""
+    """The server does not speak the protocol; ``answer`` is the first line of what it said."""
 
     def __init__(self, answer: bytes) -> None:
-        super().__init__(f"its answer is malformed: {quoted(answer)}")
-        self.answer = answer
+        self.answer = answer.partition(b"\n")[0].rstrip(b"\r")
+        super().__init__(f"its answer is malformed: {quoted(self.answer)}")
 
 
 def refused(what: str, answer: bytes) -> Refused:
@@ -75,9 +75,9 @@ def line(data: bytes) -> int:
 
 
 def check_beginning(data: bytes, *beginnings: bytes) -> None:
-    """Raise Malformed, with the first line, as soon as ``data`` cannot begin with one of these."""
+    """Raise Malformed as soon as ``data`` cannot begin with one of these."""
     if not any(data.startswith(each[: len(data)]) for each in beginnings):
-        raise Malformed(data.partition(b"\n")[0].rstrip(b"\r"))
+        raise Malformed(data)
 
 
 def line_beginning(*beginnings: bytes) -> Frame:
