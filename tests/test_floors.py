@@ -92,6 +92,9 @@ def test_libraries_keep_to_their_rooms(path: Path) -> None:
         assert name in {"netkit.protocols.dns", "netkit.protocols.probes.dns"}
     if "h11" in used:
         assert name in {"netkit.protocols.http", "netkit.protocols.proxy_server"}
+    if "h2" in used:
+        assert name == "netkit.protocols.probes.grpc"
+        assert "h2" not in set(imports(path, top_level_only=True))
     if "socksio" in used:
         assert name == "netkit.protocols.socks"
     if "ssl" in used:

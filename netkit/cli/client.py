@@ -134,13 +134,17 @@ class ClientOptions:
             layers.append(tls.client(name, self.observe))
         return layers + self.between.make(setting, over_tls=True)
 
-    def securing(self, name: str, observe: "Observer") -> "list[Layer]":
-        """What a connection to the server of this name goes through up to TLS. Raises Failure READ for a file."""
+    def securing(self, name: str, observe: "Observer", alpn: tuple[str, ...] = ()) -> "list[Layer]":
+        """What a connection to the server of this name goes through up to TLS. Raises Failure READ for a file.
+
+        ``alpn`` are the protocols to agree on if no others were typed.
+        """
         from netkit.core.address import Endpoint
         from netkit.core.layer import Setting
 
         setting = Setting(Endpoint(name), self.tls.servername or name, observe=observe)
-        return [*self.between.make(setting, over_tls=False), self.tls.client(name, observe)]
+        tls = self.tls._replace(alpn=self.tls.alpn or alpn)
+        return [*self.between.make(setting, over_tls=False), tls.client(name, observe)]
 
     def dialling(self, layers: "list[Layer] | None" = None, client: "Connection | None" = None) -> "Dialling":
         """How the core dials: through these layers, or our own, made for the ``client`` if any. Raises Failure READ."""

@@ -163,9 +163,10 @@ def portcheck(
     A URL says what ready means: an open port is not a service yet that answers. netkit sends what a client of the
     protocol sends first, without logging in or changing anything; the line then says "ready", or "not ready" and why,
     with exit code 8. http://HOST/PATH and https:// are ready if the status is 2xx or 3xx, and --expect matches the
-    body. PROBE://HOST asks at the port of the protocol, or at HOST:PORT. PROBE is redis, memcached, nats, mqtt, smtp,
-    lmtp, imap, pop3, ftp, ssh, dns or ntp, or with TLS rediss, mqtts, smtps, imaps, pop3s or ftps. Of a longer URL,
-    such as one with user, password and database, host and port alone are used, and nothing else is shown.
+    body. PROBE://HOST asks at the port of the protocol, or at HOST:PORT. PROBE is postgres, postgresql, mysql, mariadb,
+    mongodb, redis, rediss, memcached, amqp, amqps, kafka, nats, mqtt, mqtts, smtp, smtps, lmtp, imap, imaps, pop3,
+    pop3s, ftp, ftps, ssh, ldap, ldaps, dns, ntp, grpc or grpcs. grpc://HOST/SERVICE asks for one service. Of any other
+    longer URL, such as one with user, password and database, host and port alone are used, and nothing else is shown.
 
     closed: the host refused. filtered: no answer in time. unreachable: the network said so. unknown: the name has no
     address. open|filtered: no answer over UDP, which may mean either. All addresses of a host are tried; one that is

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import re
 import socket
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -213,3 +214,10 @@ def test_datagrams() -> None:
         assert (silent.code, cells(silent.out)) == (28, ["open|filtered", "no answer"])
         port = server.getsockname()[1]
     assert netkit("portcheck", f"ntp://127.0.0.1:{port}").code == 7
+
+
+def test_help_names_every_probe() -> None:
+    """Whoever looks for a protocol finds it there."""
+    said = " ".join(netkit("help", "portcheck").out.decode().split())
+    named = said.partition("PROBE is ")[2].partition(".")[0]
+    assert re.split(", | or ", named) == [*PROBES]

@@ -36,6 +36,7 @@ def test_a_name_beyond_ascii_becomes_an_a_label() -> None:
         ("redis://:secret@db/0", "db", (6379,), "redis://db"),
         ("redis://me:p@ss@db:1?x=y#z", "db", (1,), "redis://db:1"),
         ("redis://[::1]:7", "::1", (7,), "redis://[::1]:7"),
+        ("grpc://me:secret@db/a.B?x", "db", (50051,), "grpc://db/a.B"),
         ("redis://b\u00fccher.example", "xn--bcher-kva.example", (6379,), "redis://xn--bcher-kva.example:6379"),
         ("http://db", "db", (80,), "http://db/"),
         ("https://me:secret@db/health?x", "db", (443,), "https://db/health?x"),

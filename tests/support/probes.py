@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 from netkit.protocols.dialogue import Conversation, Names, Refused
 from netkit.protocols.probes.table import PROBES
+from tests.support.binary import BINARY
 
 NAMES = Names("mail.example", "[192.0.2.1]")
 
@@ -20,6 +21,7 @@ SSH = b"SSH-2.0-OpenSSH_9.2p1 Debian-2+deb12u10\r\n"
 
 # What a server says that is ready, up to the byte that tells, and all that it hears.
 READY = {
+    **BINARY,
     "redis": (b"+PONG\r\n", rb"PING\r\nQUIT\r\n"),
     "memcached": (b"VERSION 1.6.18\r\n", rb"version\r\nquit\r\n"),
     "nats": (INFO + b"+OK\r\nPING\r\n" + INFO + b"PONG\r\n", rb"CONNECT \{.*\}\r\nPING\r\nPONG\r\n"),

@@ -8,7 +8,7 @@ import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -29,12 +29,12 @@ class Files(NamedTuple):
 
 
 @contextlib.contextmanager
-def serving(files: Files, argv: list[str], *ports: int, user: str | None = None) -> Iterator[Running]:
+def serving(files: Files, argv: list[str], *ports: int, user: str | None = None, **popen: Any) -> Iterator[Running]:
     """Run a server in the foreground until it listens, and end it with all that it started.
 
     It runs in its folder, for what it drops: inspircd dumps its core when it ends.
     """
-    with running(argv=argv, user=user, cwd=files.folder, start_new_session=True) as server:
+    with running(argv=argv, user=user, cwd=files.folder, start_new_session=True, **popen) as server:
         try:
             for port in ports:
                 await_listener(port, server)
@@ -183,15 +183,18 @@ def vsftpd(files: Files, **more: str) -> Iterator[dict[str, int]]:
 
 
 @contextlib.contextmanager
-def slapd(files: Files) -> Iterator[dict[str, int]]:
-    """OpenLDAP without a database: it tells of itself."""
-    port = free_port()
+def slapd(files: Files, *settings: str) -> Iterator[dict[str, int]]:
+    """OpenLDAP without a database: it tells of itself. What it is asked is in the file ``log``."""
+    ports = {name: free_port() for name in ("ldap", "ldaps")}
     conf = files.folder / "slapd.conf"
-    conf.write_text(
-        f"TLSCertificateFile {files.cert}\nTLSCertificateKeyFile {files.key}\npidfile {files.folder}/slapd.pid\n"
+    lines = (
+        *(f"TLSCertificateFile {files.cert}", f"TLSCertificateKeyFile {files.key}"),
+        *(f"pidfile {files.folder}/slapd.pid", f"logfile {files.folder}/log", "loglevel stats", *settings),
     )
-    with serving(files, [tool("slapd"), "-h", f"ldap://{HERE}:{port}", "-f", str(conf), "-d", "0"], port):
-        yield {"ldap": port}
+    conf.write_text("".join(f"{line}\n" for line in lines))
+    urls = " ".join(f"{name}://{HERE}:{port}" for name, port in ports.items())
+    with serving(files, [tool("slapd"), "-h", urls, "-f", str(conf), "-d", "stats"], *ports.values()):
+        yield ports
 
 
 @contextlib.contextmanager
@@ -242,8 +245,11 @@ def inspircd(files: Files) -> Iterator[dict[str, int]]:
 
 
 @contextlib.contextmanager
-def postgresql(files: Files) -> Iterator[dict[str, int]]:
-    """PostgreSQL, which refuses root."""
+def postgresql(files: Files, hba: str = "", *, standby: bool = False, **more: object) -> Iterator[dict[str, int]]:
+    """PostgreSQL, which refuses root, and lets everybody in, or whom ``hba`` says; ``more`` are settings.
+
+    A standby takes nobody until it is promoted.
+    """
     port, user = free_port(), a_user()
     bins = max(Path("/usr/lib/postgresql").glob("*/bin"), default=None)
     if bins is None:
@@ -251,6 +257,10 @@ def postgresql(files: Files) -> Iterator[dict[str, int]]:
     data = data_of(files, user)
     argv = [str(bins / "initdb"), "-D", str(data), "-A", "trust", "-U", "test", "--no-sync", "--no-locale"]
     subprocess.run(argv, user=user, check=True, capture_output=True, timeout=PATIENCE)
+    if hba:
+        (data / "pg_hba.conf").write_text(hba)
+    if standby:
+        (data / "standby.signal").touch()
     settings = {
         "port": port,
         "listen_addresses": HERE,
@@ -259,6 +269,8 @@ def postgresql(files: Files) -> Iterator[dict[str, int]]:
         "ssl": "on",
         "ssl_cert_file": files.cert,
         "ssl_key_file": files.key,
+        **({"hot_standby": "off"} if standby else {}),
+        **more,
     }
     words = [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
     with serving(files, [str(bins / "postgres"), "-D", str(data), *words], port, user=user):
@@ -266,8 +278,8 @@ def postgresql(files: Files) -> Iterator[dict[str, int]]:
 
 
 @contextlib.contextmanager
-def mariadb(files: Files) -> Iterator[dict[str, int]]:
-    """MariaDB without tables of its own: nobody logs in."""
+def mariadb(files: Files, *, users: bool = False, **more: object) -> Iterator[dict[str, int]]:
+    """MariaDB without tables of its own, or with those of its ``users``; ``more`` are options."""
     port, user = free_port(), a_user()
     data = data_of(files, user)
     options = {
@@ -280,10 +292,65 @@ def mariadb(files: Files) -> Iterator[dict[str, int]]:
         "default-storage-engine": "Aria",
         "ssl-cert": files.cert,
         "ssl-key": files.key,
+        **{name.replace("_", "-"): value for name, value in more.items()},
     }
-    words = [f"--{name}={value}" for name, value in options.items()]
-    with serving(files, [tool("mariadbd"), "--no-defaults", "--skip-grant-tables", *words], port, user=user):
+    argv = [tool("mariadbd"), "--no-defaults", *(f"--{name}={value}" for name, value in options.items())]
+    if users:
+        _install(argv, user)
+    else:
+        argv.append("--skip-grant-tables")
+    with serving(files, argv, port, user=user):
         yield {"mysql": port}
+
+
+def _install(argv: list[str], user: str | None) -> None:
+    """Make the tables of MariaDB's users, and one user."""
+    folder = Path("/usr/share/mysql")
+    tables = [folder / f"mysql_{name}.sql" for name in ("system_tables", "system_tables_data")]
+    script = ["create database mysql;", "use mysql;", "set @auth_root_socket=NULL;", "set @skip_auth_anonymous=1;"]
+    script += [each.read_text() for each in tables] + ["flush privileges;", "create user me@'%' identified by 'x';"]
+    done = subprocess.run(
+        [*argv, "--bootstrap"], input="\n".join(script).encode(), user=user, capture_output=True, timeout=PATIENCE
+    )
+    assert done.returncode == 0, done.stderr
+
+
+@contextlib.contextmanager
+def rabbitmq(files: Files) -> Iterator[dict[str, int]]:
+    """RabbitMQ, which is to start, with the daemon of Erlang that it needs. Its log is in the folder ``data``."""
+    needs_root()
+    user = "rabbitmq"
+    data = data_of(files, user)
+    ports = {name: free_port() for name in ("amqp", "amqps", "epmd", "distribution")}
+    conf = files.folder / "rabbitmq.conf"
+    settings = {
+        "listeners.tcp.1": f"{HERE}:{ports['amqp']}",
+        "listeners.ssl.1": f"{HERE}:{ports['amqps']}",
+        "ssl_options.certfile": files.cert,
+        "ssl_options.keyfile": files.key,
+        "log.dir": data,
+        "log.file": "log",
+    }
+    conf.write_text("".join(f"{name} = {value}\n" for name, value in settings.items()))
+    environment = {
+        **os.environ,
+        "HOME": str(data),
+        "ERL_EPMD_ADDRESS": HERE,
+        "ERL_EPMD_PORT": str(ports["epmd"]),
+        "RABBITMQ_CONFIG_FILE": str(conf),
+        "RABBITMQ_DIST_PORT": str(ports["distribution"]),
+        "RABBITMQ_ENABLED_PLUGINS_FILE": str(data / "plugins"),
+        "RABBITMQ_MNESIA_BASE": str(data),
+        "RABBITMQ_NODENAME": "test@localhost",
+        "RABBITMQ_PID_FILE": str(data / "pid"),
+        "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": "+S 1:1 +sbwt none +sbwtdcpu none +sbwtdio none",
+    }
+    server = [tool("/usr/lib/rabbitmq/bin/rabbitmq-server")]
+    with (
+        serving(files, [tool("epmd")], ports["epmd"], user=user, env=environment),
+        serving(files, server, user=user, env=environment),
+    ):
+        yield {name: ports[name] for name in ("amqp", "amqps")}
 
 
 SERVERS: dict[str, Callable[[Files], contextlib.AbstractContextManager[dict[str, int]]]] = {

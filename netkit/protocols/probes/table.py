@@ -14,12 +14,18 @@ from netkit.protocols.dialogue import Names, Steps
 
 
 class Probe(NamedTuple):
-    """One row: the port if none is typed, the file and the function of the dialogue, and what is beneath it."""
+    """One row: the port if none is typed, the file and the function of the dialogue, and what is beneath it.
+
+    ``alpn`` are the protocols that TLS agrees on, which is there with ``tls``, or if it is asked for.
+    ``resource`` is whether what follows the server in a URL says what of it is asked for.
+    """
 
     port: int
     dialogue: str
     tls: bool = False
     protocol: Protocol = "tcp"
+    alpn: tuple[str, ...] = ()
+    resource: bool = False
 
     def begin(self, names: Names) -> Steps[str]:
         """A new dialogue with a server of that name."""
@@ -29,9 +35,17 @@ class Probe(NamedTuple):
 
 
 PROBES = {
+    "postgres": Probe(5432, "databases.postgres"),
+    "postgresql": Probe(5432, "databases.postgres"),
+    "mysql": Probe(3306, "databases.mysql"),
+    "mariadb": Probe(3306, "databases.mysql"),
+    "mongodb": Probe(27017, "mongodb.mongodb"),
     "redis": Probe(6379, "redis.redis"),
     "rediss": Probe(6379, "redis.redis", tls=True),
     "memcached": Probe(11211, "memcached.memcached"),
+    "amqp": Probe(5672, "brokers.amqp"),
+    "amqps": Probe(5671, "brokers.amqp", tls=True),
+    "kafka": Probe(9092, "brokers.kafka"),
     "nats": Probe(4222, "nats.nats"),
     "mqtt": Probe(1883, "mqtt.mqtt"),
     "mqtts": Probe(8883, "mqtt.mqtt", tls=True),
@@ -45,6 +59,10 @@ PROBES = {
     "ftp": Probe(21, "ftp.ftp"),
     "ftps": Probe(990, "ftp.ftp", tls=True),
     "ssh": Probe(22, "ssh.ssh"),
+    "ldap": Probe(389, "ldap.ldap"),
+    "ldaps": Probe(636, "ldap.ldap", tls=True),
     "dns": Probe(53, "dns.root_servers", protocol="udp"),
     "ntp": Probe(123, "ntp.ntp", protocol="udp"),
+    "grpc": Probe(50051, "grpc.grpc", alpn=("h2",), resource=True),
+    "grpcs": Probe(50051, "grpc.grpcs", tls=True, alpn=("h2",), resource=True),
 }

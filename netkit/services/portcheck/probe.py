@@ -33,8 +33,11 @@ _MAX_BANNER = 256  # bytes
 _DAY = 86400.0  # s
 _NOBODY = (errno.ECONNREFUSED, errno.ENOENT)  # ENOENT: there is no such unix socket
 
-Securing = Callable[[str, Observer], list[Layer]]
-"""Makes what a connection to a host goes through until TLS stands; the observer is told of that."""
+Securing = Callable[[str, Observer, tuple[str, ...]], list[Layer]]
+"""Makes what a connection to a host goes through until TLS stands, of which the observer is told.
+
+The last are the protocols to agree on, for a service that has some.
+"""
 
 
 class Prober:
@@ -199,9 +202,10 @@ class Prober:
 
         assert self._securing is not None
         try:
+            layers = self._securing(target.host or "localhost", observe, target.alpn)
             async with Group() as group:  # for the handshakes alone: nothing runs beside
                 with deadline(due):
-                    secured = await through(stream, self._securing(target.host or "localhost", observe), group)
+                    secured = await through(stream, layers, group)
         except DeadlineExceeded:
             return found._replace(reason="no TLS handshake in time", exit=Exit.TIMEOUT), stream
         except Failure as failure:

@@ -18,8 +18,8 @@ class Target(NamedTuple):
     """Ports of a host, each once and in the order given; an empty ``host`` is this machine.
 
     A unix socket has a ``path``, and no port but 0. ``probe`` is the scheme of what asks the service whether it is
-    ready, and ``resource`` what of it is asked for; with http and https there is a ``url``. ``word`` is how a person is
-    told of a target that is more than a host and a port.
+    ready, ``resource`` what of it is asked for, and ``alpn`` the protocols that TLS agrees on; with http and https
+    there is a ``url``. ``word`` is how a person is told of a target that is more than a host and a port.
     """
 
     host: str
@@ -29,6 +29,7 @@ class Target(NamedTuple):
     path: str | None = None
     probe: str = ""
     resource: str = ""
+    alpn: tuple[str, ...] = ()
     url: "Url | None" = None
     word: str = ""
 
@@ -106,5 +107,6 @@ def _service(word: str, scheme: str, rest: str, protocol: Protocol, tls: bool) -
         probe.protocol,
         probe=scheme,
         resource=path,
-        word=f"{scheme}://{shown}",
+        alpn=probe.alpn,
+        word=f"{scheme}://{shown}" + (f"/{path}" if path and probe.resource else ""),
     )

@@ -1,0 +1,210 @@
+"""Probes and the databases, brokers, directories and servers of gRPC that people have, and what their logs say of it.
+
+MongoDB is in no package of Debian's or PyPI's; what it answers is in tests/protocols/test_probes_binary.py, and so is
+what Kafka answers besides librdkafka's mock of it.
+"""
+
+import contextlib
+import json
+import os
+import re
+import signal
+import socket
+import sys
+from collections.abc import Iterator
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+from tests.support import Finished, netkit, running
+from tests.support.binary import postgres_startup
+from tests.support.certificates import Pki
+from tests.support.peers import connect, receive
+from tests.support.processes import PATIENCE, tool
+from tests.support.starttls_servers import HERE, Files, files_for, mariadb, postgresql, rabbitmq, slapd
+
+OTHER = "127.0.0.2"  # this machine, and no host that servers know
+OFTEN = 20
+
+
+def asked(*args: str) -> tuple[int, list[str]]:
+    """The exit code, and the detail of each line, of which all are open."""
+    done = netkit("portcheck", *args)
+    rows = [line.split("\t") for line in done.out.decode().splitlines()]
+    assert rows and all(row[3] == "open" for row in rows), done
+    return done.code, [row[5] for row in rows]
+
+
+def often(target: str) -> tuple[int, set[str]]:
+    """The same for many probes of a server: what follows the server in a URL makes another target of each."""
+    code, details = asked(*(f"{target}/{number}" for number in range(OFTEN)), "--concurrency", "4")
+    assert len(details) == OFTEN
+    return code, set(details)
+
+
+@contextlib.contextmanager
+def from_other(port: int) -> Iterator[str]:
+    """An address at which clients of a server reach it from ``OTHER``."""
+    with running("relay", f"{HERE}:0", f"{HERE}:{port}", "--source", OTHER) as relay:
+        yield f"{HERE}:{relay.port}"
+
+
+@pytest.fixture
+def files(pki: Pki) -> Iterator[Files]:
+    """A folder for one server."""
+    with files_for(pki) as made:
+        yield made
+
+
+# -- databases
+
+# One user without a password, and at the other address all: then a role that does not exist is found out.
+HBA = f"host all test {HERE}/32 trust\nhost all all {OTHER}/32 trust\nhost all all {HERE}/32 scram-sha-256\n"
+SLOTS = OFTEN + 5
+
+
+def postgres_client(port: int) -> socket.socket:
+    """A client of PostgreSQL's that has logged in."""
+    client = connect(port)
+    client.sendall(postgres_startup(b"test"))
+    answer = b""
+    while b"Z\0\0\0\x05I" not in answer:
+        data = client.recv(4096)
+        assert data, answer
+        answer += data
+    return client
+
+
+def test_postgres(files: Files, pki: Pki) -> None:
+    """Not ready while it starts, nor when it is full. It logs a role unknown, as of pg_isready, and else nothing."""
+    log = files.folder / "data/log"
+    settings = {"logging_collector": "on", "log_directory": log.parent, "log_filename": log.name}
+    full = {"max_connections": SLOTS, "superuser_reserved_connections": 0, "max_wal_senders": 0}
+    with postgresql(files, HBA, standby=True, **settings, **full) as ports:
+        port = ports["postgres"]
+        target = f"postgres://{HERE}:{port}"
+        code, [detail] = asked(target)
+        assert (code, detail[:31]) == (8, "not ready: the database system ")
+        with running("portcheck", target, "--wait", "20s", "--interval", "20ms") as waiting:
+            (log.parent / "promote").touch()
+            os.kill(int((log.parent / "postmaster.pid").read_text().split()[0]), signal.SIGUSR1)
+            assert waiting.finish().code == 0
+        before = log.read_text()
+        assert often(target) == (0, {"ready"})
+        assert asked(target, "--starttls", "postgres", "--cafile", pki.ca)[1][0].startswith("ready, TLSv1.3, ")
+        with from_other(port) as other:
+            assert often(f"postgresql://{other}") == (0, {"ready"})
+        while (logged := log.read_text()[len(before) :]).count("\n") < OFTEN:
+            os.sched_yield()
+        assert logged.count("\n") == logged.count('FATAL:  role "netkit" does not exist\n') == OFTEN
+        with contextlib.ExitStack() as held:
+            for _ in range(SLOTS):
+                held.enter_context(postgres_client(port))
+            assert asked(target) == (8, ["not ready: sorry, too many clients already"])
+
+
+def test_mysql(files: Files, pki: Pki) -> None:
+    """Ready, however often it is asked. Not ready when it is full, nor when it has blocked the host."""
+    log = files.folder / "data/log.err"
+    options = {"log_error": log, "max_connect_errors": 5, "max_connections": 10}
+    with mariadb(files, users=True, **options) as ports, from_other(ports["mysql"]) as other:
+        port = ports["mysql"]
+        assert often(f"mysql://{other}") == (0, {"ready"})
+        code, [detail] = asked(f"mariadb://{HERE}:{port}", "--starttls", "mysql", "--cafile", pki.ca)
+        assert (code, detail[:16]) == (0, "ready, TLSv1.3, ")
+        logged = log.read_text()
+        assert logged.count("Access denied for user 'netkit'@") == OFTEN + 1 and "Aborted" not in logged
+        with contextlib.ExitStack() as held:
+            while b"Too many connections" not in mysql_greeting(held.enter_context(connect(port))):
+                pass
+            assert asked(f"mysql://{HERE}:{port}") == (8, ["not ready: Too many connections"])
+        blocked = False
+        while not blocked:  # a check without a login has this in the end
+            with socket.create_connection((HERE, port), PATIENCE, (OTHER, 0)) as client:
+                blocked = b"is blocked" in mysql_greeting(client)
+        code, [detail] = asked(f"mysql://{other}")
+        assert code == 8 and detail.startswith(f"not ready: Host '{OTHER}' is blocked because of many connection err")
+
+
+def mysql_greeting(client: socket.socket) -> bytes:
+    """The first packet of a server of MySQL's."""
+    size = int.from_bytes(receive(client, 4)[:3], "little")
+    return receive(client, size)
+
+
+# -- directories
+
+UNWILLING = "result 53 (unwillingToPerform)"
+
+
+def test_ldap(files: Files, pki: Pki) -> None:
+    """Ready, with TLS too, and where it wants a password. Its log has what it was asked, and no error."""
+    with slapd(files) as ports:
+        target = f"ldap://{HERE}:{ports['ldap']}"
+        assert often(target) == (0, {"ready"})
+        for words in ((f"ldaps://{HERE}:{ports['ldaps']}",), (target, "--starttls", "ldap")):
+            code, [detail] = asked(*words, "--cafile", pki.ca)
+            assert (code, detail[:16]) == (0, "ready, TLSv1.3, ")
+    logged = (files.folder / "log").read_text()
+    done = re.findall(r"SEARCH RESULT tag=101 err=(\d+) .*nentries=(\d+) text=(.*)", logged)
+    assert done == [("0", "1", "")] * (OFTEN + 2)
+    assert logged.count(" UNBIND") == len(done) and "(connection lost)" not in logged
+    with slapd(files, "require authc") as ports:
+        assert asked(f"ldap://{HERE}:{ports['ldap']}") == (0, [f"ready: {UNWILLING} authentication required"])
+
+
+# -- gRPC
+
+
+def test_grpc(files: Files, pki: Pki) -> None:
+    """Ready is what serves; of a service by its name, too."""
+    if find_spec("grpc") is None:
+        pytest.skip("grpcio is not installed")
+    argv = [sys.executable, str(Path(__file__).parents[1] / "support/grpc_server.py"), files.cert, files.key]
+    with running(argv=argv) as server:
+        plain, secured, bare = (f"{HERE}:{port}" for port in server.out.readline().decode().split())
+        states = {
+            f"grpc://{plain}": (True, ""),
+            f"grpc://{plain}/secret": (True, "it wants credentials"),
+            f"grpc://{plain}/down": (False, "NOT_SERVING"),
+            f"grpc://{plain}/unknown": (False, "UNKNOWN"),
+            f"grpc://{plain}/other": (False, "it does not know the service other"),
+            f"grpc://{bare}": (False, "it has no health service"),
+        }
+        done = netkit("portcheck", *states, "--json")
+        lines = [json.loads(line) for line in done.out.splitlines()]
+        assert {line["target"]: (line["ready"], line.get("reason", "")) for line in lines} == states
+        assert done.code == 8
+        code, [detail] = asked(f"grpcs://{secured}", "--cafile", pki.ca)
+        assert (code, detail[:16]) == (0, "ready, TLSv1.3, ")
+        assert server.finish() == Finished(0, b"", "")
+
+
+# -- brokers
+
+
+def test_kafka() -> None:
+    """librdkafka's mock of a cluster, in a client that dials it."""
+    argv = [tool("kcat"), "-b", "unused", "-X", "test.mock.num.brokers=2", "-X", "debug=mock", "-C", "-t", "topic"]
+    with running(argv=argv) as client:
+        place = client.line(r"bootstrap.servers=(\S+),")[1]
+        assert asked(f"kafka://{place}") == (0, ["ready"])
+        client.line("Received MetadataRequestV1 from")
+        assert not [line for line in client.said if "error" in line.lower()]
+
+
+@pytest.mark.timeout(150)
+def test_amqp(files: Files, pki: Pki) -> None:
+    """RabbitMQ, which says of a client without a login at least that it left."""
+    if "CI" not in os.environ:
+        pytest.skip("RabbitMQ takes 7 s of CPU to start: it is left to CI")
+    with rabbitmq(files) as ports:
+        done = netkit("portcheck", f"amqp://{HERE}:{ports['amqp']}", "--wait", "100s", timeout=110)
+        assert done.code == 0, done
+        assert often(f"amqp://{HERE}:{ports['amqp']}") == (0, {"ready"})
+        code, [detail] = asked(f"amqps://{HERE}:{ports['amqps']}", "--cafile", pki.ca, "--wait", "20s")
+        assert (code, detail[:16]) == (0, "ready, TLSv1.3, ")
+    logged = (files.folder / "data/log").read_text()
+    assert logged.count("client unexpectedly closed TCP connection") == OFTEN + 2
+    assert "[error]" not in logged
