@@ -153,6 +153,14 @@ class Command(click.Command):
         return False
 
 
+def check_again(**later: Any) -> None:
+    """Check the rules of the command that runs, with values that are known only now. Raises Invalid."""
+    ctx = click.get_current_context()
+    assert isinstance(ctx.command, Command)
+    ctx.params.update(later)
+    check(ctx.command.rules, ctx.command._options, ctx)
+
+
 @contextmanager
 def _usage_errors(ctx: click.Context) -> Iterator[None]:
     """Input that means nothing is a usage error of this command, whether click or netkit finds it."""

@@ -6,22 +6,27 @@ import click
 
 from netkit.cli import client as client_module
 from netkit.cli import habits, options, run
-from netkit.cli.command import CHECKING, OUTPUT, TIME, TLS, command, gathered
+from netkit.cli.command import CHECKING, OUTPUT, TIME, TLS, check_again, command, gathered
 from netkit.cli.layers import layer_options
 from netkit.cli.proxies import proxy_options
-from netkit.cli.rules import Case, excluded, needs, one_of
+from netkit.cli.rules import Case, Values, excluded, needs, one_of
 from netkit.cli.types import COUNT, DURATION, DURATION_OR_ZERO, FIELD, HEX, REGEX, STATUSES, TEXT, choice
 from netkit.output.console import View
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from netkit.services.portcheck.check import Check
     from netkit.services.portcheck.targets import Target
 
 
 def _targets(ctx: click.Context, param: click.Parameter, words: tuple[str, ...]) -> "list[Target]":
+    return _take(ctx.params, words)  # options that were typed come before arguments
+
+
+def _take(given: Values, words: "Sequence[str]") -> "list[Target]":
     from netkit.services.portcheck.targets import take_targets
 
-    given = ctx.params  # options that were typed come before arguments
     return take_targets(words, "udp" if given.get("udp") else "tcp", tls=given.get("tls", False))
 
 
@@ -59,6 +64,7 @@ _FORMATS = ("text", "json", *_REPORTS)
     rules=[
         one_of("--json", "--format"),
         one_of("--payload", "--send"),
+        *(one_of("--all-open", other) for other in ("--any", "--closed")),
         excluded("--settle", "--proxy", _TLS, "--starttls", by="--udp", why="a UDP port has no connection"),
         excluded("--settle", "--proxy", "--tls", "--starttls", by=_DATAGRAMS, why="over UDP there is no connection"),
         excluded("--send", "--banner", "--payload", by=_SERVICE, why=_ASKED),
@@ -99,8 +105,9 @@ _FORMATS = ("text", "json", *_REPORTS)
 @options.family_options
 @CHECKING.option("--udp", help="Check UDP ports; only an answer shows that one is open.")
 @CHECKING.option("--payload", type=HEX, default=b"", help="Send these bytes to each UDP port (default: none).")
-@CHECKING.option("--any", "any_port", help="Succeed if one port is as expected.")
-@CHECKING.option("--closed", help="Expect closed ports.")
+@CHECKING.option("--any", "any_port", help="Succeed if one port of all targets is as expected.")
+@CHECKING.option("--all-open", help="Expect every port of a list, a range or a network, where one is enough.")
+@CHECKING.option("--closed", help="Expect every port to be closed.")
 @CHECKING.option("--banner", help="Show the first data that a port sends.")
 @CHECKING.option("--settle", type=DURATION_OR_ZERO, help="Expect the connection to stay open for D.")
 @CHECKING.option("--send", "text", type=TEXT, help="Send TEXT to each port.")
@@ -123,6 +130,7 @@ _FORMATS = ("text", "json", *_REPORTS)
 @TLS.option("--expires", type=DURATION, help="Exit with 60 if a certificate expires within D.")
 @TLS.option("--show-certs", "chains", help="Print the certificates that came, in PEM, after each port's line.")
 @CHECKING.option("--concurrency", type=COUNT, help="Check at most N ports at a time (default: as many as possible).")
+@CHECKING.option("--max-rate", type=COUNT, help="Begin at most N attempts per second, evenly.")
 @options.connect_timeout_option("each look-up, connection and answer", 3.0)
 @TIME.option("--wait", type=DURATION_OR_ZERO, help="Check again until all is as expected; exit with 28 after D.")
 @TIME.option("--interval", type=DURATION_OR_ZERO, help="Time between two rounds of --wait, at least 10ms.")
@@ -145,20 +153,29 @@ def portcheck(
     check: "Check",
     udp: bool,
     any_port: bool,
+    all_open: bool,
     text: bytes | None,
     concurrency: int | None,
+    max_rate: int | None,
     interval: float | None,
     each_port: bool,
     chains: bool,
     form: str | None,
     view: View,
 ) -> int:
-    """Show whether ports are open, closed, filtered or unreachable, or wait until all are open.
+    """Show whether ports are open, closed, filtered or unreachable, or wait until they are open.
 
-    TARGET is HOST:PORTS or HOST PORTS, with lists, ranges and names of services: 22,80,8000-8010,https. Each line has
-    host, port, address, state, milliseconds and more, separated by tabs, and is printed as soon as it is known. If more
-    than 25 ports of a host have the same state, other than open, one line sums them up. netkit sends nothing but the
-    data of --send, and closes connections without a reset. TARGET may also be unix:PATH.
+    TARGET is HOST:PORTS or HOST PORTS, with lists, ranges and names of services: 22,80,8000-8010,https. HOST may be a
+    network of at most 65536 addresses, such as 10.0.0.0/24. TARGET may also be unix:PATH, or a URL. The TARGET - reads
+    targets from standard input, one or more per line, with comments after #; nothing is asked before its end. Each line
+    of output has host, port, address, state, milliseconds and more, separated by tabs, and is printed as soon as it is
+    known. If more than 25 ports of a target have the same state, other than open, they are only counted. netkit sends
+    nothing but the data of --send, and closes connections without a reset.
+
+    A target of one port is as expected if that port is open. A list, a range or a network is as expected if one of its
+    ports is: netkit portcheck db:22,80 cache:6379 succeeds if cache:6379 is open, and one of the others. A line on
+    stderr then says how many are in which state. With --all-open every port has to be open, with --closed every port
+    closed; with --any one port of all targets is enough, and netkit exits as soon as it is found.
 
     A URL says what ready means: an open port is not a service yet that answers. netkit sends what a client of the
     protocol sends first, without logging in or changing anything; the line then says "ready", or "not ready" and why,
@@ -182,23 +199,22 @@ def portcheck(
     the proxy says of the port, or unknown if the proxy itself failed or, as ssh -D does, says nothing of a port that it
     cannot reach.
 
-    Exit code 0 means that every port is as expected. Otherwise it is 7 if a port answered but not as expected, else 5
+    With --wait all that is not as expected is tried again, and a target of several ports until one of them is. On a
+    terminal a board shows each target with its state, the reason and the number of tries; elsewhere a line on stderr
+    tells of each change. The last line says how many targets are ready, and which are not.
+
+    Exit code 0 means that every target is as expected. Otherwise it is 7 if a port answered but not as expected, else 5
     for a proxy's name without an address, 6 for another, 97 if a proxy refused or failed, 60 if a certificate is not
     acceptable or expires too soon, 35 if a handshake failed, 8 for a wrong answer, 28 for none; after --wait it is 28.
     COMMAND replaces netkit once all is as expected.
     """
-    from netkit.core.address import Endpoint
     from netkit.output.portcheck.report import make_writer, write
     from netkit.services.portcheck.check import Summary
     from netkit.services.portcheck.scan import Checker, limits
+    from netkit.services.portcheck.targets import STDIN, with_stdin
 
     form = "json" if client.verbosity.json else form or "text"
     client.verbosity = client.verbosity._replace(json=form == "json")
-    if client.between.secures:
-        targets = [target._replace(tls=True) for target in targets]
-    secured = dict.fromkeys(target.host or "localhost" for target in targets if target.tls)
-    for target in targets:
-        client.check(Endpoint(target.host, target.ports[0], target.path))
     last = client.proxies.chain[-1] if client.proxies.chain else None
     check = check._replace(
         timeout=client.connect_timeout,
@@ -206,13 +222,28 @@ def portcheck(
         greeted=bool(client.between.secures),
         family=last.family if last else client.family.family(),
     )
-    writer = make_writer(form, targets, view, client.verbosity, any_port=any_port, each_port=each_port, chains=chains)
-    attempts, lookups = limits(targets)
+    given = click.get_current_context().params
+
+    def approve(found: "list[Target]") -> None:
+        for target in found:
+            client.check(target.first)
+
+    approve([target for target in targets if target != STDIN])
 
     async def work() -> None:
+        found = targets
+        if STDIN in targets:
+            found = await with_stdin(targets, lambda words: _take(given, words))
+            check_again(targets=found)
+            approve(found)
+        if client.between.secures:
+            found = [target._replace(tls=True) for target in found]
+        secured = dict.fromkeys(target.host or "localhost" for target in found if target.tls)
         if secured:
             client.tls.warn(", ".join(secured), client.verbosity)
             client.securing("", client.observe)  # files that cannot be used are known before anybody is asked
+        summary = Summary(check, found, any_port=any_port, all_ports=all_open)
+        attempts, lookups = limits(found)
         checker = Checker(
             check,
             concurrency or attempts,
@@ -221,7 +252,9 @@ def portcheck(
             client.securing if secured else None,
             client.dialling([]) if last else None,
             resolve=not (last and last.resolves),
+            rate=max_rate,
         )
-        await write(checker, targets, Summary(check, targets, any_port=any_port), writer, client.wait, interval)
+        writer = make_writer(form, summary, view, client.verbosity, each_port=each_port, chains=chains)
+        await write(checker, summary, writer, client.verbosity, client.wait, interval)
 
     return client.run(work()) or (run.become(command, client.verbosity) if command else 0)

@@ -9,6 +9,7 @@ import re
 import socket
 from collections.abc import Sequence
 from contextlib import suppress
+from functools import lru_cache
 from typing import Any, Literal, NamedTuple
 
 from netkit.core.errors import Invalid
@@ -164,6 +165,7 @@ def parse_interface(text: str) -> str:
     return text
 
 
+@lru_cache(maxsize=256)
 def family_of(host: str) -> int | None:
     """AF_INET or AF_INET6 for an address literal (zone included), None for a name."""
     for family, literal in ((socket.AF_INET, host), (socket.AF_INET6, host.partition("%")[0])):

@@ -99,6 +99,38 @@ class Retrying(CoreEvent):
     seconds: float
 
 
+class Waiting(CoreEvent):
+    """So many targets are waited for, for so many seconds at most."""
+
+    targets: int
+    seconds: float
+
+
+class Changed(CoreEvent):
+    """A target that is waited for is otherwise than before, so many seconds after the beginning."""
+
+    target: str
+    state: str
+    ready: bool
+    reason: str
+    tries: int
+    seconds: float
+
+
+class Checked(CoreEvent):
+    """Ports were checked: how many are in which state, and how many of the targets are as wanted; in words by ``text``.
+
+    ``targets`` are ports where each is wanted by itself.
+    """
+
+    text: str
+    ports: int
+    states: dict[str, int]
+    targets: int
+    targets_ready: int
+    seconds: float
+
+
 class Opened(CoreEvent):
     """A socket is ready to send datagrams. Nothing was sent yet, so nobody knows whether there is a peer."""
 

@@ -6,7 +6,7 @@ import os
 import select
 import socket
 import stat
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 
 from netkit.core.errors import Exit, Failure
 from netkit.core.kernel import notify_closing, readable, sleep, writable
@@ -227,6 +227,26 @@ class FileStream:
 
     def _send_failure(self, error: OSError) -> Failure:
         return Failure(Exit.WRITE, f"write to {self._sink_name}", error)
+
+
+async def iter_lines(what: str, most: int) -> AsyncIterator[str]:
+    """Yield the lines of standard input as they come, without white space around them.
+
+    Each has ``what`` and at most so many bytes. Raises Failure READ.
+    """
+    stdin = FileStream(0, -1)
+    rest = b""
+    try:
+        while data := await stdin.recv():
+            *whole, rest = (rest + data).split(b"\n")
+            for line in whole:
+                yield line.decode("utf-8", "surrogateescape").strip()
+            if len(rest) > most:
+                raise Failure(Exit.READ, f"read {what} from stdin", f"a line is longer than {most} bytes")
+        if rest:
+            yield rest.decode("utf-8", "surrogateescape").strip()
+    finally:
+        stdin.close()
 
 
 def _is_pipe_end(fd: int) -> bool:

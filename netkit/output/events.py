@@ -78,6 +78,17 @@ def _released(event: events.Released) -> str:
     return f"{event.peer} released after {duration(event.seconds)}: {moved}{end}"
 
 
+def _waiting(event: events.Waiting) -> str:
+    many = "1 target" if event.targets == 1 else f"{event.targets} targets"
+    return f"waiting for {many}, at most {duration(event.seconds)}"
+
+
+def _changed(event: events.Changed) -> str:
+    if event.ready:
+        return f"{event.target} is {'ready' if event.state == 'open' else event.state} after {duration(event.seconds)}"
+    return f"{event.target} is {event.state}{event.reason and ': '}{event.reason}"
+
+
 def _many(number: int) -> str:
     return "1 datagram" if number == 1 else f"{number} datagrams"
 
@@ -117,6 +128,9 @@ TABLE: dict[type[CoreEvent], Row] = {
     events.Reconnecting: Row("reconnecting", 0, 0, "reason", "{reason}; connecting again"),
     events.EndSent: Row("end_sent", 0, 0, "duration_ms", _END_SENT),
     events.Unanswered: Row("unanswered", 0, None, "", _NO_ANSWER),
+    events.Waiting: Row("waiting", 0, 0, "targets duration_ms", _waiting),
+    events.Changed: Row("changed", 0, 0, "target state ready reason tries time_ms", _changed),
+    events.Checked: Row("checked", 0, 0, "ports states targets targets_ready duration_ms", "{text}"),
     events.Resolved: Row("resolved", 0, 1, "host addresses time_ms", "resolved {host} to {addresses} in {seconds}"),
     events.Connected: Row("connected", 0, 1, "target peer local time_ms", _connected),
     events.Tunnelled: Row("tunnelled", 0, 1, "proxy target time_ms", _TUNNELLED),

@@ -12,7 +12,7 @@ from netkit.core.events import ignore
 from netkit.core.kernel import Group, Task, now
 from netkit.core.layer import Layer
 from netkit.core.lookup import canonical, lookup, resolving, reverse
-from netkit.core.stdio import FileStream
+from netkit.core.stdio import iter_lines
 from netkit.core.sync import Semaphore
 
 _MAX_LOOKUPS = 16  # at one time
@@ -269,22 +269,6 @@ async def iter_names(words: Sequence[str]) -> AsyncIterator[str]:
         if word != "-":
             yield word
             continue
-        async for line in _lines():
+        async for line in iter_lines("a name", _MAX_LINE):
             if line:
                 yield line
-
-
-async def _lines() -> AsyncIterator[str]:
-    stdin = FileStream(0, -1)
-    rest = b""
-    try:
-        while data := await stdin.recv():
-            *whole, rest = (rest + data).split(b"\n")
-            for line in whole:
-                yield line.decode("utf-8", "surrogateescape").strip()
-            if len(rest) > _MAX_LINE:
-                raise Failure(Exit.READ, "read a name from stdin", f"a line is longer than {_MAX_LINE} bytes")
-        if rest:
-            yield rest.decode("utf-8", "surrogateescape").strip()
-    finally:
-        stdin.close()

@@ -61,13 +61,13 @@ def test_real_services_are_open(pki: Pki, tmp_path: Path) -> None:
         web, closed = address.rpartition(":")[2], free_port()
         ports = f"{web},{cache},{tls}"
         assert netkit("portcheck", "127.0.0.1", ports, "--wait", "10s", "-q") == (0, b"", "")
-        found = netkit("portcheck", "127.0.0.1", f"{ports},{closed}")
+        found = netkit("portcheck", "127.0.0.1", f"{ports},{closed}", "--all-open")
         assert list(states(found).values()) == ["open", "open", "open", "closed"]
         answer = netkit("portcheck", f"localhost:{cache}", "--send", r"PING\r\n", "--expect", r"^\+PONG\r$")
         asked = netkit("portcheck", f"localhost:{web}", "--send", r"GET / HTTP/1.0\r\n\r\n", "--banner")
     assert found.code == 7
-    assert found.err.startswith("netkit portcheck: cannot find all 4 ports open: 3 as wanted after ")
-    assert found.err.endswith(f"(127.0.0.1:{closed} closed)\n")
+    assert found.err.startswith("netkit portcheck: 3 of 4 open in ")
+    assert found.err.endswith(f" (1 closed); not as wanted: 127.0.0.1:{closed} (connection refused)\n")
     assert (answer.code, answer.err) == (0, "")
     assert rows(answer)[0][5] == "+PONG"
     assert rows(asked)[0][5].startswith(r"HTTP/1.1 404 Not Found\x0d\x0aServer: nginx")
@@ -94,13 +94,13 @@ def test_firewalls() -> None:
     ("args", "code", "message"),
     [
         (["127.0.0.1:1000"], 28, "cannot find 127.0.0.1:1000 open: no answer (127.0.0.1, after "),
-        (["127.0.0.1:1000", "::1", "2003"], 7, "cannot find all 2 ports open: none as wanted after "),
+        (["127.0.0.1:1000", "::1", "2003"], 7, "0 of 2 open in "),
         (["localhost:2001"], 7, "cannot find localhost:2001 open: "),
         (["127.0.0.1:1000", "--closed"], 28, "cannot find 127.0.0.1:1000 closed: no answer ("),
         (["127.0.0.1:2002", "--closed"], 0, ""),
         (["127.0.0.1:1000", "--udp"], 28, "cannot find 127.0.0.1:1000 open: no answer (127.0.0.1, after "),
         (["127.0.0.1:2003", "--udp"], 7, "cannot find 127.0.0.1:2003 open: connection refused ("),
-        (["127.0.0.1:1000-1001", "--any"], 28, "cannot find any of 2 ports open: none as wanted after "),
+        (["127.0.0.1:1000-1001", "--any"], 28, "0 of 2 open in "),
     ],
 )
 def test_what_a_script_is_told_behind_a_firewall(args: list[str], code: int, message: str) -> None:
@@ -119,14 +119,22 @@ def test_a_name_without_an_address_is_unknown() -> None:
     assert sorted(rows(found))[-1] == ["nosuch.invalid", "7/tcp", "-", "unknown", "-", "name not found"]
     assert found.code == 6
     assert found.err.count("\n") == 1
-    assert "nosuch.invalid:7 unknown: name not found" in found.err
+    assert "1 of 2 open in " in found.err and "not as wanted: nosuch.invalid:7 (name not found)" in found.err
 
 
 def test_few_descriptors_change_no_verdict() -> None:
     """With 20 descriptors it takes longer to know the same."""
     wrapper = ("prlimit", "--nofile=20")
     with peer(read_all) as one, peer(read_all) as other:
-        args = ["portcheck", "localhost", f"{one.port},{other.port},1-300", "--all", "--concurrency", "500"]
+        args = [
+            "portcheck",
+            "localhost",
+            f"{one.port},{other.port},1-300",
+            "--all",
+            "--all-open",
+            "--concurrency",
+            "500",
+        ]
         few, many = netkit(*args, wrapper=wrapper), netkit(*args)
     assert states(few) == states(many)
     assert sorted(states(few).values())[-3:] == ["closed", "open", "open"]
@@ -226,7 +234,7 @@ def test_udp() -> None:
 
         thread = threading.Thread(target=answer)
         thread.start()
-        found = netkit("portcheck", "--udp", f"127.0.0.1:{port},1", "--payload", "00ff 70", "--banner")
+        found = netkit("portcheck", "--udp", f"127.0.0.1:{port},1", "--payload", "00ff 70", "--banner", "--all-open")
         thread.join()
         silent = netkit("portcheck", "--udp", f"127.0.0.1:{port}", "-w", "60ms")
     assert got == [b"\x00\xffp"]
@@ -254,7 +262,7 @@ def test_many_of_a_kind_are_summed_up() -> None:
 def test_json() -> None:
     """One object per port, as the text says it."""
     with peer(read_all) as server:
-        found = netkit("portcheck", f"localhost:{server.port},1", "--json", "-4")
+        found = netkit("portcheck", f"localhost:{server.port},1", "--json", "-4", "--all-open")
     port, closed = (json.loads(line) for line in found.out.splitlines())
     assert port.pop("time") and port.pop("time_ms") > 0
     assert port == {
@@ -278,15 +286,29 @@ def test_tap(tmp_path: Path) -> None:
     with peer(send(HOSTILE)) as server:
         good = netkit("portcheck", server.address, "--format", "tap", "--banner")
         bad = netkit(
-            "portcheck", f"127.0.0.1:{server.port},1,2", "--format", "tap", "--expect", "nosuch", "-w", "200ms"
+            "portcheck",
+            f"127.0.0.1:{server.port},1,2",
+            "--format",
+            "tap",
+            "--expect",
+            "nosuch",
+            "-w",
+            "200ms",
+            "--all-open",
         )
         some = netkit("portcheck", f"127.0.0.1:1,{server.port}", "--format", "tap", "--any")
-    for name, report in (("good", good), ("bad", bad), ("some", some)):
+        groups = netkit("portcheck", f"127.0.0.1:1,{server.port}", "127.0.0.1:2,3", server.address, "--format", "tap")
+    assert groups.out.splitlines()[-2:] == [
+        f"ok 2 - 127.0.0.1:1,{server.port}: a port is as wanted".encode(),
+        b"not ok 3 - 127.0.0.1:2,3: a port is as wanted",
+    ]
+    for name, report in (("good", good), ("bad", bad), ("some", some), ("groups", groups)):
         (tmp_path / name).write_bytes(report.out)
         assert all(32 <= byte < 127 or byte == 10 for byte in report.out)
     assert prove(tmp_path / "good") == (0, "Tests=1")
     assert prove(tmp_path / "some") == (0, "Tests=1")
     assert prove(tmp_path / "bad") == (1, "Tests=3")
+    assert prove(tmp_path / "groups") == (1, "Tests=3")
 
 
 def prove(path: Path) -> tuple[int, str]:
@@ -336,11 +358,13 @@ def test_junit(tmp_path: Path) -> None:
     with peer(send(HOSTILE)) as server:
         args = [f"127.0.0.1:{server.port},1,2", "--format", "junit"]
         reports = [
-            netkit("portcheck", *args, "--expect", "nosuch", "-w", "200ms"),
+            netkit("portcheck", *args, "--expect", "nosuch", "-w", "200ms", "--all-open"),
             netkit("portcheck", *args, "--any"),
+            netkit("portcheck", "127.0.0.1:1,2", server.address, "--format", "junit"),
             netkit("portcheck", "127.0.0.1:1,2", "--any", "--format", "junit"),
         ]
-    counts = [('tests="3"', 'failures="3"'), ('tests="', 'failures="0"'), ('tests="3"', 'failures="1"')]
+    none_of_two = ('tests="4" failures="1"', 'skipped="2"')
+    counts = [('tests="3"', 'failures="3"'), ('tests="', 'failures="0"'), none_of_two, ('tests="3"', 'failures="1"')]
     for report, (tests, failures) in zip(reports, counts, strict=True):
         path = tmp_path / "report.xml"
         path.write_bytes(report.out)
@@ -353,9 +377,20 @@ def test_github() -> None:
     """Each port that is not as wanted is one annotation, and no peer can write another, nor an older command."""
     with peer(send(HOSTILE)) as server:
         bad = netkit(
-            "portcheck", f"127.0.0.1:{server.port},1", "--format", "github", "--expect", "nosuch", "-w", "200ms"
+            "portcheck",
+            f"127.0.0.1:{server.port},1",
+            "--format",
+            "github",
+            "--expect",
+            "nosuch",
+            "-w",
+            "200ms",
+            "--all-open",
         )
         good = netkit("portcheck", server.address, "--format", "github", "--banner")
+        none = netkit("portcheck", "127.0.0.1:1,2", f"127.0.0.1:{server.port},1", "--format", "github")
+    errors = [line for line in none.out.splitlines() if line.startswith(b"::error")]
+    assert errors == [b"::error title=127.0.0.1%3A1%2C2::no port is as wanted"]
     lines = bad.out.decode().splitlines()
     assert sorted(lines)[0] == "::error title=127.0.0.1%3A1/tcp closed::connection refused"
     assert len(lines) == 2 and all(line.startswith("::error title=127.0.0.1%3A") for line in lines)
@@ -429,12 +464,13 @@ def test_command_that_cannot_run(command: str, code: int) -> None:
 def test_command_does_not_run_if_a_port_is_missing() -> None:
     """Nor when time runs out, which is 28 and says what is still not there."""
     with peer(read_all) as server:
-        args = ["portcheck", f"127.0.0.1:1,{server.port}", "--wait", "150ms", "--", "echo", "run"]
+        args = ["portcheck", "127.0.0.1:1", server.address, "--wait", "150ms", "--", "echo", "run"]
         result = netkit(*args)
     assert result.code == 28
     assert b"run" not in result.out
-    assert result.err.startswith("netkit portcheck: cannot find all 2 ports open: 1 as wanted after ")
-    assert "127.0.0.1:1 closed" in result.err
+    last = result.err.splitlines()[-1]
+    assert last.startswith("netkit portcheck: 1 of 2 ready after ")
+    assert "; not ready: 127.0.0.1:1 (connection refused, " in last
 
 
 def test_wait_looks_names_up_again() -> None:

@@ -120,6 +120,34 @@ EVERY = [
         "retrying",
         {"reason": "connection refused", "time_ms": 1000.0},
     ),
+    Told(
+        events.Waiting(4, 30.0),
+        0,
+        "waiting for 4 targets, at most 30 s",
+        "waiting",
+        {"targets": 4, "duration_ms": 30000.0},
+    ),
+    Told(
+        events.Changed("mq:5672", "closed", False, "connection refused", 3, 0.5),
+        0,
+        "mq:5672 is closed: connection refused",
+        "changed",
+        {
+            "target": "mq:5672",
+            "state": "closed",
+            "ready": False,
+            "reason": "connection refused",
+            "tries": 3,
+            "time_ms": 500.0,
+        },
+    ),
+    Told(
+        events.Checked("3 of 5 open in 2.1 s (2 closed)", 5, {"open": 3, "closed": 2}, 1, 1, 2.1),
+        0,
+        "3 of 5 open in 2.1 s (2 closed)",
+        "checked",
+        {"ports": 5, "states": {"open": 3, "closed": 2}, "targets": 1, "targets_ready": 1, "duration_ms": 2100.0},
+    ),
     Told(events.Accepted(PEER), 1, "connection from 192.0.2.7:5432", "accepted", ends(peer=P)),
     Told(
         events.Proxied("127.0.0.1:4711", PEER),
@@ -289,6 +317,7 @@ OWN = {
     *("cipher", "alpn", "subject", "issuer", "names", "serial", "not_before", "not_after", "days_left", "fingerprint"),
     *("status", "size_bytes", "content_type", "location", "scheme"),
     *("program", "pid"),
+    *("targets", "targets_ready", "ports", "states", "ready", "tries"),
     "proxy",
 }
 QUIETER_IN_JSON = {"trying", "missed", "retrying"}  # one per address or try: for those who ask for more

@@ -87,12 +87,14 @@ def test_reasons_of_all_addresses_are_told() -> None:
     assert run(main()) == "a: no answer; b, c: refused"
 
 
-def outcome(states: Sequence[str], *, any: bool = False, closed: bool = False) -> Exit:
-    """Return the code for ports in these states."""
-    summary = Summary(Check(closed=closed), [Target("h", tuple(range(1, len(states) + 1)))], any_port=any)
+def outcome(states: Sequence[str], *, any: bool = False, closed: bool = False, together: bool = False) -> Exit:
+    """Return the code for ports in these states, each a target or all ``together`` one."""
+    ports = range(1, len(states) + 1)
+    targets = [Target("h", tuple(ports))] if together else [Target("h", (port,)) for port in ports]
+    summary = Summary(Check(closed=closed), targets, any_port=any)
     for port, state in enumerate(states, 1):
         exit = Exit.OK if closed and state == CLOSED else Exit.CONNECT if closed and state == OPEN else EXITS[state]
-        summary.note(Result("h", port, "tcp", ProbeResult(state, "", exit)))
+        summary.note(Result("h", port, "tcp", ProbeResult(state, "", exit), number=0 if together else port - 1))
     failure = summary.failure(1.0)
     return Exit.OK if failure is None else failure.exit
 
@@ -120,6 +122,31 @@ def test_any_and_closed() -> None:
     assert outcome([CLOSED, CLOSED], closed=True) is Exit.OK
     assert outcome([CLOSED, OPEN], closed=True) is Exit.CONNECT
     assert outcome([CLOSED, FILTERED], closed=True) is Exit.TIMEOUT
+
+
+@pytest.mark.parametrize(
+    ("states", "exit"),
+    [
+        ([OPEN, CLOSED, UNKNOWN, FILTERED], Exit.OK),
+        ([CLOSED, FILTERED], Exit.CONNECT),
+        ([FILTERED, UNKNOWN], Exit.RESOLVE),
+    ],
+)
+def test_one_port_of_a_target_is_enough(states: list[str], exit: Exit) -> None:
+    """Of several ports of a target one is to be as wanted; where none is, the code is that of them all."""
+    assert outcome(states, together=True) is exit
+
+
+def test_what_is_not_as_wanted_counts_alone() -> None:
+    """A target of several ports that has its open one says nothing about the code; and closed is what all are to be."""
+    summary = Summary(Check(), [Target("db", (22, 80)), Target("cache", (6379,))])
+    for place, port, state in ((0, 22, OPEN), (0, 80, CLOSED), (1, 6379, FILTERED)):
+        summary.note(Result("h", port, "tcp", ProbeResult(state, "no answer", EXITS[state]), number=place))
+    failure = summary.failure(1.5)
+    assert failure is not None and failure.exit is Exit.TIMEOUT
+    assert str(failure) == "1 of 3 open in 1.5 s (1 closed, 1 filtered); not as wanted: h:6379 (no answer)"
+    assert outcome([CLOSED, OPEN], closed=True, together=True) is Exit.CONNECT
+    assert outcome([CLOSED, OPEN], closed=True, any=True, together=True) is Exit.OK
 
 
 def test_open_ports_that_say_nothing_are_left_at_once_and_by_fin() -> None:

@@ -3,7 +3,7 @@
 import pytest
 
 from netkit.core.errors import Invalid
-from netkit.services.portcheck.targets import Target, take_targets
+from netkit.services.portcheck.targets import STDIN, Target, take_targets
 
 
 @pytest.mark.fault("malformed range")
@@ -11,15 +11,21 @@ from netkit.services.portcheck.targets import Target, take_targets
     ("words", "targets"),
     [
         (["db:1,2"], [Target("db", (1, 2))]),
-        (["db", "3-5,1", "::1", "80", "[::1]:81"], [Target("db", (3, 4, 5, 1)), Target("::1", (80, 81))]),
+        (
+            ["db", "3-5,1", "::1", "80", "[::1]:81"],
+            [Target("db", (3, 4, 5, 1)), Target("::1", (80,)), Target("::1", (81,))],
+        ),
         (["db:80,80,79-81"], [Target("db", (80, 79, 81))]),
-        ([":8,http", ":8"], [Target("", (8, 80))]),
+        ([":8,http", ":8", ":http"], [Target("", (8, 80)), Target("", (8,)), Target("", (80,))]),
+        (["db:1", "-", "tls:db:1", "db", "1", "-"], [Target("db", (1,)), STDIN, Target("db", (1,), True)]),
+        (["10.0.0.0/24:1,2", "::/112", "3"], [Target("10.0.0.0/24", (1, 2)), Target("::/112", (3,))]),
+        (["tls:[fd00::/120]:80"], [Target("fd00::/120", (80,), True)]),
         (["db:65535-65535"], [Target("db", (65535,))]),
         (["fe80::1%lo", "ssh"], [Target("fe80::1%lo", (22,))]),
     ],
 )
 def test_targets(words: list[str], targets: list[Target]) -> None:
-    """Words are read from the left; each port of a host counts once, in the order given."""
+    """Words are read from the left; each target counts once, and of a target each port, in the order given."""
     assert take_targets(words) == targets
 
 
@@ -53,9 +59,10 @@ def test_what_stands_between_urls_and_plain_targets() -> None:
     targets = take_targets(["redis://db", "db:6379", "redis://db:6379", "redis://db", "unix:/run/s", "db", "1"])
     assert [(target.word, target.host, target.ports) for target in targets] == [
         ("redis://db", "db", (6379,)),
-        ("", "db", (6379, 1)),
+        ("", "db", (6379,)),
         ("redis://db:6379", "db", (6379,)),
         ("unix:/run/s", "", (0,)),
+        ("", "db", (1,)),
     ]
 
 

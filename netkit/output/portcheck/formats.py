@@ -1,5 +1,6 @@
 """The results of a port check for programs: JSON Lines, TAP, JUnit's XML, annotations of GitHub Actions."""
 
+from collections.abc import Iterator
 from typing import Any
 
 from netkit.core.errors import Exit, Failure
@@ -9,7 +10,9 @@ from netkit.output.escape import printable
 from netkit.output.jsonl import family_name, octets, record
 from netkit.output.portcheck.lines import Lines
 from netkit.output.portcheck.writer import Writer, detail, port_name, time_of
-from netkit.services.portcheck.check import ProbeResult, Result
+from netkit.services.portcheck.check import ProbeResult, Result, Summary
+
+_ANY = "a port is as wanted"
 
 
 class Json(Writer):
@@ -52,21 +55,20 @@ class Json(Writer):
 
 
 class Tap(Writer):
-    """The Test Anything Protocol, version 13: a test for each port, or a single one if any port will do."""
+    """The Test Anything Protocol, version 13: a test for each port, and one for those of which a single one will do."""
 
     def begin(self) -> str:
         self._number = 0
-        return f"TAP version 13\n1..{1 if self.any_port else self.total}\n"
+        return f"TAP version 13\n1..{1 if self.summary.any_port else self.summary.expected}\n"
 
     def write(self, result: Result) -> str:
         probe = result.probe
         title = f"{port_name(result)} {probe.state}"
-        if self.any_port:
+        if self.summary.has_choice(result):
             return f"# {title} {detail(result)}".rstrip() + "\n"
-        self._number += 1
         if probe.exit is Exit.OK:
-            return f"ok {self._number} - {title}\n"
-        lines = [f"not ok {self._number} - {title}", "  ---", f"  message: {_quoted(detail(result))}"]
+            return self._test("ok", title)
+        lines = [self._test("not ok", title) + "  ---", f"  message: {_quoted(detail(result))}"]
         if probe.address is not None:
             lines.append(f"  address: {_quoted(probe.address)}")
         if probe.seconds is not None:
@@ -74,9 +76,16 @@ class Tap(Writer):
         return "\n".join([*lines, "  ...\n"])
 
     def end(self, failure: Failure | None) -> str:
-        if not self.any_port:
-            return ""
-        return f"not ok 1 - {printable(failure.action)}\n" if failure else "ok 1 - a port is as wanted\n"
+        if self.summary.any_port:
+            return self._test("not ok", printable(failure.action)) if failure else self._test("ok", _ANY)
+        return "".join(
+            self._test("ok" if group.met else "not ok", f"{printable(str(group))}: {_ANY}")
+            for group in self.summary.groups()
+        )
+
+    def _test(self, outcome: str, title: str) -> str:
+        self._number += 1
+        return f"{outcome} {self._number} - {title}\n"
 
 
 def _quoted(text: str) -> str:
@@ -85,7 +94,7 @@ def _quoted(text: str) -> str:
 
 
 class Junit(Writer):
-    """One suite with a case for each port, and one for the whole if any port will do.
+    """One suite with a case for each port, and one for those of which a single one will do if none does.
 
     All is written at the end: the counts come first, and are known last.
     """
@@ -100,7 +109,7 @@ class Junit(Writer):
         name, time = port_name(result), f"{probe.seconds or 0:.6f}"
         if probe.exit is Exit.OK:
             self._add(name, time, "")
-        elif self.any_port:
+        elif self.summary.has_choice(result):
             self._skipped += 1
             self._add(name, time, "<skipped/>")
         else:
@@ -109,8 +118,11 @@ class Junit(Writer):
         return ""
 
     def end(self, failure: Failure | None) -> str:
-        if self.any_port and failure:
+        if self.summary.any_port and failure:
             self._fail("any", "0", "any", printable(str(failure)))
+        elif not self.summary.any_port:
+            for name, text in _missed_groups(self.summary):
+                self._fail(name, "0", "any", text)
         counts = f'tests="{len(self._cases)}" failures="{self._failed}" errors="0" skipped="{self._skipped}"'
         head = f'<?xml version="1.0" encoding="UTF-8"?>\n<testsuite name="netkit portcheck" {counts}>\n'
         return head + "".join(self._cases) + "</testsuite>\n"
@@ -124,6 +136,13 @@ class Junit(Writer):
         self._cases.append(f"{case}>{outcome}</testcase>\n" if outcome else f"{case}/>\n")
 
 
+def _missed_groups(summary: Summary) -> Iterator[tuple[str, str]]:
+    """The targets of several ports none of which is as wanted, by name, and what is said of each."""
+    for group in summary.groups():
+        if not group.met:
+            yield printable(str(group)), printable(f"no port is as wanted{group.reason and ': '}{group.reason}")
+
+
 def _escaped(text: str) -> str:
     """Printable text as the value of an attribute. xml.sax.saxutils would do, and loads http.client and ssl."""
     return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;").replace('"', "&quot;")
@@ -133,12 +152,14 @@ class Github(Lines):
     """Lines, and for each port that is not as wanted an annotation as GitHub's runners read it."""
 
     def write(self, result: Result) -> str:
-        if result.probe.exit is Exit.OK or self.any_port:
+        if result.probe.exit is Exit.OK or self.summary.has_choice(result):
             return _defused(self.line(result))
         return _annotation(f"{port_name(result)} {result.probe.state}", detail(result))
 
     def end(self, failure: Failure | None) -> str:
-        return _annotation(failure.action, printable(str(failure))) if self.any_port and failure else ""
+        if self.summary.any_port:
+            return _annotation(failure.action, printable(str(failure))) if failure else ""
+        return "".join(_annotation(name, text) for name, text in _missed_groups(self.summary))
 
 
 def _defused(text: str) -> str:

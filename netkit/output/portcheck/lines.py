@@ -1,55 +1,40 @@
 """The results of a port check as lines, a port each, with tabs between their cells."""
 
 from collections import Counter
-from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from netkit.core.errors import Failure
 from netkit.output.console import DEFAULT_VIEW, STDERR, View
 from netkit.output.escape import painted
-from netkit.output.portcheck.writer import Writer, detail, time_of
-from netkit.services.portcheck import check
-from netkit.services.portcheck.check import COLLAPSE_AFTER, OPEN, ProbeResult, Result, Summary
-from netkit.services.portcheck.targets import Target
+from netkit.output.portcheck.writer import Writer, colour, detail, time_of
+from netkit.services.portcheck.check import COLLAPSE_AFTER, OPEN, Result, Summary
 
-_COLOURS = {
-    OPEN: "green",
-    **dict.fromkeys((check.CLOSED, check.UNREACHABLE), "red"),
-    **dict.fromkeys((check.FILTERED, check.SILENT), "yellow"),
-    check.UNKNOWN: "magenta",
-}
-
-
-def colour(probe: ProbeResult) -> str:
-    """The colour of a state; open is green where that is as wanted."""
-    return "yellow" if probe.state == OPEN and probe.exit else _COLOURS[probe.state]
+if TYPE_CHECKING:
+    from netkit.services.portcheck.watch import Watch
 
 
 class Lines(Writer):
     """A line for each port as it is known, tab-separated.
 
-    Unless ``each_port`` is wanted, those of a host that share a state wait for the end, where more than
+    Unless ``each_port`` is wanted, those of a target that share a state wait for the end, where more than
     ``COLLAPSE_AFTER`` are summed up instead; open ones never wait.
     """
 
     def __init__(
-        self,
-        targets: Sequence[Target],
-        *,
-        any_port: bool,
-        each_port: bool = False,
-        chains: bool = False,
-        view: View = DEFAULT_VIEW,
+        self, summary: Summary, *, each_port: bool = False, chains: bool = False, view: View = DEFAULT_VIEW
     ) -> None:
-        super().__init__(targets, any_port=any_port, chains=chains)
+        super().__init__(summary, chains=chains)
         self.view = view
-        self._large = {target.place for target in targets if len(target.ports) > COLLAPSE_AFTER and not each_port}
-        self._held: dict[tuple[str, str], list[Result]] = {}
-        self._counts: Counter[tuple[str, str]] = Counter()
+        self.shows = view.moving_after is not None
+        numbered = enumerate(summary.targets)
+        self._large = {number for number, target in numbered if target.size > COLLAPSE_AFTER and not each_port}
+        self._held: dict[tuple[int, str], list[Result]] = {}
+        self._counts: Counter[tuple[int, str]] = Counter()
 
     def write(self, result: Result) -> str:
-        if result.host not in self._large or result.probe.state == OPEN:
+        if result.number not in self._large or result.probe.state == OPEN:
             return self.line(result)
-        kind = result.host, result.probe.state
+        kind = result.number, result.probe.state
         self._counts[kind] += 1
         if self._counts[kind] <= COLLAPSE_AFTER:
             self._held.setdefault(kind, []).append(result)
@@ -57,11 +42,11 @@ class Lines(Writer):
 
     def end(self, failure: Failure | None) -> str:
         shown: list[str] = []
-        for (host, state), count in self._counts.items():
+        for (number, state), count in self._counts.items():
             if count <= COLLAPSE_AFTER:
-                shown += map(self.line, self._held[host, state])
+                shown += map(self.line, self._held[number, state])
             else:
-                self.summed_up.append(f"{host}: {count} ports {state}")
+                self.summed_up.append(f"{self.summary.targets[number].place}: {count} ports {state}")
         return "".join(shown)
 
     def line(self, result: Result) -> str:
@@ -72,8 +57,15 @@ class Lines(Writer):
         cells = (result.host, port, probe.address or "-", state, time_of(result), detail(result))
         return "\t".join(cells) + "\n" + self.chain(result)
 
-    async def show(self, summary: Summary) -> None:
-        if self.view.moving_after is not None:
+    async def show(self, watch: "Watch | None") -> None:
+        if self.view.moving_after is None:
+            return
+        coloured = self.view.coloured(STDERR)
+        if watch is not None:
+            from netkit.output.terminal.board import show_board
+
+            await show_board(watch, self.view.moving_after, coloured=coloured)
+        else:
             from netkit.output.terminal.progress import show_check
 
-            await show_check(summary, self.view.moving_after, coloured=self.view.coloured(STDERR))
+            await show_check(self.summary, self.view.moving_after, coloured=coloured)

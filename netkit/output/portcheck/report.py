@@ -1,8 +1,9 @@
 """Checks ports and writes the results to stdout, in the format that was chosen."""
 
 import os
-from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
+from netkit.core.events import Waiting, ignore
 from netkit.core.kernel import Group, now
 from netkit.output import console
 from netkit.output.console import STDOUT, Verbosity, View
@@ -12,65 +13,71 @@ from netkit.output.portcheck.writer import Writer
 from netkit.output.stdout import stdout_writer
 from netkit.services.portcheck.check import Result, Summary
 from netkit.services.portcheck.scan import Checker
-from netkit.services.portcheck.targets import Target
+
+if TYPE_CHECKING:
+    from netkit.services.portcheck.watch import Watch
 
 _FORMATS: dict[str, type[Writer]] = {"json": Json, "tap": Tap, "junit": Junit, "github": Github}
 
 
 def make_writer(
-    form: str,
-    targets: Sequence[Target],
-    view: View,
-    verbosity: Verbosity,
-    *,
-    any_port: bool,
-    each_port: bool,
-    chains: bool,
+    form: str, summary: Summary, view: View, verbosity: Verbosity, *, each_port: bool, chains: bool
 ) -> Writer:
     """The writer of a format; ``each_port`` has a line of text, however many are the same."""
     if form in _FORMATS:
-        return _FORMATS[form](targets, any_port=any_port, chains=chains)
+        return _FORMATS[form](summary, chains=chains)
     if verbosity.quiet:
-        return Writer(targets, any_port=any_port)
+        return Writer(summary)
     if not os.isatty(STDOUT):
-        return Lines(targets, any_port=any_port, each_port=each_port, chains=chains, view=view)
+        return Lines(summary, each_port=each_port, chains=chains, view=view)
     from netkit.output.terminal.portcheck import PortTable
 
-    return PortTable(targets, any_port=any_port, each_port=each_port, chains=chains, view=view)
+    return PortTable(summary, each_port=each_port, chains=chains, view=view)
 
 
 async def write(
-    checker: Checker,
-    targets: Sequence[Target],
-    summary: Summary,
-    writer: Writer,
-    wait: float | None,
-    interval: float | None,
+    checker: Checker, summary: Summary, writer: Writer, verbosity: Verbosity, wait: float | None, interval: float | None
 ) -> None:
     """Check the targets, for at most ``wait`` seconds again and again, and write each verdict as it comes.
 
     Raises Failure for ports that are not as wanted, once all is written.
     """
     begun = now()
+    watch = _watch(checker, summary, writer, verbosity, wait) if wait else None
 
     def note(result: Result) -> None:
         summary.note(result)
-        stdout.write(writer.write(result))
+        if text := writer.write(result):
+            stdout.write(text)
         if summary.enough:
             checker.stop()
 
     async with stdout_writer() as stdout:
         stdout.write(writer.begin())
         async with Group() as group:
-            group.start_soon(writer.show(summary))
-            if wait:
-                await checker.wait(targets, wait, interval, note)
+            group.start_soon(writer.show(watch))
+            if watch is None:
+                await checker.run(summary.targets, note)
             else:
-                await checker.run(targets, note)
+                until, settled = watch.until, summary.settled
+                await checker.wait(summary.targets, until, interval, note, tried=watch.tried, settled=settled)
             group.cancel()
-        failure = summary.failure(now() - begun, waited=bool(wait))
+        seconds = now() - begun
+        failure = summary.failure(seconds, watch.why if watch else None)
         stdout.write(writer.end(failure))
-    for line in writer.summed_up:
+    for line in writer.summed_up if len(summary.targets) > 1 else ():
         console.say(f"{console.program}: {line}")
+    told = verbosity.json or (failure is None and (watch or summary.looks_around or writer.summed_up))
+    if told:
+        checker.observe(summary.checked(seconds, waited=watch is not None))
     if failure is not None:
         raise failure
+
+
+def _watch(checker: Checker, summary: Summary, writer: Writer, verbosity: Verbosity, wait: float) -> "Watch":
+    """What is waited for, of which lines tell where nothing is drawn."""
+    from netkit.services.portcheck.watch import Watch
+
+    observe = checker.observe if verbosity.json or not writer.shows else ignore
+    observe(Waiting(summary.expected, wait))
+    return Watch(summary, wait, observe)

@@ -3,26 +3,37 @@
 What a peer said is written in printable ASCII, and cannot begin a line or end one.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from netkit.core.errors import Failure
 from netkit.core.port_names import name_of
 from netkit.output.escape import printable
-from netkit.services.portcheck.check import ProbeResult, Result, Summary
-from netkit.services.portcheck.targets import Target
+from netkit.services.portcheck import check
+from netkit.services.portcheck.check import OPEN, ProbeResult, Result, Summary
+
+if TYPE_CHECKING:
+    from netkit.services.portcheck.watch import Watch
+
+COLOURS = {
+    OPEN: "green",
+    **dict.fromkeys((check.CLOSED, check.UNREACHABLE), "red"),
+    **dict.fromkeys((check.FILTERED, check.SILENT), "yellow"),
+    check.UNKNOWN: "magenta",
+}
 
 
 class Writer:
     """The text to write at the beginning, with each verdict, and when all are known. This one writes nothing.
 
-    With ``any_port`` a single port as wanted is success, with ``chains`` the certificates are written that came.
-    ``summed_up`` has lines, complete with the end, on verdicts
-    that were left out for being the same many times over.
+    With ``chains`` the certificates are written that came. ``summed_up`` has lines, complete with the end, on verdicts
+    that were left out for being the same many times over. ``shows`` says that ``show`` draws something on stderr.
     """
 
-    def __init__(self, targets: Sequence[Target], *, any_port: bool, chains: bool = False) -> None:
-        self.total = sum(len(target.ports) for target in targets)
-        self.any_port = any_port
+    shows = False
+
+    def __init__(self, summary: Summary, *, chains: bool = False) -> None:
+        self.summary = summary
         self.chains = chains
         self.summed_up: list[str] = []
 
@@ -47,8 +58,13 @@ class Writer:
 
         return chain(map(read, result.probe.certificates))
 
-    async def show(self, summary: Summary) -> None:
-        """Show on a terminal how far the check is, until cancelled."""
+    async def show(self, watch: "Watch | None") -> None:
+        """Show on a terminal how far the check is, or what is waited for, until cancelled."""
+
+
+def colour(probe: ProbeResult) -> str:
+    """The colour of a state; open is green where that is as wanted."""
+    return "yellow" if probe.state == OPEN and probe.exit else COLOURS[probe.state]
 
 
 def port_name(result: Result) -> str:

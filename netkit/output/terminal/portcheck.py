@@ -2,30 +2,31 @@
 
 import heapq
 from collections.abc import Sequence
+from socket import inet_pton
 
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from netkit.core.address import family_of
 from netkit.core.errors import Failure
 from netkit.core.kernel import now
 from netkit.core.units import duration
 from netkit.output.console import STDOUT, View
-from netkit.output.portcheck.lines import Lines, colour
-from netkit.output.portcheck.writer import detail
+from netkit.output.portcheck.lines import Lines
+from netkit.output.portcheck.writer import colour, detail
 from netkit.output.terminal.progress import check_bar
 from netkit.output.terminal.screen import animate, terminal_size
 from netkit.output.terminal.tables import drawn, table
 from netkit.services.portcheck.check import Result, Summary
-from netkit.services.portcheck.targets import Target
+from netkit.services.portcheck.watch import Watch
 
 
 class PortTable(Lines):
     """The verdicts as a table, in the order of the targets; while they come it grows, if anything may move."""
 
-    def __init__(self, targets: Sequence[Target], *, any_port: bool, each_port: bool, chains: bool, view: View) -> None:
-        super().__init__(targets, any_port=any_port, each_port=each_port, chains=chains, view=view)
-        self._places = {target.place: place for place, target in enumerate(targets)}
+    def __init__(self, summary: Summary, *, each_port: bool, chains: bool, view: View) -> None:
+        super().__init__(summary, each_port=each_port, chains=chains, view=view)
         self._rows: list[Result] = []
         self._coloured = view.coloured(STDOUT)
 
@@ -40,8 +41,9 @@ class PortTable(Lines):
         rows = sorted(self._rows, key=self._place)
         return drawn(self._table(rows), coloured=self._coloured) + "".join(map(self.chain, rows))
 
-    async def show(self, summary: Summary) -> None:
-        if self.view.moving_after is None:
+    async def show(self, watch: Watch | None) -> None:
+        if self.view.moving_after is None or watch is not None:
+            await super().show(watch)
             return
         begun = now()
 
@@ -50,15 +52,17 @@ class PortTable(Lines):
             shown = self._table(heapq.nsmallest(room, self._rows, key=self._place))
             more = len(self._rows) - room
             rest = [Text(f"and {more:,} more")] if more > 0 else []
-            return Group(shown, *rest, check_bar(summary, now() - begun))
+            return Group(shown, *rest, check_bar(self.summary, now() - begun))
 
         await animate(STDOUT, picture, coloured=self._coloured, after=self.view.moving_after)
 
     def _table(self, results: Sequence[Result]) -> Table:
         return table(("TARGET", "ADDRESS", "STATE", "TIME", "DETAIL"), map(_cells, results), right=["TIME"])
 
-    def _place(self, result: Result) -> tuple[int, int]:
-        return self._places[result.host], result.port or 0
+    def _place(self, result: Result) -> tuple[int, bytes, int]:
+        host = result.host if self.summary.targets[result.number].is_network else ""
+        family = family_of(host)
+        return result.number, inet_pton(family, host) if family else b"", result.port or 0
 
 
 def _cells(result: Result) -> list[str | Text]:

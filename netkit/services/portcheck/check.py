@@ -1,11 +1,11 @@
 """What is asked of ports, what was found out about each, and what that comes to for a script."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 from netkit.core.address import Endpoint
 from netkit.core.errors import PORT_PRECEDENCE, Exit, Failure
-from netkit.core.events import Secured
+from netkit.core.events import Checked, Secured
 from netkit.core.search import Pattern
 from netkit.core.units import duration
 from netkit.services.portcheck.targets import Target
@@ -72,11 +72,6 @@ class ProbeResult(NamedTuple):
             return self.reason
         return ": ".join(filter(None, ("ready" if self.ready else "not ready", self.reason)))
 
-    @property
-    def brief(self) -> str:
-        """The state, and the reason where the state alone is none."""
-        return f"{self.state}: {self.verdict}" if self.state in (OPEN, UNKNOWN) and self.verdict else self.state
-
 
 def combined(probes: Sequence[ProbeResult]) -> ProbeResult:
     """The one of several addresses' results that counts, with the reasons of all."""
@@ -90,7 +85,10 @@ def combined(probes: Sequence[ProbeResult]) -> ProbeResult:
 
 
 class Result(NamedTuple):
-    """The result for a port, or for a unix socket, which has none. ``host`` is never empty."""
+    """The result for a port, or for a unix socket, which has none. ``host`` is never empty.
+
+    ``number`` is that of its target among all, from 0 on.
+    """
 
     host: str
     port: int | None
@@ -98,70 +96,172 @@ class Result(NamedTuple):
     probe: ProbeResult
     tls: bool = False
     word: str = ""
+    number: int = 0
 
     def __str__(self) -> str:
         """The target as it is typed."""
         return self.word or str(Endpoint(self.host, self.port or 0, tls=self.tls))
 
+    def missed(self) -> tuple[str, str]:
+        """What it is called where it is missing, and why it is."""
+        return str(self), self.probe.verdict or self.probe.state
+
 
 Report = Callable[[Result], None]
 
 
-class Summary:
-    """Counts of a check: of ``total`` ports those that are ``known``, ``open`` and ``good``, which is as wanted."""
+class Group:
+    """A target of several ports, or of a network, of which one is to be as wanted, ``met`` once there is one."""
 
-    def __init__(self, check: Check, targets: Sequence[Target], *, any_port: bool) -> None:
-        self.total = sum(len(target.ports) for target in targets)
-        self.known = self.open = self.good = 0
-        self._wanted = CLOSED if check.closed else OPEN
-        self._any_port = any_port  # one is enough
+    def __init__(self, number: int, target: Target) -> None:
+        self.number = number
+        self._target = target
+        self.met = False
+        self.exits: set[Exit] = set()
+        self.reason = ""  # why one that is open is not as wanted
+
+    def __str__(self) -> str:
+        return str(self._target)
+
+    def missed(self) -> tuple[str, str]:
+        """What it is called where it is missing, and why it is, if that is known."""
+        return str(self), self.reason
+
+
+Why = Callable[[Result | Group], str]
+
+
+class Summary:
+    """What the results of a check come to, which is taken in by ``note``.
+
+    Each target is to be as wanted: its port, or one at least where it has several. With ``all_ports`` all ports are,
+    and so they are for a check for closed ones; with ``any_port`` a single one is enough. Of ``total`` ports those are
+    counted that are ``known`` and ``open``, and how many are in which of the ``states``.
+    """
+
+    def __init__(
+        self, check: Check, targets: Sequence[Target], *, any_port: bool = False, all_ports: bool = False
+    ) -> None:
+        self.targets = targets
+        self.any_port = any_port
+        self.wanted = CLOSED if check.closed else OPEN
+        self.all_ports = all_ports or (check.closed and not any_port)
+        self.total = sum(target.size for target in targets)
+        self.known = self.open = 0
+        self.states: dict[str, int] = {}
+        self.met = 0  # of all that is ``expected``
+        self.expected = self.total if self.all_ports else len(targets)
+        self._groups = {
+            number: Group(number, target)
+            for number, target in enumerate(targets)
+            if target.size > 1 and not self.all_ports
+        }
         self._exits: set[Exit] = set()
-        self._bad: list[Result] = []  # the first of them
-        self._bad_states: dict[str, int] = {}
+        self._missing: list[Result] = []  # the first of those that are wanted by themselves, and missed
 
     @property
     def enough(self) -> bool:
         """Whether nothing that is still to come can change the outcome."""
-        return self._any_port and self.good > 0
+        return self.any_port and self.met > 0
+
+    @property
+    def looks_around(self) -> bool:
+        """Whether it is to be seen what is open, rather than whether something is."""
+        return bool(self._groups) and not self.any_port
+
+    def has_choice(self, result: Result) -> bool:
+        """Whether another port would do in the place of this one."""
+        return self.any_port or result.number in self._groups
+
+    def settled(self, number: int) -> bool:
+        """Whether a target of several ports has one that is as wanted."""
+        return number in self._groups and self._groups[number].met
+
+    def groups(self) -> Iterator[Group]:
+        """The targets of which one port is enough, in their order."""
+        return iter(self._groups.values())
 
     def note(self, result: Result) -> None:
+        """Take in the result of a port, which there is once."""
         probe = result.probe
         self.known += 1
         self.open += probe.state == OPEN
+        self.states[probe.state] = self.states.get(probe.state, 0) + 1
+        group = self._groups.get(result.number)
         if probe.exit is Exit.OK:
-            self.good += 1
-            return
-        self._exits.add(probe.exit)
-        self._bad_states[probe.state] = self._bad_states.get(probe.state, 0) + 1
-        if len(self._bad) <= _MAX_NAMED:
-            self._bad.append(result)
-
-    def failure(self, seconds: float, *, waited: bool = False) -> Failure | None:
-        """What is not as wanted after so many seconds, None if all is well; ``waited`` is until time ran out."""
-        if self.good == self.total or self.enough:
-            return None
-        exit = Exit.TIMEOUT if waited else min(self._exits, key=PORT_PRECEDENCE.index)
-        after = f"after {duration(seconds)}"
-        hint = self._hint(exit, waited)
-        if self.total == 1:
-            [result] = self._bad
-            hint = result.probe.hint or hint
-            wanted = self._wanted if result.probe.ready is None else "ready"
-            action = _ACTIONS.get(result.probe.exit, "find {} " + wanted).format(result)
-            reason = result.probe.reason or f"it is {result.probe.state}"
-            reason = f"still {reason}" if waited else reason
-            detail = ", ".join(filter(None, (result.probe.address, after)))
+            if group is None or not group.met:
+                self.met += 1
+            if group is not None:
+                group.met = True
+        elif group is not None:
+            group.exits.add(probe.exit)
+            if probe.state == OPEN:
+                group.reason = probe.verdict
         else:
-            action = f"find {'any of' if self._any_port else 'all'} {self.total} ports {self._wanted}"
-            reason = f"{self.good or 'none'} as wanted {after}"
-            detail = ", ".join(f"{result} {result.probe.brief}" for result in self._bad)
-            if len(self._bad) > _MAX_NAMED:
-                detail = ", ".join(f"{count} {state}" for state, count in self._bad_states.items())
-        return Failure(exit, action, reason, detail=detail, hint=hint)
+            self._exits.add(probe.exit)
+            if len(self._missing) <= _MAX_NAMED:
+                self._missing.append(result)
 
-    def _hint(self, exit: Exit, waited: bool) -> str:
-        if waited or self._wanted == CLOSED:
+    def checked(self, seconds: float, *, waited: bool) -> Checked:
+        """The counts after so many seconds, in which was ``waited`` or looked once."""
+        if waited:
+            ready = "closed" if self.wanted == CLOSED else "ready"
+            text = f"{self.met} of {self.expected} {ready} after {duration(seconds)}"
+        else:
+            others = ", ".join(f"{count} {state}" for state, count in self.states.items() if state != self.wanted)
+            text = f"{self.states.get(self.wanted, 0)} of {self.total} {self.wanted} in {duration(seconds)}"
+            text += f" ({others})" if others else ""
+        return Checked(text, self.total, self.states, self.expected, self.met, seconds)
+
+    def failure(self, seconds: float, why: Why | None = None) -> Failure | None:
+        """What is not as wanted after so many seconds, None if all is well.
+
+        Where it was waited until time ran out, ``why`` says of a port or a target why it is not ready.
+        """
+        if self.met >= (1 if self.any_port else self.expected):
+            return None
+        missed = [group for group in self._groups.values() if not group.met]
+        exits = self._exits.union(*(group.exits for group in missed))
+        exit = Exit.TIMEOUT if why else min(exits, key=PORT_PRECEDENCE.index)
+        if self.total == 1 and why is None:
+            return self._failure_of(self._missing[0], exit, seconds)
+        action = f"find {'any of' if self.any_port else 'all'} {self.total} ports {self.wanted}"
+        hint = self._hint(exit) if why is None else ""
+        return NotAsWanted(exit, action, self._sentence(seconds, missed, why), hint=hint)
+
+    def _failure_of(self, result: Result, exit: Exit, seconds: float) -> Failure:
+        wanted = self.wanted if result.probe.ready is None else "ready"
+        action = _ACTIONS.get(result.probe.exit, "find {} " + wanted).format(result)
+        reason = result.probe.reason or f"it is {result.probe.state}"
+        detail = ", ".join(filter(None, (result.probe.address, f"after {duration(seconds)}")))
+        return Failure(exit, action, reason, detail=detail, hint=result.probe.hint or self._hint(exit))
+
+    def _sentence(self, seconds: float, missed: Sequence[Group], why: Why | None) -> str:
+        """The counts, and by name the first of what is missing."""
+        said = self.checked(seconds, waited=why is not None).text
+        many: list[Result | Group] = sorted([*self._missing, *missed], key=lambda each: each.number)
+        if why is None and len(missed) == len(many) == 1 and not missed[0].reason:
+            return said
+        named = []
+        for each in many[:_MAX_NAMED]:
+            name, reason = each.missed()
+            reason = why(each) if why else reason
+            named.append(f"{name} ({reason})" if reason else name)
+        more = self.expected - self.met - len(named)
+        rest = [f"and {more} more"] if more > 0 and not self.any_port else []
+        what = "as wanted" if why is None else "closed" if self.wanted == CLOSED else "ready"
+        return f"{said}; not {what}: {', '.join(named + rest)}"
+
+    def _hint(self, exit: Exit) -> str:
+        if self.wanted == CLOSED:
             return ""
         if exit is Exit.CONNECT:
-            return "not there yet? --wait 30s keeps trying"
+            return "" if self.looks_around else "not there yet? --wait 30s keeps trying"
         return "a firewall may drop packets; -w waits longer" if exit is Exit.TIMEOUT else ""
+
+
+class NotAsWanted(Failure):
+    """The failure of a check of several ports, whose text is the summary."""
+
+    def __str__(self) -> str:
+        return self.reason

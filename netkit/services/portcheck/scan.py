@@ -23,6 +23,7 @@ from netkit.services.portcheck.probe import Prober, Securing, patience
 from netkit.services.portcheck.targets import Target
 
 _MAX_ATTEMPTS = 1024  # at one time, however many descriptors there are
+_MAX_HOSTS = 2048  # at one time, or more where more may be tried
 _MAX_LOOKUPS = 16  # at one time
 _PER_LOOKUP = 4  # descriptors that the system's resolver may hold for a name
 _CLOSING = 0.2  # s for an open port to take our FIN and to end, so that nothing it says meets a closed socket
@@ -30,6 +31,8 @@ _LAST_CLOSING = 0.02  # s for all that have not ended when the last result is kn
 _SCARCE_PAUSE, _SCARCE_PATIENCE = 0.02, 0.5  # s
 _FIRST_RETRY, _LAST_RETRY = 0.02, 0.5  # s between rounds
 _MIN_INTERVAL = 0.01  # s
+_LAST_ROUND = 0.5  # s for a round that is on its way when time runs out
+_SHORTEST_SLEEP = 0.001  # s: what epoll_wait(2) can tell apart
 _TURN = 16  # attempts after which others get a turn, though nothing was waited for
 
 _Job = tuple["HostScan", int, Address]
@@ -41,7 +44,7 @@ def limits(targets: Sequence[Target]) -> tuple[int, int]:
     room = descriptors.room()
     if room is None:
         return _MAX_ATTEMPTS, _MAX_LOOKUPS
-    names = sum(bool(target.host) and family_of(target.host) is None for target in targets)
+    names = sum(bool(target.host) and family_of(target.first.host or "") is None for target in targets)
     lookups = max(1, min(names, _MAX_LOOKUPS, room // (2 * _PER_LOOKUP)))
     return max(1, min(_MAX_ATTEMPTS, room - (lookups * _PER_LOOKUP if names else 0))), lookups
 
@@ -49,8 +52,9 @@ def limits(targets: Sequence[Target]) -> tuple[int, int]:
 class Checker:
     """Checks ports, ``attempts`` addresses and ``lookups`` names at one time; ``securing`` is for targets with TLS.
 
-    With ``proxied`` they are dialled so, through proxies, and unless we are to ``resolve`` names the proxies do.
-    If descriptors run out all the same, fewer are tried at a time; what a port is called never changes for it.
+    With a ``rate`` at most so many attempts begin in a second, evenly. With ``proxied`` targets are dialled so, through
+    proxies, and unless we are to ``resolve`` names the proxies do. If descriptors run out all the same, fewer are tried
+    at a time; what a port is called never changes for it.
     """
 
     def __init__(
@@ -62,6 +66,7 @@ class Checker:
         securing: Securing | None = None,
         proxied: Dialling | None = None,
         resolve: bool = True,
+        rate: int | None = None,
     ) -> None:
         self.check = check
         self.observe = observe
@@ -74,22 +79,36 @@ class Checker:
         self._scans: deque[HostScan] = deque()
         self._again: list[_Job] = []  # that the system had no room for
         self._until = math.inf
+        self._interval = 1 / rate if rate else 0.0  # s between two attempts
+        self._next_turn = 0.0
         self._probing = Group()
         self._rounds = Group()
         self._closing = Group()
 
     async def run(self, targets: Sequence[Target], report: Report) -> None:
         """Report each port of the targets once."""
-        await self._run_all(self._round(target, report) for target in targets)
+        all_hosts = ((number, host) for number, target in enumerate(targets) for host in target.hosts())
+        await self._run_all([self._look(all_hosts, report)])
 
-    async def wait(self, targets: Sequence[Target], wait: float, interval: float | None, report: Report) -> None:
-        """Check again and again until ``wait`` seconds have passed, a port no more once it is as wanted.
+    async def wait(
+        self,
+        targets: Sequence[Target],
+        until: float,
+        interval: float | None,
+        report: Report,
+        *,
+        tried: Report = ignore,
+        settled: Callable[[int], bool] = lambda number: False,
+    ) -> None:
+        """Check again and again ``until`` a moment of the kernel's clock, a port no more once it is as wanted.
 
-        Names are looked up anew each time. Each port is reported once: when it is as wanted, or at the end. Between
-        two rounds ``interval`` seconds pass, at least 10 ms; by default less at first than later.
+        Names are looked up anew each time. Each port is reported once: when it is as wanted, or at the end; ``tried``
+        is told of each try. A target is left after a round if its number is ``settled``. Between two rounds
+        ``interval`` seconds pass, at least 10 ms; by default less at first than later.
         """
-        self._until = now() + wait
-        await self._run_all(self._keep_trying(target, interval, report) for target in targets)
+        self._until = until
+        numbered = enumerate(targets)
+        await self._run_all(self._keep_trying(*each, interval, report, tried, settled) for each in numbered)
 
     def stop(self) -> None:
         """Let ``run`` or ``wait`` return now: what is not known yet is not reported."""
@@ -107,20 +126,39 @@ class Checker:
                 await self._closing.emptied()
             self._closing.cancel()
 
-    async def _keep_trying(self, target: Target, interval: float | None, report: Report) -> None:
+    async def _keep_trying(
+        self,
+        number: int,
+        target: Target,
+        interval: float | None,
+        report: Report,
+        tried: Report,
+        settled: Callable[[int], bool],
+    ) -> None:
         not_tried = ProbeResult(UNKNOWN, "not tried", Exit.TIMEOUT)
-        missing = {port: self._result(target, port, not_tried) for port in target.ports}
+        everywhere = {host.place: host for host in target.hosts()}
+        missing = {
+            (name, port): self._result(number, host, port, not_tried)
+            for name, host in everywhere.items()
+            for port in host.ports
+        }
         pause = _FIRST_RETRY
 
         def note(result: Result) -> None:
-            missing[result.port or 0] = result
+            missing[result.host, result.port or 0] = result
+            tried(result)
             if result.probe.exit is Exit.OK:
-                report(missing.pop(result.port or 0))
+                report(missing.pop((result.host, result.port or 0)))
 
         while True:
-            await self._round(target._replace(ports=tuple(missing)), note)
+            ports: dict[str, list[int]] = {}
+            for name, port in missing:
+                ports.setdefault(name, []).append(port)
+            left_out = ((number, everywhere[name]._replace(ports=tuple(those))) for name, those in ports.items())
+            with suppress(DeadlineExceeded), deadline(self._until + _LAST_ROUND):
+                await self._look(left_out, note)
             left = self._until - now()
-            if not missing or left <= 0:
+            if not missing or left <= 0 or settled(number):
                 break
             wait = min(pause if interval is None else max(interval, _MIN_INTERVAL), left)
             first = next(iter(missing.values()))
@@ -131,25 +169,38 @@ class Checker:
         for result in missing.values():
             report(result)
 
-    def _result(self, target: Target, port: int, probe: ProbeResult) -> Result:
-        return Result(target.place, port or None, target.protocol, probe, target.tls, target.word)
+    def _result(self, number: int, host: Target, port: int, probe: ProbeResult) -> Result:
+        return Result(host.place, port or None, host.protocol, probe, host.tls, host.word, number)
 
-    async def _round(self, target: Target, report: Report) -> None:
-        """Check each port of a target once."""
+    async def _look(self, numbered: Iterable[tuple[int, Target]], report: Report) -> None:
+        """Check each port of the hosts once, so many hosts at a time that no attempt has to wait for one."""
+        places = Semaphore(max(2 * self._max_workers, _MAX_HOSTS))
+
+        async def look(number: int, host: Target) -> None:
+            await self._round(number, host, report)
+            places.release()
+
+        async with Group() as group:
+            for number, host in numbered:
+                await places.acquire()
+                group.start_soon(look(number, host))
+
+    async def _round(self, number: int, host: Target, report: Report) -> None:
+        """Check each port of a host once."""
         try:
-            addresses = await self._addresses(target)
+            addresses = await self._addresses(host)
         except Failure as failure:
             unknown = ProbeResult(UNKNOWN, failure.reason, failure.exit)
-            for port in target.ports:
-                report(self._result(target, port, unknown))
+            for port in host.ports:
+                report(self._result(number, host, port, unknown))
             return
-        scan = HostScan(target, addresses, lambda port, probe: report(self._result(target, port, probe)))
+        scan = HostScan(host, addresses, lambda port, probe: report(self._result(number, host, port, probe)))
         self._scans.append(scan)
         try:
             self._start_worker()
             await scan.finished.wait()
         finally:
-            scan.waiting = 0  # so that ``_next_job`` drops it
+            scan.drop()
 
     async def _addresses(self, target: Target) -> list[Address]:
         """Look a name up, in its turn. Raises Failure, with TIMEOUT if the resolver was silent."""
@@ -187,6 +238,13 @@ class Checker:
             self._scans.popleft()
         return None
 
+    async def _turn(self) -> None:
+        """Wait until the next attempt may begin. What is too short to be slept comes at once."""
+        turn = max(self._next_turn, now() - _SHORTEST_SLEEP)
+        self._next_turn = turn + self._interval
+        if turn - now() > _SHORTEST_SLEEP:
+            await sleep(turn - now())
+
     async def _work(self) -> None:
         """Try one address after the other, until none is left."""
         prober = Prober(
@@ -202,6 +260,8 @@ class Checker:
         try:
             while (job := self._next_job()) is not None:
                 scan, port, address = job
+                if self._interval:
+                    await self._turn()
                 try:
                     probe, stream = await prober.probe(address, scan.target)
                 except OSError as error:  # of SCARCE
@@ -252,16 +312,24 @@ class HostScan:
                 return port, Address(family, (sockaddr[0], port, *sockaddr[2:]))
         return None
 
+    def drop(self) -> None:
+        """Begin nothing more, and report nothing more."""
+        self.waiting = 0
+        self._left.clear()
+
     def note(self, port: int, probe: ProbeResult, *, conclusive: bool) -> None:
         """Take in what one address said, and report the port once that is certain."""
         if port not in self._left:
             return
-        probes = self._probes.setdefault(port, [])
-        probes.append(probe)
-        if conclusive or len(probes) == self._addresses:
-            self._left.remove(port)
+        if self._addresses > 1:
+            probes = self._probes.setdefault(port, [])
+            probes.append(probe)
+            if not conclusive and len(probes) < self._addresses:
+                return
             del self._probes[port]
-            self._report(port, probe if conclusive else combined(probes))
+            probe = probe if conclusive else combined(probes)
+        self._left.remove(port)
+        self._report(port, probe)
         if not self._left:
             self.finished.set()
 

@@ -1,21 +1,26 @@
-"""What is checked, as it is typed: ports of hosts, unix sockets, services that can be asked whether they are ready."""
+"""What is checked, as it is typed or read: ports of hosts and networks, unix sockets, services that are asked."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
-from netkit.core.address import Protocol, is_digits, parse, parse_ports, take_host, without_tls
+from netkit.core.address import Endpoint, Protocol, family_of, is_digits, parse, parse_ports, take_host, without_tls
 from netkit.core.errors import Invalid
+from netkit.core.stdio import iter_lines
 
 if TYPE_CHECKING:
     from netkit.protocols.url import Url
 
 _URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://(.*)", re.DOTALL)
 _HTTP = ("http", "https")
+_NETWORK = re.compile(r"(?P<before>\[?[0-9A-Fa-f.:]+)/(?P<length>[0-9]+)(?P<after>\]?(?::.*)?)", re.DOTALL)
+_MAX_ADDRESSES = 65536  # of a network
+_MAX_LINE = 1 << 16  # bytes of a line of targets
 
 
 class Target(NamedTuple):
-    """Ports of a host, each once and in the order given; an empty ``host`` is this machine.
+    """Ports of a host, each once and in the order given; an empty ``host`` is this machine, ``10.0.0.0/8`` a network.
 
     A unix socket has a ``path``, and no port but 0. ``probe`` is the scheme of what asks the service whether it is
     ready, ``resource`` what of it is asked for, and ``alpn`` the protocols that TLS agrees on; with http and https
@@ -38,21 +43,74 @@ class Target(NamedTuple):
         """The host, or the unix socket, as results have it."""
         return self.word if self.path is not None else self.host or "localhost"
 
+    def __str__(self) -> str:
+        """The target as it could be typed: ``db:22,80,8000-8010``."""
+        if self.word:
+            return self.word
+        return str(Endpoint(self.place, 0, tls=self.tls)).removesuffix("0") + _listed(self.ports)
+
+    @property
+    def is_network(self) -> bool:
+        """Whether it is each address of a network."""
+        address, slash, _ = self.host.partition("/")
+        return bool(slash) and family_of(address) is not None
+
+    @property
+    def size(self) -> int:
+        """How many ports of how many addresses it has."""
+        if not self.is_network:
+            return len(self.ports)
+        from ipaddress import ip_network
+
+        return len(self.ports) * ip_network(self.host).num_addresses
+
+    @property
+    def first(self) -> Endpoint:
+        """Its first port at its first address."""
+        return Endpoint(next(self.hosts()).host, self.ports[0], self.path)
+
+    def hosts(self) -> "Iterator[Target]":
+        """Yield a target for each address of a network, one by one; any other is by itself."""
+        if not self.is_network:
+            yield self
+            return
+        from ipaddress import ip_network
+
+        for address in ip_network(self.host):
+            yield self._replace(host=str(address))
+
+
+STDIN = Target("-", ())
+"""Those of standard input."""
+
+
+def _listed(ports: Sequence[int]) -> str:
+    """Ports as they could be typed, with ranges of three and more."""
+    runs: list[list[int]] = []
+    for port in ports:
+        if runs and port == runs[-1][-1] + 1:
+            runs[-1].append(port)
+        else:
+            runs.append([port])
+    return ",".join(f"{run[0]}-{run[-1]}" if len(run) > 2 else ",".join(map(str, run)) for run in runs)
+
 
 def take_targets(words: Sequence[str], protocol: Protocol = "tcp", *, tls: bool = False) -> list[Target]:
-    """Read ``HOST:PORTS``, ``HOST PORTS``, ``unix:PATH`` and URLs from the left, each port once. Raises Invalid.
+    """Read ``HOST:PORTS``, ``HOST PORTS``, ``unix:PATH`` and URLs from the left, each target once. Raises Invalid.
 
+    HOST may be a network in CIDR notation, and ``-`` is STDIN. What two targets share is not taken out.
     ``protocol`` and ``tls``, which is as ``tls:`` before them all, are for those that do not say it themselves.
     """
     if not words:
         raise Invalid("a target is missing: HOST PORTS or HOST:PORTS")
-    found: dict[Target, dict[int, None]] = {}
+    found: dict[Target, None] = {}
     rest = list(words)
     while rest:
         first = rest.pop(0)
-        if match := _URL.fullmatch(first):
+        if first == "-":
+            target = STDIN
+        elif match := _URL.fullmatch(first):
             target = _service(first, match[1].lower(), match[2], protocol, tls)
-            ports = list(target.ports)
         else:
             word, secured = without_tls(first, "target")
             if secured and _URL.fullmatch(word):
@@ -60,12 +118,30 @@ def take_targets(words: Sequence[str], protocol: Protocol = "tcp", *, tls: bool 
 
                 raise Invalid(f"target {without_password(first)!r}: a URL says itself whether there is TLS")
             if word.startswith("unix:"):
-                target, ports = _unix(first, protocol, tls=tls or secured), [0]
+                target = _unix(first, protocol, tls=tls or secured)
             else:
-                host, text = take_host(word, rest, "target", is_port=is_digits(word) and not rest)
-                target, ports = Target(host, (), tls or secured, protocol), parse_ports(text, protocol)
-        found.setdefault(target._replace(ports=()), {}).update(dict.fromkeys(ports))
-    return [target._replace(ports=tuple(ports)) for target, ports in found.items()]
+                host, text = _take_host(word, rest)
+                target = Target(host, tuple(parse_ports(text, protocol)), tls or secured, protocol)
+        found[target] = None
+    return list(found)
+
+
+def _take_host(word: str, rest: list[str]) -> tuple[str, str]:
+    """The host or the network of a word, checked, and its ports, which may be taken from the ``rest``."""
+    network = _NETWORK.fullmatch(word)
+    if network:
+        word = network["before"] + network["after"]
+    host, ports = take_host(word, rest, "target", is_port=is_digits(word) and not rest)
+    return _check_network(f"{host}/{network['length']}") if network else host, ports
+
+
+def _check_network(text: str) -> str:
+    from netkit.core.access import parse_network
+
+    network = parse_network(text)
+    if network.num_addresses > _MAX_ADDRESSES:
+        raise Invalid(f"network {network} has {network.num_addresses} addresses, and {_MAX_ADDRESSES} are the most")
+    return str(network)
 
 
 def _unix(word: str, protocol: Protocol, *, tls: bool) -> Target:
@@ -74,7 +150,7 @@ def _unix(word: str, protocol: Protocol, *, tls: bool) -> Target:
     if tls:
         raise Invalid(f"target {word!r} is a unix socket: TLS does not apply")
     endpoint = parse(word, "client")
-    return Target("", (), path=endpoint.path, word=str(endpoint))
+    return Target("", (0,), path=endpoint.path, word=str(endpoint))
 
 
 def _service(word: str, scheme: str, rest: str, protocol: Protocol, tls: bool) -> Target:
@@ -110,3 +186,29 @@ def _service(word: str, scheme: str, rest: str, protocol: Protocol, tls: bool) -
         alpn=probe.alpn,
         word=f"{scheme}://{shown}" + (f"/{path}" if path and probe.resource else ""),
     )
+
+
+async def with_stdin(targets: Sequence[Target], take: Callable[[Sequence[str]], Sequence[Target]]) -> list[Target]:
+    """The targets, with those of standard input in the place of STDIN; ``take`` reads the words of a line.
+
+    A line has any number of them; what follows a ``#`` at the beginning of a word is a comment. Raises Invalid for a
+    line that is none, and if there is no target at all; Failure READ.
+    """
+    given: dict[Target, None] = {}
+    number = 0
+    async for line in iter_lines("a target", _MAX_LINE):
+        number += 1
+        words = line.split()
+        with suppress(StopIteration):
+            del words[next(place for place, word in enumerate(words) if word.startswith("#")) :]
+        try:
+            found = take(words) if words else ()
+            if STDIN in found:
+                raise Invalid("'-' is no target within standard input")
+        except Invalid as error:
+            raise Invalid(f"line {number} of stdin: {error}", hint=error.hint) from error
+        given.update(dict.fromkeys(found))
+    if not given and len(targets) == 1:
+        raise Invalid("a target is missing: there is none on stdin")
+    at = targets.index(STDIN)
+    return list(dict.fromkeys((*targets[:at], *given, *targets[at + 1 :])))

@@ -230,7 +230,7 @@ def test_lines_and_pictures_do_not_tear() -> None:
             os.close(theirs)
             data = read_until_hung_up(ours)
             assert process.wait() == 28
-    assert b"of 2 ports, 0 open" in data
+    assert b"waiting for 1 target, " in data
     lines = Shown(columns).lines(data)
     said = [line for line in lines if line.startswith(("netkit portcheck: resolved", "netkit portcheck: localhost:1"))]
     assert len(said) > 10
@@ -247,7 +247,7 @@ def test_signals_end_it_at_once(stopped: bool) -> None:
         environment = {**os.environ, "TERM": "xterm"}
         with running(argv=argv, stdin=theirs, stdout=theirs, stderr=theirs, env=environment) as process:
             data = b""
-            while b"of 1 ports" not in data:
+            while b"waiting for 1 target" not in data:
                 data += os.read(ours, 65536)
             if stopped:
                 stop(ours, theirs)
@@ -272,4 +272,4 @@ def test_nothing_is_drawn_from_the_background() -> None:
         os.close(theirs)
         data = read_until_hung_up(ours)
         assert process.wait(PATIENCE) == 28
-    assert b"of 1 ports" not in data and b"\x1b[J" not in data
+    assert b"waiting for" not in data and b"\x1b[J" not in data

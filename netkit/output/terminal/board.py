@@ -1,0 +1,86 @@
+"""The board of what is waited for, on a terminal: a row for each target, until all goes again."""
+
+from collections.abc import Sequence
+from itertools import islice
+from math import ceil
+
+from rich.console import Group, RenderableType
+from rich.text import Text
+
+from netkit.core.kernel import now
+from netkit.core.units import duration
+from netkit.output.console import STDERR
+from netkit.output.escape import printable
+from netkit.output.portcheck.writer import COLOURS
+from netkit.output.terminal.screen import animate, terminal_size
+from netkit.services.portcheck.check import OPEN
+from netkit.services.portcheck.watch import NOT_READY, Row, Watch
+
+_EVERY = 0.2  # s between two pictures
+_INDENT, _GAP = 2, 2  # columns
+_SHORTEST_REASON = 12  # columns
+_COLOURS = {**COLOURS, **dict.fromkeys((OPEN, NOT_READY), "yellow")}  # open is here what is to be closed
+
+
+async def show_board(watch: Watch, after: float, *, coloured: bool) -> None:
+    """Show on stderr how what is waited for stands, after so many seconds, until cancelled."""
+    await animate(STDERR, lambda: board(watch), coloured=coloured, after=after, every=_EVERY)
+
+
+def board(watch: Watch) -> RenderableType:
+    """A head, and a row for each target, cut to the terminal. Where it is short, those have room that are not ready."""
+    columns, lines = terminal_size(STDERR)
+    room = max(lines - 2, 1)
+    rows = list(watch.rows.values()) if len(watch.rows) <= room else _first(watch, room - 1)
+    more = len(watch.rows) - len(rows)
+    many = "1 target" if watch.summary.expected == 1 else f"{watch.summary.expected:,} targets"
+    texts = [Text(f"waiting for {many}, {ceil(max(watch.until - now(), 0))} s left")]
+    texts += _table(rows, watch, columns)
+    texts += [Text(f"  and {more:,} more", style="dim")] if more else []
+    for text in texts:
+        text.no_wrap = True
+        text.truncate(columns, overflow="ellipsis")
+    return Group(*texts)
+
+
+def _first(watch: Watch, room: int) -> list[Row]:
+    """So many rows, of those that are not ready before the others."""
+    in_turn = (row for ready in (False, True) for row in watch.rows.values() if (row.ready is not None) is ready)
+    return list(islice(in_turn, room))
+
+
+def _table(rows: Sequence[Row], watch: Watch, columns: int) -> list[Text]:
+    """The rows, aligned. Where they are too wide, what matters least goes first, and a long reason is cut."""
+    cells = [_cells(row, watch) for row in rows]
+    names, states, reasons, tries, times = (max(map(len, column), default=0) for column in zip(*cells, strict=True))
+    names = min(names, columns // 2)
+    rest = columns - _INDENT - names - _GAP - states
+    widths = [tries, times]
+    while widths and rest - sum(_GAP + width for width in widths) < min(_GAP + reasons, _GAP + _SHORTEST_REASON):
+        widths.pop()
+    reasons = min(reasons, rest - _GAP - sum(_GAP + width for width in widths))
+    return [
+        _line(row, found, [names, states, max(reasons, 0), *widths]) for row, found in zip(rows, cells, strict=True)
+    ]
+
+
+def _cells(row: Row, watch: Watch) -> list[str]:
+    """What there is to say of a row: name, state, reason, tries, and when the last of them was."""
+    if row.ready is not None:
+        state = "ready" if row.state == OPEN else row.state
+        return [printable(row.name), state, f"after {duration(row.ready - watch.begun)}", "", ""]
+    if not row.state:
+        return [printable(row.name), "trying", "", "", ""]
+    where = f" ({row.address})" if row.address else ""
+    ago = f"{now() - row.since:.1f} s ago"
+    return [printable(row.name), row.state, printable(row.reason + where), f"try {row.tries}", ago]
+
+
+def _line(row: Row, cells: Sequence[str], widths: Sequence[int]) -> Text:
+    line = Text(" " * _INDENT, style="dim" if row.ready is not None else "")
+    for number, (cell, width) in enumerate(zip(cells, widths, strict=False)):
+        text = Text(cell, style=_COLOURS.get(cell, "") if number == 1 else "")
+        text.truncate(width, overflow="ellipsis", pad=True)
+        line.append(text).append(" " * _GAP)
+    line.rstrip()
+    return line

@@ -1,0 +1,203 @@
+"""What portcheck is to look at: lists and ranges, networks, lines of standard input, and at which rate."""
+
+import json
+import re
+import signal
+import socket
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from netkit.core.kernel import now
+from netkit.services.portcheck.check import Check, Result
+from netkit.services.portcheck.scan import Checker
+from netkit.services.portcheck.targets import Target
+from tests.clock import PatientClock, run
+from tests.support import died_by, free_port, netkit, peer, read_all, running
+from tests.support.processes import settle
+from tests.support.refusals import mistake
+
+# -- several ports
+
+
+def test_a_range_is_looked_at() -> None:
+    """One open port of a range is 0, and the counts are said; a target of one port is wanted all the same."""
+    with peer(read_all) as server:
+        looked = netkit("portcheck", f"127.0.0.1:1-30,{server.port}")
+        told = netkit("portcheck", f"127.0.0.1:1,2,{server.port}", "--json")
+        beside = netkit("portcheck", f"127.0.0.1:1,{server.port}", "127.0.0.1:2")
+        alone = netkit("portcheck", f"127.0.0.1:{server.port}", "127.0.0.1:2")
+        every = netkit("portcheck", f"127.0.0.1:1,2,{server.port}", "--all-open")
+    assert (looked.code, looked.out.count(b"\n")) == (0, 1)
+    assert re.fullmatch(r"netkit portcheck: 1 of 31 open in [\d.]+ m?s \(30 closed\)\n", looked.err)
+    [checked] = map(json.loads, told.err.splitlines())
+    assert (told.code, checked["event"], checked["ports"], checked["states"]) == (
+        0,
+        "checked",
+        3,
+        {"closed": 2, "open": 1},
+    )
+    assert (checked["targets"], checked["targets_ready"]) == (1, 1)
+    assert beside.code == alone.code == every.code == 7
+    assert beside.err.endswith(" (2 closed); not as wanted: 127.0.0.1:2 (connection refused)\n")
+    assert alone.err.endswith(" (1 closed); not as wanted: 127.0.0.1:2 (connection refused)\n")
+    assert "127.0.0.1:1 (connection refused), 127.0.0.1:2 (connection refused)" in every.err
+    assert {result.err.count("\n") for result in (beside, alone, every)} == {1}
+
+
+@pytest.mark.parametrize(
+    ("target", "text"),
+    [
+        (Target("db", (22, 80, 8000, 8001, 8002)), "db:22,80,8000-8002"),
+        (Target("", (8, 9)), "localhost:8,9"),
+        (Target("fd00::/120", (80,), True), "tls:[fd00::/120]:80"),
+    ],
+)
+def test_names_of_targets(target: Target, text: str) -> None:
+    """A target is called as it could have been typed."""
+    assert str(target) == text
+
+
+# -- networks
+
+
+@pytest.mark.ipv6
+def test_networks() -> None:
+    """Each address of a network is asked, and one that answers is enough."""
+    with peer(read_all, "127.0.0.77") as server, peer(read_all, "::1") as six:
+        found = netkit("portcheck", f"127.0.0.0/24:{server.port}")
+        both = netkit("portcheck", f"[::1/128]:{six.port}", f"127.0.0.77/32:{server.port}", "--json")
+        every = netkit("portcheck", f"127.0.0.76/31:{server.port}", "--all-open")
+    assert found.code == 0
+    assert [line.split(b"\t")[:4] for line in found.out.splitlines()] == [
+        [b"127.0.0.77", b"%d/tcp" % server.port, b"127.0.0.77", b"open"]
+    ]
+    assert re.fullmatch(r"netkit portcheck: 1 of 256 open in [\d.]+ m?s \(255 closed\)\n", found.err)
+    assert [json.loads(line)["host"] for line in both.out.splitlines()] == ["::1", "127.0.0.77"]
+    assert (both.code, every.code) == (0, 7)
+    assert f"not as wanted: 127.0.0.76:{server.port} (connection refused)" in every.err
+
+
+def test_a_network_is_waited_for() -> None:
+    """Round for round, until one address answers."""
+    port = free_port()
+    with running("portcheck", f"127.0.0.0/28:{port}", "--wait", "1m", "--interval", "10ms") as check:
+        check.line(rf"127\.0\.0\.0/28:{port} is closed: connection refused")
+        with socket.create_server(("127.0.0.9", port)):
+            done = check.finish()
+    assert done.code == 0
+    assert sorted(line.split(b"\t")[3] for line in done.out.splitlines()) == [b"closed"] * 15 + [b"open"]
+
+
+@pytest.mark.parametrize(
+    ("word", "message"),
+    [
+        ("10.0.0.0/8:1", "network 10.0.0.0/8 has 16777216 addresses, and 65536 are the most"),
+        ("[fd00::/64]:1", "network fd00::/64 has 18446744073709551616 addresses, and 65536 are the most"),
+        ("10.0.0.1/24:1", "'10.0.0.1/24' is an address inside a network: write 10.0.0.0/24 if you mean that"),
+        ("10.0.0.0/33:1", "'10.0.0.0/33' is neither an IP address nor a network"),
+        ("127.1/24:1", "host '127.1' is a legacy spelling"),
+        ("db/24:1", "'db/24' is neither an IP address nor a network"),
+        ("10.0.0.0/24", "has no port"),
+        ("fe80::/120 1", "link-local address fe80:: needs a zone"),
+    ],
+)
+def test_networks_that_are_none(capfd: pytest.CaptureFixture[str], word: str, message: str) -> None:
+    """2, and nothing is asked."""
+    assert message in mistake(capfd, ["portcheck", *word.split()])
+
+
+# -- standard input
+
+
+def test_targets_of_stdin() -> None:
+    """Any number on a line, both forms, comments and empty lines; beside those of the command line, each once."""
+    with peer(read_all) as one, peer(read_all) as other:
+        text = f"# ours\n127.0.0.1 {one.port}  {other.address} # two\n\n  tls:127.0.0.1:1\n{one.address}"
+        found = netkit("portcheck", "127.0.0.1:2", "-", one.address, "--json", input=text.encode())
+    told = [json.loads(line) for line in found.out.splitlines()]
+    assert sorted((each["port"], each["state"]) for each in told) == sorted(
+        [(1, "closed"), (2, "closed"), (one.port, "open"), (other.port, "open")]
+    )
+    assert found.code == 7
+
+
+@pytest.mark.parametrize(
+    ("text", "args", "message"),
+    [
+        (b"# none\n", "", "a target is missing: there is none on stdin"),
+        (b"\n%s\ndb:0\n", "", "line 3 of stdin: port 0 is not between 1 and 65535"),
+        (b"%s\n\xff\xfe:1\n", "", "line 2 of stdin: host "),
+        (b"%s db", "", "line 1 of stdin: target 'db' has no port"),
+        (b"%s\n-\n", "", "line 2 of stdin: '-' is no target within standard input"),
+        (b"%s\ntls:db:1", "--closed", "--tls does not apply: a closed port says nothing"),
+        (b"%s\ndb:1", "-n", "host 'db' is a name, and --numeric"),
+        (b"%s\n10.0.0.0/8:1", "", "line 2 of stdin: network 10.0.0.0/8 has"),
+    ],
+)
+def test_a_bad_line_is_2_and_nobody_is_asked(text: bytes, args: str, message: str) -> None:
+    """One line says which it is; what stands before it is not dialled."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.setblocking(False)
+        address = "127.0.0.1:{1}".format(*server.getsockname()).encode()
+        done = netkit("portcheck", "-", *args.split(), input=text.replace(b"%s", address))
+        with pytest.raises(BlockingIOError):
+            server.accept()
+    assert (done.code, done.out, done.err.count("\n")) == (2, b"", 1)
+    assert done.err.startswith(f"netkit portcheck: {message}"), done.err
+
+
+def test_stdin_that_does_not_end() -> None:
+    """Nothing is asked before its end; --timeout and signals end that."""
+    with running("portcheck", "-") as check:
+        check.stdin.write(b"127.0.0.1:1\n")
+        check.stdin.flush()
+        settle(check)
+        check.signal(signal.SIGTERM)
+        assert died_by(check.wait()) is signal.SIGTERM
+        assert check.finish().out == b""
+    with running("portcheck", "-", "--timeout", "50ms") as check:
+        assert check.wait() == 28
+        assert "--timeout" in check.finish().err
+
+
+def test_stdin_that_cannot_be_read(tmp_path: Path) -> None:
+    """26, as ever."""
+    with open(tmp_path / "long", "wb+") as file:
+        file.write(b"x" * 100_000)
+        file.seek(0)
+        done = netkit("portcheck", "-", stdin=file)
+    assert (done.code, done.out) == (26, b"")
+    assert done.err == "netkit portcheck: cannot read a target from stdin: a line is longer than 65536 bytes\n"
+
+
+# -- the rate, and the time
+
+
+@pytest.mark.loopback
+def test_a_round_that_takes_too_long_is_left() -> None:
+    """Half a second after its time waiting ends; each port has one result, and those whose turn never came say so."""
+    told: list[Result] = []
+
+    async def main() -> float:
+        targets = [Target("127.0.0.1", tuple(range(1, 101))), Target("127.0.0.1", (101,))]
+        await Checker(Check(), 10, rate=10).wait(targets, now() + 1.0, None, told.append)
+        return now()
+
+    assert run(main(), PatientClock()) == pytest.approx(1.5, abs=0.05)
+    assert sorted(result.port or 0 for result in told) == list(range(1, 102))
+    reasons = Counter(result.probe.reason for result in told)
+    assert reasons.keys() == {"connection refused", "not tried"} and 10 <= reasons["connection refused"] <= 17
+
+
+@pytest.mark.loopback
+def test_attempts_begin_evenly() -> None:
+    """So many in a second, one after the other, whatever is allowed at a time."""
+    begun: list[float] = []
+
+    async def main() -> None:
+        await Checker(Check(), 10, rate=50).run([Target("127.0.0.1", (1, 2, 3, 4, 5))], lambda _: begun.append(now()))
+
+    run(main(), PatientClock())
+    assert begun == pytest.approx([0.0, 0.02, 0.04, 0.06, 0.08], abs=0.002)

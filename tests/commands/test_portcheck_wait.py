@@ -1,0 +1,228 @@
+"""portcheck --wait, watched: by a person on a terminal, and by whoever reads lines or objects."""
+
+import json
+import os
+import re
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from netkit.core import events
+from netkit.core.errors import Exit
+from netkit.core.kernel import sleep
+from netkit.output.terminal import board, screen
+from netkit.services.portcheck.check import CLOSED, FILTERED, OPEN, Check, ProbeResult, Result, Summary
+from netkit.services.portcheck.targets import Target
+from netkit.services.portcheck.watch import Watch
+from tests.clock import run
+from tests.support import NETKIT, died_by, free_port, netkit, peer, read_all, running
+from tests.support.namespaces import as_process_1
+from tests.support.terminals import Shown, on_terminal, read_until_hung_up, resize, terminal
+
+REFUSED = ProbeResult(CLOSED, "connection refused", Exit.CONNECT, "10.0.0.7")
+READY = ProbeResult(OPEN, "", Exit.OK, "10.0.0.5")
+
+
+# -- in lines
+
+
+def test_a_line_at_the_start_per_change_and_at_the_end() -> None:
+    """Closed, open and not ready, ready: a line each, however many tries that takes, and the counts in the end."""
+    port, other = free_port(), free_port()
+    words = [b"starting", b"starting", b"starting", b"ready"]
+    args = [f"127.0.0.1:{port}", f"127.0.0.1:{other}", "--expect", "ready", "--wait", "1m", "--interval", "10ms"]
+    with running("portcheck", *args, "-vv") as check:
+        for _ in range(3):
+            check.line(f"127.0.0.1:{port} is closed: connection refused; again in ")
+        said = iter(words)
+        with (
+            peer(lambda client: client.sendall(next(said, words[-1])), port=port),
+            peer(lambda client: client.sendall(words[-1]), port=other),
+        ):
+            done = check.finish()
+    assert done.code == 0
+    lines = [line.removeprefix("netkit portcheck: ") for line in done.err.splitlines() if "; again in " not in line]
+    assert lines[0] == "waiting for 2 targets, at most 60 s"
+    assert [line for line in lines if line.startswith(f"127.0.0.1:{port} ")][:-1] == [
+        f"127.0.0.1:{port} is closed: connection refused",
+        f"127.0.0.1:{port} is not ready: closed by the peer before a match",
+    ]
+    assert len(lines) == 7
+    for at in (port, other):
+        assert [line for line in lines if re.fullmatch(rf"127\.0\.0\.1:{at} is ready after [\d.]+ m?s", line)]
+    assert re.fullmatch(r"2 of 2 ready after [\d.]+ m?s", lines[-1])
+
+
+def test_objects() -> None:
+    """With --json the same is told in fields, and the failure has the words."""
+    with peer(read_all) as server:
+        done = netkit("portcheck", server.address, "127.0.0.1:1", "--wait", "100ms", "--json")
+    told = [json.loads(line) for line in done.err.splitlines()]
+    waiting, *changed, checked, error = told
+    assert (waiting["event"], waiting["targets"], waiting["duration_ms"]) == ("waiting", 2, 100.0)
+    assert {(each["event"], each["target"], each["state"], each["ready"]) for each in changed} == {
+        ("changed", server.address, "open", True),
+        ("changed", "127.0.0.1:1", "closed", False),
+    }
+    assert (checked["event"], checked["targets"], checked["targets_ready"]) == ("checked", 2, 1)
+    assert checked["states"] == {"open": 1, "closed": 1}
+    assert (done.code, error["event"], error["exit_code"]) == (28, "error", 28)
+    assert re.fullmatch(
+        r"1 of 2 ready after [\d.]+ ms; not ready: 127\.0\.0\.1:1 \(connection refused, \d+ tr(y|ies)\)",
+        error["error"]["message"],
+    )
+
+
+def test_a_range_is_ready_with_its_first_port() -> None:
+    """What is waited for is one port of it; the others are reported as they are then."""
+    with peer(read_all) as server:
+        done = netkit("portcheck", f"127.0.0.1:1,{server.port}", "--wait", "1m")
+    assert done.code == 0
+    assert sorted(line.split(b"\t")[3] for line in done.out.splitlines()) == [b"closed", b"open"]
+    assert re.search(r"^netkit portcheck: 1 of 1 ready after [\d.]+ m?s\n", done.err.splitlines(True)[-1])
+
+
+def test_closed_is_what_is_waited_for() -> None:
+    """With --closed it is an open port that is not as wanted, and the words say so."""
+    with peer(read_all) as server:
+        done = netkit("portcheck", server.address, "127.0.0.1:1", "--closed", "--wait", "50ms")
+    last = done.err.splitlines()[-1]
+    assert done.code == 28
+    assert re.fullmatch(
+        rf"netkit portcheck: 1 of 2 closed after \d+ ms; not closed: {server.address} \(open, \d+ tr(y|ies)\)", last
+    )
+
+
+def changes(target: Target, *results: Result) -> list[str]:
+    """Return how a target stands after each result that is told of."""
+    told: list[events.Changed] = []
+
+    def note(event: Any) -> None:
+        told.append(event)
+
+    async def main() -> None:
+        watch = Watch(Summary(Check(), [target]), 30.0, note)
+        for result in results:
+            watch.tried(result)
+
+    run(main())
+    return [f"{each.state} {each.reason}".rstrip() for each in told]
+
+
+def test_what_is_a_change() -> None:
+    """A reason that differs by its time alone is none, nor is a port of a range, unless all of it looks otherwise."""
+    said = [f"accepted, then closed by the peer after {time}" for time in ("1.5 ms", "12 ms", "1 s")]
+    single = [ProbeResult(CLOSED, reason, Exit.CONNECT) for reason in (*said, "connection refused")]
+    results = [Result("db", 80, "tcp", probe) for probe in single]
+    assert changes(Target("db", (80,)), *results) == [f"closed {said[0]}", "closed connection refused"]
+    silent = ProbeResult(FILTERED, "no answer", Exit.TIMEOUT)
+    in_turn = [(80, REFUSED), (81, silent), (80, REFUSED), (81, silent), (80, silent), (81, READY)]
+    results = [Result("db", port, "tcp", probe) for port, probe in in_turn]
+    found = changes(Target("db", (80, 81)), *results)
+    assert found == ["not ready 1 closed, 1 filtered", "filtered no answer", "open"]
+
+
+# -- on a terminal
+
+SKETCH = [
+    "waiting for 4 targets, 21 s left",
+    "  db:5432         ready   after 2.1 s",
+    "  cache:6379      closed  connection refused (10.0.0.7)  try 3  0.5 s ago",
+    "  mq:5672-5680    trying",
+    "  nosuch.test:80  trying",
+]
+NARROW = [
+    "waiting for 4 targets, 21 s left",
+    "  db:5432         ready   after 2.1 s",
+    "  cache:6379      closed  connection re…",
+    "  mq:5672-5680    trying",
+    "  nosuch.test:80  trying",
+]
+LOW = [
+    "waiting for 4 targets, 21 s left",
+    "  cache:6379    closed  connection refused (10.0.0.7)  try 3  0.5 s ago",
+    "  mq:5672-5680  trying",
+    "  and 2 more",
+]
+
+
+@pytest.mark.parametrize(
+    ("columns", "lines", "wanted"), [(80, 24, SKETCH), (40, 24, NARROW), (80, 5, LOW)], ids=["whole", "narrow", "low"]
+)
+def test_the_board(columns: int, lines: int, wanted: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A row for each target that fits, aligned; where it is too large, what is not ready comes first."""
+    ports = {"db": (5432,), "cache": (6379,), "mq": tuple(range(5672, 5681)), "nosuch.test": (80,)}
+    targets = [Target(host, ports) for host, ports in ports.items()]
+    for module in (board, screen):
+        monkeypatch.setattr(module, "terminal_size", lambda fd: os.terminal_size((columns, lines)))
+
+    async def main() -> list[str]:
+        watch = Watch(Summary(Check(), targets), 30.0, events.ignore)
+        await sleep(2.125)
+        watch.tried(Result("db", 5432, "tcp", READY, number=0))
+        await sleep(6.375)
+        for _ in range(3):
+            watch.tried(Result("cache", 6379, "tcp", REFUSED, number=1))
+        await sleep(0.5)
+        return screen.rows(board.board(watch), 2, coloured=False)
+
+    assert [re.sub("\x1b\\[[0-9]*m", "", row).rstrip() for row in run(main())] == wanted
+
+
+def test_the_board_goes_and_the_summary_stays(tmp_path: Path) -> None:
+    """While it waits there is the board, redrawn in place; then one line, and the results where stdout is."""
+    with peer(read_all) as server, open(tmp_path / "out", "wb") as out:
+        args = ["portcheck", server.address, "127.0.0.1:1", "--wait", "700ms", "--progress"]
+        code, data = on_terminal(*args, columns=200, stdout=out)
+    assert code == 28
+    assert b"waiting for 2 targets, 1 s left" in data
+    assert re.search(rb"  127\.0\.0\.1:1 +\x1b\[31mclosed *\x1b\[0m +connection refused +try \d+ +\d\.\d s ago", data)
+    assert 2 <= data.count(b"waiting for 2 targets") <= 5
+    [shown] = Shown(200).lines(data)
+    assert re.fullmatch(
+        r"netkit portcheck: 1 of 2 ready after [\d.]+ ms; not ready: 127\.0\.0\.1:1 \(connection refused, \d+ tries\)",
+        shown,
+    )
+    assert (tmp_path / "out").read_bytes().count(b"\n") == 2
+
+
+def test_no_board_is_lines() -> None:
+    """With --no-progress a terminal gets what a pipe gets; with -q nothing."""
+    args = ["portcheck", "127.0.0.1:1", "--wait", "50ms"]
+    code, data = on_terminal(*args, "--no-progress", columns=200, stdout=2)
+    lines = Shown(200).lines(data)
+    assert code == 28
+    assert lines[:2] == [
+        "netkit portcheck: waiting for 1 target, at most 50 ms",
+        "netkit portcheck: 127.0.0.1:1 is closed: connection refused",
+    ]
+    assert on_terminal(*args, "-q") == (28, b"")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_leaves_the_terminal_as_it_was(number: signal.Signals) -> None:
+    """The board is removed, no line is left, and the process dies by the signal."""
+    with terminal() as (ours, theirs):
+        resize(theirs, 40, 8)
+        argv = [*NETKIT, "portcheck", "127.0.0.1:1", "--wait", "1h", "--progress"]
+        environment = {**os.environ, "TERM": "xterm"}
+        with running(argv=argv, stdin=theirs, stdout=theirs, stderr=theirs, env=environment) as process:
+            os.close(theirs)
+            data = b""
+            while b"closed" not in data:
+                data += os.read(ours, 65536)
+            process.signal(number)
+            data += read_until_hung_up(ours)
+            assert died_by(process.wait()) is number
+    assert Shown(40).lines(data) == []
+
+
+def test_as_process_1() -> None:
+    """SIGTERM ends it there too, where the system would not have it die by one: 143."""
+    with running("portcheck", "127.0.0.1:1", "--wait", "1h", wrapper=as_process_1()) as outside:
+        outside.line("is closed")
+        [child] = Path(f"/proc/{outside.pid}/task/{outside.pid}/children").read_text().split()
+        os.kill(int(child), signal.SIGTERM)
+        assert outside.wait() == 128 + signal.SIGTERM
