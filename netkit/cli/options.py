@@ -343,8 +343,16 @@ def _is_unix(values: Values) -> bool:
 
 def _is_secured(values: Values) -> object:
     named = (values.get("address"), values.get("target"), *values.get("targets", ()))
-    server = values.get("server") or ""
-    return values.get("tls") or server.startswith("tls:") or any(each.tls for each in named if each is not None)
+    return values.get("tls") or any(each.tls for each in named if each is not None)
+
+
+def _asks_secured(values: Values) -> object:
+    server = values["server"] or ""
+    return _is_secured(values) or server.startswith("tls:") or _asks_by_https(values)
+
+
+def _asks_by_https(values: Values) -> object:
+    return (values["server"] or "").lower().startswith("https:")
 
 
 def _verbosity(values: Values) -> Verbosity:
@@ -354,6 +362,8 @@ def _verbosity(values: Values) -> Verbosity:
 UNIX = Case("a unix socket", _is_unix)
 UDP = Case("a udp: address", lambda values: values["address"].udp)
 SECURED = Case("--tls or a tls: address", _is_secured)
+SECURED_SERVER = Case("--tls, or a tls: or https: server", _asks_secured)
+HTTPS_SERVER = Case("an https: server", _asks_by_https)
 COMMAND = Case("COMMAND", lambda values: values["command"])
 FORMAT = Case("FORMAT", lambda values: values["form"] is not None)
 DUMP = Case("a dump on stderr", lambda values: RecordOptions(None, values["hexdump"]).dumps(_verbosity(values)))
@@ -497,7 +507,15 @@ def _client_tls_options(*ways: Term, trusting: tuple[Term, ...] = (), why: str) 
     )
 
 
-tls_options = _client_tls_options(SECURED, why=_BARE)
+# Of a command with --server.
+question_tls_options = chained(
+    _client_tls_options(SECURED_SERVER, why="without --tls, tls: or https: nothing is secured"),
+    rules=[
+        excluded("--tls", by=HTTPS_SERVER, why="https is secured anyway"),
+        excluded("--alpn", by=HTTPS_SERVER, why="https is asked by HTTP/1.1"),
+        needs("--tls", on="--server", why="without --server nothing is secured"),
+    ],
+)
 # Of commands with --starttls and --proxy, too.
 client_tls_options = chained(
     _client_tls_options(*SECURED_LATER, trusting=(HTTPS_PROXY,), why=BARE_LATER),

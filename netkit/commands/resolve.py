@@ -4,9 +4,9 @@ import click
 
 from netkit.cli import client as client_module
 from netkit.cli import habits, options
-from netkit.cli.command import DATA, command
+from netkit.cli.command import DATA, TIME, command
 from netkit.cli.rules import Case, excluded, needs, one_of
-from netkit.cli.types import word
+from netkit.cli.types import DURATION_OR_ZERO, word
 from netkit.output.console import View
 
 
@@ -24,18 +24,22 @@ from netkit.output.console import View
         excluded("-4", "-6", by="--type", why="--type says which addresses"),
         excluded("--service", by="--server", why="a DNS server knows no services"),
         needs(
-            *("--canonical", "--service", "--type", "--server"),
+            *("--canonical", "--service", "--type", "--server", "--expect", "--wait"),
             on=Case("NAME", lambda values: values["words"]),
             why="it is about a NAME",
         ),
-        needs("--tls", on="--server", why="without --server nothing is secured"),
+        needs(
+            "--interval",
+            on=Case("--wait", lambda values: values["wait"]),  # with 0 there is one look-up, too
+            why="there is one look-up without --wait",
+        ),
         one_of("--quiet", "--color"),
         one_of("--json", "--color"),
     ],
     examples=[
         ("netkit resolve example.org", "the addresses that connect would try, in its order"),
         ("netkit resolve example.org --type MX --server tls:9.9.9.9", "ask a DNS server, over TLS"),
-        ("netkit resolve - < names", "many names, one per line"),
+        ("netkit resolve db --expect 10.0.0.5 --wait 60s", "wait until a name has an address"),
     ],
 )
 @click.argument("words", nargs=-1)
@@ -45,9 +49,16 @@ from netkit.output.console import View
 @DATA.option(
     "--type", "kind", type=word("TYPE"), help="Ask DNS for records of this type: A, AAAA, MX, TXT, NS, SOA, SRV..."
 )
-@DATA.option("--server", type=word("ADDRESS"), help="Ask this DNS server (default port: 53, or 853 with TLS).")
-@options.tls_options
-@options.connect_timeout_option("each name")
+@DATA.option(
+    "--server", type=word("ADDRESS"), help="Ask this DNS server, or this https URL (default port: 53, or 853 with TLS)."
+)
+@DATA.option(
+    "--expect", type=word("VALUE"), multiple=True, help="Exit with 8 if VALUE is not among the answers; repeatable."
+)
+@options.question_tls_options
+@options.connect_timeout_option("each look-up")
+@TIME.option("--wait", type=DURATION_OR_ZERO, help="Look up again until it is as expected; exit with 28 after D.")
+@TIME.option("--interval", type=DURATION_OR_ZERO, help="Time between two look-ups of --wait, at least 10ms.")
 @options.timeout_option
 @options.view_options
 @options.verbosity_options
@@ -59,6 +70,8 @@ def resolve(
     service: str | None,
     kind: str | None,
     server: str | None,
+    expect: tuple[str, ...],
+    interval: float | None,
     view: View,
 ) -> int:
     """Show the addresses of a name, in the order in which connect would try them.
@@ -71,22 +84,36 @@ def resolve(
     For an address netkit looks up the name. With several names each line begins with the name and a tab. A NAME of -
     reads names from standard input, one per line. Without a NAME it shows this machine: hostname, fqdn and addresses.
 
-    With tls: before the server, or --tls, netkit asks over TLS (RFC 7858). The certificate must be for the server as it
-    is written, or for --servername; otherwise nothing is asked.
+    With tls: before the server, or --tls, netkit asks over TLS (RFC 7858), and with an https URL, such as
+    https://HOST/dns-query, over HTTPS (RFC 8484, by HTTP/1.1). The certificate must be for the server as it is written,
+    or for --servername; otherwise nothing is asked.
 
-    Exit code 6 means that a name was not found or a resolver failed, and the message says which; 28 that no answer came
-    in time; 60 that the server's certificate is not acceptable, and 35 that the handshake failed. The other names are
-    looked up all the same.
+    With --expect each VALUE has to be among the answers of each NAME. Addresses are compared as addresses, names and
+    records as DNS compares them; the strings of a TXT record are joined, and need no quotation marks. With --wait a
+    name is looked up until that is so or, without --expect, until it has an answer. The time is for each name.
+
+    With -v a line says who answered, over udp, tcp, tls or https, and in which time; -vv also why somebody was asked
+    again. In JSON, a TXT record has its strings, and the text that they are together.
+
+    Exit code 6 means that a name was not found or a resolver failed, a status of HTTP other than 200 included, and the
+    message says which; 8 that an answer was malformed, or not as expected; 28 that no answer came in time, or that
+    --wait was over; 60 that the server's certificate is not acceptable, and 35 that the handshake failed. The other
+    names are looked up all the same.
     """
     from netkit.core.address import Endpoint
     from netkit.output.resolve import write
-    from netkit.services.resolve import parse_query
+    from netkit.services.resolve import Query, parse_query
 
-    query = parse_query(words, kind, service, server, tls=client.tls.tls)
-    query = query._replace(family=client.family.family(), timeout=client.connect_timeout, canonical=canonical)
-    client.set_address(query.server or Endpoint())
+    how = Query(
+        client.family.family(), client.connect_timeout, canonical, client.wait, interval, observe=client.observe
+    )
+    how = parse_query(words, how, kind, service, server, expect, tls=client.tls.tls)
+    address = how.server or Endpoint()
+    client.set_address(address)
+    tls = client.tls if how.url is None else client.tls.for_url(True)
 
     async def work() -> int:
-        return await write(words, query._replace(layers=client.dialling().layers), view, client.verbosity)
+        layers = client.layers(tls, address, address.host or "", str(how.url or address))
+        return await write(words, how._replace(layers=layers), view, client.verbosity)
 
     return client.run(work())

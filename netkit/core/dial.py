@@ -11,10 +11,11 @@ from typing import TypeVar
 from netkit.core.address import Endpoint, family_of, from_socket
 from netkit.core.bind import new_socket
 from netkit.core.errors import Exit, Failure, describe, doing
-from netkit.core.events import Connected, Missed, Observer, Retrying, Trying, ignore
+from netkit.core.events import Connected, Missed, Observer, Trying, ignore
 from netkit.core.kernel import DeadlineExceeded, Group, deadline, now, sleep, writable
 from netkit.core.layer import Layer, through
 from netkit.core.lookup import Address, lookup
+from netkit.core.persistence import persist
 from netkit.core.record import Record
 from netkit.core.socket_stream import SocketStream
 from netkit.core.stream import Connection
@@ -24,7 +25,6 @@ from netkit.core.units import duration
 C = TypeVar("C")
 S = TypeVar("S")
 STAGGER = 0.25  # s between attempts: RFC 8305, section 5
-_FIRST_RETRY, _LAST_RETRY = 0.02, 0.5  # s between rounds of --wait
 _BACKLOG_PAUSE = 0.01  # s: a unix listener whose backlog is full says EAGAIN, and nothing wakes us
 
 
@@ -130,24 +130,12 @@ async def dial_until(
 
     The same goes for a proxy on the way, unless it is the proxy's own failure.
     """
-    until = now() + patience
-    pause = _FIRST_RETRY
-    while True:
-        try:
-            left = min(how.timeout, max(until - now(), 0.001))
-            return await dial(target, how._replace(timeout=left), observe, group)
-        except Failure as failure:
-            if failure.exit not in (Exit.PROXY_NAME, Exit.RESOLVE, Exit.CONNECT, Exit.TIMEOUT):
-                raise
-            if now() >= until:
-                reason = f"still {failure.reason} after {duration(patience)}"
-                raise Failure(
-                    Exit.TIMEOUT, failure.action, reason, detail=failure.detail, hint=failure.hint
-                ) from failure
-            pause = min(pause, until - now())
-            observe(Retrying(str(failure), pause))
-        await sleep(pause)
-        pause = min(pause * 2, _LAST_RETRY)
+    again = (Exit.PROXY_NAME, Exit.RESOLVE, Exit.CONNECT, Exit.TIMEOUT)
+
+    async def attempt(seconds: float) -> Connection:
+        return await dial(target, how._replace(timeout=seconds), observe, group)
+
+    return await persist(attempt, patience, again, timeout=how.timeout, observe=observe)
 
 
 async def race(candidates: Sequence[C], attempt: Callable[[C], Awaitable[S]], drop: Callable[[S], None]) -> S | None:

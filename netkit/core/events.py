@@ -25,6 +25,26 @@ class Resolved(CoreEvent):
     seconds: float
 
 
+class Replied(CoreEvent):
+    """A question about a name has its answer, which may be that there is nothing: for records of a ``type`` of a DNS
+    ``server``, asked over ``protocol``; of the system's resolver where these are None."""
+
+    host: str
+    type: str | None
+    server: str | None
+    protocol: str | None
+    seconds: float
+
+
+class AskedAgain(CoreEvent):
+    """A question about a name is not settled, and ``server`` is asked over ``protocol``."""
+
+    host: str
+    reason: str
+    server: str
+    protocol: str
+
+
 class Trying(CoreEvent):
     """An address is being dialled."""
 

@@ -31,6 +31,12 @@ def _listening(event: events.Listening) -> str:
     return f"listening on {event.local}" + (f"/{event.protocol}" if event.beside else "")
 
 
+def _replied(event: events.Replied) -> str:
+    if event.server is None:
+        return f"the system's resolver answered for {event.host} in {duration(event.seconds)}"
+    return f"{event.server} answered for {event.host} {event.type} over {event.protocol} in {duration(event.seconds)}"
+
+
 def _connected(event: events.Connected) -> str:
     ours = f" from {event.local}" if event.local.path is None else ""
     return f"connected to {event.peer}{ours} after {duration(event.seconds)}"
@@ -132,6 +138,7 @@ TABLE: dict[type[CoreEvent], Row] = {
     events.Changed: Row("changed", 0, 0, "target state ready reason tries time_ms", _changed),
     events.Checked: Row("checked", 0, 0, "ports states targets targets_ready duration_ms", "{text}"),
     events.Resolved: Row("resolved", 0, 1, "host addresses time_ms", "resolved {host} to {addresses} in {seconds}"),
+    events.Replied: Row("replied", 2, 1, "host type server protocol time_ms", _replied),
     events.Connected: Row("connected", 0, 1, "target peer local time_ms", _connected),
     events.Tunnelled: Row("tunnelled", 0, 1, "proxy target time_ms", _TUNNELLED),
     events.Forwarded: Row("forwarded", 0, 1, "proxy target", "asking proxy {proxy} for {target}"),
@@ -153,6 +160,9 @@ TABLE: dict[type[CoreEvent], Row] = {
     events.Trying: Row("trying", 2, 2, "address", "trying {address}"),
     events.Missed: Row(
         "missed", 2, 2, "address reason time_ms", "no connection to {address}: {reason}, after {seconds}"
+    ),
+    events.AskedAgain: Row(
+        "asked_again", 2, 2, "host reason server protocol", "{reason}; asking {server} over {protocol}"
     ),
     events.Retrying: Row("retrying", 2, 2, "reason time_ms", "{reason}; again in {seconds}"),
 }

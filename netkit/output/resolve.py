@@ -2,14 +2,15 @@
 
 import os
 from collections.abc import Sequence
+from typing import Any
 
 from netkit.core.errors import NAME_PRECEDENCE, Exit, Failure, most_severe
 from netkit.core.units import duration, milliseconds
 from netkit.output.console import STDOUT, Verbosity, View, tell_failure
 from netkit.output.escape import printable
-from netkit.output.jsonl import family_name, record
+from netkit.output.jsonl import family_name, octets, record
 from netkit.output.stdout import stdout_writer
-from netkit.services.resolve import Answer, Outcome, Query, answers, iter_names, local_host
+from netkit.services.resolve import Answer, Outcome, Query, Value, answers, iter_names, local_host
 
 
 async def write(words: Sequence[str], how: Query, view: View, verbosity: Verbosity) -> int:
@@ -43,7 +44,7 @@ def _lines(answer: Answer, *, named: bool) -> str:
     lines = []
     for value in answer.values:
         head = [answer.name] if named else [value.kind] if not answer.name else []
-        lines.append("\t".join(map(printable, (*head, value.text))) + "\n")
+        lines.append("\t".join(map(printable, (*head, str(value)))) + "\n")
     return "".join(lines)
 
 
@@ -56,7 +57,7 @@ def _table(answers: Sequence[Answer], *, coloured: bool) -> str:
     for answer in answers:
         server = [f"{answer.server or ''} {answer.protocol or ''}"] if asked else []
         rest = [answer.canonical or "", duration(answer.seconds), *server]
-        rows += [[answer.name or value.kind, value.text, *rest] for value in answer.values]
+        rows += [[answer.name or value.kind, str(value), *rest] for value in answer.values]
     return drawn(table([*heads, "SERVER"] if asked else heads, rows, right=["TIME"]), coloured=coloured)
 
 
@@ -68,10 +69,12 @@ def _json(answer: Answer) -> str:
         fields = {
             "host": answer.name,
             "address": value.text if is_address else None,
+            "port": value.port,
             "family": family_name(value.text) if is_address else None,
             "name": value.text if value.kind in ("name", "hostname", "fqdn") else None,
             "type": value.kind if value.ttl is not None else None,
             "value": value.text if value.ttl is not None else None,
+            **_strings(value),
             "ttl_s": value.ttl,
             "canonical": answer.canonical,
             "server": answer.server,
@@ -81,3 +84,11 @@ def _json(answer: Answer) -> str:
         event = value.kind if value.ttl is None else "record"
         lines.append(record(event, "resolve", **fields) + "\n")
     return "".join(lines)
+
+
+def _strings(value: Value) -> dict[str, Any]:
+    """The fields of a record of strings, such as TXT: each of them, and all of them joined."""
+    if not value.strings:
+        return {}
+    pieces = [piece.decode("utf-8", "backslashreplace") for piece in value.strings]
+    return {"strings": pieces, **octets(b"".join(value.strings))}

@@ -3,30 +3,43 @@
 import re
 import socket
 from collections.abc import AsyncIterator, Callable, Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from netkit.core.address import Endpoint, check_host, family_of, parse_port, split, without_tls
 from netkit.core.dial import interleave
 from netkit.core.errors import Exit, Failure, Invalid
-from netkit.core.events import ignore
+from netkit.core.events import Observer, Replied, ignore
 from netkit.core.kernel import Group, Task, now
 from netkit.core.layer import Layer
-from netkit.core.lookup import canonical, lookup, resolving, reverse
+from netkit.core.lookup import FAMILY_NAMES, canonical, lookup, resolving, reverse
+from netkit.core.persistence import persist
 from netkit.core.stdio import iter_lines
 from netkit.core.sync import Semaphore
+
+if TYPE_CHECKING:
+    from netkit.protocols.url import Url
 
 _MAX_LOOKUPS = 16  # at one time
 _MAX_LINE = 1024  # bytes of a line that may be a name
 _DNS_PORT, _SECURED_PORT = 53, 853  # the latter of RFC 7858
 _CONFIGURATION = "/etc/resolv.conf"
+_AGAIN = (Exit.RESOLVE, Exit.PROTOCOL, Exit.TIMEOUT)  # what may be better later
 
 
 class Value(NamedTuple):
-    """One address, name or record; ``kind`` is "address", "name" or a type of DNS. ``ttl`` is in seconds."""
+    """One address, with a port if that was asked for, name or record; ``kind`` is "address", "name" or a type of DNS.
+
+    ``ttl`` is in seconds; ``strings`` are those of a record that is made of them.
+    """
 
     kind: str
     text: str
     ttl: int | None = None
+    strings: tuple[bytes, ...] = ()
+    port: int | None = None
+
+    def __str__(self) -> str:
+        return self.text if self.port is None else str(Endpoint(self.text, self.port))
 
 
 class Answer(NamedTuple):
@@ -47,37 +60,73 @@ class Outcome(NamedTuple):
     result: Answer | Failure
 
 
+class Expected(NamedTuple):
+    """What has to be among the answers: as it was typed, and in the form in which values are compared."""
+
+    text: str
+    form: bytes
+
+
 class Query(NamedTuple):
-    """How to look up: which records, and whom to ask, over TLS with ``layers``; none of these for the system."""
+    """How to look up: which records, and whom to ask, over TLS with ``layers``, by a ``url``; none of these for the
+    system.
+
+    ``timeout`` is for one look-up. With ``wait`` a name is looked up again, every ``interval`` seconds, until it has an
+    answer with all that is ``expected`` or ``wait`` seconds are over.
+    """
 
     family: int = 0
     timeout: float = 10.0
     canonical: bool = False
+    wait: float | None = None
+    interval: float | None = None
+    observe: Observer = ignore
     port: int | None = None
     kinds: tuple[str, ...] = ()
     server: Endpoint | None = None
+    url: "Url | None" = None
     layers: Sequence[Layer] = ()
+    expected: tuple[Expected, ...] = ()
 
 
 def parse_query(
-    words: Sequence[str], kind: str | None, service: str | None, server: str | None, *, tls: bool = False
+    words: Sequence[str],
+    how: Query,
+    kind: str | None,
+    service: str | None,
+    server: str | None,
+    expected: Sequence[str] = (),
+    *,
+    tls: bool = False,
 ) -> Query:
-    """Read what is to be looked up for these names: a type of record, a service's port, a server; raise Invalid."""
-    kinds: tuple[str, ...] = ()
+    """Read what is to be looked up for these names, and how: a type of record, a service's port, a server, what is
+    ``expected``; raise Invalid."""
     if kind is not None:
         from netkit.protocols.dns import check_kind
 
-        kinds = (check_kind(kind),)
-    port = None if service is None else parse_port(service)
-    query = Query(port=port, kinds=kinds, server=None if server is None else parse_server(server, tls=tls))
+        how = how._replace(kinds=(check_kind(kind),))
+    if service is not None:
+        how = how._replace(port=parse_port(service))
+    if server is not None:
+        endpoint, url = parse_server(server, tls=tls)
+        how = how._replace(server=endpoint, url=url)
+    how = how._replace(expected=tuple(Expected(text, _form(_checked(text, how), how)) for text in expected))
     for word in words:
         if word != "-":
-            check(word, query)
-    return query
+            check(word, how)
+    return how
 
 
-def parse_server(text: str, *, tls: bool = False) -> Endpoint:
-    """Read the address of a DNS server, whose port need not be given; ``tls`` is as ``tls:`` in front of it."""
+def parse_server(text: str, *, tls: bool = False) -> "tuple[Endpoint, Url | None]":
+    """Read the address of a DNS server, whose port need not be given, or an https URL; ``tls`` is as ``tls:`` before
+    it."""
+    if "://" in text:
+        from netkit.protocols.url import parse
+
+        url = parse(text)
+        if url.scheme != "https":
+            raise Invalid(f"server {str(url)!r} is not secured: https is asked, or HOST alone")
+        return url.endpoint._replace(tls=True), url
     word, secured = without_tls(text, "server")
     if word.startswith("unix:"):
         raise Invalid(f"server {text!r} is a unix socket")
@@ -86,7 +135,26 @@ def parse_server(text: str, *, tls: bool = False) -> Endpoint:
     if host or not word.startswith(":"):
         host = check_host(host)
     usual = _SECURED_PORT if tls else _DNS_PORT
-    return Endpoint(host, usual if port is None else parse_port(port, protocol="tcp" if tls else "udp"), tls=tls)
+    number = usual if port is None else parse_port(port, protocol="tcp" if tls else "udp")
+    return Endpoint(host, number, tls=tls), None
+
+
+def _checked(text: str, how: Query) -> str:
+    """What is expected, as an address or a name, if no type of record is asked for. Raises Invalid."""
+    return text if how.kinds else check_host(text)
+
+
+def _form(text: str, how: Query) -> bytes:
+    """The one form of a value in which it is compared. Raises Invalid for what is no value of the type asked for."""
+    if how.kinds:
+        from netkit.protocols.dns import comparable
+
+        return comparable(how.kinds[0], text)
+    family = family_of(text)
+    if family is None:
+        return text.rstrip(".").lower().encode("utf-8", "surrogateescape")
+    address, _, zone = text.partition("%")
+    return socket.inet_pton(family, address) + zone.encode()
 
 
 def check(name: str, how: Query) -> str:
@@ -105,7 +173,22 @@ def check(name: str, how: Query) -> str:
         raise
     if family_of(host) is not None and how.kinds not in ((), ("PTR",)):
         raise Invalid(f"host {host!r} is an address, and has no {how.kinds[0]} record: see --type PTR")
+    if not how.kinds:
+        _check_expected(host, how)
     return host
+
+
+def _check_expected(host: str, how: Query) -> None:
+    """Raise Invalid if the answers for a host are all of another kind than what is expected."""
+    has_names = how.canonical or family_of(host) is not None
+    for text, _ in how.expected:
+        family = family_of(check_host(text))
+        if has_names and family is not None:
+            raise Invalid(f"value {text!r} is an address, and the answer for {host!r} is a name")
+        if not has_names and family is None:
+            raise Invalid(f"value {text!r} is no address, as the answers for {host!r} are")
+        if not has_names and how.family not in (0, family):
+            raise Invalid(f"value {text!r} is no {FAMILY_NAMES[how.family]} address")
 
 
 def _is_dns_name(name: str) -> bool:
@@ -115,11 +198,40 @@ def _is_dns_name(name: str) -> bool:
 
 
 async def answer(host: str, how: Query) -> Answer:
-    """Look one name up, or an address for its name. Raises Failure."""
+    """Look one name up, or an address for its name, until it is as wanted. Raises Failure."""
+
+    async def attempt(seconds: float) -> Answer:
+        found = await _looked_up(host, how._replace(timeout=seconds))
+        _check_answer(found, how)
+        return found
+
+    if how.wait is None:
+        return await attempt(how.timeout)
+    return await persist(attempt, how.wait, _AGAIN, timeout=how.timeout, interval=how.interval, observe=how.observe)
+
+
+def _check_answer(found: Answer, how: Query) -> None:
+    """Raise Failure PROTOCOL if something that is expected is not in an answer."""
+    forms = {_shown_form(value.text, how) for value in found.values} if how.expected else set()
+    if missing := [text for text, form in how.expected if form not in forms]:
+        reason = f"no {' and no '.join(missing)} among the answers"
+        raise Failure(Exit.PROTOCOL, f"resolve {found.name}", reason, detail=", ".join(map(str, found.values)))
+
+
+def _shown_form(text: str, how: Query) -> bytes:
+    try:
+        return _form(text, how)
+    except Invalid:  # of a type whose values the library writes and does not read
+        return text.encode()
+
+
+async def _looked_up(host: str, how: Query) -> Answer:
     if how.kinds or how.server:
         return await _from_dns(host, how)
     with resolving(host, how.timeout):
-        return await _from_system(host, how)
+        found = await _from_system(host, how)
+    how.observe(Replied(host, None, None, None, found.seconds))
+    return found
 
 
 async def _from_system(host: str, how: Query) -> Answer:
@@ -131,11 +243,10 @@ async def _from_system(host: str, how: Query) -> Answer:
         return Answer(host, (Value("name", await reverse(host)),), now() - begun)
     else:
         found = await lookup(Endpoint(host), how.family, observe=ignore)
-    hosts = [address.host for address in interleave(found)]
     if how.canonical:
         values = [Value("name", name or host)]
     else:
-        values = [Value("address", text if how.port is None else str(Endpoint(text, how.port))) for text in hosts]
+        values = [Value("address", address.host, port=how.port) for address in interleave(found)]
     return Answer(host, tuple(values), now() - begun, name)
 
 
@@ -154,15 +265,16 @@ async def _from_dns(host: str, how: Query) -> Answer:
 
 
 async def _asked(host: str, how: Query, begun: float) -> Answer:
-    from netkit.protocols.dns import Reply, ask
+    from netkit.protocols.dns import Asking, Reply, ask
 
     with resolving(how.server, how.timeout):
         servers = await _servers(how)
+    asking = Asking(servers, begun, how.timeout, how.layers, how.url, how.observe)
     kinds = how.kinds or _kinds(host, how.family)
     replies: dict[str, Reply] = {}
 
     async def one(kind: str) -> None:
-        replies[kind] = await ask(host, kind, servers, begun, how.timeout, how.layers)
+        replies[kind] = await ask(host, kind, asking)
 
     async with Group() as group:
         for kind in kinds:
@@ -172,10 +284,10 @@ async def _asked(host: str, how: Query, begun: float) -> Answer:
     if not values:
         alias = "" if first.canonical == host.rstrip(".") else f", {first.canonical}, its canonical name"
         reason = f"no {' or '.join(kinds)} record"
-        raise Failure(Exit.RESOLVE, f"resolve {host}", reason, detail=str(first.server) + alias)
+        raise Failure(Exit.RESOLVE, f"resolve {host}", reason, detail=first.server + alias)
     if how.canonical:
         values = (Value("name", first.canonical),)
-    return Answer(host, values, now() - begun, first.canonical, str(first.server), first.protocol)
+    return Answer(host, values, now() - begun, first.canonical, first.server, first.protocol)
 
 
 def _kinds(host: str, family: int) -> tuple[str, ...]:

@@ -53,6 +53,7 @@ VALUES = {
     "TEXT": "x",
     "TYPE": "A",
     "URL": "socks5h://127.0.0.1:1",
+    "VALUE": "127.0.0.1",
     "VERSION": "1.2",
     "WHEN": "auto",
     "sha256:HEX": "sha256:" + "0" * 64,
@@ -71,6 +72,7 @@ class Scene(NamedTuple):
 # How each case comes about, by its name or by its name and the command's.
 SCENES = {
     "--length without FORMAT": Scene(options="--length u8"),
+    "--tls, or a tls: or https: server": Scene(options="--tls --server localhost"),
     "--unix alone": Scene(options="--unix"),
     "COMMAND": Scene("0 -- true"),
     "FORMAT": Scene("B 01"),
@@ -94,10 +96,10 @@ SCENES = {
     "a unix socket, relay": Scene("unix:/nosuch/socket 127.0.0.1:1"),
     "a unix: address as TARGET": Scene("0 unix:/nosuch/socket"),
     "an answer shown on a terminal": Scene(terminals=(1, 2)),
+    "an https: server": Scene(options="--server https://localhost/"),
     "an http URL": Scene("http://127.0.0.1/"),
     "--tls or a tls: address": Scene(options="--tls"),
     "--tls or a tls: address, relay": Scene("0 tls:127.0.0.1:1"),
-    "--tls or a tls: address, resolve": Scene(options="--tls --server localhost"),
     "several clients": Scene(options="--keep"),
     "text typed on a terminal": Scene(terminals=(0, 2)),
     "two unix: addresses": Scene("unix:/nosuch/one unix:/nosuch/two"),

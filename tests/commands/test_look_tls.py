@@ -4,7 +4,7 @@ import json
 import re
 import socket
 import ssl
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,6 +14,7 @@ import pytest
 from tests.support import Finished, Running, free_port, netkit, peer, read_all, running
 from tests.support.certificates import Pki
 from tests.support.processes import tool
+from tests.support.secured import Secured, serving
 
 
 class Server(NamedTuple):
@@ -139,6 +140,88 @@ def test_a_server_that_ends_before_its_answer(pki: Pki) -> None:
         found = netkit("resolve", "x.test", "-4", "--server", f"tls:{server.address}", *trusting(pki))
     assert (found.code, found.out) == (8, b"")
     assert "cannot resolve x.test: it ended before its answer did" in found.err
+
+
+# -- DNS over HTTPS
+
+DNSDIST = """
+setSecurityPollSuffix("")
+setLocal("127.0.0.1:{local}")
+newServer("127.0.0.1:{backend}"):setUp()
+addDOHLocal("127.0.0.1:{port}", "{pair.cert}", "{pair.key}", "/dns-query")
+"""
+
+
+@pytest.fixture(scope="module")
+def dnsdist(dns: tuple[int, Path], pki: Pki) -> Iterator[str]:
+    """Run dnsdist before dnsmasq; yield its URL."""
+    port, configuration = free_port(), pki.folder / "dnsdist.conf"
+    configuration.write_text(DNSDIST.format(local=free_port(), backend=dns[0], port=port, pair=pki.good))
+    with running(argv=[tool("dnsdist"), "-C", str(configuration), "--supervised", "--disable-syslog"]):
+        assert netkit("portcheck", f"127.0.0.1:{port}", "--wait", "10s", "-q").code == 0
+        yield f"https://localhost:{port}/dns-query"
+
+
+def test_a_server_is_asked_over_https(dnsdist: str, dns: tuple[int, Path], pki: Pki) -> None:
+    """Addresses and long answers come, and who answered is told; who is not trusted is asked nothing."""
+    server = ["--server", dnsdist, "--cafile", pki.ca]
+    assert netkit("resolve", "both.test", *server) == (0, b"192.0.2.1\n2001:db8::1\n", "")
+    told = json.loads(netkit("resolve", "long.test", "--type", "TXT", "--json", *server).out)
+    assert (told["protocol"], told["server"], len(told["text"])) == ("https", dnsdist, 1250)
+    found = netkit("resolve", "nosuch.test", "--type", "A", "-v", *server)
+    assert found.code == 6
+    assert f"{dnsdist} answered for nosuch.test A over https in " in found.err
+    assert f"cannot resolve nosuch.test: name not found ({dnsdist})\n" in found.err
+    distrusted = netkit("resolve", "secret.test", "--server", dnsdist, "--cafile", pki.other_ca)
+    assert (distrusted.code, "secret.test" in dns[1].read_text()) == (60, False)
+    elsewhere = dnsdist.replace("dns-query", "nosuch")
+    found = netkit("resolve", "both.test", "-4", "--server", elsewhere, "--cafile", pki.ca)
+    assert (found.code, found.out) == (6, b"")
+    assert re.search(rf"cannot resolve both.test: the server answered 404 .* \({elsewhere}\)", found.err)
+
+
+def answering(status: str, kind: str, body: bytes) -> Callable[[Secured], bytes]:
+    """Return a server that reads the request and answers with so much; what it returns is the request."""
+
+    def behave(client: Secured) -> bytes:
+        asked = b""
+        while not asked.endswith(b"\0\0\x01\0\x01" + OPT):
+            asked += client.recv()
+        client.send(f"HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nContent-Length: 90\r\n\r\n".encode() + body)
+        client.end()
+        return asked
+
+    return behave
+
+
+OPT = bytes.fromhex("00 0029 04d0 00000000 0000")
+MESSAGE = "application/dns-message"
+
+
+@pytest.mark.parametrize(
+    ("answer", "code", "reason"),
+    [
+        (("503 Busy", MESSAGE, b""), 6, "the server answered 503 Busy"),
+        (("302 Found", MESSAGE, b""), 6, "the server answered 302 Found"),
+        (("200 OK", "Text/HTML; charset=utf-8", b"x" * 90), 8, f"what came is text/html, not {MESSAGE}"),
+        (("200 OK", MESSAGE, b"x" * 90), 8, "it is malformed"),
+        (("200 OK", MESSAGE, b"x"), 18, "the server ended early"),
+    ],
+)
+def test_answers_over_https_that_are_none(pki: Pki, answer: tuple[str, str, bytes], code: int, reason: str) -> None:
+    """Each has its code and its words; what was asked is a message of DNS without an id."""
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(pki.good.both)
+    with peer(serving(context, answering(*answer))) as server:
+        url = f"https://me:secret@{server.address}/ask?x"
+        found = netkit("resolve", "x.test", "--type", "A", "--server", url, *trusting(pki))
+        head, _, body = server.result().partition(b"\r\n\r\n")
+    assert (found.code, found.out) == (code, b"")
+    assert found.err == f"netkit resolve: cannot resolve x.test: {reason} (https://{server.address}/ask?x)\n"
+    assert head.startswith(b"POST /ask?x HTTP/1.1\r\n")
+    assert b"\r\nContent-Type: application/dns-message\r\n" in head
+    assert b"\r\nAuthorization: Basic bWU6c2VjcmV0" in head
+    assert body.startswith(b"\0\0\x01")
 
 
 # -- ports

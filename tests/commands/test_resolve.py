@@ -1,6 +1,8 @@
 """resolve in a network of its own, with dnsmasq as the system's resolver and nsd as a server, beside dig and getent."""
 
+import base64
 import json
+import re
 import signal
 import socket
 import struct
@@ -131,6 +133,8 @@ def told(inside: list[str], *argv: str) -> list[str]:
 
 
 SERVER = ("--server", "127.0.0.1:5300")
+WAIT = ("--wait", "300ms", "--interval", "1s")
+EXPECTED = ("--expect", "192.0.2.5", *SERVER)
 
 
 # -- the system's resolver
@@ -249,6 +253,66 @@ def test_json(inside: list[str]) -> None:
     assert {(each["type"], each["ttl_s"], each["server"], each["protocol"]) for each in found} == {
         ("MX", 300, "127.0.0.1:5300", "udp")
     }
+    [told] = map(json.loads, lines(netkit("resolve", "192.0.2.9", "--service", "www", "--json")))
+    assert (told["address"], told["port"], told["family"]) == ("192.0.2.9", 80, "ipv4")
+
+
+def test_strings_of_a_record_in_json(inside: list[str]) -> None:
+    """Each for itself, and as the text that they are together, or where they are none as bytes."""
+    found = lines(netkit("resolve", "text.zone.test", "evil.zone.test", "--type", "TXT", "--json", wrapper=inside))
+    text, evil = map(json.loads, found)
+    assert text["strings"] == ["plain", 'with "quotes" and \\']
+    assert text["text"] == 'plainwith "quotes" and \\'
+    assert evil["strings"][1:] == ["line\n::error::forged", r"\xff\x80" + "\u202e"]
+    assert ("text" in evil, base64.b64decode(evil["data"])[-5:]) == (False, b"\xff\x80\xe2\x80\xae")
+
+
+# -- what is expected, and waited for
+
+
+@pytest.mark.parametrize(
+    ("args", "lacks"),
+    [
+        (["www.zone.test", "--expect", "192.0.2.2", "--expect", "2001:DB8:0:0::1"], ""),
+        (["www.zone.test", "--expect", "192.0.2.2", "--expect", "192.0.2.3", *SERVER], "192.0.2.3"),
+        (["four.zone.test", "--service", "80", "--expect", "192.0.2.4"], ""),
+        (["www.zone.test", "--canonical", "--expect", "BOTH.zone.test."], ""),
+        (["192.0.2.1", "--expect", "both.zone.test", *SERVER], ""),
+        (["zone.test", "--type", "MX", "--expect", "5 OTHER.example", "--expect", "10 mail.zone.test."], ""),
+        (["zone.test", "--type", "MX", "--expect", "05 mail.zone.test."], "05 mail.zone.test."),
+        (["text.zone.test", "--type", "TXT", "--expect", '"plain" "with \\"quotes\\" and \\\\"'], ""),
+        (["text.zone.test", "--type", "TXT", "--expect", 'plainwith "quotes" and \\'], ""),
+        (["text.zone.test", "--type", "TXT", "--expect", "plain"], "plain"),
+    ],
+)
+def test_what_is_expected_is_among_the_answers(inside: list[str], args: list[str], lacks: str) -> None:
+    """Values are compared as what they are, not as they are written; one that is missing is 8, with what came."""
+    result = netkit("resolve", *args, wrapper=inside)
+    if lacks:
+        start = f"netkit resolve: cannot resolve {args[0]}: no {lacks} among the answers ("
+        assert (result.code, result.out, result.err[: len(start)]) == (8, b"", start)
+    else:
+        assert lines(result)
+
+
+def test_name_is_waited_for(inside: list[str]) -> None:
+    """It is looked up until it is there; then it is as if it had always been."""
+    with running("resolve", "later.test", "--wait", "20s", "--interval", "20ms", "-vv", wrapper=inside) as process:
+        process.line("cannot resolve later.test: name not found; again in 20 ms")
+        told(inside, "sh", "-c", "echo 127.0.0.3 later.test >> /etc/hosts")
+        result = process.finish()
+    assert (result.code, result.out) == (0, b"127.0.0.3\n")
+    assert "the system's resolver answered for later.test in " in result.err
+
+
+def test_waiting_ends(inside: list[str]) -> None:
+    """With 28, and what was said last, whatever there was to wait for; the time is each name's own."""
+    result = netkit("resolve", "four.zone.test", "nosuch.zone.test", *EXPECTED, *WAIT, wrapper=inside)
+    assert (result.code, result.out) == (28, b"")
+    assert result.err.splitlines() == [
+        "netkit resolve: cannot resolve four.zone.test: still no 192.0.2.5 among the answers after 300 ms (192.0.2.4)",
+        "netkit resolve: cannot resolve nosuch.zone.test: still name not found after 300 ms (127.0.0.1:5300)",
+    ]
 
 
 # -- DNS itself
@@ -288,10 +352,13 @@ def test_server_alone_gives_addresses(inside: list[str]) -> None:
 
 def test_an_answer_that_is_cut_is_asked_for_over_tcp(inside: list[str]) -> None:
     """What does not fit into a datagram comes whole, over a stream."""
-    args = ["resolve", "big.zone.test", "--type", "TXT", *SERVER, "--json"]
-    found = [json.loads(line) for line in lines(netkit(*args, wrapper=inside))]
+    args = ["resolve", "big.zone.test", "--type", "TXT", *SERVER]
+    found = [json.loads(line) for line in lines(netkit(*args, "--json", wrapper=inside))]
     assert [each["protocol"] for each in found] == ["tcp"] * 7
     assert {len(each["value"]) for each in found} == {242, 243}
+    told = netkit(*args, "-vv", wrapper=inside).err
+    assert "127.0.0.1:5300 cut its answer short; asking 127.0.0.1:5300 over tcp\n" in told
+    assert re.search(r"127\.0\.0\.1:5300 answered for big\.zone\.test TXT over tcp in [\d.]+ ms\n$", told)
 
 
 @pytest.mark.fault("DNS says no")
@@ -378,14 +445,25 @@ def test_lost_queries_are_sent_again() -> None:
         return [reply(query)] if len(seen) > 1 else []
 
     with server(answer) as address:
-        assert ask(address) == (0, b"127.0.0.7\n", "")
-    assert len(seen) == 2
+        result = ask(address, "-vv")
+    assert (result.code, result.out, len(seen)) == (0, b"127.0.0.7\n", 2)
+    assert f"no answer from {address} within 1 s; asking {address} over udp\n" in result.err
+    assert f"{address} answered for x.example A over udp in " in result.err
+
+
+def test_answer_is_waited_for() -> None:
+    """A server is asked until what is expected is among its answers."""
+    addresses = iter([b"\x7f\0\0\x07", b"\x7f\0\0\x08"])
+    with server(lambda query: [reply(query, address=next(addresses))]) as address:
+        assert ask(address, "--expect", "127.0.0.8", "--wait", "20s") == (0, b"127.0.0.8\n", "")
 
 
 def test_server_of_old_is_asked_without_edns() -> None:
     """One that knows no EDNS says FORMERR, and is asked as of old."""
     with server(lambda query: [reply(query, rcode=1 if query[11] else 0)]) as address:
-        assert ask(address) == (0, b"127.0.0.7\n", "")
+        result = ask(address, "-vv")
+    assert (result.code, result.out) == (0, b"127.0.0.7\n")
+    assert f"{address} knows no EDNS; asking {address} over udp\n" in result.err
 
 
 def test_what_means_nothing_is_8() -> None:
@@ -446,6 +524,14 @@ def test_stream_that_ends_early_is_8() -> None:
         (["x", "--server", "tls:unix:/run/x"], "is a unix socket"),
         (["x", "--server", "127.0.0.1:0"], "port 0 is not between 1 and 65535"),
         (["x", "--server", ""], "the host is empty"),
+        (["x", "--server", "http://127.0.0.1/"], "server 'http://127.0.0.1/' is not secured"),
+        (["x", "--server", "https:///q"], "URL 'https:///q'"),
+        (["x", "--server", "https://me:secret@h:0/"], "URL 'https://...@h:0/': port 0 is not between"),
+        (["x", "--expect", "y"], "value 'y' is no address, as the answers for 'x' are"),
+        (["127.0.0.1", "--expect", "::1"], "value '::1' is an address, and the answer for '127.0.0.1' is a name"),
+        (["x", "-4", "--expect", "::1"], "value '::1' is no IPv4 address"),
+        (["x", "--type", "MX", "--expect", "y"], "value 'y' is none of type MX"),
+        (["x", "--type", "A", "--expect", "127.1"], "value '127.1' is none of type A"),
         (["-t", "MX", "x"], "no such option '-t': --type MX"),
         (["x", "--", "true"], "words after '--'"),
     ],

@@ -278,18 +278,22 @@ def dns_answers(data: bytes) -> None:
     kind, _ = _RECORDS[sum(data[:1]) % len(_RECORDS)]
     with refusing(Exit.PROTOCOL, Exit.RESOLVE):
         answer = our_dns._parse(_question(kind), data[1:])
-        reply = our_dns._read(answer, _HOST, kind, address.Endpoint("127.0.0.1", 53), "udp")
-        for _, value, _ in reply.records:
+        reply = our_dns._read(answer, _HOST, kind, "127.0.0.1:53", "udp")
+        for kind, value, _, _ in reply.records:
             assert value.isascii() and value.isprintable(), value
+            our_dns.comparable(kind, value)
 
 
-@target(b"a\nMX", b"*.example\n_x.example", b"tls:[::1]:853\nSRV", b"unix:x")
+@target(b"a\nMX", b"*.example\n_x.example", b"tls:[::1]:853\nSRV", b"unix:x\nhttps://h/q", b'10 a.b\n"x" "y"\n\\# 1 00')
 def questions(data: bytes) -> None:
     """What is to be looked up is read or refused."""
     for word in words_of(data):
         for read in (resolve.parse_server, our_dns.check_kind, lambda name: resolve.check(name, resolve.Query())):
             with refusing():
                 read(word)
+        kind, _ = _RECORDS[len(data) % len(_RECORDS)]
+        with refusing():
+            our_dns.comparable(kind, word)
 
 
 @target(

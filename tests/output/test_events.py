@@ -62,6 +62,20 @@ EVERY = [
         "resolved",
         {"host": "db", "addresses": ["192.0.2.7", "2001:db8::7"], "time_ms": 12.3},
     ),
+    Told(
+        events.Replied("db", "MX", "192.0.2.7:53", "udp", 0.0123),
+        1,
+        "192.0.2.7:53 answered for db MX over udp in 12 ms",
+        "replied",
+        {"host": "db", "type": "MX", "server": "192.0.2.7:53", "protocol": "udp", "time_ms": 12.3},
+    ),
+    Told(
+        events.AskedAgain("db", "192.0.2.7:53 answers SERVFAIL", "192.0.2.8:53", "udp"),
+        2,
+        "192.0.2.7:53 answers SERVFAIL; asking 192.0.2.8:53 over udp",
+        "asked_again",
+        {"host": "db", "reason": "192.0.2.7:53 answers SERVFAIL", "server": "192.0.2.8:53", "protocol": "udp"},
+    ),
     Told(events.Trying("192.0.2.7"), 2, "trying 192.0.2.7", "trying", {"address": "192.0.2.7"}),
     Told(
         events.Missed("192.0.2.7", "connection refused", 0.0004),
@@ -318,9 +332,9 @@ OWN = {
     *("status", "size_bytes", "content_type", "location", "scheme"),
     *("program", "pid"),
     *("targets", "targets_ready", "ports", "states", "ready", "tries"),
-    "proxy",
+    *("proxy", "server", "type"),
 }
-QUIETER_IN_JSON = {"trying", "missed", "retrying"}  # one per address or try: for those who ask for more
+QUIETER_IN_JSON = {"trying", "missed", "retrying", "replied", "asked_again"}  # for those who ask for more
 
 
 def event_types() -> set[type]:

@@ -14,6 +14,7 @@ from netkit.core.errors import Exit, Failure
 from netkit.core.events import Observer, Retrying, ignore
 from netkit.core.kernel import DeadlineExceeded, Group, checkpoint, deadline, now, sleep
 from netkit.core.lookup import Address, lookup
+from netkit.core.persistence import MIN_INTERVAL
 from netkit.core.stream import Connection
 from netkit.core.sync import Event, Semaphore
 from netkit.core.tcp_probe import SCARCE
@@ -30,7 +31,6 @@ _CLOSING = 0.2  # s for an open port to take our FIN and to end, so that nothing
 _LAST_CLOSING = 0.02  # s for all that have not ended when the last result is known
 _SCARCE_PAUSE, _SCARCE_PATIENCE = 0.02, 0.5  # s
 _FIRST_RETRY, _LAST_RETRY = 0.02, 0.5  # s between rounds
-_MIN_INTERVAL = 0.01  # s
 _LAST_ROUND = 0.5  # s for a round that is on its way when time runs out
 _SHORTEST_SLEEP = 0.001  # s: what epoll_wait(2) can tell apart
 _TURN = 16  # attempts after which others get a turn, though nothing was waited for
@@ -160,7 +160,7 @@ class Checker:
             left = self._until - now()
             if not missing or left <= 0 or settled(number):
                 break
-            wait = min(pause if interval is None else max(interval, _MIN_INTERVAL), left)
+            wait = min(pause if interval is None else max(interval, MIN_INTERVAL), left)
             first = next(iter(missing.values()))
             reason = f": {first.probe.reason}" if first.probe.reason else ""
             self.observe(Retrying(f"{first} is {first.probe.state}{reason}", wait))

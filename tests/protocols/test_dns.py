@@ -1,0 +1,51 @@
+"""Values of records: in which form they are compared."""
+
+import pytest
+
+from netkit.core.errors import Invalid
+from netkit.protocols.dns import comparable
+
+
+@pytest.mark.parametrize(
+    ("kind", "one", "other"),
+    [
+        ("A", "192.0.2.1", "192.0.2.1"),
+        ("AAAA", "2001:db8::1", "2001:DB8:0:0::1"),
+        ("MX", "10 mail.example.", "010 MAIL.example"),
+        ("CAA", '0 issue "ca.example"', "0 issue ca.example"),
+        ("TXT", '"one " "two"', "one two"),
+        ("TXT", '"one two"', '"one " "two"'),
+        ("TXT", r'"\\\"\255"', '\\"\udcff'),
+        ("TXT", '""', ""),
+        ("A", r"\# 4 c0000201", "192.0.2.1"),
+        ("A", r"\# 3 010203", r"\# 3 010203"),
+        ("TYPE65400", r"\# 2 abcd", r"\# 2 ABCD"),
+    ],
+)
+def test_values_that_are_the_same(kind: str, one: str, other: str) -> None:
+    """However they are written; the first is what is shown of an answer."""
+    assert comparable(kind, one) == comparable(kind, other)
+
+
+@pytest.mark.parametrize(
+    ("kind", "one", "other"),
+    [
+        ("MX", "10 mail.example.", "20 mail.example."),
+        ("TXT", '"One"', "one"),
+        ("TXT", '"one"', "one two"),
+        ("CAA", '0 issue "ca.example"', '0 issue "CA.example"'),
+        ("A", r"\# 3 010203", r"\# 3 010204"),
+    ],
+)
+def test_values_that_differ(kind: str, one: str, other: str) -> None:
+    """In a number, or in the letters of what is no name."""
+    assert comparable(kind, one) != comparable(kind, other)
+
+
+@pytest.mark.parametrize(
+    ("kind", "text"), [("A", "::1"), ("A", "127.1"), ("MX", "mail"), ("SRV", ""), ("TXT", '"open'), ("NS", "a..b")]
+)
+def test_what_is_no_value(kind: str, text: str) -> None:
+    """It is refused, and named."""
+    with pytest.raises(Invalid, match=f"is none of type {kind}"):
+        comparable(kind, text)
