@@ -46,6 +46,7 @@ _NEXT = (dns.rcode.SERVFAIL, dns.rcode.REFUSED, dns.rcode.NOTIMP)
 # Failures that say more than that nothing was found.
 _TOLD = (Exit.PROTOCOL, Exit.CERT, Exit.TLS, Exit.PARTIAL)
 _MEDIA_TYPE = "application/dns-message"  # RFC 8484, section 6
+_UNKNOWN = dns.rdatatype.from_text("TYPE65280")  # for private use, so it has no form but bytes: RFC 6895, section 3.1
 _MAX_MESSAGE = 65535  # bytes: RFC 1035, section 4.2.2
 _MALFORMED = (dns.exception.DNSException, ValueError, IndexError, struct.error)
 
@@ -116,12 +117,14 @@ def comparable(kind: str, text: str) -> bytes:
     is_text = rdtype in (dns.rdatatype.TXT, dns.rdatatype.SPF)
     if is_text and not text.startswith(('"', "\\#")):
         return os.fsencode(text)
+    rdclass = dns.rdataclass.IN
     try:
-        rdata = dns.rdata.from_text(dns.rdataclass.IN, rdtype, text, dns.name.root, relativize=False)
+        try:
+            rdata = dns.rdata.from_text(rdclass, rdtype, text, dns.name.root, relativize=False)
+        except _MALFORMED:  # unless it is bytes that cannot be read: RFC 3597, section 5
+            rdata = dns.rdata.from_text(rdclass, _UNKNOWN, text)
     except _MALFORMED:
-        if not text.startswith("\\#"):
-            raise Invalid(f"value {text!r} is none of type {kind}") from None
-        return text.encode()  # it cannot be read, and is bytes: RFC 3597, section 5
+        raise Invalid(f"value {text!r} is none of type {kind}") from None
     return b"".join(_strings(rdata)) if is_text else rdata.to_digestable()
 
 

@@ -18,7 +18,7 @@ from netkit.protocols.dns import comparable
         ("TXT", r'"\\\"\255"', '\\"\udcff'),
         ("TXT", '""', ""),
         ("A", r"\# 4 c0000201", "192.0.2.1"),
-        ("A", r"\# 3 010203", r"\# 3 010203"),
+        ("A", r"\# 3 010203", r"\# 3 01 0203"),
         ("TYPE65400", r"\# 2 abcd", r"\# 2 ABCD"),
     ],
 )
@@ -43,7 +43,16 @@ def test_values_that_differ(kind: str, one: str, other: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "text"), [("A", "::1"), ("A", "127.1"), ("MX", "mail"), ("SRV", ""), ("TXT", '"open'), ("NS", "a..b")]
+    ("kind", "text"),
+    [
+        ("A", "::1"),
+        ("A", "127.1"),
+        ("MX", "mail"),
+        ("SRV", ""),
+        ("TXT", '"open'),
+        ("NS", "a..b"),
+        ("A", "\\# 1 0\udcff"),
+    ],
 )
 def test_what_is_no_value(kind: str, text: str) -> None:
     """It is refused, and named."""
