@@ -8,7 +8,6 @@ import os
 import re
 import socket
 from collections.abc import Sequence
-from contextlib import suppress
 from functools import lru_cache
 from typing import Any, Literal, NamedTuple
 
@@ -24,6 +23,7 @@ _RANGE = re.compile(r"([0-9]+)-(.*)", re.DOTALL)
 _ZONE = re.compile(r"[^\s%/:\[\]]+", re.ASCII)
 _INTERFACE = re.compile(r"(?!\.{1,2}$)[^\s/:\0]+")  # dev_valid_name of Linux
 _MAX_INTERFACE = 15  # bytes: netdevice(7), IFNAMSIZ with a NUL; the system ignores the rest of a longer one
+_CONTROL = re.compile(r"[\x00-\x20\x7f]")
 _SERVICE = re.compile(r"(?=.*[A-Za-z])[A-Za-z0-9][A-Za-z0-9+._-]*")
 _LAST_LABEL_IS_NUMBER = re.compile(r"(?:^|\.)(?:[0-9]+|0[xX][0-9A-Fa-f]*)\.?$")
 
@@ -168,11 +168,12 @@ def parse_interface(text: str) -> str:
 @lru_cache(maxsize=256)
 def family_of(host: str) -> int | None:
     """AF_INET or AF_INET6 for an address literal (zone included), None for a name."""
-    for family, literal in ((socket.AF_INET, host), (socket.AF_INET6, host.partition("%")[0])):
-        with suppress(OSError, ValueError):
-            socket.inet_pton(family, literal)
-            return family
-    return None
+    family, literal = (socket.AF_INET6, host.partition("%")[0]) if ":" in host else (socket.AF_INET, host)
+    try:
+        socket.inet_pton(family, literal)
+    except (OSError, ValueError):
+        return None
+    return family
 
 
 def from_socket(address: Any) -> Endpoint:
@@ -237,7 +238,7 @@ def check_host(host: str) -> str:
         return "255.255.255.255"
     if not host or host.isspace():
         raise Invalid("the host is empty")
-    if any(ord(c) <= 32 or ord(c) == 127 for c in host):
+    if _CONTROL.search(host):
         raise Invalid(f"host {host!r} contains a space or a control character")
     if ":" in host:
         _check_ipv6(host)

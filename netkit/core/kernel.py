@@ -64,7 +64,7 @@ import types
 from collections import deque
 from collections.abc import Callable, Coroutine, Generator, Sequence
 from itertools import count
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 from netkit.core.sync import Condition, Event
 
@@ -76,6 +76,7 @@ Poll = Callable[[float | None], list[tuple[int, int]]]
 _READ, _WRITE = select.POLLIN, select.POLLOUT  # the same numbers as those of epoll
 _HUNG_UP = select.POLLHUP  # told of every descriptor that is watched at all, as errors are
 _MAX_SHARED_THREADS = 128
+_IDLE = 0.1  # s for which a thread waits for more to do
 
 
 class Cancelled(BaseException):
@@ -534,7 +535,8 @@ class _Kernel:
         with self._lock:
             if self._open:
                 self._posted.append((queue, value, error))
-                os.write(self._wake_write, b"\0")
+                if len(self._posted) == 1:  # who posted one that is still there has written already
+                    os.write(self._wake_write, b"\0")
 
     def _woken(self) -> None:
         for number in os.read(self._wake_read, 4096):
@@ -673,18 +675,62 @@ def to_shared_thread(function: Callable[..., T], *args: Any) -> Generator[Any, T
     if waiting is None:
         waiting = kernel.threads[key] = []
 
-        def work() -> None:
-            outcome = _outcome(function, args)
+        def done(value: Any, error: BaseException | None) -> None:
             del kernel.threads[key]
-            kernel.post(waiting, *outcome)
+            kernel.post(waiting, value, error)
             kernel.post(kernel.room, None, None)
 
         try:
-            _start_thread(work)
+            _Worker.do(function, args, done)
         except OSError:
             del kernel.threads[key]
             raise
     return (yield waiting)
+
+
+class _Worker:
+    """A thread for one function after the other. It ends when it had nothing to do for a moment.
+
+    To begin a thread, whose resolver the C library then sets up, costs more than to look a name up.
+    """
+
+    idle: ClassVar[list["_Worker"]] = []
+
+    def __init__(self) -> None:
+        self._jobs: list[tuple[Callable[..., Any], Sequence[Any], Callable[[Any, BaseException | None], None]]] = []
+        self._wanted = _thread.allocate_lock()
+        self._wanted.acquire()
+
+    @classmethod
+    def do(
+        cls, function: Callable[..., Any], args: Sequence[Any], done: Callable[[Any, BaseException | None], None]
+    ) -> None:
+        """Have a thread call ``function`` and then ``done`` with its outcome. Raises OSError if there is no room."""
+        try:
+            worker = cls.idle.pop()
+        except IndexError:
+            worker = cls()
+            worker._jobs.append((function, args, done))
+            _start_thread(worker._work)
+        else:
+            worker._jobs.append((function, args, done))
+            worker._wanted.release()
+
+    def _work(self) -> None:
+        while True:
+            function, args, done = self._jobs.pop()
+            value, error = _outcome(function, args)
+            self.idle.append(self)  # before anybody is woken who may want it
+            done(value, error)
+            del function, args, done, value, error
+            if self._wanted.acquire(timeout=_IDLE):
+                continue
+            try:
+                self.idle.remove(self)
+            except ValueError:  # somebody was faster
+                self._wanted.acquire()
+            else:
+                return
 
 
 def _outcome(function: Callable[..., Any], args: Sequence[Any]) -> tuple[Any, BaseException | None]:

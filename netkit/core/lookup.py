@@ -89,8 +89,10 @@ def check_numeric(host: str) -> None:
 
 def _literal(host: str, port: int) -> list[Address]:
     address, _, zone = host.partition("%")
+    if not zone and ":" not in host:
+        return [Address(socket.AF_INET, (host, port))]
     with suppress(OSError):  # the resolver knows interfaces by name for link-local addresses alone
-        host = f"{address}%{socket.if_nametoindex(zone)}"
+        host = f"{address}%{socket.if_nametoindex(zone)}" if zone else host
     try:
         return [_address(found) for found in _getaddrinfo(host, port, socket.AF_UNSPEC, socket.AI_NUMERICHOST)]
     except socket.gaierror as error:

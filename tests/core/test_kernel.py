@@ -1548,6 +1548,29 @@ def test_shared_threads_are_so_many_at_most(monkeypatch: pytest.MonkeyPatch) -> 
     assert sorted(begun) == [0, 1, 3]
 
 
+def test_a_shared_thread_does_what_comes_next_and_then_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who follows another has its thread; nobody has one for ever."""
+    threads = _thread._count()
+    started: list[Callable[[], None]] = []
+    start = kernel._start_thread
+
+    def start_thread(work: Callable[[], None]) -> None:
+        started.append(work)
+        start(work)
+
+    monkeypatch.setattr(kernel, "_start_thread", start_thread)
+
+    async def main() -> list[str]:
+        return [await to_shared_thread(str, number) for number in range(10)]
+
+    assert kernel.run(main()) == [str(number) for number in range(10)]
+    assert len(started) < 10  # one, unless somebody holds us up for so long that it has gone
+    end = time.monotonic() + PATIENCE
+    while _thread._count() > threads and time.monotonic() < end:
+        os.sched_yield()
+    assert _thread._count() <= threads
+
+
 def test_a_shared_thread_that_fails_fails_all_who_wait() -> None:
     """And there is none to wait for after it."""
 
