@@ -82,6 +82,7 @@ def test_a_server_is_asked_over_tls(dns: tuple[int, Path], pki: Pki) -> None:
         found = netkit("resolve", "both.test", *by_address)
         assert (found.code, found.out) == (0, b"192.0.2.1\n")
         assert "certificate of localhost, 127.0.0.1" in found.err
+        assert f"127.0.0.1:{port} answered for both.test A over tls in " in found.err
 
 
 @pytest.mark.parametrize(
@@ -174,6 +175,8 @@ def test_a_server_is_asked_over_https(dnsdist: str, dns: tuple[int, Path], pki: 
     assert f"cannot resolve nosuch.test: name not found ({dnsdist})\n" in found.err
     distrusted = netkit("resolve", "secret.test", "--server", dnsdist, "--cafile", pki.other_ca)
     assert (distrusted.code, "secret.test" in dns[1].read_text()) == (60, False)
+    warning = f"netkit resolve: the certificate of {dnsdist} is not verified (--insecure)\n"
+    assert netkit("resolve", "both.test", "-4", "--server", dnsdist, "--insecure") == (0, b"192.0.2.1\n", warning)
     elsewhere = dnsdist.replace("dns-query", "nosuch")
     found = netkit("resolve", "both.test", "-4", "--server", elsewhere, "--cafile", pki.ca)
     assert (found.code, found.out) == (6, b"")
