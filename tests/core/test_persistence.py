@@ -1,0 +1,58 @@
+"""Trying again: how often, for how long, and what is said in the end."""
+
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import pytest
+
+from netkit.core.errors import Exit, Failure
+from netkit.core.kernel import now, sleep
+from netkit.core.persistence import persist
+from tests.clock import on_kernel
+
+
+def failing(*times: float) -> tuple[list[tuple[float, float]], Callable[[float], Coroutine[Any, Any, None]]]:
+    """Return an attempt that is refused after so many seconds each time, or late, and the list of when and with what
+    time it was made."""
+    made: list[tuple[float, float]] = []
+    left = list(times)
+
+    async def attempt(seconds: float) -> None:
+        made.append((round(now(), 3), round(seconds, 3)))
+        takes = left.pop(0)
+        await sleep(min(takes, seconds))
+        if takes > seconds:
+            raise Failure(Exit.TIMEOUT, "ask", f"no answer within {seconds:.3f} s")
+        raise Failure(Exit.CONNECT, "ask", "refused")
+
+    return made, attempt
+
+
+@pytest.mark.parametrize(
+    ("times", "interval", "moments", "reason"),
+    [
+        ([0.0] * 3, 0.5, [(0.0, 2.0), (0.5, 1.5), (1.0, 1.0)], "still refused after 2 s"),
+        ([9.0], None, [(0.0, 2.0)], "still no answer within 2.000 s after 2 s"),
+        ([0.0, 9.0], 1.0, [(0.0, 2.0), (1.0, 1.0)], "still refused after 2 s"),
+        ([0.7] * 3, 0.3, [(0.0, 2.0), (1.0, 1.0), (2.0, 0.001)], "still refused after 2 s"),
+    ],
+)
+@on_kernel
+async def test_when_and_with_how_much_time(
+    times: list[float], interval: float | None, moments: list[tuple[float, float]], reason: str
+) -> None:
+    """The last attempt has what time is left; what was said before it says more than that this was too little."""
+    made, attempt = failing(*times, *[0.0] * 9)
+    with pytest.raises(Failure) as failed:
+        await persist(attempt, 2.0, (Exit.CONNECT, Exit.TIMEOUT), timeout=10.0, interval=interval)
+    assert (failed.value.exit, failed.value.reason) == (Exit.TIMEOUT, reason)
+    assert made[: len(moments)] == moments
+
+
+@on_kernel
+async def test_what_does_not_pass_is_not_waited_for() -> None:
+    """A failure of another kind is raised at once."""
+    made, attempt = failing(0.0)
+    with pytest.raises(Failure, match="refused"):
+        await persist(attempt, 2.0, (Exit.RESOLVE,), timeout=1.0)
+    assert made == [(0.0, 1.0)]
