@@ -3,7 +3,7 @@
 import click
 
 from netkit.cli import habits, options, run
-from netkit.cli.command import command
+from netkit.cli.command import ADDRESSES, command
 
 
 @command(
@@ -16,23 +16,25 @@ from netkit.cli.command import command
     ],
 )
 @click.argument("words", nargs=-1)
+@ADDRESSES.option("--endpoint", help="Accept only HOST:PORT, and exit with 2 for anything else.")
 @options.json_option
-def address(words: tuple[str, ...], json: bool) -> int:
+def address(words: tuple[str, ...], endpoint: bool, json: bool) -> int:
     """Explain an address or a network: its canonical form, octets, kind and range.
 
     WORD is an address, a network such as 10.0.0.0/8, a name, HOST:PORT, or unix:PATH and tls:ADDRESS as other commands
     take them; each is explained on its own. A name beyond ASCII is shown as its A-label. Nothing is looked up.
 
-    Exit code 2 means that a word is not well formed. Legacy spellings of IPv4 addresses, which other commands refuse,
+    Exit code 2 means that a word is not well formed, or with --endpoint that it is anything else than a host and a
+    port. Legacy spellings of IPv4 addresses, which other commands refuse,
     are explained.
     """
     from netkit.core.errors import Invalid
     from netkit.output.jsonl import record
-    from netkit.services.address import explain, fields
+    from netkit.services.address import explain, explain_endpoint, fields
 
     if not words:
         raise Invalid("a word is missing: an address, a network or HOST:PORT")
-    found = [(word, explain(word)) for word in words]
+    found = [(word, explain_endpoint(word) if endpoint else explain(word)) for word in words]
     if json:
         return run.answer("\n".join(record("address", "address", target=word, **fields(rows)) for word, rows in found))
     return run.answer_rows([(word, *row) if len(words) > 1 else row for word, rows in found for row in rows])

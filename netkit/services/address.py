@@ -53,6 +53,13 @@ def explain(word: str) -> Rows:
     return _address(host) if _is_address(host) else _name(check_host(host))
 
 
+def explain_endpoint(word: str) -> Rows:
+    """Names and values for HOST:PORT, also with tls: in front. Raises Invalid for anything else."""
+    if word.startswith(("unix:", "tls:unix:")):
+        raise Invalid(f"{word!r} is a unix socket, and not HOST:PORT")
+    return _endpoint(word)
+
+
 def fields(rows: Rows) -> dict[str, object]:
     """The rows for JSON. What does not fit into a number of JavaScript's stays text."""
     return {name: int(value) if name == "port" else value for name, value in rows}

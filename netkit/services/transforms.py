@@ -102,6 +102,26 @@ def prefixed(prefix: bytes) -> Change:
     return change
 
 
+def capitals() -> Change:
+    """Send letters of UTF-8 text as capitals; bytes that are no text stay, half a character waits for its rest."""
+    decoder = codecs.getincrementaldecoder("utf-8")("surrogateescape")
+
+    def change(data: bytes) -> bytes:
+        return _octets(decoder.decode(data, final=not data).upper())
+
+    return change
+
+
+def capitals_in_place(data: bytes) -> bytes:
+    """Letters as capitals, but for those whose capital has another number of bytes in UTF-8, and bytes that stay."""
+    letters = [(_octets(letter), _octets(letter.upper())) for letter in data.decode("utf-8", "surrogateescape")]
+    return b"".join([capital if len(capital) == len(letter) else letter for letter, capital in letters])
+
+
+def _octets(text: str) -> bytes:
+    return text.encode("utf-8", "surrogateescape")
+
+
 def visible() -> Change:
     """Show control bytes as ``\\xNN``: C0 but for newline, return and tab, DEL, C1, and bytes that are not UTF-8."""
     decoder = codecs.getincrementaldecoder("utf-8")("backslashreplace")

@@ -28,6 +28,13 @@ def test_address() -> None:
     assert (one.code, one.err, two.code, two.err) == (0, "", 0, "")
 
 
+@pytest.mark.parametrize("word", ["1.2.3.4", "db", "8080", "::1:80", "10.0.0.0/8:80", "unix:/db:5432", "db:"])
+def test_what_is_no_host_and_port(capfd: pytest.CaptureFixture[str], word: str) -> None:
+    """With --endpoint anything but a host and a port is 2; what is one is explained as ever."""
+    mistake(capfd, ["address", "--endpoint", "db:5432", word])
+    assert netkit("address", "--endpoint", "db:5432") == netkit("address", "db:5432")
+
+
 def test_address_json() -> None:
     """One object per word; a port is a number."""
     result = netkit("address", "[::1]:80", "10.0.0.0/8", "--json")

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from tests.support import NETKIT, PATIENCE, Finished, died_by, netkit, running
+from tests.support import NETKIT, PATIENCE, Finished, died_by, netkit, read_all, running
 from tests.support.namespaces import separate
 from tests.support.peers import address, udp
 from tests.support.processes import settle, stopped
@@ -592,6 +592,20 @@ def test_servers_of_both_protocols(name: str, change: Any) -> None:
         told = stats(server.finish().err)
         assert (told["connections"], told["datagrams_received"], told["datagrams_sent"]) == (1, 6, 6)
         assert told["bytes_received"] == told["bytes_sent"] == 3 + 2 * (5 + LARGEST)
+
+
+def test_capitals_of_every_alphabet() -> None:
+    """With --unicode they are those of the text, in pieces too; an answer by UDP is as long as what it answers."""
+    text = "stra\xdfe, \xf6 \u03c9 \u0149".encode()
+    with running("upper", "127.0.0.1:0", "--both", "--unicode") as server, udp() as sock:
+        port = server.port
+        sock.sendto(text, ("127.0.0.1", port))
+        assert sock.recv(1 << 16).decode() == "STRASSE, \xd6 \u03a9 \u0149"
+        with socket.create_connection(("127.0.0.1", port)) as client:
+            for at in range(len(text)):
+                client.sendall(text[at : at + 1])
+            client.shutdown(socket.SHUT_WR)
+            assert read_all(client).decode() == "STRASSE, \xd6 \u03a9 \u02bcN"
 
 
 def test_udp_alone() -> None:

@@ -1,5 +1,6 @@
 """The changes that decide where data ends, and the prefix: the same whatever the chunks."""
 
+import itertools
 import re
 
 import pytest
@@ -9,7 +10,7 @@ from hypothesis import strategies as st
 from netkit.core.errors import Failure
 from netkit.core.pump import Change, Done, chain, fresh
 from netkit.core.search import WINDOW, Pattern
-from netkit.services.transforms import Limits, at_most, crlf, prefixed, until, visible
+from netkit.services.transforms import Limits, at_most, capitals, capitals_in_place, crlf, prefixed, until, visible
 
 CHUNKS = st.lists(st.binary(max_size=12), max_size=12)
 LINES = st.lists(st.sampled_from([b"a", b"b", b"\n", b"ab", b"\nba", b""]), max_size=20)
@@ -79,6 +80,25 @@ def test_prefix_is_in_front_of_each_line(chunks: list[bytes]) -> None:
     whole = b"".join(chunks)
     wanted = b"".join(b"> " + line for line in re.findall(rb"[^\n]*\n|[^\n]+\Z", whole))
     assert passed(prefixed(b"> "), chunks) == (wanted, False)
+
+
+@given(
+    st.text() | st.sampled_from(["stra\xdfe", "\ufb01n", "\u0149", "\u0131", "\u0390"]),
+    st.binary(max_size=3),
+    st.data(),
+)
+def test_capitals(text: str, noise: bytes, data: st.DataObject) -> None:
+    """Text is in capitals however it was cut, and bytes that are no text stay; in place, all have their length."""
+    sent = text.encode() + noise + text.encode()
+    cuts = sorted(data.draw(st.lists(st.integers(0, len(sent)), max_size=5)))
+    chunks = [sent[start:end] for start, end in itertools.pairwise([0, *cuts, len(sent)])]
+    wanted = sent.decode("utf-8", "surrogateescape").upper().encode("utf-8", "surrogateescape")
+    assert passed(capitals(), chunks) == (wanted, False)
+    in_place = capitals_in_place(sent)
+    assert len(in_place) == len(sent)
+    assert capitals_in_place(in_place) == in_place
+    letters = "".join(letter for letter in text if len(letter.upper().encode()) == len(letter.encode()))
+    assert capitals_in_place(letters.encode()) == letters.upper().encode()
 
 
 @given(CHUNKS)
