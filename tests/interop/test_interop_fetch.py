@@ -240,6 +240,17 @@ def test_https_of_nginx(nginx: Nginx, pki: Pki, tmp_path: Path) -> None:
     assert b"400 The plain HTTP request" in fetch(nginx.secure.replace("https", "http")).out
 
 
+@pytest.mark.parametrize("size", [0, 1000, 3_000_000])
+def test_a_request_by_hand_to_nginx_over_tls(nginx: Nginx, pki: Pki, size: int) -> None:
+    """nginx drops what it has still to send when our end comes, so that waits: connect gets every byte, and 0."""
+    name = f"by-hand-{size}"
+    (nginx.folder / name).write_bytes(body := (DATA * 10)[:size])
+    address = f"tls:{nginx.secure.removeprefix('https://')}"
+    done = netkit("connect", address, "--cafile", pki.ca, input=f"GET /{name} HTTP/1.0\r\n\r\n".encode())
+    check_same(done.out.partition(b"\r\n\r\n")[2], body)
+    assert (done.code, done.err) == (0, "")
+
+
 @pytest.mark.parametrize("into", ["file", "pipe"])
 def test_the_kernel_moves_what_is_large(nginx: Nginx, tmp_path: Path, into: str) -> None:
     """64 MiB arrive as they are, and nearly all of them by splice(2): hardly a byte went through our memory."""
