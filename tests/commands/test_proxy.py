@@ -533,7 +533,7 @@ def test_a_command() -> None:
     code = (
         "import os, socket, sys; s = socket.create_connection((os.environ['NETKIT_HOST'], os.environ['NETKIT_PORT']));"
         "s.sendall(b'CONNECT ' + sys.argv[1].encode() + b' HTTP/1.0\\r\\n\\r\\n');"
-        "sys.exit(7 if s.makefile('rb').read(12) == b'HTTP/1.1 200' else 1)"
+        "said = s.makefile('rb').read(12); s.close(); sys.exit(7 if said == b'HTTP/1.1 200' else 1)"
     )
     with peer(greeting) as there:
         done = netkit("proxy", "0", "-q", "--", sys.executable, "-c", code, there.address)

@@ -503,7 +503,8 @@ def test_a_greeting_and_a_command(tmp_path: Path) -> None:
     """COMMAND is told where, and its exit code is the relay's; a client is greeted before the target speaks."""
     code = (
         "import os, socket, sys; s = socket.create_connection((os.environ['NETKIT_HOST'], os.environ['NETKIT_PORT']));"
-        "s.shutdown(1); data = s.makefile('rb').read(); sys.exit(7 if data[:3] == b'hi ' and len(data) > 9 else 1)"
+        "s.shutdown(1); data = s.makefile('rb').read(); s.close();"
+        "sys.exit(7 if data[:3] == b'hi ' and len(data) > 9 else 1)"
     )
     with peer(answering) as there:
         done = netkit("relay", HERE, there.address, "-q", "--greet", "hi ", "--", sys.executable, "-c", code)

@@ -345,7 +345,8 @@ def test_a_command() -> None:
     """COMMAND is told where, and its exit code is the relay's; --for ends with 0."""
     code = (
         "import os, socket; s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM);"
-        "s.sendto(b'hi', (os.environ['NETKIT_HOST'], int(os.environ['NETKIT_PORT']))); raise SystemExit(7)"
+        "s.sendto(b'hi', (os.environ['NETKIT_HOST'], int(os.environ['NETKIT_PORT']))); s.close();"
+        "raise SystemExit(7)"
     )
     with udp() as there:
         assert netkit("relay", "--udp", HERE, address(there), "-q", "--", sys.executable, "-c", code) == (7, b"", "")

@@ -5,6 +5,7 @@ stands in ``UNTESTED`` with the reason. ``python -m tests.faults`` lists them.
 """
 
 import ast
+import functools
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -59,6 +60,7 @@ FAULTS: dict[str, tuple[str, ...]] = {
 UNTESTED: dict[str, str] = {}
 
 
+@functools.cache
 def covered() -> dict[str, list[str]]:
     """Of each fault the tests that are marked with it, by file and name."""
     found: dict[str, list[str]] = {}
