@@ -16,6 +16,13 @@ from tests.clock import run
 FULL = 1 << 16  # bytes that the queue holds
 
 
+@pytest.fixture(autouse=True)
+def program(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Say who we are, whatever command a test has run in this process."""
+    monkeypatch.setattr(console, "program", "netkit")
+
+
+
 @contextlib.contextmanager
 def reader_of_stderr(*, full: bool = False) -> Iterator[int]:
     """Put a pipe of one page in the place of stderr; yield its other end."""
@@ -70,9 +77,8 @@ def test_what_is_not_taken_comes_later_and_in_order() -> None:
 
 
 @pytest.mark.parametrize("number, said", [(1, b"1 message dropped"), (7, b"7 messages dropped")])
-def test_what_is_dropped_is_counted(number: int, said: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_dropped_is_counted(number: int, said: bytes) -> None:
     """Once the queue is full lines are dropped; how many comes after those that had waited, and before the next."""
-    monkeypatch.setattr(console, "program", "netkit")
 
     async def main() -> None:
         stderr = writer()
