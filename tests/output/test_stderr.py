@@ -22,7 +22,6 @@ def program(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(console, "program", "netkit")
 
 
-
 @contextlib.contextmanager
 def reader_of_stderr(*, full: bool = False) -> Iterator[int]:
     """Put a pipe of one page in the place of stderr; yield its other end."""

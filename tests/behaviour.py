@@ -1,0 +1,166 @@
+"""``python -m tests.behaviour``: what netkit, nc, ncat and socat say of the same accidents.
+
+Each case is a peer of a few lines that does what networks and servers do. stdout gets a table in Markdown: the exit
+code of each tool, and how many of the bytes that were to come did. Tools run as one types them, with no more options
+than the case needs.
+"""
+
+import contextlib
+import os
+import shutil
+import socket
+import struct
+import subprocess
+import tempfile
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import trustme
+
+from tests.benchmarks.measure import NETKIT
+from tests.support.peers import free_port
+
+HERE = "127.0.0.1"
+_PATIENCE = 15.0  # s: who takes longer hangs
+_SIZE = 4 << 20  # bytes of an upload: more than a socket keeps
+
+Peer = Callable[[socket.socket], int]
+"""Serves one client, and returns how many bytes it received."""
+
+
+class Case(NamedTuple):
+    """What happens, the peer that does it, what is sent, how many bytes come back, and whether TLS is used."""
+
+    words: str
+    peer: Peer
+    sent: int = 0
+    answer: int = 0
+    secured: bool = False
+
+
+def _read(client: socket.socket, most: int = 1 << 62) -> int:
+    count = 0
+    while count < most and (data := client.recv(65536)):
+        count += len(data)
+    return count
+
+
+def _reset(client: socket.socket) -> None:
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    client.close()
+
+
+def _dies_in_upload(client: socket.socket) -> int:
+    count = _read(client, _SIZE // 4)
+    _reset(client)
+    return count
+
+
+def _dies_in_download(client: socket.socket) -> int:
+    count = _read(client)
+    client.sendall(bytes(1000))
+    client.recv(1)  # until the client has its end
+    _reset(client)
+    return count
+
+
+def _answers_late(client: socket.socket) -> int:
+    count = _read(client)
+    threading.Event().wait(2.0)  # what it works on
+    client.sendall(bytes(1000))
+    return count
+
+
+def _ends_without_reading(client: socket.socket) -> int:
+    count = _read(client, 1000)
+    client.close()
+    return count
+
+
+def _cuts_tls(client: socket.socket) -> int:
+    count = len(client.recv(65536))
+    client.sendall(bytes(1000))
+    with contextlib.suppress(OSError):
+        os.close(client.detach())  # without close_notify
+    return count
+
+
+CASES = (
+    Case("the server dies in the middle of an upload", _dies_in_upload, sent=_SIZE),
+    Case("the server closes, and has not read all of the upload", _ends_without_reading, sent=_SIZE),
+    Case("the answer comes two seconds after the question", _answers_late, sent=10, answer=1000),
+    Case("a TLS stream is cut, as by an attacker", _cuts_tls, sent=10, answer=1000, secured=True),
+)
+
+
+def commands(port: int, case: Case, cafile: str) -> dict[str, list[str]]:
+    """How each tool is typed."""
+    if case.secured:
+        return {
+            "netkit": [*NETKIT, "connect", f"tls:localhost:{port}", "-4", "--cafile", cafile],
+            "ncat": ["ncat", "--ssl-verify", "--ssl-trustfile", cafile, "localhost", str(port)],
+            "socat": ["socat", "-", f"OPENSSL:localhost:{port},cafile={cafile}"],
+        }
+    return {
+        "netkit": [*NETKIT, "connect", HERE, str(port)],
+        "nc": ["nc", "-N", HERE, str(port)],
+        "ncat": ["ncat", HERE, str(port)],
+        "socat": ["socat", "-", f"TCP:{HERE}:{port}"],
+    }
+
+
+def observed(case: Case, argv: Sequence[str], port: int, context: "object | None") -> str:
+    """Run one tool against the peer of a case, and say what came of it."""
+    received: list[int] = []
+    with socket.create_server((HERE, port)) as listener, tempfile.TemporaryFile() as question:
+        question.write(bytes(case.sent))
+        question.seek(0)
+
+        def serve() -> None:
+            client = listener.accept()[0]
+            with contextlib.suppress(OSError):
+                if context is not None:
+                    client = context.wrap_socket(client, server_side=True, suppress_ragged_eofs=True)  # type: ignore[attr-defined]
+                received.append(case.peer(client))
+            client.close()
+
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        try:
+            done = subprocess.run(argv, stdin=question, capture_output=True, timeout=_PATIENCE)
+        except subprocess.TimeoutExpired:
+            return "hangs"
+        thread.join(_PATIENCE)
+    said = "" if done.stderr.strip() else ", and says nothing"
+    came = f", {len(done.stdout)} of {case.answer} bytes" if case.answer else ""
+    return f"exit {done.returncode}{came}{said if done.returncode or not came else ''}"
+
+
+def main() -> None:
+    """Print the table."""
+    tools = ("netkit", "nc", "ncat", "socat")
+    authority = trustme.CA()
+    with tempfile.TemporaryDirectory() as folder:
+        cafile = str(Path(folder) / "ca.pem")
+        authority.cert_pem.write_to_path(cafile)
+        import ssl
+
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        authority.issue_cert("localhost", HERE).configure_cert(context)
+        print("| | " + " | ".join(tools) + " |\n" + "|---" * (len(tools) + 1) + "|")
+        for case in CASES:
+            port = free_port()
+            typed = commands(port, case, cafile)
+            cells = [
+                observed(case, typed[tool], port, context if case.secured else None)
+                if tool in typed and shutil.which(typed[tool][0])
+                else "-"
+                for tool in tools
+            ]
+            print(f"| {case.words} | {' | '.join(cells)} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,69 @@
+"""``python -m tests.session FILE``: a session in a terminal, as an SVG, from what netkit really prints."""
+
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import pyte
+from rich.console import Console
+from rich.style import Style
+from rich.text import Text
+
+from tests.support.services import services
+from tests.support.terminals import read_until_hung_up, resize, terminal
+
+_COLUMNS = 96
+_TYPED = (
+    "netkit portcheck postgres://db redis://cache http://app:8080/health db:5433",
+    "echo PING | netkit connect cache 6379",
+    "netkit fetch http://app:8080/health",
+    "netkit connect db 5433",
+    "netkit portcheck redis://cache --wait 30s -q -- echo the tests run",
+)
+_COLOURS = {"brown": "yellow", "default": None}  # where pyte and rich have other names
+
+
+def shown(data: bytes) -> Text:
+    """What a terminal shows of these bytes, in its colours."""
+    screen = pyte.Screen(_COLUMNS, 40)
+    pyte.ByteStream(screen).feed(data)
+    text = Text()
+    for number in range(screen.cursor.y + 1):
+        row = screen.buffer[number]
+        line = Text()
+        for column in range(_COLUMNS):
+            char = row[column]
+            line.append(char.data, Style(color=_COLOURS.get(char.fg, char.fg), bold=char.bold))
+        line.rstrip()
+        text.append_text(line).append("\n")
+    text.rstrip()
+    return text
+
+
+def typed(inside: list[str], line: str) -> Text:
+    """The prompt with a line that is typed, and what comes of it."""
+    with terminal() as (ours, theirs):
+        resize(theirs, _COLUMNS)
+        environment = {**os.environ, "TERM": "xterm-256color"}
+        environment.pop("NO_COLOR", None)
+        with subprocess.Popen([*inside, "sh", "-c", line], stdin=theirs, stdout=theirs, stderr=theirs, env=environment):
+            os.close(theirs)
+            data = read_until_hung_up(ours)
+    return Text.assemble(("$ ", "bold green"), (line, "bold"), "\n", shown(data), "\n")
+
+
+def main(path: str) -> None:
+    """Draw all lines that are typed, one after the other."""
+    with tempfile.TemporaryDirectory() as folder, services(Path(folder)) as inside, open(os.devnull, "w") as nowhere:
+        ready = "netkit portcheck postgres://db redis://cache http://app:8080/ --wait 30s -q"
+        subprocess.run([*inside, "sh", "-c", ready], check=True)
+        console = Console(width=_COLUMNS, record=True, file=nowhere, force_terminal=True, color_system="standard")
+        for line in _TYPED:
+            console.print(typed(inside, line))
+        Path(path).write_text(console.export_svg(title="netkit", clear=False))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
