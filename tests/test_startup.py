@@ -22,8 +22,8 @@ def test_help_loads_nothing_heavy_and_no_socket(args: list[str]) -> None:
     assert not modules & (HEAVY | {"socket", "selectors"})
 
 
-VALUES = {"_struct", "select", "struct"}
-SOCKETS = {"_socket", "array", "select", "selectors", "socket"}
+VALUES = {"_struct", "math", "select", "struct"}
+SOCKETS = {"_socket", "array", "math", "select", "selectors", "socket"}  # math is click's own before Python 3.13
 LOOP = SOCKETS | VALUES | {"_heapq", "fcntl", "heapq", "signal"}
 SERVER = LOOP | {"resource"}  # whose limit of descriptors is raised
 

@@ -276,4 +276,5 @@ def _take(fds: Sequence[int], places: Sequence[int]) -> None:
 
 
 if __name__ == "__main__":
-    _serve(socket.socket(fileno=int(sys.argv[1])))
+    with socket.socket(fileno=int(sys.argv[1])) as the_requests:
+        _serve(the_requests)
