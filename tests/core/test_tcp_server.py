@@ -225,6 +225,7 @@ def test_no_more_than_so_many_are_served_at_the_same_time() -> None:
     serving(script, max_conns=2)
 
 
+@pytest.mark.ipv6
 def test_limits_hold_also_for_clients_who_come_at_the_same_moment_over_both_families() -> None:
     """Of two who wait when the server looks, each at a socket of its own, one is served, and then the other."""
 

@@ -18,7 +18,7 @@ FULL = 1 << 16  # bytes that the queue holds
 
 @pytest.fixture(autouse=True)
 def program(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Say who we are, whatever command a test has run in this process."""
+    """Speak as netkit, whichever command ran before in this process."""
     monkeypatch.setattr(console, "program", "netkit")
 
 
