@@ -207,6 +207,8 @@ class Checker:
         host = target.host
         if target.path is not None or not self._resolve:
             return [Address(socket.AF_UNSPEC, (host, 0))]
+        if not host or family_of(host) is not None:  # nobody is asked
+            return await lookup(Endpoint(host), self.check.family, observe=self.observe)
         async with self._lookups:
             time_left = patience(self.check, self._until)
             try:
