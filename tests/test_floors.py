@@ -104,7 +104,7 @@ def test_libraries_keep_to_their_rooms(path: Path) -> None:
         assert name == "netkit.protocols.self_signed"
         assert "cryptography" not in set(imports(path, top_level_only=True))
     if "subprocess" in used:
-        assert name in {"netkit.services.exec", "netkit.services.process"}
+        assert name in {"netkit.cli.pager", "netkit.services.exec", "netkit.services.process"}
 
 
 @pytest.mark.parametrize("path", sorted((PACKAGE / "commands").glob("*.py")), ids=of)

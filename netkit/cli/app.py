@@ -1,22 +1,37 @@
 """The command group: one file in ``commands`` is one command, imported when it is asked for."""
 
 import os
+import re
 from collections.abc import Sequence
+from itertools import takewhile
 
 import click
 
 from netkit.cli.command import Command, show_help
-from netkit.cli.habits import HABITS
+from netkit.cli.habits import COMMAND_HABITS, FRONT_HABITS, HABITS
 from netkit.cli.run import answer
 from netkit.cli.types import imported
-from netkit.core.errors import Exit
+from netkit.core.errors import Exit, Invalid
 from netkit.output.console import hint, say
 
+_IN_FRONT = re.compile(r"-[vq]+|--verbose|--quiet|--json")  # options of a command that may stand before its name
 _FOLDER = os.path.join(os.path.dirname(os.path.dirname(__file__)), "commands")
 
 
 class Netkit(click.Group):
     """The commands that lie in the folder."""
+
+    habits = FRONT_HABITS
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Move what stands before the command behind it: ``netkit -v connect`` is ``netkit connect -v``."""
+        front = list(takewhile(_IN_FRONT.fullmatch, args))
+        name, *rest = args[len(front) :] or [""]
+        if front and not name:
+            raise click.UsageError(f"a command is missing after {front[-1]!r}", ctx)
+        if front:
+            args = [name, *([] if name.startswith("-") else front), *rest]
+        return super().parse_args(ctx, args)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return sorted(
@@ -38,7 +53,7 @@ class Netkit(click.Group):
         name, *rest = args
         found = self.get_command(ctx, name)
         if found is None:
-            raise click.UsageError(f"no such command {name!r}{_meant(name, self.list_commands(ctx))}", ctx)
+            raise click.UsageError(f"no such command {name!r}{_instead(args, self.list_commands(ctx))}", ctx)
         return name, found, rest
 
     def get_help(self, ctx: click.Context) -> str:
@@ -92,7 +107,10 @@ def _sentence(error: click.UsageError) -> str:
         habit = getattr(command, "habits", HABITS).get(name)
         if habit:
             return f"no such option {name!r}: {habit}"
-        return f"no such option {name!r}{_meant(name, error.possibilities or ())}"
+        meant = meant_by(name, error.possibilities or ())
+        if not meant and isinstance(command, Netkit):
+            meant = ": options of a command stand behind it"
+        return f"no such option {name!r}{meant}"
     if isinstance(error, click.BadOptionUsage):
         wants = "takes no value" if "not take" in error.message else "needs a value"
         return f"option {error.option_name!r} {wants}"
@@ -101,8 +119,44 @@ def _sentence(error: click.UsageError) -> str:
     return error.message
 
 
-def _meant(word: str, known: Sequence[str]) -> str:
+def meant_by(word: str, known: Sequence[str]) -> str:
+    """What to add to a message about a word that is none of those ``known``: the one that was meant, if any."""
     from difflib import get_close_matches
 
-    close = [name for name in known if name.startswith(word)] or get_close_matches(word, known, 1, cutoff=0.75)
+    close = [name for name in known if word and name.startswith(word)] or get_close_matches(word, known, 1, cutoff=0.75)
     return f", did you mean {close[0]!r}?" if close else ""
+
+
+def _instead(words: Sequence[str], commands: Sequence[str]) -> str:
+    """What to add to a message about a first word that is no command: what to type, where that can be told."""
+    name = words[0]
+    for names, habit in COMMAND_HABITS.items():
+        if name in names.split():
+            return f": {habit}"
+    return meant_by(name, commands) or _as_address([word for word in words if not word.startswith("-")] or [name])
+
+
+def _as_address(words: Sequence[str]) -> str:
+    """What to add to a message if an address or a URL stands where a command is wanted."""
+    import shlex
+
+    from netkit.core import address
+
+    first = words[0]
+    typed = shlex.quote(first)
+    try:
+        if first.startswith(("http://", "https://")):
+            return f": netkit fetch {typed} gets it"
+        if "://" in first:
+            imported("netkit.services.portcheck.targets.take_targets")([first], "tcp")
+            return f": netkit portcheck {typed} says whether it is ready"
+        if len(words) == 1 and address.is_digits(first):
+            address.parse_port(first)
+            return f": netkit listen {first} listens there, netkit connect :{first} connects"
+        if len(words) == 1 and (first == "localhost" or ("." in first and ":" not in first)):
+            address.check_host(first)
+            return f": netkit connect {typed} PORT connects"
+        _, rest = address.take(words, "client", udp=True)
+        return f": netkit connect {shlex.join(words[: len(words) - len(rest)])} connects"
+    except Invalid:
+        return ""

@@ -1,4 +1,4 @@
-"""What users of other tools type, and what to type here."""
+"""What users of other tools type, and what to type here: options, and words in the place of a command."""
 
 HABITS = {
     "-l": "netkit listen ADDRESS listens",
@@ -7,6 +7,29 @@ HABITS = {
     "-e": "--exec CMD of netkit connect and netkit listen runs a program over a connection",
     "-c": "--sh-exec CMD of netkit connect and netkit listen has the shell run it",
     "-U": "write unix:PATH as the address",
+}
+
+FRONT_HABITS = {
+    **HABITS,
+    "-V": "netkit --version prints the version",
+}
+
+COMMAND_HABITS = {
+    "nc ncat netcat socat": "netkit connect HOST PORT connects, netkit listen PORT listens",
+    "telnet": "netkit connect --telnet HOST PORT speaks telnet, netkit connect HOST PORT plain TCP",
+    "openssl s_client": "netkit connect tls:HOST:PORT speaks TLS",
+    "curl wget http https get": "netkit fetch URL gets a URL",
+    "serve server accept": "netkit listen PORT takes a client, netkit echo PORT sends every byte back",
+    "send client": "netkit connect HOST PORT sends stdin over TCP, netkit udp-send HOST PORT as datagrams",
+    "udp": "netkit udp-send HOST PORT sends datagrams, netkit udp-serve PORT receives them",
+    "dns dig host nslookup lookup": "netkit resolve NAME looks a name up, with --type MX and the like in DNS",
+    "scan nmap check wait ping": "netkit portcheck HOST:PORTS shows which ports are open, with --wait D until they are",
+    "ss netstat lsof": "netkit sockets shows the sockets of this machine",
+    "forward tunnel": "netkit relay LISTEN TARGET accepts here and connects there",
+    "socks": "netkit proxy PORT is a SOCKS and HTTP proxy, netkit connect --proxy URL goes through one",
+    "ipcalc": "netkit address WORD says what an address or a network is",
+    "man": "netkit help COMMAND shows a manual page",
+    "version": "netkit --version prints the version",
 }
 
 SERVER_HABITS = {

@@ -13,6 +13,7 @@ import click
 from netkit import __version__
 from netkit.cli.app import netkit, summaries
 from netkit.cli.pages import PAGE_WIDTH, Page, command_page, overview_page, wrapped
+from netkit.cli.topics import SUMMARIES
 
 DATE = "November 29, 2026"  # of the wording, so that pages do not age by themselves
 
@@ -25,7 +26,7 @@ def pages() -> Iterator[Page]:
     """Yield every page, from the live tree."""
     context = click.Context(netkit)
     commands = summaries(netkit.list_commands(context))
-    yield overview_page(commands)
+    yield overview_page(commands, SUMMARIES)
     for _, name, summary in commands:
         yield command_page(netkit.resolve_command(context, [name])[1], name, summary)
 

@@ -1,7 +1,9 @@
 """The pages of help: what ``--help`` and ``netkit help`` show, and what man pages hold."""
 
+import os
 import textwrap
 from collections.abc import Iterator, Sequence
+from itertools import chain, zip_longest
 from typing import Any, NamedTuple, Protocol
 
 import click
@@ -17,9 +19,12 @@ Summaries = Sequence[tuple[str, str, str]]
 
 HELP_WIDTH = 80
 PAGE_WIDTH = 78
+_NARROWEST = 40  # columns; a terminal that has less folds lines itself
 _INDENT = 5
 _MEANING_WIDTH = 45  # columns that a long meaning has at least
+_NAME_WIDTH = 10  # columns of a command's name
 _COMMAND_SECTIONS = ("Talk", "Serve", "Look", "Bytes", "More")
+_FIRST = ("connect", "listen", "portcheck", "resolve")  # what people look for most, each first in its section
 _OPTION_SECTIONS = ("Addresses", "Checking", "Request", "Serving", "TLS", "Ending", "Data", "Time", "Output")
 
 
@@ -37,10 +42,10 @@ class Section(NamedTuple):
     title: str
     blocks: Sequence[str | Terms]
 
-    def term_width(self) -> int:
-        """The columns for terms, the same in the whole section."""
+    def term_width(self, width: int = PAGE_WIDTH) -> int:
+        """The columns for terms on a page of this ``width``, the same in the whole section."""
         pairs = [pair for block in self.blocks if isinstance(block, Terms) for pair in block.pairs]
-        return _term_width(pairs, PAGE_WIDTH - _INDENT)
+        return _term_width(pairs, width - _INDENT)
 
 
 class Page(NamedTuple):
@@ -74,9 +79,11 @@ _SUMMARY = "talk TCP, UDP and unix sockets from the shell"
 _EXAMPLES = (
     ("netkit connect example.org 80", "join stdin and stdout to a TCP port"),
     ("netkit listen :9000 > file", "take one connection, keep what it sends"),
-    ("netkit echo 0 -- make test", "a server for as long as a command runs"),
     ("netkit portcheck db:5432 --wait 60s", "wait until a port is open"),
+    ("netkit echo 0 -- make test", "a server for as long as a command runs"),
 )
+
+_OVERVIEW_EXAMPLES = _EXAMPLES[:3]
 
 _DESCRIPTION = (
     "netkit joins the shell to TCP, UDP and unix sockets: it connects, it listens and it serves. When a conversation "
@@ -94,20 +101,28 @@ _OPTIONS = (
     ("--version", "Print the version."),
 )
 
-_ADDRESSES = (
-    Terms(
-        (
-            ("HOST PORT, HOST:PORT", "That port of a host. A server binds every address that the host's name has."),
-            ("[::1]:80, ::1 80", "An IPv6 address, with its zone where it needs one: fe80::1%eth0."),
-            ("PORT", "Servers only: this machine, on 127.0.0.1 and ::1."),
-            (":PORT", "A client connects to this machine; a server takes every interface, IPv4 and IPv6."),
-            ("unix:PATH", "A unix socket. A server creates it for its own user only, with mode 0600."),
-            ("unix:@NAME", "An abstract unix socket, on Linux. A server takes clients of its own user and of root."),
+ADDRESSES = Section(
+    "ADDRESSES",
+    [
+        Terms(
+            (
+                ("HOST PORT, HOST:PORT", "That port of a host. A server binds every address that the host's name has."),
+                ("[::1]:80, ::1 80", "An IPv6 address, with its zone where it needs one: fe80::1%eth0."),
+                ("PORT", "Servers only: this machine, on 127.0.0.1 and ::1."),
+                (":PORT", "A client connects to this machine; a server takes every interface, IPv4 and IPv6."),
+                ("unix:PATH", "A unix socket. A server creates it for its own user only, with mode 0600."),
+                (
+                    "unix:@NAME",
+                    "An abstract unix socket, on Linux. A server takes clients of its own user and of root.",
+                ),
+                ("tls:ADDRESS", "The same over TLS, as with --tls."),
+                ("udp:ADDRESS", "A conversation in datagrams, for connect and listen."),
+            ),
+            "Fl",
         ),
-        "Fl",
-    ),
-    "A port is a number up to 65535 in decimal digits, or the name of a service. For a server port 0 is one that the "
-    "system chooses, the same for IPv4 and IPv6.",
+        "A port is a number up to 65535 in decimal digits, or the name of a service. For a server port 0 is one that "
+        "the system chooses, the same for IPv4 and IPv6.",
+    ],
 )
 
 _VALUES = (
@@ -118,7 +133,20 @@ _VALUES = (
     ("HEX", "Bytes as pairs of hex digits, with spaces between bytes if wanted."),
 )
 
-_ENVIRONMENT = (("NETKIT_DEBUG", "If set, a failure shows its traceback as well."),)
+VALUES = Section("VALUES", [Terms(_VALUES, "Fl")])
+
+_EXIT_CODES = {**{str(int(code)): code.meaning for code in Exit}, "128+n": Exit.SIGNAL.meaning}
+del _EXIT_CODES[str(int(Exit.SIGNAL))]
+EXIT_STATUS = Section("EXIT STATUS", [Terms(list(_EXIT_CODES.items()))])
+
+_ENVIRONMENT = (
+    ("NETKIT_DEBUG", "If set, a failure shows its traceback as well."),
+    (
+        "NETKIT_PAGER, MANPAGER, PAGER",
+        "The first that is set is the pager through which help shows pages on a terminal, less if none is. No pager "
+        "is used if it is cat or empty.",
+    ),
+)
 
 _FORMAT = (
     "FORMAT is one word: typed fields, 'u16:port u32le:seq ip', or codes as in Python's struct, '!HIB'. If a part of "
@@ -172,8 +200,8 @@ _FOR_COMMAND = (
 )
 
 
-def overview_page(commands: Summaries) -> Page:
-    """The page of netkit itself."""
+def overview_page(commands: Summaries, topics: Pairs) -> Page:
+    """The page of netkit itself; ``topics`` are what shows other chapters, and what they are about."""
     return Page(
         command="netkit",
         summary=_SUMMARY,
@@ -182,10 +210,11 @@ def overview_page(commands: Summaries) -> Page:
             Section("DESCRIPTION", _DESCRIPTION),
             Section("COMMANDS", [Terms(pairs, "Ic", title) for title, pairs in _command_sections(commands)]),
             Section("OPTIONS", [Terms(_OPTIONS, "Fl")]),
-            Section("ADDRESSES", _ADDRESSES),
-            Section("VALUES", [Terms(_VALUES, "Fl")]),
+            ADDRESSES,
+            VALUES,
+            Section("TOPICS", [Terms(topics, "Ic")]),
             Section("ENVIRONMENT", [Terms(_ENVIRONMENT, "Ev")]),
-            _exit_status(),
+            EXIT_STATUS,
             Section("EXAMPLES", [Terms(_EXAMPLES, "Ic")]),
         ),
         see=[f"netkit-{name}" for _, name, _ in commands],
@@ -202,14 +231,8 @@ def command_page(command: Described, name: str, summary: str) -> Page:
         sections.append(Section("FORMAT", _FORMAT))
     if any("--port-file" in option.opts for option in command.params):
         sections.append(Section("ENVIRONMENT", _FOR_COMMAND))
-    sections += [_exit_status(), Section("EXAMPLES", [Terms(command.examples, "Ic")])]
+    sections += [EXIT_STATUS, Section("EXAMPLES", [Terms(command.examples, "Ic")])]
     return Page(f"netkit {name}", summary, f"[OPTIONS] {command.words}".strip(), sections, see=["netkit"])
-
-
-def _exit_status() -> Section:
-    rows = {str(int(code)): code.meaning for code in Exit if code is not Exit.SIGNAL}
-    rows["128+n"] = Exit.SIGNAL.meaning
-    return Section("EXIT STATUS", [Terms(list(rows.items()))])
 
 
 def _paragraphs(command: Described) -> list[str]:
@@ -218,8 +241,9 @@ def _paragraphs(command: Described) -> list[str]:
 
 def _command_sections(commands: Summaries) -> Iterator[tuple[str, Pairs]]:
     """Yield the headings of commands with their names and summaries."""
+    ordered = sorted(commands, key=lambda command: (command[1] not in _FIRST, command[1]))
     for title in sorted({section for section, _, _ in commands}, key=_COMMAND_SECTIONS.index):
-        yield title, [(name, summary) for section, name, summary in commands if section == title]
+        yield title, [(name, summary) for section, name, summary in ordered if section == title]
 
 
 def _option_sections(command: Described, rules: Sequence[Rule] = ()) -> Iterator[tuple[str, Pairs]]:
@@ -236,55 +260,73 @@ def _typed(option: Any) -> str:
     return f"{names} {option.type.name}" if option.takes_value else names
 
 
+def columns(most: int) -> int:
+    """How wide lines for stdout may be: ``most``, or as wide as a terminal that is narrower."""
+    try:
+        return max(_NARROWEST, min(most, os.get_terminal_size(1).columns))
+    except OSError:
+        return most
+
+
 def overview(commands: Summaries) -> str:
-    """What ``netkit`` alone shows."""
-    lines = [f"netkit: {_SUMMARY}", "", *_table(_EXAMPLES, 2, HELP_WIDTH), ""]
-    lines += ["Usage: netkit COMMAND [OPTIONS] ...", ""]
-    for title, pairs in _command_sections(commands):
-        heading = title
-        for name, summary in pairs:
-            lines.append(f"{heading:<8}{name:<11}{summary}")
-            heading = ""
-    lines += ["", "-v says more, -q nothing, -h helps, --version.  netkit help COMMAND, man netkit"]
-    return "\n".join(lines)
+    """What ``netkit`` alone shows: one screen, its commands in two columns where there is room for them."""
+    width = columns(HELP_WIDTH)
+    lines = [*wrapped(f"netkit: {_SUMMARY}", 0, width), "", *_table(_OVERVIEW_EXAMPLES, 2, width), ""]
+    lines.append("Usage: netkit COMMAND [OPTIONS] ...")
+    half = HELP_WIDTH // 2 + 1
+    two = width == HELP_WIDTH
+    parts = [
+        [title, *_table(pairs, 2, half - 1 if two else width, _NAME_WIDTH)]
+        for title, pairs in _command_sections(commands)
+    ]
+    if two:
+        cuts = ((list(chain(*parts[:cut])), list(chain(*parts[cut:]))) for cut in range(len(parts)))
+        left, right = min(cuts, key=lambda sides: max(map(len, sides)))
+        lines += [f"{one:{half}}{other}".rstrip() for one, other in zip_longest(left, right, fillvalue="")]
+    else:
+        lines += chain(*parts)
+    more = "-v says more, -q nothing, -h helps, --version.  netkit help COMMAND, man netkit"
+    return "\n".join([*lines, "", *wrapped(more, 0, width)])
 
 
 def help_page(command: Described, path: str) -> str:
     """What ``COMMAND --help`` shows: a sentence, examples, and the options under their headings."""
+    width = columns(HELP_WIDTH)
     options = list(_option_sections(command))
-    width = _term_width([pair for _, pairs in options for pair in pairs], HELP_WIDTH - 2)
-    lines = [*wrapped(_paragraphs(command)[0], 0, HELP_WIDTH), "", *_table(command.examples, 2, HELP_WIDTH), ""]
-    lines.append(f"Usage: {path} [OPTIONS] {command.words}".rstrip())
+    term_width = _term_width([pair for _, pairs in options for pair in pairs], width - 2)
+    lines = [*wrapped(_paragraphs(command)[0], 0, width), "", *_table(command.examples, 2, width), ""]
+    lines += wrapped(f"Usage: {path} [OPTIONS] {command.words}", 0, width)
     for title, pairs in options:
-        lines += ["", title, *_table(pairs, 2, HELP_WIDTH, width)]
-    lines += ["", f"Exit codes and more: netkit help {command.name}.  Addresses: netkit help."]
+        lines += ["", title, *_table(pairs, 2, width, term_width)]
+    more = f"Exit codes and more: netkit help {command.name}.  Addresses: netkit help addresses."
+    return "\n".join([*lines, "", *wrapped(more, 0, width)])
+
+
+def to_text(page: Page, width: int = PAGE_WIDTH) -> str:
+    """A page as plain text."""
+    name = wrapped(f"{page.name} - {page.summary}", _INDENT, width)
+    synopsis = wrapped(f"{page.command} {page.words}", _INDENT, width)
+    see = wrapped(", ".join(f"{name}(1)" for name in page.see), _INDENT, width)
+    lines = ["NAME", *name, "", "SYNOPSIS", *synopsis, *_section_lines(page.sections, width), "", "SEE ALSO", *see]
     return "\n".join(lines)
 
 
-def to_text(page: Page) -> str:
-    """A page as plain text."""
-    margin = " " * _INDENT
-    lines = ["NAME", f"{margin}{page.name} - {page.summary}", "", "SYNOPSIS", f"{margin}{page.command} {page.words}"]
-    see = ", ".join(f"{name}(1)" for name in page.see)
-    return "\n".join([*lines, *_section_lines(page.sections), "", "SEE ALSO", *wrapped(see, _INDENT, PAGE_WIDTH)])
-
-
-def topic_text(sections: Sequence[Section]) -> str:
+def topic_text(sections: Sequence[Section], width: int = PAGE_WIDTH) -> str:
     """A chapter as plain text."""
-    return "\n".join(_section_lines(sections)[1:])
+    return "\n".join(_section_lines(sections, width)[1:])
 
 
-def _section_lines(sections: Sequence[Section]) -> list[str]:
+def _section_lines(sections: Sequence[Section], width: int) -> list[str]:
     lines = []
     for section in sections:
         lines += ["", section.title]
         for number, block in enumerate(section.blocks):
             lines += [""] if number else []
             if isinstance(block, str):
-                lines += wrapped(block, _INDENT, PAGE_WIDTH)
+                lines += wrapped(block, _INDENT, width)
             else:
                 lines += [f"   {block.heading}"] if block.heading else []
-                lines += _table(block.pairs, _INDENT, PAGE_WIDTH, section.term_width())
+                lines += _table(block.pairs, _INDENT, width, section.term_width(width))
     return lines
 
 

@@ -1,8 +1,19 @@
 """Chapters of ``netkit help`` that belong to no single command."""
 
-from netkit.cli.pages import Section, Terms
+from collections.abc import Sequence
+from typing import NamedTuple
 
-ENDING = (
+from netkit.cli.pages import ADDRESSES, EXIT_STATUS, VALUES, Section, Terms
+
+
+class Topic(NamedTuple):
+    """A chapter, and what it is about."""
+
+    summary: str
+    sections: Sequence[Section]
+
+
+_ENDING = (
     Section(
         "WHEN A CONVERSATION ENDS",
         [
@@ -79,7 +90,7 @@ ENDING = (
     ),
 )
 
-PROXIES = (
+_PROXIES = (
     Section(
         "THROUGH PROXIES",
         [
@@ -136,4 +147,12 @@ PROXIES = (
     ),
 )
 
-TOPICS = {"ending": ENDING, "proxies": PROXIES}
+TOPICS = {
+    "addresses": Topic("how addresses and ports are written", [ADDRESSES]),
+    "ending": Topic("when a conversation ends", _ENDING),
+    "exit-codes": Topic("what each exit code means", [EXIT_STATUS]),
+    "proxies": Topic("how to go through proxies", _PROXIES),
+    "values": Topic("how durations, sizes, text and bytes are written", [VALUES]),
+}
+
+SUMMARIES = [(f"netkit help {name}", topic.summary) for name, topic in TOPICS.items()]

@@ -1,4 +1,4 @@
-"""Look: what an address or a network is"""
+"""Look: what an address is"""
 
 import click
 

@@ -1,8 +1,7 @@
-"""More: show a man page as text"""
+"""More: show a manual page"""
 
 import click
 
-from netkit.cli import run
 from netkit.cli.command import command
 
 
@@ -17,23 +16,30 @@ from netkit.cli.command import command
 @click.argument("words", nargs=-1)
 @click.pass_context
 def help(ctx: click.Context, words: tuple[str, ...]) -> int:
-    """Show the man page of COMMAND, or of netkit itself, as plain text.
+    """Show the manual page of COMMAND, or of netkit itself, or a chapter about TOPIC.
 
-    The TOPIC is "ending", when a conversation ends, or "proxies", how to go through them. The pages are part of netkit:
-    neither man nor installed man pages are needed.
+    The topics are addresses, ending, exit-codes, proxies and values. Pages are plain text and part of netkit: neither
+    man nor installed man pages are needed.
+
+    On a terminal a page is shown by a pager: what NETKIT_PAGER, MANPAGER or PAGER says, or else less, if it is there.
+    If the first of these that is set is cat or empty, no pager is used.
     """
-    from netkit.cli.app import netkit, summaries
-    from netkit.cli.pages import command_page, overview_page, to_text, topic_text
-    from netkit.cli.topics import TOPICS
+    from netkit.cli.app import meant_by, netkit, summaries
+    from netkit.cli.pager import show
+    from netkit.cli.pages import PAGE_WIDTH, columns, command_page, overview_page, to_text, topic_text
+    from netkit.cli.topics import SUMMARIES, TOPICS
 
     if len(words) > 1:
         raise click.UsageError(f"unexpected word {words[1]!r} after COMMAND {words[0]!r}", ctx)
-    if words and words[0] in TOPICS:
-        return run.answer(topic_text(TOPICS[words[0]]))
-    if words:
-        name, command, _ = netkit.resolve_command(ctx, list(words))
-        [(_, _, summary)] = summaries([name])
-        page = command_page(command, name, summary)
-    else:
-        page = overview_page(summaries(netkit.list_commands(ctx)))
-    return run.answer(to_text(page))
+    width = columns(PAGE_WIDTH)
+    commands = netkit.list_commands(ctx)
+    if not words:
+        return show(to_text(overview_page(summaries(commands), SUMMARIES), width))
+    [word] = words
+    if word in TOPICS:
+        return show(topic_text(TOPICS[word].sections, width))
+    found = netkit.get_command(ctx, word)
+    if found is None:
+        raise click.UsageError(f"no such command or topic {word!r}{meant_by(word, [*commands, *TOPICS])}", ctx)
+    [(_, name, summary)] = summaries([word])
+    return show(to_text(command_page(found, name, summary), width))

@@ -1,4 +1,4 @@
-"""Serve: connect clients where they ask to, by SOCKS and HTTP"""
+"""Serve: a SOCKS and HTTP proxy"""
 
 from netkit.cli import habits, options
 from netkit.cli import server as server_module

@@ -1,4 +1,4 @@
-"""Look: names and numbers of ports"""
+"""Look: names of port numbers"""
 
 import click
 

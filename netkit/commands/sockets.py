@@ -1,4 +1,4 @@
-"""Look: connections and listeners of this machine"""
+"""Look: sockets of this machine"""
 
 import click
 

@@ -1,4 +1,4 @@
-"""Talk: send text or stdin as datagrams"""
+"""Talk: send datagrams"""
 
 from typing import TYPE_CHECKING, Literal
 

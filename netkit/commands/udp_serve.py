@@ -1,4 +1,4 @@
-"""Serve: print datagrams as they arrive"""
+"""Serve: print datagrams that come"""
 
 from netkit.cli import habits, options
 from netkit.cli import server as server_module

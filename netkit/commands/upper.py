@@ -1,4 +1,4 @@
-"""Serve: send every byte back in upper case"""
+"""Serve: echo in upper case"""
 
 from netkit.cli import habits, options
 from netkit.cli import server as server_module

@@ -59,7 +59,8 @@ class Endpoint(NamedTuple):
 def take(words: Sequence[str], role: Role, *, udp: bool = False) -> tuple[Endpoint, list[str]]:
     """Read one address from the left; return it with the words that follow. With ``udp`` it may be a ``udp:`` one."""
     if not words:
-        raise Invalid("an address is missing: HOST PORT, HOST:PORT or unix:PATH")
+        forms = "PORT, :PORT, HOST:PORT" if role == "server" else "HOST PORT, HOST:PORT"
+        raise Invalid(f"an address is missing: {forms} or unix:PATH")
     first, *rest = words
     word, tls = without_tls(first, "address")
     is_udp = word.startswith("udp:")

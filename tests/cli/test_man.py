@@ -16,6 +16,7 @@ from netkit.cli.command import Command
 from netkit.core.errors import Exit
 from tests.support import netkit
 from tests.support.processes import tool
+from tests.support.terminals import on_terminal
 
 FOLDER = Path(__file__).parents[2] / "man"
 CONTEXT = click.Context(group, info_name="netkit")
@@ -23,6 +24,7 @@ COMMANDS: dict[str, Command] = {
     name: group.resolve_command(CONTEXT, [name])[1] for name in group.list_commands(CONTEXT)
 }
 PAGES = {page.name: page for page in man.pages()}
+ENDS = ["--send-only", "--shutdown-after", "--no-shutdown", "--hold", "--grace", "--until", "--max-bytes"]
 HEAVY = {"rich", "asyncio", "ssl", "logging", "json", "importlib.metadata", "subprocess", "concurrent.futures"}
 
 each_command = pytest.mark.parametrize("name", COMMANDS)
@@ -183,9 +185,8 @@ def test_every_command_is_listed() -> None:
     overview, page = group.get_help(CONTEXT), typeset((FOLDER / "netkit.1").read_text())
     for name in COMMANDS:
         summary = PAGES[f"netkit-{name}"].summary
-        assert summary
-        for shown in (overview, page):
-            assert re.search(rf"(^| ){name} +{re.escape(summary)}$", shown, re.MULTILINE)
+        assert re.search(rf"(^| ){name} +{re.escape(summary)}$", page, re.MULTILINE)
+        assert re.search(rf"(^|  ){name} +{re.escape(summary[:12])}", overview, re.MULTILINE)
         assert f"netkit-{name}(1)" in page
 
 
@@ -196,10 +197,19 @@ def test_help_fits(name: str) -> None:
 
 
 def test_overview_fits() -> None:
-    """What ``netkit`` alone shows fits 80 columns and 40 lines, whatever the number of commands."""
+    """What ``netkit`` alone shows fits a screen of 80 columns and 24 lines, with the prompt of the shell below it."""
     lines = group.get_help(CONTEXT).splitlines()
     assert [line for line in lines if len(line) > 80 or line != line.rstrip()] == []
-    assert len(lines) <= 40
+    assert len(lines) <= 23
+
+
+@pytest.mark.parametrize("args", [(), ("help", "connect"), ("help", "ending"), ("udp-send", "--help")], ids=" ".join)
+def test_help_on_a_narrow_terminal(args: tuple[str, ...]) -> None:
+    """Lines are folded at blanks there, and only a word that is wider than the terminal stands out."""
+    code, data = on_terminal(*args, columns=50, env={"PAGER": "cat"})
+    assert code == 0
+    lines = data.decode().replace("\r\n", "\n").splitlines()
+    assert [line for line in lines if len(line) > 50 and not re.match(r" *(netkit|tail) ", line)] == []
 
 
 # -- asking for help
@@ -229,11 +239,12 @@ def test_help_alone_is_the_page_of_netkit() -> None:
 @pytest.mark.parametrize(
     ("args", "message"),
     [
-        (("conect",), "netkit help: no such command 'conect', did you mean 'connect'?\n"),
-        (("zzz",), "netkit help: no such command 'zzz'\n"),
+        (("conect",), "netkit help: no such command or topic 'conect', did you mean 'connect'?\n"),
+        (("exitcodes",), "netkit help: no such command or topic 'exitcodes', did you mean 'exit-codes'?\n"),
+        (("zzz",), "netkit help: no such command or topic 'zzz'\n"),
         (("connect", "80"), "netkit help: unexpected word '80' after COMMAND 'connect'\n"),
     ],
-    ids=["close", "far", "two words"],
+    ids=["close", "close to a topic", "far", "two words"],
 )
 def test_help_of_what_is_no_command(args: tuple[str, ...], message: str) -> None:
     """A word that is no command is a usage error in one line, with the word that was meant."""
@@ -286,22 +297,69 @@ def test_work_does_without_man(tmp_path: Path) -> None:
     assert "netkit.cli.pages" not in imported_by("connect", f"unix:{tmp_path}/none", "--recv-only")
 
 
-def test_the_topic_of_proxies() -> None:
-    """``netkit help proxies`` has the schemes, where a password may be, and the exit codes, in lines that fit."""
-    code, shown, err = netkit("help", "proxies")
-    assert (code, err) == (0, "")
-    text = shown.decode()
-    assert max(map(len, text.splitlines())) <= 80
-    for word in ("socks5h", "socks4a", "https", "NETKIT_PROXY_PASSWORD", "--proxy-user-file", "--source", "97"):
-        assert word in text
+PAGERS = ({"PAGER": "cat"}, {"PAGER": ""}, {"PAGER": "tr a-z A-Z", "NETKIT_PAGER": " cat "}, {"TERM": "dumb"})
 
 
-def test_the_topic_of_endings() -> None:
-    """``netkit help ending`` names each option that decides it, in lines that fit, and the document has them too."""
-    code, shown, err = netkit("help", "ending")
+@pytest.mark.parametrize("env", PAGERS, ids=str)
+def test_no_pager_where_none_is_wanted(env: dict[str, str]) -> None:
+    """The page is written to the terminal as to a pipe."""
+    code, data = on_terminal("help", "values", env={"PAGER": "tr a-z A-Z", **env})
+    assert (code, data.replace(b"\r\n", b"\n")) == (0, netkit("help", "values").out)
+
+
+@pytest.mark.parametrize(
+    ("env", "shown"),
+    [
+        ({"PAGER": "tr a-z A-Z"}, b"A DURATION:"),
+        ({"PAGER": "cat", "MANPAGER": "tr a-z A-Z"}, b"A DURATION:"),
+        ({"PAGER": "cat", "MANPAGER": "cat", "NETKIT_PAGER": "tr a-z A-Z"}, b"A DURATION:"),
+        ({"PAGER": "true"}, b""),
+        ({"PAGER": "false"}, b""),
+        ({"PAGER": "echo [$LESS]; :"}, b"[FRX]"),
+        ({"PAGER": "echo [$LESS]; :", "LESS": ""}, b"[]"),
+        ({"PAGER": "nosuchpager"}, b"A duration:"),
+    ],
+    ids=str,
+)
+def test_a_terminal_gets_its_pager(env: dict[str, str], shown: bytes) -> None:
+    """The most particular variable counts; one that leaves early is no error, and without one there is the text."""
+    code, data = on_terminal("help", "values", env={"LANG": "C", **env})
+    assert code == 0
+    assert shown in data and (shown or not data)
+
+
+def test_less_is_the_pager_where_nothing_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It leaves by itself if the page fits the screen."""
+    tool("less")
+    for name in ("PAGER", "MANPAGER", "NETKIT_PAGER", "LESS"):
+        monkeypatch.delenv(name, raising=False)
+    code, data = on_terminal("help", "values")
+    assert code == 0
+    assert b"A duration:" in data
+
+
+@pytest.mark.parametrize(
+    ("topic", "words"),
+    [
+        ("addresses", ["HOST:PORT", "unix:@NAME", "tls:", "udp:"]),
+        ("exit-codes", [str(int(code)) for code in Exit if code is not Exit.SIGNAL]),
+        ("proxies", ["socks5h", "socks4a", "https", "NETKIT_PROXY_PASSWORD", "--proxy-user-file", "--source", "97"]),
+        ("ending", ENDS),
+        ("values", ["500ms", "64K"]),
+    ],
+)
+def test_topics(topic: str, words: list[str]) -> None:
+    """Each has what it is about, in lines that fit, and ``netkit help`` tells of it."""
+    code, shown, err = netkit("help", topic)
     assert (code, err) == (0, "")
     text = shown.decode()
-    assert max(map(len, text.splitlines())) <= 80
+    assert max(map(len, text.splitlines())) <= 78
+    assert [word for word in words if word not in text] == []
+    assert f"netkit help {topic} " in pages.to_text(PAGES["netkit"])
+    assert topic in help_of("help") + pages.to_text(PAGES["netkit-help"])
+
+
+def test_the_document_of_endings() -> None:
+    """It names each option that decides it."""
     document = (FOLDER.parent / "docs" / "ending.md").read_text()
-    for word in ("--send-only", "--shutdown-after", "--no-shutdown", "--hold", "--grace", "--until", "--max-bytes"):
-        assert word in text and word in document
+    assert [word for word in ENDS if word not in document] == []

@@ -34,7 +34,31 @@ COMMANDS: list[Case] = [
     (["lisen", "0"], "no such command 'lisen', did you mean 'listen'?"),
     (["ecoh", "0"], "no such command 'ecoh', did you mean 'echo'?"),
     (["uper", "0"], "no such command 'uper', did you mean 'upper'?"),
-    (["localhost", "80"], "no such command 'localhost'"),
+    (["localhost", "80"], "netkit: no such command 'localhost': netkit connect localhost 80 connects"),
+    (["-v", "localhost:80"], "no such command 'localhost:80': netkit connect localhost:80 connects"),
+    (["localhost"], "no such command 'localhost': netkit connect localhost PORT connects"),
+    (["b.example"], "no such command 'b.example': netkit connect b.example PORT connects"),
+    (["::1", "-v", "80"], "no such command '::1': netkit connect ::1 80 connects"),
+    (["unix:/a b"], "no such command 'unix:/a b': netkit connect 'unix:/a b' connects"),
+    (["udp:db:53"], "no such command 'udp:db:53': netkit connect udp:db:53 connects"),
+    (["9000"], "no such command '9000': netkit listen 9000 listens there, netkit connect :9000 connects"),
+    (["http://b.example/?a&b"], ": netkit fetch 'http://b.example/?a&b' gets it"),
+    (["redis://b.example"], ": netkit portcheck redis://b.example says whether it is ready"),
+    (["serve", "8000"], "no such command 'serve': netkit listen PORT takes a client"),
+    *(
+        ([name, "h"], f"no such command {name!r}: netkit {command} ")
+        for name, command in [
+            *(("nc", "connect"), ("ncat", "connect"), ("socat", "connect"), ("telnet", "connect"), ("curl", "fetch")),
+            *(("wget", "fetch"), ("scan", "portcheck"), ("dns", "resolve"), ("dig", "resolve"), ("ss", "sockets")),
+            ("netstat", "sockets"),
+        ]
+    ),
+    (["-V"], "netkit: no such option '-V': netkit --version prints the version"),
+    (["-v"], "netkit: a command is missing after '-v'"),
+    (["-q", "--json"], "netkit: a command is missing after '--json'"),
+    (["-4", "connect", "h", "1"], "netkit: no such option '-4': options of a command stand behind it"),
+    (["foo://h"], "no such command 'foo://h'"),
+    (["a..b", "80"], "no such command 'a..b'"),
     (["CONNECT", "h", "1"], "no such command 'CONNECT'"),
     ([""], "no such command ''"),
     (["--verbos"], "no such option '--verbos'"),
@@ -182,7 +206,8 @@ RELAYS: list[Case] = [
     (["relay", "--udp", HERE], "TARGET: an address is missing"),
 ]
 WORDS: list[Case] = [
-    *(([name], "an address is missing") for name in ("connect", *SERVERS)),
+    (["connect"], "netkit connect: an address is missing: HOST PORT, HOST:PORT or unix:PATH"),
+    *(([name], "an address is missing: PORT, :PORT, HOST:PORT or unix:PATH") for name in SERVERS),
     (["connect", "h", "80", "--"], "after '--'"),
     (["connect", "h", "80", "--", "true"], "words after '--' would be a command"),
     (["connect", "--", "h", "80"], "words after '--' would be a command"),

@@ -1,0 +1,44 @@
+"""Long answers on a terminal, through the pager of whoever sits there."""
+
+import os
+
+from netkit.cli.run import answer
+from netkit.core.errors import Exit
+from netkit.output import console
+
+_NOT_RUN = (126, 127)  # what a shell says of a program that it cannot run, or find
+
+
+def show(text: str) -> int:
+    """Write an answer to stdout, on a terminal through a pager, however that ends; return the exit code."""
+    pager = _pager() if console.draws(console.STDOUT) else ""
+    if pager and _shown(text, pager):
+        return Exit.OK
+    return answer(text)
+
+
+def _pager() -> str:
+    """The shell's command line of the pager; empty if none is wanted, or there is none."""
+    for name in ("NETKIT_PAGER", "MANPAGER", "PAGER"):
+        if name in os.environ:
+            command = os.environ[name].strip()
+            return "" if command == "cat" else command
+    from shutil import which
+
+    return which("less") or ""
+
+
+def _shown(text: str, pager: str) -> bool:
+    """Show a text by a pager until that ends; whether it could be run."""
+    import signal
+    import subprocess
+
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # ignored, it would hide the exit code from us
+    environment = {"LESS": "FRX", **os.environ}
+    process = subprocess.Popen(["/bin/sh", "-c", pager], stdin=subprocess.PIPE, env=environment)
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the pager's
+    try:
+        process.communicate(text.encode() + b"\n")
+    finally:
+        signal.signal(signal.SIGINT, before)
+    return process.returncode not in _NOT_RUN
