@@ -1,6 +1,6 @@
 """Man pages, written from the live commands.
 
-``python -m netkit.cli.man [FOLDER]`` writes them into ``man/``, or into FOLDER.
+``python -m netkit.cli.man FOLDER`` writes them into FOLDER; without it into ``man/``, and the completion scripts too.
 """
 
 import os
@@ -11,6 +11,7 @@ from collections.abc import Iterator
 import click
 
 from netkit import __version__
+from netkit.cli import completion
 from netkit.cli.app import netkit, summaries
 from netkit.cli.pages import PAGE_WIDTH, Page, command_page, overview_page, wrapped
 from netkit.cli.topics import SUMMARIES
@@ -113,4 +114,8 @@ def write(folder: str) -> None:
 
 
 if __name__ == "__main__":
-    write(*(sys.argv[1:] or ["man"]))
+    if sys.argv[1:]:
+        write(*sys.argv[1:])
+    else:
+        write("man")
+        completion.write()

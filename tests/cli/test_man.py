@@ -174,7 +174,7 @@ def test_examples(name: str) -> None:
     """Each example is one line, to be copied, in the man page and in --help, and begins with the command."""
     assert 2 <= len(COMMANDS[name].examples) <= 3
     for example, meaning in COMMANDS[name].examples:
-        assert re.search(rf"(^| )netkit {name}\b", example)
+        assert re.search(rf"(^|[ (])netkit {name}\b", example)
         for shown in (typeset((FOLDER / f"netkit-{name}.1").read_text()), help_of(name)):
             assert any(example in line for line in shown.splitlines())
             assert squeezed(meaning) in squeezed(shown)
