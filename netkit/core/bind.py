@@ -22,6 +22,7 @@ _PORT_TRIES = 128
 _IPV6_OWN = ("::", "::1")
 _HINTS: dict[int | None, str] = {
     errno.EACCES: "ports below 1024 need privileges; try 8080",
+    errno.EADDRNOTAVAIL: "this machine has no such address; :{port} takes all that it has",
     errno.EADDRINUSE: "netkit sockets --listening --port {port} shows who has it; port 0 takes a free one",
 }
 

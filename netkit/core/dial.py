@@ -26,6 +26,11 @@ C = TypeVar("C")
 S = TypeVar("S")
 STAGGER = 0.25  # s between attempts: RFC 8305, section 5
 _BACKLOG_PAUSE = 0.01  # s: a unix listener whose backlog is full says EAGAIN, and nothing wakes us
+_UNIX_HINTS = {
+    errno.ENOENT: "no server has made it yet? netkit sockets --unix --listening shows those there are",
+    errno.ECONNREFUSED: "the server that made it has gone; netkit sockets --unix --listening shows those there are",
+    errno.EACCES: "only who may write to the socket's file may connect: see ls -l",
+}
 
 
 class TimeLimit:
@@ -185,7 +190,11 @@ def interleave(addresses: Sequence[Address]) -> list[Address]:
 
 async def candidates(target: Endpoint, how: Dialling, observe: Observer) -> list[Address]:
     """The addresses to try, in this order. Raises Failure RESOLVE, and what ``how.choose`` does."""
-    found = how.choose(await lookup(target, how.family, numeric=how.numeric, observe=observe))
+    try:
+        found = how.choose(await lookup(target, how.family, numeric=how.numeric, observe=observe))
+    except Failure as failure:
+        failure.hint = failure.hint or f"netkit resolve {target.host} shows what the resolver says"
+        raise
     source = how.source[0] if how.source else ""
     if source:
         found = [address for address in found if address.family == family_of(source)]
@@ -288,3 +297,6 @@ async def _connect_unix(target: Endpoint, path: str) -> SocketStream:
                 return SocketStream(sock, str(target), peer=target)
             except BlockingIOError:
                 await sleep(_BACKLOG_PAUSE)
+            except OSError as error:
+                hint = _UNIX_HINTS.get(error.errno or 0, "")
+                raise Failure(Exit.CONNECT, f"connect to {target}", error, hint=hint) from error

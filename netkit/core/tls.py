@@ -44,14 +44,20 @@ _WRAPPING = re.compile(r"^\[[^]]*\] | \(_ssl\.c:[0-9]+\)$")  # what Python puts 
 _SENDER = re.compile(r"^(?:sslv3|tlsv1|tlsv13|ssl/tls) (?:alert )?")  # in front of alerts, and not of our own findings
 _HINT = "a server that drops clients which half-close may want --no-shutdown"
 _HINT_OLDER = "--tls-min 1.0 speaks old versions, too"
+_HINT_PLAIN = "the service may not use TLS: leave out tls: or --tls, or write http:"
+_NO_TLS = "the peer does not speak TLS"
 _REASONS = {
-    "wrong version number": "the peer does not speak TLS",
-    "http request": "the peer does not speak TLS",
-    "packet length too long": "the peer does not speak TLS",
-    "record layer failure": "the peer does not speak TLS",
+    "wrong version number": _NO_TLS,
+    "http request": _NO_TLS,
+    "packet length too long": _NO_TLS,
+    "record layer failure": _NO_TLS,
     "no shared cipher": "no cipher in common",
 }
-
+# Ports of services that begin without TLS, and what --starttls calls their protocols: IANA's registry, and irc's by custom.
+_PLAIN_PORTS = {
+    **{21: "ftp", 24: "lmtp", 25: "smtp", 110: "pop3", 119: "nntp", 143: "imap", 389: "ldap", 587: "smtp"},
+    **{3306: "mysql", 4190: "sieve", 5222: "xmpp", 5432: "postgres", 6667: "irc"},
+}
 
 OLDEST = "1.2"
 """The version of TLS that is the oldest unless one is asked for: RFC 8996 has done with those before."""
@@ -267,6 +273,7 @@ class TlsStream(Wrapped):
         self._turn = Lock()
         self._held = b""  # payload that had to be read before its time
         self._ended = self._peer_ended = False
+        self._at_once = not stream.counts.received  # and no dialogue came before
         self._sent = Ledger(stream)
         self._written: list[tuple[int, int]] = []  # where the records in ``_outgoing`` end, and their payload
 
@@ -297,14 +304,26 @@ class TlsStream(Wrapped):
                 if reason == "unsupported protocol":
                     reason = f"the peer speaks no version {self._how.versions}"
                 older = "version" in reason and self._how.oldest == OLDEST and self._how.newest is None
-                raise Failure(Exit.TLS, action, reason, hint=_HINT_OLDER if older else "") from error
+                hint = _HINT_OLDER if older else self._plain_hint(_HINT_PLAIN if reason == _NO_TLS else "")
+                raise Failure(Exit.TLS, action, reason, hint=hint) from error
             if done or self.tls.chain:
                 self._check_fingerprint()  # before a certificate of ours is sent
             await self._flush()
             if not done and not await self._feed():
-                raise Failure(Exit.TLS, action, "the peer ended in the middle of it")
+                raise Failure(Exit.TLS, action, "the peer ended in the middle of it", hint=self._plain_hint())
         if self.tls.chain:
             self.tls.context = _silent(server_side=self.tls.server_side)
+
+    def _plain_hint(self, otherwise: str = "") -> str:
+        """What to try with a server that does not begin with TLS, by its port or ``otherwise``; empty for a client."""
+        if self.tls.server_side or not self._at_once:
+            return ""
+        protocol = _PLAIN_PORTS.get(self.peer.port)
+        return (
+            f"this port begins without TLS: --starttls {protocol} in place of tls: secures it"
+            if protocol
+            else otherwise
+        )
 
     def _refused(self, error: "ssl.SSLCertVerificationError") -> Failure:
         return trust.refused(
