@@ -16,9 +16,10 @@ _HEADER = (
     "xmlns:stream='http://etherx.jabber.org/streams'>"
 )
 _REQUEST = f"<starttls xmlns='{_NAMESPACE}'/>"
-# Text, and the tag behind it. Nothing is tried twice, as the text of a peer may be long.
-_TAG = re.compile(rb"""([^<]*+)<(/?+)((?:[^<>"'/]|"[^"<]*+"|'[^'<]*+'|/(?!>))*+)(/?+)>""")
-_FIRST_TAG = re.compile(rb"(?:\s*+<\?xml\b[^<>]*+>)?+" + _TAG.pattern)  # behind an XML declaration
+# Text, and the tag behind it. Nothing is tried twice, as the text of a peer may be long: what may follow is told apart
+# by its first byte. A group may not be possessive: Python before 3.11.5 matches that wrongly (gh-106052).
+_TAG = re.compile(rb"""([^<]*+)<(/?+)((?:[^<>"'/]|"[^"<]*+"|'[^'<]*+'|/(?!>))*)(/?+)>""")
+_FIRST_TAG = re.compile(rb"(?:\s*+<\?xml\b[^<>]*+>|(?!\s*+<\?xml\b))" + _TAG.pattern)  # behind an XML declaration
 _NAME = re.compile(r"(?:([\w.-]+):)?([\w.-]+)(?!\S)")
 _ATTRIBUTE = re.compile(r"""\s([^\s=]+)\s*=\s*(?:"([^"]*)"|'([^']*)')""")
 
