@@ -72,6 +72,7 @@ def pytest_runtest_logfinish() -> None:
     levels.enforce(levels.LEVELS[-1])
 
 
+@pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int:
     """More workers than processors: half of the time they wait for a process or for a clock."""
     return (os.cpu_count() or 1) + 1

@@ -29,6 +29,7 @@ _BLANKS = re.compile(rb"[ \t\r\n]{%d}" % _MAX_BLANKS)
 _TWO_BLANKS = re.compile(rb"[ \t][ \t]")
 _END = re.compile(rb"\n\r?\n")
 _LENGTHS = re.compile(rb"^content-length[ \t]*:((?:[^\n]|\n[ \t])*)", re.IGNORECASE | re.MULTILINE)
+LONG_LENGTH = re.compile(rb"^content-length[ \t]*:\s*[0-9]{21}", re.IGNORECASE | re.MULTILINE)  # h11 0.14 takes those
 _QUOTED = re.compile(r"b(['\"].*?['\"])(?=\)|$| )")
 # What h11 says of an answer, and what we say.
 _WORDS = {
@@ -153,6 +154,8 @@ class Exchange(Wrapped):
             size, looked = size + len(raw), 0
             if _BLANKS.search(raw):
                 raise self._malformed(f"it has {_MAX_BLANKS} blanks in a row")
+            if LONG_LENGTH.search(raw):
+                raise self._malformed(_WORDS["bad Content-Length"])
             self._http.receive_data(raw)
             event = self._next()
             if isinstance(event, h11.Response):

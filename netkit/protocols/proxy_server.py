@@ -19,6 +19,7 @@ import h11
 from netkit.core.address import Endpoint, check_host, family_of, parse_port, split
 from netkit.core.errors import Exit, Failure
 from netkit.core.targets import NotAllowed
+from netkit.protocols.http import LONG_LENGTH
 
 MAX_HEAD = 8 * 1024  # bytes of a CONNECT with its fields
 _MAX_STRING = 255  # bytes of a user or a name of SOCKS4, whose own limit is none; those of SOCKS5 have it
@@ -251,6 +252,8 @@ class Handshake:
         head = yield from self._take(end.end())
         if _BLANKS.search(head):
             raise _refused_http(HTTPStatus.BAD_REQUEST, "the request has 256 blanks in a row")
+        if LONG_LENGTH.search(head):
+            raise _refused_http(HTTPStatus.BAD_REQUEST, "the request is malformed: bad content-length")
         return head
 
 

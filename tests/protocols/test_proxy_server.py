@@ -118,6 +118,7 @@ REFUSED = {
     "http user": (b"CONNECT me@db:80 HTTP/1.0\r\n\r\n", HTTP_400, "the target is no host"),
     "http without Host": (b"CONNECT db:80 HTTP/1.1\r\n\r\n", HTTP_400, "missing mandatory host"),
     "http with a body": (http(80, "db", "Content-Length: 5\r\n"), HTTP_400, "a CONNECT has no body"),
+    "http long length": (http(80, "db", f"Content-Length: {'9' * 5000}\r\n"), HTTP_400, "bad content-length"),
     "http in chunks": (http(80, "db", "Transfer-Encoding: chunked\r\n"), HTTP_400, "a CONNECT has no body"),
     "http malformed": (b"HELO me\r\n\r\n", HTTP_400, "illegal request line"),
     "http field malformed": (http(80, "db", "Proxy-Authorization me:secret\r\n"), HTTP_400, "illegal header line"),
