@@ -13,6 +13,8 @@ from netkit.core.errors import Invalid
 from netkit.output.console import Verbosity
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
     from netkit.core.address import Endpoint
     from netkit.core.connection import Handler
     from netkit.core.dial import Connect, Dialling
@@ -85,6 +87,10 @@ class ClientOptions:
     def observe(self) -> "Observer":
         """Gets the events of the run."""
         return self.run.observe
+
+    def watch(self, watching: "Callable[[Observer], Observer]") -> None:
+        """Have the events of the run go through what ``watching`` makes of their observer. To be called first."""
+        self.run.observe = watching(self.run.observe)
 
     def set_address(self, address: "Endpoint", *, name: str | None = None) -> None:
         """Dial ``address``, whose certificate is for its host, or for ``name``. Raises Invalid if it has neither."""
@@ -208,37 +214,55 @@ class ClientOptions:
 
 
 class UrlDialler:
-    """Dials the servers of ``url`` and of those it leads to, or ``via`` in place of all of them.
+    """Dials the servers of ``urls`` and of those they lead to, or ``via`` in place of all of them.
 
-    It goes through the proxies of the command line, or through the one that the environment names for a URL. It is told
-    whether a URL has the origin of ``url``: our certificate, its key and the name are for that alone.
+    It goes through the proxies of the command line, or through the one that the environment names for a URL. Where
+    there is none, hosts with their ports that are among ``resolved`` are at those addresses. It is told whether a URL
+    has the origin of what was typed: our certificate, its key and the name are for that alone.
 
     Raises Invalid for what cannot be dialled as the options say.
     """
 
-    def __init__(self, client: ClientOptions, url: "Url", via: "Endpoint | None") -> None:
+    def __init__(
+        self,
+        client: ClientOptions,
+        urls: "Sequence[Url]",
+        via: "Endpoint | None",
+        resolved: "Iterable[tuple[Endpoint, Endpoint]]" = (),
+    ) -> None:
         from netkit.protocols.proxy import Environment, read_environment
 
-        client.set_address(via or url.endpoint, name=url.endpoint.host)
-        typed = via is not None or client.proxies.proxy
         self._client = client
         self._via = via
+        self._resolved = dict(resolved)
+        for url in urls:
+            client.set_address(self._place(url), name=url.endpoint.host)
+        typed = via is not None or client.proxies.proxy
         self._environment = Environment() if typed else read_environment(os.environ)
         for proxy in self._environment[:2]:
             client.family.check(proxy.endpoint.host if proxy else None)
         self._chain = cache(self._authenticated)
         self._secured = cache(self._layers)
+        for url in urls:
+            if url.endpoint in self._resolved and self._environment.proxy(url):
+                raise Invalid(f"--resolve does not apply: the environment has a proxy for {url}; --proxy '' uses none")
 
-    async def __call__(self, url: "Url", own: bool, group: "Group") -> "Connection":
+    async def __call__(self, url: "Url", own: bool, group: "Group", patience: float | None = None) -> "Connection":
         layers = self._secured(url, own) if url.scheme == "https" else []
         how = self._client.dialling(layers)
+        if patience is not None:
+            how = how._replace(timeout=min(how.timeout, patience))
         if chain := self._chain(url):
             from netkit.protocols.tunnel import through_proxies, to_last_proxy
 
             connect = through_proxies if self.forwarder(url) is None else to_last_proxy
             way = hops(chain, self._client.tls.cafile, self._client.observe)
             how = how._replace(connect=connect(way))
-        return await self._client.dial(group, self._via or url.endpoint, how)
+            return await self._client.dial(group, self._via or url.endpoint, how)
+        return await self._client.dial(group, self._place(url), how)
+
+    def _place(self, url: "Url") -> "Endpoint":
+        return self._via or self._resolved.get(url.endpoint, url.endpoint)
 
     def forwarder(self, url: "Url") -> "Proxy | None":
         """The HTTP proxy that is asked for ``url`` in place of its server, if any. Raises Failure READ."""
@@ -252,7 +276,7 @@ class UrlDialler:
 
     def _layers(self, url: "Url", own: bool) -> "list[Layer]":
         tls = self._client.tls.for_url(own)
-        return self._client.layers(tls, self._via or url.endpoint, url.endpoint.host or "", url.authority)
+        return self._client.layers(tls, self._place(url), url.endpoint.host or "", url.authority)
 
 
 class DatagramClientOptions(ClientOptions):

@@ -315,7 +315,11 @@ class ProgressOptions(Record):
         ways = Ways(reads, writes, long)
         seen = (ways.sends or ways.receives) and not record.dumps(verbosity)
         show = self.show(verbosity) if seen else None
-        return Shown(show, ways, (lambda: console.before_line()) if same_terminal(1, 2) else None)
+        return Shown(show, ways, self.wiping() if same_terminal(1, 2) else None)
+
+    def wiping(self) -> Callable[[], bytes]:
+        """Returns what wipes the picture that stands on stdout's terminal, if one does at that moment."""
+        return (lambda: console.before_line()) if same_terminal(1, 2) else bytes
 
 
 def showing(after: float) -> "Show":
@@ -549,7 +553,7 @@ https_options = gathered(
     rules=[
         excluded(
             *("--servername", "--cert", "--key", "--key-password-file"),
-            by=Case("an http URL", lambda values: values["url"].scheme != "https"),
+            by=Case("an http URL", lambda values: all(url.scheme != "https" for url in values["urls"])),
             why="the URL is not https",
         ),
         *_key_rules,

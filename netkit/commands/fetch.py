@@ -6,23 +6,28 @@ import click
 
 from netkit.cli import client as client_module
 from netkit.cli import habits, options
-from netkit.cli.command import ADDRESSES, DATA, ENDING, REQUEST, command, gathered
+from netkit.cli.command import ADDRESSES, DATA, ENDING, REQUEST, TIME, command, gathered
 from netkit.cli.proxies import fetch_proxy_options
 from netkit.cli.rules import Case, Values, excluded, needs, one_of
-from netkit.cli.types import FIELD, FILE, METHOD, SIZE, TEXT, count
+from netkit.cli.run import conclude
+from netkit.cli.types import DURATION_OR_ZERO, FIELD, FILE, METHOD, SIZE, Parsed, count, word
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from contextlib import AbstractContextManager
+
+    from netkit.core.address import Endpoint
     from netkit.protocols.url import Url
-    from netkit.services.fetch.client import Asked
+    from netkit.services.fetch.asked import Asked
+    from netkit.services.fetch.places import Place
 
 
-def _url(ctx: click.Context, param: click.Parameter, words: tuple[str, ...]) -> "Url":
+def _urls(ctx: click.Context, param: click.Parameter, words: tuple[str, ...]) -> "tuple[Url, ...]":
     from netkit.protocols.url import parse
 
-    if len(words) != 1:
-        several = f"one URL is wanted, and these are {len(words)} words: {', '.join(map(repr, words))}"
-        raise click.UsageError(several if words else "the URL is missing")
-    return parse(words[0])
+    if not words:
+        raise click.UsageError("the URL is missing")
+    return tuple(map(parse, words))
 
 
 def _field(name: str) -> Case:
@@ -32,28 +37,36 @@ def _field(name: str) -> Case:
 def _shows_on_terminal(values: Values) -> bool:
     from netkit.services.progress import Ways
 
-    return values["path"] is None and not Ways(reads=False, writes=True).receives
+    return (
+        not (values["path"] or values["remote_name"] or values["data_file"])
+        and not Ways(reads=False, writes=True).receives
+    )
+
+
+_FILES = ("--output", "--remote-name")
+_USERINFO = Case("user and password in the URL", lambda values: any(url.userinfo is not None for url in values["urls"]))
+_SEVERAL = Case("several URLs", lambda values: len(values["urls"]) > 1)
 
 
 @command(
-    words="URL",
+    words="URL...",
     habits={
         **habits.HABITS,
         **habits.PROXY_HABITS,
         "-I --spider": "--head asks for the head alone",
         "-L --location": "redirects are followed anyway, see --max-redirects",
         "-X --request": "--method METHOD",
-        "-d --data-raw --data-binary --post-data": "--data TEXT sends TEXT; @FILE names no file",
-        "-T --upload-file": "--method PUT --data TEXT",
+        "-d --data-raw --data-binary --post-data": "--data TEXT sends TEXT, --data-file FILE what is in a file",
+        "--post-file --json-file": "--data-file FILE",
+        "-T --upload-file": "--method PUT --data-file FILE",
         "-F --form": "there are no forms with files; --data TEXT sends TEXT",
         "-f": "--fail",
-        "-O --remote-name": "-o FILE names the file",
         "-C -c --continue --continue-at": "--resume goes on with what -o FILE has left",
         "-r --range": "-H 'Range: bytes=0-99'",
         "-z --time-cond": "-H 'If-Modified-Since: DATE'",
         "-k --no-check-certificate": "--insecure does not verify the certificate",
         "--cacert --ca-certificate": "--cafile FILE",
-        "-u --user": "-H 'Authorization: ...', or http://USER:PASSWORD@HOST/",
+        "--http-user --http-password": "--user USER:PASSWORD",
         "-e --referer": "-H 'Referer: URL'",
         "-A -U --user-agent": "-H 'User-Agent: NAME'",
         "-b --cookie": "-H 'Cookie: NAME=VALUE'",
@@ -62,22 +75,29 @@ def _shows_on_terminal(values: Values) -> bool:
         "-s -S --silent --show-error": "only failures are said anyway; -q says nothing at all",
         "-m --max-time": "--timeout D",
         "-# --progress-bar": "--progress shows it at once",
-        "--compressed": "nothing is decompressed; -H 'Accept-Encoding: gzip' asks for it",
+        "--retry-max-time --retry-connrefused --retry-delay --tries -t": "--retry N tries again, --wait D for so long",
         "-l": "netkit listen ADDRESS listens",
     },
     rules=[
         excluded("--proxy", by=options.UNIX, why="a proxy connects to hosts and ports"),
         one_of("--head", "--method"),
-        one_of("--head", "--data"),
+        one_of("--head", "--data", "--data-file"),
         one_of(
-            Case("user and password in the URL", lambda values: values["url"].userinfo is not None),
+            _USERINFO,
+            "--user",
             _field("Authorization"),
         ),
+        one_of("--compressed", _field("Accept-Encoding")),
+        one_of(*_FILES),
+        excluded("--output", by=_SEVERAL, why="-O writes each of several URLs to a file of its own"),
+        excluded("--data-file -", by=_SEVERAL, why="stdin can be sent to one URL alone"),
+        excluded("--resolve", by=options.UNIX, why="a unix socket is asked for all URLs"),
+        excluded("--resolve", by="--proxy", why="the proxy connects"),
         excluded("--include", "--max-size", by="--head", why="--head writes the head alone"),
-        needs("--force", "--resume", on="-o", why="without -o FILE there is no file"),
-        excluded("--raw", by="-o", why="it goes to a file"),
+        needs("--force", "--resume", on=_FILES, why="without -o FILE or -O there is no file"),
+        excluded("--raw", by=_FILES, why="it goes to a file"),
         excluded(
-            *("--head", "--include", "--data"),
+            *("--head", "--include", "--data", "--data-file", "--compressed"),
             Case("--method", lambda values: values["method"] not in (None, "GET")),
             _field("Range"),
             _field("If-Range"),
@@ -94,18 +114,27 @@ def _shows_on_terminal(values: Values) -> bool:
     examples=[
         ("netkit fetch https://example.org/ | less", "a page, on standard output"),
         ("netkit fetch -o big.iso --resume http://host/big.iso", "a file, from where it was cut"),
-        ("netkit fetch --unix-socket /run/app.sock http://localhost/status --fail", "ask a server on a unix socket"),
+        ("netkit fetch --wait 30s --fail http://localhost:8080/health", "wait for a server to be well"),
     ],
 )
-@click.argument("url", nargs=-1, callback=_url)
+@click.argument("urls", nargs=-1, callback=_urls)
 @options.family_options
 @options.dial_options
 @fetch_proxy_options
 @ADDRESSES.option(
     "--unix-socket", "socket", type=FILE, help="Connect to this unix socket instead of the host; @NAME is abstract."
 )
+@ADDRESSES.option(
+    "--resolve",
+    "resolved",
+    type=Parsed("HOST:PORT:ADDR", "netkit.protocols.url.parse_resolved"),
+    multiple=True,
+    help="Connect to ADDR for URLs of HOST and PORT, without looking HOST up; repeatable.",
+)
 @options.https_options
 @options.timeout_options
+@TIME.option("--retry", type=count(zero=True), help="Try again up to N times while the server cannot answer.")
+@TIME.option("--wait", "patience", type=DURATION_OR_ZERO, help="Keep trying for D while it cannot, then exit with 28.")
 @ENDING.option(
     "--max-redirects",
     type=count(zero=True, most=1000),
@@ -122,12 +151,24 @@ def _shows_on_terminal(values: Values) -> bool:
     "fields",
     type=FIELD,
     multiple=True,
-    help="Add a header field, 'NAME: VALUE', or replace netkit's own; repeatable.",
+    help="Add a header field, 'NAME: VALUE', or replace netkit's own, which 'NAME:' leaves out; repeatable.",
 )
 @REQUEST.option(
-    "--data", "body", type=TEXT, help="Send TEXT, as a form unless -H has a Content-Type; \\n and \\xNN are bytes."
+    "-u",
+    "--user",
+    type=word("USER[:PASSWORD]"),
+    help="Log in as USER (Basic); without PASSWORD, NETKIT_PASSWORD of the environment is it.",
 )
+@REQUEST.option(
+    "--data",
+    "body",
+    type=Parsed("TEXT", "netkit.services.fetch.data_file.parse_text"),
+    help="Send TEXT, as a form unless -H has a Content-Type; \\n and \\xNN are bytes.",
+)
+@REQUEST.option("--data-file", type=FILE, help="Send the contents of FILE, or of stdin for -, as they are.")
+@REQUEST.option("--compressed", help="Ask for a compressed body (gzip, deflate), and decompress it.")
 @DATA.option("-o", "--output", "path", type=FILE, help="Write to FILE, which appears only when it is complete.")
+@DATA.option("-O", "--remote-name", help="As -o, with the last part of the URL's path as FILE.")
 @DATA.option("--force", help="Overwrite FILE if it exists.")
 @DATA.option(
     "--resume", help="Continue a download of FILE that was cut, if the server still has that version; implies --fail."
@@ -135,29 +176,48 @@ def _shows_on_terminal(values: Values) -> bool:
 @DATA.option("-i", "--include", help="Write the status and the header before the body.")
 @options.raw_option
 @options.verbosity_options
+@options.stats_option
 @options.progress_options
 @client_module.client_options
-@gathered("asked", "netkit.services.fetch.client.Asked")
+@gathered("asked", "netkit.services.fetch.asked.Asked")
 def fetch(
     client: client_module.ClientOptions,
     asked: "Asked",
+    urls: "tuple[Url, ...]",
+    user: str | None,
     socket: str | None,
+    resolved: "tuple[tuple[Endpoint, Endpoint], ...]",
+    retry: int | None,
+    patience: float | None,
     head: bool,
+    data_file: str | None,
     path: str | None,
+    remote_name: bool,
     force: bool,
     resume: bool,
     raw: bool,
     progress: options.ProgressOptions,
 ) -> int:
-    """Get an http or https URL (HTTP/1.1) to standard output, or to a file.
+    """Get http or https URLs (HTTP/1.1), one after the other, to standard output or to files.
 
     netkit connects to the host of each URL, or with --unix-socket to that socket for all of them. It goes through the
     proxies of --proxy, whatever the host, or else through the one that the environment names, as curl does: http_proxy,
     https_proxy, all_proxy and no_proxy, or the same in upper case, HTTP_PROXY excepted. "netkit help proxies" has more.
+    A connection is kept for the next URL of the same server, unless that is for a request that must not be repeated.
 
     It follows redirects to http and https only. To another origin (scheme, host and port) it sends neither the user and
-    password of the URL, nor the client certificate, nor any -H field that could be a secret. A POST becomes a GET where
-    browsers do so (301, 302, 303); 307 and 308 send --data again, but not from https to http.
+    password, nor the client certificate, nor any -H field that could be a secret; of several URLs each gets them. A
+    POST becomes a GET where browsers do so (301, 302, 303); 307 and 308 send the body again, but not from https to
+    http, and not what came from a pipe: that is exit code 26.
+
+    --data-file sends a file as it is, with its length, and a pipe in chunks as they come; Content-Type is what -H says.
+    The method is POST unless --method names another.
+
+    --retry and --wait try again while the server is refused, unreachable, unresolved or silent, or answers 408, 429,
+    502, 503 or 504: GET, HEAD, PUT, DELETE and OPTIONS, and whatever was not sent at all. Pauses are what Retry-After
+    says, or else 1s and then twice as long each time, up to 1m; with --wait alone 20ms, up to 500ms. A server that
+    wants more than an hour, or more than --wait has left, is not waited for. After the last of --retry its answer is
+    the answer; when --wait is over the exit code is 28.
 
     With -o the answer is written to FILE.netkit-part, which replaces FILE when it is complete; a symbolic link there is
     replaced, not followed. --resume continues a download that was cut, if the server named its version by an ETag or a
@@ -166,33 +226,71 @@ def fetch(
 
     Progress is shown on stderr's terminal after half a second, unless the answer is shown on a terminal.
 
-    Nothing is decompressed: bytes are written as they came. The answer must say clearly where it ends: one with two
-    lengths, even equal ones, or with a length and chunks, is refused with exit code 8. On a terminal, control bytes are
-    made visible.
+    Nothing is decompressed without --compressed: bytes are written as they came. --max-size is for what is written. The
+    answer must say clearly where it ends: one with two lengths, even equal ones, or with a length and chunks, is
+    refused with exit code 8. On a terminal, control bytes are made visible, and an answer with a NUL byte is refused
+    with exit code 23, unless --raw is given.
 
     Exit code 0 means that all of the answer was written, whatever its status; with --fail a status of 400 or more is
-    exit code 22. A body that ends early is 18.
+    exit code 22. A body that ends early is 18. Of several URLs all are tried, unless standard output fails; each
+    failure is a line, and the exit code is that of the worst, in this order: others than these, 23, 26, 60, 35, 8, 63,
+    28, 55, 56, 18.
     """
     from netkit.core.address import parse as parse_address
-    from netkit.services.fetch.client import Fetch, check_fields, printed, saved
+    from netkit.core.errors import Exit, Failure, most_severe
+    from netkit.services.fetch.asked import check_fields, login
+    from netkit.services.fetch.places import file_names
+    from netkit.services.fetch.timing import Timing
     from netkit.services.progress import Ways
 
     check_fields(asked.fields)
     if path == "-":
         raise click.UsageError("-o - is no file: without -o it goes to standard output")
-    seen = not head and (path is not None or Ways(reads=False, writes=True).receives)
+    paths = file_names(urls) if remote_name else [path] if path is not None else []
+    if user is not None:
+        urls = tuple(url.with_user(*login(user)) for url in urls)
+    seen = data_file is not None or (not head and (paths or Ways(reads=False, writes=True).receives))
     show = progress.show(client.verbosity) if seen else None
     via = None if socket is None else parse_address(f"unix:{socket.removeprefix('unix:')}", "client")
-    dial = client_module.UrlDialler(client, asked.url, via)
+    timing = Timing()
+    client.watch(timing.watching)
+    dial = client_module.UrlDialler(client, urls, via, resolved)
+    has_body = asked.body is not None or data_file is not None
     wanted = asked._replace(
-        method="HEAD" if head else asked.method or ("GET" if asked.body is None else "POST"),
+        method="HEAD" if head else asked.method or ("POST" if has_body else "GET"),
         fail=asked.fail or resume,
         include=asked.include or head,
         idle_timeout=client.idle_timeout,
     )
+    failures: list[Failure] = []
 
-    async def work() -> None:
-        async with printed(raw=raw) if path is None else saved(path, wanted, force=force, resume=resume) as place:
-            await Fetch(wanted, place, dial, client.observe, show, forwarder=dial.forwarder).run()
+    def failed(failure: Failure) -> None:
+        if len(urls) == 1 or (failure.exit is Exit.WRITE and not paths):
+            raise failure
+        conclude(failure, client.verbosity)
+        failures.append(failure)
+
+    async def work() -> int:
+        from contextlib import AsyncExitStack, nullcontext
+
+        from netkit.services.fetch.client import Fetching, fetch_each
+        from netkit.services.fetch.connections import connections
+        from netkit.services.fetch.data_file import opened
+        from netkit.services.fetch.download import saved
+        from netkit.services.fetch.places import printed
+
+        async with AsyncExitStack() as stack:
+            body = asked.body if data_file is None else await stack.enter_async_context(opened(data_file))
+            each = [wanted._replace(url=url, body=body) for url in urls]
+            places: Sequence[AbstractContextManager[Place]]
+            if paths:
+                places = [saved(name, one, force=force, resume=resume) for name, one in zip(paths, each, strict=True)]
+            else:
+                stdout = await stack.enter_async_context(printed(progress.wiping(), raw=raw))
+                places = [nullcontext(stdout)] * len(each)
+            links = await stack.enter_async_context(connections(dial, client.observe))
+            how = Fetching(links, dial.forwarder, client.observe, timing, retry, patience)
+            await fetch_each(zip(each, places, strict=True), how, show, failed)
+        return most_severe(failures).exit if failures else Exit.OK
 
     return client.run(work())

@@ -45,18 +45,28 @@ async def serve_connection(
         reason = str(error)
         raise
     finally:
-        moved = (0, 0, 0)  # a handshake that failed moved no payload
-        if is_open:
-            sent = stream.counts.sent
-            # Nothing acknowledges a datagram.
-            moved = (stream.counts.received, sent, 0 if stream.peer.udp else sent - stream.unacknowledged())
         if group is not None:
             group.cancel()
-        if whole:
-            stream.close()
-        else:
-            stream.abort()
-        observe(Closed(stream.name, stream.peer, *moved, now() - begun, reason))
+        end_connection(stream, begun, reason, observe, whole=whole, is_open=is_open)
+
+
+def end_connection(
+    stream: Connection, begun: float, reason: str, observe: Observer, *, whole: bool, is_open: bool = True
+) -> None:
+    """Close a connection that ended as it should, reset any other, and report that. ``begun`` is by the kernel's clock.
+
+    ``is_open`` is whether it came through its handshake: one that failed moved no payload.
+    """
+    moved = (0, 0, 0)
+    if is_open:
+        sent = stream.counts.sent
+        # Nothing acknowledges a datagram.
+        moved = (stream.counts.received, sent, 0 if stream.peer.udp else sent - stream.unacknowledged())
+    if whole:
+        stream.close()
+    else:
+        stream.abort()
+    observe(Closed(stream.name, stream.peer, *moved, now() - begun, reason))
 
 
 async def _within_handshake(stream: Connection, layers: Sequence[Layer], group: Group) -> Connection:

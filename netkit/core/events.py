@@ -279,6 +279,17 @@ class Redirected(CoreEvent):
     location: str
 
 
+class Timed(CoreEvent):
+    """Where the time of a fetch went: the seconds of its look-ups, and so on, None for what there was none of."""
+
+    target: str
+    name: float | None
+    connect: float | None
+    tls: float | None
+    first_byte: float | None
+    body: float | None
+
+
 class InputLeft(CoreEvent):
     """The peer ended, and our input, of which ``bytes_sent`` were sent, is still open: no more of it is read."""
 

@@ -10,7 +10,7 @@ from netkit.core.units import duration
 
 T = TypeVar("T")
 MIN_INTERVAL = 0.01  # s between two tries, however short an interval is asked for
-_FIRST_PAUSE, _LAST_PAUSE = 0.02, 0.5  # s between tries where no interval is
+FIRST_PAUSE, LAST_PAUSE = 0.02, 0.5  # s between tries where no interval is
 
 
 async def persist(
@@ -29,7 +29,7 @@ async def persist(
     with the last reason; that the last attempt of all had too little time is none.
     """
     until = now() + patience
-    pause = _FIRST_PAUSE
+    pause = FIRST_PAUSE
     last: Failure | None = None
     while True:
         seconds = min(timeout, max(until - now(), 0.001))
@@ -47,4 +47,4 @@ async def persist(
             wait = min(pause if interval is None else max(interval, MIN_INTERVAL), left)
             observe(Retrying(str(failure), wait))
         await sleep(wait)
-        pause = min(pause * 2, _LAST_PAUSE)
+        pause = min(pause * 2, LAST_PAUSE)

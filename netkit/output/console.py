@@ -83,6 +83,11 @@ def say(text: str) -> None:
     _write_line(line)
 
 
+def draw(text: str) -> None:
+    """Write a line of our own to stderr's terminal as it is: nothing in it is foreign."""
+    _write_line(text)
+
+
 def hint(text: str) -> None:
     """Say what to try, on a terminal alone."""
     if os.isatty(STDERR):

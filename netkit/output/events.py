@@ -1,5 +1,6 @@
 """How each event is told: the table of their names, fields and sentences, and an observer that goes by it."""
 
+import os
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -7,7 +8,7 @@ from netkit.core import events
 from netkit.core.events import CoreEvent, Observer
 from netkit.core.units import duration, milliseconds, size
 from netkit.output import console
-from netkit.output.console import Verbosity
+from netkit.output.console import STDERR, Verbosity
 from netkit.output.jsonl import ends_of
 
 
@@ -17,7 +18,7 @@ class Row(NamedTuple):
     ``name`` and ``fields`` are those of its JSON: of an end, ``peer`` or ``local``, there are address, port, family and
     protocol; ``time_ms`` and ``duration_ms`` are its ``seconds``; of ``certificates`` the first is told.
     ``written`` is how often -v is given before there is that object, and ``spoken`` before there is the ``sentence``:
-    None says that this is a hint.
+    None says that this is a hint. On a terminal a line is in its place where it can be ``drawn``.
     """
 
     name: str
@@ -25,6 +26,7 @@ class Row(NamedTuple):
     spoken: int | None
     fields: str
     sentence: str | Callable[[Any], str]
+    drawn: Callable[[Any], str] | None = None
 
 
 def _listening(event: events.Listening) -> str:
@@ -111,6 +113,18 @@ def _closed(event: events.Closed) -> str:
     return f"{event.name} closed after {duration(event.seconds)}: {moved}{end}"
 
 
+def _timed(event: events.Timed) -> str:
+    from netkit.output import timeline
+
+    return timeline.listed(event)
+
+
+def _drawn(event: events.Timed) -> str:
+    from netkit.output import timeline
+
+    return timeline.drawn(event, os.get_terminal_size(STDERR).columns or 80)
+
+
 _INPUT_LEFT = "the peer ended; input is still open and is left after {bytes_sent} bytes"
 _END_SENT = "nothing came for {seconds}, so the end of input was sent; --send-only sends it at once"
 _TUNNELLED = "proxy {proxy} connected to {target} after {seconds}"
@@ -119,6 +133,7 @@ _NO_ANSWER = "nothing came back; a server that drops clients which half-close ma
 _CARRIED = "duration_ms protocol datagrams_received bytes_received datagrams_sent bytes_sent"
 _RELEASED = "peer duration_ms datagrams_received datagrams_sent reason"
 _CLOSED = "peer duration_ms bytes_sent bytes_acknowledged bytes_received reason"
+_TIMED = "target name_ms connect_ms tls_ms first_byte_ms body_ms"
 
 # In this order: what is always said, from -v on, and from -vv on, in words or in JSON.
 TABLE: dict[type[CoreEvent], Row] = {
@@ -154,6 +169,7 @@ TABLE: dict[type[CoreEvent], Row] = {
     events.Released: Row("released", 0, 1, _RELEASED, _released),
     events.Answered: Row("answered", 0, 1, "target status reason size_bytes content_type", _answered),
     events.Redirected: Row("redirected", 0, 1, "target status location", "redirected by {status} to {location}"),
+    events.Timed: Row("timed", 0, 1, _TIMED, _timed, _drawn),
     events.InputUnread: Row("input_left", 0, 1, "duration_ms", _PEER_LEFT),
     events.Carried: Row("closed", 0, 1, _CARRIED, _carried),
     events.Closed: Row("closed", 0, 1, _CLOSED, _closed),
@@ -190,6 +206,9 @@ def fields(event: Any, verbose: int) -> tuple[str, dict[str, Any]] | None:
     for name in row.fields.split():
         if name in ("time_ms", "duration_ms"):
             found[name] = milliseconds(event.seconds)
+        elif name.endswith("_ms"):
+            seconds = getattr(event, name.removesuffix("_ms"))
+            found[name] = None if seconds is None else milliseconds(seconds)
         elif name == "certificates":
             found |= _fields_of_first(event.certificates)
         elif name in ("peer", "local"):
@@ -218,9 +237,12 @@ def observer(verbosity: Verbosity, count: Callable[[Observer], Observer] | None 
             console.emit(name, **values)
 
     def in_words(event: CoreEvent) -> None:
-        if line := sentence(event, verbosity.verbose):
+        row = TABLE[type(event)]
+        if row.drawn and console.draws(STDERR) and verbosity.verbose >= (row.spoken or 0):
+            console.draw(row.drawn(event))
+        elif line := sentence(event, verbosity.verbose):
             console.say(f"{console.program}: {line}")
-        elif (row := TABLE[type(event)]).spoken is None:
+        elif row.spoken is None:
             console.hint(_in_words(row, event))
 
     observe = events.ignore if verbosity.quiet else in_json if verbosity.json else in_words

@@ -21,6 +21,7 @@ class Totals:
         self._protocols = {protocol} if protocol else set()
         self._counts: Counter[str] = Counter()
         self._about: dict[str, Any] = {}
+        self._times: Counter[str] = Counter()  # s of each stage
 
     def watching(self, observe: Observer) -> Observer:
         """``observe`` with what it is told counted on the way."""
@@ -36,6 +37,8 @@ class Totals:
                 case events.Closed() | events.Carried():
                     counted = {name: n for name, n in event.values().items() if name.startswith(("bytes", "datagrams"))}
                     self._counts.update(counted, connections=isinstance(event, events.Closed))
+                case events.Timed():
+                    self._times.update({name: s for name, s in event.values().items() if isinstance(s, float)})
                 case events.Associated():
                     self._counts["associations"] += 1
                 case events.Dropped():  # so many until now
@@ -55,4 +58,5 @@ class Totals:
             names = ["associations", *names]
         counts = {name: self._counts[name] for name in names}
         duration = milliseconds(time.monotonic() - self._begun)
-        return {**self._about, "duration_ms": duration, **counts, "exit_code": exit_code}
+        times = {f"{name}_ms": milliseconds(seconds) for name, seconds in self._times.items()}
+        return {**self._about, "duration_ms": duration, **times, **counts, "exit_code": exit_code}

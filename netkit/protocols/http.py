@@ -13,7 +13,7 @@ import h11
 
 from netkit.core.errors import Exit, Failure
 from netkit.core.layer import Wrapped, unread
-from netkit.core.stream import Connection, Counts, RawEnd, raw_source
+from netkit.core.stream import Connection, Counts, RawEnd, Stream, raw_source
 
 MAX_HEAD = 256 * 1024  # bytes of all heads together; curl's limit is 300 KB
 _MAX_LINE = 8 * 1024  # bytes of the status line, between two chunks, of trailers: RFC 9112, section 3, has 8000
@@ -53,13 +53,20 @@ def names(fields: Sequence[tuple[str, bytes]]) -> list[str]:
     return [name.lower() for name, _ in fields]
 
 
+class Upload(NamedTuple):
+    """A body that is read while it is sent: ``length`` bytes of a stream, or None: all that comes, in chunks."""
+
+    stream: Stream
+    length: int | None
+
+
 class Request(NamedTuple):
     """What is asked: a method, the target (path and query), the fields of the head, and a body or None."""
 
     method: str
     target: str
     fields: Sequence[tuple[str, bytes]]
-    body: bytes | None = None
+    body: bytes | Upload | None = None
 
 
 class Head(NamedTuple):
@@ -84,7 +91,7 @@ class Exchange(Wrapped):
 
     As a stream it receives the body of the answer and counts its bytes. ``left`` is how many are still to come: None
     while nobody can know, where they are chunked or end with the connection. ``name`` is for messages: what is asked
-    for.
+    for. ``offered`` counts the bytes of the request that the connection was given so far, or is about to be.
     """
 
     def __init__(self, stream: Connection, request: Request, name: str) -> None:
@@ -95,16 +102,23 @@ class Exchange(Wrapped):
         self._method = request.method
         self._http = h11.Connection(h11.CLIENT, max_incomplete_event_size=MAX_HEAD)
         fields = [(key.encode(), value) for key, value in request.fields]
-        if request.body is not None or request.method in _BODIED:
-            fields.append((b"Content-Length", b"%d" % len(request.body or b"")))
-        parts = [
-            h11.Request(method=request.method.encode(), target=request.target.encode(), headers=fields),
-            h11.Data(data=request.body or b""),
-            h11.EndOfMessage(),
+        body = request.body
+        self.upload = body if isinstance(body, Upload) else None
+        self.uploaded = 0  # bytes of it
+        size = body.length if isinstance(body, Upload) else len(body or b"")
+        if size is None:
+            fields.append((b"Transfer-Encoding", b"chunked"))
+        elif body is not None or request.method in _BODIED:
+            fields.append((b"Content-Length", b"%d" % size))
+        parts: list[h11.Event] = [
+            h11.Request(method=request.method.encode(), target=request.target.encode(), headers=fields)
         ]
+        if not isinstance(body, Upload):
+            parts += h11.Data(data=body or b""), h11.EndOfMessage()
         self._request = b"".join(self._http.send(part) or b"" for part in parts)
         self.offered = len(self._request)
         self._plain = False  # the body is the stream's own bytes
+        self._overfull = False  # more came than the body
         self._held = memoryview(b"")  # bytes that came with the head, or that are still to be read as chunks
         self._failure: Failure | None = None  # that comes after what was received
         self._piece = 0  # how many of them h11 gets at once
@@ -123,11 +137,51 @@ class Exchange(Wrapped):
         return end._replace(moved=moved, limit=self.left)
 
     async def ask(self) -> None:
-        """Send the request. That the peer takes no more of it is no failure here: it may have answered all the same."""
+        """Send the request. That the peer takes no more of it is no failure here: it may have answered all the same.
+
+        Raises Failure READ for a body that cannot be read, or that is shorter than its length.
+        """
         try:
             await self._stream.send(self._request)
-        except Failure:
-            pass
+            if self.upload is not None:
+                await self._send(*self.upload)
+        except Failure as failure:
+            if failure.exit is Exit.READ:
+                raise
+
+    async def _send(self, body: Stream, length: int | None) -> None:
+        left = length
+        while left != 0 and (data := await body.recv()):
+            data = data[:left]
+            left = None if left is None else left - len(data)
+            await self._pass_on(h11.Data(data=data))
+            self.uploaded += len(data)
+        if left:
+            detail = f"{(length or 0) - left} of {length} bytes"
+            raise Failure(Exit.READ, f"read {body.name}", "it is shorter than it was", detail=detail)
+        await self._pass_on(h11.EndOfMessage())
+
+    async def _pass_on(self, part: h11.Event) -> None:
+        data = self._http.send(part) or b""
+        self.offered += len(data)
+        await self._stream.send(data)
+
+    @property
+    def asked(self) -> bool:
+        """Whether the connection was given all of the request."""
+        return self._http.our_state in (h11.DONE, h11.MUST_CLOSE)
+
+    @property
+    def may_leave_open(self) -> bool:
+        """Whether the connection can be used for another exchange once this one is over, as far as its head says."""
+        has_end = self.left is not None or not self._plain
+        return has_end and self._http.our_state is h11.DONE
+
+    @property
+    def leaves_open(self) -> bool:
+        """Whether the connection can be used for another exchange: this one is over, and nothing more has come."""
+        came_more = self._overfull or self._held or self._http.trailing_data[0]
+        return self.left == 0 and not came_more and self.may_leave_open
 
     async def head(self) -> Head:
         """Receive the head of the answer; those with status 1xx before it are passed over.
@@ -187,6 +241,7 @@ class Exchange(Wrapped):
         if self.left is not None:
             if not data:
                 raise self._cut_short(f"{self.counts.received} of {self.counts.received + self.left} bytes")
+            self._overfull = len(data) > self.left
             data = data[: self.left]
         return data
 

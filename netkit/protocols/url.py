@@ -6,7 +6,7 @@ import re
 from typing import NamedTuple
 from urllib.parse import quote, unquote_to_bytes
 
-from netkit.core.address import Endpoint, check_host, parse_port, split
+from netkit.core.address import Endpoint, check_host, family_of, parse_port, split
 from netkit.core.errors import Invalid
 
 _PORTS = {"http": 80, "https": 443}
@@ -41,6 +41,15 @@ class Url(NamedTuple):
     def origin(self) -> tuple[str, str, int]:
         """Whom credentials are for: scheme, host and port (RFC 6454)."""
         return self.scheme, (self.endpoint.host or "").removesuffix("."), self.endpoint.port
+
+    @property
+    def file_name(self) -> str:
+        """The last segment of the path, as the request has it; empty if the path ends with a slash."""
+        return self.target.partition("?")[0].rpartition("/")[2]
+
+    def with_user(self, user: str, password: str) -> "Url":
+        """The URL with this user and password, whatever characters they have."""
+        return self._replace(userinfo=":".join(quote(os.fsencode(word), safe="") for word in (user, password)))
 
     @property
     def authorization(self) -> str | None:
@@ -95,6 +104,19 @@ def follow(base: Url, location: bytes) -> Url:
         url = base._replace(target=_encoded(path + mark + query), userinfo=None)
     path, mark, query = url.target.partition("?")
     return url._replace(target=_without_dots(path) + mark + query)
+
+
+def parse_resolved(text: str) -> tuple[Endpoint, Endpoint]:
+    """Read ``HOST:PORT:ADDR``, as curl's --resolve has it: whom URLs name, and where that is. Raises Invalid."""
+    host, first, rest = text.partition(":")
+    port, second, address = rest.partition(":")
+    bare = address[1:-1] if address.startswith("[") and address.endswith("]") else address
+    if not (first and second):
+        raise Invalid(f"{text!r} is not HOST:PORT:ADDR, such as example.org:443:192.0.2.7")
+    if family_of(bare) is None:
+        raise Invalid(f"{address!r} is not an IP address")
+    named = Endpoint(check_host(host).lower(), parse_port(port))
+    return named, named._replace(host=bare)
 
 
 def _encoded(target: str) -> str:

@@ -18,7 +18,7 @@ COMMANDS: dict[str, Command] = {
 }
 WORDS = {
     "connect": "127.0.0.1 1",
-    "fetch": "https://127.0.0.1/",
+    "fetch": "https://127.0.0.1/a",
     "pack": "",
     "portcheck": "127.0.0.1:1",
     "relay": "0 127.0.0.1:1",
@@ -39,6 +39,7 @@ VALUES = {
     "FORMAT": "tap",
     "GROUP": "239.1.2.3",
     "HEX": "00",
+    "HOST:PORT:ADDR": "h:80:127.0.0.1",
     "IF": "lo",
     "METHOD": "PUT",
     "MODE": "600",
@@ -53,6 +54,7 @@ VALUES = {
     "TEXT": "x",
     "TYPE": "A",
     "URL": "socks5h://127.0.0.1:1",
+    "USER[:PASSWORD]": "me:secret",
     "VALUE": "127.0.0.1",
     "VERSION": "1.2",
     "WHEN": "auto",
@@ -100,6 +102,7 @@ SCENES = {
     "an http URL": Scene("http://127.0.0.1/"),
     "--tls or a tls: address": Scene(options="--tls"),
     "--tls or a tls: address, relay": Scene("0 tls:127.0.0.1:1"),
+    "several URLs": Scene("https://127.0.0.1/a https://127.0.0.1/b"),
     "several clients": Scene(options="--keep"),
     "text typed on a terminal": Scene(terminals=(0, 2)),
     "two unix: addresses": Scene("unix:/nosuch/one unix:/nosuch/two"),

@@ -586,13 +586,14 @@ def test_json() -> None:
     assert (done.code, done.out) == (0, b"hello")
     assert [found["event"] for found in told] == [
         *("connected", "answered", "redirected", "closed"),
-        *("connected", "answered", "closed"),
+        *("connected", "answered", "closed", "timed"),
     ]
     assert all(found["command"] == "fetch" and "time" in found for found in told)
-    connected, moved, redirected, _, _, answered, closed = told
+    connected, moved, redirected, _, _, answered, closed, timed = told
     assert (connected["peer_address"], connected["peer_port"]) == ("127.0.0.1", server.port)
     assert (moved["target"], moved["status"], moved["reason"]) == (f"{server.url}/", 302, "Moved")
     assert (redirected["status"], redirected["location"]) == (302, f"{server.url}/x")
+    assert timed.keys() - {"command", "event", "time"} == {"target", "connect_ms", "first_byte_ms", "body_ms"}
     assert (answered["status"], answered["size_bytes"], answered["content_type"]) == (200, 5, "text/plain")
     assert (closed["bytes_received"], closed["bytes_sent"]) == (len(typed), len(server.asked[1]))
 
@@ -635,7 +636,7 @@ FORM = "Content-Type: application/x-www-form-urlencoded\r\n"
         (
             "/x",
             ("-H", "accept: a/b", "-H", "X-One:1", "-H", "X-Two: \u20ac \t2 ", "-H", "x-one: 3", "-H", "User-Agent:"),
-            "GET /x HTTP/1.1\r\nHost: {host}\r\nUser-Agent: \r\naccept: a/b\r\nAccept-Encoding: identity\r\n"
+            "GET /x HTTP/1.1\r\nHost: {host}\r\naccept: a/b\r\nAccept-Encoding: identity\r\n"
             "X-One: 1\r\nx-one: 3\r\nX-Two: \u20ac \t2\r\n\r\n",
         ),
         ("/x", ("-H", "Host: other:81"), "GET /x HTTP/1.1\r\nHost: other:81\r\n" + COMMON + "\r\n"),

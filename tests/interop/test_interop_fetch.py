@@ -19,9 +19,11 @@ from tests.support.certificates import Pki
 from tests.support.data import DATA, OTHER, check_same
 from tests.support.partners import NGINX, s_server
 from tests.support.processes import tool
+from tests.support.sites import answer, site
 
 SLOW = 2_000_000  # bytes of what nginx sends at 512 KiB/s, unless a range is asked for
 LARGE = 64 << 20
+FORM = "Content-Type: application/x-www-form-urlencoded"
 
 CONF = (
     NGINX
@@ -31,6 +33,8 @@ CONF = (
     sendfile on;
     root {folder};
     types {{ text/html html; }}
+    gzip_min_length 1;
+    gzip_types *;
     map $http_range $pace {{ default 0; "" 512k; }}
     server {{
         listen 127.0.0.1:{port};
@@ -40,6 +44,8 @@ CONF = (
         location = /moved {{ return 302 /page?x=1; }}
         location = /busy {{ return 503; }}
         location = /secure {{ return 307 https://localhost:{secure}/who; }}
+        location /packed {{ alias {folder}/; gzip on; }}
+        location = /which {{ return 200 "$connection $connection_requests\\n"; }}
         location = /told {{ return 200 "$request_method [$http_x_test] [$content_type] [$http_user_agent] [$host]"; }}
     }}
     server {{
@@ -50,6 +56,8 @@ CONF = (
         ssl_client_certificate {ca};
         ssl_verify_client optional;
         location / {{ }}
+        location /page.html {{ ssi on; }}
+        location = /which {{ return 200 "$connection $connection_requests\\n"; }}
         location = /who {{ return 200 "$ssl_client_verify $ssl_client_s_dn"; }}
     }}
 }}
@@ -251,6 +259,29 @@ def test_a_request_by_hand_to_nginx_over_tls(nginx: Nginx, pki: Pki, size: int) 
     assert (done.code, done.err) == (0, "")
 
 
+def test_several_urls_of_nginx(nginx: Nginx, pki: Pki) -> None:
+    """They come over one connection, over TLS too, with an answer in chunks and one that failed between them."""
+    for url, trust in ((nginx.url, ()), (nginx.secure, ("--cafile", pki.ca))):
+        which = f"{url}/which"
+        lines = fetch(which, f"{url}/page.html", f"{url}/none", which, *trust).out.splitlines()
+        first, last = (line.split() for line in (lines[0], lines[-1]))
+        assert (first, last) == ([first[0], b"1"], [first[0], b"4"])
+
+
+def test_what_nginx_compresses(nginx: Nginx, tmp_path: Path) -> None:
+    """A page comes as it is, whether nginx compresses it on its way or sends it without."""
+    text = b"".join(b"line %d\n" % number for number in range(50_000))
+    (nginx.folder / "text").write_bytes(text)
+    path = tmp_path / "file"
+    for part in ("packed/", ""):
+        fetch(f"{nginx.url}/{part}text", "--compressed", "--force", "-o", str(path))
+        check_same(path.read_bytes(), text)
+    head, _, body = fetch(f"{nginx.url}/packed/text", "--compressed", "-i").out.partition(b"\r\n\r\n")
+    assert b"\r\nContent-Encoding: gzip" in head
+    check_same(body, text)
+    assert "more than 1024 bytes" in fetch(f"{nginx.url}/packed/text", "--compressed", "--max-size", "1K", code=63).err
+
+
 @pytest.mark.parametrize("into", ["file", "pipe"])
 def test_the_kernel_moves_what_is_large(nginx: Nginx, tmp_path: Path, into: str) -> None:
     """64 MiB arrive as they are, and nearly all of them by splice(2): hardly a byte went through our memory."""
@@ -351,6 +382,34 @@ def test_what_python_is_told() -> None:
         changed = fetch(f"{url}/", "--method", "DELETE", "-H", "Accept: text/html", "-H", "X: 1", "-H", "X: 2").out
         assert changed == f"DELETE /\n{about.replace('*/*', 'text/html')}X: 1\nX: 2\n\n".encode()
         assert fetch(f"{url}/old").out == f"GET /old\n{about}\n".encode()
+
+
+@pytest.mark.parametrize(
+    ("theirs", "ours"),
+    [
+        (("--data-binary", "@{file}"), ("--data-file", "{file}", "-H", FORM)),
+        (("-T", "{file}"), ("--method", "PUT", "--data-file", "{file}")),
+        (("-u", "me:s\xe9cret"), ("-u", "me:s\xe9cret")),
+        (("-H", "Accept:"), ("-H", "Accept:")),
+        (("-I",), ("--head",)),
+        (("--resolve", "web.test:{port}:127.0.0.1"), ("--resolve", "web.test:{port}:127.0.0.1")),
+    ],
+)
+def test_a_server_is_told_what_curl_tells_it(tmp_path: Path, theirs: tuple[str, ...], ours: tuple[str, ...]) -> None:
+    """The same request for the same wish: method, target, fields and body, but for who says so."""
+    (tmp_path / "file").write_bytes(DATA[:5000])
+    with site(*[answer(b"done")] * 2) as web:
+        about = {"file": str(tmp_path / "file"), "port": web.port}
+        url = f"http://{'web.test' if '--resolve' in ours else '127.0.0.1'}:{web.port}/x?y"
+        curl = [tool("curl"), "-sS", "--fail", "-o", os.devnull, url, "-H", "Accept-Encoding: identity"]
+        for argv in ([*curl, *theirs], [*NETKIT, "fetch", url, *ours]):
+            with running(argv=[word.format(**about) for word in argv]) as process:
+                assert process.finish().code == 0
+    first, second = ({**got._asdict(), "connection": 0} for got in web.got)
+    for got in (first, second):
+        del got["fields"]["user-agent"]
+        got["fields"].pop("expect", None)  # of some versions of curl
+    assert first == second
 
 
 # -- openssl, and our own

@@ -303,6 +303,14 @@ EVERY = [
         "redirected",
         {"target": "http://h/x", "status": 302, "location": "http://h/y"},
     ),
+    Told(
+        events.Timed("http://h/x", 0.012, 0.031, 0.058, 0.204, 1.2),
+        1,
+        "name 12 ms, connect 31 ms, tls 58 ms, first byte 204 ms, body 1.2 s",
+        "timed",
+        {"target": "http://h/x", "name_ms": 12.0, "connect_ms": 31.0, "tls_ms": 58.0, "first_byte_ms": 204.0}
+        | {"body_ms": 1200.0},
+    ),
     Told(events.Unanswered(), None, "", "unanswered", {}),  # a person gets it as a hint
     Told(
         events.Closed("192.0.2.7:5432", PEER, 3, 2048, 2000, 1.2, "peer ended first"),
@@ -330,6 +338,7 @@ OWN = {
     *("addresses", "datagrams_received", "datagrams_sent", "datagrams_dropped_min"),
     *("cipher", "alpn", "subject", "issuer", "names", "serial", "not_before", "not_after", "days_left", "fingerprint"),
     *("status", "size_bytes", "content_type", "location", "scheme"),
+    *("name_ms", "connect_ms", "tls_ms", "first_byte_ms", "body_ms"),
     *("program", "pid"),
     *("targets", "targets_ready", "ports", "states", "ready", "tries"),
     *("proxy", "server", "type"),

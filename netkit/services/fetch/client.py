@@ -1,157 +1,99 @@
-"""Fetching a URL: who is asked, where redirects lead, and where the answer goes."""
+"""Fetching URLs: who is asked, where redirects lead, when it is asked again, and how the answer gets to its place."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager, suppress
 from typing import NamedTuple
 
-from netkit import __version__
-from netkit.core.connection import acknowledged, serve_connection, with_idle_timeout
-from netkit.core.errors import Exit, Failure, Invalid
+from netkit.core.connection import acknowledged, with_idle_timeout
+from netkit.core.errors import Exit, Failure
 from netkit.core.events import Answered, Forwarded, Observer, Redirected
 from netkit.core.flow import Flow, Transfer
 from netkit.core.kernel import DeadlineExceeded, Group, Task, deadline, now
 from netkit.core.pump import PROMOTED_AFTER
+from netkit.core.record import Record
 from netkit.core.relay import classify
 from netkit.core.splice import move
 from netkit.core.stream import Connection, Stream
-from netkit.protocols.http import NOT_MODIFIED, PARTIAL_CONTENT, UNSATISFIABLE, Exchange, Head, Request, names
+from netkit.protocols.http import NOT_MODIFIED, PARTIAL_CONTENT, UNSATISFIABLE, Exchange, Head, names
 from netkit.protocols.http_connect import AUTHENTICATION_REQUIRED, refused
 from netkit.protocols.proxy import Proxy
-from netkit.protocols.url import Url, follow
-from netkit.services.fetch.download import Download, Place
-from netkit.services.join import Terminal
+from netkit.protocols.url import Url
+from netkit.services.fetch.asked import Asked
+from netkit.services.fetch.connections import Connections
+from netkit.services.fetch.places import Place
+from netkit.services.fetch.retry import BUSY, NO_ANSWER, NOT_THERE, Tries, retry_after
+from netkit.services.fetch.timing import Timing
 from netkit.services.progress import Show
-from netkit.services.transforms import incoming, visible
 
 _PATIENCE = 1.0  # s in which a server that has answered acknowledges some more of what it was sent
-_MOVED, _SAME = (301, 302, 303, 307, 308), (307, 308)
-# What a redirect to another origin is told of the fields that were given: nothing that could be a secret.
-_HARMLESS = (
-    *("accept", "accept-charset", "accept-encoding", "accept-language", "cache-control", "content-encoding"),
-    *("content-language", "content-type", "if-match", "if-modified-since", "if-none-match", "if-range"),
-    *("if-unmodified-since", "pragma", "range", "user-agent"),
-)
+_MOST_UNREAD = 64 * 1024  # bytes of an answer that nobody wants, read so that its connection can be kept
 _CONDITIONS = frozenset(("if-none-match", "if-modified-since"))
-_OURS = ("content-length", "transfer-encoding", "upgrade", "te", "trailer")
-
-
-class Asked(NamedTuple):
-    """What to ask, and what to make of the answer. ``fields`` are added to ours, or take their place.
-
-    ``include`` writes the head of the answer before its body. Sizes are in bytes, ``idle_timeout`` in seconds.
-    """
-
-    url: Url
-    method: str = "GET"
-    fields: tuple[tuple[str, bytes], ...] = ()
-    body: bytes | None = None
-    fail: bool = False
-    include: bool = False
-    max_redirects: int = 10
-    max_size: int | None = None
-    idle_timeout: float | None = None
-
-
-Dial = Callable[[Url, bool, Group], Awaitable[Connection]]
-"""Connects to the server of a URL, told whether it has the origin of the first; layers run in the group."""
 
 Forwarder = Callable[[Url], Proxy | None]
 """The HTTP proxy that is asked for a URL itself, in place of its server, if any."""
 
 
-class _Visible(Terminal):
-    """Stdout on a terminal, where control bytes are made visible."""
+class Fetching(Record):
+    """How URLs are fetched: over which connections, through whom, how often and for how long each is tried."""
 
-    def __init__(self) -> None:
-        super().__init__(reads=False)
-        self._change = visible()
-
-    async def send(self, data: bytes) -> None:
-        await super().send(self._change(data))
-
-
-class _Printed(Place):
-    def __init__(self, terminal: Terminal) -> None:
-        self._terminal = terminal
-
-    def open(self, head: Head) -> Stream:
-        return self._terminal
+    connections: Connections
+    forwarder: Forwarder
+    observe: Observer
+    timing: Timing
+    retry: int | None = None
+    wait: float | None = None
 
 
-@asynccontextmanager
-async def printed(*, raw: bool) -> AsyncIterator[Place]:
-    """Stdout as a place while it is read; a terminal shows control bytes, unless ``raw``. Raises Failure WRITE."""
-    terminal = _Visible() if incoming(raw) else Terminal(reads=False)
-    try:
-        async with Group() as group:
-            group.start_soon(terminal.reader_left())
-            try:
-                yield _Printed(terminal)
-            except Failure:
-                await terminal.send(b"")  # the beginning of a character may still be held
-                raise
-            await terminal.send(b"")
-            group.cancel()
-    finally:
-        terminal.close()
+class _Busy(NamedTuple):
+    """A server that cannot answer now, and in how many seconds it wants to be asked again, if it says so."""
 
-
-@asynccontextmanager
-async def saved(path: str, asked: Asked, *, force: bool, resume: bool) -> AsyncIterator[Place]:
-    """The file at ``path`` as a place, which is put there once all has come. See Download, whose failures it raises."""
-    plain = asked.method == "GET" and not asked.include
-    place = Download(path, str(asked.url), force=force, resume=resume, plain=plain)
-    try:
-        yield place
-        if not place.unchanged:
-            place.finish()
-    except BaseException as error:
-        if (kept := place.close()) and isinstance(error, Failure) and not error.hint:
-            error.hint = f"--resume goes on with the {kept} bytes that came"
-        raise
-    place.close()
+    failure: Failure
+    after: float | None
 
 
 class Fetch:
-    """One URL, fetched once."""
+    """One URL, fetched once. ``is_last`` says that its connection is for nothing else."""
 
-    def __init__(
-        self,
-        asked: Asked,
-        place: Place,
-        dial: Dial,
-        observe: Observer,
-        show: Show | None = None,
-        *,
-        forwarder: Forwarder = lambda url: None,
-    ) -> None:
+    def __init__(self, asked: Asked, place: Place, how: Fetching, *, is_last: bool = True) -> None:
         self._asked = asked
         self._place = place
-        self._dial = dial
-        self._forwarder = forwarder
-        self._observe = observe
-        self._show = show
-        self._exchange: Exchange | None = None
+        self._how = how
+        self._is_last = is_last
+        self._tries = Tries(how.retry, how.wait, how.observe)
+        self._exchange: Exchange | None = None  # the last one that has begun
+        self._body: Exchange | None = None  # the one whose body goes to the place
+        self._is_answered = False  # something has come of what was asked last
 
     async def run(self) -> None:
-        """Ask, follow redirects, and write the answer to its place; show meanwhile how far that is.
+        """Ask, follow redirects, and write the answer to its place.
 
         Raises Failure: those of ``Dial``, of ``Exchange`` and of the place; HTTP for a status of 400 or more if that is
         to fail, PROXY for a proxy that wants authentication, REDIRECTS, TOO_BIG, PROTOCOL for an answer to something
-        else, SEND if the request was not all taken.
+        else, SEND if the request was not all taken, READ for a body that cannot be sent once more, TIMEOUT if
+        ``wait`` ran out.
         """
-        async with Group() as group:
-            if self._show is not None:
-                group.start_soon(self._show(self._moving))
+        try:
             await self._follow()
-            group.cancel()
+            if self._is_last:
+                await self._how.connections.close()
+        except BaseException as error:
+            self._how.connections.cut(str(error) if isinstance(error, OSError) else "cut short")
+            raise
+        finally:
+            if told := self._how.timing.told(str(self._asked.url)):
+                self._how.observe(told)
 
-    def _moving(self) -> list[Transfer]:
-        if self._exchange is None:
-            return []
-        before, left = self._place.before, self._exchange.left
-        here = before + self._exchange.counts.received
-        return [Transfer("received", here, None if left is None else here + left, before)]
+    def moving(self) -> list[Transfer]:
+        """How far the transfers are: what is sent of a file, then what is received."""
+        rows = []
+        exchange, body = self._exchange, self._body
+        if exchange is not None and exchange.upload is not None and body is None:
+            rows.append(Transfer("sent", exchange.uploaded, exchange.upload.length))
+        if body is not None and not self._place.is_shown:
+            before, left = self._place.before, body.left
+            here = before + body.counts.received
+            rows.append(Transfer("received", here, None if left is None else here + left, before))
+        return rows
 
     async def _follow(self) -> None:
         asked = self._asked
@@ -159,7 +101,7 @@ class Fetch:
         redirects = 0
         own = True  # as long as all were of one origin
         while step is not None:
-            last, step = step, await self._take(step, own)
+            last, step = step, await self._try(step, own)
             if step is not None and step is not last:
                 own = own and step.url.origin == last.url.origin
                 redirects += 1
@@ -168,64 +110,90 @@ class Fetch:
                     reason = f"more than {asked.max_redirects} redirects"
                     raise Failure(Exit.REDIRECTS, f"fetch {asked.url}", reason, detail=detail)
 
-    async def _take(self, step: Asked, own: bool) -> Asked | None:
-        """Do one request; return the next, if there is to be one."""
-        following: Asked | None = None
+    async def _try(self, step: Asked, own: bool) -> Asked | None:
+        """Do one request, again where that may help; return the next one, if there is to be one."""
+        while True:
+            self._exchange, self._is_answered = None, False
+            try:
+                outcome = await self._take(step, own)
+            except Failure as failure:
+                self._how.connections.cut(str(failure))
+                if self._is_stale(step):
+                    continue
+                if not self._may_help(failure, step):
+                    raise
+                outcome = _Busy(failure, None)
+            if not isinstance(outcome, _Busy):
+                return outcome
+            await self._tries.again(*outcome)
+
+    def _is_stale(self, step: Asked) -> bool:
+        """Whether a server has ended a connection that was kept, at the moment at which it was asked once more."""
+        return self._how.connections.was_reused and self._is_silent and step.is_repeatable
+
+    def _may_help(self, failure: Failure, step: Asked) -> bool:
+        """Whether to ask once more may help, and does no harm."""
+        if self._exchange is None:
+            return failure.exit in NOT_THERE
+        return self._is_silent and failure.exit in NO_ANSWER and step.is_repeatable
+
+    @property
+    def _is_silent(self) -> bool:
+        return self._exchange is not None and not self._is_answered
+
+    async def _take(self, step: Asked, own: bool) -> Asked | _Busy | None:
+        """Do one request; return the next, if there is to be one: the same again to ask for all of it."""
+        how = self._how
+        stream = await how.connections.to(step.url, own, self._tries.seconds, may_reuse=step.is_repeatable)
+        proxy = how.forwarder(step.url)
+        if proxy is not None:
+            how.observe(Forwarded(str(proxy), str(step.url)))
+        exchange = Exchange(stream, step.request(proxy, self._place.conditions), str(step.url))
+        self._exchange = exchange
+        before, heard = stream.counts.sent, stream.counts.received
+        outcome: Asked | _Busy | None = None
 
         async def handle(stream: Connection) -> None:
-            nonlocal following
-            exchange = Exchange(stream, self._request(step), str(step.url))
-            try:
-                async with Group() as group:
-                    asking = group.start_soon(exchange.ask())
-                    following = await self._answer(exchange, step)
-                    if following is None:
-                        await _taken(exchange, stream, asking)
-                    group.cancel()
-            except Failure as failure:
-                raise classify(failure, stream, exchange.offered, stream.counts.sent) from failure
+            nonlocal outcome
+            async with Group() as group:
+                asking = group.start_soon(exchange.ask())
+                outcome = await self._answer(exchange, step)
+                if outcome is None:
+                    await _taken(exchange, stream, asking, before)
+                group.cancel()
 
-        async with Group() as group:
-            stream = await self._dial(step.url, own, group)
-            handler = with_idle_timeout(handle, self._asked.idle_timeout)
-            await serve_connection(stream, handler, self._observe, group=group)
-        return following
+        try:
+            how.timing.begin()
+            await with_idle_timeout(handle, self._asked.idle_timeout)(stream)
+        except Failure as failure:
+            raise classify(failure, stream, exchange.offered, stream.counts.sent - before) from failure
+        finally:
+            self._is_answered = stream.counts.received > heard
+        how.timing.note("body")
+        if outcome is None and not exchange.asked:
+            detail = f"after {exchange.offered} bytes"
+            raise Failure(Exit.SEND, f"send to {stream.name}", "it answered before the end of the body", detail=detail)
+        if outcome is not None and exchange.may_leave_open:
+            await _skip(exchange)
+        if not exchange.leaves_open:
+            await how.connections.close()
+        return outcome
 
-    def _request(self, step: Asked) -> Request:
-        authorization = step.url.authorization
-        proxy = self._forwarder(step.url)
-        target = step.url.target
-        if proxy is not None:
-            self._observe(Forwarded(str(proxy), str(step.url)))
-            target = str(step.url)  # RFC 9112, section 3.2.2
-        ours = {
-            "Host": step.url.authority,
-            "User-Agent": f"netkit/{__version__}",
-            "Accept": "*/*",
-            "Accept-Encoding": "identity",
-            **({"Authorization": authorization} if authorization else {}),
-            **({"Proxy-Authorization": proxy.authorization} if proxy and proxy.authorization else {}),
-            **({"Content-Type": "application/x-www-form-urlencoded"} if step.body is not None else {}),
-        }
-        fields = {name.lower(): [(name, value.encode())] for name, value in ours.items()}
-        given: dict[str, list[tuple[str, bytes]]] = {}
-        for name, octets in (*step.fields, *self._place.conditions):
-            given.setdefault(name.lower(), []).append((name, octets))
-        told = [field for each in (fields | given).values() for field in each]
-        return Request(step.method, target, told, step.body)
-
-    async def _answer(self, exchange: Exchange, step: Asked) -> Asked | None:
+    async def _answer(self, exchange: Exchange, step: Asked) -> Asked | _Busy | None:
         """Take the answer; return the next request, if there is to be one: the same again to ask for all of it."""
         asked, place = self._asked, self._place
-        head = await exchange.head()
+        head = await self._head(exchange)
         length = head.get("content-length")
         size = None if length is None else int(length)
-        self._observe(Answered(str(step.url), head.status, head.reason, size, head.get("content-type")))
-        proxy = self._forwarder(step.url)
+        self._how.observe(Answered(str(step.url), head.status, head.reason, size, head.get("content-type")))
+        proxy = self._how.forwarder(step.url)
         if proxy is not None and head.status == AUTHENTICATION_REQUIRED:
             raise refused(proxy, head, f"fetch {step.url} through proxy {proxy}")
-        if following := _redirected(step, head):
-            self._observe(Redirected(str(step.url), head.status, str(following.url)))
+        failure = Failure(Exit.HTTP, f"fetch {step.url}", f"the server answered {head.status_line}")
+        if head.status in BUSY and step.is_repeatable and self._tries.allow(after := retry_after(head)):
+            return _Busy(failure, after)
+        if following := step.redirected(head):
+            self._how.observe(Redirected(str(step.url), head.status, str(following.url)))
             return following
         given = names(step.fields)
         if head.status == PARTIAL_CONTENT and not place.conditions and "range" not in given:
@@ -233,30 +201,49 @@ class Fetch:
         if head.status == NOT_MODIFIED and not _CONDITIONS.intersection(given):
             raise Failure(Exit.PROTOCOL, f"fetch {step.url}", "the server says that it is the same, and was not asked")
         if asked.fail and head.status >= 400 and not (head.status == UNSATISFIABLE and place.conditions):
-            raise Failure(Exit.HTTP, f"fetch {step.url}", f"the server answered {head.status_line}")
+            raise failure
         if place.conditions and not place.fits(head):
             place.restart()
             return step
-        sink = place.open(head)
-        self._exchange = exchange
-        self._check_size(sum(filter(None, (place.before, exchange.left))))
-        if asked.include:
-            await sink.send(head.raw)
-        await self._carry(exchange, sink)
+        await self._write(exchange, head)
         return None
 
-    async def _carry(self, exchange: Exchange, sink: Stream) -> None:
+    async def _head(self, exchange: Exchange) -> Head:
+        """The head of the answer, awaited for as long as there is patience."""
+        try:
+            with deadline(self._tries.until):
+                head = await exchange.head()
+        except DeadlineExceeded:
+            raise Failure(Exit.TIMEOUT, f"fetch {exchange.name}", "no answer came") from None
+        self._how.timing.note("first_byte")
+        return head
+
+    async def _write(self, exchange: Exchange, head: Head) -> None:
+        """Write the answer to its place."""
+        sink = self._place.open(head)
+        self._body = exchange
+        self._check_size(sum(filter(None, (self._place.before, exchange.left))))
+        if self._asked.include:
+            await sink.send(head.raw)
+        body: Connection = exchange
+        if self._asked.compressed:
+            from netkit.protocols.content_coding import decoded
+
+            body = decoded(exchange, head.get("content-encoding"))
+        await self._carry(body, sink)
+
+    async def _carry(self, body: Connection, sink: Stream) -> None:
         """Write the body, of which the kernel moves what nobody has to look at."""
         most = None if self._asked.max_size is None else self._asked.max_size - self._place.before
         promoted = False
-        while data := await exchange.recv():
-            if most is not None and exchange.counts.received > most:
-                data = data[: len(data) - (exchange.counts.received - most)]
+        while data := await body.recv():
+            if most is not None and body.counts.received > most:
+                data = data[: len(data) - (body.counts.received - most)]
             await sink.send(data)
-            self._check_size(self._place.before + exchange.counts.received)
-            if not promoted and exchange.counts.received >= PROMOTED_AFTER:
+            self._check_size(self._place.before + body.counts.received)
+            if not promoted and body.counts.received >= PROMOTED_AFTER:
                 promoted = True
-                await move(exchange, sink, Flow(), most and most - exchange.counts.received)
+                await move(body, sink, Flow(), most and most - body.counts.received)
 
     def _check_size(self, size: int) -> None:
         most = self._asked.max_size
@@ -265,49 +252,51 @@ class Fetch:
             raise Failure(Exit.TOO_BIG, action, f"it has more than {most} bytes", detail="--max-size")
 
 
-async def _taken(exchange: Exchange, stream: Connection, asking: Task) -> None:
-    """Wait until the server has acknowledged the request; raise Failure SEND if it answered, and takes no more."""
-    before, taken = -1, 0
-    while before < taken < exchange.offered:
-        before = taken
+async def fetch_each(
+    wanted: Iterable[tuple[Asked, AbstractContextManager[Place]]],
+    how: Fetching,
+    show: Show | None,
+    failed: Callable[[Failure], None],
+) -> None:
+    """Fetch one after the other, each to its place, and show how far that is.
+
+    ``failed`` is told what one raises, as ``Fetch.run`` and its place do, and may raise it.
+    """
+    current: Fetch | None = None
+    left = list(wanted)
+    async with Group() as group:
+        if show is not None:
+            group.start_soon(show(lambda: [] if current is None else current.moving()))
+        while left:
+            asked, opened = left.pop(0)
+            try:
+                with opened as place:
+                    current = Fetch(asked, place, how, is_last=not left)
+                    await current.run()
+            except Failure as failure:
+                failed(failure)
+        group.cancel()
+
+
+async def _taken(exchange: Exchange, stream: Connection, asking: Task, before: int) -> None:
+    """Wait until the server has acknowledged the request; raise Failure SEND if it answered, and takes no more.
+
+    ``before`` is how many bytes went over the connection before the request.
+    """
+    last, taken = -1, 0
+    while last < taken and (taken < exchange.offered or not exchange.asked):
+        last = taken
         with suppress(DeadlineExceeded), deadline(now() + _PATIENCE):
             await asking.finished.wait()
             await acknowledged(stream)
-        taken = stream.counts.sent - stream.unacknowledged()
+        taken = stream.counts.sent - before - stream.unacknowledged()
     if taken < exchange.offered:
         detail = f"{exchange.offered - taken} of {exchange.offered} bytes not acknowledged"
         raise Failure(Exit.SEND, f"send to {stream.name}", "it answered, and took no more", detail=detail)
 
 
-def check_fields(fields: Sequence[tuple[str, bytes]]) -> None:
-    """Raise Invalid for fields that are not to be given: those that frame the message, and a second Host."""
-    given = names(fields)
-    for name in given:
-        if name in _OURS:
-            raise Invalid(f"field {name!r} is not to be given: it says how the message is read")
-    if given.count("host") > 1:
-        raise Invalid("there is one Host")
-
-
-def _redirected(step: Asked, head: Head) -> Asked | None:
-    """The request that a redirect asks for (RFC 9110, section 15.4); None if it is none."""
-    location = head.get("location")
-    if head.status not in _MOVED or location is None:
-        return None
-    try:
-        url = follow(step.url, location.encode("latin-1"))
-    except Invalid as error:
-        raise Failure(Exit.PROTOCOL, f"follow the redirect of {step.url}", str(error)) from error
-    if step.body is not None and head.status in _SAME and (step.url.scheme, url.scheme) == ("https", "http"):
-        reason = "it would take the body from https to http"
-        raise Failure(Exit.PROTOCOL, f"follow the redirect of {step.url}", reason, detail=f"to {url}")
-    same = url.origin == step.url.origin
-    if same and url.userinfo is None:
-        url = url._replace(userinfo=step.url.userinfo)
-    method, body, fields = step.method, step.body, step.fields
-    if (head.status == 303 and method != "HEAD") or (head.status in (301, 302) and method == "POST"):
-        method, body = "GET", None
-        fields = tuple(field for field in fields if not field[0].lower().startswith("content-"))
-    if not same:
-        fields = tuple(field for field in fields if field[0].lower() in _HARMLESS)
-    return step._replace(url=url, method=method, fields=fields, body=body)
+async def _skip(exchange: Exchange) -> None:
+    """Read what is left of an answer that nobody wants, if that is soon done."""
+    with suppress(Failure, DeadlineExceeded), deadline(now() + _PATIENCE):
+        while exchange.counts.received + (exchange.left or 0) <= _MOST_UNREAD and await exchange.recv():
+            pass

@@ -9,14 +9,16 @@ import json
 import os
 import re
 import stat
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import NamedTuple
 
 from netkit.core.errors import Exit, Failure, doing
 from netkit.core.stdio import FileStream
 from netkit.core.stream import Stream
 from netkit.protocols.http import NOT_MODIFIED, OK, PARTIAL_CONTENT, UNSATISFIABLE, Head
+from netkit.services.fetch.asked import Asked
+from netkit.services.fetch.places import Place
 from netkit.services.join import Terminal
 
 _RANGE = re.compile(r"bytes ([0-9]{1,18})-([0-9]{1,18})/([0-9]{1,18}|\*)")
@@ -32,32 +34,6 @@ class _Info(NamedTuple):
     validator: str
     tag: str | None
     length: int | None
-
-
-class Place:
-    """Where an answer goes. ``before`` is the number of bytes of its body that are there already."""
-
-    before = 0
-
-    @property
-    def conditions(self) -> Sequence[tuple[str, bytes]]:
-        """The fields that ask for what is missing, if it is still of the same version; none to ask for all."""
-        return ()
-
-    def fits(self, head: Head) -> bool:
-        """Whether this answers ``conditions``: False if they are to be dropped, and all of it is to be asked for.
-
-        Raises Failure PROTOCOL for what is neither the whole nor the part that was asked for.
-        """
-        return True
-
-    def restart(self) -> None:
-        """Ask for all of it."""
-        self.before = 0
-
-    def open(self, head: Head) -> Stream:
-        """What the body of this answer is sent to."""
-        raise NotImplementedError
 
 
 class Download(Place):
@@ -258,6 +234,22 @@ class Download(Place):
             os.rename(self._part, self._path)
         else:
             os.unlink(self._part)
+
+
+@contextmanager
+def saved(path: str, asked: Asked, *, force: bool, resume: bool) -> Iterator[Download]:
+    """The file at ``path`` as a place, which is put there once all has come. See Download, whose failures it raises."""
+    plain = asked.method == "GET" and not (asked.include or asked.compressed)
+    place = Download(path, str(asked.url), force=force, resume=resume, plain=plain)
+    try:
+        yield place
+        if not place.unchanged:
+            place.finish()
+    except BaseException as error:
+        if (kept := place.close()) and isinstance(error, Failure) and not error.hint:
+            error.hint = f"--resume goes on with the {kept} bytes that came"
+        raise
+    place.close()
 
 
 def _validator(head: Head) -> str | None:

@@ -1,0 +1,87 @@
+"""The connections of a run: one at a time, kept for the next request to the same server."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+
+from netkit.core.connection import close_gracefully, end_connection
+from netkit.core.errors import Failure
+from netkit.core.events import Observer
+from netkit.core.kernel import DeadlineExceeded, Group, deadline, now
+from netkit.core.stream import Connection
+from netkit.protocols.url import Url
+
+Dial = Callable[[Url, bool, Group, float | None], Awaitable[Connection]]
+"""Connects to the server of a URL, told whether it has the origin of the first; layers run in the group.
+
+The last is how many seconds it may take, where that is less than it takes anyway.
+"""
+
+
+class Connections:
+    """Connects by ``dial``, and reports how connections end to ``observe``."""
+
+    def __init__(self, dial: Dial, observe: Observer, group: Group) -> None:
+        self._dial = dial
+        self._observe = observe
+        self._group = group
+        self._stream: Connection | None = None
+        self._server: object = None  # whom it leads to
+        self._begun = 0.0
+        self.was_reused = False
+
+    async def to(self, url: Url, own: bool, patience: float | None, *, may_reuse: bool) -> Connection:
+        """The connection to the server of ``url``: the one that was kept, or a new one. Raises what ``Dial`` does.
+
+        Of one that was kept nobody knows whether it is just ending: it ``may_reuse`` that for what may be sent again.
+        """
+        server = (url.origin, own)
+        self.was_reused = may_reuse and self._server == server and await self._is_usable()
+        if self._stream is not None and self.was_reused:
+            return self._stream
+        await self.close()
+        self._begun = now()
+        self._stream = await self._dial(url, own, self._group, patience)
+        self._server = server
+        return self._stream
+
+    async def close(self) -> None:
+        """End the connection, if there is one, as it should."""
+        if self._stream is not None:
+            await close_gracefully(self._stream)
+            self._end("", whole=True)
+
+    def cut(self, reason: str) -> None:
+        """Reset the connection."""
+        self._end(reason, whole=False)
+
+    def _end(self, reason: str, *, whole: bool) -> None:
+        stream, self._stream, self._server = self._stream, None, None
+        if stream is not None:
+            end_connection(stream, self._begun, reason, self._observe, whole=whole)
+
+    async def _is_usable(self) -> bool:
+        """Whether the server has neither ended nor said something since it answered."""
+        if self._stream is None:
+            return False
+        try:
+            with deadline(now()):
+                await self._stream.recv()
+        except DeadlineExceeded:
+            return True
+        except Failure:
+            pass
+        return False
+
+
+@asynccontextmanager
+async def connections(dial: Dial, observe: Observer) -> AsyncIterator[Connections]:
+    """The connections of a block, at whose end there is none left."""
+    async with Group() as group:
+        opened = Connections(dial, observe, group)
+        try:
+            yield opened
+            await opened.close()
+        except BaseException as error:
+            opened.cut(str(error) if isinstance(error, OSError) else "cut short")
+            raise
+        group.cancel()

@@ -1,0 +1,72 @@
+"""A file, or stdin, whose bytes are the body of a request."""
+
+import os
+import stat
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from netkit.core.errors import Exit, Failure, Invalid, doing
+from netkit.core.kernel import to_thread
+from netkit.core.stdio import FileStream
+from netkit.protocols.http import Upload
+from netkit.services import text
+from netkit.services.join import STDIN
+
+
+def parse_text(word: str) -> bytes:
+    """TEXT that is sent, and no name of a file behind an @, as curl has it; raise Invalid."""
+    name = word.removeprefix("@")
+    if name != word and (name == "-" or os.path.exists(name)):
+        raise Invalid(f"--data sends the text itself: --data-file {name} sends what is in {name}")
+    return text.parse(word)
+
+
+class DataFile:
+    """What a descriptor has to read, from where it stands: again and again if it is a regular file, else once."""
+
+    def __init__(self, fd: int, name: str) -> None:
+        self._fd = fd
+        self._name = name
+        self._start = os.lseek(fd, 0, os.SEEK_CUR) if stat.S_ISREG(os.fstat(fd).st_mode) else None
+        self._stream = self._opened()
+
+    @property
+    def is_repeatable(self) -> bool:
+        """Whether all of it can be read still."""
+        return self._start is not None or not self._stream.counts.received
+
+    def begin(self) -> Upload:
+        """What is to be sent, from its beginning. Raises Failure READ if some of it was read, and cannot be again."""
+        action = f"read {self._name}"
+        if not self.is_repeatable:
+            raise Failure(Exit.READ, f"{action} again", "it is no regular file, and part of it was sent")
+        if self._start is None:
+            return Upload(self._stream, None)
+        with doing(Exit.READ, action):
+            size = max(os.fstat(self._fd).st_size - self._start, 0)
+            unsized = not size and os.pread(self._fd, 1, self._start)  # those of /proc have no size
+            os.lseek(self._fd, self._start, os.SEEK_SET)
+        self._stream = self._opened()
+        return Upload(self._stream, None if unsized else size)
+
+    def _opened(self) -> FileStream:
+        return FileStream(self._fd, self._fd, source_name=self._name)
+
+
+@asynccontextmanager
+async def opened(path: str) -> AsyncIterator[DataFile]:
+    """The file at ``path``, or stdin for ``-``, while it is needed. Raises Failure READ.
+
+    A FIFO is waited for until somebody writes to it.
+    """
+    if path == "-":
+        yield DataFile(STDIN, "stdin")
+        return
+    with doing(Exit.READ, f"read {path}"):
+        fd = await to_thread(os.open, path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        if stat.S_ISDIR(os.fstat(fd).st_mode):
+            raise Failure(Exit.READ, f"read {path}", "it is a folder")
+        yield DataFile(fd, path)
+    finally:
+        os.close(fd)

@@ -1,0 +1,88 @@
+"""When a request is made again: how often, for how long, and after which pause."""
+
+import time
+from collections.abc import Callable
+
+from netkit.core.errors import Exit, Failure
+from netkit.core.events import Observer, Retrying
+from netkit.core.kernel import now, sleep
+from netkit.core.persistence import FIRST_PAUSE, LAST_PAUSE
+from netkit.core.units import duration
+from netkit.protocols.http import Head
+
+# What a server says that may answer better a little later: RFC 9110, sections 15.5.9 and 15.6.3 to 15.6.5; RFC 6585.
+BUSY = (408, 429, 502, 503, 504)
+NOT_THERE = (Exit.PROXY_NAME, Exit.RESOLVE, Exit.CONNECT, Exit.TIMEOUT)  # why dialling fails that may succeed later
+NO_ANSWER = (Exit.TIMEOUT, Exit.SEND, Exit.RECV, Exit.PROTOCOL)  # how a connection fails over which no byte has come
+_FIRST_COUNTED, _LAST_COUNTED = 1.0, 60.0  # s between tries that are counted, about as curl has them
+_LONGEST = 3600.0  # s: a server that asks for more is not waited for
+
+
+class Tries:
+    """``most`` tries after the first, or as many as begin within ``patience`` seconds; neither is one try alone."""
+
+    def __init__(self, most: int | None, patience: float | None, observe: Observer) -> None:
+        self._left = most if most is not None or patience is not None else 0
+        self._patience = patience
+        self._until = None if patience is None else now() + patience
+        self._pause, self._last = (FIRST_PAUSE, LAST_PAUSE) if most is None else (_FIRST_COUNTED, _LAST_COUNTED)
+        self._why: Failure | None = None  # the last reason that is more than a lack of time
+        self._observe = observe
+
+    @property
+    def until(self) -> float | None:
+        """When the patience is over, by the kernel's clock."""
+        return self._until
+
+    @property
+    def seconds(self) -> float | None:
+        """How many seconds of the patience are left."""
+        return None if self._until is None else max(self._until - now(), 0.001)
+
+    def allow(self, after: float | None = None) -> bool:
+        """Whether there is another, for a server that wants to be asked ``after`` so many seconds."""
+        return self._left != 0 and (after or 0) <= _LONGEST
+
+    async def again(self, why: Failure, after: float | None = None) -> None:
+        """Return when it is time for the next try; raise ``why`` this one failed if that was the last.
+
+        ``after`` so many seconds a server wants to be asked again. Raises Failure TIMEOUT if the patience ends before.
+        """
+        if not self.allow(after):
+            raise why
+        if self._why is None or why.exit is not Exit.TIMEOUT:
+            self._why = why
+        pause = self._pause if after is None else after
+        if self._until is not None:
+            left = self._until - now()
+            if left <= 0 or (after or 0) > left:
+                why = self._why
+                asks = f", and asks for another {duration(after)}" if after else ""
+                reason = f"still {why.reason}{asks} after {duration(self._patience or 0)}"
+                raise Failure(Exit.TIMEOUT, why.action, reason, detail=why.detail, hint=why.hint) from why
+            pause = min(pause, left)
+        self._left = None if self._left is None else self._left - 1
+        self._pause = min(self._pause * 2, self._last)
+        self._observe(Retrying(str(why), pause))
+        await sleep(pause)
+
+
+def retry_after(head: Head, clock: Callable[[], float] = time.time) -> float | None:
+    """In how many seconds a server wants to be asked again (RFC 9110, section 10.2.3); None if it does not say.
+
+    A date counts from the answer's own, and else from our ``clock``.
+    """
+    text = (head.get("retry-after") or "").strip()
+    if text.isascii() and text.isdigit():
+        return float(text[:9])
+    from email.utils import parsedate_to_datetime
+
+    try:
+        due = parsedate_to_datetime(text).timestamp()
+    except (TypeError, ValueError, OverflowError):
+        return None
+    try:
+        since = parsedate_to_datetime(head.get("date") or "").timestamp()
+    except (TypeError, ValueError, OverflowError):
+        since = clock()
+    return max(due - since, 0.0)

@@ -1,0 +1,306 @@
+"""fetch as scripts use it: bodies from files, further tries, several URLs, users, and where the time went."""
+
+import base64
+import json
+import os
+import re
+import socket
+import threading
+from pathlib import Path
+
+import pytest
+
+from tests.support import PATIENCE, Finished, free_port, netkit, peer, read_all, reset, running
+from tests.support.data import DATA, check_same, files
+from tests.support.processes import feed, sound
+from tests.support.sites import Site, answer, site
+from tests.support.terminals import on_terminal
+
+DONE = answer(b"done")
+BUSY = "503 Service Unavailable"
+SOON = answer(b"busy", BUSY, Retry_After="0")
+LONG_AGO = "Fri, 20 Nov 2020 12:00:00 GMT"
+
+
+def fetch(*args: str, code: int = 0, **popen: object) -> Finished:
+    """Run fetch to its end, which has to be this one."""
+    done = sound(netkit("fetch", *args, **popen), code)  # type: ignore[arg-type]
+    if code == 0:
+        assert done.err == ""
+    return done
+
+
+def told(*args: str, **popen: object) -> str:
+    """Run fetch to its good end, and return what it said."""
+    done = netkit("fetch", *args, **popen)  # type: ignore[arg-type]
+    assert (done.code, done.out) == (0, b"done")
+    return done.err
+
+
+def asked(web: Site) -> list[str]:
+    """The first lines of the requests."""
+    return [got.line.removesuffix(" HTTP/1.1") for got in web.got]
+
+
+# -- a body from a file
+
+
+@pytest.mark.parametrize("size", [0, len(DATA)])
+def test_a_file_is_sent_as_it_is(tmp_path: Path, size: int) -> None:
+    """A file goes with its length, and so does a file on stdin from where it stands; a pipe goes in chunks."""
+    data = DATA[:size]
+    (tmp_path / "file").write_bytes(data)
+    with site(DONE, DONE, DONE) as web:
+        fetch(web.url, "--data-file", str(tmp_path / "file"))
+        with (tmp_path / "file").open("rb") as stdin:
+            stdin.seek(size // 2)
+            fetch(web.url, "--data-file", "-", "--method", "PUT", "-H", "Content-Type: x/y", stdin=stdin)
+        fetch(web.url, "--data-file", "-", input=data)
+    named, stood, piped = web.got
+    check_same(named.body, data)
+    check_same(stood.body, data[size // 2 :])
+    check_same(piped.body, data)
+    assert asked(web) == ["POST /", "PUT /", "POST /"]
+    assert (named.fields["content-length"], "content-type" in named.fields) == (str(size), False)
+    assert (stood.fields["content-length"], stood.fields["content-type"]) == (str(size - size // 2), "x/y")
+    assert piped.fields["transfer-encoding"] == "chunked"
+    assert "content-length" not in piped.fields
+
+
+def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
+    """A file that is not there, and a folder, are 26; nobody is asked."""
+    with site() as web:
+        for name in ("none", "."):
+            assert (
+                f"cannot read {tmp_path / name}: " in fetch(web.url, "--data-file", str(tmp_path / name), code=26).err
+            )
+    assert web.connections == 0
+
+
+def test_a_name_behind_an_at_is_no_body(tmp_path: Path) -> None:
+    """``--data @FILE`` names the option for files, where there is such a file; any other text is one."""
+    (tmp_path / "body.txt").write_text("text")
+    with site(DONE) as web:
+        done = fetch(web.url, "--data", "@body.txt", code=2, cwd=tmp_path)
+        assert "--data-file body.txt" in done.err
+        fetch(web.url, "--data", "@somebody", cwd=tmp_path)
+    assert [got.body for got in web.got] == [b"@somebody"]
+
+
+@pytest.mark.parametrize("stays", [True, False])
+def test_an_answer_before_the_end_of_a_pipe(stays: bool) -> None:
+    """A server that answers while our input is still open gets no more of it, and it is 55, with what it answered."""
+    go = threading.Event()
+
+    def refuse(sock: socket.socket) -> None:
+        data = b""
+        while b"hello" not in data:
+            data += sock.recv(65536)
+        sock.sendall(answer(b"no", "413 Too Large"))
+        assert not stays or go.wait(PATIENCE)
+
+    with peer(refuse) as server, running("fetch", f"http://{server.address}/", "--data-file", "-") as process:
+        process.stdin.write(b"hello")
+        process.stdin.flush()
+        assert process.wait() == 55
+        go.set()
+        assert process.read_all() == b"no"
+        process.line("it answered before the end of the body")
+
+
+@pytest.mark.parametrize("kind", ["file", "pipe"])
+def test_a_body_that_is_redirected(tmp_path: Path, kind: str) -> None:
+    """307 sends a file once more; what came from a pipe is gone, and that is 26."""
+    (tmp_path / "file").write_bytes(b"hello")
+    with site(answer(status="307 Temporary Redirect", Location="/there"), DONE) as web:
+        if kind == "file":
+            fetch(web.url, "--data-file", str(tmp_path / "file"))
+        else:
+            assert "cannot read stdin again" in fetch(web.url, "--data-file", "-", input=b"hello", code=26).err
+    assert [got.body for got in web.got] == [b"hello"] * (2 if kind == "file" else 1)
+
+
+# -- further tries
+
+
+@pytest.mark.parametrize(
+    "fields", [{"Retry_After": "0"}, {"Retry_After": LONG_AGO}, {"Retry_After": LONG_AGO, "Date": LONG_AGO}]
+)
+def test_a_busy_server_is_asked_again(fields: dict[str, str]) -> None:
+    """What a server says while it cannot answer is not written; it is asked again when it says, by one connection."""
+    with site(answer(b"busy", BUSY, **fields), answer(b"wait", "429 Too Many Requests", **fields), DONE) as web:
+        assert fetch(web.url, "--retry", "2").out == b"done"
+    assert (len(web.got), web.connections) == (3, 1)
+
+
+def test_tries_come_to_an_end() -> None:
+    """After so many tries the answer is the answer; a server that wants more time than there is gets no other try."""
+    with site(
+        SOON, SOON, SOON, SOON, answer(b"", BUSY, Retry_After="7200"), answer(b"", BUSY, Retry_After="60")
+    ) as web:
+        assert fetch(web.url, "--retry", "1").out == b"busy"
+        assert "answered 503" in fetch(web.url, "--retry", "1", "--fail", code=22).err
+        fetch(web.url, "--retry", "1", "--fail", code=22)
+        done = fetch(web.url, "--wait", "30s", code=28)
+        assert "still the server answered 503 Service Unavailable, and asks for another 60 s after 30 s" in done.err
+    assert len(web.got) == 6
+    fetch(f"http://127.0.0.1:{free_port()}/", "--wait", "100ms", code=28)
+
+
+def test_a_server_that_comes_later() -> None:
+    """A port that nothing listens on yet is tried again, whatever is to be sent, a pipe too."""
+    port = free_port()
+    url = f"http://127.0.0.1:{port}/"
+    with running("fetch", url, "--wait", "20s", "--data-file", "-", "-vv") as process:
+        feed(process, b"hello")
+        process.line("connection refused.*; again in")
+        with site(DONE, port=port) as web:
+            assert process.wait() == 0
+    assert [got.body for got in web.got] == [b"hello"]
+
+
+@pytest.mark.parametrize(
+    ("options", "tries"),
+    [
+        (("--wait", "10s"), 2),
+        (("--retry", "1", "--data", "x", "--method", "PUT"), 2),
+        (("--retry", "1", "--data", "x"), 1),
+        (("--wait", "10s", "--method", "PUT", "--data-file", "-"), 1),
+    ],
+)
+def test_a_server_that_leaves_without_a_word(options: tuple[str, ...], tries: int) -> None:
+    """What may be asked twice is, after a reset too; a POST is not, nor what came from a pipe."""
+    with site(reset if tries == 1 else hang_up, DONE) as web:
+        done = netkit("fetch", web.url, *options, input=b"x")
+    assert len(web.got) == tries
+    assert done.code in ((0,) if tries == 2 else (8, 55, 56))
+
+
+def hang_up(sock: socket.socket) -> None:
+    """End without an answer."""
+
+
+def test_a_silent_server_has_no_more_time_than_there_is() -> None:
+    """--wait bounds the time for an answer as well."""
+    with site(read_all) as web:
+        assert "no answer came after 300 ms" in fetch(web.url, "--wait", "300ms", code=28).err
+
+
+# -- several URLs
+
+
+def test_one_connection_for_several_urls(tmp_path: Path) -> None:
+    """URLs of one server come over one connection, redirects too, until that says that it is closed."""
+    moved = answer(b"moved", "302 Found", Location="/d")
+    with site(answer(b"a"), answer(b"b", Connection="close"), moved, answer(b"d"), answer(b"e")) as web:
+        done = fetch(*(f"{web.url}/{name}" for name in "abce"))
+    assert done.out == b"abde"
+    assert [(got.line.split()[1], got.connection) for got in web.got] == [
+        *(("/a", 1), ("/b", 1), ("/c", 2), ("/d", 2), ("/e", 2))
+    ]
+
+
+def test_a_connection_that_ends_as_it_is_used_again() -> None:
+    """A server may end a connection at any moment: what may be asked twice is asked over another one."""
+    with site(answer(b"a"), hang_up, answer(b"b")) as web:
+        assert fetch(f"{web.url}/a", f"{web.url}/b").out == b"ab"
+    assert [got.connection for got in web.got] == [1, 1, 2]
+
+
+def test_several_posts_have_connections_of_their_own() -> None:
+    """A POST is not sent where nobody could know whether it came."""
+    with site(DONE, DONE) as web:
+        fetch(web.url, web.url, "--data", "x")
+    assert [got.connection for got in web.got] == [1, 2]
+
+
+def test_one_of_several_fails(tmp_path: Path) -> None:
+    """The others come all the same; each failure is a line, and the code is the first that is outside, or the worst."""
+    short = b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nshort"
+
+    def cut(sock: socket.socket) -> None:
+        sock.sendall(short)
+
+    with site(cut, b"nonsense\r\n\r\n", DONE, cut, answer(b"", "404 Not Found"), DONE) as web:
+        urls = [f"{web.url}/{name}" for name in "abc"]
+        done = netkit("fetch", *urls)
+        assert (done.code, done.out, done.err.count("\n")) == (8, b"shortdone", 2)
+        done = netkit("fetch", *urls, "-O", "--fail", cwd=tmp_path)
+        assert (done.code, done.out, done.err.count("\n")) == (22, b"", 2)
+    assert files(tmp_path) == ["c"]
+
+
+def test_files_have_the_names_of_urls(tmp_path: Path) -> None:
+    """-O writes each to the last part of its path, as it was typed, without the query."""
+    with site(answer(b"one"), answer(b"two")) as web:
+        fetch(f"{web.url}/x/one%20file?q=a/b", f"{web.url}/two", "-O", cwd=tmp_path)
+        assert "two: it exists" in fetch(f"{web.url}/two", "-O", code=23, cwd=tmp_path).err
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {"one%20file": b"one", "two": b"two"}
+
+
+# -- users, names and addresses
+
+
+@pytest.mark.fault("secrets in messages")
+def test_a_user_is_for_one_host() -> None:
+    """--user is for the origin that was typed, and is not told; a password may be in the environment."""
+    with site(DONE) as other, site(answer(status="302 Found", Location=f"{other.url}/")) as web:
+        said = told(web.url, "-u", "someone:se:cret/é", "-vv")
+        assert "cret" not in said
+        assert "someone" not in said
+    expected = base64.b64encode("someone:se:cret/é".encode()).decode()
+    assert [got.fields.get("authorization") for got in (*web.got, *other.got)] == [f"Basic {expected}", None]
+    with site(DONE) as web:
+        fetch(web.url, "--user", "me", env={**os.environ, "NETKIT_PASSWORD": "secret"})
+    assert web.got[0].fields["authorization"] == "Basic " + base64.b64encode(b"me:secret").decode()
+
+
+def test_a_name_is_where_it_is_said_to_be() -> None:
+    """--resolve takes the place of the look-up for that name and port, with -n too; the Host is the URL's."""
+    with site(DONE) as web:
+        said = told(f"http://web.test:{web.port}/", "--resolve", f"WEB.test:{web.port}:127.0.0.1", "-n", "-v")
+    assert web.got[0].fields["host"] == f"web.test:{web.port}"
+    assert "resolved" not in said
+    fetch("http://web.test:1/", "--resolve", "web.test:1:[::1]", "-4", code=6)
+
+
+def test_a_proxy_of_the_environment_has_names_of_its_own() -> None:
+    """Where the environment's proxy connects, --resolve cannot apply: 2."""
+    env = {**os.environ, "http_proxy": "http://127.0.0.1:1"}
+    assert "--proxy ''" in fetch("http://web.test/", "--resolve", "web.test:80:127.0.0.1", env=env, code=2).err
+
+
+# -- where the time went, and what a terminal shows
+
+
+def test_the_time_of_a_fetch() -> None:
+    """-v ends with one line of stages in a pipe; --stats has them in milliseconds."""
+    with site(DONE, DONE) as web:
+        url = web.url.replace("127.0.0.1", "localhost")
+        last = told(url, "-v", "-4").splitlines()[-1]
+        stats = json.loads(told(url, "--stats", "-4"))
+    number = r"[0-9.]+ m?s"
+    assert re.fullmatch(f"netkit fetch: name {number}, connect {number}, first byte {number}, body {number}", last)
+    assert (stats["event"], stats["bytes_received"], "tls_ms" in stats) == ("stats", len(DONE), False)
+    assert all(stats[f"{name}_ms"] >= 0 for name in ("name", "connect", "first_byte", "body"))
+
+
+def test_the_time_of_a_fetch_on_a_terminal() -> None:
+    """On a terminal the stages are drawn to scale."""
+    with site(DONE) as web, open(os.devnull, "wb") as null:
+        code, shown = on_terminal("fetch", web.url, "-v", stdout=null)
+    last = shown.decode().splitlines()[-1]
+    assert code == 0
+    assert re.fullmatch(
+        r"connect [0-9.]+ ms [▏▎▍▌▋▊▉█]+ first byte [0-9.]+ ms [▏▎▍▌▋▊▉█]+ body \S+ ms [▏▎▍▌▋▊▉█]+", last
+    )
+    assert len(last) < 100
+
+
+@pytest.mark.parametrize("raw", [False, True])
+def test_binary_data_on_a_terminal(raw: bool) -> None:
+    """Bytes that are no text are refused where a person would see them (23), with what to do; --raw shows them."""
+    with site(answer(b"\x7fELF\0\0\x1b[2J")) as web:
+        code, shown = on_terminal("fetch", web.url, *(["--raw"] if raw else []))
+    assert code == (0 if raw else 23)
+    assert (b"ELF" in shown, b"-o FILE" in shown) == (raw, not raw)

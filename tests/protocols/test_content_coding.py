@@ -1,0 +1,109 @@
+"""Compressed bodies in memory: what they were, that a broken one is never whole, and how much of one is held."""
+
+import gzip
+import itertools
+import random
+import zlib
+
+import pytest
+
+from netkit.core.errors import Exit, Failure
+from netkit.core.kernel import Group
+from netkit.core.stream import LARGEST_READ
+from netkit.protocols.content_coding import decoded
+from tests.clock import run
+from tests.memory import pair
+
+DATA = random.Random(3).randbytes(50_000) + bytes(300_000)
+GZIP, ZLIB = gzip.compress(DATA), zlib.compress(DATA)
+BARE = (lambda coder: coder.compress(DATA) + coder.flush())(zlib.compressobj(wbits=-15))
+
+
+def undo(body: bytes, codings: str | None, step: int = 9973) -> tuple[bytes, Exit, int]:
+    """What comes of a body that comes in pieces, how it ended, and the longest piece that came."""
+    parts = [b""]
+    end = Exit.OK
+
+    async def main() -> None:
+        nonlocal end
+        ours, theirs = pair()
+
+        async def send() -> None:
+            for at in range(0, len(body), step):
+                await theirs.send(body[at : at + step])
+            await theirs.send_eof()
+
+        async with Group() as group:
+            group.start_soon(send())
+            try:
+                stream = decoded(ours, codings)
+                while data := await stream.recv():
+                    parts.append(data)
+                assert stream.counts.received == sum(map(len, parts))
+            except Failure as failure:
+                end = failure.exit
+            group.cancel()
+
+    run(main())
+    return b"".join(parts), end, max(map(len, parts))
+
+
+@pytest.mark.parametrize(
+    ("body", "codings", "data"),
+    [
+        *((GZIP, coding, DATA) for coding in ("gzip", "x-gzip", "GZIP", " gzip , identity")),
+        *((body, "deflate", DATA) for body in (ZLIB, BARE)),
+        (GZIP + GZIP, "gzip", DATA * 2),
+        (zlib.compress(GZIP), "gzip, deflate", DATA),
+        *((b"", coding, b"") for coding in ("gzip", "deflate")),
+        (gzip.compress(b""), "gzip", b""),
+        *((GZIP, coding, GZIP) for coding in (None, "", "identity")),
+    ],
+)
+@pytest.mark.parametrize("step", [9973, 1 << 20])
+def test_whole(body: bytes, codings: str | None, data: bytes, step: int) -> None:
+    """A body is what it was, however it comes in pieces."""
+    assert undo(body, codings, step)[:2] == (data, Exit.OK)
+
+
+def test_byte_by_byte() -> None:
+    """Also one by one."""
+    for body, coding in ((gzip.compress(b"hello"), "gzip"), (zlib.compress(b"hello"), "deflate")):
+        assert undo(body, coding, 1)[:2] == (b"hello", Exit.OK)
+
+
+@pytest.mark.fault("HTTP body cut or malformed")
+@pytest.mark.parametrize(("body", "coding"), [(GZIP, "gzip"), (ZLIB, "deflate"), (BARE, "deflate")])
+def test_cut(body: bytes, coding: str) -> None:
+    """Wherever it is cut it is PARTIAL, and what came before is the beginning."""
+    for end in itertools.chain(range(1, 40), (len(body) // 2,), range(len(body) - 12, len(body))):
+        data, how, _ = undo(body[:end], coding)
+        assert how is Exit.PARTIAL
+        assert DATA.startswith(data)
+
+
+@pytest.mark.fault("HTTP body cut or malformed")
+@pytest.mark.parametrize(
+    ("body", "codings"),
+    [
+        (b"hello", "gzip"),
+        (GZIP[:-8] + b"\0\0\0\0" + GZIP[-4:], "gzip"),
+        (GZIP + b"more", "gzip"),
+        (ZLIB + b"more", "deflate"),
+        (ZLIB[:-4] + b"\0\0\0\0", "deflate"),
+        (b"\x08\x00hello", "deflate"),
+        (GZIP, "br"),
+        (GZIP, "gzip, br"),
+        (GZIP, "gzip, gzip, gzip, gzip, gzip"),
+    ],
+)
+def test_malformed(body: bytes, codings: str) -> None:
+    """What is no such coding, fails its checksum, goes on behind its end, or was not asked for, is PROTOCOL."""
+    assert undo(body, codings)[1] is Exit.PROTOCOL
+
+
+@pytest.mark.fault("compression bomb")
+def test_a_bomb_comes_in_pieces() -> None:
+    """However much comes of little, it is given in pieces of a quarter of a MiB."""
+    data, how, longest = undo(gzip.compress(bytes(8 << 20)), "gzip")
+    assert (len(data), how, longest) == (8 << 20, Exit.OK, LARGEST_READ)
