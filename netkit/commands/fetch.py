@@ -99,8 +99,7 @@ _SEVERAL = Case("several URLs", lambda values: len(values["urls"]) > 1)
         excluded(
             *("--head", "--include", "--data", "--data-file", "--compressed"),
             Case("--method", lambda values: values["method"] not in (None, "GET")),
-            _field("Range"),
-            _field("If-Range"),
+            *map(_field, ("Range", "If-Range", "If-None-Match", "If-Modified-Since")),
             by="--resume",
             why="--resume asks for the rest of a file",
         ),
@@ -221,8 +220,9 @@ def fetch(
 
     With -o the answer is written to FILE.netkit-part, which replaces FILE when it is complete; a symbolic link there is
     replaced, not followed. --resume continues a download that was cut, if the server named its version by an ETag or a
-    Last-Modified: it asks for the rest, or for all if the version is another by now. Without --resume, what was left is
-    dropped as soon as an answer comes.
+    Last-Modified: it asks for the rest, or for all if the version is another by now. A FILE that is whole stays, with
+    exit code 0, if the server has the same version still: what that is stands in an extended attribute of the file,
+    user.netkit.version, without the URL. Without --resume, what was left is dropped as soon as an answer comes.
 
     Progress is shown on stderr's terminal after half a second, unless the answer is shown on a terminal.
 

@@ -16,7 +16,7 @@ import pytest
 
 from tests.support import NETKIT, PATIENCE, Finished, died_by, free_port, netkit, peer, read_all, running
 from tests.support.certificates import Pki
-from tests.support.data import check_same, files
+from tests.support.data import OTHER, check_same, files
 from tests.support.namespaces import separate
 from tests.support.peers import full_backlog
 from tests.support.processes import ends, sound
@@ -337,6 +337,57 @@ def test_what_is_no_part_is_not_gone_on_with(options: list[str]) -> None:
         fetch(web.url, "-o", str(path), "--resume")
         assert web.conditions[1] == (None, None)
         check_same(path.read_bytes(), BODY)
+
+
+SAME = b"HTTP/1.1 304 Not Modified\r\n\r\n"
+STAMPED = answer(Last_Modified="Fri, 20 Nov 2020 11:00:00 GMT", Date="Fri, 20 Nov 2020 12:00:00 GMT")
+
+
+def needs_attributes(folder: Path) -> None:
+    """Skip the test where files cannot have extended attributes."""
+    try:
+        os.setxattr(folder, "user.netkit.test", b"")
+    except OSError:
+        pytest.skip("the file system of the tests has no extended attributes")
+
+
+@pytest.mark.parametrize(
+    ("first", "condition"),
+    [((WHOLE,), "if-none-match"), ((CUT, rest(HALF)), "if-none-match"), ((STAMPED,), "if-modified-since")],
+)
+def test_a_file_that_is_whole(tmp_path: Path, first: tuple[bytes, ...], condition: str) -> None:
+    """--resume of a file that is whole asks whether it is still the same: then it stays, and else it is 23."""
+    needs_attributes(tmp_path)
+    path = tmp_path / "file"
+    with site(*first, SAME, answer(b"new"), answer(b"new", ETag='"v2"')) as web:
+        for code in (18, 0)[-len(first) :]:
+            fetch(web.url, "-o", str(path), "--resume", code=code)
+        before = path.stat()
+        fetch(web.url, "-o", str(path), "--resume")
+        assert path.stat() == before
+        assert field(web.asked[-1], condition) in ('"v1"', "Fri, 20 Nov 2020 11:00:00 GMT")
+        assert "the server has another version" in fetch(web.url, "-o", str(path), "--resume", code=23).err
+        assert path.stat() == before
+        fetch(web.url, "-o", str(path), "--resume", "--force")
+    assert path.read_bytes() == b"new"
+    assert files(tmp_path) == ["file"]
+
+
+@pytest.mark.parametrize("change", ["other URL", "other bytes", "no validator", "forged"])
+def test_a_file_of_which_nobody_knows(tmp_path: Path, change: str) -> None:
+    """A file from elsewhere, that was changed since, or whose version had no name, exists: 23, and nothing is asked."""
+    needs_attributes(tmp_path)
+    path = tmp_path / "file"
+    with site(answer() if change == "no validator" else WHOLE) as web:
+        fetch(web.url, "-o", str(path))
+        if change == "other bytes":
+            path.write_bytes(OTHER)
+        if change == "forged":
+            known = os.getxattr(path, "user.netkit.version")
+            os.setxattr(path, "user.netkit.version", known.replace(b"v1", rb"v1\r\nX: y"))
+        url = f"{web.url}/other" if change == "other URL" else web.url
+        assert "it exists" in fetch(url, "-o", str(path), "--resume", code=23).err
+        assert len(web.asked) == 1
 
 
 # -- TLS

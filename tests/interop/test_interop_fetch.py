@@ -226,6 +226,20 @@ def test_parts_that_are_whole_or_too_long(nginx: Nginx, tmp_path: Path) -> None:
     assert Path(f"{path}.netkit-part").read_bytes() == DATA[:100]
 
 
+def test_a_whole_file_of_nginx(nginx: Nginx, tmp_path: Path) -> None:
+    """It stays as long as nginx has the same, and is no longer gone on with once nginx has another."""
+    (nginx.folder / "whole").write_bytes(DATA)
+    url, path = f"{nginx.url}/whole", tmp_path / "file"
+    fetch(url, "-o", str(path))
+    with contextlib.suppress(OSError):
+        assert os.getxattr(path, "user.netkit.version")
+        fetch(url, "-o", str(path), "--resume")
+        assert nginx.logged("/whole", 2)[1] == "304 [] []"
+        (nginx.folder / "whole").write_bytes(OTHER)
+        assert "another version" in fetch(url, "-o", str(path), "--resume", code=23).err
+    check_same(path.read_bytes(), DATA)
+
+
 def test_nginx_on_a_unix_socket(nginx: Nginx, pki: Pki, tmp_path: Path) -> None:
     """Pages come over a unix socket as they do over TCP, in plain text and over TLS, to a file too."""
     over = ("--unix-socket", str(nginx.folder / "sock"))

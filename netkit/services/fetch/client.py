@@ -195,8 +195,8 @@ class Fetch:
         if following := step.redirected(head):
             self._how.observe(Redirected(str(step.url), head.status, str(following.url)))
             return following
-        given = names(step.fields)
-        if head.status == PARTIAL_CONTENT and not place.conditions and "range" not in given:
+        given = names((*step.fields, *place.conditions))
+        if head.status == PARTIAL_CONTENT and "range" not in given:
             raise Failure(Exit.PROTOCOL, f"fetch {step.url}", "the server sent a part, and was asked for all")
         if head.status == NOT_MODIFIED and not _CONDITIONS.intersection(given):
             raise Failure(Exit.PROTOCOL, f"fetch {step.url}", "the server says that it is the same, and was not asked")

@@ -18,11 +18,11 @@ from netkit.core.stdio import FileStream
 from netkit.core.stream import Stream
 from netkit.protocols.http import NOT_MODIFIED, OK, PARTIAL_CONTENT, UNSATISFIABLE, Head
 from netkit.services.fetch.asked import Asked
+from netkit.services.fetch.existing import VALIDATOR, Existing, existing, version_of
 from netkit.services.fetch.places import Place
 from netkit.services.join import Terminal
 
 _RANGE = re.compile(r"bytes ([0-9]{1,18})-([0-9]{1,18})/([0-9]{1,18}|\*)")
-_VALIDATOR = re.compile(r"[!-~\xa0-\xff]([ -~\xa0-\xff]*[!-~\xa0-\xff])?")
 _MAX_INFO = 64 * 1024  # bytes; ours are a few hundred
 _SURE = 60.0  # s by which a Last-Modified has to be older than the answer to tell versions apart (RFC 9110, 8.8.2.2)
 
@@ -108,6 +108,9 @@ class Download(Place):
             os.close(os.dup(self._fd))  # some file systems tell only now that a quota is full: close(2)
             if self._mode is not None:
                 os.fchmod(self._fd, self._mode)
+            if (known := self._known) is not None:
+                modified = known.validator if known.tag is None else None
+                version_of(self._url, known.tag, modified, os.fstat(self._fd)).note(self._fd)
             self._is_whole = True
             self._rename()
         self._forget()
@@ -237,10 +240,16 @@ class Download(Place):
 
 
 @contextmanager
-def saved(path: str, asked: Asked, *, force: bool, resume: bool) -> Iterator[Download]:
-    """The file at ``path`` as a place, which is put there once all has come. See Download, whose failures it raises."""
+def saved(path: str, asked: Asked, *, force: bool, resume: bool) -> Iterator[Place]:
+    """The file at ``path`` as a place, which is put there once all has come. See Download, whose failures it raises.
+
+    With ``resume`` and without ``force`` one that is whole stays, if the server has the same; else that is WRITE.
+    """
+    url = str(asked.url)
     plain = asked.method == "GET" and not (asked.include or asked.compressed)
-    place = Download(path, str(asked.url), force=force, resume=resume, plain=plain)
+    place: Existing | Download | None = existing(path, url) if resume and not force else None
+    if place is None:
+        place = Download(path, url, force=force, resume=resume, plain=plain)
     try:
         yield place
         if not place.unchanged:
@@ -256,7 +265,7 @@ def _validator(head: Head) -> str | None:
     """What If-Range may say (RFC 9110, section 13.1.5): a strong entity tag, or a date that is surely strong."""
     tag = head.get("etag")
     if tag is not None:
-        return tag if tag.startswith('"') and _VALIDATOR.fullmatch(tag) else None
+        return tag if tag.startswith('"') and VALIDATOR.fullmatch(tag) else None
     from email.utils import parsedate_to_datetime  # it takes 7 ms to load, and most servers have entity tags
 
     modified = head.get("last-modified")
@@ -264,14 +273,14 @@ def _validator(head: Head) -> str | None:
         age = parsedate_to_datetime(head.get("date") or "") - parsedate_to_datetime(modified or "")
     except (TypeError, ValueError, OverflowError):
         return None
-    return modified if modified and age.total_seconds() >= _SURE and _VALIDATOR.fullmatch(modified) else None
+    return modified if modified and age.total_seconds() >= _SURE and VALIDATOR.fullmatch(modified) else None
 
 
 def _is_sound(known: _Info) -> bool:
     """Whether what was read is what we write: the file may have been cut or changed."""
     return (
         isinstance(known.validator, str)
-        and _VALIDATOR.fullmatch(known.validator) is not None
+        and VALIDATOR.fullmatch(known.validator) is not None
         and isinstance(known.tag, str | None)
         and (known.length is None or type(known.length) is int)
     )
