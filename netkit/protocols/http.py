@@ -12,7 +12,9 @@ from typing import NamedTuple
 import h11
 
 from netkit.core.errors import Exit, Failure
+from netkit.core.flow import Flow
 from netkit.core.layer import Wrapped, unread
+from netkit.core.splice import move
 from netkit.core.stream import Connection, Counts, RawEnd, Stream, raw_source
 
 MAX_HEAD = 256 * 1024  # bytes of all heads together; curl's limit is 300 KB
@@ -104,7 +106,6 @@ class Exchange(Wrapped):
         fields = [(key.encode(), value) for key, value in request.fields]
         body = request.body
         self.upload = body if isinstance(body, Upload) else None
-        self.uploaded = 0  # bytes of it
         size = body.length if isinstance(body, Upload) else len(body or b"")
         if size is None:
             fields.append((b"Transfer-Encoding", b"chunked"))
@@ -150,16 +151,25 @@ class Exchange(Wrapped):
                 raise
 
     async def _send(self, body: Stream, length: int | None) -> None:
-        left = length
+        left = length and length - await self._move(body, length)
         while left != 0 and (data := await body.recv()):
             data = data[:left]
             left = None if left is None else left - len(data)
             await self._pass_on(h11.Data(data=data))
-            self.uploaded += len(data)
         if left:
             detail = f"{(length or 0) - left} of {length} bytes"
             raise Failure(Exit.READ, f"read {body.name}", "it is shorter than it was", detail=detail)
         await self._pass_on(h11.EndOfMessage())
+
+    async def _move(self, body: Stream, most: int) -> int:
+        """Have the kernel send what it can of the body, ``most`` bytes at most; return how many these were."""
+        flow = Flow()
+        try:
+            await move(body, self._stream, flow, most)
+        finally:
+            self.offered += flow.offered
+        self._http.send_with_data_passthrough(h11.Data(data=range(flow.offered)))  # type: ignore[arg-type]  # it counts
+        return flow.offered
 
     async def _pass_on(self, part: h11.Event) -> None:
         data = self._http.send(part) or b""

@@ -7,8 +7,10 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from netkit.core.errors import Exit
-from netkit.protocols.http import MAX_HEAD
+from netkit.core.errors import Exit, Failure
+from netkit.protocols.http import MAX_HEAD, Exchange, Request, Upload
+from tests.clock import run
+from tests.memory import pair
 from tests.support.answers import ODD, take
 
 PROPERTY = settings(max_examples=350, deadline=None, database=None)
@@ -219,6 +221,49 @@ def test_chunk_longer_than_it_says() -> None:
     for cuts in ways(answer):
         taken = take(answer, cuts)
         assert (taken.exit, taken.body) == (Exit.PROTOCOL, b"hello")
+
+
+# -- bodies that are read while they are sent
+
+
+def sent(body: bytes, length: int | None) -> tuple[bytes, Exit]:
+    """Send a request with this body, and return what goes over the wire behind its head, and how that ends."""
+    end = Exit.OK
+    wire = b""
+
+    async def main() -> None:
+        nonlocal end, wire
+        ours, theirs = pair()
+        source, writer = pair()
+        await writer.send(body)
+        await writer.send_eof()
+        exchange = Exchange(ours, Request("PUT", "/", [("Host", b"h")], Upload(source, length)), "http://h/")
+        try:
+            await exchange.ask()
+        except Failure as failure:
+            end = failure.exit
+        assert exchange.asked is (end is Exit.OK)
+        assert exchange.offered == ours.counts.sent
+        wire = await theirs.recv()
+
+    run(main())
+    return wire.partition(b"\r\n\r\n")[2], end
+
+
+@pytest.mark.parametrize(
+    ("body", "length", "wire", "code"),
+    [
+        (b"hello", 5, b"hello", Exit.OK),
+        (b"hello, and more by now", 5, b"hello", Exit.OK),
+        (b"", 0, b"", Exit.OK),
+        (b"hello", 6, b"hello", Exit.READ),
+        (b"hello", None, b"5\r\nhello\r\n0\r\n\r\n", Exit.OK),
+        (b"", None, b"0\r\n\r\n", Exit.OK),
+    ],
+)
+def test_upload(body: bytes, length: int | None, wire: bytes, code: Exit) -> None:
+    """A body goes with the length it had, or in chunks; one that is shorter than it was is never whole, and READ."""
+    assert sent(body, length) == (wire, code)
 
 
 # -- floods

@@ -87,8 +87,9 @@ class Fetch:
         """How far the transfers are: what is sent of a file, then what is received."""
         rows = []
         exchange, body = self._exchange, self._body
-        if exchange is not None and exchange.upload is not None and body is None:
-            rows.append(Transfer("sent", exchange.uploaded, exchange.upload.length))
+        upload = None if exchange is None else exchange.upload
+        if upload is not None and body is None:
+            rows.append(Transfer("sent", upload.stream.counts.received, upload.length))
         if body is not None and not self._place.is_shown:
             before, left = self._place.before, body.left
             here = before + body.counts.received
