@@ -222,7 +222,9 @@ def fetch(
     replaced, not followed. --resume continues a download that was cut, if the server named its version by an ETag or a
     Last-Modified: it asks for the rest, or for all if the version is another by now. A FILE that is whole stays, with
     exit code 0, if the server has the same version still: what that is stands in an extended attribute of the file,
-    user.netkit.version, without the URL. Without --resume, what was left is dropped as soon as an answer comes.
+    user.netkit.version, without the URL. A FILE of another tool, or its beginning, is taken for what the server has if
+    that was not modified since the last byte of FILE was written, and has the same last 64 KiB there; else it is 23.
+    Without --resume, what was left is dropped as soon as an answer comes.
 
     Progress is shown on stderr's terminal after half a second, unless the answer is shown on a terminal.
 
@@ -276,7 +278,6 @@ def fetch(
         from netkit.services.fetch.client import Fetching, fetch_each
         from netkit.services.fetch.connections import connections
         from netkit.services.fetch.data_file import opened
-        from netkit.services.fetch.download import saved
         from netkit.services.fetch.places import printed
 
         async with AsyncExitStack() as stack:
@@ -284,6 +285,8 @@ def fetch(
             each = [wanted._replace(url=url, body=body) for url in urls]
             places: Sequence[AbstractContextManager[Place]]
             if paths:
+                from netkit.services.fetch.saved import saved
+
                 places = [saved(name, one, force=force, resume=resume) for name, one in zip(paths, each, strict=True)]
             else:
                 stdout = await stack.enter_async_context(printed(progress.wiping(), raw=raw))

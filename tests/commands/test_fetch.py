@@ -63,7 +63,9 @@ def answering(answers: Iterator[bytes | Behaviour], asked: list[bytes]) -> Behav
     """Return the behaviour of a server that gives the next answer to each client, and then ends."""
 
     def behave(sock: socket.socket) -> None:
-        asked.append(request_of(sock))
+        if not (request := request_of(sock)):
+            return  # somebody else, who looked whether a port is free
+        asked.append(request)
         answer = next(answers)
         if callable(answer):
             answer(sock)
@@ -375,19 +377,71 @@ def test_a_file_that_is_whole(tmp_path: Path, first: tuple[bytes, ...], conditio
 
 @pytest.mark.parametrize("change", ["other URL", "other bytes", "no validator", "forged"])
 def test_a_file_of_which_nobody_knows(tmp_path: Path, change: str) -> None:
-    """A file from elsewhere, that was changed since, or whose version had no name, exists: 23, and nothing is asked."""
+    """A file that came from elsewhere, that was changed since, or whose version had no name: 23, and it stays."""
     needs_attributes(tmp_path)
     path = tmp_path / "file"
-    with site(answer() if change == "no validator" else WHOLE) as web:
+    with site(answer() if change == "no validator" else WHOLE, WHOLE) as web:
         fetch(web.url, "-o", str(path))
         if change == "other bytes":
             path.write_bytes(OTHER)
         if change == "forged":
             known = os.getxattr(path, "user.netkit.version")
             os.setxattr(path, "user.netkit.version", known.replace(b"v1", rb"v1\r\nX: y"))
+        before = path.stat()
         url = f"{web.url}/other" if change == "other URL" else web.url
-        assert "it exists" in fetch(url, "-o", str(path), "--resume", code=23).err
-        assert len(web.asked) == 1
+        assert "it exists (the server sends no parts" in fetch(url, "-o", str(path), "--resume", code=23).err
+        assert web.conditions[1] == (f"bytes={len(BODY) - 65536}-{len(BODY) - 1}", None)
+    assert path.stat() == before
+
+
+def tail(size: int, whole: int = len(BODY), **fields: str) -> bytes:
+    """Return an answer with the last bytes of what the first ``size`` of the body are."""
+    start = max(size - 65536, 0)
+    about = {"Content_Range": f"bytes {start}-{size - 1}/{whole}", "Last_Modified": OLD, "ETag": '"v1"', **fields}
+    return answer(BODY[start:size], "206 Partial Content", **about)
+
+
+OLD = "Fri, 20 Nov 2020 11:00:00 GMT"
+
+
+@pytest.mark.parametrize("size", [1000, HALF, len(BODY)])
+def test_what_another_tool_has_left(tmp_path: Path, size: int) -> None:
+    """A part of another tool is compared with what the server has, and gone on with; one that is whole stays."""
+    path = tmp_path / "file"
+    path.write_bytes(BODY[:size])
+    with site(tail(size), rest(size, 10), rest(size + 10)) as web:
+        if size < len(BODY):
+            fetch(web.url, "-o", str(path), "--resume", code=18)
+            assert files(tmp_path) == ["file.netkit-info", "file.netkit-part"]
+            fetch(web.url, "-o", str(path), "--resume")
+            assert web.conditions[1:] == [(f"bytes={size}-", '"v1"'), (f"bytes={size + 10}-", '"v1"')]
+        else:
+            fetch(web.url, "-o", str(path), "--resume")
+    check_same(path.read_bytes(), BODY)
+    assert files(tmp_path) == ["file"]
+
+
+@pytest.mark.parametrize(
+    ("sent", "reason"),
+    [
+        (tail(HALF - 1), "no parts"),
+        (tail(HALF, HALF - 1), "how much"),
+        (answer(b"", "416 Range Not Satisfiable"), "has less"),
+        (tail(HALF, Last_Modified="Fri, 20 Nov 2099 11:00:00 GMT"), "may be newer"),
+        (tail(HALF, Last_Modified="once"), "may be newer"),
+        (tail(HALF, Last_Modified=""), "may be newer"),
+        (tail(HALF).replace(BODY[HALF - 9 : HALF], b"different"), "another version"),
+        (tail(HALF, ETag="W/v1"), "no version"),
+    ],
+)
+def test_what_another_tool_has_left_may_be_something_else(tmp_path: Path, sent: bytes, reason: str) -> None:
+    """Where nothing says that it is of the same version it exists, 23, with the reason, and stays."""
+    path = tmp_path / "file"
+    path.write_bytes(BODY[:HALF])
+    with site(sent) as web:
+        assert reason in fetch(web.url, "-o", str(path), "--resume", code=23).err
+    check_same(path.read_bytes(), BODY[:HALF])
+    assert files(tmp_path) == ["file"]
 
 
 # -- TLS

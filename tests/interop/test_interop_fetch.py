@@ -236,8 +236,29 @@ def test_a_whole_file_of_nginx(nginx: Nginx, tmp_path: Path) -> None:
         fetch(url, "-o", str(path), "--resume")
         assert nginx.logged("/whole", 2)[1] == "304 [] []"
         (nginx.folder / "whole").write_bytes(OTHER)
+        os.utime(nginx.folder / "whole", (1_600_000_000,) * 2)
         assert "another version" in fetch(url, "-o", str(path), "--resume", code=23).err
     check_same(path.read_bytes(), DATA)
+
+
+def test_what_curl_and_wget_have_left(nginx: Nginx, tmp_path: Path) -> None:
+    """What they have of a file is gone on with, or is whole; once nginx has another version it is no part any more."""
+    served = nginx.folder / "left"
+    served.write_bytes(DATA)
+    os.utime(served, (1_600_000_000,) * 2)
+    url, path = f"{nginx.url}/left", tmp_path / "file"
+    into = ("-o", str(path))
+    for argv in (["curl", "-sS", "-r", "0-99999", *into, url], ["wget", "-q", "-O", str(path), url]):
+        with running(argv=[tool(argv[0]), *argv[1:]]) as process:
+            assert process.finish().code == 0
+        fetch(url, *into, "--resume")
+        check_same(path.read_bytes(), DATA)
+        path.unlink()
+    assert [row[:3] for row in nginx.logged("/left", 5)] == ["206", "206", "206", "200", "206"]
+    path.write_bytes(DATA[:1000])
+    served.write_bytes(OTHER)
+    assert "it exists" in fetch(url, *into, "--resume", code=23).err
+    assert path.read_bytes() == DATA[:1000]
 
 
 def test_nginx_on_a_unix_socket(nginx: Nginx, pki: Pki, tmp_path: Path) -> None:

@@ -207,7 +207,7 @@ class Fetch:
             place.restart()
             return step
         await self._write(exchange, head)
-        return None
+        return step if place.goes_on() else None
 
     async def _head(self, exchange: Exchange) -> Head:
         """The head of the answer, awaited for as long as there is patience."""

@@ -9,16 +9,14 @@ import json
 import os
 import re
 import stat
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from typing import NamedTuple
 
 from netkit.core.errors import Exit, Failure, doing
 from netkit.core.stdio import FileStream
 from netkit.core.stream import Stream
 from netkit.protocols.http import NOT_MODIFIED, OK, PARTIAL_CONTENT, UNSATISFIABLE, Head
-from netkit.services.fetch.asked import Asked
-from netkit.services.fetch.existing import VALIDATOR, Existing, existing, version_of
+from netkit.services.fetch.existing import VALIDATOR, version_of
 from netkit.services.fetch.places import Place
 from netkit.services.join import Terminal
 
@@ -184,17 +182,17 @@ class Download(Place):
 
     def _is_rest(self, head: Head, known: _Info) -> bool:
         """Whether a range is of this version still: some servers send one of another, whatever If-Range says."""
-        match = _RANGE.fullmatch(head.get("content-range") or "")
-        if not match or int(match[1]) != self.before or int(match[2]) < self.before:
+        first, last, whole = range_of(head) or (-1, -1, None)
+        if first != self.before or last < self.before:
             raise self._unresumed("the server sent another range than the one asked for")
         dated = known.tag is None and head.get("last-modified") not in (None, known.validator)
-        whole = known.length if match[3] == "*" else int(match[3])
+        whole = known.length if whole is None else whole
         if dated or head.get("etag") not in (None, known.tag) or known.length not in (None, whole):
             return False
         if whole is None:
             raise self._unresumed("the server does not say how much there is")
-        size = int(match[2]) + 1 - self.before
-        if int(match[2]) >= whole or head.get("content-length") not in (None, str(size)):
+        size = last + 1 - self.before
+        if last >= whole or head.get("content-length") not in (None, str(size)):
             raise self._unresumed("the server sent more than the range it names")
         self._whole = whole
         return True
@@ -212,10 +210,7 @@ class Download(Place):
         length = head.get("content-length")
         known = _Info(self._url, validator, head.get("etag"), None if length is None else int(length))
         with suppress(OSError):  # then it cannot be resumed
-            fd = os.open(self._info, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-            with open(fd, "w") as file:
-                self._info_status = os.fstat(fd)
-                json.dump(known._asdict(), file)
+            self._info_status = _write(self._info, known)
             self._known = known
 
     def _forget(self) -> None:
@@ -239,26 +234,36 @@ class Download(Place):
             os.unlink(self._part)
 
 
-@contextmanager
-def saved(path: str, asked: Asked, *, force: bool, resume: bool) -> Iterator[Place]:
-    """The file at ``path`` as a place, which is put there once all has come. See Download, whose failures it raises.
+def part_of(path: str, url: str, head: Head, length: int) -> Download:
+    """Make the file at ``path``, the beginning of what ``head`` tells of, the part of a download that goes on with it.
 
-    With ``resume`` and without ``force`` one that is whole stays, if the server has the same; else that is WRITE.
+    ``length`` is the bytes of the whole. Raises Failure WRITE, also if the server names no version.
     """
-    url = str(asked.url)
-    plain = asked.method == "GET" and not (asked.include or asked.compressed)
-    place: Existing | Download | None = existing(path, url) if resume and not force else None
-    if place is None:
-        place = Download(path, url, force=force, resume=resume, plain=plain)
-    try:
-        yield place
-        if not place.unchanged:
-            place.finish()
-    except BaseException as error:
-        if (kept := place.close()) and isinstance(error, Failure) and not error.hint:
-            error.hint = f"--resume goes on with the {kept} bytes that came"
-        raise
-    place.close()
+    action = f"write {path}"
+    validator = _validator(head)
+    if validator is None:
+        raise Failure(
+            Exit.WRITE, action, "it exists", detail="the server names no version of its", hint="--force replaces it"
+        )
+    with doing(Exit.WRITE, action):
+        _write(path + ".netkit-info", _Info(url, validator, head.get("etag"), length))
+        os.link(path, path + ".netkit-part")
+        os.unlink(path)
+    return Download(path, url, force=False, resume=True)
+
+
+def range_of(head: Head) -> tuple[int, int, int | None] | None:
+    """The first and the last byte of a range, and the bytes of the whole if that is known; None if there is none."""
+    match = _RANGE.fullmatch(head.get("content-range") or "")
+    return match and (int(match[1]), int(match[2]), None if match[3] == "*" else int(match[3]))
+
+
+def _write(path: str, known: _Info) -> os.stat_result:
+    """Write down of which version a part is; nobody else reads it, and nothing is in its place."""
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    with open(fd, "w") as file:
+        json.dump(known._asdict(), file)
+        return os.fstat(fd)
 
 
 def _validator(head: Head) -> str | None:

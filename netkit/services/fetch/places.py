@@ -53,6 +53,10 @@ class Place:
         """What the body of this answer is sent to."""
         raise NotImplementedError
 
+    def goes_on(self) -> bool:
+        """Whether, now that the answer is written, there is more to ask for."""
+        return False
+
 
 class _Shown(Terminal):
     """Stdout on a terminal: control bytes are made visible and nothing binary is written, unless ``raw``."""

@@ -1,0 +1,48 @@
+"""The file that an answer goes to: a new one, one that is whole already, or one that another tool has left."""
+
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+from netkit.core.errors import Failure
+from netkit.services.fetch.asked import Asked
+from netkit.services.fetch.download import Download
+from netkit.services.fetch.existing import Existing, existing
+from netkit.services.fetch.foreign import Foreign
+from netkit.services.fetch.places import Place
+
+
+@contextmanager
+def saved(path: str, asked: Asked, *, force: bool, resume: bool) -> Iterator[Place]:
+    """The file at ``path`` as a place, which is put there once all has come. See Download, whose failures it raises.
+
+    With ``resume`` and without ``force`` one that is whole stays, and of another tool's the rest is asked for, if the
+    server has the same; else that is WRITE.
+    """
+    url = str(asked.url)
+    plain = asked.method == "GET" and not (asked.include or asked.compressed)
+    place: Existing | Foreign | Download | None = None
+    if resume and not force:
+        place = existing(path, url) or _foreign(path, url)
+    if place is None:
+        place = Download(path, url, force=force, resume=resume, plain=plain)
+    try:
+        yield place
+        if not place.unchanged:
+            place.finish()
+    except BaseException as error:
+        if (kept := place.close()) and isinstance(error, Failure) and not error.hint:
+            error.hint = f"--resume goes on with the {kept} bytes that came"
+        raise
+    place.close()
+
+
+def _foreign(path: str, url: str) -> Foreign | None:
+    """The file at ``path``, if it is one of our own, is not empty, and has no part beside it."""
+    with suppress(OSError):
+        status = os.lstat(path)
+        ours = stat.S_ISREG(status.st_mode) and status.st_uid == os.geteuid() and status.st_nlink == 1
+        if ours and status.st_size and not os.path.lexists(path + ".netkit-part"):
+            return Foreign(path, url, status)
+    return None
