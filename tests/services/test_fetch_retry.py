@@ -66,6 +66,7 @@ def pauses(most: int | None, patience: float | None, after: float | None = None)
         (2, None, 3601.0, [], Exit.CONNECT),
         (None, 1.0, None, [0.02, 0.04, 0.08, 0.16, 0.32, 0.38], Exit.TIMEOUT),
         (None, 10.0, 4.0, [4, 4], Exit.TIMEOUT),
+        (None, 10.0, 3601.0, [], Exit.TIMEOUT),
         (1, 10.0, None, [1], Exit.CONNECT),
         (9, 4.0, None, [1, 2, 1], Exit.TIMEOUT),
         (None, 0.0, None, [], Exit.TIMEOUT),

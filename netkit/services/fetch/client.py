@@ -223,14 +223,15 @@ class Fetch:
         """Write the answer to its place."""
         sink = self._place.open(head)
         self._body = exchange
-        self._check_size(sum(filter(None, (self._place.before, exchange.left))))
-        if self._asked.include:
-            await sink.send(head.raw)
         body: Connection = exchange
         if self._asked.compressed:
             from netkit.protocols.content_coding import decoded
 
             body = decoded(exchange, head.get("content-encoding"))
+        if body is exchange:  # whose length is that of what is written
+            self._check_size(sum(filter(None, (self._place.before, exchange.left))))
+        if self._asked.include:
+            await sink.send(head.raw)
         await self._carry(body, sink)
 
     async def _carry(self, body: Connection, sink: Stream) -> None:

@@ -41,7 +41,7 @@ class Tries:
 
     def allow(self, after: float | None = None) -> bool:
         """Whether there is another, for a server that wants to be asked ``after`` so many seconds."""
-        return self._left != 0 and (after or 0) <= _LONGEST
+        return self._left != 0 and (self._until is not None or (after or 0) <= _LONGEST)
 
     async def again(self, why: Failure, after: float | None = None) -> None:
         """Return when it is time for the next try; raise ``why`` this one failed if that was the last.
