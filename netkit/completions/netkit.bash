@@ -156,6 +156,7 @@ _netkit_table() {
     _netkit_words udp-send 'address'
     _netkit_words udp-serve 'address'
     _netkit_words upper 'address'
+    _netkit_option 'address' '' --endpoint
     _netkit_option 'address free-port services sockets' '' --json
     _netkit_option 'address completion connect echo fetch free-port help listen pack portcheck proxy relay resolve services sockets udp-send udp-serve unpack upper' '' -h --help
     _netkit_option 'connect echo fetch listen portcheck proxy relay resolve sockets udp-send udp-serve upper' '' -4
@@ -208,7 +209,7 @@ _netkit_table() {
     _netkit_option 'connect fetch listen portcheck resolve' '' --no-progress
     _netkit_option 'connect echo listen proxy relay upper' '' --hexdump
     _netkit_option 'connect echo listen proxy relay upper' 'file' --log
-    _netkit_option 'connect' '' --stats
+    _netkit_option 'connect fetch' '' --stats
     _netkit_option 'echo' 'any' --prefix
     _netkit_option 'echo upper' '' --udp
     _netkit_option 'echo upper' '' --both
@@ -231,14 +232,21 @@ _netkit_table() {
     _netkit_option 'echo listen relay upper' '' --accept-proxy
     _netkit_option 'fetch' 'begins with socks5h:// socks5:// socks4a:// socks4:// http:// https://' --proxy
     _netkit_option 'fetch' 'file' --unix-socket
+    _netkit_option 'fetch' 'any' --resolve
+    _netkit_option 'fetch' 'any' --retry
+    _netkit_option 'fetch' 'any' --wait
     _netkit_option 'fetch' 'any' --max-redirects
     _netkit_option 'fetch' 'any' --max-size
     _netkit_option 'fetch' '' --fail
     _netkit_option 'fetch' 'any' --method
     _netkit_option 'fetch' '' --head
     _netkit_option 'fetch' 'any' -H --header
+    _netkit_option 'fetch' 'any' -u --user
     _netkit_option 'fetch' 'any' --data
+    _netkit_option 'fetch' 'file' --data-file
+    _netkit_option 'fetch' '' --compressed
     _netkit_option 'fetch' 'file' -o --output
+    _netkit_option 'fetch' '' -O --remote-name
     _netkit_option 'fetch' '' --force
     _netkit_option 'fetch' '' --resume
     _netkit_option 'fetch' '' -i --include
@@ -256,6 +264,7 @@ _netkit_table() {
     _netkit_option 'portcheck' '' --udp
     _netkit_option 'portcheck' 'any' --payload
     _netkit_option 'portcheck' '' --any
+    _netkit_option 'portcheck' '' --all-open
     _netkit_option 'portcheck' '' --closed
     _netkit_option 'portcheck' '' --banner
     _netkit_option 'portcheck' 'any' --settle
@@ -266,6 +275,7 @@ _netkit_table() {
     _netkit_option 'portcheck' 'any' --expires
     _netkit_option 'portcheck' '' --show-certs
     _netkit_option 'portcheck' 'any' --concurrency
+    _netkit_option 'portcheck' 'any' --max-rate
     _netkit_option 'portcheck' 'any' -w --connect-timeout
     _netkit_option 'portcheck' 'any' --wait
     _netkit_option 'portcheck' 'any' --interval
@@ -281,7 +291,10 @@ _netkit_table() {
     _netkit_option 'resolve' 'service' --service
     _netkit_option 'resolve' 'any' --type
     _netkit_option 'resolve' 'host' --server
+    _netkit_option 'resolve' 'any' --expect
     _netkit_option 'resolve' 'any' -w --connect-timeout
+    _netkit_option 'resolve' 'any' --wait
+    _netkit_option 'resolve' 'any' --interval
     _netkit_option 'sockets' '' --listening
     _netkit_option 'sockets' '' --tcp
     _netkit_option 'sockets' '' --udp
@@ -316,6 +329,7 @@ _netkit_table() {
     _netkit_option 'unpack' 'any' --length
     _netkit_option 'unpack' '' --lines
     _netkit_option 'unpack' '' --json
+    _netkit_option 'upper' '' --unicode
 }
 # -- until here
 
