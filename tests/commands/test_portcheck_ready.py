@@ -159,6 +159,21 @@ def test_tls(pki: Pki) -> None:
         assert not cells(done.out)[1].startswith("ready")
 
 
+@pytest.mark.parametrize(("options", "agreed"), [([], "postgresql"), (["--alpn", "other"], "other")])
+def test_what_tls_agrees_on(pki: Pki, options: list[str], agreed: str) -> None:
+    """A probe has its own protocol for ALPN, unless another was typed."""
+    context = pki.server()
+    context.set_alpn_protocols(["other", "postgresql"])
+
+    def agree(client: socket.socket) -> str | None:
+        with context.wrap_socket(client, server_side=True) as secured:
+            return secured.selected_alpn_protocol()
+
+    with peer(agree) as server:
+        netkit("portcheck", f"postgres://localhost:{server.port}", "-4", "--tls", "--cafile", pki.ca, *options)
+        assert server.result() == agreed
+
+
 @pytest.fixture
 def unix_server(tmp_path: Path) -> Iterator[str]:
     """The path of a unix socket that answers."""

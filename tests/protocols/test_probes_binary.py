@@ -136,6 +136,7 @@ def test_other_words_for_ready(name: str, said: bytes, words: str, heard: bytes)
         ("amqp", b"AMQP\0\0\x08\0", "it speaks AMQP 0-8-0, not 0-9-1"),
         ("kafka", kafka_versions(error=-1), "it refused ApiVersions: error -1"),
         ("kafka", KAFKA_VERSIONS + PLAIN + kafka_metadata(4, brokers=0), "it knows no broker"),
+        ("kafka", MOCK_VERSIONS + kafka_metadata(1, brokers=0), "it knows no broker"),
         ("kafka", KAFKA_VERSIONS + PLAIN + kafka_metadata(4, controller=-1), "it knows no controller"),
         ("ldap", ldap_done(51, b"try later"), "result 51 (busy) try later"),
         ("ldap", ldap_done(52), "result 52 (unavailable)"),

@@ -46,7 +46,7 @@ def _end_of_amqp(data: bytes) -> int:
 
 # https://kafka.apache.org/protocol: keys and versions that are in Kafka 0.10 to 4.
 _METADATA, _SASL_HANDSHAKE, _API_VERSIONS = 3, 17, 18
-_METADATA_VERSIONS = (4, 1)  # the preferred first
+_METADATA_VERSIONS = (4, 1)  # the preferred first: Kafka 0.10 has no 4, and newer ones may have no 1 any more
 _MECHANISM = b"PLAIN"
 _NONE, _UNSUPPORTED_SASL_MECHANISM, _UNSUPPORTED_VERSION = 0, 33, 35
 _NO_CONTROLLER = -1
@@ -68,25 +68,32 @@ def kafka(names: Names) -> Steps[str]:
         answer = _Reader((yield from _ask(_SASL_HANDSHAKE, 1, struct.pack("!h", len(_MECHANISM)) + _MECHANISM)))
         if answer.number("h") in (_NONE, _UNSUPPORTED_SASL_MECHANISM):
             return "it wants a password"
-    version = next((each for each in _METADATA_VERSIONS if each in ranges.get(_METADATA, ())), None)
-    if version is None:
-        return ""
-    answer = _Reader((yield from _ask(_METADATA, version, struct.pack("!i?", 0, False)[: 5 if version > 3 else 4])))
-    if version > 3:
+    for version in _METADATA_VERSIONS:
+        if version in ranges.get(_METADATA, ()):
+            yield from _check_metadata(version)
+            break
+    return ""
+
+
+def _check_metadata(version: int) -> Steps[None]:
+    """Raise NotReady for a broker that knows no broker, not even itself, or no controller."""
+    is_newer = version > 1
+    topics = struct.pack("!i", 0)
+    answer = _Reader((yield from _ask(_METADATA, version, topics + b"\0" if is_newer else topics)))  # and make none
+    if is_newer:
         answer.number("i")  # for how long it throttles us
     brokers = answer.number("i")
-    for _ in range(brokers):
+    for _ in range(brokers):  # number, host, port, rack
         answer.number("i")
         answer.text()
         answer.number("i")
         answer.text()
-    if version > 3:
+    if is_newer:
         answer.text()  # the cluster
-    if not brokers:
+    if brokers < 1:
         raise NotReady("it knows no broker")
     if answer.number("i") == _NO_CONTROLLER:
         raise NotReady("it knows no controller")
-    return ""
 
 
 def _ask(key: int, version: int, body: bytes = b"") -> Steps[bytes]:

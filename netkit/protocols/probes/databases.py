@@ -26,6 +26,7 @@ _ALIVE_CLASSES = (b"28", b"3D")
 # to authenticate that we do not know, and no TLS. Any other, such as 1040 for too many connections, is not ready.
 _ALIVE_ERRORS = {1045: "", 1698: "", 1251: "", 3159: "it wants TLS"}
 _QUIT = b"\x01"  # COM_QUIT
+_NO_PASSWORD = b"\0"  # which has a length before it
 _PLUGIN = b"mysql_native_password\0"
 
 
@@ -63,7 +64,7 @@ def mysql(names: Names) -> Steps[str]:
         if (words := _refusal(greeting)) is not None:
             return words
         offered(greeting)
-    answer = client(capabilities) + _NOBODY.encode() + b"\0" + b"\0" + _PLUGIN
+    answer = client(capabilities) + _NOBODY.encode() + b"\0" + _NO_PASSWORD + _PLUGIN
     while True:
         yield packet(number + 1, answer)
         number += 2

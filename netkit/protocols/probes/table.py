@@ -35,8 +35,8 @@ class Probe(NamedTuple):
 
 
 PROBES = {
-    "postgres": Probe(5432, "databases.postgres"),
-    "postgresql": Probe(5432, "databases.postgres"),
+    "postgres": Probe(5432, "databases.postgres", alpn=("postgresql",)),
+    "postgresql": Probe(5432, "databases.postgres", alpn=("postgresql",)),
     "mysql": Probe(3306, "databases.mysql"),
     "mariadb": Probe(3306, "databases.mysql"),
     "mongodb": Probe(27017, "mongodb.mongodb"),
