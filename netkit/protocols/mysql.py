@@ -42,7 +42,8 @@ def end_of_greeting(data: bytes) -> int:
     """The frame of the first packet, which is a greeting or an error."""
     if len(data) > 4 and data[4] not in (_VERSION, ERROR):
         raise Malformed(data)
-    return end_of_packet(0)(data)
+    size = end_of_packet(0)(data)
+    return 0 if size > len(data) == 4 else size  # the next byte may tell that it is neither
 
 
 def offered(packet: bytes) -> int:

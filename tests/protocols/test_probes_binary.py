@@ -178,6 +178,8 @@ def test_a_server_that_is_not_ready(name: str, said: bytes, words: str) -> None:
         ("mysql", GREETING + GREETING),
         ("mysql", GREETING + SWITCH + mysql_packet(b"\xfe", 4)),
         ("mysql", b"\xff\xff\xff\0"),
+        ("mysql", b"\xff\xff\0\0\0"),
+        ("mysql", bytes(4)),
         ("mongodb", hello(BSON_OK, answered=2)),
         ("mongodb", mongodb_message(1, 1, bson(BSON_OK), 1)),
         ("mongodb", mongodb_message(1, 1, b"\0\0\0\0")),

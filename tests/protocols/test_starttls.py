@@ -194,7 +194,7 @@ def test_nothing_may_follow_the_go_ahead(protocol: str) -> None:
 @PROTOCOLS
 def test_an_answer_without_an_end_is_bounded(protocol: str) -> None:
     """A server that floods is not listened to for ever."""
-    flood = {"ldap": b"\x30\x83\x01\x00\x00", "mysql": b"\xff\xff\0\0", "postgres": b"Efl", "xmpp": b"<a b='"}
+    flood = {"ldap": b"\x30\x83\x01\x00\x00", "mysql": b"\xff\xff\0\0\n", "postgres": b"Efl", "xmpp": b"<a b='"}
     flood |= {"imap": b"* OK ", "pop3": b"+OK "}
     begin = flood.get(protocol, b"220-")
     each = upgrade(protocol)
