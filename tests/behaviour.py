@@ -9,6 +9,7 @@ import contextlib
 import os
 import shutil
 import socket
+import ssl
 import struct
 import subprocess
 import tempfile
@@ -26,25 +27,23 @@ HERE = "127.0.0.1"
 _PATIENCE = 15.0  # s: who takes longer hangs
 _SIZE = 4 << 20  # bytes of an upload: more than a socket keeps
 
-Peer = Callable[[socket.socket], int]
-"""Serves one client, and returns how many bytes it received."""
+Peer = Callable[[socket.socket], None]
+"""Serves one client."""
 
 
 class Case(NamedTuple):
-    """What happens, the peer that does it, what is sent, how many bytes come back, and whether TLS is used."""
+    """What happens, the peer that does it, if any, what is sent, how many bytes come back, and whether TLS is used."""
 
     words: str
-    peer: Peer
+    peer: Peer | None
     sent: int = 0
     answer: int = 0
     secured: bool = False
 
 
-def _read(client: socket.socket, most: int = 1 << 62) -> int:
-    count = 0
-    while count < most and (data := client.recv(65536)):
-        count += len(data)
-    return count
+def _read(client: socket.socket, most: int = 1 << 62) -> None:
+    while most > 0 and (data := client.recv(65536)):
+        most -= len(data)
 
 
 def _reset(client: socket.socket) -> None:
@@ -52,42 +51,29 @@ def _reset(client: socket.socket) -> None:
     client.close()
 
 
-def _dies_in_upload(client: socket.socket) -> int:
-    count = _read(client, _SIZE // 4)
+def _dies_in_upload(client: socket.socket) -> None:
+    _read(client, _SIZE // 4)
     _reset(client)
-    return count
 
 
-def _dies_in_download(client: socket.socket) -> int:
-    count = _read(client)
+def _answers_late(client: socket.socket) -> None:
+    _read(client)
+    subprocess.run(["sleep", "2"], check=True)  # it works on the answer
     client.sendall(bytes(1000))
-    client.recv(1)  # until the client has its end
-    _reset(client)
-    return count
 
 
-def _answers_late(client: socket.socket) -> int:
-    count = _read(client)
-    threading.Event().wait(2.0)  # what it works on
+def _ends_without_reading(client: socket.socket) -> None:
+    _read(client, 1000)
+
+
+def _cuts_tls(client: socket.socket) -> None:
+    client.recv(65536)
     client.sendall(bytes(1000))
-    return count
-
-
-def _ends_without_reading(client: socket.socket) -> int:
-    count = _read(client, 1000)
-    client.close()
-    return count
-
-
-def _cuts_tls(client: socket.socket) -> int:
-    count = len(client.recv(65536))
-    client.sendall(bytes(1000))
-    with contextlib.suppress(OSError):
-        os.close(client.detach())  # without close_notify
-    return count
+    os.close(client.detach())  # without close_notify
 
 
 CASES = (
+    Case("nobody listens there", None, sent=10),
     Case("the server dies in the middle of an upload", _dies_in_upload, sent=_SIZE),
     Case("the server closes, and has not read all of the upload", _ends_without_reading, sent=_SIZE),
     Case("the answer comes two seconds after the question", _answers_late, sent=10, answer=1000),
@@ -111,28 +97,31 @@ def commands(port: int, case: Case, cafile: str) -> dict[str, list[str]]:
     }
 
 
-def observed(case: Case, argv: Sequence[str], port: int, context: "object | None") -> str:
+def serve(listener: socket.socket, peer: Peer, context: ssl.SSLContext | None) -> None:
+    """Be the peer of the first client."""
+    client = listener.accept()[0]
+    with contextlib.suppress(OSError):
+        if context is not None:
+            client = context.wrap_socket(client, server_side=True)
+        peer(client)
+    client.close()
+
+
+def observed(case: Case, argv: Sequence[str], port: int, context: ssl.SSLContext | None) -> str:
     """Run one tool against the peer of a case, and say what came of it."""
-    received: list[int] = []
-    with socket.create_server((HERE, port)) as listener, tempfile.TemporaryFile() as question:
+    with contextlib.ExitStack() as stack:
+        question = stack.enter_context(tempfile.TemporaryFile())
         question.write(bytes(case.sent))
         question.seek(0)
-
-        def serve() -> None:
-            client = listener.accept()[0]
-            with contextlib.suppress(OSError):
-                if context is not None:
-                    client = context.wrap_socket(client, server_side=True, suppress_ragged_eofs=True)  # type: ignore[attr-defined]
-                received.append(case.peer(client))
-            client.close()
-
-        thread = threading.Thread(target=serve, daemon=True)
-        thread.start()
+        if case.peer is not None:
+            listener = stack.enter_context(socket.create_server((HERE, port)))
+            serving = threading.Thread(target=serve, args=(listener, case.peer, context), daemon=True)
+            serving.start()
+            stack.callback(serving.join, _PATIENCE)
         try:
             done = subprocess.run(argv, stdin=question, capture_output=True, timeout=_PATIENCE)
         except subprocess.TimeoutExpired:
             return "hangs"
-        thread.join(_PATIENCE)
     said = "" if done.stderr.strip() else ", and says nothing"
     came = f", {len(done.stdout)} of {case.answer} bytes" if case.answer else ""
     return f"exit {done.returncode}{came}{said if done.returncode or not came else ''}"
@@ -145,8 +134,6 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         cafile = str(Path(folder) / "ca.pem")
         authority.cert_pem.write_to_path(cafile)
-        import ssl
-
         context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
         authority.issue_cert("localhost", HERE).configure_cert(context)
         print("| | " + " | ".join(tools) + " |\n" + "|---" * (len(tools) + 1) + "|")

@@ -57,6 +57,13 @@ def help_of(name: str) -> str:
 # -- the pages on disk
 
 
+def test_exit_codes_are_documented() -> None:
+    """docs/exit-codes.md has each code with its meaning, and no other."""
+    page = (FOLDER.parent / "docs" / "exit-codes.md").read_text()
+    codes = {"128+n" if code is Exit.SIGNAL else str(int(code)): code.meaning for code in Exit}
+    assert dict(re.findall(r"^\| ([0-9]\S*) \| (.*) \|$", page, re.MULTILINE)) == codes
+
+
 def test_man_is_current(tmp_path: Path) -> None:
     """The committed pages are what ``python -m netkit.cli.man`` writes: not one is stale, missing or left over."""
     man.write(str(tmp_path))
