@@ -178,7 +178,8 @@ def test_what_tls_agrees_on(pki: Pki, options: list[str], agreed: str) -> None:
 def unix_server(tmp_path: Path) -> Iterator[str]:
     """The path of a unix socket that answers."""
     path = str(tmp_path / "s")
-    with running("listen", f"unix:{path}", "--reply", "+PONG\\r\\n"):
+    with running("listen", f"unix:{path}", "--reply", "+PONG\\r\\n") as server:
+        server.line("listening on ")
         yield path
 
 
