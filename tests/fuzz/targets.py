@@ -1,10 +1,12 @@
 """The targets, each with bytes to begin from."""
 
+import gzip
 import ipaddress
 import itertools
 import os
 import re
 import warnings
+import zlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple, cast
@@ -26,11 +28,12 @@ from netkit.protocols import url
 from netkit.protocols.probes.table import PROBES
 from netkit.services import address as explained
 from netkit.services import resolve, text, transforms
-from netkit.services.fetch.download import _validator
+from netkit.services.fetch.download import _validator, range_of
+from netkit.services.fetch.retry import retry_after
 from netkit.services.pack import formats, framing
 from netkit.services.portcheck.targets import take_targets
 from netkit.services.udp import framing as datagrams
-from tests.support.answers import ODD, take
+from tests.support.answers import ODD, take, undo
 from tests.support.probes import READY, READY_DATAGRAMS, outcome
 
 _MAX_SIZE = 1 << 16  # of a record
@@ -312,6 +315,27 @@ def http_answers(data: bytes) -> None:
     assert (whole.exit, whole.body, whole.head) == (part.exit, part.body, part.head)
     if whole.head is not None:
         _validator(whole.head)
+        assert (retry_after(whole.head) or 0) >= 0
+        first, last, size = range_of(whole.head) or (0, 0, None)
+        assert min(first, last, size or 0) >= 0
+
+
+@target(zlib.compress(b"hello" * 9), gzip.compress(b"hello"), gzip.compress(b"") + gzip.compress(b"more"), b"")
+def compressed(data: bytes) -> None:
+    """What comes of a compressed body is the same however it comes, and broken or cut ones are never whole."""
+    for codings in ("gzip", "deflate", "gzip, deflate"):
+        whole, by_byte = undo(data, codings, 1 << 20), undo(data[:200], codings, 1)
+        assert whole[1] in by_byte[1:2] or len(data) > 200
+        assert {whole[1], by_byte[1]} <= {Exit.OK, Exit.PROTOCOL, Exit.PARTIAL}
+
+
+@target(b"example.org:443:192.0.2.7", b"h:80:[2001:db8::1]", b"h:80:::1", b"b\xc3\xbccher.example:1:127.0.0.1")
+def resolutions(data: bytes) -> None:
+    """Where a name is said to be is an address, with the port that URLs of it have."""
+    with refusing():
+        named, place = url.parse_resolved(os.fsdecode(data))
+        assert address.family_of(place.host or "") is not None
+        assert named.port == place.port
 
 
 @target(b"http://user:pw@h:80/a?b#c", b"https://[fe80::1%2525lo]/", b"http://b\xc3\xbccher.example/\xc3\xa9 x")

@@ -7,45 +7,13 @@ import zlib
 
 import pytest
 
-from netkit.core.errors import Exit, Failure
-from netkit.core.kernel import Group
+from netkit.core.errors import Exit
 from netkit.core.stream import LARGEST_READ
-from netkit.protocols.content_coding import decoded
-from tests.clock import run
-from tests.memory import pair
+from tests.support.answers import undo
 
 DATA = random.Random(3).randbytes(50_000) + bytes(300_000)
 GZIP, ZLIB = gzip.compress(DATA), zlib.compress(DATA)
 BARE = (lambda coder: coder.compress(DATA) + coder.flush())(zlib.compressobj(wbits=-15))
-
-
-def undo(body: bytes, codings: str | None, step: int = 9973) -> tuple[bytes, Exit, int]:
-    """What comes of a body that comes in pieces, how it ended, and the longest piece that came."""
-    parts = [b""]
-    end = Exit.OK
-
-    async def main() -> None:
-        nonlocal end
-        ours, theirs = pair()
-
-        async def send() -> None:
-            for at in range(0, len(body), step):
-                await theirs.send(body[at : at + step])
-            await theirs.send_eof()
-
-        async with Group() as group:
-            group.start_soon(send())
-            try:
-                stream = decoded(ours, codings)
-                while data := await stream.recv():
-                    parts.append(data)
-                assert stream.counts.received == sum(map(len, parts))
-            except Failure as failure:
-                end = failure.exit
-            group.cancel()
-
-    run(main())
-    return b"".join(parts), end, max(map(len, parts))
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 from netkit.core.errors import Exit, Failure
 from netkit.core.kernel import Group
+from netkit.protocols.content_coding import decoded
 from netkit.protocols.http import Exchange, Head, Request
 from tests.clock import run
 from tests.memory import MemoryStream, pair
@@ -58,3 +59,32 @@ def take(answer: bytes, cuts: Sequence[int] = (), method: str = "GET", *, ends: 
 
     run(main())
     return taken
+
+
+def undo(body: bytes, codings: str | None, step: int = 9973) -> tuple[bytes, Exit, int]:
+    """What comes of a body that comes in pieces, how it ended, and the longest piece that came."""
+    parts = [b""]
+    end = Exit.OK
+
+    async def main() -> None:
+        nonlocal end
+        ours, theirs = pair()
+
+        async def send() -> None:
+            for at in range(0, len(body), step):
+                await theirs.send(body[at : at + step])
+            await theirs.send_eof()
+
+        async with Group() as group:
+            group.start_soon(send())
+            try:
+                stream = decoded(ours, codings)
+                while data := await stream.recv():
+                    parts.append(data)
+                assert stream.counts.received == sum(map(len, parts))
+            except Failure as failure:
+                end = failure.exit
+            group.cancel()
+
+    run(main())
+    return b"".join(parts), end, max(map(len, parts))
