@@ -154,9 +154,12 @@ class Checker:
             ports: dict[str, list[int]] = {}
             for name, port in missing:
                 ports.setdefault(name, []).append(port)
-            left_out = ((number, everywhere[name]._replace(ports=tuple(those))) for name, those in ports.items())
+            left_out = (everywhere[name]._replace(ports=tuple(those)) for name, those in ports.items())
             with suppress(DeadlineExceeded), deadline(self._until + _LAST_ROUND):
-                await self._look(left_out, note)
+                if len(ports) == 1:
+                    await self._round(number, next(left_out), note)
+                else:
+                    await self._look(((number, host) for host in left_out), note)
             left = self._until - now()
             if not missing or left <= 0 or settled(number):
                 break
