@@ -53,7 +53,7 @@ _REASONS = {
     "record layer failure": _NO_TLS,
     "no shared cipher": "no cipher in common",
 }
-# Ports of services that begin without TLS, by what --starttls calls their protocols: IANA's registry; irc by custom.
+# Ports of services that begin without TLS, and their words for --starttls: IANA's registry, and irc's by custom.
 _PLAIN_PORTS = {
     **{21: "ftp", 24: "lmtp", 25: "smtp", 110: "pop3", 119: "nntp", 143: "imap", 389: "ldap", 587: "smtp"},
     **{3306: "mysql", 4190: "sieve", 5222: "xmpp", 5432: "postgres", 6667: "irc"},
