@@ -1,6 +1,7 @@
 """What starting costs: modules, not milliseconds. A slow import is a test that fails, not a stopwatch that varies."""
 
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -8,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from netkit import __main__ as main
 from netkit import __version__
-from tests.support import NETKIT, Finished, netkit, peer, read_all
+from tests.support import NETKIT, PATIENCE, Finished, netkit, peer, read_all
 from tests.support.startup import HEAVY, loaded, of_click
 
 
@@ -145,3 +147,14 @@ def test_standard_descriptors_that_are_closed_at_start(closed: str) -> None:
     """No socket takes the place of a closed descriptor: a failure keeps its code."""
     line = f'"$0" -m netkit connect 127.0.0.1:1 {closed}'
     assert subprocess.run(["sh", "-c", line, NETKIT[0]], stderr=subprocess.DEVNULL, timeout=20).returncode == 7
+
+
+def test_it_runs_from_an_archive(tmp_path: Path) -> None:
+    """Where a module is no file, as in netkit.pyz, the commands are found, and so is what they are for."""
+    package = Path(main.__file__).parent
+    archive = shutil.make_archive(str(tmp_path / "netkit"), "zip", package.parent, package.name)
+    code = "import sys; sys.path.insert(0, sys.argv.pop(1)); from netkit.__main__ import script; script()"
+    for words in ((), ("address", "192.0.2.1"), ("conect",)):
+        argv = [sys.executable, "-c", code, archive, *words]
+        done = subprocess.run(argv, capture_output=True, timeout=PATIENCE, cwd=tmp_path)
+        assert (done.returncode, done.stdout, done.stderr.decode()) == netkit(*words)

@@ -34,9 +34,15 @@ class Netkit(click.Group):
         return super().parse_args(ctx, args)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
+        try:
+            files = os.listdir(_FOLDER)
+        except NotADirectoryError:  # it is in a zip archive
+            from pkgutil import iter_modules
+
+            return sorted(module.name.replace("_", "-") for module in iter_modules([_FOLDER]))
         return sorted(
             file.removesuffix(".py").replace("_", "-")
-            for file in os.listdir(_FOLDER)
+            for file in files
             if file.endswith(".py") and file != "__init__.py"
         )
 
@@ -66,10 +72,19 @@ def summaries(names: Sequence[str]) -> list[tuple[str, str, str]]:
     """Section, name and summary of commands, from the first line of each file, which is not imported for it."""
     found = []
     for name in names:
-        with open(os.path.join(_FOLDER, name.replace("-", "_") + ".py"), encoding="utf-8") as file:
-            section, _, summary = file.readline().strip().strip('"').partition(": ")
+        section, _, summary = _first_line(name.replace("-", "_") + ".py").strip().strip('"').partition(": ")
         found.append((section, name, summary.rstrip(".")))
     return found
+
+
+def _first_line(file: str) -> str:
+    try:
+        with open(os.path.join(_FOLDER, file), encoding="utf-8") as source:
+            return source.readline()
+    except NotADirectoryError:  # it is in a zip archive
+        from pkgutil import get_data
+
+        return (get_data("netkit.commands", file) or b"").decode().partition("\n")[0]
 
 
 @click.group(cls=Netkit, invoke_without_command=True, no_args_is_help=False, add_help_option=False)
