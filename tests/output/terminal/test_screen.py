@@ -17,6 +17,7 @@ from netkit.output import console
 from netkit.output.terminal.screen import animate
 from tests.clock import run
 from tests.support import NETKIT, PATIENCE, running
+from tests.support.processes import tool
 from tests.support.terminals import COLUMNS, GO, MOMENT, ROWS, Shown, read_until_hung_up, resize, stop, taken, terminal
 
 
@@ -265,7 +266,7 @@ def test_nothing_is_drawn_from_the_background() -> None:
     with terminal() as (ours, theirs):
         job = '"$@" & wait $!; exit $?'
         netkit = [*NETKIT, "portcheck", "127.0.0.1:1", "--wait", "300ms", "--progress"]
-        argv = ["setsid", "--ctty", "sh", "-mc", job, "sh", *netkit]
+        argv = [tool("setsid"), "--ctty", "sh", "-mc", job, "sh", *netkit]
         process = subprocess.Popen(
             argv, stdin=theirs, stdout=theirs, stderr=theirs, env={**os.environ, "TERM": "xterm"}
         )
