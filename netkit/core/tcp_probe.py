@@ -22,7 +22,7 @@ _PENDING = (errno.EINPROGRESS, errno.EALREADY, errno.EINTR)
 
 
 class TcpProber:
-    """Connects to one address after the other. It owns a socket between two calls; ``close`` lets go of it.
+    """Connects to one address after the other. It owns sockets between two calls; ``close`` lets go of them.
 
     ``waiting`` is called before it waits for an answer, so that somebody else can ask meanwhile.
 
@@ -33,19 +33,31 @@ class TcpProber:
     def __init__(self, waiting: Callable[[], None]) -> None:
         self._waiting = waiting
         self._kept: socket.SocketType | None = None
+        self._begun: tuple[socket.SocketType, int] | None = None  # and what connect(2) said
 
-    async def connect(self, address: Address, timeout: float) -> SocketStream:
-        """Connect; the caller closes the stream. Raises OSError as the system does, DeadlineExceeded after ``timeout``.
+    def refuses(self, address: Address) -> bool:
+        """Begin to connect, and say whether that was refused at once; if not, ``connect`` goes on with it.
 
-        A connection with ourselves, to which a port of the ephemeral range leads that nobody listens on, is refused.
+        Raises OSError as the system does.
         """
         sock = self._take(address.family)
         code = sock.connect_ex(address.sockaddr)
         if _LINUX and code == errno.EINPROGRESS:
             code = sock.connect_ex(address.sockaddr)
-        if code == errno.ECONNREFUSED and _LINUX:
+        if _LINUX and code == errno.ECONNREFUSED:
             self._kept = sock
-            raise ConnectionRefusedError(code, _REFUSED)
+            return True
+        self._begun = sock, code
+        return False
+
+    async def connect(self, address: Address, timeout: float) -> SocketStream:
+        """Go on to connect to what did not refuse; the caller closes the stream.
+
+        Raises OSError as the system does, DeadlineExceeded after ``timeout``. A connection with ourselves, to which a
+        port of the ephemeral range leads that nobody listens on, is refused.
+        """
+        assert self._begun is not None
+        (sock, code), self._begun = self._begun, None
         try:
             if code in _PENDING:
                 self._waiting()
@@ -69,9 +81,10 @@ class TcpProber:
         return stream
 
     def close(self) -> None:
-        if self._kept is not None:
-            self._kept.close()
-            self._kept = None
+        for sock in (self._kept, self._begun and self._begun[0]):
+            if sock is not None:
+                sock.close()
+        self._kept = self._begun = None
 
     def _take(self, family: int) -> socket.SocketType:
         kept, self._kept = self._kept, None

@@ -80,6 +80,8 @@ class Prober:
         try:
             if target.protocol == "udp":
                 return await self._probe_udp(address, target), None
+            if self._proxied is None and target.path is None and self._tcp.refuses(address):
+                return self._closed(_reason(errno.ECONNREFUSED)), None
             return await self._probe_tcp(address, target)
         except DeadlineExceeded:
             return self._silent(FILTERED), None
