@@ -39,7 +39,7 @@ ROWS = (
         "netkit.protocols.proxy_header.accepting",
         SERVING.option(
             "--accept-proxy",
-            help="Want a header of the PROXY protocol from each client first, and take it for the client it tells of.",
+            help="Require a PROXY protocol header from each client, and use the client's address in it.",
         ),
         for_clients=True,
     ),
@@ -49,7 +49,7 @@ ROWS = (
         ADDRESSES.option(
             "--send-proxy",
             type=choice("v1", "v2", name="v1|v2"),
-            help="Send a header of the PROXY protocol first, v1 or v2, with our address (a relay: the client's).",
+            help="Send a PROXY protocol header first, v1 or v2, with our address (relay: the client's).",
         ),
     ),
     LayerRow(
@@ -58,7 +58,7 @@ ROWS = (
         TLS.option(
             "--starttls",
             type=choice(*STARTTLS, name="PROTOCOL"),
-            help=f"Begin TLS after the plain dialogue of PROTOCOL: {', '.join(STARTTLS)}.",
+            help=f"Start TLS by the STARTTLS of PROTOCOL: {', '.join(STARTTLS)}.",
         ),
         secures=True,
     ),
@@ -66,7 +66,7 @@ ROWS = (
     LayerRow(
         "telnet",
         "netkit.protocols.telnet.speaking",
-        DATA.option("--telnet", help="Speak telnet: answer its negotiation, and keep its commands out of the data."),
+        DATA.option("--telnet", help="Speak telnet: answer its negotiation and remove its commands from the data."),
         over_tls=True,
     ),
 )

@@ -434,20 +434,20 @@ family_options = gathered(
 
 _cafile_option = TLS.option("--cafile", type=types.FILE, help="Trust the authorities in FILE (PEM).")
 _server_cafile_option = TLS.option(
-    "--cafile", type=types.FILE, help="Require certificates of clients, and trust the authorities in FILE (PEM)."
+    "--cafile", type=types.FILE, help="Require clients to have certificates of the authorities in FILE (PEM)."
 )
 _relay_cafile_option = TLS.option(
     "--cafile", type=types.FILE, help="Trust the authorities in FILE (PEM); a server then requires certificates."
 )
 _pair_choices = (
-    TLS.option("--cert", type=types.FILE, help="Certificate to present, with its chain (PEM)."),
-    TLS.option("--key", type=types.FILE, help="Key of the certificate (PEM)."),
+    TLS.option("--cert", type=types.FILE, help="Present the certificate in FILE, with its chain (PEM)."),
+    TLS.option("--key", type=types.FILE, help="Private key of the certificate (PEM)."),
     TLS.option(
-        "--key-password-file", type=types.FILE, help="The key is encrypted, and its password the first line of FILE."
+        "--key-password-file", type=types.FILE, help="Decrypt the key with the password in the first line of FILE."
     ),
 )
 _peer_choices = (
-    TLS.option("--servername", type=types.HOST, help="Name to ask for (SNI) and to verify."),
+    TLS.option("--servername", type=types.HOST, help="Ask for this server name (SNI), and verify it."),
     TLS.option(
         "--fingerprint",
         type=types.FINGERPRINT,
@@ -461,14 +461,16 @@ _version_range = (
         "--tls-min",
         type=types.TLS_VERSION,
         default="1.2",
-        help="Oldest version of TLS: 1.0, 1.1, 1.2 or 1.3 (default: 1.2).",
+        help="Accept TLS from this version on: 1.0, 1.1, 1.2 or 1.3 (default: 1.2).",
     ),
-    TLS.option("--tls-max", type=types.TLS_VERSION, help="Newest version of TLS (default: 1.3)."),
+    TLS.option("--tls-max", type=types.TLS_VERSION, help="Accept TLS up to this version (default: 1.3)."),
 )
 _self_signed_option = TLS.option(
     "--self-signed", type=types.HOST, help="Make a certificate for this name, and print its fingerprint."
 )
-_alpn_option = TLS.option("--alpn", type=types.ALPN, help="Protocols to agree on (ALPN), the preferred first.")
+_alpn_option = TLS.option(
+    "--alpn", type=types.ALPN, help="Agree on one of these protocols (ALPN), the preferred first."
+)
 _tls_option = TLS.option("--tls", help="Use TLS, as with tls: before the address.")
 
 _BARE = "without --tls or tls: nothing is secured"
@@ -616,7 +618,7 @@ own_end_options = chained(
 dial_options = chained(
     connect_timeout_option(),
     own_end_options,
-    TIME.option("--keepalive", type=types.DURATION, help="Probe a peer silent for D (TCP keepalive)."),
+    TIME.option("--keepalive", type=types.DURATION, help="Probe a peer that is silent for D (TCP keepalive)."),
     rules=[
         excluded("-4", "-6", "-n", "--source", "--interface", by=UNIX, why="a unix socket has no IP address"),
         excluded("--keepalive", by=UNIX, why="a unix socket has no keepalive"),
@@ -739,7 +741,7 @@ silent_serving_options = gathered(
     SERVING.option("--max-clients", type=types.COUNT, help="Serve N clients, then exit."),
     SERVING.option("--max-conns", type=types.COUNT, help="Serve at most N clients at once (default: 4096)."),
     _mode_option,
-    TIME.option("--keepalive", type=types.DURATION, help="Probe a client silent for D (TCP keepalive)."),
+    TIME.option("--keepalive", type=types.DURATION, help="Probe a client that is silent for D (TCP keepalive)."),
     rules=[
         one_of("--once", "--max-clients"),
         *_unix_rules,

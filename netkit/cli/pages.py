@@ -25,7 +25,7 @@ _MEANING_WIDTH = 45  # columns that a long meaning has at least
 _NAME_WIDTH = 10  # columns of a command's name
 _COMMAND_SECTIONS = ("Talk", "Serve", "Look", "Bytes", "More")
 _FIRST = ("connect", "listen", "portcheck", "resolve")  # what people look for most, each first in its section
-_OPTION_SECTIONS = ("Addresses", "Checking", "Request", "Serving", "TLS", "Ending", "Data", "Time", "Output")
+_OPTION_SECTIONS = ("Checking", "Request", "Addresses", "Serving", "Data", "Ending", "Time", "TLS", "Output")
 
 
 class Terms(NamedTuple):

@@ -387,12 +387,16 @@ proxy_server_options = gathered(
     address("server"),
     options.family_options,
     ADDRESSES.option(
-        "--allow-target", type=TARGET, multiple=True, help="Connect clients to this target only; repeatable."
+        "--allow-target", type=TARGET, multiple=True, help="Connect clients only to this target; repeatable."
     ),
-    ADDRESSES.option("--deny-target", type=TARGET, multiple=True, help="Connect no client to this target; repeatable."),
+    ADDRESSES.option(
+        "--deny-target", type=TARGET, multiple=True, help="Do not connect clients to this target; repeatable."
+    ),
     options.connect_timeout_option("resolving and connecting"),
     options.own_end_options,
-    SERVING.option("--auth-file", type=FILE, help="Require a user and password of FILE, one USER:PASSWORD per line."),
+    SERVING.option(
+        "--auth-file", type=FILE, help="Require a user and a password from FILE, which has USER:PASSWORD lines."
+    ),
     options.silent_serving_options,
     options.server_tls_options,
     options.timeout_options,

@@ -101,8 +101,8 @@ RULES = (
 @options.client_tls_options
 @proxy_options
 @layer_options("send_proxy", "starttls", "telnet")
-@TLS.option("--show-certs", help="Print the certificates that come, in PEM, and leave.")
-@TIME.option("--wait", type=types.DURATION_OR_ZERO, help="Keep trying for D, then exit with 28.")
+@TLS.option("--show-certs", help="Print the certificates of the server, in PEM, and exit.")
+@TIME.option("--wait", type=types.DURATION_OR_ZERO, help="Keep trying to connect for D, then exit with 28.")
 @TIME.option(
     "--reconnect",
     type=types.DURATION,

@@ -61,12 +61,10 @@ RULES = (
 )
 @layer_options("telnet")
 @server_module.conversation_server_options
-@SERVING.option("-k", "--keep", help="Serve any number of clients at a time.")
+@SERVING.option("-k", "--keep", help="Keep listening, and serve any number of clients at a time.")
 @options.ending_options
 @DATA.option("--label", help="Write HOST:PORT and a tab before each line.")
-@DATA.option(
-    "--reply", type=types.TEXT, help="Send TEXT to each client, as --greet does, and then the end; implies --keep."
-)
+@DATA.option("--reply", type=types.TEXT, help="Send TEXT to each client, as in --greet, and close; implies --keep.")
 @DATA.option("--reply-file", type=types.FILE, help="Send FILE to each client instead of stdin; implies --keep.")
 @options.program_options
 @options.raw_option

@@ -49,15 +49,15 @@ _CUTS = ("--lines", "--size", "--hex")
         needs("--any-source", on=("--replies", "--wait"), why="no replies are waited for"),
     ],
     examples=[
-        ("netkit udp-send localhost 8125 'hits:1|c'", "one datagram"),
-        ("tail -f app.log | netkit udp-send --lines log 514", "each line as it comes"),
-        ("netkit udp-send --replies 1 10.0.0.7 5000 status", "ask, and print the reply"),
+        ("netkit udp-send localhost 8125 'hits:1|c'", "send one datagram"),
+        ("tail -f app.log | netkit udp-send --lines log 514", "send each line as it comes"),
+        ("netkit udp-send --replies 1 10.0.0.7 5000 status", "send a question, print the reply"),
     ],
 )
 @address("client", udp=True, rest_as="texts")
 @DATA.option("--lines", help="Send each line of stdin as a datagram, as it comes.")
 @DATA.option("--size", type=size(most=65507), help="Send stdin in datagrams of SIZE bytes.")
-@DATA.option("--hex", "by_hex", help="Send each line of stdin, hex digits, as a datagram.")
+@DATA.option("--hex", "by_hex", help="Send each line of stdin, in hex, as a datagram.")
 @DATA.option("--rate", type=SIZE, help="Send at most SIZE bytes per second.")
 @DATA.option("--repeat", type=COUNT, default=1, help="Send everything N times.")
 @TIME.option(
@@ -71,9 +71,9 @@ _CUTS = ("--lines", "--size", "--hex")
     help="Wait for replies until none comes for D (default: 1s); exit with 28 if too few came.",
 )
 @options.output_options
-@ENDING.option("--keep-going", help="Go on when the port refuses; exit with 7 at the end if it did.")
+@ENDING.option("--keep-going", help="Continue if the port is refused; then exit with 7 at the end.")
 @ADDRESSES.option("--broadcast", help="Allow ADDRESS to be a broadcast address, such as '<broadcast>'.")
-@ADDRESSES.option("--any-source", help="Take replies from any address and port, as of TFTP.")
+@ADDRESSES.option("--any-source", help="Accept replies from any address and port, as TFTP needs.")
 @ADDRESSES.option("--ttl", type=count(most=255), help="Let datagrams pass at most N routers (TTL).")
 @ADDRESSES.option("--source", type=SOURCE, help="Send from this address and port.")
 @ADDRESSES.option("--interface", type=INTERFACE, help="Send through this interface only, such as eth0.")

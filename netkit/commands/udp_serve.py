@@ -27,7 +27,7 @@ from netkit.cli.types import COUNT, DURATION, GROUP, TEXT, choice
         excluded("--join", by=options.UNIX, why="a unix socket has no groups"),
     ],
     examples=[
-        ("netkit udp-serve :514 --output lines", "what the machines around log"),
+        ("netkit udp-serve :514 --output lines", "print what other machines log"),
         ("netkit udp-serve 0 --count 1 -- make test", "a receiver for as long as a test runs"),
         ("netkit udp-serve :5000 --output hex | netkit udp-send --hex host 5000", "pass datagrams on"),
     ],
@@ -41,7 +41,7 @@ from netkit.cli.types import COUNT, DURATION, GROUP, TEXT, choice
 @ENDING.option("--count", type=COUNT, help="Receive N datagrams, then exit.")
 @ENDING.option("--until-idle", type=DURATION, help="Exit with 0 when no datagram comes for D.")
 @ADDRESSES.option(
-    "--join", type=GROUP, multiple=True, help="Receive what is sent to this multicast group (or GROUP%INTERFACE), too."
+    "--join", type=GROUP, multiple=True, help="Join this multicast group, GROUP or GROUP%INTERFACE; repeatable."
 )
 @server_module.datagram_server_options
 def udp_serve(
