@@ -208,7 +208,10 @@ REFUSALS = {
     "postgres": (postgres_error(b"no \x1b room"), r"it refused TLS: no \x1b room"),
     "mysql": (mysql_packet(b"\xff\x10\x04Too many \x1b"), r"it refused the connection: Too many \x1b"),
 }
-ENDLESS = {"ldap": b"\x30\x83\1\0\0", "mysql": b"\xff\xff\0\0", "postgres": b"E", "xmpp": b"<a b='", "irc": b":x "}
+ENDLESS = {
+    **{"ldap": b"\x30\x83\1\0\0", "mysql": b"\xff\xff\0\0\n", "postgres": b"E", "xmpp": b"<a b='", "irc": b":x "},
+    **{"imap": b"* OK ", "pop3": b"+OK "},
+}
 STRAY = {"ldap": ldap_response(0), "xmpp": b"<success/>", "postgres": b"S", "mysql": mysql_packet(b"\0\0\0\2\0\0\0", 2)}
 
 
