@@ -8,7 +8,7 @@ from itertools import takewhile
 import click
 
 from netkit.cli.command import Command, show_help
-from netkit.cli.habits import COMMAND_HABITS, FRONT_HABITS, HABITS
+from netkit.cli.habits import COMMAND_HABITS, HABITS, by_name
 from netkit.cli.run import answer
 from netkit.cli.types import imported
 from netkit.core.errors import Exit, Invalid
@@ -20,8 +20,6 @@ _FOLDER = os.path.join(os.path.dirname(os.path.dirname(__file__)), "commands")
 
 class Netkit(click.Group):
     """The commands that lie in the folder."""
-
-    habits = FRONT_HABITS
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Move what stands before the command behind it: ``netkit -v connect`` is ``netkit connect -v``."""
@@ -119,7 +117,7 @@ def _sentence(error: click.UsageError) -> str:
     command = error.ctx.command if error.ctx else None
     if isinstance(error, click.NoSuchOption):
         name = error.option_name
-        habit = getattr(command, "habits", HABITS).get(name)
+        habit = getattr(command, "habits", by_name(HABITS)).get(name)
         if habit:
             return f"no such option {name!r}: {habit}"
         meant = meant_by(name, error.possibilities or ())
@@ -145,9 +143,8 @@ def meant_by(word: str, known: Sequence[str]) -> str:
 def _instead(words: Sequence[str], commands: Sequence[str]) -> str:
     """What to add to a message about a first word that is no command: what to type, where that can be told."""
     name = words[0]
-    for names, habit in COMMAND_HABITS.items():
-        if name in names.split():
-            return f": {habit}"
+    if habit := by_name(COMMAND_HABITS).get(name):
+        return f": {habit}"
     return meant_by(name, commands) or _as_address([word for word in words if not word.startswith("-")] or [name])
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
+from netkit.cli.habits import by_name
 from netkit.cli.rules import Rule, check
 from netkit.cli.run import answer
 from netkit.cli.types import imported
@@ -76,7 +77,7 @@ class Command(click.Command):
         self.examples = examples
         self.words = words
         self.takes_command = "-- COMMAND" in words
-        self.habits = {name: advice for names, advice in (habits or {}).items() for name in names.split()}
+        self.habits = by_name(habits or {})
         self.rules = rules
         self.params.append(
             Option(

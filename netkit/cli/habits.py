@@ -1,5 +1,13 @@
 """What users of other tools type, and what to type here: options, and words in the place of a command."""
 
+from collections.abc import Mapping
+
+
+def by_name(habits: Mapping[str, str]) -> dict[str, str]:
+    """The advice for each name, of habits that several names may share: ``"-I --spider"``."""
+    return {name: advice for names, advice in habits.items() for name in names.split()}
+
+
 HABITS = {
     "-l": "netkit listen ADDRESS listens",
     "-u": "datagrams are netkit udp-send and netkit udp-serve, and a conversation netkit connect udp:ADDRESS",
@@ -7,11 +15,9 @@ HABITS = {
     "-e": "--exec CMD of netkit connect and netkit listen runs a program over a connection",
     "-c": "--sh-exec CMD of netkit connect and netkit listen has the shell run it",
     "-U": "write unix:PATH as the address",
-}
-
-FRONT_HABITS = {
-    **HABITS,
-    "-V": "netkit --version prints the version",
+    "-V --version": "netkit --version prints the version",
+    "--ssl": "--tls, or tls: before the address",
+    "--udp": "datagrams are netkit udp-send and netkit udp-serve, and a conversation netkit connect udp:ADDRESS",
 }
 
 COMMAND_HABITS = {
@@ -36,8 +42,8 @@ SERVER_HABITS = {
     **HABITS,
     "-l": "this listens already",
     "-k": "any number of clients are served",
-    "-p": "the port is part of the address",
-    "-s": "the host is part of the address",
+    "-p --port": "the port is part of the address",
+    "-s --host": "the host is part of the address",
     "-w": "--accept-timeout D bounds the wait for a client",
 }
 

@@ -9,7 +9,10 @@ from netkit.cli.rules import Case, Values, excluded, needs, one_of
 HABITS = {
     **habits.SERVER_HABITS,
     "-l": "netkit listen ADDRESS listens already",
-    "-u": "udp:PORT is the address of a conversation in datagrams",
+    "-u --udp": "udp:PORT is the address of a conversation in datagrams",
+    "-o": "> FILE keeps what comes, --log FILE the data of both directions",
+    "-C --crlf": "line endings are kept as they are; netkit connect --crlf sends CR LF",
+    "--broker --chat": "clients do not hear each other; --keep sends stdin to all of them",
     "-N": "the end of input is sent anyway, see --no-shutdown",
     "-e": "--exec CMD runs a program over each connection",
     "-c": "--sh-exec CMD has the shell run it",

@@ -62,6 +62,8 @@ def take(words: Sequence[str], role: Role, *, udp: bool = False) -> tuple[Endpoi
         forms = "PORT, :PORT, HOST:PORT" if role == "server" else "HOST PORT, HOST:PORT"
         raise Invalid(f"an address is missing: {forms} or unix:PATH")
     first, *rest = words
+    if "://" in first:
+        raise Invalid(f"address {first!r} is a URL: write HOST:PORT; netkit fetch gets URLs")
     word, tls = without_tls(first, "address")
     is_udp = word.startswith("udp:")
     if is_udp and (tls or not udp):
@@ -237,6 +239,8 @@ def check_host(host: str) -> str:
     """
     if host == "<broadcast>":
         return "255.255.255.255"
+    if host == "*":
+        raise Invalid("host '*' is no name: a server takes every interface with :PORT")
     if not host or host.isspace():
         raise Invalid("the host is empty")
     if _CONTROL.search(host):

@@ -118,6 +118,14 @@ HABITS: list[Case] = [
     (["listen", "-w", "1", "9000"], "no such option '-w': --accept-timeout"),
     (["listen", "-i", "1", "9000"], "no such option '-i': --idle-timeout"),
     (["listen", "-q", "1", "9000"], "unexpected word '9000'"),
+    (["connect", "--udp", "db", "53"], "no such option '--udp': udp:HOST:PORT is the address"),
+    (["connect", "--ssl", "db", "443"], "no such option '--ssl': --tls, or tls: before the address"),
+    (["connect", "db", "--port", "53"], "no such option '--port': host and port are the address"),
+    (["connect", "-o", "out", "db", "53"], "no such option '-o': > FILE keeps what comes, --log FILE"),
+    (["listen", "-o", "out", "9000"], "no such option '-o': > FILE keeps what comes, --log FILE"),
+    (["listen", "-C", "9000"], "no such option '-C': line endings are kept as they are; netkit connect --crlf"),
+    (["listen", "--broker", "9000"], "no such option '--broker': clients do not hear each other"),
+    (["echo", "--version"], "no such option '--version': netkit --version prints the version"),
 ]
 OPTION_VALUES: list[Case] = [
     *(
@@ -304,12 +312,14 @@ HOSTS: list[Case] = [
         ("@/etc/passwd", "host '@/etc/passwd' is not a host name"),
         ("%s%n", "host '%s%n' is not a host name"),
         ("~", "host '~' is not a host name"),
-        ("*", "host '*' is not a host name"),
+        ("*", "host '*' is no name: a server takes every interface with :PORT"),
         ("-", "host '-' is not a host name"),
         ("-1", "host '-1' is not a host name"),
         ("$(id)", "host '$(id)' is not a host name"),
     ]
 ] + [
+    (["connect", "http://b.example/"], "address 'http://b.example/' is a URL: write HOST:PORT; netkit fetch gets URLs"),
+    (["listen", "https://b.example:443/"], "address 'https://b.example:443/' is a URL: write HOST:PORT"),
     (["connect", "unix:"], "the path after unix: is empty"),
     (["connect", "unix:@"], "the path after unix: is empty"),
     (["connect", "unix:" + "p" * 108], "path of 108 bytes is longer than 107"),
