@@ -154,7 +154,7 @@ def test_it_runs_from_an_archive(tmp_path: Path) -> None:
     package = Path(main.__file__).parent
     archive = shutil.make_archive(str(tmp_path / "netkit"), "zip", package.parent, package.name)
     code = "import sys; sys.path.insert(0, sys.argv.pop(1)); from netkit.__main__ import script; script()"
-    for words in ((), ("address", "192.0.2.1"), ("conect",)):
+    for words in ((), ("address", "192.0.2.1"), ("conect",), ("completion", "bash")):
         argv = [sys.executable, "-c", code, archive, *words]
         done = subprocess.run(argv, capture_output=True, timeout=PATIENCE, cwd=tmp_path)
         assert (done.returncode, done.stdout, done.stderr.decode()) == netkit(*words)

@@ -6,6 +6,7 @@ They are static, so that no interpreter starts for a tab key: what the shell kno
 import os
 import re
 from collections.abc import Callable, Iterator
+from pkgutil import get_data
 from typing import NamedTuple
 
 import click
@@ -54,15 +55,23 @@ class Row(NamedTuple):
 
 
 def path(shell: str) -> str:
-    """Where the script of a shell is."""
-    return os.path.join(os.path.dirname(os.path.dirname(__file__)), "completions", f"netkit.{shell}")
+    """Where the script of a shell is, unless netkit is in an archive."""
+    return os.path.join(os.path.dirname(os.path.dirname(__file__)), _file(shell))
+
+
+def stored(shell: str) -> str:
+    """The script of a shell, as it is stored."""
+    return (get_data("netkit", _file(shell)) or b"").decode()
 
 
 def script(shell: str) -> str:
     """The script of a shell, with the tables of today."""
-    with open(path(shell), encoding="utf-8") as file:
-        before, _, rest = file.read().partition(_BEGIN)
+    before, _, rest = stored(shell).partition(_BEGIN)
     return before + _BEGIN + "\n".join(_TABLES[shell]()) + "\n" + _END + rest.partition(_END)[2]
+
+
+def _file(shell: str) -> str:
+    return f"completions/netkit.{shell}"
 
 
 def _commands() -> list[tuple[str, str]]:

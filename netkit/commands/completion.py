@@ -23,9 +23,8 @@ def completion(ctx: click.Context, shells: tuple[str, ...]) -> int:
     share/bash-completion/completions, share/zsh/site-functions and share/fish/vendor_completions.d: where a shell looks
     there, nothing else is needed.
     """
-    from netkit.cli.completion import SHELLS, path
+    from netkit.cli.completion import SHELLS, stored
 
     if len(shells) != 1 or shells[0] not in SHELLS:
         raise click.UsageError(f"SHELL is one of {', '.join(SHELLS)}", ctx)
-    with open(path(shells[0]), encoding="utf-8") as file:
-        return run.answer(file.read().rstrip("\n"))
+    return run.answer(stored(shells[0]).rstrip("\n"))
