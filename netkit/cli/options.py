@@ -1,7 +1,7 @@
 """Options that many commands share, in bundles: what they say, and what they mean to the core."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from netkit.cli import types
@@ -18,13 +18,14 @@ if TYPE_CHECKING:
     from netkit.core.address import Endpoint
     from netkit.core.connection import Handler
     from netkit.core.events import Observer
+    from netkit.core.flow import Transfer
     from netkit.core.layer import Layer
     from netkit.core.relay import Ending, Input, Shutdown
     from netkit.core.search import Pattern
     from netkit.core.stream import Connection
     from netkit.core.tls import Security
     from netkit.services.join import Conversation, Terminal
-    from netkit.services.progress import Moving, Show, Shown
+    from netkit.services.progress import Moving, Show, Shown, Tell
 
 
 class FamilyOptions(Record):
@@ -174,6 +175,7 @@ class EndingOptions(Record):
     def ending(self, input: "Input", shutdown: "Shutdown", *, with_peer: bool = False) -> "Ending":
         """What the core takes; ``shutdown`` is when our end is sent, where no option says so."""
         from netkit.core.relay import AT_ONCE, NEVER, Ending, Shutdown
+        from netkit.services.join import is_file
 
         if self.send_only:
             shutdown = AT_ONCE
@@ -181,7 +183,7 @@ class EndingOptions(Record):
             shutdown = NEVER
         elif self.shutdown_after is not None:
             shutdown = Shutdown(self.shutdown_after, self.shutdown_after)
-        return Ending(input, shutdown, self.grace, self.hold, self.send_only, with_peer)
+        return Ending(input, shutdown, self.grace, self.hold, self.send_only, with_peer, asks=not is_file(input))
 
 
 class ProgramOptions(Record):
@@ -315,7 +317,20 @@ class ProgressOptions(Record):
         ways = Ways(reads, writes, long)
         seen = (ways.sends or ways.receives) and not record.dumps(verbosity)
         show = self.show(verbosity) if seen else None
-        return Shown(show, ways, self.wiping() if same_terminal(1, 2) else None)
+        tell = self._telling() if show is not None and not verbosity.verbose else None  # -v has it anyway
+        return Shown(show, tell, ways, self.wiping() if same_terminal(1, 2) else None)
+
+    def _telling(self) -> "Tell":
+        """Says in the picture's place what a transfer came to, if it took long enough to be shown."""
+        after = self.after() or 0.0
+
+        def tell(transfers: Sequence["Transfer"], seconds: float, acknowledges: bool) -> None:
+            if seconds >= after:
+                from netkit.output.rate import outcome
+
+                console.say(outcome(transfers, seconds, acknowledges=acknowledges))
+
+        return tell
 
     def wiping(self) -> Callable[[], bytes]:
         """Returns what wipes the picture that stands on stdout's terminal, if one does at that moment."""

@@ -188,8 +188,9 @@ def connect(
     exit code says whether they are acceptable; they are printed all the same.
 
     When data comes from or goes to a file or a pipe, progress is shown on stderr's terminal after half a second, until
-    the peer's data appears there. Where somebody may type, it is shown after 64 KiB have come, until the first line is
-    typed. Data counts as sent once the peer has acknowledged it.
+    the peer's data appears there; at the end a line says how much was moved and how fast. Where somebody may type, it
+    is shown after 64 KiB have come, until the first line is typed. Data counts as sent once the peer has acknowledged
+    it.
     """
     from functools import partial
 

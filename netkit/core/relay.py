@@ -31,6 +31,7 @@ LAST_WORDS = 0.25  # s that what a peer sent before its reset may take to reach 
 # peer that left is found out after as long.
 _ABANDONED = 60.0
 _WE, _PEER = "input ended first", "peer ended first"
+_QUESTION = 64 * 1024  # bytes: who sends more does not ask
 _RESET = (errno.EPIPE, errno.ENOTCONN)  # how a reset shows in a later call
 
 
@@ -68,7 +69,7 @@ class Ending(Record):
 
     ``grace`` is how long our input may be silent once the peer has ended, in seconds, None: 0.5, and for a program
     until its end. ``hold`` waits for our input's end in every case, and ``send_only`` leaves with it. ``with_peer``
-    leaves with the peer in every case.
+    leaves with the peer in every case. ``asks`` is whether what is sent may be a question, and not a file's content.
     """
 
     input: Input = Input.PIPE
@@ -77,6 +78,7 @@ class Ending(Record):
     hold: bool = False
     send_only: bool = False
     with_peer: bool = False
+    asks: bool = True
 
     def patience(self, *, heard: bool, gone: bool) -> float | None:
         """How long our input may be silent, once the peer has ended, before we leave; None waits for its end.
@@ -187,8 +189,8 @@ async def relay(
         worst = classify(most_severe(failures), peer, out.offered, peer.counts.sent - sent_before)
         if not (whole and worst.exit is Exit.RECV and is_over(peer)):
             raise worst
-    asked = ending.shutdown == AT_ONCE and not (ending.send_only or peer.peer.udp)
-    if first == _WE and asked and out.offered and not peer.counts.received:
+    asked = ending.asks and ending.shutdown == AT_ONCE and not (ending.send_only or peer.peer.udp)
+    if first == _WE and asked and 0 < out.offered <= _QUESTION and not peer.counts.received:
         observe(Unanswered())
     return first
 

@@ -79,6 +79,11 @@ def input_kind(*, program: bool, reads: bool) -> Input:
     return Input.TERMINAL if os.isatty(STDIN) else Input.PIPE
 
 
+def is_file(kind: Input) -> bool:
+    """Whether our input is a regular file."""
+    return kind is Input.PIPE and stat.S_ISREG(os.fstat(STDIN).st_mode)
+
+
 def is_null(kind: Input) -> bool:
     """Whether our input is /dev/null, which is also put in the place of a stdin that was closed at our start."""
     status = os.fstat(STDIN)

@@ -7,6 +7,7 @@ from typing import Any
 
 from netkit.core.connection import Handler, beside
 from netkit.core.flow import Transfer
+from netkit.core.kernel import now
 from netkit.core.pump import Change
 from netkit.core.record import Record
 from netkit.core.stream import Connection
@@ -19,6 +20,9 @@ Moving = Callable[[], Sequence[Transfer]]
 
 Show = Callable[[Moving], Coroutine[Any, Any, None]]
 """Shows transfers until it is cancelled."""
+
+Tell = Callable[[Sequence[Transfer], float, bool], None]
+"""Says what transfers came to in so many seconds, and whether the peer has acknowledged what was sent."""
 
 
 class Ways(Record):
@@ -56,18 +60,33 @@ class Shown:
 
     A row of what is sent comes with the first byte if nobody knows how many there are. Where somebody may type, the row
     of what is received waits for ``_MAX_TALK`` bytes, and goes with the first line that is typed. Where the peer's
-    bytes go to that terminal too, the first of them ends it all: ``wiped`` returns what they come after.
+    bytes go to that terminal too, the first of them ends it all: ``wiped`` returns what they come after. What it all
+    came to is there to ``tell`` if the conversation ended well.
     """
 
-    def __init__(self, show: Show | None, ways: Ways, wiped: Callable[[], bytes] | None) -> None:
+    def __init__(self, show: Show | None, tell: Tell | None, ways: Ways, wiped: Callable[[], bytes] | None) -> None:
         self._show = show
+        self._tell = tell
         self._ways = ways
         self._wiped = wiped
 
     def around(self, handler: Handler) -> Handler:
         """The handler with what it moves shown meanwhile, if anything is."""
-        show = self._show
-        return handler if show is None else beside(handler, lambda stream: show(self._moving(stream)))
+        show, tell = self._show, self._tell
+        if show is None:
+            return handler
+
+        async def handle(stream: Connection) -> str | None:
+            moving, begun = self._moving(stream), now()
+            how = await beside(handler, lambda _: show(moving))(stream)
+            if tell is not None and (rows := moving()):
+                moved = [row for row in rows if row.name == "sent"]
+                if self._ways.writes:
+                    moved.append(Transfer("received", stream.counts.received))
+                tell(moved, now() - begun, stream.peer.path is None and not stream.peer.udp)
+            return how
+
+        return handle
 
     def changes(self) -> list[Callable[[], Change]]:
         """Makers of what the peer's bytes go through last: what wipes the picture comes before them."""

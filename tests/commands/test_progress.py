@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -23,6 +24,7 @@ from tests.support.terminals import COLUMNS, Shown, read_until_hung_up, resize, 
 MIB = 1 << 20
 SIZE = 64 * MIB
 ROW = r"^sent ━.* +\d+%  [\d.]+ .?i?B/64 MiB +[\d.]+ .?i?B/s  (\d+:\d\d|-:--)$"
+SENT = r"^sent {} in [\d.]+ m?s \([\d.]+ .?i?B/s\), all acknowledged{}$"
 UNKNOWN = r"^(sent|received) +[\d.]+ .?i?B +[\d.]+ .?i?B/s  \d+:\d\d$"
 
 
@@ -111,15 +113,45 @@ class Slow:
 
 @pytest.mark.parametrize("columns", [80, 120])
 def test_a_file_that_is_sent(columns: int, big: IO[bytes]) -> None:
-    """After half a second there is a bar with percent, bytes, rate and time; at the end nothing."""
+    """After half a second there is a bar with percent, bytes, rate and time; what it came to takes its place."""
     slow = Slow()
     with peer(slow) as there, watched("connect", there.address, "--send-only", stdin=big, columns=columns) as netkit:
         row = netkit.until(ROW)
         assert len(netkit.lines) == 1 and len(row) <= columns
         slow.go.set()
-        assert netkit.end() == []
+        [line] = netkit.end()
+        assert re.search(SENT.format("64.0 MiB", ""), line)
         assert netkit.process.wait() == 0
         assert there.result() == SIZE
+
+
+def test_a_file_that_nobody_answers(big: IO[bytes]) -> None:
+    """That nothing came back is said, and is no reason for a hint; with -v the line that is there anyway says it."""
+    for options, words in (
+        ((), SENT.format("64.0 MiB", "; received nothing")),
+        (("-v",), " closed after .*64.0 MiB sent"),
+    ):
+        slow = Slow()
+        big.seek(0)
+        with peer(slow) as there, watched("connect", there.address, "--progress", *options, stdin=big) as netkit:
+            netkit.until("^sent")
+            slow.go.set()
+            assert re.search(words, netkit.end()[-1])
+            assert netkit.process.wait() == 0
+
+
+def test_a_question_that_nobody_answers() -> None:
+    """Who asked, and hears nothing, may want the hint; a file's content asks nothing."""
+    with tempfile.TemporaryFile() as file:
+        file.write(b"ruok")
+        for stdin, hinted in ((subprocess.PIPE, True), (file, False)):
+            file.seek(0)
+            with peer(read_all) as there, watched("connect", there.address, stdin=stdin) as netkit:
+                if netkit.process.stdin is not None:
+                    netkit.process.stdin.write(b"ruok")
+                    netkit.process.stdin.close()
+                assert any("nothing came back" in line for line in netkit.end()) is hinted
+                assert netkit.process.wait() == 0
 
 
 def test_what_is_there_to_send_begins_where_stdin_is(big: IO[bytes]) -> None:
@@ -129,7 +161,7 @@ def test_what_is_there_to_send_begins_where_stdin_is(big: IO[bytes]) -> None:
     with peer(slow) as there, watched("connect", there.address, "--send-only", "--progress", stdin=big) as netkit:
         assert "/48 MiB " in netkit.until("sent")
         slow.go.set()
-        assert netkit.end() == []
+        assert netkit.end()[0].startswith("sent 48.0 MiB in ")
         assert there.result() == 48 * MIB
 
 
@@ -165,7 +197,7 @@ def test_a_pipe_that_is_sent() -> None:
         slow.go.set()
         netkit.until("sent 1.0 MiB")
         netkit.process.stdin.close()
-        assert netkit.end() == []
+        assert netkit.end()[0].startswith("sent 1.0 MiB in ")
         assert netkit.process.wait() == 0
 
 
@@ -183,7 +215,8 @@ def test_a_file_that_is_received(tmp_path: Path) -> None:
             client.sendall(bytes(3 * MIB))
             assert re.search(UNKNOWN, netkit.until(r"received 3\.0 MiB"))
             assert len(netkit.lines) == 2
-        assert netkit.end() == [ready]
+        first, last = netkit.end()
+        assert first == ready and last.startswith("received 3.0 MiB in ")
         assert netkit.process.wait() == 0
     assert (tmp_path / "got").stat().st_size == 3 * MIB
 
@@ -266,7 +299,7 @@ def test_the_kernel_still_moves_the_bytes(big: IO[bytes], tmp_path: Path) -> Non
         netkit.until(r"received  16 MiB")
         assert [line.split()[0] for line in netkit.lines] == ["sent", "received"]
         go.set()
-        assert netkit.end() == []
+        assert netkit.end()[0].endswith(", all acknowledged; received 16.0 MiB")
         assert netkit.process.wait() == 0
         assert len(received) == 16 * MIB and there.result() == SIZE
     log = calls.read_text()

@@ -40,7 +40,7 @@ def test_what_is_sent_is_what_was_acknowledged(monkeypatch: pytest.MonkeyPatch) 
 
             async def main() -> None:
                 stream = SocketStream(ours, "the peer")
-                await Shown(show, Ways(reads=True, writes=False), None).around(send)(stream)  # type: ignore[arg-type]
+                await Shown(show, None, Ways(reads=True, writes=False), None).around(send)(stream)  # type: ignore[arg-type]
                 [[row]] = rows
                 assert 0 < row.moved < 100_000 < stream.counts.sent
 
