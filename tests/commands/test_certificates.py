@@ -161,7 +161,15 @@ def test_the_chains_of_ports(pki: Pki) -> None:
 
     with peer(serving(pki.server(), serve)) as good, peer(serving(pki.server(expired), serve)) as bad:
         ports = f"{good.port},{bad.port}"
-        options = (f"tls:localhost:{ports}", f"localhost:{good.port}", "-4", "--cafile", pki.ca, "--show-certs")
+        options = (
+            f"tls:localhost:{ports}",
+            f"localhost:{good.port}",
+            "-4",
+            "--cafile",
+            pki.ca,
+            "--show-certs",
+            "--all-open",
+        )
         text, lines = netkit("portcheck", *options), netkit("portcheck", *options, "--json")
     file = pki.folder / "ports.pem"
     file.write_bytes(text.out)

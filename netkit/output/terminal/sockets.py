@@ -14,7 +14,8 @@ from netkit.output.terminal.screen import animate, terminal_size
 from netkit.output.terminal.tables import drawn, table
 from netkit.services.sockets import Owned, is_listening
 
-_LEAST = {"LOCAL": 21, "PEER": 21, "USER": 8, "PROCESS": 8}  # columns: an address of IPv4 with its port, parts of names
+_ENDS, _NAMES = ("LOCAL", "PEER"), ("USER", "PROCESS")
+_WHOLE, _PART = 21, 8  # columns: of an address of IPv4 with its port, and what is left of names at least
 _PIECE = 100  # rows of a long table that are drawn at once, some 50 ms
 
 
@@ -64,13 +65,21 @@ def _fitted(rows: Sequence[Sequence[str]], room: int) -> list[int]:
     Where there is room for what matters most, that is not folded at all.
     """
     columns = widths(rows)
-    least = [min(width, _LEAST.get(head, width)) for head, width in zip(HEADS, columns, strict=True)]
+    least = [_least(column) for column in zip(*rows, strict=True)]
     if sum(least) + len(least) > room:
         least = [1] * len(columns)
     while sum(columns) + len(columns) > room and columns != least:
         foldable = (number for number in range(len(columns)) if columns[number] > least[number])
         columns[max(foldable, key=columns.__getitem__)] -= 1
     return columns
+
+
+def _least(column: Sequence[str]) -> int:
+    """How wide a column, whose first cell is its head, is at least where there is room."""
+    lengths = [*map(len, column)]
+    if column[0] in _ENDS:
+        return max(length for length in lengths if length <= _WHOLE)
+    return min(max(lengths), _PART) if column[0] in _NAMES else max(lengths)
 
 
 def _folded(cell: str, width: int) -> str:
