@@ -83,6 +83,8 @@ def netkit(
     """
     if wrapper:
         tool(wrapper[0])
+        # Under a limit of file sizes CPython 3.11 keeps what it compiled cut off, and nobody could import it again.
+        popen["env"] = {**popen.get("env", os.environ), "PYTHONDONTWRITEBYTECODE": "1"}
     if "stdin" in popen:
         input = None
     elif input is not None:
