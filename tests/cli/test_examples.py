@@ -50,11 +50,11 @@ def examples() -> Iterator[tuple[str, str]]:
 
 def calls(line: str) -> Iterator[list[str]]:
     """Yield the words of each netkit that a line of the shell starts, in a word for another shell too."""
-    lexer = shlex.shlex(re.sub(r"\$\(.*?\)", "01:02:03:04:05:06", line), posix=True, punctuation_chars="|&<>{};")
+    lexer = shlex.shlex(re.sub(r"\$\(.*?\)", "01:02:03:04:05:06", line), posix=True, punctuation_chars="|&<>(){};")
     lexer.whitespace_split, lexer.commenters = True, ""
     call: list[str] | None = None
     for word in [*lexer, ";"]:
-        if not set(word) - set("|&<>{};"):
+        if not set(word) - set("|&<>(){};"):
             if call:
                 yield call
             call = None
