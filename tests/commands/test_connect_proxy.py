@@ -79,6 +79,7 @@ def test_what_a_socks_proxy_is_asked(scheme: str, target: str, asked: list[bytes
         assert proxy.result() == asked
 
 
+@pytest.mark.ipv6
 @pytest.mark.parametrize("scheme", ["socks5h", "http"])
 def test_a_proxy_over_ipv6(scheme: str) -> None:
     """Its address is in brackets, as in any URL."""

@@ -41,7 +41,7 @@ def test_a_unix_socket_that_nobody_serves(made: bool, wanted: str, tmp_path: Pat
             server.bind(path)
     told = hint("connect", f"unix:{path}")
     assert told == f"{wanted}netkit sockets --unix --listening shows those there are"
-    assert netkit("sockets", "--unix", "--listening").code == 0
+    assert netkit("sockets", "--unix", "--listening").code in (0, 3)  # 3 where there are none
 
 
 def test_an_address_that_the_machine_does_not_have() -> None:

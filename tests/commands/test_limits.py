@@ -118,6 +118,7 @@ def test_next_client_waits_in_the_backlog() -> None:
                 assert second.recv(1) == b"2"
 
 
+@pytest.mark.ipv6
 def test_max_conns_counts_the_clients_of_all_sockets() -> None:
     """One over IPv4 and one over IPv6 are two."""
     with running("echo", "0", "--max-conns", "1") as server:

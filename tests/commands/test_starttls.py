@@ -144,6 +144,7 @@ def test_over_a_unix_socket(pki: Pki) -> None:
     assert (done, results) == (Finished(0, b">hi", ""), [b"hi"])
 
 
+@pytest.mark.ipv6
 @pytest.mark.parametrize("protocol", ["smtp", "xmpp"])
 def test_who_is_called_what(pki: Pki, protocol: str) -> None:
     """A client says its address, and asks for the name that the certificate is to have."""
