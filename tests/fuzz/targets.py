@@ -320,7 +320,12 @@ def http_answers(data: bytes) -> None:
         assert min(first, last, size or 0) >= 0
 
 
-@target(zlib.compress(b"hello" * 9), gzip.compress(b"hello", mtime=0), gzip.compress(b"", mtime=0) + gzip.compress(b"more", mtime=0), b"")
+@target(
+    zlib.compress(b"hello" * 9),
+    gzip.compress(b"hello", mtime=0),
+    gzip.compress(b"", mtime=0) + gzip.compress(b"more", mtime=0),
+    b"",
+)
 def compressed(data: bytes) -> None:
     """What comes of a compressed body is the same however it comes, and broken or cut ones are never whole."""
     for codings in ("gzip", "deflate", "gzip, deflate"):
