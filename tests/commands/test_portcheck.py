@@ -60,7 +60,7 @@ def test_real_services_are_open(pki: Pki, tmp_path: Path) -> None:
     ):
         web, closed = address.rpartition(":")[2], free_port()
         ports = f"{web},{cache},{tls}"
-        assert netkit("portcheck", "127.0.0.1", ports, "--wait", "10s", "-q") == (0, b"", "")
+        assert netkit("portcheck", "127.0.0.1", ports, "--all-open", "--wait", "10s", "-q") == (0, b"", "")
         found = netkit("portcheck", "127.0.0.1", f"{ports},{closed}", "--all-open")
         assert list(states(found).values()) == ["open", "open", "open", "closed"]
         answer = netkit("portcheck", f"localhost:{cache}", "--send", r"PING\r\n", "--expect", r"^\+PONG\r$")

@@ -294,8 +294,8 @@ def test_ports_behind_dante(proxies: Proxies) -> None:
     """One that is open, one that is closed, and one that nobody may know about."""
     with peer(read_all) as server:
         closed = free_port()
-        words = (f"127.0.0.1:{server.port},{closed}", "127.0.0.9:1", "--proxy", proxies.url("socks5", "dante"))
-        done = netkit("portcheck", *words)
+        words = (f"127.0.0.1:{server.port},{closed}", "127.0.0.9:1", "--all-open")
+        done = netkit("portcheck", *words, "--proxy", proxies.url("socks5", "dante"))
     states = {tuple(line.split(b"\t")[:2]): line.split(b"\t")[3] for line in done.out.splitlines()}
     assert done.code == 7
     assert states == {
