@@ -31,13 +31,15 @@ def main() -> None:
     parser.add_argument("--to", type=Path, help="the folder for benchmarks.md and benchmarks.svg")
     parser.add_argument("parts", nargs="*", choices=[*PARTS, []], metavar="PART", help=", ".join(PARTS))
     args = parser.parse_args()
+    folder = args.to or (None if args.quick or args.parts else DOCS)
+    if folder is not None:
+        folder.mkdir(parents=True, exist_ok=True)
     works = []
     for name in args.parts or PARTS:
         for work in PARTS[name](QUICK if args.quick else FULL):
             if work.tools:
                 works.append(work)
                 print(report.table(work), flush=True)
-    folder = args.to or (None if args.quick or args.parts else DOCS)
     if folder is not None and works:
         (folder / "benchmarks.md").write_text(report.markdown(works, report.machine()), encoding="utf-8")
         (folder / "benchmarks.svg").write_text(report.svg(works), encoding="utf-8")
