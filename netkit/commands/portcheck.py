@@ -115,7 +115,12 @@ _FORMATS = ("text", "json", *_REPORTS)
     "--expect", type=REGEX, help="Exit with 8 if the answer, or a URL's body, does not match, with 28 if there is none."
 )
 @CHECKING.option(
-    "-H", "--header", "fields", type=FIELD, multiple=True, help="Ask a URL with this header field; repeatable."
+    "-H",
+    "--header",
+    "fields",
+    type=FIELD,
+    multiple=True,
+    help="Ask a URL with this header field, or with 'NAME:' without netkit's own; repeatable.",
 )
 @CHECKING.option(
     "--status",

@@ -209,7 +209,7 @@ _netkit_table() {
     _netkit_option 'portcheck' '--settle=[Expect the connection to stay open for D]:D: '
     _netkit_option 'portcheck' '--send=[Send TEXT to each port]:TEXT: '
     _netkit_option 'portcheck' '--expect=[Exit with 8 if the answer, or a URL'\''s body, does not match, with 28 if there is none]:REGEX: '
-    _netkit_option 'portcheck' '*-H+[Ask a URL with this header field]:FIELD: ' '*--header=[Ask a URL with this header field]:FIELD: '
+    _netkit_option 'portcheck' '*-H+[Ask a URL with this header field, or with '\''NAME\:'\'' without netkit'\''s own]:FIELD: ' '*--header=[Ask a URL with this header field, or with '\''NAME\:'\'' without netkit'\''s own]:FIELD: '
     _netkit_option 'portcheck' '--status=[Expect one of these statuses of a URL]:CODE,...: '
     _netkit_option 'portcheck' '--expires=[Exit with 60 if a certificate expires within D]:D: '
     _netkit_option 'portcheck' '--show-certs[Print the certificates that came, in PEM, after each port'\''s line]'

@@ -6,7 +6,7 @@ kernel may move them.
 
 import itertools
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import h11
@@ -60,6 +60,15 @@ class Upload(NamedTuple):
 
     stream: Stream
     length: int | None
+
+
+def told(ours: Mapping[str, str], given: Sequence[tuple[str, bytes]]) -> list[tuple[str, bytes]]:
+    """The fields of a request: ours, or in the place of one those of its name that are given, but for empty ones."""
+    fields = {name.lower(): [(name, value.encode())] for name, value in ours.items()}
+    instead: dict[str, list[tuple[str, bytes]]] = {}
+    for name, octets in given:
+        instead.setdefault(name.lower(), []).append((name, octets))
+    return [field for each in (fields | instead).values() for field in each if field[1]]
 
 
 class Request(NamedTuple):

@@ -127,12 +127,14 @@ def test_waiting_until_a_service_is_ready() -> None:
 )
 def test_urls(status: bytes, options: list[str], detail: str, code: int) -> None:
     """2xx and 3xx are ready unless other statuses are named, and the body is as expected."""
+    given = ("-H", "X-Who: me", "-H", "Host: app", "-H", "Accept:")
     with http(status, b"" if status.startswith(b"204") else b"all is\nup\n") as server:
-        done = netkit("portcheck", f"http://{server.address}/health?x", "-H", "X-Who: me", "-H", "Host: app", *options)
+        done = netkit("portcheck", f"http://{server.address}/health?x", *given, *options)
         head = server.result()
     assert (done.code, cells(done.out)) == (code, ["open", detail])
     assert head.startswith(b"GET /health?x HTTP/1.1\r\n")
     assert b"\r\nX-Who: me\r\n" in head and head.count(b"Host:") == 1 and b"Host: app\r\n" in head
+    assert b"Accept:" not in head
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from netkit import __version__
 from netkit.core.search import WINDOW, Pattern
 from netkit.core.stream import Connection
 from netkit.protocols.dialogue import NotReady
-from netkit.protocols.http import Exchange, Request, names
+from netkit.protocols.http import Exchange, Request, told
 from netkit.protocols.url import Url
 
 
@@ -17,22 +17,19 @@ async def http(
     statuses: Sequence[int],
     expect: Pattern | None,
 ) -> str:
-    """Get ``url`` with ``fields`` beside ours, or in their place, and return the status of the answer.
+    """Get ``url`` with ``fields`` beside ours, or in their place (see ``told``), and return the status of the answer.
 
     It is to be one of the ``statuses``, or 2xx or 3xx if none are named, and its body to match what we ``expect``. No
     redirect is followed. Raises NotReady, and Failure for an answer that is malformed or ends early.
     """
-    ours = [
-        ("Host", url.authority.encode()),
-        ("User-Agent", f"netkit/{__version__}".encode()),
-        ("Accept", b"*/*"),
-        ("Connection", b"close"),
-    ]
-    if url.authorization is not None:
-        ours.append(("Authorization", url.authorization.encode()))
-    given = names(fields)
-    told = [field for field in ours if field[0].lower() not in given]
-    exchange = Exchange(stream, Request("GET", url.target, [*told, *fields]), str(url))
+    ours = {
+        "Host": url.authority,
+        "User-Agent": f"netkit/{__version__}",
+        "Accept": "*/*",
+        "Connection": "close",
+        "Authorization": url.authorization or "",
+    }
+    exchange = Exchange(stream, Request("GET", url.target, told(ours, fields)), str(url))
     await exchange.ask()
     head = await exchange.head()
     good = head.status in statuses if statuses else 200 <= head.status < 400

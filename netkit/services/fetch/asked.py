@@ -7,7 +7,7 @@ from typing import NamedTuple
 from netkit import __version__
 from netkit.core.address import Endpoint
 from netkit.core.errors import Exit, Failure, Invalid
-from netkit.protocols.http import Head, Request, names
+from netkit.protocols.http import Head, Request, names, told
 from netkit.protocols.proxy import Proxy
 from netkit.protocols.url import Url, follow
 from netkit.services.fetch.data_file import DataFile
@@ -67,13 +67,9 @@ class Asked(NamedTuple):
             **({"Proxy-Authorization": proxy.authorization} if proxy and proxy.authorization else {}),
             **({"Content-Type": "application/x-www-form-urlencoded"} if isinstance(self.body, bytes) else {}),
         }
-        fields = {name.lower(): [(name, value.encode())] for name, value in ours.items()}
-        given: dict[str, list[tuple[str, bytes]]] = {}
-        for name, octets in (*self.fields, *conditions):
-            given.setdefault(name.lower(), []).append((name, octets))
-        told = [field for each in (fields | given).values() for field in each if field[1]]
+        fields = told(ours, (*self.fields, *conditions))
         target = self.url.target if proxy is None else str(self.url)  # RFC 9112, section 3.2.2
-        return Request(self.method, target, told, self.body.begin() if isinstance(self.body, DataFile) else self.body)
+        return Request(self.method, target, fields, self.body.begin() if isinstance(self.body, DataFile) else self.body)
 
     def redirected(self, head: Head) -> "Asked | None":
         """The request that a redirect asks for (RFC 9110, section 15.4); None if it is none."""

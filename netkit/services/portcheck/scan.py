@@ -14,7 +14,7 @@ from netkit.core.errors import Exit, Failure
 from netkit.core.events import Observer, Retrying, ignore
 from netkit.core.kernel import DeadlineExceeded, Group, checkpoint, deadline, now, sleep
 from netkit.core.lookup import Address, lookup
-from netkit.core.persistence import MIN_INTERVAL
+from netkit.core.persistence import FIRST_PAUSE, LAST_PAUSE, MIN_INTERVAL
 from netkit.core.stream import Connection
 from netkit.core.sync import Event, Semaphore
 from netkit.core.tcp_probe import SCARCE
@@ -30,7 +30,6 @@ _PER_LOOKUP = 4  # descriptors that the system's resolver may hold for a name
 _CLOSING = 0.2  # s for an open port to take our FIN and to end, so that nothing it says meets a closed socket
 _LAST_CLOSING = 0.02  # s for all that have not ended when the last result is known
 _SCARCE_PAUSE, _SCARCE_PATIENCE = 0.02, 0.5  # s
-_FIRST_RETRY, _LAST_RETRY = 0.02, 0.5  # s between rounds
 _LAST_ROUND = 0.5  # s for a round that is on its way when time runs out
 _SHORTEST_SLEEP = 0.001  # s: what epoll_wait(2) can tell apart
 _TURN = 16  # attempts after which others get a turn, though nothing was waited for
@@ -142,7 +141,7 @@ class Checker:
             for name, host in everywhere.items()
             for port in host.ports
         }
-        pause = _FIRST_RETRY
+        pause = FIRST_PAUSE
 
         def note(result: Result) -> None:
             missing[result.host, result.port or 0] = result
@@ -168,7 +167,7 @@ class Checker:
             reason = f": {first.probe.reason}" if first.probe.reason else ""
             self.observe(Retrying(f"{first} is {first.probe.state}{reason}", wait))
             await sleep(wait)
-            pause = min(pause * 2, _LAST_RETRY)
+            pause = min(pause * 2, LAST_PAUSE)
         for result in missing.values():
             report(result)
 
