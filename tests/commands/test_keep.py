@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.support import PATIENCE, Finished, Running, died_by, exchange, jam, netkit, read_all, reset, running
-from tests.support.peers import connect, is_silent, label, receive, wait_for_refusal
+from tests.support.peers import connect, is_reset, is_silent, label, receive, wait_for_refusal
 from tests.support.processes import HERE, peak_memory, settle, stopped
 from tests.support.terminals import held
 
@@ -45,8 +45,8 @@ def test_stdin_waits_for_the_first_client_goes_to_all_and_ends_for_all() -> None
     ):
         keyboard.write(b"early ")
         port = server.port
-        with socket.create_connection(("127.0.0.1", port), source_address=("127.0.0.9", 0)):
-            server.line("denied")  # so it runs, and could have read
+        assert is_reset(port, source="127.0.0.9")
+        server.line("denied")  # so it runs, and could have read
         assert held(source) == 6
         with connect(port) as one:
             assert receive(one, 6) == b"early "

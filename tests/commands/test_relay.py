@@ -31,9 +31,9 @@ from tests.support import (
 from tests.support.certificates import Pki
 from tests.support.data import DATA, OTHER, check_same
 from tests.support.partners import run
-from tests.support.peers import is_silent, push, wait_for_refusal
+from tests.support.peers import is_reset, is_silent, push, until_reset, wait_for_refusal
 from tests.support.processes import HERE, peak_memory, settle, tool
-from tests.support.relays import converse, secured_by, target, until_reset
+from tests.support.relays import converse, secured_by, target
 
 MIB = 1 << 20
 
@@ -267,16 +267,6 @@ def unread(port: int) -> int:
     return sum(
         int(row[4].partition(":")[2], 16) for row in fields if row[1].endswith(f":{port:04X}") and row[3] == "01"
     )
-
-
-def is_reset(port: int, data: bytes = b"", source: str = "127.0.0.1") -> bool:
-    """Tell whether a client is reset without a word, which may happen before it knows that it is connected."""
-    try:
-        with socket.create_connection(("127.0.0.1", port), PATIENCE, (source, 0)) as client:
-            client.sendall(data)
-            return until_reset(client) == b""
-    except (ConnectionResetError, BrokenPipeError):
-        return True
 
 
 @pytest.mark.parametrize("data", [b"", b"hello"], ids=["silent", "talking"])

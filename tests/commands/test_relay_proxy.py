@@ -9,10 +9,9 @@ import pytest
 from tests.support import exchange, netkit, peer, running
 from tests.support.certificates import Pki
 from tests.support.data import DATA, check_same
-from tests.support.peers import free_port, read_all
+from tests.support.peers import free_port, read_all, until_reset
 from tests.support.processes import HERE
 from tests.support.proxies import GREETING, NO_AUTHENTICATION, REQUEST, SOCKS4A, SOCKS5, TARGET, http, scripted
-from tests.support.relays import until_reset
 
 
 @pytest.mark.parametrize(

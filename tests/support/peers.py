@@ -8,6 +8,7 @@ import queue
 import random
 import select
 import socket
+import ssl
 import struct
 import threading
 from collections.abc import Callable, Iterator
@@ -134,6 +135,28 @@ def connect(port: int, *, window: int | None = None) -> socket.socket:
         sock.close()
         raise
     return sock
+
+
+def until_reset(sock: socket.socket) -> bytes:
+    """Return what comes before a reset, over TLS before a cut without close_notify; an end instead is an error."""
+    sock.settimeout(PATIENCE)
+    got = b""
+    try:
+        while chunk := sock.recv(65536):
+            got += chunk
+    except (ConnectionResetError, ssl.SSLEOFError):
+        return got
+    raise AssertionError(f"a clean end after {got[:80]!r}")
+
+
+def is_reset(port: int, data: bytes = b"", source: str = "127.0.0.1") -> bool:
+    """Tell whether a client is reset without a word, which may happen before it knows that it is connected."""
+    try:
+        with socket.create_connection(("127.0.0.1", port), PATIENCE, (source, 0)) as client:
+            client.sendall(data)
+            return until_reset(client) == b""
+    except (ConnectionResetError, BrokenPipeError):
+        return True
 
 
 @contextlib.contextmanager

@@ -68,15 +68,3 @@ def converse(sock: socket.socket, data: bytes) -> bytes:
     answer = read_all(sock)
     sender.join()
     return answer
-
-
-def until_reset(sock: socket.socket) -> bytes:
-    """Return what comes before a reset, over TLS before a cut without close_notify; an end instead is an error."""
-    sock.settimeout(PATIENCE)
-    got = b""
-    try:
-        while chunk := sock.recv(65536):
-            got += chunk
-    except (ConnectionResetError, ssl.SSLEOFError):
-        return got
-    raise AssertionError(f"a clean end after {got[:80]!r}")
