@@ -90,7 +90,8 @@ class Download(Place):
             self.before = 0
         self._begun = True
         with doing(Exit.WRITE, self._action):
-            os.ftruncate(self._fd, self.before)
+            if os.fstat(self._fd).st_size != self.before:  # ext4 writes a file out at close(2) that was cut to nothing
+                os.ftruncate(self._fd, self.before)
             os.lseek(self._fd, self.before, os.SEEK_SET)
         if not self.before:
             self._note(head)
