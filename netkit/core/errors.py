@@ -125,3 +125,16 @@ def doing(exit: Exit, action: str, *, hint: str = "") -> Iterator[None]:
 def most_severe(failures: Iterable[Failure], order: Sequence[Exit] = STREAM_PRECEDENCE) -> Failure:
     """The failure whose code a script should see."""
     return min(failures, key=lambda failure: order.index(failure.exit) if failure.exit in order else -1)
+
+
+def without_frames(error: BaseException) -> None:
+    """Drop what an error that is dealt with came through: its traceback, and those of what led to it.
+
+    Their frames hold what was read and much else, and the error itself: a circle that stays until it is collected.
+    """
+    errors = [error]
+    while errors:
+        each = errors.pop()
+        errors += filter(None, (each.__cause__, each.__context__))
+        errors += getattr(each, "exceptions", ())  # of a group
+        each.__traceback__ = each.__context__ = None

@@ -399,6 +399,7 @@ class _Kernel:
             task.result = stop.value
             self._end(task, None)
         except BaseException as failure:  # whatever ended the task belongs to its group
+            error = None  # its traceback has this frame: no circle, which would keep all that the task held
             self._end(task, failure)
         else:
             queue.append(task)
@@ -407,6 +408,7 @@ class _Kernel:
                 task._raise_pending()
 
     def _end(self, task: Task, error: BaseException | None) -> None:
+        task.pending = None  # itself, if it was cancelled too late
         task.finished.set()
         if task.group is not None:
             task.group._ended(task, error)
@@ -518,6 +520,7 @@ class _Kernel:
             error = failure
         for task in tuple(reader):  # none is left if the step ended the wait by itself
             task.wake(error=error)
+        error = None  # no circle, as in ``_resume``
 
     def forget(self, fd: int) -> None:
         descriptor = self._descriptors.pop(fd, None)

@@ -17,7 +17,7 @@ import os
 from collections.abc import Awaitable
 
 from netkit.core.connection import acknowledged
-from netkit.core.errors import Exit, Failure, describe, most_severe
+from netkit.core.errors import Exit, Failure, describe, most_severe, without_frames
 from netkit.core.events import EndSent, InputLeft, InputUnread, Observer, Unanswered
 from netkit.core.flow import Flow
 from netkit.core.kernel import DeadlineExceeded, Group, deadline, now
@@ -142,8 +142,12 @@ async def relay(
             gone = ending.input is not Input.PROGRAM
             out.look_again()
 
-    async def fail(failure: Failure) -> None:
+    def note(failure: Failure) -> None:
+        without_frames(failure)
         failures.append(failure)
+
+    async def fail(failure: Failure) -> None:
+        note(failure)
         if ending.input is Input.PROGRAM:
             await within(LAST_WORDS, back.ended.wait())
         else:
@@ -183,8 +187,10 @@ async def relay(
             if out.offered > peer.counts.sent - sent_before:
                 raise Failure(Exit.SEND, f"send to {peer.name}", "cut short")
     except Failure as failure:
-        failures.append(failure)
-    failures += (f for f in group.failures if isinstance(f, Failure) and f not in failures)
+        note(failure)
+    for other in group.failures:
+        if isinstance(other, Failure) and other not in failures:
+            note(other)
     if failures:
         worst = classify(most_severe(failures), peer, out.offered, peer.counts.sent - sent_before)
         if not (whole and worst.exit is Exit.RECV and is_over(peer)):
@@ -273,6 +279,7 @@ async def bridge(
             await cut(Break(stream, Failure(Exit.RECV, f"send to {stream.name}", "it has left")), comes)
 
     async def cut(what: Break, other: Flow) -> None:
+        without_frames(what.failure)
         breaks.append(what)
         await within(LAST_WORDS, other.ended.wait())
         group.cancel()

@@ -134,6 +134,7 @@ class FileStream:
         while self._closers:
             self._closers.pop()()
         self._source = self._sink = self._write_fd = -1
+        self._read = self._write = None  # methods of ours: no circle
 
     def abort(self) -> None:
         """Close: nothing stronger can be said to a file."""

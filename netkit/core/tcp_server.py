@@ -11,7 +11,7 @@ from typing import Any, Protocol
 from netkit.core.address import Endpoint, from_socket
 from netkit.core.bind import PRIVATE, SocketFile, addresses_of, bind_all, bind_unix, new_socket
 from netkit.core.connection import Handler, serve_connection
-from netkit.core.errors import Exit, Failure, doing
+from netkit.core.errors import Exit, Failure, doing, without_frames
 from netkit.core.events import Accepted, Denied, Observer
 from netkit.core.kernel import DeadlineExceeded, Group, Task, deadline, notify_closing, now, readable
 from netkit.core.layer import Layer
@@ -206,12 +206,12 @@ async def serve(
     async def serve_one(stream: Connection, layers: Sequence[Layer]) -> None:
         try:
             await serve_connection(stream, handler, observe, layers)
-        except Failure as failure:
-            failed(failure)
-            if failure.exit in (Exit.READ, Exit.WRITE):  # our own stdin, stdout or files, and so everybody's
-                raise
-        except OSError:
-            pass  # reported by ``serve_connection``, and this client's alone
+        except OSError as error:  # reported by ``serve_connection``, and this client's alone
+            without_frames(error)
+            if isinstance(error, Failure):
+                failed(error)
+                if error.exit in (Exit.READ, Exit.WRITE):  # our own stdin, stdout or files, and so everybody's
+                    raise
         finally:
             if pending.pop(stream, None) is not None:
                 count()
