@@ -29,6 +29,12 @@ class Flow:
         self.waiting_since = None
         self._changed.notify_all()
 
+    def passed(self, count: int, at: float) -> None:
+        """Note bytes that were taken and went on at once, and that the source is waited for again, since ``at``."""
+        self.offered += count
+        self.waiting_since = at
+        self._changed.notify_all()
+
     def end(self) -> None:
         """Note that the source has ended, or that nothing more is taken from it."""
         self.waiting_since = None

@@ -384,7 +384,11 @@ class _Kernel:
             found = self.clock.wait(self._poller.poll, self._patience())
             self.time = self.clock.now()
             for fd, events in found:
-                self._deliver(fd, events)
+                descriptor = self._descriptors.get(fd)
+                if events == _READ and descriptor is not None and descriptor.step is not None and descriptor.reader:
+                    self._call(descriptor.step, descriptor.reader)  # the common case
+                else:
+                    self._deliver(fd, events)
             self._expire(self.time)
             self.time = None
 

@@ -4,9 +4,9 @@ from collections.abc import Callable, Sequence
 
 from netkit.core.errors import Failure
 from netkit.core.flow import Flow
-from netkit.core.kernel import while_readable
+from netkit.core.kernel import now, while_readable
 from netkit.core.splice import move
-from netkit.core.stream import SMALLEST_READ, RawEnd, Stream, raw_sink, raw_source
+from netkit.core.stream import SMALLEST_READ, Counts, Stream, raw_sink, raw_source
 
 Change = Callable[[bytes], bytes]
 """Bytes in, bytes out. Called with b"" once, at the end, to give back what it still holds. It may raise Done."""
@@ -55,11 +55,17 @@ class _Passage:
     end.
     """
 
-    __slots__ = ("_change", "_far", "_flow", "_near", "_read", "_unsent", "_write", "done")
-    _near: RawEnd
-    _far: RawEnd
+    __slots__ = (
+        "_change", "_fd", "_flow", "_read", "_received", "_recv_failure", "_send_failure", "_sent", "_unsent", "_write",
+        "done",
+    )  # fmt: skip
+    _fd: int
     _read: Callable[[int], bytes]
     _write: Callable[[bytes], int]
+    _received: Counts
+    _sent: Counts
+    _recv_failure: Callable[[OSError], Failure]
+    _send_failure: Callable[[OSError], Failure]
 
     def __init__(self, change: Change | None, flow: Flow) -> None:
         self._change = change
@@ -67,15 +73,15 @@ class _Passage:
         self._unsent = b""  # the rest of one read
         self.done = False
 
-    def take(self, data: bytes) -> bytes:
+    def changed(self, data: bytes) -> bytes:
         """Bytes as they are to be sent, from those that were read."""
-        if self._change is not None:
-            try:
-                data = self._change(data)
-            except Done as last:
-                data, self.done = last.data, True
-        self._flow.offer(len(data))
-        return data
+        if self._change is None:
+            return data
+        try:
+            return self._change(data)
+        except Done as last:
+            self.done = True
+            return last.data
 
     async def read(self, source: Stream, sink: Stream) -> int:
         """Pass on what one read gives, and return its size; nothing holds it any more once the next is waited for."""
@@ -85,7 +91,9 @@ class _Passage:
             await self.flush(sink)
             raise
         size = len(data)
-        if data := self.take(data):
+        data = self.changed(data)
+        self._flow.offer(len(data))
+        if data:
             await sink.send(data)
         return size
 
@@ -96,45 +104,58 @@ class _Passage:
 
     async def steps(self, source: Stream, sink: Stream) -> None:
         """Pass on what a step can, and return when ``recv`` is to be asked, or the change is done."""
-        near, far = raw_source(source), raw_sink(sink)
-        if near is None or near.call is None or near.limit is not None or far is None or far.call is None:
+        if not self._can_step(source, sink):
             return
-        self._near, self._far, self._read, self._write = near, far, near.call, far.call
         self._flow.wait()
         try:
-            await while_readable(near.fd, self._step)
+            await while_readable(self._fd, self._step)
         except Failure:  # of the sink, or of the change
             raise
         except OSError as error:
             await self.flush(sink)
-            raise near.failure(error) from error
+            raise self._recv_failure(error) from error
         if self._unsent:
             data, self._unsent = self._unsent, b""
             await sink.send(data)
 
+    def _can_step(self, source: Stream, sink: Stream) -> bool:
+        """Whether both are sockets; note what a step needs of them, which with many clients is less than the ends."""
+        near, far = raw_source(source), raw_sink(sink)
+        if near is None or near.call is None or near.limit is not None or far is None or far.call is None:
+            return False
+        self._fd, self._received, self._recv_failure, self._read = near.fd, near.counts, near.failure, near.call
+        self._sent, self._send_failure, self._write = far.counts, far.failure, far.call
+        return True
+
     def _step(self) -> bool:
-        near, far = self._near, self._far
         try:
             data = self._read(SMALLEST_READ)
         except BlockingIOError:
             return True
         if not data:
             return False  # the end, unless recv knows of a reset
-        near.moved(size := len(data))
-        if data := self.take(data):
+        size = len(data)
+        counts, moment = self._received, now()
+        counts.received += size
+        counts.moved_at = moment
+        data = self.changed(data)
+        sent = 0
+        if data:
             try:
                 sent = self._write(data)
-                far.moved(sent)
             except BlockingIOError:
-                sent = 0
+                pass
             except OSError as error:
-                raise far.failure(error) from error
-            if sent < len(data):
-                self._unsent = data[sent:]
-                return False
-        if self.done:
+                self._flow.offer(len(data))
+                raise self._send_failure(error) from error
+            counts = self._sent
+            counts.sent += sent
+            counts.moved_at = moment
+        if self.done or sent < len(data):
+            self._flow.offer(len(data))
+            self._unsent = data[sent:]
             return False
-        self._flow.wait()
+        self._flow.passed(len(data), moment)
         return size < SMALLEST_READ
 
 

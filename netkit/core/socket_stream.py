@@ -83,10 +83,10 @@ class SocketStream:
         """The socket, unless ``recv`` has something of its own to say: bytes given back, or a reset told already."""
         if self._reset or self._unread:
             return None
-        return RawEnd(self._fd, self.counts.add_received, self._recv_failure, call=self._sock.recv)
+        return RawEnd(self._fd, self.counts, self._recv_failure, call=self._sock.recv)
 
     def raw_sink(self) -> RawEnd | None:
-        return RawEnd(self._fd, self.counts.add_sent, self._send_failure, call=self._sock.send)
+        return RawEnd(self._fd, self.counts, self._send_failure, call=self._sock.send)
 
     async def shutdown(self) -> None:
         await self.send_eof()

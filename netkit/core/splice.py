@@ -89,9 +89,9 @@ async def _direct(
             return
         stuck = False
         most = None if most is None else most - count
-        source.moved(count)
+        source.counts.add_received(count)
         flow.offer(count)
-        sink.moved(count)
+        sink.counts.add_sent(count)
 
 
 async def _through_a_pipe(source: RawEnd, sink: RawEnd, stream: Stream, flow: Flow, most: int | None) -> None:
@@ -121,7 +121,7 @@ async def _through_a_pipe(source: RawEnd, sink: RawEnd, stream: Stream, flow: Fl
                 return
             stuck = False
             most = None if most is None else most - left
-            source.moved(left)
+            source.counts.add_received(left)
             flow.offer(left)
             while left:
                 try:
@@ -134,7 +134,7 @@ async def _through_a_pipe(source: RawEnd, sink: RawEnd, stream: Stream, flow: Fl
                         raise sink.failure(error) from error
                     await _by_hand(out, stream, left)
                     return
-                sink.moved(count)
+                sink.counts.add_sent(count)
                 left -= count
     finally:
         os.close(out)

@@ -42,10 +42,10 @@ class FileStream:
         self._closers: list[Callable[[], None]] = []
 
     def raw_source(self) -> RawEnd | None:
-        return RawEnd(self._source, self.counts.add_received, self._recv_failure)
+        return RawEnd(self._source, self.counts, self._recv_failure)
 
     def raw_sink(self) -> RawEnd | None:
-        return RawEnd(self._sink, self.counts.add_sent, self._send_failure)
+        return RawEnd(self._sink, self.counts, self._send_failure)
 
     async def recv(self) -> bytes:
         while not self._ended:

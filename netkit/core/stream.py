@@ -112,12 +112,13 @@ class Connection(Stream, Protocol):
 class RawEnd(NamedTuple):
     """A descriptor by which the kernel may move the bytes of a stream, without a copy in this process.
 
-    ``moved`` is told how many it moved, and ``failure`` makes a Failure of an error that it met. At most ``limit``
-    bytes of the descriptor are the stream's. ``call`` is the recv or send of a socket that never blocks.
+    ``counts`` is told how many it moved, and ``failure`` makes a Failure of an error that it met. At most ``limit``
+    bytes of the descriptor are the stream's. ``call`` is the recv or send of a socket that never blocks; who moves
+    bytes by it adds to ``counts`` itself, so there is none where ``counts`` does more than that.
     """
 
     fd: int
-    moved: Callable[[int], None]
+    counts: Counts
     failure: Callable[[OSError], Failure]
     limit: int | None = None
     call: Callable[[Any], Any] | None = None

@@ -6,7 +6,7 @@ kernel may move them.
 
 import itertools
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import h11
@@ -97,6 +97,18 @@ class Head(NamedTuple):
         return f"{self.status} {self.reason}".rstrip()
 
 
+class _Twice(Counts):
+    """Counts what is received for a stream, and by ``also``."""
+
+    def __init__(self, stream: Counts, also: Callable[[int], None]) -> None:
+        super().__init__()
+        self._stream, self._also = stream, also
+
+    def add_received(self, count: int) -> None:
+        self._stream.add_received(count)
+        self._also(count)
+
+
 class Exchange(Wrapped):
     """A request and its answer over a connection, which the caller closes.
 
@@ -136,15 +148,7 @@ class Exchange(Wrapped):
     def raw_source(self) -> RawEnd | None:
         """The connection's, where the next bytes of the body are its own; ``left`` of them at most."""
         end = raw_source(self._stream) if self._plain and not self._held else None
-        if end is None:
-            return None
-        under = end.moved
-
-        def moved(count: int) -> None:
-            under(count)
-            self._count(count)
-
-        return end._replace(moved=moved, limit=self.left)
+        return end and end._replace(counts=_Twice(end.counts, self._count), limit=self.left, call=None)
 
     async def ask(self) -> None:
         """Send the request. That the peer takes no more of it is no failure here: it may have answered all the same.
