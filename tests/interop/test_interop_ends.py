@@ -3,7 +3,7 @@
 import contextlib
 import os
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
@@ -20,6 +20,7 @@ from tests.support.terminals import terminal
 HERE = "127.0.0.1"
 TYPED = b"one line\nanother\n"
 LATE = "netkit connect: nothing came for 10 s, so the end of input was sent; --send-only sends it at once"
+Judge = Callable[[], None]  # waits for the ends of a conversation, and judges them
 LEFT = r"^netkit connect: the peer ended; input is still open and is left after \d+ bytes$"
 
 
@@ -66,24 +67,13 @@ def sent_so_far(stdout: IO[bytes], size: int, client: Running) -> None:
         os.sched_yield()
 
 
-ROWS = [
-    *((how, "tcp") for how in ("terminal", "/dev/null", "data", "nc", "ncat", "socat")),
-    *((how, "unix") for how in ("terminal", "/dev/null", "data", "nc", "ncat", "socat")),
-    *((how, "tls") for how in ("/dev/null", "data")),
-]
-
-
-@pytest.mark.parametrize(("receiver", "way"), ROWS, ids=["-".join(row).replace("/dev/", "") for row in ROWS])
-@pytest.mark.parametrize("sender", ["file", "pauses", "left open", "terminal", "/dev/null"], ids=str.split)
-def test_ends(sender: str, receiver: str, way: str, tmp_path: Path, pki: Pki) -> None:
-    """What was sent is at the receiver, what it said is here, and both sides leave with 0.
-
-    A pipe whose peer spoke and ended is left once it is idle, and a line says so; one whose peer never spoke is not.
-    """
+@contextlib.contextmanager
+def conversation(sender: str, receiver: str, way: str, folder: Path, pki: Pki) -> Iterator[Judge]:
+    """Send all there is, from one of SENDERS, and yield what judges the ends."""
     speaks = receiver == "data"
     with contextlib.ExitStack() as stack:
         stdout, out = stack.enter_context(file_of()), stack.enter_context(file_of())
-        server, words = stack.enter_context(listening(receiver, way, stdout, tmp_path, pki))
+        server, words = stack.enter_context(listening(receiver, way, stdout, folder, pki))
         stdin: Any = subprocess.PIPE
         keyboard = None
         if sender == "file":
@@ -112,19 +102,42 @@ def test_ends(sender: str, receiver: str, way: str, tmp_path: Path, pki: Pki) ->
                     sent_so_far(stdout, len(DATA), client)
                     assert client.process.poll() is None, "it went though its peer only receives"
                     client.stdin.close()
-        assert client.wait(PATIENCE) == 0
-        assert server.wait(PATIENCE) == 0
-        check_same(content(stdout), wanted)
-        check_same(content(out), OTHER if speaks else b"")
-        # Two clocks of 10 s: that of a server with nothing to say may run out first.
-        late = [LATE] if way == "tls" and not speaks and not left else []
-        told = [line for line in client.finish().err.splitlines() if "still open" not in line]
-        assert told == late or (receiver == "/dev/null" and not told)
+
+        def judge() -> None:
+            assert client.wait(PATIENCE) == 0
+            assert server.wait(PATIENCE) == 0
+            check_same(content(stdout), wanted)
+            check_same(content(out), OTHER if speaks else b"")
+            # Two clocks of 10 s: that of a server with nothing to say may run out first.
+            late = [LATE] if way == "tls" and not speaks and not left else []
+            told = [line for line in client.finish().err.splitlines() if "still open" not in line]
+            assert told == late or (receiver == "/dev/null" and not told)
+
+        yield judge
 
 
-@pytest.mark.parametrize("sender", ["file", "pauses"])
-def test_ends_at_a_server_of_openssl(sender: str, pki: Pki) -> None:
-    """A foreign TLS server that only receives has every byte, and our end once it has been silent for 10 s."""
+SENDERS = ("file", "pauses", "left open", "terminal", "/dev/null")
+ROWS = [
+    *((how, "tcp") for how in ("terminal", "/dev/null", "data", "nc", "ncat", "socat")),
+    *((how, "unix") for how in ("terminal", "/dev/null", "data", "nc", "ncat", "socat")),
+    ("data", "tls"),
+]
+
+
+@pytest.mark.parametrize(("receiver", "way"), ROWS, ids=["-".join(row).replace("/dev/", "") for row in ROWS])
+@pytest.mark.parametrize("sender", SENDERS, ids=str.split)
+def test_ends(sender: str, receiver: str, way: str, tmp_path: Path, pki: Pki) -> None:
+    """What was sent is at the receiver, what it said is here, and both sides leave with 0.
+
+    A pipe whose peer spoke and ended is left once it is idle, and a line says so; one whose peer never spoke is not.
+    """
+    with conversation(sender, receiver, way, tmp_path, pki) as judge:
+        judge()
+
+
+@contextlib.contextmanager
+def receiving(sender: str, pki: Pki) -> Iterator[Judge]:
+    """The same with a server of openssl that only receives."""
 
     def receive(client: Secured) -> bytes:
         data = client.read_all()
@@ -139,6 +152,34 @@ def test_ends_at_a_server_of_openssl(sender: str, pki: Pki) -> None:
             settle(client)
             client.stdin.write(DATA[100_000:])
             client.stdin.close()
-        assert client.wait() == 0
-        check_same(server.result(), DATA)
-        assert client.finish().err.splitlines() == [LATE]
+
+        def judge() -> None:
+            assert client.wait() == 0
+            check_same(server.result(), DATA)
+            assert client.finish().err.splitlines() == [LATE]
+
+        yield judge
+
+
+UNANSWERED = [*(f"{sender} to netkit" for sender in SENDERS), "file to openssl", "pauses to openssl"]
+
+
+@pytest.fixture(scope="module")
+def unanswered(tmp_path_factory: pytest.TempPathFactory, pki: Pki) -> Iterator[dict[str, Judge]]:
+    """Conversations that end 10 s after their last byte, side by side, so that those are waited for once."""
+    with contextlib.ExitStack() as stack:
+        judges = {}
+        for row in UNANSWERED:
+            sender, _, receiver = row.partition(" to ")
+            if receiver == "openssl":
+                begun = receiving(sender, pki)
+            else:
+                begun = conversation(sender, "/dev/null", "tls", tmp_path_factory.mktemp("ends"), pki)
+            judges[row] = stack.enter_context(begun)
+        yield judges
+
+
+@pytest.mark.parametrize("row", UNANSWERED)
+def test_ends_without_an_answer(row: str, unanswered: dict[str, Judge]) -> None:
+    """A TLS server that only receives has every byte, and our end once it has been silent for 10 s."""
+    unanswered[row]()
