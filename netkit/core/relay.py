@@ -223,8 +223,8 @@ async def shutdown_due(when: Shutdown, peer: Connection, back: Flow, observe: Ob
     """Wait until our end may be sent to a peer; our input has ended, and ``back`` is what the peer sends."""
     if when == AT_ONCE:
         return
-    await acknowledged(peer)
     before = back.offered
+    await acknowledged(peer)
     silent = await back.silent(lambda: when.answered if back.offered > before else when.unanswered)
     if silent and back.offered == before and when == AFTER_THE_ANSWER:
         observe(EndSent(when.unanswered or 0))

@@ -286,6 +286,28 @@ def test_our_end_goes_out_when_it_may(
     assert outcome.at == pytest.approx(server_ends_at, abs=0.1)
 
 
+def test_an_answer_may_come_before_what_asked_for_it_is_acknowledged() -> None:
+    """As it does over TCP, whose acknowledgement waits for it: our end goes out 2 s after both."""
+    seen: list[float] = []
+
+    async def user(keyboard: MemoryStream) -> None:
+        await keyboard.send(b"request")
+        await keyboard.send_eof()
+
+    async def server(far: MemoryStream) -> None:
+        await sleep(1)
+        await far.send(b"answer")
+        await sleep(1)
+        while await far.recv():
+            pass
+        seen.append(now())
+        await far.send_eof()
+
+    outcome = converse(user, server, Ending(shutdown=AFTER_THE_ANSWER), server_reads=False)
+    assert (outcome.failure, outcome.user_got, outcome.events) == (None, b"answer", [])
+    assert seen == [pytest.approx(4, abs=0.1)]
+
+
 def test_our_end_waits_while_what_came_is_still_being_written() -> None:
     """A slow reader of ours is no silence of the peer: its answer goes on, and our end must not cut it."""
 
