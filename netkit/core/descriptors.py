@@ -2,6 +2,8 @@
 
 import os
 import resource
+from collections.abc import Callable
+from functools import partial
 
 _before: tuple[int, int] | None = None  # the limits before they were raised
 _UNKNOWN = 16  # that are taken to be open where the system does not tell
@@ -19,13 +21,9 @@ def raise_limit() -> None:
         _before = soft, hard
 
 
-def restore_limit(pid: int) -> None:
-    """Give a program that we started the limits that we had: select(2) can do with no more than 1,024."""
-    if _before is not None and hasattr(resource, "prlimit"):
-        try:
-            resource.prlimit(pid, resource.RLIMIT_NOFILE, _before)
-        except OSError:  # it has ended, or is no longer ours
-            pass
+def restoring() -> Callable[[], None] | None:
+    """What gives a program its limits back before it runs, if they were raised: select(2) takes no more than 1,024."""
+    return None if _before is None else partial(resource.setrlimit, resource.RLIMIT_NOFILE, _before)
 
 
 def room() -> int | None:
