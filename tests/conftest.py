@@ -1,6 +1,7 @@
 """What every test can rely on: how it is run, its level, and certificates."""
 
 import functools
+import gc
 import os
 import signal
 import socket
@@ -44,6 +45,11 @@ def pytest_collection_modifyitems(items: list[pytest.Function]) -> None:
         item.add_marker(levels.level_of(item))
 
 
+def pytest_collection_finish() -> None:
+    """Spare the garbage collector the thousands of tests, which stay to the end."""
+    gc.freeze()
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Function) -> None:
     """Hold each test to its level; skip what needs IPv6 where there is none."""
@@ -74,5 +80,5 @@ def pytest_runtest_logfinish() -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int:
-    """More workers than processors: half of the time they wait for a process or for a clock."""
-    return (os.cpu_count() or 1) + 1
+    """More workers than processors: most of the time they wait for a process or for a clock."""
+    return 2 * (os.cpu_count() or 1)
