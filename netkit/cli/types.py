@@ -200,6 +200,11 @@ def size(*, most: int | None = None) -> Parsed:
     return Parsed("SIZE", partial(parse_size, most=most))
 
 
+def text_beside(option: str, *, stdin: bool = False) -> Parsed:
+    """TEXT of an option beside which ``option``-file takes a file, or with ``stdin`` also ``-``."""
+    return Parsed("TEXT", lambda word: imported("netkit.services.text.parse_beside")(option, word, stdin=stdin))
+
+
 def word(name: str) -> Parsed:
     """Any text, which help calls ``name``."""
     return Parsed(name, str)

@@ -10,7 +10,7 @@ from netkit.cli.command import ADDRESSES, DATA, ENDING, REQUEST, TIME, command, 
 from netkit.cli.proxies import fetch_proxy_options
 from netkit.cli.rules import Case, Values, excluded, needs, one_of
 from netkit.cli.run import conclude
-from netkit.cli.types import DURATION_OR_ZERO, FIELD, FILE, METHOD, SIZE, Parsed, count, word
+from netkit.cli.types import DURATION_OR_ZERO, FIELD, FILE, METHOD, SIZE, Parsed, count, text_beside, word
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -161,7 +161,7 @@ _SEVERAL = Case("several URLs", lambda values: len(values["urls"]) > 1)
 @REQUEST.option(
     "--data",
     "body",
-    type=Parsed("TEXT", "netkit.services.fetch.data_file.parse_text"),
+    type=text_beside("--data", stdin=True),
     help="Send TEXT, as a form unless -H has a Content-Type; \\n and \\xNN are bytes.",
 )
 @REQUEST.option("--data-file", type=FILE, help="Send the contents of FILE, or of stdin for -, as they are.")

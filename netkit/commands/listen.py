@@ -67,7 +67,11 @@ RULES = (
 @SERVING.option("-k", "--keep", help="Keep listening, and serve any number of clients at a time.")
 @options.ending_options
 @DATA.option("--label", help="Write HOST:PORT and a tab before each line.")
-@DATA.option("--reply", type=types.TEXT, help="Send TEXT to each client, as in --greet, and close; implies --keep.")
+@DATA.option(
+    "--reply",
+    type=types.text_beside("--reply"),
+    help="Send TEXT to each client, as in --greet, and close; implies --keep.",
+)
 @DATA.option("--reply-file", type=types.FILE, help="Send FILE to each client instead of stdin; implies --keep.")
 @options.program_options
 @options.raw_option
@@ -127,7 +131,7 @@ def listen(
     shown = progress.shown(server.verbosity, record, reads=ours, writes=ours)
     codes = [0]
 
-    kind = join.input_kind(program=program.argv is not None, reads=not server.command)
+    kind = join.input_kind(program=program.argv is not None, reads=replies or not server.command)
     conversation = join.Conversation(
         ending.ending(kind, AT_ONCE if replies or not join.is_null(kind) else NEVER if keep else AFTER_SILENCE),
         incoming=lambda stream: [

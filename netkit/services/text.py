@@ -23,6 +23,17 @@ def parse(text: str) -> bytes:
     return _ESCAPE.sub(meaning, os.fsencode(text))
 
 
+def parse_beside(option: str, word: str, *, stdin: bool = False) -> bytes:
+    """TEXT of an option with ``option``-file beside it: no name of a file behind an @, as curl has it.
+
+    With ``stdin`` the other one takes ``-`` too.
+    """
+    name = word.removeprefix("@")
+    if name != word and ((stdin and name == "-") or os.path.exists(name)):
+        raise Invalid(f"{option} sends the text itself: {option}-file {name} sends what is in {name}")
+    return parse(word)
+
+
 def spell(data: bytes) -> str:
     """The TEXT of these bytes: printable, on one line, and read by ``parse`` as the same bytes."""
     text = data.decode("utf-8", "surrogateescape")

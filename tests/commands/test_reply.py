@@ -5,6 +5,7 @@ import os
 import random
 import signal
 import socket
+import sys
 import tempfile
 from pathlib import Path
 
@@ -69,6 +70,21 @@ def test_text_is_sent_as_it_is_meant_and_stdin_is_left_alone() -> None:
             assert exchange(port, request) == b"a\r\n\0\xff\\"
         assert server.finish()[:2] == (0, b"request ")
         assert held(source) == 4
+
+
+@pytest.mark.parametrize("option", ["--reply", "--reply-file"])
+def test_a_client_in_command_gets_the_reply_too(option: str, tmp_path: Path) -> None:
+    """COMMAND has stdin for itself, and the reply is none of that."""
+    path = tmp_path / "pong"
+    path.write_bytes(b"pong")
+    reply = str(path) if option == "--reply-file" else "pong"
+    ask = """
+import os, socket
+client = socket.create_connection((os.environ["NETKIT_HOST"], int(os.environ["NETKIT_PORT"])))
+print(client.recv(9), client.recv(9))
+"""
+    done = netkit("listen", HERE, "-q", option, reply, "--", sys.executable, "-c", ask)
+    assert done == Finished(0, b"b'pong' b''\n", "")
 
 
 @pytest.mark.parametrize("option", ["--reply", "--reply-file"])
@@ -188,6 +204,16 @@ def test_what_cannot_go_together_is_2(option: str, other: list[str]) -> None:
     assert (done.code, done.out) == (2, b"")
     assert len(done.err.splitlines()) == 1
     assert other[0] in done.err
+
+
+def test_no_file_hides_behind_an_at(tmp_path: Path) -> None:
+    """Who writes @FILE is told the option for files, where there is such a file; any other @ is text."""
+    (tmp_path / "page").touch()
+    done = netkit("listen", HERE, "--reply", "@page", cwd=tmp_path)
+    said = "netkit listen: --reply: --reply sends the text itself: --reply-file page sends what is in page\n"
+    assert done == Finished(2, b"", said)
+    with running("listen", HERE, "--reply", "@nobody", "--once", cwd=tmp_path) as server:
+        assert exchange(server.port, b"") == b"@nobody"
 
 
 def test_a_stdout_that_fails_ends_the_server() -> None:

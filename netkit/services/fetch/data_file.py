@@ -5,20 +5,11 @@ import stat
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from netkit.core.errors import Exit, Failure, Invalid, doing
+from netkit.core.errors import Exit, Failure, doing
 from netkit.core.kernel import to_thread
 from netkit.core.stdio import FileStream
 from netkit.protocols.http import Upload
-from netkit.services import text
 from netkit.services.join import STDIN
-
-
-def parse_text(word: str) -> bytes:
-    """TEXT that is sent, and no name of a file behind an @, as curl has it; raise Invalid."""
-    name = word.removeprefix("@")
-    if name != word and (name == "-" or os.path.exists(name)):
-        raise Invalid(f"--data sends the text itself: --data-file {name} sends what is in {name}")
-    return text.parse(word)
 
 
 class DataFile:
