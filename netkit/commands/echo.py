@@ -1,10 +1,17 @@
 """Serve: send every byte back"""
 
+from typing import TYPE_CHECKING
+
 from netkit.cli import habits, options
 from netkit.cli import server as server_module
 from netkit.cli.command import DATA, command
 from netkit.cli.rules import excluded
 from netkit.cli.types import TEXT
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable
+
+    from netkit.core.stream import Connection
 
 
 @command(
@@ -17,7 +24,7 @@ from netkit.cli.types import TEXT
         ("netkit echo 9087 --prefix 'You said ' --until bye -v", "a chat server, until somebody says bye"),
     ],
 )
-@DATA.option("--prefix", type=TEXT, help="Put TEXT before each line.")
+@DATA.option("--prefix", type=TEXT, help="Put TEXT, as in --greet, before each line.")
 @options.transport_options
 @options.record_options
 @server_module.server_options
@@ -33,10 +40,14 @@ def echo(server: server_module.ServerOptions, record: options.RecordOptions, pre
     from functools import partial
 
     from netkit.services.echo import echo as handler
+    from netkit.services.server import addressed
     from netkit.services.transforms import prefixed
 
-    changes = server.changes()
+    serve = handler(server.changes(), idle_timeout=server.idle_timeout)
     if prefix is not None:
-        changes.append(partial(prefixed, prefix))
-    serve = handler(changes, idle_timeout=server.idle_timeout)
+
+        def serve(stream: "Connection") -> "Awaitable[str | None]":
+            before = partial(prefixed, addressed(prefix, stream.peer))
+            return handler([*server.changes(), before], idle_timeout=server.idle_timeout)(stream)
+
     return server.run(lambda: server.service(serve, bytes), record=record)
