@@ -12,7 +12,8 @@ from netkit.cli.habits import COMMAND_HABITS, HABITS, by_name
 from netkit.cli.run import answer
 from netkit.cli.types import imported
 from netkit.core.errors import Exit, Invalid
-from netkit.output.console import hint, say
+from netkit.output.console import emit, hint, say
+from netkit.output.jsonl import mistaken
 
 _IN_FRONT = re.compile(r"-[vq]+|--verbose|--quiet|--json")  # options of a command that may stand before its name
 _FOLDER = os.path.join(os.path.dirname(os.path.dirname(__file__)), "commands")
@@ -101,7 +102,11 @@ def run(args: list[str]) -> int:
     except click.exceptions.Exit as ended:
         return ended.exit_code
     except click.UsageError as error:
-        say(f"{error.ctx.command_path if error.ctx else 'netkit'}: {_sentence(error)}")
+        sentence = _sentence(error)
+        if error.ctx and _wants_json(error.ctx.command, args):
+            emit("error", **mistaken(sentence))
+            return Exit.USAGE
+        say(f"{error.ctx.command_path if error.ctx else 'netkit'}: {sentence}")
         if what := getattr(error, "hint", ""):
             hint(what)
         return Exit.USAGE
@@ -110,6 +115,13 @@ def run(args: list[str]) -> int:
             raise
         say(f"netkit: this is a bug in netkit: {type(bug).__name__}: {bug} (NETKIT_DEBUG=1 shows where)")
         return Exit.BUG
+
+
+def _wants_json(command: click.Command, args: Sequence[str]) -> bool:
+    """Whether a mistake is said as an object, as any failure of this command is; ``args`` may be no more than typed."""
+    typed = set(takewhile(lambda word: word != "--", args))
+    known = any("--json" in option.opts for option in command.params)
+    return known and "--json" in typed and not typed & {"-q", "--quiet"}
 
 
 def _sentence(error: click.UsageError) -> str:

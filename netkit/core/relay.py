@@ -165,7 +165,7 @@ async def relay(
             if ending.input is Input.PROGRAM:
                 group.start_soon(watch())
             whole = await pump(peer, local, incoming, flow=back)
-            first = _WE if out.ended.is_set() else _PEER
+            first = _WE if out.ended.is_set() or not whole else _PEER
             if sender is not None and not whole and ending.input is not Input.PROGRAM:
                 await out.silent(lambda: 0.0)  # what was read of our input is sent
             elif sender is not None:

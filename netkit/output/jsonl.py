@@ -4,7 +4,7 @@ import time
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from netkit.core.errors import Failure
+from netkit.core.errors import Exit, Failure
 
 if TYPE_CHECKING:
     from netkit.core.address import Endpoint
@@ -65,8 +65,14 @@ def family_name(address: str) -> str:
 
 def failed(failure: Failure) -> dict[str, Any]:
     """The fields of a failure."""
-    return {
-        "reason": failure.reason,
-        "exit_code": int(failure.exit),
-        "error": {"kind": failure.exit.name.lower(), "message": str(failure), "errno": failure.errno},
-    }
+    return _ended(failure.exit, failure.reason, str(failure), failure.errno)
+
+
+def mistaken(sentence: str) -> dict[str, Any]:
+    """The fields of a mistake in what was typed."""
+    return _ended(Exit.USAGE, sentence, sentence, None)
+
+
+def _ended(exit: Exit, reason: str, message: str, errno: int | None) -> dict[str, Any]:
+    error = {"kind": exit.name.lower(), "message": message, "errno": errno}
+    return {"reason": reason, "exit_code": int(exit), "error": error}

@@ -1,5 +1,6 @@
 """Totals of a run, for --stats."""
 
+import re
 import time
 from collections import Counter
 from typing import Any
@@ -9,11 +10,14 @@ from netkit.core.events import CoreEvent, Observer
 from netkit.core.units import milliseconds
 from netkit.output.jsonl import ends_of
 
+_ENDED_FIRST = re.compile("(input|program|peer) ended first")  # as the reason of the end of a conversation says it
+
 
 class Totals:
     """What a run came to, from its beginning to now: connections, datagrams, and the bytes of both.
 
-    Which of the two there can be is what it was told, or what it then listens for.
+    Which of the two there can be is what it was told, or what it then listens for. Who ended first is told of a single
+    conversation that came to its end.
     """
 
     def __init__(self, protocol: str | None = None) -> None:
@@ -22,6 +26,7 @@ class Totals:
         self._counts: Counter[str] = Counter()
         self._about: dict[str, Any] = {}
         self._times: Counter[str] = Counter()  # s of each stage
+        self._ended_first = ""
 
     def watching(self, observe: Observer) -> Observer:
         """``observe`` with what it is told counted on the way."""
@@ -37,6 +42,8 @@ class Totals:
                 case events.Closed() | events.Carried():
                     counted = {name: n for name, n in event.values().items() if name.startswith(("bytes", "datagrams"))}
                     self._counts.update(counted, connections=isinstance(event, events.Closed))
+                    if isinstance(event, events.Closed) and (found := _ENDED_FIRST.match(event.reason)):
+                        self._ended_first = "peer" if found[1] == "peer" else "local"
                 case events.Timed():
                     self._times.update({name: s for name, s in event.values().items() if isinstance(s, float)})
                 case events.Associated():
@@ -59,4 +66,5 @@ class Totals:
         counts = {name: self._counts[name] for name in names}
         duration = milliseconds(time.monotonic() - self._begun)
         times = {f"{name}_ms": milliseconds(seconds) for name, seconds in self._times.items()}
-        return {**self._about, "duration_ms": duration, **times, **counts, "exit_code": exit_code}
+        ended = {"ended_first": self._ended_first} if self._ended_first and self._counts["connections"] == 1 else {}
+        return {**self._about, "duration_ms": duration, **times, **counts, **ended, "exit_code": exit_code}

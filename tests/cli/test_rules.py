@@ -1,5 +1,6 @@
 """Options that do not go together, tried pair by pair as the rules of each command name them."""
 
+import json
 import os
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
@@ -157,6 +158,10 @@ def refused(
     out, err = capfd.readouterr()
     assert (code, out) == ((2, "") if err else (0, ""))
     assert err.count("\n") == (1 if err else 0)
+    if err.startswith("{"):
+        assert "--json" in options
+        message: str = json.loads(err)["error"]["message"]
+        return message
     return err.removeprefix(f"netkit {name}: ").removesuffix("\n")
 
 

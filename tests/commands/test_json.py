@@ -23,7 +23,7 @@ FIELDS = {
     *("command", "event", "time", "target", "host", "port", "address", "peer_address", "peer_port"),
     *("local_address", "local_port", "family", "protocol", "state", "time_ms", "duration_ms", "bytes_sent"),
     *("bytes_acknowledged", "bytes_received", "reason", "exit_code", "error"),
-    *("addresses", "connections"),  # of "resolved" and of "stats"
+    *("addresses", "connections", "ended_first"),  # of "resolved" and of "stats"
 }
 DATA = os.urandom(300_000)
 
@@ -242,7 +242,49 @@ def test_failure_of_a_conversation(
         assert of - lost == stats["bytes_acknowledged"]
 
 
+@pytest.mark.parametrize(
+    ("name", "args", "says"),
+    [
+        ("connect", ["5432"], "port 5432 has no host"),
+        ("listen", ["0", "--gret", "x"], "no such option '--gret'"),
+        ("portcheck", ["127.0.0.1:80", "--wait", "soon"], "--wait: 'soon' is not a duration"),
+        ("address", ["1.2.3.400"], "is no IPv4 address"),
+        ("unpack", ["u16", "0"], "is not pairs of hex digits"),
+        ("fetch", ["http://h/", "--", "--json"], None),
+    ],
+)
+def test_a_mistake_is_an_object(name: str, args: list[str], says: str | None) -> None:
+    """What was typed wrongly is a failure as any other; a --json of COMMAND is none of ours."""
+    done = netkit(name, *([] if says is None else ["--json"]), *args)
+    assert (done.code, done.out) == (2, b"")
+    if says is None:
+        assert done.err.startswith("netkit fetch: words after '--'")
+        return
+    [found] = parse(done.err, name)
+    assert (found["event"], found["exit_code"], found["error"]["kind"]) == ("error", 2, "usage")
+    assert says in found["reason"] == found["error"]["message"]
+
+
 # -- totals
+
+
+@pytest.mark.parametrize(
+    ("options", "first"), [([], "peer"), (["--until", "l"], "local"), (["--max-bytes", "5"], "local")], ids=str
+)
+def test_totals_say_who_ended_first(options: list[str], first: str) -> None:
+    """Of a peer that ends while our input is open, and of one that we leave because it said what was wanted."""
+
+    def behaviour(sock: socket.socket) -> bytes:
+        sock.sendall(b"hello")
+        if first == "peer":
+            sock.shutdown(socket.SHUT_WR)
+        return read_all(sock)
+
+    with peer(behaviour) as server, running("connect", server.address, *options, "--stats", "--json") as process:
+        assert process.wait() == 0
+        *_, closed, stats = parse(process.finish().err)
+    assert (closed["event"], stats["event"], stats["ended_first"]) == ("closed", "stats", first)
+    assert closed["reason"] == ("peer ended first" if first == "peer" else "input ended first")
 
 
 def test_totals_without_json() -> None:
