@@ -187,8 +187,9 @@ _FORMAT = (
 
 _FOR_COMMAND = (
     "COMMAND runs once the server is ready, with the server's standard input as its own. The server ends with it and "
-    "returns its exit code. Where none of its standard descriptors is a terminal it has a process group of its own, "
-    "all of which ends with it. Its environment says where to connect:",
+    "returns its exit code; one that stops before, as by --until, waits for it, and --for ends it. Where none of its "
+    "standard descriptors is a terminal it has a process group of its own, all of which ends with it. Its environment "
+    "says where to connect:",
     Terms(
         (
             ("NETKIT_HOST", "The IP address; 127.0.0.1 or ::1 if every interface is served."),

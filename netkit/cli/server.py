@@ -12,7 +12,7 @@ from netkit.cli.proxies import ProxyOptions, proxy_options
 from netkit.cli.rules import Case, excluded
 from netkit.cli.run import Run
 from netkit.cli.types import FILE, TARGET
-from netkit.core.errors import Exit, Invalid
+from netkit.core.errors import Exit, Failure, Invalid
 from netkit.output import console
 from netkit.output.console import Verbosity, hint
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from netkit.core.connection import Handler
     from netkit.core.layer import Layer
     from netkit.core.pump import Change
+    from netkit.core.stream import Connection
     from netkit.core.targets import Rule
     from netkit.core.udp_server import Receiver
     from netkit.services.server import Service, Sockets
@@ -54,6 +55,7 @@ class ServerOptions:
         self.serving = serving
         self.idle_timeout = idle_timeout
         self.stop = Event()
+        self._found = False
         self.tls = tls.wanted(address)
         self.tls.check_server()
         self.between = between
@@ -76,7 +78,22 @@ class ServerOptions:
             return []
         from netkit.services.transforms import until
 
-        return [lambda: until(pattern, self.stop.set, cut=False)]
+        def found() -> None:
+            self._found = True
+            self.stop.set()
+
+        return [lambda: until(pattern, found, cut=False)]
+
+    def _expecting(self, handler: "Handler", ended: "list[str]") -> "Handler":
+        """The handler, which adds to ``ended`` whose conversation came to its end without what --until waits for."""
+
+        async def handle(stream: "Connection") -> str | None:
+            how = await handler(stream)
+            if not self._found:
+                ended.append(stream.name)
+            return how
+
+        return handle
 
     def receiver(self, *receivers: "Receiver") -> "Receiver":
         """What hands datagrams to each of these, and then to the watch of --until."""
@@ -113,6 +130,7 @@ class ServerOptions:
         from multicast ``groups`` too, no more than ``count``, and until none came for ``until_idle`` seconds.
         """
         family, serving = self.family.family(), self.serving
+        in_vain: list[str] = []
 
         async def work() -> int:
             from netkit.core.bind import PRIVATE
@@ -135,6 +153,8 @@ class ServerOptions:
             )
             if service.handler is not None:
                 handler = welcoming(service.handler, serving.greet, serving.keepalive)
+                if one_shot and serving.until is not None:
+                    handler = self._expecting(handler, in_vain)
                 if record is not None:
                     handler = record.around(handler, self.verbosity)
                 service = service._replace(handler=handler)
@@ -149,7 +169,7 @@ class ServerOptions:
             )
             try:
                 with port_file(serving.port_file, sockets.port):
-                    return await keep_serving(
+                    code = await keep_serving(
                         sockets,
                         service,
                         policy,
@@ -162,6 +182,9 @@ class ServerOptions:
                     )
             finally:
                 sockets.close()
+            if in_vain and not code:
+                raise Failure(Exit.PROTOCOL, f"find {serving.until} in what {in_vain[0]} sent", "it ended before")
+            return code
 
         return self._run(work(), refused=Exit.BIND)
 

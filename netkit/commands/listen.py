@@ -93,7 +93,7 @@ def listen(
 
     Without --keep the listening socket closes when the first client comes, so that a second one is refused and does not
     wait in vain. The conversation ends as that of connect does: exit code 0 means that every byte was delivered both
-    ways.
+    ways, and 8 that the client ended before --until matched.
 
     If stdin is /dev/null, our end goes out when the client ends, or after 10s of silence. "netkit help ending" says
     more.
@@ -121,7 +121,7 @@ def listen(
     """
     from functools import partial
 
-    from netkit.core.relay import AFTER_SILENCE, AT_ONCE, NEVER
+    from netkit.core.relay import AFTER_SILENCE, AFTER_THE_ANSWER, AT_ONCE, NEVER
     from netkit.services import join, transforms
     from netkit.services.server import Service
 
@@ -132,8 +132,13 @@ def listen(
     codes = [0]
 
     kind = join.input_kind(program=program.argv is not None, reads=replies or not server.command)
+    waits = server.serving.until is not None and not keep and not server.address.udp
+    if replies or not join.is_null(kind):
+        shutdown = AFTER_THE_ANSWER if waits else AT_ONCE
+    else:
+        shutdown = NEVER if keep else AFTER_SILENCE
     conversation = join.Conversation(
-        ending.ending(kind, AT_ONCE if replies or not join.is_null(kind) else NEVER if keep else AFTER_SILENCE),
+        ending.ending(kind, shutdown, with_peer=waits and program.argv is None),
         incoming=lambda stream: [
             *server.changes(),
             *transforms.incoming(raw),

@@ -135,6 +135,8 @@ async def keep_serving(
 
     async def stop_in_time(seconds: float) -> None:
         await sleep(seconds)
+        if running is not None:
+            running.cancel()
         stop.set()
 
     async def run_command() -> None:
@@ -160,8 +162,6 @@ async def keep_serving(
             try:
                 await serve_clients()
                 if running is not None:
-                    if stop.is_set():
-                        running.cancel()
                     await running.finished.wait()
             except Cancelled:
                 if stop.is_set():

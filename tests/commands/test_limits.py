@@ -8,14 +8,14 @@ import select
 import socket
 import stat
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from tests.support import PATIENCE, Finished, exchange, netkit, peer, read_all, running
-from tests.support.peers import connect, is_reset, is_silent, outlast
+from tests.support.peers import connect, is_reset, is_silent, outlast, receive
 from tests.support.processes import HERE, settle, tool
-from tests.support.relays import is_reset
 
 # -- servers
 
@@ -83,6 +83,57 @@ def test_listen_until_ends_with_0() -> None:
         client.sendall(b"data END")
         assert server.read_all() == b"data END"
         assert server.wait() == 0
+
+
+@pytest.mark.parametrize("options", [[], ["--exec", "cat"]], ids=["stdin", "exec"])
+def test_listen_until_that_does_not_come_is_8(options: list[str]) -> None:
+    """As connect has it: the client ended in good order, but not with what was wanted, and is not reset for it."""
+    with running("listen", HERE, "--until", "END", *options) as server:
+        client = connect(server.port)
+        client.sendall(b"data")
+        client.shutdown(socket.SHUT_WR)
+        assert read_all(client) == (b"data" if options else b"")
+        host, port = client.getsockname()
+        client.close()
+        done = server.finish()
+    assert done.code == 8
+    assert done.complaints == [f"netkit listen: cannot find 'END' in what {host}:{port} sent: it ended before"]
+
+
+@pytest.mark.parametrize(
+    ("name", "options"), [("listen", ["--keep"]), ("listen", ["--reply", "x"]), ("echo", []), ("upper", [])]
+)
+def test_a_server_does_not_fail_for_what_never_matched(name: str, options: list[str]) -> None:
+    """One for any number of clients ends by its other limit with 0."""
+    with running(name, HERE, "--until", "END", "--once", *options) as server:
+        assert exchange(server.port, b"data") in (b"", b"x", b"data", b"DATA")
+        assert server.finish().code == 0
+
+
+def test_listen_until_sends_our_end_behind_the_answer() -> None:
+    """A client that leaves who half-closes answers before, and the match ends the conversation."""
+    with running("listen", HERE, "--until", "imok") as server:
+        server.stdin.write(b"ruok")
+        server.stdin.close()
+        with connect(server.port) as client:
+            assert receive(client, 4) == b"ruok"
+            settle(server)
+            assert is_silent(client)
+            client.sendall(b"imok")
+            assert read_all(client) == b""
+        assert server.finish() == Finished(0, b"imok", server.said[0])
+
+
+@pytest.mark.parametrize(
+    ("options", "ends"), [(["--until", "bye"], True), (["--once"], True), (["--for", "1ms"], False)], ids=str
+)
+def test_a_server_that_stops_waits_for_command(options: list[str], ends: bool) -> None:
+    """It has no more clients, and COMMAND's exit code is still its own; --for is a limit for COMMAND too."""
+    say = "import os, socket; s = socket.create_connection((os.environ['NETKIT_HOST'], int(os.environ['NETKIT_PORT'])))"
+    bye = f"{say}; s.sendall(b'bye'); s.shutdown(1); s.recv(9); s.recv(9); print('cleaned up'); exit(7)"
+    command = [sys.executable, "-c", bye if ends else "import signal; signal.pause()"]
+    done = netkit("echo", HERE, "-q", *options, "--", *command)
+    assert done == (Finished(7, b"cleaned up\n", "") if ends else Finished(0, b"", ""))
 
 
 @pytest.mark.parametrize(
