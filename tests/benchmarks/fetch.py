@@ -19,7 +19,6 @@ from tests.support.partners import NGINX
 CONF = (
     NGINX
     + """
-    access_log off;
     sendfile on;
     proxy_buffering off;
     server {{

@@ -29,7 +29,6 @@ CONF = (
     NGINX
     + """
     log_format asked escape=none '$request_method $request_uri $status [$http_range] [$http_if_range]';
-    access_log log asked;
     sendfile on;
     root {folder};
     types {{ text/html html; }}
@@ -38,6 +37,7 @@ CONF = (
     map $http_range $pace {{ default 0; "" 512k; }}
     server {{
         listen 127.0.0.1:{port};
+        access_log log asked;
         listen unix:{folder}/sock;
         location / {{ autoindex on; ssi on; }}
         location /slow {{ limit_rate $pace; }}
@@ -50,6 +50,7 @@ CONF = (
     }}
     server {{
         listen 127.0.0.1:{secure} ssl;
+        access_log log asked;
         listen unix:{folder}/tls ssl;
         ssl_certificate {cert};
         ssl_certificate_key {key};

@@ -1,7 +1,6 @@
 """Other people's proxies between netkit and a target: microsocks, Dante, tinyproxy, squid and ssh -D."""
 
 import contextlib
-import getpass
 import os
 import random
 import signal
@@ -15,7 +14,7 @@ import pytest
 from tests.support import NETKIT, Finished, exchange, free_port, netkit, peer, running
 from tests.support.certificates import Pki
 from tests.support.data import DATA, OTHER, check_same
-from tests.support.partners import await_listener, run
+from tests.support.partners import await_listener, login, run
 from tests.support.peers import read_all, receive
 from tests.support.processes import HERE, PATIENCE, tool
 from tests.support.proxies import head
@@ -130,7 +129,7 @@ class Proxies:
         port = str(self.port("sshd"))
         quiet = ("BatchMode=yes", "StrictHostKeyChecking=no", "UserKnownHostsFile=/dev/null", "LogLevel=ERROR")
         words = [word for each in (*quiet, *options) for word in ("-o", each)]
-        return [tool("ssh"), "-F", "none", *words, "-i", f"{self._folder}/user", "-l", getpass.getuser(), "-p", port]
+        return [tool("ssh"), "-F", "none", *words, "-i", f"{self._folder}/user", "-l", login(), "-p", port]
 
 
 @pytest.fixture(scope="module")

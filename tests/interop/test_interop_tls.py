@@ -367,7 +367,6 @@ def test_socat_dials(pki: Pki) -> None:
 NGINX_TLS = (
     NGINX
     + """
-    access_log off;
     server {{
         listen {here}:{port} ssl;
         ssl_certificate {cert};

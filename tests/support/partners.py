@@ -5,6 +5,7 @@ Their stdin and stdout are files wherever bulk is moved, so no test has to feed 
 
 import contextlib
 import os
+import pwd
 import signal
 import subprocess
 import tempfile
@@ -12,6 +13,8 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any
+
+import pytest
 
 from tests.support.certificates import Pki
 from tests.support.data import check_same
@@ -33,13 +36,13 @@ http {{
     fastcgi_temp_path fastcgi;
     uwsgi_temp_path uwsgi;
     scgi_temp_path scgi;
+    access_log off;
 """
 
 
 NGINX_CONF = (
     NGINX
     + """
-    access_log off;
     server {{
         error_log {errors};
         listen 127.0.0.1:{port};
@@ -153,6 +156,17 @@ def sshd(folder: Path, more: str = "") -> Iterator[tuple[Running, int]]:
     with running(argv=argv) as server:
         server.line(r"Server listening on 127\.0\.0\.1 port")
         yield server, port
+
+
+def login() -> str:
+    """The name by which an sshd that runs as us lets us in; the test is skipped if there is none."""
+    try:
+        user = pwd.getpwuid(os.geteuid())
+    except KeyError:
+        pytest.skip("sshd lets nobody in who has no name")
+    if Path(user.pw_shell).name in ("nologin", "false"):
+        pytest.skip(f"sshd does not let {user.pw_name} in, whose shell is {user.pw_shell}")
+    return user.pw_name
 
 
 @contextlib.contextmanager
