@@ -49,13 +49,16 @@ class Refused(ValueError):
 class NotReady(Refused):
     """The server is there, and says itself that it is not ready; why, in words for a person."""
 
+    def __init__(self, words: str) -> None:
+        super().__init__(shortened(words) or "it does not say why")
+
 
 class Malformed(Refused):
     """The server does not speak the protocol; ``answer`` is the first line of what it said."""
 
     def __init__(self, answer: bytes) -> None:
         self.answer = answer.partition(b"\n")[0].rstrip(b"\r")
-        super().__init__(f"its answer is malformed: {quoted(self.answer)}")
+        super().__init__(f"its answer is malformed: {quoted(self.answer)}".removesuffix(": "))
 
 
 def refused(what: str, answer: bytes) -> Refused:
@@ -65,7 +68,12 @@ def refused(what: str, answer: bytes) -> Refused:
 
 def quoted(answer: bytes) -> str:
     """What a person is shown of an answer."""
-    text = answer.decode("utf-8", "backslashreplace").strip()
+    return shortened(answer.decode("utf-8", "backslashreplace"))
+
+
+def shortened(words: str) -> str:
+    """The beginning of what a server says, without blanks around it."""
+    text = words.strip()
     return text if len(text) <= _MAX_QUOTED else text[:_MAX_QUOTED] + "..."
 
 

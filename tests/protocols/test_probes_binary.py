@@ -149,6 +149,7 @@ def test_other_words_for_ready(name: str, said: bytes, words: str, heard: bytes)
         ("grpc", grpc_answer(5, None), "it does not know the service"),
         ("grpc", grpc_answer(14, None, "100%25 b%C3%B6se"), "it refused the check, status 14: 100% böse"),
         ("grpc", grpc_answer(2, None), "it refused the check, status 2"),
+        ("grpc", grpc_answer(999_999_999, None), "it refused the check, status 999999999"),
         ("grpc", grpc_answer(None, None, http="503"), "it answered HTTP status 503"),
         (
             "grpc",
@@ -156,13 +157,18 @@ def test_other_words_for_ready(name: str, said: bytes, words: str, heard: bytes)
             "it reset the request, error 7",
         ),
         ("grpc", bytes.fromhex("000000 04 00 00000000") + GOAWAY, "it is going away"),
+        ("mysql", mysql_error(0, 1040, b""), "it does not say why"),
+        ("postgres", b"E\0\0\0\5\0", "it does not say why"),
+        ("mongodb", hello(BSON_NOT_OK, bson_text(b"errmsg", b"\t")), "it does not say why"),
+        ("mongodb", hello(BSON_NOT_OK, bson_text(b"errmsg", b"no" * 9999)), "no" * 100 + "..."),
+        ("grpc", grpc_answer(13, None, "no" * 999), "it refused the check, status 13: nono"),
     ],
 )
 def test_a_server_that_is_not_ready(name: str, said: bytes, words: str) -> None:
     """It says so itself."""
     for pieces in ([said], bytes_of(said)):
         found = outcome(name, pieces)
-        assert found.kind == "NotReady" and found.words.startswith(words), found
+        assert found.kind == "NotReady" and found.words.startswith(words) and len(found.words) <= 203, found
 
 
 @pytest.mark.parametrize(
@@ -197,6 +203,8 @@ def test_a_server_that_is_not_ready(name: str, said: bytes, words: str) -> None:
         ("kafka", kafka_message(b"\0\0\0\x12\0\0\0\0\xff\xff")),
         ("kafka", KAFKA_VERSIONS + kafka_metadata(4)),
         ("kafka", KAFKA_VERSIONS + PLAIN + kafka_message(struct.pack("!iii", 3, 0, 2**31 - 1))),
+        ("kafka", kafka_message(struct.pack("!ihi", 18, 0, -1))),  # how many versions
+        ("kafka", KAFKA_VERSIONS + PLAIN + kafka_message(struct.pack("!iii", 3, 0, -1))),  # how many brokers
         ("ldap", ldap_done(0, operation=0x61)),
         ("ldap", ldap_done(0, id=2)),
         ("ldap", b"\x30\x80"),
@@ -209,6 +217,7 @@ def test_a_server_that_is_not_ready(name: str, said: bytes, words: str) -> None:
         ("grpc", grpc_answer(None)),
         ("grpc", grpc_answer(0, None)),
         ("grpc", grpc_answer(0, b"\x10\x01")),
+        ("grpc", grpc_answer("9" * 5000, None)),
     ],
 )
 def test_an_answer_that_means_nothing(name: str, said: bytes) -> None:

@@ -174,7 +174,9 @@ def ldap_done(code: int, text: bytes = b"", id: int = 1, operation: int = 0x65) 
 SERVING = b"\x08\x01"
 
 
-def grpc_answer(status: int | None = 0, message: bytes | None = SERVING, text: str = "", http: str = "200") -> bytes:
+def grpc_answer(
+    status: int | str | None = 0, message: bytes | None = SERVING, text: str = "", http: str = "200"
+) -> bytes:
     """All that a server says that answers a check: its settings, headers, a message if there is one, and trailers."""
     server = H2Connection(H2Configuration(client_side=False))
     client = H2Connection(H2Configuration())

@@ -61,7 +61,7 @@ def kafka(names: Names) -> Steps[str]:
     if (error := answer.number("h")) not in (_NONE, _UNSUPPORTED_VERSION):
         raise NotReady(f"it refused ApiVersions: error {error}")
     ranges = {}
-    for _ in range(answer.number("i")):
+    for _ in range(answer.count()):
         key, oldest, newest = (answer.number("h") for _ in range(3))
         ranges[key] = range(oldest, newest + 1)
     if 1 in ranges.get(_SASL_HANDSHAKE, ()):
@@ -82,7 +82,7 @@ def _check_metadata(version: int) -> Steps[None]:
     answer = _Reader((yield from _ask(_METADATA, version, topics + b"\0" if is_newer else topics)))  # and make none
     if is_newer:
         answer.number("i")  # for how long it throttles us
-    brokers = answer.number("i")
+    brokers = answer.count()
     for _ in range(brokers):  # number, host, port, rack
         answer.number("i")
         answer.text()
@@ -90,7 +90,7 @@ def _check_metadata(version: int) -> Steps[None]:
         answer.text()
     if is_newer:
         answer.text()  # the cluster
-    if brokers < 1:
+    if not brokers:
         raise NotReady("it knows no broker")
     if answer.number("i") == _NO_CONTROLLER:
         raise NotReady("it knows no controller")
@@ -124,6 +124,13 @@ class _Reader:
         """A signed number, of the form that struct calls h or i."""
         size = struct.calcsize(f"!{form}")
         return int.from_bytes(self._take(size), "big", signed=True)
+
+    def count(self) -> int:
+        """How many values follow, which are no less than none."""
+        count = self.number("i")
+        if count < 0:
+            raise Malformed(self._answer)
+        return count
 
     def text(self) -> bytes:
         """A text, or b"" for one that is null."""

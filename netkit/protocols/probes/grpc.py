@@ -1,5 +1,6 @@
 """gRPC: its health checking protocol (https://github.com/grpc/grpc/blob/master/doc/health-checking.md) over HTTP/2."""
 
+import re
 import struct
 from urllib.parse import unquote
 
@@ -13,6 +14,7 @@ _SETTINGS = 4  # the type of a server's first frame (section 3.4)
 _SERVING = 1
 _STATES = {0: "UNKNOWN", 2: "NOT_SERVING", 3: "SERVICE_UNKNOWN"}
 # https://github.com/grpc/grpc/blob/master/doc/statuscodes.md
+_CODE = re.compile(rb"[0-9]{1,9}")
 _OK, _NOT_FOUND, _PERMISSION_DENIED, _UNIMPLEMENTED, _UNAUTHENTICATED = 0, 5, 7, 12, 16
 _UNAVAILABLE = (b"502", b"503", b"504")  # of HTTP: a proxy whose server is not there
 
@@ -103,17 +105,18 @@ def _result(service: str, told: dict[bytes, bytes], body: bytes) -> str:
     if status in _UNAVAILABLE:
         raise NotReady(f"it answered HTTP status {status.decode()}")
     code = told.get(b"grpc-status", b"")
-    if status != b"200" or not code.isdigit():
+    if status != b"200" or not _CODE.fullmatch(code):
         raise Malformed(b"HTTP status " + status)
-    if int(code) == _UNIMPLEMENTED:
+    number = int(code)
+    if number == _UNIMPLEMENTED:
         raise NotReady("it has no health service")
-    if int(code) == _NOT_FOUND:
+    if number == _NOT_FOUND:
         raise NotReady(f"it does not know the service {service}")
-    if int(code) in (_PERMISSION_DENIED, _UNAUTHENTICATED):
+    if number in (_PERMISSION_DENIED, _UNAUTHENTICATED):
         return "it wants credentials"
-    if int(code) != _OK:
+    if number != _OK:
         message = unquote(told.get(b"grpc-message", b"").decode("latin-1"))
-        raise NotReady(f"it refused the check, status {int(code)}: {message}".removesuffix(": "))
+        raise NotReady(f"it refused the check, status {number}: {message}".removesuffix(": "))
     state = _state(body)
     if state != _SERVING:
         raise NotReady(_STATES.get(state, f"status {state}"))

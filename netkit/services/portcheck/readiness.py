@@ -64,7 +64,7 @@ class Datagrams:
 def _refused(found: ProbeResult, target: Target, error: Refused) -> ProbeResult:
     reason = str(error)
     if isinstance(error, Malformed):
-        reason = f"it does not speak {target.probe}: {quoted(error.answer)}"
+        reason = f"it does not speak {target.probe}: {quoted(error.answer)}".removesuffix(": ")
     return _not_ready(found, reason, Exit.PROTOCOL)
 
 
