@@ -64,6 +64,8 @@ def pauses(most: int | None, patience: float | None, after: float | None = None)
         (8, None, None, [1, 2, 4, 8, 16, 32, 60, 60], Exit.CONNECT),
         (2, None, 7.0, [7, 7], Exit.CONNECT),
         (2, None, 3601.0, [], Exit.CONNECT),
+        (3, None, 0.0, [1, 2, 4], Exit.CONNECT),
+        (None, 0.1, 0.0, [0.02, 0.04, 0.04], Exit.TIMEOUT),
         (None, 1.0, None, [0.02, 0.04, 0.08, 0.16, 0.32, 0.38], Exit.TIMEOUT),
         (None, 10.0, 4.0, [4, 4], Exit.TIMEOUT),
         (None, 10.0, 3601.0, [], Exit.TIMEOUT),
@@ -75,7 +77,7 @@ def pauses(most: int | None, patience: float | None, after: float | None = None)
 def test_tries(
     most: int | None, patience: float | None, after: float | None, expected: list[float], code: Exit
 ) -> None:
-    """Pauses double, or are what the server wants; the last failure is raised, or that the patience is over."""
+    """Pauses double, or are what the server wants, if it wants some; the last failure is raised, or that the patience is over."""
     found, failure = pauses(most, patience, after)
     assert found == pytest.approx(expected)
     assert failure.exit is code

@@ -52,7 +52,7 @@ class Tries:
             raise why
         if self._why is None or why.exit is not Exit.TIMEOUT:
             self._why = why
-        pause = self._pause if after is None else after
+        pause = after or self._pause  # "at once" is no reason to ask without a pause
         if self._until is not None:
             left = self._until - now()
             if left <= 0 or (after or 0) > left:
