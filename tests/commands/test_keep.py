@@ -243,9 +243,11 @@ def test_chunks_of_clients_follow_each_other_on_a_full_stdout() -> None:
 def test_a_client_that_is_cut_leaves_no_torn_line() -> None:
     """Reset while stdout was full, a client may lose lines, but none is left unfinished in front of another's."""
     piece = bytes(MIB // 2)
-    with running("listen", HERE, "-k", "--label") as server:
+    with running("listen", HERE, "-k", "--label", "-v") as server:
         port = server.port
         with connect(port, window=4096) as one, connect(port) as two:
+            for _ in (one, two):  # stdin goes to those who are served
+                server.line("connection from")
             one.sendall((b"a" * 50_000 + b"\n") * 2)  # more than a pipe holds
             for _ in range(24):
                 server.stdin.write(piece)

@@ -25,6 +25,7 @@ from tests.support.processes import PATIENCE, tool
 from tests.support.starttls_servers import HERE, Files, files_for, mariadb, postgresql, rabbitmq, slapd
 
 OTHER = "127.0.0.2"  # this machine, and no host that servers know
+TRY_AGAIN = 2  # of a resolver that does not answer: netdb.h
 OFTEN = 20
 
 
@@ -80,6 +81,7 @@ def test_postgres(files: Files, pki: Pki) -> None:
     """Not ready while it starts, nor when it is full. It logs a role unknown, as of pg_isready, and else nothing."""
     log = files.folder / "data/log"
     settings = {"logging_collector": "on", "log_directory": log.parent, "log_filename": log.name}
+    settings["log_checkpoints"] = "off"  # one may begin at any time
     full = {"max_connections": SLOTS, "superuser_reserved_connections": 0, "max_wal_senders": 0}
     with postgresql(files, HBA, standby=True, **settings, **full) as ports:
         port = ports["postgres"]
@@ -119,6 +121,11 @@ def test_mysql(files: Files, pki: Pki) -> None:
             while b"Too many connections" not in mysql_greeting(held.enter_context(connect(port))):
                 pass
             assert asked(f"mysql://{HERE}:{port}") == (8, ["not ready: Too many connections"])
+        try:
+            socket.gethostbyaddr(OTHER)
+        except socket.herror as error:
+            if error.errno == TRY_AGAIN:
+                pytest.skip("no resolver answers, and MariaDB counts errors of hosts alone of which one has told")
         blocked = False
         while not blocked:  # a check without a login has this in the end
             with socket.create_connection((HERE, port), PATIENCE, (OTHER, 0)) as client:

@@ -188,6 +188,7 @@ def test_an_end_that_is_passed_on(name: str, proxies: Proxies) -> None:
         assert (done.code, done.err) == (0, "")
 
 
+@pytest.mark.ipv6
 def test_an_ipv6_target(proxies: Proxies) -> None:
     """As a literal, in brackets."""
     with peer(answer, "::1") as target:
