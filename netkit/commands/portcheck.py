@@ -44,6 +44,7 @@ _DATAGRAMS = Case(
 )
 _UNIX = Case("a unix socket", lambda values: any(target.path for target in values["targets"]))
 _ASKED = "a URL says itself what is asked"
+_MAX_KEPT = 1 << 18  # results that are in memory at one time
 _REPORTS = ("tap", "junit", "github")
 _FORMATS = ("text", "json", *_REPORTS)
 
@@ -208,13 +209,15 @@ def portcheck(
 
     With --wait all that is not as expected is tried again, and a target of several ports until one of them is. On a
     terminal a board shows each target with its state, the reason and the number of tries; elsewhere a line on stderr
-    tells of each change. The last line says how many targets are ready, and which are not.
+    tells of each change. The last line says how many targets are ready, and which are not. --wait and --format junit
+    are for at most 262144 ports.
 
     Exit code 0 means that every target is as expected. Otherwise it is 7 if a port answered but not as expected, else 5
     for a proxy's name without an address, 6 for another, 97 if a proxy refused or failed, 60 if a certificate is not
     acceptable or expires too soon, 35 if a handshake failed, 8 for a wrong answer, 28 for none; after --wait it is 28.
     COMMAND replaces netkit once all is as expected.
     """
+    from netkit.core.errors import Invalid
     from netkit.output.portcheck.report import make_writer, write
     from netkit.services.portcheck.check import Summary
     from netkit.services.portcheck.scan import Checker, limits
@@ -250,6 +253,9 @@ def portcheck(
             client.tls.warn(", ".join(secured), client.verbosity)
             client.securing("", client.observe)  # files that cannot be used are known before anybody is asked
         summary = Summary(check, found, any_port=any_port, all_ports=all_open)
+        keeping = "--wait" if client.wait else "--format junit" if form == "junit" else ""
+        if keeping and summary.total > _MAX_KEPT:
+            raise Invalid(f"{keeping} is for at most {_MAX_KEPT} ports, not {summary.total}")
         attempts, lookups = limits(found)
         checker = Checker(
             check,

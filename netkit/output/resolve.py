@@ -1,7 +1,7 @@
 """How answers to look-ups are written: lines, JSON or, on a terminal, a table. Foreign text is printable ASCII."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 from netkit.core.errors import NAME_PRECEDENCE, Exit, Failure, most_severe
@@ -9,7 +9,7 @@ from netkit.core.units import duration, milliseconds
 from netkit.output.console import STDOUT, Verbosity, View, tell_failure
 from netkit.output.escape import printable
 from netkit.output.jsonl import family_name, octets, record
-from netkit.output.stdout import stdout_writer
+from netkit.output.stdout import StdoutWriter, stdout_writer
 from netkit.services.resolve import Answer, Outcome, Query, Value, answers, iter_names, local_host
 
 
@@ -17,11 +17,11 @@ async def write(words: Sequence[str], how: Query, view: View, verbosity: Verbosi
     """Look names up and write what comes, each failure as a line of its own; return the exit code."""
     table: list[Answer] = []
     drawn = os.isatty(STDOUT) and not (verbosity.json or verbosity.quiet)
-    failures: list[Failure] = []
+    failures: dict[Exit, Failure] = {}
 
     def note(outcome: Outcome) -> None:
         if isinstance(outcome.result, Failure):
-            failures.append(outcome.result)
+            failures.setdefault(outcome.result.exit, outcome.result)
             tell_failure(outcome.result, verbosity)
         elif verbosity.json:
             stdout.write(_json(outcome.result))
@@ -32,12 +32,19 @@ async def write(words: Sequence[str], how: Query, view: View, verbosity: Verbosi
 
     async with stdout_writer() as stdout:
         if words:
-            await answers(iter_names(words), how, note)
+            await answers(_at_pace(iter_names(words), stdout), how, note)
         else:
             note(Outcome("", await local_host(how)))
         if table:
             stdout.write(_table(table, coloured=view.coloured(STDOUT)))
-    return most_severe(failures, NAME_PRECEDENCE).exit if failures else Exit.OK
+    return most_severe(failures.values(), NAME_PRECEDENCE).exit if failures else Exit.OK
+
+
+async def _at_pace(names: AsyncIterator[str], stdout: StdoutWriter) -> AsyncIterator[str]:
+    """The names, as fast as the answers are read."""
+    async for name in names:
+        await stdout.room()
+        yield name
 
 
 def _lines(answer: Answer, *, named: bool) -> str:

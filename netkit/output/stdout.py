@@ -1,4 +1,4 @@
-"""A queued writer to stdout: producers never block on a slow reader."""
+"""A queued writer to stdout: producers do not block on a slow reader, and those without an end wait for ``room``."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -9,6 +9,7 @@ from netkit.core.sync import Condition
 from netkit.output.console import STDOUT
 
 _NONE = -1
+_MOST = 1 << 20  # characters in the queue
 
 
 class StdoutWriter:
@@ -16,12 +17,19 @@ class StdoutWriter:
 
     def __init__(self) -> None:
         self._waiting: list[str] = []
+        self._size = 0
         self._changed = Condition()
 
     def write(self, text: str) -> None:
         """Put text at the end of the queue."""
         self._waiting.append(text)
+        self._size += len(text)
         self._changed.notify_all()
+
+    async def room(self) -> None:
+        """Wait while the queue is long."""
+        while self._size > _MOST:
+            await self._changed.wait()
 
     async def flush(self) -> None:
         """Wait until all of it is written."""
@@ -34,8 +42,10 @@ class StdoutWriter:
             while not self._waiting:
                 await self._changed.wait()
             taken = len(self._waiting)
-            await stdout.send("".join(self._waiting).encode())
+            text = "".join(self._waiting)
+            await stdout.send(text.encode())
             del self._waiting[:taken]
+            self._size -= len(text)
             self._changed.notify_all()
 
 

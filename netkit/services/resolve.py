@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from netkit.protocols.url import Url
 
 _MAX_LOOKUPS = 16  # at one time
+_MAX_UNREPORTED = 1024  # names, of which the first may take long
 _MAX_LINE = 1024  # bytes of a line that may be a name
 _DNS_PORT, _SECURED_PORT = 53, 853  # the latter of RFC 7858
 _CONFIGURATION = "/etc/resolv.conf"
@@ -350,7 +351,7 @@ async def local_host(how: Query) -> Answer:
 
 async def answers(names: AsyncIterator[str], how: Query, report: Callable[[Outcome], None]) -> None:
     """Look many names up, several at a time, and report each in its turn. No name is read before it is begun with."""
-    places = Semaphore(_MAX_LOOKUPS)
+    places, unreported = Semaphore(_MAX_LOOKUPS), Semaphore(_MAX_UNREPORTED)
     last: Task | None = None
 
     async def look_up(name: str, before: Task | None) -> None:
@@ -359,9 +360,11 @@ async def answers(names: AsyncIterator[str], how: Query, report: Callable[[Outco
         if before is not None:
             await before.finished.wait()
         report(outcome)
+        unreported.release()
 
     async with Group() as group:
         async for name in names:
+            await unreported.acquire()
             await places.acquire()
             last = group.start_soon(look_up(name, last))
 

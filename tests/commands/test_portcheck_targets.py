@@ -4,14 +4,17 @@ import json
 import re
 import signal
 import socket
+import tracemalloc
 from collections import Counter
 from pathlib import Path
 
 import pytest
 
-from netkit.core.kernel import now
+from netkit.core.kernel import Group, now, sleep
+from netkit.core.lookup import Address
+from netkit.core.sync import Event
 from netkit.services.portcheck.check import Check, Result
-from netkit.services.portcheck.scan import Checker
+from netkit.services.portcheck.scan import Checker, HostScan
 from netkit.services.portcheck.targets import Target
 from tests.clock import PatientClock, run
 from tests.support import died_by, free_port, netkit, peer, read_all, running
@@ -108,6 +111,13 @@ def test_networks_that_are_none(capfd: pytest.CaptureFixture[str], word: str, me
     assert message in mistake(capfd, ["portcheck", *word.split()])
 
 
+def test_what_is_kept_has_a_limit() -> None:
+    """As long as a line is written for each port and forgotten, there may be any number; else it is 2."""
+    for words, name in ((("--wait", "1s"), "--wait"), (("--format", "junit"), "--format junit")):
+        done = netkit("portcheck", "192.0.2.0/24:1-1024", "192.0.2.0:1", *words)
+        assert done == (2, b"", f"netkit portcheck: {name} is for at most 262144 ports, not 262145\n")
+
+
 # -- standard input
 
 
@@ -172,7 +182,7 @@ def test_stdin_that_cannot_be_read(tmp_path: Path) -> None:
     assert done.err == "netkit portcheck: cannot read a target from stdin: a line is longer than 65536 bytes\n"
 
 
-# -- the rate, and the time
+# -- the rate, the time, and memory
 
 
 @pytest.mark.loopback
@@ -201,3 +211,37 @@ def test_attempts_begin_evenly() -> None:
 
     run(main(), PatientClock())
     assert begun == pytest.approx([0.0, 0.02, 0.04, 0.06, 0.08], abs=0.002)
+
+
+@pytest.mark.loopback
+def test_nothing_is_asked_while_there_is_no_room_for_reports() -> None:
+    """A reader of the results that stops stops the check."""
+    told: list[Result] = []
+
+    async def room() -> None:
+        told_before.append(len(told))
+        await going_on.wait()
+
+    async def main() -> None:
+        async with Group() as group:
+            group.start_soon(Checker(Check(), 1).run([Target("127.0.0.1", tuple(range(1, 65)))], told.append, room))
+            await sleep(60)
+            assert told_before == [len(told)]
+            going_on.set()
+
+    told_before: list[int] = []
+    going_on = Event()
+    run(main(), PatientClock())
+    assert 0 < told_before[0] < len(told) == 64
+
+
+def test_a_host_costs_no_memory_for_ports_whose_turn_has_not_come() -> None:
+    """There may be thousands at a time, with all ports each."""
+    target = Target("h", tuple(range(1, 65536)))
+    tracemalloc.start()
+    try:
+        scans = [HostScan(target, [Address(2, ("192.0.2.1", 0))], lambda port, probe: None) for _ in range(100)]
+        assert all(scan.next() for scan in scans)
+        assert tracemalloc.get_traced_memory()[1] < 1 << 20
+    finally:
+        tracemalloc.stop()

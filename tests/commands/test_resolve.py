@@ -8,12 +8,15 @@ import socket
 import struct
 import subprocess
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
+from netkit.core.address import Endpoint
+from netkit.services import resolve
+from tests.clock import PatientClock, run
 from tests.support import NETKIT, PATIENCE, Finished, netkit, running
 from tests.support.namespaces import separate
 from tests.support.peers import udp
@@ -455,6 +458,30 @@ def test_answer_is_waited_for() -> None:
     addresses = iter([b"\x7f\0\0\x07", b"\x7f\0\0\x08"])
     with server(lambda query: [reply(query, address=next(addresses))]) as address:
         assert ask(address, "--expect", "127.0.0.8", "--wait", "20s") == (0, b"127.0.0.8\n", "")
+
+
+@pytest.mark.loopback
+def test_names_behind_a_slow_one_are_not_all_read() -> None:
+    """Answers come in the order of the names; a name that takes long holds up the reading of many more."""
+    read = 0
+    told: list[str] = []
+
+    async def names() -> AsyncIterator[str]:
+        nonlocal read
+        for name in ("slow.test", *["a..b"] * 3000):
+            read += 1
+            yield name
+
+    def note(outcome: resolve.Outcome) -> None:
+        told.append(outcome.name)
+        if outcome.name == "slow.test":
+            assert 1 < read < 2000
+
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as silent:
+        silent.bind(("127.0.0.1", 0))
+        server = Endpoint("127.0.0.1", silent.getsockname()[1])
+        run(resolve.answers(names(), resolve.Query(kinds=("A",), server=server), note), PatientClock())
+    assert told == ["slow.test", *["a..b"] * 3000]
 
 
 def test_server_of_old_is_asked_without_edns() -> None:

@@ -81,6 +81,28 @@ def test_a_reader_is_waited_for() -> None:
     assert steps[0] == "written" and set(steps[1:]) == {"flushed", f"read {len(LARGE)}"}
 
 
+def test_there_is_no_room_while_a_reader_is_behind() -> None:
+    """Who waits for room goes on once the reader has taken what is too much."""
+    steps = []
+
+    async def main() -> None:
+        async with stdout_writer() as stdout:
+            stdout.write("x")
+            await stdout.room()
+            for _ in range(2):
+                stdout.write(LARGE)
+            steps.append("written")
+            reader.start()
+            await stdout.room()
+            steps.append("room")
+
+    with reader_of_stdout() as fd:
+        reader = threading.Thread(target=lambda: steps.append(f"read {len(read_all(fd, 2 * len(LARGE) + 1))}"))
+        kernel.run(main())
+        reader.join()
+    assert steps == ["written", "room", f"read {2 * len(LARGE) + 1}"]
+
+
 @pytest.mark.parametrize("text", ["", LARGE], ids=["idle", "full"])
 def test_a_reader_that_leaves_ends_the_block(text: str) -> None:
     """What goes on in the block is cancelled, whether or not there is something to write."""

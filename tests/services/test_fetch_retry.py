@@ -77,7 +77,7 @@ def pauses(most: int | None, patience: float | None, after: float | None = None)
 def test_tries(
     most: int | None, patience: float | None, after: float | None, expected: list[float], code: Exit
 ) -> None:
-    """Pauses double, or are what the server wants, if it wants some; the last failure is raised, or that the patience is over."""
+    """Pauses double, or are what the server wants; the last failure is raised, or that the patience is over."""
     found, failure = pauses(most, patience, after)
     assert found == pytest.approx(expected)
     assert failure.exit is code

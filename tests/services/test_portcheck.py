@@ -43,6 +43,7 @@ def verdict(states: Sequence[str], *, closed: bool = False) -> tuple[str, int]:
         told: list[ProbeResult] = []
         scan = HostScan(Target("h", (80,)), ADDRESSES[: len(states)], lambda port, probe: told.append(probe))
         for number, state in enumerate(states, 1):
+            assert scan.next() is not None
             probe = ProbeResult(state, state, EXITS[state], f"192.0.2.{number}")
             scan.note(80, probe, conclusive=state == OPEN and (closed or not probe.exit))
             if told:
@@ -81,6 +82,7 @@ def test_reasons_of_all_addresses_are_told() -> None:
         told: list[ProbeResult] = []
         scan = HostScan(Target("h", (80,)), ADDRESSES, lambda port, probe: told.append(probe))
         for address, reason in zip("abc", ["no answer", "refused", "refused"], strict=True):
+            assert scan.next() is not None
             scan.note(80, ProbeResult(CLOSED, reason, Exit.CONNECT, address), conclusive=False)
         return told[0].reason
 

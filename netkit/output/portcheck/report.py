@@ -57,7 +57,7 @@ async def write(
         async with Group() as group:
             group.start_soon(writer.show(watch))
             if watch is None:
-                await checker.run(summary.targets, note)
+                await checker.run(summary.targets, note, stdout.room)
             else:
                 until, settled = watch.until, summary.settled
                 await checker.wait(summary.targets, until, interval, note, tried=watch.tried, settled=settled)

@@ -3,7 +3,7 @@
 import math
 import socket
 from collections import deque
-from collections.abc import Callable, Coroutine, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -36,6 +36,9 @@ _TURN = 16  # attempts after which others get a turn, though nothing was waited 
 
 _Job = tuple["HostScan", int, Address]
 """A port of a host at one of its addresses."""
+
+Room = Callable[[], Awaitable[None]]
+"""Waits until there is room for more reports."""
 
 
 def limits(targets: Sequence[Target]) -> tuple[int, int]:
@@ -78,14 +81,16 @@ class Checker:
         self._scans: deque[HostScan] = deque()
         self._again: list[_Job] = []  # that the system had no room for
         self._until = math.inf
+        self._room: Room | None = None
         self._interval = 1 / rate if rate else 0.0  # s between two attempts
         self._next_turn = 0.0
         self._probing = Group()
         self._rounds = Group()
         self._closing = Group()
 
-    async def run(self, targets: Sequence[Target], report: Report) -> None:
-        """Report each port of the targets once."""
+    async def run(self, targets: Sequence[Target], report: Report, room: Room | None = None) -> None:
+        """Report each port of the targets once; ``room`` is awaited now and then, so that reports do not pile up."""
+        self._room = room
         all_hosts = ((number, host) for number, target in enumerate(targets) for host in target.hosts())
         await self._run_all([self._look(all_hosts, report)])
 
@@ -287,6 +292,8 @@ class Checker:
                 done += 1
                 if not done % _TURN:
                     await checkpoint()
+                    if self._room is not None:
+                        await self._room()
         finally:
             self._workers -= 1
             prober.close()
@@ -303,7 +310,9 @@ class HostScan:
         self.finished = Event()
         self._jobs = ((port, address) for port in target.ports for address in addresses)
         self._report = report
-        self._left = set(target.ports)
+        self._unreported = len(target.ports)
+        self._begun: set[int] = set()  # ports of which some address was taken, and which are not reported
+        self._latest = -1  # port
         self._addresses = len(addresses)
         self._probes: dict[int, list[ProbeResult]] = {}
 
@@ -312,18 +321,21 @@ class HostScan:
         while self.waiting:
             self.waiting -= 1
             port, (family, sockaddr) = next(self._jobs)
-            if port in self._left:
+            if port != self._latest:
+                self._latest = port
+                self._begun.add(port)
+            if port in self._begun:
                 return port, Address(family, (sockaddr[0], port, *sockaddr[2:]))
         return None
 
     def drop(self) -> None:
         """Begin nothing more, and report nothing more."""
         self.waiting = 0
-        self._left.clear()
+        self._begun.clear()
 
     def note(self, port: int, probe: ProbeResult, *, conclusive: bool) -> None:
         """Take in what one address said, and report the port once that is certain."""
-        if port not in self._left:
+        if port not in self._begun:
             return
         if self._addresses > 1:
             probes = self._probes.setdefault(port, [])
@@ -332,9 +344,10 @@ class HostScan:
                 return
             del self._probes[port]
             probe = probe if conclusive else combined(probes)
-        self._left.remove(port)
+        self._begun.remove(port)
+        self._unreported -= 1
         self._report(port, probe)
-        if not self._left:
+        if not self._unreported:
             self.finished.set()
 
 
