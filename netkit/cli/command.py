@@ -2,6 +2,7 @@
 
 import functools
 import inspect
+import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -233,7 +234,8 @@ def address(
 
             ctx.params[rest_as] = tuple(map(text.parse, rest))
         elif rest:
-            raise Invalid(f"unexpected word {rest[0]!r} after address {str(last)!r}{_misread(ctx, words)}")
+            meant = _misread(ctx, words) or (_as_input(rest[0]) if conversation else "")
+            raise Invalid(f"unexpected word {rest[0]!r} after address {str(last)!r}{meant}")
         return endpoint
 
     return click.argument("address", nargs=-1, callback=read)
@@ -244,6 +246,13 @@ def _misread(ctx: click.Context, words: tuple[str, ...]) -> str:
     if ctx.params.get("quiet") and len(words) > 1 and words[0].isascii() and words[0].isdigit():
         return "; -q takes no number here, it silences: see --grace"
     return ""
+
+
+def _as_input(word: str) -> str:
+    """What to add to an error of the address if a file follows it."""
+    import shlex
+
+    return f": < {shlex.quote(word)} sends the file" if os.path.isfile(word) else ""
 
 
 def chained(*options: Decorator, rules: Sequence[Rule] = ()) -> Decorator:

@@ -42,8 +42,8 @@ SERVER_HABITS = {
     **HABITS,
     "-l": "this listens already",
     "-k": "any number of clients are served",
-    "-p --port": "the port is part of the address",
-    "-s --host": "the host is part of the address",
+    "-p --port": "the port is part of the address: PORT, :PORT or HOST:PORT",
+    "-s --host": "the host is part of the address: HOST:PORT",
     "-w": "--accept-timeout D bounds the wait for a client",
 }
 

@@ -27,6 +27,7 @@ HABITS = {
     "-s": "--source ADDR sets our own address",
     "-o": "> FILE keeps what comes, --log FILE the data of both directions",
     "--host --port": "host and port are the address: HOST PORT or HOST:PORT",
+    "-k": "--insecure does not verify a certificate; netkit listen --keep takes any number of clients",
     "-N": "the end of input is sent anyway, see --no-shutdown",
     "-t": "--telnet answers the negotiation",
     "-d": "--recv-only leaves stdin alone",

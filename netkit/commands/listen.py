@@ -138,7 +138,7 @@ def listen(
     else:
         shutdown = NEVER if keep else AFTER_SILENCE
     conversation = join.Conversation(
-        ending.ending(kind, shutdown, with_peer=waits and program.argv is None),
+        ending.ending(kind, shutdown, with_peer=waits and program.argv is None)._replace(asks=False),
         incoming=lambda stream: [
             *server.changes(),
             *transforms.incoming(raw),

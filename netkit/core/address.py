@@ -70,6 +70,8 @@ def take(words: Sequence[str], role: Role, *, udp: bool = False) -> tuple[Endpoi
         why = "datagrams are not secured" if tls else "udp: is for connect and listen"
         raise Invalid(f"address {first!r} does not apply: {why}")
     word = word.removeprefix("udp:")
+    if word.startswith(("/", "./", "../")):
+        raise Invalid(f"address {first!r} is a path: write unix:{word} for a unix socket")
     if word.startswith("unix:"):
         return Endpoint(path=_unix_path(word.removeprefix("unix:")), tls=tls, udp=is_udp), rest
     if role == "server" and is_digits(word):
@@ -90,8 +92,17 @@ def take_host(word: str, rest: list[str], what: str, *, is_port: bool) -> tuple[
     if host or not word.startswith(":"):
         host = check_host(host)
     if port is None and not rest:
-        raise Invalid(f"{what} {word!r} has no port")
+        raise Invalid(f"{what} {word!r} has no port: {_with_port(word, what)}")
     return host, rest.pop(0) if port is None else port
+
+
+def _with_port(word: str, what: str) -> str:
+    """How a word is to be written that has no port, or that has one which its colons hide."""
+    host, _, port = word.rpartition(":")
+    if is_digits(port) and family_of(host) == socket.AF_INET6:
+        return f"write [{host}]:{port} if {port} is the port"
+    ports = "PORTS" if what == "target" else "PORT"
+    return f"HOST {ports} or HOST:{ports}"
 
 
 def parse_ports(text: str, protocol: Protocol = "tcp") -> list[int]:

@@ -318,6 +318,12 @@ class Unanswered(CoreEvent):
     """The peer ended without a byte after our half-close. Some servers take that for a client that left."""
 
 
+class WantsTls(CoreEvent):
+    """The peer spoke TLS and we did not, or is likely to want it: the ``reason``, and what to try."""
+
+    reason: str
+
+
 class Closed(CoreEvent):
     """A connection ended. ``reason`` is empty where both sides ended as they should."""
 

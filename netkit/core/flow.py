@@ -6,14 +6,20 @@ from netkit.core.kernel import DeadlineExceeded, deadline, now
 from netkit.core.record import Record
 from netkit.core.sync import Condition, Event
 
+FIRST = 6  # bytes that are kept: the head of a record of TLS and the kind of message in it
+
 
 class Flow:
-    """Bytes ``offered`` to the sink, since when the source is waited for (None while it is not), and the end."""
+    """Bytes ``offered`` to the sink, since when the source is waited for (None while it is not), and the end.
 
-    __slots__ = ("_changed", "ended", "offered", "waiting_since")
+    ``first`` are the few with which it begins, where they were read and not moved in steps.
+    """
+
+    __slots__ = ("_changed", "ended", "first", "offered", "waiting_since")
 
     def __init__(self) -> None:
         self.offered = 0
+        self.first = b""
         self.waiting_since: float | None = None
         self.ended = Event()
         self._changed = Condition()

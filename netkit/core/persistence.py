@@ -43,7 +43,8 @@ async def persist(
             left = until - now()
             if left <= 0:
                 reason = f"still {last.reason} after {duration(patience)}"
-                raise Failure(Exit.TIMEOUT, last.action, reason, detail=last.detail, hint=last.hint) from failure
+                hint = "" if last.exit is Exit.CONNECT else last.hint  # to wait is what has been done
+                raise Failure(Exit.TIMEOUT, last.action, reason, detail=last.detail, hint=hint) from failure
             wait = min(pause if interval is None else max(interval, MIN_INTERVAL), left)
             observe(Retrying(str(failure), wait))
         await sleep(wait)

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 
 from netkit.core.errors import Failure
-from netkit.core.flow import Flow
+from netkit.core.flow import FIRST, Flow
 from netkit.core.kernel import now, while_readable
 from netkit.core.splice import move
 from netkit.core.stream import SMALLEST_READ, Counts, Stream, raw_sink, raw_source
@@ -91,6 +91,8 @@ class _Passage:
             await self.flush(sink)
             raise
         size = len(data)
+        if not self._flow.offered:
+            self._flow.first = data[:FIRST]
         data = self.changed(data)
         self._flow.offer(len(data))
         if data:

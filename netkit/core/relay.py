@@ -18,7 +18,7 @@ from collections.abc import Awaitable
 
 from netkit.core.connection import acknowledged
 from netkit.core.errors import Exit, Failure, describe, most_severe, without_frames
-from netkit.core.events import EndSent, InputLeft, InputUnread, Observer, Unanswered
+from netkit.core.events import EndSent, InputLeft, InputUnread, Observer, Unanswered, WantsTls
 from netkit.core.flow import Flow
 from netkit.core.kernel import DeadlineExceeded, Group, deadline, now
 from netkit.core.pump import Change, pump
@@ -32,6 +32,8 @@ LAST_WORDS = 0.25  # s that what a peer sent before its reset may take to reach 
 _ABANDONED = 60.0
 _WE, _PEER = "input ended first", "peer ended first"
 _QUESTION = 64 * 1024  # bytes: who sends more does not ask
+# Ports of services that begin with TLS: IANA's registry, and by custom 6697 and 8443.
+_TLS_PORTS = (443, 465, 563, 636, 853, 989, 990, 992, 993, 994, 995, 5061, 5671, 6697, 8443, 8883)
 _RESET = (errno.EPIPE, errno.ENOTCONN)  # how a reset shows in a later call
 
 
@@ -69,7 +71,8 @@ class Ending(Record):
 
     ``grace`` is how long our input may be silent once the peer has ended, in seconds, None: 0.5, and for a program
     until its end. ``hold`` waits for our input's end in every case, and ``send_only`` leaves with it. ``with_peer``
-    leaves with the peer in every case. ``asks`` is whether what is sent may be a question, and not a file's content.
+    leaves with the peer in every case. ``asks`` is whether we dialled, and what is sent may be a question and not a
+    file's content.
     """
 
     input: Input = Input.PIPE
@@ -191,14 +194,31 @@ async def relay(
     for other in group.failures:
         if isinstance(other, Failure) and other not in failures:
             note(other)
+    asked = ending.asks and ending.shutdown == AT_ONCE and not (ending.send_only or peer.peer.udp)
+    unanswered = asked and 0 < out.offered <= _QUESTION and not peer.counts.received
+    advice = ""
+    if _speaks_tls(back.first) and not _speaks_tls(out.first) and ending.input is not Input.PROGRAM:
+        advice = "the peer speaks TLS: write tls: before the address"
+    elif unanswered and peer.peer.port in _TLS_PORTS:
+        advice = f"port {peer.peer.port} is one of TLS: write tls: before the address"
+    elif unanswered and failures and peer.peer.path is None:
+        advice = "the server may want TLS, as with tls: before the address"
     if failures:
         worst = classify(most_severe(failures), peer, out.offered, peer.counts.sent - sent_before)
         if not (whole and worst.exit is Exit.RECV and is_over(peer)):
+            worst.hint = worst.hint or advice
             raise worst
-    asked = ending.asks and ending.shutdown == AT_ONCE and not (ending.send_only or peer.peer.udp)
-    if first == _WE and asked and 0 < out.offered <= _QUESTION and not peer.counts.received:
+    if advice:
+        observe(WantsTls(advice))
+    elif unanswered and first == _WE:
         observe(Unanswered())
     return first
+
+
+def _speaks_tls(first: bytes) -> bool:
+    """Whether bytes begin as a record with a ClientHello, a ServerHello or an alert does (RFC 8446, section 5.1)."""
+    is_hello = first[:2] == b"\x16\x03" and first[5:6] in (b"\x01", b"\x02")
+    return is_hello or (first[:2] == b"\x15\x03" and first[3:5] == b"\0\2")
 
 
 def is_over(peer: Connection) -> bool:

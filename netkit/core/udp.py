@@ -45,6 +45,7 @@ _MAX_READS = 64  # of one socket before the others get their turn
 _MAX_BYTES = 128 * 1024  # or so many bytes: more are not used again while the processor's cache still has them
 _NO_OFFLOAD = (errno.EINVAL, errno.EIO, errno.EMSGSIZE, errno.EOPNOTSUPP)
 _MAX_UNHEARD = 1 << 18  # bytes that are kept to be sent again to another address
+_NOBODY = "nothing receives there yet? netkit udp-serve does"
 _FULL_PAUSE = 0.001  # s: the queue of an interface is full, and nothing tells when it no longer is
 
 
@@ -307,7 +308,8 @@ class Datagram:
 
     def _failure(self, error: OSError) -> Failure:
         exit = Exit.SEND if error.errno == errno.EMSGSIZE else Exit.CONNECT
-        return Failure(exit, f"send to {self.name}", error, detail=", ".join(self._witnesses()))
+        hint = _NOBODY if error.errno == errno.ECONNREFUSED else ""
+        return Failure(exit, f"send to {self.name}", error, detail=", ".join(self._witnesses()), hint=hint)
 
     def _witnesses(self) -> list[str]:
         """Read who sent the errors that came back: as long as these wait, the socket is "ready"."""
@@ -425,7 +427,7 @@ async def connect(
 def _connect_unix(target: Endpoint, path: str, observe: Observer) -> DatagramClient:
     """A socket with a target, and an abstract name of its own that the system chooses, so that it can be answered."""
     with (
-        doing(Exit.CONNECT, f"send to {target}", hint="nothing receives there yet? netkit udp-serve does"),
+        doing(Exit.CONNECT, f"send to {target}", hint=_NOBODY),
         new_socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock,
     ):
         if _LINUX:

@@ -129,7 +129,10 @@ _INPUT_LEFT = "the peer ended; input is still open and is left after {bytes_sent
 _END_SENT = "nothing came for {seconds}, so the end of input was sent; --send-only sends it at once"
 _TUNNELLED = "proxy {proxy} connected to {target} after {seconds}"
 _PEER_LEFT = "the peer ended; input was idle for {seconds} and is left unread"
-_NO_ANSWER = "nothing came back; a server that drops clients which half-close may want --no-shutdown"
+_NO_ANSWER = (
+    "nothing came back; the server may want TLS (tls: before the address), "
+    "or --no-shutdown if it drops clients which half-close"
+)
 _CARRIED = "duration_ms protocol datagrams_received bytes_received datagrams_sent bytes_sent"
 _RELEASED = "peer duration_ms datagrams_received datagrams_sent reason"
 _CLOSED = "peer duration_ms bytes_sent bytes_acknowledged bytes_received reason"
@@ -149,6 +152,7 @@ TABLE: dict[type[CoreEvent], Row] = {
     events.Reconnecting: Row("reconnecting", 0, 0, "reason", "{reason}; connecting again"),
     events.EndSent: Row("end_sent", 0, 0, "duration_ms", _END_SENT),
     events.Unanswered: Row("unanswered", 0, None, "", _NO_ANSWER),
+    events.WantsTls: Row("wants_tls", 0, None, "reason", "{reason}"),
     events.Waiting: Row("waiting", 0, 0, "targets duration_ms", _waiting),
     events.Changed: Row("changed", 0, 0, "target state ready reason tries time_ms", _changed),
     events.Checked: Row("checked", 0, 0, "ports states targets targets_ready duration_ms", "{text}"),

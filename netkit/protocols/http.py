@@ -26,6 +26,7 @@ _BODILESS = (NO_CONTENT, NOT_MODIFIED)  # RFC 9112, section 6.3
 _BODIED = ("POST", "PUT", "PATCH")  # where no body is said to be none: RFC 9110, section 8.6
 _BEGINNING = b"HTTP/"
 _STATUS_LINE = re.compile(rb"HTTP/[0-9]\.[0-9] [0-9]{3}( [^\r]*)?\r?")
+TLS_HINT = "the server may want TLS: write https:"
 _TLS = (0x15, 0x16)  # an alert, a handshake: RFC 8446, section 5.1
 _BLANKS = re.compile(rb"[ \t\r\n]{%d}" % _MAX_BLANKS)
 _TWO_BLANKS = re.compile(rb"[ \t][ \t]")
@@ -224,7 +225,7 @@ class Exchange(Wrapped):
                 data = await self._stream.recv()
                 if not data:
                     reason = "it ended in the middle of its head" if looked or size else "it ended without an answer"
-                    raise self._malformed(reason)
+                    raise self._malformed(reason, hint="" if looked or size else self._tls_hint(TLS_HINT))
                 came += data
                 continue
             raw, came = bytes(came[: end.end()]), came[end.end() :]
@@ -316,7 +317,9 @@ class Exchange(Wrapped):
 
     def _check_beginning(self, came: bytearray) -> None:
         if came[: len(_BEGINNING)] != _BEGINNING[: len(came)]:
-            raise self._malformed("it speaks TLS, not HTTP" if came[0] in _TLS else "it does not speak HTTP")
+            if came[0] in _TLS:
+                raise self._malformed("it speaks TLS, not HTTP", hint=self._tls_hint("write https:"))
+            raise self._malformed("it does not speak HTTP")
         line, newline, _ = came[: _MAX_LINE + 1].partition(b"\n")
         if len(line) > _MAX_LINE:
             raise self._too_long("its status line", _MAX_LINE)
@@ -346,8 +349,12 @@ class Exchange(Wrapped):
             self.left = None if length is None else int(length)
             self._plain = True
 
-    def _malformed(self, reason: str) -> Failure:
-        return Failure(Exit.PROTOCOL, f"understand the answer for {self.name}", reason)
+    def _malformed(self, reason: str, *, hint: str = "") -> Failure:
+        return Failure(Exit.PROTOCOL, f"understand the answer for {self.name}", reason, hint=hint)
+
+    def _tls_hint(self, hint: str) -> str:
+        """A hint about TLS, if the URL is one without."""
+        return hint if self.name.startswith("http:") else ""
 
     def _too_long(self, what: str, most: int) -> Failure:
         return Failure(Exit.TOO_BIG, f"understand the answer for {self.name}", f"{what} has more than {most} bytes")

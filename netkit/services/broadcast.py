@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 from netkit.core.connection import with_idle_timeout
 from netkit.core.errors import Exit, Failure
-from netkit.core.events import Cut
+from netkit.core.events import CoreEvent, Cut, InputLeft, InputUnread
 from netkit.core.kernel import Group
 from netkit.core.relay import Input
 from netkit.core.stream import Connection, Counts
@@ -164,6 +164,10 @@ def keeping(terminal: Terminal, conversation: Conversation) -> Service:
     """Join each client to the terminal."""
     broadcast = Broadcast(terminal)
 
+    def observe(event: CoreEvent) -> None:
+        if not isinstance(event, InputLeft | InputUnread):  # our input goes on: it is everybody's
+            conversation.observe(event)
+
     async def handle(stream: Connection) -> str:
         subscriber = _Subscriber(broadcast)
 
@@ -176,7 +180,7 @@ def keeping(terminal: Terminal, conversation: Conversation) -> Service:
         try:
             async with Group() as group:
                 group.start_soon(keep_up())
-                how = await conversation.relay(subscriber, stream)
+                how = await conversation._replace(observe=observe).relay(subscriber, stream)
                 group.cancel()
         finally:
             subscriber.leave()

@@ -162,8 +162,14 @@ def check(name: str, how: Query) -> str:
     """Check a name or an address, and return it as it is looked up. Raises Invalid."""
     if how.kinds and name == ".":
         return name
+    if "://" in name:
+        from netkit.protocols.url import without_password
+
+        raise Invalid(f"name {without_password(name)!r} is a URL: write its host alone")
     if name.count(":") == 1:
-        raise Invalid(f"name {name!r} has a port")
+        raise Invalid(f"name {name!r} has a port: write {name.partition(':')[0]}")
+    if name.startswith("@") and name[1:]:
+        raise Invalid(f"name {name!r} is how dig names a server: --server {name[1:]}")
     if how.kinds and name.startswith("*."):
         return "*." + check(name[2:], how)
     try:
@@ -198,6 +204,16 @@ def _is_dns_name(name: str) -> bool:
     return is_name(name)
 
 
+def _is_kind(word: str) -> bool:
+    """Whether a word is a type of record as dig takes it beside a name, in upper case: MX."""
+    from netkit.protocols.dns import check_kind
+
+    try:
+        return word.isupper() and check_kind(word) == word
+    except Invalid:
+        return False
+
+
 async def answer(host: str, how: Query) -> Answer:
     """Look one name up, or an address for its name, until it is as wanted. Raises Failure."""
 
@@ -229,8 +245,13 @@ def _shown_form(text: str, how: Query) -> bytes:
 async def _looked_up(host: str, how: Query) -> Answer:
     if how.kinds or how.server:
         return await _from_dns(host, how)
-    with resolving(host, how.timeout):
-        found = await _from_system(host, how)
+    try:
+        with resolving(host, how.timeout):
+            found = await _from_system(host, how)
+    except Failure as failure:
+        if failure.exit is Exit.RESOLVE and _is_kind(host):
+            failure.hint = f"--type {host} asks DNS for that type of record"
+        raise
     how.observe(Replied(host, None, None, None, found.seconds))
     return found
 

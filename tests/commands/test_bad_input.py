@@ -224,6 +224,7 @@ WORDS: list[Case] = [
     (["echo", "--", "0"], "an address is missing"),
     (["connect", "127.0.0.1", "1", "2"], "unexpected word '2' after address '127.0.0.1:1'"),
     (["connect", "127.0.0.1:1", "2"], "unexpected word '2' after address '127.0.0.1:1'"),
+    (["connect", "127.0.0.1:1", __file__], f"after address '127.0.0.1:1': < {__file__} sends the file"),
     (["connect", "127.0.0.1", "1", "-1"], "unexpected word '-1'"),
     (["connect", "unix:/nosuch/app.sock", "80"], "unexpected word '80' after address 'unix:/nosuch/app.sock'"),
     (["echo", "0", "0"], "unexpected word '0' after address '0'"),

@@ -2,14 +2,16 @@
 
 import socket
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from netkit.cli.layers import STARTTLS
 from netkit.core import tls
-from tests.support import netkit, peer
-from tests.support.processes import resolver
+from tests.support import netkit, peer, reset, running
+from tests.support.peers import connect
+from tests.support.processes import HERE, resolver
 from tests.support.terminals import on_terminal
 
 PLAIN_PORT = 4190  # of sieve, which anybody may bind
@@ -68,3 +70,85 @@ def test_a_port_that_begins_without_tls() -> None:
 def test_the_protocols_that_hints_name() -> None:
     """Each is a word of --starttls, and none is forgotten."""
     assert {*tls._PLAIN_PORTS.values()} == {*STARTTLS}
+
+
+@pytest.mark.parametrize("patience", [(), ("--wait", "20ms")])
+def test_who_has_waited_is_not_told_to_wait(patience: tuple[str, ...]) -> None:
+    """A port that is refused is worth waiting for, once."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    code, data = on_terminal("connect", f"127.0.0.1:{port}", *patience, columns=200, stdin=subprocess.DEVNULL)
+    assert (code, b"hint: nothing listens there yet? " in data) == ((28, False) if patience else (7, True))
+
+
+def hang_up(client: socket.socket) -> None:
+    """Read what came, and end without a word, as a TLS server does that is spoken to in plain text."""
+    client.recv(4096)
+
+
+def hang_up_with_an_alert(client: socket.socket) -> None:
+    """Say in TLS that this is none: record overflow, fatal."""
+    client.recv(4096)
+    client.sendall(b"\x15\x03\x03\x00\x02\x02\x16")
+
+
+def reset_once_it_has_sent(client: socket.socket) -> None:
+    """Read what came, and reset."""
+    client.recv(4096)
+    reset(client)
+
+
+@pytest.mark.parametrize(
+    ("serve", "address", "told"),
+    [
+        (hang_up, ("127.0.0.1", 0), "nothing came back; the server may want TLS (tls: before the address), or "),
+        (hang_up, ("127.77.0.2", 8443), "port 8443 is one of TLS: write tls: before the address"),
+        (hang_up_with_an_alert, ("127.0.0.1", 0), "the peer speaks TLS: write tls: before the address"),
+        (reset_once_it_has_sent, ("127.0.0.1", 0), "the server may want TLS, as with tls: before the address"),
+        (reset_once_it_has_sent, ("127.77.0.3", 8443), "port 8443 is one of TLS: write tls: before the address"),
+    ],
+)
+def test_plain_text_for_a_server_of_tls(
+    serve: Callable[[socket.socket], None], address: tuple[str, int], told: str
+) -> None:
+    """It says so itself, or its port does, or it may be the reason why nothing came."""
+    with peer(serve, *address) as server:
+        code, data = on_terminal("connect", server.address, "--send", "ruok", columns=200, stdout=subprocess.DEVNULL)
+    *failures, last = data.decode().replace("\r\n", "\n").splitlines()
+    assert (code, len(failures)) == ((56, 1) if "reset" in serve.__name__ else (0, 0))
+    assert last.startswith(f"hint: {told}")
+
+
+@pytest.mark.parametrize("serve", [hang_up, reset_once_it_has_sent, hang_up_with_an_alert])
+def test_a_url_without_tls_for_a_server_of_tls(serve: Callable[[socket.socket], None]) -> None:
+    """What to write is one letter more."""
+    with peer(serve) as server:
+        for command in ("fetch", "portcheck") if serve is not reset_once_it_has_sent else ("fetch",):
+            assert hint(command, f"http://{server.address}/").endswith("write https:")
+
+
+def test_a_port_of_datagrams_that_nobody_has() -> None:
+    """The command that receives; and where nothing comes back, what may be why."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as silent:
+        silent.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{silent.getsockname()[1]}"
+        told = hint("udp-send", address, "hello", "--replies", "1", "--wait", "20ms")
+        assert told == "it may be lost, unwanted, or dropped by a firewall; --wait waits longer than 20 ms"
+    assert hint("udp-send", address, "hello", "--replies", "1") == "nothing receives there yet? netkit udp-serve does"
+
+
+def test_a_type_of_record_beside_a_name() -> None:
+    """As dig takes it."""
+    resolver()
+    assert hint("resolve", "localhost", "MX") == "--type MX asks DNS for that type of record"
+
+
+def test_a_client_that_says_nothing_is_no_reason_for_a_hint() -> None:
+    """Who listens has asked nobody, and drops nobody."""
+    with running("listen", HERE, stdin=subprocess.PIPE) as server:
+        server.stdin.write(b"hello")
+        server.stdin.close()
+        with connect(server.port) as client:
+            while client.recv(100):
+                pass
+        assert server.finish().complaints == []

@@ -35,6 +35,18 @@ def out_lines(server: Running, count: int) -> list[bytes]:
 # -- stdin for all
 
 
+def test_a_client_that_ends_leaves_stdin_to_the_others() -> None:
+    """So nothing says that it is left, not even where all that it brought was for who has gone."""
+    with running("listen", HERE, "-k", "-v") as server:
+        with connect(server.port) as client:
+            server.stdin.write(b"hello")
+            server.stdin.flush()
+            assert receive(client, 5) == b"hello"
+            client.sendall(b"bye")
+        server.line("closed after")
+        assert not any("the peer ended" in line for line in server.said)
+
+
 def test_stdin_waits_for_the_first_client_goes_to_all_and_ends_for_all() -> None:
     """Nobody there: nothing read. Then all get what comes, and its end, later ones too; they may still send."""
     source, sink = os.pipe()

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from netkit.core.connection import acknowledged, idle_clock
 from netkit.core.errors import Exit, Failure, most_severe
-from netkit.core.events import EndSent, InputLeft, InputUnread, Unanswered
+from netkit.core.events import EndSent, InputLeft, InputUnread, Unanswered, WantsTls
 from netkit.core.flow import Flow
 from netkit.core.kernel import DeadlineExceeded, Group, deadline, now, sleep
 from netkit.core.pump import Change, Done, pump
@@ -549,6 +549,39 @@ def test_a_peer_that_ends_without_a_word_is_told_of(send_only: bool) -> None:
     outcome = converse(user, server, Ending(send_only=send_only))
     assert outcome.failure is None
     assert outcome.events == ([] if send_only else [Unanswered()])
+
+
+CLIENT_HELLO, SERVER_HELLO = b"\x16\3\1\2\0\1\0", b"\x16\3\3\0\x7a\2\0"
+ALERT = b"\x15\3\3\0\2\2\x16"
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "told"),
+    [
+        (b"", CLIENT_HELLO, True),
+        (b"220 hello", CLIENT_HELLO, True),
+        (b"GET /", ALERT, True),
+        (CLIENT_HELLO, SERVER_HELLO, False),
+        (CLIENT_HELLO, ALERT, False),
+        (b"GET /", b"\x15\3", False),
+        (b"GET /", b"\x16\3\1 or other", False),
+    ],
+)
+def test_a_peer_that_speaks_tls_is_told_of(ours: bytes, theirs: bytes, told: bool) -> None:
+    """Unless it is TLS that goes through us."""
+
+    async def user(keyboard: MemoryStream) -> None:
+        if ours:
+            await keyboard.send(ours)
+        await keyboard.send_eof()
+
+    async def server(far: MemoryStream) -> None:
+        await far.send(theirs)
+        await far.send_eof()
+
+    outcome = converse(user, server)
+    assert outcome.failure is None
+    assert any(isinstance(event, WantsTls) for event in outcome.events) is told
 
 
 def test_success_waits_for_the_last_acknowledgement() -> None:

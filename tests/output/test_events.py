@@ -312,6 +312,7 @@ EVERY = [
         | {"body_ms": 1200.0},
     ),
     Told(events.Unanswered(), None, "", "unanswered", {}),  # a person gets it as a hint
+    Told(events.WantsTls("write tls:"), None, "", "wants_tls", {"reason": "write tls:"}),
     Told(
         events.Closed("192.0.2.7:5432", PEER, 3, 2048, 2000, 1.2, "peer ended first"),
         1,

@@ -14,7 +14,7 @@ from netkit.core.record import Record
 from netkit.core.relay import classify
 from netkit.core.splice import move
 from netkit.core.stream import Connection, Stream
-from netkit.protocols.http import NOT_MODIFIED, PARTIAL_CONTENT, UNSATISFIABLE, Exchange, Head, names
+from netkit.protocols.http import NOT_MODIFIED, PARTIAL_CONTENT, TLS_HINT, UNSATISFIABLE, Exchange, Head, names
 from netkit.protocols.http_connect import AUTHENTICATION_REQUIRED, refused
 from netkit.protocols.proxy import Proxy
 from netkit.protocols.url import Url
@@ -167,7 +167,10 @@ class Fetch:
             how.timing.begin()
             await with_idle_timeout(handle, self._asked.idle_timeout)(stream)
         except Failure as failure:
-            raise classify(failure, stream, exchange.offered, stream.counts.sent - before) from failure
+            failed = classify(failure, stream, exchange.offered, stream.counts.sent - before)
+            if failed.exit in (Exit.SEND, Exit.RECV) and stream.counts.received == heard:
+                failed.hint = TLS_HINT if step.url.scheme == "http" and proxy is None else ""
+            raise failed from failure
         finally:
             self._is_answered = stream.counts.received > heard
         how.timing.note("body")

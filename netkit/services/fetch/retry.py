@@ -59,7 +59,8 @@ class Tries:
                 why = self._why
                 asks = f", and asks for another {duration(after)}" if after else ""
                 reason = f"still {why.reason}{asks} after {duration(self._patience or 0)}"
-                raise Failure(Exit.TIMEOUT, why.action, reason, detail=why.detail, hint=why.hint) from why
+                hint = "" if why.exit is Exit.CONNECT else why.hint  # to wait is what has been done
+                raise Failure(Exit.TIMEOUT, why.action, reason, detail=why.detail, hint=hint) from why
             pause = min(pause, left)
         self._left = None if self._left is None else self._left - 1
         self._pause = min(self._pause * 2, self._last)

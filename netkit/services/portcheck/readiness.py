@@ -28,7 +28,8 @@ async def ask(stream: Connection, target: Target, check: Check, found: ProbeResu
         if failure.errno in _LEFT:
             return _not_ready(found, Conversation.ended, Exit.PROTOCOL)
         tells_itself = failure.exit is Exit.TLS or isinstance(failure, SearchTimeout)
-        return _not_ready(found, failure.reason, failure.exit if tells_itself else Exit.PROTOCOL)
+        exit = failure.exit if tells_itself else Exit.PROTOCOL
+        return _not_ready(found, failure.reason, exit)._replace(hint=failure.hint)
     return found._replace(ready=True, reason=words)
 
 

@@ -93,7 +93,8 @@ async def exchange(
     if replies is not None and heard < (replies.wanted or 0):
         silence = duration(replies.patience)
         reason = f"{heard} of {replies.wanted} replies, then none for {silence}" if heard else f"no reply for {silence}"
-        raise Failure(Exit.TIMEOUT, f"hear from {sock.name}", reason, detail="--wait")
+        hint = f"it may be lost, unwanted, or dropped by a firewall; --wait waits longer than {silence}"
+        raise Failure(Exit.TIMEOUT, f"hear from {sock.name}", reason, detail="--wait", hint=hint)
 
 
 async def send_all(sock: Datagram, batches: AsyncIterator[Batch], rate: int | None) -> None:
