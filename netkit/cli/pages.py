@@ -1,6 +1,7 @@
 """The pages of help: what ``--help`` and ``netkit help`` show, and what man pages hold."""
 
 import os
+import re
 import textwrap
 from collections.abc import Iterator, Sequence
 from itertools import chain, zip_longest
@@ -22,6 +23,8 @@ PAGE_WIDTH = 78
 _NARROWEST = 40  # columns; a terminal that has less folds lines itself
 _INDENT = 5
 _MEANING_WIDTH = 45  # columns that a long meaning has at least
+_WORDS = re.compile(r"""(?:'[^']*'|"[^"]*"|[^ ])+""")  # of a command line
+_GOES_ON = " \\"
 _NAME_WIDTH = 10  # columns of a command's name
 _COMMAND_SECTIONS = ("Talk", "Serve", "Look", "Bytes", "More")
 _FIRST = ("connect", "listen", "portcheck", "resolve")  # what people look for most, each first in its section
@@ -341,9 +344,22 @@ def _table(pairs: Pairs, indent: int, width: int, term_width: int | None = None)
         if len(term) <= term_width:
             beside[0] = f"{'':{indent}}{term:{term_width}}  {beside[0].lstrip()}"
         else:
-            lines.append(" " * indent + term)
+            lines += _command(term, indent, width)
         lines += beside
     return lines
+
+
+def _command(term: str, indent: int, width: int) -> list[str]:
+    """What is typed, on several lines if it must, as a shell takes them: it is broken at blanks outside of quotes."""
+    if indent + len(term) <= width:
+        return [" " * indent + term]
+    lines: list[str] = []
+    for word in _WORDS.findall(term):
+        if lines and len(lines[-1]) + 1 + len(word) + len(_GOES_ON) <= width:
+            lines[-1] += " " + word
+        else:
+            lines.append(" " * (indent + 2 if lines else indent) + word)
+    return [line + _GOES_ON for line in lines[:-1]] + lines[-1:]
 
 
 def _term_width(pairs: Pairs, width: int) -> int:

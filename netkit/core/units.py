@@ -4,7 +4,9 @@ _SIZE_UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 
 
 def duration(seconds: float) -> str:
-    """A length of time for a person: ``0.4 ms``, ``12 ms``, ``2 s``, ``1.2 s``."""
+    """A length of time for a person: ``0.4 ms``, ``12 ms``, ``2 s``, ``1.2 s``; ``<0.1 ms`` if it is none of these."""
+    if 0 < seconds < 0.00005:
+        return "<0.1 ms"
     number, unit = (seconds * 1000, "ms") if seconds < 1 else (seconds, "s")
     text = f"{number:.1f}" if number < 10 or unit == "s" else f"{number:.0f}"
     return f"{text.removesuffix('.0')} {unit}"

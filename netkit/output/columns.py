@@ -1,18 +1,31 @@
 """Rows of cells as lines: in columns for a person, separated by tabs for a program."""
 
 import os
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
-from netkit.output.console import STDOUT
+from netkit.output.console import STDOUT, terminal_size
 from netkit.output.escape import printable
+
+_GAP = "  "
+_READABLE = 20  # columns that words need
 
 
 def table(rows: Sequence[Sequence[str]]) -> str:
     """Rows, at least one, for stdout, without the last newline. Their cells are made printable."""
     shown = [[printable(cell) for cell in row] for row in rows]
     if os.isatty(STDOUT):
-        return "\n".join("  ".join(row).rstrip() for row in aligned(shown))
+        return "\n".join(_lines(aligned(shown), terminal_size(STDOUT).columns))
     return "\n".join(map("\t".join, shown))
+
+
+def _lines(rows: Sequence[Sequence[str]], room: int) -> Iterator[str]:
+    """Rows whose cells are aligned, the last cell folded between words to its own column if there is room for that."""
+    from textwrap import wrap
+
+    for *first, last in rows:
+        margin = sum(map(len, first)) + len(_GAP) * len(first)
+        folded = wrap(last, max(room - margin, _READABLE), break_long_words=False, break_on_hyphens=False)
+        yield _GAP.join((*first, ("\n" + " " * margin).join(folded))).rstrip()
 
 
 def aligned(rows: Sequence[Sequence[str]], right: Collection[str] = ()) -> list[list[str]]:

@@ -140,6 +140,15 @@ def draws(fd: int) -> bool:
     return os.isatty(fd) and os.environ.get("TERM") not in ("dumb", "unknown")
 
 
+def terminal_size(fd: int) -> os.terminal_size:
+    """How large the terminal ``fd`` is at the moment."""
+    try:
+        columns, lines = os.get_terminal_size(fd)
+    except OSError:
+        columns = lines = 0
+    return os.terminal_size((columns or 80, lines or 24))  # some terminals do not know
+
+
 def same_terminal(one: int, other: int) -> bool:
     """Whether two descriptors are open on one terminal."""
     return os.isatty(one) and os.isatty(other) and os.fstat(one).st_rdev == os.fstat(other).st_rdev

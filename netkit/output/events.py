@@ -1,6 +1,5 @@
 """How each event is told: the table of their names, fields and sentences, and an observer that goes by it."""
 
-import os
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -122,7 +121,7 @@ def _timed(event: events.Timed) -> str:
 def _drawn(event: events.Timed) -> str:
     from netkit.output import timeline
 
-    return timeline.drawn(event, os.get_terminal_size(STDERR).columns or 80)
+    return timeline.drawn(event, console.terminal_size(STDERR).columns)
 
 
 _INPUT_LEFT = "the peer ended; input is still open and is left after {bytes_sent} bytes"

@@ -8,7 +8,8 @@ from netkit.core.address import Endpoint
 from netkit.core.errors import Exit, Failure
 from netkit.core.sync import Lock
 from netkit.output import console
-from netkit.output.hexdump import dump
+from netkit.output.console import STDERR, terminal_size
+from netkit.output.hexdump import WIDTH, dump, width_in
 from netkit.output.jsonl import line, moment, octets
 
 _AT_ONCE = 48 * 16  # bytes whose dump is under PIPE_BUF, so that other lines come between lines alone: pipe(7)
@@ -53,10 +54,11 @@ class HexDump:
 
     async def show(self, direction: str, name: str, data: bytes, offset: int) -> None:
         """Write the dump, at the pace of who reads it; one that takes nothing changes nothing else."""
+        width = width_in(terminal_size(STDERR).columns) if os.isatty(STDERR) else WIDTH
         head = f"{_ARROWS[direction]} {moment()} {name} {len(data)} B\n"
         async with self._turn:
             for start in range(0, len(data), _AT_ONCE):
                 text = head if start == 0 else ""
-                text += dump(data[start : start + _AT_ONCE], offset + start)
+                text += dump(data[start : start + _AT_ONCE], offset + start, width)
                 assert console.writer is not None
                 await console.writer.write_when_read(text.encode())

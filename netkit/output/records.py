@@ -11,8 +11,8 @@ from typing import Any
 from netkit.core.errors import Exit, Failure, Invalid
 from netkit.output import jsonl
 from netkit.output.columns import aligned
-from netkit.output.console import STDOUT
-from netkit.output.hexdump import dump
+from netkit.output.console import STDOUT, terminal_size
+from netkit.output.hexdump import dump, width_in
 from netkit.services import text
 from netkit.services.pack.formats import Format, Value, parse
 
@@ -23,13 +23,13 @@ _FIELD = re.compile(r"([uif][0-9]+)(?:le)?(?::.*)?")
 
 def octets(pieces: Iterable[bytes], *, in_hex: bool = False) -> Iterator[bytes]:
     """Yield bytes as they are, as a hex dump on a terminal, or in hex, one line for each piece."""
-    dumps = os.isatty(STDOUT)
+    width = width_in(terminal_size(STDOUT).columns) if os.isatty(STDOUT) else 0
     offset = 0
     for data in pieces:
         if in_hex:
             yield f"{data.hex()}\n".encode()
         else:
-            yield dump(data, offset).encode() if dumps else data
+            yield dump(data, offset, width).encode() if width else data
         offset += len(data)
 
 

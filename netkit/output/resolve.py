@@ -6,7 +6,7 @@ from typing import Any
 
 from netkit.core.errors import NAME_PRECEDENCE, Exit, Failure, most_severe
 from netkit.core.units import duration, milliseconds
-from netkit.output.console import STDOUT, Verbosity, View, tell_failure
+from netkit.output.console import STDOUT, Verbosity, View, tell_failure, terminal_size
 from netkit.output.escape import printable
 from netkit.output.jsonl import family_name, octets, record
 from netkit.output.stdout import StdoutWriter, stdout_writer
@@ -56,7 +56,7 @@ def _lines(answer: Answer, *, named: bool) -> str:
 
 
 def _table(answers: Sequence[Answer], *, coloured: bool) -> str:
-    from netkit.output.terminal.tables import drawn, table
+    from netkit.output.terminal.tables import drawn, fitted
 
     heads = ["NAME", "ANSWER", "CANONICAL NAME", "TIME"]
     asked = any(answer.server for answer in answers)
@@ -65,7 +65,9 @@ def _table(answers: Sequence[Answer], *, coloured: bool) -> str:
         server = [f"{answer.server or ''} {answer.protocol or ''}"] if asked else []
         rest = [answer.canonical or "", duration(answer.seconds), *server]
         rows += [[answer.name or value.kind, str(value), *rest] for value in answer.values]
-    return drawn(table([*heads, "SERVER"] if asked else heads, rows, right=["TIME"]), coloured=coloured)
+    heads += ["SERVER"] if asked else []
+    made = fitted(heads, rows, terminal_size(STDOUT).columns, wrapped="ANSWER", right=["TIME"])
+    return drawn(made, coloured=coloured)
 
 
 def _json(answer: Answer) -> str:

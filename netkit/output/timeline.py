@@ -20,7 +20,7 @@ def drawn(event: Timed, columns: int) -> str:
     room = min(columns - 1 - sum(map(len, words)) - 2 * len(words), _WIDEST)
     whole = sum(seconds for _, seconds in found)
     if room < len(words) or not whole:
-        return listed(event)[: columns - 1]
+        return listed(event)
     return " ".join(word + _bar(seconds / whole * room) for word, (_, seconds) in zip(words, found, strict=True))
 
 

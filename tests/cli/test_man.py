@@ -210,13 +210,29 @@ def test_overview_fits() -> None:
     assert len(lines) <= 23
 
 
-@pytest.mark.parametrize("args", [(), ("help", "connect"), ("help", "ending"), ("udp-send", "--help")], ids=" ".join)
-def test_help_on_a_narrow_terminal(args: tuple[str, ...]) -> None:
+@pytest.mark.parametrize("columns", [40, 50])
+@pytest.mark.parametrize(
+    "args", [(), ("help", "pack"), ("help", "ending"), ("udp-send", "--help"), ("fetch", "--help")], ids=" ".join
+)
+def test_help_on_a_narrow_terminal(args: tuple[str, ...], columns: int) -> None:
     """Lines are folded at blanks there, and only a word that is wider than the terminal stands out."""
-    code, data = on_terminal(*args, columns=50, env={"PAGER": "cat"})
+    code, data = on_terminal(*args, columns=columns, env={"PAGER": "cat"})
     assert code == 0
     lines = data.decode().replace("\r\n", "\n").splitlines()
-    assert [line for line in lines if len(line) > 50 and not re.match(r" *(netkit|tail) ", line)] == []
+    assert [line for line in lines if len(line) > columns and len(line.split()) > 1] == []
+
+
+def test_an_example_on_a_narrow_terminal() -> None:
+    """A command goes on in the next line as a shell reads it, and what is quoted is not broken."""
+    code, data = on_terminal("pack", "--help", columns=40)
+    lines = data.decode().replace("\r\n", "\n")
+    assert code == 0
+    example = """  netkit pack --hex \\
+    'u16:port u32le:seq ip str' 80 7 \\
+    10.0.0.1 hi
+        show the bytes
+"""
+    assert example in lines
 
 
 # -- asking for help

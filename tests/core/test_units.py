@@ -28,6 +28,8 @@ def test_size(count: int, text: str) -> None:
     ("seconds", "text"),
     [
         (0, "0 ms"),
+        (0.00004, "<0.1 ms"),
+        (0.00006, "0.1 ms"),
         (0.0004, "0.4 ms"),
         (0.00996, "10 ms"),
         (0.0123, "12 ms"),

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from netkit.output import columns
 from netkit.output.columns import aligned, table, widths
 
 ROWS = [("NAME", "SIZE", "REST"), ("a", "1", ""), ("longer", "12345", "b c")]
@@ -26,6 +27,15 @@ def test_cells_are_only_padded(rows: list[tuple[str, str]]) -> None:
     """Whatever is in them, the first cells are as wide as the widest, and the last as they were."""
     for row, padded in zip(rows, aligned(rows), strict=True):
         assert padded == [row[0].ljust(widths(rows)[0]), row[1]]
+
+
+def test_a_narrow_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The last cell is folded between its words, below itself; a word that is too long is not broken."""
+    monkeypatch.setattr(os, "isatty", lambda fd: fd == 1)
+    monkeypatch.setattr(columns, "terminal_size", lambda fd: os.terminal_size((30, 24)))
+    rows = [("octets", "254 128 0 0 0 0 0 0 0 0"), ("hex", "0x" + "f" * 32), ("none", "")]
+    lines = ["octets  254 128 0 0 0 0 0 0 0", "        0", "hex     0x" + "f" * 32, "none"]
+    assert table(rows).split("\n") == lines
 
 
 @pytest.mark.parametrize("terminal", [True, False])

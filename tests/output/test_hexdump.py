@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from netkit.output.hexdump import dump
+from netkit.output.hexdump import dump, width_in
 from tests.support.processes import tool
 
 
@@ -18,6 +18,14 @@ def test_dump_is_what_xxd_prints(data: bytes, offset: int) -> None:
     """Every byte value, whole and short lines, and offsets beyond 32 bits look as they do in ``xxd -g1``."""
     xxd = subprocess.run([tool("xxd"), "-g1", "-o", str(offset)], input=data, capture_output=True, check=True)
     assert dump(data, offset) == xxd.stdout.decode()
+
+
+@pytest.mark.parametrize(("columns", "width"), [(200, 16), (75, 16), (74, 12), (43, 8), (40, 4), (20, 4)])
+def test_a_dump_on_a_narrow_terminal(columns: int, width: int) -> None:
+    """Fewer bytes to a line, by fours, and no line is longer than the terminal, unless that has no room for four."""
+    lines = dump(bytes(range(32)), 0, width_in(columns)).splitlines()
+    assert len(lines) == -(-32 // width) and lines[1].startswith(f"{width:08x}: {width:02x} ")
+    assert max(map(len, lines)) <= max(columns, 27)
 
 
 @settings(deadline=None, database=None)

@@ -63,7 +63,7 @@ async def write(
                 await checker.wait(summary.targets, until, interval, note, tried=watch.tried, settled=settled)
             group.cancel()
         seconds = now() - begun
-        failure = summary.failure(seconds, watch.why if watch else None)
+        failure = summary.failure(seconds, watch.why if watch else None, named=not writer.names_all)
         stdout.write(writer.end(failure))
     for line in writer.summed_up if len(summary.targets) > 1 else ():
         console.say(f"{console.program}: {line}")

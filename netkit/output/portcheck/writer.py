@@ -27,10 +27,11 @@ class Writer:
     """The text to write at the beginning, with each verdict, and when all are known. This one writes nothing.
 
     With ``chains`` the certificates are written that came. ``summed_up`` has lines, complete with the end, on verdicts
-    that were left out for being the same many times over. ``shows`` says that ``show`` draws something on stderr.
+    that were left out for being the same many times over. ``shows`` says that ``show`` draws something on stderr, and
+    ``names_all`` that whoever reads stderr has what is not as wanted in front of them.
     """
 
-    shows = False
+    shows = names_all = False
 
     def __init__(self, summary: Summary, *, chains: bool = False) -> None:
         self.summary = summary

@@ -9,10 +9,10 @@ from rich.text import Text
 
 from netkit.core.kernel import now
 from netkit.core.units import duration
-from netkit.output.console import STDERR
+from netkit.output.console import STDERR, terminal_size
 from netkit.output.escape import printable
 from netkit.output.portcheck.writer import COLOURS
-from netkit.output.terminal.screen import animate, terminal_size
+from netkit.output.terminal.screen import animate
 from netkit.services.portcheck.check import OPEN
 from netkit.services.portcheck.watch import NOT_READY, Row, Watch
 

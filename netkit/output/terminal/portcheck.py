@@ -5,19 +5,18 @@ from collections.abc import Sequence
 from socket import inet_pton
 
 from rich.console import Group, RenderableType
-from rich.table import Table
 from rich.text import Text
 
 from netkit.core.address import family_of
 from netkit.core.errors import Failure
 from netkit.core.kernel import now
 from netkit.core.units import duration
-from netkit.output.console import STDOUT, View
+from netkit.output.console import STDERR, STDOUT, View, same_terminal, terminal_size
 from netkit.output.portcheck.lines import Lines
 from netkit.output.portcheck.writer import colour, detail
 from netkit.output.terminal.progress import check_bar
-from netkit.output.terminal.screen import animate, terminal_size
-from netkit.output.terminal.tables import drawn, table
+from netkit.output.terminal.screen import animate
+from netkit.output.terminal.tables import drawn, fitted
 from netkit.services.portcheck.check import Result, Summary
 from netkit.services.portcheck.watch import Watch
 
@@ -29,6 +28,7 @@ class PortTable(Lines):
         super().__init__(summary, each_port=each_port, chains=chains, view=view)
         self._rows: list[Result] = []
         self._coloured = view.coloured(STDOUT)
+        self.names_all = same_terminal(STDOUT, STDERR)
 
     def line(self, result: Result) -> str:
         self._rows.append(result)
@@ -56,8 +56,9 @@ class PortTable(Lines):
 
         await animate(STDOUT, picture, coloured=self._coloured, after=self.view.moving_after)
 
-    def _table(self, results: Sequence[Result]) -> Table:
-        return table(("TARGET", "ADDRESS", "STATE", "TIME", "DETAIL"), map(_cells, results), right=["TIME"])
+    def _table(self, results: Sequence[Result]) -> RenderableType:
+        heads, room = ("TARGET", "ADDRESS", "STATE", "TIME", "DETAIL"), terminal_size(STDOUT).columns
+        return fitted(heads, map(_cells, results), room, wrapped="DETAIL", right=["TIME"])
 
     def _place(self, result: Result) -> tuple[int, bytes, int]:
         host = result.host if self.summary.targets[result.number].is_network else ""

@@ -10,10 +10,10 @@ from rich.text import Text
 
 from netkit.core.flow import Transfer
 from netkit.core.kernel import now
-from netkit.output.console import STDERR
+from netkit.output.console import STDERR, terminal_size
 from netkit.output.escape import printable
 from netkit.output.rate import ProgressLine, RateMeter
-from netkit.output.terminal.screen import animate, terminal_size
+from netkit.output.terminal.screen import animate
 from netkit.services.portcheck.check import Summary
 
 _BAR, _SHORTEST_BAR, _CHECK_BAR = 40, 5, 30  # columns
@@ -48,8 +48,13 @@ def transfer_row(name: str, line: ProgressLine, columns: int) -> RenderableType:
     if line.share is None or width < _SHORTEST_BAR:
         row.add_row(*texts)
     else:
-        row.add_row(texts[0], ProgressBar(1.0, line.share, width=width), texts[1])
+        row.add_row(texts[0], _bar(1.0, line.share, width), texts[1])
     return row
+
+
+def _bar(total: float, done: float, width: int) -> ProgressBar:
+    """A bar in colours that can be told apart on a dark terminal and on a light one."""
+    return ProgressBar(total, done, width, style="dim", complete_style="green", finished_style="green")
 
 
 async def show_check(summary: Summary, after: float, *, coloured: bool) -> None:
@@ -62,7 +67,7 @@ def check_bar(summary: Summary, seconds: float) -> Table:
     """How many ports are known, beside a bar and the time."""
     row = Table.grid(padding=(0, 2, 0, 0))
     row.add_row(
-        ProgressBar(summary.total, summary.known, width=_CHECK_BAR),
+        _bar(summary.total, summary.known, _CHECK_BAR),
         Text(f"{summary.known:,} of {summary.total:,} ports, {summary.open:,} open"),
         Text(f"{int(seconds) // 60}:{int(seconds) % 60:02}"),
     )

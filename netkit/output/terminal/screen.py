@@ -12,7 +12,7 @@ from netkit.core.errors import Exit, Failure
 from netkit.core.kernel import sleep
 from netkit.core.stdio import FileStream
 from netkit.output import console
-from netkit.output.console import STDERR
+from netkit.output.console import STDERR, terminal_size
 
 _FRAME = 0.1  # s between two pictures
 _LFLAG = 3  # of what tcgetattr returns
@@ -36,15 +36,6 @@ def rows(what: RenderableType, fd: int, *, coloured: bool) -> list[str]:
     with screen.capture() as capture:
         screen.print(what)
     return capture.get().removesuffix("\n").split("\n")
-
-
-def terminal_size(fd: int) -> os.terminal_size:
-    """How large the terminal ``fd`` is at the moment."""
-    try:
-        columns, lines = os.get_terminal_size(fd)
-    except OSError:
-        columns = lines = 0
-    return os.terminal_size((columns or 80, lines or 24))  # some terminals do not know
 
 
 class _Screen:

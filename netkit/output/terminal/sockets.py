@@ -1,17 +1,17 @@
 """The table of sockets on a terminal."""
 
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from netkit.output.columns import widths
-from netkit.output.console import STDOUT
+from netkit.output.console import STDOUT, terminal_size
 from netkit.output.socket_rows import HEADS, RIGHT, STATE, cells
-from netkit.output.terminal.screen import animate, terminal_size
-from netkit.output.terminal.tables import drawn, table
+from netkit.output.terminal.screen import animate
+from netkit.output.terminal.tables import drawn, paragraph, table
 from netkit.services.sockets import Owned, is_listening
 
 _ENDS, _NAMES = ("LOCAL", "PEER"), ("USER", "PROCESS")
@@ -22,9 +22,11 @@ _PIECE = 100  # rows of a long table that are drawn at once, some 50 ms
 def socket_tables(found: Sequence[Owned], *, coloured: bool) -> Iterator[str]:
     """Yield the table of sockets, a piece at a time, as the text that draws it."""
     rows = [*map(cells, found)]
-    columns = _fitted([HEADS, *rows], terminal_size(STDOUT).columns)
+    room = terminal_size(STDOUT).columns
+    columns = _fitted([HEADS, *rows], room)
     for at in range(0, len(found), _PIECE):
-        piece = _socket_table(found[at : at + _PIECE], rows[at : at + _PIECE], columns, headed=not at)
+        some = found[at : at + _PIECE], rows[at : at + _PIECE]
+        piece = Group(*_paragraphs(*some, room)) if columns is None else _socket_table(*some, columns, headed=not at)
         yield drawn(piece, coloured=coloured)
 
 
@@ -35,13 +37,43 @@ async def watch_sockets(look: Callable[[], Sequence[Owned]], every: float, *, co
 
 def _fitting(found: Sequence[Owned]) -> RenderableType:
     """As much of the table as there are lines for on the screen, and below it how much more there is."""
-    room = max(1, terminal_size(STDOUT).lines - 2)  # a line for what is left out, and one for the cursor
+    here = terminal_size(STDOUT)
+    room = max(1, here.lines - 2)  # a line for what is left out, and one for the cursor
     rows = [*map(cells, found[:room])]
-    columns = _fitted([HEADS, *rows], terminal_size(STDOUT).columns)
-    heights = itertools.accumulate(_height(row, columns) for row in (HEADS, *rows))
-    shown = max(0, sum(height <= room for height in heights) - 1)
+    columns = _fitted([HEADS, *rows], here.columns)
+    parts: list[RenderableType]
+    if columns is None:
+        paragraphs = _paragraphs(found[:room], rows, here.columns)
+        shown = _fitting_in(room, (text.plain.count("\n") + 1 for text in paragraphs))
+        parts = [*paragraphs[:shown]]
+    else:
+        shown = max(0, _fitting_in(room, (_height(row, columns) for row in (HEADS, *rows))) - 1)
+        parts = [_socket_table(found[:shown], rows[:shown], columns)]
     rest = len(found) - shown
-    return Group(_socket_table(found[:shown], rows[:shown], columns), *([Text(f"and {rest:,} more")] if rest else []))
+    return Group(*parts, *([Text(f"and {rest:,} more")] if rest else []))
+
+
+def _fitting_in(room: int, heights: Iterable[int]) -> int:
+    """How many of the first of these fit into so many lines."""
+    return sum(height <= room for height in itertools.accumulate(heights))
+
+
+def _paragraphs(found: Sequence[Owned], rows: Sequence[Sequence[str]], room: int) -> list[Text]:
+    """A paragraph for each socket: addresses are not broken where a table would have to; queues that are empty go."""
+    made = []
+    for owned, row in zip(found, rows, strict=True):
+        texts = [
+            Text(f"{head.lower()} {cell}" if head in RIGHT else cell)
+            for head, cell in zip(HEADS, row, strict=True)
+            if head not in RIGHT or cell not in ("0", "-")
+        ]
+        texts[STATE - len(HEADS)].style = _style(owned)
+        made.append(paragraph(texts, room))
+    return made
+
+
+def _style(owned: Owned) -> str:
+    return "green" if is_listening(owned.socket) else ""
 
 
 def _socket_table(
@@ -49,8 +81,7 @@ def _socket_table(
 ) -> Table:
     texts = [[Text(_folded(cell, width)) for cell, width in zip(row, columns, strict=True)] for row in rows]
     for owned, row in zip(found, texts, strict=True):
-        if is_listening(owned.socket):
-            row[STATE].stylize("green")
+        row[STATE].stylize(_style(owned))
     made = table(HEADS, texts, right=RIGHT)
     made.padding = (0, 1, 0, 0)
     made.show_header = headed
@@ -59,15 +90,15 @@ def _socket_table(
     return made
 
 
-def _fitted(rows: Sequence[Sequence[str]], room: int) -> list[int]:
+def _fitted(rows: Sequence[Sequence[str]], room: int) -> list[int] | None:
     """The widths of columns that fit, with a space behind each: the widest are the first to be folded.
 
-    Where there is room for what matters most, that is not folded at all.
+    What matters most is not folded; None if there is no room for it.
     """
     columns = widths(rows)
     least = [_least(column) for column in zip(*rows, strict=True)]
     if sum(least) + len(least) > room:
-        least = [1] * len(columns)
+        return None
     while sum(columns) + len(columns) > room and columns != least:
         foldable = (number for number in range(len(columns)) if columns[number] > least[number])
         columns[max(foldable, key=columns.__getitem__)] -= 1

@@ -3,15 +3,62 @@
 Foreign text reaches it escaped, and as Text, so that nothing in it is markup.
 """
 
+import textwrap
 from collections.abc import Iterable, Sequence
 
-from rich.console import RenderableType
+from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from netkit.output.columns import widths
 from netkit.output.console import STDOUT
 from netkit.output.escape import printable
 from netkit.output.terminal.screen import rows
+
+_GAP, _INDENT = 2, 2  # columns
+_READABLE = 20  # columns that sentences need
+
+
+def fitted(
+    heads: Sequence[str], cells: Iterable[Sequence[str | Text]], room: int, *, wrapped: str, right: Sequence[str] = ()
+) -> RenderableType:
+    """A table in so many columns, whose column ``wrapped`` is broken between words if it must; no other is broken.
+
+    Where that leaves too little for it, each row is a paragraph.
+    """
+    texts = [[_text(cell) for cell in row] for row in cells]
+    plain = [heads, *([text.plain for text in row] for row in texts)]
+    natural = widths(plain)
+    at = heads.index(wrapped)
+    left = room - (sum(natural) - natural[at]) - _GAP * (len(heads) - 1)
+    words = (len(word) for row in plain for word in row[at].split())
+    unbroken = max((length for length in words if length <= room - _INDENT), default=0)
+    if left < min(natural[at], max(_READABLE, unbroken)):
+        return Group(*(paragraph(row, room) for row in texts))
+    made = table(heads, texts, right=right)
+    made.columns[at].max_width = max(left, 1)
+    return made
+
+
+def paragraph(cells: Iterable[Text], room: int) -> Text:
+    """Cells one after the other, those that say something, broken between them where that is possible."""
+    lines: list[Text] = []
+    full = True
+    for cell in cells:
+        if cell.plain.strip() in ("", "-"):
+            continue
+        if not full and len(lines[-1]) + _GAP + len(cell) <= room:
+            lines[-1].append(" " * _GAP).append(cell)
+            continue
+        indent = " " * _INDENT
+        first = indent if lines else ""
+        width = max(room, _INDENT + 1)
+        pieces = textwrap.wrap(
+            cell.plain, width, initial_indent=first, subsequent_indent=indent, break_on_hyphens=False
+        )
+        lines += [Text(piece, style=cell.style) for piece in pieces]
+        full = len(pieces) > 1
+    return Text("\n").join(lines)
 
 
 def table(heads: Sequence[str], cells: Iterable[Sequence[str | Text]], *, right: Sequence[str] = ()) -> Table:
@@ -20,8 +67,12 @@ def table(heads: Sequence[str], cells: Iterable[Sequence[str | Text]], *, right:
     for head in heads:
         made.add_column(Text(head), justify="right" if head in right else "left", overflow="fold")
     for row in cells:
-        made.add_row(*(cell if isinstance(cell, Text) else Text(printable(cell)) for cell in row))
+        made.add_row(*map(_text, row))
     return made
+
+
+def _text(cell: str | Text) -> Text:
+    return cell if isinstance(cell, Text) else Text(printable(cell))
 
 
 def drawn(what: RenderableType, *, coloured: bool) -> str:

@@ -213,8 +213,8 @@ class Summary:
             text += f" ({others})" if others else ""
         return Checked(text, self.total, self.states, self.expected, self.met, seconds)
 
-    def failure(self, seconds: float, why: Why | None = None) -> Failure | None:
-        """What is not as wanted after so many seconds, None if all is well.
+    def failure(self, seconds: float, why: Why | None = None, *, named: bool = True) -> Failure | None:
+        """What is not as wanted after so many seconds, None if all is well; of several ports by name, if ``named``.
 
         Where it was waited until time ran out, ``why`` says of a port or a target why it is not ready.
         """
@@ -227,7 +227,8 @@ class Summary:
             return self._failure_of(self._missing[0], exit, seconds)
         action = f"find {'any of' if self.any_port else 'all'} {self.total} ports {self.wanted}"
         hint = self._hint(exit) if why is None else ""
-        return NotAsWanted(exit, action, self._sentence(seconds, missed, why), hint=hint)
+        said = self._sentence(seconds, missed, why) if named or why else self.checked(seconds, waited=False).text
+        return NotAsWanted(exit, action, said, hint=hint)
 
     def _failure_of(self, result: Result, exit: Exit, seconds: float) -> Failure:
         wanted = self.wanted if result.probe.ready is None else "ready"

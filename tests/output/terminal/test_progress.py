@@ -1,6 +1,7 @@
 """How far a transfer is, to be seen on a terminal."""
 
 import os
+import re
 
 import pytest
 from hypothesis import given
@@ -73,3 +74,10 @@ def test_nothing_breaks_a_row(transfer: Transfer, at: float, columns: int) -> No
         rows = screen.rows(progress.transfer_row("sent", said, columns), 2, coloured=False)
     assert len(rows) == 1 and cell_len(rows[0]) <= columns
     assert said.share is None or 0 <= said.share <= 1
+
+
+def test_a_bar_has_colours_of_the_terminal() -> None:
+    """Those that its theme has for them: what is fixed may not be seen on a light background."""
+    said = RateMeter(0.0).sample(KNOWN, 1.0)
+    [row] = screen.rows(progress.transfer_row("sent", said, 80), 2, coloured=True)
+    assert set(re.findall(r"\x1b\[([0-9;]*)m", row)) == {"32", "2", "0"}

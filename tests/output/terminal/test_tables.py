@@ -1,13 +1,21 @@
 """What a person sees on a terminal: tables and progress, and nothing of a peer's that a terminal would obey."""
 
 import os
+import re
 import signal
 import subprocess
+import tempfile
 from pathlib import Path
 
 import pyte
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from netkit.core.events import Timed
+from netkit.output import timeline
+from netkit.output.terminal import screen
+from netkit.output.terminal.tables import fitted
 from tests.support import NETKIT, PATIENCE, netkit, peer, read_all, running
 from tests.support.data import HOSTILE
 from tests.support.namespaces import FIREWALL, separate
@@ -22,6 +30,98 @@ def seen(*args: str, env: dict[str, str] | None = None) -> tuple[int, bytes, lis
     pyte.ByteStream(screen).feed(data)
     assert not screen.cursor.hidden
     return code, data, [line.rstrip() for line in screen.display if line.strip()]
+
+
+HEADS = ["TARGET", "STATE", "DETAIL"]
+PORTS = [
+    ["http://db.example:8080/health", "open", "not ready: 503 Service Unavailable"],
+    ["db:1", "-", "name not found"],
+    ["db:2", "open", ""],
+]
+
+
+def drawn(cells: list[list[str]], columns: int) -> list[str]:
+    """Return the lines of cells on a terminal so wide."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(screen, "terminal_size", lambda fd: os.terminal_size((columns, 24)))
+        made = fitted(HEADS, cells, columns, wrapped="DETAIL")
+        return [re.sub(r"\x1b\[[0-9;]*m", "", line).rstrip() for line in screen.rows(made, 1, coloured=False)]
+
+
+@pytest.mark.parametrize(
+    ("columns", "wanted"),
+    [
+        (
+            72,
+            """
+TARGET                         STATE  DETAIL
+http://db.example:8080/health  open   not ready: 503 Service Unavailable
+db:1                           -      name not found
+db:2                           open
+""",
+        ),
+        (
+            64,
+            """
+TARGET                         STATE  DETAIL
+http://db.example:8080/health  open   not ready: 503 Service
+                                      Unavailable
+db:1                           -      name not found
+db:2                           open
+""",
+        ),
+        (
+            40,
+            """
+http://db.example:8080/health  open
+  not ready: 503 Service Unavailable
+db:1  name not found
+db:2  open
+""",
+        ),
+        (
+            20,
+            """
+http://db.example:80
+  80/health
+  open
+  not ready: 503
+  Service
+  Unavailable
+db:1  name not found
+db:2  open
+""",
+        ),
+    ],
+)
+def test_a_table_fits_the_terminal(columns: int, wanted: str) -> None:
+    """The last column is broken between words; where there is no room for that, each row is a paragraph."""
+    assert drawn(PORTS, columns) == wanted.strip().splitlines()
+
+
+@given(st.lists(st.lists(st.text("ab -", max_size=40), min_size=3, max_size=3), min_size=1), st.integers(3, 90))
+def test_nothing_of_a_table_is_lost(cells: list[list[str]], columns: int) -> None:
+    """However narrow it is, no line is too long, and all that was said is there."""
+    lines = drawn(cells, columns)
+    assert max(map(len, lines)) <= columns
+    letters = "".join(lines).translate({ord(each): None for each in " -TARGESDIL"})
+    assert sorted(letters) == sorted("".join("".join(row) for row in cells).replace(" ", "").replace("-", ""))
+
+
+def test_times_on_a_narrow_terminal() -> None:
+    """They are all there, if without bars."""
+    event = Timed("http://h/x", 0.012, 0.031, 0.058, 0.204, 1.2)
+    assert timeline.drawn(event, 40) == timeline.listed(event)
+
+
+def test_what_is_not_as_wanted_is_said_once() -> None:
+    """Where the table is in front of who reads the summary, and where it is not."""
+    code, _, lines = seen("portcheck", "127.0.0.1:1", "127.0.0.1:2")
+    said = "netkit portcheck: 0 of 2 open in "
+    assert code == 7 and lines[3].startswith(said) and "not as wanted" not in lines[3]
+    with tempfile.TemporaryFile() as out:
+        _, data = on_terminal("portcheck", "127.0.0.1:1", "127.0.0.1:2", stdout=out)
+    assert b"(2 closed); not as wanted: 127.0.0.1:1 (connection refused)" in data
 
 
 def test_ports_are_a_table() -> None:
