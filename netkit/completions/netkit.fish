@@ -33,7 +33,7 @@ function __netkit_rest
 end
 
 function __netkit_ports
-    string match -rg '^([a-z0-9][^\s#]*)\s' </etc/services
+    test -r /etc/services; and string match -rg '^([a-z0-9][^\s#]*)\s' </etc/services
 end
 
 # HOST: and a port, HOST and a port, unix:PATH; also with tls: or udp: in front.

@@ -70,4 +70,6 @@ def test_a_shell_completes(name: str, tmp_path: Path) -> None:
         listening.bind(str(tmp_path / "the-socket"))
     with shell(name, completion.path(name), tmp_path, {"XDG_CONFIG_HOME": str(tmp_path)}) as typed:
         for before, after in LINES:
+            if "postgresql" in after and not Path("/etc/services").exists():
+                continue  # names of ports come from there
             typed.completed(f"netkit {before}", f"netkit {after}")

@@ -3,6 +3,7 @@
 import json
 import socket
 import subprocess
+from pathlib import Path
 
 import pytest
 
@@ -70,6 +71,8 @@ def test_address_mistakes(capfd: pytest.CaptureFixture[str], words: list[str], m
 
 def test_services_are_those_of_the_system() -> None:
     """Names, aliases and ports are found as getent finds them, for both protocols."""
+    if not Path("/etc/services").exists():
+        pytest.skip("this machine has no /etc/services")
     assert netkit("services", "domain").out == b"domain\t53/tcp\t\ndomain\t53/udp\t\n"
     for word in ("https/tcp", "www/tcp", "514/udp", "25/tcp"):
         wanted = subprocess.run([tool("getent"), "services", word], capture_output=True, text=True).stdout.split()

@@ -234,13 +234,18 @@ def settle(process: Running) -> None:
     """Wait until netkit has caught its signals, has seen what was done before this, and waits for something else."""
     caught = 0
     while not caught >> (signal.SIGTERM - 1) & 1:
-        found = re.search(r"SigCgt:\s*(\w+)", Path(f"/proc/{process.pid}/status").read_text())
-        assert found
-        caught = int(found[1], 16)
+        caught = int(_status(process, "SigCgt"), 16)
         os.sched_yield()
     # Whoever wakes a process makes it runnable before the call that does so returns.
-    while Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()[0] != "S":
+    while _status(process, "State") != "S":
         os.sched_yield()
+
+
+def _status(process: Running, name: str) -> str:
+    """The first word of a line of what the system tells of a process, which has to be there."""
+    lines = Path(f"/proc/{process.pid}/status").read_text()
+    assert "\nState:\tZ" not in lines, f"{process.process.args} has ended"
+    return lines.partition(f"\n{name}:")[2].split(None, 1)[0]
 
 
 def died_by(code: int) -> signal.Signals | None:
