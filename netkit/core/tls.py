@@ -337,8 +337,10 @@ class TlsStream(Wrapped):
 
     def _check_fingerprint(self) -> None:
         """Raise Failure CERT if certain certificates are trusted alone, and the peer has shown another, or none."""
+        if not self._how.fingerprints:
+            return
         shown = [x509.Certificate(der).fingerprint for der in self.certificates[:1]]
-        if self._how.fingerprints and not set(shown).intersection(self._how.fingerprints):
+        if not set(shown).intersection(self._how.fingerprints):
             found = f"its certificate has {shown[0]}" if shown else "it has shown no certificate"
             raise Failure(Exit.CERT, f"trust {self.name}", found, detail="--fingerprint wants another")
 

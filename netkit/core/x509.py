@@ -4,7 +4,6 @@ A reader of DER (X.690). The ssl module reads certificates that it has verified,
 others, of which it has the bytes. Nothing is verified here, nothing is raised, and what cannot be read is left out.
 """
 
-import hashlib
 import re
 import socket
 from collections.abc import Iterator
@@ -81,6 +80,8 @@ class Certificate(NamedTuple):
     @property
     def fingerprint(self) -> str:
         """The SHA-256 of all of it, as ``--fingerprint`` takes it."""
+        import hashlib  # with its algorithms: 2 ms, and most certificates are trusted by their names
+
         return f"sha256:{hashlib.sha256(self.der).hexdigest()}"
 
     @property
