@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from netkit.core.relay import Ending, Input, Shutdown
     from netkit.core.search import Pattern
     from netkit.core.stream import Connection
-    from netkit.core.tls import Security
+    from netkit.core.tls_context import Security
     from netkit.services.join import Conversation, Terminal
     from netkit.services.progress import Moving, Show, Shown, Tell
 
@@ -148,7 +148,7 @@ class TlsOptions(Record):
         return self.share(True, *all_servers, *ours)._replace(alpn=("http/1.1",))
 
     def _security(self) -> "Security":
-        from netkit.core.tls import Security
+        from netkit.core.tls_context import Security
 
         return Security(
             cafile=self.cafile,

@@ -78,7 +78,8 @@ def hops(chain: "tuple[Proxy, ...]", cafile: str | None, observe: "Observer") ->
     for proxy in chain:
         secure = None
         if proxy.scheme == "https":
-            from netkit.core.tls import Security, client
+            from netkit.core.tls import client
+            from netkit.core.tls_context import Security
 
             secure = client(Security(cafile), proxy.endpoint.host or "", observe)
         found.append(Hop(proxy, secure))

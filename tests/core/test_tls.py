@@ -16,7 +16,7 @@ from cryptography.x509.oid import NameOID
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from netkit.core import tls
+from netkit.core import tls, tls_context
 from netkit.core.address import Endpoint
 from netkit.core.connection import HANDSHAKE, serve_connection
 from netkit.core.dial import Dialling, dial, dial_until
@@ -27,7 +27,7 @@ from netkit.core.layer import Layer
 from netkit.core.relay import Ending, relay
 from netkit.core.socket_stream import SocketStream
 from netkit.core.stream import Stream
-from netkit.core.tls import Security
+from netkit.core.tls_context import Security
 from netkit.core.x509 import read
 from netkit.output.events import fields, sentence
 from tests import contract, memory
@@ -410,12 +410,12 @@ def test_whatever_names_a_certificate_has_they_can_be_told(pki: Pki, kind: str) 
 @example(b"\x0b" + bytes(10_000), False)
 def test_any_message_of_certificates(message: bytes, newest: bool) -> None:
     """Nobody has checked it yet: whatever it is, it is no error of ours, and no more of it is kept than a chain."""
-    assert len(tls._certificates(message, newest=newest)) <= 32
+    assert len(tls_context._certificates(message, newest=newest)) <= 32
 
 
 def test_without_a_certificate_no_fingerprint_is_met(pki: Pki, monkeypatch: pytest.MonkeyPatch) -> None:
     """Should the one way to a peer's certificate be gone, nobody is trusted by it."""
-    monkeypatch.setattr(tls, "_keep_certificates", lambda *message: None)
+    monkeypatch.setattr(tls_context, "_keep_certificates", lambda *message: None)
     pair = pki.built("unseen", "c", [x509.DNSName("localhost")])
     [wanted] = [read(ssl.PEM_cert_to_DER_cert(Path(pair.cert).read_text())).fingerprint]
     client = tls.client(Security(fingerprints=(wanted,)), "localhost", ignore)

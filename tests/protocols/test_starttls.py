@@ -18,7 +18,7 @@ from netkit.core.kernel import Group
 from netkit.core.layer import Setting, through
 from netkit.core.socket_stream import SocketStream
 from netkit.core.stream import Connection
-from netkit.core.tls import Security
+from netkit.core.tls_context import Security
 from netkit.protocols.dialogue import LIMIT, Names, Refused
 from netkit.protocols.starttls.dialogue import INJECTED, Upgrade
 from netkit.protocols.starttls.layer import DIALOGUES, beginning

@@ -17,7 +17,8 @@ from netkit.core.events import ignore
 from netkit.core.kernel import Group, sleep
 from netkit.core.layer import Setting, through
 from netkit.core.socket_stream import SocketStream
-from netkit.core.tls import Security, client, server
+from netkit.core.tls import client, server
+from netkit.core.tls_context import Security
 from netkit.protocols.telnet import Malformed, Telnet, TelnetStream, Terminal, speaking
 from tests import contract
 from tests.contract import (

@@ -19,7 +19,7 @@ from netkit.core.pump import pump
 from netkit.core.socket_stream import SocketStream
 from netkit.core.stdio import FileStream
 from netkit.core.stream import Connection, raw_source
-from netkit.core.tls import Security
+from netkit.core.tls_context import Security
 from netkit.protocols import http_connect, socks, tunnel
 from netkit.protocols.proxy import TargetFailure, parse
 from netkit.protocols.tunnel import Hop, through_proxies
