@@ -250,7 +250,7 @@ class ProgramLeft(CoreEvent):
 
 
 class Paused(CoreEvent):
-    """The system has no room for something at the moment; it is tried again."""
+    """There is no room for something at the moment; it is tried again."""
 
     action: str
     cause: str

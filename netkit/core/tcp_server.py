@@ -12,7 +12,7 @@ from netkit.core.address import Endpoint, from_socket
 from netkit.core.bind import PRIVATE, SocketFile, addresses_of, bind_all, bind_unix, new_socket
 from netkit.core.connection import Handler, serve_connection
 from netkit.core.errors import Exit, Failure, doing, without_frames
-from netkit.core.events import Accepted, Denied, Observer
+from netkit.core.events import Accepted, Denied, Observer, Paused
 from netkit.core.kernel import DeadlineExceeded, Group, Task, deadline, notify_closing, now, readable
 from netkit.core.layer import Layer
 from netkit.core.policy import FULL, Admission, Full, Policy, finish
@@ -162,12 +162,19 @@ async def serve(
                 task.cancel()
         return bool(taken)
 
+    told = False
+
     async def accept(sock: Any) -> None:
+        nonlocal told
         while True:
             await listener.ready(sock)
-            for _ in range(_MAX_BURST):
+            for turn in range(_MAX_BURST):
                 if len(serving) >= policy.max_conns:
-                    await listener.left.wait()
+                    if not turn:  # somebody waits
+                        if not told:
+                            told = True
+                            observe(Paused("serve another client", f"at most {policy.max_conns} (--max-conns)"))
+                        await listener.left.wait()
                     break
                 stream = await listener.accept(sock, observe)
                 if stream is None:

@@ -166,18 +166,23 @@ def test_denied_client_does_not_end_the_wait_for_the_first() -> None:
 
 
 def test_next_client_waits_in_the_backlog() -> None:
-    """With --max-conns 1 a second client is accepted by the system and served when the first has left."""
+    """With --max-conns 1 the next is accepted by the system and served when the one before has left; a line says so."""
     with running("echo", "127.0.0.1:0", "--max-conns", "1") as server:
-        address = ("127.0.0.1", server.port)
-        with socket.create_connection(address) as first:
-            first.sendall(b"1")
-            assert first.recv(1) == b"1"
-            with socket.create_connection(address) as second:
-                second.sendall(b"2")
-                settle(server)
-                assert is_silent(second)
-                first.close()
-                assert second.recv(1) == b"2"
+        port = server.port
+        before = connect(port)
+        before.sendall(b"1")
+        assert before.recv(1) == b"1"
+        for _ in range(2):
+            client = connect(port)
+            client.sendall(b"2")
+            settle(server)
+            assert is_silent(client)
+            before.close()
+            assert client.recv(1) == b"2"
+            before = client
+        before.close()
+        done = server.terminate()
+    assert done.complaints == ["netkit echo: cannot serve another client for now: at most 1 (--max-conns)"]
 
 
 @pytest.mark.ipv6
