@@ -80,7 +80,7 @@ def graphlib_circle(graph: dict[str, set[str]]) -> list[str]:
 
 @pytest.mark.parametrize("path", FILES, ids=of)
 def test_libraries_keep_to_their_rooms(path: Path) -> None:
-    """click is in cli and commands, rich in output/terminal, ssl in two files of core; asyncio and logging are nowhere."""
+    """click is in cli and commands, rich in output/terminal, ssl in two of core; asyncio and logging are nowhere."""
     name = of(path)
     used = {module.split(".")[0] for module in imports(path)}
     assert not used & {"asyncio", "logging"}
