@@ -687,6 +687,7 @@ record_options = gathered(
 )
 
 stats_option = OUTPUT.option("--stats", help="Print bytes and time at the end, as JSON.")
+crlf_option = DATA.option("-C", "--crlf", help="Send line endings as CR LF.")
 raw_option = DATA.option("--raw", help="Write control bytes to a terminal as they are.")
 _PRINTABLE = ("hex", "json", "none")
 

@@ -123,7 +123,7 @@ RULES = (
 @DATA.option("--send", "text", type=types.TEXT, help="Send TEXT instead of stdin.")
 @DATA.option("--send-hex", "octets", type=types.HEX, help="Send these bytes instead of stdin.")
 @DATA.option("--lines", help="Send each line as a datagram of its own (udp:).")
-@DATA.option("-C", "--crlf", help="Send line endings as CR LF.")
+@options.crlf_option
 @options.program_options
 @options.raw_option
 @options.verbosity_options
@@ -215,7 +215,7 @@ def connect(
             with_peer=bool(limits) and program.argv is None,
         ),
         incoming=lambda _: changes,
-        outgoing=transforms.crlf() if crlf else None,
+        outgoing=transforms.crlf if crlf else None,
         idle_timeout=client.idle_timeout,
         observe=client.observe,
     )

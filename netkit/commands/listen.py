@@ -11,7 +11,6 @@ HABITS = {
     "-l": "netkit listen ADDRESS listens already",
     "-u --udp": "udp:PORT is the address of a conversation in datagrams",
     "-o": "> FILE keeps what comes, --log FILE the data of both directions",
-    "-C --crlf": "line endings are kept as they are; netkit connect --crlf sends CR LF",
     "--broker --chat": "clients do not hear each other; --keep sends stdin to all of them",
     "-N": "the end of input is sent anyway, see --no-shutdown",
     "-e": "--exec CMD runs a program over each connection",
@@ -24,6 +23,11 @@ HABITS = {
 def _keeps(values: Values) -> bool:
     replies = values["reply"] is not None or values["reply_file"] is not None
     return values["keep"] or replies or (values["max_clients"] or 1) > 1
+
+
+def _receives_only(values: Values) -> bool:
+    speaks = ("reply", "reply_file", "exec", "sh_exec")
+    return values["command"] and all(values[name] is None for name in speaks)
 
 
 def _moves_data(values: Values) -> bool:
@@ -40,6 +44,7 @@ RULES = (
     one_of("--reply", "--reply-file", "--exec", "--sh-exec"),
     excluded(*_ENDS, by=options.COMMAND, why="stdin is COMMAND's"),
     excluded(*_ENDS, by=("--reply", "--reply-file"), why="the reply ends the conversation"),
+    excluded("--crlf", by=Case("COMMAND without a reply or a program", _receives_only), why="stdin is COMMAND's"),
     excluded("--label", "--raw", by=("--exec", "--sh-exec"), why="the program gets what comes"),
     excluded("--progress", by=Case("several clients", _keeps), why="it would show one client"),
     needs("--progress", on=Case("a file or a pipe", _moves_data), why="no file or pipe is sent or received"),
@@ -73,6 +78,7 @@ RULES = (
     help="Send TEXT to each client, as in --greet, and close; implies --keep.",
 )
 @DATA.option("--reply-file", type=types.FILE, help="Send FILE to each client instead of stdin; implies --keep.")
+@options.crlf_option
 @options.program_options
 @options.raw_option
 @options.progress_options
@@ -84,6 +90,7 @@ def listen(
     label: bool,
     reply: bytes | None,
     reply_file: str | None,
+    crlf: bool,
     program: options.ProgramOptions,
     raw: bool,
     progress: options.ProgressOptions,
@@ -128,7 +135,7 @@ def listen(
     replies = reply is not None or reply_file is not None
     keep = keep or replies or (server.serving.max_clients or 1) > 1
     ours = not (keep or program.argv is not None or server.command)
-    shown = progress.shown(server.verbosity, record, reads=ours, writes=ours)
+    shown = progress.shown(server.verbosity, record, reads=ours, writes=ours, long=not crlf)
     codes = [0]
 
     kind = join.input_kind(program=program.argv is not None, reads=replies or not server.command)
@@ -147,6 +154,7 @@ def listen(
         ],
         idle_timeout=server.idle_timeout,
         observe=server.observe,
+        outgoing=transforms.crlf if crlf else None,
     )
     terminal = partial(join.Terminal, reads=not server.command, writes=not ending.send_only, by_line=label)
 

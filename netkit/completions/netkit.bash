@@ -198,7 +198,7 @@ _netkit_table() {
     _netkit_option 'connect' 'any' --send
     _netkit_option 'connect' 'any' --send-hex
     _netkit_option 'connect' '' --lines
-    _netkit_option 'connect' '' -C --crlf
+    _netkit_option 'connect listen' '' -C --crlf
     _netkit_option 'connect listen udp-serve' 'command' --exec
     _netkit_option 'connect listen udp-serve' 'command' --sh-exec
     _netkit_option 'connect fetch listen udp-send udp-serve' '' --raw

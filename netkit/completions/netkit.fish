@@ -136,7 +136,7 @@ __netkit_option 'connect' -l max-bytes -x -d 'Exit with 0 after N bytes from the
 __netkit_option 'connect' -l send -x -d 'Send TEXT instead of stdin'
 __netkit_option 'connect' -l send-hex -x -d 'Send these bytes instead of stdin'
 __netkit_option 'connect' -l lines -d 'Send each line as a datagram of its own'
-__netkit_option 'connect' -s C -l crlf -d 'Send line endings as CR LF'
+__netkit_option 'connect listen' -s C -l crlf -d 'Send line endings as CR LF'
 __netkit_option 'connect listen udp-serve' -l exec -x -a '(__fish_complete_command)' -d 'Run CMD with each connection as its stdin and stdout'
 __netkit_option 'connect listen udp-serve' -l sh-exec -x -a '(__fish_complete_command)' -d 'Like --exec, but /bin/sh runs CMD'
 __netkit_option 'connect fetch listen udp-send udp-serve' -l raw -d 'Write control bytes to a terminal as they are'

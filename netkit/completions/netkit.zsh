@@ -137,7 +137,7 @@ _netkit_table() {
     _netkit_option 'connect' '--send=[Send TEXT instead of stdin]:TEXT: '
     _netkit_option 'connect' '--send-hex=[Send these bytes instead of stdin]:HEX: '
     _netkit_option 'connect' '--lines[Send each line as a datagram of its own]'
-    _netkit_option 'connect' '-C[Send line endings as CR LF]' '--crlf[Send line endings as CR LF]'
+    _netkit_option 'connect listen' '-C[Send line endings as CR LF]' '--crlf[Send line endings as CR LF]'
     _netkit_option 'connect listen udp-serve' '--exec=[Run CMD with each connection as its stdin and stdout]:CMD:_cmdstring'
     _netkit_option 'connect listen udp-serve' '--sh-exec=[Like --exec, but /bin/sh runs CMD]:CMD:_cmdstring'
     _netkit_option 'connect fetch listen udp-send udp-serve' '--raw[Write control bytes to a terminal as they are]'

@@ -93,14 +93,14 @@ def is_null(kind: Input) -> bool:
 class Conversation(Record):
     """How connections are joined to our side, whatever that is.
 
-    ``incoming`` returns makers of what the bytes of a connection go through, ``outgoing`` is what those for it do. Once
-    nothing has moved for ``idle_timeout`` seconds it fails.
+    ``incoming`` returns makers of what the bytes of a connection go through, ``outgoing`` makes what those for it do.
+    Once nothing has moved for ``idle_timeout`` seconds it fails.
     """
 
     ending: Ending
     incoming: Callable[[Connection], Sequence[Callable[[], Change]]]
     observe: Observer
-    outgoing: Change | None = None
+    outgoing: Callable[[], Change] | None = None
     idle_timeout: float | None = None
 
     async def relay(self, ours: Stream, stream: Connection) -> str:
@@ -109,7 +109,7 @@ class Conversation(Record):
             ours,
             stream,
             self.ending,
-            outgoing=self.outgoing,
+            outgoing=self.outgoing and self.outgoing(),
             incoming=fresh(self.incoming(stream)),
             observe=self.observe,
         )

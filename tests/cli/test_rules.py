@@ -78,6 +78,7 @@ SCENES = {
     "--tls, or a tls: or https: server": Scene(options="--tls --server localhost"),
     "--unix alone": Scene(options="--unix"),
     "COMMAND": Scene("0 -- true"),
+    "COMMAND without a reply or a program": Scene("0 -- true"),
     "FORMAT": Scene("B 01"),
     "NAME": Scene(),
     "TEXT": Scene("127.0.0.1 1 text"),

@@ -123,7 +123,7 @@ HABITS: list[Case] = [
     (["connect", "db", "--port", "53"], "no such option '--port': host and port are the address"),
     (["connect", "-o", "out", "db", "53"], "no such option '-o': > FILE keeps what comes, --log FILE"),
     (["listen", "-o", "out", "9000"], "no such option '-o': > FILE keeps what comes, --log FILE"),
-    (["listen", "-C", "9000"], "no such option '-C': line endings are kept as they are; netkit connect --crlf"),
+    (["listen", "-C", "9000", "--", "true"], "--crlf does not apply"),
     (["listen", "--broker", "9000"], "no such option '--broker': clients do not hear each other"),
     (["echo", "--version"], "no such option '--version': netkit --version prints the version"),
 ]

@@ -15,7 +15,7 @@ import pytest
 
 from tests.support import PATIENCE, Finished, Running, died_by, exchange, jam, netkit, read_all, reset, running
 from tests.support.peers import connect, is_reset, is_silent, label, receive, wait_for_refusal
-from tests.support.processes import HERE, peak_memory, settle, stopped
+from tests.support.processes import HERE, feed, peak_memory, settle, stopped
 from tests.support.terminals import held
 
 MIB = 1 << 20
@@ -434,6 +434,27 @@ def test_no_shutdown_keeps_the_end_of_stdin_to_itself() -> None:
                     client.shutdown(socket.SHUT_WR)
                     assert read_all(client) == b""
         assert server.wait() == 0
+
+
+# -- line ends
+
+
+@pytest.mark.parametrize(
+    "options",
+    [["--once"], ["--max-clients", "2"], ["--reply", r"one\ntwo\r\n"], ["--exec", r"printf 'one\ntwo\r\n'"]],
+    ids=["one", "keep", "reply", "exec"],
+)
+def test_crlf_is_for_each_client(options: list[str]) -> None:
+    """Lone line ends are sent as CR LF to everybody, and those that are CR LF already stay."""
+    with running("listen", HERE, "-C", "-v", *options) as server, contextlib.ExitStack() as stack:
+        port = server.port
+        clients = [stack.enter_context(connect(port)) for _ in range(2 if "--max-clients" in options else 1)]
+        for _ in clients:
+            server.line("connection from")
+        feed(server, b"one\ntwo\r\n")
+        for client in clients:
+            client.shutdown(socket.SHUT_WR)
+            assert read_all(client) == b"one\r\ntwo\r\n"
 
 
 # -- COMMAND, and unix sockets
