@@ -711,10 +711,12 @@ output_options = gathered(
 )
 
 transport_options = chained(
+    DATA.option("--prefix", type=types.TEXT, help="Put TEXT, as in --greet, before each line."),
     SERVING.option("--udp", help="Serve UDP datagrams instead of TCP."),
     SERVING.option("--both", help="Serve TCP and UDP on the same port."),
     rules=[
         one_of("--udp", "--both"),
+        excluded("--udp", "--both", by="--prefix", why="a datagram is sent back as long as it was"),
         excluded("--udp", "--both", by=SECURED, why="datagrams are not secured"),
         excluded(
             *("--once", "--max-clients", "--max-conns", "--greet", "--keepalive", "--idle-timeout"),

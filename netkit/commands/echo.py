@@ -1,30 +1,19 @@
 """Serve: send every byte back"""
 
-from typing import TYPE_CHECKING
-
 from netkit.cli import habits, options
 from netkit.cli import server as server_module
-from netkit.cli.command import DATA, command
-from netkit.cli.rules import excluded
-from netkit.cli.types import TEXT
-
-if TYPE_CHECKING:
-    from collections.abc import Awaitable
-
-    from netkit.core.stream import Connection
+from netkit.cli.command import command
 
 
 @command(
     words="ADDRESS [-- COMMAND...]",
     habits={**habits.SERVER_HABITS, "-u": "--udp serves datagrams"},
-    rules=[excluded("--udp", "--both", by="--prefix", why="a datagram is sent back as long as it was")],
     examples=[
         ("netkit echo 9007", "an echo server for this machine"),
         ("netkit echo 0 -- sh -c 'echo hi | netkit connect $NETKIT_ADDRESS'", "a server for as long as a test runs"),
         ("netkit echo 9087 --prefix 'You said ' --until bye -v", "a chat server, until somebody says bye"),
     ],
 )
-@DATA.option("--prefix", type=TEXT, help="Put TEXT, as in --greet, before each line.")
 @options.transport_options
 @options.record_options
 @server_module.server_options
@@ -37,17 +26,7 @@ def echo(server: server_module.ServerOptions, record: options.RecordOptions, pre
     answered, nor those from ports 7, 13, 17, 19 and 37 or from this server itself, so that a forged datagram cannot
     make two servers talk to each other.
     """
-    from functools import partial
-
     from netkit.services.echo import echo as handler
-    from netkit.services.server import addressed
-    from netkit.services.transforms import prefixed
 
-    serve = handler(server.changes(), idle_timeout=server.idle_timeout)
-    if prefix is not None:
-
-        def serve(stream: "Connection") -> "Awaitable[str | None]":
-            before = partial(prefixed, addressed(prefix, stream.peer))
-            return handler([*server.changes(), before], idle_timeout=server.idle_timeout)(stream)
-
+    serve = handler(server.changes(), prefix=prefix, idle_timeout=server.idle_timeout)
     return server.run(lambda: server.service(serve, bytes), record=record)

@@ -18,7 +18,9 @@ from netkit.cli.command import DATA, command
 @options.transport_options
 @options.record_options
 @server_module.server_options
-def upper(server: server_module.ServerOptions, record: options.RecordOptions, unicode: bool) -> int:
+def upper(
+    server: server_module.ServerOptions, record: options.RecordOptions, unicode: bool, prefix: bytes | None
+) -> int:
     """Send every byte back in upper case, at once.
 
     The letters a to z of ASCII become A to Z; all other bytes come back unchanged, so the letters of other alphabets,
@@ -35,5 +37,5 @@ def upper(server: server_module.ServerOptions, record: options.RecordOptions, un
     from netkit.services.transforms import capitals, capitals_in_place
 
     change = capitals if unicode else lambda: bytes.upper
-    serve = handler([*server.changes(), change], idle_timeout=server.idle_timeout)
+    serve = handler([*server.changes(), change], prefix=prefix, idle_timeout=server.idle_timeout)
     return server.run(lambda: server.service(serve, capitals_in_place if unicode else bytes.upper), record=record)

@@ -210,7 +210,7 @@ _netkit_table() {
     _netkit_option 'connect echo listen proxy relay upper' '' --hexdump
     _netkit_option 'connect echo listen proxy relay upper' 'file' --log
     _netkit_option 'connect fetch' '' --stats
-    _netkit_option 'echo' 'any' --prefix
+    _netkit_option 'echo upper' 'any' --prefix
     _netkit_option 'echo upper' '' --udp
     _netkit_option 'echo upper' '' --both
     _netkit_option 'echo listen relay upper' 'any' --greet

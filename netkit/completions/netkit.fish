@@ -148,7 +148,7 @@ __netkit_option 'connect fetch listen portcheck resolve' -l no-progress -d 'Do n
 __netkit_option 'connect echo listen proxy relay upper' -l hexdump -d 'Write a hex dump of both directions to stderr, as -vvv does'
 __netkit_option 'connect echo listen proxy relay upper' -l log -r -F -d 'Append the data of both directions to FILE as JSON Lines'
 __netkit_option 'connect fetch' -l stats -d 'Print bytes and time at the end, as JSON'
-__netkit_option 'echo' -l prefix -x -d 'Put TEXT, as in --greet, before each line'
+__netkit_option 'echo upper' -l prefix -x -d 'Put TEXT, as in --greet, before each line'
 __netkit_option 'echo upper' -l udp -d 'Serve UDP datagrams instead of TCP'
 __netkit_option 'echo upper' -l both -d 'Serve TCP and UDP on the same port'
 __netkit_option 'echo listen relay upper' -l greet -x -d 'Send TEXT first'

@@ -149,7 +149,7 @@ _netkit_table() {
     _netkit_option 'connect echo listen proxy relay upper' '--hexdump[Write a hex dump of both directions to stderr, as -vvv does]'
     _netkit_option 'connect echo listen proxy relay upper' '--log=[Append the data of both directions to FILE as JSON Lines]:FILE:_files'
     _netkit_option 'connect fetch' '--stats[Print bytes and time at the end, as JSON]'
-    _netkit_option 'echo' '--prefix=[Put TEXT, as in --greet, before each line]:TEXT: '
+    _netkit_option 'echo upper' '--prefix=[Put TEXT, as in --greet, before each line]:TEXT: '
     _netkit_option 'echo upper' '--udp[Serve UDP datagrams instead of TCP]'
     _netkit_option 'echo upper' '--both[Serve TCP and UDP on the same port]'
     _netkit_option 'echo listen relay upper' '--greet=[Send TEXT first]:TEXT: '

@@ -32,17 +32,19 @@ def test_greeting_comes_first_and_names_the_client(name: str) -> None:
         assert read_all(client) == f"hello {host} {port}\n".encode()
 
 
-def test_a_prefix_names_the_client() -> None:
+@pytest.mark.parametrize("name", ["echo", "upper"])
+def test_a_prefix_names_the_client(name: str) -> None:
     """{host} and {port} in front of each line are those of who said it, and {{ is a brace."""
     with (
-        running("echo", "127.0.0.1:0", "--prefix", r"{{{host} {port}}\t") as server,
+        running(name, "127.0.0.1:0", "--prefix", r"{{{host} {port}}\t") as server,
         socket.create_connection(("127.0.0.1", server.port)) as client,
     ):
         host, port = client.getsockname()
         client.sendall(b"one\ntwo")
         client.shutdown(socket.SHUT_WR)
         head = f"{{{host} {port}}}\t"
-        assert read_all(client) == f"{head}one\n{head}two".encode()
+        one, two = ("one", "two") if name == "echo" else ("ONE", "TWO")
+        assert read_all(client) == f"{head}{one}\n{head}{two}".encode()
 
 
 def test_chat_server_of_the_lesson() -> None:
