@@ -2,6 +2,7 @@
 
 import io
 import os
+import signal
 import termios
 import time
 from collections.abc import Callable
@@ -57,6 +58,9 @@ class _Screen:
         self._picture: RenderableType | None = None
         if console.same_terminal(fd, STDERR):
             console.before_line = self.wiped
+        self._stops = not kept and signal.getsignal(signal.SIGTSTP) == signal.SIG_DFL
+        if self._stops:
+            signal.signal(signal.SIGTSTP, self._stop)
 
     def draw(self, picture: RenderableType) -> None:
         """Draw it in place of what is there, cut to the screen; an empty one takes no room at all."""
@@ -96,8 +100,18 @@ class _Screen:
                 time.sleep(_PAUSE)
 
     def close(self) -> None:
+        if self._stops:
+            signal.signal(signal.SIGTSTP, signal.SIG_DFL)
         self._terminal.close()
         os.close(self._own)
+
+    def _stop(self, number: int, _: object) -> None:
+        """Leave nothing of the picture to who has the terminal while we are stopped; the next one is drawn after."""
+        self._rest = self.wiped()
+        self._push()
+        signal.signal(number, signal.SIG_DFL)
+        os.kill(os.getpid(), number)
+        signal.signal(number, self._stop)
 
     def _may_draw(self) -> bool:
         """Whether the terminal is ours. A picture that is kept is an answer, and is there anyway."""

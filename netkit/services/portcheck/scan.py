@@ -149,12 +149,16 @@ class Checker:
         pause = FIRST_PAUSE
 
         def note(result: Result) -> None:
-            missing[result.host, result.port or 0] = result
+            key = result.host, result.port or 0
+            if hurried and result.probe.exit is Exit.TIMEOUT and missing[key].probe is not not_tried:
+                return  # that there was too little time says less than what was found before
+            missing[key] = result
             tried(result)
             if result.probe.exit is Exit.OK:
-                report(missing.pop((result.host, result.port or 0)))
+                report(missing.pop(key))
 
         while True:
+            hurried = self._until - now() < self.check.timeout
             ports: dict[str, list[int]] = {}
             for name, port in missing:
                 ports.setdefault(name, []).append(port)

@@ -261,6 +261,30 @@ def test_signals_end_it_at_once(stopped: bool) -> None:
             assert process.wait(5) == -signal.SIGTERM
 
 
+def test_a_job_that_is_stopped_leaves_no_picture() -> None:
+    """Ctrl-Z wipes what moves, and in front again it is drawn anew."""
+    with terminal() as (ours, theirs):
+        job = '"$@"; echo stopped; fg >&-'
+        netkit = [*NETKIT, "portcheck", "127.0.0.1:1", "--wait", "1h", "--progress"]
+        argv = [tool("setsid"), "--ctty", "sh", "-mc", job, "sh", *netkit]
+        environment = {**os.environ, "TERM": "xterm"}
+        process = subprocess.Popen(argv, stdin=theirs, stdout=theirs, stderr=theirs, env=environment)
+        os.close(theirs)
+        data, shown = b"", Shown()
+        while b"waiting for 1 target" not in data:
+            data += os.read(ours, 65536)
+        os.write(ours, b"\x1a")
+        while b"stopped" not in data:
+            data += os.read(ours, 65536)
+        assert not any("waiting for" in line for line in shown.lines(data))
+        data = data.partition(b"stopped")[2]
+        while b"waiting for 1 target" not in data:
+            data += os.read(ours, 65536)
+        os.write(ours, b"\x03")
+        read_until_hung_up(ours)
+        process.wait(PATIENCE)
+
+
 def test_nothing_is_drawn_from_the_background() -> None:
     """A job in the background leaves the terminal to who is in front, but for its last line."""
     with terminal() as (ours, theirs):
