@@ -149,6 +149,9 @@ _ENVIRONMENT = (
         "The first that is set is the pager through which help shows pages on a terminal, less if none is. No pager "
         "is used if it is cat or empty.",
     ),
+    ("NO_COLOR", "If set and not empty, nothing is coloured, unless --color says otherwise."),
+    ("FORCE_COLOR", "Gives no colour to a pipe or a file: --color always does. NO_COLOR beats it on a terminal."),
+    ("TERM", "If dumb or unknown, a terminal gets no escape sequences: nothing is coloured, and nothing moves."),
 )
 
 _FORMAT = (
