@@ -162,6 +162,13 @@ NARROW = [
     "  mq:5672-5680    trying",
     "  nosuch.test:80  trying",
 ]
+TIGHT = [
+    "waiting for 4 targets, 21 s left",
+    "  db:5432         ready   after 2.1 s",
+    "  cache:6379      closed  connection refused   try 3",
+    "  mq:5672-5680    trying",
+    "  nosuch.test:80  trying",
+]
 LOW = [
     "waiting for 4 targets, 21 s left",
     "  cache:6379    closed  connection refused (10.0.0.7)  try 3  0.5 s ago",
@@ -171,7 +178,7 @@ LOW = [
 
 
 @pytest.mark.parametrize(
-    ("columns", "lines", "wanted"), [(80, 24, SKETCH), (40, 24, NARROW), (80, 5, LOW)], ids=["whole", "narrow", "low"]
+    ("columns", "lines", "wanted"), [(80, 24, SKETCH), (52, 24, TIGHT), (40, 24, NARROW), (80, 5, LOW)]
 )
 def test_the_board(columns: int, lines: int, wanted: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """A row for each target that fits, aligned; where it is too large, what is not ready comes first."""

@@ -19,6 +19,7 @@ from netkit.services.portcheck.watch import NOT_READY, Row, Watch
 _EVERY = 0.2  # s between two pictures
 _INDENT, _GAP = 2, 2  # columns
 _SHORTEST_REASON = 12  # columns
+_REASON = 2  # the number of its cell
 _COLOURS = {**COLOURS, **dict.fromkeys((OPEN, NOT_READY), "yellow")}  # open is here what is to be closed
 
 
@@ -79,6 +80,8 @@ def _cells(row: Row, watch: Watch) -> list[str]:
 def _line(row: Row, cells: Sequence[str], widths: Sequence[int]) -> Text:
     line = Text(" " * _INDENT, style="dim" if row.ready is not None else "")
     for number, (cell, width) in enumerate(zip(cells, widths, strict=False)):
+        if number == _REASON and len(cell) > width and row.ready is None:
+            cell = printable(row.reason)  # rather than half of an address behind it
         text = Text(cell, style=_COLOURS.get(cell, "") if number == 1 else "")
         text.truncate(width, overflow="ellipsis", pad=True)
         line.append(text).append(" " * _GAP)
