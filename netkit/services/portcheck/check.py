@@ -214,8 +214,9 @@ class Summary:
         return Checked(text, self.total, self.states, self.expected, self.met, seconds)
 
     def failure(self, seconds: float, why: Why | None = None, *, named: bool = True) -> Failure | None:
-        """What is not as wanted after so many seconds, None if all is well; of several ports by name, if ``named``.
+        """What is not as wanted after so many seconds, None if all is well.
 
+        Of several ports all are ``named``, or those alone whose state is as wanted and something else is not.
         Where it was waited until time ran out, ``why`` says of a port or a target why it is not ready.
         """
         if self.met >= (1 if self.any_port else self.expected):
@@ -227,8 +228,7 @@ class Summary:
             return self._failure_of(self._missing[0], exit, seconds)
         action = f"find {'any of' if self.any_port else 'all'} {self.total} ports {self.wanted}"
         hint = self._hint(exit) if why is None else ""
-        said = self._sentence(seconds, missed, why) if named or why else self.checked(seconds, waited=False).text
-        return NotAsWanted(exit, action, said, hint=hint)
+        return NotAsWanted(exit, action, self._sentence(seconds, missed, why, named=named), hint=hint)
 
     def _failure_of(self, result: Result, exit: Exit, seconds: float) -> Failure:
         wanted = self.wanted if result.probe.ready is None else "ready"
@@ -237,21 +237,26 @@ class Summary:
         detail = ", ".join(filter(None, (result.probe.address, f"after {duration(seconds)}")))
         return Failure(exit, action, reason, detail=detail, hint=result.probe.hint or self._hint(exit))
 
-    def _sentence(self, seconds: float, missed: Sequence[Group], why: Why | None) -> str:
+    def _sentence(self, seconds: float, missed: Sequence[Group], why: Why | None, *, named: bool) -> str:
         """The counts, and by name the first of what is missing."""
         said = self.checked(seconds, waited=why is not None).text
         many: list[Result | Group] = sorted([*self._missing, *missed], key=lambda each: each.number)
-        if why is None and len(missed) == len(many) == 1 and not missed[0].reason:
+        if why is None and not named:
+            many = [each for each in many if (each.reason if isinstance(each, Group) else self._is_wanted(each))]
+        if not many or (why is None and len(missed) == len(many) == 1 and not missed[0].reason):
             return said
-        named = []
+        names = []
         for each in many[:_MAX_NAMED]:
             name, reason = each.missed()
             reason = why(each) if why else reason
-            named.append(f"{name} ({reason})" if reason else name)
-        more = self.expected - self.met - len(named)
+            names.append(f"{name} ({reason})" if reason else name)
+        more = (self.expected - self.met if named or why else len(many)) - len(names)
         rest = [f"and {more} more"] if more > 0 and not self.any_port else []
         what = "as wanted" if why is None else "closed" if self.wanted == CLOSED else "ready"
-        return f"{said}; not {what}: {', '.join(named + rest)}"
+        return f"{said}; not {what}: {', '.join(names + rest)}"
+
+    def _is_wanted(self, result: Result) -> bool:
+        return result.probe.state == self.wanted
 
     def _hint(self, exit: Exit) -> str:
         if self.wanted == CLOSED:

@@ -119,6 +119,11 @@ def test_what_is_not_as_wanted_is_said_once() -> None:
     code, _, lines = seen("portcheck", "127.0.0.1:1", "127.0.0.1:2")
     said = "netkit portcheck: 0 of 2 open in "
     assert code == 7 and lines[3].startswith(said) and "not as wanted" not in lines[3]
+    with peer(lambda client: client.sendall(b"ready")) as server:
+        code, _, lines = seen("portcheck", "127.0.0.1:1", server.address, "--expect", "well")
+        assert code == 7 and "".join(lines[3:-1]).endswith(
+            f" (1 closed); not as wanted: {server.address} (closed by the peer before a match)"
+        )
     with tempfile.TemporaryFile() as out:
         _, data = on_terminal("portcheck", "127.0.0.1:1", "127.0.0.1:2", stdout=out)
     assert b"(2 closed); not as wanted: 127.0.0.1:1 (connection refused)" in data
