@@ -64,7 +64,7 @@ RULES = (
     examples=[
         ("netkit listen 9000 > file", "keep what one client on this machine sends"),
         ("netkit listen :9000 --keep --label", "many clients, each line with who sent it"),
-        ("netkit listen udp:5000", "a conversation in datagrams"),
+        ("netkit listen udp:9000", "a conversation in datagrams"),
     ],
 )
 @layer_options("telnet")

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
         excluded("--lines", by=options.FORMAT, why="the values of FORMAT are the record"),
     ],
     examples=[
-        ("netkit pack '!HIB' 80 1 255 | netkit connect db:5432", "send a header"),
+        ("netkit pack '!HIB' 80 1 255 | netkit connect host 9000", "send a header"),
         ("netkit pack --hex 'u16:port u32le:seq ip str' 80 7 10.0.0.1 hi", "show the bytes"),
         ("netkit pack --length u16 --lines < words", "put its length before each line"),
     ],

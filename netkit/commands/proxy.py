@@ -15,7 +15,7 @@ from netkit.cli.command import command
     },
     examples=[
         ("netkit proxy 1080", "a proxy for this machine"),
-        ("netkit proxy :1080 --allow 10.0.0.0/8 --auth-file users", "for a network, and for those in a file"),
+        ("netkit proxy :1080 --allow 10.0.0.0/8", "a proxy for a network"),
         ("netkit proxy 0 -- sh -c 'curl -x socks5h://$NETKIT_ADDRESS http://db/'", "for as long as a command runs"),
     ],
 )

@@ -39,7 +39,7 @@ _UNIX_ALONE = Case("--unix alone", lambda values: values["unix"] and not (values
     examples=[
         ("netkit sockets --listening --port 8080", "who has the port"),
         ("netkit sockets --tcp --state established --watch 1s", "connections, as they come and go"),
-        ("netkit sockets --pid 1234 --json", "the sockets of a process, for a script"),
+        ("netkit sockets --pid $(cat app.pid) --json", "the sockets of a process, for a script"),
     ],
 )
 @click.argument("words", nargs=-1)

@@ -49,9 +49,9 @@ _CUTS = ("--lines", "--size", "--hex")
         needs("--any-source", on=("--replies", "--wait"), why="no replies are waited for"),
     ],
     examples=[
-        ("netkit udp-send localhost 8125 'hits:1|c'", "send one datagram"),
+        ("netkit udp-send log 514 '<14>deploy: done'", "send one datagram"),
         ("tail -f app.log | netkit udp-send --lines log 514", "send each line as it comes"),
-        ("netkit udp-send --replies 1 10.0.0.7 5000 status", "send a question, print the reply"),
+        ("netkit udp-send --replies 1 host 5000 status", "send a question, print the reply"),
     ],
 )
 @address("client", udp=True, rest_as="texts")

@@ -30,7 +30,7 @@ _WITHOUT_FORMAT = Case(
     ],
     examples=[
         ("netkit connect time.example.org 37 | netkit unpack u32", "seconds since 1900"),
-        ("netkit unpack --json 'u16:port ip:host' 0050 7f000001", "values by name"),
+        ("netkit unpack 'u16:port ip:host' 0050 7f000001", "values, with tabs between them"),
         ("netkit listen 9000 | netkit unpack --repeat --length u16 str", "a line for each record"),
     ],
 )

@@ -1,7 +1,6 @@
 """docs/recipes.md: what stands there works, in a network in which ``db``, ``cache`` and ``app`` are services."""
 
 import configparser
-import re
 import shlex
 import subprocess
 import sys
@@ -14,12 +13,13 @@ import pytest
 import yaml
 
 from tests.support import PATIENCE
+from tests.support.certificates import Pki
+from tests.support.examples import files
 from tests.support.processes import tool
 from tests.support.services import services
 
 RECIPES = Path(__file__).parents[2] / "docs" / "recipes.md"
-FENCE = re.compile(r"^```\w+ title=(\S+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-TEXTS = dict(FENCE.findall(RECIPES.read_text()))
+TEXTS = files(RECIPES.name)
 Inside = Callable[..., subprocess.CompletedProcess[str]]
 
 
@@ -35,12 +35,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def inside(folder: Path) -> Iterator[Inside]:
-    """What runs a command in the network of the services, until it ends."""
-    with services(folder) as enter:
+def inside(folder: Path, tmp_path_factory: pytest.TempPathFactory, pki: Pki) -> Iterator[Inside]:
+    """What runs a command beside the services, until it ends."""
+    with services(tmp_path_factory.mktemp("machines"), pki) as machines, machines.serving("postgres", "redis", "web"):
 
         def run(*argv: str) -> subprocess.CompletedProcess[str]:
-            return subprocess.run([*enter, *argv], capture_output=True, text=True, timeout=PATIENCE, cwd=folder)
+            return subprocess.run([*machines.inside(folder), *argv], capture_output=True, text=True, timeout=PATIENCE)
 
         yield run
 

@@ -92,6 +92,10 @@ class Pki:
             "address as DNS name": lambda: self.built(kind, "127.0.0.1", [x509.DNSName("127.0.0.1")]),
         }[kind]()
 
+    def for_hosts(self, *names: str) -> Pair:
+        """Return a pair for these names and addresses."""
+        return self._issued("hosts", *names)
+
     def below(self, file: str, *, known: bool = True) -> Pair:
         """Return a pair and its chain up to the root, which is ``known`` or a stranger."""
         authority = (self._authority if known else self._stranger).create_child_ca()

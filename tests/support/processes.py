@@ -151,6 +151,11 @@ class Running:
             if found := re.search(pattern, line):
                 return found
 
+    def forget(self) -> None:
+        """Pass over the lines on stderr that have come."""
+        while not self._lines.empty():
+            self._lines.get()
+
     @property
     def port(self) -> int:
         """Wait until netkit says where it listens, and return the port."""

@@ -1,0 +1,48 @@
+"""The examples of the documents and man pages: each line that is to be typed, and where it stands."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from netkit.cli import man
+from netkit.cli.pages import Terms
+
+_ROOT = Path(__file__).parents[2]
+DOCUMENTS = [_ROOT / "README.md", *sorted((_ROOT / "docs").glob("*.md"))]
+_FENCE = re.compile(r"^```(?:\w+ title=(\S+))?.*?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+_TYPED = re.compile(r"""(?:'[^']*'|"[^"]*"|[^'"\s]|\s(?!\s))*""")  # up to two spaces, behind which it is explained
+_TABLE = re.compile(r"^\| you (?:typed|want) \| type \|\n(?:\|.*\n)+", re.MULTILINE)
+
+
+def blocks(text: str) -> Iterator[str]:
+    """Yield the lines of indented blocks; those that end in a backslash are joined."""
+    for line in re.sub(r"\\\n\s*", "", _FENCE.sub("", text)).splitlines():
+        if re.match(r" {4}\S", line):
+            found = _TYPED.match(line.strip())
+            assert found
+            yield found[0]
+
+
+def cells(text: str) -> Iterator[str]:
+    """Yield what the second column of tables says is to be typed."""
+    for table in _TABLE.findall(text):
+        for row in table.splitlines()[2:]:
+            yield from re.findall(r"`([^`]+)`", re.split(r"(?<!\\)\|", row)[2].replace("\\|", "|"))
+
+
+def files(document: str) -> dict[str, str]:
+    """The files that a document shows, by their titles."""
+    text = next(path for path in DOCUMENTS if path.name == document).read_text()
+    return {title: content for title, content in _FENCE.findall(text) if title}
+
+
+def examples() -> Iterator[tuple[str, str]]:
+    """Yield where each example stands, and the example. A command's help has those of its man page."""
+    for page in man.pages():
+        for section in page.sections:
+            if section.title in ("EXAMPLES", "TOPICS"):
+                pairs = [pair for block in section.blocks if isinstance(block, Terms) for pair in block.pairs]
+                yield from ((page.name, example) for example, _ in pairs)
+    for document in DOCUMENTS:
+        text = document.read_text()
+        yield from ((document.name, example) for example in (*blocks(text), *cells(text)))
