@@ -15,7 +15,7 @@ from netkit import __version__
 from tests.interop.scenes import CTRL_C, FILES, SCENES, Scene
 from tests.support import PATIENCE
 from tests.support.certificates import Pki
-from tests.support.examples import examples, files
+from tests.support.examples import DOCUMENTS, examples, files
 from tests.support.processes import Running, feed, running, tool
 from tests.support.services import Services, services
 
@@ -83,6 +83,13 @@ def test_an_example(example: str, machines: Services, folder: Path) -> None:
             assert re.search(scene.err, done.err), done
         else:
             assert done.complaints == []
+
+
+def test_each_file_that_is_shown_is_tried() -> None:
+    """Those of two documents have tests of their own; the Dockerfile needs the Internet."""
+    others = [path for path in DOCUMENTS if path.name not in ("ARCHITECTURE.md", "recipes.md")]
+    assert [title for path in others for title in files(path.name)] == ["netkit", "Dockerfile"]
+    assert [path for path in DOCUMENTS if re.search(r"^```\w+$", path.read_text(), re.MULTILINE)] == []
 
 
 def test_the_script_for_a_machine_without_pip(tmp_path: Path) -> None:
