@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
-from netkit.core.descriptors import restoring
+from netkit.core.descriptors import give_back, given_back
 from netkit.core.errors import Exit, Failure, describe
 from netkit.core.events import Observer, ProgramLeft
 from netkit.core.kernel import Cancelled, Group, notify_closing, now, readable, sleep, to_thread
@@ -41,13 +41,13 @@ class Process:
         self.name = os.path.basename(argv[0])
         self._own_group = own_group
         try:
-            self.popen = subprocess.Popen(
-                argv, env=environment, process_group=0 if own_group else None, preexec_fn=restoring(), **popen
-            )
+            with given_back():
+                self.popen = subprocess.Popen(argv, env=environment, process_group=0 if own_group else None, **popen)
         except FileNotFoundError as error:
             raise Failure(Exit.NOT_FOUND, f"run {argv[0]}", error) from error
         except OSError as error:
             raise Failure(Exit.NOT_RUNNABLE, f"run {argv[0]}", error) from error
+        give_back(self.popen.pid)
 
     async def ended(self) -> int:
         """Wait for the program's own end, and end what it left; return its exit code, 128+n after signal n."""

@@ -221,6 +221,14 @@ def test_server_has_more_descriptors_than_its_soft_limit() -> None:
     assert done == (0, b"1000\n", "")
 
 
+@pytest.mark.parametrize("soft", [1000, 20])
+def test_programs_have_the_limit_that_the_server_had(soft: int) -> None:
+    """Even if more is open than it allows for a start: then it is set before the program can have read anything."""
+    wrapper = ("prlimit", f"--nofile={soft}:4096")
+    with running("listen", HERE, "--sh-exec", "cat; ulimit -Sn", wrapper=wrapper) as server:
+        assert exchange(server.port, b"read ") == b"read %d\n" % soft
+
+
 @pytest.mark.parametrize("mode", ["660", "0666", "600"])
 def test_mode_of_the_socket_file(mode: str, tmp_path: Path) -> None:
     """--mode is the file's mode from the first moment, whatever the umask."""
