@@ -357,7 +357,7 @@ conversation_server_options = gathered(
     rules=[
         _unix_rule,
         excluded("--tls", by=options.UDP, why="datagrams are not secured"),
-        excluded("--keepalive", by=options.UDP, why="datagrams make no connection"),
+        excluded("--keepalive", "--accept-proxy", by=options.UDP, why="datagrams make no connection"),
     ],
 )
 

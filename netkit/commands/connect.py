@@ -78,6 +78,7 @@ RULES = (
         why="nothing is sent or received but certificates",
     ),
     needs("--lines", on=options.UDP, why="a stream has no datagrams"),
+    excluded("--lines", by="--recv-only", why="--recv-only sends nothing"),
     excluded("--tls", by=options.UDP, why="datagrams are not secured"),
     excluded(
         *("--keepalive", "--wait", "--reconnect", "--proxy", "--send-proxy", "--starttls", "--telnet"),

@@ -25,6 +25,10 @@ def _keeps(values: Values) -> bool:
     return values["keep"] or replies or (values["max_clients"] or 1) > 1
 
 
+def _leaves(values: Values) -> bool:
+    return values["send_only"] and not _keeps(values)
+
+
 def _receives_only(values: Values) -> bool:
     speaks = ("reply", "reply_file", "exec", "sh_exec")
     return values["command"] and all(values[name] is None for name in speaks)
@@ -49,6 +53,10 @@ RULES = (
     excluded("--progress", by=Case("several clients", _keeps), why="it would show one client"),
     needs("--progress", on=Case("a file or a pipe", _moves_data), why="no file or pipe is sent or received"),
     excluded("--progress", by=options.DUMP, why="the dump is shown there"),
+    needs("--max-conns", on=Case("--keep", _keeps), why="one client is served"),
+    excluded("--label", by="--send-only", why="--send-only shows nothing"),
+    excluded("--until", by=Case("--send-only for one client", _leaves), why="--send-only leaves with our input's end"),
+    excluded("--telnet", by=options.UDP, why="datagrams make no connection"),
     excluded(
         *("--grace", "--hold", "--no-shutdown", "--shutdown-after"),
         by=options.UDP,

@@ -75,6 +75,7 @@ class Scene(NamedTuple):
 # How each case comes about, by its name or by its name and the command's.
 SCENES = {
     "--length without FORMAT": Scene(options="--length u8"),
+    "--send-only for one client": Scene(options="--send-only"),
     "--tls, or a tls: or https: server": Scene(options="--tls --server localhost"),
     "--unix alone": Scene(options="--unix"),
     "COMMAND": Scene("0 -- true"),
