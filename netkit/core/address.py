@@ -63,7 +63,8 @@ def take(words: Sequence[str], role: Role, *, udp: bool = False) -> tuple[Endpoi
         raise Invalid(f"an address is missing: {forms} or unix:PATH")
     first, *rest = words
     if "://" in first:
-        raise Invalid(f"address {first!r} is a URL: write HOST:PORT; netkit fetch gets URLs")
+        fetch = "; netkit fetch gets URLs" if first.startswith(("http://", "https://")) else ""
+        raise Invalid(f"address {first!r} is a URL: write HOST:PORT{fetch}")
     word, tls = without_tls(first, "address")
     is_udp = word.startswith("udp:")
     if is_udp and (tls or not udp):
@@ -96,11 +97,16 @@ def take_host(word: str, rest: list[str], what: str, *, is_port: bool) -> tuple[
     return host, rest.pop(0) if port is None else port
 
 
+def _bracketed(word: str) -> str:
+    """An IPv6 address with a port behind it as it is to be written; empty for any other word."""
+    host, _, port = word.rpartition(":")
+    return f"[{host}]:{port}" if is_digits(port) and family_of(host) == socket.AF_INET6 else ""
+
+
 def _with_port(word: str, what: str) -> str:
     """How a word is to be written that has no port, or that has one which its colons hide."""
-    host, _, port = word.rpartition(":")
-    if is_digits(port) and family_of(host) == socket.AF_INET6:
-        return f"write [{host}]:{port} if {port} is the port"
+    if bracketed := _bracketed(word):
+        return f"write {bracketed} if {word.rpartition(':')[2]} is the port"
     ports = "PORTS" if what == "target" else "PORT"
     return f"HOST {ports} or HOST:{ports}"
 
@@ -285,7 +291,8 @@ def _a_labels(host: str) -> str:
 def _check_ipv6(host: str) -> None:
     address, percent, zone = host.partition("%")
     if family_of(address) != socket.AF_INET6:
-        raise Invalid(f"host {host!r} is not an IPv6 address (HOST:PORT has one colon)")
+        meant = f"write {_bracketed(host)} for :: and a port" if _bracketed(host) else "HOST:PORT has one colon"
+        raise Invalid(f"host {host!r} is not an IPv6 address ({meant})")
     if percent and not zone:
         raise Invalid(f"host {host!r} has an empty zone")
     if percent and not (zone.isascii() and _ZONE.fullmatch(zone)):

@@ -19,9 +19,9 @@ Opener = Callable[[int, tuple[Any, ...]], socket.socket]
 
 PRIVATE = 0o600  # the mode of a socket file
 _PORT_TRIES = 128
+_UNPRIVILEGED = 1024  # the first port that anybody may bind: ip(7), ip_unprivileged_port_start
 _IPV6_OWN = ("::", "::1")
 _HINTS: dict[int | None, str] = {
-    errno.EACCES: "ports below 1024 need privileges; try 8080",
     errno.EADDRNOTAVAIL: "this machine has no such address; :{port} takes all that it has",
     errno.EADDRINUSE: "netkit sockets --listening --port {port} shows who has it; port 0 takes a free one",
 }
@@ -75,6 +75,8 @@ def _bind_once(wanted: Sequence[tuple[Address, Opener]], port: int) -> list[sock
                     sockets.append(opened.enter_context(open_socket(address.family, sockaddr)))
             except Failure as failure:
                 failure.hint = _HINTS.get(failure.errno, "").format(port=chosen)
+                if failure.errno == errno.EACCES and chosen < _UNPRIVILEGED:
+                    failure.hint = f"ports below {_UNPRIVILEGED} need privileges; try 8080"
                 if address.host in _IPV6_OWN and failure.errno in (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL):
                     missing = failure
                 elif sockets and port == 0 and failure.errno == errno.EADDRINUSE:

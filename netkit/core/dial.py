@@ -193,7 +193,8 @@ async def candidates(target: Endpoint, how: Dialling, observe: Observer) -> list
     try:
         found = how.choose(await lookup(target, how.family, numeric=how.numeric, observe=observe))
     except Failure as failure:
-        failure.hint = failure.hint or f"netkit resolve {target.host} shows what the resolver says"
+        if family_of(target.host or "") is None:
+            failure.hint = failure.hint or f"netkit resolve {target.host} shows what the resolver says"
         raise
     source = how.source[0] if how.source else ""
     if source:

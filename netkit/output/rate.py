@@ -8,6 +8,7 @@ from netkit.core.flow import Transfer
 from netkit.core.units import duration, size
 
 _RECENT, _SOON = 3.0, 0.05  # s that a rate is taken over, at most and at least
+_MUCH = 64 * 1024  # bytes: of less the time is that of the peer, and no rate
 _LONGEST = 100 * 3600  # s left: beyond that it is a guess
 
 
@@ -59,7 +60,8 @@ def outcome(transfers: Sequence[Transfer], seconds: float, *, acknowledges: bool
     for transfer in transfers:
         part = f"{transfer.name} {size(transfer.moved) if transfer.moved else 'nothing'}"
         if not parts:
-            rate = f" ({size(int(transfer.moved / seconds), short=True)}/s)" if seconds >= _SOON else ""
+            measured = seconds >= _SOON and transfer.moved >= _MUCH
+            rate = f" ({size(int(transfer.moved / seconds), short=True)}/s)" if measured else ""
             part += f" in {duration(seconds)}{rate}"
         if transfer.name == "sent" and transfer.moved and acknowledges:
             part += ", all acknowledged"

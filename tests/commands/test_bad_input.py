@@ -320,6 +320,7 @@ HOSTS: list[Case] = [
     ]
 ] + [
     (["connect", "http://b.example/"], "address 'http://b.example/' is a URL: write HOST:PORT; netkit fetch gets URLs"),
+    (["connect", "tcp://b.example:80"], "address 'tcp://b.example:80' is a URL: write HOST:PORT"),
     (["listen", "https://b.example:443/"], "address 'https://b.example:443/' is a URL: write HOST:PORT"),
     (["connect", "unix:"], "the path after unix: is empty"),
     (["connect", "unix:@"], "the path after unix: is empty"),

@@ -1,5 +1,7 @@
 """What a person at a terminal is told to try after the mistakes that are made most."""
 
+import errno
+import os
 import socket
 import subprocess
 from collections.abc import Callable
@@ -9,6 +11,10 @@ import pytest
 
 from netkit.cli.layers import STARTTLS
 from netkit.core import tls
+from netkit.core.address import Endpoint
+from netkit.core.bind import bind_all
+from netkit.core.errors import Failure
+from netkit.core.lookup import Address
 from tests.support import netkit, peer, reset, running
 from tests.support.peers import connect
 from tests.support.processes import HERE, resolver
@@ -49,6 +55,21 @@ def test_a_unix_socket_that_nobody_serves(made: bool, wanted: str, tmp_path: Pat
 def test_an_address_that_the_machine_does_not_have() -> None:
     """All that it has are one word."""
     assert hint("listen", "192.0.2.1:9000") == "this machine has no such address; :9000 takes all that it has"
+
+
+@pytest.mark.parametrize(
+    ("port", "told"), [(80, "ports below 1024 need privileges; try 8080"), (8080, "")], ids=["privileged", "another"]
+)
+def test_a_port_that_is_not_allowed(port: int, told: str) -> None:
+    """Most often it is one of those that need privileges; of any other nothing is known."""
+
+    def refuse(family: int, address: object) -> socket.socket:
+        raise OSError(errno.EACCES, os.strerror(errno.EACCES))
+
+    here = Address(socket.AF_INET, ("127.0.0.1", port))
+    with pytest.raises(Failure, match="permission denied") as failed:
+        bind_all([(here, refuse)], Endpoint("127.0.0.1", port))
+    assert failed.value.hint == told
 
 
 def say_hello(client: socket.socket) -> None:
@@ -152,3 +173,10 @@ def test_a_client_that_says_nothing_is_no_reason_for_a_hint() -> None:
             while client.recv(100):
                 pass
         assert server.finish().complaints == []
+
+
+@pytest.mark.parametrize("host", ["::1", "fe80::1%nosuch"])
+def test_an_address_is_nothing_that_a_resolver_knows(host: str) -> None:
+    """Why it cannot be used is said, and nobody is sent to look it up."""
+    code, data = on_terminal("connect", "-4", host, "80", stdin=subprocess.DEVNULL)
+    assert code == 6 and b"hint" not in data

@@ -3,7 +3,7 @@
 import pytest
 
 from netkit.core.flow import Transfer
-from netkit.output.rate import ProgressLine, RateMeter
+from netkit.output.rate import ProgressLine, RateMeter, outcome
 
 MIB = 1 << 20
 
@@ -48,3 +48,16 @@ def test_a_transfer_that_begins_again_is_not_fast_backwards() -> None:
     pace.sample(Transfer("received", 1000), 1.0)
     pace.sample(Transfer("received", 1000), 4.0)
     assert pace.sample(Transfer("received", 10, 20), 4.1).rate == "0 B/s"
+
+
+@pytest.mark.parametrize(
+    ("moved", "seconds", "text"),
+    [
+        (300 << 20, 3.0, "sent 300.0 MiB in 3 s (100 MiB/s), all acknowledged; received nothing"),
+        (300 << 20, 0.04, "sent 300.0 MiB in 40 ms, all acknowledged; received nothing"),
+        (3, 1.0, "sent 3 B in 1 s, all acknowledged; received nothing"),
+    ],
+)
+def test_what_a_transfer_came_to(moved: int, seconds: float, text: str) -> None:
+    """There is a rate where there was much to measure, and time to measure it."""
+    assert outcome([Transfer("sent", moved), Transfer("received", 0)], seconds, acknowledges=True) == text

@@ -70,6 +70,8 @@ def test_what_stands_between_urls_and_plain_targets() -> None:
     ("word", "why"),
     [
         ("nosuch://db", "no probe for nosuch://"),
+        ("tcp://db:1", "no probe for tcp://: HOST:PORT alone looks whether a port is open"),
+        ("udp://db:1", "no probe for udp://: HOST:PORT alone looks whether a port is open, with --udp"),
         ("redis://", "the host is empty"),
         ("redis:///0", "the host is empty"),
         ("redis://db:0", "port 0 is not between 1 and 65535"),

@@ -165,6 +165,9 @@ def _service(word: str, scheme: str, rest: str, protocol: Protocol, tls: bool) -
         url = parse_url(word)
         host, port = url.endpoint.host or "", url.endpoint.port
         return Target(host, (port,), tls or scheme == "https", probe=scheme, url=url, word=str(url))
+    if scheme in ("tcp", "udp"):
+        udp = ", with --udp" if scheme == "udp" else ""
+        raise Invalid(f"no probe for {scheme}://: HOST:PORT alone looks whether a port is open{udp}")
     if scheme not in PROBES:
         raise Invalid(f"no probe for {scheme}://: there are http, https, {', '.join(PROBES)}")
     probe = PROBES[scheme]
