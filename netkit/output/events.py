@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from netkit.core import events
+from netkit.core.address import Endpoint
 from netkit.core.events import CoreEvent, Observer
 from netkit.core.units import duration, milliseconds, size
 from netkit.output import console
@@ -239,7 +240,14 @@ def observer(verbosity: Verbosity, count: Callable[[Observer], Observer] | None 
             name, values = found
             console.emit(name, **values)
 
+    cut: set[Endpoint] = set()  # whose reset, and why, was said
+
     def in_words(event: CoreEvent) -> None:
+        if isinstance(event, events.Cut):
+            cut.add(event.peer)
+        elif isinstance(event, events.Closed) and event.peer in cut:
+            cut.remove(event.peer)
+            event = event._replace(reason="")
         row = TABLE[type(event)]
         if row.drawn and console.draws(STDERR) and verbosity.verbose >= (row.spoken or 0):
             console.draw(row.drawn(event))
