@@ -202,7 +202,7 @@ async def relay(
     elif unanswered and peer.peer.port in _TLS_PORTS:
         advice = f"port {peer.peer.port} is one of TLS: write tls: before the address"
     elif unanswered and failures and peer.peer.path is None:
-        advice = "the server may want TLS, as with tls: before the address"
+        advice = "the server may want TLS (tls: before the address), or be a proxy that reaches nobody"
     if failures:
         worst = classify(most_severe(failures), peer, out.offered, peer.counts.sent - sent_before)
         if not (whole and worst.exit is Exit.RECV and is_over(peer)):

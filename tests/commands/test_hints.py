@@ -125,7 +125,7 @@ def reset_once_it_has_sent(client: socket.socket) -> None:
         (hang_up, ("127.0.0.1", 0), "nothing came back; the server may want TLS (tls: before the address), or "),
         (hang_up, ("127.77.0.2", 8443), "port 8443 is one of TLS: write tls: before the address"),
         (hang_up_with_an_alert, ("127.0.0.1", 0), "the peer speaks TLS: write tls: before the address"),
-        (reset_once_it_has_sent, ("127.0.0.1", 0), "the server may want TLS, as with tls: before the address"),
+        (reset_once_it_has_sent, ("127.0.0.1", 0), "the server may want TLS (tls: before the address), or be a proxy "),
         (reset_once_it_has_sent, ("127.77.0.3", 8443), "port 8443 is one of TLS: write tls: before the address"),
     ],
 )

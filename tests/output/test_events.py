@@ -12,6 +12,7 @@ from cryptography.x509.oid import NameOID
 
 from netkit.core import events
 from netkit.core.address import Endpoint
+from netkit.output import console
 from netkit.output import events as events_module
 from netkit.output.console import Verbosity
 from netkit.output.jsonl import record
@@ -464,12 +465,15 @@ def test_times_are_milliseconds_to_the_microsecond() -> None:
     assert re.fullmatch(r"333\.333", json.dumps(found[1]["time_ms"]))
 
 
-def test_why_a_connection_was_cut_is_said_once(capfd: pytest.CaptureFixture[str]) -> None:
+def test_why_a_connection_was_cut_is_said_once(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The line about its end does not say it again; that of the next connection of the same peer has its own."""
+    monkeypatch.setattr(console, "program", "netkit relay")
     observe = events_module.observer(Verbosity(1))
     closed = events.Closed("c", PEER, 0, 0, 0, 0.001, "refused")
     for event in (events.Cut(PEER, "refused"), closed, closed):
         observe(event)
     end = "c closed after 1 ms: 0 B received, 0 B sent"
     lines = [f"connection from {PEER} reset: refused", end, f"{end}, refused"]
-    assert capfd.readouterr().err.splitlines() == [f"netkit: {line}" for line in lines]
+    assert capfd.readouterr().err.splitlines() == [f"netkit relay: {line}" for line in lines]
