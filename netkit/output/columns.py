@@ -7,7 +7,7 @@ from netkit.output.console import STDOUT, terminal_size
 from netkit.output.escape import printable
 
 _GAP = "  "
-_READABLE = 20  # columns that words need
+_READABLE = 8  # columns that words need
 
 
 def table(rows: Sequence[Sequence[str]]) -> str:
@@ -24,7 +24,8 @@ def _lines(rows: Sequence[Sequence[str]], room: int) -> Iterator[str]:
 
     for *first, last in rows:
         margin = sum(map(len, first)) + len(_GAP) * len(first)
-        folded = wrap(last, max(room - margin, _READABLE), break_long_words=False, break_on_hyphens=False)
+        left = room - margin
+        folded = wrap(last, left, break_long_words=False, break_on_hyphens=False) if left >= _READABLE else [last]
         yield _GAP.join((*first, ("\n" + " " * margin).join(folded))).rstrip()
 
 

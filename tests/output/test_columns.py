@@ -29,13 +29,20 @@ def test_cells_are_only_padded(rows: list[tuple[str, str]]) -> None:
         assert padded == [row[0].ljust(widths(rows)[0]), row[1]]
 
 
-def test_a_narrow_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The last cell is folded between its words, below itself; a word that is too long is not broken."""
+@pytest.mark.parametrize(
+    ("room", "octets"),
+    [
+        (30, ["octets  254 128 0 0 0 0 0 0 0", "        0"]),
+        (16, ["octets  254 128", "        0 0 0 0", "        0 0 0 0"]),
+        (15, ["octets  254 128 0 0 0 0 0 0 0 0"]),
+    ],
+)
+def test_a_narrow_terminal(room: int, octets: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """The last cell is folded between its words, below itself, if there is room; a word that is too long is whole."""
     monkeypatch.setattr(os, "isatty", lambda fd: fd == 1)
-    monkeypatch.setattr(columns, "terminal_size", lambda fd: os.terminal_size((30, 24)))
+    monkeypatch.setattr(columns, "terminal_size", lambda fd: os.terminal_size((room, 24)))
     rows = [("octets", "254 128 0 0 0 0 0 0 0 0"), ("hex", "0x" + "f" * 32), ("none", "")]
-    lines = ["octets  254 128 0 0 0 0 0 0 0", "        0", "hex     0x" + "f" * 32, "none"]
-    assert table(rows).split("\n") == lines
+    assert table(rows).split("\n") == [*octets, "hex     0x" + "f" * 32, "none"]
 
 
 @pytest.mark.parametrize("terminal", [True, False])
