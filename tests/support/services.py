@@ -42,13 +42,16 @@ _HOSTS = {
 }
 _CERTIFIED = ("localhost", "127.0.0.1", "here", "db", "host", "mail", "ldap", "example.org", "dns.example", "9.9.9.9")
 _NEAR = """
-ip link set lo up
 mount -t tmpfs none /run
 mkdir dev
 ln -s /proc/self/fd dev/fd; ln -s fd/0 dev/stdin; ln -s fd/1 dev/stdout; ln -s fd/2 dev/stderr
-for name in null zero full random urandom tty; do : >dev/$name; mount --bind /dev/$name dev/$name; done
+for name in null zero full random urandom; do : >dev/$name; mount --bind /dev/$name dev/$name; done
 mount --rbind dev /dev
-for name in hosts resolv.conf ssh/ssh_config; do [ ! -e /etc/$name ] || mount --bind ${name#*/} /etc/$name; done
+for name in hosts resolv.conf ssh/ssh_config; do
+    place=$(readlink -m /etc/$name)
+    case $place in /run/*) mkdir -p ${place%/*}; : >$place ;; esac
+    [ ! -e $place ] || mount --bind ${name#*/} $place
+done
 """
 _FAR = f"""
 ip address add 10.9.0.2/32 dev wire
@@ -221,6 +224,7 @@ class Services:
             tool(program)
         if name == "ssh":  # which knows the users of the real machine
             _, port = stack.enter_context(sshd(self._folder))
+            (self._folder / "ssh_config").write_text(_SSH.format(user=getpass.getuser(), folder=self._folder))
             argv = [tool("socat"), f"UNIX-LISTEN:{self._folder}/ssh.sock,fork", f"TCP:127.0.0.1:{port}"]
             stack.enter_context(running(argv=argv))
         argv = [*self.inside(self._folder), *([] if here else ["there"]), "sh", "-c", line]
@@ -272,7 +276,7 @@ def _write(folder: Path) -> None:
     for name, text in {
         "hosts": "".join(f"{address} {names}\n" for address, names in _HOSTS.items()),
         "resolv.conf": "nameserver 9.9.9.9\n",
-        "ssh_config": _SSH.format(user=getpass.getuser(), folder=folder),
+        "ssh_config": "",
         "nginx.conf": _SITE.format(folder=folder),
         "nsd.conf": _NSD.format(folder=folder),
         "zone": _ZONE,
