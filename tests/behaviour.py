@@ -10,7 +10,6 @@ import os
 import shutil
 import socket
 import ssl
-import struct
 import subprocess
 import tempfile
 import threading
@@ -21,7 +20,7 @@ from typing import NamedTuple
 import trustme
 
 from tests.benchmarks.measure import NETKIT
-from tests.support.peers import free_port
+from tests.support.peers import free_port, reset
 
 HERE = "127.0.0.1"
 _PATIENCE = 15.0  # s: who takes longer hangs
@@ -46,14 +45,9 @@ def _read(client: socket.socket, most: int = 1 << 62) -> None:
         most -= len(data)
 
 
-def _reset(client: socket.socket) -> None:
-    client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    client.close()
-
-
 def _dies_in_upload(client: socket.socket) -> None:
     _read(client, _SIZE // 4)
-    _reset(client)
+    reset(client)
 
 
 def _answers_late(client: socket.socket) -> None:

@@ -13,7 +13,6 @@ import random
 import select
 import socket
 import ssl
-import struct
 import subprocess
 import sys
 import tempfile
@@ -27,6 +26,7 @@ from typing import NamedTuple
 import trustme
 
 from tests.benchmarks.measure import NETKIT
+from tests.support import peers
 
 _HOST = "127.83.79.75"  # of this machine, and no other than who soaks has to do with it
 _REST = 150.0  # s: an association of the datagram relay lasts 60, and FIN-WAIT-2 of who left a half-closed one too
@@ -110,11 +110,6 @@ def _secured(sock: socket.socket) -> socket.socket:
         raise
 
 
-def _reset(sock: socket.socket) -> None:
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    sock.close()
-
-
 def connect(server: Server) -> None:
     """Say something, hear what comes, and leave."""
     with _client(server) as sock:
@@ -127,7 +122,7 @@ def reset(server: Server) -> None:
     """Say something, and reset."""
     sock = _client(server)
     sock.sendall(b"hello\n")
-    _reset(sock)
+    peers.reset(sock)
 
 
 def flood(server: Server) -> None:
@@ -138,7 +133,7 @@ def flood(server: Server) -> None:
     with contextlib.suppress(OSError):
         while sent < 16 << 20 and select.select([], [sock], [], _BREATH)[1]:
             sent += sock.send(bytes(65536))
-    random.choice((_reset, socket.socket.close))(sock)
+    random.choice((peers.reset, socket.socket.close))(sock)
 
 
 def half_close(server: Server) -> None:

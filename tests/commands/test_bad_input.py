@@ -23,7 +23,6 @@ Case = tuple[list[str], str]
 """What is typed after ``netkit``, and what the message has to say."""
 
 SERVERS = ("echo", "listen", "upper")
-LOOKS = ("address", "free-port", "portcheck", "resolve", "services", "sockets")
 LONG = "x" * 20_000
 
 

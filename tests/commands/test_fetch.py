@@ -14,13 +14,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import NETKIT, PATIENCE, Finished, died_by, free_port, netkit, peer, read_all, running
+from tests.support import NETKIT, PATIENCE, died_by, free_port, netkit, peer, read_all, running
 from tests.support.certificates import Pki
 from tests.support.data import OTHER, check_same, files
 from tests.support.namespaces import separate
 from tests.support.peers import full_backlog
 from tests.support.processes import ends, sound
 from tests.support.secured import Secured, serving
+from tests.support.sites import answer, fetch
 
 BODY = random.Random(8).randbytes(300_000)
 HALF = len(BODY) // 2
@@ -104,21 +105,14 @@ def unix_site(address: str, *answers: bytes | Behaviour) -> Iterator[list[bytes]
         server.join(PATIENCE)
 
 
-def answer(body: bytes = BODY, status: str = "200 OK", length: int | None = None, **fields: str) -> bytes:
-    """Return an answer; its length is ``body``'s unless given."""
-    about = {"Content-Length": str(len(body) if length is None else length), **fields}
-    lines = [f"HTTP/1.1 {status}", *(f"{name.replace('_', '-')}: {value}" for name, value in about.items()), "", ""]
-    return "\r\n".join(lines).encode() + body
-
-
 def rest(start: int, count: int | None = None, tag: str = '"v1"') -> bytes:
     """Return an answer with the body from ``start`` on, of which ``count`` bytes come."""
     where = f"bytes {start}-{len(BODY) - 1}/{len(BODY)}"
     part = BODY[start:]
-    return answer(part[:count], "206 Partial Content", len(part), ETag=tag, Content_Range=where)
+    return answer(part[:count], "206 Partial Content", length=len(part), ETag=tag, Content_Range=where)
 
 
-WHOLE = answer(ETag='"v1"')
+WHOLE = answer(BODY, ETag='"v1"')
 CUT = answer(BODY[:HALF], length=len(BODY), ETag='"v1"')
 MISSING = answer(b"no", "404 Not Found")
 
@@ -141,14 +135,6 @@ def await_part(path: Path, size: int) -> None:
             if os.stat(part).st_size >= size:
                 return
         os.sched_yield()
-
-
-def fetch(*args: str, code: int = 0, **popen: object) -> Finished:
-    """Run fetch to its end, which has to be this one."""
-    done = sound(netkit("fetch", *args, **popen), code)  # type: ignore[arg-type]
-    if code == 0:
-        assert done.err == ""
-    return done
 
 
 # -- a file
@@ -342,7 +328,7 @@ def test_what_is_no_part_is_not_gone_on_with(options: list[str]) -> None:
 
 
 SAME = b"HTTP/1.1 304 Not Modified\r\n\r\n"
-STAMPED = answer(Last_Modified="Fri, 20 Nov 2020 11:00:00 GMT", Date="Fri, 20 Nov 2020 12:00:00 GMT")
+STAMPED = answer(BODY, Last_Modified="Fri, 20 Nov 2020 11:00:00 GMT", Date="Fri, 20 Nov 2020 12:00:00 GMT")
 
 
 def needs_attributes(folder: Path) -> None:
@@ -380,7 +366,7 @@ def test_a_file_of_which_nobody_knows(tmp_path: Path, change: str) -> None:
     """A file that came from elsewhere, that was changed since, or whose version had no name: 23, and it stays."""
     needs_attributes(tmp_path)
     path = tmp_path / "file"
-    with site(answer() if change == "no validator" else WHOLE, WHOLE) as web:
+    with site(answer(BODY) if change == "no validator" else WHOLE, WHOLE) as web:
         fetch(web.url, "-o", str(path))
         if change == "other bytes":
             path.write_bytes(OTHER)
@@ -468,7 +454,7 @@ def secured_site(
 
 def whole(tls: Secured) -> None:
     """Answer with the body, and end as TLS does."""
-    tls.send(answer())
+    tls.send(answer(BODY))
     tls.end()
 
 
@@ -504,7 +490,7 @@ def test_truncation(pki: Pki) -> None:
     """Without close_notify a body that ends with the connection is 18; one whose length is known is whole, and 0."""
 
     def known(tls: Secured) -> None:
-        tls.send(answer())
+        tls.send(answer(BODY))
 
     with secured_site(pki.server(), cut_close_delimited, known) as web:
         done = fetch(web.url, "--cafile", pki.ca, code=18)
@@ -622,11 +608,6 @@ def test_keepalive() -> None:
 
 
 # -- waiting
-
-
-def head_then_silence(sock: socket.socket) -> None:
-    """Answer with a head, and no byte of the body."""
-    held(answer(b"", length=10))(sock)
 
 
 @pytest.mark.parametrize(

@@ -10,24 +10,16 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import PATIENCE, Finished, free_port, netkit, peer, read_all, reset, running
+from tests.support import PATIENCE, free_port, netkit, peer, read_all, reset, running
 from tests.support.data import DATA, check_same, files
-from tests.support.processes import feed, sound
-from tests.support.sites import Site, answer, site
+from tests.support.processes import feed
+from tests.support.sites import Site, answer, fetch, site
 from tests.support.terminals import on_terminal
 
 DONE = answer(b"done")
 BUSY = "503 Service Unavailable"
 SOON = answer(b"busy", BUSY, Retry_After="0")
 LONG_AGO = "Fri, 20 Nov 2020 12:00:00 GMT"
-
-
-def fetch(*args: str, code: int = 0, **popen: object) -> Finished:
-    """Run fetch to its end, which has to be this one."""
-    done = sound(netkit("fetch", *args, **popen), code)  # type: ignore[arg-type]
-    if code == 0:
-        assert done.err == ""
-    return done
 
 
 def told(*args: str, **popen: object) -> str:

@@ -20,7 +20,7 @@ from tests.support.namespaces import separate
 from tests.support.peers import connect, drip, echo, full_backlog, is_reset, receive, until_reset
 from tests.support.processes import HERE, cpu_seconds, descriptors, settle, strace
 from tests.support.proxy_clients import PROTOCOLS, granted, http, password, reply, request, socks4, socks5, tunnel
-from tests.support.relays import converse, secured_by
+from tests.support.relays import answering, converse, secured_by
 
 MIB = 1 << 20
 EVERY = pytest.mark.parametrize("protocol", PROTOCOLS)
@@ -41,13 +41,6 @@ def users(tmp_path: Path) -> str:
     path.touch(0o600)
     path.write_text("me:secret\n", encoding="utf-8")
     return str(path)
-
-
-def answering(sock: socket.socket) -> bytes:
-    """Return all that came, once it was answered with OTHER."""
-    data = read_all(sock)
-    sock.sendall(OTHER)
-    return data
 
 
 def check_served(proxy: int, target: int) -> None:

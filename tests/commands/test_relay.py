@@ -33,7 +33,7 @@ from tests.support.data import DATA, OTHER, check_same
 from tests.support.partners import run
 from tests.support.peers import is_reset, is_silent, push, until_reset, wait_for_refusal
 from tests.support.processes import HERE, peak_memory, settle, tool
-from tests.support.relays import converse, secured_by, target
+from tests.support.relays import answering, converse, secured_by, target
 
 MIB = 1 << 20
 
@@ -46,15 +46,6 @@ def dialled(port: int) -> socket.socket:
 def both(sock: socket.socket) -> bytes:
     """Send OTHER, and return all that came."""
     return converse(sock, OTHER)
-
-
-def answering(sock: socket.socket) -> bytes:
-    """Return all that came, once it was answered with OTHER."""
-    data = read_all(sock)
-    sock.sendall(OTHER)
-    if hasattr(sock, "unwrap"):
-        sock.unwrap()
-    return data
 
 
 # -- bytes

@@ -14,7 +14,7 @@ from netkit.core.events import ignore
 from netkit.core.kernel import Group, deadline, now
 from netkit.core.relay import Break, bridge
 from netkit.core.socket_stream import SocketStream
-from netkit.core.stream import Stream
+from tests.contract import read_all
 from tests.memory import pair
 from tests.support import PATIENCE, reset
 
@@ -29,14 +29,6 @@ def run(main: Callable[[], Awaitable[Any]]) -> Any:
             return await main()
 
     return kernel.run(bounded())
-
-
-async def read_all(stream: Stream) -> bytes:
-    """Receive to the end."""
-    chunks = []
-    while chunk := await stream.recv():
-        chunks.append(chunk)
-    return b"".join(chunks)
 
 
 def test_each_way_ends_by_itself() -> None:

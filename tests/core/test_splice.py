@@ -19,7 +19,7 @@ from netkit.core.flow import Flow
 from netkit.core.pump import pump
 from netkit.core.socket_stream import SocketStream
 from netkit.core.stdio import FileStream
-from tests.support import NETKIT, Finished, Running, died_by, jam, netkit, peer, read_all, reset, running
+from tests.support import NETKIT, Finished, died_by, jam, netkit, peer, read_all, reset, running
 from tests.support.peers import drip
 from tests.support.streams import Steps
 
@@ -257,14 +257,6 @@ def test_without_descriptors_for_a_pipe_it_is_copied(
 # -- what goes wrong on the way
 
 
-def read_exactly(process: Running, count: int) -> bytes:
-    """Read so many bytes of a process's stdout, or all there are."""
-    data = b""
-    while len(data) < count and (more := process.out.read(count - len(data))):
-        data += more
-    return data
-
-
 @pytest.mark.parametrize("through", ["file", "pipe"])
 def test_peer_that_leaves_in_the_middle_is_55_with_the_count(through: str, tmp_path: Path) -> None:
     """What the kernel took and the peer did not is counted, as it is when copied."""
@@ -308,7 +300,7 @@ def test_reset_in_the_middle_is_56_with_an_exact_prefix(sink: str, tmp_path: Pat
         running("connect", server.address, stdout=file if sink == "file" else subprocess.PIPE) as process,
     ):
         if sink == "pipe":
-            assert read_exactly(process, len(DATA)) == DATA
+            assert process.read(len(DATA)) == DATA
         else:
             while path.stat().st_size < len(DATA):
                 os.sched_yield()
@@ -321,7 +313,7 @@ def test_reset_in_the_middle_is_56_with_an_exact_prefix(sink: str, tmp_path: Pat
 def test_reader_that_leaves_in_the_middle_ends_us_by_sigpipe() -> None:
     """As any filter does, silently."""
     with peer(lambda sock: sock.sendall(DATA * 4)) as server, running("connect", server.address) as process:
-        assert read_exactly(process, 3_000_000) == DATA[:3_000_000]
+        assert process.read(3_000_000) == DATA[:3_000_000]
         process.out.close()
         assert died_by(process.wait()) is signal.SIGPIPE
         assert process.said == []

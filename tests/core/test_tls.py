@@ -1,10 +1,7 @@
 """TLS is a stream like any other: the contract, over a real handshake; ends, counts, clocks and what a peer may say."""
 
-import array
-import fcntl
 import socket
 import ssl
-import termios
 from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -36,6 +33,7 @@ from tests.contract import Check, Outcome, check_stream, pattern, read_all, read
 from tests.support.certificates import BAD, Pair, Pki
 from tests.support.peers import tcp_sockets
 from tests.support.servers import Client, Server, hold, serving
+from tests.support.terminals import held
 
 HERE = "127.0.0.1"
 
@@ -216,7 +214,7 @@ def test_payload_that_was_lost_is_counted_to_the_record(pki: Pki) -> None:
             sending = Outcome(contract.send_without_end(a))
             task = group.start_soon(sending.run())
             await until_held_back(a)
-            while (taken := under.counts.sent - before - under.unacknowledged()) != waiting(theirs):
+            while (taken := under.counts.sent - before - under.unacknowledged()) != held(theirs.fileno()):
                 await sleep(0)
             b.abort()
             await task.finished.wait()
@@ -247,13 +245,6 @@ def test_an_end_that_nobody_wants_is_no_reset(pair_of: Any) -> None:
             assert (joined.failure, joined.value) == (None, "peer ended first")
 
     check_stream(pair_of, check)
-
-
-def waiting(sock: socket.socket) -> int:
-    """Return the bytes that could be received at once."""
-    count = array.array("i", [0])
-    fcntl.ioctl(sock, termios.FIONREAD, count)
-    return count[0]
 
 
 # -- what a peer says in place of a handshake

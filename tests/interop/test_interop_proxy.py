@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 from socksio import socks4, socks5
 
-from tests.support import PATIENCE, Running, free_port, peer, read_all, running
+from tests.support import PATIENCE, Running, free_port, peer, running
 from tests.support.certificates import Pki
 from tests.support.data import DATA, OTHER, check_same
 from tests.support.partners import login, run, sshd
 from tests.support.peers import connect
 from tests.support.processes import HERE, tool
-from tests.support.relays import converse
+from tests.support.relays import answering, converse
 
 SCHEMES = ("socks4", "socks4a", "socks5", "socks5h", "http")
 PAGE = b"HTTP/1.0 200 OK\r\n\r\n" + DATA
@@ -133,13 +133,6 @@ def test_curl_without_a_tunnel() -> None:
 
 
 # -- nc and ncat
-
-
-def answering(sock: socket.socket) -> bytes:
-    """Return all that came, once it was answered with OTHER."""
-    data = read_all(sock)
-    sock.sendall(OTHER)
-    return data
 
 
 @pytest.mark.parametrize("protocol", ["4", "5", "connect"])

@@ -8,18 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import NETKIT, free_port, peer, read_all, running
+from tests.support import NETKIT, free_port, peer, running
 from tests.support.certificates import Pki
 from tests.support.data import DATA, OTHER, check_same
 from tests.support.partners import await_listener, content, file_of, nginx, run, tcp_client, tcp_server, unix_client
 from tests.support.processes import HERE, tool
-
-
-def answering(sock: socket.socket) -> bytes:
-    """Return all that came, once it was answered with OTHER."""
-    data = read_all(sock)
-    sock.sendall(OTHER)
-    return data
+from tests.support.relays import answering
 
 
 @pytest.mark.parametrize("name", ["nc", "ncat", "socat", "netkit"])

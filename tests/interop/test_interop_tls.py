@@ -96,11 +96,11 @@ def test_openssl_renews_its_keys_in_the_middle(pki: Pki) -> None:
         for command in (b"K\n", b"k\n", b"K\n"):
             block = TEXT[:50_000] + b"\n"
             feed_on(client, block)
-            check_same(exactly(client, len(block)), block)
+            check_same(client.read(len(block)), block)
             client.stdin.write(command)
             client.line("KEYUPDATE")
         client.stdin.write(b"last\n")
-        assert exactly(client, 5) == b"last\n"
+        assert client.read(5) == b"last\n"
         assert client.finish().code == 0
         assert server.finish().code == 0
 
@@ -110,14 +110,6 @@ def feed_on(process: Running, data: bytes) -> None:
     rest = memoryview(data)
     while rest:
         rest = rest[process.stdin.write(rest) :]
-
-
-def exactly(process: Running, count: int) -> bytes:
-    """Read so many bytes of stdout."""
-    data = b""
-    while len(data) < count and (chunk := process.out.read(count - len(data))):
-        data += chunk
-    return data
 
 
 def test_openssl_gets_no_ticket(pki: Pki) -> None:
@@ -314,7 +306,7 @@ def test_ncat_dials(pki: Pki) -> None:
         serving(pki, "listen", stdin=stdin) as (server, port),
         running(argv=dialling(port)) as client,
     ):
-        check_same(exactly(client, len(OTHER)), OTHER)
+        check_same(client.read(len(OTHER)), OTHER)
         assert client.finish() == (0, b"", "")
         assert server.finish().code == 18
 

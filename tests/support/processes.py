@@ -164,6 +164,13 @@ class Running:
     def signal(self, number: int) -> None:
         self.process.send_signal(number)
 
+    def read(self, count: int) -> bytes:
+        """Read so many bytes of stdout, or all there are."""
+        data = b""
+        while len(data) < count and (more := self.out.read(count - len(data))):
+            data += more
+        return data
+
     def read_all(self) -> bytes:
         """Read stdout to its end."""
         return self.process.stdout.read()  # type: ignore[union-attr,no-any-return]

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from tests.support.certificates import Pki
+from tests.support.data import OTHER
 from tests.support.peers import peer, read_all
 from tests.support.processes import PATIENCE
 
@@ -58,6 +59,15 @@ def target(kind: str, behaviour: Behaviour, pki: Pki, folder: Path) -> Iterator[
 def secured_by(pki: Pki, sock: socket.socket) -> ssl.SSLSocket:
     """A client of TLS, which takes an end without close_notify for the failure it is."""
     return pki.client_context().wrap_socket(sock, server_hostname="localhost", suppress_ragged_eofs=False)
+
+
+def answering(sock: socket.socket) -> bytes:
+    """Return all that came, once it was answered with OTHER."""
+    data = read_all(sock)
+    sock.sendall(OTHER)
+    if hasattr(sock, "unwrap"):
+        sock.unwrap()
+    return data
 
 
 def converse(sock: socket.socket, data: bytes) -> bytes:

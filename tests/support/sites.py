@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import BinaryIO, NamedTuple
 
 from tests.support.peers import peer
+from tests.support.processes import Finished, netkit, sound
 
 Answer = bytes | Callable[[socket.socket], object]
 
@@ -70,8 +71,16 @@ def site(*answers: Answer, port: int = 0) -> Iterator[Site]:
         yield served
 
 
-def answer(body: bytes = b"", status: str = "200 OK", **fields: str) -> bytes:
-    """An answer with its length."""
-    about = {"Content-Length": str(len(body)), **fields}
+def answer(body: bytes = b"", status: str = "200 OK", length: int | None = None, **fields: str) -> bytes:
+    """An answer; its length is that of ``body`` unless given."""
+    about = {"Content-Length": str(len(body) if length is None else length), **fields}
     lines = [f"HTTP/1.1 {status}", *(f"{name.replace('_', '-')}: {value}" for name, value in about.items()), "", ""]
     return "\r\n".join(lines).encode() + body
+
+
+def fetch(*args: str, code: int = 0, **popen: object) -> Finished:
+    """Run fetch to its end, which has to be this one."""
+    done = sound(netkit("fetch", *args, **popen), code)  # type: ignore[arg-type]
+    if code == 0:
+        assert done.err == ""
+    return done

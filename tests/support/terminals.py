@@ -68,10 +68,10 @@ def taken(fd: int) -> bytes:
     return data
 
 
-def held(pipe: int) -> int:
-    """Return how many bytes a pipe holds that nobody has read."""
+def held(fd: int) -> int:
+    """Return how many bytes a pipe, or a socket, holds that nobody has read."""
     count = array.array("i", [0])
-    fcntl.ioctl(pipe, termios.FIONREAD, count)
+    fcntl.ioctl(fd, termios.FIONREAD, count)
     return count[0]
 
 
