@@ -315,7 +315,7 @@ class ProgressOptions(Record):
         from netkit.services.progress import Shown, Ways
 
         ways = Ways(reads, writes, long)
-        seen = (ways.sends or ways.receives) and not record.dumps(verbosity)
+        seen = ways.moves and not record.dumps(verbosity)
         show = self.show(verbosity) if seen else None
         tell = self._telling() if show is not None and not verbosity.verbose else None  # -v has it anyway
         return Shown(show, tell, ways, self.wiping() if same_terminal(1, 2) else None)

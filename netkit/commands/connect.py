@@ -42,8 +42,7 @@ def _moves_data(values: Values) -> bool:
 
     ours = values["exec"] is None and values["sh_exec"] is None
     typed = values["text"] is not None or values["octets"] is not None
-    ways = Ways(ours and not typed and not values["recv_only"], ours and not values["send_only"])
-    return ways.sends or ways.receives
+    return Ways(ours and not typed and not values["recv_only"], ours and not values["send_only"]).moves
 
 
 RULES = (

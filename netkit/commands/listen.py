@@ -38,8 +38,7 @@ def _moves_data(values: Values) -> bool:
     from netkit.services.progress import Ways
 
     ours = values["exec"] is None and values["sh_exec"] is None and not (_keeps(values) or values["command"])
-    ways = Ways(ours, ours)
-    return ways.sends or ways.receives
+    return Ways(ours, ours).moves
 
 
 _ENDS = ("--grace", "--hold", "--no-shutdown", "--shutdown-after", "--send-only")

@@ -9,7 +9,7 @@ from netkit.core.stream import LARGEST_READ, Connection, Counts
 
 ACCEPTED = "gzip, deflate"
 _GZIP, _DEFLATE = ("gzip", "x-gzip"), "deflate"
-_MOST_CODINGS = 4  # one over the other; there is hardly a server with more than one
+_MAX_CODINGS = 4  # one over the other; there is hardly a server with more than one
 # The wbits of zlib: a gzip member, a zlib stream, and one without its header, which some servers call deflate too.
 _MEMBER, _ZLIB, _BARE = 31, 15, -15
 
@@ -22,7 +22,7 @@ def decoded(body: Connection, codings: str | None) -> Connection:
     """
     names = [name for word in (codings or "").split(",") if (name := word.strip().lower()) not in ("", "identity")]
     unknown = [name for name in names if name not in (*_GZIP, _DEFLATE)]
-    if unknown or len(names) > _MOST_CODINGS:
+    if unknown or len(names) > _MAX_CODINGS:
         reason = f"it is encoded by {unknown[0]}, not asked for" if unknown else f"it is encoded {len(names)} times"
         raise Failure(Exit.PROTOCOL, f"decompress {body.name}", reason)
     for name in reversed(names):

@@ -73,7 +73,7 @@ class Broadcast:
     def __init__(self, terminal: Terminal) -> None:
         self.output = Output(terminal)
         self.subscribers: set[_Subscriber] = set()
-        self.stirred = Condition()
+        self.changed = Condition()
         self.ended = Event()
         self.taken = True  # whether somebody has taken the last chunk
 
@@ -104,26 +104,26 @@ class Broadcast:
         self.ended.set()
         for subscriber in self.subscribers:
             subscriber.give(b"")
-        self.stirred.notify_all()
+        self.changed.notify_all()
 
     async def _until(self, condition: Callable[[], bool]) -> None:
         while not condition():
-            await self.stirred.wait()
+            await self.changed.wait()
 
 
 class _Subscriber(Side):
-    """The side of one client in a crowd, from its coming until it is read no more."""
+    """The side of one client of a broadcast, from its coming until it is read no more."""
 
     def __init__(self, broadcast: Broadcast) -> None:
         super().__init__(broadcast.output)
         self.waits = False
         self.behind = Event()
-        self._crowd = broadcast
+        self._broadcast = broadcast
         self._chunks: deque[bytes] = deque()
         self._waiting_bytes = 0
         self._given = Condition()
         broadcast.subscribers.add(self)
-        broadcast.stirred.notify_all()
+        broadcast.changed.notify_all()
 
     def give(self, data: bytes) -> None:
         """Put bytes from stdin into the queue, or tell of its end."""
@@ -138,9 +138,9 @@ class _Subscriber(Side):
         self._given.notify_all()
 
     async def recv(self) -> bytes:
-        while not self._chunks and not self._crowd.ended.is_set():
+        while not self._chunks and not self._broadcast.ended.is_set():
             self.waits = True
-            self._crowd.stirred.notify_all()
+            self._broadcast.changed.notify_all()
             try:
                 await self._given.wait()
             except BaseException:  # nobody reads this side any more: what stdin brings from now on is for others
@@ -150,14 +150,14 @@ class _Subscriber(Side):
             return b""
         data = self._chunks.popleft()
         self._waiting_bytes -= len(data)
-        self._crowd.taken = True
+        self._broadcast.taken = True
         self.counts.add_received(len(data))
         return data
 
     def leave(self) -> None:
         """Get no more. Leaving twice is nothing."""
-        self._crowd.subscribers.discard(self)
-        self._crowd.stirred.notify_all()
+        self._broadcast.subscribers.discard(self)
+        self._broadcast.changed.notify_all()
 
 
 def keeping(terminal: Terminal, conversation: Conversation) -> Service:

@@ -43,6 +43,11 @@ class Ways(Record):
         return self.writes and not os.isatty(STDOUT)
 
     @property
+    def moves(self) -> bool:
+        """Whether either way is a transfer."""
+        return self.sends or self.receives
+
+    @property
     def typed(self) -> bool:
         """Whether somebody may type."""
         return self.reads and os.isatty(STDIN)

@@ -118,7 +118,7 @@ async def keep_serving(
         async with Group() as serving:
             if (listener := sockets.listener) and (handler := service.handler):
                 if not one_shot:
-                    handler = _telling(handler, observe)
+                    handler = _reporting(handler, observe)
                 serving.start_soon(serve(listener, handler, stop=stop, policy=policy, observe=observe, failed=failed))
             if (bound := sockets.bound) and (receiver := service.receiver):
                 from netkit.core import udp_server
@@ -196,7 +196,7 @@ def welcoming(handler: Handler, greet: bytes | None, keepalive: float | None) ->
     return handle
 
 
-def _telling(handler: Handler, observe: Observer) -> Handler:
+def _reporting(handler: Handler, observe: Observer) -> Handler:
     """The handler, which tells of a client whose data a pattern of ours cannot cope with."""
 
     async def handle(stream: Connection) -> str | None:

@@ -14,12 +14,12 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from tests.support import NETKIT, Finished, free_port, netkit, running
+from tests.support import NETKIT, free_port, netkit, running
 from tests.support.certificates import Pki
 from tests.support.data import DATA, OTHER, check_same
-from tests.support.partners import NGINX, s_server
+from tests.support.partners import NGINX, await_listener, s_server
 from tests.support.processes import tool
-from tests.support.sites import answer, site
+from tests.support.sites import answer, fetch, site
 
 SLOW = 2_000_000  # bytes of what nginx sends at 512 KiB/s, unless a range is asked for
 LARGE = 64 << 20
@@ -95,26 +95,10 @@ def nginx(pki: Pki, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nginx]
     (folder / "empty").touch()
     (folder / "page.html").write_bytes(DATA)
     with running(argv=[tool("nginx"), "-e", "stderr", "-p", str(folder), "-c", str(folder / "conf")]) as server:
-        await_listener(secure)
+        await_listener(secure, server)
         yield Nginx(f"http://127.0.0.1:{port}", port, f"https://localhost:{secure}", folder)
         server.signal(signal.SIGTERM)
         assert server.finish().code == 0
-
-
-def await_listener(port: int) -> None:
-    """Return once somebody listens."""
-    while True:
-        with contextlib.suppress(ConnectionRefusedError), socket.create_connection(("127.0.0.1", port)):
-            return
-
-
-def fetch(*args: str, code: int = 0, **popen: Any) -> Finished:
-    """Run fetch to its end, which has to be this one; of success nothing is said."""
-    done = netkit("fetch", *args, **popen)
-    assert done.code == code, done.err
-    if code == 0:
-        assert done.err == ""
-    return done
 
 
 # -- nginx

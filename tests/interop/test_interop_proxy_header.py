@@ -8,7 +8,7 @@ import pytest
 
 from tests.support import Running, free_port, netkit, running
 from tests.support.certificates import Pki
-from tests.support.partners import NGINX, run
+from tests.support.partners import NGINX, await_listener, run
 from tests.support.processes import HERE, tool
 
 HAPROXY = """
@@ -46,9 +46,8 @@ def nginx(folder: Path, rest: str, port: int, modules: str = "") -> Iterator[str
 
 def listening(port: int) -> str:
     """The address of a port, once somebody is there, of whom nothing is asked."""
-    address = f"127.0.0.1:{port}"
-    assert netkit("portcheck", address, "--wait", "20s").code == 0
-    return address
+    await_listener(port)
+    return f"127.0.0.1:{port}"
 
 
 def own_address(server: Running) -> str:

@@ -26,7 +26,7 @@ from netkit.services.fetch.timing import Timing
 from netkit.services.progress import Show
 
 _PATIENCE = 1.0  # s in which a server that has answered acknowledges some more of what it was sent
-_MOST_UNREAD = 64 * 1024  # bytes of an answer that nobody wants, read so that its connection can be kept
+_MAX_UNREAD = 64 * 1024  # bytes of an answer that nobody wants, read so that its connection can be kept
 _CONDITIONS = frozenset(("if-none-match", "if-modified-since"))
 
 Forwarder = Callable[[Url], Proxy | None]
@@ -303,5 +303,5 @@ async def _taken(exchange: Exchange, stream: Connection, asking: Task, before: i
 async def _skip(exchange: Exchange) -> None:
     """Read what is left of an answer that nobody wants, if that is soon done."""
     with suppress(Failure, DeadlineExceeded), deadline(now() + _PATIENCE):
-        while exchange.counts.received + (exchange.left or 0) <= _MOST_UNREAD and await exchange.recv():
+        while exchange.counts.received + (exchange.left or 0) <= _MAX_UNREAD and await exchange.recv():
             pass
