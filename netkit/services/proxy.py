@@ -21,6 +21,8 @@ from netkit.core.units import duration
 from netkit.protocols.proxy_server import Admits, Handshake, Refused, Request, cause_of
 from netkit.services.relay import joining
 
+_MAX_DEPTH = 8  # requests for ourselves, one in the other
+
 
 class Users(NamedTuple):
     """Digests of USER:PASSWORD. How long ``admits`` takes tells nobody how much of one was right."""
@@ -79,14 +81,17 @@ def proxying(
 ) -> Handler:
     """A handler that dials what each client asks for, if ``targets`` allow it, and joins the two.
 
-    A client whose request fails gets the reply that its protocol has for that. It is reset if it speaks no protocol of
-    ours, makes no request within ``HANDSHAKE`` seconds, or if its target is cut short. ``record`` wraps the client's
-    connection for what follows the request.
+    A client may ask for this proxy itself, and there again, but not without end. One whose request fails gets the reply
+    that its protocol has for that. It is reset if it speaks no protocol of ours, makes no request within ``HANDSHAKE``
+    seconds, or if its target is cut short. ``record`` wraps the client's connection for what follows the request.
     """
     join = joining(changes=changes, idle_timeout=idle_timeout, observe=observe)
+    depths: dict[tuple[str | None, int], int] = {}  # of our own connections, which may lead to ourselves
 
     async def reached(request: Request, client: Connection, group: Group) -> Connection:
         target = request.target
+        if depths.get((client.peer.host, client.peer.port), 0) == _MAX_DEPTH:
+            raise NotAllowed(target, f"it is asked for through this proxy itself {_MAX_DEPTH} times over")
         if how.numeric and family_of(target.host or "") is None:
             raise NotAllowed(target, "names are not looked up", "--numeric")
         targets.check_name(target)
@@ -114,7 +119,12 @@ def proxying(
             except Failure as failure:
                 reply = request.refused(cause_of(failure), f"cannot {failure.action}: {failure.reason}")
                 return await _turn_away(client, reply, str(failure))
-            await serve_connection(stream, converse, ignore, group=group)
+            place = stream.local.host, stream.local.port
+            depths[place] = depths.get((client.peer.host, client.peer.port), 0) + 1
+            try:
+                await serve_connection(stream, converse, ignore, group=group)
+            finally:
+                del depths[place]
         return None
 
     return handle

@@ -131,6 +131,17 @@ def test_two_proxies_in_a_row() -> None:
 # -- what is cut short
 
 
+def test_requests_for_the_proxy_itself_are_nested_eight_times_at_most() -> None:
+    """The ninth is refused, whatever address of this machine it names, and goes on to nobody."""
+    with running("proxy", ":0", "-v") as server:
+        port = server.port
+        with connect(port) as sock:
+            sock.sendall(b"".join(b"\5\1\0" + socks5(port, host) for host in ("127.0.0.1", "127.0.0.2") * 5))
+            replies = read_all(sock)
+        assert replies.count(bytes([5, 0, 5, 0])) == 8 and replies.endswith(bytes([5, 0, 5, 2, 0, 1]) + bytes(6))
+        server.line("cannot connect to 127.0.0.1:.*: it is asked for through this proxy itself 8 times over")
+
+
 def test_a_target_that_resets() -> None:
     """The client gets what came and then a reset, and here it is one line."""
 
