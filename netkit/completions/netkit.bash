@@ -14,7 +14,7 @@ _netkit_words() {
     return 0
 }
 
-# Names in /etc/hosts, and in known_hosts where they are not hashed.
+# Names in /etc/hosts, and in known_hosts where they are not hashed. What no name has could be run by the shell.
 _netkit_hosts() {
     local file line name
     local -a fields
@@ -24,14 +24,14 @@ _netkit_hosts() {
             read -ra fields <<<"${line%%#*}"
             [[ ${fields[0]} == @* ]] && fields=("${fields[@]:1}")
             if [[ $file == /etc/hosts ]]; then
-                hosts+=("${fields[@]:1}")
-                continue
+                fields=("${fields[@]:1}")
+            else
+                IFS=, read -ra fields <<<"${fields[0]}"
             fi
-            [[ ${fields[0]} == "|"* ]] && continue
-            IFS=, read -ra fields <<<"${fields[0]}"
             for name in "${fields[@]}"; do
                 name=${name#[}
-                [[ $name == *[*?!]* ]] || hosts+=("${name%%]*}")
+                name=${name%%]*}
+                [[ $name == *[![:alnum:]._:%-]* || $name == -* ]] || hosts+=("$name")
             done
         done <"$file"
     done
@@ -43,6 +43,15 @@ _netkit_find() { # LEAD CUR, and what compgen is told
     while read -r each; do
         found+=("$each")
     done < <(compgen -P "$1" "${@:3}" -- "$2")
+}
+
+# The same for WORDs, each with TAIL behind; compgen -W would run what is in them.
+_netkit_among() { # LEAD CUR TAIL WORD...
+    local each
+    for each in "${@:4}"; do
+        [[ $each == "$2"* ]] && found+=("$1$each$3")
+    done
+    return 0
 }
 
 _netkit_address() {
@@ -60,14 +69,14 @@ _netkit_address() {
         ;;
     *)
         _netkit_hosts
-        _netkit_find "$lead" "$rest" -W "${hosts[*]} unix tls udp" -S :
+        _netkit_among "$lead" "$rest" : "${hosts[@]}" unix tls udp
         compopt -o nospace 2>/dev/null
         ;;
     esac
 }
 
 _netkit_kind() { # KIND LEAD
-    local -a hosts
+    local -a hosts words
     case $1 in
     file)
         compopt -o filenames 2>/dev/null
@@ -76,14 +85,21 @@ _netkit_kind() { # KIND LEAD
     command) _netkit_find "$2" "$cur" -c ;;
     host)
         _netkit_hosts
-        _netkit_find "$2" "$cur" -W "${hosts[*]}"
+        _netkit_among "$2" "$cur" "" "${hosts[@]}"
         ;;
     address) _netkit_address "$2" ;;
     service) _netkit_find "$2" "$cur" -A service ;;
-    interface) [[ -d /sys/class/net ]] && _netkit_find "$2" "$cur" -W "$(ls /sys/class/net)" ;;
-    "one of "*) _netkit_find "$2" "$cur" -W "${1#one of }" ;;
+    interface)
+        words=(/sys/class/net/*)
+        _netkit_among "$2" "$cur" "" "${words[@]##*/}"
+        ;;
+    "one of "*)
+        read -ra words <<<"${1#one of }"
+        _netkit_among "$2" "$cur" "" "${words[@]}"
+        ;;
     "begins with "*)
-        _netkit_find "$2" "$cur" -W "${1#begins with }"
+        read -ra words <<<"${1#begins with }"
+        _netkit_among "$2" "$cur" "" "${words[@]}"
         compopt -o nospace 2>/dev/null
         ;;
     esac
@@ -104,7 +120,8 @@ _netkit() {
     while ((i < last)) && [[ ${words[i]} =~ ^(-[vq]+|--verbose|--quiet|--json)$ ]]; do ((i += 1)); done
 
     if ((i >= last)); then
-        _netkit_find "" "$cur" -W "$_netkit_commands -h -v -q --help --version --verbose --quiet --json"
+        read -ra options <<<"$_netkit_commands"
+        _netkit_among "" "$cur" "" "${options[@]}" -h -v -q --help --version --verbose --quiet --json
     elif [[ " ${words[*]:i+1:last-i-1} " == *" -- "* ]]; then
         before=${words[last - 1]}
         [[ $before == -- ]] && kind=command || kind=file
@@ -119,7 +136,7 @@ _netkit() {
         if [[ $kind ]]; then
             _netkit_kind "$kind" "$lead"
         elif [[ $cur == -* ]]; then
-            _netkit_find "" "$cur" -W "${options[*]}"
+            _netkit_among "" "$cur" "" "${options[@]}"
         else
             prev=${words[last - 2]}
             _netkit_table # for whether the word before is the value of an option, and no host

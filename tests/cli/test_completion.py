@@ -1,12 +1,15 @@
 """Completion in bash, zsh and fish: the scripts are current, and complete what is typed into real shells."""
 
+import os
 import socket
+import subprocess
 from pathlib import Path
 
 import pytest
 
 from netkit.cli import completion
-from tests.support import netkit
+from tests.support import PATIENCE, netkit
+from tests.support.processes import tool
 from tests.support.refusals import refused
 from tests.support.shells import shell
 
@@ -73,3 +76,25 @@ def test_a_shell_completes(name: str, tmp_path: Path) -> None:
             if "postgresql" in after and not Path("/etc/services").exists():
                 continue  # names of ports come from there
             typed.completed(f"netkit {before}", f"netkit {after}")
+
+
+def test_names_of_hosts_are_not_run(tmp_path: Path) -> None:
+    """What stands in known_hosts is a name of a host or nothing, to bash, whose compgen -W would run it."""
+    (tmp_path / ".ssh").mkdir()
+    names = ("$(touch${IFS}one)", "`touch${IFS}two`", "a;touch${IFS}three", "-x", "\x1b[2J", "$HOME", "db.example")
+    (tmp_path / ".ssh" / "known_hosts").write_text(
+        "".join(f"{name} ssh-rsa x\n{name},b.example y z\n" for name in names)
+    )
+    script = """
+        source "$1"
+        COMP_LINE="netkit connect " COMP_POINT=15
+        _netkit netkit
+        printf "%s\n" "${COMPREPLY[@]}"
+    """
+    argv = [tool("bash"), "--norc", "-c", script, "bash", completion.path("bash")]
+    done = subprocess.run(argv, cwd=tmp_path, env={"HOME": str(tmp_path)}, capture_output=True, timeout=PATIENCE)
+    assert done.stderr == b""
+    found = set(done.stdout.decode().split("\n"))
+    assert {"db.example:", "b.example:"} < found and not any(char in "$`;\x1b/" for name in found for char in name)
+    assert not any(name.startswith("-") for name in found)
+    assert os.listdir(tmp_path) == [".ssh"]
