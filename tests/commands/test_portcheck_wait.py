@@ -87,6 +87,21 @@ def test_a_range_is_ready_with_its_first_port() -> None:
     assert re.search(r"^netkit portcheck: 1 of 1 ready after [\d.]+ m?s\n", done.err.splitlines(True)[-1])
 
 
+def test_a_try_that_is_cut_short_says_nothing() -> None:
+    """Why a target is not ready is what it said last, and not that time ran out while it was asked once more."""
+    said = iter([b"-LOADING it reads its disk\r\n"])
+
+    def serve(client: socket.socket) -> None:
+        client.sendall(next(said, b""))
+        outlast(client)
+
+    with peer(serve) as server:
+        done = netkit("portcheck", f"redis://{server.address}", "--wait", "500ms")
+    assert done.code == 28
+    assert done.err.endswith(f"not ready: redis://{server.address} (LOADING it reads its disk, 2 tries)\n")
+    assert b"not ready: LOADING it reads its disk" in done.out
+
+
 def test_closed_is_what_is_waited_for() -> None:
     """With --closed it is an open port that is not as wanted, and the words say so."""
     with peer(read_all) as server:

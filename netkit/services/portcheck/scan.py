@@ -149,16 +149,15 @@ class Checker:
         pause = FIRST_PAUSE
 
         def note(result: Result) -> None:
-            key = result.host, result.port or 0
-            if hurried and result.probe.exit is Exit.TIMEOUT and missing[key].probe is not not_tried:
-                return  # that there was too little time says less than what was found before
-            missing[key] = result
+            place = result.host, result.port or 0
+            if result.probe.exit is Exit.TIMEOUT and now() >= self._until and missing[place].probe is not not_tried:
+                result = missing[place]  # a try that was cut short says nothing
+            missing[place] = result
             tried(result)
             if result.probe.exit is Exit.OK:
-                report(missing.pop(key))
+                report(missing.pop(place))
 
         while True:
-            hurried = self._until - now() < self.check.timeout
             ports: dict[str, list[int]] = {}
             for name, port in missing:
                 ports.setdefault(name, []).append(port)
