@@ -12,9 +12,11 @@ from collections.abc import Iterator
 import click
 import pytest
 
+from netkit.cli import man, pages
 from netkit.cli.app import netkit, run
 from netkit.cli.command import Command
-from tests.support.examples import examples
+from netkit.cli.topics import TOPICS
+from tests.support.examples import DOCUMENTS, examples
 
 CONTEXT = click.Context(netkit, info_name="netkit")
 COMMANDS: dict[str, Command] = {
@@ -53,6 +55,16 @@ def calls(line: str) -> Iterator[list[str]]:
 def test_each_stands_once() -> None:
     """Help and the documents have different examples; but for what is seen first, and for what others' words mean."""
     assert [example for example, times in ONCE.items() if times > 1] == []
+
+
+def test_what_is_referred_to_is_there() -> None:
+    """The files that documents have links to, and the pages of ``netkit help`` that they and the manual name."""
+    texts = {path: path.read_text() for path in DOCUMENTS}
+    links = [path.parent / link for path, text in texts.items() for link in re.findall(r"\]\(([^):#]+)", text)]
+    assert [link for link in links if not link.exists()] == []
+    manual = [*map(pages.to_text, man.pages()), *(pages.topic_text(topic.sections) for topic in TOPICS.values())]
+    named = set(re.findall(r"netkit help(?: |\n *)([a-z][a-z-]*)", "".join([*manual, *texts.values()])))
+    assert named <= COMMANDS.keys() | TOPICS.keys()
 
 
 @pytest.mark.parametrize(("where", "example"), [each for each in examples() if "netkit " in each[1]])
