@@ -157,7 +157,7 @@ def test_a_try_that_is_cut_short_says_nothing_new() -> None:
         url = f"http://{server.address}/"
         done = netkit("portcheck", url, "--wait", "600ms", "--interval", "10ms", "-w", "5s")
     assert done.code == 28
-    assert done.err.splitlines()[-1].endswith(f"; not ready: {url} (503 Starting, 1 try)")
+    assert done.err.splitlines()[-1].endswith(f"; not ready: {url} (503 Starting, 2 tries)")
     assert b"not ready: 503 Starting\n" in done.out
 
 

@@ -11,6 +11,7 @@ from netkit.core.address import Endpoint
 from netkit.core.connection import Handler
 from netkit.core.dial import Dialling
 from netkit.core.events import Closed, ignore
+from netkit.core.kernel import Clock
 from netkit.core.relay import AT_ONCE, Ending, Input
 from netkit.services.echo import echo
 from netkit.services.exec import running
@@ -79,7 +80,7 @@ def test_no_circle_is_left_of_a_client(name: str, leave: Leaving) -> None:
 
     try:
         with peer(read_all) as there:
-            serving(script, HANDLERS[name](there))
+            serving(script, HANDLERS[name](there), clock=Clock())
     finally:
         gc.set_debug(0)
         gc.garbage.clear()

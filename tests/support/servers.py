@@ -8,13 +8,13 @@ from netkit.core import kernel
 from netkit.core.address import Endpoint
 from netkit.core.connection import Handler
 from netkit.core.errors import Failure
-from netkit.core.kernel import Group, now, sleep
+from netkit.core.kernel import Clock, Group, now, sleep
 from netkit.core.policy import Policy
 from netkit.core.pump import pump
 from netkit.core.socket_stream import SocketStream
 from netkit.core.sync import Event
 from netkit.core.tcp_server import Listener, listen, serve
-from tests.clock import PatientClock, run
+from tests.clock import PatientClock
 from tests.support.processes import PATIENCE
 
 BARE = Endpoint(None, 0)  # as in ``netkit listen 0``
@@ -94,9 +94,14 @@ class Server:
 
 
 def serving(
-    script: Callable[[Server], Awaitable[None]], handler: Handler = echo, *, endpoint: Endpoint = BARE, **limits: Any
+    script: Callable[[Server], Awaitable[None]],
+    handler: Handler = echo,
+    *,
+    endpoint: Endpoint = BARE,
+    clock: Clock | None = None,
+    **limits: Any,
 ) -> Server:
-    """Serve while a script runs, and until the server ends by itself."""
+    """Serve while a script runs, and until the server ends by itself; on a clock that jumps unless another is given."""
     result: list[Server] = []
 
     async def main() -> None:
@@ -111,5 +116,5 @@ def serving(
         finally:
             listener.close()
 
-    run(main(), PatientClock())
+    kernel.run(main(), clock=clock or PatientClock())
     return result[0]
