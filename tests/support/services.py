@@ -4,7 +4,6 @@ They are networks with a wire between them, and have /etc/hosts, /etc/resolv.con
 """
 
 import contextlib
-import getpass
 import os
 import re
 import shlex
@@ -20,7 +19,7 @@ from tests.support.binary import MYSQL_DENIED, mysql_error
 from tests.support.certificates import Pki
 from tests.support.forkserver import NETKIT
 from tests.support.namespaces import Network, network
-from tests.support.partners import NGINX, sshd
+from tests.support.partners import NGINX, login, sshd
 from tests.support.processes import PATIENCE, Running, running, tool
 from tests.support.starttls import mysql_greeting
 
@@ -224,7 +223,7 @@ class Services:
             tool(program)
         if name == "ssh":  # which knows the users of the real machine
             _, port = stack.enter_context(sshd(self._folder))
-            (self._folder / "ssh_config").write_text(_SSH.format(user=getpass.getuser(), folder=self._folder))
+            (self._folder / "ssh_config").write_text(_SSH.format(user=login(), folder=self._folder))
             argv = [tool("socat"), f"UNIX-LISTEN:{self._folder}/ssh.sock,fork", f"TCP:127.0.0.1:{port}"]
             stack.enter_context(running(argv=argv))
         argv = [*self.inside(self._folder), *([] if here else ["there"]), "sh", "-c", line]
