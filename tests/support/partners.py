@@ -31,7 +31,6 @@ error_log stderr;
 pid nginx.pid;
 events {{ worker_connections 64; }}
 http {{
-    access_log access.log;
     client_body_temp_path body;
     proxy_temp_path proxy;
     fastcgi_temp_path fastcgi;

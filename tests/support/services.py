@@ -64,8 +64,8 @@ _SITE = (
     + NGINX
     + """
     log_format got '$request range=$http_range user=$remote_user encoding=$http_accept_encoding';
-    access_log /dev/stderr got;
     server {{
+        access_log /dev/stderr got;
         listen 80;
         listen 8080;
         listen 203.0.113.4:443 ssl;
