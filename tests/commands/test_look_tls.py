@@ -13,6 +13,7 @@ import pytest
 
 from tests.support import Finished, Running, free_port, netkit, peer, read_all, running
 from tests.support.certificates import Pki
+from tests.support.partners import dnsmasq
 from tests.support.processes import tool
 from tests.support.secured import Secured, serving
 
@@ -39,21 +40,9 @@ def openssl(pair: str, *args: str) -> Iterator[Server]:
 def dns(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[int, Path]]:
     """Run dnsmasq; yield its port and the file in which it notes each query."""
     log = tmp_path_factory.mktemp("dns") / "log"
-    port = free_port()
-    argv = [
-        tool("dnsmasq"),
-        "--keep-in-foreground",
-        "--conf-file=/dev/null",
-        "--no-resolv",
-        "--no-hosts",
-        "--pid-file=",
-    ]
-    argv += [f"--port={port}", "--listen-address=127.0.0.1", "--bind-interfaces", "--log-queries", "--user="]
-    argv += ["--local=/test/", "--host-record=both.test,192.0.2.1,2001:db8::1", "--cname=www.test,both.test"]
-    argv += [f"--txt-record=long.test,{'x' * 250},{'y' * 250},{'z' * 250},{'w' * 250},{'v' * 250}"]
-    argv += [f"--log-facility={log}"]
-    with running(argv=argv):
-        assert netkit("portcheck", f"127.0.0.1:{port}", "--wait", "10s", "-q").code == 0
+    names = ("--local=/test/", "--host-record=both.test,192.0.2.1,2001:db8::1", "--cname=www.test,both.test")
+    long = f"--txt-record=long.test,{'x' * 250},{'y' * 250},{'z' * 250},{'w' * 250},{'v' * 250}"
+    with dnsmasq(*names, long, "--log-queries", f"--log-facility={log}") as port:
         yield port, log
 
 

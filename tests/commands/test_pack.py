@@ -13,8 +13,9 @@ import pytest
 
 from netkit.cli.app import run
 from netkit.output.hexdump import dump
-from tests.support import died_by, free_port, netkit, peer, read_all, running
-from tests.support.processes import pipeline, sound, tool
+from tests.support import died_by, netkit, peer, read_all, running
+from tests.support.partners import dnsmasq
+from tests.support.processes import pipeline, sound
 from tests.support.refusals import refused
 from tests.support.terminals import text_on_terminal
 
@@ -110,15 +111,11 @@ def test_a_conversation_of_filters() -> None:
 
 def test_a_dns_query_is_answered() -> None:
     """A query that was packed, names and all, with its length in front, gets dnsmasq to answer over TCP."""
-    port = str(free_port())
-    server = [tool("dnsmasq"), "--no-daemon", "--conf-file=/dev/null", "--no-resolv", "--no-hosts", "--bind-interfaces"]
-    server += ["--listen-address=127.0.0.1", f"--port={port}", "--address=/example.test/192.0.2.7"]
     query = "netkit pack --length u16 '!6H 8p5px 2H' 4660 0x100 1 0 0 0 example test 1 1"
     answer = (
         "u16:id u16:flags u16:questions u16:answers hex4 hex18 u16 u16:type u16:class u32:ttl u16:length ip:address"
     )
-    with running(argv=server) as dnsmasq:
-        dnsmasq.line("started")
+    with dnsmasq("--address=/example.test/192.0.2.7") as port:
         done = pipeline(f"{query} | netkit connect 127.0.0.1 {port} | netkit unpack --length u16 '{answer}'")
     question = b"\7example\4test\0\0\1\0\1".hex().encode()
     assert done == (0, b"4660\t34176\t1\t1\t00000000\t" + question + b"\t49164\t1\t1\t0\t4\t192.0.2.7\n", "")
@@ -297,13 +294,9 @@ def test_pack_as_the_payload_of_a_peer() -> None:
 
 def test_a_dns_query_is_answered_over_udp() -> None:
     """A query that was packed is answered by dnsmasq in one datagram, which is unpacked."""
-    port = str(free_port())
-    server = [tool("dnsmasq"), "--no-daemon", "--conf-file=/dev/null", "--no-resolv", "--no-hosts", "--bind-interfaces"]
-    server += ["--listen-address=127.0.0.1", f"--port={port}", "--address=/example.test/192.0.2.7"]
     query = "netkit pack --hex '!6H 8p5px 2H' 4660 0x100 1 0 0 0 example test 1 1"
     answer = "u16:id u16:flags u16 u16:answers hex4 hex18 u16 u16:type u16 u32:ttl u16 ip:address"
-    with running(argv=server) as dnsmasq:
-        dnsmasq.line("started")
+    with dnsmasq("--address=/example.test/192.0.2.7") as port:
         done = pipeline(f"{query} | netkit udp-send 127.0.0.1 {port} --hex --replies 1 | netkit unpack '{answer}'")
     assert (done.code, done.err) == (0, "")
     assert done.out.split(b"\t")[0] == b"4660"

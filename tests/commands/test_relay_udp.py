@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from tests.support import Running, died_by, free_port, netkit, running
-from tests.support.partners import bound
+from tests.support.partners import dnsmasq
 from tests.support.peers import address, udp
 from tests.support.processes import HERE, memory, peak_memory, tool
 
@@ -361,13 +361,10 @@ def test_a_command() -> None:
 @pytest.mark.ipv6
 def test_a_name_server_behind_it() -> None:
     """dnsmasq answers a query through the relay."""
-    port = free_port()
-    options = ["--keep-in-foreground", "--conf-file=/dev/null", "--no-resolv", "--no-hosts", "--user=root"]
-    argv = [tool("dnsmasq"), *options, f"--port={port}", "--listen-address=127.0.0.1", "--bind-interfaces"]
     name = b"\4host\6netkit\4test\0"
     query = struct.pack("!6H", 0x1234, 0x0100, 1, 0, 0, 0) + name + struct.pack("!2H", 1, 1)
     with (
-        bound([*argv, "--address=/netkit.test/192.0.2.7", "--pid-file="], port),
+        dnsmasq("--address=/netkit.test/192.0.2.7") as port,
         running("relay", "--udp", HERE, f"127.0.0.1:{port}") as server,
     ):
         there = f"127.0.0.1:{server.port}"

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.support import NETKIT, PATIENCE, free_port, netkit, running
-from tests.support.partners import bound
+from tests.support.partners import bound, dnsmasq
 from tests.support.processes import tool
 
 CLIENTS = {
@@ -76,12 +76,9 @@ def test_a_syslog_server(tmp_path: Path) -> None:
 
 def test_a_name_server() -> None:
     """dnsmasq answers a query that was packed by hand."""
-    port = free_port()
-    options = ["--keep-in-foreground", "--conf-file=/dev/null", "--no-resolv", "--no-hosts", "--user=root"]
-    argv = [tool("dnsmasq"), *options, f"--port={port}", "--listen-address=127.0.0.1", "--bind-interfaces"]
     name = b"\4host\6netkit\4test\0"
     query = struct.pack("!6H", 0x1234, 0x0100, 1, 0, 0, 0) + name + struct.pack("!2H", 1, 1)
-    with bound([*argv, "--address=/netkit.test/192.0.2.7", "--pid-file="], port):
+    with dnsmasq("--address=/netkit.test/192.0.2.7") as port:
         asked = netkit("udp-send", "--hex", "--replies", "1", f"127.0.0.1:{port}", input=query.hex().encode() + b"\n")
     assert (asked.code, asked.err) == (0, "")
     assert asked.out[:2] == b"\x12\x34" and asked.out.endswith(bytes([192, 0, 2, 7]))

@@ -15,12 +15,11 @@ import pytest
 
 from netkit.cli.layers import STARTTLS
 from netkit.protocols.probes.table import PROBES
-from tests.support import free_port, netkit
+from tests.support import netkit
 from tests.support.certificates import Pki
 from tests.support.line_servers import chronyd, command, memcached, mosquitto, nats, nsd, openssh, redis
-from tests.support.partners import bound
+from tests.support.partners import dnsmasq
 from tests.support.peers import connect
-from tests.support.processes import tool
 from tests.support.starttls_servers import HERE, Files, dovecot, files_for, postfix, vsftpd
 
 # How often a server is asked. What we did wrong its log would have as often; somebody else who tries all ports of this
@@ -196,9 +195,7 @@ def test_nsd(files: Files) -> None:
 
 def test_dnsmasq() -> None:
     """Without a server to ask it works, and refuses."""
-    port = free_port()
-    argv = [tool("dnsmasq"), "--no-daemon", "--conf-file=/dev/null", "--no-resolv", "--no-hosts", f"--port={port}"]
-    with bound([*argv, f"--listen-address={HERE}", "--bind-interfaces"], port):
+    with dnsmasq() as port:
         assert ask("dns", port) == (0, "open", "ready: REFUSED")
 
 

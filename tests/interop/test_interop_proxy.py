@@ -13,9 +13,9 @@ from tests.support import PATIENCE, Running, free_port, peer, running
 from tests.support.certificates import Pki
 from tests.support.data import DATA, OTHER, check_same
 from tests.support.partners import login, run, sshd
-from tests.support.peers import connect
+from tests.support.peers import connect, converse
 from tests.support.processes import HERE, tool
-from tests.support.relays import answering, converse
+from tests.support.relays import answering
 
 SCHEMES = ("socks4", "socks4a", "socks5", "socks5h", "http")
 PAGE = b"HTTP/1.0 200 OK\r\n\r\n" + DATA

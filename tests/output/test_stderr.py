@@ -12,6 +12,7 @@ from netkit.core.kernel import Group, checkpoint
 from netkit.output import console
 from netkit.output.stderr import StderrWriter
 from tests.clock import run
+from tests.support.terminals import pipe_in_place_of
 
 FULL = 1 << 16  # bytes that the queue holds
 
@@ -25,20 +26,11 @@ def program(monkeypatch: pytest.MonkeyPatch) -> None:
 @contextlib.contextmanager
 def reader_of_stderr(*, full: bool = False) -> Iterator[int]:
     """Put a pipe of one page in the place of stderr; yield its other end."""
-    ours, theirs = os.pipe()
-    fcntl.fcntl(theirs, fcntl.F_SETPIPE_SZ, 4096)
-    if full:
-        os.write(theirs, bytes(4096))
-    standard = os.dup(2)
-    os.dup2(theirs, 2)
-    os.close(theirs)
-    try:
+    with pipe_in_place_of(2) as ours:
+        fcntl.fcntl(ours, fcntl.F_SETPIPE_SZ, 4096)
+        if full:
+            os.write(2, bytes(4096))
         yield ours
-    finally:
-        os.dup2(standard, 2)
-        os.close(standard)
-        with contextlib.suppress(OSError):
-            os.close(ours)
 
 
 def writer() -> StderrWriter:

@@ -1,11 +1,9 @@
 """The writers to stdout: in order, at the reader's pace, and at an end once nobody reads."""
 
-import contextlib
 import errno
 import fcntl
 import os
 import threading
-from collections.abc import Iterator
 
 import pytest
 
@@ -16,24 +14,9 @@ from netkit.core.sync import Event
 from netkit.output import console
 from netkit.output.stdout import stdout_writer
 from tests.clock import run
+from tests.support.terminals import pipe_in_place_of
 
 LARGE = "x" * (1 << 20)  # more than a pipe holds
-
-
-@contextlib.contextmanager
-def reader_of_stdout() -> Iterator[int]:
-    """Put a pipe in the place of stdout; yield its other end, which may be closed meanwhile."""
-    ours, theirs = os.pipe()
-    standard = os.dup(1)
-    os.dup2(theirs, 1)
-    os.close(theirs)
-    try:
-        yield ours
-    finally:
-        os.dup2(standard, 1)
-        os.close(standard)
-        with contextlib.suppress(OSError):
-            os.close(ours)
 
 
 def read_all(fd: int, size: int) -> bytes:
@@ -54,7 +37,7 @@ def test_text_comes_in_its_order_and_whole() -> None:
                 if not number % 100:
                     await checkpoint()
 
-    with reader_of_stdout() as fd:
+    with pipe_in_place_of(1) as fd:
         run(main())
         wanted = "".join(f"{number}\n" for number in range(1000)).encode()
         assert read_all(fd, len(wanted)) == wanted
@@ -74,7 +57,7 @@ def test_a_reader_is_waited_for() -> None:
             steps.append("flushed")
             await stdout.flush()
 
-    with reader_of_stdout() as fd:
+    with pipe_in_place_of(1) as fd:
         reader = threading.Thread(target=lambda: steps.append(f"read {len(read_all(fd, len(LARGE)))}"))
         kernel.run(main())
         reader.join()
@@ -96,7 +79,7 @@ def test_there_is_no_room_while_a_reader_is_behind() -> None:
             await stdout.room()
             steps.append("room")
 
-    with reader_of_stdout() as fd:
+    with pipe_in_place_of(1) as fd:
         reader = threading.Thread(target=lambda: steps.append(f"read {len(read_all(fd, 2 * len(LARGE) + 1))}"))
         kernel.run(main())
         reader.join()
@@ -118,7 +101,7 @@ def test_a_reader_that_leaves_ends_the_block(text: str) -> None:
             finally:
                 ended.append(True)
 
-    with reader_of_stdout() as fd, pytest.raises(Failure) as failed:
+    with pipe_in_place_of(1) as fd, pytest.raises(Failure) as failed:
         run(main())
     assert (failed.value.exit, failed.value.errno, ended) == (Exit.WRITE, errno.EPIPE, [True])
 
@@ -131,14 +114,14 @@ def test_a_failure_of_the_block_is_its_own() -> None:
             stdout.write(LARGE)
             raise Failure(Exit.READ, "do it", "it cannot be done")
 
-    with reader_of_stdout(), pytest.raises(Failure, match="it cannot be done"):
+    with pipe_in_place_of(1), pytest.raises(Failure, match="it cannot be done"):
         run(main())
 
 
 def test_an_answer_waits_for_a_stdout_that_would_not_block() -> None:
     """Somebody who shares stdout may have made it non-blocking; the answer is whole all the same."""
     found: list[bytes] = []
-    with reader_of_stdout() as fd:
+    with pipe_in_place_of(1) as fd:
         fcntl.fcntl(1, fcntl.F_SETFL, fcntl.fcntl(1, fcntl.F_GETFL) | os.O_NONBLOCK)
         reader = threading.Thread(target=lambda: found.append(read_all(fd, len(LARGE))))
         reader.start()
@@ -149,7 +132,7 @@ def test_an_answer_waits_for_a_stdout_that_would_not_block() -> None:
 
 def test_an_answer_that_nobody_reads_is_a_failure() -> None:
     """The system's error becomes a failure to write."""
-    with reader_of_stdout() as fd:
+    with pipe_in_place_of(1) as fd:
         os.close(fd)
         with pytest.raises(Failure, match="cannot write to stdout: broken pipe"):
             console.write("x")

@@ -110,6 +110,17 @@ def bound(argv: list[str], port: int) -> Iterator[Running]:
         yield server
 
 
+@contextlib.contextmanager
+def dnsmasq(*options: str) -> Iterator[int]:
+    """Run a name server that knows what the options say and asks nobody, and yield its port once it serves."""
+    port = free_port()
+    argv = [tool("dnsmasq"), "--keep-in-foreground", "--conf-file=/dev/null", "--no-resolv", "--no-hosts"]
+    argv += ["--pid-file=", "--user=", f"--port={port}", "--listen-address=127.0.0.1", "--bind-interfaces"]
+    with running(argv=[*argv, *options]) as server:
+        await_listener(port, server)  # which it opens behind the socket for datagrams
+        yield port
+
+
 def await_listener(port: int, server: Running | None = None) -> None:
     """Return once somebody listens on a port of 127.0.0.1, without connecting; fail if the ``server`` has ended."""
     deadline = time.monotonic() + PATIENCE

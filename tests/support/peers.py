@@ -184,11 +184,17 @@ def label(sock: socket.socket) -> bytes:
 def exchange(port: int, data: bytes, host: str = "127.0.0.1") -> bytes:
     """Connect, send ``data`` and our end, and return all that comes back."""
     with socket.create_connection((host, port), timeout=PATIENCE) as sock:
-        sender = threading.Thread(target=lambda: (sock.sendall(data), sock.shutdown(socket.SHUT_WR)))
-        sender.start()
-        answer = read_all(sock)
-        sender.join()
-        return answer
+        return converse(sock, data)
+
+
+def converse(sock: socket.socket, data: bytes) -> bytes:
+    """Send ``data`` and our end, while all that comes is read and returned."""
+    sock.settimeout(PATIENCE)
+    sender = threading.Thread(target=lambda: (sock.sendall(data), sock.shutdown(socket.SHUT_WR)))
+    sender.start()
+    answer = read_all(sock)
+    sender.join()
+    return answer
 
 
 def read_all(sock: socket.socket) -> bytes:

@@ -68,13 +68,3 @@ def answering(sock: socket.socket) -> bytes:
     if hasattr(sock, "unwrap"):
         sock.unwrap()
     return data
-
-
-def converse(sock: socket.socket, data: bytes) -> bytes:
-    """Send ``data`` and our end, while all that comes is read and returned."""
-    sock.settimeout(PATIENCE)
-    sender = threading.Thread(target=lambda: (sock.sendall(data), sock.shutdown(socket.SHUT_WR)))
-    sender.start()
-    answer = read_all(sock)
-    sender.join()
-    return answer

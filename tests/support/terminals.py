@@ -34,6 +34,22 @@ def pipes() -> Iterator[tuple[int, int, int, int]]:
 
 
 @contextlib.contextmanager
+def pipe_in_place_of(standard: int) -> Iterator[int]:
+    """Put a pipe in the place of stdout or stderr; yield its other end, which may be closed meanwhile."""
+    ours, theirs = os.pipe()
+    kept = os.dup(standard)
+    os.dup2(theirs, standard)
+    os.close(theirs)
+    try:
+        yield ours
+    finally:
+        os.dup2(kept, standard)
+        os.close(kept)
+        with contextlib.suppress(OSError):
+            os.close(ours)
+
+
+@contextlib.contextmanager
 def terminal() -> Iterator[tuple[int, int]]:
     """Open a terminal of a known size; yield our end and the one for a program."""
     ours, theirs = pty.openpty()
