@@ -61,6 +61,24 @@ def test_each_client_has_its_own_answers() -> None:
         assert server.terminate().complaints == []
 
 
+@pytest.mark.ipv6
+@pytest.mark.parametrize("host", ["127.0.0.1", "[::1]"])
+def test_the_next_address_of_a_target_takes_what_the_first_refused(host: str) -> None:
+    """This machine has two on loopback, and the target may listen on one alone; each client reaches it."""
+    with (
+        running("echo", "--udp", f"{host}:0") as target,
+        running("relay", "--udp", HERE, f":{target.port}") as relay,
+        contextlib.ExitStack() as stack,
+    ):
+        port = relay.port
+        for word in (b"one", b"two"):
+            sock = client(stack, port)
+            for _ in range(2):
+                sock.send(word)
+                assert sock.recv(99) == word
+        assert relay.terminate().complaints == []
+
+
 @pytest.mark.parametrize("size", [0, 1, 1472, LARGEST])
 def test_datagrams_stay_whole(size: int) -> None:
     """Whatever fits into a datagram arrives as one, both ways, the empty one included."""

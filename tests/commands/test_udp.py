@@ -752,6 +752,16 @@ def test_answers_from_another_port() -> None:
             assert (done.code, done.out) == (code, out)
 
 
+@pytest.mark.ipv6
+@pytest.mark.parametrize("host", ["127.0.0.1", "[::1]"])
+def test_the_next_address_takes_what_the_first_refused(host: str) -> None:
+    """This machine has two on loopback, and who answers may listen on one alone: nothing is lost or sent twice."""
+    with running("echo", "--udp", f"{host}:0") as server:
+        done = netkit("udp-send", f":{server.port}", "one ", "two", "--replies", "2", "--stats")
+    assert (done.code, done.out) == (0, b"one two")
+    assert (stats(done.err)["datagrams_sent"], stats(done.err)["datagrams_received"]) == (2, 2)
+
+
 def test_both_line_ends_go() -> None:
     """A CR before the newline is part of the line end."""
     with udp() as sink:

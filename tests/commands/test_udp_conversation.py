@@ -123,10 +123,12 @@ def test_a_peer_that_goes_away_is_7() -> None:
     assert done.code == 7 and done.complaints[0].endswith("connection refused (127.0.0.1)")
 
 
-def test_the_next_address_of_a_name_takes_it() -> None:
-    """localhost is ::1 first, and a service often listens on 127.0.0.1 alone."""
-    with running("echo", "--udp", "127.0.0.1:0") as server:
-        done = netkit("connect", f"udp:localhost:{server.port}", "--until", "hi", input=b"hi")
+@pytest.mark.ipv6
+@pytest.mark.parametrize("host", ["127.0.0.1", "[::1]"])
+def test_the_next_address_takes_it(host: str) -> None:
+    """This machine has two on loopback, and a service often listens on one alone."""
+    with running("echo", "--udp", f"{host}:0") as server:
+        done = netkit("connect", f"udp::{server.port}", "--until", "hi", input=b"hi")
     assert done == Finished(0, b"hi", "")
 
 
