@@ -104,7 +104,10 @@ class Clock:
 
     def wait(self, poll: Poll, timeout: float | None) -> list[tuple[int, int]]:
         """Wait with ``poll`` for at most ``timeout`` seconds (None: without end). Less does no harm."""
-        return poll(timeout if timeout is None else min(timeout, 86400))  # its milliseconds have to fit an int
+        if not timeout:
+            return poll(timeout)
+        # CPython says that nothing came where we were stopped beyond the timeout, whatever waits.
+        return poll(min(timeout, 86400)) or poll(0)  # its milliseconds have to fit an int
 
 
 class _Poll:

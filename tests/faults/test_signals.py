@@ -18,7 +18,7 @@ from tests.support import NETKIT, PATIENCE, Finished, died_by, exchange, free_po
 from tests.support.data import PATTERN, digest
 from tests.support.namespaces import separate
 from tests.support.peers import connect, echo, full_backlog, receive, say_some, server_socket, wait_for_refusal
-from tests.support.processes import ends, feed, settle, sound, strace
+from tests.support.processes import ends, feed, settle, sound, stopped, strace
 from tests.support.terminals import pipes, terminal
 
 CONTROLLED = ("setsid", "--ctty")  # a wrapper that makes stdin the controlling terminal
@@ -434,6 +434,26 @@ def test_stopping_and_resizing_disturb_no_transfer() -> None:
         feeder.join()
         sound(process.finish(), 0)
     assert digest(b"".join(chunks)) == digest(data)
+
+
+@pytest.mark.fault("stopped, resized")
+def test_what_came_while_we_were_stopped_is_no_silence() -> None:
+    """A limit runs out meanwhile, by the clock of another, and what waits is read before the peer is called silent."""
+    with contextlib.ExitStack() as stack:
+        server = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
+        words = (f"127.0.0.1:{server.getsockname()[1]}", "--idle-timeout", "1s")
+        process = stack.enter_context(running("connect", *words))
+        with server.accept()[0] as there:
+            there.sendall(b"before, ")
+            assert process.out.read(8) == b"before, "
+            settle(process)
+            with stopped(process):
+                there.sendall(b"meanwhile, ")
+                assert netkit("listen", "127.0.0.1:0", "--for", "1100ms", "-q").code == 0
+            assert process.out.read(11) == b"meanwhile, "
+            there.sendall(b"after")
+        assert process.read_all() == b"after"
+        sound(process.finish(), 0)
 
 
 # Reading and connecting apart: those calls happen during the start too, where the system's loader has to bear them.
