@@ -144,7 +144,7 @@ def test_plain_text_for_a_server_of_tls(
 def test_a_url_without_tls_for_a_server_of_tls(serve: Callable[[socket.socket], None]) -> None:
     """What to write is one letter more."""
     with peer(serve) as server:
-        for command in ("fetch", "portcheck") if serve is not reset_once_it_has_sent else ("fetch",):
+        for command in ("fetch", "portcheck"):
             assert hint(command, f"http://{server.address}/").endswith("write https:")
 
 

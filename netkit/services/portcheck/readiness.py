@@ -26,11 +26,20 @@ async def ask(stream: Connection, target: Target, check: Check, found: ProbeResu
         return _refused(found, target, error)
     except Failure as failure:
         if failure.errno in _LEFT:
-            return _not_ready(found, Conversation.ended, Exit.PROTOCOL)
+            return _not_ready(found, Conversation.ended, Exit.PROTOCOL)._replace(hint=_tls_hint(target))
         tells_itself = failure.exit is Exit.TLS or isinstance(failure, SearchTimeout)
         exit = failure.exit if tells_itself else Exit.PROTOCOL
-        return _not_ready(found, failure.reason, exit)._replace(hint=failure.hint)
+        return _not_ready(found, failure.reason, exit)._replace(hint="" if target.tls else failure.hint)
     return found._replace(ready=True, reason=words)
+
+
+def _tls_hint(target: Target) -> str:
+    """What to try with a server that hung up, if it was asked in plain HTTP."""
+    if target.probe != "http" or target.tls:
+        return ""
+    from netkit.protocols.http import TLS_HINT
+
+    return TLS_HINT
 
 
 async def _have_dialogue(stream: Connection, target: Target, check: Check) -> str:
