@@ -15,7 +15,7 @@ from netkit.output.console import STDERR, STDOUT, View, same_terminal, terminal_
 from netkit.output.portcheck.lines import Lines
 from netkit.output.portcheck.writer import colour, detail
 from netkit.output.terminal.progress import check_bar
-from netkit.output.terminal.screen import animate
+from netkit.output.terminal.screen import animate, rows
 from netkit.output.terminal.tables import drawn, fitted
 from netkit.services.portcheck.check import Result, Summary
 from netkit.services.portcheck.watch import Watch
@@ -38,8 +38,8 @@ class PortTable(Lines):
         super().end(failure)
         if not self._rows:
             return ""
-        rows = sorted(self._rows, key=self._place)
-        return drawn(self._table(rows), coloured=self._coloured) + "".join(map(self.chain, rows))
+        results = sorted(self._rows, key=self._place)
+        return drawn(self._table(results), coloured=self._coloured) + "".join(map(self.chain, results))
 
     async def show(self, watch: Watch | None) -> None:
         if self.view.moving_after is None or watch is not None:
@@ -48,13 +48,20 @@ class PortTable(Lines):
         begun = now()
 
         def picture() -> RenderableType:
-            room = max(terminal_size(STDOUT).lines - 3, 1)  # beside the heads, the bar and how many more there are
-            shown = self._table(heapq.nsmallest(room, self._rows, key=self._place))
-            more = len(self._rows) - room
-            rest = [Text(f"and {more:,} more")] if more > 0 else []
-            return Group(shown, *rest, check_bar(self.summary, now() - begun))
+            first = self._first(max(terminal_size(STDOUT).lines - 2, 1))  # beside the bar and how many more there are
+            more = len(self._rows) - len(first)
+            rest = [Text(f"and {more:,} more")] if more else []
+            bar = check_bar(self.summary, now() - begun, terminal_size(STDOUT).columns)
+            return Group(self._table(first), *rest, bar)
 
         await animate(STDOUT, picture, coloured=self._coloured, after=self.view.moving_after)
+
+    def _first(self, lines: int) -> list[Result]:
+        """As many results as a table of so many lines has room for, one at least."""
+        first = heapq.nsmallest(lines, self._rows, key=self._place)
+        while len(first) > 1 and (height := len(rows(self._table(first), STDOUT, coloured=False))) > lines:
+            del first[max(len(first) * lines // height, 1) :]
+        return first
 
     def _table(self, results: Sequence[Result]) -> RenderableType:
         heads, room = ("TARGET", "ADDRESS", "STATE", "TIME", "DETAIL"), terminal_size(STDOUT).columns

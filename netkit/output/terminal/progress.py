@@ -60,15 +60,23 @@ def _bar(total: float, done: float, width: int) -> ProgressBar:
 async def show_check(summary: Summary, after: float, *, coloured: bool) -> None:
     """Show on stderr how far a port check is, after so many seconds, until cancelled."""
     begun = now()
-    await animate(STDERR, lambda: check_bar(summary, now() - begun), coloured=coloured, after=after)
+
+    def picture() -> RenderableType:
+        return check_bar(summary, now() - begun, terminal_size(STDERR).columns)
+
+    await animate(STDERR, picture, coloured=coloured, after=after)
 
 
-def check_bar(summary: Summary, seconds: float) -> Table:
-    """How many ports are known, beside a bar and the time."""
+def check_bar(summary: Summary, seconds: float, columns: int) -> RenderableType:
+    """How many ports are known, in a row that fits, beside a bar if there is room for one, and the time."""
+    known, total, opened = f"{summary.known:,}", f"{summary.total:,}", f"{summary.open:,} open"
+    clock = f"{int(seconds) // 60}:{int(seconds) % 60:02}"
+    long, short = f"{known} of {total} ports, {opened}", f"{known}/{total}, {opened}"
     row = Table.grid(padding=(0, 2, 0, 0))
-    row.add_row(
-        _bar(summary.total, summary.known, _CHECK_BAR),
-        Text(f"{summary.known:,} of {summary.total:,} ports, {summary.open:,} open"),
-        Text(f"{int(seconds) // 60}:{int(seconds) % 60:02}"),
-    )
-    return row
+    for words in (f"{long}  {clock}", f"{short}  {clock}"):
+        width = min(columns - len(words) - 2, _CHECK_BAR)
+        if width >= _SHORTEST_BAR:
+            row.add_row(_bar(summary.total, summary.known, width), Text(words, no_wrap=True))
+            return row
+    fitting = (words for words in (f"{short}  {clock}", short, known) if len(words) <= columns)
+    return Text(next(fitting, ""), no_wrap=True)

@@ -9,10 +9,14 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 
 from netkit.cli import options
+from netkit.core.errors import Exit
 from netkit.core.flow import Transfer
 from netkit.core.kernel import Group, sleep
+from netkit.output.console import View
 from netkit.output.rate import RateMeter
-from netkit.output.terminal import progress, screen
+from netkit.output.terminal import portcheck, progress, screen
+from netkit.services.portcheck.check import CLOSED, Check, ProbeResult, Result, Summary
+from netkit.services.portcheck.targets import Target
 from tests.clock import run
 from tests.support.terminals import Shown, resize, taken, terminal
 
@@ -81,3 +85,40 @@ def test_a_bar_has_colours_of_the_terminal() -> None:
     said = RateMeter(0.0).sample(KNOWN, 1.0)
     [row] = screen.rows(progress.transfer_row("sent", said, 80), 2, coloured=True)
     assert set(re.findall(r"\x1b\[([0-9;]*)m", row)) == {"32", "2", "0"}
+
+
+@pytest.mark.parametrize(
+    ("columns", "wanted"),
+    [
+        (80, "━━━━━━━━━━━━━╸                  30,213 of 65,535 ports, 12 open  1:15"),
+        (60, "━━━━━━━━━╸             30,213 of 65,535 ports, 12 open  1:15"),
+        (40, "━━━━╸       30,213/65,535, 12 open  1:15"),
+        (30, "30,213/65,535, 12 open  1:15"),
+        (20, "30,213"),
+    ],
+)
+def test_a_check_is_one_row(columns: int, wanted: str) -> None:
+    """How far it is comes first; bar, time and words go where there is no room for them."""
+    summary = Summary(Check(), [Target("h", tuple(range(1, 65536)))])
+    summary.known, summary.open = 30213, 12
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(screen, "terminal_size", lambda fd: os.terminal_size((columns, 24)))
+        [row] = screen.rows(progress.check_bar(summary, 75.3, columns), 2, coloured=False)
+    assert row.rstrip() == wanted
+
+
+@pytest.mark.parametrize(("columns", "lines", "shown"), [(80, 12, 9), (40, 12, 5), (40, 3, 1)])
+def test_a_table_that_grows_fits_the_screen(
+    columns: int, lines: int, shown: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As many ports as there is room for, however many lines each takes, then how many more there are, and the bar."""
+    for module in (portcheck, screen):
+        monkeypatch.setattr(module, "terminal_size", lambda fd: os.terminal_size((columns, lines)))
+    summary = Summary(Check(), [Target("127.0.0.1", tuple(range(1, 31)))])
+    table = portcheck.PortTable(summary, each_port=True, chains=False, view=View())
+    for port in range(1, 31):
+        probe = ProbeResult(CLOSED, "connection refused", Exit.CONNECT, "127.0.0.1", 0.001)
+        table.write(Result("127.0.0.1", port, "tcp", probe, number=0))
+    first = table._first(lines - 2)
+    assert [result.port for result in first] == [*range(1, shown + 1)]
+    assert shown == 1 or len(screen.rows(table._table(first), 1, coloured=False)) <= lines - 2
