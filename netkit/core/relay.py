@@ -196,13 +196,9 @@ async def relay(
             note(other)
     asked = ending.asks and ending.shutdown == AT_ONCE and not (ending.send_only or peer.peer.udp)
     unanswered = asked and 0 < out.offered <= _QUESTION and not peer.counts.received
-    advice = ""
-    if _speaks_tls(back.first) and not _speaks_tls(out.first) and ending.input is not Input.PROGRAM:
-        advice = "the peer speaks TLS: write tls: before the address"
-    elif unanswered and peer.peer.port in _TLS_PORTS:
-        advice = f"port {peer.peer.port} is one of TLS: write tls: before the address"
-    elif unanswered and failures and peer.peer.path is None:
-        advice = "the server may want TLS (tls: before the address), or be a proxy that reaches nobody"
+    speaks = _speaks_tls(back.first) and ending.input is not Input.PROGRAM
+    about_tls = _about_tls(peer, speaks=speaks, unanswered=unanswered, failed=bool(failures))
+    advice = "" if _speaks_tls(out.first) else about_tls  # what goes through us is nobody's mistake
     if failures:
         worst = classify(most_severe(failures), peer, out.offered, peer.counts.sent - sent_before)
         if not (whole and worst.exit is Exit.RECV and is_over(peer)):
@@ -213,6 +209,17 @@ async def relay(
     elif unanswered and first == _WE:
         observe(Unanswered())
     return first
+
+
+def _about_tls(peer: Connection, *, speaks: bool, unanswered: bool, failed: bool) -> str:
+    """What to try with a peer that speaks TLS, or may want it, where we did not; empty if nothing says so."""
+    if speaks:
+        return "the peer speaks TLS: write tls: before the address"
+    if unanswered and peer.peer.port in _TLS_PORTS:
+        return f"port {peer.peer.port} is one of TLS: write tls: before the address"
+    if unanswered and failed and peer.peer.path is None:
+        return "the server may want TLS (tls: before the address), or be a proxy that reaches nobody"
+    return ""
 
 
 def _speaks_tls(first: bytes) -> bool:

@@ -584,6 +584,22 @@ def test_a_peer_that_speaks_tls_is_told_of(ours: bytes, theirs: bytes, told: boo
     assert any(isinstance(event, WantsTls) for event in outcome.events) is told
 
 
+@pytest.mark.parametrize(("ours", "hint"), [(b"GET /", True), (CLIENT_HELLO, False)])
+def test_a_reset_without_an_answer_may_be_for_want_of_tls(ours: bytes, hint: bool) -> None:
+    """Not where TLS goes through us."""
+
+    async def user(keyboard: MemoryStream) -> None:
+        await keyboard.send(ours)
+
+    async def server(far: MemoryStream) -> None:
+        await far.recv()
+        far.abort()
+
+    outcome = converse(user, server, server_reads=False)
+    assert outcome.failure is not None
+    assert ("TLS" in outcome.failure.hint) is hint
+
+
 def test_success_waits_for_the_last_acknowledgement() -> None:
     """Both sides ended, but delivered means acknowledged."""
 
