@@ -202,7 +202,8 @@ async def relay(
     if failures:
         worst = classify(most_severe(failures), peer, out.offered, peer.counts.sent - sent_before)
         if not (whole and worst.exit is Exit.RECV and is_over(peer)):
-            worst.hint = worst.hint or advice
+            if worst.exit in (Exit.SEND, Exit.RECV):
+                worst.hint = worst.hint or advice
             raise worst
     if advice:
         observe(WantsTls(advice))
