@@ -17,7 +17,7 @@ import pytest
 from tests.support import NETKIT, PATIENCE, Finished, free_port, netkit, peer, read_all, running
 from tests.support.certificates import Pki
 from tests.support.data import HOSTILE
-from tests.support.namespaces import FIREWALL, separate
+from tests.support.namespaces import FIREWALL, network, separate
 from tests.support.partners import nginx, s_server
 from tests.support.peers import send
 from tests.support.processes import resolver, tool
@@ -124,18 +124,14 @@ def test_a_name_without_an_address_is_unknown() -> None:
 
 def test_few_descriptors_change_no_verdict() -> None:
     """With 20 descriptors it takes longer to know the same."""
-    wrapper = ("prlimit", "--nofile=20")
-    with peer(read_all) as one, peer(read_all) as other:
-        args = [
-            "portcheck",
-            "localhost",
-            f"{one.port},{other.port},1-300",
-            "--all",
-            "--all-open",
-            "--concurrency",
-            "500",
-        ]
-        few, many = netkit(*args, wrapper=wrapper), netkit(*args)
+    with (
+        network() as here,
+        running("echo", "0", wrapper=here.inside) as one,
+        running("echo", "0", wrapper=here.inside) as other,
+    ):
+        ports = f"{one.port},{other.port},1-300"
+        args = ["portcheck", "localhost", ports, "--all", "--all-open", "--concurrency", "500"]
+        few, many = (netkit(*args, wrapper=(*here.inside, *limit)) for limit in (["prlimit", "--nofile=20"], []))
     assert states(few) == states(many)
     assert sorted(states(few).values())[-3:] == ["closed", "open", "open"]
     assert (few.code, many.code) == (7, 7)
