@@ -316,12 +316,13 @@ class ProgressOptions(Record):
 
         ways = Ways(reads, writes, long)
         seen = ways.moves and not record.dumps(verbosity)
-        show = self.show(verbosity) if seen else None
-        tell = self._telling() if show is not None and not verbosity.verbose else None  # -v has it anyway
+        show, tell = (self.show(verbosity), self.tell(verbosity)) if seen else (None, None)
         return Shown(show, tell, ways, self.wiping() if same_terminal(1, 2) else None)
 
-    def _telling(self) -> "Tell":
-        """Says in the picture's place what a transfer came to, if it took long enough to be shown."""
+    def tell(self, verbosity: Verbosity) -> "Tell | None":
+        """What says in the picture's place what transfers came to, if they took long enough to be shown."""
+        if self.show(verbosity) is None or verbosity.verbose:  # which has it anyway
+            return None
         after = self.after() or 0.0
 
         def tell(transfers: Sequence["Transfer"], seconds: float, acknowledges: bool) -> None:

@@ -252,7 +252,7 @@ def fetch(
     if user is not None:
         urls = tuple(url.with_user(*login(user)) for url in urls)
     seen = data_file is not None or (not head and (paths or Ways(reads=False, writes=True).receives))
-    show = progress.show(client.verbosity) if seen else None
+    show, tell = (progress.show(client.verbosity), progress.tell(client.verbosity)) if seen else (None, None)
     via = None if socket is None else parse_address(f"unix:{socket.removeprefix('unix:')}", "client")
     timing = Timing()
     client.watch(timing.watching)
@@ -293,7 +293,7 @@ def fetch(
                 places = [nullcontext(stdout)] * len(each)
             links = await stack.enter_async_context(connections(dial, client.observe))
             how = Fetching(links, dial.forwarder, client.observe, timing, retry, patience)
-            await fetch_each(zip(each, places, strict=True), how, show, failed)
+            await fetch_each(zip(each, places, strict=True), how, show, tell, failed)
         return most_severe(failures).exit if failures else Exit.OK
 
     return client.run(work())

@@ -410,7 +410,7 @@ class Halting:
 
 @pytest.mark.parametrize("columns", [80, 120])
 def test_a_url_that_is_fetched(columns: int, tmp_path: Path) -> None:
-    """After half a second there is a bar with percent, bytes, rate and time left; at the end nothing."""
+    """After half a second there is a bar with percent, bytes, rate and time left; at the end what it came to."""
     file, server = tmp_path / "file", Halting()
     with (
         peer(server) as there,
@@ -419,7 +419,8 @@ def test_a_url_that_is_fetched(columns: int, tmp_path: Path) -> None:
         row = netkit.until(r"^received ━.* +50%  32 MiB/64 MiB +[\d.]+ .?i?B/s  (\d+:\d\d|-:--)$")
         assert len(netkit.lines) == 1 and len(row) <= columns
         server.go.set()
-        assert netkit.end() == []
+        [told] = netkit.end()
+        assert re.fullmatch(r"received 64\.0 MiB in [\d.]+ m?s( \([\d.]+ .?i?B/s\))?", told)
         assert netkit.process.wait() == 0
     assert file.stat().st_size == SIZE
 

@@ -23,7 +23,7 @@ from netkit.services.fetch.connections import Connections
 from netkit.services.fetch.places import Place
 from netkit.services.fetch.retry import BUSY, NO_ANSWER, NOT_THERE, Tries, retry_after
 from netkit.services.fetch.timing import Timing
-from netkit.services.progress import Show
+from netkit.services.progress import Show, Tell
 
 _PATIENCE = 1.0  # s in which a server that has answered acknowledges some more of what it was sent
 _MAX_UNREAD = 64 * 1024  # bytes of an answer that nobody wants, read so that its connection can be kept
@@ -94,6 +94,15 @@ class Fetch:
             before, left = self._place.before, body.left
             here = before + body.counts.received
             rows.append(Transfer("received", here, None if left is None else here + left, before))
+        return rows
+
+    def moved(self) -> list[Transfer]:
+        """What the transfers came to."""
+        rows = []
+        if self._exchange is not None and self._exchange.upload is not None:
+            rows.append(Transfer("sent", self._exchange.upload.stream.counts.received))
+        if self._body is not None and not self._place.is_shown:
+            rows.append(Transfer("received", self._body.counts.received))
         return rows
 
     async def _follow(self) -> None:
@@ -261,9 +270,10 @@ async def fetch_each(
     wanted: Iterable[tuple[Asked, AbstractContextManager[Place]]],
     how: Fetching,
     show: Show | None,
+    tell: Tell | None,
     failed: Callable[[Failure], None],
 ) -> None:
-    """Fetch one after the other, each to its place, and show how far that is.
+    """Fetch one after the other, each to its place; show how far that is, and tell what it came to.
 
     ``failed`` is told what one raises, as ``Fetch.run`` and its place do, and may raise it.
     """
@@ -274,10 +284,14 @@ async def fetch_each(
             group.start_soon(show(lambda: [] if current is None else current.moving()))
         while left:
             asked, opened = left.pop(0)
+            begun = now()
             try:
                 with opened as place:
                     current = Fetch(asked, place, how, is_last=not left)
                     await current.run()
+                if tell is not None and (moved := current.moved()):
+                    current = None
+                    tell(moved, now() - begun, True)
             except Failure as failure:
                 failed(failure)
         group.cancel()
