@@ -18,11 +18,8 @@ from tests.support.certificates import Pki
 from tests.support.data import DATA, check_same
 from tests.support.namespaces import separate
 from tests.support.peers import is_silent, push
-from tests.support.processes import settle, tool
+from tests.support.processes import HERE, settle, tool
 from tests.support.terminals import terminal
-
-HERE = "127.0.0.1:0"
-
 
 # -- when our end goes out
 

@@ -14,12 +14,10 @@ from pathlib import Path
 import pytest
 
 from tests.support import PATIENCE, Finished, Running, died_by, exchange, jam, netkit, read_all, reset, running
+from tests.support.data import MIB
 from tests.support.peers import connect, is_reset, is_silent, label, receive, wait_for_refusal
 from tests.support.processes import HERE, feed, peak_memory, settle, stopped
 from tests.support.terminals import held
-
-MIB = 1 << 20
-
 
 # -- what tests share
 

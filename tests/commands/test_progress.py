@@ -16,12 +16,12 @@ from typing import IO, Any
 import pytest
 
 from tests.support import NETKIT, PATIENCE, peer, read_all, reset
+from tests.support.data import MIB
 from tests.support.peers import outlast
 from tests.support.processes import tool
 from tests.support.startup import DRIVER
 from tests.support.terminals import COLUMNS, Shown, read_until_hung_up, resize, stop, terminal
 
-MIB = 1 << 20
 SIZE = 64 * MIB
 ROW = r"^sent ━.* +\d+%  [\d.]+ .?i?B/64 MiB +[\d.]+ .?i?B/s  (\d+:\d\d|-:--)$"
 SENT = r"^sent {} in [\d.]+ m?s \([\d.]+ .?i?B/s\), all acknowledged{}$"

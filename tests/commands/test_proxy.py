@@ -15,14 +15,13 @@ import pytest
 
 from tests.support import NETKIT, PATIENCE, Running, free_port, netkit, peer, read_all, reset, running
 from tests.support.certificates import Pki
-from tests.support.data import DATA, OTHER, check_same
+from tests.support.data import DATA, MIB, OTHER, check_same
 from tests.support.namespaces import separate
 from tests.support.peers import connect, converse, drip, echo, full_backlog, is_reset, receive, until_reset
 from tests.support.processes import HERE, cpu_seconds, descriptors, settle, strace
 from tests.support.proxy_clients import PROTOCOLS, granted, http, password, reply, request, socks4, socks5, tunnel
 from tests.support.relays import answering, secured_by
 
-MIB = 1 << 20
 EVERY = pytest.mark.parametrize("protocol", PROTOCOLS)
 ANSWER = b"netkit proxy is here"
 

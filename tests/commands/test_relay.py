@@ -29,13 +29,11 @@ from tests.support import (
     running,
 )
 from tests.support.certificates import Pki
-from tests.support.data import DATA, OTHER, check_same
+from tests.support.data import DATA, MIB, OTHER, check_same
 from tests.support.partners import run
 from tests.support.peers import converse, is_reset, is_silent, push, until_reset, wait_for_refusal
 from tests.support.processes import HERE, peak_memory, settle, tool
 from tests.support.relays import answering, secured_by, target
-
-MIB = 1 << 20
 
 
 def dialled(port: int) -> socket.socket:

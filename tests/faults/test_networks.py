@@ -13,9 +13,8 @@ import pytest
 from tests.support import Running, netkit, running
 from tests.support.data import DATA, check_same
 from tests.support.namespaces import FAR, Network, network, separate, wire
-from tests.support.processes import feed, lost, peak_memory, sound
+from tests.support.processes import HERE, feed, lost, peak_memory, sound
 
-HERE = "127.0.0.1:0"
 BAD_FAR = "10.9.1.2"  # behind the bad wire
 RULES = "nft add table ip t; nft add chain ip t i '{ type filter hook input priority 0; }'"
 

@@ -20,9 +20,7 @@ from tests.support import netkit, running
 from tests.support.certificates import Pki
 from tests.support.processes import PATIENCE, tool
 from tests.support.starttls import XMPP_HEADER
-from tests.support.starttls_servers import SERVERS, files_for
-
-HERE = "127.0.0.1"
+from tests.support.starttls_servers import HERE, SERVERS, files_for
 
 
 @pytest.fixture(scope="module", params=dict.fromkeys(SERVERS.values()), ids=lambda server: server.__name__)

@@ -4,8 +4,7 @@ import pytest
 
 from netkit.core.flow import Transfer
 from netkit.output.rate import ProgressLine, RateMeter, outcome
-
-MIB = 1 << 20
+from tests.support.data import MIB
 
 
 @pytest.mark.parametrize(
