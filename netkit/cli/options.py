@@ -609,10 +609,15 @@ relay_tls_options = gathered(
 
 timeout_option = TIME.option("--timeout", type=types.DURATION, help="Exit with 28 after D.")
 
-timeout_options = chained(
-    TIME.option("--idle-timeout", type=types.DURATION, help="Close a connection idle for D (exit code 28)."),
-    timeout_option,
-)
+
+def _timeouts(outcome: str) -> Decorator:
+    words = f"Close a connection idle for D{outcome}."
+    return chained(TIME.option("--idle-timeout", type=types.DURATION, help=words), timeout_option)
+
+
+timeout_options = _timeouts(" (exit code 28)")
+server_timeout_options = _timeouts("")
+conversation_timeout_options = _timeouts(" (exit code 28 without --keep)")
 
 datagram_timeout_options = chained(
     TIME.option("--idle-timeout", type=types.DURATION, help="Exit with 28 when no datagram comes for D."),
@@ -620,9 +625,11 @@ datagram_timeout_options = chained(
 )
 
 
-def connect_timeout_option(limited: str = "resolving, connecting and TLS", seconds: float = 10.0) -> Decorator:
+def connect_timeout_option(
+    limited: str = "resolving, connecting and TLS", seconds: float = 10.0, outcome: str = "; exit code 28"
+) -> Decorator:
     """The time limit for what is ``limited``."""
-    words = f"Time limit for {limited} (default: {seconds:g}s; exit code 28)."
+    words = f"Time limit for {limited} (default: {seconds:g}s{outcome})."
     return TIME.option("-w", "--connect-timeout", type=types.DURATION, default=seconds, help=words)
 
 

@@ -342,18 +342,26 @@ _stream_options = (
     options.serving_options,
     options.server_tls_options,
     layer_options("accept_proxy"),
-    options.timeout_options,
-    options.verbosity_options,
 )
 _unix_rule = excluded("-4", "-6", "-n", by=options.UNIX, why="a unix socket has no IP address")
 
-server_options = gathered("server", ServerOptions, address("server"), *_stream_options, rules=[_unix_rule])
+server_options = gathered(
+    "server",
+    ServerOptions,
+    address("server"),
+    *_stream_options,
+    options.server_timeout_options,
+    options.verbosity_options,
+    rules=[_unix_rule],
+)
 
 conversation_server_options = gathered(
     "server",
     ServerOptions,
     address("server", conversation=True),
     *_stream_options,
+    options.conversation_timeout_options,
+    options.verbosity_options,
     rules=[
         _unix_rule,
         excluded("--tls", by=options.UDP, why="datagrams are not secured"),
@@ -380,7 +388,7 @@ relay_options = gathered(
     RelayOptions,
     address("server", target=True),
     options.family_options,
-    options.connect_timeout_option(),
+    options.connect_timeout_option(outcome=""),
     options.own_end_options,
     SERVING.option("--udp", help="Relay UDP datagrams instead of TCP."),
     options.serving_options,
@@ -388,7 +396,7 @@ relay_options = gathered(
     proxy_options,
     layer_options("accept_proxy", "send_proxy", "starttls"),
     options.shutdown_after_option,
-    options.timeout_options,
+    options.server_timeout_options,
     options.verbosity_options,
     rules=[
         excluded("-4", "-6", by=_BOTH_UNIX, why="a unix socket has no IP address"),
@@ -415,13 +423,13 @@ proxy_server_options = gathered(
     ADDRESSES.option(
         "--deny-target", type=TARGET, multiple=True, help="Do not connect clients to this target; repeatable."
     ),
-    options.connect_timeout_option("resolving and connecting"),
+    options.connect_timeout_option("resolving and connecting", outcome=""),
     options.own_end_options,
     SERVING.option(
         "--auth-file", type=FILE, help="Require a user and a password from FILE, which has USER:PASSWORD lines."
     ),
     options.silent_serving_options,
     options.server_tls_options,
-    options.timeout_options,
+    options.server_timeout_options,
     options.verbosity_options,
 )
