@@ -132,9 +132,11 @@ def without_frames(error: BaseException) -> None:
 
     Their frames hold what was read and much else, and the error itself: a circle that stays until it is collected.
     """
-    errors = [error]
-    while errors:
-        each = errors.pop()
-        errors += filter(None, (each.__cause__, each.__context__))
-        errors += getattr(each, "exceptions", ())  # of a group
-        each.__traceback__ = each.__context__ = None
+    left, seen = [error], set[int]()
+    while left:
+        each = left.pop()
+        if id(each) not in seen:  # one may be its own cause
+            seen.add(id(each))
+            left += filter(None, (each.__cause__, each.__context__))
+            left += getattr(each, "exceptions", ())  # of a group
+            each.__traceback__ = each.__context__ = None

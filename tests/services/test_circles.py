@@ -10,6 +10,7 @@ import pytest
 from netkit.core.address import Endpoint
 from netkit.core.connection import Handler
 from netkit.core.dial import Dialling
+from netkit.core.errors import without_frames
 from netkit.core.events import Closed, ignore
 from netkit.core.kernel import Clock
 from netkit.core.relay import AT_ONCE, Ending, Input
@@ -86,3 +87,23 @@ def test_no_circle_is_left_of_a_client(name: str, leave: Leaving) -> None:
         gc.garbage.clear()
         gc.enable()
     assert found == []
+
+
+def test_errors_that_led_to_each_other_hold_no_frames() -> None:
+    """Causes, contexts and members of groups let go of their frames, and one that is its own cause ends."""
+    errors: list[BaseException] = []
+    try:
+        try:
+            raise OSError("first")
+        except OSError as error:
+            errors.append(error)
+            raise ExceptionGroup("group", [error]) from error
+    except ExceptionGroup as group:
+        errors.append(group)
+        with pytest.raises(OSError, match="last") as caught:
+            last = OSError("last")
+            raise last from last
+        errors.append(caught.value)
+    for error in errors[1:]:
+        without_frames(error)
+    assert [(error.__traceback__, error.__context__) for error in errors] == [(None, None)] * 3
