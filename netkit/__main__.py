@@ -6,7 +6,6 @@ if __name__ == "__main__" and not sys.flags.safe_path:
     del sys.path[0]  # the current folder, put there by ``-m``: a socket.py in it is not ours
 
 import _signal  # type: ignore[import-not-found]  # C alone: ``signal`` builds enums, and Ctrl-C may come any time
-import gc
 import os
 
 if _signal.getsignal(_signal.SIGINT) is _signal.default_int_handler:
@@ -20,6 +19,8 @@ _COLLECT_AFTER = 50_000  # objects
 
 def main() -> int:
     """Run netkit and return its exit code."""
+    import gc
+
     gc.set_threshold(_COLLECT_AFTER)
     code = _run()
     if sys.flags.inspect:  # -i and PYTHONINSPECT would show an exit as a traceback

@@ -288,6 +288,7 @@ def _write(folder: Path) -> None:
     site.mkdir()
     for name in ("big.iso", "a.iso", "b.iso", "version"):
         (site / name).write_text(f"this is {name}\n")
+        os.utime(site / name, (0, 0))  # older than what is there of it on the other machine
     (folder / "bin").mkdir()
     _script(folder, "netkit", f'exec {shlex.join(NETKIT)} "$@"')
     _script(folder, "does", 'eval "$DOES"')
