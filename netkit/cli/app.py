@@ -152,12 +152,16 @@ def meant_by(word: str, known: Sequence[str]) -> str:
     return f", did you mean {close[0]!r}?" if close else ""
 
 
+def advice(word: str, known: Sequence[str]) -> str:
+    """What to add to a message about a word that is none of those ``known``: what to type, or which was meant."""
+    habit = by_name(COMMAND_HABITS).get(word)
+    return f": {habit}" if habit else meant_by(word, known)
+
+
 def _instead(words: Sequence[str], commands: Sequence[str]) -> str:
     """What to add to a message about a first word that is no command: what to type, where that can be told."""
     name = words[0]
-    if habit := by_name(COMMAND_HABITS).get(name):
-        return f": {habit}"
-    return meant_by(name, commands) or _as_address([word for word in words if not word.startswith("-")] or [name])
+    return advice(name, commands) or _as_address([word for word in words if not word.startswith("-")] or [name])
 
 
 def _as_address(words: Sequence[str]) -> str:

@@ -113,7 +113,7 @@ class TlsOptions(Record):
                 "openssl req -x509 -newkey rsa:2048 -nodes -keyout key.pem -out cert.pem -days 30 -subj /CN=localhost"
             )
             hint = f"{pair} -addext subjectAltName=DNS:localhost makes a pair"
-            raise Invalid("a TLS server needs --cert and --key, or --self-signed", hint=hint)
+            raise Invalid("a TLS server needs --cert and --key, or --self-signed NAME", hint=hint)
 
     def wanted(self, address: "Endpoint", *, implied: bool = False) -> "TlsOptions":
         """These options, with ``tls`` set if the address says so, or it is ``implied``."""

@@ -24,7 +24,7 @@ def help(ctx: click.Context, words: tuple[str, ...]) -> int:
     On a terminal a page is shown by a pager: what NETKIT_PAGER, MANPAGER or PAGER says, or else less, if it is there.
     If the first of these that is set is cat or empty, no pager is used.
     """
-    from netkit.cli.app import meant_by, netkit, summaries
+    from netkit.cli.app import advice, netkit, summaries
     from netkit.cli.pager import show
     from netkit.cli.pages import PAGE_WIDTH, columns, command_page, overview_page, to_text, topic_text
     from netkit.cli.topics import SUMMARIES, TOPICS
@@ -40,6 +40,6 @@ def help(ctx: click.Context, words: tuple[str, ...]) -> int:
         return show(topic_text(TOPICS[word].sections, width))
     found = netkit.get_command(ctx, word)
     if found is None:
-        raise click.UsageError(f"no such command or topic {word!r}{meant_by(word, [*commands, *TOPICS])}", ctx)
+        raise click.UsageError(f"no such command or topic {word!r}{advice(word, [*commands, *TOPICS])}", ctx)
     [(_, name, summary)] = summaries([word])
     return show(to_text(command_page(found, name, summary), width))

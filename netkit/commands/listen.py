@@ -71,7 +71,7 @@ RULES = (
     examples=[
         ("netkit listen 9000 > file", "keep what one client on this machine sends"),
         ("netkit listen :9000 --keep --label", "many clients, each line with who sent it"),
-        ("netkit listen udp:9000", "a conversation in datagrams"),
+        ("netkit listen 8080 --reply 'HTTP/1.1 200 OK\\r\\n\\r\\nhi\\n'", "an HTTP server that says hi to everybody"),
     ],
 )
 @layer_options("telnet")

@@ -161,7 +161,9 @@ def _unreadable(text: str) -> Url:
     if colon and scheme.lower() in _PORTS:
         raise Invalid(f"URL {without_password(text)!r} has no host: write {scheme.lower()}://HOST/PATH")
     if _SCHEME.match(text) and not rest[:1].isdigit():
-        raise Invalid(f"URL {without_password(text)!r} is of scheme {scheme}: only http and https are spoken here")
+        hint = "--unix-socket PATH http://localhost/ asks a socket" if scheme == "unix" else ""
+        reason = f"is of scheme {scheme}: only http and https are spoken here"
+        raise Invalid(f"URL {without_password(text)!r} {reason}", hint=hint)
     raise Invalid(f"URL {without_password(text)!r} has no scheme: write http://{without_password(text).lstrip('/')}")
 
 

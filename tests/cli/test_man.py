@@ -265,9 +265,14 @@ def test_help_alone_is_the_page_of_netkit() -> None:
         (("conect",), "netkit help: no such command or topic 'conect', did you mean 'connect'?\n"),
         (("exitcodes",), "netkit help: no such command or topic 'exitcodes', did you mean 'exit-codes'?\n"),
         (("zzz",), "netkit help: no such command or topic 'zzz'\n"),
+        (
+            ("mock",),
+            "netkit help: no such command or topic 'mock': "
+            "netkit listen PORT --reply TEXT sends everybody the same answer\n",
+        ),
         (("connect", "80"), "netkit help: unexpected word '80' after COMMAND 'connect'\n"),
     ],
-    ids=["close", "close to a topic", "far", "two words"],
+    ids=["close", "close to a topic", "far", "of another tool", "two words"],
 )
 def test_help_of_what_is_no_command(args: tuple[str, ...], message: str) -> None:
     """A word that is no command is a usage error in one line, with the word that was meant."""

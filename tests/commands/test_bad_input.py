@@ -49,7 +49,7 @@ COMMANDS: list[Case] = [
         for name, command in [
             *(("nc", "connect"), ("ncat", "connect"), ("socat", "connect"), ("telnet", "connect"), ("curl", "fetch")),
             *(("wget", "fetch"), ("scan", "portcheck"), ("dns", "resolve"), ("dig", "resolve"), ("ss", "sockets")),
-            ("netstat", "sockets"),
+            *(("netstat", "sockets"), ("wait-for-it", "portcheck"), ("send-file", "connect"), ("recv-file", "listen")),
         ]
     ),
     (["-V"], "netkit: no such option '-V': netkit --version prints the version"),
@@ -202,6 +202,7 @@ RELAYS: list[Case] = [
     (["relay", "tls:" + HERE, "127.0.0.1:80"], "a TLS server needs --cert and --key"),
     (["relay", HERE, "localhost:80", "-n"], "host 'localhost' is a name"),
     (["relay", HERE, "127.0.0.1:80", "-l"], "no such option '-l'"),
+    (["relay", HERE, "127.0.0.1:80", "--tls"], "'--tls': tls: before the first address, the second, or both"),
     (["relay", HERE, "127.0.0.1:80", "--"], "COMMAND is missing"),
     (
         ["relay", "--udp", "tls:" + HERE, "127.0.0.1:80"],

@@ -180,3 +180,8 @@ def test_an_address_is_nothing_that_a_resolver_knows(host: str) -> None:
     """Why it cannot be used is said, and nobody is sent to look it up."""
     code, data = on_terminal("connect", "-4", host, "80", stdin=subprocess.DEVNULL)
     assert code == 6 and b"hint" not in data
+
+
+def test_a_socket_for_fetch() -> None:
+    """A unix socket is no URL."""
+    assert hint("fetch", "unix:/run/app.sock") == "--unix-socket PATH http://localhost/ asks a socket"

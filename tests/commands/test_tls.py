@@ -625,7 +625,7 @@ def test_a_server_without_a_pair_is_a_mistake() -> None:
     code, said = on_terminal("listen", "tls:0")
     assert code == 2
     assert said.startswith(
-        b"netkit listen: a TLS server needs --cert and --key, or --self-signed\r\nhint: openssl req "
+        b"netkit listen: a TLS server needs --cert and --key, or --self-signed NAME\r\nhint: openssl req "
     )
 
 

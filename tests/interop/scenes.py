@@ -94,10 +94,13 @@ SCENES = {
     "python3 -m venv --without-pip .venv && python3 -m pip --python .venv/bin/python install -q -e '.[test]' && "
     ".venv/bin/python -m pytest -q": Scene(beyond=RUN),
     "git clone <your fork> && cd netkit": Scene(beyond=INTERNET),
-    "python3 -m venv .venv && .venv/bin/pip install -e '.[test,dev]' && . .venv/bin/activate": Scene(beyond=INTERNET),
-    ".ci/zipapp && install dist/netkit.pyz ~/.local/bin/netkit": Scene(beyond=RUN),
-    "apt-get install python3-click python3-rich python3-dnspython python3-h11 python3-h2 python3-idna "
-    "python3-socksio": Scene(beyond=RUN),
+    "python3 -m venv --without-pip .venv && python3 -m pip --python .venv/bin/python install -q -e '.[test,dev]' && "
+    ". .venv/bin/activate": Scene(beyond=INTERNET),
+    "apt-get update && DEBIAN_FRONTEND=noninteractive xargs -a .ci/partners.txt apt-get install -y "
+    "--no-install-recommends": Scene(beyond=RUN),
+    ".ci/zipapp && install -D dist/netkit.pyz ~/.local/bin/netkit": Scene(beyond=RUN),
+    "apt-get install --no-install-recommends python3-click python3-rich python3-dnspython python3-h11 python3-h2 "
+    "python3-idna python3-socksio": Scene(beyond=RUN),
     # -- connect
     "netkit connect example.org 80": Scene(WEB.format("x"), stdin=GET, needs="web"),
     "netkit connect host 80": Scene(WEB.format("x"), stdin=GET, needs="web"),
@@ -118,7 +121,9 @@ SCENES = {
     "netkit connect udp:host:5000": Scene("hello\n", stdin="hello\n", needs="host 5000"),
     "netkit connect tls:host:443": Scene(WEB.format("x"), stdin=GET, needs="web"),
     "netkit connect tls:host:443 --show-certs": Scene(CERTIFICATE, needs="web"),
-    "netkit connect tls:example.org:443 < request": Scene(WEB.format("example.org"), needs="web"),
+    "netkit connect db:9000 < file && echo 'all of it arrived'": Scene(
+        "all of it arrived\n", needs="sink", asked=b"data\n".hex()
+    ),
     "netkit connect tls:example.org:443 --alpn http/1.1 < request": Scene(WEB.format("example.org"), needs="web"),
     "netkit connect tls:example.org:443 --show-certs": Scene(CERTIFICATE, needs="web"),
     "ssh -o ProxyCommand='netkit connect %h:%p --proxy http://proxy.example:3128' host": Scene(
@@ -129,14 +134,17 @@ SCENES = {
     "netkit listen :9000": Scene("hi\n", client="echo hi | there socat - TCP:here:9000"),
     "netkit listen 9000 > file": Scene("hi\n", client=HI.format("127.0.0.1:9000"), after="cat file"),
     "netkit listen :9000 > file": Scene("hi\n", client="echo hi | there socat - TCP:here:9000", after="cat file"),
+    "netkit listen :9000 > copy": Scene("hi\n", client="echo hi | there socat - TCP:here:9000", after="cat copy"),
     "netkit listen 9000 --keep": serves(HI.format("127.0.0.1:9000"), "to all\n", stdin="to all\n", out="hi\n"),
     "netkit listen :9000 --keep --label": serves("echo hi | there socat - TCP:here:9000", out=r"10\.9\.0\.2:\d+\thi\n"),
     "netkit listen 9000 --keep --exec prog": serves(TCP.format("127.0.0.1:9000") + " </dev/null", "GET / .*"),
-    "netkit listen udp:9000": serves("echo hi | socat -u - UDP4:localhost:9000", out="hi\n"),
     "netkit listen udp:5000": serves("echo hi | socat -u - UDP4:localhost:5000", out="hi\n"),
     "netkit listen udp:5000 --keep": serves("echo hi | socat -u - UDP4:localhost:5000", out="hi\n"),
     "netkit listen udp:5000 --keep --label": serves(
         "echo hi | socat -u - UDP4:localhost:5000", out=r"127\.0\.0\.1:\d+\thi\n"
+    ),
+    r"netkit listen 8080 --reply 'HTTP/1.1 200 OK\r\n\r\nhi\n'": serves(
+        "curl -s http://127.0.0.1:8080/", "hi\n", out="GET / .*"
     ),
     "netkit listen 8080 --reply-file page.http": serves("curl -s http://127.0.0.1:8080/", "hi\n", out="GET / .*"),
     "netkit listen tls:8443 --cert cert.pem --key key.pem": Scene(

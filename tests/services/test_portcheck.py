@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import pytest
 
-from netkit.core.errors import Exit
-from netkit.core.kernel import now
+from netkit.core.errors import Exit, Failure
+from netkit.core.kernel import now, sleep
 from netkit.core.lookup import Address
 from netkit.services.portcheck.check import (
     CLOSED,
@@ -168,3 +168,21 @@ def test_open_ports_that_say_nothing_are_left_at_once_and_by_fin() -> None:
             with server.accept()[0] as client:
                 assert client.recv(1) == b""
                 client.sendall(b"x")  # a reset connection would refuse it
+
+
+def test_the_last_try_has_time_to_find_a_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A resolver that takes its time says why also when the time of --wait is over; nothing takes longer than -w."""
+
+    async def answer(seconds: float) -> None:
+        await sleep(seconds)
+        raise Failure(Exit.RESOLVE, "resolve h", "name not found")
+
+    async def main(timeout: float, *, seconds: float) -> tuple[str, float]:
+        monkeypatch.setattr("netkit.services.portcheck.scan.lookup", lambda *args, **kwargs: answer(seconds))
+        told: list[Result] = []
+        await Checker(Check(timeout), 10).wait([Target("h", (80,))], now() + 1, None, told.append)
+        return told[0].probe.reason, now()
+
+    reason, seconds = run(main(3, seconds=0.04))
+    assert (reason, seconds <= 1.1) == ("name not found", True)
+    assert run(main(0.02, seconds=0.04))[0] == "no answer of the resolver within 20 ms"

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 _URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://(.*)", re.DOTALL)
 _HTTP = ("http", "https")
+_DRIVER = re.compile(r"^(postgresql|mysql|mariadb)\+\w+$")  # a program's way to speak it, in URLs of SQLAlchemy
 _NETWORK = re.compile(r"(?P<before>\[?[0-9A-Fa-f.:]+)/(?P<length>[0-9]+)(?P<after>\]?(?::.*)?)", re.DOTALL)
 _MAX_ADDRESSES = 65536  # of a network
 _MAX_LINE = 1 << 16  # bytes of a line of targets
@@ -165,6 +166,7 @@ def _service(word: str, scheme: str, rest: str, protocol: Protocol, tls: bool) -
         url = parse_url(word)
         host, port = url.endpoint.host or "", url.endpoint.port
         return Target(host, (port,), tls or scheme == "https", probe=scheme, url=url, word=str(url))
+    scheme = _DRIVER.sub(r"\1", scheme)
     if scheme in ("tcp", "udp"):
         udp = ", with --udp" if scheme == "udp" else ""
         raise Invalid(f"no probe for {scheme}://: HOST:PORT alone looks whether a port is open{udp}")
