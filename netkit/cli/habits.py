@@ -38,6 +38,7 @@ COMMAND_HABITS = {
     "ss netstat lsof fuser who ports": "netkit sockets shows this machine's sockets, with --port N who has a port",
     "forward tunnel": "netkit relay LISTEN TARGET accepts here and connects there",
     "socks": "netkit proxy PORT is a SOCKS and HTTP proxy, netkit connect --proxy URL goes through one",
+    "ip ifconfig hostname": "netkit resolve shows this machine's name and addresses",
     "ipcalc": "netkit address WORD says what an address or a network is",
     "man": "netkit help COMMAND shows a manual page",
     "version": "netkit --version prints the version",

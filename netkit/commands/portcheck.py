@@ -189,9 +189,9 @@ def portcheck(
     body. PROBE://HOST asks at the port of the protocol, or at HOST:PORT. PROBE is postgres, postgresql, mysql, mariadb,
     mongodb, redis, rediss, memcached, amqp, amqps, kafka, nats, mqtt, mqtts, smtp, smtps, lmtp, imap, imaps, pop3,
     pop3s, ftp, ftps, ssh, ldap, ldaps, dns, ntp, grpc or grpcs. grpc://HOST/SERVICE asks for one service. Of any other
-    longer URL, such as one with user, password and database, host and port alone are used, and nothing else is shown.
-    Some servers log that they were asked: MySQL, and PostgreSQL where it wants no password, that a user netkit was
-    refused, RabbitMQ that a client left.
+    longer URL, such as one with user, password and database, host and port alone are used, and nothing else is shown;
+    a driver, as in postgresql+psycopg2://, is left out. Some servers log that they were asked: MySQL, and PostgreSQL
+    where it wants no password, that a user netkit was refused, RabbitMQ that a client left.
 
     closed: the host refused. filtered: no answer in time. unreachable: the network said so. unknown: the name has no
     address. open|filtered: no answer over UDP, which may mean either. All addresses of a host are tried; one that is
