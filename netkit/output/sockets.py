@@ -1,12 +1,13 @@
 """How sockets are listed: columns, JSON or, on a terminal, a table. Foreign text is printable ASCII."""
 
+import os
 from collections.abc import Sequence
 
 from netkit.core.errors import Exit, Failure
 from netkit.core.kernel import checkpoint, sleep
 from netkit.core.sockdiag import LISTEN
 from netkit.output.columns import aligned
-from netkit.output.console import STDOUT, View, draws
+from netkit.output.console import STDOUT, View, draws, hint
 from netkit.output.escape import painted
 from netkit.output.jsonl import record
 from netkit.output.socket_rows import HEADS, RIGHT, STATE, cells, unix_name
@@ -34,6 +35,13 @@ async def write(wanted: Wanted, view: View, *, json: bool) -> None:
             for piece in socket_tables(found, coloured=view.coloured(STDOUT)):
                 stdout.write(piece)
                 await checkpoint()
+    if wanted.port is not None and not json and any(_is_hidden(owned) for owned in found):
+        hint("only root sees the processes of other users")
+
+
+def _is_hidden(owned: Owned) -> bool:
+    """Whether somebody has it whom we may not see."""
+    return bool(owned.socket.inode) and not owned.processes and owned.socket.uid != os.geteuid() != 0
 
 
 def _nothing() -> Failure:

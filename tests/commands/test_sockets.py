@@ -235,6 +235,20 @@ def test_a_process_of_another_user_is_not_ours_to_see() -> None:
     assert done.stderr == b"netkit sockets: cannot read the sockets of process %d: %b\n" % (os.getpid(), reason)
 
 
+def test_a_port_of_another_user_has_a_hint() -> None:
+    """A terminal is told why nobody is named, if one port is asked for."""
+    if os.geteuid():
+        pytest.skip("only root can become somebody else")
+    with socket.create_server(("127.0.0.1", 0)) as server, terminal() as (ours, theirs):
+        words = f'"--port", "{server.getsockname()[1]}"'
+        script = AS_NOBODY.replace('"--json"', words, 1).replace('"--json"', words, 1)
+        subprocess.run([sys.executable, "-c", script], stdout=theirs, stderr=theirs, timeout=PATIENCE)
+        os.close(theirs)
+        as_root, _, as_nobody = read_until_hung_up(ours).partition(b"AS NOBODY")
+    assert f"{os.getpid()}/".encode() in as_root and b"hint" not in as_root
+    assert as_nobody.endswith(b"\r\nhint: only root sees the processes of other users\r\n")
+
+
 def test_addresses_of_a_link_have_its_name() -> None:
     """Where an address means something on one interface alone, the interface is with it."""
     wrapper = separate("ip link set lo up; ip addr add fe80::5/64 dev lo nodad")
