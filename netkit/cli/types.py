@@ -152,11 +152,11 @@ def parse_method(text: str) -> str:
 
 
 def parse_statuses(text: str) -> tuple[int, ...]:
-    """Statuses of HTTP with commas between them: ``200,204`` (RFC 9110, section 15)."""
+    """Statuses of HTTP with commas between them, or a class of them: ``204,3xx`` (RFC 9110, section 15)."""
     codes = text.split(",")
-    if not all(re.fullmatch(r"[2-5][0-9][0-9]", code) for code in codes):
-        raise ValueError(f"{text!r} is not statuses from 200 to 599, such as 200,204")
-    return tuple(map(int, codes))
+    if not all(re.fullmatch(r"[2-5](?:[0-9][0-9]|xx)", code) for code in codes):
+        raise ValueError(f"{text!r} is not statuses from 200 to 599, such as 200,204 or 2xx")
+    return tuple(status for status in range(200, 600) if {str(status), f"{status // 100}xx"} & {*codes})
 
 
 def parse_path(text: str) -> str:

@@ -122,6 +122,8 @@ def test_waiting_until_a_service_is_ready() -> None:
         (b"503 Service Unavailable", [], "not ready: 503 Service Unavailable", 8),
         (b"503 Service Unavailable", ["--status", "200,503"], "ready: 503 Service Unavailable", 0),
         (b"204 No Content", ["--status", "200"], "not ready: 204 No Content", 8),
+        (b"204 No Content", ["--status", "2xx,404"], "ready: 204 No Content", 0),
+        (b"302 Found", ["--status", "2xx,404"], "not ready: 302 Found", 8),
         (b"200 OK", ["--expect", "^up$"], "ready: 200 OK", 0),
         (b"200 OK", ["--expect", "down"], "not ready: 200 OK, and nothing in its body matches --expect", 8),
     ],
