@@ -1,5 +1,6 @@
 """Servers of datagrams: one port number for all families, every datagram handed over, and an end in order."""
 
+import errno
 import socket
 import struct
 from collections.abc import Awaitable, Callable, Sequence
@@ -105,14 +106,17 @@ def _open(
         if sockaddr[0] in _WILDCARDS:
             try_option(sock, level, socket.IPV6_RECVPKTINFO if ipv6 else IP_PKTINFO, 1)
         try_option(sock, level, socket.IPV6_RECVTCLASS if ipv6 else IP_RECVTOS, 1)
-        sock.bind(sockaddr)
-        if membership is not None:
-            try:
-                sock.setsockopt(*membership)
-            except OSError as error:
-                raise Failure(
-                    Exit.BIND, f"join {sockaddr[0]}", error, detail=f"{sockaddr[0]}%INTERFACE says where"
-                ) from error
+        if membership is None:
+            sock.bind(sockaddr)
+            return sock
+        try:
+            sock.bind(sockaddr)
+            sock.setsockopt(*membership)
+        except OSError as error:
+            if error.errno == errno.EADDRINUSE:
+                raise
+            detail = f"{sockaddr[0]}%INTERFACE says where"
+            raise Failure(Exit.BIND, f"join {sockaddr[0]}", error, detail=detail) from error
         return sock
 
 

@@ -1,5 +1,6 @@
 """What portcheck is to look at: lists and ranges, networks, lines of standard input, and at which rate."""
 
+import contextlib
 import json
 import re
 import signal
@@ -211,6 +212,21 @@ def test_attempts_begin_evenly() -> None:
 
     run(main(), PatientClock())
     assert begun == pytest.approx([0.0, 0.02, 0.04, 0.06, 0.08], abs=0.002)
+
+
+@pytest.mark.loopback
+def test_ports_that_say_nothing_are_known_at_once() -> None:
+    """Nobody waits for their end, or for 20 ms in all."""
+    known: list[float] = []
+
+    async def main() -> float:
+        ports = [stack.enter_context(socket.create_server(("127.0.0.1", 0))).getsockname()[1] for _ in range(5)]
+        await Checker(Check(), 10).run([Target("127.0.0.1", (port,)) for port in ports], lambda _: known.append(now()))
+        return now()
+
+    with contextlib.ExitStack() as stack:
+        assert run(main(), PatientClock()) == pytest.approx(0.02, abs=0.002)
+    assert known == [0.0] * 5
 
 
 @pytest.mark.loopback

@@ -5,6 +5,7 @@ import json
 import os
 import pty
 import random
+import re
 import signal
 import socket
 import struct
@@ -355,12 +356,14 @@ def test_a_pipe_of_hex_passes_datagrams_on() -> None:
 
 
 def test_a_terminal_gets_no_control_bytes() -> None:
-    """They are made visible, unless --raw lets them through."""
-    for options, wanted in (([], b"\\x1b[31m\r\n"), (["--raw"], b"\x1b[31m\r\n")):
+    """They are made visible, unless --raw lets them through; each datagram is a line."""
+    for options, wanted in (
+        ([], b"\\x1b[31m\r\n"),
+        (["--output", "lines"], b"\\x1b[31m\r\n"),
+        (["--raw"], b"\x1b[31m\r\n"),
+    ):
         ours, theirs = pty.openpty()
-        with running(
-            "udp-serve", "127.0.0.1:0", "--output", "lines", "--count", "1", *options, stdout=theirs
-        ) as server:
+        with running("udp-serve", "127.0.0.1:0", "--count", "1", *options, stdout=theirs) as server:
             send(server.port, b"\x1b[31m")
             assert server.wait() == 0
         assert os.read(ours, 100) == wanted
@@ -496,6 +499,18 @@ def test_groups() -> None:
         assert server.out.read(7) == b"to all\n"
         send(port, b"to one")
         assert server.finish()[:2] == (0, b"to one\n")
+
+
+@pytest.mark.ipv6
+@pytest.mark.parametrize("group", ["239.1.2.3", "ff02::5", "ff0e::5"])
+def test_a_group_on_no_interface(group: str) -> None:
+    """Where the system does not know on which, the message says how it is told."""
+    done = netkit("udp-serve", ":0", "--join", group, wrapper=separate("ip link set lo up"))
+    assert done.code == 45
+    said = (
+        rf"netkit udp-serve: cannot join {group}: (no such device|invalid argument) \({group}%INTERFACE says where\)\n"
+    )
+    assert re.fullmatch(said, done.err)
 
 
 # -- bulk
