@@ -26,7 +26,7 @@ class FileStream:
     """
 
     def __init__(self, source: int, sink: int, *, source_name: str = "stdin", sink_name: str = "stdout") -> None:
-        self.name = f"{source_name} and {sink_name}"
+        self.name = " and ".join(name for fd, name in ((source, source_name), (sink, sink_name)) if fd >= 0)
         self.counts = Counts()
         self._source = source
         self._source_name = source_name

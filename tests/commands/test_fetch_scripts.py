@@ -69,6 +69,22 @@ def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
     assert web.connections == 0
 
 
+def test_a_file_that_shrinks_while_it_is_sent(tmp_path: Path) -> None:
+    """It is 26, and a reset: what the server got must not look whole."""
+    file = tmp_path / "file"
+    file.write_bytes(bytes(16 << 20))  # more than sockets hold
+
+    def shrink(sock: socket.socket) -> bytes:
+        assert sock.recv(1) == b"P"
+        os.truncate(file, 1000)
+        return read_all(sock)
+
+    with peer(shrink) as server:
+        done = fetch(f"http://{server.address}/", "--data-file", str(file), code=26)
+        assert f"cannot read {file}: it is shorter than it was (" in done.err
+        assert isinstance(server.result(), ConnectionResetError)
+
+
 def test_a_name_behind_an_at_is_no_body(tmp_path: Path) -> None:
     """``--data @FILE`` names the option for files, where there is such a file; any other text is one."""
     (tmp_path / "body.txt").write_text("text")

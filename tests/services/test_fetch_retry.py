@@ -64,7 +64,7 @@ def pauses(most: int | None, patience: float | None, after: float | None = None)
         (8, None, None, [1, 2, 4, 8, 16, 32, 60, 60], Exit.CONNECT),
         (2, None, 7.0, [7, 7], Exit.CONNECT),
         (2, None, 3601.0, [], Exit.CONNECT),
-        (3, None, 0.0, [1, 2, 4], Exit.CONNECT),
+        (7, None, 0.0, [0.02, 0.04, 0.08, 0.16, 0.32, 0.5, 0.5], Exit.CONNECT),
         (None, 0.1, 0.0, [0.02, 0.04, 0.04], Exit.TIMEOUT),
         (None, 1.0, None, [0.02, 0.04, 0.08, 0.16, 0.32, 0.38], Exit.TIMEOUT),
         (None, 10.0, 4.0, [4, 4], Exit.TIMEOUT),

@@ -41,7 +41,7 @@ class DataFile:
         return Upload(self._stream, None if unsized else size)
 
     def _opened(self) -> FileStream:
-        return FileStream(self._fd, self._fd, source_name=self._name)
+        return FileStream(self._fd, -1, source_name=self._name)
 
 
 @asynccontextmanager

@@ -26,6 +26,7 @@ class Tries:
         self._patience = patience
         self._until = None if patience is None else now() + patience
         self._pause, self._last = (FIRST_PAUSE, LAST_PAUSE) if most is None else (_FIRST_COUNTED, _LAST_COUNTED)
+        self._least = FIRST_PAUSE  # for a server that wants to be asked again at once
         self._why: Failure | None = None  # the last reason that is more than a lack of time
         self._observe = observe
 
@@ -52,7 +53,7 @@ class Tries:
             raise why
         if self._why is None or why.exit is not Exit.TIMEOUT:
             self._why = why
-        pause = after or self._pause  # "at once" is no reason to ask without a pause
+        pause = self._pause if after is None else max(after, self._least)
         if self._until is not None:
             left = self._until - now()
             if left <= 0 or (after or 0) > left:
@@ -64,6 +65,7 @@ class Tries:
             pause = min(pause, left)
         self._left = None if self._left is None else self._left - 1
         self._pause = min(self._pause * 2, self._last)
+        self._least = min(self._least * 2, LAST_PAUSE)
         self._observe(Retrying(str(why), pause))
         await sleep(pause)
 
