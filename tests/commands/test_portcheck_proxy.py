@@ -78,8 +78,8 @@ def test_a_closed_port_may_be_what_is_wanted() -> None:
 def test_a_proxy_that_is_silent_or_not_there() -> None:
     """Whoever has asked for the target waits for that; a proxy that is not there is no state of the port."""
     with peer(scripted([(GREETING, NO_AUTHENTICATION), (REQUEST, b"")], outlast)) as proxy:
-        code, told = checked(f"socks5h://{proxy.address}", "-w", "300ms")
-        assert (code, told["state"], told["reason"]) == (28, "filtered", "no answer within 300 ms")
+        code, told = checked(f"socks5h://{proxy.address}", "-w", "1s")
+        assert (code, told["state"], told["reason"]) == (28, "filtered", "no answer within 1 s")
     url = f"socks5h://127.0.0.1:{free_port()}"
     code, told = checked(url)
     assert (code, told["state"]) == (7, "unknown")

@@ -495,7 +495,7 @@ def test_server_of_old_is_asked_without_edns() -> None:
 def test_what_means_nothing_is_8() -> None:
     """A server that talks, but never answers, is a failure of its own."""
     with server(lambda query: [b"nonsense"]) as address:
-        result = ask(address, "-w", "150ms")
+        result = ask(address, "-w", "500ms")
     assert result == (8, b"", f"netkit resolve: cannot resolve x.example: what came is no answer ({address})\n")
 
 
@@ -674,5 +674,5 @@ def test_record_that_cannot_be_read_is_shown_as_bytes() -> None:
 def test_answer_that_is_cut_within_a_record_is_no_answer() -> None:
     """More is wrong than one record."""
     with odd_server(1, b"\x01\x02\x03", cut=2) as server:
-        done = netkit("resolve", "h.test", "--type", "A", "--server", server, "-w", "200ms")
+        done = netkit("resolve", "h.test", "--type", "A", "--server", server, "-w", "500ms")
     assert done.code == 8

@@ -229,9 +229,9 @@ def test_silent_peer_runs_into_the_idle_timeout(way: str) -> None:
 @pytest.mark.fault("one byte a second")
 def test_dripping_peer_runs_into_the_whole_timeout_alone() -> None:
     """A byte now and then keeps the idle clock from running out, but not --timeout."""
-    clocks = ("--idle-timeout", "200ms", "--timeout", "400ms")
+    clocks = ("--idle-timeout", "1s", "--timeout", "1500ms")
     done, _ = converse("connect", lambda sock: drip(sock, PATTERN, 0.01), *clocks, input=None)
-    assert "time ran out after 400 ms (--timeout)" in sound(done, 28).err
+    assert "time ran out after 1.5 s (--timeout)" in sound(done, 28).err
     assert done.out
     assert PATTERN.startswith(done.out)
 
