@@ -599,6 +599,17 @@ def test_all_that_command_started_ends_with_it() -> None:
     assert (done.code, done.out) == (4, b"")
 
 
+def test_command_that_left_its_process_group_ends_with_the_server() -> None:
+    """It is ended by itself then, and awaited."""
+    command = [sys.executable, "-c", DESERTER.format("signal.pause()")]
+    with running("echo", "127.0.0.1:0", "--once", "--", *command) as server:
+        program = int(server.out.readline())
+        assert exchange(server.port, b"hi") == b"hi"
+        assert server.wait() == 0
+    with pytest.raises(ProcessLookupError):
+        os.kill(program, 0)
+
+
 def test_command_on_a_terminal_can_read_it() -> None:
     """It stays in our process group, for another would be stopped."""
     with terminal() as (keyboard, tty):
