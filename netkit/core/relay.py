@@ -177,7 +177,7 @@ async def relay(
                     group.start_soon(watch())
                 if not await out.silent(patience):
                     await sender.finished.wait()
-                elif ending.input is Input.PIPE and out.offered:
+                elif ending.input is Input.PIPE and out.offered and not ending.with_peer:
                     observe(InputLeft(out.offered))
                 elif limit := patience():
                     observe(InputUnread(limit))

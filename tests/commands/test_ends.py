@@ -18,7 +18,7 @@ from tests.support.certificates import Pki
 from tests.support.data import DATA, check_same
 from tests.support.namespaces import separate
 from tests.support.peers import is_silent, push
-from tests.support.processes import HERE, settle, tool
+from tests.support.processes import HERE, settle, sound, tool
 from tests.support.terminals import terminal
 
 # -- when our end goes out
@@ -67,6 +67,21 @@ def test_what_was_wanted_leaves_input_unread() -> None:
         assert process.read_all() == b"ready> "
         assert process.wait() == 0
         assert server.result() == b""
+
+
+@pytest.mark.parametrize("options", [["--until", "none"], ["--max-bytes", "9"]], ids=lambda options: options[0])
+def test_what_did_not_come_is_one_line(options: list[str]) -> None:
+    """The peer ends before, and what becomes of input that is still open is nobody's question then."""
+
+    def answer(sock: socket.socket) -> None:
+        assert sock.recv(3) == b"one"
+        sock.sendall(b"hello")
+
+    with peer(answer) as server, running("connect", server.address, *options) as process:
+        process.stdin.write(b"one")
+        assert process.read_all() == b"hello"
+        assert process.wait() == 8
+        sound(process.finish(), 8)
 
 
 # -- what the peer's end means
