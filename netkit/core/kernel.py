@@ -1,35 +1,36 @@
-"""A kernel for coroutines: it runs tasks, parks them and wakes them. It does no I/O.
+"""The scheduler: tasks, groups, deadlines, cancellation, timers, threads, signals, and waiting for descriptors.
 
-All else in netkit is straight-line ``async def`` code on the few names at the end of this file, on ``Group`` and
-``deadline``, and on ``Event``, ``Condition`` and ``Lock`` of sync.py. One thread, one kernel at a time.
+It does no I/O of its own. All other code of netkit is ordinary ``async def`` code on top of the functions at the end of
+this file, ``Group``, ``deadline``, and the primitives of sync.py. There is one thread, and one kernel at a time.
 
-Tasks and the loop. A task is a coroutine in the care of a group. It runs until it waits, and it waits by yielding the
-queue that it stands in from then on: that of an event, of a descriptor, or of the tasks that are ready. ``Task.wake``
-takes it out and makes it ready, with what its wait returns or raises. One turn of the loop
+Tasks and the loop. A task is a coroutine that belongs to a group. It runs until it waits. It waits by yielding a queue,
+to which the loop appends it: the queue of an event, of a descriptor, or of the tasks that are ready. ``Task.wake``
+removes it from the queue and makes it ready, with the value that its wait returns or the error that it raises. One turn
+of the loop
 
 1. resumes each task that is ready, once;
-2. waits for descriptors: not at all if a task is ready again, and otherwise until the next timer;
-3. wakes who waits for a descriptor that is ready, or calls the step given to ``while_readable``;
-4. runs the timers that are due: after the descriptors, so that data which arrives with its deadline is had.
+2. polls the descriptors: without blocking if a task is ready again, and otherwise until the next timer is due;
+3. for each ready descriptor, wakes the task that waits for it, or calls the step given to ``while_readable``;
+4. runs the timers that are due. They come last, so that data which arrives as its deadline expires is delivered.
 
-Time. ``now`` is the clock itself for a task, so that what it measures is right, and what it sets a deadline by is not
-out of date after something that took long. For steps and timers it is the moment at which the loop had waited: one look
-at the clock serves all the messages of a turn.
+Time. In a task, ``now`` reads the clock, so measurements are exact, and a deadline set after a long computation is not
+out of date. In steps and timers it is the time at which this turn's poll returned, so one reading of the clock serves
+all messages of the turn.
 
-Scopes and cancellation. A scope is a part of a task that can be ended from outside: the block of a ``Group``, ended by
-``cancel()`` or by the first failure inside; the block of a ``deadline``, ended by the clock; and the whole task, ended
-by ``Task.cancel``. To end it is to raise ``Cancelled``, which names the scope, where the task waits. The ``finally``
-blocks on the way out run, and may wait. Only the scope that is named swallows it: a group then ends without a failure,
-a deadline raises DeadlineExceeded in its place, a task is over. Nobody else may stop a Cancelled.
+Scopes and cancellation. A scope is a part of a task that can be cancelled from outside: the block of a ``Group``, by
+``cancel()`` or by the first failure inside; the block of a ``deadline``, by the clock; and the whole task, by
+``Task.cancel``. Cancelling raises ``Cancelled``, which names the scope, at the point where the task waits. The
+``finally`` blocks on the way out run, and may wait. Only the named scope may catch it: a group then ends without a
+failure, a deadline raises DeadlineExceeded in its place, a task ends. No other code may swallow a Cancelled.
 
-- A task that runs, or was woken already with what it waited for, gets that first. The request stands until its next
-  wait, and is dropped if the task leaves the scope before.
-- Of two requests that stand, the outer one is raised: the way out of it leads through the inner scope anyway.
-- Once a Cancelled was raised, the scopes inside the one that it names are passed: what they ask for from then on is
-  dropped, so the cleanup on the way out is not cut short. Scopes that the cleanup opens are new, and are heard.
+- A task that is running, or was already woken, first gets the result of its wait. The request stays pending until the
+  next wait, and is dropped if the task leaves the scope before that.
+- If two requests are pending, the outer one is raised, as leaving the outer scope leaves the inner one, too.
+- Once a Cancelled is raised, later requests of the scopes inside the one that it names are ignored, so that they do not
+  cut the cleanup on the way out short. Scopes that the cleanup itself opens work as usual.
 
-An example: a task waits in ``readable``, the deadline expires, and in the same moment another task calls
-``outer.cancel()``. What happens, in the order of the numbers, if one or the other is a little earlier:
+An example: a task waits in ``readable``, its deadline expires, and at the same moment another task calls
+``outer.cancel()``. The numbers show the order of what happens, for either request coming first:
 
                                          the group first             the deadline first
     async with Group() as outer:         3 swallows it               5 swallows it
@@ -39,18 +40,18 @@ An example: a task waits in ``readable``, the deadline expires, and in the same 
         except DeadlineExceeded:                                     3 catches it
             await send(b"too late")        is never called           4 raises Cancelled(outer) at its first wait
 
-So the outer one wins either way: the most that the inner one can do is to let the task run up to its next wait. And if
-``fd`` can be read in that very moment, ``readable`` returns, and the next wait raises Cancelled(outer).
+So the outer scope wins either way: at most, the inner one lets the task run on to its next wait. If ``fd`` becomes
+readable at that same moment, ``readable`` returns, and the next wait raises Cancelled(outer).
 
-The kernel promises, each with a test in tests/core/test_kernel.py:
+The kernel's guarantees, each with a test in tests/core/test_kernel.py:
 
-1. Closing wakes whoever waits for the descriptor, and a number that is used again never meets an old waiter.
-2. Two tasks that wait for the same side of a descriptor are an error at once.
+1. Closing a descriptor wakes the tasks that wait for it, and they are never woken for a later file of that number.
+2. A second task that waits for the same side of a descriptor gets a RuntimeError at once.
 3. A cancelled task runs its ``finally`` blocks, and a group never returns before all its tasks have ended.
-4. The first failure of a group is raised, the others are attached to it.
-5. A deadline that expires as data arrives yields the data.
+4. The first failure of a group is raised, and the others are attached to it.
+5. If data arrives as a deadline expires, the wait returns the data.
 6. The first of the signals given to ``run`` cancels the main task at once, wherever it waits.
-7. A pump that is cancelled tells how much it took, and how much of that it delivered.
+7. A pump that is cancelled reports how much it read, and how much of that it delivered.
 """
 
 import _thread
@@ -71,12 +72,12 @@ from netkit.core.sync import Condition, Event
 T = TypeVar("T")
 Step = Callable[[], bool]
 Poll = Callable[[float | None], list[tuple[int, int]]]
-"""Waits for so many seconds at most, None: without end; returns (descriptor, events) of those that are ready."""
+"""Waits for at most so many seconds (None: no limit); returns (descriptor, events) of those that are ready."""
 
 _READ, _WRITE = select.POLLIN, select.POLLOUT  # the same numbers as those of epoll
-_HUNG_UP = select.POLLHUP  # told of every descriptor that is watched at all, as errors are
+_HUNG_UP = select.POLLHUP  # reported for every registered descriptor, as errors are
 _MAX_SHARED_THREADS = 128
-_IDLE = 0.1  # s for which a thread waits for more to do
+_IDLE = 0.1  # s after which a shared thread without work ends
 
 
 class Cancelled(BaseException):
@@ -87,7 +88,7 @@ class Cancelled(BaseException):
 
 
 class DeadlineExceeded(Exception):
-    """The clock of a ``deadline`` block ran out. (TimeoutError would also be the system's ETIMEDOUT.)"""
+    """The time of a ``deadline`` block is over. (Not a TimeoutError: that is also the system's ETIMEDOUT.)"""
 
 
 class Interrupted(BaseException):
@@ -98,20 +99,20 @@ class Interrupted(BaseException):
 
 
 class Clock:
-    """Time as the system has it, in seconds that never go back; tests put a clock that jumps in its place."""
+    """The system's monotonic clock, in seconds. Tests replace it by one that jumps to the next timer."""
 
     now = staticmethod(time.monotonic)
 
     def wait(self, poll: Poll, timeout: float | None) -> list[tuple[int, int]]:
-        """Wait with ``poll`` for at most ``timeout`` seconds (None: without end). Less does no harm."""
+        """Wait with ``poll`` for at most ``timeout`` seconds (None: no limit). It may return early."""
         if not timeout:
             return poll(timeout)
-        # CPython says that nothing came where we were stopped beyond the timeout, whatever waits.
+        # If the process was stopped (SIGSTOP) beyond the timeout, CPython reports nothing, even if something is ready.
         return poll(min(timeout, 86400)) or poll(0)  # its milliseconds have to fit an int
 
 
 class _Poll:
-    """``select.poll`` in the ways of ``select.epoll``, for systems without it."""
+    """``select.poll`` with the methods of ``select.epoll``, for systems without epoll."""
 
     def __init__(self) -> None:
         self._poll = select.poll()
@@ -130,7 +131,7 @@ class _Poll:
 
 
 class Task:
-    """A coroutine in the care of a group; ``finished`` is set when it has ended, however it ended."""
+    """A coroutine that a group runs; ``finished`` is set when it has ended: returned, failed or cancelled."""
 
     __slots__ = (
         "cancelled", "coroutine", "error", "finished", "group", "pending", "queue", "result", "scopes", "value",
@@ -139,35 +140,35 @@ class Task:
     def __init__(self, coroutine: Coroutine[Any, Any, Any], group: "Group | None") -> None:
         self.coroutine = coroutine
         self.group = group
-        self.scopes: tuple[_Scope, ...] = ()  # the blocks that it is in, the outermost first
-        self.queue: list[Task] | deque[Task] | None = None  # None: it runs, or was woken
-        self.pending: _Scope | Task | None = None  # the scope whose Cancelled it gets at its next wait
+        self.scopes: tuple[_Scope, ...] = ()  # the blocks that it is in, outermost first
+        self.queue: list[Task] | deque[Task] | None = None  # where it waits; None: it runs, or was woken
+        self.pending: _Scope | Task | None = None  # the scope whose Cancelled is raised at its next wait
         self.cancelled = False
         self.value: Any = None  # what its wait returns
-        self.error: BaseException | None = None  # or raises
+        self.error: BaseException | None = None  # what its wait raises; of the main task, also how it failed
         self.finished = Event()
         self.result: Any = None
 
     @property
     def waits(self) -> bool:
-        """Whether it waits for something that has not happened yet, so that cancelling it now loses nothing."""
+        """Whether it waits for something that has not happened yet: then cancelling it now loses no result."""
         return self.queue is not None
 
     def cancel(self) -> None:
-        """End the task where it waits. Its ``finally`` blocks run, and a second call does not disturb them."""
+        """Raise Cancelled where the task waits. Its ``finally`` blocks run, and a second call has no effect."""
         if not self.cancelled:
             self.cancelled = True
             self._interrupt(self)
 
     def _interrupt(self, scope: "_Scope | Task") -> None:
-        """Have the Cancelled of ``scope`` raised where the task waits, unless one from further out stands."""
+        """Raise the Cancelled of ``scope`` where the task waits, unless that of an outer scope is pending."""
         if self.pending is None or self._depth(scope) < self._depth(self.pending):
             self.pending = scope
         if self.queue is not None:
             self._raise_pending()
 
     def _raise_pending(self) -> None:
-        """Raise the Cancelled that stands, if one does. What the scopes further in ask for later is dropped."""
+        """Raise the pending Cancelled, if any. Later requests of the scopes inside the one it names are ignored."""
         scope, self.pending = self.pending, None
         if scope is not None:
             for inner in self.scopes[self._depth(scope) + 1 :]:
@@ -175,11 +176,11 @@ class Task:
             self.wake(error=Cancelled(scope))
 
     def _depth(self, scope: "_Scope | Task") -> int:
-        """The place of a scope among those of the task, which is itself outside of them all."""
+        """The index of a scope in ``scopes``; the task itself is the outermost scope, -1."""
         return -1 if isinstance(scope, Task) else self.scopes.index(scope)
 
     def wake(self, value: Any = None, error: BaseException | None = None) -> None:
-        """Make it ready: its wait returns ``value`` or raises ``error``."""
+        """Make the task ready: its wait returns ``value`` or raises ``error``."""
         if self.queue is not None:
             self.queue.remove(self)
             self.queue = None
@@ -188,13 +189,13 @@ class Task:
 
 
 class _Scope:
-    """A block of one task that can be ended on its own."""
+    """A block of one task that can be cancelled without the rest of the task."""
 
     __slots__ = ("owner", "passed")
     owner: Task
 
     def __init__(self) -> None:
-        self.passed = False  # a Cancelled from further out is on its way through
+        self.passed = False  # the Cancelled of an outer scope was raised: requests of this one are ignored
 
     def _enter(self) -> None:
         self.owner = _running().current
@@ -212,10 +213,10 @@ class _Scope:
 
 
 class Group(_Scope):
-    """Tasks that end together.
+    """Tasks that end together, as in a nursery of trio: ``async with Group() as group:``.
 
-    The first failure cancels the rest, the body of the block included, and is raised when all have ended; later
-    ones are kept in ``failures`` and become its cause. ``cancel()`` ends everything without a failure.
+    The first failure cancels the other tasks and the body of the block, and is raised when all have ended. All failures
+    are in ``failures``; the later ones become the cause of the first. ``cancel()`` ends everything without a failure.
     """
 
     __slots__ = ("_cancelled", "_idle", "_tasks", "failures")
@@ -228,7 +229,7 @@ class Group(_Scope):
         self._cancelled = False
 
     def start_soon(self, coroutine: Coroutine[Any, Any, Any]) -> Task:
-        """Run a coroutine beside the block; it starts at the next wait."""
+        """Run a coroutine as a new task, which starts once the caller waits. Raises RuntimeError after the block."""
         if self not in self.owner.scopes:
             coroutine.close()
             raise RuntimeError("the group has ended")
@@ -240,7 +241,7 @@ class Group(_Scope):
         return task
 
     def cancel(self) -> None:
-        """End all tasks, and the block where it waits."""
+        """Cancel all tasks of the group, and the body of its block."""
         if not self._cancelled:
             self._cancelled = True
             for task in tuple(self._tasks):
@@ -255,7 +256,7 @@ class Group(_Scope):
 
     @property
     def tasks(self) -> frozenset[Task]:
-        """Those that have not ended."""
+        """The tasks that have not ended."""
         return frozenset(self._tasks)
 
     def __len__(self) -> int:
@@ -281,7 +282,7 @@ class Group(_Scope):
         return True
 
     def _note(self, error: BaseException | None) -> Cancelled | None:
-        """Take in how the block ended; return a Cancelled that is for a scope further out."""
+        """Record how the body ended, and cancel the tasks if by an error. Returns a Cancelled of an outer scope."""
         if error is None:
             return None
         self.cancel()
@@ -300,7 +301,10 @@ class Group(_Scope):
 
 
 class deadline(_Scope):
-    """``with deadline(at):`` raise DeadlineExceeded where the block waits once the clock says ``at`` (None: never)."""
+    """``with deadline(at):`` cancels the block at the time ``at`` of the kernel's clock; raises DeadlineExceeded then.
+
+    With None there is no deadline.
+    """
 
     __slots__ = ("_at", "_timer")
 
@@ -323,19 +327,19 @@ class deadline(_Scope):
 
 
 class _Descriptor:
-    """Who waits for one descriptor, one task at most on each side, and what the poller watches it for."""
+    """The tasks that wait for one descriptor, at most one for each event, and the events that are polled for."""
 
     __slots__ = ("armed", "reader", "step", "watcher", "writer")
 
     def __init__(self) -> None:
         self.armed = 0
-        self.reader: list[Task] | tuple[()] = ()  # a list once somebody waits
+        self.reader: list[Task] | tuple[()] = ()  # a list once a task has waited
         self.writer: list[Task] | tuple[()] = ()
         self.watcher: list[Task] | tuple[()] = ()
         self.step: Step | None = None  # called in place of waking the reader
 
 
-_Timer = list[Any]  # [at, order, action]: order tells those of one moment apart, action is None when it is over
+_Timer = list[Any]  # [at, order, action]: order makes heap entries unique, action is None once it is dropped
 
 
 class _Kernel:
@@ -343,14 +347,14 @@ class _Kernel:
         self.main = self.current = Task(main, None)
         self.ready = deque([self.main])
         self.clock = clock
-        self.time: float | None = None  # of this turn, once it has waited
-        self._timers: list[_Timer] = []
-        self._standing = 0  # of them: the others were dropped
+        self.time: float | None = None  # when this turn's poll returned, while steps and timers run
+        self._timers: list[_Timer] = []  # a heap
+        self._standing = 0  # how many of them are not dropped
         self._order = count()
         self._descriptors: dict[int, _Descriptor] = {}
         self._poller = select.epoll() if hasattr(select, "epoll") else _Poll()
-        self.threads: dict[tuple[Any, ...], list[Task]] = {}  # who waits for the outcome of each shared thread
-        self.room: list[Task] = []  # who waits for one of them to end
+        self.threads: dict[tuple[Any, ...], list[Task]] = {}  # the tasks that wait for each call in a shared thread
+        self.room: list[Task] = []  # the tasks that wait for one of these calls to end
         self._posted: deque[tuple[list[Task], Any, BaseException | None]] = deque()
         self._lock = _thread.allocate_lock()
         self._open = True
@@ -406,7 +410,7 @@ class _Kernel:
             task.result = stop.value
             self._end(task, None)
         except BaseException as failure:  # whatever ended the task belongs to its group
-            error = None  # its traceback has this frame: no circle, which would keep all that the task held
+            error = None  # its traceback refers to this frame: a reference cycle would keep the task's objects alive
             self._end(task, failure)
         else:
             queue.append(task)
@@ -415,7 +419,7 @@ class _Kernel:
                 task._raise_pending()
 
     def _end(self, task: Task, error: BaseException | None) -> None:
-        task.pending = None  # itself, if it was cancelled too late
+        task.pending = None  # set if it was cancelled after its last wait
         task.finished.set()
         if task.group is not None:
             task.group._ended(task, error)
@@ -444,7 +448,7 @@ class _Kernel:
         return timer
 
     def drop(self, timer: _Timer) -> None:
-        """Forget a timer. It leaves the heap when its time comes, or with others once they are the most of it."""
+        """Cancel a timer. It stays in the heap until it is due, or until most of the heap is dropped timers."""
         if timer[2] is not None:
             timer[2] = None
             self._standing -= 1
@@ -455,7 +459,7 @@ class _Kernel:
     # -- descriptors
 
     def queue(self, fd: int, side: int, step: Step | None = None) -> "list[Task] | deque[Task]":
-        """Return where to wait for ``fd``: among the ready tasks if the system says that it never blocks."""
+        """Return the queue to wait in for ``fd``: that of the ready tasks if the system says that it never blocks."""
         if fd < 0:
             raise OSError(errno.EBADF, os.strerror(errno.EBADF))
         descriptor = self._descriptors.get(fd) or _Descriptor()
@@ -487,13 +491,13 @@ class _Kernel:
         descriptor.armed = sides
 
     def _deliver(self, fd: int, events: int) -> None:
-        """Wake who waits for ``fd``, or call its step. An error, or the end of the peer, concerns both sides.
+        """Wake the tasks that wait for ``fd``, or call its step. Errors and hang-ups are reported to both sides.
 
-        A side stays armed from one wait to the next, which saves two system calls per message, until it is reported
-        when nobody waits for it.
+        A side stays armed between two waits, which saves two system calls per message. It is disarmed when it is
+        reported and no task waits for it.
         """
         descriptor = self._descriptors.get(fd)
-        if descriptor is None:  # our own, or closed by a step of this turn
+        if descriptor is None:  # the wake-up pipe, or closed by a step of this turn
             if fd == self._wake_read:
                 self._woken()
             return
@@ -523,11 +527,11 @@ class _Kernel:
         try:
             if step():
                 return
-        except BaseException as failure:  # it belongs to the task
+        except BaseException as failure:  # raised in the task that waits
             error = failure
-        for task in tuple(reader):  # none is left if the step ended the wait by itself
+        for task in tuple(reader):  # empty if the step has woken the task itself, such as by closing the descriptor
             task.wake(error=error)
-        error = None  # no circle, as in ``_resume``
+        error = None  # no reference cycle, as in ``_resume``
 
     def forget(self, fd: int) -> None:
         descriptor = self._descriptors.pop(fd, None)
@@ -541,11 +545,11 @@ class _Kernel:
     # -- threads and signals
 
     def post(self, queue: list[Task], value: Any, error: BaseException | None) -> None:
-        """Wake who waits in ``queue``; called from another thread."""
+        """Wake the tasks in ``queue`` at the loop's next turn; called from another thread."""
         with self._lock:
             if self._open:
                 self._posted.append((queue, value, error))
-                if len(self._posted) == 1:  # who posted one that is still there has written already
+                if len(self._posted) == 1:  # otherwise the byte written for an earlier one is still in the pipe
                     os.write(self._wake_write, b"\0")
 
     def _woken(self) -> None:
@@ -572,10 +576,10 @@ def _running() -> _Kernel:
 
 
 def run(main: Coroutine[Any, Any, T], *, clock: Clock | None = None, signals: Sequence[int] = ()) -> T:
-    """Run ``main`` and all it starts, and return its result or raise its failure.
+    """Run ``main`` and all that it starts, and return its result or raise its failure.
 
-    The first of ``signals`` cancels ``main``, unless a task waits in ``next_signal``; when all has ended, Interrupted
-    is raised. Signals that were ignored before stay ignored.
+    When one of ``signals`` comes, ``main`` is cancelled, unless a task waits in ``next_signal``. In both cases
+    Interrupted is raised when ``main`` has ended. Signals that were ignored before stay ignored.
     """
     global _kernel
     if _kernel is not None:
@@ -599,7 +603,7 @@ def run(main: Coroutine[Any, Any, T], *, clock: Clock | None = None, signals: Se
 
 
 def now() -> float:
-    """The kernel's clock, in seconds."""
+    """The time of the kernel's clock, in seconds: see "Time" at the top of this file."""
     if _kernel is not None and _kernel.time is not None:
         return _kernel.time
     return _running().clock.now()
@@ -607,28 +611,28 @@ def now() -> float:
 
 @types.coroutine
 def readable(fd: int) -> Generator[Any, None, None]:
-    """Wait until ``fd`` can be read, has ended or failed. Always gives the other tasks a turn."""
+    """Wait until ``fd`` is readable, at its end or in error. Always a checkpoint: other ready tasks run first."""
     yield _running().queue(fd, _READ)
 
 
 @types.coroutine
 def writable(fd: int) -> Generator[Any, None, None]:
-    """Wait until ``fd`` takes at least one byte, or failed. Always gives the other tasks a turn."""
+    """Wait until ``fd`` is writable or in error. Always a checkpoint."""
     yield _running().queue(fd, _WRITE)
 
 
 @types.coroutine
 def hung_up(fd: int) -> Generator[Any, None, None]:
-    """Wait until a socket has failed, or is over both ways; what there is to read does not count."""
+    """Wait until a socket is in error, or both of its directions are shut down. Unread data does not end the wait."""
     yield _running().queue(fd, _HUNG_UP)
 
 
 @types.coroutine
 def while_readable(fd: int, step: Step) -> Generator[Any, None, None]:
-    """Have the loop call ``step`` each time ``fd`` can be read, has ended or failed, until it returns False.
+    """Have the loop call ``step`` each time ``fd`` is readable, at its end or in error, until it returns False.
 
-    The task waits meanwhile, which saves the switch to it for each message; what ``step`` raises is raised here. A step
-    does not block, and is called once a turn at most, so that all descriptors get theirs.
+    This task waits meanwhile, so no task switch is needed for a message. What ``step`` raises is raised here. A step
+    must not block. It is called at most once per turn, so that every descriptor is served.
     """
     kernel = _running()
     queue = kernel.queue(fd, _READ, step)
@@ -639,18 +643,18 @@ def while_readable(fd: int, step: Step) -> Generator[Any, None, None]:
 
 @types.coroutine
 def checkpoint() -> Generator[Any, None, None]:
-    """Give the other tasks a turn."""
+    """Let the other ready tasks run."""
     yield _running().ready
 
 
 def notify_closing(fd: int) -> None:
-    """Say that ``fd`` is about to be closed: who waits for it is woken with EBADF. Every closer must."""
+    """Must be called before ``fd`` is closed, and by all code that closes. The tasks that wait for it get EBADF."""
     if _kernel is not None:
         _kernel.forget(fd)
 
 
 async def sleep(seconds: float) -> None:
-    """Let ``seconds`` pass."""
+    """Wait for ``seconds``."""
     event = Event()
     timer = _running().call_at(now() + seconds, event.set)
     try:
@@ -661,9 +665,10 @@ async def sleep(seconds: float) -> None:
 
 @types.coroutine
 def to_thread(function: Callable[..., T], *args: Any) -> Generator[Any, T, T]:
-    """Return ``function(*args)``, run in a thread of its own. Raises OSError if there is no room for one.
+    """Run ``function(*args)`` in a new thread; return what it returns, raise what it raises.
 
-    Cancelling stops the waiting and not the thread: it runs on by itself and its result is dropped.
+    Raises OSError EAGAIN if no thread can be started. Cancelling ends the wait but not the thread, whose result is then
+    dropped.
     """
     kernel = _running()
     waiting: list[Task] = []
@@ -673,9 +678,9 @@ def to_thread(function: Callable[..., T], *args: Any) -> Generator[Any, T, T]:
 
 @types.coroutine
 def to_shared_thread(function: Callable[..., T], *args: Any) -> Generator[Any, T, T]:
-    """As ``to_thread``, but in one thread for all who want the same at a time, and in 128 threads for all there is.
+    """As ``to_thread``, but equal calls at the same time share one thread, and there are at most 128 threads.
 
-    So who asks again and again for what does not come has one thread and not one for each time.
+    So a caller that retries a call which hangs, such as a look-up, does not use another thread for each try.
     """
     kernel = _running()
     key = (function, *args)
@@ -699,9 +704,9 @@ def to_shared_thread(function: Callable[..., T], *args: Any) -> Generator[Any, T
 
 
 class _Worker:
-    """A thread for one function after the other. It ends when it had nothing to do for a moment.
+    """A thread that is used for many calls, one after the other, and ends after ``_IDLE`` seconds without any.
 
-    To begin a thread, whose resolver the C library then sets up, costs more than to look a name up.
+    Starting a thread, in which the C library then sets up its resolver, costs more than looking up a name.
     """
 
     idle: ClassVar[list["_Worker"]] = []
@@ -715,7 +720,7 @@ class _Worker:
     def do(
         cls, function: Callable[..., Any], args: Sequence[Any], done: Callable[[Any, BaseException | None], None]
     ) -> None:
-        """Have a thread call ``function`` and then ``done`` with its outcome. Raises OSError if there is no room."""
+        """Call ``function`` in a thread, then ``done(value, error)``. Raises OSError if no thread can be started."""
         try:
             worker = cls.idle.pop()
         except IndexError:
@@ -730,14 +735,14 @@ class _Worker:
         while True:
             function, args, done = self._jobs.pop()
             value, error = _outcome(function, args)
-            self.idle.append(self)  # before anybody is woken who may want it
+            self.idle.append(self)  # before ``done`` wakes a task that may need a thread
             done(value, error)
             del function, args, done, value, error
             if self._wanted.acquire(timeout=_IDLE):
                 continue
             try:
                 self.idle.remove(self)
-            except ValueError:  # somebody was faster
+            except ValueError:  # ``do`` has just taken this worker
                 self._wanted.acquire()
             else:
                 return
@@ -753,11 +758,11 @@ def _outcome(function: Callable[..., Any], args: Sequence[Any]) -> tuple[Any, Ba
 def _start_thread(work: Callable[[], None]) -> None:
     try:
         _thread.start_new_thread(work, ())
-    except RuntimeError as full:  # its way of saying EAGAIN
+    except RuntimeError as full:  # how _thread reports EAGAIN
         raise OSError(errno.EAGAIN, str(full)) from full
 
 
 @types.coroutine
 def next_signal() -> Generator[Any, int, int]:
-    """Wait for the next signal and return its number; while a task waits here, signals cancel nothing."""
+    """Wait for the next signal and return its number. While a task waits here, signals cancel nothing."""
     return (yield _running().signal_waiters)
