@@ -1,7 +1,8 @@
-"""A stream carries bytes both ways and ends each way on its own. TCP, unix sockets and files are streams.
+"""The protocols Stream and Connection, and the raw descriptors by which the system's kernel can move a stream's bytes.
 
-Whoever opened a stream closes it. A stream says what failed as a Failure: READ and WRITE for this process's own
-files, RECV and SEND for a peer.
+A stream carries bytes in both directions, each of which ends on its own. TCP sockets, unix sockets and files are
+streams. Whoever opened a stream closes it. Its methods raise Failure: READ and WRITE for files of this process, RECV
+and SEND for a peer.
 """
 
 from collections.abc import Callable
@@ -14,16 +15,16 @@ from netkit.core.kernel import now
 SMALLEST_READ = 16 * 1024
 
 
-# Always reading much makes an echo up to 3 times slower.
+# Reading this much every time would make an echo of small messages up to 3 times slower.
 LARGEST_READ = 256 * 1024
-# malloc maps fresh memory for large reads and gives it back, page by page, until it has once freed a block that was
-# larger (M_MMAP_THRESHOLD, mallopt(3)). Here is one, whose pages nobody touches; a GiB through TLS then costs a third
-# less in the kernel.
+# malloc maps and unmaps memory for every large read until it has freed a larger block once (M_MMAP_THRESHOLD,
+# mallopt(3)). So allocate and free one, without touching its pages; a GiB through TLS then takes a third less system
+# time.
 bytes(4 << 20)
 
 
 class Counts:
-    """How many bytes a stream has ``sent`` and ``received``, and the kernel's clock when some last moved."""
+    """The bytes that a stream has ``sent`` and ``received``; ``moved_at`` is when one last moved (kernel's clock)."""
 
     __slots__ = ("moved_at", "received", "sent")
 
@@ -45,76 +46,76 @@ class Counts:
 
 
 class Stream(Protocol):
-    """Bytes both ways. ``name`` is what messages call it."""
+    """Bytes in both directions. ``name`` is how messages call the stream."""
 
     name: str
 
     @property
     def counts(self) -> Counts:
-        """What has moved so far."""
+        """How many bytes were sent and received so far."""
 
     async def recv(self) -> bytes:
-        """Wait for bytes and return what is there; b"" is the end, again and again."""
+        """Wait for bytes and return those available; b"" at the end of the stream, also when called again."""
 
     async def send(self, data: bytes) -> None:
-        """Return when all of ``data`` has been taken over; ``counts.sent`` counts what was, also when this fails."""
+        """Return when the system has taken all of ``data``. ``counts.sent`` is right even if this fails midway."""
 
     async def send_eof(self) -> None:
-        """Say that nothing more will be sent. Receiving goes on."""
+        """Half-close: tell the peer that nothing more will be sent. Receiving goes on."""
 
     def close(self) -> None:
-        """Let go of the stream; who waits in it is woken. Closing twice is nothing."""
+        """Close the stream and wake the tasks that wait in it. A second call has no effect."""
 
     def abort(self) -> None:
-        """Close so that the peer sees a reset, and cannot take what it got for the whole.
+        """Close so that the peer sees a reset, and does not take what it received for the whole.
 
-        Unix sockets know no reset: there the peer sees one only if it had sent what we did not read.
+        Unix sockets have no reset: the peer sees one only if it has sent bytes that we did not read.
         """
 
 
 class Connection(Stream, Protocol):
-    """A stream to another end on a network; ``peer`` is its address, as far as it is known."""
+    """A stream to a peer on a network."""
 
     @property
     def peer(self) -> Endpoint:
-        """The other end."""
+        """The peer's address, as far as it is known."""
 
     @property
     def local(self) -> Endpoint:
-        """Our end."""
+        """Our own address."""
 
     @property
     def reached(self) -> Endpoint:
-        """What the peer has connected to: our end, or that of the proxy which told who the peer is."""
+        """The address that the peer connected to: ours, or that of the proxy which relays for it (PROXY protocol)."""
 
     def unacknowledged(self) -> int:
-        """How many of the bytes sent the peer has not acknowledged yet. Works after a reset, and not once closed."""
+        """How many of the bytes sent the peer has not acknowledged. Works after a reset, but not after ``close``."""
 
     def raise_if_reset(self) -> None:
-        """Raise Failure if the connection has been reset, though no call has said so yet."""
+        """Raise Failure if the connection has been reset, even if no call has failed yet."""
 
     def keep_alive(self, idle: float) -> None:
-        """Let the system probe a TCP peer that was silent for ``idle`` seconds; three probes lost are a dead peer."""
+        """Turn on TCP keepalive: probe after ``idle`` seconds of silence; after three lost probes the peer is dead."""
 
     def probe(self) -> None:
-        """Have the system find out whether a peer that has ended is still there; one that is gone makes a reset."""
+        """Use keepalive to find out whether a peer that has half-closed still exists; if not, a reset follows."""
 
     async def peer_left(self) -> None:
-        """Wait until the connection is over both ways; raise Failure if the peer reset it.
+        """Wait until both directions of the connection are shut down. Raises Failure if the peer reset it.
 
-        A reset that only answers our probe, with all of ours acknowledged, is no failure: the peer left after its end.
+        A reset that only answers our probe, with all our bytes acknowledged, is no failure: it half-closed and left.
         """
 
     async def shutdown(self) -> None:
-        """Send our end if that is still to be sent, and what else lets ``close`` end the connection in order."""
+        """Half-close unless that was done, and do what else ``close`` needs for an orderly end of the connection."""
 
 
 class RawEnd(NamedTuple):
-    """A descriptor by which the kernel may move the bytes of a stream, without a copy in this process.
+    """A descriptor by which the system's kernel can move the bytes of a stream (splice(2), sendfile(2)).
 
-    ``counts`` is told how many it moved, and ``failure`` makes a Failure of an error that it met. At most ``limit``
-    bytes of the descriptor are the stream's. ``call`` is the recv or send of a socket that never blocks; who moves
-    bytes by it adds to ``counts`` itself, so there is none where ``counts`` does more than that.
+    The caller adds the bytes it moved to ``counts``, and makes a Failure of an OSError by ``failure``. At most
+    ``limit`` bytes of the descriptor belong to the stream. ``call`` is the recv or send of a non-blocking socket, whose
+    caller sets the fields of ``counts`` directly; it is None for streams whose ``counts`` must do more.
     """
 
     fd: int
@@ -125,16 +126,16 @@ class RawEnd(NamedTuple):
 
 
 def raw_source(stream: Stream) -> RawEnd | None:
-    """From where the kernel may take what ``recv`` would return, or None if only ``recv`` can tell the bytes.
+    """The descriptor that has the bytes ``recv`` would return; None if they are to be had by ``recv`` alone.
 
-    A class opts in by a method ``raw_source`` beside its ``recv``. One that overrides ``recv`` alone, or wraps another
-    stream, has none.
+    A class opts in by defining ``raw_source`` beside its ``recv``. A subclass that overrides only ``recv``, or a
+    wrapper of another stream, has none.
     """
     return _raw_end(stream, "raw_source", "recv")
 
 
 def raw_sink(stream: Stream) -> RawEnd | None:
-    """To where the kernel may give what ``send`` would, or None; a class opts in as for ``raw_source``."""
+    """The descriptor to which ``send`` would write, or None. A class opts in as for ``raw_source``."""
     return _raw_end(stream, "raw_sink", "send")
 
 
@@ -149,7 +150,10 @@ def _raw_end(stream: Stream, method: str, verb: str) -> RawEnd | None:
 
 
 def next_size(size: int, got: int) -> int:
-    """Grow by 4 while reads come back full, go back to the smallest when one comes back nearly empty."""
+    """The size of the next read, after one of ``size`` bytes returned ``got``.
+
+    It grows by a factor of 4 after a full read, and goes back to the smallest after one that was nearly empty.
+    """
     if got == size:
         return min(size * 4, LARGEST_READ)
     if got * 16 < size:

@@ -1,7 +1,7 @@
-"""What one task waits for and another does: an Event, a Condition, a Semaphore, a Lock.
+"""Synchronization between tasks: Event, Condition, Semaphore and Lock.
 
-The kernel is not known here. A task waits by yielding the queue that it stands in from then on, and its ``wake`` takes
-it out again: see kernel.py.
+This file does not import the kernel. A task waits by yielding a queue, to which the kernel appends it; its ``wake``
+removes it again: see kernel.py.
 """
 
 import types
@@ -10,7 +10,7 @@ from typing import Any
 
 
 class _Queue:
-    """The tasks that wait, in the order in which they came; a list is made for the first, as most have none."""
+    """The tasks that wait, in the order in which they came. The list is made for the first, as most never have one."""
 
     __slots__ = ("_waiting",)
 
@@ -28,7 +28,7 @@ class _Queue:
 
 
 class Event(_Queue):
-    """A thing that happens once; any number of tasks can wait for it."""
+    """A flag that is set once and never cleared; any number of tasks can wait for it."""
 
     __slots__ = ("_happened",)
 
@@ -40,7 +40,7 @@ class Event(_Queue):
         return self._happened
 
     def set(self) -> None:
-        """Let it happen; who waits goes on."""
+        """Set the flag and wake all tasks that wait."""
         self._happened = True
         self._wake_all()
 
@@ -50,7 +50,7 @@ class Event(_Queue):
 
 
 class Condition(_Queue):
-    """Something that changes again and again; who waits is woken at its next change."""
+    """Wakes all tasks that wait each time something changes. Unlike threading.Condition it has no lock."""
 
     __slots__ = ()
 
@@ -63,7 +63,7 @@ class Condition(_Queue):
 
 
 class Semaphore(_Queue):
-    """``async with semaphore:`` so many tasks at a time, in the order in which they came."""
+    """``async with semaphore:`` admits at most ``value`` tasks at a time, in the order in which they came."""
 
     __slots__ = ("_free",)
 
@@ -78,7 +78,7 @@ class Semaphore(_Queue):
         if self._free:
             self._free -= 1
         else:
-            await self._park()  # whoever leaves hands over
+            await self._park()  # ``release`` hands its place over
 
     def release(self) -> None:
         if self._waiting:
@@ -94,7 +94,7 @@ class Semaphore(_Queue):
 
 
 class Lock(Semaphore):
-    """``async with lock:`` one task at a time, in the order in which they came."""
+    """``async with lock:`` admits one task at a time, in the order in which they came."""
 
     __slots__ = ()
 
