@@ -1,4 +1,4 @@
-"""One connection from open to close: through its layers, to its handler, under its clocks, and to an end in order."""
+"""The life of one connection: its layers, its handler, its timeouts, and its orderly end."""
 
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any
@@ -10,22 +10,23 @@ from netkit.core.layer import Layer, through
 from netkit.core.stream import Connection, Stream
 from netkit.core.units import duration
 
-HANDSHAKE = 10.0  # s that a client gets for its handshake
+HANDSHAKE = 10.0  # s that a server gives a client for the handshakes of its layers
 
 DRAIN = 1.0  # s that open connections get to end once a server stops
 
-_ACKNOWLEDGED_SOONEST, _ACKNOWLEDGED_LATEST = 0.0005, 0.05  # s: the kernel has no event for it
+_ACKNOWLEDGED_SOONEST, _ACKNOWLEDGED_LATEST = 0.0005, 0.05  # s between polls: no event tells of acknowledgements
 
 Handler = Callable[[Connection], Awaitable[str | None]]
-"""Serves one connection, and may say how it ended. It leaves the closing to ``serve_connection``."""
+"""Serves one connection, and may return how it ended, for ``Closed``. ``serve_connection`` closes the connection."""
 
 
 async def serve_connection(
     stream: Connection, handler: Handler, observe: Observer, layers: Sequence[Layer] = (), group: Group | None = None
 ) -> None:
-    """Take the stream through the layers, run the handler on it and close it; reset it if one failed or was cancelled.
+    """Take the stream through the layers, run the handler on it and close it; reset it after a failure or cancellation.
 
-    ``group`` has what layers run that it has gone through already: those of ``dial``.
+    ``group`` has the tasks of layers that were applied before, by ``dial``. It is cancelled before the stream is
+    closed. Raises what layers and handler raise.
     """
     if layers and group is None:
         async with Group() as group:
@@ -53,14 +54,15 @@ async def serve_connection(
 def end_connection(
     stream: Connection, begun: float, reason: str, observe: Observer, *, whole: bool, is_open: bool = True
 ) -> None:
-    """Close a connection that ended as it should, reset any other, and report that. ``begun`` is by the kernel's clock.
+    """Close the connection if it is ``whole``, which means that it ended in order, else reset it; report ``Closed``.
 
-    ``is_open`` is whether it came through its handshake: one that failed moved no payload.
+    ``begun`` is when it began, by the kernel's clock. ``is_open`` is whether its handshake succeeded; if not, it moved
+    no payload.
     """
     moved = (0, 0, 0)
     if is_open:
         sent = stream.counts.sent
-        # Nothing acknowledges a datagram.
+        # UDP has no acknowledgements.
         moved = (stream.counts.received, sent, 0 if stream.peer.udp else sent - stream.unacknowledged())
     if whole:
         stream.close()
@@ -74,14 +76,14 @@ async def _within_handshake(stream: Connection, layers: Sequence[Layer], group: 
         with deadline(now() + HANDSHAKE):
             return await through(stream, layers, group)
     except DeadlineExceeded as exceeded:
-        if isinstance(exceeded.__cause__, Failure):  # the layer's own word for what did not come
+        if isinstance(exceeded.__cause__, Failure):  # the layer says what it was waiting for
             raise exceeded.__cause__ from None
         action = f"secure the connection to {stream.name}"
         raise Failure(Exit.TIMEOUT, action, f"no handshake within {duration(HANDSHAKE)}") from None
 
 
 def beside(handler: Handler, companion: Callable[[Connection], Coroutine[Any, Any, None]]) -> Handler:
-    """The handler with ``companion`` running beside it, whose failure ends both."""
+    """A handler that runs ``companion`` beside ``handler``. It ends with the handler; a failure of either ends both."""
 
     async def handle(stream: Connection) -> str | None:
         async with Group() as group:
@@ -94,12 +96,12 @@ def beside(handler: Handler, companion: Callable[[Connection], Coroutine[Any, An
 
 
 def with_idle_timeout(handler: Handler, patience: float | None) -> Handler:
-    """The handler under a clock: it fails once nothing moved either way for ``patience`` seconds, if any."""
+    """A handler that fails once nothing has moved in either direction for ``patience`` seconds (None: never)."""
     return handler if patience is None else beside(handler, lambda stream: idle_clock(stream, patience))
 
 
 async def idle_clock(stream: Stream, patience: float) -> None:
-    """Raise Failure once no byte has moved over the stream, either way, for ``patience`` seconds."""
+    """Raise Failure TIMEOUT once no byte has moved in either direction for ``patience`` seconds."""
     while True:
         due = stream.counts.moved_at + patience
         if now() >= due:
@@ -109,7 +111,7 @@ async def idle_clock(stream: Stream, patience: float) -> None:
 
 
 async def acknowledged(stream: Connection) -> None:
-    """Wait until the peer has acknowledged all that was sent; raise Failure once it never will."""
+    """Wait until the peer has acknowledged all that was sent. Raises Failure if the connection is reset before."""
     pause = _ACKNOWLEDGED_SOONEST
     while stream.unacknowledged():
         stream.raise_if_reset()
@@ -120,7 +122,8 @@ async def acknowledged(stream: Connection) -> None:
 async def drain(stream: Connection, patience: float, most: float, busy: Callable[[], bool] = lambda: False) -> None:
     """Return once all that was sent is acknowledged, and the peer has then been silent for ``patience`` seconds.
 
-    While we are ``busy`` with what it sent it is not silent. A peer that goes on sending is given ``most`` seconds.
+    While ``busy()`` is true, which means that what it sent is still being processed, the peer does not count as silent.
+    A peer that keeps sending is waited for at most ``most`` seconds.
     """
     await acknowledged(stream)
     latest = now() + most
@@ -131,7 +134,7 @@ async def drain(stream: Connection, patience: float, most: float, busy: Callable
 
 
 async def close_gracefully(stream: Connection) -> None:
-    """Send our end after a conversation that ended well, if the peer lets us; whoever opened the stream closes it."""
+    """Half-close after a successful conversation, if that works within ``DRAIN`` seconds. Does not close the stream."""
     try:
         with deadline(now() + DRAIN):
             await stream.shutdown()

@@ -1,8 +1,8 @@
-"""What stands between a connection and its conversation: TLS, a proxy's handshake, a bad link on purpose.
+"""Layers between the socket and the handler of a connection, such as TLS, and base classes for the streams they make.
 
-A layer takes a connection and returns one, the same or another over it. It closes nothing: its owner does, also when it
-fails. What it runs beside is in the group, which lasts as long as the connection and is cancelled before that is
-closed. It is called for each connection anew, and may keep what it likes of that.
+A layer takes a connection and returns the same or another one on top of it. It closes nothing, even when it fails: the
+owner of the connection does. It starts its tasks in the group, which is cancelled before the connection is closed.
+It is called once for each connection.
 """
 
 from collections import deque
@@ -23,10 +23,10 @@ Layer = Callable[[Connection, Group], Awaitable[Connection]]
 
 
 class Setting(NamedTuple):
-    """What a layer may depend on beside its option: whom a client dials, or where a server listens.
+    """What a layer needs to know besides the value of its option.
 
-    ``name`` is that of the server, as its certificate has it, and ``client`` the connection that a relay dials for.
-    ``serves`` is whether it is we who listen.
+    ``address`` is what a client dials, or where a server listens. ``name`` is the server's name, as in its certificate.
+    ``client`` is the connection that a relay dials for. ``serves`` is whether we are the server.
     """
 
     address: Endpoint
@@ -36,13 +36,13 @@ class Setting(NamedTuple):
     serves: bool = False
 
 
-_MAX_PIECES = 1024  # that are remembered before those acknowledged are looked for
+_MAX_PIECES = 1024  # entries of a Ledger before it looks for those that are acknowledged
 
 
 async def through(stream: Connection, layers: Sequence[Layer], group: Group) -> Connection:
-    """Take a connection through its layers, the one next to the wire first, and let it count from 0 then.
+    """Apply the layers to a connection, the one next to the wire first, and restart its counts from 0.
 
-    Should one fail, what the others run is ended.
+    If one fails, the tasks that the layers have started in the group are cancelled.
     """
     before = group.tasks
     try:
@@ -57,9 +57,9 @@ async def through(stream: Connection, layers: Sequence[Layer], group: Group) -> 
 
 
 class Wrapped:
-    """A connection over another, to which it hands everything. Its children override what they are for.
+    """A connection that delegates everything to another. Subclasses override what they change.
 
-    They share its counts, and pass as many bytes as they are given: who does not is a ``Changed``.
+    It shares the counts of the other, so it must pass on as many bytes as it gets; see ``Changed`` for other cases.
     """
 
     def __init__(self, stream: Connection) -> None:
@@ -115,9 +115,9 @@ class Wrapped:
 
 
 def unread(stream: Connection, data: bytes) -> Connection:
-    """Give back what a handshake received too much: the connection whose ``recv`` returns it next.
+    """Return a connection whose next ``recv`` returns ``data``, which a handshake has received beyond its own end.
 
-    A socket takes it back itself, so that the kernel may still move all that follows.
+    A SocketStream keeps ``data`` itself, so that the system's kernel can still move all that follows (``raw_source``).
     """
     if isinstance(stream, SocketStream):
         stream.unread(data)
@@ -140,9 +140,10 @@ class _Unread(Wrapped):
 
 
 class Changed(Wrapped):
-    """A connection whose bytes go through a ``Change`` either way (one without Done); it counts what its user sees.
+    """A connection whose bytes go through a ``Change`` in each direction; its counts are of what its user sees.
 
-    What ``outgoing`` holds goes before our end, and counts as unacknowledged until then.
+    The changes must not raise Done. What ``outgoing`` holds back is sent before our end, and is unacknowledged until
+    then.
     """
 
     def __init__(self, stream: Connection, *, incoming: "Change" = bytes, outgoing: "Change" = bytes) -> None:
@@ -150,9 +151,9 @@ class Changed(Wrapped):
         self.counts = Counts()
         self._incoming, self._outgoing = incoming, outgoing
         self._sent = Ledger(stream)
-        self._held = 0  # bytes since which nothing has come out of ``outgoing``
+        self._held = 0  # bytes given to ``outgoing`` since it last returned some
         self._sent_eof = self._ended = False
-        self._failure: Failure | None = None  # after what was received
+        self._failure: Failure | None = None  # raised once all that was received is returned
 
     async def recv(self) -> bytes:
         data = b""
@@ -191,7 +192,7 @@ class Changed(Wrapped):
 
 
 class Ledger:
-    """Payload that goes over a connection in other bytes, until the peer has acknowledged these."""
+    """Tells how much payload the peer has acknowledged, where it is sent in another form, such as TLS records."""
 
     def __init__(self, stream: Connection) -> None:
         self._stream = stream
@@ -199,14 +200,14 @@ class Ledger:
         self._pending = 0
 
     def add(self, end: int, size: int) -> None:
-        """Note ``size`` bytes of payload that are there once the peer has the first ``end`` bytes of the connection."""
+        """Note ``size`` bytes of payload, acknowledged once the first ``end`` bytes of the connection are."""
         self._pieces.append((end, size))
         self._pending += size
         if len(self._pieces) > _MAX_PIECES:
             self.unacknowledged()
 
     def unacknowledged(self) -> int:
-        """How many bytes of payload are not there yet."""
+        """How many bytes of payload are not acknowledged yet."""
         if self._pieces:
             acknowledged = self._stream.counts.sent - self._stream.unacknowledged()
             while self._pieces and self._pieces[0][0] <= acknowledged:
