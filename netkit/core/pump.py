@@ -1,4 +1,4 @@
-"""Moving bytes one way, from one stream to another."""
+"""Copying bytes in one direction, from one stream to another, and the changes that they go through on the way."""
 
 from collections.abc import Callable, Sequence
 
@@ -9,14 +9,14 @@ from netkit.core.splice import move
 from netkit.core.stream import SMALLEST_READ, Counts, Stream, raw_sink, raw_source
 
 Change = Callable[[bytes], bytes]
-"""Bytes in, bytes out. Called with b"" once, at the end, to give back what it still holds. It may raise Done."""
+"""Bytes in, bytes out. Called once with b"", at the end, to return what it has held back. It may raise Done."""
 
 
-PROMOTED_AFTER = 1 << 20  # bytes copied before the kernel is asked to move the rest
+PROMOTED_AFTER = 1 << 20  # bytes copied before the system's kernel is asked to move the rest
 
 
 class Done(Exception):
-    """Raised by a change that wants no more: ``data`` is the last that passes, as if the source had ended there."""
+    """Raised by a change that wants no more input. ``data`` is its last output, as if the source had ended there."""
 
     def __init__(self, data: bytes) -> None:
         super().__init__()
@@ -24,7 +24,7 @@ class Done(Exception):
 
 
 def chain(*changes: Change) -> Change:
-    """Several changes as one, each fed with what the one before gives."""
+    """Combine changes into one. Each gets what the one before returns. Raises Done as soon as one of them does."""
 
     def change(data: bytes) -> bytes:
         ended = not data
@@ -43,16 +43,16 @@ def chain(*changes: Change) -> Change:
 
 
 def fresh(makers: Sequence[Callable[[], Change]]) -> Change | None:
-    """A chain of new changes for one stream; None where there are none, so that the kernel may move the bytes."""
+    """Make the changes for one stream, as a chain; None if there are none, so that splice can move the bytes."""
     return chain(*(make() for make in makers)) if makers else None
 
 
 class _Passage:
-    """The way from source to sink: what is read is changed, and counted as offered.
+    """One direction from source to sink: applies the change to what is read, and counts it as offered to the sink.
 
-    Small messages between two sockets go in steps: the loop reads, changes and writes each while the task waits. What a
-    step cannot do, the task does: it sends the rest of a short write, and asks ``recv`` after a full read and at the
-    end.
+    Small messages between two sockets go in steps: the loop reads, changes and writes each one while the task waits
+    (``while_readable``). The task does what a step cannot: it sends the rest of a short write, and calls ``recv`` after
+    a full read and at the end.
     """
 
     __slots__ = (
@@ -70,11 +70,11 @@ class _Passage:
     def __init__(self, change: Change | None, flow: Flow) -> None:
         self._change = change
         self._flow = flow
-        self._unsent = b""  # the rest of one read
+        self._unsent = b""  # the rest of a message of which a step could write only a part
         self.done = False
 
     def changed(self, data: bytes) -> bytes:
-        """Bytes as they are to be sent, from those that were read."""
+        """Apply the change, if any, to bytes that were read. Sets ``done`` when the change raises Done."""
         if self._change is None:
             return data
         try:
@@ -84,7 +84,10 @@ class _Passage:
             return last.data
 
     async def read(self, source: Stream, sink: Stream) -> int:
-        """Pass on what one read gives, and return its size; nothing holds it any more once the next is waited for."""
+        """Pass on the bytes of one ``recv``, and return how many that were.
+
+        A method of its own, so that no variable keeps these bytes alive during the next wait.
+        """
         try:
             data = await source.recv()
         except Failure:
@@ -105,13 +108,13 @@ class _Passage:
             await sink.send(rest)
 
     async def steps(self, source: Stream, sink: Stream) -> None:
-        """Pass on what a step can, and return when ``recv`` is to be asked, or the change is done."""
+        """Pass on small messages in steps. Returns when ``recv`` must be called, or the change is done."""
         if not self._can_step(source, sink):
             return
         self._flow.wait()
         try:
             await while_readable(self._fd, self._step)
-        except Failure:  # of the sink, or of the change
+        except Failure:  # from the sink or the change; an error of the source is a plain OSError
             raise
         except OSError as error:
             await self.flush(sink)
@@ -121,7 +124,7 @@ class _Passage:
             await sink.send(data)
 
     def _can_step(self, source: Stream, sink: Stream) -> bool:
-        """Whether both are sockets; note what a step needs of them, which with many clients is less than the ends."""
+        """Whether both are sockets. Keeps what a step needs of them, which takes less memory than two RawEnds."""
         near, far = raw_source(source), raw_sink(sink)
         if near is None or near.call is None or near.limit is not None or far is None or far.call is None:
             return False
@@ -135,7 +138,7 @@ class _Passage:
         except BlockingIOError:
             return True
         if not data:
-            return False  # the end, unless recv knows of a reset
+            return False  # the end, or a reset of which only ``recv`` knows
         size = len(data)
         counts, moment = self._received, now()
         counts.received += size
@@ -164,14 +167,15 @@ class _Passage:
 async def pump(
     source: Stream, sink: Stream, change: Change | None = None, *, flow: Flow | None = None, half_close: bool = True
 ) -> bool:
-    """Move bytes from source to sink until the source ends, then end the sink too, unless that is the caller's to do.
+    """Copy from source to sink until the source ends, or the change is done; then ``send_eof`` if ``half_close``.
 
-    Returns whether the source ended, and not the change (``Done``).
+    ``flow`` has the progress. Returns True if the source ended, False if the change raised Done. Raises Failure: of
+    the source after all that came before was sent. Closes neither stream.
     """
     flow = flow or Flow()
     passage = _Passage(change, flow)
     promote_at = PROMOTED_AFTER
-    size = 0  # of the last read: steps are for what is small
+    size = 0  # of the last read; steps follow only a small one
     try:
         while True:
             if size < SMALLEST_READ:

@@ -1,14 +1,15 @@
-"""Joining two streams both ways, and the rules by which a conversation ends.
+"""Joining two streams in both directions, and the rules by which a conversation ends.
 
-An end is sent when it is true, a peer's end is believed when it means something, and what cannot be known is found out.
+"Our end" is the half-close that we send (FIN, or close_notify of TLS), "the peer's end" the one that we receive.
 
-1. Our input ends: all of it is sent, then our end, at once or when ``Shutdown`` says so; then we receive to the peer's
-   end, however late it answers.
-2. The peer ends: our input goes on as ``Ending.patience`` says. A peer that never sent a byte only receives.
-3. A peer that has ended is probed while we stay, so nothing waits for ever for somebody who has left.
-4. Bytes that we read and the peer did not acknowledge are a failure, and so is a reset in either direction.
-5. Nothing is buffered without bound, and one direction never stops the other. What a peer said before its reset still
-   reaches stdout, at its reader's pace; a program, or the other peer of a bridge, gets ``LAST_WORDS`` for it.
+1. Our input ends: all of it is sent, then our end, at once or when ``Shutdown`` says so. Then we receive until the
+   peer's end, however late it comes.
+2. The peer ends: our input is read on for as long as ``Ending.patience`` says. A peer that never sent a byte is taken
+   for one that only receives.
+3. A peer that has ended is probed while we go on, so that we do not wait forever for one that has left.
+4. A failure is: bytes that we have read and the peer did not acknowledge, and a reset in either direction.
+5. All buffers are bounded, and one direction never blocks the other. What a peer sent before its reset still reaches
+   stdout, as fast as that is read; a program, or the other peer of a bridge, has ``LAST_WORDS`` seconds to take it.
 """
 
 import enum
@@ -25,23 +26,23 @@ from netkit.core.pump import Change, pump
 from netkit.core.record import Record
 from netkit.core.stream import Connection, Stream
 
-GRACE = 0.5  # s that typing, or a pipe, may be silent once the peer has ended
+GRACE = 0.5  # s that a terminal or pipe may be silent once the peer has ended
 LAST_WORDS = 0.25  # s that what a peer sent before its reset may take to reach a program or another peer
-# s that the other side of a bridge may take to end for somebody who left a unix socket, which says so at once; a TCP
-# peer that left is found out after as long.
+# s that one side of a bridge may take to end after the peer of the other, a unix socket, has left. A unix socket tells
+# that at once; of a TCP peer it takes the probes about as long to find out.
 _ABANDONED = 60.0
 _WE, _PEER = "input ended first", "peer ended first"
-_QUESTION = 64 * 1024  # bytes: who sends more does not ask
+_QUESTION = 64 * 1024  # bytes: more than this is taken for a file, not for a request that wants an answer
 # Ports of services that begin with TLS: IANA's registry, and by custom 6697 and 8443.
 _TLS_PORTS = (443, 465, 563, 636, 853, 989, 990, 992, 993, 994, 995, 5061, 5671, 6697, 8443, 8883)
 _RESET = (errno.EPIPE, errno.ENOTCONN)  # how a reset shows in a later call
 
 
 class Shutdown(Record):
-    """When our end is sent, once our input has ended and all of it is acknowledged: with the peer's end at the latest.
+    """When our end is sent, after our input has ended and all of it is acknowledged.
 
-    ``answered`` is how long the peer may be silent, in seconds, once an answer began, ``unanswered`` how long if none
-    did; None waits for the peer's end.
+    We wait until the peer is silent: for ``answered`` seconds if it has sent something since, else for ``unanswered``
+    seconds. None waits for the peer's end, after which our end is sent in any case.
     """
 
     answered: float | None
@@ -50,15 +51,15 @@ class Shutdown(Record):
 
 AT_ONCE = Shutdown(0, 0)
 NEVER = Shutdown(None, None)
-# TLS servers drop what is pending when close_notify comes (nginx, Caddy), proxies when a half-close comes (microsocks,
-# tinyproxy, squid), and some servers drop any client that half-closes.
+# For TLS servers that drop a pending answer at close_notify (nginx, Caddy), proxies that do so at a half-close
+# (microsocks, tinyproxy, squid), and servers that drop any client that half-closes.
 AFTER_THE_ANSWER = Shutdown(2.0, 10.0)
-# A server's input that is /dev/null has nothing to say, and a client that watches for our end keeps sending.
+# For a server whose input is /dev/null: a client that takes our end for the end of the connection can send all it has.
 AFTER_SILENCE = Shutdown(10.0, 10.0)
 
 
 class Input(enum.Enum):
-    """What our input is, which says what the peer's end means for it."""
+    """The kind of our input, which decides how long it is read once the peer has ended."""
 
     PIPE = "a pipe, a file, a socket or another device"
     TERMINAL = "somebody types"
@@ -69,10 +70,9 @@ class Input(enum.Enum):
 class Ending(Record):
     """How a conversation ends.
 
-    ``grace`` is how long our input may be silent once the peer has ended, in seconds, None: 0.5, and for a program
-    until its end. ``hold`` waits for our input's end in every case, and ``send_only`` leaves with it. ``with_peer``
-    leaves with the peer in every case. ``asks`` is whether we dialled, and what is sent may be a question and not a
-    file's content.
+    ``grace`` is for how many seconds our input may be silent once the peer has ended; None is 0.5, and for a program no
+    limit. With ``hold`` the end of our input is always waited for. With ``send_only`` that ends the conversation. With
+    ``with_peer`` the peer's end does. ``asks`` is whether we dialled and what we send may be a request, not a file.
     """
 
     input: Input = Input.PIPE
@@ -84,9 +84,9 @@ class Ending(Record):
     asks: bool = True
 
     def patience(self, *, heard: bool, gone: bool) -> float | None:
-        """How long our input may be silent, once the peer has ended, before we leave; None waits for its end.
+        """For how many seconds our input may be silent, once the peer has ended, before we leave; None: no limit.
 
-        ``heard`` is whether the peer ever sent a byte, ``gone`` whether it has left since.
+        ``heard`` is whether the peer ever sent a byte, ``gone`` whether the connection is shut down in both directions.
         """
         if self.with_peer:
             return 0
@@ -108,17 +108,18 @@ async def relay(
     incoming: Change | None = None,
     observe: Observer,
 ) -> str:
-    """Join our side and a peer both ways. Returns who ended first when every byte was delivered; closes neither.
+    """Join our own stream, such as stdin and stdout, and a peer in both directions. Closes neither.
 
-    A change of what comes in that is ``Done`` ends the conversation: our end is sent, and nothing more is read.
+    Returns, in words, who ended first, once every byte is delivered. If ``incoming`` raises Done, the conversation
+    ends: our end is sent, and nothing more is read.
 
-    Raises Failure: READ or WRITE for our side; SEND, with the count, if bytes of ours are not acknowledged; RECV after
-    a reset that lost nothing of ours.
+    Raises Failure: READ or WRITE for ``local``; SEND, with the count, if bytes of ours are not acknowledged; RECV after
+    a reset that lost none of ours.
     """
     out, back = Flow(), Flow()
     sent_before = peer.counts.sent
     failures: list[Failure] = []
-    gone = whole = False  # the peer has left; the peer's stream has come to its end
+    gone = whole = False  # whether the peer has left; whether its stream was read to the end
     group = Group()
 
     async def send() -> None:
@@ -170,7 +171,7 @@ async def relay(
             whole = await pump(peer, local, incoming, flow=back)
             first = _WE if out.ended.is_set() or not whole else _PEER
             if sender is not None and not whole and ending.input is not Input.PROGRAM:
-                await out.silent(lambda: 0.0)  # what was read of our input is sent
+                await out.silent(lambda: 0.0)  # until all that was read of our input is sent
             elif sender is not None:
                 peer.probe()
                 if ending.input is not Input.PROGRAM:
@@ -198,7 +199,7 @@ async def relay(
     unanswered = asked and 0 < out.offered <= _QUESTION and not peer.counts.received
     speaks = _speaks_tls(back.first) and ending.input is not Input.PROGRAM
     about_tls = _about_tls(peer, speaks=speaks, unanswered=unanswered, failed=bool(failures))
-    advice = "" if _speaks_tls(out.first) else about_tls  # what goes through us is nobody's mistake
+    advice = "" if _speaks_tls(out.first) else about_tls  # our input speaks TLS itself: no mistake, no advice
     if failures:
         worst = classify(most_severe(failures), peer, out.offered, peer.counts.sent - sent_before)
         if not (whole and worst.exit is Exit.RECV and is_over(peer)):
@@ -213,7 +214,7 @@ async def relay(
 
 
 def _about_tls(peer: Connection, *, speaks: bool, unanswered: bool, failed: bool) -> str:
-    """What to try with a peer that speaks TLS, or may want it, where we did not; empty if nothing says so."""
+    """A hint for the user where the peer speaks TLS, or may want it, and we did not; "" if nothing points to that."""
     if speaks:
         return "the peer speaks TLS: write tls: before the address"
     if unanswered and peer.peer.port in _TLS_PORTS:
@@ -224,13 +225,13 @@ def _about_tls(peer: Connection, *, speaks: bool, unanswered: bool, failed: bool
 
 
 def _speaks_tls(first: bytes) -> bool:
-    """Whether bytes begin as a record with a ClientHello, a ServerHello or an alert does (RFC 8446, section 5.1)."""
+    """Whether the bytes begin like a TLS record: ClientHello, ServerHello or fatal alert (RFC 8446, section 5.1)."""
     is_hello = first[:2] == b"\x16\x03" and first[5:6] in (b"\x01", b"\x02")
     return is_hello or (first[:2] == b"\x15\x03" and first[3:5] == b"\0\2")
 
 
 def is_over(peer: Connection) -> bool:
-    """Whether what TCP says of a connection matters no more: TLS has ended well, or the peer left after its end."""
+    """Whether no reset is to be reported: none came, or it came after TLS had ended, or after the peer's end."""
     try:
         peer.raise_if_reset()
     except Failure:
@@ -239,7 +240,7 @@ def is_over(peer: Connection) -> bool:
 
 
 async def within(seconds: float, work: Awaitable[object]) -> None:
-    """Wait for something, and no longer than so many seconds; a connection that fails meanwhile is nothing new."""
+    """Wait for ``work``, for at most so many seconds. A Failure of it is ignored: the connection has failed already."""
     try:
         with deadline(now() + seconds):
             await work
@@ -248,7 +249,7 @@ async def within(seconds: float, work: Awaitable[object]) -> None:
 
 
 async def shutdown_due(when: Shutdown, peer: Connection, back: Flow, observe: Observer) -> None:
-    """Wait until our end may be sent to a peer; our input has ended, and ``back`` is what the peer sends."""
+    """Wait until our end may be sent to the peer, after our input has ended. ``back`` is the flow from the peer."""
     if when == AT_ONCE:
         return
     before = back.offered
@@ -259,7 +260,7 @@ async def shutdown_due(when: Shutdown, peer: Connection, back: Flow, observe: Ob
 
 
 class Break(Record):
-    """What cut a bridge: a failure, and the stream whose failure it is."""
+    """Why a bridge broke: a failure, and the stream on which it happened."""
 
     stream: Connection
     failure: Failure
@@ -273,10 +274,10 @@ async def bridge(
     shutdown: Shutdown = AT_ONCE,
     observe: Observer,
 ) -> Break | None:
-    """Join two peers both ways, each half-closed when the other ends; closes neither. ``change`` is for the target.
+    """Join two peers in both directions; each is half-closed when the other ends. Closes neither.
 
-    ``shutdown`` is when the target gets the client's end. Returns what broke the bridge, once the client has what still
-    came for it; None if every byte was delivered both ways.
+    ``change`` is for what the target gets, and ``shutdown`` says when it gets the client's end. Returns None if every
+    byte was delivered both ways; else what broke the bridge, once the client has got what had still come for it.
     """
     forth, back = Flow(), Flow()
     breaks: list[Break] = []
@@ -329,9 +330,9 @@ async def bridge(
 
 
 def classify(failure: Failure, peer: Connection, offered: int, sent: int) -> Failure:
-    """The failure that a broken connection is for a script; any other is what it says.
+    """Make SEND of a broken connection if bytes of ours were lost, else RECV; other failures are returned as they are.
 
-    ``offered`` bytes were for the peer, of which ``sent`` went out.
+    ``offered`` bytes were meant for the peer, of which ``sent`` were written to the socket.
     """
     if failure.exit not in (Exit.SEND, Exit.RECV):
         return failure

@@ -1,6 +1,6 @@
-"""splice(2) and sendfile(2): bytes that nobody has to look at stay in the kernel.
+"""splice(2) and sendfile(2): the system's kernel moves bytes between two descriptors, without a copy in this process.
 
-Linux alone. What the system refuses is copied, so nothing depends on this file but speed.
+Linux only. It is an optimization: where the system refuses, the caller copies the bytes.
 """
 
 import errno
@@ -17,7 +17,7 @@ from netkit.core.stream import RawEnd, Stream, raw_sink, raw_source
 
 _CHUNK = 1 << 20
 _PIPE_SIZE = 1 << 20  # the most that an ordinary user may ask for: pipe(7), pipe-max-size
-_PAUSE = 0.001  # s, should both ends be ready and yet nothing move
+_PAUSE = 0.001  # s between two tries while both ends are ready and yet nothing moves
 _SOCKET_ERRORS = (
     errno.EPIPE,
     errno.ECONNRESET,
@@ -30,9 +30,9 @@ _SOCKET_ERRORS = (
 
 
 async def move(source: Stream, sink: Stream, flow: Flow, most: int | None = None) -> None:
-    """Move bytes for as long as the kernel does it; then, and at the end of the source, return for copying to go on.
+    """Move bytes for as long as the system's kernel can; the caller then goes on with ``recv``, also at the end.
 
-    No more than ``most`` bytes are moved. Raises Failure as ``recv`` and ``send`` of the two would.
+    At most ``most`` bytes are moved (None: no limit). Raises the Failures of ``source.recv`` and ``sink.send``.
     """
     near, far = raw_source(source), raw_sink(sink)
     if sys.platform != "linux" or near is None or far is None:
@@ -51,7 +51,7 @@ async def move(source: Stream, sink: Stream, flow: Flow, most: int | None = None
     elif stat.S_ISSOCK(kind) and stat.S_ISSOCK(target) and not os.get_blocking(far.fd):
         await _through_a_pipe(near, far, sink, flow, most)
     elif stat.S_ISSOCK(kind) and (stat.S_ISREG(target) or stat.S_ISCHR(target)) and not os.isatty(far.fd):
-        # Not for a terminal: one that is stopped would block us here, and with us every signal.
+        # Not to a terminal: if it is stopped, splice(2) blocks the whole process, and signals are not handled.
         await _through_a_pipe(near, far, sink, flow, most)
 
 
@@ -66,7 +66,7 @@ async def _direct(
             await readable(src)
             count = step(src, dst, _size(most))
         except BlockingIOError:
-            flow.offer(0)  # the source has something: it is the sink that holds us up
+            flow.offer(0)  # the source is readable, so it is the sink that we wait for
             try:
                 if stuck and stat.S_ISSOCK(os.fstat(src).st_mode):
                     return  # both ends are ready: urgent data, at which splice(2) stops and recv(2) does not
@@ -84,7 +84,7 @@ async def _direct(
                 raise sink.failure(error) from error
             if error.errno in _SOCKET_ERRORS and stat.S_ISSOCK(os.fstat(src).st_mode):
                 raise source.failure(error) from error
-            return  # refused, or a fault that reading will meet again
+            return  # splice is refused, or it is an error that ``recv`` will get again
         if not count:
             return
         stuck = False
@@ -126,7 +126,7 @@ async def _through_a_pipe(source: RawEnd, sink: RawEnd, stream: Stream, flow: Fl
             while left:
                 try:
                     count = os.splice(out, dst, left)
-                except BlockingIOError:  # a socket alone: files take it or fail
+                except BlockingIOError:  # only from a socket: a file takes all, or fails
                     await writable(dst)
                     continue
                 except OSError as error:
@@ -150,7 +150,7 @@ async def _by_hand(out: int, sink: Stream, left: int) -> None:
 
 
 def _pending(src: int) -> int:
-    """How many bytes of the source a step that came to nothing was to send: they count as offered, and lost."""
+    """How many bytes of the source a failed step was about to send: they count as offered, and are lost."""
     status = os.fstat(src)
     if stat.S_ISREG(status.st_mode):
         return min(max(status.st_size - os.lseek(src, 0, os.SEEK_CUR), 0), _CHUNK)
@@ -164,7 +164,7 @@ def _size(most: int | None) -> int:
 
 
 def _splice(src: int, dst: int, size: int) -> int:
-    # NONBLOCK gives EAGAIN even where the descriptor blocks, so the caller's flags stay as they are.
+    # With NONBLOCK a pipe gives EAGAIN even if it is in blocking mode, whose flags are not ours to change.
     return os.splice(src, dst, size, flags=os.SPLICE_F_MOVE | os.SPLICE_F_NONBLOCK)
 
 
@@ -173,7 +173,7 @@ def _sendfile(src: int, dst: int, size: int) -> int:
 
 
 def enlarge(pipe: int) -> None:
-    """Give a pipe as much room as the system allows."""
+    """Set the capacity of a pipe to 1 MiB, if the system allows it."""
     try:
         fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, _PIPE_SIZE)
     except OSError:
@@ -181,7 +181,7 @@ def enlarge(pipe: int) -> None:
 
 
 def _is_sinks(error: OSError, dst: int) -> bool:
-    """Whether an error of a step that joins two descriptors is the sink's."""
+    """Whether an error of splice(2) or sendfile(2) between two descriptors comes from the sink."""
     if stat.S_ISSOCK(os.fstat(dst).st_mode):
         return error.errno in _SOCKET_ERRORS
     poll = select.poll()
