@@ -1,4 +1,4 @@
-"""Connecting: all addresses of a name are raced (RFC 8305), so a dead one costs a quarter of a second."""
+"""Connecting a client: Happy Eyeballs over all addresses of a name (RFC 8305), the layers, one timeout for all."""
 
 import errno
 import os
@@ -25,7 +25,7 @@ from netkit.core.units import duration
 C = TypeVar("C")
 S = TypeVar("S")
 STAGGER = 0.25  # s between attempts: RFC 8305, section 5
-_BACKLOG_PAUSE = 0.01  # s: a unix listener whose backlog is full says EAGAIN, and nothing wakes us
+_BACKLOG_PAUSE = 0.01  # s between tries: with a full backlog a unix socket gives EAGAIN, and no event tells of room
 _UNIX_HINTS = {
     errno.ENOENT: "no server has made it yet? netkit sockets --unix --listening shows those there are",
     errno.ECONNREFUSED: "the server that made it has gone; netkit sockets --unix --listening shows those there are",
@@ -34,7 +34,7 @@ _UNIX_HINTS = {
 
 
 class TimeLimit:
-    """The ``seconds`` that dialling may take, all its steps together, from now on."""
+    """Limits all steps of dialling together to ``seconds`` from now on."""
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
@@ -42,7 +42,7 @@ class TimeLimit:
 
     @contextmanager
     def during(self, action: str, detail: str = "") -> Iterator[None]:
-        """Bound a step. Raises Failure TIMEOUT, with this action and detail, once the time is over."""
+        """Limit the block, one step. Raises Failure TIMEOUT, with this action and detail, once the time is over."""
         try:
             with deadline(self._due):
                 yield
@@ -52,13 +52,13 @@ class TimeLimit:
 
 
 class Dialling(Record):
-    """How to dial: one family or AF_UNSPEC, seconds for everything up to the last layer's handshake, our own end, and
-    the layers that the connection goes through, the one next to the wire first.
+    """How to dial.
 
-    ``connect`` makes the connection, where that is not simply opened. ``check`` raises Failure for one that we have
-    opened and must not use, before anything is sent over it. Of the addresses that were found those are tried that
-    ``choose`` returns, which may raise Failure. What is sent leaves by ``interface``
-    alone, if any.
+    ``family`` is AF_INET, AF_INET6 or AF_UNSPEC. ``timeout`` is the seconds for all steps, the handshakes of the layers
+    included. ``source`` is our own address and port ("" and 0: any). ``layers`` are applied in order, the one next to
+    the wire first. ``connect`` makes the connection; None is ``open_connection``. ``check`` raises Failure for a new
+    connection that must not be used. ``choose`` selects the addresses to try of those found, or raises Failure.
+    ``interface`` is the network interface that all packets must leave by.
     """
 
     family: int = socket.AF_UNSPEC
@@ -73,7 +73,7 @@ class Dialling(Record):
 
 
 Connect = Callable[[Endpoint, Dialling, TimeLimit, Observer, Group | None], Awaitable[Connection]]
-"""Makes the connection to a target, and raises the failures of ``dial``; what its layers run is in the group."""
+"""Makes the connection to a target, raising the failures of ``dial``. The tasks of its layers are in the group."""
 
 
 async def dial(
@@ -81,11 +81,11 @@ async def dial(
 ) -> Connection:
     """Connect, go through the layers, and return a stream that the caller closes.
 
-    What layers run is in ``group``, which they need: the caller cancels it before it closes the stream, as
-    ``serve_connection`` does.
+    The tasks of the layers are started in ``group``, which must be given if there are layers. The caller cancels it
+    before it closes the stream, as ``serve_connection`` does.
 
-    Raises Failure: RESOLVE, CONNECT, BIND for our own end, TIMEOUT when ``how.timeout`` ran out, what the layers raise,
-    such as CERT and TLS, and what ``how.connect`` does, such as PROXY.
+    Raises Failure: RESOLVE; CONNECT; BIND for our own address; TIMEOUT after ``how.timeout``; what the layers raise,
+    such as CERT and TLS; and what ``how.connect`` raises, such as PROXY.
     """
     limit = TimeLimit(how.timeout)
     connect = how.connect or open_connection
@@ -104,7 +104,7 @@ async def dial(
 async def open_connection(
     target: Endpoint, how: Dialling, limit: TimeLimit, observe: Observer, group: Group | None = None
 ) -> SocketStream:
-    """Connect to one of the addresses of ``target`` itself: a ``Connect`` that runs nothing beside."""
+    """Connect directly to one of the addresses of ``target``. The ``Connect`` that is used unless another is given."""
     begun = now()
     if target.path is not None:
         with limit.during(f"connect to {target}"):
@@ -131,9 +131,9 @@ async def dial_until(
     observe: Observer = ignore,
     group: Group | None = None,
 ) -> Connection:
-    """Dial for ``patience`` seconds, again and again while the target is refused, unreachable, unresolved or silent.
+    """As ``dial``, but retry for ``patience`` seconds while the target is not resolved, refuses, or does not answer.
 
-    The same goes for a proxy on the way, unless it is the proxy's own failure.
+    The same holds for a proxy on the way, but its own failure (PROXY) is raised at once.
     """
     again = (Exit.PROXY_NAME, Exit.RESOLVE, Exit.CONNECT, Exit.TIMEOUT)
 
@@ -144,10 +144,10 @@ async def dial_until(
 
 
 async def race(candidates: Sequence[C], attempt: Callable[[C], Awaitable[S]], drop: Callable[[S], None]) -> S | None:
-    """Try candidates ``STAGGER`` apart, or as soon as the one before failed, and return the first success.
+    """Start attempts ``STAGGER`` seconds apart, or as soon as the last one has failed; return the first success.
 
-    ``attempt`` raises OSError for a candidate that fails; None is returned when all did. ``drop`` gets a second
-    success.
+    ``attempt`` raises OSError for a candidate that fails. If all do, None is returned. A Failure ends the race and is
+    raised. ``drop`` is called to close the result of an attempt that also succeeded.
     """
     winners: list[S] = []
     group = Group()
@@ -181,7 +181,7 @@ async def race(candidates: Sequence[C], attempt: Callable[[C], Awaitable[S]], dr
 
 
 def interleave(addresses: Sequence[Address]) -> list[Address]:
-    """Let the families take turns, beginning with the resolver's first choice (RFC 8305, section 4)."""
+    """Alternate between the families, starting with that of the resolver's first address (RFC 8305, section 4)."""
     families: dict[int, list[Address]] = {}
     for address in addresses:
         families.setdefault(address.family, []).append(address)
@@ -189,7 +189,7 @@ def interleave(addresses: Sequence[Address]) -> list[Address]:
 
 
 async def candidates(target: Endpoint, how: Dialling, observe: Observer) -> list[Address]:
-    """The addresses to try, in this order. Raises Failure RESOLVE, and what ``how.choose`` does."""
+    """Look up the addresses to try, in order. Raises Failure RESOLVE, and what ``how.choose`` raises."""
     try:
         found = how.choose(await lookup(target, how.family, numeric=how.numeric, observe=observe))
     except Failure as failure:
@@ -249,7 +249,7 @@ async def _connect(address: Address, how: Dialling, name: str) -> SocketStream:
         if code in (errno.EINPROGRESS, errno.EALREADY):
             await writable(sock.fileno())
             code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-        # A reset comes after the handshake only: the connection stood, and may have brought data.
+        # A reset can only come after the handshake, so the connection was made, and may have data to be read.
         if code not in (0, errno.ECONNRESET, errno.EPIPE):
             raise OSError(code, os.strerror(code))
         if is_self(sock):
@@ -258,15 +258,15 @@ async def _connect(address: Address, how: Dialling, name: str) -> SocketStream:
 
 
 def is_self(sock: socket.socket) -> bool:
-    """Whether both ends drew the same port of the ephemeral range: a connection with ourselves, and no server."""
+    """Whether a socket is connected to itself: the ephemeral port chosen for it was the one it connected to."""
     try:
         return bool(sock.getsockname() == sock.getpeername())
-    except OSError:  # reset by now
+    except OSError:  # it has been reset meanwhile
         return False
 
 
 def bind_own_end(sock: socket.socket, address: Address, how: Dialling) -> None:
-    """Give a socket that will talk to ``address`` its interface and its own address, if any. Raises Failure BIND."""
+    """Bind a socket, before it connects to ``address``, to ``how.interface`` and ``how.source``; raise Failure BIND."""
     if how.interface is not None:
         _bind_to_interface(sock, how.interface)
     if how.source is not None:
@@ -285,7 +285,7 @@ def _bind_source(sock: socket.socket, address: Address, source: tuple[str, int])
     host, port = source
     any_host = "::" if address.family == socket.AF_INET6 else "0.0.0.0"
     with doing(Exit.BIND, f"use source {Endpoint(host or any_host, port)}"):
-        if port and sock.type == socket.SOCK_STREAM:  # two datagram sockets would share the port
+        if port and sock.type == socket.SOCK_STREAM:  # with this option two datagram sockets would share the port
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         sock.bind(socket.getaddrinfo(host or any_host, port, address.family, socket.SOCK_STREAM)[0][4])
 

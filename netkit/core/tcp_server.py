@@ -1,4 +1,4 @@
-"""Servers of connections: one port number for all families, an accept loop that nothing stops, and an end in order."""
+"""Servers of connections: listening on TCP and unix sockets, the accept loop with its limits, an orderly stop."""
 
 import errno
 import os
@@ -20,16 +20,19 @@ from netkit.core.socket_stream import SocketStream
 from netkit.core.stream import Connection
 from netkit.core.sync import Condition, Event
 
-_BACKLOG = 4096  # the system caps it; a client for whom there was no room sends its SYN again after a second
-_MAX_BURST = 64  # clients accepted of one socket before the others get their turn
-_FULL_PAUSE = 0.25  # s until what the system had no room for is tried again
-# What goes wrong with one connection, not with the listener: accept(2), "Error handling". ENONET is Linux's.
+_BACKLOG = 4096  # the system caps it; a client that finds the queue full sends its SYN again after a second
+_MAX_BURST = 64  # clients accepted from one socket before the others get their turn
+_FULL_PAUSE = 0.25  # s until accept(2) is tried again after EMFILE, ENOMEM and the like
+# Errors of one connection and not of the listener: accept(2), "Error handling". Only Linux has ENONET.
 _PASSING_NAMES = "ECONNABORTED EPERM EPROTO ENOPROTOOPT ENETDOWN ENETUNREACH EHOSTDOWN EHOSTUNREACH EOPNOTSUPP ENONET"
 _PASSING = {getattr(errno, name, None) for name in _PASSING_NAMES.split()}
 
 
 class Acceptor(Protocol):
-    """Where clients come: ``sockets`` at ``endpoints``, which it owns. Who ends with a client notifies ``left``."""
+    """What ``serve`` accepts connections from: ``sockets``, which it owns, with the addresses ``endpoints``.
+
+    ``serve`` notifies ``left`` when a client has left.
+    """
 
     endpoints: list[Endpoint]
     port: int | None
@@ -37,23 +40,23 @@ class Acceptor(Protocol):
 
     @property
     def sockets(self) -> Sequence[Any]:
-        """Each is asked by itself."""
+        """The listening sockets; ``ready`` and ``accept`` are called with each."""
 
     async def run(self) -> None:
-        """Do what has to be done beside accepting, and return when there is nothing."""
+        """Do the work beside accepting, if there is any; it is cancelled when the server ends."""
 
     async def ready(self, sock: Any) -> None:
-        """Wait until somebody may have come to one of the sockets."""
+        """Wait until a client may have come to the socket."""
 
     async def accept(self, sock: Any, observe: Observer) -> Connection | None:
-        """Take who has come to one of the sockets, None if nobody has. Raises Failure BIND."""
+        """Accept a client from the socket, None if there is none. Raises Failure BIND."""
 
     def close(self) -> None:
-        """Take nobody new. Closing twice is nothing."""
+        """Stop accepting. A second call has no effect."""
 
 
 class Listener:
-    """Sockets that listen at ``endpoints``, which it owns. Who ends with a client notifies ``left``: there is room."""
+    """An Acceptor with listening stream sockets. After a client has left, ``left`` tells of room for another."""
 
     def __init__(self, sockets: list[socket.socket], path: str | None = None, mode: int = PRIVATE) -> None:
         self.sockets = sockets
@@ -66,15 +69,15 @@ class Listener:
         self._full = Full()
 
     async def run(self) -> None:
-        """Do nothing: the system listens."""
+        """Do nothing: the system's kernel completes connections by itself."""
 
     async def ready(self, sock: socket.socket) -> None:
         await readable(sock.fileno())
 
     async def accept(self, sock: socket.socket, observe: Observer) -> SocketStream | None:
-        """Take the next client that has come to one of the sockets, None if there is none to take now.
+        """Accept the next client from the socket; None if there is none now, or it was lost or turned away.
 
-        What goes wrong with one client is not an error. Waits only where the system has no room for another.
+        An error of one connection is not raised. Waits only while the system has no room for another descriptor.
         """
         try:
             client, address = sock.accept()
@@ -93,7 +96,7 @@ class Listener:
         return None
 
     async def _await_room(self, sock: socket.socket, error: OSError, observe: Observer) -> None:
-        """Let a moment pass, or a client leave, where the system is full. Raises Failure BIND for any other error."""
+        """If the system is full, wait for a client to leave or ``_FULL_PAUSE``. Raises Failure BIND for others."""
         if error.errno not in FULL:
             raise Failure(Exit.BIND, f"accept on {from_socket(sock.getsockname())}", error) from error
         self._full.report("accept another client", error, observe)
@@ -101,7 +104,7 @@ class Listener:
             await self.left.wait()
 
     def close(self) -> None:
-        """Stop listening, and remove the socket file if it is still ours. Closing twice is nothing."""
+        """Stop listening, and remove the socket file if it is still ours. A second call has no effect."""
         if self._file is not None:
             self._file.remove()
         for sock in self.sockets:
@@ -110,7 +113,10 @@ class Listener:
                 sock.close()
 
     def _is_stranger(self, client: socket.socket) -> bool:
-        """An abstract socket has no file mode, so unless others are allowed only the own user and root may use it."""
+        """Whether a client of an abstract socket is another user than ours and root, and ``mode`` lets no others in.
+
+        Abstract sockets have no file mode that the system would enforce.
+        """
         if self._for_others or self._path is None or not self._path.startswith("\0"):
             return False
         _, uid, _ = struct.unpack("iII", client.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
@@ -120,9 +126,9 @@ class Listener:
 async def listen(
     endpoint: Endpoint, *, family: int = 0, numeric: bool = False, mode: int = PRIVATE, observe: Observer
 ) -> Listener:
-    """Listen on the addresses of ``endpoint``: see ``addresses_of``.
+    """Listen on the addresses of ``endpoint``: see ``addresses_of``. The caller closes the Listener.
 
-    ``mode`` is that of a unix socket's file; an abstract one takes other users' clients if it lets group or others in.
+    ``mode`` is the file mode of a unix socket. An abstract one accepts other users if it has a bit for group or others.
     Raises Failure: BIND, or RESOLVE for the name.
     """
     if endpoint.path is not None:
@@ -141,20 +147,20 @@ async def serve(
     observe: Observer,
     failed: Callable[[Failure], None] = lambda failure: None,
 ) -> None:
-    """Serve clients side by side until ``stop``, or until ``policy.limit`` of them have been served.
+    """Serve clients concurrently until ``stop`` is set, or until ``policy.limit`` of them have been served.
 
-    At ``stop`` the listener closes, open connections get ``DRAIN`` seconds to end, and the rest are reset. What goes
-    wrong with one client is reported, handed to ``failed``, and ends that client alone. Closes the listener.
+    At ``stop`` the listener closes, open connections get ``DRAIN`` seconds to end, and the rest are reset. The failure
+    of one client is reported, handed to ``failed``, and ends that client only. Closes the listener.
 
-    Raises Failure: TIMEOUT if nobody came within ``policy.accept_timeout``, for each client that is still wanted, READ
-    or WRITE if a file of ours failed.
+    Raises Failure: TIMEOUT if a client that is wanted does not come within ``policy.accept_timeout``, READ or WRITE if
+    a file of ours failed.
     """
     admission = Admission(policy, listener.endpoints[0])
     accepting, serving, beside = Group(), Group(), Group()
-    pending: dict[Connection, Task] = {}  # clients of whom a proxy has still to tell who they are
+    pending: dict[Connection, Task] = {}  # not counted yet: the proxy has still to tell who the client is
 
     def count() -> bool:
-        """Count a client, if it is within the limit. The last one that is wanted sends the others away."""
+        """Count a client, and tell whether it is within the limit. The last one ends accepting, and ``pending``."""
         taken = admission.take()
         if admission.full:
             accepting.cancel()
@@ -170,7 +176,7 @@ async def serve(
             await listener.ready(sock)
             for turn in range(_MAX_BURST):
                 if len(serving) >= policy.max_conns:
-                    if not turn:  # somebody waits
+                    if not turn:  # a client is waiting in the backlog
                         if not told:
                             told = True
                             observe(Paused("serve another client", f"at most {policy.max_conns} (--max-conns)"))
@@ -197,7 +203,7 @@ async def serve(
             stream.abort()
 
     def judged(stream: Connection) -> list[Layer]:
-        """The layers with one behind the first, which admits and counts a client by the address that it has there."""
+        """The layers, with one after the first that admits and counts the client by the address which that has told."""
 
         async def judge(told: Connection, group: Group) -> Connection:
             del pending[stream]
@@ -213,11 +219,11 @@ async def serve(
     async def serve_one(stream: Connection, layers: Sequence[Layer]) -> None:
         try:
             await serve_connection(stream, handler, observe, layers)
-        except OSError as error:  # reported by ``serve_connection``, and this client's alone
+        except OSError as error:  # ``serve_connection`` has reported it, and it concerns this client only
             without_frames(error)
             if isinstance(error, Failure):
                 failed(error)
-                if error.exit in (Exit.READ, Exit.WRITE):  # our own stdin, stdout or files, and so everybody's
+                if error.exit in (Exit.READ, Exit.WRITE):  # our own stdin, stdout or files: it concerns all clients
                     raise
         finally:
             if pending.pop(stream, None) is not None:
@@ -242,9 +248,9 @@ async def serve(
 
 
 def listen_tcp(family: int, sockaddr: tuple[Any, ...]) -> socket.socket:
-    """A socket that listens. Raises OSError."""
+    """Open a listening socket, which the caller closes. Raises OSError."""
     with new_socket(family, socket.SOCK_STREAM) as sock:
-        # A restart goes through at once, over connections in TIME_WAIT; a second listener does not.
+        # Allows a restart while old connections are in TIME_WAIT. A second listener still gets EADDRINUSE.
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if family == socket.AF_INET6:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
