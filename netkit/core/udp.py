@@ -1,7 +1,7 @@
-"""Datagrams: whole ones, from every peer, none cut and none merged; and bulk that the kernel cuts and joins for us.
+"""Datagram sockets (UDP and unix): sending and receiving, with segmentation offload, and clients of a target.
 
-Datagrams of one size that follow each other leave in one system call (UDP_SEGMENT) and arrive in one (UDP_GRO). Where
-the system refuses, and over unix sockets, each goes by itself: what arrives is the same.
+Consecutive datagrams of equal size are sent in one system call (UDP_SEGMENT) and received in one (UDP_GRO). Where the
+system refuses, and over unix sockets, each is sent and received by itself. The datagrams are the same either way.
 """
 
 import errno
@@ -26,7 +26,7 @@ from netkit.core.lookup import Address, resolving
 Data = bytes | memoryview
 D = TypeVar("D", bytes, memoryview)
 LARGEST = 65507  # bytes that fit into a datagram over IPv4: 65535 less the headers of RFC 791 and RFC 768
-LARGEST_UNIX = 1 << 20  # what we ask for; the system, net.core.wmem_max, allows about 200 KiB unless told otherwise
+LARGEST_UNIX = 1 << 20  # bytes that we ask for; net.core.wmem_max allows about 200 KiB by default
 MARK = 1 << 2  # DSCP 1 in the traffic class
 # What Python's socket module does not name: linux/in.h, linux/in6.h, linux/udp.h, asm-generic/socket.h.
 IP_PKTINFO, IP_RECVTOS = 8, 13
@@ -35,25 +35,25 @@ _SO_MEMINFO, _DROPS = 55, 8
 _UDP_SEGMENT, _UDP_GRO = 103, 104
 _ERROR = struct.Struct("=IBBBxII")  # sock_extended_err: linux/errqueue.h
 _LINUX = sys.platform == "linux"
-_BUFFER = 4 << 20  # bytes asked for what waits to be read; net.core.rmem_max may allow less
+_BUFFER = 4 << 20  # bytes asked for as SO_RCVBUF; net.core.rmem_max may allow less
 _MAX_READ = 1 << 16
 _OWNER = struct.Struct("=iII")  # ucred: unix(7)
-_MAX_ANCILLARY = 256  # bytes of what comes beside a datagram
+_MAX_ANCILLARY = 256  # bytes of the control messages of one datagram
 _MAX_SEGMENTS = 128  # UDP_MAX_SEGMENTS; 64 before Linux 6.9
 _OLD_MAX_SEGMENTS = 64
 _MAX_READS = 64  # of one socket before the others get their turn
-_MAX_BYTES = 128 * 1024  # or so many bytes: more are not used again while the processor's cache still has them
+_MAX_BYTES = 128 * 1024  # the same in bytes: more would fall out of the processor's cache before they are used
 _NO_OFFLOAD = (errno.EINVAL, errno.EIO, errno.EMSGSIZE, errno.EOPNOTSUPP)
-_MAX_UNHEARD = 1 << 18  # bytes that are kept to be sent again to another address
+_MAX_UNHEARD = 1 << 18  # bytes that are kept to be sent again to the next address
 _NOBODY = "nothing receives there yet? netkit udp-serve does"
-_FULL_PAUSE = 0.001  # s: the queue of an interface is full, and nothing tells when it no longer is
+_FULL_PAUSE = 0.001  # s until a send is tried again after ENOBUFS: no event tells when an interface's queue has room
 
 
 class Peer(NamedTuple):
-    """Where a datagram came from: ``address`` as the system writes it, and ``local``, our address that it was sent to.
+    """Where a datagram came from, and our address to which it was sent.
 
-    ``local`` is packed, and b"" where a socket has one address anyway. What is sent to a peer leaves from there. The
-    address of a unix socket is its path, empty if it is not bound.
+    ``address`` is a socket address as of recvmsg; that of a unix socket is its path, "" if it is not bound. ``local``
+    is our address, packed, b"" if the socket has just one. What is sent to the peer has it as its source.
     """
 
     address: Any
@@ -68,7 +68,7 @@ class Peer(NamedTuple):
 
 
 class Burst(NamedTuple):
-    """Datagrams of one peer that came together: ``data`` cut every ``size`` bytes, the last one may be shorter."""
+    """Datagrams of one peer from one read: ``data`` is cut every ``size`` bytes; the last one may be shorter."""
 
     data: bytes
     size: int
@@ -80,18 +80,18 @@ class Burst(NamedTuple):
         return _pieces(self.data, self.size)
 
     def first(self, number: int) -> "Burst":
-        """No more than the first ``number`` of them."""
+        """The burst with at most its first ``number`` datagrams."""
         return self if self.number <= number else self._replace(data=self.data[: number * self.size])
 
 
 def cut(data: D, size: int) -> Iterator[D]:
-    """Yield ``data`` in pieces of ``size`` bytes, the last one may be shorter; no data is one empty piece."""
+    """Yield ``data`` in pieces of ``size`` bytes; the last one may be shorter. Empty data is one empty piece."""
     for start in range(0, len(data) or 1, size):
         yield data[start : start + size]
 
 
 def at_once(size: int, segments: int = _MAX_SEGMENTS) -> int:
-    """How many bytes one call sends at most in datagrams of ``size`` bytes."""
+    """How many bytes one system call can send at most, in datagrams of ``size`` bytes."""
     return max(min(segments, LARGEST // size), 1) * size
 
 
@@ -100,11 +100,11 @@ def _pieces(data: Data, size: int) -> int:
 
 
 class Datagram:
-    """A socket for datagrams, which it owns. ``sent``, ``received`` and their bytes count what passed.
+    """A datagram socket, which it owns. ``sent``, ``received``, ``sent_bytes`` and ``received_bytes`` count datagrams.
 
-    ``name`` is its target, or for a server its own address. With a target, an error that comes back for what was sent
-    (ICMP) is raised by the next call, as Failure CONNECT.
-    ``owner_only`` drops what other users than ours and root send, who are asked for over an abstract unix socket.
+    ``name`` is its target, or for a server its own address. If it has a target, an ICMP error for a datagram that was
+    sent is raised by the next call, as Failure CONNECT. ``owner_only`` is for abstract unix sockets: it drops what
+    other users than ours and root send.
     """
 
     def __init__(self, sock: socket.socket, name: str, target: Any = None, *, owner_only: bool = False) -> None:
@@ -121,14 +121,14 @@ class Datagram:
         self._fd = sock.fileno()
         self.is_unix = sock.family == socket.AF_UNIX
         self._ipv6 = sock.family == socket.AF_INET6
-        self._target = target  # where send() without a peer goes to, if the socket is not connected
+        self._target = target  # the default address of send(), if the socket is not connected
         self._segments = _MAX_SEGMENTS if _LINUX and not self.is_unix else 1
-        # Whether one read may bring many datagrams.
+        # Whether one read may return many datagrams (UDP_GRO).
         self.joined = not self.is_unix and try_option(sock, socket.IPPROTO_UDP, _UDP_GRO, 1)
         if self._owner_only:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _BUFFER)
-        if self.is_unix:  # a datagram may be as long as that
+        if self.is_unix:  # limits the length of a datagram
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _BUFFER)
 
     @property
@@ -140,14 +140,14 @@ class Datagram:
         return from_socket(self._sock.getpeername() if self._target is None else self._target)
 
     def reached_by(self, peer: Peer) -> Endpoint:
-        """The address of ours that a peer has sent to."""
+        """Our address to which a peer has sent."""
         if not peer.local:
             return self.local
         host = socket.inet_ntop(socket.AF_INET6 if self._ipv6 else socket.AF_INET, peer.local)
         return from_socket((host, self.local.port, *peer.address[2:]))
 
     async def receive(self) -> tuple[bytes, Peer]:
-        """Wait for a datagram and return it with where it came from. b"" is a datagram as any other."""
+        """Wait for a datagram and return it with its peer. An empty datagram is b"", which does not mean an end."""
         while not self._held:
             await self.ready()
             for burst in self.take(1):
@@ -155,7 +155,7 @@ class Datagram:
         return self._held.popleft()
 
     async def ready(self) -> None:
-        """Wait until there may be something to take."""
+        """Wait until ``take`` may return something."""
         fd = self._fd
         try:
             await readable(fd)
@@ -164,18 +164,21 @@ class Datagram:
                 raise self._failure(error) from error
 
     def check(self) -> None:
-        """Raise Failure CONNECT if an error has come back for what was sent, and nobody was told of it."""
+        """Raise Failure CONNECT if an ICMP error has come back that no call has raised yet."""
         while code := self._sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
             error = OSError(code, os.strerror(code))
             if not self._moves_on(error):
                 raise self._failure(error)
 
     def _moves_on(self, error: OSError) -> bool:
-        """Whether there is another address to go on with after this error; it is used from now on."""
+        """Whether to go on after this error. A client may have switched to the next address of its target."""
         return False
 
     def take(self, reads: int = _MAX_READS) -> list[Burst]:
-        """Take what has come, in its order, with at most so many ``reads``, and never wait. Raises Failure."""
+        """Return what has arrived, in order, by at most so many ``reads``; [] if nothing has. Never waits.
+
+        An error after the first read is raised by the next call. Raises Failure.
+        """
         bursts: list[Burst] = []
         try:
             if self._error is not None:
@@ -206,13 +209,13 @@ class Datagram:
             elif kind == IP_PKTINFO and level == socket.IPPROTO_IP:
                 local = value[4:8]  # ipi_spec_dst
             elif kind == socket.IPV6_PKTINFO and level == socket.IPPROTO_IPV6:
-                local = b"" if value[0] == 0xFF else value[:16]  # nothing can leave from a multicast address
+                local = b"" if value[0] == 0xFF else value[:16]  # a multicast address cannot be a source
             else:  # IP_TOS is one byte, IPV6_TCLASS an int
                 traffic_class = int.from_bytes(value, sys.byteorder)
         return self._counted(Burst(data, size, Peer(address, local), traffic_class))
 
     def _read_unix(self) -> Burst | None:
-        """A datagram; None if it came from a stranger. There is no room for descriptors that somebody passes on."""
+        """Read a datagram; None if it came from another user. The buffer has no room for passed descriptors."""
         room = socket.CMSG_SPACE(_OWNER.size) if self._owner_only else 0
         data, told, _, address = self._sock.recvmsg(LARGEST_UNIX, room)
         if any(_OWNER.unpack(owner)[1] not in (os.geteuid(), 0) for _, _, owner in told):
@@ -225,13 +228,13 @@ class Datagram:
         return burst
 
     async def send(self, data: bytes, peer: Peer | None = None) -> None:
-        """Send one datagram to ``peer``, by default to the target."""
+        """Send one datagram to ``peer``, by default to the target. Raises Failure: SEND if too long, CONNECT."""
         await self.send_cut(data, max(len(data), 1), peer)
 
     async def send_cut(self, data: Data, size: int, peer: Peer | None = None, *, traffic_class: int = 0) -> None:
-        """Send ``data`` in datagrams of ``size`` bytes, the last one may be shorter; no data is one empty datagram.
+        """Send ``data`` in datagrams of ``size`` bytes; the last one may be shorter. No data is one empty datagram.
 
-        They have this traffic class, unless it is 0: then that of the socket.
+        A ``traffic_class`` of 0 is that of the socket.
         """
         marks = [self._of_class(traffic_class)] if traffic_class and not self.is_unix else []
         rest = memoryview(data)
@@ -268,7 +271,7 @@ class Datagram:
                 self._sock.sendmsg((data,), beside, 0, address)
                 return
             except BlockingIOError:
-                if self.is_unix and address is not None:  # the queue of another, and nothing tells when it has room
+                if self.is_unix and address is not None:  # the receiver's queue, and no event tells when it has room
                     raise OSError(None, "its queue is full") from None
                 await writable(self._fd)
             except OSError as error:
@@ -288,19 +291,19 @@ class Datagram:
         return socket.IPPROTO_IP, socket.IP_TOS, value
 
     def mark(self) -> None:
-        """Mark what is sent as an answer that wants no answer: DSCP 1."""
+        """Mark all that is sent with DSCP 1, by which netkit knows an answer that must not be answered again."""
         ipv4, ipv6 = (socket.IPPROTO_IP, socket.IP_TOS), (socket.IPPROTO_IPV6, socket.IPV6_TCLASS)
         self._sock.setsockopt(*(ipv6 if self._ipv6 else ipv4), MARK)
 
     def dropped(self) -> int:
-        """How many datagrams the kernel dropped unread; if ``joined``, at least: what came joined counts as one."""
+        """How many datagrams the system dropped unread. If ``joined``, a minimum: those joined by GRO count as one."""
         if not _LINUX:
             return 0
         numbers = self._sock.getsockopt(socket.SOL_SOCKET, _SO_MEMINFO, 4 * (_DROPS + 1))
         return int(struct.unpack_from("=I", numbers, 4 * _DROPS)[0])
 
     def close(self) -> None:
-        """Let go of the socket; who waits for it is woken. Closing twice is nothing."""
+        """Close the socket and wake the tasks that wait for it. A second call has no effect."""
         if self._fd >= 0:
             notify_closing(self._fd)
             self._fd = -1
@@ -312,9 +315,9 @@ class Datagram:
         return Failure(exit, f"send to {self.name}", error, detail=", ".join(self._witnesses()), hint=hint)
 
     def _witnesses(self) -> list[str]:
-        """Read who sent the errors that came back: as long as these wait, the socket is "ready"."""
+        """Who sent the ICMP errors. This empties the error queue: until then, the socket polls as ready."""
         seen: dict[str, None] = {}
-        with suppress(OSError):  # BlockingIOError: there is no more; or the socket is closed
+        with suppress(OSError):  # BlockingIOError when the queue is empty; or the socket is closed
             while _LINUX:
                 _, told, _, _ = self._sock.recvmsg(0, 512, socket.MSG_ERRQUEUE)
                 seen.update((_offender(value), None) for _, kind, value in told if kind in (_IP_RECVERR, _IPV6_RECVERR))
@@ -322,14 +325,14 @@ class Datagram:
 
 
 Opening = Callable[[], tuple[socket.socket, Any]]
-"""Opens a socket to the next address, with where it sends to, None if it is connected. Raises OSError."""
+"""Opens a socket to an address; returns it and its target, None if it is connected. Raises OSError."""
 
 
 class DatagramClient(Datagram):
-    """A client's, which goes on with the next address of its target when one refuses that was never heard from.
+    """The socket of a client. It switches to the next address of its target if one refuses before any answer.
 
-    What that one was sent, the last of it at least, is sent again. Refusals after that are failures or, if it is to
-    ``keep_going``, are counted in ``refused``.
+    Up to 256 KiB of what was sent last are then sent again. Refusals after the first answer, or by the last address,
+    are failures, unless ``keep_going``: then they are counted in ``refused``.
     """
 
     def __init__(
@@ -370,7 +373,7 @@ class DatagramClient(Datagram):
 
 
 def carried(sockets: Sequence[Datagram], seconds: float) -> Carried:
-    """What the sockets have carried in so many seconds."""
+    """The event with the totals of the sockets, over so many seconds."""
     return Carried(
         datagrams_received=sum(sock.received for sock in sockets),
         bytes_received=sum(sock.received_bytes for sock in sockets),
@@ -391,13 +394,13 @@ async def connect(
     addresses: Sequence[Address] | None = None,
     observe: Observer = ignore,
 ) -> DatagramClient:
-    """Open a socket with a target, which the caller closes; nothing is sent.
+    """Open a socket with a target, which the caller closes. Nothing is sent.
 
-    It hears the target alone. If that is a broadcast or multicast address, or with ``any_source``, it hears whoever
-    answers. ``hops`` is TTL or hop limit, ``keep_going`` is as for DatagramClient. Without ``addresses`` the name is
-    looked up.
+    It receives only from the target, unless that is a broadcast or multicast address, or with ``any_source``: then from
+    all who answer. ``hops`` is the TTL or hop limit. ``keep_going`` is as for DatagramClient. Without ``addresses`` the
+    name is looked up.
 
-    Raises Failure: RESOLVE, CONNECT, BIND for our own end, TIMEOUT when ``how.timeout`` ran out.
+    Raises Failure: RESOLVE, CONNECT, BIND for our own address, TIMEOUT for a look-up longer than ``how.timeout``.
     """
     if target.path is not None:
         return _connect_unix(target, target.path, observe)
@@ -425,7 +428,7 @@ async def connect(
 
 
 def _connect_unix(target: Endpoint, path: str, observe: Observer) -> DatagramClient:
-    """A socket with a target, and an abstract name of its own that the system chooses, so that it can be answered."""
+    """Open a socket with a target. On Linux it gets an abstract name from the system, so that the target can answer."""
     with (
         doing(Exit.CONNECT, f"send to {target}", hint=_NOBODY),
         new_socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock,
@@ -441,7 +444,7 @@ def _connect_unix(target: Endpoint, path: str, observe: Observer) -> DatagramCli
 def _open(
     address: Address, how: Dialling, broadcast: bool, hops: int | None, any_source: bool
 ) -> tuple[socket.socket, Any]:
-    """A socket that sends to an address, and that address unless it is connected to it. Raises OSError."""
+    """Open a socket that sends to an address; return it and that address, None if it is connected. Raises OSError."""
     ipv6 = address.family == socket.AF_INET6
     level = socket.IPPROTO_IPV6 if ipv6 else socket.IPPROTO_IP
     with new_socket(address.family, socket.SOCK_DGRAM) as sock:
@@ -462,7 +465,7 @@ def _open(
 
 
 def is_multicast(host: str) -> bool:
-    """Whether an address literal is that of a group."""
+    """Whether an address literal is a multicast address."""
     family = family_of(host)
     if family is None:
         return False
@@ -471,7 +474,7 @@ def is_multicast(host: str) -> bool:
 
 
 def try_option(sock: socket.socket, level: int, option: int, value: int) -> bool:
-    """Set one of Linux's options; tell whether this system has it."""
+    """Set an option that only Linux has. Returns whether that worked."""
     if _LINUX:  # elsewhere the number may mean something else
         with suppress(OSError):
             sock.setsockopt(level, option, value)
