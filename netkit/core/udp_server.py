@@ -1,4 +1,4 @@
-"""Servers of datagrams: one port number for all families, every datagram handed over, and an end in order."""
+"""Servers of datagrams: binding, multicast groups, and a receive loop with its limits and its orderly stop."""
 
 import errno
 import socket
@@ -25,13 +25,13 @@ _REPORTS = 10.0  # s between two reports of drops
 _WILDCARDS = ("0.0.0.0", "::")
 
 Receiver = Callable[[Datagram, list[Burst]], Awaitable[None]]
-"""Takes what came to one socket, in its order; answers leave by the same."""
+"""Handles the datagrams that came to one socket, in order; answers must be sent by the same socket."""
 
 
 class Bound:
-    """The sockets of a server, which it owns; ``endpoints`` are their real addresses, with one port number.
+    """The sockets of a server, which it owns. ``endpoints`` are the addresses they are bound to, all with one ``port``.
 
-    ``path`` is that of a unix socket, whose ``port`` is None; ``owner_only`` is as for Datagram.
+    ``path`` is that of a unix socket, whose ``port`` is None. ``owner_only`` is as for Datagram.
     """
 
     def __init__(self, sockets: Sequence[socket.socket], path: str | None = None, *, owner_only: bool = False) -> None:
@@ -46,7 +46,7 @@ class Bound:
         return Dropped(sum(sock.dropped() for sock in self.sockets), any(sock.joined for sock in self.sockets))
 
     def close(self) -> None:
-        """Close the sockets, and remove the socket file if it is still ours. Closing twice is nothing."""
+        """Close the sockets, and remove the socket file if it is still ours. A second call has no effect."""
         if self._file is not None:
             self._file.remove()
         for sock in self.sockets:
@@ -62,10 +62,10 @@ async def bind(
     mode: int = PRIVATE,
     observe: Observer = ignore,
 ) -> Bound:
-    """Bind the addresses of ``endpoint``: see ``addresses_of``.
+    """Bind the addresses of ``endpoint``: see ``addresses_of``. The caller closes what is returned.
 
-    ``mode`` is that of a unix socket's file; an abstract one takes other users' datagrams if it lets group or others
-    in. ``groups`` are multicast addresses to join, on the interface of their zone (``239.1.1.1%eth0``), else on that of
+    ``mode`` is the file mode of a unix socket. An abstract one accepts other users if it has a bit for group or others.
+    ``groups`` are multicast addresses to join, on the interface of their zone (``239.1.1.1%eth0``), else on that of
     ``endpoint``. Raises Failure: BIND, or RESOLVE for the name.
     """
     if endpoint.path is not None:
@@ -94,13 +94,16 @@ async def bind_both(endpoint: Endpoint, *, family: int, numeric: bool, observe: 
 def _open(
     family: int, sockaddr: tuple[Any, ...], *, shared: bool = False, membership: tuple[int, int, bytes] | None = None
 ) -> socket.socket:
-    """A bound socket that tells how datagrams were addressed; ``membership`` is what joins a group. Raises OSError."""
+    """Open a bound socket that reports the destination of datagrams (PKTINFO) if it is bound to a wildcard address.
+
+    ``membership`` is the socket option that joins a multicast group. Raises OSError.
+    """
     ipv6 = family == socket.AF_INET6
     level = socket.IPPROTO_IPV6 if ipv6 else socket.IPPROTO_IP
     with new_socket(family, socket.SOCK_DGRAM) as sock:
         if ipv6:
             sock.setsockopt(level, socket.IPV6_V6ONLY, 1)
-        if shared:  # a group has many receivers; and a group that another program joined is not ours
+        if shared:  # several programs may receive from a group; do not receive from groups that only others joined
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try_option(sock, level, _IPV6_MULTICAST_ALL if ipv6 else _IP_MULTICAST_ALL, 0)
         if sockaddr[0] in _WILDCARDS:
@@ -121,7 +124,7 @@ def _open(
 
 
 def _membership(group: str, endpoint: Endpoint, addresses: Sequence[Address]) -> tuple[Address, Opener]:
-    """The address of a socket that hears one group and nothing else, and what opens it."""
+    """The address of a socket that receives from one group and nothing else, and the function that opens it."""
     host, _, zone = group.partition("%")
     index = socket.if_nametoindex(zone) if zone else 0
     if ":" in host:
@@ -160,10 +163,11 @@ def parse_group(text: str) -> str:
 async def serve(
     bound: Bound, handler: Receiver, *, stop: Event, policy: Policy = Policy(), observe: Observer = ignore
 ) -> None:
-    """Hand over what comes, in its order, until ``stop`` or ``policy.limit`` datagrams, and close the sockets.
+    """Pass datagrams to the handler, in order, until ``stop`` or ``policy.limit`` datagrams; then close the sockets.
 
-    The handler is called for one socket at a time. At ``stop`` what has come already is still handed over, for at most
-    ``DRAIN`` seconds. Raises Failure TIMEOUT when nothing came for too long, and what the handler raises.
+    The handler is called for one socket at a time. After ``stop`` what has arrived already is still passed to it, for
+    at most ``DRAIN`` seconds. Raises Failure TIMEOUT after ``accept_timeout`` or ``idle_timeout`` of the policy, and
+    what the handler raises.
     """
     admission = Admission(policy, bound.endpoints[0])
     drops = _Drops(bound, observe)
@@ -202,7 +206,7 @@ async def serve(
     async def await_silence(patience: float, *, in_order: bool) -> None:
         if policy.accept_timeout is not None:
             await admission.came.wait()
-        while now() < (due := (now() if turn.locked() else moved_at) + patience):  # a busy handler is no silence
+        while now() < (due := (now() if turn.locked() else moved_at) + patience):  # a busy handler is not silence
             await sleep(due - now())
         if in_order:
             serving.cancel()
@@ -229,7 +233,7 @@ async def serve(
 
 
 class _Drops:
-    """Reports what the kernel dropped, if it dropped more since the last report, and that is ``pause`` seconds ago."""
+    """Reports datagrams that the system dropped, if there are new ones and the last look is ``pause`` seconds ago."""
 
     def __init__(self, bound: Bound, observe: Observer) -> None:
         self._bound = bound

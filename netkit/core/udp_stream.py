@@ -1,8 +1,8 @@
-"""A conversation in datagrams as a connection, for a client and, of each peer, for a server.
+"""Datagrams as a Connection: of a client with its target, and of a server with each of its peers.
 
-What is sent at once is one datagram, and each that comes is received by itself. Nothing tells whether it arrived: what
-the system took is delivered. Nothing tells that a peer has ended either: to a client it has when nothing has come for a
-while after our own end, and to a server it never does. An empty datagram carries no byte, and is no end.
+Each ``send`` is one datagram, and each ``recv`` returns one. UDP has no acknowledgements, so what the system has taken
+counts as delivered. It has no end of a stream either: for a client the peer has ended when it is silent for a while
+after our own end; for a server a peer never ends. Empty datagrams are ignored.
 """
 
 from collections import deque
@@ -19,14 +19,14 @@ from netkit.core.udp import LARGEST, Burst, Datagram, Peer, connect, cut
 from netkit.core.udp_server import Bound, bind
 
 _MAX_HELD = 1 << 20  # bytes of one peer that wait to be read
-_OVERHEAD = 64  # bytes that a datagram counts beside its own, so that empty ones are bounded too
+_OVERHEAD = 64  # bytes that a datagram counts besides its own, so that empty ones are bounded too
 _MAX_WAITING = 128  # peers that wait to be accepted
 
 
 class Lines:
-    """Cuts what is sent at line ends, which stay; the rest of a line waits for its end, or ours.
+    """Cuts data into one datagram per line, with its line end. An incomplete line waits for its end, or for b"".
 
-    Raises Failure TOO_BIG for a line that no datagram holds.
+    Raises Failure TOO_BIG for a line that does not fit into a datagram.
     """
 
     def __init__(self) -> None:
@@ -45,12 +45,12 @@ class Lines:
 
 
 def pieces(data: bytes) -> Iterator[bytes]:
-    """What is sent at once, in one datagram unless it is more than a read of input brings at a time."""
+    """Cut the data of one ``send`` into datagrams: one, unless it is longer than ``SMALLEST_READ`` bytes."""
     return cut(data, SMALLEST_READ) if data else iter(())
 
 
 class DatagramStream:
-    """What both kinds share: no end, no reset and no acknowledgement, as far as anybody can tell."""
+    """Base class of both kinds: without end, reset and acknowledgement, of which UDP knows none."""
 
     def __init__(self, sock: Datagram, peer: Endpoint, name: str, *, by_line: bool = False) -> None:
         self.name = name
@@ -78,7 +78,7 @@ class DatagramStream:
             await self._sock.send(datagram, self._to)
 
     async def send_eof(self) -> None:
-        """Send the rest of a line that had no end."""
+        """Send an incomplete last line."""
         await self._put(b"")
 
     async def shutdown(self) -> None:
@@ -88,29 +88,29 @@ class DatagramStream:
         return 0
 
     def raise_if_reset(self) -> None:
-        """Nothing of UDP is a reset."""
+        """Do nothing: UDP has no resets."""
 
     def keep_alive(self, idle: float) -> None:
-        """There is nothing to keep."""
+        """Do nothing: UDP has no keepalive."""
 
     def probe(self) -> None:
-        """Nobody would answer."""
+        """Do nothing: UDP has no keepalive."""
 
     async def peer_left(self) -> None:
-        """Wait for ever: nobody says so."""
+        """Wait forever: UDP does not tell that a peer has left."""
         await Event().wait()
 
     def abort(self) -> None:
         self.close()
 
     def close(self) -> None:
-        """Let go of the conversation."""
+        """End the conversation."""
 
 
 class ClientStream(DatagramStream):
-    """A client's, which owns its socket. The peer has ended when nothing came for ``patience`` seconds after our end.
+    """A client's conversation, which owns its socket.
 
-    ``watch`` has to run beside it.
+    The peer has ended when nothing came for ``patience`` seconds after our end. The task ``watch`` must run beside it.
     """
 
     def __init__(self, sock: Datagram, peer: Endpoint, name: str, *, by_line: bool, patience: float) -> None:
@@ -120,7 +120,7 @@ class ClientStream(DatagramStream):
         self._over = False
 
     async def watch(self) -> None:
-        """Close the socket once the peer has ended, which wakes who receives."""
+        """Close the socket once the peer has ended; this wakes ``recv``."""
         await self._ended.wait()
         while now() < (due := self.counts.moved_at + self._patience):
             await sleep(due - now())
@@ -147,7 +147,7 @@ class ClientStream(DatagramStream):
             self._ended.set()
 
     def raise_if_reset(self) -> None:
-        """Raise Failure CONNECT if an error has come back for what was sent."""
+        """Raise Failure CONNECT if an ICMP error has come back for what was sent."""
         if not self._over:
             self._sock.check()
 
@@ -159,10 +159,10 @@ class ClientStream(DatagramStream):
 async def dial_datagrams(
     target: Endpoint, how: Dialling, observe: Observer, group: Group, *, by_line: bool, patience: float
 ) -> ClientStream:
-    """A conversation with ``target``, to which nothing is sent yet; ``group`` has what runs beside it.
+    """Open a conversation with ``target``, which the caller closes. Nothing is sent; its ``watch`` runs in ``group``.
 
-    ``patience`` is how long silence may last after our end, in seconds. The caller closes it. Raises Failure as the
-    ``connect`` of core/udp does.
+    ``patience`` is after how many seconds of silence, counted from our end, the peer has ended. Raises Failure as
+    ``connect`` of udp.py does.
     """
     sock = await connect(target, how, observe=observe)
     peer = (target if target.path is not None else sock.target)._replace(udp=True)
@@ -172,7 +172,7 @@ async def dial_datagrams(
 
 
 class ServerStream(DatagramStream):
-    """One peer of a server, by the socket that all peers share."""
+    """A server's conversation with one peer, over the socket that all peers share."""
 
     def __init__(self, listener: "DatagramListener", sock: Datagram, to: Peer) -> None:
         super().__init__(sock, to.endpoint._replace(udp=True), str(to))
@@ -190,7 +190,7 @@ class ServerStream(DatagramStream):
         return self._local
 
     def take(self, burst: Burst) -> bool:
-        """Keep what came, unless too much waits already."""
+        """Keep a burst for ``recv``. Returns False, and drops it, if more than ``_MAX_HELD`` bytes would wait."""
         weight = len(burst.data) + _OVERHEAD * burst.number
         if self._held_bytes + weight > _MAX_HELD:
             return False
@@ -218,10 +218,10 @@ class ServerStream(DatagramStream):
 
 
 class DatagramListener:
-    """Bound sockets whose peers are accepted as connections: the first datagram of each begins one.
+    """An Acceptor over datagram sockets: the first datagram of each peer begins a connection.
 
-    Once it is closed nobody new is taken, and the sockets close with the last conversation. It owns ``bound``. Who ends
-    with a peer notifies ``left``.
+    After ``close`` no new peer is accepted, and the sockets close with the last conversation. It owns ``bound``. The
+    server notifies ``left`` when a conversation has ended.
     """
 
     def __init__(self, bound: Bound, observe: Observer) -> None:
@@ -237,7 +237,7 @@ class DatagramListener:
         self._closed = self._over = False
 
     async def run(self) -> None:
-        """Hand over what comes, until the sockets close."""
+        """Receive, and pass each datagram to the conversation of its peer, until the sockets close."""
         async with Group() as group:
             for sock in self.sockets:
                 group.start_soon(self._receive(sock))
@@ -267,16 +267,16 @@ class DatagramListener:
         return stream
 
     async def ready(self, sock: Datagram) -> None:
-        """Wait for somebody new at one of the sockets."""
+        """Wait for a new peer at the socket."""
         while not self._waiting[sock]:
             await self._came.wait()
 
     async def accept(self, sock: Datagram, observe: Observer) -> ServerStream | None:
-        """Take the next peer of one of the sockets, None if there is nobody new."""
+        """Accept the next new peer of the socket; None if there is none."""
         return self._waiting[sock].popleft() if self._waiting[sock] else None
 
     def forget(self, stream: ServerStream) -> None:
-        """Let a conversation go: another datagram of its peer begins a new one."""
+        """Forget a conversation that was closed. The next datagram of its peer begins a new one."""
         del self._standing[stream.key]
         self._close_if_last()
 
@@ -296,6 +296,6 @@ class DatagramListener:
 async def listen_datagrams(
     endpoint: Endpoint, *, family: int, numeric: bool, mode: int, observe: Observer = ignore
 ) -> DatagramListener:
-    """Receive at the addresses of ``endpoint``. Raises Failure: BIND, or RESOLVE for the name."""
+    """Bind the addresses of ``endpoint``. The caller closes the listener. Raises Failure: BIND, or RESOLVE."""
     bound = await bind(endpoint, family=family, numeric=numeric, mode=mode, observe=observe)
     return DatagramListener(bound, observe)
