@@ -1,7 +1,7 @@
-"""TLS over any stream: the library turns bytes into records, and the stream underneath carries them.
+"""TLS over any connection: the layers for client and server, and the stream. OpenSSL makes records, by memory BIOs.
 
-The end of our side is a close_notify alert, after which the peer's bytes are still read; a peer whose stream ends
-without one was cut short. Session secrets are written nowhere.
+Our end is a close_notify alert, after which we still read. If the peer's stream ends without a close_notify, it counts
+as truncated. Session secrets are not written anywhere.
 """
 
 import re
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 _RECORD = 16 * 1024  # bytes of a record at most: RFC 8446, section 5.1
 _PIECE = 16 * _RECORD
-_LAST_WORDS = 0.25  # s that the peer has for its close_notify when we leave
+_LAST_WORDS = 0.25  # s that the peer has to send its close_notify after ours
 # The fatal alerts of RFC 8446, section 6.2.
 _ALERTS = frozenset(
     (
@@ -34,8 +34,8 @@ _ALERTS = frozenset(
         *("certificate_required", "no_application_protocol"),
     )
 )
-_WRAPPING = re.compile(r"^\[[^]]*\] | \(_ssl\.c:[0-9]+\)$")  # what Python puts around OpenSSL's words
-_SENDER = re.compile(r"^(?:sslv3|tlsv1|tlsv13|ssl/tls) (?:alert )?")  # in front of alerts, and not of our own findings
+_WRAPPING = re.compile(r"^\[[^]]*\] | \(_ssl\.c:[0-9]+\)$")  # what Python puts around OpenSSL's message
+_SENDER = re.compile(r"^(?:sslv3|tlsv1|tlsv13|ssl/tls) (?:alert )?")  # marks an alert of the peer, not an error of ours
 _HINT = "a server that drops clients which half-close may want --no-shutdown"
 _HINT_OLDER = "--tls-min 1.0 speaks old versions, too"
 _HINT_PLAIN = "the service may not use TLS: leave out tls: or --tls, or write http:"
@@ -47,7 +47,7 @@ _REASONS = {
     "record layer failure": _NO_TLS,
     "no shared cipher": "no cipher in common",
 }
-# Ports of services that begin without TLS, and their words for --starttls: IANA's registry, and irc's by custom.
+# Ports of services that begin without TLS, and their values of --starttls: IANA's registry, and irc's by custom.
 _PLAIN_PORTS = {
     **{21: "ftp", 24: "lmtp", 25: "smtp", 110: "pop3", 119: "nntp", 143: "imap", 389: "ldap", 587: "smtp"},
     **{3306: "mysql", 4190: "sieve", 5222: "xmpp", 5432: "postgres", 6667: "irc"},
@@ -57,8 +57,8 @@ _PLAIN_PORTS = {
 def client(how: Security, host: str, observe: Observer) -> Layer:
     """The layer that secures a client's connection to ``host``. Raises Failure READ for files that cannot be used.
 
-    The handshake raises Failure: CERT for a certificate that is not acceptable, else TLS. Nothing of the payload has
-    been sent then.
+    The handshake raises Failure: CERT for a certificate that is not acceptable, else TLS. No payload is sent before it
+    has succeeded.
     """
     return _layer(for_clients(how), how, host.partition("%")[0].rstrip("."), observe)
 
@@ -69,7 +69,7 @@ def server(how: Security, observe: Observer) -> Layer:
 
 
 def _layer(context: "ssl.SSLContext", how: Security, name: str | None, observe: Observer) -> Layer:
-    """``name`` is the server's, or None if that is us."""
+    """``name`` is the server's name, or None if we are the server."""
 
     async def secure(stream: Connection, group: Group) -> Connection:
         secured = TlsStream(stream, context, how, name)
@@ -86,14 +86,17 @@ def _layer(context: "ssl.SSLContext", how: Security, name: str | None, observe: 
 
 
 def _records(start: int, end: int, size: int) -> list[tuple[int, int]]:
-    """Where each of the records from ``start`` to ``end`` ends, and its part of their ``size`` bytes of payload."""
+    """For the records that take bytes ``start`` to ``end``: where each ends, and how much of ``size`` it has.
+
+    ``size`` is their payload in bytes; every record but the last is full.
+    """
     full, last = divmod(size - 1, _RECORD)
     step = _RECORD + (end - start - size) // (full + 1)
     return [*((start + step * number, _RECORD) for number in range(1, full + 1)), (end, last + 1)]
 
 
 class TlsStream(Wrapped):
-    """The secured stream, which counts payload; what is underneath is closed with it."""
+    """A connection secured by TLS. Its counts are of payload. It is closed with the connection underneath."""
 
     def __init__(self, stream: Connection, context: "ssl.SSLContext", how: Security, name: str | None) -> None:
         import ssl
@@ -106,16 +109,16 @@ class TlsStream(Wrapped):
         self.tls: Any = context.wrap_bio(
             self._incoming, self._outgoing, server_side=name is None, server_hostname=name or None
         )
-        self.tls.chain = []  # type: ignore[attr-defined]  # of the peer, in DER: see tls_context.py
-        self._turn = Lock()
-        self._held = b""  # payload that had to be read before its time
+        self.tls.chain = []  # type: ignore[attr-defined]  # the peer's certificates, in DER: see tls_context.py
+        self._turn = Lock()  # held while records are sent, so that they stay in order
+        self._held = b""  # payload that ``send_eof`` had to read
         self._ended = self._peer_ended = False
-        self._at_once = not stream.counts.received  # and no dialogue came before
+        self._at_once = not stream.counts.received  # TLS from the first byte, without STARTTLS before
         self._sent = Ledger(stream)
         self._written: list[tuple[int, int]] = []  # where the records in ``_outgoing`` end, and their payload
 
     async def do_handshake(self) -> None:
-        """Go through the handshake. Raises Failure CERT or TLS, after the peer was told why."""
+        """Do the handshake. Raises Failure CERT or TLS, after it has sent the peer an alert."""
         action = f"secure the connection to {self.name}"
         try:
             await self._shake(action)
@@ -144,7 +147,7 @@ class TlsStream(Wrapped):
                 hint = _HINT_OLDER if older else self._plain_hint(_HINT_PLAIN if reason == _NO_TLS else "")
                 raise Failure(Exit.TLS, action, reason, hint=hint) from error
             if done or self.tls.chain:
-                self._check_fingerprint()  # before a certificate of ours is sent
+                self._check_fingerprint()  # before our own certificate is sent
             await self._flush()
             if not done and not await self._feed():
                 raise Failure(Exit.TLS, action, "the peer ended in the middle of it", hint=self._plain_hint())
@@ -152,7 +155,7 @@ class TlsStream(Wrapped):
             self.tls.context = silent(server_side=self.tls.server_side)
 
     def _plain_hint(self, otherwise: str = "") -> str:
-        """What to try with a server that does not begin with TLS, by its port or ``otherwise``; empty for a client."""
+        """A hint for a server that does not begin with TLS: by its port, else ``otherwise``; "" as a server."""
         if self.tls.server_side or not self._at_once:
             return ""
         protocol = _PLAIN_PORTS.get(self.peer.port)
@@ -173,7 +176,7 @@ class TlsStream(Wrapped):
         )
 
     def _check_fingerprint(self) -> None:
-        """Raise Failure CERT if certain certificates are trusted alone, and the peer has shown another, or none."""
+        """Raise Failure CERT if there are fingerprints, and the peer's certificate has none of them or is missing."""
         if not self._how.fingerprints:
             return
         shown = [x509.Certificate(der).fingerprint for der in self.certificates[:1]]
@@ -183,11 +186,11 @@ class TlsStream(Wrapped):
 
     @property
     def certificates(self) -> tuple[bytes, ...]:
-        """What the peer has shown, in DER, its own certificate first."""
+        """The certificates that the peer has sent, in DER, its own first."""
         return tuple(self.tls.chain)
 
     def describe(self) -> Secured:
-        """What the handshake came to."""
+        """The event with the result of the handshake."""
         cipher = self.tls.cipher()
         return Secured(
             protocol=self.tls.version() or "",
@@ -200,8 +203,8 @@ class TlsStream(Wrapped):
         """Receive payload. Raises Failure: PARTIAL if the peer's stream ends without close_notify, TLS for an alert."""
         data = self._read()
         while data is None:
-            # What reading made us say, such as new keys. A sender who is held back takes it along: to wait for that
-            # one here would keep the peer from reading.
+            # Send what reading has produced, such as a KeyUpdate. A ``send`` that is blocked now will send it, too: to
+            # wait for that here would be a deadlock with a peer that is blocked in sending to us.
             if not self._turn.locked() or self._outgoing.pending > _PIECE:
                 await self._flush()
             if not await self._feed():
@@ -229,14 +232,14 @@ class TlsStream(Wrapped):
     async def send_eof(self) -> None:
         """Send close_notify; receiving goes on.
 
-        A peer that has ended and closed answers it by a reset, which is nothing once all the rest is acknowledged.
+        A peer that has sent its own and closed answers with a reset. That is ignored if all payload is acknowledged.
         """
         if self._ended:
             return
         self._ended = True
         if self._peer_ended:
             await acknowledged(self)
-        # unwrap() would fail, and lose it, if there were payload still to be read.
+        # unwrap() fails, and loses payload, if there is some that was not read.
         while data := self._read_on():
             self._held += data
         try:
@@ -250,7 +253,7 @@ class TlsStream(Wrapped):
                 raise
 
     async def shutdown(self) -> None:
-        """Send close_notify; what the peer says in this moment is dropped: unread, it would make a reset of our end."""
+        """Send close_notify, and read and drop what the peer sends for a moment: unread data would cause a reset."""
         await self.send_eof()
         try:
             with deadline(now() + _LAST_WORDS):
@@ -271,15 +274,15 @@ class TlsStream(Wrapped):
                 raise
 
     def _is_over(self) -> bool:
-        """Whether the peer has sent close_notify and acknowledged all of ours: what TCP says then is noise."""
+        """Whether the peer has sent close_notify and acknowledged all we sent: then a reset means nothing."""
         return self._peer_ended and not self.unacknowledged()
 
     def unacknowledged(self) -> int:
-        """Payload of which not all the ciphertext was acknowledged, record by record."""
+        """The payload of all records that are not acknowledged completely."""
         return self._sent.unacknowledged() + sum(size for _, size in self._written)
 
     def _read(self) -> bytes | None:
-        """Payload that is here, b"" after close_notify, None where more has to come first."""
+        """Payload that is there, b"" after close_notify, None if more must be received first."""
         if self._held:
             data, self._held = self._held, b""
             return data
@@ -297,7 +300,7 @@ class TlsStream(Wrapped):
                 return b"".join(parts)
             except self._ssl.SSLError as error:
                 if parts:
-                    break  # it comes again
+                    break  # the next call raises it again
                 raise Failure(Exit.TLS, f"receive from {self.name}", _reason(error)) from error
             if not part:
                 return b"".join(parts)
@@ -306,7 +309,7 @@ class TlsStream(Wrapped):
         return b"".join(parts) if parts else None
 
     async def _feed(self) -> bool:
-        """Wait for more of the stream underneath; False at its end."""
+        """Receive from the stream underneath. Returns False at its end."""
         try:
             data = await self._stream.recv()
         except Failure as failure:
@@ -317,7 +320,7 @@ class TlsStream(Wrapped):
         return bool(data)
 
     async def _flush(self) -> None:
-        """Send the records that are ready, and note where they end."""
+        """Send the records that OpenSSL has made, and note where they end."""
         async with self._turn:
             while data := self._outgoing.read():
                 before = self._stream.counts.sent
@@ -327,7 +330,7 @@ class TlsStream(Wrapped):
                 await self._stream.send(data)
 
     async def _flush_alert(self) -> None:
-        """Let the peer hear why, before a reset takes it back: what it still sends is read, and dropped."""
+        """Send our alert, then read and drop what the peer sends for a moment: a reset at once could lose the alert."""
         try:
             await self._flush()
             with deadline(now() + _LAST_WORDS):
@@ -344,7 +347,7 @@ class TlsStream(Wrapped):
 
 
 def _reason(error: "ssl.SSLError") -> str:
-    """What OpenSSL says: alerts of the peer by their names of RFC 8446, the rest in its own words."""
+    """OpenSSL's message in our words: alerts of the peer by their names in RFC 8446, the rest in lower case."""
     text = _WRAPPING.sub("", error.reason or error.strerror or str(error)).replace("_", " ").lower()
     name, by_peer = _SENDER.subn("", text)
     name = name.replace(" ", "_").replace("cancelled", "canceled")

@@ -1,4 +1,4 @@
-"""How one side speaks TLS: versions, whom it trusts, its own certificate, and the library's context for all that."""
+"""The TLS settings of one side (versions, trust, own certificate), and the ssl.SSLContext made of them."""
 
 from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -11,22 +11,22 @@ if TYPE_CHECKING:
 
 _MAX_PASSWORD = 1024  # bytes: PEM_BUFSIZE of OpenSSL
 _TLS_1_3, _HANDSHAKE, _CERTIFICATE = 0x0304, 22, 11  # RFC 8446, sections 4.1.2, 5.1 and 4
-# SSL_OP_NO_RX_CERTIFICATE_COMPRESSION of OpenSSL 3.2, which older ones pass over: certificates come as they are.
+# SSL_OP_NO_RX_CERTIFICATE_COMPRESSION of OpenSSL 3.2, so that ``_certificates`` can read them; older ones ignore it.
 _NO_COMPRESSED_CERTIFICATES = 1 << 33
-_MAX_CHAIN = 32  # certificates that are looked at: some peer may send thousands
+_MAX_CHAIN = 32  # certificates that are kept: a peer may send thousands
 _MISMATCHES = ("KEY_VALUES_MISMATCH", "KEY_TYPE_MISMATCH", "NO_CERTIFICATE_ASSIGNED")
 
 OLDEST = "1.2"
-"""The version of TLS that is the oldest unless one is asked for: RFC 8996 has done with those before."""
+"""The default of --tls-min. RFC 8996 deprecates the versions before."""
 
 
 class Security(NamedTuple):
-    """How one side speaks TLS.
+    """The TLS settings of one side.
 
-    ``cafile`` has the authorities that are trusted, in PEM (a client's are the system's unless given; a server asks for
-    certificates only if it is). ``cert`` and ``key`` are files in PEM, ``password_file`` begins with the line that the
-    key is encrypted with. ``alpn`` are protocols in the order of preference, ``oldest`` and ``newest`` the versions
-    that are spoken, 1.0 to 1.3. A client may trust nobody but certificates with one of ``fingerprints``, or anybody.
+    ``cafile`` has the trusted authorities, in PEM; without it a client trusts those of the system, and a server does
+    not ask for a certificate. ``cert`` and ``key`` are files in PEM; the first line of ``password_file`` decrypts the
+    key. ``alpn`` are protocols in order of preference. ``oldest`` and ``newest`` are versions, "1.0" to "1.3". With
+    ``fingerprints`` only certificates with one of these are trusted; ``insecure`` trusts every certificate.
     """
 
     cafile: str | None = None
@@ -41,13 +41,16 @@ class Security(NamedTuple):
 
     @property
     def versions(self) -> str:
-        """Which versions there are, for a message."""
+        """The range of versions, for a message."""
         return f"from TLS {self.oldest} " + (f"to {self.newest}" if self.newest else "on")
 
 
 @cache
 def for_clients(how: Security) -> "ssl.SSLContext":
-    """The context that all our connections share: to load what the system trusts takes longer than a handshake."""
+    """The context of a client, shared by all connections: it takes longer to load than a handshake.
+
+    Raises Failure READ for files that cannot be used.
+    """
     import ssl
 
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
@@ -66,8 +69,8 @@ def for_server(how: Security) -> "ssl.SSLContext":
     import ssl
 
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.num_tickets = 0  # a client that leaves with a ticket unread would reset the connection
-    context.options |= ssl.OP_NO_TICKET  # that is for TLS 1.2
+    context.num_tickets = 0  # TLS 1.3: a client that closes with a ticket unread would reset the connection
+    context.options |= ssl.OP_NO_TICKET  # the same for TLS 1.2
     if how.cafile is not None:
         context.verify_mode = ssl.CERT_REQUIRED
     _prepare(context, how, shown=how.cafile is not None)
@@ -81,7 +84,7 @@ def _prepare(context: "ssl.SSLContext", how: Security, *, shown: bool) -> None:
     _set_versions(context, how)
     context.options |= ssl.OP_NO_RENEGOTIATION | _NO_COMPRESSED_CERTIFICATES
     if shown:
-        # The one way to the certificates of a handshake that fails. It is not public, and there since Python 3.8.
+        # The only way to get the certificates of a handshake that fails. Not public, but there since Python 3.8.
         context._msg_callback = _keep_certificates  # type: ignore[attr-defined]
     if how.alpn:
         context.set_alpn_protocols(list(how.alpn))
@@ -98,10 +101,10 @@ def _prepare(context: "ssl.SSLContext", how: Security, *, shown: bool) -> None:
 def _set_versions(context: "ssl.SSLContext", how: Security) -> None:
     import warnings
 
-    if how.oldest < OLDEST:  # SHA-1, which these versions sign with, is beneath OpenSSL's level 1
+    if how.oldest < OLDEST:  # these versions sign with SHA-1, which OpenSSL's security level 1 does not allow
         context.set_ciphers("DEFAULT:@SECLEVEL=0")
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # of old versions, which were asked for
+        warnings.simplefilter("ignore", DeprecationWarning)  # about old versions, which the user asked for
         context.minimum_version = _version(how.oldest)
         if how.newest is not None:
             context.maximum_version = _version(how.newest)
@@ -120,7 +123,7 @@ def _load_pair(context: "ssl.SSLContext", how: Security, cert: str, key: str) ->
     password = b"" if how.password_file is None else _password(how.password_file)
     asked = False
 
-    def tell_password() -> bytes:  # OpenSSL would ask the terminal for it
+    def tell_password() -> bytes:  # without it OpenSSL would ask on the terminal
         nonlocal asked
         asked = True
         return password
@@ -140,7 +143,7 @@ def _load_pair(context: "ssl.SSLContext", how: Security, cert: str, key: str) ->
 
 
 def _password(path: str) -> bytes:
-    """The first line of a file, as ``-passin file:`` of openssl has it."""
+    """Read the first line of a file, as ``-passin file:`` of openssl does."""
     action = f"read the password of the key from {path}"
     with doing(Exit.READ, action), open(files.source(path), "rb") as file:
         line = file.readline(_MAX_PASSWORD + 2).removesuffix(b"\n").removesuffix(b"\r")
@@ -150,18 +153,18 @@ def _password(path: str) -> bytes:
 
 
 def _words(error: "ssl.SSLError") -> str:
-    """What OpenSSL says, in lower case, if it says anything."""
+    """OpenSSL's reason in lower case; "" if it gives none."""
     return (error.reason or "").replace("_", " ").lower()
 
 
 def _keep_certificates(tls: Any, way: str, version: int, content: int, kind: int, message: bytes) -> None:
-    """Note the certificates of a peer as its message comes: called by OpenSSL for all that goes over the wire."""
+    """Keep the peer's certificates when they come. OpenSSL calls this for every message of the protocol."""
     if way == "read" and (content, kind) == (_HANDSHAKE, _CERTIFICATE):
         tls.chain = _certificates(message, newest=version >= _TLS_1_3)
 
 
 def _certificates(message: bytes, *, newest: bool) -> list[bytes]:
-    """Those in a Certificate message (RFC 5246, section 7.4.2; RFC 8446, section 4.4.2), whose form nobody checked."""
+    """The certificates of a Certificate message (RFC 5246, section 7.4.2; RFC 8446, section 4.4.2), maybe malformed."""
     at = 7 + (1 + int.from_bytes(message[4:5]) if newest else 0)
     found: list[bytes] = []
     while at < len(message) and len(found) < _MAX_CHAIN:
@@ -173,7 +176,7 @@ def _certificates(message: bytes, *, newest: bool) -> list[bytes]:
 
 @cache
 def silent(*, server_side: bool) -> "ssl.SSLContext":
-    """A context that does not report what goes over the wire: for records it costs more than their encryption."""
+    """A context without message callback: after the handshake that would cost more than the encryption of records."""
     import ssl
 
     return ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER if server_side else ssl.PROTOCOL_TLS_CLIENT)

@@ -1,7 +1,7 @@
 """Datagrams as a Connection: of a client with its target, and of a server with each of its peers.
 
-Each ``send`` is one datagram, and each ``recv`` returns one. UDP has no acknowledgements, so what the system has taken
-counts as delivered. It has no end of a stream either: for a client the peer has ended when it is silent for a while
+Each ``send`` is one datagram (or one per line), each ``recv`` returns one. UDP has no acknowledgements: what the system
+has taken counts as delivered. It has no end either: for a client the peer has ended if it is silent for a while
 after our own end; for a server a peer never ends. Empty datagrams are ignored.
 """
 
