@@ -1,4 +1,4 @@
-"""A connected TCP or unix socket as a stream."""
+"""A connected TCP or unix socket as a Connection: acknowledgements, keepalive probes and resets included."""
 
 import errno
 import fcntl
@@ -20,18 +20,19 @@ _TCP_CLOSE = 7  # the state after a reset: net/tcp_states.h
 
 _TCP_KEEPALIVE = 0x10  # Darwin's TCP_KEEPIDLE: netinet/tcp.h
 
-# s of silence, s between probes, and probes lost in a row that tell that a peer which has ended is gone. One that has
-# closed answers with a reset once its system forgot it (tcp_fin_timeout, 60 s). With 3 lost, 20 s of outage ended it.
+# Keepalive for a peer that has half-closed: s of silence, s between probes, lost probes until it counts as gone. If it
+# has closed, its system answers with a reset once it has dropped the connection (tcp_fin_timeout, 60 s). With just 3
+# lost probes, a network outage of 20 s ended the connection.
 _PROBE = (1, 5, 12)
 
-_RESETS = (errno.ECONNRESET, errno.EPIPE)  # how a reset shows before, and after, the peer's end
+_RESETS = (errno.ECONNRESET, errno.EPIPE)  # the error of a reset before the peer's end, and after it
 
 
 class SocketStream:
-    """A connected TCP or unix socket, which it makes non-blocking and owns.
+    """A connected TCP or unix socket, which it owns and makes non-blocking.
 
-    ``peer`` is the address of the other end, as far as it is known, and its name unless it has another. ``reset`` is an
-    error that the socket has told already, and will not tell again: it follows what was received.
+    ``peer`` is the peer's address, as far as it is known, and the default of ``name``. ``reset`` is the errno of a
+    reset that the system has reported already and does not report again: ``recv`` raises it after the data received.
     """
 
     __slots__ = (
@@ -56,8 +57,8 @@ class SocketStream:
         self._probed = False
         self._is_tcp = sock.family != socket.AF_UNIX
         if self._is_tcp:
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # a partial line goes out at once
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_OOBINLINE, 1)  # urgent data is data: lose no byte of it
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # small messages are sent at once
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_OOBINLINE, 1)  # urgent data is received with the rest
 
     @property
     def name(self) -> str:
@@ -76,11 +77,11 @@ class SocketStream:
         return self.local if self._reached is None else self._reached
 
     def present(self, peer: Endpoint, reached: Endpoint) -> None:
-        """Be the connection of ``peer``, who has connected to ``reached``: the proxy at the other end says so."""
+        """Set the addresses that a proxy has told: ``peer``, its client, who connected to ``reached``."""
         self.name, self.peer, self._reached = str(peer), peer, reached
 
     def raw_source(self) -> RawEnd | None:
-        """The socket, unless ``recv`` has something of its own to say: bytes given back, or a reset told already."""
+        """The socket; None if ``recv`` has more than it: bytes given back by ``unread``, or a known reset."""
         if self._reset or self._unread:
             return None
         return RawEnd(self._fd, self.counts, self._recv_failure, call=self._sock.recv)
@@ -101,7 +102,7 @@ class SocketStream:
                 self._keep_alive(*_PROBE)
                 self._probed = True
             except OSError:
-                pass  # a system that refuses: nobody is found out, and nothing fails
+                pass  # without keepalive, a peer that has left is just not noticed
 
     def _keep_alive(self, idle: int, interval: int, lost: int) -> None:
         self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
@@ -114,7 +115,7 @@ class SocketStream:
         self.raise_if_reset()
 
     def unread(self, data: bytes) -> None:
-        """Take back bytes that were received too early: ``recv`` returns them next."""
+        """Give back bytes that were received: ``recv`` returns them next, before all others."""
         self._unread = data + self._unread
         self.counts.received -= len(data)
 
@@ -152,7 +153,7 @@ class SocketStream:
             raise self._send_failure(error) from error
 
     async def send_eof(self) -> None:
-        """Send our end. Ending twice is nothing."""
+        """Half-close. A second call has no effect."""
         if self._ended:
             return
         try:
@@ -162,11 +163,11 @@ class SocketStream:
         self._ended = True
 
     def unacknowledged(self) -> int:
-        """Bytes in the send queue; for a unix socket what the kernel took is delivered."""
+        """The bytes in the send queue; 0 for a unix socket, where what the system has taken is delivered."""
         if not self._is_tcp:
             return 0
         queued = _unacknowledged(self._sock)
-        # Our FIN has a sequence number too, the last one; and what a layer sent before was first, and is not counted.
+        # Our FIN counts as one byte. And ``counts`` begin after the handshakes of layers, whose bytes come first.
         return min(queued - 1 if self._ended and queued else queued, self.counts.sent)
 
     def raise_if_reset(self) -> None:
@@ -179,13 +180,13 @@ class SocketStream:
             raise self._recv_failure(OSError(self._reset, os.strerror(self._reset)))
 
     def _is_leaving(self, code: int) -> bool:
-        """Whether a reset only answers our probe, with all of ours acknowledged: the peer had ended, and then left."""
+        """Whether a reset only answers our probe, with all our bytes acknowledged: the peer half-closed, then left."""
         return self._probed and code in _RESETS and _info(self._sock)[3] > 0 and not self.unacknowledged()
 
     def close(self) -> None:
         if self._fd >= 0:
             notify_closing(self._fd)
-            self._fd = -1  # the number may be another's at once
+            self._fd = -1  # the number may be used again at once
             self._unread = b""
             self._sock.close()
 
@@ -204,7 +205,7 @@ class SocketStream:
 
 
 def _unacknowledged(sock: socket.socket) -> int:
-    """The bytes in the send queue, sent or not, that the peer has not acknowledged."""
+    """How many bytes of the send queue, sent or not, the peer has not acknowledged; our FIN counts as one."""
     if sys.platform == "linux":
         answer = fcntl.ioctl(sock.fileno(), _SIOCOUTQ, b"\0\0\0\0")
         return int(struct.unpack("i", answer)[0])
@@ -212,6 +213,6 @@ def _unacknowledged(sock: socket.socket) -> int:
 
 
 def _info(sock: socket.socket) -> bytes:
-    """The first bytes of TCP_INFO: state, and fourth the keepalive probes that wait for an answer (linux/tcp.h)."""
+    """The first 4 bytes of TCP_INFO (linux/tcp.h): [0] is the state, [3] the number of unanswered probes."""
     option = getattr(socket, "TCP_INFO", None)
     return bytes(4) if option is None else sock.getsockopt(socket.IPPROTO_TCP, option, 4)

@@ -1,4 +1,4 @@
-"""Descriptors of the caller, such as stdin and stdout, as a stream."""
+"""Two descriptors of the caller, such as stdin and stdout, as a Stream; and the lines of stdin."""
 
 import errno
 import fcntl
@@ -13,16 +13,16 @@ from netkit.core.kernel import notify_closing, readable, sleep, writable
 from netkit.core.splice import enlarge
 from netkit.core.stream import SMALLEST_READ, Counts, RawEnd, next_size
 
-_FULL_TTY_PAUSE = 0.01
+_FULL_TTY_PAUSE = 0.01  # s until a stopped terminal is tried again
 
 _PTMX = os.makedev(5, 2)  # Documentation/admin-guide/devices.txt of Linux
 
 
 class FileStream:
-    """Two descriptors as one stream, one to read and one to write: a terminal, pipes, files.
+    """A descriptor to read and one to write, as one stream: terminals, pipes, files or sockets.
 
-    They belong to the caller and may be shared with other processes: their flags are left as they are, and ``close``
-    leaves them open. ``send_eof`` puts /dev/null in the place of the one that is written, so that its reader goes on.
+    They belong to the caller and may be shared with other processes: O_NONBLOCK is not set on them, and ``close``
+    leaves them open. ``send_eof`` of a pipe or file replaces the sink by /dev/null, so that the reader sees its end.
     """
 
     def __init__(self, source: int, sink: int, *, source_name: str = "stdin", sink_name: str = "stdout") -> None:
@@ -34,7 +34,7 @@ class FileStream:
         self._sink = sink
         self._sink_name = sink_name
         self._size = SMALLEST_READ
-        self._steady = False  # every read asks for as much
+        self._steady = False  # whether every read asks for the same size
         self._buffer = bytearray()
         self._read: Callable[[int], bytes] | None = None
         self._write: Callable[[memoryview], int] | None = None
@@ -59,12 +59,12 @@ class FileStream:
             if not self._steady:
                 self._size = next_size(self._size, len(data))
             self.counts.add_received(len(data))
-            self._ended = not data  # a terminal would go on after its ^D
+            self._ended = not data  # a terminal can be read on after its ^D
             return data
         return b""
 
     def read_in(self, size: int) -> None:
-        """From now on ask for ``size`` bytes in each read, and let a pipe hold as many."""
+        """From now on read up to ``size`` bytes at a time, and enlarge a pipe, so that it can hold them."""
         self._size, self._steady = size, True
         if stat.S_ISFIFO(os.fstat(self._source).st_mode):
             enlarge(self._source)
@@ -89,7 +89,7 @@ class FileStream:
             raise self._send_failure(error) from error
 
     def take(self, data: memoryview) -> int:
-        """Write what the sink takes at once, and return how many bytes that is; raise BlockingIOError if none."""
+        """Write as much as possible without blocking, and return how many bytes; raise BlockingIOError if none."""
         return (self._write or self._choose_writer())(data)
 
     async def send_eof(self) -> None:
@@ -106,7 +106,7 @@ class FileStream:
     def _end_sink(self) -> None:
         try:
             null = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
-        except OSError:  # no descriptor is left: its reader sees the end when we exit
+        except OSError:  # no descriptor is free: the reader sees the end when we exit
             return
         try:
             last = os.dup(self._sink)
@@ -116,10 +116,10 @@ class FileStream:
         notify_closing(self._sink)
         os.dup2(null, self._sink)
         os.close(null)
-        os.close(last)  # some file systems tell only now that the disk is full
+        os.close(last)  # not by dup2, which hides errors: some file systems report a full disk only at close(2)
 
     async def reader_left(self) -> None:
-        """Wait until nobody reads what we write, then raise Failure. Only a pipe can tell."""
+        """Wait until the reader of our output has left, then raise Failure. Returns at once unless it is a pipe."""
         if _is_pipe_end(self._sink):
             try:
                 await readable(self._sink)  # a pipe's writing end is "readable" only when its reader has gone
@@ -128,20 +128,20 @@ class FileStream:
             raise self._send_failure(OSError(errno.EPIPE, os.strerror(errno.EPIPE)))
 
     def close(self) -> None:
-        """Let go of what was opened beside the two descriptors, which stay open."""
+        """Close what was opened for the two descriptors, which stay open themselves."""
         for fd in (self._source, self._sink):
             notify_closing(fd)
         while self._closers:
             self._closers.pop()()
         self._source = self._sink = self._write_fd = -1
-        self._read = self._write = None  # methods of ours: no circle
+        self._read = self._write = None  # methods of this object: breaks the reference cycle
 
     def abort(self) -> None:
-        """Close: nothing stronger can be said to a file."""
+        """Close: a file has no reset."""
         self.close()
 
     def _choose_reader(self) -> Callable[[int], bytes]:
-        """Find how to read without blocking: another process that reads the same source may be first."""
+        """Choose how to read without blocking. (After poll another process may have read what was there.)"""
         kind = os.fstat(self._source).st_mode
         if stat.S_ISSOCK(kind):
             sock = self._as_socket(self._source)
@@ -167,7 +167,7 @@ class FileStream:
             raise BlockingIOError from error
 
     def _choose_writer(self) -> Callable[[memoryview], int]:
-        """Find how to write without blocking the other direction, and without touching the descriptor's flags."""
+        """Choose how to write without blocking, and without changing the flags of the descriptor."""
         kind = os.fstat(self._sink).st_mode
         if stat.S_ISSOCK(kind):
             sock = self._as_socket(self._sink)
@@ -188,8 +188,8 @@ class FileStream:
         return sock
 
     def _reopen(self, terminal: int, mode: int) -> int | None:
-        """Open a terminal anew, without blocking; None where the system does not let us."""
-        if os.fstat(terminal).st_rdev == _PTMX:  # opened anew, this would be another terminal
+        """Open a terminal a second time, with O_NONBLOCK; None if the system refuses."""
+        if os.fstat(terminal).st_rdev == _PTMX:  # every open(2) of it makes another terminal
             return None
         try:
             fd = os.open(f"/proc/self/fd/{terminal}", mode | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
@@ -216,7 +216,7 @@ class FileStream:
             raise BlockingIOError from error
 
     def _write_little(self, data: memoryview) -> int:
-        """Write no more than what a descriptor that polls as writable takes without blocking."""
+        """Write at most PIPE_BUF bytes, which a descriptor that polls as writable takes without blocking: pipe(7)."""
         poll = select.poll()
         poll.register(self._sink, select.POLLOUT)
         if not poll.poll(0):
@@ -231,9 +231,9 @@ class FileStream:
 
 
 async def iter_lines(what: str, most: int) -> AsyncIterator[str]:
-    """Yield the lines of standard input as they come, without white space around them.
+    """Yield the lines of standard input as they come, stripped of white space.
 
-    Each has ``what`` and at most so many bytes. Raises Failure READ.
+    ``what`` is what the lines have, for messages. Raises Failure READ, also if one is longer than ``most`` bytes.
     """
     stdin = FileStream(0, -1)
     rest = b""
@@ -251,7 +251,7 @@ async def iter_lines(what: str, most: int) -> AsyncIterator[str]:
 
 
 def _is_pipe_end(fd: int) -> bool:
-    """Whether ``fd`` is the writing end of a pipe, and no FIFO that was opened both ways."""
+    """Whether ``fd`` is the writing end of a pipe, and not a FIFO that was opened for reading and writing."""
     try:
         one_way = fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_ACCMODE == os.O_WRONLY
         return one_way and stat.S_ISFIFO(os.fstat(fd).st_mode)
