@@ -1,4 +1,4 @@
-"""Networks that are allowed or denied, compared with canonical addresses, so that no spelling slips through."""
+"""Allow and deny rules of networks, applied to canonical addresses: ::ffff:10.0.0.1 is in 10.0.0.0/8."""
 
 import ipaddress
 from typing import NamedTuple
@@ -11,13 +11,13 @@ _MAPPED = ipaddress.IPv6Network("::ffff:0:0/96")  # RFC 4291, section 2.5.5.2
 
 
 class Access(NamedTuple):
-    """Networks that are allowed, all if there are none, and networks that are denied in any case."""
+    """``allow`` has the allowed networks (empty: all), ``deny`` those that are denied even then."""
 
     allow: tuple[Network, ...] = ()
     deny: tuple[Network, ...] = ()
 
     def admits(self, host: str) -> bool:
-        """Whether a client of this address is served. One without an address, "", is in no network."""
+        """Whether a client of this address is served. A client without an address, "", is in no network."""
         if not host:
             return not self.allow
         address = canonical(host)
@@ -27,13 +27,13 @@ class Access(NamedTuple):
 
 
 def canonical(host: str) -> IPAddress:
-    """The address as rules compare it: without its zone, and as IPv4 if it is that within IPv6."""
+    """The address that rules are compared with: without zone, and IPv4 for an IPv4-mapped IPv6 address."""
     address = ipaddress.ip_address(host.partition("%")[0])
     return getattr(address, "ipv4_mapped", None) or address
 
 
 def parse_network(text: str) -> Network:
-    """Read an address or a CIDR network; raise Invalid for anything else, host bits included."""
+    """Parse an address or a CIDR network. Raises Invalid for anything else, and for a network with host bits set."""
     if "%" in text:
         raise Invalid(f"{text!r} has a zone: a network is the same on every interface")
     try:

@@ -1,7 +1,7 @@
-"""One grammar for addresses, wherever one is taken. Pure: nothing is looked up but the port of a service name.
+"""Parsing of addresses, hosts and ports, by one grammar for all commands. Only service names are looked up.
 
-Words are read from the left. A word that carries its port, or is ``unix:...``, or for a server is only digits,
-is complete; any other takes the next word as its port.
+Words are read from left to right. A word that contains its port, or ``unix:...``, or for a server only digits, is a
+complete address. Any other word is a host, and the next word is its port.
 """
 
 import os
@@ -17,7 +17,7 @@ Role = Literal["client", "server"]
 Protocol = Literal["tcp", "udp"]
 
 _MAX_UNIX_PATH = 107  # sun_path is 108 bytes with its closing NUL: unix(7)
-_MAX_NAME = 253  # characters that 255 bytes on the wire leave for a name: RFC 1035, section 2.3.4
+_MAX_NAME = 253  # characters of a name that is 255 bytes on the wire: RFC 1035, section 2.3.4
 _LABEL = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?")
 _RANGE = re.compile(r"([0-9]+)-(.*)", re.DOTALL)
 _ZONE = re.compile(r"[^\s%/:\[\]]+", re.ASCII)
@@ -29,10 +29,10 @@ _LAST_LABEL_IS_NUMBER = re.compile(r"(?:^|\.)(?:[0-9]+|0[xX][0-9A-Fa-f]*)\.?$")
 
 
 class Endpoint(NamedTuple):
-    """Where to dial or to listen; ``str()`` of it parses back to the same (but for hosts named unix, tls or udp).
+    """Where to dial or to listen. Its ``str()`` parses back to an equal one (except for hosts named unix, tls or udp).
 
-    ``host`` is a name, an address without brackets, "" for ``:PORT`` and None for a bare PORT. ``path`` is set for unix
-    sockets alone; a path that begins with NUL is abstract. ``udp`` is a conversation in datagrams.
+    ``host`` is a name or an address without brackets, "" for ``:PORT``, None for a bare PORT. ``path`` is set only for
+    unix sockets; if it begins with NUL the socket is abstract. ``udp`` is for datagrams in place of TCP.
     """
 
     host: str | None = None
@@ -57,7 +57,7 @@ class Endpoint(NamedTuple):
 
 
 def take(words: Sequence[str], role: Role, *, udp: bool = False) -> tuple[Endpoint, list[str]]:
-    """Read one address from the left; return it with the words that follow. With ``udp`` it may be a ``udp:`` one."""
+    """Parse an address at the start of ``words``; return it and the words left. ``udp`` allows ``udp:`` in front."""
     if not words:
         forms = "PORT, :PORT, HOST:PORT" if role == "server" else "HOST PORT, HOST:PORT"
         raise Invalid(f"an address is missing: {forms} or unix:PATH")
@@ -83,9 +83,9 @@ def take(words: Sequence[str], role: Role, *, udp: bool = False) -> tuple[Endpoi
 
 
 def take_host(word: str, rest: list[str], what: str, *, is_port: bool) -> tuple[str, str]:
-    """The host of a word, checked, and its port, which may be taken from the ``rest``; ``is_port`` if it has no host.
+    """Return the checked host of ``word`` and its port, which is removed from the front of ``rest`` if need be.
 
-    ``what`` the word is, messages say. Raises Invalid.
+    ``what`` is how messages call the word. ``is_port`` is whether it is a port without a host. Raises Invalid.
     """
     host, port = split(word)
     if is_port:
@@ -98,13 +98,13 @@ def take_host(word: str, rest: list[str], what: str, *, is_port: bool) -> tuple[
 
 
 def _bracketed(word: str) -> str:
-    """An IPv6 address with a port behind it as it is to be written; empty for any other word."""
+    """``[HOST]:PORT`` for an IPv6 address without brackets that seems to end with a port; "" for any other word."""
     host, _, port = word.rpartition(":")
     return f"[{host}]:{port}" if is_digits(port) and family_of(host) == socket.AF_INET6 else ""
 
 
 def _with_port(word: str, what: str) -> str:
-    """How a word is to be written that has no port, or that has one which its colons hide."""
+    """A hint how to write a word that has no port, or an IPv6 address with a port but no brackets."""
     if bracketed := _bracketed(word):
         return f"write {bracketed} if {word.rpartition(':')[2]} is the port"
     ports = "PORTS" if what == "target" else "PORT"
@@ -112,9 +112,9 @@ def _with_port(word: str, what: str) -> str:
 
 
 def parse_ports(text: str, protocol: Protocol = "tcp") -> list[int]:
-    """Read a list of ports and ranges, ``22,80,8000-8010``, each port once; service names are ports too."""
+    """Parse a list of ports, ranges and service names, ``22,80,8000-8010,http``. Returns each port once, in order."""
     ports: list[int] = []
-    listed = bytearray(65536)  # 1 for each port that has its place: ranges may overlap any number of times
+    listed = bytearray(65536)  # 1 for each port in ``ports``; quick even if many large ranges overlap
     for part in text.split(","):
         if text and not part:
             raise Invalid(f"port list {text!r} has an empty part")
@@ -136,12 +136,12 @@ def parse_ports(text: str, protocol: Protocol = "tcp") -> list[int]:
 
 
 def parse(text: str, role: Role, *, udp: bool = False) -> Endpoint:
-    """Read an address that is one word, as ``str(Endpoint)`` writes it."""
+    """Parse an address that is one word, as ``str(Endpoint)`` returns it. Raises Invalid."""
     return take([text], role, udp=udp)[0]
 
 
 def parse_port(text: str, role: Role = "client", protocol: Protocol | None = None) -> int:
-    """Read a port: ASCII decimal digits without leading zeros, or a service name; 0 is a server's alone."""
+    """Parse a port: ASCII digits without leading zero, or a service name. Only a server may have 0. Raises Invalid."""
     if is_digits(text):
         if len(text) > 1 and text.startswith("0"):
             raise Invalid(f"port {text} has a leading zero")
@@ -167,7 +167,7 @@ def parse_port(text: str, role: Role = "client", protocol: Protocol | None = Non
 
 
 def parse_source(text: str) -> tuple[str, int]:
-    """Read ``ADDR``, ``ADDR:PORT`` or ``:PORT`` of this machine, literals alone; port 0 is any."""
+    """Parse the source ``ADDR``, ``ADDR:PORT`` or ``:PORT``, where ADDR is an IP address and port 0 is any port."""
     host, port = split(text)
     if host:
         host = check_host(host)
@@ -179,7 +179,7 @@ def parse_source(text: str) -> tuple[str, int]:
 
 
 def parse_interface(text: str) -> str:
-    """Read the name of a network interface, such as eth0, whether there is one or not. Raises Invalid."""
+    """Check the form of an interface's name, such as eth0, which need not exist. Raises Invalid."""
     if not _INTERFACE.fullmatch(text) or len(os.fsencode(text)) > _MAX_INTERFACE:
         raise Invalid(f"{text!r} is not the name of an interface, such as eth0")
     return text
@@ -197,8 +197,8 @@ def family_of(host: str) -> int | None:
 
 
 def from_socket(address: Any) -> Endpoint:
-    """The endpoint of a socket address, as getsockname, getpeername and accept have it; IPv4 within IPv6 is IPv4."""
-    if not isinstance(address, tuple):  # a unix socket's, bytes if it is abstract
+    """The endpoint of a socket address, as getsockname or accept return it. IPv4-mapped IPv6 becomes IPv4."""
+    if not isinstance(address, tuple):  # of a unix socket, bytes if it is abstract
         return Endpoint(path=os.fsdecode(address))
     host, port = address[:2]
     if "." in host:
@@ -210,7 +210,7 @@ def from_socket(address: Any) -> Endpoint:
 
 
 def interface_name(index: int) -> str:
-    """The name of an interface, or its number if it has gone."""
+    """The name of an interface, or its index if it does not exist any more."""
     try:
         return socket.if_indextoname(index)
     except OSError:
@@ -218,12 +218,12 @@ def interface_name(index: int) -> str:
 
 
 def is_digits(text: str) -> bool:
-    """Whether a text is ASCII decimal digits alone."""
+    """Whether a text is not empty and has only ASCII digits."""
     return text.isascii() and text.isdigit()
 
 
 def without_tls(word: str, what: str) -> tuple[str, bool]:
-    """A word without ``tls:`` in front, and whether it had that; ``what`` it is for the message of Invalid."""
+    """Return a word without a leading ``tls:``, and whether it had one. ``what`` is how Invalid calls the word."""
     rest = word.removeprefix("tls:")
     if rest.startswith("tls:"):
         raise Invalid(f"{what} {word!r} says tls: twice")
@@ -231,7 +231,7 @@ def without_tls(word: str, what: str) -> tuple[str, bool]:
 
 
 def split(word: str) -> tuple[str, str | None]:
-    """Split a word into host and port text; None where it carries no port."""
+    """Split a word into host and port; the port is None if it has none. Raises Invalid for wrong brackets."""
     if word.startswith("["):
         host, bracket, after = word[1:].partition("]")
         if not bracket:
@@ -250,9 +250,9 @@ def split(word: str) -> tuple[str, str | None]:
 
 
 def check_host(host: str) -> str:
-    """Check a host, and return it as resolvers take it: a name in A-labels. Raises Invalid.
+    """Check a host, and return it as resolvers take it: an internationalized name in A-labels. Raises Invalid.
 
-    ``<broadcast>`` is the address that Python's socket module calls so.
+    ``<broadcast>`` is 255.255.255.255, as in Python's socket module.
     """
     if host == "<broadcast>":
         return "255.255.255.255"
@@ -275,12 +275,12 @@ def check_host(host: str) -> str:
 
 
 def _a_labels(host: str) -> str:
-    """Convert a name by IDNA 2008: only full stops separate labels, and no other digit becomes an ASCII one."""
+    """Convert a name by IDNA 2008, without the mappings of UTS 46 by which other dots and digits become ASCII ones."""
     import unicodedata
 
     import idna
 
-    if len(host) > _MAX_NAME:  # its A-labels are longer still, and take their time
+    if len(host) > _MAX_NAME:  # its A-labels would be longer still, and slow to compute
         raise Invalid(f"host name of {len(host)} characters is longer than {_MAX_NAME}: {host[:40]}...")
     try:
         return idna.encode(unicodedata.normalize("NFC", host.lower()), strict=True).decode()
@@ -317,7 +317,7 @@ def _check_ipv4(host: str) -> None:
 
 
 def legacy(host: str) -> str | None:
-    """The IPv4 address that inet_aton(3) makes of another spelling; None if it is one of today, or none."""
+    """The IPv4 address that inet_aton(3) makes of ``127.1``, ``0x7f000001`` and the like; None for all other hosts."""
     if not host.isascii() or not _LAST_LABEL_IS_NUMBER.search(host) or family_of(host) is not None:
         return None
     try:

@@ -1,4 +1,4 @@
-"""Making sockets, and binding those of a server: one port number for all its addresses."""
+"""Binding the sockets of a server, with one port number for all its addresses, and the files of unix sockets."""
 
 import errno
 import os
@@ -15,9 +15,9 @@ from netkit.core.kernel import notify_closing
 from netkit.core.lookup import Address, lookup
 
 Opener = Callable[[int, tuple[Any, ...]], socket.socket]
-"""Makes a bound socket, from family and socket address."""
+"""Opens a bound socket, from a family and a socket address. Raises OSError."""
 
-PRIVATE = 0o600  # the mode of a socket file
+PRIVATE = 0o600  # the default mode of a socket file
 _PORT_TRIES = 128
 _UNPRIVILEGED = 1024  # the first port that anybody may bind: ip(7), ip_unprivileged_port_start
 _IPV6_OWN = ("::", "::1")
@@ -29,7 +29,7 @@ _HINTS: dict[int | None, str] = {
 
 @contextmanager
 def new_socket(family: int, kind: int) -> Iterator[socket.socket]:
-    """A socket that does not block, closed if the block fails."""
+    """A new non-blocking socket, which is closed only if the block raises."""
     sock = socket.socket(family, kind)
     try:
         sock.setblocking(False)
@@ -41,7 +41,7 @@ def new_socket(family: int, kind: int) -> Iterator[socket.socket]:
 
 
 async def addresses_of(endpoint: Endpoint, *, family: int, numeric: bool, observe: Observer) -> list[Address]:
-    """A server's addresses: loopback for a bare port, all interfaces for an empty host. Raises Failure RESOLVE."""
+    """The addresses to bind: loopback if the host is None, all interfaces if it is "". Raises Failure RESOLVE."""
     if endpoint.host:
         return await lookup(endpoint, family, numeric=numeric, observe=observe)
     ipv4, ipv6 = ("127.0.0.1", "::1") if endpoint.host is None else ("0.0.0.0", "::")
@@ -50,10 +50,9 @@ async def addresses_of(endpoint: Endpoint, *, family: int, numeric: bool, observ
 
 
 def bind_all(wanted: Sequence[tuple[Address, Opener]], endpoint: Endpoint) -> list[socket.socket]:
-    """A socket for each address wanted, all with one port number; port 0 is one that is free for all of them.
+    """Open a socket for each address, all with one port number; for port 0 one that is free for all of them.
 
-    A machine without IPv6 is forgiven that it has neither :: nor ::1, as long as another address is left. Raises
-    Failure BIND.
+    On a machine without IPv6, :: and ::1 are left out, as long as another address remains. Raises Failure BIND.
     """
     for _ in range(_PORT_TRIES):
         sockets = _bind_once(wanted, endpoint.port)
@@ -63,7 +62,7 @@ def bind_all(wanted: Sequence[tuple[Address, Opener]], endpoint: Endpoint) -> li
 
 
 def _bind_once(wanted: Sequence[tuple[Address, Opener]], port: int) -> list[socket.socket]:
-    """The sockets; none if the number that the system chose for the first is taken elsewhere."""
+    """Open the sockets; return [] if the port that the system chose for the first is in use at another address."""
     sockets: list[socket.socket] = []
     missing: Failure | None = None
     with ExitStack() as opened:
@@ -90,8 +89,8 @@ def _bind_once(wanted: Sequence[tuple[Address, Opener]], port: int) -> list[sock
 
 
 def bind_unix(sock: socket.socket, path: str, mode: int) -> None:
-    """Bind a unix socket to a path with this mode, in the place of a file that a killed server left. Raises OSError."""
-    before = os.umask(~mode & 0o777)  # so that it never has another mode, not for a moment
+    """Bind a unix socket to a path, with this file mode. Replaces the file of a server that is gone. Raises OSError."""
+    before = os.umask(~mode & 0o777)  # chmod would leave a moment with another mode
     try:
         sock.bind(os.fsencode(path))
     except OSError as error:
@@ -104,31 +103,31 @@ def bind_unix(sock: socket.socket, path: str, mode: int) -> None:
 
 
 def _is_stale(path: str) -> bool:
-    """Whether ``path`` is a socket file that no socket is bound to, left by a server that was killed."""
+    """Whether ``path`` is a socket file to which no socket is bound, as a killed server leaves it."""
     if path.startswith("\0") or not stat.S_ISSOCK(os.lstat(path).st_mode):
         return False
-    # By a datagram socket: one for streams that is bound says EPROTOTYPE, and its server notices nothing.
+    # Probe with a datagram socket: a bound stream socket then gives EPROTOTYPE, and its server notices nothing.
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as probe:
         return probe.connect_ex(os.fsencode(path)) == errno.ECONNREFUSED
 
 
 class SocketFile:
-    """The file of a unix socket that was bound just now; an abstract one has none."""
+    """The file of a unix socket that was just bound. An abstract socket has none."""
 
     def __init__(self, path: str) -> None:
         self._path = path
         self._made = None if path.startswith("\0") else identity(path)
 
     def remove(self) -> None:
-        """Remove it, if it is still ours: before the socket is closed, so that its inode cannot be another's yet."""
+        """Remove the file if it is still ours. Call it before the socket is closed: later the inode may be reused."""
         if self._made is not None and identity(self._path) == self._made:
-            with suppress(OSError):  # the folder may have become read-only; the next start takes a dead path over
+            with suppress(OSError):  # such as in a folder that became read-only; the next start replaces the file
                 os.unlink(self._path)
         self._made = None
 
 
 def identity(path: str) -> tuple[int, int] | None:
-    """Device and inode, which tell a file from another that took its name later; None if there is none."""
+    """Device and inode, by which a file differs from a later one at the same path; None if there is no file."""
     with suppress(OSError):
         status = os.lstat(path)
         return status.st_dev, status.st_ino

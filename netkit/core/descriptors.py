@@ -1,4 +1,4 @@
-"""How many descriptors this process may have: servers raise what is only a default, and programs get it back."""
+"""The limit of file descriptors (RLIMIT_NOFILE): raised for servers, restored for the programs that they start."""
 
 import os
 import resource
@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 _before: tuple[int, int] | None = None  # the limits before they were raised
-_UNKNOWN = 16  # that are taken to be open where the system does not tell
-_FOR_A_START = 16  # more than a start opens for a moment: pipes
+_UNKNOWN = 16  # descriptors assumed to be open if the system does not tell
+_FOR_A_START = 16  # descriptors that must be free to start a program: more than its pipes take
 
 
 def raise_limit() -> None:
@@ -17,16 +17,16 @@ def raise_limit() -> None:
     if soft != hard:
         try:
             resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-        except (OSError, ValueError):  # no limit at all is more than some systems take
+        except (OSError, ValueError):  # some systems refuse RLIM_INFINITY
             return
         _before = soft, hard
 
 
 @contextmanager
 def given_back() -> Iterator[None]:
-    """Have the limits that we had, for a program to inherit: select(2) can do with no more than 1,024.
+    """Restore the original limits in the block, so that a program inherits them: select(2) fails beyond 1,024.
 
-    With too much open to start one within them they stay raised; ``give_back`` is for that.
+    If too many descriptors are open to start a program within them, they stay raised; see ``give_back``.
     """
     if _before is None or _left(_before[0]) < _FOR_A_START:
         yield
@@ -40,7 +40,7 @@ def given_back() -> Iterator[None]:
 
 
 def give_back(pid: int) -> None:
-    """Give a program that was started the limits that we had, if it has not inherited them."""
+    """Set the original limits of a program that was started with raised ones."""
     if _before is not None and hasattr(resource, "prlimit"):
         try:
             resource.prlimit(pid, resource.RLIMIT_NOFILE, _before)
@@ -49,7 +49,7 @@ def give_back(pid: int) -> None:
 
 
 def room() -> int | None:
-    """How many more may be opened, at least 1; None if there is no limit."""
+    """How many more descriptors may be opened, at least 1; None if there is no limit."""
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return None if soft == resource.RLIM_INFINITY else max(_left(soft), 1)
 
