@@ -1,7 +1,7 @@
-"""Every failure is one sentence for a person and one code for a script.
+"""Exit codes, and the exceptions Failure and Invalid, which have a sentence for a person and an exit code for a script.
 
-The codes are curl's where the meaning is curl's. This table is the only one: commands, help and man pages read it.
-A row joins with the command that can produce it.
+A code is curl's where curl has one for the case. This is the only table: help and man pages are made from it. A code is
+added together with the command that can return it.
 """
 
 import enum
@@ -66,7 +66,7 @@ class Exit(enum.IntEnum):
     SIGNAL = 128, "Ended by signal n (129 HUP, 130 INT, 141 PIPE: the reader of standard output left, 143 TERM)."
 
 
-# Which failure a script is told of when there are several: the first of these, but whatever is not among them before.
+# Which of several failures decides the exit code: the first in these lists; a code that is not in the list goes first.
 STREAM_PRECEDENCE = (
     *(Exit.WRITE, Exit.READ, Exit.CERT, Exit.TLS, Exit.PROTOCOL),
     *(Exit.TOO_BIG, Exit.TIMEOUT, Exit.SEND, Exit.RECV, Exit.PARTIAL),
@@ -79,7 +79,7 @@ NAME_PRECEDENCE = (Exit.READ, Exit.CERT, Exit.TLS, Exit.RESOLVE, Exit.PROTOCOL, 
 
 
 class Invalid(ValueError):
-    """Input that means nothing: exit 2, and nothing was sent. Its text is the whole message; ``hint`` what to try."""
+    """Invalid input: exit code 2, and nothing was sent. Its text is the whole message; ``hint`` is what to try."""
 
     def __init__(self, text: str, *, hint: str = "") -> None:
         super().__init__(text)
@@ -87,7 +87,7 @@ class Invalid(ValueError):
 
 
 class Failure(OSError):
-    """Something that could not be done: ``cannot ACTION: REASON (DETAIL)``, and the exit code it stands for."""
+    """An action that failed: ``cannot ACTION: REASON (DETAIL)``, with its exit code; ``hint`` is what to try."""
 
     def __init__(self, exit: Exit, action: str, reason: str | OSError, *, detail: str = "", hint: str = "") -> None:
         self.exit = exit
@@ -106,14 +106,14 @@ class Failure(OSError):
 
 
 def describe(error: OSError) -> str:
-    """The reason in lower case, as the system words it."""
+    """The system's message for an error, with a lower-case first letter."""
     text = os.strerror(error.errno) if error.errno and error.errno > 0 else (error.strerror or str(error))
     return text[:1].lower() + text[1:]
 
 
 @contextmanager
 def doing(exit: Exit, action: str, *, hint: str = "") -> Iterator[None]:
-    """Turn an OSError of the block into the Failure of ``action``; a Failure passes as it is."""
+    """Turn an OSError of the block into a Failure of ``action``. A Failure passes unchanged."""
     try:
         yield
     except Failure:
@@ -123,14 +123,14 @@ def doing(exit: Exit, action: str, *, hint: str = "") -> Iterator[None]:
 
 
 def most_severe(failures: Iterable[Failure], order: Sequence[Exit] = STREAM_PRECEDENCE) -> Failure:
-    """The failure whose code a script should see."""
+    """The failure that decides the exit code, by one of the lists above."""
     return min(failures, key=lambda failure: order.index(failure.exit) if failure.exit in order else -1)
 
 
 def without_frames(error: BaseException) -> None:
-    """Drop what an error that is dealt with came through: its traceback, and those of what led to it.
+    """Drop the tracebacks of an error that was handled, and of its causes.
 
-    Their frames hold what was read and much else, and the error itself: a circle that stays until it is collected.
+    Their frames keep data alive, such as what was read, and the error itself: a cycle until the garbage collector runs.
     """
     left, seen = [error], set[int]()
     while left:

@@ -1,6 +1,6 @@
-"""Small files that options name, such as certificates, keys and passwords: bounded in size, and waited for as all else.
+"""Small files named by options, such as certificates, keys and passwords; pipes are read once and kept in memory.
 
-A pipe (``<(command)``, a FIFO) can be read once, as its writer comes: it is read first of all, and kept in memory.
+A pipe (``<(command)``, a FIFO) can be read only once, and may have to be waited for, which ssl would do blocking.
 """
 
 import os
@@ -10,27 +10,27 @@ from collections.abc import Iterable
 from netkit.core.errors import Exit, Failure, doing
 from netkit.core.kernel import notify_closing, readable
 
-_LARGEST = 16 << 20  # bytes; the authorities of a system are less than 1 MiB
+_LARGEST = 16 << 20  # bytes; the certificates of a system's authorities are less than 1 MiB
 _PIECE = 64 << 10
 
 _copies: dict[str, str] = {}
 
 
 def source(path: str) -> str:
-    """The path to read ``path`` by, any number of times: that of its copy, if ``copy_pipes`` made one."""
+    """The path to open in place of ``path``: that of its copy in memory, if ``copy_pipes`` has made one."""
     return _copies.get(path, path)
 
 
 def check_size(path: str, size: int) -> None:
-    """Raise Failure READ if so many bytes are more than such a file may have."""
+    """Raise Failure READ if ``size`` bytes are more than 16 MiB."""
     if size > _LARGEST:
         raise Failure(Exit.READ, f"read {path}", f"it is larger than {_LARGEST >> 20} MiB")
 
 
 async def copy_pipes(paths: Iterable[str]) -> None:
-    """Copy what is no regular file into memory, to its end, for the rest of the process; what cannot be opened is left.
+    """Copy pipes and character devices to memory, until the process ends. Paths that cannot be opened are skipped.
 
-    Raises Failure READ for what is larger than 16 MiB, a regular file too.
+    Raises Failure READ for files larger than 16 MiB, regular files included.
     """
     for path in dict.fromkeys(paths):
         try:
@@ -61,7 +61,7 @@ async def _copy(path: str) -> None:
 
 
 async def _read(fd: int, path: str) -> bytes:
-    """Read to the end. A FIFO has none before somebody has written."""
+    """Read to the end. A FIFO is not at its end before the first writer has opened it."""
     data = bytearray()
     while True:
         await readable(fd)

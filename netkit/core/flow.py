@@ -1,4 +1,4 @@
-"""Progress counters of one direction of a relay, and waiting for that direction to fall silent."""
+"""The progress of one direction of a relay, waiting until it is silent, and the progress of a transfer."""
 
 from collections.abc import Callable
 
@@ -6,13 +6,14 @@ from netkit.core.kernel import DeadlineExceeded, deadline, now
 from netkit.core.record import Record
 from netkit.core.sync import Condition, Event
 
-FIRST = 6  # bytes that are kept: the head of a record of TLS and the kind of message in it
+FIRST = 6  # bytes that are kept: the header of a TLS record (5) and the type of its handshake message
 
 
 class Flow:
-    """Bytes ``offered`` to the sink, since when the source is waited for (None while it is not), and the end.
+    """The progress of one direction.
 
-    ``first`` are the few with which it begins, where they were read and not moved in steps.
+    ``offered`` are the bytes read from the source for the sink. ``waiting_since`` is since when the source is waited
+    for, by the kernel's clock; None while bytes are sent. ``first`` has the first bytes, unless a step moved them.
     """
 
     __slots__ = ("_changed", "ended", "first", "offered", "waiting_since")
@@ -25,36 +26,36 @@ class Flow:
         self._changed = Condition()
 
     def wait(self) -> None:
-        """Note that the source is waited for."""
+        """Note that the source is waited for from now on."""
         self.waiting_since = now()
         self._changed.notify_all()
 
     def offer(self, count: int) -> None:
-        """Note bytes that were taken from the source for the sink."""
+        """Note bytes that were read from the source and are now to be sent."""
         self.offered += count
         self.waiting_since = None
         self._changed.notify_all()
 
     def passed(self, count: int, at: float) -> None:
-        """Note bytes that were taken and went on at once, and that the source is waited for again, since ``at``."""
+        """Note bytes that were read and sent at once, and that the source is waited for again since ``at``."""
         self.offered += count
         self.waiting_since = at
         self._changed.notify_all()
 
     def end(self) -> None:
-        """Note that the source has ended, or that nothing more is taken from it."""
+        """Note that the source has ended, or is not read any more."""
         self.waiting_since = None
         self.ended.set()
         self._changed.notify_all()
 
     def look_again(self) -> None:
-        """Have who waits in ``silent`` ask for its patience anew."""
+        """Make ``silent`` call its ``patience`` again, whose result may have changed."""
         self._changed.notify_all()
 
     async def silent(self, patience: Callable[[], float | None]) -> bool:
-        """Wait until the source has been waited for in vain for ``patience()`` seconds from now on, None: for ever.
+        """Wait until nothing has come from the source for ``patience()`` seconds (None: no limit) after this call.
 
-        While the sink holds the flow up, the source is not silent. False once the flow has ended.
+        While the sink is waited for, the source does not count as silent. Returns False if the flow ends before that.
         """
         begun = now()
         while not self.ended.is_set():
@@ -73,10 +74,10 @@ class Flow:
 
 
 class Transfer(Record):
-    """How far a transfer is: ``name`` says which ("sent", "received"), ``moved`` counts its bytes so far.
+    """The progress of a transfer: ``name`` is "sent" or "received", ``moved`` its bytes so far.
 
-    ``total`` is what they come to, None where nobody knows. ``before`` of them were there when it began: they count for
-    what is done, and not for the rate.
+    ``total`` is how many it will have, None if that is not known. ``before`` of ``moved`` were there when it began (a
+    resumed download): they do not count for the rate.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""Being process 1, as in a container: it has to reap whatever its children leave, and no signal ends it by default."""
+"""Running as process 1 of a container, which must reap orphans and has no default action for signals."""
 
 import os
 import signal
@@ -6,7 +6,7 @@ from typing import NoReturn
 
 
 def supervise() -> None:
-    """Go on in a child process. The one that was, process 1, reaps, hands on signals, and ends as the child does."""
+    """Fork, and return in the child. Process 1 reaps, forwards signals, and exits with the status of the child."""
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
     child = os.fork()
@@ -20,12 +20,12 @@ def _be_init(child: int) -> NoReturn:
         caught = signal.sigwaitinfo(signal.valid_signals())
         if caught.si_signo == signal.SIGCHLD:
             _reap(child)
-        elif caught.si_code <= 0:  # by kill(2); what the kernel sends to the terminal's processes, the child has too
+        elif caught.si_code <= 0:  # by kill(2); a signal from the terminal, such as ^C, reaches the child anyway
             os.kill(child, caught.si_signo)
 
 
 def _reap(child: int) -> None:
-    """Reap all that have ended; with the child we end, 128+n after signal n."""
+    """Reap all processes that have ended. Exit once the child has: with its code, or 128+n after signal n."""
     while True:
         pid, status = os.waitpid(-1, os.WNOHANG)
         if not pid:

@@ -1,4 +1,4 @@
-"""Which addresses are this machine's own."""
+"""Whether an address belongs to this machine, by the routing table (rtnetlink) or, without that, by bind(2)."""
 
 import errno
 import os
@@ -13,11 +13,11 @@ _ROUTE = struct.Struct("=8BI")
 _ATTRIBUTE = struct.Struct("=HH")
 _GET_ROUTE, _REQUEST, _ERROR = 26, 1, 2
 _DESTINATION, _LOCAL = 1, 2
-_TYPE = _HEADER.size + 7  # where the answer has the type of the route
+_TYPE = _HEADER.size + 7  # the offset of rtm_type in the answer
 
 
 def is_local(address: IPAddress) -> bool:
-    """Whether what is sent to an address stays on this machine. Nothing is sent to find out."""
+    """Whether packets to an address stay on this machine. No packet is sent to find out."""
     try:
         return _route_is_local(address)
     except (AttributeError, OSError):  # no Linux, a sandbox without rtnetlink(7), or no route at all
@@ -39,7 +39,7 @@ def _route_is_local(address: IPAddress) -> bool:
 
 
 def _can_be_bound(address: IPAddress) -> bool:
-    """Any doubt is taken for a yes."""
+    """Whether a socket can be bound to an address. In doubt, such as for lack of descriptors, it is True."""
     family = socket.AF_INET if address.version == 4 else socket.AF_INET6
     try:
         with socket.socket(family, socket.SOCK_DGRAM) as sock:
