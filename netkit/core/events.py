@@ -1,4 +1,4 @@
-"""What the core reports to an observer. The core itself is silent: it never writes a line."""
+"""The events that the core reports to an observer. It writes nothing itself."""
 
 from collections.abc import Callable
 
@@ -26,8 +26,9 @@ class Resolved(CoreEvent):
 
 
 class Replied(CoreEvent):
-    """A question about a name has its answer, which may be that there is nothing: for records of a ``type`` of a DNS
-    ``server``, asked over ``protocol``; of the system's resolver where these are None."""
+    """A query has its answer, which may be empty. ``type``, ``server`` and ``protocol`` are those of a DNS query.
+
+    They are None for the system's resolver."""
 
     host: str
     type: str | None
@@ -37,7 +38,7 @@ class Replied(CoreEvent):
 
 
 class AskedAgain(CoreEvent):
-    """A question about a name is not settled, and ``server`` is asked over ``protocol``."""
+    """A query got no usable answer, so it is sent again, to ``server`` over ``protocol``."""
 
     host: str
     reason: str
@@ -60,7 +61,7 @@ class Missed(CoreEvent):
 
 
 class Connected(CoreEvent):
-    """A connection stands; ``target`` is what was asked for, ``peer`` the address that answered."""
+    """A connection is open. ``target`` is what was asked for, ``peer`` the address that answered."""
 
     target: str
     peer: Endpoint
@@ -69,7 +70,7 @@ class Connected(CoreEvent):
 
 
 class Tunnelled(CoreEvent):
-    """A proxy has connected us to ``target``, as it was told that."""
+    """A proxy has connected us to ``target``, in the words in which it was asked."""
 
     proxy: str
     target: str
@@ -77,14 +78,14 @@ class Tunnelled(CoreEvent):
 
 
 class Forwarded(CoreEvent):
-    """An HTTP proxy is asked for a URL, in place of its server."""
+    """The request for a URL is sent to an HTTP proxy, which forwards it."""
 
     proxy: str
     target: str
 
 
 class Secured(CoreEvent):
-    """A TLS handshake is done. The peer's ``certificates`` in DER, its own first, are verified if that was wanted."""
+    """A TLS handshake has succeeded. ``certificates`` are the peer's, in DER, its own first."""
 
     protocol: str
     cipher: str
@@ -93,19 +94,19 @@ class Secured(CoreEvent):
 
 
 class Distrusted(CoreEvent):
-    """A peer's ``certificates`` in DER, its own first, are not acceptable; the failure of the handshake says why."""
+    """A peer's ``certificates``, in DER, its own first, are not acceptable. The failure that follows says why."""
 
     certificates: tuple[bytes, ...]
 
 
 class SelfSigned(CoreEvent):
-    """A server has made a certificate for itself, the one of ``certificates``, in DER."""
+    """A server has made a self-signed certificate for itself, the one of ``certificates``, in DER."""
 
     certificates: tuple[bytes, ...]
 
 
 class Listening(CoreEvent):
-    """Clients can come. ``beside`` a TCP server it is the same port for UDP."""
+    """A server accepts clients. ``beside`` is for the UDP socket with the same port as a TCP server."""
 
     local: Endpoint
     protocol: str = "tcp"
@@ -113,21 +114,21 @@ class Listening(CoreEvent):
 
 
 class Retrying(CoreEvent):
-    """A target is not there yet and will be dialled again in so many seconds."""
+    """A target cannot be reached yet, and is dialled again in so many seconds."""
 
     reason: str
     seconds: float
 
 
 class Waiting(CoreEvent):
-    """So many targets are waited for, for so many seconds at most."""
+    """The wait for so many targets begins; it lasts so many seconds at most."""
 
     targets: int
     seconds: float
 
 
 class Changed(CoreEvent):
-    """A target that is waited for is otherwise than before, so many seconds after the beginning."""
+    """A target that is waited for has changed its state, so many seconds after the beginning of the wait."""
 
     target: str
     state: str
@@ -138,9 +139,9 @@ class Changed(CoreEvent):
 
 
 class Checked(CoreEvent):
-    """Ports were checked: how many are in which state, and how many of the targets are as wanted; in words by ``text``.
+    """A check of ports is done: how many are in which state, and how many targets are ready; ``text`` is a summary.
 
-    ``targets`` are ports where each is wanted by itself.
+    A target is one port, if each is wanted by itself.
     """
 
     text: str
@@ -152,7 +153,7 @@ class Checked(CoreEvent):
 
 
 class Opened(CoreEvent):
-    """A socket is ready to send datagrams. Nothing was sent yet, so nobody knows whether there is a peer."""
+    """A socket is ready to send datagrams. Nothing was sent yet, so it is not known whether there is a peer."""
 
     protocol = "udp"
     target: str
@@ -176,7 +177,7 @@ class Ignored(CoreEvent):
 
 
 class Associated(CoreEvent):
-    """A relay of datagrams has a socket for a peer, at ``local``, from which what it sends goes to ``target``."""
+    """A relay of datagrams has opened a socket at ``local``, from which it sends what a peer sends on to ``target``."""
 
     protocol = "udp"
     peer: Endpoint
@@ -185,7 +186,7 @@ class Associated(CoreEvent):
 
 
 class Released(CoreEvent):
-    """A relay of datagrams has let a peer go. ``reason`` is empty after silence, or where the relay ends."""
+    """A relay of datagrams has closed the socket for a peer. ``reason`` is "" after silence, or if the relay ends."""
 
     protocol = "udp"
     peer: Endpoint
@@ -196,7 +197,7 @@ class Released(CoreEvent):
 
 
 class Carried(CoreEvent):
-    """What sockets have sent and received as datagrams, told once, at their end."""
+    """The totals of datagram sockets, reported once, when they are closed."""
 
     protocol = "udp"
     datagrams_received: int
@@ -213,7 +214,7 @@ class Accepted(CoreEvent):
 
 
 class Proxied(CoreEvent):
-    """A proxy told for whom it relays a connection: ``peer``, whose address counts from then on."""
+    """A proxy has told the client for whom it relays a connection. Rules apply to this ``peer`` from then on."""
 
     proxy: str
     peer: Endpoint
@@ -242,7 +243,7 @@ class Cut(CoreEvent):
 
 
 class ProgramLeft(CoreEvent):
-    """A program that was to end, and that we cannot end, goes on by itself."""
+    """A program was told to end and we cannot kill it, so it is left running."""
 
     program: str
     pid: int
@@ -250,7 +251,7 @@ class ProgramLeft(CoreEvent):
 
 
 class Paused(CoreEvent):
-    """There is no room for something at the moment; it is tried again."""
+    """An action has to wait because a limit is reached, or the system is full. It is tried again."""
 
     action: str
     cause: str
@@ -262,7 +263,7 @@ class Paused(CoreEvent):
 
 
 class Answered(CoreEvent):
-    """An HTTP server answered: the head of its answer is here. The size is that of the body, if it is known."""
+    """The head of an HTTP response has come. ``size_bytes`` is that of the body, None if it is not known."""
 
     target: str
     status: int
@@ -272,7 +273,7 @@ class Answered(CoreEvent):
 
 
 class Redirected(CoreEvent):
-    """An HTTP server sent us on."""
+    """An HTTP server answered with a redirect, which is followed."""
 
     target: str
     status: int
@@ -280,7 +281,7 @@ class Redirected(CoreEvent):
 
 
 class Timed(CoreEvent):
-    """Where the time of a fetch went: the seconds of its look-ups, and so on, None for what there was none of."""
+    """The seconds that each phase of a fetch took; None for a phase that it did not have."""
 
     target: str
     name: float | None
@@ -291,35 +292,35 @@ class Timed(CoreEvent):
 
 
 class InputLeft(CoreEvent):
-    """The peer ended, and our input, of which ``bytes_sent`` were sent, is still open: no more of it is read."""
+    """The peer ended while our input, of which ``bytes_sent`` were sent, is still open. No more of it is read."""
 
     bytes_sent: int
 
 
 class InputUnread(CoreEvent):
-    """The peer ended, and what may still come from our input, silent for so long, is left unread."""
+    """The peer ended, and our input was silent for so many seconds since: no more of it is read."""
 
     seconds: float
 
 
 class Reconnecting(CoreEvent):
-    """A connection is over while our input is not, and the peer is dialled again."""
+    """A connection has ended before our input, so the peer is dialled again."""
 
     reason: str
 
 
 class EndSent(CoreEvent):
-    """Nothing came for so long after the end of our input, so our end was sent."""
+    """The peer was silent for so many seconds after the end of our input, so our end was sent."""
 
     seconds: float
 
 
 class Unanswered(CoreEvent):
-    """The peer ended without a byte after our half-close. Some servers take that for a client that left."""
+    """The peer ended without an answer after our half-close, which some servers take for a client that has left."""
 
 
 class WantsTls(CoreEvent):
-    """The peer spoke TLS and we did not, or is likely to want it: the ``reason``, and what to try."""
+    """The peer spoke TLS and we did not, or it probably wants TLS. ``reason`` says which, and what to try."""
 
     reason: str
 

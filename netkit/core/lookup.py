@@ -1,6 +1,6 @@
-"""Names to socket addresses, by the system's resolver, off the loop: a resolver that hangs holds nobody up.
+"""Name resolution by the system's resolver (getaddrinfo), in threads, so that a slow resolver does not block the loop.
 
-All who want the same name at a time share one look-up.
+Tasks that look up the same name at the same time share one call.
 """
 
 import socket
@@ -20,7 +20,7 @@ _NOT_FOUND = {socket.EAI_NONAME, getattr(socket, "EAI_NODATA", None), getattr(so
 
 
 class Address(NamedTuple):
-    """What a socket call takes: family and socket address."""
+    """A family and a socket address, as connect(2) and bind(2) take them."""
 
     family: int
     sockaddr: tuple[str, int] | tuple[str, int, int, int]
@@ -32,7 +32,7 @@ class Address(NamedTuple):
 
 
 async def lookup(endpoint: Endpoint, family: int, *, numeric: bool = False, observe: Observer) -> list[Address]:
-    """The addresses of a TCP endpoint in the resolver's order, each once; an empty host is this machine.
+    """The addresses of an endpoint, each once, in the resolver's order. An empty host is loopback.
 
     ``family`` is AF_UNSPEC or the only one wanted. Raises Failure RESOLVE; Invalid for a name if ``numeric``.
     """
@@ -63,13 +63,16 @@ def resolving(host: object, timeout: float) -> Iterator[None]:
 
 
 async def canonical(host: str, port: int, family: int) -> tuple[list[Address], str | None]:
-    """The addresses of a name in the resolver's order, each once, and the name behind its aliases."""
+    """The addresses of a name, each once, in the resolver's order; and its canonical name (AI_CANONNAME), if any.
+
+    Raises Failure RESOLVE.
+    """
     with doing(Exit.RESOLVE, f"resolve {host}"):
         return await to_shared_thread(_known, host, port, family)
 
 
 async def reverse(host: str) -> str:
-    """The name of an address. Raises Failure RESOLVE."""
+    """The name of an IP address. Raises Failure RESOLVE."""
     [address] = _literal(host, 0)
     try:
         flags = socket.NI_NAMEREQD | socket.NI_NUMERICSERV
@@ -91,7 +94,7 @@ def _literal(host: str, port: int) -> list[Address]:
     address, _, zone = host.partition("%")
     if not zone and ":" not in host:
         return [Address(socket.AF_INET, (host, port))]
-    with suppress(OSError):  # the resolver knows interfaces by name for link-local addresses alone
+    with suppress(OSError):  # getaddrinfo accepts the name of an interface only for link-local addresses
         host = f"{address}%{socket.if_nametoindex(zone)}" if zone else host
     try:
         return [_address(found) for found in _getaddrinfo(host, port, socket.AF_UNSPEC, socket.AI_NUMERICHOST)]
@@ -104,16 +107,16 @@ def _known(host: str, port: int, family: int) -> tuple[list[Address], str | None
     try:
         answers = _getaddrinfo(host, port, family, socket.AI_CANONNAME)
     except socket.gaierror as error:
-        if family and error.errno == socket.EAI_NONAME:  # no such name at all, or none of that family
+        if family and error.errno == socket.EAI_NONAME:  # does the name not exist, or has it no such address?
             _known(host, port, socket.AF_UNSPEC)
         raise Failure(Exit.RESOLVE, f"resolve {host}", _reason(error, family)) from error
-    except UnicodeError:  # the name behind the aliases is no text
+    except UnicodeError:  # the canonical name is not valid text
         answers = _getaddrinfo(host, port, family)
     return list(dict.fromkeys(map(_address, answers))), answers[0][3] or None
 
 
 def _getaddrinfo(host: str, port: int, family: int, flags: int = 0) -> list[Any]:
-    # As bytes: a str would go through Python's own IDNA codec, which is of 2003.
+    # As bytes: Python would encode a str by its own codec, which is IDNA 2003.
     return socket.getaddrinfo(
         host.encode(), port, family, socket.SOCK_STREAM, socket.IPPROTO_TCP, flags | socket.AI_NUMERICSERV
     )

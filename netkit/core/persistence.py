@@ -1,4 +1,4 @@
-"""Trying again and again, for as long as --wait says."""
+"""Retrying an action for a given time, as for --wait."""
 
 from collections.abc import Awaitable, Callable, Container
 from typing import TypeVar
@@ -10,7 +10,7 @@ from netkit.core.units import duration
 
 T = TypeVar("T")
 MIN_INTERVAL = 0.01  # s between two tries, however short an interval is asked for
-FIRST_PAUSE, LAST_PAUSE = 0.02, 0.5  # s between tries where no interval is
+FIRST_PAUSE, LAST_PAUSE = 0.02, 0.5  # s between tries without an interval; the pause doubles from one to the other
 
 
 async def persist(
@@ -22,11 +22,12 @@ async def persist(
     interval: float | None = None,
     observe: Observer = ignore,
 ) -> T:
-    """Call ``attempt`` until it succeeds, for ``patience`` seconds, while it fails by one of ``again``; once at least.
+    """Call ``attempt`` until it succeeds, for ``patience`` seconds, as long as it fails with a code in ``again``.
 
-    It is told how many seconds it may take: ``timeout``, or less when that is all there is. Between two tries
-    ``interval`` seconds pass, by default less at first than later. Raises what ``attempt`` does, and Failure TIMEOUT
-    with the last reason; that the last attempt of all had too little time is none.
+    It is called at least once. Its argument is how many seconds it may take: ``timeout``, or what is left of
+    ``patience``. ``interval`` is the pause between tries in seconds. Raises other failures of ``attempt`` at once, and
+    Failure TIMEOUT, with the reason of the last failure, at the end. (The reason of a last try that timed out only
+    because it had less than ``timeout`` is not used, if there is another.)
     """
     until = now() + patience
     pause = FIRST_PAUSE
@@ -38,12 +39,12 @@ async def persist(
         except Failure as failure:
             if failure.exit not in again:
                 raise
-            if last is None or failure.exit is not Exit.TIMEOUT or seconds == timeout:  # or it was cut short
+            if last is None or failure.exit is not Exit.TIMEOUT or seconds == timeout:
                 last = failure
             left = until - now()
             if left <= 0:
                 reason = f"still {last.reason} after {duration(patience)}"
-                hint = "" if last.exit is Exit.CONNECT else last.hint  # to wait is what has been done
+                hint = "" if last.exit is Exit.CONNECT else last.hint  # that hint is to wait, which was done
                 raise Failure(Exit.TIMEOUT, last.action, reason, detail=last.detail, hint=hint) from failure
             wait = min(pause if interval is None else max(interval, MIN_INTERVAL), left)
             observe(Retrying(str(failure), wait))

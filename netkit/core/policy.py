@@ -1,4 +1,4 @@
-"""Whom a server takes, how many of them, and how long it waits for them: the same for connections and datagrams."""
+"""Which clients a server accepts, how many, and how long it waits for them; for connections and for datagrams."""
 
 import errno
 from collections.abc import Awaitable, Callable, Sequence
@@ -14,17 +14,17 @@ from netkit.core.sync import Event
 from netkit.core.units import duration
 
 FULL = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
-_FULL_REPORTS = 10.0  # s between two reports of it
+_FULL_REPORTS = 10.0  # s between two reports that the system is full
 
 
 class Policy(NamedTuple):
-    """What a server was told about those who come. A client is a connection or a datagram; None is no limit.
+    """The limits of a server. A client is a connection or a datagram; None is no limit; times are in seconds.
 
-    ``limit`` is the number of clients in all, ``max_conns`` that of connections at one time. ``admits`` is asked with
-    a client's host; those turned away do not count. The first has ``accept_timeout`` seconds to come, and so has each
-    connection that ``limit`` still wants; between two datagrams there may be ``idle_timeout``, and once none came for
-    ``until_idle`` that is the end. Each connection goes through the ``layers`` first. Where the first of these is
-    ``told`` whom it is from, the connection has to be admitted behind it once more, and counts from then on.
+    ``limit`` is how many clients are served in all, ``max_conns`` how many connections at a time. ``admits`` gets a
+    client's host; clients that it refuses do not count. ``accept_timeout`` is how long the first client may take to
+    come, and each further connection within ``limit``. A silence between datagrams of ``idle_timeout`` is a failure,
+    one of ``until_idle`` a regular end. ``layers`` are those of each connection. With ``told`` the first of them learns
+    from a proxy who the client is; the connection is then admitted a second time after it, and only then counted.
     """
 
     limit: int | None = None
@@ -38,7 +38,7 @@ class Policy(NamedTuple):
 
 
 class Admission:
-    """Applies a policy to those who come to the server at ``endpoint``; ``came`` is set once one is taken."""
+    """Applies a policy to the clients of the server at ``endpoint``. ``came`` is set once one is accepted."""
 
     def __init__(self, policy: Policy, endpoint: Endpoint) -> None:
         self.policy = policy
@@ -48,14 +48,14 @@ class Admission:
 
     @property
     def full(self) -> bool:
-        """Whether nobody else is taken."""
+        """Whether the limit is reached."""
         return self._left == 0
 
     def admits(self, host: str) -> bool:
         return self.policy.admits is None or self.policy.admits(host)
 
     def take(self, number: int = 1) -> int:
-        """Count so many clients, and return how many of them are within the limit."""
+        """Count ``number`` clients, and return how many of them are within the limit."""
         if self._left is not None:
             number = min(number, self._left)
             self._left -= number
@@ -64,14 +64,14 @@ class Admission:
         return number
 
     async def await_all(self) -> None:
-        """Return once as many clients have come as are wanted, the first where there is no limit. Raises as below."""
+        """Return once ``limit`` clients have come, or without a limit the first. Raises as ``await_next``."""
         await self.await_next()
         while self._left and self.policy.accept_timeout is not None:
             self.came = Event()
             await self.await_next()
 
     async def await_next(self) -> None:
-        """Return once a client has come. Raises Failure TIMEOUT after ``accept_timeout``."""
+        """Return once a client has come, or at once without ``accept_timeout``. Raises Failure TIMEOUT after that."""
         patience = self.policy.accept_timeout
         if patience is None:
             return
@@ -84,7 +84,7 @@ class Admission:
 
 
 async def finish(work: Awaitable[None], stop: Event) -> None:
-    """Wait for the last work of a server; once ``stop`` is set it has ``DRAIN`` seconds to end, and is left then."""
+    """Wait for the last work of a server. Once ``stop`` is set it is cancelled after ``DRAIN`` seconds."""
 
     async def cut() -> None:
         await stop.wait()
@@ -98,13 +98,13 @@ async def finish(work: Awaitable[None], stop: Event) -> None:
 
 
 class Full:
-    """Reports that the system is full, but not all the time."""
+    """Reports that the system is full, at most every 10 seconds."""
 
     def __init__(self) -> None:
         self._reported: float | None = None
 
     def report(self, action: str, error: OSError, observe: Observer) -> None:
-        """Tell what could not be done, unless that was told a moment ago."""
+        """Report ``Paused``, unless that was done less than 10 seconds ago."""
         if self._reported is None or now() - self._reported >= _FULL_REPORTS:
             self._reported = now()
             observe(Paused(action, describe(error)))
