@@ -1,4 +1,4 @@
-"""The names of ports, both ways: from the system's table, or from ours where the system has none."""
+"""Service names to ports and back, by /etc/services, or by our own table where the system has none."""
 
 import re
 from collections.abc import Iterable, Iterator
@@ -14,7 +14,7 @@ _PORT = re.compile(r"[1-9][0-9]{0,4}")
 
 
 class Service(NamedTuple):
-    """A port's name, and the other names it goes by."""
+    """A row of the table: a service, its port, "tcp" or "udp", and its other names."""
 
     name: str
     port: int
@@ -34,7 +34,7 @@ def table() -> tuple[Service, ...]:
 
 
 def parse(text: str) -> Iterator[Service]:
-    """Yield the services of a table as services(5) describes it; ours may name two protocols in one row."""
+    """Yield the services of a table in the format of services(5). Rows of ours may have ``tcp,udp`` as protocol."""
     for line in text.splitlines():
         if match := _ROW.match(line):
             for protocol in match[3].split(","):
@@ -43,9 +43,9 @@ def parse(text: str) -> Iterator[Service]:
 
 
 def find(word: str) -> list[Service]:
-    """The services of that name or port, ``http``, ``80``, ``53/udp``; raise Invalid for what can be neither.
+    """The services of a name or port, such as ``http``, ``80`` or ``53/udp``. Raises Invalid for malformed words.
 
-    What the system's table does not have is looked for in ours.
+    If the system's table has none, our own is searched.
     """
     name, slash, protocol = word.partition("/")
     if not name:

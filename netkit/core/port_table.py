@@ -1,6 +1,6 @@
-"""The ports that everybody knows, for machines without /etc/services: IANA's names, and what people call them."""
+"""A table of well-known ports for machines without /etc/services: IANA's names, and common aliases."""
 
-# As in services(5), but several to a line.
+# The format of services(5), but with several rows in a line.
 TABLE = """
 tcpmux 1/tcp | rje 5/tcp,udp | echo 7/tcp,udp | discard 9/tcp,udp sink null | systat 11/tcp users
 daytime 13/tcp,udp | qotd 17/tcp quote | chargen 19/tcp,udp ttytst source | ftp-data 20/tcp | ftp 21/tcp

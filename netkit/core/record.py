@@ -5,9 +5,9 @@ from typing import Any, ClassVar, Self, dataclass_transform
 
 @dataclass_transform(frozen_default=True)
 class Record:
-    """Values by name: its fields are the annotations of its class, which may have defaults. Nobody changes them.
+    """An immutable object whose fields are the annotations of its class, with defaults, like a NamedTuple.
 
-    For classes that are defined at every start: a NamedTuple, which it is like, takes eight times as long to define.
+    For classes that are defined at every start: to define a NamedTuple takes eight times as long.
     """
 
     fields: ClassVar[tuple[str, ...]] = ()

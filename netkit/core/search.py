@@ -1,7 +1,7 @@
-"""Regular expressions over what a peer sends, within a budget: a peer that makes one run away holds nobody up.
+"""Regular expressions over what a peer sends, with a limit of CPU time, so that a peer cannot block the process.
 
-``re`` holds the one thread, and does not look for signals between two places where a match might start. So a search
-tries them a few at a time, and a timer ends it: ``re`` calls the handlers of signals now and then, and ours raises.
+A timer (SIGVTALRM) ends a search that takes too long: ``re`` runs signal handlers during a match attempt, and ours
+raises. It does not run them between two attempts, so a search tries only some starting places in each call.
 """
 
 import os
@@ -14,13 +14,13 @@ from netkit.core.errors import Exit, Failure
 from netkit.core.units import duration
 
 BUDGET = 0.2  # s of CPU for one search
-WINDOW = 64 * 1024  # bytes back in which a match that spans chunks is found
-_PLACES = 256  # where a match may start, tried before signals are looked for
-_GLOBAL_FLAGS = re.compile(rb"(?:\(\?[aiLmsux]+\))*")  # which may stand at the start alone
+WINDOW = 64 * 1024  # bytes of earlier chunks that are kept to find a match which spans chunks
+_PLACES = 256  # starting places that are tried in one call of ``re``
+_GLOBAL_FLAGS = re.compile(rb"(?:\(\?[aiLmsux]+\))*")  # ``re`` allows these only at the start
 
 
 class SearchTimeout(Failure):
-    """A search went over its budget."""
+    """A search took more CPU time than ``BUDGET``."""
 
     def __init__(self, pattern: bytes) -> None:
         reason = f"looking for {os.fsdecode(pattern)!r} takes more than {duration(BUDGET)}"
@@ -32,7 +32,7 @@ class _Expired(Exception):
 
 
 class Pattern:
-    """A regular expression over bytes, MULTILINE. Raises re.error if it is none."""
+    """A regular expression over bytes, with re.MULTILINE. Raises re.error if it is invalid."""
 
     def __init__(self, pattern: bytes) -> None:
         self.pattern = pattern
@@ -43,7 +43,7 @@ class Pattern:
 
     def search(self, data: bytes) -> "re.Match[bytes] | None":
         """The first match, as ``re`` finds it. Raises SearchTimeout."""
-        if not set(self.pattern) & set(b"*+?{|"):  # it takes as long as data is, whatever that is
+        if not set(self.pattern) & set(b"*+?{|"):  # without repetition and alternatives the time is linear
             return self._compiled.search(data)
         _arm()
         try:
@@ -63,10 +63,10 @@ class Pattern:
 
     @cached_property
     def _ahead(self) -> re.Pattern[bytes]:
-        """The pattern that goes on to where a match begins, if that is one of the next places."""
+        """A pattern that matches up to where the next match of ``pattern`` begins, if at one of the next _PLACES."""
         flags = _GLOBAL_FLAGS.match(self.pattern)
         assert flags is not None
-        end = b"\n" if self._compiled.flags & re.VERBOSE else b""  # of a comment
+        end = b"\n" if self._compiled.flags & re.VERBOSE else b""  # the pattern may end in a comment
         ahead = b"(?s:.{0,%d}?)(?=%b%b)" % (_PLACES - 1, self.pattern[flags.end() :], end)
         return _compile(ahead, self._compiled.flags)
 
@@ -74,12 +74,12 @@ class Pattern:
 def _compile(pattern: bytes, flags: int) -> re.Pattern[bytes]:
     import warnings
 
-    with warnings.catch_warnings(action="ignore"):  # "[[" may mean something else in a later Python
+    with warnings.catch_warnings(action="ignore"):  # FutureWarning: a later Python may read "[[" as a nested set
         return re.compile(pattern, flags)
 
 
 def parse(text: str) -> Pattern:
-    """A regular expression of Python's, over bytes; ^ and $ match at lines. Raises ValueError."""
+    """Parse a regular expression in Python's syntax; ^ and $ match at each line. Raises ValueError."""
     try:
         return Pattern(os.fsencode(text))
     except (re.error, OverflowError, RecursionError) as error:

@@ -1,10 +1,8 @@
-"""The sockets of this machine, as the kernel tells of them: sock_diag(7), and where it is missing /proc/net (proc(5)).
+"""List the sockets of our network namespace by sock_diag(7), or else /proc/net (proc(5)). Linux only.
 
-/proc/net/udp counts its way from the first socket to where the last read stopped, a page at a time, and so misses
-sockets while others close; sock_diag goes on in the same slot of its table. And what is bound to a name with a newline
-in it writes lines of its own into /proc/net/unix, so unix sockets are asked for by sock_diag alone.
-
-Only the sockets of our own network namespace are told of. Linux alone has all this.
+sock_diag is preferred. A reader of /proc/net/udp gets a page at a time, and each starts at a socket's number in the
+list, so sockets are missed while others close. And a unix socket whose name has a newline can forge lines of
+/proc/net/unix; so unix sockets are listed only by sock_diag.
 """
 
 import os
@@ -28,18 +26,18 @@ _ATTRIBUTE = struct.Struct("=HH")
 _INET_REQUEST = struct.Struct("=BBBxI48x")
 _INET_ANSWER = struct.Struct("=BB2x4s16s16sI8x4x4I")
 _PORTS = struct.Struct("!HH")
-# linux/unix_diag.h: unix_diag_req, unix_diag_msg; what is asked for (name, peer, queues, user), and as which attribute
+# linux/unix_diag.h: unix_diag_req, unix_diag_msg; what we ask for (name, peer, queues, user), and its attributes' types
 _UNIX_REQUEST = struct.Struct("=BB2xIII8x")
 _UNIX_ANSWER = struct.Struct("=BBBxI8x")
 _UNIX_SHOW = 0x01 | 0x04 | 0x10 | 0x40
 _UNIX_NAME, _UNIX_PEER, _UNIX_QUEUES, _UNIX_UID = 0, 2, 4, 7
-_BUFFER = 1 << 16  # what is dumped comes in pieces of at most 32 KiB
+_BUFFER = 1 << 16  # bytes; the kernel dumps at most 32 KiB at a time
 LISTEN, ESTABLISHED, UNCONNECTED = "listen", "established", "unconnected"
 # net/tcp_states.h, from 1 on, named as in RFC 9293
 _TCP_STATES = (ESTABLISHED, "syn-sent", "syn-received", "fin-wait-1", "fin-wait-2", "time-wait", "closed", "close-wait")
 _STATES = dict(enumerate((*_TCP_STATES, "last-ack", LISTEN, "closing", "syn-received"), 1))
 _ALL_STATES = sum(1 << number for number in _STATES)
-STATES = {  # which there are for each protocol
+STATES = {  # the states of each protocol
     "tcp": tuple(dict.fromkeys(_STATES.values())),
     "udp": (ESTABLISHED, UNCONNECTED),
     "unix": (LISTEN, ESTABLISHED, UNCONNECTED),
@@ -59,9 +57,9 @@ class Socket(NamedTuple):
     """One socket. What the kernel does not tell is None.
 
     ``local`` and ``peer`` are IP addresses, with ``%INTERFACE`` if the socket is bound to one, or names of unix sockets
-    with a NUL in front of abstract ones. ``peer`` of a unix socket is filled in by ``sockets``, ``kind`` is its type.
-    The queues are bytes; of a listener connections, those that wait and those that may. ``inode`` 0 is no file's: of a
-    connection that its program has closed.
+    with a NUL in front of abstract ones. ``peer`` of a unix socket is filled in by ``sockets``; ``kind`` is its type.
+    The queues are in bytes; for a listener they are the connections that wait, and the backlog. ``inode`` is 0 if no
+    descriptor refers to the socket, such as after close(2).
     """
 
     protocol: str
@@ -80,7 +78,7 @@ class Socket(NamedTuple):
 
 
 def sockets(protocols: Iterable[str]) -> list[Socket]:
-    """The sockets of these protocols, each once, though they may come and go meanwhile; raise Failure READ."""
+    """The sockets of these protocols ("tcp", "udp", "unix"), each once. Raises Failure READ."""
     if sys.platform != "linux":
         raise Failure(Exit.READ, "list sockets", "only Linux tells of them as netkit asks, by sock_diag and /proc/net")
     found: list[Socket] = []
@@ -96,9 +94,9 @@ def sockets(protocols: Iterable[str]) -> list[Socket]:
 
 
 def once(seen: Iterable[Socket]) -> list[Socket]:
-    """Each socket once, as it was seen last: while a table changes the kernel may tell of one twice.
+    """Each socket once, as seen last: the kernel may list one twice if its table changes during the dump.
 
-    A TCP connection is known by its addresses: it has no inode once its program has closed it, or not yet taken it.
+    A TCP connection is identified by its addresses: it has no inode before accept(2), and after close(2).
     """
     found: dict[object, Socket] = {}
     for one in seen:
@@ -130,7 +128,7 @@ def _unix() -> list[Socket]:
 
 
 def _dump(request: bytes) -> Iterator[bytes]:
-    """Yield what the kernel answers, message by message; raise OSError."""
+    """Send a request and yield the body of each message of the answer. Raises OSError."""
     with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _NETLINK_SOCK_DIAG) as sock:
         sock.send(_HEADER.pack(_HEADER.size + len(request), _SOCK_DIAG_BY_FAMILY, _REQUEST_DUMP, 0, 0) + request)
         while True:
@@ -219,7 +217,7 @@ def _read_proc(name: str, protocol: str, family: str) -> list[Socket]:
 
 
 def parse_proc(text: str, protocol: str, family: str, byteorder: str = sys.byteorder) -> Iterator[Socket]:
-    """Read the lines of /proc/net/tcp and its like, whose addresses are words; what is no whole line is left out."""
+    """Parse /proc/net/tcp and the like, with addresses in 32-bit words of ``byteorder``. Skips incomplete lines."""
     size = 32 if family == "ipv6" else 8
     for line in text.splitlines():
         match = _LINE.fullmatch(line)

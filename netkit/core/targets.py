@@ -1,6 +1,6 @@
-"""Which targets the clients of a proxy may reach, by rules about networks, names and ports.
+"""Rules for the targets that clients of a proxy may reach: networks, names and ports.
 
-The address that is dialled is checked, whatever name it was found by.
+It is the dialled address that is checked, so a name cannot hide it.
 """
 
 from collections.abc import Callable
@@ -17,21 +17,21 @@ _NOT_LINK_LOCAL = "link-local addresses are for clients on this machine"
 
 
 class NotAllowed(Failure):
-    """The rules forbid to dial a target."""
+    """The rules do not allow a target."""
 
     def __init__(self, target: Endpoint, reason: str, detail: str = "") -> None:
         super().__init__(Exit.CONNECT, f"connect to {target}", reason, detail=detail)
 
 
 class Rule(NamedTuple):
-    """The targets in a network, or those that are asked for by a name; at one port, or at any (None)."""
+    """A rule for the addresses of a network, or for a name as the client asks for it; for one port or any (None)."""
 
     network: Network | None
     name: str = ""
     port: int | None = None
 
     def covers(self, target: Endpoint, address: IPAddress | None) -> bool | None:
-        """Whether it is about a target that has this address; None if that depends on the address, not known yet."""
+        """Whether the rule applies to a target with this address; None if the address matters and is not known yet."""
         if self.port not in (None, target.port):
             return False
         if self.network is None:
@@ -40,27 +40,27 @@ class Rule(NamedTuple):
 
     @property
     def is_narrow(self) -> bool:
-        """Whether it names one address, or nothing but loopback or link-local addresses."""
+        """Whether its network is one address, or only loopback or link-local addresses."""
         found = self.network
         return found is not None and (found.num_addresses == 1 or found.is_loopback or found.is_link_local)
 
 
 class Targets(NamedTuple):
-    """Targets that are allowed, all if there are no such rules, and targets that are denied in any case.
+    """``allow`` are the rules for allowed targets (none: all are), ``deny`` those for targets denied even then.
 
-    A client from outside reaches an address of this machine, or a link-local one, only if a narrow rule allows that.
+    A client from another machine may reach an address of this machine, or a link-local one, only by a narrow rule.
     """
 
     allow: tuple[Rule, ...] = ()
     deny: tuple[Rule, ...] = ()
 
     def check_name(self, target: Endpoint) -> None:
-        """Raise NotAllowed for a target that is not allowed whatever its address is: it need not be looked up."""
+        """Raise NotAllowed if a target is not allowed at any address, so that it need not be looked up."""
         if reason := self._objection(target, None, outside=False):
             raise NotAllowed(target, reason)
 
     def choosing(self, target: Endpoint, *, outside: bool) -> Callable[[list[Address]], list[Address]]:
-        """The function that picks the addresses of a target that a client may reach; it raises NotAllowed for none."""
+        """A function for ``Dialling.choose`` that returns the allowed addresses; it raises NotAllowed if none is."""
 
         def choose(found: list[Address]) -> list[Address]:
             reasons = {address: self._objection(target, canonical(address.host), outside=outside) for address in found}
@@ -73,7 +73,7 @@ class Targets(NamedTuple):
         return choose
 
     def _objection(self, target: Endpoint, address: IPAddress | None, *, outside: bool) -> str:
-        """Why a target may not be reached at an address (None: not known yet); empty if nothing speaks against it."""
+        """Why a target may not be reached at an address (None: not known yet); "" if it may."""
         if any(rule.covers(target, address) for rule in self.deny):
             return "it is denied"
         covering = [rule for rule in self.allow if rule.covers(target, address) is not False]
@@ -87,10 +87,10 @@ class Targets(NamedTuple):
 
 
 def is_outside(peer: Endpoint, local: Endpoint) -> bool:
-    """Whether a client at ``peer`` that reached us at ``local`` may be on another machine.
+    """Whether a client at ``peer`` that connected to ``local`` may be on another machine.
 
-    One on this machine has a loopback address or, as the system chooses it, the very address that it dialled. Packets
-    from outside that claim such a source are dropped by the system (RFC 1812, section 5.3.7).
+    A client on this machine has a loopback address, or the address that it connected to, which the system chooses as
+    its source. The system drops packets from outside with such a source (RFC 1812, section 5.3.7).
     """
     if peer.path is not None:
         return False
@@ -98,7 +98,7 @@ def is_outside(peer: Endpoint, local: Endpoint) -> bool:
 
 
 def parse_rule(text: str) -> Rule:
-    """Read ``CIDR`` or ``HOST``, maybe with ``:PORT``; IPv6 has brackets then. Raises Invalid."""
+    """Parse ``CIDR`` or ``HOST``, optionally with ``:PORT``; IPv6 then needs brackets. Raises Invalid."""
     host, port = _split(text)
     found = None if port is None else parse_port(port)
     if "/" in host or family_of(host) is not None:
@@ -119,5 +119,5 @@ def _split(text: str) -> tuple[str, str | None]:
 
 
 def _plain(name: str) -> str:
-    """A name as names are compared."""
+    """A name in lower case without the final dot, for comparison."""
     return name.removesuffix(".").lower()

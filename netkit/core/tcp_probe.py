@@ -1,4 +1,4 @@
-"""Connecting to many addresses in turn to see whether somebody listens there, with few system calls."""
+"""Checking many ports in turn by connect(2), with few system calls for each."""
 
 import errno
 import os
@@ -13,7 +13,7 @@ from netkit.core.lookup import Address
 from netkit.core.policy import FULL
 from netkit.core.socket_stream import SocketStream
 
-# The system has no room for another socket at the moment; nothing has been learnt of the port.
+# Errors that tell of a lack of sockets or local ports, and nothing about the port that was checked.
 SCARCE = frozenset((*FULL, errno.EAGAIN))
 _LINUX = sys.platform == "linux"
 _TYPE = int(socket.SOCK_STREAM)
@@ -22,12 +22,12 @@ _PENDING = (errno.EINPROGRESS, errno.EALREADY, errno.EINTR)
 
 
 class TcpProber:
-    """Connects to one address after the other. It owns sockets between two calls; ``close`` lets go of them.
+    """Connects to one address after the other. It keeps sockets between two calls; ``close`` closes them.
 
-    ``waiting`` is called before it waits for an answer, so that somebody else can ask meanwhile.
+    ``waiting`` is called before it waits for an answer, so that another prober can be started meanwhile.
 
-    On Linux a socket whose connection was refused can be connected anew, and a second connect(2) tells how the first
-    one went: over loopback that is all a closed port takes.
+    On Linux a socket can be used again after a refusal, and a second connect(2) returns the result of the first. So a
+    closed port of loopback takes two system calls.
     """
 
     def __init__(self, waiting: Callable[[], None]) -> None:
@@ -36,9 +36,9 @@ class TcpProber:
         self._begun: tuple[socket.SocketType, int] | None = None  # and what connect(2) said
 
     def refuses(self, address: Address) -> bool:
-        """Begin to connect, and say whether that was refused at once; if not, ``connect`` goes on with it.
+        """Begin to connect; return True if that was refused at once. If not, ``connect`` must be called next.
 
-        Raises OSError as the system does.
+        Raises the OSError of socket(2).
         """
         sock = self._take(address.family)
         code = sock.connect_ex(address.sockaddr)
@@ -51,10 +51,10 @@ class TcpProber:
         return False
 
     async def connect(self, address: Address, timeout: float) -> SocketStream:
-        """Go on to connect to what did not refuse; the caller closes the stream.
+        """Finish connecting after ``refuses`` has returned False. The caller closes the stream.
 
-        Raises OSError as the system does, DeadlineExceeded after ``timeout``. A connection with ourselves, to which a
-        port of the ephemeral range leads that nobody listens on, is refused.
+        Raises the OSError of connect(2), and DeadlineExceeded after ``timeout`` seconds. A connection with ourselves,
+        which can happen at a closed port of the ephemeral range, counts as refused.
         """
         assert self._begun is not None
         (sock, code), self._begun = self._begun, None
@@ -64,7 +64,7 @@ class TcpProber:
                 with deadline(now() + timeout):
                     await writable(sock.fileno())
                 code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-            # A reset comes after the handshake only: somebody listened.
+            # A reset can only come after the handshake, so the port is open.
             if code not in (0, errno.EISCONN, errno.ECONNRESET, errno.EPIPE):
                 raise OSError(code, os.strerror(code))
             found = socket.socket(fileno=sock.fileno())
@@ -76,7 +76,7 @@ class TcpProber:
         peer = Endpoint(address.host, address.sockaddr[1])
         stream = SocketStream(found, str(peer), peer=peer, reset=code if code != errno.EISCONN else 0)
         if is_self(found):
-            stream.abort()  # by FIN it would keep the port busy for a minute
+            stream.abort()  # an ordinary close would leave the port in TIME_WAIT for a minute
             raise ConnectionRefusedError(errno.ECONNREFUSED, _REFUSED)
         return stream
 

@@ -1,4 +1,4 @@
-"""Why the certificate of a peer is not acceptable, in words that say what can be done about it."""
+"""The message for a certificate that is not acceptable: the reason, details, and what can be done about it."""
 
 import time
 from collections.abc import Sequence
@@ -8,18 +8,18 @@ from netkit.core.errors import Exit, Failure
 from netkit.core.x509 import Certificate
 
 _DAY = 86400  # s
-# Results of OpenSSL's verification: x509_vfy.h. The first are of an issuer that was not found.
+# Error codes of OpenSSL's verification: x509_vfy.h. Those of _NO_ISSUER are for an issuer that was not found.
 _NO_ISSUER = (2, 20, 21)
 _NOT_YET_VALID, _EXPIRED, _SELF_SIGNED, _SELF_SIGNED_IN_CHAIN, _OTHER_HOST, _OTHER_ADDRESS = 9, 10, 18, 19, 62, 64
 
 
 def days_left(moment: datetime) -> int:
-    """The whole days from now until then; negative once that is over."""
+    """The whole days from now until ``moment``; negative if it is past."""
     return int((moment.timestamp() - time.time()) // _DAY)
 
 
 def distance(moment: datetime) -> str:
-    """How far away a moment is: ``74 days``, ``27 days ago``."""
+    """The days until or since a moment, as text: ``74 days``, ``27 days ago``."""
     days = days_left(moment)
     number, ago = (-days - 1, " ago") if days < 0 else (days, "")
     return f"{number} day{'' if number == 1 else 's'}{ago}"
@@ -28,10 +28,10 @@ def distance(moment: datetime) -> str:
 def refused(
     action: str, code: int, words: str, chain: Sequence[Certificate], *, peer: str, cafile: str | None
 ) -> Failure:
-    """The failure of OpenSSL's verification, whose ``code`` and ``words`` these are, of the chain that came.
+    """Make the Failure for a chain that OpenSSL has refused with this ``code`` and message, ``words``.
 
-    The chain has the certificate of the ``peer`` first, which is a server or a client. ``cafile`` has the authorities
-    that are trusted; without it they are the system's.
+    ``chain`` has the peer's certificate first. ``peer`` is "server" or "client". ``cafile`` is the file with the
+    trusted authorities, None for those of the system.
     """
     reason, detail, hint = words, "", ""
     if chain and code == _EXPIRED:
@@ -52,7 +52,7 @@ def refused(
 
 
 def _expired(chain: Sequence[Certificate]) -> tuple[str, str]:
-    """Reason and detail of one that has expired, which may be another than the peer's own."""
+    """Reason and detail for an expired certificate, which need not be the peer's own."""
     for certificate in chain:
         if certificate.not_after is not None and days_left(certificate.not_after) < 0:
             ended = f"{certificate.not_after.date()}, {distance(certificate.not_after)}"
@@ -63,11 +63,11 @@ def _expired(chain: Sequence[Certificate]) -> tuple[str, str]:
 
 
 def _unknown(path: Sequence[Certificate], peer: str, cafile: str | None) -> tuple[str, str, str]:
-    """Reason, detail and hint of a chain that leads to nobody who is trusted.
+    """Reason, detail and hint for a chain that does not lead to a trusted authority.
 
-    Roots are not sent, and intermediate certificates have to be. Whether an issuer that is missed is the one or the
-    other can be known of the certificate that it issued: that names the issuer's issuer, or says where to get the
-    issuer's certificate, which is not how one gets a root. A chain of several lacks its root, most likely.
+    A server must send intermediate certificates, but need not send the root. The last certificate tells which of the
+    two its missing issuer is: an intermediate one if it names the issuer's issuer, or, in a chain of one, a URL of the
+    issuer's certificate, as one does not get roots that way. Of a longer chain most likely the root is missing.
     """
     last = path[-1]
     issuer = last.issued_by
@@ -86,7 +86,7 @@ def _unknown(path: Sequence[Certificate], peer: str, cafile: str | None) -> tupl
 
 
 def _path(chain: Sequence[Certificate]) -> list[Certificate]:
-    """The part of a chain, sent in whatever order, in which each is issued by the next, from the peer's own on."""
+    """The certificates of a chain, sent in any order, from the peer's own on, each issued by the next."""
     path = [chain[0]]
     while not path[-1].self_issued:
         issuer = next((each for each in chain if each.subject == path[-1].issuer and each not in path), None)

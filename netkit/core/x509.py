@@ -1,7 +1,7 @@
-"""What people look at in a certificate: whose it is, who issued it, its dates and its fingerprint (RFC 5280).
+"""Parsing of X.509 certificates (RFC 5280) for display: subject, issuer, names, dates, fingerprint.
 
-A reader of DER (X.690). The ssl module reads certificates that it has verified, and those that people ask about are the
-others, of which it has the bytes. Nothing is verified here, nothing is raised, and what cannot be read is left out.
+It parses DER (X.690) by itself, as the ssl module parses only certificates that it has verified; of others it has only
+the bytes. Nothing is verified here. ``read`` never raises: what cannot be parsed is left out.
 """
 
 import re
@@ -14,14 +14,14 @@ from typing import NamedTuple
 _MAX_IDENTIFIER = 128  # bytes
 _MALFORMED = (ValueError, IndexError)
 _UTC_TIME, _GENERALIZED_TIME = 0x17, 0x18
-# Tagged parts of a TBSCertificate and of an AuthorityKeyIdentifier, and kinds of GeneralName: RFC 5280, sections 4.1,
-# 4.2.1.1 and 4.2.1.6.
+# Tags in a TBSCertificate and an AuthorityKeyIdentifier, and those of GeneralName: RFC 5280, sections 4.1, 4.2.1.1 and
+# 4.2.1.6.
 _VERSION, _EXTENSIONS, _AUTHORITY_ISSUER = 0xA0, 0xA3, 0xA1
 _EMAIL, _DNS, _DIRECTORY, _URI, _ADDRESS = 0x81, 0x82, 0xA4, 0x86, 0x87
 _ALTERNATIVE_NAMES, _AUTHORITY_KEY, _AUTHORITY_ACCESS = "2.5.29.17", "2.5.29.35", "1.3.6.1.5.5.7.1.1"
 _CA_ISSUERS = "1.3.6.1.5.5.7.48.2"
 _COMMON_NAME = "2.5.4.3"
-# The table of RFC 4514, section 3, and what OpenSSL calls some that are not in it.
+# The table of RFC 4514, section 3, and OpenSSL's names of some attributes that are not in it.
 _ATTRIBUTES = {
     _COMMON_NAME: "CN",
     "2.5.4.7": "L",
@@ -45,7 +45,7 @@ _CODECS = {
     0x0C: "utf-8",  # UTF8String
     0x12: "ascii",  # NumericString
     0x13: "ascii",  # PrintableString
-    0x14: "latin-1",  # TeletexString, as everybody uses it
+    0x14: "latin-1",  # TeletexString, in practice
     0x16: "ascii",  # IA5String
     0x1A: "ascii",  # VisibleString
     0x1C: "utf-32-be",  # UniversalString
@@ -58,11 +58,11 @@ _GENERALIZED_FORM = re.compile(rb"(\d{4})(\d\d)(\d\d)(\d\d)(\d\d)(\d\d)Z")
 
 
 class Certificate(NamedTuple):
-    """A certificate: its bytes, ``der``, and what could be read of them.
+    """A certificate: its bytes, ``der``, and what could be parsed of them.
 
-    ``subject`` and ``issuer`` are written as in RFC 4514, ``issued_by`` is short for the issuer. The alternative names
-    are hosts, addresses and the like. ``serial`` is in hex. Of the issuer's own certificate it may tell who issued
-    that, its ``grandparent``, and it may be ``published``, at a URL.
+    ``subject`` and ``issuer`` are in the form of RFC 4514; ``issued_by`` is a short form of the issuer. Alternative
+    names are hosts, addresses and the like. ``serial`` is in hex. ``grandparent`` is the issuer of the issuer's own
+    certificate, if this one names it. ``published`` is whether it has a URL for the issuer's certificate.
     """
 
     der: bytes
@@ -79,19 +79,19 @@ class Certificate(NamedTuple):
 
     @property
     def fingerprint(self) -> str:
-        """The SHA-256 of all of it, as ``--fingerprint`` takes it."""
+        """The SHA-256 of ``der``, in the form that ``--fingerprint`` takes."""
         import hashlib  # with its algorithms: 2 ms, and most certificates are trusted by their names
 
         return f"sha256:{hashlib.sha256(self.der).hexdigest()}"
 
     @property
     def names(self) -> tuple[str, ...]:
-        """What it is known by: the alternative names, or else the common name."""
+        """The alternative names, or else the common name, if any."""
         return self.alternative_names or ((self.common_name,) if self.common_name else ())
 
     @property
     def label(self) -> str:
-        """What a person would call it."""
+        """A short name of the certificate: its first name, or else its subject."""
         return self.names[0] if self.names else self.subject
 
     @property
@@ -107,12 +107,12 @@ class _Value(NamedTuple):
     whole: bytes
 
     def parts(self) -> "list[_Value]":
-        """The values that it is made of. Raises ValueError if its content is none."""
+        """The values in its content. Raises ValueError if that is not DER."""
         return list(_values(self.content))
 
 
 def read(der: bytes) -> Certificate:
-    """The certificate that these bytes are."""
+    """Parse a certificate. Fields that cannot be parsed keep their defaults."""
     found = Certificate(der)
     try:
         [whole] = _values(der)
@@ -159,7 +159,7 @@ def _with_extension(found: Certificate, extension: _Value) -> Certificate:
 
 
 def _alternative(name: _Value) -> str | None:
-    """A GeneralName as text; None for kinds that nobody would know it by."""
+    """A GeneralName as text; None for other types than DNS name, address, mail address, URI and directory name."""
     if name.tag in (_DNS, _EMAIL, _URI):
         return name.content.decode("ascii", "backslashreplace")
     if name.tag == _ADDRESS and len(name.content) in (4, 16):
@@ -190,7 +190,7 @@ def _attribute(value: _Value) -> str:
 
 
 def _escaped(match: re.Match[str]) -> str:
-    """A character of a value: RFC 4514, section 2.4. What is not to be printed is its bytes in hex."""
+    """Escape a character by RFC 4514, section 2.4; one that is not printable becomes its bytes in hex."""
     character = match[0]
     if character in _SEPARATORS:
         return "\\" + character
@@ -200,7 +200,7 @@ def _escaped(match: re.Match[str]) -> str:
 
 
 def _text(value: _Value, errors: str) -> str:
-    """A string. Raises ValueError if it is another type, or what ``errors`` does not mend."""
+    """Decode a string. Raises ValueError if it is of another type, or cannot be decoded with ``errors``."""
     codec = _CODECS.get(value.tag)
     if codec is None:
         raise ValueError("no string")
@@ -217,7 +217,7 @@ def _common_name(name: _Value) -> str:
 
 
 def _identifier(value: _Value) -> str:
-    """An object identifier in decimal, with dots. Raises ValueError if it is longer than any that is in use."""
+    """An object identifier in dotted form. Raises ValueError if it is longer than 128 bytes, as none in use is."""
     if len(value.content) > _MAX_IDENTIFIER:
         raise ValueError("the identifier is too long")
     return _dotted(value.content)
@@ -242,7 +242,7 @@ def _hex(integer: bytes) -> str:
 
 
 def _moment(value: _Value) -> datetime | None:
-    """A time of a certificate: RFC 5280, section 4.1.2.5. None if it is another form, or no time."""
+    """Parse a time (RFC 5280, section 4.1.2.5); None if it has another form, or is no valid time."""
     form = {_UTC_TIME: _UTC_FORM, _GENERALIZED_TIME: _GENERALIZED_FORM}.get(value.tag)
     match = form and form.fullmatch(value.content)
     if not match:
@@ -257,7 +257,7 @@ def _moment(value: _Value) -> datetime | None:
 
 
 def _values(data: bytes) -> Iterator[_Value]:
-    """The values that follow each other in ``data``, of tags below 31. Raises ValueError if it is no DER."""
+    """Yield the consecutive values in ``data``, with tags below 31. Raises ValueError if it is not DER."""
     at = 0
     while at < len(data):
         tag, length = data[at], int.from_bytes(data[at + 1 : at + 2])
