@@ -1,4 +1,4 @@
-"""Content codings (RFC 9110, section 8.4.1): gzip and deflate are undone while a body comes, in little memory."""
+"""Streaming decompression of HTTP bodies: the content codings gzip and deflate (RFC 9110, section 8.4.1)."""
 
 import zlib
 
@@ -9,16 +9,16 @@ from netkit.core.stream import LARGEST_READ, Connection, Counts
 
 ACCEPTED = "gzip, deflate"
 _GZIP, _DEFLATE = ("gzip", "x-gzip"), "deflate"
-_MAX_CODINGS = 4  # one over the other; there is hardly a server with more than one
+_MAX_CODINGS = 4  # applied one after the other; hardly any server uses more than one
 # The wbits of zlib: a gzip member, a zlib stream, and one without its header, which some servers call deflate too.
 _MEMBER, _ZLIB, _BARE = 31, 15, -15
 
 
 def decoded(body: Connection, codings: str | None) -> Connection:
-    """A body as it was before these codings, the value of Content-Encoding; its ``recv`` fails where they are broken.
+    """Return a stream with the decoded body; ``codings`` is the value of Content-Encoding, or None.
 
-    Raises Failure PROTOCOL for codings that were not asked for. ``recv`` raises PROTOCOL for bytes that are none of
-    theirs, and PARTIAL if they end early.
+    Raises Failure PROTOCOL for codings other than ``ACCEPTED``. ``recv`` raises Failure PROTOCOL for malformed data,
+    and PARTIAL if it ends early.
     """
     names = [name for word in (codings or "").split(",") if (name := word.strip().lower()) not in ("", "identity")]
     unknown = [name for name in names if name not in (*_GZIP, _DEFLATE)]
@@ -31,20 +31,20 @@ def decoded(body: Connection, codings: str | None) -> Connection:
 
 
 class _Decoded(Wrapped):
-    """A body without one coding; it counts what comes out."""
+    """Removes one coding from a body. Its counts are of decoded bytes."""
 
     def __init__(self, body: Connection, coding: str) -> None:
         super().__init__(body)
         self.counts = Counts()
         self._coding = coding
-        self._decoder: zlib._Decompress | None = None  # of what has begun, and not ended
-        self._coded = b""  # what is still to be undone
-        self._begun = self._full = False  # ``_full``: the decoder may have more of what it was given
+        self._decoder: zlib._Decompress | None = None  # of the stream or gzip member that is being decoded
+        self._coded = b""  # received, and still to be decoded
+        self._begun = self._full = False  # ``_full``: the decoder may have more output of its input so far
 
     async def recv(self) -> bytes:
         data = b""
         while not data:
-            await checkpoint()  # a body of 1000:1 holds nobody up
+            await checkpoint()  # decoding a body of 1000:1 must not block other tasks
             if not (self._coded or self._full):
                 self._coded = await super().recv()
                 if not self._coded:
@@ -69,14 +69,14 @@ class _Decoded(Wrapped):
         return data
 
     def _begin(self) -> "zlib._Decompress":
-        """The decoder for what comes next: of a gzip file one member may follow the other (RFC 1952)."""
+        """A new decoder. Only gzip may have more than one member, one after the other (RFC 1952)."""
         if self._coding in _GZIP:
             self._begun = True
             return zlib.decompressobj(_MEMBER)
         if self._begun:
             raise self._failure(Exit.PROTOCOL, f"more follows the end of its {self._coding}")
         self._begun = True
-        # The low bits of a zlib stream's first byte are 8: RFC 1950, section 2.2. A block that begins so is a rare one.
+        # The low bits of a zlib stream's first byte are 8: RFC 1950, section 2.2. A bare deflate block rarely has that.
         return zlib.decompressobj(_ZLIB if self._coded[0] & 0x0F == 8 else _BARE)
 
     def _check_end(self) -> None:

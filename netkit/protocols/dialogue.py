@@ -1,7 +1,7 @@
-"""Dialogues with a server, without I/O, and one driver for all of them.
+"""Sans-I/O dialogues with a server, for STARTTLS and probes, and the driver that runs them over a connection.
 
-A dialogue is a generator. It yields bytes that are to be sent, or a Frame, for which it gets the next unit of what the
-server sends, such as a line. It returns what came of it, and raises Refused if nothing can.
+A dialogue is a generator. It yields bytes to be sent, or a Frame, for which it is sent the next unit of the server's
+answer, such as a line. It returns its result, and raises Refused if there is none.
 """
 
 from collections.abc import Callable, Generator
@@ -11,20 +11,21 @@ from netkit.core.stream import Connection
 
 T = TypeVar("T")
 
-LIMIT = 64 * 1024  # bytes that a server has for all its answers
-_MAX_QUOTED = 200  # characters of an answer that a person is shown
+LIMIT = 64 * 1024  # bytes that all answers of a server may have together
+_MAX_QUOTED = 200  # characters of an answer that are shown in a message
 
 Frame = Callable[[bytes], int]
-"""The length of the unit that these bytes begin with, or 0 while they do not tell. May raise Refused."""
+"""Returns the length of the unit at the start of these bytes, or 0 if more are needed to tell. May raise Refused."""
 
 Steps = Generator[bytes | Frame, bytes, T]
 
 
 class Names(NamedTuple):
-    """What the two sides are called: the server as its certificate has it, the client as it says itself.
+    """What a dialogue knows of the two sides.
 
-    ``greeted`` is whether the server has greeted already: once, in plain text before TLS. ``resource`` is what of it is
-    asked for: the path of its URL, without the slash before it.
+    ``server`` is the name of the server, as in its certificate, ``client`` that which we give ourselves in EHLO.
+    ``greeted`` is whether the server has sent its greeting already, in plain text before TLS. ``resource`` is the path
+    of a probe's URL without its first slash, such as the service of grpc://.
     """
 
     server: str
@@ -34,7 +35,7 @@ class Names(NamedTuple):
 
 
 def names_of(server: str, stream: Connection) -> Names:
-    """The names for a connection; a client without a name says its address as RFC 5321, section 4.1.3, writes it."""
+    """The names for a connection. The client's is an address literal (RFC 5321, section 4.1.3), [192.0.2.1]."""
     local = stream.local.host
     if local is None:
         return Names(server, "localhost")
@@ -43,18 +44,18 @@ def names_of(server: str, stream: Connection) -> Names:
 
 
 class Refused(ValueError):
-    """Why a dialogue came to nothing, in words for a person."""
+    """The dialogue has failed. The text is the reason, for a message."""
 
 
 class NotReady(Refused):
-    """The server is there, and says itself that it is not ready; why, in words for a person."""
+    """The server speaks the protocol, and says that it is not ready. The text is its reason."""
 
     def __init__(self, words: str) -> None:
         super().__init__(shortened(words) or "it does not say why")
 
 
 class Malformed(Refused):
-    """The server does not speak the protocol; ``answer`` is the first line of what it said."""
+    """The server does not speak the protocol. ``answer`` is the first line of its answer."""
 
     def __init__(self, answer: bytes) -> None:
         self.answer = answer.partition(b"\n")[0].rstrip(b"\r")
@@ -62,23 +63,23 @@ class Malformed(Refused):
 
 
 def refused(what: str, answer: bytes) -> Refused:
-    """The server said no to ``what``."""
+    """The Refused for a server that answered ``what`` with an error."""
     return Refused(f"it refused {what}: {quoted(answer)}")
 
 
 def quoted(answer: bytes) -> str:
-    """What a person is shown of an answer."""
+    """An answer as text for a message, shortened."""
     return shortened(answer.decode("utf-8", "backslashreplace"))
 
 
 def shortened(words: str) -> str:
-    """The beginning of what a server says, without blanks around it."""
+    """The first 200 characters of a text, stripped."""
     text = words.strip()
     return text if len(text) <= _MAX_QUOTED else text[:_MAX_QUOTED] + "..."
 
 
 def line(data: bytes) -> int:
-    """The frame of a line."""
+    """The Frame of a line."""
     return data.find(b"\n") + 1
 
 
@@ -89,7 +90,7 @@ def check_beginning(data: bytes, *beginnings: bytes) -> None:
 
 
 def line_beginning(*beginnings: bytes) -> Frame:
-    """The frame of a line that has one of these beginnings, if there are some, or is Malformed."""
+    """The Frame of a line that must have one of these beginnings, if any are given; else it raises Malformed."""
 
     def end(data: bytes) -> int:
         if beginnings:
@@ -100,14 +101,14 @@ def line_beginning(*beginnings: bytes) -> Frame:
 
 
 def read_line(*beginnings: bytes) -> Steps[bytes]:
-    """The next line, without its end; Malformed unless it has one of the ``beginnings``, if there are some."""
+    """Read the next line, without its end. Raises Malformed unless it has one of ``beginnings``, if any are given."""
     return (yield line_beginning(*beginnings)).rstrip(b"\r\n")
 
 
 class Conversation(Generic[T]):
-    """One dialogue on its way; ``done`` once it has returned its ``result``.
+    """A running dialogue, still without I/O. ``done`` is set once it has returned its ``result``.
 
-    ``too_much`` and ``ended`` say what it means that the server sends more than ``LIMIT`` bytes, or ends.
+    ``too_much`` and ``ended`` are the reasons if the server sends more than ``LIMIT`` bytes, or ends, before that.
     """
 
     too_much = f"it sent {LIMIT >> 10} KiB that are no answer"
@@ -122,7 +123,7 @@ class Conversation(Generic[T]):
         self._step = next(steps)
 
     def receive(self, data: bytes) -> bytes:
-        """Take what came, b"" at first, and return what is to be sent. Raises Refused."""
+        """Take bytes from the server (b"" at first), and return the bytes to send. Raises Refused."""
         room = LIMIT - self.received
         self.received += len(data)
         self.unread += data[: max(room, 0)]
@@ -153,7 +154,7 @@ class Conversation(Generic[T]):
 
 
 async def converse(stream: Connection, conversation: Conversation[T]) -> T:
-    """Have a conversation over a connection, which stays its owner's. Raises Refused, and Failure as a stream does."""
+    """Run a dialogue over a connection, and return its result. The caller closes. Raises Refused, and Failure."""
     data = b""
     while True:
         if request := conversation.receive(data):

@@ -1,7 +1,7 @@
-"""DNS itself: dnspython's messages over our datagrams, over a stream where an answer does not fit into one, and over
-TLS and HTTPS.
+"""A DNS client, with dnspython's messages: over UDP, over TCP for answers that do not fit, over TLS and over HTTPS.
 
-Each try has a random id, from a port that the system chooses at random; what does not answer it is not heard.
+Each query has a random id, and a source port that the system chooses at random. Datagrams that do not match it are
+ignored.
 """
 
 import os
@@ -34,16 +34,16 @@ from netkit.core.units import duration
 from netkit.protocols.url import Url
 
 _PAYLOAD = 1232  # bytes of an answer that no path fragments: DNS flag day 2020
-_FOREVER = 3600.0  # s: another deadline stands
-_FIRST_PAUSE = 1.0  # s until a server is asked again; twice as long each round
+_FOREVER = 3600.0  # s, for ``dial``: the deadline of the caller applies
+_FIRST_PAUSE = 1.0  # s until the next server is asked; twice as long each round
 _WORDS = {
     dns.rcode.NXDOMAIN: "name not found",
     dns.rcode.SERVFAIL: "temporary failure of the server (SERVFAIL)",
     dns.rcode.REFUSED: "the server refuses to answer (REFUSED)",
 }
-# Of another server one may hear better.
+# After one of these the next server is asked.
 _NEXT = (dns.rcode.SERVFAIL, dns.rcode.REFUSED, dns.rcode.NOTIMP)
-# Failures that say more than that nothing was found.
+# Failures whose exit code is kept; any other becomes RESOLVE.
 _TOLD = (Exit.PROTOCOL, Exit.CERT, Exit.TLS, Exit.PARTIAL)
 _MEDIA_TYPE = "application/dns-message"  # RFC 8484, section 6
 _UNKNOWN = dns.rdatatype.from_text("TYPE65280")  # for private use, so it has no form but bytes: RFC 6895, section 3.1
@@ -52,9 +52,9 @@ _MALFORMED = (dns.exception.DNSException, ValueError, IndexError, struct.error)
 
 
 class Asking(NamedTuple):
-    """Whom to ask and how: the servers, one after the other, until ``timeout`` seconds from ``begun`` are over.
+    """The servers and how they are asked: one after the other, until ``timeout`` seconds after ``begun``.
 
-    With ``layers`` it is DNS over TLS (RFC 7858), and with a ``url``, which is the one server's, over HTTPS (RFC 8484).
+    ``layers`` make it DNS over TLS (RFC 7858). ``url``, of the only server, makes it DNS over HTTPS (RFC 8484).
     """
 
     servers: Sequence[Endpoint]
@@ -66,19 +66,19 @@ class Asking(NamedTuple):
 
     @property
     def protocol(self) -> str:
-        """What a question goes over first."""
+        """The protocol of a query's first try."""
         return "https" if self.url else "tls" if self.layers else "udp"
 
     def name(self, server: Endpoint) -> str:
-        """What a server is called."""
+        """The name of a server in messages."""
         return str(self.url or server)
 
 
 class Reply(NamedTuple):
-    """What a server said: maybe no record at all. ``canonical`` is the name at the end of the aliases.
+    """The answer of a server, maybe without records. ``canonical`` is the name at the end of the CNAMEs.
 
-    ``records`` are their type, their value as zone files write it, which is printable ASCII, their TTL in seconds, and
-    the strings of those that are made of strings, such as TXT.
+    Each of ``records`` is its type, its value in the form of zone files (printable ASCII), its TTL in seconds, and its
+    strings if it is made of strings, as TXT is.
     """
 
     records: tuple[tuple[str, str, int, tuple[bytes, ...]], ...]
@@ -88,7 +88,7 @@ class Reply(NamedTuple):
 
 
 def check_kind(text: str) -> str:
-    """Return the name of a type of record, in upper case; raise Invalid for what is none that can be asked for."""
+    """Return the name of a record type in upper case. Raises Invalid for unknown types and meta-types."""
     try:
         kind = dns.rdatatype.from_text(text)
     except (dns.exception.DNSException, ValueError):
@@ -99,7 +99,7 @@ def check_kind(text: str) -> str:
 
 
 def is_name(text: str) -> bool:
-    """Whether this is a name of DNS, which may be no host's: ``_x.example``, ``0/25.2.0.192.in-addr.arpa``."""
+    """Whether a text is a DNS name, which need not be a host name: ``_x.example``, ``0/25.2.0.192.in-addr.arpa``."""
     try:
         dns.name.from_text(text)
     except (dns.exception.DNSException, UnicodeError):
@@ -108,10 +108,9 @@ def is_name(text: str) -> bool:
 
 
 def comparable(kind: str, text: str) -> bytes:
-    """A record's value, as zone files write it, in the one form in which values are compared (RFC 4034, section 6.2).
+    """Convert a record's value from the form of zone files to the canonical form (RFC 4034, section 6.2) to compare it.
 
-    Of a TXT record it is its strings, joined; its text may also be given as it is, without quotation marks. Raises
-    Invalid.
+    For a TXT record these are its strings, joined; its text may also be given without quotation marks. Raises Invalid.
     """
     rdtype = dns.rdatatype.from_text(kind)
     is_text = rdtype in (dns.rdatatype.TXT, dns.rdatatype.SPF)
@@ -121,7 +120,7 @@ def comparable(kind: str, text: str) -> bytes:
     try:
         try:
             rdata = dns.rdata.from_text(rdclass, rdtype, text, dns.name.root, relativize=False)
-        except _MALFORMED:  # unless it is bytes that cannot be read: RFC 3597, section 5
+        except _MALFORMED:  # it may be in the generic form, \# LENGTH HEX: RFC 3597, section 5
             rdata = dns.rdata.from_text(rdclass, _UNKNOWN, text)
     except _MALFORMED:
         raise Invalid(f"value {text!r} is none of type {kind}") from None
@@ -133,10 +132,10 @@ def _strings(rdata: dns.rdata.Rdata) -> tuple[bytes, ...]:
 
 
 async def ask(host: str, kind: str, how: Asking) -> Reply:
-    """Ask for records of a name; of an address, for its name.
+    """Query the records of type ``kind`` of a name; for an IP address, of its name in in-addr.arpa or ip6.arpa.
 
-    Raises Failure: RESOLVE if there is no such name or the server fails, PROTOCOL if what came means nothing, TIMEOUT;
-    CERT, TLS and PARTIAL as TLS does.
+    Raises Failure: RESOLVE if there is no such name or the servers fail, PROTOCOL for malformed answers, TIMEOUT; CERT,
+    TLS and PARTIAL as the TLS layer does.
     """
     if family_of(host) is not None:
         name = dns.reversename.from_address(host.partition("%")[0])
@@ -178,14 +177,14 @@ async def ask(host: str, kind: str, how: Asking) -> Reply:
         except Failure as failure:
             failed.add(server)
             if len(failed) == len(set(servers)):
-                if failure.exit is Exit.RESOLVE:  # of the server's own name
+                if failure.exit is Exit.RESOLVE:  # the server's own name was not found
                     raise
                 exit = failure.exit if failure.exit in _TOLD else Exit.RESOLVE
                 raise _failure(exit, host, failure.reason, map(how.name, servers)) from failure
             why = f"{called}: {failure.reason}"
             continue
         if answer.rcode() == dns.rcode.FORMERR and query.edns >= 0:
-            query.use_edns(-1)  # a server of old
+            query.use_edns(-1)  # an old server: ask again without EDNS
             why = f"{called} knows no EDNS"
             continue
         if answer.rcode() in _NEXT:
@@ -199,7 +198,7 @@ async def ask(host: str, kind: str, how: Asking) -> Reply:
 
 
 async def _over_udp(query: dns.message.Message, server: Endpoint, odd: set[Endpoint]) -> dns.message.Message:
-    """Return the answer to a query, which may be cut short; who says what is no answer is noted as ``odd``."""
+    """Query over UDP; the answer may be truncated. A server that sends something else is added to ``odd``."""
     sock = await udp.connect(server)
     try:
         await sock.send(query.to_wire())
@@ -214,7 +213,7 @@ async def _over_udp(query: dns.message.Message, server: Endpoint, odd: set[Endpo
 
 
 async def _over_stream(query: dns.message.Message, server: Endpoint, how: Asking) -> dns.message.Message:
-    """Return the answer to a query, whole (RFC 7766)."""
+    """Query over TCP or TLS (RFC 7766)."""
     async with _dialled(server, how) as stream:
         wire = query.to_wire()
         await stream.send(len(wire).to_bytes(2, "big") + wire)
@@ -228,7 +227,7 @@ async def _over_stream(query: dns.message.Message, server: Endpoint, how: Asking
 
 
 async def _over_https(query: dns.message.Message, server: Endpoint, how: Asking) -> dns.message.Message:
-    """Return the answer to a query, which is posted to the server's URL."""
+    """Query over HTTPS, by a POST to the server's URL."""
     from netkit.protocols.http import OK, Exchange, Request
 
     url = how.url
@@ -256,7 +255,7 @@ async def _over_https(query: dns.message.Message, server: Endpoint, how: Asking)
 
 @asynccontextmanager
 async def _dialled(server: Endpoint, how: Asking) -> AsyncIterator[Connection]:
-    """A connection to a server for one question, which is ended once that is answered."""
+    """A connection to a server for one query, which is closed after the block."""
     async with Group() as group:
         stream = await dial(server, Dialling(timeout=_FOREVER, layers=how.layers), group=group)
         try:
@@ -269,7 +268,7 @@ async def _dialled(server: Endpoint, how: Asking) -> AsyncIterator[Connection]:
 
 
 def _parse(query: dns.message.Message, data: bytes) -> dns.message.Message:
-    """Return the message if it answers the query. One that is cut short need not be whole."""
+    """Parse a message, which may be truncated (TC). Raises Failure PROTOCOL if it does not answer the query."""
     try:
         answer = dns.message.from_wire(data, raise_on_truncation=True)
     except dns.message.Truncated as cut:
@@ -285,7 +284,7 @@ def _parse(query: dns.message.Message, data: bytes) -> dns.message.Message:
 
 
 def _parse_in_part(data: bytes) -> dns.message.Message:
-    """Return a message with records that cannot be read: in its answer they are bytes, as RFC 3597 has them.
+    """Parse a message with malformed records, which are kept in its answer section as generic data (RFC 3597).
 
     Raises one of _MALFORMED if more than the data of some records is wrong.
     """
@@ -322,7 +321,7 @@ def _read(answer: dns.message.Message, host: str, kind: str, server: str, protoc
         chain = answer.resolve_chaining()
     except dns.message.ChainTooLong:
         raise _failure(Exit.RESOLVE, host, "its aliases never end", [server]) from None
-    except (dns.exception.DNSException, AttributeError) as error:  # the latter of an alias that is unreadable
+    except (dns.exception.DNSException, AttributeError) as error:  # AttributeError: a CNAME that could not be parsed
         raise _failure(Exit.PROTOCOL, host, "what came is no answer", [server]) from error
     canonical = chain.canonical_name
     wanted = dns.rdatatype.from_text(kind)

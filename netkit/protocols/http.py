@@ -1,7 +1,7 @@
-"""HTTP/1.1 (RFC 9112) over a stream: one request and its answer.
+"""An HTTP/1.1 client (RFC 9112): one request and its response over a connection.
 
-h11 writes the request and reads heads and chunks. The bytes of a body without chunks are the stream's own, so that the
-kernel may move them.
+h11 writes the request, and parses heads and chunks. A body that is not chunked is read from the connection directly, so
+that the system's kernel can move its bytes (splice).
 """
 
 import itertools
@@ -18,23 +18,23 @@ from netkit.core.splice import move
 from netkit.core.stream import Connection, Counts, RawEnd, Stream, raw_source
 
 MAX_HEAD = 256 * 1024  # bytes of all heads together; curl's limit is 300 KB
-_MAX_LINE = 8 * 1024  # bytes of the status line, between two chunks, of trailers: RFC 9112, section 3, has 8000
-_MAX_BLANKS = 1024  # bytes: h11 takes time by the square of a run of blanks that is followed by nonsense
+_MAX_LINE = 8 * 1024  # bytes of the status line, a chunk's size line, trailers: RFC 9112, section 3, has 8000
+_MAX_BLANKS = 1024  # bytes: h11 takes quadratic time for a run of blanks that is followed by something malformed
 # RFC 9110, section 15
 OK, NO_CONTENT, PARTIAL_CONTENT, NOT_MODIFIED, UNSATISFIABLE = 200, 204, 206, 304, 416
 _BODILESS = (NO_CONTENT, NOT_MODIFIED)  # RFC 9112, section 6.3
-_BODIED = ("POST", "PUT", "PATCH")  # where no body is said to be none: RFC 9110, section 8.6
+_BODIED = ("POST", "PUT", "PATCH")  # without a body they send Content-Length: 0 (RFC 9110, section 8.6)
 _BEGINNING = b"HTTP/"
 _STATUS_LINE = re.compile(rb"HTTP/[0-9]\.[0-9] [0-9]{3}( [^\r]*)?\r?")
 TLS_HINT = "the server may want TLS: write https:"
-_TLS = (0x15, 0x16)  # an alert, a handshake: RFC 8446, section 5.1
+_TLS = (0x15, 0x16)  # first byte of an alert, a handshake: RFC 8446, section 5.1
 _BLANKS = re.compile(rb"[ \t\r\n]{%d}" % _MAX_BLANKS)
 _TWO_BLANKS = re.compile(rb"[ \t][ \t]")
 _END = re.compile(rb"\n\r?\n")
 _LENGTHS = re.compile(rb"^content-length[ \t]*:((?:[^\n]|\n[ \t])*)", re.IGNORECASE | re.MULTILINE)
 LONG_LENGTH = re.compile(rb"^content-length[ \t]*:\s*[0-9]{21}", re.IGNORECASE | re.MULTILINE)  # h11 0.14 takes those
 _QUOTED = re.compile(r"b(['\"].*?['\"])(?=\)|$| )")
-# What h11 says of an answer, and what we say.
+# The beginnings of h11's messages, and our words for them.
 _WORDS = {
     "illegal status line": "its status line is malformed",
     "illegal header line": "a field is malformed",
@@ -52,19 +52,19 @@ _WORDS = {
 
 
 def names(fields: Sequence[tuple[str, bytes]]) -> list[str]:
-    """The names of fields in lower case, in which they are compared."""
+    """The names of fields in lower case, for comparison."""
     return [name.lower() for name, _ in fields]
 
 
 class Upload(NamedTuple):
-    """A body that is read while it is sent: ``length`` bytes of a stream, or None: all that comes, in chunks."""
+    """A request body from a stream: ``length`` bytes of it, or if that is None all to its end, sent in chunks."""
 
     stream: Stream
     length: int | None
 
 
 def told(ours: Mapping[str, str], given: Sequence[tuple[str, bytes]]) -> list[tuple[str, bytes]]:
-    """The fields of a request: ours, or in the place of one those of its name that are given, but for empty ones."""
+    """The fields of a request: ``ours``, each replaced by those ``given`` with its name. Empty ones are left out."""
     fields = {name.lower(): [(name, value.encode())] for name, value in ours.items()}
     instead: dict[str, list[tuple[str, bytes]]] = {}
     for name, octets in given:
@@ -73,7 +73,7 @@ def told(ours: Mapping[str, str], given: Sequence[tuple[str, bytes]]) -> list[tu
 
 
 class Request(NamedTuple):
-    """What is asked: a method, the target (path and query), the fields of the head, and a body or None."""
+    """A request: method, target (path and query), the fields of its head, and its body, if any."""
 
     method: str
     target: str
@@ -82,7 +82,7 @@ class Request(NamedTuple):
 
 
 class Head(NamedTuple):
-    """The head of an answer. ``fields`` have names in lower case, and ``raw`` is all of it as it came."""
+    """The head of a response. The names in ``fields`` are in lower case. ``raw`` is the head as received."""
 
     status: int
     reason: str
@@ -90,7 +90,7 @@ class Head(NamedTuple):
     raw: bytes
 
     def get(self, name: str) -> str | None:
-        """The first field of that name, which is in lower case; bytes that are not ASCII as Latin-1."""
+        """The value of the first field with this lower-case name, decoded as Latin-1; None if there is none."""
         return next((value.decode("latin-1") for key, value in self.fields if key == name.encode()), None)
 
     @property
@@ -99,7 +99,7 @@ class Head(NamedTuple):
 
 
 class _Twice(Counts):
-    """Counts what is received for a stream, and by ``also``."""
+    """Counts for ``raw_source``: received bytes are added to those of a stream, and passed to ``also``."""
 
     def __init__(self, stream: Counts, also: Callable[[int], None]) -> None:
         super().__init__()
@@ -111,11 +111,11 @@ class _Twice(Counts):
 
 
 class Exchange(Wrapped):
-    """A request and its answer over a connection, which the caller closes.
+    """A request and its response over a connection, which the caller closes.
 
-    As a stream it receives the body of the answer and counts its bytes. ``left`` is how many are still to come: None
-    while nobody can know, where they are chunked or end with the connection. ``name`` is for messages: what is asked
-    for. ``offered`` counts the bytes of the request that the connection was given so far, or is about to be.
+    As a stream it receives the body of the response, and counts its bytes. ``left`` is how many are still to come, None
+    if that is not known: the body is chunked, or ends with the connection. ``name`` is how messages call the resource.
+    ``offered`` counts the bytes of the request that were given to the connection so far, or are about to be.
     """
 
     def __init__(self, stream: Connection, request: Request, name: str) -> None:
@@ -140,21 +140,21 @@ class Exchange(Wrapped):
             parts += h11.Data(data=body or b""), h11.EndOfMessage()
         self._request = b"".join(self._http.send(part) or b"" for part in parts)
         self.offered = len(self._request)
-        self._plain = False  # the body is the stream's own bytes
-        self._overfull = False  # more came than the body
-        self._held = memoryview(b"")  # bytes that came with the head, or that are still to be read as chunks
-        self._failure: Failure | None = None  # that comes after what was received
-        self._piece = 0  # how many of them h11 gets at once
+        self._plain = False  # whether the body is read from the connection directly, without h11
+        self._overfull = False  # whether bytes came after the body
+        self._held = memoryview(b"")  # bytes that came with the head, or are still to be given to h11
+        self._failure: Failure | None = None  # raised by the next ``recv``
+        self._piece = 0  # how many bytes of ``_held`` h11 gets at a time
 
     def raw_source(self) -> RawEnd | None:
-        """The connection's, where the next bytes of the body are its own; ``left`` of them at most."""
+        """That of the connection, limited to ``left`` bytes; None if the body is chunked, or bytes of it are held."""
         end = raw_source(self._stream) if self._plain and not self._held else None
         return end and end._replace(counts=_Twice(end.counts, self._count), limit=self.left, call=None)
 
     async def ask(self) -> None:
-        """Send the request. That the peer takes no more of it is no failure here: it may have answered all the same.
+        """Send the request. A failure to send is not raised, as the server may have sent a response anyway.
 
-        Raises Failure READ for a body that cannot be read, or that is shorter than its length.
+        Raises Failure READ for a body that cannot be read, or is shorter than its length.
         """
         try:
             await self._stream.send(self._request)
@@ -176,7 +176,7 @@ class Exchange(Wrapped):
         await self._pass_on(h11.EndOfMessage())
 
     async def _move(self, body: Stream, most: int) -> int:
-        """Have the kernel send what it can of the body, ``most`` bytes at most; return how many these were."""
+        """Have the system's kernel send the body, ``most`` bytes at most; return how many it could move."""
         flow = Flow()
         try:
             await move(body, self._stream, flow, most)
@@ -192,26 +192,26 @@ class Exchange(Wrapped):
 
     @property
     def asked(self) -> bool:
-        """Whether the connection was given all of the request."""
+        """Whether the whole request was given to the connection."""
         return self._http.our_state in (h11.DONE, h11.MUST_CLOSE)
 
     @property
     def may_leave_open(self) -> bool:
-        """Whether the connection can be used for another exchange once this one is over, as far as its head says."""
+        """Whether the connection could be used again after this exchange, by what its head says."""
         has_end = self.left is not None or not self._plain
         return has_end and self._http.our_state is h11.DONE
 
     @property
     def leaves_open(self) -> bool:
-        """Whether the connection can be used for another exchange: this one is over, and nothing more has come."""
+        """Whether the connection can be used again now: the body was read, and no more bytes have come."""
         came_more = self._overfull or self._held or self._http.trailing_data[0]
         return self.left == 0 and not came_more and self.may_leave_open
 
     async def head(self) -> Head:
-        """Receive the head of the answer; those with status 1xx before it are passed over.
+        """Receive the head of the response; interim ones (1xx) before it are skipped.
 
-        Raises Failure: PROTOCOL for what is malformed or ambiguous, or no answer at all; TOO_BIG for more than
-        ``MAX_HEAD`` bytes.
+        Raises Failure: PROTOCOL for a malformed or ambiguous head, or none at all; TOO_BIG for more than ``MAX_HEAD``
+        bytes, those of the interim ones included.
         """
         came = bytearray()
         size = looked = 0
@@ -242,11 +242,11 @@ class Exchange(Wrapped):
                 return Head(event.status_code, bytes(event.reason).decode("latin-1"), list(event.headers), raw)
 
     def tunnel(self) -> Connection:
-        """The connection to whom a proxy has connected us: after a 2xx to CONNECT, what follows the head is theirs."""
+        """The connection to the target, after a 2xx to CONNECT: all bytes that follow the head are the target's."""
         return unread(self._stream, bytes(self._held)) if self._held else self._stream
 
     async def recv(self) -> bytes:
-        """Receive the body; b"" is its end. Raises Failure: PARTIAL if it is cut, PROTOCOL for a malformed chunk."""
+        """Receive the body; b"" is its end. Raises Failure: PARTIAL if it ends early, PROTOCOL for malformed chunks."""
         if self._failure is not None:
             raise self._failure
         if self.left == 0:
@@ -298,9 +298,9 @@ class Exchange(Wrapped):
         return b"".join(parts)
 
     def _hold(self, data: bytes) -> None:
-        """Keep bytes for h11, which gets them in little pieces if there may be a run of blanks as long as a line."""
+        """Keep bytes for h11, which gets small pieces of them if there may be a long run of blanks (quadratic time)."""
         self._held = memoryview(data)
-        some = data[:: _MAX_LINE // 2]  # such a run has two of these
+        some = data[:: _MAX_LINE // 2]  # a run of _MAX_LINE bytes contains two of these samples
         self._piece = _MAX_LINE if _TWO_BLANKS.search(some) else max(len(data), 1)
 
     def _next(self) -> object:
@@ -327,14 +327,14 @@ class Exchange(Wrapped):
             raise self._malformed(f"its status line is malformed: {line.rstrip().decode('latin-1')!r}")
 
     def _frame(self, response: h11.Response, raw: bytes) -> None:
-        """Decide where the body ends (RFC 9112, section 6.3), and refuse what two readers may decide differently."""
+        """Determine where the body ends (RFC 9112, section 6.3). Raises Failure PROTOCOL if the head is ambiguous."""
         version = bytes(response.http_version)
         fields = dict(response.headers)
         chunked = b"transfer-encoding" in fields
         if not version.startswith(b"1."):
             raise self._malformed(f"it speaks HTTP/{version.decode()}")
         if self._method == "CONNECT":
-            return  # nobody reads a body
+            return  # a tunnel follows: see ``tunnel``
         lengths = _LENGTHS.findall(raw)
         if len(lengths) > 1 or any(b"," in length for length in lengths):
             raise self._malformed("it has two Content-Lengths")
@@ -353,7 +353,7 @@ class Exchange(Wrapped):
         return Failure(Exit.PROTOCOL, f"understand the answer for {self.name}", reason, hint=hint)
 
     def _tls_hint(self, hint: str) -> str:
-        """A hint about TLS, if the URL is one without."""
+        """The hint, if the URL is http and not https; else ""."""
         return hint if self.name.startswith("http:") else ""
 
     def _too_long(self, what: str, most: int) -> Failure:
