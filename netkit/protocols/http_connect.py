@@ -10,14 +10,14 @@ from netkit.protocols.http import Exchange, Head, Request
 from netkit.protocols.proxy import AUTHENTICATION_HINT, Proxy, TargetFailure
 
 AUTHENTICATION_REQUIRED = 407
-# Who answers one of these has not got through to the target: RFC 9110, sections 15.6.3 to 15.6.5.
+# A status by which a proxy says that it cannot reach the target: RFC 9110, sections 15.6.3 to 15.6.5.
 _OF_TARGET = {502: errno.EHOSTUNREACH, 503: errno.EHOSTUNREACH, 504: errno.ETIMEDOUT}
 
 
 async def handshake(stream: Connection, proxy: Proxy, target: Endpoint, action: str) -> Connection:
-    """Have an HTTP proxy connect to ``target``: the stream to that.
+    """Ask an HTTP proxy to connect to ``target``, and return the stream to it. The caller closes.
 
-    Raises TargetFailure, or Failure: PROXY, and those of ``Exchange.head``.
+    Raises TargetFailure; Failure PROXY, and those of ``Exchange.head``.
     """
     told = {"Host": str(target), "User-Agent": f"netkit/{__version__}", "Proxy-Authorization": proxy.authorization}
     fields = [(name, value.encode()) for name, value in told.items() if value]
@@ -34,7 +34,7 @@ async def handshake(stream: Connection, proxy: Proxy, target: Endpoint, action: 
 
 
 def refused(proxy: Proxy, head: Head, action: str) -> Failure:
-    """The failure of a proxy that wants authentication, or another one."""
+    """The failure for a response of 407: the proxy wants authentication, or rejects ours."""
     asked = head.get("proxy-authenticate")
     detail = "" if asked is None or asked.lower().startswith("basic") else f"by {asked.partition(' ')[0]}"
     hint = AUTHENTICATION_HINT if proxy.user is None and not detail else ""

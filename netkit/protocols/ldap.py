@@ -1,4 +1,4 @@
-"""LDAP's messages in BER (RFC 4511)."""
+"""Encoding and parsing of LDAP messages in BER (RFC 4511)."""
 
 from typing import NamedTuple
 
@@ -16,7 +16,7 @@ RESULTS = {
 
 
 class Message(NamedTuple):
-    """A message: its number, the tag of its operation, and what that holds."""
+    """A message: its id, the tag of its operation, and the operation's content."""
 
     id: int
     operation: int
@@ -24,26 +24,26 @@ class Message(NamedTuple):
 
 
 def element(tag: int, *contents: bytes) -> bytes:
-    """An element of less than 128 bytes."""
+    """Encode an element whose content has less than 128 bytes."""
     content = b"".join(contents)
     assert len(content) < 0x80
     return bytes((tag, len(content))) + content
 
 
 def request(id: int, operation: bytes) -> bytes:
-    """A message with an operation."""
+    """Encode a message with an operation."""
     return element(SEQUENCE, element(INTEGER, bytes([id])), operation)
 
 
 def end_of_message(data: bytes) -> int:
-    """The frame of a message."""
+    """The Frame of a message."""
     if data and data[0] != SEQUENCE:
         raise Malformed(data)
     return _end_of_element(data)
 
 
 def parse(answer: bytes) -> Message:
-    """Read a message. Raises Malformed."""
+    """Parse a message. Raises Malformed."""
     try:
         [(_, message)] = _elements(answer)
         (number, id), (operation, content), *_ = _elements(message)
@@ -55,7 +55,7 @@ def parse(answer: bytes) -> Message:
 
 
 def result(message: Message, answer: bytes) -> tuple[int, bytes]:
-    """The code of the LDAPResult in a message (section 4.1.9), and its words: the code's and the server's."""
+    """The code of the LDAPResult in a message (section 4.1.9), and a text: the code's name and the server's words."""
     try:
         (kind, code), (_, _), (_, text), *_ = _elements(message.content)
     except ValueError:
@@ -68,7 +68,7 @@ def result(message: Message, answer: bytes) -> tuple[int, bytes]:
 
 
 def _end_of_element(data: bytes) -> int:
-    """The length of the element that these bytes begin with, 0 while they do not tell. LDAP knows no open ones."""
+    """The length of the element at the start of ``data``, 0 if more is needed. LDAP has no indefinite lengths."""
     if len(data) < 2:
         return 0
     if data[1] < 0x80:
@@ -81,7 +81,7 @@ def _end_of_element(data: bytes) -> int:
 
 
 def _elements(data: bytes) -> list[tuple[int, bytes]]:
-    """Tags and contents of elements in a row. Raises ValueError if they are cut short."""
+    """Tags and contents of consecutive elements. Raises ValueError if they are truncated."""
     found = []
     while data:
         end = _end_of_element(data)

@@ -1,4 +1,4 @@
-"""Proxies: their URLs, and which one the environment names for a URL. Pure: nothing is looked up."""
+"""Parsing of proxy URLs and of the environment (http_proxy, no_proxy). Nothing is looked up."""
 
 import base64
 import ipaddress
@@ -22,9 +22,10 @@ _MAX_SOCKS5 = 255  # bytes of a user, and of a password: RFC 1929
 
 
 class TargetFailure(Failure):
-    """What a proxy says of the target, not of itself. ``errno`` is what connect(2) would have said, if that is known.
+    """A failure of the target that a proxy reports. ``errno`` is that of an equivalent connect(2), if it is known.
 
-    The exit is CONNECT, TIMEOUT if the proxy was silent, or PROXY if it knows no such address, or hung up.
+    The exit code is CONNECT, TIMEOUT if the proxy did not answer, or PROXY if it does not know the type of address, or
+    closed the connection.
     """
 
     def __init__(
@@ -42,9 +43,9 @@ class TargetFailure(Failure):
 
 
 class Proxy(NamedTuple):
-    """A proxy, and who we are to it. Its text is the URL without user and password, so that none of them is told.
+    """A proxy and our credentials. Its text is the URL without user and password, so that messages do not show them.
 
-    ``user`` is None where nobody was named, and an empty ``password`` is none.
+    ``user`` is None if none was given; an empty ``password`` is the same as none.
     """
 
     scheme: str
@@ -60,28 +61,28 @@ class Proxy(NamedTuple):
 
     @property
     def is_http(self) -> bool:
-        """Whether it speaks HTTP, so that it may be asked for http URLs too."""
+        """Whether it speaks HTTP, so that http URLs can be requested from it directly."""
         return self.scheme in ("http", "https")
 
     @property
     def resolves(self) -> bool:
-        """Whether it is told names and looks them up itself."""
+        """Whether it gets host names and looks them up itself."""
         return self.scheme not in ("socks4", "socks5")
 
     @property
     def family(self) -> int:
-        """The one address family that it knows, or AF_UNSPEC."""
+        """The only address family that it supports, or AF_UNSPEC."""
         return int(socket.AF_INET if self.scheme.startswith("socks4") else socket.AF_UNSPEC)
 
     @property
     def authorization(self) -> str | None:
-        """The field Proxy-Authorization, as Basic (RFC 7617); None if nobody was named."""
+        """The value of Proxy-Authorization, Basic (RFC 7617); None without a user."""
         if self.user is None:
             return None
         return "Basic " + base64.b64encode(self.user + b":" + self.password).decode()
 
     def authenticated(self, user: bytes, password: bytes) -> "Proxy":
-        """The proxy with a user and a password. Raises Invalid for what its protocol cannot say."""
+        """A copy with these credentials. Raises Invalid if its protocol cannot express them."""
         if self.is_http and b":" in user:
             raise Invalid(f"proxy {self}: a user has no colon in HTTP")
         if self.scheme.startswith("socks4") and password:
@@ -93,7 +94,7 @@ class Proxy(NamedTuple):
         return self._replace(user=user, password=password)
 
     def check(self, target: Endpoint) -> None:
-        """Raise Invalid for a target that means nothing to a proxy, or cannot be said to this one."""
+        """Raise Invalid for a target that makes no sense to a proxy, or that its protocol cannot express."""
         if not target.host:
             raise Invalid(f"address '{target}' is this machine: write the host that the proxy is to connect to")
         if "%" in target.host:
@@ -103,7 +104,7 @@ class Proxy(NamedTuple):
 
 
 def parse(text: str) -> Proxy:
-    """Read ``SCHEME://[USER[:PASSWORD]@]HOST[:PORT]``, user and password percent-encoded; raise Invalid."""
+    """Parse ``SCHEME://[USER[:PASSWORD]@]HOST[:PORT]``, user and password percent-encoded. Raises Invalid."""
     shown = without_password(text)
     if not text:
         raise Invalid("the URL of the proxy is empty")
@@ -134,10 +135,10 @@ def _bare(shown: str) -> str:
 
 
 class Environment(NamedTuple):
-    """The proxies that the environment names, for http and for https, and where none is used: hosts, domains, networks.
+    """The proxies of the environment for http and https URLs, and the hosts, domains and networks without proxy.
 
-    curl's rules: https_proxy and HTTPS_PROXY, http_proxy in lower case alone (a CGI program's HTTP_PROXY is a field of
-    its client's), all_proxy and ALL_PROXY for both, no_proxy and NO_PROXY.
+    As in curl the variables are https_proxy and HTTPS_PROXY, http_proxy in lower case only (in a CGI program HTTP_PROXY
+    is a header field of the client), all_proxy and ALL_PROXY for both, no_proxy and NO_PROXY.
     """
 
     http: Proxy | None = None
@@ -152,7 +153,7 @@ class Environment(NamedTuple):
 
 
 def read_environment(environ: Mapping[str, str]) -> Environment:
-    """Read the proxies in the environment; one without a scheme is http. Raises Invalid, naming the variable."""
+    """Parse the variables of the environment; the default scheme is http. Raises Invalid, which names the variable."""
     everything = ("all_proxy", "ALL_PROXY")
     excluded = environ.get("no_proxy") or environ.get("NO_PROXY") or ""
     return Environment(
@@ -165,7 +166,7 @@ def read_environment(environ: Mapping[str, str]) -> Environment:
 def _first(environ: Mapping[str, str], *names: str) -> Proxy | None:
     for name in names:
         if text := environ.get(name):
-            if text.lower().startswith("socks://"):  # desktops write it, and curl takes it for that
+            if text.lower().startswith("socks://"):  # set by some desktops; curl takes it for socks4, too
                 text = "socks4" + text[len("socks") :]
             try:
                 return parse(text if _HAS_SCHEME.match(text) else f"http://{text}")
@@ -175,7 +176,7 @@ def _first(environ: Mapping[str, str], *names: str) -> Proxy | None:
 
 
 def _covers(pattern: str, host: str) -> bool:
-    """Whether a word of no_proxy is about a host: ``*``, a network, or a name and all below it."""
+    """Whether a word of no_proxy matches a host: ``*``, a network, or a name with all its subdomains."""
     if pattern == "*":
         return True
     if family_of(host) is None:

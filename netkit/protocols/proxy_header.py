@@ -1,6 +1,6 @@
-"""The PROXY protocol: who the client is, said in front of the stream by whoever relays it.
+"""The PROXY protocol, by which a proxy tells a server the addresses of its client: layers, parser, encoder.
 
-Versions 1 (a line) and 2 (bytes), as HAProxy's proxy-protocol.txt has them.
+Versions 1 (a line of text) and 2 (binary), as specified in HAProxy's proxy-protocol.txt.
 """
 
 import functools
@@ -26,20 +26,20 @@ _PROTOCOLS: dict[bytes, int] = {b"TCP4": socket.AF_INET, b"TCP6": socket.AF_INET
 _PORT = re.compile(rb"0|[1-9][0-9]{0,4}")
 
 _SIGNATURE = b"\r\n\r\n\0\r\nQUIT\n"
-_HEAD = struct.Struct("!12sBBH")  # the signature, version and command, family and transport, and how many bytes follow
+_HEAD = struct.Struct("!12sBBH")  # signature, version and command, family and transport, length of the rest
 _VERSION_2 = 0x20
-_LOCAL, _PROXY = 0x0, 0x1  # commands: a connection of the proxy's own, or a client's
-_STREAM, _DATAGRAM = 0x1, 0x2  # beside the family: TCP, or SOCK_STREAM of a unix socket, and what UDP is
+_LOCAL, _PROXY = 0x0, 0x1  # commands: a connection of the proxy itself, or of a client
+_STREAM, _DATAGRAM = 0x1, 0x2  # transports: TCP or SOCK_STREAM, UDP or SOCK_DGRAM
 _IPV4, _IPV6, _UNIX = 0x1, 0x2, 0x3
 _FAMILIES: dict[int, int] = {_IPV4: socket.AF_INET, _IPV6: socket.AF_INET6}
-_UNIX_PATH = 108  # bytes, filled up with NUL
+_UNIX_PATH = 108  # bytes, padded with NUL
 _SIZES = {_IPV4: 12, _IPV6: 36, _UNIX: 2 * _UNIX_PATH}  # bytes of both addresses, with their ports
-_FIELD = struct.Struct("!BH")  # of what may follow the addresses: its kind, and how many bytes it has
+_FIELD = struct.Struct("!BH")  # type and length of a TLV, which may follow the addresses
 _CRC32C = 0x03
 
 
 class Told(NamedTuple):
-    """What a header says, and its ``size`` in bytes. Without addresses the connection is of who sent it."""
+    """The addresses in a header, and its ``size`` in bytes. Without addresses the proxy itself is the client."""
 
     size: int
     source: Endpoint | None = None
@@ -47,11 +47,11 @@ class Told(NamedTuple):
 
 
 class Malformed(ValueError):
-    """What cannot be the beginning of a header; its text says why."""
+    """The bytes are not a header. The text is the reason."""
 
 
 def sending(version: str, setting: Setting) -> Layer:
-    """The layer that begins with a header: ``v1`` or ``v2``. A relay tells of its client, others of themselves."""
+    """The layer that sends a header, ``v1`` or ``v2``: with a relay's client, or else with our own addresses."""
 
     async def send_header(stream: Connection, group: Group) -> Connection:
         client = setting.client
@@ -63,9 +63,10 @@ def sending(version: str, setting: Setting) -> Layer:
 
 
 def accepting(wanted: bool, setting: Setting) -> Layer:
-    """The layer that takes a header, v1 or v2, and its connection for that of the client it tells of.
+    """The layer that receives a header, v1 or v2, and sets the peer of the connection to the client in it.
 
-    It is the first of all. Raises Failure PROTOCOL for anything else that comes, and TIMEOUT if too little does.
+    It must be the first layer. Raises Failure PROTOCOL for anything but a header, and TIMEOUT if it is not complete in
+    time.
     """
 
     async def take_header(stream: Connection, group: Group) -> Connection:
@@ -82,7 +83,7 @@ def accepting(wanted: bool, setting: Setting) -> Layer:
 
 
 async def _receive(stream: Connection) -> tuple[Told, bytes]:
-    """The header, and what has come behind it."""
+    """Receive a header; return it, and the bytes that came after it."""
     action = f"read the PROXY header of {stream.name}"
     came = b""
     try:
@@ -99,9 +100,9 @@ async def _receive(stream: Connection) -> tuple[Told, bytes]:
 
 
 def parse(data: bytes) -> Told | None:
-    """What the header says with which ``data`` begins, None if more is needed. Raises Malformed.
+    """Parse the header at the start of ``data``; None if more is needed. Raises Malformed.
 
-    A header of version 2 has 65,551 bytes at most, and one of version 1 has 107.
+    A header of version 2 has at most 65,551 bytes, one of version 1 at most 107.
     """
     if data.startswith(_LINE[: len(data)]):
         return _parse_line(data)
@@ -171,7 +172,7 @@ def _parse_binary(data: bytes, command: int, family: int, transport: int) -> Tol
 
 
 def _check_fields(data: bytes, at: int) -> None:
-    """Read past what follows the addresses of a header, and check the sum that may be among it, once."""
+    """Check that the TLVs after the addresses are well-formed, and the CRC-32C that may be among them, at most once."""
     summed = False
     while at < len(data):
         begin = at + _FIELD.size
@@ -206,7 +207,7 @@ def crc32c(data: bytes) -> int:
 
 
 def header(version: str, source: Endpoint, destination: Endpoint) -> bytes:
-    """The header that says where a connection comes from and whom it reached; v1 has no words for unix sockets."""
+    """Encode a header with the addresses of a connection. For unix sockets v1 has only UNKNOWN."""
     return (_line if version == "v1" else _binary)(source, destination)
 
 
