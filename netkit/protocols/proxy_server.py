@@ -1,7 +1,6 @@
 """The server's side of proxies: SOCKS4 and 4a, SOCKS5 (RFC 1928 and 1929) and HTTP's CONNECT (RFC 9110, section 9.3.6).
 
-Bytes to values and back: a Handshake is fed with what comes until it has a Request, or raises Refused. Who speaks what
-is told by the first byte.
+Without I/O: a Handshake is fed with bytes until it has a Request, or raises Refused. The first byte tells the protocol.
 """
 
 import binascii
@@ -22,29 +21,29 @@ from netkit.core.targets import NotAllowed
 from netkit.protocols.http import LONG_LENGTH
 
 MAX_HEAD = 8 * 1024  # bytes of a CONNECT with its fields
-_MAX_STRING = 255  # bytes of a user or a name of SOCKS4, whose own limit is none; those of SOCKS5 have it
+_MAX_STRING = 255  # bytes of a user or a name in SOCKS4, which has no limit; it is that of SOCKS5
 _SOCKS4, _SOCKS5 = 4, 5
 _CONNECT = 1
 _SOCKS4_GRANTED, _SOCKS4_REFUSED = 90, 91
 _OPEN, _PASSWORD, _NO_METHOD = 0x00, 0x02, 0xFF  # methods of RFC 1928, section 3
 _PASSWORD_VERSION = 1  # RFC 1929, section 2
 _IPV4, _NAME, _IPV6 = 1, 3, 4
-_TLS = 0x16  # a handshake: RFC 8446, section 5.1
-_BLANKS = re.compile(rb"[ \t]{256}")  # h11 takes time by the square of a run of blanks that is followed by nonsense
+_TLS = 0x16  # first byte of a handshake: RFC 8446, section 5.1
+_BLANKS = re.compile(rb"[ \t]{256}")  # h11 takes quadratic time for such a run if something malformed follows
 _END = re.compile(rb"\n\r?\n")
 _TOKEN = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]")
 _UNKNOWN = "user and password are not known"
 _DIGITS = re.compile(r"[0-9]+", re.ASCII)
 
 Admits = Callable[[bytes, bytes], bool]
-"""Whether a user with this password is known."""
+"""Whether a user with this password is admitted."""
 
-_Bytes = Generator[None, None, bytes]  # yields while more has to come
+_Bytes = Generator[None, None, bytes]  # yields when it needs more bytes in ``_came``
 _Asked = Generator[None, None, "Request"]
 
 
 class Cause(enum.Enum):
-    """Why a request comes to nothing: the code of SOCKS5 (RFC 1928, section 6) and the status of HTTP."""
+    """Why a request is refused, as a reply code of SOCKS5 (RFC 1928, section 6) and an HTTP status."""
 
     FAILED = 1, HTTPStatus.BAD_GATEWAY
     NOT_ALLOWED = 2, HTTPStatus.FORBIDDEN
@@ -66,18 +65,18 @@ _OF_EXITS = {Exit.TIMEOUT: Cause.TIMEOUT, Exit.RESOLVE: Cause.HOST_UNREACHABLE}
 
 
 def cause_of(failure: Failure) -> Cause:
-    """What a target that could not be dialled is for its client."""
+    """The Cause that tells the client why its target could not be dialled."""
     if isinstance(failure, NotAllowed):
         return Cause.NOT_ALLOWED
     if failure.exit in _OF_EXITS:
         return _OF_EXITS[failure.exit]
-    # Where addresses failed for several reasons, the failure was raised from the last of them.
+    # If the addresses failed for different reasons, the cause of the failure is the error of the last one.
     last = failure if failure.errno else failure.__cause__
     return _OF_ERRORS.get(getattr(last, "errno", None) or 0, Cause.FAILED)
 
 
 class Refused(Exception):
-    """A request that is not served: why, and the ``reply``; b"" where the client would understand none."""
+    """A request that is not served. ``reply`` is what to send; b"" if the protocol of the client is unknown."""
 
     def __init__(self, reason: str, reply: bytes = b"") -> None:
         super().__init__(reason)
@@ -85,10 +84,10 @@ class Refused(Exception):
 
 
 class Request(NamedTuple):
-    """What a client asks for: a ``target``, by the ``scheme`` of a proxy's URL.
+    """The ``target`` that a client asks for; ``scheme`` is that of a proxy URL, such as socks5.
 
-    ``rest`` are the bytes that came behind it, and belong to the stream. ``granted`` is the reply once the target is
-    reached, from our end of that connection; ``refused`` the one if it is not, with a reason for people.
+    ``rest`` are bytes that came after the request: they are for the target. ``granted`` makes the reply for success
+    from our address of the connection to the target; ``refused`` makes that for a failure, with a reason as text.
     """
 
     scheme: str
@@ -101,8 +100,8 @@ class Request(NamedTuple):
 class Handshake:
     """The negotiation with one client, from its first byte to the end of its request.
 
-    How its bytes are split does not matter. No more of them are kept than ``MAX_HEAD`` and what the last call brought.
-    ``admits`` checks user and password; with None there are none.
+    The bytes may come in pieces of any size. At most ``MAX_HEAD`` bytes and those of the last call are kept. ``admits``
+    checks user and password; with None the client must not need any.
     """
 
     def __init__(self, admits: Admits | None = None) -> None:
@@ -114,7 +113,7 @@ class Handshake:
         next(self._steps)
 
     def receive(self, data: bytes) -> bytes:
-        """Take what came and return what is to be sent; ``request`` is set once it is complete. Raises Refused."""
+        """Take what the client sent, return what to send. Sets ``request`` once it is complete. Raises Refused."""
         self._came += data
         try:
             next(self._steps)
@@ -162,7 +161,7 @@ class Handshake:
         return Request(scheme, target, bytes(self._came), _socks4_granted, _socks4_refused)
 
     def _take_string(self) -> _Bytes:
-        """Take what ends with NUL."""
+        """Take a string that ends with NUL."""
         while (size := self._came.find(0, 0, _MAX_STRING + 1)) < 0:
             if len(self._came) > _MAX_STRING:
                 raise Refused(f"the user or the name has more than {_MAX_STRING} bytes", _socks4_refused())
@@ -223,9 +222,9 @@ class Handshake:
             http.receive_data(head)
             asked = http.next_event()
         except h11.RemoteProtocolError as error:
-            what = str(error).partition(":")[0].lower()  # behind it stands the line, and maybe a password
+            what = str(error).partition(":")[0].lower()  # without the line itself, which may have a password
             raise _refused_http(HTTPStatus(error.error_status_hint), f"the request is malformed: {what}") from error
-        assert isinstance(asked, h11.Request), asked  # for the head is whole
+        assert isinstance(asked, h11.Request), asked  # as the head is complete
         if asked.method != b"CONNECT":
             reason = f"{asked.method.decode()} is not served, only CONNECT (curl --proxytunnel)"
             allow = "Allow: CONNECT\r\n"
@@ -258,7 +257,7 @@ class Handshake:
 
 
 def _target(host: bytes, port: int, reply: Callable[[], bytes]) -> Endpoint:
-    """The target that was asked for. Raises Refused, with the reply, for one that nobody could dial."""
+    """The requested target. Raises Refused, with the reply, for an invalid host or port 0."""
     try:
         name = check_host(host.decode())
     except ValueError as error:  # Invalid, or no UTF-8
@@ -292,7 +291,7 @@ def _socks5_reply(code: int, bound: Endpoint) -> bytes:
 
 
 def _packed(end: Endpoint, size: int) -> bytes:
-    """The bytes of an IP address if it has so many, else none."""
+    """The packed IP address of an endpoint if it has ``size`` bytes, else b""."""
     host = (end.host or "").partition("%")[0]
     family = family_of(host)
     packed = socket.inet_pton(family, host) if family is not None else b""
@@ -300,7 +299,7 @@ def _packed(end: Endpoint, size: int) -> bytes:
 
 
 def _authority(target: str) -> tuple[bytes, int]:
-    """Host and port of ``HOST:PORT``, not checked but for being there; the port is 0 if it is no number."""
+    """Split ``HOST:PORT``, without further checks. The port is 0 if it is missing or no number."""
     try:
         host, port = split(target)
         return host.encode(), parse_port(port) if port and _DIGITS.fullmatch(port) else 0
@@ -309,7 +308,7 @@ def _authority(target: str) -> tuple[bytes, int]:
 
 
 def _is_admitted(field: bytes, admits: Admits) -> bool:
-    """Whether a Proxy-Authorization says a user and a password that are known (RFC 7617)."""
+    """Whether the value of Proxy-Authorization has a user and password that are admitted (Basic, RFC 7617)."""
     scheme, _, encoded = field.partition(b" ")
     try:
         user, colon, password = binascii.a2b_base64(encoded.strip(), strict_mode=True).partition(b":")
@@ -332,7 +331,7 @@ def _refused_http(status: HTTPStatus, reason: str, fields: str = "", *, body: bo
 
 
 def _page(status: HTTPStatus, reason: str, fields: str = "", *, body: bool = True) -> bytes:
-    """An answer with one line for people."""
+    """An HTTP response whose body is the reason, in one line."""
     text = f"{reason}\n".encode("ascii", "backslashreplace")
     head = f"HTTP/1.1 {status.value} {status.phrase}\r\n{fields}Connection: close\r\n"
     head += f"Content-Type: text/plain\r\nContent-Length: {len(text)}\r\n\r\n"

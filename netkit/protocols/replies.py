@@ -1,4 +1,4 @@
-"""How servers of lines answer, for the dialogues of more than one purpose: SMTP, FTP and NNTP, POP3, IMAP."""
+"""Reading the replies of line-based protocols, for STARTTLS and probes: SMTP, FTP and NNTP, POP3, IMAP."""
 
 import re
 
@@ -9,14 +9,15 @@ _LITERAL = re.compile(rb"\{([0-9]{1,9})\+?\}\r?\n$")
 
 
 def first_word(said: bytes) -> bytes:
-    """The first word of a line, in upper case; b"" of an empty one."""
+    """The first word of a line, in upper case; b"" if the line is empty."""
     return said.upper().split(None, 1)[0] if said.strip() else b""
 
 
 def read_reply(wanted: bytes, what: str, *, strict: bool = True) -> Steps[list[bytes]]:
-    """The lines of a reply that has one of the ``wanted`` codes (RFC 5321, section 4.2.1); Refused ``what`` if not.
+    """Read a reply, and return its lines (RFC 5321, section 4.2.1). ``wanted`` are codes, separated by blanks.
 
-    Unless ``strict``, lines before the last may look like anything (RFC 959, section 4.2).
+    For any other code it raises Refused, with ``what`` was asked for. Unless ``strict``, the lines between the first
+    and the last may have any form (RFC 959, section 4.2).
     """
     said = yield from read_line(b"1", b"2", b"3", b"4", b"5")
     if not _REPLY.fullmatch(said):
@@ -33,7 +34,7 @@ def read_reply(wanted: bytes, what: str, *, strict: bool = True) -> Steps[list[b
 
 
 def read_status(needed: str = "") -> Steps[bool]:
-    """Whether POP3 answers ``+OK`` and not ``-ERR``, which is Refused if what was asked for is ``needed``."""
+    """Read an answer of POP3: whether it is ``+OK``. For ``-ERR`` raises Refused if ``needed`` names what was asked."""
     said = yield from read_line(b"+", b"-")
     word = first_word(said)
     if word not in (b"+OK", b"-ERR"):
@@ -44,7 +45,7 @@ def read_status(needed: str = "") -> Steps[bool]:
 
 
 def read_greeting() -> Steps[bytes]:
-    """How an IMAP server greets: ``OK`` or ``PREAUTH``; Refused for ``BYE`` (RFC 9051, section 7.1)."""
+    """Read the greeting of an IMAP server, OK or PREAUTH. Raises Refused for BYE (RFC 9051, section 7.1)."""
     said = yield from read_line_with_literals(b"*")
     words = said.upper().split(None, 2)
     if words[:2] == [b"*", b"BYE"]:
@@ -55,7 +56,7 @@ def read_greeting() -> Steps[bytes]:
 
 
 def read_tagged(tag: bytes, what: str) -> Steps[list[bytes]]:
-    """What an IMAP server says until it answers the command with this tag by OK; Refused ``what`` for NO, BAD, BYE."""
+    """Read IMAP lines up to the OK for the command with this tag; return those before. Refused for NO, BAD and BYE."""
     lines: list[bytes] = []
     while True:
         said = yield from read_line_with_literals(b"*", tag.upper(), tag.lower())
@@ -72,7 +73,7 @@ def read_tagged(tag: bytes, what: str) -> Steps[list[bytes]]:
 
 
 def read_line_with_literals(*beginnings: bytes) -> Steps[bytes]:
-    """A line that goes on behind each string whose length it tells: ``{3}``, or ``{3+}`` (RFC 9051, section 4.3)."""
+    """Read a line with its literals, which follow their length, ``{3}`` or ``{3+}``: RFC 9051, section 4.3."""
     parts = [(yield line_beginning(*beginnings))]
     while literal := _LITERAL.search(parts[-1]):
         if size := int(literal[1]):

@@ -1,4 +1,4 @@
-"""A certificate that a server makes for itself, and that clients know by its fingerprint (library cryptography)."""
+"""Making a self-signed certificate for a server (library cryptography); clients trust it by its fingerprint."""
 
 import datetime
 import ipaddress
@@ -16,9 +16,9 @@ _VALIDITY = 365 * _DAY
 
 @contextmanager
 def made(name: str, observe: Observer) -> Iterator[tuple[str, str]]:
-    """Make a certificate for a host, and yield the paths of it and of its key, each to be read once.
+    """Make a certificate for a host; yield the paths of the certificate and its key, each of which can be read once.
 
-    Both are in PEM, and nowhere but in memory. Raises Invalid if the library is not installed.
+    Both are in PEM, and only in memory. Raises Invalid if the library is not installed.
     """
     try:
         certificate, pem, key = _pair(name)
@@ -49,7 +49,7 @@ def _pair(name: str) -> tuple[bytes, bytes, bytes]:
         .issuer_name(subject)
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
-        .not_valid_before(now - _DAY)  # for clients whose clock is late
+        .not_valid_before(now - _DAY)  # for clients whose clock is slow
         .not_valid_after(now + _VALIDITY)
         .add_extension(x509.SubjectAlternativeName([alternative]), critical=False)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
@@ -64,7 +64,7 @@ def _pair(name: str) -> tuple[bytes, bytes, bytes]:
 
 @contextmanager
 def _path(data: bytes) -> Iterator[str]:
-    """A path from which so few bytes can be read, once: that of a pipe, as ssl takes nothing but files."""
+    """A path to read ``data`` from, once: that of a pipe, as ssl loads only from files. It must fit into the pipe."""
     reading, writing = os.pipe()
     try:
         with open(writing, "wb") as file:

@@ -1,4 +1,4 @@
-"""SOCKS 4, 4a and 5 (RFC 1928, RFC 1929): the handshakes of a client. The library writes the requests."""
+"""The client's handshakes of SOCKS 4, 4a and 5 (RFC 1928, RFC 1929). The library socksio encodes the requests."""
 
 import errno
 import os
@@ -25,7 +25,7 @@ from netkit.protocols.proxy import AUTHENTICATION_HINT, Proxy, TargetFailure
 _CLOSED_HINT = "ssh -D does that if it cannot reach the target"
 _IPV4, _NAME, _IPV6 = 1, 3, 4  # types of address: RFC 1928, section 5
 _ADDRESS_BYTES = {_IPV4: 4, _IPV6: 16}
-# What replies of SOCKS5 mean (RFC 1928, section 6): of the target, and of the proxy.
+# The meaning of SOCKS5 reply codes (RFC 1928, section 6): those about the target, and those about the proxy.
 _OF_TARGET = {3: errno.ENETUNREACH, 4: errno.EHOSTUNREACH, 5: errno.ECONNREFUSED, 6: errno.ETIMEDOUT}
 _OF_PROXY = {1: "general failure", 2: "its rules forbid it", 7: "it does not know the command CONNECT"}
 _NO_SUCH_ADDRESSES = 8
@@ -34,7 +34,7 @@ _GRANTED, _FAILED = 90, 91
 
 
 async def handshake(stream: Connection, proxy: Proxy, target: Endpoint, action: str) -> Connection:
-    """Have a SOCKS proxy connect to ``target``: the stream to that. Raises Failure PROXY, or TargetFailure."""
+    """Ask a SOCKS proxy to connect to ``target``, and return the stream to it. Raises TargetFailure, Failure PROXY."""
     answers = _Answers(stream, action)
     if proxy.scheme in ("socks4", "socks4a"):
         await _socks4(answers, proxy, target)
@@ -44,7 +44,7 @@ async def handshake(stream: Connection, proxy: Proxy, target: Endpoint, action: 
 
 
 class _Answers:
-    """What the proxy answers, piece by piece; ``rest`` is the stream that has what follows."""
+    """Reads the answers of the proxy piece by piece; ``rest`` is the stream with all that follows them."""
 
     def __init__(self, stream: Connection, action: str) -> None:
         self._stream = stream
@@ -59,7 +59,7 @@ class _Answers:
         return await self.next(count)
 
     async def ask_for_target(self, request: bytes) -> tuple[int, int]:
-        """Send the request to connect, and receive the two bytes with which the reply begins."""
+        """Send the request to connect, and receive the first two bytes of the reply, version and code."""
         try:
             version, code = await self.ask(request, 2)
         except Failure as failure:
@@ -100,7 +100,7 @@ async def _socks4(answers: _Answers, proxy: Proxy, target: Endpoint) -> None:
         raise answers.of_target("the proxy rejected the request, or it failed")
     if code != _GRANTED:
         raise answers.failure(_REFUSALS.get(code) or f"it answered with the unknown code {code}")
-    await answers.next(6)  # port and address, which say nothing
+    await answers.next(6)  # port and address, without meaning for CONNECT
 
 
 async def _socks5(answers: _Answers, proxy: Proxy, target: Endpoint) -> None:
@@ -118,10 +118,10 @@ async def _socks5(answers: _Answers, proxy: Proxy, target: Endpoint) -> None:
     connection.receive_data(answer)
     if bytes(method) == SOCKS5AuthMethod.USERNAME_PASSWORD.value:
         connection.send(SOCKS5UsernamePasswordRequest(proxy.user or b"", proxy.password))
-        _, status = await answers.ask(connection.data_to_send(), 2)  # the version is 1, or with some 5
+        _, status = await answers.ask(connection.data_to_send(), 2)  # the version should be 1; some proxies send 5
         if status:
             raise answers.failure("it refused user and password")
-        connection.receive_data(b"\1\0")  # as the library wants it
+        connection.receive_data(b"\1\0")  # the library accepts only version 1
     connection.send(SOCKS5CommandRequest.from_address(SOCKS5Command.CONNECT, (target.host or "", target.port)))
     version, code = await answers.ask_for_target(connection.data_to_send())
     if version != 5:
@@ -137,4 +137,4 @@ async def _socks5(answers: _Answers, proxy: Proxy, target: Endpoint) -> None:
         (size,) = await answers.next(1)
     elif (size := _ADDRESS_BYTES.get(kind, -1)) < 0:
         raise answers.failure("its answer is malformed")
-    await answers.next(size + 2)  # the address that it has bound, and the port
+    await answers.next(size + 2)  # the address and port that the proxy connects from

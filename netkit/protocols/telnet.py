@@ -1,7 +1,7 @@
-"""Telnet: commands among the bytes (RFC 854), and options, which are negotiated as others ask (RFC 1143).
+"""Telnet: the commands in the stream (RFC 854) and the negotiation of options (RFC 1143), as a layer.
 
-Nothing is offered by itself. Without a terminal SUPPRESS-GO-AHEAD is all that is agreed to (RFC 858), with one also to
-tell its type (RFC 1091) and its size (RFC 1073).
+We only answer, and never propose an option. We accept SUPPRESS-GO-AHEAD (RFC 858), and if there is a terminal also its
+type (RFC 1091) and its size (RFC 1073).
 """
 
 import os
@@ -20,7 +20,7 @@ _IAC = b"\xff"
 _SGA, _TERMINAL_TYPE, _NAWS = 3, 24, 31
 _IS, _SEND = b"\x00", b"\x01"
 
-# What stands in the data, one after the other. A subnegotiation ends with SE, or with the next command if it is broken.
+# One piece: data or a command. A subnegotiation ends with SE, or, if it is malformed, with the next command.
 _PIECE = re.compile(
     rb"""
     (?P<data> [^\xff]+ | \xff\xff )
@@ -31,42 +31,42 @@ _PIECE = re.compile(
     re.DOTALL | re.VERBOSE,
 )
 _BARE_CR = re.compile(rb"\r(?=[^\n])", re.DOTALL)
-_MAX_PARAMETERS = 1024  # bytes of a subnegotiation; those that were agreed to have a few
-_MAX_ANSWERS = 64 * 1024  # bytes that wait for the sender before the peer is read no more
+_MAX_PARAMETERS = 1024  # bytes of a subnegotiation; those of the accepted options have a few
+_MAX_ANSWERS = 64 * 1024  # bytes of answers; beyond that ``recv`` waits for them to be sent
 _TYPE = re.compile(rb"[!-~]{1,40}")  # RFC 1091
 
 
 class Malformed(ValueError):
-    """What no telnet sends; its text says why."""
+    """The bytes are not telnet. The text is the reason."""
 
 
 class Terminal(NamedTuple):
-    """What may be told of a terminal: the name of its type, and its columns and lines at the moment, if it is there."""
+    """The type of a terminal, and a function that returns its current columns and lines, None if it is gone."""
 
     type: bytes
     size: Callable[[], tuple[int, int] | None]
 
 
 class Telnet:
-    """One end of a telnet connection, without I/O: bytes from the wire and for the wire, and the answers to send.
+    """One end of a telnet connection, without I/O: decodes, encodes, and makes the answers of the negotiation.
 
     ``terminal`` is ours, if any.
     """
 
     def __init__(self, terminal: Terminal | None = None) -> None:
         self._terminal = terminal
-        self._ours = {_SGA} if terminal is None else {_SGA, _TERMINAL_TYPE, _NAWS}  # what we would do,
-        self._theirs = {_SGA}  # and what they may
-        self._enabled: set[tuple[bool, int]] = set()  # what is done: whether by us, and the option
-        self._size: tuple[int, int] | None = None  # that was told last
-        self._rest = b""  # the beginning of a command
+        self._ours = {_SGA} if terminal is None else {_SGA, _TERMINAL_TYPE, _NAWS}  # options that we accept to perform
+        self._theirs = {_SGA}  # options that the peer may perform
+        self._enabled: set[tuple[bool, int]] = set()  # options in effect: whether by us, and the option
+        self._size: tuple[int, int] | None = None  # the size that was sent last
+        self._rest = b""  # the beginning of an incomplete command
         self._after_cr = False
-        self._owes_nul = False  # after a CR that was the last so far
+        self._owes_nul = False  # whether the last byte sent was a CR, which needs a NUL unless LF follows
         self._answers: list[bytes] = []
         self.pending = 0  # bytes of answers
 
     def receive(self, data: bytes) -> bytes:
-        """The data among what came from the wire."""
+        """Take bytes from the peer, and return the data in them. Commands in them are carried out."""
         data = self._rest + data
         at = 0
         found = []
@@ -82,25 +82,25 @@ class Telnet:
         return b"".join(found)
 
     def check(self) -> None:
-        """Raise Malformed if a subnegotiation has not ended by now."""
+        """Raise Malformed if a subnegotiation is too long."""
         if len(self._rest) > _MAX_PARAMETERS:
             raise Malformed(f"a telnet subnegotiation has not ended after {_MAX_PARAMETERS} bytes")
 
     def send(self, data: bytes) -> bytes:
-        """The data for the wire: IAC is doubled, and NUL follows a CR that is no CR LF. b"" is the end."""
+        """Encode data: IAC is doubled, and a CR without LF is followed by NUL. b"" completes a CR at the end."""
         head = b"\0" if self._owes_nul and data[:1] != b"\n" else b""
         self._owes_nul = data[-1:] == b"\r"
         return head + _BARE_CR.sub(b"\r\0", data).replace(_IAC, _IAC * 2)
 
     def answers(self) -> bytes:
-        """What is to be sent of the negotiation, once."""
+        """Return the pending answers, encoded, and forget them."""
         told = b"".join(self._answers)
         self._answers.clear()
         self.pending = 0
         return self.send(b"") + told if told else b""
 
     def tell_size(self) -> None:
-        """Tell the size of the terminal, if the peer wants to know and has not been told."""
+        """Add the terminal's size to the answers, if the peer has asked for it and it has changed."""
         if self._terminal is None or (True, _NAWS) not in self._enabled:
             return
         size = self._terminal.size()
@@ -114,7 +114,7 @@ class Telnet:
         return data[begin:].replace(b"\r\0", b"\r").replace(_IAC * 2, _IAC)
 
     def _negotiate(self, verb: int, option: int) -> None:
-        """Answer what changes something, and what is refused: never what confirms, so that no loop can be."""
+        """Answer requests that change something or are refused, but no confirmation, which could cause a loop."""
         by_us = verb in (_DO, _DONT)
         yes, no = (_WILL, _WONT) if by_us else (_DO, _DONT)
         which = (by_us, option)
@@ -148,7 +148,7 @@ class Telnet:
 
 
 def speaking(wanted: bool, setting: Setting) -> Layer:
-    """The layer that speaks telnet; a client that somebody types to tells of the terminal if it is asked."""
+    """The layer that speaks telnet. A client on a terminal tells its type and size if asked."""
 
     async def speak(stream: Connection, group: Group) -> Connection:
         return TelnetStream(stream, Telnet(None if setting.serves else _terminal()))
@@ -172,7 +172,7 @@ def _size() -> tuple[int, int] | None:
 
 
 class TelnetStream(Changed):
-    """The data of a telnet connection, which is what counts."""
+    """A connection that sends and receives the data of a telnet connection. Its counts are of the data."""
 
     def __init__(self, stream: Connection, telnet: Telnet) -> None:
         super().__init__(stream, outgoing=lambda data: telnet.send(bytes(data)))
@@ -187,8 +187,8 @@ class TelnetStream(Changed):
                 raise Failure(Exit.PROTOCOL, f"receive from {self.name}", str(error)) from error
             came = await self._stream.recv()
             data = self._telnet.receive(came)
-            # A sender who is held back takes the answers along: to wait for that one here would keep the peer from
-            # reading.
+            # A ``send`` that is blocked now will send the answers, too. To wait for it here would be a deadlock with a
+            # peer that is blocked in sending to us.
             if self._telnet.pending and (not self._turn.locked() or self._telnet.pending > _MAX_ANSWERS):
                 await self._answer()
             if data or not came:
@@ -212,7 +212,7 @@ class TelnetStream(Changed):
             async with self._turn:
                 await self._send_answers()
         except Failure:
-            pass  # what the peer has sent is still to be had, and then it is told why no more comes
+            pass  # first return what the peer has sent; a later ``recv`` raises the failure
 
     async def _send_answers(self) -> None:
         while (answers := self._telnet.answers()) and not self._sent_eof:
