@@ -69,9 +69,9 @@ def _cuts_tls(client: socket.socket) -> None:
 CASES = (
     Case("nobody listens there", None, sent=10),
     Case("the server dies in the middle of an upload", _dies_in_upload, sent=_SIZE),
-    Case("the server closes, and has not read all of the upload", _ends_without_reading, sent=_SIZE),
+    Case("the server closes before it has read all of the upload", _ends_without_reading, sent=_SIZE),
     Case("the answer comes two seconds after the question", _answers_late, sent=10, answer=1000),
-    Case("a TLS stream is cut, as by an attacker", _cuts_tls, sent=10, answer=1000, secured=True),
+    Case("a TLS stream is cut, as an attacker could", _cuts_tls, sent=10, answer=1000, secured=True),
 )
 
 
