@@ -94,7 +94,7 @@ RULES = (
     rules=RULES,
     examples=[
         ("netkit connect example.org 80", "talk to a TCP port"),
-        ("netkit connect db:5432 --wait 30s < query", "keep trying until it is there"),
+        ("netkit connect db:5432 --wait 30s < query", "keep trying until the server is up"),
         ("netkit connect udp:localhost:5000", "a conversation in datagrams"),
     ],
 )
@@ -109,7 +109,7 @@ RULES = (
 @TIME.option(
     "--reconnect",
     type=types.DURATION,
-    help="When the peer ends or resets before our input does, keep trying for D to connect again, then exit with 28.",
+    help="If the peer ends or resets before our input ends, try to connect again for D, then exit with 28.",
 )
 @options.timeout_options
 @options.ending_options
@@ -149,49 +149,51 @@ def connect(
 ) -> int:
     """Join stdin and stdout to a TCP, TLS or unix stream.
 
-    All addresses of a name are tried in a race, so a dead one costs a quarter of a second. netkit sends the end of our
-    input as a half-close, and reads the answer to its end, however late it comes. A TLS server or a proxy gets it after
-    the answer: when nothing has come for 2s, or for 10s if there is none at all (--shutdown-after, --send-only). If the
-    peer ends first, netkit sends what our input still holds, and exits once that is idle for a moment (--grace); to a
-    peer that never sent a byte it sends all of our input. "netkit help ending" has the whole of it.
-
-    With --starttls netkit has the plain dialogue that leads to TLS, and shows nothing of it; all options of TLS apply.
-    A server that does not offer TLS, refuses it, or says more than its go-ahead, is exit code 8. xmpp asks for the
-    domain of --servername or ADDRESS. postgres and mysql are secured, and not logged in to.
-
-    Some servers drop a client that half-closes, and with it what they still had to send: nc -l < file, telnetd or
-    ZooKeeper. Use --no-shutdown with these, or --until or --max-bytes.
-
-    With --telnet netkit answers what a telnet server asks, and agrees to little: to tell the type and the size of a
-    terminal on stdin and stdout, and to do without go-aheads. The server is not to echo, so a terminal shows each line
-    once, as it is typed: a password too, unless "stty -echo" says otherwise. Lines are sent as they are; --crlf ends
-    them as telnet does. No key has a meaning of its own.
-
-    With --reconnect netkit goes on, over a new connection, with the line in which the first byte stands that the peer
-    did not acknowledge, so a peer may see bytes twice. What its system acknowledged and its program never read is lost;
-    a message says that the connection was reset. A peer that ended without a word is connected to again once it resets.
-
-    With --proxy netkit goes through a SOCKS or HTTP proxy, or several: "netkit help proxies" has all of it.
-
-    With udp: before the address the conversation is in datagrams: each read of stdin, a line where it is typed or with
-    --lines, is sent as one, and what comes is printed as it comes. After the end of input it is over once nothing has
-    come for a second (--grace). A port that nobody has is exit code 7.
-
-    With --exec or --sh-exec a program takes the place of stdin and stdout. It runs in a process group of its own, with
-    NETKIT_PEER_HOST, NETKIT_PEER_PORT, NETKIT_LOCAL_HOST and NETKIT_LOCAL_PORT in its environment. After the peer's end
-    netkit waits for the program, with --grace no longer than that, and exits with its exit code. What is left of the
-    process group then is ended.
+    netkit tries all addresses of a name in a race, so an address that does not answer costs a quarter of a second. It
+    sends our input, then a half-close, and reads the answer to its end, however late it comes. To a TLS server or
+    through a proxy it sends the end later, after the answer: when nothing has come for 2s, or for 10s without any
+    answer (see --shutdown-after and --send-only). If the peer ends first, netkit sends the input that is already there,
+    and exits once the input is idle for a moment (--grace). If that peer never sent a byte, it sends all of the input.
+    "netkit help ending" has the details.
 
     Exit code 0 means that the peer acknowledged every byte of our input, and that every byte of the peer was written.
     On a terminal, control bytes from the peer are made visible; a pipe or a file gets them as they are.
 
-    With --show-certs netkit prints the certificates of the server, its own first, and leaves without reading stdin. The
-    exit code says whether they are acceptable; they are printed all the same.
+    Some servers drop a client that half-closes, together with the data that they still had to send: nc -l < file,
+    telnetd and ZooKeeper. With these use --no-shutdown, or --until or --max-bytes.
+
+    With --starttls netkit has the plain dialogue that starts TLS, without showing it; all TLS options apply. It is exit
+    code 8 if the server does not offer TLS, refuses it, or sends anything after its consent. xmpp asks for the domain
+    of --servername or ADDRESS. With postgres and mysql netkit starts TLS, but does not log in.
+
+    With --proxy netkit goes through a SOCKS or HTTP proxy, or several: see "netkit help proxies".
+
+    With udp: before the address the conversation is in datagrams. netkit sends each read of stdin as one datagram, or
+    each line if it is typed or with --lines, and prints datagrams as they come. After the end of input it exits when
+    nothing has come for a second (--grace). A port on which nobody listens is exit code 7.
+
+    With --exec or --sh-exec a program takes the place of stdin and stdout. It runs in a process group of its own, with
+    NETKIT_PEER_HOST, NETKIT_PEER_PORT, NETKIT_LOCAL_HOST and NETKIT_LOCAL_PORT in its environment. After the peer's end
+    netkit waits for the program, but no longer than --grace if that is given. It then ends what is left of the process
+    group, and exits with the program's exit code.
+
+    With --reconnect, if the peer ends or resets, netkit connects again and continues with the line that contains the
+    first unacknowledged byte, so the peer may see bytes twice. Bytes are lost if the peer's system acknowledged them
+    but its program never read them; a message says that the connection was reset. If the peer ended without having sent
+    anything, netkit connects again only once it resets.
+
+    With --telnet netkit answers the options of a telnet server. It agrees only to tell the type and the size of the
+    terminal on stdin and stdout, and to suppress go-aheads. The server does not echo, so a terminal shows each line
+    once, as it is typed; this includes passwords, unless you use "stty -echo". Lines are sent as they are; --crlf ends
+    them as telnet does. No key has a special meaning.
+
+    With --show-certs netkit prints the certificates of the server, its own first, and exits without reading stdin. It
+    prints them even if they are not acceptable; the exit code says whether they are.
 
     When data comes from or goes to a file or a pipe, progress is shown on stderr's terminal after half a second, until
-    the peer's data appears there; at the end a line says how much was moved and how fast. Where somebody may type, it
-    is shown after 64 KiB have come, until the first line is typed. Data counts as sent once the peer has acknowledged
-    it.
+    the peer's data appears there. At the end a line says how much was transferred and how fast. If stdin is a terminal,
+    progress is shown once 64 KiB have come, until the first line is typed. Data counts as sent when the peer has
+    acknowledged it.
     """
     from functools import partial
 
