@@ -69,9 +69,12 @@ RULES = (
     habits=HABITS,
     rules=RULES,
     examples=[
-        ("netkit listen 9000 > file", "keep what one client on this machine sends"),
-        ("netkit listen :9000 --keep --label", "many clients, each line with who sent it"),
-        ("netkit listen 8080 --reply 'HTTP/1.1 200 OK\\r\\n\\r\\nhi\\n'", "an HTTP server that says hi to everybody"),
+        ("netkit listen 9000 > file", "save what one client on this machine sends"),
+        ("netkit listen :9000 --keep --label", "many clients; each line begins with its sender"),
+        (
+            "netkit listen 8080 --reply 'HTTP/1.1 200 OK\\r\\n\\r\\nhi\\n'",
+            "an HTTP server that answers hi to every request",
+        ),
     ],
 )
 @layer_options("telnet")
@@ -105,33 +108,33 @@ def listen(
 ) -> int:
     """Accept a client and join it to stdin and stdout; with --keep any number of clients.
 
-    Without --keep the listening socket closes when the first client comes, so that a second one is refused and does not
-    wait in vain. The conversation ends as that of connect does: exit code 0 means that every byte was delivered both
-    ways, and 8 that the client ended before --until matched.
+    A bare PORT listens on this machine only; :PORT listens on every interface. Without --keep the listening socket
+    closes when the first client comes, so a second client is refused at once. The conversation ends as with connect:
+    exit code 0 means that every byte was delivered both ways, and 8 that the client ended before --until matched.
 
-    If stdin is /dev/null, our end goes out when the client ends, or after 10s of silence. "netkit help ending" says
-    more.
+    If stdin is /dev/null, netkit sends its end when the client ends, or after 10s of silence. "netkit help ending" has
+    the details.
 
-    With --keep, data from stdin goes to all clients that are connected. netkit begins to read it when the first client
-    comes, and sends its end to all, later ones included. A client that falls 1 MiB behind the fastest is reset, with a
-    message. With --reply or --reply-file each client gets the same bytes and then the end; its own data goes to stdout
-    until it ends too, or is silent for a second.
+    With --keep, data from stdin goes to all connected clients. netkit starts to read stdin when the first client comes,
+    and sends the end of stdin to all clients, also to those that come later. A client that falls 1 MiB behind the
+    fastest is reset, with a message. With --reply or --reply-file each client gets the same bytes and then the end; the
+    client's data goes to stdout until the client ends too, or is silent for a second.
 
     With --exec or --sh-exec a program talks to each client. It runs in a process group of its own, with
     NETKIT_PEER_HOST, NETKIT_PEER_PORT, NETKIT_LOCAL_HOST and NETKIT_LOCAL_PORT in its environment. After the client's
-    end netkit waits for the program, with --grace no longer than that; what is left of the process group then is ended.
-    Without --keep netkit exits with the program's exit code.
+    end netkit waits for the program, but no longer than --grace if that is given, and then ends what is left of the
+    process group. Without --keep netkit exits with the program's exit code.
 
-    When data of a single client comes from or goes to a file or a pipe, progress is shown on stderr's terminal.
-
-    With --telnet netkit answers what a telnet client asks, and agrees to do without go-aheads, but to nothing else.
+    With COMMAND, stdin belongs to COMMAND, and listen only receives. When COMMAND ends, listen exits with its exit
+    code.
 
     With udp: before the address the conversation is in datagrams, with the first peer that sends one, or with --keep
-    with each. Each read of stdin is sent as a datagram. Nothing tells when a peer has ended: --idle-timeout,
-    --max-clients, COMMAND or a signal ends it, not the end of stdin.
+    with every peer. Each read of stdin is sent as a datagram. UDP does not tell when a peer has ended, and the end of
+    stdin does not end the conversation: --idle-timeout, --max-clients, COMMAND or a signal does.
 
-    A bare PORT listens on this machine only; :PORT on every interface. With COMMAND, stdin belongs to COMMAND and
-    listen only receives; when COMMAND ends, so does listen, with its exit code.
+    With --telnet netkit answers the options of a telnet client. It agrees to suppress go-aheads, and to nothing else.
+
+    When data of a single client comes from or goes to a file or a pipe, progress is shown on stderr's terminal.
     """
     from functools import partial
 

@@ -122,7 +122,7 @@ __netkit_option 'connect portcheck relay' -l starttls -x -a 'smtp lmtp imap pop3
 __netkit_option 'connect listen' -l telnet -d 'Speak telnet: answer its negotiation and remove its commands from the data'
 __netkit_option 'connect' -l show-certs -d 'Print the certificates of the server, in PEM, and exit'
 __netkit_option 'connect' -l wait -x -d 'Keep trying to connect for D, then exit with 28'
-__netkit_option 'connect' -l reconnect -x -d 'When the peer ends or resets before our input does, keep trying for D to connect again, then exit with 28'
+__netkit_option 'connect' -l reconnect -x -d 'If the peer ends or resets before our input ends, try to connect again for D, then exit with 28'
 __netkit_option 'connect echo fetch listen proxy relay upper' -l idle-timeout -x -d 'Close a connection idle for D'
 __netkit_option 'connect echo fetch listen portcheck proxy relay resolve udp-send udp-serve upper' -l timeout -x -d 'Exit with 28 after D'
 __netkit_option 'connect listen' -l grace -x -d 'After the peer\'s end, exit when our input is idle for D'

@@ -123,7 +123,7 @@ _netkit_table() {
     _netkit_option 'connect listen' '--telnet[Speak telnet\: answer its negotiation and remove its commands from the data]'
     _netkit_option 'connect' '--show-certs[Print the certificates of the server, in PEM, and exit]'
     _netkit_option 'connect' '--wait=[Keep trying to connect for D, then exit with 28]:D: '
-    _netkit_option 'connect' '--reconnect=[When the peer ends or resets before our input does, keep trying for D to connect again, then exit with 28]:D: '
+    _netkit_option 'connect' '--reconnect=[If the peer ends or resets before our input ends, try to connect again for D, then exit with 28]:D: '
     _netkit_option 'connect echo fetch listen proxy relay upper' '--idle-timeout=[Close a connection idle for D]:D: '
     _netkit_option 'connect echo fetch listen portcheck proxy relay resolve udp-send udp-serve upper' '--timeout=[Exit with 28 after D]:D: '
     _netkit_option 'connect listen' '--grace=[After the peer'\''s end, exit when our input is idle for D]:D: '
