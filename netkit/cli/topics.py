@@ -17,31 +17,31 @@ _ENDING = (
     Section(
         "WHEN A CONVERSATION ENDS",
         [
-            "This holds for connect, listen and relay, over TCP, TLS and unix sockets. An end is sent when it is true, "
-            "a peer's end is believed when it means something, and nothing is guessed.",
+            "This is how connect, listen and relay end a conversation over TCP, TLS and unix sockets. netkit sends its "
+            "end when its input has ended, and exits when the peer's end means that the conversation is over.",
         ],
     ),
     Section(
         "OUR INPUT ENDS",
         [
-            "All of it is sent, then our end (a half-close; close_notify with TLS). Then netkit reads to the peer's "
-            "end, however late the answer comes. Our end goes out:",
+            "netkit sends all of the input and then its end, which is a half-close, or close_notify with TLS. Then it "
+            "reads until the peer ends, however late the answer comes. When netkit sends its end:",
             Terms(
                 [
                     ("TCP, unix", "at once"),
                     ("TLS server", "at once"),
                     (
                         "TLS client, --proxy",
-                        "when the peer ends; or when an answer has begun and nothing has come for 2s; or when nothing "
-                        "has come for 10s, which a message says. TLS servers and proxies drop what they still have to "
-                        "send when they see our end.",
+                        "when the peer ends; or when an answer has begun and then nothing has come for 2s; or when "
+                        "nothing at all has come for 10s, with a message. Some TLS servers and proxies drop what they "
+                        "still have to send when they see our end.",
                     ),
                     ("--until, --max-bytes", "as a TLS client does, until they are met; then the conversation ends"),
                     (
                         "listen </dev/null",
                         "when the client ends, or after 10s of silence; with --keep only when it ends",
                     ),
-                    ("--send-only", "at once; netkit exits when all is acknowledged"),
+                    ("--send-only", "at once; netkit exits when the peer has acknowledged everything"),
                     ("--shutdown-after D", "when nothing has come for D (0: at once)"),
                     ("--no-shutdown", "never; netkit exits when the peer ends"),
                 ]
@@ -51,24 +51,25 @@ _ENDING = (
     Section(
         "THE PEER ENDS",
         [
-            "stdout is closed at once, so that its reader goes on. What our input still holds is sent. Then:",
+            "netkit closes stdout at once, so that the program that reads it can go on. It sends the input that is "
+            "already there. Then it depends on the input:",
             Terms(
                 [
-                    ("input at its end", "exit"),
+                    ("input has ended", "exit"),
                     ("a terminal", "exit when nothing was typed for 500ms (--grace)"),
-                    ("a pipe, silent peer", "a peer that never sent a byte only receives: go on to the end of input"),
+                    ("a pipe, silent peer", "a peer that never sent a byte only receives: send until the input ends"),
                     (
-                        "a pipe, peer spoke",
-                        "exit when input is idle for 500ms (--grace); if any of it was sent, a message says that it "
-                        "was left open",
+                        "a pipe, peer has sent",
+                        "exit when the input is idle for 500ms (--grace); a message says that it was left open, if "
+                        "some of it had been sent",
                     ),
-                    ("a program", "wait for its end, at most --grace"),
+                    ("a program", "wait until it ends, but at most --grace if that is given"),
                     ("--hold, --send-only", "wait for the end of input in every case"),
                 ]
             ),
-            "A peer that has ended is probed while netkit stays (TCP keepalive: after 1s, every 5s, 12 lost). One that "
-            "only half-closed answers. One that has left makes a reset within about a minute, or is seen at once on a "
-            "unix socket; then netkit goes too.",
+            "While netkit stays, it probes the peer by TCP keepalive: after 1s, then every 5s, until 12 probes in a "
+            "row are lost. A peer that only half-closed answers the probes. A peer that has gone is noticed within "
+            "about a minute, on a unix socket at once; then netkit exits too.",
         ],
     ),
     Section(
@@ -76,16 +77,17 @@ _ENDING = (
         [
             Terms(
                 [
-                    ("0", "the peer acknowledged every byte of ours, and all that came was written"),
+                    ("0", "the peer acknowledged all of our bytes, and all that came was written"),
                     ("8", "--until or --max-bytes was not met"),
                     ("18", "TLS ended without close_notify"),
-                    ("55", "bytes of ours were not acknowledged; the message says how many"),
-                    ("56", "the connection was reset, with all of ours acknowledged"),
+                    ("55", "some of our bytes were not acknowledged; the message says how many"),
+                    ("56", "the connection was reset, but all of our bytes were acknowledged"),
                 ]
             ),
-            "After the peer's close_notify, with all of ours acknowledged, a reset means nothing. A connection that "
-            "netkit cuts short (a signal, --timeout, a failure on the other side of a relay) is reset, so that a short "
-            "answer never looks whole. Ctrl-C ends what was typed on a terminal without a reset.",
+            "A reset after the peer's close_notify is no error if all of our bytes were acknowledged. When netkit cuts "
+            "a connection short (a signal, --timeout, a failure on the other side of a relay), it resets it, so that "
+            "the peer never takes a short answer for a complete one. Ctrl-C in a conversation typed on a terminal is "
+            "the end of input, and not a reset.",
         ],
     ),
 )
@@ -94,39 +96,40 @@ _PROXIES = (
     Section(
         "THROUGH PROXIES",
         [
-            "--proxy URL has connect, fetch, portcheck and the target of relay go through a proxy. Given again, the "
-            "first proxy is asked for the second, and so on; the last one is asked for the target.",
+            "--proxy URL makes connect, fetch, portcheck and the target side of relay go through a proxy. Given "
+            "several times, it makes a chain: netkit asks the first proxy for the second, and so on, and the last one "
+            "for the target.",
             Terms(
                 [
-                    ("socks5h, socks4a", "SOCKS; the proxy looks names up, and no name is looked up here (port 1080)"),
+                    ("socks5h, socks4a", "SOCKS; the proxy looks up names, and netkit looks up none (port 1080)"),
                     (
                         "socks5, socks4",
-                        "SOCKS; names are looked up here, and the proxy is asked for one address after the other, over "
-                        "a connection each (port 1080). SOCKS4 reaches IPv4 alone.",
+                        "SOCKS; netkit looks up names, and asks the proxy for one address after the other, each over a "
+                        "new connection (port 1080). SOCKS4 reaches only IPv4.",
                     ),
-                    ("http", "CONNECT; the proxy looks names up (port 8080)"),
+                    ("http", "CONNECT; the proxy looks up names (port 8080)"),
                     (
                         "https",
                         "the same over TLS (port 443). The proxy's certificate is verified with the system's "
-                        "authorities or --cafile. All other options of TLS are about the target.",
+                        "authorities or --cafile. All other TLS options are about the target.",
                     ),
                 ]
             ),
-            "fetch asks HTTP proxies for http URLs as a whole, and for the server of https URLs. Without --proxy it "
-            "heeds the environment as curl does: http_proxy, https_proxy, all_proxy and no_proxy.",
-            "Some proxies drop what they still have to send when they see our end, so it goes out after the answer, as "
-            "to a TLS server: see netkit help ending, and --shutdown-after.",
-            "-4, -6 and --source are about the connection to the nearest proxy, whose address is the peer's in "
-            "messages, logs and NETKIT_PEER_HOST. -w bounds all steps together.",
+            "fetch sends requests for http URLs to the HTTP proxy itself, and uses CONNECT for https URLs. Without "
+            "--proxy it uses http_proxy, https_proxy, all_proxy and no_proxy of the environment as curl does.",
+            "Some proxies drop what they still have to send when they see our end. So netkit sends it after the "
+            "answer, as to a TLS server: see netkit help ending, and --shutdown-after.",
+            "-4, -6 and --source apply to the connection to the nearest proxy. In messages, logs and NETKIT_PEER_HOST "
+            "the address of the peer is that of this proxy. -w limits the time for all steps together.",
         ],
     ),
     Section(
         "USER AND PASSWORD",
         [
-            "They stand in the URL, percent-encoded: http://USER:PASSWORD@HOST. All users of a machine can read "
-            "command lines, so the password may be in NETKIT_PROXY_PASSWORD instead, for URLs with a user alone, or "
-            "both in a file (--proxy-user-file). HTTP sends them as Basic, SOCKS5 if the proxy asks for them; SOCKS4 "
-            "has a user alone. No message, event or log has them.",
+            "Write them percent-encoded in the URL: http://USER:PASSWORD@HOST. All users of a machine can read command "
+            "lines; to hide the password, put only the user into the URL and the password into NETKIT_PROXY_PASSWORD, "
+            "or both into a file (--proxy-user-file). They are sent to HTTP proxies as Basic, and to SOCKS5 proxies "
+            "that ask for them; SOCKS4 has only a user. No message, event or log shows them.",
         ],
     ),
     Section(
@@ -135,14 +138,17 @@ _PROXIES = (
             Terms(
                 [
                     ("5", "the name of a proxy was not found"),
-                    ("7", "a proxy refused the connection, or says that the target cannot be reached (--wait goes on)"),
+                    (
+                        "7",
+                        "a proxy refused the connection, or says that it cannot reach the target; --wait tries again",
+                    ),
                     ("28", "no answer in time"),
                     ("60, 35", "the TLS handshake with a proxy failed, as with the target"),
                     ("97", "the proxy refused or failed; the message has its reason"),
                 ]
             ),
             "ssh -D closes the connection if it cannot reach the target, which is 97. Exit code 0 means that the "
-            "nearest proxy acknowledged every byte of ours: whether the target did, no proxy tells.",
+            "nearest proxy acknowledged all of our bytes; a proxy does not tell whether the target did.",
         ],
     ),
 )
