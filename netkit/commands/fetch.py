@@ -112,8 +112,8 @@ _SEVERAL = Case("several URLs", lambda values: len(values["urls"]) > 1)
     ],
     examples=[
         ("netkit fetch https://example.org/ | less", "a page, on standard output"),
-        ("netkit fetch -o big.iso --resume http://host/big.iso", "a file, from where it was cut"),
-        ("netkit fetch --wait 30s --fail http://localhost:8080/health", "wait for a server to be well"),
+        ("netkit fetch -o big.iso --resume http://host/big.iso", "download a file, or continue if it was cut"),
+        ("netkit fetch --wait 30s --fail http://localhost:8080/health", "wait until a server is healthy"),
     ],
 )
 @click.argument("urls", nargs=-1, callback=_urls)
@@ -133,7 +133,12 @@ _SEVERAL = Case("several URLs", lambda values: len(values["urls"]) > 1)
 @options.https_options
 @options.timeout_options
 @TIME.option("--retry", type=count(zero=True), help="Try again up to N times while the server cannot answer.")
-@TIME.option("--wait", "patience", type=DURATION_OR_ZERO, help="Keep trying for D while it cannot, then exit with 28.")
+@TIME.option(
+    "--wait",
+    "patience",
+    type=DURATION_OR_ZERO,
+    help="Try again for D while the server cannot answer, then exit with 28.",
+)
 @ENDING.option(
     "--max-redirects",
     type=count(zero=True, most=1000),
@@ -150,24 +155,24 @@ _SEVERAL = Case("several URLs", lambda values: len(values["urls"]) > 1)
     "fields",
     type=FIELD,
     multiple=True,
-    help="Add a header field, 'NAME: VALUE', or replace netkit's own, which 'NAME:' leaves out; repeatable.",
+    help="Add or replace a header field, 'NAME: VALUE'; 'NAME:' removes one of netkit's own; repeatable.",
 )
 @REQUEST.option(
     "-u",
     "--user",
     type=word("USER[:PASSWORD]"),
-    help="Log in as USER (Basic); without PASSWORD, NETKIT_PASSWORD of the environment is it.",
+    help="Log in as USER (Basic); without PASSWORD, it is taken from NETKIT_PASSWORD in the environment.",
 )
 @REQUEST.option(
     "--data",
     "body",
     type=text_beside("--data", stdin=True),
-    help="Send TEXT, as a form unless -H has a Content-Type; \\n and \\xNN are bytes.",
+    help="Send TEXT, as a form unless -H sets a Content-Type; \\n and \\xNN are bytes.",
 )
 @REQUEST.option("--data-file", type=FILE, help="Send the contents of FILE, or of stdin for -, as they are.")
 @REQUEST.option("--compressed", help="Ask for a compressed body (gzip, deflate), and decompress it.")
 @DATA.option("-o", "--output", "path", type=FILE, help="Write to FILE, which appears only when it is complete.")
-@DATA.option("-O", "--remote-name", help="As -o, with the last part of the URL's path as FILE.")
+@DATA.option("-O", "--remote-name", help="Like -o, with the last part of the URL's path as FILE.")
 @DATA.option("--force", help="Overwrite FILE if it exists.")
 @DATA.option(
     "--resume", help="Continue a download of FILE that was cut, if the server still has that version; implies --fail."
@@ -199,44 +204,47 @@ def fetch(
 ) -> int:
     """Get http or https URLs (HTTP/1.1), one after the other, to standard output or to files.
 
-    netkit connects to the host of each URL, or with --unix-socket to that socket for all of them. It goes through the
-    proxies of --proxy, whatever the host, or else through the one that the environment names, as curl does: http_proxy,
-    https_proxy, all_proxy and no_proxy, or the same in upper case, HTTP_PROXY excepted. "netkit help proxies" has more.
-    A connection is kept for the next URL of the same server, unless that is for a request that must not be repeated.
+    Exit code 0 means that all of the answer was written, whatever its status; with --fail a status of 400 or more is
+    exit code 22. A body that ends early is 18. With several URLs netkit tries all of them, unless standard output
+    fails, and prints a line for each failure. The exit code is that of the worst failure: first any code that is not in
+    this list, then 23, 26, 60, 35, 8, 63, 28, 55, 56, 18.
 
-    It follows redirects to http and https only. To another origin (scheme, host and port) it sends neither the user and
-    password, nor the client certificate, nor any -H field that could be a secret; of several URLs each gets them. A
-    POST becomes a GET where browsers do so (301, 302, 303); 307 and 308 send the body again, but not from https to
-    http, and not what came from a pipe: that is exit code 26.
+    With -o netkit writes the answer to FILE.netkit-part, which becomes FILE when it is complete. A FILE that exists is
+    replaced only with --force; of a symbolic link the link itself is replaced. Without --resume, a part left by an
+    earlier run is dropped as soon as an answer comes.
 
-    --data-file sends a file as it is, with its length, and a pipe in chunks as they come; Content-Type is what -H says.
-    The method is POST unless --method names another.
+    --resume continues a download that was cut, if the server gave its version an ETag or a Last-Modified. It asks for
+    the rest, or for everything if the server has another version now. If FILE is complete and the server still has the
+    same version, FILE stays and the exit code is 0. The version is in an extended attribute of the file,
+    user.netkit.version, without the URL. A FILE that another tool wrote, or began to write, counts as the same version
+    if the server's was not modified since the last byte of FILE was written, and its last 64 KiB are equal; otherwise
+    the exit code is 23.
 
-    --retry and --wait try again while the server is refused, unreachable, unresolved or silent, or answers 408, 429,
-    502, 503 or 504: GET, HEAD, PUT, DELETE and OPTIONS, and whatever was not sent at all. Pauses are what Retry-After
-    says, or else 1s and then twice as long each time, up to 1m; with --wait alone 20ms, up to 500ms. A server that
-    wants more than an hour, or more than --wait has left, is not waited for. After the last of --retry its answer is
-    the answer; when --wait is over the exit code is 28.
+    netkit follows redirects to http and https only. To another origin (scheme, host and port) it sends neither the user
+    and password, nor the client certificate, nor any -H field that could be a secret; each URL on the command line gets
+    them. On 301, 302 and 303 a POST becomes a GET, as in browsers. On 307 and 308 the body is sent again, but not from
+    https to http, and not if it came from a pipe: that is exit code 26.
 
-    With -o the answer is written to FILE.netkit-part, which replaces FILE when it is complete; a symbolic link there is
-    replaced, not followed. --resume continues a download that was cut, if the server named its version by an ETag or a
-    Last-Modified: it asks for the rest, or for all if the version is another by now. A FILE that is whole stays, with
-    exit code 0, if the server has the same version still: what that is stands in an extended attribute of the file,
-    user.netkit.version, without the URL. A FILE of another tool, or its beginning, is taken for what the server has if
-    that was not modified since the last byte of FILE was written, and has the same last 64 KiB there; else it is 23.
-    Without --resume, what was left is dropped as soon as an answer comes.
+    --data-file sends a file as it is, with its length, and a pipe in chunks as they come; -H sets the Content-Type. The
+    method is POST unless --method names another.
 
-    Progress is shown on stderr's terminal after half a second, unless the answer is shown on a terminal.
+    --retry and --wait try again while the server refuses, is unreachable or silent, its name does not resolve, or it
+    answers 408, 429, 502, 503 or 504. Only GET, HEAD, PUT, DELETE and OPTIONS are repeated, and requests that were not
+    sent at all. The pause is what Retry-After says, or else 1s, doubled each time up to 1m; with --wait alone 20ms, up
+    to 500ms. netkit does not wait if the server asks for more than an hour, or for more than --wait has left. After the
+    last try of --retry netkit takes the answer as it is; when --wait is over the exit code is 28.
 
-    Nothing is decompressed without --compressed: bytes are written as they came. --max-size is for what is written. The
+    netkit connects to the host of each URL, or with --unix-socket to that socket for all URLs. It keeps the connection
+    for the next URL of the same server, unless that request must not be repeated. It goes through the proxies of
+    --proxy for all hosts, or else through the one that the environment names, as curl does: http_proxy, https_proxy,
+    all_proxy and no_proxy, or the same in upper case, except for HTTP_PROXY. "netkit help proxies" has more.
+
+    Without --compressed nothing is decompressed: bytes are written as they came. --max-size limits what is written. The
     answer must say clearly where it ends: one with two lengths, even equal ones, or with a length and chunks, is
     refused with exit code 8. On a terminal, control bytes are made visible, and an answer with a NUL byte is refused
     with exit code 23, unless --raw is given.
 
-    Exit code 0 means that all of the answer was written, whatever its status; with --fail a status of 400 or more is
-    exit code 22. A body that ends early is 18. Of several URLs all are tried, unless standard output fails; each
-    failure is a line, and the exit code is that of the worst, in this order: others than these, 23, 26, 60, 35, 8, 63,
-    28, 55, 56, 18.
+    Progress is shown on stderr's terminal after half a second, unless the answer itself is shown on a terminal.
     """
     from netkit.core.address import parse as parse_address
     from netkit.core.errors import Exit, Failure, most_severe
