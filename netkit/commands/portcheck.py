@@ -97,9 +97,15 @@ _FORMATS = ("text", "json", *_REPORTS)
         one_of("--quiet", "--color"),
     ],
     examples=[
-        ("netkit portcheck redis://cache http://app/health --wait 60s -- make test", "run a command once all is ready"),
-        ("netkit portcheck db:22,80,8000-8010 tls:db:443 --expires 30d", "what is open; is TLS good for 30 days more"),
-        ("netkit portcheck cache:6379 --send 'PING\\r\\n' --expect PONG", "whether a server answers"),
+        (
+            "netkit portcheck redis://cache http://app/health --wait 60s -- make test",
+            "run a command once both are ready",
+        ),
+        (
+            "netkit portcheck db:22,80,8000-8010 tls:db:443 --expires 30d",
+            "check ports, and how long a certificate lasts",
+        ),
+        ("netkit portcheck cache:6379 --send 'PING\\r\\n' --expect PONG", "check what a server answers"),
     ],
 )
 @click.argument("targets", nargs=-1, callback=_targets)
@@ -107,13 +113,13 @@ _FORMATS = ("text", "json", *_REPORTS)
 @CHECKING.option("--udp", help="Check UDP ports; only an answer shows that one is open.")
 @CHECKING.option("--payload", type=HEX, default=b"", help="Send these bytes to each UDP port (default: none).")
 @CHECKING.option("--any", "any_port", help="Succeed if one port of all targets is as expected.")
-@CHECKING.option("--all-open", help="Expect every port of a list, a range or a network, where one is enough.")
+@CHECKING.option("--all-open", help="Expect every port of a list, a range or a network to be open, not just one.")
 @CHECKING.option("--closed", help="Expect every port to be closed.")
 @CHECKING.option("--banner", help="Show the first data that a port sends.")
 @CHECKING.option("--settle", type=DURATION_OR_ZERO, help="Expect the connection to stay open for D.")
 @CHECKING.option("--send", "text", type=TEXT, help="Send TEXT to each port.")
 @CHECKING.option(
-    "--expect", type=REGEX, help="Exit with 8 if the answer, or a URL's body, does not match, with 28 if there is none."
+    "--expect", type=REGEX, help="Exit with 8 if the answer, or a URL's body, does not match, with 28 if none comes."
 )
 @CHECKING.option(
     "-H",
@@ -121,22 +127,22 @@ _FORMATS = ("text", "json", *_REPORTS)
     "fields",
     type=FIELD,
     multiple=True,
-    help="Ask a URL with this header field, or with 'NAME:' without netkit's own; repeatable.",
+    help="Send this header field to a URL; 'NAME:' removes one of netkit's own; repeatable.",
 )
 @CHECKING.option(
     "--status",
     "statuses",
     type=STATUSES,
     default=(),
-    help="Expect one of these statuses of a URL (default: 2xx, 3xx).",
+    help="Expect one of these statuses from a URL (default: 2xx, 3xx).",
 )
 @proxy_options
 @options.client_tls_options
 @layer_options("starttls")
 @TLS.option("--expires", type=DURATION, help="Exit with 60 if a certificate expires within D.")
-@TLS.option("--show-certs", "chains", help="Print the certificates that came, in PEM, after each port's line.")
+@TLS.option("--show-certs", "chains", help="Print the server's certificates, in PEM, after each port's line.")
 @CHECKING.option("--concurrency", type=COUNT, help="Check at most N ports at a time (default: as many as possible).")
-@CHECKING.option("--max-rate", type=COUNT, help="Begin at most N attempts per second, evenly.")
+@CHECKING.option("--max-rate", type=COUNT, help="Start at most N attempts per second, evenly spaced.")
 @options.connect_timeout_option("each look-up, connection and answer", 3.0)
 @TIME.option("--wait", type=DURATION_OR_ZERO, help="Check again until all is as expected; exit with 28 after D.")
 @TIME.option("--interval", type=DURATION_OR_ZERO, help="Time between two rounds of --wait, at least 10ms.")
@@ -171,51 +177,52 @@ def portcheck(
 ) -> int:
     """Show whether ports are open, closed, filtered or unreachable, or wait until they are open.
 
-    TARGET is HOST:PORTS or HOST PORTS, with lists, ranges and names of services: 22,80,8000-8010,https. HOST may be a
-    network of at most 65536 addresses, such as 10.0.0.0/24. TARGET may also be unix:PATH, or a URL. The TARGET - reads
-    targets from standard input, one or more per line, with comments after #; nothing is asked before its end. Each line
-    of output has host, port, address, state, milliseconds and more, separated by tabs, and is printed as soon as it is
-    known. If more than 25 ports of a target have the same state, other than open, they are only counted. netkit sends
-    nothing but the data of --send, and closes connections without a reset.
+    TARGET is HOST:PORTS or HOST PORTS. PORTS may have lists, ranges and service names: 22,80,8000-8010,https. HOST may
+    be a network of at most 65536 addresses, such as 10.0.0.0/24. TARGET may also be unix:PATH or a URL. The TARGET -
+    reads targets from standard input, one or more per line, with comments after #; netkit reads all of them first.
 
-    A target of one port is as expected if that port is open. A list, a range or a network is as expected if one of its
-    ports is: netkit portcheck db:22,80 cache:6379 succeeds if cache:6379 is open, and one of the others. A line on
-    stderr then says how many are in which state. With --all-open every port has to be open, with --closed every port
-    closed; with --any one port of all targets is enough, and netkit exits as soon as it is found.
+    netkit prints a line for each port as soon as its state is known: host, port, address, state, milliseconds and
+    details, separated by tabs. If more than 25 ports of a target have the same state, other than open, they are only
+    counted. The states are open; closed: the host refused; filtered: no answer in time; unreachable: the network said
+    so; unknown: the name has no address; and over UDP open|filtered: no answer, which may mean either. netkit tries all
+    addresses of a host. A port is open if it is open at one of them, and closed only if all of them say so. netkit
+    sends nothing but the data of --send, and closes connections without a reset.
 
-    A URL says what ready means: an open port is not a service yet that answers. netkit sends what a client of the
-    protocol sends first, without logging in or changing anything; the line then says "ready", or "not ready" and why,
+    A target with one port is as expected if that port is open. A list, a range or a network is as expected if one of
+    its ports is open: netkit portcheck db:22,80 cache:6379 succeeds if cache:6379 and one of the ports of db are open.
+    A line on stderr then says how many ports are in which state. With --all-open every port must be open, and with
+    --closed every port must be closed. With --any one open port of all targets is enough, and netkit exits as soon as
+    it is found.
+
+    A URL checks that the service is ready, which an open port does not prove. netkit sends what a client of the
+    protocol sends first, without logging in or changing anything. The line then says "ready", or "not ready" and why,
     with exit code 8. http://HOST/PATH and https:// are ready if the status is 2xx or 3xx, and --expect matches the
-    body. PROBE://HOST asks at the port of the protocol, or at HOST:PORT. PROBE is postgres, postgresql, mysql, mariadb,
-    mongodb, redis, rediss, memcached, amqp, amqps, kafka, nats, mqtt, mqtts, smtp, smtps, lmtp, imap, imaps, pop3,
-    pop3s, ftp, ftps, ssh, ldap, ldaps, dns, ntp, grpc or grpcs. grpc://HOST/SERVICE asks for one service. Of any other
-    longer URL, such as one with user, password and database, host and port alone are used, and nothing else is shown;
-    a driver, as in postgresql+psycopg2://, is left out. Some servers log that they were asked: MySQL, and PostgreSQL
-    where it wants no password, that a user netkit was refused, RabbitMQ that a client left.
+    body. PROBE://HOST uses the standard port of the protocol, unless the URL has another. PROBE is postgres,
+    postgresql, mysql, mariadb, mongodb, redis, rediss, memcached, amqp, amqps, kafka, nats, mqtt, mqtts, smtp, smtps,
+    lmtp, imap, imaps, pop3, pop3s, ftp, ftps, ssh, ldap, ldaps, dns, ntp, grpc or grpcs. grpc://HOST/SERVICE asks for
+    one service. Of any other longer URL, such as one with user, password and database, netkit uses and shows only host
+    and port; it ignores a driver, as in postgresql+psycopg2://. Some servers log the check: MySQL, and PostgreSQL if it
+    wants no password, log that a user netkit was refused, and RabbitMQ that a client left.
 
-    closed: the host refused. filtered: no answer in time. unreachable: the network said so. unknown: the name has no
-    address. open|filtered: no answer over UDP, which may mean either. All addresses of a host are tried; one that is
-    open is enough, and a port is closed only if all of them say so.
+    With --wait netkit checks again what is not as expected; of several ports of a target, until one of them is. On a
+    terminal a board shows each target with its state, the reason and the number of tries. Elsewhere netkit prints a
+    line on stderr for each change. The last line says how many targets are ready, and which are not. --wait and
+    --format junit are limited to 262144 ports.
 
-    With tls: before a target, or --tls for all, a port is as expected if a TLS handshake succeeds within the time of -w
-    and the certificate is acceptable; --send and --expect are then about the secured connection. The line shows the
-    version of TLS, and of the certificate, acceptable or not, its names, who issued it and how many days it is good.
-    With --starttls the handshake comes after the plain dialogue of that protocol; a server that does not offer TLS or
-    refuses it is a wrong answer.
+    With tls: before a target, or --tls for all of them, a port is as expected if a TLS handshake succeeds within the
+    time of -w and the certificate is acceptable. --send and --expect then use the TLS connection. The line shows the
+    TLS version and the names, issuer and remaining days of the certificate, acceptable or not. With --starttls the
+    handshake follows the plain dialogue of that protocol; a server that does not offer TLS or refuses it is a wrong
+    answer.
 
     With --proxy netkit goes through a SOCKS or HTTP proxy, or several (see "netkit help proxies"). The state is what
-    the proxy says of the port, or unknown if the proxy itself failed or, as ssh -D does, says nothing of a port that it
-    cannot reach.
-
-    With --wait all that is not as expected is tried again, and a target of several ports until one of them is. On a
-    terminal a board shows each target with its state, the reason and the number of tries; elsewhere a line on stderr
-    tells of each change. The last line says how many targets are ready, and which are not. --wait and --format junit
-    are for at most 262144 ports.
+    the proxy says about the port. It is unknown if the proxy itself failed, or says nothing about a port that it cannot
+    reach, as ssh -D does.
 
     Exit code 0 means that every target is as expected. Otherwise it is 7 if a port answered but not as expected, else 5
-    for a proxy's name without an address, 6 for another, 97 if a proxy refused or failed, 60 if a certificate is not
-    acceptable or expires too soon, 35 if a handshake failed, 8 for a wrong answer, 28 for none; after --wait it is 28.
-    COMMAND replaces netkit once all is as expected.
+    if the name of a proxy has no address, 6 if another name has none, 97 if a proxy refused or failed, 60 if a
+    certificate is not acceptable or expires too soon, 35 if a handshake failed, 8 for a wrong answer, 28 for no answer.
+    When --wait is over it is 28. COMMAND replaces netkit once everything is as expected.
     """
     from netkit.core.errors import Invalid
     from netkit.output.portcheck.report import make_writer, write
