@@ -37,7 +37,7 @@ from netkit.output.console import View
         one_of("--json", "--color"),
     ],
     examples=[
-        ("netkit resolve example.org", "the addresses that connect would try, in its order"),
+        ("netkit resolve example.org", "show addresses, in the order connect tries them"),
         ("netkit resolve example.org --type MX --server tls:9.9.9.9", "ask a DNS server, over TLS"),
         ("netkit resolve db --expect 10.0.0.5 --wait 60s", "wait until a name has an address"),
     ],
@@ -57,7 +57,9 @@ from netkit.output.console import View
 )
 @options.question_tls_options
 @options.connect_timeout_option("each look-up")
-@TIME.option("--wait", type=DURATION_OR_ZERO, help="Look up again until it is as expected; exit with 28 after D.")
+@TIME.option(
+    "--wait", type=DURATION_OR_ZERO, help="Look up again until the answer is as expected; exit with 28 after D."
+)
 @TIME.option("--interval", type=DURATION_OR_ZERO, help="Time between two look-ups of --wait, at least 10ms.")
 @options.timeout_option
 @options.view_options
@@ -76,29 +78,31 @@ def resolve(
 ) -> int:
     """Show the addresses of a name, in the order in which connect would try them.
 
-    netkit asks the system's resolver, with its hosts file and its search list; --type and --server ask DNS itself, and
-    --type with the search list, unless there is a --server or the name ends with a dot. With --type a name need be no
-    host's: *.example.org and _sip._tcp.example.org are asked for as they stand. A record that cannot be read is shown
-    as RFC 3597 writes it.
-
     For an address netkit looks up the name. With several names each line begins with the name and a tab. A NAME of -
-    reads names from standard input, one per line. Without a NAME it shows this machine: hostname, fqdn and addresses.
+    reads names from standard input, one per line. Without a NAME netkit shows host name, fully qualified name and
+    addresses of this machine.
 
-    With tls: before the server, or --tls, netkit asks over TLS (RFC 7858), and with an https URL, such as
-    https://HOST/dns-query, over HTTPS (RFC 8484, by HTTP/1.1). The certificate must be for the server as it is written,
-    or for --servername; otherwise nothing is asked.
+    netkit asks the system's resolver, which uses the hosts file and the search list. With --type or --server it asks
+    DNS directly. --type uses the search list, unless there is a --server or the name ends with a dot. With --type names
+    that no host can have are allowed, such as *.example.org and _sip._tcp.example.org. A record that cannot be parsed
+    is shown in the form of RFC 3597.
 
-    With --expect each VALUE has to be among the answers of each NAME. Addresses are compared as addresses, names and
-    records as DNS compares them; the strings of a TXT record are joined, and need no quotation marks. With --wait a
-    name is looked up until that is so or, without --expect, until it has an answer. The time is for each name.
+    With tls: before the server, or --tls, netkit asks over TLS (RFC 7858). With an https URL, such as
+    https://HOST/dns-query, it asks over HTTPS (RFC 8484, by HTTP/1.1). The certificate must be valid for the server as
+    you wrote it, or for --servername; otherwise netkit sends no question.
 
-    With -v a line says who answered, over udp, tcp, tls or https, and in which time; -vv also why somebody was asked
-    again. In JSON, a TXT record has its strings, and the text that they are together.
+    With --expect each VALUE must be among the answers for each NAME. Addresses are compared as addresses, names and
+    records as DNS compares them. The strings of a TXT record are joined, and need no quotation marks. With --wait
+    netkit looks up each name until this is so or, without --expect, until there is an answer. Each name has the whole
+    time.
 
-    Exit code 6 means that a name was not found or a resolver failed, a status of HTTP other than 200 included, and the
-    message says which; 8 that an answer was malformed, or not as expected; 28 that no answer came in time, or that
-    --wait was over; 60 that the server's certificate is not acceptable, and 35 that the handshake failed. The other
-    names are looked up all the same.
+    With -v a line says which server answered, over udp, tcp, tls or https, and how fast; -vv also says why a question
+    was repeated. In JSON a TXT record has its strings and the joined text.
+
+    Exit code 6 means that a name was not found or a resolver failed, or sent an HTTP status other than 200; the message
+    says which. 8 means that an answer was malformed or not as expected, 28 that no answer came in time or --wait was
+    over, 60 that the server's certificate is not acceptable, and 35 that the handshake failed. If one name fails, the
+    others are still looked up.
     """
     from netkit.core.address import Endpoint
     from netkit.output.resolve import write

@@ -231,7 +231,7 @@ __netkit_option 'resolve' -l type -x -d 'Ask DNS for records of this type: A, AA
 __netkit_option 'resolve' -l server -x -a '(__fish_print_hostnames)' -d 'Ask this DNS server, or this https URL'
 __netkit_option 'resolve' -l expect -x -d 'Exit with 8 if VALUE is not among the answers'
 __netkit_option 'resolve' -s w -l connect-timeout -x -d 'Time limit for each look-up'
-__netkit_option 'resolve' -l wait -x -d 'Look up again until it is as expected'
+__netkit_option 'resolve' -l wait -x -d 'Look up again until the answer is as expected'
 __netkit_option 'resolve' -l interval -x -d 'Time between two look-ups of --wait, at least 10ms'
 __netkit_option 'sockets' -l listening -d 'Show listening sockets, and datagram sockets without a peer'
 __netkit_option 'sockets' -l tcp -d 'Show TCP sockets'

@@ -232,7 +232,7 @@ _netkit_table() {
     _netkit_option 'resolve' '--server=[Ask this DNS server, or this https URL]:ADDRESS:_hosts'
     _netkit_option 'resolve' '*--expect=[Exit with 8 if VALUE is not among the answers]:VALUE: '
     _netkit_option 'resolve' '-w+[Time limit for each look-up]:D: ' '--connect-timeout=[Time limit for each look-up]:D: '
-    _netkit_option 'resolve' '--wait=[Look up again until it is as expected]:D: '
+    _netkit_option 'resolve' '--wait=[Look up again until the answer is as expected]:D: '
     _netkit_option 'resolve' '--interval=[Time between two look-ups of --wait, at least 10ms]:D: '
     _netkit_option 'sockets' '--listening[Show listening sockets, and datagram sockets without a peer]'
     _netkit_option 'sockets' '--tcp[Show TCP sockets]'
