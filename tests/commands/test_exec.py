@@ -602,7 +602,7 @@ def test_all_that_command_started_ends_with_it() -> None:
 def test_command_that_left_its_process_group_ends_with_the_server() -> None:
     """It is ended by itself then, and awaited."""
     command = [sys.executable, "-c", DESERTER.format("signal.pause()")]
-    with running("echo", "127.0.0.1:0", "--once", "--", *command) as server:
+    with running("echo", "127.0.0.1:0", "--until", "hi", "--", *command) as server:
         program = int(server.out.readline())
         assert exchange(server.port, b"hi") == b"hi"
         assert server.wait() == 0

@@ -272,7 +272,7 @@ def test_going_on_again_and_again(tmp_path: Path) -> None:
     """Silent (28), busy (22), cut (18): what came is kept each time, and in the end the file is whole."""
     path = str(tmp_path / "file")
     with site(held(CUT), answer(b"", "503 Busy"), rest(HALF, 1000), rest(HALF + 1000)) as web:
-        assert "--idle-timeout" in fetch(web.url, "-o", path, "--idle-timeout", "100ms", code=28).err
+        assert "--idle-timeout" in fetch(web.url, "-o", path, "--idle-timeout", "1s", code=28).err
         fetch(web.url, "-o", path, "--resume", code=22)
         assert f"(1000 of {len(BODY) - HALF} bytes)" in fetch(web.url, "-o", path, "--resume", code=18).err
         assert files(tmp_path) == ["file.netkit-info", "file.netkit-part"]
