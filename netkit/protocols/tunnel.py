@@ -1,4 +1,4 @@
-"""Connections through proxies, one after the other."""
+"""Connecting to a target through a chain of proxies."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -15,17 +15,17 @@ from netkit.protocols.proxy import Proxy, TargetFailure
 
 
 class Hop(NamedTuple):
-    """A proxy on the way, and the layer that secures the connection to it, if that is to be."""
+    """A proxy of a chain, and the layer that secures the connection to it, if any."""
 
     proxy: Proxy
     secure: Layer | None = None
 
 
 def through_proxies(hops: Sequence[Hop]) -> Connect:
-    """What connects to a target through these proxies, the nearest first.
+    """A ``Connect`` that goes through these proxies, the nearest first. The peer of the connection is the nearest one.
 
-    Where a proxy is told addresses and not names, those of the target are tried one after the other, each over a
-    connection of its own. The peer of the connection is the nearest proxy.
+    If a proxy takes only addresses and no names, those of the target are tried one after the other, each over a new
+    connection.
     """
 
     async def connect(
@@ -39,7 +39,7 @@ def through_proxies(hops: Sequence[Hop]) -> Connect:
 
 
 def to_last_proxy(hops: Sequence[Hop]) -> Connect:
-    """What connects to the last of these proxies, through those before it, whatever the target is."""
+    """A ``Connect`` that goes to the last of these proxies, through those before it, for any target."""
 
     async def connect(
         target: Endpoint, how: Dialling, limit: TimeLimit, observe: Observer, group: Group | None
@@ -50,7 +50,7 @@ def to_last_proxy(hops: Sequence[Hop]) -> Connect:
 
 
 class _Way:
-    """How to get there: all that does not change from proxy to proxy."""
+    """Makes a connection through a chain; it holds the arguments that are the same for all proxies."""
 
     def __init__(self, how: Dialling, limit: TimeLimit, observe: Observer, group: Group | None) -> None:
         self._how = how
@@ -59,7 +59,7 @@ class _Way:
         self._group = group
 
     async def reach(self, hops: Sequence[Hop], target: Endpoint, whom: str) -> Connection:
-        """The connection to ``target``, which messages call ``whom``, through proxies or straight."""
+        """Connect to ``target``, which messages call ``whom``, through ``hops``, or directly if there are none."""
         if not hops:
             return await open_connection(target, self._how, self._limit, self._observe)
         proxy = hops[-1].proxy
@@ -79,7 +79,7 @@ class _Way:
                 stream.abort()
                 missed.append((address.host or "", failure))
                 if failure.exit is Exit.TIMEOUT:
-                    break  # for all addresses together
+                    break  # the time limit is for all addresses together
             except BaseException:
                 stream.abort()
                 raise
@@ -88,7 +88,7 @@ class _Way:
         raise _of_all(missed, resolved=addresses != [target])
 
     async def reach_proxy(self, hops: Sequence[Hop], whom: str) -> Connection:
-        """The connection to the last of these proxies, for the sake of ``whom``."""
+        """Connect to the last of these proxies. ``whom`` is the target, for messages."""
         *nearer, (proxy, secure) = hops
         name = f"proxy {proxy} for {whom}"
         try:
@@ -107,7 +107,7 @@ class _Way:
             raise
 
     async def _addresses(self, proxy: Proxy, target: Endpoint) -> list[Endpoint]:
-        """What the proxy is told, in this order."""
+        """The targets to ask the proxy for, in order: the name, or the addresses if it does not resolve names."""
         if proxy.resolves or family_of(target.host or "") is not None:
             return [target]
         with self._limit.during(f"resolve {target.host}"):
@@ -115,7 +115,7 @@ class _Way:
         return [Endpoint(address.host, target.port) for address in interleave(found)]
 
     async def _ask(self, stream: Connection, proxy: Proxy, target: Endpoint, action: str) -> Connection:
-        """Have the proxy connect to ``target``; the stream counts from 0 then."""
+        """Do the proxy's handshake for ``target``, and restart the counts of the stream."""
         if proxy.is_http:
             from netkit.protocols.http_connect import handshake
         else:
@@ -137,7 +137,7 @@ class _Way:
 
 
 def _of_proxy(failure: Failure, whom: str, *, straight: bool) -> Failure:
-    """The failure to reach a proxy, which nobody is to take for one of the target."""
+    """The failure to reach a proxy, worded so that it is not taken for a failure of the target."""
     exit, action = failure.exit, failure.action
     if exit is Exit.RESOLVE:
         exit, action = Exit.PROXY_NAME, f"resolve {whom}"
@@ -149,7 +149,7 @@ def _of_proxy(failure: Failure, whom: str, *, straight: bool) -> Failure:
 
 
 def _of_all(missed: Sequence[tuple[str, TargetFailure]], *, resolved: bool) -> TargetFailure:
-    """The failure of all the addresses of a target."""
+    """One failure for all addresses of a target."""
     _, last = missed[-1]
     reasons: dict[str, list[str]] = {}
     for host, failure in missed:

@@ -1,4 +1,4 @@
-"""URLs of http and https: parse, join, print (RFC 3986, RFC 9110 section 4.2). Pure: nothing is looked up."""
+"""Parsing, joining and printing of http and https URLs (RFC 3986, RFC 9110 section 4.2)."""
 
 import base64
 import os
@@ -18,9 +18,9 @@ _PRINTABLE = "".join(map(chr, range(0x21, 0x7F)))
 
 
 class Url(NamedTuple):
-    """What to ask whom. ``str()`` of it is the URL without user and password, so that none of them is ever told.
+    """A URL. Its ``str()`` is without user and password, so that messages never show them.
 
-    ``target`` is path and query as the request has them. ``endpoint`` has the port, whether the URL named it or not.
+    ``target`` is path and query as in a request. ``endpoint`` always has the port, also if it is the default one.
     """
 
     scheme: str
@@ -33,27 +33,27 @@ class Url(NamedTuple):
 
     @property
     def authority(self) -> str:
-        """Host and port as the Host field has them: without a zone, and without the scheme's own port."""
+        """Host and port as in the Host field: without zone, and without the default port."""
         host = self.endpoint._replace(host=(self.endpoint.host or "").partition("%")[0])
         return str(host).removesuffix(f":{_PORTS[self.scheme]}")
 
     @property
     def origin(self) -> tuple[str, str, int]:
-        """Whom credentials are for: scheme, host and port (RFC 6454)."""
+        """The origin to which credentials belong: scheme, host and port (RFC 6454)."""
         return self.scheme, (self.endpoint.host or "").removesuffix("."), self.endpoint.port
 
     @property
     def file_name(self) -> str:
-        """The last segment of the path, as the request has it; empty if the path ends with a slash."""
+        """The last segment of the path, percent-encoded; "" if the path ends with a slash."""
         return self.target.partition("?")[0].rpartition("/")[2]
 
     def with_user(self, user: str, password: str) -> "Url":
-        """The URL with this user and password, whatever characters they have."""
+        """A copy with this user and password, percent-encoded."""
         return self._replace(userinfo=":".join(quote(os.fsencode(word), safe="") for word in (user, password)))
 
     @property
     def authorization(self) -> str | None:
-        """The field that says user and password, as Basic (RFC 7617); None if the URL has none."""
+        """The value of Authorization, Basic (RFC 7617); None if the URL has no user."""
         if self.userinfo is None:
             return None
         user, _, password = (unquote_to_bytes(part) for part in os.fsencode(self.userinfo).partition(b":"))
@@ -61,9 +61,9 @@ class Url(NamedTuple):
 
 
 def parse(text: str) -> Url:
-    """Read a URL; raise Invalid. The fragment is dropped.
+    """Parse a URL; raises Invalid. The fragment is dropped.
 
-    Segments . and .. of the path are resolved, and what is not ASCII in path and query is encoded.
+    Segments . and .. of the path are resolved, and non-ASCII characters in path and query are percent-encoded.
     """
     if _CONTROL.search(text):
         raise Invalid(f"URL {without_password(text)!r} contains a space or a control character")
@@ -84,7 +84,7 @@ def parse(text: str) -> Url:
 
 
 def follow(base: Url, location: bytes) -> Url:
-    """Where a Location field leads from ``base`` (RFC 3986, section 5.2), its spaces encoded; raise Invalid."""
+    """Resolve the value of a Location field against ``base`` (RFC 3986, section 5.2). Raises Invalid."""
     text = location.decode("utf-8", "surrogateescape").replace(" ", "%20")
     if _CONTROL.search(text):
         raise Invalid(f"URL {without_password(text)!r} contains a control character")
@@ -107,7 +107,7 @@ def follow(base: Url, location: bytes) -> Url:
 
 
 def parse_resolved(text: str) -> tuple[Endpoint, Endpoint]:
-    """Read ``HOST:PORT:ADDR``, as curl's --resolve has it: whom URLs name, and where that is. Raises Invalid."""
+    """Parse ``HOST:PORT:ADDR``, as curl's --resolve: the endpoint in URLs, and where to connect. Raises Invalid."""
     host, first, rest = text.partition(":")
     port, second, address = rest.partition(":")
     bare = address[1:-1] if address.startswith("[") and address.endswith("]") else address
@@ -120,12 +120,12 @@ def parse_resolved(text: str) -> tuple[Endpoint, Endpoint]:
 
 
 def _encoded(target: str) -> str:
-    """Return path and query with what is not ASCII encoded (RFC 3987, section 3.1), bytes that are no UTF-8 as well."""
+    """Percent-encode non-ASCII characters of path and query (RFC 3987, section 3.1), and bytes that are no UTF-8."""
     return quote(target.encode("utf-8", "surrogateescape"), safe=_PRINTABLE)
 
 
 def _check_slashes(text: str) -> None:
-    """Refuse what some readers take for a slash."""
+    """Raise Invalid for a backslash, which some parsers take for a slash."""
     if "\\" in text:
         raise Invalid(f"URL {without_password(text)!r} contains a backslash")
 
@@ -143,7 +143,7 @@ def _without_dots(path: str) -> str:
 
 
 def parse_place(place: str, default_port: int) -> Endpoint:
-    """Read host and port of a URL, as they stand behind the @; raise Invalid. The port may be left out."""
+    """Parse ``HOST[:PORT]`` of a URL, without userinfo. Raises Invalid."""
     bare, colon, _ = place.rpartition(":")
     if colon and bare.count(":") and not place.startswith("["):
         raise Invalid("an IPv6 address has brackets around it: http://[::1]:8080/")
@@ -168,7 +168,7 @@ def _unreadable(text: str) -> Url:
 
 
 def without_password(text: str) -> str:
-    """What was typed as a URL without all that may be a password: what stands between its slashes and its last @."""
+    """A URL as it was typed, with ``...`` for all between its slashes and its last @, which may be a password."""
     head, at, rest = text.rpartition("@")
     lead = _LEAD.match(head)
     return f"{lead[0]}...@{rest}" if at and lead else text

@@ -1,1 +1,1 @@
-"""STARTTLS: the plain dialogues that end with the handshake of TLS, a function for each protocol."""
+"""STARTTLS: the plain-text dialogues before a TLS handshake, a function for each protocol."""

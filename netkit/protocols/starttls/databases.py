@@ -1,4 +1,4 @@
-"""TLS in databases: what clients of PostgreSQL and MySQL send in place of a login, and before it."""
+"""The requests for TLS of PostgreSQL and MySQL, which clients send before the login."""
 
 from netkit.protocols.dialogue import Names, Refused, refused
 from netkit.protocols.mysql import CAPABILITIES, SSL, client, end_of_greeting, error, offered, packet
@@ -9,7 +9,7 @@ _NOT_OFFERED = "it does not offer TLS"
 
 
 def postgres(names: Names) -> Dialogue:
-    """The SSLRequest of PostgreSQL. An answer that is no letter of it is an error, which ends the connection."""
+    """The SSLRequest of PostgreSQL. Its answer is the letter S or N, or an error that ends the connection."""
     yield SSL_REQUEST
     answer = yield _end_of_answer
     if answer == b"N":
@@ -23,7 +23,7 @@ def _end_of_answer(data: bytes) -> int:
 
 
 def mysql(names: Names) -> Dialogue:
-    """The SSLRequest of MySQL and MariaDB, sent in answer to the greeting; TLS follows it at once."""
+    """The SSLRequest of MySQL and MariaDB, sent in response to the greeting. TLS follows without an answer."""
     greeting = yield end_of_greeting
     if failure := error(greeting):
         raise refused("the connection", failure[1])

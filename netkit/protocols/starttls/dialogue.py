@@ -1,19 +1,19 @@
-"""A plain dialogue up to the moment when TLS begins."""
+"""The runner of a STARTTLS dialogue, which refuses plain text after it."""
 
 from netkit.protocols.dialogue import LIMIT, Conversation, Refused, Steps
 
 Dialogue = Steps[None]
-"""It returns when the handshake is to begin."""
+"""Returns when the TLS handshake is to begin."""
 
 NOT_OFFERED = "it does not offer STARTTLS"
 INJECTED = "it sent plain text behind its go-ahead for TLS"
 
 
 class Upgrade(Conversation[None]):
-    """One dialogue on its way; ``done`` once TLS is to begin.
+    """A running dialogue; ``done`` is set when TLS is to begin.
 
-    What a server says in plain text behind its go-ahead would pass for part of the secured conversation with clients
-    that keep what they have read (CVE-2021-23222), so it is refused.
+    It refuses plain text after the server's go-ahead: a client that kept it would take injected bytes for part of the
+    secured conversation (CVE-2021-23222).
     """
 
     too_much = f"it sent {LIMIT >> 10} KiB, and no go-ahead for TLS"

@@ -1,4 +1,4 @@
-"""The layer that has a plain dialogue, after which TLS begins."""
+"""The layers for STARTTLS: the plain-text dialogue before TLS, and a relay's greeting to its client after it."""
 
 from collections.abc import Callable
 
@@ -16,8 +16,8 @@ from netkit.protocols.starttls.xmpp import xmpp
 DIALOGUES: dict[str, Callable[[Names], Dialogue]] = {
     each.__name__: each for each in (smtp, lmtp, imap, pop3, ftp, nntp, sieve, ldap, xmpp, irc, postgres, mysql)
 }
-_FIRST_RECORDS = (0x15, 0x16)  # an alert or a handshake: RFC 8446, section 5.1
-# Where a server speaks first, and not again once TLS stands.
+_FIRST_RECORDS = (0x15, 0x16)  # first byte of an alert or a handshake: RFC 8446, section 5.1
+# Protocols in which the server greets before STARTTLS, and not again after the handshake.
 _GREETINGS = {
     "smtp": "220 {} ESMTP\r\n",
     "lmtp": "220 {} LMTP\r\n",
@@ -29,9 +29,9 @@ _GREETINGS = {
 
 
 def beginning(protocol: str, setting: Setting) -> Layer:
-    """The layer beneath TLS: what has to be said before its handshake.
+    """The layer below TLS, which has the dialogue of ``protocol`` with the server.
 
-    It raises Failure PROTOCOL if the server refuses, says something malformed, ends, or says more than its go-ahead.
+    It raises Failure PROTOCOL if the server refuses, sends something malformed or more than its go-ahead, or ends.
     """
 
     async def have_dialogue(stream: Connection, group: Group) -> Connection:
@@ -49,7 +49,7 @@ def beginning(protocol: str, setting: Setting) -> Layer:
 
 
 class _Upgraded(Wrapped):
-    """A connection on which TLS is to begin: what was injected may also come when our first record is on its way."""
+    """A connection on which TLS begins. Checks the first byte, as plain text may follow our ClientHello, too."""
 
     def __init__(self, stream: Connection, failed: Callable[[str], Failure]) -> None:
         super().__init__(stream)
@@ -66,9 +66,9 @@ class _Upgraded(Wrapped):
 
 
 def greeting(protocol: str, setting: Setting) -> Layer:
-    """The layer over TLS of a relay: its client has not seen how the server greeted, and gets a greeting from us.
+    """The layer above TLS in a relay: it sends a greeting of ours to the client, who has not seen the server's.
 
-    That of the server was plain text, which anybody can have written, and may offer what is over with TLS.
+    The server's greeting was in plain text, so it may be forged, and it may offer what is not allowed after TLS.
     """
 
     async def greet(stream: Connection, group: Group) -> Connection:

@@ -6,7 +6,7 @@ from netkit.protocols.starttls.dialogue import Dialogue
 
 _OID = b"1.3.6.1.4.1.1466.20037"
 _EXTENDED_REQUEST, _REQUEST_NAME = 0x77, 0x80
-_MESSAGE = 1  # its number; 0 is what a server says of itself
+_MESSAGE = 1  # the message id; 0 is for unsolicited notifications
 
 
 def ldap(names: Names) -> Dialogue:

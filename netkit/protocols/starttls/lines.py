@@ -1,4 +1,4 @@
-"""STARTTLS in protocols of lines: mail, news, files and chat."""
+"""STARTTLS in line-based protocols: SMTP, LMTP, FTP, NNTP, POP3, IMAP, ManageSieve and IRC."""
 
 import re
 
@@ -45,7 +45,7 @@ def ftp(names: Names) -> Dialogue:
 
 
 def nntp(names: Names) -> Dialogue:
-    """RFC 4642. A server that does not know CAPABILITIES is asked all the same."""
+    """RFC 4642. STARTTLS is tried even if the server does not know CAPABILITIES."""
     yield from read_reply(b"200 201", "the connection")
     yield b"CAPABILITIES\r\n"
     answer, *_ = yield from read_reply(b"101 500", "CAPABILITIES")
@@ -59,7 +59,7 @@ def nntp(names: Names) -> Dialogue:
 
 
 def pop3(names: Names) -> Dialogue:
-    """RFC 2595, section 4. A server that does not know CAPA (RFC 2449) is asked all the same."""
+    """RFC 2595, section 4. STLS is tried even if the server does not know CAPA (RFC 2449)."""
     yield from read_status("the connection")
     yield b"CAPA\r\n"
     if (yield from read_status()) and b"STLS" not in (yield from _listed()):
@@ -90,7 +90,7 @@ def sieve(names: Names) -> Dialogue:
 
 
 def irc(names: Names) -> Dialogue:
-    """The tls extension of IRCv3: numerics 670 and 691. Servers look the client up meanwhile, and say so."""
+    """The tls extension of IRCv3: numerics 670 and 691. Servers send notices about look-ups of the client before."""
     yield b"STARTTLS\r\n"
     while True:
         line = yield from read_line()
@@ -106,7 +106,7 @@ def irc(names: Names) -> Dialogue:
 
 
 def _listed() -> Steps[set[bytes]]:
-    """The first words of lines up to one with a dot."""
+    """Read lines up to one with a dot; return their first words."""
     words = set()
     while (line := (yield from read_line())) != b".":
         words.add(first_word(line))
@@ -114,7 +114,7 @@ def _listed() -> Steps[set[bytes]]:
 
 
 def _sieve_response(what: str) -> Steps[set[bytes]]:
-    """The first words of what the server says until it says OK."""
+    """Read lines up to OK; return their first words. Raises Refused, with ``what`` was asked for, for NO and BYE."""
     words: set[bytes] = set()
     while True:
         line = yield from read_line_with_literals()

@@ -1,7 +1,7 @@
 """STARTTLS in XMPP (RFC 6120, section 5).
 
-A stream has elements, attributes and text alone: no comments, no processing instructions, no entities of its own
-(section 11.1). So its tags can be read one by one, and nothing in them expands.
+A stream has only elements, attributes and text: no comments, processing instructions or entity declarations (section
+11.1). So regular expressions can read its tags one by one, and nothing can expand.
 """
 
 import re
@@ -16,8 +16,8 @@ _HEADER = (
     "xmlns:stream='http://etherx.jabber.org/streams'>"
 )
 _REQUEST = f"<starttls xmlns='{_NAMESPACE}'/>"
-# Text, and the tag behind it. Nothing is tried twice, as the text of a peer may be long: what may follow is told apart
-# by its first byte. A group may not be possessive: Python before 3.11.5 matches that wrongly (gh-106052).
+# Text, and the tag after it. Written without backtracking, as a peer's text may be long: each alternative is known by
+# its first byte. No group is possessive, which Python before 3.11.5 matches wrongly (gh-106052).
 _TAG = re.compile(rb"""([^<]*+)<(/?+)((?:[^<>"'/]|"[^"<]*+"|'[^'<]*+'|/(?!>))*)(/?+)>""")
 _FIRST_TAG = re.compile(rb"(?:\s*+<\?xml\b[^<>]*+>|(?!\s*+<\?xml\b))" + _TAG.pattern)  # behind an XML declaration
 _NAME = re.compile(r"(?:([\w.-]+):)?([\w.-]+)(?!\S)")
@@ -36,7 +36,7 @@ class _Tag(NamedTuple):
 
 
 def xmpp(names: Names) -> Dialogue:
-    """The stream to the server's domain, up to ``proceed``."""
+    """Open a stream to the server's domain, and request TLS, up to ``proceed``."""
     yield _HEADER.format(_escaped(names.server)).encode()
     stream = yield from _next_tag(first=True)
     if not (stream.name == "stream" and stream.opens):
@@ -52,7 +52,7 @@ def xmpp(names: Names) -> Dialogue:
 
 
 def _offered(stream: _Tag) -> Steps[bool]:
-    """Whether STARTTLS is among the features of a stream."""
+    """Read the features of a stream; return whether STARTTLS is among them."""
     features = yield from _next_tag()
     if features.name != "features":
         raise refused("the stream", (yield from _told(features)))
@@ -67,7 +67,7 @@ def _offered(stream: _Tag) -> Steps[bool]:
 
 
 def _told(error: _Tag) -> Steps[bytes]:
-    """What an error says: the names and texts in it."""
+    """Read an error; return the names and texts in it."""
     words = [] if error.name == "error" else [error.name]
     tag = error
     while not (tag.closes and tag.name == error.name):
