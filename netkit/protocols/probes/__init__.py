@@ -1,1 +1,1 @@
-"""Probes: what a server is asked to find out whether it is ready, a dialogue for each protocol."""
+"""Readiness probes of portcheck: a dialogue for each protocol, by which a server shows whether it is ready."""

@@ -1,4 +1,4 @@
-"""Brokers: AMQP, such as RabbitMQ, and Kafka."""
+"""Probes of message brokers: AMQP (RabbitMQ) and Kafka."""
 
 import struct
 
@@ -15,9 +15,9 @@ _AMQP_1 = (b"AMQP\0\x01\0\0", b"AMQP\x02\x01\0\0", b"AMQP\x03\x01\0\0")  # AMQP 
 
 
 def amqp(names: Names) -> Steps[str]:
-    """The header of 0-9-1, which a server answers by Connection.Start, or by the header of what it speaks itself.
+    """Send the header of 0-9-1. A server answers with Connection.Start, or with the header of the version it speaks.
 
-    There is no farewell before a login: RabbitMQ logs a warning for an end here, and an error for a Connection.Close.
+    No Connection.Close is sent: RabbitMQ would log an error for that, but only a warning for a closed connection.
     """
     yield _AMQP
     answer = yield _end_of_amqp
@@ -46,16 +46,16 @@ def _end_of_amqp(data: bytes) -> int:
 
 # https://kafka.apache.org/protocol: keys and versions that are in Kafka 0.10 to 4.
 _METADATA, _SASL_HANDSHAKE, _API_VERSIONS = 3, 17, 18
-_METADATA_VERSIONS = (4, 1)  # the preferred first: Kafka 0.10 has no 4, and newer ones may have no 1 any more
+_METADATA_VERSIONS = (4, 1)  # in order of preference: Kafka 0.10 has no 4, and a newer one may not have 1
 _MECHANISM = b"PLAIN"
 _NONE, _UNSUPPORTED_SASL_MECHANISM, _UNSUPPORTED_VERSION = 0, 33, 35
 _NO_CONTROLLER = -1
 
 
 def kafka(names: Names) -> Steps[str]:
-    """ApiVersions, and Metadata without topics: ready is a broker that knows others, and a controller.
+    """Send ApiVersions, and Metadata without topics. A broker is ready if it knows brokers and a controller.
 
-    One that wants a login takes no Metadata before it, and is ready. SaslHandshake tells, without a login.
+    A broker that requires a login counts as ready, as it refuses Metadata before. SaslHandshake shows that.
     """
     answer = _Reader((yield from _ask(_API_VERSIONS, 0)))
     if (error := answer.number("h")) not in (_NONE, _UNSUPPORTED_VERSION):
@@ -76,12 +76,12 @@ def kafka(names: Names) -> Steps[str]:
 
 
 def _check_metadata(version: int) -> Steps[None]:
-    """Raise NotReady for a broker that knows no broker, not even itself, or no controller."""
+    """Raise NotReady if the broker does not know any broker, itself included, or no controller."""
     is_newer = version > 1
     topics = struct.pack("!i", 0)
-    answer = _Reader((yield from _ask(_METADATA, version, topics + b"\0" if is_newer else topics)))  # and make none
+    answer = _Reader((yield from _ask(_METADATA, version, topics + b"\0" if is_newer else topics)))  # \0: create none
     if is_newer:
-        answer.number("i")  # for how long it throttles us
+        answer.number("i")  # throttle time
     brokers = answer.count()
     for _ in range(brokers):  # number, host, port, rack
         answer.number("i")
@@ -89,7 +89,7 @@ def _check_metadata(version: int) -> Steps[None]:
         answer.number("i")
         answer.text()
     if is_newer:
-        answer.text()  # the cluster
+        answer.text()  # cluster id
     if not brokers:
         raise NotReady("it knows no broker")
     if answer.number("i") == _NO_CONTROLLER:
@@ -97,7 +97,7 @@ def _check_metadata(version: int) -> Steps[None]:
 
 
 def _ask(key: int, version: int, body: bytes = b"") -> Steps[bytes]:
-    """A request of this key and version, and its answer."""
+    """Send a request with this key and version; return the answer."""
     name = b"netkit"
     message = struct.pack("!hhih", key, version, key, len(name)) + name + body
     yield struct.pack("!i", len(message)) + message
@@ -114,26 +114,26 @@ def _ask(key: int, version: int, body: bytes = b"") -> Steps[bytes]:
 
 
 class _Reader:
-    """Values of an answer, one after the other. Raises Malformed where it is cut short."""
+    """Reads the values of an answer one after the other. Raises Malformed at its end."""
 
     def __init__(self, answer: bytes) -> None:
         self._answer = answer
-        self._place = 8  # behind the length and the number of the request
+        self._place = 8  # after length and correlation id
 
     def number(self, form: str) -> int:
-        """A signed number, of the form that struct calls h or i."""
+        """Read a signed number; ``form`` is h (16 bits) or i (32 bits), as in struct."""
         size = struct.calcsize(f"!{form}")
         return int.from_bytes(self._take(size), "big", signed=True)
 
     def count(self) -> int:
-        """How many values follow, which are no less than none."""
+        """Read the number of elements of an array. Raises Malformed if it is negative."""
         count = self.number("i")
         if count < 0:
             raise Malformed(self._answer)
         return count
 
     def text(self) -> bytes:
-        """A text, or b"" for one that is null."""
+        """Read a string; b"" for null."""
         return self._take(max(self.number("h"), 0))
 
     def _take(self, size: int) -> bytes:

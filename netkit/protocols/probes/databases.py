@@ -1,4 +1,4 @@
-"""PostgreSQL, and MySQL with MariaDB: a login that gets nowhere, up to what the server says of it."""
+"""Probes of PostgreSQL and of MySQL and MariaDB: a login without password, up to the server's answer."""
 
 from netkit.protocols.dialogue import Malformed, Names, NotReady, Steps, quoted
 from netkit.protocols.mysql import (
@@ -16,22 +16,22 @@ from netkit.protocols.mysql import (
 )
 from netkit.protocols.postgres import TERMINATE, end_of_answer, error_fields, startup
 
-_NOBODY = "netkit"  # as whom nobody logs in
-_DATABASE = "postgres"  # is in every cluster
+_NOBODY = "netkit"  # the user, which need not exist
+_DATABASE = "postgres"  # exists in every cluster
 
-# Classes of SQLSTATE, appendix A of PostgreSQL's manual: who we are, and which database, is all that is wrong.
+# Classes of SQLSTATE, appendix A of PostgreSQL's manual: invalid authorization, invalid database. The server works.
 _ALIVE_CLASSES = (b"28", b"3D")
 
-# Errors of MySQL and MariaDB by which a server that works refuses us: access denied, for lack of a password too, a way
-# to authenticate that we do not know, and no TLS. Any other, such as 1040 for too many connections, is not ready.
+# Errors of MySQL and MariaDB by which a working server refuses us: access denied (also for lack of a password), an
+# authentication that we do not know, and no TLS. After any other, such as 1040, too many connections, it is not ready.
 _ALIVE_ERRORS = {1045: "", 1698: "", 1251: "", 3159: "it wants TLS"}
 _QUIT = b"\x01"  # COM_QUIT
-_NO_PASSWORD = b"\0"  # which has a length before it
+_NO_PASSWORD = b"\0"  # length 0
 _PLUGIN = b"mysql_native_password\0"
 
 
 def postgres(names: Names) -> Steps[str]:
-    """A StartupMessage, as pg_isready sends it. A password that is asked for is not given, which no server logs."""
+    """Send a StartupMessage, as pg_isready does. If the server asks for a password we leave, which it does not log."""
     yield startup(_NOBODY, _DATABASE)
     accepted = False
     while True:
@@ -43,18 +43,18 @@ def postgres(names: Names) -> Steps[str]:
                 return ""
             raise NotReady(quoted(fields[b"M"]))
         if kind == b"R" and any(value):
-            return ""  # and a Terminate would be one line in its log
+            return ""  # without a Terminate, which it would log
         accepted = accepted or kind == b"R"
-        if accepted and kind in b"SKZ":  # it takes anybody, and had room for us
+        if accepted and kind in b"SKZ":  # logged in: it trusts everybody, and had a free connection
             yield TERMINATE
             return ""
 
 
 def mysql(names: Names) -> Steps[str]:
-    """An answer to the greeting, without a password.
+    """Respond to the greeting, without a password.
 
-    A server that hears nothing after its greeting counts an error of the client's host, and blocks it after some
-    ("Host Cache" in MySQL's manual); that access is denied is none.
+    If a client just left after the greeting, the server would count an error of its host, and block it after some
+    ("Host Cache" in MySQL's manual). A denied access does not count.
     """
     capabilities, number = CAPABILITIES, 0
     if names.greeted:  # after an SSLRequest
@@ -79,11 +79,11 @@ def mysql(names: Names) -> Steps[str]:
             return ""
         if kind != SWITCH or number > 3:
             raise Malformed(reply)
-        answer = b""  # no password, whatever way it wants
+        answer = b""  # no password, by any plugin
 
 
 def _refusal(reply: bytes) -> str | None:
-    """What is to be told of a server that works and answers by an error, if it does. Raises NotReady for others."""
+    """The probe's result for an error of a working server, None if it is no error. Raises NotReady for others."""
     failure = error(reply)
     if failure is None:
         return None

@@ -1,4 +1,4 @@
-"""DNS over UDP, in dnspython's messages."""
+"""The probe of DNS servers, over UDP."""
 
 import dns.entropy
 import dns.exception
@@ -9,10 +9,10 @@ from netkit.protocols.dialogue import Malformed, Names, NotReady, Steps
 
 
 def root_servers(names: Names) -> Steps[str]:
-    """The name servers of the root, which a resolver has at hand (RFC 1034, section 5.3.1).
+    """Query the name servers of the root, which every resolver knows (RFC 1034, section 5.3.1).
 
-    Any answer is of a server that works, REFUSED of one that does not serve the root included, but for SERVFAIL. Only
-    datagrams with the random id of the query are heard (RFC 5452, section 9.1).
+    The server is ready after any answer but SERVFAIL, even REFUSED, as it may not serve the root. Datagrams without the
+    random id of the query are ignored (RFC 5452, section 9.1).
     """
     query = dns.message.make_query(".", "NS", use_edns=False)
     query.id = dns.entropy.random_16()

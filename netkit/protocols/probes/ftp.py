@@ -1,13 +1,13 @@
-"""FTP (RFC 959)."""
+"""The probe of FTP servers (RFC 959)."""
 
 from netkit.protocols.dialogue import Malformed, Names, NotReady, Steps, quoted
 from netkit.protocols.replies import read_reply
 
-_SMTP = b"250"  # what a server of mail, which greets by 220 too, says to NOOP
+_SMTP = b"250"  # the reply to NOOP of an SMTP server, which also greets with 220
 
 
 def ftp(names: Names) -> Steps[str]:
-    """A greeting, and NOOP, which may be refused before a login: sections 4.1.3 and 5.4."""
+    """Read the greeting, and send NOOP, which may be refused before the login: sections 4.1.3 and 5.4."""
     if not names.greeted:
         greeting = yield from read_reply(b"120 220", "the connection", strict=False)
         if greeting[0].startswith(b"120"):

@@ -1,4 +1,4 @@
-"""gRPC: its health checking protocol (https://github.com/grpc/grpc/blob/master/doc/health-checking.md) over HTTP/2."""
+"""The probe of gRPC servers: health checking (https://github.com/grpc/grpc/blob/master/doc/health-checking.md)."""
 
 import re
 import struct
@@ -7,20 +7,20 @@ from urllib.parse import unquote
 from netkit.protocols.dialogue import Malformed, Names, NotReady, Refused, Steps
 
 _PATH = "/grpc.health.v1.Health/Check"
-_MAX_FRAME = 16_384  # bytes, SETTINGS_MAX_FRAME_SIZE as it is at first (RFC 9113, section 6.5.2)
-_MAX_SERVICE = 4096  # bytes, of which a request has all in one frame
-_HEADER = 9  # bytes of a frame
+_MAX_FRAME = 16_384  # bytes, the initial SETTINGS_MAX_FRAME_SIZE (RFC 9113, section 6.5.2)
+_MAX_SERVICE = 4096  # bytes, so that a request fits into one frame
+_HEADER = 9  # bytes of a frame's header
 _SETTINGS = 4  # the type of a server's first frame (section 3.4)
 _SERVING = 1
 _STATES = {0: "UNKNOWN", 2: "NOT_SERVING", 3: "SERVICE_UNKNOWN"}
 # https://github.com/grpc/grpc/blob/master/doc/statuscodes.md
 _CODE = re.compile(rb"[0-9]{1,9}")
 _OK, _NOT_FOUND, _PERMISSION_DENIED, _UNIMPLEMENTED, _UNAUTHENTICATED = 0, 5, 7, 12, 16
-_UNAVAILABLE = (b"502", b"503", b"504")  # of HTTP: a proxy whose server is not there
+_UNAVAILABLE = (b"502", b"503", b"504")  # HTTP status of a proxy that cannot reach the server
 
 
 def grpc(names: Names) -> Steps[str]:
-    """Check the service that is asked for, or without one all of the server. Only SERVING is ready."""
+    """Check the service in the URL, or the whole server if there is none. Only SERVING is ready."""
     return _check(names, "http")
 
 
@@ -90,7 +90,7 @@ def _end_of_frame(data: bytes) -> int:
 
 
 def _request(service: bytes) -> bytes:
-    """A HealthCheckRequest, whose field 1 is the service, as a message of gRPC: not compressed, and its length."""
+    """Encode a HealthCheckRequest, whose field 1 is the service, as a gRPC message: flag 0 (uncompressed), length."""
     request = b"\x0a" + _varint(len(service)) + service if service else b""
     return struct.pack("!BI", 0, len(request)) + request
 
@@ -124,7 +124,7 @@ def _result(service: str, told: dict[bytes, bytes], body: bytes) -> str:
 
 
 def _state(body: bytes) -> int:
-    """The field 1 of a HealthCheckResponse, 0 if it is not there."""
+    """Field 1 (status) of a HealthCheckResponse, 0 if it is missing."""
     message = body[5:]
     if body[:5] != struct.pack("!BI", 0, len(message)):
         raise Malformed(body)

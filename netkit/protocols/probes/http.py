@@ -1,4 +1,4 @@
-"""A URL of http or https: it is ready if its answer has a good status, and a body as expected."""
+"""The probe of http and https URLs: ready if the response has a good status, and the body matches --expect."""
 
 from collections.abc import Sequence
 
@@ -17,10 +17,10 @@ async def http(
     statuses: Sequence[int],
     expect: Pattern | None,
 ) -> str:
-    """Get ``url`` with ``fields`` beside ours, or in their place (see ``told``), and return the status of the answer.
+    """Get ``url``, with ``fields`` added to ours or replacing them (see ``told``); return the status line.
 
-    It is to be one of the ``statuses``, or 2xx or 3xx if none are named, and its body to match what we ``expect``. No
-    redirect is followed. Raises NotReady, and Failure for an answer that is malformed or ends early.
+    The status must be one of ``statuses``, or 2xx or 3xx if that is empty, and the body must match ``expect``, if any.
+    Redirects are not followed. Raises NotReady, and Failure for a response that is malformed or ends early.
     """
     ours = {
         "Host": url.authority,

@@ -1,4 +1,4 @@
-"""LDAP: a search for nothing in the root DSE (RFC 4511, section 4.5.1, and RFC 4512, section 5.1)."""
+"""The probe of LDAP servers: a search of the root DSE (RFC 4511, section 4.5.1, and RFC 4512, section 5.1)."""
 
 from netkit.protocols.dialogue import Malformed, Names, NotReady, Steps, quoted
 from netkit.protocols.ldap import (
@@ -21,22 +21,22 @@ _UNBIND = b"\x42\0"
 _SEARCH = element(
     _SEARCH_REQUEST,
     element(STRING),  # the root DSE
-    element(ENUMERATED, b"\0"),  # it alone
-    element(ENUMERATED, b"\0"),  # aliases are what they are
-    element(INTEGER, b"\0"),  # any number of entries
-    element(INTEGER, b"\0"),  # in any time
+    element(ENUMERATED, b"\0"),  # scope: baseObject
+    element(ENUMERATED, b"\0"),  # neverDerefAliases
+    element(INTEGER, b"\0"),  # no size limit
+    element(INTEGER, b"\0"),  # no time limit
     element(BOOLEAN, b"\0"),
     element(_PRESENT, b"objectClass"),
     element(SEQUENCE, element(STRING, b"1.1")),  # no attributes
 )
 _PASSWORD, _TLS = "it wants a password", "it wants TLS"
-# Success, limits and referrals; no root DSE; and who wants to know more of us. Any other is not ready.
+# Results of a ready server: success, limits, referrals, no root DSE; a login or TLS is required.
 _ALIVE = {**dict.fromkeys((0, 3, 4, 10, 11, 32), ""), **dict.fromkeys((8, 48, 50), _PASSWORD), 13: _TLS}
-_TOLD = (1, 53)  # operationsError, unwillingToPerform: what servers say that want a login first, and its text says so
+_TOLD = (1, 53)  # operationsError, unwillingToPerform: of servers that require a login, as their text explains
 
 
 def ldap(names: Names) -> Steps[str]:
-    """The search, without a login. A server that says of itself that it leaves is not ready."""
+    """Search without a login. A server that sends a notice of disconnection (message id 0) is not ready."""
     yield request(1, _SEARCH)
     while True:
         answer = yield end_of_message

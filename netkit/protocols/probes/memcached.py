@@ -1,12 +1,12 @@
-"""memcached, by its text protocol (https://github.com/memcached/memcached/blob/master/doc/protocol.txt)."""
+"""The probe of memcached (text protocol, https://github.com/memcached/memcached/blob/master/doc/protocol.txt)."""
 
 from netkit.protocols.dialogue import Malformed, Names, NotReady, Steps, quoted, read_line
 
-_ERRORS = (b"SERVER_ERROR ", b"ERROR Too many open connections")  # the latter is said to one client too many
+_ERRORS = (b"SERVER_ERROR ", b"ERROR Too many open connections")
 
 
 def memcached(names: Names) -> Steps[str]:
-    """The command "version", which asks nothing of the cache. With ASCII authentication it is not answered."""
+    """The command "version", which does not touch the cache. A server with ASCII authentication refuses it."""
     yield b"version\r\n"
     answer = yield from read_line(b"VERSION ", b"CLIENT_ERROR unauthenticated", *_ERRORS)
     if answer.startswith(_ERRORS):

@@ -1,19 +1,19 @@
-"""MongoDB: the command hello (https://www.mongodb.com/docs/manual/reference/command/hello/) in an OP_MSG."""
+"""The probe of MongoDB: the command hello (https://www.mongodb.com/docs/manual/reference/command/hello/) in OP_MSG."""
 
 import struct
 
 from netkit.protocols.dialogue import LIMIT, Malformed, Names, NotReady, Steps
 
-# "MongoDB Wire Protocol": length, number, number of what is answered, and operation; then flags, and a kind of section.
+# "MongoDB Wire Protocol": length, request id, id of the request answered, operation; then flags, and a kind of section.
 _HEADER = struct.Struct("<iiii")
 _OP_MSG = 2013
 _PREFIX = _HEADER.size + 5
 _UNKNOWN_COMMAND = 59  # CommandNotFound
 
-# https://bsonspec.org/spec.html: the sizes of values by type; where a length comes first, what it does not count.
+# https://bsonspec.org/spec.html: the sizes of values by type; for values with a length first, the bytes it leaves out.
 _SIZES = {0x01: 8, 0x06: 0, 0x07: 12, 0x08: 1, 0x09: 8, 0x0A: 0, 0x10: 4, 0x11: 8, 0x12: 8, 0x13: 16, 0x7F: 0, 0xFF: 0}
 _UNCOUNTED = {0x02: 4, 0x03: 0, 0x04: 0, 0x05: 5, 0x0C: 16, 0x0D: 4, 0x0E: 4, 0x0F: 0}
-_REGEX = 0x0B  # two texts
+_REGEX = 0x0B  # two strings that end with NUL
 _STRING, _INT32 = 0x02, 0x10
 _NUMBERS = {0x01: "<d", 0x08: "<?", _INT32: "<i", 0x12: "<q"}
 
@@ -21,7 +21,7 @@ _Document = dict[str, float | str]
 
 
 def mongodb(names: Names) -> Steps[str]:
-    """Ask what it is: a primary, a secondary or a mongos is ready. Servers before 4.4.2 know isMaster alone."""
+    """Ask for the role: a primary, a secondary or a mongos is ready. Servers before 4.4.2 know only isMaster."""
     for number, command in enumerate(("hello", "isMaster"), 1):
         yield _message(number, command)
         answer = yield _end_of_message
@@ -58,7 +58,7 @@ def _end_of_message(data: bytes) -> int:
 
 
 def _document(data: bytes) -> _Document:
-    """The numbers and texts of a document by name, without those within others. Raises ValueError or struct.error."""
+    """The numbers and strings of a document by name, without nested ones. Raises ValueError or struct.error."""
     (size,) = struct.unpack_from("<i", data)
     if data[size - 1 : size] != b"\0":
         raise ValueError("cut short")

@@ -1,4 +1,4 @@
-"""MQTT 3.1.1, which servers of version 5 speak too (https://docs.oasis-open.org/mqtt/mqtt/v3.1.1/)."""
+"""The probe of MQTT brokers, by 3.1.1, which brokers of 5 know (https://docs.oasis-open.org/mqtt/mqtt/v3.1.1/)."""
 
 import os
 
@@ -12,7 +12,7 @@ _BAD_VERSION, _BAD_IDENTIFIER, _UNAVAILABLE, _BAD_LOGIN, _NOT_AUTHORIZED = range
 
 
 def mqtt(names: Names) -> Steps[str]:
-    """A session that leaves nothing, of a client with a random name: CONNACK is ready, or wants a password."""
+    """Open a clean session with a random client id. CONNACK says that the server is ready, or wants a password."""
     name = b"netkit" + os.urandom(8).hex().encode()  # 23 letters and digits at most: section 3.1.3.1
     body = _text(b"MQTT") + bytes([_LEVEL, _CLEAN_SESSION]) + _KEEP_ALIVE.to_bytes(2, "big") + _text(name)
     yield bytes([_CONNECT, len(body)]) + body
@@ -35,6 +35,6 @@ def _text(value: bytes) -> bytes:
 
 
 def _connack(data: bytes) -> int:
-    """The frame of a CONNACK: two bytes behind a header of two, the first of them 0 or 1."""
+    """The Frame of a CONNACK: a header of two bytes, and two more, the first of which is 0 or 1."""
     check_beginning(data, bytes([_CONNACK, 2, 0]), bytes([_CONNACK, 2, 1]))
     return 4

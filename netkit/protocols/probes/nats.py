@@ -1,4 +1,4 @@
-"""NATS, by the protocol of its clients (https://docs.nats.io/reference/reference-protocols/nats-protocol)."""
+"""The probe of NATS servers (https://docs.nats.io/reference/reference-protocols/nats-protocol)."""
 
 from netkit.protocols.dialogue import Malformed, Names, NotReady, Steps, quoted, read_line
 
@@ -6,9 +6,9 @@ _CONNECT = b'CONNECT {"verbose":false,"pedantic":false,"name":"netkit","lang":"p
 
 
 def nats(names: Names) -> Steps[str]:
-    """CONNECT and PING in answer to INFO: PONG is ready.
+    """Send CONNECT and PING after INFO. PONG means ready.
 
-    A server that wants a password or TLS says so in INFO, and hears no more, for it would count that as a failed login.
+    A server that wants a password or TLS says so in INFO. Nothing is sent to it, as that would count as a failed login.
     """
     info = _object_of((yield from _read(b"INFO ")))
     if info.get("ldm"):
@@ -27,7 +27,7 @@ def nats(names: Names) -> Steps[str]:
 
 
 def _read(*beginnings: bytes) -> Steps[bytes]:
-    """The next line, which begins so; NotReady if it is an error."""
+    """Read the next line, which must have one of these beginnings. Raises NotReady if it is an error."""
     answer = yield from read_line(*beginnings, b"-ERR")
     if answer.startswith(b"-ERR"):
         raise NotReady(quoted(answer[4:]).strip("'"))

@@ -1,4 +1,4 @@
-"""NTP (RFC 5905)."""
+"""The probe of NTP servers (RFC 5905)."""
 
 import os
 import struct
@@ -14,9 +14,9 @@ _STRATA = range(1, 16)
 
 
 def ntp(names: Names) -> Steps[str]:
-    """The time, as a client asks for it: ready is a server whose own clock is synchronized.
+    """Send a client's request. A server is ready if its own clock is synchronized.
 
-    An answer has our transmit timestamp as its origin, which is random, for a server needs none that is right.
+    Our transmit timestamp is random, which servers do not mind. The answer must have it as its origin timestamp.
     """
     own = os.urandom(8)
     yield bytes([_VERSION << 3 | _CLIENT]).ljust(_HEADER.size - len(own), b"\0") + own

@@ -1,16 +1,16 @@
-"""Redis, and others that speak its protocol (RESP)."""
+"""The probe of Redis, and other servers with its protocol (RESP)."""
 
 from netkit.protocols.dialogue import Malformed, Names, NotReady, Steps, quoted, read_line
 
-# A password is wanted: the server works. The last is what servers before 2.8 say.
+# A password is required, so the server works. The last is the error of servers before 2.8.
 _ALIVE = (b"-NOAUTH", b"-NOPERM", b"-ERR operation not permitted")
 
 
 def redis(names: Names) -> Steps[str]:
-    """PING (https://redis.io/docs/latest/commands/ping/): PONG is ready.
+    """Send PING (https://redis.io/docs/latest/commands/ping/). PONG means ready.
 
-    Any error but those of a client without password says what is not ready: LOADING, MASTERDOWN, BUSY, MISCONF, DENIED
-    of protected mode, "ERR max number of clients reached".
+    So does an error that asks for a password. After any other it is not ready: LOADING, MASTERDOWN, BUSY, MISCONF,
+    DENIED (protected mode), "ERR max number of clients reached".
     """
     yield b"PING\r\n"
     answer = yield from read_line(b"+PONG", b"-")

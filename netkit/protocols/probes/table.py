@@ -1,9 +1,9 @@
-"""The protocols that can be asked whether a server is ready, by the scheme of their URLs.
+"""The table of probes, by the scheme of their URLs.
 
-A probe is a dialogue (``netkit/protocols/dialogue.py``) that says what a client says first and returns what is to be
-told of a server that is ready, "" for nothing. It raises NotReady if the server says that it is not, and Refused or
-Malformed for any other answer. Nobody is logged in, nothing is changed, and the last bytes are a farewell where the
-protocol has one. Over UDP the bytes up to the first Frame are one datagram, and each unit is one.
+A probe is a dialogue (``netkit/protocols/dialogue.py``). It sends what a client sends first, and returns a remark on
+the ready server, "" for none. It raises NotReady if the server says that it is not, and Refused or Malformed for any
+other answer. It does not log in and changes nothing, and it says goodbye last if the protocol has a message for that.
+Over UDP the bytes before the first Frame are one datagram, and each unit is one.
 """
 
 from importlib import import_module
@@ -14,10 +14,10 @@ from netkit.protocols.dialogue import Names, Steps
 
 
 class Probe(NamedTuple):
-    """One row: the port if none is typed, the file and the function of the dialogue, and what is beneath it.
+    """A row of the table: the default port, and the dialogue as "FILE.FUNCTION".
 
-    ``alpn`` are the protocols that TLS agrees on, which is there with ``tls``, or if it is asked for.
-    ``resource`` is whether what follows the server in a URL says what of it is asked for.
+    ``tls`` is whether it always runs over TLS. ``alpn`` are the protocols to offer if it does. ``protocol`` is "tcp" or
+    "udp". ``resource`` is whether the URL may have a path, which names a part of the server.
     """
 
     port: int
@@ -28,7 +28,7 @@ class Probe(NamedTuple):
     resource: bool = False
 
     def begin(self, names: Names) -> Steps[str]:
-        """A new dialogue with a server of that name."""
+        """Start a dialogue."""
         file, _, function = self.dialogue.rpartition(".")
         steps: Steps[str] = getattr(import_module(f"netkit.protocols.probes.{file}"), function)(names)
         return steps
