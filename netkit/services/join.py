@@ -1,4 +1,4 @@
-"""This process's own stdin and stdout as one end of a conversation."""
+"""Joining a connection to stdin and stdout, and what kind of input stdin is."""
 
 import os
 import re
@@ -25,10 +25,10 @@ _LINE = re.compile(rb"[^\n]*\n|[^\n]+")
 
 
 class Terminal(FileStream):
-    """Stdin and stdout, or in place of stdin a ``text`` that is fixed beforehand.
+    """Stdin and stdout as a stream; a ``text`` takes the place of stdin.
 
-    ``reads`` False leaves stdin alone: nothing comes and it never ends. ``writes`` False drops what is sent.
-    ``by_line`` writes each line by itself.
+    Without ``reads`` stdin is not read: ``recv`` waits forever. Without ``writes`` what is sent is dropped. With
+    ``by_line`` each line is written by itself.
     """
 
     def __init__(
@@ -47,7 +47,7 @@ class Terminal(FileStream):
         return super().raw_sink() if self._writes and not self._by_line else None
 
     async def recv(self) -> bytes:
-        """What was typed, piped or given as text."""
+        """Read stdin, or return the text and then b""."""
         if self._text is not None:
             data, self._text = self._text, b""
             return data
@@ -65,13 +65,13 @@ class Terminal(FileStream):
                 await sleep(0)
 
     async def send_eof(self) -> None:
-        """End stdout, so that its reader goes on."""
+        """End stdout, so that its reader sees the end."""
         if self._writes:
             await super().send_eof()
 
 
 def input_kind(*, program: bool, reads: bool) -> Input:
-    """What our input is: a program's output, what stdin is, or nothing if it is not read."""
+    """The kind of our input: of a program, of stdin, or NONE if stdin is not read."""
     if program:
         return Input.PROGRAM
     if not reads:
@@ -85,16 +85,16 @@ def is_file(kind: Input) -> bool:
 
 
 def is_null(kind: Input) -> bool:
-    """Whether our input is /dev/null, which is also put in the place of a stdin that was closed at our start."""
+    """Whether our input is /dev/null, which also replaces a stdin that was closed at our start."""
     status = os.fstat(STDIN)
     return kind is Input.PIPE and stat.S_ISCHR(status.st_mode) and status.st_rdev == os.stat(os.devnull).st_rdev
 
 
 class Conversation(Record):
-    """How connections are joined to our side, whatever that is.
+    """How connections are joined to our side (stdin and stdout, or a program).
 
-    ``incoming`` returns makers of what the bytes of a connection go through, ``outgoing`` makes what those for it do.
-    Once nothing has moved for ``idle_timeout`` seconds it fails.
+    ``incoming`` returns makers of the changes for bytes from a connection, ``outgoing`` makes that for bytes to it.
+    A conversation fails once nothing has moved for ``idle_timeout`` seconds.
     """
 
     ending: Ending
@@ -104,7 +104,7 @@ class Conversation(Record):
     idle_timeout: float | None = None
 
     async def relay(self, ours: Stream, stream: Connection) -> str:
-        """Join our side and a connection. Returns and raises what the core's ``relay`` does."""
+        """Join our side and a connection; see ``relay`` of core/relay.py."""
         return await relay(
             ours,
             stream,
@@ -116,11 +116,11 @@ class Conversation(Record):
 
 
 async def leave(stream: Connection) -> None:
-    """The handler for who has seen enough once a connection stands: it says nothing, and the end is sent."""
+    """A handler that does nothing, so that the connection ends at once: all that is wanted is that it was made."""
 
 
 def joining(open_terminal: Callable[[], Terminal], conversation: Conversation) -> Handler:
-    """A handler that joins a connection to the terminal. It fails as ``relay`` does, or if our reader left."""
+    """A handler that joins a connection to the terminal. Raises Failure as ``relay``, and if stdout's reader leaves."""
 
     async def handle(stream: Connection) -> str:
         how = ""
@@ -130,7 +130,7 @@ def joining(open_terminal: Callable[[], Terminal], conversation: Conversation) -
             number = await next_signal()
             if number != signal.SIGINT or stream.unacknowledged():
                 raise Failure(Exit.SEND, f"go on with {stream.name}", "interrupted")
-            how = "interrupted"  # what was typed has ended, and the peer has all of it: that is an end, and no cut
+            how = "interrupted"  # the peer has acknowledged all that was typed, so Ctrl-C is a regular end
             group.cancel()
 
         terminal = open_terminal()

@@ -1,4 +1,4 @@
-"""Running a server: how long it serves, its port file, and the COMMAND that runs meanwhile."""
+"""Running a server command: its sockets, how long it serves, its port file, and the COMMAND that runs meanwhile."""
 
 import os
 import re
@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 
 
 class Service(NamedTuple):
-    """What a server does: ``handler`` for each client, ``receiver`` for datagrams that come to the same port.
+    """What a server does: ``handler`` is for each client, ``receiver`` for the datagrams that come to the same port.
 
-    ``beside`` runs for as long as the server does. ``interrupted`` is called at Ctrl-C, before the drain.
+    ``beside`` runs as long as the server. ``interrupted`` is called at Ctrl-C, before open connections are drained.
     """
 
     handler: Handler | None = None
@@ -36,7 +36,7 @@ class Service(NamedTuple):
 
 
 class Sockets(NamedTuple):
-    """What a server is reached by: clients, datagrams, or both on one port number."""
+    """The sockets of a server: for connections, for datagrams, or for both, with one port number."""
 
     listener: Acceptor | None = None
     bound: "Bound | None" = None
@@ -53,7 +53,7 @@ class Sockets(NamedTuple):
 
     @property
     def port(self) -> int | None:
-        """The one port number, None for a unix socket."""
+        """The port number of all its sockets, None for a unix socket."""
         return next(each.port for each in self if each is not None)
 
     def close(self) -> None:
@@ -72,7 +72,10 @@ async def open_sockets(
     mode: int,
     observe: Observer,
 ) -> Sockets:
-    """Open what the service needs; ``groups`` are for datagrams alone. Raises Failure: BIND, or RESOLVE for a name."""
+    """Open the sockets that the service needs. ``groups`` are multicast addresses. The caller closes the sockets.
+
+    Raises Failure: BIND, or RESOLVE for the name.
+    """
     if endpoint.udp:
         from netkit.core.udp_stream import listen_datagrams
 
@@ -99,13 +102,13 @@ async def keep_serving(
     one_shot: bool,
     observe: Observer,
 ) -> int:
-    """Serve until a limit, ``stop``, ``duration`` seconds, a signal or the end of COMMAND; close the sockets.
+    """Serve until a limit of ``policy``, ``stop``, ``duration`` seconds, a signal, or COMMAND's end; close the sockets.
 
-    Returns COMMAND's exit code, or 0. ``ready`` is called once a signal would end all this in order. Raises Failure if
-    a server does, or what runs beside it.
+    ``ready`` is called once signals are handled. Returns COMMAND's exit code, or 0. Raises the failures of the servers
+    and of ``service.beside``.
 
-    The first signal lets open connections end. A ``one_shot`` server is one side of a conversation instead: a signal
-    cuts it, and its failure is raised, unless COMMAND's code tells of another.
+    After a signal open connections get ``DRAIN`` seconds to end. A ``one_shot`` server is one side of a conversation
+    instead: a signal cancels it, and the failure of its client is raised, unless COMMAND's exit code is not 0.
     """
     telling: Task | None = None
     running: Task | None = None
@@ -176,13 +179,13 @@ async def keep_serving(
 
 
 def addressed(text: bytes, peer: Endpoint) -> bytes:
-    """A text for one client: {host} and {port} are its own, {{ is a brace."""
+    """Replace {host} and {port} in a text by those of ``peer``, and {{ by a brace."""
     words = {b"{{": b"{", b"{host}": (peer.host or "").encode(), b"{port}": b"%d" % peer.port if peer.host else b""}
     return re.sub(rb"\{\{|\{host\}|\{port\}", lambda found: words[found[0]], text)
 
 
 def welcoming(handler: Handler, greet: bytes | None, keepalive: float | None) -> Handler:
-    """The handler with keepalive and a greeting before it, if any, which may name {host} and {port}."""
+    """A handler that first turns keepalive on, after so many seconds, and sends ``greet``: see ``addressed``."""
     if greet is None and keepalive is None:
         return handler
 
@@ -197,7 +200,7 @@ def welcoming(handler: Handler, greet: bytes | None, keepalive: float | None) ->
 
 
 def _reporting(handler: Handler, observe: Observer) -> Handler:
-    """The handler, which tells of a client whose data a pattern of ours cannot cope with."""
+    """A handler that reports a client in whose data a search took too long."""
 
     async def handle(stream: Connection) -> str | None:
         try:
@@ -211,9 +214,9 @@ def _reporting(handler: Handler, observe: Observer) -> Handler:
 
 @contextmanager
 def port_file(path: str | None, port: int | None) -> Iterator[None]:
-    """Keep a file with the port number at ``path`` while the block runs. It appears whole, by a rename.
+    """Keep a file with the port number at ``path`` while the block runs. It is created atomically, by a rename.
 
-    Raises Failure WRITE, also where something else than a file or a link would be lost by that.
+    Raises Failure WRITE, also if that would replace anything but a regular file or a link.
     """
     if path is None:
         yield
@@ -227,7 +230,7 @@ def port_file(path: str | None, port: int | None) -> Iterator[None]:
         yield
     finally:
         if identity(path) == made:
-            with suppress(OSError):  # gone, or no longer ours to remove
+            with suppress(OSError):  # it is gone, or we may not remove it any more
                 os.unlink(path)
 
 
@@ -247,7 +250,7 @@ def _write_whole(path: str, content: bytes) -> tuple[int, int]:
 
 
 def _environment(endpoint: Endpoint) -> dict[str, str]:
-    """Our environment with what COMMAND needs to dial us; a wildcard is dialled on loopback."""
+    """Our environment, and for COMMAND the address of the server; that of a wildcard is loopback."""
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(endpoint.host or "", endpoint.host)
     told = {"NETKIT_ADDRESS": str(endpoint._replace(host=host))}
     if endpoint.path is None:
@@ -256,10 +259,10 @@ def _environment(endpoint: Endpoint) -> dict[str, str]:
 
 
 async def _run(command: Sequence[str], environment: dict[str, str], hurry: Event, observe: Observer) -> int:
-    """Run COMMAND on our stdin, stdout and stderr; its exit code is 128+n after signal n.
+    """Run COMMAND with our stdin, stdout and stderr; return its exit code, 128+n after signal n.
 
-    It has a process group of its own, unless one of them is a terminal: from another group it could not read that.
-    Cancelled, it gets SIGTERM, and SIGKILL if it is still there after the drain, or as soon as there is ``hurry``.
+    It has its own process group, unless one of them is a terminal, which it could not read from another group. When
+    this is cancelled it gets SIGTERM, and SIGKILL after ``DRAIN`` seconds, or once ``hurry`` is set.
     """
     from netkit.services.process import Process
 
