@@ -1,4 +1,4 @@
-"""Programs that we start: awaited through the loop, and ended with all that is left of their process groups."""
+"""Starting programs, waiting for their exit without blocking the loop, and ending them with their process groups."""
 
 import _thread
 import errno
@@ -16,9 +16,9 @@ from netkit.core.events import Observer, ProgramLeft
 from netkit.core.kernel import Cancelled, Group, notify_closing, now, readable, sleep, to_thread
 from netkit.core.sync import Event
 
-LAST_CHANCE = 0.25  # s from SIGTERM to SIGKILL for what has nothing more to do
-_DEATH = 1.0  # s for a program to go by SIGKILL
-_LOOK = 0.02  # s between two looks at a process group
+LAST_CHANCE = 0.25  # s from SIGTERM to SIGKILL for a program, or the rest of its group, that has nothing more to do
+_DEATH = 1.0  # s for a program to exit after SIGKILL
+_LOOK = 0.02  # s between two checks whether a process group is empty
 
 
 def find(argv: Sequence[str]) -> None:
@@ -31,13 +31,13 @@ def find(argv: Sequence[str]) -> None:
 
 
 class Process:
-    """A program that runs, in a process group of its own or in ours. Raises Failure NOT_FOUND or NOT_RUNNABLE.
+    """A running program, in its own process group or in ours. Raises Failure NOT_FOUND or NOT_RUNNABLE.
 
-    The rest is for Popen. One whose end nobody waits for has to be ended.
+    ``popen`` are arguments of subprocess.Popen. The owner must call ``ended`` or ``end``.
     """
 
     def __init__(self, argv: Sequence[str], environment: dict[str, str], *, own_group: bool, **popen: Any) -> None:
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # ignored, it would hide the exit code from us
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # if it were ignored, the exit code would be lost
         self.name = os.path.basename(argv[0])
         self._own_group = own_group
         try:
@@ -50,14 +50,14 @@ class Process:
         give_back(self.popen.pid)
 
     async def ended(self) -> int:
-        """Wait for the program's own end, and end what it left; return its exit code, 128+n after signal n."""
+        """Wait until it exits, and end the rest of its group; return its exit code, 128+n after signal n."""
         await self._exited()
         return await self._reap()
 
     async def end(self, patience: float, observe: Observer, hurry: Event | None = None) -> None:
-        """Unless it has ended, end it by SIGTERM, and after so many seconds, or once there is ``hurry``, by SIGKILL.
+        """Unless it has exited, send SIGTERM, and after ``patience`` seconds, or once ``hurry`` is set, SIGKILL.
 
-        One that stays all the same is told, and left. Cancelled, it is SIGKILL at once.
+        If it still does not exit, ProgramLeft is reported. If this is cancelled, SIGKILL is sent at once.
         """
         if self.popen.returncode is not None:
             return
@@ -76,17 +76,17 @@ class Process:
         await self._reap()
 
     def _leave(self) -> None:
-        """Have it reaped whenever it ends."""
-        with suppress(RuntimeError):  # no room for a thread
+        """Have a thread reap it when it exits."""
+        with suppress(RuntimeError):  # no thread can be started
             _thread.start_new_thread(self.popen.wait, ())
 
     async def _exited(self) -> None:
-        """Wait until it has ended, and leave it to be reaped: until then its number is nobody else's."""
+        """Wait until it has exited, without reaping it, so that its pid is not used again before ``_reap``."""
         if self.popen.returncode is not None:
             return
         try:
             fd = os.pidfd_open(self.popen.pid)
-        except (AttributeError, OSError):  # no Linux, an old one, or no descriptor left
+        except (AttributeError, OSError):  # not Linux, or before 5.3, or no descriptor is free
             await to_thread(self.popen.wait)  # which reaps it
             return
         try:
@@ -130,7 +130,7 @@ class Process:
         return code if code >= 0 else 128 - code
 
     def _signal(self, number: int) -> str:
-        """Signal the program and its group; return what speaks against it."""
+        """Signal the program and its group; return why that is not permitted, "" if it is."""
         error = self._signal_group(number) if self._own_group else None
         with suppress(ProcessLookupError):
             try:
@@ -142,7 +142,7 @@ class Process:
         return describe(error) if isinstance(error, PermissionError) else ""
 
     def _signal_group(self, number: int) -> OSError | None:
-        """Signal all in its group; return the error if there is nobody, or nobody whom we may signal."""
+        """Signal its process group; return the error if the group is empty, or we may not signal any of it."""
         try:
             os.killpg(self.popen.pid, number)
         except OSError as error:

@@ -1,4 +1,4 @@
-"""The progress of a conversation: what the peer has acknowledged of stdin, and what it sends to stdout."""
+"""Showing the progress of a conversation: how much of stdin is acknowledged, and how much has come for stdout."""
 
 import os
 import stat
@@ -13,20 +13,20 @@ from netkit.core.record import Record
 from netkit.core.stream import Connection
 from netkit.services.join import STDIN, STDOUT
 
-_MAX_TALK = 64 * 1024  # bytes that come before somebody types: who gets more did not come to type
+_MAX_TALK = 64 * 1024  # bytes: if more come before anything is typed, it is a transfer and not an interactive session
 
 Moving = Callable[[], Sequence[Transfer]]
-"""Returns how far transfers are."""
+"""Returns the current progress of each transfer."""
 
 Show = Callable[[Moving], Coroutine[Any, Any, None]]
 """Shows transfers until it is cancelled."""
 
 Tell = Callable[[Sequence[Transfer], float, bool], None]
-"""Says what transfers came to in so many seconds, and whether the peer has acknowledged what was sent."""
+"""Prints the totals of transfers after so many seconds. The flag is whether sent bytes are acknowledged ones."""
 
 
 class Ways(Record):
-    """Which of stdin and stdout are read and written, and whether what is sent is as ``long`` as what is read."""
+    """Whether stdin is read and stdout written; ``long`` is whether as many bytes are sent as are read."""
 
     reads: bool
     writes: bool
@@ -34,39 +34,39 @@ class Ways(Record):
 
     @property
     def sends(self) -> bool:
-        """Whether what goes out is a transfer, and not typed."""
+        """Whether stdin is a transfer: it is read, and not a terminal."""
         return self.reads and not os.isatty(STDIN)
 
     @property
     def receives(self) -> bool:
-        """Whether what comes in is a transfer, and not shown."""
+        """Whether stdout is a transfer: it is written, and not a terminal."""
         return self.writes and not os.isatty(STDOUT)
 
     @property
     def moves(self) -> bool:
-        """Whether either way is a transfer."""
+        """Whether either direction is a transfer."""
         return self.sends or self.receives
 
     @property
     def typed(self) -> bool:
-        """Whether somebody may type."""
+        """Whether stdin is a terminal that is read."""
         return self.reads and os.isatty(STDIN)
 
     def total(self) -> int | None:
-        """How many bytes are to be sent, None where nobody knows."""
+        """How many bytes will be sent, None if that is not known."""
         status = os.fstat(STDIN)
-        if not (self.long and stat.S_ISREG(status.st_mode) and status.st_size):  # those of /proc have no size
+        if not (self.long and stat.S_ISREG(status.st_mode) and status.st_size):  # files in /proc have size 0
             return None
         return max(status.st_size - os.lseek(STDIN, 0, os.SEEK_CUR), 0)
 
 
 class Shown:
-    """Transfers that are shown beside a conversation.
+    """Shows the transfers of a conversation while it runs.
 
-    A row of what is sent comes with the first byte if nobody knows how many there are. Where somebody may type, the row
-    of what is received waits for ``_MAX_TALK`` bytes, and goes with the first line that is typed. Where the peer's
-    bytes go to that terminal too, the first of them ends it all: ``wiped`` returns what they come after. What it all
-    came to is there to ``tell`` if the conversation ended well.
+    The row for sent bytes appears at once if their number is known, else with the first. If stdin is a terminal, the
+    row for received bytes appears after ``_MAX_TALK`` of them, and disappears with the first line typed. If received
+    bytes go to the terminal itself, the first of them ends the display; ``wiped`` returns the escape codes to print
+    before. ``tell`` gets the totals after a conversation that did not fail.
     """
 
     def __init__(self, show: Show | None, tell: Tell | None, ways: Ways, wiped: Callable[[], bytes] | None) -> None:
@@ -76,7 +76,7 @@ class Shown:
         self._wiped = wiped
 
     def around(self, handler: Handler) -> Handler:
-        """The handler with what it moves shown meanwhile, if anything is."""
+        """A handler that shows the progress of ``handler``, if progress is shown at all."""
         show, tell = self._show, self._tell
         if show is None:
             return handler
@@ -94,7 +94,7 @@ class Shown:
         return handle
 
     def changes(self) -> list[Callable[[], Change]]:
-        """Makers of what the peer's bytes go through last: what wipes the picture comes before them."""
+        """Makers of the last change of received bytes, which removes the display before the first of them."""
         return [] if self._show is None or self._wiped is None else [lambda: self._wipe]
 
     def _wipe(self, data: bytes) -> bytes:

@@ -1,4 +1,4 @@
-"""Proxies: each client says by SOCKS or CONNECT where it wants to go, and is joined to that."""
+"""The proxy service: dials the target that each client asks for by SOCKS or HTTP CONNECT, and joins the two."""
 
 import os
 import stat
@@ -21,11 +21,11 @@ from netkit.core.units import duration
 from netkit.protocols.proxy_server import Admits, Handshake, Refused, Request, cause_of
 from netkit.services.relay import joining
 
-_MAX_DEPTH = 8  # requests for ourselves, one in the other
+_MAX_DEPTH = 8  # nested requests of a client for this proxy itself
 
 
 class Users(NamedTuple):
-    """Digests of USER:PASSWORD. How long ``admits`` takes tells nobody how much of one was right."""
+    """SHA-256 digests of USER:PASSWORD. ``admits`` compares them in constant time."""
 
     digests: tuple[bytes, ...]
 
@@ -38,9 +38,9 @@ class Users(NamedTuple):
 
 
 def read_users(path: str) -> Users:
-    """Read lines of USER:PASSWORD; empty ones are passed over.
+    """Read a file with lines of USER:PASSWORD; empty lines are skipped.
 
-    Raises Failure READ, also for a file that others than its owner may use, or that names nobody.
+    Raises Failure READ, also if group or others have permissions for the file, or if it has no user.
     """
     action = f"read users from {path}"
     with doing(Exit.READ, action):
@@ -79,14 +79,14 @@ def proxying(
     record: Callable[[Connection], Connection] | None = None,
     observe: Observer,
 ) -> Handler:
-    """A handler that dials what each client asks for, if ``targets`` allow it, and joins the two.
+    """A handler that dials the target that a client asks for, if ``targets`` allow it, and joins the two.
 
-    A client may ask for this proxy itself, and there again, but not without end. One whose request fails gets the reply
-    that its protocol has for that. It is reset if it speaks no protocol of ours, makes no request within ``HANDSHAKE``
-    seconds, or if its target is cut short. ``record`` wraps the client's connection for what follows the request.
+    A client may ask for this proxy itself, nested up to ``_MAX_DEPTH`` times. If a request fails, the client gets the
+    reply of its protocol for that. A client is reset if it speaks another protocol, makes no request within
+    ``HANDSHAKE`` seconds, or if its target resets. ``record`` wraps the client's connection after the request.
     """
     join = joining(changes=changes, idle_timeout=idle_timeout, observe=observe)
-    depths: dict[tuple[str | None, int], int] = {}  # of our own connections, which may lead to ourselves
+    depths: dict[tuple[str | None, int], int] = {}  # by our own address, of connections that may lead to ourselves
 
     async def reached(request: Request, client: Connection, group: Group) -> Connection:
         target = request.target
@@ -131,7 +131,7 @@ def proxying(
 
 
 async def _requested(client: Connection, admits: Admits | None) -> Request:
-    """What a client asks for. Raises Refused; Failure TIMEOUT after ``HANDSHAKE``."""
+    """Receive a client's request. Raises Refused; Failure TIMEOUT after ``HANDSHAKE``, PROTOCOL if it ends before."""
     handshake = Handshake(admits)
     try:
         with deadline(now() + HANDSHAKE):
@@ -150,7 +150,7 @@ async def _requested(client: Connection, admits: Admits | None) -> Request:
 
 
 async def _turn_away(client: Connection, reply: bytes, reason: str) -> str:
-    """Send a client its last reply and our end. What it still sends is read: unread it would make a reset of that."""
+    """Send a client its last reply and our end, and read what it still sends: unread data would cause a reset."""
 
     async def see_off() -> None:
         await client.send(reply)

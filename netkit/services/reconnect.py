@@ -1,4 +1,4 @@
-"""One input over several connections: when the peer ends or resets, it is dialled again, and no line is left out."""
+"""Sending one input over several connections: after a lost one the peer is dialled again, and no line is lost."""
 
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -11,15 +11,15 @@ from netkit.core.stream import Connection, Counts
 from netkit.services.join import Conversation, Terminal
 
 _PAUSE = 0.25  # s at least between two dials
-_MAX_LINE = 1 << 20  # bytes of a line that are kept: of a longer one only what is not acknowledged is sent again
+_MAX_LINE = 1 << 20  # bytes of a line that are kept; of a longer one only unacknowledged bytes are sent again
 _PIECE = 64 * 1024
 
 
 class Resumable:
-    """Our stdin and stdout beyond one connection.
+    """Our stdin and stdout as a stream that outlives one connection.
 
-    What it has read is kept until the peer has acknowledged the line that it stands in: that is where the next
-    connection goes on, so a peer may see bytes twice.
+    Bytes from stdin are kept until the peer has acknowledged the whole line. The next connection begins with the first
+    line that is not acknowledged, so a peer may get bytes twice.
     """
 
     def __init__(self, terminal: Terminal) -> None:
@@ -28,23 +28,23 @@ class Resumable:
         self.ended = False
         self._terminal = terminal
         self._kept = bytearray()
-        self._next = 0  # in what is kept: the next byte to be sent
-        self._dropped = 0  # bytes of this connection that are no longer kept
+        self._next = 0  # index in ``_kept`` of the next byte to send
+        self._dropped = 0  # bytes sent over this connection that are not kept any more
         self._stream: Connection | None = None
 
     def attach(self, stream: Connection) -> None:
-        """Go on over a new connection."""
+        """Begin a new connection with the first byte that is kept."""
         self._stream = stream
         self._next = self._dropped = 0
 
     def detach(self) -> int:
-        """Leave a connection that is over, and not closed yet. Returns how many bytes it did not acknowledge."""
+        """Leave a connection that has ended, before it is closed. Returns how many bytes are not acknowledged."""
         lost = self._release()
         self._stream = None
         return lost
 
     def _release(self) -> int:
-        """Drop what is acknowledged, up to the last whole line. Returns how many bytes are not acknowledged."""
+        """Drop the lines that are acknowledged completely. Returns how many bytes are not acknowledged."""
         if self._stream is None:
             return 0
         acknowledged = self._stream.counts.sent - self._stream.unacknowledged() - self._dropped
@@ -77,11 +77,11 @@ class Resumable:
         """Leave stdout open for the next connection."""
 
     def close(self) -> None:
-        """Let go of the terminal."""
+        """Close the terminal."""
         self._terminal.close()
 
     def abort(self) -> None:
-        """Let go of the terminal."""
+        """Close the terminal."""
         self._terminal.close()
 
 
@@ -90,10 +90,10 @@ async def reconnecting(
     conversation: Conversation,
     converse: Callable[[Handler, bool], Awaitable[None]],
 ) -> None:
-    """Join the terminal to one connection after the other until its input has ended and is acknowledged.
+    """Join the terminal to one connection after the other, until its input has ended and is acknowledged.
 
-    ``converse`` dials, for the first time or again, and lets a handler have the connection. Raises Failure: its own
-    for a dial, and those of the core's ``relay`` but for a connection that broke.
+    ``converse`` gets a handler and whether this is a repetition; it dials, and runs the handler on the connection.
+    Raises the failures of dialling, and those of ``relay`` of core/relay.py except for a broken connection.
     """
     terminal = open_terminal()
     ours = Resumable(terminal)

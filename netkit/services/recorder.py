@@ -1,4 +1,4 @@
-"""Recording what goes over a connection: to a log that a program reads, or as a hex dump for a person."""
+"""Recording the bytes of connections: to a log for programs, or as a hex dump."""
 
 from collections.abc import Callable
 from typing import Protocol
@@ -10,21 +10,21 @@ from netkit.core.stream import Connection
 
 
 class Log(Protocol):
-    """Where bytes are noted for a program."""
+    """A log of bytes for programs."""
 
     def note(self, direction: str, peer: Endpoint, data: bytes) -> None:
-        """Note bytes that were ``sent`` or ``received``; raise Failure WRITE."""
+        """Log bytes; ``direction`` is "sent" or "received". Raises Failure WRITE."""
 
 
 class Dump(Protocol):
-    """Where bytes are shown to a person."""
+    """A hex dump of bytes."""
 
     async def show(self, direction: str, name: str, data: bytes, offset: int) -> None:
-        """Show bytes that were ``sent`` or ``received``; ``offset`` is where they stand in their direction."""
+        """Show bytes; ``direction`` is "sent" or "received", ``offset`` that of the first byte in its direction."""
 
 
 class _Recorded(Wrapped):
-    """A connection whose bytes are noted as they come and as they are taken."""
+    """A connection that records what it receives, and what of the data sent the system has taken."""
 
     def __init__(self, stream: Connection, log: Log | None, dump: Dump | None) -> None:
         super().__init__(stream)
@@ -52,12 +52,12 @@ class _Recorded(Wrapped):
 
 
 def recording(log: Log | None, dump: Dump | None) -> Callable[[Connection], Connection]:
-    """What makes of a connection one whose bytes are noted in ``log`` and shown by ``dump``."""
+    """A function that wraps a connection, so that its bytes are recorded in ``log`` and ``dump``."""
     return lambda stream: _Recorded(stream, log, dump)
 
 
 def recorded(handler: Handler, record: Callable[[Connection], Connection]) -> Handler:
-    """The handler, with what goes over each connection recorded."""
+    """A handler that runs ``handler`` on the connection wrapped by ``record``."""
 
     async def handle(stream: Connection) -> str | None:
         return await handler(record(stream))

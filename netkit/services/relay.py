@@ -1,4 +1,4 @@
-"""Relaying connections: each client is joined to a target, which is dialled for it."""
+"""The relay service: dials the target for each client, and joins the two."""
 
 import os
 from collections.abc import Awaitable, Callable, Sequence
@@ -14,14 +14,14 @@ from netkit.core.pump import Change, fresh
 from netkit.core.relay import AT_ONCE, Shutdown, bridge
 from netkit.core.stream import Connection
 
-_SELF_PAUSE = 1.0  # s
+_SELF_PAUSE = 1.0  # s for which a relay to itself serves nobody
 SELF = "that is this relay itself"
 
 
 class SelfGuard:
-    """Finds out that the target of a relay is the relay itself, and is ``closed`` for a moment then.
+    """Detects that the target of a relay is the relay itself, and is ``closed`` for a second then.
 
-    A relay that reaches itself is its own next client, for whom it would do so again.
+    Such a relay would be its own next client, and dial itself again for that, without end.
     """
 
     def __init__(self) -> None:
@@ -29,11 +29,11 @@ class SelfGuard:
 
     @property
     def closed(self) -> bool:
-        """Whether nobody is to be served, for this would happen again."""
+        """Whether clients must be refused, as the relay has just reached itself."""
         return now() < self._closed_until
 
     def is_self(self, target: Endpoint, reached: Endpoint) -> bool:
-        """Whether the address that we reached for a client is the one at which the client reached us."""
+        """Whether ``target``, which we dialled for a client, is ``reached``, the address that the client dialled."""
         found = _is_same(target, reached)
         if found:
             self._closed_until = now() + _SELF_PAUSE
@@ -50,11 +50,11 @@ def forwarding(
     idle_timeout: float | None = None,
     observe: Observer,
 ) -> Handler:
-    """A handler that dials ``target`` for each client, as ``how`` says of it, and joins the two.
+    """A handler that dials ``target`` for each client, by ``how(client)``, and joins the two.
 
-    A target that refuses, resets, is cut short, or is the relay itself, is a reset for the client, and told. A client
-    that does is a reset for the target. The target gets a client's end as ``shutdown`` says. What clients send goes
-    through ``changes``, made for each.
+    If the target refuses, resets, ends early or is the relay itself, the client is reset, and that is reported. If the
+    client resets, so is the target. ``shutdown`` says when the target gets a client's end. What clients send goes
+    through ``changes``, which are made anew for each.
     """
     guard = SelfGuard()
     itself = Failure(Exit.CONNECT, f"connect to {target}", SELF)
@@ -67,7 +67,7 @@ def forwarding(
         try:
             if guard.closed:
                 raise itself
-            # It is checked before a handshake, which would wait for one of its own.
+            # The check comes before the TLS handshake, which with ourselves would wait for another one, and so on.
             stream = await dial(target, how(client)._replace(check=check), group=group)
         except Failure as failure:
             observe(Cut(client.peer, str(failure)))
@@ -93,9 +93,10 @@ def joining(
     idle_timeout: float | None = None,
     observe: Observer,
 ) -> Callable[[Connection, Connection], Awaitable[None]]:
-    """What joins a client to its target, and closes neither; what cuts the two is raised, and told if the target did.
+    """A function that joins a client to its target, and closes neither. It raises the failure that broke the two.
 
-    ``shutdown`` is when the target gets the client's end. What the client sends goes through ``changes`` made for it.
+    A failure of the target is also reported. ``shutdown`` says when the target gets the client's end. What the client
+    sends goes through ``changes``, made for it.
     """
 
     async def join(client: Connection, target: Connection) -> None:
@@ -113,10 +114,10 @@ def joining(
 
 
 def _is_same(one: Endpoint, other: Endpoint) -> bool:
-    """Whether two addresses are one; a unix socket's path may be spelled in many ways."""
+    """Whether two addresses are the same; paths of unix sockets are compared by device and inode."""
     if one.path is None or other.path is None:
         return one._replace(tls=False) == other._replace(tls=False)
     try:
         return os.path.samefile(one.path, other.path)
-    except (OSError, ValueError):  # an abstract name is no file's
+    except (OSError, ValueError):  # such as for an abstract name
         return one.path == other.path

@@ -1,4 +1,4 @@
-"""A fixed reply for every client."""
+"""Serving a fixed reply, a text or a file, to every client (``listen --send``, ``--send-file``)."""
 
 import os
 import stat
@@ -15,16 +15,16 @@ from netkit.services.broadcast import Output, Side
 from netkit.services.join import Conversation, Terminal
 from netkit.services.server import Service, addressed
 
-_MAX_SENDING = 10.0  # s that a client who has the reply may go on sending
+_MAX_SENDING = 10.0  # s that a client may go on sending after it has the reply
 
 Opener = Callable[[Endpoint], Stream]
-"""Returns the reply from its beginning, for the client at an address."""
+"""Returns a stream with the reply for the client at an address."""
 
 
 def opener(reply: bytes | None, path: str | None) -> Opener:
-    """The opener of a reply that may name the client, or of one that is in the regular file at ``path``.
+    """The opener for the text ``reply``, in which {host} and {port} are the client's, or for the file at ``path``.
 
-    Raises Failure READ if the file cannot be read.
+    Raises Failure READ if the file cannot be read, or is not a regular one.
     """
     if path is None:
         return lambda peer: Terminal(text=addressed(reply or b"", peer), writes=False)
@@ -37,7 +37,7 @@ def opener(reply: bytes | None, path: str | None) -> Opener:
 
 
 class _File(FileStream):
-    """A file to read from its beginning, by a descriptor that others read too."""
+    """A file that is read from its beginning by pread(2), as all clients share its descriptor."""
 
     def __init__(self, fd: int, path: str) -> None:
         super().__init__(fd, fd, source_name=path)
@@ -45,7 +45,7 @@ class _File(FileStream):
         self._offset = 0
 
     async def recv(self) -> bytes:
-        await sleep(0)  # a file is always ready, and others want their turn
+        await sleep(0)  # reading a file never waits, so let other tasks run
         with doing(Exit.READ, f"read {self._path}"):
             data = os.pread(self._fd, LARGEST_READ, self._offset)
         self._offset += len(data)
@@ -53,7 +53,7 @@ class _File(FileStream):
 
 
 class _Reply(Side):
-    """The side of one client: it gets the reply; what it sends goes to stdout. ``ended`` once the reply is read."""
+    """Our side of one client, which gets the reply, and whose bytes go to stdout. ``ended``: the reply was read."""
 
     def __init__(self, reply: Stream, output: Output) -> None:
         super().__init__(output)
@@ -69,10 +69,10 @@ class _Reply(Side):
 
 
 def replying(open_reply: Opener, terminal: Terminal, conversation: Conversation) -> Service:
-    """Send each client the reply and then our end; what it sends goes to the terminal meanwhile.
+    """Send each client the reply and then our end; what it sends meanwhile goes to the terminal.
 
-    A client that has the whole reply is let go once it ended, sent nothing for ``DRAIN`` seconds, or did not come to an
-    end in ``_MAX_SENDING``.
+    Once a client has acknowledged the whole reply, the connection is closed at its end, after ``DRAIN`` seconds of
+    silence, or after ``_MAX_SENDING``.
     """
     output = Output(terminal)
 
