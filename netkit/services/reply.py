@@ -1,4 +1,4 @@
-"""Serving a fixed reply, a text or a file, to every client (``listen --send``, ``--send-file``)."""
+"""Serving a fixed reply, a text or a file, to every client (``listen --reply``, ``--reply-file``)."""
 
 import os
 import stat
