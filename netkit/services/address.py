@@ -1,4 +1,4 @@
-"""An address or a network in all the forms that people need. Pure: nothing is looked up."""
+"""The forms of an address or network that ``netkit address`` prints. Nothing is looked up."""
 
 import ipaddress
 import socket
@@ -14,7 +14,7 @@ _Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 _Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
-# The first that holds an address is its kind: IANA's registries of special-purpose addresses.
+# The kind of an address is the first row that contains it: IANA's registries of special-purpose addresses.
 _KINDS: Sequence[tuple[str, Sequence[str]]] = (
     ("unspecified", ("0.0.0.0/32", "::/128")),
     ("loopback", ("127.0.0.0/8", "::1/128")),
@@ -61,12 +61,12 @@ def explain_endpoint(word: str) -> Rows:
 
 
 def fields(rows: Rows) -> dict[str, object]:
-    """The rows for JSON. What does not fit into a number of JavaScript's stays text."""
+    """The rows as fields of JSON. Only the port is a number, as other integers may exceed those of JavaScript."""
     return {name: int(value) if name == "port" else value for name, value in rows}
 
 
 def _is_address(host: str) -> bool:
-    """Whether it is an address; a zone it need not have here, but one that it has must be good."""
+    """Whether ``host`` is an address. Raises Invalid for a bad zone; a link-local address needs none here."""
     return family_of(host) is not None and bool("%" not in host or check_host(host))
 
 
@@ -132,14 +132,14 @@ def _network(word: str) -> Rows:
 
 
 def _zone(network: _Network) -> str:
-    """The zone of DNS that holds the network's reverse pointers."""
+    """The DNS zone of the network's PTR records."""
     width, labels = (8, 4) if network.version == 4 else (4, 32)
     names = network.network_address.reverse_pointer.split(".")
     return ".".join(names[labels - network.prefixlen // width :])
 
 
 def _canonical(address: _Address) -> str:
-    """The address as the system writes it, an IPv4-mapped one with its IPv4 address (RFC 5952)."""
+    """The address in the form of RFC 5952: an IPv4-mapped one has its IPv4 address."""
     return socket.inet_ntop(socket.AF_INET if address.version == 4 else socket.AF_INET6, address.packed)
 
 
@@ -153,7 +153,7 @@ def _kind(what: _Address | _Network) -> str:
 
 
 def _spelling(host: str, meant: str) -> str:
-    """Why inet_aton(3) reads the word as it does."""
+    """Explain how inet_aton(3) reads ``host``."""
     parts = host.split(".")
     notes = [f"{part} is hexadecimal" for part in parts if part[:2] in ("0x", "0X")]
     notes += [f"{part} is octal" for part in parts if len(part) > 1 and part.isdigit() and part.startswith("0")]

@@ -1,4 +1,4 @@
-"""Many clients on one stdin and one stdout."""
+"""Joining many clients to one stdin and stdout: all get the same input (``listen --keep``)."""
 
 from collections import deque
 from collections.abc import Callable
@@ -15,19 +15,19 @@ from netkit.services.server import Service
 
 MAX_BEHIND = 1 << 20  # bytes that may wait for one client
 
-_SMALL = 4096  # bytes of a chunk that the next is joined to, so that few bytes do not cost an object each
+_SMALL = 4096  # bytes: a queued chunk that is shorter is joined with the next, which saves objects
 
 
 class Output:
-    """The terminal's stdout, on which clients take turns, a chunk at a time."""
+    """The terminal's stdout, to which clients write in turn, a chunk at a time."""
 
     def __init__(self, terminal: Terminal) -> None:
         self.terminal = terminal
         self._turn = Lock()
-        self._rest = b""  # of a chunk whose client was cut while it was written
+        self._rest = b""  # of a chunk whose client was cancelled while it was written
 
     async def write(self, data: bytes) -> None:
-        """Write all of a chunk, or leave the rest of it to who comes next."""
+        """Write a chunk. If this is cancelled, the next call first writes the rest of it."""
         async with self._turn:
             whole = self._rest + data
             before = self.terminal.counts.sent
@@ -38,7 +38,7 @@ class Output:
 
 
 class Side:
-    """Our side of one of many clients: what it sends goes to the stdout of all, which its end leaves open."""
+    """Our side of one of many clients: what the client sends goes to stdout, which its end leaves open."""
 
     def __init__(self, output: Output) -> None:
         self.name = "stdin and stdout"
@@ -65,9 +65,9 @@ class Side:
 
 
 class Broadcast:
-    """Clients who all get what stdin brings while they are there, and the end that it came to.
+    """Sends all of stdin, and its end, to each client that is connected.
 
-    Stdin is read while somebody is there, at the pace of the fastest; who is ``MAX_BEHIND`` bytes behind is reset.
+    Stdin is read while there are clients, at the pace of the fastest. A client ``MAX_BEHIND`` bytes behind is reset.
     """
 
     def __init__(self, terminal: Terminal) -> None:
@@ -75,10 +75,10 @@ class Broadcast:
         self.subscribers: set[_Subscriber] = set()
         self.changed = Condition()
         self.ended = Event()
-        self.taken = True  # whether somebody has taken the last chunk
+        self.taken = True  # whether a client has taken the last chunk
 
     async def feed(self) -> None:
-        """Read stdin to its end. Raises Failure: READ, or WRITE once nobody reads stdout any more."""
+        """Read stdin to its end. Raises Failure: READ, or WRITE if stdout's reader leaves."""
         terminal = self.output.terminal
         async with Group() as group:
             group.start_soon(terminal.reader_left())
@@ -97,7 +97,7 @@ class Broadcast:
                     )
                     if self.taken:
                         break
-                    await self._until(lambda: bool(self.subscribers))  # who was there left with it unread
+                    await self._until(lambda: bool(self.subscribers))  # all left before one took it
 
     def end(self) -> None:
         """End our input for all clients, whatever stdin may still bring."""
@@ -112,7 +112,7 @@ class Broadcast:
 
 
 class _Subscriber(Side):
-    """The side of one client of a broadcast, from its coming until it is read no more."""
+    """Our side of one client of a broadcast, with its queue of bytes from stdin."""
 
     def __init__(self, broadcast: Broadcast) -> None:
         super().__init__(broadcast.output)
@@ -143,7 +143,7 @@ class _Subscriber(Side):
             self._broadcast.changed.notify_all()
             try:
                 await self._given.wait()
-            except BaseException:  # nobody reads this side any more: what stdin brings from now on is for others
+            except BaseException:  # cancelled: later bytes of stdin are for the other clients
                 self.leave()
                 raise
         if not self._chunks:
@@ -155,7 +155,7 @@ class _Subscriber(Side):
         return data
 
     def leave(self) -> None:
-        """Get no more. Leaving twice is nothing."""
+        """Get no more bytes of stdin. A second call has no effect."""
         self._broadcast.subscribers.discard(self)
         self._broadcast.changed.notify_all()
 
@@ -165,7 +165,7 @@ def keeping(terminal: Terminal, conversation: Conversation) -> Service:
     broadcast = Broadcast(terminal)
 
     def observe(event: CoreEvent) -> None:
-        if not isinstance(event, InputLeft | InputUnread):  # our input goes on: it is everybody's
+        if not isinstance(event, InputLeft | InputUnread):  # not true here: stdin is read on for other clients
             conversation.observe(event)
 
     async def handle(stream: Connection) -> str:
@@ -187,6 +187,6 @@ def keeping(terminal: Terminal, conversation: Conversation) -> Service:
         return how
 
     handler = with_idle_timeout(handle, conversation.idle_timeout)
-    if conversation.ending.input is Input.TERMINAL:  # what is typed ends by Ctrl-C too
+    if conversation.ending.input is Input.TERMINAL:  # Ctrl-C ends typed input, too
         return Service(handler, broadcast.feed, interrupted=broadcast.end)
     return Service(handler, broadcast.feed)

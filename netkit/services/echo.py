@@ -1,4 +1,4 @@
-"""The echo services: every byte comes back, as it is or changed, until the client ends; then so do we."""
+"""The echo service: sends back all bytes, maybe changed, until the client's end."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -11,10 +11,10 @@ from netkit.core.stream import Connection
 def echo(
     changes: Sequence[Callable[[], Change]] = (), *, prefix: bytes | None = None, idle_timeout: float | None = None
 ) -> Handler:
-    """A handler that sends back what comes, each client's through ``changes`` made for it.
+    """A handler that sends back what comes, through ``changes``, which are made anew for each client.
 
-    Each line comes behind ``prefix``, which may name {host} and {port}. A client's end is answered with ours, after the
-    last byte. A client over which nothing moved for ``idle_timeout`` seconds is cut.
+    Each line gets ``prefix``, in which {host} and {port} are the client's. After the client's end, and the last byte,
+    we send ours. A connection on which nothing moves for ``idle_timeout`` seconds is reset.
     """
 
     def before(stream: Connection) -> list[Callable[[], Change]]:

@@ -1,4 +1,4 @@
-"""Running a program on one end of a conversation."""
+"""Running a program for each connection, with the connection as its stdin and stdout (``--exec``)."""
 
 import errno
 import os
@@ -18,14 +18,14 @@ from netkit.services.process import LAST_CHANCE, Process, find
 
 _FULL = (errno.EMFILE, errno.ENFILE, errno.EAGAIN, errno.ENOMEM)
 
-_OURS = ("NETKIT_PEER_", "NETKIT_LOCAL_")  # an outer netkit's
+_OURS = ("NETKIT_PEER_", "NETKIT_LOCAL_")  # variables that an outer netkit may have set
 
 
 class Program(FileStream):
-    """A running program as a stream: its stdout is what we receive, its stdin what we send to.
+    """A running program as a stream: we receive its stdout, and send to its stdin.
 
-    It has descriptors 0 to 2 alone and a process group of its own. What is sent once it stopped reading is dropped: its
-    answer may still be on its way. ``answered`` is set at the end of its output.
+    It inherits only descriptors 0 to 2, and has its own process group. Once it has closed its stdin, what we send is
+    dropped, as its output may still come. ``answered`` is set at the end of its output.
     """
 
     def __init__(self, argv: Sequence[str], environment: dict[str, str]) -> None:
@@ -39,7 +39,7 @@ class Program(FileStream):
         self._deaf = False
 
     def raw_source(self) -> RawEnd | None:
-        return super().raw_source()  # whoever moves bytes by it meets the end in ``recv``
+        return super().raw_source()  # after moving bytes the caller gets the end from ``recv``, which sets ``answered``
 
     async def recv(self) -> bytes:
         data = await super().recv()
@@ -58,13 +58,13 @@ class Program(FileStream):
             self._deaf = True
 
     async def send_eof(self) -> None:
-        """Close our end of the pipe, which takes no descriptor."""
+        """Close our end of the pipe, without the /dev/null that the base class opens in its place."""
         notify_closing(self._sink)
         self._pipes[0].close()
         self._sink = -1
 
     async def stopped_reading(self) -> None:
-        """Wait until nobody reads its stdin; for ever if we ended it."""
+        """Wait until its stdin has no reader; forever if we closed it."""
         try:
             if self._sink >= 0:
                 await self.reader_left()
@@ -79,11 +79,11 @@ class Program(FileStream):
             pipe.close()
 
     async def ended(self) -> int:
-        """Wait for the program's own end; return its exit code, 128+n after signal n."""
+        """Wait until the program exits; return its exit code, 128+n after signal n."""
         return await self._process.ended()
 
     async def end(self, observe: Observer) -> None:
-        """Unless it has ended, end the program and all of its process group."""
+        """Close both pipes and, unless the program has exited, end it and its process group."""
         self.close()
         await self._process.end(LAST_CHANCE, observe)
 
@@ -91,13 +91,14 @@ class Program(FileStream):
 def running(
     argv: Sequence[str], conversation: Conversation, finished: Callable[[int], None], *, alone: bool
 ) -> Handler:
-    """A handler that runs a program over each connection, and tells ``finished`` its exit code.
+    """A handler that runs a program for each connection, and calls ``finished`` with its exit code.
 
-    When the program's output has ended and it reads no more, the peer is let go once it ended too, or after ``DRAIN``
-    seconds. A program that we leave before its output ended is ended, and its exit code is not told.
+    Once the program has ended its output and closed its stdin, the conversation ends with the peer's end, or after
+    ``DRAIN`` seconds of silence. If the conversation ends before the program's output, the program is ended by a
+    signal, and its exit code is not reported.
 
-    Raises Failure at once if there is no such program. A program that cannot be run for one of many clients, who are
-    not ``alone``, is told.
+    Raises Failure at once if there is no such program. ``alone`` is for a single connection: its failure is raised by
+    the caller; with many clients, a program that cannot be run is also reported to ``observe``.
     """
     find(argv)
     full = Full()
@@ -109,7 +110,7 @@ def running(
         except Failure as failure:
             if alone:
                 pass
-            elif failure.errno in _FULL:  # to wait here would keep the descriptors that others need
+            elif failure.errno in _FULL:  # waiting here would keep descriptors that other clients need
                 full.report("run another program", failure, observe)
             else:
                 observe(Cut(stream.peer, str(failure)))
@@ -142,7 +143,7 @@ def running(
 
 
 def _environment(stream: Connection) -> dict[str, str]:
-    """Our environment with both ends of the connection, as far as they have names."""
+    """Our environment, and the addresses of both ends of the connection, except for those of unix sockets."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith(_OURS)}
     for side, end in (("PEER", stream.peer), ("LOCAL", stream.local)):
         if end.host is not None:

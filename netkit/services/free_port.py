@@ -1,15 +1,15 @@
-"""Finding ports that nothing uses, by asking the system for some."""
+"""Finding free ports, by binding port 0."""
 
 from netkit.core import tcp_server, udp_server
 from netkit.core.address import Endpoint, Protocol
 from netkit.core.errors import Exit, Failure
 from netkit.core.events import ignore
 
-_MAX_REPEATS = 300  # times that the system names a port again before no others are taken to be left
+_MAX_REPEATS = 300  # times in a row that the system gives a known port before we take it that no others are free
 
 
 async def free_ports(count: int, protocol: Protocol) -> list[int]:
-    """Find so many different ports that are free on every interface. Raises Failure BIND if there are not."""
+    """Find ``count`` different ports that are free on all interfaces. Raises Failure BIND if there are not enough."""
     anywhere = Endpoint("", 0)
     found: dict[int, None] = {}
     again = 0
