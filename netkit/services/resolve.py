@@ -1,4 +1,4 @@
-"""Looking names up: by the system's resolver as connect does, or by asking DNS servers; many at a time, in order."""
+"""Looking up names for ``netkit resolve``: by the system's resolver or DNS servers, many at a time, in order."""
 
 import re
 import socket
@@ -20,17 +20,17 @@ if TYPE_CHECKING:
     from netkit.protocols.url import Url
 
 _MAX_LOOKUPS = 16  # at one time
-_MAX_UNREPORTED = 1024  # names, of which the first may take long
+_MAX_UNREPORTED = 1024  # names that are looked up, and wait for the report of an earlier one
 _MAX_LINE = 1024  # bytes of a line that may be a name
 _DNS_PORT, _SECURED_PORT = 53, 853  # the latter of RFC 7858
 _CONFIGURATION = "/etc/resolv.conf"
-_AGAIN = (Exit.RESOLVE, Exit.PROTOCOL, Exit.TIMEOUT)  # what may be better later
+_AGAIN = (Exit.RESOLVE, Exit.PROTOCOL, Exit.TIMEOUT)  # failures after which --wait tries again
 
 
 class Value(NamedTuple):
-    """One address, with a port if that was asked for, name or record; ``kind`` is "address", "name" or a type of DNS.
+    """One value of an answer: an address (with a port, if asked for), a name or a record.
 
-    ``ttl`` is in seconds; ``strings`` are those of a record that is made of them.
+    ``kind`` is "address", "name" or a record type. ``ttl`` is in seconds. ``strings`` are those of a TXT record.
     """
 
     kind: str
@@ -44,7 +44,7 @@ class Value(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """What is known of a name, or of this machine if it is empty: at least one value; who told, if not the system."""
+    """The answer for a name ("" is this machine), with at least one value; ``server`` is that of a DNS query."""
 
     name: str
     values: tuple[Value, ...]
@@ -55,25 +55,26 @@ class Answer(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """A name as it was given, and its answer, or why there is none."""
+    """A name as it was given, and its answer, or the failure."""
 
     name: str
     result: Answer | Failure
 
 
 class Expected(NamedTuple):
-    """What has to be among the answers: as it was typed, and in the form in which values are compared."""
+    """A value that must be among the answers: as typed, and in the canonical form for comparison."""
 
     text: str
     form: bytes
 
 
 class Query(NamedTuple):
-    """How to look up: which records, and whom to ask, over TLS with ``layers``, by a ``url``; none of these for the
-    system.
+    """How to look up names.
 
-    ``timeout`` is for one look-up. With ``wait`` a name is looked up again, every ``interval`` seconds, until it has an
-    answer with all that is ``expected`` or ``wait`` seconds are over.
+    ``kinds`` are record types. ``server`` is asked, over TLS with ``layers``, or over HTTPS at ``url``. Without these
+    the system's resolver is used, and without ``server`` the system's DNS servers. ``timeout`` is for one look-up, in
+    seconds. With ``wait`` a name is looked up again, every ``interval`` seconds, until the answer has all that is
+    ``expected``, or ``wait`` seconds are over.
     """
 
     family: int = 0
@@ -100,8 +101,7 @@ def parse_query(
     *,
     tls: bool = False,
 ) -> Query:
-    """Read what is to be looked up for these names, and how: a type of record, a service's port, a server, what is
-    ``expected``; raise Invalid."""
+    """Add to ``how`` the parsed record type, service, server and expected values; check the names. Raises Invalid."""
     if kind is not None:
         from netkit.protocols.dns import check_kind
 
@@ -119,8 +119,7 @@ def parse_query(
 
 
 def parse_server(text: str, *, tls: bool = False) -> "tuple[Endpoint, Url | None]":
-    """Read the address of a DNS server, whose port need not be given, or an https URL; ``tls`` is as ``tls:`` before
-    it."""
+    """Parse the address of a DNS server, with an optional port, or an https URL. ``tls`` is as ``tls:`` in front."""
     if "://" in text:
         from netkit.protocols.url import parse
 
@@ -141,12 +140,12 @@ def parse_server(text: str, *, tls: bool = False) -> "tuple[Endpoint, Url | None
 
 
 def _checked(text: str, how: Query) -> str:
-    """What is expected, as an address or a name, if no type of record is asked for. Raises Invalid."""
+    """The expected value: without a record type it must be an address or a name. Raises Invalid."""
     return text if how.kinds else check_host(text)
 
 
 def _form(text: str, how: Query) -> bytes:
-    """The one form of a value in which it is compared. Raises Invalid for what is no value of the type asked for."""
+    """The canonical form of a value, for comparison. Raises Invalid if it is no value of the record type."""
     if how.kinds:
         from netkit.protocols.dns import comparable
 
@@ -159,7 +158,7 @@ def _form(text: str, how: Query) -> bytes:
 
 
 def check(name: str, how: Query) -> str:
-    """Check a name or an address, and return it as it is looked up. Raises Invalid."""
+    """Check a name or an address, and return it in the form for the look-up. Raises Invalid."""
     if how.kinds and name == ".":
         return name
     if "://" in name:
@@ -186,7 +185,7 @@ def check(name: str, how: Query) -> str:
 
 
 def _check_expected(host: str, how: Query) -> None:
-    """Raise Invalid if the answers for a host are all of another kind than what is expected."""
+    """Raise Invalid if an expected value can never be among the answers: an address among names, or the reverse."""
     has_names = how.canonical or family_of(host) is not None
     for text, _ in how.expected:
         family = family_of(check_host(text))
@@ -205,7 +204,7 @@ def _is_dns_name(name: str) -> bool:
 
 
 def _is_kind(word: str) -> bool:
-    """Whether a word is a type of record as dig takes it beside a name, in upper case: MX."""
+    """Whether a word is a record type in upper case, such as MX, which dig takes beside a name."""
     from netkit.protocols.dns import check_kind
 
     try:
@@ -215,7 +214,7 @@ def _is_kind(word: str) -> bool:
 
 
 async def answer(host: str, how: Query) -> Answer:
-    """Look one name up, or an address for its name, until it is as wanted. Raises Failure."""
+    """Look up a name, or the name of an address; with ``how.wait`` until it is as expected. Raises Failure."""
 
     async def attempt(seconds: float) -> Answer:
         found = await _looked_up(host, how._replace(timeout=seconds))
@@ -238,7 +237,7 @@ def _check_answer(found: Answer, how: Query) -> None:
 def _shown_form(text: str, how: Query) -> bytes:
     try:
         return _form(text, how)
-    except Invalid:  # of a type whose values the library writes and does not read
+    except Invalid:  # a type whose values dnspython can print but not parse
         return text.encode()
 
 
@@ -273,7 +272,7 @@ async def _from_system(host: str, how: Query) -> Answer:
 
 
 async def _from_dns(host: str, how: Query) -> Answer:
-    """Ask for a name, or where the system's servers are asked, for those that its search list makes of it, in turn."""
+    """Query DNS for a name. With the system's servers the names of its search list are tried in turn."""
     begun = now()
     failures: dict[str, Failure] = {}
     for name in [host] if how.server else _candidates(host):
@@ -313,7 +312,7 @@ async def _asked(host: str, how: Query, begun: float) -> Answer:
 
 
 def _kinds(host: str, family: int) -> tuple[str, ...]:
-    """The types of record that answer for a name, or for an address, unless others are asked for."""
+    """The record types to query for a name, or for an address, by default."""
     if family_of(host) is not None:
         return ("PTR",)
     return {0: ("A", "AAAA"), socket.AF_INET: ("A",), socket.AF_INET6: ("AAAA",)}[family]
@@ -323,7 +322,7 @@ async def _servers(how: Query) -> list[Endpoint]:
     if how.server is None:
         return [Endpoint(host, _DNS_PORT) for host in _configured()]
     if how.layers:
-        return [how.server._replace(tls=False)]  # whose addresses are raced when it is dialled
+        return [how.server._replace(tls=False)]  # not looked up here: ``dial`` does that, and races the addresses
     found = await lookup(how.server, 0, observe=ignore)
     return [Endpoint(address.host, how.server.port) for address in found]
 
@@ -335,7 +334,7 @@ def _configured() -> list[str]:
 
 
 def _candidates(host: str) -> list[str]:
-    """The names that ``host`` may stand for, in the order in which the system's resolver asks for them."""
+    """The full names to try for ``host``, in the order of the system's resolver: search list and ndots."""
     if host.endswith(".") or family_of(host) is not None:
         return [host]
     suffixes: list[str] = []
@@ -350,7 +349,7 @@ def _candidates(host: str) -> list[str]:
 
 
 def _configuration() -> list[list[str]]:
-    """The rows of resolv.conf(5) that say something."""
+    """The lines of resolv.conf(5) with at least two words, split into words."""
     try:
         with open(_CONFIGURATION, encoding="utf-8", errors="replace") as file:
             return [row for line in file if len(row := line.split()) > 1]
@@ -359,7 +358,7 @@ def _configuration() -> list[list[str]]:
 
 
 async def local_host(how: Query) -> Answer:
-    """What this machine is called: its host name, its full name and the addresses of that. Raises Failure."""
+    """This machine's host name, its fully qualified name, and the addresses of that. Raises Failure."""
     host = socket.gethostname()
     begun = now()
     with resolving(host, how.timeout):
@@ -371,7 +370,7 @@ async def local_host(how: Query) -> Answer:
 
 
 async def answers(names: AsyncIterator[str], how: Query, report: Callable[[Outcome], None]) -> None:
-    """Look many names up, several at a time, and report each in its turn. No name is read before it is begun with."""
+    """Look up many names, 16 at a time, and report them in order. A name is read only once its look-up can start."""
     places, unreported = Semaphore(_MAX_LOOKUPS), Semaphore(_MAX_UNREPORTED)
     last: Task | None = None
 
@@ -400,7 +399,7 @@ async def _outcome(name: str, how: Query) -> Answer | Failure:
 
 
 async def iter_names(words: Sequence[str]) -> AsyncIterator[str]:
-    """Yield the words; for ``-`` the lines of stdin, as they come, without those that are empty."""
+    """Yield the words; for ``-`` the non-empty lines of stdin, as they come."""
     for word in words:
         if word != "-":
             yield word

@@ -11,7 +11,7 @@ from netkit.core.errors import Exit, Invalid, doing
 from netkit.core.sockdiag import ESTABLISHED, LISTEN, STATES, UNCONNECTED, Socket, sockets
 
 PROTOCOLS = ("tcp", "udp", "unix")
-# What ss, netstat and RFC 9293 call the states; case, "-" and "_" are all the same.
+# Names of states in ss, netstat and RFC 9293; case, "-" and "_" are ignored.
 _ALIASES = {
     "estab": ESTABLISHED,
     "connected": ESTABLISHED,
@@ -24,14 +24,14 @@ _ALIASES = {
 
 
 class Process(NamedTuple):
-    """A process that has a socket open; ``name`` is any text."""
+    """A process that has a socket open. Its ``name`` may have any characters."""
 
     pid: int
     name: str
 
 
 class Owned(NamedTuple):
-    """A socket, the name of its user and the processes that have it open, by their pids: none that we cannot see."""
+    """A socket, its user's name, and the processes that have it open, as far as we may see them, by pid."""
 
     socket: Socket
     user: str | None
@@ -39,7 +39,7 @@ class Owned(NamedTuple):
 
 
 class Wanted(NamedTuple):
-    """Which sockets are meant: those for which all holds. ``port`` is that of either end, ``family`` ipv4 or ipv6."""
+    """A filter: sockets for which all of this holds. ``port`` may be that of either end; ``family`` is ipv4 or ipv6."""
 
     protocols: Sequence[str] = PROTOCOLS
     family: str | None = None
@@ -49,7 +49,7 @@ class Wanted(NamedTuple):
     pid: int | None = None
 
     def asked(self) -> list[str]:
-        """The protocols that may have such sockets."""
+        """The protocols that can have such sockets."""
         internet = self.port is not None or self.family is not None
         return [
             protocol
@@ -58,7 +58,7 @@ class Wanted(NamedTuple):
         ]
 
     def takes(self, one: Socket) -> bool:
-        """Whether it is meant, as far as its processes do not matter."""
+        """Whether a socket matches, apart from ``pid``."""
         return (
             self.family in (None, one.family)
             and (not self.listening or is_listening(one))
@@ -68,20 +68,20 @@ class Wanted(NamedTuple):
 
 
 def is_listening(one: Socket) -> bool:
-    """Whether a socket waits for whoever comes: a listener, or one for datagrams with an address and without a peer."""
+    """Whether a socket is a listener, or a datagram socket that is bound and not connected."""
     receives = one.state == UNCONNECTED and one.kind in (None, "dgram") and one.local is not None
     return one.state == LISTEN or receives
 
 
 def any_of(wanted: Wanted) -> bool:
-    """Whether there is such a socket; raise Failure READ."""
+    """Whether there is such a socket. Raises Failure READ."""
     if wanted.pid is not None:
         return bool(listing(wanted))
     return any(map(wanted.takes, sockets(wanted.asked())))
 
 
 def listing(wanted: Wanted) -> list[Owned]:
-    """The sockets that are meant, listeners of each protocol first, then by port and address. Raises Failure READ."""
+    """The matching sockets by protocol, listeners first, then by port and address. Raises Failure READ."""
     if wanted.pid is not None:
         _check_process(wanted.pid)
     found = [one for one in sockets(wanted.asked()) if wanted.takes(one)]
@@ -104,7 +104,7 @@ def _order(one: Socket) -> tuple[object, ...]:
 
 
 def parse_state(text: str, protocols: Iterable[str]) -> str:
-    """Read a state in any of its spellings. Raises Invalid for one that none of these protocols has."""
+    """Parse a state in any of its spellings. Raises Invalid if none of these protocols has it."""
     known = {_squeezed(name): name for names in STATES.values() for name in names} | _ALIASES
     word = _squeezed(text)
     name = known.get(word)
@@ -130,7 +130,7 @@ def _user_name(uid: int) -> str:
 
 
 def _processes(inodes: set[int]) -> dict[int, list[Process]]:
-    """The processes that have each socket open, by pid, as far as we may look into them. Raises Failure READ."""
+    """For each inode the processes that have the socket open, by pid, as far as we may see. Raises Failure READ."""
     found: dict[int, list[Process]] = {}
     if not inodes:
         return found
@@ -146,19 +146,19 @@ def _processes(inodes: set[int]) -> dict[int, list[Process]]:
 
 
 def _check_process(pid: int) -> None:
-    """Raise Failure READ if we may not look into this process: nobody could say then that it has no sockets."""
+    """Raise Failure READ if we may not see the open files of a process, as an empty list would then be wrong."""
     hint = "only root sees the sockets of other users' processes"
     with doing(Exit.READ, f"read the sockets of process {pid}", hint=hint):
         folder = f"/proc/{pid}/fd"
         try:
             for name in os.listdir(folder)[:1]:
-                os.readlink(f"{folder}/{name}")  # where root may not trace, it may see that there are some
+                os.readlink(f"{folder}/{name}")  # root without CAP_SYS_PTRACE can list them, but not read the links
         except (FileNotFoundError, ProcessLookupError):
             pass
 
 
 def _open_files(pid: int) -> Iterator[str]:
-    with suppress(OSError):  # it has ended, or is not ours to look into
+    with suppress(OSError):  # it has exited, or we have no permission
         for name in os.listdir(f"/proc/{pid}/fd"):
             with suppress(OSError):  # closed meanwhile
                 yield os.readlink(f"/proc/{pid}/fd/{name}")

@@ -1,4 +1,4 @@
-"""TEXT: bytes as a person types them, with escapes for those that have no key."""
+"""Parsing and printing of TEXT: bytes as typed in arguments, with escapes such as \\n and \\x00."""
 
 import os
 import re
@@ -10,7 +10,7 @@ _MEANING = {b"n": b"\n", b"r": b"\r", b"t": b"\t", b"0": b"\0", b"\\": b"\\"}
 
 
 def parse(text: str) -> bytes:
-    """The bytes that ``text`` spells, with ``\\n \\r \\t \\0 \\\\ \\xNN`` understood."""
+    """The bytes of a TEXT with the escapes ``\\n \\r \\t \\0 \\\\ \\xNN``. Raises Invalid for others."""
 
     def meaning(match: re.Match[bytes]) -> bytes:
         if match[1]:
@@ -24,9 +24,9 @@ def parse(text: str) -> bytes:
 
 
 def parse_beside(option: str, word: str, *, stdin: bool = False) -> bytes:
-    """TEXT of an option with ``option``-file beside it: no name of a file behind an @, as curl has it.
+    """Parse the TEXT of ``option``, beside which there is ``option``-file. Raises Invalid for curl's ``@FILE``.
 
-    With ``stdin`` the other one takes ``-`` too.
+    ``stdin`` is whether the other option also takes ``-``.
     """
     name = word.removeprefix("@")
     if name != word and ((stdin and name == "-") or os.path.exists(name)):
@@ -35,13 +35,13 @@ def parse_beside(option: str, word: str, *, stdin: bool = False) -> bytes:
 
 
 def spell(data: bytes) -> str:
-    """The TEXT of these bytes: printable, on one line, and read by ``parse`` as the same bytes."""
+    """The TEXT for these bytes: printable, on one line, and parsed to the same bytes."""
     text = data.decode("utf-8", "surrogateescape")
     return text if text.isprintable() and "\\" not in text else text.translate(_SPELLING)
 
 
 class _Spelling(dict[int, str]):
-    """How characters are spelled; most are known beforehand."""
+    """A table for str.translate; rare characters are added when they occur."""
 
     def __missing__(self, code: int) -> str:
         character = chr(code)

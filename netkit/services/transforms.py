@@ -1,6 +1,6 @@
-"""Changes of bytes on their way: line ends, labels, visible control bytes, and ends that the data decides.
+"""Changes for the bytes of a stream: CR LF, labels, prefixes, capitals, visible control bytes; an end by the data.
 
-Each function makes a Change for one stream, which keeps what it has to remember between two chunks.
+Each function makes a Change for one stream, as it keeps state between two chunks.
 """
 
 import codecs
@@ -14,13 +14,13 @@ from netkit.core.pump import Change, Done
 from netkit.core.search import WINDOW, Pattern
 from netkit.services.join import STDOUT
 
-MAX_LINE = 64 * 1024  # bytes of a line that a label is put before
+MAX_LINE = 64 * 1024  # bytes of a labelled line; a longer one becomes several
 _LONE_LF = re.compile(rb"(?<!\r)\n")
 _CONTROL = {c: f"\\x{c:02x}" for c in (*range(32), *range(127, 160)) if chr(c) not in "\n\r\t"}  # C0, DEL, C1
 
 
 def crlf() -> Change:
-    """Send each line end as CR LF; one that is CR LF already stays."""
+    """Turn LF into CR LF, unless a CR is before it already."""
     after_cr = False
 
     def change(data: bytes) -> bytes:
@@ -33,7 +33,7 @@ def crlf() -> Change:
 
 
 def labelled(label: str) -> Change:
-    """Give each line as ``LABEL<TAB>line``, once it or the input ends; one of over ``MAX_LINE`` bytes as several."""
+    """Turn each line into ``LABEL<TAB>line`` once it is complete; one longer than ``MAX_LINE`` bytes into several."""
     head = label.encode() + b"\t"
     kept = b""
 
@@ -52,7 +52,7 @@ def labelled(label: str) -> Change:
 
 
 class Limits:
-    """What of one peer's bytes is enough: those up to the first match of ``pattern``, and at most so many."""
+    """Limits of what is received from a peer: up to the first match of ``pattern``, and at most ``most`` bytes."""
 
     def __init__(self, pattern: Pattern | None, most: int | None) -> None:
         self._pattern = pattern
@@ -63,7 +63,7 @@ class Limits:
         return self._pattern is not None or self._most is not None
 
     def changes(self) -> list[Callable[[], Change]]:
-        """Makers of the changes that are done when it is enough."""
+        """Makers of the changes that raise Done at these limits."""
         makers: list[Callable[[], Change]] = []
         if self._pattern is not None:
             makers.append(partial(until, self._pattern, self._find, cut=True))
@@ -72,7 +72,7 @@ class Limits:
         return makers
 
     def check(self, name: str) -> None:
-        """Raise Failure PROTOCOL if what ``name`` sent has ended before a match, or before so many bytes."""
+        """Raise Failure PROTOCOL if the data of ``name`` ended before a match, or before ``most`` bytes."""
         if self._found or (self._filled and self._pattern is None):
             return
         if self._pattern is not None:
@@ -88,7 +88,7 @@ class Limits:
 
 
 def prefixed(prefix: bytes) -> Change:
-    """Put ``prefix`` in front of each line, as soon as its first byte comes."""
+    """Insert ``prefix`` before each line, as soon as its first byte comes."""
     at_start = True
 
     def change(data: bytes) -> bytes:
@@ -103,7 +103,7 @@ def prefixed(prefix: bytes) -> Change:
 
 
 def capitals() -> Change:
-    """Send letters of UTF-8 text as capitals; bytes that are no text stay, half a character waits for its rest."""
+    """Turn UTF-8 text into capitals. Bytes that are not UTF-8 stay; an incomplete character waits for its rest."""
     decoder = codecs.getincrementaldecoder("utf-8")("surrogateescape")
 
     def change(data: bytes) -> bytes:
@@ -113,7 +113,7 @@ def capitals() -> Change:
 
 
 def capitals_in_place(data: bytes) -> bytes:
-    """Letters as capitals, but for those whose capital has another number of bytes in UTF-8, and bytes that stay."""
+    """Turn UTF-8 text into capitals, except letters whose capital has another length. Bytes that are not UTF-8 stay."""
     letters = [(_octets(letter), _octets(letter.upper())) for letter in data.decode("utf-8", "surrogateescape")]
     return b"".join([capital if len(capital) == len(letter) else letter for letter, capital in letters])
 
@@ -123,7 +123,7 @@ def _octets(text: str) -> bytes:
 
 
 def visible() -> Change:
-    """Show control bytes as ``\\xNN``: C0 but for newline, return and tab, DEL, C1, and bytes that are not UTF-8."""
+    """Replace by ``\\xNN``: C0 except newline, return and tab; DEL; C1; and bytes that are not UTF-8."""
     decoder = codecs.getincrementaldecoder("utf-8")("backslashreplace")
 
     def change(data: bytes) -> bytes:
@@ -133,15 +133,15 @@ def visible() -> Change:
 
 
 def incoming(raw: bool) -> list[Callable[[], Change]]:
-    """The changes for data from a peer on its way to stdout: to anything but a terminal, none."""
+    """The changes for data from a peer to stdout: ``visible`` if that is a terminal, unless ``raw``."""
     return [] if raw or not os.isatty(STDOUT) else [visible]
 
 
 def until(pattern: Pattern, found: Callable[[], None], *, cut: bool) -> Change:
-    """Pass bytes as they are, and be done with the first match, which is told to ``found``.
+    """Pass bytes unchanged, and raise Done at the first match, after calling ``found``.
 
-    With ``cut`` the output ends with the match, otherwise with the chunk it came in. A match may span chunks as long as
-    it fits into the last ``WINDOW`` bytes. Raises SearchTimeout.
+    With ``cut`` the output ends with the match, otherwise with the chunk in which it ends. A match may span chunks if
+    it begins in the last ``WINDOW`` bytes before. Raises SearchTimeout.
     """
     window = b""
 
@@ -159,7 +159,7 @@ def until(pattern: Pattern, found: Callable[[], None], *, cut: bool) -> Change:
 
 
 def at_most(limit: int, filled: Callable[[], None] = lambda: None) -> Change:
-    """A change that is done with the ``limit``-th byte, which ``filled`` is told."""
+    """Pass ``limit`` bytes unchanged, then call ``filled`` and raise Done."""
     left = limit
 
     def change(data: bytes) -> bytes:
