@@ -1,1 +1,1 @@
-"""Getting a URL, to stdout or to a file."""
+"""Fetching http and https URLs, to stdout or to files."""

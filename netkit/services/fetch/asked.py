@@ -1,4 +1,4 @@
-"""What to ask for, how the request says it, and what a redirect makes of it."""
+"""What to fetch, the HTTP request for it, and the request that follows a redirect."""
 
 import os
 from collections.abc import Sequence
@@ -13,26 +13,26 @@ from netkit.protocols.url import Url, follow
 from netkit.services.fetch.data_file import DataFile
 
 _MOVED, _SAME = (301, 302, 303, 307, 308), (307, 308)
-# What a redirect to another origin is told of the fields that were given: nothing that could be a secret.
+# Of the given fields only these are sent after a redirect to another origin: no other may be free of secrets.
 _HARMLESS = (
     *("accept", "accept-charset", "accept-encoding", "accept-language", "cache-control", "content-encoding"),
     *("content-language", "content-type", "if-match", "if-modified-since", "if-none-match", "if-range"),
     *("if-unmodified-since", "pragma", "range", "user-agent"),
 )
 _OURS = ("content-length", "transfer-encoding", "upgrade", "te", "trailer")
-_LEFT_OUT = ("user-agent", "accept", "accept-encoding", "content-type")  # fields of ours that nobody needs
-_REPEATABLE = ("GET", "HEAD", "PUT", "DELETE", "OPTIONS")  # that do the same when asked twice: RFC 9110, section 9.2.2
+_LEFT_OUT = ("user-agent", "accept", "accept-encoding", "content-type")  # fields of ours that may be left out
+_REPEATABLE = ("GET", "HEAD", "PUT", "DELETE", "OPTIONS")  # idempotent methods: RFC 9110, section 9.2.2
 
 
 _PASSWORD = "NETKIT_PASSWORD"
 
 
 class Asked(NamedTuple):
-    """What to ask, and what to make of the answer.
+    """What to fetch, and what to do with the response.
 
-    ``fields`` are added to ours, or take their place; one without a value leaves ours out. ``include`` writes the head
-    of the answer before its body, ``compressed`` asks for a compressed body and undoes that. Sizes are in bytes,
-    ``idle_timeout`` in seconds.
+    ``fields`` are added to ours, or replace them; one with an empty value removes ours. ``fail`` makes a status of 400
+    or more a failure. ``include`` writes the head before the body. ``compressed`` accepts a compressed body and decodes
+    it. ``max_size`` is in bytes, ``idle_timeout`` in seconds.
     """
 
     method: str = "GET"
@@ -48,12 +48,12 @@ class Asked(NamedTuple):
 
     @property
     def is_repeatable(self) -> bool:
-        """Whether asking once more does what asking once does, and there is still all that is to be sent."""
+        """Whether the request may be sent again: the method is idempotent, and the body can be read again."""
         again = not isinstance(self.body, DataFile) or self.body.is_repeatable
         return self.method in _REPEATABLE and again
 
     def request(self, proxy: Proxy | None, conditions: Sequence[tuple[str, bytes]] = ()) -> Request:
-        """The request; ``proxy`` is asked in place of the server if there is one. Raises Failure READ for the body."""
+        """Make the request, for ``proxy`` if there is one, else for the server. Raises Failure READ for the body."""
         authorization = self.url.authorization
         codings = "identity"
         if self.compressed:
@@ -72,7 +72,10 @@ class Asked(NamedTuple):
         return Request(self.method, target, fields, self.body.begin() if isinstance(self.body, DataFile) else self.body)
 
     def redirected(self, head: Head) -> "Asked | None":
-        """The request that a redirect asks for (RFC 9110, section 15.4); None if it is none."""
+        """The request that follows a redirect (RFC 9110, section 15.4); None if the response is no redirect.
+
+        Raises Failure PROTOCOL for a malformed Location, and for a body that would go from https to http.
+        """
         location = head.get("location")
         if head.status not in _MOVED or location is None:
             return None
@@ -96,7 +99,7 @@ class Asked(NamedTuple):
 
 
 def login(text: str) -> tuple[str, str]:
-    """The user and the password of ``USER[:PASSWORD]``, or that of the environment. Raises Invalid if there is none."""
+    """Parse ``USER[:PASSWORD]``; the default password is in the environment. Raises Invalid if there is none."""
     user, colon, password = text.partition(":")
     if not colon and _PASSWORD not in os.environ:
         raise Invalid(f"--user has no password: it is {_PASSWORD} of the environment, or behind a colon, even if empty")
@@ -104,9 +107,9 @@ def login(text: str) -> tuple[str, str]:
 
 
 def check_fields(fields: Sequence[tuple[str, bytes]]) -> None:
-    """Raise Invalid for fields that are not to be given.
+    """Raise Invalid for fields that must not be given.
 
-    These are those that frame the message, a second Host, and one without a value where there is none to be left out.
+    They are: fields that frame the message, a second Host, and one with an empty value that does not remove ours.
     """
     given = names(fields)
     for name in given:

@@ -1,4 +1,4 @@
-"""Fetching URLs: who is asked, where redirects lead, when it is asked again, and how the answer gets to its place."""
+"""Fetching URLs: sending requests, following redirects, retrying, and writing responses to their places."""
 
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, suppress
@@ -25,16 +25,16 @@ from netkit.services.fetch.retry import BUSY, NO_ANSWER, NOT_THERE, Tries, retry
 from netkit.services.fetch.timing import Timing
 from netkit.services.progress import Show, Tell
 
-_PATIENCE = 1.0  # s in which a server that has answered acknowledges some more of what it was sent
-_MAX_UNREAD = 64 * 1024  # bytes of an answer that nobody wants, read so that its connection can be kept
+_PATIENCE = 1.0  # s in which a server that has answered must acknowledge more of the request
+_MAX_UNREAD = 64 * 1024  # bytes of an unneeded body that are read so that the connection can be kept
 _CONDITIONS = frozenset(("if-none-match", "if-modified-since"))
 
 Forwarder = Callable[[Url], Proxy | None]
-"""The HTTP proxy that is asked for a URL itself, in place of its server, if any."""
+"""Returns the HTTP proxy to which the request for a URL is sent, None if it is sent to the server."""
 
 
 class Fetching(Record):
-    """How URLs are fetched: over which connections, through whom, how often and for how long each is tried."""
+    """How URLs are fetched: connections, proxy, and retries: ``retry`` times, or for ``wait`` seconds."""
 
     connections: Connections
     forwarder: Forwarder
@@ -45,14 +45,14 @@ class Fetching(Record):
 
 
 class _Busy(NamedTuple):
-    """A server that cannot answer now, and in how many seconds it wants to be asked again, if it says so."""
+    """A failure after which to retry, and after how many seconds by Retry-After, if the server sent that."""
 
     failure: Failure
     after: float | None
 
 
 class Fetch:
-    """One URL, fetched once. ``is_last`` says that its connection is for nothing else."""
+    """Fetches one URL. ``is_last`` is whether the connection can be closed after it."""
 
     def __init__(self, asked: Asked, place: Place, how: Fetching, *, is_last: bool = True) -> None:
         self._asked = asked
@@ -60,17 +60,17 @@ class Fetch:
         self._how = how
         self._is_last = is_last
         self._tries = Tries(how.retry, how.wait, how.observe)
-        self._exchange: Exchange | None = None  # the last one that has begun
-        self._body: Exchange | None = None  # the one whose body goes to the place
-        self._is_answered = False  # something has come of what was asked last
+        self._exchange: Exchange | None = None  # the latest one
+        self._body: Exchange | None = None  # the one whose body is written to the place
+        self._is_answered = False  # whether any byte of a response to the latest request has come
 
     async def run(self) -> None:
-        """Ask, follow redirects, and write the answer to its place.
+        """Send the request, follow redirects, and write the response to its place.
 
-        Raises Failure: those of ``Dial``, of ``Exchange`` and of the place; HTTP for a status of 400 or more if that is
-        to fail, PROXY for a proxy that wants authentication, REDIRECTS, TOO_BIG, PROTOCOL for an answer to something
-        else, SEND if the request was not all taken, READ for a body that cannot be sent once more, TIMEOUT if
-        ``wait`` ran out.
+        Raises Failure: those of ``Dial``, of ``Exchange`` and of the place; HTTP for a status of 400 or more with
+        ``fail``, PROXY if the proxy wants authentication, REDIRECTS, TOO_BIG, PROTOCOL for a response that does not fit
+        the request, SEND if not all of the request was acknowledged, READ for a body that cannot be sent again, TIMEOUT
+        after ``wait``.
         """
         try:
             await self._follow()
@@ -84,7 +84,7 @@ class Fetch:
                 self._how.observe(told)
 
     def moving(self) -> list[Transfer]:
-        """How far the transfers are: what is sent of a file, then what is received."""
+        """The progress of the transfers: first of the upload, then of the body of the response."""
         rows = []
         exchange, body = self._exchange, self._body
         upload = None if exchange is None else exchange.upload
@@ -97,7 +97,7 @@ class Fetch:
         return rows
 
     def moved(self) -> list[Transfer]:
-        """What the transfers came to."""
+        """The totals of the transfers."""
         rows = []
         if self._exchange is not None and self._exchange.upload is not None:
             rows.append(Transfer("sent", self._exchange.upload.stream.counts.received))
@@ -109,7 +109,7 @@ class Fetch:
         asked = self._asked
         step: Asked | None = asked
         redirects = 0
-        own = True  # as long as all were of one origin
+        own = True  # whether all URLs so far have the same origin
         while step is not None:
             last, step = step, await self._try(step, own)
             if step is not None and step is not last:
@@ -121,7 +121,7 @@ class Fetch:
                     raise Failure(Exit.REDIRECTS, f"fetch {asked.url}", reason, detail=detail)
 
     async def _try(self, step: Asked, own: bool) -> Asked | None:
-        """Do one request, again where that may help; return the next one, if there is to be one."""
+        """Do one request, with retries; return the next one, if there is one."""
         while True:
             self._exchange, self._is_answered = None, False
             try:
@@ -138,11 +138,11 @@ class Fetch:
             await self._tries.again(*outcome)
 
     def _is_stale(self, step: Asked) -> bool:
-        """Whether a server has ended a connection that was kept, at the moment at which it was asked once more."""
+        """Whether the server has probably closed a kept connection just when the request was sent."""
         return self._how.connections.was_reused and self._is_silent and step.is_repeatable
 
     def _may_help(self, failure: Failure, step: Asked) -> bool:
-        """Whether to ask once more may help, and does no harm."""
+        """Whether the request may be sent again after a failure: it may help, and is safe."""
         if self._exchange is None:
             return failure.exit in NOT_THERE
         return self._is_silent and failure.exit in NO_ANSWER and step.is_repeatable
@@ -152,7 +152,7 @@ class Fetch:
         return self._exchange is not None and not self._is_answered
 
     async def _take(self, step: Asked, own: bool) -> Asked | _Busy | None:
-        """Do one request; return the next, if there is to be one: the same again to ask for all of it."""
+        """Do one request; return the next one, if any: after a redirect, or the same again to get the whole file."""
         how = self._how
         stream = await how.connections.to(step.url, own, self._tries.seconds, may_reuse=step.is_repeatable)
         proxy = how.forwarder(step.url)
@@ -193,7 +193,7 @@ class Fetch:
         return outcome
 
     async def _answer(self, exchange: Exchange, step: Asked) -> Asked | _Busy | None:
-        """Take the answer; return the next request, if there is to be one: the same again to ask for all of it."""
+        """Handle the response; return the next request, if any, as ``_take`` does."""
         asked, place = self._asked, self._place
         head = await self._head(exchange)
         length = head.get("content-length")
@@ -222,7 +222,7 @@ class Fetch:
         return step if place.goes_on() else None
 
     async def _head(self, exchange: Exchange) -> Head:
-        """The head of the answer, awaited for as long as there is patience."""
+        """Receive the head. Raises Failure TIMEOUT when the time for retries is over."""
         try:
             with deadline(self._tries.until):
                 head = await exchange.head()
@@ -232,7 +232,7 @@ class Fetch:
         return head
 
     async def _write(self, exchange: Exchange, head: Head) -> None:
-        """Write the answer to its place."""
+        """Write the response to its place."""
         sink = self._place.open(head)
         self._body = exchange
         body: Connection = exchange
@@ -240,14 +240,14 @@ class Fetch:
             from netkit.protocols.content_coding import decoded
 
             body = decoded(exchange, head.get("content-encoding"))
-        if body is exchange:  # whose length is that of what is written
+        if body is exchange:  # not decoded, so its length is that of the file
             self._check_size(sum(filter(None, (self._place.before, exchange.left))))
         if self._asked.include:
             await sink.send(head.raw)
         await self._carry(body, sink)
 
     async def _carry(self, body: Connection, sink: Stream) -> None:
-        """Write the body, of which the kernel moves what nobody has to look at."""
+        """Write the body to ``sink``; after the first MiB the system's kernel moves it if it can."""
         most = None if self._asked.max_size is None else self._asked.max_size - self._place.before
         promoted = False
         while data := await body.recv():
@@ -273,9 +273,9 @@ async def fetch_each(
     tell: Tell | None,
     failed: Callable[[Failure], None],
 ) -> None:
-    """Fetch one after the other, each to its place; show how far that is, and tell what it came to.
+    """Fetch URLs one after the other, each to its place. ``show`` gets the progress, ``tell`` the totals of each.
 
-    ``failed`` is told what one raises, as ``Fetch.run`` and its place do, and may raise it.
+    ``failed`` is called with a failure of ``Fetch.run`` or of a place, and may raise it.
     """
     current: Fetch | None = None
     left = list(wanted)
@@ -298,9 +298,9 @@ async def fetch_each(
 
 
 async def _taken(exchange: Exchange, stream: Connection, asking: Task, before: int) -> None:
-    """Wait until the server has acknowledged the request; raise Failure SEND if it answered, and takes no more.
+    """Wait until the server has acknowledged the request. Raises Failure SEND if it stops doing so after its response.
 
-    ``before`` is how many bytes went over the connection before the request.
+    ``before`` is how many bytes were sent over the connection before the request.
     """
     last, taken = -1, 0
     while last < taken and (taken < exchange.offered or not exchange.asked):
@@ -315,7 +315,7 @@ async def _taken(exchange: Exchange, stream: Connection, asking: Task, before: i
 
 
 async def _skip(exchange: Exchange) -> None:
-    """Read what is left of an answer that nobody wants, if that is soon done."""
+    """Read the rest of an unneeded body, if it is small and comes within ``_PATIENCE``."""
     with suppress(Failure, DeadlineExceeded), deadline(now() + _PATIENCE):
         while exchange.counts.received + (exchange.left or 0) <= _MAX_UNREAD and await exchange.recv():
             pass

@@ -1,4 +1,4 @@
-"""The connections of a run: one at a time, kept for the next request to the same server."""
+"""The connection of a fetch: one at a time, kept alive for the next request to the same server."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -11,28 +11,28 @@ from netkit.core.stream import Connection
 from netkit.protocols.url import Url
 
 Dial = Callable[[Url, bool, Group, float | None], Awaitable[Connection]]
-"""Connects to the server of a URL, told whether it has the origin of the first; layers run in the group.
+"""Connects to the server of a URL, given whether the URL has the origin of the first; layers run in the group.
 
-The last is how many seconds it may take, where that is less than it takes anyway.
+The last argument limits the time, in seconds, further than the usual timeout does (None: no).
 """
 
 
 class Connections:
-    """Connects by ``dial``, and reports how connections end to ``observe``."""
+    """Connects by ``dial``, keeps the connection, and reports ``Closed`` for it to ``observe``."""
 
     def __init__(self, dial: Dial, observe: Observer, group: Group) -> None:
         self._dial = dial
         self._observe = observe
         self._group = group
         self._stream: Connection | None = None
-        self._server: object = None  # whom it leads to
+        self._server: object = None  # the origin to which the connection leads, and ``own``
         self._begun = 0.0
         self.was_reused = False
 
     async def to(self, url: Url, own: bool, patience: float | None, *, may_reuse: bool) -> Connection:
-        """The connection to the server of ``url``: the one that was kept, or a new one. Raises what ``Dial`` does.
+        """The connection to the server of ``url``: the one that was kept, or a new one. Raises what ``Dial`` raises.
 
-        Of one that was kept nobody knows whether it is just ending: it ``may_reuse`` that for what may be sent again.
+        The server may be closing a kept connection at this moment, so ``may_reuse`` is only for repeatable requests.
         """
         server = (url.origin, own)
         self.was_reused = may_reuse and self._server == server and await self._is_usable()
@@ -45,7 +45,7 @@ class Connections:
         return self._stream
 
     async def close(self) -> None:
-        """End the connection, if there is one, as it should."""
+        """Close the connection in order, if there is one."""
         if self._stream is not None:
             await close_gracefully(self._stream)
             self._end("", whole=True)
@@ -60,7 +60,7 @@ class Connections:
             end_connection(stream, self._begun, reason, self._observe, whole=whole)
 
     async def _is_usable(self) -> bool:
-        """Whether the server has neither ended nor said something since it answered."""
+        """Whether the server has neither closed the kept connection nor sent anything since its response."""
         if self._stream is None:
             return False
         try:
@@ -75,7 +75,7 @@ class Connections:
 
 @asynccontextmanager
 async def connections(dial: Dial, observe: Observer) -> AsyncIterator[Connections]:
-    """The connections of a block, at whose end there is none left."""
+    """A Connections for the block, at whose end the connection is closed, or reset after an error."""
     async with Group() as group:
         opened = Connections(dial, observe, group)
         try:

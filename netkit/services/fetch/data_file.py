@@ -13,7 +13,7 @@ from netkit.services.join import STDIN
 
 
 class DataFile:
-    """What a descriptor has to read, from where it stands: again and again if it is a regular file, else once."""
+    """A descriptor to read from its current offset: any number of times if it is a regular file, else once."""
 
     def __init__(self, fd: int, name: str) -> None:
         self._fd = fd
@@ -23,11 +23,11 @@ class DataFile:
 
     @property
     def is_repeatable(self) -> bool:
-        """Whether all of it can be read still."""
+        """Whether it can be read from the beginning (still, or again)."""
         return self._start is not None or not self._stream.counts.received
 
     def begin(self) -> Upload:
-        """What is to be sent, from its beginning. Raises Failure READ if some of it was read, and cannot be again."""
+        """An Upload from the beginning. Raises Failure READ if a part was read already, and cannot be read again."""
         action = f"read {self._name}"
         if not self.is_repeatable:
             raise Failure(Exit.READ, f"{action} again", "it is no regular file, and part of it was sent")
@@ -35,7 +35,7 @@ class DataFile:
             return Upload(self._stream, None)
         with doing(Exit.READ, action):
             size = max(os.fstat(self._fd).st_size - self._start, 0)
-            unsized = not size and os.pread(self._fd, 1, self._start)  # those of /proc have no size
+            unsized = not size and os.pread(self._fd, 1, self._start)  # files in /proc have size 0
             os.lseek(self._fd, self._start, os.SEEK_SET)
         self._stream = self._opened()
         return Upload(self._stream, None if unsized else size)
@@ -46,9 +46,9 @@ class DataFile:
 
 @asynccontextmanager
 async def opened(path: str) -> AsyncIterator[DataFile]:
-    """The file at ``path``, or stdin for ``-``, while it is needed. Raises Failure READ.
+    """Open the file at ``path``, or stdin for ``-``; it is closed after the block. Raises Failure READ.
 
-    A FIFO is waited for until somebody writes to it.
+    Opening a FIFO waits for a writer, without blocking the loop.
     """
     if path == "-":
         yield DataFile(STDIN, "stdin")

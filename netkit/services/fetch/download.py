@@ -1,7 +1,7 @@
-"""A file that is downloaded: written beside its place and renamed once it is whole, so that no part looks finished.
+"""Downloading to a file: written as a part beside it, and renamed when it is complete; resuming a download.
 
-While FILE is not whole there are ``FILE.netkit-part``, with what came, and ``FILE.netkit-info``, which says of which
-version of which URL it is. Both are gone when FILE is there, and also after a failure if nothing could go on from them.
+Until FILE is complete there are ``FILE.netkit-part``, with the bytes so far, and ``FILE.netkit-info``, with the URL and
+the version they are of. Both are removed when FILE is complete, and after a failure that leaves nothing to resume.
 """
 
 import fcntl
@@ -22,11 +22,11 @@ from netkit.services.join import Terminal
 
 _RANGE = re.compile(r"bytes ([0-9]{1,18})-([0-9]{1,18})/([0-9]{1,18}|\*)")
 _MAX_INFO = 64 * 1024  # bytes; ours are a few hundred
-_SURE = 60.0  # s by which a Last-Modified has to be older than the answer to tell versions apart (RFC 9110, 8.8.2.2)
+_SURE = 60.0  # s that Last-Modified must be older than Date to be a strong validator (RFC 9110, section 8.8.2.2)
 
 
 class _Info(NamedTuple):
-    """Which version of which URL a part is of: its ETag, what If-Range is to say, and its bytes if that is known."""
+    """The URL and version of a part: the value for If-Range, the ETag, and the length of the whole, if known."""
 
     url: str
     validator: str
@@ -35,11 +35,10 @@ class _Info(NamedTuple):
 
 
 class Download(Place):
-    """The file at ``path``, for the answer to one URL. Opened before anything is asked; ``close`` ends it.
+    """The file at ``path`` as the place for one URL. It is opened before the request; the owner calls ``close``.
 
-    ``resume`` goes on with what an earlier download of this URL has left. What comes is left for that if it is
-    ``plain``: the body alone, and that of a GET. Raises Failure WRITE, also if there is a file at ``path`` already and
-    not ``force``.
+    ``resume`` continues the part of an earlier download of this URL. ``plain`` is whether the file is just the body of
+    a GET, so that it can be resumed later. Raises Failure WRITE, also if the file exists and ``force`` is not given.
     """
 
     def __init__(self, path: str, url: str, *, force: bool, resume: bool, plain: bool = True) -> None:
@@ -51,10 +50,10 @@ class Download(Place):
         self._action = f"write {path}"
         self._known: _Info | None = None
         self._info_status: os.stat_result | None = None
-        self._whole: int | None = None  # bytes the file will have, as far as a range tells
+        self._whole: int | None = None  # bytes the file will have, by Content-Range
         self._begun = False
         self._is_whole = False
-        self.unchanged = False  # what the asker has is what the server has (304)
+        self.unchanged = False  # whether the server answered 304
         old = self._check_place(resume)
         self._mode = None if old is None else old.st_mode & 0o777
         self._fd = self._open()
@@ -90,7 +89,7 @@ class Download(Place):
             self.before = 0
         self._begun = True
         with doing(Exit.WRITE, self._action):
-            if os.fstat(self._fd).st_size != self.before:  # ext4 writes a file out at close(2) that was cut to nothing
+            if os.fstat(self._fd).st_size != self.before:  # ext4 flushes at close(2) a file that was truncated to 0
                 os.ftruncate(self._fd, self.before)
             os.lseek(self._fd, self.before, os.SEEK_SET)
         if not self.before:
@@ -98,13 +97,13 @@ class Download(Place):
         return FileStream(self._fd, self._fd, sink_name=self._path)
 
     def finish(self) -> None:
-        """Put the file in its place. Raises Failure PARTIAL if it is not whole."""
+        """Rename the part to the file. Raises Failure PARTIAL if it is not complete."""
         size = os.fstat(self._fd).st_size
         if self._whole is not None and size != self._whole:
             detail = f"{size} of {self._whole} bytes"
             raise Failure(Exit.PARTIAL, f"receive {self._url}", "the server sent a part alone", detail=detail)
         with doing(Exit.WRITE, self._action):
-            os.close(os.dup(self._fd))  # some file systems tell only now that a quota is full: close(2)
+            os.close(os.dup(self._fd))  # some file systems report an exceeded quota only here: close(2)
             if self._mode is not None:
                 os.fchmod(self._fd, self._mode)
             if (known := self._known) is not None:
@@ -115,9 +114,9 @@ class Download(Place):
         self._forget()
 
     def close(self) -> int:
-        """Let go; return how many bytes are kept for ``resume`` to go on with."""
+        """Close the file; return how many bytes are kept for ``resume``. A part that cannot be resumed is removed."""
         status = os.fstat(self._fd)
-        is_there = _is_at(status, self._part)  # neither in its place by now, nor replaced
+        is_there = _is_at(status, self._part)  # neither renamed by now, nor replaced
         useless = not status.st_size or (self._begun and self._known is None)
         if is_there and useless and not self._is_whole:
             _remove(self._part)
@@ -141,10 +140,10 @@ class Download(Place):
         if not self._force:
             part = f"what was cut is {self._part}, and " if resume else ""
             raise Failure(Exit.WRITE, self._action, "it exists", hint=f"{part}--force replaces it")
-        return old if stat.S_ISREG(old.st_mode) else None  # a link is replaced, not what it leads to
+        return old if stat.S_ISREG(old.st_mode) else None  # a link itself is replaced, not its target
 
     def _open(self) -> int:
-        """Open the part for us alone: a regular file of our own that no other netkit writes."""
+        """Open the part and lock it: it must be a regular file of our own, without other links."""
         flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
         action = f"write {self._part}"
         while True:
@@ -153,7 +152,7 @@ class Download(Place):
             try:
                 status = os.fstat(fd)
                 if status.st_nlink == 2 and self._force and _is_at(status, self._path):
-                    _remove(self._part)  # the file has been in its place since a netkit was killed at its very end
+                    _remove(self._part)  # a netkit was killed between link(2) and unlink(2): the file is complete
                 elif not stat.S_ISREG(status.st_mode) or status.st_nlink > 1 or status.st_uid != os.geteuid():
                     raise Failure(Exit.WRITE, action, "it is there, and not a file of ours alone")
                 _lock(fd, action)
@@ -162,10 +161,10 @@ class Download(Place):
             except BaseException:
                 os.close(fd)
                 raise
-            os.close(fd)  # another has just put it in its place
+            os.close(fd)  # another netkit has just renamed it
 
     def _recall(self) -> None:
-        """Go on where the last download of this URL ended, if its version is known."""
+        """Find out from the info where the last download of this URL ended, and of which version it was."""
         size = os.fstat(self._fd).st_size
         try:
             with open(self._info, "rb", opener=_no_link) as file:
@@ -178,11 +177,11 @@ class Download(Place):
         if known.length is not None and size > known.length:
             return
         self._known, self._info_status = known, status
-        # Of a part that is whole the last byte is asked for again: whether it is of this version is still to be known.
+        # If the part is complete, ask for its last byte again, to know whether the server still has this version.
         self.before = size - 1 if size == known.length else size
 
     def _is_rest(self, head: Head, known: _Info) -> bool:
-        """Whether a range is of this version still: some servers send one of another, whatever If-Range says."""
+        """Whether a range is of the known version: some servers ignore If-Range, and send one of another version."""
         first, last, whole = range_of(head) or (-1, -1, None)
         if first != self.before or last < self.before:
             raise self._unresumed("the server sent another range than the one asked for")
@@ -202,7 +201,7 @@ class Download(Place):
         return Failure(Exit.PROTOCOL, f"resume {self._url}", reason, hint="without --resume it comes all anew")
 
     def _note(self, head: Head) -> None:
-        """Write down which version this is, if that can be known again."""
+        """Write the info for this version, if it has a strong validator."""
         self._known = None
         _remove(self._info)
         validator = _validator(head)
@@ -215,7 +214,7 @@ class Download(Place):
             self._known = known
 
     def _forget(self) -> None:
-        """Remove our own info: by now another netkit may have written its."""
+        """Remove the info, if it is ours: another netkit may have written one by now."""
         if self._info_status is not None and _is_at(self._info_status, self._info):
             _remove(self._info)
 
@@ -226,8 +225,8 @@ class Download(Place):
             os.replace(self._part, self._path)
             return
         try:
-            os.link(self._part, self._path)  # fails if somebody made it meanwhile
-        except OSError:  # or on a file system without hard links
+            os.link(self._part, self._path)  # fails if the file exists by now
+        except OSError:  # that, or a file system without hard links
             if os.path.lexists(self._path):
                 raise Failure(Exit.WRITE, self._action, "it exists by now", detail=f"{self._part} is whole") from None
             os.rename(self._part, self._path)
@@ -236,9 +235,9 @@ class Download(Place):
 
 
 def part_of(path: str, url: str, head: Head, length: int) -> Download:
-    """Make the file at ``path``, the beginning of what ``head`` tells of, the part of a download that goes on with it.
+    """Turn the file at ``path`` into the part of a Download that resumes it. ``head`` is of the version it is of.
 
-    ``length`` is the bytes of the whole. Raises Failure WRITE, also if the server names no version.
+    ``length`` is that of the whole, in bytes. Raises Failure WRITE, also if ``head`` has no strong validator.
     """
     action = f"write {path}"
     validator = _validator(head)
@@ -254,13 +253,13 @@ def part_of(path: str, url: str, head: Head, length: int) -> Download:
 
 
 def range_of(head: Head) -> tuple[int, int, int | None] | None:
-    """The first and the last byte of a range, and the bytes of the whole if that is known; None if there is none."""
+    """Parse Content-Range: first and last byte, and the length of the whole, if known. None if it is missing."""
     match = _RANGE.fullmatch(head.get("content-range") or "")
     return match and (int(match[1]), int(match[2]), None if match[3] == "*" else int(match[3]))
 
 
 def _write(path: str, known: _Info) -> os.stat_result:
-    """Write down of which version a part is; nobody else reads it, and nothing is in its place."""
+    """Write an info file with mode 600. Raises OSError if it exists."""
     fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     with open(fd, "w") as file:
         json.dump(known._asdict(), file)
@@ -268,7 +267,7 @@ def _write(path: str, known: _Info) -> os.stat_result:
 
 
 def _validator(head: Head) -> str | None:
-    """What If-Range may say (RFC 9110, section 13.1.5): a strong entity tag, or a date that is surely strong."""
+    """The value for If-Range (RFC 9110, section 13.1.5): a strong ETag, or a Last-Modified that is strong; or None."""
     tag = head.get("etag")
     if tag is not None:
         return tag if tag.startswith('"') and VALIDATOR.fullmatch(tag) else None
@@ -283,7 +282,7 @@ def _validator(head: Head) -> str | None:
 
 
 def _is_sound(known: _Info) -> bool:
-    """Whether what was read is what we write: the file may have been cut or changed."""
+    """Whether the info has the right types: the file may have been damaged or changed."""
     return (
         isinstance(known.validator, str)
         and VALIDATOR.fullmatch(known.validator) is not None
