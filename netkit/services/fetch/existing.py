@@ -1,6 +1,6 @@
-"""A file that was downloaded before: whether the server still has the same version of it.
+"""A complete file from an earlier download: whether the server still has the same version.
 
-Of which version it is stands in an extended attribute of the file itself (xattr(7)), where its file system has these.
+Its version is in an extended attribute of the file (xattr(7)), if the file system supports these.
 """
 
 import json
@@ -16,15 +16,15 @@ from netkit.protocols.http import NOT_MODIFIED, Head
 from netkit.services.fetch.places import Place
 from netkit.services.join import Terminal
 
-# The value of a field that tells versions apart.
+# A valid value of ETag or Last-Modified.
 VALIDATOR = re.compile(r"[!-~\xa0-\xff]([ -~\xa0-\xff]*[!-~\xa0-\xff])?")
 _ATTRIBUTE = "user.netkit.version"
 
 
 class Version(NamedTuple):
-    """A file as it was when it was whole: its ETag, or else its Last-Modified, and when its last byte was written.
+    """The version of a complete file: its ETag, or else its Last-Modified, with the file's size and mtime then.
 
-    ``source`` stands for the URL, which may have secrets; ``written`` is in nanoseconds, ``size`` in bytes.
+    ``source`` is a digest of the URL, which may have secrets; ``written`` is in nanoseconds, ``size`` in bytes.
     """
 
     source: str
@@ -34,21 +34,21 @@ class Version(NamedTuple):
     written: int
 
     def note(self, fd: int) -> None:
-        """Write it down on the file, if its file system has room for that."""
+        """Store it with the file, if the file system can."""
         if hasattr(os, "setxattr"):
             with suppress(OSError):
                 os.setxattr(fd, _ATTRIBUTE, json.dumps(self._asdict()).encode())
 
 
 def version_of(url: str, tag: str | None, modified: str | None, status: os.stat_result) -> Version:
-    """What a file of this status is, once it has come from ``url``."""
+    """The Version of a file with this status that has just come from ``url``."""
     from hashlib import sha256
 
     return Version(sha256(url.encode()).hexdigest(), tag, modified, status.st_size, status.st_mtime_ns)
 
 
 class Existing(Place):
-    """The file at ``path``, which is whole and stays as it is."""
+    """The complete file at ``path`` as a place, which only asks whether the server has another version."""
 
     unchanged = True
 
@@ -63,7 +63,7 @@ class Existing(Place):
         return [("If-Modified-Since", (self._known.modified or "").encode("latin-1"))]
 
     def fits(self, head: Head) -> bool:
-        """Whether it is still the same. Raises Failure WRITE if it is another by now."""
+        """True if the version is still the same. Raises Failure WRITE if the server has another one."""
         tag, modified = self._known.tag, self._known.modified
         told = head.get("etag") if tag is not None else head.get("last-modified")
         if head.status != NOT_MODIFIED or told not in (None, tag or modified):
@@ -75,15 +75,15 @@ class Existing(Place):
         return Terminal(reads=False, writes=False)
 
     def finish(self) -> None:
-        """It is in its place."""
+        """Do nothing: the file is complete."""
 
     def close(self) -> int:
-        """Nothing is kept beside it."""
+        """Return 0: there is no part."""
         return 0
 
 
 def existing(path: str, url: str) -> Existing | None:
-    """The file at ``path``, if it came whole from ``url`` and nobody has changed it since, as far as it says so."""
+    """The file at ``path``, if by its attribute it came from ``url``, is complete, and was not changed since."""
     try:
         status = os.lstat(path)
         known = Version(**json.loads(os.getxattr(path, _ATTRIBUTE, follow_symlinks=False)))

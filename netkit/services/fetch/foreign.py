@@ -1,7 +1,7 @@
-"""A file, or a part of one, that another tool has left: whether it is of what a server has, and going on with it.
+"""Resuming a file that another tool has left, complete or not.
 
-There is no word of its version. What speaks for it is that the server's has not been modified since the last byte was
-written here, or then, is no shorter, and ends, as far as it is here, with the same bytes.
+Its version is not known. It is taken for the beginning of the server's file if that was not modified after our last
+byte was written (or has the same time), is not shorter, and has the same bytes as the end of ours.
 """
 
 import os
@@ -13,14 +13,14 @@ from netkit.services.fetch.download import Download, part_of, range_of
 from netkit.services.fetch.places import Place
 from netkit.services.join import Terminal
 
-_COMPARED = 64 * 1024  # bytes at its end
-_SURE = 1.0  # s by which the last byte has to be newer: Last-Modified counts seconds
+_COMPARED = 64 * 1024  # bytes at the end of our file
+_SURE = 1.0  # s by which our file must be newer than the server's: Last-Modified has whole seconds
 
 
 class Foreign(Place):
-    """The file at ``path``: it is compared with what ``url`` has and then, if that is longer, taken for a part of it.
+    """The file at ``path`` as a place: its end is compared with ``url``'s; if that is longer, the rest is fetched.
 
-    Raises Failure WRITE, that it exists, with the reason why it is not.
+    Raises Failure WRITE, "it exists", with the reason, if it cannot be resumed.
     """
 
     def __init__(self, path: str, url: str, status: os.stat_result) -> None:
@@ -28,14 +28,14 @@ class Foreign(Place):
         self._url = url
         self._status = status
         self._start = max(status.st_size - _COMPARED, 0)
-        self._head: Head | None = None  # of the answer that it was compared with
-        self._whole = 0  # bytes of what the server has
+        self._head: Head | None = None  # of the response that it is compared with
+        self._whole = 0  # bytes of the server's file
         self._compared: _Compared | None = None
         self._download: Download | None = None
 
     @property
     def unchanged(self) -> bool:
-        """Whether it stays as it is."""
+        """Whether the file stays as it is."""
         return self._download is None or self._download.unchanged
 
     @property
@@ -63,7 +63,7 @@ class Foreign(Place):
         if whole is None or whole < self._status.st_size:
             raise self._refused("the server does not say how much there is")
         age = self._status.st_mtime - _modified(head)
-        if age < _SURE and age:  # wget gives files the server's date
+        if age < _SURE and age:  # 0 is good: wget sets the mtime to the server's
             raise self._refused("the server's may be newer")
         self._head, self._whole = head, whole
         return True
@@ -75,7 +75,7 @@ class Foreign(Place):
         return self._compared
 
     def goes_on(self) -> bool:
-        """Take it for a part once it was compared, if there is more; whether that is to be asked for."""
+        """After the comparison, if the server's file is longer: turn ours into a part, and return True."""
         if self._download is not None or self._head is None or self._compared is None:
             return False
         if self._compared.at != self._status.st_size:
@@ -86,12 +86,12 @@ class Foreign(Place):
         return True
 
     def finish(self) -> None:
-        """Put the file in its place."""
+        """Rename the part to the file, if there is one."""
         if self._download is not None:
             self._download.finish()
 
     def close(self) -> int:
-        """Let go; return how many bytes are kept for ``resume`` to go on with."""
+        """Close the part, if there is one; return how many bytes are kept for ``resume``."""
         return 0 if self._download is None else self._download.close()
 
     def _refused(self, reason: str) -> Failure:
@@ -100,7 +100,7 @@ class Foreign(Place):
 
 
 class _Compared(Terminal):
-    """What is written has to be what a file has from ``at`` on: ``other`` is raised if it is not."""
+    """A sink that compares what is written with a file from offset ``at`` on, and raises ``other`` if it differs."""
 
     def __init__(self, path: str, at: int, other: Failure) -> None:
         super().__init__(reads=False, writes=False)
@@ -117,7 +117,7 @@ class _Compared(Terminal):
 
 
 def _modified(head: Head) -> float:
-    """The seconds of Last-Modified since 1970; without one it may be any."""
+    """Last-Modified in seconds since 1970; infinity if it is missing or malformed."""
     from email.utils import parsedate_to_datetime
 
     try:

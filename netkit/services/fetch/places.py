@@ -1,4 +1,4 @@
-"""Where answers go: to stdout, or each to a file."""
+"""Places, to which responses are written: the base class, and stdout."""
 
 import os
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -14,7 +14,7 @@ from netkit.services.transforms import visible
 
 
 def file_names(urls: Sequence[Url]) -> list[str]:
-    """The names of files that URLs have. Raises Invalid for a URL that names none, or the same as another."""
+    """The file names of URLs. Raises Invalid for a URL without one, and for two URLs with the same."""
     names = [url.file_name for url in urls]
     for url, name in zip(urls, names, strict=True):
         if not name:
@@ -25,9 +25,9 @@ def file_names(urls: Sequence[Url]) -> list[str]:
 
 
 class Place:
-    """Where an answer goes. ``before`` is the number of bytes of its body that are there already.
+    """Where a response goes. ``before`` is how many bytes of the body are there already.
 
-    ``is_shown`` is whether somebody sees them come.
+    ``is_shown`` is whether it is a terminal, on which the bytes are visible.
     """
 
     before = 0
@@ -35,31 +35,31 @@ class Place:
 
     @property
     def conditions(self) -> Sequence[tuple[str, bytes]]:
-        """The fields that ask for what is missing, if it is still of the same version; none to ask for all."""
+        """Request fields that ask for the missing bytes, if the version is still the same; empty to ask for all."""
         return ()
 
     def fits(self, head: Head) -> bool:
-        """Whether this answers ``conditions``: False if they are to be dropped, and all of it is to be asked for.
+        """Whether the response fits ``conditions``. If False, the request is repeated without them.
 
-        Raises Failure PROTOCOL for what is neither the whole nor the part that was asked for.
+        Raises Failure PROTOCOL if it is neither the whole nor the requested part.
         """
         return True
 
     def restart(self) -> None:
-        """Ask for all of it."""
+        """Drop the conditions, so that the whole is asked for."""
         self.before = 0
 
     def open(self, head: Head) -> Stream:
-        """What the body of this answer is sent to."""
+        """Return the stream to which the response is to be written."""
         raise NotImplementedError
 
     def goes_on(self) -> bool:
-        """Whether, now that the answer is written, there is more to ask for."""
+        """Whether another request is needed after the response was written."""
         return False
 
 
 class _Shown(Terminal):
-    """Stdout on a terminal: control bytes are made visible and nothing binary is written, unless ``raw``."""
+    """Stdout on a terminal: unless ``raw``, control bytes are made visible, and NUL bytes are a Failure WRITE."""
 
     def __init__(self, wiped: Callable[[], bytes], *, raw: bool) -> None:
         super().__init__(reads=False)
@@ -86,9 +86,9 @@ class _Printed(Place):
 
 @asynccontextmanager
 async def printed(wiped: Callable[[], bytes], *, raw: bool) -> AsyncIterator[Place]:
-    """Stdout as a place while it is read. Raises Failure WRITE.
+    """Stdout as a place. Raises Failure WRITE, also once stdout's reader has left.
 
-    A terminal shows control bytes and takes nothing binary, unless ``raw``; what ``wiped`` returns comes before.
+    For a terminal see ``_Shown``; the bytes that ``wiped`` returns are written before, to remove the progress display.
     """
     terminal = _Shown(wiped, raw=raw) if os.isatty(STDOUT) else Terminal(reads=False)
     try:
@@ -97,7 +97,7 @@ async def printed(wiped: Callable[[], bytes], *, raw: bool) -> AsyncIterator[Pla
             try:
                 yield _Printed(terminal)
             except Failure:
-                await terminal.send(b"")  # the beginning of a character may still be held
+                await terminal.send(b"")  # flush an incomplete character
                 raise
             await terminal.send(b"")
             group.cancel()

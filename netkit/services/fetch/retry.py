@@ -1,4 +1,4 @@
-"""When a request is made again: how often, for how long, and after which pause."""
+"""Retries of a request: how many, for how long, with which pauses, and Retry-After."""
 
 import time
 from collections.abc import Callable
@@ -10,44 +10,44 @@ from netkit.core.persistence import FIRST_PAUSE, LAST_PAUSE
 from netkit.core.units import duration
 from netkit.protocols.http import Head
 
-# What a server says that may answer better a little later: RFC 9110, sections 15.5.9 and 15.6.3 to 15.6.5; RFC 6585.
+# Statuses after which a retry may help: RFC 9110, sections 15.5.9 and 15.6.3 to 15.6.5; RFC 6585.
 BUSY = (408, 429, 502, 503, 504)
-NOT_THERE = (Exit.PROXY_NAME, Exit.RESOLVE, Exit.CONNECT, Exit.TIMEOUT)  # why dialling fails that may succeed later
-NO_ANSWER = (Exit.TIMEOUT, Exit.SEND, Exit.RECV, Exit.PROTOCOL)  # how a connection fails over which no byte has come
-_FIRST_COUNTED, _LAST_COUNTED = 1.0, 60.0  # s between tries that are counted, about as curl has them
-_LONGEST = 3600.0  # s: a server that asks for more is not waited for
+NOT_THERE = (Exit.PROXY_NAME, Exit.RESOLVE, Exit.CONNECT, Exit.TIMEOUT)  # failures of dialling to retry after
+NO_ANSWER = (Exit.TIMEOUT, Exit.SEND, Exit.RECV, Exit.PROTOCOL)  # failures to retry after, if no byte was received
+_FIRST_COUNTED, _LAST_COUNTED = 1.0, 60.0  # s between tries with --retry, about as in curl
+_LONGEST = 3600.0  # s: no longer Retry-After is waited for
 
 
 class Tries:
-    """``most`` tries after the first, or as many as begin within ``patience`` seconds; neither is one try alone."""
+    """Allows ``most`` retries, or as many as begin within ``patience`` seconds. If both are None there are none."""
 
     def __init__(self, most: int | None, patience: float | None, observe: Observer) -> None:
         self._left = most if most is not None or patience is not None else 0
         self._patience = patience
         self._until = None if patience is None else now() + patience
         self._pause, self._last = (FIRST_PAUSE, LAST_PAUSE) if most is None else (_FIRST_COUNTED, _LAST_COUNTED)
-        self._least = FIRST_PAUSE  # for a server that wants to be asked again at once
-        self._why: Failure | None = None  # the last reason that is more than a lack of time
+        self._least = FIRST_PAUSE  # before a retry, even after Retry-After: 0
+        self._why: Failure | None = None  # the last failure other than TIMEOUT
         self._observe = observe
 
     @property
     def until(self) -> float | None:
-        """When the patience is over, by the kernel's clock."""
+        """When ``patience`` is over, by the kernel's clock."""
         return self._until
 
     @property
     def seconds(self) -> float | None:
-        """How many seconds of the patience are left."""
+        """How many seconds of ``patience`` are left, at least 0.001; None without it."""
         return None if self._until is None else max(self._until - now(), 0.001)
 
     def allow(self, after: float | None = None) -> bool:
-        """Whether there is another, for a server that wants to be asked ``after`` so many seconds."""
+        """Whether there may be another try, for a server that sent Retry-After of ``after`` seconds."""
         return self._left != 0 and (self._until is not None or (after or 0) <= _LONGEST)
 
     async def again(self, why: Failure, after: float | None = None) -> None:
-        """Return when it is time for the next try; raise ``why`` this one failed if that was the last.
+        """Wait until the next try; raise ``why``, the failure of this one, if it was the last.
 
-        ``after`` so many seconds a server wants to be asked again. Raises Failure TIMEOUT if the patience ends before.
+        ``after`` are the seconds of Retry-After, if any. Raises Failure TIMEOUT if ``patience`` ends before that.
         """
         if not self.allow(after):
             raise why
@@ -60,7 +60,7 @@ class Tries:
                 why = self._why
                 asks = f", and asks for another {duration(after)}" if after else ""
                 reason = f"still {why.reason}{asks} after {duration(self._patience or 0)}"
-                hint = "" if why.exit is Exit.CONNECT else why.hint  # to wait is what has been done
+                hint = "" if why.exit is Exit.CONNECT else why.hint  # that hint is to wait, which was done
                 raise Failure(Exit.TIMEOUT, why.action, reason, detail=why.detail, hint=hint) from why
             pause = min(pause, left)
         self._left = None if self._left is None else self._left - 1
@@ -71,9 +71,9 @@ class Tries:
 
 
 def retry_after(head: Head, clock: Callable[[], float] = time.time) -> float | None:
-    """In how many seconds a server wants to be asked again (RFC 9110, section 10.2.3); None if it does not say.
+    """The seconds of Retry-After (RFC 9110, section 10.2.3); None if it is missing or malformed.
 
-    A date counts from the answer's own, and else from our ``clock``.
+    A date is relative to the response's Date, or else to our ``clock``.
     """
     text = (head.get("retry-after") or "").strip()
     if text.isascii() and text.isdigit():

@@ -1,4 +1,4 @@
-"""The file that an answer goes to: a new one, one that is whole already, or one that another tool has left."""
+"""Choosing the place for a file: a new download, a complete file, or a file that another tool has left."""
 
 import os
 import stat
@@ -15,10 +15,10 @@ from netkit.services.fetch.places import Place
 
 @contextmanager
 def saved(path: str, asked: Asked, *, force: bool, resume: bool) -> Iterator[Place]:
-    """The file at ``path`` as a place, which is put there once all has come. See Download, whose failures it raises.
+    """The file at ``path`` as a place for the block; it appears once it is complete. Raises the failures of Download.
 
-    With ``resume`` and without ``force`` one that is whole stays, and of another tool's the rest is asked for, if the
-    server has the same; else that is WRITE.
+    With ``resume``, and without ``force``, a complete file stays, and one of another tool is resumed, if the server has
+    the same version; otherwise Failure WRITE is raised.
     """
     url = str(asked.url)
     plain = asked.method == "GET" and not (asked.include or asked.compressed)
@@ -39,7 +39,7 @@ def saved(path: str, asked: Asked, *, force: bool, resume: bool) -> Iterator[Pla
 
 
 def _foreign(path: str, url: str) -> Foreign | None:
-    """The file at ``path``, if it is one of our own, is not empty, and has no part beside it."""
+    """The file at ``path``, if it is a regular file of our user, is not empty, and has no part beside it."""
     with suppress(OSError):
         status = os.lstat(path)
         ours = stat.S_ISREG(status.st_mode) and status.st_uid == os.geteuid() and status.st_nlink == 1

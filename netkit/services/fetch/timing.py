@@ -1,4 +1,4 @@
-"""Where the time of a fetch goes, from what is observed on its way."""
+"""Measuring the phases of a fetch, from its events."""
 
 from netkit.core.events import Connected, CoreEvent, Observer, Resolved, Secured, Timed, Tunnelled
 from netkit.core.kernel import now
@@ -7,18 +7,18 @@ _STAGES = ("name", "connect", "tls", "first_byte", "body")
 
 
 class Timing:
-    """Adds up what each stage takes, with redirects and repetitions, until that is told.
+    """Adds up the time of each stage, over redirects and retries, until ``told`` is called.
 
-    Connecting includes what proxies take; of the pauses between tries nothing is counted.
+    Connecting includes the handshakes of proxies. Pauses between tries do not count.
     """
 
     def __init__(self) -> None:
         self._seconds: dict[str, float] = {}
-        self._resolved = 0.0  # s that the last look-up took, until its connection stands
+        self._resolved = 0.0  # s that the last look-up took; Connected includes them
         self._since = 0.0  # by the kernel's clock
 
     def watching(self, observe: Observer) -> Observer:
-        """``observe`` with what it is told noted on the way."""
+        """An observer that measures, and passes each event on to ``observe``."""
 
         def note(event: CoreEvent) -> None:
             match event:
@@ -38,16 +38,16 @@ class Timing:
         return note
 
     def begin(self) -> None:
-        """Note that a stage begins."""
+        """Start the clock of the next stage."""
         self._since = now()
 
     def note(self, stage: str) -> None:
-        """Note that a stage ends, and that the next one begins."""
+        """Add the time since the last call to ``stage``, and start the clock of the next."""
         since, self._since = self._since, now()
         self._add(stage, self._since - since)
 
     def told(self, target: str) -> Timed | None:
-        """What it came to, and forget it; None where no answer came."""
+        """Return the event with the times, and reset them; None if there was no response."""
         seconds, self._seconds = self._seconds, {}
         return Timed(target, *map(seconds.get, _STAGES)) if "first_byte" in seconds else None
 

@@ -1,1 +1,1 @@
-"""Values to bytes and back."""
+"""Packing values into bytes, and unpacking them: formats, framing, and the filter loop."""
