@@ -1,1 +1,1 @@
-"""Checking ports."""
+"""Checking ports, and whether the services behind them are ready."""

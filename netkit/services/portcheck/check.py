@@ -1,4 +1,4 @@
-"""What is asked of ports, what was found out about each, and what that comes to for a script."""
+"""The settings of a port check, the result for each port, and the summary, which decides about failure."""
 
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
@@ -12,20 +12,20 @@ from netkit.services.portcheck.targets import Target
 
 OPEN, CLOSED, FILTERED, UNREACHABLE, UNKNOWN = "open", "closed", "filtered", "unreachable", "unknown"
 SILENT = "open|filtered"  # over UDP: no answer may mean either
-# Of the addresses of a host the one that counts: a port is closed only if all of them say so.
+# The state that counts for a host with several addresses, the first first: closed only if all of them are.
 _RANK = (OPEN, FILTERED, SILENT, UNREACHABLE, UNKNOWN, CLOSED)
 COLLAPSE_AFTER = 25  # ports of a host that may share a state before it is summed up
 _MAX_NAMED = 10  # ports that a failure names
-_ACTIONS = {Exit.CERT: "trust {}", Exit.TLS: "secure the connection to {}"}  # where a port is open, and not as wanted
+_ACTIONS = {Exit.CERT: "trust {}", Exit.TLS: "secure the connection to {}"}  # for a port that is open, but not ready
 
 
 class Check(NamedTuple):
-    """What is asked of each port, and what is wanted: open, unless ``closed``.
+    """How each port is checked. It must be open, or with ``closed`` closed.
 
-    ``timeout`` seconds bound each look-up, each attempt, and each wait for an answer. ``payload`` is what a UDP port is
-    sent, or what a TCP port is told before its answer is expected. A certificate is to be good for ``expires`` seconds.
-    A URL is asked for with ``fields`` beside ours, and is to answer with one of the ``statuses``, if any are named.
-    ``greeted`` is whether servers greet before TLS, and not again.
+    ``timeout`` limits each look-up, each attempt, and each wait for an answer, in seconds. ``payload`` is sent to a UDP
+    port, or to a TCP port before an answer is expected. ``expect`` must match the answer. A connection must stay open
+    for ``settle`` seconds, a certificate be valid for ``expires`` seconds. An HTTP request has ``fields`` added to
+    ours, and its status must be one of ``statuses``, if any. ``greeted``: servers greet before TLS, and not again.
     """
 
     timeout: float = 3.0
@@ -42,16 +42,16 @@ class Check(NamedTuple):
 
     @property
     def converses(self) -> bool:
-        """Whether an open connection is more than closed again."""
+        """Whether more is done with an open connection than to close it."""
         return self.expect is not None or self.banner or self.settle is not None
 
 
 class ProbeResult(NamedTuple):
-    """What was found out at one address, or for a port at all of them; ``exit`` is OK if that is as wanted.
+    """The result for a port at one address, or combined for all addresses. ``exit`` is OK if it is as wanted.
 
-    ``data`` is what the port sent, for a banner. ``secured`` is there if a TLS handshake was done, ``certificates``, in
-    DER, if the port has shown some, whatever they are. ``hint`` is what to try about the reason. ``ready`` is what the
-    service itself says, None where it was not asked.
+    ``seconds`` is how long it took. ``data`` is what the port sent, for the banner. ``secured`` is set after a
+    successful TLS handshake, ``certificates``, in DER, if the port has sent some, acceptable or not. ``hint`` is what
+    to try. ``ready`` is the answer of a readiness probe, None if there was none.
     """
 
     state: str
@@ -67,14 +67,14 @@ class ProbeResult(NamedTuple):
 
     @property
     def verdict(self) -> str:
-        """The reason, behind what the service says of itself if it was asked."""
+        """The reason, after "ready" or "not ready" if the service was probed."""
         if self.ready is None:
             return self.reason
         return ": ".join(filter(None, ("ready" if self.ready else "not ready", self.reason)))
 
 
 def combined(probes: Sequence[ProbeResult]) -> ProbeResult:
-    """The one of several addresses' results that counts, with the reasons of all."""
+    """Combine the results for several addresses: the one that counts, with the reasons of all."""
     chosen = min(probes, key=lambda probe: _RANK.index(probe.state))
     reasons: dict[str, list[str]] = {}
     for probe in probes:
@@ -85,9 +85,9 @@ def combined(probes: Sequence[ProbeResult]) -> ProbeResult:
 
 
 class Result(NamedTuple):
-    """The result for a port, or for a unix socket, which has none. ``host`` is never empty.
+    """The result for a port, or for a unix socket, whose ``port`` is None. ``host`` is never empty.
 
-    ``number`` is that of its target among all, from 0 on.
+    ``number`` is the index of its target.
     """
 
     host: str
@@ -99,11 +99,11 @@ class Result(NamedTuple):
     number: int = 0
 
     def __str__(self) -> str:
-        """The target as it is typed."""
+        """The target as it could be typed."""
         return self.word or str(Endpoint(self.host, self.port or 0, tls=self.tls))
 
     def missed(self) -> tuple[str, str]:
-        """What it is called where it is missing, and why it is."""
+        """Name and reason, for the list of ports that are not as wanted."""
         return str(self), self.probe.verdict or self.probe.state
 
 
@@ -111,20 +111,20 @@ Report = Callable[[Result], None]
 
 
 class Group:
-    """A target of several ports, or of a network, of which one is to be as wanted, ``met`` once there is one."""
+    """A target with several ports, or a network, of which one port is enough; ``met`` once one is as wanted."""
 
     def __init__(self, number: int, target: Target) -> None:
         self.number = number
         self._target = target
         self.met = False
         self.exits: set[Exit] = set()
-        self.reason = ""  # why one that is open is not as wanted
+        self.reason = ""  # of an open port that is not as wanted
 
     def __str__(self) -> str:
         return str(self._target)
 
     def missed(self) -> tuple[str, str]:
-        """What it is called where it is missing, and why it is, if that is known."""
+        """Name and reason, if known, for the list of targets that are not as wanted."""
         return str(self), self.reason
 
 
@@ -132,11 +132,11 @@ Why = Callable[[Result | Group], str]
 
 
 class Summary:
-    """What the results of a check come to, which is taken in by ``note``.
+    """Counts the results of a check, which are passed to ``note``, and decides whether it has failed.
 
-    Each target is to be as wanted: its port, or one at least where it has several. With ``all_ports`` all ports are,
-    and so they are for a check for closed ones; with ``any_port`` a single one is enough. Of ``total`` ports those are
-    counted that are ``known`` and ``open``, and how many are in which of the ``states``.
+    Each target must be as wanted: at least one of its ports. With ``all_ports``, or in a check for closed ports, every
+    port must be; with ``any_port`` one port of all targets is enough. Of ``total`` ports, ``known`` have a result and
+    ``open`` are open; ``states`` has the number of ports in each state.
     """
 
     def __init__(
@@ -149,7 +149,7 @@ class Summary:
         self.total = sum(target.size for target in targets)
         self.known = self.open = 0
         self.states: dict[str, int] = {}
-        self.met = 0  # of all that is ``expected``
+        self.met = 0  # how many of the ``expected`` are as wanted
         self.expected = self.total if self.all_ports else len(targets)
         self._groups = {
             number: Group(number, target)
@@ -157,32 +157,32 @@ class Summary:
             if target.size > 1 and not self.all_ports
         }
         self._exits: set[Exit] = set()
-        self._missing: list[Result] = []  # the first of those that are wanted by themselves, and missed
+        self._missing: list[Result] = []  # the first ports that are not as wanted, without those of groups
 
     @property
     def enough(self) -> bool:
-        """Whether nothing that is still to come can change the outcome."""
+        """Whether no further result can change the outcome."""
         return self.any_port and self.met > 0
 
     @property
     def looks_around(self) -> bool:
-        """Whether it is to be seen what is open, rather than whether something is."""
+        """Whether the check explores which ports are open, as targets have several ports."""
         return bool(self._groups) and not self.any_port
 
     def has_choice(self, result: Result) -> bool:
-        """Whether another port would do in the place of this one."""
+        """Whether another port can take the place of this one."""
         return self.any_port or result.number in self._groups
 
     def settled(self, number: int) -> bool:
-        """Whether a target of several ports has one that is as wanted."""
+        """Whether the target with this index has several ports, of which one is as wanted."""
         return number in self._groups and self._groups[number].met
 
     def groups(self) -> Iterator[Group]:
-        """The targets of which one port is enough, in their order."""
+        """The targets of which one port is enough, in order."""
         return iter(self._groups.values())
 
     def note(self, result: Result) -> None:
-        """Take in the result of a port, which there is once."""
+        """Count the result of a port. Call it once for each port."""
         probe = result.probe
         self.known += 1
         self.open += probe.state == OPEN
@@ -203,7 +203,7 @@ class Summary:
                 self._missing.append(result)
 
     def checked(self, seconds: float, *, waited: bool) -> Checked:
-        """The counts after so many seconds, in which was ``waited`` or looked once."""
+        """The event with the counts; ``waited`` is whether ports were checked repeatedly (--wait)."""
         if waited:
             ready = "closed" if self.wanted == CLOSED else "ready"
             text = f"{self.met} of {self.expected} {ready} after {duration(seconds)}"
@@ -214,10 +214,10 @@ class Summary:
         return Checked(text, self.total, self.states, self.expected, self.met, seconds)
 
     def failure(self, seconds: float, why: Why | None = None, *, named: bool = True) -> Failure | None:
-        """What is not as wanted after so many seconds, None if all is well.
+        """The failure of the check after so many seconds, None if all is as wanted.
 
-        Of several ports all are ``named``, or those alone whose state is as wanted and something else is not.
-        Where it was waited until time ran out, ``why`` says of a port or a target why it is not ready.
+        It names the ports that are not as wanted: all if ``named``, else only those that have the wanted state, but
+        fail otherwise. After --wait, ``why`` returns why a port or a target is not ready.
         """
         if self.met >= (1 if self.any_port else self.expected):
             return None
@@ -238,7 +238,7 @@ class Summary:
         return Failure(exit, action, reason, detail=detail, hint=result.probe.hint or self._hint(exit))
 
     def _sentence(self, seconds: float, missed: Sequence[Group], why: Why | None, *, named: bool) -> str:
-        """The counts, and by name the first of what is missing."""
+        """The counts, and the names of the first 10 ports or targets that are not as wanted."""
         said = self.checked(seconds, waited=why is not None).text
         many: list[Result | Group] = sorted([*self._missing, *missed], key=lambda each: each.number)
         if why is None and not named:
@@ -267,7 +267,7 @@ class Summary:
 
 
 class NotAsWanted(Failure):
-    """The failure of a check of several ports, whose text is the summary."""
+    """The failure of a check of several ports. Its text is the summary."""
 
     def __str__(self) -> str:
         return self.reason

@@ -1,4 +1,4 @@
-"""Asking a service whether it is ready, over the connection to its port, or by datagrams."""
+"""Running a readiness probe over the connection to a port, or by datagrams."""
 
 import errno
 
@@ -12,11 +12,11 @@ from netkit.protocols.probes.table import PROBES
 from netkit.services.portcheck.check import OPEN, Check, ProbeResult
 from netkit.services.portcheck.targets import Target
 
-_LEFT = (errno.ECONNRESET, errno.EPIPE, errno.ENOTCONN)  # which of them, or an end, depends on who was first
+_LEFT = (errno.ECONNRESET, errno.EPIPE, errno.ENOTCONN)  # the peer closed: the error depends on the timing
 
 
 async def ask(stream: Connection, target: Target, check: Check, found: ProbeResult, patience: float) -> ProbeResult:
-    """The result for an open port, with what its service says within ``patience`` seconds."""
+    """Probe the service of an open port, within ``patience`` seconds; return ``found`` with the answer added."""
     try:
         with deadline(now() + patience):
             words = await _have_dialogue(stream, target, check)
@@ -34,7 +34,7 @@ async def ask(stream: Connection, target: Target, check: Check, found: ProbeResu
 
 
 def _tls_hint(target: Target) -> str:
-    """What to try with a server that hung up, if it was asked in plain HTTP."""
+    """A hint for a server that closed the connection, if the request was plain HTTP."""
     if target.probe != "http" or target.tls:
         return ""
     from netkit.protocols.http import TLS_HINT
@@ -52,7 +52,7 @@ async def _have_dialogue(stream: Connection, target: Target, check: Check) -> st
 
 
 class Datagrams:
-    """The same by datagrams: what to send, and what the answers mean."""
+    """A readiness probe over UDP: ``payload`` is the datagram to send, ``answered`` interprets the answers."""
 
     def __init__(self, target: Target) -> None:
         self._target = target
@@ -61,7 +61,7 @@ class Datagrams:
         self.payload = self._conversation.receive(b"")
 
     def answered(self, data: bytes, found: ProbeResult, yet: ProbeResult) -> ProbeResult:
-        """The result for a port that is ``found`` open, or ``yet`` what it was while this is no answer to ours."""
+        """The result after a datagram: ``found`` with the answer added, or ``yet`` if it does not answer ours."""
         try:
             self._conversation.receive(data)
         except Refused as error:

@@ -1,4 +1,4 @@
-"""What is checked, as it is typed or read: ports of hosts and networks, unix sockets, services that are asked."""
+"""Parsing the targets of a check: ports of hosts and networks, unix sockets, URLs of services; from stdin, too."""
 
 import re
 from collections.abc import Callable, Iterator, Sequence
@@ -17,15 +17,15 @@ _HTTP = ("http", "https")
 _DRIVER = re.compile(r"^(postgresql|mysql|mariadb)\+\w+$")  # a program's way to speak it, in URLs of SQLAlchemy
 _NETWORK = re.compile(r"(?P<before>\[?[0-9A-Fa-f.:]+)/(?P<length>[0-9]+)(?P<after>\]?(?::.*)?)", re.DOTALL)
 _MAX_ADDRESSES = 65536  # of a network
-_MAX_LINE = 1 << 16  # bytes of a line of targets
+_MAX_LINE = 1 << 16  # bytes of a line of stdin
 
 
 class Target(NamedTuple):
-    """Ports of a host, each once and in the order given; an empty ``host`` is this machine, ``10.0.0.0/8`` a network.
+    """Ports of a host, each once, in the order given. A ``host`` of "" is this machine, ``10.0.0.0/8`` is a network.
 
-    A unix socket has a ``path``, and no port but 0. ``probe`` is the scheme of what asks the service whether it is
-    ready, ``resource`` what of it is asked for, and ``alpn`` the protocols that TLS agrees on; with http and https
-    there is a ``url``. ``word`` is how a person is told of a target that is more than a host and a port.
+    A unix socket has a ``path``, and the port 0. ``probe`` is the scheme of the readiness probe, "" for none;
+    ``resource`` is the path of its URL, and ``alpn`` are the protocols to offer in TLS. For http and https there is
+    a ``url``. ``word`` is how messages call a target that is more than a host and ports.
     """
 
     host: str
@@ -41,7 +41,7 @@ class Target(NamedTuple):
 
     @property
     def place(self) -> str:
-        """The host, or the unix socket, as results have it."""
+        """The host, or the unix socket, for results."""
         return self.word if self.path is not None else self.host or "localhost"
 
     def __str__(self) -> str:
@@ -52,13 +52,13 @@ class Target(NamedTuple):
 
     @property
     def is_network(self) -> bool:
-        """Whether it is each address of a network."""
+        """Whether it stands for each address of a network."""
         address, slash, _ = self.host.partition("/")
         return bool(slash) and family_of(address) is not None
 
     @property
     def size(self) -> int:
-        """How many ports of how many addresses it has."""
+        """The number of its ports, times the number of its addresses."""
         if not self.is_network:
             return len(self.ports)
         from ipaddress import ip_network
@@ -71,7 +71,7 @@ class Target(NamedTuple):
         return Endpoint(next(self.hosts()).host, self.ports[0], self.path)
 
     def hosts(self) -> "Iterator[Target]":
-        """Yield a target for each address of a network, one by one; any other is by itself."""
+        """Yield a target for each address of a network; otherwise just this target."""
         if not self.is_network:
             yield self
             return
@@ -82,7 +82,7 @@ class Target(NamedTuple):
 
 
 STDIN = Target("-", ())
-"""Those of standard input."""
+"""Stands for the targets on standard input."""
 
 
 def _listed(ports: Sequence[int]) -> str:
@@ -97,10 +97,10 @@ def _listed(ports: Sequence[int]) -> str:
 
 
 def take_targets(words: Sequence[str], protocol: Protocol = "tcp", *, tls: bool = False) -> list[Target]:
-    """Read ``HOST:PORTS``, ``HOST PORTS``, ``unix:PATH`` and URLs from the left, each target once. Raises Invalid.
+    """Parse ``HOST:PORTS``, ``HOST PORTS``, ``unix:PATH`` and URLs; return each target once. Raises Invalid.
 
-    HOST may be a network in CIDR notation, and ``-`` is STDIN. What two targets share is not taken out.
-    ``protocol`` and ``tls``, which is as ``tls:`` before them all, are for those that do not say it themselves.
+    HOST may be a network in CIDR notation; ``-`` is STDIN. Two targets may overlap. ``protocol`` and ``tls`` (the same
+    as ``tls:`` before each) apply to targets that do not have their own.
     """
     if not words:
         raise Invalid("a target is missing: HOST PORTS or HOST:PORTS")
@@ -128,7 +128,7 @@ def take_targets(words: Sequence[str], protocol: Protocol = "tcp", *, tls: bool 
 
 
 def _take_host(word: str, rest: list[str]) -> tuple[str, str]:
-    """The host or the network of a word, checked, and its ports, which may be taken from the ``rest``."""
+    """Return the checked host or network of a word, and its ports, removed from the front of ``rest`` if need be."""
     network = _NETWORK.fullmatch(word)
     if network:
         word = network["before"] + network["after"]
@@ -155,7 +155,7 @@ def _unix(word: str, protocol: Protocol, *, tls: bool) -> Target:
 
 
 def _service(word: str, scheme: str, rest: str, protocol: Protocol, tls: bool) -> Target:
-    """A target that says what ready means. Of the URL of a service host and port count; the rest is never shown."""
+    """Parse the URL of a service. Its user and password are ignored, and messages do not show them."""
     from netkit.protocols.probes.table import PROBES
     from netkit.protocols.url import parse as parse_url
     from netkit.protocols.url import parse_place, without_password
@@ -194,10 +194,10 @@ def _service(word: str, scheme: str, rest: str, protocol: Protocol, tls: bool) -
 
 
 async def with_stdin(targets: Sequence[Target], take: Callable[[Sequence[str]], Sequence[Target]]) -> list[Target]:
-    """The targets, with those of standard input in the place of STDIN; ``take`` reads the words of a line.
+    """Replace STDIN among the targets by those on standard input; ``take`` parses the words of a line.
 
-    A line has any number of them; what follows a ``#`` at the beginning of a word is a comment. Raises Invalid for a
-    line that is none, and if there is no target at all; Failure READ.
+    A line has any number of targets; ``#`` at the beginning of a word starts a comment. Raises Invalid for a line that
+    cannot be parsed, and if there is no target at all; Failure READ.
     """
     given: dict[Target, None] = {}
     number = 0
