@@ -1,4 +1,4 @@
-"""Formats of records: values to bytes and back, by a ``struct`` format or by typed fields with names."""
+"""Formats of records, which pack values into bytes and unpack them: a ``struct`` format, or typed and named fields."""
 
 import functools
 import math
@@ -13,7 +13,7 @@ from netkit.services import text
 
 Value = int | float | bool | bytes | str
 
-MAX_VALUES = 65536  # of one record: a count of seven digits must not become as many objects
+MAX_VALUES = 65536  # of one record, so that a large repeat count cannot use up the memory
 _TYPES = "u8 u16 u32 u64 i8 i16 i32 i64 f32 f64 ip ip6 mac str hex"
 _FIELD = re.compile(
     r"(?P<type>[ui](?:8|16|32|64)|f(?:32|64)|ip6?|mac|str|hex)(?P<size>(?<=str|hex)[1-9][0-9]*)?(?P<le>le)?"
@@ -24,19 +24,19 @@ _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")
 _MARKS = "@=<>!"
 _SPACE = " \t\n\r\f\v"
 _ITEM = re.compile(rf"[{_SPACE}]*([0-9]*)([xcbB?hHiIlLqQnNefdspP])")
-_STANDARD = {"b": 1, "h": 2, "i": 4, "l": 4, "q": 8}  # bytes, wherever @ does not lead
-_INTEGERS = {1: "b", 2: "h", 4: "i", 8: "q"}  # struct's codes by their bytes
+_STANDARD = {"b": 1, "h": 2, "i": 4, "l": 4, "q": 8}  # struct's standard sizes in bytes, without @
+_INTEGERS = {1: "b", 2: "h", 4: "i", 8: "q"}  # struct's codes by size in bytes
 _INTEGER = re.compile(r"-?(?:0|[1-9][0-9]*|0[xX][0-9A-Fa-f]+)")
 _FLOAT = re.compile(r"-?(?:(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?|inf|nan)")
 _MAC = re.compile(r"[0-9A-Fa-f]{2}([:-])[0-9A-Fa-f]{2}(?:\1[0-9A-Fa-f]{2}){4}")
 _BOOLEANS = {"0": b"\0", "1": b"\1", "false": b"\0", "true": b"\1"}
-_SHORT = 40  # characters of a word that a message repeats
+_SHORT = 40  # characters of a word that are quoted in a message
 
 
 class Codec(NamedTuple):
-    """How a value becomes ``size`` bytes (None: any number) and back. Both raise Invalid, with the reason alone.
+    """Encodes a value as ``size`` bytes (None: any number), and decodes it. Both raise Invalid with the reason.
 
-    ``code`` is a number's byte order and code in the struct module, "" for what is no number.
+    ``code`` is byte order and code of a number in the struct module, "" for other types.
     """
 
     size: int | None
@@ -46,7 +46,7 @@ class Codec(NamedTuple):
 
 
 class Field(NamedTuple):
-    """A value of a format, the ``number``-th from 1 on: ``padding``, then bytes that ``start`` there in a record."""
+    """A field of a format; ``number`` counts from 1. ``start`` is its offset in a record, after ``padding`` bytes."""
 
     number: int
     name: str | None
@@ -60,15 +60,15 @@ class Field(NamedTuple):
         return self.name or str(self.number)
 
     def at(self, offset: int) -> str:
-        """The field as messages name it."""
+        """How messages call the field."""
         name = f" {_short(self.name)}" if self.name else ""
         return f"field {self.number}{name} ({self.kind} at offset {offset})"
 
 
 class Format:
-    """Fields in order, and ``padding`` after the last. The last alone may have no size, and takes the rest.
+    """Fields in order, and ``padding`` bytes after the last. Only the last field may have no size: it takes the rest.
 
-    ``numbers`` reads a whole record at once, where all its fields are numbers in one byte order.
+    ``numbers`` unpacks a whole record in one call, if all fields are numbers with the same byte order; else None.
     """
 
     def __init__(self, fields: Sequence[Field], padding: int) -> None:
@@ -80,7 +80,7 @@ class Format:
         self.numbers = _compiled(fields, padding)
 
     def pack(self, values: Sequence[str]) -> bytes:
-        """Encode values as they are typed. Raises Invalid for one that does not fit, is missing or left over."""
+        """Encode values, given as typed. Raises Invalid for one that does not fit, and for too few or too many."""
         packed = bytearray()
         for field in self.fields:
             packed += bytes(field.padding)
@@ -97,7 +97,7 @@ class Format:
         return bytes(packed)
 
     def unpack(self, data: bytes, offset: int = 0) -> list[Value]:
-        """Decode one record, whose place in the input is ``offset``.
+        """Decode one record; ``offset`` is its place in the input, for messages.
 
         Raises Failure: PARTIAL for too few bytes, PROTOCOL for too many or for a field that contradicts itself.
         """
@@ -137,11 +137,11 @@ def _compiled(fields: Sequence[Field], padding: int) -> struct.Struct | None:
 
 
 def parse(form: str, max_size: int, *, reading: bool = False) -> Format:
-    """Read a format of records of at most ``max_size`` bytes.
+    """Parse a format for records of at most ``max_size`` bytes.
 
-    It is typed fields if one of its words is such a field and no byte-order mark leads, and a struct format otherwise.
-    For ``reading``, a field must have a size if others follow. Raises Invalid, or Failure TOO_BIG before anything is
-    allocated.
+    It has typed fields if one of its words is such a field and it does not begin with a byte-order mark; otherwise it
+    is a struct format. For ``reading``, only the last field may have no size. Raises Invalid, or Failure TOO_BIG before
+    memory is allocated.
     """
     words = re.findall(rf"[^{_SPACE}]+", form)
     if not words:
@@ -167,7 +167,7 @@ def _cut(word: str) -> str:
 
 
 class _Layout:
-    """Fields as they are read, one after the other; it refuses to grow beyond what a record may have."""
+    """Collects the fields of a format. Raises Failure TOO_BIG if a record would have too many bytes or values."""
 
     def __init__(self, form: str, max_size: int) -> None:
         self.fields: list[Field] = []
@@ -247,7 +247,7 @@ def _lay_struct(layout: _Layout, form: str) -> None:
 
 
 def _count(digits: str) -> int:
-    return int(digits) if len(digits) < 20 else 10**20  # beyond any size; Python refuses to read thousands of digits
+    return int(digits) if len(digits) < 20 else 10**20  # more than any limit; int() raises for thousands of digits
 
 
 @functools.cache
@@ -276,7 +276,7 @@ def _typed(kind: str, size: int | None, *, little: bool) -> Codec:
 
 
 def _reversed(codec: Codec) -> Codec:
-    """The codec with the octets in reverse order: little-endian of what is big-endian."""
+    """The codec with its bytes in reverse order, which makes a big-endian one little-endian."""
     code = codec.code.replace(">", "<")
     return Codec(codec.size, lambda word: codec.encode(word)[::-1], lambda data: codec.decode(data[::-1]), code)
 
@@ -338,12 +338,12 @@ def _at_most(size: int, word: str) -> bytes:
 
 
 def _string(size: int) -> Codec:
-    """Bytes, filled up with NULs; they come back with them, as struct's do."""
+    """Bytes, padded with NULs, which are not removed by decoding, as in struct."""
     return Codec(size, lambda word: _at_most(size, word).ljust(size, b"\0"), bytes)
 
 
 def _pascal(size: int) -> Codec:
-    """A byte that counts, and as many bytes, filled up with NULs. Of no byte at all, it holds the empty string."""
+    """A Pascal string: a length byte, and as many bytes, padded with NULs. If ``size`` is 0 it is always empty."""
     room = min(max(size - 1, 0), 255)
 
     def encode(word: str) -> bytes:
@@ -360,7 +360,7 @@ def _pascal(size: int) -> Codec:
 
 
 def _text(size: int | None) -> Codec:
-    """Text. One that has a size is filled up with NULs, which are taken off again."""
+    """UTF-8 text. If it has a size it is padded with NULs, which decoding removes."""
     if size is None:
         return Codec(None, text.parse, lambda data: data.decode("utf-8", "surrogateescape"))
     fill = _string(size).encode

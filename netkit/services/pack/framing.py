@@ -1,6 +1,6 @@
-"""Records in a stream: of one size, with their length in front, or lines, in whatever chunks they come.
+"""Splitting a stream into records: of a fixed size, with a length prefix, or lines.
 
-Memory holds one record and one chunk. A record that says it is larger than wanted is refused before it is read.
+At most one record and one chunk are in memory. A record whose prefix is above the limit is refused before it is read.
 """
 
 import re
@@ -14,25 +14,25 @@ _PREFIX = re.compile(r"u(8|16|32)(le)?")
 
 
 class Prefix(NamedTuple):
-    """A length in front of each record: an unsigned number of ``width`` bytes."""
+    """A length prefix: an unsigned number of ``width`` bytes before each record."""
 
     width: int
     order: Literal["big", "little"]
 
     @property
     def max_size(self) -> int:
-        """The longest record that it can tell."""
+        """The length of the longest record, in bytes."""
         return (1 << 8 * self.width) - 1
 
     def frame(self, record: bytes) -> bytes:
-        """The record with its length in front. Raises Invalid if it is too long for that."""
+        """The record with its prefix. Raises Invalid if it is too long."""
         if len(record) > self.max_size:
             raise Invalid(f"a record of more than {self.max_size} bytes does not fit a length of {8 * self.width} bits")
         return len(record).to_bytes(self.width, self.order) + record
 
 
 def parse_prefix(word: str) -> Prefix:
-    """Read ``u8``, ``u16`` or ``u32``, with ``le`` behind it if the length is little-endian."""
+    """Parse ``u8``, ``u16`` or ``u32``, followed by ``le`` if the length is little-endian. Raises Invalid."""
     match = _PREFIX.fullmatch(word)
     if not match:
         raise Invalid(f"{word!r} is none of u8, u16, u32, nor these with le")
@@ -40,7 +40,7 @@ def parse_prefix(word: str) -> Prefix:
 
 
 class Source:
-    """Chunks from which bytes are taken by number. ``offset`` counts those taken; no chunk is drawn before need."""
+    """Takes bytes from an iterable of chunks, which is advanced only when needed. ``offset`` counts the bytes taken."""
 
     def __init__(self, chunks: Iterable[bytes]) -> None:
         self.offset = 0
@@ -48,7 +48,7 @@ class Source:
         self._held = bytearray()
 
     def take(self, size: int) -> bytes:
-        """Take the next ``size`` bytes; fewer at the end alone."""
+        """Take the next ``size`` bytes; fewer only at the end."""
         while len(self._held) < size and (chunk := next(self._chunks, None)) is not None:
             self._held += chunk
         data = bytes(self._held[:size])
@@ -57,19 +57,19 @@ class Source:
         return data
 
     def take_all(self, size: int) -> bytes:
-        """Take as many pieces of ``size`` bytes as are there, and at least one; at the end what is left."""
+        """Take as many pieces of ``size`` bytes as are available, at least one; at the end what is left."""
         first = self.take(size)
         return first + self.take(len(self._held) // size * size)
 
 
 def batches(source: Source, size: int) -> Iterator[tuple[int, bytes]]:
-    """Yield the offset and the bytes of records of ``size`` bytes, as many as are there; a short one is the last."""
+    """Yield offset and bytes of as many records of ``size`` bytes as are available; the last one may be short."""
     while data := source.take_all(size):
         yield source.offset - len(data), data
 
 
 def records(source: Source, size: int | None, max_size: int, *, repeat: bool) -> Iterator[tuple[int, bytes]]:
-    """Yield the offset and the bytes of records of ``size`` bytes each, or of the one that is all there is if None.
+    """Yield offset and bytes of each record of ``size`` bytes; if that is None, the whole input is one record.
 
     The last one may be short. Without ``repeat``, bytes after the first are a Failure PROTOCOL.
     """
@@ -89,7 +89,7 @@ def records(source: Source, size: int | None, max_size: int, *, repeat: bool) ->
 
 
 def frames(source: Source, prefix: Prefix, max_size: int, *, repeat: bool) -> Iterator[tuple[int, bytes]]:
-    """Yield the offset and the bytes of records that have their length in front; without ``repeat``, of the only one.
+    """Yield offset and bytes of each record with a length prefix; without ``repeat`` there must be just one.
 
     Raises Failure: PARTIAL for input that ends within a record, TOO_BIG for a length over ``max_size``, PROTOCOL for
     bytes after the only one.
@@ -114,15 +114,15 @@ def frames(source: Source, prefix: Prefix, max_size: int, *, repeat: bool) -> It
 
 
 def whole(chunks: Iterable[bytes], prefix: Prefix, max_size: int) -> Iterator[bytes]:
-    """Yield all that comes as one record; raise Invalid or Failure TOO_BIG, before anything, for one too long."""
+    """Yield the whole input as one record with its prefix. Raises Invalid or Failure TOO_BIG if it is too long."""
     source = Source(chunks)
     yield prefix.frame(_rest(source, max_size) if max_size <= prefix.max_size else source.take(prefix.max_size + 1))
 
 
 def lines(chunks: Iterable[bytes], prefix: Prefix, max_size: int) -> Iterator[bytes]:
-    """Yield each line, its newline removed and its length in front, once it is whole; the last may lack a newline.
+    """Yield each line without newline, with its prefix, once it is complete; the last one may have no newline.
 
-    Raises Failure TOO_BIG for one of more than ``max_size`` bytes, or than its length can tell.
+    Raises Failure TOO_BIG for a line of more than ``max_size`` bytes, or too long for the prefix.
     """
     limit, why = min((prefix.max_size, "--length"), (max_size, "--max-size"))
     held = bytearray()
