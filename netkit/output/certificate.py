@@ -1,4 +1,4 @@
-"""A certificate for a person, as fields of JSON, and in PEM."""
+"""Certificates as a sentence, as fields for JSON, and in PEM."""
 
 import binascii
 from collections.abc import Iterable
@@ -11,12 +11,12 @@ from netkit.core.x509 import Certificate, read
 from netkit.output.console import write
 from netkit.output.escape import printable
 
-_MAX_NAMES = 3  # beyond them the first stands for all
+_MAX_NAMES = 3  # of more, only the first is shown
 _LINE = 48  # bytes in a line of PEM: RFC 7468, section 2
 
 
 def sentence(certificate: Certificate) -> str:
-    """Whose it is, by whom, and until when: ``db.example, +2 names, by Example CA, ends 2027-02-11 (74 days)``."""
+    """Its names, issuer and expiry date: ``db.example, +3 names, by Example CA, ends 2027-02-11 (74 days)``."""
     names = certificate.names or (certificate.subject or "nobody",)
     more = len(names) - 1
     shown = names if more < _MAX_NAMES else (names[0], f"+{more} names")
@@ -30,7 +30,7 @@ def sentence(certificate: Certificate) -> str:
 
 
 def fields(certificate: Certificate) -> dict[str, Any]:
-    """What scripts get; what could not be read is None."""
+    """The fields for JSON. What could not be read is None."""
     end = certificate.not_after
     return {
         "subject": certificate.subject or None,
@@ -50,7 +50,7 @@ def _moment(moment: datetime | None) -> str | None:
 
 
 def chain(certificates: Iterable[Certificate]) -> str:
-    """A chain in PEM (RFC 7468), each under lines that say whose it is and by whom, as openssl's s_client has them."""
+    """A chain in PEM (RFC 7468), each certificate after its subject and issuer, as in ``openssl s_client``."""
     return "".join(
         f" {number} s:{printable(each.subject)}\n   i:{printable(each.issuer)}\n{pem(each.der)}"
         for number, each in enumerate(certificates)
@@ -58,7 +58,7 @@ def chain(certificates: Iterable[Certificate]) -> str:
 
 
 def showing(observe: Observer) -> Observer:
-    """The observer that also writes the chain of each handshake to stdout, of one that fails its verification too."""
+    """Wrap an observer to write the chain of each TLS handshake to stdout, even if its verification fails."""
 
     def see(event: CoreEvent) -> None:
         observe(event)

@@ -1,4 +1,4 @@
-"""Rows of cells as lines: in columns for a person, separated by tabs for a program."""
+"""Rows of cells as lines: in columns on a terminal, separated by tabs elsewhere."""
 
 import os
 from collections.abc import Collection, Iterator, Sequence
@@ -7,11 +7,11 @@ from netkit.output.console import STDOUT, terminal_size
 from netkit.output.escape import printable
 
 _GAP = "  "
-_READABLE = 8  # columns that words need
+_READABLE = 8  # columns: text is not wrapped to less
 
 
 def table(rows: Sequence[Sequence[str]]) -> str:
-    """Rows, at least one, for stdout, without the last newline. Their cells are made printable."""
+    """One or more rows as text for stdout, without the last newline. Cells are made printable."""
     shown = [[printable(cell) for cell in row] for row in rows]
     if os.isatty(STDOUT):
         return "\n".join(_lines(aligned(shown), terminal_size(STDOUT).columns))
@@ -19,7 +19,7 @@ def table(rows: Sequence[Sequence[str]]) -> str:
 
 
 def _lines(rows: Sequence[Sequence[str]], room: int) -> Iterator[str]:
-    """Rows whose cells are aligned, the last cell folded between words to its own column if there is room for that."""
+    """Aligned rows as lines. The last cell is wrapped between words, within its column, if there is room for that."""
     from textwrap import wrap
 
     for *first, last in rows:
@@ -30,7 +30,7 @@ def _lines(rows: Sequence[Sequence[str]], room: int) -> Iterator[str]:
 
 
 def aligned(rows: Sequence[Sequence[str]], right: Collection[str] = ()) -> list[list[str]]:
-    """The cells, padded to the width of their column, on the left if its head is in ``right``; the last is as it is."""
+    """The cells padded to the width of their column, on the left if its head is in ``right``; not the last column."""
     padded = [
         [cell.rjust(width) if column[0] in right else cell.ljust(width) for cell in column]
         for column, width in zip(zip(*rows, strict=True), [*widths(rows)[:-1], 0], strict=True)
@@ -39,5 +39,5 @@ def aligned(rows: Sequence[Sequence[str]], right: Collection[str] = ()) -> list[
 
 
 def widths(rows: Sequence[Sequence[str]]) -> list[int]:
-    """How wide the widest cell of each column is."""
+    """The width of the widest cell of each column."""
     return [max(map(len, column)) for column in zip(*rows, strict=True)]
