@@ -1,6 +1,6 @@
-"""The writers to stdout and stderr (beside the queued one), and what is written on them, in which form.
+"""Functions that write to stdout and stderr, the options that control what is written, and checks of terminals.
 
-A message to stderr that cannot be written changes nothing else.
+A message that cannot be written to stderr is lost without an error.
 """
 
 import os
@@ -16,22 +16,22 @@ if TYPE_CHECKING:
     from netkit.output.stderr import StderrWriter
 
 STDOUT, STDERR = 1, 2
-_MAX_LINE = 400  # bytes of a message: one write(2), which a pipe keeps whole
+_MAX_LINE = 400  # bytes of a message, so that a pipe keeps it whole
 
-# Three things that are one for the whole process, as its descriptors are: who writes a line need not be handed them.
+# Global, as the process's descriptors are, so that they need not be passed to all code that writes a line.
 
 program = "netkit"
-"""How messages begin: ``netkit COMMAND``. Set once, when the words of the command line are read."""
+"""How messages begin: ``netkit COMMAND``. Set once, when the command line is parsed."""
 
 writer: "StderrWriter | None" = None
-"""What writes to stderr while a kernel runs, and may not be held up. Set by who runs it."""
+"""The queued writer to stderr, so that a running kernel is not blocked. Set by the code that runs the kernel."""
 
 before_line: Callable[[], bytes] = bytes
-"""What stderr's terminal is to get before a line: what wipes the picture there. Set by who draws one."""
+"""Returns what to write before a line: the bytes that erase a picture on the terminal. Set by terminal/screen.py."""
 
 
 class Verbosity(NamedTuple):
-    """How much is said, and in which form."""
+    """How much is written to stderr (-v, -q), and whether as JSON."""
 
     verbose: int = 0
     quiet: bool = False
@@ -39,13 +39,13 @@ class Verbosity(NamedTuple):
 
 
 class View(NamedTuple):
-    """What is shown beside plain lines: --color, and after how many seconds stderr may move (None: never)."""
+    """Options for terminals: --color, and after how many seconds progress may be drawn (None: never)."""
 
     color: str | None = None
     moving_after: float | None = None
 
     def coloured(self, fd: int) -> bool:
-        """Whether what is written there is coloured: --color beats NO_COLOR, which beats FORCE_COLOR."""
+        """Whether to colour output to ``fd``: --color overrides NO_COLOR, which overrides FORCE_COLOR."""
         if self.color in ("always", "never"):
             return self.color == "always"
         if os.environ.get("NO_COLOR"):
@@ -57,7 +57,7 @@ DEFAULT_VIEW = View()
 
 
 def write(text: str) -> None:
-    """Write an answer to stdout, all of it, however long that takes; raise Failure WRITE."""
+    """Write all of ``text`` to stdout, blocking if need be. Raises Failure WRITE."""
     write_bytes(text.encode("utf-8", "surrogateescape"))
 
 
@@ -67,7 +67,7 @@ def write_bytes(data: bytes | bytearray) -> None:
     while rest:
         try:
             rest = rest[os.write(STDOUT, rest) :]
-        except BlockingIOError:  # somebody who shares stdout made it so
+        except BlockingIOError:  # another process that shares stdout made it non-blocking
             poll = select.poll()
             poll.register(STDOUT, select.POLLOUT)
             poll.poll()
@@ -84,12 +84,12 @@ def say(text: str) -> None:
 
 
 def draw(text: str) -> None:
-    """Write a line of our own to stderr's terminal as it is: nothing in it is foreign."""
+    """Write a line to stderr's terminal as it is. It must contain no foreign text."""
     _write_line(text)
 
 
 def hint(text: str) -> None:
-    """Say what to try, on a terminal alone."""
+    """Write what to try to stderr, if it is a terminal."""
     if os.isatty(STDERR):
         say(f"hint: {text}")
 
@@ -100,7 +100,7 @@ def emit(event: str, **fields: Any) -> None:
 
 
 def tell_failure(failure: Failure, verbosity: Verbosity | None = None) -> None:
-    """Say what failed, and on a terminal what to try, or write it as an object; nothing if that is asked for."""
+    """Write a failure to stderr as JSON, or else, unless ``quiet``, as a line, with its hint on a terminal."""
     if verbosity is not None and verbosity.json:
         emit("error", **failed(failure))
     elif verbosity is None or not verbosity.quiet:
@@ -110,7 +110,7 @@ def tell_failure(failure: Failure, verbosity: Verbosity | None = None) -> None:
 
 
 def finish(*, patiently: bool) -> None:
-    """Write what still waits for stderr, ``patiently`` or at once, and go on without the writer."""
+    """Flush and remove the queued writer to stderr. If ``patiently``, wait for a slow reader."""
     global writer
     if writer is not None:
         writer.finish(patiently=patiently)
@@ -118,7 +118,7 @@ def finish(*, patiently: bool) -> None:
 
 
 def dropped(number: int, *, json: bool) -> bytes:
-    """What is said once stderr takes lines again, after so many were dropped."""
+    """The message that ``number`` lines were dropped, for when stderr takes lines again."""
     if json:
         return record("dropped", program.removeprefix("netkit "), messages_dropped=number).encode() + b"\n"
     return f"{program}: {number} message{'s' * (number > 1)} dropped: stderr took no more\n".encode()
@@ -136,19 +136,19 @@ def _write_line(line: str) -> None:
 
 
 def draws(fd: int) -> bool:
-    """Whether a descriptor is open on a terminal that knows escape sequences."""
+    """Whether ``fd`` is a terminal that understands escape sequences."""
     return os.isatty(fd) and os.environ.get("TERM") not in ("dumb", "unknown")
 
 
 def terminal_size(fd: int) -> os.terminal_size:
-    """How large the terminal ``fd`` is at the moment."""
+    """The current size of the terminal ``fd``, or 80x24."""
     try:
         columns, lines = os.get_terminal_size(fd)
     except OSError:
         columns = lines = 0
-    return os.terminal_size((columns or 80, lines or 24))  # some terminals do not know
+    return os.terminal_size((columns or 80, lines or 24))  # some terminals report 0
 
 
 def same_terminal(one: int, other: int) -> bool:
-    """Whether two descriptors are open on one terminal."""
+    """Whether two descriptors are open on the same terminal."""
     return os.isatty(one) and os.isatty(other) and os.fstat(one).st_rdev == os.fstat(other).st_rdev
