@@ -12,19 +12,19 @@ _FORMS: dict[str, Formatter] = {
 
 
 def _ended(data: bytes) -> bytes:
-    """The datagram as a line, or as the lines that it is."""
+    """The datagram, with a newline added if it lacks one."""
     return data if data.endswith(b"\n") else data + b"\n"
 
 
 def shown(output: str, command: str) -> Formatter:
-    """How datagrams are shown: not at all, as raw bytes, lines, hex, or json: as events of ``command``."""
+    """The formatter for ``output``: none, raw, lines, hex, or json, which are events of ``command``."""
     if output == "json":
         return _as_json(command)
     return _FORMS[output]
 
 
 def _as_json(command: str) -> Formatter:
-    """Each datagram as an event of ``command``, with where it came from and where it went to."""
+    """Each datagram as an event of ``command``, with its source and destination."""
     from netkit.output.jsonl import ends_of, octets, record
 
     def show(sock: Datagram, burst: Burst) -> bytes:

@@ -1,4 +1,4 @@
-"""How each event is told: the table of their names, fields and sentences, and an observer that goes by it."""
+"""The table of events: their JSON names and fields, and their sentences; and the observer that writes them."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -13,12 +13,12 @@ from netkit.output.jsonl import ends_of
 
 
 class Row(NamedTuple):
-    """How a kind of event is told.
+    """How a kind of event is reported.
 
-    ``name`` and ``fields`` are those of its JSON: of an end, ``peer`` or ``local``, there are address, port, family and
-    protocol; ``time_ms`` and ``duration_ms`` are its ``seconds``; of ``certificates`` the first is told.
-    ``written`` is how often -v is given before there is that object, and ``spoken`` before there is the ``sentence``:
-    None says that this is a hint. On a terminal a line is in its place where it can be ``drawn``.
+    ``name`` and ``fields`` are those of its JSON object. ``peer`` and ``local`` become address, port, family and
+    protocol; ``time_ms`` and ``duration_ms`` are the event's ``seconds``; ``certificates`` become fields of the first.
+    ``written`` is the number of -v from which the object is written, and ``spoken`` that for the ``sentence``; None
+    makes the sentence a hint. On a terminal, the line that ``drawn`` returns replaces the sentence.
     """
 
     name: str
@@ -138,7 +138,7 @@ _RELEASED = "peer duration_ms datagrams_received datagrams_sent reason"
 _CLOSED = "peer duration_ms bytes_sent bytes_acknowledged bytes_received reason"
 _TIMED = "target name_ms connect_ms tls_ms first_byte_ms body_ms"
 
-# In this order: what is always said, from -v on, and from -vv on, in words or in JSON.
+# First the events that are always reported, in words or in JSON, then those from -v on, then those from -vv on.
 TABLE: dict[type[CoreEvent], Row] = {
     events.Listening: Row("listening", 0, 0, "local", _listening),
     events.SelfSigned: Row("self_signed", 0, 0, "certificates", _self_signed),
@@ -189,7 +189,7 @@ TABLE: dict[type[CoreEvent], Row] = {
 
 
 def sentence(event: CoreEvent, verbose: int) -> str | None:
-    """The event as a line for a person who gave -v so often; None if it is not for them."""
+    """The event's sentence for ``verbose`` times -v; None if it is not reported then."""
     row = TABLE[type(event)]
     return _in_words(row, event) if row.spoken is not None and verbose >= row.spoken else None
 
@@ -202,7 +202,7 @@ def _in_words(row: Row, event: CoreEvent) -> str:
 
 
 def fields(event: Any, verbose: int) -> tuple[str, dict[str, Any]] | None:
-    """The event's name and fields for JSON; None if nobody asked for it."""
+    """The event's name and fields for JSON; None if it is not reported then."""
     row = TABLE[type(event)]
     if verbose < row.written:
         return None
@@ -233,14 +233,14 @@ def _fields_of_first(certificates: Sequence[bytes]) -> dict[str, Any]:
 
 
 def observer(verbosity: Verbosity, count: Callable[[Observer], Observer] | None = None) -> Observer:
-    """The observer that says as much, through ``count`` if something counts what it is told."""
+    """The observer that writes events to stderr, wrapped by ``count`` if that is given."""
 
     def in_json(event: CoreEvent) -> None:
         if found := fields(event, verbosity.verbose):
             name, values = found
             console.emit(name, **values)
 
-    cut: set[Endpoint] = set()  # whose reset, and why, was said
+    cut: set[Endpoint] = set()  # peers whose reset was reported, with its reason
 
     def in_words(event: CoreEvent) -> None:
         if isinstance(event, events.Cut):
