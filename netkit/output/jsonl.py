@@ -1,4 +1,4 @@
-"""JSON Lines: one object on one line, in ASCII, so that it can neither break a line nor reach a terminal raw."""
+"""JSON Lines: one object per line, in printable ASCII, so that it is safe to show on a terminal."""
 
 import time
 from functools import lru_cache
@@ -11,12 +11,12 @@ if TYPE_CHECKING:
 
 
 def record(event: str, /, command: str, **fields: Any) -> str:
-    """The line, without its newline, of something that happened just now; fields that are None are left out."""
+    """A line, without its newline, for an event that happens now. Fields that are None are left out."""
     return line(command=command, event=event, time=moment(), **fields)
 
 
 def line(**fields: Any) -> str:
-    """An object as a line without its newline; fields that are None are left out."""
+    """An object as a line, without its newline. Fields that are None are left out."""
     import json
 
     given = {name: value for name, value in fields.items() if value is not None}
@@ -24,7 +24,7 @@ def line(**fields: Any) -> str:
 
 
 def moment() -> str:
-    """The time of the clock on the wall, in UTC, to the microsecond (RFC 3339)."""
+    """The current time in UTC, to the microsecond (RFC 3339)."""
     seconds, nanoseconds = divmod(time.time_ns(), 1_000_000_000)
     return f"{_second(seconds)}.{nanoseconds // 1000:06d}Z"
 
@@ -35,7 +35,7 @@ def _second(seconds: int) -> str:
 
 
 def octets(data: bytes) -> dict[str, str]:
-    """The fields of bytes: ``data`` in base64, and ``text`` beside it where they are UTF-8."""
+    """The fields for bytes: ``data`` in base64, and also ``text`` if they are UTF-8."""
     import binascii
 
     fields = {"data": binascii.b2a_base64(data, newline=False).decode()}
@@ -47,7 +47,7 @@ def octets(data: bytes) -> dict[str, str]:
 
 
 def ends_of(protocol: str = "tcp", /, **ends: "Endpoint") -> dict[str, Any]:
-    """The fields of each end: address and port, and what it is an end of. A unix socket's address is ``unix:PATH``."""
+    """The address and port of each endpoint, and their family and protocol. A unix address is ``unix:PATH``."""
     fields: dict[str, Any] = {}
     for name, end in ends.items():
         fields[f"{name}_address"] = end.host or str(end._replace(udp=False))
@@ -69,7 +69,7 @@ def failed(failure: Failure) -> dict[str, Any]:
 
 
 def mistaken(sentence: str) -> dict[str, Any]:
-    """The fields of a mistake in what was typed."""
+    """The fields of a usage error."""
     return _ended(Exit.USAGE, sentence, sentence, None)
 
 
