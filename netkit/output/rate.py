@@ -1,4 +1,4 @@
-"""How far a transfer is and how fast it goes, in words."""
+"""The progress, rate and outcome of transfers as text."""
 
 from collections import deque
 from collections.abc import Sequence
@@ -7,15 +7,15 @@ from typing import NamedTuple
 from netkit.core.flow import Transfer
 from netkit.core.units import duration, size
 
-_RECENT, _SOON = 3.0, 0.05  # s that a rate is taken over, at most and at least
-_MUCH = 64 * 1024  # bytes: of less the time is that of the peer, and no rate
-_LONGEST = 100 * 3600  # s left: beyond that it is a guess
+_RECENT, _SOON = 3.0, 0.05  # s over which a rate is measured, at most and at least
+_MUCH = 64 * 1024  # bytes: the time of less is mostly latency, so no rate
+_LONGEST = 100 * 3600  # s: a longer estimate is not shown
 
 
 class ProgressLine(NamedTuple):
-    """The ``share`` of a transfer that is done, from 0 to 1, None where nobody knows; the rest are words.
+    """The ``share`` of a transfer that is done, from 0 to 1 (None: unknown), and three texts to show with it.
 
-    ``clock`` is the time left where the share is known, otherwise the time since it began.
+    ``clock`` is the time left if the share is known, otherwise the time since it began.
     """
 
     share: float | None
@@ -25,14 +25,14 @@ class ProgressLine(NamedTuple):
 
 
 class RateMeter:
-    """Measures how fast a transfer has gone in the last few seconds; it began at ``begun``, in seconds of any clock."""
+    """Measures the rate of a transfer in its last 3 s. It began at ``begun``, in seconds by any clock."""
 
     def __init__(self, begun: float) -> None:
         self._begun = begun
         self._samples: deque[tuple[float, int]] = deque()
 
     def sample(self, transfer: Transfer, at: float) -> ProgressLine:
-        """Take note of how far it is at a moment; return what to show then."""
+        """Record the progress at the time ``at``; return what to show then."""
         samples = self._samples
         if not samples:
             samples.append((self._begun, transfer.before))
@@ -52,7 +52,7 @@ class RateMeter:
 
 
 def outcome(transfers: Sequence[Transfer], seconds: float, *, acknowledges: bool) -> str:
-    """What transfers that are over came to in so many seconds.
+    """The summary of finished transfers, which took ``seconds``.
 
     ``sent 1.4 GiB in 2.1 s (683 MiB/s), all acknowledged; received nothing``
     """

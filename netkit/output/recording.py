@@ -1,4 +1,4 @@
-"""Writers of what goes over a connection: a log for programs, a hex dump for people."""
+"""Recordings of a connection's data: a log in JSON Lines, and a hex dump on stderr."""
 
 import errno
 import os
@@ -12,7 +12,7 @@ from netkit.output.console import STDERR, terminal_size
 from netkit.output.hexdump import WIDTH, dump, width_in
 from netkit.output.jsonl import line, moment, octets
 
-_AT_ONCE = 48 * 16  # bytes whose dump is under PIPE_BUF, so that other lines come between lines alone: pipe(7)
+_AT_ONCE = 48 * 16  # bytes whose dump is below PIPE_BUF, so that a pipe keeps its lines whole: pipe(7)
 _ARROWS = {"sent": ">", "received": "<"}
 
 
@@ -53,7 +53,7 @@ class HexDump:
         self._turn = Lock()
 
     async def show(self, direction: str, name: str, data: bytes, offset: int) -> None:
-        """Write the dump, at the pace of who reads it; one that takes nothing changes nothing else."""
+        """Write the dump as fast as stderr is read; drop it if the reader takes nothing."""
         width = width_in(terminal_size(STDERR).columns) if os.isatty(STDERR) else WIDTH
         head = f"{_ARROWS[direction]} {moment()} {name} {len(data)} B\n"
         async with self._turn:
