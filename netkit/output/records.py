@@ -1,4 +1,4 @@
-"""How records and values look on stdout: to a program as they are, to a person so that they can be read."""
+"""Bytes, records and their values as output: raw for programs, readable on a terminal, or as JSON."""
 
 import math
 import os
@@ -16,13 +16,13 @@ from netkit.output.hexdump import dump, width_in
 from netkit.services import text
 from netkit.services.pack.formats import Format, Value, parse
 
-_NATIVE = "nNP"  # have no order of their own to choose
+_NATIVE = "nNP"  # codes with native byte order only
 _STRUCT = re.compile(r"[@=<>!]?([bBhHiIlLqQnNPefd])")
 _FIELD = re.compile(r"([uif][0-9]+)(?:le)?(?::.*)?")
 
 
 def octets(pieces: Iterable[bytes], *, in_hex: bool = False) -> Iterator[bytes]:
-    """Yield bytes as they are, as a hex dump on a terminal, or in hex, one line for each piece."""
+    """Yield bytes as they are, on a terminal as a hex dump; or ``in_hex``, one line for each piece."""
     width = width_in(terminal_size(STDOUT).columns) if os.isatty(STDOUT) else 0
     offset = 0
     for data in pieces:
@@ -34,7 +34,7 @@ def octets(pieces: Iterable[bytes], *, in_hex: bool = False) -> Iterator[bytes]:
 
 
 def lines(records: Iterable[tuple[int, bytes]]) -> Iterator[bytes]:
-    """Yield records as lines, on a terminal with control bytes made visible; one that is two lines is a Failure."""
+    """Yield records as lines, on a terminal with control bytes made visible. Raises Failure if one has a newline."""
     from netkit.services.transforms import visible
 
     change = visible() if os.isatty(STDOUT) else bytes
@@ -45,7 +45,7 @@ def lines(records: Iterable[tuple[int, bytes]]) -> Iterator[bytes]:
 
 
 def values(records: Iterable[tuple[int, bytes]], form: Format, *, json: bool) -> Iterator[bytes]:
-    """Yield the values of each record as a line, with tabs between them, or as an object."""
+    """Yield the values of each record as a line, separated by tabs, or as a JSON object."""
     for offset, data in records:
         found = form.unpack(data, offset)
         if json:
@@ -58,7 +58,7 @@ def values(records: Iterable[tuple[int, bytes]], form: Format, *, json: bool) ->
 
 
 def numbers(batches: Iterable[tuple[int, bytes]], form: Format, *, json: bool) -> Iterator[bytes]:
-    """Yield what ``values`` yields for records that are ``form.numbers``, many at a time."""
+    """Yield what ``values`` does, faster, for batches of records of numbers only (``form.numbers``)."""
     assert form.numbers is not None
     line = "\t".join(["%r"] * len(form.fields)) + "\n"
     has_floats = any(field.codec.code[1] in "efd" for field in form.fields)
@@ -76,7 +76,7 @@ def numbers(batches: Iterable[tuple[int, bytes]], form: Format, *, json: bool) -
 
 
 def _object(form: Format) -> str:
-    """A record that comes now as an object, with places for its offset and its values."""
+    """The JSON line of a record at this time, with ``%s`` for its offset and its values."""
     line = jsonl.record("record", "unpack", offset=0, values=dict.fromkeys((field.key for field in form.fields), 0))
     return line.replace("%", "%%").replace(": 0", ": %s") + "\n"
 
@@ -86,7 +86,7 @@ def _number(value: float) -> str:
 
 
 def spelled(value: Value) -> str:
-    """A value as a person would type it: printable, on one line."""
+    """A value as one would type it: printable, on one line."""
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, str):
@@ -95,7 +95,7 @@ def spelled(value: Value) -> str:
 
 
 def plain(value: Value) -> Any:
-    """A value as JSON has it: bytes, and text that is not UTF-8, as octets; inf and nan by name."""
+    """A value for JSON: bytes, and text that is not UTF-8, as ``octets``; inf and nan as strings."""
     if isinstance(value, str):
         fields = jsonl.octets(value.encode("utf-8", "surrogateescape"))
         return fields.get("text", fields)
@@ -105,7 +105,7 @@ def plain(value: Value) -> Any:
 
 
 def orders(form: str, words: Sequence[str], most: int) -> str:
-    """A table: a number in decimal and hex, and its bytes in every order, as hex and as Python writes them."""
+    """A table: a number in decimal and hex, and its bytes in each order, in hex and as Python literals."""
     if code := _STRUCT.fullmatch(form):
         spellings = {"native": f"@{code[1]}", "little": f"<{code[1]}", "big": f">{code[1]}"}
         if code[1] in _NATIVE:
