@@ -1,4 +1,4 @@
-"""How answers to look-ups are written: lines, JSON or, on a terminal, a table. Foreign text is printable ASCII."""
+"""Answers to look-ups as lines, as JSON or, on a terminal, as a table. Foreign text is printable ASCII."""
 
 import os
 from collections.abc import AsyncIterator, Sequence
@@ -14,7 +14,7 @@ from netkit.services.resolve import Answer, Outcome, Query, Value, answers, iter
 
 
 async def write(words: Sequence[str], how: Query, view: View, verbosity: Verbosity) -> int:
-    """Look names up and write what comes, each failure as a line of its own; return the exit code."""
+    """Look up names, write the answers and a message for each failure, and return the exit code."""
     table: list[Answer] = []
     drawn = os.isatty(STDOUT) and not (verbosity.json or verbosity.quiet)
     failures: dict[Exit, Failure] = {}
@@ -41,7 +41,7 @@ async def write(words: Sequence[str], how: Query, view: View, verbosity: Verbosi
 
 
 async def _at_pace(names: AsyncIterator[str], stdout: StdoutWriter) -> AsyncIterator[str]:
-    """The names, as fast as the answers are read."""
+    """The names, no faster than the answers are read."""
     async for name in names:
         await stdout.room()
         yield name
@@ -71,7 +71,7 @@ def _table(answers: Sequence[Answer], *, coloured: bool) -> str:
 
 
 def _json(answer: Answer) -> str:
-    """An object for each value."""
+    """A JSON object for each value."""
     lines = []
     for value in answer.values:
         is_address = value.kind in ("address", "A", "AAAA")
@@ -96,7 +96,7 @@ def _json(answer: Answer) -> str:
 
 
 def _strings(value: Value) -> dict[str, Any]:
-    """The fields of a record of strings, such as TXT: each of them, and all of them joined."""
+    """The fields of a record of strings, such as TXT: the list, and all of them joined."""
     if not value.strings:
         return {}
     pieces = [piece.decode("utf-8", "backslashreplace") for piece in value.strings]

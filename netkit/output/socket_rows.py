@@ -8,11 +8,11 @@ from netkit.services.sockets import Owned
 HEADS = ("PROTO", "RECV", "SEND", "LOCAL", "PEER", "STATE", "USER", "PROCESS")
 RIGHT = ("RECV", "SEND")
 STATE = HEADS.index("STATE")
-_KINDS = {"stream": "u_str", "dgram": "u_dgr", "seqpacket": "u_seq"}  # as ss has them
+_KINDS = {"stream": "u_str", "dgram": "u_dgr", "seqpacket": "u_seq"}  # as ss names them
 
 
 def cells(owned: Owned) -> tuple[str, ...]:
-    """The texts of the columns, none of them empty."""
+    """The text of each column, never empty."""
     one = owned.socket
     queues = ("-" if number is None else str(number) for number in (one.receive_queue, one.send_queue))
     texts = (
@@ -36,7 +36,7 @@ def _end(one: Socket, address: str | None, port: int | None, inode: int | None) 
 
 
 def unix_name(address: str) -> str:
-    """The name of a unix socket, @NAME if abstract."""
+    """The name of a unix socket; @NAME if it is abstract."""
     return "@" + address[1:] if address.startswith("\0") else address
 
 

@@ -1,4 +1,4 @@
-"""How sockets are listed: columns, JSON or, on a terminal, a table. Foreign text is printable ASCII."""
+"""Lists of sockets as columns, as JSON or, on a terminal, as a table. Foreign text is printable ASCII."""
 
 import os
 from collections.abc import Sequence
@@ -16,13 +16,13 @@ from netkit.services.sockets import Owned, Wanted, any_of, is_listening, listing
 
 
 def check(wanted: Wanted) -> None:
-    """Raise Failure: NOTHING if there is no such socket, READ."""
+    """Raise Failure: NOTHING if no socket matches, READ."""
     if not any_of(wanted):
         raise _nothing()
 
 
 async def write(wanted: Wanted, view: View, *, json: bool) -> None:
-    """Write the sockets to stdout; raise Failure: NOTHING if there is none, READ, WRITE."""
+    """Write the sockets to stdout. Raises Failure: NOTHING if there is none, READ, WRITE."""
     async with stdout_writer() as stdout:
         found = listing(wanted)
         if not found:
@@ -40,7 +40,7 @@ async def write(wanted: Wanted, view: View, *, json: bool) -> None:
 
 
 def _is_hidden(owned: Owned) -> bool:
-    """Whether somebody has it whom we may not see."""
+    """Whether the processes that hold the socket are hidden from us."""
     return bool(owned.socket.inode) and not owned.processes and owned.socket.uid != os.geteuid() != 0
 
 
@@ -49,7 +49,7 @@ def _nothing() -> Failure:
 
 
 async def watch(wanted: Wanted, every: float, view: View, *, json: bool) -> None:
-    """Write the sockets to stdout, or draw them on its terminal, now and then every so many seconds, without end."""
+    """Write the sockets to stdout, or draw them on its terminal, now and every ``every`` seconds, until cancelled."""
     if not json and draws(STDOUT):
         from netkit.output.terminal.sockets import watch_sockets
 
@@ -71,7 +71,7 @@ def _text(found: Sequence[Owned], view: View, *, json: bool) -> str:
 
 
 def _columns(found: Sequence[Owned], *, coloured: bool) -> str:
-    """A line with the names of the columns and one for each socket, cells without spaces between spaces."""
+    """A line of heads and one for each socket, separated by spaces. Spaces in cells are escaped."""
     rows = [HEADS, *([cell.replace(" ", "\\x20") for cell in cells(owned)] for owned in found)]
     padded = aligned(rows, RIGHT)
     if coloured:
