@@ -1,4 +1,4 @@
-"""A queued writer to stderr: whoever does not read it holds nobody up."""
+"""A queued writer to stderr, so that a slow reader blocks no task."""
 
 import select
 import time
@@ -13,15 +13,15 @@ from netkit.core.sync import Condition
 _NONE = -1
 _STDERR = 2
 _MAX_WAITING = 1 << 16  # bytes: as many as a pipe holds
-_PATIENCE = 1.0  # s for which a reader may take nothing while somebody waits
-_PAUSE = 0.01  # s between two tries, at the end
+_PATIENCE = 1.0  # s without progress after which nothing waits for the reader
+_PAUSE = 0.01  # s between two attempts of ``finish``
 
 
 class StderrWriter:
-    """Writes lines in their order, each by one write(2) where it fits into a pipe.
+    """Writes lines in order, each by one write(2) if it fits into a pipe.
 
-    What is not taken at once waits, up to 64 KiB; beyond that lines are dropped, and once all the others are written
-    what ``notice`` says of their number. A stderr that fails gets nothing more.
+    Up to 64 KiB are queued. Beyond that lines are dropped, and ``notice`` returns the message with their number that is
+    written after the queue. If a write fails, the queue is discarded.
     """
 
     def __init__(self, notice: Callable[[int], bytes]) -> None:
@@ -30,11 +30,11 @@ class StderrWriter:
         self._waiting: deque[bytes] = deque()
         self._size = 0
         self._dropped = 0
-        self._stuck = False  # somebody has waited in vain, and nothing was taken since
+        self._stuck = False  # a wait timed out, and nothing was written since
         self._changed = Condition()
 
     def write(self, line: bytes) -> None:
-        """Write what is whole by itself, or put it at the end of the queue, or drop it."""
+        """Write one or more whole lines, queue them, or drop them if the queue is full."""
         if self._waiting and self._size + len(line) > _MAX_WAITING:
             self._dropped += 1
             return
@@ -45,7 +45,7 @@ class StderrWriter:
             self._changed.notify_all()
 
     async def write_when_read(self, text: bytes) -> None:
-        """Write it once all before it is written, at the reader's pace; drop it if the reader takes nothing."""
+        """Wait until the queue is empty, then write ``text``; drop it if the reader takes nothing for 1 s."""
         try:
             while self._waiting and not self._stuck:
                 before = self._size
@@ -60,7 +60,7 @@ class StderrWriter:
             self.write(text)
 
     async def drain(self) -> None:
-        """Write what waits, without end."""
+        """Write the queue as it fills, until cancelled."""
         while True:
             while not self._waiting:
                 await self._changed.wait()
@@ -73,7 +73,7 @@ class StderrWriter:
                 self._note(self._stderr.counts.sent - before)
 
     def finish(self, *, patiently: bool) -> None:
-        """Write what still waits, ``patiently`` as long as the reader takes some, and let go of stderr."""
+        """Write the queue, if ``patiently`` as long as the reader takes some of it, and close the stream."""
         due = time.monotonic() + (_PATIENCE if patiently else 0)
         while self._waiting:
             before = self._size
@@ -96,7 +96,7 @@ class StderrWriter:
             self._fail()
 
     def _note(self, taken: int) -> None:
-        """Take what was written out of the queue; once it is empty, say how many lines were dropped."""
+        """Remove ``taken`` bytes from the queue; once it is empty, report how many lines were dropped."""
         if not taken:
             return
         self._stuck = False

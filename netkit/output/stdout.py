@@ -1,4 +1,4 @@
-"""A queued writer to stdout: producers do not block on a slow reader, and those without an end wait for ``room``."""
+"""A queued writer to stdout, so that a slow reader blocks no task; producers without a limit wait for ``room``."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -13,7 +13,7 @@ _MOST = 1 << 20  # characters in the queue
 
 
 class StdoutWriter:
-    """Writes what it is given in its order, while others go on."""
+    """Writes text in order while other tasks run."""
 
     def __init__(self) -> None:
         self._waiting: list[str] = []
@@ -27,17 +27,17 @@ class StdoutWriter:
         self._changed.notify_all()
 
     async def room(self) -> None:
-        """Wait while the queue is long."""
+        """Wait while the queue is too long."""
         while self._size > _MOST:
             await self._changed.wait()
 
     async def flush(self) -> None:
-        """Wait until all of it is written."""
+        """Wait until the whole queue is written."""
         while self._waiting:
             await self._changed.wait()
 
     async def drain(self, stdout: FileStream) -> None:
-        """Write what comes, without end."""
+        """Write the queue as it fills, until cancelled."""
         while True:
             while not self._waiting:
                 await self._changed.wait()
@@ -51,9 +51,9 @@ class StdoutWriter:
 
 @asynccontextmanager
 async def stdout_writer() -> AsyncIterator[StdoutWriter]:
-    """A writer for the block, which ends once all is written.
+    """A writer for an ``async with`` block, which ends once all is written.
 
-    Raises Failure WRITE, and cancels the block, as soon as writing fails or nobody reads any more.
+    Cancels the block and raises Failure WRITE as soon as writing fails or the reader closes stdout.
     """
     writer = StdoutWriter()
     stdout = FileStream(_NONE, STDOUT)
