@@ -1,20 +1,20 @@
-"""Where the time of a fetch went: a line of its stages, drawn to scale on a terminal."""
+"""The duration of each stage of a fetch, on one line, with bars on a terminal."""
 
 from netkit.core.events import Timed
 from netkit.core.units import duration
 
 _NAMES = ("name", "connect", "tls", "first_byte", "body")
 _EIGHTHS = " ▏▎▍▌▋▊▉"  # U+258F to U+2589: blocks by eighths of a column
-_WIDEST = 40  # columns that all bars take together
+_WIDEST = 40  # columns of all bars together, at most
 
 
 def listed(event: Timed) -> str:
-    """The stages there were, and how long each took."""
+    """Each stage that took place, with its duration."""
     return ", ".join(f"{name} {duration(seconds)}" for name, seconds in _stages(event))
 
 
 def drawn(event: Timed, columns: int) -> str:
-    """Each stage with its time and a bar, as long as its part of the whole; without bars where there is no room."""
+    """Each stage with its duration and a bar to scale; ``listed`` if ``columns`` leave no room for bars."""
     found = _stages(event)
     words = [f"{name} {duration(seconds)} " for name, seconds in found]
     room = min(columns - 1 - sum(map(len, words)) - 2 * len(words), _WIDEST)
@@ -30,6 +30,6 @@ def _stages(event: Timed) -> list[tuple[str, float]]:
 
 
 def _bar(length: float) -> str:
-    """A bar so many columns long, and never nothing."""
+    """A bar of ``length`` columns, at least an eighth."""
     full, part = divmod(max(round(length * 8), 1), 8)
     return "█" * full + (_EIGHTHS[part] if part else "")

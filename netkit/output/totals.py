@@ -10,14 +10,14 @@ from netkit.core.events import CoreEvent, Observer
 from netkit.core.units import milliseconds
 from netkit.output.jsonl import ends_of
 
-_ENDED_FIRST = re.compile("(input|program|peer) ended first")  # as the reason of the end of a conversation says it
+_ENDED_FIRST = re.compile("(input|program|peer) ended first")  # the reason of a Closed event
 
 
 class Totals:
-    """What a run came to, from its beginning to now: connections, datagrams, and the bytes of both.
+    """Counts the connections, datagrams and bytes of a run.
 
-    Which of the two there can be is what it was told, or what it then listens for. Who ended first is told of a single
-    conversation that came to its end.
+    The ``protocol`` given, and those of Listening events, decide which counts there are. ``ended_first`` is reported
+    only if there was a single connection.
     """
 
     def __init__(self, protocol: str | None = None) -> None:
@@ -29,7 +29,7 @@ class Totals:
         self._ended_first = ""
 
     def watching(self, observe: Observer) -> Observer:
-        """``observe`` with what it is told counted on the way."""
+        """Wrap ``observe`` to count the events that it gets."""
 
         def count(event: CoreEvent) -> None:
             match event:
@@ -48,14 +48,14 @@ class Totals:
                     self._times.update({name: s for name, s in event.values().items() if isinstance(s, float)})
                 case events.Associated():
                     self._counts["associations"] += 1
-                case events.Dropped():  # so many until now
+                case events.Dropped():  # a running total
                     self._counts["datagrams_dropped_min"] = event.datagrams_dropped_min
             observe(event)
 
         return count
 
     def fields(self, exit_code: int) -> dict[str, Any]:
-        """The totals for JSON."""
+        """The totals so far, for JSON."""
         names = ["bytes_sent", "bytes_received"]
         if "udp" in self._protocols:
             names = ["datagrams_sent", "datagrams_received", "datagrams_dropped_min", *names]
