@@ -1,1 +1,1 @@
-"""Tables and moving pictures on a terminal. rich lives here alone."""
+"""Tables and live pictures on a terminal. Only this package uses rich."""

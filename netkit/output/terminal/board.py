@@ -1,4 +1,4 @@
-"""The board of what is waited for, on a terminal: a row for each target, until all goes again."""
+"""The board of ``portcheck --wait`` on a terminal: a row for each target, erased at the end."""
 
 from collections.abc import Sequence
 from itertools import islice
@@ -20,16 +20,16 @@ _EVERY = 0.2  # s between two pictures
 _INDENT, _GAP = 2, 2  # columns
 _SHORTEST_REASON = 12  # columns
 _REASON = 2  # the number of its cell
-_COLOURS = {**COLOURS, **dict.fromkeys((OPEN, NOT_READY), "yellow")}  # open is here what is to be closed
+_COLOURS = {**COLOURS, **dict.fromkeys((OPEN, NOT_READY), "yellow")}  # open, but not ready: it should be closed
 
 
 async def show_board(watch: Watch, after: float, *, coloured: bool) -> None:
-    """Show on stderr how what is waited for stands, after so many seconds, until cancelled."""
+    """Show the state of the targets on stderr, from ``after`` seconds on, until cancelled."""
     await animate(STDERR, lambda: board(watch), coloured=coloured, after=after, every=_EVERY)
 
 
 def board(watch: Watch) -> RenderableType:
-    """A head, and a row for each target, cut to the terminal. Where it is short, those have room that are not ready."""
+    """A head, and a row for each target, cut to the terminal. If there is no room for all, ready ones go first."""
     columns, lines = terminal_size(STDERR)
     room = max(lines - 2, 1)
     rows = list(watch.rows.values()) if len(watch.rows) <= room else _first(watch, room - 1)
@@ -45,13 +45,13 @@ def board(watch: Watch) -> RenderableType:
 
 
 def _first(watch: Watch, room: int) -> list[Row]:
-    """So many rows, of those that are not ready before the others."""
+    """At most ``room`` rows, those that are not ready first."""
     in_turn = (row for ready in (False, True) for row in watch.rows.values() if (row.ready is not None) is ready)
     return list(islice(in_turn, room))
 
 
 def _table(rows: Sequence[Row], watch: Watch, columns: int) -> list[Text]:
-    """The rows, aligned. Where they are too wide, what matters least goes first, and a long reason is cut."""
+    """The rows, aligned. If they are too wide, the times and then the tries are left out, and reasons are cut."""
     cells = [_cells(row, watch) for row in rows]
     names, states, reasons, tries, times = (max(map(len, column), default=0) for column in zip(*cells, strict=True))
     names = min(names, columns // 2)
@@ -66,7 +66,7 @@ def _table(rows: Sequence[Row], watch: Watch, columns: int) -> list[Text]:
 
 
 def _cells(row: Row, watch: Watch) -> list[str]:
-    """What there is to say of a row: name, state, reason, tries, and when the last of them was."""
+    """The cells of a row: name, state, reason, tries, and when the last result came."""
     if row.ready is not None:
         state = "ready" if row.state == OPEN else row.state
         return [printable(row.name), state, f"after {duration(row.ready - watch.begun)}", "", ""]
@@ -81,7 +81,7 @@ def _line(row: Row, cells: Sequence[str], widths: Sequence[int]) -> Text:
     line = Text(" " * _INDENT, style="dim" if row.ready is not None else "")
     for number, (cell, width) in enumerate(zip(cells, widths, strict=False)):
         if number == _REASON and len(cell) > width and row.ready is None:
-            cell = printable(row.reason)  # rather than half of an address behind it
+            cell = printable(row.reason)  # rather than with half of an address
         text = Text(cell, style=_COLOURS.get(cell, "") if number == 1 else "")
         text.truncate(width, overflow="ellipsis", pad=True)
         line.append(text).append(" " * _GAP)
