@@ -22,7 +22,7 @@ from netkit.services.portcheck.watch import Watch
 
 
 class PortTable(Lines):
-    """The verdicts as a table, in the order of the targets; while they come it grows, if anything may move."""
+    """The results as a table, in the order of the targets; a live one during the check if --progress allows it."""
 
     def __init__(self, summary: Summary, *, each_port: bool, chains: bool, view: View) -> None:
         super().__init__(summary, each_port=each_port, chains=chains, view=view)
@@ -48,7 +48,7 @@ class PortTable(Lines):
         begun = now()
 
         def picture() -> RenderableType:
-            first = self._first(max(terminal_size(STDOUT).lines - 2, 1))  # beside the bar and how many more there are
+            first = self._first(max(terminal_size(STDOUT).lines - 2, 1))  # without the bar and the number of the rest
             more = len(self._rows) - len(first)
             rest = [Text(f"and {more:,} more")] if more else []
             bar = check_bar(self.summary, now() - begun, terminal_size(STDOUT).columns)
@@ -57,7 +57,7 @@ class PortTable(Lines):
         await animate(STDOUT, picture, coloured=self._coloured, after=self.view.moving_after)
 
     def _first(self, lines: int) -> list[Result]:
-        """As many results as a table of so many lines has room for, one at least."""
+        """As many results as a table of ``lines`` lines has room for, at least one."""
         first = heapq.nsmallest(lines, self._rows, key=self._place)
         while len(first) > 1 and (height := len(rows(self._table(first), STDOUT, coloured=False))) > lines:
             del first[max(len(first) * lines // height, 1) :]

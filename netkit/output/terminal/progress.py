@@ -20,7 +20,7 @@ _BAR, _SHORTEST_BAR, _CHECK_BAR = 40, 5, 30  # columns
 
 
 async def show_transfers(moving: Callable[[], Sequence[Transfer]], begun: float, *, coloured: bool) -> None:
-    """Show on stderr how far transfers are, a row for each, until cancelled. ``begun`` is by the kernel's clock."""
+    """Show transfers on stderr, a row for each, until cancelled. ``begun`` is a time of the kernel's clock."""
     meters: defaultdict[str, RateMeter] = defaultdict(lambda: RateMeter(begun))
 
     def picture() -> RenderableType:
@@ -33,7 +33,7 @@ async def show_transfers(moving: Callable[[], Sequence[Transfer]], begun: float,
 
 
 def transfer_row(name: str, line: ProgressLine, columns: int) -> RenderableType:
-    """A row that fits: the bar takes what is left; where that is too little, what matters least goes first."""
+    """A row of at most ``columns``: the bar gets what the words leave; if need be, the least important go."""
     cells = {"amount": line.amount.rjust(7), "rate": line.rate.rjust(9), "clock": line.clock}
     if line.share is not None:
         cells = {"share": f"{int(line.share * 100):3}%", **cells}
@@ -53,12 +53,12 @@ def transfer_row(name: str, line: ProgressLine, columns: int) -> RenderableType:
 
 
 def _bar(total: float, done: float, width: int) -> ProgressBar:
-    """A bar in colours that can be told apart on a dark terminal and on a light one."""
+    """A bar in colours that are distinct on dark and on light terminals."""
     return ProgressBar(total, done, width, style="dim", complete_style="green", finished_style="green")
 
 
 async def show_check(summary: Summary, after: float, *, coloured: bool) -> None:
-    """Show on stderr how far a port check is, after so many seconds, until cancelled."""
+    """Show the progress of a port check on stderr, from ``after`` seconds on, until cancelled."""
     begun = now()
 
     def picture() -> RenderableType:
@@ -68,7 +68,7 @@ async def show_check(summary: Summary, after: float, *, coloured: bool) -> None:
 
 
 def check_bar(summary: Summary, seconds: float, columns: int) -> RenderableType:
-    """How many ports are known, in a row that fits, beside a bar if there is room for one, and the time."""
+    """The number of checked and open ports and the time, in at most ``columns``, with a bar if it fits."""
     known, total, opened = f"{summary.known:,}", f"{summary.total:,}", f"{summary.open:,} open"
     clock = f"{int(seconds) // 60}:{int(seconds) % 60:02}"
     long, short = f"{known} of {total} ports, {opened}", f"{known}/{total}, {opened}"
