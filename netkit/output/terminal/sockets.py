@@ -15,12 +15,12 @@ from netkit.output.terminal.tables import drawn, paragraph, table
 from netkit.services.sockets import Owned, is_listening
 
 _ENDS, _NAMES = ("LOCAL", "PEER"), ("USER", "PROCESS")
-_WHOLE, _PART = 21, 8  # columns: of an address of IPv4 with its port, and what is left of names at least
-_PIECE = 100  # rows of a long table that are drawn at once, some 50 ms
+_WHOLE, _PART = 21, 8  # columns: of an IPv4 address with its port, and the least for names
+_PIECE = 100  # rows that are drawn at once, which takes some 50 ms
 
 
 def socket_tables(found: Sequence[Owned], *, coloured: bool) -> Iterator[str]:
-    """Yield the table of sockets, a piece at a time, as the text that draws it."""
+    """Yield the text of the table of sockets, some rows at a time."""
     rows = [*map(cells, found)]
     room = terminal_size(STDOUT).columns
     columns = _fitted([HEADS, *rows], room)
@@ -31,12 +31,12 @@ def socket_tables(found: Sequence[Owned], *, coloured: bool) -> Iterator[str]:
 
 
 async def watch_sockets(look: Callable[[], Sequence[Owned]], every: float, *, coloured: bool) -> None:
-    """Draw what ``look`` finds on stdout's terminal, now and then every so many seconds, until cancelled."""
+    """Draw what ``look`` returns on stdout's terminal, now and every ``every`` seconds, until cancelled."""
     await animate(STDOUT, lambda: _fitting(look()), coloured=coloured, every=every, kept=True)
 
 
 def _fitting(found: Sequence[Owned]) -> RenderableType:
-    """As much of the table as there are lines for on the screen, and below it how much more there is."""
+    """As much of the table as fits the screen, and the number of sockets left out."""
     here = terminal_size(STDOUT)
     room = max(1, here.lines - 2)  # a line for what is left out, and one for the cursor
     rows = [*map(cells, found[:room])]
@@ -54,12 +54,12 @@ def _fitting(found: Sequence[Owned]) -> RenderableType:
 
 
 def _fitting_in(room: int, heights: Iterable[int]) -> int:
-    """How many of the first of these fit into so many lines."""
+    """How many of the first ``heights`` fit into ``room`` lines."""
     return sum(height <= room for height in itertools.accumulate(heights))
 
 
 def _paragraphs(found: Sequence[Owned], rows: Sequence[Sequence[str]], room: int) -> list[Text]:
-    """A paragraph for each socket: addresses are not broken where a table would have to; queues that are empty go."""
+    """A paragraph for each socket, for terminals that are too narrow for a table. Empty queues are left out."""
     made = []
     for owned, row in zip(found, rows, strict=True):
         texts = [
@@ -91,9 +91,9 @@ def _socket_table(
 
 
 def _fitted(rows: Sequence[Sequence[str]], room: int) -> list[int] | None:
-    """The widths of columns that fit, with a space behind each: the widest are the first to be folded.
+    """The widths of the columns, each with a space after it, to fit ``room``. The widest are folded first.
 
-    What matters most is not folded; None if there is no room for it.
+    Returns None if not even ``_least`` fits.
     """
     columns = widths(rows)
     least = [_least(column) for column in zip(*rows, strict=True)]
@@ -106,7 +106,7 @@ def _fitted(rows: Sequence[Sequence[str]], room: int) -> list[int] | None:
 
 
 def _least(column: Sequence[str]) -> int:
-    """How wide a column, whose first cell is its head, is at least where there is room."""
+    """The least width to which a column may be folded. Its first cell is its head."""
     lengths = [*map(len, column)]
     if column[0] in _ENDS:
         return max(length for length in lengths if length <= _WHOLE)
@@ -114,7 +114,7 @@ def _least(column: Sequence[str]) -> int:
 
 
 def _folded(cell: str, width: int) -> str:
-    """The lines of a cell, cut where the column ends: rich would look for a space before."""
+    """A cell broken at exactly ``width``; rich would break it at a space."""
     return "\n".join(cell[at : at + width] for at in range(0, len(cell), width))
 
 

@@ -1,6 +1,6 @@
 """Tables on a terminal, drawn by rich.
 
-Foreign text reaches it escaped, and as Text, so that nothing in it is markup.
+Foreign text is made printable and passed as Text, so that rich finds no markup in it.
 """
 
 import textwrap
@@ -16,15 +16,15 @@ from netkit.output.escape import printable
 from netkit.output.terminal.screen import rows
 
 _GAP, _INDENT = 2, 2  # columns
-_READABLE = 20  # columns that sentences need
+_READABLE = 20  # columns: sentences are not wrapped to less
 
 
 def fitted(
     heads: Sequence[str], cells: Iterable[Sequence[str | Text]], room: int, *, wrapped: str, right: Sequence[str] = ()
 ) -> RenderableType:
-    """A table in so many columns, whose column ``wrapped`` is broken between words if it must; no other is broken.
+    """A table ``room`` columns wide. Only the column ``wrapped`` is wrapped between words, if need be.
 
-    Where that leaves too little for it, each row is a paragraph.
+    If that leaves too little for it, each row becomes a paragraph.
     """
     texts = [[_text(cell) for cell in row] for row in cells]
     plain = [heads, *([text.plain for text in row] for row in texts)]
@@ -41,7 +41,7 @@ def fitted(
 
 
 def paragraph(cells: Iterable[Text], room: int) -> Text:
-    """Cells one after the other, those that say something, broken between them where that is possible."""
+    """The cells that are not empty or "-", one after the other, with line breaks between cells if possible."""
     lines: list[Text] = []
     full = True
     for cell in cells:
@@ -62,7 +62,7 @@ def paragraph(cells: Iterable[Text], room: int) -> Text:
 
 
 def table(heads: Sequence[str], cells: Iterable[Sequence[str | Text]], *, right: Sequence[str] = ()) -> Table:
-    """A table without lines, its last column folded if it must. Cells are made printable."""
+    """A table without lines. Columns are folded if need be. Cells are made printable."""
     made = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     for head in heads:
         made.add_column(Text(head), justify="right" if head in right else "left", overflow="fold")
@@ -76,5 +76,5 @@ def _text(cell: str | Text) -> Text:
 
 
 def drawn(what: RenderableType, *, coloured: bool) -> str:
-    """The text that draws it on stdout's terminal."""
+    """The text that draws ``what`` on stdout's terminal."""
     return "".join(row + "\n" for row in rows(what, STDOUT, coloured=coloured))
