@@ -1,1 +1,1 @@
-"""How a port check is written: lines for a person, formats for programs, a report of them all."""
+"""The results of a port check: lines, formats for programs, and the report that writes them."""

@@ -16,7 +16,7 @@ _ANY = "a port is as wanted"
 
 
 class Json(Writer):
-    """An object for each port as it is known."""
+    """An object for each port as its result comes."""
 
     def write(self, result: Result) -> str:
         probe = result.probe
@@ -39,7 +39,7 @@ class Json(Writer):
         return record("port", "portcheck", **fields) + "\n"
 
     def _tls(self, probe: ProbeResult) -> dict[str, Any] | None:
-        """What was agreed on, and the certificate, good or bad; None if none of both has come."""
+        """What the handshake agreed on, and the certificate, valid or not; None if there is neither."""
         if not (probe.secured or probe.certificates):
             return None
         from netkit.core.x509 import read
@@ -55,7 +55,7 @@ class Json(Writer):
 
 
 class Tap(Writer):
-    """The Test Anything Protocol, version 13: a test for each port, and one for those of which a single one will do."""
+    """The Test Anything Protocol, version 13: a test for each port, and one for each group that needs one good port."""
 
     def begin(self) -> str:
         self._number = 0
@@ -94,9 +94,9 @@ def _quoted(text: str) -> str:
 
 
 class Junit(Writer):
-    """One suite with a case for each port, and one for those of which a single one will do if none does.
+    """One suite with a case for each port, and one for each group in which no port is as wanted.
 
-    All is written at the end: the counts come first, and are known last.
+    All is written at the end, as the counts at its beginning are known last.
     """
 
     def begin(self) -> str:
@@ -137,19 +137,19 @@ class Junit(Writer):
 
 
 def _missed_groups(summary: Summary) -> Iterator[tuple[str, str]]:
-    """The targets of several ports none of which is as wanted, by name, and what is said of each."""
+    """The name and the message of each target of several ports of which none is as wanted."""
     for group in summary.groups():
         if not group.met:
             yield printable(str(group)), printable(f"no port is as wanted{group.reason and ': '}{group.reason}")
 
 
 def _escaped(text: str) -> str:
-    """Printable text as the value of an attribute. xml.sax.saxutils would do, and loads http.client and ssl."""
+    """Printable text as the value of an attribute. xml.sax.saxutils would do, but loads http.client and ssl."""
     return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;").replace('"', "&quot;")
 
 
 class Github(Lines):
-    """Lines, and for each port that is not as wanted an annotation as GitHub's runners read it."""
+    """Lines, and an annotation for GitHub's runners for each port that is not as wanted."""
 
     def write(self, result: Result) -> str:
         if result.probe.exit is Exit.OK or self.summary.has_choice(result):
@@ -163,7 +163,7 @@ class Github(Lines):
 
 
 def _defused(text: str) -> str:
-    """A line in which a runner finds no command: the older ones may stand anywhere in it."""
+    """A line in which a runner finds no command. Old-style commands work anywhere in a line."""
     return text.replace("##[", "#\\x23[")
 
 
