@@ -1,4 +1,4 @@
-"""The results of a port check as lines, a port each, with tabs between their cells."""
+"""The results of a port check as lines, one for each port, with tabs between their cells."""
 
 from collections import Counter
 from typing import TYPE_CHECKING
@@ -14,10 +14,10 @@ if TYPE_CHECKING:
 
 
 class Lines(Writer):
-    """A line for each port as it is known, tab-separated.
+    """A tab-separated line for each port as its result comes.
 
-    Unless ``each_port`` is wanted, those of a target that share a state wait for the end, where more than
-    ``COLLAPSE_AFTER`` are summed up instead; open ones never wait.
+    Of a target with more than ``COLLAPSE_AFTER`` ports, only open ones are written at once, unless ``each_port``. At
+    the end, a state that more than ``COLLAPSE_AFTER`` ports share is summed up.
     """
 
     def __init__(
@@ -50,7 +50,7 @@ class Lines(Writer):
         return "".join(shown)
 
     def line(self, result: Result) -> str:
-        """The line of a port, and the certificates that came."""
+        """The line of a port, and its certificates if they are wanted."""
         probe = result.probe
         state = painted(probe.state, colour(probe)) if self.view.color == "always" else probe.state
         port = f"{result.port}/{result.protocol}" if result.port else "-"

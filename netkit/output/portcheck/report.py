@@ -23,7 +23,7 @@ _FORMATS: dict[str, type[Writer]] = {"json": Json, "tap": Tap, "junit": Junit, "
 def make_writer(
     form: str, summary: Summary, view: View, verbosity: Verbosity, *, each_port: bool, chains: bool
 ) -> Writer:
-    """The writer of a format; ``each_port`` has a line of text, however many are the same."""
+    """The writer for a format. With ``each_port``, lines of ports in the same state are not summed up."""
     if form in _FORMATS:
         return _FORMATS[form](summary, chains=chains)
     if verbosity.quiet:
@@ -38,9 +38,9 @@ def make_writer(
 async def write(
     checker: Checker, summary: Summary, writer: Writer, verbosity: Verbosity, wait: float | None, interval: float | None
 ) -> None:
-    """Check the targets, for at most ``wait`` seconds again and again, and write each verdict as it comes.
+    """Check the targets, repeatedly for at most ``wait`` seconds if given, and write each result as it comes.
 
-    Raises Failure for ports that are not as wanted, once all is written.
+    Raises Failure if ports are not as wanted, once all is written.
     """
     begun = now()
     watch = _watch(checker, summary, writer, verbosity, wait) if wait else None
@@ -75,7 +75,7 @@ async def write(
 
 
 def _watch(checker: Checker, summary: Summary, writer: Writer, verbosity: Verbosity, wait: float) -> "Watch":
-    """What is waited for, of which lines tell where nothing is drawn."""
+    """The watch of a check with ``wait``. It reports changes as events unless the board shows them."""
     from netkit.services.portcheck.watch import Watch
 
     observe = checker.observe if verbosity.json or not writer.shows else ignore
