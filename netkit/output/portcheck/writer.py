@@ -1,6 +1,6 @@
-"""The interface of the formats of a port check, and what their words have in common.
+"""The interface of the formats of a port check, and the texts that they share.
 
-What a peer said is written in printable ASCII, and cannot begin a line or end one.
+Foreign text is printable ASCII, and is never at the beginning of a line.
 """
 
 from collections.abc import Iterator
@@ -24,11 +24,11 @@ COLOURS = {
 
 
 class Writer:
-    """The text to write at the beginning, with each verdict, and when all are known. This one writes nothing.
+    """Returns the text to write at the beginning, for each result, and at the end. This one writes nothing.
 
-    With ``chains`` the certificates are written that came. ``summed_up`` has lines, complete with the end, on verdicts
-    that were left out for being the same many times over. ``shows`` says that ``show`` draws something on stderr, and
-    ``names_all`` that whoever reads stderr has what is not as wanted in front of them.
+    With ``chains``, the peers' certificates are written. After ``end``, ``summed_up`` has the lines that stand for many
+    results in the same state. ``shows`` says that ``show`` draws on stderr, and ``names_all`` that the reader of stderr
+    also sees stdout, so the failure need not name the ports.
     """
 
     shows = names_all = False
@@ -39,19 +39,19 @@ class Writer:
         self.summed_up: list[str] = []
 
     def begin(self) -> str:
-        """What comes first."""
+        """The text before all results."""
         return ""
 
     def write(self, result: Result) -> str:
-        """What a verdict adds."""
+        """The text for a result."""
         return ""
 
     def end(self, failure: Failure | None) -> str:
-        """What comes last; ``failure`` is that of the whole check."""
+        """The text after all results; ``failure`` is that of the whole check."""
         return ""
 
     def chain(self, result: Result) -> str:
-        """The certificates that came in PEM, if they are wanted."""
+        """The peer's certificates in PEM, if they are wanted."""
         if not (self.chains and result.probe.certificates):
             return ""
         from netkit.core.x509 import read
@@ -60,21 +60,21 @@ class Writer:
         return chain(map(read, result.probe.certificates))
 
     async def show(self, watch: "Watch | None") -> None:
-        """Show on a terminal how far the check is, or what is waited for, until cancelled."""
+        """Show the progress of the check, or of the wait, on a terminal, until cancelled."""
 
 
 def colour(probe: ProbeResult) -> str:
-    """The colour of a state; open is green where that is as wanted."""
+    """The colour of a state. Open is yellow if it is not as wanted."""
     return "yellow" if probe.state == OPEN and probe.exit else COLOURS[probe.state]
 
 
 def port_name(result: Result) -> str:
-    """The port of a result: ``db:5432/tcp``, or the target as it is typed where that says more."""
+    """The port of a result: ``db:5432/tcp``, or the target as typed if that says more."""
     return result.word or f"{result.host}:{result.port}/{result.protocol}"
 
 
 def detail(result: Result) -> str:
-    """What there is to say beside the state: reason, TLS, what the peer said, or the name of the service."""
+    """The text beside the state: reason, TLS, what the peer sent, or the name of the service."""
     probe = result.probe
     about = printable(", ".join(filter(None, (probe.verdict, *_secured(probe)))))
     if probe.data is not None:
@@ -84,7 +84,7 @@ def detail(result: Result) -> str:
 
 
 def _secured(probe: ProbeResult) -> Iterator[str]:
-    """The version of TLS, and whose certificate it is."""
+    """The version of TLS, and the certificate as a sentence."""
     if probe.secured is not None:
         yield probe.secured.protocol
     if probe.certificates:
@@ -95,6 +95,6 @@ def _secured(probe: ProbeResult) -> Iterator[str]:
 
 
 def time_of(result: Result) -> str:
-    """How long a port took to answer, or not to, in milliseconds."""
+    """The duration of the check of a port, in milliseconds, or "-"."""
     seconds = result.probe.seconds
     return "-" if seconds is None else f"{seconds * 1000:.1f}"
