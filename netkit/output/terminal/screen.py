@@ -1,4 +1,4 @@
-"""A picture on a terminal, drawn again and again without ever blocking."""
+"""A picture on a terminal, redrawn regularly and without blocking."""
 
 import io
 import os
@@ -16,16 +16,16 @@ from netkit.output import console
 from netkit.output.console import STDERR, terminal_size
 
 _FRAME = 0.1  # s between two pictures
-_LFLAG = 3  # of what tcgetattr returns
+_LFLAG = 3  # index into what tcgetattr returns
 _WIPE = b"\r\x1b[J"  # ED: ECMA-48
-_TRIES, _PAUSE = 10, 0.01  # how often, and after how many seconds, a terminal that takes nothing is tried at the end
+_TRIES, _PAUSE = 10, 0.01  # attempts at the end to write to a terminal that takes nothing, and s between two
 
 
 def rows(what: RenderableType, fd: int, *, coloured: bool) -> list[str]:
-    """The rows that draw it on the terminal ``fd``, as wide as that is now, coloured as we decide."""
+    """The lines, with escape sequences, that draw ``what`` at the present width of the terminal ``fd``."""
     here = terminal_size(fd)
     screen = Console(
-        file=io.StringIO(),  # the terminal itself would be written to, even if only with nothing
+        file=io.StringIO(),  # rich writes to its file, if only an empty string
         width=here.columns,
         height=here.lines,
         force_terminal=True,
@@ -40,10 +40,10 @@ def rows(what: RenderableType, fd: int, *, coloured: bool) -> list[str]:
 
 
 class _Screen:
-    """A picture on a terminal, which takes what it takes at once: while there is a ``rest``, pictures are skipped.
+    """A picture on a terminal, written without blocking: while a ``_rest`` is unwritten, pictures are skipped.
 
-    The cursor is left at the upper left, so erasing from there on wipes it, whatever became of the rows below. In the
-    background nothing is drawn: the terminal is another's.
+    The cursor is left at the picture's upper left, so erasing from there on removes it, even if the terminal was
+    resized. While we are in the background, nothing is drawn.
     """
 
     def __init__(self, fd: int, *, coloured: bool, kept: bool) -> None:
@@ -53,8 +53,8 @@ class _Screen:
         self._draws = console.draws(fd)
         self._own = os.dup(fd)
         self._terminal = FileStream(-1, self._own)
-        self._rest = b""  # of what was to be written
-        self._drawn = False  # whether a picture stands once that is
+        self._rest = b""  # of the output, not written yet
+        self._drawn = False  # whether a picture is shown once ``_rest`` is written
         self._picture: RenderableType | None = None
         if console.same_terminal(fd, STDERR):
             console.before_line = self.wiped
@@ -63,7 +63,7 @@ class _Screen:
             signal.signal(signal.SIGTSTP, self._stop)
 
     def draw(self, picture: RenderableType) -> None:
-        """Draw it in place of what is there, cut to the screen; an empty one takes no room at all."""
+        """Replace the last picture by this one, cut to the screen. An empty one takes no line."""
         self._push()
         if self._rest or not self._may_draw():
             return
@@ -80,13 +80,13 @@ class _Screen:
             self._put("\n".join(shown) + "\r" + (f"\x1b[{len(shown) - 1}A" if len(shown) > 1 else ""), drawn=True)
 
     def wiped(self) -> bytes:
-        """What the terminal is to get before anything else; it counts as written."""
+        """Return the bytes that erase the picture, which the caller must write before other output."""
         text = self._rest + (_WIPE if self._drawn else b"")
         self._rest, self._drawn = b"", False
         return text if self._may_draw() else b""
 
     def leave(self) -> None:
-        """Wipe the picture, or draw the last one whole; what the terminal does not take comes before the next line."""
+        """Erase the picture, or draw the last one whole. What cannot be written now is written with the next line."""
         if self._kept and self._picture is not None:
             self._put("\n".join(rows(self._picture, self._fd, coloured=self._coloured)) + "\n", drawn=False)
         else:
@@ -106,7 +106,7 @@ class _Screen:
         os.close(self._own)
 
     def _stop(self, number: int, _: object) -> None:
-        """Leave nothing of the picture to who has the terminal while we are stopped; the next one is drawn after."""
+        """Erase the picture before Ctrl-Z stops us, as the terminal is the shell's then; the next is drawn after."""
         self._rest = self.wiped()
         self._push()
         signal.signal(number, signal.SIG_DFL)
@@ -114,7 +114,7 @@ class _Screen:
         signal.signal(number, self._stop)
 
     def _may_draw(self) -> bool:
-        """Whether the terminal is ours. A picture that is kept is an answer, and is there anyway."""
+        """Whether the terminal is ours. A picture that is kept is a result, and is drawn anyway."""
         return self._kept or _is_in_front(self._fd)
 
     def _put(self, text: str, *, drawn: bool) -> None:
@@ -128,17 +128,17 @@ class _Screen:
                 self._rest = self._rest[self._terminal.take(memoryview(self._rest)) :]
         except BlockingIOError:
             pass
-        except OSError as error:  # it was hung up
+        except OSError as error:  # the terminal has gone
             self._rest = b""
             if self._kept:
                 raise Failure(Exit.WRITE, "write to stdout", error) from error
 
 
 def _is_in_front(fd: int) -> bool:
-    """Whether the terminal is ours: we are no job in its background, and no pager beside us reads it key by key."""
+    """Whether the terminal is ours: we are not a background job, and no pager in our job reads single keys."""
     try:
         return os.tcgetpgrp(fd) == os.getpgrp() and bool(termios.tcgetattr(fd)[_LFLAG] & termios.ICANON)
-    except (OSError, termios.error):  # it controls nobody, or others
+    except (OSError, termios.error):  # not our controlling terminal
         return True
 
 
@@ -151,16 +151,16 @@ async def animate(
     every: float = _FRAME,
     kept: bool = False,
 ) -> None:
-    """Draw ``picture()`` on the terminal ``fd`` after so many seconds, and then again and again, until cancelled.
+    """Draw ``picture()`` on the terminal ``fd`` after ``after`` seconds, and then every ``every`` s, until cancelled.
 
-    At the end it is wiped, or with ``kept``, for an answer on stdout, the last one is left, whole; raises Failure WRITE
-    then if the terminal has gone. A terminal that takes nothing holds up nothing but its pictures, and lines that
-    ``console`` writes to it come whole, between two of them. One picture at a time.
+    At the end the picture is erased. With ``kept``, for a result on stdout, the last one stays, uncut, and a terminal
+    that has gone raises Failure WRITE. A terminal that takes nothing blocks no task. Lines that ``console`` writes to
+    it come between two pictures. There can be only one picture at a time.
     """
     await sleep(after)
     try:
         screen = _Screen(fd, coloured=coloured, kept=kept)
-    except OSError as error:  # no descriptor is left: others need them more than a picture
+    except OSError as error:  # no descriptor is free: go on without a picture
         if kept:
             raise Failure(Exit.WRITE, "write to stdout", error) from error
         return
