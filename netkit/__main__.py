@@ -1,19 +1,19 @@
-"""The first lines that run. Until click is imported nothing here may be slow, fail or print a traceback."""
+"""The entry point of the program. Nothing before the import of click may be slow, fail or print a traceback."""
 
 import sys
 
 if __name__ == "__main__" and not sys.flags.safe_path:
-    del sys.path[0]  # the current folder, put there by ``-m``: a socket.py in it is not ours
+    del sys.path[0]  # the current folder, put there by ``-m``: a socket.py in it would be imported
 
-import _signal  # type: ignore[import-not-found]  # C alone: ``signal`` builds enums, and Ctrl-C may come any time
+import _signal  # type: ignore[import-not-found]  # in C: ``signal`` builds enums, and Ctrl-C may come meanwhile
 import os
 
 if _signal.getsignal(_signal.SIGINT) is _signal.default_int_handler:
     _signal.signal(_signal.SIGINT, _signal.SIG_DFL)
 
 
-# To look for circles of objects every 700 objects takes 2 ms of a start and half the time of a burst of clients. There
-# are few: what was made for a client leaves none (tests/services/test_circles.py).
+# A garbage collection every 700 objects takes 2 ms of a start, and half the time of a burst of clients. There is little
+# to collect: the objects of a client leave no cycles (tests/services/test_circles.py).
 _COLLECT_AFTER = 50_000  # objects
 
 
@@ -46,8 +46,8 @@ def _run() -> int:
 def script() -> None:
     """Run netkit as a program, and end the process.
 
-    What was printed is out by then, and what was created is removed: nothing is left for the interpreter's own end,
-    which takes 5 to 8 ms once click is loaded. With NETKIT_ATEXIT it is gone through, for coverage and profilers.
+    By then all output is written and temporary files are removed. So the interpreter's own shutdown is skipped, which
+    takes 5 to 8 ms once click is loaded. With NETKIT_ATEXIT it is not skipped, for coverage and profilers.
     """
     code = main()
     if os.environ.get("NETKIT_ATEXIT"):
@@ -55,16 +55,16 @@ def script() -> None:
     for stream in (sys.stdout, sys.stderr):
         try:
             if stream is not None:
-                stream.flush()  # netkit writes past it, so what it holds is a library's
+                stream.flush()  # netkit does not use it, but a library may
         except OSError:
             pass
     os._exit(code)
 
 
 def _fill_standard_descriptors() -> None:
-    """Put /dev/null where 0, 1 or 2 are closed, or the first socket would take their place.
+    """Open /dev/null for each of 0, 1 and 2 that is closed; otherwise the first socket would get its number.
 
-    An absent stdin is empty. All are opened for reading, so what is written to an absent stdout is an error.
+    A closed stdin then is empty. All are opened for reading, so a write to a closed stdout is an error.
     """
     for fd in range(3):
         try:
