@@ -1,1 +1,1 @@
-"""How words become values, and how a command runs. click lives here and in the commands alone."""
+"""Parsing of the command line, and running a command. Only this package and the commands use click."""

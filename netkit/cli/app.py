@@ -1,4 +1,4 @@
-"""The command group: one file in ``commands`` is one command, imported when it is asked for."""
+"""The command group: each file in ``commands`` is a command, imported when it is called."""
 
 import os
 import re
@@ -15,15 +15,15 @@ from netkit.core.errors import Exit, Invalid
 from netkit.output.console import emit, hint, say
 from netkit.output.jsonl import mistaken
 
-_IN_FRONT = re.compile(r"-[vq]+|--verbose|--quiet|--json")  # options of a command that may stand before its name
+_IN_FRONT = re.compile(r"-[vq]+|--verbose|--quiet|--json")  # options of a command that may come before its name
 _FOLDER = os.path.join(os.path.dirname(os.path.dirname(__file__)), "commands")
 
 
 class Netkit(click.Group):
-    """The commands that lie in the folder."""
+    """The commands in the folder ``commands``."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Move what stands before the command behind it: ``netkit -v connect`` is ``netkit connect -v``."""
+        """Move options before the command after it: ``netkit -v connect`` becomes ``netkit connect -v``."""
         front = list(takewhile(_IN_FRONT.fullmatch, args))
         name, *rest = args[len(front) :] or [""]
         if front and not name:
@@ -46,7 +46,7 @@ class Netkit(click.Group):
         )
 
     def get_command(self, ctx: click.Context, name: str) -> Command | None:
-        """Import one command; None if there is none of that name."""
+        """Import a command; None if there is none of that name."""
         if name not in self.list_commands(ctx):
             return None
         word = name.replace("-", "_")
@@ -68,7 +68,7 @@ class Netkit(click.Group):
 
 
 def summaries(names: Sequence[str]) -> list[tuple[str, str, str]]:
-    """Section, name and summary of commands, from the first line of each file, which is not imported for it."""
+    """Section, name and summary of commands, read from the first line of each file without importing it."""
     found = []
     for name in names:
         section, _, summary = _first_line(name.replace("-", "_") + ".py").strip().strip('"').partition(": ")
@@ -95,7 +95,7 @@ def netkit(ctx: click.Context) -> int:
 
 
 def run(args: list[str]) -> int:
-    """Run netkit with these arguments and return its exit code."""
+    """Run netkit with ``args`` (without the program's name) and return its exit code."""
     try:
         with netkit.make_context("netkit", list(args)) as ctx:
             return netkit.invoke(ctx) or 0
@@ -118,14 +118,14 @@ def run(args: list[str]) -> int:
 
 
 def _wants_json(command: click.Command, args: Sequence[str]) -> bool:
-    """Whether a mistake is said as an object, as any failure of this command is; ``args`` may be no more than typed."""
+    """Whether a usage error is written as JSON, as other failures of this command are; ``args`` are as typed."""
     typed = set(takewhile(lambda word: word != "--", args))
     known = any("--json" in option.opts for option in command.params)
     return known and "--json" in typed and not typed & {"-q", "--quiet"}
 
 
 def _sentence(error: click.UsageError) -> str:
-    """Word one of click's errors as netkit words its own: lower case, one line, the option first."""
+    """The message of an error of click's in the style of netkit: lower case, one line, the option first."""
     command = error.ctx.command if error.ctx else None
     if isinstance(error, click.NoSuchOption):
         name = error.option_name
@@ -145,7 +145,7 @@ def _sentence(error: click.UsageError) -> str:
 
 
 def meant_by(word: str, known: Sequence[str]) -> str:
-    """What to add to a message about a word that is none of those ``known``: the one that was meant, if any."""
+    """An addition to the message that ``word`` is not in ``known``: the similar word that was meant, if any."""
     from difflib import get_close_matches
 
     close = [name for name in known if word and name.startswith(word)] or get_close_matches(word, known, 1, cutoff=0.75)
@@ -153,19 +153,19 @@ def meant_by(word: str, known: Sequence[str]) -> str:
 
 
 def advice(word: str, known: Sequence[str]) -> str:
-    """What to add to a message about a word that is none of those ``known``: what to type, or which was meant."""
+    """An addition to the message that ``word`` is not in ``known``: what to type instead, or the similar word."""
     habit = by_name(COMMAND_HABITS).get(word)
     return f": {habit}" if habit else meant_by(word, known)
 
 
 def _instead(words: Sequence[str], commands: Sequence[str]) -> str:
-    """What to add to a message about a first word that is no command: what to type, where that can be told."""
+    """An addition to the message that the first word is not a command: what to type instead, if known."""
     name = words[0]
     return advice(name, commands) or _as_address([word for word in words if not word.startswith("-")] or [name])
 
 
 def _as_address(words: Sequence[str]) -> str:
-    """What to add to a message if an address or a URL stands where a command is wanted."""
+    """An addition to the message if an address or a URL was typed in place of a command."""
     import shlex
 
     from netkit.core import address
