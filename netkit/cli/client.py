@@ -1,4 +1,4 @@
-"""What clients are told on their command lines, and dialling as it says."""
+"""The common options of clients, and dialling with them: ``ClientOptions`` and ``UrlDialler``."""
 
 import os
 from functools import cache, cached_property
@@ -27,10 +27,10 @@ if TYPE_CHECKING:
 
 
 class ClientOptions:
-    """All that a client was told on its command line, in seconds. It dials ``address``, which may be set later.
+    """The options of a client; times are in seconds. ``dial`` connects to ``address``, which may be set later.
 
-    A conversation in datagrams sends each line by itself if it is ``in_lines``, else what comes at once. It is over
-    when nothing has come for ``silence`` seconds after the end of our input.
+    A UDP conversation sends each line as a datagram if it is ``in_lines``, otherwise each chunk that was read. It ends
+    when nothing was received for ``silence`` seconds after the end of our input.
     """
 
     protocol: str | None = None
@@ -73,27 +73,27 @@ class ClientOptions:
 
     @cached_property
     def run(self) -> Run:
-        """The run, made when all is known that it was told."""
+        """The run, created on first use, when all options are set."""
         run = Run(self.verbosity, self.timeout, stats=self.stats, protocol=self.protocol)
         run.read_first(*self.files)
         return run
 
     @property
     def files(self) -> tuple[str | None, ...]:
-        """The files that are read."""
+        """The input files that the options name."""
         return *self.tls.files, self.proxies.proxy_user_file
 
     @property
     def observe(self) -> "Observer":
-        """Gets the events of the run."""
+        """The observer of the run's events."""
         return self.run.observe
 
     def watch(self, watching: "Callable[[Observer], Observer]") -> None:
-        """Have the events of the run go through what ``watching`` makes of their observer. To be called first."""
+        """Wrap the observer of the run by ``watching``. Must be called before ``observe`` is used."""
         self.run.observe = watching(self.run.observe)
 
     def set_address(self, address: "Endpoint", *, name: str | None = None) -> None:
-        """Dial ``address``, whose certificate is for its host, or for ``name``. Raises Invalid if it has neither."""
+        """Set the address to dial. Its certificate must be for ``name``, by default its host. Raises Invalid."""
         self.check(address)
         self.address = address
         self.tls = self.tls.wanted(address, implied=self.between.secures)
@@ -102,14 +102,14 @@ class ClientOptions:
             raise Invalid("a unix socket has no name that a certificate could have: --servername NAME says it")
 
     def check(self, address: "Endpoint") -> None:
-        """Raise Invalid for an address, or for that of a proxy, that is not to be dialled as the options say."""
+        """Raise Invalid if the options do not allow to dial ``address``, or the address of a proxy."""
         for host in (address.host, *(proxy.endpoint.host for proxy in self.proxies.chain)):
             self.family.check(host)
         self.proxies.check(address)
 
     @cached_property
     def connect(self) -> "Connect | None":
-        """What connects through the proxies, if there are any. Raises Failure READ, and Invalid."""
+        """The function that connects through the proxies, if any. Raises Failure READ, and Invalid."""
         if not self.proxies.chain:
             return None
         from netkit.protocols.tunnel import through_proxies
@@ -118,16 +118,16 @@ class ClientOptions:
 
     @property
     def may_drop(self) -> bool:
-        """Whether who gets our end may drop what it has still to send: TLS servers and proxies do."""
+        """Whether our half-close may make the peer drop unsent data, as TLS servers and proxies do."""
         return self.tls.tls or bool(self.proxies.chain)
 
     def layers(
         self, tls: TlsOptions, address: "Endpoint", name: str, whom: str, client: "Connection | None" = None
     ) -> "list[Layer]":
-        """What a connection to ``address`` goes through before it is used, in this order.
+        """The layers of a connection to ``address``, the one next to the wire first.
 
-        A certificate is for ``name``; ``whom`` is what a person calls the server. A relay dials for its ``client``.
-        Raises Failure READ for a file.
+        The certificate must be for ``name``; messages call the server ``whom``. ``client`` is the connection for which
+        a relay dials. Raises Failure READ for a file.
         """
         from netkit.core.layer import Setting
 
@@ -141,9 +141,9 @@ class ClientOptions:
         return layers + self.between.make(setting, over_tls=True)
 
     def securing(self, name: str, observe: "Observer", alpn: tuple[str, ...] = ()) -> "list[Layer]":
-        """What a connection to the server of this name goes through up to TLS. Raises Failure READ for a file.
+        """The layers of a connection to the server ``name``, up to TLS. Raises Failure READ for a file.
 
-        ``alpn`` are the protocols to agree on if no others were typed.
+        ``alpn`` are the protocols to offer unless --alpn says others.
         """
         from netkit.core.address import Endpoint
         from netkit.core.layer import Setting
@@ -153,7 +153,7 @@ class ClientOptions:
         return [*self.between.make(setting, over_tls=False), tls.client(name, observe)]
 
     def dialling(self, layers: "list[Layer] | None" = None, client: "Connection | None" = None) -> "Dialling":
-        """How the core dials: through these layers, or our own, made for the ``client`` if any. Raises Failure READ."""
+        """The core's settings to dial with ``layers``, by default our own, for ``client``. Raises Failure READ."""
         from netkit.core.dial import Dialling
 
         if layers is None:
@@ -175,9 +175,9 @@ class ClientOptions:
         how: "Dialling | None" = None,
         wait: float | None = None,
     ) -> "Connection":
-        """The connection to our address, or to another and otherwise; what its layers run is in ``group``.
+        """Connect to ``address`` as ``how`` says, by default our own. The tasks of layers are started in ``group``.
 
-        ``wait`` is how long to keep trying, in seconds, where it is not --wait that says so.
+        ``wait`` is for how many seconds to keep trying, by default those of --wait.
 
         The caller cancels the group and closes the connection. Raises Failure: READ, and those of the core's ``dial``.
         """
@@ -205,7 +205,7 @@ class ClientOptions:
         return stream
 
     async def converse(self, handler: "Handler", wait: float | None = None) -> None:
-        """Dial, and let ``handler`` have the connection until it ends. Raises Failure as both do."""
+        """Dial, and run ``handler`` on the connection. Raises the Failures of both."""
         from netkit.core.connection import serve_connection
         from netkit.core.kernel import Group
 
@@ -214,13 +214,13 @@ class ClientOptions:
 
 
 class UrlDialler:
-    """Dials the servers of ``urls`` and of those they lead to, or ``via`` in place of all of them.
+    """Dials the servers of ``urls`` and of the URLs that they redirect to, or ``via`` in place of all of them.
 
-    It goes through the proxies of the command line, or through the one that the environment names for a URL. Where
-    there is none, hosts with their ports that are among ``resolved`` are at those addresses. It is told whether a URL
-    has the origin of what was typed: our certificate, its key and the name are for that alone.
+    It uses the proxies of the command line, or the one that the environment names for a URL. Without a proxy,
+    ``resolved`` maps a host and port to the address to dial. The caller says whether a URL is of our ``own`` origin,
+    that of a typed URL: only such a server gets our certificate and --servername.
 
-    Raises Invalid for what cannot be dialled as the options say.
+    Raises Invalid for a URL that the options do not allow to dial.
     """
 
     def __init__(
@@ -265,7 +265,7 @@ class UrlDialler:
         return self._via or self._resolved.get(url.endpoint, url.endpoint)
 
     def forwarder(self, url: "Url") -> "Proxy | None":
-        """The HTTP proxy that is asked for ``url`` in place of its server, if any. Raises Failure READ."""
+        """The HTTP proxy that gets the request for ``url`` in place of its server, if any. Raises Failure READ."""
         chain = self._chain(url)
         return chain[-1] if chain and chain[-1].is_http and url.scheme == "http" else None
 
@@ -280,7 +280,7 @@ class UrlDialler:
 
 
 class DatagramClientOptions(ClientOptions):
-    """A client that sends datagrams, and whose totals are of them."""
+    """The options of a client that sends datagrams; its totals count them."""
 
     protocol = "udp"
 
