@@ -1,4 +1,4 @@
-"""A command and its options: how its words are told from options, and what is wrong with them."""
+"""Click's commands and options in the style of netkit: sections, sorting of words from options, usage errors."""
 
 import functools
 import inspect
@@ -22,11 +22,11 @@ if TYPE_CHECKING:
     from netkit.core.address import Endpoint, Role
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
-_WORD = re.compile(r"-(\.?[0-9].*|inf|nan|)", re.DOTALL)  # "-" and what looks like a negative number
+_WORD = re.compile(r"-(\.?[0-9].*|inf|nan|)", re.DOTALL)  # "-" and negative numbers
 
 
 class Option(click.Option):
-    """A click option that help and man page list in a section; a flag, unless it has a type or is counted."""
+    """A click option with a section in help and man page. It is a flag unless it has a type or is counted."""
 
     def __init__(self, *args: Any, section: str, **kwargs: Any) -> None:
         if not kwargs.keys() & {"type", "count"}:
@@ -37,7 +37,7 @@ class Option(click.Option):
 
 
 class Section(NamedTuple):
-    """A heading under which help and man pages list options."""
+    """A heading for options in help and man pages."""
 
     title: str
 
@@ -58,9 +58,9 @@ OUTPUT = Section("Output")
 
 
 class Command(click.Command):
-    """A command that takes words after ``--`` as COMMAND, negative numbers as words, and whose mistakes are one line.
+    """A command that takes words after ``--`` as COMMAND, and negative numbers as words. Usage errors are one line.
 
-    ``examples`` are pairs of what to type and what it does. ``habits`` maps other tools' options, "-I --spider", to
+    ``examples`` are pairs of what to type and what it does. ``habits`` maps options of other tools, "-I --spider", to
     what to type here. ``rules`` say which options go together; the first that is broken is a usage error.
     """
 
@@ -93,7 +93,7 @@ class Command(click.Command):
         self._options = {name: p for p in self.params if isinstance(p, Option) for name in p.opts}
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Sort options from words before click sees them, so that it has nothing to guess."""
+        """Sort options from words before click sees them, as it would sort some of them otherwise."""
         console.program = ctx.command_path
         with _usage_errors(ctx):
             options, words, command = self._sort(args)
@@ -108,7 +108,7 @@ class Command(click.Command):
         return rest
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run the command; input that means nothing is a usage error."""
+        """Run the command. Invalid becomes a usage error."""
         with _usage_errors(ctx):
             return super().invoke(ctx)
 
@@ -131,7 +131,7 @@ class Command(click.Command):
                 continue
             if "-" + arg.partition("=")[0] in self._options:
                 raise click.NoSuchOption(arg, possibilities=["-" + arg])
-            if arg in self.habits and arg not in self._options:  # before click sees several letters in it
+            if arg in self.habits and arg not in self._options:  # before click takes it for several short options
                 raise click.NoSuchOption(arg)
             options.append(arg)
             if self._wants_value(arg):
@@ -156,7 +156,7 @@ class Command(click.Command):
 
 
 def check_again(**later: Any) -> None:
-    """Check the rules of the command that runs, with values that are known only now. Raises Invalid."""
+    """Check the rules of the running command again, with values that are known only now. Raises Invalid."""
     ctx = click.get_current_context()
     assert isinstance(ctx.command, Command)
     ctx.params.update(later)
@@ -165,7 +165,7 @@ def check_again(**later: Any) -> None:
 
 @contextmanager
 def _usage_errors(ctx: click.Context) -> Iterator[None]:
-    """Input that means nothing is a usage error of this command, whether click or netkit finds it."""
+    """Turn Invalid, and usage errors of click, into usage errors of this command."""
     try:
         yield
     except click.UsageError as error:
@@ -178,7 +178,7 @@ def _usage_errors(ctx: click.Context) -> Iterator[None]:
 
 
 def command(*, rules: Sequence[Rule] = (), **attributes: Any) -> Callable[[Callable[..., Any]], Command]:
-    """Make a function a netkit command; ``attributes`` are those of Command, whose bundles bring rules of their own."""
+    """Make a function a netkit command, with ``rules`` and those of its options; ``attributes`` are Command's."""
 
     def decorate(function: Callable[..., Any]) -> Command:
         return click.command(cls=Command, rules=[*rules, *_rules_of(function)], **attributes)(function)
@@ -187,13 +187,13 @@ def command(*, rules: Sequence[Rule] = (), **attributes: Any) -> Callable[[Calla
 
 
 def _rules_of(function: Callable[..., Any]) -> list[Rule]:
-    """The rules that the bundles of a function have brought, from top to bottom."""
+    """The list of the rules that ``chained`` has added to a function, from top to bottom."""
     found: list[Rule] = vars(function).setdefault("rules", [])
     return found
 
 
 def show_help(ctx: click.Context, param: click.Parameter, value: bool) -> None:
-    """Print the help page and end, if that was asked for: the callback of --help."""
+    """The callback of --help: print the help page and exit."""
     if value:
         ctx.exit(answer(ctx.get_help()))
 
@@ -206,11 +206,11 @@ def address(
     rest_as: str | None = None,
     target: bool = False,
 ) -> Decorator:
-    """Add the words of one address; the function gets an Endpoint named ``address``.
+    """Add the words of an address; the function gets it as an Endpoint named ``address``.
 
-    With ``target`` a client's address follows, which the function gets by this name. With ``udp`` the address is for
-    datagrams; with ``conversation`` it may say so itself, by ``udp:``. Words behind it are a mistake or, with
-    ``rest_as``, texts: a tuple of bytes of that name.
+    With ``target``, a client's address follows, which the function gets as ``target``. With ``udp`` the address is for
+    datagrams; with ``conversation`` it may begin with ``udp:``. Words after it are a usage error, or with ``rest_as``
+    texts, which the function gets by that name as a tuple of bytes.
     """
 
     def read(ctx: click.Context, param: click.Parameter, words: tuple[str, ...]) -> "Endpoint":
@@ -242,14 +242,14 @@ def address(
 
 
 def _misread(ctx: click.Context, words: tuple[str, ...]) -> str:
-    """What to add to an error of the address if -q got a number, as nc's does."""
+    """An addition to an error of the address if -q got a number, as in nc."""
     if ctx.params.get("quiet") and len(words) > 1 and words[0].isascii() and words[0].isdigit():
         return "; -q takes no number here, it silences: see --grace"
     return ""
 
 
 def _as_input(word: str) -> str:
-    """What to add to an error of the address if a file follows it."""
+    """An addition to an error of the address if the name of a file follows it."""
     import shlex
 
     return f": < {shlex.quote(word)} sends the file" if os.path.isfile(word) else ""
@@ -268,10 +268,10 @@ def chained(*options: Decorator, rules: Sequence[Rule] = ()) -> Decorator:
 
 
 def gathered(name: str, kind: Callable[..., Any] | str, *options: Decorator, rules: Sequence[Rule] = ()) -> Decorator:
-    """Add ``options`` and their ``rules``, and hand the function one ``kind`` in place of the values that it takes.
+    """Add ``options`` and their ``rules``, and pass the function a ``kind``, named ``name``, made from option values.
 
-    These are values of ``options``, and of the options above this decorator; what nobody gives keeps its default. A
-    ``kind`` of a lower floor is given by its path, and imported when the command runs.
+    ``kind`` gets those of its parameters that are options, of ``options`` or above this decorator; the others keep
+    their defaults. It may be given by its path, to be imported when the command runs.
     """
 
     def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
