@@ -1,6 +1,6 @@
-"""Completion scripts, whose tables are written from the live commands: ``python -m netkit.cli.man`` does so.
+"""The shell completion scripts. ``python -m netkit.cli.man`` writes their tables from the commands.
 
-They are static, so that no interpreter starts for a tab key: what the shell knows itself, such as files, it completes.
+They are static, so that pressing Tab starts no interpreter. The shell itself completes files, hosts and the like.
 """
 
 import os
@@ -18,7 +18,7 @@ from netkit.cli.topics import TOPICS
 SHELLS = ("bash", "zsh", "fish")
 _BEGIN, _END = "# -- written by python -m netkit.cli.man\n", "# -- until here\n"
 
-# What a value is, by its option or by what help calls it. All others are the person's to know.
+# How a value is completed, by its option or by its name in help. Other values are not completed.
 _KINDS = {
     "--service": "service",
     "--server": "host",
@@ -30,7 +30,7 @@ _KINDS = {
     "URL": "begins with socks5h:// socks5:// socks4a:// socks4:// http:// https://",
 }
 
-# What the words of a command are, by what its usage calls the first of them.
+# How the words of a command are completed, by the first of them in its usage.
 _WORDS = {
     "ADDRESS": "address",
     "COMMAND|TOPIC": "one of {topics}",
@@ -45,7 +45,7 @@ _WORDS = {
 
 
 class Row(NamedTuple):
-    """An option that several commands may have: ``kind`` is what its value is, empty if it takes none."""
+    """An option of one or more commands. ``kind`` is how its value is completed, empty if it takes none."""
 
     names: tuple[str, ...]
     value: str
@@ -55,17 +55,17 @@ class Row(NamedTuple):
 
 
 def path(shell: str) -> str:
-    """Where the script of a shell is, unless netkit is in an archive."""
+    """The path of a shell's script, unless netkit is in an archive."""
     return os.path.join(os.path.dirname(os.path.dirname(__file__)), _file(shell))
 
 
 def stored(shell: str) -> str:
-    """The script of a shell, as it is stored."""
+    """The script of a shell as stored in the package."""
     return (get_data("netkit", _file(shell)) or b"").decode()
 
 
 def script(shell: str) -> str:
-    """The script of a shell, with the tables of today."""
+    """The script of a shell with new tables."""
     before, _, rest = stored(shell).partition(_BEGIN)
     return before + _BEGIN + "\n".join(_TABLES[shell]()) + "\n" + _END + rest.partition(_END)[2]
 
@@ -75,7 +75,7 @@ def _file(shell: str) -> str:
 
 
 def _commands() -> list[tuple[str, str]]:
-    """Names of commands, and their summaries."""
+    """Names and summaries of the commands."""
     return [(name, summary) for _, name, summary in summaries(netkit.list_commands(click.Context(netkit)))]
 
 
@@ -88,7 +88,7 @@ def _live() -> Iterator[tuple[str, Command]]:
 
 
 def _options() -> dict[Row, list[str]]:
-    """Each option, and the commands that have it."""
+    """Each option, with the commands that have it."""
     rows: dict[Row, list[str]] = {}
     for name, command in _live():
         for option in command.params:
@@ -107,7 +107,7 @@ def _row(option: Option) -> Row:
 
 
 def _words() -> Iterator[tuple[str, str]]:
-    """Yield commands with what their words are."""
+    """Yield commands with the kind of their words."""
     topics = " ".join([*(name for name, _ in _commands()), *TOPICS])
     for name, command in _live():
         first = re.match(r"\[?([A-Z|]+)", command.words)
@@ -185,7 +185,7 @@ _TABLES: dict[str, Callable[[], Iterator[str]]] = {"bash": _bash, "zsh": _zsh, "
 
 
 def write() -> None:
-    """Write every script in its place."""
+    """Write every script to its ``path``."""
     for shell in SHELLS:
         text = script(shell)
         with open(path(shell), "w", encoding="utf-8") as file:
