@@ -1,4 +1,4 @@
-"""The options of layers: a row for each, in the order of the wire."""
+"""The options that add layers to a connection: a row for each, the layer next to the wire first."""
 
 import functools
 from collections.abc import Callable, Mapping, Set
@@ -12,11 +12,11 @@ if TYPE_CHECKING:
 
 
 class LayerRow(NamedTuple):
-    """A layer that an option asks for.
+    """A layer that an option adds.
 
-    ``make`` is the path of a function that makes it of the option's value and a Setting, imported when it is used.
-    ``over_tls`` is on which side of TLS it has its place; one that ``secures`` is followed by TLS, asked for or not.
-    ``for_clients`` is on which side of a relay. The second layer of an option has the same ``name`` and no ``option``.
+    ``make`` is the path of a function that makes it from the option's value and a Setting, imported when it is used.
+    ``over_tls`` says whether it is above or below TLS. One that ``secures`` is always followed by TLS. ``for_clients``
+    says on which side of a relay it is. The second layer of an option has the same ``name`` and no ``option``.
     """
 
     name: str
@@ -73,25 +73,25 @@ ROWS = (
 
 
 class LayerOptions:
-    """Which layers there are, by the values of their options."""
+    """The layers to use: the values of their options."""
 
     def __init__(self, values: Mapping[str, Any]) -> None:
         self._values = values
 
     @property
     def secures(self) -> bool:
-        """Whether one of them is followed by TLS, whatever else is said of that."""
+        """Whether TLS follows one of them, even without --tls."""
         return any(row.secures and self._values.get(row.name) for row in ROWS)
 
     def joined(self, other: "LayerOptions") -> "LayerOptions":
-        """Those of both."""
+        """The layers of both."""
         return LayerOptions({**self._values, **other._values})
 
     def __contains__(self, name: str) -> bool:
         return bool(self._values.get(name))
 
     def sides(self) -> "tuple[LayerOptions, LayerOptions]":
-        """What is for the clients of a relay, and what for its target."""
+        """The layers for the clients of a relay, and those for its target."""
         near = {row.name for row in ROWS if row.for_clients}
         return self._only(near), self._only(self._values.keys() - near)
 
@@ -99,7 +99,7 @@ class LayerOptions:
         return LayerOptions({name: self._values[name] for name in self._values.keys() & names})
 
     def make(self, setting: "Setting", *, over_tls: bool) -> "list[Layer]":
-        """The layers beneath TLS or over it, the one next to the wire first."""
+        """The layers below TLS or above it, the one next to the wire first."""
         wanted = [row for row in ROWS if row.over_tls is over_tls and row.name in self]
         return [imported(row.make)(self._values[row.name], setting) for row in wanted]
 
@@ -108,7 +108,7 @@ NO_LAYERS = LayerOptions({})
 
 
 def layer_options(*names: str) -> Decorator:
-    """Add the options of these layers, and hand the function a LayerOptions named ``between``, with those above it."""
+    """Add the options of the layers ``names``; the function gets one LayerOptions, ``between``, of all its layers."""
     rows = [row for row in ROWS if row.name in names]
 
     def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
