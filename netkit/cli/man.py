@@ -1,4 +1,4 @@
-"""Man pages, written from the live commands.
+"""Man pages in mdoc, generated from the commands.
 
 ``python -m netkit.cli.man FOLDER`` writes them into FOLDER; without it into ``man/``, and the completion scripts too.
 """
@@ -16,7 +16,7 @@ from netkit.cli.app import netkit, summaries
 from netkit.cli.pages import PAGE_WIDTH, Page, command_page, overview_page, wrapped
 from netkit.cli.topics import SUMMARIES
 
-DATE = "November 29, 2026"  # of the wording, so that pages do not age by themselves
+DATE = "November 29, 2026"  # of the last change of the texts; fixed, so that builds are reproducible
 
 _LITERALS = str.maketrans(
     {"\\": r"\e", "-": r"\-", "'": r"\(aq", '"': r"\(dq", "`": r"\(ga", "^": r"\(ha", "~": r"\(ti"}
@@ -24,7 +24,7 @@ _LITERALS = str.maketrans(
 
 
 def pages() -> Iterator[Page]:
-    """Yield every page, from the live tree."""
+    """Yield every page, from the commands."""
     context = click.Context(netkit)
     commands = summaries(netkit.list_commands(context))
     yield overview_page(commands, SUMMARIES)
@@ -33,7 +33,7 @@ def pages() -> Iterator[Page]:
 
 
 def to_mdoc(page: Page) -> str:
-    """A page in the mdoc language, for man."""
+    """A page in mdoc(7), for man."""
     lines = [
         f".Dd {DATE}",
         f".Dt {page.name.upper()} 1",
@@ -84,24 +84,24 @@ def _marked(words: str) -> str:
 
 
 def _lines(text: str) -> Iterator[str]:
-    """Yield a paragraph as lines of input; each sentence begins one, so that man can tell where sentences end."""
+    """Yield a paragraph as lines of mdoc. Each sentence begins a line, so that man sees where sentences end."""
     for sentence in re.split(r"(?<=[.?!]) (?=[A-Z])", text):
         for line in wrapped(sentence, 0, PAGE_WIDTH):
             yield re.sub(r"^(?=[.'])", r"\\&", _prose(line))
 
 
 def _prose(text: str) -> str:
-    """Escape text. The hyphens of options stay what was typed; others are the typesetter's."""
+    """Escape text. The hyphens of options are kept as ASCII, so that they can be copied."""
     return re.sub(r"(?<!\w)-[\w-]*", lambda option: option[0].replace("-", r"\-"), text.replace("\\", r"\e"))
 
 
 def _literal(text: str) -> str:
-    """Escape what is to be typed: every character can be copied from the page, and no word is taken for a macro."""
+    """Escape text to be typed: each character can be copied from the page, and no word is taken for a macro."""
     return re.sub(r"^(?=[A-Z][a-z]{1,2}$|\W$)", r"\\&", text.translate(_LITERALS))
 
 
 def write(folder: str) -> None:
-    """Write every page into a folder, and remove the pages of commands that are gone."""
+    """Write every page into ``folder``, and remove the pages of commands that no longer exist."""
     os.makedirs(folder, exist_ok=True)
     written = set()
     for page in pages():

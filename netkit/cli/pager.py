@@ -1,4 +1,4 @@
-"""Long answers on a terminal, through the pager of whoever sits there."""
+"""Long texts on a terminal, shown by the user's pager."""
 
 import os
 
@@ -6,11 +6,11 @@ from netkit.cli.run import answer
 from netkit.core.errors import Exit
 from netkit.output import console
 
-_NOT_RUN = (126, 127)  # what a shell says of a program that it cannot run, or find
+_NOT_RUN = (126, 127)  # a shell's exit codes for a program that it cannot run, or find
 
 
 def show(text: str) -> int:
-    """Write an answer to stdout, on a terminal through a pager, however that ends; return the exit code."""
+    """Write a text to stdout, on a terminal through a pager. Return the exit code, which is not the pager's."""
     pager = _pager() if console.draws(console.STDOUT) else ""
     if pager and _shown(text, pager):
         return Exit.OK
@@ -18,7 +18,7 @@ def show(text: str) -> int:
 
 
 def _pager() -> str:
-    """The shell's command line of the pager; empty if none is wanted, or there is none."""
+    """The pager as a command line for sh; empty if there is none, or none is wanted."""
     for name in ("NETKIT_PAGER", "MANPAGER", "PAGER"):
         if name in os.environ:
             command = os.environ[name].strip()
@@ -29,7 +29,7 @@ def _pager() -> str:
 
 
 def _shown(text: str, pager: str) -> bool:
-    """Show a text by a pager until that ends; whether it could be run."""
+    """Run the pager until it ends; return whether it could be run."""
     import signal
     import subprocess
 
