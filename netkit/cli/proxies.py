@@ -1,4 +1,4 @@
-"""The options of proxies, for who dials."""
+"""The proxy options of clients."""
 
 import os
 from typing import TYPE_CHECKING, NamedTuple
@@ -18,31 +18,31 @@ _MAX_LINE = 4096  # bytes
 
 
 class ProxyOptions(NamedTuple):
-    """The proxies to go through, the nearest first, and the file with user and password. A fetch's '' is None."""
+    """The proxies to go through, the nearest first, and the file with user and password. ``--proxy ''`` is None."""
 
     proxy: "tuple[Proxy | None, ...]" = ()
     proxy_user_file: str | None = None
 
     @property
     def chain(self) -> "tuple[Proxy, ...]":
-        """The proxies, as they were typed."""
+        """The proxies that were typed."""
         return tuple(proxy for proxy in self.proxy if proxy is not None)
 
     @property
     def secured(self) -> bool:
-        """Whether one of them has a certificate, which is verified."""
+        """Whether a proxy is an https:// one, whose certificate is verified."""
         return any(proxy.scheme == "https" for proxy in self.chain)
 
     def check(self, target: "Endpoint") -> None:
-        """Raise Invalid if the last proxy cannot be told ``target``, or one of the others its next."""
+        """Raise Invalid if the last proxy cannot be asked for ``target``, or another one for the next proxy."""
         for proxy in reversed(self.chain):
             proxy.check(target)
             target = proxy.endpoint
 
     def authenticated(self, chain: "tuple[Proxy, ...]") -> "tuple[Proxy, ...]":
-        """The proxies with the user of the file, and the password of the environment, where they have none.
+        """The proxies; those without a user, or password, get it from the file, or the environment.
 
-        Raises Failure READ for the file, and Invalid for what a proxy cannot be told.
+        Raises Failure READ for the file, and Invalid for a user or password that a proxy cannot take.
         """
         named = self._named()
         secret = os.environ.get(_PASSWORD)
@@ -71,7 +71,7 @@ class ProxyOptions(NamedTuple):
 
 
 def hops(chain: "tuple[Proxy, ...]", cafile: str | None, observe: "Observer") -> "list[Hop]":
-    """The proxies as the way goes, https:// ones with TLS in front. Raises Failure READ for ``cafile``."""
+    """The proxies as hops, with TLS to https:// ones. Raises Failure READ for ``cafile``."""
     from netkit.protocols.tunnel import Hop
 
     found = []

@@ -1,7 +1,7 @@
-"""Which options go together, as data that commands run, man pages show and a test tries.
+"""Rules for which options go together. They are data, which commands check, man pages show and a test goes through.
 
-A rule names options as they are typed, ``--grace`` or ``-4``; ``--output hex`` is the option with that value alone.
-What is typed counts, whatever its value, and defaults do not. What is no option is a Case.
+A rule names options as they are typed, ``--grace`` or ``-4``; ``--output hex`` is the option with that value only. An
+option counts as given if it was typed, with any value. A Case is a condition other than an option.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -17,7 +17,7 @@ Values = Mapping[str, Any]
 
 
 class Case(NamedTuple):
-    """What a rule depends on beside options; messages and man pages call it by its name."""
+    """A condition of a rule that is not an option. ``name`` is its name in messages and man pages."""
 
     name: str
     holds: Callable[[Values], object]
@@ -27,7 +27,7 @@ Term = str | Case
 
 
 class Rule(NamedTuple):
-    """The ``terms`` go with none of the ``others`` or, if these are ``needed``, only with one of them.
+    """The ``terms`` exclude the ``others`` or, if ``needed``, need at least one of them.
 
     Without ``others`` the terms exclude each other.
     """
@@ -38,7 +38,7 @@ class Rule(NamedTuple):
     needed: bool = False
 
     def broken(self, given: Callable[[Term], bool]) -> str:
-        """The message for what was given; empty if the rule is kept."""
+        """The message if the given terms break the rule, otherwise empty."""
         found = [name_of(term) for term in self.terms if given(term)]
         if not self.others:
             return f"{found[0]} and {found[1]} exclude each other" if len(found) > 1 else ""
@@ -79,7 +79,7 @@ def check(rules: Iterable[Rule], options: Mapping[str, click.Option], ctx: click
 
 
 def sentences(rules: Iterable[Rule], names: Iterable[str]) -> str:
-    """What the rules say of an option, as a man page has it: ``Needs --cert. Not with --hold.``."""
+    """What the rules say of an option, for its man page: ``Needs --cert. Not with --hold.``."""
     needed, barred = [], []
     for rule in rules:
         terms, others = list(map(name_of, rule.terms)), list(map(name_of, rule.others))
@@ -96,7 +96,7 @@ def sentences(rules: Iterable[Rule], names: Iterable[str]) -> str:
 
 
 def name_of(term: Term) -> str:
-    """What messages call an option or a case."""
+    """The name of an option or a case in messages."""
     return term if isinstance(term, str) else term.name
 
 
