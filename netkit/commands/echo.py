@@ -20,11 +20,11 @@ from netkit.cli.command import command
 def echo(server: server_module.ServerOptions, record: options.RecordOptions, prefix: bytes | None) -> int:
     """Send every byte back to the client that sent it, at once.
 
-    Any number of clients are served at a time. When a client half-closes, so does netkit, after the last byte.
+    It serves any number of clients at a time. When a client half-closes, netkit sends the rest and half-closes too.
 
-    Over UDP each datagram is sent back unchanged, marked as an answer (DSCP 1). Datagrams with that mark are never
-    answered, nor those from ports 7, 13, 17, 19 and 37 or from this server itself, so that a forged datagram cannot
-    make two servers talk to each other.
+    Over UDP each datagram is sent back unchanged, marked as an answer (DSCP 1). netkit never answers
+    datagrams with that mark, from ports 7, 13, 17, 19 and 37, or from this server itself, so that a forged datagram
+    cannot make two servers answer each other.
     """
     from netkit.services.echo import echo as handler
 

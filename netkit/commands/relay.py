@@ -21,9 +21,9 @@ from netkit.cli.rules import excluded
     },
     rules=[excluded("--log", "--hexdump", by="--udp", why="datagrams are not recorded")],
     examples=[
-        ("netkit relay 8080 db:5432", "a port of this machine leads to another's"),
-        ("netkit relay tls::8443 127.0.0.1:80 --cert c.pem --key k.pem", "TLS in front of a server without it"),
-        ("netkit relay --udp :53 192.0.2.53:53", "a name server behind this machine"),
+        ("netkit relay 8080 db:5432", "forward a local port to another machine"),
+        ("netkit relay tls::8443 127.0.0.1:80 --cert c.pem --key k.pem", "add TLS to a server without it"),
+        ("netkit relay --udp :53 192.0.2.53:53", "forward DNS queries to a name server"),
     ],
 )
 @server_module.relay_options
@@ -31,21 +31,23 @@ from netkit.cli.rules import excluded
 def relay(server: server_module.RelayOptions, record: options.RecordOptions) -> int:
     """Accept clients on LISTEN and join each to a connection of its own to TARGET.
 
-    Data goes both ways as it comes, and the end of each side is passed on to the other, so that a late answer still
-    arrives. If the target refuses, resets, or ends TLS without saying so, netkit prints a message and resets the
-    client: a short answer never looks complete. If the client does so, netkit resets the target.
+    Data is passed on both ways as it comes. The end of one side is passed on to the other as a half-close, so a late
+    answer still arrives. If the target refuses, resets, or ends TLS without close_notify, netkit prints a message and
+    resets the client, so a short answer never looks complete. If the client does so, netkit resets the target.
 
-    LISTEN and TARGET may be TCP, TLS (tls:) or unix sockets (unix:). --cert and --key are for LISTEN if that is tls:,
-    otherwise TARGET sees them; --cafile is about TARGET if that is tls:, and about https:// proxies, otherwise about
-    clients. --log and --hexdump show the data between the client and netkit.
+    LISTEN and TARGET may be TCP, TLS (tls:) or unix sockets (unix:). --cert and --key are for LISTEN if it is tls:,
+    otherwise for TARGET. --cafile is for TARGET if it is tls:, and for https:// proxies, otherwise for clients. --log
+    and --hexdump show the data between the client and netkit.
 
     With --proxy netkit reaches TARGET through a SOCKS or HTTP proxy, or several: see "netkit help proxies".
 
-    With --starttls plain clients reach a TARGET that begins TLS after a plain dialogue; they get a greeting from netkit
-    where the server greets before TLS. It does not apply to mysql, whose login depends on the server's own greeting.
+    With --starttls clients without TLS reach a TARGET that starts TLS after a plain dialogue. If the protocol has a
+    greeting before TLS, netkit sends one to the clients. mysql is not possible, because its login depends on the
+    greeting of the server.
 
-    With --udp each client's address gets a socket of its own to TARGET, and answers leave from the address that the
-    client used. It is closed after 60s without a datagram either way (--idle-timeout), or when nobody is at TARGET.
-    There are at most 1024 at a time (--max-conns); datagrams of further clients are dropped, with a message.
+    With --udp each client address gets a socket of its own to TARGET. Answers are sent from the address that the client
+    used. The socket is closed after 60s without a datagram either way (--idle-timeout), or when TARGET refuses. There
+    are at most 1024 sockets at a time (--max-conns). For a new client beyond that, the oldest client that never got an
+    answer is dropped; if there is none, the datagrams of the new client are dropped, with a message.
     """
     return server.run(server.relaying, record=record)

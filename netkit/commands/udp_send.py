@@ -63,7 +63,7 @@ _CUTS = ("--lines", "--size", "--hex")
 @TIME.option(
     "--interval", type=DURATION_OR_ZERO, default=1.0, help="Pause between two rounds of --repeat (default: 1s)."
 )
-@ENDING.option("--replies", type=COUNT_OR_ANY, help="Print the first N replies, or all that come.")
+@ENDING.option("--replies", type=COUNT_OR_ANY, help="Print N replies, then exit; with any, print all that come.")
 @TIME.option(
     "--wait",
     "patience",
@@ -71,7 +71,7 @@ _CUTS = ("--lines", "--size", "--hex")
     help="Wait for replies until none comes for D (default: 1s); exit with 28 if too few came.",
 )
 @options.output_options
-@ENDING.option("--keep-going", help="Continue if the port is refused; then exit with 7 at the end.")
+@ENDING.option("--keep-going", help="Continue if the port is refused; exit with 7 at the end.")
 @ADDRESSES.option("--broadcast", help="Allow ADDRESS to be a broadcast address, such as '<broadcast>'.")
 @ADDRESSES.option("--any-source", help="Accept replies from any address and port, as TFTP needs.")
 @ADDRESSES.option("--ttl", type=count(most=255), help="Let datagrams pass at most N routers (TTL).")
@@ -100,17 +100,19 @@ def udp_send(
 ) -> int:
     """Send each TEXT as one datagram, and exit.
 
-    Without TEXT, all of stdin is one datagram, even if it is empty; with --lines, --size or --hex there are many, each
-    sent when it is complete. On a terminal --lines is the default. A datagram holds at most 65507 bytes: more in a TEXT
-    or in all of stdin is exit code 2, in a line of stdin 63; a line that is not hex is 26. In a TEXT that begins with a
-    hyphen, write \\x2d for it.
+    Without TEXT, all of stdin is one datagram, even if it is empty. --lines, --size and --hex split stdin into many,
+    each sent when it is complete. On a terminal --lines is the default. A datagram holds at most 65507 bytes. A TEXT or
+    a stdin that is longer is exit code 2, a longer line of stdin 63. A line that is not hex is 26. If a TEXT begins
+    with a hyphen, write \\x2d for the hyphen.
 
-    UDP acknowledges nothing. Exit code 0 means that the system took every datagram, and that no error came back for
-    one; a port that nobody has is exit code 7, at once on this machine, elsewhere if its answer comes during --wait.
-    All addresses of a name are tried, one after the other, until one does not refuse. --wait alone waits for any number
-    of replies, and succeeds without any. For a broadcast or multicast address, or with --any-source, replies may come
-    from anybody, for any other address only from there. unix:PATH and unix:@NAME are unix datagram sockets, such as
-    /dev/log, for which up to about 200 KiB are one datagram.
+    UDP has no acknowledgements. Exit code 0 means that the system took every datagram, and that no error came back. A
+    port on which nobody listens is exit code 7: at once on this machine, and from elsewhere if the error comes during
+    --wait. netkit tries all addresses of a name, one after the other, until one does not refuse.
+
+    --wait alone waits for any number of replies, and succeeds without any. Replies must come from ADDRESS, unless it is
+    a broadcast or multicast address or --any-source is given.
+
+    unix:PATH and unix:@NAME are unix datagram sockets, such as /dev/log. They take datagrams of up to about 200 KiB.
     """
     from netkit.core.pump import fresh
     from netkit.core.udp import LARGEST, LARGEST_UNIX, connect

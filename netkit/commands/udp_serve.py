@@ -56,20 +56,20 @@ def udp_serve(
 ) -> int:
     """Receive datagrams from every peer, and print each as it arrives.
 
+    A bare PORT receives on this machine only; :PORT receives on every interface. --join GROUP also receives what is
+    sent to a multicast group on that port. It uses the interface of ADDRESS, or with GROUP%INTERFACE that interface.
+
     Datagrams arrive whole, with up to 65507 bytes (about 200 KiB over unix: sockets), and may be empty. --output lines
-    ends each with a newline unless it has one, hex prints a line of digits for each, which netkit udp-send --hex reads
-    back, and json an object with its source. The kernel drops datagrams that come faster than they are read; netkit
-    says how many, at least: those that the kernel had joined count as one.
+    ends each with a newline unless it has one. hex prints a line of digits for each, which netkit udp-send --hex reads
+    back. json prints an object with the source of each. The kernel drops datagrams that come faster than they are read.
+    netkit reports how many; the true number may be higher, as datagrams that the kernel had joined count as one.
 
-    Replies leave from the address that the datagram was sent to, and are marked (DSCP 1). Datagrams with that mark get
-    none, nor those from ports 7, 13, 17, 19 and 37 or from this server itself, so that a forged datagram cannot make
-    two servers talk to each other.
+    Replies are sent from the address that the datagram was sent to, and are marked (DSCP 1). There is no reply to
+    datagrams with that mark, from ports 7, 13, 17, 19 and 37, or from this server itself, so that a forged datagram
+    cannot make two servers answer each other.
 
-    With --exec or --sh-exec a program talks to each peer: what it reads comes in datagrams, and each of its writes is
-    sent as one. It is ended once its peer was silent for 60s (--idle-timeout).
-
-    A bare PORT receives on this machine only; :PORT on every interface. --join GROUP receives from a multicast group on
-    the same port, on the interface of ADDRESS or, as GROUP%INTERFACE, on that one.
+    With --exec or --sh-exec a program talks to each peer. It reads what the datagrams contain, and each of its writes
+    is sent as one datagram. It is ended when its peer has been silent for 60s (--idle-timeout).
     """
     from netkit.core.pump import fresh
     from netkit.output import datagrams

@@ -14,7 +14,7 @@ from netkit.cli.command import DATA, command
         ("netkit upper 9007 --unicode", "for text in any language"),
     ],
 )
-@DATA.option("--unicode", help="Change all letters of UTF-8 text, and not a to z alone.")
+@DATA.option("--unicode", help="Change all letters of UTF-8 text, not only a to z.")
 @options.transport_options
 @options.record_options
 @server_module.server_options
@@ -23,15 +23,15 @@ def upper(
 ) -> int:
     """Send every byte back in upper case, at once.
 
-    The letters a to z of ASCII become A to Z; all other bytes come back unchanged, so the letters of other alphabets,
-    and those with accents, do too. With --unicode they are changed where they are UTF-8, and bytes that are no UTF-8
-    come back as they are; half a character waits for its rest. Any number of clients are served at a time. When a
-    client half-closes, so does netkit, after the last byte.
+    The ASCII letters a to z become A to Z. All other bytes come back unchanged, including letters with accents and of
+    other alphabets. With --unicode these are changed too if they are UTF-8. Bytes that are not UTF-8 come back as they
+    are, and half a character waits for its rest. netkit serves any number of clients at a time. When a client
+    half-closes, netkit sends the rest and half-closes too.
 
-    Over UDP each datagram is sent back in upper case, marked as an answer (DSCP 1). Datagrams with that mark are never
-    answered, nor those from ports 7, 13, 17, 19 and 37 or from this server itself, so that a forged datagram cannot
-    make two servers talk to each other. An answer is as long as its datagram: a letter whose capital takes more or
-    fewer bytes stays as it is.
+    Over UDP each datagram is sent back in upper case, marked as an answer (DSCP 1). netkit never answers datagrams with
+    that mark, from ports 7, 13, 17, 19 and 37, or from this server itself, so that a forged datagram cannot make two
+    servers answer each other. An answer is as long as its datagram: letters whose capital takes more or fewer bytes
+    stay as they are.
     """
     from netkit.services.echo import echo as handler
     from netkit.services.transforms import capitals, capitals_in_place
