@@ -21,12 +21,11 @@ from netkit.cli.command import ADDRESSES, command
 def address(words: tuple[str, ...], endpoint: bool, json: bool) -> int:
     """Explain an address or a network: its canonical form, octets, kind and range.
 
-    WORD is an address, a network such as 10.0.0.0/8, a name, HOST:PORT, or unix:PATH and tls:ADDRESS as other commands
-    take them; each is explained on its own. A name beyond ASCII is shown as its A-label. Nothing is looked up.
+    WORD is an address, a network such as 10.0.0.0/8, a name, HOST:PORT, unix:PATH or tls:ADDRESS. Each WORD is
+    explained on its own. A name that is not ASCII is shown as its A-label. netkit looks up no names. Legacy spellings
+    of IPv4 addresses, which other commands refuse, are explained.
 
-    Exit code 2 means that a word is not well formed, or with --endpoint that it is anything else than a host and a
-    port. Legacy spellings of IPv4 addresses, which other commands refuse,
-    are explained.
+    Exit code 2 means that a WORD is not well formed, or with --endpoint that it is not a host and a port.
     """
     from netkit.core.errors import Invalid
     from netkit.output.jsonl import record

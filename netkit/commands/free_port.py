@@ -26,8 +26,8 @@ from netkit.output.console import Verbosity
 def free_port(words: tuple[str, ...], count: int, udp: bool, json: bool) -> int:
     """Print a port on which nothing listens, on any interface, in IPv4 and IPv6.
 
-    Another program may take the port before it is used. A server on port 0 has no such race: netkit listen, echo and
-    upper tell their port with --print-port and --port-file, and to a COMMAND.
+    Another program may take the port before you use it. A server on port 0 avoids this race: netkit listen, echo and
+    upper tell their port by --print-port and --port-file, and to a COMMAND.
     """
     from netkit.core.errors import Invalid
     from netkit.output.jsonl import record

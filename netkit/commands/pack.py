@@ -48,14 +48,14 @@ def pack(
 ) -> int:
     """Turn values into bytes.
 
-    FORMAT says what each VALUE becomes: typed fields, 'u16:port u32le:seq ip', or a struct format, '!HIB', in network
-    order unless it begins with another mark. If a value does not fit its field, is missing or is left over, the exit
-    code is 2, the message names the field and its offset, and nothing is written.
+    FORMAT says what each VALUE becomes. It is typed fields, 'u16:port u32le:seq ip', or a struct format, '!HIB', in
+    network order unless it begins with another mark. If a value does not fit its field, is missing or is left over, the
+    exit code is 2, the message names the field and its offset, and nothing is written.
 
-    Whole numbers are decimal, or hex after 0x. Strings are TEXT; in one that begins with a dash, write \\x2d for it.
+    Whole numbers are decimal, or hex after 0x. Strings are TEXT; if one begins with a hyphen, write \\x2d for it.
 
-    With --length each record begins with its length; without a FORMAT the record is all of stdin, or with --lines each
-    line of it. On a terminal, bytes are shown as a hex dump.
+    With --length each record begins with its length. Without a FORMAT the record is all of stdin, or with --lines each
+    line is a record. On a terminal, bytes are shown as a hex dump.
     """
     from netkit.core.errors import Invalid
     from netkit.output import records

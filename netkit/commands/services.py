@@ -11,18 +11,19 @@ from netkit.output.console import Verbosity
     words="[NAME|PORT...]",
     habits=habits.HABITS,
     examples=[
-        ("netkit services https", "the port of a name"),
-        ("netkit services 53/udp", "the name of a port"),
-        ("netkit services", "the whole table"),
+        ("netkit services https", "find the port of a service"),
+        ("netkit services 53/udp", "find the service on a port"),
+        ("netkit services", "show the whole table"),
     ],
 )
 @click.argument("words", nargs=-1)
 @options.json_option
 def services(words: tuple[str, ...], json: bool) -> int:
-    """Show the ports of services, and the services of ports: name, port and protocol, other names.
+    """Show the ports of services, and the services on ports: name, port and protocol, other names.
 
-    The table is /etc/services of this machine, or netkit's own where there is none. A NAME or PORT may be followed by
-    /tcp or /udp. Exit code 3 means that one of them is not in the table.
+    netkit looks in /etc/services and then in a table of its own. Without words it shows /etc/services, or its own table
+    if there is none. A NAME or PORT may be followed by /tcp or /udp. Exit code 3 means that one of them is in neither
+    table.
     """
     from netkit.core.errors import Exit, Failure
     from netkit.core.port_names import find, table

@@ -71,18 +71,19 @@ def sockets(
     """Show the TCP, UDP and unix sockets of this machine: queues, addresses, state, user and process.
 
     netkit reads the tables of the kernel, for its own network namespace, on Linux only. A socket is shown if it matches
-    all options. --listening shows TCP and unix listeners, and datagram sockets that have an address and no peer. On a
-    terminal there is a table; in a pipe there are columns below a line of their names, no cell is empty or contains a
-    space, and - means none, or no permission: only root sees the processes of others. In a pipe --watch writes an empty
-    line between two rounds; with --json there is none, and each object has its time.
+    all options. --listening shows TCP and unix listeners, and datagram sockets that have an address but no peer.
 
-    The queues are bytes that wait to be read, and to be acknowledged; those of a listener are connections that wait to
-    be accepted, and how many may. A process is PID/NAME, or PID+3/NAME if three more have the socket open; --json has
-    them all. Unix sockets are u_str, u_dgr and u_seq, as in ss, for their types stream, dgram and seqpacket; one
-    without a name is inode:N. Names that are not printable ASCII are escaped.
+    On a terminal netkit shows a table. In a pipe it prints columns below a line with their names; no cell is empty or
+    contains a space. A - means none, or no permission: only root sees the processes of others. In a pipe --watch writes
+    an empty line between two rounds; with --json it does not, and each object has its time.
 
-    Exit code 3 means that there is no such socket; --watch goes on all the same. 26 means that the kernel does not
-    tell, or not this user: the sockets of another user's process.
+    The queues are the bytes that wait to be read and those that wait to be acknowledged. For a listener they are the
+    connections that wait to be accepted and their maximum. A process is PID/NAME, or PID+3/NAME if three more have the
+    socket open; --json has all of them. Unix sockets are u_str, u_dgr and u_seq, as in ss, for the types stream, dgram
+    and seqpacket; an unnamed one is inode:N. Names that are not printable ASCII are escaped.
+
+    Exit code 3 means that there is no such socket; --watch continues. 26 means that the kernel does not have these
+    tables, or does not show them to this user, as for --pid with a process of another user.
     """
     from netkit.core.address import parse_port
     from netkit.core.errors import Invalid

@@ -54,16 +54,16 @@ def unpack(
 ) -> int:
     """Turn bytes into values.
 
-    The bytes come from stdin, or from HEX, or from what netkit pack --show prints, such as b'\\x00P'. FORMAT is that of
-    netkit pack; a str or a hex without a length takes the rest, and must be last. Each record becomes a line of values,
-    separated by tabs, that netkit pack takes: strings are TEXT. With --json it becomes an object, with the values by
-    name, or by position from 1 on.
+    The bytes come from stdin or from HEX, which may also be what netkit pack --show prints, such as b'\\x00P'. FORMAT
+    is that of netkit pack; a str or a hex without a length takes the rest, and must be last. Each record becomes a line
+    of values, separated by tabs, in the form that netkit pack reads: strings are TEXT. With --json each record becomes
+    an object, with the values by name, or by position, counted from 1.
 
-    The bytes are one record: if they end within it the exit code is 18, if more follow it is 8, and nothing is written.
-    With --repeat there are any number of records, each written when it is complete.
+    The bytes are one record. If they end within it the exit code is 18, if more follow it is 8, and nothing is written.
+    With --repeat there may be any number of records, each written when it is complete.
 
-    With --length each record is as long as the length before it says, and FORMAT has to fit it; without a FORMAT the
-    records themselves are written, on a terminal as a hex dump. A length above --max-size is exit code 63.
+    With --length a length before each record says how long it is, and FORMAT must fit it. Without a FORMAT the records
+    themselves are written, on a terminal as a hex dump. A length above --max-size is exit code 63.
     """
     from netkit.core.errors import Invalid
 
