@@ -81,22 +81,22 @@ _SUMMARY = "talk TCP, UDP and unix sockets from the shell"
 
 _EXAMPLES = (
     ("netkit connect example.org 80", "join stdin and stdout to a TCP port"),
-    ("netkit listen :9000 > file", "take one connection, keep what it sends"),
+    ("netkit listen :9000 > file", "accept one connection, save what it sends"),
     ("netkit portcheck db:5432 --wait 60s", "wait until a port is open"),
-    ("netkit echo 0 -- make test", "a server for as long as a command runs"),
+    ("netkit echo 0 -- make test", "run a server while a command runs"),
 )
 
 _OVERVIEW_EXAMPLES = _EXAMPLES[:3]
 
 _DESCRIPTION = (
-    "netkit joins the shell to TCP, UDP and unix sockets: it connects, it listens and it serves. When a conversation "
-    "ends with exit status 0, every byte was delivered; every failure is one line and has an exit status of its own. "
-    "Only UDP acknowledges nothing: there 0 means that the system took every datagram and no error had come back.",
-    "Standard output carries what the peer sent, or the answer, and nothing else. Messages are single lines on "
-    "standard error: a client prints none unless something failed, a server prints where it listens. With -v they "
-    "print what happens, with -q nothing at all. On a terminal, control bytes from a peer are made visible.",
-    "An input that cannot be read is exit status 26. With a directory as standard input, though, Python itself does "
-    "not start: it says so, and the exit status is 1.",
+    "netkit connects the shell to TCP, UDP and unix sockets, as a client and as a server. Exit status 0 means that "
+    "every byte of a conversation was delivered. Every failure is one line, and has an exit status of its own. UDP has "
+    "no acknowledgements: there 0 means that the system took every datagram and that no error came back.",
+    "Standard output has only what the peer sent, or the answer. Messages are single lines on standard error. A client "
+    "prints none unless something failed, and a server prints where it listens. With -v they print what happens, with "
+    "-q nothing at all. On a terminal, control bytes from a peer are made visible.",
+    "An input that cannot be read is exit status 26. Only if standard input is a directory, Python itself does not "
+    "start: it prints an error, and the exit status is 1.",
 )
 
 _OPTIONS = (
@@ -109,22 +109,22 @@ ADDRESSES = Section(
     [
         Terms(
             (
-                ("HOST PORT, HOST:PORT", "That port of a host. A server binds every address that the host's name has."),
-                ("[::1]:80, ::1 80", "An IPv6 address, with its zone where it needs one: fe80::1%eth0."),
+                ("HOST PORT, HOST:PORT", "A port of a host. A server listens on every address of the host."),
+                ("[::1]:80, ::1 80", "An IPv6 address, with its zone if it needs one: fe80::1%eth0."),
                 ("PORT", "Servers only: this machine, on 127.0.0.1 and ::1."),
-                (":PORT", "A client connects to this machine; a server takes every interface, IPv4 and IPv6."),
+                (":PORT", "A client connects to this machine; a server listens on every interface, IPv4 and IPv6."),
                 ("unix:PATH", "A unix socket. A server creates it for its own user only, with mode 0600."),
                 (
                     "unix:@NAME",
-                    "An abstract unix socket, on Linux. A server takes clients of its own user and of root.",
+                    "An abstract unix socket, on Linux. A server accepts clients of its own user and of root.",
                 ),
-                ("tls:ADDRESS", "The same over TLS, as with --tls."),
+                ("tls:ADDRESS", "ADDRESS over TLS, as with --tls."),
                 ("udp:ADDRESS", "A conversation in datagrams, for connect and listen."),
             ),
             "Fl",
         ),
-        "A port is a number up to 65535 in decimal digits, or the name of a service. For a server port 0 is one that "
-        "the system chooses, the same for IPv4 and IPv6.",
+        "A port is a decimal number up to 65535, or the name of a service. With port 0 a server gets a free port from "
+        "the system, the same for IPv4 and IPv6.",
     ],
 )
 
@@ -143,47 +143,47 @@ del _EXIT_CODES[str(int(Exit.SIGNAL))]
 EXIT_STATUS = Section("EXIT STATUS", [Terms(list(_EXIT_CODES.items()))])
 
 _ENVIRONMENT = (
-    ("NETKIT_DEBUG", "If set, a failure shows its traceback as well."),
+    ("NETKIT_DEBUG", "If set, a failure also prints its traceback."),
     (
         "NETKIT_PAGER, MANPAGER, PAGER",
-        "The first that is set is the pager through which help shows pages on a terminal, less if none is. No pager "
-        "is used if it is cat or empty.",
+        "The pager for help on a terminal: the first of these that is set, less if none is. With cat, or an empty "
+        "value, no pager is used.",
     ),
     ("NO_COLOR", "If set and not empty, nothing is coloured, unless --color says otherwise."),
-    ("FORCE_COLOR", "Gives no colour to a pipe or a file: --color always does. NO_COLOR beats it on a terminal."),
+    ("FORCE_COLOR", "Has no effect on a pipe or a file: use --color always. On a terminal NO_COLOR overrides it."),
     ("TERM", "If dumb or unknown, a terminal gets no escape sequences: nothing is coloured, and nothing moves."),
 )
 
 _FORMAT = (
-    "FORMAT is one word: typed fields, 'u16:port u32le:seq ip', or codes as in Python's struct, '!HIB'. If a part of "
-    "it is a field and there is no mark before it, all are fields: ip and hex are fields, !ip and !hex are codes. "
+    "FORMAT is one word: typed fields, 'u16:port u32le:seq ip', or codes of Python's struct, '!HIB'. If any part of it "
+    "is a field, and it has no mark in front, all parts are fields: ip and hex are fields, !ip and !hex are codes. "
     "Without a mark, codes are in network order.",
     Terms(
         (
-            ("u8 u16 u32 u64", "Whole numbers from 0 on, of that many bits."),
-            ("i8 i16 i32 i64", "Whole numbers that may be negative."),
+            ("u8 u16 u32 u64", "Unsigned integers of that many bits."),
+            ("i8 i16 i32 i64", "Signed integers."),
             ("f32 f64", "Floating-point numbers."),
             ("ip ip6 mac", "Addresses: 192.0.2.1, 2001:db8::1, 02:00:5e:10:00:01."),
-            ("str, str8", "TEXT of any length, or filled up with NULs to 8 bytes."),
-            ("hex, hex8", "Bytes in hex, any number or 8 of them."),
+            ("str, str8", "TEXT of any length, or padded with NULs to 8 bytes."),
+            ("hex, hex8", "Any number of bytes in hex, or 8 bytes."),
             ("TYPEle", "Any type in little-endian order."),
-            ("TYPE:NAME", "The name of the field, a key of what --json writes."),
+            ("TYPE:NAME", "A name for the field, used as its key in JSON."),
         ),
         "Ic",
         "Fields",
     ),
     Terms(
         (
-            ("b h i l q", "Whole numbers of 1, 2, 4, 4 and 8 bytes that may be negative; B H I L Q are from 0 on."),
+            ("b h i l q", "Signed integers of 1, 2, 4, 4 and 8 bytes; B H I L Q are unsigned."),
             ("e f d", "Floating-point numbers of 2, 4 and 8 bytes."),
-            ("? c", "false or true (0 or 1); one byte as TEXT."),
-            ("8s 8p", "TEXT filled up with NULs to 8 bytes; in p the first byte counts those that follow."),
+            ("? c", "? is false or true (0 or 1); c is one byte as TEXT."),
+            ("8s 8p", "TEXT padded with NULs to 8 bytes; in p the first byte is the length of the rest."),
             ("x", "A byte of padding, without a value."),
             ("n N P", "Sizes and pointers of this machine, only after @."),
-            ("4H", "With a count, as many values; counts of s and p are bytes."),
+            ("4H", "A count means that many values; with s and p it means bytes."),
             (
                 "! > < = @",
-                "Before all codes: network, big-endian, little-endian, native, native and aligned order.",
+                "A mark before all codes: network, big-endian, little-endian, native, and native aligned order.",
             ),
         ),
         "Ic",
@@ -192,13 +192,13 @@ _FORMAT = (
 )
 
 _FOR_COMMAND = (
-    "COMMAND runs once the server is ready, with the server's standard input as its own. The server ends with it and "
-    "returns its exit code; one that stops before, as by --until, waits for it, and --for ends it. Where none of its "
-    "standard descriptors is a terminal it has a process group of its own, all of which ends with it. Its environment "
-    "says where to connect:",
+    "COMMAND starts when the server is ready, and gets the server's standard input. When COMMAND ends, the server "
+    "stops and exits with its exit code. If the server stops first, as by --until, it waits for COMMAND; --for ends "
+    "COMMAND. If no standard descriptor of COMMAND is a terminal, COMMAND gets a process group of its own, and the "
+    "whole group is ended with it. Its environment says where to connect:",
     Terms(
         (
-            ("NETKIT_HOST", "The IP address; 127.0.0.1 or ::1 if every interface is served."),
+            ("NETKIT_HOST", "The IP address; 127.0.0.1 or ::1 if the server listens on every interface."),
             ("NETKIT_PORT", "The port."),
             ("NETKIT_ADDRESS", "Both in one word, or unix:PATH, as netkit connect takes it."),
         ),

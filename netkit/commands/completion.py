@@ -9,19 +9,19 @@ from netkit.cli.command import command
 @command(
     words="SHELL",
     examples=[
-        ("source <(netkit completion bash)", "now, or in ~/.bashrc; for zsh in ~/.zshrc"),
-        ("netkit completion fish | source", "now, or in ~/.config/fish/config.fish"),
+        ("source <(netkit completion bash)", "for this shell, or put it into ~/.bashrc"),
+        ("netkit completion fish | source", "for this shell, or put it into ~/.config/fish/config.fish"),
     ],
 )
 @click.argument("shells", nargs=-1)
 @click.pass_context
 def completion(ctx: click.Context, shells: tuple[str, ...]) -> int:
-    """Print the script by which bash, zsh or fish completes the words of netkit.
+    """Print the completion script for bash, zsh or fish.
 
-    It completes commands, options and their values, files, the names in /etc/hosts and known_hosts, HOST: with names of
-    ports, and the topics of netkit help. netkit is not started for it. The scripts are also installed beside netkit, in
-    share/bash-completion/completions, share/zsh/site-functions and share/fish/vendor_completions.d: where a shell looks
-    there, nothing else is needed.
+    It completes commands, options and their values, files, the names in /etc/hosts and known_hosts, port names after
+    HOST:, and the topics of netkit help. It does not start netkit. For zsh put the line for bash, with zsh in place of
+    bash, into ~/.zshrc. The scripts are also installed with netkit, in share/bash-completion/completions,
+    share/zsh/site-functions and share/fish/vendor_completions.d. If your shell looks there, nothing else is needed.
     """
     from netkit.cli.completion import SHELLS, stored
 

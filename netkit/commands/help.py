@@ -8,21 +8,21 @@ from netkit.cli.command import command
 @command(
     words="[COMMAND|TOPIC]",
     examples=[
-        ("netkit help", "the commands, addresses and exit codes"),
-        ("netkit help connect", "all about one command"),
-        ("netkit help ending", "when a conversation ends"),
+        ("netkit help", "show commands, addresses and exit codes"),
+        ("netkit help connect", "show all about one command"),
+        ("netkit help ending", "show when a conversation ends"),
     ],
 )
 @click.argument("words", nargs=-1)
 @click.pass_context
 def help(ctx: click.Context, words: tuple[str, ...]) -> int:
-    """Show the manual page of COMMAND, or of netkit itself, or a chapter about TOPIC.
+    """Show the manual page of COMMAND, of netkit itself, or a chapter about TOPIC.
 
-    The topics are addresses, ending, exit-codes, proxies and values. Pages are plain text and part of netkit: neither
-    man nor installed man pages are needed.
+    The topics are addresses, ending, exit-codes, proxies and values. The pages are part of netkit: man and installed
+    man pages are not needed.
 
-    On a terminal a page is shown by a pager: what NETKIT_PAGER, MANPAGER or PAGER says, or else less, if it is there.
-    If the first of these that is set is cat or empty, no pager is used.
+    On a terminal a pager shows the page. It is the first of NETKIT_PAGER, MANPAGER and PAGER that is set, or else less
+    if it is installed. With cat, or an empty value, no pager is used.
     """
     from netkit.cli.app import advice, netkit, summaries
     from netkit.cli.pager import show

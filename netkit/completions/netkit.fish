@@ -247,7 +247,7 @@ __netkit_option 'udp-send' -l hex -d 'Send each line of stdin, in hex, as a data
 __netkit_option 'udp-send' -l rate -x -d 'Send at most SIZE bytes per second'
 __netkit_option 'udp-send' -l repeat -x -d 'Send everything N times'
 __netkit_option 'udp-send' -l interval -x -d 'Pause between two rounds of --repeat'
-__netkit_option 'udp-send' -l replies -x -d 'Print the first N replies, or all that come'
+__netkit_option 'udp-send' -l replies -x -d 'Print N replies, then exit'
 __netkit_option 'udp-send' -l wait -x -d 'Wait for replies until none comes for D'
 __netkit_option 'udp-send udp-serve' -l output -x -a 'raw lines hex json none' -d 'Print datagrams in this form'
 __netkit_option 'udp-send' -l keep-going -d 'Continue if the port is refused'
@@ -267,5 +267,5 @@ __netkit_option 'unpack' -l repeat -d 'Read any number of records, each as it co
 __netkit_option 'unpack' -l length -x -d 'Read the length of each record before it'
 __netkit_option 'unpack' -l lines -d 'With --length and no FORMAT, write each record as a line'
 __netkit_option 'unpack' -l json -d 'Write records and failures as JSON Lines'
-__netkit_option 'upper' -l unicode -d 'Change all letters of UTF-8 text, and not a to z alone'
+__netkit_option 'upper' -l unicode -d 'Change all letters of UTF-8 text, not only a to z'
 # -- until here

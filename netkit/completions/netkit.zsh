@@ -248,7 +248,7 @@ _netkit_table() {
     _netkit_option 'udp-send' '--rate=[Send at most SIZE bytes per second]:SIZE: '
     _netkit_option 'udp-send' '--repeat=[Send everything N times]:N: '
     _netkit_option 'udp-send' '--interval=[Pause between two rounds of --repeat]:D: '
-    _netkit_option 'udp-send' '--replies=[Print the first N replies, or all that come]:N|any: '
+    _netkit_option 'udp-send' '--replies=[Print N replies, then exit]:N|any: '
     _netkit_option 'udp-send' '--wait=[Wait for replies until none comes for D]:D: '
     _netkit_option 'udp-send udp-serve' '--output=[Print datagrams in this form]:raw|lines|hex|json|none:(raw lines hex json none)'
     _netkit_option 'udp-send' '--keep-going[Continue if the port is refused]'
@@ -268,7 +268,7 @@ _netkit_table() {
     _netkit_option 'unpack' '--length=[Read the length of each record before it]:u8|u16|u32[le]: '
     _netkit_option 'unpack' '--lines[With --length and no FORMAT, write each record as a line]'
     _netkit_option 'unpack' '--json[Write records and failures as JSON Lines]'
-    _netkit_option 'upper' '--unicode[Change all letters of UTF-8 text, and not a to z alone]'
+    _netkit_option 'upper' '--unicode[Change all letters of UTF-8 text, not only a to z]'
 }
 # -- until here
 
