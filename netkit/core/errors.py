@@ -23,7 +23,7 @@ class Exit(enum.IntEnum):
 
     OK = (
         0,
-        "The peer acknowledged every byte read from our input, no reset was seen, "
+        "The peer acknowledged all of our input, no reset was seen, "
         "and everything received was written; or the answer was printed.",
     )
     BUG = 1, "Reserved: a bug in netkit."
@@ -34,32 +34,32 @@ class Exit(enum.IntEnum):
     CONNECT = (
         7,
         "The connection was refused, or the peer is unreachable, or a proxy says so; "
-        "a port answered, but not as wanted.",
+        "or a port answered, but not as wanted.",
     )
     PROTOCOL = (
         8,
-        "The peer ended before what --until or --expect wanted, or said something malformed; or input was malformed.",
+        "The peer ended before --until, --expect or --max-bytes was met, "
+        "or sent something malformed; or the input was malformed.",
     )
     PARTIAL = (
         18,
-        "The peer's stream ended early: TLS without close_notify, a body that is short; "
-        "or input ended within a record.",
+        "The peer's stream ended early: TLS without close_notify, or a short body; or the input ended within a record.",
     )
     HTTP = 22, "An HTTP server answered with a status of 400 or more, and --fail or --resume was given."
     WRITE = 23, "Standard output or an output file failed."
     READ = (
         26,
-        "Standard input or an input file failed, or held what cannot be sent; "
-        "or the kernel does not tell of its sockets.",
+        "Standard input or an input file failed, or has something that cannot be sent; "
+        "or the kernel does not show its sockets.",
     )
-    TIMEOUT = 28, "A clock of ours ran out; the message says which."
-    TLS = 35, "The TLS handshake failed for another reason than the certificate."
+    TIMEOUT = 28, "A time limit was reached; the message says which."
+    TLS = 35, "The TLS handshake failed for a reason other than the certificate."
     BIND = 45, "Cannot bind or listen."
     REDIRECTS = 47, "More redirects than --max-redirects allows."
-    SEND = 55, "Bytes that we read were not acknowledged; the message says how many."
-    RECV = 56, "The connection was reset while receiving; all of ours was acknowledged."
-    CERT = 60, "The certificate or its host name is not acceptable; nothing was sent."
-    TOO_BIG = 63, "A size limit was hit."
+    SEND = 55, "Some of our input was not acknowledged; the message says how many bytes."
+    RECV = 56, "The connection was reset while receiving; all of our input was acknowledged."
+    CERT = 60, "The certificate is not acceptable, or is for another host name; nothing was sent."
+    TOO_BIG = 63, "A size limit was exceeded."
     PROXY = 97, "A proxy refused or failed; the message has its reason."
     NOT_RUNNABLE = 126, "COMMAND, or the program of --exec, could not be run."
     NOT_FOUND = 127, "COMMAND, or the program of --exec, was not found."
