@@ -9,7 +9,7 @@ import pytest
 
 from netkit.core import kernel
 from netkit.core.errors import Exit, Failure
-from netkit.core.kernel import checkpoint
+from netkit.core.kernel import Group, checkpoint
 from netkit.core.sync import Event
 from netkit.output import console
 from netkit.output.stdout import stdout_writer
@@ -66,24 +66,26 @@ def test_a_reader_is_waited_for() -> None:
 
 def test_there_is_no_room_while_a_reader_is_behind() -> None:
     """Who waits for room goes on once the reader has taken what is too much."""
-    steps = []
 
     async def main() -> None:
-        async with stdout_writer() as stdout:
+        async with stdout_writer() as stdout, Group() as group:
             stdout.write("x")
             await stdout.room()
             for _ in range(2):
                 stdout.write(LARGE)
-            steps.append("written")
+            waiting = group.start_soon(stdout.room())
+            for _ in range(10):
+                await checkpoint()
+            assert not waiting.finished.is_set()
             reader.start()
-            await stdout.room()
-            steps.append("room")
+            await waiting.finished.wait()
 
     with pipe_in_place_of(1) as fd:
-        reader = threading.Thread(target=lambda: steps.append(f"read {len(read_all(fd, 2 * len(LARGE) + 1))}"))
+        reader = threading.Thread(target=lambda: found.append(read_all(fd, 2 * len(LARGE) + 1)))
+        found: list[bytes] = []
         kernel.run(main())
         reader.join()
-    assert steps == ["written", "room", f"read {2 * len(LARGE) + 1}"]
+    assert found == [b"x" + 2 * LARGE.encode()]
 
 
 @pytest.mark.parametrize("text", ["", LARGE], ids=["idle", "full"])
