@@ -1,4 +1,4 @@
-"""How datagrams that were received are written."""
+"""The type of functions that format received datagrams for stdout."""
 
 from collections.abc import Callable
 
@@ -9,5 +9,5 @@ Formatter = Callable[[Datagram, Burst], bytes]
 
 
 def with_change(form: Formatter, change: Change | None) -> Formatter:
-    """The formatter with a change behind it that sees the end after each burst."""
+    """A formatter that passes its output through a change, which is flushed after each burst."""
     return form if change is None else lambda sock, burst: change(form(sock, burst)) + change(b"")

@@ -1,4 +1,4 @@
-"""Cutting input into datagrams."""
+"""Cutting input into datagrams: by size, lines or lines of hex digits, or all of it as one."""
 
 import os
 from collections.abc import Callable, Iterable, Iterator
@@ -9,17 +9,17 @@ from netkit.core.udp import LARGEST, Data, at_once
 from netkit.services.join import STDIN
 
 Batch = tuple[Data, int]
-"""Datagrams that follow each other: bytes, and the size of each datagram; the last one may be shorter."""
+"""Consecutive datagrams: their bytes, and the size of each; the last one may be shorter."""
 
 Framing = Callable[[bytes], Iterable[Batch]]
-"""Input as it comes, and b"" at its end, to the datagrams that are complete. It may raise Failure, after these."""
+"""Takes a chunk of input, or b"" at its end; yields the datagrams that are complete. May raise Failure after them."""
 
 _TOO_LONG = "it is longer than {} bytes, the most a datagram holds"
 _MAX_HEX = 4 * LARGEST  # digits, and spaces between them
 
 
 def whole(largest: int) -> Framing:
-    """Take all of the input for one datagram of at most so many bytes."""
+    """Make the whole input one datagram of at most ``largest`` bytes."""
     held = bytearray()
 
     def frame(data: bytes) -> Iterator[Batch]:
@@ -36,7 +36,7 @@ def whole(largest: int) -> Framing:
 class InPieces:
     """Cuts the input every ``size`` bytes; what is left at the end is the last datagram.
 
-    Input that comes ``read_size`` bytes at a time needs the fewest calls to be sent.
+    Reading ``read_size`` bytes at a time leads to the fewest system calls for sending.
     """
 
     def __init__(self, size: int) -> None:
@@ -56,7 +56,7 @@ class InPieces:
         end = start + (len(data) - start) // size * size
         self._held = data[end:]
         if end > start:
-            yield memoryview(data)[start:end], size  # bulk is not copied
+            yield memoryview(data)[start:end], size  # without a copy
 
 
 def in_lines() -> Framing:
@@ -65,7 +65,7 @@ def in_lines() -> Framing:
 
 
 def in_hex() -> Framing:
-    """Make each line of hex digits a datagram; an empty line is an empty one."""
+    """Make each line of hex digits a datagram; an empty line is an empty datagram."""
 
     def read(line: bytes, number: int) -> bytes:
         try:
@@ -101,7 +101,7 @@ def _check_size(data: bytes, limit: int, number: int) -> None:
 
 
 def batched(datagrams: Iterable[bytes]) -> Iterator[Batch]:
-    """Join neighbours of one size; what came before a Failure passes before it is raised."""
+    """Join consecutive datagrams of equal size. Those before a Failure are yielded before it is raised."""
     held: list[bytes] = []
     try:
         for data in datagrams:
@@ -122,7 +122,7 @@ def _joined(datagrams: list[bytes]) -> Batch:
 
 
 def framing(lines: bool, size: int | None, by_hex: bool) -> Framing | None:
-    """How stdin is cut as it comes, None if it is not; on a terminal ``lines`` are meant."""
+    """How stdin is cut, None if it is one datagram. If it is a terminal, ``lines`` is the default."""
     if lines or (size is None and not by_hex and os.isatty(STDIN)):
         return in_lines()
     if by_hex:

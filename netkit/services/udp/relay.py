@@ -1,4 +1,4 @@
-"""Relaying datagrams: each peer gets a socket of its own to the target, and the answers that come to it."""
+"""Relaying datagrams: each peer has its own socket to the target, whose answers are sent back to it."""
 
 from collections import deque
 from collections.abc import Sequence
@@ -18,19 +18,19 @@ from netkit.services.relay import SELF, SelfGuard
 
 MAX_ASSOCIATIONS = 1024
 IDLE_TIMEOUT = 60.0  # s
-_MAX_HELD = 1 << 20  # bytes of one peer that wait for the target to be resolved, or for room on the way there
+_MAX_HELD = 1 << 20  # bytes of one peer that wait for the look-up of the target, or for the socket to be writable
 _MAX_HELD_IN_ALL = 16 << 20
-_LOOKED_UP = 30.0  # s for which the addresses of the target are taken to be the same
-_OVERHEAD = 64  # bytes that a datagram counts beside its own, so that empty ones are bounded too
+_LOOKED_UP = 30.0  # s for which the addresses of the target are cached
+_OVERHEAD = 64  # bytes that a datagram counts besides its own, so that empty ones are bounded too
 
 
 class Associations:
-    """The peers that have sent something lately, each with a socket that is connected to ``target``.
+    """The active peers, each with a socket that is connected to ``target``.
 
-    An association ends with ``idle_timeout`` seconds of silence both ways, or with an error that comes back for what
-    was sent. There are at most ``limit`` at one time: the oldest that never got an answer makes room for another, as
-    forged senders never do; if all have got some, what others send is dropped, and told. Datagrams keep their traffic
-    class. ``run`` has to run beside what calls ``receive``.
+    An association ends after ``idle_timeout`` seconds of silence in both directions, or by an ICMP error. There are at
+    most ``limit``. A new peer then replaces the oldest one that never got an answer, as is the case for forged sources.
+    If all have got answers, the datagrams of new peers are dropped, and that is reported. Datagrams keep their traffic
+    class. ``run`` must run beside the caller of ``receive``.
     """
 
     def __init__(self, target: Endpoint, how: Dialling, *, limit: int, idle_timeout: float, observe: Observer) -> None:
@@ -48,7 +48,7 @@ class Associations:
         self._addresses = _Addresses(target, how, observe)
 
     async def run(self) -> None:
-        """Carry what there is to carry; cancelled, what the target has still to get, for at most ``DRAIN`` seconds."""
+        """Run the associations. When cancelled, send what still waits for the target, for at most ``DRAIN`` seconds."""
         async with self._group:
             try:
                 await Event().wait()
@@ -58,18 +58,18 @@ class Associations:
                         await association.emptied()
 
     async def receive(self, sock: Datagram, bursts: list[Burst]) -> None:
-        """Take what came to one socket of ours; answers leave by the same, from the address that was asked."""
+        """Relay datagrams from one of our sockets. Answers are sent by the same, from the address that was asked."""
         for burst in bursts:
             association = self._standing.get((sock, burst.peer)) or self._begin(sock, burst.peer)
             if association is None:
                 continue
             if not association.take(burst):
-                await sleep(0)  # it may not have had its turn yet
+                await sleep(0)  # let its task send what waits, and try again
                 if not association.take(burst):
                     self._observe(Ignored(burst.peer.endpoint, "the target takes no more at the moment"))
 
     def _begin(self, sock: Datagram, peer: Peer) -> "_Association | None":
-        """Add an association; None if there cannot be one."""
+        """Add an association; report why and return None if that is not possible."""
         if self._guard.closed:
             self._observe(Ignored(peer.endpoint, "the target is this relay itself"))
             return None
@@ -82,7 +82,7 @@ class Associations:
         return begun
 
     def _make_room(self) -> bool:
-        """End the oldest association that never got an answer; False if there is none."""
+        """End the oldest association that never got an answer. Returns False if there is none."""
         for key, association in self._standing.items():
             if not association.answered:
                 del self._standing[key]
@@ -121,7 +121,7 @@ class Associations:
 
 
 class _Addresses:
-    """The addresses of the target, looked up once for all peers, and anew after a while."""
+    """The addresses of the target, cached for ``_LOOKED_UP`` seconds, for all peers."""
 
     def __init__(self, target: Endpoint, how: Dialling, observe: Observer) -> None:
         self._target = target
@@ -133,7 +133,7 @@ class _Addresses:
         self._looked_up_at = 0.0
 
     async def look_up(self) -> list[Address] | None:
-        """The addresses, None for a unix socket. Raises Failure RESOLVE or TIMEOUT, the same for all who waited."""
+        """The addresses, None for a unix socket. Raises Failure RESOLVE or TIMEOUT, the same for all tasks."""
         if self._target.path is not None:
             return None
         begun = now()
@@ -158,13 +158,13 @@ class _Addresses:
 
 
 class _Room:
-    """How many bytes wait for the target, of all peers."""
+    """How many bytes of all peers wait for the target."""
 
     held = 0
 
 
 class _Association:
-    """One peer of ours, and what of it waits for the target. ``turn`` is for whoever sends by ``ours``."""
+    """One peer, and its datagrams that wait for the target. ``turn`` is held while answers are sent by ``ours``."""
 
     def __init__(self, ours: Datagram, peer: Peer, turn: Lock, room: _Room) -> None:
         self.ours = ours
@@ -180,7 +180,7 @@ class _Association:
         self.task: Task | None = None
 
     def take(self, burst: Burst) -> bool:
-        """Take what is for the target, unless too much is waiting already."""
+        """Queue a burst for the target. Returns False, and drops it, if too much is waiting."""
         weight = _weight(burst)
         if (self._held and self._held_bytes + weight > _MAX_HELD) or self._room.held + weight > _MAX_HELD_IN_ALL:
             return False
@@ -203,7 +203,7 @@ class _Association:
         self._changed.notify_all()
 
     async def serve(self, theirs: Datagram, idle_timeout: float, observe: Observer) -> None:
-        """Carry datagrams both ways until ``idle_timeout`` seconds of silence, or an error came back: raise Failure."""
+        """Relay both ways, until ``idle_timeout`` seconds of silence. Raises Failure after an ICMP error."""
         self._moved_at = now()
         async with Group() as group:
             group.start_soon(self._send(theirs, observe))

@@ -12,15 +12,15 @@ from netkit.services.join import Terminal
 from netkit.services.udp.formatter import Formatter
 from netkit.services.udp.framing import Batch, Framing, InPieces, batched, whole
 
-_STEP = 0.001  # s: what is sent at once, at a given rate
-_CREDIT = 0.002  # s that a pause which took too long is made up for
+_STEP = 0.001  # s: with a rate, so much is sent at a time
+_CREDIT = 0.002  # s by which sending may be late and catch up
 
 Batches = Callable[[Terminal], AsyncIterator[Batch]]
-"""Yields what is to be sent when it is time; it may read from the terminal."""
+"""Yields each batch when it is to be sent; it may read from the terminal."""
 
 
 def as_it_comes(framing: Framing) -> Batches:
-    """Stdin, cut by ``framing`` into datagrams."""
+    """Send stdin as it comes, cut into datagrams by ``framing``."""
 
     async def batches(terminal: Terminal) -> AsyncIterator[Batch]:
         if isinstance(framing, InPieces):
@@ -35,9 +35,9 @@ def as_it_comes(framing: Framing) -> Batches:
 
 
 def repeated(texts: Sequence[bytes], largest: int, times: int, interval: float) -> Batches:
-    """The texts, or where there are none all of stdin as one datagram, so many times, ``interval`` seconds apart.
+    """Send the texts, or if there are none all of stdin as one datagram, ``times`` times, ``interval`` seconds apart.
 
-    A datagram may have ``largest`` bytes.
+    A datagram may have at most ``largest`` bytes.
     """
 
     async def batches(terminal: Terminal) -> AsyncIterator[Batch]:
@@ -51,7 +51,7 @@ def repeated(texts: Sequence[bytes], largest: int, times: int, interval: float) 
 
 
 class Replies(NamedTuple):
-    """How many answers are waited for (None: any), how long silence may last in seconds, how they are written."""
+    """How many replies to wait for (None: all that come), for how many seconds of silence, and how to format them."""
 
     wanted: int | None
     patience: float
@@ -66,10 +66,10 @@ async def exchange(
     rate: int | None,
     observe: Observer,
 ) -> None:
-    """Send all batches, at most ``rate`` bytes per second, and write the replies that are wanted as they come.
+    """Send all batches, at most ``rate`` bytes per second, and write the wanted replies to stdout as they come.
 
-    Without ``replies`` this ends with what was sent; otherwise when all have come, or once nothing was sent or received
-    for so long. Raises Failure: TIMEOUT if some are missing, CONNECT for an error that came back.
+    Without ``replies`` this returns when all is sent; otherwise when all replies have come, or after
+    ``replies.patience`` seconds of silence. Raises Failure: TIMEOUT if replies are missing, CONNECT for an ICMP error.
     """
     sock = await opening
     begun = now()
@@ -115,7 +115,7 @@ async def send_all(sock: Datagram, batches: AsyncIterator[Batch], rate: int | No
 async def _converse(
     sock: Datagram, terminal: Terminal, batches: Batches, replies: Replies | None, rate: int | None
 ) -> int:
-    """Send and receive until all is done; return how many replies came."""
+    """Send and receive as ``exchange`` says; return how many replies came."""
     heard = 0
     moved_at = now()
     sent = False
@@ -126,7 +126,7 @@ async def _converse(
         await send_all(sock, batches(terminal), rate)
         moved_at, sent = now(), True
         if waiting is not None:
-            waiting.cancel()  # from now on there is a deadline
+            waiting.cancel()  # so that the loop below waits with a deadline from now on
 
     async with Group() as group:
         if replies is not None:

@@ -1,4 +1,4 @@
-"""Serving datagrams: receivers that write them, answer them, or stop the server."""
+"""Receivers for a datagram server, which write datagrams to stdout, answer them, or stop the server."""
 
 import socket
 from collections.abc import Awaitable, Callable, Sequence
@@ -22,7 +22,7 @@ _DSCP = 0xFC  # the bits of the traffic class without ECN: RFC 2474
 
 
 def in_turn(*receivers: Receiver) -> Receiver:
-    """All of these as one, each in its turn."""
+    """A receiver that calls all of these in order."""
 
     async def receive(sock: Datagram, bursts: list[Burst]) -> None:
         for each in receivers:
@@ -44,12 +44,12 @@ def showing(form: Formatter) -> Receiver:
 
 
 async def reader_left() -> None:
-    """Raise Failure once nobody reads our stdout."""
+    """Raise Failure WRITE once stdout's reader has left."""
     await Terminal(reads=False).reader_left()
 
 
 def until(pattern: Pattern, stop: Event, observe: Observer) -> Receiver:
-    """Set ``stop`` once a datagram matches. Others of the burst are left out after one that takes too long."""
+    """Set ``stop`` once a datagram matches. If a search takes too long, the rest of the burst is not searched."""
 
     async def receive(sock: Datagram, bursts: list[Burst]) -> None:
         for burst in bursts:
@@ -63,9 +63,9 @@ def until(pattern: Pattern, stop: Event, observe: Observer) -> Receiver:
 
 
 def answering(reply: Reply, observe: Observer) -> Receiver:
-    """Answer what comes, marked as an answer; never what may be one itself, or comes from who would answer to it.
+    """Answer datagrams, and mark the answers; but not those that may be answers, or whose source would answer back.
 
-    Two servers of this kind cannot be made to talk to each other by a datagram with a forged source.
+    So a datagram with a forged source cannot make two such servers answer each other without end.
     """
     own: dict[Datagram, tuple[str, int]] = {}
 
@@ -88,7 +88,7 @@ def answering(reply: Reply, observe: Observer) -> Receiver:
 
 
 def refusal(burst: Burst, own_host: str, own_port: int) -> str:
-    """Why a datagram to a server at ``own_host`` gets no answer, "" if it gets one."""
+    """Why a datagram to a server at ``own_host`` and ``own_port`` must not be answered, "" if it may."""
     if isinstance(burst.peer.address, str | bytes):
         return "" if burst.peer.address else "its sender has no address"
     host, port = burst.peer.address[:2]
@@ -106,7 +106,7 @@ def refusal(burst: Burst, own_host: str, own_port: int) -> str:
 
 
 def replying(text: bytes | None, name: str | None) -> Reply | None:
-    """The reply that was asked for, if one was: a text that may name {host} and {port}, or ``echo`` or ``upper``."""
+    """The reply with ``text``, in which {host} and {port} are the peer's, or that named "echo" or "upper"; or None."""
     if text is None:
         return {"echo": changed(bytes), "upper": changed(bytes.upper)}[name] if name else None
 
@@ -118,7 +118,7 @@ def replying(text: bytes | None, name: str | None) -> Reply | None:
 
 
 def changed(change: Callable[[bytes], bytes]) -> Reply:
-    """Send each datagram back through ``change``, which may not make it longer or shorter."""
+    """Send each datagram back through ``change``, which must not change its length."""
 
     async def reply(sock: Datagram, burst: Burst) -> None:
         await sock.send_cut(change(burst.data), burst.size, burst.peer)
@@ -127,7 +127,7 @@ def changed(change: Callable[[bytes], bytes]) -> Reply:
 
 
 def check_groups(endpoint: Endpoint, groups: Sequence[str], family: int) -> None:
-    """Raise Invalid if a server would never hear what it was told to."""
+    """Raise Invalid for a multicast address to listen on, and for groups that are not of ``family``."""
     if endpoint.host and is_multicast(endpoint.host):
         raise Invalid(f"{endpoint.host} is a multicast group: write :{endpoint.port} --join {endpoint.host}")
     for group in groups:
