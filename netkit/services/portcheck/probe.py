@@ -1,4 +1,4 @@
-"""Finding out about one port at one address, over TCP, TLS or UDP."""
+"""Probing one port at one address: TCP, TLS, UDP, banners and --expect."""
 
 import errno
 import os
@@ -26,24 +26,22 @@ from netkit.services.portcheck.targets import Target
 if TYPE_CHECKING:
     from netkit.services.portcheck.readiness import Datagrams
 
-_MIN_PATIENCE = 0.001  # s, however near the end
-_UDP_TRIES = 3  # datagrams to a port that is silent, spread over its time
-_REJECTION = 0.2  # s at least that a TLS 1.3 server has to reject us
+_MIN_PATIENCE = 0.001  # s that a step gets at least
+_UDP_TRIES = 3  # datagrams to a silent port, spread over the timeout
+_REJECTION = 0.2  # s that a TLS 1.3 server has at least to reject our certificate
 _MAX_BANNER = 256  # bytes
 _DAY = 86400.0  # s
 _NOBODY = (errno.ECONNREFUSED, errno.ENOENT)  # ENOENT: there is no such unix socket
 
 Securing = Callable[[str, Observer, tuple[str, ...]], list[Layer]]
-"""Makes what a connection to a host goes through until TLS stands, of which the observer is told.
-
-The last are the protocols to agree on, for a service that has some.
-"""
+"""Makes the layers for TLS with a host: of its name, an observer, and the protocols to offer (ALPN)."""
 
 
 class Prober:
-    """Probes addresses one by one, none beyond ``until``; calls ``waiting`` before it waits. Its owner closes it.
+    """Probes addresses one by one, until the time ``until`` at most. Its owner closes it.
 
-    ``proxied`` is how to dial through proxies, if that is to be: then an address may be a name.
+    ``waiting`` is called before it waits. ``proxied`` is how to dial through proxies, if any; then an Address may have
+    a name for a host.
     """
 
     def __init__(
@@ -67,15 +65,15 @@ class Prober:
         self._begun = 0.0
 
     def close(self) -> None:
-        """Let go of what is kept for the next address."""
+        """Close the sockets that are kept for the next address."""
         self._tcp.close()
 
     async def probe(self, address: Address, target: Target) -> tuple[ProbeResult, Connection | None]:
-        """Probe an address of a target.
+        """Probe an address of a target; return the result and the connection, if any, which the caller closes.
 
-        A connection that came of it is the caller's to close. Raises OSError if the system has no room for it (SCARCE).
+        Raises OSError if the system is out of sockets, ports or memory (SCARCE).
         """
-        self._host = None if family_of(address.host) is None else address.host  # a proxy has the name
+        self._host = None if family_of(address.host) is None else address.host  # None if a proxy gets the name
         self._begun = now()
         try:
             if target.protocol == "udp":
@@ -98,7 +96,7 @@ class Prober:
             return self._found(UNREACHABLE, _reason(code), Exit.CONNECT), None
 
     def _not_through(self, failure: Failure) -> ProbeResult:
-        """The result for a port that proxies did not connect us to: what one says of it, or nothing is known of it."""
+        """The result if a proxy did not connect us: the state that it reports, or UNKNOWN if it does not tell one."""
         from netkit.protocols.proxy import TargetFailure
 
         if not isinstance(failure, TargetFailure) or failure.exit is Exit.PROXY:
@@ -140,7 +138,7 @@ class Prober:
         return found._replace(seconds=now() - self._begun)
 
     def _answered(self, data: bytes) -> ProbeResult:
-        """The result for a UDP port from which a datagram came."""
+        """The result for a UDP port that sent a datagram."""
         found = self._open()
         if self._check.banner or self._check.expect is not None:
             found = found._replace(data=data[:_MAX_BANNER])
@@ -186,26 +184,29 @@ class Prober:
             return await self._tcp.connect(address, time_left)
         self._waiting()
         endpoint = Endpoint(address.host, address.sockaddr[1])
-        async with Group() as group:  # for the handshake with a proxy: TLS runs nothing beside
+        async with Group() as group:  # only for the handshake with a proxy: TLS starts no tasks
             stream = await dial(endpoint, self._proxied._replace(timeout=time_left), self._observe, group)
         return stream
 
     async def _secure(
         self, stream: Connection, target: Target, found: ProbeResult, due: float
     ) -> tuple[ProbeResult, Connection]:
-        """Do the handshake; return what that adds to the result, and the secured stream if there is one."""
+        """Do the TLS handshake; return the result with its outcome, and the stream, secured unless that failed.
+
+        The caller closes it.
+        """
         seen: list[Secured | Distrusted] = []
 
         def observe(event: CoreEvent) -> None:
             if isinstance(event, Secured | Distrusted):
                 seen.append(event)
-            if not isinstance(event, Distrusted):  # the result has it, and --wait would repeat it
+            if not isinstance(event, Distrusted):  # the result has the certificates, and --wait would repeat the event
                 self._observe(event)
 
         assert self._securing is not None
         try:
             layers = self._securing(target.host or "localhost", observe, target.alpn)
-            async with Group() as group:  # for the handshakes alone: nothing runs beside
+            async with Group() as group:  # only for the handshakes: TLS starts no tasks
                 with deadline(due):
                     secured = await through(stream, layers, group)
         except DeadlineExceeded:
@@ -227,9 +228,9 @@ class Prober:
         return found, secured
 
     async def _await_rejection(self, stream: Connection, found: ProbeResult) -> ProbeResult:
-        """See whether the server takes us: in TLS 1.3 it tells of a certificate that it misses after the handshake.
+        """Wait for an alert: in TLS 1.3 a server rejects a missing client certificate only after our handshake.
 
-        It has a round trip to do so; one that has nothing to say answers our end with its own.
+        Our end is sent, which a server that accepts us answers with its own. It has at least ``_REJECTION`` seconds.
         """
         assert found.secured is not None
         if found.secured.protocol != "TLSv1.3":
@@ -245,7 +246,7 @@ class Prober:
         return found
 
     async def _converse(self, stream: Connection, found: ProbeResult) -> ProbeResult:
-        """Send what is to be sent, and wait for the answer if that matters."""
+        """Send the payload, and wait for the answer if one is expected or shown."""
         time_left = patience(self._check, self._until)
         try:
             with deadline(now() + time_left):
@@ -256,7 +257,7 @@ class Prober:
         except SearchTimeout as failure:
             return found._replace(reason=failure.reason, exit=failure.exit)
         except Failure as failure:
-            if failure.exit is Exit.TLS:  # an alert: of TLS 1.3 a client whose certificate is missed hears it now
+            if failure.exit is Exit.TLS:  # an alert, such as that of TLS 1.3 for a missing client certificate
                 return found._replace(reason=failure.reason, exit=Exit.TLS)
             if self._check.expect is not None:
                 return found._replace(reason=f"{failure.reason} before a match", exit=Exit.PROTOCOL)
@@ -279,7 +280,7 @@ class Prober:
         return found
 
     async def _settle(self, stream: Connection, found: ProbeResult, begun: float) -> ProbeResult:
-        """See whether the connection is still open so many seconds after the conversation had ``begun``."""
+        """Check that the connection stays open until ``check.settle`` seconds after ``begun``."""
         settled = begun + (self._check.settle or 0)
         reason = "closed by the peer"
         try:
@@ -299,12 +300,12 @@ class Prober:
 
 
 def patience(check: Check, until: float) -> float:
-    """How long something that begins now may take, in seconds."""
+    """How many seconds a step that begins now may take."""
     return max(min(check.timeout, until - now()), _MIN_PATIENCE)
 
 
 def _datagrams(target: Target) -> "Datagrams | None":
-    """What is asked by datagrams, if the service is asked."""
+    """The readiness probe over UDP, if the target has one."""
     if not target.probe:
         return None
     from netkit.services.portcheck.readiness import Datagrams

@@ -1,4 +1,4 @@
-"""Checking many ports of many hosts at one time; each result is reported as soon as it is known."""
+"""Checking many ports of many hosts concurrently, once or until they are ready; with a limit of descriptors."""
 
 import math
 import socket
@@ -24,15 +24,15 @@ from netkit.services.portcheck.probe import Prober, Securing, patience
 from netkit.services.portcheck.targets import Target
 
 _MAX_ATTEMPTS = 1024  # at one time, however many descriptors there are
-_MAX_HOSTS = 2048  # at one time, or more where more may be tried
+_MAX_HOSTS = 2048  # at one time, or twice the number of attempts if that is more
 _MAX_LOOKUPS = 16  # at one time
-_PER_LOOKUP = 4  # descriptors that the system's resolver may hold for a name
-_CLOSING = 0.2  # s for an open port to take our FIN and to end, so that nothing it says meets a closed socket
-_LAST_CLOSING = 0.02  # s for all that have not ended when the last result is known
-_SCARCE_PAUSE, _SCARCE_PATIENCE = 0.02, 0.5  # s
-_LAST_ROUND = 0.5  # s for a round that is on its way when time runs out
-_SHORTEST_SLEEP = 0.001  # s: what epoll_wait(2) can tell apart
-_TURN = 16  # attempts after which others get a turn, though nothing was waited for
+_PER_LOOKUP = 4  # descriptors that the system's resolver may use for a name
+_CLOSING = 0.2  # s for an open port to answer our FIN with its own, so that it gets no reset for what it sends
+_LAST_CLOSING = 0.02  # s for the connections that are still closing when the last result is known
+_SCARCE_PAUSE, _SCARCE_PATIENCE = 0.02, 0.5  # s between tries, and s in all, while the system is out of sockets
+_LAST_ROUND = 0.5  # s that a running round gets when the time is over
+_SHORTEST_SLEEP = 0.001  # s: the resolution of epoll_wait(2)
+_TURN = 16  # attempts without waiting after which other tasks run
 
 _Job = tuple["HostScan", int, Address]
 """A port of a host at one of its addresses."""
@@ -42,7 +42,7 @@ Room = Callable[[], Awaitable[None]]
 
 
 def limits(targets: Sequence[Target]) -> tuple[int, int]:
-    """How many attempts and how many look-ups the descriptors that are left allow at one time."""
+    """The numbers of concurrent attempts and look-ups for which enough descriptors are left."""
     room = descriptors.room()
     if room is None:
         return _MAX_ATTEMPTS, _MAX_LOOKUPS
@@ -52,11 +52,11 @@ def limits(targets: Sequence[Target]) -> tuple[int, int]:
 
 
 class Checker:
-    """Checks ports, ``attempts`` addresses and ``lookups`` names at one time; ``securing`` is for targets with TLS.
+    """Checks ports, at most ``attempts`` addresses and ``lookups`` names at a time.
 
-    With a ``rate`` at most so many attempts begin in a second, evenly. With ``proxied`` targets are dialled so, through
-    proxies, and unless we are to ``resolve`` names the proxies do. If descriptors run out all the same, fewer are tried
-    at a time; what a port is called never changes for it.
+    ``securing`` is for targets with TLS. ``rate`` is how many attempts may begin in a second, evenly spaced. With
+    ``proxied`` targets are dialled through proxies, which get names unless ``resolve``. If the system runs out of
+    descriptors, fewer attempts are made at a time, and repeated, so no result depends on that.
     """
 
     def __init__(
@@ -79,7 +79,7 @@ class Checker:
         self._workers = 0
         self._lookups = Semaphore(lookups)
         self._scans: deque[HostScan] = deque()
-        self._again: list[_Job] = []  # that the system had no room for
+        self._again: list[_Job] = []  # to be repeated, as the system was out of sockets
         self._until = math.inf
         self._room: Room | None = None
         self._interval = 1 / rate if rate else 0.0  # s between two attempts
@@ -89,7 +89,7 @@ class Checker:
         self._closing = Group()
 
     async def run(self, targets: Sequence[Target], report: Report, room: Room | None = None) -> None:
-        """Report each port of the targets once; ``room`` is awaited now and then, so that reports do not pile up."""
+        """Check all ports of the targets, and report each once. ``room`` is awaited now and then: see Room."""
         self._room = room
         all_hosts = ((number, host) for number, target in enumerate(targets) for host in target.hosts())
         await self._run_all([self._look(all_hosts, report)])
@@ -104,22 +104,22 @@ class Checker:
         tried: Report = ignore,
         settled: Callable[[int], bool] = lambda number: False,
     ) -> None:
-        """Check again and again ``until`` a moment of the kernel's clock, a port no more once it is as wanted.
+        """Check ports repeatedly, each until it is as wanted, but not beyond ``until`` (kernel's clock).
 
-        Names are looked up anew each time. Each port is reported once: when it is as wanted, or at the end; ``tried``
-        is told of each try. A target is left after a round if its number is ``settled``. Between two rounds
-        ``interval`` seconds pass, at least 10 ms; by default less at first than later.
+        Names are looked up for each round. Each port is reported once: when it is as wanted, or at the end. ``tried``
+        gets the result of each try. A target is not checked further if ``settled`` is true for its index. ``interval``
+        is the pause between rounds in seconds, at least 0.01; the default grows from 0.02 to 0.5.
         """
         self._until = until
         numbered = enumerate(targets)
         await self._run_all(self._keep_trying(*each, interval, report, tried, settled) for each in numbered)
 
     def stop(self) -> None:
-        """Let ``run`` or ``wait`` return now: what is not known yet is not reported."""
+        """Make ``run`` or ``wait`` return now, without further reports."""
         self._rounds.cancel()
 
     async def _run_all(self, rounds: Iterable[Coroutine[Any, Any, None]]) -> None:
-        """Run what is to be done for each target; then drop attempts that matter no more, and let connections end."""
+        """Run the rounds; then cancel remaining attempts, and give connections a moment to close."""
         async with self._closing:
             async with self._probing:
                 async with self._rounds:
@@ -151,7 +151,7 @@ class Checker:
         def note(result: Result) -> None:
             place = result.host, result.port or 0
             if result.probe.exit is Exit.TIMEOUT and now() >= self._until and missing[place].probe is not not_tried:
-                result = missing[place]  # a try that was cut short says nothing
+                result = missing[place]  # a timeout because the time is over tells nothing: keep the last result
             missing[place] = result
             tried(result)
             if result.probe.exit is Exit.OK:
@@ -183,7 +183,7 @@ class Checker:
         return Result(host.place, port or None, host.protocol, probe, host.tls, host.word, number)
 
     async def _look(self, numbered: Iterable[tuple[int, Target]], report: Report) -> None:
-        """Check each port of the hosts once, so many hosts at a time that no attempt has to wait for one."""
+        """Check each port of the hosts once; enough hosts at a time to keep all attempts busy."""
         places = Semaphore(max(2 * self._max_workers, _MAX_HOSTS))
 
         async def look(number: int, host: Target) -> None:
@@ -213,11 +213,11 @@ class Checker:
             scan.drop()
 
     async def _addresses(self, target: Target) -> list[Address]:
-        """Look a name up, in its turn. Raises Failure, with TIMEOUT if the resolver was silent."""
+        """Look up the target's name, at most ``lookups`` at a time. Raises Failure; TIMEOUT if there is no answer."""
         host = target.host
         if target.path is not None or not self._resolve:
             return [Address(socket.AF_UNSPEC, (host, 0))]
-        if not host or family_of(host) is not None:  # nobody is asked
+        if not host or family_of(host) is not None:  # no query is needed
             return await lookup(Endpoint(host), self.check.family, observe=self.observe)
         async with self._lookups:
             time_left = patience(self.check, self._until)
@@ -235,7 +235,7 @@ class Checker:
                 raise Failure(Exit.TIMEOUT, f"resolve {host}", reason) from None
 
     def _start_worker(self) -> None:
-        """Let somebody else go on with what waits; called by whoever is about to wait for an answer."""
+        """Start another worker if there are jobs; a worker calls this before it waits for an answer."""
         if self._workers < self._max_workers and (self._again or any(scan.waiting for scan in self._scans)):
             self._workers += 1
             self._probing.start_soon(self._work())
@@ -251,14 +251,14 @@ class Checker:
         return None
 
     async def _turn(self) -> None:
-        """Wait until the next attempt may begin. What is too short to be slept comes at once."""
+        """Wait until ``rate`` allows the next attempt. Times too short to sleep are skipped, and made up for later."""
         turn = max(self._next_turn, now() - _SHORTEST_SLEEP)
         self._next_turn = turn + self._interval
         if turn - now() > _SHORTEST_SLEEP:
             await sleep(turn - now())
 
     async def _work(self) -> None:
-        """Try one address after the other, until none is left."""
+        """A worker: probe one address after the other, until none is left."""
         prober = Prober(
             self.check,
             self._start_worker,
@@ -276,9 +276,9 @@ class Checker:
                     await self._turn()
                 try:
                     probe, stream = await prober.probe(address, scan.target)
-                except OSError as error:  # of SCARCE
+                except OSError as error:  # one of SCARCE
                     self._again.append(job)
-                    if self._workers > 1:  # somebody else goes on
+                    if self._workers > 1:  # the others continue, one fewer from now on
                         self._max_workers = self._workers - 1
                         return
                     scarce_since = scarce_since or now()
@@ -303,24 +303,24 @@ class Checker:
 
 
 class HostScan:
-    """The ports of a host on their way; ``report`` is called once for each, and ``finished`` is set after the last."""
+    """The jobs and results of one host. ``report`` is called once for each port; then ``finished`` is set."""
 
     def __init__(
         self, target: Target, addresses: Sequence[Address], report: Callable[[int, ProbeResult], None]
     ) -> None:
         self.target = target
-        self.waiting = len(target.ports) * len(addresses)  # attempts that have not begun
+        self.waiting = len(target.ports) * len(addresses)  # attempts not begun
         self.finished = Event()
         self._jobs = ((port, address) for port in target.ports for address in addresses)
         self._report = report
         self._unreported = len(target.ports)
-        self._begun: set[int] = set()  # ports of which some address was taken, and which are not reported
-        self._latest = -1  # port
+        self._begun: set[int] = set()  # ports with an attempt begun that are not reported yet
+        self._latest = -1  # the port of the last job
         self._addresses = len(addresses)
         self._probes: dict[int, list[ProbeResult]] = {}
 
     def next(self) -> tuple[int, Address] | None:
-        """A port and an address to try next, or None if nothing is left to begin."""
+        """The next port and address to try; None if there is none. Ports that are reported already are skipped."""
         while self.waiting:
             self.waiting -= 1
             port, (family, sockaddr) = next(self._jobs)
@@ -332,12 +332,12 @@ class HostScan:
         return None
 
     def drop(self) -> None:
-        """Begin nothing more, and report nothing more."""
+        """Drop all remaining jobs and results."""
         self.waiting = 0
         self._begun.clear()
 
     def note(self, port: int, probe: ProbeResult, *, conclusive: bool) -> None:
-        """Take in what one address said, and report the port once that is certain."""
+        """Note the result for one address; report the port if it is ``conclusive``, or was the last address."""
         if port not in self._begun:
             return
         if self._addresses > 1:
@@ -355,7 +355,7 @@ class HostScan:
 
 
 async def _close(stream: Connection) -> None:
-    """End a connection by FIN, and take what is still on its way, so that no RST follows."""
+    """Close a connection with FIN, and read for a moment what still comes, as unread data would cause a reset."""
     try:
         with suppress(DeadlineExceeded, Failure), deadline(now() + _CLOSING):
             await stream.send_eof()

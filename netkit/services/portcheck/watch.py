@@ -1,4 +1,4 @@
-"""What is waited for: how each target stands, how often it was tried, and what has changed."""
+"""The state of each target during --wait: its last result, the number of tries, and the events for changes."""
 
 import re
 from collections import Counter
@@ -9,16 +9,16 @@ from netkit.core.kernel import now
 from netkit.services.portcheck.check import OPEN, Group, ProbeResult, Result, Summary
 
 NOT_READY = "not ready"
-_TIME = re.compile(r"[0-9.]+ m?s\b")  # by which two reasons may differ that are the same
+_TIME = re.compile(r"[0-9.]+ m?s\b")  # ignored when two reasons are compared
 
 _Key = int | tuple[int, str, int | None]
 
 
 class Row:
-    """A target, or a port where each is wanted by itself.
+    """The state of a target, or of a port if all ports are wanted.
 
-    ``state`` is empty until something is known. By the kernel's clock ``since`` is when it was tried last, and
-    ``ready`` when it was as wanted, None if it was not yet.
+    ``state`` is "" until something is known. ``since`` is when it was tried last, and ``ready`` when it became as
+    wanted (None: not yet), by the kernel's clock.
     """
 
     def __init__(self, name: str, size: int) -> None:
@@ -28,16 +28,16 @@ class Row:
         self.ready: float | None = None
         self._size = size  # ports of which one is enough
         self._results = 0
-        self._latest: dict[tuple[str, int | None], tuple[str, str]] = {}  # where there are several
+        self._latest: dict[tuple[str, int | None], tuple[str, str]] = {}  # the last state of each of several ports
         self._told: object = None
 
     @property
     def tries(self) -> int:
-        """How often it was tried; a range counts once all of it was."""
+        """How often it was tried; for several ports, how often all of them were."""
         return -(-self._results // self._size)
 
     def note(self, result: Result) -> bool:
-        """Take in what one try came to; return whether that is a change worth telling."""
+        """Note the result of a try; return whether the state has changed, so that an event is due."""
         self._results += 1
         self.since = now()
         if self.ready is not None:
@@ -77,9 +77,9 @@ def _state_of(probe: ProbeResult) -> str:
 
 
 class Watch:
-    """What is waited for, from ``begun`` until ``until`` by the kernel's clock; ``observe`` is told of each change.
+    """The rows of a check with --wait, from ``begun`` until ``until`` (kernel's clock); reports ``Changed``.
 
-    There is a row for each target or, where each port is wanted by itself, for each that was tried.
+    There is a row for each target, or, if all ports are wanted, for each port that was tried.
     """
 
     def __init__(self, summary: Summary, wait: float, observe: Observer) -> None:
@@ -92,7 +92,7 @@ class Watch:
             self.rows = {number: Row(str(each), each.size) for number, each in enumerate(summary.targets)}
 
     def tried(self, result: Result) -> None:
-        """Take in what one try of a port came to."""
+        """Note the result of a try, and report a change."""
         key = self._key(result)
         if key not in self.rows:
             self.rows[key] = Row(str(result), 1)
@@ -102,7 +102,7 @@ class Watch:
             self._observe(Changed(row.name, row.state, row.ready is not None, row.reason, row.tries, seconds))
 
     def why(self, missed: Result | Group) -> str:
-        """Why a port, or a target of several, is not ready, and how often it was tried."""
+        """Why a port or a target is not ready, and how often it was tried, for the failure."""
         row = self.rows.get(missed.number if isinstance(missed, Group) else self._key(missed))
         if row is None or not row.tries:
             return "not tried"
