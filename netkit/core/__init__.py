@@ -1,1 +1,1 @@
-"""Sockets, on the standard library alone: silent, and raising one type of failure."""
+"""The kernel, streams, sockets, TLS and datagrams, on the standard library alone. It prints nothing."""

@@ -39,10 +39,10 @@ _RESET = (errno.EPIPE, errno.ENOTCONN)  # how a reset shows in a later call
 
 
 class Shutdown(Record):
-    """When our end is sent, after our input has ended and all of it is acknowledged.
+    """When our end is sent, after our input has ended and all of it is acknowledged: at the peer's end at the latest.
 
-    We wait until the peer is silent: for ``answered`` seconds if it has sent something since, else for ``unanswered``
-    seconds. None waits for the peer's end, after which our end is sent in any case.
+    Before that we wait until the peer is silent: for ``answered`` seconds if it has sent something since, else for
+    ``unanswered`` seconds; None waits for its end. With ``NEVER`` our end is only sent by closing the connection.
     """
 
     answered: float | None

@@ -1,1 +1,1 @@
-"""Protocols without I/O, of libraries, run over our streams and datagrams."""
+"""Protocols: parsers, dialogues and handshakes over connections that the core has opened."""

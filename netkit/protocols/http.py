@@ -64,7 +64,7 @@ class Upload(NamedTuple):
 
 
 def told(ours: Mapping[str, str], given: Sequence[tuple[str, bytes]]) -> list[tuple[str, bytes]]:
-    """The fields of a request: ``ours``, each replaced by those ``given`` with its name. Empty ones are left out."""
+    """The fields of a request: ``ours`` unless one of that name is given, and those ``given``; empty ones left out."""
     fields = {name.lower(): [(name, value.encode())] for name, value in ours.items()}
     instead: dict[str, list[tuple[str, bytes]]] = {}
     for name, octets in given:

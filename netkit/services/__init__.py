@@ -1,1 +1,1 @@
-"""What bytes mean: handlers and changes that run over any stream."""
+"""What each command does: handlers for connections, receivers of datagrams, changes of bytes, fetches, port checks."""

@@ -97,8 +97,8 @@ def running(
     ``DRAIN`` seconds of silence. If the conversation ends before the program's output, the program is ended by a
     signal, and its exit code is not reported.
 
-    Raises Failure at once if there is no such program. ``alone`` is for a single connection: its failure is raised by
-    the caller; with many clients, a program that cannot be run is also reported to ``observe``.
+    Raises Failure at once if there is no such program. Unless the connection is ``alone``, so that its failure is that
+    of the command, a program that cannot be run is also reported to ``observe``.
     """
     find(argv)
     full = Full()

@@ -22,7 +22,7 @@ Show = Callable[[Moving], Coroutine[Any, Any, None]]
 """Shows transfers until it is cancelled."""
 
 Tell = Callable[[Sequence[Transfer], float, bool], None]
-"""Prints the totals of transfers after so many seconds. The flag is whether sent bytes are acknowledged ones."""
+"""Prints the totals of transfers after so many seconds; the flag is whether sent bytes have been acknowledged."""
 
 
 class Ways(Record):
