@@ -24,7 +24,7 @@ class Done(Exception):
 
 
 def chain(*changes: Change) -> Change:
-    """Combine changes into one. Each gets what the one before returns. Raises Done as soon as one of them does."""
+    """Combine changes into one: each gets what the one before returns. If one raises Done, the rest get their end."""
 
     def change(data: bytes) -> bytes:
         ended = not data

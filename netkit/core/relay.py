@@ -7,7 +7,7 @@
 2. The peer ends: our input is read on for as long as ``Ending.patience`` says. A peer that never sent a byte is taken
    for one that only receives.
 3. A peer that has ended is probed while we go on, so that we do not wait forever for one that has left.
-4. A failure is: bytes that we have read and the peer did not acknowledge, and a reset in either direction.
+4. Bytes that we have read and the peer did not acknowledge are a failure, and so is a reset in either direction.
 5. All buffers are bounded, and one direction never blocks the other. What a peer sent before its reset still reaches
    stdout, as fast as that is read; a program, or the other peer of a bridge, has ``LAST_WORDS`` seconds to take it.
 """
@@ -28,8 +28,8 @@ from netkit.core.stream import Connection, Stream
 
 GRACE = 0.5  # s that a terminal or pipe may be silent once the peer has ended
 LAST_WORDS = 0.25  # s that what a peer sent before its reset may take to reach a program or another peer
-# s that one side of a bridge may take to end after the peer of the other, a unix socket, has left. A unix socket tells
-# that at once; of a TCP peer it takes the probes about as long to find out.
+# s that one peer of a bridge may take to end after the other, on a unix socket, has left. A unix socket reports that at
+# once; with TCP the probes take about as long to find it out.
 _ABANDONED = 60.0
 _WE, _PEER = "input ended first", "peer ended first"
 _QUESTION = 64 * 1024  # bytes: more than this is taken for a file, not for a request that wants an answer

@@ -1,8 +1,8 @@
 """List the sockets of our network namespace by sock_diag(7), or else /proc/net (proc(5)). Linux only.
 
-sock_diag is preferred. A reader of /proc/net/udp gets a page at a time, and each starts at a socket's number in the
-list, so sockets are missed while others close. And a unix socket whose name has a newline can forge lines of
-/proc/net/unix; so unix sockets are listed only by sock_diag.
+sock_diag is preferred. /proc/net/udp is read in pages, and each skips as many sockets as were read before, so it misses
+some if others close meanwhile. A unix socket whose name has a newline can forge lines of /proc/net/unix, so unix
+sockets are listed only by sock_diag.
 """
 
 import os
