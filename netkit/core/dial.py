@@ -56,9 +56,9 @@ class Dialling(Record):
 
     ``family`` is AF_INET, AF_INET6 or AF_UNSPEC. ``timeout`` is the seconds for all steps, the handshakes of the layers
     included. ``source`` is our own address and port ("" and 0: any). ``layers`` are applied in order, the one next to
-    the wire first. ``connect`` makes the connection; None is ``open_connection``. ``check`` raises Failure for a new
-    connection that must not be used. ``choose`` selects the addresses to try of those found, or raises Failure.
-    ``interface`` is the network interface that all packets must leave by.
+    the wire first. ``connect`` makes the connection; None is ``open_connection``. ``check``, called before anything is
+    sent, raises Failure for a connection that must not be used. ``choose`` selects the addresses to try of those found,
+    or raises Failure. ``interface`` is the network interface that all packets must leave by.
     """
 
     family: int = socket.AF_UNSPEC
