@@ -35,7 +35,7 @@ class Names(NamedTuple):
 
 
 def names_of(server: str, stream: Connection) -> Names:
-    """The names for a connection. The client's is an address literal (RFC 5321, section 4.1.3), [192.0.2.1]."""
+    """The names for a connection. The client's is its address, as in RFC 5321, section 4.1.3: [192.0.2.1]."""
     local = stream.local.host
     if local is None:
         return Names(server, "localhost")

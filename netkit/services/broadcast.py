@@ -165,7 +165,7 @@ def keeping(terminal: Terminal, conversation: Conversation) -> Service:
     broadcast = Broadcast(terminal)
 
     def observe(event: CoreEvent) -> None:
-        if not isinstance(event, InputLeft | InputUnread):  # not true here: stdin is read on for other clients
+        if not isinstance(event, InputLeft | InputUnread):  # wrong here, as stdin is still read for other clients
             conversation.observe(event)
 
     async def handle(stream: Connection) -> str:

@@ -13,7 +13,7 @@ from netkit.protocols.url import Url, follow
 from netkit.services.fetch.data_file import DataFile
 
 _MOVED, _SAME = (301, 302, 303, 307, 308), (307, 308)
-# Of the given fields only these are sent after a redirect to another origin: no other may be free of secrets.
+# Of the given fields only these are sent after a redirect to another origin: any other might be a secret.
 _HARMLESS = (
     *("accept", "accept-charset", "accept-encoding", "accept-language", "cache-control", "content-encoding"),
     *("content-language", "content-type", "if-match", "if-modified-since", "if-none-match", "if-range"),
