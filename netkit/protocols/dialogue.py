@@ -23,7 +23,7 @@ Steps = Generator[bytes | Frame, bytes, T]
 class Names(NamedTuple):
     """What a dialogue knows of the two sides.
 
-    ``server`` is the name of the server, as in its certificate, ``client`` that which we give ourselves in EHLO.
+    ``server`` is the name of the server, as in its certificate; ``client`` is the name that we send in EHLO.
     ``greeted`` is whether the server has sent its greeting already, in plain text before TLS. ``resource`` is the path
     of a probe's URL without its first slash, such as the service of grpc://.
     """

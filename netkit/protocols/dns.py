@@ -184,7 +184,7 @@ async def ask(host: str, kind: str, how: Asking) -> Reply:
             why = f"{called}: {failure.reason}"
             continue
         if answer.rcode() == dns.rcode.FORMERR and query.edns >= 0:
-            query.use_edns(-1)  # an old server: ask again without EDNS
+            query.use_edns(-1)  # an old server: ask the next one, maybe the same, without EDNS
             why = f"{called} knows no EDNS"
             continue
         if answer.rcode() in _NEXT:

@@ -2,7 +2,7 @@
 
 A probe is a dialogue (``netkit/protocols/dialogue.py``). It sends what a client sends first, and returns a remark on
 the ready server, "" for none. It raises NotReady if the server says that it is not, and Refused or Malformed for any
-other answer. It does not log in and changes nothing, and it says goodbye last if the protocol has a message for that.
+other answer. It does not log in, changes nothing, and ends with the protocol's closing message, if there is one.
 Over UDP the bytes before the first Frame are one datagram, and each unit is one.
 """
 

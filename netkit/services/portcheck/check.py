@@ -12,7 +12,7 @@ from netkit.services.portcheck.targets import Target
 
 OPEN, CLOSED, FILTERED, UNREACHABLE, UNKNOWN = "open", "closed", "filtered", "unreachable", "unknown"
 SILENT = "open|filtered"  # over UDP: no answer may mean either
-# The state that counts for a host with several addresses, the first first: closed only if all of them are.
+# The state that counts for a host with several addresses, in order of precedence: closed only if all of them are.
 _RANK = (OPEN, FILTERED, SILENT, UNREACHABLE, UNKNOWN, CLOSED)
 COLLAPSE_AFTER = 25  # ports of a host that may share a state before it is summed up
 _MAX_NAMED = 10  # ports that a failure names

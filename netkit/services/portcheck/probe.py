@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 _MIN_PATIENCE = 0.001  # s that a step gets at least
 _UDP_TRIES = 3  # datagrams to a silent port, spread over the timeout
-_REJECTION = 0.2  # s that a TLS 1.3 server has at least to reject our certificate
+_REJECTION = 0.2  # s that a TLS 1.3 server has at least to reject our certificate, or the lack of one
 _MAX_BANNER = 256  # bytes
 _DAY = 86400.0  # s
 _NOBODY = (errno.ECONNREFUSED, errno.ENOENT)  # ENOENT: there is no such unix socket
