@@ -1,1 +1,1 @@
-"""Parsing of the command line, and running a command. Only this package and the commands use click."""
+"""Parsing the command line and running a command. Only cli and the commands use click."""

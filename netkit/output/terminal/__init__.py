@@ -1,1 +1,1 @@
-"""Tables and live pictures on a terminal. Only this package uses rich."""
+"""Tables and live pictures on a terminal. Only they use rich."""
