@@ -1,4 +1,4 @@
-"""Running a command: the kernel, signals and exit codes."""
+"""Running a command: results, the kernel, signals and exit codes."""
 
 import os
 from collections.abc import Coroutine, Sequence
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def answer(text: str) -> int:
-    """Write an answer and a newline to stdout, and return the exit code."""
+    """Write ``text`` and a newline to stdout, and return the exit code."""
     try:
         console.write(text + "\n")
     except Failure as failure:
@@ -29,7 +29,7 @@ def answer_rows(rows: Sequence[Sequence[str]]) -> int:
 
 
 def filtered(change: "Filter", verbosity: Verbosity, given: bytes | None = None) -> int:
-    """Write what ``change`` makes of stdin, or of ``given`` in its place, to stdout, and return the exit code."""
+    """Filter stdin, or ``given`` in its place, through ``change`` to stdout, and return the exit code."""
     from netkit.services.pack.filter import run
 
     try:
@@ -40,9 +40,9 @@ def filtered(change: "Filter", verbosity: Verbosity, given: bytes | None = None)
 
 
 class Run:
-    """One run of a command, whose events go to ``observe``; ``timeout`` bounds the whole of it, in seconds.
+    """A run of a command, whose events go to ``observe``. ``timeout`` limits all of it, in seconds.
 
-    With ``stats`` it ends with its totals; ``protocol`` is what they are of, where that is known beforehand.
+    With ``stats`` it writes its totals at the end; ``protocol`` is what they count, if known in advance.
     """
 
     def __init__(
@@ -61,13 +61,13 @@ class Run:
         self.observe = observer(verbosity, self._totals.watching if self._totals else None)
 
     def read_first(self, *paths: str | None) -> None:
-        """Have these files, of which None is none, read before anything is begun if they are pipes."""
+        """Add files that are copied before the run starts if they are pipes. None is skipped."""
         self._files += filter(None, paths)
 
     def __call__(self, main: Coroutine[Any, Any, int | None], refused: Exit = Exit.CONNECT) -> int:
-        """Do a command's work to its end and return its exit code; a signal ends the process here.
+        """Run ``main``, the command's work, and return the exit code. A signal ends the process here.
 
-        ``refused`` is the code if the system has no room for us at all.
+        ``refused`` is the code for a system error such as too many open files.
         """
         import signal
 
@@ -113,14 +113,14 @@ class Run:
             raise Failure(Exit.TIMEOUT, "finish", reason, detail="--timeout") from None
 
     def _ended(self, code: int) -> int:
-        """Tell the totals, however the end came."""
+        """Write the totals, if they are wanted; return ``code``."""
         if self._totals is not None:
             emit("stats", **self._totals.fields(code))
         return code
 
 
 def conclude(failure: Failure, verbosity: Verbosity | None = None) -> int:
-    """Say a failure and return its exit code; a reader of stdout that left is a silent SIGPIPE, as for any filter."""
+    """Write a failure and return its exit code. If stdout's reader has gone, die of SIGPIPE, as other filters do."""
     import signal
 
     if _is_reader_gone(failure):
@@ -140,7 +140,7 @@ def _is_reader_gone(failure: Failure) -> bool:
 
 
 def die(signum: int) -> NoReturn:
-    """End by the signal, so that who waits for us sees it, or by its code should we outlive that."""
+    """End by the signal, so that our parent sees it, or with its exit code if we survive it."""
     import signal
 
     console.finish(patiently=False)
@@ -151,7 +151,7 @@ def die(signum: int) -> NoReturn:
 
 
 def become(command: tuple[str, ...], verbosity: Verbosity) -> int:
-    """Put COMMAND in our place, with the signals as they were before Python; return the exit code if it cannot run."""
+    """Replace the process by COMMAND, with the signals that Python ignores reset. Return only if it cannot be run."""
     import signal
 
     for ignored in (signal.SIGPIPE, signal.SIGXFSZ):
