@@ -1,4 +1,4 @@
-"""How words become values: parsers, each a plain function of what was typed, and the click types around them."""
+"""Parsers of option values, which are plain functions that raise ValueError, and the click types around them."""
 
 import os
 import re
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    ParamType = click.ParamType[Any]  # generic in click's newest versions alone
+    ParamType = click.ParamType[Any]  # generic only in new versions of click
 else:
     ParamType = click.ParamType
 
@@ -22,15 +22,15 @@ _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 
 
 def imported(path: str) -> Any:
-    """What ``package.module.name`` is, from the module, which is imported if nobody has needed it yet."""
+    """The object ``package.module.name``. Its module is imported if need be."""
     module, _, name = path.rpartition(".")
     return getattr(__import__(module, fromlist=[name]), name)
 
 
 class Parsed(ParamType):
-    """A click type around a parser, whose ValueError is the message. What is no text, as a default may be, stays.
+    """A click type around a parser, whose ValueError becomes the message. A default that is not a str is kept.
 
-    The parser of a lower floor is given by its path, and imported when a value is typed.
+    ``parse`` may be the path of a parser, which is imported when a value is typed.
     """
 
     def __init__(self, name: str, parse: Callable[[str], Any] | str) -> None:
@@ -48,7 +48,7 @@ class Parsed(ParamType):
 
 
 def parse_duration(text: str, *, zero: bool = False) -> float:
-    """Seconds, at most ten years: ``500ms``, ``2s``, ``1.5``, ``1m``, ``1h``, ``30d``; bare numbers are seconds."""
+    """A duration in seconds, at most ten years: ``500ms``, ``2s``, ``1.5`` (seconds), ``1m``, ``1h``, ``30d``."""
     match = _DURATION.fullmatch(text)
     if not match:
         raise ValueError(f"{text!r} is not a duration, such as 500ms, 2s, 1.5 or 1m")
@@ -61,7 +61,7 @@ def parse_duration(text: str, *, zero: bool = False) -> float:
 
 
 def parse_count(text: str, *, zero: bool = False, most: int = 10**18 - 1) -> int:
-    """A whole number in ASCII digits, from 1 on, or from 0."""
+    """A whole number in ASCII digits from 1, or 0, to ``most``."""
     if not re.fullmatch(r"[1-9][0-9]{0,17}", text) and not (zero and text == "0"):
         raise ValueError(f"{text!r} is not a whole number from {0 if zero else 1} on")
     if int(text) > most:
@@ -75,7 +75,7 @@ def parse_count_or_any(text: str) -> int | str:
 
 
 def parse_size(text: str, *, most: int | None = None) -> int:
-    """Bytes: ``1500``, ``64K``, ``1M`` or ``2G``, in powers of 1024; not 0."""
+    """A size in bytes, not 0: ``1500``, ``64K``, ``1M`` or ``2G`` (powers of 1024)."""
     match = _SIZE.fullmatch(text)
     if not match:
         raise ValueError(f"{text!r} is not a size, such as 1500, 64K, 1M or 2G")
@@ -86,14 +86,14 @@ def parse_size(text: str, *, most: int | None = None) -> int:
 
 
 def parse_choice(text: str, words: tuple[str, ...]) -> str:
-    """One of a few words."""
+    """One of ``words``."""
     if text not in words:
         raise ValueError(f"{text!r} is none of {', '.join(words)}")
     return text
 
 
 def parse_hex(text: str) -> bytes:
-    """Bytes in hex digits, with spaces between bytes if wanted."""
+    """Bytes in hex digits, with optional spaces between bytes."""
     try:
         return bytes.fromhex(text)
     except ValueError:
@@ -101,7 +101,7 @@ def parse_hex(text: str) -> bytes:
 
 
 def parse_octets(text: str) -> bytes:
-    """Bytes in hex digits, or as Python shows them, in whole or without the quotes: ``b'\\x00P'``."""
+    """Bytes in hex digits, or as a Python literal, with or without its ``b''``: ``b'\\x00P'``."""
     if not text.startswith(("b'", 'b"', "\\x")):
         return parse_hex(text)
     import ast
@@ -135,7 +135,7 @@ def parse_shell_command(text: str) -> str:
 def parse_field(text: str) -> tuple[str, bytes]:
     """Name and value of a field of an HTTP message: ``NAME: VALUE`` (RFC 9110, section 5)."""
     name, colon, rest = text.partition(":")
-    if not colon or not _TOKEN.fullmatch(name):  # of which nothing is said: it may be a secret
+    if not colon or not _TOKEN.fullmatch(name):  # the message does not show it: it may be a secret
         raise ValueError("not a field, such as 'Accept: text/html'")
     if any(c != "\t" and (c < " " or c == "\x7f") for c in rest):
         raise ValueError(f"the value of {name!r} contains a control character")
@@ -152,7 +152,7 @@ def parse_method(text: str) -> str:
 
 
 def parse_statuses(text: str) -> tuple[int, ...]:
-    """Statuses of HTTP with commas between them, or a class of them: ``204,3xx`` (RFC 9110, section 15)."""
+    """HTTP statuses and classes of them, separated by commas: ``204,3xx`` (RFC 9110, section 15)."""
     codes = text.split(",")
     if not all(re.fullmatch(r"[2-5](?:[0-9][0-9]|xx)", code) for code in codes):
         raise ValueError(f"{text!r} is not statuses from 200 to 599, such as 200,204 or 2xx")
@@ -167,7 +167,7 @@ def parse_path(text: str) -> str:
 
 
 def parse_alpn(text: str) -> tuple[str, ...]:
-    """Names of protocols with commas between them, as ALPN has them (RFC 7301)."""
+    """Names of ALPN protocols (RFC 7301), separated by commas."""
     names = tuple(text.split(","))
     if not all(name.isascii() and name.isprintable() and 0 < len(name) < 256 for name in names):
         raise ValueError(f"{text!r} is not names of 1 to 255 ASCII characters, such as h2,http/1.1")
@@ -175,7 +175,7 @@ def parse_alpn(text: str) -> tuple[str, ...]:
 
 
 def parse_fingerprint(text: str) -> str:
-    """The SHA-256 of a certificate, in hex with or without colons as openssl prints it: ``sha256:`` and 64 digits."""
+    """The SHA-256 of a certificate: ``sha256:`` and 64 hex digits, with or without colons as openssl prints them."""
     kind, _, digits = text.partition(":")
     digits = digits.replace(":", "").lower()
     if kind.lower() != "sha256" or not re.fullmatch(r"[0-9a-f]{64}", digits):
@@ -191,27 +191,27 @@ def parse_mode(text: str) -> int:
 
 
 def count(*, zero: bool = False, most: int = 10**18 - 1) -> Parsed:
-    """A whole number from 1 on, or from 0, up to ``most``."""
+    """A type for whole numbers from 1, or 0, to ``most``."""
     return Parsed("N", partial(parse_count, zero=zero, most=most))
 
 
 def size(*, most: int | None = None) -> Parsed:
-    """A number of bytes up to ``most``."""
+    """A type for sizes in bytes, up to ``most``."""
     return Parsed("SIZE", partial(parse_size, most=most))
 
 
 def text_beside(option: str, *, stdin: bool = False) -> Parsed:
-    """TEXT of an option beside which ``option``-file takes a file, or with ``stdin`` also ``-``."""
+    """A type for the text of ``option``, which has a sibling ``option``-file; see ``parse_beside``."""
     return Parsed("TEXT", lambda word: imported("netkit.services.text.parse_beside")(option, word, stdin=stdin))
 
 
 def word(name: str) -> Parsed:
-    """Any text, which help calls ``name``."""
+    """A type for any text. ``name`` is its name in help."""
     return Parsed(name, str)
 
 
 def choice(*words: str, name: str | None = None) -> Parsed:
-    """One of these words, which help calls ``name``."""
+    """A type for one of ``words``. ``name`` is its name in help."""
     return Parsed(name or "|".join(words), partial(parse_choice, words=words))
 
 
