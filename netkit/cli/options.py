@@ -1,4 +1,4 @@
-"""Options that many commands share, in bundles: what they say, and what they mean to the core."""
+"""Groups of options that many commands share, and the records of their values, which translate them for the core."""
 
 import os
 from collections.abc import Callable, Sequence
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 
 class FamilyOptions(Record):
-    """Which addresses count."""
+    """Which IP addresses are used."""
 
     ipv4: bool = False
     ipv6: bool = False
@@ -42,7 +42,7 @@ class FamilyOptions(Record):
         return int(socket.AF_INET if self.ipv4 else socket.AF_INET6 if self.ipv6 else socket.AF_UNSPEC)
 
     def check(self, host: str | None) -> None:
-        """Raise Invalid for a name, if addresses alone are looked at."""
+        """Raise Invalid for a name if only addresses are accepted."""
         if self.numeric and host:
             from netkit.core.lookup import check_numeric
 
@@ -50,7 +50,7 @@ class FamilyOptions(Record):
 
 
 class TlsOptions(Record):
-    """Whether and how connections are secured."""
+    """Whether and how connections use TLS."""
 
     tls: bool = False
     cafile: str | None = None
@@ -68,16 +68,16 @@ class TlsOptions(Record):
 
     @property
     def verifies_name(self) -> bool:
-        """Whether the peer's certificate has to have its name."""
+        """Whether the peer's certificate must be for its name."""
         return not (self.insecure or self.fingerprint)
 
     @property
     def files(self) -> tuple[str | None, ...]:
-        """The files that are read."""
+        """The input files that the options name."""
         return self.cafile, self.cert, self.key, self.key_password_file
 
     def warn(self, whom: str, verbosity: Verbosity) -> None:
-        """Say that nobody verifies who ``whom`` is, if that is so."""
+        """With --insecure, warn that ``whom`` is not verified."""
         if not self.insecure:
             return
         if verbosity.json:
@@ -86,7 +86,7 @@ class TlsOptions(Record):
             say(f"{console.program}: the certificate of {whom} is not verified (--insecure)")
 
     def client(self, host: str, observe: "Observer") -> "Layer":
-        """The handshake with ``host``, whose certificates go to stdout with --show-certs. Raises Failure READ."""
+        """The TLS layer to the server ``host``; --show-certs writes its certificates. Raises Failure READ."""
         from netkit.core import tls
 
         if self.show_certs:
@@ -96,7 +96,7 @@ class TlsOptions(Record):
         return tls.client(self._security(), self.servername or host, observe)
 
     def server(self, observe: "Observer") -> "Layer":
-        """The handshake with a client. Raises Failure READ, and Invalid if --self-signed lacks its library."""
+        """The TLS layer of a server. Raises Failure READ, and Invalid if --self-signed lacks its library."""
         from netkit.core import tls
 
         if self.self_signed is None:
@@ -107,7 +107,7 @@ class TlsOptions(Record):
             return tls.server(self._security()._replace(cert=cert, key=key), observe)
 
     def check_server(self) -> None:
-        """Raise Invalid for a server that has no certificate."""
+        """Raise Invalid if a TLS server has no certificate."""
         if self.tls and not self.self_signed and (self.cert is None or self.key is None):
             pair = (
                 "openssl req -x509 -newkey rsa:2048 -nodes -keyout key.pem -out cert.pem -days 30 -subj /CN=localhost"
@@ -116,18 +116,18 @@ class TlsOptions(Record):
             raise Invalid("a TLS server needs --cert and --key, or --self-signed NAME", hint=hint)
 
     def wanted(self, address: "Endpoint", *, implied: bool = False) -> "TlsOptions":
-        """These options, with ``tls`` set if the address says so, or it is ``implied``."""
+        """These options, with ``tls`` set if the address begins with tls:, or if it is ``implied``."""
         return self._replace(tls=self.tls or address.tls or implied)
 
     def share(self, tls: bool, *names: str) -> "TlsOptions":
-        """The options with these names alone, for one of several peers."""
+        """A copy with only the options ``names``, for one of several peers."""
         return TlsOptions(tls, **{name: getattr(self, name) for name in names})
 
     def sides(self, near: bool, far: bool, proxy: bool = False) -> "tuple[TlsOptions, TlsOptions]":
-        """What is for the clients of a relay and what for its target, whichever of them are secured.
+        """The options for a relay's clients, who use TLS if ``near``, and for its target, if ``far``.
 
-        The target gets what both could have meant, but for our own certificate: a server needs one. A secured
-        ``proxy`` has the authorities of the target's side.
+        If both use TLS, --cafile is for the target, our certificate for the clients, and --alpn for both. A ``proxy``
+        with TLS uses the --cafile of the target.
         """
         trusts = far or proxy
         ours = ("cert", "key", "key_password_file", "alpn")
@@ -142,7 +142,7 @@ class TlsOptions(Record):
         return self.share(near, *for_clients), self.share(far, *for_target)
 
     def for_url(self, own: bool) -> "TlsOptions":
-        """What is for the server of a URL; certificate, key and name are for our ``own`` alone, who was asked for."""
+        """The options for the server of a URL. Only our ``own`` origin, that of a typed URL, gets a certificate."""
         ours = ("cert", "key", "key_password_file", "servername") if own else ()
         all_servers = ("cafile", "insecure", "fingerprint", "tls_min", "tls_max")
         return self.share(True, *all_servers, *ours)._replace(alpn=("http/1.1",))
@@ -173,7 +173,7 @@ class EndingOptions(Record):
     send_only: bool
 
     def ending(self, input: "Input", shutdown: "Shutdown", *, with_peer: bool = False) -> "Ending":
-        """What the core takes; ``shutdown`` is when our end is sent, where no option says so."""
+        """The core's Ending; ``shutdown`` says when to send our end if no option does."""
         from netkit.core.relay import AT_ONCE, NEVER, Ending, Shutdown
         from netkit.services.join import is_file
 
@@ -194,7 +194,7 @@ class ProgramOptions(Record):
 
     @property
     def argv(self) -> tuple[str, ...] | None:
-        """The program with its arguments; None if there is none."""
+        """The program and its arguments, or None."""
         return self.exec if self.sh_exec is None else ("/bin/sh", "-c", self.sh_exec)
 
     def joining(
@@ -205,9 +205,9 @@ class ProgramOptions(Record):
         *,
         alone: bool = True,
     ) -> "Handler":
-        """The handler that joins connections to the program, or where there is none to the terminal.
+        """The handler that joins connections to the program, or to the terminal if there is none.
 
-        ``finished`` is told the program's exit code. Raises Failure if there is no such program.
+        ``finished`` gets the program's exit code. Raises Failure if the program is not found.
         """
         if self.argv is None:
             from netkit.services.join import joining
@@ -219,13 +219,13 @@ class ProgramOptions(Record):
 
 
 class RecordOptions(Record):
-    """What is kept or shown of the bytes on the wire."""
+    """Whether the data of connections is logged or dumped."""
 
     log: str | None
     hexdump: bool
 
     def around(self, handler: "Handler", verbosity: Verbosity) -> "Handler":
-        """The handler with all that goes over its connections recorded. Raises Failure WRITE."""
+        """Wrap a handler to record the data of its connections. Raises Failure WRITE."""
         record = self.recording(verbosity)
         if record is None:
             return handler
@@ -234,7 +234,7 @@ class RecordOptions(Record):
         return recorded(handler, record)
 
     def recording(self, verbosity: Verbosity) -> "Callable[[Connection], Connection] | None":
-        """What makes of a connection one that is recorded, if anything is. Raises Failure WRITE."""
+        """A function that wraps a connection to record it, or None. Raises Failure WRITE."""
         if self.log is None and not self.dumps(verbosity):
             return None
         from netkit.output.recording import HexDump, Log
@@ -244,12 +244,12 @@ class RecordOptions(Record):
         return recording(log, HexDump() if self.dumps(verbosity) else None)
 
     def dumps(self, verbosity: Verbosity) -> bool:
-        """Whether there is a dump on stderr."""
+        """Whether a hex dump goes to stderr."""
         return self.hexdump or (verbosity.verbose > 2 and not (verbosity.json or verbosity.quiet))
 
 
 class ServingOptions(Record):
-    """What a server tells, whom it serves and how, and when it ends by itself. It serves TCP, unless told otherwise."""
+    """What a server reports, which clients it serves and how, and when it ends. It serves TCP by default."""
 
     port_file: str | None
     print_port: bool
@@ -269,7 +269,7 @@ class ServingOptions(Record):
     both: bool = False
 
     def admits(self) -> Callable[[str], bool] | None:
-        """Whether a host may come, as a function; None if all may."""
+        """A function that says whether a host may connect, or None if all may."""
         if not self.allow and not self.deny:
             return None
         from netkit.core.access import Access
@@ -284,33 +284,33 @@ class OutputOptions(Record):
     raw: bool
 
     def kind(self, verbosity: Verbosity) -> str:
-        """The form that was asked for, or is meant."""
+        """The form: --output, or the default."""
         return self.output or ("json" if verbosity.json else "lines" if os.isatty(1) else "raw")
 
 
 class ProgressOptions(Record):
-    """Whether something shows how far it is."""
+    """Whether progress is shown."""
 
     progress: bool
     no_progress: bool
 
     def after(self) -> float | None:
-        """The seconds after which something on stderr may move, None if nothing ever does."""
+        """The seconds after which stderr may show progress, or None for never."""
         if self.no_progress or not os.isatty(2):
             return None
         return 0.0 if self.progress else 0.5
 
     def show(self, verbosity: Verbosity) -> "Show | None":
-        """What shows transfers on stderr's terminal, if anything does."""
+        """The function that shows transfers on stderr's terminal, or None."""
         after = self.after()
         return None if after is None or verbosity.quiet or verbosity.json else showing(after)
 
     def shown(
         self, verbosity: Verbosity, record: RecordOptions, *, reads: bool, writes: bool, long: bool = True
     ) -> "Shown":
-        """What shows the transfers of one conversation.
+        """How to show the transfers of a conversation.
 
-        It ``reads`` stdin and ``writes`` stdout, or not, and sends as much as it reads or, unless ``long``, maybe more.
+        ``reads`` and ``writes`` say whether it uses stdin and stdout. Unless ``long``, it may send more than it reads.
         """
         from netkit.services.progress import Shown, Ways
 
@@ -320,8 +320,8 @@ class ProgressOptions(Record):
         return Shown(show, tell, ways, self.wiping() if same_terminal(1, 2) else None)
 
     def tell(self, verbosity: Verbosity) -> "Tell | None":
-        """What says in the picture's place what transfers came to, if they took long enough to be shown."""
-        if self.show(verbosity) is None or verbosity.verbose:  # which has it anyway
+        """The function that writes a summary of transfers that were shown, or None."""
+        if self.show(verbosity) is None or verbosity.verbose:  # -v writes it anyway
             return None
         after = self.after() or 0.0
 
@@ -334,12 +334,12 @@ class ProgressOptions(Record):
         return tell
 
     def wiping(self) -> Callable[[], bytes]:
-        """Returns what wipes the picture that stands on stdout's terminal, if one does at that moment."""
+        """A function that returns the bytes to erase the picture, if there is one, on stdout's terminal."""
         return (lambda: console.before_line()) if same_terminal(1, 2) else bytes
 
 
 def showing(after: float) -> "Show":
-    """Show transfers on stderr's terminal, after so many seconds; before, it loads nothing."""
+    """Show transfers on stderr's terminal after ``after`` seconds. Its modules are not loaded before."""
 
     async def show(moving: "Moving") -> None:
         from netkit.core.kernel import now, sleep
@@ -509,7 +509,7 @@ _made_rules = (one_of("--self-signed", "--key"), one_of("--self-signed", "--cert
 
 
 def _client_tls_options(*ways: Term, trusting: tuple[Term, ...] = (), why: str) -> Decorator:
-    """The options of clients, who may come to TLS in these ways; --cafile is also for what is ``trusting``."""
+    """The TLS options of clients. ``ways`` are the terms that turn TLS on; ``trusting`` ones also allow --cafile."""
     return gathered(
         "tls",
         TlsOptions,
@@ -529,7 +529,7 @@ def _client_tls_options(*ways: Term, trusting: tuple[Term, ...] = (), why: str) 
     )
 
 
-# Of a command with --server.
+# For a command with --server.
 question_tls_options = chained(
     _client_tls_options(SECURED_SERVER, why="without --tls, tls: or https: nothing is secured"),
     rules=[
@@ -538,7 +538,7 @@ question_tls_options = chained(
         needs("--tls", on="--server", why="without --server nothing is secured"),
     ],
 )
-# Of commands with --starttls and --proxy, too.
+# For commands with --starttls and --proxy.
 client_tls_options = chained(
     _client_tls_options(*SECURED_LATER, trusting=(HTTPS_PROXY,), why=BARE_LATER),
     rules=[excluded("--starttls", by=SECURED, why=_AT_ONCE)],
@@ -628,7 +628,7 @@ datagram_timeout_options = chained(
 def connect_timeout_option(
     limited: str = "resolving, connecting and TLS", seconds: float = 10.0, outcome: str = "; exit code 28"
 ) -> Decorator:
-    """The time limit for what is ``limited``."""
+    """The time limit for what ``limited`` names in help."""
     words = f"Time limit for {limited} (default: {seconds:g}s{outcome})."
     return TIME.option("-w", "--connect-timeout", type=types.DURATION, default=seconds, help=words)
 
