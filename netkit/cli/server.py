@@ -1,4 +1,4 @@
-"""What servers are told on their command lines, and running them."""
+"""The common options of servers, relays and proxies, and running them."""
 
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 class ServerOptions:
-    """All that a server was told on its command line. ``observe`` gets its events, and ``stop`` ends it in order."""
+    """The options of a server. ``observe`` gets its events; setting ``stop`` shuts it down gracefully."""
 
     def __init__(
         self,
@@ -64,7 +64,7 @@ class ServerOptions:
         self.observe = self._run.observe
 
     def layers(self) -> "list[Layer]":
-        """What each connection goes through before it is served, in this order. Raises Failure READ for a file."""
+        """The layers of each connection, the one next to the wire first. Raises Failure READ for a file."""
         from netkit.core.layer import Setting
 
         setting = Setting(self.address, observe=self.observe, serves=True)
@@ -72,7 +72,7 @@ class ServerOptions:
         return [*self.between.make(setting, over_tls=False), *secure, *self.between.make(setting, over_tls=True)]
 
     def changes(self) -> "list[Callable[[], Change]]":
-        """Makers of what the data of each client goes through first: the watch of --until."""
+        """Factories of the changes to each client's data: the search of --until."""
         pattern = self.serving.until
         if pattern is None:
             return []
@@ -85,7 +85,7 @@ class ServerOptions:
         return [lambda: until(pattern, found, cut=False)]
 
     def _expecting(self, handler: "Handler", ended: "list[str]") -> "Handler":
-        """The handler, which adds to ``ended`` whose conversation came to its end without what --until waits for."""
+        """Wrap a handler to add to ``ended`` the name of a client that ended before --until matched."""
 
         async def handle(stream: "Connection") -> str | None:
             how = await handler(stream)
@@ -96,14 +96,14 @@ class ServerOptions:
         return handle
 
     def receiver(self, *receivers: "Receiver") -> "Receiver":
-        """What hands datagrams to each of these, and then to the watch of --until."""
+        """The receiver that passes datagrams to each of ``receivers``, then to the search of --until."""
         from netkit.services.udp.serve import in_turn, until
 
         pattern = self.serving.until
         return in_turn(*receivers, *([until(pattern, self.stop, self.observe)] if pattern is not None else []))
 
     def service(self, handler: "Handler", change: Callable[[bytes], bytes]) -> "Service":
-        """What serves clients with ``handler``, or sends datagrams back through ``change``, or both."""
+        """The service that runs ``handler`` for clients, or sends datagrams back through ``change``, or both."""
         from netkit.services.server import Service
 
         if not (self.serving.udp or self.serving.both):
@@ -123,11 +123,11 @@ class ServerOptions:
         count: int | None = None,
         until_idle: float | None = None,
     ) -> int:
-        """Listen, tell where, and do what ``serve`` returns until it is time to stop; return the exit code.
+        """Listen, report the addresses, run the service that ``serve`` returns, and return the exit code.
 
-        ``serve`` is called before anybody can come, and may raise Failure. ``one_shot`` serves one client, and ends as
-        that conversation does. What goes over the wire is kept or shown as ``record`` says. Datagrams are received
-        from multicast ``groups`` too, no more than ``count``, and until none came for ``until_idle`` seconds.
+        ``serve`` is called before clients can connect, and may raise Failure. ``one_shot`` serves one client, and ends
+        as its conversation does. ``record`` says whether data is logged or dumped. Datagrams are also received from
+        the multicast ``groups``, at most ``count``, and until none came for ``until_idle`` seconds.
         """
         family, serving = self.family.family(), self.serving
         in_vain: list[str] = []
@@ -205,7 +205,7 @@ class ServerOptions:
 
 
 class RelayOptions(ServerOptions):
-    """All that a relay was told: a server whose clients are joined to ``target``, a client of that."""
+    """The options of a relay: a server that joins each client to a target; ``target`` has the options to dial it."""
 
     def __init__(
         self,
@@ -250,7 +250,7 @@ class RelayOptions(ServerOptions):
         self._run.read_first(*self.target.files)
 
     def relaying(self) -> "Service":
-        """What joins each client to the target. Raises Failure READ for a file of TLS that cannot be used."""
+        """The service that joins each client to the target. Raises Failure READ for an unusable TLS file."""
         from netkit.services.server import Service
 
         target, how = self.target, self.target.dialling()
@@ -285,7 +285,7 @@ class RelayOptions(ServerOptions):
 
 
 class ProxyServerOptions(ServerOptions):
-    """All that a proxy was told: a server whose clients say where to connect them to."""
+    """The options of a proxy: a server whose clients say where to connect to."""
 
     def __init__(
         self,
@@ -311,7 +311,7 @@ class ProxyServerOptions(ServerOptions):
         self._allow_target, self._deny_target = allow_target, deny_target
 
     def proxying(self, record: RecordOptions) -> "Service":
-        """What joins each client to what it asks for. Raises Failure READ for users, WRITE for a log."""
+        """The service that joins each client to its target. Raises Failure READ for users, WRITE for a log."""
         from netkit.core.dial import Dialling
         from netkit.core.targets import Targets
         from netkit.services.proxy import proxying, read_users
