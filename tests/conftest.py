@@ -1,4 +1,4 @@
-"""What every test can rely on: how it is run, its level, and certificates."""
+"""Settings, hooks and fixtures for all tests: signals, environment, levels, IPv6 and certificates."""
 
 import functools
 import gc
@@ -12,33 +12,33 @@ import pytest
 from tests.support import levels
 from tests.support.certificates import Pki
 
-# In the background of a shell SIGINT is ignored, and under nohup SIGHUP. What is ignored stays so: our processes must
-# not inherit that.
+# In the background of a shell SIGINT is ignored, and under nohup SIGHUP. The processes of tests would inherit that, so
+# handle both.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
-# Nor are the proxies of this machine for what the tests fetch.
+# The proxies of this machine must not be used by tests.
 for _name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
     os.environ.pop(_name, None)
     os.environ.pop(_name.upper(), None)
 
-# The tests start netkit hundreds of times; without its compiled modules each start would compile them anew.
+# The tests start netkit hundreds of times. With this variable set, each start would compile all modules again.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
-# Properties are judged by what they find, however long that takes on a machine that has other things to do.
+# Property tests have no time limit, as other load on the machine would make them fail.
 hypothesis.settings.register_profile("netkit", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
 hypothesis.settings.load_profile("netkit")
 
 
 @pytest.fixture(scope="session")
 def pki(tmp_path_factory: pytest.TempPathFactory) -> Pki:
-    """The certificates, made once."""
+    """The certificates, made once per session."""
     return Pki(tmp_path_factory.mktemp("pki"))
 
 
-@pytest.hookimpl(tryfirst=True)  # before -m chooses
+@pytest.hookimpl(tryfirst=True)  # before -m selects
 def pytest_collection_modifyitems(items: list[pytest.Function]) -> None:
     """Mark each test with its level."""
     for item in items:
@@ -46,20 +46,20 @@ def pytest_collection_modifyitems(items: list[pytest.Function]) -> None:
 
 
 def pytest_collection_finish() -> None:
-    """Spare the garbage collector the thousands of tests, which stay to the end."""
+    """Exclude the thousands of test objects from garbage collection: they live to the end."""
     gc.freeze()
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Function) -> None:
-    """Hold each test to its level; skip what needs IPv6 where there is none."""
+    """Enforce the level of each test, and skip tests of IPv6 where there is none."""
     if _is_of_ipv6(item) and not _has_ipv6():
         pytest.skip("IPv6 is switched off here")
     levels.enforce(levels.level_of(item))
 
 
 def _is_of_ipv6(item: pytest.Function) -> bool:
-    """Whether a test is marked so, or is a row about its loopback address."""
+    """Whether a test is marked ``ipv6``, or has the parameter ``::1``."""
     rows = item.callspec.params.values() if hasattr(item, "callspec") else ()
     return item.get_closest_marker("ipv6") is not None or "::1" in [row for row in rows if isinstance(row, str)]
 
@@ -74,11 +74,11 @@ def _has_ipv6() -> bool:
 
 
 def pytest_runtest_logfinish() -> None:
-    """What comes after a test may do what it likes."""
+    """Lift the restrictions of the level after each test."""
     levels.enforce(levels.LEVELS[-1])
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int:
-    """More workers than processors: most of the time they wait for a process or for a clock."""
+    """Twice as many workers as processors: they mostly wait for processes and timers."""
     return 2 * (os.cpu_count() or 1)
