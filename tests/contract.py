@@ -1,8 +1,8 @@
-"""One contract for every stream, whatever it runs over.
+"""The contract that every stream must keep, as checks to run on pairs of connected streams.
 
-A new kind of stream brings a ``MakePair`` and runs ``check_stream(make_pair, check)`` for each check that applies:
-``EVERY`` of them, ``CONNECTED`` for a connection, ``OWNING`` where closing the stream ends the connection,
-``RESETTING`` where the transport knows a reset.
+The tests of a kind of stream provide a ``MakePair`` and run ``check_stream(make_pair, check)`` for each check that
+applies: ``EVERY`` for all streams, ``CONNECTED`` for connections, ``OWNING`` if closing the stream ends the connection,
+``RESETTING`` if the transport has resets.
 """
 
 import hashlib
@@ -27,13 +27,13 @@ MakePair = Callable[[], AbstractAsyncContextManager[tuple[Any, Any]]]
 Check = Callable[[MakePair], Awaitable[None]]
 
 MEGABYTES = 3 << 20
-PAST_PROMOTION = PROMOTED_AFTER + MEGABYTES  # so much that the kernel moves the most of it, where it may
+PAST_PROMOTION = PROMOTED_AFTER + MEGABYTES  # enough for the kernel to move most of it (splice)
 BOUND = 32 << 20  # more than any system buffers for one connection
-STUCK = 50  # turns without a byte after which a sender is taken to be held back
+STUCK = 50  # turns of the loop without progress after which a sender counts as blocked
 
 
 def check_stream(make_pair: MakePair, check: Check) -> None:
-    """Run one check of the contract on fresh pairs of connected streams."""
+    """Run a check of the contract. It makes its own pairs of connected streams."""
 
     async def main() -> None:
         with deadline(now() + PATIENCE):
@@ -43,7 +43,7 @@ def check_stream(make_pair: MakePair, check: Check) -> None:
 
 
 async def read_all(stream: Stream) -> bytes:
-    """Receive to the end."""
+    """Receive until the end of the stream."""
     chunks = []
     while chunk := await stream.recv():
         chunks.append(chunk)
@@ -51,7 +51,7 @@ async def read_all(stream: Stream) -> bytes:
 
 
 async def read_exactly(stream: Stream, size: int) -> bytes:
-    """Receive ``size`` bytes, no fewer; a stream that gives more has made them up."""
+    """Receive exactly ``size`` bytes. Fails if the stream ends before, or returns more."""
     data = b""
     while len(data) < size:
         chunk = await stream.recv()
@@ -62,13 +62,13 @@ async def read_exactly(stream: Stream, size: int) -> bytes:
 
 
 async def send_without_end(stream: Stream) -> None:
-    """Send until the stream holds us back, and for as long as it does."""
+    """Send until the stream blocks, and on until cancelled."""
     while True:
         await stream.send(bytes(65536))
 
 
 async def until_held_back(stream: Stream) -> int:
-    """Wait until a sender makes no progress, and return how much had been taken by then."""
+    """Wait until a sender makes no progress, and return how many bytes it has sent."""
     before, turns = -1, 0
     while turns < STUCK:
         turns = turns + 1 if stream.counts.sent == before else 0
@@ -79,7 +79,7 @@ async def until_held_back(stream: Stream) -> int:
 
 
 async def wait_for(task: Task) -> None:
-    """Wait for the end of a task, whichever it is."""
+    """Wait for the end of a task, whatever its outcome."""
     await task.finished.wait()
 
 
@@ -89,7 +89,7 @@ def pattern(size: int, seed: int = 0) -> bytes:
 
 
 class Outcome:
-    """Runs an operation as a task of its own and keeps what came of it."""
+    """Runs an operation in a task and keeps its value or its failure."""
 
     def __init__(self, operation: Awaitable[Any]) -> None:
         self.value: Any = None
@@ -103,7 +103,7 @@ class Outcome:
             self.failure = error
 
     def failed_as(self, *exits: Exit) -> None:
-        """Assert that it failed, and in words that a person is told."""
+        """Assert that it raised a Failure, with one of these exit codes."""
         assert self.failure is not None, f"no failure, but {self.value!r:.40}"
         assert isinstance(self.failure, Failure), f"{self.failure!r} would be shown raw"
         assert self.failure.exit in exits
@@ -113,7 +113,7 @@ class Outcome:
 
 
 async def bytes_arrive_in_order(make_pair: MakePair) -> None:
-    """What is sent in pieces of any size arrives as one sequence, and both ends count the same."""
+    """Data sent in pieces of any size arrives in order, and the counts of both ends agree."""
     sizes = [1, 2, 3, 1000, 4095, 4096, 4097, 65536, 65537, 0, 200_000, 1]
     data = pattern(sum(sizes))
     async with make_pair() as (a, b), Group() as group:
@@ -131,7 +131,7 @@ async def bytes_arrive_in_order(make_pair: MakePair) -> None:
 
 
 async def the_end_comes_after_the_last_byte_and_again(make_pair: MakePair) -> None:
-    """The end is seen once all data was read, and each time that one asks again."""
+    """``recv`` reports the end after all data, and again at each later call."""
     async with make_pair() as (a, b):
         await a.send(b"last words")
         await a.send_eof()
@@ -157,7 +157,7 @@ async def one_direction_goes_on_after_the_other_ended(make_pair: MakePair) -> No
 
 
 async def a_slow_reader_holds_the_sender_back(make_pair: MakePair) -> None:
-    """Nothing is buffered without bound, and once the reader goes on so does the sender."""
+    """The stream does not buffer without bound, and the sender goes on once the reader does."""
     async with make_pair() as (a, b), Group() as group:
         group.start_soon(send_without_end(a))
         held = await until_held_back(a)
@@ -169,7 +169,7 @@ async def a_slow_reader_holds_the_sender_back(make_pair: MakePair) -> None:
 
 
 async def single_bytes_go_back_and_forth(make_pair: MakePair) -> None:
-    """One byte is sent and arrives at once, without waiting for more."""
+    """A single byte is delivered at once, without waiting for more."""
     async with make_pair() as (a, b):
         for value in range(256):
             await a.send(bytes([value]))
@@ -216,7 +216,7 @@ async def megabytes_cross_both_ways_at_once(make_pair: MakePair) -> None:
 
 
 async def views_of_memory_are_sent_too(make_pair: MakePair) -> None:
-    """Sending takes any bytes-like object, as the pieces of a buffer are."""
+    """``send`` takes any bytes-like object, such as part of a buffer."""
     data = bytearray(pattern(1000))
     async with make_pair() as (a, b):
         await a.send(memoryview(data)[100:900])  # type: ignore[arg-type]
@@ -224,7 +224,7 @@ async def views_of_memory_are_sent_too(make_pair: MakePair) -> None:
 
 
 async def the_clock_of_a_stream_follows_its_bytes(make_pair: MakePair) -> None:
-    """``counts.moved_at`` is when a byte last moved either way, and waiting does not count."""
+    """``counts.moved_at`` is the time at which data last moved, in either direction."""
     async with make_pair() as (a, b):
         begun = now()
         assert a.counts.moved_at <= begun and b.counts.moved_at <= begun
@@ -237,7 +237,7 @@ async def the_clock_of_a_stream_follows_its_bytes(make_pair: MakePair) -> None:
 
 
 async def closing_wakes_the_reader(make_pair: MakePair) -> None:
-    """Who waits for bytes is told by a failure when the stream is closed under it."""
+    """A ``recv`` that waits fails when the stream is closed."""
     async with make_pair() as (a, _), Group() as group:
         reading = Outcome(a.recv())
         task = group.start_soon(reading.run())
@@ -250,7 +250,7 @@ async def closing_wakes_the_reader(make_pair: MakePair) -> None:
 
 
 async def closing_wakes_the_sender(make_pair: MakePair) -> None:
-    """Who is held back by a slow reader is told by a failure when the stream is closed under it."""
+    """A ``send`` that waits for a slow reader fails when the stream is closed."""
     async with make_pair() as (a, _), Group() as group:
         sending = Outcome(send_without_end(a))
         task = group.start_soon(sending.run())
@@ -262,7 +262,7 @@ async def closing_wakes_the_sender(make_pair: MakePair) -> None:
 
 
 async def closing_twice_is_nothing(make_pair: MakePair) -> None:
-    """A second close, or an abort after it, does nothing: not to us, and not to who got our descriptors next."""
+    """A second close, or an abort after it, does nothing, nor does it affect the next user of the descriptors."""
     async with make_pair() as (a, _):
         a.close()
         async with make_pair() as (c, d), Group() as group:
@@ -282,7 +282,7 @@ async def closing_twice_is_nothing(make_pair: MakePair) -> None:
 
 
 async def what_was_sent_is_acknowledged(make_pair: MakePair) -> None:
-    """Once the other end has it all nothing stays unacknowledged, before and after our end."""
+    """Once the other end has received everything, nothing is unacknowledged, before and after our half-close."""
     async with make_pair() as (a, b), Group() as group:
         group.start_soon(a.send(bytes(100_000)))
         await read_exactly(b, 100_000)
@@ -297,21 +297,21 @@ async def what_was_sent_is_acknowledged(make_pair: MakePair) -> None:
 
 
 class _Loud(Wrapped):
-    """Overrides ``recv`` alone."""
+    """Overrides only ``recv``."""
 
     async def recv(self) -> bytes:
         return (await super().recv()).upper()
 
 
 class _LoudAnswers(Wrapped):
-    """Overrides ``send`` alone."""
+    """Overrides only ``send``."""
 
     async def send(self, data: bytes) -> None:
         await super().send(data.upper())
 
 
 async def a_wrapper_sees_all_that_is_received(make_pair: MakePair) -> None:
-    """A wrapper that changes what comes need not say so: ``pump`` takes no byte past it."""
+    """``pump`` passes all received data through a wrapper's ``recv``, even after splicing would begin."""
     data = pattern(PAST_PROMOTION)
     async with make_pair() as (a, b), Group() as group, _a_file() as file:
 
@@ -325,7 +325,7 @@ async def a_wrapper_sees_all_that_is_received(make_pair: MakePair) -> None:
 
 
 async def a_wrapper_sees_all_that_is_sent(make_pair: MakePair) -> None:
-    """Nor need one that changes what goes out, whatever that comes from."""
+    """``pump`` passes all sent data through a wrapper's ``send``, too."""
     data = pattern(PAST_PROMOTION)
     async with make_pair() as (a, b), Group() as group, _a_file(data) as file:
         group.start_soon(pump(file, _LoudAnswers(a)))
@@ -333,7 +333,7 @@ async def a_wrapper_sees_all_that_is_sent(make_pair: MakePair) -> None:
 
 
 class _File(FileStream):
-    """A file that is in memory alone, and at its beginning."""
+    """A file in memory, at its beginning."""
 
     def __init__(self, fd: int) -> None:
         super().__init__(fd, fd)
@@ -354,7 +354,7 @@ async def _a_file(data: bytes = b"") -> AsyncIterator[_File]:
 
 
 async def closing_ends_the_connection(make_pair: MakePair) -> None:
-    """The other end reads what was sent before, and then the end."""
+    """The other end reads the data sent before, and then the end."""
     async with make_pair() as (a, b):
         await a.send(b"last words")
         a.close()
@@ -363,7 +363,7 @@ async def closing_ends_the_connection(make_pair: MakePair) -> None:
 
 
 async def a_closed_stream_fails_at_once(make_pair: MakePair) -> None:
-    """After its close a stream neither waits nor touches who got its descriptor."""
+    """A closed stream fails without waiting, and does not touch a later stream with its descriptor."""
     async with make_pair() as (a, _):
         a.close()
         async with make_pair() as (c, d), Group() as group:
@@ -383,7 +383,7 @@ async def a_closed_stream_fails_at_once(make_pair: MakePair) -> None:
 
 
 async def sending_to_who_left_fails_and_counts(make_pair: MakePair) -> None:
-    """Once the other end is gone sending fails, and ``sent`` tells how much had been taken over."""
+    """Once the other end has gone, ``send`` fails, and ``sent`` counts the bytes that the system took."""
     async with make_pair() as (a, b):
         b.close()
         sending = Outcome(send_without_end(a))
@@ -396,7 +396,7 @@ async def sending_to_who_left_fails_and_counts(make_pair: MakePair) -> None:
 
 
 async def an_abort_is_no_end(make_pair: MakePair) -> None:
-    """The other end cannot take what it got for the whole: it sees a failure and no end before it."""
+    """After an abort the other end gets a failure, never an end, so that it does not take the data for complete."""
     async with make_pair() as (a, b):
         await a.send(b"the beginning of")
         a.abort()
@@ -411,7 +411,7 @@ async def an_abort_is_no_end(make_pair: MakePair) -> None:
 
 
 async def a_reset_that_no_call_has_seen_is_found(make_pair: MakePair) -> None:
-    """``raise_if_reset`` tells of a reset although nothing was received or sent since, and of none before."""
+    """``raise_if_reset`` reports a reset even if nothing was received or sent since, and none before it."""
     async with make_pair() as (a, b):
         await b.send(b"x")
         b.raise_if_reset()
