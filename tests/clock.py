@@ -1,4 +1,4 @@
-"""A clock that jumps: when nothing else can happen, time moves on to the next deadline, at once."""
+"""Virtual clocks: when no descriptor is ready, time jumps to the next deadline at once."""
 
 import functools
 from collections.abc import Callable, Coroutine
@@ -11,7 +11,7 @@ T = TypeVar("T")
 
 
 class JumpClock(Clock):
-    """Virtual seconds from 0 on; ``jumps`` are the moments it jumped to."""
+    """Virtual seconds, from 0. ``jumps`` are the times to which it jumped."""
 
     def __init__(self) -> None:
         self.time = 0.0
@@ -31,14 +31,14 @@ class JumpClock(Clock):
 
 
 class PatientClock(JumpClock):
-    """Jumps only when real descriptors have been silent for a moment, which loopback never is with news to tell."""
+    """Jumps only when no descriptor was ready for 20 ms, so that data on loopback has arrived before."""
 
     def wait(self, poll: Poll, timeout: float | None) -> list[tuple[int, int]]:
         return poll(0 if timeout == 0 else 0.02) or super().wait(poll, timeout)
 
 
 class CountingClock(JumpClock):
-    """Counts how often the loop goes round, and refuses to let it spin."""
+    """Counts the turns of the loop, and fails after ``limit`` of them."""
 
     def __init__(self, limit: int = 1000) -> None:
         super().__init__()
@@ -52,12 +52,12 @@ class CountingClock(JumpClock):
 
 
 def run(main: Coroutine[Any, Any, T], clock: JumpClock | None = None) -> T:
-    """Run on a clock that jumps."""
+    """Run a coroutine on a clock that jumps."""
     return kernel.run(main, clock=clock or JumpClock())
 
 
 def on_kernel(test: Callable[..., Coroutine[Any, Any, None]] | None = None, *, limit: int = 1000) -> Any:
-    """Let an ``async def`` be a test: it runs on a clock that jumps, and in fewer than ``limit`` rounds of the loop."""
+    """Make an ``async def`` a test, which runs on a clock that jumps, in fewer than ``limit`` turns of the loop."""
     if test is None:
         return functools.partial(on_kernel, limit=limit)
 
