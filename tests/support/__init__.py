@@ -1,6 +1,6 @@
-"""What every test can use: netkit as a process, peers in threads, and no sleeping.
+"""Helpers for tests: netkit as a process, peers in threads, and waiting without sleeps.
 
-The commonest words stand here; what fewer tests need is in the modules.
+The most used names are here; the others are in the modules.
 """
 
 from tests.support.forkserver import NETKIT

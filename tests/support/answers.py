@@ -1,4 +1,4 @@
-"""Answers of an HTTP server in memory: what our client makes of them."""
+"""Reading an HTTP server's answers with our client, in memory."""
 
 import itertools
 from collections.abc import Sequence
@@ -10,11 +10,11 @@ from netkit.protocols.http import Exchange, Head, Request
 from tests.clock import run
 from tests.memory import MemoryStream, pair
 
-ODD = (Exit.PROTOCOL, Exit.PARTIAL, Exit.TOO_BIG)  # what a malformed answer may be
+ODD = (Exit.PROTOCOL, Exit.PARTIAL, Exit.TOO_BIG)  # the exit codes of malformed answers
 
 
 class Answer:
-    """What came of an answer: its head if it has one, the body as far as it came, and the failure if there was one."""
+    """The result of reading an answer: its head, the body as far as it was read, and the failure, if any."""
 
     def __init__(self) -> None:
         self.head: Head | None = None
@@ -28,14 +28,14 @@ class Answer:
 
 
 def take(answer: bytes, cuts: Sequence[int] = (), method: str = "GET", *, ends: bool = True) -> Answer:
-    """Read an answer that comes in pieces, cut at ``cuts``; if it does not end, the connection stays open."""
+    """Read an answer that comes in pieces, cut at ``cuts``. Unless ``ends``, the connection stays open after it."""
     taken = Answer()
 
     async def send(stream: MemoryStream) -> None:
         edges = sorted({0, len(answer), *(cut for cut in cuts if 0 < cut < len(answer))})
         for start, end in itertools.pairwise(edges):
             await stream.send(answer[start:end])
-            while stream._out.buffer:  # until that piece is read by itself
+            while stream._out.buffer:  # until that piece is read alone
                 await stream._out.wait()
         if ends:
             await stream.send_eof()
@@ -62,7 +62,7 @@ def take(answer: bytes, cuts: Sequence[int] = (), method: str = "GET", *, ends: 
 
 
 def undo(body: bytes, codings: str | None, step: int = 9973) -> tuple[bytes, Exit, int]:
-    """What comes of a body that comes in pieces, how it ended, and the longest piece that came."""
+    """Decode a body that comes in pieces of ``step`` bytes; return the data, the exit code and the longest chunk."""
     parts = [b""]
     end = Exit.OK
 
