@@ -1,7 +1,7 @@
-"""A wire between two networks that delays, loses, doubles, reorders and corrupts packets, each by a chance of its own.
+"""A link between two network namespaces that randomly delays, loses, duplicates, reorders and corrupts packets.
 
-``python -m tests.support.bad_wire PID`` runs in the one network; PID is a process in the other. It makes an interface
-``bad`` in each, says so, and carries packets until its stdin ends; then it prints as JSON what it did to how many.
+Run ``python -m tests.support.bad_wire PID`` in one namespace; PID is a process in the other. It makes an interface
+``bad`` in each, prints "ready", and forwards packets until its stdin ends. Then it prints its counts as JSON.
 """
 
 import ctypes
@@ -17,15 +17,15 @@ import sys
 import time
 
 _TUNSETIFF, _TUN, _NO_HEADER = 0x400454CA, 0x0001, 0x1000  # linux/if_tun.h
-_DELAY = 0.004, 0.002  # s, and how much more or less
+_DELAY = 0.004, 0.002  # s, plus or minus
 _LOST = _DOUBLED = 0.03
-_EARLY = 0.10  # of them overtake others
+_EARLY = 0.10  # have no delay, so they overtake others
 _CORRUPTED = 0.01
 _ADDRESSES = "10.9.1.1", "10.9.1.2"
 
 
 def _interface(address: str) -> int:
-    """Make the interface in the network that this process is in; return what packets are read from and written to."""
+    """Make the interface in this process's namespace; return the descriptor to read and write its packets."""
     fd = os.open("/dev/net/tun", os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
     fcntl.ioctl(fd, _TUNSETIFF, struct.pack("16sH22x", b"bad", _TUN | _NO_HEADER))
     environment = {**os.environ, "PATH": os.environ.get("PATH", os.defpath) + ":/usr/sbin:/sbin"}
@@ -42,7 +42,7 @@ def _enter(pid: str) -> None:
 
 
 def main(pid: str) -> None:
-    """Carry packets until stdin ends."""
+    """Forward packets until stdin ends."""
     near = _interface(_ADDRESSES[0])
     _enter(pid)
     far = _interface(_ADDRESSES[1])
