@@ -1,4 +1,4 @@
-"""What servers of binary protocols say, and what our probes say to them."""
+"""Messages of binary protocols: those of servers, and those of our probes."""
 
 import re
 import struct
@@ -55,23 +55,23 @@ MYSQL_DENIED = b"#28000Access denied for user 'netkit'@'localhost' (using passwo
 
 
 def bson(*elements: bytes) -> bytes:
-    """A document of elements."""
+    """A BSON document of ``elements``."""
     body = b"".join(elements) + b"\0"
     return struct.pack("<i", 4 + len(body)) + body
 
 
 def bson_bool(name: bytes, value: bool) -> bytes:
-    """An element that is true or false."""
+    """A boolean element."""
     return b"\x08" + name + b"\0" + bytes([value])
 
 
 def bson_text(name: bytes, value: bytes) -> bytes:
-    """An element that is a text."""
+    """A string element."""
     return b"\x02" + name + b"\0" + struct.pack("<i", len(value) + 1) + value + b"\0"
 
 
 BSON_OK, BSON_NOT_OK = (b"\x01ok\0" + struct.pack("<d", value) for value in (1.0, 0.0))
-# One element of each type, of which many come with a hello: topologyVersion, localTime, tags, and so on.
+# One element of each type. Servers send many of them in answer to hello: topologyVersion, localTime and others.
 BSON_OTHERS = (
     b"\x03topologyVersion\0" + bson(b"\x07processId\0" + bytes(12), b"\x12counter\0" + bytes(8)),
     b"\x04hosts\0" + bson(bson_text(b"0", b"a:27017"), bson_text(b"1", b"b:27017")),
@@ -119,7 +119,7 @@ def kafka_request(key: int, version: int, body: bytes = b"") -> bytes:
 
 
 def kafka_versions(*ranges: tuple[int, int, int], error: int = 0) -> bytes:
-    """An answer to ApiVersions: keys of requests, and the oldest and the newest version of each."""
+    """An answer to ApiVersions. ``ranges`` are the key of a request, and its oldest and newest version."""
     each = b"".join(struct.pack("!hhh", *values) for values in ranges)
     return kafka_message(struct.pack("!ihi", 18, error, len(ranges)) + each)
 
@@ -177,7 +177,7 @@ SERVING = b"\x08\x01"
 def grpc_answer(
     status: int | str | None = 0, message: bytes | None = SERVING, text: str = "", http: str = "200"
 ) -> bytes:
-    """All that a server says that answers a check: its settings, headers, a message if there is one, and trailers."""
+    """All that a server sends to answer a health check: settings, headers, a message if there is one, and trailers."""
     server = H2Connection(H2Configuration(client_side=False))
     client = H2Connection(H2Configuration())
     client.initiate_connection()
@@ -197,7 +197,7 @@ def grpc_answer(
 
 
 def grpc_heard(said: bytes) -> tuple[dict[str, str], bytes]:
-    """The headers and the body of what a client has asked."""
+    """The headers and the body of a client's request."""
     server = H2Connection(H2Configuration(client_side=False, header_encoding="utf-8"))
     server.initiate_connection()
     events = server.receive_data(said)
@@ -208,7 +208,7 @@ def grpc_heard(said: bytes) -> tuple[dict[str, str], bytes]:
 
 # -- all
 
-# What a server says that is ready, up to the byte that tells, and all that it hears.
+# What a server that is ready sends, up to the byte that shows it, and a pattern of all that it receives.
 BINARY = {
     "postgres": (POSTGRES_SCRAM, re.escape(POSTGRES_REQUEST)),
     "mysql": (mysql_greeting() + mysql_error(2, 1045, MYSQL_DENIED), re.escape(mysql_response())),

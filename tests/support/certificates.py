@@ -1,4 +1,4 @@
-"""Certificates, good and bad."""
+"""Valid and invalid certificates, and TLS contexts for peers."""
 
 import datetime
 import ssl
@@ -30,7 +30,7 @@ def der_of(
     begin: datetime.datetime = BEGIN,
     end: datetime.datetime = END,
 ) -> bytes:
-    """Return the DER of a certificate, as it is to be read: its key is nobody's."""
+    """Return the DER of a certificate, for tests that only read it."""
     builder = (
         x509.CertificateBuilder()
         .subject_name(subject)
@@ -46,21 +46,21 @@ def der_of(
 
 
 class Pair(NamedTuple):
-    """Files in PEM: a certificate, its key, and the two in one."""
+    """Files in PEM: a certificate, its key, and both in one."""
 
     cert: str
     key: str
     both: str
 
     def options(self) -> tuple[str, ...]:
-        """As netkit takes them."""
+        """The options for netkit."""
         return "--cert", self.cert, "--key", self.key
 
 
 class Pki:
-    """An authority and what it issued; ``ca`` is the file to trust, ``other_ca`` that of a stranger.
+    """An authority and its certificates. ``ca`` is its file, ``other_ca`` that of another, untrusted authority.
 
-    ``name`` and ``other`` are their names as RFC 4514 writes them.
+    ``name`` and ``other`` are their names in the format of RFC 4514.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -79,7 +79,7 @@ class Pki:
         self.names = self._issued("names", "*.example.org", "xn--bcher-kva.example", "fe80::1", "192.0.2.7")
 
     def bad(self, kind: str) -> Pair:
-        """Return a pair that no client may take for localhost or 127.0.0.1: one of BAD."""
+        """Return a pair for localhost and 127.0.0.1 with a fault: one of BAD, or "ending", "untrusted"."""
         past, now = datetime.datetime(2020, 1, 1), datetime.datetime.now(datetime.UTC)
         local = ("localhost", "127.0.0.1")
         return {
@@ -97,12 +97,12 @@ class Pki:
         return self._issued("hosts", *names)
 
     def below(self, file: str, *, known: bool = True) -> Pair:
-        """Return a pair and its chain up to the root, which is ``known`` or a stranger."""
+        """Return a pair with its chain up to a root, which is trusted if ``known``."""
         authority = (self._authority if known else self._stranger).create_child_ca()
         return self.keep(file, authority.issue_cert("localhost", "127.0.0.1"))
 
     def incomplete(self) -> Pair:
-        """Return a pair whose certificate says where its issuer's is found, and whose chain does not have that."""
+        """Return a pair without its issuer's certificate, but with the URL where that is found."""
         where = x509.UniformResourceIdentifier("http://ca.example/issuer.crt")
         access = x509.AccessDescription(AuthorityInformationAccessOID.CA_ISSUERS, where)
         issuer = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "an issuer")])
@@ -119,9 +119,9 @@ class Pki:
         issuer: x509.Name | None = None,
         extensions: Sequence[x509.ExtensionType] = (),
     ) -> Pair:
-        """Issue a certificate with alternative names as they are given, or as the DER of all.
+        """Issue a certificate with these alternative names, or the DER of their extension.
 
-        It is ``signed`` by the authority, whatever name its ``issuer`` has, or by itself.
+        It is ``signed`` by the authority, whatever the name of ``issuer``, or else self-signed.
         """
         key = ec.generate_private_key(ec.SECP256R1())
         authority = x509.load_pem_x509_certificate(self._authority.cert_pem.bytes())
@@ -148,12 +148,12 @@ class Pki:
         return self._pair(file, certificate.public_bytes(serialization.Encoding.PEM), pem_of(key))
 
     def encrypted(self) -> str:
-        """Return the key of ``good`` as a file that wants a passphrase."""
+        """Return a file with the key of ``good``, encrypted with PASSPHRASE."""
         key: Any = serialization.load_pem_private_key(Path(self.good.key).read_bytes(), None)
         return self._write("encrypted", pem_of(key, PASSPHRASE))
 
     def keep(self, name: str, issued: trustme.LeafCert) -> Pair:
-        """Write what was issued to files."""
+        """Write an issued certificate to files."""
         chain = b"".join(blob.bytes() for blob in issued.cert_chain_pems)
         return self._pair(name, chain, issued.private_key_pem.bytes())
 
@@ -171,7 +171,7 @@ class Pki:
     # -- contexts of peers
 
     def server(self, pair: Pair | None = None, *, asks: bool = False, **about: Any) -> ssl.SSLContext:
-        """Return the context of a server, which ``asks`` for the certificates of clients."""
+        """Return the context of a server. If it ``asks``, clients must have a certificate."""
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         pair = pair or self.good
         context.load_cert_chain(pair.cert, pair.key)
@@ -181,7 +181,7 @@ class Pki:
         return _set(context, **about)
 
     def client_context(self, pair: Pair | None = None, **about: Any) -> ssl.SSLContext:
-        """Return the context of a client that trusts the authority, with a certificate if it has one."""
+        """Return the context of a client that trusts the authority, with the certificate ``pair``, if any."""
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         context.load_verify_locations(self.ca)
         if pair is not None:
