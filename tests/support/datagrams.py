@@ -1,4 +1,4 @@
-"""What tests of datagrams work with: sockets that are closed at the end, ours and plain ones, on the real kernel."""
+"""Sockets for tests of datagrams, ours and plain ones, which are closed at the end."""
 
 import socket
 from collections.abc import Awaitable, Callable
@@ -19,7 +19,7 @@ HOSTS = ("127.0.0.1", "::1")
 
 
 class Room:
-    """What a script works with; all that it opens is closed at its end."""
+    """Opens the sockets of a script, and closes them at its end."""
 
     def __init__(self, stack: ExitStack) -> None:
         self._stack = stack
@@ -35,7 +35,7 @@ class Room:
         return sock
 
     def plain(self, host: str = "127.0.0.1") -> socket.socket:
-        """A socket that knows nothing of ours."""
+        """A plain socket of Python's."""
         sock = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_DGRAM)
         self._stack.callback(sock.close)
         sock.settimeout(PATIENCE)
@@ -44,7 +44,7 @@ class Room:
 
 
 def run(script: Callable[[Room], Awaitable[Any]], clock: kernel.Clock | None = None) -> Any:
-    """Run a script on the kernel; one that hangs fails."""
+    """Run a script on the kernel. One that hangs fails."""
 
     async def main() -> Any:
         with ExitStack() as stack, deadline(now() + (PATIENCE if clock is None else 1e9)):

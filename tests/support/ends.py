@@ -1,4 +1,4 @@
-"""The two ends of a connection that is told of, and how JSON writes them."""
+"""The two endpoints of a connection, for tests of events, and their fields in JSON."""
 
 from typing import Any
 
@@ -11,6 +11,6 @@ P, L = ("192.0.2.7", 5432), ("192.0.2.1", 40000)
 
 
 def ends(**ends: tuple[str, int]) -> dict[str, Any]:
-    """Return the fields for IPv4 ends over TCP."""
+    """Return the JSON fields for IPv4 endpoints over TCP."""
     named = {f"{who}_{what}": part for who, end in ends.items() for what, part in zip(WHAT, end, strict=True)}
     return {**named, "family": "ipv4", "protocol": "tcp"}
