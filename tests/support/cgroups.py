@@ -1,4 +1,4 @@
-"""Control groups: how much memory, or how many processes, what runs in one may have."""
+"""Control groups that limit the memory or the number of processes of a command."""
 
 import contextlib
 import os
@@ -12,9 +12,9 @@ _ROOT = Path("/sys/fs/cgroup")
 
 @contextlib.contextmanager
 def limited(controller: str, most: int) -> Iterator[list[str]]:
-    """Give what runs a command with at most so many bytes (``memory``) or processes (``pids``), all that it starts too.
+    """Yield the words to put before a command, to limit it and its children to ``most`` bytes (``memory``) or ``pids``.
 
-    The test is skipped where the system lets nobody make such a group.
+    The test is skipped if the system does not allow to make such a group.
     """
     unified = (_ROOT / "cgroup.controllers").exists()
     group = (_ROOT if unified else _ROOT / controller) / f"netkit-test-{os.getpid()}"
@@ -30,6 +30,6 @@ def limited(controller: str, most: int) -> Iterator[list[str]]:
             pytest.skip(f"control groups limit no {controller} here")
         yield ["sh", "-c", 'echo $$ >"$0/cgroup.procs" && exec "$@"', str(group)]
     finally:
-        while (group / "cgroup.procs").read_text():  # who has just ended is in it for another moment
+        while (group / "cgroup.procs").read_text():  # processes that have just ended are in it for another moment
             os.sched_yield()
         group.rmdir()

@@ -1,11 +1,11 @@
-"""Bytes to send, and how to compare many of them."""
+"""Bytes to send, and comparison of bulk data."""
 
 import hashlib
 import os
 import random
 from pathlib import Path
 
-PATTERN = b"".join(b"%07d\n" % n for n in range(12_500))  # 100,000 bytes, each of which knows its place
+PATTERN = b"".join(b"%07d\n" % n for n in range(12_500))  # 100,000 bytes; each line has its number
 
 DATA = random.Random(1).randbytes(300_000)
 
@@ -17,17 +17,17 @@ MIB = 1 << 20
 
 
 def amount(usual: int, *, full: int) -> int:
-    """How much a test takes: what is usual, or what its fault is about in full, with TESTS_FULL=1 (``.ci/modes``)."""
+    """The size of a test: ``usual``, or ``full``, that of the fault it covers, with TESTS_FULL=1 (``.ci/modes``)."""
     return full if os.environ.get("TESTS_FULL") == "1" else usual
 
 
 def digest(data: bytes) -> str:
-    """Return what stands for many bytes in a failed assertion."""
+    """Return a hash, to compare bulk data without printing it."""
     return hashlib.sha256(data).hexdigest()
 
 
 def check_same(got: bytes, wanted: bytes) -> None:
-    """Assert that bulk data is what it should be, without printing it."""
+    """Assert that bulk data is equal, without printing it."""
     if got != wanted:
         first = next((i for i, (a, b) in enumerate(zip(got, wanted, strict=False)) if a != b), None)
         where = "one is the beginning of the other" if first is None else f"first difference at byte {first}"
@@ -35,5 +35,5 @@ def check_same(got: bytes, wanted: bytes) -> None:
 
 
 def files(folder: Path) -> list[str]:
-    """The names of what is in a folder."""
+    """The names of the files in a folder, sorted."""
     return sorted(path.name for path in folder.iterdir())
