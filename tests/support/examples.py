@@ -1,4 +1,4 @@
-"""The examples of the documents and man pages: each line that is to be typed, and where it stands."""
+"""The examples in documents and man pages: each command line, and the document or page it is in."""
 
 import re
 from collections.abc import Iterator
@@ -10,12 +10,12 @@ from netkit.cli.pages import Terms
 _ROOT = Path(__file__).parents[2]
 DOCUMENTS = [_ROOT / "README.md", *sorted((_ROOT / "docs").glob("*.md"))]
 _FENCE = re.compile(r"^```(?:\w+ title=(\S+))?.*?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-_TYPED = re.compile(r"""(?:'[^']*'|"[^"]*"|[^'"\s]|\s(?!\s))*""")  # up to two spaces, behind which it is explained
+_TYPED = re.compile(r"""(?:'[^']*'|"[^"]*"|[^'"\s]|\s(?!\s))*""")  # up to two spaces, after which it is explained
 _TABLE = re.compile(r"^\| you (?:typed|want) \| type \|\n(?:\|.*\n)+", re.MULTILINE)
 
 
 def blocks(text: str) -> Iterator[str]:
-    """Yield the lines of indented blocks; those that end in a backslash are joined."""
+    """Yield the lines of indented blocks, with lines that end in a backslash joined."""
     for line in re.sub(r"\\\n\s*", "", _FENCE.sub("", text)).splitlines():
         if re.match(r" {4}\S", line):
             found = _TYPED.match(line.strip())
@@ -24,7 +24,7 @@ def blocks(text: str) -> Iterator[str]:
 
 
 def cells(text: str) -> Iterator[str]:
-    """Yield what the second column of tables says is to be typed."""
+    """Yield the command lines in the second column of tables."""
     for table in _TABLE.findall(text):
         for row in table.splitlines()[2:]:
             yield from re.findall(r"`([^`]+)`", re.split(r"(?<!\\)\|", row)[2].replace("\\|", "|"))
@@ -37,7 +37,7 @@ def files(document: str) -> dict[str, str]:
 
 
 def examples() -> Iterator[tuple[str, str]]:
-    """Yield where each example stands, and the example. A command's help has those of its man page."""
+    """Yield the name of a document or man page, and an example in it. Help has the examples of the man page."""
     for page in man.pages():
         for section in page.sections:
             if section.title in ("EXAMPLES", "TOPICS"):

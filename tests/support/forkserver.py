@@ -1,14 +1,14 @@
-"""Starts netkit in milliseconds: a server that has imported it already forks a process for every run.
+"""Starts netkit in milliseconds: a server that has already imported it forks a process for each run.
 
-Most of a short run of ``python -m netkit`` is the start of an interpreter and its imports. A Python that did both, one
-for each process of pytest, forks instead. What it forks is a child of pytest's and not its own, so pytest waits for it,
-signals it and sees its exit code as with any other. It begins as a process that was just executed would: with the
-arguments, environment, folder, limit and descriptors that it was given and no others, and signals as Python has them.
+Most of a short run of ``python -m netkit`` is the start of the interpreter and its imports. A server, one for each
+process of pytest, does both once and then forks. The forked process is a child of pytest, not of the server, so pytest
+waits for it, signals it and gets its exit code as usual. It starts as an executed process would: with the arguments,
+environment, working directory, limit and descriptors that it was given, no others, and Python's signal handlers.
 
-Four things differ. The hash seed is the server's; memory is shared with it until it is written to; cmdline and environ
-in /proc are the server's; and what a test changes of pytest's own process, such as its umask or the signals it ignores,
-is not inherited. Where that matters ask for a real process. You get one anyway if Popen is told what the server cannot
-do, if a variable differs that is read only when an interpreter starts, and where the system cannot fork like that.
+Four things differ. The hash seed is the server's. Memory is shared with the server until it is written to. cmdline and
+environ in /proc are the server's. And what a test changes in pytest's own process, such as the umask or ignored
+signals, is not inherited. If that matters, ask for a ``real`` process. You also get one if Popen gets an argument that
+the server does not support, if a variable differs that is only read at the start, and if the system cannot fork so.
 """
 
 import atexit
@@ -35,10 +35,10 @@ NETKIT = (sys.executable, "-m", "netkit")
 
 _SIZE = struct.Struct("!I")
 _PID = struct.Struct("!i")
-_MOST_DESCRIPTORS = 64  # that are passed to a run
-# What an interpreter, its loader and its C library read once, when they start.
+_MOST_DESCRIPTORS = 64  # passed to a run
+# Variables that the interpreter, its loader and the C library read once, at the start.
 _READ_ONCE = ("PYTHON", "LD_", "LC_", "LANG", "MALLOC_", "GLIBC_", "OPENSSL_")
-# What Popen is told if it is told nothing; the server does no other.
+# The defaults of Popen, which are all that the server supports.
 _DEFAULTS = {
     "executable": None,
     "preexec_fn": None,
@@ -51,7 +51,7 @@ _DEFAULTS = {
     "start_new_session": False,
     "process_group": -1,
 }
-# Imported by functions of netkit's, or of its libraries, once they are needed.
+# Modules that functions of netkit, or of its libraries, import when they are needed.
 _LATE = ("difflib", "encodings.idna", "json", "shlex", "ssl", "traceback", "h11", "idna")
 
 
@@ -59,19 +59,19 @@ _LATE = ("difflib", "encodings.idna", "json", "shlex", "ssl", "traceback", "h11"
 
 
 class Process(subprocess.Popen[bytes]):
-    """A process as Popen starts it, with unbuffered pipes; netkit is forked instead, unless it must be ``real``."""
+    """A Popen with unbuffered pipes. netkit is forked by the server, unless ``real``."""
 
     def __init__(self, argv: Sequence[str], *, real: bool = False, **popen: Any) -> None:
         self._real = real
         super().__init__(argv, bufsize=0, **popen)
 
     def wait(self, timeout: float | None = None) -> int:
-        """Wait for the end. Popen looks again and again if there is a timeout; this sleeps until it happens."""
+        """Wait for the end. Unlike Popen, this does not poll if there is a timeout."""
         if timeout is None or self.returncode is not None or not hasattr(os, "pidfd_open"):
             return super().wait(timeout)
         try:
             fd = os.pidfd_open(self.pid)
-        except ProcessLookupError:  # another thread was told of the end
+        except ProcessLookupError:  # another thread has waited for it
             return super().wait()
         try:
             ended = select.poll()
@@ -96,15 +96,15 @@ class Process(subprocess.Popen[bytes]):
 
 
 class _Server:
-    """The server of this process, which is started when it is first needed."""
+    """The fork server of this process, which is started when it is first needed."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()  # for one run at a time: the answer to a request is the next
+        self._lock = threading.Lock()  # one request at a time: answers come in order
         self._socket: socket.socket | None = None
         self._fixed: dict[str, str] = {}
 
     def start(self, how: Mapping[str, Any]) -> int | None:
-        """Start what Popen was asked for and return its process id; None if only a real process will do."""
+        """Start what Popen was asked to start and return its process id, or None if it needs a real process."""
         argv = tuple(how["args"])
         environment = os.environ if how["env"] is None else how["env"]
         if sys.platform != "linux" or argv[: len(NETKIT)] != NETKIT:
@@ -131,9 +131,9 @@ class _Server:
                 finally:
                     os.close(folder)
                 answer = self._socket.recv(_PID.size)
-            except OSError:  # Popen will say what is wrong
+            except OSError:  # Popen will report what is wrong
                 return None
-            except BaseException:  # an answer that is left would be taken for the next one
+            except BaseException:  # an unread answer would be taken for that of the next request
                 self._socket.close()
                 self._socket = None
                 raise
@@ -150,7 +150,7 @@ class _Server:
             )
 
         def end() -> None:
-            ours.close()  # at which it ends, as it does when we are killed
+            ours.close()  # which ends the server, as our death does
             process.wait()
 
         atexit.register(end)
@@ -174,7 +174,7 @@ def _send(to: socket.socket, request: Any, fds: Sequence[int]) -> None:
 
 
 def _serve(requests: socket.socket) -> None:
-    """Fork for each request, until nobody can make one any more."""
+    """Fork for each request, until the socket of requests is closed."""
     main = _load()
     clone = _Clone()
     while True:
@@ -199,12 +199,12 @@ def _load() -> Any:
     for name in _LATE:
         importlib.import_module(name)
     gc.collect()
-    gc.freeze()  # or the first collection in each run would touch, and so copy, all of this
+    gc.freeze()  # otherwise the first collection of each run would write to, and so copy, all of this memory
     return importlib.import_module("netkit.__main__").main
 
 
 class _Clone:
-    """fork(2), but the child is one of our parent's, which can wait for it as for any other."""
+    """fork(2), but the child's parent is our parent, which can wait for it as for its other children."""
 
     _CLONE3 = 435  # on every architecture
     _GET_TID_ADDRESS = 40
@@ -212,7 +212,7 @@ class _Clone:
 
     def __init__(self) -> None:
         self._libc = ctypes.PyDLL(None)  # keeps the GIL, as os.fork() does
-        # The C library keeps the thread's id in its own memory, and expects of fork that the child's be put there.
+        # The C library stores the thread's id in its own memory, and expects fork to store the child's there.
         place = ctypes.c_void_p()
         if self._libc.prctl(self._GET_TID_ADDRESS, ctypes.byref(place)) or not place.value:
             raise OSError("the system does not tell where the C library keeps the id of the thread")
@@ -222,7 +222,7 @@ class _Clone:
         self._arguments = (ctypes.c_uint64 * 8)(flags, 0, place.value)  # the rest of clone_args is 0
 
     def __call__(self) -> int:
-        """Return the child's process id, 0 in the child, and -1 if there is none."""
+        """Return the child's process id, 0 in the child, or -1 if that failed."""
         ctypes.pythonapi.PyOS_BeforeFork()
         pid: int = self._libc.syscall(self._CLONE3, self._arguments, ctypes.sizeof(self._arguments))
         if pid:
@@ -241,7 +241,7 @@ def _run(
     limit: tuple[int, int],
     passed: Sequence[int],
 ) -> NoReturn:
-    """Be what ``python -m netkit`` would be, to its end."""
+    """Run as ``python -m netkit`` would, and exit."""
     code = 1
     try:
         os.fchdir(fds[0])
@@ -262,11 +262,11 @@ def _run(
             sys.stdout.flush()
             sys.stderr.flush()
         finally:
-            os._exit(code)  # what an interpreter does at its end takes longer than all of this
+            os._exit(code)  # the shutdown of the interpreter takes longer than all of this
 
 
 def _take(fds: Sequence[int], places: Sequence[int]) -> None:
-    """Put each descriptor in its place, and close all others."""
+    """Move each descriptor to its number in ``places``, and close all others."""
     above = max(*fds, *places) + 1
     for fd, place in zip([fcntl.fcntl(fd, fcntl.F_DUPFD, above) for fd in fds], places, strict=True):
         os.dup2(fd, place)
