@@ -1,6 +1,6 @@
-"""``python grpc_server.py CERT KEY``: a server of gRPC in plain text, one with TLS, and one without a health service.
+"""``python grpc_server.py CERT KEY`` serves gRPC at three ports: plain text, TLS, and without a health service.
 
-It prints their ports, and serves until its stdin ends.
+It prints the ports, and serves until its stdin ends.
 """
 
 import sys
@@ -9,7 +9,7 @@ from pathlib import Path
 
 import grpc
 
-# A HealthCheckRequest with the service that it names, and the status that it gets: SERVING, NOT_SERVING, UNKNOWN.
+# HealthCheckRequests, which name a service, and the answers: SERVING, NOT_SERVING, UNKNOWN.
 _STATES = {b"": b"\x08\x01", b"\x0a\x04down": b"\x08\x02", b"\x0a\x07unknown": b""}
 
 
@@ -22,7 +22,7 @@ def _check(request: bytes, context: grpc.ServicerContext) -> bytes:
 
 
 def main(cert: str, key: str) -> None:
-    """Serve."""
+    """Serve until stdin ends."""
     health = grpc.method_handlers_generic_handler(
         "grpc.health.v1.Health", {"Check": grpc.unary_unary_rpc_method_handler(_check)}
     )

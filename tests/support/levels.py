@@ -1,7 +1,7 @@
-"""The level of a test: how much of the world it needs. It follows from what a test can reach, if it is not marked.
+"""The level of a test: what it uses of the system. It is found from the names that a test uses, unless it is marked.
 
-``pure`` calls functions, ``memory`` runs tasks on the kernel, ``loopback`` has sockets or terminals, ``process`` starts
-programs, ``interop`` starts other people's: these are the tests of that folder.
+``pure`` tests call functions, ``memory`` ones run tasks on the kernel, ``loopback`` ones use sockets or terminals,
+``process`` ones start programs. ``interop`` ones, those of that folder, start programs other than netkit.
 """
 
 import functools
@@ -15,7 +15,7 @@ import pytest
 
 LEVELS = ("pure", "memory", "loopback", "process", "interop")
 
-# What makes a test one of a level: a module, a function or a class that it, or what it uses of the tests, names.
+# The modules, functions and classes that give a level to a test that uses them, itself or through other test code.
 _REACHED = {
     "netkit.core.kernel.run": "memory",
     "netkit.core.tcp_server.listen": "loopback",
@@ -24,14 +24,14 @@ _REACHED = {
     "subprocess": "process",
     "tests.support.forkserver.Process": "process",
 }
-# The events of sys.audit that only a test of a level, or above, may raise.
+# The events of sys.audit that a test may raise only from this level on.
 _ALLOWED_FROM = {"socket.bind": "loopback", "socket.connect": "loopback", "subprocess.Popen": "process"}
 
 _current = LEVELS[-1]
 
 
 def level_of(item: pytest.Function) -> str:
-    """The level that a test is marked with, or else that of what it, its fixtures and its parameters can reach."""
+    """The level that a test is marked with, or else the highest that it, its fixtures and its parameters use."""
     for level in LEVELS:
         if item.get_closest_marker(level):
             return level
@@ -54,7 +54,7 @@ def _level(things: Iterable[Any]) -> int:
 
 
 def _reached(things: Iterable[Any]) -> Iterator[str]:
-    """Yield the names of all modules, functions and classes that ``things`` use, themselves or by way of the tests."""
+    """Yield the names of all modules, functions and classes that ``things`` use, directly or through test code."""
     waiting, seen = list(things), set()
     while waiting:
         thing = waiting.pop()
@@ -74,7 +74,7 @@ def _reached(things: Iterable[Any]) -> Iterator[str]:
 
 
 def _used(thing: Any) -> Iterator[Any]:
-    """Yield what a function or class names, where that is something of its module's."""
+    """Yield the objects of its module, and their attributes, that a function or class names."""
     if isinstance(thing, type):
         yield from (getattr(member, "fget", member) for member in vars(thing).values())
         return
@@ -95,7 +95,7 @@ def _names(code: types.CodeType) -> Iterator[str]:
 
 
 def enforce(level: str) -> None:
-    """From now on refuse what is above a level."""
+    """From now on, raise RuntimeError for what is above a level."""
     global _current
     _current = level
 
