@@ -1,4 +1,4 @@
-"""Servers that probes ask: caches, queues, SSH, names and time. Each has its log in the folder that it is given."""
+"""Real servers for probes: caches, queues, SSH, DNS and NTP. Each writes its log to the folder that it is given."""
 
 import contextlib
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ from tests.support.starttls_servers import HERE, Files, serving
 
 @contextlib.contextmanager
 def redis(files: Files, *options: str) -> Iterator[dict[str, int]]:
-    """Redis, with TLS too; its data is in a file data.rdb of the folder."""
+    """Redis, in plain text and with TLS. Its data is in the folder, in data.rdb."""
     ports = {"redis": free_port(), "rediss": free_port()}
     argv = [tool("redis-server"), "--bind", HERE, "--port", str(ports["redis"]), "--tls-port", str(ports["rediss"])]
     argv += ["--tls-cert-file", files.cert, "--tls-key-file", files.key, "--tls-ca-cert-file", files.cert]
@@ -21,13 +21,13 @@ def redis(files: Files, *options: str) -> Iterator[dict[str, int]]:
 
 
 def command(port: int, *lines: str) -> bytes:
-    """Give commands to a redis server, and return its answers."""
+    """Send commands to a Redis server, and return its answers."""
     return exchange(port, "".join(f"{line}\r\n" for line in (*lines, "QUIT")).encode())
 
 
 @contextlib.contextmanager
 def memcached(files: Files, *options: str) -> Iterator[dict[str, int]]:
-    """memcached, which tells of what it does on stderr if asked to, and has no log."""
+    """memcached, which has no log, but writes to stderr with -v."""
     port = free_port()
     with serving(files, [tool("memcached"), "-l", HERE, "-p", str(port), "-u", "root", *options], port):
         yield {"memcached": port}
@@ -35,7 +35,7 @@ def memcached(files: Files, *options: str) -> Iterator[dict[str, int]]:
 
 @contextlib.contextmanager
 def nats(files: Files, *options: str) -> Iterator[dict[str, int]]:
-    """A server of NATS."""
+    """A NATS server."""
     port = free_port()
     argv = [tool("nats-server"), "-a", HERE, "-p", str(port), "-l", str(files.folder / "log"), *options]
     with serving(files, argv, port):
@@ -44,7 +44,7 @@ def nats(files: Files, *options: str) -> Iterator[dict[str, int]]:
 
 @contextlib.contextmanager
 def mosquitto(files: Files) -> Iterator[dict[str, int]]:
-    """A broker of MQTT that takes anybody, in plain text and over TLS, and at the port ``closed`` nobody unknown."""
+    """An MQTT broker that allows anonymous clients, in plain text and over TLS, but not at the port ``closed``."""
     ports = {name: free_port() for name in ("mqtt", "mqtts", "closed")}
     conf = files.folder / "mosquitto.conf"
     conf.write_text(
@@ -68,7 +68,7 @@ def openssh(files: Files, more: str = "") -> Iterator[dict[str, int]]:
 
 @contextlib.contextmanager
 def nsd(files: Files, zone: str = ". 3600 IN SOA a. b. 1 2 3 4 5\n. 3600 IN NS a.\n") -> Iterator[dict[str, int]]:
-    """A name server of the root, to which its zone is lost if there is none."""
+    """A name server for the root zone, whose zone file is missing if ``zone`` is empty."""
     port = free_port()
     conf = files.folder / "nsd.conf"
     if zone:
@@ -99,7 +99,7 @@ def nsd(files: Files, zone: str = ". 3600 IN SOA a. b. 1 2 3 4 5\n. 3600 IN NS a
 
 @contextlib.contextmanager
 def chronyd(files: Files, more: str = "local stratum 10\n") -> Iterator[dict[str, int]]:
-    """A server of time that leaves the clock alone, and takes it for right unless ``more`` does not say so."""
+    """An NTP server that does not set the clock. By default it considers the local clock synchronized."""
     port = free_port()
     conf = files.folder / "chrony.conf"
     conf.write_text(f"port {port}\nbindaddress {HERE}\nallow\ncmdport 0\npidfile {files.folder}/pid\n{more}")
