@@ -1,10 +1,10 @@
-"""A process that has sockets of every kind open, and a name that no terminal should obey. Run as a program.
+"""A program that has sockets of every kind open, and a name with an escape sequence, for tests of ``sockets``.
 
 It reads a JSON list of commands from stdin, runs them one after the other while its sockets are open, and writes a JSON
-object: ``pids`` of itself and of the child that shares its sockets, how many it ``opened``, and the ``outputs``.
+object: ``pids`` of itself and of a child that shares its sockets, how many it ``opened``, and the ``outputs``.
 
-With ``churn`` as an argument there is no child: threads open and close sockets, up to the empty command of the list;
-what is open then stays so.
+With the argument ``churn`` there is no child. Threads open and close sockets until the empty command of the list, and
+the sockets open at that time are kept.
 """
 
 import ctypes
@@ -26,7 +26,7 @@ _THREADS, _EACH = 4, 250
 
 
 def opened(folder: str) -> list[socket.socket]:
-    """Return sockets of every protocol, family and type, in many states, those of unix in a folder."""
+    """Return sockets of every protocol, family and type, in many states; unix sockets are in ``folder``."""
     made: list[socket.socket] = []
 
     def add(kind: int, address: Any, *, listens: bool = False, family: int = socket.AF_INET) -> socket.socket:
@@ -76,7 +76,7 @@ def opened(folder: str) -> list[socket.socket]:
 
 
 def _settle(sock: socket.socket) -> None:
-    """Return once the peer's kernel has acknowledged all, our end too: an ACK may wait for 40 ms."""
+    """Wait until the peer's kernel has acknowledged everything, also our FIN: an ACK may be delayed by 40 ms."""
     while (
         fcntl.ioctl(sock, _SIOCOUTQ, bytes(4)) != bytes(4)
         or sock.getsockopt(socket.SOL_TCP, socket.TCP_INFO, 1)[0] == _FIN_WAIT_1
@@ -85,14 +85,14 @@ def _settle(sock: socket.socket) -> None:
 
 
 def churn(stop: threading.Event) -> list[socket.socket]:
-    """Open and close sockets until told to stop, and return those that are open then."""
+    """Open and close sockets until ``stop`` is set, and return those that are open then."""
     last: list[socket.socket] = []
     with socket.create_server(("127.0.0.1", 0), backlog=512) as server:
         while True:
             for number in range(_EACH // 5):
                 client = socket.create_connection(server.getsockname())
                 served, _ = server.accept()
-                if number % 25:  # closed by RST, leaving nothing behind
+                if number % 25:  # closed by RST, so that no TIME_WAIT is left
                     client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
                 other = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
                 other.bind(("127.0.0.1", 0))
@@ -104,7 +104,7 @@ def churn(stop: threading.Event) -> list[socket.socket]:
 
 
 def main() -> None:
-    """See above."""
+    """Run the program; see the top of this file."""
     folder, *how = sys.argv[1:]
     commands = json.load(sys.stdin)
     ctypes.CDLL(None).prctl(_PR_SET_NAME, NAME, 0, 0, 0)
