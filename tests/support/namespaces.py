@@ -1,4 +1,4 @@
-"""Networks and file systems of a test's own."""
+"""Namespaces for tests: networks, mounts and process ids."""
 
 import contextlib
 import functools
@@ -9,7 +9,7 @@ import pytest
 
 from tests.support.processes import tool
 
-# A network of its own in which a firewall drops, refuses and rejects; then netkit.
+# A script for ``separate``: loopback, with a firewall that drops and rejects.
 FIREWALL = """
 ip link set lo up
 nft -f - <<'END'
@@ -27,9 +27,9 @@ END
 
 
 def separate(*script: str, network: bool = True) -> list[str]:
-    """What runs a command in a view of files, and a ``network``, of its own, as its root, after lines of shell.
+    """The words that run a command as root in new mount and ``network`` namespaces, after lines of shell.
 
-    The test is skipped where that is not allowed, or what the lines run is not installed.
+    The test is skipped if that is not allowed, or if ip or nft is missing that the lines run.
     """
     unshare = [tool("unshare"), "-rnm" if network else "-rm"]
     for word in ("ip", "nft"):
@@ -41,7 +41,7 @@ def separate(*script: str, network: bool = True) -> list[str]:
 
 
 def as_process_1() -> list[str]:
-    """What runs a command as process 1 of a namespace of its own. The test is skipped where that is not allowed."""
+    """The words that run a command as process 1 of a new namespace. The test is skipped if that is not allowed."""
     unshare = [tool("unshare"), "-rpf", "--mount-proc"]
     if not _may(*unshare):
         pytest.skip("namespaces are not allowed here")
@@ -54,21 +54,21 @@ def _may(*unshare: str) -> bool:
 
 
 class Network:
-    """A network that lasts as long as the process ``pid``; ``inside`` is what runs a command in it."""
+    """The network namespace of the process ``pid``; ``inside`` are the words that run a command in it."""
 
     def __init__(self, pid: int) -> None:
         self.pid = pid
         self.inside = ["nsenter", f"--target={pid}", "--user", "--net", "--preserve-credentials"]
 
     def do(self, script: str) -> str:
-        """Run lines of shell in it, and return what they print."""
+        """Run lines of shell in it, and return their output."""
         lines = "PATH=$PATH:/usr/sbin:/sbin\n" + script
         return subprocess.run([*self.inside, "sh", "-ec", lines], check=True, capture_output=True, text=True).stdout
 
 
 @contextlib.contextmanager
 def network(*script: str, beside: Network | None = None) -> Iterator[Network]:
-    """A network of its own, after lines of shell; ``beside`` is one whose root is to be root in this one too."""
+    """A new network namespace, set up by lines of shell. It shares its user namespace with ``beside``."""
     tool("nsenter")
     words = separate("ip link set lo up", *script)
     if beside is not None:
@@ -87,7 +87,7 @@ NEAR, FAR = "10.9.0.1", "10.9.0.2"
 
 @contextlib.contextmanager
 def wire() -> Iterator[tuple[Network, Network]]:
-    """Two networks with a wire between them, whose ends are interfaces ``wire`` with the addresses NEAR and FAR."""
+    """Two networks joined by a veth pair; both interfaces are named ``wire``, with the addresses NEAR and FAR."""
     with network() as near, network(beside=near) as far:
         near.do(f"ip link add wire type veth peer name wire netns {far.pid}")
         for end, address in ((near, NEAR), (far, FAR)):

@@ -1,7 +1,7 @@
-"""Networks described as data, and what dialling them does, in exact virtual seconds.
+"""Networks as data, and a simulation of dialling them in exact virtual seconds.
 
-A network is one ``(address, seconds, answer)`` per address, in the order in which they are tried; the answer comes that
-long after the attempt began: ``success``, ``refused`` or ``timeout``.
+A network has an ``(address, seconds, answer)`` for each address, in the order in which they are tried. The answer comes
+so many seconds after the attempt began: ``success``, ``refused`` or ``timeout``.
 """
 
 import errno
@@ -19,7 +19,7 @@ _ERRORS = {"refused": errno.ECONNREFUSED, "timeout": errno.ETIMEDOUT}
 
 
 class Told(NamedTuple):
-    """How a race went: who won, when it was over, when each attempt began, and what became of the connections."""
+    """The result of a race: its winner, its end, the begin of each attempt, and what became of the others."""
 
     winner: str | None
     at: float
