@@ -1,4 +1,4 @@
-"""The other side of a conversation: servers in threads and clients, and how they behave."""
+"""Peers in the tests' own process: servers in threads, clients, their behaviours, and waiting on sockets."""
 
 import contextlib
 import errno
@@ -20,7 +20,7 @@ _names = itertools.count()
 
 
 class Peer:
-    """A TCP server in a thread; ``port`` is where, ``results`` what each call of the behaviour returned or raised."""
+    """A TCP server in a thread. ``results`` has what each call of the behaviour returned, or the OSError it raised."""
 
     def __init__(self, behaviour: Callable[[socket.socket], Any], host: str = "127.0.0.1", port: int = 0) -> None:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
@@ -52,7 +52,7 @@ class Peer:
             self.results.put(error)
 
     def result(self) -> Any:
-        """Wait for the next behaviour to end and return what it returned."""
+        """Wait until the next behaviour ends, and return its result."""
         return self.results.get(timeout=PATIENCE)
 
     def close(self) -> None:
@@ -91,7 +91,7 @@ def server_socket(way: str) -> tuple[str, socket.socket]:
 
 @contextlib.contextmanager
 def full_backlog(host: str = "127.0.0.1", port: int = 0) -> Iterator[int]:
-    """Give a port on loopback that drops every further SYN: its backlog is full and nobody accepts."""
+    """Yield a port on loopback that drops every further SYN, as its backlog is full and nobody accepts."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.create_server((host, port), family=family, backlog=0) as listener, contextlib.ExitStack() as stack:
         for _ in range(4):
@@ -102,8 +102,8 @@ def full_backlog(host: str = "127.0.0.1", port: int = 0) -> Iterator[int]:
 
 
 def free_port() -> int:
-    """A port that nobody has. It is below those that the system gives away, so that it is still free in a while."""
-    chance = random.SystemRandom()  # what others draw from is seeded alike in all workers of pytest-xdist
+    """A free port. It is below the ephemeral ports, so that the system does not assign it soon after."""
+    chance = random.SystemRandom()  # the default generator has the same seed in all workers of pytest-xdist
     while True:
         port = chance.randrange(10_000, 32_768)
         with socket.socket() as tcp, socket.socket(type=socket.SOCK_DGRAM) as udp, contextlib.suppress(OSError):
@@ -138,7 +138,7 @@ def connect(port: int, *, window: int | None = None) -> socket.socket:
 
 
 def until_reset(sock: socket.socket) -> bytes:
-    """Return what comes before a reset, over TLS before a cut without close_notify; an end instead is an error."""
+    """Return the data before a reset, or over TLS an end without close_notify. A clean end is an error."""
     sock.settimeout(PATIENCE)
     got = b""
     try:
@@ -150,7 +150,7 @@ def until_reset(sock: socket.socket) -> bytes:
 
 
 def is_reset(port: int, data: bytes = b"", source: str = "127.0.0.1") -> bool:
-    """Tell whether a client is reset without a word, which may happen before it knows that it is connected."""
+    """Whether a client is reset without receiving data, perhaps while it still connects."""
     try:
         with socket.create_connection(("127.0.0.1", port), PATIENCE, (source, 0)) as client:
             client.sendall(data)
@@ -161,7 +161,7 @@ def is_reset(port: int, data: bytes = b"", source: str = "127.0.0.1") -> bool:
 
 @contextlib.contextmanager
 def udp(host: str = "127.0.0.1", port: int = 0) -> Iterator[socket.socket]:
-    """Open a plain datagram socket, with room for much."""
+    """Open a plain datagram socket, with a large receive buffer."""
     with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_DGRAM) as sock:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 22)
         sock.settimeout(PATIENCE)
@@ -170,25 +170,25 @@ def udp(host: str = "127.0.0.1", port: int = 0) -> Iterator[socket.socket]:
 
 
 def address(sock: socket.socket) -> str:
-    """Where a socket is, in one word."""
+    """The address of a socket: HOST:PORT."""
     host, port = sock.getsockname()[:2]
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def label(sock: socket.socket) -> bytes:
-    """Return the label of a client's lines."""
+    """Return the label that netkit puts before a client's lines."""
     host, port = sock.getsockname()
     return f"{host}:{port}\t".encode()
 
 
 def exchange(port: int, data: bytes, host: str = "127.0.0.1") -> bytes:
-    """Connect, send ``data`` and our end, and return all that comes back."""
+    """Connect, send ``data`` and our end, and return all data received."""
     with socket.create_connection((host, port), timeout=PATIENCE) as sock:
         return converse(sock, data)
 
 
 def converse(sock: socket.socket, data: bytes) -> bytes:
-    """Send ``data`` and our end, while all that comes is read and returned."""
+    """Send ``data`` and our end, and at the same time read to the end; return all data received."""
     sock.settimeout(PATIENCE)
     sender = threading.Thread(target=lambda: (sock.sendall(data), sock.shutdown(socket.SHUT_WR)))
     sender.start()
@@ -198,7 +198,7 @@ def converse(sock: socket.socket, data: bytes) -> bytes:
 
 
 def read_all(sock: socket.socket) -> bytes:
-    """Read to the end."""
+    """Return all data until the end."""
     chunks = []
     while chunk := sock.recv(1 << 18):
         chunks.append(chunk)
@@ -216,13 +216,13 @@ def receive(sock: socket.socket, count: int) -> bytes:
 
 
 def echo(sock: socket.socket) -> None:
-    """Send back all that comes."""
+    """Send back all data."""
     while data := sock.recv(65536):
         sock.sendall(data)
 
 
 def send(data: bytes) -> Callable[[socket.socket], bytes]:
-    """Return a server that sends and then reads to the end, or to a reset."""
+    """Return a behaviour that sends ``data`` and then returns what it reads until the end."""
 
     def behave(client: socket.socket) -> bytes:
         client.sendall(data)
@@ -232,20 +232,20 @@ def send(data: bytes) -> Callable[[socket.socket], bytes]:
 
 
 def say_some(sock: socket.socket) -> None:
-    """Send a word, so that netkit is known to be there, then nothing."""
+    """Send a word, which shows the test that netkit is connected, then nothing."""
     sock.sendall(b"some")
     outlast(sock)
 
 
 def drip(sock: socket.socket, data: bytes, gap: float) -> None:
-    """Send byte after byte with pauses of ``gap`` seconds. The clocks of a process are real, so these are too."""
+    """Send single bytes with pauses of ``gap`` seconds, which are real, as the clock of another process is."""
     for place in range(len(data)):
         sock.sendall(data[place : place + 1])
         select.select([], [], [], gap)
 
 
 def wait_for_refusal(port: int) -> None:
-    """Wait until nobody listens on a port any more."""
+    """Wait until no process listens on a port."""
     while True:
         with socket.socket() as late:
             if late.connect_ex(("127.0.0.1", port)) == errno.ECONNREFUSED:
@@ -253,24 +253,24 @@ def wait_for_refusal(port: int) -> None:
 
 
 def outlast(sock: socket.socket) -> None:
-    """Neither read nor send until the other side resets or closes both ways."""
+    """Neither read nor send until the peer resets the connection, or both directions are closed."""
     poll = select.poll()
-    poll.register(sock, 0)  # errors and hang-ups are always told
+    poll.register(sock, 0)  # errors and hang-ups are always reported
     assert poll.poll(PATIENCE * 1000)
 
 
 def wait_for_input(sock: socket.socket) -> None:
-    """Wait until something can be read, and leave it unread."""
+    """Wait until data can be read, and leave it unread."""
     assert select.select([sock], [], [], PATIENCE)[0]
 
 
 def is_silent(sock: socket.socket) -> bool:
-    """Whether there is nothing to be read at this moment, no end either."""
+    """Whether there is neither data to read now, nor the end."""
     return not select.select([sock], [], [], 0)[0]
 
 
 def resent(sock: socket.socket) -> int:
-    """How many segments of a TCP connection were sent again; the first was if nobody took the client at once."""
+    """How many segments of a TCP connection were sent again, among them a SYN that a full backlog dropped."""
     (count,) = struct.unpack_from("I", sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 104), 100)  # linux/tcp.h
     return int(count)
 
@@ -293,7 +293,7 @@ def jam(sock: socket.socket) -> None:
 
 
 def push(fd: int, process: Running, limit: int) -> int:
-    """Write zeros until no more is taken and the process waits, and return how many were; fail beyond ``limit``."""
+    """Write zeros until no more are taken and the process waits. Return their number; fail if above ``limit``."""
     zeros = bytes(65536)
     pushed = 0
     os.set_blocking(fd, False)
