@@ -1,4 +1,4 @@
-"""Proxies as their clients meet them: scripted ones, for what goes wrong too, and other people's."""
+"""Scripted proxies, which may also misbehave, and the messages of SOCKS."""
 
 import socket
 from collections.abc import Callable, Sequence
@@ -8,36 +8,36 @@ from tests.support.peers import drip, receive
 
 TARGET = "target.test:9"  # a name that only a proxy could look up
 
-# What a client of SOCKS 5 says (RFC 1928, RFC 1929), and a server.
+# The messages of a SOCKS 5 client (RFC 1928, RFC 1929), and of its server.
 GREETING, GREETING_WITH_PASSWORD = b"\5\1\0", b"\5\2\0\2"
 REQUEST = b"\5\1\0\3\x0btarget.test\0\x09"
 NO_AUTHENTICATION, BY_PASSWORD = b"\5\0", b"\5\2"
 GRANTED = b"\5\0\0\1\x7f\0\0\1\0\x50"
-# And one of SOCKS 4a.
+# Those of SOCKS 4a.
 REQUEST_4A = b"\4\1\0\x09\0\0\0\xff\0target.test\0"
 GRANTED_4 = b"\0\x5a" + bytes(6)
 
 Step = tuple[bytes, bytes]
-"""What is asked, and what is answered."""
+"""A request, and the answer to it."""
 
 SOCKS5: Sequence[Step] = ((GREETING, NO_AUTHENTICATION), (REQUEST, GRANTED))
 SOCKS4A: Sequence[Step] = ((REQUEST_4A, GRANTED_4),)
 
 
 def http(answer: bytes) -> Sequence[Step]:
-    """The dialogue of CONNECT; what is asked is the head, whatever its fields."""
+    """The steps of CONNECT. The request is a head with any fields."""
     return ((b"\r\n\r\n", answer),)
 
 
 def shout(sock: socket.socket) -> None:
-    """The target: the five bytes that it gets come back in upper case."""
+    """Be the target: receive five bytes and send them back in upper case."""
     sock.sendall(receive(sock, 5).upper())
 
 
 def scripted(
     steps: Sequence[Step], then: Callable[[socket.socket], Any] = shout, *, gap: float | None = None
 ) -> Callable[[socket.socket], list[bytes]]:
-    """The behaviour of a peer: answer each request, byte by byte if there is a ``gap`` (s), and go on as ``then``.
+    """Return a peer's behaviour: answer each request, by single bytes if there is a ``gap`` (s), and call ``then``.
 
     It returns the requests.
     """
@@ -58,7 +58,7 @@ def scripted(
 
 
 def head(sock: socket.socket) -> bytes:
-    """Read the head of a request, byte by byte, so that nothing behind it is taken."""
+    """Read the head of a request byte by byte, so that nothing after it is read."""
     came = b""
     while not came.endswith(b"\r\n\r\n") and (byte := sock.recv(1)):
         came += byte

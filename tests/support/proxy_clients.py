@@ -1,4 +1,4 @@
-"""What clients of a proxy send and get, by the documents of SOCKS4, SOCKS4a, RFC 1928 and RFC 9110."""
+"""Requests of a proxy's clients, and its answers: SOCKS4, SOCKS4a, SOCKS5 (RFC 1928), CONNECT (RFC 9110)."""
 
 import ipaddress
 import socket
@@ -21,7 +21,7 @@ def socks4a(port: int, host: str = "localhost", user: bytes = b"") -> bytes:
 
 
 def socks5(port: int, host: str = "localhost", command: int = 1) -> bytes:
-    """The request of SOCKS5 for an address or a name, as it comes after the method is agreed on."""
+    """The request of SOCKS5 for an address or a name, which follows the choice of the method."""
     try:
         packed = ipaddress.ip_address(host).packed
         address = bytes([1 if len(packed) == 4 else 4]) + packed
@@ -41,7 +41,7 @@ def http(port: int, host: str = "localhost", fields: str = "") -> bytes:
 
 
 def request(protocol: str, port: int, host: str = "127.0.0.1") -> bytes:
-    """All that a client says to get to a port of a host, 127.0.0.1 by name where the protocol is about names."""
+    """All that a client sends to connect to a port of a host; to 127.0.0.1 by name if the protocol uses names."""
     name = "localhost" if host == "127.0.0.1" else host
     return {
         "socks4": lambda: socks4(port, host),
@@ -53,7 +53,7 @@ def request(protocol: str, port: int, host: str = "127.0.0.1") -> bytes:
 
 
 def reply(protocol: str, sock: socket.socket) -> bytes:
-    """Receive all that a proxy answers to a request, up to the first byte of the stream."""
+    """Receive a proxy's whole answer to a request, up to the first byte of the stream."""
     if protocol == "http":
         return b"".join(_head(sock))
     if protocol.startswith("socks4"):
@@ -71,7 +71,7 @@ def _head(sock: socket.socket) -> Iterator[bytes]:
 
 
 def granted(protocol: str, answer: bytes) -> bool:
-    """Whether a proxy has said that the target is reached."""
+    """Whether the answer says that the target is connected."""
     if protocol == "http":
         return answer.startswith(b"HTTP/1.1 200 ")
     if protocol.startswith("socks4"):
@@ -80,7 +80,7 @@ def granted(protocol: str, answer: bytes) -> bool:
 
 
 def tunnel(protocol: str, proxy: int, port: int, host: str = "127.0.0.1") -> socket.socket:
-    """A connection to a port by way of a proxy on this machine."""
+    """A connection to a port through a proxy on this machine."""
     sock = connect(proxy)
     sock.sendall(request(protocol, port, host))
     answer = reply(protocol, sock)
