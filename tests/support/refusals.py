@@ -1,4 +1,4 @@
-"""Mistakes in what is typed: netkit is run in this process, and refuses in one line."""
+"""Usage errors and failures: netkit is run in this process, and must refuse in one line."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ COMMANDS = {file.stem.replace("_", "-") for file in Path(netkit.commands.__path_
 
 
 def the_line(err: str) -> str:
-    """Return the one line of a message, which is printable ASCII and of bounded length."""
+    """Return the one line of a message, after checking its form: printable ASCII, not too long."""
     assert err.count("\n") == 1
     assert err.endswith("\n")
     assert len(err) <= 400
@@ -23,7 +23,7 @@ def the_line(err: str) -> str:
 
 
 def mistake(capfd: pytest.CaptureFixture[str], args: list[str]) -> str:
-    """Run netkit in this process, and return the line with which it refused."""
+    """Run netkit in this process, and return the line of its usage error."""
     code = run(list(args))
     out, err = capfd.readouterr()
     assert (code, out) == (2, ""), err
@@ -34,7 +34,7 @@ def mistake(capfd: pytest.CaptureFixture[str], args: list[str]) -> str:
 
 
 def refused(capfd: pytest.CaptureFixture[str], *args: str, code: int = 2) -> str:
-    """Run netkit in this process, and return the one line with which it refused; stdout has nothing."""
+    """Run netkit in this process, and return its message without the prefix. stdout must be empty."""
     assert run(list(args)) == code
     out, err = capfd.readouterr()
     assert out == ""

@@ -1,4 +1,4 @@
-"""What tests of ``netkit relay`` share: targets and clients over TCP, TLS and unix sockets, and what it said."""
+"""Targets and clients for tests of ``netkit relay``, over TCP, TLS and unix sockets."""
 
 import contextlib
 import queue
@@ -18,19 +18,19 @@ Behaviour = Callable[[Any], Any]
 
 
 class Target(NamedTuple):
-    """Where a target is, and what each call of its behaviour returned or raised."""
+    """The address of a target, and what each call of its behaviour returned or raised."""
 
     address: str
     results: "queue.SimpleQueue[Any]"
 
     def result(self) -> Any:
-        """Wait for the next behaviour to end and return what it returned."""
+        """Wait until the next behaviour ends, and return its result."""
         return self.results.get(timeout=PATIENCE)
 
 
 @contextlib.contextmanager
 def target(kind: str, behaviour: Behaviour, pki: Pki, folder: Path) -> Iterator[Target]:
-    """Serve clients with ``behaviour`` over ``tcp`` or ``tls``; over ``unix`` the first one alone."""
+    """Serve clients with ``behaviour`` over ``tcp`` or ``tls``; over ``unix`` only the first one."""
     if kind == "unix":
         path, results = str(folder / "target"), queue.SimpleQueue[Any]()
         with socket.socket(socket.AF_UNIX) as listener:
@@ -57,12 +57,12 @@ def target(kind: str, behaviour: Behaviour, pki: Pki, folder: Path) -> Iterator[
 
 
 def secured_by(pki: Pki, sock: socket.socket) -> ssl.SSLSocket:
-    """A client of TLS, which takes an end without close_notify for the failure it is."""
+    """A TLS client that raises an error for an end without close_notify."""
     return pki.client_context().wrap_socket(sock, server_hostname="localhost", suppress_ragged_eofs=False)
 
 
 def answering(sock: socket.socket) -> bytes:
-    """Return all that came, once it was answered with OTHER."""
+    """Read to the end, answer with OTHER, and return what was read."""
     data = read_all(sock)
     sock.sendall(OTHER)
     if hasattr(sock, "unwrap"):
