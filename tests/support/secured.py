@@ -1,4 +1,4 @@
-"""A peer of TLS whose every record is ours to place."""
+"""A TLS peer that controls when each record is sent."""
 
 import functools
 import socket
@@ -10,13 +10,13 @@ from tests.support.processes import PATIENCE
 
 
 class Cut(Exception):
-    """The other side ended without close_notify."""
+    """The peer ended without close_notify."""
 
 
 class Secured:
-    """One end of TLS over a blocking socket: a half-close is one, a cut is told, and each record goes when we say.
+    """One end of TLS over a blocking socket. It can half-close, detects a cut, and sends each record when told to.
 
-    ``ciphertext`` counts what was received of the socket.
+    ``ciphertext`` counts the bytes received from the socket.
     """
 
     def __init__(self, sock: socket.socket, context: ssl.SSLContext, name: str | None = None) -> None:
@@ -29,7 +29,7 @@ class Secured:
         self.tls = context.wrap_bio(self._incoming, self._outgoing, server_side=name is None, server_hostname=name)
 
     def do_handshake(self) -> "Secured":
-        """Go through the handshake; an alert that it ends in is sent."""
+        """Do the handshake. If it fails, the alert is sent."""
         try:
             self._until_done(self.tls.do_handshake)
         finally:
@@ -37,7 +37,7 @@ class Secured:
         return self
 
     def recv(self) -> bytes:
-        """Return what comes next, b"" after close_notify; raise Cut if there was none."""
+        """Return the next data, or b"" after close_notify. Raises Cut for an end without it."""
         try:
             return bytes(self._until_done(lambda: self.tls.read(65536)))
         except ssl.SSLZeroReturnError:
@@ -51,23 +51,23 @@ class Secured:
         return b"".join(parts)
 
     def read_exactly(self, count: int) -> bytes:
-        """Read so many bytes."""
+        """Read exactly ``count`` bytes."""
         data = b""
         while len(data) < count:
             data += self._until_done(functools.partial(self.tls.read, count - len(data)))
         return data
 
     def send(self, data: bytes) -> None:
-        """Send all of it."""
+        """Send all of ``data``."""
         self.tls.write(data)
         self.flush()
 
     def end(self) -> None:
-        """Send close_notify. Only for who has read all that came."""
+        """Send close_notify. The caller must have read all data received."""
         try:
             self.tls.unwrap()
         except ssl.SSLError:
-            pass  # the other's is still to come
+            pass  # the peer's has not come yet
         self.flush()
 
     def flush(self) -> None:
@@ -89,9 +89,9 @@ class Secured:
 
 
 def serving(context: ssl.SSLContext, behaviour: Callable[[Secured], Any]) -> Callable[[socket.socket], Any]:
-    """Return the behaviour of a peer (see tests.support) that secures its clients first.
+    """Return a behaviour for ``peer`` (see tests.support) that does the handshake first.
 
-    What it comes to is what ``behaviour`` returns, or how the handshake or the stream failed.
+    It returns what ``behaviour`` returns, or the error of the handshake or the stream.
     """
 
     def behave(sock: socket.socket) -> Any:
@@ -104,7 +104,7 @@ def serving(context: ssl.SSLContext, behaviour: Callable[[Secured], Any]) -> Cal
 
 
 def dialled(port: int, context: ssl.SSLContext, host: str = "127.0.0.1", name: str = "localhost") -> Secured:
-    """Connect and go through the handshake; the caller closes ``sock``."""
+    """Connect and do the handshake. The caller closes ``sock``."""
     sock = socket.create_connection((host, port), PATIENCE)
     try:
         return Secured(sock, context, name).do_handshake()

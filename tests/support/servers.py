@@ -1,4 +1,4 @@
-"""``serve`` on the kernel beside a script, and clients without a loop of their own."""
+"""Running the core's ``serve`` beside a script in one kernel, and simple clients for it."""
 
 import socket
 from collections.abc import Awaitable, Callable
@@ -21,19 +21,19 @@ BARE = Endpoint(None, 0)  # as in ``netkit listen 0``
 
 
 async def echo(stream: SocketStream) -> str | None:
-    """Send back what comes."""
+    """Send back all data."""
     await pump(stream, stream)
     return None
 
 
 async def hold(stream: SocketStream) -> str | None:
-    """Keep the client for as long as one is let."""
+    """Keep the client until cancelled."""
     await Event().wait()
     return None
 
 
 class Client:
-    """A client without a loop of its own: what it does is done when the call returns."""
+    """A blocking client, except for receiving, which waits in the kernel."""
 
     def __init__(self, listener: Listener, number: int = 0) -> None:
         endpoint = listener.endpoints[number]
@@ -50,19 +50,19 @@ class Client:
         self.socket.close()
 
     async def receive(self) -> bytes:
-        """Receive what is there, when it is there."""
+        """Wait for data and receive it."""
         await kernel.readable(self.socket.fileno())
         data = self.socket.recv(65536)
         kernel.notify_closing(self.socket.fileno())
         return data
 
     async def exchange(self, data: bytes) -> bytes:
-        """Send, and receive what comes back."""
+        """Send data, and receive the answer."""
         self.socket.sendall(data)
         return await self.receive()
 
     async def was_reset(self) -> bool:
-        """Receive to the end, and tell whether it was a reset."""
+        """Receive to the end; return whether it was a reset."""
         try:
             while await self.receive():
                 pass
@@ -72,7 +72,7 @@ class Client:
 
 
 class Server:
-    """``serve`` beside a test: how it goes and when it ends."""
+    """A run of ``serve``: its events, its failure, and when it ended."""
 
     def __init__(self, listener: Listener) -> None:
         self.listener = listener
@@ -89,7 +89,7 @@ class Server:
         self.ended_at = now()
 
     def seen(self, kind: type) -> list[Any]:
-        """The events of a kind so far."""
+        """The events of one type so far."""
         return [event for event in self.events if isinstance(event, kind)]
 
 
@@ -101,7 +101,7 @@ def serving(
     clock: Clock | None = None,
     **limits: Any,
 ) -> Server:
-    """Serve while a script runs, and until the server ends by itself; on a clock that jumps unless another is given."""
+    """Serve while a script runs, and until the server ends by itself. The default clock jumps."""
     result: list[Server] = []
 
     async def main() -> None:
