@@ -1,6 +1,6 @@
-"""Two machines: ``here``, where the lines of documents are typed, and one that is db, cache, example.org and all else.
+"""Two machines for the examples of documents: ``here`` runs them, and the other is db, cache, example.org and so on.
 
-They are networks with a wire between them, and have /etc/hosts, /etc/resolv.conf, /dev and /run of their own.
+They are network namespaces joined by a veth pair, with their own /etc/hosts, /etc/resolv.conf, /dev and /run.
 """
 
 import contextlib
@@ -120,21 +120,21 @@ StrictHostKeyChecking no
 UserKnownHostsFile /dev/null
 LogLevel ERROR
 """
-# PostgreSQL's AuthenticationOk and ReadyForQuery, as the manual's "Message Formats" has them.
+# PostgreSQL's AuthenticationOk and ReadyForQuery; see "Message Formats" in its manual.
 _POSTGRES = b"R\0\0\0\x08\0\0\0\0Z\0\0\0\x05I"
 
 
 class _Service(NamedTuple):
-    """The programs it needs, where it serves, and a line of shell, which says on stderr what was asked of it."""
+    """The programs that it needs, its ports, and the line of shell that runs it and writes requests to stderr."""
 
     programs: str
     where: str
     line: str
-    here: bool = False  # on the first machine, whose ports are also those of the examples
+    here: bool = False  # on the first machine, whose ports the examples use, too
 
 
 def _each(address: str, does: str, *, here: bool = False) -> _Service:
-    """A line of shell, which socat would take apart, for each connection to, or datagram at, an address of socat's."""
+    """A service that runs a line of shell for each connection or datagram at an address of socat."""
     kind, rest = address.partition(",")[0].split(":")
     where = f"{'tcp' if 'TCP' in kind else 'udp'}:{rest}" if rest.isdigit() else f"unix:{rest}"
     return _Service("socat xxd", where, f"DOES={shlex.quote(does)} exec socat {address},reuseaddr,fork EXEC:does", here)
@@ -184,7 +184,7 @@ _SERVICES = {
 
 
 class Services:
-    """Both machines, and what serves on them; ``pair`` is the certificate that they have."""
+    """Both machines, and their services. ``pair`` is their certificate."""
 
     def __init__(self, near: Network, far: Network, folder: Path, pki: Pki, stack: contextlib.ExitStack) -> None:
         self.pair = pki.for_hosts(*_CERTIFIED)
@@ -199,13 +199,13 @@ class Services:
         self._running: dict[str, Running] = {}
 
     def inside(self, folder: Path) -> list[str]:
-        """What runs a command on the first machine, in ``folder``."""
+        """The words that run a command on the first machine, in ``folder``."""
         nsenter, *options = self._near.inside
         return [nsenter, "--mount", f"--wd={folder}", *options, "env", *self._variables]
 
     @contextlib.contextmanager
     def serving(self, *names: str) -> Iterator[list[Running]]:
-        """Have services, whose stderr tells what they are asked; those of the first machine end with the block."""
+        """Start services, whose requests are in their stderr. Those of the first machine end with the block."""
         with contextlib.ExitStack() as here:
             for name in names:
                 if _SERVICES[name].here:
@@ -221,7 +221,7 @@ class Services:
         programs, where, line, here = _SERVICES[name]
         for program in programs.split():
             tool(program)
-        if name == "ssh":  # which knows the users of the real machine
+        if name == "ssh":  # runs outside, as it needs the real machine's users
             _, port = stack.enter_context(sshd(self._folder))
             (self._folder / "ssh_config").write_text(_SSH.format(user=login(), folder=self._folder))
             argv = [tool("socat"), f"UNIX-LISTEN:{self._folder}/ssh.sock,fork", f"TCP:127.0.0.1:{port}"]
@@ -235,7 +235,7 @@ class Services:
         return server
 
     def _await(self, network: Network, where: str, server: Running) -> None:
-        """Return once the server has a port, or a unix socket."""
+        """Wait until the server has bound a port, or a unix socket."""
         kind, _, name = where.partition(":")
         state = {"tcp": "0A", "udp": "07"}.get(kind)
         pattern = re.compile(rf":{int(name):04X} [0-9A-F:]+ {state} " if state else rf" @?{name}$", re.MULTILINE)
@@ -247,14 +247,14 @@ class Services:
 
 
 def _end(server: Running) -> None:
-    """End a service with all that it started."""
+    """Kill a service and all processes that it started."""
     with contextlib.suppress(ProcessLookupError):
         os.killpg(server.pid, signal.SIGKILL)
 
 
 @contextlib.contextmanager
 def services(folder: Path, pki: Pki) -> Iterator[Services]:
-    """Both machines, with their files in ``folder``. netkit is on the PATH; ``there`` runs a command on the second."""
+    """Both machines, with files in ``folder``. netkit is on the PATH, and ``there`` runs a command on the second."""
     _write(folder)
     etc = f"cd {shlex.quote(str(folder))}\n{_NEAR}"
     with network(etc) as near, network(beside=near) as far, contextlib.ExitStack() as stack:
@@ -271,7 +271,7 @@ def services(folder: Path, pki: Pki) -> Iterator[Services]:
 
 
 def _write(folder: Path) -> None:
-    """Write the files of the services, and those of the machine."""
+    """Write the files of the services and of the machines."""
     for name, text in {
         "hosts": "".join(f"{address} {names}\n" for address, names in _HOSTS.items()),
         "resolv.conf": "nameserver 9.9.9.9\n",
@@ -288,7 +288,7 @@ def _write(folder: Path) -> None:
     site.mkdir()
     for name in ("big.iso", "a.iso", "b.iso", "version"):
         (site / name).write_text(f"this is {name}\n")
-        os.utime(site / name, (0, 0))  # older than what is there of it on the other machine
+        os.utime(site / name, (0, 0))  # older than partial copies on the other machine
     (folder / "bin").mkdir()
     _script(folder, "netkit", f'exec {shlex.join(NETKIT)} "$@"')
     _script(folder, "does", 'eval "$DOES"')
