@@ -1,4 +1,4 @@
-"""Interactive shells on a terminal, and what is typed into them."""
+"""Interactive shells on a terminal, and typing into them."""
 
 import contextlib
 import os
@@ -27,7 +27,7 @@ _SET_UP = {
 
 
 class Shell:
-    """A shell on a terminal, which shows what it shows."""
+    """A shell on an emulated terminal."""
 
     def __init__(self, ours: int) -> None:
         self._ours = ours
@@ -41,7 +41,7 @@ class Shell:
         return str(self._screen.display[cursor.y][: cursor.x])
 
     def await_line(self, line: str) -> None:
-        """Read on until the line is this, behind the prompt."""
+        """Read until the line after the prompt is ``line``."""
         while self.line != PROMPT + line:
             if not select.select([self._ours], [], [], PATIENCE)[0]:
                 shown = "\n".join(self._screen.display).rstrip()
@@ -49,12 +49,12 @@ class Shell:
             self._stream.feed(os.read(self._ours, 65536))
 
     def run(self, line: str) -> None:
-        """Type a line that says nothing, and wait for the prompt behind it."""
+        """Type a line without output, and wait for the next prompt."""
         os.write(self._ours, line.encode() + b"; clear\r")
         self.await_line("")
 
     def completed(self, typed: str, line: str) -> None:
-        """Type something, press the tab key, and wait until the line is ``line``; then erase it."""
+        """Type ``typed``, press Tab, wait until the line is ``line``, and erase it."""
         os.write(self._ours, typed.encode() + _TAB)
         self.await_line(line)
         os.write(self._ours, _ERASE)

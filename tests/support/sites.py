@@ -1,4 +1,4 @@
-"""A web server that follows a script: which answer comes next, over connections that are kept."""
+"""A web server with scripted answers, over persistent connections."""
 
 import contextlib
 import socket
@@ -12,7 +12,7 @@ Answer = bytes | Callable[[socket.socket], object]
 
 
 class Got(NamedTuple):
-    """A request: its first line, its fields by name in lower case, its body, and which connection it came over."""
+    """A request: its first line, its fields by name in lower case, its body, and the number of its connection."""
 
     line: str
     fields: dict[str, str]
@@ -21,7 +21,7 @@ class Got(NamedTuple):
 
 
 class Site:
-    """A server; ``got`` are the requests so far, ``connections`` how many came."""
+    """A server. ``got`` are the requests so far, ``connections`` is their number of connections."""
 
     def __init__(self, answers: Iterator[Answer]) -> None:
         self.got: list[Got] = []
@@ -34,7 +34,7 @@ class Site:
         return f"http://127.0.0.1:{self.port}"
 
     def behave(self, sock: socket.socket) -> None:
-        """Answer each request of a connection, until one is answered by a function, after which it is closed."""
+        """Answer each request of a connection. An answer that is a function is the last; then it is closed."""
         self.connections += 1
         number = self.connections
         with sock.makefile("rb") as file:
@@ -64,7 +64,7 @@ def _read(file: BinaryIO, number: int) -> Got | None:
 
 @contextlib.contextmanager
 def site(*answers: Answer, port: int = 0) -> Iterator[Site]:
-    """Serve these answers, one for each request, whatever it asks for."""
+    """Serve these answers in order, one for each request, whatever it is."""
     served = Site(iter(answers))
     with peer(served.behave, port=port) as server:
         served.port = server.port
@@ -72,14 +72,14 @@ def site(*answers: Answer, port: int = 0) -> Iterator[Site]:
 
 
 def answer(body: bytes = b"", status: str = "200 OK", length: int | None = None, **fields: str) -> bytes:
-    """An answer; its length is that of ``body`` unless given."""
+    """An answer. ``length`` is its Content-Length, by default that of ``body``."""
     about = {"Content-Length": str(len(body) if length is None else length), **fields}
     lines = [f"HTTP/1.1 {status}", *(f"{name.replace('_', '-')}: {value}" for name, value in about.items()), "", ""]
     return "\r\n".join(lines).encode() + body
 
 
 def fetch(*args: str, code: int = 0, **popen: object) -> Finished:
-    """Run fetch to its end, which has to be this one."""
+    """Run fetch to its end, and check its exit code."""
     done = sound(netkit("fetch", *args, **popen), code)  # type: ignore[arg-type]
     if code == 0:
         assert done.err == ""
