@@ -1,4 +1,4 @@
-"""The plain dialogues before TLS, as servers have them."""
+"""The plain-text dialogues of STARTTLS, and servers that follow them."""
 
 import ssl
 import struct
@@ -8,9 +8,9 @@ from socket import socket
 from tests.support.peers import read_all, receive
 
 Dialogue = tuple[tuple[bytes, bytes], ...]
-"""What the server says, and what the client says to that, in turns."""
+"""Turns: what the server sends, and what the client answers."""
 
-CLIENT = "[192.0.2.1]"  # what a client at that address calls itself
+CLIENT = "[192.0.2.1]"  # the name that a client at that address gives
 DOMAIN = "mail.example"
 
 LDAP_REQUEST = bytes.fromhex("301d 020101 7718 8016") + b"1.3.6.1.4.1.1466.20037"
@@ -29,7 +29,7 @@ def mysql_packet(payload: bytes, number: int = 0) -> bytes:
 
 
 def mysql_greeting(capabilities: int = 0xFFFF) -> bytes:
-    """What MariaDB says first."""
+    """The first packet of MariaDB."""
     version = b"\x0a5.5.5-10.11.19-MariaDB\0" + struct.pack("<I", 31) + b"12345678\0"
     rest = struct.pack("<HBHHB", capabilities, 45, 2, 0x81FF, 21) + bytes(10) + b"123456789012\0"
     return mysql_packet(version + rest + b"mysql_native_password\0")
@@ -60,7 +60,7 @@ XMPP_FEATURES = (
 
 
 def dialogue(protocol: str, client: str = CLIENT, domain: str = DOMAIN) -> Dialogue:
-    """How it goes well."""
+    """The dialogue of a protocol that ends in TLS."""
     own = client.encode()
     esmtp = ((b"250-mail.example\r\n250-SIZE 10\r\n250-starttls\r\n250 8BITMIME\r\n", b"STARTTLS\r\n"),)
     return {
@@ -106,7 +106,7 @@ def dialogue(protocol: str, client: str = CLIENT, domain: str = DOMAIN) -> Dialo
 
 
 def speak(sock: socket, turns: Sequence[tuple[bytes, bytes]]) -> None:
-    """Have a dialogue as the server; fail if the client says anything else."""
+    """Be the server of a dialogue. Fails if the client sends anything else."""
     for ours, theirs in turns:
         sock.sendall(ours)
         came = receive(sock, len(theirs))
@@ -114,7 +114,7 @@ def speak(sock: socket, turns: Sequence[tuple[bytes, bytes]]) -> None:
 
 
 def secured_echo(sock: socket, turns: Dialogue, context: ssl.SSLContext) -> bytes:
-    """Be a server: the dialogue, the handshake, and then all that comes is sent back with ``>`` before it."""
+    """Be a server: the dialogue, the handshake, and then send back all data after a ``>``."""
     speak(sock, turns)
     with context.wrap_socket(sock, server_side=True) as secured:
         data = read_all(secured)

@@ -1,4 +1,4 @@
-"""Mail and directory servers that take STARTTLS: ``python -m tests.support.starttls_hosts CERT KEY``, until killed."""
+"""``python -m tests.support.starttls_hosts CERT KEY`` serves SMTP and LDAP with STARTTLS, until it is killed."""
 
 import contextlib
 import functools
@@ -14,7 +14,7 @@ PORTS = {25: "smtp", 587: "smtp", 389: "ldap"}
 
 
 def serve(client: socket.socket, turns: Dialogue, context: ssl.SSLContext) -> None:
-    """Have the dialogue, and send back what comes over TLS."""
+    """Be the server of a dialogue, and then echo over TLS."""
     speak(client, turns)
     with context.wrap_socket(client, server_side=True) as secured:
         while data := secured.recv(65536):
@@ -23,7 +23,7 @@ def serve(client: socket.socket, turns: Dialogue, context: ssl.SSLContext) -> No
 
 
 def main(cert: str, key: str) -> None:
-    """Serve."""
+    """Serve until killed."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(cert, key)
     with contextlib.ExitStack() as stack:
