@@ -1,4 +1,4 @@
-"""The servers that people reach by STARTTLS: each with a configuration of its own, in a folder, for one test module."""
+"""Real servers with STARTTLS, such as Postfix and PostgreSQL, each with its own configuration in a folder."""
 
 import contextlib
 import os
@@ -21,7 +21,7 @@ HERE = "127.0.0.1"
 
 
 class Files(NamedTuple):
-    """Where a server has its files: a folder that everybody may enter, a certificate, and its key."""
+    """The files of a server: a folder that all users may enter, a certificate, and its key."""
 
     folder: Path
     cert: str
@@ -30,9 +30,9 @@ class Files(NamedTuple):
 
 @contextlib.contextmanager
 def serving(files: Files, argv: list[str], *ports: int, user: str | None = None, **popen: Any) -> Iterator[Running]:
-    """Run a server in the foreground until it listens, and end it with all that it started.
+    """Run a server, yield it once it listens on ``ports``, and end it with all its processes.
 
-    It runs in its folder, for what it drops: inspircd dumps its core when it ends.
+    It runs in its folder, because inspircd dumps core there when it ends.
     """
     with running(argv=argv, user=user, cwd=files.folder, start_new_session=True, **popen) as server:
         try:
@@ -48,18 +48,18 @@ def serving(files: Files, argv: list[str], *ports: int, user: str | None = None,
 
 
 def needs_root() -> None:
-    """Skip the test where one is somebody else."""
+    """Skip the test unless we are root."""
     if os.geteuid():
         pytest.skip("needs root")
 
 
 def a_user() -> str | None:
-    """Somebody who is not root, for servers that refuse to run as root; None if we are somebody else anyway."""
+    """A user for servers that refuse to run as root; None if we are not root."""
     return None if os.geteuid() else "nobody"
 
 
 def data_of(files: Files, user: str | None) -> Path:
-    """A folder for a server of this user, who gets the key too."""
+    """Make a data folder for a server run as ``user``, who also becomes the owner of the key."""
     data = files.folder / "data"
     data.mkdir()
     if user:
@@ -70,7 +70,7 @@ def data_of(files: Files, user: str | None) -> Path:
 
 @contextlib.contextmanager
 def postfix(files: Files, **more: str) -> Iterator[dict[str, int]]:
-    """Postfix, which wants root, and of it what it takes to talk to a client; and ``more`` ports, by their options."""
+    """Postfix, which needs root, with only the services for clients; ``more`` maps further ports to their options."""
     needs_root()
     options = {"smtp": "", **more}
     ports = {name: free_port() for name in options}
@@ -107,7 +107,7 @@ def postfix(files: Files, **more: str) -> Iterator[dict[str, int]]:
 
 @contextlib.contextmanager
 def dovecot(files: Files) -> Iterator[dict[str, int]]:
-    """Dovecot for mail boxes, for mail, and for filters."""
+    """Dovecot for IMAP, POP3, LMTP and ManageSieve."""
     needs_root()
     listeners = {
         "imap": "imap-login imap no",
@@ -152,7 +152,7 @@ def dovecot(files: Files) -> Iterator[dict[str, int]]:
 
 @contextlib.contextmanager
 def vsftpd(files: Files, **more: str) -> Iterator[dict[str, int]]:
-    """The FTP server of Debian's, with ``more`` settings."""
+    """The FTP server vsftpd, with ``more`` settings."""
     port = free_port()
     empty = files.folder / "empty"
     empty.mkdir()
@@ -184,7 +184,7 @@ def vsftpd(files: Files, **more: str) -> Iterator[dict[str, int]]:
 
 @contextlib.contextmanager
 def slapd(files: Files, *settings: str) -> Iterator[dict[str, int]]:
-    """OpenLDAP without a database: it tells of itself. What it is asked is in the file ``log``."""
+    """OpenLDAP without a database: only the root DSE. Requests are in the file ``log``."""
     ports = {name: free_port() for name in ("ldap", "ldaps")}
     conf = files.folder / "slapd.conf"
     lines = (
@@ -246,9 +246,9 @@ def inspircd(files: Files) -> Iterator[dict[str, int]]:
 
 @contextlib.contextmanager
 def postgresql(files: Files, hba: str = "", *, standby: bool = False, **more: object) -> Iterator[dict[str, int]]:
-    """PostgreSQL, which refuses root, and lets everybody in, or whom ``hba`` says; ``more`` are settings.
+    """PostgreSQL, which refuses to run as root. It trusts all users unless ``hba`` is given; ``more`` are settings.
 
-    A standby takes nobody until it is promoted.
+    A standby accepts no clients until it is promoted.
     """
     port, user = free_port(), a_user()
     bins = max(Path("/usr/lib/postgresql").glob("*/bin"), default=None)
@@ -279,7 +279,7 @@ def postgresql(files: Files, hba: str = "", *, standby: bool = False, **more: ob
 
 @contextlib.contextmanager
 def mariadb(files: Files, *, users: bool = False, **more: object) -> Iterator[dict[str, int]]:
-    """MariaDB without tables of its own, or with those of its ``users``; ``more`` are options."""
+    """MariaDB without system tables, or with those for ``users``; ``more`` are options."""
     port, user = free_port(), a_user()
     data = data_of(files, user)
     options = {
@@ -304,7 +304,7 @@ def mariadb(files: Files, *, users: bool = False, **more: object) -> Iterator[di
 
 
 def _install(argv: list[str], user: str | None) -> None:
-    """Make the tables of MariaDB's users, and one user."""
+    """Make MariaDB's system tables, and one user."""
     folder = Path("/usr/share/mysql")
     tables = [folder / f"mysql_{name}.sql" for name in ("system_tables", "system_tables_data")]
     script = ["create database mysql;", "use mysql;", "set @auth_root_socket=NULL;", "set @skip_auth_anonymous=1;"]
@@ -317,7 +317,7 @@ def _install(argv: list[str], user: str | None) -> None:
 
 @contextlib.contextmanager
 def rabbitmq(files: Files) -> Iterator[dict[str, int]]:
-    """RabbitMQ, which is to start, with the daemon of Erlang that it needs. Its log is in the folder ``data``."""
+    """RabbitMQ, which may still be starting, and Erlang's epmd. Its log is in the folder ``data``."""
     needs_root()
     user = "rabbitmq"
     data = data_of(files, user)
@@ -367,7 +367,7 @@ SERVERS: dict[str, Callable[[Files], contextlib.AbstractContextManager[dict[str,
 
 @contextlib.contextmanager
 def files_for(pki: Pki) -> Iterator[Files]:
-    """A folder that the users of servers may enter, with a certificate, and its key for root alone."""
+    """A folder that all users may enter, with a certificate, and its key readable only by us."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         folder.chmod(0o755)
