@@ -1,4 +1,4 @@
-"""What an interpreter of its own imports to run netkit."""
+"""The modules that a fresh interpreter loads to run netkit."""
 
 import functools
 import subprocess
@@ -7,7 +7,7 @@ import sys
 HEAVY = {"rich", "asyncio", "ssl", "logging", "json", "importlib.metadata", "subprocess", "concurrent.futures"}
 
 
-# Runs netkit with sys.argv and then says, on stderr, which modules are loaded.
+# Runs netkit with sys.argv and then prints the loaded modules to stderr.
 DRIVER = """
 import sys
 from netkit.__main__ import main
@@ -25,6 +25,6 @@ def loaded(*args: str, stdin: bytes = b"") -> tuple[int, bytes, set[str]]:
 
 @functools.cache
 def of_click() -> set[str]:
-    """What an interpreter has loaded once it has imported click."""
+    """The modules that an interpreter has loaded after ``import click``."""
     argv = [sys.executable, "-c", "import sys, click; print(*sys.modules)"]
     return set(subprocess.run(argv, capture_output=True, text=True, check=True, timeout=20).stdout.split())

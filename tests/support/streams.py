@@ -1,4 +1,4 @@
-"""Streams of real sockets, and which way of the kernel their bytes took."""
+"""Streams of real sockets, and counting the bytes that the kernel moves for them."""
 
 import os
 import socket
@@ -14,7 +14,7 @@ from netkit.core.stream import Stream
 
 
 class Steps:
-    """How often each of the kernel's ways was taken, and how many bytes it moved."""
+    """Counts in ``moved`` the bytes that splice(2) and sendfile(2) move."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.moved = 0
