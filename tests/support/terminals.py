@@ -1,4 +1,4 @@
-"""Terminals and pipes: what is written to them, and what a person sees."""
+"""Terminals and pipes: what is written to them, and what a terminal displays."""
 
 import array
 import contextlib
@@ -17,14 +17,14 @@ from tests.support.forkserver import NETKIT, Process
 from tests.support.processes import PATIENCE, netkit, sound
 
 COLUMNS, ROWS = 100, 30
-MOMENT = 0.02  # s: a worker of the kernel carries what is written to a terminal to its other end
+MOMENT = 0.02  # s within which the kernel passes output to the other end of a terminal
 
 STOP, GO = b"\x13", b"\x11"  # Ctrl-S, Ctrl-Q
 
 
 @contextlib.contextmanager
 def pipes() -> Iterator[tuple[int, int, int, int]]:
-    """Give the reading and the writing end of two pipes."""
+    """Yield the reading and the writing end of two pipes."""
     ends = (*os.pipe(), *os.pipe())
     try:
         yield ends
@@ -35,7 +35,7 @@ def pipes() -> Iterator[tuple[int, int, int, int]]:
 
 @contextlib.contextmanager
 def pipe_in_place_of(standard: int) -> Iterator[int]:
-    """Put a pipe in the place of stdout or stderr; yield its other end, which may be closed meanwhile."""
+    """Replace stdout or stderr by a pipe; yield its reading end, which the block may close."""
     ours, theirs = os.pipe()
     kept = os.dup(standard)
     os.dup2(theirs, standard)
@@ -51,24 +51,24 @@ def pipe_in_place_of(standard: int) -> Iterator[int]:
 
 @contextlib.contextmanager
 def terminal() -> Iterator[tuple[int, int]]:
-    """Open a terminal of a known size; yield our end and the one for a program."""
+    """Open a terminal of COLUMNS by ROWS; yield our end and the one for a program."""
     ours, theirs = pty.openpty()
     resize(theirs, COLUMNS)
     try:
         yield ours, theirs
     finally:
         for fd in (ours, theirs):
-            if os.isatty(fd):  # not if it was closed, and its number is somebody else's by now
+            if os.isatty(fd):  # not if it was closed and its number is used for another file
                 os.close(fd)
 
 
 def resize(fd: int, columns: int, rows: int = ROWS) -> None:
-    """Give a terminal another size."""
+    """Set the size of a terminal."""
     fcntl.ioctl(fd, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
 
 
 def read_until_hung_up(fd: int) -> bytes:
-    """Read what was written to a terminal until nobody has it open any more."""
+    """Return what is written to a terminal until no process has it open."""
     data = b""
     with contextlib.suppress(OSError):
         while chunk := os.read(fd, 65536):
@@ -77,7 +77,7 @@ def read_until_hung_up(fd: int) -> bytes:
 
 
 def taken(fd: int) -> bytes:
-    """Return what a terminal has been written and nobody has read yet."""
+    """Return what was written to a terminal and not read yet."""
     data = b""
     while select.select([fd], [], [], MOMENT)[0]:
         data += os.read(fd, 65536)
@@ -85,28 +85,28 @@ def taken(fd: int) -> bytes:
 
 
 def held(fd: int) -> int:
-    """Return how many bytes a pipe, or a socket, holds that nobody has read."""
+    """Return how many unread bytes a pipe, or a socket, holds."""
     count = array.array("i", [0])
     fcntl.ioctl(fd, termios.FIONREAD, count)
     return count[0]
 
 
 def stop(ours: int, theirs: int) -> None:
-    """Press Ctrl-S, and return once the terminal takes nothing any more."""
+    """Press Ctrl-S, and return once the terminal takes no more output."""
     os.write(ours, STOP)
     while select.select([], [theirs], [], 0)[1]:
         os.sched_yield()
 
 
 class Shown:
-    """What is to be seen on a terminal."""
+    """An emulated terminal, to see what it displays."""
 
     def __init__(self, columns: int = COLUMNS) -> None:
         self.screen = pyte.HistoryScreen(columns, ROWS, history=1000)
         self._stream = pyte.ByteStream(self.screen)
 
     def lines(self, data: bytes) -> list[str]:
-        """Return all lines from the first to the last that is not empty, once ``data`` is written too."""
+        """Write ``data``, and return all lines up to the last that is not empty."""
         self._stream.feed(data)
         assert not self.screen.cursor.hidden
         above = ["".join(row[x].data for x in range(self.screen.columns)) for row in self.screen.history.top]
@@ -116,7 +116,7 @@ class Shown:
 def on_terminal(
     *args: str, columns: int = COLUMNS, rows: int = ROWS, env: Mapping[str, str] | None = None, **streams: Any
 ) -> tuple[int, bytes]:
-    """Run netkit with its standard streams, but for those given, on a terminal; return its code and what that got."""
+    """Run netkit on a terminal, except for the ``streams`` given; return its exit code and the terminal's output."""
     clean = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES", "NO_COLOR")}
     with terminal() as (ours, theirs):
         resize(theirs, columns, rows)
@@ -128,7 +128,7 @@ def on_terminal(
 
 
 def text_on_terminal(*args: str, input: bytes = b"") -> str:
-    """Run netkit with a terminal as its stdout alone, to its good end, and return what is seen there."""
+    """Run netkit with only stdout on a terminal, check that it succeeds, and return its output there."""
     with terminal() as (ours, theirs):
         sound(netkit(*args, input=input, stdout=theirs), 0)
         return os.read(ours, 65536).decode().replace("\r\n", "\n")
