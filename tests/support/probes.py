@@ -1,4 +1,4 @@
-"""Probes without a server: what comes of what one says."""
+"""Probes without a server: their outcome for given answers."""
 
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
@@ -9,7 +9,7 @@ from tests.support.binary import BINARY
 
 NAMES = Names("mail.example", "[192.0.2.1]")
 
-# What makes an answer to a request out of bytes, where that has something random in it.
+# Functions that make an answer from a request and bytes, for protocols with a random request id.
 FITTING: dict[str, Callable[[bytes, bytes], bytes]] = {
     "dns": lambda request, data: request[:2] + data,
     "ntp": lambda request, data: data[:24] + request[40:48] + data[24:],
@@ -19,7 +19,7 @@ INFO = b'INFO {"server_id":"N","version":"2.9.10","max_payload":1048576} \r\n'
 ESMTP = b"220-mail.example\r\n220 ESMTP\r\n250-mail.example\r\n250-SIZE 10\r\n250 8BITMIME\r\n"
 SSH = b"SSH-2.0-OpenSSH_9.2p1 Debian-2+deb12u10\r\n"
 
-# What a server says that is ready, up to the byte that tells, and all that it hears.
+# What a server that is ready sends, up to the byte that shows it, and a pattern of what it receives.
 READY = {
     **BINARY,
     "redis": (b"+PONG\r\n", rb"PING\r\nQUIT\r\n"),
@@ -33,7 +33,7 @@ READY = {
     "ftp": (b"220-Welcome\r\n 220 files\r\nof all kinds\r\n220 ready\r\n530 login first\r\n", rb"NOOP\r\nQUIT\r\n"),
     "ssh": (SSH, rb"SSH-2.0-netkit\r\n"),
 }
-# The same over UDP, without what is random in it.
+# The answers over UDP, without their random parts.
 READY_DATAGRAMS = {
     "dns": bytes.fromhex("8180 0001 0000 0000 0000 00 0002 0001"),
     "ntp": bytes([0x24, 2]) + bytes(10) + b"\x7f\x7f\x01\x01" + bytes(24),
@@ -41,7 +41,7 @@ READY_DATAGRAMS = {
 
 
 class Outcome(NamedTuple):
-    """``ready`` or the name of what was raised, with the words for a person; ``waits`` if all is still to come."""
+    """``ready``, ``waits`` for more data, or the name of the exception; the text for the user; and what was sent."""
 
     kind: str
     words: str = ""
@@ -49,7 +49,7 @@ class Outcome(NamedTuple):
 
 
 def outcome(name: str, pieces: Iterable[bytes], names: Names = NAMES) -> Outcome:
-    """What comes of a probe to which these pieces are said, or datagrams; and all that it said."""
+    """The outcome of a probe that receives these pieces, or datagrams."""
     conversation = Conversation(PROBES[name].begin(names))
     said = b""
     try:
@@ -63,5 +63,5 @@ def outcome(name: str, pieces: Iterable[bytes], names: Names = NAMES) -> Outcome
 
 
 def bytes_of(data: bytes) -> list[bytes]:
-    """The bytes one by one, which is the worst that a network does to them."""
+    """The single bytes of ``data``, the worst fragmentation by a network."""
     return [data[place : place + 1] for place in range(len(data))]

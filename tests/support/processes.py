@@ -1,6 +1,6 @@
-"""Processes: netkit and others, to their end or beside the test, and what the system tells of them.
+"""Running netkit and other programs, to their end or beside the test, and facts about processes from /proc.
 
-One is ready when it has said so: ``Running.port`` reads the line that netkit prints after listen(2).
+A server is ready when it says so: ``Running.port`` waits for the line that netkit prints after listen(2).
 """
 
 import contextlib
@@ -21,18 +21,18 @@ import pytest
 
 from tests.support.forkserver import NETKIT, Process
 
-PATIENCE = 20.0  # s after which a test is taken to hang
+PATIENCE = 20.0  # s after which a test is considered to hang
 
 
 def tool(name: str) -> str:
-    """Where a program is; the test that needs it is skipped if it is not installed."""
+    """The path of a program. The test is skipped if it is not installed."""
     path = os.environ.get("PATH", os.defpath) + ":/usr/sbin:/sbin"
     found = (shutil.which(each, path=path) for each in (("nc.openbsd", "nc") if name == "nc" else (name,)))
     return next(filter(None, found), None) or pytest.skip(f"{name} is not installed")
 
 
 def strace(*expressions: str, log: Path | str = os.devnull) -> list[str]:
-    """What runs netkit under strace with these expressions; skip where that is not installed or not allowed."""
+    """The words that run netkit under strace with these ``-e`` expressions. Skips the test if that is impossible."""
     if not _may_trace(tool("strace")):
         pytest.skip("strace is not allowed here")
     return ["strace", "-f", "-qq", "-o", str(log), *(word for each in expressions for word in ("-e", each))]
@@ -44,7 +44,7 @@ def _may_trace(path: str) -> bool:
 
 
 def resolver() -> None:
-    """Skip a test about a name that is not found, where no resolver says so."""
+    """Skip a test that needs the answer that a name is not found, if no resolver answers."""
     try:
         socket.getaddrinfo("nosuch.invalid", None)
     except socket.gaierror as error:
@@ -52,11 +52,11 @@ def resolver() -> None:
             pytest.skip("no resolver answers here")
 
 
-HERE = "127.0.0.1:0"  # where a server listens, on a port of the system's choice
+HERE = "127.0.0.1:0"  # a server's address, with a port chosen by the system
 
 
 class Finished(NamedTuple):
-    """What a process left: exit code (negative after a signal), stdout, stderr as text."""
+    """The result of a process: exit code (negative after a signal), stdout, stderr as text."""
 
     code: int
     out: bytes
@@ -64,7 +64,7 @@ class Finished(NamedTuple):
 
     @property
     def complaints(self) -> list[str]:
-        """The lines on stderr that say more than where it listens."""
+        """The lines on stderr other than where it listens."""
         return [line for line in self.err.splitlines() if ": listening on " not in line]
 
 
@@ -78,12 +78,12 @@ def netkit(
 ) -> Finished:
     """Run netkit to its end. ``wrapper`` is put in front, such as ``("prlimit", "--nofile=20")``.
 
-    It is forked from one that waits, in a moment; ``real`` starts an interpreter for it, as does a wrapper. The test is
+    It is forked by the fork server, which is fast; ``real`` starts a new interpreter, as does a wrapper. The test is
     skipped if the wrapper is not installed.
     """
     if wrapper:
         tool(wrapper[0])
-        # Under a limit of file sizes CPython 3.11 keeps what it compiled cut off, and nobody could import it again.
+        # With a limit on file sizes CPython 3.11 writes truncated .pyc files, which later runs could not import.
         popen["env"] = {**popen.get("env", os.environ), "PYTHONDONTWRITEBYTECODE": "1"}
     if "stdin" in popen:
         input = None
@@ -101,7 +101,7 @@ def netkit(
 
 
 def pipeline(text: str, *args: str, input: bytes = b"") -> Finished:
-    """Run a line of the shell in which $netkit is ours and $1, $2, ... are ``args``; the last exit code counts."""
+    """Run a line of shell in which ``netkit`` is ours and $1, $2, ... are ``args``; its exit code is the last one."""
     line = f'netkit() {{ "$python" -m netkit "$@"; }}; {text}'
     environment = {**os.environ, "python": NETKIT[0]}
     done = subprocess.run(
@@ -111,7 +111,7 @@ def pipeline(text: str, *args: str, input: bytes = b"") -> Finished:
 
 
 class Running:
-    """A process that runs; ``out``, ``err`` and ``stdin`` are its pipes."""
+    """A running process. ``stdin`` and ``out`` are pipes; ``line`` reads stderr, ``said`` has the lines it read."""
 
     def __init__(self, argv: Sequence[str], **popen: Any) -> None:
         for name in ("stdin", "stdout", "stderr"):
@@ -142,7 +142,7 @@ class Running:
         self._lines.put(None)
 
     def line(self, pattern: str) -> re.Match[str]:
-        """Wait for a line on stderr that ``pattern`` is found in, and return the match."""
+        """Wait for a line on stderr that matches ``pattern`` somewhere, and return the match."""
         while True:
             line = self._lines.get(timeout=PATIENCE)
             if line is None:
@@ -152,20 +152,20 @@ class Running:
                 return found
 
     def forget(self) -> None:
-        """Pass over the lines on stderr that have come."""
+        """Skip the lines that stderr has had so far."""
         while not self._lines.empty():
             self._lines.get()
 
     @property
     def port(self) -> int:
-        """Wait until netkit says where it listens, and return the port."""
+        """The port: waits until netkit says where it listens."""
         return int(self.line(r"listening on (?:\S*):(\d+)$")[1])
 
     def signal(self, number: int) -> None:
         self.process.send_signal(number)
 
     def read(self, count: int) -> bytes:
-        """Read so many bytes of stdout, or all there are."""
+        """Read ``count`` bytes of stdout, or fewer at its end."""
         data = b""
         while len(data) < count and (more := self.out.read(count - len(data))):
             data += more
@@ -180,12 +180,12 @@ class Running:
         return self.process.wait(timeout)
 
     def terminate(self) -> Finished:
-        """End it by SIGTERM, and read what is left."""
+        """Send SIGTERM, and then do as ``finish``."""
         self.process.terminate()
         return self.finish()
 
     def finish(self, timeout: float = PATIENCE) -> Finished:
-        """Close stdin, read what is left and wait."""
+        """Close stdin, read stdout and stderr to their ends, and wait for the exit."""
         if self.process.stdin is not None and not self.process.stdin.closed:
             self.process.stdin.close()
         out = self.process.stdout.read() if self.process.stdout is not None else b""
@@ -203,7 +203,7 @@ class Running:
 def running(
     *args: str, wrapper: Sequence[str] = (), argv: Sequence[str] | None = None, real: bool = False, **popen: Any
 ) -> Iterator[Running]:
-    """Run netkit, or ``argv``, beside the test, and end it by its pid if it is still there; the rest is as above."""
+    """Run netkit, or ``argv``, beside the test, and kill it at the end. ``wrapper`` and ``real`` are as above."""
     real = real or argv is not None
     for foreign in (wrapper, argv):
         if foreign:
@@ -224,7 +224,7 @@ def running(
 
 
 def feed(process: Running, data: bytes) -> None:
-    """Write all of ``data`` to the process and end its input; a process that has left is no error."""
+    """Write ``data`` to the process and close its stdin. A process that no longer reads is no error."""
     with contextlib.suppress(BrokenPipeError), process.stdin:
         rest = memoryview(data)
         while rest:
@@ -233,7 +233,7 @@ def feed(process: Running, data: bytes) -> None:
 
 @contextlib.contextmanager
 def stopped(process: Running) -> Iterator[None]:
-    """Let the process not run for a while: whatever answers meanwhile is the system."""
+    """Stop the process during the block, so that only the system acknowledges data."""
     process.signal(signal.SIGSTOP)
     try:
         os.waitid(os.P_PID, process.pid, os.WSTOPPED | os.WNOWAIT)
@@ -243,40 +243,40 @@ def stopped(process: Running) -> Iterator[None]:
 
 
 def settle(process: Running) -> None:
-    """Wait until netkit has caught its signals, has seen what was done before this, and waits for something else."""
+    """Wait until netkit has installed its signal handlers, has handled earlier events, and sleeps."""
     caught = 0
     while not caught >> (signal.SIGTERM - 1) & 1:
         caught = int(_status(process, "SigCgt"), 16)
         os.sched_yield()
-    # Whoever wakes a process makes it runnable before the call that does so returns.
+    # A system call that wakes a process makes it runnable before the call returns.
     while _status(process, "State") != "S":
         os.sched_yield()
 
 
 def _status(process: Running, name: str) -> str:
-    """The first word of a line of what the system tells of a process, which has to be there."""
+    """The first word of a line of /proc/PID/status. Fails if the process has ended."""
     lines = Path(f"/proc/{process.pid}/status").read_text()
     assert "\nState:\tZ" not in lines, f"{process.process.args} has ended"
     return lines.partition(f"\n{name}:")[2].split(None, 1)[0]
 
 
 def died_by(code: int) -> signal.Signals | None:
-    """Return the signal a process died by, if it did."""
+    """Return the signal that a process died by, if any."""
     return signal.Signals(-code) if code < 0 else None
 
 
 def ends(process: Running, number: signal.Signals) -> Finished:
-    """Send the signal and check that the process dies by it, and says nothing."""
+    """Send the signal and check that the process dies by it, without a message."""
     process.signal(number)
     assert died_by(process.wait()) is number
     return sound(process.finish(), -number)
 
 
 def sound(done: Finished, *codes: int) -> Finished:
-    """Check that a run ended with one of ``codes`` (negative: by that signal), and what holds however it ended.
+    """Check that a run ended with one of ``codes`` (negative: by that signal), and what is true of all runs.
 
-    A failure is one line and everything else none, not counting a server's ready lines; every line is printable,
-    short and says who speaks; no traceback, and never exit code 1.
+    A failure prints one line and other ends none, except for a server's ready lines. Each line is printable, short and
+    begins with the program's name. There is no traceback, and never exit code 1.
     """
     assert done.code in codes, (done.code, done.err)
     assert done.code != 1
@@ -291,7 +291,7 @@ def sound(done: Finished, *codes: int) -> Finished:
 
 
 def lost(done: Finished) -> tuple[int, int]:
-    """Return from the message how many bytes of how many were not acknowledged."""
+    """Return from the message how many bytes were not acknowledged, and of how many."""
     found = re.search(r"\((\d+) of (\d+) bytes not acknowledged\)$", done.err.strip())
     assert found, done.err
     return int(found[1]), int(found[2])
@@ -305,7 +305,7 @@ def cpu_seconds(pid: int) -> float:
 
 
 def peak_memory(pid: int) -> int:
-    """Return the largest resident size that a process has had so far, in bytes."""
+    """Return the largest resident size of a process so far, in bytes."""
     return _size(pid, "VmHWM")
 
 
