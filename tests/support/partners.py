@@ -1,6 +1,6 @@
-"""Other people's tools: where they are, how they dial and listen.
+"""Partners of tests, such as nc, socat, nginx and sshd: their command lines, and running them.
 
-Their stdin and stdout are files wherever bulk is moved, so no test has to feed one process while it drains another.
+For bulk data their stdin and stdout are files, so that no test has to feed one process while it reads from another.
 """
 
 import contextlib
@@ -22,8 +22,8 @@ from tests.support.forkserver import NETKIT
 from tests.support.peers import free_port
 from tests.support.processes import PATIENCE, Finished, Running, running, tool
 
-# How a configuration of nginx begins, for str.format: one process, so that nothing is left behind if it is killed and
-# it keeps our user, and all that it writes in the folder it runs in. The block of http is still open.
+# The beginning of an nginx configuration, for str.format. There is one process, so that killing it leaves nothing
+# behind and it keeps our user. All its files are in its working directory. The http block is still open.
 NGINX = """
 daemon off;
 master_process off;
@@ -67,7 +67,7 @@ PasswordAuthentication no
 
 
 def tcp_client(name: str, port: int) -> list[str]:
-    """Return the command line of a client that sends its input's end as a half-close."""
+    """Return the command line of a client that half-closes at the end of its input."""
     return {
         "netkit": lambda: [*NETKIT, "connect", f"127.0.0.1:{port}"],
         "nc": lambda: [tool("nc"), "-N", "127.0.0.1", str(port)],
@@ -91,7 +91,7 @@ def tcp_server(name: str, *command: str, stdin: IO[bytes], stdout: IO[bytes]) ->
     """Run a foreign one-shot server, and yield it with its address once it listens."""
     argv = {
         "nc": lambda: [tool("nc"), "-lnvN", "127.0.0.1", "0"],
-        "ncat": lambda: [tool("ncat"), "-lnv", "127.0.0.1", str(free_port()), *command],  # does not tell a chosen port
+        "ncat": lambda: [tool("ncat"), "-lnv", "127.0.0.1", str(free_port()), *command],  # prints no chosen port
         "socat": lambda: [tool("socat"), "-dd", "-t", "10", "TCP-LISTEN:0,bind=127.0.0.1", *(command or ["STDIO"])],
     }[name]()
     with running(argv=argv, stdin=stdin, stdout=stdout) as server:
@@ -101,7 +101,7 @@ def tcp_server(name: str, *command: str, stdin: IO[bytes], stdout: IO[bytes]) ->
 
 @contextlib.contextmanager
 def bound(argv: list[str], port: int) -> Iterator[Running]:
-    """Run a foreign server, and yield it once it has the port."""
+    """Run a foreign UDP server, and yield it once it has bound the port."""
     with running(argv=argv) as server:
         deadline = time.monotonic() + PATIENCE
         while f":{port:04X} " not in Path("/proc/net/udp").read_text(encoding="ascii"):
@@ -112,17 +112,17 @@ def bound(argv: list[str], port: int) -> Iterator[Running]:
 
 @contextlib.contextmanager
 def dnsmasq(*options: str) -> Iterator[int]:
-    """Run a name server that knows what the options say and asks nobody, and yield its port once it serves."""
+    """Run a name server that knows only what the options say, and yield its port once it serves."""
     port = free_port()
     argv = [tool("dnsmasq"), "--keep-in-foreground", "--conf-file=/dev/null", "--no-resolv", "--no-hosts"]
     argv += ["--pid-file=", "--user=", f"--port={port}", "--listen-address=127.0.0.1", "--bind-interfaces"]
     with running(argv=[*argv, *options]) as server:
-        await_listener(port, server)  # which it opens behind the socket for datagrams
+        await_listener(port, server)  # opened after the socket for datagrams
         yield port
 
 
 def await_listener(port: int, server: Running | None = None) -> None:
-    """Return once somebody listens on a port of 127.0.0.1, without connecting; fail if the ``server`` has ended."""
+    """Wait until a process listens on a port of 127.0.0.1, without connecting; fail if the ``server`` has ended."""
     deadline = time.monotonic() + PATIENCE
     while f"0100007F:{port:04X} 00000000:0000 0A" not in Path("/proc/net/tcp").read_text(encoding="ascii"):
         assert time.monotonic() < deadline, "nobody listens"
@@ -132,7 +132,7 @@ def await_listener(port: int, server: Running | None = None) -> None:
 
 @contextlib.contextmanager
 def nginx(prefix: Path, location: str, errors: str = "stderr") -> Iterator[str]:
-    """Run nginx with its files in ``prefix``; yield the address where it will listen, for ``connect --wait``."""
+    """Run nginx with its files in ``prefix``. Yield its address before it listens, for ``connect --wait``."""
     port = free_port()
     conf = prefix / "nginx.conf"
     conf.write_text(NGINX_CONF.format(port=port, prefix=prefix, location=location, errors=errors))
@@ -154,14 +154,14 @@ def s_server(pki: Pki, *options: str, **popen: Any) -> Iterator[tuple[Running, i
 
 @contextlib.contextmanager
 def sshd(folder: Path, more: str = "") -> Iterator[tuple[Running, int]]:
-    """Run a server of ssh that takes the key in a folder, and with ``more`` in its configuration; its log is stderr."""
+    """Run sshd, which accepts the key ``client`` in a folder. ``more`` is added to its configuration."""
     for name in ("host", "client"):
         keygen = [tool("ssh-keygen"), "-q", "-t", "ed25519", "-N", "", "-f", str(folder / name)]
         assert subprocess.run(keygen, timeout=PATIENCE).returncode == 0
     port = free_port()
     (folder / "sshd_config").write_text(SSHD.format(port=port, folder=folder) + more, encoding="utf-8")
     argv = [tool("sshd"), "-D", "-e", "-f", str(folder / "sshd_config")]
-    if os.geteuid() == 0:  # it then wants a folder which its package makes when it starts as a service
+    if os.geteuid() == 0:  # as root it needs a folder, which only its start as a service makes
         script = 'mount -t tmpfs none /run && mkdir -m 755 /run/sshd && exec "$@"'
         argv = [tool("unshare"), "-m", "sh", "-c", script, "sh", *argv]
     with running(argv=argv) as server:
@@ -170,7 +170,7 @@ def sshd(folder: Path, more: str = "") -> Iterator[tuple[Running, int]]:
 
 
 def login() -> str:
-    """The name by which an sshd that runs as us lets us in; the test is skipped if there is none."""
+    """The user that an sshd run by us lets in. The test is skipped if there is none."""
     try:
         user = pwd.getpwuid(os.geteuid())
     except KeyError:
@@ -190,7 +190,7 @@ def file_of(data: bytes = b"") -> Iterator[IO[bytes]]:
 
 
 def content(file: IO[bytes]) -> bytes:
-    """Return all that a process wrote to a file that it was given."""
+    """Return all that a process has written to a file."""
     file.seek(0)
     return file.read()
 
