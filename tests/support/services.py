@@ -134,7 +134,7 @@ class _Service(NamedTuple):
 
 
 def _each(address: str, does: str, *, here: bool = False) -> _Service:
-    """A service that runs a line of shell for each connection or datagram at an address of socat."""
+    """A service that runs a shell line for each connection or datagram; in DOES, so that socat does not split it."""
     kind, rest = address.partition(",")[0].split(":")
     where = f"{'tcp' if 'TCP' in kind else 'udp'}:{rest}" if rest.isdigit() else f"unix:{rest}"
     return _Service("socat xxd", where, f"DOES={shlex.quote(does)} exec socat {address},reuseaddr,fork EXEC:does", here)
