@@ -1,1 +1,1 @@
-"""What a person or a script sees: it knows results, and neither sockets nor click."""
+"""Output for people and scripts. It knows results, but neither sockets nor click."""

@@ -30,7 +30,7 @@ def _lines(rows: Sequence[Sequence[str]], room: int) -> Iterator[str]:
 
 
 def aligned(rows: Sequence[Sequence[str]], right: Collection[str] = ()) -> list[list[str]]:
-    """The cells padded to the width of their column, on the left if its head is in ``right``; not the last column."""
+    """The cells padded on the right, or on the left if their head is in ``right``; the last column is not padded."""
     padded = [
         [cell.rjust(width) if column[0] in right else cell.ljust(width) for cell in column]
         for column, width in zip(zip(*rows, strict=True), [*widths(rows)[:-1], 0], strict=True)

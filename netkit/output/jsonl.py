@@ -1,4 +1,4 @@
-"""JSON Lines: one object per line, in printable ASCII, so that it is safe to show on a terminal."""
+"""JSON Lines: one object per line, in printable ASCII, so no value can break the line or control a terminal."""
 
 import time
 from functools import lru_cache

@@ -52,7 +52,7 @@ class RateMeter:
 
 
 def outcome(transfers: Sequence[Transfer], seconds: float, *, acknowledges: bool) -> str:
-    """The summary of finished transfers, which took ``seconds``.
+    """The summary of transfers that took ``seconds``; ``acknowledges`` says that sent bytes were acknowledged.
 
     ``sent 1.4 GiB in 2.1 s (683 MiB/s), all acknowledged; received nothing``
     """

@@ -20,8 +20,8 @@ _PAUSE = 0.01  # s between two attempts of ``finish``
 class StderrWriter:
     """Writes lines in order, each by one write(2) if it fits into a pipe.
 
-    Up to 64 KiB are queued. Beyond that lines are dropped, and ``notice`` returns the message with their number that is
-    written after the queue. If a write fails, the queue is discarded.
+    Up to 64 KiB are queued. Beyond that lines are dropped, and when the queue is empty, ``notice(number)`` is written,
+    the message of how many. If a write fails, the queue is discarded.
     """
 
     def __init__(self, notice: Callable[[int], bytes]) -> None:

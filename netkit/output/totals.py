@@ -34,7 +34,7 @@ class Totals:
         def count(event: CoreEvent) -> None:
             match event:
                 case events.Listening():
-                    self._protocols.add("tcp" if event.local.udp else event.protocol)  # a conversation has an end
+                    self._protocols.add("tcp" if event.local.udp else event.protocol)  # counted as a connection
                 case events.Connected():
                     self._about = {"target": event.target, **ends_of(peer=event.peer, local=event.local)}
                 case events.Opened():

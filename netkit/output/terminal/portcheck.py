@@ -22,7 +22,7 @@ from netkit.services.portcheck.watch import Watch
 
 
 class PortTable(Lines):
-    """The results as a table, in the order of the targets; a live one during the check if --progress allows it."""
+    """The results as a table, in the order of the targets. It is live during the check if progress is shown."""
 
     def __init__(self, summary: Summary, *, each_port: bool, chains: bool, view: View) -> None:
         super().__init__(summary, each_port=each_port, chains=chains, view=view)

@@ -22,7 +22,7 @@ _READABLE = 20  # columns: sentences are not wrapped to less
 def fitted(
     heads: Sequence[str], cells: Iterable[Sequence[str | Text]], room: int, *, wrapped: str, right: Sequence[str] = ()
 ) -> RenderableType:
-    """A table ``room`` columns wide. Only the column ``wrapped`` is wrapped between words, if need be.
+    """A table that fits ``room`` columns. Only its column ``wrapped`` is wrapped between words, if need be.
 
     If that leaves too little for it, each row becomes a paragraph.
     """
