@@ -93,7 +93,7 @@ class Command(click.Command):
         self._options = {name: p for p in self.params if isinstance(p, Option) for name in p.opts}
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Sort options from words before click sees them, as it would sort some of them otherwise."""
+        """Sort options from words first, so that click cannot take one for the other."""
         console.program = ctx.command_path
         with _usage_errors(ctx):
             options, words, command = self._sort(args)

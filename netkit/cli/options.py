@@ -142,7 +142,7 @@ class TlsOptions(Record):
         return self.share(near, *for_clients), self.share(far, *for_target)
 
     def for_url(self, own: bool) -> "TlsOptions":
-        """The options for the server of a URL. Only our ``own`` origin, that of a typed URL, gets a certificate."""
+        """The options for a URL's server. Only an ``own`` one, of a typed URL, gets our certificate and a name."""
         ours = ("cert", "key", "key_password_file", "servername") if own else ()
         all_servers = ("cafile", "insecure", "fingerprint", "tls_min", "tls_max")
         return self.share(True, *all_servers, *ours)._replace(alpn=("http/1.1",))

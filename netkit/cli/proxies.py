@@ -25,7 +25,7 @@ class ProxyOptions(NamedTuple):
 
     @property
     def chain(self) -> "tuple[Proxy, ...]":
-        """The proxies that were typed."""
+        """The proxies, without None."""
         return tuple(proxy for proxy in self.proxy if proxy is not None)
 
     @property
@@ -40,7 +40,7 @@ class ProxyOptions(NamedTuple):
             target = proxy.endpoint
 
     def authenticated(self, chain: "tuple[Proxy, ...]") -> "tuple[Proxy, ...]":
-        """The proxies; those without a user, or password, get it from the file, or the environment.
+        """The proxies. One without a user gets that of the file; one with a user only, the environment's password.
 
         Raises Failure READ for the file, and Invalid for a user or password that a proxy cannot take.
         """

@@ -61,7 +61,7 @@ class Run:
         self.observe = observer(verbosity, self._totals.watching if self._totals else None)
 
     def read_first(self, *paths: str | None) -> None:
-        """Add files that are copied before the run starts if they are pipes. None is skipped."""
+        """Add files that are copied before ``main`` starts if they are pipes. None is skipped."""
         self._files += filter(None, paths)
 
     def __call__(self, main: Coroutine[Any, Any, int | None], refused: Exit = Exit.CONNECT) -> int:
@@ -151,7 +151,7 @@ def die(signum: int) -> NoReturn:
 
 
 def become(command: tuple[str, ...], verbosity: Verbosity) -> int:
-    """Replace the process by COMMAND, with the signals that Python ignores reset. Return only if it cannot be run."""
+    """Replace the process by COMMAND, with SIGPIPE and SIGXFSZ reset. Return the exit code if it cannot be run."""
     import signal
 
     for ignored in (signal.SIGPIPE, signal.SIGXFSZ):
