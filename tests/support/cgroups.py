@@ -12,9 +12,9 @@ _ROOT = Path("/sys/fs/cgroup")
 
 @contextlib.contextmanager
 def limited(controller: str, most: int) -> Iterator[list[str]]:
-    """Yield the words to put before a command, to limit it and its children to ``most`` bytes (``memory``) or ``pids``.
+    """Yield the words to put before a command, so that it and its children have at most ``most`` bytes or processes.
 
-    The test is skipped if the system does not allow to make such a group.
+    ``controller`` is ``memory`` or ``pids``. The test is skipped if such a group cannot be made.
     """
     unified = (_ROOT / "cgroup.controllers").exists()
     group = (_ROOT if unified else _ROOT / controller) / f"netkit-test-{os.getpid()}"

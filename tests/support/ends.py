@@ -1,4 +1,4 @@
-"""The two endpoints of a connection, for tests of events, and their fields in JSON."""
+"""The endpoints of a connection for tests of events, and their JSON fields."""
 
 from typing import Any
 
