@@ -24,5 +24,5 @@ def octets(record: dict[str, Any]) -> bytes:
 
 
 def heard(records: list[dict[str, Any]], direction: str) -> bytes:
-    """Return all data in one direction, "sent" or "received"."""
+    """Return all data that was "sent" or "received"."""
     return b"".join(octets(record) for record in records if record["direction"] == direction)
