@@ -79,7 +79,7 @@ class Pki:
         self.names = self._issued("names", "*.example.org", "xn--bcher-kva.example", "fe80::1", "192.0.2.7")
 
     def bad(self, kind: str) -> Pair:
-        """Return a pair for localhost and 127.0.0.1 with a fault: one of BAD, or "ending", "untrusted"."""
+        """Return a pair that clients of localhost reject: one of BAD or "untrusted"; "ending" is valid for 10 days."""
         past, now = datetime.datetime(2020, 1, 1), datetime.datetime.now(datetime.UTC)
         local = ("localhost", "127.0.0.1")
         return {
