@@ -83,7 +83,7 @@ def test_a_program_ends_without_the_interpreters_own_end(environment: dict[str, 
 def test_overview_imports_no_command() -> None:
     """The one-line summaries come from the first lines of the files."""
     _, out, modules = loaded("--help")
-    assert b"connect     open a stream" in out
+    assert b"connect     join stdin" in out
     assert not [name for name in modules if name.startswith("netkit.commands.")]
 
 

@@ -1,4 +1,4 @@
-"""Look: what an address is"""
+"""Look: explain an address"""
 
 import click
 

@@ -1,4 +1,4 @@
-"""More: for bash, zsh and fish"""
+"""More: print a completion script"""
 
 import click
 

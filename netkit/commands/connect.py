@@ -1,4 +1,4 @@
-"""Talk: open a stream and join it to stdin and stdout"""
+"""Talk: join stdin and stdout to a server"""
 
 from typing import TYPE_CHECKING
 

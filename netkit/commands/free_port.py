@@ -1,4 +1,4 @@
-"""Look: a port that nothing uses"""
+"""Look: find an unused port"""
 
 from typing import Literal
 

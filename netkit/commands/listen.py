@@ -1,4 +1,4 @@
-"""Serve: accept a stream and join it to stdin and stdout"""
+"""Serve: accept a client on stdin and stdout"""
 
 from netkit.cli import habits, options, types
 from netkit.cli import server as server_module

@@ -1,4 +1,4 @@
-"""Bytes: values to bytes"""
+"""Bytes: turn values into bytes"""
 
 from typing import TYPE_CHECKING
 

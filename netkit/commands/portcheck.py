@@ -1,4 +1,4 @@
-"""Look: which ports are open, or wait until they are"""
+"""Look: check ports, or wait for services"""
 
 from typing import TYPE_CHECKING
 

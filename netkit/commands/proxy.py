@@ -1,4 +1,4 @@
-"""Serve: a SOCKS and HTTP proxy"""
+"""Serve: run a SOCKS and HTTP proxy"""
 
 from netkit.cli import habits, options
 from netkit.cli import server as server_module

@@ -1,4 +1,4 @@
-"""Serve: accept here, connect there"""
+"""Serve: forward connections"""
 
 from netkit.cli import habits, options
 from netkit.cli import server as server_module

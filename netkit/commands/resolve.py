@@ -1,4 +1,4 @@
-"""Look: addresses of a name"""
+"""Look: look up names"""
 
 import click
 

@@ -1,4 +1,4 @@
-"""Look: names of port numbers"""
+"""Look: look up port names"""
 
 import click
 

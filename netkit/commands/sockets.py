@@ -1,4 +1,4 @@
-"""Look: sockets of this machine"""
+"""Look: list open sockets"""
 
 import click
 

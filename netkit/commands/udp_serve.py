@@ -1,4 +1,4 @@
-"""Serve: print datagrams that come"""
+"""Serve: receive datagrams"""
 
 from netkit.cli import habits, options
 from netkit.cli import server as server_module

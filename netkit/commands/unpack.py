@@ -1,4 +1,4 @@
-"""Bytes: bytes to values"""
+"""Bytes: turn bytes into values"""
 
 from typing import TYPE_CHECKING
 
