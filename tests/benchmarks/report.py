@@ -33,9 +33,10 @@ def markdown(works: Sequence[Work], note: str) -> str:
     """A page with the chart and a table for each work."""
     parts = [
         "# Benchmarks",
-        "`python -m tests.benchmarks` measured all of this on one machine over loopback: tools take turns, and figures "
-        "are medians. Each tool is client and server of itself unless the title says otherwise. C is "
-        "[a program of a few lines](../tests/benchmarks/minimal.c) with the same system calls: the limit.",
+        "`python -m tests.benchmarks` measured all of this on one machine over loopback. The tools take turns, and the "
+        "figures are medians. Each tool is its own client and server unless the title says otherwise. C is "
+        "[a program of a few lines](../tests/benchmarks/minimal.c) with the same system calls, and shows what is "
+        "possible. The ratio is that of the first figure to netkit's.",
         note,
         "![Bars: the first figure of each tool](benchmarks.svg)",
     ]
