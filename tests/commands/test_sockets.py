@@ -313,7 +313,7 @@ def test_nothing_matches() -> None:
         (["--state", "lisen"], "'lisen' is no state, did you mean 'listen'?"),
         (["--pid", "0"], "'0' is not a whole number from 1 on"),
         (["--watch", "0"], "'0' would leave no time at all"),
-        (["-tulpn"], "--tcp shows TCP alone, --tcp --udp both"),
+        (["-tulpn"], "--tcp shows only TCP, --tcp --udp both"),
         (["-an"], "sockets in every state are shown anyway"),
         (["--listen"], "no such option '--listen', did you mean '--listening'?"),
     ],
