@@ -58,7 +58,7 @@ ROWS = (
         TLS.option(
             "--starttls",
             type=choice(*STARTTLS, name="PROTOCOL"),
-            help=f"Start TLS by the STARTTLS of PROTOCOL: {', '.join(STARTTLS)}.",
+            help=f"Start TLS with the STARTTLS of PROTOCOL: {', '.join(STARTTLS)}.",
         ),
         secures=True,
     ),

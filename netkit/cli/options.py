@@ -468,7 +468,7 @@ _peer_choices = (
         "--fingerprint",
         type=types.FINGERPRINT,
         multiple=True,
-        help="Accept exactly the certificate with this SHA-256, whatever its names and dates; repeatable.",
+        help="Accept only the certificate with this SHA-256, whatever its names and dates; repeatable.",
     ),
     TLS.option("--insecure", help="Do not verify the peer's certificate."),
 )
@@ -477,9 +477,9 @@ _version_range = (
         "--tls-min",
         type=types.TLS_VERSION,
         default="1.2",
-        help="Accept TLS from this version on: 1.0, 1.1, 1.2 or 1.3 (default: 1.2).",
+        help="Minimum version of TLS: 1.0, 1.1, 1.2 or 1.3 (default: 1.2).",
     ),
-    TLS.option("--tls-max", type=types.TLS_VERSION, help="Accept TLS up to this version (default: 1.3)."),
+    TLS.option("--tls-max", type=types.TLS_VERSION, help="Maximum version of TLS (default: 1.3)."),
 )
 _self_signed_option = TLS.option(
     "--self-signed", type=types.HOST, help="Make a certificate for this name, and print its fingerprint."
@@ -746,7 +746,7 @@ _serving_choices = (
     SERVING.option("--deny", type=types.CIDR, multiple=True, help="Refuse this network; repeatable."),
     ENDING.option("--until", type=types.REGEX, help="Stop with exit code 0 when a client's data matches."),
     OUTPUT.option("--stats", help="Print what was served at the end, as JSON."),
-    TIME.option("--accept-timeout", type=types.DURATION, help="Exit with 28 if nobody comes within D."),
+    TIME.option("--accept-timeout", type=types.DURATION, help="Exit with 28 if no client comes within D."),
     TIME.option("--for", "duration", type=types.DURATION, help="Stop after D with exit code 0."),
 )
 

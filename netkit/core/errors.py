@@ -34,7 +34,7 @@ class Exit(enum.IntEnum):
     CONNECT = (
         7,
         "The connection was refused, or the peer is unreachable, or a proxy says so; "
-        "or a port answered, but not as wanted.",
+        "or a port answered, but not as expected.",
     )
     PROTOCOL = (
         8,
