@@ -46,7 +46,7 @@ def refused(capfd: pytest.CaptureFixture[str], *words: str) -> str:
         ([], "the URL is missing"),
         ([URL, "more"], "write http://more"),
         ([URL, URL, "-o", "x"], "-O writes each"),
-        ([URL, URL, "--data-file", "-"], "stdin can be sent to one URL"),
+        ([URL, URL, "--data-file", "-"], "stdin can be sent to only one URL"),
         ([URL, "-O"], "names no file"),
         ([URL + "?x/y", "--remote-name"], "names no file"),
         ([URL + "x", URL + "y/x?z", "-O"], "'x' would be the file of two URLs"),
