@@ -1,4 +1,4 @@
-"""The kernel's promises: wake-ups, groups, deadlines, threads and signals."""
+"""What the kernel guarantees about wake-ups, groups, deadlines, threads and signals."""
 
 import _thread
 import contextlib
@@ -46,11 +46,11 @@ from tests.clock import CountingClock, JumpClock, on_kernel, run
 from tests.support import PATIENCE, running
 
 HOUR = 3600.0
-SOON = 3.0  # s: a generous bound on the half second in which a signal ends a run
+SOON = 3.0  # s: a generous bound; a signal ends a run within half a second
 
 
 class Sender(JumpClock):
-    """Does something while the clock jumps, so that a descriptor is ready in the very moment of a deadline."""
+    """A clock that acts when it jumps, so that a descriptor can become ready at the very moment of a deadline."""
 
     def __init__(self, action: Callable[[], object]) -> None:
         super().__init__()
@@ -66,7 +66,7 @@ class Sender(JumpClock):
 
 @pytest.fixture(params=["epoll", "poll"])
 def poller(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The kernel on each of the two ways in which a system may tell what is ready."""
+    """Run the test with epoll and with poll."""
     if request.param == "poll":
         monkeypatch.delattr(select, "epoll")
 
@@ -76,7 +76,7 @@ on_each_poller = pytest.mark.usefixtures("poller")
 
 @contextmanager
 def connected() -> Iterator[tuple[socket.socket, socket.socket]]:
-    """Two connected sockets that do not block; closed at the end, as descriptors are that the kernel may watch."""
+    """Yield two connected, non-blocking sockets. They are closed at the end, and the kernel told of it."""
     pair = socket.socketpair()
     for sock in pair:
         sock.setblocking(False)
@@ -93,13 +93,13 @@ async def checkpoint() -> None:
     await sleep(0)
 
 
-# -- the promises
+# -- the main guarantees
 
 
 @on_each_poller
 @on_kernel(limit=20)
 async def test_closing_wakes_who_waits_and_a_reused_number_never_meets_an_old_waiter() -> None:
-    """Closing a descriptor ends the wait for it with EBADF, and the next one of its number has waiters of its own."""
+    """Closing a descriptor ends the wait for it with EBADF, and does not affect a new descriptor of the same number."""
     seen: list[str] = []
 
     async def wait(fd: int, who: str) -> None:
@@ -132,7 +132,7 @@ async def test_closing_wakes_who_waits_and_a_reused_number_never_meets_an_old_wa
 @pytest.mark.parametrize("wait", [readable, writable])
 @on_kernel
 async def test_two_tasks_on_one_side_of_a_descriptor_are_an_error_at_once(wait: Callable[[int], Any]) -> None:
-    """The second task that waits for the same side fails, and the first goes on undisturbed."""
+    """A second task that waits for the same side fails at once, and the first goes on waiting."""
     with connected() as (sock, peer):
         with pytest.raises(BlockingIOError):
             while True:
@@ -152,7 +152,7 @@ async def test_two_tasks_on_one_side_of_a_descriptor_are_an_error_at_once(wait: 
 @on_each_poller
 @on_kernel
 async def test_a_reader_and_a_writer_share_a_descriptor() -> None:
-    """The two sides of one descriptor are waited for at the same time, each woken by its own event."""
+    """One task can wait to read and another to write on the same descriptor; each is woken by its own event."""
     woken: list[str] = []
 
     async def wait(side: Callable[[int], Any], fd: int, name: str) -> None:
@@ -172,7 +172,7 @@ async def test_a_reader_and_a_writer_share_a_descriptor() -> None:
 
 @on_kernel
 async def test_a_cancelled_task_runs_its_finally_and_a_group_outlives_its_children() -> None:
-    """A group that is cancelled returns only after each child's cleanup, even one that takes an hour."""
+    """A cancelled group returns only after the cleanup of every child, even if that takes an hour."""
     log: list[str] = []
 
     async def child(name: str, cleanup: float) -> None:
@@ -194,7 +194,7 @@ async def test_a_cancelled_task_runs_its_finally_and_a_group_outlives_its_childr
 
 @on_kernel
 async def test_the_first_failure_of_a_group_is_raised_and_the_others_are_attached() -> None:
-    """The rest of the group is cancelled by the first failure, and what fails meanwhile becomes its cause."""
+    """The first failure cancels the rest of the group, and failures during their cleanup become its cause."""
 
     async def fail(after: float, name: str) -> None:
         await sleep(after)
@@ -219,7 +219,7 @@ async def test_the_first_failure_of_a_group_is_raised_and_the_others_are_attache
 
 @on_each_poller
 def test_a_deadline_that_expires_as_data_arrives_yields_the_data() -> None:
-    """A descriptor that becomes ready in the very moment of the deadline wins, and nothing is left of the deadline."""
+    """If a descriptor becomes ready at the very moment of the deadline, the data wins, and the deadline is over."""
 
     async def main() -> bytes:
         with deadline(5):
@@ -235,7 +235,7 @@ def test_a_deadline_that_expires_as_data_arrives_yields_the_data() -> None:
 
 @on_kernel
 async def test_cancelling_a_pump_loses_no_byte_silently() -> None:
-    """A pump that is cancelled while its sink is full tells how much it took and how much of that it delivered."""
+    """When a pump is cancelled while its sink is full, its counts show how much it took and how much it delivered."""
     fed, source = memory.pair()
     sink, taker = memory.pair()
     flow = Flow()
@@ -254,7 +254,7 @@ async def test_cancelling_a_pump_loses_no_byte_silently() -> None:
     assert flow.ended.is_set()
 
 
-# -- signals, each in a process of its own
+# -- signals, each test in a process of its own
 
 PRELUDE = """
 import fcntl, os, signal, sys, time
@@ -272,7 +272,7 @@ def start(main):
         say("interrupted by", interrupted.signum)
 """
 
-# A run in the background of a shell begins with SIGINT ignored, and under nohup with SIGHUP ignored.
+# A shell starts background jobs with SIGINT ignored, and nohup starts programs with SIGHUP ignored.
 AS_IN_FRONT = """
 for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
     signal.signal(number, signal.SIG_DFL)
@@ -368,7 +368,7 @@ def test_a_signal_ends_the_run_wherever_it_waits(where: str, number: signal.Sign
 
 
 def test_a_signal_that_was_ignored_before_stays_ignored() -> None:
-    """A program under nohup is not ended by SIGHUP."""
+    """SIGHUP does not end a program that was started with it ignored, as under nohup."""
     argv = ["sh", "-c", 'trap "" HUP; exec "$0" -c "$1"', sys.executable, PRELUDE + ON_STDIN]
     with running(argv=argv) as process:
         process.line("^ready$")
@@ -378,7 +378,7 @@ def test_a_signal_that_was_ignored_before_stays_ignored() -> None:
 
 
 def test_the_first_signal_goes_to_who_waits_for_it_and_the_second_cancels() -> None:
-    """``next_signal`` lets a server end in order, and a second signal does not wait for that."""
+    """A task that waits in ``next_signal`` gets the first signal, and a second one cancels the run at once."""
     with running(argv=[sys.executable, "-c", PRELUDE + AS_IN_FRONT + TWICE]) as process:
         process.line("^ready$")
         process.signal(signal.SIGTERM)
@@ -390,7 +390,7 @@ def test_the_first_signal_goes_to_who_waits_for_it_and_the_second_cancels() -> N
 
 
 def test_signal_handlers_are_put_back() -> None:
-    """After a run the process's handlers and its wake-up descriptor are what they were."""
+    """After a run the process has its previous signal handlers and wake-up descriptor again."""
 
     def handler(number: int, frame: object) -> None:
         pass
@@ -412,7 +412,7 @@ def test_signal_handlers_are_put_back() -> None:
 
 
 def test_an_interrupted_run_tells_what_failed_meanwhile() -> None:
-    """A failure of the cleanup after a signal is kept as the cause of the interruption."""
+    """An exception raised in the cleanup after a signal becomes the cause of ``Interrupted``."""
 
     async def main() -> None:
         os.kill(os.getpid(), signal.SIGUSR1)
@@ -427,7 +427,7 @@ def test_an_interrupted_run_tells_what_failed_meanwhile() -> None:
 
 
 def test_a_signal_is_not_lost_between_two_waiters() -> None:
-    """Two signals in one moment: the one goes to who waits for it, the other cancels."""
+    """Of two signals at the same moment, the waiting task gets the first, and the second cancels the run."""
     seen: list[int] = []
 
     async def main() -> None:
@@ -454,18 +454,18 @@ def test_a_signal_is_not_lost_between_two_waiters() -> None:
 
 
 async def wait() -> None:
-    """Wait where nothing is on the way out."""
+    """Wait without any cleanup."""
     await sleep(HOUR)
 
 
 async def wait_in_a_group() -> None:
-    """Wait where the way out leads through a group whose child takes a turn to end."""
+    """Wait in a group whose child takes a turn of the loop to end."""
     async with Group() as group:
         group.start_soon(sleep(HOUR))
 
 
 async def wait_and_clean_up() -> None:
-    """Wait where the way out leads through a cleanup that waits itself."""
+    """Wait with a cleanup that waits, too."""
     try:
         await sleep(HOUR)
     finally:
@@ -475,7 +475,7 @@ async def wait_and_clean_up() -> None:
 @pytest.mark.parametrize("way", [wait, wait_in_a_group, wait_and_clean_up])
 @on_kernel
 async def test_the_outer_of_two_deadlines_that_expire_together_wins(way: Callable[[], Awaitable[None]]) -> None:
-    """Nothing in between goes on, and the inner one is not heard on the way out, whatever is waited for there."""
+    """When both expire, only the outer ``DeadlineExceeded`` is raised, even if the cleanup in between waits."""
     with pytest.raises(DeadlineExceeded), deadline(5):
         with contextlib.suppress(DeadlineExceeded), deadline(5):
             await way()
@@ -485,7 +485,7 @@ async def test_the_outer_of_two_deadlines_that_expire_together_wins(way: Callabl
 
 @pytest.mark.parametrize("first", ["inner", "outer"])
 def test_the_outer_of_two_requests_that_stand_is_raised(first: str) -> None:
-    """Data and two deadlines in the same moment: the data is had, and the next wait is ended by the outer deadline."""
+    """If data arrives as two deadlines expire, the task gets the data, and the outer deadline ends its next wait."""
     log: list[str] = []
 
     async def main() -> None:
@@ -512,7 +512,7 @@ def test_the_outer_of_two_requests_that_stand_is_raised(first: str) -> None:
 
 @on_kernel
 async def test_a_cleanup_has_deadlines_of_its_own() -> None:
-    """A task that was cancelled can still bound what its ``finally`` block waits for."""
+    """A cancelled task can still set a deadline for a wait in its ``finally`` block."""
     log: list[str] = []
 
     async def child() -> None:
@@ -533,7 +533,7 @@ async def test_a_cleanup_has_deadlines_of_its_own() -> None:
 
 
 def test_a_deadline_within_a_cancelled_task_never_replaces_the_cancellation() -> None:
-    """A task that was cancelled in the moment of its own deadline ends, and does not go on behind the deadline."""
+    """A task that is cancelled at the moment of its own deadline ends, and does not handle the deadline and go on."""
 
     async def child() -> None:
         try:
@@ -562,7 +562,7 @@ def test_a_deadline_within_a_cancelled_task_never_replaces_the_cancellation() ->
 
 @pytest.mark.parametrize("first", ["group", "deadline"])
 def test_an_outer_group_wins_over_an_inner_deadline_of_the_same_moment(first: str) -> None:
-    """As drawn in kernel.py: the group is left either way, and what is in between gets to its next wait at most."""
+    """The group is cancelled in either order; code between the two runs at most until its next wait (see kernel.py)."""
     log: list[str] = []
     outer = Group()
 
@@ -589,7 +589,7 @@ def test_an_outer_group_wins_over_an_inner_deadline_of_the_same_moment(first: st
 
 @on_kernel
 async def test_cancelling_the_outer_group_ends_the_inner_first() -> None:
-    """Children end before the groups they live in, from the innermost to the outermost."""
+    """When a group is cancelled, children end before their groups, from the innermost to the outermost."""
     log: list[str] = []
 
     async def wait(name: str) -> None:
@@ -616,7 +616,7 @@ async def test_cancelling_the_outer_group_ends_the_inner_first() -> None:
 
 @on_kernel
 async def test_cancelling_a_group_from_a_child_ends_the_block_and_is_no_failure() -> None:
-    """The block that waits inside the group is left, and what follows it runs."""
+    """When a child cancels its group, the block of the group ends, and the code after it runs."""
     async with Group() as group:
 
         async def child() -> None:
@@ -632,7 +632,7 @@ async def test_cancelling_a_group_from_a_child_ends_the_block_and_is_no_failure(
 
 @on_kernel
 async def test_a_task_cancelled_before_it_ran_still_begins_and_ends_at_its_first_wait() -> None:
-    """No coroutine is dropped unrun: what it took over before its first wait can be let go of."""
+    """Every task runs until its first wait, so that it can clean up what it was given."""
     log: list[str] = []
 
     async def child() -> None:
@@ -650,7 +650,7 @@ async def test_a_task_cancelled_before_it_ran_still_begins_and_ends_at_its_first
 
 @on_kernel
 async def test_a_second_cancel_does_not_disturb_the_cleanup() -> None:
-    """Cancelling twice is cancelling once, also while the ``finally`` block waits."""
+    """A second cancellation has no effect, not even while the ``finally`` block waits."""
     log: list[str] = []
 
     async def child() -> None:
@@ -673,7 +673,7 @@ async def test_a_second_cancel_does_not_disturb_the_cleanup() -> None:
 
 @on_kernel
 async def test_cancelling_one_task_leaves_the_others_alone() -> None:
-    """A task ends by itself without a failure for its group, and ``finished`` tells."""
+    """A cancelled task is no failure of its group, and sets ``finished``."""
 
     async def answer() -> int:
         await sleep(5)
@@ -694,7 +694,7 @@ async def test_cancelling_one_task_leaves_the_others_alone() -> None:
 
 @on_kernel
 async def test_a_task_started_in_a_cancelled_group_ends_at_its_first_wait() -> None:
-    """A group that is ending takes no new work that lasts, not from its block and not from a cleanup."""
+    """Tasks started in a cancelled group, by its block or in a cleanup, are cancelled at their first wait."""
 
     async def child() -> None:
         try:
@@ -713,7 +713,7 @@ async def test_a_task_started_in_a_cancelled_group_ends_at_its_first_wait() -> N
 
 @on_kernel
 async def test_a_group_that_was_left_takes_no_task() -> None:
-    """A task that nobody would wait for is refused, not orphaned."""
+    """A group that has ended refuses a new task, as nothing would wait for it."""
     async with Group() as group:
         pass
     late = sleep(0)
@@ -726,7 +726,7 @@ async def test_a_group_that_was_left_takes_no_task() -> None:
 
 @on_kernel
 async def test_a_failure_in_a_group_that_is_cancelled_from_outside_is_not_lost() -> None:
-    """A deadline around a group still tells, as its cause, what failed inside while the group ended."""
+    """If a deadline ends a group, failures in the cleanup of its tasks become the cause of ``DeadlineExceeded``."""
 
     async def fail_in_cleanup() -> None:
         try:
@@ -743,7 +743,7 @@ async def test_a_failure_in_a_group_that_is_cancelled_from_outside_is_not_lost()
 
 @on_kernel
 async def test_a_failure_of_the_block_cancels_the_children() -> None:
-    """The block is one of the tasks that end together."""
+    """An exception in the block of a group cancels its tasks."""
     with pytest.raises(ValueError, match="block"):
         async with Group() as group:
             group.start_soon(sleep(HOUR))
@@ -754,7 +754,7 @@ async def test_a_failure_of_the_block_cancels_the_children() -> None:
 
 @on_kernel
 async def test_a_group_can_be_waited_for_until_it_is_empty() -> None:
-    """``emptied`` returns when the last task ended, and at once if there is none."""
+    """``emptied`` returns when the last task has ended, and at once if there is none."""
     async with Group() as group:
         await group.emptied()
         group.start_soon(sleep(HOUR))
@@ -768,7 +768,7 @@ async def test_a_group_can_be_waited_for_until_it_is_empty() -> None:
 
 @on_kernel
 async def test_a_deadline_cuts_a_wait_and_leaves_the_next_alone() -> None:
-    """An hour of virtual time costs nothing, and a deadline that was left never fires."""
+    """A deadline ends a wait that lasts too long, and has no effect after its block."""
     with pytest.raises(DeadlineExceeded), deadline(now() + HOUR):
         await sleep(2 * HOUR)
     assert now() == HOUR
@@ -782,7 +782,7 @@ async def test_a_deadline_cuts_a_wait_and_leaves_the_next_alone() -> None:
 
 @on_kernel
 async def test_a_deadline_in_the_past_cuts_the_first_wait() -> None:
-    """Time that is over is over; what needs no wait still goes through."""
+    """A deadline that has passed ends the first wait; a block without a wait completes."""
     await sleep(10)
     with deadline(5):
         pass
@@ -793,7 +793,7 @@ async def test_a_deadline_in_the_past_cuts_the_first_wait() -> None:
 
 @on_each_poller
 def test_a_deadline_is_slept_to_and_not_looked_for() -> None:
-    """The system is asked to wait for as long as it takes, on the real clock too."""
+    """The kernel sleeps until a deadline, also on the real clock, instead of polling for it."""
     rounds = 0
 
     class Counted(kernel.Clock):
@@ -812,7 +812,7 @@ def test_a_deadline_is_slept_to_and_not_looked_for() -> None:
 
 @on_each_poller
 def test_a_deadline_beyond_what_the_system_can_count_to_is_no_error() -> None:
-    """epoll and poll take milliseconds up to 2**31, which is 25 days."""
+    """A deadline farther away than epoll and poll can wait (2**31 ms, 25 days) is no error."""
 
     async def main() -> None:
         with deadline(now() + 1e9):
@@ -823,7 +823,7 @@ def test_a_deadline_beyond_what_the_system_can_count_to_is_no_error() -> None:
 
 @on_kernel
 async def test_a_deadline_reaches_into_a_group() -> None:
-    """Tasks inside the block end with it."""
+    """A deadline ends the tasks of a group in its block, too."""
     log: list[str] = []
 
     async def child() -> None:
@@ -842,7 +842,7 @@ async def test_a_deadline_reaches_into_a_group() -> None:
 
 
 def test_deadlines_that_were_left_do_not_pile_up() -> None:
-    """Thousands of waits that were over before their deadline leave no memory behind while a shorter one goes on."""
+    """Deadlines of blocks that have ended use no memory, even while an earlier deadline is still to come."""
 
     async def main() -> int:
         async with Group() as group:
@@ -869,7 +869,7 @@ def test_deadlines_that_were_left_do_not_pile_up() -> None:
 @on_each_poller
 @on_kernel(limit=20)
 async def test_a_ready_descriptor_that_nobody_waits_for_does_not_spin() -> None:
-    """Data left unread, and room left unused, cost a bounded number of looks at the selector."""
+    """Unread data or free buffer space does not keep the loop busy while no task waits for it."""
     with connected() as (sock, peer):
         peer.send(b"left unread")
         await readable(sock.fileno())
@@ -881,7 +881,7 @@ async def test_a_ready_descriptor_that_nobody_waits_for_does_not_spin() -> None:
 @on_each_poller
 @on_kernel(limit=30)
 async def test_a_hung_up_descriptor_that_nobody_waits_for_does_not_spin() -> None:
-    """Not even the other end's close, which no selector can be told to leave out, keeps the loop busy."""
+    """A hang-up, which epoll and poll always report, does not keep the loop busy while no task waits for it."""
     with connected() as (sock, peer):
         async with Group() as group:
             group.start_soon(readable(sock.fileno()))  # type: ignore[arg-type]
@@ -894,7 +894,7 @@ async def test_a_hung_up_descriptor_that_nobody_waits_for_does_not_spin() -> Non
 
 
 def test_a_ping_pong_costs_one_look_at_the_selector_per_message() -> None:
-    """A descriptor stays armed from one wait to the next."""
+    """A descriptor stays registered with epoll from one wait to the next."""
     changes: list[str] = []
     epoll = select.epoll
 
@@ -930,7 +930,7 @@ def test_a_ping_pong_costs_one_look_at_the_selector_per_message() -> None:
 @on_each_poller
 @on_kernel
 async def test_a_file_is_always_ready_but_gives_the_others_their_turn() -> None:
-    """What the selector refuses, such as a regular file, never waits and never starves another task."""
+    """A wait for a regular file, which epoll refuses, returns at once but gives other tasks a turn."""
     log: list[str] = []
 
     async def read(fd: int) -> None:
@@ -954,7 +954,7 @@ async def test_a_file_is_always_ready_but_gives_the_others_their_turn() -> None:
 @on_each_poller
 @on_kernel
 async def test_cancelling_a_task_between_turns_ends_it() -> None:
-    """A task that only gives up its turn can be cancelled like any other."""
+    """A task whose waits always return at once can be cancelled like any other."""
     with open(os.devnull, "rb") as file:
 
         async def read() -> None:
@@ -970,7 +970,7 @@ async def test_cancelling_a_task_between_turns_ends_it() -> None:
 @on_each_poller
 @on_kernel
 async def test_a_closed_descriptor_is_an_error_and_not_a_hang() -> None:
-    """Waiting for a number that no file has fails at once."""
+    """A wait for a descriptor that is not open fails at once with EBADF."""
     with connected() as (sock, _):
         number = sock.fileno()
     with pytest.raises(OSError) as caught:
@@ -982,7 +982,7 @@ async def test_a_closed_descriptor_is_an_error_and_not_a_hang() -> None:
 
 
 class Reader:
-    """A step that takes a byte at a time and goes on until it took ``last``; ``log`` is shared by several."""
+    """A step that reads single bytes into ``log``, which several readers may share, until it has read ``last``."""
 
     def __init__(self, sock: socket.socket, log: list[bytes], last: bytes = b"") -> None:
         self._sock = sock
@@ -998,7 +998,7 @@ class Reader:
 @on_each_poller
 @on_kernel(limit=30)
 async def test_the_loop_calls_a_step_and_wakes_the_task_when_that_returns_false() -> None:
-    """The task stays parked from the first byte to the end of the stream, with another one at work in every turn."""
+    """The task stays suspended until its step returns false, while another task runs in every turn."""
     log: list[bytes] = []
     with connected() as (sock, peer):
         async with Group() as group:
@@ -1018,7 +1018,7 @@ async def test_the_loop_calls_a_step_and_wakes_the_task_when_that_returns_false(
 @on_each_poller
 @on_kernel
 async def test_a_step_is_called_once_a_turn_for_each_descriptor() -> None:
-    """One that has much to read keeps neither another descriptor nor another task waiting."""
+    """A step with much to read delays neither the steps of other descriptors nor other tasks."""
     log: list[bytes] = []
 
     async def other() -> None:
@@ -1041,7 +1041,7 @@ async def test_a_step_is_called_once_a_turn_for_each_descriptor() -> None:
 @pytest.mark.parametrize("how", ["cancelled", "out of time"])
 @on_kernel(limit=30)
 async def test_a_step_is_called_no_more_once_its_task_was_ended(how: str) -> None:
-    """What comes later is left to the next reader, and no step stands before that one."""
+    """Once the task was cancelled or timed out, its step is not called, and another task can read the descriptor."""
     log: list[bytes] = []
 
     async def read() -> None:
@@ -1064,7 +1064,7 @@ async def test_a_step_is_called_no_more_once_its_task_was_ended(how: str) -> Non
 @on_each_poller
 @on_kernel
 async def test_closing_ends_the_calls_of_a_step_and_a_reused_number_never_meets_it() -> None:
-    """The task gets EBADF, and the next descriptor of that number is read by whoever waits for it."""
+    """The task gets EBADF, and a new descriptor of the same number can be read by another task."""
     log: list[bytes] = []
     with connected() as (old, _):
         number = old.fileno()
@@ -1083,7 +1083,7 @@ async def test_closing_ends_the_calls_of_a_step_and_a_reused_number_never_meets_
 
 
 async def ends_in(code: int, wait: Awaitable[object]) -> None:
-    """Wait, and expect an OSError."""
+    """Wait, and check that the wait fails with the errno ``code``."""
     with pytest.raises(OSError) as caught:
         await wait
     assert caught.value.errno == code
@@ -1092,7 +1092,7 @@ async def ends_in(code: int, wait: Awaitable[object]) -> None:
 @on_each_poller
 @on_kernel
 async def test_what_a_step_raises_is_raised_in_its_task_alone() -> None:
-    """The loop, another step and another task go on."""
+    """An exception in a step reaches only its own task; the loop, other steps and other tasks go on."""
     log: list[bytes] = []
 
     def fail() -> bool:
@@ -1116,7 +1116,7 @@ async def test_what_a_step_raises_is_raised_in_its_task_alone() -> None:
 @pytest.mark.parametrize("second", [readable, while_readable])
 @on_kernel
 async def test_a_step_is_one_reader_of_its_descriptor(first: Callable[..., Any], second: Callable[..., Any]) -> None:
-    """A second reader is an error at once, and takes nothing from the first; a writer is none."""
+    """A second reader fails at once and takes nothing from the first; a writer may wait at the same time."""
     log: list[bytes] = []
     with connected() as (sock, peer):
 
@@ -1137,7 +1137,7 @@ async def test_a_step_is_one_reader_of_its_descriptor(first: Callable[..., Any],
 @pytest.mark.parametrize("goes_on", [True, False])
 @on_kernel
 async def test_a_step_may_end_its_own_wait_and_that_of_another(goes_on: bool) -> None:
-    """Whatever it returns after it closed two descriptors that are both ready, each task is woken once, with EBADF."""
+    """If a step closes two descriptors that are both ready, each task gets EBADF once, whatever the step returns."""
     with connected() as (one, one_peer), connected() as (two, two_peer):
 
         def close() -> bool:
@@ -1156,7 +1156,7 @@ async def test_a_step_may_end_its_own_wait_and_that_of_another(goes_on: bool) ->
 
 @on_kernel
 async def test_a_step_on_a_file_takes_turns_with_the_tasks() -> None:
-    """What never blocks is read a step a turn."""
+    """A step on a file, which is always ready, is called once a turn."""
     log: list[str] = []
 
     def step() -> bool:
@@ -1176,10 +1176,10 @@ async def test_a_step_on_a_file_takes_turns_with_the_tasks() -> None:
 
 
 def test_one_look_at_the_clock_serves_all_steps_of_a_turn_and_a_task_has_its_own() -> None:
-    """What a step is told is the time at which the loop had waited; a task that took long sees that it did."""
+    """All steps of a turn get the same time, that at which the loop woke; a task gets the current time."""
 
     class Running(JumpClock):
-        """Goes on by a second at every look."""
+        """Advances by a second at each call."""
 
         def now(self) -> float:
             self.time += 1
@@ -1210,7 +1210,7 @@ def test_one_look_at_the_clock_serves_all_steps_of_a_turn_and_a_task_has_its_own
 
 @on_each_poller
 def test_a_thread_returns_its_result_or_raises_its_exception() -> None:
-    """What the function did in its thread arrives in the task that waits."""
+    """The result or the exception of the function reaches the task that waits for the thread."""
 
     def fail() -> None:
         raise LookupError("in the thread")
@@ -1224,7 +1224,7 @@ def test_a_thread_returns_its_result_or_raises_its_exception() -> None:
 
 
 def test_the_loop_goes_on_while_a_thread_works() -> None:
-    """Other tasks run while one waits for a thread."""
+    """Other tasks run while a task waits for a thread."""
     let_go = threading.Event()
 
     async def main() -> bool:
@@ -1241,7 +1241,7 @@ def test_the_loop_goes_on_while_a_thread_works() -> None:
 
 
 def test_a_thread_that_is_no_longer_waited_for_is_left_behind() -> None:
-    """Cancelling returns at once, and what the thread does later touches no descriptor that came after the kernel's."""
+    """Cancelling does not wait for the thread, which later touches no descriptor that was opened after the run."""
     let_go = threading.Event()
 
     async def main() -> None:
@@ -1268,7 +1268,7 @@ def test_a_thread_that_is_no_longer_waited_for_is_left_behind() -> None:
 
 @on_kernel
 async def test_only_one_kernel_runs_at_a_time() -> None:
-    """A kernel within a kernel is refused, and the outer one goes on."""
+    """Running a kernel inside another one fails, and the outer one goes on."""
     inner = sleep(0)
     with pytest.raises(RuntimeError, match="already"):
         kernel.run(inner)
@@ -1277,14 +1277,14 @@ async def test_only_one_kernel_runs_at_a_time() -> None:
 
 
 def test_outside_of_a_kernel_nothing_waits() -> None:
-    """The names that need a kernel say so where none runs; ``closing`` has nobody to wake."""
+    """Without a kernel, functions that need one raise RuntimeError, and ``notify_closing`` does nothing."""
     with pytest.raises(RuntimeError, match="no kernel"):
         now()
     notify_closing(0)
 
 
 def test_a_run_leaves_no_descriptor_open() -> None:
-    """The selector and the wake-up pipe are closed however the run ends."""
+    """The selector and the wake-up pipe are closed, whether the run succeeds or fails."""
 
     async def fail() -> None:
         raise ValueError
@@ -1297,7 +1297,7 @@ def test_a_run_leaves_no_descriptor_open() -> None:
 
 
 def test_without_room_for_the_kernel_nothing_leaks() -> None:
-    """A process at its limit of descriptors gets an OSError, and what was opened is closed."""
+    """At its limit of descriptors ``run`` fails with EMFILE, and closes those that it had opened."""
     script = """
 import os, resource, sys
 from netkit.core.kernel import run, sleep
@@ -1380,7 +1380,7 @@ PROGRAMS = st.recursive(
 
 
 class Machine:
-    """Runs a random program and checks, at each step, what must always hold."""
+    """Runs a random program and checks the invariants after each step."""
 
     def __init__(self) -> None:
         self.groups: list[Group] = []
@@ -1449,7 +1449,7 @@ class Machine:
 @settings(max_examples=300, deadline=None)
 @given(PROGRAMS)
 def test_random_schedules_keep_the_order_of_things(program: list[Any]) -> None:
-    """Whatever is nested, slept, cancelled or failed: no child survives, every ``finally`` ran, time only grows."""
+    """With any groups, sleeps, cancellations and failures, all children end, all ``finally`` run, time only grows."""
     machine = Machine()
     clock = CountingClock(limit=100_000)
     try:
@@ -1464,7 +1464,7 @@ def test_random_schedules_keep_the_order_of_things(program: list[Any]) -> None:
 @settings(max_examples=100, deadline=None)
 @given(st.integers(0, 4), PROGRAMS)
 def test_a_deadline_around_a_random_schedule_is_kept(seconds: int, program: list[Any]) -> None:
-    """A block without slow cleanup never outlasts its deadline."""
+    """A block without slow cleanup never lasts longer than its deadline."""
 
     def quick(body: list[Any]) -> list[Any]:
         return [
@@ -1490,7 +1490,7 @@ def test_a_deadline_around_a_random_schedule_is_kept(seconds: int, program: list
 
 
 def test_those_who_want_the_same_share_a_thread() -> None:
-    """One call for all who come while it runs, whoever gives up meanwhile, and a new one after it."""
+    """Tasks that make the same call while it runs share its thread, even if one gives up; a later call is a new one."""
     let_go = threading.Event()
     calls: list[int] = []
 
@@ -1517,7 +1517,7 @@ def test_those_who_want_the_same_share_a_thread() -> None:
 
 
 def test_shared_threads_are_so_many_at_most(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Who comes when there are too many waits for one to end, and may give up."""
+    """While the maximum of shared threads run, a call waits until one has ended, and can be cancelled meanwhile."""
     monkeypatch.setattr(kernel, "_MAX_SHARED_THREADS", 2)
     let_go = [threading.Event() for _ in range(4)]
     begun: list[int] = []
@@ -1549,7 +1549,7 @@ def test_shared_threads_are_so_many_at_most(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_a_shared_thread_does_what_comes_next_and_then_ends(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Who follows another has its thread; nobody has one for ever."""
+    """A shared thread is reused for the calls that follow, and then ends."""
     threads = _thread._count()
     started: list[Callable[[], None]] = []
     start = kernel._start_thread
@@ -1564,7 +1564,7 @@ def test_a_shared_thread_does_what_comes_next_and_then_ends(monkeypatch: pytest.
         return [await to_shared_thread(str, number) for number in range(10)]
 
     assert kernel.run(main()) == [str(number) for number in range(10)]
-    assert len(started) < 10  # one, unless somebody holds us up for so long that it has gone
+    assert len(started) < 10  # one, unless the machine is so slow that the thread ends in between
     end = time.monotonic() + PATIENCE
     while _thread._count() > threads and time.monotonic() < end:
         os.sched_yield()
@@ -1572,7 +1572,7 @@ def test_a_shared_thread_does_what_comes_next_and_then_ends(monkeypatch: pytest.
 
 
 def test_a_shared_thread_that_fails_fails_all_who_wait() -> None:
-    """And there is none to wait for after it."""
+    """A call that fails raises its exception in every task that waits, and the next call starts anew."""
 
     async def one() -> None:
         with pytest.raises(ValueError, match="invalid literal"):

@@ -1,4 +1,4 @@
-"""Small messages between sockets, passed on in steps of the loop: same bytes, counts and failures as by the task."""
+"""``pump`` passes small messages on in steps of the loop, with the same bytes, counts and failures as in its task."""
 
 import errno
 import random
@@ -23,7 +23,7 @@ from tests.support.peers import tcp_sockets
 
 
 class Wakes:
-    """The tasks that were woken, once for each time."""
+    """Records each wake-up of a task."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self._woken: list[Task] = []
@@ -41,12 +41,12 @@ class Wakes:
 
 @pytest.fixture
 def wakes(monkeypatch: pytest.MonkeyPatch) -> Wakes:
-    """Note which tasks are woken."""
+    """Record which tasks are woken."""
     return Wakes(monkeypatch)
 
 
 class Pumped:
-    """A pump from one connection to another, in a task; ``writer`` and ``reader`` are what the peers hold."""
+    """A pump between two connections, in a task; ``writer`` and ``reader`` are the sockets of their peers."""
 
     def __init__(self, pair: Callable[[], tuple[socket.socket, socket.socket]] = socket.socketpair) -> None:
         self.writer, ours = pair()
@@ -66,7 +66,7 @@ class Pumped:
             self.failure = failure
 
     async def received(self, count: int) -> bytes:
-        """What the reader gets: so many bytes, or those up to the end."""
+        """Return what the reader gets: ``count`` bytes, or fewer if the stream ends."""
         data = b""
         while len(data) < count:
             await kernel.readable(self.reader.fileno())
@@ -85,7 +85,7 @@ class Pumped:
 
 
 def run(main: Callable[[], Awaitable[None]]) -> None:
-    """Run a test on the clock of the system, for ``PATIENCE`` at most."""
+    """Run a test on the real clock, for at most ``PATIENCE`` seconds."""
 
     async def bounded() -> None:
         with deadline(now() + PATIENCE):
@@ -95,7 +95,7 @@ def run(main: Callable[[], Awaitable[None]]) -> None:
 
 
 def held_back(data: bytes) -> bytes:
-    """A change that keeps bytes to itself up to the end."""
+    """A change that returns some bytes only at the end."""
     return data.upper() if data else b"<held>"
 
 
@@ -108,7 +108,7 @@ def to_the_dot(data: bytes) -> bytes:
 
 
 def fill(sock: socket.socket) -> int:
-    """Send until no more is taken; return how many bytes were."""
+    """Send until the socket is full, and return the number of bytes."""
     sent = 0
     try:
         while True:
@@ -120,7 +120,7 @@ def fill(sock: socket.socket) -> int:
 @pytest.mark.parametrize("change", [None, bytes.upper])
 @pytest.mark.parametrize("pair", [socket.socketpair, tcp_sockets])
 def test_messages_pass_without_waking_the_task(wakes: Wakes, pair: Any, change: Change | None) -> None:
-    """The task is woken at the end alone, and then ends the sink."""
+    """Messages pass without waking the task, which is woken only at the end, to end the sink."""
 
     async def main() -> None:
         async with Pumped(pair) as pumped, Group() as group:
@@ -140,7 +140,7 @@ def test_messages_pass_without_waking_the_task(wakes: Wakes, pair: Any, change: 
 
 
 def test_a_change_that_swallows_a_message_sends_nothing(wakes: Wakes) -> None:
-    """Nothing is written for it, the next one passes, and what the change held comes at the end."""
+    """If a change returns nothing for a message, nothing is sent, and later messages pass as usual."""
 
     def letters(data: bytes) -> bytes:
         return data.strip(b"-") if data else b"!"
@@ -163,14 +163,14 @@ def test_a_change_that_swallows_a_message_sends_nothing(wakes: Wakes) -> None:
 @pytest.mark.parametrize("change", [None, lambda data: data.translate(bytes(range(255, -1, -1)))])
 @on_kernel(limit=100_000)
 async def test_a_sink_that_is_full_holds_the_source_up_and_loses_nothing(change: Change | None) -> None:
-    """No more than one read is held, the flow does not count as silent, and all of it arrives in order."""
+    """While the sink is full the pump holds at most one read and the flow is not silent; all data arrives in order."""
     chunks = random.Random(1)
     sent = got = b""
     async with Pumped() as pumped, Group() as group:
         task = group.start_soon(pumped.run(change))
         for _ in range(5):
             await sleep(0)
-            while pumped.flow.waiting_since is not None:  # until the sink takes no more
+            while pumped.flow.waiting_since is not None:  # until the sink is full
                 message = chunks.randbytes(chunks.randrange(1, SMALLEST_READ))
                 sent += message[: pumped.writer.send(message)]
                 await sleep(0)
@@ -190,7 +190,7 @@ async def test_a_sink_that_is_full_holds_the_source_up_and_loses_nothing(change:
 
 @pytest.mark.parametrize("full", [False, True])
 def test_a_change_that_is_done_ends_the_sink_after_its_last_byte(full: bool) -> None:
-    """Also if the sink takes that byte only later."""
+    """When the change is done, the last byte is sent before the end, even if the sink is full at first."""
 
     async def main() -> None:
         async with Pumped() as pumped, Group() as group:
@@ -210,7 +210,7 @@ def test_a_change_that_is_done_ends_the_sink_after_its_last_byte(full: bool) -> 
 
 @pytest.mark.parametrize("told", [False, True])
 def test_a_reset_of_the_source_is_its_failure(told: bool) -> None:
-    """Also one that somebody else has asked about first, and that reading tells no more. What was held is sent."""
+    """The failure is RECV, even if ``raise_if_reset`` took the error before; the data held by the change is sent."""
 
     async def main() -> None:
         async with Pumped(tcp_sockets) as pumped, Group() as group:
@@ -218,7 +218,7 @@ def test_a_reset_of_the_source_is_its_failure(told: bool) -> None:
             pumped.writer.send(b"a")
             assert await pumped.received(1) == b"A"
             reset(pumped.writer)
-            while told:  # until it is here; no step runs meanwhile
+            while told:  # until the reset has arrived; no step runs meanwhile
                 try:
                     pumped.source.raise_if_reset()
                 except Failure:
@@ -232,7 +232,7 @@ def test_a_reset_of_the_source_is_its_failure(told: bool) -> None:
 
 
 def test_a_reset_of_the_sink_is_its_failure() -> None:
-    """What was read for it counts as offered, and nothing that the change holds is sent after it."""
+    """The data read for the sink counts as offered, and the change is not called again to return what it holds."""
     ends: list[bytes] = []
 
     def noting(data: bytes) -> bytes:
@@ -259,7 +259,7 @@ def test_a_reset_of_the_sink_is_its_failure() -> None:
 
 @pytest.mark.parametrize("which", ["source", "sink"])
 def test_a_stream_that_is_closed_ends_the_pump_and_its_number_is_not_used(which: str) -> None:
-    """A connection that has the number of the one that was closed gets, and loses, no byte."""
+    """The pump fails, and does not touch a new connection that has the closed descriptor's number."""
 
     async def main() -> None:
         async with Pumped() as pumped, Group() as group:
@@ -286,7 +286,7 @@ def test_a_stream_that_is_closed_ends_the_pump_and_its_number_is_not_used(which:
 
 
 def test_bytes_that_were_given_back_come_first(wakes: Wakes) -> None:
-    """The task passes them on, and steps what follows."""
+    """Data from ``unread`` is passed on by the task, and later data in steps."""
 
     async def main() -> None:
         async with Pumped() as pumped, Group() as group:
@@ -306,7 +306,7 @@ def test_bytes_that_were_given_back_come_first(wakes: Wakes) -> None:
 
 
 def test_steps_are_taken_again_after_large_reads(wakes: Wakes) -> None:
-    """A full read is passed on whole, and so is all that the task reads after it."""
+    """Large reads are passed on by the task, and later small messages in steps again."""
     data = random.Random(2).randbytes(1_000_000)
 
     async def main() -> None:
@@ -316,7 +316,7 @@ def test_steps_are_taken_again_after_large_reads(wakes: Wakes) -> None:
             assert await pumped.received(len(data)) == data.swapcase()
             await sending.finished.wait()
             assert wakes.of(task) > 0
-            for _ in range(2):  # the task may be at a read of its own yet
+            for _ in range(2):  # the task may still wait for a read of its own
                 before = wakes.of(task)
                 pumped.writer.send(b"x")
                 assert await pumped.received(1) == b"X"
@@ -328,7 +328,7 @@ def test_steps_are_taken_again_after_large_reads(wakes: Wakes) -> None:
 
 @on_kernel
 async def test_a_step_starts_the_clocks_of_silence_anew() -> None:
-    """Those of ``--idle-timeout`` and of the grace for an input: each runs from the last message."""
+    """Each message passed on in a step restarts --idle-timeout of both streams and the grace of the flow."""
     async with Pumped() as pumped, Group() as group:
         group.start_soon(pumped.run())
         found: list[tuple[str, float]] = []
@@ -355,7 +355,7 @@ async def test_a_step_starts_the_clocks_of_silence_anew() -> None:
 
 
 def test_urgent_data_keeps_its_place() -> None:
-    """It is read where it was sent, and none of what is around it is lost."""
+    """Urgent data is received in its place, and no data around it is lost."""
 
     async def main() -> None:
         async with Pumped(tcp_sockets) as pumped, Group() as group:
@@ -369,7 +369,7 @@ def test_urgent_data_keeps_its_place() -> None:
 
 
 class Noted(bytes):
-    """Bytes that tell when nothing holds them any more."""
+    """Bytes that count in ``gone`` how many were freed."""
 
     gone = 0
 
@@ -379,7 +379,7 @@ class Noted(bytes):
 
 @on_kernel
 async def test_what_was_passed_on_is_not_kept() -> None:
-    """A connection that waits holds no bytes: thousands of them, after much was sent, cost no more than before."""
+    """A pump that waits for data does not hold the data that it has passed on."""
 
     class Source(MemoryStream):
         async def recv(self) -> bytes:

@@ -1,4 +1,4 @@
-"""Bytes that the kernel moves for us: the same bytes, counts and failures as if we had copied them."""
+"""Data that the kernel moves for us: the same bytes, counts and failures as if we had copied it."""
 
 import fcntl
 import os
@@ -28,7 +28,7 @@ DATA = random.Random(1).randbytes(5_000_000)
 
 @pytest.fixture
 def steps(monkeypatch: pytest.MonkeyPatch) -> Steps:
-    """Count what the kernel moves."""
+    """Count the bytes that the kernel moves."""
     return Steps(monkeypatch)
 
 
@@ -52,7 +52,7 @@ def collected(sock: socket.socket) -> tuple[threading.Thread, list[bytes]]:
 
 
 def pumped(source: Any, sink: Any) -> relay.Flow:
-    """Pump between a descriptor or socket and another, to the end; return the flow."""
+    """Pump from one descriptor or socket to another until the end, and return the flow."""
 
     async def main() -> relay.Flow:
         flow = Flow()
@@ -73,11 +73,11 @@ def pumped(source: Any, sink: Any) -> relay.Flow:
     return kernel.run(main())
 
 
-# -- every way, byte by byte
+# -- every combination of source and sink
 
 
 def test_file_to_socket(steps: Steps, tmp_path: Path) -> None:
-    """A regular file goes by sendfile, from where its offset stands."""
+    """A regular file is sent with sendfile, from its current offset."""
     path = tmp_path / "file"
     path.write_bytes(b"already read" + DATA)
     with connected() as (ours, theirs), path.open("rb", buffering=0) as file:
@@ -90,7 +90,7 @@ def test_file_to_socket(steps: Steps, tmp_path: Path) -> None:
 
 
 def test_pipe_to_socket(steps: Steps) -> None:
-    """A pipe is spliced, whatever the chunks in which it is filled, and its flags stay."""
+    """A pipe is spliced, whatever the sizes of its writes, and its flags do not change."""
     read, write = os.pipe()
     with connected() as (ours, theirs), os.fdopen(read, "rb") as source:
         flags = fcntl.fcntl(read, fcntl.F_GETFL)
@@ -114,7 +114,7 @@ def _fill(write: int) -> None:
 
 
 def test_socket_to_pipe(steps: Steps) -> None:
-    """A socket is spliced straight into a pipe, and a reader that is slow slows the peer down."""
+    """A socket is spliced directly into a pipe, and a slow reader slows the peer down."""
     read, write = os.pipe()
     found: list[bytes] = []
     with connected() as (ours, theirs), os.fdopen(read, "rb") as pipe:
@@ -122,7 +122,7 @@ def test_socket_to_pipe(steps: Steps) -> None:
         sender = threading.Thread(target=lambda: (theirs.sendall(DATA), theirs.shutdown(socket.SHUT_WR)))
         sender.start()
         reader.start()
-        pumped(ours, write)  # at the end /dev/null stands in the pipe's place
+        pumped(ours, write)  # at the end ``write`` is replaced by /dev/null
         os.close(write)
         sender.join()
         reader.join()
@@ -132,7 +132,7 @@ def test_socket_to_pipe(steps: Steps) -> None:
 
 @pytest.mark.parametrize(("flags", "spliced"), [(os.O_WRONLY, True), (os.O_WRONLY | os.O_APPEND, False)])
 def test_socket_to_file(steps: Steps, tmp_path: Path, flags: int, spliced: bool) -> None:
-    """A file gets its bytes through a pipe; one that is appended to refuses, and loses nothing that was on its way."""
+    """Data for a file is spliced through a pipe; to an appended file, which does not allow it, the data is copied."""
     path = tmp_path / "file"
     path.write_bytes(b"")
     target = os.open(path, flags)
@@ -143,11 +143,11 @@ def test_socket_to_file(steps: Steps, tmp_path: Path, flags: int, spliced: bool)
         os.close(target)
         sender.join()
     assert path.read_bytes() == DATA
-    assert (steps.moved > len(DATA)) is spliced  # twice: into the pipe, and out of it
+    assert (steps.moved > len(DATA)) is spliced  # twice: into the pipe and out of it
 
 
 def test_socket_to_dev_null(steps: Steps) -> None:
-    """What nobody wants is never copied into this process either."""
+    """Data for /dev/null is spliced as well."""
     with connected() as (ours, theirs), open(os.devnull, "wb") as null:
         sender = threading.Thread(target=lambda: (theirs.sendall(DATA), theirs.shutdown(socket.SHUT_WR)))
         sender.start()
@@ -158,7 +158,7 @@ def test_socket_to_dev_null(steps: Steps) -> None:
 
 @pytest.mark.parametrize("kind", ["file to socket", "pipe to socket", "socket to pipe", "socket to file"])
 def test_no_more_than_most_is_moved(kind: str, tmp_path: Path) -> None:
-    """Bytes beyond those that were asked for stay in the source, where they may be somebody else's."""
+    """Bytes beyond ``most`` are left in the source, for others who read it."""
     (tmp_path / "source").write_bytes(DATA[:50_000])
     with (
         connected() as (one, other),
@@ -187,7 +187,7 @@ def test_no_more_than_most_is_moved(kind: str, tmp_path: Path) -> None:
 
 
 def test_little_is_copied(steps: Steps) -> None:
-    """Below a MiB no pipe is made and nothing promoted."""
+    """Less than a MiB is copied, not spliced."""
     with connected() as (ours, theirs), open(os.devnull, "wb") as null:
         theirs.sendall(b"x" * 1000)
         theirs.shutdown(socket.SHUT_WR)
@@ -196,7 +196,7 @@ def test_little_is_copied(steps: Steps) -> None:
 
 
 def test_what_has_to_be_looked_at_is_copied(steps: Steps, tmp_path: Path) -> None:
-    """A change sees every byte."""
+    """Data is copied if a change has to see it."""
     path = tmp_path / "file"
     path.write_bytes(DATA)
 
@@ -212,14 +212,14 @@ def test_what_has_to_be_looked_at_is_copied(steps: Steps, tmp_path: Path) -> Non
 
 
 class Loud(SocketStream):
-    """A socket whose ``recv`` is another, and that says nothing more."""
+    """A socket stream that only overrides ``recv``."""
 
     async def recv(self) -> bytes:
         return (await super().recv()).upper()
 
 
 def test_what_overrides_recv_is_not_bypassed(steps: Steps, tmp_path: Path) -> None:
-    """A child of a stream that the kernel may read is asked for each byte."""
+    """Data is not spliced past an overridden ``recv``."""
     with connected() as (ours, theirs), (tmp_path / "file").open("wb") as file:
         sender = threading.Thread(target=lambda: (theirs.sendall(DATA), theirs.shutdown(socket.SHUT_WR)))
         sender.start()
@@ -236,7 +236,7 @@ def test_what_overrides_recv_is_not_bypassed(steps: Steps, tmp_path: Path) -> No
 def test_without_descriptors_for_a_pipe_it_is_copied(
     steps: Steps, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """Running out of descriptors costs speed and nothing else."""
+    """If no pipe can be made for lack of descriptors, the data is copied."""
 
     def full() -> tuple[int, int]:
         raise OSError(24, "Too many open files")
@@ -254,12 +254,12 @@ def test_without_descriptors_for_a_pipe_it_is_copied(
     assert (tmp_path / "file").read_bytes() == DATA
 
 
-# -- what goes wrong on the way
+# -- failures during the transfer
 
 
 @pytest.mark.parametrize("through", ["file", "pipe"])
 def test_peer_that_leaves_in_the_middle_is_55_with_the_count(through: str, tmp_path: Path) -> None:
-    """What the kernel took and the peer did not is counted, as it is when copied."""
+    """The count includes bytes that the kernel took and the peer did not, as when copying."""
 
     def leave(sock: socket.socket) -> int:
         got = 0
@@ -280,12 +280,12 @@ def test_peer_that_leaves_in_the_middle_is_55_with_the_count(through: str, tmp_p
     assert done.code == 55
     lost, offered = (int(word) for word in done.err.split("(")[1].split()[:3:2])
     assert 100_000 < lost <= offered <= len(DATA) * 8
-    assert offered >= taken  # all that was read there had been offered here, though its last ACK may be missing
+    assert offered >= taken  # ``taken`` is at most what was offered; its last ACK may be missing
 
 
 @pytest.mark.parametrize("sink", ["pipe", "file"])
 def test_reset_in_the_middle_is_56_with_an_exact_prefix(sink: str, tmp_path: Path) -> None:
-    """Everything that came before the reset is written."""
+    """All data before the reset is written."""
     taken = threading.Event()
 
     def send(sock: socket.socket) -> None:
@@ -311,7 +311,7 @@ def test_reset_in_the_middle_is_56_with_an_exact_prefix(sink: str, tmp_path: Pat
 
 
 def test_reader_that_leaves_in_the_middle_ends_us_by_sigpipe() -> None:
-    """As any filter does, silently."""
+    """If the reader of stdout leaves, netkit ends by SIGPIPE without a message, as filters do."""
     with peer(lambda sock: sock.sendall(DATA * 4)) as server, running("connect", server.address) as process:
         assert process.read(3_000_000) == DATA[:3_000_000]
         process.out.close()
@@ -320,7 +320,7 @@ def test_reader_that_leaves_in_the_middle_ends_us_by_sigpipe() -> None:
 
 
 def test_file_that_may_not_grow_is_23(tmp_path: Path) -> None:
-    """The limit is met in the kernel, the message is ours, and the file is an exact prefix."""
+    """At the file size limit netkit fails with its own message, and the file is an exact prefix."""
     path = tmp_path / "out"
     limit = 3_000_000
     with peer(lambda sock: sock.sendall(DATA)) as server, path.open("wb") as file:
@@ -330,7 +330,7 @@ def test_file_that_may_not_grow_is_23(tmp_path: Path) -> None:
 
 
 def test_idle_input_after_bulk_still_ends_with_the_grace() -> None:
-    """Once promoted, a pipe that has gone quiet is idle like any other input."""
+    """After bulk data a silent pipe is idle like any other input, and the grace applies."""
     got = threading.Event()
 
     def server(sock: socket.socket) -> int:
@@ -351,7 +351,7 @@ def test_idle_input_after_bulk_still_ends_with_the_grace() -> None:
 
 
 def test_idle_clock_counts_what_the_kernel_moves() -> None:
-    """Bytes that pass us by are bytes that move: a slow but steady peer is not idle."""
+    """Data that the kernel moves restarts the idle timeout, so that a slow but steady peer is not idle."""
 
     def send(sock: socket.socket) -> None:
         sock.sendall(DATA)
@@ -363,7 +363,7 @@ def test_idle_clock_counts_what_the_kernel_moves() -> None:
 
 
 def test_signal_in_the_middle_ends_at_once() -> None:
-    """A stdout that nobody reads holds the bulk, and not Ctrl-C."""
+    """Ctrl-C ends netkit at once, even while nothing reads its stdout."""
     with peer(lambda sock: sock.sendall(DATA * 4)) as server, running("connect", server.address) as process:
         assert process.out.read(2_000_000)
         process.signal(signal.SIGINT)
@@ -371,7 +371,7 @@ def test_signal_in_the_middle_ends_at_once() -> None:
 
 
 def test_pipeline_of_files_and_sockets_is_whole(tmp_path: Path) -> None:
-    """File to socket to file, both ends netkit, both ends promoted."""
+    """Data from file to socket to file between two netkit processes, both of which splice, arrives whole."""
     source, target = tmp_path / "source", tmp_path / "target"
     source.write_bytes(DATA * 4)
     line = f'"$0" -m netkit listen 0 -q > {target} -- sh -c \'"$0" -m netkit connect $NETKIT_ADDRESS < {source}\' "$0"'
@@ -380,7 +380,7 @@ def test_pipeline_of_files_and_sockets_is_whole(tmp_path: Path) -> None:
 
 
 def test_stopped_terminal_in_the_middle_holds_no_signal() -> None:
-    """With --raw on a terminal that takes nothing more, Ctrl-C still ends us at once."""
+    """With --raw on a terminal that is full, Ctrl-C ends netkit at once."""
     master, slave = os.openpty()
     try:
         with (
@@ -388,7 +388,7 @@ def test_stopped_terminal_in_the_middle_holds_no_signal() -> None:
             running("connect", server.address, "--raw", stdout=slave) as process,
         ):
             taken = 0
-            while taken < 2_000_000:  # past the point where bulk begins; then nobody reads
+            while taken < 2_000_000:  # enough for bulk to begin; then nothing reads the terminal
                 taken += len(os.read(master, 65536))
             process.signal(signal.SIGINT)
             assert died_by(process.wait(5)) is signal.SIGINT

@@ -1,4 +1,4 @@
-"""Taking turns: lock, semaphore and condition, and what becomes of them when who waits is cancelled."""
+"""Events, locks, semaphores and conditions, and what happens when a waiting task is cancelled."""
 
 from collections.abc import Callable
 
@@ -12,7 +12,7 @@ from tests.clock import on_kernel, run
 
 
 class Room:
-    """A lock with a record of who was inside, in which two at a time are an error."""
+    """A lock, with a record of its holders; two at a time are an error."""
 
     def __init__(self) -> None:
         self.lock = Lock()
@@ -20,7 +20,7 @@ class Room:
         self._inside = False
 
     async def use(self, name: str, seconds: float) -> None:
-        """Go in, stay for a while and leave."""
+        """Take the lock, hold it for a while, and release it."""
         async with self.lock:
             assert not self._inside, f"{name} is not alone"
             self._inside = True
@@ -36,7 +36,7 @@ class Room:
 
 @on_kernel
 async def test_an_event_wakes_all_who_wait_in_their_order() -> None:
-    """Everyone goes on once it happened, first come first, and later ones do not wait."""
+    """All waiting tasks are woken, in order; later ones do not wait."""
     log: list[int] = []
 
     async def wait(event: Event, number: int) -> None:
@@ -61,12 +61,12 @@ async def test_an_event_wakes_all_who_wait_in_their_order() -> None:
 
 @on_kernel
 async def test_a_lock_lets_one_in_at_a_time_in_the_order_of_coming() -> None:
-    """Nobody overtakes: who comes at the moment of leaving stands behind all who wait."""
+    """Tasks get the lock in the order in which they asked, even one that asks at the moment of a release."""
     room = Room()
     async with Group() as group:
         for name in "abc":
             group.start_soon(room.use(name, 1))
-        await sleep(1)  # a is leaving in this moment
+        await sleep(1)  # "a" releases the lock at this moment
         group.start_soon(room.use("d", 1))
     assert now() == 4
     assert room.log == list("abcd")
@@ -74,7 +74,7 @@ async def test_a_lock_lets_one_in_at_a_time_in_the_order_of_coming() -> None:
 
 @on_kernel
 async def test_a_lock_that_is_free_is_taken_without_a_wait() -> None:
-    """Nobody else gets a turn before the block, and leaving and coming again costs none either."""
+    """Taking a free lock does not let other tasks run."""
     log: list[str] = []
 
     async def other() -> None:
@@ -91,7 +91,7 @@ async def test_a_lock_that_is_free_is_taken_without_a_wait() -> None:
 
 @on_kernel
 async def test_a_lock_passes_over_who_no_longer_waits() -> None:
-    """A cancelled task and one whose deadline expired leave the queue, and the others keep their places."""
+    """Tasks that are cancelled or time out leave the queue, and the others keep their places."""
     room = Room()
 
     async def hasty() -> None:
@@ -112,7 +112,7 @@ async def test_a_lock_passes_over_who_no_longer_waits() -> None:
 @pytest.mark.parametrize("how", ["cancelled", "failed"])
 @on_kernel
 async def test_a_lock_is_given_back_however_its_block_ends(how: str) -> None:
-    """A holder that is cancelled or fails hands over to the next."""
+    """If the holder fails or is cancelled, the next task gets the lock."""
     room = Room()
 
     async def holder() -> None:
@@ -137,7 +137,7 @@ async def test_a_lock_is_given_back_however_its_block_ends(how: str) -> None:
 @pytest.mark.parametrize("order", ["handed over first", "cancelled first"])
 @on_kernel
 async def test_a_lock_is_not_lost_with_who_was_cancelled_as_it_was_handed_over(order: str) -> None:
-    """Whoever gives the lock to a task that is cancelled in the same moment, the task after it still comes in."""
+    """If a task is cancelled at the moment it gets the lock, the next task gets it after that one."""
     room = Room()
     async with Group() as group:
         async with room.lock:
@@ -153,7 +153,7 @@ async def test_a_lock_is_not_lost_with_who_was_cancelled_as_it_was_handed_over(o
 
 @on_kernel
 async def test_a_lock_that_comes_as_the_deadline_expires_is_held_or_left_to_the_next() -> None:
-    """With both in the same moment the block runs whole or not at all, and the lock goes on either way."""
+    """If the lock is released at the moment of the deadline, the block runs completely or not at all."""
     room = Room()
 
     async def hasty() -> None:
@@ -183,7 +183,7 @@ TURNS = st.lists(
 async def test_random_turns_are_taken_one_at_a_time_and_leave_the_lock_free(
     turns: list[tuple[int, int, int | None, int | None]],
 ) -> None:
-    """Whoever comes, stays, is cancelled or runs out of time when: never two inside, and at the end it is free."""
+    """With random times, cancellations and deadlines the lock has one holder at a time, and is free at the end."""
     room = Room()
 
     async def visit(name: str, comes: int, stays: int, patience: int | None) -> None:
@@ -212,7 +212,7 @@ async def test_random_turns_are_taken_one_at_a_time_and_leave_the_lock_free(
 
 
 def test_a_semaphore_lets_so_many_in() -> None:
-    """Three places for seven: who waits gets the place of who leaves, and at the end all are free."""
+    """At most three tasks are inside, a waiting task follows each that leaves, and all places are free at the end."""
     inside = most = 0
     places = Semaphore(3)
 
@@ -243,7 +243,7 @@ def test_a_semaphore_lets_so_many_in() -> None:
 
 @on_kernel
 async def test_a_condition_wakes_all_who_wait_and_none_who_come_later() -> None:
-    """A change is for those who wait for it; it is not kept."""
+    """A change wakes the tasks that wait at that moment, not later ones."""
     log: list[str] = []
     changed = Condition()
 
@@ -269,7 +269,7 @@ async def test_a_condition_wakes_all_who_wait_and_none_who_come_later() -> None:
 
 @on_kernel
 async def test_a_condition_that_is_waited_for_again_needs_another_change() -> None:
-    """Two changes before who waits had a turn are one to it."""
+    """Two changes in a row wake a task once; it needs another change to be woken again."""
     seen: list[float] = []
     changed = Condition()
 
@@ -292,7 +292,7 @@ async def test_a_condition_that_is_waited_for_again_needs_another_change() -> No
 @pytest.mark.parametrize("first", ["notify", "cancel"])
 @on_kernel
 async def test_a_change_and_a_cancellation_in_the_same_moment(first: str) -> None:
-    """Who was woken goes on to its next wait; who was cancelled is woken no more, and the others are."""
+    """A task that is woken and then cancelled ends at its next wait; one cancelled first is not woken."""
     log: list[str] = []
     changed = Condition()
 
