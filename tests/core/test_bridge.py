@@ -1,4 +1,4 @@
-"""A bridge between two peers: all bytes both ways, each end passed on, and what breaks one side told apart."""
+"""A bridge between two peers passes all bytes and both ends on, and returns which side broke."""
 
 import hashlib
 import os
@@ -22,7 +22,7 @@ BULK = 8 << 20
 
 
 def run(main: Callable[[], Awaitable[Any]]) -> Any:
-    """Run a test's coroutine, which may not hang."""
+    """Run a test with a limit of ``PATIENCE`` seconds."""
 
     async def bounded() -> Any:
         with deadline(now() + PATIENCE):
@@ -32,7 +32,7 @@ def run(main: Callable[[], Awaitable[Any]]) -> Any:
 
 
 def test_each_way_ends_by_itself() -> None:
-    """The client's end reaches the target while the target goes on, however late it answers."""
+    """The client's end is passed on, and the target's answer still arrives."""
 
     async def main() -> None:
         client, ours = pair()
@@ -55,7 +55,7 @@ def test_each_way_ends_by_itself() -> None:
 
 @pytest.mark.parametrize("side", ["client", "target"])
 def test_who_broke_it_is_told(side: str) -> None:
-    """A reset names the stream that was reset, and the client gets first what had come for it."""
+    """The result names the stream that was reset, and data received before still reaches the client."""
 
     async def main() -> None:
         client, ours = pair()
@@ -75,7 +75,7 @@ def test_who_broke_it_is_told(side: str) -> None:
 
 
 def test_what_a_target_said_before_it_left_reaches_the_client() -> None:
-    """A target that answers, ends and resets while the client still sends: the answer is delivered before the break."""
+    """If the target answers, then resets while the client still sends, the client gets the answer."""
 
     async def main() -> None:
         client, ours = socket.socketpair()
@@ -101,7 +101,7 @@ def test_what_a_target_said_before_it_left_reaches_the_client() -> None:
 
 @pytest.mark.parametrize("kind", ["tcp", "unix"])
 def test_bulk_stays_in_the_kernel(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Megabytes both ways at once arrive whole, and all but the first of them never pass through our hands."""
+    """Bulk data in both directions arrives whole, and all but its beginning is spliced."""
     spliced = 0
     real = os.splice
 

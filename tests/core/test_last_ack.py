@@ -1,4 +1,4 @@
-"""The last acknowledgement of a connection that both sides ended: it closes the socket, and is no reset."""
+"""The last acknowledgement of a connection closes the socket if both sides have ended, and is no reset."""
 
 import socket
 from collections.abc import Callable
@@ -11,7 +11,7 @@ CLOSE = 7  # net/tcp_states.h
 
 
 class Interleaved(SocketStream):
-    """A stream over which something happens right after it was asked what is not acknowledged."""
+    """A stream that calls ``then`` right after ``unacknowledged``."""
 
     then: Callable[[], None] | None = None
 
@@ -24,7 +24,7 @@ class Interleaved(SocketStream):
 
 
 def test_the_last_acknowledgement_amid_a_check_is_no_reset() -> None:
-    """The peer ended first and takes our last bytes while we look: the connection is over, and nothing was lost."""
+    """If the peer, which ended first, acknowledges our last bytes during ``raise_if_reset``, that is no reset."""
     with socket.create_server(("127.0.0.1", 0)) as listener, socket.socket() as peer:
         peer.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         peer.connect(listener.getsockname())
@@ -40,7 +40,7 @@ def test_the_last_acknowledgement_amid_a_check_is_no_reset() -> None:
             stream = Interleaved(ours, "peer")
             try:
                 assert await stream.recv() == b""
-                stream.counts.add_sent(ours.send(bytes(1_000_000)))  # more than the peer's side holds
+                stream.counts.add_sent(ours.send(bytes(1_000_000)))  # more than the peer can buffer
                 await stream.send_eof()
                 assert stream.unacknowledged()
                 stream.then = take_all

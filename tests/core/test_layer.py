@@ -1,4 +1,4 @@
-"""Layers: what is between a connection and its conversation, for who dials and for who serves."""
+"""Layers between a connection and its conversation, for clients and for servers."""
 
 import socket
 import threading
@@ -37,7 +37,7 @@ HERE = "127.0.0.1"
 
 
 def doubling() -> Layer:
-    """Every line goes out twice."""
+    """A layer that sends every line twice."""
 
     async def layer(stream: Connection, group: Group) -> Connection:
         rest = b""
@@ -55,7 +55,7 @@ def doubling() -> Layer:
 
 @asynccontextmanager
 async def changed() -> AsyncIterator[tuple[Any, Any]]:
-    """A connection that either end turns inside out."""
+    """A connection on which both ends swap the case of all data."""
     ours, theirs = tcp_sockets()
     async with Group() as group:
         a = await through(SocketStream(ours, "a"), [swap], group)
@@ -66,7 +66,7 @@ async def changed() -> AsyncIterator[tuple[Any, Any]]:
 
 
 async def swap(stream: Connection, group: Group) -> Connection:
-    """Swap upper and lower case, both ways."""
+    """Swap upper and lower case in both directions."""
     return Changed(stream, incoming=bytes.swapcase, outgoing=lambda data: bytes(data).swapcase())
 
 
@@ -76,19 +76,19 @@ async def swap(stream: Connection, group: Group) -> Connection:
     ids=lambda check: check.__name__,  # type: ignore[attr-defined]
 )
 def test_contract(check: Check) -> None:
-    """Behind a layer that changes bytes a connection is what every connection is."""
+    """A connection with a layer that changes its data keeps the contract."""
     check_stream(changed, check)
 
 
 async def both(layer: Layer) -> tuple[Any, memory.MemoryStream, Group]:
-    """A connection in memory behind a layer, its other end, and the group of the layer."""
+    """Return a connection in memory with a layer, its other end, and the group of the layer."""
     near, far = memory.pair()
     group = Group()
     return await through(near, [layer], group), far, group  # type: ignore[arg-type]
 
 
 def test_payload_is_counted_and_not_what_becomes_of_it() -> None:
-    """Twice the bytes go out, and what was sent, and is not acknowledged, are those that were given to ``send``."""
+    """Counts are of the data given to ``send``, not of what the layer makes of it."""
 
     async def main() -> None:
         async with streams_of(tcp_sockets()) as (a, b), Group() as group:
@@ -107,7 +107,7 @@ def test_payload_is_counted_and_not_what_becomes_of_it() -> None:
 
 
 def test_what_a_layer_holds_goes_before_the_end_of_a_shutdown_too() -> None:
-    """A handler that leaves the end to us loses nothing of its last line."""
+    """Both ``send_eof`` and ``shutdown`` first send the data that the layer holds."""
 
     async def main() -> None:
         stream, far, _ = await both(doubling())
@@ -132,7 +132,7 @@ def test_what_a_layer_holds_goes_before_the_end_of_a_shutdown_too() -> None:
 
 
 def test_what_came_before_a_reset_is_received_and_then_the_reset() -> None:
-    """Of what the layer held as well, and the failure comes again and again."""
+    """Data that the layer holds is received first, and then every call fails with the reset."""
 
     async def main() -> None:
         near, far = memory.pair()
@@ -160,11 +160,11 @@ def test_what_came_before_a_reset_is_received_and_then_the_reset() -> None:
     run(main())
 
 
-# -- a layer that runs something beside
+# -- a layer with a task
 
 
 class Late(Wrapped):
-    """Passes on what is sent a second later: its own queue, its own counts, its own task."""
+    """Sends all data a second later, with its own queue, counts and task."""
 
     def __init__(self, stream: Connection, group: Group) -> None:
         super().__init__(stream)
@@ -198,7 +198,7 @@ class Late(Wrapped):
 
 
 def late(made: list[Late]) -> Layer:
-    """The layer, which notes what it makes."""
+    """Return a layer that makes a ``Late``, and adds it to ``made``."""
 
     async def layer(stream: Connection, group: Group) -> Connection:
         made.append(Late(stream, group))
@@ -208,7 +208,7 @@ def late(made: list[Late]) -> Layer:
 
 
 def test_an_end_goes_behind_what_a_layer_still_holds() -> None:
-    """A relay through a slow line delivers all of it, then its end, and is done only then."""
+    """A relay through a layer that delays data waits for all of it, and then for the end."""
 
     async def main() -> None:
         local, keyboard = memory.pair()
@@ -233,7 +233,7 @@ def test_an_end_goes_behind_what_a_layer_still_holds() -> None:
 
 
 def test_what_a_layer_runs_ends_before_the_connection_is_closed() -> None:
-    """However a conversation ends: the task is cancelled, and never meets a closed descriptor."""
+    """The task of a layer is cancelled before the connection is closed, however the conversation ends."""
 
     async def served(handler: Callable[[Any], Any]) -> tuple[BaseException | None, Any, bytes]:
         ours, theirs = tcp_sockets()
@@ -280,7 +280,7 @@ def test_what_a_layer_runs_ends_before_the_connection_is_closed() -> None:
 
 
 def test_a_layer_that_fails_beside_ends_the_conversation() -> None:
-    """Its failure is the connection's."""
+    """The failure of a layer's task is that of the connection."""
 
     async def breaks(stream: Connection, group: Group) -> Connection:
         async def fail() -> None:
@@ -299,29 +299,29 @@ def test_a_layer_that_fails_beside_ends_the_conversation() -> None:
     run(main())
 
 
-# -- for who dials, and for who serves
+# -- dialling and serving
 
 
 async def greeted(stream: Connection, group: Group) -> Connection:
-    """A handshake: one word either way."""
+    """A handshake in which each side sends one word."""
     await stream.send(b"hello")
     assert await read_exactly(stream, 5) == b"hello"
     return stream
 
 
 class Presented(Wrapped):
-    """A client that comes from elsewhere."""
+    """A connection whose peer has another address."""
 
     peer = Endpoint("192.0.2.1", 4711)  # type: ignore[assignment]
 
 
 async def presented(stream: Connection, group: Group) -> Connection:
-    """Let a client come from elsewhere."""
+    """Give a connection another address of its peer."""
     return Presented(stream)
 
 
 def test_counts_begin_behind_the_last_layer_on_both_sides() -> None:
-    """What layers said to each other is nobody's payload, and a peer may be another behind them."""
+    """Counts do not include what the layers exchange, and the peer's address is that of the last layer."""
     seen: list[Any] = []
 
     async def handler(stream: Any) -> str:
@@ -347,7 +347,7 @@ def test_counts_begin_behind_the_last_layer_on_both_sides() -> None:
 
 
 def test_an_attempt_that_fails_leaves_nothing_running() -> None:
-    """Who waits for a server dials again, and what the layers of the first attempt ran has ended by then."""
+    """When ``dial_until`` dials again, the tasks of the failed attempt's layers have ended."""
     tasks: list[Task] = []
 
     async def runs(stream: Connection, group: Group) -> Connection:
@@ -368,7 +368,7 @@ def test_an_attempt_that_fails_leaves_nothing_running() -> None:
             assert await stream.recv() == b"echo"
             group.cancel()
             stream.close()
-        with Client(server.listener) as another:  # and the server has not noticed
+        with Client(server.listener) as another:  # the server still accepts
             assert await another.exchange(b"echo") == b"echo"
         server.stop.set()
 
@@ -376,13 +376,13 @@ def test_an_attempt_that_fails_leaves_nothing_running() -> None:
     assert len(tasks) == 2
 
 
-# -- what a handshake received too much
+# -- data received along with a handshake
 
 BANNER = b"220 ready when you are\r\n"
 
 
 async def after_the_banner(stream: Connection, group: Group) -> Connection:
-    """Read a line, and give back what came with it."""
+    """Read a line, and unread the data that came with it."""
     came = b""
     while b"\n" not in came:
         came += await stream.recv()
@@ -392,7 +392,7 @@ async def after_the_banner(stream: Connection, group: Group) -> Connection:
 
 @contextmanager
 def talkative(data: bytes) -> Iterator[Endpoint]:
-    """A server whose banner and ``data`` come in one piece."""
+    """A server that sends its banner and ``data`` at once."""
     with socket.create_server((HERE, 0)) as listener:
 
         def talk() -> None:
@@ -407,7 +407,7 @@ def talkative(data: bytes) -> Iterator[Endpoint]:
 
 
 def test_a_handshake_costs_no_zero_copy(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """What came with a banner is received first, then the kernel moves the rest, and every byte is counted once."""
+    """Data that came with a banner is received first, then the kernel moves the rest, and all is counted once."""
     steps = Steps(monkeypatch)
     data = pattern(contract.PAST_PROMOTION)
     with talkative(data) as target, (tmp_path / "got").open("wb") as file:
@@ -431,7 +431,7 @@ def test_a_handshake_costs_no_zero_copy(monkeypatch: pytest.MonkeyPatch, tmp_pat
 
 
 def test_what_was_given_back_comes_in_its_order() -> None:
-    """The last that was given back comes first, and a stream that was closed has nothing left."""
+    """Of several calls of ``unread``, the data of the last is received first; a closed stream has none."""
 
     async def main() -> None:
         async with streams_of(tcp_sockets()) as (a, b):
@@ -451,7 +451,7 @@ def test_what_was_given_back_comes_in_its_order() -> None:
 
 
 def test_a_connection_over_another_gives_back_too() -> None:
-    """Also what is no socket, such as one behind another layer."""
+    """``unread`` works on connections other than sockets, too."""
 
     async def main() -> None:
         near, far = memory.pair()

@@ -51,7 +51,7 @@ class Outcome:
 
 
 class Acknowledging(MemoryStream):
-    """A peer that acknowledges what the other end has read; ``asked`` counts how often one wanted to know."""
+    """A peer that acknowledges what the other end has read; ``asked`` counts the calls of ``unacknowledged``."""
 
     other: MemoryStream
     asked = 0
@@ -62,7 +62,7 @@ class Acknowledging(MemoryStream):
 
 
 def acknowledging_pair() -> tuple[Acknowledging, MemoryStream]:
-    """Return the two ends of a connection that knows what was delivered."""
+    """Return the two ends of a connection; the first knows what was delivered."""
     near, far = memory.pair()
     peer = Acknowledging("peer", near._in, near._out)
     peer.other = far
@@ -70,11 +70,11 @@ def acknowledging_pair() -> tuple[Acknowledging, MemoryStream]:
 
 
 async def nothing(stream: MemoryStream) -> None:
-    """Say nothing, and stay."""
+    """Send nothing and return."""
 
 
 async def collect(stream: MemoryStream, into: bytearray, end: Event) -> None:
-    """Receive for as long as something comes."""
+    """Receive until the end or a failure."""
     try:
         while data := await stream.recv():
             into += data
@@ -94,7 +94,7 @@ def converse(
     server_reads: bool = True,
     clock: JumpClock | None = None,
 ) -> Outcome:
-    """Relay between a user and a server who each follow a script, on a clock that jumps."""
+    """Relay between a user and a server, each with a script, on a clock that jumps."""
     outcome = Outcome()
 
     async def main() -> None:
@@ -116,7 +116,7 @@ def converse(
             except Failure as failure:
                 outcome.failure = failure
             outcome.at = now()
-            for _ in range(3):  # what is on its way arrives
+            for _ in range(3):  # so that data on its way arrives
                 await sleep(0)
             assert not local._closed and not peer._closed
             group.cancel()
@@ -129,7 +129,7 @@ def converse(
 
 
 def test_after_our_end_the_answer_is_read_however_late_it_comes() -> None:
-    """The end of our input is sent on at once, and no clock runs while the peer thinks."""
+    """The end of our input is sent on at once, and the answer may take as long as it likes."""
 
     async def user(keyboard: MemoryStream) -> None:
         await keyboard.send(b"question")
@@ -150,7 +150,7 @@ def test_after_our_end_the_answer_is_read_however_late_it_comes() -> None:
 
 
 def test_after_the_peers_end_idle_typing_is_left_unread_once_the_grace_is_over() -> None:
-    """An open keyboard holds nobody: we leave half a second after the peer, and say what was left."""
+    """An open keyboard does not keep us: we leave half a second after the peer, and report the input as unread."""
 
     async def server(far: MemoryStream) -> None:
         await sleep(HOUR)
@@ -166,7 +166,7 @@ def test_after_the_peers_end_idle_typing_is_left_unread_once_the_grace_is_over()
 
 
 def test_a_peer_that_never_said_a_byte_only_receives() -> None:
-    """Its end ends nothing: a pipe with a pause goes on to its own end, however late."""
+    """If a peer ends without having sent a byte, our pipe is still sent to its end, however late."""
 
     async def user(keyboard: MemoryStream) -> None:
         await keyboard.send(b"one ")
@@ -186,7 +186,7 @@ def test_a_peer_that_never_said_a_byte_only_receives() -> None:
 
 @pytest.mark.parametrize("sent", [b"", b"log line"])
 def test_a_peer_that_spoke_and_ended_leaves_a_pipe_open(sent: bytes) -> None:
-    """We leave once the pipe has been idle for the grace, and say that it was left open if bytes of it were sent."""
+    """We leave once the pipe has been idle for the grace; if some of it was sent, we report that it was still open."""
 
     async def user(keyboard: MemoryStream) -> None:
         await keyboard.send(sent)
@@ -203,7 +203,7 @@ def test_a_peer_that_spoke_and_ended_leaves_a_pipe_open(sent: bytes) -> None:
 
 
 def test_a_peer_that_is_gone_is_waited_for_no_more() -> None:
-    """Whatever our input is, nobody can take it: the conversation ends after a grace, with what was sent delivered."""
+    """Once the peer has closed the connection, the conversation ends, whatever is known of our input."""
 
     async def user(keyboard: MemoryStream) -> None:
         await keyboard.send(b"all that there was")
@@ -221,7 +221,7 @@ def test_a_peer_that_is_gone_is_waited_for_no_more() -> None:
 
 
 def test_a_programs_end_is_awaited_however_late() -> None:
-    """A program is our input, and has an end; only --grace says how long it may take."""
+    """If our input is a program, we wait for its end without limit, unless --grace says how long."""
 
     async def user(keyboard: MemoryStream) -> None:
         await sleep(HOUR)
@@ -257,7 +257,7 @@ def test_a_programs_end_is_awaited_however_late() -> None:
 def test_our_end_goes_out_when_it_may(
     shutdown: Shutdown, speaks_at: list[float], server_ends_at: float, told: list[object], seen_at: float | None
 ) -> None:
-    """At once, or once nothing has come for so long, or with the peer's end: the table of the contract."""
+    """Our end is sent at once, after a silence of the peer, or with the peer's end, as ``shutdown`` says."""
     seen: list[float] = []
 
     async def user(keyboard: MemoryStream) -> None:
@@ -287,7 +287,7 @@ def test_our_end_goes_out_when_it_may(
 
 
 def test_an_answer_may_come_before_what_asked_for_it_is_acknowledged() -> None:
-    """As it does over TCP, whose acknowledgement waits for it: our end goes out 2 s after both."""
+    """As over TCP, the answer may arrive before the request is acknowledged; our end is sent 2 s after both."""
     seen: list[float] = []
 
     async def user(keyboard: MemoryStream) -> None:
@@ -309,7 +309,7 @@ def test_an_answer_may_come_before_what_asked_for_it_is_acknowledged() -> None:
 
 
 def test_our_end_waits_while_what_came_is_still_being_written() -> None:
-    """A slow reader of ours is no silence of the peer: its answer goes on, and our end must not cut it."""
+    """While our slow output still takes the answer, the peer is not silent, and our end must not be sent."""
 
     async def user(keyboard: MemoryStream) -> None:
         await keyboard.send(b"request")
@@ -331,7 +331,7 @@ def test_our_end_waits_while_what_came_is_still_being_written() -> None:
 
 
 def test_what_was_wanted_ends_the_conversation() -> None:
-    """Once a change is done our end is sent, nothing more is read, and input that was not read is nobody's loss."""
+    """Once a change raises ``Done``, our end is sent and no more is read, and unread input is no failure."""
 
     async def user(keyboard: MemoryStream) -> None:
         await keyboard.send(b"ruok")
@@ -353,7 +353,7 @@ def test_what_was_wanted_ends_the_conversation() -> None:
 
 
 def test_after_the_peers_end_input_that_comes_in_time_is_still_sent() -> None:
-    """The grace begins anew with every byte, and everything that was read is delivered."""
+    """The grace starts anew with every byte, and everything that was read is delivered."""
 
     async def user(keyboard: MemoryStream) -> None:
         for _ in range(10):
@@ -370,7 +370,7 @@ def test_after_the_peers_end_input_that_comes_in_time_is_still_sent() -> None:
 
 
 def test_after_the_peers_end_we_leave_with_our_inputs_end() -> None:
-    """Input that ends is sent to its end, which is passed on, without waiting for the grace."""
+    """Input that ends within the grace is sent completely, then its end, and then we leave."""
     data = random.Random(1).randbytes(10 * CAPACITY)
 
     async def user(keyboard: MemoryStream) -> None:
@@ -390,7 +390,7 @@ def test_after_the_peers_end_we_leave_with_our_inputs_end() -> None:
 
 
 def test_input_that_comes_in_the_moment_in_which_the_grace_is_over_is_not_read_in_vain() -> None:
-    """It is left unread, or delivered, or a failure: never read and then dropped because the peer was not ready."""
+    """Such input is left unread, delivered, or reported as a failure, but never read and silently dropped."""
 
     async def user(keyboard: MemoryStream) -> None:
         await keyboard.send(bytes(CAPACITY - 100))
@@ -410,7 +410,7 @@ def test_input_that_comes_in_the_moment_in_which_the_grace_is_over_is_not_read_i
 
 
 def test_a_peer_that_ends_and_reads_slowly_still_gets_everything() -> None:
-    """Input waiting for a slow reader is not idle: the grace counts waiting for our side alone."""
+    """The grace runs only while we wait for input, not while input waits for a slow peer."""
     data = random.Random(2).randbytes(4 * CAPACITY)
 
     async def user(keyboard: MemoryStream) -> None:
@@ -430,7 +430,7 @@ def test_a_peer_that_ends_and_reads_slowly_still_gets_everything() -> None:
 
 
 def test_without_grace_we_leave_with_the_peer() -> None:
-    """A grace of nothing does not even wait for one more byte."""
+    """With a grace of 0 we leave at the peer's end without waiting for another byte."""
 
     async def server(far: MemoryStream) -> None:
         await sleep(5)
@@ -444,7 +444,7 @@ def test_without_grace_we_leave_with_the_peer() -> None:
 
 
 def test_without_grace_bytes_that_were_read_are_never_dropped_silently() -> None:
-    """Leaving with the peer while it has yet to take what we read is a failure with the count, or it is delivered."""
+    """If we leave before the peer has taken all that we read, that is delivered, or a failure with the count."""
 
     async def user(keyboard: MemoryStream) -> None:
         await keyboard.send(bytes(3 * CAPACITY))
@@ -466,7 +466,7 @@ def test_without_grace_bytes_that_were_read_are_never_dropped_silently() -> None
 
 
 def test_hold_waits_for_our_inputs_end() -> None:
-    """With hold the peer's end does not end the conversation, however long our side is silent."""
+    """With ``hold`` the peer's end does not end the conversation, however long our input is silent."""
 
     async def user(keyboard: MemoryStream) -> None:
         await sleep(HOUR)
@@ -484,7 +484,7 @@ def test_hold_waits_for_our_inputs_end() -> None:
 
 
 def test_without_shutdown_our_end_is_kept_from_the_peer() -> None:
-    """A peer that would drop a half-closed connection sees none, and we leave as soon as it ends."""
+    """A peer that would drop a half-closed connection does not see our end, and we leave when it ends."""
 
     async def user(keyboard: MemoryStream) -> None:
         await keyboard.send(b"request")
@@ -504,7 +504,7 @@ def test_without_shutdown_our_end_is_kept_from_the_peer() -> None:
 
 
 def test_send_only_leaves_once_our_input_is_acknowledged() -> None:
-    """Nothing is waited for but the peer's acknowledgement of the last byte."""
+    """With ``send_only`` we leave when the peer has acknowledged the last byte."""
 
     async def user(keyboard: MemoryStream) -> None:
         await keyboard.send(b"log line")
@@ -520,7 +520,7 @@ def test_send_only_leaves_once_our_input_is_acknowledged() -> None:
 
 
 def test_send_only_goes_on_receiving_until_all_is_acknowledged() -> None:
-    """A peer that answers more than it gets could take nothing more if nobody read that."""
+    """Received data is still read, so that a peer that answers more than it receives does not block."""
 
     async def user(keyboard: MemoryStream) -> None:
         await keyboard.send(bytes(10 * CAPACITY))
@@ -535,7 +535,7 @@ def test_send_only_goes_on_receiving_until_all_is_acknowledged() -> None:
 
 @pytest.mark.parametrize("send_only", [False, True])
 def test_a_peer_that_ends_without_a_word_is_told_of(send_only: bool) -> None:
-    """It may have dropped us for our half-close; to who only sends that is nothing to remark."""
+    """The peer may have dropped us because of our half-close; with ``send_only`` this is not reported."""
 
     async def user(keyboard: MemoryStream) -> None:
         await keyboard.send(b"request")
@@ -543,7 +543,7 @@ def test_a_peer_that_ends_without_a_word_is_told_of(send_only: bool) -> None:
 
     async def server(far: MemoryStream) -> None:
         await far.recv()
-        await sleep(0.0001)  # before we look whether it was acknowledged again
+        await sleep(0.0001)  # so that the peer ends before we ask again for acknowledgements
         await far.send_eof()
 
     outcome = converse(user, server, Ending(send_only=send_only))
@@ -568,7 +568,7 @@ ALERT = b"\x15\3\3\0\2\2\x16"
     ],
 )
 def test_a_peer_that_speaks_tls_is_told_of(ours: bytes, theirs: bytes, told: bool) -> None:
-    """Unless it is TLS that goes through us."""
+    """A peer that starts TLS is reported, unless our side speaks TLS as well."""
 
     async def user(keyboard: MemoryStream) -> None:
         if ours:
@@ -586,7 +586,7 @@ def test_a_peer_that_speaks_tls_is_told_of(ours: bytes, theirs: bytes, told: boo
 
 @pytest.mark.parametrize(("ours", "hint"), [(b"GET /", True), (CLIENT_HELLO, False)])
 def test_a_reset_without_an_answer_may_be_for_want_of_tls(ours: bytes, hint: bool) -> None:
-    """Not where TLS goes through us."""
+    """The failure suggests TLS, unless our side spoke TLS."""
 
     async def user(keyboard: MemoryStream) -> None:
         await keyboard.send(ours)
@@ -601,7 +601,7 @@ def test_a_reset_without_an_answer_may_be_for_want_of_tls(ours: bytes, hint: boo
 
 
 def test_success_waits_for_the_last_acknowledgement() -> None:
-    """Both sides ended, but delivered means acknowledged."""
+    """After the ends of both sides we still wait until all data is acknowledged."""
 
     async def user(keyboard: MemoryStream) -> None:
         await keyboard.send(b"precious")
@@ -618,7 +618,7 @@ def test_success_waits_for_the_last_acknowledgement() -> None:
 
 
 def test_waiting_for_acknowledgements_is_cheap() -> None:
-    """The kernel has no event for it, so it is asked, but not more than about twenty times a second."""
+    """Acknowledgements have to be polled for, but not more than about 20 times a second."""
 
     async def main() -> int:
         peer, far = acknowledging_pair()
@@ -633,7 +633,7 @@ def test_waiting_for_acknowledgements_is_cheap() -> None:
 
 
 def test_a_short_conversation_is_not_held_up_by_the_wait_for_acknowledgements() -> None:
-    """An acknowledgement that comes within a millisecond costs about a millisecond."""
+    """An acknowledgement that takes 1 ms delays us by little more than that."""
 
     async def main() -> float:
         peer, far = acknowledging_pair()
@@ -651,7 +651,7 @@ def test_a_short_conversation_is_not_held_up_by_the_wait_for_acknowledgements() 
 
 
 def test_a_reset_while_receiving_with_all_of_ours_taken_is_of_receiving() -> None:
-    """Nothing of ours is lost, so the failure is RECV, and tells how much had come."""
+    """If all our data was delivered, a reset is a failure of receiving, with the number of bytes received."""
 
     async def user(keyboard: MemoryStream) -> None:
         await keyboard.send(b"question")
@@ -670,7 +670,7 @@ def test_a_reset_while_receiving_with_all_of_ours_taken_is_of_receiving() -> Non
 
 
 def test_a_reset_while_bytes_are_unacknowledged_is_of_sending_and_counts_them() -> None:
-    """Bytes that we read and the peer did not take are a failure with their number, also those not even sent."""
+    """If the peer did not take all that we read, a reset is a failure of sending, with the number of bytes lost."""
 
     async def user(keyboard: MemoryStream) -> None:
         await keyboard.send(bytes(3 * CAPACITY))
@@ -691,7 +691,7 @@ def test_a_reset_while_bytes_are_unacknowledged_is_of_sending_and_counts_them() 
 
 
 def test_a_reset_after_both_ends_is_still_a_failure() -> None:
-    """A reset that comes after the peer's end, while our bytes are on their way, is never success."""
+    """A reset after the peer's end, while our data is not yet acknowledged, is a failure."""
 
     async def user(keyboard: MemoryStream) -> None:
         await keyboard.send(b"lost")
@@ -708,7 +708,7 @@ def test_a_reset_after_both_ends_is_still_a_failure() -> None:
 
 
 def test_send_only_is_no_excuse_for_a_reset() -> None:
-    """A reset in either direction is a failure, also where nothing is to be received."""
+    """With ``send_only`` a reset is a failure as well."""
 
     async def user(keyboard: MemoryStream) -> None:
         await keyboard.send(b"lost")
@@ -723,14 +723,14 @@ def test_send_only_is_no_excuse_for_a_reset() -> None:
 
 
 def test_what_the_peer_said_before_our_sending_failed_is_still_received() -> None:
-    """A peer that stops reading and explains itself in pieces is heard to the end."""
+    """If the peer stops reading and then sends an explanation in pieces, all of it is received."""
 
     async def user(keyboard: MemoryStream) -> None:
         await sleep(1)
         await keyboard.send(bytes(CAPACITY))
 
     async def server(far: MemoryStream) -> None:
-        far._in.broken = errno.EPIPE  # takes no more, but goes on speaking
+        far._in.broken = errno.EPIPE  # reads no more, but can still send
         far._in.changed()
         await sleep(1.1)
         for word in (b"413 ", b"too ", b"large"):
@@ -743,7 +743,7 @@ def test_what_the_peer_said_before_our_sending_failed_is_still_received() -> Non
 
 
 class Broken(MemoryStream):
-    """Our own side, whose reading or writing fails at a moment."""
+    """Our own side, with a time from which reading or writing fails."""
 
     reads_until: float | None = None
     writes_until: float | None = None
@@ -775,7 +775,7 @@ class Broken(MemoryStream):
 def test_of_failures_at_the_same_moment_the_gravest_is_told(
     reads_until: float | None, writes_until: float | None, reset_at: float | None, expected: Exit
 ) -> None:
-    """Our own files come before the network, and stdout before stdin, whoever was first by a hair."""
+    """Failures of our own files come before those of the network, and those of stdout before stdin."""
 
     async def main() -> Failure:
         local = Broken("local", memory._Pipe(), memory._Pipe())
@@ -801,14 +801,14 @@ def test_of_failures_at_the_same_moment_the_gravest_is_told(
 
 @given(st.permutations([Exit.WRITE, Exit.READ, Exit.TIMEOUT, Exit.SEND, Exit.RECV]), st.integers(1, 5))
 def test_the_gravest_of_failures_does_not_depend_on_their_order(exits: list[Exit], count: int) -> None:
-    """Stdout, stdin, our clocks, sending, receiving: a script is told of the first of these that happened."""
+    """The order of severity is stdout, stdin, our timeouts, sending, receiving, whichever failed first."""
     happened = exits[:count]
     order = [Exit.WRITE, Exit.READ, Exit.TIMEOUT, Exit.SEND, Exit.RECV]
     assert most_severe(Failure(exit, "do", "reason") for exit in happened).exit == min(happened, key=order.index)
 
 
 def test_a_failure_of_the_server_side_leaves_no_task_behind() -> None:
-    """After a failure both directions have ended, and neither stream was closed for us."""
+    """After a failure neither direction still waits on a stream."""
 
     async def main() -> None:
         local, _ = memory.pair()
@@ -816,7 +816,7 @@ def test_a_failure_of_the_server_side_leaves_no_task_behind() -> None:
         far.abort()
         with pytest.raises(Failure):
             await relay(local, peer, observe=print)
-        async with Group() as group:  # nobody else waits on either stream any more
+        async with Group() as group:  # fails if another task still waits on the stream
             group.start_soon(local.recv())
             await sleep(0)
             group.cancel()
@@ -825,7 +825,7 @@ def test_a_failure_of_the_server_side_leaves_no_task_behind() -> None:
 
 
 def test_only_this_conversation_counts() -> None:
-    """Bytes that went over the stream before the relay are none of its own."""
+    """Data sent over the stream before the relay is not in its counts."""
 
     async def main() -> Failure:
         local, keyboard = memory.pair()
@@ -851,7 +851,7 @@ def test_only_this_conversation_counts() -> None:
 
 
 def test_one_direction_never_stops_the_other() -> None:
-    """A user who does not read holds the server back, while what the user sends still arrives."""
+    """A user who does not read makes the server wait, and what the user sends still arrives."""
     data = random.Random(3).randbytes(20 * CAPACITY)
 
     async def user(keyboard: MemoryStream) -> None:
@@ -882,7 +882,7 @@ def test_one_direction_never_stops_the_other() -> None:
 
 
 def test_the_idle_clock_runs_out_when_nothing_moved() -> None:
-    """Silence both ways for the whole of the patience is a failure that names the clock and the stream."""
+    """If nothing moves in either direction for the whole timeout, the failure names the option and the stream."""
 
     async def main() -> None:
         stream, _ = memory.pair()
@@ -899,7 +899,7 @@ def test_the_idle_clock_runs_out_when_nothing_moved() -> None:
 
 @pytest.mark.parametrize("direction", ["sent", "received"])
 def test_any_byte_either_way_winds_the_idle_clock_up(direction: str) -> None:
-    """A drip slower than nothing but faster than the patience keeps the conversation alive."""
+    """A byte in either direction restarts the idle timeout."""
 
     async def drip(one: MemoryStream, other: MemoryStream) -> None:
         for _ in range(100):
@@ -919,7 +919,7 @@ def test_any_byte_either_way_winds_the_idle_clock_up(direction: str) -> None:
 
 
 def test_the_flow_tells_how_a_direction_fares() -> None:
-    """``offered`` counts, ``waiting_since`` stands while the source is waited for and not while the sink is."""
+    """``offered`` counts bytes, and ``waiting_since`` is set while we wait for the source, not for the sink."""
 
     async def main() -> None:
         fed, source = memory.pair()
@@ -946,7 +946,7 @@ def test_the_flow_tells_how_a_direction_fares() -> None:
 
 
 def test_an_echo_is_a_pump_from_a_stream_to_itself() -> None:
-    """Every byte comes back, and then the end."""
+    """A pump from a stream to itself returns every byte, and then the end."""
 
     async def main() -> bytes:
         client, served = memory.pair()
@@ -966,7 +966,7 @@ def test_an_echo_is_a_pump_from_a_stream_to_itself() -> None:
 
 
 def test_each_direction_goes_through_its_change_which_gives_back_what_it_holds_at_the_end() -> None:
-    """A change is called with nothing once, at the end; giving nothing for a chunk in between ends nothing."""
+    """A change is called with b"" once, at the end, to return what it holds; returning b"" before ends nothing."""
 
     def hold() -> Change:
         held = bytearray()
@@ -994,7 +994,7 @@ def test_each_direction_goes_through_its_change_which_gives_back_what_it_holds_a
 
 
 def test_a_change_that_grows_the_data_counts_what_it_makes() -> None:
-    """The count of lost bytes is of those for the peer."""
+    """Lost bytes are counted after the change, as the peer would have got them."""
 
     async def user(keyboard: MemoryStream) -> None:
         await keyboard.send(b"\n" * 10)
@@ -1022,13 +1022,13 @@ PIECES = st.lists(
 
 
 def through(change: Change, chunks: Sequence[bytes]) -> bytes:
-    """Return what a change makes of chunks, its last words included."""
+    """Return the output of a change for ``chunks``, with what it returns at the end."""
     return b"".join(change(chunk) for chunk in chunks if chunk) + change(b"")
 
 
 @given(PIECES, st.lists(st.integers(0, 30), max_size=8))
 def test_line_ends_do_not_depend_on_the_chunks(pieces: list[bytes], cuts: list[int]) -> None:
-    """Every line end becomes CR LF, one that is so already stays, wherever the data was cut."""
+    """LF becomes CR LF and CR LF stays, however the data is split into chunks."""
     data = b"".join(pieces)
     expected = data.replace(b"\r\n", b"\n").replace(b"\n", b"\r\n")
     assert through(crlf(), [data]) == expected
@@ -1037,7 +1037,7 @@ def test_line_ends_do_not_depend_on_the_chunks(pieces: list[bytes], cuts: list[i
 
 @given(PIECES, st.lists(st.integers(0, 30), max_size=8))
 def test_visible_data_does_not_depend_on_the_chunks(pieces: list[bytes], cuts: list[int]) -> None:
-    """Control bytes and what is not UTF-8 become visible, the same wherever the data was cut."""
+    """Control bytes and invalid UTF-8 are escaped in the same way however the data is split."""
     data = b"".join(pieces)
     expected = "".join(
         c if c in "\n\r\t" or not (ord(c) < 32 or 127 <= ord(c) < 160) else f"\\x{ord(c):02x}"
@@ -1048,20 +1048,20 @@ def test_visible_data_does_not_depend_on_the_chunks(pieces: list[bytes], cuts: l
 
 
 def cut(data: bytes, cuts: list[int]) -> list[bytes]:
-    """Cut data in places."""
+    """Split data at the given places."""
     places = [0, *sorted(min(c, len(data)) for c in cuts), len(data)]
     return [data[a:b] for a, b in pairwise(places)]
 
 
 def test_a_character_that_comes_in_pieces_is_shown_whole() -> None:
-    """Each byte of a UTF-8 sequence may come alone; one that never ends becomes visible at the end."""
+    """A character may arrive byte by byte; an incomplete one is escaped at the end."""
     change = visible()
     assert [change(bytes([byte])) for byte in "€".encode()] == [b"", b"", "€".encode()]
     assert change(b"\x1b[31m\xe2\x82") == b"\\x1b[31m"
     assert change(b"") == b"\\xe2\\x82"
 
 
-# -- nothing is lost or made up
+# -- no byte is lost or made up
 
 SPEECH = st.lists(
     st.tuples(
@@ -1072,7 +1072,7 @@ SPEECH = st.lists(
 
 
 def speaker(speech: list[tuple[float, int]], data: bytes) -> Script:
-    """Return a script that sends ``data`` in pieces, with pauses, and then its end."""
+    """Return a script that sends ``data`` in pieces, with pauses, and then the end."""
 
     async def speak(stream: MemoryStream) -> None:
         begin = 0
@@ -1088,7 +1088,7 @@ def speaker(speech: list[tuple[float, int]], data: bytes) -> Script:
 @settings(max_examples=60, deadline=None)
 @given(SPEECH, SPEECH, st.booleans())
 def test_relay_conserves_bytes(there: list[tuple[float, int]], back: list[tuple[float, int]], half_close: bool) -> None:
-    """However both sides chunk and pause, each gets exactly what the other sent, and then the end."""
+    """Whatever the pieces and pauses, each side gets exactly what the other sent, and then the end."""
     asked = random.Random(4).randbytes(sum(size for _, size in there))
     answered = random.Random(5).randbytes(sum(size for _, size in back))
     outcome = converse(
@@ -1100,7 +1100,7 @@ def test_relay_conserves_bytes(there: list[tuple[float, int]], back: list[tuple[
     assert outcome.server_saw_end.is_set() is half_close
     assert outcome.user_saw_end.is_set()
     last = max(sum(pause for pause, _ in speech) for speech in (there, back))
-    assert last - 0.001 < outcome.at < last + 1  # sums of pauses are rounded otherwise from Python 3.12 on
+    assert last - 0.001 < outcome.at < last + 1  # Python 3.12 and later round sums of pauses differently
 
 
 @settings(max_examples=60, deadline=None)
@@ -1108,7 +1108,7 @@ def test_relay_conserves_bytes(there: list[tuple[float, int]], back: list[tuple[
 def test_a_relay_that_is_cut_short_never_claims_success(
     there: list[tuple[float, int]], back: list[tuple[float, int]], moment: float, grace: float | None
 ) -> None:
-    """After a reset at any moment each side has a prefix, and success means that everything had been exchanged."""
+    """After a reset at any moment each side has a prefix of the data, and success means that all was exchanged."""
     asked = random.Random(6).randbytes(sum(size for _, size in there))
     answered = random.Random(7).randbytes(sum(size for _, size in back))
     speak = speaker(back, answered)
@@ -1136,7 +1136,7 @@ def test_a_relay_that_is_cut_short_never_claims_success(
 
 
 def test_a_deadline_around_a_relay_ends_both_directions() -> None:
-    """A clock of the caller's cuts the conversation where it is."""
+    """A deadline of the caller ends the conversation at once."""
 
     async def main() -> None:
         local, _ = memory.pair()

@@ -1,4 +1,4 @@
-"""Streams over TCP, unix sockets, files and memory: the contract for all, and what each does on its own."""
+"""Streams over TCP, unix sockets, files and memory: the common contract, and what is particular to each."""
 
 import errno
 import fcntl
@@ -66,7 +66,7 @@ async def in_memory() -> AsyncIterator[tuple[Stream, Stream]]:
 
 @asynccontextmanager
 async def pipes() -> AsyncIterator[tuple[Stream, Stream]]:
-    """Two pipes, as between a program and the one that started it."""
+    """Two pipes, as between a program and its parent."""
     there, back = os.pipe(), os.pipe()
     a, b = FileStream(back[0], there[1]), FileStream(there[0], back[1])
     try:
@@ -80,7 +80,7 @@ async def pipes() -> AsyncIterator[tuple[Stream, Stream]]:
 
 @asynccontextmanager
 async def sockets_as_files() -> AsyncIterator[tuple[Stream, Stream]]:
-    """One socket as stdin and stdout, as inetd gives it."""
+    """One socket as both stdin and stdout, as from inetd."""
     one, other = socket.socketpair()
     a, b = FileStream(one.fileno(), one.fileno()), FileStream(other.fileno(), other.fileno())
     with one, other:
@@ -113,7 +113,7 @@ TRANSPORTS: list[tuple[MakePair, tuple[Check, ...]]] = [
     ],
 )
 def test_contract(make_pair: MakePair, check: Check) -> None:
-    """Every kind of stream keeps the one contract."""
+    """Every kind of stream keeps the contract."""
     check_stream(make_pair, check)
 
 
@@ -121,21 +121,21 @@ def test_contract(make_pair: MakePair, check: Check) -> None:
 
 
 def queued(stream: Stream) -> int:
-    """Return how many bytes the kernel has received for a socket and nobody has read."""
+    """Return how many received bytes of a socket are still unread."""
     end = raw_source(stream)
     assert end is not None
     return int(struct.unpack("i", fcntl.ioctl(end.fd, termios.FIONREAD, b"\0\0\0\0"))[0])
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    """Wait for what the system does in its own time, such as a delayed acknowledgement."""
+    """Wait for something that the system does in its own time, such as a delayed acknowledgement."""
     with deadline(now() + PATIENCE):
         while not condition():
             await sleep(0.001)
 
 
 def test_after_a_reset_the_count_of_unacknowledged_bytes_is_right() -> None:
-    """What the peer's kernel had taken when it reset the connection is delivered, and the rest is not."""
+    """Bytes that the peer's kernel had received before the reset count as delivered, all others do not."""
 
     async def main() -> None:
         async with streams_of(tcp_sockets()) as (a, b):
@@ -160,7 +160,7 @@ def test_after_a_reset_the_count_of_unacknowledged_bytes_is_right() -> None:
 
 
 def test_the_end_itself_counts_as_no_byte() -> None:
-    """An end that is on its way behind unacknowledged bytes is none of them, before and after a reset."""
+    """Our FIN is not counted among the unacknowledged bytes, before or after a reset."""
 
     async def main() -> None:
         async with streams_of(tcp_sockets()) as (a, b):
@@ -182,7 +182,7 @@ def test_the_end_itself_counts_as_no_byte() -> None:
 
 
 def test_after_a_reset_with_everything_acknowledged_nothing_counts_as_lost() -> None:
-    """A peer that took all and then resets has lost nothing of ours, also behind our end."""
+    """If the peer resets after it acknowledged everything, no byte counts as lost, even if we had sent our end."""
 
     async def main() -> None:
         for ended in (False, True):
@@ -203,7 +203,7 @@ def test_after_a_reset_with_everything_acknowledged_nothing_counts_as_lost() -> 
 
 
 def test_what_came_before_a_reset_is_still_read() -> None:
-    """A reset that our sending ran into does not throw away what the peer had said."""
+    """If sending fails because of a reset, data that the peer sent before can still be received."""
 
     async def main() -> None:
         async with streams_of(tcp_sockets()) as (a, b):
@@ -218,7 +218,7 @@ def test_what_came_before_a_reset_is_still_read() -> None:
 
 
 def test_a_failure_names_the_stream_and_the_reason() -> None:
-    """The sentence says what was being done with whom, and why it could not be."""
+    """The message says what was being done, with which peer, and why it failed."""
 
     async def main() -> None:
         client, served = tcp_sockets()
@@ -236,7 +236,7 @@ def test_a_failure_names_the_stream_and_the_reason() -> None:
 
 
 def test_reads_grow_with_the_flood_and_shrink_after_it() -> None:
-    """Bulk is read in large pieces, and none is larger than the limit."""
+    """The first read is small, and later ones grow up to the limit."""
 
     async def main() -> None:
         async with streams_of(tcp_sockets()) as (a, b), Group() as group:
@@ -259,7 +259,7 @@ MEGABYTE = 1 << 20
 
 @contextmanager
 def opened(path: str | Path, flags: int) -> Iterator[int]:
-    """A descriptor that is closed afterwards."""
+    """Open a file, and close it at the end."""
     fd = os.open(path, flags)
     try:
         yield fd
@@ -269,7 +269,7 @@ def opened(path: str | Path, flags: int) -> Iterator[int]:
 
 @contextmanager
 def pipe() -> Iterator[tuple[IO[bytes], IO[bytes]]]:
-    """The reading and the writing end of a pipe; a test may close either before."""
+    """Yield the two ends of a pipe; a test may close either of them earlier."""
     reader, writer = os.pipe()
     with open(reader, "rb", buffering=0) as read, open(writer, "wb", buffering=0) as write:
         yield read, write
@@ -277,7 +277,7 @@ def pipe() -> Iterator[tuple[IO[bytes], IO[bytes]]]:
 
 @contextmanager
 def terminal() -> Iterator[tuple[int, int]]:
-    """A pseudo-terminal in raw mode: what is written to one end is what is read from the other."""
+    """A pseudo-terminal in raw mode: what is written to one end can be read from the other."""
     master, slave = pty.openpty()
     tty.setraw(slave)
     try:
@@ -288,7 +288,7 @@ def terminal() -> Iterator[tuple[int, int]]:
 
 
 async def written(sink: int, data: bytes) -> FileStream:
-    """Write to a descriptor through a stream of its own."""
+    """Write to a descriptor through a ``FileStream``."""
     with opened(os.devnull, os.O_RDONLY) as null:
         stream = FileStream(null, sink)
         try:
@@ -299,7 +299,7 @@ async def written(sink: int, data: bytes) -> FileStream:
 
 
 def test_a_regular_file_is_read_to_its_end_and_written_whole(tmp_path: Path) -> None:
-    """Files, which no selector takes, flow like everything else, and the end of one repeats."""
+    """Regular files, which epoll refuses, can be read and written, and the end is reported repeatedly."""
     data = pattern(MEGABYTE)
     source, sink = tmp_path / "source", tmp_path / "sink"
     source.write_bytes(data)
@@ -327,7 +327,7 @@ def test_an_appended_file_keeps_what_it_had(tmp_path: Path) -> None:
 
 
 def test_dev_null_is_empty_and_takes_everything() -> None:
-    """The null device ends at once, again and again, and nothing written to it fails."""
+    """/dev/null is always at its end, and accepts all data."""
 
     async def main() -> None:
         with opened(os.devnull, os.O_RDWR) as null:
@@ -342,7 +342,7 @@ def test_dev_null_is_empty_and_takes_everything() -> None:
 
 
 def test_a_full_device_is_a_write_failure() -> None:
-    """What cannot be written is never taken for written."""
+    """If the device is full, writing fails with the reason."""
     with opened("/dev/full", os.O_WRONLY) as full, pytest.raises(Failure) as caught:
         kernel.run(written(full, b"x"))
     assert caught.value.exit is Exit.WRITE
@@ -350,7 +350,7 @@ def test_a_full_device_is_a_write_failure() -> None:
 
 
 def test_a_descriptor_that_is_not_for_writing_is_a_write_failure() -> None:
-    """A sink that was opened for reading says so."""
+    """Writing to a descriptor that was opened for reading fails."""
     with opened(os.devnull, os.O_RDONLY) as null, pytest.raises(Failure) as caught:
         kernel.run(written(null, b"x"))
     assert caught.value.exit is Exit.WRITE
@@ -364,7 +364,7 @@ def test_a_descriptor_that_is_not_for_writing_is_a_write_failure() -> None:
     ],
 )
 def test_what_cannot_be_read_is_a_read_failure(path: str, flags: int, code: int) -> None:
-    """An input that is no input is never taken for an empty one."""
+    """A source that cannot be read fails, and does not look like an empty one."""
 
     async def main() -> None:
         with opened(path, flags) as source:
@@ -381,7 +381,7 @@ def test_what_cannot_be_read_is_a_read_failure(path: str, flags: int, code: int)
 
 
 def test_a_pipe_whose_reader_left_is_a_write_failure() -> None:
-    """EPIPE from our own stdout is told apart from one of a peer."""
+    """EPIPE on our own output is a failure of writing, not of sending."""
     with pipe() as (reader, writer), pytest.raises(Failure) as caught:
         reader.close()
         kernel.run(written(writer.fileno(), b"x"))
@@ -396,7 +396,7 @@ def flags_of(fds: tuple[int, ...]) -> list[int]:
 
 @pytest.mark.parametrize("kind", ["pipe", "socket", "terminal"])
 def test_the_flags_of_the_descriptors_never_change(kind: str) -> None:
-    """Descriptors that others share stay as they are while a sender is held back, and afterwards."""
+    """The flags of the descriptors, which other processes may share, are not changed while we use them."""
 
     def ends() -> tuple[int, int]:
         if kind == "pipe":
@@ -432,7 +432,7 @@ def test_the_flags_of_the_descriptors_never_change(kind: str) -> None:
 
 @pytest.mark.parametrize("kind", ["pipe", "socket"])
 def test_descriptors_that_do_not_block_are_taken_as_they_are(kind: str) -> None:
-    """A caller's O_NONBLOCK, which a shared terminal can have got from anyone, is no error."""
+    """Descriptors that already have O_NONBLOCK, as a shared terminal may, work as well."""
 
     def ends() -> tuple[int, int]:
         if kind == "pipe":
@@ -462,7 +462,7 @@ def test_descriptors_that_do_not_block_are_taken_as_they_are(kind: str) -> None:
 
 
 def test_a_terminal_gets_every_byte() -> None:
-    """Far more than a terminal buffers is written to it whole, at its reader's pace."""
+    """A terminal gets much more data than it buffers, as fast as it is read."""
     data = pattern(300_000)
 
     async def main() -> bytes:
@@ -481,7 +481,7 @@ def test_a_terminal_gets_every_byte() -> None:
 
 
 class CountingClock(kernel.Clock):
-    """The real clock; counts how often the loop goes round."""
+    """The real clock, which also counts the turns of the loop."""
 
     def __init__(self) -> None:
         self.rounds = 0
@@ -492,7 +492,7 @@ class CountingClock(kernel.Clock):
 
 
 def test_a_stopped_terminal_is_waited_for_and_not_spun_on() -> None:
-    """A terminal that was stopped takes nothing, costs next to nothing, stops nobody else, and goes on when started."""
+    """While a terminal is stopped the sender waits without spinning, and it goes on when the terminal is started."""
     clock = CountingClock()
 
     async def main() -> None:
@@ -516,7 +516,7 @@ def test_a_stopped_terminal_is_waited_for_and_not_spun_on() -> None:
 
 
 def test_nobody_reads_a_pipe_any_more() -> None:
-    """``reader_left`` waits as long as somebody reads, and then fails as a write would."""
+    """``reader_left`` waits while the pipe has a reader, and then fails as a write would."""
 
     async def main() -> None:
         with pipe() as (reader, writer), opened(os.devnull, os.O_RDONLY) as null:
@@ -536,7 +536,7 @@ def test_nobody_reads_a_pipe_any_more() -> None:
 
 
 def test_a_fifo_open_both_ways_still_has_its_reader(tmp_path: Path) -> None:
-    """Bytes that lie unread in a named pipe, opened for reading and writing at once, do not look like a reader gone."""
+    """Unread data in a FIFO that is open for reading and writing does not count as a reader that left."""
     path = tmp_path / "fifo"
     os.mkfifo(path)
 
@@ -556,7 +556,7 @@ def test_a_fifo_open_both_ways_still_has_its_reader(tmp_path: Path) -> None:
 
 
 def test_only_a_pipe_can_tell_that_its_reader_left(tmp_path: Path) -> None:
-    """For anything else ``reader_left`` returns, and ends nothing."""
+    """For anything but a pipe ``reader_left`` returns at once."""
 
     async def main() -> None:
         with opened(tmp_path / "file", os.O_RDWR | os.O_CREAT) as file:
@@ -566,7 +566,7 @@ def test_only_a_pipe_can_tell_that_its_reader_left(tmp_path: Path) -> None:
 
 
 def test_our_own_end_is_no_reader_that_left() -> None:
-    """Ending or closing a stream ends the watch over its reader without a failure."""
+    """After ``send_eof`` or ``close`` on our side, ``reader_left`` returns without a failure."""
 
     async def main() -> None:
         for end in (FileStream.send_eof, close):
@@ -586,7 +586,7 @@ def test_our_own_end_is_no_reader_that_left() -> None:
 
 
 def test_the_end_of_a_pipe_reaches_its_reader_and_keeps_the_number() -> None:
-    """After our end the reader reads to it, and the descriptor's number is not free for the next file."""
+    """After our end the reader gets the end, and the descriptor is still open, so that its number is not reused."""
 
     async def main() -> None:
         with pipe() as (reader, writer), opened(os.devnull, os.O_RDONLY) as null:
@@ -603,7 +603,7 @@ def test_the_end_of_a_pipe_reaches_its_reader_and_keeps_the_number() -> None:
 
 
 def test_the_end_of_a_file_or_a_socket_reaches_its_reader(tmp_path: Path) -> None:
-    """A socket is shut down for writing; a terminal stays as it is."""
+    """A socket is shut down for writing; a terminal is not changed."""
 
     async def main() -> None:
         one, other = socket.socketpair()
@@ -627,7 +627,7 @@ def test_the_end_of_a_file_or_a_socket_reaches_its_reader(tmp_path: Path) -> Non
 
 
 def test_closing_lets_go_of_what_was_opened_beside() -> None:
-    """The caller's descriptors stay open, and none of ours does."""
+    """``close`` closes the stream's own descriptors, but not those of the caller."""
 
     async def main() -> None:
         with terminal() as (_, slave), pipe() as (_, writer):
@@ -645,7 +645,7 @@ def test_closing_lets_go_of_what_was_opened_beside() -> None:
 
 
 def test_a_closed_file_stream_writes_into_nobody_elses_file(tmp_path: Path) -> None:
-    """The number of a terminal that was opened anew may belong to another file after the close."""
+    """After ``close`` nothing is written to a new file with the number of the terminal's own descriptor."""
 
     async def main() -> None:
         with terminal() as (_, slave):
@@ -664,7 +664,7 @@ def test_a_closed_file_stream_writes_into_nobody_elses_file(tmp_path: Path) -> N
 
 
 def test_a_blocked_sink_stops_no_other_task() -> None:
-    """While a full pipe holds the sender back, others run, and a deadline cuts the wait."""
+    """A full pipe does not block the loop, so that a deadline can end the wait."""
 
     async def main() -> None:
         with pipe() as (_, writer), opened(os.devnull, os.O_RDONLY) as null:
@@ -679,7 +679,7 @@ def test_a_blocked_sink_stops_no_other_task() -> None:
 
 @pytest.mark.parametrize("names", [("stdin", "stdout"), ("upload", "download")])
 def test_failures_name_the_file(names: tuple[str, str]) -> None:
-    """Source and sink are called as their opener calls them."""
+    """Messages use the names given for source and sink."""
 
     async def main() -> None:
         with opened(os.sep, os.O_RDONLY) as source, opened("/dev/full", os.O_WRONLY) as sink:

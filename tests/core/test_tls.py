@@ -1,4 +1,4 @@
-"""TLS is a stream like any other: the contract, over a real handshake; ends, counts, clocks and what a peer may say."""
+"""TLS keeps the contract of streams over a real handshake: ends, counts, timeouts, and peers that break the rules."""
 
 import socket
 import ssl
@@ -40,11 +40,11 @@ HERE = "127.0.0.1"
 RECORD = 16 * 1024  # RFC 8446, section 5.1
 OVERHEAD = 5 + 1 + 16  # header, type and tag of a record under AES-GCM: RFC 8446, section 5.2
 TARGET = Endpoint(HERE, 1)
-NONE = Group()  # TLS runs nothing beside
+NONE = Group()  # for layers that start no tasks, as TLS does
 
 
 async def shaken(client: Awaitable[Any], server: Awaitable[Any]) -> tuple[Any, Any]:
-    """Go through a handshake from both sides, and return both streams."""
+    """Do the handshake on both sides, and return both streams."""
     made: dict[str, Any] = {}
 
     async def do_handshake(name: str, secure: Awaitable[Any]) -> None:
@@ -57,19 +57,19 @@ async def shaken(client: Awaitable[Any], server: Awaitable[Any]) -> tuple[Any, A
 
 
 def client_of(pki: Pki, observe: Observer = ignore, name: str = "localhost", **about: Any) -> Layer:
-    """Return what secures a client that trusts the authority."""
+    """Return the TLS layer of a client that trusts the test authority."""
     return tls.client(Security(cafile=pki.ca, **about), name, observe)
 
 
 def server_of(pki: Pki, observe: Observer = ignore, pair: Pair | None = None, **about: Any) -> Layer:
-    """Return what secures the clients of a server."""
+    """Return the TLS layer of a server."""
     pair = pair or pki.good
     return tls.server(Security(cert=pair.cert, key=pair.key, **about), observe)
 
 
 @pytest.fixture
 def pair_of(pki: Pki) -> Any:
-    """Return what makes two ends of a secured TCP connection."""
+    """Return a function that makes the two ends of a TLS connection over TCP."""
     client, server = client_of(pki), server_of(pki)
 
     @asynccontextmanager
@@ -92,12 +92,12 @@ CHECKS = contract.EVERY + contract.CONNECTED + contract.OWNING + contract.RESETT
     "check", [c for c in CHECKS if c is not contract.closing_ends_the_connection], ids=lambda c: c.__name__
 )
 def test_contract(pair_of: Any, check: Check) -> None:
-    """Order, ends, back-pressure and resets are those of every stream."""
+    """A TLS stream keeps the contract of streams."""
     check_stream(pair_of, check)
 
 
 def test_closing_without_an_end_is_a_cut(pair_of: Any) -> None:
-    """A stream that is closed before its end was sent gives the peer all it had sent, and then PARTIAL."""
+    """If a stream is closed without sending its end, the peer gets all data sent before, and then PARTIAL."""
 
     async def check(make_pair: Any) -> None:
         async with make_pair() as (a, b):
@@ -112,7 +112,7 @@ def test_closing_without_an_end_is_a_cut(pair_of: Any) -> None:
 
 
 def test_a_sender_who_is_held_back_does_not_stop_the_receiver(pair_of: Any) -> None:
-    """From a peer that reads only once it has sent all of its own megabytes we get them, and it gets ours."""
+    """While our send waits for a peer that does not read until it has sent its own data, we receive that data."""
     there, back = pattern(12 << 20, 1), pattern(contract.MEGABYTES, 2)
 
     async def check(make_pair: Any) -> None:
@@ -132,13 +132,13 @@ def test_a_sender_who_is_held_back_does_not_stop_the_receiver(pair_of: Any) -> N
 
 
 def test_an_end_waits_for_its_turn(pair_of: Any) -> None:
-    """An end that is wanted while a send is held back comes after the last byte of it."""
+    """An end that is sent while the connection is full arrives after all data."""
     data = pattern(100_000)
 
     async def check(make_pair: Any) -> None:
         async with make_pair() as (a, b), Group() as group:
             filling = 0
-            while a.unacknowledged() <= filling:  # until the connection holds no more
+            while a.unacknowledged() <= filling:  # until the connection is full
                 filling = a.unacknowledged()
                 await a.send(data)
             group.start_soon(a.send_eof())
@@ -150,7 +150,7 @@ def test_an_end_waits_for_its_turn(pair_of: Any) -> None:
 
 
 def test_a_reply_comes_however_late(pki: Pki) -> None:
-    """After our close_notify the answer is read to its end, an hour later too, and not a byte is lost."""
+    """After our close_notify the answer is still received completely, even an hour later."""
     clock = JumpClock()
 
     async def answer(stream: Any) -> None:
@@ -175,7 +175,7 @@ def test_a_reply_comes_however_late(pki: Pki) -> None:
 
 
 def test_what_had_come_before_our_end_is_not_lost(pki: Pki) -> None:
-    """Payload that was here, unread, when we sent close_notify is received after it."""
+    """Data that arrived before our close_notify, and was not read yet, can still be received."""
 
     async def main() -> bytes:
         one, other = memory.pair()
@@ -195,7 +195,7 @@ def test_what_had_come_before_our_end_is_not_lost(pki: Pki) -> None:
 
 
 def connection(stream: memory.MemoryStream) -> Any:
-    """Take a stream in memory for a connection; its addresses are not asked for."""
+    """Return a stream in memory as a connection; its addresses are not used."""
     return stream
 
 
@@ -203,7 +203,7 @@ def connection(stream: memory.MemoryStream) -> Any:
 
 
 def test_payload_that_was_lost_is_counted_to_the_record(pki: Pki) -> None:
-    """What is unacknowledged when a peer resets is all but the records that its system had taken whole."""
+    """After a reset all data counts as unacknowledged, except whole records that the peer's system had received."""
 
     async def check(_: Any) -> None:
         ours, theirs = tcp_sockets()
@@ -227,7 +227,7 @@ def test_payload_that_was_lost_is_counted_to_the_record(pki: Pki) -> None:
 
 
 def test_an_end_that_nobody_wants_is_no_reset(pair_of: Any) -> None:
-    """A peer that closed after its close_notify has got all of ours: that ours is refused then loses nothing."""
+    """A peer that closes after its close_notify has all our data, so that it is no failure if it refuses ours."""
 
     async def check(make_pair: Any) -> None:
         local, ours = memory.pair()
@@ -247,7 +247,7 @@ def test_an_end_that_nobody_wants_is_no_reset(pair_of: Any) -> None:
     check_stream(pair_of, check)
 
 
-# -- what a peer says in place of a handshake
+# -- what a peer sends instead of a handshake
 
 ALERTS = {
     10: "unexpected_message",
@@ -281,7 +281,7 @@ ALERTS = {
 
 
 def refused(secure: Layer, words: bytes, *, end: bool = False) -> Failure:
-    """Return how a handshake fails with a peer that says ``words`` in its place, and ends if so."""
+    """Return how a handshake fails if the peer sends ``words`` instead, and then perhaps its end."""
 
     async def main() -> Failure:
         ours, theirs = memory.pair()
@@ -297,7 +297,7 @@ def refused(secure: Layer, words: bytes, *, end: bool = False) -> Failure:
 
 @pytest.mark.parametrize(("number", "name"), ALERTS.items(), ids=str)
 def test_an_alert_is_told_by_its_name(pki: Pki, number: int, name: str) -> None:
-    """A fatal alert in place of an answer is TLS, and the reason is the alert as RFC 8446 names it."""
+    """A fatal alert makes the handshake fail with TLS, and the reason has the name of the alert in RFC 8446."""
     failure = refused(client_of(pki), bytes([21, 3, 3, 0, 2, 2, number]))
     assert (failure.exit, failure.reason) == (Exit.TLS, f"the peer sent alert {name}")
 
@@ -315,7 +315,7 @@ def test_an_alert_is_told_by_its_name(pki: Pki, number: int, name: str) -> None:
     ids=["ssh", "http", "smtp", "zeros", "noise"],
 )
 def test_what_is_not_tls_is_called_so(pki: Pki, words: bytes) -> None:
-    """Plaintext in place of a handshake is TLS, for a client and for a server, in words that say what is wrong."""
+    """Plaintext instead of a handshake fails with TLS, for a client and for a server, and the message says so."""
     for secure in (client_of(pki), server_of(pki)):
         failure = refused(secure, words)
         assert (failure.exit, failure.reason) == (Exit.TLS, "the peer does not speak TLS")
@@ -323,7 +323,7 @@ def test_what_is_not_tls_is_called_so(pki: Pki, words: bytes) -> None:
 
 @pytest.mark.parametrize("words", [b"", b"22", b"\x16\x03\x03\x10\0half a record"], ids=["nothing", "little", "half"])
 def test_an_end_in_place_of_a_handshake(pki: Pki, words: bytes) -> None:
-    """A peer that ends before the handshake is done is TLS too."""
+    """If the peer ends during the handshake, it fails with TLS."""
     for secure in (client_of(pki), server_of(pki)):
         failure = refused(secure, words, end=True)
         assert (failure.exit, failure.reason) == (Exit.TLS, "the peer ended in the middle of it")
@@ -335,7 +335,7 @@ def test_an_end_in_place_of_a_handshake(pki: Pki, words: bytes) -> None:
     ids=["close_notify", "fatal close_notify", "alert without a name", "payload"],
 )
 def test_records_out_of_place(pki: Pki, words: bytes) -> None:
-    """Other records in place of a handshake are TLS, and no message shows a library's insides."""
+    """Other records instead of a handshake fail with TLS, and messages do not show OpenSSL's internals."""
     for secure in (client_of(pki), server_of(pki)):
         failure = refused(secure, words)
         assert failure.exit is Exit.TLS
@@ -344,8 +344,8 @@ def test_records_out_of_place(pki: Pki, words: bytes) -> None:
 
 
 def test_what_we_find_is_no_alert_of_the_peer(pki: Pki) -> None:
-    """A handshake that is out of order is our finding, although its words are those of an alert."""
-    certificate = b"\x16\x03\x03\0\4\x0b\0\0\0"  # in place of the hello
+    """A message out of order is not reported as an alert of the peer, although OpenSSL's text is the same."""
+    certificate = b"\x16\x03\x03\0\4\x0b\0\0\0"  # instead of a hello
     assert refused(client_of(pki), certificate).reason == "unexpected message"
 
 
@@ -353,7 +353,7 @@ def test_what_we_find_is_no_alert_of_the_peer(pki: Pki) -> None:
 
 
 def meet(client: Layer, server: Layer) -> tuple[Any, Any]:
-    """Let a client and a server go through a handshake, and return how that fails for each; None if it does not."""
+    """Do a handshake, and return the failures of client and server; None for success."""
 
     async def main() -> tuple[Any, Any]:
         one, other = memory.pair()
@@ -380,7 +380,7 @@ STRANGE = {
 @pytest.mark.fault("foreign text in messages")
 @pytest.mark.parametrize("kind", STRANGE)
 def test_whatever_names_a_certificate_has_they_can_be_told(pki: Pki, kind: str) -> None:
-    """A certificate that is verified is told as text and as JSON, or refused; it is never an error of ours."""
+    """Whatever names a valid certificate has, it is shown as text and as JSON, or refused with TLS or CERT."""
     told: list[Any] = []
     pair = pki.built("strange", "c", STRANGE[kind])
     client = client_of(pki, cert=pair.cert, key=pair.key)
@@ -400,12 +400,12 @@ def test_whatever_names_a_certificate_has_they_can_be_told(pki: Pki, kind: str) 
 @example(b"\x0b\0\0\1\xff", True)
 @example(b"\x0b" + bytes(10_000), False)
 def test_any_message_of_certificates(message: bytes, newest: bool) -> None:
-    """Nobody has checked it yet: whatever it is, it is no error of ours, and no more of it is kept than a chain."""
+    """Any message of certificates, which nothing has checked yet, is read without an error, and its size is limited."""
     assert len(tls_context._certificates(message, newest=newest)) <= 32
 
 
 def test_without_a_certificate_no_fingerprint_is_met(pki: Pki, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Should the one way to a peer's certificate be gone, nobody is trusted by it."""
+    """If the peer's certificate is not available, a fingerprint is not accepted."""
     monkeypatch.setattr(tls_context, "_keep_certificates", lambda *message: None)
     pair = pki.built("unseen", "c", [x509.DNSName("localhost")])
     [wanted] = [read(ssl.PEM_cert_to_DER_cert(Path(pair.cert).read_text())).fingerprint]
@@ -425,7 +425,7 @@ def test_without_a_certificate_no_fingerprint_is_met(pki: Pki, monkeypatch: pyte
 
 
 def test_a_certificate_without_alternative_names_is_told_by_its_subject(pki: Pki) -> None:
-    """Client certificates often have a common name alone: the line then says that, not nothing."""
+    """For a certificate with only a common name, as clients often have, the message shows its subject."""
     told: list[Any] = []
     client = client_of(pki, cert=pki.client.cert, key=pki.client.key)
     assert meet(client, server_of(pki, told.append, cafile=pki.ca)) == (None, None)
@@ -435,7 +435,7 @@ def test_a_certificate_without_alternative_names_is_told_by_its_subject(pki: Pki
 @pytest.mark.fault("payload before verification")
 @pytest.mark.parametrize("kind", BAD)
 def test_a_bad_certificate_is_refused_before_payload(pki: Pki, kind: str) -> None:
-    """Each is CERT for the client, and its server is told so by an alert."""
+    """A bad certificate fails with CERT at the client, and the server gets an alert."""
     name = HERE if kind == "address as DNS name" else "localhost"
     ours, theirs = meet(client_of(pki, name=name), server_of(pki, pair=pki.bad(kind)))
     assert (ours.exit, theirs.exit) == (Exit.CERT, Exit.TLS)
@@ -458,24 +458,24 @@ def test_a_bad_certificate_is_refused_before_payload(pki: Pki, kind: str) -> Non
     ],
 )
 def test_names_that_a_certificate_covers(pki: Pki, name: str) -> None:
-    """Wildcards, A-labels, addresses of both families, a zone and a trailing dot are matched as they should be."""
+    """Wildcards, A-labels, IPv4 and IPv6 addresses, zones and trailing dots match the names of the certificate."""
     assert meet(client_of(pki, name=name), server_of(pki, pair=pki.names)) == (None, None)
 
 
 @pytest.mark.parametrize("name", ["example.org", "a.b.example.org", "xn--fiqs8s.example", "192.0.2.8", "fe80::2"])
 def test_names_that_a_certificate_does_not_cover(pki: Pki, name: str) -> None:
-    """A wildcard stands for one label, and never for none."""
+    """A wildcard stands for exactly one label."""
     failure, _ = meet(client_of(pki, name=name), server_of(pki, pair=pki.names))
     assert failure.exit is Exit.CERT
     assert "match" in failure.reason
 
 
-# -- clocks
+# -- timeouts
 
 
 @pytest.mark.fault("handshake without an answer")
 def test_a_handshake_has_ten_seconds(pki: Pki) -> None:
-    """A client that says nothing, or a byte now and then, is cut after HANDSHAKE seconds in all."""
+    """A handshake that takes more than HANDSHAKE seconds is aborted, even if single bytes arrive."""
     for pause in (1000.0, 0.9):
         clock = PatientClock() if pause > HANDSHAKE else JumpClock()
         events: list[Any] = []
@@ -506,7 +506,7 @@ def test_a_handshake_has_ten_seconds(pki: Pki) -> None:
 
 @pytest.mark.fault("client that stalls in its handshake")
 def test_a_client_that_stalls_holds_up_nobody(pki: Pki) -> None:
-    """Others are served meanwhile; the one is reset when its time is over, and the server goes on."""
+    """While one client stalls in its handshake others are served; it is reset after its timeout."""
 
     async def script(server: Server) -> None:
         with Client(server.listener) as stalled, Client(server.listener) as plain:
@@ -532,7 +532,7 @@ def test_a_client_that_stalls_holds_up_nobody(pki: Pki) -> None:
 
 
 def test_the_connect_timeout_covers_the_handshake(pki: Pki) -> None:
-    """A server that accepts and says nothing is TIMEOUT after that long, in words that say what hung."""
+    """If the server never answers the handshake, the failure is TIMEOUT after the connect timeout."""
     clock = PatientClock()
     with socket.create_server((HERE, 0)) as listener:
         target = Endpoint(HERE, listener.getsockname()[1])
@@ -544,7 +544,7 @@ def test_the_connect_timeout_covers_the_handshake(pki: Pki) -> None:
 
 
 def test_the_patience_of_wait_covers_handshakes(pki: Pki) -> None:
-    """Who waits for a server to come dials a silent one again until the patience is over; a refusal is final."""
+    """``dial_until`` dials a server that does not answer the handshake again until the time is over."""
     clock = PatientClock()
     with socket.create_server((HERE, 0)) as listener:
         target = Endpoint(HERE, listener.getsockname()[1])
