@@ -1,4 +1,4 @@
-"""Dialling: the race of a name's addresses, on a simulated network and on loopback."""
+"""Dialling: the race between the addresses of a name, on a simulated network and on loopback."""
 
 import os
 import select
@@ -67,7 +67,7 @@ HERE = "127.0.0.1"
     ],
 )
 def test_the_first_answer_wins(network: Network, winner: str | None, at: float) -> None:
-    """A dead address costs a quarter of a second, a refusing one no more than its refusal."""
+    """An address that does not answer delays the next by 250 ms; one that refuses, only by the time until it does."""
     told = simulate(network)
     assert told.winner == winner
     assert told.at == pytest.approx(at, abs=1e-9)
@@ -75,7 +75,7 @@ def test_the_first_answer_wins(network: Network, winner: str | None, at: float) 
 
 
 def test_attempts_begin_a_quarter_of_a_second_apart_or_when_the_one_before_failed() -> None:
-    """Everyone's turn comes in order, and who has not answered by then is not given up."""
+    """Attempts start in order, and earlier ones go on when the next starts."""
     told = simulate(
         [
             ("a", 9.0, "timeout"),
@@ -91,20 +91,20 @@ def test_attempts_begin_a_quarter_of_a_second_apart_or_when_the_one_before_faile
 
 
 def test_a_second_success_is_dropped() -> None:
-    """Of two connections that stand in the same moment one is returned, and the other let go of."""
+    """If two connections succeed at the same moment, one is returned and the other is closed."""
     told = simulate([("a", 0.45, "success"), ("b", 0.2, "success")])
     assert told.at == pytest.approx(0.45)
     assert sorted([told.winner or "", *told.dropped]) == ["a", "b"]
 
 
 def test_a_connection_that_stands_in_the_moment_of_the_deadline_is_not_lost() -> None:
-    """It is returned, or dropped where the deadline wins: never left open with nobody to close it."""
+    """It is returned, or closed if the deadline wins, but never left open."""
     told = simulate([("a", 10.0, "success")], patience=10.0)
     assert told.winner == "a" or told.dropped == ["a"]
 
 
 def test_a_deadline_abandons_every_attempt() -> None:
-    """When time is up all attempts end, and none goes on behind our back."""
+    """At the deadline all attempts end."""
     told = simulate([("a", 30.0, "timeout"), ("b", 30.0, "timeout")], patience=10.0)
     assert told.expired
     assert told.at == 10.0
@@ -112,7 +112,7 @@ def test_a_deadline_abandons_every_attempt() -> None:
 
 
 def test_a_failure_that_is_final_ends_the_race_and_lets_go_of_the_winner() -> None:
-    """What no other address can mend, such as our own unusable source, is raised, and no connection is left open."""
+    """A failure that applies to all addresses, such as a bad source, is raised, and no connection stays open."""
     dropped: list[str] = []
 
     async def attempt(candidate: str) -> str:
@@ -139,7 +139,7 @@ def test_a_failure_that_is_final_ends_the_race_and_lets_go_of_the_winner() -> No
     )
 )
 def test_any_network_is_raced_to_its_end(hosts: list[tuple[float, str]]) -> None:
-    """A race is lost only if every address failed, and no connection but the winner's stays."""
+    """The race fails only if every address fails, and only the winner's connection stays open."""
     network = [(str(number), seconds, answer) for number, (seconds, answer) in enumerate(hosts)]
     told = simulate(network)
     successes = [address for address, _, answer in network if answer == "success"]
@@ -163,7 +163,7 @@ def test_any_network_is_raced_to_its_end(hosts: list[tuple[float, str]]) -> None
 
 
 def test_families_take_turns_beginning_with_the_resolvers_choice() -> None:
-    """A family that does not work holds up no more than every second attempt."""
+    """If one family does not work, at least every second attempt uses the other."""
 
     def address(host: str) -> Address:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
@@ -184,14 +184,14 @@ def test_families_take_turns_beginning_with_the_resolvers_choice() -> None:
 
 @contextmanager
 def listening(host: str = HERE, port: int = 0, backlog: int = 8) -> Iterator[socket.socket]:
-    """A TCP listener that accepts nobody by itself."""
+    """A TCP listener that does not accept."""
     with socket.create_server((host, port), backlog=backlog) as server:
         yield server
 
 
 @contextmanager
 def deaf(host: str, port: int = 0) -> Iterator[socket.socket]:
-    """A TCP listener that lets SYNs go unanswered: its backlog is full."""
+    """A TCP listener that does not answer SYNs, as its backlog is full."""
     with ExitStack() as stack:
         server = stack.enter_context(listening(host, port or free_port(), backlog=0))
         stack.enter_context(socket.create_connection(server.getsockname()))
@@ -199,7 +199,7 @@ def deaf(host: str, port: int = 0) -> Iterator[socket.socket]:
 
 
 def resolving(monkeypatch: pytest.MonkeyPatch, *hosts: str) -> None:
-    """Let any name have these addresses."""
+    """Resolve every name to these addresses."""
 
     async def lookup(endpoint: Endpoint, family: int, **_: Any) -> list[Address]:
         return [Address(socket.AF_INET6 if ":" in host else socket.AF_INET, (host, endpoint.port)) for host in hosts]
@@ -221,14 +221,14 @@ def dial_here(port: int, how: Dialling = Dialling(), host: str = HERE, observe: 
 
 
 def failure_of(port: int, how: Dialling = Dialling(), host: str = HERE) -> Failure:
-    """Return the failure that dialling ends with."""
+    """Return the failure of dialling."""
     with pytest.raises(Failure) as caught:
         dial_here(port, how, host)
     return caught.value
 
 
 def test_a_connection_is_made_and_told() -> None:
-    """The stream is named as the target was written, and the observer hears of every step."""
+    """The stream has the name of the target as given, and each step is reported to the observer."""
     events: list[Any] = []
     with listening() as server:
         port = server.getsockname()[1]
@@ -242,7 +242,7 @@ def test_a_connection_is_made_and_told() -> None:
 
 
 def test_a_refused_connection_is_a_failure_that_names_target_and_address() -> None:
-    """Nobody listens: CONNECT, with the reason, the address and how long it took."""
+    """A refused connection fails with CONNECT; the message has the reason, the address and the time."""
     port = free_port()
     failure = failure_of(port)
     assert failure.exit is Exit.CONNECT
@@ -250,7 +250,7 @@ def test_a_refused_connection_is_a_failure_that_names_target_and_address() -> No
 
 
 def test_addresses_that_fail_for_different_reasons_are_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each reason names its addresses."""
+    """The message names the addresses that failed for each reason."""
     resolving(monkeypatch, HERE, "127.0.0.2", "255.255.255.255")
     failure = failure_of(free_port(), host="name")
     assert failure.exit is Exit.CONNECT
@@ -260,7 +260,7 @@ def test_addresses_that_fail_for_different_reasons_are_told_apart(monkeypatch: p
 
 
 def test_the_families_of_a_name_take_turns(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is dialled after the first address is one of the other family."""
+    """The second address that is dialled is one of the other family."""
     tried: list[str] = []
 
     def observe(event: Any) -> None:
@@ -274,7 +274,7 @@ def test_the_families_of_a_name_take_turns(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_only_what_is_chosen_is_dialled(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is chosen of the very addresses of the one look-up, and a failure to choose is that of dialling."""
+    """``choose`` gets the addresses of the only look-up, and its failure is that of dialling."""
     tried: list[str] = []
     asked: list[list[str]] = []
 
@@ -297,7 +297,7 @@ def test_only_what_is_chosen_is_dialled(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_a_deaf_first_address_costs_a_quarter_of_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A first address that swallows our SYNs does not keep us from a second that answers."""
+    """If the first address does not answer, the second is dialled after 250 ms."""
     clock = PatientClock()
     events: list[Any] = []
 
@@ -317,7 +317,7 @@ def test_a_deaf_first_address_costs_a_quarter_of_a_second(monkeypatch: pytest.Mo
 
 @pytest.mark.fault("no answer to connecting")
 def test_an_address_that_never_answers_is_a_timeout(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The connect timeout covers the whole race, and the message says how long and which addresses."""
+    """The connect timeout covers all attempts, and the message names it and the addresses."""
     clock = PatientClock()
 
     async def main() -> None:
@@ -334,7 +334,7 @@ def test_an_address_that_never_answers_is_a_timeout(monkeypatch: pytest.MonkeyPa
 
 
 def test_a_name_that_never_resolves_is_a_timeout_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Resolving counts towards the connect timeout, and the message says that it was what hung."""
+    """Resolving counts towards the connect timeout, and the message says that it did not finish."""
 
     async def lookup(endpoint: Endpoint, family: int, **_: Any) -> list[Address]:
         await Event().wait()
@@ -347,7 +347,7 @@ def test_a_name_that_never_resolves_is_a_timeout_too(monkeypatch: pytest.MonkeyP
 
 
 async def resetting(listener: socket.socket, turns: int, words: bytes = b"") -> None:
-    """Accept one client as soon as it is there, say something and end, and reset it some turns later."""
+    """Accept a client, send it ``words`` and our end if there are any, and reset it some turns of the loop later."""
     while not select.select([listener], [], [], 0)[0]:
         await sleep(0)
     client, _ = listener.accept()
@@ -361,7 +361,7 @@ async def resetting(listener: socket.socket, turns: int, words: bytes = b"") -> 
 
 @pytest.mark.parametrize("turns", range(5))
 def test_a_peer_that_resets_at_once_had_been_connected(turns: int) -> None:
-    """A reset in any moment after the accept is a failure of the conversation, never of connecting."""
+    """A reset at any moment after the accept is a failure of receiving, never of connecting."""
 
     async def main() -> None:
         async with Group() as group:
@@ -380,7 +380,7 @@ def test_a_peer_that_resets_at_once_had_been_connected(turns: int) -> None:
 
 @pytest.mark.parametrize("turns", range(5))
 def test_what_came_before_a_reset_that_came_at_once_is_received(turns: int) -> None:
-    """A server that speaks, ends and resets at once is heard, and the reset is known in the end."""
+    """If the server sends data, ends and resets at once, the data is received, and the reset is reported after it."""
 
     async def main() -> bytes:
         async with Group() as group:
@@ -404,7 +404,7 @@ def test_what_came_before_a_reset_that_came_at_once_is_received(turns: int) -> N
 
 
 def test_the_source_address_and_port_are_used() -> None:
-    """The peer sees the address and the port that were asked for."""
+    """The peer sees the given source address and port."""
     port = free_port()
     with listening() as server:
         target = server.getsockname()[1]
@@ -414,7 +414,7 @@ def test_the_source_address_and_port_are_used() -> None:
 
 
 def test_a_source_that_is_not_ours_or_in_use_cannot_be_bound() -> None:
-    """It is our own end that failed, so the failure is BIND and names it."""
+    """A source that cannot be used fails with BIND, and the message names it."""
     with listening() as server:
         port = server.getsockname()[1]
         foreign = failure_of(port, Dialling(source=(DEAD, 0)))
@@ -425,7 +425,7 @@ def test_a_source_that_is_not_ours_or_in_use_cannot_be_bound() -> None:
 
 
 def test_a_source_of_the_other_family_fits_no_address() -> None:
-    """An IPv6 source cannot reach an IPv4 target, and that is said before anything is dialled."""
+    """An IPv6 source with an IPv4 target fails before anything is dialled."""
     failure = failure_of(80, Dialling(source=("::1", 0)))
     assert failure.exit is Exit.RESOLVE
     assert "source ::1" in str(failure)
@@ -433,7 +433,7 @@ def test_a_source_of_the_other_family_fits_no_address() -> None:
 
 @pytest.mark.parametrize(("target", "source"), [(HERE, HERE), ("0.0.0.0", HERE), ("::1", "::1"), ("::", "::1")])
 def test_a_connection_with_ourselves_is_refused(target: str, source: str) -> None:
-    """TCP lets a socket connect to itself where nobody listens; that is no server that answered."""
+    """A TCP socket that connects to itself, as it can where nobody listens, is reported as a refused connection."""
     port = free_port()
     failure = failure_of(port, Dialling(source=(source, port)), target)
     assert failure.exit is Exit.CONNECT
@@ -441,7 +441,7 @@ def test_a_connection_with_ourselves_is_refused(target: str, source: str) -> Non
 
 
 def test_dialling_leaves_no_descriptor_behind(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Losers, failures and expired attempts are closed."""
+    """The sockets of attempts that lost, failed or timed out are closed."""
     before = os.listdir("/proc/self/fd")
     with deaf("127.0.0.2") as silent:
         port = silent.getsockname()[1]
@@ -453,18 +453,18 @@ def test_dialling_leaves_no_descriptor_behind(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_no_room_for_the_resolvers_thread_is_a_failure_and_no_bug() -> None:
-    """A system at its limit of processes gets one line and an exit code of the table."""
+    """If no thread can be started, resolving fails with a message and an exit code."""
     wrapper = strace("trace=clone,clone3", "inject=clone,clone3:error=EAGAIN")
     done = netkit("connect", "localhost", str(free_port()), wrapper=wrapper)
     assert done.code == Exit.RESOLVE, done.err
     assert done.err.startswith("netkit connect: cannot resolve localhost: ")
 
 
-# -- until it is there
+# -- dialling until the target is there
 
 
 def test_a_target_is_dialled_until_it_is_there() -> None:
-    """Refusals are waited out, and the connection is made with the first round after somebody listens."""
+    """Dialling is repeated with growing pauses until the target accepts."""
     retries: list[Retrying] = []
     port = free_port()
 
@@ -488,7 +488,7 @@ def test_a_target_is_dialled_until_it_is_there() -> None:
 
 
 def test_the_whole_patience_is_used_before_giving_up() -> None:
-    """A target that comes up just before the end is still reached, and the failure tells the last reason."""
+    """Dialling is repeated until the time is over, and the message has the last reason."""
     port = free_port()
     clock = PatientClock()
 
@@ -503,7 +503,7 @@ def test_the_whole_patience_is_used_before_giving_up() -> None:
 
 
 def test_a_patience_of_nothing_dials_once() -> None:
-    """Waiting for no time at all is one attempt, and its failure is a timeout."""
+    """With a time of 0 there is a single attempt, and its failure is TIMEOUT."""
     events: list[Any] = []
 
     async def main() -> None:
@@ -516,7 +516,7 @@ def test_a_patience_of_nothing_dials_once() -> None:
 
 
 def test_what_waiting_cannot_mend_is_not_waited_for() -> None:
-    """A source that is not ours fails at once."""
+    """A failure that waiting cannot change, such as a source that is not ours, is raised at once."""
     clock = PatientClock()
 
     async def main() -> None:
@@ -543,7 +543,7 @@ def dial_unix(path: str, timeout: float = 10.0, clock: JumpClock | None = None) 
 
 
 def test_a_unix_socket_is_dialled(tmp_path: Path) -> None:
-    """A path and an abstract name are both reached."""
+    """A socket file and an abstract name can be dialled."""
     for path in (str(tmp_path / "socket"), f"\0netkit-test-{os.getpid()}"):
         with socket.socket(socket.AF_UNIX) as server:
             server.bind(path)
@@ -559,7 +559,7 @@ def test_a_unix_socket_is_dialled(tmp_path: Path) -> None:
     ("kind", "reason"), [("nothing", "no such file or directory"), ("stale", "connection refused")]
 )
 def test_a_unix_socket_that_nobody_serves_is_a_failure(tmp_path: Path, kind: str, reason: str) -> None:
-    """A missing path and a stale one are told apart."""
+    """The message tells a missing path from one on which nobody listens."""
     path = tmp_path / "socket"
     if kind == "stale":
         with socket.socket(socket.AF_UNIX) as server:
@@ -571,7 +571,7 @@ def test_a_unix_socket_that_nobody_serves_is_a_failure(tmp_path: Path, kind: str
 
 
 def test_a_unix_listener_that_is_full_is_waited_for(tmp_path: Path) -> None:
-    """A full backlog is no refusal: we get in as soon as there is room, or run out of time."""
+    """With a full backlog we connect once there is room, or fail with TIMEOUT."""
     path = str(tmp_path / "socket")
     clock = JumpClock()
     with socket.socket(socket.AF_UNIX) as server, ExitStack() as stack:

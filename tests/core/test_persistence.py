@@ -1,4 +1,4 @@
-"""Trying again: how often, for how long, and what is said in the end."""
+"""Repeating an attempt: when, for how long, and with which message at the end."""
 
 from collections.abc import Callable, Coroutine
 from typing import Any
@@ -12,8 +12,8 @@ from tests.clock import on_kernel
 
 
 def failing(*times: float) -> tuple[list[tuple[float, float]], Callable[[float], Coroutine[Any, Any, None]]]:
-    """Return an attempt that is refused after so many seconds each time, or late, and the list of when and with what
-    time it was made."""
+    """Return an attempt that is refused after the given times, or that times out, and the list of its calls:
+    when each was made, and with how much time."""
     made: list[tuple[float, float]] = []
     left = list(times)
 
@@ -41,7 +41,7 @@ def failing(*times: float) -> tuple[list[tuple[float, float]], Callable[[float],
 async def test_when_and_with_how_much_time(
     times: list[float], interval: float | None, moments: list[tuple[float, float]], reason: str
 ) -> None:
-    """The last attempt has what time is left; what was said before it says more than that this was too little."""
+    """The last attempt gets the time that is left; the reason is that of an earlier one if it only lacked time."""
     made, attempt = failing(*times, *[0.0] * 9)
     with pytest.raises(Failure) as failed:
         await persist(attempt, 2.0, (Exit.CONNECT, Exit.TIMEOUT), timeout=10.0, interval=interval)

@@ -1,4 +1,4 @@
-"""Listening: where, for whom, for how long, and what nothing that one client does can stop."""
+"""Listening and serving: addresses, limits and timeouts, and that no client can stop the server."""
 
 import contextlib
 import errno
@@ -34,7 +34,7 @@ HERE = "127.0.0.1"
 
 
 def refuses(listener: Listener) -> bool:
-    """Whether nobody listens on the listener's addresses any more."""
+    """Whether the listener's addresses refuse connections."""
     refused = []
     for endpoint in listener.endpoints:
         try:
@@ -50,7 +50,7 @@ def refuses(listener: Listener) -> bool:
 
 @pytest.mark.ipv6
 def test_clients_are_served_side_by_side_and_one_after_another() -> None:
-    """A client that says nothing keeps no other from being served."""
+    """A client that sends nothing does not keep others from being served."""
 
     async def script(server: Server) -> None:
         with Client(server.listener) as idle, Client(server.listener, 1) as busy:
@@ -64,7 +64,7 @@ def test_clients_are_served_side_by_side_and_one_after_another() -> None:
 
 
 def test_after_the_last_of_so_many_clients_the_listener_closes_and_the_server_ends_with_them() -> None:
-    """The limit counts clients served; further ones are refused at once, and those who came are served to their end."""
+    """At the limit the listener closes at once, and the clients accepted so far are served until they end."""
 
     async def script(server: Server) -> None:
         with Client(server.listener) as one, Client(server.listener) as two:
@@ -82,7 +82,7 @@ def test_after_the_last_of_so_many_clients_the_listener_closes_and_the_server_en
 
 @pytest.mark.ipv6
 def test_a_client_too_many_is_never_swallowed() -> None:
-    """Of clients that come at the same moment no more than the limit are served, and the others are reset."""
+    """Of clients that connect at the same moment only as many as the limit are served; the others are reset."""
 
     async def script(server: Server) -> None:
         clients = [Client(server.listener, number % 2) for number in range(6)]
@@ -103,7 +103,7 @@ def test_a_client_too_many_is_never_swallowed() -> None:
 
 
 def test_nobody_came_in_time() -> None:
-    """A server that waits in vain ends with TIMEOUT, names the clock, and listens no more."""
+    """If no client connects in time, the server closes its listener and fails with TIMEOUT, naming the option."""
 
     async def script(server: Server) -> None:
         pass
@@ -117,7 +117,7 @@ def test_nobody_came_in_time() -> None:
 
 
 def test_the_accept_timeout_ends_with_the_first_client() -> None:
-    """Once somebody came no clock runs, however long nobody else does."""
+    """After the first client the accept timeout no longer applies."""
 
     async def script(server: Server) -> None:
         with Client(server.listener) as client:
@@ -130,7 +130,7 @@ def test_the_accept_timeout_ends_with_the_first_client() -> None:
 
 
 def test_stopping_refuses_new_clients_at_once_and_lets_the_open_ones_end() -> None:
-    """A client that ends within the drain gets its answer, and the server ends with it."""
+    """A client that ends within the drain time gets its answer, and the server ends with it."""
 
     async def script(server: Server) -> None:
         with Client(server.listener) as client:
@@ -149,7 +149,7 @@ def test_stopping_refuses_new_clients_at_once_and_lets_the_open_ones_end() -> No
 
 
 def test_who_has_not_ended_after_the_drain_is_reset() -> None:
-    """The rest is cut in a way that cannot be taken for an end."""
+    """Clients that are still connected after the drain time are reset, so that they do not see a clean end."""
 
     async def script(server: Server) -> None:
         with Client(server.listener) as client:
@@ -164,7 +164,7 @@ def test_who_has_not_ended_after_the_drain_is_reset() -> None:
 
 
 def test_stopping_without_clients_ends_at_once() -> None:
-    """There is nobody to wait for."""
+    """Without clients the server does not wait for the drain time."""
 
     async def script(server: Server) -> None:
         await sleep(5)
@@ -174,7 +174,7 @@ def test_stopping_without_clients_ends_at_once() -> None:
 
 
 def test_what_one_client_does_ends_no_other_and_not_the_server() -> None:
-    """A client that resets is reported and forgotten."""
+    """A client that resets its connection is reported, and affects neither other clients nor the server."""
 
     async def script(server: Server) -> None:
         with Client(server.listener) as good:
@@ -194,7 +194,7 @@ def test_what_one_client_does_ends_no_other_and_not_the_server() -> None:
 
 @pytest.mark.ipv6
 def test_a_client_that_reset_before_it_was_accepted_is_nothing() -> None:
-    """A connection that was gone before we took it harms nobody."""
+    """A connection that was reset before it was accepted is ignored."""
 
     async def script(server: Server) -> None:
         for number in range(4):
@@ -207,7 +207,7 @@ def test_a_client_that_reset_before_it_was_accepted_is_nothing() -> None:
 
 
 def test_no_more_than_so_many_are_served_at_the_same_time() -> None:
-    """The next client waits in the backlog until one leaves."""
+    """The next client waits in the backlog until another one leaves."""
 
     async def script(server: Server) -> None:
         with Client(server.listener) as one, Client(server.listener) as two, Client(server.listener) as waiting:
@@ -219,7 +219,7 @@ def test_no_more_than_so_many_are_served_at_the_same_time() -> None:
             left_at = now()
             one.socket.close()
             assert await waiting.receive() == b"3"
-            assert now() == left_at  # at once, not at the next look
+            assert now() == left_at  # at once, without polling
         server.stop.set()
 
     serving(script, max_conns=2)
@@ -227,7 +227,7 @@ def test_no_more_than_so_many_are_served_at_the_same_time() -> None:
 
 @pytest.mark.ipv6
 def test_limits_hold_also_for_clients_who_come_at_the_same_moment_over_both_families() -> None:
-    """Of two who wait when the server looks, each at a socket of its own, one is served, and then the other."""
+    """Of two clients that wait on different sockets one is served at a time."""
 
     async def script(server: Server) -> None:
         with Client(server.listener, 0), Client(server.listener, 1):
@@ -241,7 +241,7 @@ def test_limits_hold_also_for_clients_who_come_at_the_same_moment_over_both_fami
 
 
 def test_a_burst_of_clients_is_accepted_in_few_turns_and_the_others_get_theirs() -> None:
-    """All who wait are taken, 64 of a socket before another task has its turn."""
+    """All waiting clients are accepted, up to 64 from a socket before other tasks run."""
     burst = 150
 
     async def script(server: Server) -> None:
@@ -260,7 +260,7 @@ def test_a_burst_of_clients_is_accepted_in_few_turns_and_the_others_get_theirs()
 
 
 def test_a_handler_decides_how_a_connection_is_told_to_have_ended() -> None:
-    """Its word is the reason, its failure another; a clean end is FIN and a failure a reset, both are reported."""
+    """What the handler returns or raises is reported as the reason; the client sees an end or a reset."""
     told: list[Closed] = []
 
     async def good(stream: SocketStream) -> str:
@@ -288,7 +288,7 @@ def test_a_handler_decides_how_a_connection_is_told_to_have_ended() -> None:
 
 
 def test_serving_leaves_no_descriptor_open() -> None:
-    """However a client left, its descriptor is free again, and the listeners' too."""
+    """However a client leaves, its descriptor is closed, and the listeners' in the end."""
 
     async def script(server: Server) -> None:
         before = len(os.listdir("/proc/self/fd"))
@@ -309,7 +309,7 @@ def test_serving_leaves_no_descriptor_open() -> None:
 
 
 def bound(endpoint: Endpoint, **options: Any) -> list[str]:
-    """Listen, and return where."""
+    """Listen, and return the addresses."""
 
     async def main() -> list[str]:
         listener = await listen(endpoint, observe=print, **options)
@@ -340,7 +340,7 @@ def bound(endpoint: Endpoint, **options: Any) -> list[str]:
     ],
 )
 def test_one_port_number_for_all_families(host: str | None, family: int, expected: list[str]) -> None:
-    """Port 0 becomes one free number, the same on each address that was asked for."""
+    """Port 0 becomes the same free port on all addresses."""
     hosts, ports = zip(*(address.rsplit(":", 1) for address in bound(Endpoint(host, 0), family=family)), strict=True)
     assert list(hosts) == expected
     assert len(set(ports)) == 1
@@ -349,7 +349,7 @@ def test_one_port_number_for_all_families(host: str | None, family: int, expecte
 
 @pytest.mark.ipv6
 def test_a_number_that_is_taken_on_one_family_is_not_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where the system's choice for IPv4 is taken on IPv6 another one is drawn, and no socket is left behind."""
+    """If the port that was chosen for IPv4 is taken on IPv6, another is tried, and no socket is left open."""
     real = listening.listen_tcp
     refusals = iter(range(3))
 
@@ -364,7 +364,7 @@ def test_a_number_that_is_taken_on_one_family_is_not_chosen(monkeypatch: pytest.
 
 
 def test_a_machine_without_ipv6_listens_on_ipv4_alone(tmp_path: Path) -> None:
-    """A family that is missing is no failure for a port or a name of both families, and is one where it was asked for.
+    """A missing IPv6 is no failure for a port or a name of both families, but is one if IPv6 was asked for.
 
     Containers often have no IPv6 and yet a ``localhost`` of both families.
     """
@@ -397,14 +397,14 @@ run(main())
     assert done.stderr == ""
     bare, every, name, literal = done.stdout.splitlines()
     assert bare == HERE
-    assert every.split()[0] == "0.0.0.0"  # the other wildcard can be bound even so
+    assert every.split()[0] == "0.0.0.0"  # the IPv6 wildcard can be bound even without IPv6
     assert name == HERE
     assert literal == str(int(Exit.BIND))
 
 
 @pytest.mark.ipv6
 def test_a_port_that_is_taken_cannot_be_bound_and_nothing_is_left_listening() -> None:
-    """Two servers never share a port: the second gets BIND, naming address and port, on each family."""
+    """If the port is taken on either family, listening fails with BIND, and the message names address and port."""
     for host in (HERE, "::1"):
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         with socket.create_server((host, 0), family=family) as taken:
@@ -419,7 +419,7 @@ def test_a_port_that_is_taken_cannot_be_bound_and_nothing_is_left_listening() ->
 
 
 def test_a_restart_goes_through_over_connections_that_linger() -> None:
-    """A port with connections in TIME_WAIT can be listened on at once."""
+    """A server can listen at once on a port that has connections in TIME_WAIT."""
 
     async def script(server: Server) -> None:
         with Client(server.listener) as client:
@@ -439,7 +439,7 @@ def test_a_restart_goes_through_over_connections_that_linger() -> None:
 
 
 def test_an_address_that_is_not_ours_cannot_be_bound() -> None:
-    """A foreign address is BIND, with the address and the reason."""
+    """An address of another machine fails with BIND, and the message names address and reason."""
     with pytest.raises(Failure) as caught:
         bound(Endpoint("192.0.2.1", 0))
     assert caught.value.exit is Exit.BIND
@@ -447,7 +447,7 @@ def test_an_address_that_is_not_ours_cannot_be_bound() -> None:
 
 
 def test_a_full_backlog_of_clients_is_taken() -> None:
-    """Hundreds who come at once are all let in, none has to knock twice."""
+    """The backlog has room for hundreds of clients at once; no SYN has to be sent again."""
 
     async def main() -> None:
         listener = await listen(Endpoint(HERE, 0), observe=print)
@@ -464,7 +464,7 @@ def test_a_full_backlog_of_clients_is_taken() -> None:
     run(main())
 
 
-# -- what accept(2) can say
+# -- failures of accept(2)
 
 TRANSIENT = [
     errno.EAGAIN,
@@ -482,7 +482,7 @@ TRANSIENT = [
 
 
 class Troubled(socket.socket):
-    """A listening socket whose ``accept`` fails a few times before it goes through."""
+    """A listening socket whose ``accept`` fails a few times before it succeeds."""
 
     troubles: list[int]
 
@@ -495,7 +495,7 @@ class Troubled(socket.socket):
 
 @pytest.mark.parametrize("code", TRANSIENT, ids=lambda code: errno.errorcode[code])
 def test_what_goes_wrong_with_one_connection_does_not_end_the_listener(code: int) -> None:
-    """Errors that accept(2) passes on from the network of a single client are waited out, without a word."""
+    """Network errors of a single client, which accept(2) returns, are ignored without an event."""
     events: list[Any] = []
 
     async def main() -> str:
@@ -542,7 +542,7 @@ run(main())
 
 @pytest.mark.parametrize(("code", "times"), [("ECONNABORTED", "1..3"), ("EINTR", "1..3"), ("ENOBUFS", "1")])
 def test_the_systems_own_errors_of_accept_are_survived(code: str, times: str) -> None:
-    """The system call fails, also three times in a row, and the client is served all the same."""
+    """A client is accepted although the system call fails, up to three times in a row."""
     inject = f"inject=accept4:error={code}:when={times}"
     with running(argv=[*strace("trace=accept4", inject), sys.executable, "-c", ONE_CLIENT]) as process:
         with socket.create_connection((HERE, process.port), PATIENCE) as client:
@@ -605,7 +605,7 @@ kernel.run(main(), clock=Clock())
 
 @pytest.mark.fault("no descriptor to accept with")
 def test_running_out_of_descriptors_slows_down_and_recovers() -> None:
-    """A server at its limit says so once, does not spin, and serves who waits as soon as somebody leaves."""
+    """At its limit of descriptors a server reports it once, does not spin, and accepts again when a client leaves."""
     with running(argv=[sys.executable, "-c", CROWDED]) as process:
         port = process.port
         clients = [socket.create_connection((HERE, port), PATIENCE) for _ in range(12)]
@@ -614,7 +614,7 @@ def test_running_out_of_descriptors_slows_down_and_recovers() -> None:
         assert process.line("^full: (.*)$")[1] == "too many open files"
         process.stdin.write(b"x")
         assert int(process.line(r"^rounds (\d+)$")[1]) < 30
-        for client in clients:  # who is served leaves and makes room, until everybody was served
+        for client in clients:  # each client leaves once it was served, which makes room for the next
             assert client.recv(1) == b"x"
             client.close()
         process.stdin.close()
@@ -627,7 +627,7 @@ def test_running_out_of_descriptors_slows_down_and_recovers() -> None:
 
 @contextlib.contextmanager
 def listener_at(path: Path | str) -> Iterator[Listener]:
-    """A listener on a unix socket, outside of a kernel."""
+    """A listener on a unix socket, used outside of a kernel."""
 
     async def main() -> Listener:
         return await listen(Endpoint(path=str(path)), observe=print)
@@ -640,7 +640,7 @@ def listener_at(path: Path | str) -> Iterator[Listener]:
 
 
 def bind_failure(path: Path | str) -> Failure:
-    """Return the failure that listening ends with."""
+    """Return the failure to listen, after checking that it is BIND."""
     with pytest.raises(Failure) as caught, listener_at(path):
         pass
     assert caught.value.exit is Exit.BIND
@@ -649,7 +649,7 @@ def bind_failure(path: Path | str) -> Failure:
 
 
 def test_a_socket_file_is_the_owners_alone_and_is_removed_at_the_end(tmp_path: Path) -> None:
-    """Whatever the umask, the mode is 0600 from the first moment, the umask stays, and the file goes with us."""
+    """The mode is 0600 whatever the umask, which is not changed, and the file is removed at the end."""
     path = tmp_path / "socket"
     before = os.umask(0)
     try:
@@ -666,7 +666,7 @@ def test_a_socket_file_is_the_owners_alone_and_is_removed_at_the_end(tmp_path: P
 
 
 def test_clients_of_a_socket_file_are_served(tmp_path: Path) -> None:
-    """A unix socket is served like any other."""
+    """Clients of a unix socket are served as those of TCP."""
 
     async def script(server: Server) -> None:
         with Client(server.listener) as client:
@@ -680,7 +680,7 @@ def test_clients_of_a_socket_file_are_served(tmp_path: Path) -> None:
 
 
 def test_a_socket_file_left_by_a_killed_server_is_replaced(tmp_path: Path) -> None:
-    """A path that nobody listens on is stale, and the new socket is ours alone again."""
+    """A socket file on which nobody listens is replaced, and the new one has mode 0600."""
     path = tmp_path / "socket"
     with socket.socket(socket.AF_UNIX) as killed:
         killed.bind(str(path))
@@ -694,7 +694,7 @@ def test_a_socket_file_left_by_a_killed_server_is_replaced(tmp_path: Path) -> No
 
 
 def test_a_path_that_is_served_is_refused_and_its_server_notices_nothing(tmp_path: Path) -> None:
-    """The second server gets BIND, and the first, which may wait for its one client, gets none from us."""
+    """The second server fails with BIND, and its check does not show up as a client of the first."""
     path = tmp_path / "socket"
     with listener_at(path) as first:
         before = path.lstat()
@@ -705,7 +705,7 @@ def test_a_path_that_is_served_is_refused_and_its_server_notices_nothing(tmp_pat
 
 
 def test_a_path_that_is_bound_but_not_served_yet_is_not_taken_away(tmp_path: Path) -> None:
-    """A server that is just starting is no dead one."""
+    """A socket that is bound but does not listen yet may belong to a server that starts, and is kept."""
     path = tmp_path / "socket"
     with socket.socket(socket.AF_UNIX) as starting:
         starting.bind(str(path))
@@ -720,7 +720,7 @@ def test_a_path_that_is_bound_but_not_served_yet_is_not_taken_away(tmp_path: Pat
     "kind", ["file", "directory", "symlink", "dangling symlink", "link to a dead socket", "datagram socket"]
 )
 def test_what_is_no_stale_socket_is_never_removed(tmp_path: Path, kind: str) -> None:
-    """Files, folders, links and other people's sockets on the path are refused and stay as they are."""
+    """Files, directories, links and datagram sockets at the path are refused and stay unchanged."""
     path, other = tmp_path / "path", tmp_path / "other"
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as datagrams:
         match kind:
@@ -746,12 +746,12 @@ def test_what_is_no_stale_socket_is_never_removed(tmp_path: Path, kind: str) -> 
 
 
 def test_a_path_in_no_folder_cannot_be_bound(tmp_path: Path) -> None:
-    """The reason is the system's."""
+    """If the directory is missing, the failure has the system's reason."""
     assert bind_failure(tmp_path / "missing" / "socket").reason == "no such file or directory"
 
 
 def test_a_file_that_is_no_longer_ours_is_left_alone(tmp_path: Path) -> None:
-    """Whoever replaced our socket file keeps theirs when we close."""
+    """If our socket file was replaced by another file, that one is not removed at the end."""
     path = tmp_path / "socket"
     with listener_at(path):
         path.unlink()
@@ -768,7 +768,7 @@ def test_a_file_that_is_no_longer_ours_is_left_alone(tmp_path: Path) -> None:
 
 
 def test_an_abstract_socket_needs_no_file_and_is_free_again_after_the_close() -> None:
-    """The name is taken while we listen, a second server is refused, and nothing is left behind."""
+    """The name is taken while we listen, so that a second server fails, and is free afterwards."""
     path = f"\0netkit-test-{os.getpid()}"
     shown = f"@netkit-test-{os.getpid()}"
 
@@ -787,7 +787,7 @@ def test_an_abstract_socket_needs_no_file_and_is_free_again_after_the_close() ->
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="takes another user, and only root can become one")
 def test_an_abstract_socket_denies_other_users() -> None:
-    """It has no file mode, so the peer's user is looked at: others are closed, reported, and do not count."""
+    """Connections from other users are closed, reported, and not counted, as there is no file mode to deny them."""
     path = f"\0netkit-test-denied-{os.getpid()}"
     script = (
         "import os, socket, sys\nos.setuid(65534)\n"

@@ -1,4 +1,4 @@
-"""Datagrams: whole, heard from the target alone, and the same with and without offload."""
+"""UDP sockets: datagrams arrive whole, a client hears only its target, and offload makes no difference."""
 
 import errno
 import socket
@@ -20,7 +20,7 @@ from tests.support.datagrams import HOSTS, Room, run
 
 
 async def receive(sock: Datagram, number: int) -> list[bytes]:
-    """Receive so many datagrams."""
+    """Receive ``number`` datagrams."""
     return [(await sock.receive())[0] for _ in range(number)]
 
 
@@ -30,7 +30,7 @@ async def receive(sock: Datagram, number: int) -> list[bytes]:
 @pytest.mark.fault("largest datagram")
 @pytest.mark.parametrize("host", HOSTS)
 def test_every_size_arrives_whole(host: str) -> None:
-    """Nothing, one byte, and the most that fits: each is one datagram, there and back."""
+    """Datagrams of 0 bytes, of 1 byte and up to the largest arrive whole in both directions."""
     sizes = (0, 1, 1400, 9000, 16385, LARGEST)
 
     async def script(room: Room) -> None:
@@ -50,13 +50,13 @@ def test_every_size_arrives_whole(host: str) -> None:
 
 
 def client_peer(server: Datagram) -> udp.Peer:
-    """Return how a client sees a server."""
+    """Return a server's address as the peer of a client."""
     return udp.Peer(server._sock.getsockname())
 
 
 @pytest.mark.fault("datagram too large")
 def test_more_than_fits_is_55_and_nothing_leaves() -> None:
-    """The system's own limit is told as it is."""
+    """A datagram that is too large fails with SEND and the system's reason, and nothing is sent."""
 
     async def script(room: Room) -> None:
         server = (await room.bind()).sockets[0]
@@ -71,7 +71,7 @@ def test_more_than_fits_is_55_and_nothing_leaves() -> None:
 
 
 def test_two_peers_get_their_own_answers() -> None:
-    """A server is nobody's: who asks is answered, however the peers interleave."""
+    """A server answers each client, however their datagrams interleave."""
 
     async def script(room: Room) -> None:
         server = (await room.bind()).sockets[0]
@@ -89,7 +89,7 @@ def test_two_peers_get_their_own_answers() -> None:
 
 
 def test_a_client_hears_its_target_alone() -> None:
-    """What others send to a client's port never reaches it."""
+    """A client does not receive datagrams from others than its target."""
 
     async def script(room: Room) -> None:
         server = (await room.bind()).sockets[0]
@@ -108,7 +108,7 @@ def test_a_client_hears_its_target_alone() -> None:
 
 
 def received_by_anybody(send: Callable[[Datagram], Awaitable[None]], number: int) -> list[bytes]:
-    """Return what a socket without offload receives of what ``send`` sends."""
+    """Return the datagrams that a socket without offload receives from ``send``."""
 
     async def script(room: Room) -> list[bytes]:
         sink = room.plain()
@@ -122,7 +122,7 @@ def received_by_anybody(send: Callable[[Datagram], Awaitable[None]], number: int
 
 
 def refuse_offload(sock: Datagram) -> None:
-    """Let the system refuse segmentation: it needs checksums."""
+    """Make the system refuse segmentation, which needs checksums."""
     sock._sock.setsockopt(socket.SOL_SOCKET, getattr(socket, "SO_NO_CHECK", 11), 1)
 
 
@@ -133,7 +133,7 @@ LENGTHS = st.tuples(st.integers(0, 40_000), st.integers(1, 3_000)).filter(lambda
 @given(lengths=LENGTHS)
 @settings(max_examples=25, deadline=None)
 def test_bulk_is_cut_where_asked(refused: bool, lengths: tuple[int, int]) -> None:
-    """Whether the system cuts or we do, the same datagrams arrive."""
+    """The same datagrams arrive whether the system splits the data or we do."""
     length, size = lengths
     data = bytes(n % 251 for n in range(length))
     wanted = list(cut(data, size))
@@ -150,7 +150,7 @@ def test_bulk_is_cut_where_asked(refused: bool, lengths: tuple[int, int]) -> Non
 @pytest.mark.parametrize("size", [1, 64, 1400, 40_000, LARGEST])
 @pytest.mark.parametrize("refused", [False, True])
 def test_bulk_arrives_as_it_was_cut(size: int, refused: bool) -> None:
-    """Joined on their way or not, datagrams are taken apart at the same places."""
+    """Whether or not the system joins datagrams, they are received as they were sent."""
     data = bytes(n % 253 for n in range(3 * size + size // 2))
 
     async def script(room: Room) -> None:
@@ -166,7 +166,7 @@ def test_bulk_arrives_as_it_was_cut(size: int, refused: bool) -> None:
 
 
 def test_bulk_goes_by_few_system_calls() -> None:
-    """A thousand datagrams of one size leave in a handful of calls, and arrive in as many."""
+    """A thousand datagrams of one size are sent and received with few system calls."""
 
     async def script(room: Room) -> None:
         server = (await room.bind()).sockets[0]
@@ -177,14 +177,14 @@ def test_bulk_goes_by_few_system_calls() -> None:
         assert sum(burst.number for burst in bursts) == 1000
         assert len(bursts) <= 16
         await client.send_cut(b"x" * 60_000 * 4, 60_000)
-        assert [len(server.take()) for _ in range(3)] == [3, 1, 0]  # bulk in pieces that a cache holds
+        assert [len(server.take()) for _ in range(3)] == [3, 1, 0]  # each call takes only as much as fits a CPU cache
 
     run(script)
 
 
 def test_a_system_that_cuts_less_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Older systems take 64 pieces where newer ones take 128, and say no more than EINVAL."""
-    monkeypatch.setattr(udp, "_MAX_SEGMENTS", 1023)  # more than any system takes
+    """Older systems split into at most 64 segments, newer ones into 128; a larger number fails with EINVAL."""
+    monkeypatch.setattr(udp, "_MAX_SEGMENTS", 1023)  # more than any system allows
 
     async def send(client: Datagram) -> None:
         await client.send_cut(b"ab" * 200, 2)
@@ -194,7 +194,7 @@ def test_a_system_that_cuts_less_at_once(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_many_datagrams_are_taken_at_one_wake_up() -> None:
-    """What came is taken in turns of 64 reads, so that nobody is kept waiting by one socket."""
+    """One ``take`` reads at most 64 times, so that a busy socket does not delay other tasks."""
 
     async def script(room: Room) -> None:
         server = (await room.bind()).sockets[0]
@@ -208,7 +208,7 @@ def test_many_datagrams_are_taken_at_one_wake_up() -> None:
 
 
 def test_a_burst_can_be_shortened() -> None:
-    """``first`` cuts between datagrams."""
+    """``first`` returns whole datagrams."""
     burst = Burst(b"aabbc", 2, udp.Peer(("", 1)))
     assert burst.number == 3
     assert burst.first(2).data == b"aabb" and burst.first(2).number == 2
@@ -222,7 +222,7 @@ def test_a_burst_can_be_shortened() -> None:
 @pytest.mark.parametrize("host", HOSTS)
 @pytest.mark.parametrize("by", ["send", "receive", "take"])
 def test_a_closed_port_is_7(host: str, by: str) -> None:
-    """That nobody is there comes back, and the next call says it, once."""
+    """If the port is closed, the next call fails with CONNECT, and only once."""
 
     async def script(room: Room) -> None:
         server = await room.bind(Endpoint(host, 0))
@@ -239,7 +239,7 @@ def test_a_closed_port_is_7(host: str, by: str) -> None:
         assert caught.value.exit is Exit.CONNECT
         assert str(caught.value) == f"cannot send to {server.endpoints[0]}: connection refused ({host})"
         assert client.take() == []
-        with pytest.raises(DeadlineExceeded), deadline(now() + 0.05):  # and it is not ready for ever
+        with pytest.raises(DeadlineExceeded), deadline(now() + 0.05):  # the error does not keep the socket ready
             await client.ready()
 
     run(script)
@@ -248,7 +248,7 @@ def test_a_closed_port_is_7(host: str, by: str) -> None:
 @pytest.mark.ipv6
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
 def test_the_next_address_takes_what_the_first_refused(host: str) -> None:
-    """Datagrams cannot be raced: what one refused is sent again to the next, in its order, and nothing twice."""
+    """Datagrams that the first address refused are sent again to the next one, in order and only once."""
 
     async def script(room: Room) -> None:
         server = await room.bind(Endpoint(host, 0))
@@ -268,7 +268,7 @@ def test_the_next_address_takes_what_the_first_refused(host: str) -> None:
 
 
 def test_if_all_addresses_refuse_that_is_a_failure() -> None:
-    """The last one is named."""
+    """If all addresses refuse, sending fails with CONNECT."""
 
     async def script(room: Room) -> None:
         server = await room.bind(Endpoint("", 0))
@@ -283,7 +283,7 @@ def test_if_all_addresses_refuse_that_is_a_failure() -> None:
 
 
 def test_closing_wakes_the_reader() -> None:
-    """Who waits for a datagram is told that none will come."""
+    """A ``receive`` that waits fails when the socket is closed."""
 
     async def script(room: Room) -> None:
         server = (await room.bind()).sockets[0]
@@ -303,7 +303,7 @@ def test_closing_wakes_the_reader() -> None:
 
 
 def test_patience_that_runs_out_loses_nothing() -> None:
-    """A datagram that comes after a deadline is received by the next call."""
+    """After a deadline ended ``receive``, the next call gets the datagrams that arrive later."""
 
     async def script(room: Room) -> None:
         server = (await room.bind()).sockets[0]
@@ -318,7 +318,7 @@ def test_patience_that_runs_out_loses_nothing() -> None:
 
 @pytest.mark.ipv6
 def test_broadcast_wants_to_be_asked_for() -> None:
-    """A broadcast address is refused by the system unless it is allowed."""
+    """The system refuses a broadcast address unless ``broadcast`` is set."""
 
     async def script(room: Room) -> None:
         with pytest.raises(Failure, match="permission denied") as caught:
@@ -330,12 +330,12 @@ def test_broadcast_wants_to_be_asked_for() -> None:
 
 
 def test_a_socket_never_talks_to_itself() -> None:
-    """The port that is both ours and the target's has nobody else behind it."""
+    """A client socket is never bound to the address and port of its target or of another client."""
 
     async def script(room: Room) -> None:
         taken = (await room.connect(Endpoint("127.0.0.1", 9), Dialling(source=("127.0.0.1", 0)))).local.port
         first = await room.connect(Endpoint("127.0.0.1", 9), Dialling(source=("127.0.0.2", taken)))
-        with pytest.raises(Failure, match="cannot use source") as caught:  # never shared, not even with our own kind
+        with pytest.raises(Failure, match="cannot use source") as caught:  # not shared with another client either
             await room.connect(Endpoint("127.0.0.1", 9), Dialling(source=("127.0.0.2", first.local.port)))
         assert caught.value.exit is Exit.BIND
         free = await room.bind()
@@ -347,7 +347,7 @@ def test_a_socket_never_talks_to_itself() -> None:
 
 
 def test_what_was_dropped_is_counted() -> None:
-    """Sent less received is lost, and the kernel counts it where nothing was joined."""
+    """If nothing was joined, the kernel's count of dropped datagrams is exact."""
 
     async def script(room: Room) -> None:
         server = (await room.bind()).sockets[0]
@@ -367,7 +367,7 @@ def test_what_was_dropped_is_counted() -> None:
 @pytest.mark.ipv6
 @pytest.mark.parametrize("host", HOSTS)
 def test_a_marked_answer_is_known_as_one(host: str) -> None:
-    """DSCP 1 goes out with what a marked socket sends, and is seen where it arrives."""
+    """A marked socket sends with DSCP 1, and the receiver sees that."""
 
     async def script(room: Room) -> None:
         one, other = (await room.bind(Endpoint(host, 0))).sockets[0], (await room.bind(Endpoint(host, 0))).sockets[0]
@@ -388,7 +388,7 @@ def test_a_marked_answer_is_known_as_one(host: str) -> None:
 @pytest.mark.ipv6
 @pytest.mark.parametrize("host", HOSTS)
 def test_hops_are_set(host: str) -> None:
-    """TTL and hop limit arrive as asked."""
+    """TTL and hop limit are set as given."""
 
     async def script(room: Room) -> None:
         sink = room.plain(host)
@@ -405,7 +405,7 @@ def test_hops_are_set(host: str) -> None:
 
 
 def test_the_observer_hears_where_datagrams_will_go() -> None:
-    """``connect`` says what it found, and sends nothing."""
+    """``connect`` reports the addresses, and sends nothing."""
 
     async def script(room: Room) -> None:
         server = (await room.bind()).sockets[0]

@@ -1,4 +1,4 @@
-"""Bound sockets: heard from everybody, answered from where they were asked, and served until it is time to stop."""
+"""Bound UDP sockets: they hear everyone, answer from the address that was asked, and serve until stopped."""
 
 import socket
 from collections.abc import Awaitable, Callable
@@ -24,7 +24,7 @@ from tests.support.datagrams import BARE, HOSTS, Room, run
 
 @pytest.mark.ipv6
 def test_a_bare_port_is_loopback_with_one_number() -> None:
-    """Both families, one port, this machine alone."""
+    """A bare port binds both loopback addresses with one port number."""
 
     async def script(room: Room) -> None:
         bound = await room.bind(BARE)
@@ -37,7 +37,7 @@ def test_a_bare_port_is_loopback_with_one_number() -> None:
 
 
 def test_a_port_is_never_shared_unawares() -> None:
-    """A second server on the same port is 45, though the system would let two datagram sockets share."""
+    """A second server on a port fails with BIND, although the system could share it."""
 
     async def script(room: Room) -> None:
         first = await room.bind()
@@ -51,7 +51,7 @@ def test_a_port_is_never_shared_unawares() -> None:
 @pytest.mark.ipv6
 @pytest.mark.parametrize(("asked", "number"), [("127.0.0.1", 0), ("127.0.0.5", 0), ("::1", 1)])
 def test_an_answer_leaves_from_the_address_that_was_asked(asked: str, number: int) -> None:
-    """A server on every interface answers so that a client with a connected socket hears it."""
+    """A server on all interfaces answers from the address that was asked, so that a connected client hears it."""
 
     async def script(room: Room) -> None:
         bound = await room.bind(Endpoint("", 0))
@@ -71,7 +71,7 @@ def test_an_answer_leaves_from_the_address_that_was_asked(asked: str, number: in
 @pytest.mark.ipv6
 @pytest.mark.parametrize(("host", "zone"), [(None, ""), ("", "%lo")])
 def test_a_group_is_heard_by_all_who_joined_it(host: str | None, zone: str) -> None:
-    """Two servers share a group's port, hear that group alone, once, and answer from an address of their own."""
+    """Two servers can share a group's port; both get what is sent to it once, and answer from a unicast address."""
 
     async def script(room: Room) -> None:
         group = "239.251.7.1"
@@ -97,7 +97,7 @@ def test_a_group_is_heard_by_all_who_joined_it(host: str | None, zone: str) -> N
 
 @pytest.mark.parametrize("text", ["239.1.2.3", "224.0.0.1", "ff02::1%lo", "ff15::1", "239.1.2.3%lo"])
 def test_groups_are_read(text: str) -> None:
-    """Literals of either family, with an interface if wanted."""
+    """A group is a multicast address of either family, perhaps with an interface."""
     assert parse_group(text) == text
 
 
@@ -105,14 +105,14 @@ def test_groups_are_read(text: str) -> None:
     "text", ["", "10.0.0.1", "fe80::1%lo", "example.org", "239.1.2", "255.255.255.255", "ff02::1%"]
 )
 def test_groups_that_are_none(text: str) -> None:
-    """Anything else is named and refused."""
+    """Anything else is refused, and the message names it."""
     with pytest.raises(Invalid) as caught:
         parse_group(text)
     assert repr(text) in str(caught.value)
 
 
 def test_a_group_on_an_interface_that_is_none_is_45() -> None:
-    """The system's reason is told."""
+    """A missing interface fails with BIND and the reason."""
 
     async def script(room: Room) -> None:
         with pytest.raises(Failure, match="no interface with this name") as caught:
@@ -126,7 +126,7 @@ def test_a_group_on_an_interface_that_is_none_is_45() -> None:
 
 
 class Served:
-    """``serve`` beside a script: what it was given, what it told, how it ended."""
+    """Runs ``serve``, and keeps its datagrams, its events and how it ended."""
 
     def __init__(self, bound: Bound, pause: float) -> None:
         self.bound = bound
@@ -155,7 +155,7 @@ class Served:
 
 
 def serving(script: Callable[[Room, Served], Awaitable[None]], *, pause: float = 0, **limits: Any) -> Served:
-    """Serve while a script runs, and until the server ends by itself; the handler takes ``pause`` seconds."""
+    """Serve while a script runs, and then until the server ends; the handler takes ``pause`` seconds."""
     result: list[Served] = []
 
     async def main(room: Room) -> None:
@@ -171,13 +171,13 @@ def serving(script: Callable[[Room, Served], Awaitable[None]], *, pause: float =
 
 
 async def talk(room: Room, served: Served, data: bytes, size: int, number: int = 0) -> None:
-    """Send to one of a server's addresses."""
+    """Send datagrams of ``size`` bytes to one of a server's addresses."""
     client = await room.connect(served.bound.endpoints[number])
     await client.send_cut(data, size)
 
 
 def test_a_count_ends_the_server_in_the_middle_of_a_burst() -> None:
-    """Exactly so many datagrams are handed over, however they came."""
+    """The handler gets exactly as many datagrams as the limit, even if a burst has more."""
 
     async def script(room: Room, served: Served) -> None:
         await talk(room, served, b"aabbccdd", 2)
@@ -188,7 +188,7 @@ def test_a_count_ends_the_server_in_the_middle_of_a_burst() -> None:
 
 @pytest.mark.ipv6
 def test_what_came_before_the_end_is_still_handed_over() -> None:
-    """``stop`` leaves nothing in the queues, of either family."""
+    """At ``stop`` the datagrams that are still queued, on all sockets, are handled."""
 
     async def script(room: Room, served: Served) -> None:
         await talk(room, served, b"abc", 1, 0)
@@ -199,7 +199,7 @@ def test_what_came_before_the_end_is_still_handed_over() -> None:
 
 
 def test_a_stuck_handler_gets_a_second_to_end() -> None:
-    """After ``stop`` it may go on for a moment, and is cut then."""
+    """After ``stop`` the handler may go on for DRAIN seconds, and is then cancelled."""
 
     async def script(room: Room, served: Served) -> None:
         await talk(room, served, b"a", 1)
@@ -211,7 +211,7 @@ def test_a_stuck_handler_gets_a_second_to_end() -> None:
 
 
 def test_the_last_of_a_count_has_time() -> None:
-    """What was received is handed over whole, however long that takes: only ``stop`` cuts it."""
+    """At the limit the handler may take as long as it needs; only ``stop`` limits its time."""
 
     async def script(room: Room, served: Served) -> None:
         await talk(room, served, b"a", 1)
@@ -223,7 +223,7 @@ def test_the_last_of_a_count_has_time() -> None:
 
 @pytest.mark.ipv6
 def test_every_address_is_served() -> None:
-    """Both loopback addresses are heard, one at a time."""
+    """All addresses are served, and the handler gets the bursts of one socket at a time."""
 
     async def script(room: Room, served: Served) -> None:
         for _ in range(3):
@@ -235,7 +235,7 @@ def test_every_address_is_served() -> None:
 
 @pytest.mark.fault("empty datagram")
 def test_an_empty_datagram_stops_nobody() -> None:
-    """It is one as any other."""
+    """An empty datagram is handled and counted like any other."""
 
     async def script(room: Room, served: Served) -> None:
         client = await room.connect(served.bound.endpoints[0])
@@ -246,7 +246,7 @@ def test_an_empty_datagram_stops_nobody() -> None:
 
 
 def test_nobody_came_in_time() -> None:
-    """The clock of the first datagram is 28."""
+    """If no datagram comes in time, the server fails with TIMEOUT."""
 
     async def script(room: Room, served: Served) -> None:
         pass
@@ -258,7 +258,7 @@ def test_nobody_came_in_time() -> None:
 
 
 def test_silence_begins_anew_with_each_datagram() -> None:
-    """The idle clock counts from the last one, and the clock of the first is over once it came."""
+    """The idle timeout restarts with each datagram, and the accept timeout ends with the first."""
 
     async def script(room: Room, served: Served) -> None:
         await sleep(5)
@@ -274,11 +274,11 @@ def test_silence_begins_anew_with_each_datagram() -> None:
 
 @pytest.mark.ipv6
 def test_who_is_not_allowed_is_not_heard() -> None:
-    """Access is asked with the sender's address; what is left out is told to the observer and does not count."""
+    """Datagrams from addresses that are not admitted are reported to the observer and not counted."""
 
     async def script(room: Room, served: Served) -> None:
         await talk(room, served, b"no", 2, 1)
-        await sleep(1)  # two sockets have no order between them
+        await sleep(1)  # the order between two sockets is not defined
         await talk(room, served, b"yes", 3, 0)
 
     served = serving(script, limit=1, admits=lambda host: host == "127.0.0.1")
@@ -288,7 +288,7 @@ def test_who_is_not_allowed_is_not_heard() -> None:
 
 @pytest.mark.ipv6
 def test_drops_are_reported() -> None:
-    """The end of a server says what the kernel dropped, and calls it a lower bound where datagrams come joined."""
+    """When the server ends it reports the number of dropped datagrams, as a lower bound where some may be joined."""
 
     async def script(room: Room, served: Served) -> None:
         (sock, _) = served.bound.sockets
@@ -306,7 +306,7 @@ def test_drops_are_reported() -> None:
 
 
 def test_two_clocks_run_one_after_the_other() -> None:
-    """Patience for the first datagram may be longer than that for the next."""
+    """The accept timeout may be longer than the idle timeout."""
 
     async def script(room: Room, served: Served) -> None:
         await sleep(50)
@@ -319,7 +319,7 @@ def test_two_clocks_run_one_after_the_other() -> None:
 
 
 def test_a_busy_handler_is_no_silence() -> None:
-    """What waits in the queue while an earlier datagram is still dealt with has come."""
+    """The idle timeout does not run while the handler is busy."""
 
     async def script(room: Room, served: Served) -> None:
         await talk(room, served, b"a", 1)
