@@ -1,4 +1,4 @@
-"""Access lists: one address has many spellings, and a list means all of them."""
+"""Access lists apply to all spellings of an address."""
 
 import ipaddress
 
@@ -32,7 +32,7 @@ from netkit.core.errors import Invalid
     ],
 )
 def test_who_is_admitted(allow: list[str], deny: list[str], host: str, admitted: bool) -> None:
-    """Denied wins over allowed; a mapped address and its zone are the address itself."""
+    """``deny`` wins over ``allow``; IPv4-mapped addresses and zones make no difference."""
     access = Access(tuple(map(parse_network, allow)), tuple(map(parse_network, deny)))
     assert access.admits(host) is admitted
 
@@ -54,13 +54,13 @@ def test_who_is_admitted(allow: list[str], deny: list[str], host: str, admitted:
     ],
 )
 def test_what_is_no_network_is_refused(text: str) -> None:
-    """Names, legacy spellings and broken masks are mistakes."""
+    """Names, legacy spellings and invalid masks are refused."""
     with pytest.raises(Invalid):
         parse_network(text)
 
 
 def test_address_inside_a_network_is_refused_with_the_network_meant() -> None:
-    """10.0.0.1/8 could mean two things."""
+    """10.0.0.1/8 is refused, as it could mean an address or a network."""
     with pytest.raises(Invalid, match=r"write 10\.0\.0\.0/8 if you mean that"):
         parse_network("10.0.0.1/8")
 
@@ -68,7 +68,7 @@ def test_address_inside_a_network_is_refused_with_the_network_meant() -> None:
 @pytest.mark.fault("IPv4 within IPv6", "spellings past an access list")
 @given(st.ip_addresses(v=4), st.integers(0, 32))
 def test_mapped_spelling_means_the_same(address: ipaddress.IPv4Address, length: int) -> None:
-    """A network in IPv6 clothes is the IPv4 network."""
+    """An IPv4-mapped network is the same as the IPv4 network."""
     plain = ipaddress.ip_network(f"{address}/{length}", strict=False)
     mapped = f"::ffff:{plain.network_address}/{length + 96}"
     assert parse_network(mapped) == plain

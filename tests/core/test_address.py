@@ -1,4 +1,4 @@
-"""Addresses: every form for a client and for a server, and every spelling that is refused."""
+"""Addresses: all forms for clients and servers, and the spellings that are refused."""
 
 import os
 import socket
@@ -27,7 +27,7 @@ PROPERTY = settings(max_examples=100, deadline=None, database=None)
 
 
 def refusal(words: Sequence[str], role: Role) -> str:
-    """Return the message with which an address is refused: one line."""
+    """Return the message with which an address is refused, after checking that it is one printable line."""
     with pytest.raises(Invalid) as refused:
         take(words, role)
     message = str(refused.value)
@@ -112,7 +112,7 @@ SERVER_FORMS = [
 
 @pytest.mark.parametrize(("words", "endpoint"), FORMS)
 def test_form(words: list[str], endpoint: Endpoint) -> None:
-    """Every form means the same to a client and to a server, and leaves the words that follow."""
+    """A form means the same to a client and to a server, and the words after it are left."""
     for role in ROLES:
         assert take(words, role) == (endpoint, [])
         assert take([*words, "5000", "hello"], role) == (endpoint, ["5000", "hello"])
@@ -120,7 +120,7 @@ def test_form(words: list[str], endpoint: Endpoint) -> None:
 
 @pytest.mark.parametrize(("words", "endpoint"), SERVER_FORMS)
 def test_server_form(words: list[str], endpoint: Endpoint) -> None:
-    """A server takes a bare port, and 0 as a port; a client refuses both."""
+    """A server accepts a bare port, and 0 as a port; a client refuses both."""
     assert take(words, "server") == (endpoint, [])
     assert take([*words, "db", "5432"], "server") == (endpoint, ["db", "5432"])
     assert "port" in refusal(words, "client")
@@ -142,12 +142,12 @@ def test_server_form(words: list[str], endpoint: Endpoint) -> None:
     ],
 )
 def test_text(endpoint: Endpoint, text: str) -> None:
-    """An endpoint is shown in one word, IPv6 in brackets."""
+    """An endpoint is shown as one word, with IPv6 in brackets."""
     assert str(endpoint) == text
 
 
 def test_words_are_read_from_the_left() -> None:
-    """One address is taken, and the next begins where it ended."""
+    """One address is taken, and the next one starts after it."""
     source, rest = take(["8080", "db", "5432"], "server")
     assert source == Endpoint(None, 8080)
     assert take(rest, "client") == (Endpoint("db", 5432), [])
@@ -155,14 +155,14 @@ def test_words_are_read_from_the_left() -> None:
 
 
 def test_words_are_left_alone() -> None:
-    """The list that was given is not changed."""
+    """The given list is not changed."""
     words = ["localhost", "80", "more"]
     take(words, "client")
     assert words == ["localhost", "80", "more"]
 
 
 def test_one_word_takes_no_second() -> None:
-    """Where an address has to be one word, a host without a port is refused."""
+    """``parse`` takes a single word, so that a host without a port is refused."""
     for role in ROLES:
         assert parse("localhost:80", role) == Endpoint("localhost", 80)
         with pytest.raises(Invalid, match="no port"):
@@ -263,8 +263,8 @@ LEGACY_HOSTS = [
 
 
 def spellings(host: str, role: Role) -> list[list[str]]:
-    """Return the ways to write a host and port 80, where the words mean that."""
-    two_words = [] if role == "server" and host.isdigit() else [[host, "80"]]  # digits are a server's port
+    """Return the ways to write a host and port 80."""
+    two_words = [] if role == "server" and host.isdigit() else [[host, "80"]]  # a server takes digits for a port
     one_word = [] if not host or ":" in host else [[f"{host}:80"]]
     return two_words + one_word
 
@@ -281,7 +281,7 @@ def test_host_is_refused(host: str, why: str) -> None:
 @pytest.mark.fault("IPv4 as of old")
 @pytest.mark.parametrize(("host", "meant"), LEGACY_HOSTS)
 def test_legacy_address_is_refused(host: str, meant: str) -> None:
-    """A legacy spelling of an IPv4 address is refused, and the message tells the address that it stands for."""
+    """The legacy spelling of an IPv4 address is refused, and the message names the address that it stands for."""
     for role in ROLES:
         for words in spellings(host, role):
             message = refusal(words, role)
@@ -291,14 +291,14 @@ def test_legacy_address_is_refused(host: str, meant: str) -> None:
 
 @pytest.mark.fault("host too long")
 def test_longest_names() -> None:
-    """Labels of 63 bytes and names of 253 are good, a closing dot aside."""
+    """A label may have 63 bytes and a name 253, without the final dot."""
     for role in ROLES:
         for name in (LONG_LABEL, LONG_NAME, LONG_NAME + "."):
             assert take([name, "80"], role) == (Endpoint(name, 80), [])
 
 
 def test_closing_dot_of_ipv4_is_named() -> None:
-    """An address that ends with a dot has four parts all the same; the message does not count five."""
+    """The message does not count the empty part after a final dot as a fifth."""
     for role in ROLES:
         assert "5 parts" not in refusal(["127.0.0.1.", "80"], role)
 
@@ -329,7 +329,7 @@ def test_closing_dot_of_ipv4_is_named() -> None:
     ],
 )
 def test_brackets(word: str, why: str) -> None:
-    """Brackets hold an IPv6 address alone, and nothing but a port follows them."""
+    """Brackets may hold only an IPv6 address, and only a port may follow them."""
     for role in ROLES:
         assert why in refusal([word], role)
 
@@ -376,7 +376,7 @@ def test_words_are_refused(words: list[str], why: str) -> None:
 
 @pytest.mark.parametrize("words", [["80"], ["tls:80"]])
 def test_client_needs_a_host(words: list[str]) -> None:
-    """A bare port is no address for a client, and the message shows what to write for this machine."""
+    """A client refuses a bare port, and the message says what to write for this machine."""
     assert ":80 for this machine" in refusal(words, "client")
 
 
@@ -385,7 +385,7 @@ def test_client_needs_a_host(words: list[str]) -> None:
 
 @pytest.mark.fault("length of a socket path")
 def test_longest_path() -> None:
-    """A path of 107 bytes is good, and one of 108 is refused rather than cut."""
+    """A path may have 107 bytes; one of 108 is refused rather than truncated."""
     for role in ROLES:
         path = "/" + "p" * 106
         assert take([f"unix:{path}"], role) == (Endpoint(path=path), [])
@@ -395,7 +395,7 @@ def test_longest_path() -> None:
 
 
 def test_path_is_measured_in_bytes() -> None:
-    """Characters beyond ASCII count as the bytes that the system gets."""
+    """The length of a path is counted in bytes, not in characters."""
     for role in ROLES:
         fits = "\u00e9" * 53 + "x"
         assert take([f"unix:{fits}"], role) == (Endpoint(path=fits), [])
@@ -403,7 +403,7 @@ def test_path_is_measured_in_bytes() -> None:
 
 
 def test_longest_abstract_name() -> None:
-    """An abstract name has room for 106 bytes, and 200 are refused."""
+    """An abstract name may have 106 bytes; one of 200 is refused."""
     for role in ROLES:
         name = "n" * 106
         assert take([f"unix:@{name}"], role) == (Endpoint(path=f"\0{name}"), [])
@@ -413,13 +413,13 @@ def test_longest_abstract_name() -> None:
 @pytest.mark.fault("length of a socket path")
 @pytest.mark.parametrize("path", ["a\0b", "\0a", "a\0", "@a\0b", "\0"])
 def test_path_with_nul(path: str) -> None:
-    """A NUL byte would end the path early, so it is refused."""
+    """A path with a NUL byte, which would end it early, is refused."""
     for role in ROLES:
         assert "NUL" in refusal([f"unix:{path}"], role)
 
 
 def test_path_that_is_not_utf8() -> None:
-    """A path may be any bytes, as file names may."""
+    """A path may contain any bytes, as file names may."""
     path = os.fsdecode(b"/tmp/\xff\xfe")
     assert take([f"unix:{path}"], "client") == (Endpoint(path=path), [])
 
@@ -467,7 +467,7 @@ REFUSED_PORTS = [
 @pytest.mark.fault("port out of range", "negative port", "digits beyond ASCII", "other spellings of numbers")
 @pytest.mark.parametrize(("port", "why"), REFUSED_PORTS)
 def test_port_is_refused(port: str, why: str) -> None:
-    """Only ASCII decimal digits and known services are ports, whatever Python takes for a number."""
+    """Only ASCII decimal digits and names of known services are ports, although ``int`` accepts more."""
     for role in ROLES:
         with pytest.raises(Invalid) as refused:
             parse_port(port, role)
@@ -489,7 +489,7 @@ def test_port(text: str, port: int) -> None:
 
 @pytest.mark.fault("port 0 to dial")
 def test_port_zero() -> None:
-    """Port 0 lets the system choose for a server, and is nowhere to go for a client."""
+    """A server may use port 0, for which the system chooses one; a client may not."""
     assert parse_port("0", "server") == 0
     with pytest.raises(Invalid, match="port 0 is not between 1 and 65535"):
         parse_port("0", "client")
@@ -516,7 +516,7 @@ def test_port_zero() -> None:
     ],
 )
 def test_source(text: str, source: tuple[str, int]) -> None:
-    """A source is an address of this machine, a port of it, or both."""
+    """A source is an address, a port, or both."""
     assert parse_source(text) == source
 
 
@@ -547,7 +547,7 @@ def test_source(text: str, source: tuple[str, int]) -> None:
     ],
 )
 def test_source_is_refused(text: str, why: str) -> None:
-    """A source is never looked up: names and broken addresses are refused."""
+    """A source has to be an IP address; names and broken addresses are refused."""
     with pytest.raises(Invalid) as refused:
         parse_source(text)
     assert why in str(refused.value)
@@ -582,7 +582,7 @@ def test_source_is_refused(text: str, why: str) -> None:
     ],
 )
 def test_family(host: str, family: int | None) -> None:
-    """A literal tells its family, anything else is a name."""
+    """The family of an IP address is known, that of a name is not."""
     assert family_of(host) == family
 
 
@@ -600,13 +600,13 @@ def test_family(host: str, family: int | None) -> None:
     ],
 )
 def test_socket_address(address: object, endpoint: Endpoint) -> None:
-    """What the system says of a socket becomes an endpoint."""
+    """The address of a socket becomes an endpoint."""
     assert from_socket(address) == endpoint
 
 
 @pytest.mark.fault("zones")
 def test_zone_is_the_name_of_the_interface() -> None:
-    """A scope number is shown as its interface's name."""
+    """A scope id is shown as the name of its interface."""
     index, name = socket.if_nameindex()[0]
     assert from_socket(("fe80::1", 80, 0, index)) == Endpoint(f"fe80::1%{name}", 80)
 
@@ -620,7 +620,7 @@ NAMES = st.builds(
     st.lists(LABELS, max_size=3),
     LAST_LABELS,
     st.sampled_from(["", "."]),
-).filter(lambda name: name not in ("tls", "udp", "unix"))  # hosts of that name take two words: the prefixes win
+).filter(lambda name: name not in ("tls", "udp", "unix"))  # those are taken for prefixes
 ZONES = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._-]{0,14}", fullmatch=True)
 IPV4 = st.ip_addresses(v=4).map(str)
 IPV6 = st.ip_addresses(v=6).filter(lambda address: not address.is_link_local).map(str) | st.builds(
@@ -641,7 +641,7 @@ OVER: dict[str, st.SearchStrategy[bool]] = {"tls": st.booleans(), "udp": st.bool
 
 
 def endpoints(**parts: st.SearchStrategy[Any]) -> st.SearchStrategy[Endpoint]:
-    """Endpoints of these parts, over TLS, in datagrams, or neither."""
+    """Endpoints with these parts, with TLS, with UDP, or with neither."""
     return st.builds(Endpoint, **parts, **OVER).filter(lambda endpoint: not (endpoint.tls and endpoint.udp))
 
 
@@ -662,14 +662,14 @@ WORDS = st.lists(ARGUMENTS | NEAR_MISSES, max_size=4)
 @PROPERTY
 @given(UNIX | DIALLED)
 def test_client_text_parses_back(endpoint: Endpoint) -> None:
-    """What is shown of an endpoint can be typed again."""
+    """The text of a client's endpoint parses back to the same endpoint."""
     assert parse(str(endpoint), "client", udp=True) == endpoint
 
 
 @PROPERTY
 @given(UNIX | SERVED)
 def test_server_text_parses_back(endpoint: Endpoint) -> None:
-    """What is shown of a server's endpoint can be typed again."""
+    """The text of a server's endpoint parses back to the same endpoint."""
     assert parse(str(endpoint), "server", udp=True) == endpoint
 
 
@@ -692,7 +692,7 @@ def test_brackets_change_nothing(host: str, port: int, role: Role) -> None:
 @example(["fe80::1%a]b", "80"], "client")
 @example(["fe80::1%[", "80"], "client")
 def test_anything_is_an_address_or_refused(words: list[str], role: Role) -> None:
-    """Whatever is typed, it is refused in one line or means an endpoint that can be typed again."""
+    """Any words are either refused in one line or give an endpoint whose text parses back."""
     try:
         endpoint, rest = take(words, role)
     except Invalid as error:
@@ -711,7 +711,7 @@ def test_anything_is_an_address_or_refused(words: list[str], role: Role) -> None
 @PROPERTY
 @given(ARGUMENTS | NEAR_MISSES, st.sampled_from(ROLES))
 def test_any_text_is_a_port_or_refused(text: str, role: Role) -> None:
-    """Whatever is typed for a port, nothing but a refusal comes out, and digits mean themselves."""
+    """Any text for a port is refused in one line or gives a port, which for digits is their value."""
     try:
         port = parse_port(text, role)
     except Invalid as error:
@@ -724,7 +724,7 @@ def test_any_text_is_a_port_or_refused(text: str, role: Role) -> None:
 @PROPERTY
 @given(ARGUMENTS | NEAR_MISSES)
 def test_any_text_is_a_source_or_refused(text: str) -> None:
-    """Whatever is typed for a source, nothing but a refusal comes out, and what passes is a literal."""
+    """Any text for a source is refused in one line or gives a source whose host is an IP address."""
     try:
         host, port = parse_source(text)
     except Invalid as error:
@@ -740,7 +740,7 @@ def test_any_text_is_a_source_or_refused(text: str) -> None:
     ["1.", "a.", "a-", "0x", "9", ":", "[", "[::1]", "-", " ", "tls:", "unix:", "\uff11"],
 )
 def test_huge_words(word: str) -> None:
-    """A hundred thousand characters are refused like a few, without a pattern that never ends."""
+    """Words of 100,000 characters are refused quickly, without catastrophic backtracking."""
     for role in ROLES:
         huge = word * (100_000 // len(word))
         for role in ROLES:
@@ -757,13 +757,13 @@ def test_huge_words(word: str) -> None:
     [
         ("b\u00fccher.example", "xn--bcher-kva.example"),
         ("B\u00dccher.Example", "xn--bcher-kva.example"),
-        ("bu\u0308cher.example", "xn--bcher-kva.example"),  # decomposed, as some systems type it
-        ("fa\u00df.de", "xn--fa-hia.de"),  # IDNA 2003 made fass.de of it
+        ("bu\u0308cher.example", "xn--bcher-kva.example"),  # decomposed, as some systems enter it
+        ("fa\u00df.de", "xn--fa-hia.de"),  # fass.de in IDNA 2003
         ("\u4f8b\u3048.\u30c6\u30b9\u30c8", "xn--r8jz45g.xn--zckzah"),
     ],
 )
 def test_names_beyond_ascii_become_a_labels(host: str, label: str) -> None:
-    """IDNA 2008 makes the name that resolvers take, for clients and servers."""
+    """Client and server convert a name to A-labels by IDNA 2008."""
     assert take([host, "80"], "client") == (Endpoint(label, 80), [])
     assert take([f"{host}:80"], "server") == (Endpoint(label, 80), [])
 
@@ -794,16 +794,16 @@ def test_names_beyond_ascii_become_a_labels(host: str, label: str) -> None:
     ],
 )
 def test_ports_are_refused(text: str, why: str) -> None:
-    """A list that means nothing is refused, and the message says which part of it."""
+    """An invalid list of ports is refused, and the message says which part is wrong."""
     with pytest.raises(Invalid) as refused:
         parse_ports(text)
     assert why in str(refused.value)
 
 
 @given(st.lists(st.tuples(st.integers(1, 60) | st.integers(65500, 65535), st.integers(0, 20)), min_size=1, max_size=9))
-@example([(1, 65534)] * 5000)  # which takes no longer than once
+@example([(1, 65534)] * 5000)  # as quick as a single range
 def test_ranges_overlap(ranges: list[tuple[int, int]]) -> None:
-    """Each port has the place where it was first named."""
+    """Each port appears once, where it was first named."""
     ends = [(low, min(low + more, 65535)) for low, more in ranges]
     every = dict.fromkeys(port for low, high in dict.fromkeys(ends) for port in range(low, high + 1))
     assert parse_ports(",".join(f"{low}-{high}" for low, high in ends)) == list(every)
@@ -811,7 +811,7 @@ def test_ranges_overlap(ranges: list[tuple[int, int]]) -> None:
 
 @given(st.text("0123456789,-h \n\u0661", max_size=12))
 def test_any_text_is_ports_or_refused(text: str) -> None:
-    """Whatever is typed, ports or a refusal in one line come out."""
+    """Any text is either refused in one line or gives ports."""
     try:
         ports = parse_ports(text)
     except Invalid as error:
@@ -822,7 +822,7 @@ def test_any_text_is_ports_or_refused(text: str) -> None:
 
 @pytest.mark.fault("name of a service for a port")
 def test_services_have_ports_of_their_protocol() -> None:
-    """A name is looked up for the protocol that is asked about."""
+    """The name of a service is looked up for the given protocol."""
     assert parse_ports("tftp", "udp") == [69]
     with pytest.raises(Invalid):
         parse_ports("tftp", "tcp")

@@ -1,4 +1,4 @@
-"""Searching what a peer sends: what ``re`` finds, and no longer than the budget."""
+"""Searching received data with a regular expression: the same matches as ``re``, within a budget of CPU time."""
 
 import re
 import time
@@ -22,7 +22,7 @@ PATTERNS = [
     before=st.sampled_from([0, 1, 254, 255, 256, 257, 512]), text=st.text("abA\nx", max_size=20), after=st.booleans()
 )
 def test_finds_what_re_finds(pattern: bytes, before: int, text: str, after: bool) -> None:
-    """The same place and the same groups, wherever in the data."""
+    """Match and groups are those of ``re``, wherever they are in the data."""
     data = b"x" * before + text.encode() + b"x" * 300 * after
     ours, theirs = Pattern(pattern).search(data), re.compile(pattern, re.MULTILINE).search(data)
     assert (ours and (ours.span(), ours.groups())) == (theirs and (theirs.span(), theirs.groups()))
@@ -31,17 +31,17 @@ def test_finds_what_re_finds(pattern: bytes, before: int, text: str, after: bool
 @pytest.mark.parametrize(
     "pattern, data",
     [
-        (rb"(a+)+$", b"a" * 40 + b"b"),  # exponential at one place
+        (rb"(a+)+$", b"a" * 40 + b"b"),  # exponential at one position
         (rb"(a|a)*$", b"a" * 60 + b"b"),
         (rb"(.*)(.*)(.*)(.*)x", b"a" * 2000),
-        (rb"\w+@", b"x" * 320_000),  # quadratic over all of them, each of which is quick
+        (rb"\w+@", b"x" * 320_000),  # quadratic over all positions, each of which is quick
         (rb"\s+$", b" " * 320_000 + b"x"),
         (rb"x{0,4000}x*y", b"x" * 65536),
         (rb"(?i)(X+X+)+Y", b"x" * 40),
     ],
 )
 def test_search_that_runs_away(pattern: bytes, data: bytes) -> None:
-    """It is ended, in a small multiple of its budget of CPU, by a failure that names the pattern."""
+    """A search that takes too long is ended at a small multiple of its budget, and the failure names the pattern."""
     begun = time.process_time()
     with pytest.raises(SearchTimeout) as failed:
         Pattern(pattern).search(data)
@@ -53,6 +53,6 @@ def test_search_that_runs_away(pattern: bytes, data: bytes) -> None:
 
 @pytest.mark.parametrize("text", ["(", "a{99999999999999999999}", "*", "a(?i)b"])
 def test_no_pattern(text: str) -> None:
-    """What is no expression says so."""
+    """An invalid pattern is refused with a message."""
     with pytest.raises(ValueError, match="is not a regular expression: "):
         parse(text)

@@ -1,4 +1,4 @@
-"""The kernel's tables of sockets: how they are read, and what becomes of rows that are torn, strange or there twice."""
+"""The kernel's tables of sockets: how they are read, and what happens to truncated, invalid or repeated rows."""
 
 import socket
 import struct
@@ -29,14 +29,14 @@ READ = [
 
 
 def swapped(listing: str) -> str:
-    """Return what a machine of the other byte order would show."""
+    """Return the listing as a machine of the other byte order shows it."""
     for word in ("0100007F", "0200007F", "0300007F", "FFFF0000", "01000000"):
         listing = listing.replace(word, bytes.fromhex(word)[::-1].hex().upper())
     return listing
 
 
 def test_proc_on_either_byte_order() -> None:
-    """Addresses are words of the machine's byte order; queues, states, users and inodes are numbers."""
+    """Addresses are read in the machine's byte order; queues, states, users and inodes are numbers."""
     assert list(parse_proc(LITTLE, "tcp", "ipv4", "little")) == READ
     assert list(parse_proc(swapped(LITTLE), "tcp", "ipv4", "big")) == READ
     for text, order in ((SIX, "little"), (swapped(SIX), "big")):
@@ -46,7 +46,7 @@ def test_proc_on_either_byte_order() -> None:
 
 @given(st.data())
 def test_a_torn_listing_has_no_torn_socket(data: st.DataObject) -> None:
-    """Wherever a listing is cut, what comes of it are sockets of the whole."""
+    """Wherever a listing is cut, only complete sockets are read."""
     begin = data.draw(st.integers(0, len(LITTLE)))
     end = data.draw(st.integers(begin, len(LITTLE)))
     assert set(parse_proc(LITTLE[begin:end], "tcp", "ipv4", "little")) <= set(READ)
@@ -55,14 +55,14 @@ def test_a_torn_listing_has_no_torn_socket(data: st.DataObject) -> None:
 @settings(max_examples=50)
 @given(st.text() | st.text("0123456789ABCDEF: \n"), st.sampled_from(["ipv4", "ipv6"]))
 def test_garbage_is_no_socket(text: str, family: str) -> None:
-    """What is no line of a socket is left out, and does not hurt its neighbours."""
+    """Lines that are no socket are ignored, and the others are read."""
     assert list(parse_proc(text, "tcp", family)) == []
     if family == "ipv4":
         assert list(parse_proc(f"{text}\n{LITTLE}", "tcp", family, "little")) == READ
 
 
 def inet(state: int = 1, inode: int = 5, *, local: str = "10.0.0.1", peer: str = "10.0.0.2", index: int = 0) -> bytes:
-    """Return an inet_diag_msg."""
+    """Return an ``inet_diag_msg``."""
     family = socket.AF_INET6 if ":" in local else socket.AF_INET
     ends = [socket.inet_pton(family, host).ljust(16, b"\0") for host in (local, peer)]
     head = struct.pack("=BBBB", family, state, 0, 0) + struct.pack("!HH", 80, 0 if peer == "0.0.0.0" else 9)
@@ -70,7 +70,7 @@ def inet(state: int = 1, inode: int = 5, *, local: str = "10.0.0.1", peer: str =
 
 
 def test_inet_answers() -> None:
-    """Addresses and ports are in network order, the rest in the machine's; whose a closed connection was is unknown."""
+    """Addresses and ports are in network order, the rest in the machine's; a closed connection has no user."""
     made = parse_inet("tcp", inet())
     assert made == Socket("tcp", "ipv4", "established", "10.0.0.1", 80, "10.0.0.2", 9, 1, 2, 1000, 5)
     assert parse_inet("tcp", inet(6, 0)).uid is None
@@ -85,7 +85,7 @@ def test_inet_answers() -> None:
 
 
 def test_unix_answers() -> None:
-    """Names are whole, whatever bytes are in them; what is not told is None."""
+    """Names may contain any bytes; attributes that are missing are None."""
     head = struct.pack("=BBBxI8x", socket.AF_UNIX, socket.SOCK_STREAM, 10, 9)
     name = b"a\n\xff\0"
     padded = struct.pack("=HH", 4 + len(name), 0) + name
@@ -99,15 +99,15 @@ def test_unix_answers() -> None:
 
 
 def test_each_socket_once() -> None:
-    """What was seen twice is there once, as it was last; what only looks alike is there as often as it is."""
+    """A socket that is listed twice is returned once, as listed last; different sockets that look alike are kept."""
     listening, connected, waiting = READ
     ended = connected._replace(state="time-wait", inode=0, uid=None)
-    other = listening._replace(inode=4244)  # the same port, shared
+    other = listening._replace(inode=4244)  # another socket that shares the port
     assert once([listening, connected, ended, waiting, listening, waiting, other]) == [listening, ended, waiting, other]
 
 
 def test_elsewhere_than_on_linux(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Another system is told so in one line, and 26 says that the kernel does not tell."""
+    """On a system other than Linux ``sockets`` fails with one line and exit code 26."""
     from netkit.cli.app import run
 
     monkeypatch.setattr(sys, "platform", "freebsd14")
@@ -117,7 +117,7 @@ def test_elsewhere_than_on_linux(capfd: pytest.CaptureFixture[str], monkeypatch:
 
 
 def test_what_the_kernel_refuses(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An answer that is an error is the reason why unix sockets cannot be listed."""
+    """If the kernel refuses the request, the failure says that unix sockets cannot be listed and why."""
     monkeypatch.setattr(sockdiag, "_SOCK_DIAG_BY_FAMILY", 99)
     with pytest.raises(OSError, match=r"cannot list unix sockets: .* \(the kernel's unix_diag\)"):
         sockets(["unix"])

@@ -1,4 +1,4 @@
-"""Which targets the clients of a proxy may reach: rules and every spelling, and this machine's own addresses."""
+"""Which targets the clients of a proxy may reach, by rules and for the proxy's own addresses, in any spelling."""
 
 import pytest
 
@@ -13,17 +13,17 @@ OUTSIDE = "192.0.2.7"
 
 
 def targets(allow: str = "", deny: str = "") -> Targets:
-    """Rules, with blanks between them."""
+    """Return targets with these rules, which are separated by blanks."""
     return Targets(tuple(map(parse_rule, allow.split())), tuple(map(parse_rule, deny.split())))
 
 
 def addresses(*hosts: str) -> list[Address]:
-    """What a look-up found."""
+    """Return the addresses as if from a look-up."""
     return [Address(0, (host, 0)) for host in hosts]
 
 
 def reached(rules: Targets, asked: str, *found: str, outside: bool = False) -> list[str]:
-    """The addresses that a client which asks for a target is let to; none if it is not allowed."""
+    """Return the addresses that a client may reach if it asks for a target; none if it is not allowed."""
     host, _, port = asked.rpartition(":")
     target = Endpoint(host, int(port))
     try:
@@ -74,13 +74,13 @@ def reached(rules: Targets, asked: str, *found: str, outside: bool = False) -> l
     ],
 )
 def test_rules(allow: str, deny: str, asked: str, found: str, let: str) -> None:
-    """Denied comes first; a network is about the address that is dialled, a name about what was asked for."""
+    """``deny`` wins; networks are compared with the address that is dialled, names with the name asked for."""
     assert reached(targets(allow, deny), asked, *found.split()) == let.split()
 
 
 @pytest.mark.parametrize(("allow", "deny"), [("db", ""), ("", "mq"), ("192.0.2.0/24:443", "")])
 def test_what_no_address_could_allow_is_not_looked_up(allow: str, deny: str) -> None:
-    """It is known before."""
+    """A name that no address could make allowed is refused before it is looked up."""
     with pytest.raises(NotAllowed):
         targets(allow, deny).check_name(Endpoint("mq", 80))
 
@@ -89,13 +89,13 @@ OWN = ["127.0.0.1", "127.9.9.9", "::1", "0.0.0.0", "::", "::ffff:127.0.0.1", "::
 LINK_LOCAL = ["169.254.169.254", "fe80::1%lo", "::ffff:169.254.0.1"]
 
 
-@pytest.mark.loopback  # where no route leads to an address, binding to it tells whether it is our own
+@pytest.mark.loopback  # without a route to an address, binding to it shows whether it is our own
 @pytest.mark.parametrize("host", [*OWN, *LINK_LOCAL])
 @pytest.mark.parametrize(
     "allow", ["", "0.0.0.0/0 ::/0", "db", "::/0 126.0.0.0/7 169.254.0.0/15", "127.0.0.2 ::2 169.254.1.1 fe80::2"]
 )
 def test_what_is_of_this_machine_is_not_for_others(host: str, allow: str) -> None:
-    """No wide rule and no name lets a client from outside there, whatever a name leads to; one from here may."""
+    """Clients from outside cannot reach the proxy's machine by a wide rule or by a name; local clients can."""
     assert reached(targets(allow), "db:80", host, outside=True) == []
     assert reached(targets(allow), "db:80", OUTSIDE, host, outside=True) in ([], [OUTSIDE])
     assert reached(targets(), "db:80", host) == [host]
@@ -114,7 +114,7 @@ def test_what_is_of_this_machine_is_not_for_others(host: str, allow: str) -> Non
     ],
 )
 def test_unless_a_rule_names_just_that(allow: str, host: str) -> None:
-    """One address, or a network of nothing else."""
+    """A rule with just that address, or with a network of such addresses, allows it."""
     assert reached(targets(allow), "db:80", host, outside=True) == [host]
     assert reached(targets(allow), "db:80", OUTSIDE, outside=True) == []
 
@@ -133,7 +133,7 @@ def test_unless_a_rule_names_just_that(allow: str, host: str) -> None:
     ],
 )
 def test_who_is_outside(peer: str | None, local: str | None, outside: bool) -> None:
-    """Who is known to be on this machine is not: loopback, the address that was dialled, a unix socket."""
+    """Loopback addresses, the address that was dialled, and unix sockets count as local."""
     ends = [Endpoint(host, 1) if host else Endpoint(path="/run/s") for host in (peer, local)]
     assert is_outside(*ends) is outside
 
@@ -150,7 +150,7 @@ def test_who_is_outside(peer: str | None, local: str | None, outside: bool) -> N
     ],
 )
 def test_rules_that_are_typed(text: str, rule: tuple[str | None, str, int | None]) -> None:
-    """An address, a network or a name, with a port if wanted."""
+    """A rule is an address, a network or a name, perhaps with a port."""
     found = parse_rule(text)
     assert (found.network and str(found.network), found.name, found.port) == rule
     assert isinstance(found, Rule)
@@ -162,7 +162,7 @@ def test_rules_that_are_typed(text: str, rule: tuple[str | None, str, int | None
      "fe80::1%lo", "*.example.org", "[db/8]"],
 )  # fmt: skip
 def test_what_is_no_rule(text: str) -> None:
-    """A mistake, not a rule that is never met."""
+    """An invalid rule is refused, instead of never matching."""
     with pytest.raises(Invalid):
         parse_rule(text)
 
@@ -173,7 +173,7 @@ def test_what_is_no_rule(text: str) -> None:
 )
 @pytest.mark.parametrize("netlink", [True, False], ids=["by its route", "by bind"])
 def test_own_addresses(host: str, own: bool, netlink: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The kernel's routes tell which addresses are its own; where they are not told of, what can be bound does."""
+    """The kernel's routes show which addresses are local; without netlink, binding does."""
     if not netlink:
         monkeypatch.delattr("socket.AF_NETLINK")
     assert is_local(canonical(host)) is own

@@ -1,4 +1,4 @@
-"""What is said of a certificate that is not acceptable, by what OpenSSL found and which certificates came."""
+"""The reasons for an unacceptable certificate, from OpenSSL's error and the certificates received."""
 
 import time
 from datetime import UTC, datetime, timedelta
@@ -19,12 +19,12 @@ TRUSTS = "--cafile FILE trusts the authorities in FILE"
 
 @pytest.fixture(autouse=True)
 def at_noon(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let it be a certain moment."""
+    """Set the time to ``NOW``."""
     monkeypatch.setattr(time, "time", NOW.timestamp)
 
 
 def issued(name: str, by: str, **about: Any) -> Certificate:
-    """Return a certificate of a name, issued by another."""
+    """Return a certificate of ``name``, issued by ``by``."""
     about = {"not_before": NOW - DAY, "not_after": NOW + 30 * DAY, "alternative_names": (name,), **about}
     return Certificate(name.encode(), f"CN={name}", f"CN={by}", by, **about)
 
@@ -116,7 +116,7 @@ ROWS: dict[str, tuple[int, list[Certificate], str | None, tuple[str, str, str]]]
 
 @pytest.mark.parametrize("kind", ROWS)
 def test_reasons(kind: str) -> None:
-    """Each has its reason, what more there is to know, and what to try."""
+    """Each error has its reason, its detail and its hint."""
     code, chain, cafile, wanted = ROWS[kind]
     failure = refused("trust db", code, "OpenSSL's words", chain, peer="server", cafile=cafile)
     assert (failure.exit, failure.action) == (Exit.CERT, "trust db")
@@ -124,7 +124,7 @@ def test_reasons(kind: str) -> None:
 
 
 def test_a_client_is_called_so() -> None:
-    """A server of ours says the same of its clients, but not what they should take it by."""
+    """A failure about a client's certificate says "client", and does not suggest --fingerprint."""
     chain = [issued("me", "Issuing", grandparent="CN=Root")]
     failure = refused("trust x", NO_ISSUER, "", chain, peer="client", cafile="ca.pem")
     assert failure.reason == "the client does not send its intermediate certificate Issuing"
@@ -145,5 +145,5 @@ def test_a_client_is_called_so() -> None:
     ],
 )
 def test_distance(away: timedelta, days: int, text: str) -> None:
-    """Days are whole ones, to come or gone; what is over is never 0 days to come."""
+    """Days are counted as whole days, in the future or in the past."""
     assert (days_left(NOW + away), distance(NOW + away)) == (days, text)

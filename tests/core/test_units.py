@@ -1,4 +1,4 @@
-"""Durations and sizes in words."""
+"""Durations and sizes as text."""
 
 import pytest
 
@@ -20,7 +20,7 @@ from netkit.core import units
     ],
 )
 def test_size(count: int, text: str) -> None:
-    """Bytes are counted one by one to 1023, then in powers of 1024, and there is a largest unit."""
+    """Sizes up to 1023 are in bytes, larger ones in powers of 1024 up to TiB."""
     assert units.size(count) == text
 
 
@@ -40,10 +40,10 @@ def test_size(count: int, text: str) -> None:
     ],
 )
 def test_duration(seconds: float, text: str) -> None:
-    """Less than a second is in milliseconds, with a digit more where there are few, and no zero behind a point."""
+    """Durations below a second are in ms, with one decimal where that matters; trailing zeros are dropped."""
     assert units.duration(seconds) == text
 
 
 def test_milliseconds() -> None:
-    """No number has a tail of digits that mean nothing."""
+    """Milliseconds are rounded to at most three decimals."""
     assert [units.milliseconds(seconds) for seconds in (0, 1 / 3, 2.0000004)] == [0, 333.333, 2000.0]

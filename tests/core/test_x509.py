@@ -1,4 +1,4 @@
-"""Certificates as people read them: names, dates, numbers, whatever their bytes are."""
+"""Certificates as text: names, dates and numbers, from any bytes."""
 
 import datetime
 import json
@@ -33,7 +33,7 @@ def name_of(attributes: Attributes) -> x509.Name:
 
 
 def raw_names(der: bytes) -> x509.ExtensionType:
-    """Return alternative names as the DER of all."""
+    """Return the extension of alternative names with this DER."""
     return x509.UnrecognizedExtension(x509.OID_SUBJECT_ALTERNATIVE_NAME, der)
 
 
@@ -54,7 +54,7 @@ SUBJECTS: dict[str, tuple[Attributes, str]] = {
 
 @pytest.mark.parametrize("kind", SUBJECTS)
 def test_names_are_those_of_rfc_4514(kind: str) -> None:
-    """The last part stands first, and what would be read as something else, or not be seen, is escaped."""
+    """Names are shown as in RFC 4514, last part first, and special or invisible characters are escaped."""
     attributes, wanted = SUBJECTS[kind]
     found = read(der_of(name_of(attributes), name_of([(CN, "an issuer")])))
     assert (found.subject, found.issuer, found.issued_by) == (wanted, "CN=an issuer", "an issuer")
@@ -62,7 +62,7 @@ def test_names_are_those_of_rfc_4514(kind: str) -> None:
 
 
 def test_a_part_of_several_attributes() -> None:
-    """A plus sign joins the attributes of one part."""
+    """Several attributes of one part are joined by a plus sign."""
     several = x509.RelativeDistinguishedName([x509.NameAttribute(CN, "a"), x509.NameAttribute(ORG, "b")])
     found = read(der_of(x509.Name([several, x509.RelativeDistinguishedName([x509.NameAttribute(OU, "c")])])))
     assert found.subject == "OU=c,O=b+CN=a"
@@ -71,7 +71,7 @@ def test_a_part_of_several_attributes() -> None:
 
 @pytest.mark.parametrize("kind", [_ASN1Type.UTF8String, _ASN1Type.BMPString, _ASN1Type.UniversalString])
 def test_types_of_strings(kind: Any) -> None:
-    """Two and four bytes a letter are text, too."""
+    """Strings with two or four bytes per character are read, too."""
     name = x509.Name([x509.NameAttribute(CN, "Köln", kind)])
     assert read(der_of(name)).subject == "CN=Köln"
 
@@ -104,7 +104,7 @@ ALTERNATIVES: dict[str, tuple[x509.ExtensionType | None, tuple[str, ...]]] = {
 
 @pytest.mark.parametrize("kind", ALTERNATIVES)
 def test_names_of_hosts_and_others(kind: str) -> None:
-    """Alternative names come first, and the common name only where nobody could know it by another."""
+    """Alternative names are used if there are any, otherwise the common name."""
     extension, names = ALTERNATIVES[kind]
     found = read(der_of(name_of([(CN, "a subject")]), None, *([extension] if extension else [])))
     assert found.names == names
@@ -113,20 +113,20 @@ def test_names_of_hosts_and_others(kind: str) -> None:
 
 @pytest.mark.parametrize(("number", "text"), [(1, "01"), (0xABC, "0ABC"), (1 << 159 - 1, "4" + "0" * 39), (128, "80")])
 def test_serial_numbers(number: int, text: str) -> None:
-    """They are in hex, two digits a byte."""
+    """Serial numbers are in hexadecimal, with two digits per byte."""
     assert read(der_of(name_of([(CN, "x")]), serial=number)).serial == text
 
 
 @pytest.mark.parametrize("year", [1950, 1999, 2049, 2050, 9999])
 def test_years(year: int) -> None:
-    """Two digits are those from 1950 to 2049, and later years have four."""
+    """Years of two digits are 1950 to 2049; later years have four."""
     end = datetime.datetime(year, 12, 31, 23, 59, 59, tzinfo=datetime.UTC)
     found = read(der_of(name_of([(CN, "x")]), begin=datetime.datetime(1950, 1, 1), end=end))
     assert found.not_after == end
 
 
 def test_what_is_known_of_the_issuer() -> None:
-    """Who issued the issuer's certificate, and whether that one is at a URL."""
+    """The issuer of the issuer, and whether the issuer's certificate is published, are read from extensions."""
     key = x509.AuthorityKeyIdentifier(b"x", [x509.DirectoryName(name_of([(CN, "a root")]))], 7)
     where = x509.UniformResourceIdentifier("http://ca.example/ca.crt")
     access = [x509.AccessDescription(AuthorityInformationAccessOID.CA_ISSUERS, where)]
@@ -142,7 +142,7 @@ GOOD = der_of(name_of([(ORG, "o"), (CN, "c")]), None, x509.SubjectAlternativeNam
 
 
 def check_readable(found: Certificate) -> None:
-    """Assert that all of it can be written."""
+    """Check that all text is printable or can be encoded."""
     for text in (found.subject, found.issuer, found.serial):
         assert text.isprintable()
     json.dumps([found.names, found.issued_by, found.grandparent])
@@ -157,7 +157,7 @@ def check_readable(found: Certificate) -> None:
 @example(b"\x30\x84\xff\xff\xff\xff")
 @example(b"\x30\x80" * 100)
 def test_any_bytes(data: bytes) -> None:
-    """No bytes are an error of ours."""
+    """Any bytes can be read without an exception."""
     found = read(data)
     assert found.der == data
     check_readable(found)
@@ -167,7 +167,7 @@ def test_any_bytes(data: bytes) -> None:
     st.lists(st.tuples(st.integers(0, len(GOOD) - 1), st.integers(0, 255)), min_size=1, max_size=4), st.integers(0, 40)
 )
 def test_bytes_that_were_changed_or_lost(changes: list[tuple[int, int]], lost: int) -> None:
-    """Nor is a certificate in which some were changed, or the last are missing."""
+    """A certificate with changed or missing bytes can be read without an exception."""
     data = bytearray(GOOD)
     for place, byte in changes:
         data[place] = byte
@@ -175,7 +175,7 @@ def test_bytes_that_were_changed_or_lost(changes: list[tuple[int, int]], lost: i
 
 
 def test_an_identifier_without_end() -> None:
-    """One of 100,000 bytes takes no time."""
+    """An object identifier of 100,000 bytes is read quickly."""
     long = b"\x06\x83\x01\x86\xa0" + b"\xff" * 100_000
     check_readable(read(b"\x30\x83\x01\x86\xa5" + long))
 
@@ -183,7 +183,7 @@ def test_an_identifier_without_end() -> None:
 @pytest.mark.interop
 @pytest.mark.parametrize("kind", SUBJECTS)
 def test_openssl_reads_the_same(kind: str, tmp_path: Path) -> None:
-    """Subject, issuer, serial number, dates and fingerprint are, to the letter, those of openssl x509."""
+    """Subject, issuer, serial number, dates and fingerprint are the same as those of openssl x509."""
     der = der_of(
         name_of(SUBJECTS[kind][0]), name_of([(COUNTRY, "FR"), (CN, "an issuer")]), serial=0x0102030405060708090A
     )
@@ -202,6 +202,6 @@ def test_openssl_reads_the_same(kind: str, tmp_path: Path) -> None:
         ),
         f"sha256 Fingerprint={bytes.fromhex(found.fingerprint.removeprefix('sha256:')).hex(':').upper()}",
     ]
-    if kind == "bidirectional":  # printable, for openssl
+    if kind == "bidirectional":  # openssl prints it as it is
         ours[0] = ours[0].replace("\\E2\\80\\AE", "\u202e")
     assert theirs.out.decode().splitlines() == ours
