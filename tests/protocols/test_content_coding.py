@@ -1,4 +1,4 @@
-"""Compressed bodies in memory: what they were, that a broken one is never whole, and how much of one is held."""
+"""Decompression of bodies: the data, truncated and malformed bodies, and the limit of what is held in memory."""
 
 import gzip
 import itertools
@@ -30,12 +30,12 @@ BARE = (lambda coder: coder.compress(DATA) + coder.flush())(zlib.compressobj(wbi
 )
 @pytest.mark.parametrize("step", [9973, 1 << 20])
 def test_whole(body: bytes, codings: str | None, data: bytes, step: int) -> None:
-    """A body is what it was, however it comes in pieces."""
+    """The data is decompressed, whatever the pieces in which it arrives."""
     assert undo(body, codings, step)[:2] == (data, Exit.OK)
 
 
 def test_byte_by_byte() -> None:
-    """Also one by one."""
+    """Single bytes are decompressed as well."""
     for body, coding in ((gzip.compress(b"hello"), "gzip"), (zlib.compress(b"hello"), "deflate")):
         assert undo(body, coding, 1)[:2] == (b"hello", Exit.OK)
 
@@ -43,7 +43,7 @@ def test_byte_by_byte() -> None:
 @pytest.mark.fault("HTTP body cut or malformed")
 @pytest.mark.parametrize(("body", "coding"), [(GZIP, "gzip"), (ZLIB, "deflate"), (BARE, "deflate")])
 def test_cut(body: bytes, coding: str) -> None:
-    """Wherever it is cut it is PARTIAL, and what came before is the beginning."""
+    """A body that ends early is PARTIAL, and the data until then is a prefix."""
     for end in itertools.chain(range(1, 40), (len(body) // 2,), range(len(body) - 12, len(body))):
         data, how, _ = undo(body[:end], coding)
         assert how is Exit.PARTIAL
@@ -66,12 +66,12 @@ def test_cut(body: bytes, coding: str) -> None:
     ],
 )
 def test_malformed(body: bytes, codings: str) -> None:
-    """What is no such coding, fails its checksum, goes on behind its end, or was not asked for, is PROTOCOL."""
+    """An unknown coding, a wrong checksum, or data after the end is PROTOCOL."""
     assert undo(body, codings)[1] is Exit.PROTOCOL
 
 
 @pytest.mark.fault("compression bomb")
 def test_a_bomb_comes_in_pieces() -> None:
-    """However much comes of little, it is given in pieces of a quarter of a MiB."""
+    """A body that expands a lot is returned in pieces of at most a quarter of a MiB."""
     data, how, longest = undo(gzip.compress(bytes(8 << 20)), "gzip")
     assert (len(data), how, longest) == (8 << 20, Exit.OK, LARGEST_READ)

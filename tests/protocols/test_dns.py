@@ -1,4 +1,4 @@
-"""Values of records: in which form they are compared."""
+"""How the values of DNS records are compared."""
 
 import pytest
 
@@ -23,7 +23,7 @@ from netkit.protocols.dns import comparable
     ],
 )
 def test_values_that_are_the_same(kind: str, one: str, other: str) -> None:
-    """However they are written; the first is what is shown of an answer."""
+    """Spellings of the same value are equal; the first one is how an answer shows it."""
     assert comparable(kind, one) == comparable(kind, other)
 
 
@@ -38,7 +38,7 @@ def test_values_that_are_the_same(kind: str, one: str, other: str) -> None:
     ],
 )
 def test_values_that_differ(kind: str, one: str, other: str) -> None:
-    """In a number, or in the letters of what is no name."""
+    """Values differ in numbers, and in the case of letters that are not part of a name."""
     assert comparable(kind, one) != comparable(kind, other)
 
 
@@ -55,6 +55,6 @@ def test_values_that_differ(kind: str, one: str, other: str) -> None:
     ],
 )
 def test_what_is_no_value(kind: str, text: str) -> None:
-    """It is refused, and named."""
+    """An invalid value is refused with a message."""
     with pytest.raises(Invalid, match=f"is none of type {kind}"):
         comparable(kind, text)

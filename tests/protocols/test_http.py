@@ -1,4 +1,4 @@
-"""Answers in memory: where a body ends, what is refused, and that no answer does anything else."""
+"""HTTP answers in memory: where a body ends, what is refused, and that no other outcome is possible."""
 
 import re
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ CHUNKED = OK + b"Transfer-Encoding: chunked\r\n\r\n"
 
 
 def ways(answer: bytes) -> list[list[int]]:
-    """Return some ways to cut an answer: not at all, at every byte, and in halves."""
+    """Return some ways to split an answer: not at all, at every byte, and in halves."""
     return [[], list(range(len(answer))), [len(answer) // 2]]
 
 
@@ -53,7 +53,7 @@ WHOLE = [
 
 @pytest.mark.parametrize("answer", [answer for _, answer in WHOLE], ids=[name for name, _ in WHOLE])
 def test_whole(answer: bytes) -> None:
-    """A body is what its framing says, however the answer comes in pieces; what follows it is none of it."""
+    """The body is what its framing says, however the answer is split, without the bytes after it."""
     for cuts in ways(answer):
         taken = take(answer, cuts)
         assert (taken.exit, taken.body) == (Exit.OK, b"hello")
@@ -64,7 +64,7 @@ def test_whole(answer: bytes) -> None:
     [OK + b"Content-Length: 5\r\n\r\nhello", CHUNKED + b"5\r\nhello\r\n0\r\n\r\n", OK + b"Content-Length: 0\r\n\r\n"],
 )
 def test_whole_though_the_connection_stays(answer: bytes) -> None:
-    """An answer that says where it ends is read to there, and the connection's end is not waited for."""
+    """If the answer says where it ends, the end of the connection is not waited for."""
     taken = take(answer, ends=False)
     assert (taken.exit, taken.left) == (Exit.OK, 0)
 
@@ -81,7 +81,7 @@ def test_whole_though_the_connection_stays(answer: bytes) -> None:
     ],
 )
 def test_no_body(method: str, answer: bytes) -> None:
-    """An answer to HEAD, and one with status 204 or 304, ends with its head."""
+    """An answer to HEAD, or one with status 204 or 304, has no body."""
     for cuts in ways(answer):
         taken = take(answer, cuts, method, ends=False)
         assert (taken.exit, taken.body, taken.left) == (Exit.OK, b"", 0)
@@ -155,13 +155,13 @@ REFUSED = [
 
 @pytest.mark.parametrize("answer", [answer for _, answer in REFUSED], ids=[name for name, _ in REFUSED])
 def test_refused(answer: bytes) -> None:
-    """What is malformed, or could be read in two ways, is refused in one printable line before any of it is a body."""
+    """An answer that is malformed or ambiguous is refused with a printable line, before any of its body is returned."""
     for cuts in ways(answer):
         taken = take(answer, cuts)
         assert (taken.exit, taken.body, taken.head) == (Exit.PROTOCOL, b"", None)
         assert str(taken.failure).startswith("cannot understand the answer for http://h/: ")
         assert "bytearray" not in str(taken.failure)
-        assert "_" not in str(taken.failure).replace("OpenSSH_9.6", "")  # no name of the library's inside
+        assert "_" not in str(taken.failure).replace("OpenSSH_9.6", "")  # no internal names of the library
 
 
 @pytest.mark.parametrize(
@@ -169,7 +169,7 @@ def test_refused(answer: bytes) -> None:
 )
 @pytest.mark.parametrize("hints", [0, 1])
 def test_refused_though_the_connection_stays(answer: bytes, hints: int) -> None:
-    """A peer that speaks something else, and waits for more, is not waited for."""
+    """A peer that speaks another protocol is refused at once, even if it keeps the connection open."""
     taken = take(b"HTTP/1.1 100 Continue\r\n\r\n" * hints + answer, ends=False)
     assert taken.exit is Exit.PROTOCOL
 
@@ -192,7 +192,7 @@ CUT = [
 @pytest.mark.fault("HTTP body cut or malformed")
 @pytest.mark.parametrize("answer", [answer for _, answer in CUT], ids=[name for name, _ in CUT])
 def test_cut(answer: bytes) -> None:
-    """A body that ends early is PARTIAL; what came of it is given, and counted in the message."""
+    """A body that ends early is PARTIAL; its beginning is returned, and the message counts it."""
     for cuts in ways(answer):
         taken = take(answer, cuts)
         assert (taken.exit, taken.body) == (Exit.PARTIAL, b"hello")
@@ -209,25 +209,25 @@ BAD_CHUNKS = [
 @pytest.mark.fault("HTTP body cut or malformed")
 @pytest.mark.parametrize("chunk", BAD_CHUNKS)
 def test_bad_chunk(chunk: bytes) -> None:
-    """A chunk whose size, or a trailer that is malformed, is refused after what came before it."""
+    """A malformed chunk size or trailer is refused, after the data before it is returned."""
     for cuts in ways(CHUNKED + b"5\r\nhello\r\n" + chunk):
         taken = take(CHUNKED + b"5\r\nhello\r\n" + chunk, cuts)
         assert (taken.exit, taken.body) == (Exit.PROTOCOL, b"hello"), taken.failure
 
 
 def test_chunk_longer_than_it_says() -> None:
-    """Where a chunk goes on behind its size, no byte more is given."""
+    """If a chunk is longer than its size, the extra bytes are not returned."""
     answer = CHUNKED + b"5\r\nhellohello\r\n0\r\n\r\n"
     for cuts in ways(answer):
         taken = take(answer, cuts)
         assert (taken.exit, taken.body) == (Exit.PROTOCOL, b"hello")
 
 
-# -- bodies that are read while they are sent
+# -- uploads
 
 
 def sent(body: bytes, length: int | None) -> tuple[bytes, Exit]:
-    """Send a request with this body, and return what goes over the wire behind its head, and how that ends."""
+    """Send a request with this body, and return the body on the wire and how it ended."""
     end = Exit.OK
     wire = b""
 
@@ -262,7 +262,7 @@ def sent(body: bytes, length: int | None) -> tuple[bytes, Exit]:
     ],
 )
 def test_upload(body: bytes, length: int | None, wire: bytes, code: Exit) -> None:
-    """A body goes with the length it had, or in chunks; one that is shorter than it was is never whole, and READ."""
+    """A body of known length is sent as it is, others in chunks; one that ends before its length is READ."""
     assert sent(body, length) == (wire, code)
 
 
@@ -283,7 +283,7 @@ def test_upload(body: bytes, length: int | None, wire: bytes, code: Exit) -> Non
     ],
 )
 def test_flood(before: bytes, unit: bytes) -> None:
-    """A head, hints, a chunk's line or trailers without end are given up after a quarter of a MiB."""
+    """A head, informational responses, a chunk's line or trailers of more than a quarter of a MiB are TOO_BIG."""
     flood = unit * (2 * MAX_HEAD // len(unit))
     taken = take(before + flood, range(0, 2 * MAX_HEAD, 4096))
     assert taken.exit is Exit.TOO_BIG, taken.failure
@@ -292,7 +292,7 @@ def test_flood(before: bytes, unit: bytes) -> None:
 @pytest.mark.parametrize("end", [b"", b"X: y\r\n\r\n"])
 @pytest.mark.parametrize("step", [100, 10_000, 100_000])
 def test_trailer_that_is_too_long(step: int, end: bytes) -> None:
-    """It is one whether it comes at once, with the last chunk, or in pieces, and what was before it is had."""
+    """A trailer that is too long is TOO_BIG, however it arrives, and the body before it is returned."""
     taken = take(CHUNKED + b"5\r\nhello\r\n0\r\n" + b"X: y\r\n" * 3000 + end, range(0, 20_000, step))
     assert (taken.exit, taken.body) == (Exit.TOO_BIG, b"hello")
 
@@ -312,7 +312,7 @@ def test_trailer_that_is_too_long(step: int, end: bytes) -> None:
     ],
 )
 def test_blanks_cost_no_time(answer: bytes) -> None:
-    """Many blanks before a byte that may not be there are refused as fast as others."""
+    """Many blanks before an invalid byte are refused without quadratic backtracking."""
     assert take(answer).exit in (Exit.PROTOCOL, Exit.TOO_BIG)
 
 
@@ -320,7 +320,7 @@ def test_blanks_cost_no_time(answer: bytes) -> None:
 
 
 def framed(body: bytes, sizes: Sequence[int], *, chunked: bool, length: bool, hints: int) -> bytes:
-    """Return an answer with this body, in chunks of these sizes or with a length, or neither."""
+    """Return an answer with this body, with chunks of these sizes, with a length, or with neither."""
     head = b"HTTP/1.1 103 Early\r\nA: b\r\n\r\n" * hints + OK
     if not chunked:
         return head + (b"Content-Length: %d\r\n" % len(body) if length else b"") + b"\r\n" + body
@@ -343,7 +343,7 @@ def framed(body: bytes, sizes: Sequence[int], *, chunked: bool, length: bool, hi
 def test_body_is_what_was_framed(
     body: bytes, sizes: list[int], framing: tuple[bool, bool], hints: int, cuts: list[int]
 ) -> None:
-    """Whatever the body, its framing and the pieces it comes in, it is read as it was."""
+    """The body is read as it was, whatever it is, however it is framed and however the answer is split."""
     chunked, length = framing
     taken = take(framed(body, sizes, chunked=chunked, length=length, hints=hints), cuts, ends=not (chunked or length))
     assert (taken.exit, taken.body) == (Exit.OK, body)
@@ -383,7 +383,7 @@ def test_body_is_what_was_framed(
 )
 @example(OK + b"Content-Length: 5\r\n\r\n", [], "GET")
 def test_any_bytes_are_an_answer_or_refused(answer: bytes, cuts: list[int], method: str) -> None:
-    """No bytes fail in any other way than a malformed answer does, and in pieces they are read as they are in one."""
+    """Any bytes are read as an answer or refused, with the same result however they are split."""
     whole, pieces = take(answer, [], method), take(answer, cuts, method)
     for taken in (whole, pieces):
         assert taken.exit in (Exit.OK, *ODD)
@@ -394,7 +394,7 @@ def test_any_bytes_are_an_answer_or_refused(answer: bytes, cuts: list[int], meth
 @PROPERTY
 @given(st.binary(max_size=100), st.integers(0, 400))
 def test_every_cut_is_seen(body: bytes, at: int) -> None:
-    """An answer that says where it ends, and ends before, is never taken for whole."""
+    """An answer with a length or chunks that ends early is never taken for complete."""
     for chunked in (True, False):
         answer = framed(body, [3], chunked=chunked, length=True, hints=1)
         if at < len(answer):
@@ -407,7 +407,7 @@ def test_every_cut_is_seen(body: bytes, at: int) -> None:
 
 
 def test_head_as_it_came() -> None:
-    """The head is given as it came, without hints before it and without the body."""
+    """The head is returned as received, without informational responses and without the body."""
     head = OK + b"X:  a\r\n b\r\nCONTENT-length: 5\r\nX: \xff\r\n\r\n"
     for cuts in ways(head):
         taken = take(b"HTTP/1.1 100 Continue\r\n\r\n" + head + b"hello", cuts).head

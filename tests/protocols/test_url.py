@@ -1,4 +1,4 @@
-"""URLs: what is read from one, what is refused and how that is said, and where a redirect leads."""
+"""URLs: how they are parsed, which are refused and with which message, and where a redirect leads."""
 
 import base64
 import os
@@ -77,7 +77,7 @@ def refusal(text: str) -> str:
     ],
 )
 def test_url(text: str, url: Url) -> None:
-    """A URL says whom to ask, and for what: the fragment is dropped, and what is not ASCII is encoded as it came."""
+    """The fragment is dropped, and characters beyond ASCII are percent-encoded."""
     assert parse(text) == url
 
 
@@ -98,7 +98,7 @@ def test_url(text: str, url: Url) -> None:
     ],
 )
 def test_url_is_said(text: str, authority: str, shown: str | None) -> None:
-    """Host has the port unless it is the scheme's own, and no zone; of user and password nothing is told."""
+    """Host has a port unless it is the scheme's default, and no zone; the URL is shown without user and password."""
     url = parse(text)
     assert url.authority == authority
     assert shown is None or str(url) == shown
@@ -119,7 +119,7 @@ def test_url_is_said(text: str, authority: str, shown: str | None) -> None:
     ],
 )
 def test_user_and_password(userinfo: str, pair: bytes) -> None:
-    """User and password are said as Basic, with percents decoded, and bytes that are no UTF-8 as they are."""
+    """User and password are sent as Basic, percent-decoded, and may be any bytes."""
     authorization = parse(f"http://{userinfo}@h/").authorization
     assert authorization is not None
     assert base64.b64decode(authorization.removeprefix("Basic ")) == pair
@@ -203,7 +203,7 @@ def test_user_and_password(userinfo: str, pair: bytes) -> None:
     ],
 )
 def test_url_is_refused(text: str, says: str) -> None:
-    """What is no URL of http or https is refused, and the message says why."""
+    """A URL that is invalid, or not of http or https, is refused with the reason."""
     assert says in refusal(text)
 
 
@@ -234,7 +234,7 @@ def test_url_is_refused(text: str, says: str) -> None:
     ],
 )
 def test_no_password_is_told(text: str) -> None:
-    """However wrong a URL is, its password is in no message: not where / ? or # are not encoded in it, either."""
+    """No message shows a password, even if its / ? or # is not encoded."""
     assert "sec" not in refusal(text)
     with pytest.raises(Invalid) as refused:
         follow(parse("http://base/"), text.replace(" ", "\t").encode() + b"\x1b")
@@ -251,14 +251,14 @@ _RFC = {  # RFC 3986, section 5.4, from http://a/b/c/d;p?q
     **{"/./g": "/g", "/../g": "/g", "g.": "/b/c/g.", ".g": "/b/c/.g", "g..": "/b/c/g..", "..g": "/b/c/..g"},
     **{"./../g": "/b/g", "./g/.": "/b/c/g/", "g/./h": "/b/c/g/h", "g/../h": "/b/c/h", "g;x=1/./y": "/b/c/g;x=1/y"},
     **{"g;x=1/../y": "/b/c/y", "g?y/./x": "/b/c/g?y/./x", "g?y/../x": "/b/c/g?y/../x", "g#s/../x": "/b/c/g"},
-    # What is empty, but is there.
+    # parts that are empty
     **{"?": "/b/c/d;p?", "/g?": "/g?", "/;": "/;", "g;": "/b/c/g;", "x//y": "/b/c/x//y", "/x//y": "/x//y"},
 }
 
 
 @pytest.mark.parametrize(("location", "target"), _RFC.items())
 def test_relative_redirect(location: str, target: str) -> None:
-    """A relative Location is resolved as RFC 3986 says, section 5."""
+    """A relative Location is resolved as in RFC 3986, section 5."""
     base = parse("http://a/b/c/d;p?q")
     assert follow(base, location.encode()) == base._replace(target=target)
 
@@ -282,17 +282,17 @@ def test_relative_redirect(location: str, target: str) -> None:
     ],
 )
 def test_redirect(base: str, location: bytes, url: str) -> None:
-    """A Location may name another scheme, host or port; spaces and bytes that are not ASCII in it are encoded."""
+    """A Location may have another scheme, host or port; spaces and bytes beyond ASCII are percent-encoded."""
     assert str(follow(parse(base), location)) == url
 
 
 def test_a_zone_is_named_as_it_is() -> None:
-    """Names of interfaces have capitals, unlike those of hosts."""
+    """The case of an interface's name is kept, unlike that of a host."""
     assert parse("http://[FE80::1%25enP2p1s0]/").endpoint.host == "fe80::1%enP2p1s0"
 
 
 def test_redirect_keeps_the_zone() -> None:
-    """A link-local host that redirects to another path is asked over the same interface."""
+    """A relative redirect of a link-local host keeps the zone."""
     assert follow(parse("http://[fe80::1%25eth0]:81/x"), b"/y").endpoint == Endpoint("fe80::1%eth0", 81)
 
 
@@ -307,7 +307,7 @@ def test_redirect_keeps_the_zone() -> None:
     ],
 )
 def test_redirect_is_refused(location: bytes) -> None:
-    """Nothing but a URL of http or https is followed, and the message is printable."""
+    """Only URLs of http or https are followed, and the message is printable."""
     with pytest.raises(Invalid) as refused:
         follow(parse("http://base/dir/x?q"), location)
     assert str(refused.value).isprintable()
@@ -320,7 +320,7 @@ def test_redirect_is_refused(location: bytes) -> None:
 @given(NEAR | ARGUMENTS)
 @example("http://us\udcffer@h/")
 def test_any_text_is_a_url_or_refused(text: str) -> None:
-    """No text fails in another way; what is read can be sent, and what is said of it is read as the same."""
+    """Any text is refused, or gives a URL that can be sent and whose text parses back."""
     try:
         url = parse(text)
     except Invalid:
@@ -338,7 +338,7 @@ def test_any_text_is_a_url_or_refused(text: str) -> None:
 @given(st.binary() | NEAR.map(os.fsencode))
 @example(b"http://us\xffer@h/")
 def test_any_location_is_a_url_or_refused(location: bytes) -> None:
-    """Whatever a server sends leads to a URL of its own, or is refused; it is never told who we are."""
+    """Any Location is refused, or gives a URL without our user and password."""
     base = parse("http://user:secret@h:81/a/b?c")
     try:
         url = follow(base, location)
@@ -353,14 +353,14 @@ def test_any_location_is_a_url_or_refused(location: bytes) -> None:
 @PROPERTY
 @given(st.lists(st.sampled_from(["a", "", ".", "..", "b;c", "%2e"]), max_size=8))
 def test_paths_go_nowhere_above_the_root(segments: list[str]) -> None:
-    """Dots of a relative redirect are taken out, and never lead out of the path."""
+    """Dot segments of a relative redirect are removed, and never lead above the root."""
     target = follow(parse("http://h/a/b"), b"/x/" + "/".join(segments).encode()).target
     assert target.startswith("/")
     assert not {".", ".."} & set(target.split("/"))
 
 
 def test_origins() -> None:
-    """An origin is scheme, host and port, however they are written."""
+    """An origin is scheme, host and port, independent of their spelling."""
     same = ["http://h/", "http://H:80/x", "http://u:p@h./", "http://h:"]
     assert len({parse(text).origin for text in same}) == 1
     others = [
