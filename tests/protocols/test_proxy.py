@@ -1,4 +1,4 @@
-"""URLs of proxies, what may be asked of them, and the ones that the environment names."""
+"""URLs of proxies, the targets that a proxy can be asked for, and proxies from the environment."""
 
 import pytest
 
@@ -31,7 +31,7 @@ SECRET = "h%75nter2"
     ],
 )
 def test_what_a_url_means(text: str, proxy: Proxy | None, shown: str) -> None:
-    """Ports have defaults, users and passwords are decoded, and nobody is shown them."""
+    """Ports have defaults, user and password are decoded, and neither is shown."""
     if proxy is None:
         with pytest.raises(Invalid, match=shown):
             parse(text)
@@ -64,7 +64,7 @@ def test_what_a_url_means(text: str, proxy: Proxy | None, shown: str) -> None:
     ],
 )
 def test_what_no_url_is(text: str, message: str) -> None:
-    """One message each, which says what to write and never what may be a password."""
+    """An invalid URL is refused with a message that says what to write, and does not show a password."""
     with pytest.raises(Invalid) as caught:
         parse(text)
     assert message in str(caught.value)
@@ -83,7 +83,7 @@ def test_what_no_url_is(text: str, message: str) -> None:
     ],
 )
 def test_what_a_proxy_can_be_told(url: str, target: Endpoint, message: str) -> None:
-    """A target that it cannot be told is found before anything is sent."""
+    """A target that the protocol cannot express is refused before anything is sent."""
     if not message:
         parse(url).check(target)
         return
@@ -93,7 +93,7 @@ def test_what_a_proxy_can_be_told(url: str, target: Endpoint, message: str) -> N
 
 
 def chosen(environ: dict[str, str], url: str) -> str:
-    """The proxy for a URL, as a text."""
+    """The proxy for a URL, as text."""
     return str(read_environment(environ).proxy(urls.parse(url)) or "")
 
 
@@ -119,7 +119,7 @@ HTTP, HTTPS = "http://a.example/", "https://a.example/"
     ],
 )
 def test_which_variable_counts(environ: dict[str, str], url: str, proxy: str) -> None:
-    """Lower case before upper case, its own before all_proxy, and HTTP_PROXY never."""
+    """Lower case wins over upper case and a scheme's own variable over all_proxy; HTTP_PROXY is ignored."""
     assert chosen(environ, url) == proxy
 
 
@@ -150,12 +150,12 @@ def test_which_variable_counts(environ: dict[str, str], url: str, proxy: str) ->
 )
 @pytest.mark.parametrize("variable", ["no_proxy", "NO_PROXY"])
 def test_where_no_proxy_is_used(variable: str, words: str, host: str, direct: bool) -> None:
-    """Hosts, domains with all below them, and networks."""
+    """no_proxy takes hosts, domains with their subdomains, and networks."""
     assert chosen({"http_proxy": "p", variable: words}, f"http://{host}/") == ("" if direct else "http://p:8080")
 
 
 def test_the_variable_that_is_wrong_is_named() -> None:
-    """And no password in it."""
+    """The message names the variable, and does not show the password."""
     with pytest.raises(Invalid, match=r"^https_proxy in the environment: proxy 'ftp://\.\.\.@p' is of scheme ftp"):
         read_environment({"https_proxy": f"ftp://me:{SECRET}@p"})
     assert read_environment({}) == Environment()

@@ -1,4 +1,4 @@
-"""The header of the PROXY protocol: the bytes of the specification, and what peers get of ``--send-proxy``."""
+"""The PROXY protocol's header: the bytes of the specification, and what ``--send-proxy`` sends."""
 
 import ipaddress
 import socket
@@ -21,17 +21,17 @@ ADDRESSES = bytes.fromhex("c0000201 c6336407 dc04 01bb")
 
 
 def binary(kind: int, body: bytes, command: int = 0x21, size: int | None = None) -> bytes:
-    """A header of version 2."""
+    """Return a header of version 2."""
     return SIGNATURE + struct.pack("!BBH", command, kind, len(body) if size is None else size) + body
 
 
 def field(kind: int, value: bytes) -> bytes:
-    """What may follow the addresses: a type, a length and a value."""
+    """Return a field that may follow the addresses: type, length and value."""
     return struct.pack("!BH", kind, len(value)) + value
 
 
 def summed(*others: bytes) -> bytes:
-    """A header whose sum is right, between other fields."""
+    """Return a header with a correct checksum, between other fields."""
     before = b"".join(others)
     blank = binary(0x11, ADDRESSES + before + field(3, bytes(4)) + field(4, b"padding"))
     at = blank.rindex(field(3, bytes(4))) + 3
@@ -64,13 +64,13 @@ def summed(*others: bytes) -> bytes:
 def test_the_bytes_are_those_of_the_specification(
     source: Endpoint, destination: Endpoint, line: bytes, rest: str
 ) -> None:
-    """HAProxy's proxy-protocol.txt, sections 2.1 and 2.2."""
+    """Headers are those of HAProxy's proxy-protocol.txt, sections 2.1 and 2.2."""
     assert header("v1", source, destination) == line
     assert header("v2", source, destination) == SIGNATURE + bytes.fromhex(rest)
 
 
 def test_the_sum() -> None:
-    """RFC 3720, appendix B.4."""
+    """Checksums are those of RFC 3720, appendix B.4."""
     assert crc32c(bytes(32)) == 0x8A9136AA
     assert crc32c(b"\xff" * 32) == 0x62A8AB43
     assert crc32c(bytes(range(32))) == 0x46DD794E
@@ -88,26 +88,26 @@ GOOD = {
     b"PROXY UNKNOWN ffff::1 anything at all\r\n": (None, None),
     b"PROXY UNKNOWN " + b"x" * 91 + b"\r\n": (None, None),
     binary(0x11, ADDRESSES): ENDS,
-    binary(0x12, ADDRESSES): ENDS,  # over UDP, as the proxy heard the client
+    binary(0x12, ADDRESSES): ENDS,  # over UDP
     binary(0x21, bytes(15) + b"\1" + bytes(15) + b"\2" + bytes.fromhex("0001 ffff")): (
         Endpoint("::1", 1),
         Endpoint("::2", 65535),
     ),
     binary(0x31, UNIX): (Endpoint(path="/run/a"), Endpoint(path="\0name")),
     binary(0x11, ADDRESSES + field(1, b"h2") + field(4, bytes(300)) + field(0xEE, b"")): ENDS,
-    binary(0x11, ADDRESSES + field(4, bytes(65535 - 12 - 3))): ENDS,  # the longest there is
+    binary(0x11, ADDRESSES + field(4, bytes(65535 - 12 - 3))): ENDS,  # the longest header
     summed(field(1, b"h2"), field(2, b"example.org")): ENDS,
     binary(0x00, b""): (None, None),
     binary(0x00, b"what it cannot say"): (None, None),
     binary(0x00, b"", 0x20): (None, None),
-    binary(0x11, ADDRESSES, 0x20): (None, None),  # of the proxy itself: a check of health
+    binary(0x11, ADDRESSES, 0x20): (None, None),  # from the proxy itself, as for a health check
     binary(0xFF, b"\xff" * 7, 0x20): (None, None),
 }
 
 
 @pytest.mark.parametrize("told", GOOD)
 def test_what_a_header_says(told: bytes) -> None:
-    """Any prefix asks for more, and what comes behind it is left."""
+    """A prefix of a header asks for more bytes, and data after the header is left."""
     for size in {*range(min(len(told), 300)), len(told) - 1}:
         assert parse(told[:size]) is None
     for rest in (b"", b"\r\n", b"\0", told):
@@ -160,7 +160,7 @@ BAD = {
 
 @pytest.mark.parametrize("case", BAD)
 def test_a_bad_header(case: str) -> None:
-    """It is told as soon as no more bytes could make it a good one."""
+    """A bad header is refused as soon as no more bytes could make it a good one."""
     data, reason = BAD[case]
     with pytest.raises(Malformed, match=reason):
         parse(data)
@@ -179,7 +179,7 @@ def test_what_we_send_we_understand(
     version: str,
     rest: bytes,
 ) -> None:
-    """Both versions and families, whatever follows."""
+    """Headers of both versions and families are parsed as they were made, whatever follows them."""
     for hosts in (ipv4, ipv6):
         names = (socket.inet_ntop(_family(host), host.packed) for host in hosts)
         ends = list(map(Endpoint, names, ports))
@@ -193,7 +193,7 @@ def _family(host: ipaddress.IPv4Address | ipaddress.IPv6Address) -> int:
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
 def test_connect_tells_of_itself(host: str) -> None:
-    """The header is first, and what follows is what was typed."""
+    """``connect`` sends the header with its own address first, and then its input."""
     with peer(lambda sock: (sock.getpeername()[1], read_all(sock)), host) as server:
         assert netkit("connect", server.address, "--send-proxy", "v1", input=b"hi") == Finished(0, b"", "")
         port, data = server.result()
@@ -202,7 +202,7 @@ def test_connect_tells_of_itself(host: str) -> None:
 
 
 def test_a_unix_socket_has_addresses_in_version_2_alone(tmp_path: Path) -> None:
-    """A relay from one unix socket to another tells where its client connected to; v1 has no words for it."""
+    """For unix sockets v2 has the path at which the client connected, and v1 says UNKNOWN."""
     near, far = f"{tmp_path}/near", f"{tmp_path}/far"
     for version, told in (
         ("v1", b"PROXY UNKNOWN\r\n"),
@@ -219,7 +219,7 @@ def test_a_unix_socket_has_addresses_in_version_2_alone(tmp_path: Path) -> None:
 
 
 def test_a_relay_tells_of_its_client() -> None:
-    """Each client by its own address, and the port at which it reached the relay."""
+    """``relay`` sends each client's own address, and its own port."""
     with peer(read_all) as server, running("relay", "127.0.0.1:0", server.address, "--send-proxy", "v1") as relay:
         port = relay.port
         for word in (b"one", b"two"):
@@ -233,7 +233,7 @@ def test_a_relay_tells_of_its_client() -> None:
 
 
 def test_it_goes_before_tls(pki: Pki) -> None:
-    """A proxy that does not end TLS reads it without a key."""
+    """The header is sent before the TLS handshake, in plaintext."""
 
     context = pki.server()
 

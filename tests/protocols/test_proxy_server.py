@@ -1,4 +1,4 @@
-"""What a proxy makes of its clients: requests, replies by the documents, and whatever else may come."""
+"""The server side of the proxy protocols: requests, replies and refusals, for any bytes from a client."""
 
 import base64
 import errno
@@ -25,12 +25,12 @@ BOUND_6 = Endpoint("2001:db8::1%eth0", 258)
 
 
 def admits(user: bytes, secret: bytes) -> bool:
-    """Know one user."""
+    """Accept a single user and password."""
     return (user, secret) == (USER, SECRET)
 
 
 def shaken(pieces: Sequence[bytes], *, secured: bool = False) -> tuple[bytes, Request | str]:
-    """Feed pieces; return all that was answered, and the request with all that came behind it, or why there is none."""
+    """Feed pieces, and return the replies, and the request with the data after it, or why there is none."""
     handshake = Handshake(admits if secured else None)
     answered = b""
     rest = list(pieces)
@@ -72,7 +72,7 @@ ALL += [pytest.param(*row, True, id=f"{name} with a password") for name, row in 
 
 @pytest.mark.parametrize(("sent", "answer", "scheme", "target", "secured"), ALL)
 def test_what_is_asked_for(sent: bytes, answer: bytes, scheme: str, target: Endpoint, secured: bool) -> None:
-    """The target is known with the last byte and not before; ten thousand bytes behind it belong to the stream."""
+    """The request is complete with its last byte, and data after it belongs to the stream."""
     behind = os.urandom(10_000)
     for pieces in ([sent + behind], [sent, behind], [sent[at : at + 1] for at in range(len(sent))] + [behind]):
         answered, request = shaken(pieces, secured=secured)
@@ -86,7 +86,7 @@ HTTP_400 = b"HTTP/1.1 400 Bad Request\r\n"
 
 
 def refused5(code: int) -> bytes:
-    """The reply of SOCKS5 that a request failed, behind that of its method."""
+    """Return the reply of SOCKS5 to a method and to a request that failed."""
     return bytes([5, 0, 5, code, 0, 1]) + bytes(6)
 
 
@@ -154,7 +154,7 @@ NONE += [pytest.param(*row, True, id=f"{name} for a password") for name, row in 
 
 @pytest.mark.parametrize(("sent", "reply", "reason", "secured"), NONE)
 def test_what_is_refused(sent: bytes, reply: bytes, reason: str, secured: bool) -> None:
-    """A client hears it in the words of its protocol, however its bytes are cut, and no secret is in the reason."""
+    """A refusal is a reply of the client's protocol, however the request is split, and shows no password."""
     for pieces in ([sent], [sent + b"more"], [sent[at : at + 1] for at in range(len(sent))]):
         answered, why = shaken(pieces, secured=secured)
         assert isinstance(why, str) and reason in why
@@ -166,13 +166,13 @@ def test_what_is_refused(sent: bytes, reply: bytes, reason: str, secured: bool) 
 
 
 def test_head_gets_no_body() -> None:
-    """The head says how long it would be."""
+    """The reply to HEAD has no body."""
     answered, _ = shaken([b"HEAD http://db/ HTTP/1.0\r\n\r\n"])
     assert answered.startswith(b"HTTP/1.1 405 ") and answered.endswith(b"\r\n\r\n")
 
 
 def failing(code: int) -> Failure:
-    """A failure to connect, as the system words it."""
+    """Return a failure to connect, with the system's reason."""
     return Failure(Exit.CONNECT, "connect to db:5432", OSError(code, os.strerror(code)))
 
 
@@ -196,7 +196,7 @@ MIXED.__cause__ = OSError(errno.ENETUNREACH, "")
     ],
 )
 def test_why_a_target_is_not_reached(failure: Failure, code: int, status: int) -> None:
-    """The codes of RFC 1928, section 6, and of HTTP; SOCKS4 has one for all."""
+    """The reason is one of the codes of RFC 1928, section 6, or of HTTP; SOCKS4 has a single code."""
     cause = cause_of(failure)
     replies = {
         name: request.refused(cause, "connection refused")
@@ -220,7 +220,7 @@ def test_why_a_target_is_not_reached(failure: Failure, code: int, status: int) -
     ],
 )
 def test_a_target_that_is_reached(name: str, bound: Endpoint, reply: bytes) -> None:
-    """The reply has our end of the connection, where the protocol has room for it."""
+    """The reply has our address of the connection where the protocol has a place for it."""
     _, request = shaken([REQUESTS[name][0]])
     assert isinstance(request, Request)
     assert request.granted(bound) == reply
@@ -231,7 +231,7 @@ SENT = [*((row[0], False) for row in REQUESTS.values()), *((row[0], True) for ro
 
 @given(st.sampled_from(SENT), st.binary(max_size=64), st.integers(), st.booleans())
 def test_however_it_is_cut(asked: tuple[bytes, bool], behind: bytes, seed: int, whole: bool) -> None:
-    """Requests are the same in any pieces, with or without bytes behind them."""
+    """A request is the same however it is split, with or without data after it."""
     sent, secured = asked
     data = sent + (behind if whole else b"")
     chance = random.Random(seed)
@@ -241,7 +241,7 @@ def test_however_it_is_cut(asked: tuple[bytes, bool], behind: bytes, seed: int, 
 
 
 def told(outcome: tuple[bytes, Request | str]) -> tuple[bytes, object]:
-    """What can be compared of an outcome."""
+    """Return the parts of an outcome that are compared."""
     answered, request = outcome
     return answered, request[:3] if isinstance(request, Request) else request
 
@@ -253,7 +253,7 @@ BEGINNINGS = st.sampled_from(
 
 @given(BEGINNINGS, st.lists(st.binary(min_size=1, max_size=300), max_size=8), st.booleans())
 def test_whatever_comes(beginning: bytes, pieces: list[bytes], secured: bool) -> None:
-    """A request, a refusal or a wish for more, and never anything else."""
+    """Any bytes give a request, a refusal, or a wait for more."""
     answered, request = shaken([beginning, *pieces] if beginning else pieces, secured=secured)
     assert isinstance(request, str) or (request.target.host and request.target.port)
     assert len(answered) < 1000
@@ -261,7 +261,7 @@ def test_whatever_comes(beginning: bytes, pieces: list[bytes], secured: bool) ->
 
 @given(st.binary(min_size=1, max_size=40), st.binary(min_size=1, max_size=40))
 def test_a_flood_is_refused_early(beginning: bytes, piece: bytes) -> None:
-    """No client makes a handshake hold more than its limit and what came last."""
+    """A handshake never holds more than its limit and the last piece."""
     handshake = Handshake()
     held = 0
     try:

@@ -1,4 +1,4 @@
-"""Streams through proxies: the contract of streams, what costs no zero-copy, and addresses that are tried in turn."""
+"""Streams through proxies: the contract, splicing after the handshake, and addresses that are tried in turn."""
 
 import socket
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -45,7 +45,7 @@ Pair = Callable[[], AbstractAsyncContextManager[tuple[Any, Any]]]
 
 
 async def asked(near: Connection, far: Connection, url: str) -> tuple[Connection, Connection]:
-    """Take both ends through the handshake; the banner of the target comes in one piece with its end."""
+    """Do the handshake on both ends; the target's banner arrives together with its end."""
 
     async def answer() -> None:
         for request, answer in PROXIES[url]:
@@ -67,7 +67,7 @@ async def asked(near: Connection, far: Connection, url: str) -> tuple[Connection
 
 @asynccontextmanager
 async def closing(near: Connection, far: Connection) -> AsyncIterator[tuple[Connection, Connection]]:
-    """Close both ends when the block is left."""
+    """Close both ends when the block ends."""
     try:
         yield near, far
     finally:
@@ -76,7 +76,7 @@ async def closing(near: Connection, far: Connection) -> AsyncIterator[tuple[Conn
 
 
 def over_sockets(url: str, sockets: Callable[[], tuple[socket.socket, socket.socket]]) -> Pair:
-    """What makes the two ends of a connection through a proxy."""
+    """Return a function that makes the two ends of a connection through a proxy."""
 
     @asynccontextmanager
     async def make() -> AsyncIterator[tuple[Any, Any]]:
@@ -90,14 +90,14 @@ def over_sockets(url: str, sockets: Callable[[], tuple[socket.socket, socket.soc
 @pytest.mark.parametrize("url", PROXIES)
 @pytest.mark.parametrize("check", EVERYTHING + contract.RESETTING, ids=lambda check: check.__name__)
 def test_contract_over_tcp(url: str, check: Check) -> None:
-    """A stream through a proxy is what every connection is."""
+    """A stream through a proxy keeps the contract over TCP."""
     check_stream(over_sockets(url, tcp_sockets), check)
 
 
 @pytest.mark.parametrize("url", ["socks5h://p", "http://p"])
 @pytest.mark.parametrize("check", EVERYTHING, ids=lambda check: check.__name__)
 def test_contract_over_unix_sockets(url: str, check: Check) -> None:
-    """Over a unix socket as well."""
+    """It keeps the contract over a unix socket."""
     check_stream(over_sockets(url, lambda: socket.socketpair()), check)
 
 
@@ -107,7 +107,7 @@ def test_contract_over_unix_sockets(url: str, check: Check) -> None:
     ids=lambda check: check.__name__,  # type: ignore[attr-defined]
 )
 def test_contract_over_tls(check: Check, pki: Pki) -> None:
-    """And over TLS, where what came with the answer is held beside the stream."""
+    """It keeps the contract over TLS, where data received with the answer is held outside the stream."""
     client = tls.client(Security(cafile=pki.ca), "localhost", ignore)
     server = tls.server(Security(cert=pki.good.cert, key=pki.good.key), ignore)
 
@@ -126,7 +126,7 @@ def test_contract_over_tls(check: Check, pki: Pki) -> None:
 
 @pytest.mark.parametrize("url", PROXIES)
 def test_a_proxy_costs_no_zero_copy(url: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """What came with its answer is received first, then the kernel moves the rest, and every byte is counted once."""
+    """Data received with the proxy's answer comes first, then the kernel moves the rest, and all is counted once."""
     steps = Steps(monkeypatch)
     data = pattern(contract.PAST_PROMOTION)
     *before, (request, answer) = PROXIES[url]
@@ -154,15 +154,15 @@ def test_a_proxy_costs_no_zero_copy(url: str, monkeypatch: pytest.MonkeyPatch, t
     assert steps.moved > len(data) // 2
 
 
-# -- a name with several addresses, which the proxy is told one by one
+# -- a name with several addresses, for which the proxy is asked one after another
 
 V6, V4, OTHER = "2001:db8::1", "192.0.2.1", "192.0.2.2"
 
 
 def attempt(url: str, codes: dict[str, int | None], monkeypatch: pytest.MonkeyPatch) -> tuple[list[str], Any]:
-    """Dial a name with three addresses through a proxy with these replies: what it was asked for, and what came.
+    """Dial a name with three addresses through a proxy with these replies; return the addresses and the result.
 
-    It is silent where the reply is None.
+    A reply of None means that the proxy does not answer.
     """
     told: list[str] = []
 
@@ -202,7 +202,7 @@ def attempt(url: str, codes: dict[str, int | None], monkeypatch: pytest.MonkeyPa
 
 @pytest.mark.parametrize("code", [3, 4, 5, 6, 8])
 def test_the_next_address_is_tried(code: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Over a new connection, when the proxy says that one failed; families take turns as in a race of ours."""
+    """If the proxy cannot reach one address, the next is asked for over a new connection, with families in turn."""
     told, reached = attempt("socks5://p", {V6: code, V4: code}, monkeypatch)
     assert told == [V6, V4, OTHER]
     assert reached == f"{OTHER}:9"
@@ -210,7 +210,7 @@ def test_the_next_address_is_tried(code: int, monkeypatch: pytest.MonkeyPatch) -
 
 @pytest.mark.parametrize("code", [1, 2, 7])
 def test_what_is_the_proxys_own_failure_ends_it(code: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Another address would not help."""
+    """A failure of the proxy itself is raised at once, as another address would not help."""
     told, failure = attempt("socks5://p", {V6: code}, monkeypatch)
     assert told == [V6]
     assert failure.exit is Exit.PROXY and not isinstance(failure, TargetFailure)
@@ -228,7 +228,7 @@ def test_what_is_the_proxys_own_failure_ends_it(code: int, monkeypatch: pytest.M
 def test_when_no_address_is_reached(
     codes: dict[str, int], exit: int, errno: int | None, detail: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The message has the reasons of all; the target's failure counts before what the proxy cannot do."""
+    """The message has the reasons of all addresses; a target's failure wins over an address type the proxy lacks."""
     told, failure = attempt("socks5://p", codes, monkeypatch)
     assert told == [V6, V4, OTHER]
     assert isinstance(failure, TargetFailure)
@@ -237,7 +237,7 @@ def test_when_no_address_is_reached(
 
 
 def test_the_time_is_for_all_addresses_together(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One that takes all of it leaves none for the next, and the message has what was said before."""
+    """The timeout is for all addresses, and the message has the reasons so far."""
     told, failure = attempt("socks5://p", {V6: 5, V4: None}, monkeypatch)
     assert told == [V6, V4]
     assert (failure.exit, failure.reason) == (Exit.TIMEOUT, "no address answered")
