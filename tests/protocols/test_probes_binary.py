@@ -1,7 +1,7 @@
-"""Probes of databases, brokers, directories and gRPC: what of the answers of a server is ready, and what is not.
+"""Probes of databases, brokers, directories and gRPC: which answers mean that a server is ready, and which do not.
 
-What is the same with every probe is in test_probes_lines.py. MongoDB and Kafka are in no package of Debian's: their
-answers here are written as their manuals say.
+Tests that apply to all probes are in test_probes_lines.py. Debian has no packages of MongoDB and Kafka, so that
+their answers are made here as their documentation says.
 """
 
 import struct
@@ -40,7 +40,7 @@ PASSWORD = "it wants a password"
 
 
 def hello(*elements: bytes, answered: int = 1) -> bytes:
-    """What MongoDB answers, between other elements."""
+    """Return MongoDB's answer with these elements among others."""
     return mongodb_message(9, answered, bson(*BSON_OTHERS, *elements, *BSON_OTHERS))
 
 
@@ -100,7 +100,7 @@ MOCK_VERSIONS = kafka_versions((3, 0, 2), (18, 0, 2))  # as librdkafka's mock cl
     ],
 )
 def test_other_words_for_ready(name: str, said: bytes, words: str, heard: bytes) -> None:
-    """A server that wants to know who we are works; what it hears last is what its protocol has for that moment."""
+    """A server that asks for authentication is ready, and the probe ends with the protocol's farewell, if any."""
     found = outcome(name, [said])
     assert found[:2] == outcome(name, bytes_of(said))[:2] == ("ready", words)
     assert found.said.endswith(heard)
@@ -165,7 +165,7 @@ def test_other_words_for_ready(name: str, said: bytes, words: str, heard: bytes)
     ],
 )
 def test_a_server_that_is_not_ready(name: str, said: bytes, words: str) -> None:
-    """It says so itself."""
+    """A server that says that it is not ready is not, and its reason is reported."""
     for pieces in ([said], bytes_of(said)):
         found = outcome(name, pieces)
         assert found.kind == "NotReady" and found.words.startswith(words) and len(found.words) <= 203, found
@@ -203,15 +203,15 @@ def test_a_server_that_is_not_ready(name: str, said: bytes, words: str) -> None:
         ("kafka", kafka_message(b"\0\0\0\x12\0\0\0\0\xff\xff")),
         ("kafka", KAFKA_VERSIONS + kafka_metadata(4)),
         ("kafka", KAFKA_VERSIONS + PLAIN + kafka_message(struct.pack("!iii", 3, 0, 2**31 - 1))),
-        ("kafka", kafka_message(struct.pack("!ihi", 18, 0, -1))),  # how many versions
-        ("kafka", KAFKA_VERSIONS + PLAIN + kafka_message(struct.pack("!iii", 3, 0, -1))),  # how many brokers
+        ("kafka", kafka_message(struct.pack("!ihi", 18, 0, -1))),  # -1 versions
+        ("kafka", KAFKA_VERSIONS + PLAIN + kafka_message(struct.pack("!iii", 3, 0, -1))),  # -1 brokers
         ("ldap", ldap_done(0, operation=0x61)),
         ("ldap", ldap_done(0, id=2)),
         ("ldap", b"\x30\x80"),
         ("ldap", b"\x30\x03\x02\x01\x01"),
         ("ldap", b"\x30\x07\x02\x01\x01\x65\x02\x02\x00"),
-        ("grpc", bytes.fromhex("000000 00 00 00000000")),  # no settings
-        ("grpc", bytes.fromhex("000000 04 00 00000001")),  # of a stream
+        ("grpc", bytes.fromhex("000000 00 00 00000000")),  # no SETTINGS
+        ("grpc", bytes.fromhex("000000 04 00 00000001")),  # SETTINGS on a stream
         ("grpc", bytes.fromhex("ffffff")),
         ("grpc", grpc_answer(None, None, http="404")),
         ("grpc", grpc_answer(None)),
@@ -221,19 +221,19 @@ def test_a_server_that_is_not_ready(name: str, said: bytes, words: str) -> None:
     ],
 )
 def test_an_answer_that_means_nothing(name: str, said: bytes) -> None:
-    """It is malformed, however it comes."""
+    """An invalid answer is malformed, however it is split."""
     found = outcome(name, [said])
     assert found.kind == outcome(name, bytes_of(said)).kind == "Malformed", found
 
 
 def test_what_is_too_long_is_not_waited_for() -> None:
-    """LDAP's own length has four bytes."""
+    """An answer with a large length, which LDAP can give in four bytes, is refused without waiting for it."""
     for pieces in ([b"\x30\x84\x7f\0\0\0"], bytes_of(b"\x30\x84\x7f\0\0\0")):
         assert outcome("ldap", pieces)[:2] == ("Refused", "its answer would be 2130706438 bytes long")
 
 
 def test_mysql_behind_starttls() -> None:
-    """The server has greeted, and the numbers of the packets go on; our capabilities are those of the SSLRequest."""
+    """After STARTTLS there is no greeting, packet numbers continue, and capabilities are those of the SSLRequest."""
     said = mysql_error(3, 1045, binary.MYSQL_DENIED)
     names = NAMES._replace(greeted=True)
     assert outcome("mysql", [said], names) == ("ready", "", binary.mysql_response(2, 0x8AA05))
@@ -248,7 +248,7 @@ def test_mysql_behind_starttls() -> None:
     ],
 )
 def test_a_check_of_grpc(name: str, resource: str, scheme: str, body: bytes) -> None:
-    """It asks for the service that the URL names, as the protocol of gRPC over HTTP/2 wants it."""
+    """The check asks for the service in the URL, as gRPC's health protocol over HTTP/2 requires."""
     headers, message = grpc_heard(outcome(name, [], NAMES._replace(resource=resource)).said)
     assert message == struct.pack("!BI", 0, len(body)) + body
     assert headers == {
@@ -263,6 +263,6 @@ def test_a_check_of_grpc(name: str, resource: str, scheme: str, body: bytes) -> 
 
 
 def test_a_service_of_grpc_that_has_too_long_a_name() -> None:
-    """It is not asked for."""
+    """A service with too long a name is refused."""
     with pytest.raises(ValueError, match="too long"):
         outcome("grpc", [], NAMES._replace(resource="a" * 4097))

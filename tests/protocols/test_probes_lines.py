@@ -1,6 +1,6 @@
-"""Probes: what of the answers of a server is ready, what is not, and what is another protocol.
+"""Probes: which answers mean that a server is ready, which that it is not, and which are another protocol.
 
-The protocols here are those of lines, of queues that begin so, and of single datagrams.
+The protocols are those of lines, message queues that begin like them, and datagrams.
 """
 
 import re
@@ -19,7 +19,7 @@ STREAMS = pytest.mark.parametrize("name", READY)
 
 @STREAMS
 def test_a_server_that_is_ready(name: str) -> None:
-    """It is once it has said the last byte, in whatever pieces, and never before; it hears a farewell."""
+    """The server is ready with its last byte, not before, however its answer is split; the probe says goodbye."""
     said, heard = READY[name]
     for pieces in ([said], bytes_of(said)):
         found = outcome(name, pieces)
@@ -53,7 +53,7 @@ def test_a_server_that_is_ready(name: str) -> None:
     ],
 )
 def test_other_words_for_ready(name: str, said: bytes, words: str) -> None:
-    """A server that wants to know who we are works."""
+    """A server that asks for authentication is ready."""
     assert outcome(name, [said])[:2] == outcome(name, bytes_of(said))[:2] == ("ready", words)
 
 
@@ -84,7 +84,7 @@ def test_other_words_for_ready(name: str, said: bytes, words: str) -> None:
     ],
 )
 def test_a_server_that_is_not_ready(name: str, said: bytes, words: str) -> None:
-    """It says so itself."""
+    """A server that says that it is not ready is not, and its reason is reported."""
     for pieces in ([said], bytes_of(said)):
         found = outcome(name, pieces)
         assert found.kind == "NotReady" and found.words.startswith(words), found
@@ -107,7 +107,7 @@ def test_a_server_that_is_not_ready(name: str, said: bytes, words: str) -> None:
     ],
 )
 def test_a_server_that_refuses(name: str, said: bytes, words: str) -> None:
-    """Its words are told."""
+    """A refusal is reported with the server's words."""
     assert outcome(name, [said])[:2] == outcome(name, bytes_of(said))[:2] == ("Refused", words)
 
 
@@ -121,7 +121,7 @@ STRANGERS = {
     "json": b'{"error":"what?"}\n',
     **{name: said for name, (said, _) in READY.items()},
 }
-# What more is to be heard of: text may come before the identification of SSH, and numbers may be lengths.
+# The probe waits for more here: SSH may send text before its identification, and bytes may be a length.
 MAY_BE = {
     *(("ssh", stranger) for stranger in ("line", "json", "memcached")),
     *(("mysql", "mysql"), ("mysql", "mqtt"), ("mongodb", "mqtt")),
@@ -131,7 +131,7 @@ MAY_BE = {
 @pytest.mark.parametrize("stranger", STRANGERS)
 @STREAMS
 def test_another_protocol(name: str, stranger: str) -> None:
-    """What cannot be an answer is told at once, and the first line of it."""
+    """An answer of another protocol is reported at once, with its first line."""
     said = STRANGERS[stranger]
     if said == READY[name][0]:
         return
@@ -156,7 +156,7 @@ def test_another_protocol(name: str, stranger: str) -> None:
         ("nats", INFO + b"PONGS\r\n"),
         ("mqtt", b"\x20\x02\x00\x06"),
         ("mqtt", b"\x20\x02\x02"),
-        ("mqtt", b"\x20\xff\xff\xff\x7f"),  # 256 MiB are to come
+        ("mqtt", b"\x20\xff\xff\xff\x7f"),  # a length of 256 MiB
         ("smtp", b"220-hi\r\n250 there\r\n"),
         ("imap", b"* OKAY\r\n"),
         ("imap", b"* OK\r\nb OK\r\n"),
@@ -168,13 +168,13 @@ def test_another_protocol(name: str, stranger: str) -> None:
     ],
 )
 def test_an_answer_that_means_nothing(name: str, said: bytes) -> None:
-    """It is malformed, however it comes."""
+    """An invalid answer is malformed, however it is split."""
     assert outcome(name, [said]).kind == outcome(name, bytes_of(said)).kind == "Malformed"
 
 
 @STREAMS
 def test_an_answer_without_an_end(name: str) -> None:
-    """A server that floods is not listened to for ever."""
+    """An answer without an end is given up at the limit."""
     begin = {"memcached": b"VERSION ", "nats": b"INFO ", "mqtt": b"\x20\x02\x00", "ssh": b""}.get(
         name, READY[name][0][:1]
     )
@@ -192,7 +192,7 @@ def test_an_answer_without_an_end(name: str) -> None:
     ],
 )
 def test_behind_starttls(name: str, said: bytes, heard: bytes) -> None:
-    """The server has greeted, and does not again."""
+    """After STARTTLS the server sends no second greeting."""
     assert outcome(name, [said], NAMES._replace(greeted=True)) == ("ready", "", heard)
 
 
@@ -200,7 +200,7 @@ def test_behind_starttls(name: str, said: bytes, heard: bytes) -> None:
 
 
 def answer(code: int, flags: int = 0x8100, counts: int = 1) -> bytes:
-    """A message of DNS without its id: flags, the counts of its sections, the question."""
+    """A DNS message without its id: flags, counts of its sections, and the question."""
     return struct.pack("!HHHHH", flags | code, counts, 0, 0, 0) + b"\0\0\x02\0\x01"
 
 
@@ -211,16 +211,16 @@ def answer(code: int, flags: int = 0x8100, counts: int = 1) -> bytes:
         (answer(dns.rcode.NOERROR, 0x8300), "ready", ""),  # truncated
         (answer(dns.rcode.NXDOMAIN), "ready", "NXDOMAIN"),
         (answer(dns.rcode.REFUSED), "ready", "REFUSED"),
-        (answer(dns.rcode.REFUSED, counts=0)[:10], "ready", "REFUSED"),  # its header alone
+        (answer(dns.rcode.REFUSED, counts=0)[:10], "ready", "REFUSED"),  # only the header
         (answer(dns.rcode.SERVFAIL), "NotReady", "SERVFAIL"),
-        (answer(dns.rcode.NOERROR, 0x0100), "Malformed", ""),  # the question itself, as of an echo server
+        (answer(dns.rcode.NOERROR, 0x0100), "Malformed", ""),  # the question itself, as from an echo server
         (answer(dns.rcode.NOERROR).replace(b"\0\x02\0\x01", b"\0\x01\0\x01"), "Malformed", ""),
         (answer(dns.rcode.NOERROR, counts=9), "Malformed", ""),
         (b"", "Malformed", ""),
     ],
 )
 def test_dns(said: bytes, kind: str, words: str) -> None:
-    """Whoever answers our question works, unless it says that it does not."""
+    """A server that answers the question is ready, unless the answer says that it failed."""
     found = outcome("dns", [said])
     assert found.kind == kind and (found.words == words or kind == "Malformed")
     query = dns.message.from_wire(found.said)
@@ -228,7 +228,7 @@ def test_dns(said: bytes, kind: str, words: str) -> None:
 
 
 def time(first: int = 0x24, stratum: int = 2, reference: bytes = b"\x7f\x7f\x01\x01") -> bytes:
-    """A packet of NTP without the timestamp that is its origin."""
+    """An NTP packet without its origin timestamp."""
     return bytes([first, stratum]) + bytes(10) + reference + bytes(24)
 
 
@@ -236,21 +236,21 @@ def time(first: int = 0x24, stratum: int = 2, reference: bytes = b"\x7f\x7f\x01\
     ("said", "kind", "words"),
     [
         (time(), "ready", "stratum 2"),
-        (time(0x1C, 15), "ready", "stratum 15"),  # of version 3
-        (time(0x64, 1), "ready", "stratum 1"),  # a leap second is to come
+        (time(0x1C, 15), "ready", "stratum 15"),  # version 3
+        (time(0x64, 1), "ready", "stratum 1"),  # with a leap second announced
         (time() + bytes(20), "ready", "stratum 2"),  # with a signature
         (time(0xE4), "NotReady", "its clock is not synchronized"),
         (time(0x24, 0), "NotReady", "its clock is not synchronized"),
         (time(0x24, 16), "NotReady", "its clock is not synchronized"),
         (time(0xE4, 0, bytes(4)), "NotReady", "its clock is not synchronized"),
         (time(0xE4, 0, b"RATE"), "NotReady", "kiss-o'-death RATE"),
-        (time(0x23), "Malformed", ""),  # a client's, as of an echo server
+        (time(0x23), "Malformed", ""),  # that of a client, as from an echo server
         (time()[:39], "Malformed", ""),
         (b"", "Malformed", ""),
     ],
 )
 def test_ntp(said: bytes, kind: str, words: str) -> None:
-    """The time alone is not enough: the server has to know it."""
+    """The server is ready if its clock is synchronized."""
     found = outcome("ntp", [said])
     assert found.kind == kind and (found.words == words or kind == "Malformed")
     assert len(found.said) == 48 and found.said[0] == 0x23
@@ -258,7 +258,7 @@ def test_ntp(said: bytes, kind: str, words: str) -> None:
 
 @pytest.mark.parametrize("name", READY_DATAGRAMS)
 def test_what_answers_somebody_else(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is passed over, and what comes next is heard."""
+    """Datagrams that answer another request are ignored."""
     said = READY_DATAGRAMS[name]
     fit = FITTING[name]
     alien, own = fit(bytes(48), said), lambda request, data: data or fit(request, said)

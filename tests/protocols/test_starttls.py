@@ -1,4 +1,4 @@
-"""The plain dialogues that come before TLS: what is said, and what a server may not say."""
+"""The plaintext dialogues before TLS: what is said, and what a server may not say."""
 
 import socket
 from collections.abc import AsyncIterator, Iterable
@@ -40,7 +40,7 @@ from tests.support.starttls import (
 )
 
 PROTOCOLS = pytest.mark.parametrize("protocol", STARTTLS)
-# What INN 2.7.1 says: its nnrpd is not among the servers of the interop tests.
+# The answers of INN 2.7.1, whose nnrpd is not among the servers of the interop tests.
 INN = [
     b"200 news.example.org InterNetNews NNRP server INN 2.7.1 ready (posting ok)\r\n",
     b"101 Capability list:\r\nVERSION 2\r\nIMPLEMENTATION INN 2.7.1\r\nAUTHINFO SASL\r\nCOMPRESS DEFLATE\r\nREADER\r\n"
@@ -51,12 +51,12 @@ NOT_OFFERED = "it does not offer STARTTLS"
 
 
 def upgrade(protocol: str) -> Upgrade:
-    """A dialogue that has not begun."""
+    """Return a dialogue at its beginning."""
     return Upgrade(DIALOGUES[protocol](Names(DOMAIN, CLIENT)))
 
 
 def outcome(protocol: str, pieces: Iterable[bytes]) -> tuple[bytes, bool] | str:
-    """All that we say to a server that says this and whether TLS begins then; or why it does not."""
+    """Return all that we send to a server that says this and whether TLS begins then, or why it does not."""
     each = upgrade(protocol)
     try:
         said = b"".join(each.receive(piece) for piece in (b"", *pieces))
@@ -66,13 +66,13 @@ def outcome(protocol: str, pieces: Iterable[bytes]) -> tuple[bytes, bool] | str:
 
 
 def test_the_option_knows_them_all() -> None:
-    """The words of the option are the names of the dialogues."""
+    """The option's values are the names of the dialogues."""
     assert tuple(DIALOGUES) == STARTTLS
 
 
 @PROTOCOLS
 def test_turns_are_taken(protocol: str) -> None:
-    """Each word of ours is said once it is our turn, and TLS begins behind the last word."""
+    """We send each message in our turn, and TLS begins after the last answer."""
     each = upgrade(protocol)
     assert not each.done
     for theirs, ours in dialogue(protocol):
@@ -104,7 +104,7 @@ def test_turns_are_taken(protocol: str) -> None:
     ],
 )
 def test_other_words_for_yes(protocol: str, answers: list[bytes]) -> None:
-    """Servers differ, and the standards let them."""
+    """Answers that the standards allow, and other servers give, are accepted as well."""
     said = outcome(protocol, answers)
     assert isinstance(said, tuple) and said[1], said
 
@@ -113,7 +113,7 @@ def test_other_words_for_yes(protocol: str, answers: list[bytes]) -> None:
     ("protocol", "answers", "reason"),
     [
         ("smtp", b"220 hi\r\n250-mail\r\n250 XSTARTTLS\r\n", NOT_OFFERED),
-        ("smtp", b"220 hi\r\n250 STARTTLS\r\n", NOT_OFFERED),  # the first line is the server's name
+        ("smtp", b"220 hi\r\n250 STARTTLS\r\n", NOT_OFFERED),  # the first line has the server's name, not an extension
         ("smtp", b"554-not\r\n554 today\r\n", "it refused the connection: 554-not 554 today"),
         ("smtp", b"220 hi\r\n502 what?\r\n", "it refused EHLO: 502 what?"),
         ("smtp", b"220 hi\r\n250-x\r\n250 STARTTLS\r\n454 TLS \x1b\xff\r\n", "it refused STARTTLS: 454 TLS \x1b\\xff"),
@@ -179,13 +179,13 @@ def test_other_words_for_yes(protocol: str, answers: list[bytes]) -> None:
     ],
 )
 def test_words_for_no(protocol: str, answers: bytes, reason: str) -> None:
-    """Each says what the server said."""
+    """The reason for a refusal has the words of the server."""
     assert outcome(protocol, [answers]) == reason
 
 
 @PROTOCOLS
 def test_nothing_may_follow_the_go_ahead(protocol: str) -> None:
-    """What came in the same read was not protected by TLS, whatever it looks like."""
+    """Data after the go-ahead in the same read is not protected by TLS, and is refused."""
     for more in (b"\n", b"250 injected\r\n", bytes(LIMIT)):
         *before, (last, _) = dialogue(protocol)
         assert outcome(protocol, [*(theirs for theirs, _ in before), last + more]) == INJECTED
@@ -193,7 +193,7 @@ def test_nothing_may_follow_the_go_ahead(protocol: str) -> None:
 
 @PROTOCOLS
 def test_an_answer_without_an_end_is_bounded(protocol: str) -> None:
-    """A server that floods is not listened to for ever."""
+    """An answer without an end is given up at the limit."""
     flood = {"ldap": b"\x30\x83\x01\x00\x00", "mysql": b"\xff\xff\0\0\n", "postgres": b"Efl", "xmpp": b"<a b='"}
     flood |= {"imap": b"* OK ", "pop3": b"+OK "}
     begin = flood.get(protocol, b"220-")
@@ -206,7 +206,7 @@ def test_an_answer_without_an_end_is_bounded(protocol: str) -> None:
 
 
 def test_a_long_answer_is_cut() -> None:
-    """A message has room for what matters."""
+    """A long answer is truncated in the message."""
     reason = outcome("smtp", [b"554 " + b"no " * 1000 + b"\r\n"])
     assert isinstance(reason, str) and len(reason) < 240 and reason.endswith("...")
 
@@ -216,7 +216,7 @@ def test_a_long_answer_is_cut() -> None:
 
 @st.composite
 def _servers(draw: st.DrawFn) -> tuple[str, bytes]:
-    """A protocol, and what a server says in all: as it should, cut, with something more, or garbled."""
+    """Draw a protocol and all that its server says: correct, truncated, extended or garbled."""
     protocol = draw(st.sampled_from(STARTTLS))
     whole = b"".join(theirs for theirs, _ in dialogue(protocol))
     end = draw(st.integers(0, len(whole)))
@@ -227,7 +227,7 @@ def _servers(draw: st.DrawFn) -> tuple[str, bytes]:
 
 @given(server=_servers(), data=st.data())
 def test_it_matters_not_in_which_pieces_words_come(server: tuple[str, bytes], data: st.DataObject) -> None:
-    """Any chunks give the same dialogue and the same verdict as single bytes, and as all at once."""
+    """The result is the same however the answers are split, into single bytes or not at all."""
     protocol, said = server
     cuts = sorted(data.draw(st.sets(st.integers(0, len(said)), max_size=8)))
     pieces = [said[begin:end] for begin, end in zip([0, *cuts], [*cuts, len(said)], strict=True)]
@@ -236,7 +236,7 @@ def test_it_matters_not_in_which_pieces_words_come(server: tuple[str, bytes], da
 
 
 def verdict(protocol: str, pieces: Iterable[bytes]) -> tuple[bytes, bool] | str:
-    """The outcome, but of what is malformed only that it is: how much of it is quoted depends on what had come."""
+    """The outcome, without the quote in that of a malformed answer, which depends on how it was split."""
     came_to = outcome(protocol, pieces)
     return came_to.partition("malformed")[1] or came_to if isinstance(came_to, str) else came_to
 
@@ -247,7 +247,7 @@ HERE = Setting(Endpoint(DOMAIN, 1), DOMAIN)
 
 
 async def speak(stream: Connection, protocol: str, client: str) -> None:
-    """Have the dialogue as the server."""
+    """Act as the server in the dialogue."""
     for ours, theirs in dialogue(protocol, client):
         await stream.send(ours)
         assert await read_exactly(stream, len(theirs)) == theirs
@@ -255,7 +255,7 @@ async def speak(stream: Connection, protocol: str, client: str) -> None:
 
 @pytest.fixture(params=["tcp", "unix"])
 def pair_of(request: pytest.FixtureRequest, pki: Pki) -> Any:
-    """What makes two ends of a connection that was secured after a dialogue."""
+    """Return a function that makes the two ends of a connection with TLS after a dialogue."""
     client = [beginning("smtp", HERE), tls.client(Security(cafile=pki.ca), "localhost", ignore)]
     server = tls.server(Security(cert=pki.good.cert, key=pki.good.key), ignore)
     of_unix = request.param == "unix"
@@ -291,13 +291,13 @@ CHECKS = contract.EVERY + contract.CONNECTED + contract.OWNING
     "check", [c for c in CHECKS if c is not contract.closing_ends_the_connection], ids=lambda c: c.__name__
 )
 def test_contract(pair_of: Any, check: Check) -> None:
-    """Behind the dialogue and TLS a connection is what every connection is, and counts from 0."""
+    """A connection with TLS after a dialogue keeps the contract, and counts from 0."""
     check_stream(pair_of, check)
 
 
 @PROTOCOLS
 def test_the_layer_reads_no_more_than_the_dialogue(protocol: str) -> None:
-    """What follows is TLS's: its bytes are as they came, and a server that goes on in plain text is found out."""
+    """Data after the dialogue is left for TLS, and plaintext instead of TLS is refused."""
 
     async def main(first: bytes) -> tuple[bytes, bytes]:
         ours, theirs = map(SocketStream, tcp_sockets(), "ab")

@@ -1,4 +1,4 @@
-"""Telnet: what its commands come to, what is answered, and that data passes whole."""
+"""Telnet: commands and their answers, and that data passes unchanged."""
 
 import socket
 from collections.abc import AsyncIterator
@@ -42,17 +42,17 @@ VERBS = (DONT, DO, WONT, WILL)
 
 
 def says(*numbers: int) -> bytes:
-    """A command, or several: IAC goes before each verb."""
+    """Return commands, each a verb and an option after an IAC."""
     return b"".join(bytes((IAC, *numbers[i : i + 2])) for i in range(0, len(numbers), 2))
 
 
 def sub(*numbers: int) -> bytes:
-    """A subnegotiation."""
+    """Return a subnegotiation."""
     return bytes((IAC, SB, *numbers, IAC, SE))
 
 
 def terminal(columns: int = 80, rows: int = 24, type: bytes = b"xterm") -> Telnet:
-    """Our end, typed to on a terminal."""
+    """Return our end with a terminal."""
     return Telnet(Terminal(type, lambda: (columns, rows)))
 
 
@@ -79,7 +79,7 @@ def terminal(columns: int = 80, rows: int = 24, type: bytes = b"xterm") -> Telne
     ],
 )
 def test_without_a_terminal(came: bytes, answered: bytes) -> None:
-    """All but SGA is refused, and a confirmation is not answered (RFC 1143), byte by byte as well."""
+    """All options but SGA are refused, and a confirmation gets no answer (RFC 1143)."""
     for chunks in ([came], [bytes([byte]) for byte in came]):
         telnet = Telnet()
         assert b"".join(map(telnet.receive, [b"<", *chunks, b">"])) == b"<>"
@@ -88,7 +88,7 @@ def test_without_a_terminal(came: bytes, answered: bytes) -> None:
 
 
 def test_the_terminal_is_told_to_who_asks() -> None:
-    """Its type as often as it is asked for, and its size, with IAC doubled."""
+    """Type and size of the terminal are sent after the peer asked for them, with IAC doubled."""
     telnet = terminal(255, 24)
     telnet.receive(sub(TTYPE, 1))
     assert telnet.answers() == b"", "it was not agreed to"
@@ -103,7 +103,7 @@ def test_the_terminal_is_told_to_who_asks() -> None:
 
 
 def test_another_size_is_told_before_what_is_typed_next() -> None:
-    """Once, and only to who wants to know."""
+    """A new size is sent once, and only if the peer asked for sizes."""
     size: tuple[int, int] | None = (80, 24)
     telnet = Telnet(Terminal(b"xterm", lambda: size))
     telnet.tell_size()
@@ -121,15 +121,15 @@ def test_another_size_is_told_before_what_is_typed_next() -> None:
 
 
 class Offering:
-    """An end that offers and asks by itself, once each, and takes the answers for what they are."""
+    """An end that also offers options, once each, and takes the answers for answers."""
 
     def __init__(self, telnet: Telnet, offers: set[tuple[int, int]]) -> None:
         self.telnet = telnet
-        self.waiting = set(offers)  # WILL or DO, and the option, that were not answered yet
+        self.waiting = set(offers)  # offers without an answer: WILL or DO, and the option
         self.first = b"".join(says(*each) for each in offers)
 
     def receive(self, data: bytes) -> bytes:
-        """Take commands, and return what is answered."""
+        """Take commands, and return the answers."""
         for at in range(0, len(data), 3):
             _, verb, option = data[at : at + 3]
             mine = (WILL if verb in (DO, DONT) else DO, option)
@@ -147,7 +147,7 @@ OFFERS = st.sets(st.tuples(st.sampled_from([WILL, DO]), st.sampled_from([ECHO, S
 
 @given(OFFERS, OFFERS, st.booleans(), st.booleans())
 def test_no_loop_is_possible(one: set[Any], other: set[Any], ours: bool, theirs: bool) -> None:
-    """Whatever both ends ask for at the same time, they agree on it and fall silent."""
+    """Two ends that offer options at the same time agree on them and stop."""
     a, b = Offering(terminal() if ours else Telnet(), one), Offering(terminal() if theirs else Telnet(), other)
     to_a, to_b = b.first, a.first
     for _ in range(3):
@@ -159,7 +159,7 @@ def test_no_loop_is_possible(one: set[Any], other: set[Any], ours: bool, theirs:
 
 @given(st.lists(st.tuples(st.sampled_from(VERBS), st.integers(0, 255))))
 def test_no_command_has_more_than_one_answer(commands: list[tuple[int, int]]) -> None:
-    """And what is so already has none."""
+    """A command gets at most one answer, and none if it changes nothing, unless it is refused again."""
     telnet = Telnet()
     for verb, option in commands:
         telnet.receive(says(verb, option))
@@ -185,7 +185,7 @@ def test_no_command_has_more_than_one_answer(commands: list[tuple[int, int]]) ->
     ],
 )
 def test_data_on_the_wire(data: bytes, wire: bytes) -> None:
-    """IAC is doubled and NUL follows a bare CR, however it is cut; nothing is held back but that NUL."""
+    """IAC is doubled and NUL follows a bare CR, however the data is split; only that NUL may be sent later."""
     for chunks in ([data], [bytes([byte]) for byte in data]):
         telnet = Telnet()
         sent = b""
@@ -202,7 +202,7 @@ def test_data_on_the_wire(data: bytes, wire: bytes) -> None:
     st.lists(st.integers(1, 7)),
 )
 def test_data_passes_whole(chunks: list[bytes], commands: list[bytes], cuts: list[int]) -> None:
-    """Whatever it is, however it is cut on either side, and with commands anywhere between."""
+    """Any data arrives unchanged, however it is split on both sides, and with commands in between."""
     sender, receiver = Telnet(), Telnet()
     wire = b""
     for number, chunk in enumerate(chunks):
@@ -220,7 +220,7 @@ def test_data_passes_whole(chunks: list[bytes], commands: list[bytes], cuts: lis
 
 
 def test_a_broken_subnegotiation_ends_with_the_next_command() -> None:
-    """Data behind it is data."""
+    """Data after a broken subnegotiation and the next command is received."""
     telnet = Telnet()
     assert telnet.receive(bytes((IAC, SB, TTYPE, 1)) + says(DO, SGA) + b"data") == b"data"
     assert telnet.answers() == says(WILL, SGA)
@@ -228,7 +228,7 @@ def test_a_broken_subnegotiation_ends_with_the_next_command() -> None:
 
 @pytest.mark.parametrize("size", [1, 1000, 100_000])
 def test_a_subnegotiation_without_end(size: int) -> None:
-    """It is refused before it fills the memory."""
+    """A subnegotiation without an end is refused before it uses much memory."""
     telnet = Telnet()
     assert telnet.receive(b"data" + bytes((IAC, SB))) == b"data"
     with pytest.raises(Malformed, match="not ended after 1024 bytes"):
@@ -244,7 +244,7 @@ PLAIN = speaking(True, Setting(Endpoint(), serves=True))
 
 
 def over(sockets: Any, under: tuple[Any, Any] = ((), ())) -> MakePair:
-    """Pairs that speak telnet at both ends, over layers of their own."""
+    """Return a function that makes pairs of streams with telnet on both ends, over other layers."""
 
     @asynccontextmanager
     async def make_pair() -> AsyncIterator[tuple[Any, Any]]:
@@ -272,26 +272,26 @@ every_check = pytest.mark.parametrize("check", TCP, ids=lambda check: check.__na
 
 @every_check
 def test_contract_over_tcp(check: Check) -> None:
-    """A connection that speaks telnet is what every connection is."""
+    """A connection with telnet keeps the contract over TCP."""
     check_stream(over(tcp_sockets), check)
 
 
 @pytest.mark.parametrize("check", UNIX, ids=lambda check: check.__name__)  # type: ignore[attr-defined]
 def test_contract_over_unix_sockets(check: Check) -> None:
-    """Over a unix socket too."""
+    """It keeps the contract over a unix socket."""
     check_stream(over(socket.socketpair), check)
 
 
 @pytest.mark.parametrize("check", contract.EVERY + contract.CONNECTED, ids=lambda check: check.__name__)  # type: ignore[attr-defined]
 def test_contract_over_tls(check: Check, pki: Pki) -> None:
-    """And over TLS."""
+    """It keeps the contract over TLS."""
     cert, key, _ = pki.good
     layers = ([client(Security(pki.ca), "localhost", ignore)], [server(Security(cert=cert, key=key), ignore)])
     check_stream(over(tcp_sockets, layers), check)
 
 
 def test_payload_counts_and_negotiation_does_not() -> None:
-    """Answers go out while nobody sends, and what comes to nothing is not received."""
+    """Commands are answered while nothing is sent, and are not in the counts."""
 
     async def main() -> None:
         async with streams_of(tcp_sockets()) as (a, b), Group() as group:
@@ -312,7 +312,7 @@ def test_payload_counts_and_negotiation_does_not() -> None:
 
 
 def test_a_sender_that_is_held_back_does_not_keep_us_from_reading() -> None:
-    """It takes the answers along once it goes on."""
+    """Data is received while our send waits for the peer, and the answers are sent with it."""
 
     async def main() -> None:
         async with streams_of(tcp_sockets()) as (a, b), Group() as group:
@@ -333,7 +333,7 @@ def test_a_sender_that_is_held_back_does_not_keep_us_from_reading() -> None:
 
 
 def test_a_peer_that_asks_and_never_reads_is_held_back() -> None:
-    """What is to be answered does not pile up."""
+    """A peer that sends commands and does not read is not read from without limit."""
 
     async def main() -> None:
         sockets = tcp_sockets()
@@ -357,7 +357,7 @@ def test_a_peer_that_asks_and_never_reads_is_held_back() -> None:
 
 
 def test_what_came_before_the_peer_left_is_had() -> None:
-    """Though it cannot be answered any more."""
+    """Data is received although commands before it can no longer be answered."""
 
     async def main() -> None:
         async with streams_of(tcp_sockets()) as (a, b), Group() as group:
@@ -373,7 +373,7 @@ def test_what_came_before_the_peer_left_is_had() -> None:
 
 
 def test_a_subnegotiation_without_end_is_the_peers_failure() -> None:
-    """In words that say which."""
+    """The failure is PROTOCOL, and the message names the peer."""
 
     async def main() -> None:
         async with streams_of(tcp_sockets()) as (a, b), Group() as group:
@@ -393,7 +393,7 @@ def test_a_subnegotiation_without_end_is_the_peers_failure() -> None:
 
 
 def test_it_is_no_socket_any_more() -> None:
-    """The system's kernel moves nothing past it: no descriptor is offered."""
+    """The stream is no ``SocketStream``, so that its data is not spliced."""
 
     async def main() -> None:
         async with streams_of(tcp_sockets()) as (a, _), Group() as group:
