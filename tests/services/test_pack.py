@@ -1,4 +1,4 @@
-"""Formats: struct itself is the judge of its own; what struct lets pass in silence is refused here."""
+"""Formats of ``pack`` and ``unpack``: the results are those of struct, and what struct silently accepts is refused."""
 
 import math
 import random
@@ -26,22 +26,22 @@ LITTLE = sys.byteorder == "little"
 
 
 def oracle(form: str) -> str:
-    """Return the format as struct wants it: what has no mark is in network order."""
+    """Return the format for struct, where one without a mark is in network order."""
     return form if form[0] in "@=<>!" else "!" + form
 
 
 def pack(form: str, *words: str) -> bytes:
-    """Return the bytes of words."""
+    """Return the words packed as bytes."""
     return parse(form, MOST).pack(words)
 
 
 def unpack(form: str, data: bytes) -> list[Value]:
-    """Return the values of bytes."""
+    """Return the values unpacked from bytes."""
     return parse(form, MOST, reading=True).unpack(data)
 
 
 def refusal(form: str, *words: str) -> str:
-    """Return why these words are not packed."""
+    """Return the message with which these words are refused."""
     with pytest.raises(Invalid) as refused:
         pack(form, *words)
     assert str(refused.value).isprintable()
@@ -49,7 +49,7 @@ def refusal(form: str, *words: str) -> str:
 
 
 def failure(form: str, data: bytes, offset: int = 0) -> Failure:
-    """Return why these bytes are not unpacked."""
+    """Return the failure to unpack these bytes."""
     with pytest.raises(Failure) as failed:
         parse(form, MOST, reading=True).unpack(data, offset)
     return failed.value
@@ -57,7 +57,7 @@ def failure(form: str, data: bytes, offset: int = 0) -> Failure:
 
 # -- the vectors of CPython's test_struct
 
-# Format, word, big-endian bytes (little-endian ones are the same in reverse, but for strings), what comes back.
+# Format, word, big-endian bytes (little-endian ones are reversed, except for strings), unpacked value.
 VECTORS: list[tuple[str, str, bytes, Value]] = [
     ("c", "a", b"a", b"a"),
     ("xc", "a", b"\0a", b"a"),
@@ -95,7 +95,7 @@ VECTORS: list[tuple[str, str, bytes, Value]] = [
 
 @pytest.mark.parametrize(("form", "word", "big", "value"), VECTORS)
 def test_vector(form: str, word: str, big: bytes, value: Value) -> None:
-    """Each code of struct packs and unpacks as in Python, in every order, and without a mark in that of the network."""
+    """Each code of struct packs and unpacks as in Python, in every byte order; the default is network order."""
     little = big if set(form) & set("xcs") else big[::-1]
     for mark, data in {"": big, ">": big, "!": big, "<": little, "=": little if LITTLE else big}.items():
         assert pack(mark + form, word) == data
@@ -104,7 +104,7 @@ def test_vector(form: str, word: str, big: bytes, value: Value) -> None:
 
 
 def test_sizes_are_those_of_struct() -> None:
-    """A format with every code, and three times each, is as long as struct says, padding included."""
+    """Formats with every code, once and three times, have the size that struct gives, with padding."""
     for form in (
         "cbxxxxxxhhhhiillffd?",
         "3c3b18x12h6i6l6f3d3?",
@@ -122,7 +122,7 @@ def test_sizes_are_those_of_struct() -> None:
 
 
 def numbers(bits: int) -> Sequence[int]:
-    """Return the powers of two, some random numbers, their negatives, and those beside them."""
+    """Return powers of two, random numbers, their negatives, and the numbers next to them."""
     chance = random.Random(bits)
     bases = [1 << power for power in range(bits + 3)] + [chance.randrange(1 << bits) for _ in range(8)]
     return [
@@ -132,7 +132,7 @@ def numbers(bits: int) -> Sequence[int]:
 
 @pytest.mark.parametrize("form", [*(mark + code for mark in ORDERS for code in INTEGERS), "@n", "@N", "@P"])
 def test_integers(form: str) -> None:
-    """Every number that fits is packed as struct packs it and comes back; every other is refused."""
+    """A number that fits is packed as by struct and unpacks to itself; any other is refused."""
     size = struct.calcsize(oracle(form))
     for number in numbers(8 * size):
         signed = form[-1] in "bhilqn"
@@ -189,7 +189,7 @@ def test_integers(form: str) -> None:
     ],
 )
 def test_what_is_no_integer(code: str, word: str) -> None:
-    """Nothing but ASCII digits, with a minus or 0x if wanted, is a number; a leading zero might mean octal."""
+    """A number has only ASCII digits, perhaps after a minus or 0x; a leading zero, which may mean octal, is refused."""
     assert "is not a whole number, such as 80, -1 or 0x50" in refusal(code, word)
 
 
@@ -197,13 +197,13 @@ def test_what_is_no_integer(code: str, word: str) -> None:
     ("word", "number"), [("0x50", 80), ("-0x8000", -32768), ("0XfF", 255), ("-0", 0), ("0x0001", 1)]
 )
 def test_hex_integers(word: str, number: int) -> None:
-    """A number may be typed in hex."""
+    """A number may be given in hexadecimal."""
     assert unpack("h", pack("h", word)) == [number]
 
 
 @pytest.mark.parametrize("word", ["9" * 5000, "-" + "9" * 5000, "0x" + "f" * 5000, str(1 << 64)])
 def test_integers_of_any_length(word: str) -> None:
-    """A number of any number of digits is out of range, and a message repeats the first of them."""
+    """A number with thousands of digits is out of range, and the message shows only the first digits."""
     message = refusal("Q", word)
     assert message.startswith("field 1 (Q at offset 0): ") and message.endswith(f" is not between 0 and {2**64 - 1}")
     assert len(message) < 120
@@ -211,7 +211,7 @@ def test_integers_of_any_length(word: str) -> None:
 
 @pytest.mark.parametrize("form", [mark + code for mark in ("", "=", "<", ">", "!") for code in "nNP"])
 def test_native_codes_want_native_order(form: str) -> None:
-    """Codes that have no standard size are refused but under @."""
+    """Codes without a standard size are only allowed after @."""
     assert f"{form[-1]!r} is native alone, begin with @" in refusal(form, "0")
 
 
@@ -228,7 +228,7 @@ def test_native_codes_want_native_order(form: str) -> None:
     ],
 )
 def test_strings_that_count_themselves(form: str, word: str, data: bytes, back: bytes) -> None:
-    """A p has its length in its first byte, 255 at most, and is filled up."""
+    """A p has its length, at most 255, in its first byte, and is padded."""
     assert pack(form, word) == data
     assert unpack(form, data) == [back]
 
@@ -242,19 +242,19 @@ def test_strings_that_count_themselves(form: str, word: str, data: bytes, back: 
     ],
 )
 def test_strings_are_not_cut(form: str, word: str, size: int, room: int) -> None:
-    """Where struct keeps the beginning of a string and loses the rest, there is a refusal."""
+    """A string that is too long is refused; struct would truncate it."""
     assert refusal(form, word).endswith(f" is {size} bytes, more than {room}")
 
 
 def test_string_that_counts_more_than_it_has() -> None:
-    """A p whose first byte promises more than its room is malformed; struct returns what there is."""
+    """A p whose first byte is more than its room is malformed; struct would return what there is."""
     error = failure("!H4p", b"\0\1\x09abc", offset=100)
     assert error.exit is Exit.PROTOCOL
     assert str(error) == "cannot unpack field 2 (4p at offset 102): it says that it has 9 bytes, and has room for 3"
 
 
 def test_rounding_to_single() -> None:
-    """A number just below a whole one rounds to it, carry included, and the largest single is not taken for more."""
+    """Numbers are rounded to single precision, with carry; those beyond the largest are refused."""
     for base in range(1, 33):
         below = repr(math.nextafter(base, 0.0))
         assert unpack("<f", pack("<f", below)) == [base]
@@ -303,7 +303,7 @@ ROUNDED_HALVES = [
 
 @pytest.mark.parametrize(("little", "number"), HALVES)
 def test_halves(little: bytes, number: float) -> None:
-    """Half precision is exact both ways, signed zero and infinities included."""
+    """Half precision is exact in both directions, also for signed zeros and infinities."""
     for form, data in (("<e", little), (">e", little[::-1]), ("e", little[::-1]), ("@e", struct.pack("@e", number))):
         assert pack(form, repr(number)) == data
         assert unpack(form, data) == [number]
@@ -311,20 +311,20 @@ def test_halves(little: bytes, number: float) -> None:
 
 @pytest.mark.parametrize(("big", "number"), ROUNDED_HALVES)
 def test_halves_are_rounded_once(big: bytes, number: float) -> None:
-    """What half precision cannot hold exactly is rounded to even, and not by way of single precision."""
+    """Numbers are rounded to half precision directly, to even, without rounding to single precision first."""
     assert pack(">e", repr(number)) == big
 
 
 @pytest.mark.parametrize("form", [">e", "<e"])
 @pytest.mark.parametrize("word", ["65520.0", "65536.0", "1e300", "-65520.0", "-65536.0", "-1e300"])
 def test_halves_that_would_be_infinite(form: str, word: str) -> None:
-    """A finite number is never made infinite."""
+    """A finite number never becomes infinite in half precision."""
     assert refusal(form, word) == f"field 1 (e at offset 0): {word} is beyond what 2 bytes hold"
 
 
 @pytest.mark.parametrize("little", [b"\x01\xfc", b"\x00\xfe", b"\xff\xff", b"\x01\x7c", b"\x00\x7e", b"\xff\x7f"])
 def test_halves_that_are_no_number(little: bytes) -> None:
-    """Every NaN is one, and is packed as a quiet one."""
+    """Every NaN is unpacked as nan, and nan is packed as a quiet NaN."""
     for form, data in (("<e", little), (">e", little[::-1])):
         [number] = unpack(form, data)
         assert isinstance(number, float) and math.isnan(number)
@@ -358,31 +358,31 @@ def test_halves_that_are_no_number(little: bytes) -> None:
     ],
 )
 def test_what_is_no_float(code: str, word: str) -> None:
-    """Nothing but a decimal number in ASCII, inf and nan is a number."""
+    """A float is a decimal number in ASCII, inf or nan."""
     assert "is not a number, such as 1.5, -2, 1e9, inf or nan" in refusal(code, word)
 
 
 @pytest.mark.parametrize("word", ["1e309", "-1e309", "9" * 400, "1e" + "9" * 400])
 def test_doubles_that_would_be_infinite(word: str) -> None:
-    """Nor does a double become infinite, which Python reads such words as."""
+    """A double never becomes infinite, although Python reads such words as infinity."""
     assert "is beyond what 8 bytes hold" in refusal("d", word)
 
 
 @pytest.mark.parametrize("byte", [1, 0x7F, 0xFF, 0x0F, 0xF0])
 def test_any_byte_but_zero_is_true(byte: int) -> None:
-    """Like C, ? asks whether there is anything at all."""
+    """As in C, any byte other than zero is true."""
     assert unpack(">?", bytes([byte])) == [True]
 
 
 @pytest.mark.parametrize("word", ["", "2", "-1", "True", "yes", "on", "test", "4294967296", "\uff11"])
 def test_booleans_are_four_words(word: str) -> None:
-    """Where struct takes anything, there are true, false, 1 and 0."""
+    """A boolean is true, false, 1 or 0; struct would take anything."""
     assert "is none of true, false, 1 and 0" in refusal("?", word)
 
 
 @pytest.mark.parametrize("word", ["", "ab", "é", r"\r\n"])
 def test_a_character_is_one_byte(word: str) -> None:
-    """A c takes one byte, escapes understood."""
+    """A c takes one byte, which may be an escape."""
     assert f" is {len(text.parse(word))} bytes, not 1" in refusal("c", word)
     assert pack("2c", r"\xff", "\\0") == b"\xff\0"
 
@@ -411,7 +411,7 @@ def test_a_character_is_one_byte(word: str) -> None:
     ],
 )
 def test_what_is_no_format(form: str) -> None:
-    """A code that is none, a count without one and white space other than ASCII's are refused, and quoted."""
+    """Unknown codes, counts without a code and white space other than ASCII's are refused, and quoted."""
     with pytest.raises((struct.error, UnicodeEncodeError)):
         struct.calcsize(form)
     assert "is no code" in refusal(form)
@@ -419,15 +419,15 @@ def test_what_is_no_format(form: str) -> None:
 
 @pytest.mark.parametrize("form", ["", " ", "\t\n"])
 def test_empty_format(form: str) -> None:
-    """A format says something."""
+    """An empty format is refused."""
     assert refusal(form) == "the format is empty"
 
 
-# -- struct as the judge
+# -- compared with struct
 
 
 def words_of(code: str) -> st.SearchStrategy[tuple[str, Any]]:
-    """Return a word and its value for a code, within what every order and size of it holds."""
+    """Return a word and its value for a code, within the range of every byte order and size."""
     bits = {"b": 7, "h": 15, "i": 31, "l": 31, "q": 63, "n": 63}
     if code in "efd":
         width = {"e": 16, "f": 32, "d": 64}[code]
@@ -443,12 +443,12 @@ def words_of(code: str) -> st.SearchStrategy[tuple[str, Any]]:
 
 @st.composite
 def struct_cases(draw: st.DrawFn) -> tuple[str, list[str], list[Any]]:
-    """Return a struct format with words for it, and their values."""
+    """Return a struct format, with words for it and their values."""
     mark = draw(st.sampled_from(ORDERS))
     codes = "xsp" + INTEGERS + "efdc?" + ("nNP" if mark == "@" else "")
     form, words, values = mark, [], []
     for code in draw(st.lists(st.sampled_from(codes), min_size=1, max_size=8)):
-        count = draw(st.none() | st.integers(1 if code == "p" else 0, 4))  # struct writes outside of its 0p
+        count = draw(st.none() | st.integers(1 if code == "p" else 0, 4))  # struct writes past the end of its 0p
         times = 1 if count is None else count
         form += draw(st.sampled_from(["", " ", "\n"] if form else [""])) + ("" if count is None else str(count)) + code
         if code in "sp":
@@ -461,14 +461,14 @@ def struct_cases(draw: st.DrawFn) -> tuple[str, list[str], list[Any]]:
                 words.append(word)
                 values.append(value)
     if not mark and {"ip", "hex"} & set(form.split()):
-        form = "!" + form  # else these would be fields
+        form = "!" + form  # without a mark these would be fields
     return form, words, values
 
 
 @PROPERTY
 @given(struct_cases())
 def test_as_struct_does(case: tuple[str, list[str], list[Any]]) -> None:
-    """Any format packs to the bytes, has the size, and unpacks to the values that it has in Python."""
+    """Any format gives the same bytes, size and values as in Python."""
     form, words, values = case
     layout = parse(form, MOST, reading=True)
     data = layout.pack(words)
@@ -511,14 +511,14 @@ def test_as_struct_does(case: tuple[str, list[str], list[Any]]) -> None:
     ],
 )
 def test_fields(form: str, words: list[str], data: bytes, values: list[Value]) -> None:
-    """Fields are in network order, in reverse with le, and come back as they were typed."""
+    """Fields are in network order, or in little-endian order with le, and unpack to what was packed."""
     assert pack(form, *words) == data
     assert unpack(form, data) == values
     assert pack(form, *map(spelled, values)) == data
 
 
 def test_ip_and_hex_are_fields_before_they_are_codes() -> None:
-    """Two words are both; a mark says that struct is meant."""
+    """Both words are fields as well as codes of struct, for which they need a mark."""
     assert pack("ip", "1.2.3.4") == b"\1\2\3\4"
     assert pack("!ip", "1", "") == struct.pack("!ip", 1, b"")
     assert pack("hex", "ff") == b"\xff"
@@ -551,7 +551,7 @@ def test_ip_and_hex_are_fields_before_they_are_codes() -> None:
     ],
 )
 def test_what_does_not_fit_a_field(form: str, word: str, message: str) -> None:
-    """The message names the field, its type, its offset and the word."""
+    """The message has the field, its type, its offset and the word."""
     answer = refusal(f"u16 {form}:name", "1", word)
     assert answer.startswith(f"field 2 'name' ({form} at offset 2): ")
     assert message in answer
@@ -580,14 +580,14 @@ def test_what_does_not_fit_a_field(form: str, word: str, message: str) -> None:
     ],
 )
 def test_what_are_no_fields(form: str, message: str) -> None:
-    """A type that is none, and a name that is none, is taken or could be a position, are refused."""
+    """Unknown types are refused, and names that are invalid, used twice, or could be a position."""
     with pytest.raises(Invalid, match=re.escape(message)):
         parse(form, MOST)
 
 
 @pytest.mark.parametrize("form", ["str u8", "hex:body u8", "str str", "u8 strle:a hex"])
 def test_what_takes_the_rest_comes_last(form: str) -> None:
-    """Nobody could tell where a string without a length ends, if more follows; to pack it is fine."""
+    """For unpacking, a string without a length has to be the last field; packing does not need this."""
     parse(form, MOST)
     with pytest.raises(Invalid, match=r"field [12] \((str|hex|strle)\) needs a length, as str8 has: more follow"):
         parse(form, MOST, reading=True)
@@ -611,12 +611,12 @@ def test_what_takes_the_rest_comes_last(form: str) -> None:
     ],
 )
 def test_too_few_and_too_many_values(form: str, words: list[str], message: str) -> None:
-    """The message names the field that is empty, or the value that is left."""
+    """The message has the field without a value, or the value without a field."""
     assert refusal(form, *words) == message
 
 
 def test_short_and_long_records() -> None:
-    """A record that is short is partial and names the field it ends in; one that is long is malformed."""
+    """A short record is PARTIAL, and the message has the field in which it ends; a long one is PROTOCOL."""
     short = {
         0: "field 1 (H at offset 1000): the record ended after 0 of 2 bytes",
         1: "field 1 (H at offset 1000): the record ended after 1 of 2 bytes",
@@ -649,7 +649,7 @@ def test_short_and_long_records() -> None:
     ids=lambda form: form[:40],
 )
 def test_a_format_that_is_too_large(form: str) -> None:
-    """What would take more than the limit, or more values than memory should hold, is refused by its sum alone."""
+    """A format beyond the limits of bytes or values is refused by its size, without using memory."""
     for reading in (False, True):
         with pytest.raises(Failure) as refused:
             parse(form, MOST, reading=reading)
@@ -658,7 +658,7 @@ def test_a_format_that_is_too_large(form: str) -> None:
 
 
 def test_a_format_as_large_as_may_be() -> None:
-    """The limits themselves are within."""
+    """Formats exactly at the limits are accepted."""
     assert parse("16777216x", MOST).size == MOST
     assert parse("@16777212xi", MOST).size == MOST
     assert parse("str16777216", MOST).size == MOST
@@ -666,7 +666,7 @@ def test_a_format_as_large_as_may_be() -> None:
     assert len(parse(f"{MAX_VALUES}B", MOST).fields) == MAX_VALUES
 
 
-# -- both ways, in any chunks
+# -- packing and unpacking, in any chunks
 
 FIELDS: dict[str, st.SearchStrategy[Any]] = {
     **{f"u{bits}": st.integers(0, (1 << bits) - 1) for bits in (8, 16, 32, 64)},
@@ -685,7 +685,7 @@ FIELDS: dict[str, st.SearchStrategy[Any]] = {
 
 @st.composite
 def field_cases(draw: st.DrawFn) -> tuple[str, list[str], list[Any]]:
-    """Return fields, the last of which may take the rest, with words for them, and their values."""
+    """Return fields, with words for them and their values; the last field may have no length."""
     kinds = draw(
         st.lists(st.sampled_from([kind for kind in FIELDS if kind not in ("str", "hex")]), min_size=1, max_size=6)
     )
@@ -698,7 +698,7 @@ def field_cases(draw: st.DrawFn) -> tuple[str, list[str], list[Any]]:
 
 
 def cut(data: bytes, places: list[int]) -> list[bytes]:
-    """Return the bytes in pieces, none of which is empty."""
+    """Return the bytes in pieces, none of them empty."""
     ends = sorted({place % (len(data) + 1) for place in places} | {len(data)})
     pieces = [data[start:end] for start, end in zip([0, *ends], ends, strict=False)]
     return [piece for piece in pieces if piece]
@@ -714,7 +714,7 @@ def cut(data: bytes, places: list[int]) -> list[bytes]:
 def test_what_was_packed_is_unpacked(
     case: tuple[str, list[str], list[Any]], places: list[int], length: str, times: int
 ) -> None:
-    """Records come back as they were, in both spellings and every order, framed or not, in whatever chunks."""
+    """Records unpack to what was packed, in every format and byte order, framed or not, however they are split."""
     form, words, values = case
     layout = parse(form, MOST, reading=True)
     record, prefix = layout.pack(words), parse_prefix(length)
@@ -736,7 +736,7 @@ def test_what_was_packed_is_unpacked(
     st.lists(st.text(max_size=5), max_size=4),
 )
 def test_any_format_and_any_words(form: str, words: list[str]) -> None:
-    """Whatever is typed, it becomes bytes that come back, or is refused in one line."""
+    """Any format and words are refused in one line, or give bytes that unpack to the same values."""
     try:
         layout = parse(form, MOST)
         data = layout.pack(words)
@@ -753,7 +753,7 @@ def test_any_format_and_any_words(form: str, words: list[str]) -> None:
 @PROPERTY
 @given(struct_cases() | field_cases(), st.binary(max_size=40))
 def test_any_bytes(case: tuple[str, list[str], list[Any]], data: bytes) -> None:
-    """Whatever comes, it is values that can be shown, or is partial or malformed."""
+    """Any bytes unpack to printable values, or are PARTIAL or PROTOCOL."""
     layout = parse(case[0], MOST, reading=True)
     try:
         values = layout.unpack(data)

@@ -1,4 +1,4 @@
-"""Frames, lines and slices: the same in whatever chunks they come, and no chunk is drawn before it is needed."""
+"""Frames, lines and slices: the same records however they are split, read no further than needed."""
 
 from collections.abc import Iterable, Iterator
 
@@ -16,7 +16,7 @@ MOST = 1 << 24
 
 
 def cut(data: bytes, sizes: Iterable[int]) -> list[bytes]:
-    """Return the bytes in chunks of these sizes, and what is left in one."""
+    """Return the bytes in chunks of these sizes, and the rest in one."""
     chunks = []
     for size in sizes:
         chunks.append(data[:size])
@@ -25,13 +25,13 @@ def cut(data: bytes, sizes: Iterable[int]) -> list[bytes]:
 
 
 def no_more(*chunks: bytes) -> Iterator[bytes]:
-    """Yield chunks; nobody may ask for one more."""
+    """Yield chunks; it is an error to ask for more."""
     yield from chunks
     raise AssertionError("a chunk was drawn before it was needed")
 
 
 def until_it_fails(found: Iterator[object]) -> tuple[list[object], Failure]:
-    """Return what came before the failure, and the failure."""
+    """Return what was yielded before the failure, and the failure."""
     came: list[object] = []
     with pytest.raises(Failure) as failed:
         came.extend(iter(lambda: next(found), None))
@@ -44,7 +44,7 @@ SIZES = st.lists(st.integers(1, 40), max_size=40)
 @PROPERTY
 @given(st.lists(st.binary(max_size=30), max_size=6), st.sampled_from(PREFIXES), SIZES)
 def test_frames_come_back(bodies: list[bytes], prefix: Prefix, sizes: list[int]) -> None:
-    """Records with their lengths in front are told apart again, with where they lay, however the stream was cut."""
+    """Records with a length in front are read back with their offsets, however the stream is split."""
     data = b"".join(map(prefix.frame, bodies))
     found = list(frames(Source(cut(data, sizes)), prefix, MOST, repeat=True))
     assert [body for _, body in found] == bodies
@@ -57,7 +57,7 @@ def test_frames_come_back(bodies: list[bytes], prefix: Prefix, sizes: list[int])
 @PROPERTY
 @given(st.lists(st.binary(max_size=30), min_size=1, max_size=4), st.sampled_from(PREFIXES), SIZES, st.integers(0, 999))
 def test_frames_that_end_early(bodies: list[bytes], prefix: Prefix, sizes: list[int], place: int) -> None:
-    """All records that are whole come first; a part of one is told, with the bytes that came, and never yielded."""
+    """Complete records are yielded first; a part of one is a failure, and not yielded."""
     data = b"".join(map(prefix.frame, bodies))
     ends = [len(b"".join(map(prefix.frame, bodies[:number]))) for number in range(len(bodies) + 1)]
     data = data[: place % len(data)]
@@ -80,20 +80,20 @@ def test_frames_that_end_early(bodies: list[bytes], prefix: Prefix, sizes: list[
     ],
 )
 def test_one_frame_that_is_short(data: bytes, message: str) -> None:
-    """Where one record is wanted, there has to be one."""
+    """Without --repeat exactly one record is needed, and a missing or short one is PARTIAL."""
     came, failure = until_it_fails(frames(Source([data]), U16, MOST, repeat=False))
     assert (came, failure.exit, str(failure)) == ([], Exit.PARTIAL, message)
 
 
 def test_one_frame_that_is_followed() -> None:
-    """Bytes after the only record are malformed, and it is not yielded."""
+    """Bytes after the only record are PROTOCOL, and it is not yielded."""
     came, failure = until_it_fails(frames(Source([b"\0\1a", b"\0"]), U16, MOST, repeat=False))
     assert (came, failure.exit) == ([], Exit.PROTOCOL)
     assert str(failure) == "cannot read one record: more bytes follow at offset 3"
 
 
 def test_a_length_beyond_the_limit() -> None:
-    """It is refused as soon as it is read; records before it come first."""
+    """A length beyond the limit is refused as soon as it is read, after the records before it."""
     u32 = parse_prefix("u32")
     chunks = no_more(u32.frame(b"a") + b"\xff\xff", b"\xff\xff01234")
     came, failure = until_it_fails(frames(Source(chunks), u32, MOST, repeat=True))
@@ -106,7 +106,7 @@ def test_a_length_beyond_the_limit() -> None:
 
 
 def test_records_are_yielded_as_soon_as_they_are_whole() -> None:
-    """The next chunk is drawn for a record that needs it, not for one that is there."""
+    """The next chunk is read only when a record needs it."""
     found = frames(Source(no_more(b"\0", b"\2a", b"b\0\0\0\1")), U16, MOST, repeat=True)
     assert [next(found), next(found)] == [(2, b"ab"), (6, b"")]
     found = records(Source(no_more(b"a", b"bcde", b"f")), 2, MOST, repeat=True)
@@ -118,7 +118,7 @@ def test_records_are_yielded_as_soon_as_they_are_whole() -> None:
 @PROPERTY
 @given(st.binary(max_size=60), st.integers(1, 20), SIZES)
 def test_slices(data: bytes, size: int, sizes: list[int]) -> None:
-    """Records of one size are slices, of which the last may be short."""
+    """Records of fixed size are slices of the data, and the last may be short."""
     found = list(records(Source(cut(data, sizes)), size, MOST, repeat=True))
     assert found == [(place, data[place : place + size]) for place in range(0, len(data), size)]
     if len(data) <= size:
@@ -131,14 +131,14 @@ def test_slices(data: bytes, size: int, sizes: list[int]) -> None:
 
 
 def test_what_cannot_repeat() -> None:
-    """A record that takes everything is the only one, and one of nothing would never end."""
+    """A record without a fixed size, or of size 0, cannot repeat."""
     for size in (None, 0):
         with pytest.raises(Invalid, match="--repeat does not apply"):
             list(records(Source([b"a"]), size, MOST, repeat=True))
 
 
 def test_a_rest_beyond_the_limit() -> None:
-    """What takes everything that comes stops at the limit, and asks for no more."""
+    """A record without a fixed size is refused at the limit, and no more is read."""
     assert list(records(Source([b"abc", b"d"]), None, 4, repeat=False)) == [(0, b"abcd")]
     came, failure = until_it_fails(records(Source(no_more(b"abc", b"de")), None, 4, repeat=False))
     assert (came, failure.exit) == ([], Exit.TOO_BIG)
@@ -148,7 +148,7 @@ def test_a_rest_beyond_the_limit() -> None:
 @PROPERTY
 @given(st.lists(st.binary(max_size=20), max_size=6), st.sampled_from(PREFIXES), SIZES)
 def test_lines(texts: list[bytes], prefix: Prefix, sizes: list[int]) -> None:
-    """Each line is a record, an empty one too, and so is what follows the last newline, if anything does."""
+    """Each line, even an empty one, is a record, and so is text after the last newline."""
     data = b"\n".join(texts)
     expected = data.split(b"\n") if data else [b""]
     if not expected[-1]:
@@ -160,7 +160,7 @@ def test_lines(texts: list[bytes], prefix: Prefix, sizes: list[int]) -> None:
     ("most", "why"), [(MOST, "more than 255 bytes (--length)"), (100, "more than 100 bytes (--max-size)")]
 )
 def test_a_line_beyond_the_limit(most: int, why: str) -> None:
-    """A line that is too long is named by its number; those before it come first, and the rest is not asked for."""
+    """A line that is too long is refused with its number, after the lines before it, and no more is read."""
     u8 = parse_prefix("u8")
     longest = b"x" * min(255, most)
     found = lines(no_more(longest[:50], longest[50:] + b"\n" + longest, b"x"), u8, most)
@@ -170,7 +170,7 @@ def test_a_line_beyond_the_limit(most: int, why: str) -> None:
 
 
 def test_the_whole_as_one_record() -> None:
-    """All that comes has one length in front; more than that can tell is invalid, more than the limit too big."""
+    """All input is one record; one too long for its length is invalid, one beyond the limit is TOO_BIG."""
     u8 = parse_prefix("u8")
     assert list(whole([], u8, MOST)) == [b"\0"]
     assert list(whole([b"a", b"\n" + b"b" * 253], u8, MOST)) == [b"\xffa\n" + b"b" * 253]

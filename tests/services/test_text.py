@@ -1,4 +1,4 @@
-"""TEXT: what is shown can be typed again, and reaches no terminal raw."""
+"""TEXT: what is shown can be entered again, and sends no control characters to a terminal."""
 
 import pytest
 from hypothesis import given, settings
@@ -23,7 +23,7 @@ from netkit.services.text import parse, spell
     ],
 )
 def test_spell(data: bytes, text: str) -> None:
-    """Printable UTF-8 is itself; the rest, backslash included, is an escape, the shortest there is."""
+    """Printable UTF-8 is shown as it is, all else and the backslash as the shortest escape."""
     assert spell(data) == text
     assert parse(text) == data
 
@@ -31,7 +31,7 @@ def test_spell(data: bytes, text: str) -> None:
 @settings(deadline=None, database=None)
 @given(st.binary() | st.text().map(lambda text: text.encode("utf-8", "surrogatepass")))
 def test_what_is_spelled_is_read_back(data: bytes) -> None:
-    """Every byte string has a spelling of one printable line, and that is read as the same bytes."""
+    """Any bytes have a printable spelling, which parses back to them."""
     text = spell(data)
     assert text.isprintable()
     assert parse(text) == data
