@@ -1,4 +1,4 @@
-"""A download's file: what it refuses, what it goes on from, and that nothing but the whole is ever in its place."""
+"""The file of a download: what is refused, when it is resumed, and that it appears only when it is complete."""
 
 import errno
 import json
@@ -37,14 +37,14 @@ WHOLE = head(etag='"v1"', content_length=len(BODY))
 
 
 def rest(start: int, **fields: str | int) -> Head:
-    """Return the head of an answer with what is missing from byte ``start`` on."""
+    """Return the head of an answer with the bytes from ``start`` on."""
     about: dict[str, str | int] = {"etag": '"v1"', "content_range": f"bytes {start}-{len(BODY) - 1}/{len(BODY)}"}
     return head(206, **{**about, **fields})
 
 
 @contextmanager
 def downloading(path: Path | str, *, force: bool = False, resume: bool = False, url: str = URL) -> Iterator[Download]:
-    """Open a download, and let go of it at the end."""
+    """Open a download, and close it at the end."""
     download = Download(str(path), url, force=force, resume=resume)
     try:
         yield download
@@ -53,7 +53,7 @@ def downloading(path: Path | str, *, force: bool = False, resume: bool = False, 
 
 
 def write(download: Download, answer: Head, data: bytes) -> None:
-    """Take the head of an answer and write so much of its body."""
+    """Open the download with the head of an answer, and write part of its body."""
 
     async def take() -> None:
         assert not download.conditions or download.fits(answer)
@@ -63,22 +63,22 @@ def write(download: Download, answer: Head, data: bytes) -> None:
 
 
 def cut(path: Path, count: int = 300, answer: Head = WHOLE) -> None:
-    """Leave what a download leaves that was cut after ``count`` bytes."""
+    """Leave behind what an interrupted download leaves after ``count`` bytes."""
     with downloading(path) as download:
         write(download, answer, BODY[:count])
 
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    """Return where the file is to be, in a folder of its own."""
+    """Return the path of the file, in a directory of its own."""
     return tmp_path / "file"
 
 
-# -- its place
+# -- the file and its part
 
 
 def test_the_file_is_there_once_it_is_whole(path: Path) -> None:
-    """Until it is finished there is a part and no file; after that the file and nothing else."""
+    """Before ``finish`` there is only a part, and after it only the file."""
     with downloading(path) as download:
         write(download, WHOLE, BODY)
         assert files(path.parent) == ["file.netkit-info", "file.netkit-part"]
@@ -89,7 +89,7 @@ def test_the_file_is_there_once_it_is_whole(path: Path) -> None:
 
 
 def test_the_old_file_is_whole_until_the_new_one_is(path: Path) -> None:
-    """A reader of the file that is overwritten sees the old content, then the new, never less; it keeps its own."""
+    """A reader of the old file sees it until the new one is complete, and an open file stays the old one."""
     path.write_bytes(b"old")
     with path.open("rb") as reader, downloading(path, force=True) as download:
         write(download, WHOLE, BODY)
@@ -101,7 +101,7 @@ def test_the_old_file_is_whole_until_the_new_one_is(path: Path) -> None:
 @pytest.mark.parametrize("force", [False, True])
 @pytest.mark.parametrize("kind", ["folder", "fifo", "device", "socket"])
 def test_what_is_no_file_stays(path: Path, kind: str, force: bool) -> None:
-    """A folder, a FIFO, a device or a socket is refused with and without --force, and is still there."""
+    """A directory, FIFO, device or socket is refused with and without --force, and is kept."""
     if kind == "folder":
         path.mkdir()
     elif kind == "fifo":
@@ -122,7 +122,7 @@ def test_what_is_no_file_stays(path: Path, kind: str, force: bool) -> None:
 
 
 def test_nobody_is_told_to_force_what_force_does_not_do(path: Path) -> None:
-    """Where there is a folder, --force is not what to try."""
+    """If the file is a directory, the hint does not suggest --force."""
     path.mkdir()
     with pytest.raises(Failure) as caught:
         Download(str(path), URL, force=False, resume=False)
@@ -132,7 +132,7 @@ def test_nobody_is_told_to_force_what_force_does_not_do(path: Path) -> None:
 @pytest.mark.fault("output file that is a link")
 @pytest.mark.parametrize("target", ["precious", "missing"])
 def test_a_link_is_replaced_not_followed(path: Path, target: str) -> None:
-    """With --force the file takes the place of a symbolic link, and what that led to is as it was."""
+    """With --force the file replaces a symbolic link, and the target of the link does not change."""
     precious = path.parent / "precious"
     precious.write_bytes(b"precious")
     path.symlink_to(target)
@@ -151,7 +151,7 @@ def test_a_link_is_replaced_not_followed(path: Path, target: str) -> None:
 
 @pytest.mark.parametrize("target", ["/dev/null", "/dev"])
 def test_a_link_to_what_is_no_file_stays(path: Path, target: str) -> None:
-    """Who writes to /dev/stdout or the like means what it leads to, and must not lose the link."""
+    """A link to a device or directory, such as /dev/stdout, is not replaced even with --force."""
     path.symlink_to(target)
     with pytest.raises(Failure) as caught:
         Download(str(path), URL, force=True, resume=False)
@@ -163,9 +163,9 @@ def test_a_link_to_what_is_no_file_stays(path: Path, target: str) -> None:
 @pytest.mark.parametrize("suffix", [".netkit-part", ".netkit-info"])
 @pytest.mark.parametrize("plant", ["symbolic link", "dangling link", "hard link", "fifo", "folder"])
 def test_nothing_planted_beside_it_is_written(path: Path, suffix: str, plant: str) -> None:
-    """Somebody's link, FIFO or folder in the place of the part or of its info is never written to nor waited for.
+    """A link, FIFO or directory in place of the part or of its info is neither written to nor waited for.
 
-    The part is refused; without its info there is nothing to resume, and the file comes all the same.
+    The part is refused; without its info the download starts anew.
     """
     victim = path.parent / "victim"
     victim.write_bytes(json.dumps(INFO).encode())
@@ -195,7 +195,7 @@ def test_nothing_planted_beside_it_is_written(path: Path, suffix: str, plant: st
 
 
 def test_somebody_elses_file_is_kept(path: Path) -> None:
-    """A file that somebody made while it was downloaded is not overwritten without --force."""
+    """A file that was made during the download is not overwritten without --force."""
     with downloading(path) as download:
         write(download, WHOLE, BODY)
         path.write_bytes(b"theirs")
@@ -206,7 +206,7 @@ def test_somebody_elses_file_is_kept(path: Path) -> None:
 
 
 def test_a_part_that_is_the_file_already(path: Path) -> None:
-    """What was killed between giving the file its name and taking the part's is no obstacle, and is not written to."""
+    """A run that was killed after linking the file, before removing the part, does not affect the next one."""
     cut(path, len(BODY))
     path.hardlink_to(f"{path}.netkit-part")
     with downloading(path, force=True, resume=True) as download:
@@ -218,7 +218,7 @@ def test_a_part_that_is_the_file_already(path: Path) -> None:
 
 
 def test_two_at_once(path: Path) -> None:
-    """While one writes the part another is refused; once the first is done the second does it anew."""
+    """A second download of the same file is refused until the first has finished."""
     with downloading(path) as first:
         write(first, WHOLE, BODY[:10])
         with pytest.raises(Failure) as caught:
@@ -235,7 +235,7 @@ def test_two_at_once(path: Path) -> None:
 
 @pytest.mark.parametrize("mask", [0o022, 0o077])
 def test_mode_of_a_new_file(path: Path, mask: int) -> None:
-    """A new file has the mode that any program's would have."""
+    """A new file has the mode that the umask gives."""
     before = os.umask(mask)
     try:
         with downloading(path) as download:
@@ -248,22 +248,22 @@ def test_mode_of_a_new_file(path: Path, mask: int) -> None:
 
 @pytest.mark.parametrize(("mode", "kept"), [(0o600, 0o600), (0o755, 0o755), (0o444, 0o444), (0o6755, 0o755)])
 def test_mode_of_a_file_that_is_overwritten(path: Path, mode: int, kept: int) -> None:
-    """The permissions of the old file are kept, and its part is nobody's that could not read it; never a set-id bit.
+    """The new file has the old one's permissions without set-id bits; its part, too, but its owner can read and write.
 
-    The new file may be another user's than the old one was.
+    The new file may have another owner than the old one.
     """
     path.write_bytes(b"old")
     path.chmod(mode)
     with downloading(path, force=True) as download:
         write(download, WHOLE, BODY)
         part = stat.S_IMODE(os.stat(f"{path}.netkit-part").st_mode)
-        assert part == kept | 0o600  # it is opened again to go on
+        assert part == kept | 0o600  # the owner opens it again to resume
         download.finish()
     assert stat.S_IMODE(path.stat().st_mode) == kept
 
 
 def test_a_folder_without_hard_links(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where the file system has no hard links (FAT) the file is renamed, and somebody else's is kept there too."""
+    """On a file system without hard links (FAT) the file is renamed, and still does not overwrite another one."""
 
     def refused(*_: Any) -> None:
         raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
@@ -284,19 +284,19 @@ def test_a_folder_without_hard_links(path: Path, monkeypatch: pytest.MonkeyPatch
 
 @pytest.mark.parametrize("name", ["-", "-o", "a\nb", "\udcff\x1b[31m", "é", "n" * 240])
 def test_names(tmp_path: Path, name: str) -> None:
-    """Whatever a file may be called, a download may be."""
+    """Any name that a file can have is possible."""
     with downloading(tmp_path / name) as download:
         write(download, WHOLE, BODY)
         download.finish()
     assert files(tmp_path) == [name]
 
 
-# -- what is left
+# -- what an interrupted download leaves
 
 
 @pytest.mark.parametrize("answer", [WHOLE, head(), head(etag='W/"weak"'), head(404, etag='"v1"')])
 def test_what_is_left_after_a_cut(path: Path, answer: Head) -> None:
-    """A part is kept with its info if a later run can go on with it, and else nothing is."""
+    """The part is kept with its info if a later run can resume it, and removed otherwise."""
     with downloading(path) as download:
         write(download, answer, BODY[:300])
     wanted = ["file.netkit-info", "file.netkit-part"] if answer is WHOLE else []
@@ -304,7 +304,7 @@ def test_what_is_left_after_a_cut(path: Path, answer: Head) -> None:
 
 
 def test_nothing_is_left_of_nothing(path: Path) -> None:
-    """A download that never got a byte leaves no trace, whether it was answered or not."""
+    """A download that received no data leaves nothing."""
     for answer in (None, WHOLE):
         with downloading(path) as download:
             if answer is not None:
@@ -313,7 +313,7 @@ def test_nothing_is_left_of_nothing(path: Path) -> None:
 
 
 def test_an_earlier_part_outlives_a_failure(path: Path) -> None:
-    """What an earlier run left is kept by a run that was never answered, with and without --resume."""
+    """A run that got no answer keeps the part of an earlier one, with and without --resume."""
     cut(path)
     for resume in (False, True):
         with downloading(path, resume=resume):
@@ -323,11 +323,11 @@ def test_an_earlier_part_outlives_a_failure(path: Path) -> None:
             assert download.before == 300
 
 
-# -- going on
+# -- resuming
 
 
 def test_going_on(path: Path) -> None:
-    """What is missing is asked for, on the condition that it is the same version, and is put behind what came."""
+    """The missing bytes are asked for, on condition that the version is the same, and appended."""
     cut(path)
     with downloading(path, resume=True) as download:
         assert download.conditions == [("Range", b"bytes=300-"), ("If-Range", b'"v1"')]
@@ -341,7 +341,7 @@ def test_going_on(path: Path) -> None:
 
 
 def test_another_version_comes_all_anew(path: Path) -> None:
-    """An answer with all of it is the content alone, and what is kept then is of the new version."""
+    """A complete answer replaces the part, whose info is then that of the new version."""
     cut(path)
     with downloading(path, resume=True) as download:
         write(download, head(etag='"v2"', content_length=9), b"new")
@@ -353,7 +353,7 @@ def test_another_version_comes_all_anew(path: Path) -> None:
 
 
 def test_a_part_that_is_whole(path: Path) -> None:
-    """Of a part that is whole the last byte is asked for again, since it may be of a version that is no more."""
+    """Of a complete part the last byte is asked for again, as it may be of an old version."""
     cut(path, len(BODY))
     with downloading(path, resume=True) as download:
         assert download.conditions == [("Range", b"bytes=1023-"), ("If-Range", b'"v1"')]
@@ -363,7 +363,7 @@ def test_a_part_that_is_whole(path: Path) -> None:
 
 
 def test_no_such_range(path: Path) -> None:
-    """After ``restart`` all is asked for, and what was there is not in the way."""
+    """After ``restart`` everything is asked for, and the old part does not matter."""
     cut(path)
     with downloading(path, resume=True) as download:
         download.restart()
@@ -389,7 +389,7 @@ def test_no_such_range(path: Path) -> None:
     ],
 )
 def test_a_date_tells_versions_apart(path: Path, last: str | None, date: str | None, wanted: str | None) -> None:
-    """Without an entity tag it is the date of the last change, if that was a minute before the answer at least."""
+    """Without an entity tag, Last-Modified is the validator if it is at least a minute before Date."""
     fields = {name: value for name, value in (("last_modified", last), ("date", date)) if value is not None}
     cut(path, answer=head(**fields))
     with downloading(path, resume=True) as download:
@@ -422,9 +422,9 @@ def test_a_date_tells_versions_apart(path: Path, last: str | None, date: str | N
     ],
 )
 def test_ranges(path: Path, fields: dict[str, str | int], size: int | None, count: int, code: Exit | None) -> None:
-    """Only the range that was asked for is put behind what came: to the end, of a file of that size, of that version.
+    """A range is appended only if it starts where the part ends, and fits the size and version of the file.
 
-    What is refused leaves the part as it was; what was too short or too long is no file.
+    If it is refused the part does not change; if the body is too short or too long there is no file.
     """
     length = {} if size is None else {"content_length": size}
     cut(path, answer=head(etag='"v1"', **length))
@@ -450,7 +450,7 @@ def test_ranges(path: Path, fields: dict[str, str | int], size: int | None, coun
     [{"etag": '"v2"'}, {"etag": '"v1"', "content_range": "bytes 300-1999/2000"}, {"etag": 'W/"v1"'}],
 )
 def test_the_range_of_another_version(path: Path, fields: dict[str, str | int]) -> None:
-    """Some servers look at no If-Range: what they send of another version is not put behind what came."""
+    """A range of another version, from a server that ignores If-Range, is not appended."""
     cut(path)
     with downloading(path, resume=True) as download:
         assert not download.fits(rest(300, **fields))
@@ -463,7 +463,7 @@ def test_the_range_of_another_version(path: Path, fields: dict[str, str | int]) 
 
 @pytest.mark.parametrize(("modified", "same"), [(LONG_AGO, True), (None, True), (DATE, False)])
 def test_the_range_of_another_date(path: Path, modified: str | None, same: bool) -> None:
-    """Where a date tells versions apart, a range with another date is of another version."""
+    """If the validator is a date, a range with another date is of another version."""
     cut(path, answer=head(last_modified=LONG_AGO, date=DATE, content_length=len(BODY)))
     said = {} if modified is None else {"last_modified": modified}
     with downloading(path, resume=True) as download:
@@ -472,7 +472,7 @@ def test_the_range_of_another_date(path: Path, modified: str | None, same: bool)
 
 @pytest.mark.parametrize("status", [204, 300, 304])
 def test_what_is_no_part_of_the_file(path: Path, status: int) -> None:
-    """An answer that is neither the file nor the rest of it is refused, and the part stays."""
+    """An answer that has neither the file nor a range of it is refused, and the part is kept."""
     cut(path)
     with downloading(path, resume=True) as download, pytest.raises(Failure) as caught:
         download.fits(head(status))
@@ -482,7 +482,7 @@ def test_what_is_no_part_of_the_file(path: Path, status: int) -> None:
 
 @pytest.mark.parametrize("whole", [True, False])
 def test_a_part_that_was_replaced(path: Path, whole: bool) -> None:
-    """What stands under the part's name by now is another's: it is neither put in the file's place nor removed."""
+    """A part that was replaced by that of another download is neither renamed nor removed."""
     first = Download(str(path), URL, force=False, resume=False)
     write(first, head(), BODY)
     Path(f"{path}.netkit-part").unlink()
@@ -497,7 +497,7 @@ def test_a_part_that_was_replaced(path: Path, whole: bool) -> None:
 
 
 def forged(path: Path, info: bytes, part: bytes = BODY[:300]) -> list[tuple[str, bytes]]:
-    """Put a part and its info there, go through an answer to what is asked for, and return the conditions."""
+    """Write a part and its info, download with --resume, and return the conditions of the request."""
     Path(f"{path}.netkit-part").write_bytes(part)
     Path(f"{path}.netkit-info").write_bytes(info)
     with downloading(path, resume=True) as download:
@@ -553,12 +553,12 @@ def forged(path: Path, info: bytes, part: bytes = BODY[:300]) -> list[tuple[str,
     ids=lambda info: repr(info[:80])[2:-1],
 )
 def test_info_that_says_nothing(path: Path, info: bytes) -> None:
-    """From a part whose info is missing a word, torn, forged or of another URL nothing goes on: all is asked for."""
+    """A part whose info is incomplete, truncated, forged or for another URL is not resumed."""
     assert forged(path, info) == []
 
 
 def test_info_that_is_missing(path: Path) -> None:
-    """From a part alone nothing goes on."""
+    """A part without info is not resumed."""
     cut(path)
     os.unlink(f"{path}.netkit-info")
     with downloading(path, resume=True) as download:
@@ -566,7 +566,7 @@ def test_info_that_is_missing(path: Path) -> None:
 
 
 def test_info_that_is_a_link(path: Path) -> None:
-    """What a symbolic link leads to is not read, though it be sound."""
+    """An info that is a symbolic link is not read, even if its target is valid."""
     cut(path)
     info = Path(f"{path}.netkit-info")
     info.rename(path.parent / "elsewhere")
@@ -576,7 +576,7 @@ def test_info_that_is_a_link(path: Path) -> None:
 
 
 def test_info_of_another_user(path: Path) -> None:
-    """What somebody else wrote there is not believed."""
+    """An info that belongs to another user is not read."""
     cut(path)
     if os.geteuid():
         pytest.skip("only root can give files away")
@@ -586,7 +586,7 @@ def test_info_of_another_user(path: Path) -> None:
 
 
 def test_part_of_another_user(path: Path) -> None:
-    """What somebody else can write to while we do is refused."""
+    """A part that belongs to another user, who could write to it, is refused."""
     cut(path)
     if os.geteuid():
         pytest.skip("only root can give files away")
@@ -603,6 +603,6 @@ def test_part_of_another_user(path: Path) -> None:
     )
 )
 def test_any_info(change: dict[str, Any]) -> None:
-    """Whatever the info says, the file is what the server sent, or there is none; no fault but a Failure."""
+    """Whatever the info says, the file is what the server sent or there is none, and only a Failure is raised."""
     with TemporaryDirectory() as folder:
         forged(Path(folder) / "file", json.dumps({**INFO, **change}).encode())

@@ -1,4 +1,4 @@
-"""When a server wants to be asked again, and when there is another try."""
+"""When ``fetch`` tries again, and what a server's Retry-After means."""
 
 import pytest
 
@@ -29,14 +29,14 @@ REFUSED = Failure(Exit.CONNECT, "connect to h:80", "connection refused")
     ],
 )
 def test_retry_after(text: str | None, date: str | None, seconds: float | None) -> None:
-    """Seconds, or a date that counts from the answer's own or else from our clock; anything else says nothing."""
+    """Seconds, or a date relative to the answer's Date or to our clock; anything else is ignored."""
     given = [(b"retry-after", text), (b"date", date)]
     head = Head(503, "", [(name, value.encode()) for name, value in given if value is not None], b"")
     assert retry_after(head, lambda: NOON_SECONDS) == seconds
 
 
 def pauses(most: int | None, patience: float | None, after: float | None = None) -> tuple[list[float], Failure]:
-    """The pauses after tries that are all in vain, and what is raised in the end."""
+    """The pauses between tries that all fail, and the failure at the end."""
     found: list[float] = []
 
     def observe(event: events.CoreEvent) -> None:
@@ -77,7 +77,7 @@ def pauses(most: int | None, patience: float | None, after: float | None = None)
 def test_tries(
     most: int | None, patience: float | None, after: float | None, expected: list[float], code: Exit
 ) -> None:
-    """Pauses double, or are what the server wants; the last failure is raised, or that the patience is over."""
+    """Pauses double, or are those of the server; the failure is that of the last try, or TIMEOUT after the time."""
     found, failure = pauses(most, patience, after)
     assert found == pytest.approx(expected)
     assert failure.exit is code

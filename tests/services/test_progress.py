@@ -1,4 +1,4 @@
-"""How far a conversation is."""
+"""The progress of a conversation."""
 
 import os
 import socket
@@ -16,7 +16,7 @@ from netkit.services.progress import Moving, Shown, Ways
 
 
 def test_what_is_sent_is_what_was_acknowledged(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Bytes that the system still holds are not shown as sent: a slow peer would seem to have them all at once."""
+    """Only acknowledged bytes are shown as sent, not those that the system still holds for a slow peer."""
     monkeypatch.setattr(os, "isatty", lambda fd: False)
     seen: list[Moving] = []
     rows: list[Sequence[Transfer]] = []
