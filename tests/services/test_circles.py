@@ -1,4 +1,4 @@
-"""What was made for a client goes when the client does, and not only once somebody looks for circles of objects."""
+"""The objects of a client are freed when it leaves, without waiting for the garbage collector."""
 
 import gc
 import socket
@@ -25,25 +25,25 @@ Leaving = Callable[[Client], None]
 
 
 def ending(client: Client) -> None:
-    """Send a word and the end."""
+    """Send a word and our end."""
     client.socket.sendall(b"word")
     client.socket.shutdown(socket.SHUT_WR)
 
 
 def resetting(client: Client) -> None:
-    """Send a word, and leave by a reset."""
+    """Send a word, and reset the connection."""
     client.socket.sendall(b"word")
     client.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     client.socket.close()
 
 
 def conversation(input: Input) -> Conversation:
-    """How clients are joined to what has this kind of input."""
+    """A conversation of clients with this kind of input."""
     return Conversation(ending=Ending(input=input, shutdown=AT_ONCE), incoming=lambda stream: [], observe=ignore)
 
 
 def to(port: int) -> Handler:
-    """A relay to a port of this machine."""
+    """A relay to a port on loopback."""
     there = Endpoint("127.0.0.1", port)
     return forwarding(there, lambda client: Dialling(), changes=lambda: [], keepalive=None, observe=ignore)
 
@@ -63,7 +63,7 @@ HANDLERS: dict[str, Callable[[Peer], Handler]] = {
     "name", [pytest.param(name, marks=[pytest.mark.process] * (name == "program")) for name in HANDLERS]
 )
 def test_no_circle_is_left_of_a_client(name: str, leave: Leaving) -> None:
-    """The collector finds nothing of ours after clients that ended, and after those that reset."""
+    """The collector finds no objects of netkit after clients that ended or reset."""
     found: list[str] = []
 
     async def script(server: Server) -> None:
@@ -90,7 +90,7 @@ def test_no_circle_is_left_of_a_client(name: str, leave: Leaving) -> None:
 
 
 def test_errors_that_led_to_each_other_hold_no_frames() -> None:
-    """Causes, contexts and members of groups let go of their frames, and one that is its own cause ends."""
+    """Frames of causes, contexts and members of groups are dropped, even if an error is its own cause."""
     errors: list[BaseException] = []
     try:
         try:

@@ -1,4 +1,4 @@
-"""Many clients on one terminal, in memory: what each gets and what is kept of each, to the byte and the second."""
+"""Many clients that share one terminal, in memory: what each receives, and how much is held for each."""
 
 import re
 import tracemalloc
@@ -33,7 +33,7 @@ FILLS = st.sampled_from([b"x", b"\r", b"\0", b"\xff", b"\t"])
 
 
 def cut(whole: bytes, where: list[int]) -> list[bytes]:
-    """Cut bytes into chunks, at places about the line ends and the multiples of 64 KiB."""
+    """Split bytes into chunks, near line ends and multiples of 64 KiB."""
     ends = [found.start() for found in re.finditer(b"\n", whole)]
     places = [edge + shift for edge in (*ends, *range(0, len(whole), MAX_LINE)) for shift in (-1, 0, 1)]
     edges = sorted({0, len(whole), *(places[each % len(places)] for each in where if places)})
@@ -41,7 +41,7 @@ def cut(whole: bytes, where: list[int]) -> list[bytes]:
 
 
 def pieces(whole: bytes) -> list[bytes]:
-    """Return what lines are to be written for ``whole``, a last one without a newline included."""
+    """Return the lines to be written for ``whole``, with its last one even without a newline."""
     lines = whole.removesuffix(b"\n").split(b"\n") if whole else []
     return [line[i : i + MAX_LINE] for line in lines for i in range(0, max(len(line), 1), MAX_LINE)]
 
@@ -49,11 +49,11 @@ def pieces(whole: bytes) -> list[bytes]:
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.tuples(LENGTHS, FILLS), max_size=4), st.lists(st.integers(0, 100), max_size=5))
 def test_labelled_lines_are_the_same_under_every_chunking(lines: list[tuple[int, bytes]], where: list[int]) -> None:
-    """Each line comes once with its label, one over 64 KiB in pieces with a label each, however the bytes arrived."""
+    """Each line gets a label, and a line over 64 KiB one for each piece, however the bytes are split."""
     whole = b"\n".join(fill * length for length, fill in lines)
     change = labelled("label")
     out = b"".join(change(chunk) for chunk in cut(whole, where)) + change(b"")
-    # Compared by lengths first: a difference in bulk is no use on a screen.
+    # Lengths are compared first, as a difference in so much data would be unreadable.
     wanted = [HEAD + piece for piece in pieces(whole)]
     got = out.removesuffix(b"\n").split(b"\n") if out else []
     assert [len(line) for line in got] == [len(line) for line in wanted]
@@ -62,14 +62,14 @@ def test_labelled_lines_are_the_same_under_every_chunking(lines: list[tuple[int,
 
 
 def test_a_line_of_64_kib_is_one_line_when_its_newline_comes_later() -> None:
-    """Such a line is not over 64 KiB: it is one piece, and no empty line follows it."""
+    """A line of exactly 64 KiB is one piece, without an empty line after it."""
     change = labelled("label")
     out = change(b"x" * MAX_LINE) + change(b"\n") + change(b"next\n") + change(b"")
     assert [line[len(HEAD) :] for line in out.splitlines()] == [b"x" * MAX_LINE, b"next"]
 
 
 def test_a_line_without_an_end_does_not_pile_up() -> None:
-    """Of a line that never ends at most 64 KiB are kept, and every whole piece is passed on."""
+    """Of a line without an end at most 64 KiB are held, and every full piece is passed on."""
     change = labelled("label")
     got = sum(change(b"x" * 1000).count(b"x") for _ in range(1000))
     assert 1_000_000 - MAX_LINE <= got < 1_000_000
@@ -79,7 +79,7 @@ def test_a_line_without_an_end_does_not_pile_up() -> None:
 
 
 class Desk:
-    """A terminal whose stdin is typed by a test and whose stdout is a list of chunks, taken while it is not full."""
+    """A terminal whose stdin has what a test types, and whose stdout is a list of chunks, unless it is full."""
 
     def __init__(self) -> None:
         self.typed: list[bytes] = []
@@ -90,12 +90,12 @@ class Desk:
         self.changed = Condition()
 
     def type(self, data: bytes) -> None:
-        """Let stdin hold ``data`` next, b"" for its end."""
+        """Append ``data`` to stdin; b"" is its end."""
         self.typed.append(data)
         self.changed.notify_all()
 
     def drain(self) -> None:
-        """Let stdout take bytes again."""
+        """Let stdout accept bytes again."""
         self.full = False
         self.changed.notify_all()
 
@@ -116,7 +116,7 @@ class Desk:
 
 
 class Client:
-    """One client: ``stream`` is its end; ``served`` the moment at which the server had done with it."""
+    """A client: ``stream`` is its end, ``served`` the time at which its handler ended."""
 
     def __init__(self, group: Group, service: Service, name: str) -> None:
         self.stream, self._servers = memory.pair()
@@ -139,7 +139,7 @@ class Client:
 
     @property
     def incoming(self) -> bytearray:
-        """What has come and was not read."""
+        """The bytes that arrived and were not read yet."""
         return self.stream._in.buffer
 
     async def read(self, count: int) -> bytes:
@@ -155,21 +155,21 @@ def unchanged(stream: object) -> list[Callable[[], Change]]:
 
 
 def broadcast(desk: Desk, ending: Ending = Ending(), observe: Callable[[object], None] = lambda event: None) -> Service:
-    """Return the service of a crowd at the desk."""
+    """Return the service that sends the desk's stdin to all clients."""
     return keeping(desk, Conversation(ending, unchanged, observe))  # type: ignore[arg-type]
 
 
 async def settle() -> None:
-    """Let all who can go on do so."""
+    """Let all tasks run until they wait."""
     for _ in range(20):
         await sleep(0)
 
 
-# -- stdin for all
+# -- stdin for all clients
 
 
 def test_stdin_waits_for_the_first_client_and_goes_to_all() -> None:
-    """Nothing is read before somebody is there; then all get the same, and the end, and so do those who come later."""
+    """Stdin is read once there is a client; all get the same data, and later clients get the end, too."""
     desk = Desk()
 
     async def main() -> None:
@@ -192,7 +192,7 @@ def test_stdin_waits_for_the_first_client_and_goes_to_all() -> None:
             for client in (one, two, three):
                 assert await client.read(1) == b""
             await sleep(3600)
-            assert one.served is None  # its own direction is open for as long as it likes
+            assert one.served is None  # it may still send
             await one.stream.send(b"late")
             for client in (one, two, three):
                 await client.stream.send_eof()
@@ -205,7 +205,7 @@ def test_stdin_waits_for_the_first_client_and_goes_to_all() -> None:
 
 
 def test_input_that_comes_as_the_only_client_is_let_go_is_for_the_next() -> None:
-    """Typed in the very moment in which the last client ends and is not waited for, a line goes to the next one."""
+    """A line that is typed at the moment when the last client ends goes to the next client."""
     desk = Desk()
 
     async def main() -> None:
@@ -229,7 +229,7 @@ def test_input_that_comes_as_the_only_client_is_let_go_is_for_the_next() -> None
 
 
 def test_a_client_alone_sets_the_pace() -> None:
-    """However slow it is, it is never behind: stdin is not read on before it took what there was."""
+    """A single client is never cut, however slow: stdin is read only after it took the data before."""
     desk = Desk()
     cut: list[object] = []
 
@@ -242,7 +242,7 @@ def test_a_client_alone_sets_the_pace() -> None:
                 desk.type(bytes(100_000))
             client = Client(group, service, "slow")
             await sleep(3600)
-            assert desk.reads <= 3  # one in the connection, one on its way, one in hand
+            assert desk.reads <= 3  # one in the connection, one being sent, one just read
             got = 0
             while got < 4_000_000:
                 got += len(await client.stream.recv())
@@ -253,7 +253,7 @@ def test_a_client_alone_sets_the_pace() -> None:
 
 
 def test_who_falls_behind_is_cut_with_one_event_and_the_rest_miss_nothing() -> None:
-    """More than 1 MiB behind the others a client is reset, no sooner; stdin is read at the pace of the fastest."""
+    """A client more than 1 MiB behind the others is reset, not before; stdin is read at the pace of the fastest."""
     desk = Desk()
     cut: list[object] = []
 
@@ -267,7 +267,7 @@ def test_who_falls_behind_is_cut_with_one_event_and_the_rest_miss_nothing() -> N
             for number in range(40):
                 desk.type(b"%c" % number * 65_536)
                 assert await quick.read(65_536) == b"%c" % number * 65_536
-                # one is in its connection, one on its way to it, 16 wait, and one more is too much
+                # one is in its connection, one is being sent, 16 wait, and one more is too many
                 assert bool(cut) == (number >= 18), number
             assert [type(event) for event in cut] == [Cut]
             assert stuck.how == "cannot send to stuck: it is 1 MiB behind"
@@ -278,7 +278,7 @@ def test_who_falls_behind_is_cut_with_one_event_and_the_rest_miss_nothing() -> N
 
 
 def test_small_pieces_cost_a_client_that_never_reads_little_too() -> None:
-    """What waits for a client is bounded in memory, not only in bytes: 16 MiB for the 1 MiB that it may be behind."""
+    """Small pieces for a slow client have little overhead: 1 MiB of them takes at most 16 MiB of memory."""
     desk = Desk()
     count = 10_000
 
@@ -289,7 +289,7 @@ def test_small_pieces_cost_a_client_that_never_reads_little_too() -> None:
             group.start_soon(service.beside())
             stuck, quick = Client(group, service, "stuck"), Client(group, service, "quick")
             await settle()
-            desk.type(bytes(2 * memory.CAPACITY))  # fills the connection of the one who does not read
+            desk.type(bytes(2 * memory.CAPACITY))  # fills the connection of the client that does not read
             await quick.read(2 * memory.CAPACITY)
             before, _ = tracemalloc.get_traced_memory()
             for number in range(count // 2):
@@ -307,11 +307,11 @@ def test_small_pieces_cost_a_client_that_never_reads_little_too() -> None:
         tracemalloc.stop()
 
 
-# -- a reply for each
+# -- a reply to each client
 
 
 def serve_reply(desk: Desk, behaviour: Callable[[Client], object], seconds: float) -> Client:
-    """Let one client of a reply do what it does, and return it after so much time at the most."""
+    """Serve one client with a reply, for at most ``seconds``, and return it."""
 
     async def main() -> Client:
         conversation = Conversation(Ending(None), unchanged, lambda event: None)
@@ -327,7 +327,7 @@ def serve_reply(desk: Desk, behaviour: Callable[[Client], object], seconds: floa
 
 
 def test_a_client_that_ends_is_let_go_at_once() -> None:
-    """The second that a client gets to end is not waited for once it has."""
+    """A client that has ended is closed at once, before the second that it has for this is over."""
 
     async def behave(client: Client) -> None:
         await client.stream.send(b"request")
@@ -341,7 +341,7 @@ def test_a_client_that_ends_is_let_go_at_once() -> None:
 
 
 def test_a_client_that_never_ends_is_let_go_after_a_second() -> None:
-    """One that has the reply and is silent is closed, not kept, and not sooner than it may need."""
+    """A client that is silent after the reply is closed after a second."""
 
     async def behave(client: Client) -> None:
         assert await client.read(100) == b"reply"
@@ -352,7 +352,7 @@ def test_a_client_that_never_ends_is_let_go_after_a_second() -> None:
 
 
 def test_a_client_that_still_sends_is_heard_out() -> None:
-    """The second begins anew with each piece of a request."""
+    """The second starts anew with each piece of a request."""
 
     async def behave(client: Client) -> None:
         for _ in range(5):
@@ -367,7 +367,7 @@ def test_a_client_that_still_sends_is_heard_out() -> None:
 
 
 def test_a_request_that_waits_for_a_slow_stdout_is_not_lost() -> None:
-    """While stdout takes nothing nobody is given up as silent: every byte is written once it does."""
+    """While stdout is full no client counts as silent, and the whole request is written later."""
     desk = Desk()
     desk.full = True
 

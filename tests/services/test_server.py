@@ -1,4 +1,4 @@
-"""Servers end in order from the moment that they are said to be ready."""
+"""A server ends in order from the moment it is ready."""
 
 import os
 import signal
@@ -17,7 +17,7 @@ from netkit.services.server import Service, keep_serving, open_sockets
 
 @pytest.mark.loopback
 def test_a_signal_at_the_ready_line_ends_in_order() -> None:
-    """Who stops a server as soon as it is ready gets the drain, as later."""
+    """A signal as soon as the server is ready ends it in order, as later."""
     ended_in_order = False
 
     async def stop_by_signal() -> None:

@@ -1,4 +1,4 @@
-"""The changes that decide where data ends, and the prefix: the same whatever the chunks."""
+"""The changes that end data at a match or a limit, and those that change lines and text, in any chunks."""
 
 import itertools
 import re
@@ -17,7 +17,7 @@ LINES = st.lists(st.sampled_from([b"a", b"b", b"\n", b"ab", b"\nba", b""]), max_
 
 
 def passed(change: Change, chunks: list[bytes]) -> tuple[bytes, bool]:
-    """Feed chunks and the end; return what came out, and whether the change was done before the end."""
+    """Feed chunks and the end; return the output, and whether the change was done before the end."""
     out = b""
     try:
         for chunk in chunks:
@@ -29,12 +29,12 @@ def passed(change: Change, chunks: list[bytes]) -> tuple[bytes, bool]:
 
 
 def nothing() -> None:
-    """Be told of a match."""
+    """Do nothing on a match."""
 
 
 @given(LINES, st.sampled_from([b"ba", b"^b", b"a\\nb", b"bb+", b"(?s)a.b"]))
 def test_output_ends_with_the_first_match(chunks: list[bytes], pattern: bytes) -> None:
-    """Whatever the chunks, nothing follows the match, and without one everything passes."""
+    """The output ends with the first match, or is all data without one, however the data is split."""
     compiled = Pattern(pattern)
     out, done = passed(until(compiled, nothing, cut=True), chunks)
     whole = b"".join(chunks)
@@ -48,7 +48,7 @@ def test_output_ends_with_the_first_match(chunks: list[bytes], pattern: bytes) -
 
 
 def test_match_is_found_across_chunks_within_the_window() -> None:
-    """A match may begin far back, and end in the middle of a later chunk."""
+    """A match may begin many chunks before the one in which it ends."""
     found: list[bool] = []
     change = until(Pattern(b"(?s)begin.*end"), lambda: found.append(True), cut=True)
     middle = b"x" * (WINDOW - 100)
@@ -57,26 +57,26 @@ def test_match_is_found_across_chunks_within_the_window() -> None:
 
 
 def test_window_is_bounded() -> None:
-    """What is further back than the window is forgotten, so memory stays flat."""
+    """Data before the window is forgotten, so that memory is bounded."""
     change = until(Pattern(b"(?s)begin.*end"), nothing, cut=True)
     assert passed(change, [b"begin", b"x" * WINDOW, b"end"])[1] is False
 
 
 def test_without_cut_the_chunk_of_the_match_passes_whole() -> None:
-    """A server answers all that came with the match."""
+    """Without ``cut`` the rest of the chunk with the match is passed on, as a server answers all of it."""
     assert passed(until(Pattern(b"bye"), nothing, cut=False), [b"a bye b", b"c"]) == (b"a bye b", True)
 
 
 @given(CHUNKS, st.integers(1, 60))
 def test_at_most_gives_exactly_so_many(chunks: list[bytes], limit: int) -> None:
-    """Neither more nor fewer bytes, and done in the moment the last came."""
+    """Exactly ``limit`` bytes pass, and the change is done with the last one."""
     whole = b"".join(chunks)
     assert passed(at_most(limit), chunks) == (whole[:limit], len(whole) >= limit)
 
 
 @given(LINES)
 def test_prefix_is_in_front_of_each_line(chunks: list[bytes]) -> None:
-    """The chunks do not matter, and no line is begun that has no byte yet."""
+    """Each line gets the prefix once its first byte is there, however the data is split."""
     whole = b"".join(chunks)
     wanted = b"".join(b"> " + line for line in re.findall(rb"[^\n]*\n|[^\n]+\Z", whole))
     assert passed(prefixed(b"> "), chunks) == (wanted, False)
@@ -88,7 +88,7 @@ def test_prefix_is_in_front_of_each_line(chunks: list[bytes]) -> None:
     st.data(),
 )
 def test_capitals(text: str, noise: bytes, data: st.DataObject) -> None:
-    """Text is in capitals however it was cut, and bytes that are no text stay; in place, all have their length."""
+    """Text becomes upper case however it is split, and invalid UTF-8 stays; in place, the length stays the same."""
     sent = text.encode() + noise + text.encode()
     cuts = sorted(data.draw(st.lists(st.integers(0, len(sent)), max_size=5)))
     chunks = [sent[start:end] for start, end in itertools.pairwise([0, *cuts, len(sent)])]
@@ -103,7 +103,7 @@ def test_capitals(text: str, noise: bytes, data: st.DataObject) -> None:
 
 @given(CHUNKS)
 def test_chain_is_one_after_the_other(chunks: list[bytes]) -> None:
-    """A chain gives what its links give one by one, with what they hold back at the end."""
+    """A chain gives what its changes give one after the other, with what they hold at the end."""
     first, _ = passed(crlf(), chunks)
     wanted, _ = passed(visible(), [first])
     assert passed(chain(crlf(), visible()), chunks) == (wanted, False)
@@ -111,13 +111,13 @@ def test_chain_is_one_after_the_other(chunks: list[bytes]) -> None:
 
 @pytest.mark.parametrize("split", range(1, 4))
 def test_chain_flushes_what_a_later_link_holds_when_an_earlier_one_is_done(split: int) -> None:
-    """Half a character in front of the cut is shown, not lost."""
+    """What a later change holds when an earlier one is done is not lost."""
     change = chain(at_most(split), visible())
     assert passed(change, ["€uro".encode()]) == ("€".encode() if split == 3 else b"\\xe2\\x82"[: 4 * split], True)
 
 
 def test_limits_tell_whether_the_pattern_came() -> None:
-    """Both limits hold, whichever comes first, and what ended without a match is a failure that names it."""
+    """The first limit that is reached applies, and ``check`` fails if the pattern was not found."""
     limits = Limits(Pattern(b"b+"), 4)
     assert limits and not Limits(None, None)
     change = fresh(limits.changes())
