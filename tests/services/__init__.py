@@ -1,1 +1,1 @@
-"""Handlers and changes."""
+"""Tests of the services: handlers, changes, and what commands do without their options and output."""

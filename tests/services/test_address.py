@@ -1,4 +1,4 @@
-"""What is said of addresses and networks is true of them."""
+"""The explanations of addresses and networks are correct."""
 
 import ipaddress
 import socket
@@ -13,7 +13,7 @@ from netkit.services.address import explain
 
 @given(st.ip_addresses())
 def test_every_form_is_the_same_address(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> None:
-    """Octets, binary, hex, integer and packed bytes all lead back to the address."""
+    """Octets, binary, hex, integer and packed bytes all give the same address."""
     rows = dict(explain(str(address)))
     number = int(address)
     assert ipaddress.ip_address(rows["address"]) == address
@@ -25,7 +25,7 @@ def test_every_form_is_the_same_address(address: ipaddress.IPv4Address | ipaddre
 
 @given(st.ip_addresses(), st.integers(0, 128))
 def test_networks(address: ipaddress.IPv4Address | ipaddress.IPv6Address, length: int) -> None:
-    """Range, mask and size are those of the network that holds the address."""
+    """Range, mask and size are those of the network that contains the address."""
     length = min(length, address.max_prefixlen)
     rows = dict(explain(f"{address}/{length}"))
     network = ipaddress.ip_network(f"{address}/{length}", strict=False)
@@ -37,7 +37,7 @@ def test_networks(address: ipaddress.IPv4Address | ipaddress.IPv6Address, length
 
 @given(st.ip_addresses(v=4), st.data())
 def test_legacy_spellings_mean_what_inet_aton_says(address: ipaddress.IPv4Address, data: st.DataObject) -> None:
-    """Each spelling of old is explained, with the address that it means."""
+    """Legacy spellings are explained, with the address that they mean."""
     number = int(address)
     word = data.draw(st.sampled_from([str(number), hex(number), f"0{number:o}", f"{number >> 24}.{number & 0xFFFFFF}"]))
     rows = dict(explain(word))
@@ -68,7 +68,7 @@ def test_legacy_spellings_mean_what_inet_aton_says(address: ipaddress.IPv4Addres
     ],
 )
 def test_kinds(word: str, kind: str) -> None:
-    """The kind is that of IANA's registries."""
+    """The kind is that in IANA's registries."""
     assert dict(explain(word))["kind"] == kind
 
 
@@ -83,13 +83,13 @@ def test_kinds(word: str, kind: str) -> None:
     ],
 )
 def test_targets(word: str, wanted: list[tuple[str, str]]) -> None:
-    """Whatever other commands take for an address is taken apart."""
+    """Addresses in all forms that other commands accept are explained."""
     assert explain(word) == wanted
 
 
 @given(st.text(max_size=30) | st.text("0123456789abcdefx.:/[]%-", max_size=30))
 def test_any_word_is_explained_or_refused(word: str) -> None:
-    """Nothing but rows or a refusal in one line comes out."""
+    """Any word gives rows, or is refused in one line."""
     try:
         rows = explain(word)
     except Invalid as error:

@@ -1,4 +1,4 @@
-"""What many results come to: for one port at several addresses, and for a script that asked about many ports."""
+"""The results of ``portcheck``: for a port with several addresses, and the exit code for many ports."""
 
 import contextlib
 import socket
@@ -37,7 +37,7 @@ ADDRESSES = [Address(2, (f"192.0.2.{number}", 0)) for number in range(1, 4)]
 
 
 def verdict(states: Sequence[str], *, closed: bool = False) -> tuple[str, int]:
-    """Return the verdict on a port whose addresses say so in turn, and how many of them it took."""
+    """Return the state of a port whose addresses give these results in turn, and how many results were needed."""
 
     async def main() -> tuple[str, int]:
         told: list[ProbeResult] = []
@@ -49,7 +49,7 @@ def verdict(states: Sequence[str], *, closed: bool = False) -> tuple[str, int]:
             if told:
                 assert scan.finished.is_set()
                 for _ in states[number:]:
-                    scan.note(80, probe, conclusive=True)  # later ones change nothing
+                    scan.note(80, probe, conclusive=True)  # later results change nothing
                 assert len(told) == 1
                 return told[0].state, number
         raise AssertionError("no verdict")
@@ -71,12 +71,12 @@ def verdict(states: Sequence[str], *, closed: bool = False) -> tuple[str, int]:
     ],
 )
 def test_one_address_is_enough_to_be_open_and_all_to_be_closed(states: list[str], wanted: tuple[str, int]) -> None:
-    """The first that is open decides; without one, nothing is certain before all have spoken."""
+    """The first open address decides; otherwise the results of all addresses are needed."""
     assert verdict(states) == wanted
 
 
 def test_reasons_of_all_addresses_are_told() -> None:
-    """Where addresses differ, each has its reason."""
+    """If the reasons of the addresses differ, all are shown."""
 
     async def main() -> str:
         told: list[ProbeResult] = []
@@ -90,7 +90,7 @@ def test_reasons_of_all_addresses_are_told() -> None:
 
 
 def outcome(states: Sequence[str], *, any: bool = False, closed: bool = False, together: bool = False) -> Exit:
-    """Return the code for ports in these states, each a target or all ``together`` one."""
+    """Return the exit code for ports in these states, each a target of its own or all of one target."""
     ports = range(1, len(states) + 1)
     targets = [Target("h", tuple(ports))] if together else [Target("h", (port,)) for port in ports]
     summary = Summary(Check(closed=closed), targets, any_port=any)
@@ -113,12 +113,12 @@ def outcome(states: Sequence[str], *, any: bool = False, closed: bool = False, t
     ],
 )
 def test_what_a_script_is_told(states: list[str], exit: Exit) -> None:
-    """Code 7 says that a port answered otherwise than wanted; else 6, else 28."""
+    """The exit code is 7 if a port answered otherwise than wanted, else 6, else 28."""
     assert outcome(states) == exit
 
 
 def test_any_and_closed() -> None:
-    """One is enough with --any; with --closed it is open ports that are not as wanted."""
+    """With --any one port is enough; with --closed open ports are the wrong ones."""
     assert outcome([FILTERED, OPEN, CLOSED], any=True) is Exit.OK
     assert outcome([FILTERED, CLOSED], any=True) is Exit.CONNECT
     assert outcome([CLOSED, CLOSED], closed=True) is Exit.OK
@@ -135,12 +135,12 @@ def test_any_and_closed() -> None:
     ],
 )
 def test_one_port_of_a_target_is_enough(states: list[str], exit: Exit) -> None:
-    """Of several ports of a target one is to be as wanted; where none is, the code is that of them all."""
+    """One port of a target is enough; if none is as wanted, the exit code is that of all its ports."""
     assert outcome(states, together=True) is exit
 
 
 def test_what_is_not_as_wanted_counts_alone() -> None:
-    """A target of several ports that has its open one says nothing about the code; and closed is what all are to be."""
+    """Ports of a target that has an open one do not count; with --closed all ports have to be closed."""
     summary = Summary(Check(), [Target("db", (22, 80)), Target("cache", (6379,))])
     for place, port, state in ((0, 22, OPEN), (0, 80, CLOSED), (1, 6379, FILTERED)):
         summary.note(Result("h", port, "tcp", ProbeResult(state, "no answer", EXITS[state]), number=place))
@@ -152,7 +152,7 @@ def test_what_is_not_as_wanted_counts_alone() -> None:
 
 
 def test_open_ports_that_say_nothing_are_left_at_once_and_by_fin() -> None:
-    """However many they are: each result comes without a wait, and 20 ms after the last all are closed, none reset."""
+    """Open ports are reported at once, and all connections are closed 20 ms later, without a reset."""
     known: list[float] = []
     with contextlib.ExitStack() as stack:
         servers = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(5)]
@@ -167,11 +167,11 @@ def test_open_ports_that_say_nothing_are_left_at_once_and_by_fin() -> None:
         for server in servers:
             with server.accept()[0] as client:
                 assert client.recv(1) == b""
-                client.sendall(b"x")  # a reset connection would refuse it
+                client.sendall(b"x")  # after a reset this would fail
 
 
 def test_the_last_try_has_time_to_find_a_reason(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A resolver that takes its time says why also when the time of --wait is over; nothing takes longer than -w."""
+    """When the time of --wait is over a slow resolver still gets time to give a reason, but no more than -w."""
 
     async def answer(seconds: float) -> None:
         await sleep(seconds)

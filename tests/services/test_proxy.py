@@ -1,4 +1,4 @@
-"""The service behind ``netkit proxy``: its clock, its events and its users."""
+"""The service of ``netkit proxy``: its handshake timeout, its events and its users."""
 
 import os
 import re
@@ -18,7 +18,7 @@ PROXY = proxying(Dialling(), Targets(), changes=list, observe=ignore)
 
 @pytest.mark.parametrize("said", [b"", b"\4", b"\5\1\0", b"\5\1\0\5\1\0\3\xff", b"CONNECT db:5432 HTTP/1.1\r\nHost:"])
 def test_a_client_that_stalls_has_ten_seconds(said: bytes) -> None:
-    """Then it is reset, and why is told; one that comes meanwhile is served."""
+    """A client that stalls in its request is reset after 10 s with the reason; others are served meanwhile."""
 
     async def script(server: Server) -> None:
         with Client(server.listener) as client, Client(server.listener) as other:
@@ -35,7 +35,7 @@ def test_a_client_that_stalls_has_ten_seconds(said: bytes) -> None:
 
 
 def test_events() -> None:
-    """Who asks for what is told, and nothing else of a target that refuses: the client hears it."""
+    """A request is reported, and the refusal of its target only to the client and as the reason at the end."""
     told: list[object] = []
     handler = proxying(Dialling(), Targets(), changes=list, observe=told.append)
 
@@ -54,7 +54,7 @@ def test_events() -> None:
 
 
 def written(folder: Path, content: bytes, mode: int = 0o600) -> str:
-    """A file of users."""
+    """Write a file of users, and return its path."""
     path = folder / "users"
     path.write_bytes(content)
     path.chmod(mode)
@@ -62,7 +62,7 @@ def written(folder: Path, content: bytes, mode: int = 0o600) -> str:
 
 
 def test_users(tmp_path: Path) -> None:
-    """Each line is one, and a password may be anything but a line's end."""
+    """Each line is a user and a password, which may contain anything but a line end."""
     users = read_users(written(tmp_path, b"me:secret\n\r\nyou: a:b \xff\r\nnobody:"))
     for user, password in ((b"me", b"secret"), (b"you", b" a:b \xff"), (b"nobody", b"")):
         assert users.admits(user, password)
@@ -86,7 +86,7 @@ def test_users(tmp_path: Path) -> None:
     ],
 )
 def test_files_that_are_refused(content: bytes, mode: int, reason: str, tmp_path: Path) -> None:
-    """Before anybody can come, and without a word of what is in them."""
+    """A bad file is refused before any client is served, and the message shows nothing of its content."""
     path = written(tmp_path, content, mode)
     with pytest.raises(Failure, match=rf"^cannot read users from {path}: {reason}") as found:
         read_users(path)
@@ -95,14 +95,14 @@ def test_files_that_are_refused(content: bytes, mode: int, reason: str, tmp_path
 
 @pytest.mark.parametrize("path", ["/nosuch/file", "/", "/dev/null"])
 def test_what_is_no_file_of_users(path: str) -> None:
-    """What is not there, a folder, a device."""
+    """A missing file, a directory and a device are refused."""
     with pytest.raises(Failure) as found:
         read_users(path)
     assert found.value.exit is Exit.READ
 
 
 def test_a_fifo_holds_nobody_up(tmp_path: Path) -> None:
-    """It is no regular file, and nobody waits for a writer."""
+    """A FIFO is refused without waiting for a writer."""
     os.mkfifo(tmp_path / "fifo", 0o600)
     with pytest.raises(Failure, match="it is not a regular file"):
         read_users(str(tmp_path / "fifo"))

@@ -1,4 +1,4 @@
-"""Which sockets are meant, in which order, and whose they are."""
+"""Which sockets are listed, in which states, and with which processes."""
 
 import os
 import socket
@@ -33,13 +33,13 @@ ALL = (LISTENER, CONNECTED, DATAGRAMS, HALF_MADE, RECEIVER, BOUND, NAMELESS)
     ],
 )
 def test_what_is_meant(wanted: Wanted, taken: tuple[Socket, ...]) -> None:
-    """All that was asked for must hold; a port may be that of either end; who waits for whoever comes is listening."""
+    """All conditions must hold; a port may be that of either end, and listening means to wait for any peer."""
     assert tuple(filter(wanted.takes, ALL)) == taken
     assert tuple(filter(is_listening, ALL)) == (LISTENER, DATAGRAMS, RECEIVER)
 
 
 def test_only_tables_that_may_have_some_are_read() -> None:
-    """A unix socket has neither port nor IP address, and only TCP waits after its end."""
+    """A unix socket has no port and no IP address, and only TCP has time-wait."""
     assert Wanted(port=80).asked() == Wanted(family="ipv6").asked() == ["tcp", "udp"]
     assert Wanted(state="time-wait").asked() == ["tcp"]
     assert Wanted(state="listen").asked() == ["tcp", "unix"]
@@ -60,7 +60,7 @@ def test_only_tables_that_may_have_some_are_read() -> None:
     ],
 )
 def test_states_as_others_name_them(text: str, state: str) -> None:
-    """Names of ss, of netstat and of RFC 9293 are understood in any case."""
+    """Names of ss, netstat and RFC 9293 are accepted, in upper or lower case."""
     assert parse_state(text, ("tcp", "udp")) == state
 
 
@@ -74,14 +74,14 @@ def test_states_as_others_name_them(text: str, state: str) -> None:
     ],
 )
 def test_no_state(text: str, protocols: tuple[str, ...], message: str) -> None:
-    """A state that there is not, or not for these protocols, is a mistake that says which there are."""
+    """A state that does not exist, or not for these protocols, is refused with those that do."""
     with pytest.raises(Invalid) as caught:
         parse_state(text, protocols)
     assert message in str(caught.value)
 
 
 def test_own_sockets_are_found_with_their_process_and_user() -> None:
-    """A socket of ours is there once, with its user and with us."""
+    """A socket of our process is listed once, with its user and the process."""
     with open("/proc/self/comm") as file:
         name = file.read()[:-1]
     with socket.create_server(("127.0.0.1", 0)) as server:

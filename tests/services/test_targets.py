@@ -1,4 +1,4 @@
-"""What portcheck is to check, as it is typed."""
+"""The targets of ``portcheck`` as they are given."""
 
 import pytest
 
@@ -25,12 +25,12 @@ from netkit.services.portcheck.targets import STDIN, Target, take_targets
     ],
 )
 def test_targets(words: list[str], targets: list[Target]) -> None:
-    """Words are read from the left; each target counts once, and of a target each port, in the order given."""
+    """Words are read from left to right; each target, and each of its ports, is kept once, in order."""
     assert take_targets(words) == targets
 
 
 def test_a_name_beyond_ascii_becomes_an_a_label() -> None:
-    """As it does in every address."""
+    """A name beyond ASCII is converted to A-labels."""
     assert take_targets(["b\u00fccher.example", "80"]) == [Target("xn--bcher-kva.example", (80,))]
 
 
@@ -51,13 +51,13 @@ def test_a_name_beyond_ascii_becomes_an_a_label() -> None:
     ],
 )
 def test_urls(word: str, host: str, ports: tuple[int, ...], shown: str) -> None:
-    """The protocol's own port if there is none, and nothing that may be secret is shown."""
+    """Without a port it is the protocol's own; user, password and what follows are not shown."""
     [target] = take_targets([word])
     assert (target.host, target.ports, target.word) == (host, ports, shown)
 
 
 def test_what_stands_between_urls_and_plain_targets() -> None:
-    """Each word is whole; the same twice is one, and a URL is not the port of that number."""
+    """URLs and unix paths are single words, repeated ones are dropped, and a URL differs from a plain port."""
     targets = take_targets(["redis://db", "db:6379", "redis://db:6379", "redis://db", "unix:/run/s", "db", "1"])
     assert [(target.word, target.host, target.ports) for target in targets] == [
         ("redis://db", "db", (6379,)),
@@ -87,7 +87,7 @@ def test_what_stands_between_urls_and_plain_targets() -> None:
     ],
 )
 def test_targets_that_are_refused(word: str, why: str) -> None:
-    """In one line, which shows no password."""
+    """A bad target is refused in one line that does not show a password."""
     with pytest.raises(Invalid) as refused:
         take_targets([word])
     assert why in str(refused.value)
@@ -96,6 +96,6 @@ def test_targets_that_are_refused(word: str, why: str) -> None:
 
 @pytest.mark.parametrize("word", ["redis://db", "http://db", "unix:/run/s"])
 def test_udp_is_for_ports_alone(word: str) -> None:
-    """What says itself how it is reached is not to be reached otherwise."""
+    """--udp applies only to ports, not to URLs and unix paths."""
     with pytest.raises(Invalid, match="--udp does not apply"):
         take_targets([word], "udp")

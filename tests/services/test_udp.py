@@ -1,4 +1,4 @@
-"""What datagrams mean: input cut into them, how they are shown, and which of them are never answered."""
+"""How input is split into datagrams, how long they may be, and which datagrams are not answered."""
 
 from itertools import pairwise
 from typing import Any
@@ -19,12 +19,12 @@ SOME_LINES = st.lists(st.binary(max_size=12).map(lambda line: line.replace(b"\n"
 
 
 def cut_up(framing: Framing, chunks: list[bytes]) -> list[bytes]:
-    """Return the datagrams that input becomes, however it comes."""
+    """Return the datagrams that the chunks of input become."""
     return [data for chunk in [*chunks, b""] for batch in framing(chunk) for data in cut(*batch)]
 
 
 def chunked(text: bytes, sizes: list[int]) -> list[bytes]:
-    """Cut text into chunks of these sizes, and the rest."""
+    """Split text into chunks of these sizes, and the rest."""
     chunks = []
     for size in sizes:
         chunks.append(text[:size])
@@ -37,13 +37,13 @@ def chunked(text: bytes, sizes: list[int]) -> list[bytes]:
 
 @pytest.mark.parametrize("chunks", [[], [b"a"], [b"a\n", b"", b"b"], [b"x" * LARGEST]])
 def test_whole(chunks: list[bytes]) -> None:
-    """All of the input is one datagram, and no input is an empty one."""
+    """The whole input is one datagram; without input it is empty."""
     chunks = [chunk for chunk in chunks if chunk]
     assert cut_up(whole(LARGEST), chunks) == [b"".join(chunks)]
 
 
 def test_whole_is_refused_as_soon_as_it_is_too_long() -> None:
-    """Input that never ends is not kept."""
+    """Input that is too long is refused at once, and not kept in memory."""
     frame = whole(LARGEST)
     assert list(frame(b"x" * LARGEST)) == []
     with pytest.raises(Failure, match="longer than 65507 bytes") as caught:
@@ -54,14 +54,14 @@ def test_whole_is_refused_as_soon_as_it_is_too_long() -> None:
 @PROPERTY
 @given(CHUNKS, st.integers(1, 50))
 def test_pieces(chunks: list[bytes], size: int) -> None:
-    """Pieces have the size asked for, but the last, and none is empty."""
+    """Pieces have the given size, except the last one, and are not empty."""
     text = b"".join(chunks)
     assert cut_up(InPieces(size), chunks) == ([] if not text else list(cut(text, size)))
 
 
 @pytest.mark.parametrize("size", [1, 64, 1_400, 40_000, LARGEST])
 def test_a_read_of_bulk_is_so_many_full_calls(size: int) -> None:
-    """Nothing is left of it for the next read, so each call sends as many datagrams as it can."""
+    """A read of bulk input is a multiple of what one call sends, so that each call is full."""
     frame = InPieces(size)
     assert frame.read_size % at_once(size) == 0
     for _ in range(3):
@@ -72,7 +72,7 @@ def test_a_read_of_bulk_is_so_many_full_calls(size: int) -> None:
 @PROPERTY
 @given(SOME_LINES, st.lists(st.integers(1, 30), max_size=8), st.booleans())
 def test_lines(lines: list[bytes], sizes: list[int], ended: bool) -> None:
-    """Each line is a datagram, the empty ones too, without LF or CR LF; the last may lack its line end."""
+    """Each line, even an empty one, is a datagram without its LF or CR LF; the last one may lack its line end."""
     text = b"".join(line + b"\n" for line in lines)
     if not ended and lines and lines[-1]:
         text = text[:-1]
@@ -82,19 +82,19 @@ def test_lines(lines: list[bytes], sizes: list[int], ended: bool) -> None:
 @PROPERTY
 @given(SOME_LINES, st.lists(st.integers(1, 30), max_size=8))
 def test_hex(lines: list[bytes], sizes: list[int]) -> None:
-    """Each line of hex is a datagram."""
+    """Each line of hex digits is a datagram."""
     text = b"".join(line.hex(" ").encode() + b"\n" for line in lines)
     assert cut_up(in_hex(), chunked(text, sizes)) == lines
 
 
 def test_hex_as_people_write_it() -> None:
-    """Capitals, spaces and CR LF pass; a last line without an end counts."""
+    """Capitals, spaces, CR LF and a last line without an end are accepted."""
     assert cut_up(in_hex(), [b"DE ad\r\n\n be ef \n00"]) == [b"\xde\xad", b"", b"\xbe\xef", b"\0"]
 
 
 @pytest.mark.parametrize("bad", [b"abc", b"zz", b"a b", b"0x41", b"\xff\xff", b"\xef\xbc\x91\xef\xbc\x92"])
 def test_hex_that_is_none(bad: bytes) -> None:
-    """A bad line is 26 and named; the good ones before it have passed."""
+    """A bad line fails with READ and its number; the lines before it are sent."""
     passed: list[bytes] = []
     with pytest.raises(Failure) as caught:
         for batch in in_hex()(b"41\n42\n" + bad + b"\n43\n"):
@@ -107,7 +107,7 @@ def test_hex_that_is_none(bad: bytes) -> None:
 @pytest.mark.parametrize("framing", [in_lines, in_hex])
 @pytest.mark.parametrize("ended", [True, False])
 def test_a_line_that_is_too_long(framing: Any, ended: bool) -> None:
-    """It is 63 and named, at its end or as soon as it cannot be a datagram; the lines before it have passed."""
+    """A line that is too long fails with TOO_BIG and its number, even without an end; the lines before it are sent."""
     digit = b"0" if framing is in_hex else b"x"
     length = 2 * LARGEST + 2 if framing is in_hex else LARGEST + 1
     text = digit * length + b"\n" if ended else digit * (4 * LARGEST + 1)
@@ -122,7 +122,7 @@ def test_a_line_that_is_too_long(framing: Any, ended: bool) -> None:
 @PROPERTY
 @given(st.lists(st.sampled_from([b"", b"a", b"b", b"cc", b"dd"]), max_size=30))
 def test_batches_change_nothing(data: list[bytes]) -> None:
-    """Neighbours of one size are joined, and the same datagrams come out."""
+    """Neighbours of the same size are joined into batches, which split into the same datagrams."""
     joined = list(batched(data))
     assert [piece for batch in joined for piece in cut(*batch)] == data
     for (_, size), (_, after) in pairwise(joined):
@@ -130,7 +130,7 @@ def test_batches_change_nothing(data: list[bytes]) -> None:
 
 
 def test_texts_that_are_too_long() -> None:
-    """A text that is no datagram is named by its number."""
+    """A TEXT that is too long is refused with its number."""
     framing_module.check_texts([b"", b"x" * LARGEST], LARGEST)
     with pytest.raises(Invalid, match="TEXT 2 has 65508 bytes"):
         framing_module.check_texts([b"", b"x" * (LARGEST + 1)], LARGEST)
@@ -145,7 +145,7 @@ def test_texts_that_are_too_long() -> None:
     [
         ("192.0.2.1", 40000, 0, ""),
         ("192.0.2.1", 40000, MARK, "answer itself"),
-        ("192.0.2.1", 40000, MARK | 3, "answer itself"),  # whatever ECN says
+        ("192.0.2.1", 40000, MARK | 3, "answer itself"),  # whatever the ECN bits
         ("192.0.2.1", 40000, MARK << 1, ""),
         *(("192.0.2.1", port, 0, f"port {port} would answer") for port in (7, 13, 17, 19, 37)),
         ("192.0.2.1", 0, 0, "port 0"),
@@ -158,7 +158,7 @@ def test_texts_that_are_too_long() -> None:
     ],
 )
 def test_what_is_not_answered(host: str, port: int, traffic_class: int, why: str) -> None:
-    """Answers, ports that answer to anything, what is no single host, and what claims to come from the server."""
+    """Answers, and datagrams from ports such as echo's, multicast addresses or the server itself, are not answered."""
     burst = Burst(b"x", 1, Peer((host, port)), traffic_class)
     found = refusal(burst, "127.0.0.1", 9007)
     assert bool(found) == bool(why) and why in found
@@ -167,7 +167,7 @@ def test_what_is_not_answered(host: str, port: int, traffic_class: int, why: str
 @pytest.mark.ipv6
 @pytest.mark.loopback
 def test_every_address_of_a_wildcard_is_its_own() -> None:
-    """A server on every interface is reached at all addresses of this machine, and at no other."""
+    """A server on all interfaces ignores its own port at any address of this machine, but not at others."""
     for host, why in (("127.0.0.2", "it claims to come from here"), ("192.0.2.1", "")):
         assert refusal(Burst(b"x", 1, Peer((host, 9007))), "0.0.0.0", 9007) == why
     assert refusal(Burst(b"x", 1, Peer(("::1", 9007, 0, 0))), "::", 9007) == "it claims to come from here"
