@@ -163,7 +163,7 @@ def test_any_network_is_raced_to_its_end(hosts: list[tuple[float, str]]) -> None
 
 
 def test_families_take_turns_beginning_with_the_resolvers_choice() -> None:
-    """If one family does not work, at least every second attempt uses the other."""
+    """Families alternate, beginning with that of the first address."""
 
     def address(host: str) -> Address:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET

@@ -76,7 +76,7 @@ on_each_poller = pytest.mark.usefixtures("poller")
 
 @contextmanager
 def connected() -> Iterator[tuple[socket.socket, socket.socket]]:
-    """Yield two connected, non-blocking sockets. They are closed at the end, and the kernel told of it."""
+    """Yield two connected, non-blocking sockets, which are closed at the end as the kernel requires."""
     pair = socket.socketpair()
     for sock in pair:
         sock.setblocking(False)
@@ -533,7 +533,7 @@ async def test_a_cleanup_has_deadlines_of_its_own() -> None:
 
 
 def test_a_deadline_within_a_cancelled_task_never_replaces_the_cancellation() -> None:
-    """A task that is cancelled at the moment of its own deadline ends, and does not handle the deadline and go on."""
+    """A task that is cancelled at the moment of its own deadline ends, without handling the deadline and going on."""
 
     async def child() -> None:
         try:

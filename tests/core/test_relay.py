@@ -94,7 +94,7 @@ def converse(
     server_reads: bool = True,
     clock: JumpClock | None = None,
 ) -> Outcome:
-    """Relay between a user and a server, each with a script, on a clock that jumps."""
+    """Relay between a user and a server, each of which follows a script, on a clock that jumps."""
     outcome = Outcome()
 
     async def main() -> None:
@@ -116,7 +116,7 @@ def converse(
             except Failure as failure:
                 outcome.failure = failure
             outcome.at = now()
-            for _ in range(3):  # so that data on its way arrives
+            for _ in range(3):  # so that data in transit arrives
                 await sleep(0)
             assert not local._closed and not peer._closed
             group.cancel()
@@ -129,7 +129,7 @@ def converse(
 
 
 def test_after_our_end_the_answer_is_read_however_late_it_comes() -> None:
-    """The end of our input is sent on at once, and the answer may take as long as it likes."""
+    """The end of our input is sent on at once, and we wait for the answer without a limit."""
 
     async def user(keyboard: MemoryStream) -> None:
         await keyboard.send(b"question")
@@ -444,7 +444,7 @@ def test_without_grace_we_leave_with_the_peer() -> None:
 
 
 def test_without_grace_bytes_that_were_read_are_never_dropped_silently() -> None:
-    """If we leave before the peer has taken all that we read, that is delivered, or a failure with the count."""
+    """Data that the peer has not taken when it ends is delivered, or the failure has the number of bytes lost."""
 
     async def user(keyboard: MemoryStream) -> None:
         await keyboard.send(bytes(3 * CAPACITY))
@@ -484,7 +484,7 @@ def test_hold_waits_for_our_inputs_end() -> None:
 
 
 def test_without_shutdown_our_end_is_kept_from_the_peer() -> None:
-    """A peer that would drop a half-closed connection does not see our end, and we leave when it ends."""
+    """With ``NEVER`` the peer does not see our end, which might make it drop the connection; we leave when it ends."""
 
     async def user(keyboard: MemoryStream) -> None:
         await keyboard.send(b"request")

@@ -95,7 +95,7 @@ LINK_LOCAL = ["169.254.169.254", "fe80::1%lo", "::ffff:169.254.0.1"]
     "allow", ["", "0.0.0.0/0 ::/0", "db", "::/0 126.0.0.0/7 169.254.0.0/15", "127.0.0.2 ::2 169.254.1.1 fe80::2"]
 )
 def test_what_is_of_this_machine_is_not_for_others(host: str, allow: str) -> None:
-    """Clients from outside cannot reach the proxy's machine by a wide rule or by a name; local clients can."""
+    """Only local clients reach this machine or link-local addresses by a wide rule or by a name."""
     assert reached(targets(allow), "db:80", host, outside=True) == []
     assert reached(targets(allow), "db:80", OUTSIDE, host, outside=True) in ([], [OUTSIDE])
     assert reached(targets(), "db:80", host) == [host]

@@ -344,7 +344,7 @@ def test_records_out_of_place(pki: Pki, words: bytes) -> None:
 
 
 def test_what_we_find_is_no_alert_of_the_peer(pki: Pki) -> None:
-    """A message out of order is not reported as an alert of the peer, although OpenSSL's text is the same."""
+    """A message out of order is our finding, not an alert of the peer, although OpenSSL names both alike."""
     certificate = b"\x16\x03\x03\0\4\x0b\0\0\0"  # instead of a hello
     assert refused(client_of(pki), certificate).reason == "unexpected message"
 

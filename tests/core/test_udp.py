@@ -1,4 +1,4 @@
-"""UDP sockets: datagrams arrive whole, a client hears only its target, and offload makes no difference."""
+"""UDP sockets: datagrams arrive whole, a client receives only from its target, and offload makes no difference."""
 
 import errno
 import socket

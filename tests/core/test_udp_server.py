@@ -1,4 +1,4 @@
-"""Bound UDP sockets: they hear everyone, answer from the address that was asked, and serve until stopped."""
+"""Bound UDP sockets: they receive from everyone, answer from the address that was asked, and serve until stopped."""
 
 import socket
 from collections.abc import Awaitable, Callable
@@ -37,7 +37,7 @@ def test_a_bare_port_is_loopback_with_one_number() -> None:
 
 
 def test_a_port_is_never_shared_unawares() -> None:
-    """A second server on a port fails with BIND, although the system could share it."""
+    """A second server on a port fails with BIND, although the system would let two datagram sockets share it."""
 
     async def script(room: Room) -> None:
         first = await room.bind()
@@ -51,7 +51,7 @@ def test_a_port_is_never_shared_unawares() -> None:
 @pytest.mark.ipv6
 @pytest.mark.parametrize(("asked", "number"), [("127.0.0.1", 0), ("127.0.0.5", 0), ("::1", 1)])
 def test_an_answer_leaves_from_the_address_that_was_asked(asked: str, number: int) -> None:
-    """A server on all interfaces answers from the address that was asked, so that a connected client hears it."""
+    """A server on all interfaces answers from the address that was asked, so that a connected client receives it."""
 
     async def script(room: Room) -> None:
         bound = await room.bind(Endpoint("", 0))

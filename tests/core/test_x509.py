@@ -104,7 +104,7 @@ ALTERNATIVES: dict[str, tuple[x509.ExtensionType | None, tuple[str, ...]]] = {
 
 @pytest.mark.parametrize("kind", ALTERNATIVES)
 def test_names_of_hosts_and_others(kind: str) -> None:
-    """Alternative names are used if there are any, otherwise the common name."""
+    """The names are the alternative names of known types, or else the common name."""
     extension, names = ALTERNATIVES[kind]
     found = read(der_of(name_of([(CN, "a subject")]), None, *([extension] if extension else [])))
     assert found.names == names

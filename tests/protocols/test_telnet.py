@@ -159,7 +159,7 @@ def test_no_loop_is_possible(one: set[Any], other: set[Any], ours: bool, theirs:
 
 @given(st.lists(st.tuples(st.sampled_from(VERBS), st.integers(0, 255))))
 def test_no_command_has_more_than_one_answer(commands: list[tuple[int, int]]) -> None:
-    """A command gets at most one answer, and none if it changes nothing, unless it is refused again."""
+    """A command gets at most one answer, and a repeated one gets none, unless it is refused again."""
     telnet = Telnet()
     for verb, option in commands:
         telnet.receive(says(verb, option))

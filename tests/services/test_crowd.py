@@ -79,7 +79,7 @@ def test_a_line_without_an_end_does_not_pile_up() -> None:
 
 
 class Desk:
-    """A terminal whose stdin has what a test types, and whose stdout is a list of chunks, unless it is full."""
+    """A terminal in memory: a test types its stdin, and its stdout collects chunks while it is not full."""
 
     def __init__(self) -> None:
         self.typed: list[bytes] = []
