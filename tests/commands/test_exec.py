@@ -1,4 +1,4 @@
-"""Programs over connections: what they are given, how their conversations end, and that none outlives its own."""
+"""--exec, --sh-exec and COMMAND: what programs are given, how conversations end, and that no process is left."""
 
 import os
 import random
@@ -45,18 +45,18 @@ def dialled(process: Running) -> Iterator[socket.socket]:
 
 
 def children(pid: int) -> list[int]:
-    """Return the children of a process, those that nobody waited for included."""
+    """Return the children of a process, including zombies."""
     return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
 class Watched:
-    """A process of somebody else, from a moment at which it runs; it cannot be mistaken for a later one."""
+    """Watches a process that is not our child, by a pidfd, so that a reused process id is not mistaken for it."""
 
     def __init__(self, pid: int) -> None:
         self._fd = os.pidfd_open(pid)
 
     def ended(self) -> bool:
-        """Wait for its end, and close; False if it does not come."""
+        """Wait until it ends, and close the pidfd; return False if it does not end in time."""
         try:
             return bool(select.select([self._fd], [], [], PATIENCE)[0])
         finally:
@@ -64,7 +64,7 @@ class Watched:
 
 
 def watch_told(client: socket.socket) -> list[Watched]:
-    """Read one line of process ids, byte by byte, and watch these processes."""
+    """Read one line of process ids, byte by byte, and return a watcher for each."""
     line = b""
     while not line.endswith(b"\n"):
         byte = client.recv(1)
@@ -74,7 +74,7 @@ def watch_told(client: socket.socket) -> list[Watched]:
 
 
 def make_fifo(path: Path) -> str:
-    """Make a FIFO; return its path as a word of shell."""
+    """Make a FIFO; return its path, quoted for a shell."""
     os.mkfifo(path)
     return shlex.quote(str(path))
 
@@ -84,14 +84,14 @@ def make_fifo(path: Path) -> str:
 
 @pytest.mark.fault("words for programs")
 def test_words_are_split_as_in_a_shell_and_nothing_else_happens_to_them() -> None:
-    """Quotes and backslashes group; there is no shell, so $, *, ; and > are letters like others."""
+    """--exec splits the line into words as a shell does, but no shell runs: $, *, ; and > have no meaning."""
     line = r"""printf %s\\n 'a b' c\ d "e'f" '' $HOME '*' ';' '>x' """
     with running("listen", "127.0.0.1:0", "--exec", line) as server:
         assert exchange(server.port, b"").decode().split("\n") == ["a b", "c d", "e'f", "", "$HOME", "*", ";", ">x", ""]
 
 
 def test_line_for_the_shell() -> None:
-    """--sh-exec has the shell read the line; the program's stderr is ours."""
+    """--sh-exec runs the line in a shell, and the stderr of the program is ours."""
     line = 'tr a-z A-Z | sed "s/^/$WORD/"; echo done >&2'
     with running("listen", "127.0.0.1:0", "--sh-exec", line, env={**os.environ, "WORD": "you: "}) as server:
         port = server.port
@@ -100,7 +100,7 @@ def test_line_for_the_shell() -> None:
 
 
 def told_environment(output: bytes) -> dict[str, str]:
-    """Return what ``env`` printed of netkit's own variables."""
+    """Return netkit's variables in the output of ``env``."""
     lines = output.decode().splitlines()
     return dict(line.removeprefix("NETKIT_").split("=", 1) for line in lines if line.startswith("NETKIT_"))
 
@@ -110,7 +110,7 @@ STALE = {**os.environ, "NETKIT_PEER_HOST": "stale", "NETKIT_PEER_PORT": "1", "NE
 
 @pytest.mark.ipv6
 def test_both_ends_are_in_the_environment_of_a_server_program() -> None:
-    """The client's and our address and port are told, whatever was in our own environment."""
+    """A server's program gets the addresses and ports of both ends, and not those of our own environment."""
     with running("listen", "0", "--keep", "--exec", "env", env=STALE) as server:
         port = server.port
         for host in ("127.0.0.1", "::1"):
@@ -123,7 +123,7 @@ def test_both_ends_are_in_the_environment_of_a_server_program() -> None:
 @pytest.mark.ipv6
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
 def test_both_ends_are_in_the_environment_of_a_client_program(host: str) -> None:
-    """connect tells the same of the server that it reached."""
+    """connect tells its program the addresses and ports of both ends."""
     with peer(lambda sock: (sock.getpeername()[1], read_all(sock)), host) as server:
         assert netkit("connect", server.address, "--exec", "env", env=STALE).code == 0
         own, output = server.result()
@@ -132,7 +132,7 @@ def test_both_ends_are_in_the_environment_of_a_client_program(host: str) -> None
 
 
 def test_environment_of_an_outer_conversation_is_not_passed_on() -> None:
-    """Over a unix socket, which has neither host nor port, none is told, least of all another conversation's."""
+    """Over a unix socket there is no host and no port, and those of an outer conversation are not passed on."""
     name = f"netkit-test-{free_port()}"
     with running("listen", f"unix:@{name}", "--exec", "env", env=STALE) as server:
         server.line("listening")
@@ -143,7 +143,7 @@ def test_environment_of_an_outer_conversation_is_not_passed_on() -> None:
 
 @pytest.mark.fault("descriptors of programs")
 def test_program_sees_descriptors_0_to_2_alone() -> None:
-    """Neither listener nor client nor the pipes of others leak; ls itself opens 3, the lowest that is free."""
+    """A program inherits no listener, client or pipe; ls itself opens 3, the lowest free descriptor."""
     with running("listen", "127.0.0.1:0", "-k", "--exec", "ls /proc/self/fd") as server:
         port = server.port
         with socket.create_connection(("127.0.0.1", port)):
@@ -152,11 +152,11 @@ def test_program_sees_descriptors_0_to_2_alone() -> None:
 
 @pytest.mark.parametrize("ignored, mask", [([], 0), (["--ignore-signal=HUP"], 1 << (signal.SIGHUP - 1))])
 def test_program_has_the_signals_that_we_were_given(ignored: list[str], mask: int) -> None:
-    """Nothing is blocked, and ignored is only what was ignored when we started; a Python's SIGPIPE is not."""
+    """A program has no blocked signals, and ignores only what was ignored when netkit started; not SIGPIPE."""
     wrapper = ["env", "--default-signal", *ignored]
     with running("listen", "127.0.0.1:0", "--exec", "cat /proc/self/status", wrapper=wrapper) as server:
         status = exchange(server.port, b"").decode()
-    named = (1 << 31) - 1  # the next ones are glibc's own, whose posix_spawn ignores them
+    named = (1 << 31) - 1  # glibc uses the signals above for itself, and its posix_spawn ignores them
     found = re.findall(r"^(Sig(?:Blk|Ign)):\s*(\w+)$", status, re.MULTILINE)
     masks = {name: int(bits, 16) & named for name, bits in found}
     assert masks == {"SigBlk": 0, "SigIgn": mask}
@@ -167,14 +167,14 @@ def test_program_has_the_signals_that_we_were_given(ignored: list[str], mask: in
 
 @pytest.mark.parametrize("line, code", [("exit 7", 7), ("kill -9 $$", 137)])
 def test_exit_code_of_the_program_is_that_of_connect(line: str, code: int) -> None:
-    """A signal is 128+n, as a shell says it, and is nothing to complain of."""
+    """connect exits with the code of its program, or 128+n for a signal, without a message."""
     with peer(read_all) as server:
         assert netkit("connect", server.address, "--sh-exec", line) == Finished(code, b"", "")
 
 
 @pytest.mark.parametrize("options, code", [([], 3), (["--keep", "--once"], 0)])
 def test_exit_code_of_listen(options: list[str], code: int) -> None:
-    """That of the one program; a server of many does not depend on what became of one."""
+    """listen exits with the code of its only program; with --keep it exits with 0."""
     with running("listen", "127.0.0.1:0", "--sh-exec", "cat; exit 3", *options) as server:
         assert exchange(server.port, b"all of it") == b"all of it"
         assert server.wait() == code
@@ -182,7 +182,7 @@ def test_exit_code_of_listen(options: list[str], code: int) -> None:
 
 @pytest.mark.fault("signals ignored or held back at the start")
 def test_exit_code_although_the_child_signal_is_ignored() -> None:
-    """Who started us may ignore SIGCHLD; the code is found all the same."""
+    """The exit code of a program is found even if SIGCHLD was ignored when netkit started."""
     with peer(read_all) as server:
         wrapper = ["env", "--ignore-signal=CHLD"]
         assert netkit("connect", server.address, "--sh-exec", "exit 7", wrapper=wrapper).code == 7
@@ -196,7 +196,7 @@ CANNOT_RUN = [
 
 @pytest.mark.parametrize("line, code, said", CANNOT_RUN)
 def test_program_that_cannot_run_is_told_before_anything_is_dialled(line: str, code: int, said: str) -> None:
-    """127 where there is none, 126 where it cannot be run, and no server was bothered."""
+    """A program that cannot run is 127 or 126 before anything connects."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         done = netkit("connect", f"127.0.0.1:{server.getsockname()[1]}", "--exec", line)
         assert done == Finished(code, b"", f"netkit connect: cannot run {said}\n")
@@ -207,7 +207,7 @@ def test_program_that_cannot_run_is_told_before_anything_is_dialled(line: str, c
 
 @pytest.mark.parametrize("line, code, said", CANNOT_RUN)
 def test_program_that_cannot_run_is_told_before_anything_is_bound(line: str, code: int, said: str) -> None:
-    """Even on a port that is taken it is the program that is complained of."""
+    """A program that cannot run is reported before a port is bound, even if the port is in use."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         done = netkit("listen", f"127.0.0.1:{server.getsockname()[1]}", "-k", "--exec", line)
     assert done == Finished(code, b"", f"netkit listen: cannot run {said}\n")
@@ -215,7 +215,7 @@ def test_program_that_cannot_run_is_told_before_anything_is_bound(line: str, cod
 
 @pytest.fixture
 def garbage(tmp_path: Path) -> str:
-    """Make a file that may be run and cannot."""
+    """Make an executable file that is no program."""
     path = tmp_path / "garbage"
     path.write_text("garbage\n")
     path.chmod(0o755)
@@ -223,7 +223,7 @@ def garbage(tmp_path: Path) -> str:
 
 
 def test_file_that_is_no_program_is_126_in_one_line(garbage: str) -> None:
-    """What only the system can tell comes once the peer is there: it is reset, and one line says why."""
+    """If the system cannot run the file once the peer is connected, the peer is reset, and one line says why."""
     said = f"cannot run {garbage}: exec format error\n"
     with peer(read_all) as server:
         done = netkit("connect", server.address, "--exec", garbage)
@@ -232,7 +232,7 @@ def test_file_that_is_no_program_is_126_in_one_line(garbage: str) -> None:
 
 
 def test_file_that_is_no_program_is_126_for_the_one_client(garbage: str) -> None:
-    """A server of one ends with it, and says so in one line too."""
+    """listen for one client ends with 126 and one line too."""
     with running("listen", "127.0.0.1:0", "--exec", garbage) as process:
         port = process.port
         assert is_reset(port)
@@ -241,7 +241,7 @@ def test_file_that_is_no_program_is_126_for_the_one_client(garbage: str) -> None
 
 
 def test_program_does_not_start_without_a_connection(tmp_path: Path) -> None:
-    """A refused connection is 7, and the program never ran."""
+    """If the connection is refused, the exit code is 7 and the program does not run."""
     assert netkit("connect", f"127.0.0.1:{free_port()}", "--exec", f"touch {tmp_path}/ran").code == 7
     assert list(tmp_path.iterdir()) == []
 
@@ -250,7 +250,7 @@ def test_program_does_not_start_without_a_connection(tmp_path: Path) -> None:
 
 
 def test_late_answer_is_delivered_whole(tmp_path: Path) -> None:
-    """Long after the half-close, and with no clock of half a second in the way, every byte of an answer comes."""
+    """An answer long after the half-close is delivered whole, without the usual half second of grace."""
     answer = tmp_path / "answer"
     answer.write_bytes(MEGABYTE)
     gates = [tmp_path / "listen", tmp_path / "connect"]
@@ -280,7 +280,7 @@ def test_late_answer_is_delivered_whole(tmp_path: Path) -> None:
 
 
 def test_program_that_does_not_read_all() -> None:
-    """A client that first sends and then reads gets the answer and our end, no reset, whether or not it half-closes."""
+    """If a program does not read all its input, the client still gets its answer and our end, and no reset."""
     programs = {"true": b"", "head -c 5": MEGABYTE[:5], f"head -c {len(MEGABYTE)}": MEGABYTE}
     with running("listen", "127.0.0.1:0", "--keep", "--sh-exec", 'read -r line; eval "exec $line"') as process:
         address = ("127.0.0.1", process.port)
@@ -296,7 +296,7 @@ def test_program_that_does_not_read_all() -> None:
 
 @pytest.mark.parametrize("line, answer", [("true", b""), ("head -c 5", MEGABYTE[:5])])
 def test_program_of_connect_that_does_not_read_all(line: str, answer: bytes) -> None:
-    """The same holds for a server that talks first: it gets the answer and our end, and we the program's code."""
+    """For connect too: the server gets the program's answer and our end, and the exit code is the program's."""
 
     def talk(sock: socket.socket) -> bytes:
         sock.sendall(MEGABYTE)
@@ -308,7 +308,7 @@ def test_program_of_connect_that_does_not_read_all(line: str, answer: bytes) -> 
 
 
 def test_peer_that_never_stops_sending_does_not_keep_us() -> None:
-    """Once the program has ended, a peer that goes on and on is left, and the program's code is ours."""
+    """Once the program has ended, connect leaves a peer that keeps sending, and exits with the program's code."""
 
     def chatter(sock: socket.socket) -> None:
         while True:
@@ -319,7 +319,7 @@ def test_peer_that_never_stops_sending_does_not_keep_us() -> None:
 
 
 def test_program_that_ended_its_output_reads_on(tmp_path: Path) -> None:
-    """A program that says nothing more still gets every byte, however late it takes them."""
+    """A program that has closed its output still gets all its input."""
     gate, kept = tmp_path / "gate", tmp_path / "kept"
     line = f"exec >&-; read x < {make_fifo(gate)}; cat > {kept}"
     with running("listen", "127.0.0.1:0", "--sh-exec", line) as process, dialled(process) as client:
@@ -334,7 +334,7 @@ def test_program_that_ended_its_output_reads_on(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["connect", "listen"])
 def test_reset_ends_the_program(name: str) -> None:
-    """A program whose peer is gone is not left running, and the reset is no success."""
+    """A reset by the peer ends the program, and is reported."""
 
     def watch_and_reset(sock: socket.socket) -> Watched:
         program = watch_told(sock)[0]
@@ -360,7 +360,7 @@ def test_reset_ends_the_program(name: str) -> None:
 
 
 def test_idle_timeout_ends_client_and_program_alone() -> None:
-    """The client is reset, the program is gone, and the server goes on."""
+    """--idle-timeout resets the client and ends its program; the server goes on."""
     options = ("--keep", "-v", "--idle-timeout", "200ms")
     with running("listen", "127.0.0.1:0", *options, "--sh-exec", "echo $$; exec cat") as process:
         port = process.port
@@ -381,7 +381,7 @@ def test_idle_timeout_ends_client_and_program_alone() -> None:
     ],
 )
 def test_clocks_of_connect_end_the_program(clock: str, said: str) -> None:
-    """28, one line that names the clock, a reset for the peer, and no program left."""
+    """A clock that expires is exit code 28 with its name on one line; the peer is reset and the program ended."""
 
     def watch(sock: socket.socket) -> tuple[Watched, bool]:
         program = watch_told(sock)[0]
@@ -399,7 +399,7 @@ def test_clocks_of_connect_end_the_program(clock: str, said: str) -> None:
 
 
 def test_grace_bounds_a_program_that_does_not_end() -> None:
-    """With --grace a program that is idle once its client has ended is ended too, and the client let go."""
+    """With --grace, a program that stays idle after its client has ended is ended, and the client disconnected."""
     line = "echo $$; exec sleep 5"
     with (
         running("listen", "127.0.0.1:0", "--keep", "--grace", "100ms", "--sh-exec", line) as process,
@@ -421,7 +421,7 @@ def test_grace_bounds_a_program_that_does_not_end() -> None:
     ],
 )
 def test_ends_that_the_data_decides(options: list[str], line: str) -> None:
-    """The program gets what comes up to there and then its input's end; its answer is sent, and the exit code is 0."""
+    """The program gets the data up to the limit and then its input ends; its answer is sent, and the code is 0."""
 
     def talk(sock: socket.socket) -> bytes:
         sock.sendall(b"hello OK and more")
@@ -433,7 +433,7 @@ def test_ends_that_the_data_decides(options: list[str], line: str) -> None:
 
 
 def test_until_that_does_not_come_is_8() -> None:
-    """The program's own success does not hide it."""
+    """If --until finds no match the exit code is 8, even if the program succeeds."""
     with peer(lambda sock: (sock.sendall(b"hello"), sock.shutdown(socket.SHUT_WR), read_all(sock))) as server:
         done = netkit("connect", server.address, "--until", "OK", "--exec", "cat")
     assert (done.code, done.out) == (8, b"")
@@ -441,7 +441,7 @@ def test_until_that_does_not_come_is_8() -> None:
 
 
 def test_server_until_stops_with_0() -> None:
-    """A server of programs stops once a client's data matches; who is there is answered to the end."""
+    """A server of programs stops once a client's data matches --until; that client gets its whole answer."""
     with running("listen", "127.0.0.1:0", "--keep", "--until", "bye", "--exec", "cat") as process:
         assert exchange(process.port, b"good bye\n") == b"good bye\n"
         assert process.wait() == 0
@@ -452,7 +452,7 @@ def test_server_until_stops_with_0() -> None:
 
 @pytest.mark.fault("programs that ended")
 def test_short_lived_programs_leave_no_zombie() -> None:
-    """After 30 clients, one after the other and side by side, the server that still runs has no child."""
+    """After 30 clients, one by one and at the same time, the running server has no child process left."""
     with running("listen", "127.0.0.1:0", "--keep", "-v", "--exec", "cat") as process:
         port = process.port
         for number in range(15):
@@ -471,14 +471,14 @@ def test_short_lived_programs_leave_no_zombie() -> None:
 
 SCRIPTS = [
     "echo $$; exec sleep 100",
-    "sleep 100 & echo $$ $!; wait; true",  # what --sh-exec 'sleep 100; true' is: a child of the shell
+    "sleep 100 & echo $$ $!; wait; true",  # as --sh-exec 'sleep 100; true' would be: a child of the shell
     "trap '' TERM HUP INT; sleep 100 & echo $$ $!; wait; sleep 100; true",
 ]
 
 
 @pytest.mark.fault("SIGTERM to a server")
 def test_signal_ends_server_and_programs() -> None:
-    """Programs that ignore it and the children of programs included; who ends within the drain is served to the end."""
+    """A signal ends all programs and their children, even those that ignore it; who ends within the drain is served."""
     with running("listen", "127.0.0.1:0", "--keep", "--sh-exec", 'read -r line; eval "$line"') as process:
         port = process.port
         clients = [socket.create_connection(("127.0.0.1", port), timeout=PATIENCE) for _ in [*SCRIPTS, "cat"]]
@@ -506,7 +506,7 @@ def test_signal_ends_server_and_programs() -> None:
 
 @pytest.mark.parametrize("name", ["connect", "listen"])
 def test_signal_ends_the_one_program(name: str) -> None:
-    """Where there is one conversation a signal cuts it: no drain, no orphan, and a reset for the peer."""
+    """With one conversation a signal ends it without a drain: the programs are ended and the peer is reset."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         address = "127.0.0.1:0" if name == "listen" else f"127.0.0.1:{server.getsockname()[1]}"
         with running(name, address, "--sh-exec", SCRIPTS[1]) as process:
@@ -521,7 +521,7 @@ def test_signal_ends_the_one_program(name: str) -> None:
 
 
 def test_program_ends_with_a_netkit_that_was_killed() -> None:
-    """Nothing of ours can run after SIGKILL, but the pipes close, so a program that reads sees the end."""
+    """After SIGKILL netkit cannot end its programs, but their pipes close, so a program that reads sees the end."""
     with (
         running("listen", "127.0.0.1:0", "--keep", "--sh-exec", "echo $$; exec cat") as process,
         dialled(process) as client,
@@ -537,7 +537,7 @@ DESERTER = "import os, signal; os.setpgid(0, os.getpgid(os.getppid())); print(os
 
 @pytest.mark.parametrize("then", ["signal.pause()", "signal.signal(15, signal.SIG_IGN); signal.pause()"])
 def test_program_that_left_its_process_group(then: str) -> None:
-    """It is ended all the same with its connection, and holds up neither other clients nor a signal."""
+    """A program that left its process group is ended with its connection too, and delays no client and no signal."""
     line = shlex.join([sys.executable, "-c", DESERTER.format(then)])
     with running("listen", "127.0.0.1:0", "--keep", "--exec", line, start_new_session=True) as process:
         port = process.port
@@ -554,7 +554,7 @@ def test_program_that_left_its_process_group(then: str) -> None:
 
 
 def test_program_that_cannot_be_ended() -> None:
-    """One that became root, say, is told and not waited for: the next client is served."""
+    """A program that may not be killed (as if it had become root) is reported, and the server goes on."""
     tracing = strace("inject=kill:error=EPERM")
     command = ["--keep", "--sh-exec", "echo $$; exec 1>&-; exec sleep 100"]
     with running("listen", "127.0.0.1:0", *command, wrapper=tracing) as process:
@@ -572,7 +572,7 @@ def test_program_that_cannot_be_ended() -> None:
 
 
 def test_what_a_program_left_in_its_group_ends_with_it() -> None:
-    """Nothing of it outlives the conversation, though the program itself ended well."""
+    """What a program left in its process group is ended with the conversation, even if the program exited itself."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         address = f"127.0.0.1:{server.getsockname()[1]}"
         with running("connect", address, "--sh-exec", "sleep 100 >&- 2>&- & echo $!; exit 3") as process:
@@ -587,20 +587,20 @@ def test_what_a_program_left_in_its_group_ends_with_it() -> None:
 
 @pytest.mark.parametrize("options, code", [(["--for", "50ms"], 0), (["--accept-timeout", "50ms"], 28)])
 def test_all_that_command_started_ends_with_the_server(options: list[str], code: int) -> None:
-    """A child of COMMAND's shell holds nobody up who reads our stdout to its end."""
+    """All processes that COMMAND started are ended with the server, so a reader of our stdout sees its end."""
     command = ["sh", "-c", "sleep 100; true"]
     done = netkit("echo", "127.0.0.1:0", "-q", *options, "--", *command)
     assert (done.code, done.out) == (code, b"")
 
 
 def test_all_that_command_started_ends_with_it() -> None:
-    """As if there had been no background job; the exit code is COMMAND's."""
+    """When COMMAND exits, its background jobs are ended too, and the exit code is COMMAND's."""
     done = netkit("echo", "127.0.0.1:0", "-q", "--", "sh", "-c", "sleep 100 & exit 4")
     assert (done.code, done.out) == (4, b"")
 
 
 def test_command_that_left_its_process_group_ends_with_the_server() -> None:
-    """It is ended by itself then, and awaited."""
+    """A COMMAND that left its process group is ended with the server, and waited for."""
     command = [sys.executable, "-c", DESERTER.format("signal.pause()")]
     with running("echo", "127.0.0.1:0", "--", *command) as server:
         program = int(server.out.readline())
@@ -610,7 +610,7 @@ def test_command_that_left_its_process_group_ends_with_the_server() -> None:
 
 
 def test_command_on_a_terminal_can_read_it() -> None:
-    """It stays in our process group, for another would be stopped."""
+    """COMMAND stays in our process group, as a background group could not read the terminal."""
     with terminal() as (keyboard, tty):
         command = ["sh", "-c", "read -r line; echo got $line"]
         wrapper = ("setsid", "--ctty")
@@ -621,7 +621,7 @@ def test_command_on_a_terminal_can_read_it() -> None:
 
 
 def test_process_1_reaps() -> None:
-    """What programs leave behind stays no zombie where nobody else would reap it, and signals end us as ever."""
+    """As process 1 netkit reaps orphans that programs leave behind, and signals still end it."""
     listen = ("listen", "127.0.0.1:0", "--keep", "--sh-exec", "(setsid sleep 0 >&- 2>&- &); echo hi")
     with running(*listen, wrapper=as_process_1()) as process:
         port = process.port
@@ -637,7 +637,7 @@ def test_process_1_reaps() -> None:
 
 
 def test_programs_beside_command() -> None:
-    """A server of programs for as long as COMMAND runs; the exit code is COMMAND's."""
+    """--exec together with COMMAND: the server runs as long as COMMAND, and exits with its code."""
     command = ["sh", "-c", '"$0" -m netkit connect $NETKIT_ADDRESS --send hi; exit 3', sys.executable]
     done = netkit("listen", "127.0.0.1:0", "--keep", "-q", "--exec", "cat", "--", *command)
     assert done == Finished(3, b"hi", "")
@@ -647,7 +647,7 @@ def test_programs_beside_command() -> None:
 
 
 def test_client_without_a_program_is_reset_and_the_server_goes_on() -> None:
-    """Where the system has no room for one more program that client alone pays, with one line."""
+    """If no descriptor is left for a program, that client is reset with one line, and the server goes on."""
     options = ("--keep", "-v", "--exec", "cat")
     with running("listen", "127.0.0.1:0", *options, wrapper=["prlimit", "--nofile=16"]) as process:
         port = process.port
@@ -666,7 +666,7 @@ def test_client_without_a_program_is_reset_and_the_server_goes_on() -> None:
 
 @contextmanager
 def no_descriptor_left(pid: int) -> Iterator[None]:
-    """Allow a process no descriptor more than it has."""
+    """Lower the limit of a process so that it can open no further descriptor."""
     open_ones = {int(name) for name in os.listdir(f"/proc/{pid}/fd")}
     lowest_free = next(fd for fd in range(len(open_ones) + 1) if fd not in open_ones)
     before = resource.prlimit(pid, resource.RLIMIT_NOFILE)
@@ -679,7 +679,7 @@ def no_descriptor_left(pid: int) -> Iterator[None]:
 
 @pytest.mark.fault("no descriptor to accept with")
 def test_no_room_to_accept_is_cheap_and_passes() -> None:
-    """While no descriptor is left nothing spins, one line says so, and the client is served once there is room."""
+    """While no descriptor is left the server waits without spinning, after one line; then it serves the client."""
     with running("listen", "127.0.0.1:0", "--keep", "--exec", "cat", real=True) as process:
         port = process.port
         with socket.create_connection(("127.0.0.1", port)) as first:
@@ -689,7 +689,7 @@ def test_no_room_to_accept_is_cheap_and_passes() -> None:
                 second = socket.create_connection(("127.0.0.1", port))
                 second.sendall(b"2")
                 process.line("cannot accept another client for now: too many open files$")
-                settle(process)  # which nobody does who spins
+                settle(process)  # a process that spins would never settle
                 assert is_silent(second)
             with second:
                 assert second.recv(1) == b"2"
@@ -700,7 +700,7 @@ def test_no_room_to_accept_is_cheap_and_passes() -> None:
 
 @pytest.mark.parametrize("left", [0, 1])
 def test_half_close_reaches_the_program_without_a_descriptor_to_spare(left: int) -> None:
-    """A program's input ends with its client's, also while the server has none left, or one; none is lost by that."""
+    """A program sees its client's end also while the server has no descriptor left, or one, and none leaks."""
     with running("listen", "127.0.0.1:0", "--keep", "-v", "--exec", "cat") as process:
         port = process.port
         before = len(os.listdir(f"/proc/{process.pid}/fd"))

@@ -1,4 +1,4 @@
-"""fetch as its users meet it: files that are whole or not there, going on after a cut, TLS, unix sockets, signals."""
+"""fetch from the command line: complete files or none, resuming, TLS, unix sockets and signals."""
 
 import contextlib
 import os
@@ -29,7 +29,7 @@ Behaviour = Callable[[socket.socket], object]
 
 
 class Site:
-    """A web server of ours: ``url`` is where, ``asked`` the requests as they came."""
+    """A web server in this process: its ``url``, and ``asked``, the requests that it received."""
 
     def __init__(self, url: str, asked: list[bytes]) -> None:
         self.url = url
@@ -37,12 +37,12 @@ class Site:
 
     @property
     def conditions(self) -> list[tuple[str | None, str | None]]:
-        """Range and If-Range of each request."""
+        """Return Range and If-Range of each request."""
         return [(field(request, "range"), field(request, "if-range")) for request in self.asked]
 
 
 def field(request: bytes, name: str) -> str | None:
-    """Return the one field of that name in a request; None if there is none."""
+    """Return the value of a header field of a request, or None."""
     lines = [line.partition(":") for line in request.decode("latin-1").split("\r\n\r\n")[0].split("\r\n")[1:]]
     values = [value.strip() for key, _, value in lines if key.lower() == name]
     assert len(values) <= 1, f"{name} is there {len(values)} times"
@@ -50,7 +50,7 @@ def field(request: bytes, name: str) -> str | None:
 
 
 def request_of(sock: socket.socket) -> bytes:
-    """Read a request, and its body if it has one."""
+    """Read a request, with its body if it has one."""
     request = b""
     while b"\r\n\r\n" not in request and (data := sock.recv(65536)):
         request += data
@@ -61,11 +61,11 @@ def request_of(sock: socket.socket) -> bytes:
 
 
 def answering(answers: Iterator[bytes | Behaviour], asked: list[bytes]) -> Behaviour:
-    """Return the behaviour of a server that gives the next answer to each client, and then ends."""
+    """Return the behaviour of a server that sends the next of the answers to each client."""
 
     def behave(sock: socket.socket) -> None:
         if not (request := request_of(sock)):
-            return  # somebody else, who looked whether a port is free
+            return  # some other process that probed for a free port
         asked.append(request)
         answer = next(answers)
         if callable(answer):
@@ -78,7 +78,7 @@ def answering(answers: Iterator[bytes | Behaviour], asked: list[bytes]) -> Behav
 
 @contextlib.contextmanager
 def site(*answers: bytes | Behaviour, host: str = "127.0.0.1") -> Iterator[Site]:
-    """Serve one request after the other, each over a connection of its own."""
+    """Run a server that gives one answer on each connection."""
     asked: list[bytes] = []
     with peer(answering(iter(answers), asked), host) as server:
         yield Site(f"http://{server.address}", asked)
@@ -86,7 +86,7 @@ def site(*answers: bytes | Behaviour, host: str = "127.0.0.1") -> Iterator[Site]
 
 @contextlib.contextmanager
 def unix_site(address: str, *answers: bytes | Behaviour) -> Iterator[list[bytes]]:
-    """Serve so on a unix socket; yield the requests."""
+    """Run the same server on a unix socket; yield the requests."""
     asked: list[bytes] = []
     behave = answering(iter(answers), asked)
     with socket.socket(socket.AF_UNIX) as listener:
@@ -106,7 +106,7 @@ def unix_site(address: str, *answers: bytes | Behaviour) -> Iterator[list[bytes]
 
 
 def rest(start: int, count: int | None = None, tag: str = '"v1"') -> bytes:
-    """Return an answer with the body from ``start`` on, of which ``count`` bytes come."""
+    """Return a 206 answer for the body from ``start`` on, cut after ``count`` bytes."""
     where = f"bytes {start}-{len(BODY) - 1}/{len(BODY)}"
     part = BODY[start:]
     return answer(part[:count], "206 Partial Content", length=len(part), ETag=tag, Content_Range=where)
@@ -118,7 +118,7 @@ MISSING = answer(b"no", "404 Not Found")
 
 
 def held(data: bytes) -> Behaviour:
-    """Return a server that sends this and then waits until the client has left."""
+    """Return a behaviour that sends ``data`` and then waits until the client leaves."""
 
     def behave(sock: socket.socket) -> None:
         sock.sendall(data)
@@ -128,7 +128,7 @@ def held(data: bytes) -> Behaviour:
 
 
 def await_part(path: Path, size: int) -> None:
-    """Return once so many bytes of a file have come."""
+    """Wait until the part file has ``size`` bytes."""
     part = f"{path}.netkit-part"
     while True:
         with contextlib.suppress(FileNotFoundError):
@@ -141,7 +141,7 @@ def await_part(path: Path, size: int) -> None:
 
 
 def test_a_file_comes_alone(tmp_path: Path) -> None:
-    """A file that is whole is all there is; it is overwritten with --force alone, and else nothing is asked."""
+    """A complete download leaves only the file; an existing file is only overwritten with --force."""
     path = tmp_path / "file"
     with site(WHOLE, answer(b"new")) as web:
         assert fetch(web.url, "-o", str(path)).out == b""
@@ -154,7 +154,7 @@ def test_a_file_comes_alone(tmp_path: Path) -> None:
 
 
 def test_no_litter(tmp_path: Path) -> None:
-    """A server that refuses, or has no such file, or says nothing, leaves no file and no part."""
+    """A server that refuses, answers 404 or sends nothing leaves no file and no part."""
     path = str(tmp_path / "file")
     with site(MISSING, b"") as web:
         fetch(web.url, "-o", path, "--fail", code=22)
@@ -164,7 +164,7 @@ def test_no_litter(tmp_path: Path) -> None:
 
 
 def test_a_place_that_cannot_be(tmp_path: Path) -> None:
-    """Without the folder, or with a name that leaves no room for its part's: 23, and nothing is asked."""
+    """If the folder is missing, or the name is too long for a part file, it is 23, and no request is sent."""
     (tmp_path / "file").touch()
     with site() as web:
         for name in ("folder/file", "n" * 250):
@@ -175,7 +175,7 @@ def test_a_place_that_cannot_be(tmp_path: Path) -> None:
 
 
 def test_a_file_limit(tmp_path: Path) -> None:
-    """A file that may not grow is 23, and names it; what came can be gone on with."""
+    """A file size limit is 23 with the file's name, and the download can be resumed."""
     path = tmp_path / "file"
     with site(WHOLE, rest(100_000)) as web:
         done = fetch(web.url, "-o", str(path), code=23, wrapper=("prlimit", "--fsize=100000"))
@@ -187,7 +187,7 @@ def test_a_file_limit(tmp_path: Path) -> None:
 
 @pytest.mark.fault("disk that fills up")
 def test_a_full_disk(tmp_path: Path) -> None:
-    """A disk that is full is 23, and names the file; nothing looks finished, whichever way bytes were moved."""
+    """A full disk is 23 with the file's name, and no unfinished file is left under the final name."""
     disk = tmp_path / "disk"
     disk.mkdir()
     wrapper = separate(f"ip link set lo up; mount -t tmpfs -o size=200k none '{disk}'")
@@ -205,7 +205,7 @@ def test_a_full_disk(tmp_path: Path) -> None:
 
 
 def test_what_is_no_file_is_refused(tmp_path: Path) -> None:
-    """A FIFO and /dev/null are refused with --force too, and nothing is asked."""
+    """A FIFO and /dev/null are refused even with --force, and no request is sent."""
     os.mkfifo(tmp_path / "fifo")
     with site() as web:
         for place in (str(tmp_path / "fifo"), "/dev/null"):
@@ -216,7 +216,7 @@ def test_what_is_no_file_is_refused(tmp_path: Path) -> None:
 
 
 def test_two_for_the_same_file(tmp_path: Path) -> None:
-    """A second netkit for the file that a first one writes asks nothing; what somebody makes meanwhile is kept."""
+    """A second netkit for the same file sends no request, and a file created meanwhile is not overwritten."""
     path = tmp_path / "file"
     go = threading.Event()
 
@@ -238,7 +238,7 @@ def test_two_for_the_same_file(tmp_path: Path) -> None:
 
 
 def test_no_content_is_no_file(tmp_path: Path) -> None:
-    """Told that the file is what it was (304), it is what it was."""
+    """A 304 to a condition of the user keeps the file as it is; a 304 without one is 8."""
     path = tmp_path / "file"
     path.write_bytes(b"old")
     same = b'HTTP/1.1 304 Not Modified\r\nETag: "v1"\r\n\r\n'
@@ -248,12 +248,12 @@ def test_no_content_is_no_file(tmp_path: Path) -> None:
     assert path.read_bytes() == b"old"
 
 
-# -- going on
+# -- resuming
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
 def test_going_on_after_a_signal(number: signal.Signals) -> None:
-    """A download that a signal ends leaves what came, and --resume asks from the right byte on: no byte twice."""
+    """After a signal the part is kept, and --resume requests exactly the rest."""
     with tempfile.TemporaryDirectory() as folder, site(held(CUT), rest(HALF)) as web:
         path = Path(folder) / "file"
         with running("fetch", web.url, "-o", str(path)) as process:
@@ -269,7 +269,7 @@ def test_going_on_after_a_signal(number: signal.Signals) -> None:
 
 
 def test_going_on_again_and_again(tmp_path: Path) -> None:
-    """Silent (28), busy (22), cut (18): what came is kept each time, and in the end the file is whole."""
+    """After a timeout (28), a 503 (22) and a cut (18) the part is kept, and in the end the file is complete."""
     path = str(tmp_path / "file")
     with site(held(CUT), answer(b"", "503 Busy"), rest(HALF, 1000), rest(HALF + 1000)) as web:
         assert "--idle-timeout" in fetch(web.url, "-o", path, "--idle-timeout", "1s", code=28).err
@@ -284,7 +284,7 @@ def test_going_on_again_and_again(tmp_path: Path) -> None:
 
 
 def test_going_on_where_a_redirect_leads(tmp_path: Path) -> None:
-    """A part belongs to the URL that was asked for; the server that this leads to is asked for the rest."""
+    """A part belongs to the URL as given; --resume follows the redirect again and asks that server for the rest."""
     path = tmp_path / "file"
     with site(CUT, rest(HALF)) as mirror:
         moved = answer(b"", "302 Found", Location=mirror.url)
@@ -296,7 +296,7 @@ def test_going_on_where_a_redirect_leads(tmp_path: Path) -> None:
 
 
 def test_another_version(tmp_path: Path) -> None:
-    """A range of another version is dropped, and all is asked for: the file is of the new content alone."""
+    """If the rest is of another version, the part is dropped and the whole new version is fetched."""
     path = tmp_path / "file"
     with site(CUT, rest(HALF, tag='"v2"'), answer(b"new", ETag='"v2"')) as web:
         fetch(web.url, "-o", str(path), code=18)
@@ -307,7 +307,7 @@ def test_another_version(tmp_path: Path) -> None:
 
 
 def test_no_such_range(tmp_path: Path) -> None:
-    """A server that has no such range (416) is asked once more, for all of it."""
+    """After a 416 the whole file is requested."""
     path = tmp_path / "file"
     with site(CUT, answer(b"", "416 Range Not Satisfiable"), answer(b"new")) as web:
         fetch(web.url, "-o", str(path), code=18)
@@ -318,7 +318,7 @@ def test_no_such_range(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("options", [["--include"], ["--data", "x"]])
 def test_what_is_no_part_is_not_gone_on_with(options: list[str]) -> None:
-    """What came with its head, or as the answer to another request, is not taken for a part of the file."""
+    """Output with --include, or the answer to a POST, is not resumed."""
     with tempfile.TemporaryDirectory() as folder, site(CUT, WHOLE) as web:
         path = Path(folder) / "file"
         fetch(web.url, "-o", str(path), *options, code=18)
@@ -332,7 +332,7 @@ STAMPED = answer(BODY, Last_Modified="Fri, 20 Nov 2020 11:00:00 GMT", Date="Fri,
 
 
 def needs_attributes(folder: Path) -> None:
-    """Skip the test where files cannot have extended attributes."""
+    """Skip the test if files cannot have extended attributes."""
     try:
         os.setxattr(folder, "user.netkit.test", b"")
     except OSError:
@@ -344,7 +344,7 @@ def needs_attributes(folder: Path) -> None:
     [((WHOLE,), "if-none-match"), ((CUT, rest(HALF)), "if-none-match"), ((STAMPED,), "if-modified-since")],
 )
 def test_a_file_that_is_whole(tmp_path: Path, first: tuple[bytes, ...], condition: str) -> None:
-    """--resume of a file that is whole asks whether it is still the same: then it stays, and else it is 23."""
+    """--resume of a complete file asks whether it has changed: if not it is kept, otherwise the exit code is 23."""
     needs_attributes(tmp_path)
     path = tmp_path / "file"
     with site(*first, SAME, answer(b"new"), answer(b"new", ETag='"v2"')) as web:
@@ -363,7 +363,7 @@ def test_a_file_that_is_whole(tmp_path: Path, first: tuple[bytes, ...], conditio
 
 @pytest.mark.parametrize("change", ["other URL", "other bytes", "no validator", "forged"])
 def test_a_file_of_which_nobody_knows(tmp_path: Path, change: str) -> None:
-    """A file that came from elsewhere, that was changed since, or whose version had no name: 23, and it stays."""
+    """--resume keeps a complete file, with 23, if netkit does not know its version for certain."""
     needs_attributes(tmp_path)
     path = tmp_path / "file"
     with site(answer(BODY) if change == "no validator" else WHOLE, WHOLE) as web:
@@ -381,7 +381,7 @@ def test_a_file_of_which_nobody_knows(tmp_path: Path, change: str) -> None:
 
 
 def tail(size: int, whole: int = len(BODY), **fields: str) -> bytes:
-    """Return an answer with the last bytes of what the first ``size`` of the body are."""
+    """Return a 206 answer with the last 64 KiB of the first ``size`` bytes of the body."""
     start = max(size - 65536, 0)
     about = {"Content_Range": f"bytes {start}-{size - 1}/{whole}", "Last_Modified": OLD, "ETag": '"v1"', **fields}
     return answer(BODY[start:size], "206 Partial Content", **about)
@@ -392,7 +392,7 @@ OLD = "Fri, 20 Nov 2020 11:00:00 GMT"
 
 @pytest.mark.parametrize("size", [1000, HALF, len(BODY)])
 def test_what_another_tool_has_left(tmp_path: Path, size: int) -> None:
-    """A part of another tool is compared with what the server has, and gone on with; one that is whole stays."""
+    """--resume completes a part of another tool if its last bytes match the server's; a complete file is kept."""
     path = tmp_path / "file"
     path.write_bytes(BODY[:size])
     with site(tail(size), rest(size, 10), rest(size + 10)) as web:
@@ -421,7 +421,7 @@ def test_what_another_tool_has_left(tmp_path: Path, size: int) -> None:
     ],
 )
 def test_what_another_tool_has_left_may_be_something_else(tmp_path: Path, sent: bytes, reason: str) -> None:
-    """Where nothing says that it is of the same version it exists, 23, with the reason, and stays."""
+    """If a file of another tool may be of another version, it is 23 with the reason, and the file is kept."""
     path = tmp_path / "file"
     path.write_bytes(BODY[:HALF])
     with site(sent) as web:
@@ -437,7 +437,7 @@ def test_what_another_tool_has_left_may_be_something_else(tmp_path: Path, sent: 
 def secured_site(
     context: ssl.SSLContext, *answers: Callable[[Secured], object], host: str = "127.0.0.1"
 ) -> Iterator[Site]:
-    """Serve so over TLS; each answer sends, and ends as it will."""
+    """Run the server over TLS; each answer is a function that sends and ends the connection."""
     asked: list[bytes] = []
     left = iter(answers)
 
@@ -453,18 +453,18 @@ def secured_site(
 
 
 def whole(tls: Secured) -> None:
-    """Answer with the body, and end as TLS does."""
+    """Send the body, and close_notify."""
     tls.send(answer(BODY))
     tls.end()
 
 
 def cut_close_delimited(tls: Secured) -> None:
-    """Answer with what ends with the connection, and end without close_notify."""
+    """Send a body without a length, and end without close_notify."""
     tls.send(b"HTTP/1.1 200 OK\r\n\r\nthe beginning")
 
 
 def test_https(pki: Pki, tmp_path: Path) -> None:
-    """A page comes whole from a server that an authority we trust vouches for; from another one it is 60."""
+    """A certificate of a trusted CA is accepted, one of another CA is 60, and --insecure accepts it with a line."""
     with secured_site(pki.server(), whole, whole) as web:
         url = web.url.replace("127.0.0.1", "localhost")
         check_same(fetch(url, "--cafile", pki.ca).out, BODY)
@@ -477,7 +477,7 @@ def test_https(pki: Pki, tmp_path: Path) -> None:
 
 
 def test_bad_certificates(pki: Pki, tmp_path: Path) -> None:
-    """A certificate that is another's, expired or nobody's is 60; nothing is asked, and nothing left."""
+    """A certificate with a wrong name, expired or self-signed is 60; no request is sent and no file is left."""
     for kind in ("wrong name", "expired", "self-signed"):
         with secured_site(pki.server(pki.bad(kind)), whole) as web:
             url = web.url.replace("127.0.0.1", "localhost")
@@ -487,7 +487,7 @@ def test_bad_certificates(pki: Pki, tmp_path: Path) -> None:
 
 
 def test_truncation(pki: Pki) -> None:
-    """Without close_notify a body that ends with the connection is 18; one whose length is known is whole, and 0."""
+    """Without close_notify a body that ends with the connection is 18, and one with a known length is complete."""
 
     def known(tls: Secured) -> None:
         tls.send(answer(BODY))
@@ -499,7 +499,7 @@ def test_truncation(pki: Pki) -> None:
 
 
 def test_http_where_https_should_be(pki: Pki, tmp_path: Path) -> None:
-    """A server that speaks no TLS is 35; one that does is nothing that answers in HTTP."""
+    """https to a server without TLS is 35; http to a server with TLS is 8."""
 
     def bad_request(sock: socket.socket) -> None:
         sock.recv(65536)
@@ -514,7 +514,7 @@ def test_http_where_https_should_be(pki: Pki, tmp_path: Path) -> None:
 
 
 def test_redirect_to_https(pki: Pki) -> None:
-    """A redirect from http to https is followed, and the certificate is looked at there."""
+    """A redirect from http to https is followed, and the certificate is verified."""
     with secured_site(pki.server(), whole) as secure:
         with site(answer(b"", "301 Moved", Location=f"{secure.url}/x")) as web:
             check_same(fetch(web.url, "--cafile", pki.ca).out, BODY)
@@ -525,7 +525,7 @@ def test_redirect_to_https(pki: Pki) -> None:
 
 
 def test_unix_sockets(pki: Pki, tmp_path: Path) -> None:
-    """A path, a relative one, an abstract name, and TLS over it; the Host is the URL's all the same."""
+    """--unix-socket takes absolute, relative and abstract paths, also with TLS; Host is that of the URL."""
     name = f"netkit-test-{os.getpid()}"
 
     def secured(sock: socket.socket) -> None:
@@ -553,7 +553,7 @@ def test_unix_sockets(pki: Pki, tmp_path: Path) -> None:
 
 
 def test_unix_sockets_that_cannot_be(tmp_path: Path) -> None:
-    """One that is not there is 7; what is for addresses does not go with it: 2."""
+    """A missing socket is 7; options for addresses do not go with --unix-socket (2)."""
     path = str(tmp_path / "none")
     assert path in fetch("http://app/", "--unix-socket", path, code=7).err
     fetch("http://app/", "--unix-socket", path, "-4", code=2)
@@ -565,7 +565,7 @@ def test_unix_sockets_that_cannot_be(tmp_path: Path) -> None:
 
 @pytest.mark.ipv6
 def test_addresses(tmp_path: Path) -> None:
-    """IPv6 literals, a name of which one address is dead, and where from."""
+    """IPv6 literals work, --source sets the source address, and a dead address of a name is passed over."""
     with site(WHOLE, host="::1") as web:
         check_same(fetch(web.url).out, BODY)
         assert field(web.asked[0], "host") == web.url.removeprefix("http://")
@@ -589,13 +589,13 @@ def test_addresses(tmp_path: Path) -> None:
 
 
 def test_keepalive() -> None:
-    """With --keepalive the connection asks for signs of life: the kernel's table shows that timer."""
+    """--keepalive enables TCP keepalive, as the timer in the kernel's table shows."""
     timers: list[str] = []
 
     def look(sock: socket.socket) -> None:
         pair = [f"0100007F:{port:04X}" for _, port in (sock.getpeername(), sock.getsockname())]
         timer = "01"
-        while timer == "01":  # until the request has been acknowledged
+        while timer == "01":  # while the request is not acknowledged
             with open("/proc/net/tcp", encoding="ascii") as rows:
                 timer = next(row.split()[5][:2] for row in rows if row.split()[1:3] == pair)
         timers.append(timer)
@@ -614,7 +614,7 @@ def test_keepalive() -> None:
     "number, moment", [(signal.SIGINT, "head"), (signal.SIGTERM, "body"), (signal.SIGINT, "stdout")]
 )
 def test_signals_while_it_waits(number: signal.Signals, moment: str) -> None:
-    """Whatever it waits for, a signal ends it at once: the head, the body, or somebody to read what came."""
+    """A signal ends fetch at once while it waits for the head, for the body, or for the reader of stdout."""
     waits = threading.Event()
 
     def behave(sock: socket.socket) -> None:
@@ -637,7 +637,7 @@ def test_signals_while_it_waits(number: signal.Signals, moment: str) -> None:
 
 @pytest.mark.parametrize("clock", ["-w", "--timeout", None])
 def test_waiting_for_a_connection(clock: str | None) -> None:
-    """A server that takes no connection is 28 when a clock has run out, and a signal is faster than that."""
+    """A server that does not accept is 28 when a clock expires, and a signal ends the wait at once."""
     with full_backlog() as port:
         if clock is not None:
             assert "100 ms" in fetch(f"http://127.0.0.1:{port}/", clock, "100ms", code=28).err
@@ -649,7 +649,7 @@ def test_waiting_for_a_connection(clock: str | None) -> None:
 
 
 def test_a_slow_reader_slows_the_server_down() -> None:
-    """What nobody reads is not fetched: the server is held up and memory stays flat; in the end every byte is there."""
+    """A slow reader of stdout slows the server down: memory stays flat, and in the end all bytes are there."""
     count = 100
 
     def behave(sock: socket.socket) -> None:
@@ -670,7 +670,7 @@ def test_a_slow_reader_slows_the_server_down() -> None:
 
 
 def await_jam(host: str, port: int) -> None:
-    """Return once the server on that port has sent more than the connection holds."""
+    """Wait until much data is queued at the server on that port."""
     local = f"{socket.inet_aton(host)[::-1].hex().upper()}:{port:04X}"
     while True:
         with open("/proc/net/tcp", encoding="ascii") as rows:

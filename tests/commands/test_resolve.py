@@ -1,4 +1,4 @@
-"""resolve in a network of its own, with dnsmasq as the system's resolver and nsd as a server, beside dig and getent."""
+"""resolve in its own network: dnsmasq as the system's resolver and nsd as a server, compared with dig and getent."""
 
 import base64
 import json
@@ -88,7 +88,7 @@ zone:
   zonefile: nosuch
 """
 
-# A network and a view of /etc of our own; stdin, an open pipe, keeps it.
+# Runs in its own network and mount namespaces; the open stdin keeps them alive.
 SCRIPT = """
 echo 'nameserver 127.0.0.1' > "$1/resolv.conf"
 echo '127.0.0.1 localhost hosts.test' > "$1/hosts"
@@ -111,7 +111,7 @@ wait
 
 @pytest.fixture(scope="module")
 def inside(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[str]]:
-    """Start the servers; yield what runs a command beside them."""
+    """Start the servers; yield the wrapper that runs a command beside them."""
     for name in ("dnsmasq", "nsd", "dig", "unshare", "nsenter"):
         tool(name)
     folder = tmp_path_factory.mktemp("dns")
@@ -125,13 +125,13 @@ def inside(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[str]]:
 
 
 def lines(result: Finished) -> list[str]:
-    """Return the lines of an answer, which had no complaint."""
+    """Return the lines of stdout of a run without errors."""
     assert (result.code, result.err) == (0, "")
     return result.out.decode().splitlines()
 
 
 def told(inside: list[str], *argv: str) -> list[str]:
-    """Return the lines that another tool prints beside the servers."""
+    """Return the lines that another tool prints when it runs beside the servers."""
     return subprocess.run([*inside, *argv], capture_output=True, text=True, timeout=PATIENCE).stdout.splitlines()
 
 
@@ -143,7 +143,7 @@ SERVER = ("--server", "127.0.0.1:5300")
 
 @pytest.mark.parametrize("name", ["both.zone.test", "www.zone.test", "four.zone.test", "localhost"])
 def test_addresses_are_those_of_getent(inside: list[str], name: str) -> None:
-    """The addresses come once each and, with one of IPv6, in the order of getaddrinfo with the families in turn."""
+    """The addresses are those of getent, each once, and the first is the same."""
     rows = [row.split() for row in told(inside, "getent", "ahosts", name)]
     wanted = [row[0] for row in rows if row[1] == "STREAM"]
     found = lines(netkit("resolve", name, wrapper=inside))
@@ -152,7 +152,7 @@ def test_addresses_are_those_of_getent(inside: list[str], name: str) -> None:
 
 
 def test_several_names(inside: list[str]) -> None:
-    """Each line begins with its name, in the order given; what fails is a line on stderr, and the code is 6."""
+    """With several names each line begins with its name, in the order given; a failure is one line and code 6."""
     result = netkit(
         "resolve", "four.zone.test", "nosuch.zone.test", "-", input=b"localhost\n\n192.0.2.1", wrapper=inside
     )
@@ -161,7 +161,7 @@ def test_several_names(inside: list[str]) -> None:
 
 
 def test_names_are_answered_as_they_come(inside: list[str]) -> None:
-    """A name on stdin is answered while stdin is still open; a line that is no name is 26, and not the end."""
+    """A name on stdin is answered while stdin is still open; a bad name is 26, and the next ones are still answered."""
     with running("resolve", "-", wrapper=inside) as process:
         process.stdin.write(b"localhost\n")
         assert process.out.read(20) == b"localhost\t127.0.0.1\n"
@@ -172,14 +172,14 @@ def test_names_are_answered_as_they_come(inside: list[str]) -> None:
 
 
 def test_canonical_and_service(inside: list[str]) -> None:
-    """The name behind the aliases, and addresses with a port as other commands take them."""
+    """--canonical prints the name that the aliases lead to, and --service adds the port to each address."""
     assert lines(netkit("resolve", "--canonical", "www.zone.test", wrapper=inside)) == ["both.zone.test"]
     found = lines(netkit("resolve", "--service", "https", "www.zone.test", wrapper=inside))
     assert sorted(found) == ["192.0.2.1:443", "192.0.2.2:443", "[2001:db8::1]:443"]
 
 
 def test_reverse(inside: list[str]) -> None:
-    """An address is looked up for its name; one that has none, or a name that is none, is 6."""
+    """An address is looked up in reverse; one without a name, or whose name is no host name, is 6."""
     assert lines(netkit("resolve", "192.0.2.1", wrapper=inside)) == ["both.zone.test"]
     for address in ("192.0.2.7", "192.0.2.9"):
         result = netkit("resolve", address, wrapper=inside)
@@ -206,14 +206,14 @@ def test_reverse(inside: list[str]) -> None:
     ],
 )
 def test_failures_are_told_apart(inside: list[str], args: list[str], reasons: list[str], code: int) -> None:
-    """Not found, no such family, temporary failure and silence each have their words; silence has its code."""
+    """Name not found, no such family, temporary failure and no answer have their own messages; no answer is 28."""
     result = netkit("resolve", *args, wrapper=inside)
     wanted = [f"netkit resolve: cannot resolve {name}: {why}\n" for name, why in zip(args, reasons, strict=False)]
     assert result == (code, b"", "".join(wanted))
 
 
 def test_silent_resolver_ends_with_the_clock_and_by_a_signal(inside: list[str]) -> None:
-    """A resolver that hangs holds neither --timeout up, nor SIGINT."""
+    """--timeout and SIGINT end resolve while the resolver hangs."""
     late = netkit("resolve", "x.silent.test", "--timeout", "200ms", wrapper=inside)
     assert (late.code, late.out) == (28, b"")
     assert late.err == "netkit resolve: cannot finish: time ran out after 200 ms (--timeout)\n"
@@ -224,7 +224,7 @@ def test_silent_resolver_ends_with_the_clock_and_by_a_signal(inside: list[str]) 
 
 
 def test_silent_resolver_holds_no_other_port_up(inside: list[str]) -> None:
-    """portcheck tells of what it knows, and of a name that is not answered when its time is over: unknown, and 28."""
+    """portcheck reports the other ports while one name gets no answer; that one is unknown, and with --wait 28."""
     result = netkit("portcheck", "x.silent.test:80", "four.zone.test:1", "hosts.test:1", "-w", "300ms", wrapper=inside)
     rows = [line.split("\t") for line in result.out.decode().splitlines()]
     assert [row[0] for row in rows][-1] == "x.silent.test"
@@ -236,13 +236,13 @@ def test_silent_resolver_holds_no_other_port_up(inside: list[str]) -> None:
 
 
 def test_this_machine(inside: list[str]) -> None:
-    """Without a name it is this machine; if its name has no address, that is said."""
+    """Without a name it prints this machine's name and addresses, or fails with 6 if the name has no address."""
     result = netkit("resolve")
     assert result.out.decode().startswith(f"hostname\t{socket.gethostname()}\n") or result.code == 6
 
 
 def test_json(inside: list[str]) -> None:
-    """One object per address or record, with what was asked."""
+    """--json prints one object for each address or record, with the query."""
     found = [json.loads(line) for line in lines(netkit("resolve", "www.zone.test", "--json", "-6", wrapper=inside))]
     assert [(each["event"], each["host"], each["address"], each["family"]) for each in found] == [
         ("address", "www.zone.test", "2001:db8::1", "ipv6")
@@ -259,7 +259,7 @@ def test_json(inside: list[str]) -> None:
 
 
 def test_strings_of_a_record_in_json(inside: list[str]) -> None:
-    """Each for itself, and as the text that they are together, or where they are none as bytes."""
+    """In JSON a TXT record has its strings, and their concatenation as text, or as bytes if it is not UTF-8."""
     found = lines(netkit("resolve", "text.zone.test", "evil.zone.test", "--type", "TXT", "--json", wrapper=inside))
     text, evil = map(json.loads, found)
     assert text["strings"] == ["plain", 'with "quotes" and \\']
@@ -268,7 +268,7 @@ def test_strings_of_a_record_in_json(inside: list[str]) -> None:
     assert ("text" in evil, base64.b64decode(evil["data"])[-5:]) == (False, b"\xff\x80\xe2\x80\xae")
 
 
-# -- what is expected, and waited for
+# -- --expect and --wait
 
 
 @pytest.mark.parametrize(
@@ -287,7 +287,7 @@ def test_strings_of_a_record_in_json(inside: list[str]) -> None:
     ],
 )
 def test_what_is_expected_is_among_the_answers(inside: list[str], args: list[str], lacks: str) -> None:
-    """Values are compared as what they are, not as they are written; one that is missing is 8, with what came."""
+    """--expect compares values, not spellings; a missing one is 8, with the answers in the message."""
     result = netkit("resolve", *args, wrapper=inside)
     if lacks:
         start = f"netkit resolve: cannot resolve {args[0]}: no {lacks} among the answers ("
@@ -297,7 +297,7 @@ def test_what_is_expected_is_among_the_answers(inside: list[str], args: list[str
 
 
 def test_name_is_waited_for(inside: list[str]) -> None:
-    """It is looked up until it is there; then it is as if it had always been."""
+    """--wait repeats the look-up until the name exists."""
     with running("resolve", "later.test", "--wait", "20s", "--interval", "20ms", "-vv", wrapper=inside) as process:
         process.line("cannot resolve later.test: name not found; again in 20 ms")
         told(inside, "sh", "-c", "echo 127.0.0.3 later.test >> /etc/hosts")
@@ -307,7 +307,7 @@ def test_name_is_waited_for(inside: list[str]) -> None:
 
 
 def test_waiting_ends(inside: list[str]) -> None:
-    """With 28, and what was said last, whatever there was to wait for; the time is each name's own."""
+    """When --wait expires the exit code is 28, and each name has its last failure."""
     args = ["--expect", "127.0.0.9", "--wait", "1s", "--interval", "2s"]
     result = netkit("resolve", "hosts.test", "nosuch.zone.test", *args, wrapper=inside)
     assert (result.code, result.out) == (28, b"")
@@ -333,7 +333,7 @@ def test_waiting_ends(inside: list[str]) -> None:
     ],
 )
 def test_records_are_those_of_dig(inside: list[str], kind: str, names: list[str]) -> None:
-    """Each type of record is written as dig writes it, from nsd or through dnsmasq, the system's server."""
+    """Each type of record is printed as dig prints it, from nsd and through dnsmasq."""
     queries = [word for name in names for word in (name, kind)]
     wanted = told(inside, "dig", "+short", "@127.0.0.1", "-p", "5300", *queries)
     assert len(wanted) >= len(names)
@@ -343,7 +343,7 @@ def test_records_are_those_of_dig(inside: list[str], kind: str, names: list[str]
 
 
 def test_server_alone_gives_addresses(inside: list[str]) -> None:
-    """Without a type it is both kinds of address behind the aliases, or the name of an address."""
+    """With --server and no type it prints both families of addresses, or the name of an address."""
     found = lines(netkit("resolve", "www.zone.test", *SERVER, wrapper=inside))
     assert sorted(found) == ["192.0.2.1", "192.0.2.2", "2001:db8::1"]
     assert lines(netkit("resolve", "-6", "www.zone.test", *SERVER, wrapper=inside)) == ["2001:db8::1"]
@@ -353,7 +353,7 @@ def test_server_alone_gives_addresses(inside: list[str]) -> None:
 
 
 def test_an_answer_that_is_cut_is_asked_for_over_tcp(inside: list[str]) -> None:
-    """What does not fit into a datagram comes whole, over a stream."""
+    """A truncated answer is asked for again over TCP."""
     args = ["resolve", "big.zone.test", "--type", "TXT", *SERVER]
     found = [json.loads(line) for line in lines(netkit(*args, "--json", wrapper=inside))]
     assert [each["protocol"] for each in found] == ["tcp"] * 7
@@ -365,7 +365,7 @@ def test_an_answer_that_is_cut_is_asked_for_over_tcp(inside: list[str]) -> None:
 
 @pytest.mark.fault("DNS says no")
 def test_dns_failures_are_told_apart(inside: list[str]) -> None:
-    """NXDOMAIN, no data, SERVFAIL, REFUSED, endless and dangling aliases are 6, each in its own words."""
+    """NXDOMAIN, no data, SERVFAIL, REFUSED, alias loops and dangling aliases are 6, each with its own message."""
     reasons = {
         "nosuch.zone.test": "name not found (127.0.0.1:5300)",
         "four.zone.test": "no AAAA record (127.0.0.1:5300)",
@@ -380,18 +380,18 @@ def test_dns_failures_are_told_apart(inside: list[str]) -> None:
 
 
 def test_text_of_dns_forges_nothing(inside: list[str]) -> None:
-    """Escapes, newlines and bytes beyond ASCII of a TXT or PTR record stay on their line, in printable ASCII."""
+    """Control characters and bytes beyond ASCII in records are escaped, so that a record is one printable line."""
     for args in (["evil.zone.test", "--type", "TXT"], ["192.0.2.9"], ["192.0.2.9", "--json"]):
         [line] = lines(netkit("resolve", *args, *SERVER, wrapper=inside))
         assert line.isascii() and line.isprintable()
 
 
-# -- servers of our own, that misbehave
+# -- misbehaving servers
 
 
 @contextmanager
 def server(answer: Callable[[bytes], list[bytes]]) -> Iterator[str]:
-    """Run a DNS server over UDP that answers as it is told to; yield its address."""
+    """Run a DNS server over UDP with these answers; yield its address."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
         sock.bind(("127.0.0.1", 0))
 
@@ -413,7 +413,7 @@ def server(answer: Callable[[bytes], list[bytes]]) -> Iterator[str]:
 
 
 def reply(query: bytes, *, rcode: int = 0, flags: int = 0x8180, address: bytes = b"\x7f\0\0\x07") -> bytes:
-    """Return an answer with one A record, or with none if it is an error."""
+    """Return an answer with one A record, or with none for an error."""
     end = query.index(b"\0", 12) + 5
     head = query[:2] + (flags | rcode).to_bytes(2, "big") + b"\0\1" + (b"\0\0" if rcode else b"\0\1") + b"\0\0\0\0"
     record = b"" if rcode else b"\xc0\x0c\0\1\0\1\0\0\0\x05\0\4" + address
@@ -421,12 +421,12 @@ def reply(query: bytes, *, rcode: int = 0, flags: int = 0x8180, address: bytes =
 
 
 def ask(address: str, *args: str) -> Finished:
-    """Ask a server of ours for an address."""
+    """Run resolve for an A record from this server."""
     return netkit("resolve", "x.example", "--type", "A", "--server", address, *args)
 
 
 def test_forged_answers_are_not_heard() -> None:
-    """An answer with another id, to another question, or that is none at all, does not count; the right one does."""
+    """Answers with another id, to another question or malformed are ignored; the right one is taken."""
 
     def answer(query: bytes) -> list[bytes]:
         other_id = bytes([query[0] ^ 1]) + query[1:]
@@ -439,7 +439,7 @@ def test_forged_answers_are_not_heard() -> None:
 
 
 def test_lost_queries_are_sent_again() -> None:
-    """The first query is lost; the next has another id, and comes from another port."""
+    """A query without an answer is sent again."""
     seen: list[bytes] = []
 
     def answer(query: bytes) -> list[bytes]:
@@ -454,7 +454,7 @@ def test_lost_queries_are_sent_again() -> None:
 
 
 def test_answer_is_waited_for() -> None:
-    """A server is asked until what is expected is among its answers."""
+    """--wait asks the server until the expected value is among its answers."""
     addresses = iter([b"\x7f\0\0\x07", b"\x7f\0\0\x08"])
     with server(lambda query: [reply(query, address=next(addresses))]) as address:
         assert ask(address, "--expect", "127.0.0.8", "--wait", "20s") == (0, b"127.0.0.8\n", "")
@@ -462,7 +462,7 @@ def test_answer_is_waited_for() -> None:
 
 @pytest.mark.loopback
 def test_names_behind_a_slow_one_are_not_all_read() -> None:
-    """Answers come in the order of the names; a name that takes long holds up the reading of many more."""
+    """Answers come in the order of the names, and a slow name limits how many names are read ahead."""
     read = 0
     told: list[str] = []
 
@@ -485,7 +485,7 @@ def test_names_behind_a_slow_one_are_not_all_read() -> None:
 
 
 def test_server_of_old_is_asked_without_edns() -> None:
-    """One that knows no EDNS says FORMERR, and is asked as of old."""
+    """A server that answers FORMERR is asked again without EDNS."""
     with server(lambda query: [reply(query, rcode=1 if query[11] else 0)]) as address:
         result = ask(address, "-vv")
     assert (result.code, result.out) == (0, b"127.0.0.7\n")
@@ -493,14 +493,14 @@ def test_server_of_old_is_asked_without_edns() -> None:
 
 
 def test_what_means_nothing_is_8() -> None:
-    """A server that talks, but never answers, is a failure of its own."""
+    """If a server only sends nonsense, the exit code is 8."""
     with server(lambda query: [b"nonsense"]) as address:
         result = ask(address, "-w", "500ms")
     assert result == (8, b"", f"netkit resolve: cannot resolve x.example: what came is no answer ({address})\n")
 
 
 def test_server_that_is_not_there() -> None:
-    """A refused datagram is told at once."""
+    """A refused datagram is reported at once."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
         sock.bind(("127.0.0.1", 0))
         address = "{}:{}".format(*sock.getsockname())
@@ -509,14 +509,14 @@ def test_server_that_is_not_there() -> None:
 
 
 def test_stream_that_ends_early_is_8() -> None:
-    """An answer that is cut over TCP too means nothing."""
+    """If the answer over TCP is cut off too, resolve fails."""
     listener = None
     while listener is None:
         with server(lambda query: [reply(query, flags=0x8380)]) as address:
             host, _, port = address.rpartition(":")
             try:
                 listener = socket.create_server((host, int(port)))
-            except OSError:  # that number is somebody's over TCP: another one
+            except OSError:  # in use over TCP: try another number
                 continue
             with listener:
                 thread = threading.Thread(target=lambda sock=listener: sock.accept()[0].close())
@@ -566,27 +566,27 @@ def test_stream_that_ends_early_is_8() -> None:
     ],
 )
 def test_mistakes(capfd: pytest.CaptureFixture[str], args: list[str], message: str) -> None:
-    """What cannot be meant is one line and 2; nothing was looked up, asked or dialled."""
+    """A usage error is one line and exit code 2, without any look-up."""
     line = mistake(capfd, ["resolve", *args])
     assert line.startswith("netkit resolve: ")
     assert message in line
 
 
 def test_quiet() -> None:
-    """With -q the exit code alone tells."""
+    """With -q there is no output, only the exit code."""
     assert netkit("resolve", "-q", "localhost") == (0, b"", "")
     assert netkit("resolve", "-q", "nosuch.invalid") == (6, b"", "")
 
 
 @pytest.mark.fault("host beyond ASCII")
 def test_beyond_ascii() -> None:
-    """A name beyond ASCII is asked for, and shown, as its A-label."""
+    """An internationalized name is asked for and shown as its A-label."""
     resolver()
     result = netkit("resolve", "b\u00fccher.invalid")
     assert result == (6, b"", "netkit resolve: cannot resolve xn--bcher-kva.invalid: name not found\n")
 
 
-# -- names and records of DNS that are odd
+# -- unusual names and records
 
 
 @pytest.mark.parametrize(
@@ -600,13 +600,13 @@ def test_beyond_ascii() -> None:
     ],
 )
 def test_names_and_types_that_are_of_dns_alone(inside: list[str], name: str, kind: str, wanted: str) -> None:
-    """A name of DNS is no host name, and signatures are records like others."""
+    """With --type, names that are no host names and records like RRSIG can be asked for."""
     assert lines(netkit("resolve", name, "--type", kind, *SERVER, wrapper=inside)) == [wanted]
 
 
 @pytest.mark.parametrize("name", ["a..b", "a b", "127.1", "x" * 64, "*.a..b", "h:80"])
 def test_what_is_no_name_of_dns_is_a_mistake(name: str, capfd: pytest.CaptureFixture[str]) -> None:
-    """It is not asked for."""
+    """A malformed name is a usage error, also with --type."""
     mistake(capfd, ["resolve", name, "--type", "TXT"])
 
 
@@ -626,7 +626,7 @@ def test_what_is_no_name_of_dns_is_a_mistake(name: str, capfd: pytest.CaptureFix
 def test_search_list_counts(
     inside: list[str], name: str, configured: str, wanted: list[str] | None, tmp_path: Path
 ) -> None:
-    """As for the system's resolver, where the system's servers are asked and the name has no dot at its end."""
+    """The search list of resolv.conf applies, unless the name ends with a dot."""
     (tmp_path / "resolv.conf").write_text(f"nameserver 127.0.0.1\n{configured}\n")
     script = 'mount --bind "$1" /etc/resolv.conf; shift; exec "$@"'
     beside = [*inside, "unshare", "-m", "sh", "-ec", script, "sh", str(tmp_path / "resolv.conf")]
@@ -643,7 +643,7 @@ HTTPS_WITH_BAD_ECH = bytes.fromhex("0001 00 0005 0002 0007")
 
 @contextmanager
 def odd_server(kind: int, rdata: bytes, cut: int = 0) -> Iterator[str]:
-    """Serve over UDP answers of two records of a type: one that is odd, one that is empty of data or fine."""
+    """Serve one answer with two records of type ``kind``, the given rdata and a fixed one, cut by ``cut`` bytes."""
     with udp() as sock:
 
         def serve() -> None:
@@ -662,17 +662,17 @@ def odd_server(kind: int, rdata: bytes, cut: int = 0) -> Iterator[str]:
 
 
 def test_record_that_cannot_be_read_is_shown_as_bytes() -> None:
-    """And the others of the answer as ever."""
+    """A record that cannot be parsed is shown as bytes, and the other one as usual."""
     with odd_server(1, b"\x01\x02\x03") as server:
         assert lines(netkit("resolve", "h.test", "--type", "A", "--server", server)) == ["192.0.2.1", r"\# 3 010203"]
     with odd_server(65, HTTPS_WITH_BAD_ECH) as server:
         found = lines(netkit("resolve", "h.test", "--type", "HTTPS", "--server", server))
         bad = rf"\# {len(HTTPS_WITH_BAD_ECH)} {HTTPS_WITH_BAD_ECH.hex()}"
-        assert bad in found or '1 . ech="AAc="' in found  # older versions of dnspython look no closer
+        assert bad in found or '1 . ech="AAc="' in found  # older versions of dnspython accept it
 
 
 def test_answer_that_is_cut_within_a_record_is_no_answer() -> None:
-    """More is wrong than one record."""
+    """An answer that is cut within a record is no answer (8)."""
     with odd_server(1, b"\x01\x02\x03", cut=2) as server:
         done = netkit("resolve", "h.test", "--type", "A", "--server", server, "-w", "500ms")
     assert done.code == 8

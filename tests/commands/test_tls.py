@@ -1,4 +1,4 @@
-"""TLS as users of connect and of the servers meet it: what is trusted, what is refused, and that payload is payload."""
+"""TLS of connect and the servers: what is trusted, what is refused, and that only payload is read and written."""
 
 import contextlib
 import json
@@ -31,11 +31,11 @@ HERE = "127.0.0.1"
 V12, V13 = ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3
 
 
-AT_ONCE = ("--shutdown-after", "0")  # of servers that wait for our end
+AT_ONCE = ("--shutdown-after", "0")  # for servers that wait for our end
 
 
 def trusting(pki: Pki, address: str, end: tuple[str, ...] = AT_ONCE) -> tuple[str, ...]:
-    """Return how connect is told to go there, and when its ``end`` is sent."""
+    """Return the words of a connect that trusts the test CA, with the options in ``end``."""
     return "connect", f"tls:{address}", "--cafile", pki.ca, *end
 
 
@@ -45,9 +45,9 @@ def secured(pki: Pki, name: str, *options: str, **popen: Any) -> Any:
 
 
 def exchanged(client: Secured, data: bytes) -> bytes:
-    """Send data and close_notify while reading, and return what comes back up to close_notify; close."""
+    """Send data and close_notify while the peer sends, return what it sends up to its close_notify, and close."""
     with client.sock:
-        # The library is not for two threads at once: what a connection surely holds is sent before we read.
+        # Two threads may not use one connection: send what surely fits into its buffers, then read.
         for start in range(0, len(data), 50_000):
             client.send(data[start : start + 50_000])
         client.end()
@@ -55,7 +55,7 @@ def exchanged(client: Secured, data: bytes) -> bytes:
 
 
 def the_failure(done: Finished) -> str:
-    """Return the last line that a process said."""
+    """Return the last line of stderr."""
     return done.err.splitlines()[-1]
 
 
@@ -64,7 +64,7 @@ def the_failure(done: Finished) -> str:
 
 @pytest.mark.parametrize("version", [V12, V13], ids=["1.2", "1.3"])
 def test_connect_carries_every_byte_under_half_close(pki: Pki, version: ssl.TLSVersion) -> None:
-    """A server that answers only after our close_notify, once a gate opens, gets all of ours and its reply is whole."""
+    """A server that answers only after our close_notify gets all our data, and its answer is received whole."""
     gate = threading.Event()
     asked: queue.SimpleQueue[bytes] = queue.SimpleQueue()
 
@@ -90,7 +90,7 @@ def test_connect_carries_every_byte_under_half_close(pki: Pki, version: ssl.TLSV
 
 
 def test_a_service_over_tls(pki: Pki) -> None:
-    """What upper does is the same under TLS, for connect and for a foreign client; --stats count payload."""
+    """upper works over TLS for connect and for another client; --stats counts payload."""
     wanted = DATA.upper()
     with secured(pki, "upper", "--max-clients", "2", "--stats") as server:
         port = server.port
@@ -105,7 +105,7 @@ def test_a_service_over_tls(pki: Pki) -> None:
 
 
 def test_listen_carries_every_byte(pki: Pki) -> None:
-    """One-shot listen joins its client over TLS both ways, and leaves with 0."""
+    """listen for one client carries all bytes both ways over TLS, and exits with 0."""
     with secured(pki, "listen", "--log", f"{pki.folder}/listen.log") as server, contextlib.ExitStack() as stack:
         client = stack.enter_context(running(*trusting(pki, f"{HERE}:{server.port}")))
         feeding = [threading.Thread(target=feed, args=who) for who in ((server, OTHER), (client, DATA))]
@@ -122,7 +122,7 @@ def test_listen_carries_every_byte(pki: Pki) -> None:
 
 
 def test_a_peer_that_ends_first(pki: Pki) -> None:
-    """After its close_notify what our input still has is sent; the end of ours, which it refuses, is no reset."""
+    """After the peer's close_notify the rest of our input is sent; that the peer no longer reads it is no failure."""
 
     def leave(client: Secured) -> None:
         client.send(b"bye")
@@ -135,7 +135,7 @@ def test_a_peer_that_ends_first(pki: Pki) -> None:
 
 
 def test_a_peer_that_was_only_to_speak(pki: Pki) -> None:
-    """A server that closes after its word, and reads nothing of one who has nothing to say, is 0, as over TCP."""
+    """A server that closes after its answer without reading our close_notify is a success, as over TCP."""
 
     shaken = threading.Event()
 
@@ -151,7 +151,7 @@ def test_a_peer_that_was_only_to_speak(pki: Pki) -> None:
 
 
 def test_no_shutdown_keeps_our_end(pki: Pki) -> None:
-    """With --no-shutdown close_notify is sent only once the peer's has come."""
+    """With --no-shutdown close_notify is sent only after the peer's."""
     started: queue.SimpleQueue[Running] = queue.SimpleQueue()
 
     def answer(client: Secured) -> Any:
@@ -177,7 +177,7 @@ def test_no_shutdown_keeps_our_end(pki: Pki) -> None:
 
 
 def test_a_cut_gives_the_prefix_and_18(pki: Pki) -> None:
-    """A TCP end without close_notify is an end too early: what came is written, and a script is told."""
+    """A TCP end without close_notify is exit code 18, and what was received before is written."""
 
     def cut(client: Secured) -> None:
         assert client.read_all() == b"question"
@@ -192,7 +192,7 @@ def test_a_cut_gives_the_prefix_and_18(pki: Pki) -> None:
 
 
 def test_a_cut_after_our_end_gets_a_hint(pki: Pki) -> None:
-    """Some servers leave because of our close_notify: a person at a terminal is told of --no-shutdown."""
+    """If the server leaves after our close_notify, a hint on a terminal suggests --no-shutdown."""
     with peer(serving(pki.server(), lambda client: client.read_all())) as server:
         code, said = on_terminal(*trusting(pki, server.address), "--send", "question", stdin=DEVNULL, stdout=DEVNULL)
     assert code == 18
@@ -200,7 +200,7 @@ def test_a_cut_after_our_end_gets_a_hint(pki: Pki) -> None:
 
 
 def test_a_record_that_is_cut_or_forged(pki: Pki) -> None:
-    """Half a record is not payload: 18; one that was changed on its way is 35, and what came before it is kept."""
+    """An incomplete record is 18 and is not written; a forged one is 35, and what came before it is written."""
 
     def half(client: Secured) -> None:
         client.send(b"whole")
@@ -219,7 +219,7 @@ def test_a_record_that_is_cut_or_forged(pki: Pki) -> None:
 
 
 def test_a_reset_is_56_with_what_had_come(pki: Pki) -> None:
-    """A reset after all of ours was acknowledged is 56, and counts payload."""
+    """A reset after all our data was acknowledged is 56, and the message counts payload."""
 
     def break_off(client: Secured) -> None:
         assert client.read_exactly(8) == b"question"
@@ -240,13 +240,13 @@ def test_a_reset_is_56_with_what_had_come(pki: Pki) -> None:
 
 
 def test_a_reset_is_55_with_what_was_lost(pki: Pki) -> None:
-    """Payload that a peer did not take before its reset is counted in payload, not in ciphertext."""
+    """After a reset that loses our data, the message counts payload that was not acknowledged, not ciphertext."""
     size = 16 << 20
 
     def break_off(client: Secured) -> None:
         client.read_exactly(1 << 20)
         jam(client.sock)
-        client.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)  # what was read is acknowledged now
+        client.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)  # acknowledge now what was read
         reset(client.sock)
 
     with peer(serving(pki.server(), break_off)) as server:
@@ -264,7 +264,7 @@ def test_a_reset_is_55_with_what_was_lost(pki: Pki) -> None:
 
 @pytest.mark.fault("payload before a handshake")
 def test_data_before_a_handshake_is_never_payload(pki: Pki) -> None:
-    """Words that a peer sends in place of a handshake, with its end or without, are 35, and none reaches stdout."""
+    """Plain text from the peer before the handshake is 35, and none of it is written to stdout."""
 
     def speak(sock: socket.socket) -> bytes:
         sock.sendall(b"220 mail.example ready\r\n")
@@ -283,11 +283,11 @@ def test_data_before_a_handshake_is_never_payload(pki: Pki) -> None:
 
 @pytest.mark.parametrize("words", [b"GET / HTTP/1.0\r\n\r\n", b"\x16\x03\x01", b""])
 def test_one_shot_listen_fails_with_its_handshake(pki: Pki, words: bytes) -> None:
-    """A client that is no TLS client is 35 for a listen that served it alone; nothing is read or written."""
+    """For listen with one client a failed handshake is 35, and nothing is read or written."""
 
     with secured(pki, "listen") as server, socket.create_connection((HERE, server.port)) as client:
         client.sendall(words)
-        if not words.startswith(b"GET"):  # those are refused without waiting for more
+        if not words.startswith(b"GET"):  # these are refused without waiting for more
             client.shutdown(socket.SHUT_WR)
         done = server.finish()
     assert (done.code, done.out) == (35, b"")
@@ -296,7 +296,7 @@ def test_one_shot_listen_fails_with_its_handshake(pki: Pki, words: bytes) -> Non
 
 @pytest.mark.fault("client that stalls in its handshake")
 def test_no_client_changes_what_a_server_of_many_exits_with(pki: Pki) -> None:
-    """Plaintext, a stall, a cut and a wrong certificate hold up nobody and leave a server of many at 0."""
+    """Plain text, stalls, cuts and untrusted certificates delay no other client, and the server exits with 0."""
     with (
         secured(pki, "echo", "--max-clients", "6", "--cafile", pki.ca, "-v") as server,
         contextlib.ExitStack() as stack,
@@ -322,7 +322,7 @@ def test_no_client_changes_what_a_server_of_many_exits_with(pki: Pki) -> None:
 
 
 def test_listen_for_many_reads_its_input_after_a_handshake(pki: Pki) -> None:
-    """With --keep a client that never gets through the handshake gets no place among those that stdin is for."""
+    """With --keep a client that does not complete the handshake gets nothing of stdin."""
     with secured(pki, "listen", "--keep", "--label", "-q", "--print-port") as server:
         port = int(server.out.readline())
         with socket.create_connection((HERE, port)) as stalled:
@@ -344,7 +344,7 @@ def test_listen_for_many_reads_its_input_after_a_handshake(pki: Pki) -> None:
 
 
 def stalling(sock: socket.socket) -> int:
-    """Take the hello and say nothing."""
+    """Read the ClientHello and never answer."""
     return len(read_all(sock))
 
 
@@ -358,7 +358,7 @@ def stalling(sock: socket.socket) -> int:
     ],
 )
 def test_a_handshake_under_the_clocks_of_a_client(pki: Pki, option: str, reason: str) -> None:
-    """A server that never answers the hello is 28 by each clock of ours, and the line says which."""
+    """A server that does not answer the ClientHello is 28 with each clock, and the message says which."""
 
     with peer(stalling) as server:
         done = netkit(*trusting(pki, server.address), option, "200ms")
@@ -369,7 +369,7 @@ def test_a_handshake_under_the_clocks_of_a_client(pki: Pki, option: str, reason:
 
 @pytest.mark.parametrize(("name", "option", "code"), [("echo", "--timeout", 28), ("listen", "", -signal.SIGTERM)])
 def test_a_handshake_under_a_signal_and_the_clock_of_a_server(pki: Pki, name: str, option: str, code: int) -> None:
-    """SIGTERM and --timeout end a server although a client stalls in its handshake, each with its code."""
+    """SIGTERM and --timeout end a server while a client stalls in its handshake."""
 
     options = (option, "200ms") if option else ("-v",)
     with secured(pki, name, *options) as server, socket.create_connection((HERE, server.port)) as stalled:
@@ -383,7 +383,7 @@ def test_a_handshake_under_a_signal_and_the_clock_of_a_server(pki: Pki, name: st
 
 
 def test_an_interrupted_handshake(pki: Pki) -> None:
-    """Ctrl-C in a handshake ends connect at once, by the signal and without a word."""
+    """Ctrl-C during a handshake ends connect at once, by the signal and without a message."""
     hello = threading.Event()
 
     def stall(sock: socket.socket) -> None:
@@ -405,7 +405,7 @@ def test_an_interrupted_handshake(pki: Pki) -> None:
 @pytest.mark.fault("bad certificate", "payload before verification")
 @pytest.mark.parametrize("kind", BAD)
 def test_a_bad_certificate_is_60_and_nothing_is_sent(pki: Pki, kind: str) -> None:
-    """Five ways of being nobody that we know: 60, one line, and the server got no byte of payload."""
+    """A certificate that is not trusted is 60 with one line, and the server receives no payload."""
 
     host = HERE if kind == "address as DNS name" else "localhost"
     with peer(serving(pki.server(pki.bad(kind)), lambda client: client.recv())) as server:
@@ -414,14 +414,14 @@ def test_a_bad_certificate_is_60_and_nothing_is_sent(pki: Pki, kind: str) -> Non
         got = server.result()
     assert (done.code, done.out) == (60, b"")
     assert re.fullmatch(f"netkit connect: cannot trust {re.escape(target)}: [ -~]+\n", done.err)
-    # Its handshake failed, or the first that came after it was an alert or a reset.
+    # The handshake failed, or after it came an alert or a reset.
     assert isinstance(got, (ssl.SSLError, Cut, OSError)), got
 
 
 @pytest.mark.fault("--insecure")
 @pytest.mark.parametrize(("kind", "talk"), [("self-signed", []), ("expired", ["-q"]), ("wrong name", ["--json"])])
 def test_insecure_trusts_anybody_and_says_so(pki: Pki, kind: str, talk: list[str]) -> None:
-    """With --insecure each bad certificate is taken, and one line says that nothing was verified, also with -q."""
+    """--insecure accepts a bad certificate, and one line says that it was not verified, also with -q."""
     said = "the certificate of tls:{} is not verified (--insecure)"
 
     with peer(serving(pki.server(pki.bad(kind)), answered)) as server:
@@ -435,7 +435,7 @@ def test_insecure_trusts_anybody_and_says_so(pki: Pki, kind: str, talk: list[str
 
 
 def answered(client: Secured) -> Any:
-    """Send back all that comes in upper case; return what the handshake came to."""
+    """Send the data back in upper case; return ALPN, peer certificate and data."""
     data = client.read_all()
     client.send(data.upper())
     client.end()
@@ -443,7 +443,7 @@ def answered(client: Secured) -> Any:
 
 
 def test_the_systems_authorities_are_trusted(pki: Pki, tmp_path: Path) -> None:
-    """Without --cafile it is the system's store that decides."""
+    """Without --cafile the system's store of certificates is used."""
     with peer(serving(pki.server(), answered)) as server:
         trusted = netkit(
             "connect", f"tls:{server.address}", *AT_ONCE, input=b"hi", env={**os.environ, "SSL_CERT_FILE": pki.ca}
@@ -455,7 +455,7 @@ def test_the_systems_authorities_are_trusted(pki: Pki, tmp_path: Path) -> None:
 
 @pytest.mark.fault("name of a TLS server")
 def test_servername_is_what_is_asked_for_and_verified(pki: Pki) -> None:
-    """--servername goes into SNI and takes the place of the host that was dialled; an address is not sent."""
+    """--servername is sent as SNI and verified in place of the host; an address is verified but not sent."""
     asked: list[str | None] = []
     context = pki.server(pki.names)
     context.sni_callback = lambda sock, name, context: asked.append(name)
@@ -469,13 +469,13 @@ def test_servername_is_what_is_asked_for_and_verified(pki: Pki) -> None:
 
 @pytest.mark.ipv6
 def test_an_address_of_ipv6(pki: Pki) -> None:
-    """An IPv6 address is verified as an address."""
+    """A certificate for an IPv6 address is verified by that address."""
     with running("upper", "tls:[::1]:0", *pki.good.options(), "--once") as server:
         assert netkit(*trusting(pki, f"[::1]:{server.port}"), input=b"six") == Finished(0, b"SIX", "")
 
 
 def test_unix_sockets_over_tls(pki: Pki, tmp_path: Path) -> None:
-    """A unix socket is secured too, for who says which name its certificate should have."""
+    """TLS works over a unix socket, with --servername or --insecure."""
     path = tmp_path / "socket"
     with running("upper", f"tls:unix:{path}", *pki.good.options(), "--once") as server:
         server.line("listening on unix:")
@@ -495,7 +495,7 @@ def test_unix_sockets_over_tls(pki: Pki, tmp_path: Path) -> None:
 
 
 def test_a_certificate_that_is_missed_late(pki: Pki) -> None:
-    """Under TLS 1.3 the alert comes once we have begun to send: it is told by 35, and not the reset that follows."""
+    """Under TLS 1.3 the server's alert comes after we began to send: it is reported (35), not the reset after it."""
     with peer(serving(pki.server(asks=True), answered)) as server:
         done = netkit(*trusting(pki, server.address), input=DATA)
         assert isinstance(server.result(), (ssl.SSLError, Cut))
@@ -507,7 +507,7 @@ def test_a_certificate_that_is_missed_late(pki: Pki) -> None:
     ("whose", "code", "alert"), [(None, 35, "certificate_required"), ("stranger", 60, "unknown_ca"), ("client", 0, "")]
 )
 def test_listen_asks_for_certificates_of_clients(pki: Pki, whose: str | None, code: int, alert: str) -> None:
-    """With --cafile who has a certificate of it is served; others are 35, and nothing of theirs passes."""
+    """With --cafile listen requires a client certificate of that CA; other clients fail and deliver nothing."""
 
     with secured(pki, "listen", "--cafile", pki.ca, stdin=subprocess.DEVNULL) as server:
         client = netkit(
@@ -526,7 +526,7 @@ def test_listen_asks_for_certificates_of_clients(pki: Pki, whose: str | None, co
 
 
 def test_a_certificate_of_a_client_never_ends_a_server(pki: Pki) -> None:
-    """Whatever names an authority put into it, -v tells them escaped, and the server goes on."""
+    """No names in a client certificate end the server: -v prints them escaped."""
     strange = [pki.built(f"strange {n}", "c", names) for n, names in enumerate((ESCAPE, FOLDER, NOISE))]
     with secured(pki, "echo", "--cafile", pki.ca, "-v") as server:
         port = server.port
@@ -551,7 +551,7 @@ ESCAPE = b"\x30\x07\x82\x05a\x1b[2J"
 
 @pytest.mark.parametrize(("ours", "theirs", "agreed"), [("h2,http/1.1", ["http/1.1"], "http/1.1"), ("x", ["y"], None)])
 def test_alpn_of_connect(pki: Pki, ours: str, theirs: list[str], agreed: str | None) -> None:
-    """--alpn offers protocols in order; what was agreed on is an event."""
+    """--alpn offers protocols in order, and the event has the one that was chosen."""
     context = pki.server()
     context.set_alpn_protocols(theirs)
     with peer(serving(context, answered)) as server:
@@ -562,7 +562,7 @@ def test_alpn_of_connect(pki: Pki, ours: str, theirs: list[str], agreed: str | N
 
 
 def test_alpn_of_listen(pki: Pki) -> None:
-    """A server chooses by its own order."""
+    """A server prefers the protocols in the order of its own --alpn."""
     with secured(pki, "echo", "--alpn", "b,a", "--once") as server:
         context = pki.client_context()
         context.set_alpn_protocols(["a", "b"])
@@ -573,7 +573,7 @@ def test_alpn_of_listen(pki: Pki) -> None:
 
 @pytest.mark.fault("old TLS")
 def test_suites_that_are_not_shared(pki: Pki) -> None:
-    """No cipher in common is 35 on both sides, with a line that says so."""
+    """If there is no common cipher, both sides fail, and the server's line (35) says so."""
     with secured(pki, "listen", stdin=subprocess.DEVNULL) as server:
         context = pki.client_context(maximum_version=V12)
         context.set_ciphers("ECDHE-RSA-AES128-GCM-SHA256")  # the certificate's key is no RSA key
@@ -591,7 +591,7 @@ def test_suites_that_are_not_shared(pki: Pki) -> None:
 def test_files_that_cannot_be_used_are_26_before_anything_else(
     pki: Pki, name: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """Missing, unreadable, empty, garbage, mismatched and encrypted files: one line, nothing is dialled or bound."""
+    """A file of a certificate or key that cannot be used is 26 with one line, before anything connects or binds."""
     garbage, empty, missing = (tmp_path / word for word in ("garbage", "empty", "missing"))
     garbage.write_bytes(b"-----BEGIN CERTIFICATE-----\nnonsense\n-----END CERTIFICATE-----\n")
     empty.touch()
@@ -608,7 +608,7 @@ def test_files_that_cannot_be_used_are_26_before_anything_else(
         (*good.options(), "--cafile", pki.client.key),
     ]
     with socket.create_server((HERE, 0)) as listener:
-        address = f"tls:{HERE}:{listener.getsockname()[1]}"  # taken, so that who binds first says 45
+        address = f"tls:{HERE}:{listener.getsockname()[1]}"  # in use, so that binding it first would be 45
         for options in rows:
             assert run([name, address, *options]) == 26, options
             out, err = capfd.readouterr()
@@ -621,7 +621,7 @@ def test_files_that_cannot_be_used_are_26_before_anything_else(
 
 
 def test_a_server_without_a_pair_is_a_mistake() -> None:
-    """At a terminal the line that misses --cert and --key is followed by a command that makes such a pair."""
+    """A TLS server without --cert and --key is a mistake; on a terminal a hint shows how to create them."""
     code, said = on_terminal("listen", "tls:0")
     assert code == 2
     assert said.startswith(
@@ -633,7 +633,7 @@ def test_a_server_without_a_pair_is_a_mistake() -> None:
 
 
 def test_records_and_limits_are_of_payload(pki: Pki, tmp_path: Path) -> None:
-    """--log, --hexdump, --stats, --until and --max-bytes see what was meant, not what was on the wire."""
+    """--log, --hexdump, --stats, --until and --max-bytes apply to payload, not to ciphertext."""
     log = tmp_path / "log"
     with secured(pki, "echo", "--greet", "hi {host}\\n", "--until", "stop") as server:
         address = f"{HERE}:{server.port}"
@@ -652,7 +652,7 @@ def test_records_and_limits_are_of_payload(pki: Pki, tmp_path: Path) -> None:
 
 
 def test_programs_over_tls(pki: Pki) -> None:
-    """--exec on either side talks payload, under half-close and with many clients."""
+    """Programs of --exec and --sh-exec send and receive payload, and can half-close."""
     with secured(pki, "listen", "--keep", "--exec", "tr a-z A-Z") as server:
         target = trusting(pki, f"{HERE}:{server.port}")
         check_same(netkit(*target, input=DATA).out, DATA.upper())
@@ -661,7 +661,7 @@ def test_programs_over_tls(pki: Pki) -> None:
 
 
 def test_the_same_reply_for_everybody(pki: Pki) -> None:
-    """--reply over TLS is whole and ends with close_notify, and the request is on stdout."""
+    """--reply over TLS is sent whole with close_notify, and the requests are on stdout."""
     with secured(pki, "listen", "--reply", "the answer", "--max-clients", "3") as server:
         port = server.port
         for _ in range(3):
@@ -672,7 +672,7 @@ def test_the_same_reply_for_everybody(pki: Pki) -> None:
 
 @pytest.mark.fault("secrets in messages")
 def test_no_secret_is_written(pki: Pki, tmp_path: Path) -> None:
-    """SSLKEYLOGFILE in the environment makes neither side write the keys of its sessions."""
+    """netkit ignores SSLKEYLOGFILE, so that no session keys are written."""
     keys = tmp_path / "keys"
     env = {**os.environ, "SSLKEYLOGFILE": str(keys)}
     with secured(pki, "upper", "--once", env=env) as server:
@@ -682,7 +682,7 @@ def test_no_secret_is_written(pki: Pki, tmp_path: Path) -> None:
 
 
 def test_ssl_is_for_who_asks_for_it(pki: Pki) -> None:
-    """The module is imported with TLS alone, and help of it needs none."""
+    """The ssl module is only imported when TLS is used, and not for a usage error."""
     with peer(read_all) as server:
         code, _, modules = loaded("connect", server.address)
     assert (code, modules & HEAVY) == (0, set())
@@ -695,7 +695,7 @@ def test_ssl_is_for_who_asks_for_it(pki: Pki) -> None:
 
 @pytest.mark.timeout(20)
 def test_memory_stays_flat(pki: Pki) -> None:
-    """200 MB through echo and back cost neither side more than a few megabytes beyond its first ones."""
+    """The memory of both sides stays flat while 200 MB go through echo and back."""
     size = 200_000_000
     with secured(pki, "echo", "--once", real=True) as server:
         with (

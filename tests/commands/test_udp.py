@@ -1,4 +1,4 @@
-"""udp-send and udp-serve as their users meet them: what is sent, what is printed, and how each of them ends."""
+"""udp-send and udp-serve from the command line: what they send, what they print and how they end."""
 
 import contextlib
 import json
@@ -38,7 +38,7 @@ def waiting(sock: socket.socket) -> list[bytes]:
 
 
 def stats(err: str) -> dict[str, Any]:
-    """Return the totals that a process told."""
+    """Return the totals (--stats) in the stderr of a process."""
     (found,) = (json.loads(line) for line in err.splitlines() if '"event": "stats"' in line)
     return dict(found)
 
@@ -47,7 +47,7 @@ def stats(err: str) -> dict[str, Any]:
 
 
 def test_each_text_is_a_datagram() -> None:
-    """Escapes are understood, an empty text is an empty datagram, and there is nothing to say."""
+    """Each TEXT is one datagram, with its escapes decoded; an empty text is an empty datagram."""
     with udp() as sink:
         assert netkit("udp-send", address(sink), "one", "", r"t\x00wo\n", "-5", input=None) == (0, b"", "")
         assert waiting(sink) == [b"one", b"", b"t\0wo\n", b"-5"]
@@ -55,7 +55,7 @@ def test_each_text_is_a_datagram() -> None:
 
 @pytest.mark.parametrize("size", [0, LARGEST])
 def test_all_of_stdin_is_a_datagram(size: int) -> None:
-    """Whole, however long it is, and though it has lines."""
+    """All of stdin is one datagram, at any length and with newlines in it."""
     data = DATA.randbytes(size // 2) + b"\n" * (size - size // 2)
     with udp() as sink:
         assert netkit("udp-send", address(sink), input=data) == (0, b"", "")
@@ -65,7 +65,7 @@ def test_all_of_stdin_is_a_datagram(size: int) -> None:
 @pytest.mark.fault("datagram too large")
 @pytest.mark.parametrize("by", ["text", "stdin"])
 def test_more_than_a_datagram_holds_is_2(by: str) -> None:
-    """65508 bytes are a mistake, and nothing leaves, not even what stands before them."""
+    """A payload of 65508 bytes is a usage error, and nothing is sent, not even the texts before it."""
     data = "x" * (LARGEST + 1)
     with udp() as sink:
         if by == "text":
@@ -78,7 +78,7 @@ def test_more_than_a_datagram_holds_is_2(by: str) -> None:
 
 
 def test_lines_leave_as_they_are_complete() -> None:
-    """A line is sent while stdin stays open; the last one needs no newline."""
+    """With --lines each line is sent as soon as it is complete; the last line needs no newline."""
     with udp() as sink, running("udp-send", "--lines", address(sink)) as sender:
         for line in (b"one", b"", b"two"):
             sender.stdin.write(line + b"\n")
@@ -97,7 +97,7 @@ def test_lines_leave_as_they_are_complete() -> None:
     ],
 )
 def test_a_bad_line_ends_the_stream(option: str, text: bytes, code: int, why: str) -> None:
-    """What stands before it was sent, the line is named, and nothing after it is sent."""
+    """A bad line ends the run with its number. The lines before it are sent, those after it are not."""
     with udp() as sink:
         found = netkit("udp-send", option, address(sink), input=text)
         assert (found.code, found.out) == (code, b"")
@@ -106,7 +106,7 @@ def test_a_bad_line_ends_the_stream(option: str, text: bytes, code: int, why: st
 
 
 def test_pieces() -> None:
-    """--size cuts, the last piece is what is left, and no input is no datagram."""
+    """--size cuts stdin into pieces. The last piece may be shorter, and empty input sends no datagram."""
     data = DATA.randbytes(10_000)
     with udp() as sink:
         assert netkit("udp-send", "--size", "1K", address(sink), input=data) == (0, b"", "")
@@ -116,7 +116,7 @@ def test_pieces() -> None:
 
 
 def test_everything_again() -> None:
-    """--repeat sends all of it so many times, by default a second apart."""
+    """--repeat sends the whole input several times, by default one second apart."""
     with udp() as sink:
         netkit("udp-send", address(sink), "--repeat", "3", "--interval", "1ms", input=b"x\ny")
         assert waiting(sink) == [b"x\ny"] * 3
@@ -126,7 +126,7 @@ def test_everything_again() -> None:
 
 
 def test_a_rate_is_kept() -> None:
-    """As many bytes as a fifth of the rate take no less than almost a fifth of a second."""
+    """Sending 40960 bytes at --rate 200K takes about a fifth of a second, and not less than 190 ms."""
     with udp() as sink:
         sink.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 22)
         found = netkit("udp-send", "--size", "100", "--rate", "200K", "--stats", address(sink), input=b"x" * 40960)
@@ -137,7 +137,7 @@ def test_a_rate_is_kept() -> None:
 
 @pytest.mark.ipv6
 def test_where_it_leaves_from() -> None:
-    """--source and --ttl are seen at the other end; both families are spoken."""
+    """--source and --ttl set the source address and the TTL; IPv4 and IPv6 both work."""
     with udp() as sink, udp("::1") as sink6:
         sink.setsockopt(socket.IPPROTO_IP, 12, 1)  # IP_RECVTTL
         assert netkit("udp-send", address(sink), "x", "--source", "127.0.0.9", "--ttl", "3").code == 0
@@ -149,7 +149,7 @@ def test_where_it_leaves_from() -> None:
 
 @pytest.mark.fault("addresses of many hosts")
 def test_broadcast_is_allowed_by_an_option() -> None:
-    """Without --broadcast the system refuses, which is 7; with it the datagram arrives."""
+    """Without --broadcast the system refuses a broadcast address (exit code 7); with it the datagram arrives."""
     with udp("0.0.0.0") as sink:
         port = str(sink.getsockname()[1])
         code, _, err = netkit("udp-send", "127.255.255.255", port, "x")
@@ -160,7 +160,7 @@ def test_broadcast_is_allowed_by_an_option() -> None:
 
 
 def test_a_terminal_sends_lines_and_shows_no_control_bytes() -> None:
-    """What is typed is sent line by line; what comes back is made visible, each on a line of its own."""
+    """Lines typed on a terminal are datagrams; replies are shown with control bytes escaped, each on its own line."""
     ours, theirs = pty.openpty()
     try:
         with udp() as sink, running("udp-send", address(sink), "--replies", "1", stdin=theirs, stdout=theirs) as sender:
@@ -183,7 +183,7 @@ def test_a_terminal_sends_lines_and_shows_no_control_bytes() -> None:
 
 
 def reply_to(sock: socket.socket, *replies: bytes) -> bytes:
-    """Receive, answer, and return what came."""
+    """Receive a datagram, send the replies, and return what was received."""
     data, peer = sock.recvfrom(1 << 16)
     for each in replies:
         sock.sendto(each, peer)
@@ -191,7 +191,7 @@ def reply_to(sock: socket.socket, *replies: bytes) -> bytes:
 
 
 def test_replies_are_printed_and_end_it() -> None:
-    """As many as wanted, byte by byte, the empty one counted; then it exits, whatever else may come."""
+    """With --replies it prints that many replies, empty ones included, and exits; later replies are ignored."""
     with (
         udp() as sink,
         running("udp-send", address(sink), "?", "--replies", "3", "--wait", "1h", "--output", "hex") as sender,
@@ -201,7 +201,7 @@ def test_replies_are_printed_and_end_it() -> None:
 
 
 def test_silence_is_28() -> None:
-    """Fewer replies than wanted, then nothing for --wait: 28, and what came was printed."""
+    """If fewer replies than wanted arrive within --wait, the exit code is 28; those that arrived are printed."""
     with udp() as sink, running("udp-send", address(sink), "?", "--replies", "2", "--wait", "500ms") as sender:
         reply_to(sink, b"one")
         code, out, err = sender.finish()
@@ -211,7 +211,7 @@ def test_silence_is_28() -> None:
 
 
 def test_silence_ends_within_a_second_and_a_half() -> None:
-    """Patience is one second, unless asked for otherwise."""
+    """Without --wait it waits one second for replies."""
     with udp() as sink:
         found = netkit("udp-send", address(sink), "?", "--replies", "1", "--stats")
         assert found.code == 28 and "no reply for 1 s (--wait)" in found.err
@@ -219,13 +219,13 @@ def test_silence_ends_within_a_second_and_a_half() -> None:
 
 
 def test_any_number_of_replies_may_be_none() -> None:
-    """--wait alone takes what comes, and is content with nothing."""
+    """With --wait and without --replies, no reply is a success."""
     with udp() as sink:
         assert netkit("udp-send", address(sink), "?", "--wait", "20ms") == (0, b"", "")
 
 
 def test_replies_that_come_while_more_is_sent() -> None:
-    """They are printed as they come, and what was still to be sent is sent."""
+    """Replies are printed as soon as they arrive, and the rest of stdin is still sent."""
     with udp() as sink, running("udp-send", "--lines", "--replies", "1", address(sink)) as sender:
         sender.stdin.write(b"first\n")
         assert reply_to(sink, b"early") == b"first"
@@ -238,7 +238,7 @@ def test_replies_that_come_while_more_is_sent() -> None:
 @pytest.mark.fault("closed port for datagrams")
 @pytest.mark.parametrize("options", [[], ["--lines"]])
 def test_a_closed_port_is_7(options: list[str]) -> None:
-    """That nobody is there is told at once, also while stdin stays open."""
+    """A closed port is reported at once with exit code 7, also while stdin is open."""
     with udp() as sink:
         where = address(sink)
     with running("udp-send", where, *(options if "--lines" in options else [*options, "x"])) as sender:
@@ -251,7 +251,7 @@ def test_a_closed_port_is_7(options: list[str]) -> None:
 
 
 def test_a_reader_that_left_is_a_silent_signal() -> None:
-    """As for any filter: a stdout that nobody reads ends it by SIGPIPE, before any reply."""
+    """If the reader of stdout leaves, it dies silently by SIGPIPE, also before any reply."""
     with udp() as sink, running("udp-send", address(sink), "?", "--wait", "1h") as sender:
         sink.recv(10)
         sender.out.close()
@@ -259,7 +259,7 @@ def test_a_reader_that_left_is_a_silent_signal() -> None:
 
 
 def test_a_signal_ends_the_waiting() -> None:
-    """It dies by the signal, and tells its totals first."""
+    """A signal ends the wait for replies: it prints the totals and dies by the signal."""
     with udp() as sink, running("udp-send", address(sink), "?", "--wait", "1h", "--stats") as sender:
         sink.recv(10)
         sender.signal(signal.SIGTERM)
@@ -269,7 +269,7 @@ def test_a_signal_ends_the_waiting() -> None:
 
 
 def test_what_was_sent_is_counted() -> None:
-    """--stats is one object with both directions; -v says the same in words."""
+    """--stats prints one object with the counts of both directions, and -v says the same in words."""
     with udp() as sink, running("udp-send", address(sink), "abc", "", "-v", "--stats", "--replies", "1") as sender:
         reply_to(sink, b"reply")
         code, _, err = sender.finish()
@@ -283,7 +283,7 @@ def test_what_was_sent_is_counted() -> None:
 
 
 def test_json() -> None:
-    """Replies are objects on stdout; what happens and what fails are objects on stderr."""
+    """With --json replies are objects on stdout; other events and failures are objects on stderr."""
     with udp() as sink, running("udp-send", address(sink), "?", "--json", "--replies", "1") as sender:
         reply_to(sink, b"yes")
         code, out, err = sender.finish()
@@ -301,7 +301,7 @@ def test_json() -> None:
 
 
 def send(port: int, *data: bytes, host: str = "127.0.0.1") -> None:
-    """Send datagrams from a socket that is new to everybody."""
+    """Send datagrams from a new socket."""
     with udp(host) as sock:
         for each in data:
             sock.sendto(each, (host, port))
@@ -310,7 +310,7 @@ def send(port: int, *data: bytes, host: str = "127.0.0.1") -> None:
 @pytest.mark.ipv6
 @pytest.mark.fault("empty datagram", "largest datagram")
 def test_datagrams_arrive_whole_from_everybody() -> None:
-    """From both families, empty and as long as can be; stdout has their bytes and nothing else."""
+    """Datagrams of both families arrive whole, from empty to the largest; stdout has exactly their bytes."""
     largest = DATA.randbytes(LARGEST)
     with running("udp-serve", "0", "--count", "5") as server:
         port = server.port
@@ -323,7 +323,7 @@ def test_datagrams_arrive_whole_from_everybody() -> None:
 
 @pytest.mark.parametrize(("output", "wanted"), [("lines", b"a\nb\n\n\xff\n"), ("hex", b"61\n620a\n\nff\n")])
 def test_forms(output: str, wanted: bytes) -> None:
-    """Boundaries are kept in every form but raw."""
+    """--output lines and hex keep the boundaries of datagrams."""
     with running("udp-serve", "127.0.0.1:0", "--output", output, "--count", "4") as server:
         send(server.port, b"a", b"b\n", b"", b"\xff")
         code, out, _ = server.finish()
@@ -331,7 +331,7 @@ def test_forms(output: str, wanted: bytes) -> None:
 
 
 def test_json_is_one_object_for_each() -> None:
-    """With --json that is the default, and it has who, when, where and what."""
+    """--json prints one object for each datagram, with the peer, the local port and the payload."""
     with running("udp-serve", "127.0.0.1:0", "--json", "--count", "2") as server, udp() as sock:
         listening = json.loads(server.line("listening")[0] and server.said[-1])
         assert (listening["local_address"], listening["protocol"]) == ("127.0.0.1", "udp")
@@ -345,7 +345,7 @@ def test_json_is_one_object_for_each() -> None:
 
 
 def test_a_pipe_of_hex_passes_datagrams_on() -> None:
-    """``udp-serve --output hex | udp-send --hex`` keeps every boundary and every empty datagram."""
+    """``udp-serve --output hex | udp-send --hex`` keeps all boundaries and empty datagrams."""
     wanted = [b"", b"a", b"\n", b"", DATA.randbytes(LARGEST), b"b" * 9000, b""]
     with udp() as sink, running("udp-serve", "127.0.0.1:0", "--output", "hex", "--count", "7") as server:
         with running("udp-send", "--hex", address(sink), stdin=server.out) as sender:
@@ -356,7 +356,7 @@ def test_a_pipe_of_hex_passes_datagrams_on() -> None:
 
 
 def test_a_terminal_gets_no_control_bytes() -> None:
-    """They are made visible, unless --raw lets them through; each datagram is a line."""
+    """On a terminal control bytes are escaped unless --raw is given, and each datagram is a line."""
     for options, wanted in (
         ([], b"\\x1b[31m\r\n"),
         (["--output", "lines"], b"\\x1b[31m\r\n"),
@@ -374,7 +374,7 @@ def test_a_terminal_gets_no_control_bytes() -> None:
 @pytest.mark.fault("several senders of datagrams")
 @pytest.mark.parametrize(("name", "change"), [("echo", bytes), ("upper", bytes.upper)])
 def test_interleaved_peers_get_their_own_answers(name: str, change: Any) -> None:
-    """Every datagram goes back to who sent it, an empty one included."""
+    """Each reply goes back to the sender of its datagram, also for an empty datagram."""
     with (
         running("udp-serve", "127.0.0.1:0", "--output", "none", "--reply-with", name) as server,
         udp() as one,
@@ -390,7 +390,7 @@ def test_interleaved_peers_get_their_own_answers(name: str, change: Any) -> None
 
 
 def test_a_fixed_reply() -> None:
-    """--reply answers every datagram with the same text, of joined ones too."""
+    """--reply sends the same text for every datagram, also for datagrams that the kernel joined (GRO)."""
     with running("udp-serve", "127.0.0.1:0", "--reply", r"ok\n") as server:
         where = f"127.0.0.1:{server.port}"
         found = netkit("udp-send", where, "--size", "2", "--replies", "3", "--output", "hex", input=b"aabbc")
@@ -403,7 +403,7 @@ def test_a_fixed_reply() -> None:
 
 
 def test_patience() -> None:
-    """Nobody came, and nothing more came: both are 28 and say which clock it was."""
+    """--accept-timeout and --idle-timeout exit with 28, and the message names the option."""
     found = netkit("udp-serve", "0", "-4", "--accept-timeout", "20ms")
     assert found.code == 28 and "nobody came within 20 ms (--accept-timeout)" in found.err
     with running("udp-serve", "127.0.0.1:0", "--idle-timeout", "100ms") as server:
@@ -413,7 +413,7 @@ def test_patience() -> None:
 
 
 def test_until() -> None:
-    """A datagram that matches is the last."""
+    """With --until the first datagram that matches is printed and ends the run."""
     with running("udp-serve", "127.0.0.1:0", "--until", "^bye$") as server:
         send(server.port, b"not bye", b"x\nbye\ny")
         code, out, _ = server.finish()
@@ -422,7 +422,7 @@ def test_until() -> None:
 
 @pytest.mark.ipv6
 def test_access() -> None:
-    """Who is not allowed is neither printed nor counted nor answered."""
+    """A datagram from an address that is not allowed is ignored: not printed and not counted."""
     with running("udp-serve", "0", "--allow", "127.0.0.1", "--count", "1", "-v") as server:
         port = server.port
         send(port, b"no", host="::1")
@@ -432,7 +432,7 @@ def test_access() -> None:
 
 
 def test_a_command_runs_while_it_serves(tmp_path: Path) -> None:
-    """COMMAND is told where, what it sent is printed though it ends at once, and its code is the code."""
+    """COMMAND gets the address, what it sends is printed even if it exits at once, and its exit code is returned."""
     port_file = tmp_path / "port"
     script = f'test "$(cat {port_file})" = $NETKIT_PORT && {" ".join(NETKIT)} udp-send $NETKIT_ADDRESS told; exit 3'
     code, out, err = netkit("udp-serve", "0", "--port-file", str(port_file), "--print-port", "--", "sh", "-c", script)
@@ -442,7 +442,7 @@ def test_a_command_runs_while_it_serves(tmp_path: Path) -> None:
 
 
 def test_a_command_outlives_the_count() -> None:
-    """A receiver that has all it wanted ends when COMMAND does, with its code, as servers of clients do."""
+    """After --count datagrams the server waits for COMMAND and exits with its code, as the TCP servers do."""
     script = f"{' '.join(NETKIT)} udp-send $NETKIT_ADDRESS told; read line; exit $line"
     with running("udp-serve", "127.0.0.1:0", "--count", "1", "--", "sh", "-c", script) as server:
         assert server.out.read(4) == b"told"
@@ -451,7 +451,7 @@ def test_a_command_outlives_the_count() -> None:
 
 
 def test_a_signal_loses_nothing_that_has_come() -> None:
-    """What waits in the kernel is still printed, then the signal is what it died of."""
+    """Datagrams still in the kernel's queue are printed before a signal ends the server."""
     with running("udp-serve", "127.0.0.1:0", "--stats") as server:
         port = server.port
         send(port, b"first")
@@ -466,7 +466,7 @@ def test_a_signal_loses_nothing_that_has_come() -> None:
 
 
 def test_a_full_disk_is_23() -> None:
-    """What cannot be printed is a failure, and never silent."""
+    """A failed write to stdout is exit code 23."""
     with open("/dev/full", "wb") as full, running("udp-serve", "127.0.0.1:0", stdout=full) as server:
         send(server.port, b"x")
         code, _, err = server.finish()
@@ -474,7 +474,7 @@ def test_a_full_disk_is_23() -> None:
 
 
 def test_a_reader_that_left_ends_the_server() -> None:
-    """Nobody reads on: SIGPIPE, before any datagram comes."""
+    """If the reader of stdout leaves, it dies by SIGPIPE, also before any datagram."""
     with running("udp-serve", "0") as server:
         assert server.port
         server.out.close()
@@ -482,7 +482,7 @@ def test_a_reader_that_left_ends_the_server() -> None:
 
 
 def test_a_port_that_is_taken_is_45() -> None:
-    """Datagrams are never shared between two servers unawares."""
+    """A port in use is exit code 45: the server does not share it."""
     with udp() as taken:
         code, out, err = netkit("udp-serve", address(taken))
         assert (code, out) == (45, b"")
@@ -490,7 +490,7 @@ def test_a_port_that_is_taken_is_45() -> None:
 
 
 def test_groups() -> None:
-    """--join hears a group on the interface of ADDRESS, beside what is sent to ADDRESS itself."""
+    """--join receives a group on the interface of ADDRESS, in addition to datagrams for ADDRESS itself."""
     with running("udp-serve", "0", "--join", "239.251.7.9", "--output", "lines", "--count", "2") as server:
         port = server.port
         server.line(rf"listening on 239\.251\.7\.9:{port}$")
@@ -504,7 +504,7 @@ def test_groups() -> None:
 @pytest.mark.ipv6
 @pytest.mark.parametrize("group", ["239.1.2.3", "ff02::5", "ff0e::5"])
 def test_a_group_on_no_interface(group: str) -> None:
-    """Where the system does not know on which, the message says how it is told."""
+    """If the system cannot choose the interface of a group, the message says how to name it."""
     done = netkit("udp-serve", ":0", "--join", group, wrapper=separate("ip link set lo up"))
     assert done.code == 45
     said = (
@@ -517,7 +517,7 @@ def test_a_group_on_no_interface(group: str) -> None:
 
 
 def through(data: bytes, size: int, rate: str) -> tuple[bytes, Finished, Finished]:
-    """Send data through udp-send and udp-serve; return what arrived, and how both ended."""
+    """Send data from udp-send to udp-serve; return what was received and how both ended."""
     count = str(-(-len(data) // size))
     with (
         running("udp-serve", "127.0.0.1:0", "--stats", "--count", count, "--idle-timeout", "2") as server,
@@ -531,7 +531,7 @@ def through(data: bytes, size: int, rate: str) -> tuple[bytes, Finished, Finishe
 
 
 def test_bulk_at_a_rate_arrives_exactly() -> None:
-    """100,000 datagrams of 1,400 bytes arrive exactly at a rate that the machine can hold; else both tell."""
+    """100,000 datagrams of 1,400 bytes all arrive at a rate that the machine can keep; above it drops are reported."""
     data = (DATA.randbytes(1 << 20) * 134)[: 1400 * 100_000]
     for rate in ("250M", "80M", "25M"):
         got, sent, received = through(data, 1400, rate)
@@ -544,7 +544,7 @@ def test_bulk_at_a_rate_arrives_exactly() -> None:
 
 
 def test_an_interface_that_is_too_narrow_for_offload() -> None:
-    """Where one datagram takes several packets the system cuts none for us, and the same ones arrive."""
+    """If a datagram needs several packets, segmentation offload (GSO) is not possible; all datagrams still arrive."""
     narrow = separate("ip link set lo mtu 1500 up")
     send = f"yes | head -c 9000 | {' '.join(NETKIT)} udp-send --size 4000 $NETKIT_ADDRESS"
     code, out, err = netkit("udp-serve", "127.0.0.1:0", "--output", "hex", "--", "sh", "-c", send, wrapper=narrow)
@@ -553,13 +553,13 @@ def test_an_interface_that_is_too_narrow_for_offload() -> None:
 
 
 def test_what_is_lost_is_told() -> None:
-    """Both totals differ by what was lost, and the receiver says that the kernel dropped no less than it saw."""
+    """The totals of both sides differ by the lost datagrams, and the receiver reports drops by the kernel."""
     with running("udp-serve", "127.0.0.1:0", "--stats") as server:
         server_port = server.port
         where = f"127.0.0.1:{server_port}"
         send(server_port, b"-")
         assert server.out.read(1) == b"-"
-        with stopped(server):  # so that it cannot hold what comes
+        with stopped(server):  # so that it cannot receive anything
             sent = netkit("udp-send", "--size", "1400", where, "--stats", input=b"x" * 1400 * 20_000)
             server.signal(signal.SIGTERM)
         code, out, err = server.finish()
@@ -574,7 +574,7 @@ def test_what_is_lost_is_told() -> None:
 
 
 def test_slow_output_takes_no_memory() -> None:
-    """A stdout that is not read holds up the reading of datagrams, and nothing is kept but what is in hand."""
+    """While nobody reads stdout, udp-serve stops reading datagrams, and its memory stays small."""
     with running("udp-serve", "127.0.0.1:0", real=True) as server:
         where = f"127.0.0.1:{server.port}"
         netkit("udp-send", "--size", "60000", where, input=b"x" * 60_000 * 1500)
@@ -590,7 +590,7 @@ def test_slow_output_takes_no_memory() -> None:
 @pytest.mark.ipv6
 @pytest.mark.parametrize(("name", "change"), [("echo", bytes), ("upper", bytes.upper)])
 def test_servers_of_both_protocols(name: str, change: Any) -> None:
-    """TCP and UDP share one port number; both answer, and the totals have both."""
+    """With --both TCP and UDP use the same port number, both answer, and the totals count both."""
     with running(name, "0", "--both", "--stats") as server:
         port = int(server.line(r"listening on 127\.0\.0\.1:(\d+)$")[1])
         server.line(rf"listening on \[::1\]:{port}$")
@@ -610,7 +610,7 @@ def test_servers_of_both_protocols(name: str, change: Any) -> None:
 
 
 def test_capitals_of_every_alphabet() -> None:
-    """With --unicode they are those of the text, in pieces too; an answer by UDP is as long as what it answers."""
+    """--unicode upper-cases all letters, also when a stream comes in pieces; a UDP reply is as long as its request."""
     text = "stra\xdfe, \xf6 \u03c9 \u0149".encode()
     with running("upper", "127.0.0.1:0", "--both", "--unicode") as server, udp() as sock:
         port = server.port
@@ -624,18 +624,18 @@ def test_capitals_of_every_alphabet() -> None:
 
 
 def test_udp_alone() -> None:
-    """--udp leaves the TCP port to others; bulk comes back in as few pieces as it came."""
+    """--udp leaves the TCP port free, and bulk data is echoed."""
     with running("echo", "127.0.0.1:0", "--udp") as server:
         port = server.port
         with pytest.raises(ConnectionRefusedError):
             socket.create_connection(("127.0.0.1", port))
         data = DATA.randbytes(64_000)
         code, out, _ = netkit("udp-send", f"127.0.0.1:{port}", "--size", "64", "--replies", "999", input=data)
-        assert code == 0 and out == data[:-64]  # replies that come joined are counted one by one
+        assert code == 0 and out == data[:-64]  # netkit counts replies that the kernel joined one by one
 
 
 def low_port(port: int) -> contextlib.AbstractContextManager[socket.socket]:
-    """A socket at a port that not everybody may have."""
+    """A socket at a privileged port; skip if we may not bind it."""
     try:
         with udp(port=port):
             pass
@@ -645,7 +645,7 @@ def low_port(port: int) -> contextlib.AbstractContextManager[socket.socket]:
 
 
 def raw_socket() -> socket.socket:
-    """A socket for packets of our own making."""
+    """A raw socket, to send packets with forged addresses; skip if it is not allowed."""
     try:
         return socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW)
     except PermissionError:
@@ -655,7 +655,7 @@ def raw_socket() -> socket.socket:
 @pytest.mark.fault("two echoes of datagrams")
 @pytest.mark.parametrize("port", [7, 13, 17, 19, 37])
 def test_ports_that_answer_to_anything_get_no_answer(port: int) -> None:
-    """A datagram that seems to come from such a service stays unanswered, and -v says why."""
+    """A datagram whose source port is a service that answers anything is ignored, and -v says why."""
     with running("upper", "127.0.0.1:0", "--udp", "-v") as server, low_port(port) as service, udp() as other:
         to = ("127.0.0.1", server.port)
         service.sendto(b"x", to)
@@ -666,7 +666,7 @@ def test_ports_that_answer_to_anything_get_no_answer(port: int) -> None:
 
 
 def forged(source: tuple[str, int], target: tuple[str, int], data: bytes) -> bytes:
-    """Return an IPv4 packet that claims to come from ``source``; the system fills in what it knows."""
+    """Return an IPv4 packet with ``source`` as its source address; the system fills in length and checksums."""
     datagram = struct.pack("!4H", source[1], target[1], 8 + len(data), 0) + data
     ends = socket.inet_aton(source[0]) + socket.inet_aton(target[0])
     return struct.pack("!2B3H2BH", 0x45, 0, 20 + len(datagram), 0, 0, 64, socket.IPPROTO_UDP, 0) + ends + datagram
@@ -674,7 +674,7 @@ def forged(source: tuple[str, int], target: tuple[str, int], data: bytes) -> byt
 
 @pytest.mark.fault("two echoes of datagrams")
 def test_two_servers_cannot_be_made_to_talk() -> None:
-    """One datagram that seems to come from the other server ends after one answer; one from itself gets none."""
+    """A forged datagram from another server ends after one answer, and one from the server itself gets none."""
     with (
         running("echo", "127.0.0.1:0", "--both", "--stats") as one,
         running("upper", "127.0.0.1:0", "--udp", "--stats") as other,
@@ -684,7 +684,7 @@ def test_two_servers_cannot_be_made_to_talk() -> None:
         first, second = (("127.0.0.1", one.port), ("127.0.0.1", other.port))
         raw.sendto(forged(second, first, b"x"), first)
         raw.sendto(forged(first, first, b"y"), first)
-        for _ in range(20):  # each is answered behind what came before it
+        for _ in range(20):  # each is answered after everything that came before it
             for to in (first, second):
                 probe.sendto(b"?", to)
                 assert probe.recv(10) == b"?"
@@ -697,7 +697,7 @@ def test_two_servers_cannot_be_made_to_talk() -> None:
 
 @pytest.mark.fault("datagram from ourselves")
 def test_a_server_on_every_interface_does_not_talk_to_itself() -> None:
-    """Whichever of this machine's addresses the forger chose."""
+    """A datagram that claims to come from the server itself is ignored, with any address of this machine."""
     with (
         running("echo", ":0", "-4", "--udp", "-v") as server,
         raw_socket() as raw,
@@ -708,7 +708,7 @@ def test_a_server_on_every_interface_does_not_talk_to_itself() -> None:
 
 
 def test_a_pattern_ends_both_halves() -> None:
-    """--until looks at datagrams, too."""
+    """--until also applies to datagrams."""
     with running("echo", "127.0.0.1:0", "--both", "--until", "bye") as server, udp() as sock:
         sock.sendto(b"good bye", ("127.0.0.1", server.port))
         assert sock.recv(20) == b"good bye"
@@ -716,7 +716,7 @@ def test_a_pattern_ends_both_halves() -> None:
 
 
 def test_a_port_taken_by_either_protocol_is_45() -> None:
-    """--both needs both; a port 0 is one that is free for both."""
+    """With --both the port has to be free for TCP and for UDP."""
     for family in (socket.SOCK_STREAM, socket.SOCK_DGRAM):
         with socket.socket(socket.AF_INET, family) as taken:
             taken.bind(("127.0.0.1", 0))
@@ -725,18 +725,18 @@ def test_a_port_taken_by_either_protocol_is_45() -> None:
 
 
 def test_broadcast_by_the_name_that_python_has_for_it() -> None:
-    """It is the address, and so works with --broadcast alone."""
+    """``<broadcast>`` means 255.255.255.255, and needs --broadcast as well."""
     wrapper = separate("ip link set lo up", "ip route add broadcast 255.255.255.255 dev lo")
     assert netkit("udp-send", "--broadcast", "<broadcast>", "9", "hi", wrapper=wrapper) == (0, b"", "")
     done = netkit("udp-send", "<broadcast>", "9", "hi", wrapper=wrapper)
     assert (done.code, "255.255.255.255:9" in done.err) == (7, True)
 
 
-# -- habits of datagrams that are not the common ones
+# -- less common uses of datagrams
 
 
 def test_a_refusal_does_not_end_it() -> None:
-    """With --keep-going what comes later is sent, through a receiver's restart; 7 at the end, with how many."""
+    """--keep-going sends on after a refusal, also to a receiver that restarts, and exits with 7 and the count."""
     with udp() as sink:
         port = sink.getsockname()[1]
         with running("udp-send", "--lines", "--keep-going", address(sink)) as sender:
@@ -756,7 +756,7 @@ def test_a_refusal_does_not_end_it() -> None:
 
 
 def test_answers_from_another_port() -> None:
-    """Only with --any-source, as servers of TFTP answer."""
+    """Replies from another port, as TFTP servers send them, are only accepted with --any-source."""
     with udp() as asked, udp() as other:
         for options, code, out in ((("--wait", "300ms"), 28, b""), (("--wait", "10s", "--any-source"), 0, b"answer")):
             words = ("udp-send", address(asked), "question", "--replies", "1", *options)
@@ -770,7 +770,7 @@ def test_answers_from_another_port() -> None:
 @pytest.mark.ipv6
 @pytest.mark.parametrize("host", ["127.0.0.1", "[::1]"])
 def test_the_next_address_takes_what_the_first_refused(host: str) -> None:
-    """This machine has two on loopback, and who answers may listen on one alone: nothing is lost or sent twice."""
+    """``:PORT`` has two addresses and the server may listen on one of them: nothing is lost or sent twice."""
     with running("echo", "--udp", f"{host}:0") as server:
         done = netkit("udp-send", f":{server.port}", "one ", "two", "--replies", "2", "--stats")
     assert (done.code, done.out) == (0, b"one two")
@@ -778,14 +778,14 @@ def test_the_next_address_takes_what_the_first_refused(host: str) -> None:
 
 
 def test_both_line_ends_go() -> None:
-    """A CR before the newline is part of the line end."""
+    """A CR before the newline is removed as part of the line end."""
     with udp() as sink:
         assert netkit("udp-send", "--lines", address(sink), input=b"one\r\ntwo\n\r\n").code == 0
         assert [sink.recv(99) for _ in range(3)] == [b"one", b"two", b""]
 
 
 def test_silence_is_an_end_in_order() -> None:
-    """--until-idle is 0, whatever came before, where --idle-timeout is 28."""
+    """--until-idle exits with 0 after a silence, where --idle-timeout exits with 28."""
     with running("udp-serve", "127.0.0.1:0", "--until-idle", "300ms") as server:
         assert netkit("udp-send", f"127.0.0.1:{server.port}", "one", "two").code == 0
         done = server.finish()
@@ -793,14 +793,14 @@ def test_silence_is_an_end_in_order() -> None:
 
 
 def test_a_reply_names_who_asked() -> None:
-    """{host} and {port} are the sender's, and {{ is a brace."""
+    """{host} and {port} in --reply are the sender's, and {{ is a literal brace."""
     with running("udp-serve", "127.0.0.1:0", "--reply", r"{{} {host} {port}\n") as server, udp() as asking:
         asking.sendto(b"who?", ("127.0.0.1", server.port))
         assert asking.recv(99) == b"{} 127.0.0.1 %d\n" % asking.getsockname()[1]
 
 
 def test_a_program_for_each_peer() -> None:
-    """Two peers, two programs, and each is told whose it is."""
+    """Each of two peers gets its own program, with the peer's port in its environment."""
     with (
         running("udp-serve", "127.0.0.1:0", "--sh-exec", 'read a; echo "$a $NETKIT_PEER_PORT"') as server,
         udp() as one,
@@ -815,7 +815,7 @@ def test_a_program_for_each_peer() -> None:
 
 @pytest.mark.parametrize("word", ["<broadcast>", "255.255.255.255", "127.255.255.255"])
 def test_broadcast_has_to_be_allowed(word: str) -> None:
-    """The message names the option."""
+    """The message for a broadcast address names --broadcast."""
     done = netkit("udp-send", word, "9", "x")
     assert done.code == 7
     if "network is unreachable" in done.err and not word.startswith("127."):
@@ -848,7 +848,7 @@ _TWO_HOSTS = (
     ],
 )
 def test_two_hosts(serve: str, send: str) -> None:
-    """What is sent to all, or to a group, reaches the other host, and its answer comes back."""
+    """Broadcast and multicast datagrams reach another host, and its reply comes back."""
     wrapper = separate(*_TWO_HOSTS)
     here = f"{sys.executable} -m netkit"
     script = f"""
