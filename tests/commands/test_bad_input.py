@@ -1,4 +1,4 @@
-"""Mistakes: whatever is typed wrong ends in exit code 2 and one line, and nothing is dialled or bound."""
+"""Usage errors: each ends with exit code 2 and one line, before any connection or listening socket."""
 
 import contextlib
 import json
@@ -447,12 +447,12 @@ NO_DURATIONS = (
 DURATIONS = [(name, option) for name, options in DURATION_OPTIONS.items() for option in options]
 
 
-# -- in this process
+# -- run in this process
 
 
 @pytest.fixture(autouse=True)
 def kept_stdin() -> Iterator[None]:
-    """Put stdin back, which a mistake that goes through would use up and close."""
+    """Restore stdin, which a case that is no error would read and close."""
     kept = os.dup(0)
     yield
     os.dup2(kept, 0)
@@ -462,7 +462,7 @@ def kept_stdin() -> Iterator[None]:
 @pytest.mark.fault("negative port", "mistakes of usage")
 @pytest.mark.parametrize(("args", "why"), MISTAKES)
 def test_mistake(capfd: pytest.CaptureFixture[str], args: list[str], why: str) -> None:
-    """A mistake is exit code 2, an empty stdout, and one line that says what is wrong."""
+    """A usage error is exit code 2, an empty stdout, and one line that says what is wrong."""
     line = mistake(capfd, args)
     assert why in line
     if why.startswith("netkit"):
@@ -474,7 +474,7 @@ def test_mistake(capfd: pytest.CaptureFixture[str], args: list[str], why: str) -
 @pytest.mark.fault("odd duration")
 @pytest.mark.parametrize(("name", "option"), DURATIONS)
 def test_no_duration(capfd: pytest.CaptureFixture[str], name: str, option: str) -> None:
-    """Every clock refuses what is no duration, and the line begins with the option."""
+    """Each option with a duration refuses bad durations, and the line begins with the option."""
     address = ["127.0.0.1", "1"] if name in ("connect", "udp-send") else ["0"]
     for value in NO_DURATIONS:
         for spelled in ([option, value], [f"{option}={value}"]):
@@ -488,13 +488,13 @@ def test_no_duration(capfd: pytest.CaptureFixture[str], name: str, option: str) 
 
 
 def test_non_ascii_host_is_shown_and_our_words_are_plain(capfd: pytest.CaptureFixture[str]) -> None:
-    """Characters of the user beyond ASCII are escaped, and the message itself has none."""
+    """Non-ASCII characters of the user are escaped, and the message itself has none."""
     line = mistake(capfd, ["connect", "b\u00fccher..example", "80"])
     assert r"'b\xfccher..example'" in line
     assert line.count("\\") == 1
 
 
-# -- as a user meets it
+# -- run as a process
 
 TYPED = [
     COMMANDS[0],
@@ -523,20 +523,20 @@ TYPED = [
 @pytest.mark.fault("control bytes in a host", "mistakes of usage")
 @pytest.mark.parametrize(("args", "why"), TYPED, ids=range(len(TYPED)))
 def test_mistake_of_a_process(args: list[str], why: str) -> None:
-    """A process that was called with a mistake exits with 2 after one line."""
+    """A usage error of a real process is exit code 2 and one line."""
     code, out, err = netkit(*args)
     assert (code, out) == (2, b"")
     assert why in the_line(err)
 
 
 def test_mistake_on_a_terminal_is_one_line() -> None:
-    """A terminal gets no more than a pipe does."""
+    """On a terminal a usage error is the same one line."""
     code, shown = on_terminal("connect", "--timeot", "3", "h", "1")
     assert code == 2
     assert shown == b"netkit connect: no such option '--timeot', did you mean '--timeout'?\r\n"
 
 
-# -- nothing is dialled, nothing is bound
+# -- no system call for the network
 
 RUN_ALL = """
 import json, os, sys
@@ -549,9 +549,9 @@ NETWORK = re.compile(r"connect\(.*AF_INET|sendto\(.*AF_INET|bind\(.*AF_(?:INET|U
 
 
 def traced(cases: list[list[str]], folder: Path) -> tuple[list[int], list[str]]:
-    """Run netkit once for each case under strace, and return the exit codes and the system calls for the network.
+    """Run the cases in one process under strace; return their exit codes and the system calls for the network.
 
-    The system's look-up of users and hosts may ask a daemon over a unix socket, which is no network.
+    Look-ups of users and hosts may ask a daemon over a unix socket, which does not count as network.
     """
     log = folder / "calls"
     done = subprocess.run(
@@ -566,7 +566,7 @@ def traced(cases: list[list[str]], folder: Path) -> tuple[list[int], list[str]]:
 
 @pytest.mark.fault("port 0 to dial", "port out of range", "almost IPv4")
 def test_mistakes_do_not_reach_the_network(tmp_path: Path) -> None:
-    """Not one of all mistakes makes a system call that looks up, dials or binds."""
+    """No usage error leads to a system call that looks up, connects or binds."""
     cases = [args for table in TABLES.values() for args, _ in table]
     cases += [
         [name, *(["127.0.0.1", "1"] if name in ("connect", "udp-send") else ["0"]), option, value]
@@ -579,7 +579,7 @@ def test_mistakes_do_not_reach_the_network(tmp_path: Path) -> None:
 
 
 def test_the_trace_sees_the_network(tmp_path: Path) -> None:
-    """What is not a mistake dials and binds, and the trace shows both."""
+    """Valid commands do connect and bind, and the trace shows both."""
     with closed_port() as port:
         codes, calls = traced([["connect", "127.0.0.1", str(port)], ["echo", "127.0.0.1:0", "--", "true"]], tmp_path)
     assert codes == [7, 0]
@@ -587,13 +587,13 @@ def test_the_trace_sees_the_network(tmp_path: Path) -> None:
     assert any("bind(" in call and "127.0.0.1" in call for call in calls)
 
 
-# -- what looks like a mistake and is none
+# -- words that look like errors but are valid
 
 
 @pytest.mark.fault("words that look special")
 @pytest.mark.parametrize("text", ["@/etc/passwd", "%s%n ~ *", "-", "--", "--hold"])
 def test_text_is_sent_as_it_is(text: str) -> None:
-    """No word is a file name, a pattern or an option because of how it begins, and ``--`` may be a value."""
+    """TEXT is sent as it is, even if it looks like a file name, a pattern or an option."""
     with peer(read_all) as server:
         assert netkit("connect", "127.0.0.1", str(server.port), "--send", text) == (0, b"", "")
         assert server.result() == text.encode()
@@ -602,7 +602,7 @@ def test_text_is_sent_as_it_is(text: str) -> None:
 @pytest.mark.fault("words that look special")
 @pytest.mark.parametrize("path", ["~", "*"])
 def test_path_is_taken_as_it_is(path: str, tmp_path: Path) -> None:
-    """A path is a name in the current folder, whatever a shell would make of it."""
+    """A path is used as it is, without expansion of ~ and *."""
     importable = dict(os.environ, PYTHONPATH=str(Path(app.__file__).parents[1]))
     code, out, err = netkit("echo", f"unix:{path}", "--", "ls", cwd=tmp_path, env=importable)
     assert (code, out, err) == (0, f"{path}\n".encode(), f"netkit echo: listening on unix:{path}\n")
@@ -610,7 +610,7 @@ def test_path_is_taken_as_it_is(path: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("option", ["--grace", "--wait"])
 def test_zero_that_means_something(option: str) -> None:
-    """No grace and no patience are wishes that can be met."""
+    """--grace 0 and --wait 0 are valid."""
     with closed_port() as port:
         code, _, err = netkit("connect", "127.0.0.1", str(port), option, "0")
     assert code == (28 if option == "--wait" else 7)
@@ -618,26 +618,26 @@ def test_zero_that_means_something(option: str) -> None:
 
 
 def test_zero_grace_of_listen() -> None:
-    """A listener takes no grace as well, and gets as far as waiting for a client."""
+    """listen accepts --grace 0 too."""
     code, _, err = netkit("listen", "127.0.0.1:0", "--grace", "0", "--accept-timeout", "1ms")
     assert code == 28
     assert "nobody came within 1 ms" in err
 
 
 def test_hosts_named_like_a_prefix(capfd: pytest.CaptureFixture[str]) -> None:
-    """The prefixes win over hosts of that name, which two words can still reach."""
+    """unix: and tls: are prefixes, and hosts of that name can be given as two words."""
     assert "path" in mistake(capfd, ["connect", "unix:"])
     assert "port 80 has no host" in mistake(capfd, ["connect", "tls:80"])
     assert "'tls' is a name" in mistake(capfd, ["connect", "-n", "tls", "80"])
     assert "'unix' is a name" in mistake(capfd, ["connect", "-n", "unix", "80"])
 
 
-# -- what cannot be done: one line each, as for mistakes
+# -- runtime failures: one line each, as for usage errors
 
 
 @contextlib.contextmanager
 def closed_port() -> Iterator[int]:
-    """Keep a port of 127.0.0.1 on which nobody listens, and that nobody else can take."""
+    """Bind a port of 127.0.0.1 without listening, so that it refuses connections and stays reserved."""
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
         yield sock.getsockname()[1]
@@ -648,7 +648,7 @@ AFTER = r"after \d+(?:\.\d)? m?s"
 
 @pytest.mark.fault("connection refused")
 def test_refused() -> None:
-    """A port on which nobody listens is exit code 7, with address, reason and time."""
+    """A refused connection is exit code 7, with address, reason and time."""
     with closed_port() as port:
         code, out, err = netkit("connect", "127.0.0.1", str(port))
         named = netkit("connect", "-4", f"localhost:{port}")
@@ -661,7 +661,7 @@ def test_refused() -> None:
 
 
 def test_refused_on_a_terminal() -> None:
-    """On a terminal a second line says what to try."""
+    """On a terminal a second line gives a hint."""
     with closed_port() as port:
         code, shown = on_terminal("connect", "127.0.0.1", str(port), stdin=subprocess.DEVNULL)
     first, second = shown.decode().split("\r\n", 1)
@@ -673,7 +673,7 @@ def test_refused_on_a_terminal() -> None:
 
 @pytest.mark.parametrize("options", [["-q"], ["-q", "-vv"]])
 def test_quiet(options: list[str]) -> None:
-    """With -q the exit code is all that is said."""
+    """With -q there is no output, only the exit code."""
     with closed_port() as port:
         assert netkit("connect", *options, "127.0.0.1", str(port)) == (7, b"", "")
 
@@ -688,7 +688,7 @@ def test_quiet(options: list[str]) -> None:
     ],
 )
 def test_no_unix_socket(address: str, shown: str, tmp_path: Path) -> None:
-    """A unix socket that is not there is exit code 7, with its path on one line."""
+    """A missing unix socket is exit code 7, with its path escaped on one line."""
     code, out, err = netkit("connect", address.format(tmp_path))
     assert (code, out) == (7, b"")
     assert the_line(err) == f"netkit connect: cannot connect to {shown.format(tmp_path)}"
@@ -697,7 +697,7 @@ def test_no_unix_socket(address: str, shown: str, tmp_path: Path) -> None:
 @pytest.mark.fault("port taken or lingering")
 @pytest.mark.parametrize("name", SERVERS)
 def test_address_in_use(name: str) -> None:
-    """A port that somebody has is exit code 45, even if that one would share it."""
+    """A port in use is exit code 45, even if its owner allows to share it."""
     with socket.create_server(("127.0.0.1", 0), reuse_port=True) as taken:
         port = taken.getsockname()[1]
         words = [str(port)] if name == "upper" else ["127.0.0.1", str(port)]
@@ -720,7 +720,7 @@ def test_address_in_use(name: str) -> None:
     ],
 )
 def test_address_that_is_not_to_be_had(args: list[str], code: int, shown: str) -> None:
-    """No address of the family is exit code 6, an address that is not ours 45."""
+    """No address of the family is exit code 6, an address of another machine 45."""
     done = netkit(*args)
     assert (done.code, done.out) == (code, b"")
     assert the_line(done.err).startswith(f"netkit {args[0]}: {shown}")
@@ -729,7 +729,7 @@ def test_address_that_is_not_to_be_had(args: list[str], code: int, shown: str) -
 @pytest.mark.fault("zones")
 @pytest.mark.parametrize("zone", [os.fsdecode(b"\xff"), "\u00e9", "a\u202eb", "a]b", "z" * 300, "%", "a..b"])
 def test_zone_of_no_interface(capfd: pytest.CaptureFixture[str], zone: str) -> None:
-    """A zone that no interface can have is refused or not found, whatever it is made of."""
+    """A zone that no interface can have is a usage error or cannot be resolved."""
     for args in (["connect", f"fe80::1%{zone}", "80"], ["echo", f"fe80::1%{zone}", "0"]):
         code = run(list(args))
         out, err = capfd.readouterr()

@@ -1,4 +1,4 @@
-"""``netkit listen --keep``: one stdin for many clients, many clients on one stdout, and none that disturbs another."""
+"""``netkit listen --keep``: many clients share stdin and stdout, and none disturbs another."""
 
 import contextlib
 import os
@@ -19,22 +19,22 @@ from tests.support.peers import connect, is_reset, is_silent, label, receive, wa
 from tests.support.processes import HERE, feed, peak_memory, settle, stopped
 from tests.support.terminals import held
 
-# -- what tests share
+# -- helpers
 
 
 def out_lines(server: Running, count: int) -> list[bytes]:
-    """Return the next lines of a server's stdout."""
+    """Return the next ``count`` lines of a server's stdout."""
     data = b""
     while data.count(b"\n") < count and (chunk := server.out.read(MIB)):
         data += chunk
     return data.splitlines(keepends=True)
 
 
-# -- stdin for all
+# -- stdin goes to all clients
 
 
 def test_a_client_that_ends_leaves_stdin_to_the_others() -> None:
-    """So nothing says that it is left, not even where all that it brought was for who has gone."""
+    """A client that leaves is no reason to report unread stdin."""
     with running("listen", HERE, "-k", "-v") as server:
         with connect(server.port) as client:
             server.stdin.write(b"hello")
@@ -46,7 +46,7 @@ def test_a_client_that_ends_leaves_stdin_to_the_others() -> None:
 
 
 def test_stdin_waits_for_the_first_client_goes_to_all_and_ends_for_all() -> None:
-    """Nobody there: nothing read. Then all get what comes, and its end, later ones too; they may still send."""
+    """stdin is read once a client is connected, and all clients get its data and its end; they can still send."""
     source, sink = os.pipe()
     with (
         os.fdopen(source, "rb", buffering=0) as stdin,
@@ -56,7 +56,7 @@ def test_stdin_waits_for_the_first_client_goes_to_all_and_ends_for_all() -> None
         keyboard.write(b"early ")
         port = server.port
         assert is_reset(port, source="127.0.0.9")
-        server.line("denied")  # so it runs, and could have read
+        server.line("denied")  # so it runs, and could have read stdin
         assert held(source) == 6
         with connect(port) as one:
             assert receive(one, 6) == b"early "
@@ -77,7 +77,7 @@ def test_stdin_waits_for_the_first_client_goes_to_all_and_ends_for_all() -> None
 
 
 def test_what_comes_while_nobody_is_there_waits_for_the_next() -> None:
-    """Clients come and go; each byte of stdin goes to one of them, in order, and at its end so does that."""
+    """Each client in turn gets the next data of stdin, and after its end later clients see the end at once."""
     with running("listen", HERE, "-k", "-v", "--grace", "50ms") as server:
         port = server.port
         for number in range(4):
@@ -99,13 +99,13 @@ def test_what_comes_while_nobody_is_there_waits_for_the_next() -> None:
 
 
 def test_a_client_that_never_reads_is_reset_with_one_line_and_costs_the_others_nothing() -> None:
-    """The others get every one of 16 MiB meanwhile, memory stays flat, and the exit code is none of its business."""
+    """A client that does not read is reset once it is 1 MiB behind; the others get all data, and memory stays flat."""
     piece = os.urandom(MIB // 2)
     with running("listen", HERE, "-k", "--max-clients", "3", real=True) as server:
         port = server.port
         with connect(port, window=4096) as stuck, connect(port) as one, connect(port) as two:
             address = label(stuck).decode().strip()
-            for client in (stuck, one, two):  # all three are served
+            for client in (stuck, one, two):  # wait until all three are served
                 client.sendall(b"!")
                 assert server.out.read(1) == b"!"
             before = peak_memory(server.pid)
@@ -128,7 +128,7 @@ def test_a_client_that_never_reads_is_reset_with_one_line_and_costs_the_others_n
 
 
 def test_a_slow_client_alone_is_never_reset() -> None:
-    """It sets the pace: stdin waits, memory stays flat, and every byte arrives once it reads."""
+    """The only client may be slow: stdin waits for it, memory stays flat, and all bytes arrive."""
     data = os.urandom(12 * MIB)
     with running("listen", HERE, "-k", "--max-clients", "1", real=True) as server, connect(server.port) as client:
         before = peak_memory(server.pid)
@@ -146,7 +146,7 @@ def test_a_slow_client_alone_is_never_reset() -> None:
 
 
 def test_500_idle_clients_and_the_next_is_served() -> None:
-    """The one after 500 who say nothing is heard, and all are told what stdin says."""
+    """After 500 idle clients the next is served, and all get the data of stdin."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if hard != resource.RLIM_INFINITY and hard < 2048:
         pytest.skip("too few descriptors")
@@ -168,11 +168,11 @@ def test_500_idle_clients_and_the_next_is_served() -> None:
         assert server.finish()[:2] == (0, b"")
 
 
-# -- stdout of all
+# -- stdout of all clients
 
 
 def test_labels_tell_clients_apart_whatever_the_pieces() -> None:
-    """Each line comes whole behind who sent it, though lines arrive in turns; a last one gets its newline."""
+    """With --label lines are not mixed, each has its client's label, and an unfinished last line gets a newline."""
     with running("listen", HERE, "-k", "--label") as server:
         port = server.port
         with connect(port) as one, connect(port) as two, connect(port) as three:
@@ -194,7 +194,7 @@ def test_labels_tell_clients_apart_whatever_the_pieces() -> None:
 
 
 def test_long_lines_come_in_labelled_pieces_that_nobody_gets_between() -> None:
-    """Lines over 64 KiB are cut, each piece labelled, and a reader that is slow still gets line after line."""
+    """A line over 64 KiB is cut into pieces with a label each, and no other client's line comes between them."""
     size, most = 200_000, 65_536
     with running("listen", HERE, "--label", "--max-clients", "4", stdin=subprocess.DEVNULL) as server:
         port = server.port
@@ -218,7 +218,7 @@ def test_long_lines_come_in_labelled_pieces_that_nobody_gets_between() -> None:
 
 
 def test_each_labelled_line_is_one_write(tmp_path: Path) -> None:
-    """Other processes may write to the same pipe or file: a line of ours goes out whole, by itself."""
+    """Each labelled line is a single write, so that other writers to the same pipe or file cannot split it."""
     trace = tmp_path / "trace"
     strace = ("strace", "-f", "--seccomp-bpf", "-qqq", "-e", "trace=write,pwritev2", "-s", "200", "-o", str(trace))
     with running("listen", HERE, "-k", "--label", "--max-clients", "1", wrapper=strace) as server:
@@ -234,7 +234,7 @@ def test_each_labelled_line_is_one_write(tmp_path: Path) -> None:
 
 
 def test_chunks_of_clients_follow_each_other_on_a_full_stdout() -> None:
-    """What one client sent at once stays together, though the pipe has room for a part of it alone."""
+    """Data that arrived in one chunk is written together, even if the pipe has room for only a part of it."""
     size = 16_000
     with running("listen", HERE, "--max-clients", "8", stdin=subprocess.DEVNULL) as server:
         port = server.port
@@ -251,12 +251,12 @@ def test_chunks_of_clients_follow_each_other_on_a_full_stdout() -> None:
 
 
 def test_a_client_that_is_cut_leaves_no_torn_line() -> None:
-    """Reset while stdout was full, a client may lose lines, but none is left unfinished in front of another's."""
+    """A client that is reset while stdout is full may lose lines, but leaves no unfinished one."""
     piece = bytes(MIB // 2)
     with running("listen", HERE, "-k", "--label", "-v") as server:
         port = server.port
         with connect(port, window=4096) as one, connect(port) as two:
-            for _ in (one, two):  # stdin goes to those who are served
+            for _ in (one, two):  # stdin only goes to clients that are served
                 server.line("connection from")
             one.sendall((b"a" * 50_000 + b"\n") * 2)  # more than a pipe holds
             for _ in range(24):
@@ -271,7 +271,7 @@ def test_a_client_that_is_cut_leaves_no_torn_line() -> None:
 
 
 def test_what_a_client_said_before_it_was_reset_is_kept() -> None:
-    """A last line without a newline is written too, as it is without --label."""
+    """The unfinished last line of a client that resets is written too."""
     with running("listen", HERE, "-k", "--label", "-v") as server:
         with connect(server.port) as client:
             head = label(client)
@@ -284,11 +284,11 @@ def test_what_a_client_said_before_it_was_reset_is_kept() -> None:
         assert server.read_all() == head + b"incomplete\n"
 
 
-# -- how it ends
+# -- how the server ends
 
 
 def test_a_stdout_that_takes_no_more_ends_the_server() -> None:
-    """A full disk is everybody's: 23 and one line, and every client is reset."""
+    """If stdout fails, the server exits with 23 and one line, and all clients are reset."""
     with open("/dev/full", "wb") as full, running("listen", HERE, "-k", "--label", stdout=full) as server:
         port = server.port
         with contextlib.ExitStack() as stack:
@@ -303,7 +303,7 @@ def test_a_stdout_that_takes_no_more_ends_the_server() -> None:
 
 
 def test_a_reader_of_stdout_that_leaves_ends_the_server() -> None:
-    """As a shell's pipeline expects, by SIGPIPE and in silence, with clients that say nothing at all."""
+    """If the reader of stdout leaves, the server dies silently by SIGPIPE, even if no client sends."""
     with running("listen", HERE, "-k") as server:
         port = server.port
         with connect(port) as one, connect(port) as two:
@@ -320,7 +320,7 @@ def test_a_reader_of_stdout_that_leaves_ends_the_server() -> None:
 
 
 def test_a_stdin_that_fails_ends_the_server() -> None:
-    """26 and one line, once the first client makes it read; till then it serves."""
+    """If stdin cannot be read, the server exits with 26 and one line, once the first client is connected."""
     with open(os.devnull, "wb") as unreadable, running("listen", HERE, "-k", stdin=unreadable) as server:
         with pytest.raises(ConnectionResetError), connect(server.port) as client:
             client.recv(1)
@@ -331,7 +331,7 @@ def test_a_stdin_that_fails_ends_the_server() -> None:
 
 @pytest.mark.parametrize("stdin", ["< /dev/null", "<&-"])
 def test_an_empty_stdin_still_receives(stdin: str) -> None:
-    """It has nothing to say, and each client is heard out: our end goes out with theirs."""
+    """With an empty or closed stdin the server still receives everything that clients send."""
     wrapper = ("sh", "-c", f'exec "$@" {stdin}', "sh")
     with running("listen", HERE, "--max-clients", "2", wrapper=wrapper) as server:
         port = server.port
@@ -344,7 +344,7 @@ def test_an_empty_stdin_still_receives(stdin: str) -> None:
 
 
 def test_what_one_client_does_is_no_matter_to_the_others_nor_to_the_exit_code() -> None:
-    """One leaves at once, one resets, one is idle for too long, the last is served, and the exit code is 0."""
+    """A client that leaves, resets or is idle for too long affects neither the others nor the exit code."""
     with running("listen", HERE, "--max-clients", "4", "--idle-timeout", "150ms", "-v") as server:
         port = server.port
         connect(port).close()
@@ -354,7 +354,7 @@ def test_what_one_client_does_is_no_matter_to_the_others_nor_to_the_exit_code() 
             reset(rude)
             with pytest.raises(ConnectionResetError):
                 idle.recv(1)
-        for _ in range(3):  # what comes while one of them is there may be for that one
+        for _ in range(3):  # data for stdin before that might go to one of them
             server.line("closed after")
         server.stdin.write(b"bye")
         server.stdin.close()
@@ -365,7 +365,7 @@ def test_what_one_client_does_is_no_matter_to_the_others_nor_to_the_exit_code() 
 
 
 def test_a_signal_lets_clients_end() -> None:
-    """After SIGTERM nobody new is served; who is there may say the rest and ends in order, not by a reset."""
+    """After SIGTERM new clients are refused, and connected ones can finish without a reset."""
     with running("listen", HERE, "-k", "--grace", "0", "--label") as server:
         port = server.port
         with connect(port) as client:
@@ -381,7 +381,7 @@ def test_a_signal_lets_clients_end() -> None:
 
 
 def test_max_clients_above_one_implies_keep() -> None:
-    """Two at a time, the third is refused, and 0 once both have left, though stdin is open."""
+    """--max-clients 2 serves two clients, refuses the third, and exits with 0 once both have left."""
     with running("listen", HERE, "--max-clients", "2", "--grace", "0") as server:
         port = server.port
         with connect(port) as one, connect(port) as two:
@@ -393,11 +393,11 @@ def test_max_clients_above_one_implies_keep() -> None:
         assert server.wait() == 0
 
 
-# -- each client's ending
+# -- how each client ends
 
 
 def test_hold_keeps_a_client_that_ended_until_stdin_does() -> None:
-    """Its end is not ours: what comes long after still goes to it."""
+    """With --hold a client that has ended its direction still gets the data of stdin."""
     with running("listen", HERE, "-k", "--hold") as server, connect(server.port) as client:
         client.shutdown(socket.SHUT_WR)
         settle(server)
@@ -408,7 +408,7 @@ def test_hold_keeps_a_client_that_ended_until_stdin_does() -> None:
 
 
 def test_grace_is_how_long_a_client_that_ended_may_wait_for_input() -> None:
-    """With 0 it is let go at once, stdin still open, by an end and not by a reset."""
+    """With --grace 0 a client that has ended is disconnected at once, without a reset."""
     with running("listen", HERE, "-k", "--grace", "0", "-v") as server, connect(server.port) as client:
         client.sendall(b"request")
         client.shutdown(socket.SHUT_WR)
@@ -418,7 +418,7 @@ def test_grace_is_how_long_a_client_that_ended_may_wait_for_input() -> None:
 
 
 def test_no_shutdown_keeps_the_end_of_stdin_to_itself() -> None:
-    """A client that is there and one that comes later see no end before they ended themselves."""
+    """With --no-shutdown the end of stdin is not sent to clients before they end themselves."""
     with running("listen", HERE, "--max-clients", "2", "--no-shutdown") as server:
         port = server.port
         with connect(port) as one:
@@ -443,7 +443,7 @@ def test_no_shutdown_keeps_the_end_of_stdin_to_itself() -> None:
     ids=["one", "keep", "reply", "exec"],
 )
 def test_crlf_is_for_each_client(options: list[str]) -> None:
-    """Lone line ends are sent as CR LF to everybody, and those that are CR LF already stay."""
+    """-C sends lone LF as CR LF to every client, and keeps CR LF."""
     with running("listen", HERE, "-C", "-v", *options) as server, contextlib.ExitStack() as stack:
         port = server.port
         clients = [stack.enter_context(connect(port)) for _ in range(2 if "--max-clients" in options else 1)]
@@ -469,14 +469,14 @@ sys.exit(5)
 
 
 def test_command_has_stdin_and_its_clients_only_send() -> None:
-    """Stdin is COMMAND's alone; what its clients say comes out, and its code is ours."""
+    """COMMAND reads stdin, the data of its clients goes to stdout, and its exit code is returned."""
     done = netkit("listen", HERE, "-q", "-k", "--", sys.executable, "-c", TALK, input=b"one\ntwo\nthree\n")
     assert done == Finished(5, b"one\ntwo\nthree\n", "")
 
 
 @pytest.mark.parametrize("kind", ["path", "abstract"])
 def test_unix_sockets_are_kept_too(kind: str, tmp_path: Path) -> None:
-    """Many clients on one path or name, side by side; the socket's name is their label."""
+    """On a unix socket clients share stdin and stdout too, and their label is the socket's address."""
     path = str(tmp_path / "s")
     name = f"@netkit-test-{os.getpid()}"
     address, target = (f"unix:{path}", path) if kind == "path" else (f"unix:{name}", "\0" + name[1:])

@@ -1,4 +1,4 @@
-"""portcheck beside real servers and real firewalls, what its reports are to those who read them, and how it waits."""
+"""portcheck with real servers and firewalls: states, formats of reports, and waiting."""
 
 import json
 import os
@@ -25,13 +25,13 @@ from tests.support.refusals import mistake
 
 
 def behind_firewall(*args: str, limits: str = "") -> Finished:
-    """Run netkit behind the firewall."""
+    """Run netkit in a network with the firewall."""
     tool("nft")
     return netkit(*args, wrapper=separate(limits + FIREWALL))
 
 
 def rows(result: Finished) -> list[list[str]]:
-    """Return the fields of each line."""
+    """Return the fields of each line on stdout."""
     return [line.split("\t") for line in result.out.decode().splitlines()]
 
 
@@ -52,7 +52,7 @@ def redis() -> Iterator[int]:
 
 
 def test_real_services_are_open(pki: Pki, tmp_path: Path) -> None:
-    """A web server, redis and a TLS server are waited for, found open, and hear nothing but a good end."""
+    """A web server, redis and a TLS server are found open, and their connections are closed without a reset."""
     with (
         nginx(tmp_path, "return 404;", f"{tmp_path}/errors info") as address,
         redis() as cache,
@@ -76,7 +76,7 @@ def test_real_services_are_open(pki: Pki, tmp_path: Path) -> None:
 
 @pytest.mark.fault("no answer to connecting")
 def test_firewalls() -> None:
-    """Dropped is filtered, refused is closed, rejected is unreachable, each with its reason, its time and its code."""
+    """Dropped packets are filtered, refused ones closed, rejected ones unreachable, each with reason and time."""
     found = behind_firewall("portcheck", "127.0.0.1:1000,2001,2002,2003", "-w", "300ms")
     assert [[*row[:4], row[5]] for row in sorted(rows(found), key=lambda row: row[1])] == [
         ["127.0.0.1", "1000/tcp", "127.0.0.1", "filtered", "no answer"],
@@ -104,7 +104,7 @@ def test_firewalls() -> None:
     ],
 )
 def test_what_a_script_is_told_behind_a_firewall(args: list[str], code: int, message: str) -> None:
-    """Each way not to be as wanted has its code and one line."""
+    """Each failure has its exit code and one line."""
     found = behind_firewall("portcheck", *args, "-w", "60ms" if code == 28 else "500ms")
     assert found.code == code
     assert found.err.startswith(f"netkit portcheck: {message}" if message else "")
@@ -112,7 +112,7 @@ def test_what_a_script_is_told_behind_a_firewall(args: list[str], code: int, mes
 
 
 def test_a_name_without_an_address_is_unknown() -> None:
-    """It is told from a port that does not answer, also beside one that does."""
+    """A name that cannot be resolved has the state unknown, and the exit code is 6."""
     resolver()
     with peer(read_all) as server:
         found = netkit("portcheck", "nosuch.invalid:7", server.address)
@@ -123,7 +123,7 @@ def test_a_name_without_an_address_is_unknown() -> None:
 
 
 def test_few_descriptors_change_no_verdict() -> None:
-    """With 20 descriptors it takes longer to know the same."""
+    """With few descriptors the check takes longer, with the same results."""
     with (
         network() as here,
         running("echo", "0", wrapper=here.inside) as one,
@@ -140,14 +140,14 @@ def test_few_descriptors_change_no_verdict() -> None:
 
 
 def test_no_descriptor_at_all_is_no_verdict() -> None:
-    """If there is no room for a single socket, that is what it says, after a moment."""
+    """If no socket can be opened at all, the error says so, and no state is printed."""
     found = netkit("portcheck", "127.0.0.1:1", wrapper=("prlimit", "--nofile=6"))
     assert (found.code, found.out) == (7, b"")
     assert "too many open files" in found.err
 
 
 def test_a_connection_with_ourselves_is_not_open() -> None:
-    """Where only four ports can be ours, we meet ourselves soon: that is a closed port, again and again."""
+    """A TCP connection to its own port (simultaneous open) counts as closed."""
     ports = "echo 40000 40003 > /proc/sys/net/ipv4/ip_local_port_range\n"
     args = ["portcheck", "127.0.0.1:40000-40003", "--wait", "400ms", "--interval", "0"]
     found = behind_firewall(*args, limits=ports)
@@ -155,7 +155,7 @@ def test_a_connection_with_ourselves_is_not_open() -> None:
 
 
 def test_connections_end_well() -> None:
-    """A server that says much first sees our end, and no reset."""
+    """A server with much to say sees our end, and no reset."""
     with peer(send(b"220 hello\r\n" + bytes(100_000))) as server:
         found = netkit("portcheck", server.address)
         assert server.result() == b""
@@ -163,7 +163,7 @@ def test_connections_end_well() -> None:
 
 
 def test_banner() -> None:
-    """What a server says first is shown, and made harmless."""
+    """--banner shows what the server says first, with control characters escaped."""
     with peer(send(b"SSH-2.0-x\x1b[31m\r\n")) as server:
         found = netkit("portcheck", server.address, "--banner")
         said = netkit("portcheck", server.address, "--banner", "--json")
@@ -172,7 +172,7 @@ def test_banner() -> None:
 
 
 def test_settle() -> None:
-    """A proxy that accepts for a server that is not there is closed; one that stays is open."""
+    """--settle reports a port as closed if the peer closes at once, as a proxy without its server does."""
     with peer(lambda client: None) as server:
         left = netkit("portcheck", server.address, "--settle", "5s")
     with peer(read_all) as server:
@@ -188,21 +188,21 @@ def test_settle() -> None:
     [(b"no\n", 8, "closed by the peer before a match: no"), (b"", 8, "closed by the peer before a match")],
 )
 def test_expect_before_the_end(said: bytes, code: int, reason: str) -> None:
-    """A server that ends before what is expected is a failure of its own, 8, though the port is open."""
+    """If the server ends before --expect matches, the port is open and the exit code is 8."""
     with peer(lambda client: client.sendall(said)) as server:
         found = netkit("portcheck", server.address, "--expect", "yes")
     assert (found.code, rows(found)[0][3], rows(found)[0][5]) == (code, "open", reason)
 
 
 def test_expect_in_time() -> None:
-    """One that stays silent is 28."""
+    """If nothing matches --expect in time, the exit code is 28."""
     with peer(read_all) as server:
         found = netkit("portcheck", server.address, "--expect", "yes", "-w", "100ms")
     assert (found.code, rows(found)[0][5]) == (28, "no match within 100 ms")
 
 
 def test_any_does_not_wait_for_the_rest() -> None:
-    """The first port that is as wanted ends it, though another one would be silent for an hour."""
+    """--any exits with the first port that is as wanted, without waiting for the others."""
     server = f"ip link set lo up; {NETKIT[0]} -m netkit echo localhost:2500 --once --for 10s --port-file $PORT"
     server += " < /dev/null > /dev/null 2>&1 &\n"
     server += "while [ ! -s $PORT ]; do :; done\n"
@@ -216,7 +216,7 @@ def test_any_does_not_wait_for_the_rest() -> None:
 
 @pytest.mark.fault("filtered port for datagrams")
 def test_udp() -> None:
-    """Over UDP only an answer is open; ICMP is closed; the payload is what was typed."""
+    """Over UDP a port is open if it answers and closed after an ICMP error; --payload is sent in it."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as server:
         server.bind(("127.0.0.1", 0))
         server.settimeout(PATIENCE)
@@ -239,11 +239,11 @@ def test_udp() -> None:
     assert (silent.code, rows(silent)[0][3]) == (28, "open|filtered")
 
 
-# -- what is written
+# -- reports
 
 
 def test_many_of_a_kind_are_summed_up() -> None:
-    """More than 25 ports of a host in one state are one line on stderr, unless all are asked for."""
+    """More than 25 ports of a host in one state are one line on stderr, unless --all is given."""
     with peer(read_all) as server:
         found = netkit("portcheck", "127.0.0.1", f"1-26,{server.port}", "::1", "2-3")
         whole = netkit("portcheck", "127.0.0.1", f"1-26,{server.port}", "--all")
@@ -256,7 +256,7 @@ def test_many_of_a_kind_are_summed_up() -> None:
 
 
 def test_json() -> None:
-    """One object per port, as the text says it."""
+    """--json prints one object for each port."""
     with peer(read_all) as server:
         found = netkit("portcheck", f"localhost:{server.port},1", "--json", "-4", "--all-open")
     port, closed = (json.loads(line) for line in found.out.splitlines())
@@ -278,7 +278,7 @@ def test_json() -> None:
 
 
 def test_tap(tmp_path: Path) -> None:
-    """prove counts as many tests, and as many failures, as there are ports."""
+    """prove counts the tests and failures of the TAP report correctly."""
     with peer(send(HOSTILE)) as server:
         good = netkit("portcheck", server.address, "--format", "tap", "--banner")
         bad = netkit(
@@ -308,7 +308,7 @@ def test_tap(tmp_path: Path) -> None:
 
 
 def prove(path: Path) -> tuple[int, str]:
-    """Let Perl's harness read a report; return its code, and how many tests it saw."""
+    """Run prove on a report; return its exit code and the number of tests."""
     done = subprocess.run([tool("prove"), "-e", "cat", str(path)], capture_output=True, text=True, timeout=PATIENCE)
     assert "Parse errors" not in done.stdout
     return done.returncode, done.stdout.partition("Files=1, ")[2].partition(",")[0]
@@ -348,7 +348,7 @@ SCHEMA = """<?xml version="1.0"?>
 
 
 def test_junit(tmp_path: Path) -> None:
-    """The report is valid XML of the schema, with counts that are true, whatever a peer says."""
+    """The JUnit report is valid XML with correct counts, whatever a peer sends."""
     schema = tmp_path / "junit.xsd"
     schema.write_text(SCHEMA)
     with peer(send(HOSTILE)) as server:
@@ -370,7 +370,7 @@ def test_junit(tmp_path: Path) -> None:
 
 
 def test_github() -> None:
-    """Each port that is not as wanted is one annotation, and no peer can write another, nor an older command."""
+    """Each failed port is one annotation, and a peer can forge neither an annotation nor an old-style command."""
     with peer(send(HOSTILE)) as server:
         bad = netkit(
             "portcheck",
@@ -396,7 +396,7 @@ def test_github() -> None:
 
 @pytest.mark.fault("forged lines of a log")
 def test_hostile_banner_is_one_line() -> None:
-    """In plain lines too a peer's words stay in their field."""
+    """In text output a hostile banner stays in its field."""
     with peer(send(HOSTILE)) as server:
         found = netkit("portcheck", server.address, "--banner")
     [row] = rows(found)
@@ -405,7 +405,7 @@ def test_hostile_banner_is_one_line() -> None:
 
 
 def test_colour_in_a_pipe_is_only_asked_for() -> None:
-    """A pipe gets plain text, unless --color says otherwise; and then the state alone is coloured."""
+    """A pipe gets colour only with --color always, and then only for the state."""
     plain = netkit("portcheck", "127.0.0.1:1", env={**os.environ, "FORCE_COLOR": "1"})
     coloured = netkit("portcheck", "127.0.0.1:1", "--color", "always", env={**os.environ, "NO_COLOR": "1"})
     assert b"\x1b" not in plain.out
@@ -413,7 +413,7 @@ def test_colour_in_a_pipe_is_only_asked_for() -> None:
 
 
 def test_a_reader_that_leaves_ends_it() -> None:
-    """Waiting for a port, it ends silently as soon as nobody reads what it would say."""
+    """While it waits for a port, it dies by SIGPIPE when the reader of stdout leaves."""
     read, write = os.pipe()
     with running("portcheck", "127.0.0.1:1", "--wait", "1h", "-vv", stdout=write) as check:
         os.close(write)
@@ -426,7 +426,7 @@ def test_a_reader_that_leaves_ends_it() -> None:
 
 
 def test_wait_then_command() -> None:
-    """What is not there yet is tried again; then COMMAND takes our place, our pid and our stdin, with its own code."""
+    """--wait tries again until the port is open; then COMMAND replaces netkit, with its pid, stdin and exit code."""
     port = free_port()
     command = ["sh", "-c", 'echo $$; cat; trap "" PIPE; exit 5']
     args = ["portcheck", f"localhost:{port}", "--wait", "20s", "-vv", "--", *command]
@@ -440,7 +440,7 @@ def test_wait_then_command() -> None:
 
 
 def test_command_gets_the_signals_as_they_were() -> None:
-    """Python ignores SIGPIPE; what runs in our place does not."""
+    """COMMAND has the default action for SIGPIPE, though Python ignores it."""
     script = "kill -PIPE $$; echo survived"
     with peer(read_all) as server:
         result = netkit("portcheck", "-q", server.address, "--", "sh", "-c", script)
@@ -449,7 +449,7 @@ def test_command_gets_the_signals_as_they_were() -> None:
 
 @pytest.mark.parametrize(("command", "code"), [("/nosuch/command", 127), ("/etc/passwd", 126)])
 def test_command_that_cannot_run(command: str, code: int) -> None:
-    """COMMAND's failure is told by its own codes."""
+    """A COMMAND that cannot run is 127 or 126."""
     with peer(read_all) as server:
         result = netkit("portcheck", "-q", server.address, "--", command)
         loud = netkit("portcheck", server.address, "--", command)
@@ -458,7 +458,7 @@ def test_command_that_cannot_run(command: str, code: int) -> None:
 
 
 def test_command_does_not_run_if_a_port_is_missing() -> None:
-    """Nor when time runs out, which is 28 and says what is still not there."""
+    """COMMAND does not run if --wait expires; the exit code is 28, and the message names the missing port."""
     with peer(read_all) as server:
         args = ["portcheck", "127.0.0.1:1", server.address, "--wait", "150ms", "--", "echo", "run"]
         result = netkit(*args)
@@ -470,7 +470,7 @@ def test_command_does_not_run_if_a_port_is_missing() -> None:
 
 
 def test_wait_looks_names_up_again() -> None:
-    """A name that is not there yet is waited for as a port is: here /etc/hosts learns it meanwhile."""
+    """--wait looks the name up again in each round; here it is added to /etc/hosts meanwhile."""
     resolver()
     port = free_port()
     hosts = f"/tmp/hosts.{os.getpid()}"
@@ -490,7 +490,7 @@ def test_wait_looks_names_up_again() -> None:
 
 
 def test_wait_until_closed() -> None:
-    """--closed waits for a server to go."""
+    """--closed --wait waits until the port is closed."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         address = "{}:{}".format(*server.getsockname())
         with running("portcheck", address, "--closed", "--wait", "20s", "-vv") as check:
@@ -501,7 +501,7 @@ def test_wait_until_closed() -> None:
 
 
 def test_conversations_go_on_side_by_side() -> None:
-    """Servers that speak only once all of them are asked are heard, all of them."""
+    """Ports are checked concurrently: servers that only answer once all are connected are all heard."""
     asked = threading.Barrier(3)
 
     def behave(client: socket.socket) -> bytes:
@@ -541,7 +541,7 @@ def test_conversations_go_on_side_by_side() -> None:
     ],
 )
 def test_mistakes(capfd: pytest.CaptureFixture[str], args: list[str], message: str) -> None:
-    """What cannot be meant is one line and 2; nothing was looked up, asked or dialled."""
+    """A usage error is one line and exit code 2, without any look-up or connection."""
     line = mistake(capfd, ["portcheck", *args])
     assert line.startswith("netkit portcheck: ")
     assert message in line
@@ -549,7 +549,7 @@ def test_mistakes(capfd: pytest.CaptureFixture[str], args: list[str], message: s
 
 @pytest.mark.parametrize("interval", ["0", "1ms"])
 def test_rounds_are_10_ms_apart_at_least(interval: str) -> None:
-    """However eager somebody is, the machine has other things to do."""
+    """Rounds are at least 10 ms apart, whatever --interval says."""
     done = netkit("portcheck", f"127.0.0.1:{free_port()}", "--wait", "50ms", "--interval", interval, "-vv")
     pauses = re.findall(r"; again in ([0-9.]+) ms", done.err)
     assert done.code == 28 and pauses
@@ -557,7 +557,7 @@ def test_rounds_are_10_ms_apart_at_least(interval: str) -> None:
 
 
 def test_machine_without_proc() -> None:
-    """Where nothing tells how many descriptors are open, ports are checked all the same."""
+    """Without /proc the number of open descriptors is not known, and ports are checked nevertheless."""
     with peer(read_all) as server:
         done = netkit("portcheck", server.address, wrapper=separate("mount -t tmpfs none /proc", network=False))
     assert (done.code, done.err) == (0, "")

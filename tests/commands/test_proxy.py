@@ -1,4 +1,4 @@
-"""``netkit proxy`` as its users meet it: five ways to ask, all bytes both ways, and no way around its rules."""
+"""``netkit proxy`` from the command line: five forms of request, all bytes both ways, and rules for targets."""
 
 import contextlib
 import json
@@ -28,7 +28,7 @@ ANSWER = b"netkit proxy is here"
 
 @contextlib.contextmanager
 def proxy(*options: str, **popen: Any) -> Iterator[Running]:
-    """Run a proxy on this machine."""
+    """Run a proxy on loopback."""
     with running("proxy", HERE, *options, **popen) as server:
         yield server
 
@@ -43,13 +43,13 @@ def users(tmp_path: Path) -> str:
 
 
 def check_served(proxy: int, target: int) -> None:
-    """Assert that the next client of a proxy is served, with a target that greets."""
+    """Assert that the proxy serves a new client."""
     with tunnel("socks5", proxy, target) as sock:
         assert receive(sock, len(ANSWER)) == ANSWER
 
 
 def greeting(sock: socket.socket) -> None:
-    """Send a word and wait for the end."""
+    """Send ANSWER and wait for the end."""
     sock.sendall(ANSWER)
     read_all(sock)
 
@@ -59,7 +59,7 @@ def greeting(sock: socket.socket) -> None:
 
 @EVERY
 def test_every_byte_goes_both_ways(protocol: str) -> None:
-    """300,000 bytes go to the target, whose answer begins only after the client's end, and nothing is said."""
+    """All bytes pass both ways, the answer also after the client's end, and nothing is printed."""
     with peer(answering) as there, proxy() as server:
         with tunnel(protocol, server.port, there.port) as sock:
             check_same(converse(sock, DATA), OTHER)
@@ -69,7 +69,7 @@ def test_every_byte_goes_both_ways(protocol: str) -> None:
 
 @EVERY
 def test_what_is_glued_to_a_request_belongs_to_the_stream(protocol: str) -> None:
-    """Ten thousand bytes come with the request, before it is granted."""
+    """Data that the client sends together with its request goes to the target."""
     with peer(answering) as there, proxy() as server, connect(server.port) as sock:
         sock.sendall(request(protocol, there.port) + DATA[:10_000])
         assert granted(protocol, reply(protocol, sock))
@@ -79,7 +79,7 @@ def test_what_is_glued_to_a_request_belongs_to_the_stream(protocol: str) -> None
 
 @EVERY
 def test_bulk_stays_in_the_kernel(protocol: str, tmp_path: Path) -> None:
-    """All but the first of 8 MiB passes from socket to socket by splice(2), both ways, glued to a request or not."""
+    """Most of 8 MiB passes from socket to socket by splice(2) in both directions."""
     calls = tmp_path / "calls"
     data = os.urandom(8 * MIB)
     with peer(echo) as there, proxy("--once", wrapper=strace("trace=splice", log=calls)) as server:
@@ -89,11 +89,11 @@ def test_bulk_stays_in_the_kernel(protocol: str, tmp_path: Path) -> None:
             check_same(converse(sock, data[10_000:]), data)
         assert server.wait() == 0
     moved = sum(int(count) for count in re.findall(r"\)\s+= (\d+)$", calls.read_text(), re.MULTILINE))
-    assert moved > 24 * MIB  # each byte into a pipe and out of it, there and back
+    assert moved > 24 * MIB  # each byte into a pipe and out of it, in both directions
 
 
 def test_clients_of_tls(pki: Pki) -> None:
-    """What they ask for, and their password, nobody on the way can read."""
+    """Clients can connect over TLS, which hides their requests and passwords."""
     with (
         peer(echo) as there,
         running("proxy", f"tls:{HERE}", *pki.good.options()) as server,
@@ -107,7 +107,7 @@ def test_clients_of_tls(pki: Pki) -> None:
 
 
 def test_a_unix_socket(tmp_path: Path) -> None:
-    """Its clients are on this machine."""
+    """A proxy can listen on a unix socket."""
     with peer(echo) as there, running("proxy", f"unix:{tmp_path}/s") as server:
         server.line("listening")
         with socket.socket(socket.AF_UNIX) as sock:
@@ -118,7 +118,7 @@ def test_a_unix_socket(tmp_path: Path) -> None:
 
 
 def test_two_proxies_in_a_row() -> None:
-    """A client may ask a proxy for another, or for the very same."""
+    """A client may reach a proxy through a proxy, also through the same one."""
     with peer(echo) as there, proxy() as server:
         port = server.port
         with tunnel("socks5", port, port) as sock:
@@ -127,11 +127,11 @@ def test_two_proxies_in_a_row() -> None:
             check_same(converse(sock, DATA), DATA)
 
 
-# -- what is cut short
+# -- loops and resets
 
 
 def test_requests_for_the_proxy_itself_are_nested_eight_times_at_most() -> None:
-    """The ninth is refused, whatever address of this machine it names, and goes on to nobody."""
+    """A request that goes through the proxy itself more than eight times is refused."""
     with running("proxy", ":0", "-v") as server:
         port = server.port
         with connect(port) as sock:
@@ -142,7 +142,7 @@ def test_requests_for_the_proxy_itself_are_nested_eight_times_at_most() -> None:
 
 
 def test_a_target_that_resets() -> None:
-    """The client gets what came and then a reset, and here it is one line."""
+    """If the target resets, the client gets the data received before and then a reset, and one line says why."""
 
     def resetting(sock: socket.socket) -> None:
         sock.sendall(b"half an ans")
@@ -158,7 +158,7 @@ def test_a_target_that_resets() -> None:
 
 
 def test_a_client_that_resets() -> None:
-    """The target is not told that all had been said; here nothing is."""
+    """If the client resets, the target is reset too, and nothing is printed."""
     with peer(lambda sock: sock.recv(9) + read_all(sock)) as there, proxy() as server:
         with tunnel("socks4", server.port, there.port) as sock:
             sock.sendall(b"half")
@@ -168,7 +168,7 @@ def test_a_client_that_resets() -> None:
         assert server.terminate().complaints == []
 
 
-# -- targets that are not reached
+# -- targets that cannot be reached
 
 
 @pytest.mark.parametrize(
@@ -180,7 +180,7 @@ def test_a_client_that_resets() -> None:
     ],
 )
 def test_a_target_that_refuses(protocol: str, answer: bytes) -> None:
-    """The client is told in the words of its protocol, and here it is told with -v alone."""
+    """If the target refuses, the client gets the reply of its protocol, and -v says why."""
     port = free_port()
     with proxy("-v") as server, connect(server.port) as sock:
         sock.sendall(request(protocol, port))
@@ -200,7 +200,7 @@ def test_a_target_that_refuses(protocol: str, answer: bytes) -> None:
     ],
 )
 def test_a_target_that_is_not_there(host: str, code: int, status: int, tmp_path: Path) -> None:
-    """A name that is none, no route, a route that says unreachable, and one that is forbidden."""
+    """An unknown name, no route, an unreachable and a prohibited route each have their reply."""
     routes = ("unreachable 198.51.100.0/24", "prohibit 198.51.101.0/24")
     wrapper = separate("ip link set lo up", *(f"ip route add {route}" for route in routes))
     at = f"[{host}]" if ":" in host else host
@@ -217,7 +217,7 @@ def test_a_target_that_is_not_there(host: str, code: int, status: int, tmp_path:
 
 
 def test_a_target_that_is_silent() -> None:
-    """-w bounds how long a client waits for it."""
+    """-w limits how long the target may take to accept."""
     with full_backlog() as silent, proxy("-w", "100ms") as server:
         port = server.port
         with connect(port) as sock:
@@ -229,7 +229,7 @@ def test_a_target_that_is_silent() -> None:
 
 
 def test_family_and_source() -> None:
-    """-4, -6, -n and --source are about targets."""
+    """-4, -6, -n and --source apply to connections to targets."""
     with (
         peer(lambda sock: sock.sendall(sock.getpeername()[0].encode())) as there,
         proxy("-4", "-n", "--source", "127.0.0.9") as server,
@@ -263,7 +263,7 @@ def test_family_and_source() -> None:
     ],
 )
 def test_rules(options: list[str], host: str, allowed: bool) -> None:
-    """The address that is dialled counts, however it is spelled; who is not let through hears so."""
+    """Rules apply to the address that is connected, however the target is spelled; a denied client gets a reply."""
     with peer(greeting) as there:
         words = [word.format(port=there.port) for word in options]
         with proxy(*words) as server, connect(server.port) as sock:
@@ -275,7 +275,7 @@ def test_rules(options: list[str], host: str, allowed: bool) -> None:
 
 
 def test_a_rule_by_http() -> None:
-    """It is a 403, with one line that says why."""
+    """A denied HTTP request is a 403 with the reason."""
     with proxy("--deny-target", "127.0.0.1", "-v") as server, connect(server.port) as sock:
         sock.sendall(http(9, "127.0.0.1"))
         head, _, body = read_all(sock).partition(b"\r\n\r\n")
@@ -284,7 +284,7 @@ def test_a_rule_by_http() -> None:
         server.line("cannot connect to 127.0.0.1:9: it is denied$")
 
 
-# A machine with three addresses; a client at one of them that comes in by another is as one from outside.
+# Runs on a machine with three addresses. A client of one address that connects to another counts as remote.
 OUTSIDE = """
 import json, socket, sys
 port, *hosts = sys.argv[1:]
@@ -314,7 +314,7 @@ OWN = ("127.0.0.1", "127.1.2.3", "::ffff:127.0.0.1", "0.0.0.0", "192.0.2.5", "19
 def test_a_client_from_outside_reaches_nothing_of_this_machine(
     options: list[str], opened: list[str], tmp_path: Path
 ) -> None:
-    """Not loopback, not its other addresses, secondary ones included, nor by a name, unless a rule says just that."""
+    """A remote client reaches no address of this machine, by number or by name, unless a rule allows that address."""
     (tmp_path / "hosts").write_text("127.0.0.1 loop.test\n192.0.2.6 own.test\n", encoding="utf-8")
     addresses = ("192.0.2.5/32", "192.0.2.7/24", "192.0.2.6/24")
     wrapper = separate(
@@ -345,7 +345,7 @@ def test_a_client_from_outside_reaches_nothing_of_this_machine(
     ],
 )
 def test_users_of_socks(said: bytes, answer: bytes, granted_too: bool, users: str) -> None:
-    """SOCKS5 has passwords, and SOCKS4 has none."""
+    """With --auth-file SOCKS5 clients need a password, and SOCKS4 clients are refused."""
     with peer(echo) as there, proxy("--auth-file", users) as server, connect(server.port) as sock:
         sock.sendall(said)
         assert receive(sock, len(answer)) == answer
@@ -359,7 +359,7 @@ def test_users_of_socks(said: bytes, answer: bytes, granted_too: bool, users: st
 
 @pytest.mark.parametrize(("word", "status"), [("bWU6c2VjcmV0", b"200"), ("bWU6Z3Vlc3M=", b"407"), (None, b"407")])
 def test_users_of_http(word: str | None, status: bytes, users: str) -> None:
-    """A client without the right ones is told what is wanted."""
+    """An HTTP client without valid credentials gets a 407 that asks for them."""
     with peer(echo) as there, proxy("--auth-file", users, "-v") as server, connect(server.port) as sock:
         sock.sendall(http(there.port, "127.0.0.1", f"Proxy-Authorization: Basic {word}\r\n" if word else ""))
         answer = reply("http", sock)
@@ -371,7 +371,7 @@ def test_users_of_http(word: str | None, status: bytes, users: str) -> None:
 
 @pytest.mark.parametrize(("mode", "words"), [(0o644, "others may use it"), (0o600, None)])
 def test_a_file_of_users_is_private(mode: int, words: str | None, users: str) -> None:
-    """One that others can read is refused before anybody can come."""
+    """A file of users that others can read is refused before the proxy listens."""
     os.chmod(users, mode)
     done = netkit("proxy", HERE, "--auth-file", users, "--for", "10ms")
     assert done.code == (26 if words else 0)
@@ -383,7 +383,7 @@ def test_a_file_of_users_is_private(mode: int, words: str | None, users: str) ->
 
 @EVERY
 def test_byte_by_byte(protocol: str) -> None:
-    """However a request is cut it is understood."""
+    """A request may arrive byte by byte."""
     with peer(greeting) as there, proxy() as server, connect(server.port) as sock:
         drip(sock, request(protocol, there.port), 0.001)
         assert granted(protocol, reply(protocol, sock))
@@ -415,7 +415,7 @@ def test_byte_by_byte(protocol: str) -> None:
     ],
 )
 def test_a_reply_and_the_end(said: bytes, answer: bytes, reason: str) -> None:
-    """What is not served gets its reply, whole, then our end, and one line with -v; the next client is served."""
+    """A request that is not supported gets a whole reply, our end and one line with -v; the next client is served."""
     with peer(greeting) as there, proxy("-v") as server:
         port = server.port
         with connect(port) as sock:
@@ -439,7 +439,7 @@ def test_a_reply_and_the_end(said: bytes, answer: bytes, reason: str) -> None:
     ],
 )
 def test_a_reset(said: bytes, end: bool, reason: str) -> None:
-    """Who speaks something else, or leaves amid a request, is reset, with one line with -v; the next is served."""
+    """A client with another protocol or an incomplete request is reset, with one line with -v."""
     with peer(greeting) as there, proxy("-v") as server:
         port = server.port
         with connect(port) as sock, contextlib.suppress(ConnectionResetError, BrokenPipeError):
@@ -452,7 +452,7 @@ def test_a_reset(said: bytes, end: bool, reason: str) -> None:
 
 
 def test_clients_that_stall_cost_nobody_anything() -> None:
-    """A hundred are amid their request, and others are served or refused; of none is anything left in the end."""
+    """A hundred clients that stall delay no other client, use no CPU time, and leave no descriptor open."""
     words = [request(each, 9)[:-1] for each in PROTOCOLS]
     hasty = [*(request(each, free_port()) for each in PROTOCOLS), b"\3", b"GET / HTTP/1.0\r\n\r\n", b"\5\1\2"]
     with peer(greeting) as there, proxy(real=True) as server:
@@ -478,7 +478,7 @@ def test_clients_that_stall_cost_nobody_anything() -> None:
 
 
 def test_a_flood_during_the_dial_is_not_read() -> None:
-    """A client that sends megabytes before its target answers is held back."""
+    """A client that sends megabytes before its target is connected is held back."""
     with full_backlog() as silent, proxy("-w", "1h") as server, connect(server.port) as sock:
         sock.sendall(request("socks5", silent))
         sock.setblocking(False)
@@ -489,11 +489,11 @@ def test_a_flood_during_the_dial_is_not_read() -> None:
         assert sent < 64 * MIB
 
 
-# -- what servers have
+# -- options of all servers
 
 
 def test_access_lists_and_limits() -> None:
-    """--deny is about clients, --once serves one, and a silent pair ends by --idle-timeout as a reset on both sides."""
+    """--deny applies to clients, --once serves one, and --idle-timeout resets both sides."""
     with peer(read_all) as there:
         with proxy("--once", "--idle-timeout", "100ms", "--deny", "127.0.0.2") as server:
             port = server.port
@@ -505,7 +505,7 @@ def test_access_lists_and_limits() -> None:
 
 
 def test_what_is_told(tmp_path: Path) -> None:
-    """--json has who asks for what, --stats count what followed the requests, and so does --log: no password."""
+    """--json has the request without a password, and --stats and --log only the data after it."""
     log = tmp_path / "log"
     with peer(lambda sock: sock.sendall(sock.recv(9).upper())) as there:
         options = ("--json", "-v", "--stats", "--once", "--log", str(log), "--until", "never")
@@ -528,7 +528,7 @@ def test_what_is_told(tmp_path: Path) -> None:
 
 
 def test_a_command() -> None:
-    """It is told where, and its exit code is the proxy's."""
+    """COMMAND gets the address, and its exit code is returned."""
     code = (
         "import os, socket, sys; s = socket.create_connection((os.environ['NETKIT_HOST'], os.environ['NETKIT_PORT']));"
         "s.sendall(b'CONNECT ' + sys.argv[1].encode() + b' HTTP/1.0\\r\\n\\r\\n');"
@@ -550,7 +550,7 @@ def test_a_command() -> None:
     ],
 )
 def test_mistakes(options: list[str], message: str) -> None:
-    """One line, and nobody listens."""
+    """A usage error is one line and exit code 2."""
     done = netkit("proxy", HERE, *options)
     assert done.code == 2 and done.err.count("\n") == 1
     assert re.search(message, done.err)

@@ -1,4 +1,4 @@
-"""``netkit relay`` as its users meet it: all bytes both ways, no short answer taken for a whole, and its limits."""
+"""``netkit relay`` from the command line: all bytes both ways, cut streams, relay loops and options."""
 
 import contextlib
 import json
@@ -42,7 +42,7 @@ def dialled(port: int) -> socket.socket:
 
 
 def both(sock: socket.socket) -> bytes:
-    """Send OTHER, and return all that came."""
+    """Send OTHER and our end, and return all data received."""
     return converse(sock, OTHER)
 
 
@@ -54,7 +54,7 @@ def both(sock: socket.socket) -> bytes:
     ("near", "far"), [("tcp", "tcp"), ("tcp", "tls"), ("tls", "tcp"), ("tls", "tls"), ("unix", "tcp"), ("tcp", "unix")]
 )
 def test_every_byte_goes_both_ways(near: str, far: str, pki: Pki, tmp_path: Path) -> None:
-    """300,000 bytes go to the target, whose answer begins only after the client's end, and nothing is said."""
+    """All bytes pass both ways, the answer also after the client's end, and nothing is printed."""
     ours = pki.good.options() if near == "tls" else ()
     theirs = ["--cafile", pki.ca] if far == "tls" else []
     listen = {"tcp": HERE, "tls": f"tls:{HERE}", "unix": f"unix:{tmp_path}/s"}[near]
@@ -80,7 +80,7 @@ def test_every_byte_goes_both_ways(near: str, far: str, pki: Pki, tmp_path: Path
 
 
 def test_both_ways_at_once() -> None:
-    """A client and a target that both send before they listen end whole."""
+    """A client and a target that send at the same time both get all bytes."""
     with peer(both) as there, running("relay", HERE, there.address) as server:
         check_same(exchange(server.port, DATA), OTHER)
         check_same(there.result(), DATA)
@@ -88,7 +88,7 @@ def test_both_ways_at_once() -> None:
 
 
 def test_a_late_answer_is_complete() -> None:
-    """Long after the client's end was passed on, the target may still answer; nothing ends meanwhile."""
+    """A target may answer long after the client's end."""
     asked, gate = threading.Event(), threading.Event()
 
     def late(sock: socket.socket) -> None:
@@ -109,7 +109,7 @@ def test_a_late_answer_is_complete() -> None:
 
 
 def test_a_target_that_ends_first_still_hears_the_client() -> None:
-    """The target's end reaches the client, who goes on sending for as long as it likes."""
+    """After the target has ended its direction, the client can still send."""
 
     def ending(sock: socket.socket) -> bytes:
         sock.sendall(b"no more from here")
@@ -125,7 +125,7 @@ def test_a_target_that_ends_first_still_hears_the_client() -> None:
 
 
 def test_bulk_stays_in_the_kernel(tmp_path: Path) -> None:
-    """All but the first of 8 MiB passes from socket to socket by splice(2)."""
+    """Most of 8 MiB passes from socket to socket by splice(2)."""
     calls = tmp_path / "calls"
     wrapper = (tool("strace"), "-qq", "-o", str(calls), "-e", "trace=splice")
     data = os.urandom(8 * MIB)
@@ -138,7 +138,7 @@ def test_bulk_stays_in_the_kernel(tmp_path: Path) -> None:
 
 
 def test_two_hundred_clients_at_once() -> None:
-    """Everybody has a connection before anybody says a word, and each gets its own bytes."""
+    """200 clients are connected at the same time, and each gets its own bytes."""
     data = [os.urandom(20_000) for _ in range(200)]
     with running("echo", HERE) as there, running("relay", HERE, f"127.0.0.1:{there.port}") as server:
         port = server.port
@@ -153,7 +153,7 @@ def test_two_hundred_clients_at_once() -> None:
 
 @pytest.mark.fault("client that never reads")
 def test_a_client_that_never_reads_costs_no_memory_and_holds_up_nobody() -> None:
-    """The target can send no more than the sockets on the way hold, and others are served as before."""
+    """If a client does not read, its target is held back, other clients are served, and memory stays flat."""
     stuck = threading.Event()
 
     def pouring(sock: socket.socket) -> int | None:
@@ -175,24 +175,24 @@ def test_a_client_that_never_reads_costs_no_memory_and_holds_up_nobody() -> None
 
 
 def greeted(port: int) -> bytes:
-    """Return the answer to a greeting."""
+    """Send a greeting and return the answer."""
     with dialled(port) as client:
         client.sendall(b"hello")
         return read_all(client)
 
 
-# -- what is cut short
+# -- streams that are cut
 
 
 def resetting(sock: Any) -> None:
-    """Reset the connection amid an answer."""
+    """Reset the connection in the middle of an answer."""
     sock.sendall(b"half an ans")
     if sock.recv(100) == b"question":
         reset(sock)
 
 
 def untold(sock: Any) -> None:
-    """End TLS without a word about it."""
+    """End the TCP stream without close_notify."""
     sock.recv(100)
     sock.sendall(b"half an ans")
     sock.shutdown(socket.SHUT_WR)
@@ -211,7 +211,7 @@ def untold(sock: Any) -> None:
 def test_a_short_answer_never_looks_whole(
     near: str, kind: str, behaviour: Any, why: str, pki: Pki, tmp_path: Path
 ) -> None:
-    """The client gets what came, and then a reset; here it is one line that names the target."""
+    """The client gets the part that was received and then a reset, and one line on stderr names the target."""
     ours = pki.good.options() if near == "tls" else ()
     theirs = ["--cafile", pki.ca] if kind == "tls" else []
     listen = f"tls:{HERE}" if near == "tls" else HERE
@@ -231,7 +231,7 @@ def test_a_short_answer_never_looks_whole(
 
 
 def test_a_target_that_is_killed() -> None:
-    """A process that dies amid its answer with something of the client unread is a reset for the client."""
+    """A target that is killed with unread data resets its connection, and the client is reset too."""
     with (
         running("listen", HERE) as there,
         running("relay", HERE, f"127.0.0.1:{(port := there.port)}") as server,
@@ -250,7 +250,7 @@ def test_a_target_that_is_killed() -> None:
 
 
 def unread(port: int) -> int:
-    """Return the bytes that wait to be read on the connections of an IPv4 port of this machine."""
+    """Return how many bytes are unread on the connections of a local IPv4 port."""
     with open("/proc/net/tcp", encoding="ascii") as rows:
         fields = [row.split() for row in rows]
     return sum(
@@ -260,7 +260,7 @@ def unread(port: int) -> int:
 
 @pytest.mark.parametrize("data", [b"", b"hello"], ids=["silent", "talking"])
 def test_a_target_that_refuses_resets_the_client(data: bytes) -> None:
-    """Nobody there is a reset, and one line that says why."""
+    """If the target refuses, the client is reset, and one line says why."""
     there = f"127.0.0.1:{free_port()}"
     with running("relay", HERE, there) as server:
         assert is_reset(server.port, data)
@@ -269,7 +269,7 @@ def test_a_target_that_refuses_resets_the_client(data: bytes) -> None:
 
 
 def test_a_client_that_resets_resets_the_target() -> None:
-    """The target is not told that all had been said; here nothing is, for it is the client's own affair."""
+    """A reset by the client resets the target, and nothing is printed."""
     came = threading.Event()
 
     def hearing(sock: socket.socket) -> bytes:
@@ -286,7 +286,7 @@ def test_a_client_that_resets_resets_the_target() -> None:
 
 
 def test_a_client_that_leaves_tls_without_its_end_resets_the_target(pki: Pki) -> None:
-    """A question that was cut is no question."""
+    """If a TLS client ends without close_notify, the target is reset."""
     came = threading.Event()
 
     def hearing(sock: socket.socket) -> bytes:
@@ -308,7 +308,7 @@ def test_a_client_that_leaves_tls_without_its_end_resets_the_target(pki: Pki) ->
 
 
 def test_a_plain_client_of_tls_never_reaches_the_target(pki: Pki) -> None:
-    """Nobody is dialled for a client without a handshake, and others are served."""
+    """The target is only connected once the client's handshake is done, and other clients are served."""
     words = pki.good.options()
     with peer(answering) as there, running("relay", f"tls:{HERE}", there.address, *words) as server:
         port = server.port
@@ -326,7 +326,7 @@ def test_a_plain_client_of_tls_never_reaches_the_target(pki: Pki) -> None:
 
 
 def test_a_target_with_a_bad_certificate_gets_no_byte(pki: Pki, tmp_path: Path) -> None:
-    """Who is not trusted is a reset for the client, one line here, and hears nothing of what the client said."""
+    """If the target's certificate is not trusted, the client is reset, one line says why, and no data is sent."""
     with target("tls", read_all, pki, tmp_path) as there, running("relay", HERE, there.address) as server:
         assert is_reset(server.port, b"a secret")
         assert isinstance(there.result(), OSError)
@@ -334,12 +334,12 @@ def test_a_target_with_a_bad_certificate_gets_no_byte(pki: Pki, tmp_path: Path) 
         assert f"cannot trust {there.address}: issuer " in line
 
 
-# -- relays in a circle
+# -- relay loops
 
 
 @pytest.mark.parametrize("how", ["literal", "name", "wildcard", "mapped", "tls"])
 def test_a_relay_to_itself_ends_at_once(how: str) -> None:
-    """The client is reset, the reason is told, and no crowd of connections has come of it."""
+    """A relay to itself resets its client, says why, and does not open connections without end."""
     port = free_port()
     listen, there = {
         "literal": (f"127.0.0.1:{port}", f"127.0.0.1:{port}"),
@@ -359,7 +359,7 @@ def test_a_relay_to_itself_ends_at_once(how: str) -> None:
 
 @pytest.mark.parametrize("spelling", ["same", "other", "link"])
 def test_a_unix_relay_to_itself(spelling: str, tmp_path: Path) -> None:
-    """The same path is refused outright; another name of it ends as soon as a client comes."""
+    """The same path is a usage error; another spelling of it is detected with the first client."""
     path = tmp_path / "s"
     (tmp_path / "link").symlink_to(path)
     there = {"same": path, "other": f"{tmp_path}/./s", "link": tmp_path / "link"}[spelling]
@@ -379,7 +379,7 @@ def test_a_unix_relay_to_itself(spelling: str, tmp_path: Path) -> None:
 
 
 def test_a_ring_of_two_is_capped() -> None:
-    """Two relays to each other open as many connections as --max-conns lets them, and then nothing more happens."""
+    """Two relays to each other open --max-conns connections at most, and then wait without spinning."""
     port = free_port()
     with (
         running("relay", HERE, f"127.0.0.1:{port}", "--max-conns", "10", "-w", "1h", real=True) as one,
@@ -390,10 +390,10 @@ def test_a_ring_of_two_is_capped() -> None:
             for _ in range(10):
                 two.line("connection from")
             for each in (one, two):
-                settle(each)  # which nobody does who spins
+                settle(each)  # a process that spins would never settle
             two.signal(signal.SIGTERM)
             wait_for_refusal(port)
-            two.signal(signal.SIGTERM)  # the second one skips the drain
+            two.signal(signal.SIGTERM)  # the second signal skips the drain
             assert died_by(two.wait()) is signal.SIGTERM
         assert len(re.findall(r"connection from \S+:\d+$", two.finish().err, re.MULTILINE)) == 10
 
@@ -403,13 +403,13 @@ def test_a_ring_of_two_is_capped() -> None:
 
 @contextlib.contextmanager
 def serving(*options: str, behaviour: Any = answering) -> Iterator[tuple[Running, Peer]]:
-    """Run a relay to a target that answers with OTHER."""
+    """Run a relay to a target."""
     with peer(behaviour) as there, running("relay", HERE, there.address, *options) as server:
         yield server, there
 
 
 def test_access_lists() -> None:
-    """Who is denied is reset, and nobody is dialled for it."""
+    """A client that is denied is reset, and the target is not connected."""
     with serving("--allow", "127.0.0.0/30", "--deny", "127.0.0.2") as (server, there):
         port = server.port
         for host in ("127.0.0.2", "127.0.0.9"):
@@ -420,7 +420,7 @@ def test_access_lists() -> None:
 
 @pytest.mark.parametrize("option", [["--once"], ["--max-clients", "1"]])
 def test_one_client(option: list[str]) -> None:
-    """It serves one, refuses the next, and exits with 0."""
+    """The relay serves one client, refuses the next and exits with 0."""
     with serving(*option) as (server, _):
         port = server.port
         with dialled(port) as client:
@@ -435,7 +435,7 @@ def test_one_client(option: list[str]) -> None:
 
 
 def test_as_many_at_one_time() -> None:
-    """The next client waits until one has left, and nobody is dialled for it before."""
+    """With --max-conns 1 the second client waits until the first has left, and only then the target is connected."""
     with serving("--max-conns", "1") as (server, there):
         port = server.port
         with dialled(port) as first, dialled(port) as second:
@@ -451,7 +451,7 @@ def test_as_many_at_one_time() -> None:
 
 
 def test_idle_clock_resets_both() -> None:
-    """--idle-timeout ends a silent pair alone, as a reset on both sides."""
+    """--idle-timeout resets both sides of an idle connection, and the relay goes on."""
     with serving("--idle-timeout", "100ms", "-v") as (server, there):
         port = server.port
         with dialled(port) as client:
@@ -463,7 +463,7 @@ def test_idle_clock_resets_both() -> None:
 
 
 def test_the_clock_of_the_whole() -> None:
-    """--timeout is 28, and resets who is there."""
+    """--timeout exits with 28 and resets the connected clients."""
     with serving("--timeout", "300ms") as (server, _), dialled(server.port) as client:
         assert until_reset(client) == b""
         assert server.wait() == 28
@@ -471,7 +471,7 @@ def test_the_clock_of_the_whole() -> None:
 
 
 def test_until() -> None:
-    """What a client says can end it, with 0, and is passed on."""
+    """--until ends the relay with 0, once the data of a client matches; the data is passed on."""
     with serving("--until", "bye") as (server, there):
         check_same(exchange(server.port, b"good bye"), OTHER)
         assert there.result() == b"good bye"
@@ -479,7 +479,7 @@ def test_until() -> None:
 
 
 def test_a_greeting_and_a_command(tmp_path: Path) -> None:
-    """COMMAND is told where, and its exit code is the relay's; a client is greeted before the target speaks."""
+    """COMMAND gets the address, its exit code is returned, and --greet is sent before the target's data."""
     code = (
         "import os, socket, sys; s = socket.create_connection((os.environ['NETKIT_HOST'], os.environ['NETKIT_PORT']));"
         "s.shutdown(1); data = s.makefile('rb').read(); s.close();"
@@ -492,7 +492,7 @@ def test_a_greeting_and_a_command(tmp_path: Path) -> None:
 
 
 def test_what_is_told_in_json(tmp_path: Path) -> None:
-    """--json and --stats say connections and bytes of clients, and --log what went between them and us."""
+    """--json and --stats count connections and bytes of clients, and --log has the data of the client's side."""
     log = tmp_path / "log"
     with serving("--json", "--stats", "--once", "--log", str(log)) as (server, _):
         listening = json.loads(server.line("listening")[0] and server.said[-1])
@@ -509,7 +509,7 @@ def test_what_is_told_in_json(tmp_path: Path) -> None:
 
 
 def test_a_cut_is_told_in_json() -> None:
-    """A target that refuses is an event with the client and the reason."""
+    """With --json a target that refuses is an event with the client and the reason."""
     with running("relay", HERE, f"127.0.0.1:{free_port()}", "--json") as server:
         server.line("listening")
         assert is_reset(json.loads(server.said[-1])["local_port"])
@@ -519,7 +519,7 @@ def test_a_cut_is_told_in_json() -> None:
 
 
 def test_hexdump() -> None:
-    """The bytes of both directions are shown as they pass."""
+    """--hexdump shows the bytes of both directions."""
     with serving("--hexdump", "--once", behaviour=lambda sock: sock.sendall(sock.recv(9).upper())) as (server, _):
         assert exchange(server.port, b"hello") == b"HELLO"
         said = server.finish().err
@@ -528,7 +528,7 @@ def test_hexdump() -> None:
 
 
 def test_drain() -> None:
-    """SIGTERM refuses new clients at once and lets those who are there end within a second."""
+    """SIGTERM refuses new clients at once, and connected ones have a second to finish."""
     asked, gate = threading.Event(), threading.Event()
 
     def late(sock: socket.socket) -> None:
@@ -551,7 +551,7 @@ def test_drain() -> None:
 
 
 def test_drain_resets_the_rest() -> None:
-    """Who is still there after that second is reset, on both sides."""
+    """Clients that are still connected after that second are reset on both sides."""
     came = threading.Event()
 
     def hearing(sock: socket.socket) -> bytes:

@@ -1,4 +1,4 @@
-"""sockets, beside ss, in pipes, on terminals and while everything changes."""
+"""sockets, compared with ss, in pipes, on terminals, and while sockets come and go."""
 
 import contextlib
 import fcntl
@@ -32,7 +32,7 @@ HEADS = ["PROTO", "RECV", "SEND", "LOCAL", "PEER", "STATE", "USER", "PROCESS"]
 NO_SOCK_DIAG = ("trace=socket", "inject=socket:error=EPROTONOSUPPORT")
 Row = tuple[str, str, str, str, str, str, tuple[int, ...]]
 
-# Another user may not be allowed to read our modules: what is needed is imported before.
+# Another user may not be allowed to read our modules, so they are imported before.
 AS_NOBODY = """
 import os, sys
 from netkit.cli.app import run
@@ -49,7 +49,7 @@ assert codes == {0}, codes
 
 
 class Zoo:
-    """What commands said while the sockets of the menagerie were open."""
+    """The output of commands that ran while the sockets of the menagerie were open."""
 
     def __init__(self, folder: Path, commands: Sequence[Sequence[str]], *how: str, wrapper: Sequence[str]) -> None:
         argv = [*wrapper, sys.executable, "-m", "tests.support.menagerie", str(folder), *how]
@@ -65,12 +65,12 @@ class Zoo:
 
 
 def isolated() -> list[str]:
-    """Return what runs a command where there are no sockets but its own."""
+    """Return a wrapper that runs a command in its own network, without other sockets."""
     return separate("ip link set lo up")
 
 
 def of_ss(text: str) -> list[Row]:
-    """Read what ss prints; a name with a newline tears its rows."""
+    """Parse the output of ss, where a name with a newline spans two lines."""
     rows = []
     for row in re.split(r"^(?=(?:tcp|udp) )", text, flags=re.MULTILINE)[1:]:
         protocol, state, received, sent, local, peer = row.split()[:6]
@@ -82,12 +82,12 @@ def of_ss(text: str) -> list[Row]:
 
 
 def pids_of_ss(row: str) -> tuple[int, ...]:
-    """Return the processes of a row of ss."""
+    """Return the process ids in a row of ss."""
     return tuple(sorted(map(int, re.findall(r"pid=(\d+),", row))))
 
 
 def of_json(text: str) -> list[Row]:
-    """Read the TCP and UDP sockets of --json."""
+    """Parse the TCP and UDP sockets of --json."""
     return sorted(
         (
             one["protocol"],
@@ -104,7 +104,7 @@ def of_json(text: str) -> list[Row]:
 
 
 def end(one: dict[str, Any], side: str) -> str:
-    """Return an address and its port as ss writes them."""
+    """Return an address with its port, as ss writes them."""
     address = one.get(f"{side}_address")
     if address is None:
         return "-"
@@ -112,7 +112,7 @@ def end(one: dict[str, Any], side: str) -> str:
 
 
 def unix_of_ss(text: str) -> set[tuple[str, int, int, tuple[int, ...]]]:
-    """Return type, inode, peer's inode and processes of the unix sockets that ss prints."""
+    """Return type, inode, peer's inode and processes of the unix sockets in the output of ss."""
     found = set()
     for row in re.split(r"^(?=u_\w+ )", text, flags=re.MULTILINE)[1:]:
         inodes = re.search(r" (\d+) \* (\d+)\s", row)
@@ -122,7 +122,7 @@ def unix_of_ss(text: str) -> set[tuple[str, int, int, tuple[int, ...]]]:
 
 
 def unix_of_json(text: str) -> set[tuple[str, int, int, tuple[int, ...]]]:
-    """Return the same of --json."""
+    """Return the same from --json."""
     kinds = {"stream": "u_str", "dgram": "u_dgr", "seqpacket": "u_seq"}
     return {
         (
@@ -140,7 +140,7 @@ def unix_of_json(text: str) -> set[tuple[str, int, int, tuple[int, ...]]]:
 
 
 def test_the_same_sockets_as_ss(tmp_path: Path) -> None:
-    """Every protocol, state, queue, address and process is as ss has it, each socket once, foreign text escaped."""
+    """All sockets are listed once each, as ss lists them, and foreign text is escaped."""
     ss = tool("ss")
     commands = [
         [ss, "-tuanpH"],
@@ -153,7 +153,7 @@ def test_the_same_sockets_as_ss(tmp_path: Path) -> None:
     inet, unix, told, text, fallback = zoo.outputs
     assert of_json(told) == of_ss(inet)
     assert unix_of_json(told) == unix_of_ss(unix)
-    assert len(told.splitlines()) == zoo.opened + 1  # and one that was not accepted
+    assert len(told.splitlines()) == zoo.opened + 1  # one more was not accepted yet
 
     rows = [line.split() for line in text.splitlines()]
     assert rows[0] == HEADS
@@ -164,13 +164,13 @@ def test_the_same_sockets_as_ss(tmp_path: Path) -> None:
     assert {row[7] for row in rows[1:]} == {f"{zoo.pids[0]}+1/{NAME}", "-"}
     assert "\x1b" not in text and "\x1b" not in told
 
-    # Where there is no sock_diag the same is read from /proc/net, but for what a listener may have waiting.
+    # Without sock_diag the rows come from /proc/net, which does not have the accept queue of a listener.
     plain = [row[:2] + row[3:] for row in rows if row[0] in ("PROTO", "tcp", "udp")]
     assert [line.split()[:2] + line.split()[3:] for line in fallback.splitlines()] == plain
 
 
 def test_names_of_unix_sockets_forge_nothing(tmp_path: Path) -> None:
-    """A name with a newline, which makes a line of its own in /proc/net/unix, is a name; NULs and spaces are seen."""
+    """A newline in a socket's name forges a line in /proc/net/unix, but not in our output."""
     zoo = Zoo(tmp_path, [["cat", "/proc/net/unix"], [*SOCKETS, "--unix"], [*SOCKETS, "--json"]], wrapper=isolated())
     kernel, text, told = zoo.outputs
     forged = FORGED.decode().replace("/", ":")
@@ -187,7 +187,7 @@ def test_names_of_unix_sockets_forge_nothing(tmp_path: Path) -> None:
 
 @pytest.mark.fault("sockets that come and go")
 def test_while_a_thousand_sockets_churn(tmp_path: Path) -> None:
-    """No row is torn or there twice meanwhile; and once they stay as they are, it is the same set as ss has."""
+    """While sockets come and go no row is torn or repeated, and afterwards the list is that of ss."""
     ss = [tool("ss"), "-tuanpH"]
     commands = [[sys.executable, "-c", MANY_TIMES], [], ss, [*SOCKETS, "--json"], ss]
     zoo = Zoo(tmp_path, commands, "churn", wrapper=isolated())
@@ -200,7 +200,7 @@ def test_while_a_thousand_sockets_churn(tmp_path: Path) -> None:
         assert {len(row) for row in rows} == {len(HEADS)}
         ends = [(row[0], row[3], row[4]) for row in rows if row[0] in ("tcp", "udp") or row[3].startswith("inode:")]
         assert len(set(ends)) == len(ends)
-    # Those in time-wait, which end by themselves, may be in one listing and not in the next.
+    # Sockets in time-wait end by themselves, so they may be in only one of the listings.
     first, ours, last = set(of_ss(before)), of_json(told), set(of_ss(after))
     assert len(set(ours)) == len(ours)
     assert first & last <= set(ours) <= first | last
@@ -209,7 +209,7 @@ def test_while_a_thousand_sockets_churn(tmp_path: Path) -> None:
 
 @pytest.mark.fault("sockets that come and go")
 def test_other_users_processes_are_unknown(tmp_path: Path) -> None:
-    """To an ordinary user sockets of others are shown as to root, and who has them is what ss shows too: nobody."""
+    """An ordinary user sees the sockets of other users without their processes, as with ss."""
     if os.geteuid():
         pytest.skip("only root can become somebody else")
     wrapper = [tool("unshare"), "-n", "sh", "-ec", 'PATH=$PATH:/sbin ip link set lo up; exec "$@"', "sh"]
@@ -224,7 +224,7 @@ def test_other_users_processes_are_unknown(tmp_path: Path) -> None:
 
 
 def test_a_process_of_another_user_is_not_ours_to_see() -> None:
-    """Who may not look into a process is told so (26), and not that it has no sockets (3)."""
+    """--pid of another user's process is 26 (permission denied), and not 3 (no sockets)."""
     if os.geteuid():
         pytest.skip("only root can become somebody else")
     script = AS_NOBODY.replace('"--json"', f'"--pid", "{os.getpid()}"')
@@ -236,7 +236,7 @@ def test_a_process_of_another_user_is_not_ours_to_see() -> None:
 
 
 def test_a_port_of_another_user_has_a_hint() -> None:
-    """A terminal is told why nobody is named, if one port is asked for."""
+    """With --port a hint on the terminal says why the process of another user is not shown."""
     if os.geteuid():
         pytest.skip("only root can become somebody else")
     with socket.create_server(("127.0.0.1", 0)) as server, terminal() as (ours, theirs):
@@ -250,7 +250,7 @@ def test_a_port_of_another_user_has_a_hint() -> None:
 
 
 def test_addresses_of_a_link_have_its_name() -> None:
-    """Where an address means something on one interface alone, the interface is with it."""
+    """A link-local address is shown with its interface."""
     wrapper = separate("ip link set lo up; ip addr add fe80::5/64 dev lo nodad")
     tool("ss")
     look = '"$0" -m netkit sockets --tcp --json; ss -tuanpH'
@@ -261,11 +261,11 @@ def test_addresses_of_a_link_have_its_name() -> None:
     assert [row[:6] for row in of_ss(done.out.decode())] == [one[:6]]
 
 
-# -- what is asked for
+# -- filters
 
 
 def test_who_has_a_port() -> None:
-    """Listener and connections are told apart, by port, process and state; the exit code tells without a word."""
+    """--port, --pid and --state select sockets, and with -q only the exit code tells."""
     with socket.create_server(("127.0.0.1", 0)) as server, socket.create_connection(server.getsockname()) as client:
         port, mine = str(server.getsockname()[1]), str(os.getpid())
         [one] = map(json.loads, netkit("sockets", "--listening", "--port", port, "--json").out.splitlines())
@@ -283,7 +283,7 @@ def test_who_has_a_port() -> None:
 
 
 def test_colour_in_a_pipe() -> None:
-    """Only if it was asked for always; columns stay in their places."""
+    """A pipe gets colour only with --color always, and the columns stay aligned."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         args = ("sockets", "--listening", "--port", str(server.getsockname()[1]))
         plain = netkit(*args, env={**os.environ, "FORCE_COLOR": "1"}).out
@@ -294,7 +294,7 @@ def test_colour_in_a_pipe() -> None:
 
 
 def test_nothing_matches() -> None:
-    """3, and nothing on stdout, not even the names of the columns."""
+    """If no socket matches, the exit code is 3 and stdout is empty, without a header."""
     args = ("sockets", "--listening", "--port", str(free_port()))
     assert netkit(*args) == Finished(3, b"", "netkit sockets: cannot find a socket: none matches\n")
     told = netkit(*args, "--json")
@@ -319,12 +319,12 @@ def test_nothing_matches() -> None:
     ],
 )
 def test_mistakes(capfd: pytest.CaptureFixture[str], args: list[str], message: str) -> None:
-    """What means nothing, and what the users of ss and netstat type, is one line that says what to type."""
+    """A usage error is one line, and options of ss and netstat are explained."""
     assert message in mistake(capfd, ["sockets", *args])
 
 
 def test_unix_sockets_need_sock_diag() -> None:
-    """Where the kernel does not tell of them without ambiguity, that is a failure, and not a list without them."""
+    """Without unix_diag unix sockets cannot be listed, which is an error, and not an empty list."""
     wrapper = strace(*NO_SOCK_DIAG)
     reason = "protocol not supported (the kernel's unix_diag)"
     assert netkit("sockets", wrapper=wrapper) == Finished(
@@ -332,11 +332,11 @@ def test_unix_sockets_need_sock_diag() -> None:
     )
 
 
-# -- again and again
+# -- --watch
 
 
 def test_watch_in_a_pipe() -> None:
-    """The whole list comes again and again, a blank line between; nothing that matches is no end; a signal is."""
+    """--watch prints the whole list again and again, separated by blank lines, until a signal ends it."""
     port = free_port()
     with running("sockets", "--watch", "20ms", "--listening", "--port", str(port)) as process:
         assert process.out.readline().split() == [head.encode() for head in HEADS]
@@ -350,7 +350,7 @@ def test_watch_in_a_pipe() -> None:
 
 
 def test_watch_ends_when_its_reader_leaves() -> None:
-    """As for any filter, silently, also while it waits; each object has its time."""
+    """--watch dies by SIGPIPE when its reader leaves, also while it waits; each JSON object has a time."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = str(server.getsockname()[1])
         with running("sockets", "--watch", "50ms", "--json", "--listening", "--port", port) as process:
@@ -365,7 +365,7 @@ def test_watch_ends_when_its_reader_leaves() -> None:
 
 
 def shown(data: bytes, columns: int, rows: int) -> list[str]:
-    """Return the lines that are to be seen after ``data``."""
+    """Return the lines on the screen after ``data``."""
     screen = pyte.Screen(columns, rows)
     pyte.ByteStream(screen).feed(data)
     assert not screen.cursor.hidden
@@ -374,7 +374,7 @@ def shown(data: bytes, columns: int, rows: int) -> list[str]:
 
 @contextlib.contextmanager
 def sized(columns: int, rows: int) -> Iterator[tuple[int, int, dict[str, str]]]:
-    """Open a terminal of this size; yield our end, the one for a program, and the environment for that."""
+    """Open a terminal of this size; yield its two ends and the environment for a program."""
     clean = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES", "NO_COLOR")}
     with terminal() as (ours, theirs):
         fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
@@ -383,7 +383,7 @@ def sized(columns: int, rows: int) -> Iterator[tuple[int, int, dict[str, str]]]:
 
 @contextlib.contextmanager
 def named(name: str) -> Iterator[None]:
-    """Let this process have another name for a while: of 15 bytes at most, as the system shows it."""
+    """Set the name of this process, of 15 bytes at most, for the time of the context."""
     file = Path("/proc/self/comm")
     before = file.read_text().removesuffix("\n")
     file.write_text(name)
@@ -396,7 +396,7 @@ def named(name: str) -> Iterator[None]:
 @pytest.mark.parametrize("name", ["python", "as-long-as-none"])
 @pytest.mark.parametrize("columns", [40, 80, 120])
 def test_table_fits_the_terminal(columns: int, name: str, tmp_path: Path) -> None:
-    """At 80 and 120 columns rows are whole, at 40 they are paragraphs; no address of IPv4 is broken, nothing is cut."""
+    """The table fits a terminal of 40, 80 or 120 columns, and no address is cut."""
     path = str(tmp_path / ("long" * 20))[:100]
     with (
         named(name),
@@ -425,7 +425,7 @@ def test_table_fits_the_terminal(columns: int, name: str, tmp_path: Path) -> Non
 
 
 def test_watch_on_a_terminal() -> None:
-    """The table is drawn in place, as much as there is room for; Ctrl-C leaves the last one there and the cursor."""
+    """--watch redraws the table in place, as far as it fits; Ctrl-C leaves the last one and the cursor visible."""
     columns, rows = 80, 10
     servers = [socket.create_server(("127.0.0.1", 0)) for _ in range(12)]
     argv = [*SOCKETS, "--tcp", "--listening", "--pid", str(os.getpid()), "--watch", "30ms"]
@@ -448,14 +448,14 @@ def test_watch_on_a_terminal() -> None:
             assert process.wait() == -signal.SIGINT
     before = pyte.Screen(columns, rows)
     pyte.ByteStream(before).feed(data[: data.index(b"more") + 4])
-    assert re.search(r"^and 5 more", "\n".join(before.display), re.MULTILINE)  # 12, and room for 7 below the heads
+    assert re.search(r"^and 5 more", "\n".join(before.display), re.MULTILINE)  # 12 rows, 7 fit below the header
     lines = shown(data, columns, rows)
     assert lines[0].split() == HEADS
     assert [line.split()[3] for line in lines[1:]] == [wanted.decode()]
 
 
 def test_watch_on_a_terminal_without_escapes() -> None:
-    """A terminal that knows no escape sequences gets columns, again and again, as a pipe does."""
+    """On a terminal without escape sequences --watch prints the list again and again, as in a pipe."""
     argv = [*SOCKETS, "--tcp", "--listening", "--watch", "20ms"]
     with (
         socket.create_server(("127.0.0.1", 0)),
@@ -473,7 +473,7 @@ def test_watch_on_a_terminal_without_escapes() -> None:
 
 
 def test_watch_ends_with_its_terminal() -> None:
-    """A terminal that has gone is a stdout that failed (23), also for who hears no SIGHUP."""
+    """If the terminal goes away, writing to stdout fails (23), even if SIGHUP is not received."""
     argv = [*SOCKETS, "--tcp", "--listening", "--watch", "20ms"]
     with (
         socket.create_server(("127.0.0.1", 0)),
@@ -491,7 +491,7 @@ def test_watch_ends_with_its_terminal() -> None:
 
 
 def test_watch_counts_what_is_left_out_of_long_names(tmp_path: Path) -> None:
-    """Names are folded where their column ends, so what there is room for is known, spaces in them or not."""
+    """--watch counts the rows that do not fit correctly, also when long names are wrapped."""
     columns, rows, names = 80, 12, 29
     argv = [*SOCKETS, "--unix", "--listening", "--pid", str(os.getpid()), "--watch", "30ms"]
     with contextlib.ExitStack() as stack, contextlib.chdir(tmp_path):
@@ -515,7 +515,7 @@ def test_watch_counts_what_is_left_out_of_long_names(tmp_path: Path) -> None:
 
 
 def test_watch_from_the_background() -> None:
-    """A table is the answer, and is there also where a picture of progress would not be: timeout(1) makes a group."""
+    """--watch also draws when it is not in the foreground process group, as below timeout(1)."""
     argv = ["setsid", "--ctty", "timeout", "60", *SOCKETS, "--tcp", "--listening", "--watch", "20ms"]
     with (
         socket.create_server(("127.0.0.1", 0)),
@@ -531,7 +531,7 @@ def test_watch_from_the_background() -> None:
 
 
 def test_the_hint_of_a_taken_port_shows_who_has_it() -> None:
-    """What a terminal is told when an address is in use is a command that names the process."""
+    """The hint for an address in use is a command that shows the process."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
         code, data = on_terminal("listen", f"127.0.0.1:{port}", columns=120, rows=10)
