@@ -1,4 +1,4 @@
-"""``netkit connect --proxy``: proxies that do as they should, and proxies that do not."""
+"""``netkit connect --proxy``: what proxies are asked, and what happens if they fail."""
 
 import json
 import os
@@ -41,16 +41,16 @@ CREDENTIALS = b"\1\2me\7hunter2"
 
 
 def reply(answer: bytes) -> Sequence[Step]:
-    """The dialogue of SOCKS 5, with this answer to the request."""
+    """Return the SOCKS5 dialogue with this reply to the request."""
     return [(GREETING, NO_AUTHENTICATION), (REQUEST, answer)]
 
 
 def through(url: str, *words: str, target: str = TARGET, input: bytes = b"hello", **popen: Any) -> Finished:
-    """Say hello to a target by way of a proxy."""
+    """Send hello to the target through a proxy."""
     return netkit("connect", target, "--proxy", url, *words, input=input, **popen)
 
 
-# -- as they should
+# -- working proxies
 
 
 @pytest.mark.parametrize(
@@ -71,7 +71,7 @@ def through(url: str, *words: str, target: str = TARGET, input: bytes = b"hello"
     ],
 )
 def test_what_a_socks_proxy_is_asked(scheme: str, target: str, asked: list[bytes]) -> None:
-    """Names are looked up where the scheme says; addresses go as they are."""
+    """The scheme says whether netkit or the proxy looks names up; addresses are sent as addresses."""
     answers = [GRANTED_4] if scheme.startswith("socks4") else [NO_AUTHENTICATION, GRANTED]
     with peer(scripted(list(zip(asked, answers, strict=True)))) as proxy:
         done = through(f"{scheme}://{proxy.address}", target=target)
@@ -82,13 +82,13 @@ def test_what_a_socks_proxy_is_asked(scheme: str, target: str, asked: list[bytes
 @pytest.mark.ipv6
 @pytest.mark.parametrize("scheme", ["socks5h", "http"])
 def test_a_proxy_over_ipv6(scheme: str) -> None:
-    """Its address is in brackets, as in any URL."""
+    """The URL of a proxy may have an IPv6 address in brackets."""
     with peer(scripted(SOCKS5 if scheme == "socks5h" else http(OK)), "::1") as proxy:
         assert through(f"{scheme}://{proxy.address}") == Finished(0, b"HELLO", "")
 
 
 def test_a_header_for_the_target_comes_behind_the_proxy() -> None:
-    """--send-proxy is the first thing that the target gets."""
+    """With --send-proxy the PROXY header goes to the target, not to the proxy."""
 
     def target(sock: socket.socket) -> None:
         line = b""
@@ -104,7 +104,7 @@ def test_a_header_for_the_target_comes_behind_the_proxy() -> None:
 
 @pytest.mark.parametrize("target", ["target.test:9", "192.0.2.1:443", "[2001:db8::1]:1"])
 def test_what_an_http_proxy_is_asked(target: str) -> None:
-    """One CONNECT, with the authority in brackets where that is IPv6."""
+    """An HTTP proxy gets one CONNECT request, with an IPv6 address in brackets."""
     with peer(scripted(http(OK))) as proxy:
         assert through(f"http://me:hunter2@{proxy.address}", target=target) == Finished(0, b"HELLO", "")
         line, *fields, _, _ = proxy.result()[0].split(b"\r\n")
@@ -124,7 +124,7 @@ def test_what_an_http_proxy_is_asked(target: str) -> None:
     ],
 )
 def test_user_and_password(scheme: str, user: str, steps: list[Step]) -> None:
-    """They are sent if the proxy wants them, decoded from the URL."""
+    """User and password are decoded from the URL, and sent if the proxy asks for them."""
     with peer(scripted([*steps, (REQUEST, GRANTED)])) as proxy:
         done = through(f"{scheme}h://{user}{proxy.address}")
         assert done == Finished(0, b"HELLO", "")
@@ -133,7 +133,7 @@ def test_user_and_password(scheme: str, user: str, steps: list[Step]) -> None:
 
 @pytest.mark.parametrize("way", ["file", "environment"])
 def test_a_password_that_is_not_on_the_command_line(way: str, tmp_path: Path) -> None:
-    """From a file, or from the environment where the URL names the user alone."""
+    """The password may come from a file, or from the environment if the URL only has the user."""
     (tmp_path / "user").write_text("me:hunter2\n")
     steps = [(GREETING_WITH_PASSWORD, BY_PASSWORD), (CREDENTIALS, b"\1\0"), (REQUEST, GRANTED)]
     with peer(scripted(steps)) as proxy:
@@ -145,7 +145,7 @@ def test_a_password_that_is_not_on_the_command_line(way: str, tmp_path: Path) ->
 
 
 def test_a_user_of_socks4() -> None:
-    """It has no password, and a password of the environment is for others."""
+    """SOCKS4 has a user but no password, so the password in the environment is not used."""
     request = REQUEST_4A.replace(b"\xff\0", b"\xffme\0")
     with peer(scripted([(request, GRANTED_4)])) as proxy:
         done = through(f"socks4a://me@{proxy.address}", env={**os.environ, "NETKIT_PROXY_PASSWORD": "hunter2"})
@@ -169,14 +169,14 @@ def test_a_user_of_socks4() -> None:
     ],
 )
 def test_what_comes_with_the_last_answer_is_the_targets(scheme: str, steps: Sequence[Step], gap: float | None) -> None:
-    """A banner glued to the answer of the proxy is received, and nothing of the answer is."""
+    """Data right after the proxy's reply belongs to the target, and nothing of the reply does."""
     *before, (request, answer) = steps
     with peer(scripted([*before, (request, answer + b"220 ready\r\n")], gap=gap)) as proxy:
         assert through(f"{scheme}://{proxy.address}") == Finished(0, b"220 ready\r\nHELLO", "")
 
 
 def test_a_chain() -> None:
-    """Each proxy is asked for the next, the last one for the target; TLS to the target goes through all of them."""
+    """Each proxy of a chain is asked for the next one, and the last for the target."""
     second = scripted(SOCKS4A)
 
     def first(sock: socket.socket) -> Any:
@@ -201,7 +201,7 @@ def test_a_chain() -> None:
 
 
 def test_a_proxy_over_tls_and_a_target_over_tls(pki: Pki) -> None:
-    """The certificate of the proxy is for the proxy, and the name of --servername for the target."""
+    """TLS to the proxy and TLS to the target are separate; --servername is for the target."""
 
     def behave(outer: Secured) -> Any:
         asked = b""
@@ -225,23 +225,23 @@ def test_a_proxy_over_tls_and_a_target_over_tls(pki: Pki) -> None:
 
 
 class Tunnel:
-    """A connection of TLS as a socket, for another of TLS within it."""
+    """A TLS connection with the methods of a socket, to run another TLS connection through it."""
 
-    family = socket.AF_UNIX  # which has no options of TCP
+    family = socket.AF_UNIX  # has no TCP options
 
     def __init__(self, outer: Secured) -> None:
         self._outer = outer
         self.sendall = outer.send
 
     def settimeout(self, timeout: float) -> None:
-        """That is for the socket underneath."""
+        """Do nothing: the outer socket has its own timeout."""
 
     def recv(self, size: int) -> bytes:
         return self._outer.recv()
 
 
 def test_the_proxys_certificate_is_verified(pki: Pki) -> None:
-    """--insecure is about the target."""
+    """The certificate of a proxy is verified even with --insecure, which is for the target."""
     with peer(serving(pki.server(pki.bad("wrong name")), lambda secured: secured.recv())) as proxy:
         url = f"https://localhost:{proxy.port}"
         done = through(url, "--cafile", pki.ca)
@@ -253,7 +253,7 @@ def test_the_proxys_certificate_is_verified(pki: Pki) -> None:
 
 
 def test_what_is_told_of_it() -> None:
-    """Events have the proxy, without user and password, and the target; nothing has the password."""
+    """Events have the proxy without its user, and the target; the password is in no output."""
     with peer(scripted([(GREETING_WITH_PASSWORD, BY_PASSWORD), (CREDENTIALS, b"\1\0"), (REQUEST, GRANTED)])) as proxy:
         done = through(f"socks5h://me:hunter2@{proxy.address}", "--json", "--stats")
     connected, tunnelled, closed, stats = map(json.loads, done.err.splitlines())
@@ -275,7 +275,7 @@ def test_what_is_told_of_it() -> None:
     ids=lambda value: str(value)[:7],
 )
 def test_no_name_is_looked_up_here(scheme: str, steps: Sequence[Step], tmp_path: Path) -> None:
-    """The only socket on the network is the one to the proxy, and no file of names is read."""
+    """If the proxy looks names up, the only connection is to the proxy, and no file with hosts is read."""
     log = tmp_path / "log"
     wrapper = strace("trace=socket,connect,sendto,sendmsg,sendmmsg,openat", log=log)
     with peer(scripted(steps)) as proxy:
@@ -315,7 +315,7 @@ print(done.returncode, done.stdout, "asked" if queries else "silent")
 
 @pytest.mark.parametrize(("scheme", "said"), [("socks5h", "0 HELLO silent\n"), ("socks5", "6  asked\n")])
 def test_no_query_leaves_for_a_name_server(scheme: str, said: str, tmp_path: Path) -> None:
-    """In a network of its own, where a name server listens: it hears of the target only if we look names up."""
+    """The local name server only gets a query if the scheme says that netkit looks names up."""
     conf = tmp_path / "resolv.conf"
     conf.write_text("nameserver 127.0.0.1\noptions timeout:1 attempts:1\n")
     switch = tmp_path / "nsswitch.conf"
@@ -328,7 +328,7 @@ def test_no_query_leaves_for_a_name_server(scheme: str, said: str, tmp_path: Pat
         assert process.finish().out.decode() == said
 
 
-# -- as they should not
+# -- failing proxies
 
 
 def close(sock: socket.socket) -> None:
@@ -336,7 +336,7 @@ def close(sock: socket.socket) -> None:
 
 
 ROWS: list[tuple[str, Sequence[Step], Callable[[socket.socket], Any], int, str]] = [
-    # SOCKS 5: it says nothing, leaves, or speaks something else.
+    # SOCKS5: no answer, an early end, or another protocol.
     ("socks5h", (), outlast, 28, "no answer within 300 ms"),
     ("socks5h", [(GREETING, b"")], close, 97, "it closed the connection\n"),
     ("socks5h", [(GREETING, b"")], reset, 97, "connection reset by peer"),
@@ -345,7 +345,7 @@ ROWS: list[tuple[str, Sequence[Step], Callable[[socket.socket], Any], int, str]]
     ("socks5h", reply(b""), close, 97, "it closed the connection\n"),
     ("socks5h", [(GREETING, b"HTTP/1.1 400 Bad Request\r\n\r\n")], close, 97, "it does not speak SOCKS5"),
     ("socks5h", [(GREETING, b"\0\x5b" + bytes(6))], close, 97, "it does not speak SOCKS5"),
-    # It wants to know who we are.
+    # Authentication.
     ("socks5h", [(GREETING, b"\5\xff")], close, 97, "it wants authentication"),
     ("me:x@socks5h", [(GREETING_WITH_PASSWORD, b"\5\xff")], close, 97, "it wants another way of authentication"),
     ("socks5h", [(GREETING, BY_PASSWORD)], outlast, 97, "it chose an authentication that was not offered"),
@@ -357,7 +357,7 @@ ROWS: list[tuple[str, Sequence[Step], Callable[[socket.socket], Any], int, str]]
         97,
         "it refused user and password",
     ),
-    # Its replies: of itself, and of the target.
+    # Failures of the proxy and of the target.
     *(
         (
             "socks5h",
@@ -379,7 +379,7 @@ ROWS: list[tuple[str, Sequence[Step], Callable[[socket.socket], Any], int, str]]
         ]
     ),
     ("socks5h", reply(b"\5\5"), outlast, 7, "connection refused"),
-    # It lies about lengths, or ends before them.
+    # Wrong lengths, and replies that are cut off.
     ("socks5h", reply(b"\5\0\0\3\xffshort\0\0"), close, 97, "amid its answer"),
     ("socks5h", reply(b"\5\0\0\3\xffshort\0\0"), outlast, 28, "no answer within"),
     ("socks5h", reply(b"\5\0\0\4" + bytes(17)), close, 97, "amid its answer"),
@@ -442,7 +442,7 @@ ROWS: list[tuple[str, Sequence[Step], Callable[[socket.socket], Any], int, str]]
 def test_a_proxy_that_does_not(
     scheme: str, steps: Sequence[Step], then: Callable[[socket.socket], Any], code: int, reason: str
 ) -> None:
-    """One line with its reason, the proxy and the target, and nothing of what was to be sent."""
+    """A failure of the proxy is one line with the reason, the proxy and the target; no payload is printed."""
     user, _, scheme = scheme.rpartition("@")
     with peer(scripted(steps, then)) as proxy:
         where = f"{scheme}://{proxy.address}"
@@ -455,7 +455,7 @@ def test_a_proxy_that_does_not(
 
 
 def test_a_proxy_that_floods_is_left(tmp_path: Path) -> None:
-    """A head without end is read to its limit."""
+    """A proxy that sends an endless head is left once a limit is reached."""
 
     def flood(sock: socket.socket) -> None:
         head(sock)
@@ -470,11 +470,11 @@ def test_a_proxy_that_floods_is_left(tmp_path: Path) -> None:
     assert "its head has more than 262144 bytes" in done.err
 
 
-# -- the way to it
+# -- the connection to the proxy
 
 
 def test_a_proxy_that_is_not_there() -> None:
-    """Refused is 7, a name that is none 5, and what is said names both the proxy and the target."""
+    """A proxy that refuses is 7, one that cannot be resolved 5; the message names proxy and target."""
     port = free_port()
     done = through(f"socks5h://me:hunter2@127.0.0.1:{port}")
     assert done.code == 7
@@ -486,7 +486,7 @@ def test_a_proxy_that_is_not_there() -> None:
 
 
 def test_a_chain_that_breaks() -> None:
-    """A proxy that another cannot reach is named, and by whom."""
+    """If a proxy cannot reach the next one, the message names both."""
     with peer(scripted([(GREETING, NO_AUTHENTICATION), (b"\5\1\0\3\x0bsecond.test\4\x38", b"\5\5")])) as first:
         chain = ("--proxy", f"socks5h://{first.address}", "--proxy", "http://second.test:1080")
         done = netkit("connect", TARGET, *chain)
@@ -496,7 +496,7 @@ def test_a_chain_that_breaks() -> None:
 
 
 def test_waiting_for_a_target_behind_a_proxy() -> None:
-    """What the proxy says of the target is tried again, what it says of itself is not."""
+    """--wait tries again if the target cannot be reached, but not if the proxy itself fails."""
     replies = [b"\5\5", b"\5\4", GRANTED]
 
     def behave(sock: socket.socket) -> Any:
@@ -511,7 +511,7 @@ def test_waiting_for_a_target_behind_a_proxy() -> None:
 
 
 def test_source_and_family_are_for_the_way_to_the_proxy() -> None:
-    """The proxy sees the source, and -4 says nothing of the target."""
+    """--source and -4 apply to the connection to the proxy, not to the target."""
 
     def behave(sock: socket.socket) -> Any:
         source = sock.getpeername()[0]
@@ -528,7 +528,7 @@ def test_source_and_family_are_for_the_way_to_the_proxy() -> None:
         assert proxy.result() == ("127.0.0.2", 4)
 
 
-# -- what is typed
+# -- usage errors
 
 
 @pytest.mark.parametrize(
@@ -552,7 +552,7 @@ def test_source_and_family_are_for_the_way_to_the_proxy() -> None:
     ],
 )
 def test_mistakes(words: list[str], message: str) -> None:
-    """Each is one line, and nothing is sent."""
+    """A usage error is one line, and nothing is sent."""
     done = netkit("connect", *words)
     assert (done.code, done.out) == (2, b"")
     assert done.err.startswith("netkit connect: ") and done.err.count("\n") == 1
@@ -568,7 +568,7 @@ def test_mistakes(words: list[str], message: str) -> None:
     ],
 )
 def test_a_file_that_has_no_user(content: str | None, code: int, message: str, tmp_path: Path) -> None:
-    """It is found before the proxy is, and what is in it is not shown."""
+    """A bad user file is reported before the proxy is connected, and its content is not shown."""
     file = tmp_path / "user"
     if content is not None:
         file.write_text(content)

@@ -1,4 +1,4 @@
-"""When a conversation ends: what is sent when, what a peer's end means, and that nobody waits for somebody who left."""
+"""How conversations end: when our end is sent, what a peer's end means, and how peers that left are detected."""
 
 import contextlib
 import os
@@ -21,7 +21,7 @@ from tests.support.peers import is_silent, push
 from tests.support.processes import HERE, settle, sound, tool
 from tests.support.terminals import terminal
 
-# -- when our end goes out
+# -- when our end is sent
 
 
 @pytest.mark.parametrize(
@@ -38,9 +38,9 @@ from tests.support.terminals import terminal
     ],
 )
 def test_a_server_that_drops_who_half_closes(options: list[str], code: int, out: bytes) -> None:
-    """ZooKeeper's four-letter words: our end goes out at once as TCP has it, and while something is wanted it does not.
+    """If an option asks for an answer, our end is sent after it; otherwise at once, as usual for TCP.
 
-    A short answer is 8.
+    ZooKeeper, for example, drops clients that half-close. An answer that is too short is 8.
     """
     with contextlib.ExitStack() as stack:
         server = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
@@ -57,7 +57,7 @@ def test_a_server_that_drops_who_half_closes(options: list[str], code: int, out:
 
 
 def test_what_was_wanted_leaves_input_unread() -> None:
-    """--until ends the conversation with 0 though stdin goes on, and the peer sees our end and no reset."""
+    """--until ends the conversation with 0 while stdin is open; the peer sees our end and no reset."""
 
     def greet(sock: socket.socket) -> bytes:
         sock.sendall(b"ready> ")
@@ -71,7 +71,7 @@ def test_what_was_wanted_leaves_input_unread() -> None:
 
 @pytest.mark.parametrize("options", [["--until", "none"], ["--max-bytes", "9"]], ids=lambda options: options[0])
 def test_what_did_not_come_is_one_line(options: list[str]) -> None:
-    """The peer ends before, and what becomes of input that is still open is nobody's question then."""
+    """If the peer ends before the wanted answer, there is one line, without another one for the open input."""
 
     def answer(sock: socket.socket) -> None:
         assert sock.recv(3) == b"one"
@@ -89,7 +89,7 @@ def test_what_did_not_come_is_one_line(options: list[str]) -> None:
 
 @pytest.mark.parametrize("spoken", [b"", b"welcome"])
 def test_a_pipe_goes_on_to_a_peer_that_only_receives(spoken: bytes) -> None:
-    """One that never said a byte gets all of a pipe with a pause; one that spoke is left, and a line says so."""
+    """A peer that ended without sending still gets all of a pipe; one that sent data is left, with a line."""
     got = threading.Event()
 
     def receive(sock: socket.socket) -> bytes:
@@ -112,14 +112,14 @@ def test_a_pipe_goes_on_to_a_peer_that_only_receives(spoken: bytes) -> None:
 
 
 def forgetful() -> list[str]:
-    """What runs a command in a network whose system forgets at once, not after 60 s, connections that it closed."""
+    """Return a wrapper for a network whose system forgets closed connections at once, not after 60 s."""
     return separate("ip link set lo up", "echo 0 > /proc/sys/net/ipv4/tcp_fin_timeout")
 
 
 @pytest.mark.parametrize("options", [[], ["--hold"], ["--send-only"]], ids=["pipe", "hold", "send-only"])
 @pytest.mark.parametrize("way", ["tcp", "unix"])
 def test_nobody_waits_for_somebody_who_left(way: str, options: list[str], tmp_path: Path) -> None:
-    """A peer that closed answers the probe by a reset once its system forgot it: that is its leaving, and 0."""
+    """A peer that closed is detected by a probe, which is answered by a reset; the exit code is 0."""
     script = """
 import socket, subprocess, sys, time
 way, netkit = sys.argv[1], sys.argv[2:]
@@ -142,7 +142,7 @@ print(process.wait(30), process.stderr.read())
 
 
 def test_a_relay_lets_go_of_who_left() -> None:
-    """Its target never closes, its clients closed: they are found out, and their descriptors are free again."""
+    """A relay detects clients that closed while their target stays open, and closes their descriptors."""
     script = """
 import os, socket, subprocess, sys
 target = socket.create_server(("127.0.0.1", 0), backlog=64)
@@ -179,7 +179,7 @@ print("gone")
 
 
 def test_a_peer_that_half_closed_is_kept() -> None:
-    """It answers every probe: nothing ends a conversation with it but its own input."""
+    """A peer that only half-closed answers the probes, and is kept until our input ends."""
     script = """
 import socket, subprocess, sys
 server = socket.create_server(("127.0.0.1", 0))
@@ -205,11 +205,11 @@ print(process.wait(10), data)
 # -- resets, also while both directions are blocked
 
 
-MOST = 64 << 20  # bytes that are never on their way through sockets and netkit at once
+MOST = 64 << 20  # more bytes than sockets and netkit hold together
 
 
 def flood(address: tuple[str, int] | str, server: Running) -> None:
-    """Send without reading until nothing more is taken, then leave by a reset."""
+    """Send without reading until no more is taken, then reset."""
     sock = socket.socket(socket.AF_UNIX if isinstance(address, str) else socket.AF_INET)
     sock.connect(address)
     push(sock.fileno(), server, MOST)
@@ -217,13 +217,13 @@ def flood(address: tuple[str, int] | str, server: Running) -> None:
 
 
 def children(pid: int) -> list[str]:
-    """The pids of those whom a process started."""
+    """Return the process ids of the children of a process."""
     return Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
 
 
 @pytest.mark.parametrize("how", ["exec", "exec unix", "relay", "relay unix", "relay to tls", "echo"])
 def test_hostile_clients_leave_nothing_behind(how: str, tmp_path: Path, pki: Pki) -> None:
-    """Five that flood, never read and reset: programs and descriptors are as before, and the next is served."""
+    """Clients that flood, never read and reset leave no programs and descriptors, and the next client is served."""
     where = f"unix:{tmp_path}/s" if "unix" in how else HERE
     with contextlib.ExitStack() as stack:
         words = ["echo", where]
@@ -252,13 +252,13 @@ def test_hostile_clients_leave_nothing_behind(how: str, tmp_path: Path, pki: Pki
 
 
 def wait_until(condition: Callable[[], bool]) -> None:
-    """Wait for something that nothing tells of; the test's own time-out bounds it."""
+    """Wait until the condition holds, by polling; the time-out of the test limits it."""
     while not condition():
         os.sched_yield()
 
 
 def test_hostile_targets_leave_nothing_behind() -> None:
-    """A relay whose target floods, never reads and resets lets go of both sides; so does a program's connection."""
+    """A target that floods, never reads and resets leaves no descriptors in a relay, and ends connect --exec."""
     with socket.create_server(("127.0.0.1", 0)) as target:
         address = f"127.0.0.1:{target.getsockname()[1]}"
         with running("relay", HERE, address) as server:
@@ -282,7 +282,7 @@ def test_hostile_targets_leave_nothing_behind() -> None:
 @pytest.mark.fault("urgent data")
 @pytest.mark.parametrize("sink", ["pipe", "file"])
 def test_urgent_data_passes_in_its_place(sink: str, tmp_path: Path) -> None:
-    """A byte sent as urgent, at which splice stops, goes on with all the others, and no core burns meanwhile."""
+    """A byte sent as urgent data, which splice stops at, is passed on in its place."""
 
     def send(sock: socket.socket) -> None:
         sock.sendall(DATA * 14)
@@ -299,11 +299,11 @@ def test_urgent_data_passes_in_its_place(sink: str, tmp_path: Path) -> None:
     check_same(data or (tmp_path / "out").read_bytes(), DATA * 14 + b"!" + DATA)
 
 
-# -- stdin that others read too
+# -- a stdin with several readers
 
 
 def test_two_who_read_one_stdin_block_nobody() -> None:
-    """Lines of one pipe reach one of two clients each, and the signal that ends one is heard at once."""
+    """Two processes that read the same pipe do not block each other, and a signal ends one of them at once."""
     reader, writer = os.pipe()
     with contextlib.ExitStack() as stack:
         stdin = stack.enter_context(open(reader, "rb"))
@@ -321,12 +321,12 @@ def test_two_who_read_one_stdin_block_nobody() -> None:
         assert clients[1].wait() == 0
 
 
-# -- Ctrl-C where somebody types
+# -- Ctrl-C while stdin is a terminal
 
 
 @pytest.mark.parametrize("side", ["connect", "listen"])
 def test_ctrl_c_ends_what_was_typed(side: str) -> None:
-    """The peer sees an end and no reset, and we die by the signal."""
+    """Ctrl-C ends typed input: the peer sees an end and no reset, and netkit dies by the signal."""
     with terminal() as (keyboard, stdin):
         if side == "connect":
             with peer(read_all) as server, running("connect", server.address, "-v", stdin=stdin) as process:
@@ -347,19 +347,19 @@ def test_ctrl_c_ends_what_was_typed(side: str) -> None:
 
 
 def interrupt_once_sent(process: Running, address: str) -> None:
-    """Send SIGINT once a connection to this IPv4 address has sent a byte."""
+    """Send SIGINT once a connection to this IPv4 address has sent 6 bytes."""
     host, _, port = address.rpartition(":")
     wait_until(lambda: bool(re.search(r"\bbytes_sent:6\b", details(f"{host}:{port}"))))
     process.signal(signal.SIGINT)
 
 
 def details(target: str) -> str:
-    """What ss tells of the connections to an address."""
+    """Return the output of ss for the connections to an address."""
     return subprocess.run([tool("ss"), "-tinH", "dst", target], capture_output=True, text=True).stdout
 
 
 def test_ctrl_c_ends_what_all_clients_get() -> None:
-    """A terminal that feeds many ends for each of them, and they have a second to end too."""
+    """Ctrl-C on the terminal of listen --keep ends the input of its clients, which can then end too."""
     with terminal() as (keyboard, stdin), running("listen", HERE, "--keep", stdin=stdin) as server:
         clients = [socket.create_connection(("127.0.0.1", server.port)) for _ in range(1)]
         os.write(keyboard, b"hello\n")
@@ -373,7 +373,7 @@ def test_ctrl_c_ends_what_all_clients_get() -> None:
 
 
 def test_a_conversation_of_a_pipe_is_cut_by_ctrl_c() -> None:
-    """What a program sends was not ended by anybody: its peer must not take it for the whole."""
+    """SIGINT with a pipe as stdin resets the connection, as the input was not complete."""
     got = threading.Event()
 
     def receive(sock: socket.socket) -> object:
@@ -392,11 +392,11 @@ def test_a_conversation_of_a_pipe_is_cut_by_ctrl_c() -> None:
         assert isinstance(server.result(), ConnectionResetError)
 
 
-# -- clients that are still wanted, and replies that name them
+# -- clients to wait for, and replies with their address
 
 
 def test_accept_timeout_runs_for_each_client_that_is_wanted() -> None:
-    """One of two came: the second is waited for no longer than the first."""
+    """--accept-timeout applies to each client of --max-clients."""
     with running("echo", HERE, "--max-clients", "2", "--accept-timeout", "300ms") as server:
         assert exchange(server.port, b"one") == b"one"
         assert server.wait() == 28
@@ -404,7 +404,7 @@ def test_accept_timeout_runs_for_each_client_that_is_wanted() -> None:
 
 
 def test_a_reply_names_its_client() -> None:
-    """--reply and --greet know {host} and {port}; {{ is a brace."""
+    """{host} and {port} in --reply are the client's, and {{ is a literal brace."""
     with running("listen", HERE, "--reply", "Hello {host} {port} {{host}\\n", "--max-clients", "1") as server:
         with socket.create_connection(("127.0.0.1", server.port)) as client:
             ours = client.getsockname()[1]
@@ -413,7 +413,7 @@ def test_a_reply_names_its_client() -> None:
 
 
 def test_portcheck_hears_a_rejection_after_the_handshake(pki: Pki) -> None:
-    """A TLS 1.3 server that wants a certificate says so after the handshake: 35, as connect and fetch say."""
+    """portcheck sees a TLS 1.3 alert for a missing client certificate after the handshake (35)."""
     with running("listen", f"tls:{HERE}", "--keep", *pki.good.options(), "--cafile", pki.ca) as server:
         target = f"tls:127.0.0.1:{server.port}"
         for options in ([], ["--settle", "1s"]):
@@ -424,11 +424,11 @@ def test_portcheck_hears_a_rejection_after_the_handshake(pki: Pki) -> None:
         assert (done.code, b"open" in done.out) == (0, True)
 
 
-# -- one input over several connections
+# -- --reconnect
 
 
 def test_reconnect_goes_on_with_the_first_line_that_was_not_acknowledged() -> None:
-    """A peer that resets is dialled again, and has every line in the end; a reset and a way back are said."""
+    """--reconnect connects again after a reset or an end, and every line of stdin arrives."""
 
     def take(server: socket.socket, wanted: bytes) -> socket.socket:
         client = server.accept()[0]
@@ -456,7 +456,7 @@ def test_reconnect_goes_on_with_the_first_line_that_was_not_acknowledged() -> No
 
 
 def test_reconnect_sends_again_what_was_never_read() -> None:
-    """Bytes in a full connection that is reset come again, from the line that the first of them stands in."""
+    """After a reset the unread bytes are sent again, from the start of the first lost line."""
     lines = b"".join(b"%07d\n" % number for number in range(1_000_000))
     with socket.create_server(("127.0.0.1", 0)) as server:
         address = f"127.0.0.1:{server.getsockname()[1]}"
@@ -479,7 +479,7 @@ def test_reconnect_sends_again_what_was_never_read() -> None:
 
 
 def test_reconnect_gives_up_after_its_time() -> None:
-    """Who does not come back is 28, with the last reason."""
+    """If the server does not come back in time, the exit code is 28, with the last reason."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         address = f"127.0.0.1:{server.getsockname()[1]}"
         with running("connect", address, "--reconnect", "300ms") as process:

@@ -1,4 +1,4 @@
-"""What a program is told: every line of stderr an object, and totals that are what the other side counted."""
+"""--json and --stats: every line on stderr is an object, and the totals are those of the peer."""
 
 import ctypes
 import json
@@ -29,7 +29,7 @@ DATA = os.urandom(300_000)
 
 
 def parse(text: str, command: str = "connect") -> list[dict[str, Any]]:
-    """Return the objects, and check what holds for every one: printable ASCII, known fields, nothing empty."""
+    """Return the objects, after checks for each: printable ASCII, known fields, no null and a valid time."""
     assert text == "" or text.endswith("\n")
     objects = []
     for line in text.splitlines():
@@ -44,7 +44,7 @@ def parse(text: str, command: str = "connect") -> list[dict[str, Any]]:
 
 
 def events(objects: list[dict[str, Any]]) -> list[str]:
-    """Return the names of what happened, in its order."""
+    """Return the names of the events in order."""
     return [found["event"] for found in objects]
 
 
@@ -53,11 +53,11 @@ def moved(found: dict[str, Any]) -> tuple[int, int, int]:
     return found["bytes_sent"], found["bytes_acknowledged"], found["bytes_received"]
 
 
-# -- what happens
+# -- events
 
 
 def test_conversation_of_connect() -> None:
-    """Connected, closed and, if wanted, the totals, with both ends and the bytes that the peer counted."""
+    """connect reports connected, closed and the totals, with both addresses and the bytes that the peer counted."""
     with peer(lambda sock: (sock.getpeername()[1], len(read_all(sock)), sock.sendall(DATA))) as server:
         done = netkit("connect", f"localhost:{server.port}", "-4", "--json", "--stats", input=DATA[:100_000])
         own, received, _ = server.result()
@@ -86,7 +86,7 @@ def test_conversation_of_connect() -> None:
 @pytest.mark.ipv6
 @pytest.mark.parametrize("name", ["listen", "echo", "upper"])
 def test_life_of_a_server(name: str) -> None:
-    """Listening on each address, who came, how each ended, and the totals of all."""
+    """A server reports each address it listens on, each client with its end, and the totals."""
     options = ("--reply", "x" * 1000) if name == "listen" else ()
     with running(name, "0", *options, "--max-clients", "2", "--json", "--stats", stdin=subprocess.DEVNULL) as server:
         port = int(server.line(r'"local_address": "127\.0\.0\.1", "local_port": (\d+)')[1])
@@ -108,7 +108,7 @@ def test_life_of_a_server(name: str) -> None:
 
 
 def test_conversation_over_a_unix_socket() -> None:
-    """The address is the socket's, and there are no ports."""
+    """Over a unix socket the address is the socket's, and there are no ports."""
     target = f"unix:@netkit-test-{free_port()}"
     with running("listen", target, "--json", "--exec", "cat") as server:
         server.line("listening")
@@ -123,7 +123,7 @@ def test_conversation_over_a_unix_socket() -> None:
 
 
 def test_addresses_that_were_tried() -> None:
-    """With -vv each address that was tried is there, and each that did not answer, with the reason."""
+    """-vv has an event for each address that is tried, and for each that fails, with the reason."""
     port = free_port()
     done = netkit("connect", f"127.0.0.1:{port}", "--wait", "150ms", "--json", "-vv")
     objects = parse(done.err)
@@ -135,7 +135,7 @@ def test_addresses_that_were_tried() -> None:
 
 
 def test_clients_that_are_turned_away() -> None:
-    """Denied ones, and one that there is no room for, are events; the totals count who was served."""
+    """Clients that are denied, or for which no program can run, have events; the totals count served clients."""
     options = ("--keep", "--deny", "127.0.0.9", "--json", "--stats", "--exec", "cat")
     with running("listen", "127.0.0.1:0", *options, wrapper=["prlimit", "--nofile=12"]) as server:
         port = int(server.line(r'"local_port": (\d+)')[1])
@@ -152,7 +152,7 @@ def test_clients_that_are_turned_away() -> None:
 
 
 def test_input_that_was_left_and_answer_that_did_not_come() -> None:
-    """What a person gets as a line or a hint is an event too."""
+    """Input that is left unread is an event; an answer that did not come is no error."""
     with peer(lambda sock: sock.sendall(b"bye") or sock.shutdown(socket.SHUT_WR) or read_all(sock)) as server:
         with running("connect", server.address, "--grace", "10ms", "--json") as process:
             assert process.wait() == 0
@@ -167,18 +167,18 @@ def test_input_that_was_left_and_answer_that_did_not_come() -> None:
 
 
 def refuse(sock: socket.socket) -> None:
-    """Reset once a byte has come."""
+    """Reset after one byte was received."""
     sock.recv(1)
     reset(sock)
 
 
 def refuse_much(sock: socket.socket) -> None:
-    """Reset once more is on its way than we ever take."""
+    """Reset once the buffers are full."""
     jam(sock)
     reset(sock)
 
 
-# A command, its exit code, its kind of failure, and its arguments; CLOSED is an address where nobody listens.
+# Command, exit code, kind of failure and arguments; CLOSED is an address where nobody listens.
 FAILING = [
     ("connect", 7, "connect", ["CLOSED"]),
     ("connect", 7, "connect", ["unix:/no/such\n\x1b[31m\u202esocket"]),
@@ -194,7 +194,7 @@ FAILING = [
 
 @pytest.mark.parametrize("name, code, kind, args", FAILING)
 def test_failure_is_an_object(name: str, code: int, kind: str, args: list[str]) -> None:
-    """In place of the line: reason, exit code, kind, and as message what the line says; at last the totals."""
+    """A failure is an object with reason, exit code, kind and the message of the usual line; the totals follow."""
     args = [arg.replace("CLOSED", f"127.0.0.1:{free_port()}") for arg in args]
     done = netkit(name, *args, "--json", "--stats")
     assert (done.code, done.out) == (code, b"")
@@ -205,7 +205,7 @@ def test_failure_is_an_object(name: str, code: int, kind: str, args: list[str]) 
 
 
 def check_failure(failure: dict[str, Any], code: int, kind: str) -> None:
-    """Assert what every failure tells."""
+    """Assert that a failure has all its fields."""
     assert failure["exit_code"] == code
     assert set(failure["error"]) == {"kind", "message", "errno"}
     assert failure["error"]["kind"] == kind
@@ -225,7 +225,7 @@ def check_failure(failure: dict[str, Any], code: int, kind: str) -> None:
 def test_failure_of_a_conversation(
     code: int, kind: str, behaviour: Callable[[socket.socket], Any], args: list[str], size: int
 ) -> None:
-    """The same for what a peer did; the totals are what came to pass until then. A size below 0 is idle input."""
+    """A failure caused by the peer is an object too, with the totals up to then. A size below 0 is idle input."""
     with peer(behaviour) as server, running("connect", server.address, *args, "--json", "--stats") as process:
         if size >= 0:
             feed(process, bytes(size))
@@ -254,7 +254,7 @@ def test_failure_of_a_conversation(
     ],
 )
 def test_a_mistake_is_an_object(name: str, args: list[str], says: str | None) -> None:
-    """What was typed wrongly is a failure as any other; a --json of COMMAND is none of ours."""
+    """A usage error is an object if --json comes before COMMAND."""
     done = netkit(name, *([] if says is None else ["--json"]), *args)
     assert (done.code, done.out) == (2, b"")
     if says is None:
@@ -272,7 +272,7 @@ def test_a_mistake_is_an_object(name: str, args: list[str], says: str | None) ->
     ("options", "first"), [([], "peer"), (["--until", "l"], "local"), (["--max-bytes", "5"], "local")], ids=str
 )
 def test_totals_say_who_ended_first(options: list[str], first: str) -> None:
-    """Of a peer that ends while our input is open, and of one that we leave because it said what was wanted."""
+    """The totals say which side ended first."""
 
     def behaviour(sock: socket.socket) -> bytes:
         sock.sendall(b"hello")
@@ -288,7 +288,7 @@ def test_totals_say_who_ended_first(options: list[str], first: str) -> None:
 
 
 def test_totals_without_json() -> None:
-    """--stats alone is one object, which -q does not silence."""
+    """--stats without --json prints one object, also with -q."""
     with peer(lambda sock: sock.sendall(b"hello")) as server:
         done = netkit("connect", server.address, "--stats", "-q")
     (stats,) = parse(done.err)
@@ -297,7 +297,7 @@ def test_totals_without_json() -> None:
 
 @pytest.mark.parametrize("name", ["connect", "echo"])
 def test_totals_after_a_signal(name: str) -> None:
-    """They are told on the way out, with the code that a shell sees, and netkit dies by the signal all the same."""
+    """After a signal the totals have the exit code that a shell sees, and the process dies by the signal."""
     if name == "connect":
         with (
             peer(lambda sock: (sock.sendall(b"hello"), read_all(sock))) as server,
@@ -319,7 +319,7 @@ def test_totals_after_a_signal(name: str) -> None:
 
 
 def test_totals_when_the_reader_of_stdout_leaves() -> None:
-    """Death by SIGPIPE is otherwise silent, but totals were asked for."""
+    """The totals are printed before death by SIGPIPE, which is silent otherwise."""
     reading, writing = os.pipe()
     with peer(lambda sock: sock.sendall(DATA)) as server:
         os.close(reading)
@@ -331,7 +331,7 @@ def test_totals_when_the_reader_of_stdout_leaves() -> None:
 
 
 def test_totals_of_a_program_have_its_exit_code() -> None:
-    """With --exec the code in the totals is the one that netkit leaves with."""
+    """With --exec the exit code in the totals is the program's."""
     with peer(read_all) as server:
         done = netkit("connect", server.address, "--stats", "--sh-exec", "echo hello; exit 7")
         assert server.result() == b"hello\n"
@@ -341,8 +341,8 @@ def test_totals_of_a_program_have_its_exit_code() -> None:
 
 @contextmanager
 def capture(port: int) -> Iterator[socket.socket]:
-    """Capture what goes from and to an IPv4 port over the loopback interface; skip where we may not."""
-    # Classic BPF, linux/filter.h: let pass whole what has the port at 20 or 22, behind an IP header without options.
+    """Capture the packets of an IPv4 port on the loopback interface; skip if that is not allowed."""
+    # Classic BPF (linux/filter.h): accept packets with the port at offset 20 or 22, after an IP header without options.
     code = [
         (0x28, 0, 0, 20),
         (0x15, 2, 0, port),
@@ -365,7 +365,7 @@ def capture(port: int) -> Iterator[socket.socket]:
 
 
 def payload(sock: socket.socket, client: int, server: int) -> tuple[int, int]:
-    """Return the payload bytes of a captured IPv4 connection from client and server, each sequence number once."""
+    """Return the payload bytes sent by client and server in the captured packets, without retransmissions."""
     seen: dict[int, set[tuple[int, int]]] = {client: set(), server: set()}
     ended: set[int] = set()
     while ended != {client, server}:
@@ -383,7 +383,7 @@ def payload(sock: socket.socket, client: int, server: int) -> tuple[int, int]:
 
 
 def test_totals_are_what_went_over_the_wire() -> None:
-    """The bytes that both sides report are those in the packets."""
+    """The totals of both sides are the bytes in the packets."""
     with (
         running("echo", "127.0.0.1:0", "--once", "--stats", "--prefix", "> ") as server,
         capture(port := server.port) as wire,
@@ -398,13 +398,13 @@ def test_totals_are_what_went_over_the_wire() -> None:
     assert moved(theirs) == (received, received, sent)
 
 
-# -- text of others
+# -- foreign text
 
 
 @pytest.mark.fault("control bytes in a host")
 @pytest.mark.parametrize("host", ["a\nb", "\x1b[31mh", 'h"}\n{"event":"closed', "h\x9b\u202e.example", "h\udcff"])
 def test_hostile_host_breaks_no_line(host: str) -> None:
-    """A name that no host has is refused in one printable line before there are events."""
+    """A bad host name is refused in one printable line, before any event."""
     done = netkit("connect", host, "80", "--json", "--stats")
     assert done.code == 2
     assert re.fullmatch(r"[ -~]+\n", done.err)
@@ -412,7 +412,7 @@ def test_hostile_host_breaks_no_line(host: str) -> None:
 
 @pytest.mark.fault("forged lines of a log")
 def test_hostile_names_in_events(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """A path may hold any byte; every event that names it is still one line, and says it back exactly."""
+    """A path may have any bytes: each event is one line, and its JSON decodes to the same path."""
     folder = tmp_path_factory.mktemp("s")
     target = f'unix:{folder}/"\n\x1b[31m\u202e\x7f\udcff'
     with running("listen", target, "--json", "--stats", "-vvv", "--exec", "cat") as server:
@@ -425,6 +425,6 @@ def test_hostile_names_in_events(tmp_path_factory: pytest.TempPathFactory) -> No
 
 
 def test_mistake_of_quiet_json() -> None:
-    """Nothing to say and all to say do not go together."""
+    """-q and --json exclude each other."""
     done = netkit("connect", "h", "1", "-q", "--json")
     assert (done.code, done.err) == (2, "netkit connect: --quiet and --json exclude each other\n")

@@ -1,4 +1,4 @@
-"""Progress of connect, listen and fetch: on a terminal alone, in nobody's way, and gone at the end."""
+"""Progress of connect, listen and fetch: only on a terminal, never in the way of data, and removed at the end."""
 
 import contextlib
 import os
@@ -29,7 +29,7 @@ UNKNOWN = r"^(sent|received) +[\d.]+ .?i?B +[\d.]+ .?i?B/s  \d+:\d\d$"
 
 
 class Watched:
-    """A netkit on a terminal."""
+    """A netkit process on a terminal."""
 
     def __init__(self, ours: int, theirs: int, columns: int, process: "subprocess.Popen[bytes]") -> None:
         self.ours = ours
@@ -40,12 +40,12 @@ class Watched:
         self._shown = Shown(columns)
 
     def read(self) -> list[str]:
-        """Wait for more, and return the lines that are to be seen then."""
+        """Wait for more output, and return the lines on the screen."""
         self._note(os.read(self.ours, 65536))
         return self.lines
 
     def until(self, pattern: str) -> str:
-        """Wait for a line that ``pattern`` is found in, and return it."""
+        """Wait for a line that ``pattern`` matches, and return it."""
         while True:
             for line in self.lines:
                 if re.search(pattern, line):
@@ -53,7 +53,7 @@ class Watched:
             self.read()
 
     def end(self) -> list[str]:
-        """Wait for the end, and return the lines that are left on the terminal."""
+        """Wait for the end, and return the lines on the screen."""
         with contextlib.suppress(OSError):
             os.close(self.theirs)
         self._note(read_until_hung_up(self.ours))
@@ -68,7 +68,7 @@ class Watched:
 def watched(
     *args: str, columns: int = COLUMNS, stdin: Any = None, stdout: Any = None, wrapper: tuple[str, ...] = ()
 ) -> Iterator[Watched]:
-    """Run netkit with stderr, and stdin and stdout unless given, on a terminal."""
+    """Run netkit with stderr on a terminal, and also stdin and stdout unless given."""
     with terminal() as (ours, theirs):
         resize(theirs, columns)
         clean = {name: value for name, value in os.environ.items() if name not in ("NO_COLOR", "FORCE_COLOR")}
@@ -98,7 +98,7 @@ def big(tmp_path: Path) -> Iterator[IO[bytes]]:
 
 
 class Slow:
-    """A peer that reads what fits and then nothing, until it is told to ``go`` on."""
+    """A peer that reads once and then nothing until ``go`` is set."""
 
     def __init__(self, then: Callable[[socket.socket], Any] = read_all) -> None:
         self.go = threading.Event()
@@ -113,7 +113,7 @@ class Slow:
 
 @pytest.mark.parametrize("columns", [80, 120])
 def test_a_file_that_is_sent(columns: int, big: IO[bytes]) -> None:
-    """After half a second there is a bar with percent, bytes, rate and time; what it came to takes its place."""
+    """After half a second a bar shows percent, bytes, rate and time; at the end a summary replaces it."""
     slow = Slow()
     with peer(slow) as there, watched("connect", there.address, "--send-only", stdin=big, columns=columns) as netkit:
         row = netkit.until(ROW)
@@ -126,7 +126,7 @@ def test_a_file_that_is_sent(columns: int, big: IO[bytes]) -> None:
 
 
 def test_a_file_that_nobody_answers(big: IO[bytes]) -> None:
-    """That nothing came back is said, and is no reason for a hint; with -v the line that is there anyway says it."""
+    """A file without an answer is noted in the summary, without a hint; with -v the usual line at the end says it."""
     for options, words in (
         ((), SENT.format("64.0 MiB", "; received nothing")),
         (("-v",), " closed after .*64.0 MiB sent"),
@@ -141,7 +141,7 @@ def test_a_file_that_nobody_answers(big: IO[bytes]) -> None:
 
 
 def test_a_question_that_nobody_answers() -> None:
-    """Who asked, and hears nothing, may want the hint; a file's content asks nothing."""
+    """If nothing comes back, a question from a pipe gets a hint, and the content of a file does not."""
     with tempfile.TemporaryFile() as file:
         file.write(b"ruok")
         for stdin, hinted in ((subprocess.PIPE, True), (file, False)):
@@ -155,7 +155,7 @@ def test_a_question_that_nobody_answers() -> None:
 
 
 def test_what_is_there_to_send_begins_where_stdin_is(big: IO[bytes]) -> None:
-    """A file that was read in part before has so much less to send."""
+    """The size to send counts from the current position of stdin."""
     slow = Slow()
     os.lseek(big.fileno(), 16 * MIB, os.SEEK_SET)
     with peer(slow) as there, watched("connect", there.address, "--send-only", "--progress", stdin=big) as netkit:
@@ -167,7 +167,7 @@ def test_what_is_there_to_send_begins_where_stdin_is(big: IO[bytes]) -> None:
 
 @pytest.mark.parametrize("unbuffered", ["", "1"])
 def test_a_terminal_that_goes_away(unbuffered: str, big: IO[bytes], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where nobody can see the picture any more, the transfer goes on to its end."""
+    """If the terminal goes away, the transfer still completes."""
     monkeypatch.setenv("PYTHONUNBUFFERED", unbuffered)
     slow = Slow()
     with (
@@ -184,7 +184,7 @@ def test_a_terminal_that_goes_away(unbuffered: str, big: IO[bytes], monkeypatch:
 
 
 def test_a_pipe_that_is_sent() -> None:
-    """Where nobody knows how much there is, the row has bytes, rate and time, once there are any."""
+    """For a pipe, whose size is unknown, the row has bytes, rate and time."""
     slow = Slow()
     with (
         peer(slow) as there,
@@ -202,7 +202,7 @@ def test_a_pipe_that_is_sent() -> None:
 
 
 def test_a_file_that_is_received(tmp_path: Path) -> None:
-    """Listen shows what it gets, and no greeting, below the line that says where it listens, which stays."""
+    """listen shows the bytes received below its ready line, which stays; a greeting is not counted."""
     with (
         open(tmp_path / "got", "wb") as got,
         watched(
@@ -222,7 +222,7 @@ def test_a_file_that_is_received(tmp_path: Path) -> None:
 
 
 def test_typing_is_not_disturbed(tmp_path: Path) -> None:
-    """Where somebody types, nothing moves for the little that comes before, nor after the first line was typed."""
+    """While a person types on the terminal no progress is shown: not for a few bytes, nor after the first line."""
 
     def converse(sock: socket.socket) -> bytes:
         sock.sendall(b"hello\n")
@@ -249,9 +249,9 @@ def test_typing_is_not_disturbed(tmp_path: Path) -> None:
 
 
 def test_an_answer_on_the_terminal_takes_its_place(big: IO[bytes]) -> None:
-    """With the first byte that is shown the row is wiped, and does not come back."""
+    """When an answer is printed on the terminal, the row is removed and does not come back."""
     slow = Slow(lambda sock: (sock.sendall(b"an answer\n"), outlast(sock)))
-    clock = ("--idle-timeout", "700ms")  # longer than between two pictures
+    clock = ("--idle-timeout", "700ms")  # longer than the time between two updates
     with peer(slow) as there, watched("connect", there.address, "--progress", "--raw", *clock, stdin=big) as netkit:
         netkit.until(ROW)
         slow.go.set()
@@ -263,7 +263,7 @@ def test_an_answer_on_the_terminal_takes_its_place(big: IO[bytes]) -> None:
 
 
 def test_lines_come_whole_and_last(big: IO[bytes]) -> None:
-    """What -v and --stats say and a failure are lines of their own, with nothing of the row before them."""
+    """-v, --stats and failures are printed as whole lines, after the row is removed."""
     slow = Slow(reset)
     with (
         peer(slow) as there,
@@ -280,7 +280,7 @@ def test_lines_come_whole_and_last(big: IO[bytes]) -> None:
 
 
 def test_the_kernel_still_moves_the_bytes(big: IO[bytes], tmp_path: Path) -> None:
-    """With a row for each way to be seen, bytes go by sendfile(2) and splice(2) as they do without."""
+    """With progress for both directions the bytes still go by sendfile(2) and splice(2)."""
     calls = tmp_path / "calls"
     wrapper = (tool("strace"), "-qq", "-o", str(calls), "-e", "trace=sendfile,splice")
     go = threading.Event()
@@ -311,7 +311,7 @@ def test_the_kernel_still_moves_the_bytes(big: IO[bytes], tmp_path: Path) -> Non
 
 
 def test_a_stopped_terminal_delays_nothing(big: IO[bytes]) -> None:
-    """After Ctrl-S the transfer goes on, and ends, with nobody to look at it."""
+    """After Ctrl-S on the terminal the transfer continues and completes."""
     slow = Slow()
     with peer(slow) as there, watched("connect", there.address, "--send-only", "--progress", stdin=big) as netkit:
         netkit.until(ROW)
@@ -322,7 +322,7 @@ def test_a_stopped_terminal_delays_nothing(big: IO[bytes]) -> None:
 
 
 def test_interrupted(big: IO[bytes]) -> None:
-    """Ctrl-C ends it by the signal, and leaves no row behind."""
+    """Ctrl-C ends it by the signal, and the row is removed."""
     slow = Slow()
     with peer(slow) as there, watched("connect", there.address, "--send-only", "--progress", stdin=big) as netkit:
         netkit.until(ROW)
@@ -333,7 +333,7 @@ def test_interrupted(big: IO[bytes]) -> None:
 
 
 def test_what_is_short_shows_nothing(big: IO[bytes]) -> None:
-    """A transfer of less than half a second writes nothing at all to the terminal."""
+    """A transfer of less than half a second writes nothing to the terminal."""
     big.truncate(100_000)
     with peer(read_all) as there, watched("connect", there.address, "--send-only", stdin=big) as netkit:
         assert netkit.end() == []
@@ -342,7 +342,7 @@ def test_what_is_short_shows_nothing(big: IO[bytes]) -> None:
 
 
 def test_no_progress_shows_nothing(big: IO[bytes]) -> None:
-    """However long it takes."""
+    """With --no-progress nothing is shown, also for a long transfer."""
     args = ("--send-only", "--no-progress", "--idle-timeout", "700ms")
     with peer(outlast) as there, watched("connect", there.address, *args, stdin=big) as netkit:
         [failure] = netkit.end()
@@ -353,7 +353,7 @@ def test_no_progress_shows_nothing(big: IO[bytes]) -> None:
 
 @pytest.mark.parametrize("on_terminal", [True, False])
 def test_nothing_is_loaded_that_draws_nothing(on_terminal: bool) -> None:
-    """rich is imported once there is something to draw: never in a pipe, however long it takes, FORCE_COLOR or not."""
+    """rich is only imported to draw something: never in a pipe, not even with FORCE_COLOR."""
     with peer(read_all if on_terminal else outlast) as there, terminal() as (ours, theirs):
         process = subprocess.Popen(
             [sys.executable, "-c", DRIVER, "connect", there.address, "--timeout", "700ms"],
@@ -383,7 +383,7 @@ def test_nothing_is_loaded_that_draws_nothing(on_terminal: bool) -> None:
     ],
 )
 def test_where_there_is_none(args: list[str], reason: str) -> None:
-    """To ask for progress where there can be none is a mistake."""
+    """--progress is a usage error if no progress can be shown."""
     command, *rest = args
     stdin = subprocess.DEVNULL if {"--hexdump", "-q", "--json"} & set(args) else None
     with watched(command, "--progress", *rest, stdin=stdin) as netkit:
@@ -395,7 +395,7 @@ def test_where_there_is_none(args: list[str], reason: str) -> None:
 
 
 class Halting:
-    """An HTTP server that sends half of a body of 64 MiB, and the other half when it is told to ``go`` on."""
+    """An HTTP server that sends half of a body of 64 MiB, and the rest when ``go`` is set."""
 
     def __init__(self) -> None:
         self.go = threading.Event()
@@ -410,7 +410,7 @@ class Halting:
 
 @pytest.mark.parametrize("columns", [80, 120])
 def test_a_url_that_is_fetched(columns: int, tmp_path: Path) -> None:
-    """After half a second there is a bar with percent, bytes, rate and time left; at the end what it came to."""
+    """After half a second a bar shows percent, bytes, rate and time left; at the end a summary replaces it."""
     file, server = tmp_path / "file", Halting()
     with (
         peer(server) as there,
@@ -426,14 +426,14 @@ def test_a_url_that_is_fetched(columns: int, tmp_path: Path) -> None:
 
 
 def test_an_answer_on_the_terminal_is_all_that_is_there() -> None:
-    """What is fetched to a terminal is not mixed with how far it is."""
+    """If the body is printed on the terminal, no progress is shown."""
 
     def serve(sock: socket.socket) -> None:
         sock.recv(65536)
         sock.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 11\r\n\r\nhello ")
         outlast(sock)
 
-    clock = ("--timeout", "700ms")  # longer than the half second after which something would move
+    clock = ("--timeout", "700ms")  # longer than the half second after which progress appears
     with peer(serve) as there, watched("fetch", *clock, f"http://{there.address}/") as netkit:
         [line, *_] = netkit.end()
         assert line.startswith("hello netkit fetch: ")
@@ -442,7 +442,7 @@ def test_an_answer_on_the_terminal_is_all_that_is_there() -> None:
 
 @pytest.mark.parametrize("option", [(), ("--head",), ("-q",), ("--json",)])
 def test_nothing_to_show_of_a_url(option: tuple[str, ...]) -> None:
-    """--progress is a mistake where nothing would be shown, and nobody is asked."""
+    """--progress is a usage error if no progress can be shown, and no request is sent."""
     stdout = None if not option else subprocess.DEVNULL
     with watched("fetch", "--progress", *option, "http://127.0.0.1:1/", stdout=stdout) as netkit:
         netkit.end()

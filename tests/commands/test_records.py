@@ -1,4 +1,4 @@
-"""What is kept of a conversation: the log that a program reads back, and the hex dump for a person."""
+"""Records of a conversation: the log for programs (--log), and the hex dump for people (--hexdump)."""
 
 import fcntl
 import json
@@ -23,14 +23,14 @@ from tests.support.logs import heard, octets, read_log
 from tests.support.namespaces import separate
 from tests.support.processes import feed, settle, tool
 
-BULK = os.urandom(1_500_000)  # beyond the first MiB, from where on bytes may pass unseen
+BULK = os.urandom(1_500_000)  # beyond the first MiB, from where on the kernel may move the bytes
 
 
 # -- the log
 
 
 def test_log_is_the_dialogue_in_its_order(tmp_path: Path) -> None:
-    """What each side said, in turn, as the peer saw it: direction, bytes, whom with, and when."""
+    """The log has each piece in order, with direction, bytes, peer and time."""
     path = tmp_path / "log"
     talk = [b"220 ready\r\n", b"HELO me\n", b"250 \xff\x00\x1b[31m", "grüße\n".encode(), b"bye"]
 
@@ -63,7 +63,7 @@ def test_log_is_the_dialogue_in_its_order(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["connect", "listen"])
 def test_log_of_bulk_is_whole(name: str, tmp_path: Path) -> None:
-    """Logged are all bytes of both directions, also where the kernel could have moved them past us."""
+    """The log has all bytes of both directions, even of files that the kernel could move."""
     path = tmp_path / "log"
     answer = BULK[::-1]
     with (tmp_path / "input").open("w+b") as stdin, (tmp_path / "output").open("w+b") as stdout:
@@ -86,7 +86,7 @@ def test_log_of_bulk_is_whole(name: str, tmp_path: Path) -> None:
 
 
 def talk_both_ways(sock: socket.socket, data: bytes) -> bytes:
-    """Send all while all is read, then end."""
+    """Send all data while reading all, then end."""
     sender = threading.Thread(target=lambda: (sock.sendall(data), sock.shutdown(socket.SHUT_WR)))
     sender.start()
     try:
@@ -97,7 +97,7 @@ def talk_both_ways(sock: socket.socket, data: bytes) -> bytes:
 
 @pytest.mark.ipv6
 def test_log_of_many_clients_tells_them_apart(tmp_path: Path) -> None:
-    """Greeting, questions and answers of each client are found by its address and port, IPv6 as IPv4."""
+    """The log tells clients apart by address and port, for IPv4 and IPv6."""
     path = tmp_path / "log"
     options = ("--keep", "--exec", "cat", "--greet", r"hello {port}\n", "--log", str(path))
     said: dict[tuple[str, int], bytes] = {}
@@ -124,7 +124,7 @@ def test_log_of_many_clients_tells_them_apart(tmp_path: Path) -> None:
 
 
 def test_log_of_a_unix_socket_names_its_path(tmp_path: Path) -> None:
-    """There is no port to tell."""
+    """For a unix socket the log has the path, and no port."""
     path, log = tmp_path / "s", tmp_path / "log"
     with running("listen", f"unix:{path}", "--log", str(log)) as process:
         process.line("listening")
@@ -138,7 +138,7 @@ def test_log_of_a_unix_socket_names_its_path(tmp_path: Path) -> None:
 
 
 def test_log_of_sending_that_a_reset_cuts_short(tmp_path: Path) -> None:
-    """Logged is what was handed over, no more: the beginning of our input, and as much as --stats counts."""
+    """After a reset the log has what was sent and no more, as --stats counts it."""
     path = tmp_path / "log"
 
     def stop(sock: socket.socket) -> None:
@@ -159,7 +159,7 @@ def test_log_of_sending_that_a_reset_cuts_short(tmp_path: Path) -> None:
 
 
 def test_log_is_private_and_appended_to(tmp_path: Path) -> None:
-    """A new log is 0600 whatever the umask; one that is there keeps its mode and what is in it."""
+    """A new log has mode 0600 whatever the umask; an existing one keeps its mode and content."""
     path = tmp_path / "log"
     with peer(read_all) as server:
         netkit("connect", server.address, "--send", "one", "--log", str(path), umask=0)
@@ -171,7 +171,7 @@ def test_log_is_private_and_appended_to(tmp_path: Path) -> None:
 
 
 def refused_logs(folder: Path) -> Iterator[tuple[Path, str]]:
-    """Make what is no log, and yield it with the reason."""
+    """Yield paths that are refused as a log, each with the reason."""
     target = folder / "target"
     target.write_text("precious")
     (folder / "link").symlink_to(target)
@@ -189,7 +189,7 @@ def refused_logs(folder: Path) -> Iterator[tuple[Path, str]]:
 
 @pytest.mark.fault("output file that is a link")
 def test_log_that_is_refused_is_23_before_anything_is_dialled(tmp_path: Path) -> None:
-    """Links, folders, FIFOs and devices are no logs: one line says why, and no server was bothered."""
+    """Links, folders, FIFOs and devices are refused as a log, with one line, before anything connects."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         address = f"127.0.0.1:{server.getsockname()[1]}"
         for path, reason in refused_logs(tmp_path):
@@ -198,30 +198,30 @@ def test_log_that_is_refused_is_23_before_anything_is_dialled(tmp_path: Path) ->
         server.setblocking(False)
         with pytest.raises(BlockingIOError):
             server.accept()
-        done = netkit("listen", address, "--log", str(tmp_path))  # the port is taken, which is not looked at
+        done = netkit("listen", address, "--log", str(tmp_path))  # the port is in use, but the log is checked first
         assert done == Finished(23, b"", f"netkit listen: cannot write log {tmp_path}: is a directory\n")
     assert (tmp_path / "target").read_text() == "precious"
     assert not (tmp_path / "nothing").exists()
 
 
 def test_log_that_may_not_be_written_is_23(tmp_path: Path) -> None:
-    """A file of somebody else is left as it is."""
+    """A log without write permission is 23."""
     path = tmp_path / "log"
     path.write_text("")
     path.chmod(0o400)
-    wrapper = ["setpriv", "--bounding-set=-all"] if os.geteuid() == 0 else []  # a root that owns all but may not all
+    wrapper = ["setpriv", "--bounding-set=-all"] if os.geteuid() == 0 else []  # then root has to obey file modes
     done = netkit("connect", "127.0.0.1:1", "--log", str(path), wrapper=wrapper)
     assert done == Finished(23, b"", f"netkit connect: cannot write log {path}: permission denied\n")
 
 
 def small_disk(folder: Path) -> list[str]:
-    """What runs a command with a disk of 64 KiB in a folder."""
+    """Return a wrapper that mounts a disk of 64 KiB on a folder."""
     return separate(f"mount -t tmpfs -o size=64k none '{folder}'", network=False)
 
 
 @pytest.mark.parametrize("limit", ["disk", "size"])
 def test_log_that_fills_up_ends_connect_with_23(limit: str, tmp_path: Path) -> None:
-    """What cannot be logged is not passed on as if nothing had happened: one line, 23, a reset."""
+    """If the log is full, connect exits with 23 and one line, and resets the connection."""
     path = tmp_path / "log"
     reason = "no space left on device" if limit == "disk" else "file too large"
     wrapper = small_disk(tmp_path) if limit == "disk" else ["prlimit", "--fsize=65536"]
@@ -240,7 +240,7 @@ def test_log_that_fills_up_ends_connect_with_23(limit: str, tmp_path: Path) -> N
 
 
 def test_log_that_fills_up_ends_a_server_with_23(tmp_path: Path) -> None:
-    """The log is everybody's: all clients are reset, and no program goes on."""
+    """If the log is full, a server exits with 23, resets all clients and ends their programs."""
     path = tmp_path / "log"
     options = ("--keep", "--log", str(path), "--exec", "cat")
     with running("listen", "127.0.0.1:0", *options, wrapper=["prlimit", "--fsize=65536"]) as process:
@@ -264,7 +264,7 @@ ROW = re.compile(r"[0-9a-f]{8,}: (?:[0-9a-f]{2} | {3}){16} [ -~]{1,16}")
 
 
 def dumped(lines: list[str], name: str) -> dict[str, list[tuple[int, str]]]:
-    """Return what a dump holds of one peer: by direction the size and rows of each piece."""
+    """Return a dump's pieces for one peer: for each direction the size and the rows."""
     pieces: dict[str, list[tuple[int, str]]] = {"<": [], ">": []}
     current = None
     for line in lines:
@@ -282,7 +282,7 @@ def dumped(lines: list[str], name: str) -> dict[str, list[tuple[int, str]]]:
 
 
 def check_rows(pieces: list[tuple[int, str]], data: bytes) -> None:
-    """Assert that the pieces are what xxd prints for ``data``, cut where they are cut."""
+    """Assert that the rows are the output of xxd for each piece of ``data``."""
     offset = 0
     for size, rows in pieces:
         piece = data[offset : offset + size]
@@ -294,7 +294,7 @@ def check_rows(pieces: list[tuple[int, str]], data: bytes) -> None:
 
 @pytest.mark.parametrize("option", ["--hexdump", "-vvv"])
 def test_hexdump_is_what_xxd_prints(option: str) -> None:
-    """Both directions, each with its own offsets, which go on where a piece ended in the middle of a row."""
+    """The dump is that of xxd; each direction has its own offsets, which continue from piece to piece."""
     question, answer = BULK[:40_000], b"12345" + BULK[-30_000:]
 
     def converse(sock: socket.socket) -> bytes:
@@ -320,7 +320,7 @@ def test_hexdump_is_what_xxd_prints(option: str) -> None:
 
 
 def test_hexdump_of_many_clients(tmp_path: Path) -> None:
-    """Each piece says whose it is, and each client's offsets are its own."""
+    """Each piece names its client, and each client has its own offsets."""
     clients = {}
     with running("listen", "127.0.0.1:0", "--keep", "--hexdump", "--exec", "cat", "--greet", "hi") as process:
         port = process.port
@@ -341,7 +341,7 @@ def test_hexdump_of_many_clients(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("redirection", ["2>&-", "2>/dev/full", "2>&1 >/dev/null | :"])
 def test_stderr_that_takes_no_dump_changes_nothing(redirection: str) -> None:
-    """Closed, full or without a reader: the conversation goes on, whole, and ends with 0."""
+    """If stderr is closed, full or without a reader, the conversation continues and succeeds."""
     script = f'set -o pipefail; "$@" {redirection}; exit $?'
     with peer(lambda sock: (sock.sendall(BULK), read_all(sock))[1]) as server:
         done = netkit("connect", server.address, "--hexdump", "--send", "hi", wrapper=["bash", "-c", script, "sh"])
@@ -352,7 +352,7 @@ def test_stderr_that_takes_no_dump_changes_nothing(redirection: str) -> None:
 
 @contextmanager
 def full_pipe(room: int = 0) -> Iterator[tuple[int, int]]:
-    """Make a pipe that takes only ``room`` bytes more, a multiple of a page; yield its ends."""
+    """Make a pipe with room for only ``room`` bytes, a multiple of a page; yield its ends."""
     reading, writing = os.pipe()
     os.set_blocking(writing, False)
     with suppress(BlockingIOError):
@@ -374,7 +374,7 @@ def full_pipe(room: int = 0) -> Iterator[tuple[int, int]]:
     [(["--hexdump"], 0), (["-vvv"], select.PIPE_BUF), (["--hexdump", "--stats"], 0), (["-v"], 0), (["--json"], 0)],
 )
 def test_stderr_that_nobody_reads_holds_no_signal(options: list[str], room: int) -> None:
-    """Whatever waits to be said, SIGTERM ends netkit as ever."""
+    """SIGTERM ends netkit even while a full stderr holds up its output."""
     with (
         full_pipe(room) as (_, stderr),
         peer(lambda sock: (sock.sendall(b"hi"), read_all(sock))) as server,
@@ -387,7 +387,7 @@ def test_stderr_that_nobody_reads_holds_no_signal(options: list[str], room: int)
 
 
 def test_dump_that_waits_for_its_reader_loses_nothing() -> None:
-    """A reader of stderr that is slow slows the conversation, and gets the whole dump once it reads."""
+    """A slow reader of stderr slows the conversation down, and gets the whole dump."""
     with (
         full_pipe() as (reading, stderr),
         peer(lambda sock: (sock.sendall(BULK[:10_000]), read_all(sock))[1]) as server,
@@ -407,7 +407,7 @@ def test_dump_that_waits_for_its_reader_loses_nothing() -> None:
 
 
 def test_talk_does_not_break_into_a_dump(tmp_path: Path) -> None:
-    """A line that is said while a dump waits for its reader comes between rows, never inside of one."""
+    """While a dump waits for its reader, other lines are printed between its rows, never within one."""
     port_file = tmp_path / "port"
     options = ("--keep", "-vvv", "--exec", "cat", "--port-file", str(port_file))
     with full_pipe(2 * select.PIPE_BUF) as (reading, stderr):
@@ -425,18 +425,18 @@ def test_talk_does_not_break_into_a_dump(tmp_path: Path) -> None:
                 with socket.create_connection(("127.0.0.1", port)) as second:
                     second.sendall(b"x")
                     settle(process)
-                    for _ in range(40):  # bit by bit, so that room comes in the middle of rows
+                    for _ in range(40):  # in small pieces, so that there is room again in the middle of rows
                         said += os.read(reading, 5000)
             process.signal(signal.SIGKILL)
             process.wait()
         while data := os.read(reading, 100_000):
             said += data
-    lines = said.decode().splitlines()[:-1]  # the last one may have been cut by the end
+    lines = said.decode().splitlines()[:-1]  # the last line may be cut off
     broken = [line for line in lines if not re.fullmatch(rf"{HEAD.pattern}|{ROW.pattern}|netkit listen: [ -~]+", line)]
     assert broken == []
 
 
 def pipe_is_full(reading: int) -> bool:
-    """Tell whether a pipe of the usual size, 16 pages that need not be full, takes no page more."""
+    """Whether a pipe of 16 pages, which need not be filled up, has no room for another page."""
     waiting = int.from_bytes(fcntl.ioctl(reading, termios.FIONREAD, bytes(4)), "little")
     return waiting > 14 * select.PIPE_BUF
