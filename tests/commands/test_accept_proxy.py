@@ -1,4 +1,4 @@
-"""``--accept-proxy``: servers behind a proxy that says whom it relays for."""
+"""``--accept-proxy``: servers behind a proxy that sends the client's address in a PROXY header."""
 
 import json
 import re
@@ -40,12 +40,12 @@ ACCEPT = accepting(True, Setting(Endpoint()))
 
 
 def connected(port: int) -> socket.socket:
-    """A proxy that has connected."""
+    """Connect to the server as a proxy."""
     return socket.create_connection(("127.0.0.1", port), PATIENCE)
 
 
 def was_reset(sock: socket.socket) -> bool:
-    """Whether the connection ends by a reset, with nothing before."""
+    """Whether the connection is reset without receiving data."""
     try:
         assert sock.recv(1) == b""
     except ConnectionResetError:
@@ -58,7 +58,7 @@ def was_reset(sock: socket.socket) -> bool:
 
 @pytest.mark.parametrize("told", [V1, V2])
 def test_the_client_is_the_one_that_was_told(told: bytes, tmp_path: Path) -> None:
-    """In greetings, labels, logs and every message behind the header, which may come byte by byte."""
+    """Greetings, labels, logs and messages have the client of the header, which may arrive byte by byte."""
     log = tmp_path / "log"
     words = ("--greet", "{host} {port}\n", "--label", "--keep", "--log", str(log), "-v")
     with running("listen", HERE, "--accept-proxy", *words) as server:
@@ -80,7 +80,7 @@ def test_the_client_is_the_one_that_was_told(told: bytes, tmp_path: Path) -> Non
 
 
 def test_in_json() -> None:
-    """The events tell of both, and of the client from then on."""
+    """Events have the proxy's address first, and the client's from the header on."""
     with running("echo", HERE, "--accept-proxy", "--json", "-v") as server:
         found = server.line('"listening"').string
         with connected(json.loads(found)["local_port"]) as proxy:
@@ -98,7 +98,7 @@ def test_in_json() -> None:
 
 
 def test_a_program_knows_the_client() -> None:
-    """Its environment has the client's address, and our end as it is."""
+    """A program's environment has the client's address, and our own address as it is."""
     script = "echo $NETKIT_PEER_HOST $NETKIT_PEER_PORT $NETKIT_LOCAL_HOST $NETKIT_LOCAL_PORT"
     with running("listen", HERE, "--accept-proxy", "--sh-exec", script, "--keep") as server:
         port = server.port
@@ -109,7 +109,7 @@ def test_a_program_knows_the_client() -> None:
 @pytest.mark.parametrize("told", [V1, V2, OTHER])
 @pytest.mark.parametrize("version", ["v1", "v2"])
 def test_a_relay_passes_on_what_it_was_told(told: bytes, version: str) -> None:
-    """Both addresses reach the target, whichever version either side speaks."""
+    """A relay passes both addresses on to its target, in either version of the header."""
     source, destination = (CLIENT, REACHED) if told != OTHER else (Endpoint("2001:db8::1", 7), Endpoint("::1", 80))
     words = ("--accept-proxy", "--send-proxy", version)
     with peer(read_all) as target, running("relay", HERE, target.address, *words) as relay:
@@ -118,7 +118,7 @@ def test_a_relay_passes_on_what_it_was_told(told: bytes, version: str) -> None:
 
 
 def test_two_of_our_own(tmp_path: Path) -> None:
-    """connect tells a relay, which is on a unix socket, and that tells listen."""
+    """A relay on a unix socket passes the client's address on to listen."""
     path = f"unix:{tmp_path}/s"
     with running("listen", HERE, "--accept-proxy", "-v", stdin=subprocess.DEVNULL) as server:
         words = ("--accept-proxy", "--send-proxy", "v2")
@@ -135,7 +135,7 @@ def test_two_of_our_own(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("told", [b"PROXY UNKNOWN\r\n", LOCAL])
 def test_a_proxy_that_tells_of_nobody(told: bytes) -> None:
-    """Its own address stays."""
+    """If the header names no client, the client is the proxy itself."""
     with running("echo", HERE, "--accept-proxy", "--greet", "{port} ", "-v") as server:
         with connected(server.port) as proxy:
             proxy.sendall(told + b"hello")
@@ -145,7 +145,7 @@ def test_a_proxy_that_tells_of_nobody(told: bytes) -> None:
 
 
 def test_it_comes_before_tls(pki: Pki) -> None:
-    """The handshake follows the header, and what goes wrong in it is told by the client's address."""
+    """The header comes before the TLS handshake, whose failure is reported with the client's address."""
     with running("echo", f"tls:{HERE}", *pki.good.options(), "--accept-proxy", "-v") as server:
         port = server.port
         with connected(port) as proxy:
@@ -158,7 +158,7 @@ def test_it_comes_before_tls(pki: Pki) -> None:
             server.line("192.0.2.1:56324 closed after .*, cannot secure the connection to 192.0.2.1:56324: the peer")
 
 
-# -- who may come
+# -- access
 
 
 @pytest.mark.parametrize(
@@ -178,7 +178,7 @@ def test_it_comes_before_tls(pki: Pki) -> None:
     ],
 )
 def test_allow_and_deny_test_both(rules: str, told: bytes | None, served: bool) -> None:
-    """The address that connected, before it may tell anything, and the one that was told."""
+    """--allow and --deny apply to the proxy's address, before the header, and to the client's."""
     with running("echo", HERE, "--accept-proxy", "-v", *rules.split()) as server:
         words = told + b"x" if told is not None else b""
         assert (exchange(server.port, words) == b"x") if served else is_reset(server.port, words)
@@ -186,7 +186,7 @@ def test_allow_and_deny_test_both(rules: str, told: bytes | None, served: bool) 
 
 
 def test_who_is_denied_does_not_count() -> None:
-    """The one client of --once is the first that may come."""
+    """Clients that are denied do not count for --once."""
     with running("echo", HERE, "--accept-proxy", "--once", "--deny", "192.0.2.0/24") as server:
         port = server.port
         for told in (V1, V2):
@@ -196,7 +196,7 @@ def test_who_is_denied_does_not_count() -> None:
 
 
 def test_who_was_not_told_yet_does_not_take_the_place() -> None:
-    """The first whose header is here is the one client; the others are reset, and a further one is refused."""
+    """listen serves the client whose header is complete first; others are reset, and new ones refused."""
     with running("listen", HERE, "--accept-proxy", "-v") as server:
         port = server.port
         with connected(port) as silent, connected(port) as halfway, connected(port) as proxy:
@@ -213,7 +213,7 @@ def test_who_was_not_told_yet_does_not_take_the_place() -> None:
         assert server.wait() == 0
 
 
-# -- what is no header
+# -- bad headers
 
 NONE = {
     "something else": (b"GET / HTTP/1.0\r\n\r\n", r"what came begins with b'GET / HTTP/1'"),
@@ -226,7 +226,7 @@ NONE = {
 
 @pytest.mark.parametrize("case", NONE)
 def test_a_client_without_a_header(case: str) -> None:
-    """It is reset, with one line, and exit code 8 where it was the one client."""
+    """A bad or missing header resets the client with one line; for listen with one client it is 8."""
     data, reason = NONE[case]
     with running("listen", HERE, "--accept-proxy") as server, connected(server.port) as proxy:
         name = "{}:{}".format(*proxy.getsockname())
@@ -244,7 +244,7 @@ def test_a_client_without_a_header(case: str) -> None:
 
 
 def test_a_server_of_many_goes_on() -> None:
-    """With -v it says why."""
+    """A server for many clients goes on, and -v says why."""
     with running("echo", HERE, "--accept-proxy", "-v") as server:
         port = server.port
         for data, reason in NONE.values():
@@ -259,7 +259,7 @@ def test_a_server_of_many_goes_on() -> None:
 
 
 def test_a_header_has_the_time_of_a_handshake() -> None:
-    """Who sends none, or too little, is reset then, and others are served meanwhile."""
+    """A client that does not complete its header in time is reset; others are served meanwhile."""
 
     async def script(server: Server) -> None:
         with Client(server.listener) as silent, Client(server.listener) as slow, Client(server.listener) as other:
@@ -279,7 +279,7 @@ def test_a_header_has_the_time_of_a_handshake() -> None:
 
 
 def test_one_connection_has_one_name_behind_its_header() -> None:
-    """The direct address is that of the events before, the told one that of those after."""
+    """Events before the header have the proxy's address, and those after it the client's."""
     seen: list[Any] = []
     layer = accepting(True, Setting(Endpoint(), observe=seen.append))
 
@@ -304,7 +304,7 @@ def test_one_connection_has_one_name_behind_its_header() -> None:
 
 
 def test_a_relay_still_finds_out_that_it_is_its_own_target() -> None:
-    """By the address at which its client connected, whatever was told."""
+    """A relay detects a loop to itself by the real address of the connection, not by the header."""
     port = free_port()
     here = f"127.0.0.1:{port}"
     with running("relay", here, here, "--accept-proxy", "--send-proxy", "v1") as relay:
@@ -315,11 +315,11 @@ def test_a_relay_still_finds_out_that_it_is_its_own_target() -> None:
             assert was_reset(proxy)
 
 
-# -- the stream behind it
+# -- the stream after the header
 
 
 def behind_a_header(sockets: Any) -> MakePair:
-    """Pairs whose one end has taken a header."""
+    """Pairs of streams, one of which has received a header."""
 
     @asynccontextmanager
     async def make_pair() -> AsyncIterator[tuple[Any, Any]]:
@@ -339,18 +339,18 @@ OVER_UNIX = contract.EVERY + contract.CONNECTED + contract.OWNING
 
 @pytest.mark.parametrize("check", OVER_TCP, ids=lambda check: check.__name__)  # type: ignore[attr-defined]
 def test_contract_over_tcp(check: Check) -> None:
-    """Behind a header a connection is what every connection is."""
+    """After a header a TCP stream keeps the contract of streams."""
     check_stream(behind_a_header(tcp_sockets), check)
 
 
 @pytest.mark.parametrize("check", OVER_UNIX, ids=lambda check: check.__name__)  # type: ignore[attr-defined]
 def test_contract_over_unix_sockets(check: Check) -> None:
-    """And over a unix socket."""
+    """After a header a unix stream keeps the contract of streams."""
     check_stream(behind_a_header(socket.socketpair), check)
 
 
 def test_a_header_costs_no_zero_copy(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """What came with it is received first, then the system moves the rest, and every byte is counted once."""
+    """Data after the header is received first, then the kernel moves the rest, and each byte is counted once."""
     steps = Steps(monkeypatch)
     data = pattern(contract.PAST_PROMOTION)
 
@@ -378,7 +378,7 @@ def test_a_header_costs_no_zero_copy(monkeypatch: pytest.MonkeyPatch, tmp_path: 
 
 @pytest.mark.parametrize("words", ["echo 0 --udp", "upper 0 --udp", "relay 0 127.0.0.1:1 --udp"])
 def test_datagrams_have_none(words: str) -> None:
-    """It does not apply to UDP."""
+    """--accept-proxy does not apply to UDP."""
     done = netkit(*words.split(), "--accept-proxy")
     command = words.split()[0]
     assert done == (2, b"", f"netkit {command}: --accept-proxy does not apply: datagrams make no connections\n")

@@ -1,4 +1,4 @@
-"""Certificates as users meet them: taken by their fingerprint, shown, made on the spot, and refused with reasons."""
+"""Certificates: --fingerprint, --show-certs, --self-signed, keys with a password, and reasons for a refusal."""
 
 import contextlib
 import json
@@ -29,18 +29,18 @@ AT_ONCE = ("--shutdown-after", "0")
 
 
 def certificates_of(path: str) -> list[Certificate]:
-    """Return the certificates of a file in PEM."""
+    """Return the certificates of a PEM file."""
     found = re.findall("-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----", Path(path).read_text(), re.DOTALL)
     return [read(ssl.PEM_cert_to_DER_cert(text)) for text in found]
 
 
 def fingerprint_of(pair: Pair) -> str:
-    """Return the fingerprint of a certificate."""
+    """Return the fingerprint of a pair's certificate."""
     return certificates_of(pair.cert)[0].fingerprint
 
 
 def answered(client: Secured) -> bytes:
-    """Send back all that comes in upper case."""
+    """Send the data back in upper case, and return it."""
     data = client.read_all()
     client.send(data.upper())
     client.end()
@@ -57,7 +57,7 @@ def printed(fingerprint: str) -> str:
 
 @pytest.mark.parametrize("kind", BAD)
 def test_a_fingerprint_takes_exactly_this_certificate(pki: Pki, kind: str) -> None:
-    """Whatever its names, dates and issuer are; one of several is enough, and nobody is warned."""
+    """--fingerprint accepts exactly this certificate without verifying it; one of several is enough."""
     pair = pki.bad(kind)
     wanted = ("--fingerprint", OTHER, "--fingerprint", printed(fingerprint_of(pair)))
     with peer(serving(pki.server(pair), answered)) as server:
@@ -67,7 +67,7 @@ def test_a_fingerprint_takes_exactly_this_certificate(pki: Pki, kind: str) -> No
 
 @VERSIONS
 def test_another_certificate_is_60_and_gets_nothing(pki: Pki, version: ssl.TLSVersion) -> None:
-    """Good as it may be: the message has its fingerprint, and neither payload nor our own certificate is sent."""
+    """Another certificate is 60 with its fingerprint in the message; neither payload nor our certificate is sent."""
     context = pki.server(asks=True, minimum_version=version, maximum_version=version)
     shown: list[Any] = []
 
@@ -87,7 +87,7 @@ def test_another_certificate_is_60_and_gets_nothing(pki: Pki, version: ssl.TLSVe
 
 
 def test_a_fingerprint_needs_no_name(pki: Pki, tmp_path: Path) -> None:
-    """A unix socket has none; whom the certificate is for does not matter."""
+    """Over a unix socket --fingerprint needs no --servername."""
     with running("upper", f"tls:unix:{tmp_path}/socket", *pki.good.options(), "--once") as server:
         server.line("listening on unix:")
         target = f"tls:unix:{tmp_path}/socket"
@@ -96,7 +96,7 @@ def test_a_fingerprint_needs_no_name(pki: Pki, tmp_path: Path) -> None:
 
 
 def test_fingerprints_for_fetch_portcheck_and_relay(pki: Pki) -> None:
-    """They are for whoever is a client of TLS."""
+    """--fingerprint works for fetch, portcheck and relay too."""
     pair = pki.bad("expired")
     right, page = fingerprint_of(pair), b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\npage"
 
@@ -118,17 +118,17 @@ def test_fingerprints_for_fetch_portcheck_and_relay(pki: Pki) -> None:
 
 @pytest.mark.parametrize("text", ["", "0" * 64, "sha256:", "sha256:0g", "sha1:" + "0" * 40, OTHER + "0", OTHER[:-1]])
 def test_what_is_no_fingerprint(text: str, capfd: pytest.CaptureFixture[str]) -> None:
-    """Other digests and other lengths are mistakes: they would never be found."""
+    """Other digests and wrong lengths are usage errors."""
     assert run(["connect", "tls:127.0.0.1:1", "--fingerprint", text]) == 2
     assert "is not sha256: and 64 hex digits" in capfd.readouterr().err
 
 
-# -- what came
+# -- --show-certs
 
 
 @pytest.mark.parametrize("kind", ["good", "chain", *BAD])
 def test_the_chain_is_shown_whatever_it_is(pki: Pki, kind: str) -> None:
-    """It is on stdout in PEM, the server's own first; the exit code is the verdict, and our end is in order."""
+    """The chain is printed as PEM, the server's own certificate first; the exit code tells whether it is trusted."""
     pair = {"good": lambda: pki.good, "chain": lambda: pki.below("chain")}.get(kind, lambda: pki.bad(kind))()
     bad = kind in BAD
     host = HERE if kind == "address as DNS name" else "localhost"
@@ -144,7 +144,7 @@ def test_the_chain_is_shown_whatever_it_is(pki: Pki, kind: str) -> None:
 
 
 def test_showing_a_chain_reads_no_input(pki: Pki) -> None:
-    """A stdin that stays open does not hold it up."""
+    """--show-certs does not wait for stdin."""
     with (
         peer(serving(pki.server(), lambda client: client.read_all())) as server,
         running("connect", f"tls:{server.address}", "--cafile", pki.ca, "--show-certs") as client,
@@ -153,7 +153,7 @@ def test_showing_a_chain_reads_no_input(pki: Pki) -> None:
 
 
 def test_the_chains_of_ports(pki: Pki) -> None:
-    """portcheck has them after each line, and in JSON, for those that are refused too; a port without TLS has none."""
+    """portcheck prints the chain after each port, and in JSON, also for refused certificates."""
     expired = pki.bad("expired")
 
     def serve(client: Secured) -> bytes:
@@ -187,7 +187,7 @@ def test_the_chains_of_ports(pki: Pki) -> None:
 
 
 def test_the_reader_of_a_chain_that_leaves(pki: Pki) -> None:
-    """It is a silent SIGPIPE, as for any filter."""
+    """If the reader of stdout leaves, --show-certs dies silently by SIGPIPE."""
     gone = threading.Event()
 
     def shake(sock: socket.socket) -> None:
@@ -204,7 +204,7 @@ def test_the_reader_of_a_chain_that_leaves(pki: Pki) -> None:
 
 
 def test_certificates_that_nobody_verified_are_told(pki: Pki) -> None:
-    """-v and --json have them with --insecure, escaped, with the fingerprint; names of any kind break no line."""
+    """With --insecure -v and --json still describe the certificate, with foreign text escaped."""
     pair = pki.built("escape", "a\x1b[2J\nb", b"\x30\x07\x82\x05a\x1b[2J")
     with peer(serving(pki.server(pair), answered)) as server:
         options = ("connect", f"tls:{server.address}", "--insecure", *AT_ONCE)
@@ -221,7 +221,7 @@ def test_certificates_that_nobody_verified_are_told(pki: Pki) -> None:
 
 
 def test_a_client_is_told_by_its_certificate(pki: Pki) -> None:
-    """A server has it in -v, and of one that is refused too, with a line that says why."""
+    """A server describes the client certificate with -v, and says why it refuses one."""
     with running("echo", f"tls:{HERE}:0", *pki.good.options(), "--cafile", pki.ca, "-v") as server:
         target = ("connect", f"tls:{HERE}:{server.port}", "--cafile", pki.ca, *AT_ONCE)
         for pair, code in ((pki.client, 0), (pki.stranger, 35)):
@@ -232,7 +232,7 @@ def test_a_client_is_told_by_its_certificate(pki: Pki) -> None:
         server.line(f"cannot trust .*: {re.escape(reason)} lacks$")
 
 
-# -- verdicts
+# -- reasons for a refusal
 
 KINDS = {
     "expired": ("certificate has expired", r"2020-01-02, \d+ days ago", ""),
@@ -261,7 +261,7 @@ def of_kind(pki: Pki, kind: str) -> Pair:
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("command", ["connect", "fetch", "portcheck"])
 def test_verdicts(pki: Pki, command: str, kind: str) -> None:
-    """Each reason has its words, for everybody who is a client, and at a terminal there is what to try."""
+    """Each reason has its message, the same for all clients, and on a terminal a hint."""
     reason, detail, hint = (text.format(pki=pki) for text in KINDS[kind])
     with peer(serving(pki.server(of_kind(pki, kind)), answered)) as server:
         at = f"localhost:{server.port}"
@@ -282,12 +282,12 @@ def test_verdicts(pki: Pki, command: str, kind: str) -> None:
 
 
 def test_the_line_of_an_expired_certificate(pki: Pki) -> None:
-    """The port is open, and the line has the verdict, whose the certificate is, and when it ended; so has JSON."""
+    """The port is open, and its line and JSON have the reason, the certificate's name and when it expired."""
     with peer(serving(pki.server(pki.bad("expired")), answered)) as server:
         options = ("portcheck", f"tls:localhost:{server.port}", "-4", "--cafile", pki.ca)
         text, line = netkit(*options), netkit(*options, "--json").out
         coloured = netkit(*options, "--color", "always").out
-    assert b"\t\x1b[33mopen\x1b[m\t" in coloured  # yellow: it is not as wanted
+    assert b"\t\x1b[33mopen\x1b[m\t" in coloured  # yellow: open, but not as wanted
     row = text.out.decode().rstrip("\n").split("\t")
     assert (row[0], row[1], row[3]) == ("localhost", f"{server.port}/tcp", "open")
     wanted = f"certificate has expired, localhost, {HERE}, by {pki.name}, ended 2020-01-02 ("
@@ -298,12 +298,12 @@ def test_the_line_of_an_expired_certificate(pki: Pki) -> None:
     assert told["tls"]["days_left"] < -2000
 
 
-# -- keys with a password
+# -- encrypted keys
 
 
 @pytest.mark.parametrize("name", ["connect", "echo"])
 def test_encrypted_keys(pki: Pki, name: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    """Without a password, with a wrong one and with none in the file: 26 and a line that says so, and never has it."""
+    """A missing, wrong or empty password for a key is 26, and the message does not contain it."""
     key = pki.encrypted()
     wrong, empty, long, missing = (tmp_path / name for name in ("wrong", "empty", "long", "missing"))
     wrong.write_text("not the word\n")
@@ -332,7 +332,7 @@ def test_encrypted_keys(pki: Pki, name: str, tmp_path: Path, capfd: pytest.Captu
 
 @pytest.mark.parametrize("end", [b"", b"\n", b"\r\nmore\n"])
 def test_a_password_opens_the_key(pki: Pki, tmp_path: Path, end: bytes) -> None:
-    """It is the first line of its file, for servers and for clients; nobody asks a terminal."""
+    """The password is the first line of its file, for servers and for clients."""
     (tmp_path / "password").write_bytes(PASSPHRASE + end)
     ours = ("--cert", pki.good.cert, "--key", pki.encrypted(), "--key-password-file", str(tmp_path / "password"))
     with running("upper", f"tls:{HERE}:0", *ours, "--cafile", pki.ca, "--once") as server:
@@ -341,17 +341,17 @@ def test_a_password_opens_the_key(pki: Pki, tmp_path: Path, end: bytes) -> None:
 
 
 def test_the_key_of_another_certificate(pki: Pki, capfd: pytest.CaptureFixture[str]) -> None:
-    """Two files that do not belong together are told from a key that is encrypted."""
+    """A key of another certificate has a message of its own."""
     assert run(["echo", "tls:0", "--cert", pki.good.cert, "--key", pki.client.key]) == 26
     assert capfd.readouterr().err.endswith(": the key is that of another certificate\n")
 
 
-# -- certificates made on the spot
+# -- --self-signed
 
 
 @pytest.mark.parametrize("name", ["listen", "echo", "upper", "relay"])
 def test_a_server_makes_its_certificate(name: str) -> None:
-    """It says the fingerprint before it is ready, and clients take it by that; nothing is left behind."""
+    """The server prints the fingerprint before it is ready, and clients accept the certificate by it."""
     with running("upper", f"{HERE}:0") as plain:
         target = [f"{HERE}:{plain.port}"] if name == "relay" else []
         with running(name, f"tls:{HERE}:0", *target, "--self-signed", "localhost", "--once") as server:
@@ -365,7 +365,7 @@ def test_a_server_makes_its_certificate(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["localhost", HERE, "::1", "xn--bcher-kva.example", "a." * 100 + "example"])
 def test_a_certificate_that_was_made_is_for_its_name(name: str, tmp_path: Path) -> None:
-    """Who trusts it finds its name in it, an address as an address; the event has what others have of certificates."""
+    """The certificate has the given name, addresses as IP addresses, and verifies; the event describes it."""
     file = tmp_path / "cert"
     with running("upper", f"tls:{HERE}:0", "--self-signed", name, "--json", "--max-clients", "2") as server:
         event = json.loads(server.line('"self_signed"').string)
@@ -379,7 +379,7 @@ def test_a_certificate_that_was_made_is_for_its_name(name: str, tmp_path: Path) 
 
 
 def test_each_server_has_a_certificate_of_its_own(pki: Pki) -> None:
-    """Two have two, and no descriptor that a key could still be read from stays open."""
+    """Each server creates its own certificate, and no descriptor of the key stays open."""
     made = ("echo", f"tls:{HERE}:0", "--self-signed", "localhost")
     given = ("echo", f"tls:{HERE}:0", *pki.good.options())
     with running(*made) as one, running(*made) as other, running(*given) as third:
@@ -392,7 +392,7 @@ def test_each_server_has_a_certificate_of_its_own(pki: Pki) -> None:
 def test_without_the_library_there_is_no_certificate(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """One line says what is missing, and nothing is served."""
+    """Without the cryptography package --self-signed fails with one line, and nothing listens."""
     monkeypatch.setitem(sys.modules, "cryptography", None)
     assert run(["echo", "tls:0", "--self-signed", "localhost"]) == 2
     said = capfd.readouterr()

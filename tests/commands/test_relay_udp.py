@@ -1,4 +1,4 @@
-"""``netkit relay --udp`` as its users meet it: whole datagrams both ways, and a socket of its own for each client."""
+"""``netkit relay --udp`` from the command line: whole datagrams both ways, and a socket for each client."""
 
 import contextlib
 import json
@@ -26,13 +26,13 @@ LARGEST = 65507
 
 @contextlib.contextmanager
 def relayed(*options: str, listen: str = HERE, **popen: Any) -> Iterator[tuple[Running, socket.socket]]:
-    """Run a relay to a plain socket."""
+    """Run a relay to a plain UDP socket."""
     with udp() as there, running("relay", "--udp", listen, address(there), *options, **popen) as server:
         yield server, there
 
 
 def client(stack: contextlib.ExitStack, port: int, host: str = "127.0.0.1") -> socket.socket:
-    """Return a socket that hears a relay alone."""
+    """Return a socket that is connected to a relay."""
     sock = stack.enter_context(udp(host))
     sock.connect((host, port))
     return sock
@@ -42,7 +42,7 @@ def client(stack: contextlib.ExitStack, port: int, host: str = "127.0.0.1") -> s
 
 
 def test_each_client_has_its_own_answers() -> None:
-    """The target sees each client's socket apart, however they take turns, and what it answers finds its client."""
+    """Each client has its own socket towards the target, and gets the replies to its own datagrams."""
     with relayed() as (server, there), contextlib.ExitStack() as stack:
         port = server.port
         clients = [client(stack, port) for _ in range(2)]
@@ -64,7 +64,7 @@ def test_each_client_has_its_own_answers() -> None:
 @pytest.mark.ipv6
 @pytest.mark.parametrize("host", ["127.0.0.1", "[::1]"])
 def test_the_next_address_of_a_target_takes_what_the_first_refused(host: str) -> None:
-    """This machine has two on loopback, and the target may listen on one alone; each client reaches it."""
+    """``:PORT`` has two addresses and the target may listen on one of them: each client reaches it."""
     with (
         running("echo", "--udp", f"{host}:0") as target,
         running("relay", "--udp", HERE, f":{target.port}") as relay,
@@ -81,7 +81,7 @@ def test_the_next_address_of_a_target_takes_what_the_first_refused(host: str) ->
 
 @pytest.mark.parametrize("size", [0, 1, 1472, LARGEST])
 def test_datagrams_stay_whole(size: int) -> None:
-    """Whatever fits into a datagram arrives as one, both ways, the empty one included."""
+    """Datagrams of every size arrive whole in both directions, also empty ones."""
     data = random.Random(size).randbytes(size)
     with relayed() as (server, there), contextlib.ExitStack() as stack:
         here = client(stack, server.port)
@@ -93,7 +93,7 @@ def test_datagrams_stay_whole(size: int) -> None:
 
 
 def test_bulk_is_neither_cut_nor_merged() -> None:
-    """Many datagrams at once, of one size or of any, arrive in their order and their sizes."""
+    """Many datagrams at once, of equal or random sizes, arrive in order and unchanged."""
     numbers = random.Random(3)
     sizes = [100] * 300 + [numbers.randrange(1500) for _ in range(100)]
     data = [numbers.randbytes(size) for size in sizes]
@@ -111,7 +111,7 @@ def test_bulk_is_neither_cut_nor_merged() -> None:
 
 
 def test_bulk_moves_by_segments(tmp_path: Path) -> None:
-    """What comes joined leaves joined: 2,000 datagrams take a small part of as many calls of sendmsg(2)."""
+    """Datagrams that arrive joined are sent joined: 2,000 of them need fewer than 200 calls of sendmsg(2)."""
     calls = tmp_path / "calls"
     wrapper = (tool("strace"), "-qq", "-o", str(calls), "-e", "trace=sendmsg")
     with relayed("--until", "last", wrapper=wrapper) as (server, _):
@@ -126,7 +126,7 @@ def test_bulk_moves_by_segments(tmp_path: Path) -> None:
 @pytest.mark.ipv6
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.0.0.9", "::1"])
 def test_answers_leave_from_the_address_that_was_asked(host: str) -> None:
-    """A relay on every interface answers from where it was asked; a connected client hears nothing else."""
+    """A relay on all interfaces replies from the address that the client sent to."""
     with relayed(listen=":0") as (server, there), contextlib.ExitStack() as stack:
         here = client(stack, server.port, host)
         here.send(b"question")
@@ -136,7 +136,7 @@ def test_answers_leave_from_the_address_that_was_asked(host: str) -> None:
 
 
 def test_only_the_target_answers() -> None:
-    """What strangers send to an association's socket reaches nobody."""
+    """Datagrams from other addresses to an association's socket are not passed on."""
     with relayed() as (server, there), contextlib.ExitStack() as stack:
         here = client(stack, server.port)
         here.send(b"question")
@@ -144,7 +144,7 @@ def test_only_the_target_answers() -> None:
         with udp() as stranger, contextlib.suppress(ConnectionRefusedError):
             stranger.connect(peer)
             stranger.send(b"forged")
-            stranger.recv(1)  # the system says that nobody hears it
+            stranger.recv(1)  # refused, as the socket is connected to the target
         there.sendto(b"answer", peer)
         assert here.recv(100) == b"answer"
 
@@ -153,7 +153,7 @@ def test_only_the_target_answers() -> None:
 
 
 def test_idle_associations_end() -> None:
-    """After --idle-timeout without a datagram the socket is gone, the relay is not, and the next is a new one."""
+    """--idle-timeout closes a client's socket, and its next datagram opens a new one; the relay goes on."""
     with relayed("--idle-timeout", "100ms") as (server, there), contextlib.ExitStack() as stack:
         here = client(stack, server.port)
         here.send(b"one")
@@ -169,12 +169,12 @@ def test_idle_associations_end() -> None:
 
 
 def taken(peer: tuple[str, int]) -> bool:
-    """Tell whether a UDP port of this machine is still taken, from the kernel's table."""
+    """Whether a UDP port of this machine is in use, by the kernel's table."""
     return f":{peer[1]:04X} " in Path("/proc/net/udp").read_text(encoding="ascii")
 
 
 def test_a_target_that_is_not_there() -> None:
-    """The error that comes back ends that association and is told; once somebody is there, all is well."""
+    """If the target refuses, one line says so; once it listens, the client is served."""
     port = free_port()
     with running("relay", "--udp", HERE, f"127.0.0.1:{port}") as server, contextlib.ExitStack() as stack:
         here = client(stack, server.port)
@@ -188,7 +188,7 @@ def test_a_target_that_is_not_there() -> None:
 
 
 def test_a_name_that_is_not_found() -> None:
-    """Every client learns by silence, and the relay goes on."""
+    """If the target's name cannot be resolved, the relay says so and goes on."""
     with running("relay", "--udp", HERE, "no.such.name.invalid:53") as server, contextlib.ExitStack() as stack:
         here = client(stack, server.port)
         here.send(b"lost")
@@ -197,7 +197,7 @@ def test_a_name_that_is_not_found() -> None:
 
 
 def test_eleven_hundred_clients() -> None:
-    """1,024 are served; what the others send is dropped, and told once."""
+    """1,024 clients are served. Datagrams of further ones are dropped, and one event says so."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wrapper = ("prlimit", "--nofile=4096")
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(4096, hard), hard))
@@ -227,7 +227,7 @@ def test_eleven_hundred_clients() -> None:
 
 
 def test_senders_that_are_never_answered_make_room() -> None:
-    """Forged ones lock nobody out: those who are answered stay, however many others come after them."""
+    """When there is no room, clients without replies are dropped first, so forged senders do not displace real ones."""
     with relayed("--max-conns", "20") as (server, there), contextlib.ExitStack() as stack:
         port = server.port
         for number in range(200):
@@ -246,7 +246,7 @@ def test_senders_that_are_never_answered_make_room() -> None:
 
 
 def test_forged_peers_cost_real_ones_nothing() -> None:
-    """200 of each, side by side: every real one is served each time, in 60 MB."""
+    """With 200 forged and 200 real clients each real one gets its replies, and memory stays below 60 MiB."""
     with relayed(real=True) as (server, there), contextlib.ExitStack() as stack:
         port = server.port
         forged, real = ([client(stack, port) for _ in range(200)] for _ in range(2))
@@ -262,7 +262,7 @@ def test_forged_peers_cost_real_ones_nothing() -> None:
 
 
 def test_marks_are_kept_both_ways() -> None:
-    """So that what is an answer already is still known as one behind a relay."""
+    """The TOS byte is passed on both ways, so that netkit recognizes replies behind a relay too."""
     with relayed() as (server, there), contextlib.ExitStack() as stack:
         there.setsockopt(socket.IPPROTO_IP, socket.IP_RECVTOS, 1)
         sender = client(stack, server.port)
@@ -278,7 +278,7 @@ def test_marks_are_kept_both_ways() -> None:
 
 
 def test_as_many_at_one_time() -> None:
-    """--max-conns says how many, and one that has ended makes room."""
+    """--max-conns limits the clients, and one that has ended makes room."""
     options = ("--max-conns", "1", "--idle-timeout", "200ms", "-v")
     with relayed(*options) as (server, there), contextlib.ExitStack() as stack:
         port = server.port
@@ -297,7 +297,7 @@ def test_as_many_at_one_time() -> None:
 
 @pytest.mark.parametrize("there", ["127.0.0.1", "localhost", ""], ids=["literal", "name", "any"])
 def test_never_relays_to_itself(there: str) -> None:
-    """The first datagram that comes back is dropped, it is told, and nothing goes round."""
+    """A datagram that comes back to the relay itself is dropped, with a message, so that no loop arises."""
     port = free_port()
     listen = f"127.0.0.1:{port}" if there == "127.0.0.1" else f":{port}"
     with running("relay", "--udp", listen, f"{there}:{port}", "-v") as server:
@@ -314,7 +314,7 @@ def test_never_relays_to_itself(there: str) -> None:
 
 
 def test_access_lists() -> None:
-    """What comes from elsewhere is dropped before there is an association for it."""
+    """Datagrams of clients that are not allowed are dropped."""
     with relayed("--deny", "127.0.0.9", "-v") as (server, there), contextlib.ExitStack() as stack:
         port = server.port
         with udp("127.0.0.9") as denied:
@@ -325,7 +325,7 @@ def test_access_lists() -> None:
 
 
 def test_the_totals() -> None:
-    """--stats counts the datagrams of clients and those that went back to them; --until ends it with 0."""
+    """--stats counts datagrams received from clients and sent to them; --until ends the relay with 0."""
     with relayed("--stats", "--until", "^bye$") as (server, there), contextlib.ExitStack() as stack:
         here = client(stack, server.port)
         here.send(b"question")
@@ -344,7 +344,7 @@ def test_the_totals() -> None:
 
 
 def test_what_has_come_is_passed_on_at_the_end() -> None:
-    """A signal ends the relay once the target has all that had arrived by then."""
+    """A signal ends the relay after it has passed on all datagrams that had arrived."""
     with relayed() as (server, there), contextlib.ExitStack() as stack:
         port = server.port
         client(stack, port).send(b"it serves")
@@ -360,7 +360,7 @@ def test_what_has_come_is_passed_on_at_the_end() -> None:
 
 
 def test_a_command() -> None:
-    """COMMAND is told where, and its exit code is the relay's; --for ends with 0."""
+    """COMMAND gets the address, and its exit code is returned; --for ends with 0, --accept-timeout with 28."""
     code = (
         "import os, socket; s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM);"
         "s.sendto(b'hi', (os.environ['NETKIT_HOST'], int(os.environ['NETKIT_PORT']))); s.close();"
@@ -373,7 +373,7 @@ def test_a_command() -> None:
         assert netkit("relay", "--udp", HERE, address(there), "-q", "--accept-timeout", "50ms").code == 28
 
 
-# -- other people's tools
+# -- other tools
 
 
 @pytest.mark.ipv6
@@ -392,7 +392,7 @@ def test_a_name_server_behind_it() -> None:
 
 
 def test_their_clients() -> None:
-    """nc and socat at the same time, at a netkit that answers, each get their own."""
+    """nc and socat are served at the same time, each with its own replies."""
     with (
         running("udp-serve", HERE, "--output", "none", "--reply-with", "upper") as there,
         running("relay", "--udp", HERE, f"127.0.0.1:{there.port}") as server,
@@ -411,7 +411,7 @@ def test_their_clients() -> None:
 
 
 def test_silent_clients_cost_no_memory() -> None:
-    """What a client sent, and what it got, is not kept for as long as it may come back."""
+    """The relay does not keep buffers for clients that are silent."""
     with relayed(real=True) as (server, there), contextlib.ExitStack() as stack:
         port = server.port
         before = 0

@@ -1,4 +1,4 @@
-"""The servers as their users meet them: where they listen, what they tell, and when they stop."""
+"""What all servers share: where they listen, what they print, COMMAND, and when they stop."""
 
 import json
 import os
@@ -36,7 +36,7 @@ def listening(port: int) -> set[str]:
 @pytest.mark.fault("default of binding")
 @pytest.mark.parametrize("name", SERVERS)
 def test_bare_port_is_loopback_alone(name: str) -> None:
-    """A PORT without a host is for this machine, in both families, on one number; 0 says the real one."""
+    """A PORT without a host is on loopback only, in both families with the same number; 0 takes a free one."""
     with running(name, "0") as server:
         first = int(server.line(rf"^netkit {name}: listening on 127\.0\.0\.1:(\d+)$")[1])
         second = int(server.line(rf"^netkit {name}: listening on \[::1\]:(\d+)$")[1])
@@ -47,7 +47,7 @@ def test_bare_port_is_loopback_alone(name: str) -> None:
 @pytest.mark.ipv6
 @pytest.mark.fault("default of binding")
 def test_colon_port_is_every_interface() -> None:
-    """:PORT takes IPv4 and IPv6 on one number, as two sockets that do not share a family."""
+    """:PORT is on all interfaces, with one socket for IPv4 and one for IPv6 on the same number."""
     with running("echo", ":0") as server:
         first = int(server.line(r"listening on 0\.0\.0\.0:(\d+)$")[1])
         assert int(server.line(r"listening on \[::\]:(\d+)$")[1]) == first
@@ -67,17 +67,17 @@ def test_colon_port_is_every_interface() -> None:
     ],
 )
 def test_one_family_or_one_host(address: list[str], bound: set[str]) -> None:
-    """-4, -6 and a host narrow what is bound."""
+    """-4, -6 and a host limit the addresses to listen on."""
     with running("echo", *address) as server:
         assert listening(server.port) == bound
 
 
-# -- what they tell
+# -- what they print
 
 
 @pytest.mark.parametrize("name", SERVERS)
 def test_port_file_appears_whole_and_goes(name: str, tmp_path: Path) -> None:
-    """--port-file is there when netkit listens, holds the number, and is removed at the end."""
+    """--port-file is complete when the server is ready, and removed at its end."""
     path = tmp_path / "port"
     with running(name, "0", "--port-file", str(path), "--", sys.executable, "-c", WAIT_FOR_END) as server:
         server.line("started")
@@ -91,12 +91,12 @@ WAIT_FOR_END = "import sys; print('started', file=sys.stderr, flush=True); sys.s
 
 
 def server_port(said: list[str]) -> int:
-    """Return the port from lines that were already read."""
+    """Return the port in the first line of stderr."""
     return int(said[0].rpartition(":")[2])
 
 
 def test_port_file_of_another_server_stays(tmp_path: Path) -> None:
-    """Only the file that this server made is removed."""
+    """--port-file is not removed if another server has replaced it."""
     path = tmp_path / "port"
     with running("echo", "0", "--port-file", str(path)) as server:
         assert server.port
@@ -112,7 +112,7 @@ def _written(path: Path, text: str) -> Path:
 
 
 def test_port_file_that_cannot_be_written_is_23(tmp_path: Path) -> None:
-    """Nothing is served without the file that was asked for."""
+    """A port file that cannot be written is 23."""
     done = netkit("echo", "0", "-q", "--port-file", str(tmp_path / "no" / "port"))
     assert done.code == 23
     done = netkit("echo", "0", "--port-file", str(tmp_path))
@@ -123,7 +123,7 @@ def test_port_file_that_cannot_be_written_is_23(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", ["fifo", "socket", "link to a device"])
 def test_port_file_replaces_nothing_but_files(kind: str, tmp_path: Path) -> None:
-    """A device, a FIFO or a socket that somebody names by mistake is still there afterwards."""
+    """--port-file refuses a device, a FIFO or a socket, and leaves it as it is."""
     path = tmp_path / "port"
     with socket.socket(socket.AF_UNIX) as sock:
         make = {"fifo": os.mkfifo, "socket": lambda path: sock.bind(str(path))}
@@ -136,7 +136,7 @@ def test_port_file_replaces_nothing_but_files(kind: str, tmp_path: Path) -> None
 
 
 def test_print_port_is_the_first_line_of_stdout() -> None:
-    """--print-port gives the number to a script, and the payload follows."""
+    """--print-port prints the port as the first line of stdout, before the payload."""
     with running("listen", "0", "-q", "--print-port") as server:
         port = int(server.out.readline())
         exchange(port, b"payload")
@@ -144,14 +144,14 @@ def test_print_port_is_the_first_line_of_stdout() -> None:
 
 
 def test_quiet_server_says_nothing() -> None:
-    """-q hides the ready lines."""
+    """-q hides the lines that say where it listens."""
     with running("echo", "0", "-q", "--print-port", "--once") as server:
         assert exchange(int(server.out.readline()), b"x") == b"x"
         assert server.finish() == Finished(0, b"", "")
 
 
 def test_verbose_server_names_its_clients() -> None:
-    """-v says who came and what they moved."""
+    """-v prints each client's address and its byte counts."""
     with running("upper", "0", "--once", "-v") as server:
         exchange(server.port, b"abc")
         name = server.line(r"connection from (127\.0\.0\.1:\d+)$")[1]
@@ -163,7 +163,7 @@ def test_verbose_server_names_its_clients() -> None:
 
 
 def test_echo_answers_at_once() -> None:
-    """No byte waits for a newline or for the client's end."""
+    """Answers do not wait for a newline or for the client's end."""
     with running("upper", "0") as server, socket.create_connection(("127.0.0.1", server.port)) as client:
         for byte in b"abc":
             client.sendall(bytes([byte]))
@@ -171,7 +171,7 @@ def test_echo_answers_at_once() -> None:
 
 
 def test_once_and_max_clients_end_with_0() -> None:
-    """A server for N clients serves them, refuses the next and exits 0, whatever the clients did."""
+    """With --max-clients N a server serves N clients, refuses the next and exits with 0, even if one resets."""
     with running("echo", "0", "--max-clients", "2") as server:
         port = server.port
         with socket.create_connection(("127.0.0.1", port)) as first:
@@ -183,7 +183,7 @@ def test_once_and_max_clients_end_with_0() -> None:
 
 
 def test_idle_timeout_ends_that_client_alone() -> None:
-    """A silent client is reset; the server goes on."""
+    """--idle-timeout resets the idle client, and the server goes on."""
     with running("echo", "0", "--idle-timeout", "200ms", "-v") as server:
         port = server.port
         with socket.create_connection(("127.0.0.1", port)) as idle, pytest.raises(ConnectionResetError):
@@ -194,7 +194,7 @@ def test_idle_timeout_ends_that_client_alone() -> None:
 
 @pytest.mark.parametrize("name", SERVERS)
 def test_nobody_came_is_28(name: str) -> None:
-    """--accept-timeout without a client is a failure that a script sees."""
+    """--accept-timeout without a client is 28."""
     done = netkit(name, "0", "-4", "-q", "--accept-timeout", "100ms")
     assert (done.code, done.out, done.err) == (28, b"", "")
     done = netkit(name, "127.0.0.1:0", "--accept-timeout", "100ms")
@@ -203,12 +203,12 @@ def test_nobody_came_is_28(name: str) -> None:
 
 @pytest.mark.parametrize("name", SERVERS)
 def test_for_ends_with_0(name: str) -> None:
-    """--for stops a server in order, with or without clients."""
+    """--for ends a server with 0."""
     assert netkit(name, "0", "-q", "--for", "100ms") == Finished(0, b"", "")
 
 
 def test_for_resets_what_does_not_end_in_the_drain() -> None:
-    """A client that goes on after the drain sees a reset, never an end that looks whole."""
+    """A client that stays connected after --for is reset."""
     with running("echo", "0", "--for", "100ms") as server:
         with socket.create_connection(("127.0.0.1", server.port)) as client:
             client.sendall(b"x")
@@ -219,7 +219,7 @@ def test_for_resets_what_does_not_end_in_the_drain() -> None:
 
 
 def test_timeout_of_a_server_is_28() -> None:
-    """--timeout is the clock of the whole run, on a server too."""
+    """--timeout ends a server with 28."""
     done = netkit("echo", "0", "--timeout", "100ms")
     assert done.code == 28
     assert done.err.splitlines()[-1] == "netkit echo: cannot finish: time ran out after 100 ms (--timeout)"
@@ -229,7 +229,7 @@ def test_timeout_of_a_server_is_28() -> None:
 
 
 def test_listen_receives_and_sends() -> None:
-    """One client, both ways, whole, and exit 0."""
+    """listen carries data both ways for one client, and exits with 0."""
     data = os.urandom(300_000)
     with running("listen", "0") as server:
         received = []
@@ -246,7 +246,7 @@ def test_listen_receives_and_sends() -> None:
 
 @pytest.mark.ipv6
 def test_second_client_of_listen_is_refused() -> None:
-    """Once its client has come, nobody else is swallowed."""
+    """Once listen has its client, others are refused."""
     with running("listen", "0", "-v") as server:
         port = server.port
         with socket.create_connection(("127.0.0.1", port)) as client:
@@ -264,13 +264,13 @@ def test_second_client_of_listen_is_refused() -> None:
 
 @pytest.mark.parametrize("address", ["0", "unix:@netkit-test-{port}"])
 def test_command_runs_against_the_server(address: str) -> None:
-    """The server lives as long as COMMAND, which finds it in its environment; an abstract socket has no file."""
+    """The server runs as long as COMMAND, which finds its address in NETKIT_ADDRESS."""
     dial = ["sh", "-c", 'echo hi | "$0" -m netkit connect $NETKIT_ADDRESS', sys.executable]
     assert netkit("echo", address.format(port=free_port()), "-q", "--", *dial) == Finished(0, b"hi\n", "")
 
 
 def test_exit_code_of_command_is_ours() -> None:
-    """exit 7 exits 7; a signal is 128+n."""
+    """The exit code of COMMAND is returned, or 128+n for a signal."""
     assert netkit("echo", "0", "-q", "--", "sh", "-c", "exit 7") == Finished(7, b"", "")
     assert netkit("upper", "0", "-q", "--", "sh", "-c", "kill -9 $$") == Finished(137, b"", "")
 
@@ -279,7 +279,7 @@ def test_exit_code_of_command_is_ours() -> None:
     ("address", "host"), [("0", "127.0.0.1"), (":0", "127.0.0.1"), ("[::]:0", "::1"), ("127.0.0.2:0", "127.0.0.2")]
 )
 def test_command_gets_an_address_that_can_be_dialled(address: str, host: str) -> None:
-    """NETKIT_HOST, NETKIT_PORT and NETKIT_ADDRESS fit together, and a wildcard becomes loopback."""
+    """NETKIT_HOST, NETKIT_PORT and NETKIT_ADDRESS agree, and a wildcard address becomes loopback."""
     done = netkit("echo", address, "-q", "--", "sh", "-c", "echo $NETKIT_HOST $NETKIT_PORT $NETKIT_ADDRESS")
     found_host, port, whole = done.out.decode().split()
     assert (done.code, found_host) == (0, host)
@@ -288,26 +288,26 @@ def test_command_gets_an_address_that_can_be_dialled(address: str, host: str) ->
 
 
 def test_command_has_our_stdin() -> None:
-    """What is piped into the server is COMMAND's to read."""
+    """COMMAND inherits stdin."""
     assert netkit("echo", "0", "-q", "--", "cat", input=b"for the command") == Finished(0, b"for the command", "")
 
 
 @pytest.mark.parametrize(("word", "code", "reason"), [("/nonexistent", 127, "no such file"), ("/", 126, "denied")])
 def test_command_that_cannot_run(word: str, code: int, reason: str) -> None:
-    """As a shell says it: 127 where there is none, 126 where it cannot be run."""
+    """A COMMAND that is missing is 127, and one that cannot run 126, as in a shell."""
     done = netkit("echo", "127.0.0.1:0", "--", word)
     assert done.code == code
     assert reason in done.err.splitlines()[-1]
 
 
 def test_command_options_are_its_own() -> None:
-    """Whatever follows the first free -- belongs to COMMAND, another -- included."""
+    """Words after the first ``--`` belong to COMMAND, also another ``--``."""
     done = netkit("echo", "0", "-q", "--", "printf", "%s ", "--", "-v", "--once", "-1")
     assert done == Finished(0, b"-- -v --once -1 ", "")
 
 
 def test_command_ends_with_the_server() -> None:
-    """A signal to the server ends COMMAND too, and leaves no orphan."""
+    """A signal to the server ends COMMAND too."""
     with running("echo", "0", "--", "sh", "-c", "echo $$ >&2; exec cat") as server:
         child = int(server.line(r"^(\d+)$")[1])
         server.signal(signal.SIGTERM)
@@ -334,7 +334,7 @@ def test_unix_socket_is_private_and_goes(tmp_path: Path) -> None:
 
 @pytest.mark.fault("socket file left behind")
 def test_unix_socket_left_by_a_killed_server_is_replaced(tmp_path: Path) -> None:
-    """After SIGKILL the next start works; a live server's path and other files are never taken."""
+    """A socket file of a killed server is replaced; one in use and other files are not."""
     path = tmp_path / "s"
     with running("echo", f"unix:{path}") as server:
         server.line("listening")
@@ -353,7 +353,7 @@ def test_unix_socket_left_by_a_killed_server_is_replaced(tmp_path: Path) -> None
 
 @pytest.mark.parametrize("name, answer", [("echo", b"I got it"), ("upper", b"I GOT IT")])
 def test_a_server_shows_what_it_got(name: str, answer: bytes, tmp_path: Path) -> None:
-    """--hexdump for a person and --log for a program, of both directions."""
+    """--hexdump and --log of echo and upper show both directions."""
     log = tmp_path / "log"
     with running(name, "127.0.0.1:0", "--once", "--hexdump", "--log", str(log)) as server:
         assert exchange(server.port, b"I got it") == answer
@@ -371,7 +371,7 @@ def test_a_server_shows_what_it_got(name: str, answer: bytes, tmp_path: Path) ->
 @pytest.mark.parametrize("name", SERVERS)
 @pytest.mark.parametrize("option", [["--servername", "h"], ["--insecure"]])
 def test_what_a_server_of_tls_has_no_use_for_is_not_offered(name: str, option: list[str]) -> None:
-    """It has the certificate, and asks for no name."""
+    """--servername and --insecure are for clients: servers do not have these options."""
     assert option[0] not in netkit(name, "--help").out.decode()
     done = netkit(name, "tls:127.0.0.1:0", *option)
     assert (done.code, done.err.startswith(f"netkit {name}: no such option {option[0]!r}")) == (2, True)

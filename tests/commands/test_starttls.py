@@ -1,4 +1,4 @@
-"""``--starttls``: with servers as they should be, and with such as should not be."""
+"""``--starttls`` with servers that work and with servers that fail."""
 
 import socket
 import ssl
@@ -30,22 +30,22 @@ HERE = "127.0.0.1"
 
 
 def turns(protocol: str) -> Dialogue:
-    """The dialogue with a client on this machine that knows the server by its address."""
+    """Return the server's dialogue with a local client that uses the server's IP address as its name."""
     return dialogue(protocol, f"[{HERE}]", HERE)
 
 
 def server_of(pki: Pki, protocol: str) -> Callable[[socket.socket], bytes]:
-    """A server that sends back what comes, once it is secured."""
+    """Return a server that echoes data once it is secured."""
     context = pki.server()
     return lambda sock: secured_echo(sock, turns(protocol), context)
 
 
-# -- servers as they should be
+# -- working servers
 
 
 @PROTOCOLS
 def test_connect_talks_after_the_handshake(pki: Pki, protocol: str) -> None:
-    """What is typed goes over TLS, what comes of it is all that is shown, and -v says what it came to."""
+    """Data goes over TLS both ways, nothing of the dialogue is printed, and -v describes the TLS session."""
     with peer(server_of(pki, protocol)) as server:
         words = ("--starttls", protocol, "--cafile", pki.ca, *AT_ONCE)
         done = netkit("connect", server.address, *words, "-v", input=b"secret")
@@ -56,7 +56,7 @@ def test_connect_talks_after_the_handshake(pki: Pki, protocol: str) -> None:
 
 @PROTOCOLS
 def test_a_server_may_speak_byte_by_byte(pki: Pki, protocol: str) -> None:
-    """Each answer is waited for to its end."""
+    """Answers may arrive byte by byte."""
     context = pki.server()
 
     def serve(sock: socket.socket) -> bytes:
@@ -73,7 +73,7 @@ def test_a_server_may_speak_byte_by_byte(pki: Pki, protocol: str) -> None:
 
 @PROTOCOLS
 def test_portcheck_looks_at_the_certificate(pki: Pki, protocol: str) -> None:
-    """The line is that of tls:, with the version and the end of the certificate; --expires applies."""
+    """portcheck reports the TLS version and verifies the certificate, also with --expires."""
     ending = pki.bad("ending")
     context = pki.server(ending)
 
@@ -95,7 +95,7 @@ def test_portcheck_looks_at_the_certificate(pki: Pki, protocol: str) -> None:
 
 @pytest.mark.parametrize("protocol", [name for name in STARTTLS if name != "mysql"])
 def test_a_plain_client_reaches_it_by_a_relay(pki: Pki, protocol: str) -> None:
-    """Where the server speaks first the relay's client is greeted too, by the relay; else only TLS is taken away."""
+    """A relay gives plain clients access to the server, with its own greeting if the server speaks first."""
     greetings = {
         "smtp": b"220 127.0.0.1 ESMTP\r\n",
         "lmtp": b"220 127.0.0.1 LMTP\r\n",
@@ -114,7 +114,7 @@ def test_a_plain_client_reaches_it_by_a_relay(pki: Pki, protocol: str) -> None:
 
 
 def test_both_sides_of_a_relay_may_be_secured(pki: Pki) -> None:
-    """--cert is for its clients then, --cafile for its target."""
+    """Both sides of a relay may use TLS: --cert is for its clients and --cafile for its target."""
     far = ("--starttls", "ldap", "--cafile", pki.ca, *AT_ONCE)
     with (
         peer(server_of(pki, "ldap")) as server,
@@ -125,7 +125,7 @@ def test_both_sides_of_a_relay_may_be_secured(pki: Pki) -> None:
 
 
 def test_over_a_unix_socket(pki: Pki) -> None:
-    """The client has no address then, and the server needs a name."""
+    """Over a unix socket --servername is needed, as there is no host name to verify."""
     address, listener = server_socket("unix")
     context = pki.server()
     results: list[Any] = []
@@ -147,7 +147,7 @@ def test_over_a_unix_socket(pki: Pki) -> None:
 @pytest.mark.ipv6
 @pytest.mark.parametrize("protocol", ["smtp", "xmpp"])
 def test_who_is_called_what(pki: Pki, protocol: str) -> None:
-    """A client says its address, and asks for the name that the certificate is to have."""
+    """The client introduces itself by its address, and asks for the name of --servername."""
     context = pki.server()
     said = dialogue(protocol, "[IPv6:::1]", "localhost")
     with peer(lambda sock: secured_echo(sock, said, context), "::1") as server:
@@ -156,7 +156,7 @@ def test_who_is_called_what(pki: Pki, protocol: str) -> None:
 
 
 def test_a_certificate_that_is_not_acceptable(pki: Pki) -> None:
-    """It is that of a TLS server: 60, and nothing of ours was sent."""
+    """A certificate that is not trusted is 60, and no input is sent."""
     with peer(server_of(pki, "imap")) as server:
         done = sound(netkit("connect", server.address, "--starttls", "imap", input=b"secret"), 60)
         assert isinstance(server.result(), ssl.SSLError)
@@ -164,7 +164,7 @@ def test_a_certificate_that_is_not_acceptable(pki: Pki) -> None:
 
 
 def test_it_goes_behind_the_proxy_header(pki: Pki) -> None:
-    """Whoever relays the connection reads that first, before the server's greeting."""
+    """With --send-proxy the PROXY header comes before the server's greeting."""
     context = pki.server()
 
     def serve(sock: socket.socket) -> bytes:
@@ -180,7 +180,7 @@ def test_it_goes_behind_the_proxy_header(pki: Pki) -> None:
         assert server.result().startswith(b"PROXY TCP4 ")
 
 
-# -- servers as they should not be
+# -- failing servers
 
 NOT_OFFERED = {
     **dict.fromkeys(("smtp", "lmtp"), ((b"220 hi\r\n", b"?HLO [127.0.0.1]\r\n"), (b"250 mail\r\n", b""))),
@@ -195,7 +195,7 @@ NOT_OFFERED = {
     "postgres": (turns("postgres")[0], (b"N", b"")),
     "mysql": ((mysql_greeting(0xF7FF), b""),),
 }
-# What each says in place of its go-ahead, or first of all; and the words of it that a person gets.
+# For each protocol a refusal, in place of the go-ahead or of the greeting, and the reason that netkit prints for it.
 REFUSALS = {
     **dict.fromkeys(("smtp", "lmtp"), (b"454 no TLS \x1b[31m\r\n", r"it refused STARTTLS: 454 no TLS \x1b[31m")),
     "imap": (b"b NO \x1b later\r\n", r"it refused STARTTLS: b NO \x1b later"),
@@ -217,7 +217,7 @@ STRAY = {"ldap": ldap_response(0), "xmpp": b"<success/>", "postgres": b"S", "mys
 
 
 def outcome(protocol: str, serve: Callable[[socket.socket], Any], *options: str) -> tuple[Finished, Any]:
-    """What comes of a server that does this, and what that returned."""
+    """Run connect with a server that does this; return how it failed, and what the server returned."""
     with peer(serve) as server:
         done = netkit("connect", server.address, "--starttls", protocol, *options, input=b"secret")
         begin = f"netkit connect: cannot secure the connection to {server.address}: "
@@ -227,14 +227,14 @@ def outcome(protocol: str, serve: Callable[[socket.socket], Any], *options: str)
 
 
 def until_the_last(protocol: str) -> tuple[Dialogue, bytes]:
-    """The dialogue up to the go-ahead, and that."""
+    """Return the dialogue before the go-ahead, and the go-ahead itself."""
     *before, (last, _) = turns(protocol)
     return tuple(before), last
 
 
 @PROTOCOLS
 def test_an_answer_behind_the_go_ahead(protocol: str) -> None:
-    """Whoever can write to the plain connection could have put it there. Nothing of TLS is sent."""
+    """Plain text right after the go-ahead is refused before the ClientHello, as an attacker may have injected it."""
     before, last = until_the_last(protocol)
 
     def serve(sock: socket.socket) -> bytes:
@@ -251,7 +251,7 @@ def test_an_answer_behind_the_go_ahead(protocol: str) -> None:
 
 @PROTOCOLS
 def test_an_answer_in_place_of_the_handshake(protocol: str) -> None:
-    """It may come when the first record of TLS is on its way, and is the same; nothing of the input is sent."""
+    """Plain text in place of the TLS handshake is refused too, and no input is sent."""
 
     def serve(sock: socket.socket) -> bytes:
         speak(sock, turns(protocol))
@@ -266,7 +266,7 @@ def test_an_answer_in_place_of_the_handshake(protocol: str) -> None:
 
 @PROTOCOLS
 def test_a_server_that_does_not_offer_it(protocol: str) -> None:
-    """8, before anything of TLS or of the input is sent."""
+    """A server without STARTTLS is 8, before the ClientHello or any input is sent."""
 
     def serve(sock: socket.socket) -> bytes:
         for ours, theirs in NOT_OFFERED[protocol]:
@@ -282,7 +282,7 @@ def test_a_server_that_does_not_offer_it(protocol: str) -> None:
 
 @PROTOCOLS
 def test_a_server_that_refuses(protocol: str) -> None:
-    """Its own words are said, with what a terminal might obey made visible."""
+    """The server's refusal is in the message, with control characters escaped."""
     before, _ = until_the_last(protocol)
     said, words = REFUSALS[protocol]
 
@@ -297,20 +297,20 @@ def test_a_server_that_refuses(protocol: str) -> None:
 
 @PROTOCOLS
 def test_a_server_that_stalls(protocol: str) -> None:
-    """-w bounds the dialogue too."""
+    """-w also limits the time of the dialogue."""
     before, last = until_the_last(protocol)
 
     def serve(sock: socket.socket) -> None:
         speak(sock, [*before, (last[:-1], b"")])
         outlast(sock)
 
-    done, _ = outcome(protocol, serve, "-w", "500ms")  # for what comes before, on any machine
+    done, _ = outcome(protocol, serve, "-w", "500ms")  # long enough for the dialogue before, on any machine
     assert (done.code, done.err) == (28, "no answer within 500 ms (127.0.0.1)")
 
 
 @PROTOCOLS
 def test_a_server_that_ends(protocol: str) -> None:
-    """Within its answer, or before it said anything: 8."""
+    """A server that ends before TLS has begun is 8."""
     before, last = until_the_last(protocol)
     for said in ([], [*before, (last[:-1], b"")]):
 
@@ -325,7 +325,7 @@ def test_a_server_that_ends(protocol: str) -> None:
 
 @PROTOCOLS
 def test_a_server_that_floods(protocol: str) -> None:
-    """An answer without an end is not kept for ever."""
+    """Only a limited amount of an endless answer is read."""
 
     def serve(sock: socket.socket) -> None:
         sock.sendall(ENDLESS.get(protocol, b"220-"))
@@ -340,7 +340,7 @@ def test_a_server_that_floods(protocol: str) -> None:
 
 @PROTOCOLS
 def test_a_server_of_another_kind(protocol: str) -> None:
-    """A web server's words are said as they came."""
+    """The answer of a server of another protocol is in the message, escaped."""
     other = b"HTTP/1.1 400 Bad \x1b Request\r\n\r\n"
 
     def serve(sock: socket.socket) -> bytes:
@@ -353,7 +353,7 @@ def test_a_server_of_another_kind(protocol: str) -> None:
 
 
 def test_a_server_that_resets() -> None:
-    """It is a reset while receiving, as everywhere."""
+    """A reset during the dialogue is 56."""
     with peer(reset) as server:
         done = netkit("connect", server.address, "--starttls", "smtp")
         sound(done, 56)
@@ -361,7 +361,7 @@ def test_a_server_that_resets() -> None:
 
 
 def test_portcheck_says_why() -> None:
-    """The port is open, and not as wanted."""
+    """portcheck reports the port as open, with the reason why TLS is not possible."""
     with peer(lambda sock: speak(sock, NOT_OFFERED["postgres"])) as server:
         done = netkit("portcheck", server.address, "--starttls", "postgres")
     assert done.code == 8, done
@@ -369,7 +369,7 @@ def test_portcheck_says_why() -> None:
 
 
 def test_a_relay_resets_the_client_of_a_server_that_refuses() -> None:
-    """And says why, on one line."""
+    """If the target refuses STARTTLS, a relay resets its client, and one line says why."""
 
     def serve(sock: socket.socket) -> None:
         speak(sock, [(b"554 no\r\n", b"")])
@@ -402,6 +402,6 @@ def test_a_relay_resets_the_client_of_a_server_that_refuses() -> None:
     ],
 )
 def test_what_does_not_go_together(words: str, message: str) -> None:
-    """2, and nobody is connected to."""
+    """Options that do not go together are exit code 2."""
     done = netkit(*words.split())
     assert done.code == 2 and message in done.err, done
