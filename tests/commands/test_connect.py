@@ -1,4 +1,4 @@
-"""``netkit connect`` as its users meet it: how a conversation ends, what is sent, and what the exit code says."""
+"""``netkit connect`` from the command line: how it ends, what it sends, addresses, clocks and messages."""
 
 import os
 import re
@@ -22,7 +22,7 @@ BIG = 20_000_000
 
 @pytest.mark.fault("late answer")
 def test_answer_that_comes_after_our_end_is_read() -> None:
-    """A server that answers only once our input has ended gets its end, and we get the answer."""
+    """An answer that the server only sends after our end is received."""
 
     def count(sock: socket.socket) -> None:
         sock.sendall(b"GOT %d\n" % len(read_all(sock)))
@@ -34,7 +34,7 @@ def test_answer_that_comes_after_our_end_is_read() -> None:
 @pytest.mark.fault("peer ends while input is open")
 @pytest.mark.parametrize(("options", "grace"), [([], "500 ms"), (["--grace", "100ms"], "100 ms"), (["--grace=0"], "")])
 def test_server_ends_while_input_is_open_and_idle(options: list[str], grace: str) -> None:
-    """We leave by ourselves, with 0, once the grace is over: half a second unless another is given."""
+    """After the server's end connect waits for input half a second, or for --grace, and exits with 0."""
     with peer(lambda sock: sock.sendall(b"bye\n")) as there, running("connect", there.address, "-v", *options) as ours:
         assert ours.read_all() == b"bye\n"
         if grace:
@@ -44,7 +44,7 @@ def test_server_ends_while_input_is_open_and_idle(options: list[str], grace: str
 
 
 def test_server_half_closes_while_20_mb_are_still_to_come() -> None:
-    """Everything is delivered to a server that ended its own direction first."""
+    """A server that has ended its direction still gets all data."""
     data = os.urandom(BIG)
 
     def half_close(sock: socket.socket) -> str:
@@ -58,7 +58,7 @@ def test_server_half_closes_while_20_mb_are_still_to_come() -> None:
 
 
 def test_server_half_closes_and_slow_input_still_arrives() -> None:
-    """Input that comes in pieces is not idle, so grace never ends it."""
+    """Input that keeps coming is not idle, so --grace does not end it."""
     go = threading.Semaphore(0)
 
     def half_close(sock: socket.socket) -> int:
@@ -78,7 +78,7 @@ def test_server_half_closes_and_slow_input_still_arrives() -> None:
 
 
 def test_stdout_ends_with_the_servers_end_while_we_still_send() -> None:
-    """What reads our stdout goes on as soon as the server has ended."""
+    """Stdout is closed as soon as the server has ended, while connect still sends."""
 
     def half_close(sock: socket.socket) -> bytes:
         sock.sendall(b"answer")
@@ -94,7 +94,7 @@ def test_stdout_ends_with_the_servers_end_while_we_still_send() -> None:
 
 @pytest.mark.parametrize("option", ["--no-shutdown", "--recv-only"])
 def test_our_direction_stays_open(option: str) -> None:
-    """The end of input is not sent, or not even read, and we leave when the server ends."""
+    """With --no-shutdown the end of stdin is not sent, and with --recv-only stdin is not read."""
     address, listener = server_socket("connect")
     read, write = os.pipe()
     with (
@@ -113,11 +113,11 @@ def test_our_direction_stays_open(option: str) -> None:
         server.shutdown(socket.SHUT_WR)
         assert process.read_all() == b"answer"
         assert process.finish() == Finished(0, b"", "")
-        assert stdin.read() == (b"hi" if option == "--recv-only" else b"")  # for whoever reads it next
+        assert stdin.read() == (b"hi" if option == "--recv-only" else b"")  # still there for the next reader
 
 
 def test_send_only_leaves_once_all_is_acknowledged() -> None:
-    """A server that never ends does not hold --send-only, and what it says is not shown."""
+    """--send-only exits once all data is acknowledged, prints nothing, and does not wait for the server's end."""
     got = []
 
     def hold(sock: socket.socket) -> None:
@@ -145,14 +145,14 @@ def test_send_only_leaves_once_all_is_acknowledged() -> None:
     ],
 )
 def test_what_is_sent(options: list[str], typed: bytes, wanted: bytes) -> None:
-    """--send and --send-hex take stdin's place; --crlf changes lone line ends alone."""
+    """--send and --send-hex replace stdin; --crlf changes LF, but not CR LF."""
     with peer(read_all) as server:
         assert netkit("connect", server.address, *options, input=typed) == Finished(0, b"", "")
         assert server.result() == wanted
 
 
 def test_partial_line_goes_out_at_once() -> None:
-    """Bytes are forwarded as they come, both ways, without waiting for a newline."""
+    """Bytes are passed on both ways at once, without waiting for a newline."""
 
     def answer(sock: socket.socket) -> None:
         assert sock.recv(100) == b"no newline"
@@ -175,7 +175,7 @@ def test_partial_line_goes_out_at_once() -> None:
     ["127.0.0.1:{p}", "127.0.0.1 {p}", "localhost {p}", ":{p}", "LOCALHOST:{p}", "[::ffff:127.0.0.1]:{p}"],
 )
 def test_every_form_of_an_address_connects(form: str) -> None:
-    """One word or two, name or number, or this machine."""
+    """An address may be one word or two, with a name or a number, or only a port."""
     with peer(read_all) as server:
         assert netkit("connect", *form.format(p=server.port).split(), input=b"x").code == 0
         assert server.result() == b"x"
@@ -185,7 +185,7 @@ def test_every_form_of_an_address_connects(form: str) -> None:
 @pytest.mark.fault("brackets")
 @pytest.mark.parametrize("form", ["[::1]:{p}", "::1 {p}", "[::1] {p}", "-6 :{p}"])
 def test_every_form_of_an_ipv6_address_connects(form: str) -> None:
-    """With brackets or without, with a zone, or as the only family wanted."""
+    """IPv6 addresses work with brackets and, as two words, without; -6 selects the family."""
     with peer(read_all, host="::1") as server:
         assert netkit("connect", *form.format(p=server.port).split(), input=b"x").code == 0
         assert server.result() == b"x"
@@ -193,14 +193,14 @@ def test_every_form_of_an_ipv6_address_connects(form: str) -> None:
 
 @pytest.mark.fault("name of a service for a port")
 def test_service_name_is_a_port() -> None:
-    """A name from the services table is looked up, and the failure names the number."""
+    """A port may be a service name, and messages have its number."""
     done = netkit("connect", "127.0.0.1", "tcpmux")
     assert done.code == 7
     assert "cannot connect to 127.0.0.1:1: connection refused" in done.err
 
 
 def test_relative_unix_path_and_abstract_name(tmp_path: Path) -> None:
-    """unix:PATH may be relative, and unix:@NAME has no file."""
+    """unix:PATH may be relative, and unix:@NAME is an abstract socket."""
     name = f"netkit-test-{os.getpid()}"
     for address, bound in (("unix:sock", str(tmp_path / "sock")), (f"unix:@{name}", f"\0{name}")):
         with socket.socket(socket.AF_UNIX) as listener:
@@ -217,7 +217,7 @@ def test_relative_unix_path_and_abstract_name(tmp_path: Path) -> None:
 
 
 def test_source_is_our_end() -> None:
-    """--source chooses address and port that the peer sees."""
+    """--source sets our address and port."""
     port = free_port()
     with peer(lambda sock: sock.getpeername()) as server:
         assert netkit("connect", server.address, "--source", f"127.0.0.9:{port}").code == 0
@@ -228,7 +228,7 @@ def test_source_is_our_end() -> None:
 
 
 def test_wait_connects_once_the_server_is_there(tmp_path: Path) -> None:
-    """--wait keeps trying while nobody listens."""
+    """--wait tries again until the server listens."""
     path = tmp_path / "late.sock"
     with running("connect", f"unix:{path}", "--wait", "20s", "-vv") as process:
         process.line("again in")
@@ -242,7 +242,7 @@ def test_wait_connects_once_the_server_is_there(tmp_path: Path) -> None:
 
 
 def test_wait_ends_with_28_and_the_last_reason() -> None:
-    """What was wrong at the last try is what is said."""
+    """When --wait expires the exit code is 28, with the last reason."""
     done = netkit("connect", f"127.0.0.1:{free_port()}", "--wait", "100ms")
     assert done.code == 28
     # The last try may have had no time left for an answer.
@@ -252,21 +252,21 @@ def test_wait_ends_with_28_and_the_last_reason() -> None:
 @pytest.mark.ipv6
 @pytest.mark.fault("dead first address")
 def test_dead_first_address_costs_a_quarter_of_a_second() -> None:
-    """Where ::1 drops our SYN and 127.0.0.1 answers, the second is tried 250 ms after the first, and wins."""
+    """If ::1 does not answer, 127.0.0.1 is tried 250 ms later and used (Happy Eyeballs)."""
     port = free_port()
     with peer(read_all, port=port), full_backlog("::1", port), running("connect", f":{port}", "-vv") as process:
         process.line("trying ::1$")
         process.line("trying 127.0.0.1$")
         found = process.line(r"connected to 127\.0\.0\.1:\d+ from \S+ after (\d+) ms")
-        assert 250 <= int(found[1]) < 10_000  # in line, it would have cost the 10 s of -w
+        assert 250 <= int(found[1]) < 10_000  # one after the other would take the 10 s of -w
         assert process.finish().code == 0
 
 
-# -- what is said
+# -- messages
 
 
 def test_verbose_says_what_happened() -> None:
-    """-vv names every address tried and the sum at the end; stdout has the payload alone."""
+    """-vv prints each address tried and the totals; stdout has only the payload."""
     with peer(lambda sock: sock.sendall(b"x" * 2048)) as server:
         done = netkit("connect", server.address, "-vv")
     assert done.out == b"x" * 2048
@@ -279,14 +279,14 @@ def test_verbose_says_what_happened() -> None:
 
 @pytest.mark.ipv6
 def test_failure_on_several_addresses_names_each() -> None:
-    """When localhost refuses in both families, both are named."""
+    """If both addresses of localhost refuse, the message has both."""
     done = netkit("connect", f":{free_port()}")
     assert done.code == 7
     assert "(::1, 127.0.0.1, after " in done.err
 
 
 def test_shell_pipeline_with_listen(tmp_path: Path) -> None:
-    """The pipeline of every tutorial: one side listens into a file, the other sends one."""
+    """The usual pipeline: one side listens and writes a file, the other sends one."""
     source, target = tmp_path / "source", tmp_path / "target"
     source.write_bytes(os.urandom(300_000))
     command = (

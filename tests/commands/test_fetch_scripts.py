@@ -1,4 +1,4 @@
-"""fetch as scripts use it: bodies from files, further tries, several URLs, users, and where the time went."""
+"""fetch in scripts: bodies from files, retries, several URLs, users, and timings."""
 
 import base64
 import json
@@ -23,14 +23,14 @@ LONG_AGO = "Fri, 20 Nov 2020 12:00:00 GMT"
 
 
 def told(*args: str, **popen: object) -> str:
-    """Run fetch to its good end, and return what it said."""
+    """Run fetch, which has to succeed, and return its stderr."""
     done = netkit("fetch", *args, **popen)  # type: ignore[arg-type]
     assert (done.code, done.out) == (0, b"done")
     return done.err
 
 
 def asked(web: Site) -> list[str]:
-    """The first lines of the requests."""
+    """Return the first lines of the requests."""
     return [got.line.removesuffix(" HTTP/1.1") for got in web.got]
 
 
@@ -39,7 +39,7 @@ def asked(web: Site) -> list[str]:
 
 @pytest.mark.parametrize("size", [0, len(DATA)])
 def test_a_file_is_sent_as_it_is(tmp_path: Path, size: int) -> None:
-    """A file goes with its length, and so does a file on stdin from where it stands; a pipe goes in chunks."""
+    """A file, also as stdin from its current position, is sent with Content-Length, and a pipe in chunks."""
     data = DATA[:size]
     (tmp_path / "file").write_bytes(data)
     with site(DONE, DONE, DONE) as web:
@@ -60,7 +60,7 @@ def test_a_file_is_sent_as_it_is(tmp_path: Path, size: int) -> None:
 
 
 def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
-    """A file that is not there, and a folder, are 26; nobody is asked."""
+    """A missing file or a folder as body is 26, and nothing connects."""
     with site() as web:
         for name in ("none", "."):
             assert (
@@ -70,9 +70,9 @@ def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
 
 
 def test_a_file_that_shrinks_while_it_is_sent(tmp_path: Path) -> None:
-    """It is 26, and a reset: what the server got must not look whole."""
+    """A body that shrinks while it is sent is 26 and a reset, so that the server does not take it as complete."""
     file = tmp_path / "file"
-    file.write_bytes(bytes(16 << 20))  # more than sockets hold
+    file.write_bytes(bytes(16 << 20))  # more than socket buffers hold
 
     def shrink(sock: socket.socket) -> bytes:
         assert sock.recv(1) == b"P"
@@ -86,7 +86,7 @@ def test_a_file_that_shrinks_while_it_is_sent(tmp_path: Path) -> None:
 
 
 def test_a_name_behind_an_at_is_no_body(tmp_path: Path) -> None:
-    """``--data @FILE`` names the option for files, where there is such a file; any other text is one."""
+    """``--data @FILE`` is a mistake if the file exists, and names --data-file; other text after @ is sent."""
     (tmp_path / "body.txt").write_text("text")
     with site(DONE) as web:
         done = fetch(web.url, "--data", "@body.txt", code=2, cwd=tmp_path)
@@ -97,7 +97,7 @@ def test_a_name_behind_an_at_is_no_body(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("stays", [True, False])
 def test_an_answer_before_the_end_of_a_pipe(stays: bool) -> None:
-    """A server that answers while our input is still open gets no more of it, and it is 55, with what it answered."""
+    """If the server answers before a pipe has ended, the rest is not sent, and the exit code is 55."""
     go = threading.Event()
 
     def refuse(sock: socket.socket) -> None:
@@ -118,7 +118,7 @@ def test_an_answer_before_the_end_of_a_pipe(stays: bool) -> None:
 
 @pytest.mark.parametrize("kind", ["file", "pipe"])
 def test_a_body_that_is_redirected(tmp_path: Path, kind: str) -> None:
-    """307 sends a file once more; what came from a pipe is gone, and that is 26."""
+    """A 307 redirect sends a file again; a pipe cannot be read again, which is 26."""
     (tmp_path / "file").write_bytes(b"hello")
     with site(answer(status="307 Temporary Redirect", Location="/there"), DONE) as web:
         if kind == "file":
@@ -128,21 +128,21 @@ def test_a_body_that_is_redirected(tmp_path: Path, kind: str) -> None:
     assert [got.body for got in web.got] == [b"hello"] * (2 if kind == "file" else 1)
 
 
-# -- further tries
+# -- retries
 
 
 @pytest.mark.parametrize(
     "fields", [{"Retry_After": "0"}, {"Retry_After": LONG_AGO}, {"Retry_After": LONG_AGO, "Date": LONG_AGO}]
 )
 def test_a_busy_server_is_asked_again(fields: dict[str, str]) -> None:
-    """What a server says while it cannot answer is not written; it is asked again when it says, by one connection."""
+    """A busy answer (503, 429) is not written; the request is repeated as Retry-After says, on the same connection."""
     with site(answer(b"busy", BUSY, **fields), answer(b"wait", "429 Too Many Requests", **fields), DONE) as web:
         assert fetch(web.url, "--retry", "2").out == b"done"
     assert (len(web.got), web.connections) == (3, 1)
 
 
 def test_tries_come_to_an_end() -> None:
-    """After so many tries the answer is the answer; a server that wants more time than there is gets no other try."""
+    """After the last retry the answer counts; if Retry-After is later than --wait allows, there is no retry."""
     with site(
         SOON, SOON, SOON, SOON, answer(b"", BUSY, Retry_After="7200"), answer(b"", BUSY, Retry_After="60")
     ) as web:
@@ -156,7 +156,7 @@ def test_tries_come_to_an_end() -> None:
 
 
 def test_a_server_that_comes_later() -> None:
-    """A port that nothing listens on yet is tried again, whatever is to be sent, a pipe too."""
+    """--wait retries a refused connection, also with a body from a pipe."""
     port = free_port()
     url = f"http://127.0.0.1:{port}/"
     with running("fetch", url, "--wait", "20s", "--data-file", "-", "-vv") as process:
@@ -177,7 +177,7 @@ def test_a_server_that_comes_later() -> None:
     ],
 )
 def test_a_server_that_leaves_without_a_word(options: tuple[str, ...], tries: int) -> None:
-    """What may be asked twice is, after a reset too; a POST is not, nor what came from a pipe."""
+    """If the connection ends without an answer, the request is repeated, but not a POST or a body from a pipe."""
     with site(reset if tries == 1 else hang_up, DONE) as web:
         done = netkit("fetch", web.url, *options, input=b"x")
     assert len(web.got) == tries
@@ -189,7 +189,7 @@ def hang_up(sock: socket.socket) -> None:
 
 
 def test_a_silent_server_has_no_more_time_than_there_is() -> None:
-    """--wait bounds the time for an answer as well."""
+    """--wait also limits the time for an answer."""
     with site(read_all) as web:
         assert "no answer came after 300 ms" in fetch(web.url, "--wait", "300ms", code=28).err
 
@@ -198,7 +198,7 @@ def test_a_silent_server_has_no_more_time_than_there_is() -> None:
 
 
 def test_one_connection_for_several_urls(tmp_path: Path) -> None:
-    """URLs of one server come over one connection, redirects too, until that says that it is closed."""
+    """URLs of one server share a connection, also after redirects, until the server closes it."""
     moved = answer(b"moved", "302 Found", Location="/d")
     with site(answer(b"a"), answer(b"b", Connection="close"), moved, answer(b"d"), answer(b"e")) as web:
         done = fetch(*(f"{web.url}/{name}" for name in "abce"))
@@ -209,21 +209,21 @@ def test_one_connection_for_several_urls(tmp_path: Path) -> None:
 
 
 def test_a_connection_that_ends_as_it_is_used_again() -> None:
-    """A server may end a connection at any moment: what may be asked twice is asked over another one."""
+    """If the server ends a reused connection, the request is repeated on a new one."""
     with site(answer(b"a"), hang_up, answer(b"b")) as web:
         assert fetch(f"{web.url}/a", f"{web.url}/b").out == b"ab"
     assert [got.connection for got in web.got] == [1, 1, 2]
 
 
 def test_several_posts_have_connections_of_their_own() -> None:
-    """A POST is not sent where nobody could know whether it came."""
+    """Each POST has its own connection, as it could not be repeated."""
     with site(DONE, DONE) as web:
         fetch(web.url, web.url, "--data", "x")
     assert [got.connection for got in web.got] == [1, 2]
 
 
 def test_one_of_several_fails(tmp_path: Path) -> None:
-    """The others come all the same; each failure is a line, and the code is the first that is outside, or the worst."""
+    """If one URL fails, the others are still fetched; each failure is one line, and the exit code is one of theirs."""
     short = b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nshort"
 
     def cut(sock: socket.socket) -> None:
@@ -239,19 +239,19 @@ def test_one_of_several_fails(tmp_path: Path) -> None:
 
 
 def test_files_have_the_names_of_urls(tmp_path: Path) -> None:
-    """-O writes each to the last part of its path, as it was typed, without the query."""
+    """-O names each file after the last part of the path as given, without the query."""
     with site(answer(b"one"), answer(b"two")) as web:
         fetch(f"{web.url}/x/one%20file?q=a/b", f"{web.url}/two", "-O", cwd=tmp_path)
         assert "two: it exists" in fetch(f"{web.url}/two", "-O", code=23, cwd=tmp_path).err
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {"one%20file": b"one", "two": b"two"}
 
 
-# -- users, names and addresses
+# -- users and names
 
 
 @pytest.mark.fault("secrets in messages")
 def test_a_user_is_for_one_host() -> None:
-    """--user is for the origin that was typed, and is not told; a password may be in the environment."""
+    """--user is only sent to the host of the URL and is not printed; the password may come from the environment."""
     with site(DONE) as other, site(answer(status="302 Found", Location=f"{other.url}/")) as web:
         said = told(web.url, "-u", "someone:se:cret/é", "-vv")
         assert "cret" not in said
@@ -264,7 +264,7 @@ def test_a_user_is_for_one_host() -> None:
 
 
 def test_a_name_is_where_it_is_said_to_be() -> None:
-    """--resolve takes the place of the look-up for that name and port, with -n too; the Host is the URL's."""
+    """--resolve replaces the look-up of that name and port, also with -n; Host stays that of the URL."""
     with site(DONE) as web:
         said = told(f"http://web.test:{web.port}/", "--resolve", f"WEB.test:{web.port}:127.0.0.1", "-n", "-v")
     assert web.got[0].fields["host"] == f"web.test:{web.port}"
@@ -273,16 +273,16 @@ def test_a_name_is_where_it_is_said_to_be() -> None:
 
 
 def test_a_proxy_of_the_environment_has_names_of_its_own() -> None:
-    """Where the environment's proxy connects, --resolve cannot apply: 2."""
+    """--resolve does not go with a proxy of the environment, which looks names up itself (2)."""
     env = {**os.environ, "http_proxy": "http://127.0.0.1:1"}
     assert "--proxy ''" in fetch("http://web.test/", "--resolve", "web.test:80:127.0.0.1", env=env, code=2).err
 
 
-# -- where the time went, and what a terminal shows
+# -- timings, and output on a terminal
 
 
 def test_the_time_of_a_fetch() -> None:
-    """-v ends with one line of stages in a pipe; --stats has them in milliseconds."""
+    """-v ends with a line of timings; --stats has them in milliseconds."""
     with site(DONE, DONE) as web:
         url = web.url.replace("127.0.0.1", "localhost")
         last = told(url, "-v", "-4").splitlines()[-1]
@@ -294,7 +294,7 @@ def test_the_time_of_a_fetch() -> None:
 
 
 def test_the_time_of_a_fetch_on_a_terminal() -> None:
-    """On a terminal the stages are drawn to scale."""
+    """On a terminal -v draws the timings as bars."""
     with site(DONE) as web, open(os.devnull, "wb") as null:
         code, shown = on_terminal("fetch", web.url, "-v", stdout=null)
     last = shown.decode().splitlines()[-1]
@@ -307,7 +307,7 @@ def test_the_time_of_a_fetch_on_a_terminal() -> None:
 
 @pytest.mark.parametrize("raw", [False, True])
 def test_binary_data_on_a_terminal(raw: bool) -> None:
-    """Bytes that are no text are refused where a person would see them (23), with what to do; --raw shows them."""
+    """Binary data is not written to a terminal (23), and the message says what to do; --raw writes it."""
     with site(answer(b"\x7fELF\0\0\x1b[2J")) as web:
         code, shown = on_terminal("fetch", web.url, *(["--raw"] if raw else []))
     assert code == (0 if raw else 23)

@@ -1,4 +1,4 @@
-"""Limits, access and patterns, on the servers and on ``connect``."""
+"""Limits, access lists and patterns of servers and of ``connect``."""
 
 import contextlib
 import os
@@ -22,7 +22,7 @@ from tests.support.processes import HERE, settle, tool
 
 @pytest.mark.parametrize("name", ["listen", "echo", "upper"])
 def test_greeting_comes_first_and_names_the_client(name: str) -> None:
-    """Every client is greeted on accept, with its own host and port where the greeting asks for them."""
+    """--greet is sent to each client first; {host} and {port} are the client's."""
     with (
         running(name, "127.0.0.1:0", "--greet", r"hello {host} {port}\n", stdin=subprocess.DEVNULL) as server,
         socket.create_connection(("127.0.0.1", server.port)) as client,
@@ -34,7 +34,7 @@ def test_greeting_comes_first_and_names_the_client(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["echo", "upper"])
 def test_a_prefix_names_the_client(name: str) -> None:
-    """{host} and {port} in front of each line are those of who said it, and {{ is a brace."""
+    """{host} and {port} in --prefix are the client's, and {{ is a literal brace."""
     with (
         running(name, "127.0.0.1:0", "--prefix", r"{{{host} {port}}\t") as server,
         socket.create_connection(("127.0.0.1", server.port)) as client,
@@ -48,7 +48,7 @@ def test_a_prefix_names_the_client(name: str) -> None:
 
 
 def test_chat_server_of_the_lesson() -> None:
-    """echo with a prefix answers line by line, and stops with 0 once somebody says bye."""
+    """echo with --prefix answers line by line, and --until ends it with 0."""
     with running("echo", "0", "--prefix", "You said ", "--until", "bye", "-v") as server:
         port = server.port
         with socket.create_connection(("127.0.0.1", port)) as client, client.makefile("rb") as lines:
@@ -63,7 +63,7 @@ def test_chat_server_of_the_lesson() -> None:
 
 
 def test_pattern_may_span_what_a_client_sends_in_pieces() -> None:
-    """b, y and e one by one say bye too; another client's data is not mixed in."""
+    """--until matches across chunks of one client, but not across clients."""
     with running("upper", "0", "--until", "bye") as server:
         port = server.port
         assert exchange(port, b"by") == b"BY"
@@ -77,7 +77,7 @@ def test_pattern_may_span_what_a_client_sends_in_pieces() -> None:
 
 
 def test_listen_until_ends_with_0() -> None:
-    """The one client's data is kept up to the chunk that matched."""
+    """--until ends listen with 0, and the data up to the match is written."""
     with (
         running("listen", "0", "--until", "END", "--grace", "0") as server,
         socket.create_connection(("127.0.0.1", server.port)) as client,
@@ -89,7 +89,7 @@ def test_listen_until_ends_with_0() -> None:
 
 @pytest.mark.parametrize("options", [[], ["--exec", "cat"]], ids=["stdin", "exec"])
 def test_listen_until_that_does_not_come_is_8(options: list[str]) -> None:
-    """As connect has it: the client ended in good order, but not with what was wanted, and is not reset for it."""
+    """If the client ends without a match, listen is 8, as connect is, and the client is not reset."""
     with running("listen", HERE, "--until", "END", *options) as server:
         client = connect(server.port)
         client.sendall(b"data")
@@ -106,14 +106,14 @@ def test_listen_until_that_does_not_come_is_8(options: list[str]) -> None:
     ("name", "options"), [("listen", ["--keep"]), ("listen", ["--reply", "x"]), ("echo", []), ("upper", [])]
 )
 def test_a_server_does_not_fail_for_what_never_matched(name: str, options: list[str]) -> None:
-    """One for any number of clients ends by its other limit with 0."""
+    """For a server of many clients an unmatched --until is no failure."""
     with running(name, HERE, "--until", "END", "--once", *options) as server:
         assert exchange(server.port, b"data") in (b"", b"x", b"data", b"DATA")
         assert server.finish().code == 0
 
 
 def test_listen_until_sends_our_end_behind_the_answer() -> None:
-    """A client that leaves who half-closes answers before, and the match ends the conversation."""
+    """With --until our end is sent after the match, as a client may drop servers that half-close."""
     with running("listen", HERE, "--until", "imok") as server:
         server.stdin.write(b"ruok")
         server.stdin.close()
@@ -130,7 +130,7 @@ def test_listen_until_sends_our_end_behind_the_answer() -> None:
     ("options", "ends"), [(["--until", "bye"], True), (["--once"], True), (["--for", "1ms"], False)], ids=str
 )
 def test_a_server_that_stops_waits_for_command(options: list[str], ends: bool) -> None:
-    """It has no more clients, and COMMAND's exit code is still its own; --for is a limit for COMMAND too."""
+    """A server that stops at a limit waits for COMMAND and returns its exit code; --for ends COMMAND too."""
     say = "import os, socket; s = socket.create_connection((os.environ['NETKIT_HOST'], int(os.environ['NETKIT_PORT'])))"
     bye = f"{say}; s.sendall(b'bye'); s.shutdown(1); s.recv(9); s.recv(9); print('cleaned up'); exit(7)"
     command = [sys.executable, "-c", bye if ends else "import signal; signal.pause()"]
@@ -148,7 +148,7 @@ def test_a_server_that_stops_waits_for_command(options: list[str], ends: bool) -
     ],
 )
 def test_access_lists(options: list[str], served: str, refused: str) -> None:
-    """Who is not allowed is reset before a byte is served, and does not count as a client."""
+    """A client that is not allowed is reset before any data is sent, and does not count."""
     with running("echo", "127.0.0.1:0", "--once", "-v", *options) as server:
         port = server.port
         assert is_reset(port, source=refused)
@@ -161,14 +161,14 @@ def test_access_lists(options: list[str], served: str, refused: str) -> None:
 
 
 def test_denied_client_does_not_end_the_wait_for_the_first() -> None:
-    """--accept-timeout runs on while strangers come."""
+    """A denied client does not end the wait of --accept-timeout."""
     with running("echo", "127.0.0.1:0", "--deny", "127.0.0.0/8", "--accept-timeout", "300ms") as server:
         assert is_reset(server.port)
         assert server.wait() == 28
 
 
 def test_next_client_waits_in_the_backlog() -> None:
-    """With --max-conns 1 the next is accepted by the system and served when the one before has left; a line says so."""
+    """With --max-conns 1 the next client waits in the backlog until the first has left; one line says so."""
     with running("echo", "127.0.0.1:0", "--max-conns", "1") as server:
         port = server.port
         before = connect(port)
@@ -189,7 +189,7 @@ def test_next_client_waits_in_the_backlog() -> None:
 
 @pytest.mark.ipv6
 def test_max_conns_counts_the_clients_of_all_sockets() -> None:
-    """One over IPv4 and one over IPv6 are two."""
+    """--max-conns counts clients of IPv4 and IPv6 together."""
     with running("echo", "0", "--max-conns", "1") as server:
         port = server.port
         with socket.create_connection(("127.0.0.1", port)) as first, socket.create_connection(("::1", port)) as second:
@@ -204,7 +204,7 @@ def test_max_conns_counts_the_clients_of_all_sockets() -> None:
 
 
 def test_server_has_more_descriptors_than_its_soft_limit() -> None:
-    """It takes 1,500 clients where 1,024 are the default; its programs get the default."""
+    """A server raises its soft limit of descriptors to serve 1,500 clients; COMMAND gets the original limit."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if hard != resource.RLIM_INFINITY and hard < 4096:
         pytest.skip("too few descriptors")
@@ -223,7 +223,7 @@ def test_server_has_more_descriptors_than_its_soft_limit() -> None:
 
 @pytest.mark.parametrize("soft", [1000, 20])
 def test_programs_have_the_limit_that_the_server_had(soft: int) -> None:
-    """Even if more is open than it allows for a start: then it is set before the program can have read anything."""
+    """Programs of --exec get the original limit, even if more descriptors are open than it allows."""
     wrapper = ("prlimit", f"--nofile={soft}:4096")
     with running("listen", HERE, "--sh-exec", "cat; ulimit -Sn", wrapper=wrapper) as server:
         assert exchange(server.port, b"read ") == b"read %d\n" % soft
@@ -231,7 +231,7 @@ def test_programs_have_the_limit_that_the_server_had(soft: int) -> None:
 
 @pytest.mark.parametrize("mode", ["660", "0666", "600"])
 def test_mode_of_the_socket_file(mode: str, tmp_path: Path) -> None:
-    """--mode is the file's mode from the first moment, whatever the umask."""
+    """--mode sets the mode of the socket file whatever the umask."""
     path = tmp_path / "s"
     with running("echo", f"unix:{path}", "--mode", mode, umask=0o077) as server:
         server.line("listening")
@@ -239,13 +239,13 @@ def test_mode_of_the_socket_file(mode: str, tmp_path: Path) -> None:
 
 
 def keepalive_of(port: int) -> bool:
-    """Tell whether a connection of a local port has the keepalive timer running, as ``ss`` sees it."""
+    """Whether a connection of a local port has a keepalive timer, according to ``ss``."""
     shown = subprocess.run([tool("ss"), "-tnoH", f"( sport = :{port} )"], capture_output=True, text=True, check=True)
     return "timer:(keepalive" in shown.stdout
 
 
 def test_keepalive_is_on_where_it_was_asked_for() -> None:
-    """The system probes silent peers of a server and of a client."""
+    """--keepalive enables TCP keepalive for servers and clients; without it it is off."""
     for options, wanted in (([], False), (["--keepalive", "30s"], True)):
         with running("echo", "127.0.0.1:0", *options, "-v") as server:
             port = server.port
@@ -262,7 +262,7 @@ def test_keepalive_is_on_where_it_was_asked_for() -> None:
 
 
 def test_until_ends_the_output_with_the_match() -> None:
-    """A prompt without a newline ends the run with 0, while the server still talks and input is open."""
+    """--until matches a prompt without a newline, and ends with 0 while the server still sends and stdin is open."""
 
     def login(sock: socket.socket) -> None:
         sock.sendall(b"welcome\nlog")
@@ -275,13 +275,13 @@ def test_until_ends_the_output_with_the_match() -> None:
 
 
 def test_until_delivers_our_input_first() -> None:
-    """What was piped in is acknowledged before 0 is said."""
+    """With --until our input is delivered before connect exits."""
     with peer(lambda sock: sock.sendall(b"OK " + sock.recv(100))) as server:
         assert netkit("connect", server.address, "--until", "^OK", input=b"question") == Finished(0, b"OK", "")
 
 
 def test_peer_that_ends_before_the_match_is_8() -> None:
-    """All that came is on stdout, and the message names the pattern."""
+    """If the server ends before a match, all data is printed, and the message has the pattern."""
     with peer(lambda sock: sock.sendall(b"something else")) as server:
         done = netkit("connect", server.address, "--until", r"log\w+:")
     assert (done.code, done.out) == (8, b"something else")
@@ -290,14 +290,14 @@ def test_peer_that_ends_before_the_match_is_8() -> None:
 
 @pytest.mark.parametrize(("limit", "wanted"), [("1", 1), ("1000", 1000), ("100000", 100_000), ("200000", 200_000)])
 def test_max_bytes_is_exact(limit: str, wanted: int) -> None:
-    """Exactly N bytes are written."""
+    """--max-bytes writes exactly N bytes."""
     data = os.urandom(200_000)
     with peer(lambda sock: sock.sendall(data)) as server:
         assert netkit("connect", server.address, "--max-bytes", limit) == Finished(0, data[:wanted], "")
 
 
 def test_a_peer_that_ends_before_max_bytes_is_8() -> None:
-    """All there was is written, and a script is told that it is not all that was wanted."""
+    """If the server ends before --max-bytes, all data is printed and the exit code is 8."""
     with peer(lambda sock: sock.sendall(b"short")) as server:
         done = netkit("connect", server.address, "--max-bytes", "6")
     reason = f"netkit connect: cannot receive 6 bytes from {server.address}: it ended before\n"

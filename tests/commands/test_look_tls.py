@@ -1,4 +1,4 @@
-"""The looking commands over TLS: certificates good and bad, servers of OpenSSL's, dnsmasq behind a front of ours."""
+"""resolve and portcheck over TLS: good and bad certificates, OpenSSL's server, and DNS over TLS and HTTPS."""
 
 import json
 import re
@@ -19,7 +19,7 @@ from tests.support.secured import Secured, serving
 
 
 class Server(NamedTuple):
-    """A server of OpenSSL's: its process and its port."""
+    """A process of openssl s_server, with its port."""
 
     process: Running
     port: int
@@ -27,7 +27,7 @@ class Server(NamedTuple):
 
 @contextmanager
 def openssl(pair: str, *args: str) -> Iterator[Server]:
-    """Run openssl s_server; what it receives goes to its stdout, what is written to its stdin to its client."""
+    """Run openssl s_server: its stdout has what it receives, and its stdin is sent to the client."""
     argv = [tool("openssl"), "s_server", "-accept", "127.0.0.1:0", "-naccept", "1", "-cert", pair, "-key", pair]
     with running(argv=[*argv, *args]) as server:
         said = b""
@@ -38,7 +38,7 @@ def openssl(pair: str, *args: str) -> Iterator[Server]:
 
 @pytest.fixture(scope="module")
 def dns(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[int, Path]]:
-    """Run dnsmasq; yield its port and the file in which it notes each query."""
+    """Run dnsmasq; yield its port and its log of queries."""
     log = tmp_path_factory.mktemp("dns") / "log"
     names = ("--local=/test/", "--host-record=both.test,192.0.2.1,2001:db8::1", "--cname=www.test,both.test")
     long = f"--txt-record=long.test,{'x' * 250},{'y' * 250},{'z' * 250},{'w' * 250},{'v' * 250}"
@@ -48,7 +48,7 @@ def dns(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[int, Path]]:
 
 @contextmanager
 def front(pair: str, port: int) -> Iterator[int]:
-    """Put TLS in front of a port; yield the port of that."""
+    """Put TLS in front of a port; yield the new port."""
     with running("relay", "tls:127.0.0.1:0", f"127.0.0.1:{port}", "--cert", pair, "--key", pair) as server:
         yield server.port
 
@@ -57,7 +57,7 @@ def front(pair: str, port: int) -> Iterator[int]:
 
 
 def test_a_server_is_asked_over_tls(dns: tuple[int, Path], pki: Pki) -> None:
-    """Addresses, names behind aliases and answers of many bytes come, and the protocol is told."""
+    """Addresses, aliases and long answers arrive over TLS, and JSON has the protocol."""
     with front(pki.good.both, dns[0]) as port:
         server = ["--server", f"tls:localhost:{port}", "--cafile", pki.ca]
         assert netkit("resolve", "both.test", *server) == (0, b"192.0.2.1\n2001:db8::1\n", "")
@@ -84,7 +84,7 @@ def test_a_server_is_asked_over_tls(dns: tuple[int, Path], pki: Pki) -> None:
 def test_a_server_that_is_not_trusted_is_asked_nothing(
     dns: tuple[int, Path], pki: Pki, pair: str, args: list[str], reason: str
 ) -> None:
-    """A certificate that is not acceptable is 60, and no query comes through."""
+    """A server whose certificate is not trusted is 60, and gets no query."""
     with front(pair_of(pki, pair), dns[0]) as port:
         name = f"{pair.replace(' ', '-')}.test"
         server = ["--server", f"tls:localhost:{port}", "--cafile", pki.ca, *args]
@@ -96,7 +96,7 @@ def test_a_server_that_is_not_trusted_is_asked_nothing(
 
 
 def test_a_certificate_need_not_be_trusted(dns: tuple[int, Path], pki: Pki) -> None:
-    """With --servername it is for another name, and with --insecure for any, which is said."""
+    """--servername verifies another name, and --insecure none, with a line that says so."""
     with front(pki.bad("wrong name").both, dns[0]) as port:
         server = ["both.test", "-4", "--server", f"tls:localhost:{port}"]
         named = netkit("resolve", *server, "--servername", "other.example", "--cafile", pki.ca)
@@ -106,7 +106,7 @@ def test_a_certificate_need_not_be_trusted(dns: tuple[int, Path], pki: Pki) -> N
 
 
 def test_a_server_without_tls_is_35_and_one_that_is_silent_28() -> None:
-    """What does not speak TLS is asked nothing; what says nothing has the time of -w."""
+    """A server that does not speak TLS is 35, and one that never answers 28 after -w."""
     with peer(greet) as plain, peer(read_all) as silent:
         found = netkit("resolve", "both.test", "-4", "--server", f"tls:{plain.address}")
         assert found.code == 35
@@ -117,7 +117,7 @@ def test_a_server_without_tls_is_35_and_one_that_is_silent_28() -> None:
 
 
 def test_a_server_that_ends_before_its_answer(pki: Pki) -> None:
-    """A secured stream that ends well, but too early, is no answer (8)."""
+    """A TLS connection that ends before the answer is 8."""
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.load_cert_chain(pki.good.both)
 
@@ -144,7 +144,7 @@ addDOHLocal("127.0.0.1:{port}", "{pair.cert}", "{pair.key}", "/dns-query")
 
 @pytest.fixture(scope="module")
 def dnsdist(dns: tuple[int, Path], pki: Pki) -> Iterator[str]:
-    """Run dnsdist before dnsmasq; yield its URL."""
+    """Run dnsdist in front of dnsmasq; yield its URL."""
     port, configuration = free_port(), pki.folder / "dnsdist.conf"
     configuration.write_text(DNSDIST.format(local=free_port(), backend=dns[0], port=port, pair=pki.good))
     with running(argv=[tool("dnsdist"), "-C", str(configuration), "--supervised", "--disable-syslog"]):
@@ -153,7 +153,7 @@ def dnsdist(dns: tuple[int, Path], pki: Pki) -> Iterator[str]:
 
 
 def test_a_server_is_asked_over_https(dnsdist: str, dns: tuple[int, Path], pki: Pki) -> None:
-    """Addresses and long answers come, and who answered is told; who is not trusted is asked nothing."""
+    """Addresses and long answers arrive over HTTPS; a server that is not trusted gets no query."""
     server = ["--server", dnsdist, "--cafile", pki.ca]
     assert netkit("resolve", "both.test", *server) == (0, b"192.0.2.1\n2001:db8::1\n", "")
     told = json.loads(netkit("resolve", "long.test", "--type", "TXT", "--json", *server).out)
@@ -173,7 +173,7 @@ def test_a_server_is_asked_over_https(dnsdist: str, dns: tuple[int, Path], pki: 
 
 
 def answering(status: str, kind: str, body: bytes) -> Callable[[Secured], bytes]:
-    """Return a server that reads the request and answers with so much; what it returns is the request."""
+    """Return a server that reads the request, sends this answer and returns the request."""
 
     def behave(client: Secured) -> bytes:
         asked = b""
@@ -201,7 +201,7 @@ MESSAGE = "application/dns-message"
     ],
 )
 def test_answers_over_https_that_are_none(pki: Pki, answer: tuple[str, str, bytes], code: int, reason: str) -> None:
-    """Each has its code and its words; what was asked is a message of DNS without an id."""
+    """Each bad answer over HTTPS has its exit code and message; the query is a DNS message with id 0."""
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.load_cert_chain(pki.good.both)
     with peer(serving(context, answering(*answer))) as server:
@@ -220,18 +220,18 @@ def test_answers_over_https_that_are_none(pki: Pki, answer: tuple[str, str, byte
 
 
 def greet(client: socket.socket) -> bytes:
-    """Speak first, and no TLS."""
+    """Send a greeting in plain text."""
     client.sendall(b"220 mail.test ESMTP\r\n")
     return read_all(client)
 
 
 def trusting(pki: Pki, *args: str) -> list[str]:
-    """Return the options of a client that trusts the authority."""
+    """Return the options of a client that trusts the test CA."""
     return ["--cafile", pki.ca, *args]
 
 
 def pair_of(pki: Pki, kind: str) -> str:
-    """A file of a certificate and its key, good or bad."""
+    """Return the file with a certificate and its key."""
     return (pki.good if kind == "good" else pki.bad(kind)).both
 
 
@@ -241,7 +241,7 @@ def verdicts(result: Finished) -> dict[int, dict[str, Any]]:
 
 
 def test_certificates_good_and_bad(pki: Pki) -> None:
-    """A port whose certificate is not acceptable is open, has the reason, is 60, and is told nothing."""
+    """A port with a bad certificate is open with the reason, and gets no data; the exit code is 60."""
     missing = "the server does not send its intermediate certificate"
     wanted = {
         "good": (0, None),
@@ -275,7 +275,7 @@ def test_certificates_good_and_bad(pki: Pki) -> None:
 
 
 def test_the_line_of_a_port(pki: Pki) -> None:
-    """It has the version and the certificate's end, and what the peer said; -v has what was agreed on."""
+    """The line has the TLS version, the certificate's end and the banner; -v has cipher and ALPN."""
     with openssl(pair_of(pki, "ending"), "-alpn", "h2", "-tls1_2", "-naccept", "2") as server:
         server.process.stdin.write(b"welcome\n")
         args = [f"localhost:{server.port}", "--tls", *trusting(pki, "--alpn", "h2", "-v")]
@@ -292,7 +292,7 @@ def test_the_line_of_a_port(pki: Pki) -> None:
 
 
 def test_servers_without_tls(pki: Pki) -> None:
-    """A peer that speaks otherwise is 35, one that says nothing 28 within -w; beside a closed port that is told."""
+    """A peer without TLS is 35, and one that never answers 28 after -w; closed ports beside it are reported."""
     with peer(greet) as plain, peer(read_all) as silent, openssl(pair_of(pki, "expired")) as expired:
         closed = free_port()
         found = netkit("portcheck", f"tls:localhost:{silent.port}", "-w", "300ms", "--json")
@@ -306,11 +306,11 @@ def test_servers_without_tls(pki: Pki) -> None:
         found = netkit("portcheck", f"tls:localhost:{plain.port},{expired.port}", *trusting(pki))
         assert found.code == 60
         heard = sorted(plain.result()[:1] for _ in range(3))  # none was reset
-        assert heard == [b"", b"\x16", b"\x16"]  # the latter is a handshake, and its alert
+        assert heard == [b"", b"\x16", b"\x16"]  # the latter two are a ClientHello and its alert
 
 
 def test_certificates_of_ours(pki: Pki) -> None:
-    """A server that wants a certificate gets ours; without one it is 35, as soon as anything is read."""
+    """A server that requires a client certificate gets it; without one the check is 35 once it reads."""
     wants = ["-Verify", "1", "-CAfile", pki.ca, "-rev", "-naccept", "2"]
     with openssl(pki.good.both, *wants) as server:
         asked = [f"tls:localhost:{server.port}", *trusting(pki, "--send", "abc\\n", "--expect", "cba")]
@@ -322,6 +322,6 @@ def test_certificates_of_ours(pki: Pki) -> None:
 
 
 def test_files_are_read_first() -> None:
-    """A file of authorities that is not there is 26, whatever the ports, and however long they are waited for."""
+    """A missing --cafile is 26 at once, even with --wait."""
     found = netkit("portcheck", f"tls:localhost:{free_port()}", "--cafile", "/nosuch", "--wait", "1m")
     assert found == (26, b"", "netkit portcheck: cannot read authorities from /nosuch: no such file or directory\n")

@@ -1,4 +1,4 @@
-"""``connect udp:`` and ``listen udp:``: a conversation in datagrams, whose ends nobody is told of."""
+"""``connect udp:`` and ``listen udp:``: conversations in datagrams, which have no end of their own."""
 
 import json
 import os
@@ -21,7 +21,7 @@ HOSTS = ("127.0.0.1", "::1")
 
 @contextmanager
 def bare(host: str = HOSTS[0]) -> Iterator[socket.socket]:
-    """A bound socket that does nothing by itself."""
+    """A plain UDP socket, bound to a free port."""
     with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_DGRAM) as sock:
         sock.bind((host, 0))
         sock.settimeout(PATIENCE)
@@ -29,14 +29,14 @@ def bare(host: str = HOSTS[0]) -> Iterator[socket.socket]:
 
 
 def at(sock: socket.socket) -> str:
-    """The address to type."""
+    """Return the address of a socket as netkit takes it."""
     host, port = sock.getsockname()[:2]
     return f"udp:[{host}]:{port}" if ":" in host else f"udp:{host}:{port}"
 
 
 @contextmanager
 def asking(port: int) -> Iterator[socket.socket]:
-    """A client of a server on this port."""
+    """A socket that is connected to a server on this port."""
     with bare() as client:
         client.connect((HOSTS[0], port))
         yield client
@@ -47,7 +47,7 @@ def asking(port: int) -> Iterator[socket.socket]:
 
 @pytest.mark.parametrize("host", HOSTS)
 def test_each_read_is_a_datagram_and_each_that_comes_is_printed(host: str) -> None:
-    """With the newline that was typed, empty ones skipped, whenever they come; the end is a silence of --grace."""
+    """Each read of stdin is a datagram, each datagram is printed, and --grace of silence ends it."""
     with bare(host) as server, running("connect", at(server), "--grace", "50ms") as client:
         for word in (b"one\n", b"no newline", b"a\nb\n"):
             client.stdin.write(word)
@@ -61,7 +61,7 @@ def test_each_read_is_a_datagram_and_each_that_comes_is_printed(host: str) -> No
 
 
 def test_lines_are_datagrams_of_their_own() -> None:
-    """Newlines stay, a line that comes in pieces waits for its end, and the last needs none."""
+    """With --lines each line is a datagram with its newline; an incomplete line waits for its end."""
     with bare() as server, running("connect", at(server), "--lines", "--grace", "0") as client:
         client.stdin.write(b"a\n\nb")
         assert [server.recv(9) for _ in range(2)] == [b"a\n", b"\n"]
@@ -74,7 +74,7 @@ def test_lines_are_datagrams_of_their_own() -> None:
 
 @pytest.mark.parametrize("end", [b"", b"\n"])
 def test_a_line_that_no_datagram_holds_is_63(end: bytes) -> None:
-    """It is not held without bound, nor cut."""
+    """A line that is too long for a datagram is 63."""
     with bare() as server:
         done = netkit("connect", at(server), "--lines", input=b"fine\n" + bytes(65508) + end)
         assert server.recv(99) == b"fine\n"
@@ -83,7 +83,7 @@ def test_a_line_that_no_datagram_holds_is_63(end: bytes) -> None:
 
 
 def test_what_is_more_than_a_datagram_holds_is_cut() -> None:
-    """Every byte goes, in datagrams of 16 KiB, as nc sends them."""
+    """Longer input is cut into datagrams of 16 KiB, as nc does it."""
     data = os.urandom(100_000)
     with bare() as server:
         server.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
@@ -97,21 +97,21 @@ def test_what_is_more_than_a_datagram_holds_is_cut() -> None:
 
 @pytest.mark.parametrize("options", [(), ("--send-only",), ("--lines",), ("--grace", "0")])
 def test_a_port_that_nobody_has_is_7(options: tuple[str, ...]) -> None:
-    """As soon as its answer comes, in one line."""
+    """A closed port is 7 with one line, as soon as the refusal arrives."""
     address = f"udp:127.0.0.1:{free_port()}"
     done = netkit("connect", address, *options, input=b"hi\n")
     assert done == Finished(7, b"", f"netkit connect: cannot send to {address}: connection refused (127.0.0.1)\n")
 
 
 def test_no_answer_is_no_reason_for_a_hint() -> None:
-    """Nobody has to answer a datagram, and there was no end that a peer could have taken amiss."""
+    """If no answer comes, there is no hint, as UDP does not require one."""
     with bare() as server:
         done = netkit("connect", at(server), "--grace", "0", "--json", input=b"hi\n")
     assert [json.loads(line)["event"] for line in done.err.splitlines()] == ["opened", "closed"]
 
 
 def test_a_peer_that_goes_away_is_7() -> None:
-    """What came before is printed."""
+    """If the peer's port closes, the exit code is 7; what was received before is printed."""
     with bare() as server, running("connect", at(server)) as client:
         client.stdin.write(b"hi\n")
         _, peer = server.recvfrom(9)
@@ -126,7 +126,7 @@ def test_a_peer_that_goes_away_is_7() -> None:
 @pytest.mark.ipv6
 @pytest.mark.parametrize("host", ["127.0.0.1", "[::1]"])
 def test_the_next_address_takes_it(host: str) -> None:
-    """This machine has two on loopback, and a service often listens on one alone."""
+    """``:PORT`` has two addresses, and the service may listen on one of them."""
     with running("echo", "--udp", f"{host}:0") as server:
         done = netkit("connect", f"udp::{server.port}", "--until", "hi", input=b"hi")
     assert done == Finished(0, b"hi", "")
@@ -141,7 +141,7 @@ def test_the_next_address_takes_it(host: str) -> None:
     ],
 )
 def test_the_ends_that_are_asked_for(options: tuple[str, ...], code: int, out: bytes) -> None:
-    """--until and --max-bytes, met or not."""
+    """--until and --max-bytes work as over TCP."""
     with running("echo", "--udp", "127.0.0.1:0") as server:
         address = f"udp:127.0.0.1:{server.port}"
         done = netkit("connect", address, *options, "--send", "one two three")
@@ -149,14 +149,14 @@ def test_the_ends_that_are_asked_for(options: tuple[str, ...], code: int, out: b
 
 
 def test_clocks() -> None:
-    """--idle-timeout and --timeout are 28 here as anywhere."""
+    """--idle-timeout is 28 as over TCP."""
     with bare() as server, running("connect", at(server), "--idle-timeout", "50ms") as client:
         assert client.wait() == 28
         assert "nothing moved for 50 ms (--idle-timeout)" in client.finish().err
 
 
 def test_a_program_talks(tmp_path: Path) -> None:
-    """Its output is sent, its input is what comes, and it is told whom it talks to."""
+    """The output of a program is sent, it reads what is received, and its environment has the peer."""
     script = 'printf "%s" "$NETKIT_PEER_PORT"; read answer; printf "got %s" "$answer"; exit 3'
     with bare() as server, running("connect", at(server), "--grace", "0", "--sh-exec", script) as client:
         data, peer = server.recvfrom(99)
@@ -167,7 +167,7 @@ def test_a_program_talks(tmp_path: Path) -> None:
 
 
 def test_what_is_told_in_json_is_udp(tmp_path: Path) -> None:
-    """Nothing says that a peer acknowledged a byte: none is. The log has each datagram."""
+    """JSON has no acknowledged bytes, and the log has each datagram."""
     log = tmp_path / "log"
     with running("echo", "--udp", "127.0.0.1:0") as server:
         address = f"udp:127.0.0.1:{server.port}"
@@ -182,7 +182,7 @@ def test_what_is_told_in_json_is_udp(tmp_path: Path) -> None:
 
 
 def test_lines_typed_on_a_terminal() -> None:
-    """Each is a datagram when it is entered, control bytes of an answer are made visible, and ^D ends the input."""
+    """On a terminal each line is a datagram, control bytes of answers are escaped, and ^D ends the input."""
     with (
         bare() as server,
         terminal() as (screen, theirs),
@@ -205,13 +205,13 @@ def test_lines_typed_on_a_terminal() -> None:
 
 @contextmanager
 def listening(*options: str) -> Iterator[tuple[Running, int]]:
-    """A server of datagrams, and its port."""
+    """A server for datagrams, with its port."""
     with running("listen", f"udp:{HERE}", *options) as server:
         yield server, int(server.line(r"listening on udp:127\.0\.0\.1:(\d+)$")[1])
 
 
 def test_the_first_peer_is_the_conversation() -> None:
-    """Others are not heard, and told of with -v; an empty input is no end, and ^C is one of the ends there are."""
+    """listen serves the first peer and ignores others, with a line for -v; the end of stdin does not end it."""
     with listening("-v") as (server, port), asking(port) as one, asking(port) as other:
         server.stdin.close()
         one.send(b"first")
@@ -225,7 +225,7 @@ def test_the_first_peer_is_the_conversation() -> None:
 
 
 def test_it_answers() -> None:
-    """Each read of stdin goes to the peer, from where that had sent to, and what was typed before it came, too."""
+    """Each read of stdin is sent to the peer, from the address that it sent to; earlier input is sent too."""
     with running("listen", "udp:0.0.0.0:0") as server:
         port = int(server.line(r":(\d+)$")[1])
         server.stdin.write(b"early\n")
@@ -239,7 +239,7 @@ def test_it_answers() -> None:
 
 
 def test_silence_ends_it() -> None:
-    """It is 28, as for every conversation."""
+    """--idle-timeout ends listen with 28."""
     with listening("--idle-timeout", "50ms") as (server, port), asking(port) as client:
         client.send(b"hi")
         assert server.wait() == 28
@@ -247,7 +247,7 @@ def test_silence_ends_it() -> None:
 
 
 def test_keep_tells_peers_apart() -> None:
-    """Each line with who sent it, and stdin for all."""
+    """With --keep --label each line has its sender, and stdin goes to all peers."""
     with listening("--keep", "--label") as (server, port), asking(port) as one, asking(port) as other:
         for client, word in ((one, b"a\n"), (other, b"b\n"), (one, b"c\n")):
             client.send(word)
@@ -257,7 +257,7 @@ def test_keep_tells_peers_apart() -> None:
 
 
 def test_a_program_for_each_peer() -> None:
-    """It ends with its peer's silence, and another datagram of that peer begins a new one."""
+    """A program ends when its peer is silent, and the next datagram of that peer starts a new one."""
     words = ("--keep", "--idle-timeout", "300ms", "-v", "--sh-exec", 'echo "$NETKIT_PEER_PORT"; cat')
     with listening(*words) as (server, port), asking(port) as one, asking(port) as other:
         for client in (one, other):
@@ -275,7 +275,7 @@ def test_a_program_for_each_peer() -> None:
 
 @pytest.mark.parametrize("options", [("--once",), ("--max-clients", "2"), ("--reply", "hello {port}")])
 def test_the_ends_of_a_server(options: tuple[str, ...]) -> None:
-    """Its limits count peers, and a reply is one datagram that names its peer."""
+    """--once and --max-clients count peers, and --reply is one datagram with the peer's port."""
     with listening("--keep", "--idle-timeout", "100ms", *options) as (server, port), asking(port) as client:
         client.send(b"hi")
         if "--reply" in options:
@@ -289,7 +289,7 @@ def test_the_ends_of_a_server(options: tuple[str, ...]) -> None:
 
 
 def test_a_peer_that_floods_costs_nobody_else_anything() -> None:
-    """What a program does not read is dropped and told; descriptors come back when it has ended."""
+    """Datagrams that a program does not read are dropped, with a line; other peers are not affected."""
     with listening("--keep", "--exec", "sleep 60", "-v", "--idle-timeout", "200ms") as (server, port):
         before = descriptors(server.pid)
         with asking(port) as flood, asking(port) as other:
@@ -307,7 +307,7 @@ def test_a_peer_that_floods_costs_nobody_else_anything() -> None:
 
 
 def test_the_address_that_is_told_can_be_dialled() -> None:
-    """COMMAND gets it, and connect takes it."""
+    """connect accepts the address in NETKIT_ADDRESS."""
     command = 'printf hi | "$@" connect "$NETKIT_ADDRESS" --send-only'
     with listening("--", "sh", "-c", command, "sh", *NETKIT) as (server, _):
         done = server.finish()
@@ -318,7 +318,7 @@ def test_the_address_that_is_told_can_be_dialled() -> None:
 
 
 def test_a_conversation_over_unix_datagrams(tmp_path: Path) -> None:
-    """Both ways, over a path that only we may use, and that is gone afterwards."""
+    """Unix datagrams work both ways; the socket file has mode 0600 and is removed at the end."""
     path = tmp_path / "socket"
     with running("listen", f"udp:unix:{path}", "--keep", "--sh-exec", "cat") as server:
         server.line("listening on udp:unix:")
