@@ -1,4 +1,4 @@
-"""Servers of HTTP that misbehave: what came is kept, what is doubtful is refused, and no secret goes to a stranger."""
+"""HTTP servers that misbehave: data received is kept, bad answers are refused, and secrets stay within an origin."""
 
 import base64
 import contextlib
@@ -30,14 +30,14 @@ OK = b"HTTP/1.1 200 OK\r\n"
 CHUNKED = OK + b"Transfer-Encoding: chunked\r\n\r\n"
 HELLO = OK + b"Content-Length: 5\r\n\r\nhello"
 LOST = b"HTTP/1.1 404 Not Found\r\nContent-Length: 4\r\n\r\nlost"
-BIG = "x" * 120_000  # more than the connection of a server holds that reads little, and still one argument
-MEMORY = "--data=80000000"  # bytes; of prlimit
+BIG = "x" * 120_000  # more than the buffers of a connection with a small window hold, and still one argument
+MEMORY = "--data=80000000"  # bytes, for prlimit
 
 Answer = bytes | Callable[[socket.socket], Any]
 
 
 class Site:
-    """A server; ``asked`` are the requests as they came."""
+    """An HTTP server. ``asked`` has the requests, as received."""
 
     def __init__(self, answers: "Answer | dict[str, Answer]", *, holds: bool, context: ssl.SSLContext | None) -> None:
         self.answers = answers
@@ -52,7 +52,7 @@ class Site:
         return f"http{'s' if self._context else ''}://127.0.0.1:{self.port}"
 
     def behave(self, sock: socket.socket) -> None:
-        """Read a request, answer it, and stay if the site holds."""
+        """Read a request and answer it; if ``holds``, keep the connection open until the client closes it."""
         if self._context is not None:
             sock = self._context.wrap_socket(sock, server_side=True)
             self.certificates.append(sock.getpeercert())  # type: ignore[attr-defined]
@@ -72,7 +72,7 @@ class Site:
 
 
 def _request(sock: socket.socket) -> bytes:
-    """Read a request with its body."""
+    """Return a request with its body."""
     data = b""
     while b"\r\n\r\n" not in data:
         data += sock.recv(65536)
@@ -91,7 +91,7 @@ def site(
     host: str = "127.0.0.1",
     context: ssl.SSLContext | None = None,
 ) -> Iterator[Site]:
-    """Serve one answer, or one for each path, while the block runs; ``holds`` keeps connections open."""
+    """Serve one answer, or one for each path. With ``holds``, connections stay open after the answer."""
     served = Site(answers, holds=holds, context=context)
     with peer(served.behave, host) as server:
         served.port = server.port
@@ -99,19 +99,19 @@ def site(
 
 
 def fetched(answer: Answer, *options: str, holds: bool = False, wrapper: tuple[str, ...] = ()) -> Finished:
-    """Fetch one answer."""
+    """Run fetch against a server that gives this answer."""
     with site(answer, holds=holds) as server:
         return netkit("fetch", server.url, *options, wrapper=wrapper)
 
 
 def redirect(location: str | bytes, status: int = 302) -> bytes:
-    """Return an answer that leads on."""
+    """Return an answer that redirects to ``location``."""
     where = location.encode() if isinstance(location, str) else location
     return b"HTTP/1.1 %d Moved\r\nLocation: %s\r\nContent-Length: 5\r\n\r\nmoved" % (status, where)
 
 
 def fields(request: bytes) -> dict[str, str]:
-    """Return the fields of a request, by name in lower case."""
+    """Return the header fields of a request, by name in lower case."""
     lines = request.partition(b"\r\n\r\n")[0].decode().split("\r\n")[1:]
     return {name.lower(): value for name, _, value in (line.partition(": ") for line in lines)}
 
@@ -134,7 +134,7 @@ def fields(request: bytes) -> dict[str, str]:
     ],
 )
 def test_framing(answer: bytes, code: int, out: bytes, says: str) -> None:
-    """What is malformed or ambiguous is 8, a short body 18; what came of it is written, and the message says which."""
+    """Malformed or ambiguous framing is 8, a short body 18. The part received is written; the message has the cause."""
     done = sound(fetched(answer), code)
     assert done.out == out
     assert says in done.err
@@ -142,13 +142,13 @@ def test_framing(answer: bytes, code: int, out: bytes, says: str) -> None:
 
 
 def test_another_protocol() -> None:
-    """A server that speaks something else and stays is left at once."""
+    """A server of another protocol is refused at once, although it keeps the connection open."""
     assert sound(fetched(b"220 mail ESMTP\r\n", holds=True), 8).out == b""
 
 
 @pytest.mark.parametrize("head", [OK + b"Content-Length: 10\r\n\r\n", OK + b"\r\n"])
 def test_reset_in_the_body(head: bytes) -> None:
-    """A reset amid the body is 56, also where the body would end with the connection; what came is written."""
+    """A reset within the body is 56, even if the body would end with the connection; data received is written."""
     seen = threading.Event()
 
     def answer(sock: socket.socket) -> None:
@@ -188,7 +188,7 @@ def _endless(before: bytes, unit: bytes) -> Callable[[socket.socket], None]:
     ],
 )
 def test_flood(before: bytes, unit: bytes) -> None:
-    """Heads, hints, chunk lines and trailers without end are 63, in a few tens of MB."""
+    """Endless heads, hints, chunk lines and trailers are 63, and need less than 80 MB of memory."""
     done = sound(fetched(_endless(before, unit), wrapper=("prlimit", MEMORY)), 63)
     assert done.out == b""
 
@@ -204,25 +204,25 @@ def test_flood(before: bytes, unit: bytes) -> None:
     ],
 )
 def test_largest_head(head: bytes) -> None:
-    """A head just below the limit takes little memory, and what is told of it is short."""
+    """A head near the limit of its size takes little memory, and the message about it is short."""
     sound(fetched(head, "--fail", wrapper=("prlimit", MEMORY)), 0, 8, 22, 63)
 
 
 def test_blanks_do_not_hold_the_clock() -> None:
-    """No line of a head keeps netkit from hearing its clock."""
+    """Parsing a head line with many blanks does not delay --timeout."""
     answer = OK + b"X:" + b" " * 200_000 + b"\x0b\r\n\r\n"
     sound(fetched(answer, "--timeout", "10s"), 8, 63)
 
 
 def test_large_body_in_little_memory() -> None:
-    """A body without end of its framing is passed on as it comes, up to --max-size, and not gathered."""
+    """An endless body is written as it arrives, up to --max-size, and not buffered."""
     with open("/dev/null", "wb") as out, site(_endless(CHUNKED, b"10000\r\n%s\r\n" % (b"x" * 65536))) as server:
         args = ("fetch", server.url, "--max-size", "100M")
         sound(netkit(*args, stdout=out, wrapper=("prlimit", MEMORY)), 63)
 
 
 def test_head_that_drips() -> None:
-    """A head that comes byte by byte is read."""
+    """A head that arrives byte by byte is read."""
     head = OK + b"X: " + b"x" * 10_000 + b"\r\nContent-Length: 5\r\n\r\n"
 
     def answer(sock: socket.socket) -> None:
@@ -235,7 +235,7 @@ def test_head_that_drips() -> None:
     assert done.out == head + b"hello"
 
 
-# -- connections that stay, and answers that come early
+# -- connections that stay open, and answers before the end of the request
 
 
 @pytest.mark.parametrize(
@@ -249,13 +249,13 @@ def test_head_that_drips() -> None:
     ],
 )
 def test_the_server_stays(answer: bytes, options: tuple[str, ...], out: bytes) -> None:
-    """Fetch ends with the answer, and does not wait for a connection that is kept."""
+    """fetch ends at the end of the answer, and does not wait until the server closes the connection."""
     assert sound(fetched(answer, *options, holds=True), 0).out == out
 
 
 @pytest.mark.parametrize("stays", [True, False])
 def test_answer_before_the_body_was_read(stays: bool) -> None:
-    """An answer that comes before the request was read is written, and that some of it was not taken is 55."""
+    """An answer before the whole request was read is written; the exit code is 55 if part of it was not taken."""
     left = threading.Event()
 
     def behave(sock: socket.socket) -> None:
@@ -273,7 +273,7 @@ def test_answer_before_the_body_was_read(stays: bool) -> None:
 
 
 def test_answer_while_the_body_is_read() -> None:
-    """A server that answers first and then reads all of the request gets all of it."""
+    """A server that answers before it reads the whole request still receives all of it."""
 
     def behave(sock: socket.socket) -> int:
         size = len(sock.recv(100))
@@ -289,7 +289,7 @@ def test_answer_while_the_body_is_read() -> None:
     assert sound(done, 0).out == b"hello"
 
 
-# In a network of its own, so that little of the request is with the system: of a namespace's tcp_wmem, tcp(7).
+# In a network namespace, where a small tcp_wmem, tcp(7), keeps most of the request out of the system's buffers.
 ANSWERED_FIRST = """
 import socket, subprocess, sys
 from pathlib import Path
@@ -311,7 +311,7 @@ with socket.create_server(("127.0.0.1", 0)) as listener:
 
 
 def test_answer_before_the_body_is_taken_slowly() -> None:
-    """A server that has answered, and takes the request bit by bit, is waited for and gets all of it."""
+    """fetch waits for a server that has answered but reads the request slowly, and sends all of it."""
     wrapper = separate("ip link set lo up")
     with running(argv=[*wrapper, sys.executable, "-c", ANSWERED_FIRST]) as process:
         done = process.finish()
@@ -329,7 +329,7 @@ def test_answer_before_the_body_is_taken_slowly() -> None:
     ],
 )
 def test_count_of_redirects(count: int, options: tuple[str, ...], code: int) -> None:
-    """Ten redirects are followed, or as many as --max-redirects says; the next is 47, and is not asked."""
+    """Ten redirects are followed, or as many as --max-redirects says. One more is 47, and is not requested."""
     answers: dict[str, Answer] = {f"/{n}": redirect(f"/{n - 1}") for n in range(1, count + 1)} | {"/0": HELLO}
     with site(answers) as server:
         done = sound(netkit("fetch", f"{server.url}/{count}", *options), code)
@@ -345,7 +345,7 @@ def test_count_of_redirects(count: int, options: tuple[str, ...], code: int) -> 
     ],
 )
 def test_where_redirects_lead(location: str, target: str) -> None:
-    """A Location is relative to the URL it came from, and its fragment is nobody's but ours."""
+    """A Location is relative to the URL that it came from, and its fragment is not sent."""
     with site() as server:
         server.answers = {"/a/b": redirect(location.format(port=server.port)), target: HELLO}
         assert sound(netkit("fetch", f"{server.url}/a/b"), 0).out == b"hello"
@@ -360,7 +360,7 @@ def test_where_redirects_lead(location: str, target: str) -> None:
     ],
 )
 def test_redirect_refused(location: bytes) -> None:
-    """Redirects to what is not http or https, or is no URL, are 8: nothing is asked, and nothing of them is obeyed."""
+    """A redirect to another scheme or to no valid URL is 8: it is not followed, and its password is not shown."""
     with site({"/": redirect(location)}) as server:
         done = sound(netkit("fetch", server.url), 8)
     assert (done.out, len(server.asked)) == (b"", 1)
@@ -370,20 +370,20 @@ def test_redirect_refused(location: bytes) -> None:
 @pytest.mark.fault("odd redirects")
 @pytest.mark.parametrize("location", [b"", b"/#x"])
 def test_loop(location: bytes) -> None:
-    """A page that leads to itself is 47."""
+    """A page that redirects to itself is 47."""
     done = sound(fetched(redirect(location), "--max-redirects", "2"), 47)
     assert "more than 2 redirects" in done.err
 
 
 def test_a_part_that_was_not_asked_for() -> None:
-    """206 for a request without Range is no whole answer: 8, and nothing is written; with -H Range it is one."""
+    """A 206 to a request without Range is 8, and nothing is written; with -H Range it is accepted."""
     part = b"HTTP/1.1 206 Partial Content\r\nContent-Range: bytes 0-4/9\r\nContent-Length: 5\r\n\r\nhello"
     assert sound(fetched(part), 8).out == b""
     assert sound(fetched(part, "-H", "Range: bytes=0-4"), 0).out == b"hello"
 
 
 def test_redirect_without_location() -> None:
-    """A status of a redirect that leads nowhere is an answer like any other."""
+    """An answer with the status of a redirect but without Location is an ordinary answer."""
     assert sound(fetched(b"HTTP/1.1 302 Found\r\nContent-Length: 5\r\n\r\nhello"), 0).out == b"hello"
 
 
@@ -392,7 +392,7 @@ def test_redirect_without_location() -> None:
     [*((301, "POST", "GET"), (302, "PUT", "PUT"), (303, "PUT", "GET"), (303, "HEAD", "HEAD")), (307, "POST", "POST")],
 )
 def test_methods_of_redirects(status: int, method: str, asked: str) -> None:
-    """301, 302 and 303 make a GET of a POST, 303 of anything but a HEAD; 307 and 308 ask the same again."""
+    """301 and 302 turn POST into GET, 303 every method but HEAD; 307 repeats the request with its body."""
     body = () if method == "HEAD" else ("--data", "body", "-H", "Content-Type: text/plain")
     with site({"/": redirect("/x", status), "/x": b"HTTP/1.1 204 No Content\r\n\r\n"}) as server:
         sound(netkit("fetch", server.url, "--method", method, *body), 0)
@@ -411,7 +411,7 @@ SECRETS = ("-H", "Cookie: secret", "-H", "X-Api-Key: secret", "-H", "Referer: ht
 @pytest.mark.fault("odd redirects")
 @pytest.mark.parametrize("host, port", [("localhost", "same"), ("127.0.0.1", "other"), ("127.0.0.2", "same")])
 def test_no_secret_crosses_origins(host: str, port: str) -> None:
-    """Another host or port gets no user, password or field that could be a secret; nor does the first, led back to."""
+    """Another origin gets no user, password or secret fields; nor does the first one after a redirect back."""
     answers: dict[str, Answer] = {"/back": HELLO}
     with site(answers, host="0.0.0.0") as own, site(answers) as other:
         there = other if port == "other" else own
@@ -432,7 +432,7 @@ def test_no_secret_crosses_origins(host: str, port: str) -> None:
 
 
 def test_secrets_within_an_origin() -> None:
-    """A redirect within the same scheme, host and port keeps them."""
+    """A redirect within the same scheme, host and port keeps secrets."""
     with site() as server:
         server.answers = {"/": redirect(f"{server.url}/x"), "/x": HELLO}
         sound(netkit("fetch", f"http://user:secret@127.0.0.1:{server.port}/", *SECRETS), 0)
@@ -442,7 +442,7 @@ def test_secrets_within_an_origin() -> None:
 
 
 def test_user_of_a_location() -> None:
-    """User and password of a Location are for where it leads; --json and -v tell neither."""
+    """User and password in a Location are sent to its target; --json and -v show neither."""
     for talk in ("-vv", "--json"):
         with site() as server:
             server.answers = {"/": redirect(f"http://other:secret@127.0.0.1:{server.port}/x"), "/x": HELLO}
@@ -459,7 +459,7 @@ def test_user_of_a_location() -> None:
     [(b"HTTP/1.1 404 No\r\n\r\n", 22, ("-vv",)), (b"", 8, ()), (OK + b"Content-Length: 9\r\n\r\n", 18, ("--json",))],
 )
 def test_no_password_in_messages(answer: bytes, code: int, talk: tuple[str, ...]) -> None:
-    """No failure tells user or password."""
+    """No message about a failure contains the user or the password."""
     with site(answer) as server:
         done = netkit("fetch", f"http://user:secret@127.0.0.1:{server.port}/", "--fail", *talk)
     assert done.code == code
@@ -469,7 +469,7 @@ def test_no_password_in_messages(answer: bytes, code: int, talk: tuple[str, ...]
 
 
 def test_certificate_does_not_cross_origins(pki: Pki) -> None:
-    """Our certificate is for the origin that was asked for alone."""
+    """The client certificate is only sent to the origin of the given URL, and not after a redirect back."""
     context = pki.server(asks=True)
     context.verify_mode = ssl.CERT_OPTIONAL
     ours = ("--cafile", pki.ca, *pki.client.options())
@@ -482,7 +482,7 @@ def test_certificate_does_not_cross_origins(pki: Pki) -> None:
 
 
 def test_a_body_does_not_leave_https(pki: Pki) -> None:
-    """A redirect that would send what was posted over TLS without it is not followed."""
+    """A redirect from https to http is not followed if it would send the body again."""
     with site() as plain, site({"/": redirect(plain.url, 308)}, context=pki.server()) as own:
         done = netkit("fetch", own.url, "--cafile", pki.ca, "--data", "secret")
         assert "from https to http" in sound(done, 8).err
@@ -504,7 +504,7 @@ def test_a_body_does_not_leave_https(pki: Pki) -> None:
     ],
 )
 def test_clocks(answer: bytes, options: tuple[str, ...], out: bytes, says: str) -> None:
-    """A server that says nothing, or stops amid its answer, is left (28), and the message says why."""
+    """If a server is silent or stops within its answer, fetch gives up with 28, and the message names the option."""
     done = sound(fetched(answer, *options, holds=True), 28)
     assert done.out == out
     assert says in done.err
@@ -512,8 +512,8 @@ def test_clocks(answer: bytes, options: tuple[str, ...], out: bytes, says: str) 
 
 
 def test_a_drip_is_no_silence() -> None:
-    """--idle-timeout is not for a server that is slow, and has no less time for it in all than it takes."""
-    data = OK + b"\r\nhello"  # 24 bytes, so it takes longer than the clock in all
+    """A slow server does not trigger --idle-timeout, even if the whole answer takes longer."""
+    data = OK + b"\r\nhello"  # 24 bytes, which take longer than the timeout
     assert sound(fetched(lambda sock: drip(sock, data, 0.03), "--idle-timeout", "600ms"), 0).out == b"hello"
 
 
@@ -529,7 +529,7 @@ def test_a_drip_is_no_silence() -> None:
     ],
 )
 def test_max_size(head: bytes, body: bytes, tail: bytes) -> None:
-    """A body of SIZE bytes is whole; one byte more is 63, and SIZE is written, or nothing if a length told."""
+    """A body of SIZE bytes is allowed. A longer one is 63: SIZE bytes are written, or none if the length is known."""
     assert sound(fetched(head + body + tail, "--max-size", "100000"), 0).out == b"x" * 100_000
     done = sound(fetched(head + body + tail, "--max-size", "99999"), 63)
     assert done.out == (b"" if b"Content-Length" in head else b"x" * 99_999)
@@ -537,12 +537,12 @@ def test_max_size(head: bytes, body: bytes, tail: bytes) -> None:
 
 
 def test_max_size_of_a_large_body() -> None:
-    """The limit holds where the kernel moves the bytes."""
+    """--max-size is also exact where the kernel moves the bytes (splice)."""
     done = sound(fetched(OK + b"\r\n" + b"x" * 3_000_000, "--max-size", "2999999"), 63)
     assert len(done.out) == 2_999_999
 
 
-# -- what is told
+# -- messages and JSON
 
 HOSTILE = (
     b"HTTP/1.1 404 \x1b[31mNo\xe2\x80\xae\xff\r\n"
@@ -551,7 +551,7 @@ HOSTILE = (
 
 
 def test_fail() -> None:
-    """A status from 400 on is an answer; with --fail it is 22, and its body is not written."""
+    """An answer with a status of 400 or above is a success; with --fail it is 22, and the body is not written."""
     assert sound(fetched(HOSTILE), 0).out == b"no"
     done = sound(fetched(HOSTILE, "--fail"), 22)
     assert done.out == b""
@@ -560,7 +560,7 @@ def test_fail() -> None:
 
 @pytest.mark.fault("foreign text in messages")
 def test_nothing_of_a_peer_is_obeyed() -> None:
-    """Escapes and bidi of reason, type and Location are shown as what they are."""
+    """Escape sequences and bidi controls in reason, type and Location are shown escaped."""
     with site({"/": redirect(b"/\xe2\x80\xae\xff"), "/%E2%80%AE%FF": HOSTILE}) as server:
         done = netkit("fetch", server.url, "-vv", "--fail")
     assert done.code == 22
@@ -571,14 +571,14 @@ def test_nothing_of_a_peer_is_obeyed() -> None:
 
 
 def test_quiet() -> None:
-    """-q tells nothing, whatever happens."""
+    """-q prints no messages, not even about a failure."""
     for answer, code in ((HELLO, 0), (redirect(b"ftp://h/"), 8)):
         done = fetched(answer, "-q")
         assert (done.code, done.err) == (code, "")
 
 
 def test_json() -> None:
-    """--json has an object for each thing that happened, with the names that all commands have."""
+    """--json prints an object for each event, with the same names as other commands."""
     typed = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 5\r\n\r\nhello"
     with site({"/": redirect("/x"), "/x": typed}) as server:
         done = netkit("fetch", server.url, "--json")
@@ -599,7 +599,7 @@ def test_json() -> None:
 
 
 def test_failure_in_json() -> None:
-    """With --json a failure is an object, which is ASCII, and the last one."""
+    """With --json the last object is the failure, in ASCII."""
     done = fetched(HOSTILE, "--json", "--fail")
     assert done.code == 22
     assert done.err.isascii()
@@ -608,7 +608,7 @@ def test_failure_in_json() -> None:
     assert failure["error"]["message"].startswith("cannot fetch http://127.0.0.1:")
 
 
-# -- what is sent
+# -- requests
 
 AGENT = f"User-Agent: netkit/{__version__}\r\n"
 COMMON = f"{AGENT}Accept: */*\r\nAccept-Encoding: identity\r\n"
@@ -643,7 +643,7 @@ FORM = "Content-Type: application/x-www-form-urlencoded\r\n"
     ],
 )
 def test_request(path: str, options: tuple[str, ...], wanted: str) -> None:
-    """What goes over the wire is this, to the byte."""
+    """The request is exactly this, byte for byte."""
     with site() as server:
         sound(netkit("fetch", server.url + path, *options), 0)
     assert server.asked == [wanted.format(host=f"127.0.0.1:{server.port}").encode()]
@@ -658,25 +658,25 @@ def test_request(path: str, options: tuple[str, ...], wanted: str) -> None:
     ],
 )
 def test_host(place: str, url: str, host: str) -> None:
-    """Host has the brackets of an IPv6 address, and the port that the URL has."""
+    """Host has brackets around an IPv6 address, and the port of the URL."""
     with site(host=place) as server:
         sound(netkit("fetch", url.format(port=server.port)), 0)
     assert fields(server.asked[0])["host"] == host.format(port=server.port)
 
 
-# -- where it goes
+# -- stdout
 
 ESCAPES = bytes(range(256)) + b"\x1b[31mred\x1b]0;title\x07\r\n"
 
 
 def test_bytes_are_exact_in_a_pipe() -> None:
-    """To a pipe the body is what it was, byte for byte."""
+    """To a pipe the body is written unchanged."""
     assert sound(fetched(OK + b"\r\n" + ESCAPES), 0).out == ESCAPES
 
 
 @pytest.mark.fault("compression bomb")
 def test_a_compressed_body_stays_so() -> None:
-    """Nobody asked for compression, so a body of 1000:1 is written as it came, and takes no more room than that."""
+    """A compressed body that was not requested is written as received, and counts as such for --max-size."""
     bomb = gzip.compress(bytes(32 << 20))
     head = OK + b"Content-Encoding: gzip\r\nContent-Length: %d\r\n\r\n" % len(bomb)
     with site(head + bomb) as server:
@@ -686,7 +686,7 @@ def test_a_compressed_body_stays_so() -> None:
 
 
 def test_terminal() -> None:
-    """On a terminal control bytes of head and body are made visible, unless --raw."""
+    """On a terminal, control bytes in head and body are escaped, unless with --raw."""
     answer = OK + b"X: \x1b[2J\r\nContent-Length: 13\r\n\r\n\x1b[31m\x9b2Jred\r\n"
     for raw in (False, True):
         with site(answer) as server, terminal() as (ours, theirs):
@@ -702,7 +702,7 @@ def test_terminal() -> None:
 
 @pytest.mark.parametrize("answer", [OK + b"\r\n" + b"x" * 100, CHUNKED + b"64\r\n" + b"x" * 100 + b"\r\n", b""])
 def test_the_reader_leaves(answer: bytes) -> None:
-    """Where nobody reads on, fetch ends at once, by SIGPIPE and without a word, though the server be silent."""
+    """When the reader of stdout closes it, fetch ends by SIGPIPE at once, silently, even if the server is silent."""
     asked = threading.Event()
 
     def behave(sock: socket.socket) -> None:

@@ -1,4 +1,4 @@
-"""Peers and networks that misbehave: what arrived is kept, what was lost is counted, and nothing hangs or is silent."""
+"""Peers and networks that misbehave: data received is kept, lost data is counted, and netkit reports and ends."""
 
 import contextlib
 import os
@@ -36,10 +36,7 @@ from tests.support.processes import descriptors, feed, lost, peak_memory, sound,
 BIG = 20_000_000
 
 
-# -- what holds in every case
-
-
-# -- the other side of a conversation
+# -- the peer
 
 
 def converse(
@@ -49,10 +46,10 @@ def converse(
     input: bytes | None = b"",
     window: int | None = None,
 ) -> tuple[Finished, Any]:
-    """Hold one conversation with netkit; return what netkit left and what ``behaviour`` returned or raised.
+    """Run netkit against ``behaviour``; return how netkit finished, and what ``behaviour`` returned or raised.
 
     ``way`` is connect, unix (connect to an abstract socket) or listen. ``input`` None leaves stdin open and idle.
-    ``window`` is the size of the other side's receive buffer.
+    ``window`` is the size of the peer's receive buffer.
     """
     with contextlib.ExitStack() as stack:
         pool = stack.enter_context(ThreadPoolExecutor(2))
@@ -96,7 +93,7 @@ def _play(behaviour: Callable[[socket.socket], Any], sock: socket.socket) -> Any
 @pytest.mark.fault("reset at once")
 @pytest.mark.parametrize("way", ["connect", "listen"])
 def test_reset_at_once(way: str) -> None:
-    """A peer that resets right after the handshake is a failure, on either side of it."""
+    """A reset right after the handshake is a failure, for the client and for the server."""
     done, _ = converse(way, reset, input=b"hi")
     assert "connection reset by peer" in sound(done, 55, 56).err
     assert done.out == b""
@@ -105,7 +102,7 @@ def test_reset_at_once(way: str) -> None:
 @pytest.mark.fault("reset at once")
 @pytest.mark.parametrize("call", ["getsockopt", "getsockname", "getpeername", "recvfrom"])
 def test_reset_before_our_next_call(call: str) -> None:
-    """A reset that overtakes us anywhere on the way from the handshake to the first byte is 56, never a refusal."""
+    """A reset at any moment between the handshake and the first byte is 56, never a refused connection."""
     delay = f"inject={call}:delay_enter=100000:when=1"  # microseconds
     wrapper = strace(f"trace={call}", delay)
     with peer(reset) as server:
@@ -116,7 +113,7 @@ def test_reset_before_our_next_call(call: str) -> None:
 @pytest.mark.fault("data, then a reset")
 @pytest.mark.parametrize("way", ["connect", "listen"])
 def test_data_then_reset(way: str) -> None:
-    """What came before a reset is written as far as it came, and the exit code is 56."""
+    """Data received before a reset is written, and the exit code is 56."""
 
     def send_and_reset(sock: socket.socket) -> None:
         sock.sendall(PATTERN)
@@ -131,7 +128,7 @@ def test_data_then_reset(way: str) -> None:
 @pytest.mark.fault("peer stops reading")
 @pytest.mark.parametrize("way", ["connect", "listen"])
 def test_peer_stops_reading_and_leaves(way: str) -> None:
-    """Of 20 MB to a peer that reads 1,000 bytes and closes, the line counts those that were lost."""
+    """If a peer reads 1,000 bytes of 20 MB and closes, the message counts the bytes not acknowledged: 55."""
     done, _ = converse(way, lambda sock: len(sock.recv(1000)), input=bytes(BIG), window=4096)
     some, of = lost(sound(done, 55))
     assert 0 < some <= of <= BIG
@@ -141,7 +138,7 @@ def test_peer_stops_reading_and_leaves(way: str) -> None:
 @pytest.mark.fault("close with our input unread")
 @pytest.mark.parametrize("way", ["connect", "unix", "listen"])
 def test_whole_reply_before_a_close_with_our_input_unread(way: str) -> None:
-    """The reset of such a close costs nothing of a reply that was there before it, and is still no success."""
+    """If a peer replies and closes with our input unread, the whole reply is written, but the exit code is 55 or 56."""
 
     def answer_and_close(sock: socket.socket) -> None:
         wait_for_input(sock)
@@ -154,7 +151,7 @@ def test_whole_reply_before_a_close_with_our_input_unread(way: str) -> None:
 
 @pytest.mark.fault("close with our input unread")
 def test_reply_that_comes_together_with_the_reset_of_our_sending() -> None:
-    """Learning of both at the same moment we write the reply first, to its end, and then say what was lost."""
+    """If reply and reset are seen at the same time, the reply is written, and then the lost bytes are reported."""
     address, listener = server_socket("connect")
     with listener, open("/dev/zero", "rb") as zeros, running("connect", address, stdin=zeros) as process:
         listener.settimeout(PATIENCE)
@@ -170,7 +167,7 @@ def test_reply_that_comes_together_with_the_reset_of_our_sending() -> None:
 
 @pytest.mark.fault("full duplex")
 def test_echo_of_20_mb() -> None:
-    """What a peer sends back while more goes out is whole, and nothing locks up."""
+    """20 MB to an echo server and back are intact, without a deadlock."""
     data = os.urandom(BIG)
     done, _ = converse("unix", echo, input=data)
     assert digest(sound(done, 0).out) == digest(data)
@@ -179,7 +176,7 @@ def test_echo_of_20_mb() -> None:
 @pytest.mark.fault("both write before they read")
 @pytest.mark.parametrize("way", ["connect", "listen"])
 def test_both_sides_write_20_mb_before_they_read(way: str) -> None:
-    """Two writers at once do not lock up: the reading goes on while the writing is stuck."""
+    """If both sides write before they read there is no deadlock: netkit reads while its writing is blocked."""
     ours, theirs = os.urandom(BIG), os.urandom(BIG)
 
     def write_first(sock: socket.socket) -> str:
@@ -197,7 +194,7 @@ def test_both_sides_write_20_mb_before_they_read(way: str) -> None:
 
 @pytest.mark.fault("peer never reads")
 def test_peer_that_never_reads_stops_our_reading() -> None:
-    """Its closed window reaches whoever writes to us: no memory and no CPU is spent, and the clock that runs is 28."""
+    """A peer that does not read blocks our stdin, without use of memory or CPU, until --idle-timeout ends it: 28."""
     with peer(say_some) as server, running("connect", server.address, "--idle-timeout", "500ms", real=True) as process:
         assert process.out.read(4) == b"some"
         before = peak_memory(process.pid)
@@ -205,7 +202,7 @@ def test_peer_that_never_reads_stops_our_reading() -> None:
         spent = cpu_seconds(process.pid)
         assert peak_memory(process.pid) - before < 8 << 20
         os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
-        assert cpu_seconds(process.pid) - spent <= 0.1  # a loop that spins would spend 0.3
+        assert cpu_seconds(process.pid) - spent <= 0.1  # a busy loop would use 0.3
         done = process.finish()
     assert "nothing moved for 500 ms (--idle-timeout)" in sound(done, 28).err
     assert pushed > 65536
@@ -214,7 +211,7 @@ def test_peer_that_never_reads_stops_our_reading() -> None:
 @pytest.mark.fault("silent peer")
 @pytest.mark.parametrize("way", ["connect", "unix", "listen"])
 def test_silent_peer_runs_into_the_idle_timeout(way: str) -> None:
-    """What came before the silence is kept, and a TCP peer sees a reset rather than an end."""
+    """Data received before --idle-timeout is written, and a TCP peer sees a reset rather than an end."""
 
     def fall_silent(sock: socket.socket) -> bytes:
         sock.sendall(b"some")
@@ -228,7 +225,7 @@ def test_silent_peer_runs_into_the_idle_timeout(way: str) -> None:
 
 @pytest.mark.fault("one byte a second")
 def test_dripping_peer_runs_into_the_whole_timeout_alone() -> None:
-    """A byte now and then keeps the idle clock from running out, but not --timeout."""
+    """A byte now and then prevents --idle-timeout, but not --timeout."""
     clocks = ("--idle-timeout", "1s", "--timeout", "1500ms")
     done, _ = converse("connect", lambda sock: drip(sock, PATTERN, 0.01), *clocks, input=None)
     assert "time ran out after 1.5 s (--timeout)" in sound(done, 28).err
@@ -238,7 +235,7 @@ def test_dripping_peer_runs_into_the_whole_timeout_alone() -> None:
 
 @pytest.mark.fault("one byte a packet")
 def test_one_byte_segments() -> None:
-    """5,000 sends of one byte each arrive whole, for little CPU."""
+    """5,000 segments of one byte each arrive intact, and take little CPU."""
 
     def send_single(sock: socket.socket) -> None:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -257,7 +254,7 @@ def test_one_byte_segments() -> None:
 @pytest.mark.fault("urgent data")
 @pytest.mark.parametrize("way", ["connect", "listen"])
 def test_urgent_data_is_data(way: str) -> None:
-    """A byte that a peer calls urgent is not lost: it stands in its place, and disturbs nothing."""
+    """Urgent data is ordinary data in its place in the stream."""
 
     def urge(sock: socket.socket) -> None:
         sock.sendall(b"ab")
@@ -271,7 +268,7 @@ def test_urgent_data_is_data(way: str) -> None:
 @pytest.mark.fault("urgent data")
 @pytest.mark.parametrize("way", ["echo", "upper", "relay", "program"])
 def test_urgent_data_passes_servers(way: str) -> None:
-    """It goes both ways through a server, a relay or a program, and comes back where it stood."""
+    """Urgent data passes through a server, a relay or a program both ways, in its place in the stream."""
     with running("echo", "127.0.0.1:0") as target:
         commands = {
             "echo": ("echo", "127.0.0.1:0"),
@@ -293,7 +290,7 @@ def test_urgent_data_passes_servers(way: str) -> None:
 
 @pytest.mark.fault("clients that come and reset")
 def test_clients_that_connect_and_reset_leave_nothing_behind() -> None:
-    """After 1,000 of them a server answers as before and holds no more descriptors."""
+    """After 1,000 clients that connect and reset, a server still answers and has no more descriptors than before."""
     with running("echo", "127.0.0.1:0") as server:
         port = server.port
         before = descriptors(server.pid)
@@ -301,7 +298,7 @@ def test_clients_that_connect_and_reset_leave_nothing_behind() -> None:
             client = socket.create_connection(("127.0.0.1", port))
             assert not resent(client)
             reset(client)
-        for _ in range(100):  # each turn gives the server one of its own
+        for _ in range(100):  # each exchange gives the server time to close the reset connections
             assert exchange(port, b"still here") == b"still here"
             if descriptors(server.pid) <= before:
                 break
@@ -312,7 +309,7 @@ def test_clients_that_connect_and_reset_leave_nothing_behind() -> None:
 
 @pytest.mark.fault("many clients at once")
 def test_200_clients_at_once() -> None:
-    """All of them get in while the server does not even run, so nobody's SYN is dropped, and all are served."""
+    """200 clients can connect while the server is stopped, without a dropped SYN, and all are served."""
     with running("echo", "127.0.0.1:0", "--max-clients", "200") as server:
         address = ("127.0.0.1", server.port)
         with stopped(server), contextlib.ExitStack() as stack:
@@ -330,7 +327,7 @@ def test_200_clients_at_once() -> None:
 
 @pytest.mark.fault("idle client")
 def test_idle_client_holds_up_nobody() -> None:
-    """The second client is served while the first says nothing, and the first one's turn comes too."""
+    """A second client is served while the first is silent, and then the first is, too."""
     with running("upper", "127.0.0.1:0", "--max-clients", "2") as server:
         port = server.port
         with socket.create_connection(("127.0.0.1", port), timeout=PATIENCE) as idle:
@@ -346,14 +343,14 @@ def test_idle_client_holds_up_nobody() -> None:
 @pytest.mark.fault("connection refused")
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
 def test_refused_names_host_port_and_reason(host: str) -> None:
-    """Nobody listens there: 7."""
+    """A refused connection is 7; the message has the host, the port and the reason."""
     port = free_port()
     target = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
     assert f"cannot connect to {target}: connection refused (" in sound(netkit("connect", target), 7).err
 
 
 def test_refused_by_a_unix_socket(tmp_path: Path) -> None:
-    """No file, a file that is no socket, and a socket that nobody listens on are 7, each with its reason."""
+    """A missing file, a file that is no socket, and a socket without a listener are 7, each with its reason."""
     with socket.socket(socket.AF_UNIX) as left_over:
         left_over.bind(str(tmp_path / "left-over"))
     (tmp_path / "file").touch()
@@ -369,7 +366,7 @@ def test_refused_by_a_unix_socket(tmp_path: Path) -> None:
 @pytest.mark.fault("full backlog")
 @pytest.mark.parametrize("clock", ["--connect-timeout", "--timeout", "--wait"])
 def test_full_backlog_is_28(clock: str) -> None:
-    """A listener that drops our SYN is given up when the clock that was asked for has run out."""
+    """If a full backlog drops our SYN, netkit gives up after the given timeout."""
     with full_backlog() as port:
         done = sound(netkit("connect", f"127.0.0.1:{port}", clock, "100ms"), 28)
     why = f"netkit connect: cannot connect to 127.0.0.1:{port}: no answer within 100 ms (127.0.0.1)\n"
@@ -378,7 +375,7 @@ def test_full_backlog_is_28(clock: str) -> None:
 
 @pytest.mark.fault("full backlog")
 def test_full_backlog_of_a_unix_socket_is_28() -> None:
-    """Here the system says at once that there is no room, and we keep asking until the clock has run out."""
+    """If the backlog of a Unix socket is full, netkit tries again until the timeout."""
     address, listener = server_socket("unix")
     with listener, contextlib.ExitStack() as stack:
         listener.listen(0)
@@ -391,12 +388,12 @@ def test_full_backlog_of_a_unix_socket_is_28() -> None:
     assert f"cannot connect to {address}: no answer within 100 ms" in done.err
 
 
-# -- connections that break in the middle
+# -- connections that break
 
 
 @pytest.mark.fault("connection destroyed")
 def test_connection_that_the_system_destroyed_is_56() -> None:
-    """An administrator's ``ss -K`` is not a clean end, and what came before it is kept."""
+    """A connection destroyed by ``ss -K`` is 56, and data received before is written."""
 
     with peer(outlast) as probe, socket.create_connection(("127.0.0.1", probe.port)) as ours:
         destroy_connections_to(probe.port)
@@ -411,14 +408,14 @@ def test_connection_that_the_system_destroyed_is_56() -> None:
 
 
 def destroy_connections_to(port: int) -> None:
-    """Let the system abort every connection to a port of 127.0.0.1."""
+    """Abort every connection to a port of 127.0.0.1."""
     command = [tool("ss"), "--kill", "--tcp", "--numeric", "dst", "127.0.0.1", "dport", "=", str(port)]
     subprocess.run(command, capture_output=True, timeout=PATIENCE)
 
 
 @pytest.mark.fault("errors of send")
 def test_every_error_of_send_is_55() -> None:
-    """Whatever the system says to the ninth send, we leave at once with 55, the reason and a count."""
+    """Any error of send(2) ends netkit with 55, the reason, and a count of lost bytes; the peer sees a reset."""
     reasons = {
         "ENOBUFS": "no buffer space available",
         "EPIPE": "connection reset by peer",
@@ -443,7 +440,7 @@ def test_every_error_of_send_is_55() -> None:
             assert isinstance(server.result(), ConnectionResetError), name
 
 
-# -- networks that lack something, each in a network namespace of its own
+# -- incomplete networks, each in a network namespace of its own
 
 
 @pytest.mark.fault("no network")
@@ -458,13 +455,13 @@ def test_every_error_of_send_is_55() -> None:
     ],
 )
 def test_no_network_at_all(args: list[str], code: int, reason: str) -> None:
-    """Without any interface that is up one line says so: 7 for a client, 45 for a server."""
+    """Without any interface that is up, a client fails with 7 and a server with 45, with the reason."""
     assert reason in sound(netkit(*args, wrapper=separate()), code).err
 
 
 @pytest.mark.fault("no network")
 def test_every_interface_needs_none() -> None:
-    """A server for every interface starts without one, in order to serve those that come later."""
+    """A server for all addresses starts without an interface, to serve interfaces that come up later."""
     done = netkit("echo", ":9000", "--for", "50ms", wrapper=separate())
     assert "listening on 0.0.0.0:9000\n" in sound(done, 0).err
 
@@ -475,7 +472,7 @@ NO_IPV6 = "echo 1 > /proc/sys/net/ipv6/conf/all/disable_ipv6"
 @pytest.mark.fault("no IPv6")
 @pytest.mark.parametrize("address, ready", [("0", "127.0.0.1"), (":0", "0.0.0.0")])
 def test_without_ipv6_servers_take_ipv4_alone(address: str, ready: str) -> None:
-    """A bare port and :PORT are served over what there is, and the ready line says so."""
+    """Without IPv6, PORT and :PORT listen on IPv4 only, and the ready line shows it."""
     command = ["sh", "-c", '"$0" -m netkit connect "$NETKIT_ADDRESS" --send hello', sys.executable]
     done = sound(netkit("echo", address, "--", *command, wrapper=separate("ip link set lo up", NO_IPV6)), 0)
     assert done.out == b"hello"
@@ -484,7 +481,7 @@ def test_without_ipv6_servers_take_ipv4_alone(address: str, ready: str) -> None:
 
 @pytest.mark.fault("no IPv6")
 def test_without_ipv6_an_ipv6_address_is_7() -> None:
-    """An address of a family that is switched off cannot be reached."""
+    """Connecting to an IPv6 address while IPv6 is disabled is 7."""
     done = sound(netkit("connect", "[::1]:9", wrapper=separate("ip link set lo up", NO_IPV6)), 7)
     assert "cannot connect to [::1]:9: cannot assign requested address" in done.err
 
@@ -492,7 +489,7 @@ def test_without_ipv6_an_ipv6_address_is_7() -> None:
 @pytest.mark.fault("addresses of many hosts")
 @pytest.mark.parametrize("host", ["255.255.255.255", "224.0.0.1", "0.0.0.0", "::", "ff02::1%lo"])
 def test_addresses_that_no_stream_can_reach(host: str) -> None:
-    """Broadcast, multicast and wildcard addresses are no place to connect to: 7 or 2, with a reason."""
+    """Connecting to a broadcast, multicast or wildcard address is 7 or 2, with a message that names it."""
     done = sound(netkit("connect", host, "9", "-w", "2s", wrapper=separate("ip link set lo up")), 2, 7)
     assert host in done.err
 
@@ -502,7 +499,7 @@ def test_addresses_that_no_stream_can_reach(host: str) -> None:
 
 @pytest.mark.fault("address that cannot be bound")
 def test_privileged_port_is_45() -> None:
-    """Without the privilege a port below 1024 is refused with its address."""
+    """Listening on a privileged port without the privilege is 45, with a message that names the address."""
     if int(Path("/proc/sys/net/ipv4/ip_unprivileged_port_start").read_text()) < 2:
         pytest.skip("this system takes no port for privileged")
     drop = "-net_bind_service"
@@ -513,14 +510,14 @@ def test_privileged_port_is_45() -> None:
 
 @pytest.mark.fault("address that cannot be bound")
 def test_foreign_address_is_45() -> None:
-    """An address that this machine does not have cannot be listened on."""
+    """Listening on an address of another host is 45."""
     done = sound(netkit("listen", "192.0.2.1:9000"), 45)
     assert "cannot listen on 192.0.2.1:9000: cannot assign requested address" in done.err
 
 
 @pytest.mark.fault("port that the system chose")
 def test_chosen_port_is_told_once_and_before_any_client() -> None:
-    """The one ready line of an address carries the real port, which can be dialled as soon as it is there."""
+    """The ready line has the port that the system chose, is printed once, and clients can connect from then on."""
     with running("listen", "127.0.0.1:0") as server:
         port = server.port
         with stopped(server):
@@ -534,7 +531,7 @@ def test_chosen_port_is_told_once_and_before_any_client() -> None:
 @pytest.mark.ipv6
 @pytest.mark.fault("both families")
 def test_ipv6_wildcard_is_ipv6_alone() -> None:
-    """An address of one family is that family, whatever the system's default for dual sockets is."""
+    """A server on [::] does not accept IPv4."""
     with running("echo", "[::]:0", "--once") as server:
         port = server.port
         with pytest.raises(ConnectionRefusedError):

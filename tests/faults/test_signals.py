@@ -1,4 +1,4 @@
-"""Signals at every moment: netkit dies by the signal, at once and silently, and leaves nothing behind."""
+"""Signals at every stage: netkit dies by the signal, at once and silently, and leaves nothing behind."""
 
 import contextlib
 import os
@@ -25,7 +25,7 @@ CONTROLLED = ("setsid", "--ctty")  # a wrapper that makes stdin the controlling 
 
 
 def endless(sock: socket.socket) -> None:
-    """Send PATTERN again and again until the other side has gone."""
+    """Send PATTERN again and again until the peer has closed the connection."""
     while True:
         sock.sendall(PATTERN)
 
@@ -36,7 +36,7 @@ def endless(sock: socket.socket) -> None:
 @pytest.mark.fault("Ctrl-C")
 @pytest.mark.parametrize("moment", ["silence", "transfer", "accept"])
 def test_ctrl_c_on_a_terminal(moment: str) -> None:
-    """The key ends netkit by SIGINT, in silence, with the terminal as it was and all that had arrived on stdout."""
+    """Ctrl-C ends netkit by SIGINT, silently; the terminal's modes are unchanged, and data received was written."""
     with contextlib.ExitStack() as stack:
         keyboard, tty = stack.enter_context(terminal())
         modes = termios.tcgetattr(tty)
@@ -68,7 +68,7 @@ ALL = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
 @pytest.mark.fault("SIGTERM to a client")
 @pytest.mark.parametrize("number", ALL)
 def test_client_dies_by_the_signal(number: signal.Signals) -> None:
-    """Who waits for us sees the signal, and the peer sees a reset rather than an end."""
+    """A client dies by the signal, and its peer sees a reset rather than an end."""
     with peer(lambda sock: (sock.sendall(b"some"), sock.recv(1))) as server:
         with running("connect", server.address) as process:
             assert process.out.read(4) == b"some"
@@ -77,7 +77,7 @@ def test_client_dies_by_the_signal(number: signal.Signals) -> None:
 
 
 def test_listener_dies_by_the_signal(tmp_path: Path) -> None:
-    """Waiting for its client it dies as others do, and removes the port file."""
+    """``listen`` without a client dies by the signal, and removes its port file."""
     path = tmp_path / "port"
     with running("listen", "127.0.0.1:0", "--port-file", str(path)) as process:
         port = process.port
@@ -87,7 +87,7 @@ def test_listener_dies_by_the_signal(tmp_path: Path) -> None:
 
 
 def test_a_stderr_that_takes_nothing_holds_no_signal_up() -> None:
-    """Even the totals, which are told last, wait no more for whoever reads stderr once a signal came."""
+    """After a signal nothing waits for the reader of stderr any more, not even the totals of --stats."""
     reader, writer = os.pipe()
     address, listener = server_socket("connect")
     with open(reader, "rb"), open(writer, "wb", buffering=0) as full, listener:
@@ -101,7 +101,7 @@ def test_a_stderr_that_takes_nothing_holds_no_signal_up() -> None:
 
 
 def with_silent_resolver(folder: Path) -> list[str]:
-    """What runs a command where names are asked for on loopback; the files for it are put in ``folder``."""
+    """Return a wrapper that runs a command with a resolver on loopback, configured by files in ``folder``."""
     (folder / "resolv.conf").write_text("nameserver 127.0.0.1\n")
     (folder / "nsswitch.conf").write_text("hosts: files dns\n")
     bind = [f"mount --bind {folder / name} /etc/{name}" for name in ("resolv.conf", "nsswitch.conf")]
@@ -130,7 +130,7 @@ LOOKING_UP = [
 
 @pytest.mark.parametrize("command", LOOKING_UP, ids=" ".join)
 def test_ctrl_c_while_a_name_is_looked_up(command: list[str], tmp_path: Path) -> None:
-    """A resolver that never answers holds nobody up: the query is out, then comes the signal, then the end."""
+    """A signal ends netkit at once while a resolver does not answer."""
     wrapper = with_silent_resolver(tmp_path)
     done = subprocess.run([*wrapper, sys.executable, "-c", SILENT_RESOLVER, *NETKIT, *command], capture_output=True)
     assert done.returncode == 0, done.stderr
@@ -161,7 +161,7 @@ with socket.socket(type=socket.SOCK_DGRAM) as resolver:
 
 
 def test_clients_of_a_relay_share_the_look_up_of_its_target(tmp_path: Path) -> None:
-    """A resolver that never answers costs one thread, however many wait for it."""
+    """100 clients of a relay that wait for the same look-up need one thread."""
     wrapper = with_silent_resolver(tmp_path)
     command = ["relay", "127.0.0.1:0", "db.test:80", "-v", "-w", "1h"]
     done = subprocess.run([*wrapper, sys.executable, "-c", CROWD, *NETKIT, *command], capture_output=True)
@@ -171,7 +171,7 @@ def test_clients_of_a_relay_share_the_look_up_of_its_target(tmp_path: Path) -> N
 
 
 def test_ctrl_c_while_connecting_to_a_black_hole() -> None:
-    """A handshake that nobody answers is left at once."""
+    """Ctrl-C ends a connection attempt without an answer at once."""
     with full_backlog() as port, running("connect", f"127.0.0.1:{port}", "-vv") as process:
         process.line("trying 127.0.0.1")
         settle(process)
@@ -180,7 +180,7 @@ def test_ctrl_c_while_connecting_to_a_black_hole() -> None:
 
 
 def test_ctrl_c_while_waiting_for_a_server() -> None:
-    """Between two tries of --wait it ends as well."""
+    """Ctrl-C ends netkit between two attempts of --wait."""
     with running("connect", f"127.0.0.1:{free_port()}", "--wait", "1h", "-vv") as process:
         for _ in range(4):
             process.line("again in")
@@ -190,7 +190,7 @@ def test_ctrl_c_while_waiting_for_a_server() -> None:
 
 @pytest.mark.parametrize("kind", ["pipe", "terminal"])
 def test_ctrl_c_while_stdout_takes_nothing(kind: str) -> None:
-    """A reader that has stopped reading cannot hold us, and gets what it had room for, in order."""
+    """Ctrl-C ends netkit although stdout is full, and its reader still gets the beginning of the data in order."""
     with contextlib.ExitStack() as stack:
         if kind == "pipe":
             _, _, shown, stdout = stack.enter_context(pipes())
@@ -200,7 +200,7 @@ def test_ctrl_c_while_stdout_takes_nothing(kind: str) -> None:
         stack.enter_context(listener)
         process = stack.enter_context(running("connect", address, stdout=stdout))
         sock = stack.enter_context(listener.accept()[0])
-        while True:  # until nothing moves any more
+        while True:  # until all buffers are full
             sock.setblocking(False)
             with contextlib.suppress(BlockingIOError):
                 while True:
@@ -218,7 +218,7 @@ def test_ctrl_c_while_stdout_takes_nothing(kind: str) -> None:
 @pytest.mark.fault("socket file left behind")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL, None])
 def test_unix_socket_goes_with_its_server(number: signal.Signals | None) -> None:
-    """However it ends the file is removed, but for SIGKILL, and after that the next start works all the same."""
+    """A server removes its Unix socket however it ends, except by SIGKILL, after which a new server replaces it."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "socket")
         with running("echo", f"unix:{path}", "--once") as process:
@@ -264,7 +264,7 @@ exec(code, {"__name__": "__main__"})
 
 @pytest.mark.fault("Ctrl-C")
 def test_ctrl_c_at_every_moment_of_the_start() -> None:
-    """From its first import to its last netkit dies by SIGINT, without a traceback or any other word."""
+    """From the first import to the last, Ctrl-C ends netkit by SIGINT, without a traceback or a message."""
     with peer(lambda sock: sock.sendall(read_all(sock))) as server, contextlib.ExitStack() as stack:
         start = [sys.executable, "-c", IMPORTS]
         command = ["connect", server.address, "--send", "x"]
@@ -285,7 +285,7 @@ def test_ctrl_c_at_every_moment_of_the_start() -> None:
 
 @pytest.mark.fault("SIGTERM to a server")
 def test_server_drains_its_clients() -> None:
-    """A stopping server refuses new clients, gives those it has time to end in order, and goes with the last one."""
+    """A stopping server refuses new clients, serves connected ones to their end, and then dies by the signal."""
     with running("echo", "127.0.0.1:0") as server, contextlib.ExitStack() as stack:
         port = server.port
         clients = [stack.enter_context(socket.create_connection(("127.0.0.1", port), PATIENCE)) for _ in range(3)]
@@ -304,7 +304,7 @@ def test_server_drains_its_clients() -> None:
 
 @pytest.mark.fault("SIGTERM to a server")
 def test_second_signal_skips_the_drain() -> None:
-    """Who is in a hurry signals twice: clients are reset and the server is gone, by the second signal."""
+    """A second signal resets the clients and ends the server at once, by the second signal."""
     with running("echo", "127.0.0.1:0") as server, connect(server.port) as client:
         client.sendall(b"first")
         assert receive(client, 5) == b"first"
@@ -319,7 +319,7 @@ STUBBORN = 'trap "echo asked >&2" TERM; echo $$ >&2; while :; do sleep 0.05; don
 
 
 def test_second_signal_does_not_wait_for_command() -> None:
-    """A COMMAND that will not end is killed by the second signal, and no orphan is left."""
+    """On a second signal a COMMAND that ignores SIGTERM is killed, and leaves no orphan."""
     with running("echo", "127.0.0.1:0", "-q", "--", "sh", "-c", STUBBORN) as server:
         child = int(server.line(r"^(\d+)$")[1])
         server.signal(signal.SIGTERM)
@@ -335,7 +335,7 @@ def test_second_signal_does_not_wait_for_command() -> None:
 
 @pytest.mark.fault("SIGHUP")
 def test_hang_up_of_the_terminal() -> None:
-    """When the window closes netkit goes with it."""
+    """When the terminal hangs up, netkit dies by SIGHUP."""
     with contextlib.ExitStack() as stack:
         window, tty = stack.enter_context(terminal())
         server = stack.enter_context(peer(say_some))
@@ -349,7 +349,7 @@ def test_hang_up_of_the_terminal() -> None:
 
 @pytest.mark.fault("terminal hangs up")
 def test_terminal_that_goes_without_a_signal() -> None:
-    """A terminal that was only lent to us is an input that has ended: our end is sent, and the answer still comes."""
+    """If the terminal on stdin is not the controlling one, its hang-up is the end of input: 0 or 26, no signal."""
     with contextlib.ExitStack() as stack:
         window, tty = stack.enter_context(terminal())
 
@@ -371,7 +371,7 @@ def test_terminal_that_goes_without_a_signal() -> None:
 @pytest.mark.fault("SIGHUP")
 @pytest.mark.parametrize("number", ALL)
 def test_ignored_signal_stays_ignored(number: signal.Signals) -> None:
-    """Under nohup and its like netkit goes on, and ends by itself as ever."""
+    """A signal that was ignored at the start, as under nohup, stays ignored."""
     wrapper = ("sh", "-c", f'trap "" {number.name[3:]}; exec "$@"', "sh")
     with running("echo", "127.0.0.1:0", "--once", wrapper=wrapper) as server:
         port = server.port
@@ -389,20 +389,20 @@ HOSTILE = ("env", "--ignore-signal=INT,PIPE,CHLD,TERM")
 @pytest.mark.fault("signals ignored or held back at the start")
 @pytest.mark.parametrize("code, script", [(7, "exit 7"), (0, ":"), (137, "kill -9 $$")])
 def test_ignored_signals_hide_no_code_of_command(code: int, script: str) -> None:
-    """How COMMAND ended is our exit code, also where a parent left SIGCHLD ignored."""
+    """The exit code of COMMAND is that of netkit, even if the parent left SIGCHLD ignored."""
     done = netkit("echo", "127.0.0.1:0", "-q", "--", "sh", "-c", script, wrapper=HOSTILE)
     assert done == Finished(code, b"", "")
 
 
 def test_ignored_signals_change_no_exit_code() -> None:
-    """A failure is told as ever."""
+    """Signals ignored at the start do not change the message or exit code of a failure."""
     sound(netkit("connect", f"127.0.0.1:{free_port()}", wrapper=HOSTILE), 7)
 
 
 @pytest.mark.fault("signals ignored or held back at the start")
 @pytest.mark.parametrize("wrapper", [HOSTILE, ("env", "--block-signal=PIPE"), ("env", "--block-signal=CHLD")])
 def test_reader_that_leaves_where_signals_are_held_back(wrapper: tuple[str, ...]) -> None:
-    """With SIGPIPE or SIGCHLD ignored or blocked by the parent we still end silently, by SIGPIPE."""
+    """When the reader of stdout leaves, netkit ends by SIGPIPE even if the parent ignored or blocked it or SIGCHLD."""
     with peer(say_some) as server, running("connect", server.address, wrapper=wrapper) as process:
         assert process.out.read(4) == b"some"
         process.out.close()
@@ -412,13 +412,13 @@ def test_reader_that_leaves_where_signals_are_held_back(wrapper: tuple[str, ...]
     sound(done, -signal.SIGPIPE)
 
 
-# -- signals that mean nothing to us
+# -- signals that do not end netkit
 
 
 @pytest.mark.fault("stopped, resized")
 def test_stopping_and_resizing_disturb_no_transfer() -> None:
-    """30 MB go to a peer and back whole while netkit is stopped, continued and told of window sizes."""
-    data = os.urandom(30_000_000)  # or the rest might fit into the pipe, and netkit end before the last turn
+    """30 MB to a peer and back are intact while netkit is stopped, continued and gets SIGWINCH."""
+    data = os.urandom(30_000_000)  # so much that netkit still runs in the last turn of the loop
     with peer(echo) as server, running("connect", server.address) as process:
         feeder = threading.Thread(target=feed, args=(process, data))
         feeder.start()
@@ -438,7 +438,7 @@ def test_stopping_and_resizing_disturb_no_transfer() -> None:
 
 @pytest.mark.fault("stopped, resized")
 def test_what_came_while_we_were_stopped_is_no_silence() -> None:
-    """A limit runs out meanwhile, by the clock of another, and what waits is read before the peer is called silent."""
+    """After a stop that is longer than --idle-timeout, data that arrived meanwhile is read, not timed out."""
     with contextlib.ExitStack() as stack:
         server = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
         words = (f"127.0.0.1:{server.getsockname()[1]}", "--idle-timeout", "1s")
@@ -456,19 +456,19 @@ def test_what_came_while_we_were_stopped_is_no_silence() -> None:
         sound(process.finish(), 0)
 
 
-# Reading and connecting apart: those calls happen during the start too, where the system's loader has to bear them.
+# Without read and connect, which are tested apart: the loader calls them too, and does not cope with EINTR.
 INTERRUPTED = "recvfrom,sendto,accept4,write,pwritev2,?epoll_wait,epoll_pwait"
 
 
 def interrupting(calls: str, *more: str) -> list[str]:
-    """Return a wrapper under which the first three of each of these calls are interrupted."""
+    """Return a wrapper that interrupts the first three of each of these system calls."""
     inject = f"inject={calls}:error=EINTR:when=1..3"
     return [*strace(f"trace={calls}", inject), *more]
 
 
 @pytest.mark.fault("interrupted calls")
 def test_interrupted_calls_of_a_server() -> None:
-    """A server of which every kind of call is interrupted three times serves as ever."""
+    """A server works although each kind of system call is interrupted three times."""
     with running("echo", "127.0.0.1:0", "--once", wrapper=interrupting(INTERRUPTED)) as server:
         assert digest(exchange(server.port, PATTERN)) == digest(PATTERN)
         sound(server.finish(), 0)
@@ -476,7 +476,7 @@ def test_interrupted_calls_of_a_server() -> None:
 
 @pytest.mark.fault("interrupted calls")
 def test_interrupted_calls_of_a_client(tmp_path: Path) -> None:
-    """A client of which every kind of call is interrupted three times sends and receives as ever."""
+    """A client works although each kind of system call is interrupted three times."""
     path = tmp_path / "input"
     path.write_bytes(PATTERN)
     for wrapper in (interrupting(INTERRUPTED), interrupting("read", "-P", str(path))):
@@ -487,13 +487,13 @@ def test_interrupted_calls_of_a_client(tmp_path: Path) -> None:
 
 @pytest.mark.fault("interrupted calls")
 def test_interrupted_connecting() -> None:
-    """The handshake is begun again, or waited for, when a signal interrupts its call."""
+    """A connection is established although connect(2) is interrupted."""
     with peer(echo) as server:
         done = netkit("connect", server.address, input=b"hello", wrapper=interrupting("connect"))
     assert sound(done, 0).out == b"hello"
 
 
-# -- what a peer's bytes may do to a terminal
+# -- escape sequences
 
 
 ESCAPES = b"\x1b]0;title\x07 \x1b[2J \x9b31m \xc2\x9b31m \x00\x08\x7f t\tcaf\xc3\xa9\n"
@@ -503,13 +503,13 @@ SHOWN = rb"\x1b]0;title\x07 \x1b[2J \x9b31m \x9b31m \x00\x08\x7f" + b" t\tcaf\xc
 @pytest.mark.fault("escapes for a terminal")
 @pytest.mark.parametrize("name", ["connect", "listen"])
 def test_escapes_on_a_terminal(name: str) -> None:
-    """A peer's control bytes are shown, not obeyed, unless --raw asks for that."""
+    """On a terminal a peer's control bytes are escaped, unless with --raw."""
     assert on_a_terminal(name) == SHOWN
     assert on_a_terminal(name, "--raw") == ESCAPES.replace(b"\n", b"\r\n")
 
 
 def on_a_terminal(name: str, *options: str) -> bytes:
-    """Return what a terminal gets to see of ESCAPES, sent byte by byte."""
+    """Return what a terminal receives when a peer sends ESCAPES byte by byte."""
 
     def say(sock: socket.socket) -> None:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -539,6 +539,6 @@ def on_a_terminal(name: str, *options: str) -> bytes:
 
 @pytest.mark.fault("escapes for a terminal")
 def test_escapes_to_a_pipe() -> None:
-    """To anything but a terminal a peer's bytes go as they are."""
+    """To a pipe a peer's bytes are written unchanged."""
     with peer(lambda sock: sock.sendall(ESCAPES)) as server:
         assert sound(netkit("connect", server.address), 0).out == ESCAPES
