@@ -1,4 +1,4 @@
-"""``python -m tests.faults``: the table of faults, and the tests of each."""
+"""``python -m tests.faults`` prints the faults and the tests of each."""
 
 from tests.faults.table import FAULTS, UNTESTED, covered
 

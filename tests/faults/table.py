@@ -1,7 +1,7 @@
-"""The faults of the world that netkit is prepared for, by name: what is typed, what peers, systems and networks do.
+"""The names of the faults that netkit must cope with: of input, peers, systems and networks.
 
-A test says which of them it is about by the mark ``fault``: ``@pytest.mark.fault("giant line")``. Each has a test, or
-stands in ``UNTESTED`` with the reason. ``python -m tests.faults`` lists them.
+A test names its faults with the mark ``fault``: ``@pytest.mark.fault("giant line")``. Each fault has a test, or is in
+``UNTESTED`` with the reason. ``python -m tests.faults`` lists them.
 """
 
 import ast
@@ -62,7 +62,7 @@ UNTESTED: dict[str, str] = {}
 
 @functools.cache
 def covered() -> dict[str, list[str]]:
-    """Of each fault the tests that are marked with it, by file and name."""
+    """Return, for each fault that is marked, the tests with that mark, as FILE::NAME."""
     found: dict[str, list[str]] = {}
     for path in sorted(_TESTS.rglob("test_*.py")):
         text = path.read_text(encoding="utf-8")
@@ -72,7 +72,7 @@ def covered() -> dict[str, list[str]]:
 
 
 def _marks(module: ast.Module) -> Iterator[tuple[str, str]]:
-    """Yield the faults of marks, on tests or on their rows, each with the name of the test."""
+    """Yield each fault in a mark of a test or of its parameters, with the name of the test."""
     for test in module.body:
         if isinstance(test, ast.FunctionDef | ast.AsyncFunctionDef):
             for call in (node for each in test.decorator_list for node in ast.walk(each)):

@@ -1,4 +1,4 @@
-"""Little of what a process may have: memory, processes, and an interpreter that checks more, or less, than usual."""
+"""Limits of memory and processes, and other modes of the interpreter."""
 
 import contextlib
 import hashlib
@@ -24,7 +24,7 @@ BYTES = amount(2 * MEMORY, full=1024 * MIB)
 @pytest.mark.fault("little memory")
 @pytest.mark.parametrize("way", ["connect", "echo", "relay"])
 def test_64_mib_of_memory_carry_any_number_of_bytes(way: str) -> None:
-    """Much more goes through a process that may have so much, the kernel's buffers included, and is what was sent."""
+    """A process limited to 64 MiB, including the kernel's buffers, transfers much more data intact."""
     sent, came = hashlib.sha256(), hashlib.sha256()
 
     def send(sock: socket.socket) -> None:
@@ -62,7 +62,7 @@ def test_64_mib_of_memory_carry_any_number_of_bytes(way: str) -> None:
 
 @pytest.mark.fault("no process to spare")
 def test_no_process_to_spare() -> None:
-    """A client for whom no program can be started is reset with one line, and the server serves the next."""
+    """If no program can be started for a client, it is reset with one line, and later clients are served."""
     words = ("listen", HERE, "-k", "-v", "--exec", "cat")
     with limited("pids", 2) as wrapper, running(*words, wrapper=wrapper) as server:
         port = server.port
@@ -73,7 +73,7 @@ def test_no_process_to_spare() -> None:
             server.line("cannot run another program for now: resource temporarily unavailable")
             first.shutdown(socket.SHUT_WR)
             assert read_all(first) == b""
-        server.line("ended first, exit code 0")  # and is no process any more
+        server.line("ended first, exit code 0")  # its process was waited for
         assert exchange(port, b"third") == b"third"
 
 
@@ -84,7 +84,7 @@ UNCHECKED = {"PYTHONOPTIMIZE": "2"}
 @pytest.mark.fault("interpreter in another mode")
 @pytest.mark.parametrize("variables", [CHECKED, UNCHECKED], ids=["-X dev -W error", "-OO"])
 def test_other_ways_to_run_python(variables: dict[str, str]) -> None:
-    """No assertion does any work, no docstring is needed to run, nothing is left open, and nothing warns."""
+    """netkit works without assertions and docstrings, and in dev mode causes no warnings, as of unclosed files."""
     environment = {**os.environ, **variables}
     with running("upper", HERE, "--once", env=environment) as server:
         done = sound(netkit("connect", f"127.0.0.1:{server.port}", input=PATTERN, env=environment), 0)

@@ -1,4 +1,4 @@
-"""Networks that fail in the middle, lose, mix up or hold back what is sent; each has a network of its own."""
+"""Networks that fail, lose, reorder or delay packets; each test has network namespaces of its own."""
 
 import json
 import os
@@ -25,7 +25,7 @@ RULES = "nft add table ip t; nft add chain ip t i '{ type filter hook input prio
     [("unreachable", "no route to host"), ("prohibit", "permission denied"), ("blackhole", "invalid argument")],
 )
 def test_routes_that_lead_nowhere(route: str, reason: str) -> None:
-    """What the system says of the way there is the reason, at once: 7."""
+    """If a route refuses a destination, connecting fails at once with 7 and the system's reason."""
     wrapper = separate("ip link set lo up", f"ip route add {route} 192.0.2.1")
     done = sound(netkit("connect", "192.0.2.1:9", wrapper=wrapper), 7)
     assert done.err.startswith(f"netkit connect: cannot connect to 192.0.2.1:9: {reason} (192.0.2.1, ")
@@ -41,18 +41,18 @@ def test_routes_that_lead_nowhere(route: str, reason: str) -> None:
     ],
 )
 def test_routers_that_refuse(icmp: str, reason: str) -> None:
-    """What a router answers in place of the host is the reason, at once: 7."""
+    """If a router rejects packets, connecting fails at once with 7 and its reason."""
     rule = f"nft add rule ip t i tcp dport 9 reject with icmp type {icmp}"
     wrapper = separate("ip link set lo up", RULES, rule)
     done = sound(netkit("connect", "127.0.0.1:9", wrapper=wrapper), 7)
     assert re.search(rf"cannot connect to 127.0.0.1:9: (connection )?{reason} \(127.0.0.1, ", done.err)
 
 
-# -- in the middle of a conversation
+# -- networks that fail during a connection
 
 
 def begin(client: Running) -> None:
-    """Have a client of an echo server say something and hear it."""
+    """Let the client of an echo server send something and receive it."""
     client.stdin.write(b"some")
     client.stdin.flush()
     assert client.out.read(4) == b"some"
@@ -60,7 +60,7 @@ def begin(client: Running) -> None:
 
 @pytest.mark.fault("silence in the middle")
 def test_a_silent_network_is_28() -> None:
-    """Packets that vanish from some moment on end with the clock that was asked for; what had come is kept."""
+    """If packets are dropped from some time on, --idle-timeout ends the client with 28."""
     with network(RULES) as net, running("echo", HERE, wrapper=net.inside) as server:
         port = server.port
         words = ("connect", f"127.0.0.1:{port}", "--idle-timeout", "300ms")
@@ -74,7 +74,7 @@ def test_a_silent_network_is_28() -> None:
 
 @pytest.mark.fault("system gives up")
 def test_a_system_that_gives_up_is_55() -> None:
-    """Packets that vanish while we send end when the kernel has tried often enough, with the count of what is lost."""
+    """If the kernel gives up retransmission, netkit fails with 55 and the count of lost bytes."""
     sysctl = "echo 1 > /proc/sys/net/ipv4/tcp_retries2"
     with network(RULES, sysctl) as net, running("echo", HERE, wrapper=net.inside) as server:
         port = server.port
@@ -91,7 +91,7 @@ def test_a_system_that_gives_up_is_55() -> None:
 @pytest.mark.fault("interface goes down")
 @pytest.mark.parametrize("back", [True, False])
 def test_an_interface_that_goes_down(back: bool) -> None:
-    """When it is back what was sent meanwhile arrives; when it is not the clock that was asked for ends it."""
+    """Data sent while an interface is down arrives once it is up; if it stays down, --idle-timeout ends netkit."""
     with wire() as (near, far), running("echo", f"{FAR}:0", wrapper=far.inside) as server:
         words = ("connect", f"{FAR}:{server.port}", *(() if back else ("--idle-timeout", "300ms")))
         with running(*words, wrapper=near.inside) as client:
@@ -104,12 +104,12 @@ def test_an_interface_that_goes_down(back: bool) -> None:
             assert client.wait() == (0 if back else 28)
 
 
-# -- networks that lose and mix up
+# -- networks that lose, reorder and delay
 
 
 @pytest.mark.fault("loss")
 def test_one_packet_in_ten_is_lost() -> None:
-    """What the system sends again, here after 5 ms and not 200, is none of our affair: all of 3 MB comes back."""
+    """With one packet in ten lost, the data comes back intact (retransmission after 5 ms instead of 200 ms)."""
     soon = "ip link set lo mtu 1500; ip route replace local 127.0.0.0/8 dev lo table local rto_min 5ms"
     lossy = "nft add rule ip t i tcp dport != 0 numgen random mod 100 '<' 10 counter drop"
     with network(RULES, soon, lossy) as net, running("echo", HERE, wrapper=net.inside) as server:
@@ -121,7 +121,7 @@ def test_one_packet_in_ten_is_lost() -> None:
 @pytest.mark.fault("small packets")
 @pytest.mark.parametrize("mtu", [576, 1280])
 def test_small_packets(mtu: int) -> None:
-    """However small the packets are, every byte comes back, and a datagram of any size is whole."""
+    """With a small MTU streams come back intact, and so do large datagrams."""
     with network(f"ip link set lo mtu {mtu}") as net, running("echo", HERE, "--both", wrapper=net.inside) as server:
         port = server.port
         done = netkit("connect", f"127.0.0.1:{port}", wrapper=net.inside, input=DATA)
@@ -132,7 +132,7 @@ def test_small_packets(mtu: int) -> None:
 
 @pytest.mark.fault("slow link")
 def test_a_slow_network() -> None:
-    """What the wire holds back costs no memory of ours, and every byte arrives."""
+    """On a slow network netkit buffers little, and the data arrives intact."""
     with wire() as (near, far), running("listen", f"{FAR}:0", wrapper=far.inside, stdin=subprocess.DEVNULL) as server:
         near.do("tc qdisc add dev wire root tbf rate 64mbit burst 32k latency 400ms")
         with running("connect", f"{FAR}:{server.port}", "--send-only", wrapper=near.inside) as client:
@@ -148,7 +148,7 @@ def test_a_slow_network() -> None:
 
 
 def receiving(process: Running) -> Callable[[], bytes]:
-    """Read all of a process's stdout beside; what is returned waits for it."""
+    """Read all of a process's stdout in a thread; return a function that waits for it and returns it."""
     pool = ThreadPoolExecutor(1)
     reading = pool.submit(process.read_all)
     pool.shutdown(wait=False)
@@ -157,7 +157,7 @@ def receiving(process: Running) -> Callable[[], bytes]:
 
 @pytest.fixture(scope="module")
 def bad() -> Iterator[tuple[Network, Network, Callable[[], dict[str, int]]]]:
-    """Two networks with a bad wire between them, and what tells at last what that did."""
+    """Yield two networks with a bad wire between them, and a function that ends it and returns what it did."""
     if not os.access("/dev/net/tun", os.R_OK | os.W_OK):
         pytest.skip("/dev/net/tun may not be used here")
     with network() as near, network(beside=near) as far:
@@ -170,9 +170,9 @@ def bad() -> Iterator[tuple[Network, Network, Callable[[], dict[str, int]]]]:
 
 @pytest.mark.fault("late, doubled, reordered, corrupted")
 def test_a_bad_wire(bad: tuple[Network, Network, Callable[[], dict[str, int]]]) -> None:
-    """Packets that come late, twice, out of order, changed or not at all: a stream is whole, and datagrams are counted.
+    """If packets are delayed, doubled, reordered, corrupted or lost, streams are intact and datagrams are counted.
 
-    What was doubled is received twice, and what was lost is not made up.
+    Doubled datagrams are received twice, and lost ones are not.
     """
     near, far, ended = bad
     count = 1000

@@ -1,4 +1,4 @@
-"""Standard streams that fail, are closed, full or shared, and limits: bytes are whole, or the exit code says so."""
+"""Standard streams that fail or are closed, full or shared, and limits: no byte is lost without an exit code."""
 
 import contextlib
 import fcntl
@@ -27,7 +27,7 @@ ALL_BYTES = bytes(range(256)) * 4000 + b"\r\n\r\r\n\n\xff\xfe\xc3" + os.urandom(
 
 
 def redirected(redirection: str) -> tuple[str, ...]:
-    """Return a wrapper that starts netkit as a shell does with this redirection."""
+    """Return a wrapper that starts netkit with a redirection of the shell."""
     return ("sh", "-c", f'exec "$@" {redirection}', "sh")
 
 
@@ -37,7 +37,7 @@ def redirected(redirection: str) -> tuple[str, ...]:
 @pytest.mark.fault("every byte there is")
 @pytest.mark.parametrize("name", ["echo", "upper"])
 def test_every_byte_comes_back(name: str) -> None:
-    """All 256 values, line ends and NULs pass two processes both ways; upper changes a to z and nothing else."""
+    """All 256 byte values pass a client and a server both ways unchanged; upper only changes a to z."""
     wanted = ALL_BYTES.upper() if name == "upper" else ALL_BYTES
     with running(name, "127.0.0.1:0", "--once") as server:
         done = sound(netkit("connect", f"127.0.0.1:{server.port}", input=ALL_BYTES), 0)
@@ -47,7 +47,7 @@ def test_every_byte_comes_back(name: str) -> None:
 
 @pytest.mark.fault("every byte there is")
 def test_every_byte_from_file_to_file(tmp_path: Path) -> None:
-    """Regular files are read and written whole, on both sides at once."""
+    """Regular files as stdin and stdout of both sides are transferred intact in both directions."""
     (tmp_path / "one").write_bytes(ALL_BYTES)
     (tmp_path / "two").write_bytes(ALL_BYTES[::-1])
     with contextlib.ExitStack() as stack:
@@ -67,7 +67,7 @@ LINE = amount(64 * MIB, full=256 * MIB)
 @pytest.mark.fault("giant line")
 @pytest.mark.parametrize("name", ["echo", "upper"])
 def test_a_line_of_many_mib(name: str) -> None:
-    """A line is nothing that has to be whole before it is answered, so its length costs no memory."""
+    """A server answers before the end of a line, so that a long line takes no memory."""
     block = b"q" * MIB
     with running(name, "127.0.0.1:0", real=True) as server:
         port = server.port
@@ -86,7 +86,7 @@ def test_a_line_of_many_mib(name: str) -> None:
 @pytest.mark.fault("giant line")
 @pytest.mark.parametrize("options", [[], ["--label"]])
 def test_a_line_of_many_mib_to_stdout(options: list[str]) -> None:
-    """Nor is it for listen, with a label in front of each line or without."""
+    """A long line from a client takes no memory in listen, with --label or without."""
 
     def send(sock: socket.socket) -> None:
         for _ in range(LINE // MIB):
@@ -107,7 +107,7 @@ def test_a_line_of_many_mib_to_stdout(options: list[str]) -> None:
 
 @pytest.mark.parametrize("name", ["echo", "upper"])
 def test_client_that_never_reads_is_held_back(name: str) -> None:
-    """Its sending stops once its own answers are stuck; that costs no memory, and others are served."""
+    """A client that does not read its answers cannot send on; this takes no memory, and other clients are served."""
     with running(name, "127.0.0.1:0", real=True) as server:
         port = server.port
         exchange(port, b"warm")
@@ -177,7 +177,7 @@ __attribute__((destructor)) static void tell(void) {
 
 @pytest.mark.fault("short reads and writes")
 def test_short_reads_and_writes(tmp_path: Path) -> None:
-    """A system that takes and gives a few bytes per call loses none, in a pipe and in a file, out and back."""
+    """Calls that read or write only a few bytes each lose none, with pipes and with files."""
     (tmp_path / "short.c").write_text(SHORT)
     library = tmp_path / "short.so"
     compiler = [tool("gcc"), "-shared", "-fPIC", "-O1", "-o", str(library), str(tmp_path / "short.c")]
@@ -206,7 +206,7 @@ def test_short_reads_and_writes(tmp_path: Path) -> None:
 
 @pytest.mark.fault("full device")
 def test_full_device_is_23() -> None:
-    """Where stdout takes nothing, the reason is said and the peer is reset: it must not think that all was taken."""
+    """If stdout is a full device netkit fails with 23, and resets the peer, so that it does not see a clean end."""
 
     with peer(lambda sock: (sock.sendall(bytes(100_000)), sock.recv(1))) as server, open("/dev/full", "wb") as full:
         done = sound(netkit("connect", server.address, "--recv-only", stdout=full), 23)
@@ -216,7 +216,7 @@ def test_full_device_is_23() -> None:
 
 @pytest.mark.fault("disk that fills up")
 def test_disk_that_fills_up_is_23(tmp_path: Path) -> None:
-    """What a file had room for is the exact beginning, and the exit code says that it is not all."""
+    """When the disk fills up the file has the exact beginning of the data, and the exit code is 23."""
     data = PATTERN * 10
     to_file = ["sh", "-c", f'"$@" > "{tmp_path}/file"; code=$?; cat "{tmp_path}/file"; exit $code', "sh"]
     wrapper = [*separate(f"mount -t tmpfs -o size=64k none '{tmp_path}'", network=False), *to_file]
@@ -229,7 +229,7 @@ def test_disk_that_fills_up_is_23(tmp_path: Path) -> None:
 
 @pytest.mark.fault("limit of file size")
 def test_file_size_limit_is_23(tmp_path: Path) -> None:
-    """The limit of a user is an error of the file like any other, and nobody dies of SIGXFSZ."""
+    """A file at its size limit is 23 like other errors of stdout, and netkit does not die by SIGXFSZ."""
     with peer(lambda sock: sock.sendall(PATTERN)) as server, open(tmp_path / "file", "wb") as file:
         done = sound(netkit("connect", server.address, wrapper=("prlimit", "--fsize=1000"), stdout=file), 23)
     assert done.err == "netkit connect: cannot write to stdout: file too large\n"
@@ -239,7 +239,7 @@ def test_file_size_limit_is_23(tmp_path: Path) -> None:
 @pytest.mark.fault("reader of stdout leaves")
 @pytest.mark.parametrize("way", ["connect", "listen"])
 def test_reader_of_stdout_that_leaves(way: str) -> None:
-    """After ``| head -1`` we are gone at once and silently, by SIGPIPE, though the peer says nothing more."""
+    """With ``| head -1`` netkit ends silently by SIGPIPE at once, even if the peer is silent, which is reset."""
     with contextlib.ExitStack() as stack:
         if way == "connect":
             server = stack.enter_context(peer(lambda sock: (sock.sendall(b"first line\n"), sock.recv(1))))
@@ -262,7 +262,7 @@ def test_reader_of_stdout_that_leaves(way: str) -> None:
 
 @pytest.mark.fault("reader of stdout leaves")
 def test_reader_of_stdout_that_is_a_socket_leaves() -> None:
-    """Where stdout cannot tell, the next write does, and the end is the same."""
+    """If stdout is a socket, the next write after its reader left ends netkit by SIGPIPE."""
     ours, theirs = socket.socketpair()
     go = threading.Event()
 
@@ -283,7 +283,7 @@ def test_reader_of_stdout_that_is_a_socket_leaves() -> None:
 
 @pytest.mark.fault("peer's broken pipe")
 def test_peer_that_no_longer_reads_is_no_reader_of_stdout() -> None:
-    """The system's EPIPE for a connection is 55 with a message and a count, never a silent SIGPIPE."""
+    """EPIPE of a connection is 55 with a message and a count of lost bytes, not a silent SIGPIPE."""
 
     address, listener = server_socket("unix")
     with listener, running("connect", address) as process:
@@ -301,7 +301,7 @@ def test_peer_that_no_longer_reads_is_no_reader_of_stdout() -> None:
 
 @pytest.mark.fault("closed stdout")
 def test_closed_stdout() -> None:
-    """With ``>&-`` nothing is lost in silence: 23 if there was data, 0 if there was none."""
+    """With ``>&-`` the exit code is 23 if there was data to write, else 0."""
     wrapper = redirected(">&-")
     with peer(lambda sock: sock.sendall(bytes(1000))) as server:
         done = sound(netkit("connect", server.address, wrapper=wrapper), 23)
@@ -323,7 +323,7 @@ def test_closed_stdout() -> None:
     ],
 )
 def test_unreadable_stdin_is_26(given: Callable[[], IO[bytes] | socket.socket], reason: str) -> None:
-    """What is open for writing alone, or fails, is not the same as an empty input; the peer sees a reset."""
+    """A stdin that cannot be read is 26, not an empty input, and the peer sees a reset."""
     with peer(lambda sock: sock.recv(1)) as server, given() as stdin:
         done = sound(netkit("connect", server.address, stdin=stdin), 26)
         assert isinstance(server.result(), ConnectionResetError)
@@ -335,7 +335,7 @@ def test_unreadable_stdin_is_26(given: Callable[[], IO[bytes] | socket.socket], 
     "name, redirection", [("connect", "</dev/null"), ("connect", "<&-"), ("listen", "</dev/null"), ("listen", "<&-")]
 )
 def test_empty_stdin_ends_our_direction_alone(name: str, redirection: str) -> None:
-    """With /dev/null or nothing for stdin our end comes, from listen once the client's has, and nothing is lost."""
+    """With an empty or closed stdin netkit sends its end, in listen after the client's, and still receives all data."""
 
     def answer(sock: socket.socket) -> None:
         assert read_all(sock) == b""
@@ -362,7 +362,7 @@ def test_empty_stdin_ends_our_direction_alone(name: str, redirection: str) -> No
 @pytest.mark.fault("closed or full stderr")
 @pytest.mark.parametrize("redirection", ["2>&-", "2>/dev/full"])
 def test_stderr_that_takes_nothing_changes_no_exit_code(redirection: str) -> None:
-    """Failures, usage errors and servers end as they do with a stderr that works."""
+    """A closed or full stderr changes neither exit codes nor what a server does."""
     wrapper = redirected(redirection)
     assert netkit("connect", f"127.0.0.1:{free_port()}", wrapper=wrapper) == Finished(7, b"", "")
     assert netkit("connect", "--no-such-option", wrapper=wrapper) == Finished(2, b"", "")
@@ -376,7 +376,7 @@ def test_stderr_that_takes_nothing_changes_no_exit_code(redirection: str) -> Non
 
 @pytest.mark.fault("unreadable stdin")
 def test_a_folder_for_stdin_is_26(tmp_path: Path) -> None:
-    """It is told as any other that cannot be read; Python itself refuses to start with one, in words of its own."""
+    """A directory as stdin is 26, except in a fresh interpreter, as Python itself refuses to start with one."""
     folder = os.open(tmp_path, os.O_RDONLY)
     try:
         with peer(lambda sock: sock.recv(1)) as server:
@@ -393,7 +393,7 @@ def test_a_folder_for_stdin_is_26(tmp_path: Path) -> None:
 @pytest.mark.fault("few descriptors")
 @pytest.mark.parametrize("limit", [5, 6, 7, 8, 10])
 def test_few_descriptors_of_a_server(limit: int) -> None:
-    """A server has one line too, and a code of the table, or serves."""
+    """With too few descriptors a server fails with 45 and one line, with enough it listens."""
     wrapper = ("prlimit", f"--nofile={limit}")
     done = netkit("listen", "127.0.0.1:0", "--accept-timeout", "100ms", wrapper=wrapper)
     assert "nobody came" in done.err if done.code == 28 else "too many open files" in sound(done, 45).err
@@ -403,7 +403,7 @@ def test_few_descriptors_of_a_server(limit: int) -> None:
 @pytest.mark.fault("few descriptors")
 @pytest.mark.parametrize("limit", [5, 6, 7, 8, 10])
 def test_few_descriptors(limit: int) -> None:
-    """With too few descriptors there is one line and a code of the table, with enough an answer; never less."""
+    """With too few descriptors a client fails with 7 and one line, with enough it gets the whole answer."""
     with peer(lambda sock: sock.sendall(b"answer")) as server:
         done = netkit("connect", server.address, wrapper=("prlimit", f"--nofile={limit}"))
     if done.code:
@@ -415,12 +415,12 @@ def test_few_descriptors(limit: int) -> None:
 
 @pytest.mark.fault("port taken or lingering")
 def test_restart_over_a_connection_in_time_wait() -> None:
-    """A port whose last connection we ended ourselves is free again at once."""
+    """A port can be listened on again while a connection is in TIME_WAIT, but not while another server has it."""
     with running("listen", "127.0.0.1:0") as server:
         port = server.port
         server.stdin.close()
         with socket.create_connection(("127.0.0.1", port), timeout=PATIENCE) as client:
-            assert client.recv(1) == b""  # its end comes before ours
+            assert client.recv(1) == b""  # the server's end comes before ours
         sound(server.finish(), 0)
     local = f"0100007F:{port:04X}"
     states = [row.split()[3] for row in Path("/proc/net/tcp").read_text().splitlines() if row.split()[1] == local]
@@ -435,14 +435,14 @@ def test_restart_over_a_connection_in_time_wait() -> None:
 
 
 def flags(fd: int) -> int:
-    """Return the status flags of an open file, which all who share it see."""
+    """Return the status flags of an open file, which are shared with other processes that have it."""
     return fcntl.fcntl(fd, fcntl.F_GETFL)
 
 
 @pytest.mark.fault("flags of shared descriptors")
 @pytest.mark.parametrize("way", ["pipes", "terminal"])
 def test_shared_descriptors_keep_their_flags(way: str) -> None:
-    """While netkit runs, after its end and after it was killed, descriptors block as they did before."""
+    """netkit never changes the flags of stdin and stdout, or the terminal's modes, not even if it is killed."""
     with contextlib.ExitStack() as stack:
         if way == "pipes":
             given, feeding, showing, shown = stack.enter_context(pipes())
@@ -475,7 +475,7 @@ def test_shared_descriptors_keep_their_flags(way: str) -> None:
 
 @pytest.mark.fault("idle CPU")
 def test_waiting_costs_no_cpu() -> None:
-    """Nothing spins: no server without clients, no silent conversation, no full pipe, no terminal."""
+    """Waiting takes no CPU: without clients, with silent peers, full pipes, and terminals stopped or hung up."""
     with contextlib.ExitStack() as stack:
         start: Callable[..., object] = lambda *args, **popen: stack.enter_context(running(*args, real=True, **popen))  # noqa: E731
         silent = stack.enter_context(peer(say_some))
@@ -505,10 +505,10 @@ def test_waiting_costs_no_cpu() -> None:
         for process in waiting.values():
             settle(process)
         before = {name: cpu_seconds(process.pid) for name, process in waiting.items()}
-        for _ in range(6):  # of which each takes more than 0.05 s of CPU
+        for _ in range(6):  # each takes more than 0.05 s of CPU
             sound(netkit("--help", real=True), 0)
         for name, process in waiting.items():
-            assert cpu_seconds(process.pid) - before[name] <= 0.1, name  # one that spins would spend 0.3
+            assert cpu_seconds(process.pid) - before[name] <= 0.1, name  # a busy loop would use 0.3
             assert name == "a dead terminal" or process.process.poll() is None, name
 
 
@@ -519,7 +519,7 @@ PRINTED = [["--version"], ["--help"], [], ["help"], ["connect", "--help"], ["fre
     "args", [*PRINTED, ["services", "http"], ["resolve", "127.0.0.1"], ["echo", HERE, "--print-port"]], ids=" ".join
 )
 def test_text_that_a_full_disk_does_not_take(args: list[str]) -> None:
-    """Whatever netkit prints, 23 and one line say that it could not."""
+    """If stdout is full, every command that prints text fails with 23 and one line."""
     with open("/dev/full", "wb") as full:
         done = netkit(*args, stdout=full)
     assert done.code == 23
@@ -531,7 +531,7 @@ def test_text_that_a_full_disk_does_not_take(args: list[str]) -> None:
     "args, code", [(["address", "1.2.3.4"], 0), (["connect", "127.0.0.1:1"], 7), (["--version"], 0)]
 )
 def test_inspecting_python_is_no_traceback(args: list[str], code: int) -> None:
-    """PYTHONINSPECT=1 changes neither the exit code nor what is said."""
+    """PYTHONINSPECT=1 changes neither the exit code nor the output, and causes no traceback."""
     plain, done = netkit(*args), netkit(*args, env={**os.environ, "PYTHONINSPECT": "1"})
     assert done.code == plain.code == code
     assert "Traceback" not in done.err and done.out == plain.out

@@ -1,4 +1,4 @@
-"""What takes nothing, never ends or never answers: a signal ends netkit all the same, and others are served."""
+"""Blocked outputs, runaway patterns and stubborn programs: a signal still ends netkit, and clients are served."""
 
 import contextlib
 import os
@@ -21,7 +21,7 @@ BAIT = b"a" * 40 + b"b"
 
 @contextlib.contextmanager
 def full(kind: str) -> Iterator[int]:
-    """Give a descriptor to write to that takes nothing: of a pipe or a terminal that nobody reads."""
+    """Yield the writing end of a full pipe or terminal."""
     with contextlib.ExitStack() as stack:
         if kind == "pipe":
             ends = os.pipe()
@@ -34,21 +34,21 @@ def full(kind: str) -> Iterator[int]:
         with contextlib.suppress(BlockingIOError):
             while True:
                 os.write(writing, bytes(4096) if kind == "pipe" else b"x")
-        if kind == "terminal":  # the system may still be moving on what was written
+        if kind == "terminal":  # the system may still move written bytes, and so make room
             termios.tcflow(writing, termios.TCOOFF)
         os.set_blocking(writing, True)
         yield writing
 
 
 def dies(process: Running) -> None:
-    """Send SIGTERM, once it has nothing more to do, and check that it dies by it."""
+    """Send SIGTERM once the process is idle, and check that it dies by it."""
     settle(process)
     process.signal(signal.SIGTERM)
     assert died_by(process.wait()) is signal.SIGTERM
 
 
 def served(port: int) -> socket.socket:
-    """Connect to a server that cannot say when it is ready."""
+    """Connect to a server that cannot print its ready line."""
     while True:
         try:
             return socket.create_connection(("127.0.0.1", port), PATIENCE)
@@ -57,7 +57,7 @@ def served(port: int) -> socket.socket:
 
 
 def begin_a_page(sock: socket.socket) -> None:
-    """Begin a page, then send nothing."""
+    """Send the beginning of a page, then nothing."""
     sock.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
     say_some(sock)
 
@@ -73,7 +73,7 @@ TALK = ["-vvv", "--json"]
 @pytest.mark.parametrize("talk", TALK)
 @pytest.mark.parametrize("name", ["echo", "upper", "relay", "listen"])
 def test_server_whose_stderr_takes_nothing(name: str, talk: str, kind: str) -> None:
-    """Its clients are served one after the other and side by side, and it dies by a signal."""
+    """A server whose stderr is full still serves clients, also several at a time, and dies by a signal."""
     with full(kind) as stderr, peer(echo) as target:
         port = free_port()
         words = {"relay": [target.address], "listen": ["--keep", "--exec", "cat"]}.get(name, [])
@@ -90,7 +90,7 @@ def test_server_whose_stderr_takes_nothing(name: str, talk: str, kind: str) -> N
 @pytest.mark.parametrize("talk", TALK)
 @pytest.mark.parametrize("words", [["echo", "--udp"], ["upper", "--udp"], ["udp-serve", "--reply-with", "echo"]])
 def test_datagrams_while_stderr_takes_nothing(words: list[str], talk: str, kind: str) -> None:
-    """Each is answered."""
+    """A server of datagrams whose stderr is full still answers each datagram."""
     with full(kind) as stderr, udp() as client:
         port = free_port()
         with running(words[0], f"127.0.0.1:{port}", *words[1:], talk, "--deny", "127.0.0.2", stderr=stderr) as server:
@@ -108,7 +108,7 @@ def test_datagrams_while_stderr_takes_nothing(words: list[str], talk: str, kind:
 @pytest.mark.parametrize("talk", TALK)
 @pytest.mark.parametrize("name", ["connect", "fetch", "portcheck", "udp-send", "resolve"])
 def test_client_whose_stderr_takes_nothing(name: str, talk: str, kind: str) -> None:
-    """It goes on with what it does, and dies by a signal."""
+    """A client whose stderr is full still works, and dies by a signal."""
     with full(kind) as stderr, peer(say_some) as server, peer(begin_a_page) as site, udp() as silent:
         port = silent.getsockname()[1]
         words = {
@@ -129,7 +129,7 @@ def test_client_whose_stderr_takes_nothing(name: str, talk: str, kind: str) -> N
 
 
 def test_what_stderr_did_not_take_is_counted_once_it_does() -> None:
-    """What waited comes first, then how many messages did not, then what is new."""
+    """When stderr takes data again, the queued messages come first, and then the number of dropped ones."""
     reading, writing = os.pipe()
     with open(reading, "rb", buffering=0) as reader, open(writing, "wb", buffering=0) as stderr:
         os.set_blocking(writing, False)
@@ -162,7 +162,7 @@ def test_what_stderr_did_not_take_is_counted_once_it_does() -> None:
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("name", ["connect", "listen", "listen --keep", "udp-serve", "fetch", "portcheck", "resolve"])
 def test_stdout_that_takes_nothing(name: str, kind: str) -> None:
-    """What has come waits for its reader, and a signal does not."""
+    """If stdout is full, netkit waits for its reader, but dies by a signal."""
     data = b"HTTP/1.0 200 OK\r\n\r\n" + b"text\n" * 20  # no terminal gets binary data from fetch
     with full(kind) as stdout, peer(lambda sock: (sock.sendall(data), outlast(sock))) as server:
         port = free_port()
@@ -193,7 +193,7 @@ def test_stdout_that_takes_nothing(name: str, kind: str) -> None:
     "words", [["--version"], ["help"], ["echo", HERE, "--print-port"], ["sockets", "--watch", "1s"]]
 )
 def test_answer_that_stdout_does_not_take(words: list[str], kind: str) -> None:
-    """Nobody has to kill a command that only prints."""
+    """A command that only prints also dies by SIGTERM while stdout is full."""
     with full(kind) as stdout, running(*words, stdout=stdout) as process:
         if words[0] in ("echo", "sockets"):
             settle(process)
@@ -206,7 +206,7 @@ def test_answer_that_stdout_does_not_take(words: list[str], kind: str) -> None:
 
 @pytest.mark.parametrize("words", [["--timeout", "1h"], ["--json"], ["--max-bytes", "1000"]])
 def test_pattern_of_connect_that_runs_away(words: list[str]) -> None:
-    """It is given up with 8, in one line that names it."""
+    """connect gives up with 8 if --until takes too long to match, and the message has the pattern."""
     with peer(lambda sock: (sock.sendall(BAIT), outlast(sock))) as server:
         done = netkit("connect", server.address, "--until", RUNAWAY, *words)
     assert done.code == 8
@@ -215,7 +215,7 @@ def test_pattern_of_connect_that_runs_away(words: list[str]) -> None:
 
 @pytest.mark.parametrize("words", [[], ["--udp", "--send", "?"], ["--wait", "300ms"]])
 def test_pattern_of_portcheck_that_runs_away(words: list[str]) -> None:
-    """The verdict of that port names it; with --wait it is the last of them."""
+    """If --expect takes too long to match, the verdict has the pattern, also in the last attempt of --wait."""
     with contextlib.ExitStack() as stack:
         if "--udp" in words:
             address = f"127.0.0.1:{stack.enter_context(running('udp-serve', HERE, '--reply', BAIT.decode())).port}"
@@ -228,7 +228,7 @@ def test_pattern_of_portcheck_that_runs_away(words: list[str]) -> None:
 
 @pytest.mark.parametrize("name", ["echo", "upper", "relay", "listen"])
 def test_pattern_of_a_server_that_runs_away(name: str) -> None:
-    """The client whose data does that is reset and told of; others are served, and the pattern still ends it."""
+    """A client whose data makes --until take too long is reset; others are served, and a match ends the server."""
     with peer(echo) as target:
         words = {"relay": [target.address], "listen": ["--keep", "--exec", "cat"]}.get(name, [])
         with running(name, HERE, *words, "--until", f"{RUNAWAY}|bye") as server:
@@ -247,7 +247,7 @@ def test_pattern_of_a_server_that_runs_away(name: str) -> None:
 
 
 def test_pattern_of_datagrams_that_runs_away() -> None:
-    """The datagram is ignored, with -v it is told, and the next is heard."""
+    """A datagram that makes --until take too long is ignored, which -v reports; a later match ends the server."""
     with running("udp-serve", HERE, "--until", f"{RUNAWAY}|bye", "-v") as server, udp() as client:
         client.connect(("127.0.0.1", server.port))
         client.send(BAIT)
@@ -269,7 +269,7 @@ signal.pause()
 
 
 def test_command_that_will_not_end() -> None:
-    """A COMMAND that left its process group and ignores SIGTERM is killed after the drain; clients end in order."""
+    """A COMMAND that left its process group and ignores SIGTERM is killed after the drain."""
     command = [sys.executable, "-c", STUBBORN]
     with running("echo", HERE, "--", *command) as server:
         port = server.port

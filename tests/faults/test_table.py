@@ -1,4 +1,4 @@
-"""The table of faults and the tests that are marked with them are of one mind."""
+"""The table of faults agrees with the marks of the tests."""
 
 from tests.faults.table import FAULTS, UNTESTED, covered
 
@@ -6,7 +6,7 @@ EVERY = [name for names in FAULTS.values() for name in names]
 
 
 def test_each_fault_has_a_test_or_a_reason() -> None:
-    """None is forgotten, and none that has a test is excused."""
+    """Each fault has a test or a reason in ``UNTESTED``, not both."""
     tests = covered()
     assert len(EVERY) == len(set(EVERY)) == 128
     assert {name for name in EVERY if name not in tests} == set(UNTESTED)
@@ -14,5 +14,5 @@ def test_each_fault_has_a_test_or_a_reason() -> None:
 
 
 def test_marks_are_names_of_the_table() -> None:
-    """A mark that is spelled otherwise would count for nothing."""
+    """Each mark has the name of a fault in the table."""
     assert set(covered()) <= set(EVERY)
