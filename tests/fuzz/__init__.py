@@ -1,5 +1,5 @@
-"""Bytes that nobody expects, for every parser: a little in the suite, and for long with ``python -m tests.fuzz``.
+"""A fuzzer for every parser, run briefly in the suite and for longer with ``python -m tests.fuzz``.
 
-A target takes any bytes. It raises AssertionError where what was read is not what was meant, and lets nothing else
-out: what netkit refuses is no failure.
+A target takes any bytes. It raises AssertionError if they were parsed wrongly, and no other exception: bytes that
+netkit refuses are no failure.
 """

@@ -1,7 +1,7 @@
-"""``python -m tests.fuzz [SECONDS] [TARGET...]``: so many seconds (60) for each of the targets, all unless named.
+"""``python -m tests.fuzz [SECONDS] [TARGET...]`` fuzzes each target (default: all) for SECONDS (default: 60).
 
-With atheris, where that is installed, bytes are chosen by what they reach in netkit and its libraries, otherwise by
-chance. Exits 1 where a target failed, took more than a second, or more than ``_MAX_MEMORY``; the bytes are printed.
+If atheris is installed, coverage of netkit and its libraries guides the choice of bytes, otherwise it is random.
+Exits 1 and prints the bytes if a target fails, takes more than a second, or more than ``_MAX_MEMORY``.
 """
 
 import importlib.util
@@ -20,18 +20,18 @@ from contextlib import redirect_stderr
 from pathlib import Path
 
 _MAX_MEMORY = 400  # MiB of the process, of which the libraries and their instrumentation take about 150
-_MAX_SECONDS = 1.0  # of CPU that one input may take, by chance; libFuzzer counts whole seconds, and needs two
+_MAX_SECONDS = 1.0  # CPU time for one input without atheris; libFuzzer counts whole seconds, so it gets two
 _GUIDED = importlib.util.find_spec("atheris") is not None
 
 
 def main(arguments: list[str]) -> int:
-    """Run the targets one after the other, each in a process of its own."""
+    """Run the targets one after another, each in its own process."""
     seconds = int(arguments.pop(0)) if arguments and arguments[0].isdigit() else 60
     if _GUIDED:
         import atheris
 
         libraries = ["netkit", "h11", "dns", "idna"]
-        with redirect_stderr(io.StringIO()), atheris.instrument_imports(include=libraries):  # it tells of each module
+        with redirect_stderr(io.StringIO()), atheris.instrument_imports(include=libraries):  # it prints each module
             from tests.fuzz.targets import TARGETS
     else:
         from tests.fuzz.targets import TARGETS
@@ -55,7 +55,7 @@ def main(arguments: list[str]) -> int:
 
 
 def _alone(run: Callable[[bytes], object], seeds: tuple[bytes, ...], seconds: int, folder: Path) -> None:
-    """Fuzz one target in this process, and end it: with 0 if nothing was found."""
+    """Fuzz one target in this process, and exit, with 0 if nothing was found."""
     log = os.open(folder / "log", os.O_WRONLY | os.O_CREAT)
     os.dup2(log, 1)
     os.dup2(log, 2)
@@ -77,7 +77,7 @@ def _alone(run: Callable[[bytes], object], seeds: tuple[bytes, ...], seconds: in
     limits = ["-timeout=2", f"-rss_limit_mb={_MAX_MEMORY}", "-max_len=2048", f"-max_total_time={seconds}"]
     options = [f"-artifact_prefix={folder}/found-", "-print_final_stats=1", *limits]
     atheris.Setup([sys.argv[0], str(corpus), *options], keeping)
-    atheris.Fuzz()  # which ends the process
+    atheris.Fuzz()  # does not return
 
 
 def _by_chance(run: Callable[[bytes], object], seeds: tuple[bytes, ...], seconds: int, folder: Path) -> int:

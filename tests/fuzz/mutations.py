@@ -1,4 +1,4 @@
-"""Bytes like those that a parser takes well, and unlike them."""
+"""Mutations of valid input for parsers."""
 
 import random
 from collections.abc import Sequence
@@ -20,11 +20,11 @@ _INTERESTING = (
     b"/",
 )
 
-_LONGEST = 16 << 10  # bytes: a parser that looks back is called for each of them
+_LONGEST = 16 << 10  # bytes, as the targets call some parsers for each byte
 
 
 def mutated(seeds: Sequence[bytes], chance: random.Random) -> bytes:
-    """One of the seeds with some of its bytes changed, removed, doubled, or replaced by a part of another."""
+    """Return one of the seeds with some bytes changed, removed, repeated, or replaced by a part of another seed."""
     data = bytearray(chance.choice(seeds))
     for _ in range(chance.randint(1, 6)):
         at = chance.randrange(len(data) + 1)
@@ -44,7 +44,7 @@ def mutated(seeds: Sequence[bytes], chance: random.Random) -> bytes:
 
 
 def near(seeds: Sequence[bytes]) -> st.SearchStrategy[bytes]:
-    """Bytes near the seeds, and any others."""
+    """Return a strategy for seeds with a few edits, and for arbitrary bytes."""
     edits = st.tuples(st.integers(0, 200), st.integers(0, 8), st.binary(max_size=8) | st.sampled_from(_INTERESTING))
 
     def edit(seed: bytes, changes: list[tuple[int, int, bytes]]) -> bytes:

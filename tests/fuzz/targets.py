@@ -1,4 +1,4 @@
-"""The targets, each with bytes to begin from."""
+"""The targets of the fuzzer, each with its seeds."""
 
 import gzip
 import ipaddress
@@ -36,12 +36,12 @@ from netkit.services.udp import framing as datagrams
 from tests.support.answers import ODD, take, undo
 from tests.support.probes import READY, READY_DATAGRAMS, outcome
 
-_MAX_SIZE = 1 << 16  # of a record
+_MAX_SIZE = 1 << 16  # bytes of a record
 _MAX_PORTS = 65535
 
 
 class Target(NamedTuple):
-    """What is done with any bytes, and bytes that it takes well."""
+    """A function that takes any bytes, and valid bytes to start from."""
 
     run: Callable[[bytes], object]
     seeds: tuple[bytes, ...]
@@ -51,7 +51,7 @@ TARGETS: dict[str, Target] = {}
 
 
 def target(*seeds: bytes) -> Callable[[Callable[[bytes], None]], Callable[[bytes], None]]:
-    """Make a function a target, which has its name."""
+    """Register a function as a target, by its name."""
 
     def add(function: Callable[[bytes], None]) -> Callable[[bytes], None]:
         TARGETS[function.__name__] = Target(function, seeds)
@@ -61,19 +61,19 @@ def target(*seeds: bytes) -> Callable[[Callable[[bytes], None]], Callable[[bytes
 
 
 def words_of(data: bytes) -> list[str]:
-    """Bytes as words of a command line, one a line, and no more than what takes a moment for all."""
+    """Return the lines as words of a command line, at most 100, so that a run stays short."""
     return [os.fsdecode(line) for line in data.split(b"\n")[:100]]
 
 
 def pieces(data: bytes) -> list[bytes]:
-    """The bytes in pieces, whose sizes the bytes decide."""
+    """Split the bytes into pieces, with sizes that depend on the bytes."""
     edges = itertools.accumulate((byte % 7 + 1 for byte in data), initial=0)
     return [data[start : start + size % 7 + 1] for start, size in zip(edges, data, strict=False) if start < len(data)]
 
 
 @contextmanager
 def refusing(*exits: Exit) -> Iterator[None]:
-    """Let a refusal pass, if it is one line; of failures those with these codes."""
+    """Suppress an Invalid, if its message is one line, and a Failure with one of these exit codes."""
     try:
         yield
     except Invalid as error:
@@ -82,14 +82,14 @@ def refusing(*exits: Exit) -> Iterator[None]:
         assert error.exit in exits, repr(error)
 
 
-# -- what is typed
+# -- arguments
 
 
 @target(
     b"localhost\n80", b"[fe80::1%lo]:80", b"::1\n443", b"tls:unix:@x", b"8080", b":0", b"b\xc3\xbccher.example:http"
 )
 def addresses(data: bytes) -> None:
-    """An address can be typed again as it is shown."""
+    """An address is parsed again from the form in which it is shown."""
     words = words_of(data)
     for role in cast("tuple[address.Role, ...]", ("client", "server")):
         with refusing():
@@ -101,7 +101,7 @@ def addresses(data: bytes) -> None:
 
 @target(b"22,80,8000-8010", b"http,https,1-65535", b"db\n5432\ncache:6379", b"redis://:x@db:7/0\nunix:/s")
 def port_lists(data: bytes) -> None:
-    """A list of ports has each once, and none that does not exist."""
+    """A list of ports has only valid ports, each once."""
     words = words_of(data)
     with refusing():
         ports = address.parse_ports(words[0])
@@ -117,7 +117,7 @@ _KINDS = [kind for kind in vars(types).values() if isinstance(kind, types.Parsed
 
 @target(b"500ms", b"1.5", b"30m", b"64K", b"2G", b"127.0.0.1:5", b"a: b", b"ls -l 'a b'", b"(a|b)*", b"0660", b"h2")
 def values(data: bytes) -> None:
-    """What is no value is a ValueError, which click words, and no warning is printed."""
+    """An invalid value of an option is a UsageError with a message, and causes no warning."""
     word = os.fsdecode(data)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -130,7 +130,7 @@ def values(data: bytes) -> None:
 
 @target(b"10.0.0.0/8\n10.1.2.3", b"::ffff:0:0/96\n1.2.3.4", b"fe80::/10\nfe80::1%lo", b"ff15::1%lo\n239.1.2.3")
 def networks(data: bytes) -> None:
-    """A network has its own first and last address, and an address is explained or refused."""
+    """A network contains its first and last address, and an address is explained or refused."""
     for word in words_of(data):
         with refusing():
             network = access.parse_network(word)
@@ -144,7 +144,7 @@ def networks(data: bytes) -> None:
 
 @target(rb"a\n\x41\0\\", b"\xc3\xa9\xff")
 def texts(data: bytes) -> None:
-    """What bytes are spelled as is read as the same bytes, on one printable line."""
+    """Bytes spelled as text are one printable line, and parsed as the same bytes."""
     spelling = text.spell(data)
     assert text.parse(spelling) == data
     assert spelling.isprintable()
@@ -159,7 +159,7 @@ def texts(data: bytes) -> None:
     b"fetch\nhttp://h/\n-H\nA: b\n-o\nx", b"resolve\nexample\n--type\nMX", b"echo\n:7\n--both\n--allow\n::1",
 )  # fmt: skip
 def command_lines(data: bytes) -> None:
-    """A command line is read, or refused by click or by a rule; nothing is run."""
+    """A command line is parsed, or refused with a usage error, without running the command."""
     words = [word for word in words_of(data) if "\0" not in word]
     if not words or words[0] not in netkit.list_commands(click.Context(netkit)) or {"-h", "--help"} & {*words}:
         return
@@ -180,7 +180,7 @@ def command_lines(data: bytes) -> None:
     b"u16:port str\n80\nx", b"<hIq5s\n1\n2\n3\nabc", b"ip mac hex\n::1\n02:00:00:00:00:01\n00ff", b"2?xc\n1\n0\nz"
 )  # fmt: skip
 def packing(data: bytes) -> None:
-    """What was packed is unpacked, shown, and packed again as the same."""
+    """Packed bytes are the same after they are unpacked, shown and packed again."""
     form, *words = words_of(data)
     with refusing(Exit.TOO_BIG):
         packed = formats.parse(form, _MAX_SIZE).pack(words)
@@ -190,7 +190,7 @@ def packing(data: bytes) -> None:
 
 @target(b"u16:port str\n\0\x50x", b"<hIq5s\n" + bytes(19), b"@bP?\n" + bytes(17), b"f32 f64\n" + b"\x7f" * 12)
 def unpacking(data: bytes) -> None:
-    """Whatever comes is values that can be shown, or is partial or malformed."""
+    """Any bytes are unpacked to printable values, or are partial or malformed."""
     form, _, rest = data.partition(b"\n")
     with refusing(Exit.TOO_BIG, Exit.PARTIAL, Exit.PROTOCOL):
         for value in formats.parse(os.fsdecode(form), _MAX_SIZE, reading=True).unpack(rest):
@@ -200,7 +200,7 @@ def unpacking(data: bytes) -> None:
 
 @target(b"\x01\x00\x05hello\x00\x00", b"\x05\x00\x00\x00\x05hello", b"\x02\x05\x00\x00\x00hello")
 def frames(data: bytes) -> None:
-    """Records are the same in whatever pieces they come, and framed again they are what was read."""
+    """Records do not depend on how the bytes are split, and framed again they are the same bytes."""
     prefix = framing.parse_prefix(("u8", "u16", "u32", "u16le", "u32le")[sum(data[:1]) % 5])
     rest = data[1:]
     outcomes = [_drained(framing.frames(framing.Source(c), prefix, 999, repeat=True)) for c in ([rest], pieces(rest))]
@@ -212,10 +212,10 @@ def frames(data: bytes) -> None:
 
 
 def _drained(found: Iterable[Any]) -> tuple[list[Any], str]:
-    """What comes before the end or a failure, and that."""
+    """Return all items before the end or a failure, and the message of the failure."""
     drained: list[Any] = []
     try:
-        drained += found  # what came before is kept
+        drained += found  # keeps the items before a failure
     except Failure as failure:
         assert failure.exit in (Exit.TOO_BIG, Exit.PARTIAL, Exit.PROTOCOL, Exit.READ, Exit.USAGE)
         return drained, str(failure)
@@ -224,7 +224,7 @@ def _drained(found: Iterable[Any]) -> tuple[list[Any], str]:
 
 @target(b"\x05one\ntwo\n\nthree", b"\x00ff 00\n\n0102\n", b"\x01" + bytes(99))
 def datagram_lines(data: bytes) -> None:
-    """Datagrams are the same in whatever pieces the input comes."""
+    """Datagrams do not depend on how the input is split."""
     rest = data[1:]
     kinds = (datagrams.in_lines, datagrams.in_hex, lambda: datagrams.InPieces(sum(data[:1]) + 1))
     for make in kinds:
@@ -240,7 +240,7 @@ def datagram_lines(data: bytes) -> None:
 
 @target(b"a\r\nb\n\x1b[31m\xc3\xa9\xff\xc2\x9b", b"\xf0\x9f\x98")
 def changes(data: bytes) -> None:
-    """A change gives the same in whatever pieces the bytes come, and nothing that a terminal obeys."""
+    """The result of a transform does not depend on how the bytes are split; ``visible`` leaves no control bytes."""
     makers = (transforms.visible, transforms.crlf, lambda: transforms.labelled("x"), lambda: transforms.prefixed(b"> "))
     for make in makers:
         whole, part = make(), make()
@@ -250,7 +250,7 @@ def changes(data: bytes) -> None:
             assert not re.search(r"[^\n\r\t\x20-\x7e\xa0-\U0010ffff]", given.decode())
 
 
-# -- what a peer says
+# -- data from a peer
 
 _HOST = "a.example"
 _RECORDS = (
@@ -268,7 +268,7 @@ def _question(kind: str) -> dns.message.Message:
 
 
 def _answers() -> Iterator[bytes]:
-    """For each type of record its place in the table, and an answer that has one."""
+    """Yield, for each type of record, its index in the table and an answer with such a record."""
     for place, (kind, value) in enumerate(_RECORDS):
         answer = dns.message.make_response(_question(kind))
         answer.answer = [dns.rrset.from_text(_HOST + ".", 300, "IN", kind, value)]
@@ -277,7 +277,7 @@ def _answers() -> Iterator[bytes]:
 
 @target(*_answers())
 def dns_answers(data: bytes) -> None:
-    """An answer is read, or is malformed; what is shown of it is printable and one line."""
+    """A DNS answer is parsed, or is malformed; its values are printable ASCII."""
     kind, _ = _RECORDS[sum(data[:1]) % len(_RECORDS)]
     with refusing(Exit.PROTOCOL, Exit.RESOLVE):
         answer = our_dns._parse(_question(kind), data[1:])
@@ -289,7 +289,7 @@ def dns_answers(data: bytes) -> None:
 
 @target(b"a\nMX", b"*.example\n_x.example", b"tls:[::1]:853\nSRV", b"unix:x\nhttps://h/q", b'10 a.b\n"x" "y"\n\\# 1 00')
 def questions(data: bytes) -> None:
-    """What is to be looked up is read or refused."""
+    """Names, types and servers to look up are parsed or refused."""
     for word in words_of(data):
         for read in (resolve.parse_server, our_dns.check_kind, lambda name: resolve.check(name, resolve.Query())):
             with refusing():
@@ -306,7 +306,7 @@ def questions(data: bytes) -> None:
     b"HTTP/1.1 100 C\r\n\r\nHTTP/1.1 206 P\r\nContent-Range: bytes 1-2/3\r\nContent-Length: 2\r\n\r\nxy",
 )  # fmt: skip
 def http_answers(data: bytes) -> None:
-    """An answer is the same in whatever pieces it comes; what is malformed has the code for that."""
+    """An HTTP answer does not depend on how the bytes are split; a malformed one has the exit code for that."""
     method = "HEAD" if data[:1] == b"\0" else "GET"
     cuts = list(itertools.accumulate(map(len, pieces(data[:64]))))
     whole, part = take(data, [], method), take(data, cuts, method)
@@ -327,7 +327,7 @@ def http_answers(data: bytes) -> None:
     b"",
 )
 def compressed(data: bytes) -> None:
-    """What comes of a compressed body is the same however it comes, and broken or cut ones are never whole."""
+    """Whether a compressed body is whole, malformed or cut does not depend on how it is split."""
     for codings in ("gzip", "deflate", "gzip, deflate"):
         whole, by_byte = undo(data, codings, 1 << 20), undo(data[:200], codings, 1)
         assert whole[1] in by_byte[1:2] or len(data) > 200
@@ -336,7 +336,7 @@ def compressed(data: bytes) -> None:
 
 @target(b"example.org:443:192.0.2.7", b"h:80:[2001:db8::1]", b"h:80:::1", b"b\xc3\xbccher.example:1:127.0.0.1")
 def resolutions(data: bytes) -> None:
-    """Where a name is said to be is an address, with the port that URLs of it have."""
+    """A value of --resolve has an address, with the port of the name."""
     with refusing():
         named, place = url.parse_resolved(os.fsdecode(data))
         assert address.family_of(place.host or "") is not None
@@ -345,7 +345,7 @@ def resolutions(data: bytes) -> None:
 
 @target(b"http://user:pw@h:80/a?b#c", b"https://[fe80::1%2525lo]/", b"http://b\xc3\xbccher.example/\xc3\xa9 x")
 def urls(data: bytes) -> None:
-    """A URL is shown without its password, and read again as the same."""
+    """A URL is printable ASCII, and is parsed again as the same, without user and password."""
     with refusing():
         found = url.parse(os.fsdecode(data))
         assert found.target.isascii() and found.target.isprintable() and " " not in found.target
@@ -357,7 +357,7 @@ def urls(data: bytes) -> None:
 
 @target(b"/x/../y?z", b"//other/", b"https://a/", b"?q", b"a b", b"\xff\xfe")
 def locations(data: bytes) -> None:
-    """Where a redirect leads is a URL of http, without control bytes, or it is refused."""
+    """A Location is an http or https URL without control bytes, or is refused."""
     base = url.parse("https://h/a/b?c")
     with refusing():
         found = url.follow(base, data)
@@ -374,7 +374,7 @@ _ANSWERS = {**{name: said for name, (said, _) in READY.items()}, **READY_DATAGRA
 
 @target(*(bytes([_PROBES.index(name)]) + said for name, said in _ANSWERS.items()))
 def probes(data: bytes) -> None:
-    """Whatever a server says, a probe comes to a verdict or waits, and it matters not in which pieces it comes."""
+    """For any answer of a server a probe has a verdict or waits, however the answer is split."""
     name, rest = _PROBES[sum(data[:1]) % len(_PROBES)], data[1:]
     whole = outcome(name, [rest])
     if PROBES[name].protocol == "tcp":
@@ -382,12 +382,12 @@ def probes(data: bytes) -> None:
     assert printable(whole.words).isprintable()
 
 
-# -- what others called themselves
+# -- text from others
 
 
 @target(b"CN\n::error::x", b"\x1b]0;x\x07", b"\xe2\x80\xae", b"a" * 500)
 def foreign_text(data: bytes) -> None:
-    """Names in certificates, reasons and paths are printable and short in messages, and whole in JSON."""
+    """Text from certificates, reasons and paths is printable ASCII in messages and in JSON."""
     word = os.fsdecode(data)
     secured = events.Secured(protocol=word, cipher=word, alpn=word, certificates=(data,))
     answered = events.Answered(target=word, status=200, reason=word, size_bytes=1, content_type=word)
@@ -407,7 +407,7 @@ def foreign_text(data: bytes) -> None:
     b"00:00000000 00000000     0        0 21 1 0000000000000000 100 0 0 10 0\n",
 )
 def socket_tables(data: bytes) -> None:
-    """A line of /proc/net is a socket or is left out."""
+    """A line of /proc/net is parsed as a socket or left out."""
     for family in ("ipv4", "ipv6"):
         for one in sockdiag.parse_proc(data.decode("ascii", "replace"), "tcp", family):
             assert ipaddress.ip_address(one.local)

@@ -1,4 +1,4 @@
-"""Each target of the fuzzer, for a moment; ``python -m tests.fuzz`` does it for longer."""
+"""Runs each target of the fuzzer briefly; ``python -m tests.fuzz`` does it for longer."""
 
 import random
 
@@ -15,14 +15,14 @@ from tests.fuzz.targets import TARGETS
 @given(st.data())
 @settings(max_examples=30)
 def test_any_bytes(name: str, data: st.DataObject) -> None:
-    """Whatever comes, it is read as what it means or refused, and nothing else comes out."""
+    """Any bytes are parsed rightly or refused."""
     run, seeds = TARGETS[name]
     run(data.draw(near(seeds)))
 
 
 @pytest.mark.parametrize(("name", "seed"), [(name, seed) for name, target in TARGETS.items() for seed in target.seeds])
 def test_seeds(name: str, seed: bytes) -> None:
-    """What fuzzing begins from is taken, and so is what is made of it."""
+    """Each seed is accepted by its target, and mutations make different inputs of it."""
     run, seeds = TARGETS[name]
     run(seed)
     chance = random.Random(name)
