@@ -1,1 +1,1 @@
-"""netkit beside other tools, as their client and as their server."""
+"""netkit with other tools, as their client and as their server."""

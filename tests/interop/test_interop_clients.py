@@ -1,4 +1,4 @@
-"""The clients that people have, and ours, at ``netkit echo`` and ``netkit upper``."""
+"""``netkit echo`` and ``netkit upper`` with other clients, and with netkit."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -16,7 +16,7 @@ services = pytest.mark.parametrize(("service", "change"), [("echo", bytes), ("up
 
 
 def check_answer(result: Finished, wanted: bytes) -> None:
-    """Assert that a client got the whole answer and has nothing to complain of."""
+    """Assert that a client got the whole answer and printed no error."""
     check_same(result.out, wanted)
     assert (result.code, result.err) == (0, "")
 
@@ -24,7 +24,7 @@ def check_answer(result: Finished, wanted: bytes) -> None:
 @clients
 @services
 def test_every_byte_comes_back_over_tcp(service: str, change: Callable[[bytes], bytes], client: str) -> None:
-    """A client that sends 300,000 bytes and half-closes gets all of them back, and the server leaves with 0."""
+    """A client that sends 300,000 bytes and half-closes gets all of them back, and the server exits with 0."""
     with running(service, "127.0.0.1:0", "--once") as server:
         port = server.port
         check_answer(run(tcp_client(client, port), DATA), change(DATA))
@@ -36,7 +36,7 @@ def test_every_byte_comes_back_over_tcp(service: str, change: Callable[[bytes], 
 def test_every_byte_comes_back_over_a_unix_socket(
     service: str, change: Callable[[bytes], bytes], client: str, tmp_path: Path
 ) -> None:
-    """The same holds on a unix socket."""
+    """A client on a Unix socket gets all of its data back, too."""
     path = str(tmp_path / "socket")
     with running(service, f"unix:{path}", "--once") as server:
         server.line("listening on unix:")

@@ -1,4 +1,4 @@
-"""Other people's clients at a ``netkit listen`` that serves many: told apart, and answered alike."""
+"""``netkit listen`` with several other clients at a time."""
 
 import contextlib
 import subprocess
@@ -14,7 +14,7 @@ CLIENTS = ("nc", "ncat", "netkit")
 
 
 def out_lines(server: Running, count: int) -> list[bytes]:
-    """Return the next lines of a server's stdout."""
+    """Return the next ``count`` lines of a server's stdout."""
     data = b""
     while data.count(b"\n") < count and (chunk := server.out.read(65536)):
         data += chunk
@@ -22,7 +22,7 @@ def out_lines(server: Running, count: int) -> list[bytes]:
 
 
 def test_three_clients_are_told_apart_and_all_hear_what_is_typed() -> None:
-    """Lines of nc, ncat and netkit that come in turns carry their sender's address; stdin and its end reach all."""
+    """With --label each line has the address of its client, and all clients get stdin and its end."""
     with running("listen", HERE, "-k", "--label", "-v") as server, contextlib.ExitStack() as stack:
         port = server.port
         labels: dict[str, bytes] = {}
@@ -47,7 +47,7 @@ def test_three_clients_are_told_apart_and_all_hear_what_is_typed() -> None:
 
 @pytest.mark.parametrize("client", ["nc", "ncat", "socat", "netkit"])
 def test_every_client_gets_a_reply_and_is_heard(client: str) -> None:
-    """A client that sends 300,000 bytes before it looks gets the whole reply, has no complaint, and is kept whole."""
+    """A client that sends 300,000 bytes gets the whole reply without an error, and its data is written intact."""
     with (
         file_of() as requests,
         running("listen", HERE, "--reply", r"200 ok\n", "--max-clients", "1", stdout=requests) as server,
@@ -59,7 +59,7 @@ def test_every_client_gets_a_reply_and_is_heard(client: str) -> None:
 
 
 def test_a_reply_of_http_serves_curl() -> None:
-    """A page and a post by curl: the answer is HTTP to it, and the requests come out as they were sent."""
+    """curl accepts a --reply in HTTP to a GET and a POST, and listen writes the requests."""
     reply = r"HTTP/1.1 200 OK\r\nContent-Length: 3\r\nConnection: close\r\n\r\nhi\n"
     with file_of() as out, running("listen", HERE, "--reply", reply, "--max-clients", "2", stdout=out) as server:
         url = f"http://127.0.0.1:{server.port}/page"
@@ -75,7 +75,7 @@ def test_a_reply_of_http_serves_curl() -> None:
 
 @pytest.mark.parametrize("client", ["nc", "ncat", "socat"])
 def test_clients_of_a_unix_socket_hear_what_is_typed(client: str, tmp_path: object) -> None:
-    """Many clients on one path get what stdin says, and its end."""
+    """Two clients on a Unix socket both get stdin and its end."""
     path = f"{tmp_path}/s"
     with running("listen", f"unix:{path}", "--max-clients", "2", stdin=subprocess.PIPE) as server:
         server.line("listening")

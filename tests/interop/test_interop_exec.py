@@ -1,4 +1,4 @@
-"""Programs over connections with other people's clients and servers at the far end: the echo that ncat's own loses."""
+"""``--exec`` and ``--sh-exec`` with other clients and servers."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from tests.support.partners import content, file_of, run, tcp_client, tcp_server
 
 @pytest.mark.parametrize("client", ["netkit", "nc", "ncat", "socat"])
 def test_every_byte_comes_back_from_a_program(client: str) -> None:
-    """A client that sends 300,000 bytes and half-closes gets all of them back from a cat, and the cat's 0 is ours."""
+    """A client that sends 300,000 bytes and half-closes gets all of them back from cat, and listen exits with 0."""
     with running("listen", "127.0.0.1:0", "--exec", "cat") as server:
         port = server.port
         result = run(tcp_client(client, port), DATA)
@@ -21,7 +21,7 @@ def test_every_byte_comes_back_from_a_program(client: str) -> None:
 
 
 def test_answer_longer_than_the_question(tmp_path: Path) -> None:
-    """A client that sends a line and half-closes waits for all that the program then has to say."""
+    """A client that sends a line and half-closes gets all output of the program."""
     (tmp_path / "page").write_bytes(DATA)
     with running(
         "listen", "127.0.0.1:0", "--keep", "--sh-exec", f'read -r name; exec cat "{tmp_path}/$name"'
@@ -34,7 +34,7 @@ def test_answer_longer_than_the_question(tmp_path: Path) -> None:
 
 
 def test_every_byte_comes_back_over_a_unix_socket(tmp_path: Path) -> None:
-    """The same holds on a unix socket."""
+    """A client on a Unix socket gets every byte back from cat, too."""
     path = str(tmp_path / "socket")
     with running("listen", f"unix:{path}", "--keep", "--exec", "cat") as server:
         server.line("listening on unix:")
@@ -45,7 +45,7 @@ def test_every_byte_comes_back_over_a_unix_socket(tmp_path: Path) -> None:
 
 
 def test_program_of_ours_talks_to_a_listening_socat() -> None:
-    """What a foreign server sends goes through our program and comes back to it whole; the program's code is ours."""
+    """A program of connect returns all data to socat, and connect has its exit code."""
     with file_of(DATA) as stdin, file_of() as stdout, tcp_server("socat", stdin=stdin, stdout=stdout) as (other, at):
         ours = run([*NETKIT, "connect", at, "--sh-exec", "cat; exit 5"])
         assert other.finish().code == 0
@@ -54,7 +54,7 @@ def test_program_of_ours_talks_to_a_listening_socat() -> None:
 
 
 def test_program_of_ours_sends_to_a_listening_ncat(tmp_path: Path) -> None:
-    """A server that forgets what it has to say once its client half-closes still gets all of a program's output."""
+    """ncat as the server gets all output of a program of connect."""
     (tmp_path / "page").write_bytes(DATA)
     with file_of() as stdin, file_of() as stdout, tcp_server("ncat", stdin=stdin, stdout=stdout) as (other, at):
         ours = run([*NETKIT, "connect", at, "--exec", f"cat '{tmp_path}/page'"])

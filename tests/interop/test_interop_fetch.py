@@ -1,4 +1,4 @@
-"""fetch with the servers that people have: nginx, Python's http.server, openssl's, and our own listen."""
+"""fetch with common servers: nginx, Python's http.server, openssl s_server, and ``netkit listen``."""
 
 import contextlib
 import hashlib
@@ -21,7 +21,7 @@ from tests.support.partners import NGINX, await_listener, s_server
 from tests.support.processes import tool
 from tests.support.sites import answer, fetch, site
 
-SLOW = 2_000_000  # bytes of what nginx sends at 512 KiB/s, unless a range is asked for
+SLOW = 2_000_000  # bytes of a file that nginx sends at 512 KiB/s, unless a range is requested
 LARGE = 64 << 20
 FORM = "Content-Type: application/x-www-form-urlencoded"
 
@@ -67,7 +67,7 @@ CONF = (
 
 
 class Nginx(NamedTuple):
-    """Where nginx is, and the folder that it serves."""
+    """The URLs of a running nginx, and the folder that it serves."""
 
     url: str
     port: int
@@ -75,7 +75,7 @@ class Nginx(NamedTuple):
     folder: Path
 
     def logged(self, path: str, count: int) -> list[str]:
-        """Wait until so many requests for a path have been logged, and return what was logged of them."""
+        """Wait until ``count`` requests for a path have been logged, and return their lines, without the path."""
         while True:
             rows = [line.split(" ", 2) for line in (self.folder / "log").read_text().splitlines(keepends=True)]
             found = [row[2].strip() for row in rows if row[1] == path and row[2].endswith("\n")]
@@ -86,7 +86,7 @@ class Nginx(NamedTuple):
 
 @pytest.fixture(scope="module")
 def nginx(pki: Pki, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nginx]:
-    """Run nginx, over TCP, TLS and unix sockets."""
+    """Run nginx on TCP and Unix sockets, with TLS and without."""
     folder = tmp_path_factory.mktemp("nginx")
     port, secure = free_port(), free_port()
     about = {"folder": folder, "port": port, "secure": secure, "ca": pki.ca}
@@ -105,7 +105,7 @@ def nginx(pki: Pki, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nginx]
 
 
 def test_pages_of_nginx(nginx: Nginx) -> None:
-    """A page, an empty one, a redirect to it, one in chunks and a folder's list come whole, and 404 is what it is."""
+    """Pages arrive intact: plain, empty, redirected, chunked, and the list of a folder. A 404 is 22 with --fail."""
     check_same(fetch(f"{nginx.url}/page").out, DATA)
     check_same(fetch(f"{nginx.url}/moved").out, DATA)
     assert fetch(f"{nginx.url}/empty").out == b""
@@ -123,7 +123,7 @@ def test_pages_of_nginx(nginx: Nginx) -> None:
 
 
 def test_heads_of_nginx(nginx: Nginx) -> None:
-    """What --head and -i write is the head as it came, byte for byte."""
+    """--head and -i write the head byte for byte as nginx sends it."""
     with socket.create_connection(("127.0.0.1", nginx.port)) as sock:
         sock.sendall(b"HEAD /page HTTP/1.1\r\nHost: x\r\n\r\n")
         theirs = b""
@@ -137,7 +137,7 @@ def test_heads_of_nginx(nginx: Nginx) -> None:
 
 
 def test_what_nginx_is_told(nginx: Nginx) -> None:
-    """nginx sees the method, the fields and the type that were asked for."""
+    """nginx receives the given method, header fields and content type."""
     told = fetch(f"{nginx.url}/told", "-H", "X-Test: a b", "-H", "User-Agent: me", "-H", "Host: other").out
     assert told == b"GET [a b] [] [me] [other]"
     told = fetch(f"{nginx.url}/told", "--data", "a=1", "--method", "PUT", "-H", "Content-Type: text/plain").out
@@ -145,7 +145,7 @@ def test_what_nginx_is_told(nginx: Nginx) -> None:
 
 
 def test_going_on_with_nginx(nginx: Nginx, tmp_path: Path) -> None:
-    """A download that was cut goes on at the very byte; the file is what nginx has."""
+    """--resume continues an interrupted download at the right byte, and the file is that of nginx."""
     name = "slow"
     data = (DATA * 7)[:SLOW]
     (nginx.folder / name).write_bytes(data)
@@ -161,7 +161,7 @@ def test_going_on_with_nginx(nginx: Nginx, tmp_path: Path) -> None:
 
 
 def cut(process: Any, path: Path) -> int:
-    """Kill a download in the middle of its body, and return how many bytes came."""
+    """Kill a download within the body, and return the number of bytes received."""
     part = Path(f"{path}.netkit-part")
     while not part.exists() or part.stat().st_size < 100_000:
         os.sched_yield()
@@ -171,7 +171,7 @@ def cut(process: Any, path: Path) -> int:
 
 
 def test_a_file_that_changed_on_nginx(nginx: Nginx, tmp_path: Path) -> None:
-    """What is another version by now comes all anew, and nothing of the old one is in it."""
+    """If the file has changed on nginx, --resume downloads all of the new version."""
     (nginx.folder / "slow-news").write_bytes((DATA * 7)[:SLOW])
     path = tmp_path / "file"
     with running("fetch", f"{nginx.url}/slow-news", "-o", str(path)) as process:
@@ -183,7 +183,7 @@ def test_a_file_that_changed_on_nginx(nginx: Nginx, tmp_path: Path) -> None:
 
 
 def test_parts_that_are_whole_or_too_long(nginx: Nginx, tmp_path: Path) -> None:
-    """A part that is whole is made sure of by its last byte; one that is too long begins anew; 503 keeps what came."""
+    """A complete part is checked by its last byte, one that is too long is replaced, and after a 503 it is kept."""
     path = tmp_path / "file"
     etag = re.search(r"ETag: (\S+)", fetch(f"{nginx.url}/page", "--head").out.decode())[1]  # type: ignore[index]
 
@@ -212,7 +212,7 @@ def test_parts_that_are_whole_or_too_long(nginx: Nginx, tmp_path: Path) -> None:
 
 
 def test_a_whole_file_of_nginx(nginx: Nginx, tmp_path: Path) -> None:
-    """It stays as long as nginx has the same, and is no longer gone on with once nginx has another."""
+    """--resume of a complete file succeeds while nginx has the same version, and refuses another version."""
     (nginx.folder / "whole").write_bytes(DATA)
     url, path = f"{nginx.url}/whole", tmp_path / "file"
     fetch(url, "-o", str(path))
@@ -227,7 +227,7 @@ def test_a_whole_file_of_nginx(nginx: Nginx, tmp_path: Path) -> None:
 
 
 def test_what_curl_and_wget_have_left(nginx: Nginx, tmp_path: Path) -> None:
-    """What they have of a file is gone on with, or is whole; once nginx has another version it is no part any more."""
+    """--resume continues the files of curl and wget, unless nginx has another version by now."""
     served = nginx.folder / "left"
     served.write_bytes(DATA)
     os.utime(served, (1_600_000_000,) * 2)
@@ -247,7 +247,7 @@ def test_what_curl_and_wget_have_left(nginx: Nginx, tmp_path: Path) -> None:
 
 
 def test_nginx_on_a_unix_socket(nginx: Nginx, pki: Pki, tmp_path: Path) -> None:
-    """Pages come over a unix socket as they do over TCP, in plain text and over TLS, to a file too."""
+    """Pages arrive intact over a Unix socket, with TLS and without, also to a file."""
     over = ("--unix-socket", str(nginx.folder / "sock"))
     fetch("http://app/page", *over, "-o", str(tmp_path / "file"))
     check_same((tmp_path / "file").read_bytes(), DATA)
@@ -258,7 +258,7 @@ def test_nginx_on_a_unix_socket(nginx: Nginx, pki: Pki, tmp_path: Path) -> None:
 
 
 def test_https_of_nginx(nginx: Nginx, pki: Pki, tmp_path: Path) -> None:
-    """nginx is verified, sees our certificate if it is its own that was asked, and not if a redirect led there."""
+    """nginx is verified, and gets the client certificate, but not after a redirect from another origin."""
     trust = ("--cafile", pki.ca)
     check_same(fetch(f"{nginx.secure}/page", *trust).out, DATA)
     assert fetch(f"{nginx.secure}/who", *trust, *pki.client.options()).out.startswith(b"SUCCESS CN=a client,")
@@ -270,7 +270,7 @@ def test_https_of_nginx(nginx: Nginx, pki: Pki, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("size", [0, 1000, 3_000_000])
 def test_a_request_by_hand_to_nginx_over_tls(nginx: Nginx, pki: Pki, size: int) -> None:
-    """nginx drops what it has still to send when our end comes, so that waits: connect gets every byte, and 0."""
+    """nginx discards unsent data when it receives our end; connect delays it over TLS, and gets the whole page."""
     name = f"by-hand-{size}"
     (nginx.folder / name).write_bytes(body := (DATA * 10)[:size])
     address = f"tls:{nginx.secure.removeprefix('https://')}"
@@ -280,7 +280,7 @@ def test_a_request_by_hand_to_nginx_over_tls(nginx: Nginx, pki: Pki, size: int) 
 
 
 def test_several_urls_of_nginx(nginx: Nginx, pki: Pki) -> None:
-    """They come over one connection, over TLS too, with an answer in chunks and one that failed between them."""
+    """Several URLs use one connection, also over TLS, and with a chunked answer and a 404 between them."""
     for url, trust in ((nginx.url, ()), (nginx.secure, ("--cafile", pki.ca))):
         which = f"{url}/which"
         lines = fetch(which, f"{url}/page.html", f"{url}/none", which, *trust).out.splitlines()
@@ -289,7 +289,7 @@ def test_several_urls_of_nginx(nginx: Nginx, pki: Pki) -> None:
 
 
 def test_what_nginx_compresses(nginx: Nginx, tmp_path: Path) -> None:
-    """A page comes as it is, whether nginx compresses it on its way or sends it without."""
+    """--compressed writes the decoded page, and also works if nginx does not compress it."""
     text = b"".join(b"line %d\n" % number for number in range(50_000))
     (nginx.folder / "text").write_bytes(text)
     path = tmp_path / "file"
@@ -304,7 +304,7 @@ def test_what_nginx_compresses(nginx: Nginx, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("into", ["file", "pipe"])
 def test_the_kernel_moves_what_is_large(nginx: Nginx, tmp_path: Path, into: str) -> None:
-    """64 MiB arrive as they are, and nearly all of them by splice(2): hardly a byte went through our memory."""
+    """64 MiB arrive intact, and the kernel moves nearly all of them by splice(2)."""
     large = nginx.folder / "large"
     if not large.exists():
         with large.open("wb") as file:
@@ -333,7 +333,7 @@ def test_the_kernel_moves_what_is_large(nginx: Nginx, tmp_path: Path, into: str)
 
 @contextlib.contextmanager
 def python_server(handler: type[http.server.BaseHTTPRequestHandler]) -> Iterator[str]:
-    """Serve in threads of this process."""
+    """Serve HTTP in threads of this process."""
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
@@ -345,7 +345,7 @@ def python_server(handler: type[http.server.BaseHTTPRequestHandler]) -> Iterator
 
 
 def test_python_serves_a_folder(tmp_path: Path) -> None:
-    """``python -m http.server`` gives a file, a list and a redirect in HTTP/1.0; it knows no ranges."""
+    """Files, lists and redirects of ``python -m http.server`` arrive intact, and --resume, as it has no ranges."""
     (tmp_path / "folder").mkdir()
     (tmp_path / "folder" / "page").write_bytes(DATA)
     os.utime(tmp_path / "folder" / "page", (1_600_000_000,) * 2)
@@ -366,7 +366,7 @@ def test_python_serves_a_folder(tmp_path: Path) -> None:
 
 
 class Told(http.server.BaseHTTPRequestHandler):
-    """Says what it was told; keeps the connection, as HTTP/1.1 does, unless it is to be HTTP/1.0 without a length."""
+    """Answers with the request that it received, in HTTP/1.1, or for /old in HTTP/1.0 without a length."""
 
     protocol_version = "HTTP/1.1"
 
@@ -385,11 +385,11 @@ class Told(http.server.BaseHTTPRequestHandler):
     do_GET = do_POST = do_PUT = do_DELETE = answer
 
     def log_message(self, *_: Any) -> None:
-        """Say nothing."""
+        """Do not log."""
 
 
 def test_what_python_is_told() -> None:
-    """A server that keeps the connection holds nobody up, and it got just what was asked for."""
+    """Python's server receives exactly the expected request, and fetch does not wait until it closes the connection."""
     with python_server(Told) as url:
         host = url.removeprefix("http://")
         asked = fetch(f"{url}/a%20b?c").out.decode()
@@ -416,7 +416,7 @@ def test_what_python_is_told() -> None:
     ],
 )
 def test_a_server_is_told_what_curl_tells_it(tmp_path: Path, theirs: tuple[str, ...], ours: tuple[str, ...]) -> None:
-    """The same request for the same wish: method, target, fields and body, but for who says so."""
+    """fetch and curl send the same request, except for User-Agent."""
     (tmp_path / "file").write_bytes(DATA[:5000])
     with site(*[answer(b"done")] * 2) as web:
         about = {"file": str(tmp_path / "file"), "port": web.port}
@@ -428,15 +428,15 @@ def test_a_server_is_told_what_curl_tells_it(tmp_path: Path, theirs: tuple[str, 
     first, second = ({**got._asdict(), "connection": 0} for got in web.got)
     for got in (first, second):
         del got["fields"]["user-agent"]
-        got["fields"].pop("expect", None)  # of some versions of curl
+        got["fields"].pop("expect", None)  # some versions of curl send it
     assert first == second
 
 
-# -- openssl, and our own
+# -- openssl, and listen
 
 
 def test_openssl_serves_a_file(pki: Pki, tmp_path: Path) -> None:
-    """s_server's pages end with the connection, and with close_notify."""
+    """Pages of s_server, which ends the connection after them, arrive intact."""
     (tmp_path / "page").write_bytes(DATA)
     (tmp_path / "answer").write_bytes(b"HTTP/1.1 200 OK\r\nContent-Length: 300000\r\n\r\n" + OTHER)
     for mode, name, data in (("-WWW", "page", DATA), ("-HTTP", "answer", OTHER)):
@@ -447,7 +447,7 @@ def test_openssl_serves_a_file(pki: Pki, tmp_path: Path) -> None:
 
 
 def test_listen_serves_a_reply(pki: Pki, tmp_path: Path) -> None:
-    """A fixed reply of ours is an answer, plain and over TLS; what it was asked is on its stdout."""
+    """A reply of ``listen`` is a valid answer, with TLS and without, and listen prints the requests."""
     page = tmp_path / "page"
     page.write_bytes(b"HTTP/1.1 200 OK\r\n\r\n" + DATA)
     trust = ("--cafile", pki.ca)

@@ -1,4 +1,4 @@
-"""Other people's tools on either side of ``netkit relay``."""
+"""Other tools as the clients and as the targets of ``netkit relay``."""
 
 import contextlib
 import os
@@ -18,7 +18,7 @@ from tests.support.relays import answering
 
 @pytest.mark.parametrize("name", ["nc", "ncat", "socat", "netkit"])
 def test_their_clients(name: str) -> None:
-    """300,000 bytes go each way; the answer begins once the client's end has come."""
+    """300,000 bytes pass each way intact, the answer after the client's end."""
     with peer(answering) as there, running("relay", HERE, there.address) as server:
         done = run(tcp_client(name, server.port), DATA)
         check_same(done.out, OTHER)
@@ -29,7 +29,7 @@ def test_their_clients(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["nc", "socat"])
 def test_their_clients_of_a_unix_socket(name: str, tmp_path: Path) -> None:
-    """A path leads to a port."""
+    """A relay from a Unix socket to a TCP port passes data both ways."""
     path = f"{tmp_path}/s"
     with peer(answering) as there, running("relay", f"unix:{path}", there.address) as server:
         server.line("listening")
@@ -42,9 +42,9 @@ def test_their_clients_of_a_unix_socket(name: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["nc", "ncat", "socat"])
 @pytest.mark.parametrize("answer", [b"", OTHER], ids=["to them", "from them"])
 def test_their_servers(name: str, answer: bytes) -> None:
-    """What the client sends arrives at the server, and what that sends at the client."""
+    """Data from the client arrives at the server intact, and data from the server at the client."""
     sent = b"" if answer else DATA
-    # nc and ncat as servers forget what they have still to send once their client half-closes.
+    # nc and ncat as servers discard unsent data when their client half-closes.
     options = ["--no-shutdown"] if answer and name != "socat" else []
     with (
         file_of(answer) as stdin,
@@ -61,7 +61,7 @@ def test_their_servers(name: str, answer: bytes) -> None:
 
 
 def test_a_program_behind_socat() -> None:
-    """Both ways with a half-close: a cat behind socat gives every byte back."""
+    """cat behind socat returns every byte through the relay, which passes the half-close on."""
     with (
         file_of() as nothing,
         tcp_server("socat", "EXEC:cat", stdin=nothing, stdout=nothing) as (_, at),
@@ -74,7 +74,7 @@ def test_a_program_behind_socat() -> None:
 
 @pytest.mark.parametrize("name", ["openssl", "socat", "ncat"])
 def test_their_clients_of_tls(name: str, pki: Pki) -> None:
-    """TLS in front of a server that knows none, for clients that verify."""
+    """A relay adds TLS to a server without it, for clients that verify the certificate."""
     with (
         peer(lambda sock: sock.sendall(sock.recv(100).upper())) as there,
         running("relay", f"tls:{HERE}", there.address, *pki.good.options()) as server,
@@ -98,7 +98,7 @@ def test_their_clients_of_tls(name: str, pki: Pki) -> None:
 
 
 def test_a_server_of_tls(pki: Pki) -> None:
-    """A client that knows no TLS talks to openssl s_server, whose certificate is verified."""
+    """A client without TLS uses openssl s_server through a relay, which verifies its certificate."""
     port = free_port()
     argv = [tool("openssl"), "s_server", "-quiet", "-naccept", "1", "-accept", f"127.0.0.1:{port}"]
     with (
@@ -114,7 +114,7 @@ def test_a_server_of_tls(pki: Pki) -> None:
 
 
 def test_nginx_behind_tls(pki: Pki, tmp_path: Path) -> None:
-    """curl gets a page of a plain nginx over https, and posts to it; two requests share a connection."""
+    """curl gets two pages of a plain nginx over https, in one connection."""
     (tmp_path / "page").write_bytes(DATA)
     with (
         nginx(tmp_path, f"root {tmp_path};") as address,
@@ -132,7 +132,7 @@ def test_nginx_behind_tls(pki: Pki, tmp_path: Path) -> None:
 
 @contextlib.contextmanager
 def redis(folder: Path) -> Iterator[str]:
-    """Run redis on a unix socket, and yield its path once it listens."""
+    """Run Redis on a Unix socket, and yield its path once it listens."""
     path = folder / "redis.sock"
     options = ("--port", "0", "--unixsocket", str(path), "--save", "", "--dir", str(folder))
     with running(argv=[tool("redis-server"), *options]) as server:
@@ -144,7 +144,7 @@ def redis(folder: Path) -> Iterator[str]:
 
 
 def test_redis_on_a_unix_socket(tmp_path: Path) -> None:
-    """redis-cli knows a port, redis a path, and values of 100,000 bytes pass."""
+    """redis-cli on a TCP port stores and reads 100,000 bytes in a Redis on a Unix socket."""
     with redis(tmp_path) as path, running("relay", HERE, f"unix:{path}") as server:
         cli = [tool("redis-cli"), "-h", "127.0.0.1", "-p", str(server.port)]
         value = DATA.hex().encode()[:100_000]

@@ -1,4 +1,4 @@
-"""``netkit connect`` at the servers that people have, and ``netkit listen`` as the server of other clients."""
+"""``netkit connect`` with other servers, and ``netkit listen`` with other clients."""
 
 import os
 import pty
@@ -13,7 +13,7 @@ from tests.support import NETKIT, netkit, peer, read_all, running
 from tests.support.data import DATA, OTHER, check_same
 from tests.support.partners import check_page, content, file_of, nginx, run, tcp_client, tcp_server
 
-# -- netkit connect at nc, ncat and socat
+# -- netkit connect with nc, ncat and socat as servers
 
 
 @pytest.mark.parametrize("server", ["nc", "ncat", "socat"])
@@ -21,8 +21,8 @@ from tests.support.partners import check_page, content, file_of, nginx, run, tcp
     ("sent", "answer"), [(DATA, b""), (b"", OTHER), (DATA, OTHER)], ids=["to server", "from server", "both ways"]
 )
 def test_connect_to_a_listening_tool(server: str, sent: bytes, answer: bytes) -> None:
-    """What we send arrives whole at the server, what it sends arrives whole here, and both sides leave with 0."""
-    # nc and ncat as servers forget what they have still to send once their client half-closes.
+    """Data arrives intact at connect and at the server, and both exit with 0."""
+    # nc and ncat as servers discard unsent data when their client half-closes.
     options = ["--no-shutdown"] if server != "socat" and answer else []
     with file_of(answer) as stdin, file_of() as stdout, tcp_server(server, stdin=stdin, stdout=stdout) as (other, at):
         ours = run([*NETKIT, "connect", at, *options], sent)
@@ -33,7 +33,7 @@ def test_connect_to_a_listening_tool(server: str, sent: bytes, answer: bytes) ->
 
 
 def test_connect_to_a_program_behind_socat() -> None:
-    """A foreign echo server, a cat behind socat, gets our half-close and gives every byte back."""
+    """connect gets every byte back from cat behind socat, which receives the half-close."""
     with file_of() as nothing, tcp_server("socat", "EXEC:cat", stdin=nothing, stdout=nothing) as (other, at):
         ours = run([*NETKIT, "connect", at], DATA)
         assert other.finish().code == 0
@@ -42,7 +42,7 @@ def test_connect_to_a_program_behind_socat() -> None:
 
 
 def test_receive_from_a_program_behind_ncat(tmp_path: Path) -> None:
-    """Each of two clients of an ncat that runs a command per client gets the whole of what the command writes."""
+    """Each of two clients gets all output of the command that ncat runs for it."""
     source = tmp_path / "source"
     source.write_bytes(OTHER)
     command = ["-k", "-c", f"cat {shlex.quote(str(source))}"]
@@ -54,7 +54,7 @@ def test_receive_from_a_program_behind_ncat(tmp_path: Path) -> None:
 
 
 def test_send_to_a_program_behind_ncat(tmp_path: Path) -> None:
-    """A command that ncat runs for us gets every byte of ours."""
+    """A command that ncat runs gets every byte that connect sends."""
     target = tmp_path / "target"
     command = ["-k", "-c", f"cat > {shlex.quote(str(target))}; echo saved >&2"]
     with file_of() as nothing, tcp_server("ncat", *command, stdin=nothing, stdout=nothing) as (other, at):
@@ -68,7 +68,7 @@ def test_send_to_a_program_behind_ncat(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("client", ["nc", "ncat", "socat"])
 def test_listen_receives(client: str) -> None:
-    """What a foreign client sends comes out whole, its half-close ends our stdout, and both sides leave with 0."""
+    """listen prints all data from a client, ends at its half-close, and both exit with 0."""
     with running("listen", "127.0.0.1:0") as server:
         port = server.port
         with file_of(DATA) as stdin, running(argv=tcp_client(client, port), stdin=stdin) as other:
@@ -79,7 +79,7 @@ def test_listen_receives(client: str) -> None:
 
 @pytest.mark.parametrize("client", ["nc", "ncat", "socat"])
 def test_listen_sends(client: str) -> None:
-    """A foreign client that half-closes at once still gets all that we have, and both sides leave with 0."""
+    """A client that half-closes at once still gets all of listen's input, and both exit with 0."""
     with file_of(DATA) as stdin, running("listen", "127.0.0.1:0", stdin=stdin) as server:
         port = server.port
         other = run(tcp_client(client, port))
@@ -92,13 +92,13 @@ def test_listen_sends(client: str) -> None:
 
 
 def test_nginx_serves_a_file(tmp_path: Path) -> None:
-    """A request gets the whole page from nginx, in HTTP/1.0 and 1.1, over TCP and over a unix socket."""
+    """connect gets a whole page from nginx, in HTTP/1.0 and 1.1, over TCP and over a Unix socket."""
     (tmp_path / "page").write_bytes(DATA)
     with nginx(tmp_path, f"root {tmp_path};") as address:
         http_1_0 = netkit("connect", address, "--wait", "5s", input=b"GET /page HTTP/1.0\r\n\r\n")
         request = b"GET /page HTTP/1.1\nHost: localhost\nConnection: close\n\n"
         http_1_1 = netkit("connect", address, "--crlf", input=request)
-        # nginx cuts a client that half-closes once the page does not fit the socket's buffer, as here alone.
+        # Here the page is larger than the socket's buffer, so that nginx would cut it after a half-close.
         unix = f"unix:{tmp_path}/nginx.sock"
         over_unix = netkit("connect", unix, "--no-shutdown", "--send", r"GET /page HTTP/1.0\r\n\r\n")
     for result in (http_1_0, http_1_1, over_unix):
@@ -107,7 +107,7 @@ def test_nginx_serves_a_file(tmp_path: Path) -> None:
 
 
 def test_post_through_nginx_to_listen(tmp_path: Path) -> None:
-    """With --no-shutdown a request goes through a proxy to a listening netkit and the answer comes back, all whole."""
+    """With --no-shutdown a request passes through nginx to listen and the answer back, both intact."""
     request = b"POST / HTTP/1.0\r\nContent-Length: %d\r\n\r\n%b" % (len(DATA), DATA)
     answer = b"HTTP/1.0 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(OTHER), OTHER)
     with running("listen", "127.0.0.1:0") as backend:
@@ -131,25 +131,25 @@ def test_post_through_nginx_to_listen(tmp_path: Path) -> None:
 
 @contextmanager
 def proxy_without_answer(prefix: Path) -> Iterator[str]:
-    """Run nginx as a proxy of a server that never answers, so that only the client can make it leave."""
+    """Run nginx as a proxy of a server that never answers, so that only the client can make it close."""
     with peer(read_all) as backend, nginx(prefix, f"proxy_pass http://{backend.address};") as address:
         yield address
 
 
 def test_half_close_makes_a_proxy_drop_the_request(tmp_path: Path) -> None:
-    """A proxy that leaves because of our half-close is an end without a byte: 0, and nothing is printed to a pipe."""
+    """If nginx closes because of the half-close, connect exits with 0 and prints nothing to a pipe."""
     with proxy_without_answer(tmp_path) as address:
         assert netkit("connect", address, "--wait", "5s", "--send", r"GET / HTTP/1.0\r\n\r\n") == (0, b"", "")
 
 
 def test_half_close_that_makes_a_proxy_drop_the_request_gets_a_hint(tmp_path: Path) -> None:
-    """After such an end a person at a terminal gets a hint that names --no-shutdown."""
+    """If nginx closes because of the half-close, connect prints a hint to a terminal that names --no-shutdown."""
     terminal, stderr = pty.openpty()
     try:
         with proxy_without_answer(tmp_path) as address:
             request = ("--wait", "5s", "--send", r"GET / HTTP/1.0\r\n\r\n")
             assert netkit("connect", address, *request, stderr=stderr) == (0, b"", "")
-        os.write(stderr, b"\n")  # so that there is something to read in any case
+        os.write(stderr, b"\n")  # so that the read below does not block without a hint
         said = os.read(terminal, 4096).decode()
     finally:
         os.close(stderr)

@@ -1,4 +1,4 @@
-"""TLS with the peers that people have: openssl, ncat, socat, nginx and curl, on either side."""
+"""TLS with openssl, ncat, socat, nginx and curl, as clients and as servers."""
 
 import contextlib
 import json
@@ -19,24 +19,24 @@ from tests.support.processes import feed, tool
 
 HERE = "127.0.0.1"
 VERSIONS = pytest.mark.parametrize("version", ["-tls1_2", "-tls1_3"])
-TEXT = DATA.hex().encode()[:300_000]  # without the letters that are commands to s_client at the start of a line
-ANY = ("-cipher", "ALL:@SECLEVEL=0")  # old versions want this of OpenSSL
+TEXT = DATA.hex().encode()[:300_000]  # has no letters that are commands of s_client at the start of a line
+ANY = ("-cipher", "ALL:@SECLEVEL=0")  # without it OpenSSL refuses old versions
 
 
 def connecting(pki: Pki, port: int | str, end: tuple[str, ...] = ("--shutdown-after", "0")) -> list[str]:
-    """Return our client, which waits until somebody listens, and says when its ``end`` is sent."""
+    """Return the command line of a client that waits for the server; ``end`` says when it sends its end."""
     return [*NETKIT, "connect", f"tls:{HERE}:{port}", "--cafile", pki.ca, "--wait", "10s", *end]
 
 
 def s_client(pki: Pki, port: int, *options: str) -> list[str]:
-    """Return openssl's client, which gives up on a certificate that it cannot verify."""
+    """Return the command line of openssl's client, which refuses a certificate that it cannot verify."""
     trust = ("-CAfile", pki.ca, "-verify_return_error", "-verify_quiet")
     return [tool("openssl"), "s_client", "-connect", f"{HERE}:{port}", *trust, *options]
 
 
 @contextlib.contextmanager
 def serving(pki: Pki, name: str, *options: str, **popen: Any) -> Iterator[tuple[Running, int]]:
-    """Run one of our servers over TLS."""
+    """Run a server of netkit over TLS, and yield it and its port."""
     with running(name, f"tls:{HERE}:0", *pki.good.options(), *options, **popen) as server:
         yield server, server.port
 
@@ -46,7 +46,7 @@ def serving(pki: Pki, name: str, *options: str, **popen: Any) -> Iterator[tuple[
 
 @VERSIONS
 def test_openssl_serves(pki: Pki, version: str) -> None:
-    """s_server gets 300,000 bytes of ours whole, and both leave with 0."""
+    """connect sends 300,000 bytes to s_server intact, and both exit with 0."""
     with file_of() as stdout, s_server(pki, version, "-quiet", "-naccept", "1", stdout=stdout) as (server, port):
         ours = run([*connecting(pki, port), "-v"], DATA)
         assert server.finish().code == 0
@@ -56,7 +56,7 @@ def test_openssl_serves(pki: Pki, version: str) -> None:
 
 
 def test_openssl_serves_a_page(pki: Pki, tmp_path: Path) -> None:
-    """A page that comes after our half-close is whole."""
+    """A page that s_server sends after our half-close arrives intact."""
     (tmp_path / "page").write_bytes(b"HTTP/1.1 200 OK\r\n\r\n" + OTHER)
     with s_server(pki, "-HTTP", cwd=tmp_path, stdin=subprocess.DEVNULL) as (_, port):
         ours = run(connecting(pki, port), b"GET /page HTTP/1.0\r\n\r\n")
@@ -66,7 +66,7 @@ def test_openssl_serves_a_page(pki: Pki, tmp_path: Path) -> None:
 
 @VERSIONS
 def test_openssl_sends(pki: Pki, version: str) -> None:
-    """s_client sends 300,000 bytes to listen, and both leave with 0."""
+    """s_client sends 300,000 bytes to listen intact, and both exit with 0."""
     with (
         serving(pki, "listen") as (server, port),
         running(argv=s_client(pki, port, "-quiet", "-no_ign_eof", version)) as client,
@@ -79,7 +79,7 @@ def test_openssl_sends(pki: Pki, version: str) -> None:
 
 @VERSIONS
 def test_openssl_receives(pki: Pki, version: str) -> None:
-    """s_client gets 300,000 bytes from listen, and both leave with 0."""
+    """s_client receives 300,000 bytes from listen intact, and both exit with 0."""
     with file_of(OTHER) as stdin, serving(pki, "listen", stdin=stdin) as (server, port):
         theirs = run(s_client(pki, port, "-quiet", version))
         check_same(theirs.out, OTHER)
@@ -87,7 +87,7 @@ def test_openssl_receives(pki: Pki, version: str) -> None:
 
 
 def test_openssl_renews_its_keys_in_the_middle(pki: Pki) -> None:
-    """Through echo every byte comes back over updates of the keys, asked for (K) and told (k), large and small."""
+    """echo returns every byte over key updates of s_client, with (K) and without (k) a request for ours."""
     with (
         serving(pki, "echo", "--once") as (server, port),
         running(argv=s_client(pki, port, "-tls1_3", "-brief")) as client,
@@ -113,7 +113,7 @@ def feed_on(process: Running, data: bytes) -> None:
 
 
 def test_openssl_gets_no_ticket(pki: Pki) -> None:
-    """No session of ours is ever resumed: the server sends no ticket."""
+    """A server of netkit sends no session ticket, so that no session is resumed."""
     with serving(pki, "echo", "--max-clients", "2") as (server, port):
         for version in ("-tls1_2", "-tls1_3"):
             theirs = run(s_client(pki, port, version, "-no_ign_eof", "-msg"))
@@ -124,7 +124,7 @@ def test_openssl_gets_no_ticket(pki: Pki) -> None:
 
 
 def test_openssl_agrees_on_a_protocol(pki: Pki) -> None:
-    """ALPN with openssl on either side."""
+    """ALPN selects a protocol with openssl as the server and as the client."""
     with s_server(pki, "-alpn", "http/1.1,h2", "-HTTP", stdin=subprocess.DEVNULL) as (_, port):
         ours = run([*connecting(pki, port), "--alpn", "h2", "-v"])
         assert ", ALPN h2, certificate of localhost" in ours.err
@@ -137,7 +137,7 @@ def test_openssl_agrees_on_a_protocol(pki: Pki) -> None:
 @pytest.mark.parametrize("whose", [None, "stranger", "client"])
 @VERSIONS
 def test_openssl_wants_a_certificate(pki: Pki, version: str, whose: str | None, tmp_path: Path) -> None:
-    """s_server gets our certificate; without it, or with a stranger's, we leave with 35 and say its alert."""
+    """s_server accepts our certificate; without one, or with one it does not trust, connect shows its alert: 35."""
     (tmp_path / "page").write_bytes(b"HTTP/1.1 200 OK\r\n\r\n" + OTHER)
     options = ("-Verify", "1", "-verify_return_error", "-CAfile", pki.ca, "-HTTP", version)
     with s_server(pki, *options, cwd=tmp_path, stdin=subprocess.DEVNULL) as (_, port):
@@ -153,7 +153,7 @@ def test_openssl_wants_a_certificate(pki: Pki, version: str, whose: str | None, 
 
 
 def test_openssl_shows_a_certificate(pki: Pki) -> None:
-    """Our server takes s_client's certificate, and nobody without one."""
+    """With --cafile a server accepts s_client's certificate, and refuses clients without one."""
     with serving(pki, "echo", "--cafile", pki.ca, "-v") as (server, port):
         options = ("-quiet", "-no_ign_eof")
         mine = ("-cert", pki.client.cert, "-key", pki.client.key)
@@ -165,7 +165,7 @@ def test_openssl_shows_a_certificate(pki: Pki) -> None:
 
 @pytest.mark.fault("old TLS")
 def test_old_versions_are_refused(pki: Pki) -> None:
-    """A peer that speaks nothing newer than TLS 1.1 is 35 on either side, in words that say so."""
+    """A peer with TLS 1.1 at most is 35, as a server and as a client, with a message about the version."""
     version = "-tls1_1"
     with s_server(pki, version, *ANY, "-HTTP", stdin=subprocess.DEVNULL) as (_, port):
         ours = run(connecting(pki, port), b"secret")
@@ -188,7 +188,7 @@ OLD = pytest.mark.parametrize("version", ["1", "1_1", "1_2", "1_3"])
 
 @OLD
 def test_any_version_if_it_is_asked_for(pki: Pki, version: str) -> None:
-    """With --tls-min 1.0 an openssl that speaks nothing but one version gets and sends every byte, on either side."""
+    """With --tls-min 1.0 data arrives intact to and from an openssl that is limited to any one version."""
     agreed = f"secured by TLSv{version.replace('_', '.')} with "
     theirs = (f"-tls{version}", *ANY)
     with file_of() as stdout, s_server(pki, *theirs, "-quiet", "-naccept", "1", stdout=stdout) as (server, port):
@@ -208,7 +208,7 @@ def test_any_version_if_it_is_asked_for(pki: Pki, version: str) -> None:
     ("options", "version"), [(("--tls-max", "1.2"), "TLSv1.2"), (("--tls-min", "1.3"), "TLSv1.3"), ((), "TLSv1.3")]
 )
 def test_the_range_of_versions(pki: Pki, options: tuple[str, ...], version: str) -> None:
-    """The newest that both speak is taken; a range that openssl is not in is 35, with the range in our words."""
+    """The newest common version is used; without a common version it is 35, and the message has our range."""
     with s_server(pki, "-HTTP", stdin=subprocess.DEVNULL) as (_, port):
         ours = run([*connecting(pki, port), *options, "-v"])
         assert f"secured by {version} with " in ours.err
@@ -226,7 +226,7 @@ def test_the_range_of_versions(pki: Pki, options: tuple[str, ...], version: str)
 
 @pytest.mark.parametrize("verified", [True, False])
 def test_openssl_reads_the_same_in_a_certificate(pki: Pki, verified: bool) -> None:
-    """What --json has of a certificate, verified or not, is what openssl x509 prints of it."""
+    """--json has the same fields of a certificate, verified or not, as openssl x509."""
     trust = ("--cafile", pki.ca) if verified else ("--insecure",)
     with s_server(pki, "-HTTP", stdin=subprocess.DEVNULL) as (_, port):
         argv = [*NETKIT, "connect", f"tls:{HERE}:{port}", "--wait", "10s", "--json", *trust]
@@ -252,7 +252,7 @@ def test_openssl_reads_the_same_in_a_certificate(pki: Pki, verified: bool) -> No
 @VERSIONS
 @pytest.mark.parametrize("partner", ["curl", "openssl"])
 def test_who_has_no_certificate_hears_why(pki: Pki, partner: str, version: str) -> None:
-    """A server that wants certificates sends its alert, never a bare reset, and says so once with -v."""
+    """A client without the required certificate gets an alert, not a reset, and -v of the server reports it once."""
     alert = "certificate required" if version == "-tls1_3" else "handshake failure"
     with serving(pki, "echo", "--cafile", pki.ca, "--once", "-v") as (server, port):
         if partner == "openssl":
@@ -273,7 +273,7 @@ def test_who_has_no_certificate_hears_why(pki: Pki, partner: str, version: str) 
 
 
 def test_ncat_serves(pki: Pki) -> None:
-    """ncat gets every byte; that it ends its own stream without close_notify is 18 after the last byte."""
+    """ncat as the server receives every byte, and sends every byte; its missing close_notify is 18."""
     argv = [tool("ncat"), "-lnv", "--ssl", "--ssl-cert", pki.good.cert, "--ssl-key", pki.good.key, HERE]
     port = free_port()
     with file_of() as stdout, running(argv=[*argv, str(port)], stdout=stdout) as server:
@@ -290,7 +290,7 @@ def test_ncat_serves(pki: Pki) -> None:
 
 
 def test_ncat_dials(pki: Pki) -> None:
-    """ncat verifies us and every byte goes either way; its missing close_notify is 18 for a listen."""
+    """ncat as the client verifies us, and sends and receives every byte; its missing close_notify is 18."""
 
     def dialling(port: int) -> list[str]:
         return [tool("ncat"), "--ssl-verify", "--ssl-trustfile", pki.ca, "localhost", str(port)]
@@ -320,7 +320,7 @@ def test_ncat_dials(pki: Pki) -> None:
     ids=["to it", "both ways", "echo"],
 )
 def test_socat_serves(pki: Pki, sent: bytes, answer: bytes, what: str) -> None:
-    """socat sends and gets 300,000 bytes under half-close, as stdin and stdout and as a program that echoes."""
+    """socat as the server sends and receives 300,000 bytes with half-close, from stdio and from a program."""
 
     listening = f"OPENSSL-LISTEN:0,bind={HERE},cert={pki.good.both},verify=0"
     argv = [tool("socat"), "-dd", "-t", "10", listening, what]
@@ -334,7 +334,7 @@ def test_socat_serves(pki: Pki, sent: bytes, answer: bytes, what: str) -> None:
 
 
 def test_socat_dials(pki: Pki) -> None:
-    """socat verifies us, and every byte comes back from echo under its half-close; with listen both leave with 0."""
+    """socat as the client verifies us, and exchanges every byte with echo and with listen; both exit with 0."""
 
     def dialling(port: int) -> list[str]:
         return [tool("socat"), "-t", "10", "-", f"OPENSSL:localhost:{port},cafile={pki.ca}"]
@@ -371,7 +371,7 @@ NGINX_TLS = (
 
 
 def test_nginx_serves_https(pki: Pki, tmp_path: Path) -> None:
-    """A page of nginx is whole; what it drops for a close_notify at once is never taken for the whole."""
+    """A page of nginx is intact; if nginx cuts it because we end at once, connect does not exit with 0."""
     (tmp_path / "page").write_bytes(OTHER)
     port = free_port()
     conf = tmp_path / "nginx.conf"
@@ -395,7 +395,7 @@ def test_nginx_serves_https(pki: Pki, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("complete", [True, False])
 def test_nginx_and_its_chain(pki: Pki, tmp_path: Path, complete: bool) -> None:
-    """The chain that nginx sends is shown as it is in its file; one that lacks the intermediate certificate is 60."""
+    """--show-certs prints the chain that nginx sends; without the intermediate certificate it is 60."""
     pair = pki.below("nginx")
     chain = re.findall(rb"-----BEGIN.*?-----END CERTIFICATE-----\n", Path(pair.cert).read_bytes(), re.DOTALL)
     sent = chain if complete else chain[:1]
@@ -417,7 +417,7 @@ def test_nginx_and_its_chain(pki: Pki, tmp_path: Path, complete: bool) -> None:
 
 
 def test_curl_takes_a_certificate_made_on_the_spot(tmp_path: Path) -> None:
-    """curl trusts the certificate that --show-certs has kept, under its name."""
+    """curl trusts a --self-signed certificate that was saved with --show-certs."""
     with running(
         "listen", f"tls:{HERE}:0", "--self-signed", "localhost", "--reply", "HTTP/1.0 200 OK\\n\\nhi"
     ) as server:
@@ -431,7 +431,7 @@ def test_curl_takes_a_certificate_made_on_the_spot(tmp_path: Path) -> None:
 
 
 def test_curl_gets_a_page_of_listen(pki: Pki, tmp_path: Path) -> None:
-    """Every curl gets the whole reply over TLS, and each request is on stdout; a stranger's authority is 60 for it."""
+    """curl gets the whole reply of listen over TLS, and listen prints each request; a foreign CA is 60 for curl."""
     page = tmp_path / "page"
     page.write_bytes(b"HTTP/1.0 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(OTHER), OTHER))
     with serving(pki, "listen", "--reply-file", str(page), "--max-clients", "4") as (server, port):
