@@ -1,4 +1,4 @@
-"""Datagrams to and from other people's tools: what they send arrives, what they ask is answered, and the reverse."""
+"""Datagrams to and from other tools, as clients and as servers, over UDP and Unix sockets."""
 
 import os
 import socket
@@ -26,7 +26,7 @@ SERVERS = {
 
 @pytest.mark.parametrize("name", CLIENTS)
 def test_their_clients(name: str) -> None:
-    """Two of them at the same time are heard, and each gets its own answers."""
+    """udp-serve prints the datagrams of two clients at the same time, and answers each."""
     with running("udp-serve", "127.0.0.1:0", "--reply-with", "upper") as server:
         port = server.port
         with running(argv=CLIENTS[name](port)) as one, running(argv=CLIENTS[name](port)) as other:
@@ -39,7 +39,7 @@ def test_their_clients(name: str) -> None:
 
 @pytest.mark.parametrize("name", SERVERS)
 def test_their_servers(name: str) -> None:
-    """They get what is sent, and what they answer is printed."""
+    """A server receives the datagram of udp-send, which prints the answer."""
     port = free_port()
     with (
         bound(SERVERS[name](port), port) as server,
@@ -51,7 +51,7 @@ def test_their_servers(name: str) -> None:
 
 
 def test_a_syslog_server(tmp_path: Path) -> None:
-    """rsyslog gets one message for each line."""
+    """udp-send --lines sends rsyslog one message for each line."""
     port = free_port()
     log, config = tmp_path / "log", tmp_path / "conf"
     config.write_text(
@@ -75,7 +75,7 @@ def test_a_syslog_server(tmp_path: Path) -> None:
 
 
 def test_a_name_server() -> None:
-    """dnsmasq answers a query that was packed by hand."""
+    """dnsmasq answers a query sent with udp-send --hex."""
     name = b"\4host\6netkit\4test\0"
     query = struct.pack("!6H", 0x1234, 0x0100, 1, 0, 0, 0) + name + struct.pack("!2H", 1, 1)
     with dnsmasq("--address=/netkit.test/192.0.2.7") as port:
@@ -86,7 +86,7 @@ def test_a_name_server() -> None:
 
 @pytest.mark.parametrize("name", SERVERS)
 def test_a_conversation_with_their_servers(name: str) -> None:
-    """Both sides speak when they like, and the end of our input is a silence of theirs."""
+    """connect exchanges datagrams with a server both ways, and ends after the end of input and --grace."""
     port = free_port()
     with (
         bound(SERVERS[name](port), port) as server,
@@ -104,7 +104,7 @@ def test_a_conversation_with_their_servers(name: str) -> None:
 
 @pytest.mark.parametrize("name", CLIENTS)
 def test_a_conversation_with_their_clients(name: str) -> None:
-    """The first of them is the conversation."""
+    """listen exchanges datagrams with the first client both ways."""
     with running("listen", "udp:127.0.0.1:0") as server, running(argv=CLIENTS[name](server.port)) as client:
         for word in (b"one\n", b"two\n"):
             client.stdin.write(word)
@@ -128,7 +128,7 @@ UNIX_SERVERS = {
 
 @pytest.mark.parametrize("name", UNIX_CLIENTS)
 def test_their_clients_over_unix_sockets(name: str, tmp_path: Path) -> None:
-    """They are heard, and answered at the name that they are bound to."""
+    """udp-serve receives datagrams from a client on a Unix socket, and answers to the path it is bound to."""
     path, own = str(tmp_path / "ours"), str(tmp_path / "theirs")
     with running("udp-serve", f"unix:{path}", "--reply-with", "upper") as server:
         server.line("listening on")
@@ -140,7 +140,7 @@ def test_their_clients_over_unix_sockets(name: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", UNIX_SERVERS)
 def test_their_servers_over_unix_sockets(name: str, tmp_path: Path) -> None:
-    """They hear us."""
+    """A server on a Unix socket receives the datagrams of connect."""
     path = tmp_path / "socket"
     with running(argv=UNIX_SERVERS[name](str(path))) as server:
         while not path.exists():
@@ -153,7 +153,7 @@ def test_their_servers_over_unix_sockets(name: str, tmp_path: Path) -> None:
 
 
 def test_logger() -> None:
-    """util-linux's client of syslog, over UDP and over a unix socket in the place of /dev/log."""
+    """udp-serve receives a message of util-linux's logger over UDP."""
     with running("udp-serve", "127.0.0.1:0", "--count", "1") as server:
         argv = [tool("logger"), "-d", "-n", "127.0.0.1", "-P", str(server.port), "--", "over UDP"]
         with running(argv=argv) as client:
@@ -162,7 +162,7 @@ def test_logger() -> None:
 
 
 def test_logger_over_a_unix_socket(tmp_path: Path) -> None:
-    """One message is one datagram."""
+    """udp-serve on a Unix socket receives each message of logger as one datagram."""
     path = str(tmp_path / "log")
     with running("udp-serve", f"unix:{path}", "--count", "2", "--output", "lines") as server:
         server.line("listening on")
@@ -174,7 +174,7 @@ def test_logger_over_a_unix_socket(tmp_path: Path) -> None:
 
 
 def test_the_socket_of_a_syslog_server(tmp_path: Path) -> None:
-    """rsyslog's imuxsock reads what is sent to it as from syslog(3)."""
+    """rsyslog's imuxsock accepts a message of udp-send like one of syslog(3)."""
     path, log, config = tmp_path / "socket", tmp_path / "log", tmp_path / "conf"
     config.write_text(
         f"""
@@ -197,7 +197,7 @@ def test_the_socket_of_a_syslog_server(tmp_path: Path) -> None:
 
 
 def test_a_service_says_that_it_is_ready(tmp_path: Path) -> None:
-    """The protocol of sd_notify(3): one datagram of lines, read here as systemd reads it, credentials and all."""
+    """udp-send can notify systemd as sd_notify(3): one datagram of lines, with credentials."""
     for name in (str(tmp_path / "notify"), f"@netkit-notify-{os.getpid()}"):
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
             manager.bind("\0" + name[1:] if name.startswith("@") else name)
@@ -211,7 +211,7 @@ def test_a_service_says_that_it_is_ready(tmp_path: Path) -> None:
 
 
 def test_a_server_of_tftp(tmp_path: Path) -> None:
-    """dnsmasq answers a request to read from a port of its own, with the first block of the file."""
+    """udp-send --any-source receives the answer of a TFTP server, which is from another port."""
     (tmp_path / "hello").write_bytes(b"hello")
     options = [
         "--keep-in-foreground",

@@ -1,4 +1,4 @@
-"""Other people's proxies between netkit and a target: microsocks, Dante, tinyproxy, squid and ssh -D."""
+"""netkit through other proxies to a target: microsocks, Dante, tinyproxy, squid and ssh -D."""
 
 import contextlib
 import os
@@ -20,7 +20,7 @@ from tests.support.processes import HERE, PATIENCE, tool
 from tests.support.proxies import head
 
 ROOT = os.geteuid() == 0
-USER = "me:hunter2@"  # of microsocks and tinyproxy
+USER = "me:hunter2@"  # required by microsocks and tinyproxy
 
 DANTE = """
 logoutput: /dev/null
@@ -64,7 +64,7 @@ PidFile none
 
 
 class Proxies:
-    """Proxies, each started when it is first asked for; ``folder`` is for their files."""
+    """Proxies, each started when it is first used, with their files in ``folder``."""
 
     def __init__(self, folder: Path, stack: contextlib.ExitStack) -> None:
         self._folder = folder
@@ -72,12 +72,12 @@ class Proxies:
         self._ports: dict[str, int] = {}
 
     def url(self, scheme: str, name: str) -> str:
-        """The URL of a proxy, with the user that it wants."""
+        """Return the URL of a proxy, with the user and password that it requires."""
         user = USER if name in ("microsocks", "tinyproxy") and not scheme.startswith("socks4") else ""
         return f"{scheme}://{user}127.0.0.1:{self.port(name)}"
 
     def port(self, name: str) -> int:
-        """Where a proxy, or sshd, listens."""
+        """Return the port of a proxy, or of sshd, and start it if it does not run."""
         if name not in self._ports:
             port = free_port()
             self._stack.enter_context(self._running(name, port))
@@ -90,7 +90,7 @@ class Proxies:
         with running(argv=argv, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as it:
             await_listener(port, it)
             yield
-            it.signal(signal.SIGTERM)  # which lets it end its children
+            it.signal(signal.SIGTERM)  # so that it ends its children
             it.wait()
 
     def _written(self, name: str, content: str, port: int) -> str:
@@ -110,7 +110,7 @@ class Proxies:
 
     def _squid(self, port: int) -> list[str]:
         user = "cache_effective_user nobody\n" if ROOT else ""
-        name = f"netkit{os.getpid()}"  # which its shared memory has
+        name = f"netkit{os.getpid()}"  # in the names of its shared memory
         return [tool("squid"), "-N", "-n", name, "-f", self._written("squid.conf", SQUID + user, port)]
 
     def _sshd(self, port: int) -> list[str]:
@@ -125,7 +125,7 @@ class Proxies:
         return [*self.ssh(), "-N", "-D", f"127.0.0.1:{port}", "127.0.0.1"]
 
     def ssh(self, *options: str) -> list[str]:
-        """A client of our sshd, that asks nobody."""
+        """Return a command line of ssh for our sshd, without prompts."""
         port = str(self.port("sshd"))
         quiet = ("BatchMode=yes", "StrictHostKeyChecking=no", "UserKnownHostsFile=/dev/null", "LogLevel=ERROR")
         words = [word for each in (*quiet, *options) for word in ("-o", each)]
@@ -134,13 +134,13 @@ class Proxies:
 
 @pytest.fixture(scope="module")
 def proxies(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Proxies]:
-    """The proxies, for all tests of this file."""
+    """Provide the proxies, shared by all tests of this file."""
     with contextlib.ExitStack() as stack:
         yield Proxies(tmp_path_factory.mktemp("proxies"), stack)
 
 
 def answer(sock: socket.socket) -> bytes:
-    """Read all of DATA, then answer with OTHER and end."""
+    """Read all of DATA, then answer with OTHER."""
     data = receive(sock, len(DATA))
     sock.sendall(OTHER)
     return data
@@ -163,7 +163,7 @@ EVERY = [
 
 @pytest.mark.parametrize(("scheme", "name"), EVERY)
 def test_data_goes_both_ways(scheme: str, name: str, proxies: Proxies) -> None:
-    """300,000 bytes each way, and the answer is whole though some of them drop it at a half-close."""
+    """300,000 bytes pass each way intact, although some proxies would drop the answer after a half-close."""
     with peer(answer) as target:
         done = netkit("connect", target.address, "--proxy", proxies.url(scheme, name), input=DATA)
         check_same(target.result(), DATA)
@@ -173,7 +173,7 @@ def test_data_goes_both_ways(scheme: str, name: str, proxies: Proxies) -> None:
 
 @pytest.mark.parametrize("name", ["dante", "ssh"])
 def test_an_end_that_is_passed_on(name: str, proxies: Proxies) -> None:
-    """These pass a half-close on, and what follows it comes back."""
+    """Dante and ssh pass a half-close on, and an answer after it arrives intact."""
 
     def late(sock: socket.socket) -> bytes:
         data = read_all(sock)
@@ -190,7 +190,7 @@ def test_an_end_that_is_passed_on(name: str, proxies: Proxies) -> None:
 
 @pytest.mark.ipv6
 def test_an_ipv6_target(proxies: Proxies) -> None:
-    """As a literal, in brackets."""
+    """A proxy can connect to an IPv6 address."""
     with peer(answer, "::1") as target:
         done = netkit("connect", target.address, "--proxy", proxies.url("socks5h", "microsocks"), input=DATA)
         check_same(done.out, OTHER)
@@ -198,7 +198,7 @@ def test_an_ipv6_target(proxies: Proxies) -> None:
 
 
 def test_a_chain_of_three(proxies: Proxies) -> None:
-    """squid is asked for Dante, that for microsocks, and that for the target."""
+    """Data passes both ways through a chain of squid, Dante and microsocks."""
     chain = (("http", "squid"), ("socks5h", "dante"), ("socks5", "microsocks"))
     words = [word for each in chain for word in ("--proxy", proxies.url(*each))]
     with peer(answer) as target:
@@ -222,7 +222,7 @@ def test_a_chain_of_three(proxies: Proxies) -> None:
     ],
 )
 def test_what_they_say_of_a_target(scheme: str, name: str, host: str, code: int, reason: str, proxies: Proxies) -> None:
-    """Nobody is at the port, or it is forbidden."""
+    """If a proxy reports that the target refuses the connection, or is forbidden, the message has its reason."""
     target = f"{host}:{free_port()}"
     done = netkit("connect", target, "--proxy", proxies.url(scheme, name))
     where = proxies.url(scheme, name).replace(USER, "")
@@ -239,7 +239,7 @@ def test_what_they_say_of_a_target(scheme: str, name: str, host: str, code: int,
     ],
 )
 def test_who_is_not_let_in(scheme: str, name: str, user: str, reason: str, proxies: Proxies) -> None:
-    """It is 97, and says why."""
+    """A missing or wrong password is 97, and the message has the reason, not the password."""
     done = netkit("connect", "127.0.0.1:1", "--proxy", proxies.url(scheme, name).replace(USER, user))
     assert done.code == 97
     assert done.err.endswith(f": {reason}\n") and "wrong" not in done.err
@@ -247,7 +247,7 @@ def test_who_is_not_let_in(scheme: str, name: str, user: str, reason: str, proxi
 
 @pytest.mark.parametrize(("scheme", "name"), [("socks5h", "microsocks"), ("http", "squid")])
 def test_ssh_through_a_proxy(scheme: str, name: str, proxies: Proxies) -> None:
-    """As its ProxyCommand: 10 MB go each way, and the remote exit code is kept."""
+    """netkit works as ssh's ProxyCommand through a proxy: 10 MB pass each way, and the exit code is kept."""
     command = f"ProxyCommand={NETKIT[0]} -m netkit connect %h:%p --proxy {proxies.url(scheme, name)}"
     data = random.Random(3).randbytes(10_000_000)
     done = run([*proxies.ssh(command), "127.0.0.1", "cat; exit 7"], data)
@@ -257,7 +257,7 @@ def test_ssh_through_a_proxy(scheme: str, name: str, proxies: Proxies) -> None:
 
 @pytest.mark.parametrize("name", ["tinyproxy", "squid"])
 def test_a_page_by_way_of_a_proxy(name: str, proxies: Proxies) -> None:
-    """A plain URL is asked of the proxy itself, which asks the server."""
+    """fetch gets an http URL through a proxy, which does not pass the credentials on."""
 
     def page(sock: socket.socket) -> bytes:
         asked = head(sock)
@@ -274,7 +274,7 @@ def test_a_page_by_way_of_a_proxy(name: str, proxies: Proxies) -> None:
 
 @pytest.mark.parametrize(("scheme", "name"), [("http", "tinyproxy"), ("http", "squid"), ("socks5h", "ssh")])
 def test_a_secured_page_through_a_tunnel(scheme: str, name: str, proxies: Proxies, pki: Pki) -> None:
-    """The certificate is the server's."""
+    """fetch gets an https URL through a tunnel, and verifies the server's certificate."""
     context = pki.server()
 
     def page(sock: socket.socket) -> None:
@@ -291,7 +291,7 @@ def test_a_secured_page_through_a_tunnel(scheme: str, name: str, proxies: Proxie
 
 
 def test_ports_behind_dante(proxies: Proxies) -> None:
-    """One that is open, one that is closed, and one that nobody may know about."""
+    """portcheck through Dante reports open and closed ports, and unknown for one that its rules forbid."""
     with peer(read_all) as server:
         closed = free_port()
         words = (f"127.0.0.1:{server.port},{closed}", "127.0.0.9:1", "--all-open")
@@ -306,7 +306,7 @@ def test_ports_behind_dante(proxies: Proxies) -> None:
 
 
 def test_a_target_that_comes_later(proxies: Proxies) -> None:
-    """--wait goes on while Dante says that it is refused."""
+    """--wait tries again while Dante reports a refused connection."""
     port = free_port()
     words = (f"127.0.0.1:{port}", "--proxy", proxies.url("socks5h", "dante"), "--wait", "20s", "-vv")
     with running("connect", *words) as client:
@@ -317,7 +317,7 @@ def test_a_target_that_comes_later(proxies: Proxies) -> None:
 
 
 def test_a_relay_by_way_of_ssh(proxies: Proxies) -> None:
-    """A client that knows no proxies reaches what is behind ssh -D, and ends are passed on."""
+    """A client without proxy support uses ssh -D through a relay, which passes ends on."""
 
     def back(sock: socket.socket) -> None:
         sock.sendall(read_all(sock))

@@ -1,4 +1,4 @@
-"""Other people's clients of ``netkit proxy``: curl, nc, ncat, ssh and the socksio library."""
+"""Other clients of ``netkit proxy``: curl, nc, ncat, ssh and the socksio library."""
 
 import contextlib
 import socket
@@ -22,7 +22,7 @@ PAGE = b"HTTP/1.0 200 OK\r\n\r\n" + DATA
 
 
 def page(sock: socket.socket) -> bytes:
-    """Answer a request of HTTP with DATA; return what was asked."""
+    """Answer an HTTP request with DATA, and return the request."""
     head = b""
     while not head.endswith(b"\r\n\r\n"):
         head += sock.recv(4096)
@@ -32,7 +32,7 @@ def page(sock: socket.socket) -> bytes:
 
 @pytest.fixture
 def users(tmp_path: Path) -> str:
-    """A file with one user."""
+    """Return the path of a file with one user and password."""
     path = tmp_path / "users"
     path.touch(0o600)
     path.write_text("me:pass:word\n", encoding="utf-8")
@@ -41,14 +41,14 @@ def users(tmp_path: Path) -> str:
 
 @contextlib.contextmanager
 def proxy(*options: str, address: str = HERE) -> Iterator[Running]:
-    """Run a proxy, and check that it has nothing to say."""
+    """Run a proxy, and check that it prints no complaints."""
     with running("proxy", address, *options) as server:
         yield server
         assert server.terminate().complaints == []
 
 
 def curl(*options: str) -> list[str]:
-    """curl that gets what is asked for and nothing else from its surroundings."""
+    """Return a command line of curl that ignores configuration and environment."""
     return [tool("curl"), "-q", "-sS", "--noproxy", "", "-m", str(int(PATIENCE)), *options]
 
 
@@ -57,7 +57,7 @@ def curl(*options: str) -> list[str]:
 
 @pytest.mark.parametrize("scheme", SCHEMES)
 def test_curl(scheme: str) -> None:
-    """300,000 bytes of a page, whoever looks the name up."""
+    """curl gets a page of 300,000 bytes through each kind of proxy, whether it or the proxy resolves the name."""
     with peer(page) as there, proxy() as server:
         options = ("--proxytunnel", "-x", f"{scheme}://127.0.0.1:{server.port}")
         done = run(curl(*options, f"http://localhost:{there.port}/"))
@@ -66,7 +66,7 @@ def test_curl(scheme: str) -> None:
 
 
 def test_curl_over_tls_to_tls(pki: Pki) -> None:
-    """The proxy is verified, and so is the server behind it."""
+    """curl verifies the certificates of the proxy and of the server behind it."""
 
     def secured(sock: socket.socket) -> None:
         with pki.server().wrap_socket(sock, server_side=True) as wrapped:
@@ -83,7 +83,7 @@ def test_curl_over_tls_to_tls(pki: Pki) -> None:
 @pytest.mark.parametrize("scheme", SCHEMES)
 @pytest.mark.parametrize("user", ["me:pass:word", "me:guess", None])
 def test_curl_with_a_password(scheme: str, user: str | None, users: str) -> None:
-    """The right one is served, a wrong one or none is not, and SOCKS4 has none."""
+    """Only the right password is accepted, and SOCKS4 is refused, as it has no passwords."""
     with peer(page) as there, proxy("--auth-file", users) as server:
         options = ["--proxytunnel", "-x", f"{scheme}://127.0.0.1:{server.port}", *(["-U", user] if user else [])]
         done = run(curl(*options, f"http://localhost:{there.port}/"))
@@ -96,7 +96,7 @@ def test_curl_with_a_password(scheme: str, user: str | None, users: str) -> None
 
 
 def test_curl_asks_again_with_a_password(users: str) -> None:
-    """--proxy-anyauth tries without first, and goes by what the 407 offers."""
+    """curl --proxy-anyauth tries without a password first, and then uses the method that the 407 offers."""
     with peer(page) as there, proxy("--auth-file", users) as server:
         options = ("--proxytunnel", "-x", f"http://127.0.0.1:{server.port}", "-U", "me:pass:word", "--proxy-anyauth")
         done = run(curl(*options, f"http://localhost:{there.port}/"))
@@ -108,7 +108,7 @@ def test_curl_asks_again_with_a_password(users: str) -> None:
     ("scheme", "code", "said"), [("socks5h", 97, "(5)"), ("socks4a", 97, "(91)"), ("http", 56, "502")]
 )
 def test_curl_is_told_what_is_wrong(scheme: str, code: int, said: str) -> None:
-    """Nobody listens there."""
+    """curl receives the error if the target refuses the connection."""
     with proxy() as server:
         options = ("--proxytunnel", "-x", f"{scheme}://127.0.0.1:{server.port}")
         done = run(curl(*options, f"http://localhost:{free_port()}/"))
@@ -116,7 +116,7 @@ def test_curl_is_told_what_is_wrong(scheme: str, code: int, said: str) -> None:
 
 
 def test_curl_is_told_over_tls(pki: Pki) -> None:
-    """The reply is whole, and so is the end of TLS."""
+    """curl receives a complete error reply over TLS."""
     with proxy(*pki.good.options(), address=f"tls:{HERE}") as server:
         options = ("-v", "--proxytunnel", "-x", f"https://localhost:{server.port}", "--proxy-cacert", pki.ca, "-4")
         done = run(curl(*options, f"http://localhost:{free_port()}/"))
@@ -124,7 +124,7 @@ def test_curl_is_told_over_tls(pki: Pki) -> None:
 
 
 def test_curl_without_a_tunnel() -> None:
-    """A plain GET is answered by what is served."""
+    """A GET to the proxy gets a 405 that says to use CONNECT."""
     with proxy() as server:
         done = run(curl("-i", "-x", f"http://127.0.0.1:{server.port}", "http://localhost:9/"))
         assert done.code == 0
@@ -137,7 +137,7 @@ def test_curl_without_a_tunnel() -> None:
 
 @pytest.mark.parametrize("protocol", ["4", "5", "connect"])
 def test_nc(protocol: str) -> None:
-    """300,000 bytes there, then as many back."""
+    """nc sends and receives 300,000 bytes through the proxy."""
     with peer(answering) as there, proxy() as server:
         options = ("-N", "-X", protocol, "-x", f"127.0.0.1:{server.port}")
         done = run([tool("nc"), *options, "127.0.0.1", str(there.port)], DATA)
@@ -149,7 +149,7 @@ def test_nc(protocol: str) -> None:
 @pytest.mark.parametrize("kind", ["socks4", "socks5", "http"])
 @pytest.mark.parametrize("user", [None, "me:pass:word", "me:guess"])
 def test_ncat(kind: str, user: str | None, users: str) -> None:
-    """The same, with passwords and without."""
+    """ncat sends and receives 300,000 bytes through the proxy, with the right password or none required."""
     with peer(answering) as there, proxy(*(["--auth-file", users] if user else [])) as server:
         options = ["--proxy", f"127.0.0.1:{server.port}", "--proxy-type", kind]
         options += ["--proxy-auth", user] if user else []
@@ -171,7 +171,7 @@ def test_ncat(kind: str, user: str | None, users: str) -> None:
      "ncat --proxy {proxy} --proxy-type socks5 %h %p", "ncat --proxy {proxy} --proxy-type http %h %p"],
 )  # fmt: skip
 def test_ssh(command: str, tmp_path: Path) -> None:
-    """A session whose ProxyCommand goes through the proxy: 300,000 bytes there and back."""
+    """ssh with a ProxyCommand sends and receives 300,000 bytes through the proxy."""
     name, _, rest = command.partition(" ")
     with sshd(tmp_path) as (_, port), proxy() as server:
         through = f"{tool(name)} {rest.format(proxy=f'127.0.0.1:{server.port}')}"
@@ -189,7 +189,7 @@ def test_ssh(command: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("target", ["127.0.0.1", "localhost"])
 @pytest.mark.parametrize("password", [False, True])
 def test_socksio_with_socks5(target: str, password: bool, users: str) -> None:
-    """The library understands each answer, and the stream begins right behind the last."""
+    """socksio parses each reply of SOCKS5, and the data follows right after the last."""
     method = socks5.SOCKS5AuthMethod.USERNAME_PASSWORD if password else socks5.SOCKS5AuthMethod.NO_AUTH_REQUIRED
     with (
         peer(answering) as there,
@@ -214,7 +214,7 @@ def test_socksio_with_socks5(target: str, password: bool, users: str) -> None:
 
 @pytest.mark.parametrize("target", ["127.0.0.1", "localhost"])
 def test_socksio_with_socks4(target: str) -> None:
-    """SOCKS4 by address, 4a by name."""
+    """socksio parses the reply of SOCKS4 to an address, and of SOCKS4a to a name."""
     kind = socks4.SOCKS4Request if target == "127.0.0.1" else socks4.SOCKS4ARequest
     with peer(answering) as there, proxy() as server, connect(server.port) as sock:
         client = socks4.SOCKS4Connection(user_id=b"me")

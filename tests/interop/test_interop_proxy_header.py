@@ -1,4 +1,4 @@
-"""Other people's proxies and servers that speak the PROXY protocol: haproxy, nginx, curl."""
+"""The PROXY protocol with haproxy, nginx and curl."""
 
 import contextlib
 from collections.abc import Iterator
@@ -27,7 +27,7 @@ PAGE = "HTTP/1.0 200 OK\r\n\r\n{host} {port}"
 
 @contextlib.contextmanager
 def haproxy(folder: Path, options: str, *rules: str) -> Iterator[str]:
-    """Run haproxy with a port that is bound with these options, and rules; yield its address once it listens."""
+    """Run haproxy with these options for its port, and rules; yield its address once it listens."""
     port = free_port()
     conf = folder / "haproxy.cfg"
     conf.write_text(HAPROXY.format(bind=f"127.0.0.1:{port} {options}", rules="\n    ".join(rules)))
@@ -37,7 +37,7 @@ def haproxy(folder: Path, options: str, *rules: str) -> Iterator[str]:
 
 @contextlib.contextmanager
 def nginx(folder: Path, rest: str, port: int, modules: str = "") -> Iterator[str]:
-    """Run nginx with ``rest`` of a configuration in its block of http; yield its address once it listens."""
+    """Run nginx with ``rest`` within the http block of its configuration; yield its address once it listens."""
     conf = folder / "nginx.conf"
     conf.write_text(modules + NGINX.format() + rest)
     with running(argv=[tool("nginx"), "-e", "stderr", "-p", str(folder), "-c", str(conf)]):
@@ -45,13 +45,13 @@ def nginx(folder: Path, rest: str, port: int, modules: str = "") -> Iterator[str
 
 
 def listening(port: int) -> str:
-    """The address of a port, once somebody is there, of whom nothing is asked."""
+    """Return the address of a port once a server listens on it, without connecting."""
     await_listener(port)
     return f"127.0.0.1:{port}"
 
 
 def own_address(server: Running) -> str:
-    """Where the client connects from, as a server of ours with -v was told."""
+    """Return the address of the client, from the header, that a server prints with -v."""
     return server.line(r"is relayed for (\S+)$")[1]
 
 
@@ -65,7 +65,7 @@ SENDING = {
 
 @pytest.mark.parametrize("how", SENDING)
 def test_behind_haproxy(how: str, tmp_path: Path) -> None:
-    """The client that connected to haproxy is the one we know, and its bytes come whole, both ways."""
+    """A server behind haproxy knows the address of haproxy's client, and data passes both ways."""
     with running("echo", HERE, "--accept-proxy", "-v") as server:
         rules = ("mode tcp", f"server s 127.0.0.1:{server.port} {SENDING[how]}")
         with haproxy(tmp_path, "", *rules) as address:
@@ -73,13 +73,13 @@ def test_behind_haproxy(how: str, tmp_path: Path) -> None:
             assert (done.code, done.out) == (0, b"hello")
             assert f"connected to {address} from " in done.err
             told = own_address(server)
-            while f"from {told} " not in done.err:  # that of the port check was first
+            while f"from {told} " not in done.err:  # the check of the port came first
                 told = own_address(server)
 
 
 @pytest.mark.parametrize("version", ["send-proxy", "send-proxy-v2"])
 def test_behind_tls_that_haproxy_passes_on(version: str, pki: Pki, tmp_path: Path) -> None:
-    """The header comes before the handshake with us."""
+    """A TLS server behind haproxy in TCP mode reads the header before the handshake."""
     with running("echo", f"tls:{HERE}", *pki.good.options(), "--accept-proxy", "-v") as server:
         rules = ("mode tcp", f"server s 127.0.0.1:{server.port} {version}")
         with haproxy(tmp_path, "", *rules) as address:
@@ -89,7 +89,7 @@ def test_behind_tls_that_haproxy_passes_on(version: str, pki: Pki, tmp_path: Pat
 
 
 def test_checks_of_health(tmp_path: Path) -> None:
-    """haproxy asks by LOCAL, or by no header at all, whether we are there; the answer is that we are."""
+    """haproxy's health checks, with LOCAL or without a header, find a server of netkit up."""
     with running("echo", HERE, "--accept-proxy", "-v") as server:
         rules = ("mode tcp", f"server s 127.0.0.1:{server.port} send-proxy-v2 check-send-proxy check inter 50ms")
         with haproxy(tmp_path, "", *rules) as address:
@@ -100,7 +100,7 @@ def test_checks_of_health(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("version", ["v1", "v2"])
 def test_haproxy_is_told(version: str, tmp_path: Path) -> None:
-    """It knows the address of connect, and the one that connect reached."""
+    """haproxy receives the source and destination addresses of a connection from connect --send-proxy."""
     shown = 'http-request return content-type text/plain lf-string "%[src]:%[src_port] %[dst]:%[dst_port]"'
     with haproxy(tmp_path, "accept-proxy", "mode http", shown) as address:
         done = netkit("connect", address, "--send-proxy", version, "-v", input=GET)
@@ -110,7 +110,7 @@ def test_haproxy_is_told(version: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("version", ["v1", "v2"])
 def test_through_a_relay_to_haproxy(version: str, tmp_path: Path) -> None:
-    """It knows the client of the relay, and where that reached the relay."""
+    """haproxy behind relay --send-proxy receives the source and destination addresses of the relay's client."""
     shown = 'http-request return content-type text/plain lf-string "%[src]:%[src_port] %[dst]:%[dst_port]"'
     with (
         haproxy(tmp_path, "accept-proxy", "mode http", shown) as address,
@@ -124,7 +124,7 @@ def test_through_a_relay_to_haproxy(version: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("version", ["send-proxy", "send-proxy-v2"])
 def test_between_two_of_haproxy(version: str, tmp_path: Path) -> None:
-    """A relay of ours passes on what one haproxy told, both addresses, and the other reads it."""
+    """A relay between two haproxies passes both addresses on."""
     (tmp_path / "far").mkdir()
     shown = 'http-request return content-type text/plain lf-string "%[src]:%[src_port] %[dst]:%[dst_port]"'
     with (
@@ -139,7 +139,7 @@ def test_between_two_of_haproxy(version: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("version", ["v1", "v2"])
 def test_nginx_is_told(version: str, tmp_path: Path) -> None:
-    """It knows the address of connect, and the one that connect reached."""
+    """nginx receives the source and destination addresses of a connection from connect --send-proxy."""
     port = free_port()
     known = "$proxy_protocol_addr:$proxy_protocol_port $proxy_protocol_server_addr:$proxy_protocol_server_port"
     conf = f'server {{ listen 127.0.0.1:{port} proxy_protocol; location / {{ return 200 "{known}"; }} }} }}'
@@ -150,7 +150,7 @@ def test_nginx_is_told(version: str, tmp_path: Path) -> None:
 
 
 def test_behind_nginx(tmp_path: Path) -> None:
-    """Its module for streams sends version 1."""
+    """A server behind nginx's stream module, which sends version 1, knows the client's address."""
     if not STREAM_MODULE.exists():
         pytest.skip("nginx's module for streams is not installed")
     port = free_port()
@@ -166,7 +166,7 @@ def test_behind_nginx(tmp_path: Path) -> None:
 
 
 def test_curl_tells_of_itself() -> None:
-    """It has version 1."""
+    """listen accepts the header of version 1 that curl sends."""
     with running("listen", HERE, "--accept-proxy", "--reply", PAGE, "-v") as server:
         url = f"http://127.0.0.1:{server.port}/"
         curl = [tool("curl"), "-sS", "--noproxy", "*", "--haproxy-protocol", "-w", " %{local_ip} %{local_port}"]

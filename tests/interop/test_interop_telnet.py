@@ -1,4 +1,4 @@
-"""Other people's telnet: their servers with ``connect --telnet``, and their clients with ``listen --telnet``."""
+"""``connect --telnet`` with other telnet servers, and ``listen --telnet`` with other telnet clients."""
 
 import os
 import socket
@@ -24,7 +24,7 @@ done
 
 @pytest.fixture(params=["telnetd", "busybox"])
 def server(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Any]:
-    """A telnetd for each client, as inetd runs it, with a program in place of login."""
+    """Run a telnetd for each client, as inetd does, with a script instead of login."""
     login = tmp_path / "login"
     login.write_text(LOGIN)
     login.chmod(0o755)
@@ -34,7 +34,7 @@ def server(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Any]:
     }[request.param]()
 
     def serve(sock: socket.socket) -> int:
-        environment = {**os.environ, "TERM": "none"}  # which stays with one that does not ask
+        environment = {**os.environ, "TERM": "none"}  # which a telnetd keeps that does not ask for the type
         return subprocess.run(argv, stdin=sock, stdout=sock, stderr=subprocess.DEVNULL, env=environment).returncode
 
     with peer(serve) as there:
@@ -42,7 +42,7 @@ def server(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Any]:
 
 
 def busybox(applet: str) -> str:
-    """Where busybox is, if it has the applet."""
+    """Return the path of busybox, and skip the test if it lacks the applet."""
     path = tool("busybox")
     if applet not in subprocess.run([path, "--list"], capture_output=True, text=True).stdout.split():
         pytest.skip(f"busybox has no {applet}")
@@ -50,7 +50,7 @@ def busybox(applet: str) -> str:
 
 
 def read_until(fd: int, words: bytes) -> bytes:
-    """Read what a terminal is written until these words are there."""
+    """Read what is written to a terminal until these words are in it."""
     shown = b""
     while words not in shown:
         shown += os.read(fd, 1000)
@@ -58,7 +58,7 @@ def read_until(fd: int, words: bytes) -> bytes:
 
 
 def test_a_telnetd_on_a_terminal(server: Any) -> None:
-    """It knows our terminal, hears what is typed, which is echoed once, and its end is ours."""
+    """telnetd gets the type and size of the terminal and the typed lines, which are echoed; its end ends connect."""
     with terminal() as (ours, theirs):
         environment = {**os.environ, "TERM": "vt220"}
         argv = [*NETKIT, "connect", server.address, "--telnet"]
@@ -70,14 +70,14 @@ def test_a_telnetd_on_a_terminal(server: Any) -> None:
         os.write(ours, b"hello there\n")
         shown = read_until(ours, b"got <hello there> on 30 100.")
         echoes = shown.count(b"hello there") - 1
-        assert echoes == (1 if asked else 2)  # busybox echoes whoever does not want it
+        assert echoes == (1 if asked else 2)  # busybox also echoes if it was asked not to
         os.write(ours, b"bye\n")
         assert process.wait(PATIENCE) == 0
         server.result()
 
 
 def test_a_telnetd_from_a_pipe(server: Any) -> None:
-    """Lines in, lines out, without a terminal to tell of; it drops who half-closes."""
+    """Without a terminal lines are exchanged with telnetd, with --no-shutdown as it ends at a half-close."""
     with running("connect", server.address, "--telnet", "--no-shutdown", "-C") as client:
         client.stdin.write(b"hello there\n")
         client.stdin.flush()
@@ -93,10 +93,10 @@ def test_a_telnetd_from_a_pipe(server: Any) -> None:
 
 @pytest.mark.parametrize("name", ["inetutils-telnet", "busybox"])
 def test_their_client(name: str) -> None:
-    """It negotiates as with any telnetd; its user's bytes come without that, and ours reach the screen."""
+    """A telnet client exchanges data with listen, which removes the negotiation and escapes 0xff."""
     with running("listen", HERE, "--telnet") as listener, terminal() as (ours, theirs):
         argv, typed = {
-            # A port with a hyphen has it negotiate from the beginning.
+            # A hyphen before the port makes it negotiate from the beginning.
             "inetutils-telnet": lambda: ([tool("inetutils-telnet")], f"open 127.0.0.1 -{listener.port}\n"),
             "busybox": lambda: ([busybox("telnet"), "telnet", "127.0.0.1", str(listener.port)], ""),
         }[name]()
