@@ -1,4 +1,4 @@
-"""The end of a conversation: who sends, and how, beside who receives: no byte is lost with 0, and nothing hangs."""
+"""The end of a conversation, for each kind of sender and receiver: no byte is lost, and nothing hangs."""
 
 import contextlib
 import os
@@ -20,13 +20,13 @@ from tests.support.terminals import terminal
 HERE = "127.0.0.1"
 TYPED = b"one line\nanother\n"
 LATE = "netkit connect: nothing came for 10 s, so the end of input was sent; --send-only sends it at once"
-Judge = Callable[[], None]  # waits for the ends of a conversation, and judges them
+Judge = Callable[[], None]  # waits for the end of a conversation, and checks its results
 LEFT = r"^netkit connect: the peer ended; input is still open and is left after \d+ bytes$"
 
 
 @contextlib.contextmanager
 def listening(how: str, way: str, stdout: IO[bytes], folder: Path, pki: Pki) -> Iterator[tuple[Running, list[str]]]:
-    """Serve one client by ``netkit listen`` whose stdin is a terminal, /dev/null or data, or by another tool."""
+    """Run ``netkit listen`` with a terminal, /dev/null or data as stdin, or another tool; yield connect's arguments."""
     path = str(folder / "socket")
     with contextlib.ExitStack() as stack:
         stdin: Any = subprocess.DEVNULL
@@ -57,19 +57,19 @@ def listening(how: str, way: str, stdout: IO[bytes], folder: Path, pki: Pki) -> 
 
 
 def trust(way: str, pki: Pki) -> list[str]:
-    """What connect is told of the server's certificate."""
+    """Return the options with which connect trusts the server's certificate."""
     return ["--cafile", pki.ca] if way == "tls" else []
 
 
 def sent_so_far(stdout: IO[bytes], size: int, client: Running) -> None:
-    """Wait until the receiver has written so much, or the client has left."""
+    """Wait until the receiver has written ``size`` bytes, or the client has ended."""
     while os.fstat(stdout.fileno()).st_size < size and client.process.poll() is None:
         os.sched_yield()
 
 
 @contextlib.contextmanager
 def conversation(sender: str, receiver: str, way: str, folder: Path, pki: Pki) -> Iterator[Judge]:
-    """Send all there is, from one of SENDERS, and yield what judges the ends."""
+    """Start a client that sends from one of SENDERS to a receiver, and yield the judge of its end."""
     speaks = receiver == "data"
     with contextlib.ExitStack() as stack:
         stdout, out = stack.enter_context(file_of()), stack.enter_context(file_of())
@@ -91,7 +91,7 @@ def conversation(sender: str, receiver: str, way: str, folder: Path, pki: Pki) -
             client.stdin.write(DATA[:100_000])
             sent_so_far(stdout, 100_000, client)
             if speaks:
-                left = True  # its end means something, and the pipe is idle
+                left = True  # the peer has spoken and ended, and the pipe is idle
                 client.line(LEFT)
                 wanted = DATA[:100_000]
             else:
@@ -108,7 +108,7 @@ def conversation(sender: str, receiver: str, way: str, folder: Path, pki: Pki) -
             assert server.wait(PATIENCE) == 0
             check_same(content(stdout), wanted)
             check_same(content(out), OTHER if speaks else b"")
-            # Two clocks of 10 s: that of a server with nothing to say may run out first.
+            # Both sides have a timeout of 10 s, and that of a server with an empty stdin may be first.
             late = [LATE] if way == "tls" and not speaks and not left else []
             told = [line for line in client.finish().err.splitlines() if "still open" not in line]
             assert told == late or (receiver == "/dev/null" and not told)
@@ -127,9 +127,9 @@ ROWS = [
 @pytest.mark.parametrize(("receiver", "way"), ROWS, ids=["-".join(row).replace("/dev/", "") for row in ROWS])
 @pytest.mark.parametrize("sender", SENDERS, ids=str.split)
 def test_ends(sender: str, receiver: str, way: str, tmp_path: Path, pki: Pki) -> None:
-    """What was sent is at the receiver, what it said is here, and both sides leave with 0.
+    """All data arrives at both sides, and both exit with 0.
 
-    A pipe whose peer spoke and ended is left once it is idle, and a line says so; one whose peer never spoke is not.
+    If the peer sent data and ended, connect ends once its pipe is idle, and says so; if it sent none, connect stays.
     """
     with conversation(sender, receiver, way, tmp_path, pki) as judge:
         judge()
@@ -137,7 +137,7 @@ def test_ends(sender: str, receiver: str, way: str, tmp_path: Path, pki: Pki) ->
 
 @contextlib.contextmanager
 def receiving(sender: str, pki: Pki) -> Iterator[Judge]:
-    """The same with a server of openssl that only receives."""
+    """Do the same as ``conversation`` with a TLS server in Python that only receives."""
 
     def receive(client: Secured) -> bytes:
         data = client.read_all()
@@ -166,7 +166,7 @@ UNANSWERED = [*(f"{sender} to netkit" for sender in SENDERS), "file to openssl",
 
 @pytest.fixture(scope="module")
 def unanswered(tmp_path_factory: pytest.TempPathFactory, pki: Pki) -> Iterator[dict[str, Judge]]:
-    """Conversations that end 10 s after their last byte, side by side, so that those are waited for once."""
+    """Run the conversations that end 10 s after their last byte at the same time, to wait only once."""
     with contextlib.ExitStack() as stack:
         judges = {}
         for row in UNANSWERED:
@@ -181,5 +181,5 @@ def unanswered(tmp_path_factory: pytest.TempPathFactory, pki: Pki) -> Iterator[d
 
 @pytest.mark.parametrize("row", UNANSWERED)
 def test_ends_without_an_answer(row: str, unanswered: dict[str, Judge]) -> None:
-    """A TLS server that only receives has every byte, and our end once it has been silent for 10 s."""
+    """A TLS server that only receives gets every byte, and our end after it was silent for 10 s."""
     unanswered[row]()

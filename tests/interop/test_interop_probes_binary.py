@@ -1,7 +1,7 @@
-"""Probes and the databases, brokers, directories and servers of gRPC that people have, and what their logs say of it.
+"""Probes with real databases, brokers, directories and gRPC servers, and what these log about them.
 
-MongoDB is in no package of Debian's or PyPI's; what it answers is in tests/protocols/test_probes_binary.py, and so is
-what Kafka answers besides librdkafka's mock of it.
+MongoDB is in no package of Debian or PyPI, so tests/protocols/test_probes_binary.py tests its answers, and those of
+Kafka that librdkafka's mock does not give.
 """
 
 import contextlib
@@ -24,13 +24,13 @@ from tests.support.peers import connect, receive
 from tests.support.processes import PATIENCE, tool
 from tests.support.starttls_servers import HERE, Files, files_for, mariadb, postgresql, rabbitmq, slapd
 
-OTHER = "127.0.0.2"  # this machine, and no host that servers know
-TRY_AGAIN = 2  # of a resolver that does not answer: netdb.h
+OTHER = "127.0.0.2"  # this machine, under an address that servers do not know
+TRY_AGAIN = 2  # in netdb.h: the resolver does not answer
 OFTEN = 20
 
 
 def asked(*args: str) -> tuple[int, list[str]]:
-    """The exit code, and the detail of each line, of which all are open."""
+    """Run portcheck, check that all ports are open, and return the exit code and the details."""
     done = netkit("portcheck", *args)
     rows = [line.split("\t") for line in done.out.decode().splitlines()]
     assert rows and all(row[3] == "open" for row in rows), done
@@ -38,7 +38,7 @@ def asked(*args: str) -> tuple[int, list[str]]:
 
 
 def often(target: str) -> tuple[int, set[str]]:
-    """The same for many probes of a server: what follows the server in a URL makes another target of each."""
+    """Probe a server ``OFTEN`` times in one run, with different URLs; return the exit code and the set of details."""
     code, details = asked(*(f"{target}/{number}" for number in range(OFTEN)), "--concurrency", "4")
     assert len(details) == OFTEN
     return code, set(details)
@@ -46,27 +46,27 @@ def often(target: str) -> tuple[int, set[str]]:
 
 @contextlib.contextmanager
 def from_other(port: int) -> Iterator[str]:
-    """An address at which clients of a server reach it from ``OTHER``."""
+    """Yield the address of a relay, which connects to a server from ``OTHER``."""
     with running("relay", f"{HERE}:0", f"{HERE}:{port}", "--source", OTHER) as relay:
         yield f"{HERE}:{relay.port}"
 
 
 @pytest.fixture
 def files(pki: Pki) -> Iterator[Files]:
-    """A folder for one server."""
+    """Provide the files of one server, in a folder."""
     with files_for(pki) as made:
         yield made
 
 
 # -- databases
 
-# One user without a password, and at the other address all: then a role that does not exist is found out.
+# Only user test needs no password; from the other address no user does, so that the role netkit is looked up.
 HBA = f"host all test {HERE}/32 trust\nhost all all {OTHER}/32 trust\nhost all all {HERE}/32 scram-sha-256\n"
 SLOTS = OFTEN + 5
 
 
 def postgres_client(port: int) -> socket.socket:
-    """A client of PostgreSQL's that has logged in."""
+    """Return a connection to PostgreSQL that has logged in."""
     client = connect(port)
     client.sendall(postgres_startup(b"test"))
     answer = b""
@@ -78,10 +78,10 @@ def postgres_client(port: int) -> socket.socket:
 
 
 def test_postgres(files: Files, pki: Pki) -> None:
-    """Not ready while it starts, nor when it is full. It logs a role unknown, as of pg_isready, and else nothing."""
+    """PostgreSQL is not ready while it starts or is full. As of pg_isready it only logs that the role is unknown."""
     log = files.folder / "data/log"
     settings = {"logging_collector": "on", "log_directory": log.parent, "log_filename": log.name}
-    settings["log_checkpoints"] = "off"  # one may begin at any time
+    settings["log_checkpoints"] = "off"  # as a checkpoint may start at any time
     full = {"max_connections": SLOTS, "superuser_reserved_connections": 0, "max_wal_senders": 0}
     with postgresql(files, HBA, standby=True, **settings, **full) as ports:
         port = ports["postgres"]
@@ -107,7 +107,7 @@ def test_postgres(files: Files, pki: Pki) -> None:
 
 
 def test_mysql(files: Files, pki: Pki) -> None:
-    """Ready, however often it is asked. Not ready when it is full, nor when it has blocked the host."""
+    """MySQL is ready after any number of probes, and not ready if it is full or has blocked the host."""
     log = files.folder / "data/log.err"
     options = {"log_error": log, "max_connect_errors": 5, "max_connections": 10}
     with mariadb(files, users=True, **options) as ports, from_other(ports["mysql"]) as other:
@@ -127,7 +127,7 @@ def test_mysql(files: Files, pki: Pki) -> None:
             if error.errno == TRY_AGAIN:
                 pytest.skip("no resolver answers, and MariaDB counts errors of hosts alone of which one has told")
         blocked = False
-        while not blocked:  # a check without a login has this in the end
+        while not blocked:  # checks without a login lead to this
             with socket.create_connection((HERE, port), PATIENCE, (OTHER, 0)) as client:
                 blocked = b"is blocked" in mysql_greeting(client)
         code, [detail] = asked(f"mysql://{other}")
@@ -135,7 +135,7 @@ def test_mysql(files: Files, pki: Pki) -> None:
 
 
 def mysql_greeting(client: socket.socket) -> bytes:
-    """The first packet of a server of MySQL's."""
+    """Return the first packet from a MySQL server."""
     size = int.from_bytes(receive(client, 4)[:3], "little")
     return receive(client, size)
 
@@ -146,7 +146,7 @@ UNWILLING = "result 53 (unwillingToPerform)"
 
 
 def test_ldap(files: Files, pki: Pki) -> None:
-    """Ready, with TLS too, and where it wants a password. Its log has what it was asked, and no error."""
+    """slapd is ready, also with TLS or if it requires a password. It logs the searches, and no errors."""
     with slapd(files) as ports:
         target = f"ldap://{HERE}:{ports['ldap']}"
         assert often(target) == (0, {"ready"})
@@ -165,7 +165,7 @@ def test_ldap(files: Files, pki: Pki) -> None:
 
 
 def test_grpc(files: Files, pki: Pki) -> None:
-    """Ready is what serves; of a service by its name, too."""
+    """A gRPC server, or a named service of it, is ready if its health service says SERVING."""
     if find_spec("grpc") is None:
         pytest.skip("grpcio is not installed")
     argv = [sys.executable, str(Path(__file__).parents[1] / "support/grpc_server.py"), files.cert, files.key]
@@ -192,7 +192,7 @@ def test_grpc(files: Files, pki: Pki) -> None:
 
 
 def test_kafka() -> None:
-    """librdkafka's mock of a cluster, in a client that dials it."""
+    """librdkafka's mock of a cluster is ready, and logs no error."""
     argv = [tool("kcat"), "-b", "unused", "-X", "test.mock.num.brokers=2", "-X", "debug=mock", "-C", "-t", "topic"]
     with running(argv=argv) as client:
         place = client.line(r"bootstrap.servers=(\S+),")[1]
@@ -203,7 +203,7 @@ def test_kafka() -> None:
 
 @pytest.mark.timeout(150)
 def test_amqp(files: Files, pki: Pki) -> None:
-    """RabbitMQ, which says of a client without a login at least that it left."""
+    """RabbitMQ is ready, and only logs that a client closed the connection."""
     if "CI" not in os.environ:
         pytest.skip("RabbitMQ takes 7 s of CPU to start: it is left to CI")
     with rabbitmq(files) as ports:

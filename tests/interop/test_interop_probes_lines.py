@@ -1,7 +1,7 @@
-"""Probes and the servers that people have: ready, not ready, and what their logs say of being asked.
+"""Probes with real servers, ready and not ready, and what these log about them.
 
-What a server says in protected mode, in a cluster that is down, in lame duck mode or while it goes down, and what those
-of mail boxes say that are full, is in tests/protocols/test_probes_lines.py: it cannot be had at will.
+Some answers are hard to provoke: in protected mode, lame duck mode or a cluster that is down, during shutdown, and of
+full mail servers. These are in tests/protocols/test_probes_lines.py.
 """
 
 import contextlib
@@ -22,21 +22,21 @@ from tests.support.partners import dnsmasq
 from tests.support.peers import connect
 from tests.support.starttls_servers import HERE, Files, dovecot, files_for, postfix, vsftpd
 
-# How often a server is asked. What we did wrong its log would have as often; somebody else who tries all ports of this
-# machine meanwhile comes once.
+# The number of probes of a server. An error of ours would be logged as often, and one of a port scan of this machine
+# once.
 ROUNDS = 6
 PASSWORD = "ready: it wants a password"
 
 
 @pytest.fixture
 def files(pki: Pki) -> Iterator[Files]:
-    """A folder for one server."""
+    """Provide the files of one server, in a folder."""
     with files_for(pki) as made:
         yield made
 
 
 class Line(NamedTuple):
-    """What is said of a service: the exit code, and of the line its state and its detail."""
+    """The exit code of portcheck, and the state and detail in its line."""
 
     code: int
     state: str
@@ -52,9 +52,9 @@ def ask(scheme: str, port: int, *options: str) -> Line:
 
 # -- ready
 
-# Whatever a log may call what it did not like.
+# What log lines about an error may contain.
 BAD = re.compile(r"(?i)error|warning|fail|\berr\b|lost connection|invalid|reset|refused|time ?out|cannot|could not")
-# What servers complain of before anybody asks them, and when they are ended.
+# What servers log at their start and end, without a client.
 OWN = re.compile(r"overcommit|NIS|signal 15|signal received")
 
 READY: dict[str, Callable[[Files], contextlib.AbstractContextManager[dict[str, int]]]] = {
@@ -74,7 +74,7 @@ READY: dict[str, Callable[[Files], contextlib.AbstractContextManager[dict[str, i
 
 @pytest.mark.parametrize("name", READY)
 def test_a_server_that_is_ready(name: str, files: Files, pki: Pki) -> None:
-    """It is found ready, behind TLS and STARTTLS too, and its log has nothing to complain of."""
+    """The probe finds the server ready, also over TLS and STARTTLS, and the server logs no errors about it."""
     with READY[name](files) as ports:
         for scheme in ports.keys() & PROBES.keys():
             target = f"{scheme}://localhost:{ports[scheme]}"
@@ -102,7 +102,7 @@ def test_a_server_that_is_ready(name: str, files: Files, pki: Pki) -> None:
 
 
 def test_redis(files: Files) -> None:
-    """With a password, without its master, busy, full, and while it loads what it had, until it has."""
+    """Redis is ready with a password, and not ready without its master, or while it is busy, full or loading data."""
     with redis(files, "--enable-debug-command", "yes") as ports:
         port = ports["redis"]
         command(port, "DEBUG POPULATE 1000 key 1000", "SAVE", "CONFIG SET requirepass x")
@@ -135,7 +135,7 @@ def test_redis(files: Files) -> None:
 
 
 def test_memcached(files: Files) -> None:
-    """With a password, and full."""
+    """memcached is ready with a password, and not ready if it is full."""
     passwords = files.folder / "passwords"
     passwords.write_text("me:secret\n")
     with memcached(files, "-Y", str(passwords)) as ports:
@@ -148,7 +148,7 @@ def test_memcached(files: Files) -> None:
 
 
 def test_nats(files: Files) -> None:
-    """With a password, with TLS, and full."""
+    """NATS is ready with a password or TLS, and not ready if it is full."""
     with nats(files, "--user", "me", "--pass", "secret") as ports:
         assert ask("nats", ports["nats"]) == (0, "open", PASSWORD)
     with nats(files, "--tls", "--tlscert", files.cert, "--tlskey", files.key) as ports:
@@ -160,20 +160,20 @@ def test_nats(files: Files) -> None:
 
 
 def test_mosquitto(files: Files) -> None:
-    """With a password."""
+    """Mosquitto is ready if it requires a password."""
     with mosquitto(files) as ports:
         assert ask("mqtt", ports["closed"]) == (0, "open", PASSWORD)
 
 
 def test_postfix(files: Files) -> None:
-    """Where it takes nobody."""
+    """Postfix is not ready if it refuses all clients."""
     with postfix(files, refusing="-o smtpd_client_restrictions=reject -o smtpd_delay_reject=no") as ports:
         found = ask("smtp", ports["refusing"])
         assert found.code == 8 and found.detail.startswith("not ready: it refused the connection: 554 5.7.1 ")
 
 
 def test_vsftpd(files: Files) -> None:
-    """Full."""
+    """vsftpd is not ready if it is full."""
     with vsftpd(files, max_clients="1") as ports, connect(ports["ftp"]) as only:
         only.recv(4096)
         found = ask("ftp", ports["ftp"])
@@ -181,25 +181,25 @@ def test_vsftpd(files: Files) -> None:
 
 
 def test_sshd(files: Files) -> None:
-    """With as many clients that have not logged in as it takes."""
+    """sshd is not ready if it has MaxStartups clients without a login."""
     with openssh(files, "MaxStartups 1:100:1\n") as ports, connect(ports["ssh"]) as only:
         only.recv(4096)
         assert ask("ssh", ports["ssh"]) == (8, "open", "not ready: Exceeded MaxStartups")
 
 
 def test_nsd(files: Files) -> None:
-    """Without the zone that it is to serve."""
+    """NSD is not ready without the file of its zone."""
     with nsd(files, zone="") as ports:
         assert ask("dns", ports["dns"]) == (8, "open", "not ready: SERVFAIL")
 
 
 def test_dnsmasq() -> None:
-    """Without a server to ask it works, and refuses."""
+    """dnsmasq without an upstream server is ready, and answers REFUSED."""
     with dnsmasq() as port:
         assert ask("dns", port) == (0, "open", "ready: REFUSED")
 
 
 def test_chronyd(files: Files) -> None:
-    """Without a source of time."""
+    """chronyd is not ready without a source of time."""
     with chronyd(files, "") as ports:
         assert ask("ntp", ports["ntp"]) == (8, "open", "not ready: its clock is not synchronized")

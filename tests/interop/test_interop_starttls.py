@@ -1,7 +1,7 @@
-"""``--starttls`` with the servers that people have: beside openssl's client, and for plain clients by a relay.
+"""``--starttls`` with real servers, compared with openssl's client, and in a relay for clients without TLS.
 
-There is no server of news here: Debian's INN does not install on a machine without a domain. What it says is in
-tests/protocols/test_starttls.py.
+NNTP is missing, as Debian's INN cannot be installed on a machine without a domain: tests/protocols/test_starttls.py
+has it.
 """
 
 import ftplib
@@ -25,13 +25,13 @@ from tests.support.starttls_servers import HERE, SERVERS, files_for
 
 @pytest.fixture(scope="module", params=dict.fromkeys(SERVERS.values()), ids=lambda server: server.__name__)
 def ports(request: pytest.FixtureRequest, pki: Pki) -> Iterator[dict[str, int]]:
-    """The ports of a server, by the protocols that it speaks."""
+    """Run a server, and provide its ports by protocol."""
     with files_for(pki) as files, request.param(files) as found:
         yield {name: port for name, port in found.items() if name in SERVERS}
 
 
 def test_what_openssl_sees(ports: dict[str, int], pki: Pki) -> None:
-    """Version, cipher and certificate are those that s_client tells of, with the authority trusted."""
+    """connect --json reports the same version, cipher and certificate as s_client."""
     for protocol, port in ports.items():
         words = ("--starttls", protocol, "--servername", "localhost", "--cafile", pki.ca)
         done = netkit("connect", f"{HERE}:{port}", *words, "--json", "-v", "--send-only", input=b"")
@@ -55,7 +55,7 @@ def test_what_openssl_sees(ports: dict[str, int], pki: Pki) -> None:
 
 
 def test_portcheck_finds_it_good(ports: dict[str, int], pki: Pki) -> None:
-    """And bad, by the stranger's authority."""
+    """portcheck verifies the server's certificate; with another CA it is 60."""
     for protocol, port in ports.items():
         words = ("portcheck", f"localhost:{port}", "--starttls", protocol)
         done = netkit(*words, "--cafile", pki.ca, "--expires", "24h")
@@ -64,7 +64,7 @@ def test_portcheck_finds_it_good(ports: dict[str, int], pki: Pki) -> None:
 
 
 def test_a_plain_client_reaches_it(ports: dict[str, int], pki: Pki) -> None:
-    """A client that knows no TLS has its conversation by way of a relay."""
+    """A client without TLS can use the server through a relay with --starttls."""
     for protocol in ports.keys() & CLIENTS.keys():
         words = ("--starttls", protocol, "--servername", "localhost", "--cafile", pki.ca)
         with running("relay", f"{HERE}:0", f"{HERE}:{ports[protocol]}", *words) as relay:
@@ -73,7 +73,7 @@ def test_a_plain_client_reaches_it(ports: dict[str, int], pki: Pki) -> None:
 
 def _smtp(port: int) -> None:
     with smtplib.SMTP(HERE, port, "client.example", PATIENCE) as client:
-        assert client.noop()[0] == 250  # it wants TLS before anything but EHLO and QUIT
+        assert client.noop()[0] == 250  # the server requires TLS for all commands but EHLO and QUIT
         assert not client.has_extn("starttls")
         client.mail("a@client.example")
 
@@ -103,7 +103,7 @@ def _ftp(port: int) -> None:
 
 
 def _says(request: bytes, answer: bytes) -> Callable[[int], None]:
-    """A client that sends this first, and looks for the answer in what comes."""
+    """Return a client that sends ``request``, and reads until ``answer``."""
 
     def talk(port: int) -> None:
         with socket.create_connection((HERE, port), PATIENCE) as sock:
