@@ -1,6 +1,6 @@
-"""What each example of the documents needs to be run, and what then comes out: SCENES.
+"""What each example of the documents needs, and its expected output: SCENES.
 
-It is run in a folder with FILES, on the first machine of tests/support/services.py.
+An example runs in a folder with FILES, on the first machine of tests/support/services.py.
 """
 
 from typing import Any, NamedTuple
@@ -23,12 +23,12 @@ FILES = {
 
 
 class Scene(NamedTuple):
-    """An example's surroundings, as lines of bash, and what is to come out, as patterns of the whole.
+    """What an example needs, as lines of bash, and its expected output, as patterns that match all of it.
 
-    ``needs`` are services, with commas; the last is ``asked`` something. ``before`` and ``after`` run in the shell of
-    the example. ``client`` runs once a line on stderr says that somebody listens, and prints what it ``got``. If the
-    code is CTRL_C, the example ends by it, once all that is to come out is there. Without ``err`` stderr may say
-    where netkit listens and no more. An example that needs what stands in ``beyond`` is not run.
+    ``needs`` has services, separated by commas; the last one must log ``asked``. ``before`` and ``after`` run in the
+    shell of the example. ``client`` runs after the ready line, and must print ``got``. If the code is CTRL_C, the
+    example is ended by Ctrl-C once the output is complete. Without ``err`` stderr may only have ready lines. An
+    example with ``beyond`` needs what that says, and is not run.
     """
 
     out: str = ""
@@ -46,17 +46,17 @@ class Scene(NamedTuple):
 
 
 def serves(client: str, got: str = "", **more: Any) -> Scene:
-    """A server, which goes on until Ctrl-C."""
+    """A server, which runs until Ctrl-C."""
     return Scene(client=client, got=got, code=CTRL_C, **more)
 
 
 def page(heading: str) -> Scene:
-    """A page of the manual."""
+    """A page of the manual with this heading."""
     return Scene(f"(.*\n)?{heading}\n.*")
 
 
 def open_port(host: str, port: str, detail: str = ".*") -> str:
-    """A line of portcheck."""
+    """A pattern for portcheck's line about an open port."""
     return rf"{host}\t{port}/tcp\t[0-9.]+\topen\t[0-9.]+\t{detail}\n"
 
 
@@ -210,7 +210,7 @@ SCENES = {
     "netkit proxy 0 -- sh -c 'curl -x socks5h://$NETKIT_ADDRESS http://db/'": Scene(
         "hi from db\n",
         needs="web",
-        err="% Total",  # how curl gets on
+        err="% Total",  # curl's progress meter
     ),
     "ssh -o ProxyCommand='nc -X 5 -x 127.0.0.1:1080 %h %p' host": Scene(
         "42\n", stdin="echo $((6*7))\n", needs="ssh,here socks"

@@ -1,4 +1,4 @@
-"""Each example of the documents, of help and of the man pages is run, and does what stands beside it: scenes.py."""
+"""Runs each example of the documents, help and man pages, and checks that it does what scenes.py says."""
 
 import contextlib
 import os
@@ -25,14 +25,14 @@ EXAMPLES = list(dict.fromkeys(example for _, example in examples()))
 
 @pytest.fixture(scope="module")
 def machines(tmp_path_factory: pytest.TempPathFactory, pki: Pki) -> Iterator[Services]:
-    """The machines that the examples speak of."""
+    """Provide the machines in the examples."""
     with services(tmp_path_factory.mktemp("machines"), pki) as both:
         yield both
 
 
 @pytest.fixture
 def folder(tmp_path: Path, machines: Services) -> Path:
-    """A folder with the files that the examples speak of."""
+    """Provide a folder with the files in the examples."""
     for name, text in FILES.items():
         (tmp_path / name).write_text(text)
     (tmp_path / "users").chmod(0o600)
@@ -44,13 +44,13 @@ def folder(tmp_path: Path, machines: Services) -> Path:
 
 
 def test_each_scene_is_of_an_example() -> None:
-    """None is left over from an example that has gone."""
+    """Each scene belongs to an example."""
     assert sorted(set(SCENES) - set(EXAMPLES)) == []
 
 
 @pytest.mark.parametrize("example", EXAMPLES)
 def test_an_example(example: str, machines: Services, folder: Path) -> None:
-    """It is typed as it stands, and what comes out is what is to."""
+    """The example has the output, the exit code and the effect on services that its scene says."""
     assert example in SCENES, "tests/interop/scenes.py needs a row that says what this example needs and does"
     scene = SCENES[example]
     if scene.beyond:
@@ -86,14 +86,14 @@ def test_an_example(example: str, machines: Services, folder: Path) -> None:
 
 
 def test_each_file_that_is_shown_is_tried() -> None:
-    """Those of two documents have tests of their own; the Dockerfile needs the Internet."""
+    """Files in documents are tested: in two documents by other tests; the Dockerfile is not, it needs the Internet."""
     others = [path for path in DOCUMENTS if path.name not in ("ARCHITECTURE.md", "recipes.md")]
     assert [title for path in others for title in files(path.name)] == ["netkit", "Dockerfile"]
     assert [path for path in DOCUMENTS if re.search(r"^```\w+$", path.read_text(), re.MULTILINE)] == []
 
 
 def test_the_script_for_a_machine_without_pip(tmp_path: Path) -> None:
-    """It is netkit, from any folder."""
+    """The script in packaging.md runs netkit."""
     script = tmp_path / "netkit"
     script.write_text(files("packaging.md")["netkit"].replace("/path/to/the/clone", str(ROOT)))
     argv = [sys.executable, "-E", str(script), "--version"]
@@ -102,9 +102,9 @@ def test_the_script_for_a_machine_without_pip(tmp_path: Path) -> None:
 
 @contextlib.contextmanager
 def typed(machines: Services, folder: Path, example: str, scene: Scene) -> Iterator[Running]:
-    """A shell in which an example is typed."""
+    """Run an example in a shell."""
     code = {"bash": "code=$?", "fish": "set code $status"}[scene.shell]
-    lines = ["trap : INT", scene.before, example, code, scene.after, "exit $code"]  # Ctrl-C ends the example alone
+    lines = ["trap : INT", scene.before, example, code, scene.after, "exit $code"]  # Ctrl-C only ends the example
     argv = [*machines.inside(folder), tool(scene.shell), "-c", "\n".join(lines)]
     with running(argv=argv, start_new_session=True) as shell:
         try:
@@ -115,7 +115,7 @@ def typed(machines: Services, folder: Path, example: str, scene: Scene) -> Itera
 
 
 def read(shell: Running, scene: Scene) -> str:
-    """Read what is printed until it is what is to come out, or to its end."""
+    """Read the output until it is as expected, or to its end."""
     out = ""
     while not re.fullmatch(scene.out, out, re.DOTALL):
         data = os.read(shell.out.fileno(), 65536)

@@ -1,4 +1,4 @@
-"""docs/recipes.md: what stands there works, in a network in which ``db``, ``cache`` and ``app`` are services."""
+"""Runs the recipes of docs/recipes.md in a network with the services ``db``, ``cache`` and ``app``."""
 
 import configparser
 import shlex
@@ -25,7 +25,7 @@ Inside = Callable[..., subprocess.CompletedProcess[str]]
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with each recipe in the file of its title."""
+    """Provide a folder with each recipe in a file named by its title."""
     folder = tmp_path_factory.mktemp("recipes")
     for title, text in TEXTS.items():
         path = folder / title
@@ -36,7 +36,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def inside(folder: Path, tmp_path_factory: pytest.TempPathFactory, pki: Pki) -> Iterator[Inside]:
-    """What runs a command beside the services, until it ends."""
+    """Provide a function that runs a command in the network of the services."""
     with services(tmp_path_factory.mktemp("machines"), pki) as machines, machines.serving("postgres", "redis", "web"):
 
         def run(*argv: str) -> subprocess.CompletedProcess[str]:
@@ -46,7 +46,7 @@ def inside(folder: Path, tmp_path_factory: pytest.TempPathFactory, pki: Pki) -> 
 
 
 def check(done: subprocess.CompletedProcess[str], *words: str) -> str:
-    """Check that a command succeeded and printed these words, and return all that it printed."""
+    """Check that a command succeeded and printed these words, and return its output."""
     assert done.returncode == 0, done.stderr
     for word in words:
         assert word in done.stdout
@@ -54,12 +54,12 @@ def check(done: subprocess.CompletedProcess[str], *words: str) -> str:
 
 
 def ran(inside: Inside, line: str | Sequence[str], *words: str) -> str:
-    """Check that a command succeeds, a line of shell or its words, and return what it printed."""
+    """Run a command, a line of shell or a list of words; check that it succeeds, and return its output."""
     return check(inside("sh", "-ec", line) if isinstance(line, str) else inside(*line), *words)
 
 
 def test_each_recipe_is_tested_here() -> None:
-    """Below there is a test for each title."""
+    """Each recipe has a title, and a test below."""
     tests = Path(__file__).read_text().partition("\n# --")[2]
     assert [title for title in TEXTS if f'"{title}"' not in tests] == []
     assert len(TEXTS) == RECIPES.read_text().count("\n```") // 2
@@ -69,12 +69,12 @@ def test_each_recipe_is_tested_here() -> None:
 
 
 def parsed(title: str) -> Any:
-    """Return what a recipe in YAML says."""
+    """Return the content of a recipe in YAML."""
     return yaml.safe_load(TEXTS[title])
 
 
 def test_compose(inside: Inside) -> None:
-    """The entry point becomes the command."""
+    """The entry point waits and then runs the command, and the health check succeeds."""
     app = parsed("compose.yaml")["services"]["app"]
     ran(inside, [*app["entrypoint"], *app["command"]], "the application starts\n")
     assert app["healthcheck"]["test"][0] == "CMD"
@@ -82,7 +82,7 @@ def test_compose(inside: Inside) -> None:
 
 
 def test_kubernetes(inside: Inside) -> None:
-    """The init container ends once all is ready, and the probe of readiness is content."""
+    """The init container ends once all services are ready, and the readiness probe succeeds."""
     spec = parsed("pod.yaml")["spec"]
     ran(inside, spec["initContainers"][0]["command"], "ready")
     ran(inside, spec["containers"][0]["readinessProbe"]["exec"]["command"])
@@ -95,7 +95,7 @@ def test_github(inside: Inside) -> None:
 
 
 def test_gitlab(inside: Inside, folder: Path) -> None:
-    """The report is where the artifacts are taken from."""
+    """The report is in the file that the job's artifacts name."""
     job = parsed(".gitlab-ci.yml")["test"]
     ran(inside, job["before_script"][0])
     suite = xml.etree.ElementTree.parse(folder / job["artifacts"]["reports"]["junit"]).getroot()
@@ -103,14 +103,14 @@ def test_gitlab(inside: Inside, folder: Path) -> None:
 
 
 def test_systemd(inside: Inside) -> None:
-    """The line before the start succeeds."""
+    """The command of ExecStartPre succeeds."""
     unit = configparser.ConfigParser()
     unit.read_string(TEXTS["app.service"])
     ran(inside, shlex.split(unit["Service"]["ExecStartPre"]), "ready")
 
 
 def test_make(inside: Inside) -> None:
-    """A target runs once its services are ready."""
+    """The target runs once its services are ready."""
     ran(inside, [tool("make"), "-f", "Makefile", "test"], "\nthe tests run\n")
 
 
@@ -122,10 +122,10 @@ def test_tox(inside: Inside) -> None:
 
 
 def test_pytest(inside: Inside) -> None:
-    """Both fixtures do their work."""
+    """The test with both fixtures passes."""
     ran(inside, [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_app.py"], "1 passed")
 
 
 def test_shell(inside: Inside) -> None:
-    """The script goes on after both have answered."""
+    """The script continues once both services are ready."""
     ran(inside, ["sh", "deploy.sh"], "deployed\n")
