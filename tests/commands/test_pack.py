@@ -1,4 +1,4 @@
-"""pack: bytes for programs, a dump for a person, and a refusal for all that does not fit."""
+"""pack: bytes in a pipe, a dump on a terminal, and errors for values that do not fit."""
 
 import contextlib
 import fcntl
@@ -19,18 +19,18 @@ from tests.support.processes import pipeline, sound
 from tests.support.refusals import refused
 from tests.support.terminals import text_on_terminal
 
-# -- what comes out
+# -- output
 
 
 def test_bytes_in_a_pipe() -> None:
-    """A pipe gets the bytes, all of them and nothing else."""
+    """A pipe gets the bytes and nothing else."""
     done = netkit("pack", "!HIB", "80", "1", "255")
     assert done == (0, struct.pack("!HIB", 80, 1, 255), "")
     assert netkit("pack", "4x").out == bytes(4)
 
 
 def test_stdin_is_left_alone() -> None:
-    """With a FORMAT nothing is read, so what follows in a script still has its input."""
+    """With a FORMAT pack does not read stdin, which is left for the next command."""
     done = pipeline("netkit pack --hex B 7; cat", input=b"left")
     assert done == (0, b"07\nleft", "")
 
@@ -50,13 +50,13 @@ def test_stdin_is_left_alone() -> None:
     ],
 )
 def test_hex(capfd: pytest.CaptureFixture[str], args: list[str], out: str) -> None:
-    """--hex is one line for a record; negative numbers are words, and so is what a shell would find special."""
+    """--hex prints a record on one line; negative numbers, and text that looks like an option or a file, are values."""
     assert run(["pack", *args]) == 0
     assert capfd.readouterr() == (out, "")
 
 
 def test_dump_on_a_terminal() -> None:
-    """A person sees offsets, hex and ASCII; of records, each begins a line."""
+    """On a terminal pack prints offsets, hex and ASCII; each record begins a new line."""
     data = bytes(range(40))
     assert text_on_terminal("pack", "hex", data.hex()) == dump(data)
     shown = text_on_terminal("pack", "--length", "u8", "--lines", input=b"hello\nworld\n")
@@ -76,7 +76,7 @@ def test_dump_on_a_terminal() -> None:
     ],
 )
 def test_show(capfd: pytest.CaptureFixture[str], form: str, word: str, in_hex: str, native: bytes) -> None:
-    """--show is a lesson in byte order: decimal, hex, and the bytes in each order, as hex and as Python's."""
+    """--show prints a number in decimal, hex, and as bytes in each byte order."""
     assert run(["pack", "--show", form, word]) == 0
     head, machine, blank, *rows = capfd.readouterr().out.splitlines()
     assert (head, blank) == (in_hex, "")
@@ -90,7 +90,7 @@ def test_show(capfd: pytest.CaptureFixture[str], form: str, word: str, in_hex: s
 
 
 def test_show_of_native_sizes(capfd: pytest.CaptureFixture[str]) -> None:
-    """A long is what this machine has, and 4 bytes in the other orders; a pointer exists here alone."""
+    """The standard size of a long is 4 bytes, whatever its native size, and a pointer has only a native size."""
     assert run(["pack", "--show", "l", "1"]) == 0
     rows = capfd.readouterr().out.splitlines()[3:]
     assert [row.rpartition("  ")[2] for row in rows] == [repr(struct.pack(mark + "l", 1)) for mark in "@<>"]
@@ -103,14 +103,14 @@ def test_show_of_native_sizes(capfd: pytest.CaptureFixture[str]) -> None:
 
 
 def test_a_conversation_of_filters() -> None:
-    """What was packed goes through a connection and is unpacked on the other side of it."""
+    """Packed bytes can be sent by connect, and the answer unpacked."""
     with running("echo", "127.0.0.1:0", "--once") as server:
         line = "netkit pack '!HIB' 80 1 255 | netkit connect \"$1\" | netkit unpack '!HIB'"
         assert pipeline(line, f"127.0.0.1:{server.port}") == (0, b"80\t1\t255\n", "")
 
 
 def test_a_dns_query_is_answered() -> None:
-    """A query that was packed, names and all, with its length in front, gets dnsmasq to answer over TCP."""
+    """dnsmasq answers a packed DNS query over TCP, with a length before the message."""
     query = "netkit pack --length u16 '!6H 8p5px 2H' 4660 0x100 1 0 0 0 example test 1 1"
     answer = (
         "u16:id u16:flags u16:questions u16:answers hex4 hex18 u16 u16:type u16:class u32:ttl u16:length ip:address"
@@ -122,7 +122,7 @@ def test_a_dns_query_is_answered() -> None:
 
 
 def test_lines_are_framed_as_they_come() -> None:
-    """Each line is written once it is whole, while stdin stays open."""
+    """With --lines each line is written as soon as it is complete, while stdin is open."""
     with running("pack", "--length", "u16", "--lines") as process:
         process.stdin.write(b"he")
         process.stdin.write(b"llo\n\nwo")
@@ -134,14 +134,14 @@ def test_lines_are_framed_as_they_come() -> None:
 
 
 def test_whole_input_as_one_record() -> None:
-    """Without --lines there is one record, newlines and all, and no input is a record of nothing."""
+    """Without --lines all of stdin is one record, newlines included; empty input is an empty record."""
     data = os.urandom(65535)
     assert netkit("pack", "--length", "u16", input=data) == (0, b"\xff\xff" + data, "")
     assert netkit("pack", "--length", "u32le", input=b"") == (0, bytes(4), "")
 
 
 def test_records_that_are_too_long() -> None:
-    """The whole of stdin is refused before a byte is written; of lines, those before are written."""
+    """If stdin is too long for its length field, nothing is written; with --lines the lines before are written."""
     long = b"x" * 256
     done = sound(netkit("pack", "--length", "u8", input=long), 2)
     assert (done.out, done.err) == (
@@ -196,12 +196,12 @@ def test_records_that_are_too_long() -> None:
     ],
 )
 def test_mistakes(capfd: pytest.CaptureFixture[str], args: list[str], message: str) -> None:
-    """Whatever does not fit is exit code 2 and one line with the field and its offset; nothing is written."""
+    """A usage error is exit code 2 and one line with the field and its offset, and nothing is written."""
     assert message in refused(capfd, "pack", *args)
 
 
 def test_quiet(capfd: pytest.CaptureFixture[str]) -> None:
-    """-q leaves the exit code alone to tell of a failure."""
+    """With -q there is no output, only the exit code."""
     assert run(["pack", "-q", "999999999x"]) == 63
     assert capfd.readouterr() == ("", "")
 
@@ -209,7 +209,7 @@ def test_quiet(capfd: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.fault("format that takes too much")
 @pytest.mark.parametrize("form", ["999999999x", "4294967295s", "1000000000B", "u8 str4294967295", "9" * 100_000 + "x"])
 def test_bombs_are_63(capfd: pytest.CaptureFixture[str], form: str) -> None:
-    """A format of more than --max-size is too big, whatever the values are."""
+    """A format of more than --max-size is 63, whatever its values."""
     for args in ([], ["1", "2"]):
         message = refused(capfd, "pack", form, *args, code=63)
         assert message.startswith(f"cannot use format '{form[:40]}") and "it takes more than 16777216 bytes" in message
@@ -218,7 +218,7 @@ def test_bombs_are_63(capfd: pytest.CaptureFixture[str], form: str) -> None:
 
 @pytest.mark.fault("format that takes too much")
 def test_bombs_take_no_memory() -> None:
-    """They are refused in a process that could not hold them; so are as many values as an argument has room for."""
+    """Huge formats and lengths are refused in little memory and time."""
     small = ("prlimit", f"--data={64 << 20}", "--cpu=2")
     assert sound(netkit("pack", "999999999x", wrapper=small), 63).out == b""
     assert sound(netkit("unpack", "4294967295s", wrapper=small), 63).out == b""
@@ -231,7 +231,7 @@ def test_bombs_take_no_memory() -> None:
 
 
 def test_stdout_that_fails() -> None:
-    """A full disk is 23, a limit on files too, and a reader that left is a silent SIGPIPE."""
+    """A full disk is 23, and a reader that left is a silent SIGPIPE."""
     with open("/dev/full", "wb") as full:
         done = sound(netkit("pack", "B", "1", stdout=full), 23)
     assert done.err == "netkit pack: cannot write to stdout: no space left on device\n"
@@ -245,7 +245,7 @@ def test_stdout_that_fails() -> None:
 
 
 def test_stdout_cut_off_by_a_limit(tmp_path: Path) -> None:
-    """What fits is written and the rest is 23."""
+    """At a file size limit the bytes that fit are written, and the exit code is 23."""
     with open(tmp_path / "file", "wb") as file:
         done = sound(
             netkit("pack", "--length", "u32", input=bytes(5000), stdout=file, wrapper=("prlimit", "--fsize=1000")), 23
@@ -255,7 +255,7 @@ def test_stdout_cut_off_by_a_limit(tmp_path: Path) -> None:
 
 
 def test_stdin_that_cannot_be_read() -> None:
-    """A file or a pipe that is open for writing alone is 26, neither an empty record nor a wait without end."""
+    """A stdin that cannot be read is 26, and not an empty record."""
     reading, writing = os.pipe()
     with open(os.devnull, "wb") as null:
         for stdin in (null.fileno(), writing):
@@ -266,7 +266,7 @@ def test_stdin_that_cannot_be_read() -> None:
 
 
 def test_descriptors_that_do_not_block() -> None:
-    """Stdin and stdout that somebody else made non-blocking are waited for, and stay as they are."""
+    """Non-blocking stdin and stdout work, and stay non-blocking."""
     with contextlib.ExitStack() as stack:
         theirs, ours = socket.socketpair()
         stack.enter_context(theirs)
@@ -286,14 +286,14 @@ def test_descriptors_that_do_not_block() -> None:
 
 
 def test_pack_as_the_payload_of_a_peer() -> None:
-    """The bytes of a pipe are the bytes of the connection."""
+    """The output of pack can be the input of connect."""
     with peer(read_all) as server:
         assert pipeline('netkit pack ip6 2001:db8::1 | netkit connect "$1"', server.address).code == 0
         assert server.result() == socket.inet_pton(socket.AF_INET6, "2001:db8::1")
 
 
 def test_a_dns_query_is_answered_over_udp() -> None:
-    """A query that was packed is answered by dnsmasq in one datagram, which is unpacked."""
+    """dnsmasq answers a packed DNS query over UDP, and unpack prints the answer."""
     query = "netkit pack --hex '!6H 8p5px 2H' 4660 0x100 1 0 0 0 example test 1 1"
     answer = "u16:id u16:flags u16 u16:answers hex4 hex18 u16 u16:type u16 u32:ttl u16 ip:address"
     with dnsmasq("--address=/example.test/192.0.2.7") as port:

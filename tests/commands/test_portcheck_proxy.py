@@ -1,4 +1,4 @@
-"""``netkit portcheck --proxy``: states as proxies tell them."""
+"""``netkit portcheck --proxy``: states of ports as a proxy reports them."""
 
 import json
 import socket
@@ -24,12 +24,12 @@ from tests.support.proxies import (
 
 
 def reply(code: int) -> list[Step]:
-    """The dialogue of SOCKS 5 with this reply."""
+    """Return the SOCKS5 dialogue with this reply code."""
     return [(GREETING, NO_AUTHENTICATION), (REQUEST, b"\5" + bytes([code]) + GRANTED[2:])]
 
 
 def checked(url: str, *words: str, target: str = TARGET) -> tuple[int, dict[str, Any]]:
-    """The code, and the result as JSON has it."""
+    """Return the exit code, and the result from --json."""
     done = netkit("portcheck", target, "--proxy", url, "--json", *words)
     [told] = [json.loads(line) for line in done.out.splitlines()]
     return done.code, told
@@ -59,7 +59,7 @@ def checked(url: str, *words: str, target: str = TARGET) -> tuple[int, dict[str,
     ],
 )
 def test_states(scheme: str, steps: Any, state: str, code: int, reason: str | None) -> None:
-    """What a proxy says of a port is its state; what is the proxy's own failure says nothing of the port."""
+    """The proxy's reply about the target gives its state; a failure of the proxy itself is unknown."""
     with peer(scripted(steps, read_all)) as proxy:
         url = f"{scheme}://{proxy.address}"
         exit, told = checked(url)
@@ -68,7 +68,7 @@ def test_states(scheme: str, steps: Any, state: str, code: int, reason: str | No
 
 
 def test_a_closed_port_may_be_what_is_wanted() -> None:
-    """--closed, and an address that is known is told."""
+    """--closed works through a proxy, and the result has the target's address if it is known."""
     request = b"\5\1\0\1\xc0\0\2\1\0\x09"
     with peer(scripted([(GREETING, NO_AUTHENTICATION), (request, b"\5\5\0\1" + bytes(6))], read_all)) as proxy:
         code, told = checked(f"socks5h://{proxy.address}", "--closed", target="192.0.2.1:9")
@@ -76,7 +76,7 @@ def test_a_closed_port_may_be_what_is_wanted() -> None:
 
 
 def test_a_proxy_that_is_silent_or_not_there() -> None:
-    """Whoever has asked for the target waits for that; a proxy that is not there is no state of the port."""
+    """If the proxy does not reply about the target, it is filtered; a proxy that is missing makes it unknown."""
     with peer(scripted([(GREETING, NO_AUTHENTICATION), (REQUEST, b"")], outlast)) as proxy:
         code, told = checked(f"socks5h://{proxy.address}", "-w", "1s")
         assert (code, told["state"], told["reason"]) == (28, "filtered", "no answer within 1 s")
@@ -89,7 +89,7 @@ def test_a_proxy_that_is_silent_or_not_there() -> None:
 
 
 def test_names_are_looked_up_here_where_the_scheme_says_so() -> None:
-    """socks5:// is told each address, and the line has it; one that is open is enough."""
+    """With socks5:// netkit looks the name up, and the result has the address."""
     asked: list[bytes] = []
 
     def serve(sock: socket.socket) -> None:
@@ -106,7 +106,7 @@ def test_names_are_looked_up_here_where_the_scheme_says_so() -> None:
 
 
 def test_what_is_asked_of_the_port_goes_through_too(pki: Pki) -> None:
-    """A banner, TLS with its certificate, and --wait for a port that comes later."""
+    """--expect, TLS and --wait work through a proxy."""
     with peer(scripted(SOCKS5, lambda sock: (sock.sendall(b"220 ready\r\n"), read_all(sock)))) as proxy:
         code, told = checked(f"socks5h://{proxy.address}", "--expect", "^220")
         assert code == 0 and told["text"].startswith("220")
@@ -127,7 +127,7 @@ def test_what_is_asked_of_the_port_goes_through_too(pki: Pki) -> None:
 
 
 def test_many_ports_through_a_proxy_of_ours() -> None:
-    """Each over a connection of its own, many at a time, and each with its own state."""
+    """Each port is checked over a connection of its own, and has its own state."""
     with peer(read_all) as server:
         port = server.port
 
@@ -155,14 +155,14 @@ def test_many_ports_through_a_proxy_of_ours() -> None:
     ],
 )
 def test_mistakes(words: list[str], message: str) -> None:
-    """Nobody is asked."""
+    """A usage error is exit code 2."""
     done = netkit("portcheck", *words, "--proxy", "http://p")
     assert (done.code, done.out) == (2, b"")
     assert message in done.err
 
 
 def test_the_password_is_not_told() -> None:
-    """In lines, JSON and what -v says of each step."""
+    """The password of a proxy is in no output."""
     steps = [(b"\5\2\0\2", b"\5\2"), (b"\1\2me\7hunter2", b"\1\1")]
     with peer(scripted(steps, read_all)) as proxy:
         for words in ([], ["--json"], ["-vv"]):

@@ -1,4 +1,4 @@
-"""``netkit portcheck`` of what says what ready means: URLs, probes, unix sockets."""
+"""``netkit portcheck`` with probes that ask a service whether it is ready: URLs, protocols, unix sockets."""
 
 import contextlib
 import json
@@ -17,7 +17,7 @@ from tests.support.peers import address, free_port, receive, udp
 
 
 def answering(*answers: bytes, until: bytes = b"\r\n") -> Callable[[socket.socket], bytes]:
-    """Return a server that waits for the end of a request before each answer, and returns all that it received."""
+    """Return a server that sends the next answer after each request, and returns all data received."""
 
     def behave(client: socket.socket) -> bytes:
         came = b""
@@ -37,13 +37,13 @@ def redis(*answers: bytes) -> contextlib.AbstractContextManager[Peer]:
 
 
 def http(status: bytes, body: bytes = b"") -> contextlib.AbstractContextManager[Peer]:
-    """Run a server that answers a request."""
+    """Run a server that answers one HTTP request."""
     head = b"HTTP/1.1 %s\r\nContent-Length: %d\r\n\r\n" % (status, len(body))
     return peer(answering(head + body, until=b"\r\n\r\n"))
 
 
 def cells(out: bytes) -> list[str]:
-    """Return the state and the detail of a line."""
+    """Return state and detail of a line."""
     return out.decode().rstrip("\n").split("\t")[3::2]
 
 
@@ -57,7 +57,7 @@ def cells(out: bytes) -> list[str]:
     ],
 )
 def test_what_a_service_says(answer: bytes, detail: str, code: int) -> None:
-    """An open port is as expected once its service says so."""
+    """A target with a probe is ready once its service says so."""
     with redis(answer) as server:
         done = netkit("portcheck", f"redis://{server.address}", "--json")
         line = json.loads(done.out)
@@ -80,7 +80,7 @@ def test_what_a_service_says(answer: bytes, detail: str, code: int) -> None:
 def test_who_says_nothing_or_leaves(
     behave: Callable[[socket.socket], None] | None, code: int, state: str, detail: str
 ) -> None:
-    """Silence is 28, an end or a reset before the answer 8, and nobody there 7, by every probe."""
+    """For every probe no answer is 28, an end or a reset before the answer 8, and a refused connection 7."""
     with peer(behave or read_all) as server:
         place = server.address if behave else f"127.0.0.1:{free_port()}"
         schemes = [name for name, probe in PROBES.items() if probe.protocol == "tcp" and not probe.tls]
@@ -91,7 +91,7 @@ def test_who_says_nothing_or_leaves(
 
 
 def test_a_failure_names_the_target_as_typed() -> None:
-    """And nothing of it that may be secret."""
+    """The message has the target as typed, without user, password and path."""
     with redis(b"-LOADING\r\n") as server:
         done = netkit("portcheck", f"redis://me:secret@{server.address}/7")
     assert done.code == 8
@@ -100,7 +100,7 @@ def test_a_failure_names_the_target_as_typed() -> None:
 
 
 def test_waiting_until_a_service_is_ready() -> None:
-    """--wait asks again while it is not."""
+    """--wait asks again until the service is ready."""
     told = iter([b"-LOADING\r\n", b"-LOADING\r\n", b"+PONG\r\n"])
 
     def behave(client: socket.socket) -> None:
@@ -129,7 +129,7 @@ def test_waiting_until_a_service_is_ready() -> None:
     ],
 )
 def test_urls(status: bytes, options: list[str], detail: str, code: int) -> None:
-    """2xx and 3xx are ready unless other statuses are named, and the body is as expected."""
+    """2xx and 3xx are ready unless --status names others, and the body has to match --expect."""
     given = ("-H", "X-Who: me", "-H", "Host: app", "-H", "Accept:")
     with http(status, b"" if status.startswith(b"204") else b"all is\nup\n") as server:
         done = netkit("portcheck", f"http://{server.address}/health?x", *given, *options)
@@ -144,7 +144,7 @@ def test_urls(status: bytes, options: list[str], detail: str, code: int) -> None
     "answer", [b"SSH-2.0-x\r\n", b"HTTP/1.1 2xx\r\n\r\n", b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n"]
 )
 def test_what_is_no_answer_of_http(answer: bytes) -> None:
-    """Malformed or cut short, it is not ready."""
+    """A malformed or incomplete HTTP answer is not ready."""
     with peer(answering(answer, until=b"\r\n\r\n")) as server:
         done = netkit("portcheck", f"http://{server.address}/", "--expect", "x", "-w", "300ms")
     assert done.code in (8, 28)
@@ -152,7 +152,7 @@ def test_what_is_no_answer_of_http(answer: bytes) -> None:
 
 
 def test_tls(pki: Pki) -> None:
-    """https and schemes with TLS verify the certificate; --tls secures the others."""
+    """https and schemes with TLS verify the certificate, and --tls secures the others."""
     with running("listen", "tls:0", "-4", "--reply", "+PONG\\r\\n", *pki.good.options()) as server:
         port = server.port
         for words in ([f"rediss://localhost:{port}"], [f"redis://localhost:{port}", "--tls"]):
@@ -166,7 +166,7 @@ def test_tls(pki: Pki) -> None:
 
 @pytest.mark.parametrize(("options", "agreed"), [([], "postgresql"), (["--alpn", "other"], "other")])
 def test_what_tls_agrees_on(pki: Pki, options: list[str], agreed: str) -> None:
-    """A probe has its own protocol for ALPN, unless another was typed."""
+    """A probe offers its own protocol by ALPN, unless --alpn is given."""
     context = pki.server()
     context.set_alpn_protocols(["other", "postgresql"])
 
@@ -181,7 +181,7 @@ def test_what_tls_agrees_on(pki: Pki, options: list[str], agreed: str) -> None:
 
 @pytest.fixture
 def unix_server(tmp_path: Path) -> Iterator[str]:
-    """The path of a unix socket that answers."""
+    """The path of a unix socket of a server that replies +PONG."""
     path = str(tmp_path / "s")
     with running("listen", f"unix:{path}", "--reply", "+PONG\\r\\n") as server:
         server.line("listening on ")
@@ -189,7 +189,7 @@ def unix_server(tmp_path: Path) -> Iterator[str]:
 
 
 def test_unix_sockets(unix_server: str, tmp_path: Path) -> None:
-    """They have a state and no port; what is said over them is as over TCP."""
+    """A unix socket has a state and no port, and --send and --expect work."""
     done = netkit("portcheck", f"unix:{unix_server}", "--send", "PING\\r\\n", "--expect", "PONG")
     assert (done.code, done.err) == (0, "")
     assert done.out.decode().split("\t")[:4] == [f"unix:{unix_server}", "-", "-", "open"]
@@ -201,7 +201,7 @@ def test_unix_sockets(unix_server: str, tmp_path: Path) -> None:
 
 
 def test_a_unix_socket_whose_server_left(tmp_path: Path) -> None:
-    """The file that it left behind refuses."""
+    """A socket file without a server refuses connections."""
     path = str(tmp_path / "s")
     with socket.socket(socket.AF_UNIX) as sock:
         sock.bind(path)
@@ -210,7 +210,7 @@ def test_a_unix_socket_whose_server_left(tmp_path: Path) -> None:
 
 
 def test_ports_and_services_together() -> None:
-    """Each target is what it says it is."""
+    """Targets with and without probes can be checked together."""
     with redis(b"+PONG\r\n") as first, http(b"200 OK") as second, peer(read_all) as third:
         done = netkit("portcheck", f"redis://{first.address}", f"http://{second.address}", third.address)
     assert done.code == 0
@@ -218,7 +218,7 @@ def test_ports_and_services_together() -> None:
 
 
 def test_datagrams() -> None:
-    """A probe over UDP hears its own answer alone, and asks again; silence and refusals are as of any UDP port."""
+    """A UDP probe ignores wrong answers and repeats its query; silence and refusals have the usual states."""
 
     def answer(sock: socket.socket) -> None:
         sock.recv(512)  # lost
@@ -238,7 +238,7 @@ def test_datagrams() -> None:
 
 
 def test_help_names_every_probe() -> None:
-    """Whoever looks for a protocol finds it there."""
+    """The help of portcheck lists all probes."""
     said = " ".join(netkit("help", "portcheck").out.decode().split())
     named = said.partition("PROBE is ")[2].partition(".")[0]
     assert re.split(", | or ", named) == [*PROBES]

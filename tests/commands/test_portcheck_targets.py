@@ -1,4 +1,4 @@
-"""What portcheck is to look at: lists and ranges, networks, lines of standard input, and at which rate."""
+"""Targets of portcheck: lists, ranges, networks and stdin, and the rate of checks."""
 
 import contextlib
 import json
@@ -26,7 +26,7 @@ from tests.support.refusals import mistake
 
 
 def test_a_range_is_looked_at() -> None:
-    """One open port of a range is 0, and the counts are said; a target of one port is wanted all the same."""
+    """One open port of a range is enough (0), with counts on stderr; single ports have to be open as well."""
     with peer(read_all) as server:
         looked = netkit("portcheck", f"127.0.0.1:1-30,{server.port}")
         told = netkit("portcheck", f"127.0.0.1:1,2,{server.port}", "--json")
@@ -59,7 +59,7 @@ def test_a_range_is_looked_at() -> None:
     ],
 )
 def test_names_of_targets(target: Target, text: str) -> None:
-    """A target is called as it could have been typed."""
+    """A target is written as the user could type it."""
     assert str(target) == text
 
 
@@ -68,7 +68,7 @@ def test_names_of_targets(target: Target, text: str) -> None:
 
 @pytest.mark.ipv6
 def test_networks() -> None:
-    """Each address of a network is asked, and one that answers is enough."""
+    """All addresses of a network are checked, and one that is open is enough."""
     with peer(read_all, "127.0.0.77") as server, peer(read_all, "::1") as six:
         found = netkit("portcheck", f"127.0.0.0/24:{server.port}")
         both = netkit("portcheck", f"[::1/128]:{six.port}", f"127.0.0.77/32:{server.port}", "--json")
@@ -84,7 +84,7 @@ def test_networks() -> None:
 
 
 def test_a_network_is_waited_for() -> None:
-    """Round for round, until one address answers."""
+    """--wait repeats the check of a network until one address is open."""
     port = free_port()
     with running("portcheck", f"127.0.0.0/28:{port}", "--wait", "1m", "--interval", "10ms") as check:
         check.line(rf"127\.0\.0\.0/28:{port} is closed: connection refused")
@@ -108,12 +108,12 @@ def test_a_network_is_waited_for() -> None:
     ],
 )
 def test_networks_that_are_none(capfd: pytest.CaptureFixture[str], word: str, message: str) -> None:
-    """2, and nothing is asked."""
+    """A bad network is exit code 2, and nothing is checked."""
     assert message in mistake(capfd, ["portcheck", *word.split()])
 
 
 def test_what_is_kept_has_a_limit() -> None:
-    """As long as a line is written for each port and forgotten, there may be any number; else it is 2."""
+    """Options that keep all results limit the number of ports (2)."""
     for words, name in ((("--wait", "1s"), "--wait"), (("--format", "junit"), "--format junit")):
         done = netkit("portcheck", "192.0.2.0/24:1-1024", "192.0.2.0:1", *words)
         assert done == (2, b"", f"netkit portcheck: {name} is for at most 262144 ports, not 262145\n")
@@ -123,7 +123,7 @@ def test_what_is_kept_has_a_limit() -> None:
 
 
 def test_targets_of_stdin() -> None:
-    """Any number on a line, both forms, comments and empty lines; beside those of the command line, each once."""
+    """Lines of stdin may have several targets and comments; duplicates are checked once."""
     with peer(read_all) as one, peer(read_all) as other:
         text = f"# ours\n127.0.0.1 {one.port}  {other.address} # two\n\n  tls:127.0.0.1:1\n{one.address}"
         found = netkit("portcheck", "127.0.0.1:2", "-", one.address, "--json", input=text.encode())
@@ -148,7 +148,7 @@ def test_targets_of_stdin() -> None:
     ],
 )
 def test_a_bad_line_is_2_and_nobody_is_asked(text: bytes, args: str, message: str) -> None:
-    """One line says which it is; what stands before it is not dialled."""
+    """A bad line is exit code 2 with one message, and nothing is checked."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         server.setblocking(False)
         address = "127.0.0.1:{1}".format(*server.getsockname()).encode()
@@ -160,7 +160,7 @@ def test_a_bad_line_is_2_and_nobody_is_asked(text: bytes, args: str, message: st
 
 
 def test_stdin_that_does_not_end() -> None:
-    """Nothing is asked before its end; --timeout and signals end that."""
+    """Nothing is checked before the end of stdin; --timeout and signals end the wait."""
     with running("portcheck", "-") as check:
         check.stdin.write(b"127.0.0.1:1\n")
         check.stdin.flush()
@@ -174,7 +174,7 @@ def test_stdin_that_does_not_end() -> None:
 
 
 def test_stdin_that_cannot_be_read(tmp_path: Path) -> None:
-    """26, as ever."""
+    """A line of stdin that is too long is 26."""
     with open(tmp_path / "long", "wb+") as file:
         file.write(b"x" * 100_000)
         file.seek(0)
@@ -183,12 +183,12 @@ def test_stdin_that_cannot_be_read(tmp_path: Path) -> None:
     assert done.err == "netkit portcheck: cannot read a target from stdin: a line is longer than 65536 bytes\n"
 
 
-# -- the rate, the time, and memory
+# -- rate, time and memory
 
 
 @pytest.mark.loopback
 def test_a_round_that_takes_too_long_is_left() -> None:
-    """Half a second after its time waiting ends; each port has one result, and those whose turn never came say so."""
+    """A round that takes too long is ended half a second after --wait; ports that were not reached say "not tried"."""
     told: list[Result] = []
 
     async def main() -> float:
@@ -204,7 +204,7 @@ def test_a_round_that_takes_too_long_is_left() -> None:
 
 @pytest.mark.loopback
 def test_attempts_begin_evenly() -> None:
-    """So many in a second, one after the other, whatever is allowed at a time."""
+    """--rate spaces the attempts evenly."""
     begun: list[float] = []
 
     async def main() -> None:
@@ -216,7 +216,7 @@ def test_attempts_begin_evenly() -> None:
 
 @pytest.mark.loopback
 def test_ports_that_say_nothing_are_known_at_once() -> None:
-    """Nobody waits for their end, or for 20 ms in all."""
+    """Open ports are reported at once, and the final wait for data is 20 ms for all of them together."""
     known: list[float] = []
 
     async def main() -> float:
@@ -231,7 +231,7 @@ def test_ports_that_say_nothing_are_known_at_once() -> None:
 
 @pytest.mark.loopback
 def test_nothing_is_asked_while_there_is_no_room_for_reports() -> None:
-    """A reader of the results that stops stops the check."""
+    """While the reader of the results does not read, no further ports are checked."""
     told: list[Result] = []
 
     async def room() -> None:
@@ -252,7 +252,7 @@ def test_nothing_is_asked_while_there_is_no_room_for_reports() -> None:
 
 
 def test_a_host_costs_no_memory_for_ports_whose_turn_has_not_come() -> None:
-    """There may be thousands at a time, with all ports each."""
+    """A scan of many hosts with all ports needs little memory."""
     target = Target("h", tuple(range(1, 65536)))
     tracemalloc.start()
     try:

@@ -1,4 +1,4 @@
-"""portcheck --wait, watched: by a person on a terminal, and by whoever reads lines or objects."""
+"""Output of portcheck --wait: the board on a terminal, and lines or JSON elsewhere."""
 
 import json
 import os
@@ -28,11 +28,11 @@ REFUSED = ProbeResult(CLOSED, "connection refused", Exit.CONNECT, "10.0.0.7")
 READY = ProbeResult(OPEN, "", Exit.OK, "10.0.0.5")
 
 
-# -- in lines
+# -- lines
 
 
 def test_a_line_at_the_start_per_change_and_at_the_end() -> None:
-    """Closed, open and not ready, ready: a line each, however many tries that takes, and the counts in the end."""
+    """A line is printed at the start, for each change of a target, and at the end."""
     port, other = free_port(), free_port()
     words = [b"starting", b"starting", b"starting", b"ready"]
     args = [f"127.0.0.1:{port}", f"127.0.0.1:{other}", "--expect", "ready", "--wait", "1m", "--interval", "10ms"]
@@ -59,7 +59,7 @@ def test_a_line_at_the_start_per_change_and_at_the_end() -> None:
 
 
 def test_objects() -> None:
-    """With --json the same is told in fields, and the failure has the words."""
+    """--json has the same as events, and the error has the text."""
     with peer(read_all) as server:
         done = netkit("portcheck", server.address, "127.0.0.1:1", "--wait", "100ms", "--json")
     told = [json.loads(line) for line in done.err.splitlines()]
@@ -79,7 +79,7 @@ def test_objects() -> None:
 
 
 def test_a_range_is_ready_with_its_first_port() -> None:
-    """What is waited for is one port of it; the others are reported as they are then."""
+    """A range of ports is ready with its first open port; the other ports are reported as they are."""
     with peer(read_all) as server:
         done = netkit("portcheck", f"127.0.0.1:1,{server.port}", "--wait", "1m")
     assert done.code == 0
@@ -88,7 +88,7 @@ def test_a_range_is_ready_with_its_first_port() -> None:
 
 
 def test_a_try_that_is_cut_short_says_nothing() -> None:
-    """Why a target is not ready is what it said last, and not that time ran out while it was asked once more."""
+    """If time runs out during a try, the reason is that of the last complete try."""
     said = iter([b"-LOADING it reads its disk\r\n"])
 
     def serve(client: socket.socket) -> None:
@@ -103,7 +103,7 @@ def test_a_try_that_is_cut_short_says_nothing() -> None:
 
 
 def test_closed_is_what_is_waited_for() -> None:
-    """With --closed it is an open port that is not as wanted, and the words say so."""
+    """With --closed an open port is not as wanted, and the words say "closed" for "ready"."""
     with peer(read_all) as server:
         done = netkit("portcheck", server.address, "127.0.0.1:1", "--closed", "--wait", "50ms")
     last = done.err.splitlines()[-1]
@@ -114,7 +114,7 @@ def test_closed_is_what_is_waited_for() -> None:
 
 
 def changes(target: Target, *results: Result) -> list[str]:
-    """Return how a target stands after each result that is told of."""
+    """Return the state in each change that is reported."""
     told: list[events.Changed] = []
 
     def note(event: Any) -> None:
@@ -130,7 +130,7 @@ def changes(target: Target, *results: Result) -> list[str]:
 
 
 def test_what_is_a_change() -> None:
-    """A reason that differs by its time alone is none, nor is a port of a range, unless all of it looks otherwise."""
+    """A reason that only differs by its time is no change; for a range only its summary counts."""
     said = [f"accepted, then closed by the peer after {time}" for time in ("1.5 ms", "12 ms", "1 s")]
     single = [ProbeResult(CLOSED, reason, Exit.CONNECT) for reason in (*said, "connection refused")]
     results = [Result("db", 80, "tcp", probe) for probe in single]
@@ -143,7 +143,7 @@ def test_what_is_a_change() -> None:
 
 
 def test_a_try_that_is_cut_short_says_nothing_new() -> None:
-    """In the end a target is what it was when there was time to find out, and the last of the time is no verdict."""
+    """A last try that has no time to finish changes neither the state nor the reason."""
     first = iter([True])
 
     def serve(client: socket.socket) -> None:
@@ -196,7 +196,7 @@ LOW = [
     ("columns", "lines", "wanted"), [(80, 24, SKETCH), (52, 24, TIGHT), (40, 24, NARROW), (80, 5, LOW)]
 )
 def test_the_board(columns: int, lines: int, wanted: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    """A row for each target that fits, aligned; where it is too large, what is not ready comes first."""
+    """The board has an aligned row for each target; if not all fit, targets that are not ready come first."""
     ports = {"db": (5432,), "cache": (6379,), "mq": tuple(range(5672, 5681)), "nosuch.test": (80,)}
     targets = [Target(host, ports) for host, ports in ports.items()]
     for module in (board, screen):
@@ -216,7 +216,7 @@ def test_the_board(columns: int, lines: int, wanted: list[str], monkeypatch: pyt
 
 
 def test_the_board_goes_and_the_summary_stays(tmp_path: Path) -> None:
-    """While it waits there is the board, redrawn in place; then one line, and the results where stdout is."""
+    """The board is redrawn in place and removed at the end; one line and the results stay."""
     with peer(read_all) as server, open(tmp_path / "out", "wb") as out:
         args = ["portcheck", server.address, "127.0.0.1:1", "--wait", "700ms", "--progress"]
         code, data = on_terminal(*args, columns=200, stdout=out)
@@ -233,7 +233,7 @@ def test_the_board_goes_and_the_summary_stays(tmp_path: Path) -> None:
 
 
 def test_no_board_is_lines() -> None:
-    """With --no-progress a terminal gets what a pipe gets; with -q nothing."""
+    """With --no-progress a terminal gets the same lines as a pipe, and with -q nothing."""
     args = ["portcheck", "127.0.0.1:1", "--wait", "50ms"]
     code, data = on_terminal(*args, "--no-progress", columns=200, stdout=2)
     lines = Shown(200).lines(data)
@@ -247,7 +247,7 @@ def test_no_board_is_lines() -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_leaves_the_terminal_as_it_was(number: signal.Signals) -> None:
-    """The board is removed, no line is left, and the process dies by the signal."""
+    """A signal removes the board, and the process dies by the signal."""
     with terminal() as (ours, theirs):
         resize(theirs, 40, 8)
         argv = [*NETKIT, "portcheck", "127.0.0.1:1", "--wait", "1h", "--progress"]
@@ -264,7 +264,7 @@ def test_a_signal_leaves_the_terminal_as_it_was(number: signal.Signals) -> None:
 
 
 def test_as_process_1() -> None:
-    """SIGTERM ends it there too, where the system would not have it die by one: 143."""
+    """As process 1, which default signals do not end, SIGTERM is exit code 143."""
     with running("portcheck", "127.0.0.1:1", "--wait", "1h", wrapper=as_process_1()) as outside:
         outside.line("is closed")
         [child] = Path(f"/proc/{outside.pid}/task/{outside.pid}/children").read_text().split()

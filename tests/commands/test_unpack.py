@@ -1,4 +1,4 @@
-"""unpack: values of whole records alone, as soon as they are whole, and never more memory than a record needs."""
+"""unpack: prints the values of complete records at once, and needs memory for one record only."""
 
 import json
 import random
@@ -20,18 +20,18 @@ RECORD = struct.pack("!HIB", 80, 1, 255)
 
 
 def objects(out: str) -> list[dict[str, object]]:
-    """Return JSON Lines, each without its time, which has to be in RFC 3339."""
+    """Return the objects in JSON Lines without their time, after a check that it is valid."""
     found = [json.loads(line) for line in out.splitlines()]
     for item in found:
         assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z", item.pop("time"))
     return found
 
 
-# -- what comes out
+# -- output
 
 
 def test_one_record() -> None:
-    """The bytes of stdin are one line of values, with tabs between them."""
+    """The values of a record are one line, separated by tabs."""
     assert netkit("unpack", "!HIB", input=RECORD) == (0, b"80\t1\t255\n", "")
     assert netkit("unpack", "u16:port u32:seq u8", input=RECORD) == (0, b"80\t1\t255\n", "")
 
@@ -53,13 +53,13 @@ def test_one_record() -> None:
     ],
 )
 def test_values(capfd: pytest.CaptureFixture[str], args: list[str], line: str | None) -> None:
-    """Bytes may be words of hex; what is no printable text is escaped, so that a record is one line."""
+    """The bytes may be given as hex words; values are escaped so that a record is one line."""
     assert run(["unpack", *args]) == 0
     assert capfd.readouterr() == ("" if line is None else line + "\n", "")
 
 
 def test_what_unpack_prints_is_what_pack_takes() -> None:
-    """A line of values, split at its tabs, packs to the same bytes."""
+    """pack accepts the values that unpack prints, and returns the same bytes."""
     data = random.Random(6).randbytes(200)
     form = "u16 i32le f64 ip mac str20:name hex8 u8 ip6 str"
     line = sound(netkit("unpack", form, input=data), 0).out.decode().removesuffix("\n")
@@ -67,7 +67,7 @@ def test_what_unpack_prints_is_what_pack_takes() -> None:
 
 
 def test_json(capfd: pytest.CaptureFixture[str]) -> None:
-    """--json is one object for a record: where it lay, and its values by name, or by position."""
+    """--json prints one object for each record, with its offset and its values by name or position."""
     form = "u16:port ip:host str4:name u64 f32:ratio f32 hex:rest"
     words = ["0050", "7f000001", "68690000", "ff" * 8, "3fc00000", "7fc00000", "c0ff"]
     assert run(["unpack", "--json", form, *words]) == 0
@@ -77,7 +77,7 @@ def test_json(capfd: pytest.CaptureFixture[str]) -> None:
 
 
 def test_json_of_many_records(capfd: pytest.CaptureFixture[str]) -> None:
-    """Offsets are those in the input. Bytes are base64, with their text where they are UTF-8; booleans are booleans."""
+    """Offsets count bytes of the input. Bytes are base64, with text if they are UTF-8; booleans are JSON booleans."""
     assert run(["unpack", "--json", "--repeat", "--length", "u8", "2s?", "03 686900", "03 ff1b01"]) == 0
     assert [(item["offset"], item["values"]) for item in objects(capfd.readouterr().out)] == [
         (1, {"1": {"data": "aGk=", "text": "hi"}, "2": False}),
@@ -86,7 +86,7 @@ def test_json_of_many_records(capfd: pytest.CaptureFixture[str]) -> None:
 
 
 def test_json_of_a_failure(capfd: pytest.CaptureFixture[str]) -> None:
-    """With --json a failure is an object on stderr, after the records that were whole."""
+    """With --json a failure is an object on stderr, after the complete records."""
     assert run(["unpack", "--json", "--repeat", "u16:port", "0050 00"]) == 18
     out, err = capfd.readouterr()
     assert [item["values"] for item in objects(out)] == [{"port": 80}]
@@ -100,7 +100,7 @@ def test_json_of_a_failure(capfd: pytest.CaptureFixture[str]) -> None:
 
 
 def test_on_a_terminal() -> None:
-    """Nothing that came reaches a terminal raw: values are escaped, records are dumped, and lines made visible."""
+    """On a terminal values and lines are escaped, and records without a FORMAT are dumped."""
     nasty = b"a\x1b[31m\x9b\t"
     frame = bytes([len(nasty)]) + nasty
     assert text_on_terminal("unpack", "str", input=nasty) == "a\\x1b[31m\\x9b\\t\n"
@@ -112,7 +112,7 @@ def test_on_a_terminal() -> None:
 
 
 def test_frames_both_ways() -> None:
-    """What pack framed unpack unframes, whole and by line, byte for byte."""
+    """unpack reverses pack, for the whole input and for lines."""
     data = random.Random(7).randbytes(60_000)
     assert pipeline("netkit pack --length u16le | netkit unpack --length u16le", input=data) == (0, data, "")
     lines = b"\n".join([b"a", b"", b"\r", b"x" * 255, b"\xff\0"]) + b"\n"
@@ -122,7 +122,7 @@ def test_frames_both_ways() -> None:
 
 
 def test_frames_as_bytes() -> None:
-    """Without a FORMAT the records are written as they are, one, or one after the other."""
+    """Without a FORMAT the records are written as bytes, one after the other."""
     assert netkit("unpack", "--length", "u16", "--repeat", input=b"\0\2a\n\0\0\0\1\xff") == (0, b"a\n\xff", "")
 
 
@@ -162,7 +162,7 @@ def test_frames_as_bytes() -> None:
 def test_records_that_are_not_whole(
     capfd: pytest.CaptureFixture[str], args: list[str], out: str, code: int, message: str
 ) -> None:
-    """Short is 18, long is 8, too large 63, with the field and the offset; of such a record nothing is written."""
+    """A short record is 18, a long one 8, a too large one 63, with field and offset; nothing of it is written."""
     assert run(["unpack", *args]) == code
     shown, err = capfd.readouterr()
     assert shown == out
@@ -171,7 +171,7 @@ def test_records_that_are_not_whole(
 
 
 def test_lines_of_records_that_are_two() -> None:
-    """A record with a newline in it is not written as a line; those before it are."""
+    """With --lines a record with a newline in it is an error; the records before are written."""
     done = sound(netkit("unpack", "--length", "u8", "--lines", input=b"\1a\3b\nc"), 8)
     assert done.out == b"a\n"
     assert done.err == "netkit unpack: cannot write the record at offset 3 as a line: there is a newline in it\n"
@@ -181,7 +181,7 @@ def test_lines_of_records_that_are_two() -> None:
 
 
 def test_each_record_at_once() -> None:
-    """A record is written once its last byte has come, however it was cut, and while input goes on."""
+    """Each record is written as soon as its last byte has arrived, however the input is cut."""
     with running("unpack", "--repeat", "!HB") as process:
         for piece, line in (
             (b"\0", b""),
@@ -198,7 +198,7 @@ def test_each_record_at_once() -> None:
 
 
 def test_a_stream_without_bound() -> None:
-    """64 MiB of records, framed and not, take no more memory than one of them."""
+    """64 MiB of records, with and without a length, need memory for only one of them."""
     block = bytes(1 << 20)
     rows: list[tuple[list[str], bytes]] = [
         (["--length", "u32", "--repeat"], len(block).to_bytes(4, "big")),
@@ -214,7 +214,7 @@ def test_a_stream_without_bound() -> None:
 
 
 def test_bad_input_ends_at_once() -> None:
-    """A length that is too large, and bytes after the only record, end the run while the input is still open."""
+    """Bad input ends unpack at once, while stdin is open."""
     for args, data, code in (
         (["--length", "u32"], b"\xff\xff\xff\xff", 63),
         (["B"], b"ab", 8),
@@ -227,7 +227,7 @@ def test_bad_input_ends_at_once() -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_signals_end_it(number: signal.Signals) -> None:
-    """A signal ends it by that signal, silently, with the records before on stdout."""
+    """unpack dies silently by the signal, after the complete records were written."""
     with running("unpack", "--repeat", "B") as process:
         process.stdin.write(b"\7")
         assert process.out.read(2) == b"7\n"
@@ -237,7 +237,7 @@ def test_signals_end_it(number: signal.Signals) -> None:
 
 
 def test_signals_that_were_ignored() -> None:
-    """Under nohup a hang-up changes nothing."""
+    """SIGHUP is ignored under nohup."""
     with running("unpack", "--repeat", "B", wrapper=("nohup",)) as process:
         process.stdin.write(b"\7")
         assert process.out.read(2) == b"7\n"
@@ -248,7 +248,7 @@ def test_signals_that_were_ignored() -> None:
 
 
 def test_a_reader_that_leaves() -> None:
-    """Once nobody reads stdout it ends by SIGPIPE, silently: at the next record, and while there is none."""
+    """If the reader of stdout leaves, unpack dies silently by SIGPIPE, also while it waits for input."""
     with running("unpack", "--repeat", "B") as process:
         process.stdin.write(b"\7")
         assert process.out.read(2) == b"7\n"
@@ -259,7 +259,7 @@ def test_a_reader_that_leaves() -> None:
 
 
 def test_stdout_that_fails_once_records_came() -> None:
-    """A full disk ends an endless stream with 23."""
+    """On a full disk an endless stream ends with 23."""
     done = sound(pipeline("cat /dev/zero | netkit unpack --repeat Q > /dev/full"), 23)
     assert done.err == "netkit unpack: cannot write to stdout: no space left on device\n"
 
@@ -287,5 +287,5 @@ def test_stdout_that_fails_once_records_came() -> None:
     ],
 )
 def test_mistakes(capfd: pytest.CaptureFixture[str], args: list[str], message: str) -> None:
-    """Whatever was typed wrong is exit code 2 and one line; nothing is read."""
+    """A usage error is exit code 2 and one line."""
     assert message in refused(capfd, "unpack", *args)
