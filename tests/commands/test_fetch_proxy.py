@@ -1,4 +1,4 @@
-"""``netkit fetch`` through proxies: those that are typed, and those in the environment."""
+"""``netkit fetch`` through proxies of --proxy and of the environment."""
 
 import json
 import os
@@ -18,26 +18,26 @@ BASIC = b"Proxy-Authorization: Basic bWU6aHVudGVyMg=="
 
 
 def fetch(url: str, *words: str, **environ: str) -> Finished:
-    """Fetch a URL, with these variables in the environment."""
+    """Run fetch with these variables in its environment."""
     return netkit("fetch", url, *words, env={**os.environ, **environ})
 
 
 def page(sock: socket.socket) -> bytes:
-    """Answer a request with a page; return its head."""
+    """Answer a request with a page, and return its head."""
     asked = head(sock)
     sock.sendall(PAGE)
     return asked
 
 
 def tunnel(sock: socket.socket) -> tuple[bytes, bytes]:
-    """Connect to nobody, and answer in the place of the server: what the proxy was asked, and what the server."""
+    """Accept CONNECT and answer as the server; return the heads of both requests."""
     asked = head(sock)
     sock.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
     return asked, page(sock)
 
 
 def test_an_http_proxy_is_asked_for_http_urls() -> None:
-    """In the absolute form, without the user of the URL, who is the server's, and with that of the proxy."""
+    """An HTTP proxy gets the absolute URL; the URL's user is for the server, and the proxy's for the proxy."""
     with peer(page) as proxy:
         done = fetch("http://you:secret@a.test:81/x?y", "--proxy", f"http://me:hunter2@{proxy.address}", "-v")
         assert (done.code, done.out) == (0, b"hello")
@@ -51,7 +51,7 @@ def test_an_http_proxy_is_asked_for_http_urls() -> None:
 
 @pytest.mark.parametrize(("scheme", "port"), [("socks5h", b"\0\x50"), ("socks4a", b"\0\x50")])
 def test_a_socks_proxy_is_asked_for_servers(scheme: str, port: bytes) -> None:
-    """Whatever the URL's scheme, the server sees the request that it always sees."""
+    """Through a SOCKS proxy the server gets the usual request."""
     steps: list[Step] = [(GREETING, NO_AUTHENTICATION), (b"\5\1\0\3\x06a.test" + port, GRANTED)]
     if scheme == "socks4a":
         steps = [(b"\4\1" + port + b"\0\0\0\xff\0a.test\0", b"\0\x5a" + bytes(6))]
@@ -64,7 +64,7 @@ def test_a_socks_proxy_is_asked_for_servers(scheme: str, port: bytes) -> None:
 
 
 def test_a_tunnel_leads_to_https_urls(pki: Pki) -> None:
-    """The proxy is asked for the server, whose certificate is verified, and sees nothing more."""
+    """For https a tunnel is asked for, and the server's certificate is verified."""
     context = pki.server()
 
     def serve(sock: socket.socket) -> Any:
@@ -84,7 +84,7 @@ def test_a_tunnel_leads_to_https_urls(pki: Pki) -> None:
 
 
 def test_a_proxy_over_tls(pki: Pki) -> None:
-    """An https:// proxy is asked for http URLs in the absolute form too, over TLS."""
+    """A proxy of an https:// URL is asked over TLS."""
     context = pki.server()
 
     def serve(sock: socket.socket) -> bytes:
@@ -100,7 +100,7 @@ def test_a_proxy_over_tls(pki: Pki) -> None:
 
 
 def test_a_chain() -> None:
-    """The last one is asked for the URL, through the first."""
+    """In a chain the last proxy is asked for the URL, through the first one."""
     with peer(tunnel) as proxy:
         words = ("--proxy", f"http://{proxy.address}", "--proxy", "http://second.test:3128")
         assert fetch("http://a.test/", *words) == (0, b"hello", "")
@@ -111,7 +111,7 @@ def test_a_chain() -> None:
 
 @pytest.mark.parametrize("variable", ["http_proxy", "all_proxy", "ALL_PROXY"])
 def test_the_environment_names_one(variable: str) -> None:
-    """With user and password, and without a scheme."""
+    """A proxy in the environment may have user and password, and no scheme."""
     with peer(page) as proxy:
         assert fetch("http://a.test/", **{variable: f"me:hunter2@{proxy.address}"}) == (0, b"hello", "")
         asked = proxy.result()
@@ -128,21 +128,21 @@ def test_the_environment_names_one(variable: str) -> None:
     ],
 )
 def test_no_proxy(words: tuple[str, ...], environ: dict[str, str]) -> None:
-    """'' ignores those of the environment, no_proxy says where there is none, and some are for other URLs."""
+    """--proxy '' and no_proxy bypass proxies of the environment; HTTP_PROXY and https_proxy are not for http URLs."""
     with peer(page) as server:
         assert fetch(f"http://{server.address}/", *words, **environ) == (0, b"hello", "")
         assert server.result().startswith(b"GET / HTTP/1.1\r\n")
 
 
 def test_a_proxy_that_is_typed_counts_everywhere() -> None:
-    """no_proxy is about those in the environment."""
+    """no_proxy does not apply to --proxy."""
     with peer(page) as proxy:
         words = ("--proxy", f"http://{proxy.address}")
         assert fetch("http://a.test/", *words, no_proxy="*", http_proxy="http://127.0.0.1:1") == (0, b"hello", "")
 
 
 def test_each_redirect_has_its_own_way() -> None:
-    """The proxy is chosen anew for each URL; its user stays between it and us."""
+    """The proxy is chosen again for each redirect, and its credentials are not sent to the server."""
     with peer(page) as direct:
 
         def redirect(sock: socket.socket) -> bytes:
@@ -172,7 +172,7 @@ def test_each_redirect_has_its_own_way() -> None:
     ],
 )
 def test_a_proxy_that_does_not(answer: bytes, code: int, message: str) -> None:
-    """What a proxy wants of us is its failure; what else it answers is an answer, as of any server."""
+    """A 407 is a failure of the proxy (97); an empty answer is a bad answer as from any server."""
     with peer(lambda sock: (head(sock), sock.sendall(answer))) as proxy:
         url = f"http://{proxy.address}"
         done = fetch("http://a.test/", "--proxy", url)
@@ -181,7 +181,7 @@ def test_a_proxy_that_does_not(answer: bytes, code: int, message: str) -> None:
 
 
 def test_a_redirect_that_a_proxy_cannot_be_told() -> None:
-    """SOCKS4 knows no IPv6: that is a failure, with its reason."""
+    """A redirect to IPv6 through SOCKS4 fails with the reason."""
     answer = b"HTTP/1.1 302 Found\r\nContent-Length: 0\r\nLocation: http://[2001:db8::1]/\r\n\r\n"
     steps = [(b"\4\1\0\x50\x7f\0\0\1\0", b"\0\x5a" + bytes(6) + answer)]
     with peer(scripted(steps, read_all)) as proxy:
@@ -191,7 +191,7 @@ def test_a_redirect_that_a_proxy_cannot_be_told() -> None:
 
 
 def test_what_is_told_of_it() -> None:
-    """Events have the proxy without its user, and a proxy that is not there is named."""
+    """Events have the proxy without its user, and messages name a proxy that cannot be reached."""
     with peer(page) as proxy:
         done = fetch("http://a.test/", "--json", "--proxy", f"http://me:hunter2@{proxy.address}")
     told = {event["event"]: event for event in map(json.loads, done.err.splitlines())}
@@ -205,7 +205,7 @@ def test_what_is_told_of_it() -> None:
 
 
 def test_a_post_goes_through() -> None:
-    """Its body as well."""
+    """A POST goes through a proxy with its body."""
 
     def serve(sock: socket.socket) -> bytes:
         asked = head(sock)
@@ -230,7 +230,7 @@ def test_a_post_goes_through() -> None:
     ],
 )
 def test_mistakes(words: tuple[str, ...], environ: dict[str, str], message: str) -> None:
-    """Nothing is sent."""
+    """A usage error is exit code 2, and nothing is sent."""
     done = fetch("http://127.0.0.1/", *words, **environ)
     assert (done.code, done.out) == (2, b"")
     assert message in done.err and "hunter2" not in done.err

@@ -223,7 +223,7 @@ def test_several_posts_have_connections_of_their_own() -> None:
 
 
 def test_one_of_several_fails(tmp_path: Path) -> None:
-    """If one URL fails, the others are still fetched; each failure is one line, and the exit code is one of theirs."""
+    """If one URL fails, the others are still fetched; each failure is one line, and the exit code is the worst."""
     short = b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nshort"
 
     def cut(sock: socket.socket) -> None:

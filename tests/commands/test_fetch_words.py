@@ -1,4 +1,4 @@
-"""What is typed after fetch: whatever is wrong is one line and exit code 2, and nobody is connected to."""
+"""The command line of fetch: a usage error is one line and exit code 2, and nothing connects."""
 
 import os
 import socket
@@ -21,7 +21,7 @@ URL = "http://127.0.0.1:{port}/"
 
 @pytest.fixture(scope="module")
 def port() -> Iterator[int]:
-    """The port of a listener that nobody may come to."""
+    """The port of a listener; no client may have connected by the end."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         listener.setblocking(False)
         yield listener.getsockname()[1]
@@ -30,7 +30,7 @@ def port() -> Iterator[int]:
 
 
 def refused(capfd: pytest.CaptureFixture[str], *words: str) -> str:
-    """Run fetch in this process, and return the line with which it refused."""
+    """Run fetch in this process, and return the line of its usage error."""
     code = run(["fetch", *words])
     out, err = capfd.readouterr()
     assert (code, out) == (2, ""), err
@@ -150,7 +150,7 @@ def refused(capfd: pytest.CaptureFixture[str], *words: str) -> str:
     ],
 )
 def test_mistake(capfd: pytest.CaptureFixture[str], port: int, words: list[str], says: str) -> None:
-    """A mistake is one line that says what is wrong with exit code 2, and nothing was sent."""
+    """A usage error is one line with the reason, and nothing is sent."""
     line = refused(capfd, *(word.format(port=port) for word in words))
     assert line.startswith("netkit fetch: ")
     assert says.format(port=port) in line
@@ -162,7 +162,7 @@ def test_mistake(capfd: pytest.CaptureFixture[str], port: int, words: list[str],
     "field", ["Authorization: secret\n", "Cookie secret", "Cookie: \x1bsecret", "Authorization secret:"]
 )
 def test_a_field_is_no_message(capfd: pytest.CaptureFixture[str], port: int, field: str) -> None:
-    """What a field says is not told where it is refused: it may be a password."""
+    """The value of a bad header field is not printed, as it may be a password."""
     assert "secret" not in refused(capfd, URL.format(port=port), "-H", field)
 
 
@@ -170,7 +170,7 @@ def test_a_field_is_no_message(capfd: pytest.CaptureFixture[str], port: int, fie
 
 
 def read(kind: Any, text: str) -> Any:
-    """Read a value as a command does."""
+    """Convert a value as the command does."""
     return kind.convert(text, None, None)
 
 
@@ -191,7 +191,7 @@ def read(kind: Any, text: str) -> Any:
     ],
 )
 def test_field(text: str, field: tuple[str, bytes]) -> None:
-    """A field is a token, a colon and bytes, without the blanks around them."""
+    """A field is a name, a colon and a value, whose surrounding blanks are removed."""
     assert read(FIELD, text) == field
     assert read(FIELD, field) == field  # type: ignore[arg-type]
 
@@ -200,7 +200,7 @@ def test_field(text: str, field: tuple[str, bytes]) -> None:
 @given(ARGUMENTS | st.tuples(st.sampled_from(["A", "x-y", ""]), ARGUMENTS).map(": ".join))
 @example("A: \r\nB: c")
 def test_any_text_is_a_field_or_refused(text: str) -> None:
-    """No field can end its line, or hold what RFC 9110 does not allow (section 5.5)."""
+    """No accepted field can end its line, or has characters that RFC 9110 (section 5.5) forbids."""
     try:
         name, value = read(FIELD, text)
     except click.BadParameter as refused:
@@ -215,7 +215,7 @@ def test_any_text_is_a_field_or_refused(text: str) -> None:
 
 @pytest.mark.parametrize("text", ["GET", "get", "PUT", "M-SEARCH", "PROPFIND", "X_1", "connect"])
 def test_method(text: str) -> None:
-    """A method is a token, and its case counts."""
+    """A method is a token, and its case is kept."""
     assert read(METHOD, text) == text
 
 
@@ -225,7 +225,7 @@ def test_method(text: str) -> None:
 @example("")
 @example("CONNECT")
 def test_any_text_is_a_method_or_refused(text: str) -> None:
-    """Nothing but a token is a method, and CONNECT is none for us."""
+    """Only tokens are accepted as methods, and CONNECT is not."""
     try:
         read(METHOD, text)
     except click.BadParameter as refused:

@@ -1,4 +1,4 @@
-"""What a person at a terminal is told to try after the mistakes that are made most."""
+"""Hints on a terminal after common mistakes."""
 
 import errno
 import os
@@ -20,11 +20,11 @@ from tests.support.peers import connect
 from tests.support.processes import HERE, resolver
 from tests.support.terminals import on_terminal
 
-PLAIN_PORT = 4190  # of sieve, which anybody may bind
+PLAIN_PORT = 4190  # of sieve, and not privileged
 
 
 def hint(*args: str) -> str:
-    """Run netkit to its failure, with stderr alone on a terminal, and return its hint."""
+    """Run netkit until it fails, with stderr on a terminal, and return its hint."""
     code, data = on_terminal(*args, columns=200, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
     assert code != 0
     said = data.decode().replace("\r\n", "\n").splitlines()
@@ -33,7 +33,7 @@ def hint(*args: str) -> str:
 
 
 def test_a_name_that_is_not_found() -> None:
-    """The command that shows more of it."""
+    """For a name that is not found the hint is netkit resolve."""
     resolver()
     assert hint("connect", "nosuch.invalid", "80") == "netkit resolve nosuch.invalid shows what the resolver says"
 
@@ -42,7 +42,7 @@ def test_a_name_that_is_not_found() -> None:
     ("made", "wanted"), [(False, "no server has made it yet? "), (True, "the server that made it has gone; ")]
 )
 def test_a_unix_socket_that_nobody_serves(made: bool, wanted: str, tmp_path: Path) -> None:
-    """One that is not there, and one that was left behind."""
+    """For a unix socket the hint tells a missing file from one left behind by a server."""
     path = str(tmp_path / "socket")
     if made:
         with socket.socket(socket.AF_UNIX) as server:
@@ -53,7 +53,7 @@ def test_a_unix_socket_that_nobody_serves(made: bool, wanted: str, tmp_path: Pat
 
 
 def test_an_address_that_the_machine_does_not_have() -> None:
-    """All that it has are one word."""
+    """For an address of another machine the hint is to listen on all addresses."""
     assert hint("listen", "192.0.2.1:9000") == "this machine has no such address; :9000 takes all that it has"
 
 
@@ -61,7 +61,7 @@ def test_an_address_that_the_machine_does_not_have() -> None:
     ("port", "told"), [(80, "ports below 1024 need privileges; try 8080"), (8080, "")], ids=["privileged", "another"]
 )
 def test_a_port_that_is_not_allowed(port: int, told: str) -> None:
-    """Most often it is one of those that need privileges; of any other nothing is known."""
+    """There is a hint for privileged ports, and none for others."""
 
     def refuse(family: int, address: object) -> socket.socket:
         raise OSError(errno.EACCES, os.strerror(errno.EACCES))
@@ -73,14 +73,14 @@ def test_a_port_that_is_not_allowed(port: int, told: str) -> None:
 
 
 def say_hello(client: socket.socket) -> None:
-    """Begin as a server without TLS, and stay until the client leaves."""
+    """Send a greeting in plain text, and wait until the client leaves."""
     client.sendall(b"220 hello\r\n")
     while client.recv(4096):
         pass
 
 
 def test_a_port_that_begins_without_tls() -> None:
-    """A port that is known for it has its protocol named, any other the way to do without."""
+    """For the port of a protocol with STARTTLS the hint is --starttls, for others to leave out tls:."""
     with peer(say_hello) as server:
         assert hint("connect", f"tls:{server.address}").startswith("the service may not use TLS: leave out tls:")
     with peer(say_hello, "127.77.0.1", PLAIN_PORT):
@@ -89,13 +89,13 @@ def test_a_port_that_begins_without_tls() -> None:
 
 
 def test_the_protocols_that_hints_name() -> None:
-    """Each is a word of --starttls, and none is forgotten."""
+    """The ports in hints cover all protocols of --starttls."""
     assert {*tls._PLAIN_PORTS.values()} == {*STARTTLS}
 
 
 @pytest.mark.parametrize("patience", [(), ("--wait", "20ms")])
 def test_who_has_waited_is_not_told_to_wait(patience: tuple[str, ...]) -> None:
-    """A port that is refused is worth waiting for, once."""
+    """The hint to wait for a refused port is not given after --wait."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
     code, data = on_terminal("connect", f"127.0.0.1:{port}", *patience, columns=200, stdin=subprocess.DEVNULL)
@@ -103,18 +103,18 @@ def test_who_has_waited_is_not_told_to_wait(patience: tuple[str, ...]) -> None:
 
 
 def hang_up(client: socket.socket) -> None:
-    """Read what came, and end without a word, as a TLS server does that is spoken to in plain text."""
+    """Read once and end, as a TLS server may do after plain text."""
     client.recv(4096)
 
 
 def hang_up_with_an_alert(client: socket.socket) -> None:
-    """Say in TLS that this is none: record overflow, fatal."""
+    """Send the TLS alert record_overflow."""
     client.recv(4096)
     client.sendall(b"\x15\x03\x03\x00\x02\x02\x16")
 
 
 def reset_once_it_has_sent(client: socket.socket) -> None:
-    """Read what came, and reset."""
+    """Read once, then reset."""
     client.recv(4096)
     reset(client)
 
@@ -132,7 +132,7 @@ def reset_once_it_has_sent(client: socket.socket) -> None:
 def test_plain_text_for_a_server_of_tls(
     serve: Callable[[socket.socket], None], address: tuple[str, int], told: str
 ) -> None:
-    """It says so itself, or its port does, or it may be the reason why nothing came."""
+    """If the server answers in TLS, has a port of TLS or does not answer, the hint is to use tls:."""
     with peer(serve, *address) as server:
         code, data = on_terminal("connect", server.address, "--send", "ruok", columns=200, stdout=subprocess.DEVNULL)
     *failures, last = data.decode().replace("\r\n", "\n").splitlines()
@@ -142,14 +142,14 @@ def test_plain_text_for_a_server_of_tls(
 
 @pytest.mark.parametrize("serve", [hang_up, reset_once_it_has_sent, hang_up_with_an_alert])
 def test_a_url_without_tls_for_a_server_of_tls(serve: Callable[[socket.socket], None]) -> None:
-    """What to write is one letter more."""
+    """For an http URL of a TLS server the hint is https."""
     with peer(serve) as server:
         for command in ("fetch", "portcheck"):
             assert hint(command, f"http://{server.address}/").endswith("write https:")
 
 
 def test_a_port_of_datagrams_that_nobody_has() -> None:
-    """The command that receives; and where nothing comes back, what may be why."""
+    """For UDP the hints are udp-serve if the port is closed, and --wait if no reply comes."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as silent:
         silent.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{silent.getsockname()[1]}"
@@ -159,13 +159,13 @@ def test_a_port_of_datagrams_that_nobody_has() -> None:
 
 
 def test_a_type_of_record_beside_a_name() -> None:
-    """As dig takes it."""
+    """For a type after the name, as dig takes it, the hint is --type."""
     resolver()
     assert hint("resolve", "localhost", "MX") == "--type MX asks DNS for that type of record"
 
 
 def test_a_client_that_says_nothing_is_no_reason_for_a_hint() -> None:
-    """Who listens has asked nobody, and drops nobody."""
+    """If a client of listen sends nothing, there is no hint."""
     with running("listen", HERE, stdin=subprocess.PIPE) as server:
         server.stdin.write(b"hello")
         server.stdin.close()
@@ -177,11 +177,11 @@ def test_a_client_that_says_nothing_is_no_reason_for_a_hint() -> None:
 
 @pytest.mark.parametrize("host", ["::1", "fe80::1%nosuch"])
 def test_an_address_is_nothing_that_a_resolver_knows(host: str) -> None:
-    """Why it cannot be used is said, and nobody is sent to look it up."""
+    """For an address that cannot be used there is no hint to resolve it."""
     code, data = on_terminal("connect", "-4", host, "80", stdin=subprocess.DEVNULL)
     assert code == 6 and b"hint" not in data
 
 
 def test_a_socket_for_fetch() -> None:
-    """A unix socket is no URL."""
+    """For a unix socket as the URL of fetch the hint is --unix-socket."""
     assert hint("fetch", "unix:/run/app.sock") == "--unix-socket PATH http://localhost/ asks a socket"

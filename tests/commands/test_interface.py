@@ -1,4 +1,4 @@
-"""``--interface``: what is sent leaves by one interface, whatever the routes say."""
+"""``--interface``: connections and datagrams leave by the given interface, whatever the routes say."""
 
 import errno
 import json
@@ -13,7 +13,7 @@ from tests.support.namespaces import separate
 from tests.support.peers import is_reset
 from tests.support.processes import HERE, sound, strace
 
-# Another network behind two interfaces, whose address is routed through the left one.
+# Another network that is reachable by two interfaces. The route prefers the left one.
 TWO_WAYS = """
 mount -t tmpfs none /run
 ip netns add far
@@ -34,7 +34,7 @@ ip route add 10.9.0.9 via 10.2.0.2 dev right metric 2
 
 
 def beyond(*words: str) -> str:
-    """A line that runs netkit in the other network, and goes on once it listens."""
+    """Return a shell line that starts netkit in the other network and waits until it listens."""
     run = shlex.join(["nsenter", "--net=/run/netns/far", *NETKIT, *words, "--port-file", "/run/port"])
     return f"{run} & until test -s /run/port; do :; done"
 
@@ -44,7 +44,7 @@ WAYS = [((), "10.1.0.1"), (("--interface", "left"), "10.1.0.1"), (("--interface"
 
 @pytest.mark.parametrize(("options", "host"), WAYS)
 def test_a_connection_leaves_by_it(options: tuple[str, ...], host: str) -> None:
-    """The server sees the address of that interface."""
+    """The server sees the address of the interface that a connection uses."""
     server = beyond("echo", "10.9.0.9:7", "--greet", "{host}", "--once", "--accept-timeout", "20s")
     done = netkit("connect", "10.9.0.9:7", *options, input=b"", wrapper=separate(TWO_WAYS, server))
     assert (done.code, done.out.decode()) == (0, host)
@@ -52,7 +52,7 @@ def test_a_connection_leaves_by_it(options: tuple[str, ...], host: str) -> None:
 
 @pytest.mark.parametrize(("options", "host"), WAYS)
 def test_a_datagram_leaves_by_it(options: tuple[str, ...], host: str, tmp_path: Path) -> None:
-    """As udp-serve has it."""
+    """The server sees the address of the interface that a datagram uses."""
     words = ("--count", "1", "--output", "json", "--idle-timeout", "20s", "--reply", "got it")
     server = beyond("udp-serve", "10.9.0.9:7", *words).replace(" & ", f" >{tmp_path}/got & ")
     words = ("--replies", "1", "--wait", "20s")
@@ -62,7 +62,7 @@ def test_a_datagram_leaves_by_it(options: tuple[str, ...], host: str, tmp_path: 
 
 
 def test_what_cannot_be_reached_by_it() -> None:
-    """No answer comes from there, and no other way is taken."""
+    """An address that is not reachable by the interface is not tried by another one."""
     wrapper = separate("ip link set lo up", TWO_WAYS)
     sound(netkit("connect", "10.1.0.2:7", "--interface", "lo", "-w", "200ms", wrapper=wrapper), 28)
     sound(netkit("connect", "10.1.0.2:7", "--interface", "left", "-w", "10s", wrapper=wrapper), 7)
@@ -70,20 +70,20 @@ def test_what_cannot_be_reached_by_it() -> None:
 
 @pytest.mark.parametrize("words", ["connect 127.0.0.1:1", "udp-send 127.0.0.1:1 x", "fetch http://127.0.0.1:1/"])
 def test_an_interface_that_is_not_there(words: str) -> None:
-    """It is a matter of our own end, as a source is."""
+    """A missing interface is 45, as an address that is not ours."""
     done = sound(netkit(*words.split(), "--interface", "nosuch0"), 45)
     assert done.err == f"netkit {words.split()[0]}: cannot use interface nosuch0: no such device\n"
 
 
 def test_a_relay_through_one_that_is_not_there() -> None:
-    """The client is reset, and the reason is told."""
+    """A relay with a missing interface resets its clients and says why."""
     with running("relay", HERE, "127.0.0.1:1", "--interface", "nosuch0") as relay:
         assert is_reset(relay.port)
         relay.line("reset: cannot use interface nosuch0: no such device$")
 
 
 def test_without_permission() -> None:
-    """Linux before 5.7 has it for the privileged alone."""
+    """Without permission (before Linux 5.7) it is 45, with the reason."""
     denied = strace("inject=setsockopt:error=EPERM:when=1")
     done = netkit("udp-send", "127.0.0.1:1", "x", "--interface", "lo", wrapper=denied)
     assert done.err.endswith(f"cannot use interface lo: {os.strerror(errno.EPERM).lower()}\n")
@@ -91,7 +91,7 @@ def test_without_permission() -> None:
 
 
 def test_to_this_machine() -> None:
-    """Loopback is an interface too."""
+    """--interface lo works."""
     with peer(read_all) as server:
         assert netkit("connect", server.address, "--interface", "lo", input=b"hi") == (0, b"", "")
         assert server.result() == b"hi"

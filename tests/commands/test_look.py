@@ -1,4 +1,4 @@
-"""address, services and free-port, as a script meets them."""
+"""address, services and free-port from the command line."""
 
 import json
 import socket
@@ -16,12 +16,12 @@ from tests.support.refusals import mistake
 
 
 def test_name_that_the_system_does_not_know_is_looked_for_in_our_own_table() -> None:
-    """Such as imap4, whichever names /etc/services has for the port."""
+    """A name that is missing in /etc/services is found in netkit's own table."""
     assert netkit("services", "imap4").out.split(b"\t")[1] == b"143/tcp"
 
 
 def test_address() -> None:
-    """One word is names and values; several stand alone, and each line begins with its word."""
+    """For one word there are names and values; for several each line begins with its word."""
     one = netkit("address", "127.0.0.1")
     two = netkit("address", "127.0.0.1", "db:80")
     assert one.out.startswith(b"address\t127.0.0.1\nkind\tloopback\noctets\t127 0 0 1\n")
@@ -31,13 +31,13 @@ def test_address() -> None:
 
 @pytest.mark.parametrize("word", ["1.2.3.4", "db", "8080", "::1:80", "10.0.0.0/8:80", "unix:/db:5432", "db:"])
 def test_what_is_no_host_and_port(capfd: pytest.CaptureFixture[str], word: str) -> None:
-    """With --endpoint anything but a host and a port is 2; what is one is explained as ever."""
+    """--endpoint only accepts a host and a port, and does not change the output."""
     mistake(capfd, ["address", "--endpoint", "db:5432", word])
     assert netkit("address", "--endpoint", "db:5432") == netkit("address", "db:5432")
 
 
 def test_address_json() -> None:
-    """One object per word; a port is a number."""
+    """--json prints one object for each word."""
     result = netkit("address", "[::1]:80", "10.0.0.0/8", "--json")
     first, second = (json.loads(line) for line in result.out.splitlines())
     assert (first["target"], first["address"], first["port"]) == ("[::1]:80", "::1", 80)
@@ -65,12 +65,12 @@ def test_address_json() -> None:
     ],
 )
 def test_address_mistakes(capfd: pytest.CaptureFixture[str], words: list[str], message: str) -> None:
-    """A word that is not well formed is 2 and one line, and nothing is said of the others."""
+    """A malformed word is exit code 2 with one line, and the others are not printed."""
     assert message in mistake(capfd, ["address", *words])
 
 
 def test_services_are_those_of_the_system() -> None:
-    """Names, aliases and ports are found as getent finds them, for both protocols."""
+    """Names, aliases and ports are those of getent, for both protocols."""
     if not Path("/etc/services").exists():
         pytest.skip("this machine has no /etc/services")
     assert netkit("services", "domain").out == b"domain\t53/tcp\t\ndomain\t53/udp\t\n"
@@ -80,7 +80,7 @@ def test_services_are_those_of_the_system() -> None:
 
 
 def test_services_without_a_table() -> None:
-    """In a container without /etc/services the names that everybody knows are there all the same."""
+    """Without /etc/services common names are still known."""
     wrapper = separate("ip link set lo up; mount --bind /dev/null /etc/services")
     found = netkit("services", "postgres", "53/udp", wrapper=wrapper)
     assert (found.code, found.out, found.err) == (0, b"postgresql\t5432/tcp\tpostgres\ndomain\t53/udp\tdns\n", "")
@@ -89,13 +89,13 @@ def test_services_without_a_table() -> None:
 
 
 def test_services_json() -> None:
-    """One object per port of a name."""
+    """--json prints one object for each port of a name."""
     [found] = map(json.loads, netkit("services", "ssh", "--json").out.splitlines())
     assert (found["name"], found["port"], found["protocol"], found["aliases"]) == ("ssh", 22, "tcp", [])
 
 
 def test_what_no_service_has_is_3() -> None:
-    """What is found is shown; what is not is named, in one line."""
+    """If some words are not found, the others are printed, one line names the missing ones, and the code is 3."""
     result = netkit("services", "http/tcp", "nosuch", "9999")
     assert (result.code, result.out) == (3, b"http\t80/tcp\twww\n")
     assert result.err == "netkit services: cannot find nosuch, 9999: no such service or port\n"
@@ -103,12 +103,12 @@ def test_what_no_service_has_is_3() -> None:
 
 @pytest.mark.parametrize("word", ["0", "65536", "080", "-1", "http/sctp", "/tcp", "", "99999999999"])
 def test_services_mistakes(capfd: pytest.CaptureFixture[str], word: str) -> None:
-    """What can be neither a name nor a port is 2."""
+    """A word that is neither a name nor a port is exit code 2."""
     mistake(capfd, ["services", word])
 
 
 def test_our_table_is_sound() -> None:
-    """Each row of ours is read, each name is that of one port, and the system's table does not contradict it."""
+    """netkit's own table is valid, has each name once, and agrees with the system's table."""
     ours = list(parse(TABLE))
     assert len({service.port for service in ours}) > 100
     for protocol in ("tcp", "udp"):
@@ -120,7 +120,7 @@ def test_our_table_is_sound() -> None:
 
 @pytest.mark.ipv6
 def test_free_port() -> None:
-    """The port can be taken, on every interface and in both families; several are all different."""
+    """The port is free in both families, and several ports are all different."""
     [port] = map(int, netkit("free-port").out.split())
     with socket.create_server(("0.0.0.0", port)), socket.create_server(("::1", port), family=socket.AF_INET6):
         pass
@@ -132,7 +132,7 @@ def test_free_port() -> None:
 
 
 def test_free_ports_that_are_not_there() -> None:
-    """If the system has not so many, that is 45 and no answer."""
+    """If there are not enough free ports, the exit code is 45."""
     wrapper = separate("ip link set lo up; echo 40000 40015 > /proc/sys/net/ipv4/ip_local_port_range")
     result = netkit("free-port", "-n", "100", wrapper=wrapper)
     assert (result.code, result.out) == (45, b"")
@@ -141,5 +141,5 @@ def test_free_ports_that_are_not_there() -> None:
 
 @pytest.mark.parametrize("args", [["80"], ["-n", "0"], ["-n", "-1"], ["-u"]])
 def test_free_port_mistakes(capfd: pytest.CaptureFixture[str], args: list[str]) -> None:
-    """It takes no port, and a number from 1 on."""
+    """free-port takes no port, and -n takes a number from 1 on."""
     mistake(capfd, ["free-port", *args])

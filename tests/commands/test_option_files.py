@@ -1,4 +1,4 @@
-"""Small files that options name: as a pipe they are waited for as everything is, and none is read without bound."""
+"""Files of options, such as certificates: they may be pipes or FIFOs, and their size is limited."""
 
 import os
 import signal
@@ -36,21 +36,21 @@ every_reader = pytest.mark.parametrize("option", READERS)
 
 @pytest.fixture
 def fifo(tmp_path: Path) -> str:
-    """The path of a FIFO that nobody writes."""
+    """The path of a FIFO without a writer."""
     os.mkfifo(tmp_path / "fifo")
     return str(tmp_path / "fifo")
 
 
 @every_reader
 def test_a_fifo_that_nobody_writes_ends_by_the_clock(pki: Pki, fifo: str, option: str) -> None:
-    """The clock of the whole run: 28, and nothing was dialled or bound."""
+    """--timeout ends the wait for a writer with 28, before anything connects or binds."""
     done = sound(netkit(*READERS[option](pki, fifo), "--timeout", "50ms"), 28)
     assert done.err.endswith("cannot finish: time ran out after 50 ms (--timeout)\n")
 
 
 @every_reader
 def test_a_fifo_that_nobody_writes_ends_by_a_signal(pki: Pki, fifo: str, option: str) -> None:
-    """SIGTERM ends who waits for a writer as it ends who waits for a peer."""
+    """SIGTERM ends the wait for a writer."""
     with running(*READERS[option](pki, fifo)) as process:
         settle(process)
         ends(process, signal.SIGTERM)
@@ -59,7 +59,7 @@ def test_a_fifo_that_nobody_writes_ends_by_a_signal(pki: Pki, fifo: str, option:
 @every_reader
 @pytest.mark.parametrize("kind", ["sparse file", "device without an end"])
 def test_a_file_without_bound(pki: Pki, tmp_path: Path, option: str, kind: str) -> None:
-    """What no certificate or password is as large as is 26, and is not read to an end that may not come."""
+    """A file of more than 16 MiB is 26, and is not read to its end."""
     path = "/dev/zero"
     if kind == "sparse file":
         path = str(tmp_path / "large")
@@ -70,7 +70,7 @@ def test_a_file_without_bound(pki: Pki, tmp_path: Path, option: str, kind: str) 
 
 
 def test_users_of_a_proxy_are_not_without_bound(tmp_path: Path) -> None:
-    """Those of --auth-file, which is no pipe, since others could write there."""
+    """--auth-file of proxy, which may be no pipe, is limited too."""
     (tmp_path / "users").touch(0o600)
     os.truncate(tmp_path / "users", 1 << 40)
     done = sound(netkit("proxy", HERE, "--auth-file", str(tmp_path / "users")), 26)
@@ -79,7 +79,7 @@ def test_users_of_a_proxy_are_not_without_bound(tmp_path: Path) -> None:
 
 @pytest.fixture
 def pipe() -> Iterator[Callable[[bytes], str]]:
-    """What makes a pipe, as ``<(command)`` of a shell does, with bytes that come and then its end."""
+    """A function that makes a pipe with this content, as ``<(command)`` in a shell does."""
     made: list[tuple[int, threading.Thread]] = []
 
     def make(data: bytes) -> str:
@@ -102,7 +102,7 @@ def pipe() -> Iterator[Callable[[bytes], str]]:
 
 
 def test_certificates_and_keys_may_come_through_pipes(pki: Pki, pipe: Callable[[bytes], str]) -> None:
-    """Each as its writer comes, one of them with both the certificate and its key, which are looked at twice."""
+    """--cafile may be a pipe, and one pipe may have both certificate and key."""
     both = pipe(Path(pki.client.cert).read_bytes() + Path(pki.client.key).read_bytes())
     trusted = pipe(Path(pki.ca).read_bytes())
 
@@ -119,7 +119,7 @@ def test_certificates_and_keys_may_come_through_pipes(pki: Pki, pipe: Callable[[
 
 
 def test_a_password_may_come_through_a_fifo(fifo: str) -> None:
-    """It is waited for, and said to each proxy of the way."""
+    """User and password of a proxy may come from a FIFO."""
     steps = ((b"\5\2\0\2", b"\5\2"), (b"\1\5alice\6secret", b"\1\0"))
     request = (b"\5\1\0\1\x7f\0\0\1\0\1", b"\5\0\0\1\x7f\0\0\1\0\x50")
     with peer(scripted((*steps, request))) as proxy:

@@ -1,4 +1,4 @@
-"""``netkit relay --proxy``: a target that is reached through proxies."""
+"""``netkit relay --proxy``: a target behind proxies."""
 
 import re
 import socket
@@ -23,7 +23,7 @@ from tests.support.proxies import GREETING, NO_AUTHENTICATION, REQUEST, SOCKS4A,
     ],
 )
 def test_each_client_gets_a_connection_of_its_own(scheme: str, steps: Any, banner: bytes) -> None:
-    """What came with the proxy's answer arrives, and all of both directions."""
+    """Each client has its own connection through the proxy; data right after the proxy's reply is passed on."""
     with (
         peer(scripted(steps, lambda sock: sock.sendall(read_all(sock)))) as proxy,
         running("relay", HERE, TARGET, "--proxy", f"{scheme}://{proxy.address}", "--shutdown-after", "0") as relay,
@@ -35,7 +35,7 @@ def test_each_client_gets_a_connection_of_its_own(scheme: str, steps: Any, banne
 
 
 def test_what_a_proxy_refuses_is_a_reset_for_the_client() -> None:
-    """And one line, with the proxy and without its password."""
+    """If the proxy refuses, the client is reset, and one line names the target and the proxy."""
     with peer(scripted([(GREETING, NO_AUTHENTICATION), (REQUEST, b"\5\2")], read_all)) as proxy:
         url = f"socks5h://{proxy.address}"
         with running("relay", HERE, TARGET, "--proxy", url) as relay:
@@ -45,7 +45,7 @@ def test_what_a_proxy_refuses_is_a_reset_for_the_client() -> None:
 
 
 def test_a_proxy_that_is_the_relay_itself() -> None:
-    """It is found out before the handshake, which would wait for one of its own."""
+    """A proxy that is the relay itself is detected before the handshake."""
     port = free_port()
     url = f"http://127.0.0.1:{port}"
     with running("relay", f"127.0.0.1:{port}", TARGET, "--proxy", url) as relay:
@@ -55,7 +55,7 @@ def test_a_proxy_that_is_the_relay_itself() -> None:
 
 
 def test_a_plain_client_of_a_proxy_over_tls(pki: Pki) -> None:
-    """--cafile is for the proxy; clients are asked for no certificate, though they come over TLS."""
+    """--cafile is for the proxy, so clients need no certificate, even over TLS."""
     context = pki.server()
 
     def serve(sock: socket.socket) -> Any:
@@ -78,7 +78,7 @@ def test_a_plain_client_of_a_proxy_over_tls(pki: Pki) -> None:
 
 
 def receive_all(sock: Any) -> bytes:
-    """Read to close_notify."""
+    """Receive until close_notify."""
     return b"".join(iter(lambda: sock.recv(65536), b""))
 
 
@@ -92,7 +92,7 @@ def receive_all(sock: Any) -> bytes:
     ],
 )
 def test_mistakes(words: list[str], message: str) -> None:
-    """Nobody is listened for."""
+    """A usage error is exit code 2."""
     done = netkit("relay", *words, "--proxy", "http://p")
     assert (done.code, done.out) == (2, b"")
     assert message in done.err

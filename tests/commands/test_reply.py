@@ -1,4 +1,4 @@
-"""``netkit listen --reply`` and ``--reply-file``: the same bytes for everybody, whole, and the requests on stdout."""
+"""``netkit listen --reply`` and ``--reply-file``: every client gets the same bytes, and stdout the requests."""
 
 import contextlib
 import os
@@ -28,11 +28,11 @@ def page(tmp_path: Path) -> Path:
     return path
 
 
-# -- every byte to everybody
+# -- the whole reply for every client
 
 
 def test_200_clients_that_send_before_they_read_get_every_byte(page: Path, tmp_path: Path) -> None:
-    """All at once send 64 KiB and only then read: each gets the whole file and an end, and each request is kept."""
+    """200 clients that send 64 KiB before they read all get the whole file, and their requests are all written."""
     requests = tmp_path / "requests"
     rows = 64
     with contextlib.ExitStack() as stack:
@@ -45,7 +45,7 @@ def test_200_clients_that_send_before_they_read_get_every_byte(page: Path, tmp_p
         for number, client in enumerate(clients):
             client.sendall(b"".join(b"%03d %02d".ljust(1028, b".") % (number, row) + b"\n" for row in range(rows)))
         for client in clients:
-            assert read_all(client) == REPLY  # a reset would raise
+            assert read_all(client) == REPLY  # a reset would raise an exception
             client.shutdown(socket.SHUT_WR)
         assert server.finish().complaints == []
         assert server.wait() == 0
@@ -57,7 +57,7 @@ def test_200_clients_that_send_before_they_read_get_every_byte(page: Path, tmp_p
 
 
 def test_text_is_sent_as_it_is_meant_and_stdin_is_left_alone() -> None:
-    """Escapes are bytes, nothing is added, the end follows at once, and what is piped in stays there."""
+    """Escapes are decoded, our end follows the reply at once, and stdin is not read."""
     source, sink = os.pipe()
     with (
         os.fdopen(source, "rb", buffering=0) as stdin,
@@ -74,7 +74,7 @@ def test_text_is_sent_as_it_is_meant_and_stdin_is_left_alone() -> None:
 
 @pytest.mark.parametrize("option", ["--reply", "--reply-file"])
 def test_a_client_in_command_gets_the_reply_too(option: str, tmp_path: Path) -> None:
-    """COMMAND has stdin for itself, and the reply is none of that."""
+    """COMMAND's own clients get the reply too."""
     path = tmp_path / "pong"
     path.write_bytes(b"pong")
     reply = str(path) if option == "--reply-file" else "pong"
@@ -89,7 +89,7 @@ print(client.recv(9), client.recv(9))
 
 @pytest.mark.parametrize("option", ["--reply", "--reply-file"])
 def test_an_empty_reply_is_an_end(option: str, tmp_path: Path) -> None:
-    """An empty text and an empty file answer nothing, end, and still hear the client out."""
+    """An empty reply is only our end, and the request is still received."""
     path = tmp_path / "empty"
     path.touch()
     with running("listen", HERE, option, "" if option == "--reply" else str(path), "--max-clients", "1") as server:
@@ -100,7 +100,7 @@ def test_an_empty_reply_is_an_end(option: str, tmp_path: Path) -> None:
 
 
 def test_a_client_that_never_ends_is_let_go_by_an_end() -> None:
-    """It has a second; then it is closed, not reset, and its connection tells no error."""
+    """A client that does not end is closed after a second, without a reset."""
     with running("listen", HERE, "--reply", "whole", "--max-clients", "1", "-v") as server:
         with connect(server.port) as client:
             client.sendall(b"request")
@@ -113,7 +113,7 @@ def test_a_client_that_never_ends_is_let_go_by_an_end() -> None:
 
 
 def test_over_a_unix_socket(page: Path, tmp_path: Path) -> None:
-    """A client of a socket file that sends first gets every byte too, and no reset."""
+    """Over a unix socket a client that sends first gets the whole reply too."""
     path = str(tmp_path / "s")
     with running("listen", f"unix:{path}", "--reply-file", str(page), "--max-clients", "1") as server:
         server.line("listening")
@@ -124,11 +124,11 @@ def test_over_a_unix_socket(page: Path, tmp_path: Path) -> None:
         assert server.finish()[:2] == (0, bytes(65_536))
 
 
-# -- what can go wrong
+# -- failures
 
 
 def test_without_descriptors_the_next_clients_wait(page: Path) -> None:
-    """Who was accepted is served: a reply needs no descriptor that an accept can have taken."""
+    """When no descriptors are left, accepted clients still get the reply, and the next ones wait."""
     with running("listen", HERE, "--reply-file", str(page), wrapper=("prlimit", "--nofile=20")) as server:
         port = server.port
         with contextlib.ExitStack() as stack:
@@ -139,7 +139,7 @@ def test_without_descriptors_the_next_clients_wait(page: Path) -> None:
 
 
 def test_clients_that_leave_or_reset_are_no_matter(page: Path) -> None:
-    """One that resets amid the reply, and one that leaves before it, cost the others and the exit code nothing."""
+    """A client that resets or leaves early does not affect the others or the exit code."""
     with running("listen", HERE, "--reply-file", str(page), "--max-clients", "3") as server:
         port = server.port
         with connect(port, window=4096) as rude:
@@ -153,7 +153,7 @@ def test_clients_that_leave_or_reset_are_no_matter(page: Path) -> None:
 
 
 def test_a_file_that_is_gone_is_still_sent(page: Path) -> None:
-    """What was opened before anybody came is the reply, whatever becomes of its name."""
+    """--reply-file is opened at the start, so the file may be removed later."""
     with running("listen", HERE, "--reply-file", str(page)) as server:
         port = server.port
         assert exchange(port, b"") == REPLY
@@ -169,7 +169,7 @@ def test_a_file_that_is_gone_is_still_sent(page: Path) -> None:
     "kind, reason", [("missing", "no such file or directory"), ("directory", NOT_REGULAR), ("fifo", NOT_REGULAR)]
 )
 def test_a_file_that_cannot_be_sent_is_26(kind: str, reason: str) -> None:
-    """It is found out before anybody can come: nothing listens, nothing hangs."""
+    """A file that cannot be sent is 26 before anything listens."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, kind)
         if kind == "directory":
@@ -181,7 +181,7 @@ def test_a_file_that_cannot_be_sent_is_26(kind: str, reason: str) -> None:
 
 
 def test_a_file_that_may_not_be_read_is_26(page: Path) -> None:
-    """A root without its capabilities is held to the modes of files like everybody else."""
+    """A file without read permission is 26."""
     as_others = ("setpriv", "--bounding-set=-dac_override,-dac_read_search") if os.geteuid() == 0 else ()
     page.chmod(0)
     done = netkit("listen", HERE, "--reply-file", str(page), wrapper=as_others)
@@ -199,7 +199,7 @@ def test_a_file_that_may_not_be_read_is_26(page: Path) -> None:
     ],
 )
 def test_what_cannot_go_together_is_2(option: str, other: list[str]) -> None:
-    """An option that a reply leaves nothing to do for is an error, in one line, before anything listens."""
+    """Options that have no effect with a reply are a usage error."""
     done = netkit("listen", HERE, option, "x", *other)
     assert (done.code, done.out) == (2, b"")
     assert len(done.err.splitlines()) == 1
@@ -207,7 +207,7 @@ def test_what_cannot_go_together_is_2(option: str, other: list[str]) -> None:
 
 
 def test_no_file_hides_behind_an_at(tmp_path: Path) -> None:
-    """Who writes @FILE is told the option for files, where there is such a file; any other @ is text."""
+    """--reply @FILE is a mistake if the file exists, and names --reply-file; other text after @ is sent."""
     (tmp_path / "page").touch()
     done = netkit("listen", HERE, "--reply", "@page", cwd=tmp_path)
     said = "netkit listen: --reply: --reply sends the text itself: --reply-file page sends what is in page\n"
@@ -217,7 +217,7 @@ def test_no_file_hides_behind_an_at(tmp_path: Path) -> None:
 
 
 def test_a_stdout_that_fails_ends_the_server() -> None:
-    """A full disk is 23, a reader that left SIGPIPE, and the clients are reset."""
+    """If stdout fails, the server exits with 23, or dies by SIGPIPE if the reader left."""
     with open("/dev/full", "wb") as full, running("listen", HERE, "--reply", "x", stdout=full) as server:
         with connect(server.port) as client:
             client.sendall(b"request")

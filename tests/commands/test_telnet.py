@@ -1,4 +1,4 @@
-"""``--telnet``: commands are answered and kept out of the data."""
+"""``--telnet``: telnet commands are answered and removed from the data."""
 
 import os
 import socket
@@ -20,7 +20,7 @@ DO_SIZE, WILL_SIZE = b"\xff\xfd\x1f", b"\xff\xfb\x1f"
 
 
 def asking(sock: socket.socket) -> bytes:
-    """Ask for options between the words, and return all that comes."""
+    """Send data with option requests in it, and return all data received."""
     sock.sendall(b"name? " + DO_SGA + b"100 % \xff\xff\r\0" + DO_ECHO[:2])
     answer = receive(sock, 3)
     sock.sendall(DO_ECHO[2:] + b"\n")
@@ -28,7 +28,7 @@ def asking(sock: socket.socket) -> bytes:
 
 
 def test_connect_answers_and_shows_the_data() -> None:
-    """Byte-exact both ways, and counted as what was said."""
+    """Options are answered, data is exact in both directions, and only data is counted."""
     with peer(asking) as server, running("connect", server.address, "--telnet", "-v") as client:
         assert client.out.read(14) == b"name? 100 % \xff\r"
         assert client.out.read(1) == b"\n"
@@ -40,7 +40,7 @@ def test_connect_answers_and_shows_the_data() -> None:
 
 
 def test_over_tls(pki: Pki) -> None:
-    """The negotiation is behind the handshake."""
+    """Telnet works over TLS."""
 
     def serve(sock: socket.socket) -> bytes:
         secured = Secured(sock, pki.server()).do_handshake()
@@ -57,7 +57,7 @@ def test_over_tls(pki: Pki) -> None:
 
 
 def test_listen_offers_nothing_and_answers() -> None:
-    """A client without telnet notices nothing, as long as it has no byte 255."""
+    """listen answers options but offers none, so clients without telnet are not disturbed."""
     with running("listen", HERE, "--telnet", "--keep") as server:
         port = server.port
         with socket.create_connection(("127.0.0.1", port), PATIENCE) as client:
@@ -75,7 +75,7 @@ def test_listen_offers_nothing_and_answers() -> None:
 
 
 def test_two_of_ours() -> None:
-    """Every byte there is passes from one to the other."""
+    """All byte values pass from connect to listen."""
     data = bytes(range(256)) * 2 + b"\r\r\n\r\0\xff\r"
     with running("listen", HERE, "--telnet") as server:
         assert netkit("connect", f"127.0.0.1:{server.port}", "--telnet", input=data) == Finished(0, b"", "")
@@ -83,7 +83,7 @@ def test_two_of_ours() -> None:
 
 
 def test_on_a_terminal_its_type_and_size_are_told() -> None:
-    """The size again before what is typed after it changed."""
+    """The terminal's type and size are sent, and the size again before the first data after it changes."""
 
     def serve(sock: socket.socket) -> bytes:
         sock.sendall(DO_TYPE + DO_SIZE + SEND_TYPE + b"> ")
@@ -109,7 +109,7 @@ def test_on_a_terminal_its_type_and_size_are_told() -> None:
 
 @pytest.mark.parametrize("words", ["connect", "listen"])
 def test_a_flood_within_a_command(words: str) -> None:
-    """It is 8 and one line, however long the flood goes on."""
+    """An endless subnegotiation is 8 with one line."""
     flood = b"text\xff\xfa" + bytes(1_000_000)
 
     def pour(sock: socket.socket) -> None:

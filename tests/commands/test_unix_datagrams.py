@@ -1,4 +1,4 @@
-"""Datagrams over unix sockets, by path and by name: sent, served, echoed and relayed."""
+"""Datagrams over unix sockets with a path or an abstract name: sent, served, echoed and relayed."""
 
 import contextlib
 import json
@@ -14,24 +14,24 @@ import pytest
 from tests.support import PATIENCE, Finished, died_by, netkit, running
 from tests.support.processes import settle
 
-LONG = 200 << 10  # bytes, that any system takes in one
+LONG = 200 << 10  # bytes; any system accepts that much in one datagram
 
 
 @pytest.fixture(params=["path", "abstract"])
 def address(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """An address that nobody has."""
+    """An unused address."""
     return f"unix:{tmp_path}/socket" if request.param == "path" else f"unix:@netkit-test-{tmp_path.name}-{os.getpid()}"
 
 
 def name_of(address: str) -> str:
-    """The address as the system takes it."""
+    """Return the address as the system takes it."""
     name = address.removeprefix("unix:")
     return "\0" + name[1:] if name.startswith("@") else name
 
 
 @contextlib.contextmanager
 def bare(address: str) -> Iterator[socket.socket]:
-    """A bound socket that does nothing by itself."""
+    """A plain datagram socket, bound to the address."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
         sock.bind(name_of(address))
         sock.settimeout(PATIENCE)
@@ -40,7 +40,7 @@ def bare(address: str) -> Iterator[socket.socket]:
 
 @pytest.mark.parametrize("data", [b"", b"hi", bytes(LONG)], ids=["empty", "short", "long"])
 def test_whole_messages_both_ways(address: str, data: bytes) -> None:
-    """Each comes back as it was, the empty one too; nothing is left of the sender's own name."""
+    """Datagrams are echoed whole, and no socket file is left."""
     with running("echo", "--udp", address) as server:
         server.line("listening on unix:")
         done = netkit("udp-send", "--replies", "1", address, "--output", "hex", input=data)
@@ -51,7 +51,7 @@ def test_whole_messages_both_ways(address: str, data: bytes) -> None:
 
 
 def test_what_is_served_tells_from_whom(address: str) -> None:
-    """In JSON with the sender's address; one without a name has none, and gets no reply."""
+    """JSON has the sender's address; a sender without one gets no reply."""
     with running("udp-serve", address, "--output", "json", "--reply", "ok", "-v") as server:
         server.line("listening on unix:")
         assert netkit("udp-send", address, "named", "--replies", "1").out == b"ok"
@@ -66,7 +66,7 @@ def test_what_is_served_tells_from_whom(address: str) -> None:
 
 @pytest.mark.parametrize(("mode", "found"), [((), 0o600), (("--mode", "666"), 0o666)])
 def test_the_mode_of_the_file(mode: tuple[str, ...], found: int, tmp_path: Path) -> None:
-    """It is ours alone unless --mode says otherwise, and is removed at the end."""
+    """The socket file has mode 0600 or that of --mode, and is removed at the end."""
     path = tmp_path / "socket"
     with running("udp-serve", f"unix:{path}", *mode) as server:
         server.line("listening on")
@@ -76,7 +76,7 @@ def test_the_mode_of_the_file(mode: tuple[str, ...], found: int, tmp_path: Path)
 
 
 def test_a_dead_socket_is_replaced_and_nothing_else(tmp_path: Path) -> None:
-    """A file of a killed server is taken over; one that is in use, or no socket, is 45 and stays."""
+    """A socket file without a server is replaced; one in use, or another file, is 45 and stays."""
     path = tmp_path / "socket"
     with bare(f"unix:{path}"):
         assert netkit("udp-serve", f"unix:{path}").code == 45
@@ -89,7 +89,7 @@ def test_a_dead_socket_is_replaced_and_nothing_else(tmp_path: Path) -> None:
 
 
 def test_a_full_queue_loses_nothing(address: str) -> None:
-    """The sender waits for the reader, however slow that one is."""
+    """A sender waits while the receiver's queue is full, and nothing is lost."""
     with bare(address) as server, running("udp-send", address, "--lines") as client:
         count = 3000
         client.stdin.write(b"".join(b"%d\n" % number for number in range(count)))
@@ -100,7 +100,7 @@ def test_a_full_queue_loses_nothing(address: str) -> None:
 
 
 def test_a_peer_that_does_not_read_its_answers_costs_nobody_else_any(address: str) -> None:
-    """What its queue does not hold is dropped, which -v tells; another is answered at once."""
+    """Replies for a full queue are dropped, which -v reports; other peers get theirs."""
     with running("echo", "--udp", address, "-v") as server:
         server.line("listening on")
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as deaf:
@@ -114,7 +114,7 @@ def test_a_peer_that_does_not_read_its_answers_costs_nobody_else_any(address: st
 
 @pytest.mark.parametrize("way", ["to unix", "from unix"])
 def test_a_relay_joins_both_kinds(way: str, address: str) -> None:
-    """UDP in front of a unix socket, and a unix socket in front of UDP."""
+    """A relay connects UDP with unix datagrams, in both directions."""
     behind = address if way == "to unix" else "127.0.0.1:0"
     with running("echo", "--udp", behind) as server:
         target = address if way == "to unix" else f"127.0.0.1:{server.port}"
@@ -128,7 +128,7 @@ def test_a_relay_joins_both_kinds(way: str, address: str) -> None:
 
 
 def test_nobody_there(tmp_path: Path) -> None:
-    """A path without a socket, and one that nobody receives at, are 7 in one line."""
+    """A missing path, and a socket file without a server, are 7 with one line."""
     path = tmp_path / "socket"
     for reason in ("no such file or directory", "connection refused"):
         done = netkit("udp-send", f"unix:{path}", "x")
@@ -139,7 +139,7 @@ def test_nobody_there(tmp_path: Path) -> None:
 
 
 def test_descriptors_that_somebody_passes_on_are_not_taken(address: str) -> None:
-    """They would stay open in the server for ever."""
+    """Descriptors that a client passes are not kept open."""
     with running("udp-serve", address) as server:
         server.line("listening on")
         before = len(os.listdir(f"/proc/{server.pid}/fd"))
