@@ -1,5 +1,6 @@
 """``python -m tests.session FILE``: a session in a terminal, as an SVG, from what netkit really prints."""
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from rich.console import Console
 from rich.style import Style
 from rich.text import Text
 
+from tests.support.certificates import Pki
 from tests.support.services import services
 from tests.support.terminals import read_until_hung_up, resize, terminal
 
@@ -56,9 +58,11 @@ def typed(inside: list[str], line: str) -> Text:
 
 def main(path: str) -> None:
     """Draw all lines that are typed, one after the other."""
-    with tempfile.TemporaryDirectory() as folder, services(Path(folder)) as inside, open(os.devnull, "w") as nowhere:
-        ready = "netkit portcheck postgres://db redis://cache http://app:8080/ --wait 30s -q"
-        subprocess.run([*inside, "sh", "-c", ready], check=True)
+    with tempfile.TemporaryDirectory() as name, open(os.devnull, "w") as nowhere, contextlib.ExitStack() as stack:
+        folder = Path(name)
+        machines = stack.enter_context(services(folder, Pki(folder)))
+        stack.enter_context(machines.serving("postgres", "redis", "web"))
+        inside = machines.inside(folder)
         console = Console(width=_COLUMNS, record=True, file=nowhere, force_terminal=True, color_system="standard")
         for line in _TYPED:
             console.print(typed(inside, line))
