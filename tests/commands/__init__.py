@@ -1,1 +1,1 @@
-"""The commands, as real processes."""
+"""Tests of the commands, run as real processes."""

@@ -226,7 +226,7 @@ NONE = {
 
 @pytest.mark.parametrize("case", NONE)
 def test_a_client_without_a_header(case: str) -> None:
-    """A bad or missing header resets the client with one line; for listen with one client it is 8."""
+    """A bad or missing header resets the client with one line; for listen with one client it is exit code 8."""
     data, reason = NONE[case]
     with running("listen", HERE, "--accept-proxy") as server, connected(server.port) as proxy:
         name = "{}:{}".format(*proxy.getsockname())

@@ -67,7 +67,7 @@ def test_a_fingerprint_takes_exactly_this_certificate(pki: Pki, kind: str) -> No
 
 @VERSIONS
 def test_another_certificate_is_60_and_gets_nothing(pki: Pki, version: ssl.TLSVersion) -> None:
-    """Another certificate is 60 with its fingerprint in the message; neither payload nor our certificate is sent."""
+    """Another certificate is exit code 60 with its fingerprint; neither payload nor our certificate is sent."""
     context = pki.server(asks=True, minimum_version=version, maximum_version=version)
     shown: list[Any] = []
 
@@ -303,7 +303,7 @@ def test_the_line_of_an_expired_certificate(pki: Pki) -> None:
 
 @pytest.mark.parametrize("name", ["connect", "echo"])
 def test_encrypted_keys(pki: Pki, name: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    """A missing, wrong or empty password for a key is 26, and the message does not contain it."""
+    """A missing, wrong or empty password for a key is exit code 26, and the message does not contain it."""
     key = pki.encrypted()
     wrong, empty, long, missing = (tmp_path / name for name in ("wrong", "empty", "long", "missing"))
     wrong.write_text("not the word\n")

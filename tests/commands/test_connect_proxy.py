@@ -474,7 +474,7 @@ def test_a_proxy_that_floods_is_left(tmp_path: Path) -> None:
 
 
 def test_a_proxy_that_is_not_there() -> None:
-    """A proxy that refuses is 7, one that cannot be resolved 5; the message names proxy and target."""
+    """A proxy that refuses is exit code 7, one that cannot be resolved 5; the message names proxy and target."""
     port = free_port()
     done = through(f"socks5h://me:hunter2@127.0.0.1:{port}")
     assert done.code == 7

@@ -40,7 +40,7 @@ from tests.support.terminals import terminal
 def test_a_server_that_drops_who_half_closes(options: list[str], code: int, out: bytes) -> None:
     """If an option asks for an answer, our end is sent after it; otherwise at once, as usual for TCP.
 
-    ZooKeeper, for example, drops clients that half-close. An answer that is too short is 8.
+    ZooKeeper, for example, drops clients that half-close. An answer that is too short is exit code 8.
     """
     with contextlib.ExitStack() as stack:
         server = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
@@ -89,7 +89,7 @@ def test_what_did_not_come_is_one_line(options: list[str]) -> None:
 
 @pytest.mark.parametrize("spoken", [b"", b"welcome"])
 def test_a_pipe_goes_on_to_a_peer_that_only_receives(spoken: bytes) -> None:
-    """A peer that ended without sending still gets all of a pipe; one that sent data is left, with a line."""
+    """A peer that has ended without sending gets all of a pipe; one that has sent data is left, and a line says so."""
     got = threading.Event()
 
     def receive(sock: socket.socket) -> bytes:

@@ -196,7 +196,7 @@ CANNOT_RUN = [
 
 @pytest.mark.parametrize("line, code, said", CANNOT_RUN)
 def test_program_that_cannot_run_is_told_before_anything_is_dialled(line: str, code: int, said: str) -> None:
-    """A program that cannot run is 127 or 126 before anything connects."""
+    """A program that cannot run is exit code 127 or 126 before anything connects."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         done = netkit("connect", f"127.0.0.1:{server.getsockname()[1]}", "--exec", line)
         assert done == Finished(code, b"", f"netkit connect: cannot run {said}\n")
@@ -381,7 +381,7 @@ def test_idle_timeout_ends_client_and_program_alone() -> None:
     ],
 )
 def test_clocks_of_connect_end_the_program(clock: str, said: str) -> None:
-    """A clock that expires is exit code 28 with its name on one line; the peer is reset and the program ended."""
+    """If a clock expires, the exit code is 28 and the message names it; the peer is reset and the program ended."""
 
     def watch(sock: socket.socket) -> tuple[Watched, bool]:
         program = watch_told(sock)[0]
@@ -478,7 +478,7 @@ SCRIPTS = [
 
 @pytest.mark.fault("SIGTERM to a server")
 def test_signal_ends_server_and_programs() -> None:
-    """A signal ends all programs and their children, even those that ignore it; who ends within the drain is served."""
+    """A signal ends all programs and their children, even those that ignore it; clients that end in time are served."""
     with running("listen", "127.0.0.1:0", "--keep", "--sh-exec", 'read -r line; eval "$line"') as process:
         port = process.port
         clients = [socket.create_connection(("127.0.0.1", port), timeout=PATIENCE) for _ in [*SCRIPTS, "cat"]]

@@ -164,7 +164,7 @@ def test_no_litter(tmp_path: Path) -> None:
 
 
 def test_a_place_that_cannot_be(tmp_path: Path) -> None:
-    """If the folder is missing, or the name is too long for a part file, it is 23, and no request is sent."""
+    """If the folder is missing, or the name is too long for a part file, it is exit code 23, and no request is sent."""
     (tmp_path / "file").touch()
     with site() as web:
         for name in ("folder/file", "n" * 250):
@@ -175,7 +175,7 @@ def test_a_place_that_cannot_be(tmp_path: Path) -> None:
 
 
 def test_a_file_limit(tmp_path: Path) -> None:
-    """A file size limit is 23 with the file's name, and the download can be resumed."""
+    """A file size limit is exit code 23 with the file's name, and the download can be resumed."""
     path = tmp_path / "file"
     with site(WHOLE, rest(100_000)) as web:
         done = fetch(web.url, "-o", str(path), code=23, wrapper=("prlimit", "--fsize=100000"))
@@ -187,7 +187,7 @@ def test_a_file_limit(tmp_path: Path) -> None:
 
 @pytest.mark.fault("disk that fills up")
 def test_a_full_disk(tmp_path: Path) -> None:
-    """A full disk is 23 with the file's name, and no unfinished file is left under the final name."""
+    """A full disk is exit code 23 with the file's name, and no unfinished file is left under the final name."""
     disk = tmp_path / "disk"
     disk.mkdir()
     wrapper = separate(f"ip link set lo up; mount -t tmpfs -o size=200k none '{disk}'")
@@ -238,7 +238,7 @@ def test_two_for_the_same_file(tmp_path: Path) -> None:
 
 
 def test_no_content_is_no_file(tmp_path: Path) -> None:
-    """A 304 to a condition of the user keeps the file as it is; a 304 without one is 8."""
+    """A 304 to a condition of the user keeps the file as it is; a 304 without one is exit code 8."""
     path = tmp_path / "file"
     path.write_bytes(b"old")
     same = b'HTTP/1.1 304 Not Modified\r\nETag: "v1"\r\n\r\n'
@@ -421,7 +421,7 @@ def test_what_another_tool_has_left(tmp_path: Path, size: int) -> None:
     ],
 )
 def test_what_another_tool_has_left_may_be_something_else(tmp_path: Path, sent: bytes, reason: str) -> None:
-    """If a file of another tool may be of another version, it is 23 with the reason, and the file is kept."""
+    """If a file of another tool may be of another version, it is exit code 23 with the reason, and the file is kept."""
     path = tmp_path / "file"
     path.write_bytes(BODY[:HALF])
     with site(sent) as web:
@@ -464,7 +464,7 @@ def cut_close_delimited(tls: Secured) -> None:
 
 
 def test_https(pki: Pki, tmp_path: Path) -> None:
-    """A certificate of a trusted CA is accepted, one of another CA is 60, and --insecure accepts it with a line."""
+    """A certificate of a trusted CA is accepted, one of another CA is exit code 60, and --insecure accepts any."""
     with secured_site(pki.server(), whole, whole) as web:
         url = web.url.replace("127.0.0.1", "localhost")
         check_same(fetch(url, "--cafile", pki.ca).out, BODY)
@@ -477,7 +477,7 @@ def test_https(pki: Pki, tmp_path: Path) -> None:
 
 
 def test_bad_certificates(pki: Pki, tmp_path: Path) -> None:
-    """A certificate with a wrong name, expired or self-signed is 60; no request is sent and no file is left."""
+    """A certificate with a wrong name, expired or self-signed is exit code 60, and no request is sent."""
     for kind in ("wrong name", "expired", "self-signed"):
         with secured_site(pki.server(pki.bad(kind)), whole) as web:
             url = web.url.replace("127.0.0.1", "localhost")
@@ -487,7 +487,7 @@ def test_bad_certificates(pki: Pki, tmp_path: Path) -> None:
 
 
 def test_truncation(pki: Pki) -> None:
-    """Without close_notify a body that ends with the connection is 18, and one with a known length is complete."""
+    """Without close_notify a body of unknown length is exit code 18, and one of a known length is complete."""
 
     def known(tls: Secured) -> None:
         tls.send(answer(BODY))
@@ -499,7 +499,7 @@ def test_truncation(pki: Pki) -> None:
 
 
 def test_http_where_https_should_be(pki: Pki, tmp_path: Path) -> None:
-    """https to a server without TLS is 35; http to a server with TLS is 8."""
+    """https to a server without TLS is exit code 35; http to a server with TLS is 8."""
 
     def bad_request(sock: socket.socket) -> None:
         sock.recv(65536)
@@ -553,7 +553,7 @@ def test_unix_sockets(pki: Pki, tmp_path: Path) -> None:
 
 
 def test_unix_sockets_that_cannot_be(tmp_path: Path) -> None:
-    """A missing socket is 7; options for addresses do not go with --unix-socket (2)."""
+    """A missing socket is exit code 7; options for addresses do not go with --unix-socket (2)."""
     path = str(tmp_path / "none")
     assert path in fetch("http://app/", "--unix-socket", path, code=7).err
     fetch("http://app/", "--unix-socket", path, "-4", code=2)
@@ -637,7 +637,7 @@ def test_signals_while_it_waits(number: signal.Signals, moment: str) -> None:
 
 @pytest.mark.parametrize("clock", ["-w", "--timeout", None])
 def test_waiting_for_a_connection(clock: str | None) -> None:
-    """A server that does not accept is 28 when a clock expires, and a signal ends the wait at once."""
+    """A server that does not accept is exit code 28 when a clock expires, and a signal ends the wait at once."""
     with full_backlog() as port:
         if clock is not None:
             assert "100 ms" in fetch(f"http://127.0.0.1:{port}/", clock, "100ms", code=28).err

@@ -60,7 +60,7 @@ def test_a_file_is_sent_as_it_is(tmp_path: Path, size: int) -> None:
 
 
 def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
-    """A missing file or a folder as body is 26, and nothing connects."""
+    """A missing file or a folder as body is exit code 26, and nothing connects."""
     with site() as web:
         for name in ("none", "."):
             assert (
@@ -70,7 +70,7 @@ def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
 
 
 def test_a_file_that_shrinks_while_it_is_sent(tmp_path: Path) -> None:
-    """A body that shrinks while it is sent is 26 and a reset, so that the server does not take it as complete."""
+    """If a body shrinks while it is sent, the exit code is 26, and a reset tells the server that it is incomplete."""
     file = tmp_path / "file"
     file.write_bytes(bytes(16 << 20))  # more than socket buffers hold
 
@@ -118,7 +118,7 @@ def test_an_answer_before_the_end_of_a_pipe(stays: bool) -> None:
 
 @pytest.mark.parametrize("kind", ["file", "pipe"])
 def test_a_body_that_is_redirected(tmp_path: Path, kind: str) -> None:
-    """A 307 redirect sends a file again; a pipe cannot be read again, which is 26."""
+    """A 307 redirect sends a file again; a pipe cannot be read again, which is exit code 26."""
     (tmp_path / "file").write_bytes(b"hello")
     with site(answer(status="307 Temporary Redirect", Location="/there"), DONE) as web:
         if kind == "file":

@@ -70,7 +70,7 @@ def test_what_cannot_be_reached_by_it() -> None:
 
 @pytest.mark.parametrize("words", ["connect 127.0.0.1:1", "udp-send 127.0.0.1:1 x", "fetch http://127.0.0.1:1/"])
 def test_an_interface_that_is_not_there(words: str) -> None:
-    """A missing interface is 45, as an address that is not ours."""
+    """A missing interface is exit code 45, as an address that is not ours."""
     done = sound(netkit(*words.split(), "--interface", "nosuch0"), 45)
     assert done.err == f"netkit {words.split()[0]}: cannot use interface nosuch0: no such device\n"
 
@@ -83,7 +83,7 @@ def test_a_relay_through_one_that_is_not_there() -> None:
 
 
 def test_without_permission() -> None:
-    """Without permission (before Linux 5.7) it is 45, with the reason."""
+    """Without permission (before Linux 5.7) it is exit code 45, with the reason."""
     denied = strace("inject=setsockopt:error=EPERM:when=1")
     done = netkit("udp-send", "127.0.0.1:1", "x", "--interface", "lo", wrapper=denied)
     assert done.err.endswith(f"cannot use interface lo: {os.strerror(errno.EPERM).lower()}\n")

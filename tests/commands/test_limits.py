@@ -89,7 +89,7 @@ def test_listen_until_ends_with_0() -> None:
 
 @pytest.mark.parametrize("options", [[], ["--exec", "cat"]], ids=["stdin", "exec"])
 def test_listen_until_that_does_not_come_is_8(options: list[str]) -> None:
-    """If the client ends without a match, listen is 8, as connect is, and the client is not reset."""
+    """If the client ends without a match, listen exits with 8, as connect does, and the client is not reset."""
     with running("listen", HERE, "--until", "END", *options) as server:
         client = connect(server.port)
         client.sendall(b"data")

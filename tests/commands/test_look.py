@@ -95,7 +95,7 @@ def test_services_json() -> None:
 
 
 def test_what_no_service_has_is_3() -> None:
-    """If some words are not found, the others are printed, one line names the missing ones, and the code is 3."""
+    """Words that are not found are named on one line, and the exit code is 3; the others are printed."""
     result = netkit("services", "http/tcp", "nosuch", "9999")
     assert (result.code, result.out) == (3, b"http\t80/tcp\twww\n")
     assert result.err == "netkit services: cannot find nosuch, 9999: no such service or port\n"

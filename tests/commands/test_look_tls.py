@@ -84,7 +84,7 @@ def test_a_server_is_asked_over_tls(dns: tuple[int, Path], pki: Pki) -> None:
 def test_a_server_that_is_not_trusted_is_asked_nothing(
     dns: tuple[int, Path], pki: Pki, pair: str, args: list[str], reason: str
 ) -> None:
-    """A server whose certificate is not trusted is 60, and gets no query."""
+    """A server whose certificate is not trusted is exit code 60, and gets no query."""
     with front(pair_of(pki, pair), dns[0]) as port:
         name = f"{pair.replace(' ', '-')}.test"
         server = ["--server", f"tls:localhost:{port}", "--cafile", pki.ca, *args]
@@ -106,7 +106,7 @@ def test_a_certificate_need_not_be_trusted(dns: tuple[int, Path], pki: Pki) -> N
 
 
 def test_a_server_without_tls_is_35_and_one_that_is_silent_28() -> None:
-    """A server that does not speak TLS is 35, and one that never answers 28 after -w."""
+    """A server that does not speak TLS is exit code 35, and one that never answers 28 after -w."""
     with peer(greet) as plain, peer(read_all) as silent:
         found = netkit("resolve", "both.test", "-4", "--server", f"tls:{plain.address}")
         assert found.code == 35
@@ -117,7 +117,7 @@ def test_a_server_without_tls_is_35_and_one_that_is_silent_28() -> None:
 
 
 def test_a_server_that_ends_before_its_answer(pki: Pki) -> None:
-    """A TLS connection that ends before the answer is 8."""
+    """A TLS connection that ends before the answer is exit code 8."""
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.load_cert_chain(pki.good.both)
 
@@ -292,7 +292,7 @@ def test_the_line_of_a_port(pki: Pki) -> None:
 
 
 def test_servers_without_tls(pki: Pki) -> None:
-    """A peer without TLS is 35, and one that never answers 28 after -w; closed ports beside it are reported."""
+    """A peer without TLS is exit code 35, and one that never answers 28 after -w; closed ports are reported too."""
     with peer(greet) as plain, peer(read_all) as silent, openssl(pair_of(pki, "expired")) as expired:
         closed = free_port()
         found = netkit("portcheck", f"tls:localhost:{silent.port}", "-w", "300ms", "--json")
@@ -310,7 +310,7 @@ def test_servers_without_tls(pki: Pki) -> None:
 
 
 def test_certificates_of_ours(pki: Pki) -> None:
-    """A server that requires a client certificate gets it; without one the check is 35 once it reads."""
+    """A server that requires a client certificate gets it; without one the check is exit code 35 once it reads."""
     wants = ["-Verify", "1", "-CAfile", pki.ca, "-rev", "-naccept", "2"]
     with openssl(pki.good.both, *wants) as server:
         asked = [f"tls:localhost:{server.port}", *trusting(pki, "--send", "abc\\n", "--expect", "cba")]
@@ -322,6 +322,6 @@ def test_certificates_of_ours(pki: Pki) -> None:
 
 
 def test_files_are_read_first() -> None:
-    """A missing --cafile is 26 at once, even with --wait."""
+    """A missing --cafile is exit code 26 at once, even with --wait."""
     found = netkit("portcheck", f"tls:localhost:{free_port()}", "--cafile", "/nosuch", "--wait", "1m")
     assert found == (26, b"", "netkit portcheck: cannot read authorities from /nosuch: no such file or directory\n")

@@ -59,7 +59,7 @@ def test_a_fifo_that_nobody_writes_ends_by_a_signal(pki: Pki, fifo: str, option:
 @every_reader
 @pytest.mark.parametrize("kind", ["sparse file", "device without an end"])
 def test_a_file_without_bound(pki: Pki, tmp_path: Path, option: str, kind: str) -> None:
-    """A file of more than 16 MiB is 26, and is not read to its end."""
+    """A file of more than 16 MiB is exit code 26, and is not read to its end."""
     path = "/dev/zero"
     if kind == "sparse file":
         path = str(tmp_path / "large")

@@ -209,7 +209,7 @@ def test_quiet(capfd: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.fault("format that takes too much")
 @pytest.mark.parametrize("form", ["999999999x", "4294967295s", "1000000000B", "u8 str4294967295", "9" * 100_000 + "x"])
 def test_bombs_are_63(capfd: pytest.CaptureFixture[str], form: str) -> None:
-    """A format of more than --max-size is 63, whatever its values."""
+    """A format of more than --max-size is exit code 63, whatever its values."""
     for args in ([], ["1", "2"]):
         message = refused(capfd, "pack", form, *args, code=63)
         assert message.startswith(f"cannot use format '{form[:40]}") and "it takes more than 16777216 bytes" in message
@@ -231,7 +231,7 @@ def test_bombs_take_no_memory() -> None:
 
 
 def test_stdout_that_fails() -> None:
-    """A full disk is 23, and a reader that left is a silent SIGPIPE."""
+    """A full disk is exit code 23, and a reader that left is a silent SIGPIPE."""
     with open("/dev/full", "wb") as full:
         done = sound(netkit("pack", "B", "1", stdout=full), 23)
     assert done.err == "netkit pack: cannot write to stdout: no space left on device\n"
@@ -255,7 +255,7 @@ def test_stdout_cut_off_by_a_limit(tmp_path: Path) -> None:
 
 
 def test_stdin_that_cannot_be_read() -> None:
-    """A stdin that cannot be read is 26, and not an empty record."""
+    """A stdin that cannot be read is exit code 26, and not an empty record."""
     reading, writing = os.pipe()
     with open(os.devnull, "wb") as null:
         for stdin in (null.fileno(), writing):

@@ -449,7 +449,7 @@ def test_command_gets_the_signals_as_they_were() -> None:
 
 @pytest.mark.parametrize(("command", "code"), [("/nosuch/command", 127), ("/etc/passwd", 126)])
 def test_command_that_cannot_run(command: str, code: int) -> None:
-    """A COMMAND that cannot run is 127 or 126."""
+    """A COMMAND that cannot run is exit code 127 or 126."""
     with peer(read_all) as server:
         result = netkit("portcheck", "-q", server.address, "--", command)
         loud = netkit("portcheck", server.address, "--", command)

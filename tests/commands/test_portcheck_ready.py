@@ -80,7 +80,7 @@ def test_what_a_service_says(answer: bytes, detail: str, code: int) -> None:
 def test_who_says_nothing_or_leaves(
     behave: Callable[[socket.socket], None] | None, code: int, state: str, detail: str
 ) -> None:
-    """For every probe no answer is 28, an end or a reset before the answer 8, and a refused connection 7."""
+    """For every probe no answer is exit code 28, an end or a reset before the answer 8, and a refused connection 7."""
     with peer(behave or read_all) as server:
         place = server.address if behave else f"127.0.0.1:{free_port()}"
         schemes = [name for name, probe in PROBES.items() if probe.protocol == "tcp" and not probe.tls]

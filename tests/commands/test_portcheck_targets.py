@@ -174,7 +174,7 @@ def test_stdin_that_does_not_end() -> None:
 
 
 def test_stdin_that_cannot_be_read(tmp_path: Path) -> None:
-    """A line of stdin that is too long is 26."""
+    """A line of stdin that is too long is exit code 26."""
     with open(tmp_path / "long", "wb+") as file:
         file.write(b"x" * 100_000)
         file.seek(0)

@@ -205,7 +205,7 @@ def test_log_that_is_refused_is_23_before_anything_is_dialled(tmp_path: Path) ->
 
 
 def test_log_that_may_not_be_written_is_23(tmp_path: Path) -> None:
-    """A log without write permission is 23."""
+    """A log without write permission is exit code 23."""
     path = tmp_path / "log"
     path.write_text("")
     path.chmod(0o400)

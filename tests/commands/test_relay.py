@@ -566,6 +566,3 @@ def test_drain_resets_the_rest() -> None:
         assert until_reset(client) == b""
         assert isinstance(there.result(), ConnectionResetError)
         assert died_by(server.wait()) is signal.SIGTERM
-
-
-# -- bad input

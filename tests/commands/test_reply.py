@@ -169,7 +169,7 @@ def test_a_file_that_is_gone_is_still_sent(page: Path) -> None:
     "kind, reason", [("missing", "no such file or directory"), ("directory", NOT_REGULAR), ("fifo", NOT_REGULAR)]
 )
 def test_a_file_that_cannot_be_sent_is_26(kind: str, reason: str) -> None:
-    """A file that cannot be sent is 26 before anything listens."""
+    """A file that cannot be sent is exit code 26 before anything listens."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, kind)
         if kind == "directory":
@@ -181,7 +181,7 @@ def test_a_file_that_cannot_be_sent_is_26(kind: str, reason: str) -> None:
 
 
 def test_a_file_that_may_not_be_read_is_26(page: Path) -> None:
-    """A file without read permission is 26."""
+    """A file without read permission is exit code 26."""
     as_others = ("setpriv", "--bounding-set=-dac_override,-dac_read_search") if os.geteuid() == 0 else ()
     page.chmod(0)
     done = netkit("listen", HERE, "--reply-file", str(page), wrapper=as_others)

@@ -152,7 +152,7 @@ def test_addresses_are_those_of_getent(inside: list[str], name: str) -> None:
 
 
 def test_several_names(inside: list[str]) -> None:
-    """With several names each line begins with its name, in the order given; a failure is one line and code 6."""
+    """With several names each line begins with its name, in the order given; a failure is one line and exit code 6."""
     result = netkit(
         "resolve", "four.zone.test", "nosuch.zone.test", "-", input=b"localhost\n\n192.0.2.1", wrapper=inside
     )
@@ -161,7 +161,7 @@ def test_several_names(inside: list[str]) -> None:
 
 
 def test_names_are_answered_as_they_come(inside: list[str]) -> None:
-    """A name on stdin is answered while stdin is still open; a bad name is 26, and the next ones are still answered."""
+    """Names on stdin are answered while it is open; a bad one is exit code 26, and the next ones are answered."""
     with running("resolve", "-", wrapper=inside) as process:
         process.stdin.write(b"localhost\n")
         assert process.out.read(20) == b"localhost\t127.0.0.1\n"
@@ -179,7 +179,7 @@ def test_canonical_and_service(inside: list[str]) -> None:
 
 
 def test_reverse(inside: list[str]) -> None:
-    """An address is looked up in reverse; one without a name, or whose name is no host name, is 6."""
+    """An address is looked up in reverse; one without a name, or whose name is no host name, is exit code 6."""
     assert lines(netkit("resolve", "192.0.2.1", wrapper=inside)) == ["both.zone.test"]
     for address in ("192.0.2.7", "192.0.2.9"):
         result = netkit("resolve", address, wrapper=inside)
@@ -206,7 +206,7 @@ def test_reverse(inside: list[str]) -> None:
     ],
 )
 def test_failures_are_told_apart(inside: list[str], args: list[str], reasons: list[str], code: int) -> None:
-    """Name not found, no such family, temporary failure and no answer have their own messages; no answer is 28."""
+    """Name not found, no such family, temporary failure and no answer (28) each have their own message."""
     result = netkit("resolve", *args, wrapper=inside)
     wanted = [f"netkit resolve: cannot resolve {name}: {why}\n" for name, why in zip(args, reasons, strict=False)]
     assert result == (code, b"", "".join(wanted))
@@ -287,7 +287,7 @@ def test_strings_of_a_record_in_json(inside: list[str]) -> None:
     ],
 )
 def test_what_is_expected_is_among_the_answers(inside: list[str], args: list[str], lacks: str) -> None:
-    """--expect compares values, not spellings; a missing one is 8, with the answers in the message."""
+    """--expect compares values, not spellings; a missing one is exit code 8, with the answers in the message."""
     result = netkit("resolve", *args, wrapper=inside)
     if lacks:
         start = f"netkit resolve: cannot resolve {args[0]}: no {lacks} among the answers ("

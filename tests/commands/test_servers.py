@@ -112,7 +112,7 @@ def _written(path: Path, text: str) -> Path:
 
 
 def test_port_file_that_cannot_be_written_is_23(tmp_path: Path) -> None:
-    """A port file that cannot be written is 23."""
+    """A port file that cannot be written is exit code 23."""
     done = netkit("echo", "0", "-q", "--port-file", str(tmp_path / "no" / "port"))
     assert done.code == 23
     done = netkit("echo", "0", "--port-file", str(tmp_path))
@@ -194,7 +194,7 @@ def test_idle_timeout_ends_that_client_alone() -> None:
 
 @pytest.mark.parametrize("name", SERVERS)
 def test_nobody_came_is_28(name: str) -> None:
-    """--accept-timeout without a client is 28."""
+    """--accept-timeout without a client is exit code 28."""
     done = netkit(name, "0", "-4", "-q", "--accept-timeout", "100ms")
     assert (done.code, done.out, done.err) == (28, b"", "")
     done = netkit(name, "127.0.0.1:0", "--accept-timeout", "100ms")
@@ -294,7 +294,7 @@ def test_command_has_our_stdin() -> None:
 
 @pytest.mark.parametrize(("word", "code", "reason"), [("/nonexistent", 127, "no such file"), ("/", 126, "denied")])
 def test_command_that_cannot_run(word: str, code: int, reason: str) -> None:
-    """A COMMAND that is missing is 127, and one that cannot run 126, as in a shell."""
+    """A COMMAND that is missing is exit code 127, and one that cannot run 126, as in a shell."""
     done = netkit("echo", "127.0.0.1:0", "--", word)
     assert done.code == code
     assert reason in done.err.splitlines()[-1]

@@ -224,7 +224,7 @@ def test_other_users_processes_are_unknown(tmp_path: Path) -> None:
 
 
 def test_a_process_of_another_user_is_not_ours_to_see() -> None:
-    """--pid of another user's process is 26 (permission denied), and not 3 (no sockets)."""
+    """--pid of another user's process is exit code 26 (permission denied), and not 3 (no sockets)."""
     if os.geteuid():
         pytest.skip("only root can become somebody else")
     script = AS_NOBODY.replace('"--json"', f'"--pid", "{os.getpid()}"')

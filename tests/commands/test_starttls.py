@@ -156,7 +156,7 @@ def test_who_is_called_what(pki: Pki, protocol: str) -> None:
 
 
 def test_a_certificate_that_is_not_acceptable(pki: Pki) -> None:
-    """A certificate that is not trusted is 60, and no input is sent."""
+    """A certificate that is not trusted is exit code 60, and no input is sent."""
     with peer(server_of(pki, "imap")) as server:
         done = sound(netkit("connect", server.address, "--starttls", "imap", input=b"secret"), 60)
         assert isinstance(server.result(), ssl.SSLError)
@@ -266,7 +266,7 @@ def test_an_answer_in_place_of_the_handshake(protocol: str) -> None:
 
 @PROTOCOLS
 def test_a_server_that_does_not_offer_it(protocol: str) -> None:
-    """A server without STARTTLS is 8, before the ClientHello or any input is sent."""
+    """A server without STARTTLS is exit code 8, before the ClientHello or any input is sent."""
 
     def serve(sock: socket.socket) -> bytes:
         for ours, theirs in NOT_OFFERED[protocol]:
@@ -310,7 +310,7 @@ def test_a_server_that_stalls(protocol: str) -> None:
 
 @PROTOCOLS
 def test_a_server_that_ends(protocol: str) -> None:
-    """A server that ends before TLS has begun is 8."""
+    """A server that ends before TLS has begun is exit code 8."""
     before, last = until_the_last(protocol)
     for said in ([], [*before, (last[:-1], b"")]):
 
@@ -353,7 +353,7 @@ def test_a_server_of_another_kind(protocol: str) -> None:
 
 
 def test_a_server_that_resets() -> None:
-    """A reset during the dialogue is 56."""
+    """A reset during the dialogue is exit code 56."""
     with peer(reset) as server:
         done = netkit("connect", server.address, "--starttls", "smtp")
         sound(done, 56)

@@ -109,7 +109,7 @@ def test_on_a_terminal_its_type_and_size_are_told() -> None:
 
 @pytest.mark.parametrize("words", ["connect", "listen"])
 def test_a_flood_within_a_command(words: str) -> None:
-    """An endless subnegotiation is 8 with one line."""
+    """An endless subnegotiation is exit code 8 with one line."""
     flood = b"text\xff\xfa" + bytes(1_000_000)
 
     def pour(sock: socket.socket) -> None:

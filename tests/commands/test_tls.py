@@ -200,7 +200,7 @@ def test_a_cut_after_our_end_gets_a_hint(pki: Pki) -> None:
 
 
 def test_a_record_that_is_cut_or_forged(pki: Pki) -> None:
-    """An incomplete record is 18 and is not written; a forged one is 35, and what came before it is written."""
+    """An incomplete record is exit code 18, and a forged one 35; what was received before is written."""
 
     def half(client: Secured) -> None:
         client.send(b"whole")
@@ -219,7 +219,7 @@ def test_a_record_that_is_cut_or_forged(pki: Pki) -> None:
 
 
 def test_a_reset_is_56_with_what_had_come(pki: Pki) -> None:
-    """A reset after all our data was acknowledged is 56, and the message counts payload."""
+    """A reset after all our data was acknowledged is exit code 56, and the message counts payload."""
 
     def break_off(client: Secured) -> None:
         assert client.read_exactly(8) == b"question"
@@ -259,12 +259,12 @@ def test_a_reset_is_55_with_what_was_lost(pki: Pki) -> None:
     assert offered <= size
 
 
-# -- what is no handshake
+# -- failed handshakes
 
 
 @pytest.mark.fault("payload before a handshake")
 def test_data_before_a_handshake_is_never_payload(pki: Pki) -> None:
-    """Plain text from the peer before the handshake is 35, and none of it is written to stdout."""
+    """Plain text from the peer before the handshake is exit code 35, and none of it is written to stdout."""
 
     def speak(sock: socket.socket) -> bytes:
         sock.sendall(b"220 mail.example ready\r\n")
@@ -283,7 +283,7 @@ def test_data_before_a_handshake_is_never_payload(pki: Pki) -> None:
 
 @pytest.mark.parametrize("words", [b"GET / HTTP/1.0\r\n\r\n", b"\x16\x03\x01", b""])
 def test_one_shot_listen_fails_with_its_handshake(pki: Pki, words: bytes) -> None:
-    """For listen with one client a failed handshake is 35, and nothing is read or written."""
+    """For listen with one client a failed handshake is exit code 35, and nothing is read or written."""
 
     with secured(pki, "listen") as server, socket.create_connection((HERE, server.port)) as client:
         client.sendall(words)
@@ -358,7 +358,7 @@ def stalling(sock: socket.socket) -> int:
     ],
 )
 def test_a_handshake_under_the_clocks_of_a_client(pki: Pki, option: str, reason: str) -> None:
-    """A server that does not answer the ClientHello is 28 with each clock, and the message says which."""
+    """A server that does not answer the ClientHello is exit code 28 with each clock, and the message says which."""
 
     with peer(stalling) as server:
         done = netkit(*trusting(pki, server.address), option, "200ms")
@@ -405,7 +405,7 @@ def test_an_interrupted_handshake(pki: Pki) -> None:
 @pytest.mark.fault("bad certificate", "payload before verification")
 @pytest.mark.parametrize("kind", BAD)
 def test_a_bad_certificate_is_60_and_nothing_is_sent(pki: Pki, kind: str) -> None:
-    """A certificate that is not trusted is 60 with one line, and the server receives no payload."""
+    """A certificate that is not trusted is exit code 60 with one line, and the server receives no payload."""
 
     host = HERE if kind == "address as DNS name" else "localhost"
     with peer(serving(pki.server(pki.bad(kind)), lambda client: client.recv())) as server:
@@ -591,7 +591,7 @@ def test_suites_that_are_not_shared(pki: Pki) -> None:
 def test_files_that_cannot_be_used_are_26_before_anything_else(
     pki: Pki, name: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """A file of a certificate or key that cannot be used is 26 with one line, before anything connects or binds."""
+    """A file of certificates or keys that cannot be used is exit code 26 before anything connects or binds."""
     garbage, empty, missing = (tmp_path / word for word in ("garbage", "empty", "missing"))
     garbage.write_bytes(b"-----BEGIN CERTIFICATE-----\nnonsense\n-----END CERTIFICATE-----\n")
     empty.touch()

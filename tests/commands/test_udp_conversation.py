@@ -74,7 +74,7 @@ def test_lines_are_datagrams_of_their_own() -> None:
 
 @pytest.mark.parametrize("end", [b"", b"\n"])
 def test_a_line_that_no_datagram_holds_is_63(end: bytes) -> None:
-    """A line that is too long for a datagram is 63."""
+    """A line that is too long for a datagram is exit code 63."""
     with bare() as server:
         done = netkit("connect", at(server), "--lines", input=b"fine\n" + bytes(65508) + end)
         assert server.recv(99) == b"fine\n"
@@ -97,7 +97,7 @@ def test_what_is_more_than_a_datagram_holds_is_cut() -> None:
 
 @pytest.mark.parametrize("options", [(), ("--send-only",), ("--lines",), ("--grace", "0")])
 def test_a_port_that_nobody_has_is_7(options: tuple[str, ...]) -> None:
-    """A closed port is 7 with one line, as soon as the refusal arrives."""
+    """A closed port is exit code 7 with one line, as soon as the refusal arrives."""
     address = f"udp:127.0.0.1:{free_port()}"
     done = netkit("connect", address, *options, input=b"hi\n")
     assert done == Finished(7, b"", f"netkit connect: cannot send to {address}: connection refused (127.0.0.1)\n")
@@ -149,7 +149,7 @@ def test_the_ends_that_are_asked_for(options: tuple[str, ...], code: int, out: b
 
 
 def test_clocks() -> None:
-    """--idle-timeout is 28 as over TCP."""
+    """--idle-timeout is exit code 28 as over TCP."""
     with bare() as server, running("connect", at(server), "--idle-timeout", "50ms") as client:
         assert client.wait() == 28
         assert "nothing moved for 50 ms (--idle-timeout)" in client.finish().err

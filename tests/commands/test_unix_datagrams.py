@@ -76,7 +76,7 @@ def test_the_mode_of_the_file(mode: tuple[str, ...], found: int, tmp_path: Path)
 
 
 def test_a_dead_socket_is_replaced_and_nothing_else(tmp_path: Path) -> None:
-    """A socket file without a server is replaced; one in use, or another file, is 45 and stays."""
+    """A socket file without a server is replaced; one in use, or another file, is exit code 45 and stays."""
     path = tmp_path / "socket"
     with bare(f"unix:{path}"):
         assert netkit("udp-serve", f"unix:{path}").code == 45

@@ -162,7 +162,7 @@ def test_frames_as_bytes() -> None:
 def test_records_that_are_not_whole(
     capfd: pytest.CaptureFixture[str], args: list[str], out: str, code: int, message: str
 ) -> None:
-    """A short record is 18, a long one 8, a too large one 63, with field and offset; nothing of it is written."""
+    """A short record is exit code 18, a long one 8, a too large one 63; nothing of it is written."""
     assert run(["unpack", *args]) == code
     shown, err = capfd.readouterr()
     assert shown == out
