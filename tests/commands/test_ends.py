@@ -360,8 +360,11 @@ def details(target: str) -> str:
 
 def test_ctrl_c_ends_what_all_clients_get() -> None:
     """Ctrl-C on the terminal of listen --keep ends the input of its clients, which can then end too."""
-    with terminal() as (keyboard, stdin), running("listen", HERE, "--keep", stdin=stdin) as server:
-        clients = [socket.create_connection(("127.0.0.1", server.port)) for _ in range(1)]
+    with terminal() as (keyboard, stdin), running("listen", HERE, "--keep", "-v", stdin=stdin) as server:
+        port = server.port
+        clients = [socket.create_connection(("127.0.0.1", port)) for _ in range(2)]
+        for _ in clients:
+            server.line("connection from")
         os.write(keyboard, b"hello\n")
         for client in clients:
             assert client.recv(6) == b"hello\n"

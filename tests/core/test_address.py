@@ -741,11 +741,10 @@ def test_any_text_is_a_source_or_refused(text: str) -> None:
 )
 def test_huge_words(word: str) -> None:
     """Words of 100,000 characters are refused quickly, without catastrophic backtracking."""
+    huge = word * (100_000 // len(word))
     for role in ROLES:
-        huge = word * (100_000 // len(word))
-        for role in ROLES:
-            for words in ([huge + "!"], [huge + "!", "80"], ["localhost", huge]):
-                refusal(words, role)
+        for words in ([huge + "!"], [huge + "!", "80"], ["localhost", huge]):
+            refusal(words, role)
 
 
 # -- names beyond ASCII

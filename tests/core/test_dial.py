@@ -124,11 +124,9 @@ def test_a_failure_that_is_final_ends_the_race_and_lets_go_of_the_winner() -> No
     async def main() -> str | None:
         return await race(["a", "b"], attempt, dropped.append)
 
-    try:
-        assert run(main()) == "a"
-    except Failure as failure:
-        assert failure.exit is Exit.BIND
-        assert dropped == ["a"]
+    with pytest.raises(Failure) as failed:
+        run(main())
+    assert (failed.value.exit, dropped) == (Exit.BIND, ["a"])
 
 
 @pytest.mark.fault("dead first address")
