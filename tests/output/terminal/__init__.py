@@ -1,1 +1,1 @@
-"""Tables and pictures on a terminal."""
+"""Tests of tables and progress on a terminal."""

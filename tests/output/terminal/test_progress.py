@@ -1,4 +1,4 @@
-"""How far a transfer is, to be seen on a terminal."""
+"""The progress of transfers and port checks on a terminal."""
 
 import os
 import re
@@ -25,7 +25,7 @@ KNOWN, OPEN = Transfer("sent", 430 << 20, 1 << 30), Transfer("received", 430 << 
 
 
 def rows_of(transfers: list[Transfer], columns: int, monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Return what is to be seen of transfers after half a second."""
+    """Return the rows that show transfers after half a second."""
     with terminal() as (ours, theirs):
         resize(theirs, columns)
         monkeypatch.setattr(progress, "STDERR", theirs)
@@ -58,20 +58,20 @@ def rows_of(transfers: list[Transfer], columns: int, monkeypatch: pytest.MonkeyP
     ],
 )
 def test_a_row_fits_the_terminal(columns: int, wanted: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Bar, percent, bytes, rate and time left are one row each, as wide as there is room for, and never two."""
+    """Each transfer is one row, with as much of bar, percentage, bytes, rate and time left as fits."""
     rows = rows_of([KNOWN, OPEN], columns, monkeypatch)
     assert rows[:1] == wanted
     assert len(rows) == 2 and rows[1].startswith("rec") and "430 MiB" in rows[1]
 
 
 def test_one_row_is_not_indented(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where the size is unknown the row has bytes, rate and the time since it began."""
+    """A transfer of unknown size has a row with bytes, rate and elapsed time, without indentation."""
     assert rows_of([OPEN._replace(name="sent")], 80, monkeypatch) == ["sent 430 MiB  860 MiB/s  0:00"]
 
 
 @given(st.builds(Transfer, st.just("sent"), SIZES, st.none() | SIZES, SIZES), st.floats(0, 1e9), st.integers(2, 300))
 def test_nothing_breaks_a_row(transfer: Transfer, at: float, columns: int) -> None:
-    """Whatever the numbers and however narrow the terminal, a transfer is one row that fits, and at most 100 %."""
+    """For any numbers and width of the terminal, a transfer is one row that fits, with at most 100 %."""
     said = RateMeter(0.0).sample(transfer, at)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(screen, "terminal_size", lambda fd: os.terminal_size((columns, 24)))
@@ -81,7 +81,7 @@ def test_nothing_breaks_a_row(transfer: Transfer, at: float, columns: int) -> No
 
 
 def test_a_bar_has_colours_of_the_terminal() -> None:
-    """Those that its theme has for them: what is fixed may not be seen on a light background."""
+    """The bar uses colours of the terminal's theme, as fixed ones may be invisible on a light background."""
     said = RateMeter(0.0).sample(KNOWN, 1.0)
     [row] = screen.rows(progress.transfer_row("sent", said, 80), 2, coloured=True)
     assert set(re.findall(r"\x1b\[([0-9;]*)m", row)) == {"32", "2", "0"}
@@ -98,7 +98,7 @@ def test_a_bar_has_colours_of_the_terminal() -> None:
     ],
 )
 def test_a_check_is_one_row(columns: int, wanted: str) -> None:
-    """How far it is comes first; bar, time and words go where there is no room for them."""
+    """The progress of a port check is one row, without bar, time and words if they do not fit."""
     summary = Summary(Check(), [Target("h", tuple(range(1, 65536)))])
     summary.known, summary.open = 30213, 12
     with pytest.MonkeyPatch.context() as patch:
@@ -111,7 +111,7 @@ def test_a_check_is_one_row(columns: int, wanted: str) -> None:
 def test_a_table_that_grows_fits_the_screen(
     columns: int, lines: int, shown: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As many ports as there is room for, however many lines each takes, then how many more there are, and the bar."""
+    """A growing table shows as many ports as fit the screen, even if each takes several lines."""
     for module in (portcheck, screen):
         monkeypatch.setattr(module, "terminal_size", lambda fd: os.terminal_size((columns, lines)))
     summary = Summary(Check(), [Target("127.0.0.1", tuple(range(1, 31)))])

@@ -1,4 +1,4 @@
-"""Pictures that move on a terminal: whole or wiped, never in anybody's way."""
+"""Animated pictures on a terminal: complete or erased, and never mixed with other output."""
 
 import contextlib
 import os
@@ -24,7 +24,7 @@ from tests.support.terminals import COLUMNS, GO, MOMENT, ROWS, Shown, read_until
 def drawing(
     theirs: int, picture: Callable[[], RenderableType], script: Callable[[], Awaitable[None]], **options: Any
 ) -> None:
-    """Draw on a clock that jumps while ``script`` runs."""
+    """Draw ``picture`` with virtual time while ``script`` runs."""
 
     async def main() -> None:
         async with Group() as group:
@@ -36,7 +36,7 @@ def drawing(
 
 
 def test_a_picture_comes_after_a_while_and_leaves_nothing() -> None:
-    """Nothing is drawn before its time, each picture takes the place of the last, and at the end there is none."""
+    """The first picture is drawn after a delay, each replaces the last, and the last is erased."""
     seen: list[list[str]] = []
     shown = Shown()
     numbers = iter(range(100))
@@ -56,7 +56,7 @@ def test_a_picture_comes_after_a_while_and_leaves_nothing() -> None:
 
 
 def test_a_picture_that_is_empty_writes_nothing() -> None:
-    """A picture of nothing leaves the line alone that somebody has begun; one that becomes empty is wiped."""
+    """An empty picture writes nothing, not even to erase a line of others; one that becomes empty is erased."""
     pictures = iter(["", "", "there", "", ""])
     with terminal() as (ours, theirs):
         os.write(theirs, b"begun")
@@ -76,7 +76,7 @@ def test_a_picture_that_is_empty_writes_nothing() -> None:
 
 @pytest.mark.parametrize("kept", [False, True])
 def test_a_picture_larger_than_the_screen(kept: bool) -> None:
-    """It is cut, and says by how much; the last is whole where it is kept, also in the scrollback."""
+    """A picture larger than the screen is cut, with the number of missing rows; a last one to keep is complete."""
     rows = [f"row {number}" for number in range(ROWS + 20)]
     shown = Shown()
     with terminal() as (ours, theirs):
@@ -91,7 +91,7 @@ def test_a_picture_larger_than_the_screen(kept: bool) -> None:
 
 
 def test_a_picture_is_as_wide_as_the_terminal_is_now() -> None:
-    """A terminal that gets smaller gets a smaller picture with the next frame."""
+    """When the terminal is resized, the next frame has the new width."""
     shown = Shown()
     with terminal() as (ours, theirs):
 
@@ -107,7 +107,7 @@ def test_a_picture_is_as_wide_as_the_terminal_is_now() -> None:
 
 @pytest.mark.parametrize("kept", [False, True])
 def test_a_stopped_terminal_skips_pictures(kept: bool) -> None:
-    """While it takes nothing no time is lost, and once it goes on it gets a whole picture, or is wiped."""
+    """Frames for a stopped terminal are skipped without waiting; when it continues it gets a complete one."""
     shown = Shown()
     frames = 0
 
@@ -136,7 +136,7 @@ def test_a_stopped_terminal_skips_pictures(kept: bool) -> None:
 
 
 def test_a_terminal_that_nobody_reads() -> None:
-    """It fills up within a picture; that is completed when there is room, and none is ever torn."""
+    """If a terminal fills up within a picture, the picture is completed once there is room."""
     numbers = iter(range(10_000))
     shown = Shown()
     with terminal() as (ours, theirs):
@@ -161,7 +161,7 @@ def test_a_terminal_that_nobody_reads() -> None:
 
 
 def test_what_a_full_terminal_is_owed_comes_before_the_next_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A picture that was cut off within is completed and wiped by whoever writes next, in one piece with the line."""
+    """A partly written picture is completed and erased together with the next line."""
     monkeypatch.setattr(console, "same_terminal", lambda one, other: True)
     monkeypatch.setattr(console, "before_line", bytes)
     shown = Shown()
@@ -169,7 +169,7 @@ def test_what_a_full_terminal_is_owed_comes_before_the_next_line(monkeypatch: py
 
         async def script() -> None:
             await sleep(10)
-            while select.select([], [theirs], [], MOMENT)[1]:  # not yet full for good
+            while select.select([], [theirs], [], MOMENT)[1]:  # the terminal is not full yet
                 await sleep(1)
 
         drawing(theirs, lambda: Text("\n".join(["y" * 50] * 20)), script)
@@ -181,7 +181,7 @@ def test_what_a_full_terminal_is_owed_comes_before_the_next_line(monkeypatch: py
 
 @pytest.mark.parametrize("kept", [False, True])
 def test_a_dumb_terminal_gets_the_last_alone(kept: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One that knows no escape sequences gets none, and of the pictures the last if it is kept."""
+    """A terminal without escape sequences gets none, and only the last picture, if that is kept."""
     monkeypatch.setenv("TERM", "dumb")
     numbers = iter(range(100))
     with terminal() as (ours, theirs):
@@ -191,7 +191,7 @@ def test_a_dumb_terminal_gets_the_last_alone(kept: bool, monkeypatch: pytest.Mon
 
 @pytest.mark.parametrize("fd", [1, 2])
 def test_a_line_has_nothing_of_the_picture(fd: int) -> None:
-    """A line that is shorter than the picture stands alone, and the picture goes on below it."""
+    """A line replaces the picture, without remains of it, and the picture continues below."""
     shown = Shown()
     standard = [os.dup(1), os.dup(2)]
     with terminal() as (ours, theirs):
@@ -219,8 +219,8 @@ def test_a_line_has_nothing_of_the_picture(fd: int) -> None:
 
 
 def test_lines_and_pictures_do_not_tear() -> None:
-    """Lines of -vv and the table share a terminal: each line is whole, and nothing of a picture is left between."""
-    columns = 400  # no line is wider
+    """If messages of -vv and the table share a terminal, each line is intact, without remains of a picture between."""
+    columns = 400  # wider than any line
     with terminal() as (ours, theirs):
         resize(theirs, columns)
         argv = [*NETKIT, "portcheck", "localhost:1,2", "-4", "--wait", "500ms", "--interval", "25ms", "-vv"]
@@ -242,7 +242,7 @@ def test_lines_and_pictures_do_not_tear() -> None:
 
 @pytest.mark.parametrize("stopped", [True, False], ids=["stopped", "unread"])
 def test_signals_end_it_at_once(stopped: bool) -> None:
-    """A terminal that takes nothing does not hold up SIGTERM."""
+    """SIGTERM ends netkit at once even if the terminal is stopped or full."""
     with terminal() as (ours, theirs):
         argv = [*NETKIT, "portcheck", "127.0.0.1:1", "--wait", "1h", "--progress"]
         environment = {**os.environ, "TERM": "xterm"}
@@ -262,7 +262,7 @@ def test_signals_end_it_at_once(stopped: bool) -> None:
 
 
 def test_a_job_that_is_stopped_leaves_no_picture() -> None:
-    """Ctrl-Z wipes what moves, and in front again it is drawn anew."""
+    """Ctrl-Z erases the picture, and it is drawn again in the foreground."""
     with terminal() as (ours, theirs):
         job = '"$@"; echo stopped; fg >&-'
         netkit = [*NETKIT, "portcheck", "127.0.0.1:1", "--wait", "1h", "--progress"]
@@ -286,7 +286,7 @@ def test_a_job_that_is_stopped_leaves_no_picture() -> None:
 
 
 def test_nothing_is_drawn_from_the_background() -> None:
-    """A job in the background leaves the terminal to who is in front, but for its last line."""
+    """A job in the background draws nothing on the terminal, except for its last line."""
     with terminal() as (ours, theirs):
         job = '"$@" & wait $!; exit $?'
         netkit = [*NETKIT, "portcheck", "127.0.0.1:1", "--wait", "300ms", "--progress"]

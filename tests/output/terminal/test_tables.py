@@ -1,4 +1,4 @@
-"""What a person sees on a terminal: tables and progress, and nothing of a peer's that a terminal would obey."""
+"""Tables and progress on a terminal, without control characters of a peer."""
 
 import os
 import re
@@ -24,7 +24,7 @@ from tests.support.terminals import COLUMNS, ROWS, on_terminal, read_until_hung_
 
 
 def seen(*args: str, env: dict[str, str] | None = None) -> tuple[int, bytes, list[str]]:
-    """Run netkit on a terminal; return its code, the bytes it wrote, and the lines that are to be seen at the end."""
+    """Run netkit on a terminal; return its exit code, the bytes it wrote, and the lines on the screen at the end."""
     code, data = on_terminal(*args, env=env)
     screen = pyte.Screen(COLUMNS, ROWS)
     pyte.ByteStream(screen).feed(data)
@@ -41,7 +41,7 @@ PORTS = [
 
 
 def drawn(cells: list[list[str]], columns: int) -> list[str]:
-    """Return the lines of cells on a terminal so wide."""
+    """Return the lines of a table on a terminal of this width."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(screen, "terminal_size", lambda fd: os.terminal_size((columns, 24)))
         made = fitted(HEADS, cells, columns, wrapped="DETAIL")
@@ -95,13 +95,13 @@ db:2  open
     ],
 )
 def test_a_table_fits_the_terminal(columns: int, wanted: str) -> None:
-    """The last column is broken between words; where there is no room for that, each row is a paragraph."""
+    """The last column is folded between words; if the terminal is too narrow for columns, each row is a paragraph."""
     assert drawn(PORTS, columns) == wanted.strip().splitlines()
 
 
 @given(st.lists(st.lists(st.text("ab -", max_size=40), min_size=3, max_size=3), min_size=1), st.integers(3, 90))
 def test_nothing_of_a_table_is_lost(cells: list[list[str]], columns: int) -> None:
-    """However narrow it is, no line is too long, and all that was said is there."""
+    """At any width no line of a table is too long, and no text is lost."""
     lines = drawn(cells, columns)
     assert max(map(len, lines)) <= columns
     letters = "".join(lines).translate({ord(each): None for each in " -TARGESDIL"})
@@ -109,13 +109,13 @@ def test_nothing_of_a_table_is_lost(cells: list[list[str]], columns: int) -> Non
 
 
 def test_times_on_a_narrow_terminal() -> None:
-    """They are all there, if without bars."""
+    """On a narrow terminal all times are listed, without bars."""
     event = Timed("http://h/x", 0.012, 0.031, 0.058, 0.204, 1.2)
     assert timeline.drawn(event, 40) == timeline.listed(event)
 
 
 def test_what_is_not_as_wanted_is_said_once() -> None:
-    """Where the table is in front of who reads the summary, and where it is not."""
+    """Below a table the summary only names ports that are open but still not as wanted; without a table, all."""
     code, _, lines = seen("portcheck", "127.0.0.1:1", "127.0.0.1:2")
     said = "netkit portcheck: 0 of 2 open in "
     assert code == 7 and lines[3].startswith(said) and "not as wanted" not in lines[3]
@@ -130,7 +130,7 @@ def test_what_is_not_as_wanted_is_said_once() -> None:
 
 
 def test_ports_are_a_table() -> None:
-    """Targets, addresses, states, times and details stand in columns, in the order of the targets."""
+    """portcheck prints a table with target, address, state, time and detail, in the order of the targets."""
     with peer(read_all) as server:
         code, _, lines = seen("portcheck", "nosuch.invalid:7", f"localhost:{server.port},1", "-4", "--all-open")
     assert code == 7
@@ -143,7 +143,7 @@ def test_ports_are_a_table() -> None:
 
 
 def test_a_peer_draws_nothing() -> None:
-    """Escapes of a banner are shown and not obeyed, and what would be markup is text."""
+    """Escape sequences in a banner are shown escaped, and rich's markup is shown as text."""
     with peer(send(b"[/red][bold]" + HOSTILE)) as server:
         code, data, lines = seen("portcheck", server.address, "--banner", "--color", "never")
     assert code == 0
@@ -162,7 +162,7 @@ def test_a_peer_draws_nothing() -> None:
     ],
 )
 def test_colour(args: list[str], env: dict[str, str], coloured: bool) -> None:
-    """A terminal gets colour, but --color beats NO_COLOR."""
+    """Output on a terminal has colours, and --color has precedence over NO_COLOR and FORCE_COLOR."""
     clean = {name: value for name, value in os.environ.items() if name not in ("NO_COLOR", "FORCE_COLOR")}
     code, data, _ = seen("portcheck", "127.0.0.1:1", *args, env={**clean, **env})
     assert code == 7
@@ -170,7 +170,7 @@ def test_colour(args: list[str], env: dict[str, str], coloured: bool) -> None:
 
 
 def test_names_are_a_table() -> None:
-    """Names, answers, canonical names and times stand in columns."""
+    """resolve prints a table with name, answer, canonical name and time."""
     code, _, lines = seen("resolve", "localhost", "-4")
     assert code == 0
     assert lines[0].split() == ["NAME", "ANSWER", "CANONICAL", "NAME", "TIME"]
@@ -178,14 +178,14 @@ def test_names_are_a_table() -> None:
 
 
 def test_services_are_columns() -> None:
-    """Without rich, the columns of a short table stand below each other."""
+    """services prints aligned columns, without tabs."""
     code, data, lines = seen("services", "ssh", "http/tcp")
     assert (code, lines) == (0, ["ssh   22/tcp", "http  80/tcp  www"])
     assert b"\t" not in data
 
 
 def test_progress_moves_on_a_terminal_alone(tmp_path: Path) -> None:
-    """With stdout in a file, stderr's terminal shows how far it is; nothing is left of that, and the file is plain."""
+    """With stdout in a file, progress is shown on the terminal of stderr and then erased, and the file is plain."""
     namespace = separate(FIREWALL)
     args = ["portcheck", "127.0.0.1:1000-1003,2003", "-w", "500ms", "--progress"]
     with terminal() as (ours, theirs), open(tmp_path / "out", "wb") as out:
@@ -204,7 +204,7 @@ def test_progress_moves_on_a_terminal_alone(tmp_path: Path) -> None:
 
 
 def test_interrupted_progress_leaves_the_terminal_as_it_was() -> None:
-    """Ctrl-C while something moves ends by the signal, with the cursor to be seen."""
+    """After Ctrl-C during progress the cursor is visible, and netkit dies by the signal."""
     with terminal() as (ours, theirs):
         argv = [*NETKIT, "portcheck", "127.0.0.1:1", "--wait", "1h", "--progress"]
         environment = {**os.environ, "TERM": "xterm"}
@@ -222,7 +222,7 @@ def test_interrupted_progress_leaves_the_terminal_as_it_was() -> None:
 
 
 def test_nothing_moves_in_a_pipe() -> None:
-    """Where stderr is no terminal there is neither progress nor an escape, however long it takes."""
+    """If stderr is a pipe, there is neither progress nor an escape sequence."""
     result = netkit("portcheck", "127.0.0.1:1", "--wait", "700ms", env={**os.environ, "FORCE_COLOR": "1"})
     assert result.code == 28
     assert "\x1b" not in result.err and b"\x1b" not in result.out
