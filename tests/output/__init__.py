@@ -1,1 +1,1 @@
-"""What a person or a script sees."""
+"""Tests of what netkit prints, for people and for scripts."""

@@ -1,4 +1,4 @@
-"""A certificate in a line, as fields, and in PEM."""
+"""A certificate as a line, as JSON fields, and in PEM."""
 
 import ssl
 import time
@@ -15,12 +15,12 @@ END = datetime(2027, 2, 11, 12, 30, tzinfo=UTC)
 
 @pytest.fixture(autouse=True)
 def in_november(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let it be a certain moment."""
+    """Set the clock to a fixed time."""
     monkeypatch.setattr(time, "time", datetime(2026, 11, 29, 12, tzinfo=UTC).timestamp)
 
 
 def shown(*names: str, **about: Any) -> Certificate:
-    """Return a certificate with these names."""
+    """Return a certificate with these alternative names and other fields."""
     found = Certificate(b"der", "CN=db,O=o", "CN=Example CA,O=o", "Example CA", alternative_names=names, serial="0A")
     return found._replace(not_after=END)._replace(**about)
 
@@ -39,12 +39,12 @@ def shown(*names: str, **about: Any) -> Certificate:
     ],
 )
 def test_sentence(certificate: Certificate, text: str) -> None:
-    """Whose it is, by whom, and until when, as far as that is known."""
+    """The line has the certificate's names, its issuer and its end, as far as they are known."""
     assert sentence(certificate) == text
 
 
 def test_fields_of_what_could_be_read() -> None:
-    """Dates are those of RFC 3339; of a certificate that nobody can read there is the fingerprint."""
+    """Dates are in the format of RFC 3339; a certificate that cannot be parsed only has its fingerprint."""
     begin = datetime(950, 1, 2, 3, 4, 5, tzinfo=UTC)
     found = fields(shown("db", not_before=begin))
     assert (found["not_before"], found["not_after"], found["days_left"]) == (
@@ -58,13 +58,13 @@ def test_fields_of_what_could_be_read() -> None:
 
 @pytest.mark.parametrize("size", [1, 47, 48, 49, 1000])
 def test_pem(size: int) -> None:
-    """It is what ssl makes of it, and takes."""
+    """PEM is the same as from the ssl module."""
     data = bytes(size)
     assert pem(data) == ssl.DER_cert_to_PEM_cert(data)
 
 
 def test_chain() -> None:
-    """Each is under its names, which are printable, and cannot begin a line."""
+    """Each certificate of a chain follows its names, which are escaped and cannot start a line."""
     text = chain([shown("db", subject="CN=B\xfccher\n-----BEGIN CERTIFICATE-----"), shown("ca")])
     begin = "-----BEGIN CERTIFICATE-----\n"
     assert text.startswith(f" 0 s:CN=B\\xfccher\\x0a-----BEGIN CERTIFICATE-----\n   i:CN=Example CA,O=o\n{begin}")

@@ -1,4 +1,4 @@
-"""How datagrams are shown."""
+"""The formats in which datagrams are printed."""
 
 import json
 
@@ -10,19 +10,19 @@ BURST = Burst(b"ab\ncd", 3, Peer(("192.0.2.1", 5)))
 
 
 class Sock:
-    """What a way to show asks of a socket."""
+    """The part of a socket that the formats use."""
 
     def reached_by(self, peer: Peer) -> Endpoint:
         return Endpoint("::2" if peer.local else "198.51.100.1", 9)
 
 
 def show(output: str, burst: Burst = BURST) -> bytes:
-    """Return how a burst is shown."""
+    """Return a burst in a format."""
     return datagrams.shown(output, "udp-serve")(Sock(), burst)  # type: ignore[arg-type]
 
 
 def test_how_datagrams_are_shown() -> None:
-    """Raw are the bytes, lines end where they did not, hex is one line each, none is nothing."""
+    """``raw`` prints the bytes, ``lines`` adds missing line ends, ``hex`` prints one line each, ``none`` nothing."""
     assert show("raw") == b"ab\ncd"
     assert show("lines") == b"ab\ncd\n"
     assert show("hex") == b"61620a\n6364\n"
@@ -32,7 +32,7 @@ def test_how_datagrams_are_shown() -> None:
 
 
 def test_json_has_both_ends() -> None:
-    """One object for each datagram, with peer, local address, length, and the bytes twice where they are text."""
+    """``json`` prints an object for each datagram, with both addresses, the data, and also the text if it is UTF-8."""
     first, second = map(json.loads, show("json").splitlines())
     assert first.pop("time") and second.pop("time")
     assert first == {

@@ -1,4 +1,4 @@
-"""What is told about a run, as data: every event has its sentence and its fields, and totals add up."""
+"""Events as messages and as JSON: each has its sentence and its fields."""
 
 import hashlib
 import json
@@ -42,12 +42,12 @@ OF_CERTIFICATE = {
 
 @pytest.fixture(autouse=True)
 def on_a_day(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let it be the day on which the certificate begins."""
+    """Set the clock to the time when the certificate begins."""
     monkeypatch.setattr(time, "time", BEGIN.timestamp)
 
 
 class Told(NamedTuple):
-    """An event, from which -v on it has a sentence, that sentence, and its name and fields for JSON."""
+    """An event, the number of -v from which its sentence is printed, and its name and fields in JSON."""
 
     event: Any
     verbose: int | None
@@ -313,7 +313,7 @@ EVERY = [
         {"target": "http://h/x", "name_ms": 12.0, "connect_ms": 31.0, "tls_ms": 58.0, "first_byte_ms": 204.0}
         | {"body_ms": 1200.0},
     ),
-    Told(events.Unanswered(), None, "", "unanswered", {}),  # a person gets it as a hint
+    Told(events.Unanswered(), None, "", "unanswered", {}),  # printed as a hint
     Told(events.WantsTls("write tls:"), None, "", "wants_tls", {"reason": "write tls:"}),
     Told(
         events.Closed("192.0.2.7:5432", PEER, 3, 2048, 2000, 1.2, "peer ended first"),
@@ -332,7 +332,7 @@ EVERY = [
 ]
 
 every = pytest.mark.parametrize("told", EVERY, ids=[told.name for told in EVERY])
-# Fields that mean the same in every command, and those of some events alone.
+# Fields that mean the same in every command, and fields of single events.
 SHARED = {
     *("target", "host", "port", "address", "peer_address", "peer_port", "local_address", "local_port", "family"),
     *("protocol", "state", "time_ms", "duration_ms", "bytes_sent", "bytes_acknowledged", "bytes_received", "reason"),
@@ -346,24 +346,24 @@ OWN = {
     *("targets", "targets_ready", "ports", "states", "ready", "tries"),
     *("proxy", "server", "type"),
 }
-QUIETER_IN_JSON = {"trying", "missed", "retrying", "replied", "asked_again"}  # for those who ask for more
+QUIETER_IN_JSON = {"trying", "missed", "retrying", "replied", "asked_again"}  # only with -vv
 
 
 def event_types() -> set[type]:
-    """Return all that the core can report."""
+    """Return the types of all events of the core."""
     found = {kind for kind in vars(events).values() if isinstance(kind, type) and kind.__module__ == events.__name__}
     return found - {events.CoreEvent}
 
 
 def test_every_event_is_in_the_table() -> None:
-    """A new event needs a row, with a sentence and fields, and an example here before this passes."""
+    """Each event has a row in the table and an example here."""
     assert event_types() == {type(told.event) for told in EVERY} == set(events_module.TABLE)
     assert all(get_type_hints(kind) is not None and issubclass(kind, events.CoreEvent) for kind in event_types())
 
 
 @every
 def test_row(told: Told) -> None:
-    """A row has the name and the level of its event, and names fields that the event knows, each known to scripts."""
+    """A row has the name and the level of its event, and only documented fields."""
     row = events_module.TABLE[type(told.event)]
     assert (row.name, row.spoken) == (told.name, told.verbose)
     assert row.written == (2 if told.name in QUIETER_IN_JSON else 0)
@@ -374,7 +374,7 @@ def test_row(told: Told) -> None:
 
 @every
 def test_event_is_a_value(told: Told) -> None:
-    """Events of one kind with the same fields are equal, and what one is can be read and written again."""
+    """Events of one type with the same fields are equal, and their repr can be evaluated."""
     kind, values = type(told.event), told.event.values()
     assert kind(**values) == kind(*values.values()) == told.event != object()
     assert eval(repr(told.event), {**vars(events), "Endpoint": Endpoint}) == told.event
@@ -384,7 +384,7 @@ def test_event_is_a_value(told: Told) -> None:
 
 @every
 def test_sentence(told: Told) -> None:
-    """Each event is one sentence from its level on, and nothing below it."""
+    """Each event is printed as one sentence from its level on, and not below."""
     for verbose in range(4):
         wanted = told.sentence if told.verbose is not None and verbose >= told.verbose else None
         assert events_module.sentence(told.event, verbose) == wanted
@@ -392,7 +392,7 @@ def test_sentence(told: Told) -> None:
 
 @every
 def test_fields(told: Told) -> None:
-    """Each event has its name and fields in JSON; what comes once per address or try has to be asked for."""
+    """Each event has its name and fields in JSON; events of each address or attempt need -vv."""
     for verbose in range(4):
         found = events_module.fields(told.event, verbose)
         if told.name in QUIETER_IN_JSON and verbose < 2:
@@ -400,13 +400,13 @@ def test_fields(told: Told) -> None:
         else:
             assert found is not None
             assert found[0] == told.name
-            # By way of the line, as who reads it sees them: tuples are arrays there, and what is None is not there.
+            # From the printed line, in which tuples are arrays and fields that are None are left out.
             read = json.loads(record(found[0], "connect", **found[1]))
             assert {name: read[name] for name in read if name not in ("command", "event", "time")} == told.fields
 
 
 def test_a_handshake_without_certificates() -> None:
-    """A client that has shown none is told without."""
+    """Without certificates of the peer, the event has no fields about them."""
     secured = events.Secured("TLSv1.3", "TLS_AES_256_GCM_SHA384", None, ())
     assert events_module.sentence(secured, 1) == "secured by TLSv1.3 with TLS_AES_256_GCM_SHA384"
     assert events_module.fields(secured, 0) == (
@@ -416,7 +416,7 @@ def test_a_handshake_without_certificates() -> None:
 
 
 def test_end_without_a_reason() -> None:
-    """Where both sides ended as they should there is nothing to add, and no empty field."""
+    """A connection that ended normally has no reason, neither in the sentence nor as a field."""
     closed = events.Closed("c", PEER, 0, 0, 0, 0.001, "")
     assert events_module.sentence(closed, 1) == "c closed after 1 ms: 0 B received, 0 B sent"
     found = events_module.fields(closed, 0)
@@ -434,23 +434,23 @@ def test_end_without_a_reason() -> None:
     ],
 )
 def test_kinds_of_ends(end: Endpoint, wanted: dict[str, Any]) -> None:
-    """Addresses come without brackets, with their family; a unix socket has neither port nor family."""
+    """Addresses in JSON have no brackets, and a family; a Unix socket has neither port nor family."""
     assert events_module.fields(events.Accepted(end), 0) == ("accepted", wanted)
 
 
 def test_connection_over_a_unix_socket_has_no_own_end_to_tell() -> None:
-    """Our end of one has no name, so the sentence leaves it out."""
+    """The sentence leaves out our end of a Unix socket, which has no name."""
     connected = events.Connected("unix:/run/app.sock", UNIX, Endpoint(path=""), 0.002)
     assert events_module.sentence(connected, 1) == "connected to unix:/run/app.sock after 2 ms"
 
 
 def test_drops_that_are_counted_one_by_one() -> None:
-    """Where nothing comes joined the number is no lower bound."""
+    """Without joined datagrams the number of dropped ones is exact, not a lower bound."""
     assert (events_module.sentence(events.Dropped(7, False), 0) or "").startswith("the kernel dropped 7 datagrams")
 
 
 def test_udp_beside_tcp() -> None:
-    """Both on one port are told apart, for a person where there are both, for JSON always."""
+    """The sentence names UDP if the server also has TCP on the port, JSON always."""
     both, alone = events.Listening(LOCAL, "udp", beside=True), events.Listening(LOCAL, "udp")
     assert events_module.sentence(both, 0) == "listening on 192.0.2.1:40000/udp"
     assert events_module.sentence(alone, 0) == "listening on 192.0.2.1:40000"
@@ -459,7 +459,7 @@ def test_udp_beside_tcp() -> None:
 
 
 def test_times_are_milliseconds_to_the_microsecond() -> None:
-    """Units are in the key, and no number has a tail of digits that mean nothing."""
+    """Times in JSON are in milliseconds, rounded to microseconds."""
     found = events_module.fields(events.Resolved("h", (), 1 / 3), 0)
     assert found is not None
     assert re.fullmatch(r"333\.333", json.dumps(found[1]["time_ms"]))
@@ -468,7 +468,7 @@ def test_times_are_milliseconds_to_the_microsecond() -> None:
 def test_why_a_connection_was_cut_is_said_once(
     capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The line about its end does not say it again; that of the next connection of the same peer has its own."""
+    """The reason of a reset is not repeated at the end of the connection, but is for the peer's next connection."""
     monkeypatch.setattr(console, "program", "netkit relay")
     observe = events_module.observer(Verbosity(1))
     closed = events.Closed("c", PEER, 0, 0, 0, 0.001, "refused")

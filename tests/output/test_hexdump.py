@@ -1,4 +1,4 @@
-"""The hex dump: xxd is the judge."""
+"""The hex dump, compared with xxd."""
 
 import subprocess
 
@@ -15,14 +15,14 @@ from tests.support.processes import tool
     "data", [b"", b"\0", b"hi\n", bytes(range(15)), bytes(range(16)), bytes(range(17)), bytes(range(256)) * 3]
 )
 def test_dump_is_what_xxd_prints(data: bytes, offset: int) -> None:
-    """Every byte value, whole and short lines, and offsets beyond 32 bits look as they do in ``xxd -g1``."""
+    """All byte values, full and short lines, and offsets beyond 32 bits are dumped as by ``xxd -g1``."""
     xxd = subprocess.run([tool("xxd"), "-g1", "-o", str(offset)], input=data, capture_output=True, check=True)
     assert dump(data, offset) == xxd.stdout.decode()
 
 
 @pytest.mark.parametrize(("columns", "width"), [(200, 16), (75, 16), (74, 12), (43, 8), (40, 4), (20, 4)])
 def test_a_dump_on_a_narrow_terminal(columns: int, width: int) -> None:
-    """Fewer bytes to a line, by fours, and no line is longer than the terminal, unless that has no room for four."""
+    """On a narrow terminal a line has fewer bytes, a multiple of four and at least four, so that it fits."""
     lines = dump(bytes(range(32)), 0, width_in(columns)).splitlines()
     assert len(lines) == -(-32 // width) and lines[1].startswith(f"{width:08x}: {width:02x} ")
     assert max(map(len, lines)) <= max(columns, 27)

@@ -1,4 +1,4 @@
-"""One object per line, whatever is in it."""
+"""JSON Lines: each record is an object on one line of ASCII."""
 
 import base64
 import json
@@ -16,7 +16,7 @@ EVIL = "a\nb\x1b[31m\x7f\x9b‮\udcff"
 
 
 def test_a_record_is_one_line_of_printable_ascii() -> None:
-    """Text of a peer can neither break the line nor reach a terminal raw, and comes back as it was."""
+    """Any text is escaped to printable ASCII, and decoded as it was."""
     line = record("closed", "connect", reason=EVIL, host=None)
     assert all(" " <= c <= "~" for c in line)
     found = json.loads(line)
@@ -25,7 +25,7 @@ def test_a_record_is_one_line_of_printable_ascii() -> None:
 
 
 def test_the_time_is_now() -> None:
-    """The time of a record parses, with its zone, and lies between before and after."""
+    """A record has the current time, with a time zone."""
     before = datetime.now(UTC)
     told = datetime.fromisoformat(json.loads(record("any", "connect"))["time"])
     assert before <= told <= datetime.now(UTC)
@@ -33,7 +33,7 @@ def test_the_time_is_now() -> None:
 
 @given(st.binary(max_size=64))
 def test_bytes_come_back(data: bytes) -> None:
-    """Bytes are there in base64, and as text just where they are UTF-8."""
+    """Bytes are in base64, and also text if they are UTF-8."""
     fields = octets(data)
     assert base64.b64decode(fields["data"]) == data
     try:
@@ -44,7 +44,7 @@ def test_bytes_come_back(data: bytes) -> None:
 
 @pytest.mark.parametrize("code", [code for code in Exit if code > Exit.USAGE and code < Exit.SIGNAL])
 def test_failure(code: Exit) -> None:
-    """A failure tells its reason, its code, and by ``kind`` what the code means; the message is the sentence."""
+    """A failure has its reason, exit code, the code's name as ``kind``, the message and the errno."""
     failure = Failure(code, "do it", OSError(104, "ignored"), detail="after 4 bytes")
     assert jsonl.failed(failure) == {
         "reason": "connection reset by peer",

@@ -1,4 +1,4 @@
-"""How far a transfer is and how fast it goes, in words."""
+"""The progress and rate of a transfer, as text."""
 
 import pytest
 
@@ -23,12 +23,12 @@ from tests.support.data import MIB
     ],
 )
 def test_how_far_a_transfer_is(transfer: Transfer, at: float, said: tuple[float | None, str, str, str]) -> None:
-    """Share, bytes, rate and time, whatever is known, all there or too much; what was there before is not fast."""
+    """Progress has share, bytes, rate and time, for any known sizes; bytes of a resumed part do not count as fast."""
     assert RateMeter(0.0).sample(transfer, at) == ProgressLine(*said)
 
 
 def test_a_rate_is_that_of_the_last_seconds() -> None:
-    """A transfer that stalls has no rate and no time left soon, and one that goes on has its new rate."""
+    """The rate is that of the last seconds, so that it soon is 0 in a stall, and the new one after it."""
     pace = RateMeter(100.0)
     told = [
         pace.sample(Transfer("sent", min(tick, 50) * MIB, 100 * MIB), 100 + tick / 10) for tick in (*range(51), 65, 80)
@@ -42,7 +42,7 @@ def test_a_rate_is_that_of_the_last_seconds() -> None:
 
 
 def test_a_transfer_that_begins_again_is_not_fast_backwards() -> None:
-    """Fewer bytes than before are no rate below zero."""
+    """The rate of a transfer that starts again is 0, not negative."""
     pace = RateMeter(0.0)
     pace.sample(Transfer("received", 1000), 1.0)
     pace.sample(Transfer("received", 1000), 4.0)
@@ -58,5 +58,5 @@ def test_a_transfer_that_begins_again_is_not_fast_backwards() -> None:
     ],
 )
 def test_what_a_transfer_came_to(moved: int, seconds: float, text: str) -> None:
-    """There is a rate where there was much to measure, and time to measure it."""
+    """The summary has a rate if the transfer was large and long enough."""
     assert outcome([Transfer("sent", moved), Transfer("received", 0)], seconds, acknowledges=True) == text

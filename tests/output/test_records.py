@@ -1,4 +1,4 @@
-"""How values look."""
+"""Values of ``unpack`` as text and in JSON."""
 
 import json
 import math
@@ -31,7 +31,7 @@ from netkit.services.pack.framing import Source, batches, records
     ],
 )
 def test_values_in_json(value: Value, shown: Any) -> None:
-    """Text is a string, bytes are octets, and so is text that is not UTF-8; JSON has no infinity."""
+    """In JSON text is a string, bytes and text that is not UTF-8 are in base64, and infinity and NaN are strings."""
     assert plain(value) == shown
 
 
@@ -46,7 +46,7 @@ def _told(lines: bytes, in_json: bool) -> list[Any]:
 @pytest.mark.parametrize("in_json", [False, True])
 @pytest.mark.parametrize("form", NUMBERS)
 def test_many_numbers_at_a_time_look_as_each_alone(form: str, in_json: bool) -> None:
-    """Whatever the chunks in which they come, and there are the same number of lines."""
+    """Numbers formatted in batches give the same lines as record by record, however the input is split."""
     layout = parse(form, 1000, reading=True)
     data = random.Random(form).randbytes(layout.min_size * 50) + SPECIAL * layout.min_size
     chunks = [data[at : at + 7] for at in range(0, 70, 7)] + [data[70:]]
@@ -57,12 +57,12 @@ def test_many_numbers_at_a_time_look_as_each_alone(form: str, in_json: bool) -> 
 
 @pytest.mark.parametrize("form", ["u16 u16le", "u8 ip", "?H", "4s", "mac", "str", "3x"])
 def test_what_is_not_numbers_in_one_order_is_not_read_as_such(form: str) -> None:
-    """Addresses, texts and truths have a form of their own, and struct has one order for all."""
+    """Formats with other types than numbers, or with mixed byte orders, are not read in batches."""
     assert parse(form, 1000).numbers is None
 
 
 def test_a_record_cut_short_fails_after_those_before_it() -> None:
-    """With the offset at which its field begins."""
+    """A truncated record fails after the complete ones are printed, with the field and its offset in the message."""
     layout = parse("u16 u16:port", 1000)
     told = numbers(batches(Source([bytes(11)]), 4), layout, json=False)
     assert next(told) == b"0\t0\n0\t0\n"

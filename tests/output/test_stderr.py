@@ -1,4 +1,4 @@
-"""The queued writer to stderr: nobody waits for its reader, what it does not take is counted, and order holds."""
+"""The queued writer to stderr: nothing waits for its reader, dropped messages are counted, and order is kept."""
 
 import contextlib
 import fcntl
@@ -19,13 +19,13 @@ FULL = 1 << 16  # bytes that the queue holds
 
 @pytest.fixture(autouse=True)
 def program(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Speak as netkit, whichever command ran before in this process."""
+    """Set the program's name in messages, which an earlier test in this process may have changed."""
     monkeypatch.setattr(console, "program", "netkit")
 
 
 @contextlib.contextmanager
 def reader_of_stderr(*, full: bool = False) -> Iterator[int]:
-    """Put a pipe of one page in the place of stderr; yield its other end."""
+    """Replace stderr by a pipe of one page, and yield its reading end."""
     with pipe_in_place_of(2) as ours:
         fcntl.fcntl(ours, fcntl.F_SETPIPE_SZ, 4096)
         if full:
@@ -34,12 +34,12 @@ def reader_of_stderr(*, full: bool = False) -> Iterator[int]:
 
 
 def writer() -> StderrWriter:
-    """A writer that tells in words what was dropped."""
+    """Return a writer that reports dropped messages as text."""
     return StderrWriter(lambda number: console.dropped(number, json=False))
 
 
 async def read(fd: int, until: bytes) -> bytes:
-    """Read until these bytes came, while others go on."""
+    """Read until these bytes, while other tasks run."""
     data = b""
     os.set_blocking(fd, False)
     while not data or not data.endswith(until):
@@ -50,7 +50,7 @@ async def read(fd: int, until: bytes) -> bytes:
 
 
 def test_what_is_not_taken_comes_later_and_in_order() -> None:
-    """Lines beyond what the pipe holds wait, and are written by themselves when there is room."""
+    """Lines that do not fit the pipe are queued, and written in order when there is room."""
     lines = [b"%05d\n" % number for number in range(2000)]
 
     async def main() -> None:
@@ -69,7 +69,7 @@ def test_what_is_not_taken_comes_later_and_in_order() -> None:
 
 @pytest.mark.parametrize("number, said", [(1, b"1 message dropped"), (7, b"7 messages dropped")])
 def test_what_is_dropped_is_counted(number: int, said: bytes) -> None:
-    """Once the queue is full lines are dropped; how many comes after those that had waited, and before the next."""
+    """When the queue is full, lines are dropped; their number is printed after the queued ones and before the next."""
 
     async def main() -> None:
         stderr = writer()
@@ -90,7 +90,7 @@ def test_what_is_dropped_is_counted(number: int, said: bytes) -> None:
 
 
 def test_a_dump_waits_for_its_reader_but_not_for_ever() -> None:
-    """A second in which nothing is taken is enough, and then nobody waits until something is."""
+    """``write_when_read`` waits a second for a blocked reader, and then not again until the reader continues."""
 
     async def main() -> None:
         stderr = writer()
@@ -110,7 +110,7 @@ def test_a_dump_waits_for_its_reader_but_not_for_ever() -> None:
 
 
 def test_what_waits_at_the_end_is_written_once() -> None:
-    """The rest of a line that the end of the kernel cut follows what was written of it."""
+    """``finish`` writes the rest of the queue, from where ``drain`` stopped, also within a line."""
     text = b"".join(b"%06d\n" % number for number in range(3000))
 
     async def main() -> StderrWriter:
@@ -140,7 +140,7 @@ def test_what_waits_at_the_end_is_written_once() -> None:
 
 
 def test_a_stderr_that_fails_takes_no_more() -> None:
-    """Whoever read it has gone: that is nobody's failure."""
+    """If the reader of stderr has gone, writing is no failure."""
 
     async def main() -> None:
         stderr = writer()

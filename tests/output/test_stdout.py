@@ -1,4 +1,4 @@
-"""The writers to stdout: in order, at the reader's pace, and at an end once nobody reads."""
+"""The writers to stdout: they keep the order, wait for the reader, and fail when it closes the pipe."""
 
 import errno
 import fcntl
@@ -20,7 +20,7 @@ LARGE = "x" * (1 << 20)  # more than a pipe holds
 
 
 def read_all(fd: int, size: int) -> bytes:
-    """Read so many bytes."""
+    """Read ``size`` bytes, or to the end."""
     data = b""
     while len(data) < size and (chunk := os.read(fd, size - len(data))):
         data += chunk
@@ -28,7 +28,7 @@ def read_all(fd: int, size: int) -> bytes:
 
 
 def test_text_comes_in_its_order_and_whole() -> None:
-    """What is written is in the queue at once, and all of it out when the block ends."""
+    """``write`` queues text at once, and all of it is written in order when the block ends."""
 
     async def main() -> None:
         async with stdout_writer() as stdout:
@@ -44,7 +44,7 @@ def test_text_comes_in_its_order_and_whole() -> None:
 
 
 def test_a_reader_is_waited_for() -> None:
-    """A flush ends when the reader has taken so much that all is written, and not before."""
+    """``flush`` waits until the reader has made room for all text."""
     steps = []
 
     async def main() -> None:
@@ -65,7 +65,7 @@ def test_a_reader_is_waited_for() -> None:
 
 
 def test_there_is_no_room_while_a_reader_is_behind() -> None:
-    """Who waits for room goes on once the reader has taken what is too much."""
+    """``room`` waits while too much text is queued."""
 
     async def main() -> None:
         async with stdout_writer() as stdout, Group() as group:
@@ -90,7 +90,7 @@ def test_there_is_no_room_while_a_reader_is_behind() -> None:
 
 @pytest.mark.parametrize("text", ["", LARGE], ids=["idle", "full"])
 def test_a_reader_that_leaves_ends_the_block(text: str) -> None:
-    """What goes on in the block is cancelled, whether or not there is something to write."""
+    """When the reader closes the pipe the block is cancelled, whether or not text is queued."""
     ended = []
 
     async def main() -> None:
@@ -109,7 +109,7 @@ def test_a_reader_that_leaves_ends_the_block(text: str) -> None:
 
 
 def test_a_failure_of_the_block_is_its_own() -> None:
-    """Nothing waits for a reader who would have to take more first."""
+    """A failure within the block is raised at once, without waiting for the reader."""
 
     async def main() -> None:
         async with stdout_writer() as stdout:
@@ -121,7 +121,7 @@ def test_a_failure_of_the_block_is_its_own() -> None:
 
 
 def test_an_answer_waits_for_a_stdout_that_would_not_block() -> None:
-    """Somebody who shares stdout may have made it non-blocking; the answer is whole all the same."""
+    """``console.write`` writes all text even if another process has made the shared stdout non-blocking."""
     found: list[bytes] = []
     with pipe_in_place_of(1) as fd:
         fcntl.fcntl(1, fcntl.F_SETFL, fcntl.fcntl(1, fcntl.F_GETFL) | os.O_NONBLOCK)
@@ -133,7 +133,7 @@ def test_an_answer_waits_for_a_stdout_that_would_not_block() -> None:
 
 
 def test_an_answer_that_nobody_reads_is_a_failure() -> None:
-    """The system's error becomes a failure to write."""
+    """``console.write`` raises a Failure if the reader has closed the pipe."""
     with pipe_in_place_of(1) as fd:
         os.close(fd)
         with pytest.raises(Failure, match="cannot write to stdout: broken pipe"):

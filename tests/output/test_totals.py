@@ -1,4 +1,4 @@
-"""Totals of a run: they add up, and name what there is."""
+"""The totals of a run, for --stats."""
 
 from typing import Any
 
@@ -9,12 +9,12 @@ from tests.support.ends import LOCAL, PEER, L, P, ends
 
 
 def closed(received: int, sent: int, acknowledged: int) -> events.Closed:
-    """Return the end of a connection."""
+    """Return the event of the end of a connection."""
     return events.Closed("c", PEER, received, sent, acknowledged, 0.1, "")
 
 
 def test_totals_of_a_server() -> None:
-    """Connections and bytes are those of all that ended, and who is told otherwise still hears of every event."""
+    """Totals count the connections that ended and their bytes, and pass every event on to the observer."""
     heard: list[Any] = []
     totals = totals_module.Totals()
     observe = totals.watching(heard.append)
@@ -34,7 +34,7 @@ def test_totals_of_a_server() -> None:
 
 
 def test_totals_of_a_client_name_its_peer() -> None:
-    """Which address answered is there, also while nothing has ended yet."""
+    """Totals of a client have the addresses of both ends, even before the connection ends."""
     totals = totals_module.Totals()
     totals.watching(events.ignore)(events.Connected("db:5432", PEER, LOCAL, 0.1))
     found = totals.fields(Exit.OK)
@@ -44,7 +44,7 @@ def test_totals_of_a_client_name_its_peer() -> None:
 
 
 def test_totals_of_datagrams() -> None:
-    """They have no connections and nothing that is acknowledged; a server of both protocols has all."""
+    """Totals of datagrams have no connections and acknowledged bytes, except of a server with TCP, too."""
     for listening, more in (([], set()), ([events.Listening(LOCAL)], {"connections", "bytes_acknowledged"})):
         totals = totals_module.Totals()
         observe = totals.watching(events.ignore)
