@@ -1,1 +1,1 @@
-"""Tests of the command line: words, rules, help."""
+"""Tests of the command line: options, rules, help, completion."""

@@ -1,4 +1,4 @@
-"""Completion in bash, zsh and fish: the scripts are current, and complete what is typed into real shells."""
+"""Completion in bash, zsh and fish: the scripts are current, and work in real shells."""
 
 import os
 import socket
@@ -44,7 +44,7 @@ LINES = [
 
 
 def test_the_scripts_are_current() -> None:
-    """Each is what ``python -m netkit.cli.man`` writes."""
+    """Each committed script is what ``python -m netkit.cli.man`` writes."""
     stale = [
         shell for shell in completion.SHELLS if Path(completion.path(shell)).read_text() != completion.script(shell)
     ]
@@ -53,19 +53,19 @@ def test_the_scripts_are_current() -> None:
 
 @pytest.mark.parametrize("name", completion.SHELLS)
 def test_completion_prints_the_script(name: str) -> None:
-    """To be read by the shell."""
+    """``netkit completion SHELL`` prints the script."""
     assert netkit("completion", name) == (0, Path(completion.path(name)).read_bytes(), "")
 
 
 @pytest.mark.parametrize("words", [(), ("csh",), ("bash", "zsh")], ids=str)
 def test_completion_for_no_shell_that_we_know(words: tuple[str, ...], capfd: pytest.CaptureFixture[str]) -> None:
-    """The message names those that there are."""
+    """The message about an unknown shell names the known ones."""
     assert refused(capfd, "completion", *words) == "SHELL is one of bash, zsh, fish"
 
 
 @pytest.mark.parametrize("name", completion.SHELLS)
 def test_a_shell_completes(name: str, tmp_path: Path) -> None:
-    """Commands, options, values, files, known hosts, ports behind HOST:, topics, and the words of COMMAND."""
+    """A shell completes commands, options, values, files, known hosts, ports after HOST:, topics, and COMMAND."""
     (tmp_path / ".ssh").mkdir()
     (tmp_path / ".ssh" / "known_hosts").write_text(KNOWN_HOSTS)
     (tmp_path / "authorities.pem").touch()
@@ -74,12 +74,12 @@ def test_a_shell_completes(name: str, tmp_path: Path) -> None:
     with shell(name, completion.path(name), tmp_path, {"XDG_CONFIG_HOME": str(tmp_path)}) as typed:
         for before, after in LINES:
             if "postgresql" in after and not Path("/etc/services").exists():
-                continue  # names of ports come from there
+                continue  # which has the names of ports
             typed.completed(f"netkit {before}", f"netkit {after}")
 
 
 def test_names_of_hosts_are_not_run(tmp_path: Path) -> None:
-    """What stands in known_hosts is a name of a host or nothing, to bash, whose compgen -W would run it."""
+    """bash only completes valid host names of known_hosts, and does not run others, as compgen -W would."""
     (tmp_path / ".ssh").mkdir()
     names = ("$(touch${IFS}one)", "`touch${IFS}two`", "a;touch${IFS}three", "-x", "\x1b[2J", "$HOME", "db.example")
     (tmp_path / ".ssh" / "known_hosts").write_text(

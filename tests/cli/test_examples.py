@@ -1,4 +1,4 @@
-"""The examples in help, man pages, README and docs: the parser takes each, with all options and addresses.
+"""The examples in help, man pages, README and docs: the parser accepts each, with its options and addresses.
 
 tests/interop/test_examples.py runs them.
 """
@@ -22,7 +22,7 @@ CONTEXT = click.Context(netkit, info_name="netkit")
 COMMANDS: dict[str, Command] = {
     name: netkit.resolve_command(CONTEXT, [name])[1] for name in netkit.list_commands(CONTEXT)
 }
-# What a shell or ssh would put there.
+# What a shell or ssh would replace, and by what.
 VARIABLES = {
     "$NETKIT_ADDRESS": "127.0.0.1:9",
     "$NOTIFY_SOCKET": "/run/notify",
@@ -33,7 +33,7 @@ ONCE = Counter(example for where, example in examples() if where not in ("netkit
 
 
 def calls(line: str) -> Iterator[list[str]]:
-    """Yield the words of each netkit that a line of the shell starts, in a word for another shell too."""
+    """Yield the arguments of each netkit that a shell command starts, also in a quoted command of another shell."""
     for variable, value in VARIABLES.items():
         line = line.replace(variable, value)
     lexer = shlex.shlex(re.sub(r"\$\(.*?\)", "01:02:03:04:05:06", line), posix=True, punctuation_chars="|&<>(){};")
@@ -53,12 +53,12 @@ def calls(line: str) -> Iterator[list[str]]:
 
 
 def test_each_stands_once() -> None:
-    """Help and the documents have different examples; but for what is seen first, and for what others' words mean."""
+    """No example is repeated, except in the overview, the README and coming-from.md."""
     assert [example for example, times in ONCE.items() if times > 1] == []
 
 
 def test_what_is_referred_to_is_there() -> None:
-    """The files that documents have links to, and the pages of ``netkit help`` that they and the manual name."""
+    """Links in documents lead to files, and ``netkit help PAGE`` in documents and manual to existing pages."""
     texts = {path: path.read_text() for path in DOCUMENTS}
     links = [path.parent / link for path, text in texts.items() for link in re.findall(r"\]\(([^):#]+)", text)]
     assert [link for link in links if not link.exists()] == []
@@ -71,7 +71,7 @@ def test_what_is_referred_to_is_there() -> None:
 def test_the_parser_takes_it(
     where: str, example: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """Each command of it would run: no option, address or value is a mistake, and none excludes another."""
+    """The parser accepts each netkit command in the example, without errors or warnings."""
     monkeypatch.setattr(os, "isatty", lambda fd: fd == 2)
     started = list(calls(example))
     assert started or "/netkit " in example
@@ -90,5 +90,5 @@ def test_the_parser_takes_it(
     ],
 )
 def test_calls(line: str, words: list[list[str]]) -> None:
-    """What the shell splits is split, and what it quotes is not."""
+    """Shell commands are split at operators, but not within quotes."""
     assert list(calls(line)) == words

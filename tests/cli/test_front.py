@@ -1,4 +1,4 @@
-"""Options in front of the command."""
+"""Options before the command."""
 
 import json
 from pathlib import Path
@@ -10,7 +10,7 @@ from tests.support import netkit
 
 @pytest.mark.parametrize("options", [("-v",), ("-vv",), ("-q",), ("--json",), ("-v", "--json")], ids=" ".join)
 def test_some_options_may_stand_in_front(options: tuple[str, ...], tmp_path: Path) -> None:
-    """They are the command's: what it says is the same."""
+    """-v, -q and --json before the command work as after it."""
     words = ("--recv-only", f"unix:{tmp_path}/none")
     front, behind = netkit(*options, "connect", *words), netkit("connect", *options, *words)
     assert front.code == behind.code == 7
@@ -23,6 +23,6 @@ def test_some_options_may_stand_in_front(options: tuple[str, ...], tmp_path: Pat
 
 
 def test_a_command_that_has_no_such_option_refuses_it() -> None:
-    """As ever, in the name of the command."""
+    """An option before a command that does not have it is refused, with the command's name."""
     done = netkit("-v", "address", "192.0.2.1")
     assert (done.code, done.out, done.err) == (2, b"", "netkit address: no such option '-v'\n")

@@ -1,4 +1,4 @@
-"""Help and man pages: they are current, complete, and the same as text and as mdoc."""
+"""Help and man pages: current, complete, and with the same content as text and as mdoc."""
 
 import os
 import re
@@ -32,40 +32,40 @@ each_page = pytest.mark.parametrize("page", PAGES.values(), ids=PAGES)
 
 
 def squeezed(text: str) -> str:
-    """Return ``text`` without white space, since two renderers break lines in different places."""
+    """Return ``text`` without white space, as the two renderers break lines in different places."""
     return "".join(text.split())
 
 
 def typeset(mdoc: str) -> str:
-    """Return what mandoc makes of a page: no overstrikes, no header, no footer."""
+    """Return a page as rendered by mandoc, without overstrikes, header and footer."""
     done = subprocess.run([tool("mandoc"), "-T", "ascii"], input=mdoc, capture_output=True, text=True, check=True)
     lines = re.sub(".\b", "", done.stdout).splitlines()
     return "\n".join(lines[1:-1])
 
 
 def lint(mdoc: str) -> str:
-    """Return what mandoc complains about."""
+    """Return the warnings of mandoc."""
     done = subprocess.run([tool("mandoc"), "-T", "lint", "-W", "warning"], input=mdoc, capture_output=True, text=True)
     return done.stdout + done.stderr
 
 
 def help_of(name: str) -> str:
-    """Return what --help of a command shows."""
+    """Return the --help of a command."""
     return COMMANDS[name].get_help(click.Context(COMMANDS[name], CONTEXT, info_name=name))
 
 
-# -- the pages on disk
+# -- the committed pages
 
 
 def test_exit_codes_are_documented() -> None:
-    """docs/exit-codes.md has each code with its meaning, and no other."""
+    """docs/exit-codes.md has all codes with their meanings, and no others."""
     page = (FOLDER.parent / "docs" / "exit-codes.md").read_text()
     codes = {"128+n" if code is Exit.SIGNAL else str(int(code)): code.meaning for code in Exit}
     assert dict(re.findall(r"^\| ([0-9]\S*) \| (.*) \|$", page, re.MULTILINE)) == codes
 
 
 def test_man_is_current(tmp_path: Path) -> None:
-    """The committed pages are what ``python -m netkit.cli.man`` writes: not one is stale, missing or left over."""
+    """The committed pages are what ``python -m netkit.cli.man`` writes: none is stale, missing or superfluous."""
     man.write(str(tmp_path))
     fresh = {path.name: path.read_text() for path in tmp_path.iterdir()}
     committed = {path.name: path.read_text() for path in FOLDER.iterdir()}
@@ -74,14 +74,14 @@ def test_man_is_current(tmp_path: Path) -> None:
 
 
 def test_a_page_for_netkit_and_for_each_command(tmp_path: Path) -> None:
-    """The module makes the folder it is given and writes netkit.1 and a netkit-COMMAND.1 each."""
+    """``python -m netkit.cli.man FOLDER`` creates the folder, with netkit.1 and a page for each command."""
     folder = tmp_path / "share" / "man1"
     subprocess.run([sys.executable, "-m", "netkit.cli.man", str(folder)], check=True)
     assert {path.name for path in folder.iterdir()} == {"netkit.1", *(f"netkit-{name}.1" for name in COMMANDS)}
 
 
 def test_pages_of_gone_commands_are_removed(tmp_path: Path) -> None:
-    """A page without a command goes; files that are not netkit's pages stay."""
+    """Pages of former commands are removed, and other files are kept."""
     for name in ("netkit-gone.1", "netkitten.1", "notes.txt"):
         (tmp_path / name).write_text("old")
     man.write(str(tmp_path))
@@ -95,18 +95,18 @@ def test_pages_of_gone_commands_are_removed(tmp_path: Path) -> None:
 
 @each_page
 def test_lint(page: pages.Page) -> None:
-    """mandoc finds nothing to warn of."""
+    """mandoc has no warnings about a page."""
     assert lint(man.to_mdoc(page)) == ""
 
 
 @each_page
 def test_mdoc_and_text_say_the_same(page: pages.Page) -> None:
-    """What mandoc shows of a page is what ``netkit help`` shows, to the letter, but for spacing."""
+    """mandoc shows the same text as ``netkit help``, except for white space."""
     assert squeezed(typeset(man.to_mdoc(page))) == squeezed(pages.to_text(page))
 
 
 def test_nothing_is_read_as_markup() -> None:
-    """Dots and quotes at the start of a line, backslashes, macro names and dashes come out as they went in."""
+    """Dots and quotes at the start of a line, backslashes, macro names and dashes are shown unchanged."""
     nasty = [
         ".Sh A leading dot, and .Pp within",
         "'quoted' at the start, \"quoted\" within, `so` and ^ ~ too",
@@ -138,7 +138,7 @@ def test_nothing_is_read_as_markup() -> None:
 
 @each_page
 def test_what_is_typed_can_be_copied(page: pages.Page) -> None:
-    """Nothing to type is left to the typesetter, who makes other characters than ASCII of bare - ' ` ^ and ~."""
+    """In what users type, - ' ` ^ and ~ are escaped in mdoc, as they would be typeset as non-ASCII characters."""
     lines = man.to_mdoc(page).splitlines()
     terms = [line for line in lines if line.startswith((".It ", ".Op "))]
     prose = [line for line in lines if not line.startswith(".")]
@@ -149,17 +149,17 @@ def test_what_is_typed_can_be_copied(page: pages.Page) -> None:
 
 @each_page
 def test_text_fits(page: pages.Page) -> None:
-    """No line of a page is wider than 78 columns, nor ends in a space, and all of it is ASCII."""
+    """Lines of a page have at most 78 columns, no trailing space, and only ASCII."""
     lines = pages.to_text(page).splitlines()
     assert [line for line in lines if len(line) > 78 or line != line.rstrip() or not line.isascii()] == []
 
 
-# -- what the pages hold
+# -- the content of the pages
 
 
 @each_page
 def test_exit_status(page: pages.Page) -> None:
-    """Every page has the whole exit table."""
+    """Every page has all exit codes."""
     shown = squeezed(typeset((FOLDER / f"{page.name}.1").read_text()))
     for code in Exit:
         number = "128+n" if code is Exit.SIGNAL else str(int(code))
@@ -168,7 +168,7 @@ def test_exit_status(page: pages.Page) -> None:
 
 @each_command
 def test_every_option_is_documented(name: str) -> None:
-    """Each spelling of each option, and what it does, is in the man page and in --help."""
+    """The man page and --help have each spelling of each option, and its description."""
     for shown in (typeset((FOLDER / f"netkit-{name}.1").read_text()), help_of(name)):
         for option in (param for param in COMMANDS[name].params if isinstance(param, click.Option)):
             for spelling in option.opts:
@@ -178,7 +178,7 @@ def test_every_option_is_documented(name: str) -> None:
 
 @each_command
 def test_examples(name: str) -> None:
-    """Each example is one line, to be copied, in the man page and in --help, and begins with the command."""
+    """A command has 2 or 3 examples that use it, each on one line of the man page and of --help, for copying."""
     assert 2 <= len(COMMANDS[name].examples) <= 3
     for example, meaning in COMMANDS[name].examples:
         assert re.search(rf"(^|[ (])netkit {name}\b", example)
@@ -188,7 +188,7 @@ def test_examples(name: str) -> None:
 
 
 def test_every_command_is_listed() -> None:
-    """Each command with its summary is in the overview and in netkit(1), which refers to its page."""
+    """The overview and netkit(1) have each command with its summary, and netkit(1) refers to its page."""
     overview, page = group.get_help(CONTEXT), typeset((FOLDER / "netkit.1").read_text())
     for name in COMMANDS:
         summary = PAGES[f"netkit-{name}"].summary
@@ -199,12 +199,12 @@ def test_every_command_is_listed() -> None:
 
 @each_command
 def test_help_fits(name: str) -> None:
-    """No line of --help is wider than 80 columns, nor ends in a space."""
+    """Lines of --help have at most 80 columns, and no trailing space."""
     assert [line for line in help_of(name).splitlines() if len(line) > 80 or line != line.rstrip()] == []
 
 
 def test_overview_fits() -> None:
-    """What ``netkit`` alone shows fits a screen of 80 columns and 24 lines, with the prompt of the shell below it."""
+    """The overview fits a screen of 80 columns and 24 lines, with the shell's prompt below it."""
     lines = group.get_help(CONTEXT).splitlines()
     assert [line for line in lines if len(line) > 80 or line != line.rstrip()] == []
     assert len(lines) <= 23
@@ -215,7 +215,7 @@ def test_overview_fits() -> None:
     "args", [(), ("help", "pack"), ("help", "ending"), ("udp-send", "--help"), ("fetch", "--help")], ids=" ".join
 )
 def test_help_on_a_narrow_terminal(args: tuple[str, ...], columns: int) -> None:
-    """Lines are folded at blanks there, and only a word that is wider than the terminal stands out."""
+    """On a narrow terminal lines are folded between words, and only single words may be too wide."""
     code, data = on_terminal(*args, columns=columns, env={"PAGER": "cat"})
     assert code == 0
     lines = data.decode().replace("\r\n", "\n").splitlines()
@@ -223,7 +223,7 @@ def test_help_on_a_narrow_terminal(args: tuple[str, ...], columns: int) -> None:
 
 
 def test_an_example_on_a_narrow_terminal() -> None:
-    """A command goes on in the next line as a shell reads it, and what is quoted is not broken."""
+    """On a narrow terminal a command is continued with a backslash, and quoted words are not broken."""
     code, data = on_terminal("pack", "--help", columns=40)
     lines = data.decode().replace("\r\n", "\n")
     assert code == 0
@@ -242,20 +242,20 @@ def test_an_example_on_a_narrow_terminal() -> None:
     "args", [(), ("--help",), ("-h",), ("help",), ("connect", "--help"), ("help", "--help")], ids=str
 )
 def test_help_is_an_answer(args: tuple[str, ...]) -> None:
-    """Whoever asks for help gets it on stdout, with exit code 0 and nothing on stderr."""
+    """Help is written to stdout, with exit code 0 and an empty stderr."""
     done = netkit(*args)
     assert (done.code, done.err) == (0, "")
     assert done.out.endswith(b"\n") and b"netkit" in done.out
 
 
 def test_help_command_needs_no_other_program() -> None:
-    """``netkit help COMMAND`` is the page as text, where neither man nor mandoc can be found."""
+    """``netkit help COMMAND`` prints the page as text without man or mandoc."""
     done = netkit("help", "connect", env={"PATH": ""})
     assert done == (0, pages.to_text(PAGES["netkit-connect"]).encode() + b"\n", "")
 
 
 def test_help_alone_is_the_page_of_netkit() -> None:
-    """``netkit help`` is netkit(1)."""
+    """``netkit help`` prints netkit(1)."""
     assert netkit("help", env={"PATH": ""}).out.decode() == pages.to_text(PAGES["netkit"]) + "\n"
 
 
@@ -275,13 +275,13 @@ def test_help_alone_is_the_page_of_netkit() -> None:
     ids=["close", "close to a topic", "far", "of another tool", "two words"],
 )
 def test_help_of_what_is_no_command(args: tuple[str, ...], message: str) -> None:
-    """A word that is no command is a usage error in one line, with the word that was meant."""
+    """Help of an unknown command is a usage error in one line, with a suggestion if there is one."""
     assert netkit("help", *args) == (Exit.USAGE, b"", message)
 
 
 @pytest.mark.parametrize("args", [("--help",), ("connect", "--help"), ("help",)], ids=" ".join)
 def test_help_to_a_full_disk(args: tuple[str, ...]) -> None:
-    """Help that cannot be written is a failure, not silence."""
+    """If help cannot be written, the exit code is 23, with a message."""
     with open("/dev/full", "wb") as full:
         done = netkit(*args, stdout=full)
     assert done.code == Exit.WRITE
@@ -290,18 +290,18 @@ def test_help_to_a_full_disk(args: tuple[str, ...]) -> None:
 
 @pytest.mark.parametrize("args", [("--help",), ("connect", "--help"), ("help",)], ids=" ".join)
 def test_help_to_a_reader_that_left(args: tuple[str, ...]) -> None:
-    """A pager that was quit ends netkit silently by SIGPIPE, which a shell shows as 141."""
+    """If the reader of help has left, netkit ends silently by SIGPIPE, which a shell shows as 141."""
     reading, writing = os.pipe()
     os.close(reading)
     with open(writing, "wb") as pipe:
         assert netkit(*args, stdout=pipe) == (-signal.SIGPIPE, b"", "")
 
 
-# -- what help costs
+# -- imports
 
 
 def imported_by(*args: str) -> set[str]:
-    """Return the modules that netkit imports for a command line, in a process of its own."""
+    """Return the modules that netkit imports for a command line, in a new process."""
     code = (
         "import sys; before = set(sys.modules)\n"
         "from netkit.cli.app import run\n"
@@ -314,14 +314,14 @@ def imported_by(*args: str) -> set[str]:
 
 @pytest.mark.parametrize("args", [("help",), ("help", "connect"), ("connect", "--help")], ids=" ".join)
 def test_help_imports_little(args: tuple[str, ...]) -> None:
-    """Help needs netkit.cli.man and none of the modules that are slow to import."""
+    """Help imports netkit.cli.pages, and none of the modules that are slow to import."""
     imported = imported_by(*args)
     assert "netkit.cli.pages" in imported
     assert imported & HEAVY == set()
 
 
 def test_work_does_without_man(tmp_path: Path) -> None:
-    """A command that was not asked for help does not import netkit.cli.man."""
+    """A command without --help does not import netkit.cli.pages."""
     assert "netkit.cli.pages" not in imported_by("connect", f"unix:{tmp_path}/none", "--recv-only")
 
 
@@ -330,7 +330,7 @@ PAGERS = ({"PAGER": "cat"}, {"PAGER": ""}, {"PAGER": "tr a-z A-Z", "NETKIT_PAGER
 
 @pytest.mark.parametrize("env", PAGERS, ids=str)
 def test_no_pager_where_none_is_wanted(env: dict[str, str]) -> None:
-    """The page is written to the terminal as to a pipe."""
+    """With an empty PAGER, cat or a dumb terminal, help is written to the terminal as to a pipe."""
     code, data = on_terminal("help", "values", env={"PAGER": "tr a-z A-Z", **env})
     assert (code, data.replace(b"\r\n", b"\n")) == (0, netkit("help", "values").out)
 
@@ -350,14 +350,14 @@ def test_no_pager_where_none_is_wanted(env: dict[str, str]) -> None:
     ids=str,
 )
 def test_a_terminal_gets_its_pager(env: dict[str, str], shown: bytes) -> None:
-    """The most particular variable counts; one that leaves early is no error, and without one there is the text."""
+    """The most specific variable names the pager; one that ends early is no error, one that is missing is not used."""
     code, data = on_terminal("help", "values", env={"LANG": "C", **env})
     assert code == 0
     assert shown in data and (shown or not data)
 
 
 def test_less_is_the_pager_where_nothing_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It leaves by itself if the page fits the screen."""
+    """Without a variable the pager is less, which exits by itself if the page fits the screen."""
     tool("less")
     for name in ("PAGER", "MANPAGER", "NETKIT_PAGER", "LESS"):
         monkeypatch.delenv(name, raising=False)
@@ -377,7 +377,7 @@ def test_less_is_the_pager_where_nothing_is_said(monkeypatch: pytest.MonkeyPatch
     ],
 )
 def test_topics(topic: str, words: list[str]) -> None:
-    """Each has what it is about, in lines that fit, and ``netkit help`` tells of it."""
+    """A topic has the words it is about, in lines that fit, and ``netkit help`` lists it."""
     code, shown, err = netkit("help", topic)
     assert (code, err) == (0, "")
     text = shown.decode()
@@ -388,6 +388,6 @@ def test_topics(topic: str, words: list[str]) -> None:
 
 
 def test_the_document_of_endings() -> None:
-    """It names each option that decides it."""
+    """docs/ending.md names each option that decides when a conversation ends."""
     document = (FOLDER.parent / "docs" / "ending.md").read_text()
     assert [word for word in ENDS if word not in document] == []

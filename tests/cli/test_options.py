@@ -1,4 +1,4 @@
-"""What bundles of options mean to the core."""
+"""Bundles of options, and what they become for the core."""
 
 from typing import Any
 
@@ -36,7 +36,7 @@ PEER = {"servername", "insecure", "fingerprint"}
 def test_a_relay_shares_out_what_it_was_told(
     near: bool, far: bool, for_clients: set[str], for_target: set[str]
 ) -> None:
-    """The target gets what both sides could have meant, but a certificate is that of the server, if we are one."""
+    """If both sides of a relay use TLS, the certificate is for its clients, and --cafile for the target."""
     sides = ALL.sides(near, far)
     assert [side.cafile for side in ALL.sides(near, far, proxy=True)] == [None, "ca"]
     assert [side.tls for side in sides] == [near, far]
@@ -45,7 +45,7 @@ def test_a_relay_shares_out_what_it_was_told(
 
 
 def test_who_may_drop_an_answer_at_our_end() -> None:
-    """TLS servers, and proxies whatever is behind them."""
+    """TLS servers and proxies may drop unsent data at a half-close."""
     proxies = ProxyOptions((parse("socks5h://p"),))
     assert not ClientOptions(Verbosity()).may_drop
     assert ClientOptions(Verbosity(), tls=TlsOptions(True)).may_drop
@@ -53,7 +53,7 @@ def test_who_may_drop_an_answer_at_our_end() -> None:
 
 
 def test_who_we_are_is_for_one_origin_alone() -> None:
-    """Servers of another origin are verified by the same authorities, and see no certificate of ours."""
+    """Servers of another origin are verified by the same CAs, but do not get the client certificate."""
     own = ALL._replace(tls=True, alpn=("http/1.1",), self_signed=None)
     assert ALL.for_url(True) == own
     assert ALL.for_url(False) == own._replace(cert=None, key=None, key_password_file=None, servername=None)
@@ -73,12 +73,12 @@ def test_who_we_are_is_for_one_origin_alone() -> None:
     ],
 )
 def test_when_a_conversation_ends(options: EndingOptions, shutdown: Shutdown, ending: Ending) -> None:
-    """What is told comes before what the command means."""
+    """Options override the command's default for the end of a conversation."""
     assert options.ending(Input.PIPE, shutdown) == ending
 
 
 def test_a_bundle_takes_what_is_its_own() -> None:
-    """What no option gives keeps its default, and what is not the bundle's goes on to the function."""
+    """A bundle gets its own options and defaults, and the function gets the other options."""
 
     @gathered("family", FamilyOptions)
     def function(**values: Any) -> dict[str, Any]:

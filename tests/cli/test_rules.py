@@ -1,4 +1,4 @@
-"""Options that do not go together, tried pair by pair as the rules of each command name them."""
+"""Options that exclude or need others: tries each pair in the rules of each command."""
 
 import json
 import os
@@ -65,14 +65,14 @@ VALUES = {
 
 
 class Scene(NamedTuple):
-    """What is typed for a case to hold, beside the options, and which descriptors are terminals."""
+    """The arguments, options and terminals with which an option is given, or a case holds."""
 
     words: str | None = None
     options: str = ""
     terminals: tuple[int, ...] = (2,)
 
 
-# How each case comes about, by its name or by its name and the command's.
+# The scene of each case, by its name, or by its name and the command's.
 SCENES = {
     "--length without FORMAT": Scene(options="--length u8"),
     "--send-only for one client": Scene(options="--send-only"),
@@ -112,7 +112,7 @@ SCENES = {
     "user and password in the URL": Scene("https://me:secret@127.0.0.1/"),
 }
 
-# How each case that options need is missed.
+# Scenes in which a case that options need does not hold.
 MISSED = {
     "NAME": Scene(""),
     "a file or a pipe": Scene(terminals=(0, 1, 2)),
@@ -121,7 +121,7 @@ MISSED = {
 
 
 def scene(name: str, term: Term) -> Scene:
-    """Return how an option or a case of a command comes about."""
+    """Return the scene of an option or of a case of a command."""
     text = name_of(term)
     if found := SCENES.get(f"{text}, {name}") or SCENES.get(text):
         return found
@@ -137,7 +137,7 @@ def scene(name: str, term: Term) -> Scene:
 
 
 def scenes(name: str, terms: Sequence[Term], broken: Rule | None = None) -> Iterator[Scene]:
-    """Yield how these come about, with what they need by the rules before the one that is to be ``broken``."""
+    """Yield the scenes of these terms, and of what they need by the rules before the ``broken`` one."""
     for term in terms:
         yield scene(name, term)
         for rule in COMMANDS[name].rules:
@@ -150,7 +150,7 @@ def scenes(name: str, terms: Sequence[Term], broken: Rule | None = None) -> Iter
 def refused(
     name: str, shown: Sequence[Scene], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> str:
-    """Run the parser of a command and return the message of its refusal; empty if it would have run."""
+    """Run the parser of a command, and return its error message, or an empty string if it accepts the options."""
     terminals = next((each.terminals for each in shown if each.terminals != (2,)), (2,))
     monkeypatch.setattr(os, "isatty", lambda fd: fd in terminals)
     monkeypatch.setattr(COMMANDS[name], "callback", lambda **values: 0)
@@ -168,7 +168,7 @@ def refused(
 
 
 def pairs() -> Iterator[tuple[str, Rule, Term, Term, str]]:
-    """Yield each pair that a rule of a command forbids, and the message."""
+    """Yield each pair that a rule of a command forbids, and the error message."""
     for name, command in COMMANDS.items():
         for rule in command.rules:
             if not rule.others:
@@ -182,7 +182,7 @@ def pairs() -> Iterator[tuple[str, Rule, Term, Term, str]]:
 
 
 def lonely() -> Iterator[tuple[str, Rule, Term, str]]:
-    """Yield each term that needs another one, and the message without it."""
+    """Yield each term that needs another one, and the error message without it."""
     for name, command in COMMANDS.items():
         for rule in command.rules:
             for term in rule.terms if rule.needed else ():
@@ -193,7 +193,7 @@ def lonely() -> Iterator[tuple[str, Rule, Term, str]]:
 
 PAIRS = [pytest.param(*row, id=f"{row[0]} {name_of(row[2])} {name_of(row[3])}") for row in pairs()]
 LONELY = [pytest.param(*row, id=f"{row[0]} {name_of(row[2])}") for row in lonely()]
-ALWAYS = "a server"  # a case that always holds: what it excludes is never accepted
+ALWAYS = "a server"  # a case that always holds, so that the terms it excludes are never accepted
 RULED = [
     (name, rule, name_of(term)) for name, command in COMMANDS.items() for rule in command.rules for term in rule.terms
 ]
@@ -213,7 +213,7 @@ def test_pair_is_refused(
     monkeypatch: pytest.MonkeyPatch,
     capfd: pytest.CaptureFixture[str],
 ) -> None:
-    """Two that a rule keeps apart are exit code 2 and one line that names them, or says why."""
+    """Two terms that exclude each other are 2, with one line that names them or gives the reason."""
     assert refused(name, list(scenes(name, [other, term], rule)), monkeypatch, capfd) == message
 
 
@@ -226,7 +226,7 @@ def test_what_is_needed_is_missed(
     monkeypatch: pytest.MonkeyPatch,
     capfd: pytest.CaptureFixture[str],
 ) -> None:
-    """An option without what it needs is exit code 2 and one line that says so."""
+    """An option without what it needs is 2, with one line that says so."""
     missed = [MISSED[name_of(other)] for other in rule.others if name_of(other) in MISSED]
     assert refused(name, [*missed, *scenes(name, [term], rule)], monkeypatch, capfd) == message
 
@@ -235,17 +235,17 @@ def test_what_is_needed_is_missed(
 def test_alone_it_is_accepted(
     name: str, option: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """Each option that rules are about is accepted with what it needs, and nothing else."""
+    """Each term in a rule is accepted with what it needs, and nothing else."""
     assert refused(name, list(scenes(name, [option])), monkeypatch, capfd) == ""
 
 
 def judged(rule: Rule, *given: str) -> str:
-    """Return what a rule says once these were given."""
+    """Return the message of a rule if these terms are given."""
     return rule.broken(lambda term: name_of(term) in given)
 
 
 def test_one_of() -> None:
-    """The first two of those that were given are named, in the order of the rule."""
+    """``one_of`` names the first two given terms, in the order of the rule."""
     rule = one_of("--one", "--two", "--three")
     assert judged(rule) == judged(rule, "--two") == ""
     assert judged(rule, "--three", "--two") == "--two and --three exclude each other"
@@ -253,14 +253,14 @@ def test_one_of() -> None:
 
 
 def test_excluded() -> None:
-    """Any one of several excludes, and the reason is the rule's."""
+    """``excluded`` refuses a term if any of the others is given, with the rule's reason."""
     rule = excluded("--one", "--two", by=("--three", "--four"), why="it is three")
     assert judged(rule, "--one", "--two") == judged(rule, "--four") == ""
     assert judged(rule, "--four", "--two") == "--two does not apply: it is three"
 
 
 def test_needs() -> None:
-    """One of several is enough, and without a reason they are named."""
+    """``needs`` accepts a term if any of the others is given; without a reason the message names them."""
     rule = needs("--one", on=("--two", "--three"))
     assert judged(rule) == judged(rule, "--one", "--three") == ""
     assert judged(rule, "--one") == "--one needs --two or --three"
@@ -279,12 +279,12 @@ def test_needs() -> None:
 def test_what_counts_is_what_is_typed(
     words: str, message: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """An empty value is one, a default is none, and some rules are about one value."""
+    """An empty value counts as given, a default does not, and some rules are about one value."""
     assert refused("portcheck", [Scene(options=words)], monkeypatch, capfd) == message
 
 
 def test_sentences() -> None:
-    """A man page says of an option what it needs, and all that it does not go with, once."""
+    """The man page lists for an option what it needs, and once what it excludes."""
     case = Case("a unix socket", lambda values: True)
     rules = [
         needs("--key", on="--cert"),
@@ -304,7 +304,7 @@ def test_sentences() -> None:
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_man_page_has_the_rules(name: str) -> None:
-    """What the rules say of an option is behind its meaning."""
+    """In a man page the sentences of the rules follow the description of an option."""
     page = command_page(COMMANDS[name], name, "")
     [options] = [section for section in page.sections if section.title == "OPTIONS"]
     shown = [meaning for block in options.blocks if isinstance(block, Terms) for _, meaning in block.pairs]

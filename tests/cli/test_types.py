@@ -1,4 +1,4 @@
-"""Values of options: durations, text, hex, counts and sources, and what is refused."""
+"""Values of options: valid and invalid durations, text, hex, counts, sizes, lengths and sources."""
 
 import ast
 import math
@@ -33,12 +33,12 @@ ARGUMENTS = st.text() | st.binary().map(os.fsdecode)
 
 
 def read(kind: Any, text: str) -> Any:
-    """Read a value as a command does."""
+    """Parse a value as a command does."""
     return kind.convert(text, None, None)
 
 
 def refusal(kind: Any, text: str) -> str:
-    """Return the message with which a value is refused: one line."""
+    """Return the one-line message with which a value is refused."""
     with pytest.raises(click.BadParameter) as refused:
         read(kind, text)
     message: str = refused.value.message
@@ -77,7 +77,7 @@ def refusal(kind: Any, text: str) -> str:
     ],
 )
 def test_duration(text: str, seconds: float) -> None:
-    """A duration is a number with a unit, seconds where there is none, up to ten years."""
+    """A duration is a number with a unit, without one in seconds, up to ten years."""
     for zero in (False, True):
         assert read(DURATION_OR_ZERO if zero else DURATION, text) == pytest.approx(seconds, rel=1e-12)
 
@@ -93,7 +93,7 @@ def test_duration(text: str, seconds: float) -> None:
     ],
 )
 def test_duration_is_refused(text: str) -> None:
-    """Anything else that Python would take for a number is no duration, and the message shows what is."""
+    """Other text is refused, even if Python accepts it as a number, and the message has an example."""
     for zero in (False, True):
         assert "is not a duration, such as 500ms" in refusal(DURATION_OR_ZERO if zero else DURATION, text)
 
@@ -113,20 +113,20 @@ def test_duration_is_refused(text: str) -> None:
     ],
 )
 def test_duration_beyond_ten_years(text: str) -> None:
-    """More than ten years is refused, however many digits it has."""
+    """More than ten years is refused, with any number of digits."""
     assert "longer than ten years" in refusal(DURATION, text)
     assert "longer than ten years" in refusal(DURATION_OR_ZERO, text)
 
 
 @pytest.mark.parametrize("text", ["0", "0s", "0ms", "0m", "0h", "0.0", ".0", "00", "0." + "0" * 400 + "1"])
 def test_duration_of_nothing(text: str) -> None:
-    """Zero is a duration only where it means something."""
+    """Zero is only accepted by DURATION_OR_ZERO."""
     assert read(DURATION_OR_ZERO, text) == 0
     assert "no time at all" in refusal(DURATION, text)
 
 
 def test_duration_that_is_a_default() -> None:
-    """Seconds that are a number already stay as they are."""
+    """A default that is already a number of seconds is unchanged."""
     assert DURATION.convert(10.0, None, None) == 10.0
 
 
@@ -136,7 +136,7 @@ def test_duration_that_is_a_default() -> None:
     st.sampled_from([("ms", 0.001), ("s", 1), ("", 1), ("m", 60), ("h", 3600), ("d", 86400)]),
 )
 def test_duration_is_number_times_unit(number: int, unit: tuple[str, float]) -> None:
-    """Every whole number of every unit means that many of them."""
+    """A whole number with a unit is that number times the unit."""
     name, seconds = unit
     assert read(DURATION, f"{number}{name}") == pytest.approx(number * seconds, rel=1e-12)
 
@@ -144,7 +144,7 @@ def test_duration_is_number_times_unit(number: int, unit: tuple[str, float]) -> 
 @PROPERTY
 @given(st.floats(0.001, TEN_YEARS - 1).map(lambda seconds: f"{seconds:f}"))
 def test_duration_with_a_fraction(text: str) -> None:
-    """A decimal fraction means itself."""
+    """A decimal fraction is that number of seconds."""
     assert read(DURATION, text) == float(text)
 
 
@@ -154,7 +154,7 @@ def test_duration_with_a_fraction(text: str) -> None:
 @example("1." + "1" * 10_000, False)
 @example("." * 10_000, False)
 def test_any_text_is_a_duration_or_refused(text: str, zero: bool) -> None:
-    """Whatever is typed, it is refused in one line or is a number of seconds that a clock can take."""
+    """Any text is refused in one line, or is a finite number of seconds up to ten years."""
     try:
         seconds = read(DURATION_OR_ZERO if zero else DURATION, text)
     except click.BadParameter as error:
@@ -195,7 +195,7 @@ def test_any_text_is_a_duration_or_refused(text: str, zero: bool) -> None:
     ],
 )
 def test_text(text: str, data: bytes) -> None:
-    """Escapes become bytes, and everything else is sent as it was typed."""
+    """Escapes become bytes, and other text is unchanged."""
     assert read(TEXT, text) == data
 
 
@@ -208,12 +208,12 @@ def test_text(text: str, data: bytes) -> None:
     ],
 )
 def test_text_is_refused(text: str) -> None:
-    """An escape that means nothing is refused, rather than sent, and the message shows those that do."""
+    """An unknown escape is refused, and the message lists the known ones."""
     assert r"\n \r \t \0 \\ \xNN" in refusal(TEXT, text)
 
 
 def spelled(data: bytes) -> st.SearchStrategy[str]:
-    """Return ways to type these bytes."""
+    """Return a strategy for spellings of these bytes."""
 
     def ways(byte: int) -> st.SearchStrategy[str]:
         short = {10: r"\n", 13: r"\r", 9: r"\t", 0: r"\0", 92: r"\\"}
@@ -226,7 +226,7 @@ def spelled(data: bytes) -> st.SearchStrategy[str]:
 @PROPERTY
 @given(st.binary(max_size=20).flatmap(lambda data: st.tuples(st.just(data), spelled(data))))
 def test_text_can_spell_any_bytes(case: tuple[bytes, str]) -> None:
-    """Every byte string can be typed, each byte in any of its spellings."""
+    """Any bytes can be spelled as text, each byte in any of its spellings."""
     data, text = case
     assert read(TEXT, text) == data
 
@@ -234,7 +234,7 @@ def test_text_can_spell_any_bytes(case: tuple[bytes, str]) -> None:
 @PROPERTY
 @given(ARGUMENTS.filter(lambda text: "\\" not in text))
 def test_text_without_escapes_is_itself(text: str) -> None:
-    """Without a backslash the bytes are those of the argument, UTF-8 or not."""
+    """Text without a backslash becomes the bytes of the argument, UTF-8 or not."""
     assert read(TEXT, text) == os.fsencode(text)
 
 
@@ -242,7 +242,7 @@ def test_text_without_escapes_is_itself(text: str) -> None:
 @given(ARGUMENTS | st.text("\\xX0419afgnrt\n \u00e9"))
 @example("\\" * 10_001)
 def test_any_text_is_read_or_refused(text: str) -> None:
-    """Whatever is typed, nothing but bytes or a refusal in one line comes out."""
+    """Any text becomes bytes, or is refused in one line."""
     try:
         data = read(TEXT, text)
     except click.BadParameter as error:
@@ -258,14 +258,14 @@ def test_any_text_is_read_or_refused(text: str) -> None:
 
 @pytest.mark.parametrize("shown", [repr(b"\0P"), repr(b"'\"\\\n\xff"), repr(b"it's"), r"\x00\x50", r"\x41\n"])
 def test_bytes_as_python_shows_them(shown: str) -> None:
-    """What --show of pack prints is read back by unpack, hex as ever."""
+    """Bytes as Python and ``pack --show`` print them are accepted, besides hex."""
     assert read(OCTETS, shown) == ast.literal_eval(shown if shown.startswith("b") else f"b'{shown}'")
     assert read(OCTETS, "00 50") == b"\0P"
 
 
 @pytest.mark.parametrize("text", [r"\xg0", "b'", "b'é'", "b'a' + b'b'", "b''.x", r"\x00'", "b'a'.join"])
 def test_bytes_that_python_does_not_show(text: str) -> None:
-    """Nothing is evaluated."""
+    """Other Python expressions are refused, and not evaluated."""
     assert "is neither pairs of hex digits nor bytes" in refusal(OCTETS, text)
 
 
@@ -274,7 +274,7 @@ def test_bytes_that_python_does_not_show(text: str) -> None:
     [("00", b"\0"), ("0aFf", b"\n\xff"), ("de ad be ef", b"\xde\xad\xbe\xef"), ("68656c6c6f", b"hello")],
 )
 def test_hex(text: str, data: bytes) -> None:
-    """Pairs of hex digits are bytes, of either case, with spaces between bytes if wanted."""
+    """Hex is pairs of digits in either case, optionally with spaces between the pairs."""
     assert read(HEX, text) == data
 
 
@@ -294,7 +294,7 @@ def test_hex_is_refused(text: str) -> None:
 @PROPERTY
 @given(st.binary())
 def test_hex_can_spell_any_bytes(data: bytes) -> None:
-    """What a program prints as hex is read back, spaced or not."""
+    """Any bytes are parsed from hex, with spaces or without."""
     assert read(HEX, data.hex()) == data
     assert read(HEX, data.hex(" ").upper()) == data
 
@@ -302,7 +302,7 @@ def test_hex_can_spell_any_bytes(data: bytes) -> None:
 @PROPERTY
 @given(ARGUMENTS | st.text("0123456789abcdefABCDEF xg\n\uff10"))
 def test_any_text_is_hex_or_refused(text: str) -> None:
-    """Whatever is typed, nothing but bytes or a refusal in one line comes out."""
+    """Any text is refused in one line, or is the hex of the bytes."""
     try:
         data = read(HEX, text)
     except click.BadParameter as error:
@@ -316,7 +316,7 @@ def test_any_text_is_hex_or_refused(text: str) -> None:
 
 @pytest.mark.parametrize(("text", "number"), [("1", 1), ("10", 10), ("4096", 4096), ("9" * 18, 10**18 - 1)])
 def test_count(text: str, number: int) -> None:
-    """A count is a whole number from 1 on."""
+    """A count is a positive whole number."""
     assert read(COUNT, text) == number
 
 
@@ -329,14 +329,14 @@ def test_count(text: str, number: int) -> None:
     ],
 )
 def test_count_is_refused(text: str) -> None:
-    """Anything but ASCII decimal digits is refused, and so is zero."""
+    """Text other than ASCII decimal digits is refused, and so is zero."""
     assert "not a whole number from 1 on" in refusal(COUNT, text)
 
 
 @PROPERTY
 @given(ARGUMENTS | st.text("0123456789+-_. \n\u0661\uff11"))
 def test_any_text_is_a_count_or_refused(text: str) -> None:
-    """Whatever is typed, it is refused in one line or is the number that it shows."""
+    """Any text is refused in one line, or is the decimal form of the count."""
     try:
         number = read(COUNT, text)
     except click.BadParameter as error:
@@ -354,12 +354,12 @@ def test_any_text_is_a_count_or_refused(text: str) -> None:
     [("1", 1), ("1500", 1500), ("64K", 65536), ("1M", 1 << 20), ("2G", 2 << 30), ("9" * 12, 10**12 - 1)],
 )
 def test_size(text: str, size: int) -> None:
-    """A size is a number of bytes, or of powers of 1024."""
+    """A size is a number of bytes, or with K, M or G of powers of 1024."""
     assert read(SIZE, text) == size
 
 
 def test_size_that_is_a_default() -> None:
-    """A number of bytes already stays as it is."""
+    """A default that is already a number of bytes is unchanged."""
     assert SIZE.convert(1 << 24, None, None) == 1 << 24
 
 
@@ -372,14 +372,14 @@ def test_size_that_is_a_default() -> None:
     ],
 )
 def test_size_is_refused(text: str) -> None:
-    """Anything else is no size, and the message shows what is."""
+    """Other text is refused, and the message has examples."""
     assert "is not a size, such as 1500, 64K, 1M or 2G" in refusal(SIZE, text)
 
 
 @PROPERTY
 @given(ARGUMENTS | st.text("0123456789KMGBi+-_. \n\u0661\uff11"))
 def test_any_text_is_a_size_or_refused(text: str) -> None:
-    """Whatever is typed, it is refused in one line or is a number of bytes from 1 on."""
+    """Any text is refused in one line, or is a positive number of bytes."""
     try:
         size = read(SIZE, text)
     except click.BadParameter as error:
@@ -400,13 +400,13 @@ def test_any_text_is_a_size_or_refused(text: str) -> None:
     ],
 )
 def test_length(text: str, prefix: tuple[int, str]) -> None:
-    """A length has 1, 2 or 4 bytes, in the order of the network unless it says le."""
+    """A length prefix has 1, 2 or 4 bytes, big-endian unless it ends in le."""
     assert read(PREFIX, text) == prefix
 
 
 @pytest.mark.parametrize("text", ["", "u", "u0", "u64", "u16be", "U16", "i16", "16", "u16 ", "u16\n", "le", "\uff11"])
 def test_length_is_refused(text: str) -> None:
-    """Anything else is no length, and the message names those that are."""
+    """Other text is refused, and the message names the valid lengths."""
     assert "is none of u8, u16, u32, nor these with le" in refusal(PREFIX, text)
 
 
@@ -432,14 +432,14 @@ def test_source(text: str, source: tuple[str, int]) -> None:
     "text", ["", ":", "localhost", "127.1", "127.0.0.1:70000", "[::1", "::g", "fe80::1", "\uff11.0.0.1"]
 )
 def test_source_is_refused(text: str) -> None:
-    """What is no address of a machine is refused as a mistake in the option."""
+    """Text that is no usable IP address, port, or both, is refused."""
     refusal(SOURCE, text)
 
 
 @PROPERTY
 @given(ARGUMENTS)
 def test_any_text_is_a_source_or_refused(text: str) -> None:
-    """Whatever is typed, nothing but an address with its port or a refusal in one line comes out."""
+    """Any text is refused in one line, or is an address with a valid port."""
     try:
         _, port = read(SOURCE, text)
     except click.BadParameter as error:
@@ -448,11 +448,11 @@ def test_any_text_is_a_source_or_refused(text: str) -> None:
         assert 0 <= port <= 65535
 
 
-# -- bounds and words
+# -- bounds and choices
 
 
 def test_bounds() -> None:
-    """A size or a count may have a most, which is told."""
+    """A size or a count may have a maximum, which is in the message."""
     assert read(size(most=65507), "65507") == 65507
     assert refusal(size(most=65507), "64K") == "'64K' is more than 65507"
     assert read(count(most=255), "255") == 255
@@ -460,7 +460,7 @@ def test_bounds() -> None:
 
 
 def test_words() -> None:
-    """A word is one of a few, and a count may be any."""
+    """A choice is one of some words, and COUNT_OR_ANY also accepts "any"."""
     assert read(COUNT_OR_ANY, "any") == "any" and read(COUNT_OR_ANY, "3") == 3
     assert "is not a whole number" in refusal(COUNT_OR_ANY, "Any")
     assert read(choice("raw", "hex"), "hex") == "hex"
@@ -469,5 +469,5 @@ def test_words() -> None:
 
 @pytest.mark.parametrize("pattern", ["[[a]", "[a~~b]", "[a||b]"])
 def test_no_warning_of_a_pattern(pattern: str) -> None:
-    """Python's doubts about what a set may mean in a later version are no line on stderr."""
+    """A pattern about which Python has a FutureWarning is accepted without a warning."""
     assert read(REGEX, pattern).search(b"a")
