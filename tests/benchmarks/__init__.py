@@ -1,1 +1,1 @@
-"""Measurements beside other tools. Nothing is asserted here, and pytest runs none of it."""
+"""Benchmarks, in comparison with other tools. They assert nothing, and pytest does not run them."""

@@ -1,7 +1,7 @@
-"""``python -m tests.benchmarks [--quick] [--to FOLDER] [PART...]``: all of ``PARTS`` unless some are named.
+"""``python -m tests.benchmarks [--quick] [--to FOLDER] [PART...]`` runs the benchmarks of each PART, by default all.
 
-It prints the tables. After a run of all parts it writes FOLDER/benchmarks.md and benchmarks.svg; FOLDER is docs unless
-given, and with --quick or some parts alone nothing is written unless it is. A full run takes about 15 minutes.
+It prints tables, and at the end writes FOLDER/benchmarks.md and benchmarks.svg. FOLDER is docs by default; with
+--quick or PART nothing is written without --to. A full run takes about 15 minutes.
 """
 
 import argparse
@@ -25,7 +25,7 @@ DOCS = Path(__file__).parents[2] / "docs"
 
 
 def main() -> None:
-    """Measure, print and write."""
+    """Run the benchmarks, and print and write the results."""
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks")
     parser.add_argument("--quick", action="store_true", help="do little of everything, to see that it works")
     parser.add_argument("--to", type=Path, help="the folder for benchmarks.md and benchmarks.svg")

@@ -1,4 +1,4 @@
-"""Bulk over loopback: a file into /dev/null, and a pipe into a pipe; each tool is client and server of itself."""
+"""Bulk data over loopback, from a file to /dev/null and from a pipe to a pipe; each tool is client and server."""
 
 import subprocess
 import time
@@ -29,7 +29,7 @@ SERVERS: dict[str, Argv] = {
 
 
 def transfer(client: Argv, server: Argv, data: IO[bytes], piped: bool) -> Figures:
-    """Send the file once: what both ends took, and cat where there are pipes."""
+    """Send the file once, and return the time and CPU of both ends, and of cat for the pipes."""
     port = free_port()
     data.seek(0)
     cats = []
@@ -48,7 +48,7 @@ def transfer(client: Argv, server: Argv, data: IO[bytes], piped: bool) -> Figure
         for pipe in (cat.stdin, cat.stdout):
             if pipe is not None:
                 pipe.close()
-    # ncat's sender leaves TLS without close_notify, and its receiver may call that a failure.
+    # ncat's sender ends TLS without close_notify, which its receiver may report as a failure.
     codes = (0, 1) if server(port)[0] == "ncat" else (0,)
     sent, received = timed(sender, since), timed(receiver, since, codes)
     costs = [sent, received, *(timed(cat, since) for cat in reversed(cats))]
@@ -63,7 +63,7 @@ def between(
     *,
     piped: bool = False,
 ) -> Work:
-    """Let each tool be client and server of itself, in turn."""
+    """Compare the tools, each as client and server."""
     clients, servers = ends
     tools = [tool for tool in available(clients) if tool != C or program("minimal")]
     with zeros(size) as data:
@@ -72,7 +72,7 @@ def between(
 
 
 def measure(scale: Scale) -> Iterator[Work]:
-    """1 MiB, which start-up is most of, and bulk."""
+    """Measure 1 MiB, where start-up takes most of the time, and bulk data."""
     ends = CLIENTS, SERVERS
     yield between("1 MiB, file to TCP to /dev/null", scale.rounds * 3, 1 << 20, ends)
     size = fitting(scale.bulk)

@@ -1,4 +1,4 @@
-"""Datagrams over loopback as fast as they can be sent, beside iperf3 and socat: what arrives."""
+"""Datagrams over loopback, sent as fast as possible, compared with iperf3 and socat."""
 
 import json
 import subprocess
@@ -10,8 +10,8 @@ from tests.benchmarks.measure import NETKIT, Figures, Scale, Work, available, co
 from tests.benchmarks.peers import await_listener, fitting, free_port, zeros
 
 SIZES = (64, 1_400)
-SECONDS = 2  # that iperf3 sends
-SHARE = {64: 16, 1_400: 4}  # which part of the bulk netkit sends, so that it takes a second or so
+SECONDS = 2  # for which iperf3 sends
+SHARE = {64: 16, 1_400: 4}  # netkit sends this fraction of the bulk data, which takes about a second
 SOCAT_BYTES = {64: 8 << 20, 1_400: 128 << 20}
 
 
@@ -24,7 +24,7 @@ def _figures(sent: int, arrived: int, seconds: float, size: int) -> Figures:
 
 
 def netkit(size: int, scale: Scale) -> Figures:
-    """``udp-send --size`` of a file to ``udp-serve --output none``."""
+    """Measure ``udp-send --size`` of a file to ``udp-serve --output none``."""
     server = start(
         [*NETKIT, "udp-serve", "127.0.0.1:0", "--output", "none", "--stats", "--print-port", "-q"],
         stdout=subprocess.PIPE,
@@ -44,7 +44,7 @@ def netkit(size: int, scale: Scale) -> Figures:
 
 
 def iperf3(size: int, scale: Scale) -> Figures:
-    """``iperf3 -u -b 0``, as it counts itself."""
+    """Return the results of ``iperf3 -u -b 0``."""
     port = free_port()
     server = start(["iperf3", "-s", "-1", "-p", port], stdout=subprocess.DEVNULL)
     await_listener(port, server)
@@ -56,7 +56,7 @@ def iperf3(size: int, scale: Scale) -> Figures:
 
 
 def socat(size: int, scale: Scale) -> Figures:
-    """socat on both sides, each with a buffer of its own datagram."""
+    """Measure socat on both sides."""
     port, number = free_port(), SOCAT_BYTES[size] // size
     receiver = start(["socat", "-u", "-b", "65536", f"UDP-RECV:{port},bind=127.0.0.1", "-"], stdout=subprocess.PIPE)
     await_listener(port, receiver, "udp")
@@ -71,7 +71,7 @@ def socat(size: int, scale: Scale) -> Figures:
 
 
 def measure(scale: Scale) -> Iterator[Work]:
-    """Small ones, and as large as an Ethernet takes."""
+    """Measure small datagrams, and ones of about the MTU of Ethernet."""
     tools: dict[str, Callable[[int, Scale], Figures]] = {"netkit": netkit, "iperf3": iperf3, "socat": socat}
     for size in SIZES:
         runs = {tool: partial(tools[tool], size, scale) for tool in available(tools)}

@@ -1,4 +1,4 @@
-"""An echo server: 64-byte messages of 1 to 9,900 clients, each with one on its way, and what a client costs."""
+"""Echo servers with 1 to 9,900 clients, each with one 64-byte message under way, and the cost of a client."""
 
 import resource
 import signal
@@ -18,12 +18,12 @@ SERVERS: dict[str, Argv] = {
     "socat": lambda port: ["socat", f"TCP-LISTEN:{port},bind=127.0.0.1,reuseaddr,fork,backlog=1024", "PIPE"],
 }
 CLIENTS = (1, 50, 1_000, 9_900)
-MAX_FORKS = 1_000  # clients of socat, which has a process for each
+MAX_FORKS = 1_000  # most clients of socat, which forks for each
 
 
 @contextmanager
 def running(argv: list[str], port: str) -> Iterator["subprocess.Popen[bytes]"]:
-    """A server that listens on a port, ended with its children."""
+    """Run a server until the block ends, and wait first until it listens."""
     server = start(argv, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, start_new_session=True)
     try:
         await_listener(port, server)
@@ -35,7 +35,7 @@ def running(argv: list[str], port: str) -> Iterator["subprocess.Popen[bytes]"]:
 
 
 def exchanged(server: "subprocess.Popen[bytes]", port: str, clients: int, messages: int, *, forks: bool) -> Figures:
-    """Connect so many clients, send so many messages, and tell what it took; who forks does it in others' name."""
+    """Exchange messages with this number of clients. If the server ``forks``, its own CPU and memory say nothing."""
     before = resident(server.pid)
     load = start([program("load") or "", port, str(clients), str(SIZE)], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     assert load.stdin is not None and load.stdout is not None
@@ -55,14 +55,14 @@ def exchanged(server: "subprocess.Popen[bytes]", port: str, clients: int, messag
 
 
 def once(tool: str, clients: int, messages: int) -> Figures:
-    """One server, and its clients."""
+    """Measure one server with its clients."""
     port = free_port()
     with running(SERVERS[tool](port), port) as server:
         return exchanged(server, port, clients, max(messages, clients * 2), forks=tool == "socat")
 
 
 def measure(scale: Scale) -> Iterator[Work]:
-    """Each number of clients."""
+    """Measure each number of clients."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     if not program("load"):

@@ -1,4 +1,4 @@
-"""A large file of nginx by HTTP: to a file and to /dev/null, over TLS, in chunks. Beside curl and wget."""
+"""A large file from nginx over HTTP, to a file and to /dev/null, with TLS, and chunked, compared with curl and wget."""
 
 import os
 import shutil
@@ -48,7 +48,7 @@ TOOLS: dict[str, Argv] = {
 
 @contextmanager
 def without_length(path: Path) -> Iterator[str]:
-    """Serve a file that ends with the connection, which nginx passes on in chunks; yield the port."""
+    """Serve a file without Content-Length, which nginx passes on in chunks; yield the port."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
 
         def serve() -> None:
@@ -73,7 +73,7 @@ def without_length(path: Path) -> Iterator[str]:
 
 @contextmanager
 def nginx(program: str, folder: Path, unsized: str) -> Iterator[tuple[str, str]]:
-    """Serve the folder; yield the URLs in plain text and over TLS."""
+    """Serve the folder, and yield the URLs for HTTP and HTTPS."""
     authority = trustme.CA()
     issued = authority.issue_cert("localhost", "127.0.0.1")
     authority.cert_pem.write_to_path(str(folder / "ca.pem"))
@@ -91,21 +91,21 @@ def nginx(program: str, folder: Path, unsized: str) -> Iterator[tuple[str, str]]
 
 
 def cost_of_new(path: str | None, argv: list[str]) -> Figures:
-    """Run a command that writes a file, which is not there before: to free the last one is nobody's cost."""
+    """Run a command that writes a file, and remove an old one first, so that this is not measured."""
     if path is not None:
         Path(path).unlink(missing_ok=True)
     return cost_of(argv)
 
 
 def measure(scale: Scale) -> Iterator[Work]:
-    """Each way in turn."""
+    """Measure each way of transfer."""
     program = shutil.which("nginx", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
     if program is None:
         return
     size = fitting(scale.secured)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        folder.chmod(0o755)  # nginx may give up our user
+        folder.chmod(0o755)  # nginx may run as another user
         with (folder / "large").open("wb") as file:
             for _ in range(size >> 20):
                 file.write(bytes(1 << 20))

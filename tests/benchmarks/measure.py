@@ -1,6 +1,6 @@
-"""Running tools side by side: interleaved rounds, and medians of what they cost.
+"""Measures tools in interleaved rounds, and returns medians.
 
-A tool that is not installed is left out, and so is one that fails or hangs: what it was is said on stderr.
+A tool that is not installed is left out, and so is one that fails or hangs, with a message on stderr.
 """
 
 import contextlib
@@ -15,18 +15,18 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-_SCRIPT = Path(sys.executable).with_name("netkit")  # what people run
+_SCRIPT = Path(sys.executable).with_name("netkit")  # as users run it
 NETKIT = [str(_SCRIPT)] if _SCRIPT.exists() else [sys.executable, "-m", "netkit"]
-C = "C"  # what minimal.c does
+C = "C"  # the program of minimal.c
 _FOLDER = Path(__file__).parent
-_HANGS = 180  # s for one run of one tool
+_HANGS = 180  # s until a run of a tool counts as hanging
 
 Figures = dict[str, float]
 """What was measured of one tool, by name and unit: "wall s", "CPU s", "messages/s"."""
 
 
 class Scale(NamedTuple):
-    """How much is done: bytes of bulk, messages, records and rounds."""
+    """The amount of work: bytes of bulk data, messages, records and rounds."""
 
     bulk: int
     secured: int
@@ -41,9 +41,9 @@ QUICK = Scale(bulk=64 << 20, secured=32 << 20, messages=5_000, records=50_000, r
 
 
 class Work(NamedTuple):
-    """A work and what it took each tool, medians; by the first figure they are compared, of which less is better.
+    """A benchmark, with the medians of each tool. The first figure is compared: less is better.
 
-    With ``more`` it is a rate.
+    With ``more`` it is a rate, and more is better.
     """
 
     title: str
@@ -55,12 +55,12 @@ _running: list["subprocess.Popen[bytes]"] = []
 
 
 def available(tools: Iterable[str]) -> list[str]:
-    """Those of the tools that this machine has."""
+    """Return the tools that are installed."""
     return [tool for tool in tools if tool in ("netkit", C) or shutil.which(tool)]
 
 
 def start(argv: Sequence[str], **popen: object) -> "subprocess.Popen[bytes]":
-    """Start a process whose talk is dropped unless asked for."""
+    """Start a process, by default with stderr to /dev/null."""
     popen.setdefault("stderr", subprocess.DEVNULL)
     process: subprocess.Popen[bytes] = subprocess.Popen(argv, **popen)  # type: ignore[call-overload]
     _running.append(process)
@@ -68,7 +68,7 @@ def start(argv: Sequence[str], **popen: object) -> "subprocess.Popen[bytes]":
 
 
 class Cost(NamedTuple):
-    """Seconds: on the wall, and of CPU in user and system mode, of a process and its children."""
+    """Seconds of elapsed time, and of CPU in user and system mode, of a process and its children."""
 
     wall: float
     cpu: float
@@ -79,7 +79,7 @@ class Cost(NamedTuple):
 
 
 def timed(process: "subprocess.Popen[bytes]", since: float, codes: Sequence[int] = (0,)) -> Cost:
-    """Wait for a process that was started at ``since``, and tell what it cost; it has to end with one of ``codes``."""
+    """Wait for a process that was started at ``since``, and return its cost; its exit code must be in ``codes``."""
     _, status, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode not in codes:
@@ -88,14 +88,14 @@ def timed(process: "subprocess.Popen[bytes]", since: float, codes: Sequence[int]
 
 
 def cost_of(argv: Sequence[str], codes: Sequence[int] = (0,), **popen: object) -> Figures:
-    """Run a command to its end."""
+    """Run a command to its end, and return its cost."""
     since = time.perf_counter()
     popen = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, **popen}
     return timed(start(argv, **popen), since, codes).figures
 
 
 def compare(title: str, rounds: int, runs: Mapping[str, Callable[[], Figures]], *, more: bool = False) -> Work:
-    """Run every tool in turn, ``rounds`` times."""
+    """Run every tool in turn, ``rounds`` times, and return the medians."""
     seen: dict[str, list[Figures]] = {name: [] for name in runs}
     for _ in range(rounds):
         for name in list(seen):
@@ -113,7 +113,7 @@ def compare(title: str, rounds: int, runs: Mapping[str, Callable[[], Figures]], 
 
 @contextlib.contextmanager
 def _bounded() -> Iterator[None]:
-    """Raise TimeoutError if it takes too long, and end what was started and still runs."""
+    """Raise TimeoutError if the block takes too long; kill the processes that it started and that still run."""
 
     def give_up(*signal: object) -> None:
         raise TimeoutError(f"nothing after {_HANGS} s")
@@ -137,18 +137,18 @@ def _bounded() -> Iterator[None]:
 
 
 def cpu_seconds(pid: int) -> float:
-    """CPU that a process and the children it has waited for have used so far, in seconds."""
+    """Return the seconds of CPU that a process, and the children it has waited for, have used so far."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
 
 
 def resident(pid: int) -> int:
-    """Bytes of memory that a process has."""
+    """Return the resident memory of a process in bytes."""
     return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
 def compiled(name: str, folder: Path) -> Path | None:
-    """The program of a C source that lies here; None without gcc."""
+    """Compile a C source of this folder, and return the program, or None without gcc."""
     if shutil.which("gcc") is None:
         return None
     program = folder / name

@@ -1,4 +1,4 @@
-"""Ports, files and the programs in C that the parts share."""
+"""Ports, files and programs in C that the benchmarks share."""
 
 import contextlib
 import functools
@@ -23,20 +23,20 @@ def _folder() -> "tempfile.TemporaryDirectory[str]":
 
 @functools.cache
 def program(name: str) -> str | None:
-    """Where ``minimal`` or ``load`` is, compiled once; None without gcc."""
+    """Return the path of ``minimal`` or ``load``, compiled once, or None without gcc."""
     path = compiled(name, Path(_folder().name))
     return None if path is None else str(path)
 
 
 def free_port() -> str:
-    """A port that was free a moment ago."""
+    """Return a port that was free just now."""
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
         return str(sock.getsockname()[1])
 
 
 def await_listener(port: str, server: "Popen[bytes]", protocol: str = "tcp") -> None:
-    """Return once somebody has the port, without connecting: a one-shot server would take that for its client."""
+    """Wait until a server has the port, without connecting, which a one-shot server would take for its client."""
     wanted, state = f":{int(port):04X}", {"tcp": "0A", "udp": "07"}[protocol]
     latest = time.monotonic() + _PATIENCE
     while time.monotonic() < latest:
@@ -54,7 +54,7 @@ def await_listener(port: str, server: "Popen[bytes]", protocol: str = "tcp") -> 
 
 @contextlib.contextmanager
 def zeros(size: int) -> Iterator[IO[bytes]]:
-    """A file of so many zeros, which are in memory."""
+    """Yield a file of ``size`` zeros, which is cached in memory."""
     with tempfile.TemporaryFile() as file:
         for _ in range(size >> 20):
             file.write(bytes(1 << 20))
@@ -63,12 +63,12 @@ def zeros(size: int) -> Iterator[IO[bytes]]:
 
 
 def fitting(size: int) -> int:
-    """``size``, or a fourth of the memory that is available if that is less: a file is to stay in it."""
+    """Return ``size``, or a quarter of the available memory if that is less, so that a file stays cached."""
     with open("/proc/meminfo", encoding="ascii") as lines:
         found = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
     return min(size, found // 4 >> 20 << 20)
 
 
 def in_words(size: int) -> str:
-    """A number of bytes as a title has it."""
+    """Return a number of bytes as text for titles."""
     return f"{size / (1 << 30):g} GiB" if size >= 1 << 30 else f"{size >> 20} MiB"

@@ -1,4 +1,4 @@
-"""Records of three numbers as lines, beside a loop in Python and od."""
+"""``unpack`` of records of three numbers, compared with a loop in Python and with od."""
 
 import os
 import sys
@@ -24,14 +24,14 @@ TOOLS = {
 
 
 def read(argv: list[str], data: IO[bytes]) -> Figures:
-    """Read all of it."""
+    """Run a command that reads all of ``data``."""
     data.seek(0)
     buffered = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
     return cost_of(argv, stdin=data, env=buffered)
 
 
 def measure(scale: Scale) -> Iterator[Work]:
-    """Random octets."""
+    """Measure random records."""
     tools = [tool for tool in TOOLS if tool != "od" or available(["od"])]
     with tempfile.TemporaryFile() as data:
         data.write(os.urandom(8 * scale.records))

@@ -1,4 +1,4 @@
-"""A relay: bulk from a file into /dev/null, with netkit at both ends, and many flows of small messages."""
+"""Relays, with bulk data from a file to /dev/null, netkit at both ends, and with many flows of small messages."""
 
 import subprocess
 import time
@@ -31,7 +31,7 @@ FLOWS = 100
 
 
 def transfer(relay: Relay, data: IO[bytes]) -> Figures:
-    """Send the file once: what it took until the receiver ended, and the relay's own CPU."""
+    """Send the file once, and return the time until the receiver ended, and the relay's CPU."""
     near, far = free_port(), free_port()
     data.seek(0)
     receiver = start(SERVERS["netkit"](far), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
@@ -46,7 +46,7 @@ def transfer(relay: Relay, data: IO[bytes]) -> Figures:
 
 
 def small(tool: str, messages: int) -> Figures:
-    """Flows through the relay to an echo in C, a message of each on its way."""
+    """Measure flows through the relay to an echo server in C, each with one message under way."""
     far = free_port()
     with (
         running([program("minimal") or "", "echo", far], far),
@@ -56,7 +56,7 @@ def small(tool: str, messages: int) -> Figures:
 
 
 def measure(scale: Scale) -> Iterator[Work]:
-    """Bulk, then small messages."""
+    """Measure bulk data, then small messages."""
     size = fitting(scale.bulk)
     tools = [tool for tool in available(ONE) if tool != C or program("minimal")]
     with zeros(size) as data:

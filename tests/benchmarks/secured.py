@@ -1,6 +1,6 @@
-"""Bulk through TLS, from a file into /dev/null; each tool is client and server of itself.
+"""Bulk data over TLS, from a file to /dev/null; each tool is client and server.
 
-Of two sizes: the smaller one has start-up in it, the difference of the two has none.
+Two sizes are measured, as their difference is without the cost of start-up.
 """
 
 import tempfile
@@ -15,7 +15,7 @@ from tests.benchmarks.peers import fitting, in_words
 
 
 def measure(scale: Scale) -> Iterator[Work]:
-    """One certificate for all."""
+    """Measure both sizes, with one certificate for all tools."""
     with tempfile.TemporaryDirectory() as folder:
         ca, cert, key, both = (str(Path(folder) / name) for name in ("ca.pem", "cert.pem", "key.pem", "both.pem"))
         authority = trustme.CA()

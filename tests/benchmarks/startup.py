@@ -1,4 +1,4 @@
-"""What starting costs, beside the same interpreter with nothing and with click."""
+"""The cost of start-up, compared with the bare interpreter and with an import of click."""
 
 import sys
 from collections.abc import Iterator
@@ -10,7 +10,7 @@ REFUSED = ["127.0.0.1", "1"]
 
 
 def measure(scale: Scale) -> Iterator[Work]:
-    """Words that end at once, and a connection that is refused."""
+    """Measure --version and --help, and a connection that is refused."""
     yield compare(
         "start-up",
         scale.starts,
