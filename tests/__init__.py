@@ -1,6 +1,6 @@
-"""The tests of netkit: real processes and real peers where they start in a second."""
+"""The tests of netkit, with real processes and real peers if these start within a second."""
 
 import pytest
 
-# What tests share asserts too: so it says what it found, and does so under -O.
+# Rewrite the assertions in shared modules too, so that they show values and also work under -O.
 pytest.register_assert_rewrite("tests.support", "tests.contract", "tests.memory", "tests.clock")

@@ -1,4 +1,4 @@
-"""docs/ARCHITECTURE.md: what it adds to netkit, file by file, works, and passes the tests beside it."""
+"""The code in docs/ARCHITECTURE.md works: added to netkit file by file, it passes its tests."""
 
 import os
 import re
@@ -15,7 +15,7 @@ from tests.support.examples import files
 ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / "docs" / "ARCHITECTURE.md").read_text()
 SHOWN = files("ARCHITECTURE.md")
-# The files that get a row: a part of them, and what that becomes.
+# The existing files that change: a part of each, and what replaces it.
 ROWS = {
     "netkit/cli/layers.py": (
         "\nROWS = (\n",
@@ -41,7 +41,7 @@ ROWS = {
 
 @pytest.mark.process
 def test_what_is_added_works(tmp_path: Path) -> None:
-    """A copy of netkit with all of it passes its tests, and those that go through all probes."""
+    """A copy of netkit with the code added passes the new tests, and those of all probes."""
     for name in ("netkit", "tests"):
         shutil.copytree(ROOT / name, tmp_path / name)
     shutil.copy(ROOT / "pyproject.toml", tmp_path)

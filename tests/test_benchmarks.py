@@ -1,4 +1,4 @@
-"""What the benchmarks write: a page and a chart that can be read."""
+"""The page and the chart that the benchmarks write."""
 
 from xml.etree import ElementTree
 
@@ -12,7 +12,7 @@ WORKS = [
 
 
 def test_the_chart_has_a_bar_for_each_tool_as_long_as_its_first_figure() -> None:
-    """It is XML, and within a work the longest bar is that of the largest figure."""
+    """The chart is valid XML, and the lengths of bars are proportional to the figures."""
     chart = ElementTree.fromstring(svg(WORKS))
     bars = [bar for bar in chart.iter("{http://www.w3.org/2000/svg}rect") if bar.get("x")]
     lengths = [float(bar.get("width", "")) for bar in bars]
@@ -21,7 +21,7 @@ def test_the_chart_has_a_bar_for_each_tool_as_long_as_its_first_figure() -> None
 
 
 def test_the_page_has_a_table_for_each_work() -> None:
-    """The last column says how many times the first tool's the first figure is."""
+    """The page has a table for each benchmark; the last column is the ratio to the first tool."""
     page = markdown(WORKS, "One processor.")
     assert "One processor." in page
     assert "| nc | 2 | 3 | 4.00 |" in page

@@ -1,4 +1,4 @@
-"""The house rules: imports only go down, and each library has its one room."""
+"""The rules of the architecture: imports only go down, and each library is used in one place."""
 
 import ast
 import functools
@@ -14,19 +14,19 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 TESTS = sorted(path for path in (ROOT / "tests").rglob("*.py") if path.parent.name != "benchmarks")
 
 SHARED = {"netkit", "netkit.cli", "netkit.output"}
-# From the top down. A file may import from its own floor and those below: docs/ARCHITECTURE.md.
+# From the top down. A file may import from its own floor and from those below: docs/ARCHITECTURE.md.
 FLOORS = ["__main__", "commands", "cli", "output", "services", "protocols", "core"]
 
 
 @functools.cache
 def parsed(path: Path) -> ast.Module:
-    """The syntax tree of a file."""
+    """Return the syntax tree of a file."""
     return ast.parse(path.read_text(encoding="utf-8"))
 
 
 @functools.cache
 def imports(path: Path, *, top_level_only: bool = False) -> tuple[str, ...]:
-    """The modules that a file imports, in functions, for type checking, and by a path in a string too."""
+    """Return the modules that a file imports, also in functions, for type checking, and by their names in strings."""
     found: list[str] = []
     for node in parsed(path).body if top_level_only else ast.walk(parsed(path)):
         if isinstance(node, ast.Import):
@@ -40,7 +40,7 @@ def imports(path: Path, *, top_level_only: bool = False) -> tuple[str, ...]:
 
 
 def room(module: str) -> str | None:
-    """Return which room of the house a module of ours is in."""
+    """Return the floor of a module of netkit."""
     parts = module.split(".")
     return parts[1] if parts[0] == "netkit" and len(parts) > 1 else None
 
@@ -52,7 +52,7 @@ def of(path: Path) -> str:
 
 @pytest.mark.parametrize("path", FILES, ids=of)
 def test_imports_only_go_down(path: Path) -> None:
-    """No floor knows the ones above it, not within a function and not for a type either."""
+    """No file imports from a floor above its own, not even in a function or for a type."""
     own = room(of(path))
     if own is None:
         return
@@ -63,14 +63,14 @@ def test_imports_only_go_down(path: Path) -> None:
 
 
 def test_no_files_import_each_other() -> None:
-    """No circle of imports, not within a floor either."""
+    """There are no circular imports, not even within a floor."""
     names = {of(path) for path in FILES}
     graph = {of(path): {m for m in imports(path) if m in names and m != of(path)} for path in FILES}
     assert graphlib_circle(graph) == []
 
 
 def graphlib_circle(graph: dict[str, set[str]]) -> list[str]:
-    """Return the files of a circle, none if there is none."""
+    """Return the files of a circle, or none."""
     try:
         graphlib.TopologicalSorter(graph).prepare()
     except graphlib.CycleError as error:
@@ -80,7 +80,7 @@ def graphlib_circle(graph: dict[str, set[str]]) -> list[str]:
 
 @pytest.mark.parametrize("path", FILES, ids=of)
 def test_libraries_keep_to_their_rooms(path: Path) -> None:
-    """click is in cli and commands, rich in output/terminal, ssl in two of core; asyncio and logging are nowhere."""
+    """Each library is only imported in its place, such as click in cli and commands; asyncio and logging nowhere."""
     name = of(path)
     used = {module.split(".")[0] for module in imports(path)}
     assert not used & {"asyncio", "logging"}
@@ -109,7 +109,7 @@ def test_libraries_keep_to_their_rooms(path: Path) -> None:
 
 @pytest.mark.parametrize("path", sorted((PACKAGE / "commands").glob("*.py")), ids=of)
 def test_commands_are_thin(path: Path) -> None:
-    """A command imports click and what commands share at its top, holds no ``try``, says its section and summary."""
+    """A command only imports click and shared modules at its top, has no ``try``, and its docstring has its section."""
     if path.name == "__init__.py":
         return
     for module in imports(path, top_level_only=True):
@@ -123,7 +123,7 @@ def test_commands_are_thin(path: Path) -> None:
 
 
 def test_core_is_the_standard_library_alone() -> None:
-    """The floor that everything stands on stands on nothing of others', but for idna where a name is not ASCII."""
+    """The core only imports the standard library, and idna for names that are not ASCII."""
     import sys
 
     assert "idna" not in set(imports(PACKAGE / "core" / "address.py", top_level_only=True))
@@ -136,13 +136,13 @@ def test_core_is_the_standard_library_alone() -> None:
 
 
 def test_no_test_is_imported_by_another() -> None:
-    """What tests share is in tests/support."""
+    """No test imports another test; shared code is in tests/support."""
     for path in TESTS:
         for module in re.findall(r"^\s*(?:from|import) (tests\S*)", path.read_text(encoding="utf-8"), re.MULTILINE):
             assert not module.split(".")[-1].startswith("test_"), f"{of(path)} imports {module}"
 
 
-SECONDS = r"(?:0?\.\d+|[1-4](?:\.\d+)?)\)"  # what ends a test that hangs is longer
+SECONDS = r"(?:0?\.\d+|[1-4](?:\.\d+)?)\)"  # below 5 s; a timeout that ends a hanging test is longer
 PAUSES = (
     rf"time\.sleep\(|wait\((timeout=)?{SECONDS}|settimeout\({SECONDS}|select\(.*\], {SECONDS}",
     r"monotonic\(\) - \w+ [<>]",
@@ -150,7 +150,7 @@ PAUSES = (
 
 
 def test_no_test_sleeps() -> None:
-    """Waiting is for events, and nothing is judged by how long it took."""
+    """Tests wait for events instead of sleeping, and do not judge by elapsed time."""
     for path in TESTS:
         for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
             assert not any(re.search(pause, line) for pause in PAUSES), f"{path}:{number} sleeps: {line.strip()}"

@@ -1,4 +1,4 @@
-"""A forked netkit is as a real one to the system, to itself and to us; and the server goes when nobody needs it."""
+"""A netkit from the fork server behaves like a real one, and the server ends with its user."""
 
 import os
 import re
@@ -15,23 +15,23 @@ ROOT = Path(__file__).parent.parent
 FILES = sorted((ROOT / "netkit" / "commands").glob("[!_]*.py"))
 COMMANDS = [file.stem.replace("_", "-") for file in FILES]
 LINUX = pytest.mark.skipif(sys.platform != "linux", reason="netkit is forked on Linux alone")
-# What the system tells of a process that nothing but its start decides.
+# Lines of /proc/PID/status that only depend on how a process was started.
 SAME = r"^(?:Name|Umask|PPid|Uid|Groups|Threads|Sig[PBIC]\w+|ShdPnd|Cap\w+|NoNewPrivs|Seccomp|Cpus_allowed):.*$"
 
 
 def status(pid: int) -> list[str]:
-    """Return the lines of SAME."""
+    """Return the lines of a process's status that match SAME."""
     return re.findall(SAME, Path(f"/proc/{pid}/status").read_text(), re.MULTILINE)
 
 
 def is_forked(pid: int) -> bool:
-    """Tell whether a process is one of the server's."""
+    """Whether the fork server has started a process."""
     return b"forkserver.py" in Path(f"/proc/{pid}/cmdline").read_bytes()
 
 
 @LINUX
 def test_the_system_sees_no_difference(tmp_path: Path) -> None:
-    """Signals, umask, parent, limits, session, folder and descriptors are those of a real process."""
+    """Signals, umask, parent, limits, session, working directory and descriptors are as in a real process."""
     told = []
     for real in (False, True):
         with running("echo", "127.0.0.1:0", cwd=tmp_path, umask=0o027, real=real) as server:
@@ -51,7 +51,7 @@ def test_the_system_sees_no_difference(tmp_path: Path) -> None:
 
 @LINUX
 def test_a_program_sees_no_difference(tmp_path: Path) -> None:
-    """What netkit starts has the environment that was passed and nothing else, and signals and descriptors alike."""
+    """A program that netkit starts has the same environment, umask, signals and descriptors as with a real netkit."""
     script = "env | grep -v ^NETKIT_ | sort; pwd; umask; ls /proc/self/fd; grep ^Sig[BIC] /proc/self/status"
     told = []
     for real in (False, True):
@@ -66,7 +66,7 @@ def test_a_program_sees_no_difference(tmp_path: Path) -> None:
 
 @LINUX
 def test_descriptors_are_passed(tmp_path: Path) -> None:
-    """One that is passed has its own number, and is the same open file."""
+    """A passed descriptor has the same number, and is the same open file."""
     with open(tmp_path / "file", "w") as file:
         os.dup2(file.fileno(), 200)
         try:
@@ -80,13 +80,13 @@ def test_descriptors_are_passed(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_command_starts_for_real(name: str) -> None:
-    """Whatever the other tests fork, each command is also imported by an interpreter of its own, and says the same."""
+    """Each command starts in an interpreter of its own, and prints the same there as when forked."""
     for args in ([name, "--help"], [name, "--no-such-option"]):
         assert netkit(*args, real=True) == netkit(*args)
 
 
 def test_ends_are_seen() -> None:
-    """Exit codes, signals and what comes after a time-out are as Popen tells them."""
+    """Exit codes, signals and a wait after a timeout are as with Popen."""
     assert netkit("no-such-command").code == 2
     with running("listen", "127.0.0.1:0") as server:
         assert server.port
@@ -113,14 +113,14 @@ def test_ends_are_seen() -> None:
 )
 @LINUX
 def test_what_cannot_be_forked_is_real(how: dict[str, object]) -> None:
-    """Whatever the server cannot do alike is done by a process that is started."""
+    """If the fork server cannot do what Popen was told, a real process is started."""
     with running("listen", "127.0.0.1:0", **how) as server:  # type: ignore[arg-type]
         assert server.port
         assert not is_forked(server.pid)
 
 
 def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
-    """An error of the start is raised here."""
+    """An error at the start is raised in the caller, as with Popen."""
     with pytest.raises(FileNotFoundError):
         netkit("--version", cwd=tmp_path / "nowhere")
 
@@ -135,7 +135,7 @@ sys.stdin.read()
 
 @pytest.mark.parametrize("number", [None, signal.SIGTERM, signal.SIGKILL])
 def test_the_server_ends_with_its_user(number: signal.Signals | None) -> None:
-    """However pytest ends, nothing stays: its stderr, which is the server's too, comes to its end."""
+    """The fork server ends with its user, however that ends: stderr, which they share, is closed."""
     with running(argv=[sys.executable, "-c", USER], cwd=ROOT) as user:
         assert user.out.readline() == b"0\n"
         if number is not None:

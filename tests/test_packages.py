@@ -1,4 +1,4 @@
-"""The packages that documents name are those that netkit and its tests demand."""
+"""The packages in documents are those that netkit and its tests need."""
 
 import re
 import tomllib
@@ -14,19 +14,19 @@ PARTNERS = "xargs -a .ci/partners.txt apt-get install"
 
 
 def test_debian_has_each_dependency() -> None:
-    """The line for apt has them all and no more, and .ci/run tries netkit with them."""
+    """The line for apt in packaging.md has exactly the dependencies, and .ci/run tests netkit with them."""
     [line] = re.findall(r"^    apt-get install --no-install-recommends (.*)", _read("docs/packaging.md"), re.MULTILINE)
     assert {*line.split()} == DEBIAN
     assert {*_read(".ci/run").split()} >= DEBIAN
 
 
 def test_the_file_has_each_dependency() -> None:
-    """Those of netkit, in one version each; theirs are found by .ci/packages."""
+    """.ci/zipapp.txt pins each dependency of netkit; .ci/packages checks those of the dependencies."""
     assert {*re.findall(r"^([\w-]+)==", _read(".ci/zipapp.txt"), re.MULTILINE)} >= DEPENDENCIES
 
 
 def test_partners_have_one_list() -> None:
-    """What people are told to type brings what .ci/run installs."""
+    """README.md, CONTRIBUTING.md and .ci/run install the same list of partners, which has no duplicates."""
     for document in ("README.md", "docs/CONTRIBUTING.md", ".ci/run"):
         assert PARTNERS in _read(document), document
     packages = _read(".ci/partners.txt").split()

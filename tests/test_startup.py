@@ -1,4 +1,4 @@
-"""What starting costs: modules, not milliseconds. A slow import is a test that fails, not a stopwatch that varies."""
+"""The cost of start-up, counted in imported modules, as times would vary."""
 
 import os
 import shutil
@@ -17,18 +17,18 @@ from tests.support.startup import HEAVY, loaded, of_click
 
 @pytest.mark.parametrize("args", [["--help"], [], ["connect", "--help"], ["listen", "--help"]])
 def test_help_loads_nothing_heavy_and_no_socket(args: list[str]) -> None:
-    """Help is drawn from the commands alone."""
+    """Help imports neither slow modules nor socket."""
     code, out, modules = loaded(*args)
     assert code == 0
     assert b"Usage: netkit" in out
     assert not modules & (HEAVY | {"socket", "selectors"})
 
 
-ALWAYS = {"gc"}  # which is part of the interpreter
+ALWAYS = {"gc"}  # built into the interpreter
 VALUES = {"_struct", "math", "select", "struct"}
-SOCKETS = {"_socket", "array", "math", "select", "selectors", "socket"}  # math is click's own before Python 3.13
+SOCKETS = {"_socket", "array", "math", "select", "selectors", "socket"}  # before Python 3.13 click imports math
 LOOP = SOCKETS | VALUES | {"_heapq", "fcntl", "heapq", "signal"}
-SERVER = LOOP | {"resource"}  # whose limit of descriptors is raised
+SERVER = LOOP | {"resource"}  # to raise the limit of descriptors
 
 
 @pytest.mark.parametrize(
@@ -51,7 +51,7 @@ SERVER = LOOP | {"resource"}  # whose limit of descriptors is raised
     ],
 )
 def test_a_command_loads_what_it_needs_beside_click_and_no_more(line: str, allowed: set[str], most: int) -> None:
-    """A budget: these modules of the standard library, and at most so many of netkit's."""
+    """A command only imports these modules of the standard library, and at most this number of netkit's."""
     _, _, modules = loaded(*line.split())
     added = modules - of_click()
     ours = {name for name in added if name.partition(".")[0] == "netkit"}
@@ -71,7 +71,7 @@ script()
 
 @pytest.mark.parametrize(("environment", "said"), [({}, b""), ({"NETKIT_ATEXIT": "1"}, b"at exit")])
 def test_a_program_ends_without_the_interpreters_own_end(environment: dict[str, str], said: bytes) -> None:
-    """All that was printed is out. What measures a process from within asks for that end by a variable."""
+    """netkit skips the interpreter's shutdown, unless NETKIT_ATEXIT is set, and all output is flushed."""
     done = subprocess.run(
         [sys.executable, "-c", ENDING], capture_output=True, env={**os.environ, **environment}, timeout=20
     )
@@ -81,14 +81,14 @@ def test_a_program_ends_without_the_interpreters_own_end(environment: dict[str, 
 
 
 def test_overview_imports_no_command() -> None:
-    """The one-line summaries come from the first lines of the files."""
+    """The overview takes the summaries from the first lines of the files, without importing the commands."""
     _, out, modules = loaded("--help")
     assert b"connect     join stdin" in out
     assert not [name for name in modules if name.startswith("netkit.commands.")]
 
 
 def test_connect_loads_nothing_heavy() -> None:
-    """A real conversation, name look-up included, needs none of the heavy modules."""
+    """A real conversation, including the look-up of the name, imports none of the slow modules."""
     with peer(read_all) as server:
         code, _, modules = loaded("connect", f"localhost:{server.port}", stdin=b"x")
         assert server.result() == b"x"
@@ -99,14 +99,14 @@ def test_connect_loads_nothing_heavy() -> None:
 
 
 def test_echo_loads_nothing_heavy() -> None:
-    """Nor does a server, unless it runs a COMMAND."""
+    """A server without COMMAND imports none of the slow modules."""
     code, _, modules = loaded("echo", "0", "--for", "50ms")
     assert code == 0
     assert not modules & HEAVY
 
 
 def test_ports_and_names_load_their_libraries_only_when_used() -> None:
-    """In a pipe nothing is drawn, a name of the system's needs no library of DNS, and one in ASCII none for IDNA."""
+    """Without a terminal rich is not imported, dns only for queries of netkit's own, and idna not for ASCII names."""
     code, _, modules = loaded("portcheck", "localhost:1")
     assert code == 7
     assert not [name for name in modules if name.startswith("netkit.protocols.")]
@@ -120,7 +120,7 @@ def test_ports_and_names_load_their_libraries_only_when_used() -> None:
 
 
 def test_sockets_draws_on_terminals_alone() -> None:
-    """In a pipe there are columns, and nothing is loaded that would draw a table."""
+    """To a pipe ``sockets`` prints columns, without importing what draws tables."""
     with socket.create_server(("127.0.0.1", 0)):
         code, out, modules = loaded("sockets", "--tcp")
     assert (code, out[:5]) == (0, b"PROTO")
@@ -129,14 +129,14 @@ def test_sockets_draws_on_terminals_alone() -> None:
 
 
 def test_version_answers_before_click_is_imported() -> None:
-    """--version prints the version of the package and loads neither click nor a socket."""
+    """--version prints the version of the package, and imports neither click nor socket."""
     code, out, modules = loaded("--version")
     assert (code, out) == (0, f"netkit {__version__}\n".encode())
     assert not modules & (HEAVY | {"click", "socket", "re"})
 
 
 def test_module_in_the_current_folder_is_not_imported(tmp_path: Path) -> None:
-    """A socket.py, click.py or netkit of the folder we run in is somebody else's."""
+    """netkit does not import socket.py, click.py and others from the working directory."""
     for name in ("socket", "click", "selectors", "errno_"):
         (tmp_path / f"{name}.py").write_text("raise SystemExit('imported from the current folder')")
     assert netkit("--version", cwd=tmp_path, real=True) == Finished(0, f"netkit {__version__}\n".encode(), "")
@@ -145,13 +145,13 @@ def test_module_in_the_current_folder_is_not_imported(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
 def test_standard_descriptors_that_are_closed_at_start(closed: str) -> None:
-    """No socket takes the place of a closed descriptor: a failure keeps its code."""
+    """If standard descriptors are closed at the start, no socket takes their place, and a failure keeps its code."""
     line = f'"$0" -m netkit connect 127.0.0.1:1 {closed}'
     assert subprocess.run(["sh", "-c", line, NETKIT[0]], stderr=subprocess.DEVNULL, timeout=20).returncode == 7
 
 
 def test_it_runs_from_an_archive(tmp_path: Path) -> None:
-    """Where a module is no file, as in netkit.pyz, the commands are found, and so is what they are for."""
+    """netkit works from a zip archive, such as netkit.pyz, including its overview and suggestions."""
     package = Path(main.__file__).parent
     archive = shutil.make_archive(str(tmp_path / "netkit"), "zip", package.parent, package.name)
     code = "import sys; sys.path.insert(0, sys.argv.pop(1)); from netkit.__main__ import script; script()"
