@@ -1,8 +1,7 @@
-"""``python -m tests.behaviour``: what netkit, nc, ncat and socat say of the same accidents.
+"""``python -m tests.behaviour`` shows how netkit, nc, ncat and socat report the same faults.
 
-Each case is a peer of a few lines that does what networks and servers do. stdout gets a table in Markdown: the exit
-code of each tool, and how many of the bytes that were to come did. Tools run as one types them, with no more options
-than the case needs.
+In each case a small peer does what networks and servers do. stdout gets a table in Markdown, with the exit code of each
+tool, and how many of the expected bytes it received. Tools run with no more options than the case needs.
 """
 
 import contextlib
@@ -23,15 +22,15 @@ from tests.benchmarks.measure import NETKIT
 from tests.support.peers import free_port, reset
 
 HERE = "127.0.0.1"
-_PATIENCE = 15.0  # s: who takes longer hangs
-_SIZE = 4 << 20  # bytes of an upload: more than a socket keeps
+_PATIENCE = 15.0  # s after which a tool counts as hanging
+_SIZE = 4 << 20  # bytes of an upload: more than a socket buffers
 
 Peer = Callable[[socket.socket], None]
 """Serves one client."""
 
 
 class Case(NamedTuple):
-    """What happens, the peer that does it, if any, what is sent, how many bytes come back, and whether TLS is used."""
+    """What happens, the peer that does it, if any, the bytes sent and expected in return, and whether TLS is used."""
 
     words: str
     peer: Peer | None
@@ -76,7 +75,7 @@ CASES = (
 
 
 def commands(port: int, case: Case, cafile: str) -> dict[str, list[str]]:
-    """How each tool is typed."""
+    """Return the command line of each tool."""
     if case.secured:
         return {
             "netkit": [*NETKIT, "connect", f"tls:localhost:{port}", "-4", "--cafile", cafile],
@@ -92,7 +91,7 @@ def commands(port: int, case: Case, cafile: str) -> dict[str, list[str]]:
 
 
 def serve(listener: socket.socket, peer: Peer, context: ssl.SSLContext | None) -> None:
-    """Be the peer of the first client."""
+    """Serve the first client."""
     client = listener.accept()[0]
     with contextlib.suppress(OSError):
         if context is not None:
@@ -102,7 +101,7 @@ def serve(listener: socket.socket, peer: Peer, context: ssl.SSLContext | None) -
 
 
 def observed(case: Case, argv: Sequence[str], port: int, context: ssl.SSLContext | None) -> str:
-    """Run one tool against the peer of a case, and say what came of it."""
+    """Run one tool against the peer of a case, and return what happened, in words."""
     with contextlib.ExitStack() as stack:
         question = stack.enter_context(tempfile.TemporaryFile())
         question.write(bytes(case.sent))
@@ -122,7 +121,7 @@ def observed(case: Case, argv: Sequence[str], port: int, context: ssl.SSLContext
 
 
 def main() -> None:
-    """Print the table."""
+    """Run all cases, and print the table."""
     tools = ("netkit", "nc", "ncat", "socat")
     authority = trustme.CA()
     with tempfile.TemporaryDirectory() as folder:

@@ -1,4 +1,4 @@
-"""Streams in memory, with a bounded buffer, on the kernel's own events."""
+"""Streams in memory, with bounded buffers."""
 
 import errno
 import os
@@ -12,7 +12,7 @@ CAPACITY = 64 * 1024
 
 
 class _Pipe:
-    """One direction: bytes on the way, and events that are made anew each time they are waited for."""
+    """One direction of a connection: buffered bytes, and an event that is replaced at each change."""
 
     def __init__(self) -> None:
         self.buffer = bytearray()
@@ -82,7 +82,7 @@ class MemoryStream:
             raise Failure(Exit.RECV, f"receive from {self.name}", _error(self._in.broken))
 
     def probe(self) -> None:
-        """Nobody needs it here: an end that is closed is seen at once."""
+        """Do nothing: a closed end is seen at once."""
 
     async def peer_left(self) -> None:
         while not self._in.broken and not (self._in.ended and (self._out.ended or self._out.broken)):

@@ -1,7 +1,7 @@
-"""Which page explains each option: ``python -m tests.options [COMMAND ...]``.
+"""``python -m tests.options [COMMAND ...]`` lists where each option is explained.
 
-It is the manual page of the command, under a heading, and for some a page of docs, which is then the only one: the
-paragraphs of others that name the option have a link to it.
+That is under a heading of the command's man page, and for some options in one page of docs. Paragraphs of other pages
+that name the option must link to that page.
 """
 
 import re
@@ -21,7 +21,7 @@ _COMMANDS: dict[str, Command] = {
 }
 _TLS = [name for name, command in _COMMANDS.items() if any("--cafile" in each.opts for each in command.params)]
 _SERVERS = ("echo", "listen", "proxy", "relay", "udp-serve", "upper")
-# The pages that explain options, and of which commands.
+# The pages that explain options, and the commands whose options they explain.
 PAGES = {
     "addresses.md": _SERVERS,
     "bytes.md": ("pack", "unpack"),
@@ -35,7 +35,7 @@ PAGES = {
     "tls.md": _TLS,
     "urls.md": ("fetch",),
 }
-# Those that say what follows from an option, or where it is met.
+# Pages that name options, but do not explain them.
 OTHERS = (
     *("ARCHITECTURE.md", "CONTRIBUTING.md", "README.md", "SECURITY.md"),
     *("benchmarks.md", "coming-from.md", "exit-codes.md", "not.md", "packaging.md"),
@@ -43,7 +43,7 @@ OTHERS = (
 
 
 class Place(NamedTuple):
-    """Where an option of a command is explained: a heading of its manual page, and pages of docs."""
+    """Where an option of a command is explained: a heading of its man page, and pages of docs."""
 
     command: str
     option: str
@@ -70,14 +70,14 @@ def places() -> Iterator[Place]:
 
 
 def _names(text: str, command: str, option: Option) -> bool:
-    """Whether an option stands in a text, as code, and not as one of another command."""
+    """Whether a text has an option in code that does not name another command."""
     named = re.compile(rf"(?<![\w-])({'|'.join(map(re.escape, option.opts))})(?![\w-])")
     others = _COMMANDS.keys() - {command}
     return any(named.search(code) and others.isdisjoint(code.split()) for code in re.findall(r"`([^`]+)`", text))
 
 
 def _paragraphs(text: str) -> Iterator[str]:
-    """Yield the paragraphs of a document, and the rows of its tables, without what is to be typed."""
+    """Yield the paragraphs of a document, and the rows of its tables, without code blocks."""
     for paragraph in re.sub(r"(?m)^( {4}.*|```[^`]*^```)$", "", text).split("\n\n"):
         yield from paragraph.split("\n") if paragraph.startswith("|") else [paragraph]
 

@@ -1,9 +1,9 @@
-"""``python -m tests.readiness [ROUNDS] [SERVER…]``: who says of a server that just starts that it is ready, and when.
+"""``python -m tests.readiness [ROUNDS] [SERVER…]`` compares tools that wait until a server is ready.
 
-In each of so many rounds (20) and for each waiter a server is started anew. The waiter is started in the same moment;
-once it says that the server is ready, the server's own client gets one try. The table has how many of these succeeded,
-and how late the waiter was, after the first try of that client that succeeded where it tried all the time. stdout gets
-Markdown. Waiters are netkit's probe, ``nc -z`` in a loop and, if they are on the PATH, wait-for-it and wait4x.
+In each round (default: 20) a server is started for each tool, together with the tool. Once the tool says that the
+server is ready, the server's own client is run once. The table in Markdown has the number of times that this client
+succeeded, and the median time after which the tool said ready. For comparison it has the time after which the client
+first succeeds. Tools are netkit's probe, ``nc -z`` in a loop and, if installed, wait-for-it and wait4x.
 """
 
 import contextlib
@@ -25,16 +25,16 @@ from tests.support.peers import free_port
 
 HERE = "127.0.0.1"
 _ROUNDS = 20
-_INTERVAL = 0.05  # s between two tries of netkit and of nc
+_INTERVAL = 0.05  # s between two attempts of netkit and of nc
 _PATIENCE = 60.0  # s
 _KEYS = 1_500_000  # that redis loads while it starts
-_USER = "nobody" if os.geteuid() == 0 else None  # whom servers run as that refuse root
+_USER = "nobody" if os.geteuid() == 0 else None  # the user of servers that refuse to run as root
 
 
 class Server(NamedTuple):
-    """What starts a server and what asks it, in words; ``probe`` is what netkit waits for.
+    """The command lines of a server and of its client, and the URL that netkit probes.
 
-    It is ended by SIGKILL, or by another signal where it could not start again then.
+    The server is ended by ``ending``, which is SIGKILL if it can start again after that.
     """
 
     argv: Sequence[str]
@@ -46,7 +46,7 @@ class Server(NamedTuple):
 
 
 def postgres(folder: Path, port: int) -> Server:
-    """PostgreSQL, which recovers from having been killed."""
+    """PostgreSQL, which recovers after each start."""
     bins = max(Path("/usr/lib/postgresql").glob("*/bin"))
     data = folder / "data"
     if not data.exists():
@@ -62,7 +62,7 @@ def postgres(folder: Path, port: int) -> Server:
 
 
 def redis(folder: Path, port: int) -> Server:
-    """Redis, which loads its data."""
+    """Redis, which loads its data at the start."""
     argv = ["redis-server", "--port", str(port), "--bind", HERE, "--dir", str(folder), "--enable-debug-command", "yes"]
     client = ["redis-cli", "-e", "-p", str(port), "get", "key:1"]
     server = Server([*argv, "--save", ""], client, f"redis://{HERE}:{port}")
@@ -84,7 +84,7 @@ def mariadb(folder: Path, port: int) -> Server:
     argv = ["mariadbd", "--no-defaults", "--skip-grant-tables", "--skip-networking=0"]
     client = ["mariadb", "--no-defaults", "-h", HERE, "-P", str(port), "-e", "select 1"]
     words = [*argv, *(f"--{option}" for option in options)]
-    return Server(words, client, f"mysql://{HERE}:{port}", _USER, ending=signal.SIGTERM)  # half made it cannot start
+    return Server(words, client, f"mysql://{HERE}:{port}", _USER, ending=signal.SIGTERM)  # cannot start after SIGKILL
 
 
 def rabbitmq(folder: Path, port: int) -> Server:
@@ -128,22 +128,22 @@ SERVERS: dict[str, Callable[[Path, int], Server]] = {
 
 
 def netkit(server: Server, port: int) -> list[str]:
-    """The probe of netkit."""
+    """netkit's probe."""
     return [*NETKIT, "portcheck", server.probe, "--wait", f"{_PATIENCE}", "--interval", f"{_INTERVAL}", "-q"]
 
 
 def nc(server: Server, port: int) -> list[str]:
-    """The loop that everybody writes."""
+    """The common loop around ``nc -z``."""
     return ["timeout", f"{_PATIENCE}", "sh", "-c", f"until nc -z {HERE} {port}; do sleep {_INTERVAL}; done"]
 
 
 def wait_for_it(server: Server, port: int) -> list[str]:
-    """The script wait-for-it.sh, which sleeps a second between two tries."""
+    """The script wait-for-it.sh, which sleeps a second between two attempts."""
     return ["wait-for-it", "-q", "-t", f"{_PATIENCE:.0f}", f"{HERE}:{port}"]
 
 
 def wait4x(server: Server, port: int) -> list[str]:
-    """The binary wait4x, by TCP."""
+    """wait4x, with a TCP check."""
     return ["wait4x", "-q", "tcp", f"{HERE}:{port}", "-t", f"{_PATIENCE:.0f}s", "-i", f"{_INTERVAL * 1000:.0f}ms"]
 
 
@@ -152,7 +152,7 @@ WAITERS = {"netkit": netkit, "nc -z": nc, "wait-for-it": wait_for_it, "wait4x": 
 
 @contextlib.contextmanager
 def started(server: Server, folder: Path) -> Iterator[None]:
-    """Start a server, and end it with all that it started."""
+    """Start a server, and end its process group after the block."""
     process = subprocess.Popen(
         server.argv,
         cwd=folder,
@@ -171,12 +171,12 @@ def started(server: Server, folder: Path) -> Iterator[None]:
 
 
 def succeeds(server: Server) -> bool:
-    """Whether the server's own client gets what it asks for."""
+    """Whether the server's own client succeeds."""
     return subprocess.run(server.client, capture_output=True).returncode == 0
 
 
 def first_success(server: Server) -> float:
-    """When the server's own client first succeeded, as it tries all the time."""
+    """Run the server's own client until it succeeds, and return that time."""
     until = time.monotonic() + _PATIENCE
     while time.monotonic() < until:
         if succeeds(server):
@@ -185,23 +185,23 @@ def first_success(server: Server) -> float:
 
 
 def ready_after(server: Server, folder: Path) -> float:
-    """How many seconds after its start a server is ready."""
+    """Return the seconds from the start of a server until its client succeeds."""
     begun = time.monotonic()
     with started(server, folder):
         return first_success(server) - begun
 
 
 def waited(server: Server, folder: Path, argv: Sequence[str]) -> tuple[bool, float]:
-    """Whether the client succeeds once a waiter says so, and how many seconds after the start that was."""
+    """Return whether the client succeeds once a tool says ready, and the seconds from the start until it says so."""
     begun = time.monotonic()
     with started(server, folder):
-        good = subprocess.run(argv, capture_output=True).returncode == 0  # each has a clock of its own
+        good = subprocess.run(argv, capture_output=True).returncode == 0  # each tool has its own timeout
         said = time.monotonic() - begun
         return good and succeeds(server), said
 
 
 def main(rounds: int, names: Sequence[str]) -> None:
-    """Print the table."""
+    """Measure, and print the table."""
     waiters = {name: make for name, make in WAITERS.items() if shutil.which(name.split()[0])} | {"netkit": netkit}
     print("| server | ready after | " + " | ".join(f"{name}: client succeeds, said after" for name in waiters) + " |")
     print("|---" * (len(waiters) + 2) + "|")

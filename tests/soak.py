@@ -1,10 +1,10 @@
-"""``python -m tests.soak [SECONDS]``: servers under clients that misbehave, and whether they come to rest after.
+"""``python -m tests.soak [SECONDS]`` runs servers under misbehaving clients, and checks for leaks afterwards.
 
-For so many seconds (600) each server is connected to, reset, flooded without reading, half-closed for a moment and for
-long, sent urgent data, and handshakes that never end. What it holds at its start, during that and after is printed as a
-table; stderr has what is going on meanwhile. Exits 1 if at rest, after at most ``_REST`` seconds, a server has more
-descriptors, processes or threads than at its start, has grown by more than ``_GROWTH`` in the second half (in the first
-each buffer gets its size, which the allocator keeps), or uses the CPU while nobody is there.
+For SECONDS (default: 600) clients of each server connect, reset, flood it without reading, half-close briefly and for
+long, send urgent data, and begin handshakes that never end. A table shows what each server holds at the start, during
+the load and after; stderr shows the progress. Exits 1 if ``_REST`` seconds after the load a server still has more
+descriptors, processes or threads than at the start, grew by more than ``_GROWTH`` in the second half (in the first
+half buffers grow to their size, which the allocator keeps), or uses CPU without clients.
 """
 
 import contextlib
@@ -28,21 +28,21 @@ import trustme
 from tests.benchmarks.measure import NETKIT
 from tests.support import peers
 
-_HOST = "127.83.79.75"  # of this machine, and no other than who soaks has to do with it
-_REST = 150.0  # s: an association of the datagram relay lasts 60, and FIN-WAIT-2 of who left a half-closed one too
-_IDLE = 5.0  # s over which the CPU of a server that has nothing to do is looked at
+_HOST = "127.83.79.75"  # an address of loopback that nothing else uses
+_REST = 150.0  # s: an association of the datagram relay lasts 60, and FIN-WAIT-2 of a half-closed connection, too
+_IDLE = 5.0  # s over which the CPU of an idle server is measured
 _MAX_IDLE = 0.01  # of one processor
-_GROWTH = 16.0  # MiB: how much floods that come together by chance differ; a leak in thousands of clients is more
-_GLANCE = 0.5  # s between two looks
+_GROWTH = 16.0  # MiB: more than by chance simultaneous floods make, and less than a leak in thousands of clients
+_GLANCE = 0.5  # s between two samples
 _TELL = 15.0  # s between two lines of progress
-_BREATH = 0.005  # s between two clients of one thread
+_BREATH = 0.005  # s between two clients of a thread
 _PATIENCE = 2.0  # s
-_LINGERING = 40  # clients that stay, of each server
-_THREADS = 2  # of clients, for each server
+_LINGERING = 40  # clients of each server that stay connected
+_THREADS = 2  # with clients, for each server
 
 
 class Held(NamedTuple):
-    """What a server holds: descriptors of its own, processes below it, threads, and MiB of memory."""
+    """What a server holds: descriptors, child processes, threads, and MiB of memory."""
 
     descriptors: int
     processes: int
@@ -51,7 +51,7 @@ class Held(NamedTuple):
 
 
 class Server:
-    """A netkit that runs, ``counts`` of the clients that it had, and those of them that stay."""
+    """A running server of netkit, the ``counts`` of its clients by kind, and the clients that stay connected."""
 
     def __init__(self, name: str, *arguments: str, datagrams: bool = False, tls: bool = False) -> None:
         self.name = name
@@ -61,12 +61,12 @@ class Server:
         pipe, null = subprocess.PIPE, subprocess.DEVNULL
         self.process = subprocess.Popen([*NETKIT, *arguments], stdin=pipe, stdout=null, stderr=pipe)
         assert self.process.stdin is not None and self.process.stderr is not None
-        os.set_blocking(self.process.stdin.fileno(), False)  # who writes there must not wait for a client to come
+        os.set_blocking(self.process.stdin.fileno(), False)  # writing must not wait for a client
         self.port = int(self.process.stderr.readline().rpartition(b":")[2])
         threading.Thread(target=deque, args=(self.process.stderr, 0), daemon=True).start()  # reads and drops the rest
 
     def held(self) -> Held:
-        """What it holds now."""
+        """Return what the server holds now."""
         own = Path(f"/proc/{self.process.pid}")
         status = dict(line.split(":", 1) for line in (own / "status").read_text().splitlines())
         below = (own / "task" / str(self.process.pid) / "children").read_text().split()
@@ -74,23 +74,23 @@ class Server:
         return Held(len(os.listdir(own / "fd")), len(below), int(status["Threads"]), memory)
 
     def cpu(self) -> float:
-        """The seconds of CPU that it has used."""
+        """Return the seconds of CPU that the server has used."""
         fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
     def stay(self, client: socket.socket) -> None:
-        """Keep a client, and let the oldest of them go."""
+        """Keep a client connected, and close the oldest one if there are too many."""
         self.lingering.append(client)
         if len(self.lingering) > _LINGERING:
             self.lingering.popleft().close()
 
     def leave(self) -> None:
-        """Let all clients go."""
+        """Close all clients that stay connected."""
         while self.lingering:
             self.lingering.popleft().close()
 
 
-# -- clients: each is one visit
+# -- clients
 
 Visit = Callable[[Server], None]
 
@@ -111,7 +111,7 @@ def _secured(sock: socket.socket) -> socket.socket:
 
 
 def connect(server: Server) -> None:
-    """Say something, hear what comes, and leave."""
+    """Send data, receive an answer, and close."""
     with _client(server) as sock:
         sock.sendall(b"hello\n" * random.randint(1, 2000))
         if server.name != "listen --keep":
@@ -119,14 +119,14 @@ def connect(server: Server) -> None:
 
 
 def reset(server: Server) -> None:
-    """Say something, and reset."""
+    """Send data, and reset."""
     sock = _client(server)
     sock.sendall(b"hello\n")
     peers.reset(sock)
 
 
 def flood(server: Server) -> None:
-    """Send as much as is taken without reading any of it, then leave by one way or the other."""
+    """Send as much as the server takes without reading the answers, then reset or close."""
     sock = _client(server)
     sock.setblocking(False)
     sent = 0
@@ -137,7 +137,7 @@ def flood(server: Server) -> None:
 
 
 def half_close(server: Server) -> None:
-    """Send, end, and read to the end."""
+    """Send data, half-close, and read to the end."""
     with _client(server) as sock:
         sock.sendall(b"hello\n" * 100)
         sock.shutdown(socket.SHUT_WR)
@@ -146,7 +146,7 @@ def half_close(server: Server) -> None:
 
 
 def stay_half_closed(server: Server) -> None:
-    """End our direction, and stay."""
+    """Half-close, and stay connected."""
     sock = _client(server)
     sock.sendall(b"hello\n")
     sock.shutdown(socket.SHUT_WR)
@@ -154,7 +154,7 @@ def stay_half_closed(server: Server) -> None:
 
 
 def urgent(server: Server) -> None:
-    """Send urgent data amid the other."""
+    """Send urgent data between ordinary data."""
     with socket.create_connection((_HOST, server.port), _PATIENCE) as sock:
         sock.sendall(b"before")
         sock.send(b"!", socket.MSG_OOB)
@@ -163,14 +163,14 @@ def urgent(server: Server) -> None:
 
 
 def never_shake_hands(server: Server) -> None:
-    """Begin a handshake, or only connect, and stay."""
+    """Begin a handshake, or only connect, and stay connected."""
     sock = socket.create_connection((_HOST, server.port), _PATIENCE)
     sock.sendall(b"\x16\x03\x01\x02\x00\x01"[: random.randint(0, 6)])
     server.stay(sock)
 
 
 def datagrams(server: Server) -> None:
-    """Send some from a new port, the empty one too, and hear the answers, or leave before."""
+    """Send datagrams from a new port, one of them empty, and receive an answer or close before."""
     with socket.socket(type=socket.SOCK_DGRAM) as sock:
         sock.settimeout(_GLANCE)
         sock.connect((_HOST, server.port))
@@ -190,7 +190,7 @@ def _visits(server: Server) -> list[Visit]:
 
 
 def _visit_until(stop: threading.Event, server: Server) -> None:
-    """Visit a server again and again; what a visitor misses is its own affair."""
+    """Run clients of a server until ``stop`` is set; their errors do not matter."""
     visits = _visits(server)
     while not stop.wait(_BREATH):
         visit = random.choice(visits)
@@ -208,7 +208,7 @@ def _visit_until(stop: threading.Event, server: Server) -> None:
 
 @contextlib.contextmanager
 def _servers() -> Iterator[list[Server]]:
-    """Start them all, and end them by their pids."""
+    """Start all servers, and kill them after the block."""
     found: list[Server] = []
     with tempfile.TemporaryDirectory() as folder:
         issued = trustme.CA().issue_cert("localhost")
@@ -233,7 +233,7 @@ def _servers() -> Iterator[list[Server]]:
 
 
 def _glances(seconds: float, doing: Callable[[], str]) -> Iterator[None]:
-    """Yield every ``_GLANCE`` for so many seconds by the clock, and say now and then what is being done."""
+    """Yield every ``_GLANCE`` seconds for this time, and print progress every ``_TELL`` seconds."""
     pause = threading.Event()
     begun = told = time.monotonic()
     while (now := time.monotonic()) < begun + seconds:
@@ -245,7 +245,7 @@ def _glances(seconds: float, doing: Callable[[], str]) -> Iterator[None]:
 
 
 def _load(servers: list[Server], seconds: float) -> dict[str, Held]:
-    """Let clients come for so many seconds; return the most that each server held meanwhile."""
+    """Run clients for this time, and return the most that each server held meanwhile."""
     stop = threading.Event()
     crowd = [threading.Thread(target=_visit_until, args=(stop, server)) for server in servers for _ in range(_THREADS)]
     for thread in crowd:
@@ -263,7 +263,7 @@ def _load(servers: list[Server], seconds: float) -> dict[str, Held]:
 
 
 def _resting(servers: list[Server], wanted: dict[str, Held]) -> dict[str, Held]:
-    """Wait until no server has more descriptors, processes and threads than is wanted; return what they have."""
+    """Wait until no server has more descriptors, processes and threads than wanted, and return what they hold."""
     held: dict[str, Held] = {}
     busy = list(wanted)
     for _ in _glances(_REST, lambda: f"waiting for {', '.join(busy)} to come to rest"):
@@ -275,12 +275,12 @@ def _resting(servers: list[Server], wanted: dict[str, Held]) -> dict[str, Held]:
 
 
 def _more(held: Held, wanted: Held) -> bool:
-    """Whether something is held that is not wanted; memory aside."""
+    """Whether more is held than wanted, apart from memory."""
     return any(now > then for now, then in zip(held[:3], wanted[:3], strict=True))
 
 
 def _idle(servers: list[Server]) -> dict[str, float]:
-    """The part of a processor that each server uses while nobody is there."""
+    """Return the share of a processor that each server uses without clients."""
     used = {server.name: server.cpu() for server in servers}
     threading.Event().wait(_IDLE)
     return {server.name: (server.cpu() - used[server.name]) / _IDLE for server in servers}
@@ -297,7 +297,7 @@ def show(title: str, heads: Sequence[str], rows: Iterable[Sequence[str]]) -> Non
 
 
 def main(seconds: float) -> int:
-    """Soak, print the table, and return the exit code."""
+    """Run the load, print the table, and return the exit code."""
     with _servers() as servers:
         start = {server.name: server.held() for server in servers}
         first = _load(servers, seconds / 2)
