@@ -1,4 +1,4 @@
-"""``python -m tests.session FILE``: a session in a terminal, as an SVG, from what netkit really prints."""
+"""``python -m tests.session FILE`` runs netkit in a terminal and writes the session as an SVG."""
 
 import contextlib
 import os
@@ -24,11 +24,11 @@ _TYPED = (
     "netkit connect db 5433",
     "netkit portcheck redis://cache --wait 30s -q -- echo the tests run",
 )
-_COLOURS = {"brown": "yellow", "default": None}  # where pyte and rich have other names
+_COLOURS = {"brown": "yellow", "default": None}  # names of pyte, and those of rich
 
 
 def shown(data: bytes) -> Text:
-    """What a terminal shows of these bytes, in its colours."""
+    """Return what a terminal shows for these bytes, in colour."""
     screen = pyte.Screen(_COLUMNS, 40)
     pyte.ByteStream(screen).feed(data)
     text = Text()
@@ -45,7 +45,7 @@ def shown(data: bytes) -> Text:
 
 
 def typed(inside: list[str], line: str) -> Text:
-    """The prompt with a line that is typed, and what comes of it."""
+    """Run a command line, and return it after a prompt, with its output."""
     with terminal() as (ours, theirs):
         resize(theirs, _COLUMNS)
         environment = {**os.environ, "TERM": "xterm-256color"}
