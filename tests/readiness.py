@@ -46,7 +46,7 @@ class Server(NamedTuple):
 
 
 def postgres(folder: Path, port: int) -> Server:
-    """PostgreSQL, which recovers after each start."""
+    """PostgreSQL, which recovers from a crash at each start."""
     bins = max(Path("/usr/lib/postgresql").glob("*/bin"))
     data = folder / "data"
     if not data.exists():

@@ -21,7 +21,7 @@ def test_debian_has_each_dependency() -> None:
 
 
 def test_the_file_has_each_dependency() -> None:
-    """.ci/zipapp.txt pins each dependency of netkit; .ci/packages checks those of the dependencies."""
+    """.ci/zipapp.txt pins each dependency of netkit; .ci/packages tries the archive, with their own dependencies."""
     assert {*re.findall(r"^([\w-]+)==", _read(".ci/zipapp.txt"), re.MULTILINE)} >= DEPENDENCIES
 
 

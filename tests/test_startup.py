@@ -17,7 +17,7 @@ from tests.support.startup import HEAVY, loaded, of_click
 
 @pytest.mark.parametrize("args", [["--help"], [], ["connect", "--help"], ["listen", "--help"]])
 def test_help_loads_nothing_heavy_and_no_socket(args: list[str]) -> None:
-    """Help imports neither slow modules nor socket."""
+    """Help imports no slow modules, and no socket."""
     code, out, modules = loaded(*args)
     assert code == 0
     assert b"Usage: netkit" in out

@@ -350,7 +350,7 @@ def test_no_pager_where_none_is_wanted(env: dict[str, str]) -> None:
     ids=str,
 )
 def test_a_terminal_gets_its_pager(env: dict[str, str], shown: bytes) -> None:
-    """The most specific variable names the pager; one that ends early is no error, one that is missing is not used."""
+    """The most specific variable names the pager. Its early end is no error; if it is missing, the text is printed."""
     code, data = on_terminal("help", "values", env={"LANG": "C", **env})
     assert code == 0
     assert shown in data and (shown or not data)

@@ -1,1 +1,1 @@
-"""How the world goes wrong, and what netkit does about it."""
+"""Tests of faults: of peers, the system, signals and networks."""

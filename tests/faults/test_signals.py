@@ -402,7 +402,7 @@ def test_ignored_signals_change_no_exit_code() -> None:
 @pytest.mark.fault("signals ignored or held back at the start")
 @pytest.mark.parametrize("wrapper", [HOSTILE, ("env", "--block-signal=PIPE"), ("env", "--block-signal=CHLD")])
 def test_reader_that_leaves_where_signals_are_held_back(wrapper: tuple[str, ...]) -> None:
-    """When the reader of stdout leaves, netkit ends by SIGPIPE even if the parent ignored or blocked it or SIGCHLD."""
+    """If the reader of stdout leaves, netkit ends by SIGPIPE, even if it or SIGCHLD was ignored or blocked at start."""
     with peer(say_some) as server, running("connect", server.address, wrapper=wrapper) as process:
         assert process.out.read(4) == b"some"
         process.out.close()
