@@ -45,23 +45,24 @@ def test_text_comes_in_its_order_and_whole() -> None:
 
 def test_a_reader_is_waited_for() -> None:
     """``flush`` waits until the reader has made room for all text."""
-    steps = []
 
     async def main() -> None:
-        async with stdout_writer() as stdout:
+        async with stdout_writer() as stdout, Group() as group:
             stdout.write(LARGE)
-            await checkpoint()
-            steps.append("written")
+            flushing = group.start_soon(stdout.flush())
+            for _ in range(10):
+                await checkpoint()
+            assert not flushing.finished.is_set()
             reader.start()
-            await stdout.flush()
-            steps.append("flushed")
+            await flushing.finished.wait()
             await stdout.flush()
 
     with pipe_in_place_of(1) as fd:
-        reader = threading.Thread(target=lambda: steps.append(f"read {len(read_all(fd, len(LARGE)))}"))
+        found: list[bytes] = []
+        reader = threading.Thread(target=lambda: found.append(read_all(fd, len(LARGE))))
         kernel.run(main())
         reader.join()
-    assert steps[0] == "written" and set(steps[1:]) == {"flushed", f"read {len(LARGE)}"}
+    assert found == [LARGE.encode()]
 
 
 def test_there_is_no_room_while_a_reader_is_behind() -> None:
