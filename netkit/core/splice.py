@@ -7,17 +7,24 @@ import errno
 import fcntl
 import os
 import select
+import socket
 import stat
 import sys
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
 
 from netkit.core.flow import Flow
-from netkit.core.kernel import readable, sleep, writable
+from netkit.core.kernel import DeadlineExceeded, deadline, now, readable, sleep, writable
 from netkit.core.stream import RawEnd, Stream, raw_sink, raw_source
 
 _CHUNK = 1 << 20
 _PIPE_SIZE = 1 << 20  # the most that an ordinary user may ask for: pipe(7), pipe-max-size
 _PAUSE = 0.001  # s between two tries while both ends are ready and yet nothing moves
+# While bulk data comes, a socket wakes us only for so many bytes, and a moment after fewer: a step costs as much as
+# to move 100 KB does.
+_BATCH = 256 * 1024
+_MUCH = _BATCH // 4  # bytes of a step after which a batch is waited for
+_MOMENT = 0.001  # s, the shortest time that epoll_wait(2) counts
 _SOCKET_ERRORS = (
     errno.EPIPE,
     errno.ECONNRESET,
@@ -27,6 +34,10 @@ _SOCKET_ERRORS = (
     errno.ENETDOWN,
     errno.ENOBUFS,
 )
+
+
+Ready = Callable[[int], Awaitable[None]]
+"""Waits until the source is readable; the argument is how many bytes the last step moved."""
 
 
 async def move(source: Stream, sink: Stream, flow: Flow, most: int | None = None) -> None:
@@ -47,23 +58,70 @@ async def move(source: Stream, sink: Stream, flow: Flow, most: int | None = None
         await _direct(near, far, _splice, flow, most)
     elif stat.S_ISSOCK(kind) and stat.S_ISFIFO(target):
         enlarge(far.fd)
-        await _direct(near, far, _splice, flow, most)
+        with _Batches(near.fd) as ready:
+            await _direct(near, far, _splice, flow, most, ready)
     elif stat.S_ISSOCK(kind) and stat.S_ISSOCK(target) and not os.get_blocking(far.fd):
         await _through_a_pipe(near, far, sink, flow, most)
     elif stat.S_ISSOCK(kind) and (stat.S_ISREG(target) or stat.S_ISCHR(target)) and not os.isatty(far.fd):
         # Not to a terminal: if it is stopped, splice(2) blocks the whole process, and signals are not handled.
-        await _through_a_pipe(near, far, sink, flow, most)
+        with _Batches(near.fd) as ready:
+            await _through_a_pipe(near, far, sink, flow, most, ready)
+
+
+class _Batches:
+    """Waits until a socket is readable, and for ``_BATCH`` bytes of it while bulk data comes: SO_RCVLOWAT, socket(7).
+
+    Not for a sink that is a socket: there the rest of a message may be what a peer waits for.
+    """
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+        self._least = 1
+
+    def __enter__(self) -> Ready:
+        return self._ready
+
+    def __exit__(self, *_: object) -> None:
+        with suppress(OSError):  # it may be closed
+            self._set(1)
+
+    async def _ready(self, moved: int) -> None:
+        if moved >= _MUCH:
+            self._set(_BATCH)
+        if self._least > 1:
+            try:
+                with deadline(now() + _MOMENT):
+                    await readable(self._fd)
+                return
+            except DeadlineExceeded:
+                self._set(1)
+        await readable(self._fd)
+
+    def _set(self, least: int) -> None:
+        if least != self._least:
+            sock = socket.socket(fileno=self._fd)
+            try:
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, least)
+            finally:
+                sock.detach()
+            self._least = least
 
 
 async def _direct(
-    source: RawEnd, sink: RawEnd, step: Callable[[int, int, int], int], flow: Flow, most: int | None
+    source: RawEnd,
+    sink: RawEnd,
+    step: Callable[[int, int, int], int],
+    flow: Flow,
+    most: int | None,
+    ready: Ready | None = None,
 ) -> None:
     src, dst = source.fd, sink.fd
     stuck = False
+    count = 0
     while most is None or most > 0:
         flow.wait()
         try:
-            await readable(src)
+            await (readable(src) if ready is None else ready(count))
             count = step(src, dst, _size(most))
         except BlockingIOError:
             flow.offer(0)  # the source is readable, so it is the sink that we wait for
@@ -94,8 +152,11 @@ async def _direct(
         sink.counts.add_sent(count)
 
 
-async def _through_a_pipe(source: RawEnd, sink: RawEnd, stream: Stream, flow: Flow, most: int | None) -> None:
+async def _through_a_pipe(
+    source: RawEnd, sink: RawEnd, stream: Stream, flow: Flow, most: int | None, ready: Ready | None = None
+) -> None:
     src, dst = source.fd, sink.fd
+    count = 0
     try:
         out, into = os.pipe()
     except OSError:
@@ -106,8 +167,8 @@ async def _through_a_pipe(source: RawEnd, sink: RawEnd, stream: Stream, flow: Fl
         while most is None or most > 0:
             flow.wait()
             try:
-                await readable(src)
-                left = _splice(src, into, _size(most))
+                await (readable(src) if ready is None else ready(count))
+                count = left = _splice(src, into, _size(most))
             except BlockingIOError:
                 if stuck:
                     return  # urgent data, see above
@@ -125,7 +186,7 @@ async def _through_a_pipe(source: RawEnd, sink: RawEnd, stream: Stream, flow: Fl
             flow.offer(left)
             while left:
                 try:
-                    count = os.splice(out, dst, left)
+                    sent = os.splice(out, dst, left)
                 except BlockingIOError:  # only from a socket: a file takes all, or fails
                     await writable(dst)
                     continue
@@ -134,8 +195,8 @@ async def _through_a_pipe(source: RawEnd, sink: RawEnd, stream: Stream, flow: Fl
                         raise sink.failure(error) from error
                     await _by_hand(out, stream, left)
                     return
-                sink.counts.add_sent(count)
-                left -= count
+                sink.counts.add_sent(sent)
+                left -= sent
     finally:
         os.close(out)
         os.close(into)
