@@ -72,7 +72,7 @@ def take(words: Sequence[str], role: Role, *, udp: bool = False) -> tuple[Endpoi
         raise Invalid(f"address {first!r} does not apply: {why}")
     word = word.removeprefix("udp:")
     if word.startswith(("/", "./", "../")):
-        raise Invalid(f"address {first!r} is a path: write unix:{word} for a unix socket")
+        raise Invalid(f"address {first!r} is a path: write unix: in front of it for a unix socket")
     if word.startswith("unix:"):
         return Endpoint(path=_unix_path(word.removeprefix("unix:")), tls=tls, udp=is_udp), rest
     if role == "server" and is_digits(word):

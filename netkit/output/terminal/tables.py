@@ -36,7 +36,8 @@ def fitted(
     if left < min(natural[at], max(_READABLE, unbroken)):
         return Group(*(paragraph(row, room) for row in texts))
     made = table(heads, texts, right=right)
-    made.columns[at].max_width = max(left, 1)
+    if natural[at] > left:
+        made.columns[at].max_width = max(left - _GAP, 1)  # rich 13.3 counts a gap behind the last column, too
     return made
 
 
