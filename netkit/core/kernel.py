@@ -154,6 +154,15 @@ class Task:
         """Whether it waits for something that has not happened yet: then cancelling it now loses no result."""
         return self.queue is not None
 
+    def take_error(self) -> BaseException:
+        """Return the error that its wait raises, and forget it.
+
+        A frame that held it would be part of a reference cycle, as tracebacks refer to the frames of the loop, too.
+        """
+        assert self.error is not None
+        error, self.error = self.error, None
+        return error
+
     def cancel(self) -> None:
         """Raise Cancelled where the task waits. Its ``finally`` blocks run, and a second call has no effect."""
         if not self.cancelled:
@@ -402,15 +411,13 @@ class _Kernel:
     def _resume(self, task: Task) -> None:
         self.current = task
         task.queue = None
-        value, error = task.value, task.error
-        task.value = task.error = None
+        value, task.value = task.value, None
         try:
-            queue = task.coroutine.send(value) if error is None else task.coroutine.throw(error)
+            queue = task.coroutine.send(value) if task.error is None else task.coroutine.throw(task.take_error())
         except StopIteration as stop:
             task.result = stop.value
             self._end(task, None)
         except BaseException as failure:  # whatever ended the task belongs to its group
-            error = None  # its traceback refers to this frame: a reference cycle would keep the task's objects alive
             self._end(task, failure)
         else:
             queue.append(task)
@@ -531,7 +538,7 @@ class _Kernel:
             error = failure
         for task in tuple(reader):  # empty if the step has woken the task itself, such as by closing the descriptor
             task.wake(error=error)
-        error = None  # no reference cycle, as in ``_resume``
+        error = None  # no reference cycle: see ``take_error``
 
     def forget(self, fd: int) -> None:
         descriptor = self._descriptors.pop(fd, None)
