@@ -124,7 +124,7 @@ def proxying(
             try:
                 await serve_connection(stream, converse, ignore, group=group)
             finally:
-                del depths[place]
+                depths.pop(place, None)  # connections to different targets may share a local port
         return None
 
     return handle

@@ -16,7 +16,7 @@ import pytest
 from tests.support import NETKIT, PATIENCE, Running, free_port, netkit, peer, read_all, reset, running
 from tests.support.certificates import Pki
 from tests.support.data import DATA, MIB, OTHER, check_same
-from tests.support.namespaces import separate
+from tests.support.namespaces import network, separate
 from tests.support.peers import connect, converse, drip, echo, full_backlog, is_reset, receive, until_reset
 from tests.support.processes import HERE, cpu_seconds, descriptors, settle, strace
 from tests.support.proxy_clients import PROTOCOLS, granted, http, password, reply, request, socks4, socks5, tunnel
@@ -554,3 +554,25 @@ def test_mistakes(options: list[str], message: str) -> None:
     done = netkit("proxy", HERE, *options)
     assert done.code == 2 and done.err.count("\n") == 1
     assert re.search(message, done.err)
+
+
+def test_connections_may_share_a_local_port() -> None:
+    """With one local port for all connections, which only their other ends tell apart, the proxy goes on serving."""
+    with contextlib.ExitStack() as stack:
+        here = stack.enter_context(network("echo 40000 40000 > /proc/sys/net/ipv4/ip_local_port_range"))
+
+        def run(*words: str) -> Running:
+            return stack.enter_context(running(*words, wrapper=here.inside))
+
+        run("echo", ":7").line("listening")
+        door = run("proxy", ":1080", "--allow-target", "127.0.0.0/8")
+        door.line("listening")
+        clients = [
+            run("connect", f"127.0.0.{last}:7", "--proxy", f"socks5://127.0.0.{last + 2}:1080") for last in (1, 2)
+        ]
+        for client in clients:
+            client.stdin.write(b"x")
+            assert client.out.read(1) == b"x", client.finish()
+        for client in clients:
+            client.terminate()
+        assert door.terminate().complaints == []
