@@ -109,5 +109,18 @@ def pair() -> tuple[MemoryStream, MemoryStream]:
     return MemoryStream("memory a", one, other), MemoryStream("memory b", other, one)
 
 
+class _Acknowledged(MemoryStream):
+    """An end whose bytes are acknowledged once the other end has received them."""
+
+    def unacknowledged(self) -> int:
+        return len(self._out.buffer)
+
+
+def acknowledging_pair() -> tuple[MemoryStream, MemoryStream]:
+    """Return the two ends of a connection, ``peer`` and the peer itself, whose reading is what acknowledges."""
+    near, far = pair()
+    return _Acknowledged("peer", near._in, near._out), far
+
+
 def _error(code: int) -> OSError:
     return OSError(code, os.strerror(code))

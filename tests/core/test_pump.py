@@ -17,7 +17,7 @@ from netkit.core.pump import Change, Done, pump
 from netkit.core.socket_stream import SocketStream
 from netkit.core.stream import SMALLEST_READ
 from tests.clock import on_kernel
-from tests.memory import MemoryStream, pair
+from tests.memory import CAPACITY, MemoryStream, pair
 from tests.support import PATIENCE, reset
 from tests.support.peers import tcp_sockets
 
@@ -366,6 +366,30 @@ def test_urgent_data_keeps_its_place() -> None:
             pumped.writer.shutdown(socket.SHUT_WR)
 
     run(main)
+
+
+@on_kernel
+async def test_the_flow_tells_how_a_direction_fares() -> None:
+    """``offered`` counts bytes, and ``waiting_since`` is set while we wait for the source, not for the sink."""
+    fed, source = pair()
+    sink, taker = pair()
+    flow = Flow()
+    async with Group() as group:
+        group.start_soon(pump(source, sink, flow=flow))
+        await sleep(5)
+        assert (flow.waiting_since, flow.offered) == (0, 0)
+        await fed.send(b"abc")
+        await sleep(5)
+        assert (flow.waiting_since, flow.offered) == (5, 3)
+        await fed.send(bytes(CAPACITY))
+        await sleep(5)
+        assert flow.waiting_since is None
+        assert not flow.ended.is_set()
+        await fed.send_eof()
+        while await taker.recv():
+            pass
+        await flow.ended.wait()
+    assert flow.offered == CAPACITY + 3
 
 
 class Noted(bytes):

@@ -128,3 +128,49 @@ def test_limits_tell_whether_the_pattern_came() -> None:
     assert change is not None and passed(change, [b"aa", b"aaa"]) == (b"aaaa", True)
     with pytest.raises(Failure, match=r"cannot find 'b\+' in what the peer sent: it ended before"):
         short.check("the peer")
+
+
+TEXTS = st.lists(
+    st.sampled_from(
+        [
+            *(bytes([c]) for c in b"\r\n\t\0\x07\x1b\x7f\x80\x9b\xff\xc2\xe2\x82\xac\xf0\x9f\xed\xa0ab"),
+            b"\r\n",
+            b"\r\r\n\n",
+            "é€😀".encode(),
+            "\x85\x9b".encode(),
+        ]
+    ),
+    max_size=12,
+).map(b"".join)
+CUTS = st.lists(st.integers(0, 30), max_size=8)
+
+
+def cut(data: bytes, cuts: list[int]) -> list[bytes]:
+    """Split data at the given places."""
+    places = [0, *sorted(min(c, len(data)) for c in cuts), len(data)]
+    return [data[a:b] for a, b in itertools.pairwise(places)]
+
+
+@given(TEXTS, CUTS)
+def test_line_ends_do_not_depend_on_the_chunks(data: bytes, cuts: list[int]) -> None:
+    """LF becomes CR LF and CR LF stays, however the data is split into chunks."""
+    expected = data.replace(b"\r\n", b"\n").replace(b"\n", b"\r\n")
+    assert passed(crlf(), cut(data, cuts)) == (expected, False)
+
+
+@given(TEXTS, CUTS)
+def test_visible_data_does_not_depend_on_the_chunks(data: bytes, cuts: list[int]) -> None:
+    """Control bytes and invalid UTF-8 are escaped in the same way however the data is split."""
+    expected = "".join(
+        c if c in "\n\r\t" or not (ord(c) < 32 or 127 <= ord(c) < 160) else f"\\x{ord(c):02x}"
+        for c in data.decode("utf-8", "backslashreplace")
+    )
+    assert passed(visible(), cut(data, cuts)) == (expected.encode(), False)
+
+
+def test_a_character_that_comes_in_pieces_is_shown_whole() -> None:
+    """A character may arrive byte by byte; an incomplete one is escaped at the end."""
+    change = visible()
+    assert [change(bytes([byte])) for byte in "€".encode()] == [b"", b"", "€".encode()]
+    assert change(b"\x1b[31m\xe2\x82") == b"\\x1b[31m"
+    assert change(b"") == b"\\xe2\\x82"
