@@ -1,11 +1,12 @@
-"""Virtual clocks: when no descriptor is ready, time jumps to the next deadline at once."""
+"""Running tests on the kernel, on the system's clock or on virtual ones, which jump to the next deadline at once."""
 
 import functools
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
 from netkit.core import kernel
-from netkit.core.kernel import Clock, Poll
+from netkit.core.kernel import Clock, Poll, deadline, now
+from tests.support import PATIENCE
 
 T = TypeVar("T")
 
@@ -64,5 +65,19 @@ def on_kernel(test: Callable[..., Coroutine[Any, Any, None]] | None = None, *, l
     @functools.wraps(test)
     def main(*args: Any, **options: Any) -> None:
         run(test(*args, **options), CountingClock(limit))
+
+    return main
+
+
+def in_real_time(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
+    """Make an ``async def`` a test, which runs on the system's clock, for at most ``PATIENCE`` seconds."""
+
+    @functools.wraps(test)
+    def main(*args: Any, **options: Any) -> None:
+        async def bounded() -> None:
+            with deadline(now() + PATIENCE):
+                await test(*args, **options)
+
+        kernel.run(bounded())
 
     return main

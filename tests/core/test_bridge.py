@@ -1,147 +1,109 @@
 """A bridge between two peers passes all bytes and both ends on, and returns which side broke."""
 
-import hashlib
 import os
 import socket
-from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
 
-from netkit.core import kernel, splice
+from netkit.core import kernel
 from netkit.core.errors import Exit, Failure
 from netkit.core.events import ignore
-from netkit.core.kernel import Group, deadline, now
+from netkit.core.kernel import Group
 from netkit.core.relay import Break, bridge
 from netkit.core.socket_stream import SocketStream
+from tests.clock import in_real_time, on_kernel
 from tests.contract import read_all
 from tests.memory import pair
-from tests.support import PATIENCE, reset
+from tests.support import reset
+from tests.support.data import digest
+from tests.support.peers import tcp_sockets
+from tests.support.streams import Steps
 
 BULK = 8 << 20
 
 
-def run(main: Callable[[], Awaitable[Any]]) -> Any:
-    """Run a test with a limit of ``PATIENCE`` seconds."""
-
-    async def bounded() -> Any:
-        with deadline(now() + PATIENCE):
-            return await main()
-
-    return kernel.run(bounded())
-
-
-def test_each_way_ends_by_itself() -> None:
+@on_kernel
+async def test_each_way_ends_by_itself() -> None:
     """The client's end is passed on, and the target's answer still arrives."""
-
-    async def main() -> None:
-        client, ours = pair()
-        target, theirs = pair()
-        async with Group() as group:
-            joined = group.start_soon(bridge(ours, theirs, observe=ignore))
-            await client.send(b"question")
-            await client.send_eof()
-            assert await read_all(target) == b"question"
-            await target.send(b"answer")
-            assert await client.recv() == b"answer"
-            assert not joined.finished.is_set()
-            await target.send_eof()
-            assert await client.recv() == b""
-            await joined.finished.wait()
-        assert joined.result is None
-
-    run(main)
+    client, ours = pair()
+    target, theirs = pair()
+    async with Group() as group:
+        joined = group.start_soon(bridge(ours, theirs, observe=ignore))
+        await client.send(b"question")
+        await client.send_eof()
+        assert await read_all(target) == b"question"
+        await target.send(b"answer")
+        assert await client.recv() == b"answer"
+        assert not joined.finished.is_set()
+        await target.send_eof()
+        assert await client.recv() == b""
+        await joined.finished.wait()
+    assert joined.result is None
 
 
 @pytest.mark.parametrize("side", ["client", "target"])
-def test_who_broke_it_is_told(side: str) -> None:
+@on_kernel
+async def test_who_broke_it_is_told(side: str) -> None:
     """The result names the stream that was reset, and data received before still reaches the client."""
-
-    async def main() -> None:
-        client, ours = pair()
-        target, theirs = pair()
-        async with Group() as group:
-            joined = group.start_soon(bridge(ours, theirs, observe=ignore))
-            await target.send(b"so far")
-            assert await client.recv() == b"so far"
-            (client if side == "client" else target).abort()
-            await joined.finished.wait()
-        broken: Break = joined.result
-        assert broken.stream is (ours if side == "client" else theirs)
-        assert isinstance(broken.failure, Failure)
-        assert broken.failure.exit in (Exit.RECV, Exit.SEND)
-
-    run(main)
+    client, ours = pair()
+    target, theirs = pair()
+    async with Group() as group:
+        joined = group.start_soon(bridge(ours, theirs, observe=ignore))
+        await target.send(b"so far")
+        assert await client.recv() == b"so far"
+        (client if side == "client" else target).abort()
+        await joined.finished.wait()
+    broken: Break = joined.result
+    assert broken.stream is (ours if side == "client" else theirs)
+    assert isinstance(broken.failure, Failure)
+    assert broken.failure.exit in (Exit.RECV, Exit.SEND)
 
 
-def test_what_a_target_said_before_it_left_reaches_the_client() -> None:
+@in_real_time
+async def test_what_a_target_said_before_it_left_reaches_the_client() -> None:
     """If the target answers, then resets while the client still sends, the client gets the answer."""
-
-    async def main() -> None:
-        client, ours = socket.socketpair()
-        with socket.create_server(("127.0.0.1", 0)) as server:
-            near = socket.create_connection(server.getsockname())
-            far, _ = server.accept()
-        stream, other = SocketStream(ours, "client"), SocketStream(near, "target")
-        far.sendall(b"no more")
-        client.sendall(b"x" * 10_000)
-        async with Group() as group:
-            joined = group.start_soon(bridge(stream, other, observe=ignore))
-            await kernel.to_thread(far.recv, 10)
-            reset(far)
-            await joined.finished.wait()
-        assert joined.result.stream is other
-        stream.close()
-        other.abort()
-        with client:
-            assert client.recv(100) == b"no more"
-
-    run(main)
+    client, ours = socket.socketpair()
+    near, far = tcp_sockets()
+    stream, other = SocketStream(ours, "client"), SocketStream(near, "target")
+    far.sendall(b"no more")
+    client.sendall(b"x" * 10_000)
+    async with Group() as group:
+        joined = group.start_soon(bridge(stream, other, observe=ignore))
+        await kernel.to_thread(far.recv, 10)
+        reset(far)
+        await joined.finished.wait()
+    assert joined.result.stream is other
+    stream.close()
+    other.abort()
+    with client:
+        assert client.recv(100) == b"no more"
 
 
-@pytest.mark.parametrize("kind", ["tcp", "unix"])
-def test_bulk_stays_in_the_kernel(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("connected", [tcp_sockets, socket.socketpair])
+@in_real_time
+async def test_bulk_stays_in_the_kernel(connected: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Bulk data in both directions arrives whole, and all but its beginning is spliced."""
-    spliced = 0
-    real = os.splice
+    steps = Steps(monkeypatch)
+    (client, ours), (theirs, target) = connected(), connected()
+    ends = [SocketStream(client, "a"), SocketStream(target, "b")]
+    middle = [SocketStream(ours, "client"), SocketStream(theirs, "target")]
+    data = {end.name: os.urandom(BULK) for end in ends}
+    seen: dict[str, str] = {}
 
-    def counting(*args: Any, **kwargs: Any) -> int:
-        nonlocal spliced
-        moved = real(*args, **kwargs)
-        spliced += moved
-        return moved
+    async def send(end: SocketStream) -> None:
+        await end.send(data[end.name])
+        await end.send_eof()
 
-    monkeypatch.setattr(splice.os, "splice", counting)
+    async def receive(end: SocketStream) -> None:
+        seen[end.name] = digest(await read_all(end))
 
-    def connected() -> tuple[socket.socket, socket.socket]:
-        if kind == "unix":
-            return socket.socketpair()
-        with socket.create_server(("127.0.0.1", 0)) as server:
-            near = socket.create_connection(server.getsockname())
-            return near, server.accept()[0]
-
-    async def main() -> None:
-        (client, ours), (theirs, target) = connected(), connected()
-        ends = [SocketStream(client, "a"), SocketStream(target, "b")]
-        middle = [SocketStream(ours, "client"), SocketStream(theirs, "target")]
-        data = {end.name: os.urandom(BULK) for end in ends}
-        seen: dict[str, str] = {}
-
-        async def send(end: SocketStream) -> None:
-            await end.send(data[end.name])
-            await end.send_eof()
-
-        async def receive(end: SocketStream) -> None:
-            seen[end.name] = hashlib.sha256(await read_all(end)).hexdigest()
-
-        async with Group() as group:
-            for end in ends:
-                group.start_soon(send(end))
-                group.start_soon(receive(end))
-            assert await bridge(*middle, observe=ignore) is None
-        assert seen == {"a": hashlib.sha256(data["b"]).hexdigest(), "b": hashlib.sha256(data["a"]).hexdigest()}
-        for stream in (*ends, *middle):
-            stream.close()
-
-    run(main)
-    assert spliced > 2 * BULK
+    async with Group() as group:
+        for end in ends:
+            group.start_soon(send(end))
+            group.start_soon(receive(end))
+        assert await bridge(*middle, observe=ignore) is None
+    assert seen == {"a": digest(data["b"]), "b": digest(data["a"])}
+    for stream in (*ends, *middle):
+        stream.close()
+    assert steps.moved > 2 * BULK

@@ -42,7 +42,7 @@ from netkit.core.kernel import (
 from netkit.core.pump import pump
 from netkit.core.sync import Event
 from tests import memory
-from tests.clock import CountingClock, JumpClock, on_kernel, run
+from tests.clock import CountingClock, JumpClock, in_real_time, on_kernel, run
 from tests.support import PATIENCE, running
 
 HOUR = 3600.0
@@ -1516,7 +1516,8 @@ def test_those_who_want_the_same_share_a_thread() -> None:
     assert sorted(calls) == [7, 7, 8]
 
 
-def test_shared_threads_are_so_many_at_most(monkeypatch: pytest.MonkeyPatch) -> None:
+@in_real_time
+async def test_shared_threads_are_so_many_at_most(monkeypatch: pytest.MonkeyPatch) -> None:
     """While the maximum of shared threads run, a call waits until one has ended, and can be cancelled meanwhile."""
     monkeypatch.setattr(kernel, "_MAX_SHARED_THREADS", 2)
     let_go = [threading.Event() for _ in range(4)]
@@ -1530,21 +1531,18 @@ def test_shared_threads_are_so_many_at_most(monkeypatch: pytest.MonkeyPatch) -> 
     async def one(number: int) -> int:
         return await to_shared_thread(work, number)
 
-    async def main() -> None:
-        async with Group() as group:
-            tasks = [group.start_soon(one(number)) for number in range(4)]
-            while len(begun) < 2:
-                await checkpoint()
-            assert sorted(begun) == [0, 1]
-            tasks[2].cancel()
-            let_go[1].set()
-            await tasks[1].finished.wait()
-            let_go[3].set()
-            await tasks[3].finished.wait()
-            let_go[0].set()
-        assert [task.result for task in tasks] == [0, 1, None, 3]
-
-    kernel.run(main())
+    async with Group() as group:
+        tasks = [group.start_soon(one(number)) for number in range(4)]
+        while len(begun) < 2:
+            await checkpoint()
+        assert sorted(begun) == [0, 1]
+        tasks[2].cancel()
+        let_go[1].set()
+        await tasks[1].finished.wait()
+        let_go[3].set()
+        await tasks[3].finished.wait()
+        let_go[0].set()
+    assert [task.result for task in tasks] == [0, 1, None, 3]
     assert sorted(begun) == [0, 1, 3]
 
 
@@ -1571,17 +1569,15 @@ def test_a_shared_thread_does_what_comes_next_and_then_ends(monkeypatch: pytest.
     assert _thread._count() <= threads
 
 
-def test_a_shared_thread_that_fails_fails_all_who_wait() -> None:
+@in_real_time
+async def test_a_shared_thread_that_fails_fails_all_who_wait() -> None:
     """A call that fails raises its exception in every task that waits, and the next call starts anew."""
 
     async def one() -> None:
         with pytest.raises(ValueError, match="invalid literal"):
             await to_shared_thread(int, "x")
 
-    async def main() -> None:
-        for _ in range(2):
-            async with Group() as group:
-                group.start_soon(one())
-                group.start_soon(one())
-
-    kernel.run(main())
+    for _ in range(2):
+        async with Group() as group:
+            group.start_soon(one())
+            group.start_soon(one())

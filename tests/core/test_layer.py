@@ -3,7 +3,7 @@
 import socket
 import threading
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ from netkit.core.stdio import FileStream
 from netkit.core.stream import Connection, Counts, raw_source
 from netkit.core.sync import Condition, Event
 from tests import contract, memory
-from tests.clock import run
+from tests.clock import in_real_time, on_kernel
 from tests.contract import Check, Outcome, check_stream, pattern, read_all, read_exactly, wait_for
 from tests.support.peers import tcp_sockets
 from tests.support.servers import Client, Server, serving
@@ -80,84 +80,58 @@ def test_contract(check: Check) -> None:
     check_stream(changed, check)
 
 
-async def both(layer: Layer) -> tuple[Any, memory.MemoryStream, Group]:
-    """Return a connection in memory with a layer, its other end, and the group of the layer."""
-    near, far = memory.pair()
-    group = Group()
-    return await through(near, [layer], group), far, group  # type: ignore[arg-type]
-
-
-def test_payload_is_counted_and_not_what_becomes_of_it() -> None:
+@in_real_time
+async def test_payload_is_counted_and_not_what_becomes_of_it() -> None:
     """Counts are of the data given to ``send``, not of what the layer makes of it."""
-
-    async def main() -> None:
-        async with streams_of(tcp_sockets()) as (a, b), Group() as group:
-            stream = await through(a, [doubling()], group)  # type: ignore[arg-type]
-            await stream.send(b"one\ntwo\nthr")
-            assert await read_exactly(b, 16) == b"one\none\ntwo\ntwo\n"
-            await stream.send(b"ee")
-            assert stream.counts.sent == 13
-            assert stream.unacknowledged() >= 2, "what the layer holds is not there"
-            await stream.send_eof()
-            await acknowledged(stream)
-            assert (stream.counts.sent, stream.unacknowledged()) == (13, 0)
-            assert await read_all(b) == b"threethree"
-
-    kernel.run(main())
+    async with streams_of(tcp_sockets()) as (a, b), Group() as group:
+        stream = await through(a, [doubling()], group)  # type: ignore[arg-type]
+        await stream.send(b"one\ntwo\nthr")
+        assert await read_exactly(b, 16) == b"one\none\ntwo\ntwo\n"
+        await stream.send(b"ee")
+        assert stream.counts.sent == 13
+        assert stream.unacknowledged() >= 2, "what the layer holds is not there"
+        await stream.send_eof()
+        await acknowledged(stream)
+        assert (stream.counts.sent, stream.unacknowledged()) == (13, 0)
+        assert await read_all(b) == b"threethree"
 
 
-def test_what_a_layer_holds_goes_before_the_end_of_a_shutdown_too() -> None:
-    """Both ``send_eof`` and ``shutdown`` first send the data that the layer holds."""
-
-    async def main() -> None:
-        stream, far, _ = await both(doubling())
-        far_end = Outcome(read_all(far))
-        async with Group() as group:
-            group.start_soon(far_end.run())
-            await stream.send(b"last")
-            await stream.send_eof()
-            await stream.send_eof()
-        assert far_end.value == b"lastlast"
-
-    run(main())
-
-    async def shut() -> None:
-        async with streams_of(tcp_sockets()) as (a, b), Group() as group:
-            stream = await through(a, [doubling()], group)  # type: ignore[arg-type]
-            await stream.send(b"last")
-            await stream.shutdown()
-            assert await read_all(b) == b"lastlast"
-
-    kernel.run(shut())
+@pytest.mark.parametrize("end", [Changed.send_eof, Changed.shutdown])
+@in_real_time
+async def test_what_a_layer_holds_goes_before_the_end(end: Callable[[Any], Awaitable[None]]) -> None:
+    """Both ``send_eof`` and ``shutdown`` first send the data that the layer holds, and send it once."""
+    async with streams_of(tcp_sockets()) as (a, b), Group() as group:
+        stream = await through(a, [doubling()], group)  # type: ignore[arg-type]
+        await stream.send(b"last")
+        await end(stream)
+        await stream.send_eof()
+        assert await read_all(b) == b"lastlast"
 
 
-def test_what_came_before_a_reset_is_received_and_then_the_reset() -> None:
+@on_kernel
+async def test_what_came_before_a_reset_is_received_and_then_the_reset() -> None:
     """Data that the layer holds is received first, and then every call fails with the reset."""
+    near, far = memory.pair()
+    held: list[bytes] = []
 
-    async def main() -> None:
-        near, far = memory.pair()
-        held: list[bytes] = []
+    def hold(data: bytes) -> bytes:
+        held.append(data)
+        return b"" if data else b"".join(held)
 
-        def hold(data: bytes) -> bytes:
-            held.append(data)
-            return b"" if data else b"".join(held)
-
-        stream: Any = Changed(near, incoming=hold)  # type: ignore[arg-type]
-        await far.send(b"the beginning")
-        async with Group() as group:
-            reading = Outcome(stream.recv())
-            task = group.start_soon(reading.run())
-            while not held:
-                await sleep(0)
-            far.abort()
-            await wait_for(task)
-        assert reading.value == b"the beginning"
-        for _ in range(2):
-            with pytest.raises(Failure) as caught:
-                await stream.recv()
-            assert caught.value.exit is Exit.RECV
-
-    run(main())
+    stream: Any = Changed(near, incoming=hold)  # type: ignore[arg-type]
+    await far.send(b"the beginning")
+    async with Group() as group:
+        reading = Outcome(stream.recv())
+        task = group.start_soon(reading.run())
+        while not held:
+            await sleep(0)
+        far.abort()
+        await wait_for(task)
+    assert reading.value == b"the beginning"
+    for _ in range(2):
+        with pytest.raises(Failure) as caught:
+            await stream.recv()
+        assert caught.value.exit is Exit.RECV
 
 
 # -- a layer with a task
@@ -171,7 +145,7 @@ class Late(Wrapped):
         self.counts = Counts()
         self._queue: deque[tuple[float, bytes]] = deque()
         self._changed = Condition()
-        self.task: Task = group.start_soon(self._carry())
+        group.start_soon(self._carry())
 
     async def send(self, data: bytes) -> None:
         self.counts.add_sent(len(data))
@@ -197,42 +171,35 @@ class Late(Wrapped):
             self._changed.notify_all()
 
 
-def late(made: list[Late]) -> Layer:
-    """Return a layer that makes a ``Late``, and adds it to ``made``."""
-
-    async def layer(stream: Connection, group: Group) -> Connection:
-        made.append(Late(stream, group))
-        return made[-1]
-
-    return layer
+async def late(stream: Connection, group: Group) -> Connection:
+    """Send all data a second later."""
+    return Late(stream, group)
 
 
-def test_an_end_goes_behind_what_a_layer_still_holds() -> None:
+@on_kernel
+async def test_an_end_goes_behind_what_a_layer_still_holds() -> None:
     """A relay through a layer that delays data waits for all of it, and then for the end."""
-
-    async def main() -> None:
-        local, keyboard = memory.pair()
-        near, far = memory.pair()
-        arrived = Outcome(read_all(far))
-        async with Group() as group:
-            stream = await through(near, [late([])], group)  # type: ignore[arg-type]
-            group.start_soon(arrived.run())
-            joined = group.start_soon(relay(local, stream, Ending(send_only=True), observe=ignore))
-            await keyboard.send(b"question")
-            await keyboard.send_eof()
-            await sleep(0.5)
-            assert (stream.counts.sent, stream.unacknowledged()) == (8, 8)
-            assert not joined.finished.is_set()
-            await wait_for(joined)
-            assert now() == pytest.approx(1)
-            await far.send_eof()
-            group.cancel()
-        assert arrived.value == b"question"
-
-    run(main())
+    local, keyboard = memory.pair()
+    near, far = memory.pair()
+    arrived = Outcome(read_all(far))
+    async with Group() as group:
+        stream = await through(near, [late], group)  # type: ignore[arg-type]
+        group.start_soon(arrived.run())
+        joined = group.start_soon(relay(local, stream, Ending(send_only=True), observe=ignore))
+        await keyboard.send(b"question")
+        await keyboard.send_eof()
+        await sleep(0.5)
+        assert (stream.counts.sent, stream.unacknowledged()) == (8, 8)
+        assert not joined.finished.is_set()
+        await wait_for(joined)
+        assert now() == pytest.approx(1)
+        await far.send_eof()
+        group.cancel()
+    assert arrived.value == b"question"
 
 
-def test_what_a_layer_runs_ends_before_the_connection_is_closed() -> None:
+@in_real_time
+async def test_what_a_layer_runs_ends_before_the_connection_is_closed() -> None:
     """The task of a layer is cancelled before the connection is closed, however the conversation ends."""
 
     async def served(handler: Callable[[Any], Any]) -> tuple[BaseException | None, Any, bytes]:
@@ -270,16 +237,14 @@ def test_what_a_layer_runs_ends_before_the_connection_is_closed() -> None:
     async def badly(stream: Any) -> None:
         raise Failure(Exit.PROTOCOL, "understand", "nonsense")
 
-    async def main() -> None:
-        failure, [closed], came = await served(well)
-        assert (failure, closed.reason, came) == (None, "well", b"bye")
-        failure, [closed], came = await served(badly)
-        assert (str(failure), came) == (closed.reason, b"reset")
-
-    kernel.run(main())
+    failure, [closed], came = await served(well)
+    assert (failure, closed.reason, came) == (None, "well", b"bye")
+    failure, [closed], came = await served(badly)
+    assert (str(failure), came) == (closed.reason, b"reset")
 
 
-def test_a_layer_that_fails_beside_ends_the_conversation() -> None:
+@on_kernel
+async def test_a_layer_that_fails_beside_ends_the_conversation() -> None:
     """The failure of a layer's task is that of the connection."""
 
     async def breaks(stream: Connection, group: Group) -> Connection:
@@ -290,13 +255,10 @@ def test_a_layer_that_fails_beside_ends_the_conversation() -> None:
         group.start_soon(fail())
         return stream
 
-    async def main() -> None:
-        async with streams_of(tcp_sockets()) as (a, _):
-            with pytest.raises(Failure) as caught:
-                await serve_connection(a, lambda stream: Event().wait(), ignore, [breaks])  # type: ignore[arg-type]
-            assert caught.value.reason == "the line broke"
-
-    run(main())
+    async with streams_of(tcp_sockets()) as (a, _):
+        with pytest.raises(Failure) as caught:
+            await serve_connection(a, lambda stream: Event().wait(), ignore, [breaks])  # type: ignore[arg-type]
+        assert caught.value.reason == "the line broke"
 
 
 # -- dialling and serving
@@ -430,37 +392,31 @@ def test_a_handshake_costs_no_zero_copy(monkeypatch: pytest.MonkeyPatch, tmp_pat
     assert steps.moved > len(data) // 2
 
 
-def test_what_was_given_back_comes_in_its_order() -> None:
+@in_real_time
+async def test_what_was_given_back_comes_in_its_order() -> None:
     """Of several calls of ``unread``, the data of the last is received first; a closed stream has none."""
-
-    async def main() -> None:
-        async with streams_of(tcp_sockets()) as (a, b):
-            await b.send(b"one two three")
-            came = await read_exactly(a, 13)
-            a.unread(came[8:])
-            a.unread(came[:8])
-            assert a.counts.received == 0
-            assert await a.recv() == came
-            a.unread(came)
-            a.close()
-            reading = Outcome(a.recv())
-            await reading.run()
-            reading.failed_as(Exit.RECV)
-
-    kernel.run(main())
+    async with streams_of(tcp_sockets()) as (a, b):
+        await b.send(b"one two three")
+        came = await read_exactly(a, 13)
+        a.unread(came[8:])
+        a.unread(came[:8])
+        assert a.counts.received == 0
+        assert await a.recv() == came
+        a.unread(came)
+        a.close()
+        reading = Outcome(a.recv())
+        await reading.run()
+        reading.failed_as(Exit.RECV)
 
 
-def test_a_connection_over_another_gives_back_too() -> None:
+@on_kernel
+async def test_a_connection_over_another_gives_back_too() -> None:
     """``unread`` works on connections other than sockets, too."""
-
-    async def main() -> None:
-        near, far = memory.pair()
-        await far.send(BANNER + b"and more")
-        await far.send_eof()
-        stream = await through(near, [after_the_banner], Group())  # type: ignore[arg-type]
-        assert stream.counts.received == 0
-        assert await stream.recv() == b"and more"
-        assert await stream.recv() == b""
-        assert stream.counts.received == 8
-
-    run(main())
+    near, far = memory.pair()
+    await far.send(BANNER + b"and more")
+    await far.send_eof()
+    stream = await through(near, [after_the_banner], Group())  # type: ignore[arg-type]
+    assert stream.counts.received == 0
+    assert await stream.recv() == b"and more"
+    assert await stream.recv() == b""
+    assert stream.counts.received == 8

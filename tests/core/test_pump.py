@@ -3,7 +3,7 @@
 import errno
 import random
 import socket
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -12,13 +12,13 @@ from netkit.core import kernel
 from netkit.core.connection import idle_clock
 from netkit.core.errors import Exit, Failure
 from netkit.core.flow import Flow
-from netkit.core.kernel import Group, Task, deadline, now, sleep
+from netkit.core.kernel import Group, Task, now, sleep
 from netkit.core.pump import Change, Done, pump
 from netkit.core.socket_stream import SocketStream
 from netkit.core.stream import SMALLEST_READ
-from tests.clock import on_kernel
+from tests.clock import in_real_time, on_kernel
 from tests.memory import CAPACITY, MemoryStream, pair
-from tests.support import PATIENCE, reset
+from tests.support import reset
 from tests.support.peers import tcp_sockets
 
 
@@ -84,16 +84,6 @@ class Pumped:
             end.close()
 
 
-def run(main: Callable[[], Awaitable[None]]) -> None:
-    """Run a test on the real clock, for at most ``PATIENCE`` seconds."""
-
-    async def bounded() -> None:
-        with deadline(now() + PATIENCE):
-            await main()
-
-    kernel.run(bounded())
-
-
 def held_back(data: bytes) -> bytes:
     """A change that returns some bytes only at the end."""
     return data.upper() if data else b"<held>"
@@ -119,45 +109,40 @@ def fill(sock: socket.socket) -> int:
 
 @pytest.mark.parametrize("change", [None, bytes.upper])
 @pytest.mark.parametrize("pair", [socket.socketpair, tcp_sockets])
-def test_messages_pass_without_waking_the_task(wakes: Wakes, pair: Any, change: Change | None) -> None:
+@in_real_time
+async def test_messages_pass_without_waking_the_task(wakes: Wakes, pair: Any, change: Change | None) -> None:
     """Messages pass without waking the task, which is woken only at the end, to end the sink."""
-
-    async def main() -> None:
-        async with Pumped(pair) as pumped, Group() as group:
-            task = group.start_soon(pumped.run(change))
-            for number in range(20):
-                message = b"message %d" % number
-                pumped.writer.send(message)
-                assert await pumped.received(len(message)) == (change or bytes)(message)
-            assert wakes.of(task) == 0
-            assert pumped.source.counts.received == pumped.sink.counts.sent == pumped.flow.offered == 190
-            pumped.writer.shutdown(socket.SHUT_WR)
-            assert await pumped.received(1) == b""
-            await task.finished.wait()
-            assert pumped.source_ended is True
-
-    run(main)
+    async with Pumped(pair) as pumped, Group() as group:
+        task = group.start_soon(pumped.run(change))
+        for number in range(20):
+            message = b"message %d" % number
+            pumped.writer.send(message)
+            assert await pumped.received(len(message)) == (change or bytes)(message)
+        assert wakes.of(task) == 0
+        assert pumped.source.counts.received == pumped.sink.counts.sent == pumped.flow.offered == 190
+        pumped.writer.shutdown(socket.SHUT_WR)
+        assert await pumped.received(1) == b""
+        await task.finished.wait()
+        assert pumped.source_ended is True
 
 
-def test_a_change_that_swallows_a_message_sends_nothing(wakes: Wakes) -> None:
+@in_real_time
+async def test_a_change_that_swallows_a_message_sends_nothing(wakes: Wakes) -> None:
     """If a change returns nothing for a message, nothing is sent, and later messages pass as usual."""
 
     def letters(data: bytes) -> bytes:
         return data.strip(b"-") if data else b"!"
 
-    async def main() -> None:
-        async with Pumped() as pumped, Group() as group:
-            task = group.start_soon(pumped.run(letters))
-            for message in (b"--", b"-a-"):
-                pumped.writer.send(message)
-                await sleep(0)
-            assert await pumped.received(1) == b"a"
-            assert wakes.of(task) == 0
-            pumped.writer.shutdown(socket.SHUT_WR)
-            assert await pumped.received(5) == b"!"
-            assert pumped.flow.offered == 2
-
-    run(main)
+    async with Pumped() as pumped, Group() as group:
+        task = group.start_soon(pumped.run(letters))
+        for message in (b"--", b"-a-"):
+            pumped.writer.send(message)
+            await sleep(0)
+        assert await pumped.received(1) == b"a"
+        assert wakes.of(task) == 0
+        pumped.writer.shutdown(socket.SHUT_WR)
+        assert await pumped.received(5) == b"!"
+        assert pumped.flow.offered == 2
 
 
 @pytest.mark.parametrize("change", [None, lambda data: data.translate(bytes(range(255, -1, -1)))])
@@ -189,49 +174,44 @@ async def test_a_sink_that_is_full_holds_the_source_up_and_loses_nothing(change:
 
 
 @pytest.mark.parametrize("full", [False, True])
-def test_a_change_that_is_done_ends_the_sink_after_its_last_byte(full: bool) -> None:
+@in_real_time
+async def test_a_change_that_is_done_ends_the_sink_after_its_last_byte(full: bool) -> None:
     """When the change is done, the last byte is sent before the end, even if the sink is full at first."""
-
-    async def main() -> None:
-        async with Pumped() as pumped, Group() as group:
-            task = group.start_soon(pumped.run(to_the_dot))
-            pumped.writer.send(b"ab")
-            assert await pumped.received(2) == b"ab"
-            before = fill(pumped.sink_socket) if full else 0
-            pumped.writer.send(b"cd.ef")
-            await sleep(0)
-            assert await pumped.received(before + 5) == bytes(before) + b"cd"
-            await task.finished.wait()
-            assert pumped.source_ended is False
-            assert pumped.flow.offered == pumped.sink.counts.sent == 4
-
-    run(main)
+    async with Pumped() as pumped, Group() as group:
+        task = group.start_soon(pumped.run(to_the_dot))
+        pumped.writer.send(b"ab")
+        assert await pumped.received(2) == b"ab"
+        before = fill(pumped.sink_socket) if full else 0
+        pumped.writer.send(b"cd.ef")
+        await sleep(0)
+        assert await pumped.received(before + 5) == bytes(before) + b"cd"
+        await task.finished.wait()
+        assert pumped.source_ended is False
+        assert pumped.flow.offered == pumped.sink.counts.sent == 4
 
 
 @pytest.mark.parametrize("told", [False, True])
-def test_a_reset_of_the_source_is_its_failure(told: bool) -> None:
+@in_real_time
+async def test_a_reset_of_the_source_is_its_failure(told: bool) -> None:
     """The failure is RECV, even if ``raise_if_reset`` took the error before; the data held by the change is sent."""
-
-    async def main() -> None:
-        async with Pumped(tcp_sockets) as pumped, Group() as group:
-            task = group.start_soon(pumped.run(held_back))
-            pumped.writer.send(b"a")
-            assert await pumped.received(1) == b"A"
-            reset(pumped.writer)
-            while told:  # until the reset has arrived; no step runs meanwhile
-                try:
-                    pumped.source.raise_if_reset()
-                except Failure:
-                    break
-            await task.finished.wait()
-            assert pumped.failure is not None
-            assert (pumped.failure.exit, pumped.failure.errno) == (Exit.RECV, errno.ECONNRESET)
-            assert await pumped.received(6) == b"<held>"
-
-    run(main)
+    async with Pumped(tcp_sockets) as pumped, Group() as group:
+        task = group.start_soon(pumped.run(held_back))
+        pumped.writer.send(b"a")
+        assert await pumped.received(1) == b"A"
+        reset(pumped.writer)
+        while told:  # until the reset has arrived; no step runs meanwhile
+            try:
+                pumped.source.raise_if_reset()
+            except Failure:
+                break
+        await task.finished.wait()
+        assert pumped.failure is not None
+        assert (pumped.failure.exit, pumped.failure.errno) == (Exit.RECV, errno.ECONNRESET)
+        assert await pumped.received(6) == b"<held>"
 
 
-def test_a_reset_of_the_sink_is_its_failure() -> None:
+@in_real_time
+async def test_a_reset_of_the_sink_is_its_failure() -> None:
     """The data read for the sink counts as offered, and the change is not called again to return what it holds."""
     ends: list[bytes] = []
 
@@ -239,91 +219,80 @@ def test_a_reset_of_the_sink_is_its_failure() -> None:
         ends.append(data)
         return data
 
-    async def main() -> None:
-        async with Pumped(tcp_sockets) as pumped, Group() as group:
-            task = group.start_soon(pumped.run(noting))
-            pumped.writer.send(b"ab")
-            assert await pumped.received(2) == b"ab"
-            kernel.notify_closing(pumped.reader.fileno())
-            reset(pumped.reader)
-            await kernel.hung_up(pumped.sink_socket.fileno())
-            pumped.writer.send(b"cd")
-            await task.finished.wait()
-            assert pumped.failure is not None
-            assert (pumped.failure.exit, pumped.failure.errno) == (Exit.SEND, errno.ECONNRESET)
-            assert (pumped.flow.offered, pumped.sink.counts.sent) == (4, 2)
-
-    run(main)
+    async with Pumped(tcp_sockets) as pumped, Group() as group:
+        task = group.start_soon(pumped.run(noting))
+        pumped.writer.send(b"ab")
+        assert await pumped.received(2) == b"ab"
+        kernel.notify_closing(pumped.reader.fileno())
+        reset(pumped.reader)
+        await kernel.hung_up(pumped.sink_socket.fileno())
+        pumped.writer.send(b"cd")
+        await task.finished.wait()
+        assert pumped.failure is not None
+        assert (pumped.failure.exit, pumped.failure.errno) == (Exit.SEND, errno.ECONNRESET)
+        assert (pumped.flow.offered, pumped.sink.counts.sent) == (4, 2)
     assert ends == [b"ab", b"cd"]
 
 
 @pytest.mark.parametrize("which", ["source", "sink"])
-def test_a_stream_that_is_closed_ends_the_pump_and_its_number_is_not_used(which: str) -> None:
+@in_real_time
+async def test_a_stream_that_is_closed_ends_the_pump_and_its_number_is_not_used(which: str) -> None:
     """The pump fails, and does not touch a new connection that has the closed descriptor's number."""
-
-    async def main() -> None:
-        async with Pumped() as pumped, Group() as group:
-            task = group.start_soon(pumped.run())
-            pumped.writer.send(b"ab")
-            assert await pumped.received(2) == b"ab"
-            stream = pumped.source if which == "source" else pumped.sink
-            number = stream._fd
-            stream.close()
-            one, other = socket.socketpair()
-            with one, other:
-                assert number in (one.fileno(), other.fileno())
-                if which == "sink":
-                    pumped.writer.send(b"cd")
-                await task.finished.wait()
-                for end in (one, other):
-                    with pytest.raises(BlockingIOError):
-                        end.recv(1, socket.MSG_DONTWAIT)
-            assert pumped.failure is not None
-            expected = Exit.RECV if which == "source" else Exit.SEND
-            assert (pumped.failure.exit, pumped.failure.errno) == (expected, errno.EBADF)
-
-    run(main)
+    async with Pumped() as pumped, Group() as group:
+        task = group.start_soon(pumped.run())
+        pumped.writer.send(b"ab")
+        assert await pumped.received(2) == b"ab"
+        stream = pumped.source if which == "source" else pumped.sink
+        number = stream._fd
+        stream.close()
+        one, other = socket.socketpair()
+        with one, other:
+            assert number in (one.fileno(), other.fileno())
+            if which == "sink":
+                pumped.writer.send(b"cd")
+            await task.finished.wait()
+            for end in (one, other):
+                with pytest.raises(BlockingIOError):
+                    end.recv(1, socket.MSG_DONTWAIT)
+        assert pumped.failure is not None
+        expected = Exit.RECV if which == "source" else Exit.SEND
+        assert (pumped.failure.exit, pumped.failure.errno) == (expected, errno.EBADF)
 
 
-def test_bytes_that_were_given_back_come_first(wakes: Wakes) -> None:
+@in_real_time
+async def test_bytes_that_were_given_back_come_first(wakes: Wakes) -> None:
     """Data from ``unread`` is passed on by the task, and later data in steps."""
-
-    async def main() -> None:
-        async with Pumped() as pumped, Group() as group:
-            pumped.source.counts.add_received(3)
-            pumped.source.unread(b"abc")
-            pumped.writer.send(b"def")
-            task = group.start_soon(pumped.run())
-            assert await pumped.received(6) == b"abcdef"
-            before = wakes.of(task)
-            pumped.writer.send(b"ghi")
-            assert await pumped.received(3) == b"ghi"
-            assert wakes.of(task) == before
-            assert pumped.source.counts.received == 9
-            pumped.writer.shutdown(socket.SHUT_WR)
-
-    run(main)
+    async with Pumped() as pumped, Group() as group:
+        pumped.source.counts.add_received(3)
+        pumped.source.unread(b"abc")
+        pumped.writer.send(b"def")
+        task = group.start_soon(pumped.run())
+        assert await pumped.received(6) == b"abcdef"
+        before = wakes.of(task)
+        pumped.writer.send(b"ghi")
+        assert await pumped.received(3) == b"ghi"
+        assert wakes.of(task) == before
+        assert pumped.source.counts.received == 9
+        pumped.writer.shutdown(socket.SHUT_WR)
 
 
-def test_steps_are_taken_again_after_large_reads(wakes: Wakes) -> None:
+@in_real_time
+async def test_steps_are_taken_again_after_large_reads(wakes: Wakes) -> None:
     """Large reads are passed on by the task, and later small messages in steps again."""
     data = random.Random(2).randbytes(1_000_000)
 
-    async def main() -> None:
-        async with Pumped(tcp_sockets) as pumped, Group() as group:
-            task = group.start_soon(pumped.run(bytes.swapcase))
-            sending = group.start_soon(SocketStream(pumped.writer, "the source's peer").send(data))
-            assert await pumped.received(len(data)) == data.swapcase()
-            await sending.finished.wait()
-            assert wakes.of(task) > 0
-            for _ in range(2):  # the task may still wait for a read of its own
-                before = wakes.of(task)
-                pumped.writer.send(b"x")
-                assert await pumped.received(1) == b"X"
-            assert wakes.of(task) == before
-            pumped.writer.shutdown(socket.SHUT_WR)
-
-    run(main)
+    async with Pumped(tcp_sockets) as pumped, Group() as group:
+        task = group.start_soon(pumped.run(bytes.swapcase))
+        sending = group.start_soon(SocketStream(pumped.writer, "the source's peer").send(data))
+        assert await pumped.received(len(data)) == data.swapcase()
+        await sending.finished.wait()
+        assert wakes.of(task) > 0
+        for _ in range(2):  # the task may still wait for a read of its own
+            before = wakes.of(task)
+            pumped.writer.send(b"x")
+            assert await pumped.received(1) == b"X"
+        assert wakes.of(task) == before
+        pumped.writer.shutdown(socket.SHUT_WR)
 
 
 @on_kernel
@@ -354,18 +323,15 @@ async def test_a_step_starts_the_clocks_of_silence_anew() -> None:
     assert sorted(found) == [("the flow", 40), ("the sink", 40), ("the source", 40)]
 
 
-def test_urgent_data_keeps_its_place() -> None:
+@in_real_time
+async def test_urgent_data_keeps_its_place() -> None:
     """Urgent data is received in its place, and no data around it is lost."""
-
-    async def main() -> None:
-        async with Pumped(tcp_sockets) as pumped, Group() as group:
-            group.start_soon(pumped.run())
-            for data, flags in ((b"ab", 0), (b"!", socket.MSG_OOB), (b"cd", 0), (b"?", socket.MSG_OOB)):
-                pumped.writer.send(data, flags)
-            assert await pumped.received(6) == b"ab!cd?"
-            pumped.writer.shutdown(socket.SHUT_WR)
-
-    run(main)
+    async with Pumped(tcp_sockets) as pumped, Group() as group:
+        group.start_soon(pumped.run())
+        for data, flags in ((b"ab", 0), (b"!", socket.MSG_OOB), (b"cd", 0), (b"?", socket.MSG_OOB)):
+            pumped.writer.send(data, flags)
+        assert await pumped.received(6) == b"ab!cd?"
+        pumped.writer.shutdown(socket.SHUT_WR)
 
 
 @on_kernel

@@ -20,6 +20,7 @@ from netkit.core.kernel import Group, checkpoint, deadline, now
 from netkit.core.pump import pump
 from netkit.core.socket_stream import SocketStream
 from netkit.core.stdio import FileStream
+from tests.clock import in_real_time
 from tests.support import NETKIT, PATIENCE, Finished, died_by, jam, netkit, peer, read_all, reset, running
 from tests.support.peers import drip
 from tests.support.streams import Steps
@@ -242,19 +243,17 @@ def test_little_is_copied(steps: Steps) -> None:
     assert steps.moved == 0
 
 
-def test_what_has_to_be_looked_at_is_copied(steps: Steps, tmp_path: Path) -> None:
+@in_real_time
+async def test_what_has_to_be_looked_at_is_copied(steps: Steps, tmp_path: Path) -> None:
     """Data is copied if a change has to see it."""
     path = tmp_path / "file"
     path.write_bytes(DATA)
 
-    async def main() -> None:
-        with connected() as (ours, theirs), path.open("rb") as file:
-            thread, found = collected(theirs)
-            await pump(FileStream(file.fileno(), 2), SocketStream(ours, "the peer"), bytes.upper)
-            thread.join()
-            assert found == [DATA.upper()]
-
-    kernel.run(main())
+    with connected() as (ours, theirs), path.open("rb") as file:
+        thread, found = collected(theirs)
+        await pump(FileStream(file.fileno(), 2), SocketStream(ours, "the peer"), bytes.upper)
+        thread.join()
+        assert found == [DATA.upper()]
     assert steps.moved == 0
 
 

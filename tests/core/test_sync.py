@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from netkit.core.kernel import DeadlineExceeded, Group, Task, deadline, now, sleep
 from netkit.core.sync import Condition, Event, Lock, Semaphore
-from tests.clock import on_kernel, run
+from tests.clock import on_kernel
 
 
 class Room:
@@ -212,7 +212,8 @@ async def test_random_turns_are_taken_one_at_a_time_and_leave_the_lock_free(
 # -- Semaphore
 
 
-def test_a_semaphore_lets_so_many_in() -> None:
+@on_kernel
+async def test_a_semaphore_lets_so_many_in() -> None:
     """At most three tasks are inside, a waiting task follows each that leaves, and all places are free at the end."""
     inside = most = 0
     places = Semaphore(3)
@@ -225,17 +226,14 @@ def test_a_semaphore_lets_so_many_in() -> None:
             await sleep(1)
             inside -= 1
 
-    async def main() -> None:
-        async with Group() as group:
-            for _ in range(7):
-                group.start_soon(use())
-        assert now() == 3
-        for _ in range(3):
-            assert not places.locked()
-            await places.acquire()
-        assert places.locked()
-
-    run(main())
+    async with Group() as group:
+        for _ in range(7):
+            group.start_soon(use())
+    assert now() == 3
+    for _ in range(3):
+        assert not places.locked()
+        await places.acquire()
+    assert places.locked()
     assert most == 3
 
 

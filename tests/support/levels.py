@@ -5,7 +5,6 @@
 """
 
 import functools
-import inspect
 import sys
 import types
 from collections.abc import Iterable, Iterator
@@ -78,13 +77,14 @@ def _used(thing: Any) -> Iterator[Any]:
     if isinstance(thing, type):
         yield from (getattr(member, "fget", member) for member in vars(thing).values())
         return
-    thing = inspect.unwrap(thing)
-    names = set(_names(thing.__code__))
-    for name in names & set(thing.__globals__):
-        found = thing.__globals__[name]
-        yield found
-        if isinstance(found, types.ModuleType) and found.__name__.startswith(("tests.", "netkit.")):
-            yield from (getattr(found, attribute, None) for attribute in names)
+    while thing is not None:  # a decorator's function, and the one that it decorates
+        names = set(_names(thing.__code__))
+        for name in names & set(thing.__globals__):
+            found = thing.__globals__[name]
+            yield found
+            if isinstance(found, types.ModuleType) and found.__name__.startswith(("tests.", "netkit.")):
+                yield from (getattr(found, attribute, None) for attribute in names)
+        thing = getattr(thing, "__wrapped__", None)
 
 
 def _names(code: types.CodeType) -> Iterator[str]:
