@@ -22,6 +22,7 @@ from netkit.core.pump import PROMOTED_AFTER, pump
 from netkit.core.stdio import FileStream
 from netkit.core.stream import Stream
 from tests.support import PATIENCE
+from tests.support.data import check_same
 
 MakePair = Callable[[], AbstractAsyncContextManager[tuple[Any, Any]]]
 Check = Callable[[MakePair], Awaitable[None]]
@@ -59,6 +60,12 @@ async def read_exactly(stream: Stream, size: int) -> bytes:
         data += chunk
     assert len(data) == size
     return data
+
+
+async def send_all(stream: Stream, data: bytes) -> None:
+    """Send data, and then our end."""
+    await stream.send(data)
+    await stream.send_eof()
 
 
 async def send_without_end(stream: Stream) -> None:
@@ -146,12 +153,7 @@ async def one_direction_goes_on_after_the_other_ended(make_pair: MakePair) -> No
     async with make_pair() as (a, b), Group() as group:
         await a.send_eof()
         assert await b.recv() == b""
-
-        async def answer() -> None:
-            await b.send(data)
-            await b.send_eof()
-
-        group.start_soon(answer())
+        group.start_soon(send_all(b, data))
         assert await read_all(a) == data
         assert await a.recv() == b""
 
@@ -195,31 +197,19 @@ async def many_single_bytes_arrive_whole(make_pair: MakePair) -> None:
 async def megabytes_cross_both_ways_at_once(make_pair: MakePair) -> None:
     """Both ends send megabytes at the same time, and neither direction stops the other."""
     there, back = pattern(MEGABYTES, 1), pattern(MEGABYTES, 2)
-    digests: dict[str, str] = {}
-
-    async def send(stream: Stream, data: bytes) -> None:
-        await stream.send(data)
-        await stream.send_eof()
-
-    async def receive(stream: Stream, name: str) -> None:
-        digest = hashlib.sha256()
-        while chunk := await stream.recv():
-            digest.update(chunk)
-        digests[name] = digest.hexdigest()
-
     async with make_pair() as (a, b), Group() as group:
-        group.start_soon(send(a, there))
-        group.start_soon(send(b, back))
-        group.start_soon(receive(a, "back"))
-        group.start_soon(receive(b, "there"))
-    assert digests == {"there": hashlib.sha256(there).hexdigest(), "back": hashlib.sha256(back).hexdigest()}
+        group.start_soon(send_all(a, there))
+        group.start_soon(send_all(b, back))
+        received = [group.start_soon(read_all(stream)) for stream in (a, b)]
+    check_same(received[0].result, back)
+    check_same(received[1].result, there)
 
 
 async def views_of_memory_are_sent_too(make_pair: MakePair) -> None:
     """``send`` takes any bytes-like object, such as part of a buffer."""
     data = bytearray(pattern(1000))
     async with make_pair() as (a, b):
-        await a.send(memoryview(data)[100:900])  # type: ignore[arg-type]
+        await a.send(memoryview(data)[100:900])
         assert await read_exactly(b, 800) == data[100:900]
 
 
@@ -314,12 +304,7 @@ async def a_wrapper_sees_all_that_is_received(make_pair: MakePair) -> None:
     """``pump`` passes all received data through a wrapper's ``recv``, even after splicing would begin."""
     data = pattern(PAST_PROMOTION)
     async with make_pair() as (a, b), Group() as group, _a_file() as file:
-
-        async def send() -> None:
-            await a.send(data)
-            await a.send_eof()
-
-        group.start_soon(send())
+        group.start_soon(send_all(a, data))
         await pump(_Loud(b), file, half_close=False)
         assert os.pread(file.fd, PAST_PROMOTION + 1, 0) == data.upper()
 

@@ -13,10 +13,10 @@ from netkit.core.kernel import Group
 from netkit.core.relay import Break, bridge
 from netkit.core.socket_stream import SocketStream
 from tests.clock import in_real_time, on_kernel
-from tests.contract import read_all
+from tests.contract import read_all, send_all
 from tests.memory import pair
 from tests.support import reset
-from tests.support.data import digest
+from tests.support.data import check_same
 from tests.support.peers import tcp_sockets
 from tests.support.streams import Steps
 
@@ -88,22 +88,14 @@ async def test_bulk_stays_in_the_kernel(connected: Any, monkeypatch: pytest.Monk
     (client, ours), (theirs, target) = connected(), connected()
     ends = [SocketStream(client, "a"), SocketStream(target, "b")]
     middle = [SocketStream(ours, "client"), SocketStream(theirs, "target")]
-    data = {end.name: os.urandom(BULK) for end in ends}
-    seen: dict[str, str] = {}
-
-    async def send(end: SocketStream) -> None:
-        await end.send(data[end.name])
-        await end.send_eof()
-
-    async def receive(end: SocketStream) -> None:
-        seen[end.name] = digest(await read_all(end))
-
+    data = [os.urandom(BULK) for _ in ends]
     async with Group() as group:
-        for end in ends:
-            group.start_soon(send(end))
-            group.start_soon(receive(end))
+        for end, bulk in zip(ends, data, strict=True):
+            group.start_soon(send_all(end, bulk))
+        received = [group.start_soon(read_all(end)) for end in ends]
         assert await bridge(*middle, observe=ignore) is None
-    assert seen == {"a": digest(data["b"]), "b": digest(data["a"])}
+    for came, bulk in zip(received, reversed(data), strict=True):
+        check_same(came.result, bulk)
     for stream in (*ends, *middle):
         stream.close()
     assert steps.moved > 2 * BULK

@@ -73,7 +73,7 @@ async def swap(stream: Connection, group: Group) -> Connection:
 @pytest.mark.parametrize(
     "check",
     contract.EVERY + contract.CONNECTED + contract.OWNING + contract.RESETTING,
-    ids=lambda check: check.__name__,  # type: ignore[attr-defined]
+    ids=lambda check: check.__name__,
 )
 def test_contract(check: Check) -> None:
     """A connection with a layer that changes its data keeps the contract."""
@@ -84,7 +84,7 @@ def test_contract(check: Check) -> None:
 async def test_payload_is_counted_and_not_what_becomes_of_it() -> None:
     """Counts are of the data given to ``send``, not of what the layer makes of it."""
     async with streams_of(tcp_sockets()) as (a, b), Group() as group:
-        stream = await through(a, [doubling()], group)  # type: ignore[arg-type]
+        stream = await through(a, [doubling()], group)
         await stream.send(b"one\ntwo\nthr")
         assert await read_exactly(b, 16) == b"one\none\ntwo\ntwo\n"
         await stream.send(b"ee")
@@ -101,7 +101,7 @@ async def test_payload_is_counted_and_not_what_becomes_of_it() -> None:
 async def test_what_a_layer_holds_goes_before_the_end(end: Callable[[Any], Awaitable[None]]) -> None:
     """Both ``send_eof`` and ``shutdown`` first send the data that the layer holds, and send it once."""
     async with streams_of(tcp_sockets()) as (a, b), Group() as group:
-        stream = await through(a, [doubling()], group)  # type: ignore[arg-type]
+        stream = await through(a, [doubling()], group)
         await stream.send(b"last")
         await end(stream)
         await stream.send_eof()
@@ -118,7 +118,7 @@ async def test_what_came_before_a_reset_is_received_and_then_the_reset() -> None
         held.append(data)
         return b"" if data else b"".join(held)
 
-    stream: Any = Changed(near, incoming=hold)  # type: ignore[arg-type]
+    stream: Any = Changed(near, incoming=hold)
     await far.send(b"the beginning")
     async with Group() as group:
         reading = Outcome(stream.recv())
@@ -183,7 +183,7 @@ async def test_an_end_goes_behind_what_a_layer_still_holds() -> None:
     near, far = memory.pair()
     arrived = Outcome(read_all(far))
     async with Group() as group:
-        stream = await through(near, [late], group)  # type: ignore[arg-type]
+        stream = await through(near, [late], group)
         group.start_soon(arrived.run())
         joined = group.start_soon(relay(local, stream, Ending(send_only=True), observe=ignore))
         await keyboard.send(b"question")
@@ -257,7 +257,7 @@ async def test_a_layer_that_fails_beside_ends_the_conversation() -> None:
 
     async with streams_of(tcp_sockets()) as (a, _):
         with pytest.raises(Failure) as caught:
-            await serve_connection(a, lambda stream: Event().wait(), ignore, [breaks])  # type: ignore[arg-type]
+            await serve_connection(a, lambda stream: Event().wait(), ignore, [breaks])
         assert caught.value.reason == "the line broke"
 
 
@@ -274,7 +274,7 @@ async def greeted(stream: Connection, group: Group) -> Connection:
 class Presented(Wrapped):
     """A connection whose peer has another address."""
 
-    peer = Endpoint("192.0.2.1", 4711)  # type: ignore[assignment]
+    peer = Endpoint("192.0.2.1", 4711)
 
 
 async def presented(stream: Connection, group: Group) -> Connection:
@@ -415,7 +415,7 @@ async def test_a_connection_over_another_gives_back_too() -> None:
     near, far = memory.pair()
     await far.send(BANNER + b"and more")
     await far.send_eof()
-    stream = await through(near, [after_the_banner], Group())  # type: ignore[arg-type]
+    stream = await through(near, [after_the_banner], Group())
     assert stream.counts.received == 0
     assert await stream.recv() == b"and more"
     assert await stream.recv() == b""

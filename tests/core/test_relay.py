@@ -103,8 +103,8 @@ def converse(
                 group.start_soon(collect(keyboard, outcome.user_got, outcome.user_saw_end))
             if server_reads:
                 group.start_soon(collect(far, outcome.server_got, outcome.server_saw_end))
-            group.start_soon(user(keyboard))  # type: ignore[arg-type]
-            group.start_soon(server(far))  # type: ignore[arg-type]
+            group.start_soon(user(keyboard))
+            group.start_soon(server(far))
             try:
                 outcome.said = await relay(
                     local, peer, ending, outgoing=outgoing, incoming=incoming, observe=outcome.events.append
@@ -499,7 +499,7 @@ async def test_of_failures_at_the_same_moment_the_gravest_is_told(
     local.reads_until, local.writes_until = reads_until, writes_until
     peer, far = acknowledging_pair()
     async with Group() as group:
-        group.start_soon(server(far))  # type: ignore[arg-type]
+        group.start_soon(server(far))
         with pytest.raises(Failure) as caught:
             await relay(local, peer, observe=print)
         assert now() == 1
@@ -538,7 +538,7 @@ async def test_only_this_conversation_counts() -> None:
     await far.recv()
     await keyboard.send(b"lost")
     async with Group() as group:
-        group.start_soon(script(1, ABORT)(far))  # type: ignore[arg-type]
+        group.start_soon(script(1, ABORT)(far))
         with pytest.raises(Failure) as caught:
             await relay(local, peer, observe=print)
     assert caught.value.detail == "4 of 4 bytes not acknowledged"

@@ -22,7 +22,7 @@ from netkit.core.socket_stream import SocketStream
 from netkit.core.stdio import FileStream
 from tests.clock import in_real_time
 from tests.support import NETKIT, PATIENCE, Finished, died_by, jam, netkit, peer, read_all, reset, running
-from tests.support.peers import drip
+from tests.support.peers import drip, tcp_sockets
 from tests.support.streams import Steps
 
 DATA = random.Random(1).randbytes(5_000_000)
@@ -37,12 +37,19 @@ def steps(monkeypatch: pytest.MonkeyPatch) -> Steps:
 @contextmanager
 def connected() -> Iterator[tuple[socket.socket, socket.socket]]:
     """A TCP connection over loopback."""
-    with (
-        socket.create_server(("127.0.0.1", 0)) as listener,
-        socket.create_connection(listener.getsockname()) as one,
-        listener.accept()[0] as other,
-    ):
+    one, other = tcp_sockets()
+    with one, other:
         yield one, other
+
+
+@contextmanager
+def receiving(data: bytes = DATA) -> Iterator[socket.socket]:
+    """A connection from which the data can be received, and then the end."""
+    with connected() as (ours, theirs):
+        sender = threading.Thread(target=lambda: (theirs.sendall(data), theirs.shutdown(socket.SHUT_WR)))
+        sender.start()
+        yield ours
+        sender.join()
 
 
 def collected(sock: socket.socket) -> tuple[threading.Thread, list[bytes]]:
@@ -58,19 +65,15 @@ def pumped(source: Any, sink: Any) -> relay.Flow:
 
     async def main() -> relay.Flow:
         flow = Flow()
-        null = os.open(os.devnull, os.O_RDWR)
-        try:
-            streams = [
-                SocketStream(end, "the peer") if isinstance(end, socket.socket) else FileStream(*pair)
-                for end, pair in ((source, (source, null)), (sink, (null, sink)))
-            ]
-            await pump(*streams, flow=flow)  # type: ignore[arg-type]
-            assert streams[0].counts.received == streams[1].counts.sent == flow.offered
-            if isinstance(sink, socket.socket):
-                await connection.acknowledged(streams[1])
-            return flow
-        finally:
-            os.close(null)
+        streams = [
+            SocketStream(end, "the peer") if isinstance(end, socket.socket) else FileStream(*pair)
+            for end, pair in ((source, (source, -1)), (sink, (-1, sink)))
+        ]
+        await pump(*streams, flow=flow)
+        assert streams[0].counts.received == streams[1].counts.sent == flow.offered
+        if isinstance(sink, socket.socket):
+            await connection.acknowledged(streams[1])
+        return flow
 
     return kernel.run(main())
 
@@ -119,14 +122,11 @@ def test_socket_to_pipe(steps: Steps) -> None:
     """A socket is spliced directly into a pipe, and a slow reader slows the peer down."""
     read, write = os.pipe()
     found: list[bytes] = []
-    with connected() as (ours, theirs), os.fdopen(read, "rb") as pipe:
+    with receiving() as ours, os.fdopen(read, "rb") as pipe:
         reader = threading.Thread(target=lambda: found.append(pipe.read()))
-        sender = threading.Thread(target=lambda: (theirs.sendall(DATA), theirs.shutdown(socket.SHUT_WR)))
-        sender.start()
         reader.start()
         pumped(ours, write)  # at the end ``write`` is replaced by /dev/null
         os.close(write)
-        sender.join()
         reader.join()
     assert found == [DATA]
     assert steps.moved > len(DATA) // 2
@@ -138,23 +138,17 @@ def test_socket_to_file(steps: Steps, tmp_path: Path, flags: int, spliced: bool)
     path = tmp_path / "file"
     path.write_bytes(b"")
     target = os.open(path, flags)
-    with connected() as (ours, theirs):
-        sender = threading.Thread(target=lambda: (theirs.sendall(DATA), theirs.shutdown(socket.SHUT_WR)))
-        sender.start()
+    with receiving() as ours:
         pumped(ours, target)
         os.close(target)
-        sender.join()
     assert path.read_bytes() == DATA
     assert (steps.moved > len(DATA)) is spliced  # twice: into the pipe and out of it
 
 
 def test_socket_to_dev_null(steps: Steps) -> None:
     """Data for /dev/null is spliced as well."""
-    with connected() as (ours, theirs), open(os.devnull, "wb") as null:
-        sender = threading.Thread(target=lambda: (theirs.sendall(DATA), theirs.shutdown(socket.SHUT_WR)))
-        sender.start()
+    with receiving() as ours, open(os.devnull, "wb") as null:
         assert pumped(ours, null.fileno()).offered == len(DATA)
-        sender.join()
     assert steps.moved > len(DATA)
 
 
@@ -236,9 +230,7 @@ def test_no_more_than_most_is_moved(kind: str, tmp_path: Path) -> None:
 
 def test_little_is_copied(steps: Steps) -> None:
     """Less than a MiB is copied, not spliced."""
-    with connected() as (ours, theirs), open(os.devnull, "wb") as null:
-        theirs.sendall(b"x" * 1000)
-        theirs.shutdown(socket.SHUT_WR)
+    with receiving(b"x" * 1000) as ours, open(os.devnull, "wb") as null:
         pumped(ours, null.fileno())
     assert steps.moved == 0
 
@@ -251,7 +243,7 @@ async def test_what_has_to_be_looked_at_is_copied(steps: Steps, tmp_path: Path) 
 
     with connected() as (ours, theirs), path.open("rb") as file:
         thread, found = collected(theirs)
-        await pump(FileStream(file.fileno(), 2), SocketStream(ours, "the peer"), bytes.upper)
+        await pump(FileStream(file.fileno(), -1), SocketStream(ours, "the peer"), bytes.upper)
         thread.join()
         assert found == [DATA.upper()]
     assert steps.moved == 0
@@ -264,22 +256,17 @@ class Loud(SocketStream):
         return (await super().recv()).upper()
 
 
-def test_what_overrides_recv_is_not_bypassed(steps: Steps, tmp_path: Path) -> None:
+@in_real_time
+async def test_what_overrides_recv_is_not_bypassed(steps: Steps, tmp_path: Path) -> None:
     """Data is not spliced past an overridden ``recv``."""
-    with connected() as (ours, theirs), (tmp_path / "file").open("wb") as file:
-        sender = threading.Thread(target=lambda: (theirs.sendall(DATA), theirs.shutdown(socket.SHUT_WR)))
-        sender.start()
-
-        async def main() -> None:
-            await pump(Loud(ours, "the peer"), FileStream(0, file.fileno()))
-
-        kernel.run(main())
-        sender.join()
+    with receiving() as ours, (tmp_path / "file").open("wb") as file:
+        await pump(Loud(ours, "the peer"), FileStream(-1, file.fileno()))
     assert (tmp_path / "file").read_bytes() == DATA.upper()
     assert steps.moved == 0
 
 
-def test_without_descriptors_for_a_pipe_it_is_copied(
+@in_real_time
+async def test_without_descriptors_for_a_pipe_it_is_copied(
     steps: Steps, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """If no pipe can be made for lack of descriptors, the data is copied."""
@@ -287,17 +274,11 @@ def test_without_descriptors_for_a_pipe_it_is_copied(
     def full() -> tuple[int, int]:
         raise OSError(24, "Too many open files")
 
-    with connected() as (ours, theirs), (tmp_path / "file").open("wb") as file, ExitStack() as stack:
-        sender = threading.Thread(target=lambda: (theirs.sendall(DATA), theirs.shutdown(socket.SHUT_WR)))
-        sender.start()
-
-        async def main() -> None:
-            stack.enter_context(pytest.MonkeyPatch.context()).setattr(splice.os, "pipe", full)
-            await pump(SocketStream(ours, "the peer"), FileStream(0, file.fileno()))
-
-        kernel.run(main())
-        sender.join()
+    with receiving() as ours, (tmp_path / "file").open("wb") as file:
+        monkeypatch.setattr(splice.os, "pipe", full)
+        await pump(SocketStream(ours, "the peer"), FileStream(-1, file.fileno()))
     assert (tmp_path / "file").read_bytes() == DATA
+    assert steps.moved == 0
 
 
 # -- failures during the transfer

@@ -112,7 +112,7 @@ TRANSPORTS: list[tuple[MakePair, tuple[Check, ...]]] = [
         pytest.param(
             make_pair,
             check,
-            id=f"{make_pair.__name__}-{check.__name__}",  # type: ignore[attr-defined]
+            id=f"{make_pair.__name__}-{check.__name__}",
             marks=[pytest.mark.ipv6] if make_pair is tcp6 else [],
         )
         for make_pair, checks in TRANSPORTS
