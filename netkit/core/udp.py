@@ -156,11 +156,11 @@ class Datagram:
 
     async def ready(self) -> None:
         """Wait until ``take`` may return something."""
-        fd = self._fd
+        sock = self._sock
         try:
-            await readable(fd)
+            await readable(self._fd)
         except OSError as error:
-            if fd == self._fd or self._fd < 0:
+            if sock is self._sock:  # else it was closed for the next one
                 raise self._failure(error) from error
 
     def check(self) -> None:
@@ -349,19 +349,24 @@ class DatagramClient(Datagram):
         if error.errno != errno.ECONNREFUSED:
             return False
         while self._others and not self.received:
+            opening = self._others.popleft()
             with suppress(OSError):
-                sock, target = self._others.popleft()()
-                notify_closing(self._fd)
-                self._sock.close()
+                try:
+                    sock, target = opening()
+                except Failure:  # BIND: the source port that was asked for is still that of our socket
+                    self.close()
+                    sock, target = opening()
+                self.close()
                 self._use(sock, target)
                 for data, size in self._unheard:
                     for datagram in cut(data, size):
                         sock.sendmsg((datagram,), (), 0, target)
                 return True
-        if self._keep_going:
-            self.refused += 1
-            self._witnesses()
-        return self._keep_going
+        if not self._keep_going or self._fd < 0:
+            return False
+        self.refused += 1
+        self._witnesses()
+        return True
 
     def _count_sent(self, data: memoryview, size: int) -> None:
         super()._count_sent(data, size)

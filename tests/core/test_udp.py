@@ -16,6 +16,7 @@ from netkit.core.errors import Exit, Failure
 from netkit.core.events import Opened
 from netkit.core.kernel import DeadlineExceeded, Group, deadline, now, sleep
 from netkit.core.udp import LARGEST, MARK, Burst, Datagram, cut
+from tests.support import free_port
 from tests.support.datagrams import HOSTS, Room, run
 
 
@@ -247,21 +248,30 @@ def test_a_closed_port_is_7(host: str, by: str) -> None:
 
 @pytest.mark.ipv6
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
-def test_the_next_address_takes_what_the_first_refused(host: str) -> None:
+@pytest.mark.parametrize("port", [False, True], ids=["any port", "source port"])
+def test_the_next_address_takes_what_the_first_refused(host: str, port: bool) -> None:
     """Datagrams that the first address refused are sent again to the next one, in order and only once."""
 
     async def script(room: Room) -> None:
         server = await room.bind(Endpoint(host, 0))
-        client = await room.connect(Endpoint("", server.port))
-        words = [b"one", b"two", b"three"]
-        for word in words:
-            await client.send(word)
-        client.check()
-        for word in words:
-            data, peer = await server.sockets[0].receive()
-            assert data == word
-        await server.sockets[0].send(b"heard", peer)
-        assert (await client.receive())[0] == b"heard"
+        how = Dialling(source=("", free_port())) if port else Dialling()
+        client = await room.connect(Endpoint("", server.port), how)
+
+        async def hear() -> None:
+            assert await receive(client, 1) == [b"heard"]
+
+        async with Group() as group:
+            group.start_soon(hear())
+            await sleep(0)  # it waits at the socket that will be closed
+            words = [b"one", b"two", b"three"]
+            for word in words:
+                await client.send(word)
+            client.check()
+            for word in words:
+                data, peer = await server.sockets[0].receive()
+                assert data == word
+                assert how.source is None or peer.endpoint.port == how.source[1]
+            await server.sockets[0].send(b"heard", peer)
         assert server.sockets[0].take() == []
 
     run(script)
