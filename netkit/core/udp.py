@@ -28,6 +28,7 @@ D = TypeVar("D", bytes, memoryview)
 LARGEST = 65507  # bytes that fit into a datagram over IPv4: 65535 less the headers of RFC 791 and RFC 768
 LARGEST_UNIX = 1 << 20  # bytes that we ask for; net.core.wmem_max allows about 200 KiB by default
 MARK = 1 << 2  # DSCP 1 in the traffic class
+OVERHEAD = 64  # bytes that a waiting datagram counts besides its own, so that empty ones are bounded, too
 # What Python's socket module does not name: linux/in.h, linux/in6.h, linux/udp.h, asm-generic/socket.h.
 IP_PKTINFO, IP_RECVTOS = 8, 13
 _IP_RECVERR, _IPV6_RECVERR = 11, 25
@@ -79,6 +80,11 @@ class Burst(NamedTuple):
     def number(self) -> int:
         return _pieces(self.data, self.size)
 
+    @property
+    def weight(self) -> int:
+        """The bytes that it counts while it waits in a queue."""
+        return len(self.data) + OVERHEAD * self.number
+
     def first(self, number: int) -> "Burst":
         """The burst with at most its first ``number`` datagrams."""
         return self if self.number <= number else self._replace(data=self.data[: number * self.size])
@@ -121,6 +127,7 @@ class Datagram:
         self._fd = sock.fileno()
         self.is_unix = sock.family == socket.AF_UNIX
         self._ipv6 = sock.family == socket.AF_INET6
+        self._class = (socket.IPPROTO_IPV6, socket.IPV6_TCLASS) if self._ipv6 else (socket.IPPROTO_IP, socket.IP_TOS)
         self._target = target  # the default address of send(), if the socket is not connected
         self._segments = _MAX_SEGMENTS if _LINUX and not self.is_unix else 1
         # Whether one read may return many datagrams (UDP_GRO).
@@ -236,7 +243,7 @@ class Datagram:
 
         A ``traffic_class`` of 0 is that of the socket.
         """
-        marks = [self._of_class(traffic_class)] if traffic_class and not self.is_unix else []
+        marks = [(*self._class, struct.pack("=i", traffic_class))] if traffic_class and not self.is_unix else []
         rest = memoryview(data)
         while True:
             piece = rest[: at_once(size, self._segments)]
@@ -284,16 +291,9 @@ class Datagram:
             return socket.IPPROTO_IPV6, socket.IPV6_PKTINFO, peer.local + struct.pack("=I", peer.address[3])
         return socket.IPPROTO_IP, IP_PKTINFO, struct.pack("=I4s4x", 0, peer.local)
 
-    def _of_class(self, traffic_class: int) -> tuple[int, int, bytes]:
-        value = struct.pack("=i", traffic_class)
-        if self._ipv6:
-            return socket.IPPROTO_IPV6, socket.IPV6_TCLASS, value
-        return socket.IPPROTO_IP, socket.IP_TOS, value
-
     def mark(self) -> None:
         """Mark all that is sent with DSCP 1, by which netkit knows an answer that must not be answered again."""
-        ipv4, ipv6 = (socket.IPPROTO_IP, socket.IP_TOS), (socket.IPPROTO_IPV6, socket.IPV6_TCLASS)
-        self._sock.setsockopt(*(ipv6 if self._ipv6 else ipv4), MARK)
+        self._sock.setsockopt(*self._class, MARK)
 
     def dropped(self) -> int:
         """How many datagrams the system dropped unread. If ``joined``, a minimum: those joined by GRO count as one."""

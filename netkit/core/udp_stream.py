@@ -11,15 +11,14 @@ from collections.abc import Iterator
 from netkit.core.address import Endpoint
 from netkit.core.dial import Dialling
 from netkit.core.errors import Exit, Failure
-from netkit.core.events import Ignored, Observer, ignore
+from netkit.core.events import Ignored, Observer
 from netkit.core.kernel import Group, now, sleep
 from netkit.core.stream import SMALLEST_READ, Counts
 from netkit.core.sync import Condition, Event
-from netkit.core.udp import LARGEST, Burst, Datagram, Peer, connect, cut
-from netkit.core.udp_server import Bound, bind
+from netkit.core.udp import LARGEST, OVERHEAD, Burst, Datagram, Peer, connect, cut
+from netkit.core.udp_server import Bound
 
 _MAX_HELD = 1 << 20  # bytes of one peer that wait to be read
-_OVERHEAD = 64  # bytes that a datagram counts besides its own, so that empty ones are bounded too
 _MAX_WAITING = 128  # peers that wait to be accepted
 
 
@@ -190,11 +189,10 @@ class ServerStream(DatagramStream):
         return self._local
 
     def take(self, burst: Burst) -> bool:
-        """Keep a burst for ``recv``. Returns False, and drops it, if more than ``_MAX_HELD`` bytes would wait."""
-        weight = len(burst.data) + _OVERHEAD * burst.number
-        if self._held_bytes + weight > _MAX_HELD:
+        """Keep a burst for ``recv``. Returns False, and drops it, if too much is waiting."""
+        if self._held and self._held_bytes + burst.weight > _MAX_HELD:
             return False
-        self._held_bytes += weight
+        self._held_bytes += burst.weight
         self._held += cut(burst.data, burst.size)
         self._changed.notify_all()
         return True
@@ -203,7 +201,7 @@ class ServerStream(DatagramStream):
         while not self._closed:
             while self._held:
                 data = self._held.popleft()
-                self._held_bytes -= len(data) + _OVERHEAD
+                self._held_bytes -= len(data) + OVERHEAD
                 self.counts.add_received(len(data))
                 if data:
                     return data
@@ -291,11 +289,3 @@ class DatagramListener:
         if self._closed and not self._standing:
             self._over = True
             self._bound.close()
-
-
-async def listen_datagrams(
-    endpoint: Endpoint, *, family: int, numeric: bool, mode: int, observe: Observer = ignore
-) -> DatagramListener:
-    """Bind the addresses of ``endpoint``. The caller closes the listener. Raises Failure: BIND, or RESOLVE."""
-    bound = await bind(endpoint, family=family, numeric=numeric, mode=mode, observe=observe)
-    return DatagramListener(bound, observe)

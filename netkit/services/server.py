@@ -77,9 +77,11 @@ async def open_sockets(
     Raises Failure: BIND, or RESOLVE for the name.
     """
     if endpoint.udp:
-        from netkit.core.udp_stream import listen_datagrams
+        from netkit.core.udp_server import bind
+        from netkit.core.udp_stream import DatagramListener
 
-        return Sockets(await listen_datagrams(endpoint, family=family, numeric=numeric, mode=mode, observe=observe))
+        bound = await bind(endpoint, family=family, numeric=numeric, mode=mode, observe=observe)
+        return Sockets(DatagramListener(bound, observe))
     if service.receiver is None:
         return Sockets(await listen(endpoint, family=family, numeric=numeric, mode=mode, observe=observe))
     from netkit.core.udp_server import bind, bind_both

@@ -21,7 +21,6 @@ IDLE_TIMEOUT = 60.0  # s
 _MAX_HELD = 1 << 20  # bytes of one peer that wait for the look-up of the target, or for the socket to be writable
 _MAX_HELD_IN_ALL = 16 << 20
 _LOOKED_UP = 30.0  # s for which the addresses of the target are cached
-_OVERHEAD = 64  # bytes that a datagram counts besides its own, so that empty ones are bounded too
 
 
 class Associations:
@@ -181,7 +180,7 @@ class _Association:
 
     def take(self, burst: Burst) -> bool:
         """Queue a burst for the target. Returns False, and drops it, if too much is waiting."""
-        weight = _weight(burst)
+        weight = burst.weight
         if (self._held and self._held_bytes + weight > _MAX_HELD) or self._room.held + weight > _MAX_HELD_IN_ALL:
             return False
         self._held.append(burst)
@@ -217,7 +216,7 @@ class _Association:
             while not self._held:
                 await self._changed.wait()
             await self._forward(theirs, self._held[0], observe)
-            self._hold(-_weight(self._held.popleft()))
+            self._hold(-self._held.popleft().weight)
             self._changed.notify_all()
 
     async def _forward(self, theirs: Datagram, burst: Burst, observe: Observer) -> None:
@@ -243,7 +242,3 @@ class _Association:
                     await self.ours.send_cut(burst.data, burst.size, self.peer, traffic_class=burst.traffic_class)
                 except Failure as failure:
                     observe(Ignored(burst.peer.endpoint, failure.reason))
-
-
-def _weight(burst: Burst) -> int:
-    return len(burst.data) + _OVERHEAD * burst.number
