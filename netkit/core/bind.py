@@ -4,6 +4,7 @@ import errno
 import os
 import socket
 import stat
+import struct
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
@@ -18,6 +19,7 @@ Opener = Callable[[int, tuple[Any, ...]], socket.socket]
 """Opens a bound socket, from a family and a socket address. Raises OSError."""
 
 PRIVATE = 0o600  # the default mode of a socket file
+OWNER = struct.Struct("=iII")  # ucred: unix(7)
 _PORT_TRIES = 128
 _UNPRIVILEGED = 1024  # the first port that anybody may bind: ip(7), ip_unprivileged_port_start
 _IPV6_OWN = ("::", "::1")
@@ -111,12 +113,22 @@ def _is_stale(path: str) -> bool:
         return probe.connect_ex(os.fsencode(path)) == errno.ECONNREFUSED
 
 
-class SocketFile:
-    """The file of a unix socket that was just bound. An abstract socket has none."""
+def is_owner_only(path: str, mode: int) -> bool:
+    """Whether a server at ``path`` has to deny other users by itself: an abstract socket has no file with a mode."""
+    return path.startswith("\0") and not mode & 0o066
 
-    def __init__(self, path: str) -> None:
-        self._path = path
-        self._made = None if path.startswith("\0") else identity(path)
+
+def is_stranger(owner: bytes) -> bool:
+    """Whether the owner of a socket or datagram, a packed ``OWNER``, is another user than ours and root."""
+    return OWNER.unpack(owner)[1] not in (os.geteuid(), 0)
+
+
+class SocketFile:
+    """The file of a unix socket that was just bound. An abstract socket has none, and one without path (None)."""
+
+    def __init__(self, path: str | None) -> None:
+        self._path = path or ""
+        self._made = None if self._path.startswith("\0") else identity(self._path)
 
     def remove(self) -> None:
         """Remove the file if it is still ours. Call it before the socket is closed: later the inode may be reused."""

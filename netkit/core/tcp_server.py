@@ -1,15 +1,23 @@
 """Servers of connections: listening on TCP and unix sockets, the accept loop with its limits, an orderly stop."""
 
 import errno
-import os
 import socket
-import struct
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any, Protocol
 
 from netkit.core.address import Endpoint, from_socket
-from netkit.core.bind import PRIVATE, SocketFile, addresses_of, bind_all, bind_unix, new_socket
+from netkit.core.bind import (
+    OWNER,
+    PRIVATE,
+    SocketFile,
+    addresses_of,
+    bind_all,
+    bind_unix,
+    is_owner_only,
+    is_stranger,
+    new_socket,
+)
 from netkit.core.connection import Handler, serve_connection
 from netkit.core.errors import Exit, Failure, doing, without_frames
 from netkit.core.events import Accepted, Denied, Observer, Paused
@@ -56,16 +64,19 @@ class Acceptor(Protocol):
 
 
 class Listener:
-    """An Acceptor with listening stream sockets. After a client has left, ``left`` tells of room for another."""
+    """An Acceptor with listening stream sockets. After a client has left, ``left`` tells of room for another.
 
-    def __init__(self, sockets: list[socket.socket], path: str | None = None, mode: int = PRIVATE) -> None:
+    ``owner_only`` is for abstract unix sockets: it denies other users than ours and root.
+    """
+
+    def __init__(self, sockets: list[socket.socket], *, owner_only: bool = False) -> None:
         self.sockets = sockets
-        self._for_others = bool(mode & 0o066)
         self.endpoints = [from_socket(sock.getsockname()) for sock in sockets]
-        self._file = SocketFile(path) if path is not None else None
-        self._path = path
-        self.port = None if path is not None else self.endpoints[0].port  # the one of all its sockets
+        first = self.endpoints[0]
+        self.port = first.port if first.path is None else None  # the one of all its sockets
         self.left = Condition()
+        self._owner_only = owner_only
+        self._file = SocketFile(first.path)
         self._full = Full()
 
     async def run(self) -> None:
@@ -87,13 +98,11 @@ class Listener:
             if error.errno not in _PASSING:
                 await self._await_room(sock, error, observe)
             return None
-        if self._path is None:
-            return SocketStream(client, peer=from_socket(address))
-        if not self._is_stranger(client):
-            return SocketStream(client, peer=self.endpoints[0])
-        client.close()
-        observe(Denied(self.endpoints[0], "another user"))
-        return None
+        if self._owner_only and is_stranger(client.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, OWNER.size)):
+            client.close()
+            observe(Denied(self.endpoints[0], "another user"))
+            return None
+        return SocketStream(client, peer=self.endpoints[0] if self.port is None else from_socket(address))
 
     async def _await_room(self, sock: socket.socket, error: OSError, observe: Observer) -> None:
         """If the system is full, wait for a client to leave or ``_FULL_PAUSE``. Raises Failure BIND for others."""
@@ -105,22 +114,11 @@ class Listener:
 
     def close(self) -> None:
         """Stop listening, and remove the socket file if it is still ours. A second call has no effect."""
-        if self._file is not None:
-            self._file.remove()
+        self._file.remove()
         for sock in self.sockets:
             if sock.fileno() >= 0:
                 notify_closing(sock.fileno())
                 sock.close()
-
-    def _is_stranger(self, client: socket.socket) -> bool:
-        """Whether a client of an abstract socket is another user than ours and root, and ``mode`` lets no others in.
-
-        Abstract sockets have no file mode that the system would enforce.
-        """
-        if self._for_others or self._path is None or not self._path.startswith("\0"):
-            return False
-        _, uid, _ = struct.unpack("iII", client.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
-        return uid not in (os.geteuid(), 0)
 
 
 async def listen(
@@ -133,7 +131,7 @@ async def listen(
     """
     if endpoint.path is not None:
         with doing(Exit.BIND, f"listen on {endpoint}"):
-            return Listener([_listen_unix(endpoint.path, mode)], endpoint.path, mode)
+            return Listener([_listen_unix(endpoint.path, mode)], owner_only=is_owner_only(endpoint.path, mode))
     addresses = await addresses_of(endpoint, family=family, numeric=numeric, observe=observe)
     return Listener(bind_all([(address, listen_tcp) for address in addresses], endpoint))
 

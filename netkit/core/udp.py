@@ -16,7 +16,7 @@ from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
 from netkit.core.address import Endpoint, family_of, from_socket
-from netkit.core.bind import new_socket
+from netkit.core.bind import OWNER, is_stranger, new_socket
 from netkit.core.dial import Dialling, bind_own_end, candidates, is_self
 from netkit.core.errors import Exit, Failure, doing
 from netkit.core.events import Carried, Observer, Opened, ignore
@@ -38,7 +38,6 @@ _ERROR = struct.Struct("=IBBBxII")  # sock_extended_err: linux/errqueue.h
 _LINUX = sys.platform == "linux"
 _BUFFER = 4 << 20  # bytes asked for as SO_RCVBUF; net.core.rmem_max may allow less
 _MAX_READ = 1 << 16
-_OWNER = struct.Struct("=iII")  # ucred: unix(7)
 _MAX_ANCILLARY = 256  # bytes of the control messages of one datagram
 _MAX_SEGMENTS = 128  # UDP_MAX_SEGMENTS; 64 before Linux 6.9
 _OLD_MAX_SEGMENTS = 64
@@ -223,9 +222,9 @@ class Datagram:
 
     def _read_unix(self) -> Burst | None:
         """Read a datagram; None if it came from another user. The buffer has no room for passed descriptors."""
-        room = socket.CMSG_SPACE(_OWNER.size) if self._owner_only else 0
+        room = socket.CMSG_SPACE(OWNER.size) if self._owner_only else 0
         data, told, _, address = self._sock.recvmsg(LARGEST_UNIX, room)
-        if any(_OWNER.unpack(owner)[1] not in (os.geteuid(), 0) for _, _, owner in told):
+        if any(is_stranger(owner) for _, _, owner in told):
             return None
         return self._counted(Burst(data, len(data) or 1, Peer(address or "")))
 

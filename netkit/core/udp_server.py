@@ -9,7 +9,16 @@ from functools import partial
 from typing import Any
 
 from netkit.core.address import Endpoint, family_of, from_socket
-from netkit.core.bind import PRIVATE, Opener, SocketFile, addresses_of, bind_all, bind_unix, new_socket
+from netkit.core.bind import (
+    PRIVATE,
+    Opener,
+    SocketFile,
+    addresses_of,
+    bind_all,
+    bind_unix,
+    is_owner_only,
+    new_socket,
+)
 from netkit.core.errors import Exit, Failure, Invalid, doing
 from netkit.core.events import Dropped, Ignored, Observer, ignore
 from netkit.core.kernel import Group, now, sleep
@@ -31,24 +40,24 @@ Receiver = Callable[[Datagram, list[Burst]], Awaitable[None]]
 class Bound:
     """The sockets of a server, which it owns. ``endpoints`` are the addresses they are bound to, all with one ``port``.
 
-    ``path`` is that of a unix socket, whose ``port`` is None. ``owner_only`` is as for Datagram.
+    The ``port`` of a unix socket is None. ``owner_only`` is as for Datagram.
     """
 
-    def __init__(self, sockets: Sequence[socket.socket], path: str | None = None, *, owner_only: bool = False) -> None:
+    def __init__(self, sockets: Sequence[socket.socket], *, owner_only: bool = False) -> None:
         self.endpoints = [from_socket(sock.getsockname()) for sock in sockets]
-        self.port = None if path is not None else self.endpoints[0].port
+        first = self.endpoints[0]
+        self.port = first.port if first.path is None else None
         self.sockets = [
             Datagram(sock, str(name), owner_only=owner_only) for sock, name in zip(sockets, self.endpoints, strict=True)
         ]
-        self._file = SocketFile(path) if path is not None else None
+        self._file = SocketFile(first.path)
 
     def dropped(self) -> Dropped:
         return Dropped(sum(sock.dropped() for sock in self.sockets), any(sock.joined for sock in self.sockets))
 
     def close(self) -> None:
         """Close the sockets, and remove the socket file if it is still ours. A second call has no effect."""
-        if self._file is not None:
-            self._file.remove()
+        self._file.remove()
         for sock in self.sockets:
             sock.close()
 
@@ -71,8 +80,7 @@ async def bind(
     if endpoint.path is not None:
         with doing(Exit.BIND, f"listen on {endpoint}"), new_socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
             bind_unix(sock, endpoint.path, mode)
-            owner_only = endpoint.path.startswith("\0") and not mode & 0o066
-            return Bound([sock], endpoint.path, owner_only=owner_only)
+            return Bound([sock], owner_only=is_owner_only(endpoint.path, mode))
     addresses = await addresses_of(endpoint, family=family, numeric=numeric, observe=observe)
     opener = partial(_open, shared=True) if groups else _open
     wanted: list[tuple[Address, Opener]] = [(address, opener) for address in addresses]

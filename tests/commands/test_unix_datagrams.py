@@ -6,6 +6,8 @@ import os
 import signal
 import socket
 import stat
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -73,6 +75,22 @@ def test_the_mode_of_the_file(mode: tuple[str, ...], found: int, tmp_path: Path)
         assert stat.S_IMODE(path.stat().st_mode) == found
         server.terminate()
     assert not path.exists()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="takes another user, and only root can become one")
+@pytest.mark.parametrize(("mode", "heard"), [((), b"ours"), (("--mode", "666"), b"theirs")])
+def test_an_abstract_socket_denies_other_users(mode: tuple[str, ...], heard: bytes, tmp_path: Path) -> None:
+    """A datagram of another user is dropped, as there is no file mode to deny it, unless --mode allows it."""
+    name = f"netkit-test-{tmp_path.name}-{os.getpid()}"
+    script = (
+        "import os, socket, sys\nos.setuid(65534)\n"
+        "socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM).sendto(b'theirs', '\\0' + sys.argv[1])"
+    )
+    with running("udp-serve", f"unix:@{name}", "--count", "1", *mode) as server:
+        server.line("listening on")
+        subprocess.run([sys.executable, "-c", script, name], check=True, timeout=PATIENCE)
+        netkit("udp-send", f"unix:@{name}", "ours")
+        assert server.finish()[:2] == (0, heard)
 
 
 def test_a_dead_socket_is_replaced_and_nothing_else(tmp_path: Path) -> None:
