@@ -327,7 +327,7 @@ class ProxyServerOptions(ServerOptions):
                     interface=self._interface,
                 ),
                 Targets(self._allow_target, self._deny_target),
-                None if self._auth_file is None else read_users(self._auth_file).admits,
+                None if self._auth_file is None else read_users(self._auth_file),
                 changes=self.changes,
                 keepalive=self.serving.keepalive,
                 idle_timeout=self.idle_timeout,

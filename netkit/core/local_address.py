@@ -4,8 +4,10 @@ import errno
 import os
 import socket
 import struct
+from typing import TYPE_CHECKING
 
-from netkit.core.access import IPAddress
+if TYPE_CHECKING:
+    from netkit.core.access import IPAddress
 
 # linux/netlink.h, linux/rtnetlink.h
 _HEADER = struct.Struct("=IHHII")
@@ -16,15 +18,15 @@ _DESTINATION, _LOCAL = 1, 2
 _TYPE = _HEADER.size + 7  # the offset of rtm_type in the answer
 
 
-def is_local(address: IPAddress) -> bool:
+def is_local(address: "IPAddress") -> bool:
     """Whether packets to an address stay on this machine. No packet is sent to find out."""
     try:
         return _route_is_local(address)
     except (AttributeError, OSError):  # no Linux, a sandbox without rtnetlink(7), or no route at all
-        return _can_be_bound(address)
+        return can_be_bound(str(address))
 
 
-def _route_is_local(address: IPAddress) -> bool:
+def _route_is_local(address: "IPAddress") -> bool:
     family = socket.AF_INET if address.version == 4 else socket.AF_INET6
     attribute = _ATTRIBUTE.pack(_ATTRIBUTE.size + len(address.packed), _DESTINATION) + address.packed
     body = _ROUTE.pack(family, address.max_prefixlen, 0, 0, 0, 0, 0, 0, 0) + attribute
@@ -38,12 +40,12 @@ def _route_is_local(address: IPAddress) -> bool:
     return answer[_TYPE] == _LOCAL
 
 
-def _can_be_bound(address: IPAddress) -> bool:
+def can_be_bound(host: str) -> bool:
     """Whether a socket can be bound to an address. In doubt, such as for lack of descriptors, it is True."""
-    family = socket.AF_INET if address.version == 4 else socket.AF_INET6
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         with socket.socket(family, socket.SOCK_DGRAM) as sock:
-            sock.bind((str(address), 0))
+            sock.bind((host, 0))
     except OSError as error:
         return error.errno != errno.EADDRNOTAVAIL
     return True

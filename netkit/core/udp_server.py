@@ -4,7 +4,6 @@ import errno
 import socket
 import struct
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -147,15 +146,6 @@ def _membership(group: str, endpoint: Endpoint, addresses: Sequence[Address]) ->
         request = socket.inet_aton(host) + socket.inet_aton(ours) + struct.pack("=I", index)  # ip_mreqn: ip(7)
         membership = socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP, request
     return address, partial(_open, shared=True, membership=membership)
-
-
-def is_ours(host: str) -> bool:
-    """Whether an address is one of this machine's."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with suppress(OSError), socket.socket(family, socket.SOCK_DGRAM) as probe:
-        probe.bind((host, 0))
-        return True
-    return False
 
 
 def parse_group(text: str) -> str:

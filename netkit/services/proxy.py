@@ -3,7 +3,6 @@
 import os
 import stat
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
 
 from netkit.core.address import family_of
 from netkit.core.connection import HANDSHAKE, Handler, serve_connection
@@ -24,21 +23,8 @@ from netkit.services.relay import joining
 _MAX_DEPTH = 8  # nested requests of a client for this proxy itself
 
 
-class Users(NamedTuple):
-    """SHA-256 digests of USER:PASSWORD. ``admits`` compares them in constant time."""
-
-    digests: tuple[bytes, ...]
-
-    def admits(self, user: bytes, password: bytes) -> bool:
-        """Whether a user with this password is among them."""
-        from hmac import compare_digest
-
-        given = _digest(user + b":" + password)
-        return b":" not in user and any([compare_digest(given, digest) for digest in self.digests])
-
-
-def read_users(path: str) -> Users:
-    """Read a file with lines of USER:PASSWORD; empty lines are skipped.
+def read_users(path: str) -> Admits:
+    """Read a file with lines of USER:PASSWORD; empty lines are skipped. Passwords are compared in constant time.
 
     Raises Failure READ, also if group or others have permissions for the file, or if it has no user.
     """
@@ -59,7 +45,15 @@ def read_users(path: str) -> Users:
             raise Failure(Exit.READ, action, f"line {number} is not USER:PASSWORD")
     if not any(lines):
         raise Failure(Exit.READ, action, "there is no USER:PASSWORD in it")
-    return Users(tuple(_digest(line) for line in lines if line))
+    digests = [_digest(line) for line in lines if line]
+
+    def admits(user: bytes, password: bytes) -> bool:
+        from hmac import compare_digest
+
+        given = _digest(user + b":" + password)
+        return b":" not in user and any([compare_digest(given, digest) for digest in digests])
+
+    return admits
 
 
 def _digest(secret: bytes) -> bytes:

@@ -63,14 +63,14 @@ def written(folder: Path, content: bytes, mode: int = 0o600) -> str:
 
 def test_users(tmp_path: Path) -> None:
     """Each line is a user and a password, which may contain anything but a line end."""
-    users = read_users(written(tmp_path, b"me:secret\n\r\nyou: a:b \xff\r\nnobody:"))
+    admits = read_users(written(tmp_path, b"me:secret\n\r\nyou: a:b \xff\r\nnobody:"))
     for user, password in ((b"me", b"secret"), (b"you", b" a:b \xff"), (b"nobody", b"")):
-        assert users.admits(user, password)
+        assert admits(user, password)
     for user, password in (
         *((b"me", b""), (b"me", b"secret "), (b"ME", b"secret"), (b"you", b"secret"), (b"", b"")),
         *((b"you: a", b"b \xff"), (b"me:secret", b""), (b"me", b"secret\n")),
     ):
-        assert not users.admits(user, password)
+        assert not admits(user, password)
 
 
 @pytest.mark.parametrize(

@@ -6,10 +6,11 @@ from collections.abc import Awaitable, Callable, Sequence
 from netkit.core.address import Endpoint
 from netkit.core.errors import Failure, Invalid
 from netkit.core.events import Ignored, Observer
+from netkit.core.local_address import can_be_bound
 from netkit.core.search import Pattern, SearchTimeout
 from netkit.core.sync import Event
 from netkit.core.udp import MARK, Burst, Datagram, cut, is_multicast
-from netkit.core.udp_server import Receiver, is_ours
+from netkit.core.udp_server import Receiver
 from netkit.services.join import Terminal
 from netkit.services.server import addressed
 from netkit.services.udp.formatter import Formatter
@@ -100,7 +101,7 @@ def refusal(burst: Burst, own_host: str, own_port: int) -> str:
         return "port 0 takes no answer"
     if is_multicast(host) or host == "255.255.255.255":
         return "its source is no single host"
-    if port == own_port and (host == own_host or (own_host in ("0.0.0.0", "::") and is_ours(host))):
+    if port == own_port and (host == own_host or (own_host in ("0.0.0.0", "::") and can_be_bound(host))):
         return "it claims to come from here"
     return ""
 
