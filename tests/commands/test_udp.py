@@ -3,7 +3,6 @@
 import contextlib
 import json
 import os
-import pty
 import random
 import re
 import signal
@@ -17,10 +16,11 @@ from typing import Any
 
 import pytest
 
-from tests.support import NETKIT, PATIENCE, Finished, died_by, netkit, read_all, running
+from tests.support import NETKIT, PATIENCE, died_by, free_port, netkit, read_all, running
 from tests.support.namespaces import separate
 from tests.support.peers import address, udp
-from tests.support.processes import settle, stopped
+from tests.support.processes import HERE, feed, settle, stopped
+from tests.support.terminals import terminal
 
 LARGEST = 65507
 DATA = random.Random(7)
@@ -153,7 +153,8 @@ def test_broadcast_is_allowed_by_an_option() -> None:
     with udp("0.0.0.0") as sink:
         port = str(sink.getsockname()[1])
         code, _, err = netkit("udp-send", "127.255.255.255", port, "x")
-        assert code == 7 and "permission denied" in err
+        assert code == 7
+        assert err.endswith("permission denied (127.255.255.255, --broadcast allows broadcast addresses)\n")
         assert waiting(sink) == []
         assert netkit("udp-send", "127.255.255.255", port, "x", "--broadcast").code == 0
         assert sink.recv(10) == b"x"
@@ -161,22 +162,21 @@ def test_broadcast_is_allowed_by_an_option() -> None:
 
 def test_a_terminal_sends_lines_and_shows_no_control_bytes() -> None:
     """Lines typed on a terminal are datagrams; replies are shown with control bytes escaped, each on its own line."""
-    ours, theirs = pty.openpty()
-    try:
-        with udp() as sink, running("udp-send", address(sink), "--replies", "1", stdin=theirs, stdout=theirs) as sender:
-            os.write(ours, b"typed\n")
-            data, peer = sink.recvfrom(100)
-            assert data == b"typed"
-            sink.sendto(b"\x1b[31m!", peer)
-            shown = b""
-            while b"!" not in shown or not shown.endswith(b"\n"):
-                shown += os.read(ours, 100)
-            assert shown == b"typed\r\n\\x1b[31m!\r\n"
-            os.write(ours, b"\x04")
-            assert sender.wait() == 0
-    finally:
-        os.close(ours)
-        os.close(theirs)
+    with (
+        terminal() as (ours, theirs),
+        udp() as sink,
+        running("udp-send", address(sink), "--replies", "1", stdin=theirs, stdout=theirs) as sender,
+    ):
+        os.write(ours, b"typed\n")
+        data, peer = sink.recvfrom(100)
+        assert data == b"typed"
+        sink.sendto(b"\x1b[31m!", peer)
+        shown = b""
+        while b"!" not in shown or not shown.endswith(b"\n"):
+            shown += os.read(ours, 100)
+        assert shown == b"typed\r\n\\x1b[31m!\r\n"
+        os.write(ours, b"\x04")
+        assert sender.wait() == 0
 
 
 # -- udp-send: replies
@@ -210,18 +210,16 @@ def test_silence_is_28() -> None:
         assert err == f"netkit udp-send: cannot hear from {address(sink)}: {reason}\n"
 
 
-def test_silence_ends_within_a_second_and_a_half() -> None:
-    """Without --wait it waits one second for replies."""
+@pytest.mark.parametrize(
+    ("options", "code", "why"),
+    [(["--replies", "1"], 28, "no reply for 1 s (--wait)"), (["--wait", "20ms"], 0, "")],
+    ids=["one reply", "any number"],
+)
+def test_no_reply(options: list[str], code: int, why: str) -> None:
+    """Without --wait it waits one second for --replies; without --replies none has to come."""
     with udp() as sink:
-        found = netkit("udp-send", address(sink), "?", "--replies", "1", "--stats")
-        assert found.code == 28 and "no reply for 1 s (--wait)" in found.err
-        assert 950 < stats(found.err)["duration_ms"] < 1500
-
-
-def test_any_number_of_replies_may_be_none() -> None:
-    """With --wait and without --replies, no reply is a success."""
-    with udp() as sink:
-        assert netkit("udp-send", address(sink), "?", "--wait", "20ms") == (0, b"", "")
+        done = netkit("udp-send", address(sink), "?", *options)
+        assert done.code == code and why in done.err
 
 
 def test_replies_that_come_while_more_is_sent() -> None:
@@ -236,15 +234,13 @@ def test_replies_that_come_while_more_is_sent() -> None:
 
 
 @pytest.mark.fault("closed port for datagrams")
-@pytest.mark.parametrize("options", [[], ["--lines"]])
-def test_a_closed_port_is_7(options: list[str]) -> None:
+@pytest.mark.parametrize("words", [["x"], ["--lines"]])
+def test_a_closed_port_is_7(words: list[str]) -> None:
     """A closed port is reported at once with exit code 7, also while stdin is open."""
-    with udp() as sink:
-        where = address(sink)
-    with running("udp-send", where, *(options if "--lines" in options else [*options, "x"])) as sender:
-        if "--lines" in options:
-            sender.stdin.write(b"anybody?\n")
-        assert sender.line("refused")[0]
+    where = f"127.0.0.1:{free_port()}"
+    with running("udp-send", where, *words) as sender:
+        sender.stdin.write(b"anybody?\n")
+        sender.line("refused")
         code, out, err = sender.finish()
     assert (code, out) == (7, b"")
     assert err == f"netkit udp-send: cannot send to {where}: connection refused (127.0.0.1)\n"
@@ -324,7 +320,7 @@ def test_datagrams_arrive_whole_from_everybody() -> None:
 @pytest.mark.parametrize(("output", "wanted"), [("lines", b"a\nb\n\n\xff\n"), ("hex", b"61\n620a\n\nff\n")])
 def test_forms(output: str, wanted: bytes) -> None:
     """--output lines and hex keep the boundaries of datagrams."""
-    with running("udp-serve", "127.0.0.1:0", "--output", output, "--count", "4") as server:
+    with running("udp-serve", HERE, "--output", output, "--count", "4") as server:
         send(server.port, b"a", b"b\n", b"", b"\xff")
         code, out, _ = server.finish()
         assert (code, out) == (0, wanted)
@@ -332,7 +328,7 @@ def test_forms(output: str, wanted: bytes) -> None:
 
 def test_json_is_one_object_for_each() -> None:
     """--json prints one object for each datagram, with the peer, the local port and the payload."""
-    with running("udp-serve", "127.0.0.1:0", "--json", "--count", "2") as server, udp() as sock:
+    with running("udp-serve", HERE, "--json", "--count", "2") as server, udp() as sock:
         listening = json.loads(server.line("listening")[0] and server.said[-1])
         assert (listening["local_address"], listening["protocol"]) == ("127.0.0.1", "udp")
         for data in (b"hi", b"\xff"):
@@ -347,7 +343,7 @@ def test_json_is_one_object_for_each() -> None:
 def test_a_pipe_of_hex_passes_datagrams_on() -> None:
     """``udp-serve --output hex | udp-send --hex`` keeps all boundaries and empty datagrams."""
     wanted = [b"", b"a", b"\n", b"", DATA.randbytes(LARGEST), b"b" * 9000, b""]
-    with udp() as sink, running("udp-serve", "127.0.0.1:0", "--output", "hex", "--count", "7") as server:
+    with udp() as sink, running("udp-serve", HERE, "--output", "hex", "--count", "7") as server:
         with running("udp-send", "--hex", address(sink), stdin=server.out) as sender:
             send(server.port, *wanted)
             assert server.wait() == 0
@@ -355,20 +351,20 @@ def test_a_pipe_of_hex_passes_datagrams_on() -> None:
         assert waiting(sink) == wanted
 
 
-def test_a_terminal_gets_no_control_bytes() -> None:
+@pytest.mark.parametrize(
+    ("options", "shown"),
+    [([], b"\\x1b[31m\r\n"), (["--output", "lines"], b"\\x1b[31m\r\n"), (["--raw"], b"\x1b[31m\r\n")],
+    ids=str,
+)
+def test_a_terminal_gets_no_control_bytes(options: list[str], shown: bytes) -> None:
     """On a terminal control bytes are escaped unless --raw is given, and each datagram is a line."""
-    for options, wanted in (
-        ([], b"\\x1b[31m\r\n"),
-        (["--output", "lines"], b"\\x1b[31m\r\n"),
-        (["--raw"], b"\x1b[31m\r\n"),
+    with (
+        terminal() as (ours, theirs),
+        running("udp-serve", HERE, "--count", "1", *options, stdout=theirs) as server,
     ):
-        ours, theirs = pty.openpty()
-        with running("udp-serve", "127.0.0.1:0", "--count", "1", *options, stdout=theirs) as server:
-            send(server.port, b"\x1b[31m")
-            assert server.wait() == 0
-        assert os.read(ours, 100) == wanted
-        os.close(ours)
-        os.close(theirs)
+        send(server.port, b"\x1b[31m")
+        assert server.wait() == 0
+        assert os.read(ours, 100) == shown
 
 
 @pytest.mark.fault("several senders of datagrams")
@@ -376,7 +372,7 @@ def test_a_terminal_gets_no_control_bytes() -> None:
 def test_interleaved_peers_get_their_own_answers(name: str, change: Any) -> None:
     """Each reply goes back to the sender of its datagram, also for an empty datagram."""
     with (
-        running("udp-serve", "127.0.0.1:0", "--output", "none", "--reply-with", name) as server,
+        running("udp-serve", HERE, "--output", "none", "--reply-with", name) as server,
         udp() as one,
         udp() as other,
     ):
@@ -391,7 +387,7 @@ def test_interleaved_peers_get_their_own_answers(name: str, change: Any) -> None
 
 def test_a_fixed_reply() -> None:
     """--reply sends the same text for every datagram, also for datagrams that the kernel joined (GRO)."""
-    with running("udp-serve", "127.0.0.1:0", "--reply", r"ok\n") as server:
+    with running("udp-serve", HERE, "--reply", r"ok\n") as server:
         where = f"127.0.0.1:{server.port}"
         found = netkit("udp-send", where, "--size", "2", "--replies", "3", "--output", "hex", input=b"aabbc")
         assert found == (0, b"6f6b0a\n" * 3, "")
@@ -406,7 +402,7 @@ def test_patience() -> None:
     """--accept-timeout and --idle-timeout exit with 28, and the message names the option."""
     found = netkit("udp-serve", "0", "-4", "--accept-timeout", "20ms")
     assert found.code == 28 and "nobody came within 20 ms (--accept-timeout)" in found.err
-    with running("udp-serve", "127.0.0.1:0", "--idle-timeout", "100ms") as server:
+    with running("udp-serve", HERE, "--idle-timeout", "100ms") as server:
         send(server.port, b"x")
         code, out, err = server.finish()
         assert (code, out) == (28, b"x") and "nothing came for 100 ms (--idle-timeout)" in err
@@ -414,7 +410,7 @@ def test_patience() -> None:
 
 def test_until() -> None:
     """With --until the first datagram that matches is printed and ends the run."""
-    with running("udp-serve", "127.0.0.1:0", "--until", "^bye$") as server:
+    with running("udp-serve", HERE, "--until", "^bye$") as server:
         send(server.port, b"not bye", b"x\nbye\ny")
         code, out, _ = server.finish()
         assert code == 0 and out.startswith(b"not byex\nbye\ny")
@@ -444,7 +440,7 @@ def test_a_command_runs_while_it_serves(tmp_path: Path) -> None:
 def test_a_command_outlives_the_count() -> None:
     """After --count datagrams the server waits for COMMAND and exits with its code, as the TCP servers do."""
     script = f"{' '.join(NETKIT)} udp-send $NETKIT_ADDRESS told; read line; exit $line"
-    with running("udp-serve", "127.0.0.1:0", "--count", "1", "--", "sh", "-c", script) as server:
+    with running("udp-serve", HERE, "--count", "1", "--", "sh", "-c", script) as server:
         assert server.out.read(4) == b"told"
         server.stdin.write(b"4\n")
         assert server.finish()[:2] == (4, b"")
@@ -452,7 +448,7 @@ def test_a_command_outlives_the_count() -> None:
 
 def test_a_signal_loses_nothing_that_has_come() -> None:
     """Datagrams still in the kernel's queue are printed before a signal ends the server."""
-    with running("udp-serve", "127.0.0.1:0", "--stats") as server:
+    with running("udp-serve", HERE, "--stats") as server:
         port = server.port
         send(port, b"first")
         assert server.out.read(5) == b"first"
@@ -467,7 +463,7 @@ def test_a_signal_loses_nothing_that_has_come() -> None:
 
 def test_a_full_disk_is_23() -> None:
     """A failed write to stdout is exit code 23."""
-    with open("/dev/full", "wb") as full, running("udp-serve", "127.0.0.1:0", stdout=full) as server:
+    with open("/dev/full", "wb") as full, running("udp-serve", HERE, stdout=full) as server:
         send(server.port, b"x")
         code, _, err = server.finish()
         assert code == 23 and "cannot write to stdout: no space left on device" in err
@@ -516,27 +512,21 @@ def test_a_group_on_no_interface(group: str) -> None:
 # -- bulk
 
 
-def through(data: bytes, size: int, rate: str) -> tuple[bytes, Finished, Finished]:
-    """Send data from udp-send to udp-serve; return what was received and how both ended."""
-    count = str(-(-len(data) // size))
-    with (
-        running("udp-serve", "127.0.0.1:0", "--stats", "--count", count, "--idle-timeout", "2") as server,
-        running("udp-send", "--size", str(size), "--rate", rate, f"127.0.0.1:{server.port}", "--stats") as sender,
-    ):
-        feeder = threading.Thread(target=lambda: (sender.stdin.write(data), sender.stdin.close()))
-        feeder.start()
-        got = server.read_all()
-        feeder.join()
-        return got, sender.finish(), server.finish()
-
-
 def test_bulk_at_a_rate_arrives_exactly() -> None:
-    """100,000 datagrams of 1,400 bytes all arrive at a rate that the machine can keep; above it drops are reported."""
-    data = (DATA.randbytes(1 << 20) * 134)[: 1400 * 100_000]
+    """20,000 datagrams of 1,400 bytes all arrive at a rate that the machine can keep; above it drops are reported."""
+    data = DATA.randbytes(1400 * 20_000)
     for rate in ("250M", "80M", "25M"):
-        got, sent, received = through(data, 1400, rate)
+        with (
+            running("udp-serve", HERE, "--stats", "--count", "20000", "--idle-timeout", "2") as server,
+            running("udp-send", "--size", "1400", "--rate", rate, f"127.0.0.1:{server.port}", "--stats") as sender,
+        ):
+            feeder = threading.Thread(target=feed, args=(sender, data))
+            feeder.start()
+            got = server.read_all()
+            feeder.join()
+            sent, received = sender.finish(), server.finish()
         told, heard = stats(sent.err)["datagrams_sent"], stats(received.err)["datagrams_received"]
-        assert (sent.code, told, len(got)) == (0, 100_000, 1400 * heard)
+        assert (sent.code, told, len(got)) == (0, 20_000, 1400 * heard)
         if heard == told:
             break
         assert received.code == 28 and "the kernel dropped at least " in received.err
@@ -547,14 +537,14 @@ def test_an_interface_that_is_too_narrow_for_offload() -> None:
     """If a datagram needs several packets, segmentation offload (GSO) is not possible; all datagrams still arrive."""
     narrow = separate("ip link set lo mtu 1500 up")
     send = f"yes | head -c 9000 | {' '.join(NETKIT)} udp-send --size 4000 $NETKIT_ADDRESS"
-    code, out, err = netkit("udp-serve", "127.0.0.1:0", "--output", "hex", "--", "sh", "-c", send, wrapper=narrow)
+    code, out, err = netkit("udp-serve", HERE, "--output", "hex", "--", "sh", "-c", send, wrapper=narrow)
     assert code == 0, err
     assert out.split() == [b"790a" * 2000, b"790a" * 2000, b"790a" * 500]
 
 
 def test_what_is_lost_is_told() -> None:
     """The totals of both sides differ by the lost datagrams, and the receiver reports drops by the kernel."""
-    with running("udp-serve", "127.0.0.1:0", "--stats") as server:
+    with running("udp-serve", HERE, "--stats") as server:
         server_port = server.port
         where = f"127.0.0.1:{server_port}"
         send(server_port, b"-")
@@ -575,7 +565,7 @@ def test_what_is_lost_is_told() -> None:
 
 def test_slow_output_takes_no_memory() -> None:
     """While nobody reads stdout, udp-serve stops reading datagrams, and its memory stays small."""
-    with running("udp-serve", "127.0.0.1:0", real=True) as server:
+    with running("udp-serve", HERE, real=True) as server:
         where = f"127.0.0.1:{server.port}"
         netkit("udp-send", "--size", "60000", where, input=b"x" * 60_000 * 1500)
         with open(f"/proc/{server.pid}/status", encoding="ascii") as status:
@@ -612,7 +602,7 @@ def test_servers_of_both_protocols(name: str, change: Any) -> None:
 def test_capitals_of_every_alphabet() -> None:
     """--unicode upper-cases all letters, also when a stream comes in pieces; a UDP reply is as long as its request."""
     text = "stra\xdfe, \xf6 \u03c9 \u0149".encode()
-    with running("upper", "127.0.0.1:0", "--both", "--unicode") as server, udp() as sock:
+    with running("upper", HERE, "--both", "--unicode") as server, udp() as sock:
         port = server.port
         sock.sendto(text, ("127.0.0.1", port))
         assert sock.recv(1 << 16).decode() == "STRASSE, \xd6 \u03a9 \u0149"
@@ -625,7 +615,7 @@ def test_capitals_of_every_alphabet() -> None:
 
 def test_udp_alone() -> None:
     """--udp leaves the TCP port free, and bulk data is echoed."""
-    with running("echo", "127.0.0.1:0", "--udp") as server:
+    with running("echo", HERE, "--udp") as server:
         port = server.port
         with pytest.raises(ConnectionRefusedError):
             socket.create_connection(("127.0.0.1", port))
@@ -653,13 +643,12 @@ def raw_socket() -> socket.socket:
 
 
 @pytest.mark.fault("two echoes of datagrams")
-@pytest.mark.parametrize("port", [7, 13, 17, 19, 37])
-def test_ports_that_answer_to_anything_get_no_answer(port: int) -> None:
+def test_a_port_that_answers_to_anything_gets_no_answer() -> None:
     """A datagram whose source port is a service that answers anything is ignored, and -v says why."""
-    with running("upper", "127.0.0.1:0", "--udp", "-v") as server, low_port(port) as service, udp() as other:
+    with running("upper", HERE, "--udp", "-v") as server, low_port(7) as service, udp() as other:
         to = ("127.0.0.1", server.port)
         service.sendto(b"x", to)
-        server.line(rf"datagram from 127\.0\.0\.1:{port} ignored: port {port} would answer back")
+        server.line(r"datagram from 127\.0\.0\.1:7 ignored: port 7 would answer back")
         other.sendto(b"y", to)
         assert other.recv(10) == b"Y"
         assert waiting(service) == []
@@ -676,8 +665,8 @@ def forged(source: tuple[str, int], target: tuple[str, int], data: bytes) -> byt
 def test_two_servers_cannot_be_made_to_talk() -> None:
     """A forged datagram from another server ends after one answer, and one from the server itself gets none."""
     with (
-        running("echo", "127.0.0.1:0", "--both", "--stats") as one,
-        running("upper", "127.0.0.1:0", "--udp", "--stats") as other,
+        running("echo", HERE, "--both", "--stats") as one,
+        running("upper", HERE, "--udp", "--stats") as other,
         raw_socket() as raw,
         udp() as probe,
     ):
@@ -695,21 +684,9 @@ def test_two_servers_cannot_be_made_to_talk() -> None:
     assert [each["datagrams_sent"] - 20 for each in heard] == [1, 0]
 
 
-@pytest.mark.fault("datagram from ourselves")
-def test_a_server_on_every_interface_does_not_talk_to_itself() -> None:
-    """A datagram that claims to come from the server itself is ignored, with any address of this machine."""
-    with (
-        running("echo", ":0", "-4", "--udp", "-v") as server,
-        raw_socket() as raw,
-    ):
-        port = server.port
-        raw.sendto(forged(("127.0.0.7", port), ("127.0.0.1", port), b"x"), ("127.0.0.1", port))
-        server.line(rf"datagram from 127\.0\.0\.7:{port} ignored: it claims to come from here")
-
-
 def test_a_pattern_ends_both_halves() -> None:
     """--until also applies to datagrams."""
-    with running("echo", "127.0.0.1:0", "--both", "--until", "bye") as server, udp() as sock:
+    with running("echo", HERE, "--both", "--until", "bye") as server, udp() as sock:
         sock.sendto(b"good bye", ("127.0.0.1", server.port))
         assert sock.recv(20) == b"good bye"
         assert server.wait() == 0
@@ -729,7 +706,8 @@ def test_broadcast_by_the_name_that_python_has_for_it() -> None:
     wrapper = separate("ip link set lo up", "ip route add broadcast 255.255.255.255 dev lo")
     assert netkit("udp-send", "--broadcast", "<broadcast>", "9", "hi", wrapper=wrapper) == (0, b"", "")
     done = netkit("udp-send", "<broadcast>", "9", "hi", wrapper=wrapper)
-    assert (done.code, "255.255.255.255:9" in done.err) == (7, True)
+    assert done.code == 7
+    assert done.err.endswith("permission denied (255.255.255.255, --broadcast allows broadcast addresses)\n")
 
 
 # -- less common uses of datagrams
@@ -767,26 +745,9 @@ def test_answers_from_another_port() -> None:
             assert (done.code, done.out) == (code, out)
 
 
-@pytest.mark.ipv6
-@pytest.mark.parametrize("host", ["127.0.0.1", "[::1]"])
-def test_the_next_address_takes_what_the_first_refused(host: str) -> None:
-    """``:PORT`` has two addresses and the server may listen on one of them: nothing is lost or sent twice."""
-    with running("echo", "--udp", f"{host}:0") as server:
-        done = netkit("udp-send", f":{server.port}", "one ", "two", "--replies", "2", "--stats")
-    assert (done.code, done.out) == (0, b"one two")
-    assert (stats(done.err)["datagrams_sent"], stats(done.err)["datagrams_received"]) == (2, 2)
-
-
-def test_both_line_ends_go() -> None:
-    """A CR before the newline is removed as part of the line end."""
-    with udp() as sink:
-        assert netkit("udp-send", "--lines", address(sink), input=b"one\r\ntwo\n\r\n").code == 0
-        assert [sink.recv(99) for _ in range(3)] == [b"one", b"two", b""]
-
-
 def test_silence_is_an_end_in_order() -> None:
     """--until-idle exits with 0 after a silence, where --idle-timeout exits with 28."""
-    with running("udp-serve", "127.0.0.1:0", "--until-idle", "300ms") as server:
+    with running("udp-serve", HERE, "--until-idle", "300ms") as server:
         assert netkit("udp-send", f"127.0.0.1:{server.port}", "one", "two").code == 0
         done = server.finish()
     assert (done.code, done.out) == (0, b"onetwo")
@@ -794,7 +755,7 @@ def test_silence_is_an_end_in_order() -> None:
 
 def test_a_reply_names_who_asked() -> None:
     """{host} and {port} in --reply are the sender's, and {{ is a literal brace."""
-    with running("udp-serve", "127.0.0.1:0", "--reply", r"{{} {host} {port}\n") as server, udp() as asking:
+    with running("udp-serve", HERE, "--reply", r"{{} {host} {port}\n") as server, udp() as asking:
         asking.sendto(b"who?", ("127.0.0.1", server.port))
         assert asking.recv(99) == b"{} 127.0.0.1 %d\n" % asking.getsockname()[1]
 
@@ -802,7 +763,7 @@ def test_a_reply_names_who_asked() -> None:
 def test_a_program_for_each_peer() -> None:
     """Each of two peers gets its own program, with the peer's port in its environment."""
     with (
-        running("udp-serve", "127.0.0.1:0", "--sh-exec", 'read a; echo "$a $NETKIT_PEER_PORT"') as server,
+        running("udp-serve", HERE, "--sh-exec", 'read a; echo "$a $NETKIT_PEER_PORT"') as server,
         udp() as one,
         udp() as other,
     ):
@@ -811,17 +772,6 @@ def test_a_program_for_each_peer() -> None:
             each.sendto(b"hello\n", ("127.0.0.1", port))
         for each in (one, other):
             assert each.recv(99) == b"hello %d\n" % each.getsockname()[1]
-
-
-@pytest.mark.parametrize("word", ["<broadcast>", "255.255.255.255", "127.255.255.255"])
-def test_broadcast_has_to_be_allowed(word: str) -> None:
-    """The message for a broadcast address names --broadcast."""
-    done = netkit("udp-send", word, "9", "x")
-    assert done.code == 7
-    if "network is unreachable" in done.err and not word.startswith("127."):
-        pytest.skip("no route leads to others here")
-    host = "255.255.255.255" if "<" in word else word
-    assert done.err.endswith(f"permission denied ({host}, --broadcast allows broadcast addresses)\n")
 
 
 _TWO_HOSTS = (

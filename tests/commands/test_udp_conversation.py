@@ -11,33 +11,24 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import PATIENCE, Finished, Running, died_by, free_port, netkit, running
+from tests.support import Finished, Running, died_by, free_port, netkit, running
 from tests.support.forkserver import NETKIT
+from tests.support.peers import address, udp
 from tests.support.processes import HERE, descriptors
 from tests.support.terminals import terminal
 
 HOSTS = ("127.0.0.1", "::1")
 
 
-@contextmanager
-def bare(host: str = HOSTS[0]) -> Iterator[socket.socket]:
-    """A plain UDP socket, bound to a free port."""
-    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_DGRAM) as sock:
-        sock.bind((host, 0))
-        sock.settimeout(PATIENCE)
-        yield sock
-
-
 def at(sock: socket.socket) -> str:
     """Return the address of a socket as netkit takes it."""
-    host, port = sock.getsockname()[:2]
-    return f"udp:[{host}]:{port}" if ":" in host else f"udp:{host}:{port}"
+    return f"udp:{address(sock)}"
 
 
 @contextmanager
 def asking(port: int) -> Iterator[socket.socket]:
     """A socket that is connected to a server on this port."""
-    with bare() as client:
+    with udp() as client:
         client.connect((HOSTS[0], port))
         yield client
 
@@ -48,7 +39,7 @@ def asking(port: int) -> Iterator[socket.socket]:
 @pytest.mark.parametrize("host", HOSTS)
 def test_each_read_is_a_datagram_and_each_that_comes_is_printed(host: str) -> None:
     """Each read of stdin is a datagram, each datagram is printed, and --grace of silence ends it."""
-    with bare(host) as server, running("connect", at(server), "--grace", "50ms") as client:
+    with udp(host) as server, running("connect", at(server), "--grace", "50ms") as client:
         for word in (b"one\n", b"no newline", b"a\nb\n"):
             client.stdin.write(word)
             data, peer = server.recvfrom(100)
@@ -62,7 +53,7 @@ def test_each_read_is_a_datagram_and_each_that_comes_is_printed(host: str) -> No
 
 def test_lines_are_datagrams_of_their_own() -> None:
     """With --lines each line is a datagram with its newline; an incomplete line waits for its end."""
-    with bare() as server, running("connect", at(server), "--lines", "--grace", "0") as client:
+    with udp() as server, running("connect", at(server), "--lines", "--grace", "0") as client:
         client.stdin.write(b"a\n\nb")
         assert [server.recv(9) for _ in range(2)] == [b"a\n", b"\n"]
         client.stdin.write(b"c\nd")
@@ -75,7 +66,7 @@ def test_lines_are_datagrams_of_their_own() -> None:
 @pytest.mark.parametrize("end", [b"", b"\n"])
 def test_a_line_that_no_datagram_holds_is_63(end: bytes) -> None:
     """A line that is too long for a datagram is exit code 63."""
-    with bare() as server:
+    with udp() as server:
         done = netkit("connect", at(server), "--lines", input=b"fine\n" + bytes(65508) + end)
         assert server.recv(99) == b"fine\n"
     reason = "it is longer than 65507 bytes, the most a datagram holds"
@@ -85,8 +76,7 @@ def test_a_line_that_no_datagram_holds_is_63(end: bytes) -> None:
 def test_what_is_more_than_a_datagram_holds_is_cut() -> None:
     """Longer input is cut into datagrams of 16 KiB, as nc does it."""
     data = os.urandom(100_000)
-    with bare() as server:
-        server.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
+    with udp() as server:
         assert netkit("connect", at(server), "--send-only", input=data) == Finished(0, b"", "")
         pieces = []
         while sum(map(len, pieces)) < len(data):
@@ -98,21 +88,21 @@ def test_what_is_more_than_a_datagram_holds_is_cut() -> None:
 @pytest.mark.parametrize("options", [(), ("--send-only",), ("--lines",), ("--grace", "0")])
 def test_a_port_that_nobody_has_is_7(options: tuple[str, ...]) -> None:
     """A closed port is exit code 7 with one line, as soon as the refusal arrives."""
-    address = f"udp:127.0.0.1:{free_port()}"
-    done = netkit("connect", address, *options, input=b"hi\n")
-    assert done == Finished(7, b"", f"netkit connect: cannot send to {address}: connection refused (127.0.0.1)\n")
+    where = f"udp:127.0.0.1:{free_port()}"
+    done = netkit("connect", where, *options, input=b"hi\n")
+    assert done == Finished(7, b"", f"netkit connect: cannot send to {where}: connection refused (127.0.0.1)\n")
 
 
 def test_no_answer_is_no_reason_for_a_hint() -> None:
     """If no answer comes, there is no hint, as UDP does not require one."""
-    with bare() as server:
+    with udp() as server:
         done = netkit("connect", at(server), "--grace", "0", "--json", input=b"hi\n")
     assert [json.loads(line)["event"] for line in done.err.splitlines()] == ["opened", "closed"]
 
 
 def test_a_peer_that_goes_away_is_7() -> None:
     """If the peer's port closes, the exit code is 7; what was received before is printed."""
-    with bare() as server, running("connect", at(server)) as client:
+    with udp() as server, running("connect", at(server)) as client:
         client.stdin.write(b"hi\n")
         _, peer = server.recvfrom(9)
         server.sendto(b"bye", peer)
@@ -121,15 +111,6 @@ def test_a_peer_that_goes_away_is_7() -> None:
         client.stdin.write(b"still there?\n")
         done = client.finish()
     assert done.code == 7 and done.complaints[0].endswith("connection refused (127.0.0.1)")
-
-
-@pytest.mark.ipv6
-@pytest.mark.parametrize("host", ["127.0.0.1", "[::1]"])
-def test_the_next_address_takes_it(host: str) -> None:
-    """``:PORT`` has two addresses, and the service may listen on one of them."""
-    with running("echo", "--udp", f"{host}:0") as server:
-        done = netkit("connect", f"udp::{server.port}", "--until", "hi", input=b"hi")
-    assert done == Finished(0, b"hi", "")
 
 
 @pytest.mark.parametrize(
@@ -143,14 +124,14 @@ def test_the_next_address_takes_it(host: str) -> None:
 def test_the_ends_that_are_asked_for(options: tuple[str, ...], code: int, out: bytes) -> None:
     """--until and --max-bytes work as over TCP."""
     with running("echo", "--udp", "127.0.0.1:0") as server:
-        address = f"udp:127.0.0.1:{server.port}"
-        done = netkit("connect", address, *options, "--send", "one two three")
+        where = f"udp:127.0.0.1:{server.port}"
+        done = netkit("connect", where, *options, "--send", "one two three")
     assert (done.code, done.out) == (code, out)
 
 
 def test_clocks() -> None:
     """--idle-timeout is exit code 28 as over TCP."""
-    with bare() as server, running("connect", at(server), "--idle-timeout", "50ms") as client:
+    with udp() as server, running("connect", at(server), "--idle-timeout", "50ms") as client:
         assert client.wait() == 28
         assert "nothing moved for 50 ms (--idle-timeout)" in client.finish().err
 
@@ -158,7 +139,7 @@ def test_clocks() -> None:
 def test_a_program_talks(tmp_path: Path) -> None:
     """The output of a program is sent, it reads what is received, and its environment has the peer."""
     script = 'printf "%s" "$NETKIT_PEER_PORT"; read answer; printf "got %s" "$answer"; exit 3'
-    with bare() as server, running("connect", at(server), "--grace", "0", "--sh-exec", script) as client:
+    with udp() as server, running("connect", at(server), "--grace", "0", "--sh-exec", script) as client:
         data, peer = server.recvfrom(99)
         assert data == b"%d" % server.getsockname()[1]
         server.sendto(b"it\n", peer)
@@ -170,11 +151,11 @@ def test_what_is_told_in_json_is_udp(tmp_path: Path) -> None:
     """JSON has no acknowledged bytes, and the log has each datagram."""
     log = tmp_path / "log"
     with running("echo", "--udp", "127.0.0.1:0") as server:
-        address = f"udp:127.0.0.1:{server.port}"
+        where = f"udp:127.0.0.1:{server.port}"
         words = ("--send", "hi", "--until", "hi", "--log", str(log), "--json", "--stats")
-        done = netkit("connect", address, *words)
+        done = netkit("connect", where, *words)
     opened, closed, stats = map(json.loads, done.err.splitlines())
-    assert (opened["event"], opened["target"], opened["protocol"]) == ("opened", address, "udp")
+    assert (opened["event"], opened["target"], opened["protocol"]) == ("opened", where, "udp")
     assert (closed["event"], closed["protocol"], closed["peer_address"]) == ("closed", "udp", "127.0.0.1")
     for told in (closed, stats):
         assert (told["bytes_sent"], told["bytes_acknowledged"], told["bytes_received"]) == (2, 0, 2)
@@ -184,7 +165,7 @@ def test_what_is_told_in_json_is_udp(tmp_path: Path) -> None:
 def test_lines_typed_on_a_terminal() -> None:
     """On a terminal each line is a datagram, control bytes of answers are escaped, and ^D ends the input."""
     with (
-        bare() as server,
+        udp() as server,
         terminal() as (screen, theirs),
         running("connect", at(server), "--grace", "0", stdin=theirs, stdout=theirs) as client,
     ):
@@ -229,7 +210,7 @@ def test_it_answers() -> None:
     with running("listen", "udp:0.0.0.0:0") as server:
         port = int(server.line(r":(\d+)$")[1])
         server.stdin.write(b"early\n")
-        with bare() as client:
+        with udp() as client:
             client.connect(("127.0.0.9", port))
             client.send(b"hi")
             assert server.out.read(2) == b"hi"
@@ -273,19 +254,20 @@ def test_a_program_for_each_peer() -> None:
         assert one.recv(99).startswith(b"%d" % one.getsockname()[1])
 
 
-@pytest.mark.parametrize("options", [("--once",), ("--max-clients", "2"), ("--reply", "hello {port}")])
-def test_the_ends_of_a_server(options: tuple[str, ...]) -> None:
-    """--once and --max-clients count peers, and --reply is one datagram with the peer's port."""
-    with listening("--keep", "--idle-timeout", "100ms", *options) as (server, port), asking(port) as client:
-        client.send(b"hi")
-        if "--reply" in options:
-            assert client.recv(99) == b"hello %d" % client.getsockname()[1]
-            return
-        if "2" in options:
-            with asking(port) as other:
-                other.send(b"hi")
-                assert server.wait() == 0
+def test_as_many_peers_as_asked_for() -> None:
+    """--max-clients counts peers."""
+    options = ("--keep", "--idle-timeout", "100ms", "--max-clients", "2")
+    with listening(*options) as (server, port), asking(port) as one, asking(port) as other:
+        for client in (one, other):
+            client.send(b"hi")
         assert server.wait() == 0
+
+
+def test_a_reply_for_each_peer() -> None:
+    """--reply is one datagram with the peer's port."""
+    with listening("--reply", "hello {port}") as (_, port), asking(port) as client:
+        client.send(b"hi")
+        assert client.recv(99) == b"hello %d" % client.getsockname()[1]
 
 
 def test_a_peer_that_floods_costs_nobody_else_anything() -> None:
