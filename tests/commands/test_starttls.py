@@ -3,26 +3,18 @@
 import socket
 import ssl
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
 
 from netkit.cli.layers import STARTTLS
+from netkit.protocols.starttls.dialogue import INJECTED
 from tests.support import Finished, exchange, netkit, peer, read_all, reset, running
 from tests.support.certificates import Pki
-from tests.support.peers import drip, is_reset, outlast, server_socket
+from tests.support.peers import is_reset, outlast, server_socket
 from tests.support.processes import sound
-from tests.support.starttls import (
-    Dialogue,
-    dialogue,
-    ldap_response,
-    mysql_greeting,
-    mysql_packet,
-    postgres_error,
-    secured_echo,
-    speak,
-)
+from tests.support.starttls import Dialogue, dialogue, secured_echo, speak
 
 PROTOCOLS = pytest.mark.parametrize("protocol", STARTTLS)
 AT_ONCE = ("--shutdown-after", "0")
@@ -54,24 +46,7 @@ def test_connect_talks_after_the_handshake(pki: Pki, protocol: str) -> None:
     assert "secured by TLSv1.3 with " in done.err, done.err
 
 
-@PROTOCOLS
-def test_a_server_may_speak_byte_by_byte(pki: Pki, protocol: str) -> None:
-    """Answers may arrive byte by byte."""
-    context = pki.server()
-
-    def serve(sock: socket.socket) -> bytes:
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        for ours, theirs in turns(protocol):
-            drip(sock, ours, 0)
-            speak(sock, [(b"", theirs)])
-        return secured_echo(sock, (), context)
-
-    with peer(serve) as server:
-        done = netkit("connect", server.address, "--starttls", protocol, "--cafile", pki.ca, *AT_ONCE, input=b"hi")
-    assert done == Finished(0, b">hi", "")
-
-
-@PROTOCOLS
+@pytest.mark.parametrize("protocol", ["smtp", "postgres"])
 def test_portcheck_looks_at_the_certificate(pki: Pki, protocol: str) -> None:
     """portcheck reports the TLS version and verifies the certificate, also with --expires."""
     ending = pki.bad("ending")
@@ -93,24 +68,16 @@ def test_portcheck_looks_at_the_certificate(pki: Pki, protocol: str) -> None:
         assert netkit(*words, "--expires", "264h").code == 60
 
 
-@pytest.mark.parametrize("protocol", [name for name in STARTTLS if name != "mysql"])
-def test_a_plain_client_reaches_it_by_a_relay(pki: Pki, protocol: str) -> None:
+@pytest.mark.parametrize(("protocol", "greeting"), [("imap", b"* OK 127.0.0.1\r\n"), ("ldap", b"")])
+def test_a_plain_client_reaches_it_by_a_relay(pki: Pki, protocol: str, greeting: bytes) -> None:
     """A relay gives plain clients access to the server, with its own greeting if the server speaks first."""
-    greetings = {
-        "smtp": b"220 127.0.0.1 ESMTP\r\n",
-        "lmtp": b"220 127.0.0.1 LMTP\r\n",
-        "imap": b"* OK 127.0.0.1\r\n",
-        "pop3": b"+OK 127.0.0.1\r\n",
-        "ftp": b"220 127.0.0.1\r\n",
-        "nntp": b"200 127.0.0.1\r\n",
-    }
     with (
         peer(server_of(pki, protocol)) as server,
         running("relay", "127.0.0.1:0", server.address, "--starttls", protocol, "--cafile", pki.ca, *AT_ONCE) as relay,
     ):
         port = relay.port
         for word in (b"one", b"two"):
-            assert exchange(port, word) == greetings.get(protocol, b"") + b">" + word
+            assert exchange(port, word) == greeting + b">" + word
 
 
 def test_both_sides_of_a_relay_may_be_secured(pki: Pki) -> None:
@@ -182,174 +149,82 @@ def test_it_goes_behind_the_proxy_header(pki: Pki) -> None:
 
 # -- failing servers
 
-NOT_OFFERED = {
-    **dict.fromkeys(("smtp", "lmtp"), ((b"220 hi\r\n", b"?HLO [127.0.0.1]\r\n"), (b"250 mail\r\n", b""))),
-    "imap": ((b"* OK\r\n", b"a CAPABILITY\r\n"), (b"* CAPABILITY IMAP4rev1\r\na OK\r\n", b"")),
-    "pop3": ((b"+OK\r\n", b"CAPA\r\n"), (b"+OK\r\nUSER\r\n.\r\n", b"")),
-    "ftp": ((b"220 hi\r\n", b"AUTH TLS\r\n"), (b"500 what?\r\n", b"")),
-    "nntp": ((b"200 hi\r\n", b"CAPABILITIES\r\n"), (b"101 list\r\nREADER\r\n.\r\n", b"")),
-    "sieve": ((b'"SIEVE" ""\r\nOK\r\n', b""),),
-    "ldap": ((b"", turns("ldap")[0][1]), (ldap_response(2, b"unsupported"), b"")),
-    "xmpp": (turns("xmpp")[0], (b"<stream:stream><stream:features/>", b"")),
-    "irc": ((b"", b"STARTTLS\r\n"), (b":irc 421 * STARTTLS :Unknown command\r\n", b"")),
-    "postgres": (turns("postgres")[0], (b"N", b"")),
-    "mysql": ((mysql_greeting(0xF7FF), b""),),
+*BEFORE, (GO_AHEAD, _) = turns("smtp")
+# What an SMTP server says, and why that is refused.
+REFUSED: dict[str, tuple[Sequence[tuple[bytes, bytes]], str]] = {
+    "not offered": ([(b"220 hi\r\n", BEFORE[0][1]), (b"250 mail\r\n", b"")], "it does not offer STARTTLS"),
+    "refused": ([*BEFORE, (b"454 no \x1b[31m\r\n", b"")], r"it refused STARTTLS: 454 no \x1b[31m"),
+    "another protocol": ([(b"SSH-2.0 \x1b\r\n", b"")], r"its answer is malformed: SSH-2.0 \x1b"),
+    "more than its go-ahead": ([*BEFORE, (GO_AHEAD + b"250 injected\r\n", b"")], INJECTED),
 }
-# For each protocol a refusal, in place of the go-ahead or of the greeting, and the reason that netkit prints for it.
-REFUSALS = {
-    **dict.fromkeys(("smtp", "lmtp"), (b"454 no TLS \x1b[31m\r\n", r"it refused STARTTLS: 454 no TLS \x1b[31m")),
-    "imap": (b"b NO \x1b later\r\n", r"it refused STARTTLS: b NO \x1b later"),
-    "pop3": (b"-ERR \xff no\r\n", r"it refused STLS: -ERR \xff no"),
-    "ftp": (b"534-not\r\n534 now\r\n", "it refused AUTH TLS: 534-not 534 now"),
-    "nntp": (b"580 cannot\r\n", "it refused STARTTLS: 580 cannot"),
-    "sieve": (b'NO "later"\r\n', 'it refused STARTTLS: NO "later"'),
-    "ldap": (ldap_response(53, b"not \x07"), r"it refused STARTTLS: result 53 (unwillingToPerform) not \x07"),
-    "xmpp": (b"<failure><text>\xc2\x9b</text></failure>", r"it refused STARTTLS: failure \x9b"),
-    "irc": (b":x 691 * :no\r\n", "it refused STARTTLS: :x 691 * :no"),
-    "postgres": (postgres_error(b"no \x1b room"), r"it refused TLS: no \x1b room"),
-    "mysql": (mysql_packet(b"\xff\x10\x04Too many \x1b"), r"it refused the connection: Too many \x1b"),
-}
-ENDLESS = {
-    **{"ldap": b"\x30\x83\1\0\0", "mysql": b"\xff\xff\0\0\n", "postgres": b"E", "xmpp": b"<a b='", "irc": b":x "},
-    **{"imap": b"* OK ", "pop3": b"+OK "},
-}
-STRAY = {"ldap": ldap_response(0), "xmpp": b"<success/>", "postgres": b"S", "mysql": mysql_packet(b"\0\0\0\2\0\0\0", 2)}
 
 
-def outcome(protocol: str, serve: Callable[[socket.socket], Any], *options: str) -> tuple[Finished, Any]:
-    """Run connect with a server that does this; return how it failed, and what the server returned."""
+def failed(serve: Callable[[socket.socket], Any], code: int, reason: str, *options: str) -> Any:
+    """Run connect with an SMTP server that does this; check how it fails, and return what the server returned."""
     with peer(serve) as server:
-        done = netkit("connect", server.address, "--starttls", protocol, *options, input=b"secret")
-        begin = f"netkit connect: cannot secure the connection to {server.address}: "
-        assert done.out == b"" and done.err.startswith(begin), done
-        sound(done, done.code)
-        return done._replace(err=done.err.removeprefix(begin).strip()), server.result()
+        done = sound(netkit("connect", server.address, "--starttls", "smtp", *options, input=b"secret"), code)
+        line = f"netkit connect: cannot secure the connection to {server.address}: {reason}\n"
+        assert (done.out, done.err) == (b"", line)
+        return server.result()
 
 
-def until_the_last(protocol: str) -> tuple[Dialogue, bytes]:
-    """Return the dialogue before the go-ahead, and the go-ahead itself."""
-    *before, (last, _) = turns(protocol)
-    return tuple(before), last
-
-
-@PROTOCOLS
-def test_an_answer_behind_the_go_ahead(protocol: str) -> None:
-    """Plain text right after the go-ahead is refused before the ClientHello, as an attacker may have injected it."""
-    before, last = until_the_last(protocol)
+@pytest.mark.parametrize("case", REFUSED)
+def test_a_server_that_is_refused(case: str) -> None:
+    """The reason has the server's words, escaped, and neither a ClientHello nor any input is sent."""
+    said, reason = REFUSED[case]
 
     def serve(sock: socket.socket) -> bytes:
-        speak(sock, [*before, (last + STRAY.get(protocol, b"250 injected\r\n"), b"")])
+        speak(sock, said)
         return read_all(sock)
 
-    done, came = outcome(protocol, serve)
-    assert (done.code, done.err) == (
-        8,
-        f"it sent plain text behind its go-ahead for TLS (--starttls {protocol})",
-    )
+    came = failed(serve, 8, f"{reason} (--starttls smtp)")
     assert came == b"" or isinstance(came, ConnectionResetError)
 
 
-@PROTOCOLS
-def test_an_answer_in_place_of_the_handshake(protocol: str) -> None:
+def test_an_answer_in_place_of_the_handshake() -> None:
     """Plain text in place of the TLS handshake is refused too, and no input is sent."""
 
     def serve(sock: socket.socket) -> bytes:
-        speak(sock, turns(protocol))
+        speak(sock, turns("smtp"))
         hello = sock.recv(1)
         sock.sendall(b"250 injected\r\n")
         return hello + read_all(sock)
 
-    done, came = outcome(protocol, serve)
-    assert (done.code, done.err) == (8, f"it sent plain text behind its go-ahead for TLS (--starttls {protocol})")
+    came = failed(serve, 8, f"{INJECTED} (--starttls smtp)")
     assert isinstance(came, ConnectionResetError) or (came.startswith(b"\x16") and b"secret" not in came)
 
 
-@PROTOCOLS
-def test_a_server_that_does_not_offer_it(protocol: str) -> None:
-    """A server without STARTTLS is exit code 8, before the ClientHello or any input is sent."""
-
-    def serve(sock: socket.socket) -> bytes:
-        for ours, theirs in NOT_OFFERED[protocol]:
-            speak(sock, [(ours, theirs.replace(b"?HLO", b"EHLO" if protocol == "smtp" else b"LHLO"))])
-        return read_all(sock)
-
-    done, came = outcome(protocol, serve)
-    assert done.code == 8
-    refused = {"ftp": "500 what?", "irc": "421 * STARTTLS", "ldap": "result 2 (protocolError) unsupported"}
-    assert refused.get(protocol, "it does not offer ") in done.err
-    assert came == b"" or isinstance(came, ConnectionResetError)
-
-
-@PROTOCOLS
-def test_a_server_that_refuses(protocol: str) -> None:
-    """The server's refusal is in the message, with control characters escaped."""
-    before, _ = until_the_last(protocol)
-    said, words = REFUSALS[protocol]
-
-    def serve(sock: socket.socket) -> bytes:
-        speak(sock, [*before, (said, b"")])
-        return read_all(sock)
-
-    done, came = outcome(protocol, serve)
-    assert (done.code, done.err) == (8, f"{words} (--starttls {protocol})")
-    assert came == b"" or isinstance(came, ConnectionResetError)
-
-
-@PROTOCOLS
-def test_a_server_that_stalls(protocol: str) -> None:
+def test_a_server_that_stalls() -> None:
     """-w also limits the time of the dialogue."""
-    before, last = until_the_last(protocol)
 
     def serve(sock: socket.socket) -> None:
-        speak(sock, [*before, (last[:-1], b"")])
+        speak(sock, [*BEFORE, (GO_AHEAD[:-1], b"")])
         outlast(sock)
 
-    done, _ = outcome(protocol, serve, "-w", "500ms")  # long enough for the dialogue before, on any machine
-    assert (done.code, done.err) == (28, "no answer within 500 ms (127.0.0.1)")
+    failed(serve, 28, "no answer within 500 ms (127.0.0.1)", "-w", "500ms")  # long enough for what is before
 
 
-@PROTOCOLS
-def test_a_server_that_ends(protocol: str) -> None:
+@pytest.mark.parametrize("said", [[], [*BEFORE, (GO_AHEAD[:-1], b"")]])
+def test_a_server_that_ends(said: Sequence[tuple[bytes, bytes]]) -> None:
     """A server that ends before TLS has begun is exit code 8."""
-    before, last = until_the_last(protocol)
-    for said in ([], [*before, (last[:-1], b"")]):
 
-        def serve(sock: socket.socket, said: Any = said) -> bytes:
-            speak(sock, said)
-            sock.shutdown(socket.SHUT_WR)
-            return read_all(sock)
+    def serve(sock: socket.socket) -> bytes:
+        speak(sock, said)
+        sock.shutdown(socket.SHUT_WR)
+        return read_all(sock)
 
-        done, _ = outcome(protocol, serve)
-        assert (done.code, done.err) == (8, f"it ended before TLS began (--starttls {protocol})")
+    failed(serve, 8, "it ended before TLS began (--starttls smtp)")
 
 
-@PROTOCOLS
-def test_a_server_that_floods(protocol: str) -> None:
+def test_a_server_that_floods() -> None:
     """Only a limited amount of an endless answer is read."""
 
     def serve(sock: socket.socket) -> None:
-        sock.sendall(ENDLESS.get(protocol, b"220-"))
         while True:
-            sock.sendall(bytes(65536).replace(b"\0", b"x"))
+            sock.sendall(b"220-" + b"x" * 65536)
 
-    done, came = outcome(protocol, serve)
-    assert done.code == 8
-    assert "it sent 64 KiB, and no go-ahead for TLS" in done.err or "its answer would be " in done.err
+    came = failed(serve, 8, "it sent 64 KiB, and no go-ahead for TLS (--starttls smtp)")
     assert isinstance(came, OSError)
-
-
-@PROTOCOLS
-def test_a_server_of_another_kind(protocol: str) -> None:
-    """The answer of a server of another protocol is in the message, escaped."""
-    other = b"HTTP/1.1 400 Bad \x1b Request\r\n\r\n"
-
-    def serve(sock: socket.socket) -> bytes:
-        sock.sendall(other)
-        return read_all(sock)
-
-    done, _ = outcome(protocol, serve)
-    assert done.code == 8
-    assert r"its answer is malformed: HTTP/1.1 400 Bad \x1b Request" in done.err
 
 
 def test_a_server_that_resets() -> None:
@@ -362,7 +237,7 @@ def test_a_server_that_resets() -> None:
 
 def test_portcheck_says_why() -> None:
     """portcheck reports the port as open, with the reason why TLS is not possible."""
-    with peer(lambda sock: speak(sock, NOT_OFFERED["postgres"])) as server:
+    with peer(lambda sock: speak(sock, [*turns("postgres")[:1], (b"N", b"")])) as server:
         done = netkit("portcheck", server.address, "--starttls", "postgres")
     assert done.code == 8, done
     assert b"\topen\t" in done.out and b"it does not offer TLS" in done.out

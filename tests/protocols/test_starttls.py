@@ -3,7 +3,7 @@
 import socket
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from hypothesis import given
@@ -21,9 +21,9 @@ from netkit.core.stream import Connection
 from netkit.core.tls_context import Security
 from netkit.protocols.dialogue import LIMIT, Names, Refused
 from netkit.protocols.starttls.dialogue import INJECTED, Upgrade
-from netkit.protocols.starttls.layer import DIALOGUES, beginning
-from tests import contract
-from tests.contract import Check, check_stream, read_exactly
+from netkit.protocols.starttls.layer import DIALOGUES, beginning, greeting
+from tests import contract, memory
+from tests.contract import Check, check_stream, read_all, read_exactly
 from tests.support.certificates import Pki
 from tests.support.peers import tcp_sockets
 from tests.support.starttls import (
@@ -130,28 +130,25 @@ def test_other_words_for_yes(protocol: str, answers: list[bytes]) -> None:
         ("pop3", b"-ERR busy\r\n", "it refused the connection: -ERR busy"),
         ("pop3", b"+OK\r\n+OK\r\nUSER\r\n.\r\n", NOT_OFFERED),
         ("pop3", b"+OK\r\n-ERR\r\n-ERR no\r\n", "it refused STLS: -ERR no"),
-        ("pop3", b"220 hi\r\n", "its answer is malformed: 220 hi"),
         ("ftp", b"421 full\r\n", "it refused the connection: 421 full"),
-        ("ftp", b"220 hi\r\n530 Please login\r\n", "it refused AUTH TLS: 530 Please login"),
+        ("ftp", b"220 hi\r\n534-not\r\n534 now\r\n", "it refused AUTH TLS: 534-not 534 now"),
         ("nntp", b"400 no\r\n", "it refused the connection: 400 no"),
         ("nntp", b"200 hi\r\n101 list\r\nREADER\r\n.\r\n", NOT_OFFERED),
         ("nntp", b"200 hi\r\n500 what?\r\n580 cannot\r\n", "it refused STARTTLS: 580 cannot"),
         ("sieve", b'"SIEVE" "STARTTLS"\r\nOK\r\n', NOT_OFFERED),
         ("sieve", b'BYE "full"\r\n', 'it refused the connection: BYE "full"'),
         ("sieve", b'"STARTTLS"\r\nOK\r\nNO "later"\r\n', 'it refused STARTTLS: NO "later"'),
-        ("sieve", b"220 hi\r\n", "its answer is malformed: 220 hi"),
         ("irc", b":x 691 * :no TLS\r\n", "it refused STARTTLS: :x 691 * :no TLS"),
         ("irc", b":x 451 * :register first\r\n", "it refused STARTTLS: :x 451 * :register first"),
         ("irc", b"ERROR :closing\r\n", "it refused STARTTLS: ERROR :closing"),
-        ("irc", b"HTTP/1.1 400 Bad Request\r\n", "its answer is malformed: HTTP/1.1 400 Bad Request"),
         (
             "ldap",
             ldap_response(2, b"unsupported extended operation"),
             "it refused STARTTLS: result 2 (protocolError) unsupported extended operation",
         ),
+        ("ldap", ldap_response(53, b"no"), "it refused STARTTLS: result 53 (unwillingToPerform) no"),
         ("ldap", ldap_response(99), "it refused STARTTLS: result 99"),
         ("ldap", ldap_response(52, b"bye", id=0), "it refused STARTTLS: result 52 (unavailable) bye"),
-        ("ldap", b"220 hi\r\n", "its answer is malformed: 220 hi"),
         ("ldap", b"\x30\x80\0\0", "its answer is malformed: 0\\x80\0\0"),
         ("ldap", b"\x30\x84\x7f\0\0\0", "its answer would be 2130706438 bytes long"),
         ("ldap", b"\x30\x03\x02\x7f\x01", "its answer is malformed: 0\x03\x02\x7f\x01"),
@@ -164,23 +161,31 @@ def test_other_words_for_yes(protocol: str, answers: list[bytes]) -> None:
             "it refused the stream: host-unknown \u20ac",
         ),
         ("xmpp", XMPP_STREAM + XMPP_FEATURES + b"<failure x='y'/>", "it refused STARTTLS: failure"),
+        (
+            "xmpp",
+            XMPP_STREAM + XMPP_FEATURES + b"<failure><text>\xc2\x9b</text></failure>",
+            "it refused STARTTLS: failure \x9b",
+        ),
         ("xmpp", b"<!DOCTYPE a [<!ENTITY b 'c'>]>", "its answer is malformed: <!DOCTYPE a [<!ENTITY b 'c'>]>"),
         ("xmpp", XMPP_STREAM + b"<!-- no -->", "its answer is malformed: <!-- no -->"),
-        ("xmpp", b"220 hi\r\n", "its answer is malformed: 220 hi"),
         ("xmpp", b"<html>", "its answer is malformed: html"),
         ("postgres", b"N", "it does not offer TLS"),
         ("postgres", postgres_error(b"too many clients"), "it refused TLS: too many clients"),
         ("postgres", b"Ecould not fork\n\0", "it refused TLS: could not fork"),
-        ("postgres", b"HTTP/1.1 400", "its answer is malformed: HTTP/1.1 400"),
         ("mysql", mysql_greeting(0xF7FF), "it does not offer TLS"),
         ("mysql", mysql_packet(b"\xff\x10\x04Too many connections"), "it refused the connection: Too many connections"),
         ("mysql", mysql_packet(b"\x09old"), "its answer is malformed: \x04\0\0\0\told"),
-        ("mysql", b"220 a mail server\r\n", "its answer is malformed: 220 a mail server"),
     ],
 )
 def test_words_for_no(protocol: str, answers: bytes, reason: str) -> None:
     """The reason for a refusal has the words of the server."""
     assert outcome(protocol, [answers]) == reason
+
+
+@PROTOCOLS
+def test_another_protocol(protocol: str) -> None:
+    """The answer of a server of another protocol is malformed, and shown."""
+    assert outcome(protocol, [b"HTTP/1.1 400 Bad\r\n\r\n"]) == "its answer is malformed: HTTP/1.1 400 Bad"
 
 
 @PROTOCOLS
@@ -318,3 +323,28 @@ def test_the_layer_reads_no_more_than_the_dialogue(protocol: str) -> None:
     with pytest.raises(Failure, match=INJECTED) as caught:
         kernel.run(main(b"250 injected\r\n"))
     assert caught.value.exit is Exit.PROTOCOL
+
+
+@pytest.mark.parametrize(
+    ("protocol", "words"),
+    [
+        ("smtp", b"220 mail.example ESMTP\r\n"),
+        ("lmtp", b"220 mail.example LMTP\r\n"),
+        ("imap", b"* OK mail.example\r\n"),
+        ("pop3", b"+OK mail.example\r\n"),
+        ("ftp", b"220 mail.example\r\n"),
+        ("nntp", b"200 mail.example\r\n"),
+        *((protocol, b"") for protocol in ("sieve", "ldap", "xmpp", "irc", "postgres")),
+    ],
+)
+def test_the_client_of_a_relay_is_greeted(protocol: str, words: bytes) -> None:
+    """The target's greeting was in plain text, so a relay sends one of its own to a client that waits for it."""
+
+    async def main() -> bytes:
+        near, far = memory.pair()
+        stream: Any = await greeting(protocol, HERE._replace(client=cast("Connection", far)))(near, Group())  # type: ignore[arg-type]
+        await far.send(b"more")
+        await far.send_eof()
+        return await read_all(stream)
+
+    assert kernel.run(main()) == words + b"more"
