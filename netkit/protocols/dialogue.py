@@ -1,7 +1,7 @@
-"""Sans-I/O dialogues with a server, for STARTTLS and probes, and the driver that runs them over a connection.
+"""Sans-I/O dialogues with a peer, for STARTTLS, probes and clients of a proxy, and the driver that runs them.
 
-A dialogue is a generator. It yields bytes to be sent, or a Frame, for which it is sent the next unit of the server's
-answer, such as a line. It returns its result, and raises Refused if there is none.
+A dialogue is a generator. It yields bytes to be sent, or a Frame, for which it is sent the next unit of what the peer
+says, such as a line. It returns its result, and raises Refused if there is none.
 """
 
 from collections.abc import Callable, Generator
@@ -11,7 +11,7 @@ from netkit.core.stream import Connection
 
 T = TypeVar("T")
 
-LIMIT = 64 * 1024  # bytes that all answers of a server may have together
+LIMIT = 64 * 1024  # bytes that a peer may send before a dialogue is done
 _MAX_QUOTED = 200  # characters of an answer that are shown in a message
 
 Frame = Callable[[bytes], int]
@@ -44,7 +44,11 @@ def names_of(server: str, stream: Connection) -> Names:
 
 
 class Refused(ValueError):
-    """The dialogue has failed. The text is the reason, for a message."""
+    """The dialogue has failed. The text is the reason, for a message. ``reply`` are bytes that are still to be sent."""
+
+    def __init__(self, reason: str, reply: bytes = b"") -> None:
+        super().__init__(reason)
+        self.reply = reply
 
 
 class NotReady(Refused):
@@ -105,10 +109,16 @@ def read_line(*beginnings: bytes) -> Steps[bytes]:
     return (yield line_beginning(*beginnings)).rstrip(b"\r\n")
 
 
+def read_exactly(size: int) -> Steps[bytes]:
+    """Read ``size`` bytes."""
+    return (yield lambda data: size) if size else b""
+
+
 class Conversation(Generic[T]):
     """A running dialogue, still without I/O. ``done`` is set once it has returned its ``result``.
 
-    ``too_much`` and ``ended`` are the reasons if the server sends more than ``LIMIT`` bytes, or ends, before that.
+    ``unread`` is what came after that. ``too_much`` and ``ended`` are the reasons if the peer sends more than ``LIMIT``
+    bytes, or ends, before it is done.
     """
 
     too_much = f"it sent {LIMIT >> 10} KiB that are no answer"
@@ -117,18 +127,17 @@ class Conversation(Generic[T]):
 
     def __init__(self, steps: Steps[T]) -> None:
         self.done = False
-        self.received = 0
+        self._received = 0
         self.unread = b""
         self._steps = steps
         self._step = next(steps)
 
     def receive(self, data: bytes) -> bytes:
-        """Take bytes from the server (b"" at first), and return the bytes to send. Raises Refused."""
-        room = LIMIT - self.received
-        self.received += len(data)
-        self.unread += data[: max(room, 0)]
+        """Take bytes from the peer (b"" at first), and return the bytes to send. Raises Refused."""
+        self._received += len(data)
+        self.unread += data
         sending = b"" if self.done else self._advance()
-        if len(data) > room and not self.done:
+        if self._received > LIMIT and not self.done:
             raise Refused(self.too_much)
         return sending
 
@@ -151,6 +160,9 @@ class Conversation(Generic[T]):
             self.done = True
             self.result = stop.value
             return sending
+        except Refused as refused:
+            refused.reply = sending + refused.reply
+            raise
 
 
 async def converse(stream: Connection, conversation: Conversation[T]) -> T:

@@ -1,6 +1,7 @@
 """The server's side of proxies: SOCKS4 and 4a, SOCKS5 (RFC 1928 and 1929) and HTTP's CONNECT (RFC 9110, section 9.3.6).
 
-Without I/O: a Handshake is fed with bytes until it has a Request, or raises Refused. The first byte tells the protocol.
+Without I/O: a Handshake is fed with bytes until it has a Request, or raises Refused, whose reply is b"" if the protocol
+of the client is unknown. The first byte tells the protocol.
 """
 
 import binascii
@@ -9,7 +10,7 @@ import errno
 import re
 import socket
 import struct
-from collections.abc import Callable, Generator
+from collections.abc import Callable
 from http import HTTPStatus
 from typing import NamedTuple
 
@@ -18,6 +19,7 @@ import h11
 from netkit.core.address import Endpoint, check_host, family_of, parse_port, split
 from netkit.core.errors import Exit, Failure
 from netkit.core.targets import NotAllowed
+from netkit.protocols.dialogue import Conversation, Refused, Steps, read_exactly
 from netkit.protocols.http import LONG_LENGTH
 
 MAX_HEAD = 8 * 1024  # bytes of a CONNECT with its fields
@@ -37,9 +39,6 @@ _DIGITS = re.compile(r"[0-9]+", re.ASCII)
 
 Admits = Callable[[bytes, bytes], bool]
 """Whether a user with this password is admitted."""
-
-_Bytes = Generator[None, None, bytes]  # yields when it needs more bytes in ``_came``
-_Asked = Generator[None, None, "Request"]
 
 
 class Cause(enum.Enum):
@@ -75,185 +74,166 @@ def cause_of(failure: Failure) -> Cause:
     return _OF_ERRORS.get(getattr(last, "errno", None) or 0, Cause.FAILED)
 
 
-class Refused(Exception):
-    """A request that is not served. ``reply`` is what to send; b"" if the protocol of the client is unknown."""
-
-    def __init__(self, reason: str, reply: bytes = b"") -> None:
-        super().__init__(reason)
-        self.reply = reply
-
-
 class Request(NamedTuple):
     """The ``target`` that a client asks for; ``scheme`` is that of a proxy URL, such as socks5.
 
-    ``rest`` are bytes that came after the request: they are for the target. ``granted`` makes the reply for success
-    from our address of the connection to the target; ``refused`` makes that for a failure, with a reason as text.
+    ``granted`` makes the reply for success from our address of the connection to the target; ``refused`` makes that for
+    a failure, with a reason as text.
     """
 
     scheme: str
     target: Endpoint
-    rest: bytes
     granted: Callable[[Endpoint], bytes]
     refused: Callable[[Cause, str], bytes]
 
 
-class Handshake:
-    """The negotiation with one client, from its first byte to the end of its request.
+class Handshake(Conversation[Request]):
+    """The negotiation with one client, from its first byte to the end of its request; ``unread`` is for the target.
 
-    The bytes may come in pieces of any size. At most ``MAX_HEAD`` bytes and those of the last call are kept. ``admits``
-    checks user and password; with None the client must not need any.
+    At most ``MAX_HEAD`` bytes and those of the last call are kept. ``admits`` checks user and password; with None the
+    client must not need any.
     """
 
+    ended = "it ended before it asked for a target"
+
     def __init__(self, admits: Admits | None = None) -> None:
-        self.request: Request | None = None
-        self._admits = admits
-        self._came = bytearray()
-        self._answer = b""
-        self._steps = self._read()
-        next(self._steps)
+        super().__init__(_read_request(admits))
 
-    def receive(self, data: bytes) -> bytes:
-        """Take what the client sent, return what to send. Sets ``request`` once it is complete. Raises Refused."""
-        self._came += data
-        try:
-            next(self._steps)
-        except StopIteration as end:
-            self.request = end.value
-        except Refused as refused:
-            refused.reply = self._answer + refused.reply
-            raise
-        answer, self._answer = self._answer, b""
-        return answer
 
-    def _read(self) -> _Asked:
-        while not self._came:
-            yield
-        first = self._came[0]
-        if first == _SOCKS4:
-            return (yield from self._read_socks4())
-        if first == _SOCKS5:
-            return (yield from self._read_socks5())
-        if _TOKEN.match(self._came):
-            return (yield from self._read_http())
-        what = "TLS" if first == _TLS else f"what begins with {first:#04x}"
-        raise Refused(f"{what} is neither SOCKS4, SOCKS5 nor HTTP")
+def _read_request(admits: Admits | None) -> Steps[Request]:
+    begin = yield _end_of_beginning
+    first = begin[0]
+    if first == _SOCKS4:
+        return (yield from _read_socks4(admits))
+    if first == _SOCKS5:
+        return (yield from _read_socks5(admits))
+    if _TOKEN.match(begin):
+        return _parse_http(begin, admits)
+    what = "TLS" if first == _TLS else f"what begins with {first:#04x}"
+    raise Refused(f"{what} is neither SOCKS4, SOCKS5 nor HTTP")
 
-    def _take(self, count: int) -> _Bytes:
-        while len(self._came) < count:
-            yield
-        data = bytes(self._came[:count])
-        del self._came[:count]
-        return data
 
-    # -- SOCKS4
+def _end_of_beginning(data: bytes) -> int:
+    """The Frame of the head of an HTTP request, or of the first byte of anything else."""
+    if not _TOKEN.match(data):
+        return len(data[:1])
+    if end := _END.search(data, 0, MAX_HEAD):
+        return end.end()
+    if len(data) >= MAX_HEAD:
+        status = HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE
+        raise _refused_http(status, f"the request has more than {MAX_HEAD} bytes")
+    return 0
 
-    def _read_socks4(self) -> _Asked:
-        _, command, port, address = struct.unpack("!BBH4s", (yield from self._take(8)))
-        yield from self._take_string()
-        scheme, host = "socks4", socket.inet_ntop(socket.AF_INET, address).encode()
-        if address[:3] == bytes(3) and address[3]:
-            scheme, host = "socks4a", (yield from self._take_string())
-        if self._admits is not None:
-            raise Refused("SOCKS4 has no password, and one is wanted", _socks4_refused())
-        if command != _CONNECT:
-            raise Refused(f"command {command} of SOCKS4 is not served, only CONNECT", _socks4_refused())
-        target = _target(host, port, _socks4_refused)
-        return Request(scheme, target, bytes(self._came), _socks4_granted, _socks4_refused)
 
-    def _take_string(self) -> _Bytes:
-        """Take a string that ends with NUL."""
-        while (size := self._came.find(0, 0, _MAX_STRING + 1)) < 0:
-            if len(self._came) > _MAX_STRING:
-                raise Refused(f"the user or the name has more than {_MAX_STRING} bytes", _socks4_refused())
-            yield
-        data = yield from self._take(size + 1)
-        return data[:-1]
+# -- SOCKS4
 
-    # -- SOCKS5
 
-    def _read_socks5(self) -> _Asked:
-        _, count = yield from self._take(2)
-        methods = yield from self._take(count)
-        wanted = _OPEN if self._admits is None else _PASSWORD
-        if wanted not in methods:
-            lack = "to do without user and password" if self._admits is None else "user and password"
-            raise Refused(f"the client does not offer {lack}", bytes((_SOCKS5, _NO_METHOD)))
-        self._answer += bytes((_SOCKS5, wanted))
-        if self._admits is not None:
-            yield from self._read_password(self._admits)
-        version, command, _, kind = yield from self._take(4)
-        if version != _SOCKS5:
-            raise Refused(f"the request has version {version}, not {_SOCKS5}", _socks5_refused(Cause.FAILED))
-        host = yield from self._take_address(kind)
-        (port,) = struct.unpack("!H", (yield from self._take(2)))
-        if command != _CONNECT:
-            reason = f"command {command} of SOCKS5 is not served, only CONNECT"
-            raise Refused(reason, _socks5_refused(Cause.COMMAND))
-        target = _target(host, port, lambda: _socks5_refused(Cause.FAILED))
-        return Request("socks5", target, bytes(self._came), _socks5_granted, _socks5_refused)
+def _read_socks4(admits: Admits | None) -> Steps[Request]:
+    command, port, address = struct.unpack("!BH4s", (yield from read_exactly(7)))
+    yield from _read_string()
+    scheme, host = "socks4", socket.inet_ntop(socket.AF_INET, address).encode()
+    if address[:3] == bytes(3) and address[3]:
+        scheme, host = "socks4a", (yield from _read_string())
+    if admits is not None:
+        raise Refused("SOCKS4 has no password, and one is wanted", _socks4_refused())
+    if command != _CONNECT:
+        raise Refused(f"command {command} of SOCKS4 is not served, only CONNECT", _socks4_refused())
+    return Request(scheme, _target(host, port, _socks4_refused), _socks4_granted, _socks4_refused)
 
-    def _take_address(self, kind: int) -> _Bytes:
-        if kind == _NAME:
-            (size,) = yield from self._take(1)
-            return (yield from self._take(size))
-        if kind not in (_IPV4, _IPV6):
-            raise Refused(f"there is no address of type {kind}", _socks5_refused(Cause.ADDRESS_TYPE))
-        family, size = (socket.AF_INET, 4) if kind == _IPV4 else (socket.AF_INET6, 16)
-        return socket.inet_ntop(family, (yield from self._take(size))).encode()
 
-    def _read_password(self, admits: Admits) -> Generator[None, None, None]:
-        refusal = bytes((_PASSWORD_VERSION, 1))
-        version, size = yield from self._take(2)
-        if version != _PASSWORD_VERSION:
-            raise Refused(f"user and password have version {version}, not {_PASSWORD_VERSION}", refusal)
-        user = yield from self._take(size)
-        (size,) = yield from self._take(1)
-        password = yield from self._take(size)
-        if not admits(user, password):
-            raise Refused(_UNKNOWN, refusal)
-        self._answer += bytes((_PASSWORD_VERSION, 0))
+def _read_string() -> Steps[bytes]:
+    """Read a string that ends with NUL."""
+    return (yield _end_of_string)[:-1]
 
-    # -- HTTP
 
-    def _read_http(self) -> _Asked:
-        head = yield from self._take_head()
-        http = h11.Connection(h11.SERVER, max_incomplete_event_size=MAX_HEAD)
-        try:
-            http.receive_data(head)
-            asked = http.next_event()
-        except h11.RemoteProtocolError as error:
-            what = str(error).partition(":")[0].lower()  # without the line itself, which may have a password
-            raise _refused_http(HTTPStatus(error.error_status_hint), f"the request is malformed: {what}") from error
-        assert isinstance(asked, h11.Request), asked  # as the head is complete
-        if asked.method != b"CONNECT":
-            reason = f"{asked.method.decode()} is not served, only CONNECT (curl --proxytunnel)"
-            allow = "Allow: CONNECT\r\n"
-            raise _refused_http(HTTPStatus.METHOD_NOT_ALLOWED, reason, allow, body=asked.method != b"HEAD")
-        fields = dict(asked.headers)
-        if b"transfer-encoding" in fields or fields.get(b"content-length", b"0") != b"0":
-            raise _refused_http(HTTPStatus.BAD_REQUEST, "a CONNECT has no body")
-        if self._admits is not None and not _is_admitted(fields.get(b"proxy-authorization", b""), self._admits):
-            wanted = 'Proxy-Authenticate: Basic realm="netkit", charset="UTF-8"\r\n'
-            reason = _UNKNOWN if b"proxy-authorization" in fields else "user and password are missing"
-            raise _refused_http(HTTPStatus.PROXY_AUTHENTICATION_REQUIRED, reason, wanted)
-        host, port = _authority(asked.target.decode())
-        target = _target(host, port, lambda: _page(HTTPStatus.BAD_REQUEST, "the target is not HOST:PORT"))
-        return Request("http", target, bytes(self._came), _http_granted, _http_refused)
+def _end_of_string(data: bytes) -> int:
+    end = data.find(0, 0, _MAX_STRING + 1)
+    if end < 0 and len(data) > _MAX_STRING:
+        raise Refused(f"the user or the name has more than {_MAX_STRING} bytes", _socks4_refused())
+    return end + 1
 
-    def _take_head(self) -> _Bytes:
-        looked = 0
-        while not (end := _END.search(self._came, max(looked - 2, 0), MAX_HEAD)):
-            looked = len(self._came)
-            if looked >= MAX_HEAD:
-                status = HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE
-                raise _refused_http(status, f"the request has more than {MAX_HEAD} bytes")
-            yield
-        head = yield from self._take(end.end())
-        if _BLANKS.search(head):
-            raise _refused_http(HTTPStatus.BAD_REQUEST, "the request has 256 blanks in a row")
-        if LONG_LENGTH.search(head):
-            raise _refused_http(HTTPStatus.BAD_REQUEST, "the request is malformed: bad content-length")
-        return head
+
+# -- SOCKS5
+
+
+def _read_socks5(admits: Admits | None) -> Steps[Request]:
+    (count,) = yield from read_exactly(1)
+    methods = yield from read_exactly(count)
+    wanted = _OPEN if admits is None else _PASSWORD
+    if wanted not in methods:
+        lack = "to do without user and password" if admits is None else "user and password"
+        raise Refused(f"the client does not offer {lack}", bytes((_SOCKS5, _NO_METHOD)))
+    yield bytes((_SOCKS5, wanted))
+    if admits is not None:
+        yield from _read_password(admits)
+    version, command, _, kind = yield from read_exactly(4)
+    if version != _SOCKS5:
+        raise Refused(f"the request has version {version}, not {_SOCKS5}", _socks5_refused(Cause.FAILED))
+    host = yield from _read_address(kind)
+    (port,) = struct.unpack("!H", (yield from read_exactly(2)))
+    if command != _CONNECT:
+        reason = f"command {command} of SOCKS5 is not served, only CONNECT"
+        raise Refused(reason, _socks5_refused(Cause.COMMAND))
+    target = _target(host, port, lambda: _socks5_refused(Cause.FAILED))
+    return Request("socks5", target, _socks5_granted, _socks5_refused)
+
+
+def _read_address(kind: int) -> Steps[bytes]:
+    if kind == _NAME:
+        (size,) = yield from read_exactly(1)
+        return (yield from read_exactly(size))
+    if kind not in (_IPV4, _IPV6):
+        raise Refused(f"there is no address of type {kind}", _socks5_refused(Cause.ADDRESS_TYPE))
+    family, size = (socket.AF_INET, 4) if kind == _IPV4 else (socket.AF_INET6, 16)
+    return socket.inet_ntop(family, (yield from read_exactly(size))).encode()
+
+
+def _read_password(admits: Admits) -> Steps[None]:
+    refusal = bytes((_PASSWORD_VERSION, 1))
+    version, size = yield from read_exactly(2)
+    if version != _PASSWORD_VERSION:
+        raise Refused(f"user and password have version {version}, not {_PASSWORD_VERSION}", refusal)
+    user = yield from read_exactly(size)
+    (size,) = yield from read_exactly(1)
+    password = yield from read_exactly(size)
+    if not admits(user, password):
+        raise Refused(_UNKNOWN, refusal)
+    yield bytes((_PASSWORD_VERSION, 0))
+
+
+# -- HTTP
+
+
+def _parse_http(head: bytes, admits: Admits | None) -> Request:
+    if _BLANKS.search(head):
+        raise _refused_http(HTTPStatus.BAD_REQUEST, "the request has 256 blanks in a row")
+    if LONG_LENGTH.search(head):
+        raise _refused_http(HTTPStatus.BAD_REQUEST, "the request is malformed: bad content-length")
+    http = h11.Connection(h11.SERVER, max_incomplete_event_size=MAX_HEAD)
+    try:
+        http.receive_data(head)
+        asked = http.next_event()
+    except h11.RemoteProtocolError as error:
+        what = str(error).partition(":")[0].lower()  # without the line itself, which may have a password
+        raise _refused_http(HTTPStatus(error.error_status_hint), f"the request is malformed: {what}") from error
+    assert isinstance(asked, h11.Request), asked  # as the head is complete
+    if asked.method != b"CONNECT":
+        reason = f"{asked.method.decode()} is not served, only CONNECT (curl --proxytunnel)"
+        allow = "Allow: CONNECT\r\n"
+        raise _refused_http(HTTPStatus.METHOD_NOT_ALLOWED, reason, allow, body=asked.method != b"HEAD")
+    fields = dict(asked.headers)
+    if b"transfer-encoding" in fields or fields.get(b"content-length", b"0") != b"0":
+        raise _refused_http(HTTPStatus.BAD_REQUEST, "a CONNECT has no body")
+    if admits is not None and not _is_admitted(fields.get(b"proxy-authorization", b""), admits):
+        wanted = 'Proxy-Authenticate: Basic realm="netkit", charset="UTF-8"\r\n'
+        reason = _UNKNOWN if b"proxy-authorization" in fields else "user and password are missing"
+        raise _refused_http(HTTPStatus.PROXY_AUTHENTICATION_REQUIRED, reason, wanted)
+    host, port = _authority(asked.target.decode())
+    target = _target(host, port, lambda: _page(HTTPStatus.BAD_REQUEST, "the target is not HOST:PORT"))
+    return Request("http", target, _http_granted, _http_refused)
+
+
+# -- all
 
 
 def _target(host: bytes, port: int, reply: Callable[[], bytes]) -> Endpoint:

@@ -2,7 +2,7 @@
 
 import re
 
-from netkit.protocols.dialogue import Frame, Malformed, Steps, line, line_beginning, read_line, refused
+from netkit.protocols.dialogue import Malformed, Steps, line, line_beginning, read_exactly, read_line, refused
 
 _REPLY = re.compile(rb"[1-5][0-9][0-9](?:[ -].*)?", re.DOTALL)
 _LITERAL = re.compile(rb"\{([0-9]{1,9})\+?\}\r?\n$")
@@ -76,11 +76,6 @@ def read_line_with_literals(*beginnings: bytes) -> Steps[bytes]:
     """Read a line with its literals, which follow their length, ``{3}`` or ``{3+}``: RFC 9051, section 4.3."""
     parts = [(yield line_beginning(*beginnings))]
     while literal := _LITERAL.search(parts[-1]):
-        if size := int(literal[1]):
-            parts.append((yield _exactly(size)))
+        parts.append((yield from read_exactly(int(literal[1]))))
         parts.append((yield line))
     return b"".join(parts).rstrip(b"\r\n")
-
-
-def _exactly(size: int) -> Frame:
-    return lambda data: size

@@ -17,7 +17,8 @@ from netkit.core.relay import LAST_WORDS, within
 from netkit.core.stream import Connection
 from netkit.core.targets import NotAllowed, Targets, is_outside
 from netkit.core.units import duration
-from netkit.protocols.proxy_server import Admits, Handshake, Refused, Request, cause_of
+from netkit.protocols.dialogue import Refused, converse
+from netkit.protocols.proxy_server import Admits, Handshake, Request, cause_of
 from netkit.services.relay import joining
 
 _MAX_DEPTH = 8  # nested requests of a client for this proxy itself
@@ -94,16 +95,16 @@ def proxying(
 
     async def handle(client: Connection) -> str | None:
         try:
-            request = await _requested(client, admits)
+            request, rest = await _requested(client, admits)
         except Refused as refused:
             return await _turn_away(client, refused.reply, str(refused))
         observe(Requested(client.peer, str(request.target), request.scheme))
 
-        async def converse(stream: Connection) -> None:
+        async def join_with(stream: Connection) -> None:
             if keepalive is not None:
                 stream.keep_alive(keepalive)
             await client.send(request.granted(stream.local))
-            near = unread(client, request.rest)
+            near = unread(client, rest)
             near.counts.restart()
             await join(record(near) if record else near, stream)
 
@@ -116,7 +117,7 @@ def proxying(
             place = stream.local.host, stream.local.port
             depths[place] = depths.get((client.peer.host, client.peer.port), 0) + 1
             try:
-                await serve_connection(stream, converse, ignore, group=group)
+                await serve_connection(stream, join_with, ignore, group=group)
             finally:
                 depths.pop(place, None)  # connections to different targets may share a local port
         return None
@@ -124,18 +125,12 @@ def proxying(
     return handle
 
 
-async def _requested(client: Connection, admits: Admits | None) -> Request:
-    """Receive a client's request. Raises Refused; Failure TIMEOUT after ``HANDSHAKE``, PROTOCOL if it ends before."""
+async def _requested(client: Connection, admits: Admits | None) -> tuple[Request, bytes]:
+    """Receive a client's request, and what follows it. Raises Refused, and Failure TIMEOUT after ``HANDSHAKE``."""
     handshake = Handshake(admits)
     try:
         with deadline(now() + HANDSHAKE):
-            while handshake.request is None:
-                data = await client.recv()
-                if not data:
-                    raise Failure(Exit.PROTOCOL, f"serve {client.name}", "it ended before it asked for a target")
-                if answer := handshake.receive(data):
-                    await client.send(answer)
-            return handshake.request
+            return await converse(client, handshake), handshake.unread
     except DeadlineExceeded:
         reason = f"it asked for no target within {duration(HANDSHAKE)}"
         raise Failure(Exit.TIMEOUT, f"serve {client.name}", reason) from None

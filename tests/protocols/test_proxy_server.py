@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from netkit.core.address import Endpoint
 from netkit.core.errors import Exit, Failure
 from netkit.core.targets import NotAllowed
-from netkit.protocols.proxy_server import MAX_HEAD, Handshake, Refused, Request, cause_of
+from netkit.protocols.dialogue import Refused
+from netkit.protocols.proxy_server import MAX_HEAD, Handshake, Request, cause_of
 from tests.support.proxy_clients import http, password, socks4, socks4a, socks5
 
 DB = Endpoint("db", 5432)
@@ -29,19 +30,23 @@ def admits(user: bytes, secret: bytes) -> bool:
     return (user, secret) == (USER, SECRET)
 
 
-def shaken(pieces: Sequence[bytes], *, secured: bool = False) -> tuple[bytes, Request | str]:
-    """Feed pieces, and return the replies, and the request with the data after it, or why there is none."""
+def shaken(pieces: Sequence[bytes], *, secured: bool = False) -> tuple[bytes, Request | str, bytes]:
+    """Feed pieces; return the replies, the request or why there is none, and the data after the request."""
     handshake = Handshake(admits if secured else None)
     answered = b""
-    rest = list(pieces)
-    while handshake.request is None:
-        if not rest:
-            return answered, "more has to come"
-        try:
-            answered += handshake.receive(rest.pop(0))
-        except Refused as refused:
-            return answered + refused.reply, str(refused)
-    return answered, handshake.request._replace(rest=handshake.request.rest + b"".join(rest))
+    try:
+        for piece in pieces:
+            answered += handshake.receive(piece)
+    except Refused as refused:
+        return answered + refused.reply, str(refused), b""
+    return answered, handshake.result if handshake.done else "more has to come", handshake.unread
+
+
+def asked(name: str) -> Request:
+    """A request of the table."""
+    _, request, _ = shaken([REQUESTS[name][0]])
+    assert isinstance(request, Request)
+    return request
 
 
 REQUESTS = {
@@ -75,9 +80,9 @@ def test_what_is_asked_for(sent: bytes, answer: bytes, scheme: str, target: Endp
     """The request is complete with its last byte, and data after it belongs to the stream."""
     behind = os.urandom(10_000)
     for pieces in ([sent + behind], [sent, behind], [sent[at : at + 1] for at in range(len(sent))] + [behind]):
-        answered, request = shaken(pieces, secured=secured)
+        answered, request, rest = shaken(pieces, secured=secured)
         assert isinstance(request, Request), request
-        assert (answered, request.scheme, request.target, request.rest) == (answer, scheme, target, behind)
+        assert (answered, request.scheme, request.target, rest) == (answer, scheme, target, behind)
     assert shaken([sent[:-1]], secured=secured)[1] == "more has to come"
 
 
@@ -156,7 +161,7 @@ NONE += [pytest.param(*row, True, id=f"{name} for a password") for name, row in 
 def test_what_is_refused(sent: bytes, reply: bytes, reason: str, secured: bool) -> None:
     """A refusal is a reply of the client's protocol, however the request is split, and shows no password."""
     for pieces in ([sent], [sent + b"more"], [sent[at : at + 1] for at in range(len(sent))]):
-        answered, why = shaken(pieces, secured=secured)
+        answered, why, _ = shaken(pieces, secured=secured)
         assert isinstance(why, str) and reason in why
         assert answered.startswith(reply) if reply.startswith(b"HTTP") else answered == reply
         assert "secret" not in why
@@ -167,7 +172,7 @@ def test_what_is_refused(sent: bytes, reply: bytes, reason: str, secured: bool) 
 
 def test_head_gets_no_body() -> None:
     """The reply to HEAD has no body."""
-    answered, _ = shaken([b"HEAD http://db/ HTTP/1.0\r\n\r\n"])
+    answered, _, _ = shaken([b"HEAD http://db/ HTTP/1.0\r\n\r\n"])
     assert answered.startswith(b"HTTP/1.1 405 ") and answered.endswith(b"\r\n\r\n")
 
 
@@ -198,11 +203,8 @@ MIXED.__cause__ = OSError(errno.ENETUNREACH, "")
 def test_why_a_target_is_not_reached(failure: Failure, code: int, status: int) -> None:
     """The reason is one of the codes of RFC 1928, section 6, or of HTTP; SOCKS4 has a single code."""
     cause = cause_of(failure)
-    replies = {
-        name: request.refused(cause, "connection refused")
-        for name in ("socks4", "socks4a", "socks5", "http")
-        if isinstance(request := shaken([REQUESTS[name][0]])[1], Request)
-    }
+    names = ("socks4", "socks4a", "socks5", "http")
+    replies = {name: asked(name).refused(cause, "connection refused") for name in names}
     assert replies["socks4"] == replies["socks4a"] == SOCKS4_REFUSED
     assert replies["socks5"] == refused5(code)[2:]
     assert replies["http"].startswith(f"HTTP/1.1 {status} ".encode())
@@ -221,18 +223,16 @@ def test_why_a_target_is_not_reached(failure: Failure, code: int, status: int) -
 )
 def test_a_target_that_is_reached(name: str, bound: Endpoint, reply: bytes) -> None:
     """The reply has our address of the connection where the protocol has a place for it."""
-    _, request = shaken([REQUESTS[name][0]])
-    assert isinstance(request, Request)
-    assert request.granted(bound) == reply
+    assert asked(name).granted(bound) == reply
 
 
 SENT = [*((row[0], False) for row in REQUESTS.values()), *((row[0], True) for row in SECURED.values())]
 
 
 @given(st.sampled_from(SENT), st.binary(max_size=64), st.integers(), st.booleans())
-def test_however_it_is_cut(asked: tuple[bytes, bool], behind: bytes, seed: int, whole: bool) -> None:
+def test_however_it_is_cut(case: tuple[bytes, bool], behind: bytes, seed: int, whole: bool) -> None:
     """A request is the same however it is split, with or without data after it."""
-    sent, secured = asked
+    sent, secured = case
     data = sent + (behind if whole else b"")
     chance = random.Random(seed)
     cuts = sorted(chance.randrange(len(data) + 1) for _ in range(chance.randrange(8)))
@@ -240,10 +240,10 @@ def test_however_it_is_cut(asked: tuple[bytes, bool], behind: bytes, seed: int, 
     assert told(shaken(pieces, secured=secured)) == told(shaken([data], secured=secured))
 
 
-def told(outcome: tuple[bytes, Request | str]) -> tuple[bytes, object]:
+def told(outcome: tuple[bytes, Request | str, bytes]) -> tuple[object, ...]:
     """Return the parts of an outcome that are compared."""
-    answered, request = outcome
-    return answered, request[:3] if isinstance(request, Request) else request
+    answered, request, rest = outcome
+    return answered, request[:2] if isinstance(request, Request) else request, rest
 
 
 BEGINNINGS = st.sampled_from(
@@ -254,7 +254,7 @@ BEGINNINGS = st.sampled_from(
 @given(BEGINNINGS, st.lists(st.binary(min_size=1, max_size=300), max_size=8), st.booleans())
 def test_whatever_comes(beginning: bytes, pieces: list[bytes], secured: bool) -> None:
     """Any bytes give a request, a refusal, or a wait for more."""
-    answered, request = shaken([beginning, *pieces] if beginning else pieces, secured=secured)
+    answered, request, _ = shaken([beginning, *pieces], secured=secured)
     assert isinstance(request, str) or (request.target.host and request.target.port)
     assert len(answered) < 1000
 
@@ -266,7 +266,7 @@ def test_a_flood_is_refused_early(beginning: bytes, piece: bytes) -> None:
     held = 0
     try:
         handshake.receive(beginning)
-        while handshake.request is None:
+        while not handshake.done:
             handshake.receive(piece)
             held += len(piece)
             assert held < MAX_HEAD + 2000

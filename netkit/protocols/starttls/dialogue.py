@@ -21,6 +21,6 @@ class Upgrade(Conversation[None]):
 
     def receive(self, data: bytes) -> bytes:
         sending = super().receive(data)
-        if self.done and (self.unread or self.received > LIMIT):
+        if self.done and self.unread:
             raise Refused(INJECTED)
         return sending
