@@ -393,25 +393,10 @@ def test_byte_by_byte(protocol: str) -> None:
 @pytest.mark.parametrize(
     ("said", "answer", "reason"),
     [
-        (
-            b"\5\1\0\5\2\0\1\x7f\0\0\1\0\1",
-            b"\5\0\5\7\0\1" + bytes(6),
-            "command 2 of SOCKS5 is not served, only CONNECT",
-        ),
-        (
-            b"\5\1\0\5\3\0\1\x7f\0\0\1\0\1",
-            b"\5\0\5\7\0\1" + bytes(6),
-            "command 3 of SOCKS5 is not served, only CONNECT",
-        ),
         (b"\5\1\0\5\1\0\7" + b"x" * 500, b"\5\0\5\x08\0\1" + bytes(6), "there is no address of type 7"),
-        (b"\5\1\2", b"\5\xff", "the client does not offer to do without user and password"),
-        (b"\4\2\0\1\x7f\0\0\1\0", b"\0\x5b" + bytes(6), "command 2 of SOCKS4 is not served, only CONNECT"),
         (b"\4\1\0\1\x7f\0\0\1" + b"x" * 9999, b"\0\x5b" + bytes(6), "the user or the name has more than 255 bytes"),
         (b"GET http://db/ HTTP/1.1\r\nHost: db\r\n\r\n", b"HTTP/1.1 405 ", "GET is not served, only CONNECT"),
-        (b"CONNECT " + b"x" * 100_000, b"HTTP/1.1 431 ", "the request has more than 8192 bytes"),
         (b"CONNECT db:1 HTTP/1.1\r\n" + b"X: y\r\n" * 9999, b"HTTP/1.1 431 ", "the request has more than 8192 bytes"),
-        (b"CONNECT db HTTP/1.0\r\n\r\n", b"HTTP/1.1 400 ", "the target"),
-        (b"SSH-2.0-OpenSSH_9.2\r\n\r\n", b"HTTP/1.1 400 ", "the request is malformed: illegal request line"),
     ],
 )
 def test_a_reply_and_the_end(said: bytes, answer: bytes, reason: str) -> None:
@@ -430,12 +415,9 @@ def test_a_reply_and_the_end(said: bytes, answer: bytes, reason: str) -> None:
     ("said", "end", "reason"),
     [
         (b"\3\1\0", False, "what begins with 0x03 is neither SOCKS4, SOCKS5 nor HTTP"),
-        (b"\x16\3\1\2\0\1", False, "TLS is neither SOCKS4, SOCKS5 nor HTTP"),
         (b"\0" * 100_000, False, "what begins with 0x00 is neither SOCKS4, SOCKS5 nor HTTP"),
         (b"", True, "it ended before it asked for a target"),
-        (b"\5", True, "it ended before it asked for a target"),
         (b"\5\xff\0", True, "it ended before it asked for a target"),
-        (b"CONNECT db:1 HTTP/1.1\r\n", True, "it ended before it asked for a target"),
     ],
 )
 def test_a_reset(said: bytes, end: bool, reason: str) -> None:
@@ -516,12 +498,8 @@ def test_what_is_told(tmp_path: Path) -> None:
             assert server.wait() == 0
             told = {each["event"]: each for each in map(json.loads, server.finish().err.splitlines())}
     assert {each["command"] for each in told.values()} == {"proxy"}
-    asked = told["requested"]
-    assert (asked["target"], asked["scheme"], asked["peer_address"]) == (
-        f"localhost:{there.port}",
-        "socks5",
-        "127.0.0.1",
-    )
+    asked = [told["requested"][name] for name in ("target", "scheme", "peer_address")]
+    assert asked == [f"localhost:{there.port}", "socks5", "127.0.0.1"]
     assert (told["stats"]["bytes_received"], told["stats"]["bytes_sent"], told["stats"]["connections"]) == (5, 5, 1)
     records = [json.loads(line) for line in log.read_text().splitlines()]
     assert [(each["direction"], each["text"]) for each in records] == [("received", "hello"), ("sent", "HELLO")]
