@@ -14,10 +14,11 @@ import pytest
 from tests.support import NETKIT, Finished, exchange, free_port, netkit, peer, running
 from tests.support.certificates import Pki
 from tests.support.data import DATA, OTHER, check_same
-from tests.support.partners import await_listener, login, run
+from tests.support.partners import await_listener, run, ssh, sshd
 from tests.support.peers import read_all, receive
-from tests.support.processes import HERE, PATIENCE, tool
+from tests.support.processes import HERE, tool
 from tests.support.proxies import head
+from tests.support.relays import answering
 
 ROOT = os.geteuid() == 0
 USER = "me:hunter2@"  # required by microsocks and tinyproxy
@@ -51,16 +52,6 @@ netdb_filename none
 pinger_enable off
 shutdown_lifetime 0 seconds
 """
-SSHD = """
-ListenAddress 127.0.0.1
-Port {port}
-HostKey {folder}/host
-AuthorizedKeysFile {folder}/user.pub
-PermitRootLogin yes
-StrictModes no
-UsePAM no
-PidFile none
-"""
 
 
 class Proxies:
@@ -77,7 +68,7 @@ class Proxies:
         return f"{scheme}://{user}127.0.0.1:{self.port(name)}"
 
     def port(self, name: str) -> int:
-        """Return the port of a proxy, or of sshd, and start it if it does not run."""
+        """Return the port of a proxy, and start it if it does not run."""
         if name not in self._ports:
             port = free_port()
             self._stack.enter_context(self._running(name, port))
@@ -113,23 +104,14 @@ class Proxies:
         name = f"netkit{os.getpid()}"  # in the names of its shared memory
         return [tool("squid"), "-N", "-n", name, "-f", self._written("squid.conf", SQUID + user, port)]
 
-    def _sshd(self, port: int) -> list[str]:
-        for name in ("host", "user"):
-            key = [tool("ssh-keygen"), "-q", "-t", "ed25519", "-N", "", "-f", str(self._folder / name)]
-            subprocess.run(key, check=True, timeout=PATIENCE)
-        if ROOT:
-            Path("/run/sshd").mkdir(exist_ok=True)
-        return [tool("sshd"), "-D", "-f", self._written("sshd.conf", SSHD, port)]
-
     def _ssh(self, port: int) -> list[str]:
         return [*self.ssh(), "-N", "-D", f"127.0.0.1:{port}", "127.0.0.1"]
 
     def ssh(self, *options: str) -> list[str]:
-        """Return a command line of ssh for our sshd, without prompts."""
-        port = str(self.port("sshd"))
-        quiet = ("BatchMode=yes", "StrictHostKeyChecking=no", "UserKnownHostsFile=/dev/null", "LogLevel=ERROR")
-        words = [word for each in (*quiet, *options) for word in ("-o", each)]
-        return [tool("ssh"), "-F", "none", *words, "-i", f"{self._folder}/user", "-l", login(), "-p", port]
+        """Return a command line of ssh, up to the host."""
+        if "sshd" not in self._ports:
+            _, self._ports["sshd"] = self._stack.enter_context(sshd(self._folder))
+        return ssh(self._folder, self._ports["sshd"], *options)
 
 
 @pytest.fixture(scope="module")
@@ -175,12 +157,7 @@ def test_data_goes_both_ways(scheme: str, name: str, proxies: Proxies) -> None:
 def test_an_end_that_is_passed_on(name: str, proxies: Proxies) -> None:
     """Dante and ssh pass a half-close on, and an answer after it arrives intact."""
 
-    def late(sock: socket.socket) -> bytes:
-        data = read_all(sock)
-        sock.sendall(OTHER)
-        return data
-
-    with peer(late) as target:
+    with peer(answering) as target:
         words = ("--proxy", proxies.url("socks5h", name), "--shutdown-after", "0")
         done = netkit("connect", target.address, *words, input=DATA)
         check_same(target.result(), DATA)

@@ -12,7 +12,7 @@ from socksio import socks4, socks5
 from tests.support import PATIENCE, Running, free_port, peer, running
 from tests.support.certificates import Pki
 from tests.support.data import DATA, OTHER, check_same
-from tests.support.partners import login, run, sshd
+from tests.support.partners import run, ssh, sshd
 from tests.support.peers import connect, converse
 from tests.support.processes import HERE, tool
 from tests.support.relays import answering
@@ -175,10 +175,7 @@ def test_ssh(command: str, tmp_path: Path) -> None:
     name, _, rest = command.partition(" ")
     with sshd(tmp_path) as (_, port), proxy() as server:
         through = f"{tool(name)} {rest.format(proxy=f'127.0.0.1:{server.port}')}"
-        options = ["IdentitiesOnly=yes", "BatchMode=yes", "StrictHostKeyChecking=no", f"ProxyCommand={through}"]
-        options += [f"UserKnownHostsFile={tmp_path}/known", "LogLevel=ERROR"]
-        argv = [tool("ssh"), "-F", "none", "-i", str(tmp_path / "client"), "-l", login(), "-p", str(port)]
-        done = run([*argv, *(f"-o{each}" for each in options), "127.0.0.1", "cat"], DATA)
+        done = run([*ssh(tmp_path, port, f"ProxyCommand={through}"), "127.0.0.1", "cat"], DATA)
         assert (done.code, done.err) == (0, "")
         check_same(done.out, DATA)
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import Running, free_port, netkit, running
+from tests.support import Finished, Running, free_port, netkit, running
 from tests.support.certificates import Pki
 from tests.support.partners import NGINX, await_listener, run
 from tests.support.processes import HERE, tool
@@ -55,6 +55,22 @@ def own_address(server: Running) -> str:
     return server.line(r"is relayed for (\S+)$")[1]
 
 
+def check_known(server: Running, done: Finished) -> None:
+    """Wait until a server prints the address of our client, which ``-v`` shows; checks of the port come before."""
+    while f"from {own_address(server)} " not in done.err:
+        pass
+
+
+# A rule by which haproxy answers with both addresses.
+SHOWN = 'http-request return content-type text/plain lf-string "%[src]:%[src_port] %[dst]:%[dst_port]"'
+
+
+def check_told(done: Finished, reached: str) -> None:
+    """Assert that a page has our client's address, which ``-v`` shows, and the one that it reached."""
+    client = done.err.partition(" from ")[2].split()[0]
+    assert done.out.partition(b"\r\n\r\n")[2].decode() == f"{client} {reached}"
+
+
 SENDING = {
     "v1": "send-proxy",
     "v2": "send-proxy-v2",
@@ -72,9 +88,7 @@ def test_behind_haproxy(how: str, tmp_path: Path) -> None:
             done = netkit("connect", address, "-v", input=b"hello")
             assert (done.code, done.out) == (0, b"hello")
             assert f"connected to {address} from " in done.err
-            told = own_address(server)
-            while f"from {told} " not in done.err:  # the check of the port came first
-                told = own_address(server)
+            check_known(server, done)
 
 
 @pytest.mark.parametrize("version", ["send-proxy", "send-proxy-v2"])
@@ -101,40 +115,34 @@ def test_checks_of_health(tmp_path: Path) -> None:
 @pytest.mark.parametrize("version", ["v1", "v2"])
 def test_haproxy_is_told(version: str, tmp_path: Path) -> None:
     """haproxy receives the source and destination addresses of a connection from connect --send-proxy."""
-    shown = 'http-request return content-type text/plain lf-string "%[src]:%[src_port] %[dst]:%[dst_port]"'
-    with haproxy(tmp_path, "accept-proxy", "mode http", shown) as address:
+    with haproxy(tmp_path, "accept-proxy", "mode http", SHOWN) as address:
         done = netkit("connect", address, "--send-proxy", version, "-v", input=GET)
-    client = done.err.partition(" from ")[2].split()[0]
-    assert done.out.partition(b"\r\n\r\n")[2].decode() == f"{client} {address}"
+    check_told(done, address)
 
 
 @pytest.mark.parametrize("version", ["v1", "v2"])
 def test_through_a_relay_to_haproxy(version: str, tmp_path: Path) -> None:
     """haproxy behind relay --send-proxy receives the source and destination addresses of the relay's client."""
-    shown = 'http-request return content-type text/plain lf-string "%[src]:%[src_port] %[dst]:%[dst_port]"'
     with (
-        haproxy(tmp_path, "accept-proxy", "mode http", shown) as address,
+        haproxy(tmp_path, "accept-proxy", "mode http", SHOWN) as address,
         running("relay", HERE, address, "--send-proxy", version) as relay,
     ):
         here = f"127.0.0.1:{relay.port}"
         done = netkit("connect", here, "-v", input=GET)
-    client = done.err.partition(" from ")[2].split()[0]
-    assert done.out.partition(b"\r\n\r\n")[2].decode() == f"{client} {here}"
+    check_told(done, here)
 
 
 @pytest.mark.parametrize("version", ["send-proxy", "send-proxy-v2"])
 def test_between_two_of_haproxy(version: str, tmp_path: Path) -> None:
     """A relay between two haproxies passes both addresses on."""
     (tmp_path / "far").mkdir()
-    shown = 'http-request return content-type text/plain lf-string "%[src]:%[src_port] %[dst]:%[dst_port]"'
     with (
-        haproxy(tmp_path / "far", "accept-proxy", "mode http", shown) as far,
+        haproxy(tmp_path / "far", "accept-proxy", "mode http", SHOWN) as far,
         running("relay", HERE, far, "--accept-proxy", "--send-proxy", "v2") as relay,
         haproxy(tmp_path, "", "mode tcp", f"server s 127.0.0.1:{relay.port} {version}") as near,
     ):
         done = netkit("connect", near, "-v", input=GET)
-    client = done.err.partition(" from ")[2].split()[0]
-    assert done.out.partition(b"\r\n\r\n")[2].decode() == f"{client} {near}"
+    check_told(done, near)
 
 
 @pytest.mark.parametrize("version", ["v1", "v2"])
@@ -145,8 +153,7 @@ def test_nginx_is_told(version: str, tmp_path: Path) -> None:
     conf = f'server {{ listen 127.0.0.1:{port} proxy_protocol; location / {{ return 200 "{known}"; }} }} }}'
     with nginx(tmp_path, conf, port) as address:
         done = netkit("connect", address, "--send-proxy", version, "--no-shutdown", "-v", input=GET)
-    client = done.err.partition(" from ")[2].split()[0]
-    assert done.out.partition(b"\r\n\r\n")[2].decode() == f"{client} {address}"
+    check_told(done, address)
 
 
 def test_behind_nginx(tmp_path: Path) -> None:
@@ -160,9 +167,7 @@ def test_behind_nginx(tmp_path: Path) -> None:
         with nginx(tmp_path, conf, port, f"load_module {STREAM_MODULE};\n") as address:
             done = netkit("connect", address, "-v", input=b"hello")
             assert (done.code, done.out) == (0, b"hello")
-            told = own_address(server)
-            while f"from {told} " not in done.err:
-                told = own_address(server)
+            check_known(server, done)
 
 
 def test_curl_tells_of_itself() -> None:

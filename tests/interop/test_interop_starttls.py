@@ -118,18 +118,8 @@ def _says(request: bytes, answer: bytes) -> Callable[[int], None]:
 
 
 def _ldap(port: int) -> None:
-    argv = [
-        tool("ldapsearch"),
-        "-x",
-        "-H",
-        f"ldap://{HERE}:{port}",
-        "-b",
-        "",
-        "-s",
-        "base",
-        "-LLL",
-        "supportedExtension",
-    ]
+    search = ("-b", "", "-s", "base", "-LLL", "supportedExtension")
+    argv = [tool("ldapsearch"), "-x", "-H", f"ldap://{HERE}:{port}", *search]
     done = subprocess.run(argv, capture_output=True, timeout=PATIENCE)
     assert done.returncode == 0 and b"supportedExtension: 1.3.6.1.4.1.1466.20037" in done.stdout, done
 

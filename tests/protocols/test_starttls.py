@@ -24,6 +24,7 @@ from netkit.protocols.starttls.dialogue import INJECTED, Upgrade
 from netkit.protocols.starttls.layer import DIALOGUES, beginning, greeting
 from tests import contract, memory
 from tests.contract import Check, check_stream, read_all, read_exactly
+from tests.support.binary import postgres_failure
 from tests.support.certificates import Pki
 from tests.support.peers import tcp_sockets
 from tests.support.starttls import (
@@ -36,7 +37,6 @@ from tests.support.starttls import (
     ldap_response,
     mysql_greeting,
     mysql_packet,
-    postgres_error,
 )
 
 PROTOCOLS = pytest.mark.parametrize("protocol", STARTTLS)
@@ -170,7 +170,7 @@ def test_other_words_for_yes(protocol: str, answers: list[bytes]) -> None:
         ("xmpp", XMPP_STREAM + b"<!-- no -->", "its answer is malformed: <!-- no -->"),
         ("xmpp", b"<html>", "its answer is malformed: html"),
         ("postgres", b"N", "it does not offer TLS"),
-        ("postgres", postgres_error(b"too many clients"), "it refused TLS: too many clients"),
+        ("postgres", postgres_failure(b"53300", b"too many clients"), "it refused TLS: too many clients"),
         ("postgres", b"Ecould not fork\n\0", "it refused TLS: could not fork"),
         ("mysql", mysql_greeting(0xF7FF), "it does not offer TLS"),
         ("mysql", mysql_packet(b"\xff\x10\x04Too many connections"), "it refused the connection: Too many connections"),

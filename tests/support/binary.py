@@ -7,7 +7,7 @@ from h2.config import H2Configuration
 from h2.connection import H2Connection
 from h2.events import RequestReceived, StreamEnded
 
-from tests.support.starttls import mysql_greeting, mysql_packet
+from tests.support.starttls import ldap_response, mysql_greeting, mysql_packet
 
 # -- PostgreSQL
 
@@ -164,9 +164,7 @@ LDAP_ENTRY = bytes.fromhex("3009 020101 6404 0400 3000")
 
 def ldap_done(code: int, text: bytes = b"", id: int = 1, operation: int = 0x65) -> bytes:
     """A SearchResultDone, as slapd writes it."""
-    result = bytes([0x0A, 1, code, 4, 0, 4, len(text)]) + text
-    message = bytes([2, 1, id, operation, len(result)]) + result
-    return bytes([0x30, len(message)]) + message
+    return ldap_response(code, text, id, operation)
 
 
 # -- gRPC

@@ -169,6 +169,13 @@ def sshd(folder: Path, more: str = "") -> Iterator[tuple[Running, int]]:
         yield server, port
 
 
+def ssh(folder: Path, port: int, *options: str) -> list[str]:
+    """Return the command line of a client of ``sshd``, without prompts, up to the host; ``options`` are those of -o."""
+    quiet = ("BatchMode=yes", "StrictHostKeyChecking=no", "UserKnownHostsFile=/dev/null", "LogLevel=ERROR")
+    words = [f"-o{each}" for each in ("IdentitiesOnly=yes", *quiet, *options)]
+    return [tool("ssh"), "-F", "none", *words, "-i", str(folder / "client"), "-l", login(), "-p", str(port)]
+
+
 def login() -> str:
     """The user that an sshd run by us lets in. The test is skipped if there is none."""
     try:

@@ -16,10 +16,10 @@ DOMAIN = "mail.example"
 LDAP_REQUEST = bytes.fromhex("301d 020101 7718 8016") + b"1.3.6.1.4.1.1466.20037"
 
 
-def ldap_response(code: int, text: bytes = b"", id: int = 1) -> bytes:
-    """An extended response of RFC 4511, as slapd writes it."""
+def ldap_response(code: int, text: bytes = b"", id: int = 1, operation: int = 0x78) -> bytes:
+    """A response of RFC 4511, an extended one by default, as slapd writes it."""
     result = bytes([0x0A, 1, code, 4, 0, 4, len(text)]) + text
-    message = bytes([2, 1, id, 0x78, len(result)]) + result
+    message = bytes([2, 1, id, operation, len(result)]) + result
     return bytes([0x30, len(message)]) + message
 
 
@@ -36,12 +36,6 @@ def mysql_greeting(capabilities: int = 0xFFFF) -> bytes:
 
 
 MYSQL_REQUEST = mysql_packet(bytes.fromhex("05aa0800 00000001 2d") + bytes(23), 1)
-
-
-def postgres_error(text: bytes) -> bytes:
-    """An ErrorResponse of PostgreSQL's protocol 3."""
-    fields = b"SFATAL\0VFATAL\0C53300\0M" + text + b"\0Fproc.c\0\0"
-    return b"E" + (4 + len(fields)).to_bytes(4, "big") + fields
 
 
 XMPP_HEADER = (
