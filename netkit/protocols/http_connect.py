@@ -29,7 +29,9 @@ async def handshake(stream: Connection, proxy: Proxy, target: Endpoint, action: 
     if head.status == AUTHENTICATION_REQUIRED:
         raise refused(proxy, head, action)
     if head.status in _OF_TARGET:
-        raise TargetFailure(action, f"the proxy answered {head.status_line}", code=_OF_TARGET[head.status])
+        failure = TargetFailure(Exit.CONNECT, action, f"the proxy answered {head.status_line}")
+        failure.errno = _OF_TARGET[head.status]
+        raise failure
     raise Failure(Exit.PROXY, action, f"it answered {head.status_line}")
 
 

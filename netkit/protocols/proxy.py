@@ -10,7 +10,7 @@ from typing import NamedTuple
 from urllib.parse import unquote_to_bytes
 
 from netkit.core.address import Endpoint, family_of
-from netkit.core.errors import Exit, Failure, Invalid
+from netkit.core.errors import Failure, Invalid
 from netkit.protocols.url import Url, parse_place, without_password
 
 _PORTS = {"socks4": 1080, "socks4a": 1080, "socks5": 1080, "socks5h": 1080, "http": 8080, "https": 443}
@@ -27,19 +27,6 @@ class TargetFailure(Failure):
     The exit code is CONNECT, TIMEOUT if the proxy did not answer, or PROXY if it does not know the type of address, or
     closed the connection.
     """
-
-    def __init__(
-        self,
-        action: str,
-        reason: str | OSError,
-        *,
-        code: int = 0,
-        exit: Exit = Exit.CONNECT,
-        detail: str = "",
-        hint: str = "",
-    ) -> None:
-        super().__init__(exit, action, reason, detail=detail, hint=hint)
-        self.errno = self.errno or code or None
 
 
 class Proxy(NamedTuple):
@@ -111,7 +98,8 @@ def parse(text: str) -> Proxy:
     if _CONTROL.search(text):
         raise Invalid(f"proxy {shown!r} contains a space or a control character")
     if not _HAS_SCHEME.match(text):
-        raise Invalid(f"proxy {shown!r} has no scheme: write socks5h://{_bare(shown)} or http://{_bare(shown)}")
+        place = shown.lstrip("/")
+        raise Invalid(f"proxy {shown!r} has no scheme: write socks5h://{place} or http://{place}")
     scheme = text.partition("://")[0].lower()
     if scheme not in _PORTS:
         raise Invalid(f"proxy {shown!r} is of scheme {scheme}: there are {', '.join(_PORTS)}")
@@ -128,10 +116,6 @@ def parse(text: str) -> Proxy:
         return found
     user, _, password = (unquote_to_bytes(part) for part in os.fsencode(userinfo).partition(b":"))
     return found.authenticated(user, password)
-
-
-def _bare(shown: str) -> str:
-    return shown.lstrip("/")
 
 
 class Environment(NamedTuple):

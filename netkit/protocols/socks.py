@@ -65,7 +65,7 @@ class _Answers:
         except Failure as failure:
             if self._began or failure.exit is not Exit.PROXY:
                 raise
-            raise TargetFailure(self._action, failure.reason, exit=Exit.PROXY, hint=_CLOSED_HINT) from failure
+            raise TargetFailure(Exit.PROXY, self._action, failure.reason, hint=_CLOSED_HINT) from failure
         return version, code
 
     async def next(self, count: int) -> bytes:
@@ -85,7 +85,7 @@ class _Answers:
         return Failure(Exit.PROXY, self._action, reason, hint=hint)
 
     def of_target(self, reason: str | OSError, exit: Exit = Exit.CONNECT) -> Failure:
-        return TargetFailure(self._action, reason, exit=exit)
+        return TargetFailure(exit, self._action, reason)
 
 
 async def _socks4(answers: _Answers, proxy: Proxy, target: Endpoint) -> None:

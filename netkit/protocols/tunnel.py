@@ -127,7 +127,7 @@ class _Way:
                 stream = await handshake(stream, proxy, target, action)
         except Failure as failure:
             if failure.exit is Exit.TIMEOUT:
-                raise TargetFailure(action, failure.reason, exit=Exit.TIMEOUT, hint=failure.hint) from failure
+                raise TargetFailure(Exit.TIMEOUT, action, failure.reason, hint=failure.hint) from failure
             if failure.exit is Exit.PROXY or isinstance(failure, TargetFailure):
                 raise
             raise Failure(Exit.PROXY, action, failure.reason) from failure
@@ -159,4 +159,4 @@ def _of_all(missed: Sequence[tuple[str, TargetFailure]], *, resolved: bool) -> T
         return last
     detail = ", ".join(f"{', '.join(hosts)}: {reason}" for reason, hosts in reasons.items())
     exit = min((failure.exit for _, failure in missed), key=(Exit.TIMEOUT, Exit.CONNECT, Exit.PROXY).index)
-    return TargetFailure(last.action, "no address answered", exit=exit, detail=detail)
+    return TargetFailure(exit, last.action, "no address answered", detail=detail)
