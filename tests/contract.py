@@ -436,3 +436,9 @@ OWNING: tuple[Check, ...] = (
     sending_to_who_left_fails_and_counts,
 )
 RESETTING: tuple[Check, ...] = (an_abort_is_no_end, a_reset_that_no_call_has_seen_is_found)
+
+
+def every_check(*groups: tuple[Check, ...], without: Check | None = None) -> pytest.MarkDecorator:
+    """Run a test for each check of these groups, but not for ``without``."""
+    checks: list[Any] = [check for group in groups for check in group if check is not without]
+    return pytest.mark.parametrize("check", checks, ids=[check.__name__ for check in checks])

@@ -3,7 +3,6 @@
 import json
 import re
 import socket
-import subprocess
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -115,22 +114,6 @@ def test_a_relay_passes_on_what_it_was_told(told: bytes, version: str) -> None:
     with peer(read_all) as target, running("relay", HERE, target.address, *words) as relay:
         assert exchange(relay.port, told + b"hello") == b""
         assert target.result() == header(version, source, destination) + b"hello"
-
-
-def test_two_of_our_own(tmp_path: Path) -> None:
-    """A relay on a unix socket passes the client's address on to listen."""
-    path = f"unix:{tmp_path}/s"
-    with running("listen", HERE, "--accept-proxy", "-v", stdin=subprocess.DEVNULL) as server:
-        words = ("--accept-proxy", "--send-proxy", "v2")
-        with running("relay", path, f"127.0.0.1:{server.port}", *words) as relay:
-            relay.line("listening")
-            with socket.socket(socket.AF_UNIX) as proxy:
-                proxy.connect(f"{tmp_path}/s")
-                proxy.sendall(V1 + b"hello")
-                proxy.shutdown(socket.SHUT_WR)
-                assert read_all(proxy) == b""
-        server.line("is relayed for 192.0.2.1:56324$")
-        assert server.finish().out == b"hello"
 
 
 @pytest.mark.parametrize("told", [b"PROXY UNKNOWN\r\n", LOCAL])
@@ -333,17 +316,13 @@ def behind_a_header(sockets: Any) -> MakePair:
     return make_pair
 
 
-OVER_TCP = contract.EVERY + contract.CONNECTED + contract.OWNING + contract.RESETTING
-OVER_UNIX = contract.EVERY + contract.CONNECTED + contract.OWNING
-
-
-@pytest.mark.parametrize("check", OVER_TCP, ids=lambda check: check.__name__)  # type: ignore[attr-defined]
+@contract.every_check(contract.EVERY, contract.CONNECTED, contract.OWNING, contract.RESETTING)
 def test_contract_over_tcp(check: Check) -> None:
     """After a header a TCP stream keeps the contract of streams."""
     check_stream(behind_a_header(tcp_sockets), check)
 
 
-@pytest.mark.parametrize("check", OVER_UNIX, ids=lambda check: check.__name__)  # type: ignore[attr-defined]
+@contract.every_check(contract.EVERY, contract.CONNECTED, contract.OWNING)
 def test_contract_over_unix_sockets(check: Check) -> None:
     """After a header a unix stream keeps the contract of streams."""
     check_stream(behind_a_header(socket.socketpair), check)

@@ -265,24 +265,19 @@ def over(sockets: Any, under: tuple[Any, Any] = ((), ())) -> MakePair:
     return make_pair
 
 
-TCP = contract.EVERY + contract.CONNECTED + contract.OWNING + contract.RESETTING
-UNIX = contract.EVERY + contract.CONNECTED + contract.OWNING
-every_check = pytest.mark.parametrize("check", TCP, ids=lambda check: check.__name__)  # type: ignore[attr-defined]
-
-
-@every_check
+@contract.every_check(contract.EVERY, contract.CONNECTED, contract.OWNING, contract.RESETTING)
 def test_contract_over_tcp(check: Check) -> None:
     """A connection with telnet keeps the contract over TCP."""
     check_stream(over(tcp_sockets), check)
 
 
-@pytest.mark.parametrize("check", UNIX, ids=lambda check: check.__name__)  # type: ignore[attr-defined]
+@contract.every_check(contract.EVERY, contract.CONNECTED, contract.OWNING)
 def test_contract_over_unix_sockets(check: Check) -> None:
     """It keeps the contract over a unix socket."""
     check_stream(over(socket.socketpair), check)
 
 
-@pytest.mark.parametrize("check", contract.EVERY + contract.CONNECTED, ids=lambda check: check.__name__)  # type: ignore[attr-defined]
+@contract.every_check(contract.EVERY, contract.CONNECTED)
 def test_contract_over_tls(check: Check, pki: Pki) -> None:
     """It keeps the contract over TLS."""
     cert, key, _ = pki.good

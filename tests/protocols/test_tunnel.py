@@ -2,7 +2,7 @@
 
 import socket
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ from netkit.protocols import http_connect, socks, tunnel
 from netkit.protocols.proxy import TargetFailure, parse
 from netkit.protocols.tunnel import Hop, through_proxies
 from tests import contract
-from tests.contract import Check, check_stream, pattern, read_exactly
+from tests.contract import Check, MakePair, check_stream, pattern, read_exactly
 from tests.support import peer
 from tests.support.certificates import Pki
 from tests.support.peers import receive, tcp_sockets
@@ -39,9 +39,6 @@ PROXIES: dict[str, Sequence[Step]] = {
     "http://p": http(b"HTTP/1.1 200 OK\r\n\r\n"),
 }
 EVERYTHING = contract.EVERY + contract.CONNECTED + contract.OWNING
-NONE = Group()
-
-Pair = Callable[[], AbstractAsyncContextManager[tuple[Any, Any]]]
 
 
 async def asked(near: Connection, far: Connection, url: str) -> tuple[Connection, Connection]:
@@ -75,7 +72,7 @@ async def closing(near: Connection, far: Connection) -> AsyncIterator[tuple[Conn
         far.close()
 
 
-def over_sockets(url: str, sockets: Callable[[], tuple[socket.socket, socket.socket]]) -> Pair:
+def over_sockets(url: str, sockets: Callable[[], tuple[socket.socket, socket.socket]]) -> MakePair:
     """Return a function that makes the two ends of a connection through a proxy."""
 
     @asynccontextmanager
@@ -88,24 +85,20 @@ def over_sockets(url: str, sockets: Callable[[], tuple[socket.socket, socket.soc
 
 
 @pytest.mark.parametrize("url", PROXIES)
-@pytest.mark.parametrize("check", EVERYTHING + contract.RESETTING, ids=lambda check: check.__name__)
+@contract.every_check(EVERYTHING, contract.RESETTING)
 def test_contract_over_tcp(url: str, check: Check) -> None:
     """A stream through a proxy keeps the contract over TCP."""
     check_stream(over_sockets(url, tcp_sockets), check)
 
 
 @pytest.mark.parametrize("url", ["socks5h://p", "http://p"])
-@pytest.mark.parametrize("check", EVERYTHING, ids=lambda check: check.__name__)
+@contract.every_check(EVERYTHING)
 def test_contract_over_unix_sockets(url: str, check: Check) -> None:
     """It keeps the contract over a unix socket."""
     check_stream(over_sockets(url, lambda: socket.socketpair()), check)
 
 
-@pytest.mark.parametrize(
-    "check",
-    [check for check in EVERYTHING + contract.RESETTING if check is not contract.closing_ends_the_connection],
-    ids=lambda check: check.__name__,  # type: ignore[attr-defined]
-)
+@contract.every_check(EVERYTHING, contract.RESETTING, without=contract.closing_ends_the_connection)
 def test_contract_over_tls(check: Check, pki: Pki) -> None:
     """It keeps the contract over TLS, where data received with the answer is held outside the stream."""
     client = tls.client(Security(cafile=pki.ca), "localhost", ignore)
@@ -115,8 +108,8 @@ def test_contract_over_tls(check: Check, pki: Pki) -> None:
     async def make() -> AsyncIterator[tuple[Any, Any]]:
         ours, theirs = tcp_sockets()
         async with Group() as group:
-            serving = group.start_soon(server(SocketStream(theirs, "b"), NONE))
-            near = await client(SocketStream(ours, "a"), NONE)
+            serving = group.start_soon(server(SocketStream(theirs, "b"), Group()))
+            near = await client(SocketStream(ours, "a"), Group())
             await serving.finished.wait()
         async with closing(*await asked(near, serving.result, "http://p")) as pair:  # type: ignore[arg-type]
             yield pair
