@@ -9,18 +9,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from netkit.core import kernel
 from netkit.core.address import Endpoint
-from netkit.core.connection import acknowledged
 from netkit.core.errors import Exit, Failure
 from netkit.core.events import ignore
-from netkit.core.kernel import Group, sleep
+from netkit.core.kernel import Group
 from netkit.core.layer import Setting, through
 from netkit.core.socket_stream import SocketStream
 from netkit.core.tls import client, server
 from netkit.core.tls_context import Security
-from netkit.protocols.telnet import Malformed, Telnet, TelnetStream, Terminal, speaking
-from tests import contract
+from netkit.protocols.telnet import Malformed, Telnet, Terminal, speaking
+from tests import contract, memory
+from tests.clock import on_kernel
 from tests.contract import (
     Check,
     MakePair,
@@ -285,113 +284,85 @@ def test_contract_over_tls(check: Check, pki: Pki) -> None:
     check_stream(over(tcp_sockets, layers), check)
 
 
-def test_payload_counts_and_negotiation_does_not() -> None:
+@asynccontextmanager
+async def pair() -> AsyncIterator[tuple[Any, memory.MemoryStream, Group]]:
+    """A stream that speaks telnet, the peer's end of it, and a group for tasks."""
+    near, far = memory.pair()
+    async with Group() as group:
+        yield await through(near, [PLAIN], group), far, group  # type: ignore[arg-type]
+        group.cancel()
+
+
+@on_kernel
+async def test_payload_counts_and_negotiation_does_not() -> None:
     """Commands are answered while nothing is sent, and are not in the counts."""
-
-    async def main() -> None:
-        async with streams_of(tcp_sockets()) as (a, b), Group() as group:
-            stream: Any = await through(a, [PLAIN], group)  # type: ignore[arg-type]
-            await b.send(says(DO, SGA, DO, ECHO) + b"Login: " + says(WILL, SGA))
-            assert await stream.recv() == b"Login: "
-            assert await read_exactly(b, 9) == says(WILL, SGA, WONT, ECHO, DO, SGA)
-            await stream.send(b"\xff\r")
-            await stream.send_eof()
-            assert await read_all(b) == b"\xff\xff\r\0"
-            await acknowledged(stream)
-            assert (stream.counts.received, stream.counts.sent, stream.unacknowledged()) == (7, 2, 0)
-            await b.send(says(DO, TTYPE) + b"bye")
-            await b.send_eof()
-            assert await read_all(stream) == b"bye", "after our end nothing is answered"
-
-    kernel.run(main())
+    async with pair() as (stream, peer, _):
+        await peer.send(says(DO, SGA, DO, ECHO) + b"Login: " + says(WILL, SGA))
+        assert await stream.recv() == b"Login: "
+        assert await read_exactly(peer, 9) == says(WILL, SGA, WONT, ECHO, DO, SGA)
+        await stream.send(b"\xff\r")
+        await stream.send_eof()
+        assert await read_all(peer) == b"\xff\xff\r\0"
+        assert (stream.counts.received, stream.counts.sent, stream.unacknowledged()) == (7, 2, 0)
+        await peer.send(says(DO, TTYPE) + b"bye")
+        await peer.send_eof()
+        assert await read_all(stream) == b"bye", "after our end nothing is answered"
 
 
-def test_a_sender_that_is_held_back_does_not_keep_us_from_reading() -> None:
+@on_kernel
+async def test_a_sender_that_is_held_back_does_not_keep_us_from_reading() -> None:
     """Data is received while our send waits for the peer, and the answers are sent with it."""
-
-    async def main() -> None:
-        async with streams_of(tcp_sockets()) as (a, b), Group() as group:
-            stream: Any = await through(a, [PLAIN], group)  # type: ignore[arg-type]
-            size = 3 * contract.MEGABYTES
-            sending = group.start_soon(stream.send(bytes(size)))
-            while not stream._turn.locked():
-                await sleep(0)
-            await until_held_back(a)
-            for _ in range(3):
-                await b.send(says(DO, SGA) + b"x")
-                assert await stream.recv() == b"x"
-            assert not sending.finished.is_set()
-            assert (await read_exactly(b, size + 3))[-3:] == says(WILL, SGA)
-            await wait_for(sending)
-
-    kernel.run(main())
+    async with pair() as (stream, peer, group):
+        size = 3 * memory.CAPACITY
+        sending = group.start_soon(stream.send(bytes(size)))
+        await until_held_back(stream._stream)
+        for _ in range(3):
+            await peer.send(says(DO, SGA) + b"x")
+            assert await stream.recv() == b"x"
+        assert not sending.finished.is_set()
+        assert (await read_exactly(peer, size + 3))[-3:] == says(WILL, SGA)
+        await wait_for(sending)
 
 
-def test_a_peer_that_asks_and_never_reads_is_held_back() -> None:
+@on_kernel
+async def test_a_peer_that_asks_and_never_reads_is_held_back() -> None:
     """A peer that sends commands and does not read is not read from without limit."""
+    async with pair() as (stream, peer, group):
 
-    async def main() -> None:
-        sockets = tcp_sockets()
-        for sock in sockets:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8192)
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 8192)
-        async with streams_of(sockets) as (a, b), Group() as group:
-            stream: Any = await through(a, [PLAIN], group)  # type: ignore[arg-type]
-            group.start_soon(stream.recv())
+        async def ask() -> None:
+            while True:
+                await peer.send(says(DO, ECHO) * 1000)
 
-            async def ask() -> None:
-                while True:
-                    await b.send(says(DO, ECHO) * 1000)
-
-            group.start_soon(ask())
-            await until_held_back(b)
-            assert stream._telnet.pending < 1 << 20
-            group.cancel()
-
-    kernel.run(main())
+        group.start_soon(stream.recv())
+        group.start_soon(ask())
+        await until_held_back(peer)
+        assert stream._telnet.pending < 1 << 20
 
 
-def test_what_came_before_the_peer_left_is_had() -> None:
+@on_kernel
+async def test_what_came_before_the_peer_left_is_had() -> None:
     """Data is received although commands before it can no longer be answered."""
-
-    async def main() -> None:
-        async with streams_of(tcp_sockets()) as (a, b), Group() as group:
-            stream: Any = await through(a, [PLAIN], group)  # type: ignore[arg-type]
-            await b.send(says(DO, ECHO) + b"first")
-            assert await stream.recv() == b"first"
-            await read_exactly(b, 3)
-            await b.send(says(DO, ECHO) + b"last words")
-            b.close()
-            assert await stream.recv() == b"last words"
-
-    kernel.run(main())
+    async with pair() as (stream, peer, _):
+        await peer.send(says(DO, ECHO) + b"last words")
+        peer.close()
+        assert await stream.recv() == b"last words"
 
 
-def test_a_subnegotiation_without_end_is_the_peers_failure() -> None:
+@on_kernel
+async def test_a_subnegotiation_without_end_is_the_peers_failure() -> None:
     """The failure is PROTOCOL, and the message names the peer."""
-
-    async def main() -> None:
-        async with streams_of(tcp_sockets()) as (a, b), Group() as group:
-            stream: Any = TelnetStream(a, Telnet())  # type: ignore[arg-type]
-            group.start_soon(send_without_end(b))
-            await b.send(bytes((IAC, SB)))
-            with pytest.raises(Failure) as caught:
-                while True:
-                    await stream.recv()
-            assert caught.value.exit is Exit.PROTOCOL
-            assert str(caught.value) == (
-                "cannot receive from a: a telnet subnegotiation has not ended after 1024 bytes"
-            )
-            group.cancel()
-
-    kernel.run(main())
+    async with pair() as (stream, peer, group):
+        await peer.send(bytes((IAC, SB)))
+        group.start_soon(send_without_end(peer))
+        with pytest.raises(Failure) as caught:
+            while True:
+                await stream.recv()
+    assert caught.value.exit is Exit.PROTOCOL
+    assert str(caught.value) == "cannot receive from memory a: a telnet subnegotiation has not ended after 1024 bytes"
 
 
-def test_it_is_no_socket_any_more() -> None:
+@on_kernel
+async def test_it_is_no_socket_any_more() -> None:
     """The stream is no ``SocketStream``, so that its data is not spliced."""
-
-    async def main() -> None:
-        async with streams_of(tcp_sockets()) as (a, _), Group() as group:
-            assert not isinstance(await through(a, [PLAIN], group), SocketStream)  # type: ignore[arg-type]
-
-    kernel.run(main())
+    async with streams_of(tcp_sockets()) as (a, _), Group() as group:
+        assert not isinstance(await through(a, [PLAIN], group), SocketStream)  # type: ignore[arg-type]
