@@ -333,6 +333,7 @@ async def test_a_peer_that_asks_and_never_reads_is_held_back() -> None:
             while True:
                 await peer.send(says(DO, ECHO) * 1000)
 
+        group.start_soon(stream.send(bytes(3 * memory.CAPACITY)))  # a send that is blocked leaves answers to it
         group.start_soon(stream.recv())
         group.start_soon(ask())
         await until_held_back(peer)

@@ -1,5 +1,6 @@
-"""Streams through proxies: the contract, splicing after the handshake, and addresses that are tried in turn."""
+"""Streams through proxies: the contract, what proxies are asked, what their failures come to, addresses in turn."""
 
+import re
 import socket
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -8,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from netkit.core import kernel, tls
+from netkit.core import address, kernel, tls
 from netkit.core.address import Endpoint
 from netkit.core.dial import Dialling, dial
 from netkit.core.errors import Exit, Failure
-from netkit.core.events import Tunnelled, ignore
+from netkit.core.events import ignore
 from netkit.core.kernel import Group
 from netkit.core.lookup import Address
 from netkit.core.pump import pump
@@ -21,23 +22,40 @@ from netkit.core.stdio import FileStream
 from netkit.core.stream import Connection, raw_source
 from netkit.core.tls_context import Security
 from netkit.protocols import http_connect, socks, tunnel
-from netkit.protocols.proxy import TargetFailure, parse
+from netkit.protocols.proxy import Proxy, TargetFailure, parse
 from netkit.protocols.tunnel import Hop, through_proxies
 from tests import contract
-from tests.contract import Check, MakePair, check_stream, pattern, read_exactly
+from tests.contract import Check, MakePair, check_stream, pattern, read_all, read_exactly
 from tests.support import peer
 from tests.support.certificates import Pki
-from tests.support.peers import receive, tcp_sockets
-from tests.support.proxies import GRANTED, GREETING, NO_AUTHENTICATION, SOCKS4A, SOCKS5, Step, http, scripted
+from tests.support.peers import outlast, receive, reset, tcp_sockets
+from tests.support.proxies import (
+    BY_PASSWORD,
+    CREDENTIALS,
+    GRANTED,
+    GRANTED_4,
+    GREETING,
+    GREETING_WITH_PASSWORD,
+    LOGIN,
+    NO_AUTHENTICATION,
+    OK,
+    REQUEST,
+    REQUEST_4A,
+    SOCKS4A,
+    SOCKS5,
+    Step,
+    http,
+    reply,
+    scripted,
+    shout,
+)
 from tests.support.streams import Steps
 
 TARGET = Endpoint("target.test", 9)
 BANNER = b"220 ready\r\n"
-PROXIES: dict[str, Sequence[Step]] = {
-    "socks5h://p": SOCKS5,
-    "socks4a://p": SOCKS4A,
-    "http://p": http(b"HTTP/1.1 200 OK\r\n\r\n"),
-}
+REST = b"\0\1" + bytes(6)  # of a reply of SOCKS5 to a request that failed
+PROXIES: dict[str, Sequence[Step]] = {"socks5h://p": SOCKS5, "socks4a://p": SOCKS4A, "http://p": http(OK)}
+Behaviour = Callable[[socket.socket], Any]
 EVERYTHING = contract.EVERY + contract.CONNECTED + contract.OWNING
 
 
@@ -147,21 +165,190 @@ def test_a_proxy_costs_no_zero_copy(url: str, monkeypatch: pytest.MonkeyPatch, t
     assert steps.moved > len(data) // 2
 
 
+# -- proxies that follow a script
+
+
+def dialled(url: str, behave: Behaviour, *, target: Endpoint = TARGET, timeout: float = 10) -> tuple[bytes, Any]:
+    """Send hello through a proxy that does this, whose address is put into ``url``; return what comes, and its result.
+
+    Raises Failure, as ``dial`` does.
+    """
+
+    async def main(proxy: Proxy) -> bytes:
+        async with Group() as group:
+            how = Dialling(timeout=timeout, connect=through_proxies([Hop(proxy)]))
+            stream = await dial(target, how, group=group)
+            await stream.send(b"hello")
+            data = await read_all(stream)
+            stream.close()
+            return data
+
+    with peer(behave) as proxy:
+        return kernel.run(main(parse(url.format(proxy.address)))), proxy.result()
+
+
+@pytest.mark.parametrize(
+    ("scheme", "target", "asked"),
+    [
+        ("socks5h", "target.test:9", [GREETING, REQUEST]),
+        ("socks5h", "[2001:db8::1]:9", [GREETING, b"\5\1\0\4\x20\1\x0d\xb8" + bytes(11) + b"\1\0\x09"]),
+        ("socks5", "192.0.2.1:9", [GREETING, b"\5\1\0\1\xc0\0\2\1\0\x09"]),
+        ("socks5", "localhost:9", [GREETING, b"\5\1\0\1\x7f\0\0\1\0\x09"]),
+        ("socks5h", "localhost:9", [GREETING, b"\5\1\0\3\x09localhost\0\x09"]),
+        ("socks4a", "target.test:9", [REQUEST_4A]),
+        ("socks4a", "192.0.2.1:9", [b"\4\1\0\x09\xc0\0\2\1\0"]),
+        ("socks4", "localhost:9", [b"\4\1\0\x09\x7f\0\0\1\0"]),
+    ],
+)
+def test_what_a_socks_proxy_is_asked(scheme: str, target: str, asked: list[bytes]) -> None:
+    """The scheme says whether netkit or the proxy looks names up; addresses are sent as addresses."""
+    answers = [GRANTED_4] if scheme.startswith("socks4") else [NO_AUTHENTICATION, GRANTED]
+    proxy = scripted(list(zip(asked, answers, strict=True)))
+    assert dialled(f"{scheme}://{{}}", proxy, target=address.parse(target, "client")) == (b"HELLO", asked)
+
+
+@pytest.mark.parametrize("target", ["target.test:9", "192.0.2.1:443", "[2001:db8::1]:1"])
+def test_what_an_http_proxy_is_asked(target: str) -> None:
+    """An HTTP proxy gets one CONNECT request, with an IPv6 address in brackets."""
+    came, [asked] = dialled("http://me:hunter2@{}", scripted(http(OK)), target=address.parse(target, "client"))
+    assert came == b"HELLO"
+    line, *fields, _, _ = asked.split(b"\r\n")
+    assert line == f"CONNECT {target} HTTP/1.1".encode()
+    assert f"Host: {target}".encode() in fields
+    assert b"Proxy-Authorization: Basic bWU6aHVudGVyMg==" in fields
+
+
+@pytest.mark.parametrize(
+    ("user", "steps"),
+    [
+        ("me:hunter2@", [*LOGIN, (CREDENTIALS, b"\1\0")]),
+        ("me:hunter2@", [*LOGIN, (CREDENTIALS, b"\5\0")]),
+        ("me:hunter2@", [(GREETING_WITH_PASSWORD, NO_AUTHENTICATION)]),
+        ("%00%ff:%3a@", [*LOGIN, (b"\1\2\0\xff\1:", b"\1\0")]),
+        ("me@", [*LOGIN, (b"\1\2me\0", b"\1\0")]),
+    ],
+)
+def test_user_and_password(user: str, steps: list[Step]) -> None:
+    """User and password are decoded from the URL, and sent if the proxy asks for them."""
+    steps = [*steps, (REQUEST, GRANTED)]
+    assert dialled(f"socks5h://{user}{{}}", scripted(steps)) == (b"HELLO", [request for request, _ in steps])
+
+
+@pytest.mark.parametrize("gap", [None, 0.0], ids=["at once", "byte by byte"])
+@pytest.mark.parametrize(
+    ("scheme", "steps"),
+    [
+        ("socks5h", SOCKS5),
+        ("socks5h", reply(b"\5\0\0\4" + bytes(18))),
+        ("socks5h", reply(b"\5\0\0\3\4a\xffb.\0\0")),
+        ("socks5h", reply(b"\5\0\0\3\0\0\0")),
+        ("socks4a", SOCKS4A),
+        ("http", http(OK)),
+        ("http", http(b"HTTP/1.0 200 Connection established\r\nVia: x\r\n\r\n")),
+        ("http", http(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 299\r\nContent-Length: 5\r\n\r\n")),
+        ("http", http(b"HTTP/1.1 200 OK\nTransfer-Encoding: chunked\nContent-Length: 5\n\n")),
+    ],
+)
+def test_what_comes_with_the_last_answer_is_the_targets(scheme: str, steps: Sequence[Step], gap: float | None) -> None:
+    """Data right after the proxy's reply belongs to the target, and nothing of the reply does."""
+    *before, (request, answer) = steps
+    came, _ = dialled(f"{scheme}://{{}}", scripted([*before, (request, answer + BANNER)], gap=gap))
+    assert came == b"220 ready\r\nHELLO"
+
+
+def close(sock: socket.socket) -> None:
+    """End at once."""
+
+
+STALLED = "no answer within 300 ms"
+MALFORMED = "its answer is malformed"
+CLOSED, CUT = "it closed the connection\n", "it closed the connection amid its answer"
+TOO_LONG = "its head has more than 262144 bytes"
+ROWS: list[tuple[str, Sequence[Step], Behaviour, int, str]] = [
+    # SOCKS5: no answer, an early end, or another protocol.
+    ("socks5h://{}", (), outlast, 28, STALLED),
+    ("socks5h://{}", [(GREETING, b"")], close, 97, CLOSED),
+    ("socks5h://{}", [(GREETING, b"")], reset, 97, "connection reset by peer"),
+    ("socks5h://{}", [(GREETING, b"\5")], close, 97, CUT),
+    ("socks5h://{}", [(GREETING, b"\5")], outlast, 28, STALLED),
+    ("socks5h://{}", reply(b""), close, 97, CLOSED),
+    ("socks5h://{}", [(GREETING, b"HTTP/1.1 400 Bad Request\r\n\r\n")], close, 97, "it does not speak SOCKS5"),
+    ("socks5h://{}", [(GREETING, b"\0\x5b" + bytes(6))], close, 97, "it does not speak SOCKS5"),
+    # Authentication.
+    ("socks5h://{}", [(GREETING, b"\5\xff")], close, 97, "it wants authentication"),
+    ("socks5h://me:x@{}", [(GREETING_WITH_PASSWORD, b"\5\xff")], close, 97, "it wants another way of authentication"),
+    ("socks5h://{}", [(GREETING, BY_PASSWORD)], outlast, 97, "it chose an authentication that was not offered"),
+    ("socks5h://{}", [(GREETING, b"\5\1")], outlast, 97, "it chose an authentication that was not offered"),
+    ("socks5h://me:hunter2@{}", [*LOGIN, (CREDENTIALS, b"\1\1")], close, 97, "it refused user and password"),
+    # Failures of the proxy and of the target.
+    ("socks5h://{}", reply(b"\5\1" + REST), close, 97, "general failure"),
+    ("socks5h://{}", reply(b"\5\2" + REST), close, 97, "its rules forbid it"),
+    ("socks5h://{}", reply(b"\5\3" + REST), close, 7, "network is unreachable"),
+    ("socks5h://{}", reply(b"\5\4" + REST), close, 7, "no route to host"),
+    ("socks5h://{}", reply(b"\5\5" + REST), close, 7, "connection refused"),
+    ("socks5h://{}", reply(b"\5\5"), outlast, 7, "connection refused"),
+    ("socks5h://{}", reply(b"\5\6" + REST), close, 7, "connection timed out"),
+    ("socks5h://{}", reply(b"\5\7" + REST), close, 97, "it does not know the command CONNECT"),
+    ("socks5h://{}", reply(b"\5\x08" + REST), close, 97, "it does not know this type of address"),
+    ("socks5h://{}", reply(b"\5\x2a" + REST), close, 97, "it answered with the unknown code 42"),
+    # Wrong lengths, and replies that are cut off.
+    ("socks5h://{}", reply(b"\5\0\0\3\xffshort\0\0"), close, 97, CUT),
+    ("socks5h://{}", reply(b"\5\0\0\3\xffshort\0\0"), outlast, 28, STALLED),
+    ("socks5h://{}", reply(b"\5\0\0\4" + bytes(17)), close, 97, CUT),
+    ("socks5h://{}", reply(b"\5\0\0\2" + bytes(6)), close, 97, MALFORMED),
+    ("socks5h://{}", reply(b"\4\0\0\1" + bytes(6)), close, 97, MALFORMED),
+    # SOCKS 4.
+    ("socks4a://{}", [(REQUEST_4A, b"\0\x5b" + bytes(6))], close, 7, "the proxy rejected the request, or it failed"),
+    ("socks4a://{}", [(REQUEST_4A, b"\0\x5c" + bytes(6))], close, 97, "it cannot reach an identd here"),
+    ("socks4a://{}", [(REQUEST_4A, b"\0\x5d" + bytes(6))], close, 97, "the identd here names another user"),
+    ("socks4a://{}", [(REQUEST_4A, b"\0\x07" + bytes(6))], close, 97, "it answered with the unknown code 7"),
+    ("socks4a://{}", [(REQUEST_4A, b"\5\xff")], close, 97, "it does not speak SOCKS4"),
+    ("socks4a://{}", [(REQUEST_4A, GRANTED_4[:-1])], close, 97, CUT),
+    # HTTP.
+    ("http://{}", http(b""), close, 97, "it ended without an answer"),
+    ("http://{}", http(b""), outlast, 28, STALLED),
+    ("http://{}", http(b"HTTP/1.1 200 O"), close, 97, "it ended in the middle of its head"),
+    ("http://{}", http(b"HTTP/1.1 200 OK\r\n"), outlast, 28, STALLED),
+    ("http://{}", http(b"\5\xff"), close, 97, "it does not speak HTTP"),
+    ("http://{}", http(b"\x15\3\1\0\2\2\x46"), close, 97, "it speaks TLS, not HTTP"),
+    ("http://{}", http(b"HTTP/1.1 2OO OK\r\n\r\n"), close, 97, "its status line is malformed"),
+    ("http://{}", http(b"HTTP/1.1 407 Go away\r\n\r\n"), close, 97, "it answered 407 Go away"),
+    ("http://{}", http(b"HTTP/1.1 407 No\r\nProxy-Authenticate: NTLM\n\n"), close, 97, "it answered 407 No (by NTLM)"),
+    ("http://{}", http(b"HTTP/1.1 403 \x1b[31mred\r\n\r\n"), close, 97, "it answered 403 \x1b[31mred"),
+    ("http://{}", http(b"HTTP/1.1 302 Found\r\nLocation: /login\r\n\r\n"), close, 97, "it answered 302 Found"),
+    ("http://{}", http(b"HTTP/1.1 500 Oops\r\n\r\n"), close, 97, "it answered 500 Oops"),
+    ("http://{}", http(b"HTTP/1.1 502 Sorry\r\n\r\n"), close, 7, "the proxy answered 502 Sorry"),
+    ("http://{}", http(b"HTTP/1.1 503 Sorry\r\n\r\n"), close, 7, "the proxy answered 503 Sorry"),
+    ("http://{}", http(b"HTTP/1.1 504 Sorry\r\n\r\n"), close, 7, "the proxy answered 504 Sorry"),
+    ("http://{}", http((b"HTTP/1.1 100 Go on\r\nX: " + b"y" * 4000 + b"\r\n\r\n") * 70), close, 97, TOO_LONG),
+]
+
+
+@pytest.mark.parametrize(("url", "steps", "then", "code", "reason"), ROWS)
+def test_a_proxy_that_does_not(url: str, steps: Sequence[Step], then: Behaviour, code: int, reason: str) -> None:
+    """A failure of the proxy says why, and names the proxy and the target."""
+    with pytest.raises(Failure) as caught:
+        dialled(url, scripted(steps, then), timeout=0.3 if code == 28 else 10)
+    assert caught.value.exit == code
+    scheme, _, _ = url.partition("://")
+    told = re.sub(r"127\.0\.0\.1:\d+", "p", str(caught.value))
+    assert f"{told}\n".startswith(f"cannot connect to {TARGET} through proxy {scheme}://p: {reason}")
+
+
 # -- a name with several addresses, for which the proxy is asked one after another
 
 V6, V4, OTHER = "2001:db8::1", "192.0.2.1", "192.0.2.2"
 
 
-def attempt(url: str, codes: dict[str, int | None], monkeypatch: pytest.MonkeyPatch) -> tuple[list[str], Any]:
-    """Dial a name with three addresses through a proxy with these replies; return the addresses and the result.
+def attempt(codes: dict[str, int | None], monkeypatch: pytest.MonkeyPatch) -> tuple[list[str], Any]:
+    """Dial a name with three addresses through a proxy with these replies; return those asked for, and a failure.
 
     A reply of None means that the proxy does not answer.
     """
     told: list[str] = []
 
     async def lookup(target: Endpoint, family: int, **_: Any) -> list[Address]:
-        found = [Address(10, (V6, 9, 0, 0)), Address(2, (V4, 9)), Address(2, (OTHER, 9))]
-        return [address for address in found if family in (0, address.family)]
+        return [Address(10, (V6, 9, 0, 0)), Address(2, (V4, 9)), Address(2, (OTHER, 9))]
 
     def serve(sock: socket.socket) -> None:
         receive(sock, len(GREETING))
@@ -173,38 +360,26 @@ def attempt(url: str, codes: dict[str, int | None], monkeypatch: pytest.MonkeyPa
         code = codes.get(told[-1], 0)
         if code is not None:
             sock.sendall(b"\5" + bytes([code]) + GRANTED[2:])
-        sock.recv(1)
+        outlast(sock) if code != 0 else shout(sock)
 
     monkeypatch.setattr(tunnel, "lookup", lookup)
-    seen: list[Any] = []
-
-    async def main(proxy: str) -> None:
-        async with Group() as group:
-            how = Dialling(timeout=0.3 if None in codes.values() else 10, connect=through_proxies([Hop(parse(proxy))]))
-            stream = await dial(TARGET, how, seen.append, group)
-            seen.append(stream)
-            stream.close()
-
-    with peer(serve) as server:
-        try:
-            kernel.run(main(url.replace("://p", f"://{server.address}")))
-        except Failure as failure:
-            return told, failure
-    return told, next(event.target for event in seen if isinstance(event, Tunnelled))
+    try:
+        dialled("socks5://{}", serve, timeout=0.3 if None in codes.values() else 10)
+    except Failure as failure:
+        return told, failure
+    return told, None
 
 
 @pytest.mark.parametrize("code", [3, 4, 5, 6, 8])
 def test_the_next_address_is_tried(code: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """If the proxy cannot reach one address, the next is asked for over a new connection, with families in turn."""
-    told, reached = attempt("socks5://p", {V6: code, V4: code}, monkeypatch)
-    assert told == [V6, V4, OTHER]
-    assert reached == f"{OTHER}:9"
+    assert attempt({V6: code, V4: code}, monkeypatch) == ([V6, V4, OTHER], None)
 
 
 @pytest.mark.parametrize("code", [1, 2, 7])
 def test_what_is_the_proxys_own_failure_ends_it(code: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """A failure of the proxy itself is raised at once, as another address would not help."""
-    told, failure = attempt("socks5://p", {V6: code}, monkeypatch)
+    told, failure = attempt({V6: code}, monkeypatch)
     assert told == [V6]
     assert failure.exit is Exit.PROXY and not isinstance(failure, TargetFailure)
 
@@ -222,7 +397,7 @@ def test_when_no_address_is_reached(
     codes: dict[str, int], exit: int, errno: int | None, detail: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The message has the reasons of all addresses; a target's failure wins over an address type the proxy lacks."""
-    told, failure = attempt("socks5://p", codes, monkeypatch)
+    told, failure = attempt(codes, monkeypatch)
     assert told == [V6, V4, OTHER]
     assert isinstance(failure, TargetFailure)
     assert (failure.exit, failure.errno) == (exit, errno)
@@ -231,7 +406,7 @@ def test_when_no_address_is_reached(
 
 def test_the_time_is_for_all_addresses_together(monkeypatch: pytest.MonkeyPatch) -> None:
     """The timeout is for all addresses, and the message has the reasons so far."""
-    told, failure = attempt("socks5://p", {V6: 5, V4: None}, monkeypatch)
+    told, failure = attempt({V6: 5, V4: None}, monkeypatch)
     assert told == [V6, V4]
     assert (failure.exit, failure.reason) == (Exit.TIMEOUT, "no address answered")
     assert failure.detail == f"{V6}: connection refused, {V4}: no answer within 300 ms"

@@ -20,8 +20,19 @@ GRANTED_4 = b"\0\x5a" + bytes(6)
 Step = tuple[bytes, bytes]
 """A request, and the answer to it."""
 
+CREDENTIALS = b"\1\2me\7hunter2"
+LOGIN: Sequence[Step] = ((GREETING_WITH_PASSWORD, BY_PASSWORD),)
+SECURED: Sequence[Step] = (*LOGIN, (CREDENTIALS, b"\1\0"), (REQUEST, GRANTED))
 SOCKS5: Sequence[Step] = ((GREETING, NO_AUTHENTICATION), (REQUEST, GRANTED))
 SOCKS4A: Sequence[Step] = ((REQUEST_4A, GRANTED_4),)
+
+
+OK = b"HTTP/1.1 200 OK\r\n\r\n"
+
+
+def reply(answer: bytes) -> Sequence[Step]:
+    """The steps of SOCKS5 with this reply to the request."""
+    return ((GREETING, NO_AUTHENTICATION), (REQUEST, answer))
 
 
 def http(answer: bytes) -> Sequence[Step]:
