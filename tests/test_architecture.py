@@ -30,7 +30,7 @@ ROWS = {
         "\nREADY = {\n",
         '\nREADY = {\n    "ident": (b"1, 1 : ERROR : NO-USER\\r\\n", rb"1, 1\\r\\n"),\n',
     ),
-    "tests/protocols/test_probes_lines.py": ('("line", "json", "memcached")', '("line", "json", "memcached", "ident")'),
+    "tests/protocols/test_probes.py": ('("line", "json", "memcached")', '("line", "json", "memcached", "ident")'),
     "netkit/commands/portcheck.py": ("_REPORTS = (", '_REPORTS = ("csv", '),
     "netkit/output/portcheck/report.py": (
         "\n_FORMATS: dict[str, type[Writer]] = {",
@@ -56,7 +56,7 @@ def test_what_is_added_works(tmp_path: Path) -> None:
     own = [name for name in SHOWN if name.startswith("tests/")]
     chosen = " or ".join(["ident", *(Path(name).stem for name in own)])
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-n", "0", "-k", chosen, *own, "tests/protocols/test_probes_lines.py"],
+        [sys.executable, "-m", "pytest", "-q", "-n", "0", "-k", chosen, *own, "tests/protocols/test_probes.py"],
         cwd=tmp_path,
         env={**os.environ, "PYTHONPATH": str(tmp_path), "PYTHONOPTIMIZE": ""},
         capture_output=True,

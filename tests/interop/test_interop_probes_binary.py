@@ -1,6 +1,6 @@
 """Probes with real databases, brokers, directories and gRPC servers, and what these log about them.
 
-MongoDB is in no package of Debian or PyPI, so tests/protocols/test_probes_binary.py tests its answers, and those of
+MongoDB is in no package of Debian or PyPI, so tests/protocols/test_probes.py tests its answers, and those of
 Kafka that librdkafka's mock does not give.
 """
 

@@ -1,7 +1,7 @@
 """Probes with real servers, ready and not ready, and what these log about them.
 
 Some answers are hard to provoke: in protected mode, lame duck mode or a cluster that is down, during shutdown, and of
-full mail servers. These are in tests/protocols/test_probes_lines.py.
+full mail servers. These are in tests/protocols/test_probes.py.
 """
 
 import contextlib
