@@ -4,7 +4,6 @@ import functools
 import math
 import re
 import struct
-import sys
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -15,6 +14,7 @@ Value = int | float | bool | bytes | str
 
 MAX_VALUES = 65536  # of one record, so that a large repeat count cannot use up the memory
 _TYPES = "u8 u16 u32 u64 i8 i16 i32 i64 f32 f64 ip ip6 mac str hex"
+_NUMBERS = dict(zip(_TYPES.split(), "BHIQbhiqfd", strict=False))  # codes of struct for the first of these
 _FIELD = re.compile(
     r"(?P<type>[ui](?:8|16|32|64)|f(?:32|64)|ip6?|mac|str|hex)(?P<size>(?<=str|hex)[1-9][0-9]*)?(?P<le>le)?"
     r"(?P<named>:(?P<name>.*))?"
@@ -24,8 +24,6 @@ _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")
 _MARKS = "@=<>!"
 _SPACE = " \t\n\r\f\v"
 _ITEM = re.compile(rf"[{_SPACE}]*([0-9]*)([xcbB?hHiIlLqQnNefdspP])")
-_STANDARD = {"b": 1, "h": 2, "i": 4, "l": 4, "q": 8}  # struct's standard sizes in bytes, without @
-_INTEGERS = {1: "b", 2: "h", 4: "i", 8: "q"}  # struct's codes by size in bytes
 _INTEGER = re.compile(r"-?(?:0|[1-9][0-9]*|0[xX][0-9A-Fa-f]+)")
 _FLOAT = re.compile(r"-?(?:(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?|inf|nan)")
 _MAC = re.compile(r"[0-9A-Fa-f]{2}([:-])[0-9A-Fa-f]{2}(?:\1[0-9A-Fa-f]{2}){4}")
@@ -221,8 +219,6 @@ def _lay_fields(layout: _Layout, words: Sequence[str]) -> None:
 
 def _lay_struct(layout: _Layout, form: str) -> None:
     mark = form[0] if form[0] in _MARKS else ""
-    native = mark == "@"
-    little = mark == "<" or (mark in ("@", "=") and sys.byteorder == "little")
     place, end = len(mark), len(form.rstrip(_SPACE))
     while place < end:
         item = _ITEM.match(form, place, end)
@@ -238,12 +234,12 @@ def _lay_struct(layout: _Layout, form: str) -> None:
             layout.add(digits + code, _string(count) if code == "s" else _pascal(count))
         elif code in "c?":
             layout.add(code, _CHARACTER if code == "c" else _BOOLEAN, count)
-        elif code in "nNP" and not native:
+        elif code in "nNP" and mark != "@":
             raise Invalid(f"format {_short(form)}: {code!r} is native alone, begin with @")
         else:
-            if native:
+            if mark == "@":
                 layout.align(struct.calcsize(f"@x{code}") - struct.calcsize(f"@{code}"))
-            layout.add(code, _number(code, native=native, little=little), count)
+            layout.add(code, _number((mark or ">") + code), count)
 
 
 def _count(digits: str) -> int:
@@ -251,39 +247,31 @@ def _count(digits: str) -> int:
 
 
 @functools.cache
-def _number(code: str, *, native: bool, little: bool) -> Codec:
-    if code in "efd":
-        codec = _float(code)
-    else:
-        size = struct.calcsize(f"@{code}") if native else _STANDARD[code.lower()]
-        codec = _integer(size, signed=code.islower())
-    return _reversed(codec) if little else codec
-
-
-@functools.cache
 def _typed(kind: str, size: int | None, *, little: bool) -> Codec:
+    if kind in _NUMBERS:
+        return _number(("<" if little else ">") + _NUMBERS[kind])
     if kind == "str":
         codec = _text(size)
     elif kind == "hex":
         codec = _hex(size)
-    elif kind in _ADDRESSES:
-        codec = _ADDRESSES[kind]
-    elif kind[0] == "f":
-        codec = _float("f" if kind == "f32" else "d")
     else:
-        codec = _integer(int(kind[1:]) // 8, signed=kind[0] == "i")
-    return _reversed(codec) if little else codec
+        codec = _ADDRESSES[kind]
+    if not little:
+        return codec
+    return Codec(codec.size, lambda word: codec.encode(word)[::-1], lambda data: codec.decode(data[::-1]))
 
 
-def _reversed(codec: Codec) -> Codec:
-    """The codec with its bytes in reverse order, which makes a big-endian one little-endian."""
-    code = codec.code.replace(">", "<")
-    return Codec(codec.size, lambda word: codec.encode(word)[::-1], lambda data: codec.decode(data[::-1]), code)
+@functools.cache
+def _number(code: str) -> Codec:
+    """A number, by byte order and code of struct, such as ``>H``."""
+    layout = struct.Struct(code)
+    encode = _float(layout) if code[1] in "efd" else _integer(layout, signed=code[1].islower())
+    return Codec(layout.size, encode, lambda data: layout.unpack(data)[0], code)
 
 
-def _integer(size: int, *, signed: bool) -> Codec:
-    code = _INTEGERS[size] if signed else _INTEGERS[size].upper()
-    low, high = (-(1 << 8 * size - 1), (1 << 8 * size - 1) - 1) if signed else (0, (1 << 8 * size) - 1)
+def _integer(layout: struct.Struct, *, signed: bool) -> Callable[[str], bytes]:
+    bits = 8 * layout.size
+    low, high = (-(1 << bits - 1), (1 << bits - 1) - 1) if signed else (0, (1 << bits) - 1)
 
     def encode(word: str) -> bytes:
         if not _INTEGER.fullmatch(word):
@@ -291,14 +279,12 @@ def _integer(size: int, *, signed: bool) -> Codec:
         number = int(word, 16 if "x" in word.lower() else 10) if len(word) <= _SHORT else high + 1
         if not low <= number <= high:
             raise Invalid(f"{_cut(word)} is not between {low} and {high}")
-        return number.to_bytes(size, "big", signed=signed)
+        return layout.pack(number)
 
-    return Codec(size, encode, lambda data: int.from_bytes(data, "big", signed=signed), f">{code}")
+    return encode
 
 
-def _float(code: str) -> Codec:
-    layout = struct.Struct(f">{code}")
-
+def _float(layout: struct.Struct) -> Callable[[str], bytes]:
     def encode(word: str) -> bytes:
         if not _FLOAT.fullmatch(word):
             raise Invalid(f"{_short(word)} is not a number, such as 1.5, -2, 1e9, inf or nan")
@@ -310,11 +296,7 @@ def _float(code: str) -> Codec:
         except OverflowError:
             raise Invalid(f"{_cut(word)} is beyond what {layout.size} bytes hold") from None
 
-    def decode(data: bytes) -> float:
-        number: float = layout.unpack(data)[0]
-        return number
-
-    return Codec(layout.size, encode, decode, layout.format)
+    return encode
 
 
 def _encode_boolean(word: str) -> bytes:
@@ -363,8 +345,7 @@ def _text(size: int | None) -> Codec:
     """UTF-8 text. If it has a size it is padded with NULs, which decoding removes."""
     if size is None:
         return Codec(None, text.parse, lambda data: data.decode("utf-8", "surrogateescape"))
-    fill = _string(size).encode
-    return Codec(size, fill, lambda data: data.rstrip(b"\0").decode("utf-8", "surrogateescape"))
+    return Codec(size, _string(size).encode, lambda data: data.rstrip(b"\0").decode("utf-8", "surrogateescape"))
 
 
 def _hex(size: int | None) -> Codec:
