@@ -170,9 +170,9 @@ def listen(
 
     def serve() -> Service:
         if replies:
-            from netkit.services.reply import opener, replying
+            from netkit.services.reply import reader, replying
 
-            return replying(opener(reply, reply_file), terminal(), conversation)
+            return replying(reader(reply, reply_file), terminal(), conversation)
         if keep and program.argv is None:
             from netkit.services.broadcast import keeping
 

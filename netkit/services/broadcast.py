@@ -85,11 +85,11 @@ class Broadcast:
             while not self.ended.is_set():
                 await self._until(lambda: bool(self.subscribers))
                 data = await terminal.recv()
-                await self._until(lambda: bool(self.subscribers))
                 if not data:
                     self.ended.set()
                 self.taken = not data
                 while True:
+                    await self._until(lambda: bool(self.subscribers))  # again, if all left before one took it
                     for subscriber in self.subscribers:
                         subscriber.give(data)
                     await self._until(
@@ -97,7 +97,6 @@ class Broadcast:
                     )
                     if self.taken:
                         break
-                    await self._until(lambda: bool(self.subscribers))  # all left before one took it
 
     def end(self) -> None:
         """End our input for all clients, whatever stdin may still bring."""

@@ -17,7 +17,7 @@ from netkit.core.relay import Ending
 from netkit.core.sync import Condition, Event
 from netkit.services.broadcast import keeping
 from netkit.services.join import Conversation
-from netkit.services.reply import opener, replying
+from netkit.services.reply import reader, replying
 from netkit.services.server import Service
 from netkit.services.transforms import MAX_LINE, labelled
 from tests import memory
@@ -315,7 +315,7 @@ def serve_reply(desk: Desk, behaviour: Callable[[Client], object], seconds: floa
 
     async def main() -> Client:
         conversation = Conversation(Ending(None), unchanged, lambda event: None)
-        service = replying(opener(b"reply", None), desk, conversation)  # type: ignore[arg-type]
+        service = replying(reader(b"reply", None), desk, conversation)  # type: ignore[arg-type]
         async with Group() as group:
             client = Client(group, service, "client")
             group.start_soon(behaviour(client))  # type: ignore[arg-type]
