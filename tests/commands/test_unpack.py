@@ -58,14 +58,6 @@ def test_values(capfd: pytest.CaptureFixture[str], args: list[str], line: str | 
     assert capfd.readouterr() == ("" if line is None else line + "\n", "")
 
 
-def test_what_unpack_prints_is_what_pack_takes() -> None:
-    """pack accepts the values that unpack prints, and returns the same bytes."""
-    data = random.Random(6).randbytes(200)
-    form = "u16 i32le f64 ip mac str20:name hex8 u8 ip6 str"
-    line = sound(netkit("unpack", form, input=data), 0).out.decode().removesuffix("\n")
-    assert netkit("pack", form, *line.split("\t")).out == data
-
-
 def test_json(capfd: pytest.CaptureFixture[str]) -> None:
     """--json prints one object for each record, with its offset and its values by name or position."""
     form = "u16:port ip:host str4:name u64 f32:ratio f32 hex:rest"
@@ -139,9 +131,6 @@ def test_frames_as_bytes() -> None:
         (["--length", "u8", "B", "01 07 01"], "", 8, "cannot read one record: more bytes follow at offset 2"),
         (["--length", "u8", "B", "02 07 08"], "", 8, "cannot unpack a record of 1 bytes: more follow at offset 2"),
         (["--length", "u8", "H", "01 07"], "", 18, "field 1 (H at offset 1): the record ended after 1 of 2 bytes"),
-        (["--length", "u8", "H", "02 07"], "", 18, "cannot read record 1 at offset 1: the input ended after 1 of 2"),
-        (["--length", "u16", "H", ""], "", 18, "the length of record 1 at offset 0: the input ended after 0 of 2"),
-        (["--length", "u8", "--repeat", "B", "01 07 01 08 02"], "7\n8\n", 18, "cannot read record 3 at offset 5"),
         (
             ["--length", "u32", "B", "ffffffff 01"],
             "",
@@ -152,11 +141,9 @@ def test_frames_as_bytes() -> None:
         (["--max-size", "2", "str", "616263"], "", 63, "it is more than 2 bytes (--max-size)"),
         (["!HIB", "0050 00000001"], "", 18, "field 3 (B at offset 6): the record ended after 0 of 1 bytes"),
         (["!HIB", "0050 00000001 ff 00"], "", 8, "cannot read one record: more bytes follow at offset 7"),
-        (["!HIB", ""], "", 18, "field 1 (H at offset 0): the record ended after 0 of 2 bytes"),
         (["--repeat", "u16:a u8:b", "0001 02 0003 04 00"], "1\t2\n3\t4\n", 18, "field 1 'a' (u16 at offset 6)"),
         (["4p", "09616263"], "", 8, "field 1 (4p at offset 0): it says that it has 9 bytes, and has room for 3"),
         (["999999999x"], "", 63, "it takes more than 16777216 bytes (--max-size)"),
-        (["65537B"], "", 63, "it has more than 65536 values"),
     ],
 )
 def test_records_that_are_not_whole(
@@ -273,10 +260,6 @@ def test_stdout_that_fails_once_records_came() -> None:
         ([], "FORMAT is missing, such as '!HIB' or 'u16:port ip'"),
         (["--repeat"], "FORMAT is missing, such as '!HIB' or 'u16:port ip'"),
         (["B", "abc"], "'abc' is not pairs of hex digits"),
-        (["B", "07", "zz"], "'zz' is not pairs of hex digits"),
-        (["B", "\uff10\uff17"], "is not pairs of hex digits"),
-        (["!Z", "07"], "format '!Z' is no struct format: 'Z' is no code"),
-        (["u16:a u8:a", "00"], "field 2: the name 'a' is taken"),
         (["str u8", "00"], "field 1 (str) needs a length, as str8 has: more follow"),
         (["--repeat", "str", "00"], "--repeat does not apply: the last field takes the rest"),
         (["--repeat", "0s", "00"], "--repeat does not apply: a record has no bytes"),

@@ -66,25 +66,13 @@ VECTORS: list[tuple[str, str, bytes, Value]] = [
     ("10s", "helloworld", b"helloworld", b"helloworld"),
     ("11s", "helloworld", b"helloworld\0", b"helloworld\0"),
     ("20s", "helloworld", b"helloworld" + 10 * b"\0", b"helloworld" + 10 * b"\0"),
-    ("b", "7", b"\7", 7),
     ("b", "-7", b"\xf9", -7),
-    ("B", "7", b"\7", 7),
     ("B", "249", b"\xf9", 249),
-    ("h", "700", b"\x02\xbc", 700),
     ("h", "-700", b"\xfdD", -700),
-    ("H", "700", b"\x02\xbc", 700),
     ("H", "64836", b"\xfdD", 0x10000 - 700),
-    ("i", "70000000", b"\x04,\x1d\x80", 70000000),
     ("i", "-70000000", b"\xfb\xd3\xe2\x80", -70000000),
-    ("I", "70000000", b"\x04,\x1d\x80", 70000000),
-    ("I", "4224967296", b"\xfb\xd3\xe2\x80", 0x100000000 - 70000000),
-    ("l", "70000000", b"\x04,\x1d\x80", 70000000),
-    ("l", "-70000000", b"\xfb\xd3\xe2\x80", -70000000),
-    ("L", "70000000", b"\x04,\x1d\x80", 70000000),
     ("L", "4224967296", b"\xfb\xd3\xe2\x80", 0x100000000 - 70000000),
     ("f", "2.0", b"@\0\0\0", 2.0),
-    ("d", "2.0", b"@\0\0\0\0\0\0\0", 2.0),
-    ("f", "-2.0", b"\xc0\0\0\0", -2.0),
     ("d", "-2.0", b"\xc0\0\0\0\0\0\0\0", -2.0),
     ("?", "0", b"\0", False),
     ("?", "false", b"\0", False),
@@ -103,22 +91,14 @@ def test_vector(form: str, word: str, big: bytes, value: Value) -> None:
         assert parse(mark + form, MOST).size == len(data)
 
 
-def test_sizes_are_those_of_struct() -> None:
-    """Formats with every code, once and three times, have the size that struct gives, with padding."""
-    for form in (
-        "cbxxxxxxhhhhiillffd?",
-        "3c3b18x12h6i6l6f3d3?",
-        "bBhHiIlLqQefd?spx",
-        "0i",
-        "b0i",
-        "bd0l",
-        "3xq",
-        "xcbhilfd?",
-    ):
-        for mark in ORDERS:
-            assert parse(mark + form, MOST).size == struct.calcsize(oracle(mark + form))
-    for form in ("@n", "@N", "@P", "@bnbNbP", "@b0n", "@c2P"):
-        assert parse(form, MOST).size == struct.calcsize(form)
+SIZES = "cbxxxxxxhhhhiillffd? 3c3b18x12h6i6l6f3d3? bBhHiIlLqQefd?spx 0i b0i bd0l 3xq xcbhilfd?"
+NATIVE_SIZES = "@n @N @P @bnbNbP @b0n @c2P"
+
+
+@pytest.mark.parametrize("form", [*(mark + form for mark in ORDERS for form in SIZES.split()), *NATIVE_SIZES.split()])
+def test_sizes_are_those_of_struct(form: str) -> None:
+    """Formats with every code, once and several times, have the size that struct gives, with padding."""
+    assert parse(form, MOST).size == struct.calcsize(oracle(form))
 
 
 def numbers(bits: int) -> Sequence[int]:
@@ -167,25 +147,11 @@ def test_integers(form: str) -> None:
             "080",
             "00",
             "1_0",
-            "0x",
-            "0xg",
-        ),
-        *(
-            "x50",
-            "0b1",
-            "0o7",
-            "80abc",
             "--1",
             "-",
-            "nan",
-            "inf",
-            "\uff18\uff10",
-            "\u0663",
-            "\u00b2",
-            "\u22121",
-            "\udcff",
         ),
-        *("@/etc/passwd", "%s%n", "0x_1", "0\uff581"),
+        *("0x", "0xg", "x50", "0b1", "0o7", "80abc", "nan", "inf", "0x_1", "@/etc/passwd", "%s%n"),
+        *("\uff18\uff10", "\u0663", "\u00b2", "\u22121", "\udcff", "0\uff581"),
     ],
 )
 def test_what_is_no_integer(code: str, word: str) -> None:
@@ -253,73 +219,44 @@ def test_string_that_counts_more_than_it_has() -> None:
     assert str(error) == "cannot unpack field 2 (4p at offset 102): it says that it has 9 bytes, and has room for 3"
 
 
-def test_rounding_to_single() -> None:
-    """Numbers are rounded to single precision, with carry; those beyond the largest are refused."""
-    for base in range(1, 33):
-        below = repr(math.nextafter(base, 0.0))
-        assert unpack("<f", pack("<f", below)) == [base]
-        assert pack(">f", below) == pack("<f", below)[::-1] == struct.pack(">f", base)
-    largest = math.ldexp((1 << 24) - 1, 127 - 23)
-    assert unpack(">f", pack(">f", repr(largest))) == [largest]
-    too_large = repr(math.ldexp((1 << 25) - 1, 127 - 24))
-    assert "is beyond what 4 bytes hold" in refusal(">f", too_large)
-
-
-HALVES = [
-    (b"\x00\x3c", 1.0),
-    (b"\x00\xc0", -2.0),
-    (b"\xff\x7b", 65504.0),
-    (b"\x00\x04", 2**-14),
-    (b"\x01\x00", 2**-24),
-    (b"\x00\x00", 0.0),
-    (b"\x00\x80", -0.0),
-    (b"\x00\x7c", math.inf),
-    (b"\x00\xfc", -math.inf),
-    (b"\x55\x35", 0.333251953125),
-]
-ROUNDED_HALVES = [
-    (b"\x00\x01", 2.0**-25 + 2.0**-35),
-    (b"\x00\x00", 2.0**-25),
-    (b"\x00\x00", 2.0**-26),
-    (b"\x03\xff", 2.0**-14 - 2.0**-24),
-    (b"\x03\xff", 2.0**-14 - 2.0**-25 - 2.0**-65),
-    (b"\x04\x00", 2.0**-14 - 2.0**-25),
-    (b"\x04\x00", 2.0**-14),
-    (b"\x3c\x01", 1.0 + 2.0**-11 + 2.0**-16),
-    (b"\x3c\x00", 1.0 + 2.0**-11),
-    (b"\x3c\x00", 1.0 + 2.0**-12),
-    (b"\x7b\xff", 65504),
-    (b"\x7b\xff", 65519),
-    (b"\x80\x01", -(2.0**-25) - 2.0**-35),
-    (b"\x80\x00", -(2.0**-25)),
-    (b"\x80\x00", -(2.0**-26)),
-    (b"\xbc\x01", -1.0 - 2.0**-11 - 2.0**-16),
-    (b"\xbc\x00", -1.0 - 2.0**-11),
-    (b"\xbc\x00", -1.0 - 2.0**-12),
-    (b"\xfb\xff", -65519),
-    (b"\x67\xff", 0x1FFDFFFFFF * 2**-26),
+ROUNDED = [
+    (">f", math.nextafter(2**24, 0.0), b"\x4b\x80\0\0"),  # with carry
+    (">e", 0x1FFDFFFFFF * 2.0**-26, b"\x67\xff"),  # 2047; rounded to single precision first it would be 2048
+    (">e", 1.0 + 2.0**-11 + 2.0**-16, b"\x3c\x01"),
+    (">e", 1.0 + 2.0**-11, b"\x3c\x00"),
+    (">e", 2.0**-25 + 2.0**-35, b"\0\1"),
+    (">e", 2.0**-25, b"\0\0"),
+    (">e", -0.0, b"\x80\0"),
+    (">e", 65519.0, b"\x7b\xff"),
 ]
 
 
-@pytest.mark.parametrize(("little", "number"), HALVES)
-def test_halves(little: bytes, number: float) -> None:
-    """Half precision is exact in both directions, also for signed zeros and infinities."""
-    for form, data in (("<e", little), (">e", little[::-1]), ("e", little[::-1]), ("@e", struct.pack("@e", number))):
+@pytest.mark.parametrize(("form", "number", "data"), ROUNDED)
+def test_rounding(form: str, number: float, data: bytes) -> None:
+    """Numbers are rounded once, to the nearest or to even."""
+    assert pack(form, repr(number)) == data
+
+
+LARGEST = [65519.0, 65520.0, 65536.0, math.ldexp((1 << 24) - 1, 127 - 23), math.ldexp((1 << 25) - 1, 127 - 24), 1e300]
+
+
+@PROPERTY
+@given(
+    st.sampled_from([mark + code for mark in ORDERS for code in "efd"]),
+    st.floats(allow_nan=False) | st.floats(-70000, 70000) | st.sampled_from([*LARGEST, *(-each for each in LARGEST)]),
+)
+def test_floats(form: str, number: float) -> None:
+    """A float is packed and read back as by struct, also infinity. A finite number never becomes infinite."""
+    try:
+        data = struct.pack(oracle(form), number)
+    except OverflowError:
+        size = struct.calcsize(oracle(form))
+        assert refusal(form, repr(number)) == (
+            f"field 1 ({form[-1]} at offset 0): {number!r} is beyond what {size} bytes hold"
+        )
+    else:
         assert pack(form, repr(number)) == data
-        assert unpack(form, data) == [number]
-
-
-@pytest.mark.parametrize(("big", "number"), ROUNDED_HALVES)
-def test_halves_are_rounded_once(big: bytes, number: float) -> None:
-    """Numbers are rounded to half precision directly, to even, without rounding to single precision first."""
-    assert pack(">e", repr(number)) == big
-
-
-@pytest.mark.parametrize("form", [">e", "<e"])
-@pytest.mark.parametrize("word", ["65520.0", "65536.0", "1e300", "-65520.0", "-65536.0", "-1e300"])
-def test_halves_that_would_be_infinite(form: str, word: str) -> None:
-    """A finite number never becomes infinite in half precision."""
-    assert refusal(form, word) == f"field 1 (e at offset 0): {word} is beyond what 2 bytes hold"
+        assert unpack(form, data) == list(struct.unpack(oracle(form), data))
 
 
 @pytest.mark.parametrize("little", [b"\x01\xfc", b"\x00\xfe", b"\xff\xff", b"\x01\x7c", b"\x00\x7e", b"\xff\x7f"])
@@ -336,25 +273,8 @@ def test_halves_that_are_no_number(little: bytes) -> None:
 @pytest.mark.parametrize(
     "word",
     [
-        *(
-            "",
-            " ",
-            ".",
-            "-",
-            "e5",
-            "1e",
-            "1_0.5",
-            "1,5",
-            "+1",
-            "0x1p3",
-            "infinity",
-            "Inf",
-            "NaN",
-            "nan(1)",
-            "--1",
-            "1 ",
-        ),
-        *("\uff11", "1\u0665", "\u221e", "1.5f", "1.2.3", "\n1"),
+        *("", " ", ".", "-", "e5", "1e", "1_0.5", "1,5", "+1", "0x1p3", "1.5f", "1.2.3", "--1", "1 ", "\n1"),
+        *("infinity", "Inf", "NaN", "nan(1)", "\uff11", "1\u0665", "\u221e"),
     ],
 )
 def test_what_is_no_float(code: str, word: str) -> None:
@@ -390,24 +310,8 @@ def test_a_character_is_one_byte(word: str) -> None:
 @pytest.mark.parametrize(
     "form",
     [
-        *(
-            "Z",
-            "!Z",
-            "12345",
-            "c12345",
-            "14s42",
-            "2\0i",
-            "\0",
-            "H 2 H",
-            "2 H",
-            "-1B",
-            "+1B",
-            "1.5B",
-            "!!H",
-            "H!",
-            " !H",
-        ),
-        *("\uff11B", "B\u00a0B", "B,B", "0", "u", "i8i8", "@u8", "%s", "F", "2"),
+        *("Z", "!Z", "F", "u", "i8i8", "@u8", "12345", "c12345", "14s42", "0", "2", "2 H", "H 2 H", "2\0i", "\0", "%s"),
+        *("-1B", "+1B", "1.5B", "!!H", "H!", " !H", "B,B", "\uff11B", "B\u00a0B"),
     ],
 )
 def test_what_is_no_format(form: str) -> None:
