@@ -77,14 +77,14 @@ def _used(thing: Any) -> Iterator[Any]:
     if isinstance(thing, type):
         yield from (getattr(member, "fget", member) for member in vars(thing).values())
         return
-    while thing is not None:  # a decorator's function, and the one that it decorates
-        names = set(_names(thing.__code__))
-        for name in names & set(thing.__globals__):
-            found = thing.__globals__[name]
-            yield found
-            if isinstance(found, types.ModuleType) and found.__name__.startswith(("tests.", "netkit.")):
-                yield from (getattr(found, attribute, None) for attribute in names)
-        thing = getattr(thing, "__wrapped__", None)
+    if hasattr(thing, "__wrapped__"):
+        yield thing.__wrapped__
+    names = set(_names(thing.__code__))
+    for name in names & set(thing.__globals__):
+        found = thing.__globals__[name]
+        yield found
+        if isinstance(found, types.ModuleType) and found.__name__.startswith(("tests.", "netkit.")):
+            yield from (getattr(found, attribute, None) for attribute in names)
 
 
 def _names(code: types.CodeType) -> Iterator[str]:
