@@ -18,11 +18,11 @@ from netkit.services.portcheck.check import CLOSED, FILTERED, OPEN, Check, Probe
 from netkit.services.portcheck.targets import Target
 from netkit.services.portcheck.watch import Watch
 from tests.clock import run
-from tests.support import NETKIT, died_by, free_port, netkit, peer, read_all, running
+from tests.support import died_by, free_port, netkit, peer, read_all, running
 from tests.support.namespaces import as_process_1
 from tests.support.peers import outlast
 from tests.support.sites import answer
-from tests.support.terminals import Shown, on_terminal, read_until_hung_up, resize, terminal
+from tests.support.terminals import Shown, on_terminal, watched
 
 REFUSED = ProbeResult(CLOSED, "connection refused", Exit.CONNECT, "10.0.0.7")
 READY = ProbeResult(OPEN, "", Exit.OK, "10.0.0.5")
@@ -248,19 +248,11 @@ def test_no_board_is_lines() -> None:
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_leaves_the_terminal_as_it_was(number: signal.Signals) -> None:
     """A signal removes the board, and the process dies by the signal."""
-    with terminal() as (ours, theirs):
-        resize(theirs, 40, 8)
-        argv = [*NETKIT, "portcheck", "127.0.0.1:1", "--wait", "1h", "--progress"]
-        environment = {**os.environ, "TERM": "xterm"}
-        with running(argv=argv, stdin=theirs, stdout=theirs, stderr=theirs, env=environment) as process:
-            os.close(theirs)
-            data = b""
-            while b"closed" not in data:
-                data += os.read(ours, 65536)
-            process.signal(number)
-            data += read_until_hung_up(ours)
-            assert died_by(process.wait()) is number
-    assert Shown(40).lines(data) == []
+    with watched("portcheck", "127.0.0.1:1", "--wait", "1h", "--progress", columns=40, rows=8) as netkit:
+        netkit.until("closed")
+        netkit.process.signal(number)
+        assert netkit.end() == []
+        assert died_by(netkit.process.wait()) is number
 
 
 def test_as_process_1() -> None:

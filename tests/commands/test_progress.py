@@ -1,6 +1,5 @@
 """Progress of connect, listen and fetch: only on a terminal, never in the way of data, and removed at the end."""
 
-import contextlib
 import os
 import re
 import signal
@@ -15,78 +14,17 @@ from typing import IO, Any
 
 import pytest
 
-from tests.support import NETKIT, PATIENCE, peer, read_all, reset
+from tests.support import PATIENCE, peer, read_all, reset
 from tests.support.data import MIB
 from tests.support.peers import outlast
 from tests.support.processes import tool
 from tests.support.startup import DRIVER
-from tests.support.terminals import COLUMNS, Shown, read_until_hung_up, resize, stop, terminal
+from tests.support.terminals import read_until_hung_up, stop, terminal, watched
 
 SIZE = 64 * MIB
 ROW = r"^sent ━.* +\d+%  [\d.]+ .?i?B/64 MiB +[\d.]+ .?i?B/s  (\d+:\d\d|-:--)$"
 SENT = r"^sent {} in [\d.]+ m?s \([\d.]+ .?i?B/s\), all acknowledged{}$"
 UNKNOWN = r"^(sent|received) +[\d.]+ .?i?B +[\d.]+ .?i?B/s  \d+:\d\d$"
-
-
-class Watched:
-    """A netkit process on a terminal."""
-
-    def __init__(self, ours: int, theirs: int, columns: int, process: "subprocess.Popen[bytes]") -> None:
-        self.ours = ours
-        self.theirs = theirs
-        self.process = process
-        self.data = b""
-        self.lines: list[str] = []
-        self._shown = Shown(columns)
-
-    def read(self) -> list[str]:
-        """Wait for more output, and return the lines on the screen."""
-        self._note(os.read(self.ours, 65536))
-        return self.lines
-
-    def until(self, pattern: str) -> str:
-        """Wait for a line that ``pattern`` matches, and return it."""
-        while True:
-            for line in self.lines:
-                if re.search(pattern, line):
-                    return line
-            self.read()
-
-    def end(self) -> list[str]:
-        """Wait for the end, and return the lines on the screen."""
-        with contextlib.suppress(OSError):
-            os.close(self.theirs)
-        self._note(read_until_hung_up(self.ours))
-        return self.lines
-
-    def _note(self, data: bytes) -> None:
-        self.data += data
-        self.lines = self._shown.lines(data)
-
-
-@contextlib.contextmanager
-def watched(
-    *args: str, columns: int = COLUMNS, stdin: Any = None, stdout: Any = None, wrapper: tuple[str, ...] = ()
-) -> Iterator[Watched]:
-    """Run netkit with stderr on a terminal, and also stdin and stdout unless given."""
-    with terminal() as (ours, theirs):
-        resize(theirs, columns)
-        clean = {name: value for name, value in os.environ.items() if name not in ("NO_COLOR", "FORCE_COLOR")}
-        process = subprocess.Popen(
-            [*wrapper, *NETKIT, *args],
-            stdin=theirs if stdin is None else stdin,
-            stdout=theirs if stdout is None else stdout,
-            stderr=theirs,
-            env={**clean, "TERM": "xterm"},
-        )
-        try:
-            yield Watched(ours, theirs, columns, process)
-        finally:
-            process.kill()
-            process.wait()
-            for pipe in (process.stdin, process.stdout):
-                if pipe is not None:
-                    pipe.close()
 
 
 @pytest.fixture
@@ -190,9 +128,7 @@ def test_a_pipe_that_is_sent() -> None:
         peer(slow) as there,
         watched("connect", there.address, "--send-only", "--progress", stdin=subprocess.PIPE) as netkit,
     ):
-        assert netkit.process.stdin is not None
         netkit.process.stdin.write(bytes(MIB))
-        netkit.process.stdin.flush()
         assert re.search(UNKNOWN, netkit.until("sent +[1-9]"))
         slow.go.set()
         netkit.until("sent 1.0 MiB")
@@ -294,8 +230,7 @@ def test_the_kernel_still_moves_the_bytes(big: IO[bytes], tmp_path: Path) -> Non
         peer(answer) as there,
         watched("connect", there.address, "--progress", stdin=big, stdout=subprocess.PIPE, wrapper=wrapper) as netkit,
     ):
-        assert netkit.process.stdout is not None
-        received = netkit.process.stdout.read(16 * MIB)
+        received = netkit.process.read(16 * MIB)
         netkit.until(r"received  16 MiB")
         assert [line.split()[0] for line in netkit.lines] == ["sent", "received"]
         go.set()
@@ -326,7 +261,7 @@ def test_interrupted(big: IO[bytes]) -> None:
     slow = Slow()
     with peer(slow) as there, watched("connect", there.address, "--send-only", "--progress", stdin=big) as netkit:
         netkit.until(ROW)
-        netkit.process.send_signal(signal.SIGINT)
+        netkit.process.signal(signal.SIGINT)
         assert netkit.process.wait() == -signal.SIGINT
         assert netkit.end() == []
         slow.go.set()
@@ -385,8 +320,8 @@ def test_nothing_is_loaded_that_draws_nothing(on_terminal: bool) -> None:
 def test_where_there_is_none(args: list[str], reason: str) -> None:
     """--progress is a usage error if no progress can be shown."""
     command, *rest = args
-    stdin = subprocess.DEVNULL if {"--hexdump", "-q", "--json"} & set(args) else None
-    with watched(command, "--progress", *rest, stdin=stdin) as netkit:
+    elsewhere = {"stdin": subprocess.DEVNULL} if {"--hexdump", "-q", "--json"} & set(args) else {}
+    with watched(command, "--progress", *rest, **elsewhere) as netkit:
         assert reason in " ".join(netkit.end())
         assert netkit.process.wait() == 2
 
@@ -443,8 +378,8 @@ def test_an_answer_on_the_terminal_is_all_that_is_there() -> None:
 @pytest.mark.parametrize("option", [(), ("--head",), ("-q",), ("--json",)])
 def test_nothing_to_show_of_a_url(option: tuple[str, ...]) -> None:
     """--progress is a usage error if no progress can be shown, and no request is sent."""
-    stdout = None if not option else subprocess.DEVNULL
-    with watched("fetch", "--progress", *option, "http://127.0.0.1:1/", stdout=stdout) as netkit:
+    elsewhere = {"stdout": subprocess.DEVNULL} if option else {}
+    with watched("fetch", "--progress", *option, "http://127.0.0.1:1/", **elsewhere) as netkit:
         netkit.end()
         assert netkit.data.count(b"\n") == 1 and b"--progress" in netkit.data
         assert netkit.process.wait() == 2

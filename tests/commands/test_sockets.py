@@ -1,21 +1,17 @@
 """sockets, compared with ss, in pipes, on terminals, and while sockets come and go."""
 
 import contextlib
-import fcntl
 import json
 import os
 import re
 import signal
 import socket
-import struct
 import subprocess
 import sys
-import termios
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import pyte
 import pytest
 
 from netkit.services.sockets import parse_state
@@ -24,7 +20,7 @@ from tests.support.menagerie import FORGED
 from tests.support.namespaces import separate
 from tests.support.processes import strace, tool
 from tests.support.refusals import mistake
-from tests.support.terminals import on_terminal, read_until_hung_up, terminal
+from tests.support.terminals import read_until_hung_up, terminal, watched
 
 SOCKETS = [*NETKIT, "sockets"]
 NAME = r"evil\x1b[31m\x0aname"
@@ -364,23 +360,6 @@ def test_watch_ends_when_its_reader_leaves() -> None:
 # -- on a terminal
 
 
-def shown(data: bytes, columns: int, rows: int) -> list[str]:
-    """Return the lines on the screen after ``data``."""
-    screen = pyte.Screen(columns, rows)
-    pyte.ByteStream(screen).feed(data)
-    assert not screen.cursor.hidden
-    return [line.rstrip() for line in screen.display if line.strip()]
-
-
-@contextlib.contextmanager
-def sized(columns: int, rows: int) -> Iterator[tuple[int, int, dict[str, str]]]:
-    """Open a terminal of this size; yield its two ends and the environment for a program."""
-    clean = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES", "NO_COLOR")}
-    with terminal() as (ours, theirs):
-        fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
-        yield ours, theirs, {**clean, "TERM": "xterm"}
-
-
 @contextlib.contextmanager
 def named(name: str) -> Iterator[None]:
     """Set the name of this process, of 15 bytes at most, for the time of the context."""
@@ -406,11 +385,11 @@ def test_table_fits_the_terminal(columns: int, name: str, tmp_path: Path) -> Non
     ):
         unix.bind(path)
         unix.listen()
-        code, data = on_terminal("sockets", "--pid", str(os.getpid()), columns=columns, rows=100)
         ends = [f"127.0.0.1:{one.getsockname()[1]}" for one in (server, client)]
-    assert code == 0
-    lines = shown(data, columns, 100)
-    plain = re.sub(rb"\x1b\[[0-9;]*m", b"", data).decode()
+        with watched("sockets", "--pid", str(os.getpid()), columns=columns) as netkit:
+            lines = netkit.end()
+            assert netkit.process.wait() == 0
+    plain = re.sub(rb"\x1b\[[0-9;]*m", b"", netkit.data).decode()
     assert max(map(len, plain.splitlines())) <= columns
     if columns == 40:
         assert ["tcp", *reversed(ends)] in [line.split() for line in lines]
@@ -426,116 +405,78 @@ def test_table_fits_the_terminal(columns: int, name: str, tmp_path: Path) -> Non
 
 def test_watch_on_a_terminal() -> None:
     """--watch redraws the table in place, as far as it fits; Ctrl-C leaves the last one and the cursor visible."""
-    columns, rows = 80, 10
-    servers = [socket.create_server(("127.0.0.1", 0)) for _ in range(12)]
-    argv = [*SOCKETS, "--tcp", "--listening", "--pid", str(os.getpid()), "--watch", "30ms"]
-    with (
-        sized(columns, rows) as (ours, theirs, environment),
-        running(argv=argv, stdin=theirs, stdout=theirs, stderr=theirs, env=environment) as process,
-    ):
-        os.close(theirs)
-        data = b""
-        while data.count(b"PROTO") < 3:
-            data += os.read(ours, 65536)
-        while servers:
-            servers.pop().close()
+    args = ("sockets", "--tcp", "--listening", "--pid", str(os.getpid()), "--watch", "30ms")
+    with contextlib.ExitStack() as stack, watched(*args, columns=80, rows=10) as netkit:
+        for _ in range(12):
+            stack.enter_context(socket.create_server(("127.0.0.1", 0)))
+        netkit.until("^and 5 more")  # 12 rows, 7 fit below the header
+        netkit.written(b"PROTO", 3)
+        stack.close()
         with socket.create_server(("127.0.0.1", 0)) as last:
-            wanted = f"127.0.0.1:{last.getsockname()[1]}".encode()
-            while wanted not in data or b"more" in data[data.rindex(b"PROTO") :]:
-                data += os.read(ours, 65536)
-            process.signal(signal.SIGINT)
-            data += read_until_hung_up(ours)
-            assert process.wait() == -signal.SIGINT
-    before = pyte.Screen(columns, rows)
-    pyte.ByteStream(before).feed(data[: data.index(b"more") + 4])
-    assert re.search(r"^and 5 more", "\n".join(before.display), re.MULTILINE)  # 12 rows, 7 fit below the header
-    lines = shown(data, columns, rows)
+            wanted = f"127.0.0.1:{last.getsockname()[1]}"
+            while [line.split()[3:4] for line in netkit.lines] != [["LOCAL"], [wanted]]:
+                netkit.read()
+            netkit.process.signal(signal.SIGINT)
+            lines = netkit.end()
+            assert netkit.process.wait() == -signal.SIGINT
     assert lines[0].split() == HEADS
-    assert [line.split()[3] for line in lines[1:]] == [wanted.decode()]
+    assert [line.split()[3] for line in lines] == ["LOCAL", wanted]
 
 
 def test_watch_on_a_terminal_without_escapes() -> None:
     """On a terminal without escape sequences --watch prints the list again and again, as in a pipe."""
-    argv = [*SOCKETS, "--tcp", "--listening", "--watch", "20ms"]
-    with (
-        socket.create_server(("127.0.0.1", 0)),
-        sized(80, 10) as (ours, theirs, environment),
-        running(argv=argv, stdin=theirs, stdout=theirs, stderr=theirs, env={**environment, "TERM": "dumb"}) as process,
-    ):
-        os.close(theirs)
-        data = b""
-        while data.count(b"PROTO") < 3:
-            data += os.read(ours, 65536)
-        process.signal(signal.SIGINT)
-        data += read_until_hung_up(ours)
-        assert process.wait() == -signal.SIGINT
-    assert b"\x1b" not in data
+    args = ("sockets", "--tcp", "--listening", "--watch", "20ms")
+    with socket.create_server(("127.0.0.1", 0)), watched(*args, env={"TERM": "dumb"}) as netkit:
+        netkit.written(b"PROTO", 3)
+        netkit.process.signal(signal.SIGINT)
+        netkit.end()
+        assert netkit.process.wait() == -signal.SIGINT
+    assert b"\x1b" not in netkit.data
 
 
 def test_watch_ends_with_its_terminal() -> None:
     """If the terminal goes away, writing to stdout fails (23), even if SIGHUP is not received."""
-    argv = [*SOCKETS, "--tcp", "--listening", "--watch", "20ms"]
-    with (
-        socket.create_server(("127.0.0.1", 0)),
-        sized(80, 10) as (ours, theirs, environment),
-        running(argv=argv, stdin=theirs, stdout=theirs, env=environment) as process,
-        open(os.devnull) as null,
-    ):
-        data = b""
-        while b"PROTO" not in data:
-            data += os.read(ours, 65536)
-        for end in (theirs, ours):
-            os.dup2(null.fileno(), end)
-        process.line("cannot write to stdout: input/output error")
-        assert process.wait() == 23
+    args = ("sockets", "--tcp", "--listening", "--watch", "20ms")
+    with socket.create_server(("127.0.0.1", 0)), watched(*args, stderr=subprocess.PIPE) as netkit:
+        netkit.written(b"PROTO")
+        os.close(netkit.theirs)
+        os.close(netkit.ours)
+        netkit.process.line("cannot write to stdout: input/output error")
+        assert netkit.process.wait() == 23
 
 
 def test_watch_counts_what_is_left_out_of_long_names(tmp_path: Path) -> None:
     """--watch counts the rows that do not fit correctly, also when long names are wrapped."""
-    columns, rows, names = 80, 12, 29
-    argv = [*SOCKETS, "--unix", "--listening", "--pid", str(os.getpid()), "--watch", "30ms"]
+    names = 29
+    args = ("sockets", "--unix", "--listening", "--pid", str(os.getpid()), "--watch", "30ms")
     with contextlib.ExitStack() as stack, contextlib.chdir(tmp_path):
         for number in range(names):
             unix = stack.enter_context(socket.socket(socket.AF_UNIX))
             unix.bind(f"My Long Application Name of many words, some socket that is here {number:02}")
             unix.listen()
-        ours, theirs, environment = stack.enter_context(sized(columns, rows))
-        process = stack.enter_context(running(argv=argv, stdin=theirs, stdout=theirs, stderr=theirs, env=environment))
-        os.close(theirs)
-        data = b""
-        while data.count(b"more") < 2:
-            data += os.read(ours, 65536)
-        process.signal(signal.SIGINT)
-        read_until_hung_up(ours)
-    screen = pyte.Screen(columns, rows)
-    pyte.ByteStream(screen).feed(data[: data.index(b"more") + 4])
-    shown = "".join("".join(screen.display).split())
-    [more] = re.findall(r"and (\d+) more", "\n".join(screen.display))
-    assert names - int(more) == sum(f"here{number:02}" in shown for number in range(names)) > 2
+        netkit = stack.enter_context(watched(*args, columns=80, rows=12))
+        more = netkit.until(r"^and \d+ more")
+        shown = "".join("".join(netkit.lines).split())
+    assert names - int(more.split()[1]) == sum(f"here{number:02}" in shown for number in range(names)) > 2
 
 
 def test_watch_from_the_background() -> None:
     """--watch also draws when it is not in the foreground process group, as below timeout(1)."""
-    argv = ["setsid", "--ctty", "timeout", "60", *SOCKETS, "--tcp", "--listening", "--watch", "20ms"]
-    with (
-        socket.create_server(("127.0.0.1", 0)),
-        sized(80, 10) as (ours, theirs, environment),
-        running(argv=argv, stdin=theirs, stdout=theirs, stderr=theirs, env=environment) as process,
-    ):
-        os.close(theirs)
-        data = b""
-        while data.count(b"PROTO") < 3:
-            data += os.read(ours, 65536)
-        process.signal(signal.SIGTERM)
-        process.wait()
+    wrapper = ["setsid", "--ctty", "timeout", "60"]
+    args = ("sockets", "--tcp", "--listening", "--watch", "20ms")
+    with socket.create_server(("127.0.0.1", 0)), watched(*args, wrapper=wrapper) as netkit:
+        netkit.written(b"PROTO", 3)
+        netkit.process.signal(signal.SIGTERM)
+        netkit.process.wait()
 
 
 def test_the_hint_of_a_taken_port_shows_who_has_it() -> None:
     """The hint for an address in use is a command that shows the process."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
-        code, data = on_terminal("listen", f"127.0.0.1:{port}", columns=120, rows=10)
-        assert code == 45
+        with watched("listen", f"127.0.0.1:{port}", columns=120) as refused:
+            lines = refused.end()
+            assert refused.process.wait() == 45
         command = f"netkit sockets --listening --port {port}"
-        assert f"hint: {command} shows who has it; port 0 takes a free one" in shown(data, 120, 10)
+        assert f"hint: {command} shows who has it; port 0 takes a free one" in lines
         assert netkit(*command.split()[1:]).out.split()[-1].startswith(f"{os.getpid()}/".encode())

@@ -5,6 +5,7 @@ import contextlib
 import fcntl
 import os
 import pty
+import re
 import select
 import struct
 import termios
@@ -13,13 +14,13 @@ from typing import Any
 
 import pyte
 
-from tests.support.forkserver import NETKIT, Process
-from tests.support.processes import PATIENCE, netkit, sound
+from tests.support.processes import Running, netkit, running, sound
 
 COLUMNS, ROWS = 100, 30
 MOMENT = 0.02  # s within which the kernel passes output to the other end of a terminal
 
 STOP, GO = b"\x13", b"\x11"  # Ctrl-S, Ctrl-Q
+_LOOKS = ("COLUMNS", "LINES", "NO_COLOR", "FORCE_COLOR")  # variables that change how output looks
 
 
 @contextlib.contextmanager
@@ -101,8 +102,8 @@ def stop(ours: int, theirs: int) -> None:
 class Shown:
     """An emulated terminal, to see what it displays."""
 
-    def __init__(self, columns: int = COLUMNS) -> None:
-        self.screen = pyte.HistoryScreen(columns, ROWS, history=1000)
+    def __init__(self, columns: int = COLUMNS, rows: int = ROWS) -> None:
+        self.screen = pyte.HistoryScreen(columns, rows, history=1000)
         self._stream = pyte.ByteStream(self.screen)
 
     def lines(self, data: bytes) -> list[str]:
@@ -113,18 +114,69 @@ class Shown:
         return "\n".join(line.rstrip() for line in (*above, *self.screen.display)).rstrip().splitlines()
 
 
-def on_terminal(
-    *args: str, columns: int = COLUMNS, rows: int = ROWS, env: Mapping[str, str] | None = None, **streams: Any
-) -> tuple[int, bytes]:
-    """Run netkit on a terminal, except for the ``streams`` given; return its exit code and the terminal's output."""
-    clean = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES", "NO_COLOR")}
+class Watched:
+    """A process on a terminal: ``data`` is what was read from it so far, ``lines`` what a person sees there.
+
+    ``theirs`` is the process's end of the terminal, which is also open here until ``end``.
+    """
+
+    def __init__(self, process: Running, ours: int, theirs: int, shown: Shown) -> None:
+        self.process = process
+        self.ours = ours
+        self.theirs = theirs
+        self.data = b""
+        self.lines: list[str] = []
+        self._shown = shown
+
+    def read(self) -> list[str]:
+        """Wait for more output, and return the lines on the screen."""
+        self._note(os.read(self.ours, 65536))
+        return self.lines
+
+    def until(self, pattern: str) -> str:
+        """Wait for a line on the screen that ``pattern`` matches somewhere, and return it."""
+        while True:
+            for line in self.lines:
+                if re.search(pattern, line):
+                    return line
+            self.read()
+
+    def written(self, text: bytes, times: int = 1) -> None:
+        """Wait until ``text`` was written so many times."""
+        while self.data.count(text) < times:
+            self.read()
+
+    def end(self) -> list[str]:
+        """Wait for the end, and return the lines on the screen."""
+        with contextlib.suppress(OSError):
+            os.close(self.theirs)
+        self._note(read_until_hung_up(self.ours))
+        return self.lines
+
+    def _note(self, data: bytes) -> None:
+        self.data += data
+        self.lines = self._shown.lines(data)
+
+
+@contextlib.contextmanager
+def watched(
+    *args: str, columns: int = COLUMNS, rows: int = ROWS, env: Mapping[str, str] | None = None, **how: Any
+) -> Iterator[Watched]:
+    """Run netkit on a terminal beside the test. ``how`` is as for ``running``, such as a stream that is elsewhere."""
+    clean = {name: value for name, value in os.environ.items() if name not in _LOOKS}
     with terminal() as (ours, theirs):
         resize(theirs, columns, rows)
-        all_streams = {"stdin": theirs, "stdout": theirs, "stderr": theirs, **streams}
-        process = Process([*NETKIT, *args], env={**clean, "TERM": "xterm", **(env or {})}, **all_streams)
-        os.close(theirs)
-        data = read_until_hung_up(ours)
-        return process.wait(PATIENCE), data
+        how = {"stdin": theirs, "stdout": theirs, "stderr": theirs, **how}
+        with running(*args, env={**clean, "TERM": "xterm", **(env or {})}, **how) as process:
+            yield Watched(process, ours, theirs, Shown(columns, rows))
+
+
+def on_terminal(*args: str, **how: Any) -> tuple[int, bytes]:
+    """Run netkit as ``watched`` does, to its end; return its exit code and the terminal's output."""
+    with watched(*args, **how) as netkit:
+        os.close(netkit.theirs)
+        data = read_until_hung_up(netkit.ours)
+        return netkit.process.wait(), data
 
 
 def text_on_terminal(*args: str, input: bytes = b"") -> str:

@@ -4,7 +4,6 @@ import contextlib
 import os
 import select
 import signal
-import subprocess
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -16,9 +15,26 @@ from netkit.core.kernel import Group, sleep
 from netkit.output import console
 from netkit.output.terminal.screen import animate
 from tests.clock import run
-from tests.support import NETKIT, PATIENCE, running
-from tests.support.processes import tool
-from tests.support.terminals import COLUMNS, GO, MOMENT, ROWS, Shown, read_until_hung_up, resize, stop, taken, terminal
+from tests.support.terminals import (
+    COLUMNS,
+    GO,
+    MOMENT,
+    ROWS,
+    Shown,
+    on_terminal,
+    resize,
+    stop,
+    taken,
+    terminal,
+    watched,
+)
+
+WAITING = ("portcheck", "127.0.0.1:1", "--wait", "1h", "--progress")
+
+
+def in_a_shell(line: str) -> list[str]:
+    """The words that run a command as "$@" of a line of a shell with job control, for which it has the terminal."""
+    return ["setsid", "--ctty", "sh", "-mc", line, "sh"]
 
 
 def drawing(
@@ -220,19 +236,11 @@ def test_a_line_has_nothing_of_the_picture(fd: int) -> None:
 
 def test_lines_and_pictures_do_not_tear() -> None:
     """If messages of -vv and the table share a terminal, each line is intact, without remains of a picture between."""
-    columns = 400  # wider than any line
-    with terminal() as (ours, theirs):
-        resize(theirs, columns)
-        argv = [*NETKIT, "portcheck", "localhost:1,2", "-4", "--wait", "500ms", "--interval", "25ms", "-vv"]
-        environment = {**os.environ, "TERM": "xterm"}
-        with running(
-            argv=[*argv, "--progress"], stdin=theirs, stdout=theirs, stderr=theirs, env=environment
-        ) as process:
-            os.close(theirs)
-            data = read_until_hung_up(ours)
-            assert process.wait() == 28
-    assert b"waiting for 1 target, " in data
-    lines = Shown(columns).lines(data)
+    args = ["portcheck", "localhost:1,2", "-4", "--wait", "500ms", "--interval", "25ms", "-vv", "--progress"]
+    with watched(*args, columns=400) as netkit:  # wider than any line
+        lines = netkit.end()
+        assert netkit.process.wait() == 28
+    assert b"waiting for 1 target, " in netkit.data
     said = [line for line in lines if line.startswith(("netkit portcheck: resolved", "netkit portcheck: localhost:1"))]
     assert len(said) > 10
     assert all(line.endswith((" ms", " s")) for line in said)
@@ -243,58 +251,34 @@ def test_lines_and_pictures_do_not_tear() -> None:
 @pytest.mark.parametrize("stopped", [True, False], ids=["stopped", "unread"])
 def test_signals_end_it_at_once(stopped: bool) -> None:
     """SIGTERM ends netkit at once even if the terminal is stopped or full."""
-    with terminal() as (ours, theirs):
-        argv = [*NETKIT, "portcheck", "127.0.0.1:1", "--wait", "1h", "--progress"]
-        environment = {**os.environ, "TERM": "xterm"}
-        with running(argv=argv, stdin=theirs, stdout=theirs, stderr=theirs, env=environment) as process:
-            data = b""
-            while b"waiting for 1 target" not in data:
-                data += os.read(ours, 65536)
-            if stopped:
-                stop(ours, theirs)
-            else:
-                os.set_blocking(theirs, False)
-                with contextlib.suppress(BlockingIOError):
-                    while True:
-                        os.write(theirs, b"z" * 100)
-            process.signal(signal.SIGTERM)
-            assert process.wait(5) == -signal.SIGTERM
+    with watched(*WAITING) as netkit:
+        netkit.until("waiting for 1 target")
+        if stopped:
+            stop(netkit.ours, netkit.theirs)
+        else:
+            os.set_blocking(netkit.theirs, False)
+            with contextlib.suppress(BlockingIOError):
+                while True:
+                    os.write(netkit.theirs, b"z" * 100)
+        netkit.process.signal(signal.SIGTERM)
+        assert netkit.process.wait(5) == -signal.SIGTERM
 
 
 def test_a_job_that_is_stopped_leaves_no_picture() -> None:
     """Ctrl-Z erases the picture, and it is drawn again in the foreground."""
-    with terminal() as (ours, theirs):
-        job = '"$@"; echo stopped; fg >&-'
-        netkit = [*NETKIT, "portcheck", "127.0.0.1:1", "--wait", "1h", "--progress"]
-        argv = [tool("setsid"), "--ctty", "sh", "-mc", job, "sh", *netkit]
-        environment = {**os.environ, "TERM": "xterm"}
-        process = subprocess.Popen(argv, stdin=theirs, stdout=theirs, stderr=theirs, env=environment)
-        os.close(theirs)
-        data, shown = b"", Shown()
-        while b"waiting for 1 target" not in data:
-            data += os.read(ours, 65536)
-        os.write(ours, b"\x1a")
-        while b"stopped" not in data:
-            data += os.read(ours, 65536)
-        assert not any("waiting for" in line for line in shown.lines(data))
-        data = data.partition(b"stopped")[2]
-        while b"waiting for 1 target" not in data:
-            data += os.read(ours, 65536)
-        os.write(ours, b"\x03")
-        read_until_hung_up(ours)
-        process.wait(PATIENCE)
+    with watched(*WAITING, wrapper=in_a_shell('"$@"; echo stopped; fg >&-')) as job:
+        job.until("waiting for 1 target")
+        os.write(job.ours, b"\x1a")
+        job.until("stopped")
+        assert not any("waiting for" in line for line in job.lines)
+        job.until("waiting for 1 target")
+        os.write(job.ours, b"\x03")
+        job.end()
 
 
 def test_nothing_is_drawn_from_the_background() -> None:
     """A job in the background draws nothing on the terminal, except for its last line."""
-    with terminal() as (ours, theirs):
-        job = '"$@" & wait $!; exit $?'
-        netkit = [*NETKIT, "portcheck", "127.0.0.1:1", "--wait", "300ms", "--progress"]
-        argv = [tool("setsid"), "--ctty", "sh", "-mc", job, "sh", *netkit]
-        process = subprocess.Popen(
-            argv, stdin=theirs, stdout=theirs, stderr=theirs, env={**os.environ, "TERM": "xterm"}
-        )
-        os.close(theirs)
-        data = read_until_hung_up(ours)
-        assert process.wait(PATIENCE) == 28
+    args = ("portcheck", "127.0.0.1:1", "--wait", "300ms", "--progress")
+    code, data = on_terminal(*args, wrapper=in_a_shell('"$@" & wait $!; exit $?'))
+    assert code == 28
     assert b"waiting for" not in data and b"\x1b[J" not in data

@@ -2,12 +2,9 @@
 
 import os
 import re
-import signal
-import subprocess
 import tempfile
 from pathlib import Path
 
-import pyte
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -16,20 +13,18 @@ from netkit.core.events import Timed
 from netkit.output import timeline
 from netkit.output.terminal import screen
 from netkit.output.terminal.tables import fitted
-from tests.support import NETKIT, PATIENCE, netkit, peer, read_all, running
+from tests.support import netkit, peer, read_all
 from tests.support.data import HOSTILE
 from tests.support.namespaces import FIREWALL, separate
 from tests.support.peers import send
-from tests.support.terminals import COLUMNS, ROWS, on_terminal, read_until_hung_up, terminal
+from tests.support.terminals import on_terminal, watched
 
 
 def seen(*args: str, env: dict[str, str] | None = None) -> tuple[int, bytes, list[str]]:
     """Run netkit on a terminal; return its exit code, the bytes it wrote, and the lines on the screen at the end."""
-    code, data = on_terminal(*args, env=env)
-    screen = pyte.Screen(COLUMNS, ROWS)
-    pyte.ByteStream(screen).feed(data)
-    assert not screen.cursor.hidden
-    return code, data, [line.rstrip() for line in screen.display if line.strip()]
+    with watched(*args, env=env) as netkit:
+        lines = netkit.end()
+        return netkit.process.wait(), netkit.data, lines
 
 
 HEADS = ["TARGET", "STATE", "DETAIL"]
@@ -163,8 +158,7 @@ def test_a_peer_draws_nothing() -> None:
 )
 def test_colour(args: list[str], env: dict[str, str], coloured: bool) -> None:
     """Output on a terminal has colours, and --color has precedence over NO_COLOR and FORCE_COLOR."""
-    clean = {name: value for name, value in os.environ.items() if name not in ("NO_COLOR", "FORCE_COLOR")}
-    code, data, _ = seen("portcheck", "127.0.0.1:1", *args, env={**clean, **env})
+    code, data, _ = seen("portcheck", "127.0.0.1:1", *args, env=env)
     assert code == 7
     assert (b"\x1b[31mclosed" in data) == coloured
 
@@ -186,39 +180,15 @@ def test_services_are_columns() -> None:
 
 def test_progress_moves_on_a_terminal_alone(tmp_path: Path) -> None:
     """With stdout in a file, progress is shown on the terminal of stderr and then erased, and the file is plain."""
-    namespace = separate(FIREWALL)
     args = ["portcheck", "127.0.0.1:1000-1003,2003", "-w", "500ms", "--progress"]
-    with terminal() as (ours, theirs), open(tmp_path / "out", "wb") as out:
-        environment = {**os.environ, "TERM": "xterm"}
-        process = subprocess.Popen([*namespace, *NETKIT, *args], stdout=out, stderr=theirs, env=environment)
-        os.close(theirs)
-        data = read_until_hung_up(ours)
-        assert process.wait(PATIENCE) == 7
-    assert b"1 of 5 ports, 0 open" in data
-    screen = pyte.Screen(COLUMNS, ROWS)
-    pyte.ByteStream(screen).feed(data)
-    assert not screen.cursor.hidden
-    assert screen.display[0].startswith("netkit portcheck: 0 of 5 open in ")
-    written = (tmp_path / "out").read_bytes()
+    with open(tmp_path / "out", "w+b") as out, watched(*args, wrapper=separate(FIREWALL), stdout=out) as netkit:
+        [line] = netkit.end()
+        assert netkit.process.wait() == 7
+        out.seek(0)
+        written = out.read()
+    assert b"1 of 5 ports, 0 open" in netkit.data
+    assert line.startswith("netkit portcheck: 0 of 5 open in ")
     assert written.count(b"\n") == 5 and b"\x1b" not in written
-
-
-def test_interrupted_progress_leaves_the_terminal_as_it_was() -> None:
-    """After Ctrl-C during progress the cursor is visible, and netkit dies by the signal."""
-    with terminal() as (ours, theirs):
-        argv = [*NETKIT, "portcheck", "127.0.0.1:1", "--wait", "1h", "--progress"]
-        environment = {**os.environ, "TERM": "xterm"}
-        with running(argv=argv, stdin=theirs, stdout=theirs, stderr=theirs, env=environment) as process:
-            os.close(theirs)
-            data = b""
-            while b"waiting for 1 target" not in data:
-                data += os.read(ours, 65536)
-            process.signal(signal.SIGINT)
-            data += read_until_hung_up(ours)
-            assert process.wait() == -signal.SIGINT
-    screen = pyte.Screen(COLUMNS, ROWS)
-    pyte.ByteStream(screen).feed(data)
-    assert not screen.cursor.hidden
 
 
 def test_nothing_moves_in_a_pipe() -> None:
