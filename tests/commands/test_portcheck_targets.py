@@ -1,26 +1,15 @@
 """Targets of portcheck: lists, ranges, networks and stdin, and the rate of checks."""
 
-import contextlib
 import json
 import re
 import signal
 import socket
-import tracemalloc
-from collections import Counter
 from pathlib import Path
 
 import pytest
 
-from netkit.core.kernel import Group, now, sleep
-from netkit.core.lookup import Address
-from netkit.core.sync import Event
-from netkit.services.portcheck.check import Check, Result
-from netkit.services.portcheck.scan import Checker, HostScan
-from netkit.services.portcheck.targets import Target
-from tests.clock import PatientClock, run
 from tests.support import died_by, free_port, netkit, peer, read_all, running
 from tests.support.processes import settle
-from tests.support.refusals import mistake
 
 # -- several ports
 
@@ -48,19 +37,6 @@ def test_a_range_is_looked_at() -> None:
     assert alone.err.endswith(" (1 closed); not as wanted: 127.0.0.1:2 (connection refused)\n")
     assert "127.0.0.1:1 (connection refused), 127.0.0.1:2 (connection refused)" in every.err
     assert {result.err.count("\n") for result in (beside, alone, every)} == {1}
-
-
-@pytest.mark.parametrize(
-    ("target", "text"),
-    [
-        (Target("db", (22, 80, 8000, 8001, 8002)), "db:22,80,8000-8002"),
-        (Target("", (8, 9)), "localhost:8,9"),
-        (Target("fd00::/120", (80,), True), "tls:[fd00::/120]:80"),
-    ],
-)
-def test_names_of_targets(target: Target, text: str) -> None:
-    """A target is written as the user could type it."""
-    assert str(target) == text
 
 
 # -- networks
@@ -92,24 +68,6 @@ def test_a_network_is_waited_for() -> None:
             done = check.finish()
     assert done.code == 0
     assert sorted(line.split(b"\t")[3] for line in done.out.splitlines()) == [b"closed"] * 15 + [b"open"]
-
-
-@pytest.mark.parametrize(
-    ("word", "message"),
-    [
-        ("10.0.0.0/8:1", "network 10.0.0.0/8 has 16777216 addresses, and 65536 are the most"),
-        ("[fd00::/64]:1", "network fd00::/64 has 18446744073709551616 addresses, and 65536 are the most"),
-        ("10.0.0.1/24:1", "'10.0.0.1/24' is an address inside a network: write 10.0.0.0/24 if you mean that"),
-        ("10.0.0.0/33:1", "'10.0.0.0/33' is neither an IP address nor a network"),
-        ("127.1/24:1", "host '127.1' is a legacy spelling"),
-        ("db/24:1", "'db/24' is neither an IP address nor a network"),
-        ("10.0.0.0/24", "has no port"),
-        ("fe80::/120 1", "link-local address fe80:: needs a zone"),
-    ],
-)
-def test_networks_that_are_none(capfd: pytest.CaptureFixture[str], word: str, message: str) -> None:
-    """A bad network is exit code 2, and nothing is checked."""
-    assert message in mistake(capfd, ["portcheck", *word.split()])
 
 
 def test_what_is_kept_has_a_limit() -> None:
@@ -181,83 +139,3 @@ def test_stdin_that_cannot_be_read(tmp_path: Path) -> None:
         done = netkit("portcheck", "-", stdin=file)
     assert (done.code, done.out) == (26, b"")
     assert done.err == "netkit portcheck: cannot read a target from stdin: a line is longer than 65536 bytes\n"
-
-
-# -- rate, time and memory
-
-
-@pytest.mark.loopback
-def test_a_round_that_takes_too_long_is_left() -> None:
-    """A round that takes too long is ended half a second after --wait; ports that were not reached say "not tried"."""
-    told: list[Result] = []
-
-    async def main() -> float:
-        targets = [Target("127.0.0.1", tuple(range(1, 101))), Target("127.0.0.1", (101,))]
-        await Checker(Check(), 10, rate=10).wait(targets, now() + 1.0, None, told.append)
-        return now()
-
-    assert run(main(), PatientClock()) == pytest.approx(1.5, abs=0.05)
-    assert sorted(result.port or 0 for result in told) == list(range(1, 102))
-    reasons = Counter(result.probe.reason for result in told)
-    assert reasons.keys() == {"connection refused", "not tried"} and 10 <= reasons["connection refused"] <= 17
-
-
-@pytest.mark.loopback
-def test_attempts_begin_evenly() -> None:
-    """--rate spaces the attempts evenly."""
-    begun: list[float] = []
-
-    async def main() -> None:
-        await Checker(Check(), 10, rate=50).run([Target("127.0.0.1", (1, 2, 3, 4, 5))], lambda _: begun.append(now()))
-
-    run(main(), PatientClock())
-    assert begun == pytest.approx([0.0, 0.02, 0.04, 0.06, 0.08], abs=0.002)
-
-
-@pytest.mark.loopback
-def test_ports_that_say_nothing_are_known_at_once() -> None:
-    """Open ports are reported at once, and the final wait for data is 20 ms for all of them together."""
-    known: list[float] = []
-
-    async def main() -> float:
-        ports = [stack.enter_context(socket.create_server(("127.0.0.1", 0))).getsockname()[1] for _ in range(5)]
-        await Checker(Check(), 10).run([Target("127.0.0.1", (port,)) for port in ports], lambda _: known.append(now()))
-        return now()
-
-    with contextlib.ExitStack() as stack:
-        assert run(main(), PatientClock()) == pytest.approx(0.02, abs=0.002)
-    assert known == [0.0] * 5
-
-
-@pytest.mark.loopback
-def test_nothing_is_asked_while_there_is_no_room_for_reports() -> None:
-    """While the reader of the results does not read, no further ports are checked."""
-    told: list[Result] = []
-
-    async def room() -> None:
-        told_before.append(len(told))
-        await going_on.wait()
-
-    async def main() -> None:
-        async with Group() as group:
-            group.start_soon(Checker(Check(), 1).run([Target("127.0.0.1", tuple(range(1, 65)))], told.append, room))
-            await sleep(60)
-            assert told_before == [len(told)]
-            going_on.set()
-
-    told_before: list[int] = []
-    going_on = Event()
-    run(main(), PatientClock())
-    assert 0 < told_before[0] < len(told) == 64
-
-
-def test_a_host_costs_no_memory_for_ports_whose_turn_has_not_come() -> None:
-    """A scan of many hosts with all ports needs little memory."""
-    target = Target("h", tuple(range(1, 65536)))
-    tracemalloc.start()
-    try:
-        scans = [HostScan(target, [Address(2, ("192.0.2.1", 0))], lambda port, probe: None) for _ in range(100)]
-        assert all(scan.next() for scan in scans)
-        assert tracemalloc.get_traced_memory()[1] < 1 << 20
-    finally:
-        tracemalloc.stop()

@@ -21,7 +21,6 @@ from tests.clock import run
 from tests.support import died_by, free_port, netkit, peer, read_all, running
 from tests.support.namespaces import as_process_1
 from tests.support.peers import outlast
-from tests.support.sites import answer
 from tests.support.terminals import Shown, on_terminal, watched
 
 REFUSED = ProbeResult(CLOSED, "connection refused", Exit.CONNECT, "10.0.0.7")
@@ -140,25 +139,6 @@ def test_what_is_a_change() -> None:
     results = [Result("db", port, "tcp", probe) for port, probe in in_turn]
     found = changes(Target("db", (80, 81)), *results)
     assert found == ["not ready 1 closed, 1 filtered", "filtered no answer", "open"]
-
-
-def test_a_try_that_is_cut_short_says_nothing_new() -> None:
-    """A last try that has no time to finish changes neither the state nor the reason."""
-    first = iter([True])
-
-    def serve(client: socket.socket) -> None:
-        client.recv(65536)
-        if next(first, False):
-            client.sendall(answer(status="503 Starting"))
-        else:
-            outlast(client)
-
-    with peer(serve) as server:
-        url = f"http://{server.address}/"
-        done = netkit("portcheck", url, "--wait", "600ms", "--interval", "10ms", "-w", "5s")
-    assert done.code == 28
-    assert done.err.splitlines()[-1].endswith(f"; not ready: {url} (503 Starting, 2 tries)")
-    assert b"not ready: 503 Starting\n" in done.out
 
 
 # -- on a terminal

@@ -534,16 +534,9 @@ def test_stream_that_ends_early_is_8() -> None:
     ("args", "message"),
     [
         (["a..b"], "has an empty label"),
-        ([""], "the host is empty"),
-        (["."], "has an empty label"),
-        (["x" * 64], "longer than 63"),
-        (["127.1"], "is a legacy spelling: write 127.0.0.1"),
-        (["127.0.0.256"], "each of 4 parts is 0 to 255"),
-        (["db:80"], "has a port"),
         (["db:80"], "name 'db:80' has a port: write db"),
         (["http://me:secret@db/"], "name 'http://...@db/' is a URL: write its host alone"),
         (["@127.0.0.1"], "name '@127.0.0.1' is how dig names a server: --server 127.0.0.1"),
-        (["ho\x1b[31mst\nX"], "contains a space or a control character"),
         (["x", "--type", "NOSUCH"], "type 'NOSUCH' is none of DNS"),
         (["x", "--type", "AXFR"], "type 'AXFR' is no type of record"),
         (["x", "--type", ""], "type '' is none of DNS"),
@@ -552,7 +545,6 @@ def test_stream_that_ends_early_is_8() -> None:
         (["x", "--server", "tls:tls:127.0.0.1"], "says tls: twice"),
         (["x", "--server", "tls:unix:/run/x"], "is a unix socket"),
         (["x", "--server", "127.0.0.1:0"], "port 0 is not between 1 and 65535"),
-        (["x", "--server", ""], "the host is empty"),
         (["x", "--server", "http://127.0.0.1/"], "server 'http://127.0.0.1/' is not secured"),
         (["x", "--server", "https:///q"], "URL 'https:///q'"),
         (["x", "--server", "https://me:secret@h:0/"], "URL 'https://...@h:0/': port 0 is not between"),
@@ -563,6 +555,9 @@ def test_stream_that_ends_early_is_8() -> None:
         (["x", "--type", "A", "--expect", "127.1"], "value '127.1' is none of type A"),
         (["-t", "MX", "x"], "no such option '-t': --type MX"),
         (["x", "--", "true"], "words after '--'"),
+        *(([name, "--type", "TXT"], repr(name)) for name in ("a..b", "a b", "127.1", "h:80")),
+        (["*.a..b", "--type", "TXT"], "host 'a..b' has an empty label"),
+        (["x" * 64, "--type", "TXT"], "longer than 63"),
     ],
 )
 def test_mistakes(capfd: pytest.CaptureFixture[str], args: list[str], message: str) -> None:
@@ -602,12 +597,6 @@ def test_beyond_ascii() -> None:
 def test_names_and_types_that_are_of_dns_alone(inside: list[str], name: str, kind: str, wanted: str) -> None:
     """With --type, names that are no host names and records like RRSIG can be asked for."""
     assert lines(netkit("resolve", name, "--type", kind, *SERVER, wrapper=inside)) == [wanted]
-
-
-@pytest.mark.parametrize("name", ["a..b", "a b", "127.1", "x" * 64, "*.a..b", "h:80"])
-def test_what_is_no_name_of_dns_is_a_mistake(name: str, capfd: pytest.CaptureFixture[str]) -> None:
-    """A malformed name is a usage error, also with --type."""
-    mistake(capfd, ["resolve", name, "--type", "TXT"])
 
 
 @pytest.mark.parametrize(

@@ -2,13 +2,16 @@
 
 import contextlib
 import socket
+import tracemalloc
+from collections import Counter
 from collections.abc import Sequence
 
 import pytest
 
 from netkit.core.errors import Exit, Failure
-from netkit.core.kernel import now, sleep
+from netkit.core.kernel import Group, now, sleep
 from netkit.core.lookup import Address
+from netkit.core.sync import Event
 from netkit.services.portcheck.check import (
     CLOSED,
     FILTERED,
@@ -151,18 +154,20 @@ def test_what_is_not_as_wanted_counts_alone() -> None:
     assert outcome([CLOSED, OPEN], closed=True, any=True, together=True) is Exit.OK
 
 
-def test_open_ports_that_say_nothing_are_left_at_once_and_by_fin() -> None:
+@pytest.mark.parametrize("together", [True, False])
+def test_open_ports_that_say_nothing_are_left_at_once_and_by_fin(together: bool) -> None:
     """Open ports are reported at once, and all connections are closed 20 ms later, without a reset."""
     known: list[float] = []
     with contextlib.ExitStack() as stack:
         servers = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(5)]
         ports = tuple(server.getsockname()[1] for server in servers)
+        targets = [Target("127.0.0.1", each) for each in ([ports] if together else [(port,) for port in ports])]
 
         async def main() -> float:
-            await Checker(Check(), 10).run([Target("127.0.0.1", ports)], lambda result: known.append(now()))
+            await Checker(Check(), 10).run(targets, lambda result: known.append(now()))
             return now()
 
-        assert run(main(), PatientClock()) == pytest.approx(0.02)
+        assert run(main(), PatientClock()) == pytest.approx(0.02, abs=0.002)
         assert known == [0.0] * 5
         for server in servers:
             with server.accept()[0] as client:
@@ -186,3 +191,65 @@ def test_the_last_try_has_time_to_find_a_reason(monkeypatch: pytest.MonkeyPatch)
     reason, seconds = run(main(3, seconds=0.04))
     assert (reason, seconds <= 1.1) == ("name not found", True)
     assert run(main(0.02, seconds=0.04))[0] == "no answer of the resolver within 20 ms"
+
+
+@pytest.mark.loopback
+def test_a_round_that_takes_too_long_is_left() -> None:
+    """A round that takes too long is ended half a second after --wait; ports that were not reached say "not tried"."""
+    told: list[Result] = []
+
+    async def main() -> float:
+        targets = [Target("127.0.0.1", tuple(range(1, 101))), Target("127.0.0.1", (101,))]
+        await Checker(Check(), 10, rate=10).wait(targets, now() + 1.0, None, told.append)
+        return now()
+
+    assert run(main(), PatientClock()) == pytest.approx(1.5, abs=0.05)
+    assert sorted(result.port or 0 for result in told) == list(range(1, 102))
+    reasons = Counter(result.probe.reason for result in told)
+    assert reasons.keys() == {"connection refused", "not tried"} and 10 <= reasons["connection refused"] <= 17
+
+
+@pytest.mark.loopback
+def test_attempts_begin_evenly() -> None:
+    """--rate spaces the attempts evenly."""
+    begun: list[float] = []
+
+    async def main() -> None:
+        await Checker(Check(), 10, rate=50).run([Target("127.0.0.1", (1, 2, 3, 4, 5))], lambda _: begun.append(now()))
+
+    run(main(), PatientClock())
+    assert begun == pytest.approx([0.0, 0.02, 0.04, 0.06, 0.08], abs=0.002)
+
+
+@pytest.mark.loopback
+def test_nothing_is_asked_while_there_is_no_room_for_reports() -> None:
+    """While the reader of the results does not read, no further ports are checked."""
+    told: list[Result] = []
+
+    async def room() -> None:
+        told_before.append(len(told))
+        await going_on.wait()
+
+    async def main() -> None:
+        async with Group() as group:
+            group.start_soon(Checker(Check(), 1).run([Target("127.0.0.1", tuple(range(1, 65)))], told.append, room))
+            await sleep(60)
+            assert told_before == [len(told)]
+            going_on.set()
+
+    told_before: list[int] = []
+    going_on = Event()
+    run(main(), PatientClock())
+    assert 0 < told_before[0] < len(told) == 64
+
+
+def test_a_host_costs_no_memory_for_ports_whose_turn_has_not_come() -> None:
+    """A scan of many hosts with all ports needs little memory."""
+    target = Target("h", tuple(range(1, 65536)))
+    tracemalloc.start()
+    try:
+        scans = [HostScan(target, [Address(2, ("192.0.2.1", 0))], lambda port, probe: None) for _ in range(100)]
+        assert all(scan.next() for scan in scans)
+        assert tracemalloc.get_traced_memory()[1] < 1 << 20
+    finally:
+        tracemalloc.stop()

@@ -35,6 +35,19 @@ def test_a_name_beyond_ascii_becomes_an_a_label() -> None:
 
 
 @pytest.mark.parametrize(
+    ("target", "text"),
+    [
+        (Target("db", (22, 80, 8000, 8001, 8002)), "db:22,80,8000-8002"),
+        (Target("", (8, 9)), "localhost:8,9"),
+        (Target("fd00::/120", (80,), True), "tls:[fd00::/120]:80"),
+    ],
+)
+def test_names_of_targets(target: Target, text: str) -> None:
+    """A target is written as the user could type it."""
+    assert str(target) == text
+
+
+@pytest.mark.parametrize(
     ("word", "host", "ports", "shown"),
     [
         ("redis://db", "db", (6379,), "redis://db"),
@@ -84,12 +97,20 @@ def test_what_stands_between_urls_and_plain_targets() -> None:
         ("http://", "the host is empty"),
         ("tls:redis://db", "a URL says itself"),
         ("unix:", "the path after unix: is empty"),
+        ("10.0.0.0/8:1", "network 10.0.0.0/8 has 16777216 addresses, and 65536 are the most"),
+        ("[fd00::/64]:1", "network fd00::/64 has 18446744073709551616 addresses, and 65536 are the most"),
+        ("10.0.0.1/24:1", "'10.0.0.1/24' is an address inside a network: write 10.0.0.0/24 if you mean that"),
+        ("10.0.0.0/33:1", "'10.0.0.0/33' is neither an IP address nor a network"),
+        ("127.1/24:1", "host '127.1' is a legacy spelling"),
+        ("db/24:1", "'db/24' is neither an IP address nor a network"),
+        ("10.0.0.0/24", "has no port"),
+        ("fe80::/120 1", "link-local address fe80:: needs a zone"),
     ],
 )
 def test_targets_that_are_refused(word: str, why: str) -> None:
     """A bad target is refused in one line that does not show a password."""
     with pytest.raises(Invalid) as refused:
-        take_targets([word])
+        take_targets(word.split())
     assert why in str(refused.value)
     assert "secret" not in str(refused.value)
 
