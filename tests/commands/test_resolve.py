@@ -17,9 +17,9 @@ import pytest
 from netkit.core.address import Endpoint
 from netkit.services import resolve
 from tests.clock import PatientClock, run
-from tests.support import NETKIT, PATIENCE, Finished, netkit, running
+from tests.support import NETKIT, PATIENCE, Finished, free_port, netkit, peer, running
 from tests.support.namespaces import separate
-from tests.support.peers import udp
+from tests.support.peers import address, udp
 from tests.support.processes import resolver, tool
 from tests.support.refusals import mistake
 
@@ -181,10 +181,10 @@ def test_canonical_and_service(inside: list[str]) -> None:
 def test_reverse(inside: list[str]) -> None:
     """An address is looked up in reverse; one without a name, or whose name is no host name, is exit code 6."""
     assert lines(netkit("resolve", "192.0.2.1", wrapper=inside)) == ["both.zone.test"]
-    for address in ("192.0.2.7", "192.0.2.9"):
-        result = netkit("resolve", address, wrapper=inside)
+    for host in ("192.0.2.7", "192.0.2.9"):
+        result = netkit("resolve", host, wrapper=inside)
         assert (result.code, result.out) == (6, b"")
-        assert result.err == f"netkit resolve: cannot resolve {address}: no name\n"
+        assert result.err == f"netkit resolve: cannot resolve {host}: no name\n"
 
 
 @pytest.mark.fault("DNS says no")
@@ -389,11 +389,13 @@ def test_text_of_dns_forges_nothing(inside: list[str]) -> None:
 # -- misbehaving servers
 
 
+SEVEN, EIGHT = ((1, bytes([127, 0, 0, number])) for number in (7, 8))  # A records
+
+
 @contextmanager
-def server(answer: Callable[[bytes], list[bytes]]) -> Iterator[str]:
+def server(answer: Callable[[bytes], list[bytes]], port: int = 0) -> Iterator[str]:
     """Run a DNS server over UDP with these answers; yield its address."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-        sock.bind(("127.0.0.1", 0))
+    with udp(port=port) as sock:
 
         def serve() -> None:
             while True:
@@ -406,23 +408,21 @@ def server(answer: Callable[[bytes], list[bytes]]) -> Iterator[str]:
         thread = threading.Thread(target=serve)
         thread.start()
         try:
-            yield "{}:{}".format(*sock.getsockname())
+            yield address(sock)
         finally:
             sock.sendto(b"", sock.getsockname())
             thread.join(PATIENCE)
 
 
-def reply(query: bytes, *, rcode: int = 0, flags: int = 0x8180, address: bytes = b"\x7f\0\0\x07") -> bytes:
-    """Return an answer with one A record, or with none for an error."""
-    end = query.index(b"\0", 12) + 5
-    head = query[:2] + (flags | rcode).to_bytes(2, "big") + b"\0\1" + (b"\0\0" if rcode else b"\0\1") + b"\0\0\0\0"
-    record = b"" if rcode else b"\xc0\x0c\0\1\0\1\0\0\0\x05\0\4" + address
-    return head + query[12:end] + record
+def reply(query: bytes, *records: tuple[int, bytes], flags: int = 0x8180) -> bytes:
+    """Return an answer with these records, each a type and its data."""
+    head = query[:2] + struct.pack("!5H", flags, 1, len(records), 0, 0) + query[12 : query.index(b"\0", 12) + 5]
+    return head + b"".join(b"\xc0\x0c" + struct.pack("!HHIH", kind, 1, 60, len(data)) + data for kind, data in records)
 
 
-def ask(address: str, *args: str) -> Finished:
+def ask(server: str, *args: str) -> Finished:
     """Run resolve for an A record from this server."""
-    return netkit("resolve", "x.example", "--type", "A", "--server", address, *args)
+    return netkit("resolve", "x.example", "--type", "A", "--server", server, *args)
 
 
 def test_forged_answers_are_not_heard() -> None:
@@ -431,11 +431,11 @@ def test_forged_answers_are_not_heard() -> None:
     def answer(query: bytes) -> list[bytes]:
         other_id = bytes([query[0] ^ 1]) + query[1:]
         other_name = query.replace(b"\1x\7example", b"\1y\7example")
-        good = reply(query)
-        return [reply(other_id), reply(other_name), query, b"", good[:20], b"\0" * 40, good]
+        good = reply(query, SEVEN)
+        return [reply(other_id, SEVEN), reply(other_name, SEVEN), query, b"", good[:20], b"\0" * 40, good]
 
-    with server(answer) as address:
-        assert ask(address) == (0, b"127.0.0.7\n", "")
+    with server(answer) as place:
+        assert ask(place) == (0, b"127.0.0.7\n", "")
 
 
 def test_lost_queries_are_sent_again() -> None:
@@ -444,20 +444,20 @@ def test_lost_queries_are_sent_again() -> None:
 
     def answer(query: bytes) -> list[bytes]:
         seen.append(query[:2])
-        return [reply(query)] if len(seen) > 1 else []
+        return [reply(query, SEVEN)] if len(seen) > 1 else []
 
-    with server(answer) as address:
-        result = ask(address, "-vv")
+    with server(answer) as place:
+        result = ask(place, "-vv")
     assert (result.code, result.out, len(seen)) == (0, b"127.0.0.7\n", 2)
-    assert f"no answer from {address} within 1 s; asking {address} over udp\n" in result.err
-    assert f"{address} answered for x.example A over udp in " in result.err
+    assert f"no answer from {place} within 1 s; asking {place} over udp\n" in result.err
+    assert f"{place} answered for x.example A over udp in " in result.err
 
 
 def test_answer_is_waited_for() -> None:
     """--wait asks the server until the expected value is among its answers."""
-    addresses = iter([b"\x7f\0\0\x07", b"\x7f\0\0\x08"])
-    with server(lambda query: [reply(query, address=next(addresses))]) as address:
-        assert ask(address, "--expect", "127.0.0.8", "--wait", "20s") == (0, b"127.0.0.8\n", "")
+    records = iter([SEVEN, EIGHT])
+    with server(lambda query: [reply(query, next(records))]) as place:
+        assert ask(place, "--expect", "127.0.0.8", "--wait", "20s") == (0, b"127.0.0.8\n", "")
 
 
 @pytest.mark.loopback
@@ -477,52 +477,54 @@ def test_names_behind_a_slow_one_are_not_all_read() -> None:
         if outcome.name == "slow.test":
             assert 1 < read < 2000
 
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as silent:
-        silent.bind(("127.0.0.1", 0))
-        server = Endpoint("127.0.0.1", silent.getsockname()[1])
-        run(resolve.answers(names(), resolve.Query(kinds=("A",), server=server), note), PatientClock())
+    with udp() as silent:
+        how = resolve.Query(kinds=("A",), server=Endpoint(*silent.getsockname()))
+        run(resolve.answers(names(), how, note), PatientClock())
     assert told == ["slow.test", *["a..b"] * 3000]
 
 
 def test_server_of_old_is_asked_without_edns() -> None:
     """A server that answers FORMERR is asked again without EDNS."""
-    with server(lambda query: [reply(query, rcode=1 if query[11] else 0)]) as address:
-        result = ask(address, "-vv")
+    with server(lambda query: [reply(query, flags=0x8181) if query[11] else reply(query, SEVEN)]) as place:
+        result = ask(place, "-vv")
     assert (result.code, result.out) == (0, b"127.0.0.7\n")
-    assert f"{address} knows no EDNS; asking {address} over udp\n" in result.err
+    assert f"{place} knows no EDNS; asking {place} over udp\n" in result.err
 
 
-def test_what_means_nothing_is_8() -> None:
-    """If a server only sends nonsense, the exit code is 8."""
-    with server(lambda query: [b"nonsense"]) as address:
-        result = ask(address, "-w", "500ms")
-    assert result == (8, b"", f"netkit resolve: cannot resolve x.example: what came is no answer ({address})\n")
+@pytest.mark.parametrize(
+    "answer",
+    [lambda query: b"nonsense", lambda query: reply(query, (1, b"\1\2\3"), SEVEN)[:-2]],
+    ids=["nonsense", "cut within a record"],
+)
+def test_what_means_nothing_is_8(answer: Callable[[bytes], bytes]) -> None:
+    """If a server only sends what is no answer, the exit code is 8."""
+    with server(lambda query: [answer(query)]) as place:
+        result = ask(place, "-w", "500ms")
+    assert result == (8, b"", f"netkit resolve: cannot resolve x.example: what came is no answer ({place})\n")
+
+
+def test_record_that_cannot_be_read_is_shown_as_bytes() -> None:
+    """A record that cannot be parsed is shown as bytes, and the other one as usual."""
+    with server(lambda query: [reply(query, (1, b"\1\2\3"), SEVEN)]) as place:
+        assert ask(place) == (0, b"127.0.0.7\n\\# 3 010203\n", "")
+    ech = bytes.fromhex("0001 00 0005 0002 0007")  # 1 . ech=, whose two bytes are no list of configurations
+    with server(lambda query: [reply(query, (65, ech))]) as place:
+        [found] = lines(netkit("resolve", "x.example", "--type", "HTTPS", "--server", place))
+        assert found in (rf"\# {len(ech)} {ech.hex()}", '1 . ech="AAc="')  # older versions of dnspython accept it
 
 
 def test_server_that_is_not_there() -> None:
     """A refused datagram is reported at once."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-        sock.bind(("127.0.0.1", 0))
-        address = "{}:{}".format(*sock.getsockname())
-    result = ask(address, "-w", "1h")
-    assert result == (6, b"", f"netkit resolve: cannot resolve x.example: connection refused ({address})\n")
+    place = f"127.0.0.1:{free_port()}"
+    result = ask(place, "-w", "1h")
+    assert result == (6, b"", f"netkit resolve: cannot resolve x.example: connection refused ({place})\n")
 
 
 def test_stream_that_ends_early_is_8() -> None:
     """If the answer over TCP is cut off too, resolve fails."""
-    listener = None
-    while listener is None:
-        with server(lambda query: [reply(query, flags=0x8380)]) as address:
-            host, _, port = address.rpartition(":")
-            try:
-                listener = socket.create_server((host, int(port)))
-            except OSError:  # in use over TCP: try another number
-                continue
-            with listener:
-                thread = threading.Thread(target=lambda sock=listener: sock.accept()[0].close())
-                thread.start()
-                result = ask(address)
-                thread.join()
+    port = free_port()
+    with peer(lambda client: None, port=port), server(lambda query: [reply(query, SEVEN, flags=0x8380)], port) as place:
+        result = ask(place)
     assert result.code in (6, 8)
     assert result.err.startswith("netkit resolve: cannot resolve x.example: ")
 
@@ -624,44 +626,3 @@ def test_search_list_counts(
         assert (done.code, f"cannot resolve {name}: " in done.err) == (6, True)
     else:
         assert lines(done) == wanted
-
-
-HTTPS_WITH_BAD_ECH = bytes.fromhex("0001 00 0005 0002 0007")
-"""1 . ech=, whose two bytes are no list of configurations."""
-
-
-@contextmanager
-def odd_server(kind: int, rdata: bytes, cut: int = 0) -> Iterator[str]:
-    """Serve one answer with two records of type ``kind``, the given rdata and a fixed one, cut by ``cut`` bytes."""
-    with udp() as sock:
-
-        def serve() -> None:
-            query, client = sock.recvfrom(1000)
-            question = query[12 : query.index(b"\0", 12) + 5]
-            record = b"\xc0\x0c" + struct.pack("!HHIH", kind, 1, 60, len(rdata)) + rdata
-            more = b"\xc0\x0c" + struct.pack("!HHIH", kind, 1, 60, 4) + bytes([192, 0, 2, 1])
-            counts = struct.pack("!4H", 1, 2, 0, 0)
-            answer = query[:2] + b"\x84\x00" + counts + question + record + more
-            sock.sendto(answer[: len(answer) - cut], client)
-
-        server = threading.Thread(target=serve)
-        server.start()
-        yield f"127.0.0.1:{sock.getsockname()[1]}"
-        server.join()
-
-
-def test_record_that_cannot_be_read_is_shown_as_bytes() -> None:
-    """A record that cannot be parsed is shown as bytes, and the other one as usual."""
-    with odd_server(1, b"\x01\x02\x03") as server:
-        assert lines(netkit("resolve", "h.test", "--type", "A", "--server", server)) == ["192.0.2.1", r"\# 3 010203"]
-    with odd_server(65, HTTPS_WITH_BAD_ECH) as server:
-        found = lines(netkit("resolve", "h.test", "--type", "HTTPS", "--server", server))
-        bad = rf"\# {len(HTTPS_WITH_BAD_ECH)} {HTTPS_WITH_BAD_ECH.hex()}"
-        assert bad in found or '1 . ech="AAc="' in found  # older versions of dnspython accept it
-
-
-def test_answer_that_is_cut_within_a_record_is_no_answer() -> None:
-    """An answer that is cut within a record is no answer (8)."""
-    with odd_server(1, b"\x01\x02\x03", cut=2) as server:
-        done = netkit("resolve", "h.test", "--type", "A", "--server", server, "-w", "500ms")
-    assert done.code == 8
