@@ -1,39 +1,25 @@
-"""resolve and portcheck over TLS: good and bad certificates, OpenSSL's server, and DNS over TLS and HTTPS."""
+"""resolve and portcheck over TLS: good and bad certificates, and DNS over TLS and HTTPS."""
 
 import json
 import re
-import socket
 import ssl
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 
-from tests.support import Finished, Running, free_port, netkit, peer, read_all, running
-from tests.support.certificates import Pki
+from tests.support import Finished, free_port, netkit, peer, read_all, running
+from tests.support.certificates import Pair, Pki
 from tests.support.partners import dnsmasq
+from tests.support.peers import send
 from tests.support.processes import tool
 from tests.support.secured import Secured, serving
 
-
-class Server(NamedTuple):
-    """A process of openssl s_server, with its port."""
-
-    process: Running
-    port: int
-
-
-@contextmanager
-def openssl(pair: str, *args: str) -> Iterator[Server]:
-    """Run openssl s_server: its stdout has what it receives, and its stdin is sent to the client."""
-    argv = [tool("openssl"), "s_server", "-accept", "127.0.0.1:0", "-naccept", "1", "-cert", pair, "-key", pair]
-    with running(argv=[*argv, *args]) as server:
-        said = b""
-        while b"\n" not in said.partition(b"ACCEPT 127.0.0.1:")[2]:
-            said += server.out.read(1)
-        yield Server(server, int(said.rpartition(b":")[2]))
+GREETING = b"220 mail.test ESMTP\r\n"
+MESSAGE = "application/dns-message"
+OPT = bytes.fromhex("00 0029 04d0 00000000 0000")
 
 
 @pytest.fixture(scope="module")
@@ -85,7 +71,7 @@ def test_a_server_that_is_not_trusted_is_asked_nothing(
     dns: tuple[int, Path], pki: Pki, pair: str, args: list[str], reason: str
 ) -> None:
     """A server whose certificate is not trusted is exit code 60, and gets no query."""
-    with front(pair_of(pki, pair), dns[0]) as port:
+    with front(pair_of(pki, pair).both, dns[0]) as port:
         name = f"{pair.replace(' ', '-')}.test"
         server = ["--server", f"tls:localhost:{port}", "--cafile", pki.ca, *args]
         found = netkit("resolve", name, *server)
@@ -107,7 +93,7 @@ def test_a_certificate_need_not_be_trusted(dns: tuple[int, Path], pki: Pki) -> N
 
 def test_a_server_without_tls_is_35_and_one_that_is_silent_28() -> None:
     """A server that does not speak TLS is exit code 35, and one that never answers 28 after -w."""
-    with peer(greet) as plain, peer(read_all) as silent:
+    with peer(send(GREETING)) as plain, peer(read_all) as silent:
         found = netkit("resolve", "both.test", "-4", "--server", f"tls:{plain.address}")
         assert found.code == 35
         assert "cannot resolve both.test: the peer does not speak TLS" in found.err
@@ -118,16 +104,13 @@ def test_a_server_without_tls_is_35_and_one_that_is_silent_28() -> None:
 
 def test_a_server_that_ends_before_its_answer(pki: Pki) -> None:
     """A TLS connection that ends before the answer is exit code 8."""
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    context.load_cert_chain(pki.good.both)
 
-    def end(client: socket.socket) -> None:
-        with context.wrap_socket(client, server_side=True) as secured:
-            secured.recv(100)
-            secured.unwrap()
+    def end(client: Secured) -> None:
+        client.recv()
+        client.end()
 
-    with peer(end) as server:
-        found = netkit("resolve", "x.test", "-4", "--server", f"tls:{server.address}", *trusting(pki))
+    with peer(serving(pki.server(), end)) as server:
+        found = netkit("resolve", "x.test", "-4", "--server", f"tls:{server.address}", "--cafile", pki.ca)
     assert (found.code, found.out) == (8, b"")
     assert "cannot resolve x.test: it ended before its answer did" in found.err
 
@@ -186,10 +169,6 @@ def answering(status: str, kind: str, body: bytes) -> Callable[[Secured], bytes]
     return behave
 
 
-OPT = bytes.fromhex("00 0029 04d0 00000000 0000")
-MESSAGE = "application/dns-message"
-
-
 @pytest.mark.parametrize(
     ("answer", "code", "reason"),
     [
@@ -202,11 +181,9 @@ MESSAGE = "application/dns-message"
 )
 def test_answers_over_https_that_are_none(pki: Pki, answer: tuple[str, str, bytes], code: int, reason: str) -> None:
     """Each bad answer over HTTPS has its exit code and message; the query is a DNS message with id 0."""
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    context.load_cert_chain(pki.good.both)
-    with peer(serving(context, answering(*answer))) as server:
+    with peer(serving(pki.server(), answering(*answer))) as server:
         url = f"https://me:secret@{server.address}/ask?x"
-        found = netkit("resolve", "x.test", "--type", "A", "--server", url, *trusting(pki))
+        found = netkit("resolve", "x.test", "--type", "A", "--server", url, "--cafile", pki.ca)
         head, _, body = server.result().partition(b"\r\n\r\n")
     assert (found.code, found.out) == (code, b"")
     assert found.err == f"netkit resolve: cannot resolve x.test: {reason} (https://{server.address}/ask?x)\n"
@@ -219,25 +196,22 @@ def test_answers_over_https_that_are_none(pki: Pki, answer: tuple[str, str, byte
 # -- ports
 
 
-def greet(client: socket.socket) -> bytes:
-    """Send a greeting in plain text."""
-    client.sendall(b"220 mail.test ESMTP\r\n")
-    return read_all(client)
+def pair_of(pki: Pki, kind: str) -> Pair:
+    """Return a good pair, or a bad one of this kind."""
+    return pki.good if kind == "good" else pki.bad(kind)
 
 
-def trusting(pki: Pki, *args: str) -> list[str]:
-    """Return the options of a client that trusts the test CA."""
-    return ["--cafile", pki.ca, *args]
+def welcome(client: Secured) -> bytes:
+    """Send a line, and return all data received."""
+    client.send(b"welcome\n")
+    data = client.read_all()
+    client.end()
+    return data
 
 
-def pair_of(pki: Pki, kind: str) -> str:
-    """Return the file with a certificate and its key."""
-    return (pki.good if kind == "good" else pki.bad(kind)).both
-
-
-def verdicts(result: Finished) -> dict[int, dict[str, Any]]:
+def told(result: Finished) -> dict[int, dict[str, Any]]:
     """Return the object of each port."""
-    return {told["port"]: told for told in map(json.loads, result.out.splitlines())}
+    return {each["port"]: each for each in map(json.loads, result.out.splitlines())}
 
 
 def test_certificates_good_and_bad(pki: Pki) -> None:
@@ -248,44 +222,39 @@ def test_certificates_good_and_bad(pki: Pki) -> None:
         "ending": (60, "its certificate ends in 10.0 days"),
         "expired": (60, "certificate has expired"),
         "wrong name": (60, "hostname mismatch, certificate is not valid for 'localhost'"),
-        "untrusted": (
-            60,
-            f"{missing} {pki.other}, or that is a root which {pki.ca} lacks",
-        ),
+        "untrusted": (60, f"{missing} {pki.other}, or that is a root which {pki.ca} lacks"),
         "self-signed": (60, "self-signed certificate"),
     }
     with ExitStack() as stack:
-        servers = {name: stack.enter_context(openssl(pair_of(pki, name))) for name in wanted}
-        for server in servers.values():
-            server.process.stdin.write(b"welcome\n")
+        servers = {name: stack.enter_context(peer(serving(pki.server(pair_of(pki, name)), welcome))) for name in wanted}
         ports = ",".join(str(server.port) for server in servers.values())
-        asked = ["--send", "SECRET\\n", "--expect", "welcome", "--expires", "240h", "--json"]
-        found = netkit("portcheck", f"tls:localhost:{ports}", *trusting(pki, *asked), "--all-open")
-        told = verdicts(found)
-        heard = {name for name, server in servers.items() if b"SECRET" in server.process.finish().out}
-    assert {name: (told[at.port]["exit_code"], told[at.port].get("reason")) for name, at in servers.items()} == wanted
-    assert {verdict["state"] for verdict in told.values()} == {"open"}
+        asked = ["--send", "SECRET\\n", "--expect", "welcome", "--expires", "240h", "--json", "--all-open"]
+        found = netkit("portcheck", f"tls:localhost:{ports}", "-4", "--cafile", pki.ca, *asked)
+        heard = {name for name, server in servers.items() if server.result() == b"SECRET\n"}
+    of = {name: told(found)[server.port] for name, server in servers.items()}
+    assert {name: (each["exit_code"], each.get("reason")) for name, each in of.items()} == wanted
+    assert {each["state"] for each in of.values()} == {"open"}
     assert heard == {"good"}
     assert found.code == 60
-    good = told[servers["good"].port]
-    assert good["text"] == "welcome"
-    assert good["tls"]["protocol"] == "TLSv1.3"
-    assert good["tls"]["names"][:2] == ["localhost", "127.0.0.1"]
-    assert good["tls"].keys() >= {"cipher", "not_before", "not_after"}
+    assert of["good"]["text"] == "welcome"
+    assert of["good"]["tls"]["protocol"] == "TLSv1.3"
+    assert of["good"]["tls"]["names"][:2] == ["localhost", "127.0.0.1"]
+    assert of["good"]["tls"].keys() >= {"cipher", "not_before", "not_after"}
 
 
 def test_the_line_of_a_port(pki: Pki) -> None:
     """The line has the TLS version, the certificate's end and the banner; -v has cipher and ALPN."""
-    with openssl(pair_of(pki, "ending"), "-alpn", "h2", "-tls1_2", "-naccept", "2") as server:
-        server.process.stdin.write(b"welcome\n")
-        args = [f"localhost:{server.port}", "--tls", *trusting(pki, "--alpn", "h2", "-v")]
+    context = pki.server(pki.bad("ending"), maximum_version=ssl.TLSVersion.TLSv1_2)
+    context.set_alpn_protocols(["h2"])
+    with peer(serving(context, welcome)) as server:
+        args = [f"localhost:{server.port}", "-4", "--tls", "--cafile", pki.ca, "--alpn", "h2", "-v"]
         found = netkit("portcheck", *args, "--banner", "--expires", "200h")
         assert found.code == 0, found
         shown = r"TLSv1\.2, localhost, 127\.0\.0\.1, by OU=Testing CA .+, ends \d{4}-\d\d-\d\d \(9 days\)"
         line = rf"localhost\t{server.port}/tcp\t127\.0\.0\.1\topen\t[\d.]+\t{shown}: welcome\n"
         assert re.fullmatch(line, found.out.decode())
         assert re.search(r"secured by TLSv1\.2 with \S+, ALPN h2, certificate of localhost, ", found.err)
-        found = netkit("portcheck", f"tls:localhost:{server.port}", "--insecure")
+        found = netkit("portcheck", f"tls:localhost:{server.port}", "-4", "--insecure")
     assert found.code == 0
     assert re.search(rf"\t{shown}\n", found.out.decode())
     assert found.err == "netkit portcheck: the certificate of localhost is not verified (--insecure)\n"
@@ -293,17 +262,18 @@ def test_the_line_of_a_port(pki: Pki) -> None:
 
 def test_servers_without_tls(pki: Pki) -> None:
     """A peer without TLS is exit code 35, and one that never answers 28 after -w; closed ports are reported too."""
-    with peer(greet) as plain, peer(read_all) as silent, openssl(pair_of(pki, "expired")) as expired:
-        closed = free_port()
+    expired = serving(pki.server(pki.bad("expired")), welcome)
+    with peer(send(GREETING)) as plain, peer(read_all) as silent, peer(expired) as distrusted:
         found = netkit("portcheck", f"tls:localhost:{silent.port}", "-w", "300ms", "--json")
-        [stalled] = verdicts(found).values()
+        [stalled] = told(found).values()
         assert (found.code, stalled["state"], stalled["reason"]) == (28, "open", "no TLS handshake in time")
         assert 300 <= stalled["time_ms"] < 2000
-        found = netkit("portcheck", f"tls:127.0.0.1:{plain.port},{closed}", f"127.0.0.1:{plain.port}", "--json")
+        ports = f"tls:127.0.0.1:{plain.port},{free_port()}"
+        found = netkit("portcheck", ports, f"127.0.0.1:{plain.port}", "--json")
         assert found.code == 7
-        assert sorted(told["exit_code"] for told in map(json.loads, found.out.splitlines())) == [0, 7, 35]
+        assert sorted(json.loads(line)["exit_code"] for line in found.out.splitlines()) == [0, 7, 35]
         assert "the peer does not speak TLS" in found.err
-        found = netkit("portcheck", f"tls:localhost:{plain.port},{expired.port}", *trusting(pki))
+        found = netkit("portcheck", f"tls:localhost:{plain.port},{distrusted.port}", "--cafile", pki.ca)
         assert found.code == 60
         heard = sorted(plain.result()[:1] for _ in range(3))  # none was reset
         assert heard == [b"", b"\x16", b"\x16"]  # the latter two are a ClientHello and its alert
@@ -311,14 +281,12 @@ def test_servers_without_tls(pki: Pki) -> None:
 
 def test_certificates_of_ours(pki: Pki) -> None:
     """A server that requires a client certificate gets it; without one the check is exit code 35 once it reads."""
-    wants = ["-Verify", "1", "-CAfile", pki.ca, "-rev", "-naccept", "2"]
-    with openssl(pki.good.both, *wants) as server:
-        asked = [f"tls:localhost:{server.port}", *trusting(pki, "--send", "abc\\n", "--expect", "cba")]
+    with peer(serving(pki.server(asks=True), welcome)) as server:
+        asked = [f"tls:{server.address}", "--cafile", pki.ca, "--send", "abc\\n", "--expect", "welcome"]
         found = netkit("portcheck", *asked)
         assert found.code == 35
         assert "the peer sent alert certificate_required" in found.err
-        pair = pair_of(pki, "ending")
-        assert netkit("portcheck", *asked, "--cert", pair, "--key", pair, "-q") == (0, b"", "")
+        assert netkit("portcheck", *asked, *pki.client.options(), "-q") == (0, b"", "")
 
 
 def test_files_are_read_first() -> None:
