@@ -172,15 +172,22 @@ LOW = [
 ]
 
 
+def drawn(watch: Watch, columns: int, lines: int) -> list[str]:
+    """Return the lines of the board on a terminal of this size."""
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (board, screen):
+            patch.setattr(module, "terminal_size", lambda fd: os.terminal_size((columns, lines)))
+        return screen.rows(board.board(watch), 2, coloured=False)
+
+
 @pytest.mark.parametrize(
-    ("columns", "lines", "wanted"), [(80, 24, SKETCH), (52, 24, TIGHT), (40, 24, NARROW), (80, 5, LOW)]
+    ("columns", "lines", "wanted"),
+    [(80, 24, SKETCH), (52, 24, TIGHT), (40, 24, NARROW), (80, 5, LOW), (80, 3, [SKETCH[0], "  and 4 more"])],
 )
-def test_the_board(columns: int, lines: int, wanted: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_board(columns: int, lines: int, wanted: list[str]) -> None:
     """The board has an aligned row for each target; if not all fit, targets that are not ready come first."""
     ports = {"db": (5432,), "cache": (6379,), "mq": tuple(range(5672, 5681)), "nosuch.test": (80,)}
     targets = [Target(host, ports) for host, ports in ports.items()]
-    for module in (board, screen):
-        monkeypatch.setattr(module, "terminal_size", lambda fd: os.terminal_size((columns, lines)))
 
     async def main() -> list[str]:
         watch = Watch(Summary(Check(), targets), 30.0, events.ignore)
@@ -190,9 +197,19 @@ def test_the_board(columns: int, lines: int, wanted: list[str], monkeypatch: pyt
         for _ in range(3):
             watch.tried(Result("cache", 6379, "tcp", REFUSED, number=1))
         await sleep(0.5)
-        return screen.rows(board.board(watch), 2, coloured=False)
+        return drawn(watch, columns, lines)
 
     assert [re.sub("\x1b\\[[0-9]*m", "", row).rstrip() for row in run(main())] == wanted
+
+
+def test_the_board_before_the_first_result() -> None:
+    """If every port of a range is wanted, the board has no rows before the first result."""
+
+    async def main() -> list[str]:
+        summary = Summary(Check(), [Target("db", (1, 2))], all_ports=True)
+        return drawn(Watch(summary, 30.0, events.ignore), 80, 24)
+
+    assert run(main()) == ["waiting for 2 targets, 30 s left"]
 
 
 def test_the_board_goes_and_the_summary_stays(tmp_path: Path) -> None:

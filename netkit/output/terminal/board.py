@@ -9,6 +9,7 @@ from rich.text import Text
 
 from netkit.core.kernel import now
 from netkit.core.units import duration
+from netkit.output.columns import widths as column_widths
 from netkit.output.console import STDERR, terminal_size
 from netkit.output.escape import printable
 from netkit.output.portcheck.writer import COLOURS
@@ -52,8 +53,10 @@ def _first(watch: Watch, room: int) -> list[Row]:
 
 def _table(rows: Sequence[Row], watch: Watch, columns: int) -> list[Text]:
     """The rows, aligned. If they are too wide, the times and then the tries are left out, and reasons are cut."""
+    if not rows:
+        return []
     cells = [_cells(row, watch) for row in rows]
-    names, states, reasons, tries, times = (max(map(len, column), default=0) for column in zip(*cells, strict=True))
+    names, states, reasons, tries, times = column_widths(cells)
     names = min(names, columns // 2)
     rest = columns - _INDENT - names - _GAP - states
     widths = [tries, times]
