@@ -111,7 +111,9 @@ def parse_query(
     if server is not None:
         endpoint, url = parse_server(server, tls=tls)
         how = how._replace(server=endpoint, url=url)
-    how = how._replace(expected=tuple(Expected(text, _form(_checked(text, how), how)) for text in expected))
+    # Without a record type an expected value must be an address or a name.
+    forms = (_form(text if how.kinds else check_host(text), how) for text in expected)
+    how = how._replace(expected=tuple(map(Expected, expected, forms)))
     for word in words:
         if word != "-":
             check(word, how)
@@ -137,11 +139,6 @@ def parse_server(text: str, *, tls: bool = False) -> "tuple[Endpoint, Url | None
     usual = _SECURED_PORT if tls else _DNS_PORT
     number = usual if port is None else parse_port(port, protocol="tcp" if tls else "udp")
     return Endpoint(host, number, tls=tls), None
-
-
-def _checked(text: str, how: Query) -> str:
-    """The expected value: without a record type it must be an address or a name. Raises Invalid."""
-    return text if how.kinds else check_host(text)
 
 
 def _form(text: str, how: Query) -> bytes:
@@ -174,8 +171,11 @@ def check(name: str, how: Query) -> str:
     try:
         host = check_host(name)
     except Invalid:
-        if how.kinds and _is_dns_name(name):
-            return name
+        if how.kinds:
+            from netkit.protocols.dns import is_name
+
+            if is_name(name):
+                return name
         raise
     if family_of(host) is not None and how.kinds not in ((), ("PTR",)):
         raise Invalid(f"host {host!r} is an address, and has no {how.kinds[0]} record: see --type PTR")
@@ -195,12 +195,6 @@ def _check_expected(host: str, how: Query) -> None:
             raise Invalid(f"value {text!r} is no address, as the answers for {host!r} are")
         if not has_names and how.family not in (0, family):
             raise Invalid(f"value {text!r} is no {FAMILY_NAMES[how.family]} address")
-
-
-def _is_dns_name(name: str) -> bool:
-    from netkit.protocols.dns import is_name
-
-    return is_name(name)
 
 
 def _is_kind(word: str) -> bool:

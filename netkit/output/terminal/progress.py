@@ -14,7 +14,7 @@ from netkit.output.console import STDERR, terminal_size
 from netkit.output.escape import printable
 from netkit.output.rate import ProgressLine, RateMeter
 from netkit.output.terminal.screen import animate
-from netkit.services.portcheck.check import Summary
+from netkit.services.portcheck.check import OPEN, Summary
 
 _BAR, _SHORTEST_BAR, _CHECK_BAR = 40, 5, 30  # columns
 
@@ -69,14 +69,15 @@ async def show_check(summary: Summary, after: float, *, coloured: bool) -> None:
 
 def check_bar(summary: Summary, seconds: float, columns: int) -> RenderableType:
     """The number of checked and open ports and the time, in at most ``columns``, with a bar if it fits."""
-    known, total, opened = f"{summary.known:,}", f"{summary.total:,}", f"{summary.open:,} open"
+    done = summary.states.total()
+    known, total, opened = f"{done:,}", f"{summary.total:,}", f"{summary.states[OPEN]:,} open"
     clock = f"{int(seconds) // 60}:{int(seconds) % 60:02}"
     long, short = f"{known} of {total} ports, {opened}", f"{known}/{total}, {opened}"
     row = Table.grid(padding=(0, 2, 0, 0))
     for words in (f"{long}  {clock}", f"{short}  {clock}"):
         width = min(columns - len(words) - 2, _CHECK_BAR)
         if width >= _SHORTEST_BAR:
-            row.add_row(_bar(summary.total, summary.known, width), Text(words, no_wrap=True))
+            row.add_row(_bar(summary.total, done, width), Text(words, no_wrap=True))
             return row
     fitting = (words for words in (f"{short}  {clock}", short, known) if len(words) <= columns)
     return Text(next(fitting, ""), no_wrap=True)

@@ -1,5 +1,6 @@
 """The settings of a port check, the result for each port, and the summary, which decides about failure."""
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
@@ -135,8 +136,8 @@ class Summary:
     """Counts the results of a check, which are passed to ``note``, and decides whether it has failed.
 
     Each target must be as wanted: at least one of its ports. With ``all_ports``, or in a check for closed ports, every
-    port must be; with ``any_port`` one port of all targets is enough. Of ``total`` ports, ``known`` have a result and
-    ``open`` are open; ``states`` has the number of ports in each state.
+    port must be; with ``any_port`` one port of all targets is enough. ``states`` has the number of ports in each state,
+    of ``total`` ports.
     """
 
     def __init__(
@@ -147,8 +148,7 @@ class Summary:
         self.wanted = CLOSED if check.closed else OPEN
         self.all_ports = all_ports or (check.closed and not any_port)
         self.total = sum(target.size for target in targets)
-        self.known = self.open = 0
-        self.states: dict[str, int] = {}
+        self.states: Counter[str] = Counter()
         self.met = 0  # how many of the ``expected`` are as wanted
         self.expected = self.total if self.all_ports else len(targets)
         self._groups = {
@@ -184,9 +184,7 @@ class Summary:
     def note(self, result: Result) -> None:
         """Count the result of a port. Call it once for each port."""
         probe = result.probe
-        self.known += 1
-        self.open += probe.state == OPEN
-        self.states[probe.state] = self.states.get(probe.state, 0) + 1
+        self.states[probe.state] += 1
         group = self._groups.get(result.number)
         if probe.exit is Exit.OK:
             if group is None or not group.met:
@@ -209,7 +207,7 @@ class Summary:
             text = f"{self.met} of {self.expected} {ready} after {duration(seconds)}"
         else:
             others = ", ".join(f"{count} {state}" for state, count in self.states.items() if state != self.wanted)
-            text = f"{self.states.get(self.wanted, 0)} of {self.total} {self.wanted} in {duration(seconds)}"
+            text = f"{self.states[self.wanted]} of {self.total} {self.wanted} in {duration(seconds)}"
             text += f" ({others})" if others else ""
         return Checked(text, self.total, self.states, self.expected, self.met, seconds)
 

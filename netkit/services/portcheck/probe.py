@@ -254,11 +254,10 @@ class Prober:
         except DeadlineExceeded:
             if self._check.expect is not None:
                 return found._replace(reason=f"no match within {duration(time_left)}", exit=Exit.TIMEOUT)
-        except SearchTimeout as failure:
-            return found._replace(reason=failure.reason, exit=failure.exit)
         except Failure as failure:
-            if failure.exit is Exit.TLS:  # an alert, such as that of TLS 1.3 for a missing client certificate
-                return found._replace(reason=failure.reason, exit=Exit.TLS)
+            # An alert, such as that of TLS 1.3 for a missing client certificate, counts without --expect, too.
+            if failure.exit is Exit.TLS or isinstance(failure, SearchTimeout):
+                return found._replace(reason=failure.reason, exit=failure.exit)
             if self._check.expect is not None:
                 return found._replace(reason=f"{failure.reason} before a match", exit=Exit.PROTOCOL)
         return found

@@ -28,7 +28,7 @@ class Row:
         self.ready: float | None = None
         self._size = size  # ports of which one is enough
         self._results = 0
-        self._latest: dict[tuple[str, int | None], tuple[str, str]] = {}  # the last state of each of several ports
+        self._latest: dict[tuple[str, int | None], tuple[str, str]] = {}  # the last state of each port
         self._told: object = None
 
     @property
@@ -46,28 +46,19 @@ class Row:
         if probe.exit is Exit.OK:
             self.ready, self.state, self.reason = self.since, probe.state, ""
             return True
-        self.address = probe.address if probe.address not in (None, result.host) else ""
-        found = _state_of(probe), probe.reason
-        return self._is_new(found) if self._size == 1 else self._is_new_of_many(result, found)
-
-    def _is_new(self, found: tuple[str, str]) -> bool:
-        self.state, self.reason = found
-        return self._differs((self.state, _TIME.sub("", self.reason)))
-
-    def _is_new_of_many(self, result: Result, found: tuple[str, str]) -> bool:
-        self.address = ""
-        self._latest[result.host, result.port] = found
+        self._latest[result.host, result.port] = _state_of(probe), probe.reason
         if len(self._latest) < self._size:
             return False
-        counts = Counter(state for state, _ in self._latest.values())
+        states = Counter(state for state, _ in self._latest.values())
         reasons = {reason for _, reason in self._latest.values()}
-        self.state = next(iter(counts)) if len(counts) == 1 else NOT_READY
-        self.reason = ", ".join(f"{count} {state}" for state, count in counts.items())
-        if len(counts) == len(reasons) == 1:
+        self.state = next(iter(states)) if len(states) == 1 else NOT_READY
+        self.reason = ", ".join(f"{count} {state}" for state, count in states.items())
+        if len(states) == len(reasons) == 1:
             [self.reason] = reasons
-        return self._differs(frozenset(counts))
-
-    def _differs(self, mark: object) -> bool:
+        mark: object = frozenset(states)
+        if self._size == 1:
+            self.address = probe.address if probe.address not in (None, result.host) else ""
+            mark = self.state, _TIME.sub("", self.reason)
         before, self._told = self._told, mark
         return before != mark
 

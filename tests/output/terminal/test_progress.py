@@ -100,7 +100,7 @@ def test_a_bar_has_colours_of_the_terminal() -> None:
 def test_a_check_is_one_row(columns: int, wanted: str) -> None:
     """The progress of a port check is one row, without bar, time and words if they do not fit."""
     summary = Summary(Check(), [Target("h", tuple(range(1, 65536)))])
-    summary.known, summary.open = 30213, 12
+    summary.states.update(closed=30201, open=12)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(screen, "terminal_size", lambda fd: os.terminal_size((columns, 24)))
         [row] = screen.rows(progress.check_bar(summary, 75.3, columns), 2, coloured=False)
