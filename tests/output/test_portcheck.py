@@ -35,13 +35,13 @@ class Scene(NamedTuple):
 
     def report(self, form: str) -> str:
         """The whole text in a format."""
-        targets = take_targets(self.targets.split())
+        targets = take_targets(self.targets.split(" "))
         summary = Summary(Check(), targets, any_port=self.any_port, all_ports=self.all_ports)
         writer = make_writer(form, summary, View(), Verbosity(), each_port=False, chains=False)
         text = writer.begin()
-        ports = [(number, port) for number, target in enumerate(targets) for port in target.ports]
-        for (number, port), probe in zip(ports, self.probes, strict=True):
-            result = Result("db", port, "tcp", probe, number=number)
+        ports = [(number, target, port) for number, target in enumerate(targets) for port in target.ports]
+        for (number, target, port), probe in zip(ports, self.probes, strict=True):
+            result = Result(target.place, port or None, target.protocol, probe, word=target.word, number=number)
             summary.note(result)
             text += writer.write(result)
         return text + writer.end(summary.failure(1.0))
@@ -52,6 +52,7 @@ SCENES = {
     "all": Scene("db:1-3", (WRONG, REFUSED, REFUSED), 3, 3, all_ports=True),
     "any": Scene("db:1,2", (REFUSED, READY), 2, 0, 1, any_port=True),
     "none": Scene("db:1,2", (REFUSED, REFUSED), 3, 1, 2, any_port=True),
+    "names": Scene("unix:/run/a\n\x1b[31m\udcff grpc://db/a\n::error::forged", (REFUSED, REFUSED), 2, 2),
     "groups": Scene("db:1,2 db:3,4 db:5", (REFUSED, READY, REFUSED, REFUSED, READY), 6, 1, 3),
 }
 
@@ -60,14 +61,16 @@ SCENES = {
 @pytest.mark.parametrize("form", ["text", "json", "tap", "junit", "github"])
 @pytest.mark.parametrize("scene", SCENES.values(), ids=SCENES)
 def test_reports_are_printable(scene: Scene, form: str) -> None:
-    """Control characters of a peer are escaped, and its data is never at the beginning of a line."""
+    """Control characters of peers and in names are escaped, and such text is never at the beginning of a line."""
     text = scene.report(form)
     assert text.isascii() and text.replace("\n", "").replace("\t", "").isprintable()
     assert not [line for line in text.splitlines() if line.startswith(("\x1b", "::error::forged", "ok 9"))]
     assert form != "text" or [line.count("\t") for line in text.splitlines()] == [5] * len(scene.probes)
 
 
-@pytest.mark.parametrize(("name", "tests"), [("banner", 1), ("all", 3), ("any", 1), ("none", 1), ("groups", 3)])
+@pytest.mark.parametrize(
+    ("name", "tests"), [("banner", 1), ("all", 3), ("any", 1), ("none", 1), ("names", 2), ("groups", 3)]
+)
 def test_tap(name: str, tests: int, tmp_path: Path) -> None:
     """prove counts the tests and failures correctly: one test for each port, or for a target of several."""
     scene, report = SCENES[name], SCENES[name].report("tap")

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from netkit.core.errors import Failure
 from netkit.output.console import DEFAULT_VIEW, STDERR, View
-from netkit.output.escape import painted
+from netkit.output.escape import painted, printable
 from netkit.output.portcheck.writer import Writer, colour, detail, time_of
 from netkit.services.portcheck.check import COLLAPSE_AFTER, OPEN, Result, Summary
 
@@ -54,7 +54,7 @@ class Lines(Writer):
         probe = result.probe
         state = painted(probe.state, colour(probe)) if self.view.color == "always" else probe.state
         port = f"{result.port}/{result.protocol}" if result.port else "-"
-        cells = (result.host, port, probe.address or "-", state, time_of(result), detail(result))
+        cells = (printable(result.host), port, probe.address or "-", state, time_of(result), detail(result))
         return "\t".join(cells) + "\n" + self.chain(result)
 
     async def show(self, watch: "Watch | None") -> None:

@@ -70,7 +70,7 @@ def colour(probe: ProbeResult) -> str:
 
 def port_name(result: Result) -> str:
     """The port of a result: ``db:5432/tcp``, or the target as typed if that says more."""
-    return result.word or f"{result.host}:{result.port}/{result.protocol}"
+    return printable(result.word) or f"{result.host}:{result.port}/{result.protocol}"
 
 
 def detail(result: Result) -> str:
