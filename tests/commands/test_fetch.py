@@ -416,6 +416,7 @@ def test_what_another_tool_has_left(tmp_path: Path, size: int) -> None:
         (tail(HALF, Last_Modified="Fri, 20 Nov 2099 11:00:00 GMT"), "may be newer"),
         (tail(HALF, Last_Modified="once"), "may be newer"),
         (tail(HALF, Last_Modified=""), "may be newer"),
+        (tail(HALF, Last_Modified="Fri, 20 Nov 2020 11:00:00"), "may be newer"),  # without a zone
         (tail(HALF).replace(BODY[HALF - 9 : HALF], b"different"), "another version"),
         (tail(HALF, ETag="W/v1"), "no version"),
     ],

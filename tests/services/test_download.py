@@ -363,10 +363,10 @@ def test_a_part_that_is_whole(path: Path) -> None:
 
 
 def test_no_such_range(path: Path) -> None:
-    """After ``restart`` everything is asked for, and the old part does not matter."""
+    """After a 416 everything is asked for, and the old part does not matter."""
     cut(path)
     with downloading(path, resume=True) as download:
-        download.restart()
+        assert not download.fits(head(416))
         assert (download.before, download.conditions) == (0, [])
         write(download, head(), b"all")
         download.finish()
@@ -454,7 +454,6 @@ def test_the_range_of_another_version(path: Path, fields: dict[str, str | int]) 
     cut(path)
     with downloading(path, resume=True) as download:
         assert not download.fits(rest(300, **fields))
-        download.restart()
         assert download.conditions == []
         write(download, head(etag='"v2"', content_length=3), b"new")
         download.finish()
@@ -508,7 +507,6 @@ def forged(path: Path, info: bytes, part: bytes = BODY[:300]) -> list[tuple[str,
             if conditions and download.fits(rest(download.before)):
                 write(download, rest(download.before), BODY[download.before :])
             else:
-                download.restart()
                 write(download, WHOLE, BODY)
             download.finish()
         except Failure as failure:

@@ -26,6 +26,7 @@ REFUSED = Failure(Exit.CONNECT, "connect to h:80", "connection refused")
         (LATER, "today", 7.0),
         *((text, NOON, None) for text in (None, "", "-1", "1.5", "soon", "\u0661", "Fri, 99 Nov 2020 12:00:00 GMT")),
         ("Fri, 20 Nov 99999999999999999999 12:00:00 GMT", NOON, None),
+        ("Fri, 20 Nov 2020 12:00:00", NOON, None),  # without a zone
     ],
 )
 def test_retry_after(text: str | None, date: str | None, seconds: float | None) -> None:

@@ -216,10 +216,13 @@ class Fetch:
         if asked.fail and head.status >= 400 and not (head.status == UNSATISFIABLE and place.conditions):
             raise failure
         if place.conditions and not place.fits(head):
-            place.restart()
             return step
         await self._write(exchange, head)
-        return step if place.goes_on() else None
+        rest = place.rest()
+        if rest is None:
+            return None
+        self._place = rest
+        return step
 
     async def _head(self, exchange: Exchange) -> Head:
         """Receive the head. Raises Failure TIMEOUT when the time for retries is over."""

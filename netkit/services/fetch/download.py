@@ -1,7 +1,8 @@
 """Downloading to a file: written as a part beside it, and renamed when it is complete; resuming a download.
 
 Until FILE is complete there are ``FILE.netkit-part``, with the bytes so far, and ``FILE.netkit-info``, with the URL and
-the version they are of. Both are removed when FILE is complete, and after a failure that leaves nothing to resume.
+the version they are of. Both are removed when FILE is complete, and after a failure that leaves nothing to resume. Then
+the version is in an extended attribute of FILE (xattr(7)), if the file system supports these.
 """
 
 import fcntl
@@ -16,10 +17,12 @@ from netkit.core.errors import Exit, Failure, doing
 from netkit.core.stdio import FileStream
 from netkit.core.stream import Stream
 from netkit.protocols.http import NOT_MODIFIED, OK, PARTIAL_CONTENT, UNSATISFIABLE, Head
-from netkit.services.fetch.existing import VALIDATOR, version_of
 from netkit.services.fetch.places import Place
 from netkit.services.join import Terminal
 
+# A valid value of ETag or Last-Modified.
+_VALIDATOR = re.compile(r"[!-~\xa0-\xff]([ -~\xa0-\xff]*[!-~\xa0-\xff])?")
+_ATTRIBUTE = "user.netkit.version"
 _RANGE = re.compile(r"bytes ([0-9]{1,18})-([0-9]{1,18})/([0-9]{1,18}|\*)")
 _MAX_INFO = 64 * 1024  # bytes; ours are a few hundred
 _SURE = 60.0  # s that Last-Modified must be older than Date to be a strong validator (RFC 9110, section 8.8.2.2)
@@ -32,6 +35,48 @@ class _Info(NamedTuple):
     validator: str
     tag: str | None
     length: int | None
+
+
+class Version(NamedTuple):
+    """The version of a complete file: its ETag, or else its Last-Modified, with the file's size and mtime then.
+
+    ``source`` is a digest of the URL, which may have secrets; ``written`` is in nanoseconds, ``size`` in bytes.
+    """
+
+    source: str
+    tag: str | None
+    modified: str | None
+    size: int
+    written: int
+
+    @property
+    def validator(self) -> str | None:
+        return self.modified if self.tag is None else self.tag
+
+    def note(self, fd: int) -> None:
+        """Store it with the file, if the file system can."""
+        if hasattr(os, "setxattr"):
+            with suppress(OSError):
+                os.setxattr(fd, _ATTRIBUTE, json.dumps(self._asdict()).encode())
+
+
+def version_of(url: str, tag: str | None, modified: str | None, status: os.stat_result) -> Version:
+    """The Version of a file with this status that has just come from ``url``."""
+    from hashlib import sha256
+
+    return Version(sha256(url.encode()).hexdigest(), tag, modified, status.st_size, status.st_mtime_ns)
+
+
+def noted_version(path: str, url: str) -> Version | None:
+    """The Version of the file at ``path``, if it came from ``url``, is complete, and was not changed since."""
+    try:
+        status = os.lstat(path)
+        known = Version(**json.loads(os.getxattr(path, _ATTRIBUTE, follow_symlinks=False)))
+    except (OSError, AttributeError, ValueError, TypeError, RecursionError):
+        return None
+    unchanged = stat.S_ISREG(status.st_mode) and known == version_of(url, known.tag, known.modified, status)
+    sound = isinstance(known.validator, str) and _VALIDATOR.fullmatch(known.validator)
+    return known if unchanged and sound else None
 
 
 class Download(Place):
@@ -53,7 +98,7 @@ class Download(Place):
         self._whole: int | None = None  # bytes the file will have, by Content-Range
         self._begun = False
         self._is_whole = False
-        self.unchanged = False  # whether the server answered 304
+        self._unchanged = False  # whether the server answered 304
         old = self._check_place(resume)
         self._mode = None if old is None else old.st_mode & 0o777
         self._fd = self._open()
@@ -75,15 +120,16 @@ class Download(Place):
     def fits(self, head: Head) -> bool:
         if self._known is None or head.status == OK:
             return True
-        if head.status == PARTIAL_CONTENT:
-            return self._is_rest(head, self._known)
-        if head.status == UNSATISFIABLE:
-            return False
-        raise self._unresumed(f"the server answered {head.status_line}")
+        if head.status not in (PARTIAL_CONTENT, UNSATISFIABLE):
+            raise self._unresumed(f"the server answered {head.status_line}")
+        if head.status == PARTIAL_CONTENT and self._is_rest(head, self._known):
+            return True
+        self.before = 0
+        return False
 
     def open(self, head: Head) -> Stream:
-        self.unchanged = head.status == NOT_MODIFIED
-        if self.unchanged:
+        self._unchanged = head.status == NOT_MODIFIED
+        if self._unchanged:
             return Terminal(reads=False, writes=False)
         if head.status != PARTIAL_CONTENT:
             self.before = 0
@@ -97,7 +143,9 @@ class Download(Place):
         return FileStream(self._fd, self._fd, sink_name=self._path)
 
     def finish(self) -> None:
-        """Rename the part to the file. Raises Failure PARTIAL if it is not complete."""
+        """Rename the part to the file, unless the answer was 304. Raises Failure PARTIAL if it is not complete."""
+        if self._unchanged:
+            return
         size = os.fstat(self._fd).st_size
         if self._whole is not None and size != self._whole:
             detail = f"{size} of {self._whole} bytes"
@@ -270,22 +318,18 @@ def _validator(head: Head) -> str | None:
     """The value for If-Range (RFC 9110, section 13.1.5): a strong ETag, or a Last-Modified that is strong; or None."""
     tag = head.get("etag")
     if tag is not None:
-        return tag if tag.startswith('"') and VALIDATOR.fullmatch(tag) else None
-    from email.utils import parsedate_to_datetime  # it takes 7 ms to load, and most servers have entity tags
-
-    modified = head.get("last-modified")
-    try:
-        age = parsedate_to_datetime(head.get("date") or "") - parsedate_to_datetime(modified or "")
-    except (TypeError, ValueError, OverflowError):
+        return tag if tag.startswith('"') and _VALIDATOR.fullmatch(tag) else None
+    text, modified, sent = head.get("last-modified"), head.date("last-modified"), head.date("date")
+    if text is None or modified is None or sent is None or sent - modified < _SURE:
         return None
-    return modified if modified and age.total_seconds() >= _SURE and VALIDATOR.fullmatch(modified) else None
+    return text if _VALIDATOR.fullmatch(text) else None
 
 
 def _is_sound(known: _Info) -> bool:
     """Whether the info has the right types: the file may have been damaged or changed."""
     return (
         isinstance(known.validator, str)
-        and VALIDATOR.fullmatch(known.validator) is not None
+        and _VALIDATOR.fullmatch(known.validator) is not None
         and isinstance(known.tag, str | None)
         and (known.length is None or type(known.length) is int)
     )

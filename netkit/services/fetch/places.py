@@ -39,23 +39,26 @@ class Place:
         return ()
 
     def fits(self, head: Head) -> bool:
-        """Whether the response fits ``conditions``. If False, the request is repeated without them.
+        """Whether the response fits ``conditions``. If not, they are dropped, and the request is to be repeated.
 
         Raises Failure PROTOCOL if it is neither the whole nor the requested part.
         """
         return True
 
-    def restart(self) -> None:
-        """Drop the conditions, so that the whole is asked for."""
-        self.before = 0
-
     def open(self, head: Head) -> Stream:
         """Return the stream to which the response is to be written."""
         raise NotImplementedError
 
-    def goes_on(self) -> bool:
-        """Whether another request is needed after the response was written."""
-        return False
+    def rest(self) -> "Place | None":
+        """The place for what is still missing after the response was written, None if nothing is. Closed with this."""
+        return None
+
+    def finish(self) -> None:
+        """Called once the response is written. Raises Failure PARTIAL if it is not complete."""
+
+    def close(self) -> int:
+        """Close what ``open`` opened; return how many bytes are kept for a later run to resume."""
+        return 0
 
 
 class _Shown(Terminal):

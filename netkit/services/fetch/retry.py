@@ -19,30 +19,28 @@ _LONGEST = 3600.0  # s: no longer Retry-After is waited for
 
 
 class Tries:
-    """Allows ``most`` retries, or as many as begin within ``patience`` seconds. If both are None there are none."""
+    """Allows ``most`` retries, or as many as begin within ``patience`` seconds. If both are None there are none.
+
+    ``until`` is when ``patience`` is over, by the kernel's clock; None without it.
+    """
 
     def __init__(self, most: int | None, patience: float | None, observe: Observer) -> None:
         self._left = most if most is not None or patience is not None else 0
         self._patience = patience
-        self._until = None if patience is None else now() + patience
+        self.until = None if patience is None else now() + patience
         self._pause, self._last = (FIRST_PAUSE, LAST_PAUSE) if most is None else (_FIRST_COUNTED, _LAST_COUNTED)
         self._least = FIRST_PAUSE  # before a retry, even after Retry-After: 0
         self._why: Failure | None = None  # the last failure other than TIMEOUT
         self._observe = observe
 
     @property
-    def until(self) -> float | None:
-        """When ``patience`` is over, by the kernel's clock."""
-        return self._until
-
-    @property
     def seconds(self) -> float | None:
         """How many seconds of ``patience`` are left, at least 0.001; None without it."""
-        return None if self._until is None else max(self._until - now(), 0.001)
+        return None if self.until is None else max(self.until - now(), 0.001)
 
     def allow(self, after: float | None = None) -> bool:
         """Whether there may be another try, for a server that sent Retry-After of ``after`` seconds."""
-        return self._left != 0 and (self._until is not None or (after or 0) <= _LONGEST)
+        return self._left != 0 and (self.until is not None or (after or 0) <= _LONGEST)
 
     async def again(self, why: Failure, after: float | None = None) -> None:
         """Wait until the next try; raise ``why``, the failure of this one, if it was the last.
@@ -54,8 +52,8 @@ class Tries:
         if self._why is None or why.exit is not Exit.TIMEOUT:
             self._why = why
         pause = self._pause if after is None else max(after, self._least)
-        if self._until is not None:
-            left = self._until - now()
+        if self.until is not None:
+            left = self.until - now()
             if left <= 0 or (after or 0) > left:
                 why = self._why
                 asks = f", and asks for another {duration(after)}" if after else ""
@@ -78,14 +76,5 @@ def retry_after(head: Head, clock: Callable[[], float] = time.time) -> float | N
     text = (head.get("retry-after") or "").strip()
     if text.isascii() and text.isdigit():
         return float(text[:9])
-    from email.utils import parsedate_to_datetime
-
-    try:
-        due = parsedate_to_datetime(text).timestamp()
-    except (TypeError, ValueError, OverflowError):
-        return None
-    try:
-        since = parsedate_to_datetime(head.get("date") or "").timestamp()
-    except (TypeError, ValueError, OverflowError):
-        since = clock()
-    return max(due - since, 0.0)
+    due, since = head.date("retry-after"), head.date("date")
+    return None if due is None else max(due - (clock() if since is None else since), 0.0)
