@@ -6,10 +6,9 @@ import random
 import signal
 import socket
 import ssl
-import stat
 import tempfile
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -19,90 +18,12 @@ from tests.support.certificates import Pki
 from tests.support.data import OTHER, check_same, files
 from tests.support.namespaces import separate
 from tests.support.peers import full_backlog
-from tests.support.processes import ends, sound
+from tests.support.processes import ends
 from tests.support.secured import Secured, serving
-from tests.support.sites import answer, fetch
+from tests.support.sites import answer, fetch, redirect, site
 
 BODY = random.Random(8).randbytes(300_000)
 HALF = len(BODY) // 2
-Behaviour = Callable[[socket.socket], object]
-
-
-class Site:
-    """A web server in this process: its ``url``, and ``asked``, the requests that it received."""
-
-    def __init__(self, url: str, asked: list[bytes]) -> None:
-        self.url = url
-        self.asked = asked
-
-    @property
-    def conditions(self) -> list[tuple[str | None, str | None]]:
-        """Return Range and If-Range of each request."""
-        return [(field(request, "range"), field(request, "if-range")) for request in self.asked]
-
-
-def field(request: bytes, name: str) -> str | None:
-    """Return the value of a header field of a request, or None."""
-    lines = [line.partition(":") for line in request.decode("latin-1").split("\r\n\r\n")[0].split("\r\n")[1:]]
-    values = [value.strip() for key, _, value in lines if key.lower() == name]
-    assert len(values) <= 1, f"{name} is there {len(values)} times"
-    return values[0] if values else None
-
-
-def request_of(sock: socket.socket) -> bytes:
-    """Read a request, with its body if it has one."""
-    request = b""
-    while b"\r\n\r\n" not in request and (data := sock.recv(65536)):
-        request += data
-    length = int(field(request, "content-length") or 0)
-    while len(request.partition(b"\r\n\r\n")[2]) < length and (data := sock.recv(65536)):
-        request += data
-    return request
-
-
-def answering(answers: Iterator[bytes | Behaviour], asked: list[bytes]) -> Behaviour:
-    """Return the behaviour of a server that sends the next of the answers to each client."""
-
-    def behave(sock: socket.socket) -> None:
-        if not (request := request_of(sock)):
-            return  # some other process that probed for a free port
-        asked.append(request)
-        answer = next(answers)
-        if callable(answer):
-            answer(sock)
-        else:
-            sock.sendall(answer)
-
-    return behave
-
-
-@contextlib.contextmanager
-def site(*answers: bytes | Behaviour, host: str = "127.0.0.1") -> Iterator[Site]:
-    """Run a server that gives one answer on each connection."""
-    asked: list[bytes] = []
-    with peer(answering(iter(answers), asked), host) as server:
-        yield Site(f"http://{server.address}", asked)
-
-
-@contextlib.contextmanager
-def unix_site(address: str, *answers: bytes | Behaviour) -> Iterator[list[bytes]]:
-    """Run the same server on a unix socket; yield the requests."""
-    asked: list[bytes] = []
-    behave = answering(iter(answers), asked)
-    with socket.socket(socket.AF_UNIX) as listener:
-        listener.bind(address)
-        listener.listen()
-
-        def serve() -> None:
-            for _ in answers:
-                client, _ = listener.accept()
-                with client, contextlib.suppress(OSError):
-                    behave(client)
-
-        server = threading.Thread(target=serve, daemon=True)
-        server.start()
-        yield asked
-        server.join(PATIENCE)
 
 
 def rest(start: int, count: int | None = None, tag: str = '"v1"') -> bytes:
@@ -117,7 +38,7 @@ CUT = answer(BODY[:HALF], length=len(BODY), ETag='"v1"')
 MISSING = answer(b"no", "404 Not Found")
 
 
-def held(data: bytes) -> Behaviour:
+def held(data: bytes) -> Callable[[socket.socket], object]:
     """Return a behaviour that sends ``data`` and then waits until the client leaves."""
 
     def behave(sock: socket.socket) -> None:
@@ -147,7 +68,7 @@ def test_a_file_comes_alone(tmp_path: Path) -> None:
         assert fetch(web.url, "-o", str(path)).out == b""
         check_same(path.read_bytes(), BODY)
         assert f"cannot write {path}: it exists" in fetch(web.url, "-o", str(path), code=23).err
-        assert len(web.asked) == 1
+        assert len(web.got) == 1
         fetch(web.url, "-o", str(path), "--force")
     assert path.read_bytes() == b"new"
     assert files(tmp_path) == ["file"]
@@ -170,7 +91,7 @@ def test_a_place_that_cannot_be(tmp_path: Path) -> None:
         for name in ("folder/file", "n" * 250):
             done = fetch(web.url, "-o", str(tmp_path / name), code=23)
             assert done.err.startswith(f"netkit fetch: cannot write {tmp_path}")
-        assert web.asked == []
+        assert web.got == []
     assert files(tmp_path) == ["file"]
 
 
@@ -193,48 +114,14 @@ def test_a_full_disk(tmp_path: Path) -> None:
     wrapper = separate(f"ip link set lo up; mount -t tmpfs -o size=200k none '{disk}'")
     script = f'cd {disk}; "$@"; code=$?; ls -A >&2; exit $code'
     tail = ("--unix-socket", str(tmp_path / "sock"), "-o", str(disk / "file"), "http://localhost/")
+    command = [*wrapper, "sh", "-c", script, "sh", *NETKIT, "fetch", *tail]
     for sent in (WHOLE, answer(BODY)):
-        with unix_site(str(tmp_path / "sock"), sent):
-            command = [*wrapper, "sh", "-c", script, "sh", *NETKIT, "fetch", *tail]
-            with running(argv=command) as process:
-                done = process.finish()
+        with site(sent, host=str(tmp_path / "sock")), running(argv=command) as process:
+            done = process.finish()
         os.unlink(tmp_path / "sock")
         said, *left = done.err.splitlines()
         assert (done.code, said) == (23, f"netkit fetch: cannot write to {disk}/file: no space left on device")
         assert left == (["file.netkit-info", "file.netkit-part"] if sent is WHOLE else [])
-
-
-def test_what_is_no_file_is_refused(tmp_path: Path) -> None:
-    """A FIFO and /dev/null are refused even with --force, and no request is sent."""
-    os.mkfifo(tmp_path / "fifo")
-    with site() as web:
-        for place in (str(tmp_path / "fifo"), "/dev/null"):
-            assert place in fetch(web.url, "-o", place, "--force", code=23).err
-        assert web.asked == []
-    assert stat.S_ISCHR(os.stat("/dev/null").st_mode)
-    assert files(tmp_path) == ["fifo"]
-
-
-def test_two_for_the_same_file(tmp_path: Path) -> None:
-    """A second netkit for the same file sends no request, and a file created meanwhile is not overwritten."""
-    path = tmp_path / "file"
-    go = threading.Event()
-
-    def wait(sock: socket.socket) -> None:
-        sock.sendall(CUT)
-        assert go.wait(PATIENCE)
-        sock.sendall(BODY[HALF:])
-
-    with site(wait) as web, running("fetch", web.url, "-o", str(path)) as first:
-        await_part(path, HALF)
-        assert "another netkit" in fetch(web.url, "-o", str(path), "--force", "--resume", code=23).err
-        path.write_bytes(b"theirs")
-        go.set()
-        done = sound(first.finish(), 23)
-        assert f"{path}: it exists by now ({path}.netkit-part is whole)" in done.err
-        assert len(web.asked) == 1
-    assert path.read_bytes() == b"theirs"
-    assert Path(f"{path}.netkit-part").read_bytes() == BODY
 
 
 def test_no_content_is_no_file(tmp_path: Path) -> None:
@@ -287,33 +174,23 @@ def test_going_on_where_a_redirect_leads(tmp_path: Path) -> None:
     """A part belongs to the URL as given; --resume follows the redirect again and asks that server for the rest."""
     path = tmp_path / "file"
     with site(CUT, rest(HALF)) as mirror:
-        moved = answer(b"", "302 Found", Location=mirror.url)
-        with site(moved, moved) as web:
+        with site(*[redirect(mirror.url)] * 2) as web:
             fetch(web.url, "-o", str(path), code=18)
             fetch(web.url, "-o", str(path), "--resume")
         assert mirror.conditions == [(None, None), (f"bytes={HALF}-", '"v1"')]
     check_same(path.read_bytes(), BODY)
 
 
-def test_another_version(tmp_path: Path) -> None:
-    """If the rest is of another version, the part is dropped and the whole new version is fetched."""
+@pytest.mark.parametrize("second", [rest(HALF, tag='"v2"'), answer(b"", "416 Range Not Satisfiable")])
+def test_another_version(tmp_path: Path, second: bytes) -> None:
+    """If the rest is of another version, or there is none, the part is dropped and the whole new version is fetched."""
     path = tmp_path / "file"
-    with site(CUT, rest(HALF, tag='"v2"'), answer(b"new", ETag='"v2"')) as web:
+    with site(CUT, second, answer(b"new", ETag='"v2"')) as web:
         fetch(web.url, "-o", str(path), code=18)
         fetch(web.url, "-o", str(path), "--resume")
         assert [asked for asked, _ in web.conditions] == [None, f"bytes={HALF}-", None]
     assert path.read_bytes() == b"new"
     assert files(tmp_path) == ["file"]
-
-
-def test_no_such_range(tmp_path: Path) -> None:
-    """After a 416 the whole file is requested."""
-    path = tmp_path / "file"
-    with site(CUT, answer(b"", "416 Range Not Satisfiable"), answer(b"new")) as web:
-        fetch(web.url, "-o", str(path), code=18)
-        fetch(web.url, "-o", str(path), "--resume")
-        assert [asked for asked, _ in web.conditions] == [None, f"bytes={HALF}-", None]
-    assert path.read_bytes() == b"new"
 
 
 @pytest.mark.parametrize("options", [["--include"], ["--data", "x"]])
@@ -353,7 +230,7 @@ def test_a_file_that_is_whole(tmp_path: Path, first: tuple[bytes, ...], conditio
         before = path.stat()
         fetch(web.url, "-o", str(path), "--resume")
         assert path.stat() == before
-        assert field(web.asked[-1], condition) in ('"v1"', "Fri, 20 Nov 2020 11:00:00 GMT")
+        assert web.got[-1].fields[condition] in ('"v1"', "Fri, 20 Nov 2020 11:00:00 GMT")
         assert "the server has another version" in fetch(web.url, "-o", str(path), "--resume", code=23).err
         assert path.stat() == before
         fetch(web.url, "-o", str(path), "--resume", "--force")
@@ -434,92 +311,56 @@ def test_what_another_tool_has_left_may_be_something_else(tmp_path: Path, sent: 
 # -- TLS
 
 
-@contextlib.contextmanager
-def secured_site(
-    context: ssl.SSLContext, *answers: Callable[[Secured], object], host: str = "127.0.0.1"
-) -> Iterator[Site]:
-    """Run the server over TLS; each answer is a function that sends and ends the connection."""
-    asked: list[bytes] = []
-    left = iter(answers)
-
-    def behave(tls: Secured) -> None:
-        request = b""
-        while b"\r\n\r\n" not in request:
-            request += tls.recv()
-        asked.append(request)
-        next(left)(tls)
-
-    with peer(serving(context, behave), host) as server:
-        yield Site(f"https://{server.address}", asked)
-
-
-def whole(tls: Secured) -> None:
-    """Send the body, and close_notify."""
-    tls.send(answer(BODY))
-    tls.end()
-
-
-def cut_close_delimited(tls: Secured) -> None:
-    """Send a body without a length, and end without close_notify."""
-    tls.send(b"HTTP/1.1 200 OK\r\n\r\nthe beginning")
-
-
 def test_https(pki: Pki, tmp_path: Path) -> None:
     """A certificate of a trusted CA is accepted, one of another CA is exit code 60, and --insecure accepts any."""
-    with secured_site(pki.server(), whole, whole) as web:
-        url = web.url.replace("127.0.0.1", "localhost")
-        check_same(fetch(url, "--cafile", pki.ca).out, BODY)
+    path = tmp_path / "file"
+    with site(WHOLE, WHOLE, context=pki.server()) as web:
+        check_same(fetch(f"https://localhost:{web.port}", "-4", "--cafile", pki.ca).out, BODY)
         fetch(web.url, "--cafile", pki.other_ca, code=60)
-        done = netkit("fetch", web.url, "--insecure", "-o", str(tmp_path / "file"))
+        done = netkit("fetch", web.url, "--insecure", "-o", str(path))
         assert done.code == 0
         assert done.err.count("\n") == 1 and "not verified" in done.err
-        check_same((tmp_path / "file").read_bytes(), BODY)
-        assert len(web.asked) == 2
+        check_same(path.read_bytes(), BODY)
+        assert len(web.got) == 2
 
 
-def test_bad_certificates(pki: Pki, tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", ["wrong name", "expired", "self-signed"])
+def test_bad_certificates(pki: Pki, tmp_path: Path, kind: str) -> None:
     """A certificate with a wrong name, expired or self-signed is exit code 60, and no request is sent."""
-    for kind in ("wrong name", "expired", "self-signed"):
-        with secured_site(pki.server(pki.bad(kind)), whole) as web:
-            url = web.url.replace("127.0.0.1", "localhost")
-            fetch(url, "--cafile", pki.ca, "-o", str(tmp_path / "file"), code=60)
-            assert web.asked == []
+    with site(context=pki.server(pki.bad(kind))) as web:
+        url = f"https://localhost:{web.port}"
+        fetch(url, "-4", "--cafile", pki.ca, "-o", str(tmp_path / "file"), code=60)
+        assert web.got == []
     assert files(tmp_path) == []
 
 
 def test_truncation(pki: Pki) -> None:
     """Without close_notify a body of unknown length is exit code 18, and one of a known length is complete."""
 
-    def known(tls: Secured) -> None:
-        tls.send(answer(BODY))
+    def send_only(data: bytes) -> Callable[[socket.socket], object]:
+        return lambda sock: sock.sendall(data)
 
-    with secured_site(pki.server(), cut_close_delimited, known) as web:
-        done = fetch(web.url, "--cafile", pki.ca, code=18)
-        assert done.out == b"the beginning"
+    unknown = b"HTTP/1.1 200 OK\r\n\r\nthe beginning"
+    with site(send_only(unknown), send_only(WHOLE), context=pki.server()) as web:
+        assert fetch(web.url, "--cafile", pki.ca, code=18).out == b"the beginning"
         check_same(fetch(web.url, "--cafile", pki.ca).out, BODY)
 
 
 def test_http_where_https_should_be(pki: Pki, tmp_path: Path) -> None:
     """https to a server without TLS is exit code 35; http to a server with TLS is 8."""
-
-    def bad_request(sock: socket.socket) -> None:
-        sock.recv(65536)
-        sock.sendall(MISSING)
-
-    with peer(bad_request) as plain:
+    with peer(lambda sock: (sock.recv(65536), sock.sendall(MISSING))) as plain:
         fetch(f"https://{plain.address}", code=35)
-    with secured_site(pki.server(), whole) as secure:
-        fetch(secure.url.replace("https", "http"), "-o", str(tmp_path / "file"), code=8)
-        assert secure.asked == []
+    with peer(serving(pki.server(), Secured.recv)) as secure:
+        fetch(f"http://{secure.address}", "-o", str(tmp_path / "file"), code=8)
+        assert isinstance(secure.result(), ssl.SSLError)
     assert files(tmp_path) == []
 
 
 def test_redirect_to_https(pki: Pki) -> None:
     """A redirect from http to https is followed, and the certificate is verified."""
-    with secured_site(pki.server(), whole) as secure:
-        with site(answer(b"", "301 Moved", Location=f"{secure.url}/x")) as web:
-            check_same(fetch(web.url, "--cafile", pki.ca).out, BODY)
-        assert len(secure.asked) == 1
+    with site(WHOLE, context=pki.server()) as secure, site(redirect(f"{secure.url}/x", 301)) as web:
+        check_same(fetch(web.url, "--cafile", pki.ca).out, BODY)
+        assert len(secure.got) == 1
 
 
 # -- unix sockets
@@ -528,37 +369,17 @@ def test_redirect_to_https(pki: Pki) -> None:
 def test_unix_sockets(pki: Pki, tmp_path: Path) -> None:
     """--unix-socket takes absolute, relative and abstract paths, also with TLS; Host is that of the URL."""
     name = f"netkit-test-{os.getpid()}"
-
-    def secured(sock: socket.socket) -> None:
-        tls = Secured(sock, pki.server()).do_handshake()
-        while b"\r\n\r\n" not in tls.recv():
-            pass
-        whole(tls)
-
-    with unix_site(str(tmp_path / "sock"), WHOLE, WHOLE) as asked:
-        check_same(fetch("http://app:81/x?y", "--unix-socket", str(tmp_path / "sock")).out, BODY)
+    path, tls = str(tmp_path / "sock"), str(tmp_path / "tls")
+    with site(WHOLE, WHOLE, host=path) as web:
+        check_same(fetch("http://app:81/x?y", "--unix-socket", path).out, BODY)
         check_same(fetch("http://app/", "--unix-socket", "sock", cwd=tmp_path).out, BODY)
-        assert asked[0].startswith(b"GET /x?y HTTP/1.1\r\nHost: app:81\r\n")
-    with unix_site(f"\0{name}", WHOLE):
+        assert (web.got[0].line, web.got[0].fields["host"]) == ("GET /x?y HTTP/1.1", "app:81")
+    with site(WHOLE, host=f"\0{name}"):
         check_same(fetch("http://app/", "--unix-socket", f"@{name}").out, BODY)
-    with socket.socket(socket.AF_UNIX) as listener:
-        listener.bind(str(tmp_path / "tls"))
-        listener.listen()
-        trusting = ("--unix-socket", str(tmp_path / "tls"), "--cafile", pki.ca, "-o", str(tmp_path / "file"))
-        with running("fetch", "https://localhost/", *trusting) as ours:
-            client, _ = listener.accept()
-            with client:
-                secured(client)
-            assert ours.finish() == (0, b"", "")
-    check_same((tmp_path / "file").read_bytes(), BODY)
-
-
-def test_unix_sockets_that_cannot_be(tmp_path: Path) -> None:
-    """A missing socket is exit code 7; options for addresses do not go with --unix-socket (2)."""
-    path = str(tmp_path / "none")
-    assert path in fetch("http://app/", "--unix-socket", path, code=7).err
-    fetch("http://app/", "--unix-socket", path, "-4", code=2)
-    fetch("http://app/", "--unix-socket", path, "--source", "127.0.0.1", code=2)
+    with site(WHOLE, host=tls, context=pki.server()):
+        check_same(fetch("https://localhost/", "--unix-socket", tls, "--cafile", pki.ca).out, BODY)
+    missing = str(tmp_path / "none")
+    assert missing in fetch("http://app/", "--unix-socket", missing, code=7).err
 
 
 # -- addresses
@@ -569,7 +390,7 @@ def test_addresses(tmp_path: Path) -> None:
     """IPv6 literals work, --source sets the source address, and a dead address of a name is passed over."""
     with site(WHOLE, host="::1") as web:
         check_same(fetch(web.url).out, BODY)
-        assert field(web.asked[0], "host") == web.url.removeprefix("http://")
+        assert web.got[0].fields["host"] == web.url.removeprefix("http://")
     came: list[str] = []
 
     def note(sock: socket.socket) -> None:
@@ -652,17 +473,9 @@ def test_waiting_for_a_connection(clock: str | None) -> None:
 def test_a_slow_reader_slows_the_server_down() -> None:
     """A slow reader of stdout slows the server down: memory stays flat, and in the end all bytes are there."""
     count = 100
-
-    def behave(sock: socket.socket) -> None:
-        head, _, _ = answer(b"", length=count * len(BODY)).partition(b"\r\n\r\n")
-        sock.sendall(head + b"\r\n\r\n")
-        for _ in range(count):
-            sock.sendall(BODY)
-
-    with site(behave) as web, running("fetch", web.url, real=True) as process:
+    with site(answer(BODY * count)) as web, running("fetch", web.url, real=True) as process:
         assert process.out.read(1) == BODY[:1]
-        host, port = web.url.removeprefix("http://").split(":")
-        await_jam(host, int(port))
+        await_jam(web.port)
         with open(f"/proc/{process.pid}/status", encoding="ascii") as status:
             peak = next(int(line.split()[1]) for line in status if line.startswith("VmHWM"))
         assert peak < 60_000
@@ -670,12 +483,11 @@ def test_a_slow_reader_slows_the_server_down() -> None:
         assert process.finish()[::2] == (0, "")
 
 
-def await_jam(host: str, port: int) -> None:
+def await_jam(port: int) -> None:
     """Wait until much data is queued at the server on that port."""
-    local = f"{socket.inet_aton(host)[::-1].hex().upper()}:{port:04X}"
     while True:
         with open("/proc/net/tcp", encoding="ascii") as rows:
-            queues = [row.split()[4] for row in rows if row.split()[1] == local and row.split()[3] == "01"]
-        if queues and int(queues[0].partition(":")[0], 16) > 100_000:
+            found = [row.split() for row in rows if row.split()[1] == f"0100007F:{port:04X}"]
+        if any(state == "01" and int(queues.partition(":")[0], 16) > 100_000 for _, _, _, state, queues, *_ in found):
             return
         os.sched_yield()

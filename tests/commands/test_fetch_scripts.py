@@ -136,7 +136,8 @@ def test_a_body_that_is_redirected(tmp_path: Path, kind: str) -> None:
 )
 def test_a_busy_server_is_asked_again(fields: dict[str, str]) -> None:
     """A busy answer (503, 429) is not written; the request is repeated as Retry-After says, on the same connection."""
-    with site(answer(b"busy", BUSY, **fields), answer(b"wait", "429 Too Many Requests", **fields), DONE) as web:
+    busy = (answer(b"busy", BUSY, **fields), answer(b"wait", "429 Too Many Requests", **fields))
+    with site(*busy, DONE, stays=True) as web:
         assert fetch(web.url, "--retry", "2").out == b"done"
     assert (len(web.got), web.connections) == (3, 1)
 
@@ -200,7 +201,7 @@ def test_a_silent_server_has_no_more_time_than_there_is() -> None:
 def test_one_connection_for_several_urls(tmp_path: Path) -> None:
     """URLs of one server share a connection, also after redirects, until the server closes it."""
     moved = answer(b"moved", "302 Found", Location="/d")
-    with site(answer(b"a"), answer(b"b", Connection="close"), moved, answer(b"d"), answer(b"e")) as web:
+    with site(answer(b"a"), answer(b"b", Connection="close"), moved, answer(b"d"), answer(b"e"), stays=True) as web:
         done = fetch(*(f"{web.url}/{name}" for name in "abce"))
     assert done.out == b"abde"
     assert [(got.line.split()[1], got.connection) for got in web.got] == [
@@ -210,14 +211,14 @@ def test_one_connection_for_several_urls(tmp_path: Path) -> None:
 
 def test_a_connection_that_ends_as_it_is_used_again() -> None:
     """If the server ends a reused connection, the request is repeated on a new one."""
-    with site(answer(b"a"), hang_up, answer(b"b")) as web:
+    with site(answer(b"a"), hang_up, answer(b"b"), stays=True) as web:
         assert fetch(f"{web.url}/a", f"{web.url}/b").out == b"ab"
     assert [got.connection for got in web.got] == [1, 1, 2]
 
 
 def test_several_posts_have_connections_of_their_own() -> None:
     """Each POST has its own connection, as it could not be repeated."""
-    with site(DONE, DONE) as web:
+    with site(DONE, DONE, stays=True) as web:
         fetch(web.url, web.url, "--data", "x")
     assert [got.connection for got in web.got] == [1, 2]
 

@@ -201,8 +201,10 @@ def test_somebody_elses_file_is_kept(path: Path) -> None:
         path.write_bytes(b"theirs")
         with pytest.raises(Failure) as caught:
             download.finish()
+    assert str(caught.value) == f"cannot write {path}: it exists by now ({path}.netkit-part is whole)"
     assert caught.value.exit is Exit.WRITE
     assert path.read_bytes() == b"theirs"
+    assert Path(f"{path}.netkit-part").read_bytes() == BODY
 
 
 def test_a_part_that_is_the_file_already(path: Path) -> None:
@@ -223,7 +225,7 @@ def test_two_at_once(path: Path) -> None:
         write(first, WHOLE, BODY[:10])
         with pytest.raises(Failure) as caught:
             Download(str(path), URL, force=True, resume=True)
-        assert caught.value.exit is Exit.WRITE
+        assert (caught.value.exit, caught.value.reason) == (Exit.WRITE, "another netkit is writing it")
         write(first, WHOLE, BODY)
         first.finish()
         with downloading(path, force=True) as second:

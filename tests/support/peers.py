@@ -20,13 +20,22 @@ _names = itertools.count()
 
 
 class Peer:
-    """A TCP server in a thread. ``results`` has what each call of the behaviour returned, or the OSError it raised."""
+    """A server in a thread, on TCP, or a unix socket if ``host`` is its path.
+
+    ``results`` has what each call of the behaviour returned, or the OSError it raised.
+    """
 
     def __init__(self, behaviour: Callable[[socket.socket], Any], host: str = "127.0.0.1", port: int = 0) -> None:
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        self._listener = socket.create_server((host, port), family=family, backlog=64)
-        self.port: int = self._listener.getsockname()[1]
-        self.address = f"[{host}]:{self.port}" if ":" in host else f"{host}:{self.port}"
+        self.port, self.address = 0, host
+        if host.startswith(("/", "\0")):
+            self._listener = socket.socket(socket.AF_UNIX)
+            self._listener.bind(host)
+            self._listener.listen(64)
+        else:
+            family = socket.AF_INET6 if ":" in host else socket.AF_INET
+            self._listener = socket.create_server((host, port), family=family, backlog=64)
+            self.port = self._listener.getsockname()[1]
+            self.address = f"[{host}]:{self.port}" if ":" in host else f"{host}:{self.port}"
         self.results: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._behaviour = behaviour
         self._clients: list[socket.socket] = []

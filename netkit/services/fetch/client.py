@@ -77,7 +77,7 @@ class Fetch:
             if self._is_last:
                 await self._how.connections.close()
         except BaseException as error:
-            self._how.connections.cut(str(error) if isinstance(error, OSError) else "cut short")
+            self._how.connections.cut(error)
             raise
         finally:
             if told := self._how.timing.told(str(self._asked.url)):
@@ -127,7 +127,7 @@ class Fetch:
             try:
                 outcome = await self._take(step, own)
             except Failure as failure:
-                self._how.connections.cut(str(failure))
+                self._how.connections.cut(failure)
                 if self._is_stale(step):
                     continue
                 if not self._may_help(failure, step):

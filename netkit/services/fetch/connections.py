@@ -50,9 +50,9 @@ class Connections:
             await close_gracefully(self._stream)
             self._end("", whole=True)
 
-    def cut(self, reason: str) -> None:
-        """Reset the connection."""
-        self._end(reason, whole=False)
+    def cut(self, error: BaseException) -> None:
+        """Reset the connection, if there is one, after a failure or cancellation."""
+        self._end(str(error) if isinstance(error, OSError) else "cut short", whole=False)
 
     def _end(self, reason: str, *, whole: bool) -> None:
         stream, self._stream, self._server = self._stream, None, None
@@ -82,6 +82,6 @@ async def connections(dial: Dial, observe: Observer) -> AsyncIterator[Connection
             yield opened
             await opened.close()
         except BaseException as error:
-            opened.cut(str(error) if isinstance(error, OSError) else "cut short")
+            opened.cut(error)
             raise
         group.cancel()
