@@ -221,12 +221,10 @@ def test_a_post_goes_through() -> None:
 @pytest.mark.parametrize(
     ("words", "environ", "message"),
     [
-        (("--proxy", "http://p", "--unix-socket", "/x"), {}, "--proxy does not apply: a proxy connects to hosts"),
         ((), {"http_proxy": "ftp://me:hunter2@p"}, "http_proxy in the environment: proxy 'ftp://...@p' is of scheme"),
         (("-n",), {"http_proxy": "http://p"}, "host 'p' is a name, and --numeric allows addresses alone"),
         (("--noproxy", "*"), {}, "no such option '--noproxy': --proxy '' uses no proxy"),
         (("-x", "p:80"), {}, "no such option '-x': --proxy URL"),
-        (("-X", "PUT"), {}, "no such option '-X': --method METHOD"),
     ],
 )
 def test_mistakes(words: tuple[str, ...], environ: dict[str, str], message: str) -> None:
