@@ -2,21 +2,19 @@
 
 import contextlib
 import hashlib
-import http.server
 import os
 import re
 import signal
 import socket
-import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import pytest
 
 from tests.support import NETKIT, free_port, netkit, running
 from tests.support.certificates import Pki
-from tests.support.data import DATA, OTHER, check_same
+from tests.support.data import DATA, OTHER, check_same, files
 from tests.support.partners import NGINX, await_listener, s_server
 from tests.support.processes import tool
 from tests.support.sites import answer, fetch, site
@@ -144,42 +142,28 @@ def test_what_nginx_is_told(nginx: Nginx) -> None:
     assert re.fullmatch(rb"PUT \[\] \[text/plain\] \[netkit/[0-9.]+\] \[127.0.0.1\]", told)
 
 
-def test_going_on_with_nginx(nginx: Nginx, tmp_path: Path) -> None:
-    """--resume continues an interrupted download at the right byte, and the file is that of nginx."""
-    name = "slow"
+@pytest.mark.parametrize("changes", [False, True])
+def test_going_on_with_nginx(nginx: Nginx, tmp_path: Path, changes: bool) -> None:
+    """--resume continues an interrupted download at the right byte, or gets all of the file if it has changed."""
+    name = f"slow-{changes}"
     data = (DATA * 7)[:SLOW]
     (nginx.folder / name).write_bytes(data)
     path = tmp_path / "file"
     with running("fetch", f"{nginx.url}/{name}", "-o", str(path)) as process:
-        count = cut(process.process, path)
+        part = Path(f"{path}.netkit-part")
+        while not part.exists() or part.stat().st_size < 100_000:
+            os.sched_yield()
+        process.signal(signal.SIGKILL)
+        process.wait()
+        count = part.stat().st_size
     assert 0 < count < SLOW
+    if changes:
+        (nginx.folder / name).write_bytes(OTHER)
     fetch(f"{nginx.url}/{name}", "-o", str(path), "--resume")
-    check_same(path.read_bytes(), data)
+    check_same(path.read_bytes(), OTHER if changes else data)
     asked = nginx.logged(f"/{name}", 2)
-    assert re.fullmatch(rf'206 \[bytes={count}-\] \["[0-9a-f-]+"\]', asked[1])
-    assert [file.name for file in tmp_path.iterdir()] == ["file"]
-
-
-def cut(process: Any, path: Path) -> int:
-    """Kill a download within the body, and return the number of bytes received."""
-    part = Path(f"{path}.netkit-part")
-    while not part.exists() or part.stat().st_size < 100_000:
-        os.sched_yield()
-    process.kill()
-    process.wait()
-    return part.stat().st_size
-
-
-def test_a_file_that_changed_on_nginx(nginx: Nginx, tmp_path: Path) -> None:
-    """If the file has changed on nginx, --resume downloads all of the new version."""
-    (nginx.folder / "slow-news").write_bytes((DATA * 7)[:SLOW])
-    path = tmp_path / "file"
-    with running("fetch", f"{nginx.url}/slow-news", "-o", str(path)) as process:
-        count = cut(process.process, path)
-    (nginx.folder / "slow-news").write_bytes(OTHER)
-    fetch(f"{nginx.url}/slow-news", "-o", str(path), "--resume")
-    check_same(path.read_bytes(), OTHER)
-    assert nginx.logged("/slow-news", 2)[1].startswith(f"200 [bytes={count}-]")
+    assert re.fullmatch(rf'{200 if changes else 206} \[bytes={count}-\] \["[0-9a-f-]+"\]', asked[1])
+    assert files(tmp_path) == ["file"]
 
 
 def test_parts_that_are_whole_or_too_long(nginx: Nginx, tmp_path: Path) -> None:
@@ -331,19 +315,6 @@ def test_the_kernel_moves_what_is_large(nginx: Nginx, tmp_path: Path, into: str)
 # -- Python
 
 
-@contextlib.contextmanager
-def python_server(handler: type[http.server.BaseHTTPRequestHandler]) -> Iterator[str]:
-    """Serve HTTP in threads of this process."""
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{server.server_address[1]}"
-        finally:
-            server.shutdown()
-            thread.join()
-
-
 def test_python_serves_a_folder(tmp_path: Path) -> None:
     """Files, lists and redirects of ``python -m http.server`` arrive intact, and --resume, as it has no ranges."""
     (tmp_path / "folder").mkdir()
@@ -363,45 +334,6 @@ def test_python_serves_a_folder(tmp_path: Path) -> None:
         fetch(f"{url}/folder/page", "-o", str(path), "--resume")
         check_same(path.read_bytes(), DATA)
         assert fetch(f"{url}/none", "--fail", code=22).out == b""
-
-
-class Told(http.server.BaseHTTPRequestHandler):
-    """Answers with the request that it received, in HTTP/1.1, or for /old in HTTP/1.0 without a length."""
-
-    protocol_version = "HTTP/1.1"
-
-    def answer(self) -> None:
-        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-        said = f"{self.command} {self.path}\n{self.headers}".encode() + body
-        if self.path == "/old":
-            self.protocol_version = "HTTP/1.0"
-        self.send_response(200)
-        if self.path != "/old":
-            self.send_header("Content-Length", str(len(said)))
-        self.end_headers()
-        self.wfile.write(said)
-        self.close_connection = self.path == "/old"
-
-    do_GET = do_POST = do_PUT = do_DELETE = answer
-
-    def log_message(self, *_: Any) -> None:
-        """Do not log."""
-
-
-def test_what_python_is_told() -> None:
-    """Python's server receives exactly the expected request, and fetch does not wait until it closes the connection."""
-    with python_server(Told) as url:
-        host = url.removeprefix("http://")
-        asked = fetch(f"{url}/a%20b?c").out.decode()
-        ours = re.search(r"User-Agent: (netkit/\S+)", asked)[1]  # type: ignore[index]
-        about = f"Host: {host}\nUser-Agent: {ours}\nAccept: */*\nAccept-Encoding: identity\n"
-        assert asked == f"GET /a%20b?c\n{about}\n"
-        body = fetch(f"{url}/", "--data", r"a=1&b=\x00").out
-        typed = "Content-Type: application/x-www-form-urlencoded\nContent-Length: 7\n"
-        assert body == f"POST /\n{about}{typed}\n".encode() + b"a=1&b=\0"
-        changed = fetch(f"{url}/", "--method", "DELETE", "-H", "Accept: text/html", "-H", "X: 1", "-H", "X: 2").out
-        assert changed == f"DELETE /\n{about.replace('*/*', 'text/html')}X: 1\nX: 2\n\n".encode()
-        assert fetch(f"{url}/old").out == f"GET /old\n{about}\n".encode()
 
 
 @pytest.mark.parametrize(
