@@ -62,6 +62,21 @@ def write(download: Download, answer: Head, data: bytes) -> None:
     kernel.run(take())
 
 
+def save(path: Path, data: bytes = BODY, *, force: bool = False, resume: bool = False) -> None:
+    """Download the file: all of it comes."""
+    with downloading(path, force=force, resume=resume) as download:
+        write(download, WHOLE, data)
+        download.finish()
+
+
+def refused(path: Path, *, force: bool = False, resume: bool = False) -> Failure:
+    """The failure with which a download does not even begin."""
+    with pytest.raises(Failure) as caught:
+        Download(str(path), URL, force=force, resume=resume)
+    assert caught.value.exit is Exit.WRITE
+    return caught.value
+
+
 def cut(path: Path, count: int = 300, answer: Head = WHOLE) -> None:
     """Leave behind what an interrupted download leaves after ``count`` bytes."""
     with downloading(path) as download:
@@ -101,7 +116,7 @@ def test_the_old_file_is_whole_until_the_new_one_is(path: Path) -> None:
 @pytest.mark.parametrize("force", [False, True])
 @pytest.mark.parametrize("kind", ["folder", "fifo", "device", "socket"])
 def test_what_is_no_file_stays(path: Path, kind: str, force: bool) -> None:
-    """A directory, FIFO, device or socket is refused with and without --force, and is kept."""
+    """A directory, FIFO, device or socket is refused and kept, and the hint is not --force, which would not help."""
     if kind == "folder":
         path.mkdir()
     elif kind == "fifo":
@@ -111,22 +126,12 @@ def test_what_is_no_file_stays(path: Path, kind: str, force: bool) -> None:
     else:
         path = Path("/dev/null")
     before = os.lstat(path)
-    with pytest.raises(Failure) as caught:
-        Download(str(path), URL, force=force, resume=False)
-    assert caught.value.exit is Exit.WRITE
-    assert str(path) in str(caught.value)
+    failure = refused(path, force=force)
+    assert str(path) in str(failure) and "--force" not in failure.hint
     assert os.path.samestat(before, os.lstat(path))
     assert os.lstat(path).st_mode == before.st_mode
     if kind != "device":
         assert files(path.parent) == ["file"]
-
-
-def test_nobody_is_told_to_force_what_force_does_not_do(path: Path) -> None:
-    """If the file is a directory, the hint does not suggest --force."""
-    path.mkdir()
-    with pytest.raises(Failure) as caught:
-        Download(str(path), URL, force=False, resume=False)
-    assert "force" not in caught.value.hint
 
 
 @pytest.mark.fault("output file that is a link")
@@ -136,13 +141,9 @@ def test_a_link_is_replaced_not_followed(path: Path, target: str) -> None:
     precious = path.parent / "precious"
     precious.write_bytes(b"precious")
     path.symlink_to(target)
-    with pytest.raises(Failure) as caught:
-        Download(str(path), URL, force=False, resume=False)
-    assert caught.value.exit is Exit.WRITE
+    refused(path)
     assert path.is_symlink()
-    with downloading(path, force=True) as download:
-        write(download, WHOLE, BODY)
-        download.finish()
+    save(path, force=True)
     assert not path.is_symlink()
     assert path.read_bytes() == BODY
     assert precious.read_bytes() == b"precious"
@@ -153,9 +154,7 @@ def test_a_link_is_replaced_not_followed(path: Path, target: str) -> None:
 def test_a_link_to_what_is_no_file_stays(path: Path, target: str) -> None:
     """A link to a device or directory, such as /dev/stdout, is not replaced even with --force."""
     path.symlink_to(target)
-    with pytest.raises(Failure) as caught:
-        Download(str(path), URL, force=True, resume=False)
-    assert caught.value.exit is Exit.WRITE and "--force" not in caught.value.hint
+    assert "--force" not in refused(path, force=True).hint
     assert os.readlink(path) == target
     assert files(path.parent) == ["file"]
 
@@ -179,10 +178,7 @@ def test_nothing_planted_beside_it_is_written(path: Path, suffix: str, plant: st
     else:
         planted.symlink_to("victim" if plant == "symbolic link" else "nowhere")
     if suffix == ".netkit-part":
-        with pytest.raises(Failure) as caught:
-            Download(str(path), URL, force=True, resume=True)
-        assert caught.value.exit is Exit.WRITE
-        assert f"{path}{suffix}" in str(caught.value)
+        assert f"{path}{suffix}" in str(refused(path, force=True, resume=True))
         assert planted.name in files(path.parent)
     else:
         with downloading(path, resume=True) as download:
@@ -223,14 +219,10 @@ def test_two_at_once(path: Path) -> None:
     """A second download of the same file is refused until the first has finished."""
     with downloading(path) as first:
         write(first, WHOLE, BODY[:10])
-        with pytest.raises(Failure) as caught:
-            Download(str(path), URL, force=True, resume=True)
-        assert (caught.value.exit, caught.value.reason) == (Exit.WRITE, "another netkit is writing it")
+        assert refused(path, force=True, resume=True).reason == "another netkit is writing it"
         write(first, WHOLE, BODY)
         first.finish()
-        with downloading(path, force=True) as second:
-            write(second, WHOLE, BODY[::-1])
-            second.finish()
+        save(path, BODY[::-1], force=True)
     assert path.read_bytes() == BODY[::-1]
     assert files(path.parent) == ["file"]
 
@@ -240,9 +232,7 @@ def test_mode_of_a_new_file(path: Path, mask: int) -> None:
     """A new file has the mode that the umask gives."""
     before = os.umask(mask)
     try:
-        with downloading(path) as download:
-            write(download, WHOLE, BODY)
-            download.finish()
+        save(path)
     finally:
         os.umask(before)
     assert stat.S_IMODE(path.stat().st_mode) == 0o666 & ~mask
@@ -267,13 +257,11 @@ def test_mode_of_a_file_that_is_overwritten(path: Path, mode: int, kept: int) ->
 def test_a_folder_without_hard_links(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """On a file system without hard links (FAT) the file is renamed, and still does not overwrite another one."""
 
-    def refused(*_: Any) -> None:
+    def link(*_: Any) -> None:
         raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
 
-    monkeypatch.setattr(os, "link", refused)
-    with downloading(path) as download:
-        write(download, WHOLE, BODY)
-        download.finish()
+    monkeypatch.setattr(os, "link", link)
+    save(path)
     assert path.read_bytes() == BODY
     path.unlink()
     with downloading(path) as download:
@@ -287,9 +275,7 @@ def test_a_folder_without_hard_links(path: Path, monkeypatch: pytest.MonkeyPatch
 @pytest.mark.parametrize("name", ["-", "-o", "a\nb", "\udcff\x1b[31m", "é", "n" * 240])
 def test_names(tmp_path: Path, name: str) -> None:
     """Any name that a file can have is possible."""
-    with downloading(tmp_path / name) as download:
-        write(download, WHOLE, BODY)
-        download.finish()
+    save(tmp_path / name)
     assert files(tmp_path) == [name]
 
 
@@ -557,43 +543,33 @@ def test_info_that_says_nothing(path: Path, info: bytes) -> None:
     assert forged(path, info) == []
 
 
-def test_info_that_is_missing(path: Path) -> None:
-    """A part without info is not resumed."""
+@pytest.mark.parametrize("info", ["missing", "a link", "of another user"])
+def test_info_that_is_not_ours(path: Path, info: str) -> None:
+    """A part without info is not resumed, nor one whose info is a symbolic link or belongs to another user."""
     cut(path)
-    os.unlink(f"{path}.netkit-info")
+    place = Path(f"{path}.netkit-info")
+    if info == "of another user":
+        give_away(place)
+    else:
+        place.rename(path.parent / "elsewhere")
+    if info == "a link":
+        place.symlink_to("elsewhere")
     with downloading(path, resume=True) as download:
         assert download.conditions == []
 
 
-def test_info_that_is_a_link(path: Path) -> None:
-    """An info that is a symbolic link is not read, even if its target is valid."""
-    cut(path)
-    info = Path(f"{path}.netkit-info")
-    info.rename(path.parent / "elsewhere")
-    info.symlink_to("elsewhere")
-    with downloading(path, resume=True) as download:
-        assert download.conditions == []
-
-
-def test_info_of_another_user(path: Path) -> None:
-    """An info that belongs to another user is not read."""
-    cut(path)
+def give_away(path: Path) -> None:
+    """Make the file another user's; skip the test if we are not root."""
     if os.geteuid():
         pytest.skip("only root can give files away")
-    os.chown(f"{path}.netkit-info", 65534, 65534)
-    with downloading(path, resume=True) as download:
-        assert download.conditions == []
+    os.chown(path, 65534, 65534)
 
 
 def test_part_of_another_user(path: Path) -> None:
     """A part that belongs to another user, who could write to it, is refused."""
     cut(path)
-    if os.geteuid():
-        pytest.skip("only root can give files away")
-    os.chown(f"{path}.netkit-part", 65534, 65534)
-    with pytest.raises(Failure) as caught:
-        Download(str(path), URL, force=True, resume=True)
-    assert caught.value.exit is Exit.WRITE
+    give_away(Path(f"{path}.netkit-part"))
+    refused(path, force=True, resume=True)
 
 
 @settings(deadline=None, database=None, max_examples=40)
