@@ -3,12 +3,10 @@
 import base64
 import gzip
 import json
-import os
 import re
 import signal
 import socket
 import ssl
-import subprocess
 import sys
 import threading
 from collections.abc import Callable
@@ -16,13 +14,13 @@ from collections.abc import Callable
 import pytest
 
 from netkit import __version__
-from tests.support import NETKIT, PATIENCE, Finished, died_by, netkit, peer, read_all, reset, running
+from tests.support import PATIENCE, Finished, died_by, netkit, peer, read_all, reset, running
 from tests.support.certificates import Pki
 from tests.support.data import digest
 from tests.support.namespaces import separate
 from tests.support.processes import sound
 from tests.support.sites import Answer, redirect, site
-from tests.support.terminals import read_until_hung_up, terminal
+from tests.support.terminals import on_terminal
 
 OK = b"HTTP/1.1 200 OK\r\n"
 CHUNKED = OK + b"Transfer-Encoding: chunked\r\n\r\n"
@@ -534,12 +532,9 @@ def test_terminal() -> None:
     """On a terminal, control bytes in head and body are escaped, unless with --raw."""
     answer = OK + b"X: \x1b[2J\r\nContent-Length: 13\r\n\r\n\x1b[31m\x9b2Jred\r\n"
     for raw in (False, True):
-        with site(answer) as server, terminal() as (ours, theirs):
-            argv = [*NETKIT, "fetch", server.url, "-i", *(["--raw"] if raw else [])]
-            process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=theirs)
-            os.close(theirs)
-            shown = read_until_hung_up(ours)
-            assert process.wait(PATIENCE) == 0
+        with site(answer) as server:
+            code, shown = on_terminal("fetch", server.url, "-i", *(["--raw"] if raw else []))
+        assert code == 0
         assert (b"\x1b[31m" in shown, b"\x1b[2J" in shown) == (raw, raw)
         assert (rb"\x1b[31m" in shown) == (not raw)
         assert b"red" in shown

@@ -62,9 +62,9 @@ def write(download: Download, answer: Head, data: bytes) -> None:
     kernel.run(take())
 
 
-def save(path: Path, data: bytes = BODY, *, force: bool = False, resume: bool = False) -> None:
+def save(path: Path, data: bytes = BODY, *, force: bool = False) -> None:
     """Download the file: all of it comes."""
-    with downloading(path, force=force, resume=resume) as download:
+    with downloading(path, force=force) as download:
         write(download, WHOLE, data)
         download.finish()
 
