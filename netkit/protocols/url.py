@@ -70,7 +70,7 @@ def parse(text: str) -> Url:
     _check_slashes(text)
     match = _PARTS.fullmatch(text)
     if not match:
-        return _unreadable(text)
+        raise _unreadable(text)
     scheme, authority, path, query = match[1].lower(), match[2], match[3], match[4] or ""
     if scheme not in _PORTS:
         raise Invalid(f"URL {without_password(text)!r} is of scheme {scheme}: only http and https are spoken here")
@@ -154,17 +154,18 @@ def parse_place(place: str, default_port: int) -> Endpoint:
     return Endpoint(name.lower() + percent + zone, parse_port(port) if port else default_port)
 
 
-def _unreadable(text: str) -> Url:
+def _unreadable(text: str) -> Invalid:
+    """What is wrong with a text that has not the form of a URL."""
     if not text:
-        raise Invalid("the URL is empty")
+        return Invalid("the URL is empty")
+    shown = without_password(text)
     scheme, colon, rest = text.partition(":")
     if colon and scheme.lower() in _PORTS:
-        raise Invalid(f"URL {without_password(text)!r} has no host: write {scheme.lower()}://HOST/PATH")
+        return Invalid(f"URL {shown!r} has no host: write {scheme.lower()}://HOST/PATH")
     if _SCHEME.match(text) and not rest[:1].isdigit():
         hint = "--unix-socket PATH http://localhost/ asks a socket" if scheme == "unix" else ""
-        reason = f"is of scheme {scheme}: only http and https are spoken here"
-        raise Invalid(f"URL {without_password(text)!r} {reason}", hint=hint)
-    raise Invalid(f"URL {without_password(text)!r} has no scheme: write http://{without_password(text).lstrip('/')}")
+        return Invalid(f"URL {shown!r} is of scheme {scheme}: only http and https are spoken here", hint=hint)
+    return Invalid(f"URL {shown!r} has no scheme: write http://{shown.lstrip('/')}")
 
 
 def without_password(text: str) -> str:

@@ -2,7 +2,6 @@
 
 import json
 import os
-import re
 import socket
 from typing import Any
 
@@ -10,11 +9,12 @@ import pytest
 
 from tests.support import Finished, free_port, netkit, peer
 from tests.support.certificates import Pki
-from tests.support.peers import read_all, receive
+from tests.support.peers import read_all
 from tests.support.proxies import GRANTED, GREETING, NO_AUTHENTICATION, Step, head, scripted
+from tests.support.sites import answer, redirect, site
 
-PAGE = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello"
-BASIC = b"Proxy-Authorization: Basic bWU6aHVudGVyMg=="
+PAGE = answer(b"hello")
+BASIC = "Basic bWU6aHVudGVyMg=="
 
 
 def fetch(url: str, *words: str, **environ: str) -> Finished:
@@ -38,13 +38,13 @@ def tunnel(sock: socket.socket) -> tuple[bytes, bytes]:
 
 def test_an_http_proxy_is_asked_for_http_urls() -> None:
     """An HTTP proxy gets the absolute URL; the URL's user is for the server, and the proxy's for the proxy."""
-    with peer(page) as proxy:
+    with site(PAGE) as proxy:
         done = fetch("http://you:secret@a.test:81/x?y", "--proxy", f"http://me:hunter2@{proxy.address}", "-v")
-        assert (done.code, done.out) == (0, b"hello")
-        line, *fields = proxy.result().split(b"\r\n")
-    assert line == b"GET http://a.test:81/x?y HTTP/1.1"
-    assert fields[0] == b"Host: a.test:81"
-    assert b"Authorization: Basic eW91OnNlY3JldA==" in fields and BASIC in fields
+    assert (done.code, done.out) == (0, b"hello")
+    [got] = proxy.got
+    assert (got.line, got.fields["host"]) == ("GET http://a.test:81/x?y HTTP/1.1", "a.test:81")
+    assert got.fields["authorization"] == "Basic eW91OnNlY3JldA=="
+    assert got.fields["proxy-authorization"] == BASIC
     assert f"netkit fetch: asking proxy http://{proxy.address} for http://a.test:81/x?y\n" in done.err
     assert "hunter2" not in done.err and "secret" not in done.err
 
@@ -79,24 +79,17 @@ def test_a_tunnel_leads_to_https_urls(pki: Pki) -> None:
         url, words = "https://localhost/", ("--cafile", pki.ca)
         assert fetch(url, "--proxy", f"http://me:hunter2@{proxy.address}", *words) == (0, b"hello", "")
         asked, request = proxy.result()
-    assert asked.startswith(b"CONNECT localhost:443 HTTP/1.1\r\n") and BASIC in asked
+    assert asked.startswith(b"CONNECT localhost:443 HTTP/1.1\r\n")
+    assert f"Proxy-Authorization: {BASIC}\r\n".encode() in asked
     assert request.startswith(b"GET / HTTP/1.1\r\nHost: localhost\r\n") and b"Proxy-Authorization" not in request
 
 
 def test_a_proxy_over_tls(pki: Pki) -> None:
     """A proxy of an https:// URL is asked over TLS."""
-    context = pki.server()
-
-    def serve(sock: socket.socket) -> bytes:
-        with context.wrap_socket(sock, server_side=True) as secured:
-            asked = page(secured)
-            secured.unwrap()
-        return asked
-
-    with peer(serve) as proxy:
+    with site(PAGE, context=pki.server()) as proxy:
         words = ("--proxy", f"https://localhost:{proxy.port}", "--cafile", pki.ca)
         assert fetch("http://a.test/", *words) == (0, b"hello", "")
-        assert proxy.result().startswith(b"GET http://a.test/ HTTP/1.1\r\n")
+    assert [got.line for got in proxy.got] == ["GET http://a.test/ HTTP/1.1"]
 
 
 def test_a_chain() -> None:
@@ -112,10 +105,10 @@ def test_a_chain() -> None:
 @pytest.mark.parametrize("variable", ["http_proxy", "all_proxy", "ALL_PROXY"])
 def test_the_environment_names_one(variable: str) -> None:
     """A proxy in the environment may have user and password, and no scheme."""
-    with peer(page) as proxy:
+    with site(PAGE) as proxy:
         assert fetch("http://a.test/", **{variable: f"me:hunter2@{proxy.address}"}) == (0, b"hello", "")
-        asked = proxy.result()
-    assert asked.startswith(b"GET http://a.test/ HTTP/1.1\r\n") and BASIC in asked
+    [got] = proxy.got
+    assert (got.line, got.fields["proxy-authorization"]) == ("GET http://a.test/ HTTP/1.1", BASIC)
 
 
 @pytest.mark.parametrize(
@@ -129,34 +122,26 @@ def test_the_environment_names_one(variable: str) -> None:
 )
 def test_no_proxy(words: tuple[str, ...], environ: dict[str, str]) -> None:
     """--proxy '' and no_proxy bypass proxies of the environment; HTTP_PROXY and https_proxy are not for http URLs."""
-    with peer(page) as server:
-        assert fetch(f"http://{server.address}/", *words, **environ) == (0, b"hello", "")
-        assert server.result().startswith(b"GET / HTTP/1.1\r\n")
+    with site(PAGE) as server:
+        assert fetch(server.url, *words, **environ) == (0, b"hello", "")
+    assert [got.line for got in server.got] == ["GET / HTTP/1.1"]
 
 
 def test_a_proxy_that_is_typed_counts_everywhere() -> None:
     """no_proxy does not apply to --proxy."""
-    with peer(page) as proxy:
-        words = ("--proxy", f"http://{proxy.address}")
-        assert fetch("http://a.test/", *words, no_proxy="*", http_proxy="http://127.0.0.1:1") == (0, b"hello", "")
+    with site(PAGE) as proxy:
+        environ = {"no_proxy": "*", "http_proxy": "http://127.0.0.1:1"}
+        assert fetch("http://a.test/", "--proxy", proxy.url, **environ) == (0, b"hello", "")
 
 
 def test_each_redirect_has_its_own_way() -> None:
     """The proxy is chosen again for each redirect, and its credentials are not sent to the server."""
-    with peer(page) as direct:
-
-        def redirect(sock: socket.socket) -> bytes:
-            asked = head(sock)
-            where = f"http://{direct.address}/there".encode()
-            sock.sendall(b"HTTP/1.1 302 Found\r\nContent-Length: 0\r\nLocation: " + where + b"\r\n\r\n")
-            return asked
-
-        with peer(redirect) as proxy:
-            done = fetch("http://a.test/", http_proxy=f"http://me:hunter2@{proxy.address}", no_proxy="127.0.0.1")
-            assert done == (0, b"hello", "")
-            assert BASIC in proxy.result()
-        asked = direct.result()
-    assert asked.startswith(b"GET /there HTTP/1.1\r\n") and b"Proxy-Authorization" not in asked
+    with site(PAGE) as direct, site(redirect(f"{direct.url}/there")) as proxy:
+        done = fetch("http://a.test/", http_proxy=f"http://me:hunter2@{proxy.address}", no_proxy="127.0.0.1")
+    assert done == (0, b"hello", "")
+    assert proxy.got[0].fields["proxy-authorization"] == BASIC
+    assert direct.got[0].line == "GET /there HTTP/1.1"
+    assert "proxy-authorization" not in direct.got[0].fields
 
 
 @pytest.mark.parametrize(
@@ -173,11 +158,9 @@ def test_each_redirect_has_its_own_way() -> None:
 )
 def test_a_proxy_that_does_not(answer: bytes, code: int, message: str) -> None:
     """A 407 is a failure of the proxy (97); an empty answer is a bad answer as from any server."""
-    with peer(lambda sock: (head(sock), sock.sendall(answer))) as proxy:
-        url = f"http://{proxy.address}"
-        done = fetch("http://a.test/", "--proxy", url)
-    assert (done.code, done.out) == (code, b"")
-    assert done.err == f"netkit fetch: {message.format(proxy=url)}\n"
+    with site(answer) as proxy:
+        done = fetch("http://a.test/", "--proxy", proxy.url)
+    assert done == (code, b"", f"netkit fetch: {message.format(proxy=proxy.url)}\n")
 
 
 def test_a_redirect_that_a_proxy_cannot_be_told() -> None:
@@ -192,10 +175,10 @@ def test_a_redirect_that_a_proxy_cannot_be_told() -> None:
 
 def test_what_is_told_of_it() -> None:
     """Events have the proxy without its user, and messages name a proxy that cannot be reached."""
-    with peer(page) as proxy:
+    with site(PAGE) as proxy:
         done = fetch("http://a.test/", "--json", "--proxy", f"http://me:hunter2@{proxy.address}")
     told = {event["event"]: event for event in map(json.loads, done.err.splitlines())}
-    assert (told["forwarded"]["proxy"], told["forwarded"]["target"]) == (f"http://{proxy.address}", "http://a.test/")
+    assert (told["forwarded"]["proxy"], told["forwarded"]["target"]) == (proxy.url, "http://a.test/")
     assert "hunter2" not in done.err
     url = f"http://127.0.0.1:{free_port()}"
     done = fetch("http://a.test/", http_proxy=url)
@@ -206,16 +189,9 @@ def test_what_is_told_of_it() -> None:
 
 def test_a_post_goes_through() -> None:
     """A POST goes through a proxy with its body."""
-
-    def serve(sock: socket.socket) -> bytes:
-        asked = head(sock)
-        body = receive(sock, int(re.search(rb"Content-Length: (\d+)", asked)[1]))  # type: ignore[index]
-        sock.sendall(PAGE)
-        return body
-
-    with peer(serve) as proxy:
-        assert fetch("http://a.test/", "--data", "x=1", "--proxy", f"http://{proxy.address}") == (0, b"hello", "")
-        assert proxy.result() == b"x=1"
+    with site(PAGE) as proxy:
+        assert fetch("http://a.test/", "--data", "x=1", "--proxy", proxy.url) == (0, b"hello", "")
+    assert [got.body for got in proxy.got] == [b"x=1"]
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from netkit.core.record import Record
 from netkit.core.relay import classify
 from netkit.core.splice import move
 from netkit.core.stream import Connection, Stream
-from netkit.protocols.http import NOT_MODIFIED, PARTIAL_CONTENT, TLS_HINT, UNSATISFIABLE, Exchange, Head, names
+from netkit.protocols.http import NOT_MODIFIED, PARTIAL_CONTENT, TLS_HINT, UNSATISFIABLE, Exchange, Head, Upload, names
 from netkit.protocols.http_connect import AUTHENTICATION_REQUIRED, refused
 from netkit.protocols.proxy import Proxy
 from netkit.protocols.url import Url
@@ -84,26 +84,28 @@ class Fetch:
                 self._how.observe(told)
 
     def moving(self) -> list[Transfer]:
-        """The progress of the transfers: first of the upload, then of the body of the response."""
-        rows = []
-        exchange, body = self._exchange, self._body
-        upload = None if exchange is None else exchange.upload
-        if upload is not None and body is None:
-            rows.append(Transfer("sent", upload.stream.counts.received, upload.length))
-        if body is not None and not self._place.is_shown:
-            before, left = self._place.before, body.left
-            here = before + body.counts.received
-            rows.append(Transfer("received", here, None if left is None else here + left, before))
-        return rows
+        """The progress of the transfer: first of the upload, then of the response's body; empty if there is neither."""
+        upload, body = self._upload, self._body
+        if body is None:
+            return [] if upload is None else [Transfer("sent", upload.stream.counts.received, upload.length)]
+        if self._place.is_shown:
+            return []
+        before, left = self._place.before, body.left
+        here = before + body.counts.received
+        return [Transfer("received", here, None if left is None else here + left, before)]
 
     def moved(self) -> list[Transfer]:
         """The totals of the transfers."""
         rows = []
-        if self._exchange is not None and self._exchange.upload is not None:
-            rows.append(Transfer("sent", self._exchange.upload.stream.counts.received))
+        if self._upload is not None:
+            rows.append(Transfer("sent", self._upload.stream.counts.received))
         if self._body is not None and not self._place.is_shown:
             rows.append(Transfer("received", self._body.counts.received))
         return rows
+
+    @property
+    def _upload(self) -> Upload | None:
+        return None if self._exchange is None else self._exchange.upload
 
     async def _follow(self) -> None:
         asked = self._asked
