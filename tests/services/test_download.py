@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from netkit.core import kernel
 from netkit.core.errors import Exit, Failure
 from netkit.protocols.http import Head
-from netkit.services.fetch.download import Download
+from netkit.services.fetch.download import Download, part_of
 from tests.support.data import files
 
 URL = "http://host/file"
@@ -254,13 +254,18 @@ def test_mode_of_a_file_that_is_overwritten(path: Path, mode: int, kept: int) ->
     assert stat.S_IMODE(path.stat().st_mode) == kept
 
 
-def test_a_folder_without_hard_links(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """On a file system without hard links (FAT) the file is renamed, and still does not overwrite another one."""
+def forbid_links(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have a file system without hard links, such as FAT."""
 
     def link(*_: Any) -> None:
         raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
 
     monkeypatch.setattr(os, "link", link)
+
+
+def test_a_folder_without_hard_links(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without hard links the file is renamed, and still does not overwrite another one."""
+    forbid_links(monkeypatch)
     save(path)
     assert path.read_bytes() == BODY
     path.unlink()
@@ -312,6 +317,33 @@ def test_an_earlier_part_outlives_a_failure(path: Path) -> None:
 
 
 # -- resuming
+
+
+@pytest.mark.parametrize("links", [True, False])
+def test_a_file_that_becomes_a_part(path: Path, links: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file of another tool is resumed, beside the info of an earlier download, and also without hard links."""
+    if not links:
+        forbid_links(monkeypatch)
+    path.write_bytes(BODY[:300])
+    Path(f"{path}.netkit-info").write_bytes(b"old")
+    download = part_of(str(path), URL, WHOLE, len(BODY))
+    assert download.conditions == [("Range", b"bytes=300-"), ("If-Range", b'"v1"')]
+    assert files(path.parent) == ["file.netkit-info", "file.netkit-part"]
+    write(download, rest(300), BODY[300:])
+    download.finish()
+    download.close()
+    assert path.read_bytes() == BODY
+    assert files(path.parent) == ["file"]
+
+
+def test_a_file_that_becomes_no_part(path: Path) -> None:
+    """If another netkit has begun to download the file, it stays, and so does that part."""
+    path.write_bytes(BODY[:300])
+    Path(f"{path}.netkit-part").write_bytes(b"theirs")
+    with pytest.raises(Failure, match="another netkit is writing it"):
+        part_of(str(path), URL, WHOLE, len(BODY))
+    assert path.read_bytes() == BODY[:300]
+    assert files(path.parent) == ["file", "file.netkit-part"]
 
 
 def test_going_on(path: Path) -> None:

@@ -271,15 +271,8 @@ class Download(Place):
             raise Failure(Exit.WRITE, self._action, f"{self._part} is another file by now")
         if self._force:
             os.replace(self._part, self._path)
-            return
-        try:
-            os.link(self._part, self._path)  # fails if the file exists by now
-        except OSError:  # that, or a file system without hard links
-            if os.path.lexists(self._path):
-                raise Failure(Exit.WRITE, self._action, "it exists by now", detail=f"{self._part} is whole") from None
-            os.rename(self._part, self._path)
-        else:
-            os.unlink(self._part)
+        elif not _rename(self._part, self._path):
+            raise Failure(Exit.WRITE, self._action, "it exists by now", detail=f"{self._part} is whole")
 
 
 def part_of(path: str, url: str, head: Head, length: int) -> Download:
@@ -293,10 +286,13 @@ def part_of(path: str, url: str, head: Head, length: int) -> Download:
         raise Failure(
             Exit.WRITE, action, "it exists", detail="the server names no version of its", hint="--force replaces it"
         )
+    info = path + ".netkit-info"
+    _remove(info)  # of an earlier download, whose part is gone
     with doing(Exit.WRITE, action):
-        _write(path + ".netkit-info", _Info(url, validator, head.get("etag"), length))
-        os.link(path, path + ".netkit-part")
-        os.unlink(path)
+        _write(info, _Info(url, validator, head.get("etag"), length))
+        if not _rename(path, path + ".netkit-part"):
+            _remove(info)
+            raise Failure(Exit.WRITE, action, "another netkit is writing it")
     return Download(path, url, force=False, resume=True)
 
 
@@ -353,6 +349,19 @@ def _is_at(status: os.stat_result, path: str) -> bool:
 
 def _no_link(path: str, flags: int) -> int:
     return os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK)
+
+
+def _rename(path: str, new: str) -> bool:
+    """Rename a file, and return True, unless another one has the new name."""
+    try:
+        os.link(path, new)  # fails if there is one
+    except OSError:  # that, or a file system without hard links
+        if os.path.lexists(new):
+            return False
+        os.rename(path, new)
+    else:
+        os.unlink(path)
+    return True
 
 
 def _remove(path: str) -> None:
