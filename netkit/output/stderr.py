@@ -97,7 +97,7 @@ class StderrWriter:
 
     def _note(self, taken: int) -> None:
         """Remove ``taken`` bytes from the queue; once it is empty, report how many lines were dropped."""
-        if not taken:
+        if not taken or not self._waiting:  # it was emptied by a failure
             return
         self._stuck = False
         self._size -= taken

@@ -156,3 +156,25 @@ def test_a_stderr_that_fails_takes_no_more() -> None:
     with reader_of_stderr() as fd:
         os.close(fd)
         run(main())
+
+
+def test_a_stderr_that_fails_within_a_line() -> None:
+    """If the reader leaves when a part of a line has been written, that is no failure either."""
+
+    async def main() -> None:
+        stderr = writer()
+        async with Group() as group:
+            group.start_soon(stderr.drain())
+            stderr.write(bytes(4 * 4096))
+            assert len(await read(fd, b"")) == 4096
+            for _ in range(10):
+                await checkpoint()
+            os.close(fd)
+            for _ in range(10):
+                await checkpoint()
+            stderr.write(b"lost\n")
+            group.cancel()
+        stderr.finish(patiently=True)
+
+    with reader_of_stderr() as fd:
+        run(main())
