@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from netkit.cli.command import gathered
 from netkit.cli.layers import NO_LAYERS, LayerOptions
-from netkit.cli.options import FamilyOptions, TlsOptions
+from netkit.cli.options import AddressOptions, TlsOptions
 from netkit.cli.proxies import ProxyOptions, hops
 from netkit.cli.run import Run
 from netkit.core.errors import Invalid
@@ -39,10 +39,7 @@ class ClientOptions:
         self,
         verbosity: Verbosity,
         address: "Endpoint | None" = None,
-        family: FamilyOptions = FamilyOptions(),
-        source: tuple[str, int] | None = None,
-        interface: str | None = None,
-        connect_timeout: float = 10.0,
+        addresses: AddressOptions = AddressOptions(),
         keepalive: float | None = None,
         tls: TlsOptions = TlsOptions(),
         between: LayerOptions = NO_LAYERS,
@@ -53,10 +50,7 @@ class ClientOptions:
         stats: bool = False,
     ) -> None:
         self.verbosity = verbosity
-        self.family = family
-        self.source = source
-        self.interface = interface
-        self.connect_timeout = connect_timeout
+        self.addresses = addresses
         self.keepalive = keepalive
         self.tls = tls
         self.between = between
@@ -104,7 +98,7 @@ class ClientOptions:
     def check(self, address: "Endpoint") -> None:
         """Raise Invalid if the options do not allow to dial ``address``, or the address of a proxy."""
         for host in (address.host, *(proxy.endpoint.host for proxy in self.proxies.chain)):
-            self.family.check(host)
+            self.addresses.check(host)
         self.proxies.check(address)
 
     @cached_property
@@ -154,19 +148,9 @@ class ClientOptions:
 
     def dialling(self, layers: "list[Layer] | None" = None, client: "Connection | None" = None) -> "Dialling":
         """The core's settings to dial with ``layers``, by default our own, for ``client``. Raises Failure READ."""
-        from netkit.core.dial import Dialling
-
         if layers is None:
             layers = self.layers(self.tls, self.address, self._name, str(self.address), client)
-        return Dialling(
-            self.family.family(),
-            self.family.numeric,
-            self.connect_timeout,
-            self.source,
-            layers,
-            self.connect,
-            interface=self.interface,
-        )
+        return self.addresses.dialling(layers, self.connect)
 
     async def dial(
         self,
@@ -240,7 +224,7 @@ class UrlDialler:
         typed = via is not None or client.proxies.proxy
         self._environment = Environment() if typed else read_environment(os.environ)
         for proxy in self._environment[:2]:
-            client.family.check(proxy.endpoint.host if proxy else None)
+            client.addresses.check(proxy.endpoint.host if proxy else None)
         self._chain = cache(self._authenticated)
         self._secured = cache(self._layers)
         for url in urls:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from netkit.core.access import Network
     from netkit.core.address import Endpoint
     from netkit.core.connection import Handler
+    from netkit.core.dial import Connect, Dialling
     from netkit.core.events import Observer
     from netkit.core.flow import Transfer
     from netkit.core.layer import Layer
@@ -28,12 +29,15 @@ if TYPE_CHECKING:
     from netkit.services.progress import Moving, Show, Shown, Tell
 
 
-class FamilyOptions(Record):
-    """Which IP addresses are used."""
+class AddressOptions(Record):
+    """Which IP addresses are used, from which of our own, and for how many seconds they are tried."""
 
     ipv4: bool = False
     ipv6: bool = False
     numeric: bool = False
+    source: tuple[str, int] | None = None
+    interface: str | None = None
+    connect_timeout: float = 10.0
 
     def family(self) -> int:
         """The one address family wanted, or AF_UNSPEC."""
@@ -47,6 +51,20 @@ class FamilyOptions(Record):
             from netkit.core.lookup import check_numeric
 
             check_numeric(host)
+
+    def dialling(self, layers: "Sequence[Layer]" = (), connect: "Connect | None" = None) -> "Dialling":
+        """The core's settings to dial by ``connect`` and with ``layers``."""
+        from netkit.core.dial import Dialling
+
+        return Dialling(
+            self.family(),
+            self.numeric,
+            self.connect_timeout,
+            self.source,
+            layers,
+            connect,
+            interface=self.interface,
+        )
 
 
 class TlsOptions(Record):
@@ -438,11 +456,11 @@ _version_choices = (
     ADDRESSES.option("-6", "ipv6", help="Use IPv6 only."),
 )
 
-version_options = gathered("family", FamilyOptions, *_version_choices, rules=[one_of("-4", "-6")])
+version_options = gathered("addresses", AddressOptions, *_version_choices, rules=[one_of("-4", "-6")])
 
 family_options = gathered(
-    "family",
-    FamilyOptions,
+    "addresses",
+    AddressOptions,
     *_version_choices,
     ADDRESSES.option("-n", "--numeric", help="Accept only addresses, no names."),
     rules=[one_of("-4", "-6")],

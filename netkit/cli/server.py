@@ -5,13 +5,12 @@ from typing import TYPE_CHECKING
 
 from netkit.cli import options
 from netkit.cli.client import ClientOptions
-from netkit.cli.command import ADDRESSES, SERVING, address, gathered
+from netkit.cli.command import SERVING, address, gathered
 from netkit.cli.layers import NO_LAYERS, LayerOptions, layer_options
-from netkit.cli.options import FamilyOptions, RecordOptions, ServingOptions, TlsOptions
+from netkit.cli.options import AddressOptions, RecordOptions, ServingOptions, TlsOptions
 from netkit.cli.proxies import ProxyOptions, proxy_options
 from netkit.cli.rules import Case, excluded
 from netkit.cli.run import Run
-from netkit.cli.types import FILE, TARGET
 from netkit.core.errors import Exit, Failure, Invalid
 from netkit.output import console
 from netkit.output.console import Verbosity, hint
@@ -22,7 +21,6 @@ if TYPE_CHECKING:
     from netkit.core.layer import Layer
     from netkit.core.pump import Change
     from netkit.core.stream import Connection
-    from netkit.core.targets import Rule
     from netkit.core.udp_server import Receiver
     from netkit.services.server import Service, Sockets
 
@@ -35,7 +33,7 @@ class ServerOptions:
         verbosity: Verbosity,
         address: "Endpoint",
         command: tuple[str, ...],
-        family: FamilyOptions,
+        addresses: AddressOptions,
         serving: ServingOptions,
         tls: TlsOptions = TlsOptions(),
         between: LayerOptions = NO_LAYERS,
@@ -51,7 +49,7 @@ class ServerOptions:
         self.verbosity = verbosity
         self.address = address
         self.command = command
-        self.family = family
+        self.addresses = addresses
         self.serving = serving
         self.idle_timeout = idle_timeout
         self.stop = Event()
@@ -129,7 +127,7 @@ class ServerOptions:
         as its conversation does. ``record`` says whether data is logged or dumped. Datagrams are also received from
         the multicast ``groups``, at most ``count``, and until none came for ``until_idle`` seconds.
         """
-        family, serving = self.family.family(), self.serving
+        serving = self.serving
         in_vain: list[str] = []
 
         async def work() -> int:
@@ -162,8 +160,8 @@ class ServerOptions:
                 self.address,
                 service,
                 groups=groups,
-                family=family,
-                numeric=self.family.numeric,
+                family=self.addresses.family(),
+                numeric=self.addresses.numeric,
                 mode=PRIVATE if serving.mode is None else serving.mode,
                 observe=self.observe,
             )
@@ -213,10 +211,7 @@ class RelayOptions(ServerOptions):
         address: "Endpoint",
         target: "Endpoint",
         command: tuple[str, ...],
-        family: FamilyOptions,
-        connect_timeout: float,
-        source: tuple[str, int] | None,
-        interface: str | None,
+        addresses: AddressOptions,
         serving: ServingOptions,
         tls: TlsOptions,
         between: LayerOptions,
@@ -232,15 +227,14 @@ class RelayOptions(ServerOptions):
             raise Invalid(f"{target} is this relay itself")
         for_clients, for_target = tls.sides(address.tls, target.tls or between.secures, proxies.secured)
         near, far = between.sides()
-        super().__init__(verbosity, address, command, family, serving, tls=for_clients, between=near, timeout=timeout)
+        super().__init__(
+            verbosity, address, command, addresses, serving, tls=for_clients, between=near, timeout=timeout
+        )
         self.shutdown_after = shutdown_after
         self.target = ClientOptions(
             verbosity,
             target,
-            family,
-            source=source,
-            interface=interface,
-            connect_timeout=connect_timeout,
+            addresses,
             tls=for_target,
             between=far,
             proxies=proxies,
@@ -282,59 +276,6 @@ class RelayOptions(ServerOptions):
             observe=self.observe,
         )
         return Service(beside=found.run, receiver=self.receiver(found.receive))
-
-
-class ProxyServerOptions(ServerOptions):
-    """The options of a proxy: a server whose clients say where to connect to."""
-
-    def __init__(
-        self,
-        verbosity: Verbosity,
-        address: "Endpoint",
-        command: tuple[str, ...],
-        family: FamilyOptions,
-        connect_timeout: float,
-        source: tuple[str, int] | None,
-        interface: str | None,
-        serving: ServingOptions,
-        tls: TlsOptions,
-        idle_timeout: float | None,
-        timeout: float | None,
-        auth_file: str | None,
-        allow_target: "tuple[Rule, ...]",
-        deny_target: "tuple[Rule, ...]",
-    ) -> None:
-        super().__init__(verbosity, address, command, family, serving, tls, idle_timeout=idle_timeout, timeout=timeout)
-        self._connect_timeout = connect_timeout
-        self._source, self._interface = source, interface
-        self._auth_file = auth_file
-        self._allow_target, self._deny_target = allow_target, deny_target
-
-    def proxying(self, record: RecordOptions) -> "Service":
-        """The service that joins each client to its target. Raises Failure READ for users, WRITE for a log."""
-        from netkit.core.dial import Dialling
-        from netkit.core.targets import Targets
-        from netkit.services.proxy import proxying, read_users
-        from netkit.services.server import Service
-
-        return Service(
-            proxying(
-                Dialling(
-                    self.family.family(),
-                    self.family.numeric,
-                    self._connect_timeout,
-                    self._source,
-                    interface=self._interface,
-                ),
-                Targets(self._allow_target, self._deny_target),
-                None if self._auth_file is None else read_users(self._auth_file),
-                changes=self.changes,
-                keepalive=self.serving.keepalive,
-                idle_timeout=self.idle_timeout,
-                record=record.recording(self.verbosity),
-                observe=self.observe,
-            )
-        )
 
 
 _stream_options = (
@@ -410,26 +351,4 @@ relay_options = gathered(
         ),
         excluded("--send-proxy", "--starttls", by="--udp", why="datagrams make no connections"),
     ],
-)
-
-proxy_server_options = gathered(
-    "server",
-    ProxyServerOptions,
-    address("server"),
-    options.family_options,
-    ADDRESSES.option(
-        "--allow-target", type=TARGET, multiple=True, help="Connect clients only to this target; repeatable."
-    ),
-    ADDRESSES.option(
-        "--deny-target", type=TARGET, multiple=True, help="Do not connect clients to this target; repeatable."
-    ),
-    options.connect_timeout_option("resolving and connecting", outcome=""),
-    options.own_end_options,
-    SERVING.option(
-        "--auth-file", type=FILE, help="Require a user and a password from FILE, which has USER:PASSWORD lines."
-    ),
-    options.silent_serving_options,
-    options.server_tls_options,
-    options.server_timeout_options,
-    options.verbosity_options,
 )

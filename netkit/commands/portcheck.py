@@ -234,10 +234,10 @@ def portcheck(
     client.verbosity = client.verbosity._replace(json=form == "json")
     last = client.proxies.chain[-1] if client.proxies.chain else None
     check = check._replace(
-        timeout=client.connect_timeout,
+        timeout=client.addresses.connect_timeout,
         payload=check.payload or text or b"",
         greeted=bool(client.between.secures),
-        family=last.family if last else client.family.family(),
+        family=last.family if last else client.addresses.family(),
     )
     given = click.get_current_context().params
 

@@ -1,8 +1,14 @@
 """Serve: run a SOCKS and HTTP proxy"""
 
+from typing import TYPE_CHECKING
+
 from netkit.cli import habits, options
 from netkit.cli import server as server_module
-from netkit.cli.command import command
+from netkit.cli.command import ADDRESSES, SERVING, address, command, gathered
+from netkit.cli.types import FILE, TARGET
+
+if TYPE_CHECKING:
+    from netkit.core.targets import Rule
 
 
 @command(
@@ -19,9 +25,30 @@ from netkit.cli.command import command
         ("netkit proxy 0 -- sh -c 'curl -x socks5h://$NETKIT_ADDRESS http://db/'", "for as long as a command runs"),
     ],
 )
-@server_module.proxy_server_options
+@address("server")
+@options.family_options
+@ADDRESSES.option("--allow-target", type=TARGET, multiple=True, help="Connect clients only to this target; repeatable.")
+@ADDRESSES.option(
+    "--deny-target", type=TARGET, multiple=True, help="Do not connect clients to this target; repeatable."
+)
+@options.connect_timeout_option("resolving and connecting", outcome="")
+@options.own_end_options
+@SERVING.option(
+    "--auth-file", type=FILE, help="Require a user and a password from FILE, which has USER:PASSWORD lines."
+)
+@options.silent_serving_options
+@options.server_tls_options
+@options.server_timeout_options
+@options.verbosity_options
 @options.record_options
-def proxy(server: server_module.ProxyServerOptions, record: options.RecordOptions) -> int:
+@gathered("server", server_module.ServerOptions)
+def proxy(
+    server: server_module.ServerOptions,
+    auth_file: str | None,
+    allow_target: "tuple[Rule, ...]",
+    deny_target: "tuple[Rule, ...]",
+    record: options.RecordOptions,
+) -> int:
     """Connect each client to the target that it asks for by SOCKS4, SOCKS4a, SOCKS5 or HTTP CONNECT.
 
     One port serves all four protocols, and netkit looks up the names. Once the target is reached, data goes both ways
@@ -43,4 +70,22 @@ def proxy(server: server_module.ProxyServerOptions, record: options.RecordOption
     -n, -w and --source apply to targets; -4 and -6 apply to ADDRESS too. --log and --hexdump show what follows the
     request.
     """
-    return server.run(lambda: server.proxying(record))
+    from netkit.core.targets import Targets
+    from netkit.services.proxy import proxying, read_users
+    from netkit.services.server import Service
+
+    def serve() -> Service:
+        return Service(
+            proxying(
+                server.addresses.dialling(),
+                Targets(allow_target, deny_target),
+                None if auth_file is None else read_users(auth_file),
+                changes=server.changes,
+                keepalive=server.serving.keepalive,
+                idle_timeout=server.idle_timeout,
+                record=record.recording(server.verbosity),
+                observe=server.observe,
+            )
+        )
+
+    return server.run(serve)

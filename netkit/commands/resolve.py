@@ -108,9 +108,8 @@ def resolve(
     from netkit.output.resolve import write
     from netkit.services.resolve import Query, parse_query
 
-    how = Query(
-        client.family.family(), client.connect_timeout, canonical, client.wait, interval, observe=client.observe
-    )
+    family, timeout = client.addresses.family(), client.addresses.connect_timeout
+    how = Query(family, timeout, canonical, client.wait, interval, observe=client.observe)
     how = parse_query(words, how, kind, service, server, expect, tls=client.tls.tls)
     address = how.server or Endpoint()
     client.set_address(address)

@@ -56,7 +56,7 @@ _UNIX_ALONE = Case("--unix alone", lambda values: values["unix"] and not (values
 @gathered("verbosity", Verbosity, options.quiet_option, options.json_option)
 def sockets(
     words: tuple[str, ...],
-    family: options.FamilyOptions,
+    addresses: options.AddressOptions,
     listening: bool,
     tcp: bool,
     udp: bool,
@@ -95,7 +95,7 @@ def sockets(
     chosen = tuple(name for name, given in zip(PROTOCOLS, (tcp, udp, unix), strict=True) if given) or PROTOCOLS
     wanted = Wanted(
         protocols=chosen,
-        family="ipv4" if family.ipv4 else "ipv6" if family.ipv6 else None,
+        family="ipv4" if addresses.ipv4 else "ipv6" if addresses.ipv6 else None,
         listening=listening,
         state=None if state is None else parse_state(state, chosen),
         port=None if port is None else parse_port(port),

@@ -87,7 +87,7 @@ def udp_serve(
         conversation = Conversation(ending, lambda _: [], server.observe, idle_timeout=patience)
         programs = exec.running(program.argv, conversation, lambda code: None, alone=False)
         return server.run(lambda: Service(programs))
-    serve.check_groups(server.address, join, server.family.family())
+    serve.check_groups(server.address, join, server.addresses.family())
     kind = output.kind(server.verbosity)
     receivers = []
     if kind != "none":

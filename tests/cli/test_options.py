@@ -6,7 +6,7 @@ import pytest
 
 from netkit.cli.client import ClientOptions
 from netkit.cli.command import gathered
-from netkit.cli.options import EndingOptions, FamilyOptions, TlsOptions
+from netkit.cli.options import AddressOptions, EndingOptions, TlsOptions
 from netkit.cli.proxies import ProxyOptions
 from netkit.core.relay import AFTER_THE_ANSWER, AT_ONCE, NEVER, Ending, Input, Shutdown
 from netkit.output.console import Verbosity
@@ -80,8 +80,8 @@ def test_when_a_conversation_ends(options: EndingOptions, shutdown: Shutdown, en
 def test_a_bundle_takes_what_is_its_own() -> None:
     """A bundle gets its own options and defaults, and the function gets the other options."""
 
-    @gathered("family", FamilyOptions)
+    @gathered("addresses", AddressOptions)
     def function(**values: Any) -> dict[str, Any]:
         return values
 
-    assert function(ipv6=True, other=1) == {"family": FamilyOptions(False, True, False), "other": 1}
+    assert function(ipv6=True, other=1) == {"addresses": AddressOptions(False, True, False), "other": 1}
